@@ -1,0 +1,165 @@
+//! The one error type of the library.
+//!
+//! An [`Error`] is opaque: callers match on its [`ErrorKind`] and print it. Its text is one sentence
+//! that names the model and the node where the trouble is, followed by what to do next.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The library's result type.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Box<dyn StdError + Send + Sync + 'static>;
+
+/// What went wrong, in the categories a caller can act upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A file could not be read or written.
+    Io,
+    /// An argument or option does not make sense.
+    Usage,
+    /// A file is not what its format promises (truncated, hostile, inconsistent).
+    Format,
+    /// The model is valid but uses something that this tool does not handle.
+    Unsupported,
+    /// The models have no layers that could be merged with each other.
+    Misaligned,
+    /// Calibration data does not fit the model.
+    Calibration,
+    /// A numerical step failed (singular system, NaN or infinite weights).
+    Numeric,
+    /// An inference runtime is missing or refused the model.
+    Backend,
+    /// A merged model does not reproduce what it must reproduce.
+    Parity,
+    /// A step would need more memory than is allowed.
+    Memory,
+    /// The user asked to stop.
+    Interrupted,
+}
+
+/// An error of the library: a kind, a place and a next step.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    model: Option<String>,
+    node: Option<String>,
+    hint: Option<String>,
+    source: Option<Source>,
+}
+
+impl Error {
+    /// A new error of `kind`; `message` is a clause without a final full stop.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner {
+            kind,
+            message: message.into(),
+            model: None,
+            node: None,
+            hint: None,
+            source: None,
+        }))
+    }
+
+    /// Names the model the error is about. The innermost name wins.
+    #[must_use]
+    pub fn in_model(mut self, model: impl fmt::Display) -> Self {
+        self.0.model.get_or_insert_with(|| model.to_string());
+        self
+    }
+
+    /// Names the node the error is about. The innermost name wins.
+    #[must_use]
+    pub fn at_node(mut self, node: impl fmt::Display) -> Self {
+        self.0.node.get_or_insert_with(|| node.to_string());
+        self
+    }
+
+    /// Says what the user can do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// Records the error that caused this one.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Source>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The category of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        if let Some(model) = &inner.model {
+            write!(f, "{model}: ")?;
+        }
+        if let Some(node) = &inner.node {
+            write!(f, "node '{node}': ")?;
+        }
+        f.write_str(&inner.message)?;
+        if let Some(source) = &inner.source {
+            write!(f, " ({source})")?;
+        }
+        if let Some(hint) = &inner.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|s| s as &(dyn StdError + 'static))
+    }
+}
+
+/// Adds a place to the error of a result.
+pub trait Context<T> {
+    /// See [`Error::in_model`].
+    fn in_model(self, model: impl fmt::Display) -> Result<T>;
+    /// See [`Error::at_node`].
+    fn at_node(self, node: impl fmt::Display) -> Result<T>;
+}
+
+impl<T> Context<T> for Result<T> {
+    fn in_model(self, model: impl fmt::Display) -> Result<T> {
+        self.map_err(|e| e.in_model(model))
+    }
+
+    fn at_node(self, node: impl fmt::Display) -> Result<T> {
+        self.map_err(|e| e.at_node(node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn display_names_model_node_cause_and_next_step() {
+        let error = Error::new(ErrorKind::Format, "weights are not finite")
+            .at_node("conv1")
+            .because("NaN at 3")
+            .hint("export the model again")
+            .in_model("a.onnx")
+            .in_model("outer");
+        assert_eq!(
+            error.to_string(),
+            "a.onnx: node 'conv1': weights are not finite (NaN at 3); export the model again"
+        );
+        assert_eq!(error.kind(), ErrorKind::Format);
+    }
+}

@@ -1,0 +1,7 @@
+//! The graph representation that every stage works on.
+
+pub mod graph;
+pub mod tensor;
+
+pub use graph::{Attribute, Consumers, Graph, Model, Node, NodeId, Value, ValueId, ValueKind};
+pub use tensor::{DataType, Dim, Tensor, TensorType};

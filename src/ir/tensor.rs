@@ -1,0 +1,223 @@
+//! Element types, shapes and constant tensors.
+
+use bytes::Bytes;
+use ndarray::{ArrayD, IxDyn};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Element type of a tensor, as in `TensorProto.DataType`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DataType {
+    /// 32-bit IEEE float.
+    F32,
+    /// 64-bit IEEE float.
+    F64,
+    /// 16-bit IEEE float.
+    F16,
+    /// bfloat16.
+    BF16,
+    /// Signed 8-bit integer.
+    I8,
+    /// Signed 16-bit integer.
+    I16,
+    /// Signed 32-bit integer.
+    I32,
+    /// Signed 64-bit integer.
+    I64,
+    /// Unsigned 8-bit integer.
+    U8,
+    /// Unsigned 16-bit integer.
+    U16,
+    /// Unsigned 32-bit integer.
+    U32,
+    /// Unsigned 64-bit integer.
+    U64,
+    /// One byte per element, 0 or 1.
+    Bool,
+    /// Any other type (strings, float8, int4, complex…), by its number in the ONNX standard.
+    Other(i32),
+}
+
+impl DataType {
+    const CODES: [(DataType, i32); 13] = [
+        (DataType::F32, 1),
+        (DataType::U8, 2),
+        (DataType::I8, 3),
+        (DataType::U16, 4),
+        (DataType::I16, 5),
+        (DataType::I32, 6),
+        (DataType::I64, 7),
+        (DataType::Bool, 9),
+        (DataType::F16, 10),
+        (DataType::F64, 11),
+        (DataType::U32, 12),
+        (DataType::U64, 13),
+        (DataType::BF16, 16),
+    ];
+
+    /// The type with number `code` in the ONNX standard.
+    pub fn from_code(code: i32) -> Self {
+        Self::CODES.iter().find(|(_, c)| *c == code).map_or(DataType::Other(code), |(t, _)| *t)
+    }
+
+    /// The number of the type in the ONNX standard.
+    pub fn code(self) -> i32 {
+        match self {
+            DataType::Other(code) => code,
+            known => Self::CODES.iter().find(|(t, _)| *t == known).map_or(0, |(_, c)| *c),
+        }
+    }
+
+    /// Bytes per element, or `None` where elements are not whole bytes or the type is not known.
+    pub fn size(self) -> Option<usize> {
+        match self {
+            DataType::F64 | DataType::I64 | DataType::U64 => Some(8),
+            DataType::F32 | DataType::I32 | DataType::U32 => Some(4),
+            DataType::F16 | DataType::BF16 | DataType::I16 | DataType::U16 => Some(2),
+            DataType::I8 | DataType::U8 | DataType::Bool => Some(1),
+            DataType::Other(_) => None,
+        }
+    }
+
+    /// Whether the type is one of the floating-point types that hold weights.
+    pub fn is_float(self) -> bool {
+        matches!(self, DataType::F32 | DataType::F64 | DataType::F16 | DataType::BF16)
+    }
+}
+
+/// One dimension of a shape.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Dim {
+    /// Fixed size.
+    Known(usize),
+    /// Size known only at run time, by a name that is equal where sizes are equal.
+    Symbol(String),
+    /// Nothing is known.
+    Unknown,
+}
+
+impl Dim {
+    /// The size, where it is fixed.
+    pub fn known(&self) -> Option<usize> {
+        match self {
+            Dim::Known(n) => Some(*n),
+            _ => None,
+        }
+    }
+}
+
+/// Element type and shape of a value; `shape` is `None` where even the rank is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorType {
+    /// Element type.
+    pub dtype: DataType,
+    /// Dimensions, outermost first.
+    pub shape: Option<Vec<Dim>>,
+}
+
+/// A constant tensor: little-endian elements in row-major order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    /// Element type.
+    pub dtype: DataType,
+    /// Sizes, outermost first; empty for a scalar.
+    pub dims: Vec<usize>,
+    /// `product(dims) × dtype.size()` bytes for whole-byte types.
+    pub data: Bytes,
+}
+
+impl Tensor {
+    /// A float tensor from a row-major array.
+    pub fn from_f32(array: &ArrayD<f32>) -> Self {
+        let data: Vec<u8> = array.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Tensor { dtype: DataType::F32, dims: array.shape().to_vec(), data: data.into() }
+    }
+
+    /// A tensor of 64-bit integers.
+    pub fn from_i64(dims: Vec<usize>, values: &[i64]) -> Self {
+        let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Tensor { dtype: DataType::I64, dims, data: data.into() }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements as `f32` (exact for f32, f16 and bf16; rounded for f64).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for types that are not floating point.
+    pub fn to_f32(&self) -> Result<ArrayD<f32>> {
+        let raw = &self.data;
+        let values: Vec<f32> = match self.dtype {
+            DataType::F32 => chunks(raw).map(f32::from_le_bytes).collect(),
+            DataType::F64 => chunks(raw).map(|b| f64::from_le_bytes(b) as f32).collect(),
+            DataType::F16 => chunks(raw).map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
+            DataType::BF16 => chunks(raw).map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
+            other => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("a tensor of type {other:?} is used where floating point is needed"),
+                ));
+            }
+        };
+        ArrayD::from_shape_vec(IxDyn(&self.dims), values).map_err(|e| {
+            Error::new(ErrorKind::Format, "a tensor's data does not fill its shape").because(e)
+        })
+    }
+
+    /// The elements of an integer or boolean tensor as `i64`; `None` for other types.
+    pub fn to_i64(&self) -> Option<Vec<i64>> {
+        let raw = &self.data;
+        Some(match self.dtype {
+            DataType::I64 => chunks(raw).map(i64::from_le_bytes).collect(),
+            DataType::I32 => chunks(raw).map(|b| i64::from(i32::from_le_bytes(b))).collect(),
+            DataType::I16 => chunks(raw).map(|b| i64::from(i16::from_le_bytes(b))).collect(),
+            DataType::I8 => chunks(raw).map(|b| i64::from(i8::from_le_bytes(b))).collect(),
+            DataType::U32 => chunks(raw).map(|b| i64::from(u32::from_le_bytes(b))).collect(),
+            DataType::U16 => chunks(raw).map(|b| i64::from(u16::from_le_bytes(b))).collect(),
+            DataType::U8 | DataType::Bool => raw.iter().map(|b| i64::from(*b)).collect(),
+            _ => return None,
+        })
+    }
+}
+
+fn chunks<const N: usize>(raw: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+    raw.chunks_exact(N).map(|chunk| {
+        let mut element = [0; N];
+        element.copy_from_slice(chunk);
+        element
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn type_codes_round_trip() {
+        for code in 0..30 {
+            assert_eq!(DataType::from_code(code).code(), code);
+        }
+    }
+
+    #[test]
+    fn f32_round_trip() {
+        let array =
+            ArrayD::from_shape_vec(IxDyn(&[2, 2]), vec![1.0, -0.5, 3.25, f32::MAX]).unwrap();
+        assert_eq!(Tensor::from_f32(&array).to_f32().unwrap(), array);
+    }
+
+    #[test]
+    fn integers_are_not_weights() {
+        let tensor = Tensor::from_i64(vec![1], &[7]);
+        assert_eq!(tensor.to_f32().unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(tensor.to_i64(), Some(vec![7]));
+    }
+}

@@ -1,0 +1,4 @@
+//! Merge several pre-trained ONNX networks into one smaller multi-task network.
+
+pub mod error;
+pub mod ir;
