@@ -1,0 +1,165 @@
+//! Convolutions.
+
+use crate::ir::{Dim, TensorType};
+
+use super::{ConvGeometry, Flow, Layer, LayerKind, NodeView, OpRule};
+
+/// `Conv`.
+pub struct Conv;
+/// `ConvTranspose`.
+pub struct ConvTranspose;
+
+impl OpRule for Conv {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Conv"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        vec![infer_conv(node)]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let Some(layer) = conv_layer(node) else {
+            return Flow::Freeze("a convolution with computed weights");
+        };
+        let LayerKind::Conv(geometry) = &layer.kind else { return Flow::Untracked };
+        if geometry.groups == 1 {
+            return Flow::Layer(layer);
+        }
+        depthwise(node, &layer, geometry.groups)
+    }
+}
+
+impl OpRule for ConvTranspose {
+    fn ops(&self) -> &'static [&'static str] {
+        &["ConvTranspose"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let shape = node.shape(0).zip(node.shape(1)).map(|(x, w)| {
+            let groups = node.node.int("group", 1).max(1) as usize;
+            let out =
+                w.get(1).and_then(Dim::known).map_or(Dim::Unknown, |o| Dim::Known(o * groups));
+            let mut dims = vec![x.first().cloned().unwrap_or(Dim::Unknown), out];
+            dims.resize(x.len(), Dim::Unknown);
+            dims
+        });
+        vec![node.ty(0).map(|t| TensorType { dtype: t.dtype, shape })]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        match conv_layer(node) {
+            Some(layer) if node.node.int("group", 1) == 1 => Flow::Layer(layer),
+            Some(_) => Flow::Freeze("a grouped transposed convolution"),
+            None => Flow::Freeze("a transposed convolution with computed weights"),
+        }
+    }
+}
+
+/// One filter per input channel: a layer whose rows move with its columns.
+fn depthwise(node: &NodeView<'_>, layer: &Layer, groups: usize) -> Flow {
+    let per_channel =
+        layer.sizes(node.graph).is_ok_and(|(out, inputs, _)| inputs == 1 && out == groups);
+    match node.labels(0) {
+        Some(labels) if per_channel && labels.axis == 1 && labels.atoms.len() == groups => {
+            Flow::PerChannel(layer.clone())
+        }
+        _ => Flow::Freeze("a grouped convolution"),
+    }
+}
+
+fn conv_layer(node: &NodeView<'_>) -> Option<Layer> {
+    let weight = node.node.input(1)?;
+    let tensor = node.graph.initializer(weight)?;
+    if tensor.dims.len() < 3 || !tensor.dtype.is_float() {
+        return None;
+    }
+    let bias = node.node.input(2);
+    if bias.is_some_and(|b| node.graph.initializer(b).is_none()) {
+        return None;
+    }
+    let geometry = geometry(node, &tensor.dims[2..])?;
+    Some(Layer {
+        node: node.id,
+        kind: if node.node.op == "Conv" {
+            LayerKind::Conv(geometry)
+        } else {
+            LayerKind::ConvTranspose(geometry)
+        },
+        input: node.node.input(0)?,
+        in_axis: 1,
+        output: node.node.output(0)?,
+        out_axis: 1,
+        weight,
+        bias,
+    })
+}
+
+/// Reads the window attributes; `auto_pad` is resolved where the input's extents are fixed.
+fn geometry(node: &NodeView<'_>, kernel: &[usize]) -> Option<ConvGeometry> {
+    let n = kernel.len();
+    let list = |name: &str| -> Option<Vec<usize>> {
+        match node.node.ints(name) {
+            Some(v) if v.len() == n => v.iter().map(|x| usize::try_from(*x).ok()).collect(),
+            Some(_) => None,
+            None => Some(vec![1; n]),
+        }
+    };
+    let strides = list("strides")?;
+    let dilations = list("dilations")?;
+    let pads = match node.node.str("auto_pad").unwrap_or("NOTSET") {
+        "NOTSET" | "" => match node.node.ints("pads") {
+            Some(p) if p.len() == 2 * n => (0..n)
+                .map(|i| Some((usize::try_from(p[i]).ok()?, usize::try_from(p[n + i]).ok()?)))
+                .collect::<Option<Vec<_>>>()?,
+            Some(_) => return None,
+            None => vec![(0, 0); n],
+        },
+        "VALID" => vec![(0, 0); n],
+        mode => same_pads(node, kernel, &strides, &dilations, mode == "SAME_LOWER")?,
+    };
+    let groups = usize::try_from(node.node.int("group", 1)).ok().filter(|g| *g > 0)?;
+    Some(ConvGeometry { kernel: kernel.to_vec(), strides, pads, dilations, groups })
+}
+
+fn same_pads(
+    node: &NodeView<'_>,
+    kernel: &[usize],
+    strides: &[usize],
+    dilations: &[usize],
+    lower: bool,
+) -> Option<Vec<(usize, usize)>> {
+    let shape = node.shape(0)?;
+    (0..kernel.len())
+        .map(|i| {
+            let extent = shape.get(2 + i)?.known()?;
+            let out = extent.div_ceil(strides[i]);
+            let span = (out.checked_sub(1)?) * strides[i] + (kernel[i] - 1) * dilations[i] + 1;
+            let total = span.saturating_sub(extent);
+            let (small, large) = (total / 2, total - total / 2);
+            Some(if lower { (large, small) } else { (small, large) })
+        })
+        .collect()
+}
+
+fn infer_conv(node: &NodeView<'_>) -> Option<TensorType> {
+    let x = node.ty(0)?;
+    let (Some(shape), Some(w)) = (x.shape, node.shape(1)) else {
+        return Some(TensorType { dtype: x.dtype, shape: None });
+    };
+    let mut dims = vec![shape.first().cloned()?, w.first().cloned()?];
+    let kernel: Option<Vec<usize>> = w.get(2..)?.iter().map(Dim::known).collect();
+    let window = kernel.and_then(|k| geometry(node, &k));
+    for (i, extent) in shape.iter().skip(2).enumerate() {
+        dims.push(match (&window, extent.known()) {
+            (Some(g), Some(n)) if g.strides.get(i).is_some_and(|s| *s > 0) => {
+                let span = (g.kernel[i].saturating_sub(1)) * g.dilations[i] + 1;
+                (n + g.pads[i].0 + g.pads[i].1)
+                    .checked_sub(span)
+                    .map_or(Dim::Unknown, |room| Dim::Known(room / g.strides[i] + 1))
+            }
+            _ => Dim::Unknown,
+        });
+    }
+    Some(TensorType { dtype: x.dtype, shape: Some(dims) })
+}

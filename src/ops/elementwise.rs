@@ -1,0 +1,205 @@
+//! Element-wise operators, with broadcasting.
+
+use crate::ir::{DataType, Dim, TensorType};
+
+use super::{Flow, Labels, NodeView, OpRule, Operand, Partwise, aligned_axis};
+
+/// Functions of one tensor.
+pub struct Unary;
+/// Functions of several tensors with broadcasting.
+pub struct Binary;
+/// `Clip`, whose bounds are scalars.
+pub struct Clip;
+
+impl OpRule for Unary {
+    fn ops(&self) -> &'static [&'static str] {
+        &[
+            "Relu",
+            "LeakyRelu",
+            "Elu",
+            "Selu",
+            "Celu",
+            "Sigmoid",
+            "HardSigmoid",
+            "HardSwish",
+            "Tanh",
+            "Softplus",
+            "Softsign",
+            "Mish",
+            "Gelu",
+            "Erf",
+            "Exp",
+            "Log",
+            "Sqrt",
+            "Reciprocal",
+            "Neg",
+            "Abs",
+            "Floor",
+            "Ceil",
+            "Round",
+            "Sign",
+            "Sin",
+            "Cos",
+            "ThresholdedRelu",
+            "Identity",
+            "Not",
+            "Swish",
+        ]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        vec![node.ty(0)]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        same_axis(node, vec![Operand::Channels])
+    }
+}
+
+impl OpRule for Clip {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Clip"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        vec![node.ty(0)]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        same_axis(node, vec![Operand::Channels, Operand::Plain, Operand::Plain])
+    }
+}
+
+/// A part-wise node whose only tracked operand is its first input.
+pub(super) fn same_axis(node: &NodeView<'_>, mut operands: Vec<Operand>) -> Flow {
+    operands.truncate(node.node.inputs.len());
+    match node.labels(0) {
+        Some(labels) => Flow::Partwise(Partwise {
+            output: labels.clone(),
+            operands,
+            coupled: Vec::new(),
+            expand: (1, 1),
+        }),
+        None => Flow::Freeze("channels where a plain operand is expected"),
+    }
+}
+
+impl OpRule for Binary {
+    fn ops(&self) -> &'static [&'static str] {
+        &[
+            "Add",
+            "Sub",
+            "Mul",
+            "Div",
+            "Pow",
+            "Min",
+            "Max",
+            "Sum",
+            "Mean",
+            "PRelu",
+            "Equal",
+            "Greater",
+            "Less",
+            "GreaterOrEqual",
+            "LessOrEqual",
+            "And",
+            "Or",
+            "Where",
+        ]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let inputs = node.node.inputs.len();
+        let types: Option<Vec<TensorType>> = (0..inputs).map(|i| node.ty(i)).collect();
+        let Some(types) = types else { return vec![None] };
+        let dtype = match node.node.op.as_str() {
+            "Equal" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" => {
+                DataType::Bool
+            }
+            _ => match types.last() {
+                Some(t) => t.dtype,
+                None => return vec![None],
+            },
+        };
+        let shapes: Option<Vec<Vec<Dim>>> = types.into_iter().map(|t| t.shape).collect();
+        vec![Some(TensorType { dtype, shape: shapes.map(|s| broadcast(&s)) })]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let shapes: Option<Vec<Vec<Dim>>> =
+            (0..node.node.inputs.len()).map(|i| node.shape(i)).collect();
+        let Some(shapes) = shapes else { return Flow::Freeze("operands of unknown shape") };
+        let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);
+        // Operands of extent 1 are broadcast along the axis; the longest labels lead.
+        let lead = (0..shapes.len())
+            .filter_map(|i| Some((i, node.labels(i)?)))
+            .max_by_key(|(i, l)| (l.atoms.len(), usize::MAX - i));
+        let Some((_, lead)) = lead.map(|(i, l)| (i, on_output_axis(l, shapes[i].len(), rank)))
+        else {
+            return Flow::Untracked;
+        };
+        let mut operands = Vec::new();
+        let mut coupled = Vec::new();
+        for (i, shape) in shapes.iter().enumerate() {
+            match operand(node, i, shape, rank, &lead) {
+                Some(Operand::Channels) => {
+                    if let Some(labels) = node.labels(i) {
+                        coupled.push((lead.atoms.clone(), labels.atoms.clone()));
+                    }
+                    operands.push(Operand::Channels);
+                }
+                Some(other) => operands.push(other),
+                None => return Flow::Freeze("an operand whose channels are in a fixed order"),
+            }
+        }
+        Flow::Partwise(Partwise { output: lead, operands, coupled, expand: (1, 1) })
+    }
+}
+
+fn on_output_axis(labels: &Labels, rank: usize, out_rank: usize) -> Labels {
+    Labels { axis: labels.axis + out_rank - rank, atoms: labels.atoms.clone() }
+}
+
+fn operand(
+    node: &NodeView<'_>,
+    index: usize,
+    shape: &[Dim],
+    rank: usize,
+    lead: &Labels,
+) -> Option<Operand> {
+    let axis = aligned_axis(lead.axis, rank, shape.len());
+    if let Some(labels) = node.labels(index) {
+        let fits = axis == Some(labels.axis) && labels.atoms.len() == lead.atoms.len();
+        return fits.then_some(Operand::Channels);
+    }
+    // PRelu's slope may leave out leading axes and is aligned from the right like the others.
+    let Some(axis) = axis else { return Some(Operand::Plain) };
+    match shape.get(axis).and_then(Dim::known) {
+        Some(1) => Some(Operand::Plain),
+        Some(n) if n == lead.atoms.len() && node.constant(index).is_some() => {
+            Some(Operand::Param { axis })
+        }
+        _ => None,
+    }
+}
+
+/// The shape that operands broadcast to.
+pub(super) fn broadcast(shapes: &[Vec<Dim>]) -> Vec<Dim> {
+    let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);
+    (0..rank)
+        .map(|axis| {
+            let mut out = Dim::Known(1);
+            for shape in shapes {
+                let Some(own) = aligned_axis(axis, rank, shape.len()) else { continue };
+                out = match (&out, &shape[own]) {
+                    (Dim::Known(1), d) => d.clone(),
+                    (d, Dim::Known(1)) => d.clone(),
+                    (Dim::Known(n), _) | (_, Dim::Known(n)) => Dim::Known(*n),
+                    (a, b) if super::same_dim(a, b) => a.clone(),
+                    _ => Dim::Unknown,
+                };
+            }
+            out
+        })
+        .collect()
+}

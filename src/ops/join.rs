@@ -1,0 +1,257 @@
+//! Operators that join or pick channels.
+
+use crate::ir::{Dim, TensorType};
+
+use super::elementwise::same_axis;
+use super::view::normal_axis;
+use super::{Flow, Labels, NodeView, OpRule, Operand};
+
+/// `Concat`.
+pub struct Concat;
+/// `Split`.
+pub struct Split;
+/// `Slice`.
+pub struct Slice;
+/// `Gather` with constant indices.
+pub struct Gather;
+
+impl OpRule for Concat {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Concat"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let Some(first) = node.ty(0) else { return vec![None] };
+        let shapes: Option<Vec<Vec<Dim>>> =
+            (0..node.node.inputs.len()).map(|i| node.shape(i)).collect();
+        let shape = shapes.and_then(|shapes| {
+            let mut out = shapes.first()?.clone();
+            let axis = normal_axis(node.node.int("axis", 0), out.len())?;
+            let total = shapes.iter().map(|s| s.get(axis)?.known()).sum::<Option<usize>>();
+            for shape in &shapes {
+                for (own, other) in out.iter_mut().zip(shape) {
+                    if own.known().is_none() && other.known().is_some() {
+                        *own = other.clone();
+                    }
+                }
+            }
+            out[axis] = total.map_or(Dim::Unknown, Dim::Known);
+            Some(out)
+        });
+        vec![Some(TensorType { dtype: first.dtype, shape })]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let inputs = node.node.inputs.len();
+        let labels: Option<Vec<&Labels>> = (0..inputs).map(|i| node.labels(i)).collect();
+        let Some(labels) = labels else {
+            return Flow::Freeze("a concatenation with values that carry no channels");
+        };
+        let rank = node.shape(0).map_or(0, |s| s.len());
+        let Some(axis) = normal_axis(node.node.int("axis", 0), rank) else {
+            return Flow::Freeze("a concatenation of unknown rank");
+        };
+        if labels.iter().any(|l| l.axis != axis) {
+            return Flow::Freeze("a concatenation along another axis than channels");
+        }
+        let atoms = labels.iter().flat_map(|l| l.atoms.iter().copied()).collect();
+        Flow::Relabel(vec![Some(Labels { axis, atoms })])
+    }
+}
+
+impl OpRule for Split {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Split"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let Some(ty) = node.ty(0) else { return Vec::new() };
+        let parts = ty.shape.as_ref().and_then(|s| split_sizes(node, s));
+        (0..node.node.outputs.len())
+            .map(|i| {
+                let shape = ty.shape.clone().map(|mut s| {
+                    let axis = normal_axis(node.node.int("axis", 0), s.len()).unwrap_or(0);
+                    if let Some(d) = s.get_mut(axis) {
+                        let size = parts.as_ref().and_then(|p| p.get(i));
+                        *d = size.map_or(Dim::Unknown, |n| Dim::Known(*n));
+                    }
+                    s
+                });
+                Some(TensorType { dtype: ty.dtype, shape })
+            })
+            .collect()
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let (Some(labels), Some(shape)) = (node.labels(0), node.shape(0)) else {
+            return Flow::Freeze("a split of unknown rank");
+        };
+        let axis = normal_axis(node.node.int("axis", 0), shape.len());
+        let Some(sizes) = split_sizes(node, &shape) else {
+            return Flow::Freeze("a split into computed sizes");
+        };
+        if axis != Some(labels.axis) || sizes.iter().sum::<usize>() != labels.atoms.len() {
+            return Flow::Freeze("a split along another axis than channels");
+        }
+        let mut start = 0;
+        let parts = sizes.iter().map(|n| {
+            let atoms = labels.atoms[start..start + n].to_vec();
+            start += n;
+            Some(Labels { axis: labels.axis, atoms })
+        });
+        Flow::Relabel(parts.collect())
+    }
+}
+
+fn split_sizes(node: &NodeView<'_>, shape: &[Dim]) -> Option<Vec<usize>> {
+    let given = match node.node.ints("split") {
+        Some(sizes) => Some(sizes.to_vec()),
+        None if node.node.input(1).is_some() => Some(node.ints(1)?),
+        None => None,
+    };
+    if let Some(sizes) = given {
+        return sizes.iter().map(|n| usize::try_from(*n).ok()).collect();
+    }
+    let axis = normal_axis(node.node.int("axis", 0), shape.len())?;
+    let total = shape[axis].known()?;
+    let count = node.node.outputs.len();
+    let each = total.div_ceil(count.max(1));
+    Some((0..count).map(|i| each.min(total.saturating_sub(i * each))).collect())
+}
+
+impl OpRule for Slice {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Slice"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let sliced = node.ty(0).map(|t| {
+            let shape = t.shape.map(|mut s| {
+                match slices(node, s.len()) {
+                    Some(slices) => {
+                        for (axis, start, end, step) in slices {
+                            s[axis] = s[axis].known().map_or(Dim::Unknown, |n| {
+                                Dim::Known(picked(n, start, end, step).len())
+                            });
+                        }
+                    }
+                    None => s.iter_mut().for_each(|d| *d = Dim::Unknown),
+                }
+                s
+            });
+            TensorType { dtype: t.dtype, shape }
+        });
+        vec![sliced]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let slices = node.shape(0).and_then(|s| slices(node, s.len()));
+        let (Some(labels), Some(slices)) = (node.labels(0), slices) else {
+            return Flow::Freeze("a slice with computed bounds");
+        };
+        if slices.iter().all(|(axis, ..)| *axis != labels.axis) {
+            let mut operands = vec![Operand::Plain; node.node.inputs.len()];
+            operands[0] = Operand::Channels;
+            return same_axis(node, operands);
+        }
+        match slices.as_slice() {
+            [(axis, start, end, step)] => {
+                let indices = picked(labels.atoms.len(), *start, *end, *step);
+                let atoms = indices.iter().map(|i| labels.atoms[*i]).collect();
+                Flow::Relabel(vec![Some(Labels { axis: *axis, atoms })])
+            }
+            _ => Flow::Freeze("a slice of channels and other axes at once"),
+        }
+    }
+}
+
+/// `(axis, start, end, step)` of each sliced axis.
+fn slices(node: &NodeView<'_>, rank: usize) -> Option<Vec<(usize, i64, i64, i64)>> {
+    let (starts, ends) = match (node.node.ints("starts"), node.node.ints("ends")) {
+        (Some(s), Some(e)) => (s.to_vec(), e.to_vec()),
+        _ => (node.ints(1)?, node.ints(2)?),
+    };
+    let axes = match (node.node.ints("axes"), node.node.input(3)) {
+        (Some(axes), _) => axes.to_vec(),
+        (None, Some(_)) => node.ints(3)?,
+        (None, None) => (0..starts.len() as i64).collect(),
+    };
+    let steps = match node.node.input(4) {
+        Some(_) => node.ints(4)?,
+        None => vec![1; starts.len()],
+    };
+    if starts.len() != ends.len() || starts.len() != axes.len() || starts.len() != steps.len() {
+        return None;
+    }
+    (0..starts.len())
+        .map(|i| Some((normal_axis(axes[i], rank)?, starts[i], ends[i], steps[i])))
+        .collect()
+}
+
+/// Indices `start..end` by `step` of an axis of extent `n`, by the rules of `Slice`.
+fn picked(n: usize, start: i64, end: i64, step: i64) -> Vec<usize> {
+    let n = n as i64;
+    let wrap = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
+    let mut out = Vec::new();
+    if step > 0 {
+        let (mut i, end) = (wrap(start).clamp(0, n), wrap(end).clamp(0, n));
+        while i < end {
+            out.push(i as usize);
+            i = i.saturating_add(step);
+        }
+    } else if step < 0 {
+        let (mut i, end) = (wrap(start).clamp(-1, n - 1), wrap(end).clamp(-1, n - 1));
+        while i > end {
+            out.push(i as usize);
+            i = i.saturating_add(step);
+        }
+    }
+    out
+}
+
+impl OpRule for Gather {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Gather"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let Some(ty) = node.ty(0) else { return vec![None] };
+        let shape = ty.shape.zip(node.shape(1)).and_then(|(data, indices)| {
+            let axis = normal_axis(node.node.int("axis", 0), data.len())?;
+            Some([&data[..axis], &indices, &data[axis + 1..]].concat())
+        });
+        vec![Some(TensorType { dtype: ty.dtype, shape })]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let rank = node.shape(0).map_or(0, |s| s.len());
+        let axis = normal_axis(node.node.int("axis", 0), rank);
+        let (Some(labels), Some(indices)) = (node.labels(0), node.ints(1)) else {
+            return Flow::Freeze("a gather with computed indices");
+        };
+        if axis != Some(labels.axis) || node.shape(1).is_none_or(|s| s.len() != 1) {
+            return Flow::Freeze("a gather along another axis than channels");
+        }
+        let atoms: Option<Vec<_>> = indices
+            .iter()
+            .map(|i| labels.atoms.get(normal_axis(*i, labels.atoms.len())?).copied())
+            .collect();
+        match atoms {
+            Some(atoms) => Flow::Relabel(vec![Some(Labels { axis: labels.axis, atoms })]),
+            None => Flow::Freeze("a gather outside its operand"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::picked;
+
+    #[test]
+    fn slices_follow_the_standard() {
+        assert_eq!(picked(5, 1, i64::MAX, 2), [1, 3]);
+        assert_eq!(picked(5, -2, 100, 1), [3, 4]);
+        assert_eq!(picked(4, -1, i64::MIN, -1), [3, 2, 1, 0]);
+        assert_eq!(picked(4, 3, 0, 1), [0usize; 0]);
+    }
+}

@@ -1,0 +1,146 @@
+//! Layers with weights, read and written as `[out, in, taps]`.
+
+use ndarray::{Array1, Array3, ArrayD, Axis, IxDyn};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{Graph, NodeId, Tensor, ValueId};
+
+/// Window of a convolution, per spatial axis.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ConvGeometry {
+    /// Kernel extents.
+    pub kernel: Vec<usize>,
+    /// Strides.
+    pub strides: Vec<usize>,
+    /// Padding before and after each axis.
+    pub pads: Vec<(usize, usize)>,
+    /// Dilations.
+    pub dilations: Vec<usize>,
+    /// Number of channel groups.
+    pub groups: usize,
+}
+
+/// How the layer applies its weights.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LayerKind {
+    /// `y = x·Wᵀ` with the weight stored `[out, in]`.
+    Gemm,
+    /// `y = x·W` along the last axis with the weight stored `[in, out]`.
+    MatMul,
+    /// Convolution with the weight stored `[out, in/groups, taps…]`.
+    Conv(ConvGeometry),
+    /// Transposed convolution with the weight stored `[in, out/groups, taps…]`.
+    ConvTranspose(ConvGeometry),
+}
+
+/// A node with weights that make new channels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    /// The node that holds the weight.
+    pub node: NodeId,
+    /// How weights apply.
+    pub kind: LayerKind,
+    /// Data input.
+    pub input: ValueId,
+    /// Axis of the data input that is contracted.
+    pub in_axis: usize,
+    /// Output of the node.
+    pub output: ValueId,
+    /// Axis of the output that runs over new channels.
+    pub out_axis: usize,
+    /// The weight initializer.
+    pub weight: ValueId,
+    /// The bias initializer, an input of the node itself.
+    pub bias: Option<ValueId>,
+}
+
+impl Layer {
+    /// Whether weights are stored `[in, out, …]`.
+    pub fn in_first(&self) -> bool {
+        matches!(self.kind, LayerKind::MatMul | LayerKind::ConvTranspose(_))
+    }
+
+    /// Sizes `(out, in, taps)` of the weight.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] if the weight is no constant of rank 2 or more.
+    pub fn sizes(&self, graph: &Graph) -> Result<(usize, usize, usize)> {
+        let dims = &self.tensor(graph)?.dims;
+        let (Some(a), Some(b)) = (dims.first(), dims.get(1)) else {
+            return Err(Error::new(ErrorKind::Format, "a layer's weight has fewer than two axes"));
+        };
+        let taps = dims[2..].iter().product();
+        Ok(if self.in_first() { (*b, *a, taps) } else { (*a, *b, taps) })
+    }
+
+    /// The weight as `[out, in, taps]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] or [`ErrorKind::Unsupported`] for weights that are not float matrices.
+    pub fn read(&self, graph: &Graph) -> Result<Array3<f32>> {
+        let (out, inputs, taps) = self.sizes(graph)?;
+        let weight = self.tensor(graph)?.to_f32()?;
+        let stored = if self.in_first() { (inputs, out, taps) } else { (out, inputs, taps) };
+        let mut w = weight.into_shape_with_order(stored).map_err(shape_error)?;
+        if self.in_first() {
+            w.swap_axes(0, 1);
+        }
+        Ok(w.as_standard_layout().into_owned())
+    }
+
+    /// The bias, if the node has one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] if it is not floating point.
+    pub fn read_bias(&self, graph: &Graph) -> Result<Option<Array1<f32>>> {
+        let Some(tensor) = self.bias.and_then(|b| graph.initializer(b)) else { return Ok(None) };
+        let values = tensor.to_f32()?;
+        Ok(Some(values.iter().copied().collect()))
+    }
+
+    /// The tensor, in the stored layout, of a weight `[out, in, taps]`; spatial extents are those
+    /// of the layer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] if `taps` is not the layer's number of taps.
+    pub fn encode(&self, w: &Array3<f32>) -> Result<Tensor> {
+        let mut w = w.view();
+        if self.in_first() {
+            w.swap_axes(0, 1);
+        }
+        let mut dims = vec![w.len_of(Axis(0)), w.len_of(Axis(1))];
+        if let LayerKind::Conv(g) | LayerKind::ConvTranspose(g) = &self.kind {
+            dims.extend(&g.kernel);
+        }
+        let values: Vec<f32> = w.iter().copied().collect();
+        Ok(Tensor::from_f32(&ArrayD::from_shape_vec(IxDyn(&dims), values).map_err(shape_error)?))
+    }
+
+    /// Stores weight `[out, in, taps]` and bias `[out]`.
+    ///
+    /// # Errors
+    /// As [`Layer::encode`].
+    pub fn write(
+        &self,
+        graph: &mut Graph,
+        w: &Array3<f32>,
+        bias: Option<&Array1<f32>>,
+    ) -> Result<()> {
+        let tensor = self.encode(w)?;
+        graph.set_initializer(self.weight, tensor);
+        if let (Some(value), Some(bias)) = (self.bias, bias) {
+            graph.set_initializer(value, Tensor::from_f32(&bias.clone().into_dyn()));
+        }
+        Ok(())
+    }
+
+    fn tensor<'g>(&self, graph: &'g Graph) -> Result<&'g Tensor> {
+        graph
+            .initializer(self.weight)
+            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "a layer's weight is not a constant"))
+    }
+}
+
+fn shape_error(e: ndarray::ShapeError) -> Error {
+    Error::new(ErrorKind::Format, "a layer's weight does not fit its shape").because(e)
+}

@@ -1,0 +1,92 @@
+//! Fully connected layers.
+
+use crate::ir::{Dim, TensorType};
+
+use super::{Flow, Layer, LayerKind, NodeView, OpRule};
+
+/// `Gemm` in canonical form (`alpha = beta = transB = 1`, `transA = 0`).
+pub struct Gemm;
+/// `MatMul` with a constant right-hand matrix.
+pub struct MatMul;
+
+impl OpRule for Gemm {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Gemm"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let Some(a) = node.ty(0) else { return vec![None] };
+        let pick = |shape: Option<Vec<Dim>>, trans: bool, outer: bool| -> Dim {
+            let index = usize::from(trans == outer);
+            shape.and_then(|s| s.get(index).cloned()).unwrap_or(Dim::Unknown)
+        };
+        let rows = pick(a.shape, node.node.int("transA", 0) != 0, true);
+        let cols = pick(node.shape(1), node.node.int("transB", 0) != 0, false);
+        vec![Some(TensorType { dtype: a.dtype, shape: Some(vec![rows, cols]) })]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let canonical = node.node.int("transB", 0) == 1
+            && node.node.int("transA", 0) == 0
+            && node.node.float("alpha", 1.0) == 1.0
+            && node.node.float("beta", 1.0) == 1.0;
+        match layer(node, LayerKind::Gemm) {
+            Some(layer) if canonical => Flow::Layer(layer),
+            _ => Flow::Freeze("a matrix product of computed values"),
+        }
+    }
+}
+
+impl OpRule for MatMul {
+    fn ops(&self) -> &'static [&'static str] {
+        &["MatMul"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let Some(a) = node.ty(0) else { return vec![None] };
+        let shape = match (a.shape, node.shape(1)) {
+            (Some(mut x), Some(w)) if w.len() == 2 && x.len() >= 2 => {
+                x.pop();
+                x.extend(w.last().cloned());
+                Some(x)
+            }
+            (Some(x), Some(w)) if x.len() == w.len() && x.len() > 2 => {
+                let mut out = x[..x.len() - 1].to_vec();
+                out.extend(w.last().cloned());
+                Some(out)
+            }
+            _ => None,
+        };
+        vec![Some(TensorType { dtype: a.dtype, shape })]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        match layer(node, LayerKind::MatMul) {
+            Some(layer) => Flow::Layer(layer),
+            None => Flow::Freeze("a matrix product of computed values"),
+        }
+    }
+}
+
+fn layer(node: &NodeView<'_>, kind: LayerKind) -> Option<Layer> {
+    let weight = node.node.input(1)?;
+    let tensor = node.graph.initializer(weight)?;
+    let rank = node.shape(0)?.len();
+    let bias = node.node.input(2);
+    let bias_fits = bias.is_none_or(|b| {
+        node.graph.initializer(b).is_some_and(|t| t.dims.len() == 1 && t.dims[0] == tensor.dims[0])
+    });
+    if tensor.dims.len() != 2 || !tensor.dtype.is_float() || !bias_fits || rank < 2 {
+        return None;
+    }
+    Some(Layer {
+        node: node.id,
+        kind,
+        input: node.node.input(0)?,
+        in_axis: rank - 1,
+        output: node.node.output(0)?,
+        out_axis: rank - 1,
+        weight,
+        bias,
+    })
+}

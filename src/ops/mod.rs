@@ -1,0 +1,165 @@
+//! What the tool knows about operators: one file per family, one table.
+//!
+//! A rule says two things about an operator: the types of its outputs, and how *channels* flow
+//! through it. Everything else (coupling, freezing, emission) is derived from these declarations.
+//! An operator without a rule freezes the channels that reach it: the merge stays correct and gets
+//! smaller, and the report says why.
+
+mod conv;
+mod elementwise;
+mod join;
+mod layer;
+mod linear;
+mod norm;
+mod pool;
+mod reshape;
+mod shape;
+mod view;
+
+use crate::ir::{Dim, TensorType};
+
+pub use layer::{ConvGeometry, Layer, LayerKind};
+pub use view::{NodeView, aligned_axis};
+
+/// One channel of a tracked axis before coupling is resolved; equal atoms are the same channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Atom(pub u32);
+
+/// Which channel every index along one axis of a value belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// The axis, counted from the front.
+    pub axis: usize,
+    /// One entry per index along the axis.
+    pub atoms: Vec<Atom>,
+}
+
+/// What a node's operand is to the channels that flow through the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operand {
+    /// Carries channels along its labelled axis.
+    Channels,
+    /// A constant with one entry per index of the tracked axis, found at `axis`.
+    Param {
+        /// Axis of the constant that runs over channels.
+        axis: usize,
+    },
+    /// Says the same to every channel (left out, scalar, or of extent 1 along the tracked axis).
+    Plain,
+    /// The target shape of a reshape; entry `entry` counts channels and follows their number.
+    Shape {
+        /// Position in the shape vector.
+        entry: usize,
+    },
+}
+
+/// A node that treats every channel alone, so that it may run on any subset of channels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Partwise {
+    /// Labels of the node's only tracked output.
+    pub output: Labels,
+    /// What each input is.
+    pub operands: Vec<Operand>,
+    /// Channels that must be the same channel (operands of an addition).
+    pub coupled: Vec<(Vec<Atom>, Vec<Atom>)>,
+    /// Copies of the tracked axis outside and inside it: a channel at index `c` of `n` occupies
+    /// indices `(o·n + c)·inner + i` of the output for all `o < outer`, `i < inner`.
+    pub expand: (usize, usize),
+}
+
+/// How channels flow through a node.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Flow {
+    /// No tracked channels reach the node, none leave it.
+    Untracked,
+    /// Weights contract all input channels and make new ones (Conv, Gemm, MatMul).
+    Layer(Layer),
+    /// Weights of one channel each (depthwise convolution).
+    PerChannel(Layer),
+    /// Every channel is treated alone.
+    Partwise(Partwise),
+    /// Channels are reordered, joined or dropped; values do not change.
+    Relabel(Vec<Option<Labels>>),
+    /// The node needs its channels whole and in order, for this reason.
+    Freeze(&'static str),
+}
+
+/// The rule of an operator family.
+pub trait OpRule: Sync {
+    /// Operators of the standard operator set that the rule covers.
+    fn ops(&self) -> &'static [&'static str];
+
+    /// Types of the outputs; `None` where they cannot be told.
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>>;
+
+    /// How channels flow; called only if at least one operand is tracked or the node is a layer.
+    fn flow(&self, node: &NodeView<'_>) -> Flow;
+}
+
+/// All rules. A new operator is one file (or one row in its family's file) and one row here.
+static RULES: &[&dyn OpRule] = &[
+    &conv::Conv,
+    &conv::ConvTranspose,
+    &linear::Gemm,
+    &linear::MatMul,
+    &elementwise::Unary,
+    &elementwise::Binary,
+    &elementwise::Clip,
+    &pool::Window,
+    &pool::Global,
+    &pool::Reduce,
+    &pool::Resize,
+    &pool::Pad,
+    &norm::PerChannelNorm,
+    &norm::LocalResponse,
+    &norm::Softmax,
+    &reshape::Flatten,
+    &reshape::Reshape,
+    &reshape::Squeeze,
+    &reshape::Unsqueeze,
+    &reshape::Transpose,
+    &join::Concat,
+    &join::Split,
+    &join::Slice,
+    &join::Gather,
+    &shape::Shape,
+    &shape::Cast,
+];
+
+/// The rule for operator `op` of the standard operator set.
+pub fn rule(op: &str) -> Option<&'static dyn OpRule> {
+    RULES.iter().copied().find(|r| r.ops().contains(&op))
+}
+
+/// Names of all operators with a rule, sorted.
+pub fn known_ops() -> Vec<&'static str> {
+    let mut ops: Vec<_> = RULES.iter().flat_map(|r| r.ops().iter().copied()).collect();
+    ops.sort_unstable();
+    ops
+}
+
+/// Output types of a node; all `None` for operators without a rule.
+pub fn infer(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+    let rule = node.node.domain.is_empty().then(|| rule(&node.node.op)).flatten();
+    let mut types = rule.map(|r| r.infer(node)).unwrap_or_default();
+    types.resize(node.node.outputs.len(), None);
+    types
+}
+
+/// Whether two dimensions are surely equal.
+fn same_dim(a: &Dim, b: &Dim) -> bool {
+    a == b && *a != Dim::Unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operator_has_one_rule() {
+        let ops = known_ops();
+        let mut unique = ops.clone();
+        unique.dedup();
+        assert_eq!(ops, unique);
+    }
+}

@@ -1,0 +1,343 @@
+//! Operators that rearrange axes.
+
+use crate::ir::{Dim, TensorType};
+
+use super::elementwise::same_axis;
+use super::view::{known_product, normal_axis};
+use super::{Flow, Labels, NodeView, OpRule, Operand, Partwise, same_dim};
+
+/// `Flatten`.
+pub struct Flatten;
+/// `Reshape`.
+pub struct Reshape;
+/// `Squeeze`.
+pub struct Squeeze;
+/// `Unsqueeze`.
+pub struct Unsqueeze;
+/// `Transpose`.
+pub struct Transpose;
+
+impl OpRule for Flatten {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Flatten"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let flat = node.ty(0).map(|t| {
+            let shape = t.shape.and_then(|s| {
+                let axis = flatten_axis(node, s.len())?;
+                Some(vec![merged(&s[..axis]), merged(&s[axis..])])
+            });
+            TensorType { dtype: t.dtype, shape }
+        });
+        vec![flat]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let (Some(labels), Some(shape)) = (node.labels(0), node.shape(0)) else {
+            return Flow::Freeze("flattening of unknown rank");
+        };
+        match flatten_axis(node, shape.len()) {
+            Some(axis) if labels.axis >= axis => {
+                merge(labels, &shape, axis..shape.len(), 1, vec![Operand::Channels])
+            }
+            _ => Flow::Freeze("flattening of channels into the batch axis"),
+        }
+    }
+}
+
+fn flatten_axis(node: &NodeView<'_>, rank: usize) -> Option<usize> {
+    match node.node.int("axis", 1) {
+        axis if axis == rank as i64 => Some(rank),
+        axis => normal_axis(axis, rank),
+    }
+}
+
+/// One dimension in place of several; a lone symbol times ones stays that symbol.
+fn merged(dims: &[Dim]) -> Dim {
+    let mut rest: Vec<&Dim> = dims.iter().filter(|d| **d != Dim::Known(1)).collect();
+    match (rest.pop(), rest.is_empty()) {
+        (None, _) => Dim::Known(1),
+        (Some(only), true) => only.clone(),
+        _ => known_product(dims).map_or(Dim::Unknown, Dim::Known),
+    }
+}
+
+/// The flow of merging axes `range` of the operand into output axis `axis`.
+fn merge(
+    labels: &Labels,
+    shape: &[Dim],
+    range: std::ops::Range<usize>,
+    axis: usize,
+    operands: Vec<Operand>,
+) -> Flow {
+    let outer = known_product(&shape[range.start..labels.axis]);
+    let inner = known_product(&shape[labels.axis + 1..range.end]);
+    let (Some(outer), Some(inner)) = (outer, inner) else {
+        return Flow::Freeze("flattening of extents that are known only at run time");
+    };
+    let block = labels.atoms.iter().flat_map(|a| std::iter::repeat_n(*a, inner));
+    let atoms = (0..outer).flat_map(|_| block.clone()).collect();
+    Flow::Partwise(Partwise {
+        output: Labels { axis, atoms },
+        operands,
+        coupled: Vec::new(),
+        expand: (outer, inner),
+    })
+}
+
+impl OpRule for Reshape {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Reshape"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let reshaped = node.ty(0).map(|t| TensorType {
+            dtype: t.dtype,
+            shape: node.ints(1).and_then(|target| target_shape(node, t.shape.as_deref(), &target)),
+        });
+        vec![reshaped]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let (Some(labels), Some(from)) = (node.labels(0), node.shape(0)) else {
+            return Flow::Freeze("a reshape of unknown rank");
+        };
+        let to = node.ints(1).and_then(|target| target_shape(node, Some(&from), &target));
+        let Some(to) = to else { return Flow::Freeze("a reshape to a computed shape") };
+        let Some((ins, outs)) = block_around(&from, &to, labels.axis) else {
+            return Flow::Freeze("a reshape that mixes channels with other axes");
+        };
+        // Axes of extent 1 carry nothing: the channels go to the one axis that does.
+        let wide: Vec<usize> = outs.clone().filter(|i| to[*i] != Dim::Known(1)).collect();
+        let axis = match (wide.as_slice(), outs.clone().next()) {
+            ([axis], _) => *axis,
+            ([], Some(axis)) => axis,
+            _ => return Flow::Freeze("a reshape that splits the channel axis"),
+        };
+        let operands = vec![Operand::Channels, Operand::Shape { entry: axis }];
+        merge(labels, &from, ins, axis, operands)
+    }
+}
+
+/// The output shape of a reshape to the constant `target`.
+fn target_shape(node: &NodeView<'_>, from: Option<&[Dim]>, target: &[i64]) -> Option<Vec<Dim>> {
+    let copies_zero = node.node.int("allowzero", 0) == 0;
+    let mut dims: Vec<Dim> = target
+        .iter()
+        .enumerate()
+        .map(|(i, t)| match *t {
+            0 if copies_zero => from.and_then(|f| f.get(i).cloned()).unwrap_or(Dim::Unknown),
+            t => usize::try_from(t).map_or(Dim::Unknown, Dim::Known),
+        })
+        .collect();
+    if let (Some(hole), Some(from)) = (target.iter().position(|t| *t == -1), from) {
+        dims[hole] = Dim::Unknown;
+        let mut left: Vec<Dim> = from.to_vec();
+        let mut known = 1usize;
+        for (i, dim) in dims.iter().enumerate().filter(|(i, _)| *i != hole) {
+            match dim {
+                Dim::Known(n) => known = known.checked_mul(*n)?,
+                other => {
+                    let Some(at) = left.iter().position(|l| same_dim(l, other)) else {
+                        return Some(dims);
+                    };
+                    left.remove(at);
+                    let _ = i;
+                }
+            }
+        }
+        dims[hole] = quotient(&left, known);
+    }
+    Some(dims)
+}
+
+/// The product of `dims` divided by `known`, where it is one fixed number or one symbol.
+fn quotient(dims: &[Dim], known: usize) -> Dim {
+    let product =
+        known_product(&dims.iter().filter(|d| d.known().is_some()).cloned().collect::<Vec<_>>());
+    let symbols: Vec<&Dim> = dims.iter().filter(|d| d.known().is_none()).collect();
+    match (product, symbols.as_slice()) {
+        (Some(p), []) if known > 0 && p % known == 0 => Dim::Known(p / known),
+        (Some(p), [symbol]) if p == known => (*symbol).clone(),
+        _ => Dim::Unknown,
+    }
+}
+
+type Span = std::ops::Range<usize>;
+
+/// The smallest runs of input and output axes around input axis `axis` that hold equally many
+/// elements, given that everything before and behind them does as well.
+fn block_around(from: &[Dim], to: &[Dim], axis: usize) -> Option<(Span, Span)> {
+    let (mut i, mut o) = (0, 0);
+    while i < from.len() || o < to.len() {
+        let (start_i, start_o) = (i, o);
+        i += usize::from(i < from.len());
+        o += usize::from(o < to.len());
+        while !same_extent(&from[start_i..i], &to[start_o..o])? {
+            match extent_order(&from[start_i..i], &to[start_o..o])? {
+                std::cmp::Ordering::Less if i < from.len() => i += 1,
+                std::cmp::Ordering::Greater if o < to.len() => o += 1,
+                _ => return None,
+            }
+        }
+        // Trailing ones join the block, so that [C] → [C, 1, 1] stays one block.
+        while i < from.len() && from[i] == Dim::Known(1) && i > axis {
+            i += 1;
+        }
+        while o < to.len() && to[o] == Dim::Known(1) && i > axis {
+            o += 1;
+        }
+        if i > axis {
+            return (start_i <= axis).then_some((start_i..i, start_o..o));
+        }
+    }
+    None
+}
+
+fn same_extent(a: &[Dim], b: &[Dim]) -> Option<bool> {
+    if let ([a], [b]) = (a, b)
+        && a.known().is_none()
+    {
+        return same_dim(a, b).then_some(true);
+    }
+    Some(known_product(a)? == known_product(b)?)
+}
+
+fn extent_order(a: &[Dim], b: &[Dim]) -> Option<std::cmp::Ordering> {
+    Some(known_product(a)?.cmp(&known_product(b)?))
+}
+
+impl OpRule for Squeeze {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Squeeze"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let squeezed = node.ty(0).map(|t| {
+            let shape = t.shape.and_then(|s| {
+                let axes = squeezed_axes(node, &s)?;
+                let kept = s.into_iter().enumerate().filter(|(i, _)| !axes.contains(i));
+                Some(kept.map(|(_, d)| d).collect())
+            });
+            TensorType { dtype: t.dtype, shape }
+        });
+        vec![squeezed]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let axes = node.shape(0).and_then(|s| squeezed_axes(node, &s));
+        moved(node, |axis| {
+            let axes = axes.as_ref()?;
+            (!axes.contains(&axis)).then(|| axis - axes.iter().filter(|a| **a < axis).count())
+        })
+    }
+}
+
+fn squeezed_axes(node: &NodeView<'_>, shape: &[Dim]) -> Option<Vec<usize>> {
+    if node.node.input(1).is_none() && node.node.ints("axes").is_none() {
+        let all_known = shape.iter().skip(1).all(|d| d.known().is_some());
+        return all_known
+            .then(|| (0..shape.len()).filter(|i| shape[*i] == Dim::Known(1)).collect());
+    }
+    node.axes(1, shape.len())
+}
+
+impl OpRule for Unsqueeze {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Unsqueeze"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let unsqueezed = node.ty(0).map(|t| {
+            let shape = t.shape.and_then(|s| {
+                let axes = unsqueezed_axes(node, s.len())?;
+                let mut rest = s.into_iter();
+                let rank = rest.len() + axes.len();
+                (0..rank)
+                    .map(|i| if axes.contains(&i) { Some(Dim::Known(1)) } else { rest.next() })
+                    .collect()
+            });
+            TensorType { dtype: t.dtype, shape }
+        });
+        vec![unsqueezed]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let axes = node.shape(0).and_then(|s| {
+            let axes = unsqueezed_axes(node, s.len())?;
+            Some((0..s.len() + axes.len()).filter(|i| !axes.contains(i)).collect::<Vec<_>>())
+        });
+        moved(node, |axis| axes.as_ref()?.get(axis).copied())
+    }
+}
+
+fn unsqueezed_axes(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
+    let count = node.node.ints("axes").map(<[i64]>::len).or_else(|| Some(node.ints(1)?.len()))?;
+    node.axes(1, rank + count)
+}
+
+impl OpRule for Transpose {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Transpose"]
+    }
+
+    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
+        let transposed = node.ty(0).map(|t| {
+            let shape = t.shape.and_then(|s| {
+                permutation(node, s.len())?.iter().map(|i| s.get(*i).cloned()).collect()
+            });
+            TensorType { dtype: t.dtype, shape }
+        });
+        vec![transposed]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let perm = node.shape(0).and_then(|s| permutation(node, s.len()));
+        moved(node, |axis| perm.as_ref()?.iter().position(|p| *p == axis))
+    }
+}
+
+fn permutation(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
+    match node.node.ints("perm") {
+        Some(perm) if perm.len() == rank => perm.iter().map(|p| normal_axis(*p, rank)).collect(),
+        Some(_) => None,
+        None => Some((0..rank).rev().collect()),
+    }
+}
+
+/// A node that moves the tracked axis of its first input by `place`.
+fn moved(node: &NodeView<'_>, place: impl Fn(usize) -> Option<usize>) -> Flow {
+    let Some(axis) = node.labels(0).and_then(|l| place(l.axis)) else {
+        return Flow::Freeze("a rearrangement of unknown axes");
+    };
+    match same_axis(node, vec![Operand::Channels, Operand::Plain]) {
+        Flow::Partwise(mut partwise) => {
+            partwise.output.axis = axis;
+            Flow::Partwise(partwise)
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dims(spec: &[i64]) -> Vec<Dim> {
+        let dim = |d: &i64| usize::try_from(*d).map_or(Dim::Symbol("n".into()), Dim::Known);
+        spec.iter().map(dim).collect()
+    }
+
+    #[test]
+    fn blocks_of_reshapes() {
+        let block = |from: &[i64], to: &[i64], axis| block_around(&dims(from), &dims(to), axis);
+        assert_eq!(block(&[-1, 50, 4, 4], &[-1, 800], 1), Some((1..4, 1..2)));
+        assert_eq!(block(&[-1, 50], &[-1, 50, 1, 1], 1), Some((1..2, 1..4)));
+        assert_eq!(block(&[-1, 50, 1, 1], &[-1, 50], 1), Some((1..4, 1..2)));
+        assert_eq!(block(&[-1, 6, 4, 4], &[-1, 6, 16], 1), Some((1..2, 1..2)));
+        assert_eq!(block(&[-1, 6, 4, 4], &[-1, 2, 3, 4, 4], 1), Some((1..2, 1..3)));
+        assert_eq!(block(&[-1, 4, 4, 6], &[-1, 96], 3), Some((1..4, 1..2)));
+        assert_eq!(block(&[-1, 4], &[4, -1], 1), None);
+    }
+}
