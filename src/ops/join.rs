@@ -4,7 +4,7 @@ use crate::ir::{Dim, TensorType};
 
 use super::elementwise::same_axis;
 use super::view::normal_axis;
-use super::{Flow, Labels, NodeView, OpRule, Operand};
+use super::{Flow, Labels, NodeView, OpRule, Operand, Pick};
 
 /// `Concat`.
 pub struct Concat;
@@ -54,8 +54,9 @@ impl OpRule for Concat {
         if labels.iter().any(|l| l.axis != axis) {
             return Flow::Freeze("a concatenation along another axis than channels");
         }
-        let atoms = labels.iter().flat_map(|l| l.atoms.iter().copied()).collect();
-        Flow::Relabel(vec![Some(Labels { axis, atoms })])
+        let indices = |(input, l): (usize, &&Labels)| (0..l.atoms.len()).map(move |i| (input, i));
+        let from = labels.iter().enumerate().flat_map(indices).collect();
+        Flow::Relabel(vec![Pick { axis, from }])
     }
 }
 
@@ -95,9 +96,9 @@ impl OpRule for Split {
         }
         let mut start = 0;
         let parts = sizes.iter().map(|n| {
-            let atoms = labels.atoms[start..start + n].to_vec();
+            let from = (start..start + n).map(|i| (0, i)).collect();
             start += n;
-            Some(Labels { axis: labels.axis, atoms })
+            Pick { axis: labels.axis, from }
         });
         Flow::Relabel(parts.collect())
     }
@@ -157,8 +158,8 @@ impl OpRule for Slice {
         match slices.as_slice() {
             [(axis, start, end, step)] => {
                 let indices = picked(labels.atoms.len(), *start, *end, *step);
-                let atoms = indices.iter().map(|i| labels.atoms[*i]).collect();
-                Flow::Relabel(vec![Some(Labels { axis: *axis, atoms })])
+                let from = indices.into_iter().map(|i| (0, i)).collect();
+                Flow::Relabel(vec![Pick { axis: *axis, from }])
             }
             _ => Flow::Freeze("a slice of channels and other axes at once"),
         }
@@ -232,12 +233,10 @@ impl OpRule for Gather {
         if axis != Some(labels.axis) || node.shape(1).is_none_or(|s| s.len() != 1) {
             return Flow::Freeze("a gather along another axis than channels");
         }
-        let atoms: Option<Vec<_>> = indices
-            .iter()
-            .map(|i| labels.atoms.get(normal_axis(*i, labels.atoms.len())?).copied())
-            .collect();
-        match atoms {
-            Some(atoms) => Flow::Relabel(vec![Some(Labels { axis: labels.axis, atoms })]),
+        let from: Option<Vec<_>> =
+            indices.iter().map(|i| Some((0, normal_axis(*i, labels.atoms.len())?))).collect();
+        match from {
+            Some(from) => Flow::Relabel(vec![Pick { axis: labels.axis, from }]),
             None => Flow::Freeze("a gather outside its operand"),
         }
     }

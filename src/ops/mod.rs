@@ -67,6 +67,15 @@ pub struct Partwise {
     pub expand: (usize, usize),
 }
 
+/// An output whose indices along one axis are picked from the node's inputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pick {
+    /// The axis, the same for inputs and output.
+    pub axis: usize,
+    /// For every index along the axis: which input, and which index there.
+    pub from: Vec<(usize, usize)>,
+}
+
 /// How channels flow through a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Flow {
@@ -78,8 +87,8 @@ pub enum Flow {
     PerChannel(Layer),
     /// Every channel is treated alone.
     Partwise(Partwise),
-    /// Channels are reordered, joined or dropped; values do not change.
-    Relabel(Vec<Option<Labels>>),
+    /// Channels are reordered, joined or dropped; values do not change. One entry per output.
+    Relabel(Vec<Pick>),
     /// The node needs its channels whole and in order, for this reason.
     Freeze(&'static str),
 }

@@ -1,0 +1,89 @@
+//! Channels as equivalence classes: a union–find over the atoms that operators declare equal.
+
+use crate::ops::Atom;
+
+/// Disjoint sets of atoms, each with the marks left by what produces, reads or freezes it.
+#[derive(Debug, Default)]
+pub(super) struct Atoms {
+    parent: Vec<u32>,
+    marks: Vec<Vec<Mark>>,
+    frozen: Vec<Option<u32>>,
+}
+
+/// Something that tells channels of one group from channels of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Mark {
+    /// Fed from input number `.0` of the graph.
+    Input(u32),
+    /// Made by layer number `.0`.
+    Produced(u32),
+    /// Read by layer number `.0`.
+    Consumed(u32),
+    /// Picked into output `.1` of node `.0`, which splits channels.
+    Picked(u32, u32),
+}
+
+impl Atoms {
+    /// `n` new atoms, all with `mark`.
+    pub(super) fn fresh(&mut self, n: usize, mark: Mark) -> Vec<Atom> {
+        let first = self.parent.len() as u32;
+        let atoms: Vec<Atom> = (first..first + n as u32).map(Atom).collect();
+        self.parent.extend(first..first + n as u32);
+        self.marks.resize(self.parent.len(), vec![mark]);
+        self.frozen.resize(self.parent.len(), None);
+        atoms
+    }
+
+    /// The smallest atom of the set that holds `atom`.
+    pub(super) fn root(&self, atom: Atom) -> Atom {
+        let mut at = atom.0;
+        while self.parent[at as usize] != at {
+            at = self.parent[at as usize];
+        }
+        Atom(at)
+    }
+
+    /// Makes two atoms the same channel.
+    pub(super) fn unite(&mut self, a: Atom, b: Atom) {
+        let (a, b) = (self.root(a), self.root(b));
+        if a == b {
+            return;
+        }
+        let (low, high) = (a.min(b).0 as usize, a.max(b).0 as usize);
+        self.parent[high] = low as u32;
+        let marks = std::mem::take(&mut self.marks[high]);
+        self.marks[low].extend(marks);
+        let frozen = self.frozen[high].take();
+        self.frozen[low] = match (self.frozen[low], frozen) {
+            (Some(x), Some(y)) => Some(x.min(y)),
+            (x, y) => x.or(y),
+        };
+    }
+
+    /// Adds a mark to the channel of each atom.
+    pub(super) fn mark(&mut self, atoms: &[Atom], mark: Mark) {
+        for atom in atoms {
+            let root = self.root(*atom);
+            self.marks[root.0 as usize].push(mark);
+        }
+    }
+
+    /// Freezes the channels of `atoms` for reason number `reason`; the first reason stays.
+    pub(super) fn freeze(&mut self, atoms: &[Atom], reason: u32) {
+        for atom in atoms {
+            let root = self.root(*atom);
+            self.frozen[root.0 as usize].get_or_insert(reason);
+        }
+    }
+
+    /// All channels, in order of their smallest atom, with their sorted marks and their reason to
+    /// be frozen.
+    pub(super) fn channels(&self) -> impl Iterator<Item = (Atom, Vec<Mark>, Option<u32>)> + '_ {
+        (0..self.parent.len() as u32).filter(|a| self.parent[*a as usize] == *a).map(|a| {
+            let mut marks = self.marks[a as usize].clone();
+            marks.sort_unstable();
+            marks.dedup();
+            (Atom(a), marks, self.frozen[a as usize])
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! Coupled channels: which channels of which tensors are the same channel.
+//!
+//! The unit that may be permuted, paired and shared is the [`ChannelGroup`]: all channels that are
+//! made by the same layers and read by the same layers. It follows from what operators declare
+//! ([`crate::ops`]); nobody describes an architecture by hand. A residual stream is one group with
+//! several producers, which generalises the permuted shortcuts of the paper's sec. 3.7.
+
+mod atoms;
+mod trace;
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+use crate::ir::{Graph, NodeId, ValueId};
+use crate::ops::{Flow, Layer};
+
+/// Names a channel group of one model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId(pub usize);
+
+/// Names a layer of one model, counted in topological order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LayerId(pub usize);
+
+/// One channel of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Channel {
+    /// The group.
+    pub group: GroupId,
+    /// Index inside the group.
+    pub index: usize,
+}
+
+/// The channels along the tracked axis of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelAxis {
+    /// The axis, counted from the front.
+    pub axis: usize,
+    /// The channel of every index along the axis.
+    pub channels: Vec<Channel>,
+}
+
+/// Why the channels of a group cannot be shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// The reason, as a noun phrase.
+    pub reason: String,
+    /// The node that asks for it; empty for model inputs and outputs.
+    pub node: String,
+    /// Whether the channels are those of a model input, which are shared as they are.
+    pub is_input: bool,
+}
+
+/// Channels that move together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelGroup {
+    /// Name for people: that of the first layer that makes the channels.
+    pub name: String,
+    /// Number of channels.
+    pub size: usize,
+    /// Layers whose rows are channels of the group.
+    pub producers: Vec<LayerId>,
+    /// Layers whose columns are channels of the group.
+    pub consumers: Vec<LayerId>,
+    /// Set if the channels must stay as they are.
+    pub frozen: Option<Frozen>,
+}
+
+/// A layer with the channels it reads and makes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CoupledLayer {
+    /// The layer.
+    pub layer: Layer,
+    /// Name of its node.
+    pub name: String,
+    /// Channels of the weight's columns; `None` where the input carries no tracked channels.
+    pub inputs: Option<Vec<Channel>>,
+    /// Channels of the weight's rows.
+    pub outputs: Vec<Channel>,
+    /// Whether every row reads its own channel alone (depthwise).
+    pub per_channel: bool,
+}
+
+/// The channel structure of one graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Coupling {
+    /// All groups.
+    pub groups: Vec<ChannelGroup>,
+    /// All layers, in topological order.
+    pub layers: Vec<CoupledLayer>,
+    /// The tracked axis of each value, indexed by [`ValueId::index`].
+    pub axes: Vec<Option<ChannelAxis>>,
+    /// How channels flow through each node that tracked channels reach.
+    pub flows: BTreeMap<NodeId, Flow>,
+}
+
+impl Coupling {
+    /// Derives the channel structure of a canonical graph.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+    pub fn of(graph: &Graph) -> Result<Coupling> {
+        trace::trace(graph)
+    }
+
+    /// The group named by `id`.
+    pub fn group(&self, id: GroupId) -> &ChannelGroup {
+        &self.groups[id.0]
+    }
+
+    /// The layer named by `id`.
+    pub fn layer(&self, id: LayerId) -> &CoupledLayer {
+        &self.layers[id.0]
+    }
+
+    /// The tracked axis of a value.
+    pub fn axis(&self, value: ValueId) -> Option<&ChannelAxis> {
+        self.axes.get(value.index())?.as_ref()
+    }
+
+    /// All groups with their ids.
+    pub fn groups(&self) -> impl Iterator<Item = (GroupId, &ChannelGroup)> {
+        self.groups.iter().enumerate().map(|(i, g)| (GroupId(i), g))
+    }
+
+    /// The layer whose weights node `node` holds.
+    pub fn layer_of(&self, node: NodeId) -> Option<LayerId> {
+        self.layers.iter().position(|l| l.layer.node == node).map(LayerId)
+    }
+}
+
+#[cfg(test)]
+mod tests;

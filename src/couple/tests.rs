@@ -1,0 +1,128 @@
+use super::*;
+use crate::ir::{Attribute, DataType, Dim, Tensor, TensorType};
+use crate::ops::{self, NodeView};
+
+fn zeros(dims: &[usize]) -> Tensor {
+    Tensor::from_f32(&ndarray::ArrayD::zeros(ndarray::IxDyn(dims)))
+}
+
+fn image(graph: &mut Graph, channels: usize) -> ValueId {
+    let dims = [Dim::Symbol("n".into()), Dim::Known(channels), Dim::Known(8), Dim::Known(8)];
+    graph.add_input("x", TensorType { dtype: DataType::F32, shape: Some(dims.to_vec()) })
+}
+
+fn conv(graph: &mut Graph, name: &str, x: ValueId, dims: [usize; 4], group: i64) -> ValueId {
+    let w = graph.add_initializer(&format!("{name}.w"), zeros(&dims));
+    let pad = (dims[2] / 2) as i64;
+    let attributes = [("pads", Attribute::Ints(vec![pad; 4])), ("group", Attribute::Int(group))];
+    graph.add_op("Conv", name, &[x, w], attributes)
+}
+
+fn gemm(graph: &mut Graph, name: &str, x: ValueId, out: usize, inputs: usize) -> ValueId {
+    let w = graph.add_initializer(&format!("{name}.w"), zeros(&[out, inputs]));
+    graph.add_op("Gemm", name, &[x, w], [("transB", Attribute::Int(1))])
+}
+
+fn coupled(graph: &mut Graph) -> Coupling {
+    for id in graph.topological_order().unwrap() {
+        let types = ops::infer(&NodeView::new(graph, id, &[]));
+        let outputs = graph.node(id).outputs.clone();
+        for (output, ty) in outputs.into_iter().zip(types) {
+            graph.set_type(output.unwrap(), ty);
+        }
+    }
+    Coupling::of(graph).unwrap()
+}
+
+fn summary(c: &Coupling) -> Vec<(String, usize, usize, bool)> {
+    c.groups
+        .iter()
+        .map(|g| (g.name.clone(), g.size, g.producers.len(), g.frozen.is_some()))
+        .collect()
+}
+
+fn row(name: &str, size: usize, producers: usize, frozen: bool) -> (String, usize, usize, bool) {
+    (name.to_owned(), size, producers, frozen)
+}
+
+#[test]
+fn flatten_repeats_each_channel_over_its_pixels() {
+    let mut g = Graph::new("lenet");
+    let x = image(&mut g, 1);
+    let c = conv(&mut g, "conv", x, [4, 1, 3, 3], 1);
+    let f = g.add_op("Flatten", "flat", &[c], []);
+    let y = gemm(&mut g, "fc", f, 10, 256);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(
+        summary(&c),
+        [row("x", 1, 0, true), row("conv", 4, 1, false), row("fc", 10, 1, true)]
+    );
+    let columns = c.layer(LayerId(1)).inputs.as_ref().unwrap();
+    assert_eq!((columns[0].index, columns[63].index, columns[64].index), (0, 0, 1));
+}
+
+#[test]
+fn an_addition_couples_its_producers() {
+    let mut g = Graph::new("residual");
+    let x = image(&mut g, 3);
+    let stem = conv(&mut g, "stem", x, [8, 3, 3, 3], 1);
+    let a = conv(&mut g, "a", stem, [6, 8, 3, 3], 1);
+    let b = conv(&mut g, "b", a, [8, 6, 3, 3], 1);
+    let sum = g.add_op("Add", "sum", &[stem, b], []);
+    let p = g.add_op("GlobalAveragePool", "gap", &[sum], []);
+    let f = g.add_op("Flatten", "flat", &[p], []);
+    let y = gemm(&mut g, "fc", f, 10, 8);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(
+        summary(&c),
+        [
+            row("x", 3, 0, true),
+            row("stem", 8, 2, false),
+            row("a", 6, 1, false),
+            row("fc", 10, 1, true)
+        ]
+    );
+    assert_eq!(c.groups[1].consumers, [LayerId(1), LayerId(3)]);
+}
+
+#[test]
+fn depthwise_convolution_joins_the_group_it_reads() {
+    let mut g = Graph::new("mobile");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "expand", x, [8, 3, 1, 1], 1);
+    let d = conv(&mut g, "depthwise", a, [8, 1, 3, 3], 8);
+    let y = conv(&mut g, "project", d, [4, 8, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(c.groups[1].producers, [LayerId(0), LayerId(1)]);
+    assert!(c.layer(LayerId(1)).per_channel);
+}
+
+#[test]
+fn concatenation_and_split_are_bookkeeping() {
+    let mut g = Graph::new("join");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "a", x, [4, 3, 1, 1], 1);
+    let b = conv(&mut g, "b", x, [2, 3, 1, 1], 1);
+    let j = g.add_op("Concat", "join", &[b, a], [("axis", Attribute::Int(1))]);
+    let y = conv(&mut g, "y", j, [5, 6, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    let columns = c.layer(LayerId(2)).inputs.as_ref().unwrap();
+    assert_eq!(columns[0], Channel { group: c.layer(LayerId(1)).outputs[0].group, index: 0 });
+    assert_eq!(columns[2], Channel { group: c.layer(LayerId(0)).outputs[0].group, index: 0 });
+}
+
+#[test]
+fn unknown_operators_freeze_with_their_name() {
+    let mut g = Graph::new("odd");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "a", x, [4, 3, 1, 1], 1);
+    let odd = g.add_op("NonMaxSuppression", "odd", &[a], []);
+    g.outputs.push(odd);
+    let c = coupled(&mut g);
+    let frozen = c.groups[1].frozen.as_ref().unwrap();
+    assert_eq!((frozen.node.as_str(), frozen.is_input), ("odd", false));
+}

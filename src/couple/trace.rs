@@ -1,0 +1,261 @@
+//! Follows channels through a graph and groups them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::atoms::{Atoms, Mark};
+use super::{Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, Frozen, GroupId, LayerId};
+use crate::error::Result;
+use crate::ir::{Dim, Graph, NodeId, ValueId};
+use crate::ops::{self, Atom, Flow, Labels, Layer, NodeView, Pick};
+
+/// Everything learnt on the way through the graph.
+struct Tracer<'g> {
+    graph: &'g Graph,
+    atoms: Atoms,
+    labels: Vec<Option<Labels>>,
+    layers: Vec<(Layer, bool)>,
+    flows: BTreeMap<NodeId, Flow>,
+    reasons: Vec<Frozen>,
+}
+
+pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
+    let mut tracer = Tracer {
+        graph,
+        atoms: Atoms::default(),
+        labels: vec![None; graph.value_count()],
+        layers: Vec::new(),
+        flows: BTreeMap::new(),
+        reasons: Vec::new(),
+    };
+    for (index, input) in graph.inputs.iter().enumerate() {
+        tracer.enter_input(index, *input);
+    }
+    for node in graph.topological_order()? {
+        tracer.visit(node);
+    }
+    for output in &graph.outputs {
+        tracer.freeze_value(*output, "a model output", None);
+    }
+    Ok(tracer.resolve())
+}
+
+impl Tracer<'_> {
+    fn enter_input(&mut self, index: usize, input: ValueId) {
+        let shape = self.graph.value(input).ty.as_ref().and_then(|t| t.shape.clone());
+        let Some(shape) = shape else { return };
+        let Some(axis) = input_channel_axis(self.graph, input, shape.len()) else { return };
+        let Some(size) = shape.get(axis).and_then(Dim::known) else { return };
+        let atoms = self.atoms.fresh(size, Mark::Input(index as u32));
+        let reason = self.reason("a model input", None, true);
+        self.atoms.freeze(&atoms, reason);
+        self.labels[input.index()] = Some(Labels { axis, atoms });
+    }
+
+    fn visit(&mut self, id: NodeId) {
+        let node = self.graph.node(id);
+        for captured in node.subgraphs().flat_map(Graph::captures) {
+            self.freeze_value(captured, "a sub-graph", Some(id));
+        }
+        let rule = node.domain.is_empty().then(|| ops::rule(&node.op)).flatten();
+        let tracked = node.inputs.iter().flatten().any(|v| self.labels[v.index()].is_some());
+        let flow = match rule {
+            Some(rule) => {
+                let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
+                let weighted = matches!(flow, Flow::Layer(_) | Flow::PerChannel(_));
+                if tracked || weighted { flow } else { Flow::Untracked }
+            }
+            None if tracked => Flow::Freeze("an operator without a channel rule"),
+            None => Flow::Untracked,
+        };
+        self.apply(id, &flow);
+        if flow != Flow::Untracked {
+            self.flows.insert(id, flow);
+        }
+    }
+
+    fn apply(&mut self, id: NodeId, flow: &Flow) {
+        match flow {
+            Flow::Untracked => {}
+            Flow::Layer(layer) => self.enter_layer(layer),
+            Flow::PerChannel(layer) => {
+                let number = self.layers.len() as u32;
+                self.layers.push((layer.clone(), true));
+                if let Some(labels) = self.labels[layer.input.index()].clone() {
+                    self.atoms.mark(&labels.atoms, Mark::Produced(number));
+                    self.labels[layer.output.index()] = Some(labels);
+                }
+            }
+            Flow::Partwise(partwise) => {
+                for (a, b) in &partwise.coupled {
+                    for (x, y) in a.iter().zip(b) {
+                        self.atoms.unite(*x, *y);
+                    }
+                }
+                if let Some(output) = self.graph.node(id).output(0) {
+                    self.labels[output.index()] = Some(partwise.output.clone());
+                }
+            }
+            Flow::Relabel(picks) => self.relabel(id, picks),
+            Flow::Freeze(reason) => {
+                for value in self.graph.node(id).inputs.clone().into_iter().flatten() {
+                    self.freeze_value(value, reason, Some(id));
+                }
+            }
+        }
+    }
+
+    fn enter_layer(&mut self, layer: &Layer) {
+        let number = self.layers.len() as u32;
+        let Ok((out, inputs, _)) = layer.sizes(self.graph) else { return };
+        let fits = self.labels[layer.input.index()]
+            .as_ref()
+            .is_some_and(|l| l.axis == layer.in_axis && l.atoms.len() == inputs);
+        if fits {
+            if let Some(labels) = self.labels[layer.input.index()].clone() {
+                self.atoms.mark(&labels.atoms, Mark::Consumed(number));
+            }
+        } else {
+            self.freeze_value(layer.input, "a layer along another axis", Some(layer.node));
+        }
+        let atoms = self.atoms.fresh(out, Mark::Produced(number));
+        self.labels[layer.output.index()] = Some(Labels { axis: layer.out_axis, atoms });
+        self.layers.push((layer.clone(), false));
+    }
+
+    fn relabel(&mut self, id: NodeId, picks: &[Pick]) {
+        let node = self.graph.node(id);
+        let sources: Vec<Option<Labels>> =
+            node.inputs.iter().map(|v| self.labels[(*v)?.index()].clone()).collect();
+        let read: usize = sources.iter().flatten().map(|l| l.atoms.len()).sum();
+        for (i, pick) in picks.iter().enumerate() {
+            let atom = |(input, index): &(usize, usize)| {
+                sources.get(*input)?.as_ref()?.atoms.get(*index).copied()
+            };
+            let Some(atoms) = pick.from.iter().map(atom).collect::<Option<Vec<Atom>>>() else {
+                continue;
+            };
+            if atoms.len() < read {
+                self.atoms.mark(&atoms, Mark::Picked(id.index() as u32, i as u32));
+            }
+            if let Some(output) = node.output(i) {
+                self.labels[output.index()] = Some(Labels { axis: pick.axis, atoms });
+            }
+        }
+    }
+
+    fn freeze_value(&mut self, value: ValueId, reason: &str, node: Option<NodeId>) {
+        if let Some(labels) = self.labels[value.index()].clone() {
+            let reason = self.reason(reason, node, false);
+            self.atoms.freeze(&labels.atoms, reason);
+        }
+    }
+
+    fn reason(&mut self, reason: &str, node: Option<NodeId>, is_input: bool) -> u32 {
+        let node = node.map(|id| self.graph.node(id).name.clone()).unwrap_or_default();
+        self.reasons.push(Frozen { reason: reason.to_owned(), node, is_input });
+        self.reasons.len() as u32 - 1
+    }
+
+    /// Turns sets of atoms into groups of channels with the same producers and consumers.
+    fn resolve(mut self) -> Coupling {
+        self.freeze_repeated_rows();
+        let mut ids: HashMap<(Vec<Mark>, Option<u32>), GroupId> = HashMap::new();
+        let mut groups: Vec<ChannelGroup> = Vec::new();
+        let mut channels: HashMap<Atom, Channel> = HashMap::new();
+        for (atom, marks, frozen) in self.atoms.channels() {
+            let group = *ids.entry((marks.clone(), frozen)).or_insert_with(|| {
+                groups.push(self.describe(&marks, frozen));
+                GroupId(groups.len() - 1)
+            });
+            channels.insert(atom, Channel { group, index: groups[group.0].size });
+            groups[group.0].size += 1;
+        }
+        let axes: Vec<Option<ChannelAxis>> = self
+            .labels
+            .iter()
+            .map(|labels| {
+                labels.as_ref().map(|l| ChannelAxis {
+                    axis: l.axis,
+                    channels: l.atoms.iter().map(|a| channels[&self.atoms.root(*a)]).collect(),
+                })
+            })
+            .collect();
+        let layers =
+            self.layers.iter().map(|(layer, per_channel)| self.coupled(layer, *per_channel, &axes));
+        let layers = layers.collect();
+        Coupling { groups, layers, axes, flows: self.flows }
+    }
+
+    /// A channel that is two rows of one layer cannot be paired row by row.
+    fn freeze_repeated_rows(&mut self) {
+        for (layer, _) in self.layers.clone() {
+            let Some(labels) = self.labels[layer.output.index()].clone() else { continue };
+            let mut seen = HashSet::new();
+            let repeated: Vec<Atom> = labels
+                .atoms
+                .iter()
+                .copied()
+                .filter(|a| !seen.insert(self.atoms.root(*a)))
+                .collect();
+            if !repeated.is_empty() {
+                let reason =
+                    self.reason("channels of one layer that are added up", Some(layer.node), false);
+                self.atoms.freeze(&repeated, reason);
+            }
+        }
+    }
+
+    fn describe(&self, marks: &[Mark], frozen: Option<u32>) -> ChannelGroup {
+        let pick = |f: fn(&Mark) -> Option<u32>| -> Vec<LayerId> {
+            marks.iter().filter_map(f).map(|i| LayerId(i as usize)).collect()
+        };
+        let producers = pick(|m| if let Mark::Produced(l) = m { Some(*l) } else { None });
+        let consumers = pick(|m| if let Mark::Consumed(l) = m { Some(*l) } else { None });
+        let name = match (producers.first(), marks.first()) {
+            (Some(layer), _) => self.graph.node(self.layers[layer.0].0.node).name.clone(),
+            (None, Some(Mark::Input(i))) => {
+                self.graph.value(self.graph.inputs[*i as usize]).name.clone()
+            }
+            _ => String::new(),
+        };
+        let frozen = frozen.map(|i| self.reasons[i as usize].clone());
+        ChannelGroup { name, size: 0, producers, consumers, frozen }
+    }
+
+    fn coupled(
+        &self,
+        layer: &Layer,
+        per_channel: bool,
+        axes: &[Option<ChannelAxis>],
+    ) -> CoupledLayer {
+        let channels = |value: ValueId, axis: usize| {
+            axes[value.index()].as_ref().filter(|a| a.axis == axis).map(|a| a.channels.clone())
+        };
+        let inputs = channels(layer.input, layer.in_axis)
+            .filter(|c| layer.sizes(self.graph).is_ok_and(|(_, n, _)| per_channel || n == c.len()));
+        CoupledLayer {
+            layer: layer.clone(),
+            name: self.graph.node(layer.node).name.clone(),
+            inputs,
+            outputs: channels(layer.output, layer.out_axis).unwrap_or_default(),
+            per_channel,
+        }
+    }
+}
+
+/// The axis of a graph input that the first layer behind it contracts; axis 1 where none is found.
+fn input_channel_axis(graph: &Graph, input: ValueId, rank: usize) -> Option<usize> {
+    if rank < 2 {
+        return None;
+    }
+    // A chain of transposes between the input and its readers moves channels, e.g. NHWC to NCHW.
+    let reader = graph.nodes().find(|(_, n)| n.input(0) == Some(input)).map(|(_, n)| n);
+    let axis = match reader {
+        Some(n) if n.is("Transpose") => {
+            n.ints("perm").and_then(|p| p.get(1)).and_then(|p| usize::try_from(*p).ok())
+        }
+        Some(n) if n.is("MatMul") => Some(rank - 1),
+        _ => Some(1),
+    };
+    axis.filter(|a| *a > 0 && *a < rank)
+}
