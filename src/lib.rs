@@ -1,6 +1,9 @@
 //! Merge several pre-trained ONNX networks into one smaller multi-task network.
 
+pub mod align;
 pub mod couple;
+pub mod emit;
 pub mod error;
 pub mod ir;
 pub mod ops;
+pub mod zip;

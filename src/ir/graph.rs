@@ -384,6 +384,34 @@ impl Graph {
         }
     }
 
+    /// Points captured values at other values of the enclosing graph.
+    pub fn recapture(&mut self, mut outer: impl FnMut(ValueId) -> ValueId) {
+        for value in &mut self.values {
+            if let ValueKind::Captured(id) = value.kind {
+                value.kind = ValueKind::Captured(outer(id));
+            }
+        }
+    }
+
+    /// Puts `prefix/` before the name of every value of the graph and its sub-graphs, except
+    /// captured ones.
+    pub fn prefix_names(&mut self, prefix: &str) {
+        for value in &mut self.values {
+            if !matches!(value.kind, ValueKind::Captured(_)) {
+                value.name = format!("{prefix}/{}", value.name);
+            }
+        }
+        self.names =
+            (0u32..).map(ValueId).zip(&self.values).map(|(id, v)| (v.name.clone(), id)).collect();
+        for node in self.nodes.iter_mut().flatten() {
+            for attribute in node.attributes.values_mut() {
+                if let Attribute::Graph(sub) = attribute {
+                    sub.prefix_names(prefix);
+                }
+            }
+        }
+    }
+
     /// Removes nodes that contribute to no graph output, until none is left.
     pub fn remove_dead_nodes(&mut self) {
         let mut needed = vec![false; self.nodes.len()];
