@@ -429,6 +429,32 @@ impl Graph {
         }
     }
 
+    /// The part of the graph that computes `outputs` from `inputs`, which are fed instead of being
+    /// computed. Ids stay the same.
+    pub fn between(&self, inputs: &[(ValueId, TensorType)], outputs: &[ValueId]) -> Graph {
+        let mut part = self.clone();
+        for id in std::mem::take(&mut part.inputs) {
+            part.values[id.index()].kind = ValueKind::Detached;
+        }
+        for (id, ty) in inputs {
+            part.values[id.index()].kind = ValueKind::Input;
+            part.values[id.index()].ty = Some(ty.clone());
+        }
+        part.outputs = outputs.to_vec();
+        part.remove_dead_nodes();
+        let mut read = vec![false; part.values.len()];
+        for value in part.nodes().flat_map(|(_, n)| n.reads()) {
+            read[value.index()] = true;
+        }
+        for (value, read) in part.values.iter_mut().zip(&read) {
+            if !read && matches!(value.kind, ValueKind::Initializer(_)) {
+                value.kind = ValueKind::Detached;
+            }
+        }
+        part.inputs = inputs.iter().map(|(id, _)| *id).filter(|id| read[id.index()]).collect();
+        part
+    }
+
     /// The nodes such that each stands behind everything it reads; ties keep the order of creation.
     ///
     /// # Errors
@@ -483,6 +509,19 @@ pub struct Model {
 }
 
 impl Model {
+    /// The same operator sets and functions around an empty graph.
+    pub fn without_graph(&self) -> Model {
+        Model {
+            name: self.name.clone(),
+            ir_version: self.ir_version,
+            opsets: self.opsets.clone(),
+            producer: self.producer.clone(),
+            metadata: BTreeMap::new(),
+            functions: self.functions.clone(),
+            graph: Graph::default(),
+        }
+    }
+
     /// Version of the standard operator set.
     pub fn opset(&self) -> i64 {
         self.opsets.get("").copied().unwrap_or(1)
