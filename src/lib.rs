@@ -1,9 +1,11 @@
 //! Merge several pre-trained ONNX networks into one smaller multi-task network.
 
 pub mod align;
+pub mod calib;
 pub mod couple;
 pub mod emit;
 pub mod error;
 pub mod ir;
 pub mod ops;
+pub mod runtime;
 pub mod zip;
