@@ -2,3 +2,4 @@
 
 pub mod error;
 pub mod ir;
+pub mod onnx;
