@@ -55,6 +55,8 @@ pub struct Value {
     pub kind: ValueKind,
     /// Element type and shape, where known.
     pub ty: Option<TensorType>,
+    /// Encoded `TypeProto` of a value that is not a dense tensor (a sequence, a map, an optional…).
+    pub foreign_type: Option<Vec<u8>>,
 }
 
 /// The value of a node's attribute.
@@ -269,7 +271,7 @@ impl Graph {
         let id = ValueId(self.values.len() as u32);
         let name = self.fresh_name(name);
         self.names.insert(name.clone(), id);
-        self.values.push(Value { name, kind, ty });
+        self.values.push(Value { name, kind, ty, foreign_type: None });
         id
     }
 
@@ -347,6 +349,11 @@ impl Graph {
     /// Sets the type of a value.
     pub fn set_type(&mut self, id: ValueId, ty: Option<TensorType>) {
         self.values[id.index()].ty = ty;
+    }
+
+    /// Sets the type of a value that is not a dense tensor, as an encoded `TypeProto`.
+    pub fn set_foreign_type(&mut self, id: ValueId, encoded: Vec<u8>) {
+        self.values[id.index()].foreign_type = Some(encoded);
     }
 
     /// Renames a value; the new name is made unique and returned.
@@ -458,7 +465,7 @@ impl Graph {
     /// The nodes such that each stands behind everything it reads; ties keep the order of creation.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] if the graph has a cycle.
+    /// [`ErrorKind::Format`] if the graph has a cycle; the error names a node on it.
     pub fn topological_order(&self) -> Result<Vec<NodeId>> {
         let mut waiting = vec![0usize; self.nodes.len()];
         let mut readers: Vec<Vec<NodeId>> = vec![Vec::new(); self.nodes.len()];
@@ -483,9 +490,24 @@ impl Graph {
             }
         }
         if order.len() != self.nodes().count() {
-            return Err(Error::new(ErrorKind::Format, "the graph has a cycle"));
+            let error = Error::new(ErrorKind::Format, "the graph has a cycle");
+            return Err(match self.node_on_cycle(&waiting) {
+                Some(id) => error.at_node(&self.node(id).name),
+                None => error,
+            });
         }
         Ok(order)
+    }
+
+    /// Walks backwards from a node that still waits, over nodes that still wait: after as many steps
+    /// as there are nodes the walk must be on a cycle, not only behind one.
+    fn node_on_cycle(&self, waiting: &[usize]) -> Option<NodeId> {
+        let stuck = |id: &NodeId| waiting[id.index()] > 0;
+        let mut at = self.nodes().map(|(id, _)| id).find(stuck)?;
+        for _ in 0..self.nodes.len() {
+            at = self.node(at).reads().filter_map(|v| self.producer(v)).find(stuck)?;
+        }
+        Some(at)
     }
 }
 
@@ -572,7 +594,10 @@ mod tests {
         let first = order[0];
         let c = g.add_op("Add", "c", &[x, a], []);
         g.edit_node(first, |n| n.inputs[0] = Some(c));
-        assert_eq!(g.topological_order().unwrap_err().kind(), ErrorKind::Format);
+        let error = g.topological_order().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Format);
+        let named = ["node 'a': ", "node 'c': "].iter().any(|n| error.to_string().starts_with(n));
+        assert!(named, "'b' only reads from the cycle: {error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod graph;
 pub mod tensor;
+pub mod text;
 
 pub use graph::{Attribute, Consumers, Graph, Model, Node, NodeId, Value, ValueId, ValueKind};
 pub use tensor::{DataType, Dim, Tensor, TensorType};
