@@ -18,13 +18,7 @@ fail() {
 }
 
 as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null; then
-        sudo "$@"
-    else
-        fail "root is needed for '$*', and there is no sudo; run it as root, then run this again."
-    fi
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
 apt() {
@@ -54,6 +48,8 @@ install_packages() {
         "its development files, a C compiler, Python 3.11 or later with venv, and the four .gz files" \
         "of Fashion-MNIST in $fashion_source (or set FASHION_MNIST_DIR), then run this again;" \
         "missing here, by their Debian names: ${packages[*]}."
+    [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || fail "this system has no sudo. Please run" \
+        "'apt-get install ${packages[*]}' as root, then run this again."
     say "installing ${packages[*]}"
     # The first try fails where the package lists are missing or too old.
     apt install -y --no-install-recommends "${packages[@]}" || {
