@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepares a Debian or Ubuntu machine for building and testing; does nothing where nothing is missing.
+# Prepares a Debian or Ubuntu machine for building and testing; installs only what is missing.
 #   OpenBLAS and Fashion-MNIST   from the distribution's packages
 #   .venv                        onnx, onnxruntime and numpy at the pinned versions
 #   .onnxruntime                 the ONNX Runtime library, where onnx-zip looks for it
@@ -26,13 +26,19 @@ apt() {
         -o Acquire::Retries=3 "$@"
 }
 
+fashion_converted() {
+    [ -s fixtures/data/fashion_train.npz ] && [ -s fixtures/data/fashion_test.npz ]
+}
+
 # One package name a line for everything that the build and the tests miss.
 missing_packages() {
+    command -v make >/dev/null || echo make
     command -v cc >/dev/null || printf '%s\n' gcc libc6-dev
     # pkg-config is not needed: without it the build links plain -lopenblas, as this does.
     echo 'int main(void) { return 0; }' | cc -x c - -lopenblas -o /dev/null 2>/dev/null ||
         echo libopenblas-dev
-    [ -e "$fashion_source/train-images-idx3-ubyte.gz" ] || echo dataset-fashion-mnist
+    fashion_converted || [ -e "$fashion_source/train-images-idx3-ubyte.gz" ] ||
+        echo dataset-fashion-mnist
     if ! command -v "$python" >/dev/null; then
         printf '%s\n' python3 python3-venv
     elif [ ! -x .venv/bin/python ] && ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
@@ -44,16 +50,17 @@ install_packages() {
     local packages
     mapfile -t packages < <(missing_packages)
     [ ${#packages[@]} -gt 0 ] || return 0
-    command -v apt-get >/dev/null || fail "this system has no apt-get. Please install OpenBLAS with" \
-        "its development files, a C compiler, Python 3.11 or later with venv, and the four .gz files" \
-        "of Fashion-MNIST in $fashion_source (or set FASHION_MNIST_DIR), then run this again;" \
-        "missing here, by their Debian names: ${packages[*]}."
-    [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || fail "this system has no sudo. Please run" \
-        "'apt-get install ${packages[*]}' as root, then run this again."
+    command -v apt-get >/dev/null || fail "this system has no apt-get. Please install OpenBLAS" \
+        "with its development files, make, a C compiler, Python 3.11 or later with venv, and the" \
+        "four .gz files of Fashion-MNIST in $fashion_source (or set FASHION_MNIST_DIR), then run" \
+        "this again; missing here, by their Debian names: ${packages[*]}."
+    [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || fail "this system has no sudo. Please" \
+        "run 'apt-get install ${packages[*]}' as root, then run this again."
     say "installing ${packages[*]}"
     # The first try fails where the package lists are missing or too old.
     apt install -y --no-install-recommends "${packages[@]}" || {
-        apt update
+        # One broken third-party source is no reason to stop: what counts is the next line.
+        apt update || say "not every package list could be fetched"
         apt install -y --no-install-recommends "${packages[@]}"
     }
 }
@@ -63,7 +70,8 @@ make_venv() {
     local stamp=.venv/installed-requirements.txt
     if [ -x .venv/bin/python ] && cmp -s "$requirements" "$stamp"; then return 0; fi
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        fail "Python 3.11 or later is needed, $python is $("$python" --version); name another in PYTHON."
+        fail "Python 3.11 or later is needed and $python is $("$python" --version);" \
+            "please name another one in PYTHON."
     say "installing $(paste -sd' ' "$requirements") into .venv"
     "$python" -m venv --clear .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 5 \
@@ -82,9 +90,7 @@ link_onnxruntime() {
 }
 
 convert_fashion_mnist() {
-    if [ -s fixtures/data/fashion_train.npz ] && [ -s fixtures/data/fashion_test.npz ]; then
-        return 0
-    fi
+    fashion_converted && return 0
     say "converting Fashion-MNIST"
     .venv/bin/python fixtures/fashion_mnist.py
 }
