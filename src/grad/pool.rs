@@ -45,7 +45,8 @@ pub(super) fn max_pool(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) ->
     let (split, joined) = (tape.ints(&planes(&[c, taps])), tape.ints(&planes(&[c * taps])));
     let single = tape.ints(&planes(&[c, 1]));
     let read = tape.op("Reshape", "grad", &[read, split]);
-    let (y, dy) = (tape.op("Reshape", "grad", &[y, single]), tape.op("Reshape", "grad", &[dy, single]));
+    let (y, dy) =
+        (tape.op("Reshape", "grad", &[y, single]), tape.op("Reshape", "grad", &[dy, single]));
     let hit = tape.indicator("Equal", read, y);
     let share = tape.op("Mul", "grad", &[hit, dy]);
     let share = tape.op("Reshape", "grad", &[share, joined]);
@@ -59,7 +60,8 @@ pub(super) fn average_pool(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId
     let x = tape.input(node, 0)?;
     let kernel = kernel(node)?;
     let window = Window::of(tape, id, node, x, &kernel)?;
-    let padded = window.pads.iter().any(|p| *p != 0) || window.output_padding.iter().any(|p| *p < 0);
+    let padded =
+        window.pads.iter().any(|p| *p != 0) || window.output_padding.iter().any(|p| *p < 0);
     if padded && node.int("count_include_pad", 0) == 0 {
         return Err(Error::new(ErrorKind::Unsupported, "an average over windows of unequal size"));
     }
@@ -95,7 +97,10 @@ pub(super) fn reduce_mean(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId)
     };
     let count: Option<usize> = axes.iter().map(|a| shape[*a].known()).product();
     let Some(count) = count else {
-        return Err(Error::new(ErrorKind::Unsupported, "a mean over extents known only at run time"));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "a mean over extents known only at run time",
+        ));
     };
     let mut dy = dy;
     if node.int("keepdims", 1) == 0 {

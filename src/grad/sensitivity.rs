@@ -42,11 +42,13 @@ pub fn sensitivities(
         let end = (start + batch).min(samples);
         let mut feeds = data.batch(start..end).in_model(&model.name)?;
         for (name, dims) in &signs {
-            let dims: Vec<usize> = std::iter::once(end - start).chain(dims.iter().copied()).collect();
+            let dims: Vec<usize> =
+                std::iter::once(end - start).chain(dims.iter().copied()).collect();
             let random = |_| if rng.random::<bool>() { 1.0f32 } else { -1.0 };
             feeds.push((name.clone(), HostArray::F32(ArrayD::from_shape_fn(IxDyn(&dims), random))));
         }
-        let borrowed: Vec<(&str, &HostArray)> = feeds.iter().map(|(n, a)| (n.as_str(), a)).collect();
+        let borrowed: Vec<(&str, &HostArray)> =
+            feeds.iter().map(|(n, a)| (n.as_str(), a)).collect();
         let results = session.run(&borrowed).in_model(&model.name)?;
         for (i, result) in results.iter().enumerate() {
             let values: Array1<f64> = result.as_f32()?.iter().map(|v| f64::from(*v)).collect();
@@ -97,8 +99,7 @@ fn squared_gradients(
                 .at_node(&coupled.name));
         };
         let rank = tape.shape(coupled.layer.node, *value)?.len() as i64;
-        let between: Vec<i64> =
-            (1..rank).filter(|a| *a != coupled.layer.out_axis as i64).collect();
+        let between: Vec<i64> = (1..rank).filter(|a| *a != coupled.layer.out_axis as i64).collect();
         let mut energy = tape.op("Mul", "energy", &[gradient, gradient]);
         if !between.is_empty() {
             let axes = tape.ints(&between);

@@ -37,7 +37,10 @@ pub(super) fn concat(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> G
         let at = if axis < 0 { axis + shape.len() as i64 } else { axis };
         let extent = usize::try_from(at).ok().and_then(|a| shape.get(a)).and_then(Dim::known);
         let Some(extent) = extent else {
-            return Err(Error::new(ErrorKind::Unsupported, "a join of extents known only at run time"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a join of extents known only at run time",
+            ));
         };
         let end = start + extent as i64;
         let bounds = [tape.ints(&[start]), tape.ints(&[end]), tape.ints(&[at])];

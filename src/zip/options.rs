@@ -112,3 +112,26 @@ impl Default for ZipOptions {
         }
     }
 }
+
+impl ZipOptions {
+    /// The matcher to use.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if there is no matcher of that name.
+    pub fn matcher(&self) -> Result<Box<dyn Matcher>> {
+        let default = match self.method {
+            Method::Mtz => "greedy",
+            Method::Refit => "optimal",
+        };
+        matcher(self.matcher.as_deref().unwrap_or(default), self.seed)
+    }
+
+    /// The weight of each task's error.
+    pub fn weights(&self, tasks: usize) -> Vec<f64> {
+        if self.alpha.len() == tasks {
+            self.alpha.clone()
+        } else {
+            vec![1.0 / tasks as f64; tasks]
+        }
+    }
+}
