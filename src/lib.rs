@@ -5,7 +5,7 @@ pub mod calib;
 pub mod couple;
 pub mod emit;
 pub mod error;
-pub mod grad;
+
 pub mod ir;
 pub mod onnx;
 pub mod ops;

@@ -1,3 +1,4 @@
 //! Zipping: pairing and fusing neurons (sec. 3 of the paper). All approximation happens here.
 
 pub mod joint;
+pub mod size;
