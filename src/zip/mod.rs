@@ -1,0 +1,5 @@
+//! The mathematics of Multi-Task Zipping: which neurons to share, and with which weights.
+//!
+//! Everything here sees matrices only: no graph, no file, no runtime.
+
+pub mod solve;
