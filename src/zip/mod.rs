@@ -2,4 +2,9 @@
 //!
 //! Everything here sees matrices only: no graph, no file, no runtime.
 
+pub mod channelwise;
+pub mod fuse;
+pub mod matcher;
+pub mod pair;
+pub mod refit;
 pub mod solve;

@@ -10,7 +10,7 @@ use std::iter;
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use ndarray_linalg::{Cholesky, Diag, SolveTriangular, UPLO};
 
 use crate::calib::product::{add_times, single_threaded_blas, times};
@@ -21,9 +21,6 @@ pub const DAMPING: f64 = 1e-4;
 
 /// Height of a block row.
 const BLOCK: usize = 192;
-
-/// Right-hand sides that one thread solves for at a time.
-const COLUMNS: usize = 64;
 
 /// Attempts to factor, each with ten times the damping of the one before.
 const ATTEMPTS: i32 = 6;
@@ -109,10 +106,9 @@ impl Spd {
     /// # Panics
     /// Where `rhs` has not S rows.
     pub fn solve(&self, rhs: ArrayView2<f64>) -> Array2<f64> {
-        self.by_columns(rhs, |columns| {
-            self.substitute_forward(columns);
-            self.substitute_back(columns);
-        })
+        let mut solution = self.solve_half(rhs);
+        self.substitute_back(&mut solution);
+        solution
     }
 
     /// U⁻ᵀ · `rhs`: half a solution, whose inner products are those of the solution,
@@ -121,41 +117,37 @@ impl Spd {
     /// # Panics
     /// Where `rhs` has not S rows.
     pub fn solve_half(&self, rhs: ArrayView2<f64>) -> Array2<f64> {
-        self.by_columns(rhs, |columns| self.substitute_forward(columns))
-    }
-
-    fn by_columns(
-        &self,
-        rhs: ArrayView2<f64>,
-        solve: impl Fn(&mut Array2<f64>) + Sync,
-    ) -> Array2<f64> {
         assert_eq!(rhs.nrows(), self.size, "a right-hand side must fit the matrix");
-        let mut solution = rhs.to_owned();
-        solution.axis_chunks_iter_mut(Axis(1), COLUMNS).into_par_iter().for_each(|mut strip| {
-            let mut columns = strip.to_owned();
-            solve(&mut columns);
-            strip.assign(&columns);
-        });
-        solution
+        let mut half = rhs.as_standard_layout().into_owned();
+        self.substitute_forward(&mut half);
+        half
     }
 
     /// Uᵀ y = b, in place.
     fn substitute_forward(&self, b: &mut Array2<f64>) {
         for block in &self.blocks {
-            let (mut here, mut below) = block.split(b);
-            let solved = block.inverse.t().dot(&here);
+            let rest = b.slice_mut(s![block.start.., ..]);
+            let (mut here, below) = rest.split_at(Axis(0), block.inverse.nrows());
+            let solved = times(block.inverse.t(), here.view());
             here.assign(&solved);
-            general_mat_mul(-1.0, &block.rest.t(), &solved, 1.0, &mut below);
+            add_times(-1.0, block.rest.t(), solved.view(), below);
         }
     }
 
     /// U x = y, in place.
     fn substitute_back(&self, y: &mut Array2<f64>) {
-        for block in self.blocks.iter().rev() {
-            let (mut here, below) = block.split(y);
-            general_mat_mul(-1.0, &block.rest, &below, 1.0, &mut here);
-            let solved = block.inverse.dot(&here);
+        for (k, block) in self.blocks.iter().enumerate().rev() {
+            let height = block.inverse.nrows();
+            let (mut above, rest) = y.view_mut().split_at(Axis(0), block.start);
+            let (mut here, _) = rest.split_at(Axis(0), height);
+            let solved = times(block.inverse.view(), here.view());
             here.assign(&solved);
+            let strips = above.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter();
+            strips.zip(&self.blocks[..k]).for_each(|(mut strip, upper)| {
+                let column = block.start - upper.start - BLOCK;
+                let left = upper.rest.slice(s![.., column..column + height]);
+                general_mat_mul(-1.0, &left, &solved, 1.0, &mut strip);
+            });
         }
     }
 }
@@ -169,14 +161,6 @@ impl BlockRow {
         let inverse = upper.solve_triangular(UPLO::Upper, Diag::NonUnit, &unit).ok()?;
         let rest = times(inverse.t(), rest);
         Some(BlockRow { start, inverse, rest })
-    }
-
-    /// The entries of `columns` at this block's rows, and those below.
-    fn split<'a>(
-        &self,
-        columns: &'a mut Array2<f64>,
-    ) -> (ArrayViewMut2<'a, f64>, ArrayViewMut2<'a, f64>) {
-        columns.slice_mut(s![self.start.., ..]).split_at(Axis(0), self.inverse.nrows())
     }
 }
 
