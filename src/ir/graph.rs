@@ -55,6 +55,8 @@ pub struct Value {
     pub kind: ValueKind,
     /// Element type and shape, where known.
     pub ty: Option<TensorType>,
+    /// Encoded `TypeProto` of a value that is not a dense tensor (a sequence, a map, an optional…).
+    pub foreign_type: Option<Vec<u8>>,
 }
 
 /// The value of a node's attribute.
@@ -269,7 +271,7 @@ impl Graph {
         let id = ValueId(self.values.len() as u32);
         let name = self.fresh_name(name);
         self.names.insert(name.clone(), id);
-        self.values.push(Value { name, kind, ty });
+        self.values.push(Value { name, kind, ty, foreign_type: None });
         id
     }
 
@@ -356,6 +358,11 @@ impl Graph {
         self.values[id.index()].ty = ty;
     }
 
+    /// Sets the type of a value that is not a dense tensor, as an encoded `TypeProto`.
+    pub fn set_foreign_type(&mut self, id: ValueId, encoded: Vec<u8>) {
+        self.values[id.index()].foreign_type = Some(encoded);
+    }
+
     /// Renames a value; the new name is made unique and returned.
     pub fn rename_value(&mut self, id: ValueId, name: &str) -> String {
         let old = std::mem::take(&mut self.values[id.index()].name);
@@ -391,6 +398,34 @@ impl Graph {
         }
     }
 
+    /// Points captured values at other values of the enclosing graph.
+    pub fn recapture(&mut self, mut outer: impl FnMut(ValueId) -> ValueId) {
+        for value in &mut self.values {
+            if let ValueKind::Captured(id) = value.kind {
+                value.kind = ValueKind::Captured(outer(id));
+            }
+        }
+    }
+
+    /// Puts `prefix/` before the name of every value of the graph and its sub-graphs, except
+    /// captured ones.
+    pub fn prefix_names(&mut self, prefix: &str) {
+        for value in &mut self.values {
+            if !matches!(value.kind, ValueKind::Captured(_)) {
+                value.name = format!("{prefix}/{}", value.name);
+            }
+        }
+        self.names =
+            (0u32..).map(ValueId).zip(&self.values).map(|(id, v)| (v.name.clone(), id)).collect();
+        for node in self.nodes.iter_mut().flatten() {
+            for attribute in node.attributes.values_mut() {
+                if let Attribute::Graph(sub) = attribute {
+                    sub.prefix_names(prefix);
+                }
+            }
+        }
+    }
+
     /// Removes nodes that contribute to no graph output, until none is left.
     pub fn remove_dead_nodes(&mut self) {
         let mut needed = vec![false; self.nodes.len()];
@@ -408,10 +443,36 @@ impl Graph {
         }
     }
 
+    /// The part of the graph that computes `outputs` from `inputs`, which are fed instead of being
+    /// computed. Ids stay the same.
+    pub fn between(&self, inputs: &[(ValueId, TensorType)], outputs: &[ValueId]) -> Graph {
+        let mut part = self.clone();
+        for id in std::mem::take(&mut part.inputs) {
+            part.values[id.index()].kind = ValueKind::Detached;
+        }
+        for (id, ty) in inputs {
+            part.values[id.index()].kind = ValueKind::Input;
+            part.values[id.index()].ty = Some(ty.clone());
+        }
+        part.outputs = outputs.to_vec();
+        part.remove_dead_nodes();
+        let mut read = vec![false; part.values.len()];
+        for value in part.nodes().flat_map(|(_, n)| n.reads()) {
+            read[value.index()] = true;
+        }
+        for (value, read) in part.values.iter_mut().zip(&read) {
+            if !read && matches!(value.kind, ValueKind::Initializer(_)) {
+                value.kind = ValueKind::Detached;
+            }
+        }
+        part.inputs = inputs.iter().map(|(id, _)| *id).filter(|id| read[id.index()]).collect();
+        part
+    }
+
     /// The nodes such that each stands behind everything it reads; ties keep the order of creation.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] if the graph has a cycle.
+    /// [`ErrorKind::Format`] if the graph has a cycle; the error names a node on it.
     pub fn topological_order(&self) -> Result<Vec<NodeId>> {
         let mut waiting = vec![0usize; self.nodes.len()];
         let mut readers: Vec<Vec<NodeId>> = vec![Vec::new(); self.nodes.len()];
@@ -436,9 +497,24 @@ impl Graph {
             }
         }
         if order.len() != self.nodes().count() {
-            return Err(Error::new(ErrorKind::Format, "the graph has a cycle"));
+            let error = Error::new(ErrorKind::Format, "the graph has a cycle");
+            return Err(match self.node_on_cycle(&waiting) {
+                Some(id) => error.at_node(&self.node(id).name),
+                None => error,
+            });
         }
         Ok(order)
+    }
+
+    /// Walks backwards from a node that still waits, over nodes that still wait: after as many steps
+    /// as there are nodes the walk must be on a cycle, not only behind one.
+    fn node_on_cycle(&self, waiting: &[usize]) -> Option<NodeId> {
+        let stuck = |id: &NodeId| waiting[id.index()] > 0;
+        let mut at = self.nodes().map(|(id, _)| id).find(stuck)?;
+        for _ in 0..self.nodes.len() {
+            at = self.node(at).reads().filter_map(|v| self.producer(v)).find(stuck)?;
+        }
+        Some(at)
     }
 }
 
@@ -462,6 +538,19 @@ pub struct Model {
 }
 
 impl Model {
+    /// The same operator sets and functions around an empty graph.
+    pub fn without_graph(&self) -> Model {
+        Model {
+            name: self.name.clone(),
+            ir_version: self.ir_version,
+            opsets: self.opsets.clone(),
+            producer: self.producer.clone(),
+            metadata: BTreeMap::new(),
+            functions: self.functions.clone(),
+            graph: Graph::default(),
+        }
+    }
+
     /// Version of the standard operator set.
     pub fn opset(&self) -> i64 {
         self.opsets.get("").copied().unwrap_or(1)
@@ -512,7 +601,10 @@ mod tests {
         let first = order[0];
         let c = g.add_op("Add", "c", &[x, a], []);
         g.edit_node(first, |n| n.inputs[0] = Some(c));
-        assert_eq!(g.topological_order().unwrap_err().kind(), ErrorKind::Format);
+        let error = g.topological_order().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Format);
+        let named = ["node 'a': ", "node 'c': "].iter().any(|n| error.to_string().starts_with(n));
+        assert!(named, "'b' only reads from the cycle: {error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod builder;
 pub mod graph;
 pub mod tensor;
+pub mod text;
 
 pub use graph::{Attribute, Consumers, Graph, Model, Node, NodeId, Value, ValueId, ValueKind};
 pub use tensor::{DataType, Dim, Tensor, TensorType};

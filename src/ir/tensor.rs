@@ -122,7 +122,8 @@ pub struct Tensor {
     pub dtype: DataType,
     /// Sizes, outermost first; empty for a scalar.
     pub dims: Vec<usize>,
-    /// `product(dims) × dtype.size()` bytes for whole-byte types.
+    /// `product(dims) × dtype.size()` bytes for whole-byte types; elements below one byte are packed
+    /// as in `TensorProto.raw_data`; strings are the encoded field `TensorProto.string_data`.
     pub data: Bytes,
 }
 
@@ -137,6 +138,12 @@ impl Tensor {
     pub fn from_i64(dims: Vec<usize>, values: &[i64]) -> Self {
         let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Tensor { dtype: DataType::I64, dims, data: data.into() }
+    }
+
+    /// Element type and shape.
+    pub fn ty(&self) -> TensorType {
+        let shape = self.dims.iter().map(|&size| Dim::Known(size)).collect();
+        TensorType { dtype: self.dtype, shape: Some(shape) }
     }
 
     /// Number of elements.

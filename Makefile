@@ -1,0 +1,43 @@
+# Every command that a developer needs. All builds use the release profile, so that dependencies,
+# which are most of the build, are compiled once.
+
+python := $(CURDIR)/.venv/bin/python
+
+# The Rust tests find Python here; the tool itself finds ONNX Runtime in .onnxruntime/.
+export ONNX_ZIP_PYTHON := $(python)
+unexport ORT_DYLIB_PATH
+
+.PHONY: setup build test test-rust test-python check lint demo bench clean
+.DEFAULT_GOAL := build
+
+setup: ## install what is missing: OpenBLAS, Python packages, ONNX Runtime, Fashion-MNIST
+	scripts/setup.sh
+
+build: ## the optimised binary, target/release/onnx-zip
+	cargo build --release
+
+test: test-rust test-python ## all tests
+
+test-rust: setup
+	cargo test --release
+
+test-python: setup test-rust build
+	tests/python/run.sh
+
+lint: ## formatting and Clippy
+	cargo fmt --check
+	cargo clippy --release --all-targets -- -D warnings
+
+check: ## everything a change must pass
+	$(MAKE) lint
+	$(MAKE) test
+
+demo: setup build ## merge three pairs of networks and print one table
+	examples/demo.sh
+
+bench: setup
+	cargo bench
+
+clean:
+	cargo clean
+	rm -rf out .venv .onnxruntime fixtures/data/fashion_*.npz

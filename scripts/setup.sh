@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Prepares a Debian or Ubuntu machine for building and testing; installs only what is missing.
+#   OpenBLAS and Fashion-MNIST   from the distribution's packages
+#   .venv                        onnx, onnxruntime and numpy at the pinned versions
+#   .onnxruntime                 the ONNX Runtime library, where onnx-zip looks for it
+#   fixtures/data/fashion_*.npz  converted from the package's files
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly python=${PYTHON:-python3}
+readonly requirements=fixtures/requirements.txt
+readonly fashion_source=${FASHION_MNIST_DIR:-/usr/share/datasets/fashion-mnist}
+
+say() { echo "setup: $*"; }
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+apt() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 \
+        -o Acquire::Retries=3 "$@"
+}
+
+fashion_converted() {
+    [ -s fixtures/data/fashion_train.npz ] && [ -s fixtures/data/fashion_test.npz ]
+}
+
+# One package name a line for everything that the build and the tests miss.
+missing_packages() {
+    command -v make >/dev/null || echo make
+    command -v cc >/dev/null || printf '%s\n' gcc libc6-dev
+    # pkg-config is not needed: without it the build links plain -lopenblas, as this does.
+    echo 'int main(void) { return 0; }' | cc -x c - -lopenblas -o /dev/null 2>/dev/null ||
+        echo libopenblas-dev
+    fashion_converted || [ -e "$fashion_source/train-images-idx3-ubyte.gz" ] ||
+        echo dataset-fashion-mnist
+    if ! command -v "$python" >/dev/null; then
+        printf '%s\n' python3 python3-venv
+    elif [ ! -x .venv/bin/python ] && ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
+        echo python3-venv
+    fi
+}
+
+install_packages() {
+    local packages
+    mapfile -t packages < <(missing_packages)
+    [ ${#packages[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || fail "this system has no apt-get. Please install OpenBLAS" \
+        "with its development files, make, a C compiler, Python 3.11 or later with venv, and the" \
+        "four .gz files of Fashion-MNIST in $fashion_source (or set FASHION_MNIST_DIR), then run" \
+        "this again; missing here, by their Debian names: ${packages[*]}."
+    [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || fail "this system has no sudo. Please" \
+        "run 'apt-get install ${packages[*]}' as root, then run this again."
+    say "installing ${packages[*]}"
+    # The first try fails where the package lists are missing or too old.
+    apt install -y --no-install-recommends "${packages[@]}" || {
+        # One broken third-party source is no reason to stop: what counts is the next line.
+        apt update || say "not every package list could be fetched"
+        apt install -y --no-install-recommends "${packages[@]}"
+    }
+}
+
+make_venv() {
+    # The stamp is written last, so an interrupted installation is started afresh.
+    local stamp=.venv/installed-requirements.txt
+    if [ -x .venv/bin/python ] && cmp -s "$requirements" "$stamp"; then return 0; fi
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "Python 3.11 or later is needed and $python is $("$python" --version);" \
+            "please name another one in PYTHON."
+    say "installing $(paste -sd' ' "$requirements") into .venv"
+    "$python" -m venv --clear .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 5 \
+        --requirement "$requirements"
+    cp "$requirements" "$stamp"
+}
+
+link_onnxruntime() {
+    local found=(.venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*)
+    [ -e "${found[0]}" ] || fail "no libonnxruntime.so in .venv; delete .venv and run this again."
+    local target="../${found[0]}"
+    [ "$(readlink .onnxruntime/libonnxruntime.so || true)" != "$target" ] || return 0
+    say "linking .onnxruntime/libonnxruntime.so to $(basename "$target")"
+    mkdir -p .onnxruntime
+    ln -sfn "$target" .onnxruntime/libonnxruntime.so
+}
+
+convert_fashion_mnist() {
+    fashion_converted && return 0
+    say "converting Fashion-MNIST"
+    .venv/bin/python fixtures/fashion_mnist.py
+}
+
+install_packages
+make_venv
+link_onnxruntime
+convert_fashion_mnist
+say "ready"

@@ -1,0 +1,3 @@
+//! Calibration: data in, statistics of layer inputs out.
+
+pub mod data;

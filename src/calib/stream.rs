@@ -1,0 +1,208 @@
+//! Runs a net layer by layer over the calibration data.
+//!
+//! A [`Stream`] holds, for every batch, the values at a cut through the net, and moves the cut
+//! forward: all of calibration costs one forward pass, although weights behind the cut change while
+//! it advances. Where the values at the cut would not fit into memory, each step starts again from
+//! the data instead.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::data::Dataset;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::{Dim, Model, NodeId, TensorType, ValueId};
+use crate::onnx;
+use crate::runtime::{Backend, HostArray, ModelSource, Session};
+
+/// Values at the cut, for one batch.
+type Cut = BTreeMap<ValueId, Arc<HostArray>>;
+
+/// Calibration data and how to run over it.
+#[derive(Clone)]
+pub struct Source<'a> {
+    /// Runs the pieces of the net.
+    pub backend: &'a dyn Backend,
+    /// Samples for all inputs of the net.
+    pub data: &'a Dataset,
+    /// Samples per batch.
+    pub batch: usize,
+    /// Bytes that the values at the cut may take.
+    pub memory: u64,
+}
+
+impl Source<'_> {
+    /// Number of batches.
+    pub fn batches(&self) -> usize {
+        self.data.len().div_ceil(self.batch.max(1))
+    }
+
+    /// The samples of one batch.
+    pub fn range(&self, batch: usize) -> std::ops::Range<usize> {
+        let start = batch * self.batch;
+        start..(start + self.batch).min(self.data.len())
+    }
+}
+
+/// A net that is being run over its data, up to some node.
+#[derive(Clone)]
+pub struct Stream<'a> {
+    source: Source<'a>,
+    order: Vec<NodeId>,
+    /// Nodes of `order` before this position are behind the cut.
+    position: usize,
+    /// One cut per batch; empty where nothing is kept.
+    kept: Vec<Cut>,
+}
+
+/// A step of a stream, prepared: the part of the net between two cuts.
+pub struct Step {
+    session: Option<Box<dyn Session>>,
+    /// What the part reads, with the names under which it does.
+    feeds: Vec<(ValueId, String)>,
+    /// What the part computes, in the session's order.
+    outputs: Vec<ValueId>,
+    taps: Vec<ValueId>,
+    next: Vec<ValueId>,
+    upto: usize,
+    cuts: Vec<Cut>,
+    bytes: u64,
+}
+
+impl<'a> Stream<'a> {
+    /// A stream at the inputs of `model`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] if the graph has a cycle.
+    pub fn new(model: &Model, source: Source<'a>) -> Result<Self> {
+        let order = model.graph.topological_order()?;
+        Ok(Stream { source, order, position: 0, kept: Vec::new() })
+    }
+
+    /// The data and how to run over it.
+    pub fn source(&self) -> &Source<'a> {
+        &self.source
+    }
+
+    /// The position of `node` in the order of the stream.
+    pub fn position_of(&self, node: NodeId) -> usize {
+        self.order.iter().position(|n| *n == node).unwrap_or(self.order.len())
+    }
+
+    /// Prepares to run all nodes before position `upto` and to read the values `taps`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Backend`] if the runtime refuses the part of the net in between.
+    pub fn prepare(&mut self, model: &Model, upto: usize, taps: &[ValueId]) -> Result<Step> {
+        let graph = &model.graph;
+        let next = self.frontier(model, upto);
+        let first = self.cut(model, 0)?;
+        let mut wanted: Vec<ValueId> = taps.iter().chain(&next).copied().collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let outputs: Vec<ValueId> =
+            wanted.into_iter().filter(|v| !first.contains_key(v)).collect();
+        let mut step = Step {
+            session: None,
+            feeds: Vec::new(),
+            outputs,
+            taps: taps.to_vec(),
+            next,
+            upto,
+            cuts: Vec::new(),
+            bytes: 0,
+        };
+        if step.outputs.is_empty() {
+            return Ok(step);
+        }
+        let inputs: Vec<(ValueId, TensorType)> =
+            first.iter().map(|(id, array)| (*id, batched(array, self.source.range(0).len()))).collect();
+        let part = graph.between(&inputs, &step.outputs);
+        step.feeds =
+            part.inputs.iter().map(|v| (*v, part.value(*v).name.clone())).collect();
+        let part = Model { graph: part, ..model.without_graph() };
+        let bytes = onnx::encode(&part)?;
+        step.session = Some(self.source.backend.load(ModelSource::Bytes(&bytes)).in_model(&model.name)?);
+        Ok(step)
+    }
+
+    /// Runs one batch; batches must come in order. Returns the values of the taps.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Backend`] if the runtime fails, [`ErrorKind::Calibration`] if the data does.
+    pub fn run(&mut self, model: &Model, step: &mut Step, batch: usize) -> Result<Vec<Arc<HostArray>>> {
+        let mut values = self.cut(model, batch)?;
+        if let Some(session) = &mut step.session {
+            let feeds: Vec<(&str, &HostArray)> = step
+                .feeds
+                .iter()
+                .filter_map(|(id, name)| Some((name.as_str(), values.get(id)?.as_ref())))
+                .collect();
+            let results = session.run(&feeds).in_model(&model.name)?;
+            values.extend(step.outputs.iter().copied().zip(results.into_iter().map(Arc::new)));
+        }
+        let taps: Option<Vec<_>> = step.taps.iter().map(|v| values.get(v).cloned()).collect();
+        values.retain(|id, _| step.next.contains(id));
+        step.bytes += values.values().map(|a| bytes_of(a)).sum::<u64>();
+        if step.bytes <= self.source.memory {
+            step.cuts.push(values);
+        }
+        taps.ok_or_else(|| {
+            Error::new(ErrorKind::Backend, "the runtime did not compute a layer's input")
+                .in_model(&model.name)
+        })
+    }
+
+    /// Moves the cut to where the step leads, if its values fit into memory.
+    pub fn finish(&mut self, step: Step) {
+        if step.cuts.len() == self.source.batches() {
+            self.position = step.upto;
+            self.kept = step.cuts;
+        } else {
+            self.position = 0;
+            self.kept = Vec::new();
+        }
+    }
+
+    /// Values computed or fed before `upto` that nodes from there on read.
+    fn frontier(&self, model: &Model, upto: usize) -> Vec<ValueId> {
+        let graph = &model.graph;
+        let mut before: Vec<ValueId> = graph.inputs.clone();
+        for node in &self.order[..upto] {
+            before.extend(graph.node(*node).outputs.iter().flatten());
+        }
+        let mut read: Vec<ValueId> =
+            self.order[upto..].iter().flat_map(|n| graph.node(*n).reads()).collect();
+        read.sort_unstable();
+        before.sort_unstable();
+        before.retain(|v| read.binary_search(v).is_ok());
+        before
+    }
+
+    /// The values at the cut for one batch.
+    fn cut(&self, model: &Model, batch: usize) -> Result<Cut> {
+        if self.position > 0 {
+            return self.kept.get(batch).cloned().ok_or_else(|| {
+                Error::new(ErrorKind::Calibration, format!("there is no batch {batch}"))
+            });
+        }
+        let graph = &model.graph;
+        let named = self.source.data.batch(self.source.range(batch)).in_model(&model.name)?;
+        let by_name = named.into_iter().filter_map(|(name, array)| {
+            let id = graph.inputs.iter().find(|i| graph.value(**i).name == name)?;
+            Some((*id, Arc::new(array)))
+        });
+        Ok(by_name.collect())
+    }
+}
+
+/// The type of an array whose first axis counts samples.
+fn batched(array: &HostArray, samples: usize) -> TensorType {
+    let dims = array.shape().iter().enumerate().map(|(axis, n)| {
+        if axis == 0 && *n == samples { Dim::Symbol("samples".to_owned()) } else { Dim::Known(*n) }
+    });
+    TensorType { dtype: array.dtype(), shape: Some(dims.collect()) }
+}
+
+fn bytes_of(array: &HostArray) -> u64 {
+    (array.len() * array.dtype().size().unwrap_or(8)) as u64
+}

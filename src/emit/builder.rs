@@ -1,0 +1,113 @@
+//! A graph builder that stores equal constants and equal nodes once.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::ir::{Attribute, Graph, Node, Tensor, TensorType, ValueId, ValueKind};
+
+/// Operators that give another result each time they run.
+const RANDOM: &[&str] = &[
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+];
+
+/// Builds the joint graph.
+pub(super) struct Builder {
+    pub(super) graph: Graph,
+    constants: HashMap<u64, Vec<ValueId>>,
+    nodes: HashMap<String, Vec<Option<ValueId>>>,
+}
+
+impl Builder {
+    pub(super) fn new(name: &str) -> Self {
+        Builder { graph: Graph::new(name), constants: HashMap::new(), nodes: HashMap::new() }
+    }
+
+    /// The initializer with this content; `name` is used if it is new.
+    pub(super) fn constant(&mut self, name: &str, tensor: Tensor) -> ValueId {
+        let mut hasher = DefaultHasher::new();
+        (tensor.dtype, &tensor.dims, &tensor.data).hash(&mut hasher);
+        let same = self.constants.entry(hasher.finish()).or_default();
+        let graph = &self.graph;
+        if let Some(id) = same.iter().find(|id| graph.initializer(**id) == Some(&tensor)) {
+            return *id;
+        }
+        let id = self.graph.add_initializer(name, tensor);
+        same.push(id);
+        id
+    }
+
+    /// The outputs of `node`, whose inputs are values of the joint graph; the `i`-th output is
+    /// wanted if `wanted[i]`. An equal node that is there already is used again.
+    pub(super) fn node(&mut self, mut node: Node, wanted: &[bool]) -> Vec<Option<ValueId>> {
+        let pure = node.subgraphs().next().is_none()
+            && !(node.domain.is_empty() && RANDOM.contains(&node.op.as_str()));
+        let key = format!(
+            "{}|{}|{:?}|{wanted:?}|{:?}",
+            node.domain, node.op, node.inputs, node.attributes
+        );
+        if pure && let Some(outputs) = self.nodes.get(&key) {
+            return outputs.clone();
+        }
+        let mut first = true;
+        node.outputs = wanted
+            .iter()
+            .map(|wanted| {
+                wanted.then(|| {
+                    let id = self.graph.add_value(&node.name, ValueKind::Detached, None);
+                    if std::mem::take(&mut first) {
+                        node.name.clone_from(&self.graph.value(id).name);
+                    }
+                    id
+                })
+            })
+            .collect();
+        let outputs = node.outputs.clone();
+        self.graph.add_node(node);
+        if pure {
+            self.nodes.insert(key, outputs.clone());
+        }
+        outputs
+    }
+
+    /// The only output of a new or equal node of the standard operator set.
+    pub(super) fn op(
+        &mut self,
+        op: &str,
+        name: &str,
+        inputs: &[ValueId],
+        attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
+    ) -> ValueId {
+        let node = Node {
+            name: name.to_owned(),
+            op: op.to_owned(),
+            inputs: inputs.iter().copied().map(Some).collect(),
+            attributes: attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            ..Node::default()
+        };
+        self.single(node)
+    }
+
+    /// The only output of `node`.
+    pub(super) fn single(&mut self, node: Node) -> ValueId {
+        let outputs = self.node(node, &[true]);
+        match outputs.first().copied().flatten() {
+            Some(output) => output,
+            None => unreachable!("the output was asked for"),
+        }
+    }
+
+    /// Makes `value` a graph output called `name`.
+    pub(super) fn add_output(&mut self, value: ValueId, name: &str, ty: Option<TensorType>) {
+        // A value that is fed, constant or an output already keeps its name.
+        let free = self.graph.producer(value).is_some() && !self.graph.outputs.contains(&value);
+        let value = if free { value } else { self.graph.add_op("Identity", name, &[value], []) };
+        self.graph.rename_value(value, name);
+        self.graph.set_type(value, ty);
+        self.graph.outputs.push(value);
+    }
+}

@@ -1,0 +1,134 @@
+//! The masked form: shared neurons are computed once for whichever task is selected.
+//!
+//! A shared neuron's pre-activation is the sum of products that all its tasks have in common and of
+//! products with task-specific inputs; the latter are multiplied by the gate of their tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ir::{Attribute, DataType, Dim, Node, Tensor, TensorType, ValueId, ValueKind};
+use crate::zip::joint::{JointModel, Neuron, Owner};
+
+use super::builder::Builder;
+use super::layer::add_up;
+
+/// Name of the input that selects the task.
+pub(super) const TASK_INPUT: &str = "task";
+
+/// A block of shared neurons at one layer: its first neuron and which of the group's producers.
+type Key = (Neuron, usize);
+
+/// Sums that several tasks contribute to.
+pub(super) struct Sums {
+    gates: Vec<ValueId>,
+    sums: BTreeMap<Key, Sum>,
+}
+
+struct Sum {
+    value: ValueId,
+    name: String,
+    owners: BTreeSet<usize>,
+    /// Each term with the tasks that contribute it, in order of first contribution.
+    terms: Vec<(ValueId, BTreeSet<usize>)>,
+}
+
+impl Sums {
+    pub(super) fn new(joint: &JointModel, builder: &mut Builder) -> Self {
+        let selected = add_task_input(&mut builder.graph);
+        let gates = (0..joint.tasks.len())
+            .map(|task| {
+                let name = format!("{}/gate", joint.tasks[task].name);
+                let index = Tensor::from_i64(vec![1], &[task as i64]);
+                let index = builder.constant(&format!("{}/index", joint.tasks[task].name), index);
+                let equal = builder.op("Equal", &format!("{name}.is"), &[selected, index], []);
+                let to = Attribute::Int(i64::from(DataType::F32.code()));
+                builder.op("Cast", &name, &[equal], [("to", to)])
+            })
+            .collect();
+        Sums { gates, sums: BTreeMap::new() }
+    }
+
+    /// Adds a task's terms to the sum `key` and returns the sum's value.
+    pub(super) fn add(
+        &mut self,
+        builder: &mut Builder,
+        key: Key,
+        owner: &Owner,
+        task: usize,
+        terms: &[ValueId],
+        name: &str,
+    ) -> ValueId {
+        let sum = self.sums.entry(key).or_insert_with(|| Sum {
+            value: builder.graph.add_value(&format!("{name}.sum"), ValueKind::Detached, None),
+            name: name.to_owned(),
+            owners: match owner {
+                Owner::Tasks(tasks) => tasks.iter().copied().collect(),
+                Owner::Input => BTreeSet::new(),
+            },
+            terms: Vec::new(),
+        });
+        for term in terms {
+            match sum.terms.iter_mut().find(|(t, _)| t == term) {
+                Some((_, tasks)) => {
+                    tasks.insert(task);
+                }
+                None => sum.terms.push((*term, BTreeSet::from([task]))),
+            }
+        }
+        sum.value
+    }
+
+    /// Writes all sums and the gated outputs.
+    pub(super) fn finish(
+        self,
+        builder: &mut Builder,
+        outputs: Vec<Vec<ValueId>>,
+    ) -> Vec<Vec<ValueId>> {
+        let outputs: Vec<Vec<ValueId>> = outputs
+            .into_iter()
+            .zip(&self.gates)
+            .map(|(values, gate)| {
+                let gated = |v: ValueId| {
+                    let name = format!("{}.gated", builder.graph.value(v).name);
+                    builder.op("Mul", &name, &[v, *gate], [])
+                };
+                values.into_iter().map(gated).collect()
+            })
+            .collect();
+        for sum in self.sums.values() {
+            write_sum(builder, &self.gates, sum);
+        }
+        outputs
+    }
+}
+
+fn write_sum(builder: &mut Builder, gates: &[ValueId], sum: &Sum) {
+    let (common, masked): (Vec<_>, Vec<_>) =
+        sum.terms.iter().partition(|(_, tasks)| *tasks == sum.owners);
+    let mut terms: Vec<ValueId> = common.into_iter().map(|(term, _)| *term).collect();
+    for (term, tasks) in masked {
+        let own: Vec<ValueId> = tasks.iter().map(|t| gates[*t]).collect();
+        let gate = add_up(builder, &own, "gate");
+        let name = format!("{}.masked", builder.graph.value(*term).name);
+        terms.push(builder.op("Mul", &name, &[*term, gate], []));
+    }
+    match terms.split_last() {
+        Some((last, rest)) if !rest.is_empty() => {
+            let partial = add_up(builder, rest, &sum.name);
+            builder.graph.add_node(Node {
+                name: format!("{}.sum", sum.name),
+                op: "Add".to_owned(),
+                inputs: vec![Some(partial), Some(*last)],
+                outputs: vec![Some(sum.value)],
+                ..Node::default()
+            });
+        }
+        Some((only, _)) => builder.graph.replace_uses(sum.value, *only),
+        None => {}
+    }
+}
+
+/// Adds the input that selects the task: one 64-bit integer, the task's index.
+pub(super) fn add_task_input(graph: &mut crate::ir::Graph) -> ValueId {
+    let ty = TensorType { dtype: DataType::I64, shape: Some(vec![Dim::Known(1)]) };
+    graph.add_input(TASK_INPUT, ty)
+}

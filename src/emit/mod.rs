@@ -1,0 +1,205 @@
+//! Writes a joint model as one ONNX graph. Everything here is exact re-layout.
+//!
+//! Every tracked value is kept as *pieces*: one tensor per block of channels with the same owner
+//! ([`crate::zip::joint::Owner`]). A layer becomes a sum over input pieces for each output piece, so
+//! a shared block of weights is one initializer that the runtime sees as a plain constant weight;
+//! nothing is concatenated or gathered at run time, and permutations are baked into the weights.
+//! Equal constants and equal nodes are stored once, which makes the common trunk fall out by itself.
+
+mod builder;
+mod form;
+mod layer;
+mod masked;
+mod pieces;
+mod switch;
+mod task;
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{Graph, Model, TensorType, ValueId};
+use crate::zip::joint::JointModel;
+
+use builder::Builder;
+use task::TaskEmitter;
+
+pub use form::{FORMS, Form};
+
+/// Whether tasks read one common input or each their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InputMode {
+    /// Shared where all tasks take inputs of the same types and shapes.
+    #[default]
+    Auto,
+    /// One common input.
+    Shared,
+    /// `<task>/<input>` each.
+    Separate,
+}
+
+/// How to write a joint model.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EmitOptions {
+    /// Form of the graph.
+    pub form: Form,
+    /// Common or separate inputs.
+    pub inputs: InputMode,
+}
+
+/// Producer name in written files.
+const PRODUCER: &str = concat!("onnx-zip ", env!("CARGO_PKG_VERSION"));
+
+/// The joint model as one ONNX model, with outputs `<task>/<output>`.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] if shared inputs are asked for but the tasks' inputs differ.
+pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
+    let mut builder = Builder::new("joint");
+    let inputs = add_inputs(joint, options.inputs, &mut builder)?;
+    let mut sums = match options.form {
+        Form::Masked => Some(masked::Sums::new(joint, &mut builder)),
+        Form::Heads | Form::Switch => None,
+    };
+    let mut outputs = Vec::new();
+    for (task, inputs) in inputs.iter().enumerate() {
+        let values = TaskEmitter::new(joint, task, &mut builder, sums.as_mut()).run(inputs)?;
+        outputs.push(values);
+    }
+    if let Some(sums) = sums {
+        outputs = sums.finish(&mut builder, outputs);
+    }
+    name_outputs(joint, &mut builder, &outputs);
+    let mut graph = builder.graph;
+    graph.remove_dead_nodes();
+    if options.form == Form::Switch {
+        graph = switch::switch(joint, graph)?;
+    }
+    Ok(wrap(joint, graph))
+}
+
+/// One task of the joint model alone, in pieces, with the same initializers as in the joint model.
+///
+/// # Errors
+/// As [`emit`].
+pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
+    let mut builder = Builder::new(&joint.tasks[task].name);
+    let source = &joint.tasks[task].model.graph;
+    let mut inputs = Vec::new();
+    for input in &source.inputs {
+        let value = source.value(*input);
+        inputs.push(builder.graph.add_input(&value.name, typed(value.ty.as_ref())?));
+    }
+    let outputs = TaskEmitter::new(joint, task, &mut builder, None).run(&inputs)?;
+    for (output, source_output) in outputs.iter().zip(&source.outputs) {
+        let value = source.value(*source_output);
+        builder.add_output(*output, &value.name, value.ty.clone());
+    }
+    let mut graph = builder.graph;
+    graph.remove_dead_nodes();
+    let mut model = wrap(joint, graph);
+    model.name.clone_from(&joint.tasks[task].name);
+    Ok(model)
+}
+
+/// Adds the graph inputs and returns, per task, the value of each of its inputs.
+fn add_inputs(
+    joint: &JointModel,
+    mode: InputMode,
+    builder: &mut Builder,
+) -> Result<Vec<Vec<ValueId>>> {
+    let shared = match mode {
+        InputMode::Auto => inputs_agree(joint),
+        InputMode::Separate => false,
+        InputMode::Shared if inputs_agree(joint) => true,
+        InputMode::Shared => {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "the models take inputs of different types or shapes and cannot share them",
+            )
+            .hint("leave out --inputs shared"));
+        }
+    };
+    let mut all: Vec<Vec<ValueId>> = Vec::new();
+    for task in &joint.tasks {
+        if let (true, Some(first)) = (shared, all.first()) {
+            all.push(first.clone());
+            continue;
+        }
+        let graph = &task.model.graph;
+        let mut ids = Vec::new();
+        for input in &graph.inputs {
+            let value = graph.value(*input);
+            let name =
+                if shared { value.name.clone() } else { format!("{}/{}", task.name, value.name) };
+            ids.push(builder.graph.add_input(&name, typed(value.ty.as_ref())?));
+        }
+        all.push(ids);
+    }
+    Ok(all)
+}
+
+/// Whether all tasks take inputs of the same types and fixed sizes.
+pub fn inputs_agree(joint: &JointModel) -> bool {
+    let signature = |graph: &Graph| -> Vec<_> {
+        graph
+            .inputs
+            .iter()
+            .map(|i| {
+                let ty = graph.value(*i).ty.as_ref();
+                let sizes = ty.and_then(|t| t.shape.as_ref());
+                let sizes = sizes.map(|s| s.iter().map(crate::ir::Dim::known).collect::<Vec<_>>());
+                (ty.map(|t| t.dtype), sizes)
+            })
+            .collect()
+    };
+    let mut signatures = joint.tasks.iter().map(|t| signature(&t.model.graph));
+    let first = signatures.next();
+    signatures.all(|s| Some(&s) == first.as_ref())
+}
+
+fn typed(ty: Option<&TensorType>) -> Result<TensorType> {
+    ty.cloned().ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "a model input is not a tensor of known type")
+    })
+}
+
+fn name_outputs(joint: &JointModel, builder: &mut Builder, outputs: &[Vec<ValueId>]) {
+    for (task, values) in joint.tasks.iter().zip(outputs) {
+        let graph = &task.model.graph;
+        for (value, source) in values.iter().zip(&graph.outputs) {
+            let source = graph.value(*source);
+            let name = format!("{}/{}", task.name, source.name);
+            builder.add_output(*value, &name, source.ty.clone());
+        }
+    }
+}
+
+fn wrap(joint: &JointModel, graph: Graph) -> Model {
+    let mut opsets: BTreeMap<String, i64> = BTreeMap::new();
+    let mut functions: Vec<Vec<u8>> = Vec::new();
+    let mut ir_version = 8;
+    for task in &joint.tasks {
+        for (domain, version) in &task.model.opsets {
+            let entry = opsets.entry(domain.clone()).or_insert(*version);
+            *entry = (*entry).max(*version);
+        }
+        for function in &task.model.functions {
+            if !functions.contains(function) {
+                functions.push(function.clone());
+            }
+        }
+        ir_version = ir_version.max(task.model.ir_version);
+    }
+    Model {
+        name: graph.name.clone(),
+        ir_version,
+        opsets,
+        producer: PRODUCER.to_owned(),
+        metadata: BTreeMap::new(),
+        functions,
+        graph,
+    }
+}
+
+#[cfg(test)]
+mod tests;

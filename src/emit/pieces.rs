@@ -1,0 +1,90 @@
+//! Values as pieces: one tensor per block of channels.
+
+use crate::ir::{Attribute, Tensor, ValueId};
+use crate::zip::joint::Owner;
+
+use super::builder::Builder;
+
+/// A tensor that holds some indices of a tracked axis.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    /// The tensor in the joint graph.
+    pub(super) value: ValueId,
+    /// Whose channels they are.
+    pub(super) owner: Owner,
+    /// Which indices of the whole axis the tensor holds, in its order.
+    pub(super) positions: Vec<usize>,
+}
+
+/// A value of a task's net inside the joint graph.
+#[derive(Debug, Clone)]
+pub(super) enum Held {
+    /// One tensor.
+    Whole(ValueId),
+    /// Pieces along `axis` of extent `len`.
+    Pieces { axis: usize, len: usize, pieces: Vec<Piece> },
+}
+
+impl Held {
+    /// A tensor that holds the whole tracked axis in order.
+    pub(super) fn intact(axis: usize, len: usize, value: ValueId, owner: Owner) -> Held {
+        Held::Pieces {
+            axis,
+            len,
+            pieces: vec![Piece { value, owner, positions: (0..len).collect() }],
+        }
+    }
+
+    /// The value as one tensor in its original order.
+    pub(super) fn whole(&self, builder: &mut Builder, name: &str) -> ValueId {
+        match self {
+            Held::Whole(value) => *value,
+            Held::Pieces { axis, len, pieces } => {
+                let (joined, positions) = join(builder, *axis, pieces, name);
+                let mut place = vec![0i64; *len];
+                for (at, position) in positions.iter().enumerate() {
+                    place[*position] = at as i64;
+                }
+                pick(builder, *axis, joined, &place, positions.len(), name)
+            }
+        }
+    }
+}
+
+/// Pieces side by side, with the indices they hold.
+pub(super) fn join(
+    builder: &mut Builder,
+    axis: usize,
+    pieces: &[Piece],
+    name: &str,
+) -> (ValueId, Vec<usize>) {
+    let positions = pieces.iter().flat_map(|p| p.positions.iter().copied()).collect();
+    let values: Vec<ValueId> = pieces.iter().map(|p| p.value).collect();
+    let value = match values.as_slice() {
+        [only] => *only,
+        several => {
+            let attributes = [("axis", Attribute::Int(axis as i64))];
+            builder.op("Concat", &format!("{name}.join"), several, attributes)
+        }
+    };
+    (value, positions)
+}
+
+/// Indices `place` of `value` along `axis` of extent `extent`; nothing to do if they are all, in
+/// order.
+pub(super) fn pick(
+    builder: &mut Builder,
+    axis: usize,
+    value: ValueId,
+    place: &[i64],
+    extent: usize,
+    name: &str,
+) -> ValueId {
+    if place.len() == extent && place.iter().enumerate().all(|(i, p)| i as i64 == *p) {
+        return value;
+    }
+    let indices =
+        builder.constant(&format!("{name}.order"), Tensor::from_i64(vec![place.len()], place));
+    let attributes = [("axis", Attribute::Int(axis as i64))];
+    builder.op("Gather", &format!("{name}.ordered"), &[value, indices], attributes)
+}

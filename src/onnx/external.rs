@@ -1,0 +1,158 @@
+//! Reading tensors kept in files beside the model.
+//!
+//! A model names these files, and a model may be hostile: only files inside the model's own folder
+//! are opened, symbolic links followed.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::folder_of;
+use super::proto::tensor_proto::DataLocation;
+use super::proto::{AttributeProto, GraphProto, NodeProto, StringStringEntryProto, TensorProto};
+use super::tensor;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The external data files of one model; each is read once, tensors are slices of it.
+pub(super) struct ExternalData {
+    folder: Option<PathBuf>,
+    /// Canonical folders that the files must lie in.
+    roots: Vec<PathBuf>,
+    files: HashMap<PathBuf, Bytes>,
+}
+
+impl ExternalData {
+    /// For a model that is not in a file: every reference is an error.
+    pub(super) fn none() -> Self {
+        ExternalData { folder: None, roots: Vec::new(), files: HashMap::new() }
+    }
+
+    /// For a model in `folder`.
+    pub(super) fn in_folder(folder: &Path) -> Self {
+        ExternalData {
+            folder: Some(folder.to_owned()),
+            roots: folder.canonicalize().into_iter().collect(),
+            files: HashMap::new(),
+        }
+    }
+
+    /// For the model file `path`. Download caches keep models as links into a folder of blobs, data
+    /// files too: they may lie where the model's file really is.
+    pub(super) fn beside(path: &Path) -> Self {
+        let mut this = Self::in_folder(folder_of(path));
+        let real = path.canonicalize().ok();
+        this.roots.extend(real.map(|real| folder_of(&real).to_owned()));
+        this
+    }
+
+    /// The bytes that `entries` point to; `needed` is their number where the tensor's shape tells it.
+    pub(super) fn slice(
+        &mut self,
+        entries: &[StringStringEntryProto],
+        needed: Option<u64>,
+    ) -> Result<Bytes> {
+        let entry = |key| entries.iter().find(|e| e.key() == key).map(|e| e.value());
+        let location = entry("location").unwrap_or_default();
+        let number = |key| entry(key).map(|text| parse(key, text)).transpose();
+        let offset = number("offset")?.unwrap_or(0);
+        let length = number("length")?;
+        let file = self.file(location)?;
+        let size = file.len() as u64;
+        let end = match length.or(needed) {
+            Some(length) => offset.checked_add(length),
+            None => Some(size),
+        };
+        match end {
+            Some(end) if offset <= end && end <= size => {
+                Ok(file.slice(offset as usize..end as usize))
+            }
+            _ => Err(format_error(format!(
+                "a tensor reaches beyond the end of the external data file '{location}' \
+                 ({size} bytes)"
+            ))
+            .hint("download the model and its data file again")),
+        }
+    }
+
+    fn file(&mut self, location: &str) -> Result<Bytes> {
+        let path = self.resolve(location)?;
+        if let Some(bytes) = self.files.get(&path) {
+            return Ok(bytes.clone());
+        }
+        let bytes = Bytes::from(fs::read(&path).map_err(|e| unreadable(location, e))?);
+        self.files.insert(path, bytes.clone());
+        Ok(bytes)
+    }
+
+    /// The real path of a data file, made sure to lie inside the model's folder.
+    fn resolve(&self, location: &str) -> Result<PathBuf> {
+        let Some(folder) = &self.folder else {
+            let message = "tensors are kept in an external data file, but the model has no folder";
+            return Err(format_error(message).hint("load the model from its file"));
+        };
+        let relative = Path::new(location);
+        let plain = |c| matches!(c, Component::Normal(_) | Component::CurDir);
+        let outside = || {
+            format_error(format!(
+                "the external data file '{location}' lies outside the model's folder"
+            ))
+        };
+        if location.is_empty() || !relative.components().all(plain) {
+            return Err(outside());
+        }
+        let path = folder.join(relative).canonicalize().map_err(|e| unreadable(location, e))?;
+        if !self.roots.iter().any(|root| path.starts_with(root)) {
+            return Err(outside());
+        }
+        if !path.is_file() {
+            return Err(format_error(format!("the external data '{location}' is not a file")));
+        }
+        Ok(path)
+    }
+
+    /// Moves the elements of every tensor in an attribute that stays encoded into the attribute.
+    pub(super) fn inline_attribute(&mut self, attribute: &mut AttributeProto) -> Result<()> {
+        let sparse = attribute.sparse_tensor.iter_mut().chain(&mut attribute.sparse_tensors);
+        let parts = sparse.flat_map(|s| s.values.iter_mut().chain(&mut s.indices));
+        for tensor in attribute.t.iter_mut().chain(&mut attribute.tensors).chain(parts) {
+            self.inline(tensor)?;
+        }
+        attribute.g.iter_mut().chain(&mut attribute.graphs).try_for_each(|g| self.inline_graph(g))
+    }
+
+    /// The same for the nodes of a function that stays encoded.
+    pub(super) fn inline_nodes(&mut self, nodes: &mut [NodeProto]) -> Result<()> {
+        let mut attributes = nodes.iter_mut().flat_map(|node| &mut node.attribute);
+        attributes.try_for_each(|attribute| self.inline_attribute(attribute))
+    }
+
+    fn inline_graph(&mut self, graph: &mut GraphProto) -> Result<()> {
+        graph.initializer.iter_mut().try_for_each(|tensor| self.inline(tensor))?;
+        self.inline_nodes(&mut graph.node)
+    }
+
+    fn inline(&mut self, proto: &mut TensorProto) -> Result<()> {
+        if proto.data_location() == DataLocation::External {
+            let name = proto.name().to_owned();
+            *proto = tensor::encode(&name, &tensor::decode(std::mem::take(proto), self)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn parse(key: &str, text: &str) -> Result<u64> {
+    text.parse::<u64>()
+        .map_err(|e| format_error(format!("external data has the {key} '{text}'")).because(e))
+}
+
+fn format_error(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Format, message)
+}
+
+fn unreadable(location: &str, cause: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("cannot read the external data file '{location}'"))
+        .because(cause)
+        .hint("keep it beside the model")
+}

@@ -1,0 +1,37 @@
+//! The ONNX file format: protobuf ⇄ [`crate::ir`]. No other module sees protobuf types.
+//!
+//! Reading checks everything that the graph representation promises (unique names, every value
+//! defined once, no cycles, tensors that fill their shapes), so that later stages need not. What a
+//! model says beyond its function (doc strings, training graphs, quantization annotations, device
+//! placement) is dropped. Writing puts nodes into topological order and gives the same bytes for
+//! the same graph.
+
+mod data_file;
+mod external;
+mod finite;
+#[rustfmt::skip]
+#[allow(missing_docs, dead_code, clippy::all)]
+mod proto;
+mod read;
+mod save;
+mod sniff;
+mod stage;
+mod stream;
+mod tensor;
+mod types;
+mod write;
+
+use std::path::Path;
+
+pub use finite::check_finite;
+pub use read::{decode, load};
+pub use save::{External, SaveOptions, save, save_split};
+pub use write::encode;
+
+/// The folder of a file; paths without one are relative to the current folder.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}

@@ -1,0 +1,129 @@
+//! Reading models.
+
+mod attribute;
+mod graph;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+
+use self::graph::GraphReader;
+use super::external::ExternalData;
+use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto};
+use super::sniff;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::Model;
+
+/// Reads a model file and the external data files it names. The model is named after the file's
+/// stem; large tensors stay slices of the bytes read.
+///
+/// # Errors
+/// [`ErrorKind::Io`] if a file cannot be read, [`ErrorKind::Format`] if it is no well-formed model,
+/// [`ErrorKind::Unsupported`] for sparse initializers and lists of graphs. The error names the path.
+pub fn load(path: &Path) -> Result<Model> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    read_file(path)
+        .and_then(|bytes| read_model(bytes, ExternalData::beside(path), &stem))
+        .in_model(path.display())
+}
+
+/// Reads a model from memory. `folder` is where external data files are looked for, `name` becomes
+/// the model's name.
+///
+/// # Errors
+/// As [`load`]; the error names `name`.
+pub fn decode(bytes: Bytes, folder: Option<&Path>, name: &str) -> Result<Model> {
+    let external = folder.map_or_else(ExternalData::none, ExternalData::in_folder);
+    read_model(bytes, external, name).in_model(name)
+}
+
+fn read_file(path: &Path) -> Result<Bytes> {
+    let unreadable = |e| Error::new(ErrorKind::Io, "cannot read the model").because(e);
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(Error::new(ErrorKind::Io, "this is a folder").hint("give an .onnx file"));
+    }
+    // A pipe or a device may never end.
+    if !metadata.is_file() {
+        return Err(Error::new(ErrorKind::Io, "this is not a file").hint("give an .onnx file"));
+    }
+    fs::read(path).map(Bytes::from).map_err(unreadable)
+}
+
+fn read_model(bytes: Bytes, mut external: ExternalData, name: &str) -> Result<Model> {
+    let mut proto = parse(bytes)?;
+    let graph = proto.graph.take().unwrap_or_default();
+    let functions = proto.functions.into_iter().map(|f| read_function(f, &mut external));
+    Ok(Model {
+        name: name.to_owned(),
+        ir_version: proto.ir_version.unwrap_or_default(),
+        opsets: read_opsets(proto.opset_import),
+        producer: proto.producer_name.unwrap_or_default(),
+        metadata: proto
+            .metadata_props
+            .into_iter()
+            .map(|e| (e.key.unwrap_or_default(), e.value.unwrap_or_default()))
+            .collect(),
+        functions: functions.collect::<Result<_>>()?,
+        graph: GraphReader::new(&mut external).read(graph)?,
+    })
+}
+
+/// Decodes the protobuf message and makes sure that it describes a model: many files that are none
+/// decode to a message whose fields are all absent.
+fn parse(bytes: Bytes) -> Result<ModelProto> {
+    if bytes.is_empty() {
+        return Err(Error::new(ErrorKind::Format, "the file is empty")
+            .hint("download or export the model again"));
+    }
+    let looks = |error: Error| match sniff::describe(&bytes) {
+        Some((what, hint)) => {
+            Error::new(ErrorKind::Format, format!("this is {what}, not an ONNX model")).hint(hint)
+        }
+        None => error.hint("download or export the model again"),
+    };
+    let proto = ModelProto::decode(bytes.clone()).map_err(|e| {
+        looks(
+            Error::new(ErrorKind::Format, "this is not an ONNX model, or a damaged one").because(e),
+        )
+    })?;
+    let missing = match &proto.graph {
+        None => Some("graph"),
+        Some(GraphProto { node, .. }) if node.is_empty() => Some("nodes"),
+        Some(GraphProto { output, .. }) if output.is_empty() => Some("outputs"),
+        Some(_) => None,
+    };
+    match missing {
+        Some(what) => Err(looks(Error::new(
+            ErrorKind::Format,
+            format!("this is not an ONNX model: it has no {what}"),
+        ))),
+        None => Ok(proto),
+    }
+}
+
+/// The standard domain has two spellings; of a domain listed twice the newest version counts.
+fn read_opsets(imports: Vec<OperatorSetIdProto>) -> BTreeMap<String, i64> {
+    let mut opsets = BTreeMap::new();
+    for import in imports {
+        let version = import.version();
+        let newest = opsets.entry(read_domain(import.domain)).or_insert(version);
+        *newest = version.max(*newest);
+    }
+    opsets
+}
+
+fn read_domain(domain: Option<String>) -> String {
+    domain.filter(|domain| domain != "ai.onnx").unwrap_or_default()
+}
+
+fn read_function(mut function: FunctionProto, external: &mut ExternalData) -> Result<Vec<u8>> {
+    external.inline_nodes(&mut function.node)?;
+    Ok(function.encode_to_vec())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! Types of values: `TypeProto` ⇄ [`TensorType`].
+
+use prost::Message;
+
+use super::proto::tensor_shape_proto::{Dimension, dimension};
+use super::proto::{TensorShapeProto, TypeProto, type_proto};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{DataType, Dim, Graph, TensorType, Value, ValueId};
+
+/// Gives a value the type that a file declares for it.
+pub(super) fn declare(graph: &mut Graph, id: ValueId, declared: Option<TypeProto>) {
+    let Some(declared) = declared else { return };
+    match &declared.value {
+        Some(type_proto::Value::TensorType(tensor)) => graph.set_type(id, Some(decode(tensor))),
+        Some(_) => graph.set_foreign_type(id, declared.encode_to_vec()),
+        None => {}
+    }
+}
+
+/// The type to write for a value, where one is known.
+pub(super) fn declared(value: &Value) -> Result<Option<TypeProto>> {
+    match (&value.ty, &value.foreign_type) {
+        (Some(ty), _) => Ok(Some(encode(ty))),
+        (None, Some(encoded)) => TypeProto::decode(encoded.as_slice()).map(Some).map_err(|e| {
+            let message = format!("value '{}' has a type that cannot be read", value.name);
+            Error::new(ErrorKind::Format, message).because(e)
+        }),
+        (None, None) => Ok(None),
+    }
+}
+
+/// A dense tensor's type. Exporters write sizes of zero and below where they mean "not known".
+fn decode(proto: &type_proto::Tensor) -> TensorType {
+    let dim = |d: &Dimension| match &d.value {
+        Some(dimension::Value::DimValue(size @ 1..)) => {
+            usize::try_from(*size).map_or(Dim::Unknown, Dim::Known)
+        }
+        Some(dimension::Value::DimParam(name)) if !name.is_empty() => Dim::Symbol(name.clone()),
+        _ => Dim::Unknown,
+    };
+    TensorType {
+        dtype: DataType::from_code(proto.elem_type()),
+        shape: proto.shape.as_ref().map(|shape| shape.dim.iter().map(dim).collect()),
+    }
+}
+
+/// A dense tensor's type.
+pub(super) fn encode(ty: &TensorType) -> TypeProto {
+    let dim = |dim: &Dim| Dimension {
+        value: match dim {
+            Dim::Known(size) => Some(dimension::Value::DimValue(*size as i64)),
+            Dim::Symbol(name) => Some(dimension::Value::DimParam(name.clone())),
+            Dim::Unknown => None,
+        },
+        denotation: None,
+    };
+    let tensor = type_proto::Tensor {
+        elem_type: Some(ty.dtype.code()),
+        shape: ty
+            .shape
+            .as_ref()
+            .map(|shape| TensorShapeProto { dim: shape.iter().map(dim).collect() }),
+    };
+    TypeProto { value: Some(type_proto::Value::TensorType(tensor)), denotation: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(proto: &TypeProto) -> &type_proto::Tensor {
+        match &proto.value {
+            Some(type_proto::Value::TensorType(tensor)) => tensor,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn tensor_types_round_trip() {
+        let dims = vec![Dim::Known(3), Dim::Symbol("batch".into()), Dim::Unknown];
+        for shape in [Some(dims), Some(Vec::new()), None] {
+            for dtype in [DataType::F32, DataType::Bool, DataType::Other(8)] {
+                let ty = TensorType { dtype, shape: shape.clone() };
+                assert_eq!(decode(tensor(&encode(&ty))), ty);
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_below_one_and_empty_names_are_unknown() {
+        for value in [
+            dimension::Value::DimValue(0),
+            dimension::Value::DimValue(-1),
+            dimension::Value::DimParam(String::new()),
+        ] {
+            let dim = Dimension { value: Some(value), denotation: None };
+            let shape = Some(TensorShapeProto { dim: vec![dim] });
+            let ty = decode(&type_proto::Tensor { elem_type: Some(1), shape });
+            assert_eq!(ty.shape, Some(vec![Dim::Unknown]));
+        }
+    }
+
+    #[test]
+    fn a_sequence_type_is_carried_as_it_is() {
+        let sequence = type_proto::Sequence {
+            elem_type: Some(Box::new(encode(&TensorType { dtype: DataType::F32, shape: None }))),
+        };
+        let proto = TypeProto {
+            value: Some(type_proto::Value::SequenceType(Box::new(sequence))),
+            denotation: None,
+        };
+        let mut graph = Graph::new("g");
+        let id = graph.add_value("s", crate::ir::ValueKind::Input, None);
+        declare(&mut graph, id, Some(proto.clone()));
+        assert_eq!(graph.value(id).ty, None);
+        assert_eq!(declared(graph.value(id)).unwrap(), Some(proto));
+    }
+}

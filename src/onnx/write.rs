@@ -1,0 +1,71 @@
+//! Writing models: ir → protobuf messages.
+
+mod attribute;
+mod graph;
+
+use prost::Message;
+
+use self::graph::GraphWriter;
+use super::proto::{FunctionProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
+use super::stream;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::Model;
+
+/// The largest message that protobuf implementations accept, in bytes.
+pub(super) const PROTOBUF_LIMIT: u64 = i32::MAX as u64;
+
+/// The model as the bytes of a file, all tensors inline. Initializers that nothing reads are left
+/// out.
+///
+/// # Errors
+/// [`ErrorKind::Format`] if the graph is not well formed, [`ErrorKind::Unsupported`] above 2 GB.
+pub fn encode(model: &Model) -> Result<Vec<u8>> {
+    let proto = to_proto(model)?;
+    check_size(&proto, PROTOBUF_LIMIT).in_model(&model.name)?;
+    let mut bytes = Vec::with_capacity(proto.encoded_len());
+    stream::write_model(proto, &mut bytes)
+        .map_err(|e| Error::new(ErrorKind::Io, "cannot encode the model").because(e))
+        .in_model(&model.name)?;
+    Ok(bytes)
+}
+
+/// Refuses a message of more than `limit` bytes.
+pub(super) fn check_size(proto: &ModelProto, limit: u64) -> Result<()> {
+    let size = proto.encoded_len() as u64;
+    if size <= limit {
+        return Ok(());
+    }
+    let message = format!("the model takes {size} bytes and one file holds {limit}");
+    Err(Error::new(ErrorKind::Unsupported, message).hint("keep its tensors as external data"))
+}
+
+/// The model as a message. Tensors share their bytes with the model.
+pub(super) fn to_proto(model: &Model) -> Result<ModelProto> {
+    let writer = GraphWriter::new(model.ir_version);
+    let functions = model.functions.iter().map(|encoded| {
+        FunctionProto::decode(encoded.as_slice()).map_err(|e| {
+            Error::new(ErrorKind::Format, "a local function cannot be read").because(e)
+        })
+    });
+    let opset = |(domain, &version): (&String, &i64)| OperatorSetIdProto {
+        domain: Some(domain.clone()),
+        version: Some(version),
+    };
+    Ok(ModelProto {
+        ir_version: Some(model.ir_version),
+        opset_import: model.opsets.iter().map(opset).collect(),
+        producer_name: (!model.producer.is_empty()).then(|| model.producer.clone()),
+        graph: Some(writer.write(&model.graph).in_model(&model.name)?),
+        metadata_props: model.metadata.iter().map(|(key, value)| entry(key, value)).collect(),
+        functions: functions.collect::<Result<_>>().in_model(&model.name)?,
+        ..ModelProto::default()
+    })
+}
+
+/// A key with its value.
+pub(super) fn entry(key: &str, value: &str) -> StringStringEntryProto {
+    StringStringEntryProto { key: Some(key.to_owned()), value: Some(value.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! How long work tells what it is doing, and is told to stop.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Listens to long work.
+pub trait Progress: Sync {
+    /// A stage begins; it takes `steps` steps.
+    fn begin(&self, stage: &str, steps: u64);
+
+    /// One step of the current stage is done.
+    fn step(&self);
+
+    /// Something the user should know.
+    fn note(&self, message: &str);
+
+    /// Whether the user asked to stop.
+    fn stopped(&self) -> bool;
+
+    /// An error if the user asked to stop.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Interrupted`].
+    fn check(&self) -> Result<()> {
+        if self.stopped() {
+            return Err(Error::new(ErrorKind::Interrupted, "stopped on request"));
+        }
+        Ok(())
+    }
+}
+
+/// Says nothing and never stops.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _: &str, _: u64) {}
+    fn step(&self) {}
+    fn note(&self, _: &str) {}
+    fn stopped(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,229 @@
+//! Inference runtimes behind one pair of traits.
+//!
+//! A [`Backend`] loads models into [`Session`]s. Only the files of this module see a runtime's crate;
+//! another runtime is one more file and one more row of [`BACKENDS`].
+
+mod array;
+mod ort;
+mod port;
+mod shield;
+#[cfg(test)]
+mod suite;
+mod tract;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+pub use array::HostArray;
+pub(crate) use array::map_array;
+pub use port::{Port, feeds, fixed_batch, shape_text};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where a model comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum ModelSource<'a> {
+    /// A serialised `ModelProto` that holds all its weights.
+    Bytes(&'a [u8]),
+    /// A file; weights in external data are looked for beside it.
+    File(&'a Path),
+}
+
+/// A runtime, ready to load models.
+pub trait Backend: Send + Sync {
+    /// The name by which the runtime is chosen, e.g. `ort`.
+    fn name(&self) -> &'static str;
+
+    /// The runtime's version and device, e.g. `ONNX Runtime 1.31.1 (CUDA:0)`.
+    fn describe(&self) -> String;
+
+    /// Prepares a model for running.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Backend`] where the runtime
+    /// refuses the model.
+    fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>>;
+}
+
+/// A model prepared for running.
+pub trait Session: Send {
+    /// The inputs that must be fed, in graph order; initializers are not among them.
+    fn inputs(&self) -> &[Port];
+
+    /// The outputs, in graph order.
+    fn outputs(&self) -> &[Port];
+
+    /// Computes all outputs, in graph order, from one array per input (see [`feeds`]).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Backend`] where `inputs` are not what the model takes or a node fails;
+    /// [`ErrorKind::Unsupported`] where an output's type has no [`HostArray`].
+    fn run(&mut self, inputs: &[(&str, &HostArray)]) -> Result<Vec<HostArray>>;
+}
+
+/// Which runtime to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RuntimeChoice {
+    /// ONNX Runtime where its library is found, else tract.
+    #[default]
+    Auto,
+    /// ONNX Runtime, by way of its shared library.
+    Ort,
+    /// tract, which is part of this program.
+    Tract,
+}
+
+/// Which device to compute on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Device {
+    /// The first CUDA device where it works, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CUDA device with this number.
+    Cuda(usize),
+}
+
+/// How to open a runtime.
+#[derive(Debug, Clone, Default)]
+pub struct RuntimeOptions {
+    /// The runtime.
+    pub choice: RuntimeChoice,
+    /// The device.
+    pub device: Device,
+    /// ONNX Runtime's shared library, or a folder that holds it; looked for where it is `None`.
+    pub library: Option<PathBuf>,
+    /// Threads within one operator; the runtime's own choice where it is `None`.
+    pub threads: Option<usize>,
+}
+
+/// One runtime that can be opened.
+struct Entry {
+    choice: RuntimeChoice,
+    name: &'static str,
+    open: fn(&RuntimeOptions) -> Result<Opened>,
+}
+
+/// What came of trying to open a runtime.
+enum Opened {
+    Ready(Arc<dyn Backend>),
+    /// The runtime is not installed: no reason to fail while another one may serve.
+    Missing(Error),
+}
+
+/// The runtimes, in the order in which [`RuntimeChoice::Auto`] tries them.
+const BACKENDS: &[Entry] = &[
+    Entry { choice: RuntimeChoice::Ort, name: "ort", open: ort::open },
+    Entry { choice: RuntimeChoice::Tract, name: "tract", open: tract::open },
+];
+
+/// Opens the chosen runtime, or the first one that is there.
+///
+/// # Errors
+/// [`ErrorKind::Backend`] naming what is missing and the next step, where the runtime or the device
+/// that was asked for cannot be had.
+pub fn open(options: &RuntimeOptions) -> Result<Arc<dyn Backend>> {
+    let mut missing = None;
+    for entry in BACKENDS {
+        if !matches!(options.choice, RuntimeChoice::Auto) && options.choice != entry.choice {
+            continue;
+        }
+        match (entry.open)(options)? {
+            Opened::Ready(backend) => return Ok(backend),
+            Opened::Missing(error) => missing = missing.or(Some(error)),
+        }
+    }
+    Err(missing.unwrap_or_else(|| Error::new(ErrorKind::Backend, "no runtime can be opened")))
+}
+
+impl FromStr for RuntimeChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "auto" {
+            return Ok(RuntimeChoice::Auto);
+        }
+        BACKENDS.iter().find(|entry| entry.name == text).map(|entry| entry.choice).ok_or_else(
+            || {
+                let names: Vec<&str> = BACKENDS.iter().map(|entry| entry.name).collect();
+                Error::new(ErrorKind::Usage, format!("there is no runtime '{text}'"))
+                    .hint(format!("choose auto, {}", names.join(" or ")))
+            },
+        )
+    }
+}
+
+impl fmt::Display for RuntimeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entry = BACKENDS.iter().find(|entry| entry.choice == *self);
+        f.write_str(entry.map_or("auto", |entry| entry.name))
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let number = match text {
+            "auto" => return Ok(Device::Auto),
+            "cpu" => return Ok(Device::Cpu),
+            "cuda" => Some(0),
+            // ONNX Runtime keeps the number in a 32-bit signed integer.
+            other => other.strip_prefix("cuda:").and_then(|n| n.parse::<u16>().ok()),
+        };
+        number.map(|number| Device::Cuda(usize::from(number))).ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("there is no device '{text}'"))
+                .hint("choose auto, cpu, cuda or cuda:N")
+        })
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Auto => f.write_str("auto"),
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_and_runtimes_are_read_and_written_alike() {
+        for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
+            assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda".parse::<Device>().unwrap(), Device::Cuda(0));
+        for text in ["auto", "ort", "tract"] {
+            assert_eq!(text.parse::<RuntimeChoice>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn unknown_devices_and_runtimes_are_usage_errors() {
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", "cuda:99999999999"] {
+            assert_eq!(text.parse::<Device>().unwrap_err().kind(), ErrorKind::Usage);
+        }
+        let error = "onnx".parse::<RuntimeChoice>().unwrap_err();
+        assert_eq!(error.to_string(), "there is no runtime 'onnx'; choose auto, ort or tract");
+    }
+
+    #[test]
+    fn tract_has_no_cuda() {
+        let options = RuntimeOptions {
+            choice: RuntimeChoice::Tract,
+            device: Device::Cuda(0),
+            ..Default::default()
+        };
+        let error = open(&options).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Backend);
+        assert!(error.to_string().contains("tract computes on the CPU only"), "{error}");
+    }
+}

@@ -1,0 +1,290 @@
+//! Where ONNX Runtime's shared library may be.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What decides where to look. Taken from the process once, so that the search can be tested.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Surroundings {
+    /// The library or folder named by the caller.
+    pub(super) option: Option<PathBuf>,
+    /// `ORT_DYLIB_PATH`.
+    pub(super) variable: Option<PathBuf>,
+    pub(super) executable_dir: Option<PathBuf>,
+    pub(super) working_dir: Option<PathBuf>,
+    /// `VIRTUAL_ENV`.
+    pub(super) virtual_env: Option<PathBuf>,
+    /// The Python whose module path is searched.
+    pub(super) python: Option<&'static str>,
+    pub(super) system_dirs: Vec<PathBuf>,
+}
+
+/// A place that was searched, and the libraries in it, newest first.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) libraries: Vec<PathBuf>,
+}
+
+/// How deep a folder made for the library is searched: far enough for unpacked archives and for
+/// packages that sort their binaries by system and processor.
+const OWN_FOLDER_DEPTH: usize = 6;
+
+impl Surroundings {
+    pub(super) fn of_process(option: Option<&Path>) -> Self {
+        let path = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        Surroundings {
+            option: option.map(Path::to_path_buf),
+            variable: path("ORT_DYLIB_PATH"),
+            executable_dir: env::current_exe()
+                .ok()
+                .and_then(|exe| Some(exe.canonicalize().ok()?.parent()?.to_path_buf())),
+            working_dir: env::current_dir().ok(),
+            virtual_env: path("VIRTUAL_ENV"),
+            python: Some(if cfg!(windows) { "python" } else { "python3" }),
+            system_dirs: system_dirs(),
+        }
+    }
+
+    /// The library that was asked for by name, which no other one may stand in for.
+    pub(super) fn demanded(&self) -> Option<Place> {
+        let (name, path) = match (&self.option, &self.variable) {
+            (Some(path), _) => ("the given path", path),
+            (None, Some(path)) => ("ORT_DYLIB_PATH", path),
+            (None, None) => return None,
+        };
+        let libraries = if path.is_dir() {
+            libraries_in(path, OWN_FOLDER_DEPTH)
+        } else {
+            path.is_file().then(|| path.clone()).into_iter().collect()
+        };
+        Some(Place { name: format!("{name} {}", path.display()), libraries })
+    }
+
+    /// The places to search, in order. Lazy, because asking Python takes a process.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        type Search = fn(&Surroundings) -> Vec<PathBuf>;
+        const SEARCHES: [(&str, Search); 5] = [
+            ("the program's folder", Surroundings::beside_executable),
+            (".onnxruntime/", Surroundings::in_project),
+            ("VIRTUAL_ENV", Surroundings::in_virtual_env),
+            ("Python's module path", Surroundings::in_python),
+            ("the system's library path", Surroundings::in_system),
+        ];
+        SEARCHES
+            .into_iter()
+            .map(|(name, search)| Place { name: name.to_string(), libraries: search(self) })
+    }
+
+    fn beside_executable(&self) -> Vec<PathBuf> {
+        self.executable_dir.iter().flat_map(|dir| libraries_in(dir, 0)).collect()
+    }
+
+    fn in_project(&self) -> Vec<PathBuf> {
+        let ancestors = self.working_dir.iter().flat_map(|dir| dir.ancestors());
+        ancestors
+            .flat_map(|dir| libraries_in(&dir.join(".onnxruntime"), OWN_FOLDER_DEPTH))
+            .collect()
+    }
+
+    fn in_virtual_env(&self) -> Vec<PathBuf> {
+        let Some(root) = &self.virtual_env else { return Vec::new() };
+        let mut module_dirs = vec![root.join("Lib").join("site-packages")];
+        module_dirs.extend(entries(&root.join("lib")).map(|python| python.join("site-packages")));
+        module_dirs.iter().flat_map(|dir| libraries_in(&package_dir(dir), 0)).collect()
+    }
+
+    fn in_python(&self) -> Vec<PathBuf> {
+        let Some(python) = self.python else { return Vec::new() };
+        let output = Command::new(python)
+            .args(["-c", r"import sys; print('\n'.join(sys.path))"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output();
+        let Ok(output) = output else { return Vec::new() };
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter(|line| !line.is_empty())
+            .flat_map(|line| libraries_in(&package_dir(Path::new(line)), 0))
+            .collect()
+    }
+
+    fn in_system(&self) -> Vec<PathBuf> {
+        self.system_dirs.iter().flat_map(|dir| libraries_in(dir, 0)).collect()
+    }
+}
+
+/// The version in a library's file name, e.g. 1.31.1 of `libonnxruntime.so.1.31.1`; links are
+/// followed, because the plain name usually points to the full one.
+pub(super) fn version(library: &Path) -> Option<String> {
+    let resolved = library.canonicalize().unwrap_or_else(|_| library.to_path_buf());
+    let name = resolved.file_name()?.to_str()?;
+    let from_digit = name.get(name.find(|c: char| c.is_ascii_digit())?..)?;
+    let version = from_digit.trim_end_matches(".dylib");
+    version.split('.').all(|part| part.parse::<u32>().is_ok()).then(|| version.to_string())
+}
+
+fn package_dir(module_dir: &Path) -> PathBuf {
+    module_dir.join("onnxruntime").join("capi")
+}
+
+fn system_dirs() -> Vec<PathBuf> {
+    let variable = if cfg!(windows) {
+        "PATH"
+    } else if cfg!(target_os = "macos") {
+        "DYLD_LIBRARY_PATH"
+    } else {
+        "LD_LIBRARY_PATH"
+    };
+    let listed = env::var_os(variable).unwrap_or_default();
+    let mut dirs: Vec<PathBuf> =
+        env::split_paths(&listed).filter(|dir| !dir.as_os_str().is_empty()).collect();
+    if cfg!(unix) {
+        let multiarch = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
+        let fixed = ["/usr/local/lib", "/opt/homebrew/lib", &multiarch, "/usr/lib64", "/usr/lib"];
+        dirs.extend(fixed.map(PathBuf::from));
+    }
+    dirs
+}
+
+/// The libraries in `dir` and up to `depth` folders below it, newest first, each file once.
+fn libraries_in(dir: &Path, depth: usize) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    collect_libraries(dir, depth, &mut found);
+    let newest_first = |path: &PathBuf| {
+        let parts = version(path).unwrap_or_default();
+        let parts: Vec<u32> = parts.split('.').filter_map(|part| part.parse().ok()).collect();
+        std::cmp::Reverse(parts)
+    };
+    found.sort_by_key(newest_first);
+    let mut files = Vec::new();
+    found.retain(|path| {
+        let file = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let new = !files.contains(&file);
+        files.push(file);
+        new
+    });
+    found
+}
+
+fn collect_libraries(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    for path in entries(dir) {
+        if path.is_dir() {
+            if depth > 0 {
+                collect_libraries(&path, depth - 1, found);
+            }
+        } else if path.file_name().is_some_and(is_library) {
+            found.push(path);
+        }
+    }
+}
+
+/// The entries of `dir` in the order of their names; none where it cannot be read.
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths.into_iter()
+}
+
+/// Whether a file of this name is ONNX Runtime itself, rather than one of its execution providers.
+fn is_library(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    if cfg!(windows) {
+        name.eq_ignore_ascii_case("onnxruntime.dll")
+    } else if cfg!(target_os = "macos") {
+        name.starts_with("libonnxruntime.") && name.ends_with(".dylib")
+    } else {
+        name == "libonnxruntime.so" || name.starts_with("libonnxruntime.so.")
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn touch(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"").unwrap();
+    }
+
+    fn found(surroundings: &Surroundings) -> Vec<PathBuf> {
+        surroundings.places().flat_map(|place| place.libraries).collect()
+    }
+
+    #[test]
+    fn places_are_searched_in_order() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        let expected = [
+            "bin/libonnxruntime.so",
+            "work/.onnxruntime/onnxruntime-linux-x64-1.31.1/lib/libonnxruntime.so.1.31.1",
+            "venv/lib/python3.11/site-packages/onnxruntime/capi/libonnxruntime.so.1.30.0",
+            "system/libonnxruntime.so.1.20.0",
+        ]
+        .map(at);
+        expected.iter().for_each(|path| touch(path));
+        touch(&at("bin/libonnxruntime_providers_shared.so"));
+        fs::create_dir_all(at("work/deep/inside")).unwrap();
+
+        let surroundings = Surroundings {
+            executable_dir: Some(at("bin")),
+            working_dir: Some(at("work/deep/inside")),
+            virtual_env: Some(at("venv")),
+            system_dirs: vec![at("system"), at("not/there")],
+            ..Default::default()
+        };
+        assert_eq!(found(&surroundings), expected);
+        assert_eq!(surroundings.demanded(), None);
+    }
+
+    #[test]
+    fn the_newest_library_of_a_folder_comes_first_and_links_count_once() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for name in ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.31.1"] {
+            touch(&at(name));
+        }
+        std::os::unix::fs::symlink("libonnxruntime.so.1.31.1", at("libonnxruntime.so")).unwrap();
+
+        let libraries = libraries_in(root.path(), 0);
+        assert_eq!(libraries, [at("libonnxruntime.so"), at("libonnxruntime.so.1.9.0")]);
+        assert_eq!(version(&at("libonnxruntime.so")).as_deref(), Some("1.31.1"));
+    }
+
+    #[test]
+    fn a_demanded_path_may_be_a_file_or_a_folder_and_the_option_wins() {
+        let root = tempfile::tempdir().unwrap();
+        let library = root.path().join("lib/libonnxruntime.so.1.31.1");
+        touch(&library);
+        for option in [library.clone(), root.path().to_path_buf()] {
+            let surroundings = Surroundings {
+                option: Some(option),
+                variable: Some("/not/there".into()),
+                ..Default::default()
+            };
+            assert_eq!(surroundings.demanded().unwrap().libraries, [library.clone()]);
+        }
+        let surroundings =
+            Surroundings { variable: Some("/not/there".into()), ..Default::default() };
+        let place = surroundings.demanded().unwrap();
+        assert_eq!(place.name, "ORT_DYLIB_PATH /not/there");
+        assert!(place.libraries.is_empty());
+    }
+
+    #[test]
+    fn versions_are_read_from_file_names() {
+        let cases = [
+            ("libonnxruntime.so.1.17.0", Some("1.17.0")),
+            ("libonnxruntime.1.31.1.dylib", Some("1.31.1")),
+            ("libonnxruntime.so", None),
+            ("libonnxruntime.so.1.x", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(version(Path::new(name)).as_deref(), expected);
+        }
+    }
+}

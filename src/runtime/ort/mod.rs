@@ -1,0 +1,216 @@
+//! ONNX Runtime, loaded from its shared library at run time.
+
+mod cuda;
+mod library;
+mod log;
+mod session;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ::ort::LoadDynamicError;
+use ::ort::environment::Environment;
+
+use self::library::{Place, Surroundings};
+use super::shield::shielded;
+use super::{Backend, Device, ModelSource, Opened, RuntimeChoice, RuntimeOptions, Session};
+use crate::error::{Error, ErrorKind, Result};
+
+const INSTALL: &str = "pip install onnxruntime, or set ORT_DYLIB_PATH to its shared library";
+
+/// ONNX Runtime on one device.
+struct OnnxRuntime {
+    loaded: Loaded,
+    /// The CUDA device, or `None` for the CPU.
+    cuda: Option<usize>,
+    threads: Option<usize>,
+}
+
+/// The library of this process: it cannot be unloaded, and there is one environment at most.
+#[derive(Clone)]
+struct Loaded {
+    library: PathBuf,
+    environment: Environment,
+}
+
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+pub(super) fn open(options: &RuntimeOptions) -> Result<Opened> {
+    let surroundings = Surroundings::of_process(options.library.as_deref());
+    let loaded = match connect(&surroundings) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let asked_for = options.choice == RuntimeChoice::Ort
+                || matches!(options.device, Device::Cuda(_))
+                || surroundings.demanded().is_some();
+            return if asked_for { Err(error) } else { Ok(Opened::Missing(error)) };
+        }
+    };
+    let cuda = match options.device {
+        Device::Cpu => None,
+        Device::Cuda(number) => {
+            cuda::check(&loaded, number)?;
+            Some(number)
+        }
+        Device::Auto => cuda::check(&loaded, 0).is_ok().then_some(0),
+    };
+    Ok(Opened::Ready(Arc::new(OnnxRuntime { loaded, cuda, threads: options.threads })))
+}
+
+impl Backend for OnnxRuntime {
+    fn name(&self) -> &'static str {
+        "ort"
+    }
+
+    fn describe(&self) -> String {
+        let version = library::version(&self.loaded.library);
+        let version = version.map(|v| format!(" {v}")).unwrap_or_default();
+        let device = self.cuda.map_or("CPU".to_string(), |number| format!("CUDA:{number}"));
+        format!("ONNX Runtime{version} ({device})")
+    }
+
+    fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
+        shielded("loading the model into ONNX Runtime", || {
+            let session = session::OrtSession::load(self, source)?;
+            Ok(Box::new(session) as Box<dyn Session>)
+        })
+    }
+}
+
+/// Loads the library, or gives the one that this process has loaded before.
+fn connect(surroundings: &Surroundings) -> Result<Loaded> {
+    let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(place) = surroundings.demanded() {
+        let library = place.libraries.first().ok_or_else(|| nothing_in(&[place.name.clone()]))?;
+        return match slot.as_ref() {
+            Some(loaded) if same_file(&loaded.library, library) => Ok(loaded.clone()),
+            Some(loaded) => Err(second_library(&loaded.library, library)),
+            None => Ok(slot.insert(initialise(library)?).clone()),
+        };
+    }
+    if let Some(loaded) = slot.as_ref() {
+        return Ok(loaded.clone());
+    }
+    let mut refused = None;
+    let mut searched = Vec::new();
+    for Place { name, libraries } in surroundings.places() {
+        for library in libraries {
+            match initialise(&library) {
+                Ok(loaded) => return Ok(slot.insert(loaded).clone()),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        searched.push(name);
+    }
+    Err(refused.unwrap_or_else(|| nothing_in(&searched)))
+}
+
+fn initialise(library: &Path) -> Result<Loaded> {
+    let absolute = std::path::absolute(library).unwrap_or_else(|_| library.to_path_buf());
+    shielded("loading ONNX Runtime's library", || {
+        let environment = ::ort::init_from(&absolute)
+            .map_err(|error| not_loadable(&absolute, error))?
+            .with_name(env!("CARGO_PKG_NAME"))
+            .with_telemetry(false)
+            .with_logger(log::keeper())
+            .build()
+            .map_err(failed)?;
+        environment.set_log_level(log::LEVEL);
+        Ok(Loaded { library: absolute, environment })
+    })
+}
+
+fn nothing_in(searched: &[String]) -> Error {
+    Error::new(
+        ErrorKind::Backend,
+        format!("ONNX Runtime's library is not found; searched: {}", searched.join(", ")),
+    )
+    .hint(INSTALL)
+}
+
+fn second_library(loaded: &Path, wanted: &Path) -> Error {
+    Error::new(
+        ErrorKind::Backend,
+        format!(
+            "{} cannot be loaded, because this process uses {} already",
+            wanted.display(),
+            loaded.display()
+        ),
+    )
+}
+
+fn not_loadable(library: &Path, error: LoadDynamicError) -> Error {
+    let library = library.display();
+    let message = match error {
+        LoadDynamicError::BadVersion { version_str, .. } => format!(
+            "{library} is ONNX Runtime {version_str}, and 1.{} is the oldest that can be used",
+            ::ort::MINOR_VERSION
+        ),
+        LoadDynamicError::MissingApi { .. } => {
+            format!("{library} is not ONNX Runtime: it has no OrtGetApiBase")
+        }
+        LoadDynamicError::InvalidVersionString => format!("{library} does not tell its version"),
+        LoadDynamicError::Dlopen { error, .. } => {
+            format!("{library} cannot be loaded: {}", one_line(&error.to_string()))
+        }
+    };
+    Error::new(ErrorKind::Backend, message).hint(INSTALL)
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// An error of ONNX Runtime as ours.
+fn failed<R>(error: ::ort::Error<R>) -> Error {
+    Error::new(ErrorKind::Backend, format!("ONNX Runtime: {}", one_line(error.message())))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demanding(path: &Path) -> Surroundings {
+        Surroundings { option: Some(path.to_path_buf()), ..Default::default() }
+    }
+
+    #[test]
+    fn a_missing_library_names_the_path_and_the_next_step() {
+        let error = connect(&demanding(Path::new("/not/there.so"))).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "ONNX Runtime's library is not found; searched: the given path /not/there.so; \
+                 {INSTALL}"
+            )
+        );
+        assert_eq!(error.kind(), ErrorKind::Backend);
+    }
+
+    #[test]
+    fn a_search_without_result_lists_the_places() {
+        let loaded_before = LOADED.lock().unwrap().is_some();
+        match connect(&Surroundings::default()) {
+            Ok(_) => assert!(loaded_before),
+            Err(error) => assert!(error.to_string().contains("VIRTUAL_ENV, Python"), "{error}"),
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_library_is_refused() {
+        let file = tempfile::Builder::new().suffix(".so").tempfile().unwrap();
+        std::fs::write(file.path(), b"\x7fELF, but not really").unwrap();
+        let error = connect(&demanding(file.path())).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Backend);
+        let text = error.to_string();
+        assert!(text.contains(&file.path().display().to_string()), "{text}");
+        assert!(text.contains("cannot be loaded"), "{text}");
+    }
+}

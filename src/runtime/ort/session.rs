@@ -1,0 +1,166 @@
+//! One model in ONNX Runtime.
+
+use std::borrow::Cow;
+
+use ::ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ::ort::session::{Session as Inner, SessionInputValue};
+use ::ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+
+use super::super::array::{map_array, with_array};
+use super::super::port::in_port_order;
+use super::super::shield::shielded;
+use super::super::{HostArray, ModelSource, Port, Session};
+use super::{OnnxRuntime, cuda, failed, log};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{DataType, Dim};
+
+pub(super) struct OrtSession {
+    inner: Inner,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+}
+
+impl OrtSession {
+    pub(super) fn load(runtime: &OnnxRuntime, source: ModelSource<'_>) -> Result<Self> {
+        let mut builder = configured(runtime)?;
+        let inner = match source {
+            ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes).map_err(failed)?,
+            ModelSource::File(path) => {
+                std::fs::File::open(path).map_err(|error| {
+                    Error::new(ErrorKind::Io, "the file cannot be read")
+                        .because(error)
+                        .in_model(path.display())
+                })?;
+                builder.commit_from_file(path).map_err(failed)?
+            }
+        };
+        let inputs = inner.inputs().iter().map(port).collect();
+        let outputs = inner.outputs().iter().map(port).collect();
+        Ok(OrtSession { inner, inputs, outputs })
+    }
+}
+
+/// Session options: all optimisations; no spinning, because other threads use the same cores;
+/// kernels that give the same bits each time.
+fn configured(runtime: &OnnxRuntime) -> Result<SessionBuilder> {
+    let mut builder = Inner::builder(&runtime.loaded.environment)
+        .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::All)?))
+        .and_then(|b| Ok(b.with_deterministic_compute(true)?))
+        .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
+        .and_then(|b| Ok(b.with_inter_op_spinning(false)?))
+        .and_then(|b| Ok(b.with_log_level(log::LEVEL)?))
+        .map_err(failed)?;
+    if let Some(threads) = runtime.threads {
+        builder = builder.with_intra_threads(threads.max(1)).map_err(failed)?;
+    }
+    if let Some(number) = runtime.cuda {
+        builder = builder.with_execution_providers([cuda::provider(number)]).map_err(failed)?;
+    }
+    Ok(builder)
+}
+
+impl Session for OrtSession {
+    fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    fn run(&mut self, inputs: &[(&str, &HostArray)]) -> Result<Vec<HostArray>> {
+        let OrtSession { inner, inputs: ports, outputs } = self;
+        let arrays: Vec<Cow<'_, HostArray>> =
+            in_port_order(ports, inputs)?.into_iter().map(row_major).collect();
+        shielded("running the model in ONNX Runtime", || {
+            let values: Vec<SessionInputValue<'_>> =
+                arrays.iter().map(|array| to_value(array)).collect::<Result<_>>()?;
+            let results = inner.run(values.as_slice()).map_err(failed)?;
+            results
+                .into_iter()
+                .zip(outputs.iter())
+                .map(|((_, value), port)| from_value(&value, port))
+                .collect()
+        })
+    }
+}
+
+fn row_major(array: &HostArray) -> Cow<'_, HostArray> {
+    if with_array!(array, a => a.is_standard_layout()) {
+        Cow::Borrowed(array)
+    } else {
+        Cow::Owned(map_array!(array, a => a.as_standard_layout().into_owned()))
+    }
+}
+
+fn to_value(array: &HostArray) -> Result<SessionInputValue<'_>> {
+    with_array!(array, a => {
+        TensorRef::from_array_view(a.view()).map(SessionInputValue::from).map_err(failed)
+    })
+}
+
+fn from_value(value: &DynValue, port: &Port) -> Result<HostArray> {
+    macro_rules! extract {
+        ($($element:ident => $rust:ty),* $(,)?) => {
+            match value.dtype().tensor_type() {
+                $(Some(TensorElementType::$element) => {
+                    Ok(value.try_extract_array::<$rust>().map_err(failed)?.to_owned().into())
+                })*
+                _ => Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("output '{}' is {}, which is not handled", port.name, value.dtype()),
+                )),
+            }
+        };
+    }
+    extract!(
+        Float32 => f32,
+        Float64 => f64,
+        Float16 => half::f16,
+        Int64 => i64,
+        Int32 => i32,
+        Uint8 => u8,
+        Int8 => i8,
+        Bool => bool,
+    )
+}
+
+fn port(outlet: &Outlet) -> Port {
+    let (dtype, shape) = match outlet.dtype() {
+        ValueType::Tensor { ty, shape, dimension_symbols } => {
+            let dim = |(axis, size): (usize, &i64)| match usize::try_from(*size) {
+                Ok(size) => Dim::Known(size),
+                Err(_) => match dimension_symbols.get(axis).filter(|name| !name.is_empty()) {
+                    Some(name) => Dim::Symbol(name.clone()),
+                    None => Dim::Unknown,
+                },
+            };
+            // ONNX Runtime reports an unknown rank as rank 0.
+            let dims: Vec<Dim> = shape.iter().enumerate().map(dim).collect();
+            (data_type(*ty), (!dims.is_empty()).then_some(dims))
+        }
+        _ => (DataType::Other(0), None),
+    };
+    Port { name: outlet.name().to_string(), dtype, shape }
+}
+
+fn data_type(element: TensorElementType) -> DataType {
+    match element {
+        TensorElementType::Float32 => DataType::F32,
+        TensorElementType::Float64 => DataType::F64,
+        TensorElementType::Float16 => DataType::F16,
+        TensorElementType::Bfloat16 => DataType::BF16,
+        TensorElementType::Int8 => DataType::I8,
+        TensorElementType::Int16 => DataType::I16,
+        TensorElementType::Int32 => DataType::I32,
+        TensorElementType::Int64 => DataType::I64,
+        TensorElementType::Uint8 => DataType::U8,
+        TensorElementType::Uint16 => DataType::U16,
+        TensorElementType::Uint32 => DataType::U32,
+        TensorElementType::Uint64 => DataType::U64,
+        TensorElementType::Bool => DataType::Bool,
+        // 8 is `string` in the ONNX standard, 0 stands for everything that is not a tensor of it.
+        TensorElementType::String => DataType::Other(8),
+        _ => DataType::Other(0),
+    }
+}

@@ -1,0 +1,365 @@
+//! tract, the runtime that is part of this program.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+// tract computes with ndarray, and ndarray with BLAS, which this crate links.
+use ndarray_linalg as _;
+use tract_onnx::Onnx;
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
+
+use super::array::with_array;
+use super::port::in_port_order;
+use super::shield::shielded;
+use super::{Backend, Device, HostArray, ModelSource, Opened, Port, RuntimeOptions, Session};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{DataType, Dim};
+
+type Plan = Arc<TypedRunnableModel>;
+
+/// The release in Cargo.toml; the crate itself does not tell.
+const VERSION: &str = "0.23";
+
+struct Tract;
+
+pub(super) fn open(options: &RuntimeOptions) -> Result<Opened> {
+    Ok(match options.device {
+        Device::Auto | Device::Cpu => Opened::Ready(Arc::new(Tract)),
+        Device::Cuda(number) => Opened::Missing(
+            Error::new(
+                ErrorKind::Backend,
+                format!("device cuda:{number} cannot be used: tract computes on the CPU only"),
+            )
+            .hint("use --runtime ort, or --device cpu"),
+        ),
+    })
+}
+
+impl Backend for Tract {
+    fn name(&self) -> &'static str {
+        "tract"
+    }
+
+    fn describe(&self) -> String {
+        format!("tract {VERSION} (CPU)")
+    }
+
+    fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
+        Ok(Box::new(TractSession::load(source)?))
+    }
+}
+
+/// One model in tract.
+///
+/// Sizes known only at run time are symbols of one plan for all of them. Some models cannot be
+/// planned or run that way; for these, a plan is made for each distinct set of input shapes.
+struct TractSession {
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    symbolic: Option<Plan>,
+    concrete: HashMap<Vec<Vec<usize>>, Plan>,
+    /// What plans are made from; weights are shared with the plans.
+    model: InferenceModel,
+}
+
+impl TractSession {
+    fn load(source: ModelSource<'_>) -> Result<Self> {
+        let (inputs, declared, model) = shielded("reading the model into tract", || parse(source))?;
+        let mut concrete = HashMap::new();
+        let planned = shielded("planning the model in tract", || {
+            plan(&model, &inputs, &symbolic_shapes(&inputs, &model)?)
+        });
+        let symbolic = match planned {
+            Err(error) if !has_open_sizes(&inputs) => return Err(error),
+            planned => planned.ok(),
+        };
+        if symbolic.is_none()
+            && let Some(shapes) = shapes_for_batch_of_one(&inputs)
+            && let Ok(plan) = plan_for(&model, &inputs, &shapes)
+        {
+            concrete.insert(shapes, plan);
+        }
+        let any_plan = symbolic.as_ref().or(concrete.values().next());
+        let outputs = declared.into_iter().enumerate();
+        let outputs = outputs.map(|(index, port)| completed(port, index, any_plan)).collect();
+        Ok(TractSession { inputs, outputs, symbolic, concrete, model })
+    }
+
+    fn plan_for_shapes(&mut self, shapes: Vec<Vec<usize>>) -> Result<Plan> {
+        if let Some(plan) = self.concrete.get(&shapes) {
+            return Ok(plan.clone());
+        }
+        let plan = plan_for(&self.model, &self.inputs, &shapes)?;
+        Ok(self.concrete.entry(shapes).or_insert(plan).clone())
+    }
+}
+
+impl Session for TractSession {
+    fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    fn run(&mut self, inputs: &[(&str, &HostArray)]) -> Result<Vec<HostArray>> {
+        let arrays = in_port_order(&self.inputs, inputs)?;
+        if let Some(plan) = &self.symbolic {
+            match compute(plan, &arrays, &self.outputs) {
+                Err(_) if has_open_sizes(&self.inputs) => {}
+                outcome => return outcome,
+            }
+        }
+        let shapes = arrays.iter().map(|array| array.shape().to_vec()).collect();
+        let plan = self.plan_for_shapes(shapes)?;
+        let outcome = compute(&plan, &arrays, &self.outputs)?;
+        // Only now is it certain that the symbolic plan was at fault, not the data.
+        self.symbolic = None;
+        Ok(outcome)
+    }
+}
+
+/// The model's inputs, its outputs as far as they are declared, and its graph.
+fn parse(source: ModelSource<'_>) -> Result<(Vec<Port>, Vec<Port>, InferenceModel)> {
+    // Shapes of intermediate values contradict the shapes that plans are made for.
+    let onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    let (proto, dir) = match source {
+        ModelSource::Bytes(mut bytes) => (onnx.proto_model_for_read(&mut bytes), None),
+        ModelSource::File(path) => {
+            std::fs::File::open(path).map_err(|error| {
+                Error::new(ErrorKind::Io, "the file cannot be read")
+                    .because(error)
+                    .in_model(path.display())
+            })?;
+            (onnx.proto_model_for_path(path), path.parent().and_then(Path::to_str))
+        }
+    };
+    let proto = proto.map_err(failed)?;
+    let graph = proto
+        .graph
+        .as_ref()
+        .ok_or_else(|| Error::new(ErrorKind::Backend, "tract: these bytes hold no ONNX graph"))?;
+    if let Some(node) = unknown_operator(&onnx, graph) {
+        return Err(Error::new(
+            ErrorKind::Backend,
+            format!("tract has no operator '{}'", node.op_type),
+        )
+        .hint("use --runtime ort")
+        .at_node(&node.name));
+    }
+    let nothing_computes =
+        |name: &str| Error::new(ErrorKind::Backend, format!("tract: nothing computes '{name}'"));
+    if let Some(name) = output_from_nowhere(graph) {
+        return Err(nothing_computes(name));
+    }
+    let parsed = onnx.parse(&proto, dir).map_err(failed)?;
+    if let Some(name) = parsed.unresolved_inputs.first() {
+        return Err(nothing_computes(name));
+    }
+    let is_fed = |value: &&pb::ValueInfoProto| {
+        graph.initializer.iter().all(|constant| constant.name != value.name)
+    };
+    let inputs = graph.input.iter().filter(is_fed).map(port).collect();
+    Ok((inputs, graph.output.iter().map(port).collect(), parsed.model))
+}
+
+fn unknown_operator<'g>(onnx: &Onnx, graph: &'g pb::GraphProto) -> Option<&'g pb::NodeProto> {
+    graph.node.iter().find_map(|node| {
+        if !onnx.op_register.0.contains_key(&node.op_type) {
+            return Some(node);
+        }
+        let bodies = node.attribute.iter().filter_map(|attribute| attribute.g.as_ref());
+        bodies.into_iter().find_map(|body| unknown_operator(onnx, body))
+    })
+}
+
+fn output_from_nowhere(graph: &pb::GraphProto) -> Option<&str> {
+    let computed = graph.node.iter().flat_map(|node| &node.output);
+    let fed = graph.input.iter().map(|value| &value.name);
+    let constant = graph.initializer.iter().map(|tensor| &tensor.name);
+    let known: HashSet<&String> = computed.chain(fed).chain(constant).collect();
+    graph.output.iter().map(|value| &value.name).find(|name| !known.contains(name)).map(|n| &**n)
+}
+
+fn has_open_sizes(inputs: &[Port]) -> bool {
+    let is_open = |port: &Port| {
+        port.shape.as_ref().is_none_or(|dims| dims.iter().any(|dim| dim.known().is_none()))
+    };
+    inputs.iter().any(is_open)
+}
+
+/// The shapes for one sample, where nothing but the batch axis is open.
+fn shapes_for_batch_of_one(inputs: &[Port]) -> Option<Vec<Vec<usize>>> {
+    let one_sample = |port: &Port| {
+        let dims = port.shape.as_ref()?.iter().enumerate();
+        dims.map(|(axis, dim)| dim.known().or((axis == 0).then_some(1))).collect()
+    };
+    inputs.iter().map(one_sample).collect()
+}
+
+/// The inputs' shapes with a symbol for each open size. A leading size without a name is taken for
+/// the batch, the same one in all inputs.
+fn symbolic_shapes(inputs: &[Port], model: &InferenceModel) -> Result<Vec<Vec<TDim>>> {
+    let mut numbers: HashMap<String, usize> = HashMap::new();
+    let mut symbol = |key: String| {
+        let next = numbers.len();
+        let number = *numbers.entry(key).or_insert(next);
+        model.symbols.sym(&format!("size{number}")).to_dim()
+    };
+    let mut shape = |port: &Port| -> Option<Vec<TDim>> {
+        let dims = port.shape.as_ref()?.iter().enumerate();
+        let dims = dims.map(|(axis, dim)| match dim {
+            Dim::Known(size) => size.to_dim(),
+            Dim::Symbol(name) => symbol(format!("named {name}")),
+            Dim::Unknown if axis == 0 => symbol("batch".to_string()),
+            Dim::Unknown => symbol(format!("axis {axis} of {}", port.name)),
+        });
+        Some(dims.collect())
+    };
+    inputs
+        .iter()
+        .map(|port| {
+            shape(port).ok_or_else(|| {
+                let message = format!("tract: the rank of input '{}' is not known", port.name);
+                Error::new(ErrorKind::Backend, message)
+            })
+        })
+        .collect()
+}
+
+fn plan_for(model: &InferenceModel, inputs: &[Port], shapes: &[Vec<usize>]) -> Result<Plan> {
+    let dims: Vec<Vec<TDim>> =
+        shapes.iter().map(|shape| shape.iter().map(|size| size.to_dim()).collect()).collect();
+    shielded("planning the model in tract", || plan(model, inputs, &dims))
+}
+
+fn plan(model: &InferenceModel, inputs: &[Port], shapes: &[Vec<TDim>]) -> Result<Plan> {
+    let mut model = model.clone();
+    for (index, (port, shape)) in inputs.iter().zip(shapes).enumerate() {
+        let dims = shape.iter().cloned().map(DimFact::from).collect();
+        // The type is told again, because the parser loses it where an input is an output too.
+        let fact = InferenceFact::dt_shape(datum_type(port)?, ShapeFactoid::closed(dims));
+        model.set_input_fact(index, fact).map_err(failed)?;
+    }
+    let optimised = model.into_optimized().map_err(failed)?;
+    optimised.into_runnable().map_err(failed)
+}
+
+fn compute(plan: &Plan, arrays: &[&HostArray], outputs: &[Port]) -> Result<Vec<HostArray>> {
+    shielded("running the model in tract", || {
+        let tensors = arrays.iter().map(|array| {
+            with_array!(array, a => Tensor::from(a.as_standard_layout().into_owned()).into())
+        });
+        let results = plan.run(tensors.collect()).map_err(failed)?;
+        results.iter().zip(outputs).map(|(value, port)| from_tensor(value, port)).collect()
+    })
+}
+
+fn from_tensor(tensor: &Tensor, port: &Port) -> Result<HostArray> {
+    macro_rules! extract {
+        ($($datum:ident => $rust:ty),* $(,)?) => {
+            match tensor.datum_type() {
+                $(DatumType::$datum => {
+                    tensor.to_plain_array_view::<$rust>().map(|view| view.to_owned().into())
+                })*
+                // Sizes that tract computed with; an int64 in the standard's terms.
+                DatumType::TDim => tensor.cast_to::<i64>().and_then(|sizes| {
+                    Ok(sizes.to_plain_array_view::<i64>()?.to_owned().into())
+                }),
+                other => return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("output '{}' is {other:?}, which is not handled", port.name),
+                )),
+            }
+        };
+    }
+    extract!(
+        F32 => f32,
+        F64 => f64,
+        F16 => half::f16,
+        I64 => i64,
+        I32 => i32,
+        U8 => u8,
+        I8 => i8,
+        Bool => bool,
+    )
+    .map_err(failed)
+}
+
+fn port(value: &pb::ValueInfoProto) -> Port {
+    use pb::tensor_shape_proto::dimension::Value;
+    let tensor = value.r#type.as_ref().and_then(|ty| ty.value.as_ref());
+    let Some(pb::type_proto::Value::TensorType(tensor)) = tensor else {
+        return Port { name: value.name.clone(), dtype: DataType::Other(0), shape: None };
+    };
+    let dim = |dim: &pb::tensor_shape_proto::Dimension| match &dim.value {
+        Some(Value::DimValue(size)) => usize::try_from(*size).map_or(Dim::Unknown, Dim::Known),
+        Some(Value::DimParam(name)) if !name.is_empty() => Dim::Symbol(name.clone()),
+        _ => Dim::Unknown,
+    };
+    Port {
+        name: value.name.clone(),
+        dtype: DataType::from_code(tensor.elem_type),
+        shape: tensor.shape.as_ref().map(|shape| shape.dim.iter().map(dim).collect()),
+    }
+}
+
+/// An output of which the file tells only the name gets the type and rank that the plan found.
+fn completed(port: Port, index: usize, plan: Option<&Plan>) -> Port {
+    let fact = plan.and_then(|plan| plan.model().output_fact(index).ok());
+    let (DataType::Other(0), Some(fact)) = (port.dtype, fact) else { return port };
+    let size = |dim: &TDim| usize::try_from(dim.to_i64().ok()?).ok();
+    let dims = fact.shape.iter().map(|dim| size(dim).map_or(Dim::Unknown, Dim::Known));
+    Port { dtype: data_type(fact.datum_type), shape: Some(dims.collect()), ..port }
+}
+
+const DATUM_TYPES: [(DatumType, DataType); 9] = [
+    (DatumType::F32, DataType::F32),
+    (DatumType::F64, DataType::F64),
+    (DatumType::F16, DataType::F16),
+    (DatumType::I64, DataType::I64),
+    (DatumType::TDim, DataType::I64),
+    (DatumType::I32, DataType::I32),
+    (DatumType::U8, DataType::U8),
+    (DatumType::I8, DataType::I8),
+    (DatumType::Bool, DataType::Bool),
+];
+
+fn data_type(datum: DatumType) -> DataType {
+    let known = DATUM_TYPES.iter().find(|(from, _)| *from == datum);
+    known.map_or(DataType::Other(0), |(_, to)| *to)
+}
+
+fn datum_type(port: &Port) -> Result<DatumType> {
+    let known = DATUM_TYPES.iter().find(|(_, from)| *from == port.dtype);
+    known.map(|(to, _)| *to).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("input '{}' is {:?}, which is not handled", port.name, port.dtype),
+        )
+    })
+}
+
+/// An error of tract as ours. Its chain names the node and operator first and may end in a dump.
+fn failed(error: TractError) -> Error {
+    const ENOUGH: usize = 500;
+    let text = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+    let short: String = text.chars().take(ENOUGH).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    Error::new(ErrorKind::Backend, format!("tract: {short}{more}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_described_version_is_the_one_in_cargo_toml() {
+        let manifest = include_str!("../../Cargo.toml");
+        assert!(manifest.contains(&format!("tract-onnx = \"{VERSION}\"")));
+    }
+}

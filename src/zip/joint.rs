@@ -1,0 +1,155 @@
+//! The joint model: task nets and which of their neurons are shared.
+//!
+//! A shared neuron has bit-identical weights (from shared inputs, and bias) in every task's net that
+//! has it, so each task stays a plain net that can be run, saved or merged further at any time.
+
+use crate::couple::{Channel, Coupling, GroupId};
+use crate::error::Result;
+use crate::ir::Model;
+
+/// Names a neuron that several tasks share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Neuron(pub u32);
+
+/// One task of a joint model.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Name; prefix of the task's outputs.
+    pub name: String,
+    /// The task's net, canonical, with its current weights.
+    pub model: Model,
+    /// Channel structure of the net.
+    pub coupling: Coupling,
+}
+
+impl Task {
+    /// A task from a canonical model.
+    ///
+    /// # Errors
+    /// As [`Coupling::of`].
+    pub fn new(name: impl Into<String>, model: Model) -> Result<Self> {
+        let coupling = Coupling::of(&model.graph)?;
+        Ok(Task { name: name.into(), model, coupling })
+    }
+}
+
+/// Whose weights a block of channels carries.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// Channels of a model input.
+    Input,
+    /// Channels of these tasks (ascending); one task alone for task-specific channels.
+    Tasks(Vec<usize>),
+}
+
+impl Owner {
+    /// Whether more than one task owns the channels.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Owner::Tasks(tasks) if tasks.len() > 1)
+    }
+}
+
+/// Channels of one group with the same owner, in the order in which the joint model stores them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Who owns the channels.
+    pub owner: Owner,
+    /// Channel indices inside the task's group; the `i`-th is the same neuron for every owner.
+    pub channels: Vec<usize>,
+    /// The first neuron of the block, which names it across tasks; `None` where not shared.
+    pub first: Option<Neuron>,
+}
+
+/// Task nets and their shared neurons.
+#[derive(Debug, Clone)]
+pub struct JointModel {
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    neurons: u32,
+    /// Per task, group and channel.
+    sharing: Vec<Vec<Vec<Option<Neuron>>>>,
+}
+
+impl JointModel {
+    /// A joint model in which nothing is shared yet.
+    pub fn new(tasks: Vec<Task>) -> Self {
+        let sharing = tasks
+            .iter()
+            .map(|t| t.coupling.groups.iter().map(|g| vec![None; g.size]).collect())
+            .collect();
+        JointModel { tasks, neurons: 0, sharing }
+    }
+
+    /// Makes channel `a` of task `task_a` and channel `b` of task `task_b` one neuron.
+    pub fn share(&mut self, (task_a, a): (usize, Channel), (task_b, b): (usize, Channel)) {
+        let neuron = match self.neuron(task_a, a).or(self.neuron(task_b, b)) {
+            Some(neuron) => neuron,
+            None => {
+                self.neurons += 1;
+                Neuron(self.neurons - 1)
+            }
+        };
+        self.sharing[task_a][a.group.0][a.index] = Some(neuron);
+        self.sharing[task_b][b.group.0][b.index] = Some(neuron);
+    }
+
+    /// The shared neuron that a task's channel is, if any.
+    pub fn neuron(&self, task: usize, channel: Channel) -> Option<Neuron> {
+        self.sharing[task][channel.group.0][channel.index]
+    }
+
+    /// Number of channels of a group that are shared with any other task.
+    pub fn shared_count(&self, task: usize, group: GroupId) -> usize {
+        self.sharing[task][group.0].iter().flatten().count()
+    }
+
+    /// The tasks that have `neuron`, ascending.
+    fn owners(&self) -> Vec<Vec<usize>> {
+        let mut owners = vec![Vec::new(); self.neurons as usize];
+        for (task, groups) in self.sharing.iter().enumerate() {
+            for neuron in groups.iter().flatten().flatten() {
+                let tasks: &mut Vec<usize> = &mut owners[neuron.0 as usize];
+                if tasks.last() != Some(&task) {
+                    tasks.push(task);
+                }
+            }
+        }
+        owners
+    }
+
+    /// How the joint model stores each group of a task: shared blocks first, the task's own last.
+    pub fn layout(&self, task: usize) -> Vec<Vec<Block>> {
+        let owners = self.owners();
+        let groups = self.tasks[task].coupling.groups.iter().zip(&self.sharing[task]);
+        groups
+            .map(|(group, channels)| {
+                let is_input = group.frozen.as_ref().is_some_and(|f| f.is_input);
+                let mut keyed: Vec<(Owner, Option<Neuron>, usize)> = channels
+                    .iter()
+                    .enumerate()
+                    .map(|(i, neuron)| match neuron {
+                        Some(n) => (Owner::Tasks(owners[n.0 as usize].clone()), Some(*n), i),
+                        None if is_input => (Owner::Input, None, i),
+                        None => (Owner::Tasks(vec![task]), None, i),
+                    })
+                    .collect();
+                keyed.sort_by_key(|(owner, neuron, i)| {
+                    let width = if let Owner::Tasks(t) = owner { t.len() } else { 0 };
+                    (std::cmp::Reverse(width), owner.clone(), *neuron, *i)
+                });
+                blocks(keyed)
+            })
+            .collect()
+    }
+}
+
+fn blocks(keyed: Vec<(Owner, Option<Neuron>, usize)>) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    for (owner, neuron, channel) in keyed {
+        match blocks.last_mut() {
+            Some(block) if block.owner == owner => block.channels.push(channel),
+            _ => blocks.push(Block { owner, channels: vec![channel], first: neuron }),
+        }
+    }
+    blocks
+}

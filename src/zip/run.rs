@@ -1,0 +1,428 @@
+//! Zips two nets layer by layer (Algorithm 1 of the paper).
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use ndarray::{Array1, Array2, Axis, s};
+use serde::Serialize;
+
+use crate::align::Alignment;
+use crate::calib::gram::Moments;
+use crate::calib::stream::{Source, Stream};
+use crate::calib::taps::{RowLimit, Running, collect};
+use crate::couple::{CoupledLayer, LayerId};
+use crate::error::{Context, Result};
+use crate::ir::Model;
+use crate::ops::LayerKind;
+use crate::progress::Progress;
+
+use super::columns::{Columns, rest, shared};
+use super::fuse::{self, Fused};
+use super::joint::JointModel;
+use super::matcher::{Matcher, Pairing, Share};
+use super::options::{Method, Passes, ZipOptions};
+use super::pair::Problem;
+use super::refit::refit;
+use super::solve::{Schur, schur};
+
+/// Sensitivities of a task's layers: E[(∂outputs/∂z)²] per row.
+pub type Sensitivities = BTreeMap<LayerId, Array1<f64>>;
+
+/// What happened at one pair of corresponding layers.
+#[derive(Debug, Clone, Serialize)]
+pub struct SiteRecord {
+    /// Names of the layers, one per task.
+    pub layers: Vec<String>,
+    /// Neurons, one number per task.
+    pub neurons: Vec<usize>,
+    /// Neurons that are shared (Ñ_l).
+    pub shared: usize,
+    /// Inputs that are shared (columns of the weight, without the bias).
+    pub shared_inputs: usize,
+    /// Inputs, one number per task.
+    pub inputs: Vec<usize>,
+    /// Sum of the pairs' costs (eq. 11): the predicted increase of α E^A + (1−α) E^B.
+    pub cost: f64,
+    /// That sum relative to the energy of the shared neurons' pre-activations.
+    pub relative_cost: f64,
+    /// Calibration rows, one number per task.
+    pub rows: Vec<u64>,
+    /// Seconds spent on statistics and on solving.
+    pub seconds: (f64, f64),
+    /// Why nothing is shared, where nothing is.
+    pub reason: Option<String>,
+}
+
+/// One task's nets on their way through the data.
+struct Progressing<'a> {
+    original: Stream<'a>,
+    /// The net as zipped so far; `None` while it is still the original.
+    zipped: Option<Stream<'a>>,
+}
+
+/// The state of a zip.
+pub struct Zip<'a> {
+    joint: &'a mut JointModel,
+    alignment: &'a Alignment,
+    options: &'a ZipOptions,
+    matcher: Box<dyn Matcher>,
+    sensitivities: &'a [Sensitivities],
+    originals: Vec<Model>,
+    streams: Vec<Progressing<'a>>,
+    progress: &'a dyn Progress,
+}
+
+/// A layer of one task at a site: its statistics and its weights with the bias as last column.
+struct Side {
+    moments: Moments,
+    weights: Array2<f64>,
+    shared: Vec<usize>,
+    private: Vec<usize>,
+}
+
+impl<'a> Zip<'a> {
+    /// Prepares to zip tasks 0 and 1 of `joint`, each with its calibration data.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Usage`] if the matcher is not known.
+    pub fn new(
+        joint: &'a mut JointModel,
+        alignment: &'a Alignment,
+        sources: Vec<Source<'a>>,
+        sensitivities: &'a [Sensitivities],
+        options: &'a ZipOptions,
+        progress: &'a dyn Progress,
+    ) -> Result<Self> {
+        let originals: Vec<Model> = joint.tasks.iter().map(|t| t.model.clone()).collect();
+        let mut streams = Vec::new();
+        for (model, source) in originals.iter().zip(sources) {
+            streams.push(Progressing { original: Stream::new(model, source)?, zipped: None });
+        }
+        let matcher = options.matcher()?;
+        Ok(Zip { joint, alignment, options, matcher, sensitivities, originals, streams, progress })
+    }
+
+    /// Zips all layers; afterwards the joint model's nets have their final weights.
+    ///
+    /// # Errors
+    /// As the stages it runs: calibration, solving, matching.
+    pub fn run(mut self) -> Result<Vec<SiteRecord>> {
+        let steps = self.steps();
+        let batches: u64 = self.streams.iter().map(|s| s.original.source().batches() as u64).sum();
+        self.progress.begin("zipping", batches * steps.len() as u64);
+        let mut records = Vec::new();
+        for step in steps {
+            match step {
+                Step::Pair(a, b) => records.push(self.site(a, b)?),
+                Step::Single(task, layer) => self.refit_alone(task, layer)?,
+            }
+        }
+        Ok(records)
+    }
+
+    /// All layers in topological order of both nets, corresponding ones together.
+    fn steps(&self) -> Vec<Step> {
+        let counts: Vec<usize> = self.joint.tasks.iter().map(|t| t.coupling.layers.len()).collect();
+        let mut next = [0, 0];
+        let mut steps = Vec::new();
+        let ends = (LayerId(counts[0]), LayerId(counts[1]));
+        for (a, b) in self.alignment.layers.iter().copied().chain([ends]) {
+            steps.extend((next[0]..a.0).map(|i| Step::Single(0, LayerId(i))));
+            steps.extend((next[1]..b.0).map(|i| Step::Single(1, LayerId(i))));
+            if (a, b) != ends {
+                steps.push(Step::Pair(a, b));
+            }
+            next = [a.0 + 1, b.0 + 1];
+        }
+        steps
+    }
+
+    fn layer(&self, task: usize, id: LayerId) -> CoupledLayer {
+        self.joint.tasks[task].coupling.layer(id).clone()
+    }
+
+    /// A layer that has no counterpart still makes up for what changed before it.
+    fn refit_alone(&mut self, task: usize, id: LayerId) -> Result<()> {
+        let layer = self.layer(task, id);
+        if !self.adjusts(task, &layer) {
+            return Ok(());
+        }
+        let side = self.side(task, &layer)?;
+        self.write(task, &layer, &side.weights)
+    }
+
+    /// Whether refitting a layer can change it.
+    fn adjusts(&self, task: usize, layer: &CoupledLayer) -> bool {
+        self.options.method == Method::Refit
+            && self.options.passes == Passes::PerLayer
+            && self.streams[task].zipped.is_some()
+            && is_dense(layer)
+    }
+
+    /// Statistics of a layer and its weights, refitted where the net has changed before it.
+    fn side(&mut self, task: usize, layer: &CoupledLayer) -> Result<Side> {
+        let limit = RowLimit { rows: self.options.max_rows, seed: self.options.seed };
+        let adjusts = self.adjusts(task, layer);
+        let original = &self.originals[task];
+        let current = &self.joint.tasks[task].model;
+        let streams = &mut self.streams[task];
+        let (inputs, targets) = match &mut streams.zipped {
+            Some(zipped) if self.options.passes == Passes::PerLayer => {
+                let targets = Running { model: original, stream: &mut streams.original };
+                (Running { model: current, stream: zipped }, adjusts.then_some(targets))
+            }
+            _ => (Running { model: original, stream: &mut streams.original }, None),
+        };
+        let moments = collect(layer, inputs, targets, limit, self.progress).in_model(&self.joint.tasks[task].name)?;
+        let mut weights = self.weights(task, layer)?;
+        if adjusts {
+            weights = refit(&moments, weights.view(), self.options.damping)
+                .at_node(&layer.name)
+                .in_model(&self.joint.tasks[task].name)?;
+        }
+        Ok(Side { moments, weights, shared: Vec::new(), private: Vec::new() })
+    }
+
+    /// One pair of corresponding layers.
+    fn site(&mut self, ia: LayerId, ib: LayerId) -> Result<SiteRecord> {
+        let layers = [self.layer(0, ia), self.layer(1, ib)];
+        let graph = |t: usize| &self.joint.tasks[t].model.graph;
+        let (out_a, in_a, taps) = layers[0].layer.sizes(graph(0))?;
+        let (out_b, in_b, _) = layers[1].layer.sizes(graph(1))?;
+        let columns = shared(self.joint, self.alignment, &layers[0], &layers[1], taps);
+        let mut record = SiteRecord {
+            layers: layers.iter().map(|l| l.name.clone()).collect(),
+            neurons: vec![out_a, out_b],
+            shared: 0,
+            shared_inputs: columns.a.len() / taps.max(1),
+            inputs: vec![in_a, in_b],
+            cost: 0.0,
+            relative_cost: 0.0,
+            rows: Vec::new(),
+            seconds: (0.0, 0.0),
+            reason: self.obstacle(&layers, &columns),
+        };
+        if record.reason.is_some() {
+            self.refit_alone(0, ia)?;
+            self.refit_alone(1, ib)?;
+            return Ok(record);
+        }
+        let start = Instant::now();
+        let mut sides = Vec::new();
+        for (task, (layer, shared)) in layers.iter().zip([&columns.a, &columns.b]).enumerate() {
+            let mut side = self.side(task, layer)?;
+            side.shared.clone_from(shared);
+            side.private = rest(shared, side.moments.inputs());
+            // The bias is the weight of a constant input, which is always shared.
+            side.shared.push(side.moments.inputs());
+            record.rows.push(side.moments.count());
+            sides.push(side);
+        }
+        let gathered = start.elapsed().as_secs_f64();
+        self.zip_site(&layers, [ia, ib], sides, &mut record)?;
+        record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
+        Ok(record)
+    }
+
+    /// Why nothing can be shared at two layers.
+    fn obstacle(&self, layers: &[CoupledLayer; 2], columns: &Columns) -> Option<String> {
+        let group = |l: &CoupledLayer| crate::align::only_group(&l.outputs);
+        let (Some(a), Some(b)) = (group(&layers[0]), group(&layers[1])) else {
+            return Some("its channels belong to several groups".to_owned());
+        };
+        if let Some((_, _, reason)) =
+            self.alignment.refused.iter().find(|(x, y, _)| (*x, *y) == (a, b))
+        {
+            return Some(reason.clone());
+        }
+        if !self.alignment.groups.contains(&(a, b)) {
+            return Some("its channels correspond to those of another layer".to_owned());
+        }
+        if !layers.iter().all(is_dense) {
+            return Some("not a dense or full convolutional layer".to_owned());
+        }
+        if layers[0].layer.bias.is_some() != layers[1].layer.bias.is_some() {
+            return Some("only one of the layers has a bias".to_owned());
+        }
+        columns.a.is_empty().then(|| "no input is shared".to_owned())
+    }
+
+    /// Pairs and fuses the rows of two layers and writes their weights.
+    fn zip_site(
+        &mut self,
+        layers: &[CoupledLayer; 2],
+        ids: [LayerId; 2],
+        mut sides: Vec<Side>,
+        record: &mut SiteRecord,
+    ) -> Result<()> {
+        let alpha = self.options.weights(2);
+        let eliminated = sides
+            .iter()
+            .zip(&alpha)
+            .map(|(side, alpha)| self.hessian(side, *alpha))
+            .collect::<Result<Vec<Schur>>>()?;
+        let part = |side: &Side| side.weights.select(Axis(1), &side.shared);
+        let (w_a, w_b) = (part(&sides[0]), part(&sides[1]));
+        let problem = Problem {
+            h_a: &eliminated[0].hessian,
+            h_b: &eliminated[1].hessian,
+            w_a: w_a.view(),
+            w_b: w_b.view(),
+            s_a: self.importance(0, ids[0], &sides[0]),
+            s_b: self.importance(1, ids[1], &sides[1]),
+            damping: self.options.damping,
+        };
+        let pairing = match self.known_pairs(layers) {
+            Some(pairing) => pairing,
+            None => self.pair(layers, &problem)?,
+        };
+        let fused: Fused = fuse::fuse(&problem, &pairing.pairs)?;
+        record.shared = pairing.pairs.len();
+        record.cost = fused.costs.iter().sum();
+        let energy: f64 = fused.energies.iter().sum();
+        record.relative_cost = if energy > 0.0 { record.cost / energy } else { 0.0 };
+        for (n, (i, j)) in pairing.pairs.iter().enumerate() {
+            let common = fused.weights.row(n);
+            for (row, side, gain) in
+                [(*i, 0, &eliminated[0].gain), (*j, 1, &eliminated[1].gain)]
+            {
+                let side: &mut Side = &mut sides[side];
+                let before = side.weights.select(Axis(0), &[row]).select(Axis(1), &side.shared);
+                for (column, value) in side.shared.iter().zip(common) {
+                    side.weights[[row, *column]] = *value;
+                }
+                if self.options.method == Method::Refit && !side.private.is_empty() {
+                    let moved = gain.dot(&(&before.row(0) - &common));
+                    for (column, change) in side.private.iter().zip(moved) {
+                        side.weights[[row, *column]] += change;
+                    }
+                }
+            }
+        }
+        for (task, side) in sides.iter().enumerate() {
+            if !pairing.pairs.is_empty() || self.adjusts(task, &layers[task]) {
+                self.write(task, &layers[task], &side.weights)?;
+            }
+            if !pairing.pairs.is_empty() {
+                self.diverge(task, &layers[task]);
+            }
+        }
+        Ok(())
+    }
+
+    /// A layer's Hessian over its shared inputs (eqs. 7–8). In `refit`, what private inputs can
+    /// make up for does not count.
+    fn hessian(&self, side: &Side, alpha: f64) -> Result<Schur> {
+        let full = side.moments.scaled(alpha)?;
+        let private: &[usize] = match self.options.method {
+            Method::Mtz => &[],
+            Method::Refit => &side.private,
+        };
+        schur(full.view(), &side.shared, private, self.options.damping)
+    }
+
+    /// How much each row matters: its sensitivity, or where there is none, the inverse of its
+    /// energy, so that errors are relative. Nothing in `mtz`.
+    fn importance(&self, task: usize, id: LayerId, side: &Side) -> Option<Array1<f64>> {
+        if self.options.method == Method::Mtz {
+            return None;
+        }
+        if let Some(s) = self.sensitivities.get(task).and_then(|s| s.get(&id)) {
+            let floor = s.mean().unwrap_or(1.0) * 1e-3;
+            return Some(s.mapv(|v| v.max(floor)));
+        }
+        let h = side.moments.scaled(1.0).ok()?;
+        let n = h.nrows() - 1;
+        // The constant's part of the energy is a shift that the next bias absorbs.
+        let means = h.slice(s![n, ..]).to_owned();
+        let energy = Array1::from_iter(side.weights.outer_iter().map(|w| {
+            let mean = means.dot(&w);
+            w.dot(&h.dot(&w)) - mean * mean
+        }));
+        let floor = energy.mean().unwrap_or(1.0).max(f64::MIN_POSITIVE) * 1e-3;
+        Some(energy.mapv(|e| 1.0 / e.max(floor)))
+    }
+
+    /// Pairs the neurons of two groups and records them as shared.
+    fn pair(&mut self, layers: &[CoupledLayer; 2], problem: &Problem<'_>) -> Result<Pairing> {
+        let share = self.options.budget.share(&layers[0].name);
+        if matches!(share, Share::Count(0)) || matches!(share, Share::Fraction(f) if f <= 0.0) {
+            return Ok(Pairing::default());
+        }
+        let cost = problem.cost()?;
+        let pairing = self.matcher.pair(cost.view(), share)?;
+        for (i, j) in &pairing.pairs {
+            self.joint.share((0, layers[0].outputs[*i]), (1, layers[1].outputs[*j]));
+        }
+        Ok(pairing)
+    }
+
+    /// The rows of two layers whose channels were paired at an earlier layer of the same group.
+    fn known_pairs(&self, layers: &[CoupledLayer; 2]) -> Option<Pairing> {
+        let group = crate::align::only_group(&layers[0].outputs)?;
+        let first = self.joint.tasks[0].coupling.group(group).producers.first()?;
+        if self.joint.tasks[0].coupling.layer(*first).layer.node == layers[0].layer.node {
+            return None;
+        }
+        let row_of: BTreeMap<_, usize> = layers[1]
+            .outputs
+            .iter()
+            .enumerate()
+            .filter_map(|(row, c)| Some((self.joint.neuron(1, *c)?, row)))
+            .collect();
+        let pairs: Vec<(usize, usize)> = layers[0]
+            .outputs
+            .iter()
+            .enumerate()
+            .filter_map(|(row, c)| Some((row, *row_of.get(&self.joint.neuron(0, *c)?)?)))
+            .collect();
+        let costs = vec![0.0; pairs.len()];
+        Some(Pairing { pairs, costs })
+    }
+
+    /// From here on the task's zipped net differs from the original.
+    fn diverge(&mut self, task: usize, _layer: &CoupledLayer) {
+        let streams = &mut self.streams[task];
+        if streams.zipped.is_none() && self.options.passes == Passes::PerLayer {
+            streams.zipped = Some(streams.original.clone());
+        }
+    }
+
+    /// A layer's weight as [out × (inputs·taps + 1)], the bias (or zero) last.
+    fn weights(&self, task: usize, layer: &CoupledLayer) -> Result<Array2<f64>> {
+        let graph = &self.joint.tasks[task].model.graph;
+        let w = layer.layer.read(graph)?;
+        let (out, inputs, taps) = w.dim();
+        let mut matrix = Array2::zeros((out, inputs * taps + 1));
+        for (mut row, source) in matrix.outer_iter_mut().zip(w.outer_iter()) {
+            for (to, from) in row.iter_mut().zip(source) {
+                *to = f64::from(*from);
+            }
+        }
+        if let Some(bias) = layer.layer.read_bias(graph)? {
+            matrix.column_mut(inputs * taps).assign(&bias.mapv(f64::from));
+        }
+        Ok(matrix)
+    }
+
+    fn write(&mut self, task: usize, layer: &CoupledLayer, weights: &Array2<f64>) -> Result<()> {
+        let graph = &mut self.joint.tasks[task].model.graph;
+        let (out, inputs, taps) = layer.layer.sizes(graph)?;
+        let w = ndarray::Array3::from_shape_fn((out, inputs, taps), |(o, i, t)| {
+            weights[[o, i * taps + t]] as f32
+        });
+        let bias = weights.column(inputs * taps).mapv(|v| v as f32);
+        layer.layer.write(graph, &w, Some(&bias))
+    }
+}
+
+/// One step through the layers.
+enum Step {
+    Pair(LayerId, LayerId),
+    Single(usize, LayerId),
+}
+
+/// Whether a layer's rows can be told and solved for.
+fn is_dense(layer: &CoupledLayer) -> bool {
+    !layer.per_channel && !matches!(layer.layer.kind, LayerKind::ConvTranspose(_))
+}

@@ -1,0 +1,216 @@
+//! The order of stages: load → canonicalise → couple → align → (calibrate → pair → fuse) per site →
+//! emit. Nobody else knows it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::align::{Alignment, Net, align};
+use crate::calib::data::Dataset;
+use crate::calib::stream::Source;
+use crate::canon::{CanonOptions, canonicalise};
+use crate::error::{Error, ErrorKind, Result};
+use crate::grad;
+use crate::ir::Model;
+use crate::progress::Progress;
+use crate::runtime::Backend;
+use crate::zip::joint::{JointModel, Task};
+use crate::zip::options::{Method, ZipOptions};
+use crate::zip::run::{Sensitivities, SiteRecord, Zip};
+use crate::zip::size::{Sizes, sizes};
+
+/// Samples that sensitivities are estimated from.
+const SENSITIVITY_SAMPLES: usize = 2048;
+
+/// A net to merge.
+pub struct Input {
+    /// Name of the task; prefix of its outputs.
+    pub name: String,
+    /// The net as loaded.
+    pub model: Model,
+}
+
+/// How calibration runs.
+#[derive(Clone)]
+pub struct Calibration {
+    /// Runs the nets.
+    pub backend: Arc<dyn Backend>,
+    /// One data set per task.
+    pub data: Vec<Dataset>,
+    /// Samples per batch; smaller where a model fixes its batch size.
+    pub batch: usize,
+    /// Bytes that kept activations may take, per task.
+    pub memory: u64,
+}
+
+/// What happened during a merge.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// What happened at each pair of corresponding layers.
+    pub sites: Vec<SiteRecord>,
+    /// Parameters before and after.
+    pub sizes: Sizes,
+    /// Seconds per stage, in order.
+    pub seconds: Vec<(&'static str, f64)>,
+    /// Tasks whose pairs were weighted without gradients, with the reason.
+    pub without_sensitivity: Vec<(String, String)>,
+    /// Samples used, per task.
+    pub samples: Vec<usize>,
+}
+
+/// Nets in canonical form with their correspondence: what can be said without data.
+pub struct Prepared {
+    /// The nets; nothing is shared yet.
+    pub joint: JointModel,
+    /// Which layers and groups correspond.
+    pub alignment: Alignment,
+    seconds: Vec<(&'static str, f64)>,
+}
+
+/// Canonicalises, couples and aligns nets.
+///
+/// # Errors
+/// As the stages it runs; [`ErrorKind::Usage`] for fewer than two nets or equal names.
+pub fn prepare(inputs: Vec<Input>) -> Result<Prepared> {
+    if inputs.len() != 2 {
+        return Err(Error::new(ErrorKind::Usage, format!("{} models were given", inputs.len()))
+            .hint("give two models to merge"));
+    }
+    if inputs[0].name == inputs[1].name {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("both tasks are called '{}'", inputs[0].name),
+        )
+        .hint("name them with --name"));
+    }
+    let start = Instant::now();
+    let opset = inputs.iter().map(|i| i.model.opset()).max();
+    let mut tasks = Vec::new();
+    for input in inputs {
+        let options = CanonOptions { target_opset: opset, ..CanonOptions::default() };
+        let model = canonicalise(input.model, &options).map_err(|e| e.in_model(&input.name))?;
+        tasks.push(Task::new(input.name, model.into_inner())?);
+    }
+    let canonicalised = start.elapsed().as_secs_f64();
+    let net = |t: &'_ Task| -> (crate::ir::Graph, crate::couple::Coupling) {
+        (t.model.graph.clone(), t.coupling.clone())
+    };
+    let ((ga, ca), (gb, cb)) = (net(&tasks[0]), net(&tasks[1]));
+    let alignment =
+        align(Net { graph: &ga, coupling: &ca }, Net { graph: &gb, coupling: &cb });
+    let seconds = vec![
+        ("canonicalise", canonicalised),
+        ("align", start.elapsed().as_secs_f64() - canonicalised),
+    ];
+    Ok(Prepared { joint: JointModel::new(tasks), alignment, seconds })
+}
+
+/// Merges prepared nets: shares neurons and fuses their weights.
+///
+/// # Errors
+/// [`ErrorKind::Misaligned`] if there is nothing that could be shared; else as the stages it runs.
+pub fn merge(
+    prepared: Prepared,
+    calibration: &Calibration,
+    options: &ZipOptions,
+    progress: &dyn Progress,
+) -> Result<(JointModel, Outcome)> {
+    let Prepared { mut joint, alignment, mut seconds } = prepared;
+    if alignment.groups.is_empty() {
+        return Err(misaligned(&joint, &alignment));
+    }
+    let start = Instant::now();
+    let mut without_sensitivity = Vec::new();
+    let sensitivities = match options.method {
+        Method::Mtz => Vec::new(),
+        Method::Refit => {
+            measure_sensitivities(&joint, calibration, options, progress, &mut without_sensitivity)?
+        }
+    };
+    seconds.push(("sensitivities", start.elapsed().as_secs_f64()));
+    let start = Instant::now();
+    let sources: Vec<Source<'_>> = joint
+        .tasks
+        .iter()
+        .zip(&calibration.data)
+        .map(|(task, data)| Source {
+            backend: calibration.backend.as_ref(),
+            data,
+            batch: batch_size(&task.model, calibration.batch),
+            memory: calibration.memory,
+        })
+        .collect();
+    let samples = calibration.data.iter().map(Dataset::len).collect();
+    let sites =
+        Zip::new(&mut joint, &alignment, sources, &sensitivities, options, progress)?.run()?;
+    seconds.push(("zip", start.elapsed().as_secs_f64()));
+    let sizes = sizes(&joint)?;
+    Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples }))
+}
+
+/// The batch size that a model insists on, else `default`.
+fn batch_size(model: &Model, default: usize) -> usize {
+    let graph = &model.graph;
+    let fixed = graph.inputs.iter().find_map(|i| {
+        graph.value(*i).ty.as_ref()?.shape.as_ref()?.first()?.known()
+    });
+    fixed.unwrap_or(default).max(1)
+}
+
+fn measure_sensitivities(
+    joint: &JointModel,
+    calibration: &Calibration,
+    options: &ZipOptions,
+    progress: &dyn Progress,
+    without: &mut Vec<(String, String)>,
+) -> Result<Vec<Sensitivities>> {
+    progress.begin("sensitivities", joint.tasks.len() as u64);
+    let mut all = Vec::new();
+    for (task, data) in joint.tasks.iter().zip(&calibration.data) {
+        progress.check()?;
+        let batch = batch_size(&task.model, calibration.batch);
+        let measured = grad::sensitivities(
+            &task.model,
+            &task.coupling,
+            calibration.backend.as_ref(),
+            data,
+            SENSITIVITY_SAMPLES,
+            batch,
+            options.seed,
+        );
+        all.push(match measured {
+            Ok(sensitivities) => sensitivities,
+            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Backend) => {
+                without.push((task.name.clone(), e.to_string()));
+                BTreeMap::new()
+            }
+            Err(e) => return Err(e),
+        });
+        progress.step();
+    }
+    // Weights of both tasks are compared with each other: either both have them or none.
+    if !without.is_empty() {
+        all.iter_mut().for_each(BTreeMap::clear);
+    }
+    Ok(all)
+}
+
+fn misaligned(joint: &JointModel, alignment: &Alignment) -> Error {
+    let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
+    let what = match &alignment.divergence {
+        Some(d) => format!(
+            "{} have no layers in common that could be shared: they first differ at '{}' against '{}' ({})",
+            names.join(" and "),
+            d.a.as_deref().unwrap_or("the end"),
+            d.b.as_deref().unwrap_or("the end"),
+            d.difference
+        ),
+        None => match alignment.refused.first() {
+            Some((.., reason)) => {
+                format!("{} have no channels that could be shared: {reason}", names.join(" and "))
+            }
+            None => format!("{} have no layers with weights", names.join(" and ")),
+        },
+    };
+    Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
+}
