@@ -2,6 +2,7 @@
 
 pub mod align;
 pub mod calib;
+pub mod canon;
 pub mod couple;
 pub mod emit;
 pub mod error;
