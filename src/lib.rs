@@ -6,10 +6,11 @@ pub mod canon;
 pub mod couple;
 pub mod emit;
 pub mod error;
-
+pub mod grad;
 pub mod ir;
 pub mod onnx;
 pub mod ops;
 pub mod progress;
 pub mod runtime;
 pub mod zip;
+pub mod zipper;
