@@ -346,8 +346,10 @@ impl<'a> Zip<'a> {
             return None;
         }
         if let Some(s) = self.sensitivities.get(task).and_then(|s| s.get(&id)) {
-            let floor = s.mean().unwrap_or(1.0) * 1e-3;
-            return Some(s.mapv(|v| v.max(floor)));
+            // Relative to the layer's mean, so that the scale of a task's outputs does not decide
+            // whose neurons count.
+            let mean = s.mean().unwrap_or(1.0).max(f64::MIN_POSITIVE);
+            return Some(s.mapv(|v| (v / mean).max(1e-3)));
         }
         let h = side.moments.scaled(1.0).ok()?;
         let n = h.nrows() - 1;
