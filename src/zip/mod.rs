@@ -5,6 +5,7 @@
 
 pub mod channelwise;
 mod columns;
+mod depthwise;
 pub mod fuse;
 pub mod joint;
 pub mod matcher;
@@ -12,5 +13,6 @@ pub mod options;
 pub mod pair;
 pub mod refit;
 pub mod run;
+mod site;
 pub mod size;
 pub mod solve;
