@@ -9,7 +9,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
 
 use super::fuse::Fused;
-use super::pair::{Metric, check_sensitivities, sensitivity};
+use super::pair::{Metric, check_sensitivities, not_finite, sensitivity};
 use super::solve::ridge;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -74,7 +74,6 @@ impl ChannelwiseProblem {
         check_sensitivities(&self.s_a, &self.s_b)?;
         let mut fused = Fused {
             weights: Array2::zeros((pairs.len(), self.w_a.ncols())),
-            costs: Array1::zeros(pairs.len()),
             errors_a: Array1::zeros(pairs.len()),
             errors_b: Array1::zeros(pairs.len()),
         };
@@ -85,7 +84,6 @@ impl ChannelwiseProblem {
                 return Err(not_finite());
             }
             let (h_a, h_b) = self.hessians(i, j);
-            fused.costs[k] = shared.cost;
             fused.errors_a[k] = form(h_a, (&weights - &self.w_a.row(i)).view()).max(0.0);
             fused.errors_b[k] = form(h_b, shared.step.view()).max(0.0);
             fused.weights.row_mut(k).assign(&weights);
@@ -131,10 +129,6 @@ struct Shared {
 
 fn form(h: ArrayView2<f64>, x: ArrayView1<f64>) -> f64 {
     h.dot(&x).dot(&x)
-}
-
-fn not_finite() -> Error {
-    Error::new(ErrorKind::Numeric, "a layer's weights are not finite")
 }
 
 /// h⁻¹ b by elimination in place; `None` where h is not positive definite.

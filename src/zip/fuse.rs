@@ -4,27 +4,28 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Zip};
 
-use super::pair::{Base, Problem, check_sensitivities};
+use super::pair::{Base, Problem, check_sensitivities, not_finite};
 use crate::calib::product::{add_times, times};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// Pairs of neurons made one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fused {
     /// The common weights, one row per pair.
     pub weights: Array2<f64>,
-    /// The cost of each pair: half its weighted error, see [`Problem::cost`].
-    pub costs: Array1<f64>,
-    /// What each pair's neuron of A loses: its mean squared pre-activation error, times α and
-    /// without any sensitivity. Relate it to [`energy`].
+    /// What each pair's neuron of A loses: its mean squared pre-activation error times α, whatever
+    /// its sensitivity. Relate it to [`energy`]. Without sensitivities a pair's cost is half of what
+    /// its two neurons lose.
     pub errors_a: Array1<f64>,
     /// What each pair's neuron of B loses, times 1 − α.
     pub errors_b: Array1<f64>,
 }
 
 impl Problem {
-    /// The common weights w = (H_A + H_B)⁻¹ (H_A w_i + H_B w_j) of each pair (i, j), with the
-    /// Hessians balanced by the pair's sensitivities as in [`Problem::cost`].
+    /// The common weights w = (H_A + H_B)⁻¹ (H_A w_i + H_B w_j) of each pair (i, j).
+    ///
+    /// With sensitivities the Hessians are balanced by the power of two next to s_i/s_j: around its
+    /// optimum the error is flat, and so all pairs of one ratio are solved at once.
     ///
     /// Computed as one neuron's weights plus a multiple of the difference, so that equal neurons
     /// keep their weights bit for bit.
@@ -41,32 +42,28 @@ impl Problem {
         let base = Base::of(self, damping);
         let (own, mut weights) = if base.is_a { (&w_a, w_b.clone()) } else { (&w_b, w_a.clone()) };
         let difference = own - &weights;
-        let mut costs = Array1::zeros(pairs.len());
         for (level, members) in self.by_level(pairs) {
             let delta = difference.select(Axis(0), &members);
             let pull = base.times(delta.t()) * base.scale(level);
             let step = base.factor(level)?.solve(pull.view());
-            let left = &delta.t() - &step;
-            for (k, &pair) in members.iter().enumerate() {
+            for (&pair, step) in members.iter().zip(step.columns()) {
                 let mut fused = weights.row_mut(pair);
-                fused += &step.column(k);
-                let (i, j) = pairs[pair];
-                costs[pair] = self.balance(i, j).weight * pull.column(k).dot(&left.column(k)) / 2.0;
+                fused += &step;
             }
         }
         if weights.iter().any(|w| !w.is_finite()) {
-            return Err(Error::new(ErrorKind::Numeric, "a layer's weights are not finite"));
+            return Err(not_finite());
         }
         let errors_a = energy(self.h_a.view(), (&weights - &w_a).view());
         let errors_b = energy(self.h_b.view(), (&weights - &w_b).view());
-        Ok(Fused { weights, costs: costs.mapv(|d: f64| d.max(0.0)), errors_a, errors_b })
+        Ok(Fused { weights, errors_a, errors_b })
     }
 
-    /// The pairs' places in `pairs`, by their balance's level.
+    /// The pairs' places in `pairs`, by level.
     fn by_level(&self, pairs: &[(usize, usize)]) -> BTreeMap<i32, Vec<usize>> {
         let mut levels = BTreeMap::<i32, Vec<usize>>::new();
         for (place, &(i, j)) in pairs.iter().enumerate() {
-            levels.entry(self.balance(i, j).level).or_default().push(place);
+            levels.entry(self.level(i, j)).or_default().push(place);
         }
         levels
     }

@@ -14,7 +14,7 @@ use super::solve::{Spd, ridge};
 use crate::calib::product::{add_times, times};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Sensitivities of a pair may differ by up to 2³ either way; see [`Problem::cost`].
+/// Ratios of sensitivities up to 2³ either way are told apart; see [`Problem::cost`].
 const LEVELS: i32 = 3;
 
 /// What "alike" means for two neurons.
@@ -71,26 +71,32 @@ pub struct Problem {
     pub s_b: Option<Array1<f64>>,
 }
 
-/// How a pair weighs the two tasks: its cost is `weight` times that of the Hessians √r H_A and
-/// H_B/√r with r = 2^`level`.
+/// How a pair weighs the two tasks: s_i e_A + s_j e_B = `weight` (√r e_A + e_B/√r).
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Balance {
-    pub(super) weight: f64,
-    pub(super) level: i32,
+struct Balance {
+    /// √(s_i s_j)
+    weight: f64,
+    /// log₂ r = log₂ (s_i/s_j), between ±[`LEVELS`].
+    level: f64,
 }
 
 impl Balance {
-    const EVEN: Balance = Balance { weight: 1.0, level: 0 };
+    const EVEN: Balance = Balance { weight: 1.0, level: 0.0 };
 
-    /// s_i e_A + s_j e_B = √(s_i s_j) (√r e_A + e_B/√r) with r = s_i/s_j. Raising the lesser
-    /// sensitivity to an eighth of the greater keeps an irrelevant neuron from making a pair free.
+    /// Raising the lesser sensitivity to an eighth of the greater keeps an irrelevant neuron from
+    /// making a pair free.
     fn of(s_i: f64, s_j: f64) -> Balance {
         let most = f64::from(1 << LEVELS);
         let (s_i, s_j) = (s_i.max(s_j / most), s_j.max(s_i / most));
         if s_i <= 0.0 || s_j <= 0.0 {
-            return Balance { weight: 0.0, level: 0 };
+            return Balance { weight: 0.0, level: 0.0 };
         }
-        Balance { weight: (s_i * s_j).sqrt(), level: (s_i / s_j).log2().round() as i32 }
+        Balance { weight: (s_i * s_j).sqrt(), level: (s_i / s_j).log2() }
+    }
+
+    /// The part that whole level `level` has in this balance, by linear interpolation.
+    fn part(self, level: i32) -> f64 {
+        (1.0 - (self.level - f64::from(level)).abs()).max(0.0)
     }
 }
 
@@ -101,10 +107,11 @@ impl Problem {
     /// The cost is half of the tasks' summed mean squared pre-activation errors, as in the paper,
     /// which drops the factor 2 of eq. 3's second derivative.
     ///
-    /// With sensitivities the ratio r of a pair is rounded to a power of two (off by √2 at most, and
-    /// the cost is flat around its optimum), so that one factor serves all pairs of a ratio. The
-    /// exact way, the basis that makes H_A and H_B diagonal at once, takes a generalised eigenproblem:
-    /// about twenty times the work of seven Cholesky factors' one, and no products over pairs.
+    /// With sensitivities the cost at a pair's ratio r = s_i/s_j is interpolated between the nearest
+    /// two of the ratios 2⁻³, 2⁻², … 2³, so that one factor serves all pairs near a ratio. As a
+    /// function of log r the cost is smooth enough for that to be within 2 %. The exact way, the
+    /// basis that makes H_A and H_B diagonal at once, takes a generalised eigenproblem, which costs
+    /// some forty times one Cholesky factor, and then one weighted sum per pair instead of products.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] where the Hessians or weights are not finite, a sensitivity is
@@ -125,7 +132,7 @@ impl Problem {
             }
         };
         if cost.iter().any(|d| !d.is_finite()) {
-            return Err(Error::new(ErrorKind::Numeric, "a layer's weights are not finite"));
+            return Err(not_finite());
         }
         // Rounding leaves alike neurons a little below zero.
         cost.mapv_inplace(|d| d.max(0.0));
@@ -144,30 +151,35 @@ impl Problem {
             let after = half_distances(v_a.t(), v_b.t(), v_a.view(), v_b.view());
             Zip::indexed(&mut cost).and(&before).and(&after).par_for_each(|(i, j), d, h, v| {
                 let balance = self.balance(i, j);
-                if balance.level == level {
-                    *d = balance.weight * (c * h - c * c * v);
-                }
+                *d += balance.weight * balance.part(level) * (c * h - c * c * v);
             });
         }
         Ok(cost)
     }
 
-    /// The levels that occur among all pairs.
+    /// The levels that have a part in any pair.
     fn levels(&self) -> BTreeSet<i32> {
         if self.s_a.is_none() && self.s_b.is_none() {
-            return BTreeSet::from([Balance::EVEN.level]);
+            return BTreeSet::from([0]);
         }
         let (n_a, n_b) = (self.w_a.nrows(), self.w_b.nrows());
-        let of_row = |i| (0..n_b).map(move |j| self.balance(i, j).level).collect::<BTreeSet<_>>();
+        let of_row = |i| {
+            let levels = (0..n_b).map(move |j| self.balance(i, j).level);
+            levels.flat_map(|l| [l.floor() as i32, l.ceil() as i32]).collect::<BTreeSet<_>>()
+        };
         (0..n_a).into_par_iter().map(of_row).flatten_iter().collect()
     }
 
-    /// The balance of neuron i of A with neuron j of B.
-    pub(super) fn balance(&self, i: usize, j: usize) -> Balance {
+    fn balance(&self, i: usize, j: usize) -> Balance {
         if self.s_a.is_none() && self.s_b.is_none() {
             return Balance::EVEN;
         }
         Balance::of(sensitivity(&self.s_a, i), sensitivity(&self.s_b, j))
+    }
+
+    /// The whole level nearest to the balance of neuron i of A with neuron j of B.
+    pub(super) fn level(&self, i: usize, j: usize) -> i32 {
+        self.balance(i, j).level.round() as i32
     }
 }
 
@@ -181,6 +193,10 @@ pub(super) fn check_sensitivities(
         return Err(Error::new(ErrorKind::Numeric, "a neuron's sensitivity is not a number ≥ 0"));
     }
     Ok(())
+}
+
+pub(super) fn not_finite() -> Error {
+    Error::new(ErrorKind::Numeric, "a layer's weights are not finite")
 }
 
 /// How much neuron `index` matters.
