@@ -1,5 +1,6 @@
 //! Tensors on their way into and out of a session.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use half::f16;
@@ -44,16 +45,14 @@ macro_rules! with_array {
         }
     };
 }
-pub(crate) use with_array;
+pub(super) use with_array;
 
 /// Evaluates an expression for whichever array is inside and wraps the array it gives.
 macro_rules! map_array {
     ($host:expr, $array:ident => $body:expr) => {
-        $crate::runtime::array::with_array!($host, $array => HostArray::from($body))
+        with_array!($host, $array => HostArray::from($body))
     };
 }
-pub(crate) use map_array;
-
 macro_rules! from_array {
     ($($variant:ident($element:ty)),* $(,)?) => {$(
         impl From<ArrayD<$element>> for HostArray {
@@ -205,9 +204,34 @@ impl HostArray {
 
     /// The same elements, row by row, in another shape; `None` where the sizes differ.
     pub fn reshaped(self, shape: &[usize]) -> Option<HostArray> {
-        Some(map_array!(self, array => {
-            array.as_standard_layout().into_owned().into_shape_with_order(IxDyn(shape)).ok()?
-        }))
+        let array = self.into_row_major();
+        Some(map_array!(array, array => array.into_shape_with_order(IxDyn(shape)).ok()?))
+    }
+
+    /// The array with its axes in the order `axes`; `None` where these are not all its axes.
+    pub fn permuted(self, axes: &[usize]) -> Option<HostArray> {
+        let mut sorted = axes.to_vec();
+        sorted.sort_unstable();
+        let complete = sorted.iter().copied().eq(0..self.shape().len());
+        complete.then(|| map_array!(self, array => array.permuted_axes(axes)).into_row_major())
+    }
+
+    /// The array with its elements in row-major order in memory; a copy only where they are not.
+    pub fn row_major(&self) -> Cow<'_, HostArray> {
+        if with_array!(self, array => array.is_standard_layout()) {
+            Cow::Borrowed(self)
+        } else {
+            Cow::Owned(map_array!(self, array => array.as_standard_layout().into_owned()))
+        }
+    }
+
+    /// [`HostArray::row_major`] of an owned array.
+    pub fn into_row_major(self) -> HostArray {
+        let reordered = match self.row_major() {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(array) => Some(array),
+        };
+        reordered.unwrap_or(self)
     }
 
     /// The array in the element type `dtype`: floats are rounded, integers must be in range.
@@ -334,6 +358,19 @@ mod tests {
         assert!(bytes.cast(DataType::Bool).is_err());
         assert!(floats.clone().cast(DataType::I64).is_err());
         assert!(floats.cast(DataType::U64).is_err());
+    }
+
+    #[test]
+    fn axes_are_permuted_and_put_in_row_major_order() {
+        let turned = HostArray::F32(array![[0.0f32, 1.0], [2.0, 3.0]].reversed_axes().into_dyn());
+        let expected = HostArray::F32(array![[0.0f32, 2.0], [1.0, 3.0]].into_dyn());
+        assert!(matches!(turned.row_major(), Cow::Owned(_)));
+        assert!(matches!(expected.row_major(), Cow::Borrowed(_)));
+        assert_eq!(turned.row_major().into_owned(), expected);
+        assert_eq!(turned.permuted(&[1, 0]).unwrap().permuted(&[1, 0]).unwrap(), expected);
+        assert_eq!(expected.clone().permuted(&[0]), None);
+        assert_eq!(expected.clone().reshaped(&[4]).unwrap().shape(), [4]);
+        assert_eq!(expected.reshaped(&[5]), None);
     }
 
     #[test]

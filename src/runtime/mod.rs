@@ -17,7 +17,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use array::HostArray;
-pub(crate) use array::map_array;
 pub use port::{Port, feeds, fixed_batch, shape_text};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -266,7 +266,7 @@ mod tests {
                 variable: Some("/not/there".into()),
                 ..Default::default()
             };
-            assert_eq!(surroundings.demanded().unwrap().libraries, [library.clone()]);
+            assert_eq!(surroundings.demanded().unwrap().libraries, std::slice::from_ref(&library));
         }
         let surroundings =
             Surroundings { variable: Some("/not/there".into()), ..Default::default() };

@@ -81,7 +81,8 @@ impl Backend for OnnxRuntime {
 fn connect(surroundings: &Surroundings) -> Result<Loaded> {
     let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(place) = surroundings.demanded() {
-        let library = place.libraries.first().ok_or_else(|| nothing_in(&[place.name.clone()]))?;
+        let library =
+            place.libraries.first().ok_or_else(|| nothing_in(std::slice::from_ref(&place.name)))?;
         return match slot.as_ref() {
             Some(loaded) if same_file(&loaded.library, library) => Ok(loaded.clone()),
             Some(loaded) => Err(second_library(&loaded.library, library)),

@@ -6,7 +6,7 @@ use ::ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ::ort::session::{Session as Inner, SessionInputValue};
 use ::ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
-use super::super::array::{map_array, with_array};
+use super::super::array::with_array;
 use super::super::port::in_port_order;
 use super::super::shield::shielded;
 use super::super::{HostArray, ModelSource, Port, Session};
@@ -71,7 +71,7 @@ impl Session for OrtSession {
     fn run(&mut self, inputs: &[(&str, &HostArray)]) -> Result<Vec<HostArray>> {
         let OrtSession { inner, inputs: ports, outputs } = self;
         let arrays: Vec<Cow<'_, HostArray>> =
-            in_port_order(ports, inputs)?.into_iter().map(row_major).collect();
+            in_port_order(ports, inputs)?.into_iter().map(HostArray::row_major).collect();
         shielded("running the model in ONNX Runtime", || {
             let values: Vec<SessionInputValue<'_>> =
                 arrays.iter().map(|array| to_value(array)).collect::<Result<_>>()?;
@@ -82,14 +82,6 @@ impl Session for OrtSession {
                 .map(|((_, value), port)| from_value(&value, port))
                 .collect()
         })
-    }
-}
-
-fn row_major(array: &HostArray) -> Cow<'_, HostArray> {
-    if with_array!(array, a => a.is_standard_layout()) {
-        Cow::Borrowed(array)
-    } else {
-        Cow::Owned(map_array!(array, a => a.as_standard_layout().into_owned()))
     }
 }
 

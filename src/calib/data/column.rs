@@ -1,0 +1,212 @@
+//! The samples of one input: where they are, and what is done to them on the way to the model.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::archive::{Named, wrong_array};
+use super::fit::Fit;
+use super::folder::Images;
+use super::normalise::Normalise;
+use super::options::DataOptions;
+use super::synthetic::Generator;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{DataType, Dim};
+use crate::runtime::{HostArray, Port, shape_text};
+
+/// One input's samples. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Column {
+    pub(super) input: String,
+    dtype: DataType,
+    source: Source,
+    fit: Fit,
+    normalise: Option<Normalise>,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// All samples in the type of their file, which is often the smallest.
+    Array(Arc<HostArray>),
+    Images(Arc<Images>),
+    Synthetic(Arc<Generator>),
+}
+
+impl Column {
+    /// Checks an array against the input it is for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where its type or shape does not fit, where it is empty, or where
+    /// a value is not finite.
+    pub(super) fn from_array(
+        file: &Path,
+        named: Named,
+        port: &Port,
+        options: &DataOptions,
+    ) -> Result<Self> {
+        let Named { name, array } = named;
+        let wrong = |clause: &str| wrong_array(file, &name, clause);
+        let Some((samples, sample)) = array.shape().split_first() else {
+            return Err(wrong("is a single number where samples are needed"));
+        };
+        if array.is_empty() {
+            return Err(wrong(&format!("is empty: its shape is {}", shape_text(array.shape()))));
+        }
+        let wanted = sample_shape(port, options)?;
+        if !is_castable(array.dtype(), port.dtype) {
+            let (found, input) = (array.dtype(), &port.name);
+            return Err(wrong(&format!("is {found:?}, but input '{input}' is {:?}", port.dtype)));
+        }
+        let fit = match &wanted {
+            None => Some(Fit::Same),
+            Some(wanted) => Fit::find(sample, wanted, options.layout),
+        };
+        let fit = fit.ok_or_else(|| {
+            wrong(&format!(
+                "has {samples} samples of shape {}, but input '{}' is {}",
+                shape_text(sample),
+                port.name,
+                port.shape_text()
+            ))
+            .hint("give the order of the axes with --layout, or the size of an open one with --dim")
+        })?;
+        if let Some(position) = array.first_non_finite() {
+            let row = position / sample.iter().product::<usize>().max(1);
+            return Err(wrong(&format!("has a value in sample {row} that is NaN or infinite")));
+        }
+        let normalise = Normalise::new(options, &port.name, &wanted.unwrap_or_default())?;
+        let source = Source::Array(Arc::new(array));
+        Ok(Column { input: port.name.clone(), dtype: port.dtype, source, fit, normalise })
+    }
+
+    /// The images of `files` for an input.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where the input takes no images.
+    pub(super) fn from_images(
+        files: Vec<std::path::PathBuf>,
+        port: &Port,
+        options: &DataOptions,
+    ) -> Result<Self> {
+        let wanted = sample_shape(port, options)?.unwrap_or_default();
+        if !is_castable(DataType::U8, port.dtype) {
+            return Err(refused(port, "which no image can be converted to"));
+        }
+        let (images, fit) = Images::new(files, &port.name, &wanted, options)?;
+        let normalise = Normalise::new(options, &port.name, &wanted)?;
+        let source = Source::Images(Arc::new(images));
+        Ok(Column { input: port.name.clone(), dtype: port.dtype, source, fit, normalise })
+    }
+
+    /// `len` made-up samples for input number `index`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where the input leaves a size or its rank open.
+    pub(super) fn synthetic(
+        port: &Port,
+        index: usize,
+        len: usize,
+        seed: u64,
+        options: &DataOptions,
+    ) -> Result<Self> {
+        let wanted = sample_shape(port, options)?
+            .ok_or_else(|| refused(port, "so samples for it cannot be made up"))?;
+        let sizes = wanted.iter().enumerate().map(|(axis, size)| {
+            size.ok_or_else(|| {
+                refused(port, "whose open sizes must be known to make samples up")
+                    .hint(format!("pass --dim {}=N", dim_key(port, axis + 1)))
+            })
+        });
+        let sizes = sizes.collect::<Result<Vec<usize>>>()?;
+        let generator = Generator::new(port, index, sizes, len, seed)?;
+        Ok(Column {
+            input: port.name.clone(),
+            dtype: port.dtype,
+            source: Source::Synthetic(Arc::new(generator)),
+            fit: Fit::Same,
+            normalise: None,
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match &self.source {
+            Source::Array(array) => array.rows().unwrap_or(0),
+            Source::Images(images) => images.len(),
+            Source::Synthetic(generator) => generator.len,
+        }
+    }
+
+    /// Whether bytes are fed to a float input just as they are.
+    pub(super) fn feeds_raw_bytes(&self) -> bool {
+        let bytes = match &self.source {
+            Source::Array(array) => array.dtype() == DataType::U8,
+            Source::Images(_) => true,
+            Source::Synthetic(_) => false,
+        };
+        bytes && self.dtype.is_float() && self.normalise.is_none()
+    }
+
+    /// The samples `rows` as the input takes them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where a sample cannot be read or does not fit the input's type.
+    pub(super) fn batch(&self, rows: &[usize]) -> Result<HostArray> {
+        let spoilt = |error: Error| {
+            Error::new(
+                ErrorKind::Calibration,
+                format!("samples for input '{}' cannot be converted", self.input),
+            )
+            .because(error)
+        };
+        let raw = match &self.source {
+            Source::Array(array) => array.select_rows(rows).map_err(spoilt)?,
+            Source::Images(images) => images.rows(rows)?,
+            Source::Synthetic(generator) => generator.rows(rows)?,
+        };
+        let fitted = self.fit.apply(raw).ok_or_else(|| {
+            Error::new(ErrorKind::Calibration, format!("samples for '{}' differ", self.input))
+        })?;
+        let typed = fitted.cast(self.dtype).map_err(spoilt)?;
+        Ok(match &self.normalise {
+            Some(normalise) => normalise.apply(typed),
+            None => typed,
+        })
+    }
+}
+
+/// The shape of one sample of an input, `None` in place of open sizes; `None` altogether where the
+/// rank is open.
+fn sample_shape(port: &Port, options: &DataOptions) -> Result<Option<Vec<Option<usize>>>> {
+    let Some(shape) = &port.shape else { return Ok(None) };
+    if shape.is_empty() {
+        return Err(refused(port, "which has no axis for samples"));
+    }
+    let size = |(axis, dim): (usize, &Dim)| {
+        dim.known().or_else(|| options.dims.get(&dim_key(port, axis)).copied())
+    };
+    Ok(Some(shape.iter().enumerate().skip(1).map(size).collect()))
+}
+
+/// The name by which the caller gives the size of an axis.
+fn dim_key(port: &Port, axis: usize) -> String {
+    match port.shape.as_ref().and_then(|shape| shape.get(axis)) {
+        Some(Dim::Symbol(name)) => name.clone(),
+        _ => format!("{}:{axis}", port.name),
+    }
+}
+
+fn is_castable(from: DataType, to: DataType) -> bool {
+    match to {
+        DataType::F32 | DataType::F64 | DataType::F16 => true,
+        DataType::I64 | DataType::I32 | DataType::U8 | DataType::I8 | DataType::Bool => {
+            !from.is_float()
+        }
+        _ => false,
+    }
+}
+
+fn refused(port: &Port, clause: &str) -> Error {
+    Error::new(
+        ErrorKind::Calibration,
+        format!("input '{}' is {:?} {}, {clause}", port.name, port.dtype, port.shape_text()),
+    )
+}

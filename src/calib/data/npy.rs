@@ -1,0 +1,323 @@
+//! Arrays in NumPy's file format.
+//!
+//! Read here rather than with a crate, because calibration files come from anywhere: a header must
+//! not decide how much memory is taken before the data are there, nested literals must not exhaust
+//! the stack, and half precision has to be understood.
+
+use std::io::Read;
+
+use half::f16;
+use ndarray::{ArrayD, IxDyn, ShapeBuilder};
+
+use crate::runtime::HostArray;
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// NumPy writes 128 bytes and refuses more than 10 000.
+const LONGEST_HEADER: usize = 1 << 16;
+
+/// What is reserved before the data are seen to be there.
+const FIRST_RESERVE: usize = 1 << 24;
+
+/// Reads one array of `length` bytes, header included. The error is a clause that says what is
+/// wrong with the array.
+pub(super) fn read(mut reader: impl Read, length: u64) -> Result<HostArray, String> {
+    let (header, header_length) = Header::read(&mut reader)?;
+    let bytes_per_element = header.element.size();
+    let data_length = header
+        .shape
+        .iter()
+        .try_fold(bytes_per_element, |product, size| product.checked_mul(*size))
+        .ok_or_else(|| format!("claims the impossible shape {:?}", header.shape))?;
+    let found = length.saturating_sub(header_length as u64);
+    if data_length as u64 != found {
+        return Err(format!(
+            "has {found} bytes of data where its shape {:?} takes {data_length}",
+            header.shape
+        ));
+    }
+    let mut data = Vec::with_capacity(data_length.min(FIRST_RESERVE));
+    let outcome = reader.by_ref().take(data_length as u64).read_to_end(&mut data);
+    // One byte more than there is makes an archive check the sum of what was read.
+    let outcome = outcome.and_then(|_| reader.read(&mut [0]));
+    outcome.map_err(|error| format!("cannot be read ({error})"))?;
+    if data.len() != data_length {
+        return Err(format!("ends after {} of {data_length} bytes", data.len()));
+    }
+    if header.big_endian {
+        data.chunks_exact_mut(bytes_per_element).for_each(<[u8]>::reverse);
+    }
+    header.array(data)
+}
+
+struct Header {
+    element: Element,
+    big_endian: bool,
+    fortran_order: bool,
+    shape: Vec<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Element {
+    Bool,
+    U8,
+    U16,
+    U32,
+    U64,
+    I8,
+    I16,
+    I32,
+    I64,
+    F16,
+    F32,
+    F64,
+}
+
+impl Element {
+    const NAMES: [(&'static str, Element); 13] = [
+        ("b1", Element::Bool),
+        ("?", Element::Bool),
+        ("u1", Element::U8),
+        ("u2", Element::U16),
+        ("u4", Element::U32),
+        ("u8", Element::U64),
+        ("i1", Element::I8),
+        ("i2", Element::I16),
+        ("i4", Element::I32),
+        ("i8", Element::I64),
+        ("f2", Element::F16),
+        ("f4", Element::F32),
+        ("f8", Element::F64),
+    ];
+
+    fn size(self) -> usize {
+        match self {
+            Element::Bool | Element::U8 | Element::I8 => 1,
+            Element::U16 | Element::I16 | Element::F16 => 2,
+            Element::U32 | Element::I32 | Element::F32 => 4,
+            Element::U64 | Element::I64 | Element::F64 => 8,
+        }
+    }
+}
+
+impl Header {
+    /// The header and its length in bytes.
+    fn read(reader: &mut impl Read) -> Result<(Header, usize), String> {
+        let mut take = |length: usize| {
+            let mut bytes = vec![0; length];
+            reader.read_exact(&mut bytes).map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => "ends within its header".to_string(),
+                _ => format!("cannot be read ({error})"),
+            })?;
+            Ok::<_, String>(bytes)
+        };
+        if take(MAGIC.len())? != MAGIC {
+            return Err("is not in NumPy's format".to_string());
+        }
+        let version = take(2)?;
+        let length_bytes = match version.first() {
+            Some(1) => 2,
+            Some(2 | 3) => 4,
+            _ => return Err(format!("has the unknown format version {version:?}")),
+        };
+        let length = take(length_bytes)?;
+        let length = length.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        if length > LONGEST_HEADER {
+            return Err(format!("claims a header of {length} bytes"));
+        }
+        let text = String::from_utf8(take(length)?)
+            .map_err(|_| "has a header that is not text".to_string())?;
+        Ok((Header::parse(&text)?, MAGIC.len() + 2 + length_bytes + length))
+    }
+
+    fn parse(text: &str) -> Result<Header, String> {
+        let entry = |key: &str| {
+            [format!("'{key}'"), format!("\"{key}\"")]
+                .iter()
+                .find_map(|quoted| text.split_once(quoted.as_str()))
+                .and_then(|(_, rest)| rest.trim_start().strip_prefix(':'))
+                .map(str::trim_start)
+                .ok_or_else(|| format!("has a header without '{key}'"))
+        };
+        let descr = entry("descr")?;
+        let quoted =
+            descr.strip_prefix(['\'', '"']).and_then(|rest| rest.split(['\'', '"']).next());
+        let name = quoted.ok_or("holds records, not numbers")?;
+        let bare = name.trim_start_matches(['<', '>', '|', '=']);
+        let element = Element::NAMES.iter().find(|(known, _)| *known == bare);
+        let element = element.map(|(_, element)| *element).ok_or_else(|| {
+            format!("has elements of type '{name}', which are neither integers, floats nor bools")
+        })?;
+        let fortran_order = match entry("fortran_order")? {
+            rest if rest.starts_with("True") => true,
+            rest if rest.starts_with("False") => false,
+            _ => return Err("does not say whether it is in Fortran order".to_string()),
+        };
+        let shape = entry("shape")?
+            .strip_prefix('(')
+            .and_then(|rest| rest.split_once(')'))
+            .and_then(|(sizes, _)| shape(sizes))
+            .ok_or("has a shape that is not a list of sizes")?;
+        Ok(Header { element, big_endian: name.starts_with('>'), fortran_order, shape })
+    }
+
+    /// The array of `data` in the nearest type of [`HostArray`] that holds all its values.
+    fn array(self, data: Vec<u8>) -> Result<HostArray, String> {
+        let shape = IxDyn(&self.shape).set_f(self.fortran_order);
+        macro_rules! decoded {
+            ($stored:ty) => {
+                decoded!($stored, <$stored>::from)
+            };
+            ($stored:ty, $convert:expr) => {{
+                const SIZE: usize = size_of::<$stored>();
+                let element = |chunk: &[u8]| {
+                    let mut bytes = [0; SIZE];
+                    bytes.copy_from_slice(chunk);
+                    $convert(<$stored>::from_le_bytes(bytes))
+                };
+                let values: Vec<_> = data.chunks_exact(SIZE).map(element).collect();
+                ArrayD::from_shape_vec(shape, values).map(HostArray::from)
+            }};
+        }
+        let array = match self.element {
+            Element::Bool => {
+                if data.iter().any(|byte| *byte > 1) {
+                    return Err("has bools that are neither 0 nor 1".to_string());
+                }
+                decoded!(u8, |byte| byte == 1)
+            }
+            Element::U8 => ArrayD::from_shape_vec(shape, data).map(HostArray::from),
+            Element::I8 => decoded!(i8),
+            Element::U16 => decoded!(u16, i32::from),
+            Element::I16 => decoded!(i16, i32::from),
+            Element::U32 => decoded!(u32, i64::from),
+            Element::I32 => decoded!(i32),
+            Element::U64 => {
+                if data.chunks_exact(8).any(|chunk| chunk.last().is_some_and(|top| *top > 127)) {
+                    return Err("has unsigned integers beyond 63 bits".to_string());
+                }
+                decoded!(u64, |v| v as i64)
+            }
+            Element::I64 => decoded!(i64),
+            Element::F16 => decoded!(f16),
+            Element::F32 => decoded!(f32),
+            Element::F64 => decoded!(f64),
+        };
+        let array = array.map_err(|error| format!("does not fill its shape ({error})"))?;
+        Ok(array.into_row_major())
+    }
+}
+
+/// The sizes in `10, 28, 28`; a trailing comma and Python 2's long integers are allowed.
+fn shape(text: &str) -> Option<Vec<usize>> {
+    let sizes = text.trim().trim_end_matches(',');
+    if sizes.is_empty() {
+        return Some(Vec::new());
+    }
+    sizes.split(',').map(|size| size.trim().trim_end_matches('L').parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, ShapeBuilder, array};
+    use ndarray_npy::WriteNpyExt;
+    use proptest::prelude::*;
+
+    fn bytes_of<T: WriteNpyExt>(array: &T) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        array.write_npy(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn read_all(bytes: &[u8]) -> Result<HostArray, String> {
+        read(bytes, bytes.len() as u64)
+    }
+
+    /// A file as NumPy writes it, from the parts of its header.
+    fn file(descr: &str, fortran: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        let text =
+            format!("{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n");
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend([1, 0]);
+        bytes.extend((text.len() as u16).to_le_bytes());
+        bytes.extend(text.as_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    #[test]
+    fn every_type_is_read() {
+        assert_eq!(
+            read_all(&bytes_of(&array![1u8, 255])).unwrap(),
+            array![1u8, 255].into_dyn().into()
+        );
+        assert_eq!(read_all(&bytes_of(&array![-1i8])).unwrap(), array![-1i8].into_dyn().into());
+        assert_eq!(read_all(&bytes_of(&array![-2i16])).unwrap(), array![-2i32].into_dyn().into());
+        assert_eq!(read_all(&bytes_of(&array![9u16])).unwrap(), array![9i32].into_dyn().into());
+        assert_eq!(read_all(&bytes_of(&array![-3i32])).unwrap(), array![-3i32].into_dyn().into());
+        assert_eq!(read_all(&bytes_of(&array![7u32])).unwrap(), array![7i64].into_dyn().into());
+        assert_eq!(read_all(&bytes_of(&array![-4i64])).unwrap(), array![-4i64].into_dyn().into());
+        assert_eq!(read_all(&bytes_of(&array![5u64])).unwrap(), array![5i64].into_dyn().into());
+        assert_eq!(read_all(&bytes_of(&array![0.5f32])).unwrap(), array![0.5f32].into_dyn().into());
+        assert_eq!(read_all(&bytes_of(&array![0.1f64])).unwrap(), array![0.1f64].into_dyn().into());
+        assert_eq!(read_all(&bytes_of(&array![true])).unwrap(), array![true].into_dyn().into());
+        let half = file("'<f2'", "False", "(1,)", &f16::from_f32(1.5).to_le_bytes());
+        assert_eq!(read_all(&half).unwrap(), array![f16::from_f32(1.5)].into_dyn().into());
+        let big = file("'>i4'", "False", "(1L,)", &(-6i32).to_be_bytes());
+        assert_eq!(read_all(&big).unwrap(), array![-6i32].into_dyn().into());
+    }
+
+    #[test]
+    fn fortran_order_and_scalars_are_read() {
+        let columns = Array2::from_shape_vec((2, 3).f(), vec![1, 4, 2, 5, 3, 6]).unwrap();
+        let read_back = read_all(&bytes_of(&columns)).unwrap();
+        assert_eq!(read_back, array![[1, 2, 3], [4, 5, 6]].into_dyn().into());
+        let scalar = file("'<i8'", "False", "()", &3i64.to_le_bytes());
+        assert_eq!(read_all(&scalar).unwrap(), ndarray::arr0(3i64).into_dyn().into());
+    }
+
+    #[test]
+    fn damage_is_told_in_a_clause() {
+        let whole = bytes_of(&array![[1.0f32, 2.0], [3.0, 4.0]]);
+        let nested = file("'<f4'", "False", &"(".repeat(5000), &[]);
+        let cases: [(Vec<u8>, &str); 9] = [
+            (
+                whole[..whole.len() - 1].to_vec(),
+                "has 15 bytes of data where its shape [2, 2] takes",
+            ),
+            (whole[..20].to_vec(), "ends within its header"),
+            (b"PK\x03\x04 and so on".to_vec(), "is not in NumPy's format"),
+            (file("'|O'", "False", "(1,)", &[0; 8]), "elements of type '|O'"),
+            (file("[('a', '<f4')]", "False", "(1,)", &[0; 4]), "records"),
+            (file("'<f4'", "False", "(99999999999999999999,)", &[]), "not a list of sizes"),
+            (file("'<f4'", "False", "(4294967296, 4294967296)", &[]), "impossible shape"),
+            (nested, "not a list of sizes"),
+            (file("'|b1'", "False", "(1,)", &[2]), "neither 0 nor 1"),
+        ];
+        for (bytes, expected) in cases {
+            let error = read_all(&bytes).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_and_damaged_bytes_never_panic(
+            noise in proptest::collection::vec(any::<u8>(), 0..300),
+            cut in 0usize..200,
+            position in 0usize..144,
+            flip in 1u8..,
+        ) {
+            let _ = read_all(&noise);
+            let mut framed = MAGIC.to_vec();
+            framed.extend(&noise);
+            let _ = read_all(&framed);
+            let mut damaged = bytes_of(&array![[1i32, 2], [3, 4]]);
+            let position = position % damaged.len();
+            damaged[position] ^= flip;
+            damaged.truncate(damaged.len().saturating_sub(cut));
+            let _ = read_all(&damaged);
+        }
+    }
+}
