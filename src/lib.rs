@@ -2,6 +2,7 @@
 
 pub mod align;
 pub mod calib;
+pub mod canon;
 pub mod couple;
 pub mod emit;
 pub mod error;
@@ -12,3 +13,4 @@ pub mod ops;
 pub mod progress;
 pub mod runtime;
 pub mod zip;
+pub mod zipper;

@@ -22,6 +22,9 @@ use crate::zip::size::{Sizes, sizes};
 /// Samples that sensitivities are estimated from.
 const SENSITIVITY_SAMPLES: usize = 2048;
 
+/// The oldest operator set of a canonical model.
+const OLDEST_OPSET: i64 = 13;
+
 /// A net to merge.
 pub struct Input {
     /// Name of the task; prefix of its outputs.
@@ -84,7 +87,7 @@ pub fn prepare(inputs: Vec<Input>) -> Result<Prepared> {
         .hint("name them with --name"));
     }
     let start = Instant::now();
-    let opset = inputs.iter().map(|i| i.model.opset()).max();
+    let opset = inputs.iter().map(|i| i.model.opset().max(OLDEST_OPSET)).max();
     let mut tasks = Vec::new();
     for input in inputs {
         let options = CanonOptions { target_opset: opset, ..CanonOptions::default() };
@@ -96,8 +99,7 @@ pub fn prepare(inputs: Vec<Input>) -> Result<Prepared> {
         (t.model.graph.clone(), t.coupling.clone())
     };
     let ((ga, ca), (gb, cb)) = (net(&tasks[0]), net(&tasks[1]));
-    let alignment =
-        align(Net { graph: &ga, coupling: &ca }, Net { graph: &gb, coupling: &cb });
+    let alignment = align(Net { graph: &ga, coupling: &ca }, Net { graph: &gb, coupling: &cb });
     let seconds = vec![
         ("canonicalise", canonicalised),
         ("align", start.elapsed().as_secs_f64() - canonicalised),
@@ -151,9 +153,10 @@ pub fn merge(
 /// The batch size that a model insists on, else `default`.
 fn batch_size(model: &Model, default: usize) -> usize {
     let graph = &model.graph;
-    let fixed = graph.inputs.iter().find_map(|i| {
-        graph.value(*i).ty.as_ref()?.shape.as_ref()?.first()?.known()
-    });
+    let fixed = graph
+        .inputs
+        .iter()
+        .find_map(|i| graph.value(*i).ty.as_ref()?.shape.as_ref()?.first()?.known());
     fixed.unwrap_or(default).max(1)
 }
 

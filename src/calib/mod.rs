@@ -1,3 +1,8 @@
-//! Calibration: data in, statistics of layer inputs out.
+//! Calibration: data in, second moments of layer inputs out.
 
 pub mod data;
+pub mod gram;
+pub mod im2col;
+pub mod product;
+pub mod stream;
+pub mod taps;

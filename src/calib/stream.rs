@@ -99,8 +99,7 @@ impl<'a> Stream<'a> {
         let mut wanted: Vec<ValueId> = taps.iter().chain(&next).copied().collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let outputs: Vec<ValueId> =
-            wanted.into_iter().filter(|v| !first.contains_key(v)).collect();
+        let outputs: Vec<ValueId> = wanted.into_iter().filter(|v| !first.contains_key(v)).collect();
         let mut step = Step {
             session: None,
             feeds: Vec::new(),
@@ -114,14 +113,16 @@ impl<'a> Stream<'a> {
         if step.outputs.is_empty() {
             return Ok(step);
         }
-        let inputs: Vec<(ValueId, TensorType)> =
-            first.iter().map(|(id, array)| (*id, batched(array, self.source.range(0).len()))).collect();
+        let inputs: Vec<(ValueId, TensorType)> = first
+            .iter()
+            .map(|(id, array)| (*id, batched(array, self.source.range(0).len())))
+            .collect();
         let part = graph.between(&inputs, &step.outputs);
-        step.feeds =
-            part.inputs.iter().map(|v| (*v, part.value(*v).name.clone())).collect();
+        step.feeds = part.inputs.iter().map(|v| (*v, part.value(*v).name.clone())).collect();
         let part = Model { graph: part, ..model.without_graph() };
         let bytes = onnx::encode(&part)?;
-        step.session = Some(self.source.backend.load(ModelSource::Bytes(&bytes)).in_model(&model.name)?);
+        step.session =
+            Some(self.source.backend.load(ModelSource::Bytes(&bytes)).in_model(&model.name)?);
         Ok(step)
     }
 
@@ -129,7 +130,12 @@ impl<'a> Stream<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Backend`] if the runtime fails, [`ErrorKind::Calibration`] if the data does.
-    pub fn run(&mut self, model: &Model, step: &mut Step, batch: usize) -> Result<Vec<Arc<HostArray>>> {
+    pub fn run(
+        &mut self,
+        model: &Model,
+        step: &mut Step,
+        batch: usize,
+    ) -> Result<Vec<Arc<HostArray>>> {
         let mut values = self.cut(model, batch)?;
         if let Some(session) = &mut step.session {
             let feeds: Vec<(&str, &HostArray)> = step

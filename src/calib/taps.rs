@@ -70,8 +70,8 @@ pub fn collect(
                 let taps = t.stream.run(t.model, step, batch)?;
                 let y = taps[0].as_f32()?;
                 let y = output_rows(&layer.layer.kind, y.view(), positions).at_node(&layer.name)?;
-                let sum = moments
-                    .get_or_insert_with(|| Moments::with_targets(rows.width(), y.width()));
+                let sum =
+                    moments.get_or_insert_with(|| Moments::with_targets(rows.width(), y.width()));
                 let n = chunk_rows(rows.width() + y.width());
                 for (x, y) in rows.chunks(n).zip(y.chunks(n)) {
                     sum.push_with(x.view(), y.view()).at_node(&layer.name)?;

@@ -9,7 +9,7 @@ pub enum Form {
     /// An input `task` selects the task; gates mask the task-specific branches of the others, and
     /// shared neurons are computed once. Outputs of the other tasks are zero.
     Masked,
-    /// An input `task` selects the branch of an `If`; outputs of the other tasks are empty.
+    /// An input `task` selects the branch of an `If`. Outputs of the other tasks are zero.
     Switch,
 }
 

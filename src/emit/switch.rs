@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::Result;
-use crate::ir::{
-    Attribute, DataType, Dim, Graph, Node, NodeId, Tensor, TensorType, ValueId, ValueKind,
-};
+use crate::ir::{Attribute, DataType, Graph, Node, NodeId, Tensor, TensorType, ValueId, ValueKind};
 use crate::zip::joint::JointModel;
 
 use super::masked::add_task_input;
@@ -47,20 +45,12 @@ pub(super) fn switch(joint: &JointModel, mut graph: Graph) -> Result<Graph> {
     }
     let outputs: Vec<ValueId> = names
         .into_iter()
-        .map(|(name, ty)| graph.add_value(&name, ValueKind::Detached, ty.map(loosened)))
+        .map(|(name, ty)| graph.add_value(&name, ValueKind::Detached, ty))
         .collect();
     node.outputs = outputs.iter().copied().map(Some).collect();
     graph.add_node(node);
     graph.outputs = outputs;
     Ok(graph)
-}
-
-/// Outputs of tasks that are not selected are empty, so the first dimension is not fixed.
-fn loosened(mut ty: TensorType) -> TensorType {
-    if let Some(first) = ty.shape.as_mut().and_then(|s| s.first_mut()) {
-        *first = Dim::Unknown;
-    }
-    ty
 }
 
 fn split_outputs(joint: &JointModel, graph: &Graph) -> Vec<Vec<ValueId>> {
@@ -85,6 +75,9 @@ fn tasks_of_nodes(graph: &Graph, per_task: &[Vec<ValueId>]) -> BTreeMap<NodeId, 
     }
     needed
 }
+
+/// The values inside a branch that stand for outer ones.
+type Inside = HashMap<ValueId, ValueId>;
 
 /// What the nested `If`s are made from.
 struct Ifs<'a> {
@@ -141,7 +134,7 @@ impl Ifs<'_> {
             .map(|o| {
                 let value = self.outer.value(*o);
                 let name = format!("switch.{task}.out/{}", value.name);
-                graph.add_value(&name, ValueKind::Detached, value.ty.clone().map(loosened))
+                graph.add_value(&name, ValueKind::Detached, value.ty.clone())
             })
             .collect();
         node.outputs = outputs.iter().copied().map(Some).collect();
@@ -150,10 +143,10 @@ impl Ifs<'_> {
         graph
     }
 
-    /// The branch of one task: its own nodes, and an empty tensor for every output of the others.
+    /// The branch of one task: its own nodes, and zeros for every output of the others.
     fn branch(&self, task: usize) -> Graph {
         let mut graph = Graph::new(format!("task.{task}"));
-        let mut map: HashMap<ValueId, ValueId> = HashMap::new();
+        let mut map = Inside::new();
         for id in &self.branches[task] {
             let mut node = self.outer.node(*id).clone();
             for input in node.inputs.iter_mut().flatten() {
@@ -183,7 +176,7 @@ impl Ifs<'_> {
                         copy
                     }
                 } else {
-                    self.empty(&mut graph, task, *output)
+                    self.zeros(&mut graph, &mut map, task, *output)
                 };
                 graph.outputs.push(value);
             }
@@ -192,32 +185,41 @@ impl Ifs<'_> {
     }
 
     /// The value inside a branch that stands for an outer one.
-    fn inside(
-        &self,
-        graph: &mut Graph,
-        map: &mut HashMap<ValueId, ValueId>,
-        task: usize,
-        outer: ValueId,
-    ) -> ValueId {
+    fn inside(&self, graph: &mut Graph, map: &mut Inside, task: usize, outer: ValueId) -> ValueId {
         *map.entry(outer).or_insert_with(|| {
             let name = format!("branch.{task}/{}", self.outer.value(outer).name);
             graph.add_value(&name, ValueKind::Captured(outer), None)
         })
     }
 
-    fn empty(&self, graph: &mut Graph, task: usize, output: ValueId) -> ValueId {
+    /// Zeros in the shape of an output of another task, for as many samples as the task's input has.
+    /// Where that shape cannot be told, nothing at all.
+    fn zeros(&self, graph: &mut Graph, map: &mut Inside, task: usize, output: ValueId) -> ValueId {
         let value = self.outer.value(output);
-        let ty = value.ty.as_ref();
-        let mut dims: Vec<usize> = ty
-            .and_then(|t| t.shape.as_ref())
-            .map(|s| s.iter().map(|d| d.known().unwrap_or(0)).collect())
-            .unwrap_or_else(|| vec![0]);
-        if let Some(first) = dims.first_mut() {
-            *first = 0;
-        }
-        let dtype = ty.map_or(DataType::F32, |t| t.dtype);
-        let tensor = Tensor { dtype, dims, data: bytes::Bytes::new() };
         let name = format!("branch.{task}/{}.none", value.name);
-        graph.add_op("Constant", &name, &[], [("value", Attribute::Tensor(tensor))])
+        let ty = value.ty.as_ref();
+        let dtype = ty.map_or(DataType::F32, |t| t.dtype);
+        let dims = ty.and_then(|t| t.shape.as_ref());
+        let fixed: Option<Vec<i64>> = dims
+            .and_then(|d| d.get(1..))
+            .and_then(|d| d.iter().map(|d| Some(d.known()? as i64)).collect());
+        let samples = self.outer.inputs.first().copied();
+        let (Some(fixed), Some(samples), Some(size)) = (fixed, samples, dtype.size()) else {
+            let tensor = Tensor { dtype, dims: vec![0], data: bytes::Bytes::new() };
+            return graph.add_op("Constant", &name, &[], [("value", Attribute::Tensor(tensor))]);
+        };
+        let constant = |graph: &mut Graph, values: &[i64]| {
+            let tensor = Tensor::from_i64(vec![values.len()], values);
+            graph.add_op("Constant", &name, &[], [("value", Attribute::Tensor(tensor))])
+        };
+        let input = self.inside(graph, map, task, samples);
+        let shape = graph.add_op("Shape", &name, &[input], []);
+        let first = constant(graph, &[0]);
+        let batch = graph.add_op("Gather", &name, &[shape, first], []);
+        let rest = constant(graph, &fixed);
+        let axis = [("axis", Attribute::Int(0))];
+        let shape = graph.add_op("Concat", &name, &[batch, rest], axis);
+        let zero = Tensor { dtype, dims: vec![1], data: vec![0; size].into() };
+        graph.add_op("ConstantOfShape", &name, &[shape], [("value", Attribute::Tensor(zero))])
     }
 }

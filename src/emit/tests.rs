@@ -1,1 +1,208 @@
-// placeholder
+use std::path::Path;
+
+use ndarray::{ArrayD, IxDyn};
+
+use super::*;
+use crate::couple::{Channel, GroupId};
+use crate::ir::DataType;
+use crate::onnx;
+use crate::ops::{self, NodeView};
+use crate::runtime::{self, HostArray, ModelSource, RuntimeChoice, RuntimeOptions};
+use crate::zip::joint::Task;
+
+fn fixture(name: &str) -> Model {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models").join(name);
+    let mut model = onnx::load(&path).unwrap();
+    for id in model.graph.topological_order().unwrap() {
+        let types = ops::infer(&NodeView::new(&model.graph, id, &[]));
+        let outputs = model.graph.node(id).outputs.clone();
+        for (output, ty) in outputs.into_iter().zip(types) {
+            if let (Some(output), Some(ty)) = (output, ty) {
+                model.graph.set_type(output, Some(ty));
+            }
+        }
+    }
+    model
+}
+
+/// Two LeNet-5 with every second channel of each hidden group shared with a shifted partner; the
+/// weights are those of the original nets, so that nothing is equal by chance.
+fn joint(share: usize) -> JointModel {
+    let tasks =
+        ["a", "b"].map(|n| Task::new(n, fixture(&format!("lenet5_mnist_{n}.onnx"))).unwrap());
+    let mut joint = JointModel::new(tasks.to_vec());
+    let groups: Vec<(GroupId, usize)> = joint.tasks[0]
+        .coupling
+        .groups()
+        .filter(|(_, g)| g.frozen.is_none())
+        .map(|(id, g)| (id, g.size))
+        .collect();
+    assert_eq!(groups.len(), 3);
+    for (group, size) in groups {
+        for index in (0..size).step_by(2).take(share) {
+            let b = Channel { group, index: (index + 3) % size };
+            joint.share((0, Channel { group, index }), (1, b));
+        }
+    }
+    joint
+}
+
+fn run(model: &Model, inputs: &[(&str, HostArray)]) -> Vec<(String, ArrayD<f32>)> {
+    let options = RuntimeOptions { choice: RuntimeChoice::Tract, ..RuntimeOptions::default() };
+    let backend = runtime::open(&options).unwrap();
+    let bytes = onnx::encode(model).unwrap();
+    let mut session = backend.load(ModelSource::Bytes(&bytes)).unwrap();
+    let feeds: Vec<(&str, &HostArray)> = inputs.iter().map(|(n, a)| (*n, a)).collect();
+    let results = session.run(&feeds).unwrap();
+    let names = session.outputs().iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+    names.into_iter().zip(results.iter().map(|r| r.as_f32().unwrap())).collect()
+}
+
+fn images(n: usize) -> HostArray {
+    let pixel = |i: usize| ((i * 31 + i / 28 * 7) % 17) as f32 / 17.0;
+    let values = (0..n * 784).map(pixel).collect();
+    HostArray::F32(ArrayD::from_shape_vec(IxDyn(&[n, 1, 28, 28]), values).unwrap())
+}
+
+fn close(a: &ArrayD<f32>, b: &ArrayD<f32>) {
+    assert_eq!(a.shape(), b.shape());
+    let worst = a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-4, "deviation {worst}");
+}
+
+fn originals(joint: &JointModel, x: &HostArray) -> Vec<ArrayD<f32>> {
+    let alone = |task: &Task| run(&task.model, &[("image", x.clone())]).remove(0).1;
+    joint.tasks.iter().map(alone).collect()
+}
+
+fn task_input(task: usize) -> HostArray {
+    HostArray::I64(ArrayD::from_elem(IxDyn(&[1]), task as i64))
+}
+
+#[test]
+fn heads_equal_the_task_nets() {
+    for share in [0, 4, 1000] {
+        let joint = joint(share);
+        let x = images(3);
+        let model = emit(&joint, &EmitOptions::default()).unwrap();
+        let results = run(&model, &[("image", x.clone())]);
+        assert_eq!(results[0].0, "a/logits");
+        assert_eq!(results[1].0, "b/logits");
+        for (result, original) in results.iter().zip(originals(&joint, &x)) {
+            close(&result.1, &original);
+        }
+    }
+}
+
+#[test]
+fn inputs_may_be_separate() {
+    let joint = joint(4);
+    let options = EmitOptions { inputs: InputMode::Separate, ..EmitOptions::default() };
+    let model = emit(&joint, &options).unwrap();
+    let x = images(2);
+    let results = run(&model, &[("a/image", x.clone()), ("b/image", x.clone())]);
+    for (result, original) in results.iter().zip(originals(&joint, &x)) {
+        close(&result.1, &original);
+    }
+}
+
+/// Makes the fused weights of shared neurons equal, as zipping does: those of task a win.
+fn fuse(joint: &mut JointModel) {
+    let [a, b] = joint.tasks.as_slice() else { unreachable!() };
+    let (a, b) = (a.clone(), b.clone());
+    for (la, lb) in a.coupling.layers.iter().zip(&b.coupling.layers) {
+        let wa = la.layer.read(&a.model.graph).unwrap();
+        let ba = la.layer.read_bias(&a.model.graph).unwrap().unwrap();
+        let mut wb = lb.layer.read(&b.model.graph).unwrap();
+        let mut bb = lb.layer.read_bias(&b.model.graph).unwrap().unwrap();
+        let neuron_a = |c: &Channel| joint.neuron(0, *c);
+        let neuron_b = |c: &Channel| joint.neuron(1, *c);
+        let (ia, ib) = (la.inputs.as_ref().unwrap(), lb.inputs.as_ref().unwrap());
+        for (i, row_a) in la.outputs.iter().enumerate() {
+            let Some(n) = neuron_a(row_a) else { continue };
+            let j = lb.outputs.iter().position(|c| neuron_b(c) == Some(n)).unwrap();
+            bb[j] = ba[i];
+            let mut seen: std::collections::HashMap<_, usize> = Default::default();
+            for (p, column) in ia.iter().enumerate() {
+                let key = (neuron_a(column), neuron_a(column).is_none().then_some(column.index));
+                if key.0.is_none() && la.name != "conv1" {
+                    continue;
+                }
+                let nth = seen.entry(key).or_default();
+                let same = |c: &&(usize, &Channel)| {
+                    neuron_b(c.1) == key.0 && (key.0.is_some() || c.1.index == column.index)
+                };
+                let q = ib.iter().enumerate().filter(|c| same(&c)).nth(*nth).unwrap().0;
+                *nth += 1;
+                for t in 0..wa.dim().2 {
+                    wb[[j, q, t]] = wa[[i, p, t]];
+                }
+            }
+        }
+        lb.layer.write(&mut joint.tasks[1].model.graph, &wb, Some(&bb)).unwrap();
+    }
+}
+
+#[test]
+fn fused_blocks_are_stored_once_as_the_plan_says() {
+    for share in [0, 4, 1000] {
+        let mut joint = joint(share);
+        fuse(&mut joint);
+        for form in [Form::Heads, Form::Masked, Form::Switch] {
+            let model = emit(&joint, &EmitOptions { form, ..EmitOptions::default() }).unwrap();
+            let stored: usize = model
+                .graph
+                .values()
+                .filter_map(|(id, _)| model.graph.initializer(id))
+                .filter(|t| t.dtype == DataType::F32)
+                .map(|t| t.len())
+                .sum();
+            let sizes = crate::zip::size::sizes(&joint).unwrap();
+            assert_eq!(stored as u64, sizes.joint(), "{form:?} sharing {share}");
+        }
+    }
+}
+
+#[test]
+fn masked_form_equals_the_selected_task_and_zeroes_the_other() {
+    for share in [0, 4, 1000] {
+        let mut joint = joint(share);
+        fuse(&mut joint);
+        let options = EmitOptions { form: Form::Masked, ..EmitOptions::default() };
+        let model = emit(&joint, &options).unwrap();
+        let x = images(3);
+        let originals = originals(&joint, &x);
+        for task in 0..2 {
+            let results = run(&model, &[("image", x.clone()), ("task", task_input(task))]);
+            close(&results[task].1, &originals[task]);
+            assert!(results[1 - task].1.iter().all(|v| *v == 0.0));
+        }
+    }
+}
+
+#[test]
+fn switch_form_equals_the_selected_task_and_zeroes_the_other() {
+    let mut joint = joint(4);
+    fuse(&mut joint);
+    let options = EmitOptions { form: Form::Switch, ..EmitOptions::default() };
+    let model = emit(&joint, &options).unwrap();
+    let x = images(3);
+    let originals = originals(&joint, &x);
+    for task in 0..2 {
+        let results = run(&model, &[("image", x.clone()), ("task", task_input(task))]);
+        close(&results[task].1, &originals[task]);
+        assert_eq!(results[1 - task].1, ArrayD::<f32>::zeros(IxDyn(&[3, 10])));
+    }
+}
+
+#[test]
+fn one_task_alone_equals_its_net() {
+    let joint = joint(4);
+    let x = images(2);
+    for (task, original) in originals(&joint, &x).into_iter().enumerate() {
+        let model = emit_task(&joint, task).unwrap();
+        let results = run(&model, &[("image", x.clone())]);
+        assert_eq!(results[0].0, "logits");
+        close(&results[0].1, &original);
+    }
+}

@@ -346,6 +346,13 @@ impl Graph {
         self.values[id.index()].kind = ValueKind::Initializer(tensor);
     }
 
+    /// Drops a constant that nothing reads.
+    pub fn drop_initializer(&mut self, id: ValueId) {
+        if let kind @ ValueKind::Initializer(_) = &mut self.values[id.index()].kind {
+            *kind = ValueKind::Detached;
+        }
+    }
+
     /// Sets the type of a value.
     pub fn set_type(&mut self, id: ValueId, ty: Option<TensorType>) {
         self.values[id.index()].ty = ty;

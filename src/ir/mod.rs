@@ -1,5 +1,6 @@
 //! The graph representation that every stage works on.
 
+pub mod builder;
 pub mod graph;
 pub mod tensor;
 pub mod text;

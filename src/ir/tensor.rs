@@ -167,16 +167,41 @@ impl Tensor {
             DataType::F64 => chunks(raw).map(|b| f64::from_le_bytes(b) as f32).collect(),
             DataType::F16 => chunks(raw).map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
             DataType::BF16 => chunks(raw).map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
-            other => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!("a tensor of type {other:?} is used where floating point is needed"),
-                ));
-            }
+            other => return Err(not_float(other)),
         };
         ArrayD::from_shape_vec(IxDyn(&self.dims), values).map_err(|e| {
             Error::new(ErrorKind::Format, "a tensor's data does not fill its shape").because(e)
         })
+    }
+
+    /// The elements as `f64`: exact for all floating-point types.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for types that are not floating point.
+    pub fn to_f64(&self) -> Result<ArrayD<f64>> {
+        if self.dtype != DataType::F64 {
+            return Ok(self.to_f32()?.mapv(f64::from));
+        }
+        let values = chunks(&self.data).map(f64::from_le_bytes).collect();
+        ArrayD::from_shape_vec(IxDyn(&self.dims), values).map_err(|e| {
+            Error::new(ErrorKind::Format, "a tensor's data does not fill its shape").because(e)
+        })
+    }
+
+    /// A tensor of floating-point type `dtype` whose elements are those of `array`, rounded once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for types that are not floating point.
+    pub fn from_f64(dtype: DataType, array: &ArrayD<f64>) -> Result<Self> {
+        let values = array.iter().copied();
+        let data: Vec<u8> = match dtype {
+            DataType::F32 => values.flat_map(|v| (v as f32).to_le_bytes()).collect(),
+            DataType::F64 => values.flat_map(f64::to_le_bytes).collect(),
+            DataType::F16 => values.flat_map(|v| half::f16::from_f64(v).to_le_bytes()).collect(),
+            DataType::BF16 => values.flat_map(|v| half::bf16::from_f64(v).to_le_bytes()).collect(),
+            other => return Err(not_float(other)),
+        };
+        Ok(Tensor { dtype, dims: array.shape().to_vec(), data: data.into() })
     }
 
     /// The elements of an integer or boolean tensor as `i64`; `None` for other types.
@@ -193,6 +218,11 @@ impl Tensor {
             _ => return None,
         })
     }
+}
+
+fn not_float(dtype: DataType) -> Error {
+    let message = format!("a tensor of type {dtype:?} is used where floating point is needed");
+    Error::new(ErrorKind::Unsupported, message)
 }
 
 fn chunks<const N: usize>(raw: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
@@ -219,6 +249,17 @@ mod tests {
         let array =
             ArrayD::from_shape_vec(IxDyn(&[2, 2]), vec![1.0, -0.5, 3.25, f32::MAX]).unwrap();
         assert_eq!(Tensor::from_f32(&array).to_f32().unwrap(), array);
+    }
+
+    #[test]
+    fn floats_of_any_width_round_trip_by_way_of_f64() {
+        let array = ArrayD::from_shape_vec(IxDyn(&[3]), vec![1.0, -0.5, 1536.0]).unwrap();
+        for dtype in [DataType::F32, DataType::F64, DataType::F16, DataType::BF16] {
+            let tensor = Tensor::from_f64(dtype, &array).unwrap();
+            assert_eq!((tensor.dtype, tensor.to_f64().unwrap()), (dtype, array.clone()));
+        }
+        let third = Tensor::from_f64(DataType::F64, &array.mapv(|v| v / 3.0)).unwrap();
+        assert_eq!(third.to_f64().unwrap(), array / 3.0);
     }
 
     #[test]

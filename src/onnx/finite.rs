@@ -4,7 +4,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{DataType, Graph, Model, Tensor, ValueId};
 
 /// Makes sure that every floating-point initializer is free of NaN and infinities, sub-graphs
-/// included.
+/// included. A single infinite element is a bound or a mask, not a weight, and is allowed.
 ///
 /// # Errors
 /// [`ErrorKind::Numeric`] naming the model, the initializer and a node that reads it.
@@ -40,10 +40,12 @@ fn is_finite(tensor: &Tensor) -> bool {
         DataType::BF16 => (2, 0x7f80),
         _ => return true,
     };
-    tensor.data.chunks_exact(size).all(|element| match element {
+    let finite = tensor.data.chunks_exact(size).all(|element| match element {
         [.., low, high] => u16::from_le_bytes([*low, *high]) & mask != mask,
         _ => true,
-    })
+    });
+    finite
+        || (tensor.len() == 1 && tensor.to_f32().is_ok_and(|one| !one.iter().any(|v| v.is_nan())))
 }
 
 #[cfg(test)]
@@ -51,36 +53,47 @@ mod tests {
     use super::*;
     use crate::ir::Attribute;
 
-    fn tensor(dtype: DataType, data: Vec<u8>) -> Tensor {
-        Tensor { dtype, dims: vec![1], data: data.into() }
+    /// Two elements with the same bytes.
+    fn tensor(dtype: DataType, element: &[u8]) -> Tensor {
+        Tensor { dtype, dims: vec![2], data: element.repeat(2).into() }
     }
 
     #[test]
     fn nan_and_infinity_are_told_from_large_numbers() {
         for v in [0.0, -1.5, f32::MAX, f32::MIN_POSITIVE / 2.0, f32::NAN, f32::NEG_INFINITY] {
-            let wide = f64::from(v);
             let brain = half::bf16::from_bits((v.to_bits() >> 16) as u16);
-            assert_eq!(is_finite(&tensor(DataType::F32, v.to_le_bytes().into())), v.is_finite());
-            assert_eq!(is_finite(&tensor(DataType::F64, wide.to_le_bytes().into())), v.is_finite());
-            assert_eq!(
-                is_finite(&tensor(DataType::BF16, brain.to_le_bytes().into())),
-                v.is_finite()
-            );
+            for tensor in [
+                tensor(DataType::F32, &v.to_le_bytes()),
+                tensor(DataType::F64, &f64::from(v).to_le_bytes()),
+                tensor(DataType::BF16, &brain.to_le_bytes()),
+            ] {
+                assert_eq!(is_finite(&tensor), v.is_finite(), "{v} {:?}", tensor.dtype);
+            }
         }
         for v in [half::f16::MAX, half::f16::INFINITY, half::f16::NAN] {
-            assert_eq!(is_finite(&tensor(DataType::F16, v.to_le_bytes().into())), v.is_finite());
+            assert_eq!(is_finite(&tensor(DataType::F16, &v.to_le_bytes())), v.is_finite());
         }
-        assert!(is_finite(&tensor(DataType::I32, vec![0xff; 4])));
+        assert!(is_finite(&tensor(DataType::I32, &[0xff; 4])));
+    }
+
+    #[test]
+    fn one_infinite_element_is_a_bound() {
+        let one = |v: f32| {
+            let data = v.to_le_bytes().to_vec().into();
+            Tensor { dtype: DataType::F32, dims: Vec::new(), data }
+        };
+        assert!(is_finite(&one(f32::NEG_INFINITY)));
+        assert!(!is_finite(&one(f32::NAN)));
     }
 
     #[test]
     fn the_error_names_initializer_and_reader_in_sub_graphs_too() {
         let mut sub = Graph::new("then");
-        let w = sub.add_initializer("w", tensor(DataType::F32, f32::NAN.to_le_bytes().into()));
+        let w = sub.add_initializer("w", tensor(DataType::F32, &f32::NAN.to_le_bytes()));
         let y = sub.add_op("Neg", "negate", &[w], []);
         sub.outputs.push(y);
         let mut graph = Graph::new("g");
-        let c = graph.add_initializer("c", tensor(DataType::Bool, vec![1]));
+        let c = graph.add_initializer("c", tensor(DataType::Bool, &[1]));
         graph.add_op("If", "y", &[c], [("then_branch", Attribute::Graph(Box::new(sub)))]);
         let model = Model { name: "a".into(), graph, ..Model::default() };
         assert_eq!(

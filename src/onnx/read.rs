@@ -22,7 +22,8 @@ use crate::ir::Model;
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if a file cannot be read, [`ErrorKind::Format`] if it is no well-formed model,
-/// [`ErrorKind::Unsupported`] for sparse initializers and lists of graphs. The error names the path.
+/// [`ErrorKind::Unsupported`] for sparse initializers, lists of graphs as attributes and overloaded
+/// local functions. The error names the path.
 pub fn load(path: &Path) -> Result<Model> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     read_file(path)

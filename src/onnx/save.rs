@@ -1,5 +1,6 @@
 //! Saving models to files.
 
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
@@ -45,8 +46,9 @@ const SPLIT_THRESHOLD: usize = 64;
 
 /// Saves a model and returns the number of bytes written, external data included.
 ///
-/// Files are written whole or not at all: on an error nothing is left behind and an existing file is
-/// untouched. Initializers that nothing reads are left out. A device or pipe is written directly.
+/// Files are written whole or not at all: if writing fails, nothing is left behind and existing files
+/// stay as they were. Initializers that nothing reads are left out. A device or pipe is written
+/// directly.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if a file cannot be written, [`ErrorKind::Usage`] for an external file name
@@ -139,12 +141,11 @@ fn location(path: &Path, shared: &Path) -> Result<String> {
         })
     };
     let (from, to) = (folder(path)?, folder(shared)?);
-    let below = to.strip_prefix(&from).ok();
-    match (below, shared.file_name()) {
-        (Some(below), Some(name)) if path.file_name() != Some(name) || from != to => {
-            let parts = below.iter().chain([name]).map(|part| part.to_string_lossy());
-            Ok(parts.collect::<Vec<_>>().join("/"))
-        }
+    let parts = to.strip_prefix(&from).ok().zip(shared.file_name()).and_then(|(below, name)| {
+        below.iter().chain([name]).map(OsStr::to_str).collect::<Option<Vec<_>>>()
+    });
+    match parts {
+        Some(parts) if from != to || path.file_name() != shared.file_name() => Ok(parts.join("/")),
         _ => Err(Error::new(
             ErrorKind::Usage,
             format!("'{}' cannot hold the tensors of '{}'", shared.display(), path.display()),

@@ -116,13 +116,14 @@ fn geometry(node: &NodeView<'_>, kernel: &[usize]) -> Option<ConvGeometry> {
             None => vec![(0, 0); n],
         },
         "VALID" => vec![(0, 0); n],
-        mode => same_pads(node, kernel, &strides, &dilations, mode == "SAME_LOWER")?,
+        mode => auto_pads(node, kernel, &strides, &dilations, mode == "SAME_LOWER")?,
     };
     let groups = usize::try_from(node.node.int("group", 1)).ok().filter(|g| *g > 0)?;
     Some(ConvGeometry { kernel: kernel.to_vec(), strides, pads, dilations, groups })
 }
 
-fn same_pads(
+/// Padding of all spatial axes by `auto_pad`.
+fn auto_pads(
     node: &NodeView<'_>,
     kernel: &[usize],
     strides: &[usize],
@@ -132,14 +133,34 @@ fn same_pads(
     let shape = node.shape(0)?;
     (0..kernel.len())
         .map(|i| {
-            let extent = shape.get(2 + i)?.known()?;
-            let out = extent.div_ceil(strides[i]);
-            let span = (out.checked_sub(1)?) * strides[i] + (kernel[i] - 1) * dilations[i] + 1;
-            let total = span.saturating_sub(extent);
-            let (small, large) = (total / 2, total - total / 2);
-            Some(if lower { (large, small) } else { (small, large) })
+            let extent = shape.get(2 + i).and_then(Dim::known);
+            let span = kernel[i].checked_sub(1)?.checked_mul(dilations[i])?.checked_add(1)?;
+            same_pads(extent, span, strides[i], lower)
         })
         .collect()
+}
+
+/// Padding before and behind one axis by which windows of `span` positions `stride` apart make one
+/// output per `stride` positions (`auto_pad` of `SAME_UPPER`, or `SAME_LOWER` if `lower`).
+///
+/// An extent that is not fixed is no obstacle where windows lie side by side.
+pub fn same_pads(
+    extent: Option<usize>,
+    span: usize,
+    stride: usize,
+    lower: bool,
+) -> Option<(usize, usize)> {
+    let total = match extent {
+        _ if stride == 1 => span.checked_sub(1)?,
+        Some(extent) => {
+            let windows = extent.checked_add(stride)?.checked_sub(1)?.checked_div(stride)?;
+            let reach = windows.checked_sub(1)?.checked_mul(stride)?.checked_add(span)?;
+            reach.saturating_sub(extent)
+        }
+        None => return None,
+    };
+    let (small, large) = (total / 2, total - total / 2);
+    Some(if lower { (large, small) } else { (small, large) })
 }
 
 fn infer_conv(node: &NodeView<'_>) -> Option<TensorType> {

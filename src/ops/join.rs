@@ -166,8 +166,9 @@ impl OpRule for Slice {
     }
 }
 
-/// `(axis, start, end, step)` of each sliced axis.
-fn slices(node: &NodeView<'_>, rank: usize) -> Option<Vec<(usize, i64, i64, i64)>> {
+/// `(axis, start, end, step)` of each sliced axis of a `Slice` on an operand of rank `rank`; `None`
+/// where they are not constant.
+pub fn slices(node: &NodeView<'_>, rank: usize) -> Option<Vec<(usize, i64, i64, i64)>> {
     let (starts, ends) = match (node.node.ints("starts"), node.node.ints("ends")) {
         (Some(s), Some(e)) => (s.to_vec(), e.to_vec()),
         _ => (node.ints(1)?, node.ints(2)?),
@@ -190,7 +191,7 @@ fn slices(node: &NodeView<'_>, rank: usize) -> Option<Vec<(usize, i64, i64, i64)
 }
 
 /// Indices `start..end` by `step` of an axis of extent `n`, by the rules of `Slice`.
-fn picked(n: usize, start: i64, end: i64, step: i64) -> Vec<usize> {
+pub fn picked(n: usize, start: i64, end: i64, step: i64) -> Vec<usize> {
     let n = n as i64;
     let wrap = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
     let mut out = Vec::new();

@@ -18,8 +18,11 @@ mod view;
 
 use crate::ir::{Dim, TensorType};
 
+pub use conv::same_pads;
+pub use join::{picked, slices};
 pub use layer::{ConvGeometry, Layer, LayerKind};
-pub use view::{NodeView, aligned_axis};
+pub use pool::reduced_axes;
+pub use view::{NodeView, aligned_axis, normal_axis};
 
 /// One channel of a tracked axis before coupling is resolved; equal atoms are the same channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -149,13 +149,12 @@ impl OpRule for Reduce {
     }
 }
 
-fn reduced_axes(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
+/// The axes that a reduction of an operand of rank `rank` runs over; `None` where they are computed.
+pub fn reduced_axes(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
     let given = node.node.input(1).is_some() || node.node.ints("axes").is_some();
-    if !given {
-        let all = node.node.int("noop_with_empty_axes", 0) == 0;
-        return Some(if all { (0..rank).collect() } else { Vec::new() });
-    }
-    node.axes(1, rank)
+    let axes = if given { node.axes(1, rank)? } else { Vec::new() };
+    let all = axes.is_empty() && node.node.int("noop_with_empty_axes", 0) == 0;
+    Some(if all { (0..rank).collect() } else { axes })
 }
 
 impl OpRule for Resize {

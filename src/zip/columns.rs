@@ -32,7 +32,9 @@ pub(super) fn shared(
     b: &CoupledLayer,
     taps: usize,
 ) -> Columns {
-    let (Some(inputs_a), Some(inputs_b)) = (&a.inputs, &b.inputs) else { return Columns::default() };
+    let (Some(inputs_a), Some(inputs_b)) = (&a.inputs, &b.inputs) else {
+        return Columns::default();
+    };
     let corresponding = |x: Channel, y: Channel| alignment.inputs.contains(&(x.group, y.group));
     let same_inputs = match (inputs_a.first(), inputs_b.first()) {
         (Some(x), Some(y)) => corresponding(*x, *y),

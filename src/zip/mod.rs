@@ -1,3 +1,16 @@
-//! Zipping: pairing and fusing neurons (sec. 3 of the paper). All approximation happens here.
+//! Zipping: which neurons to share, and with which weights (sec. 3 of the paper).
+//!
+//! All approximation happens here. [`run`] walks through the layers; the mathematics beside it sees
+//! matrices only: no graph, no file, no runtime.
 
+pub mod channelwise;
+mod columns;
+pub mod fuse;
 pub mod joint;
+pub mod matcher;
+pub mod options;
+pub mod pair;
+pub mod refit;
+pub mod run;
+pub mod size;
+pub mod solve;

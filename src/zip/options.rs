@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::matcher::Share;
+use super::matcher::{Matcher, Share, matcher};
+use super::pair::Metric;
 use super::solve::DAMPING;
 
 /// How weights are fused.
@@ -82,6 +83,8 @@ pub struct ZipOptions {
     /// Name of the matcher; see [`super::matcher::MATCHERS`]. `None` takes the method's own: greedy
     /// for `mtz`, optimal for `refit`.
     pub matcher: Option<String>,
+    /// What makes two neurons alike.
+    pub metric: Metric,
     /// Where statistics come from.
     pub passes: Passes,
     /// Weight of each task's error; must sum to 1. Empty for equal weights.
@@ -103,6 +106,7 @@ impl Default for ZipOptions {
             method: Method::default(),
             budget: Budget::uniform(Share::Fraction(1.0)),
             matcher: None,
+            metric: Metric::default(),
             passes: Passes::default(),
             alpha: Vec::new(),
             damping: DAMPING,
@@ -128,10 +132,6 @@ impl ZipOptions {
 
     /// The weight of each task's error.
     pub fn weights(&self, tasks: usize) -> Vec<f64> {
-        if self.alpha.len() == tasks {
-            self.alpha.clone()
-        } else {
-            vec![1.0 / tasks as f64; tasks]
-        }
+        if self.alpha.len() == tasks { self.alpha.clone() } else { vec![1.0 / tasks as f64; tasks] }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use ndarray::{Array1, Array2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 use serde::Serialize;
 
 use crate::align::Alignment;
@@ -17,9 +17,9 @@ use crate::ops::LayerKind;
 use crate::progress::Progress;
 
 use super::columns::{Columns, rest, shared};
-use super::fuse::{self, Fused};
+use super::fuse::{Fused, energy};
 use super::joint::JointModel;
-use super::matcher::{Matcher, Pairing, Share};
+use super::matcher::{Matcher, Share};
 use super::options::{Method, Passes, ZipOptions};
 use super::pair::Problem;
 use super::refit::refit;
@@ -43,8 +43,9 @@ pub struct SiteRecord {
     pub inputs: Vec<usize>,
     /// Sum of the pairs' costs (eq. 11): the predicted increase of α E^A + (1−α) E^B.
     pub cost: f64,
-    /// That sum relative to the energy of the shared neurons' pre-activations.
-    pub relative_cost: f64,
+    /// Predicted mean squared error of the shared neurons' pre-activations, relative to their mean
+    /// square, one number per task.
+    pub relative_errors: Vec<f64>,
     /// Calibration rows, one number per task.
     pub rows: Vec<u64>,
     /// Seconds spent on statistics and on solving.
@@ -78,6 +79,37 @@ struct Side {
     weights: Array2<f64>,
     shared: Vec<usize>,
     private: Vec<usize>,
+}
+
+impl Side {
+    /// Gives a row its common weights on the shared columns; with `gain`, its private columns make
+    /// up for the change.
+    fn set_shared(&mut self, row: usize, common: ArrayView1<'_, f64>, gain: Option<&Array2<f64>>) {
+        let before: Array1<f64> = self.shared.iter().map(|c| self.weights[[row, *c]]).collect();
+        for (column, value) in self.shared.iter().zip(common) {
+            self.weights[[row, *column]] = *value;
+        }
+        if let Some(gain) = gain.filter(|_| !self.private.is_empty()) {
+            let moved = gain.dot(&(&before - &common));
+            for (column, change) in self.private.iter().zip(moved) {
+                self.weights[[row, *column]] += change;
+            }
+        }
+    }
+}
+
+/// Error of the fused neurons relative to their energy, per task.
+fn relative_errors(problem: &Problem, pairs: &[(usize, usize)], fused: &Fused) -> Vec<f64> {
+    let rows_a: Vec<usize> = pairs.iter().map(|(i, _)| *i).collect();
+    let rows_b: Vec<usize> = pairs.iter().map(|(_, j)| *j).collect();
+    let share = |h: &Array2<f64>, w: &Array2<f64>, rows: &[usize], errors: &Array1<f64>| {
+        let total = energy(h.view(), w.select(Axis(0), rows).view()).sum();
+        if total > 0.0 { errors.sum() / total } else { 0.0 }
+    };
+    vec![
+        share(&problem.h_a, &problem.w_a, &rows_a, &fused.errors_a),
+        share(&problem.h_b, &problem.w_b, &rows_b, &fused.errors_b),
+    ]
 }
 
 impl<'a> Zip<'a> {
@@ -173,7 +205,8 @@ impl<'a> Zip<'a> {
             }
             _ => (Running { model: original, stream: &mut streams.original }, None),
         };
-        let moments = collect(layer, inputs, targets, limit, self.progress).in_model(&self.joint.tasks[task].name)?;
+        let moments = collect(layer, inputs, targets, limit, self.progress)
+            .in_model(&self.joint.tasks[task].name)?;
         let mut weights = self.weights(task, layer)?;
         if adjusts {
             weights = refit(&moments, weights.view(), self.options.damping)
@@ -197,7 +230,7 @@ impl<'a> Zip<'a> {
             shared_inputs: columns.a.len() / taps.max(1),
             inputs: vec![in_a, in_b],
             cost: 0.0,
-            relative_cost: 0.0,
+            relative_errors: Vec::new(),
             rows: Vec::new(),
             seconds: (0.0, 0.0),
             reason: self.obstacle(&layers, &columns),
@@ -256,55 +289,40 @@ impl<'a> Zip<'a> {
         record: &mut SiteRecord,
     ) -> Result<()> {
         let alpha = self.options.weights(2);
-        let eliminated = sides
-            .iter()
-            .zip(&alpha)
-            .map(|(side, alpha)| self.hessian(side, *alpha))
-            .collect::<Result<Vec<Schur>>>()?;
+        let first = self.hessian(&sides[0], alpha[0])?;
+        let second = self.hessian(&sides[1], alpha[1])?;
         let part = |side: &Side| side.weights.select(Axis(1), &side.shared);
         let (w_a, w_b) = (part(&sides[0]), part(&sides[1]));
+        let gains = [first.gain, second.gain];
         let problem = Problem {
-            h_a: &eliminated[0].hessian,
-            h_b: &eliminated[1].hessian,
-            w_a: w_a.view(),
-            w_b: w_b.view(),
+            h_a: first.hessian,
+            h_b: second.hessian,
             s_a: self.importance(0, ids[0], &sides[0]),
             s_b: self.importance(1, ids[1], &sides[1]),
-            damping: self.options.damping,
+            w_a,
+            w_b,
         };
-        let pairing = match self.known_pairs(layers) {
-            Some(pairing) => pairing,
+        let pairs = match self.known_pairs(layers) {
+            Some(pairs) => pairs,
             None => self.pair(layers, &problem)?,
         };
-        let fused: Fused = fuse::fuse(&problem, &pairing.pairs)?;
-        record.shared = pairing.pairs.len();
-        record.cost = fused.costs.iter().sum();
-        let energy: f64 = fused.energies.iter().sum();
-        record.relative_cost = if energy > 0.0 { record.cost / energy } else { 0.0 };
-        for (n, (i, j)) in pairing.pairs.iter().enumerate() {
+        let fused = problem.fuse(&pairs, self.options.damping)?;
+        record.shared = pairs.len();
+        record.cost = fused.costs.sum();
+        record.relative_errors = relative_errors(&problem, &pairs, &fused);
+        for (n, (i, j)) in pairs.iter().enumerate() {
             let common = fused.weights.row(n);
-            for (row, side, gain) in
-                [(*i, 0, &eliminated[0].gain), (*j, 1, &eliminated[1].gain)]
-            {
-                let side: &mut Side = &mut sides[side];
-                let before = side.weights.select(Axis(0), &[row]).select(Axis(1), &side.shared);
-                for (column, value) in side.shared.iter().zip(common) {
-                    side.weights[[row, *column]] = *value;
-                }
-                if self.options.method == Method::Refit && !side.private.is_empty() {
-                    let moved = gain.dot(&(&before.row(0) - &common));
-                    for (column, change) in side.private.iter().zip(moved) {
-                        side.weights[[row, *column]] += change;
-                    }
-                }
+            for ((row, side), gain) in [*i, *j].into_iter().zip(&mut sides).zip(&gains) {
+                let adjust = self.options.method == Method::Refit;
+                side.set_shared(row, common, adjust.then_some(gain));
             }
         }
         for (task, side) in sides.iter().enumerate() {
-            if !pairing.pairs.is_empty() || self.adjusts(task, &layers[task]) {
+            if !pairs.is_empty() || self.adjusts(task, &layers[task]) {
                 self.write(task, &layers[task], &side.weights)?;
             }
-            if !pairing.pairs.is_empty() {
-                self.diverge(task, &layers[task]);
+            if !pairs.is_empty() {
+                self.diverge(task);
             }
         }
         Ok(())
@@ -328,8 +346,10 @@ impl<'a> Zip<'a> {
             return None;
         }
         if let Some(s) = self.sensitivities.get(task).and_then(|s| s.get(&id)) {
-            let floor = s.mean().unwrap_or(1.0) * 1e-3;
-            return Some(s.mapv(|v| v.max(floor)));
+            // Relative to the layer's mean, so that the scale of a task's outputs does not decide
+            // whose neurons count.
+            let mean = s.mean().unwrap_or(1.0).max(f64::MIN_POSITIVE);
+            return Some(s.mapv(|v| (v / mean).max(1e-3)));
         }
         let h = side.moments.scaled(1.0).ok()?;
         let n = h.nrows() - 1;
@@ -344,21 +364,25 @@ impl<'a> Zip<'a> {
     }
 
     /// Pairs the neurons of two groups and records them as shared.
-    fn pair(&mut self, layers: &[CoupledLayer; 2], problem: &Problem<'_>) -> Result<Pairing> {
+    fn pair(
+        &mut self,
+        layers: &[CoupledLayer; 2],
+        problem: &Problem,
+    ) -> Result<Vec<(usize, usize)>> {
         let share = self.options.budget.share(&layers[0].name);
-        if matches!(share, Share::Count(0)) || matches!(share, Share::Fraction(f) if f <= 0.0) {
-            return Ok(Pairing::default());
+        if matches!(share, Share::Count(0)) || matches!(share, Share::Fraction(0.0)) {
+            return Ok(Vec::new());
         }
-        let cost = problem.cost()?;
-        let pairing = self.matcher.pair(cost.view(), share)?;
-        for (i, j) in &pairing.pairs {
+        let cost = problem.cost(self.options.metric, self.options.damping)?;
+        let pairing = self.matcher.pair(cost.view(), share).at_node(&layers[0].name)?;
+        for (i, j) in pairing.pairs() {
             self.joint.share((0, layers[0].outputs[*i]), (1, layers[1].outputs[*j]));
         }
-        Ok(pairing)
+        Ok(pairing.pairs().to_vec())
     }
 
     /// The rows of two layers whose channels were paired at an earlier layer of the same group.
-    fn known_pairs(&self, layers: &[CoupledLayer; 2]) -> Option<Pairing> {
+    fn known_pairs(&self, layers: &[CoupledLayer; 2]) -> Option<Vec<(usize, usize)>> {
         let group = crate::align::only_group(&layers[0].outputs)?;
         let first = self.joint.tasks[0].coupling.group(group).producers.first()?;
         if self.joint.tasks[0].coupling.layer(*first).layer.node == layers[0].layer.node {
@@ -376,12 +400,11 @@ impl<'a> Zip<'a> {
             .enumerate()
             .filter_map(|(row, c)| Some((row, *row_of.get(&self.joint.neuron(0, *c)?)?)))
             .collect();
-        let costs = vec![0.0; pairs.len()];
-        Some(Pairing { pairs, costs })
+        Some(pairs)
     }
 
     /// From here on the task's zipped net differs from the original.
-    fn diverge(&mut self, task: usize, _layer: &CoupledLayer) {
+    fn diverge(&mut self, task: usize) {
         let streams = &mut self.streams[task];
         if streams.zipped.is_none() && self.options.passes == Passes::PerLayer {
             streams.zipped = Some(streams.original.clone());

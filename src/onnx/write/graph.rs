@@ -107,11 +107,15 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// `name`, or a name close to it that no graph around this one and no value of this one has.
+    /// `name`, or a name close to it that no graph around this one and no value of this one has. An
+    /// empty name would stand for an argument that is left out.
     fn free_name(&self, graph: &Graph, name: &str) -> String {
         let mut candidate = name.to_owned();
         let mut attempt = 0;
-        while self.visible(&candidate) || (attempt > 0 && graph.value_named(&candidate).is_some()) {
+        while candidate.is_empty()
+            || self.visible(&candidate)
+            || (attempt > 0 && graph.value_named(&candidate).is_some())
+        {
             attempt += 1;
             candidate = format!("{name}.{attempt}");
         }

@@ -1,0 +1,347 @@
+//! Streamed second moments of a layer's inputs: the layer-wise Hessian (eqs. 7–8) and what a least
+//! squares fit towards given pre-activations needs.
+
+use ndarray::parallel::prelude::*;
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
+
+use super::product::{add_cross, add_upper_gram, mirror_upper};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Sums over rows x (D inputs and a constant 1 as last entry, for the bias) and, where there are
+/// targets, over their pre-activations y.
+///
+/// Sums of disjoint sets of rows add up ([`Moments::merge`]), so calibration can be sharded.
+/// Products are taken in single precision per pushed chunk and added in double precision; the
+/// result depends on how rows are cut into chunks, in the last digits, but not on threads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moments {
+    /// Σ x xᵀ, (D+1)²; only the upper triangle is kept up.
+    upper: Array2<f64>,
+    targets: Option<Targets>,
+    count: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Targets {
+    /// Σ x yᵀ, (D+1) × outputs; its last row is Σ y.
+    cross: Array2<f64>,
+    /// Σ y², one per output.
+    squares: Array1<f64>,
+}
+
+impl Moments {
+    /// No rows yet, of `inputs` entries each (without the constant).
+    pub fn new(inputs: usize) -> Self {
+        Moments { upper: Array2::zeros((inputs + 1, inputs + 1)), targets: None, count: 0 }
+    }
+
+    /// No rows yet, of `inputs` entries each, with `outputs` pre-activations per row.
+    pub fn with_targets(inputs: usize, outputs: usize) -> Self {
+        let targets = Targets {
+            cross: Array2::zeros((inputs + 1, outputs)),
+            squares: Array1::zeros(outputs),
+        };
+        Moments { targets: Some(targets), ..Self::new(inputs) }
+    }
+
+    /// Moments from their stored parts: Σ x xᵀ (the upper triangle counts), with targets Σ x yᵀ and
+    /// Σ y², and the number of rows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] where the shapes do not fit together or a number is not finite.
+    pub fn from_parts(
+        upper: Array2<f64>,
+        targets: Option<(Array2<f64>, Array1<f64>)>,
+        count: u64,
+    ) -> Result<Self> {
+        let n = upper.nrows();
+        let fits = |(cross, squares): &(Array2<f64>, Array1<f64>)| {
+            cross.dim() == (n, squares.len()) && all_finite(cross) && all_finite(squares)
+        };
+        let sound = n > 0 && upper.ncols() == n && all_finite(&upper);
+        if !sound || !targets.as_ref().is_none_or(fits) {
+            return Err(Error::new(ErrorKind::Format, "stored moments are inconsistent")
+                .hint("calibrate again"));
+        }
+        let targets = targets.map(|(cross, squares)| Targets { cross, squares });
+        Ok(Moments { upper, targets, count })
+    }
+
+    /// Bytes that moments of `inputs` entries with `outputs` targets take.
+    pub fn bytes(inputs: usize, outputs: usize) -> u64 {
+        let (n, outputs) = (inputs as u64 + 1, outputs as u64);
+        n.saturating_mul(n + outputs).saturating_add(outputs).saturating_mul(8)
+    }
+
+    /// Entries per row, without the constant.
+    pub fn inputs(&self) -> usize {
+        self.upper.nrows() - 1
+    }
+
+    /// Targets per row.
+    pub fn outputs(&self) -> usize {
+        self.targets.as_ref().map_or(0, |t| t.squares.len())
+    }
+
+    /// Number of rows seen.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Σ x xᵀ with the constant last; only the upper triangle is meaningful. See
+    /// [`Moments::scaled`].
+    pub fn upper(&self) -> ArrayView2<'_, f64> {
+        self.upper.view()
+    }
+
+    /// Σ x yᵀ, (inputs + 1) × outputs, where there are targets.
+    pub fn cross(&self) -> Option<ArrayView2<'_, f64>> {
+        self.targets.as_ref().map(|t| t.cross.view())
+    }
+
+    /// Σ y² per output, where there are targets.
+    pub fn target_squares(&self) -> Option<ArrayView1<'_, f64>> {
+        self.targets.as_ref().map(|t| t.squares.view())
+    }
+
+    /// Σ y per output, where there are targets.
+    pub fn target_sums(&self) -> Option<ArrayView1<'_, f64>> {
+        self.targets.as_ref().map(|t| t.cross.row(self.inputs()))
+    }
+
+    /// Adds rows (n × inputs) without targets.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] for a wrong width, for moments with targets, and for NaN or
+    /// infinite entries.
+    pub fn push(&mut self, rows: ArrayView2<f32>) -> Result<()> {
+        if self.targets.is_some() {
+            return Err(Error::new(ErrorKind::Calibration, "rows came without their targets"));
+        }
+        self.add_rows(rows)
+    }
+
+    /// Adds rows (n × inputs) with their target pre-activations (n × outputs).
+    ///
+    /// # Errors
+    /// As [`Moments::push`]; also where `targets` has another shape.
+    pub fn push_with(&mut self, rows: ArrayView2<f32>, targets: ArrayView2<f32>) -> Result<()> {
+        let inputs = self.inputs();
+        if targets.dim() != (rows.nrows(), self.outputs()) {
+            let (wanted, found) = ((rows.nrows(), self.outputs()), targets.dim());
+            return Err(Error::new(
+                ErrorKind::Calibration,
+                format!("target pre-activations have shape {found:?}, not {wanted:?}"),
+            ));
+        }
+        self.add_rows(rows)?;
+        let Some(kept) = &mut self.targets else { return Ok(()) };
+        add_cross(rows, targets, kept.cross.slice_mut(s![..inputs, ..]));
+        add_columns(targets, |y| y, kept.cross.row_mut(inputs));
+        add_columns(targets, |y| y * y, kept.squares.view_mut());
+        if all_finite(&kept.squares) { Ok(()) } else { Err(not_finite()) }
+    }
+
+    fn add_rows(&mut self, rows: ArrayView2<f32>) -> Result<()> {
+        let inputs = self.inputs();
+        if rows.ncols() != inputs {
+            let found = rows.ncols();
+            return Err(Error::new(
+                ErrorKind::Calibration,
+                format!("rows have {found} entries where the layer has {inputs} inputs"),
+            ));
+        }
+        add_upper_gram(rows, self.upper.slice_mut(s![..inputs, ..inputs]));
+        add_columns(rows, |x| x, self.upper.slice_mut(s![..inputs, inputs]));
+        self.upper[(inputs, inputs)] += rows.nrows() as f64;
+        self.count += rows.nrows() as u64;
+        if all_finite(self.upper.diag()) { Ok(()) } else { Err(not_finite()) }
+    }
+
+    /// Adds the sums of other rows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where the sizes differ.
+    pub fn merge(&mut self, other: &Moments) -> Result<()> {
+        match (&mut self.targets, &other.targets) {
+            _ if self.upper.dim() != other.upper.dim() => return Err(unlike()),
+            (None, None) => {}
+            (Some(a), Some(b)) if a.squares.len() == b.squares.len() => {
+                a.cross += &b.cross;
+                a.squares += &b.squares;
+            }
+            _ => return Err(unlike()),
+        }
+        self.upper += &other.upper;
+        self.count += other.count;
+        Ok(())
+    }
+
+    /// The moments of some of the inputs, in the given order; the constant stays last.
+    ///
+    /// # Panics
+    /// Where an index is not below [`Moments::inputs`].
+    pub fn select(&self, inputs: &[usize]) -> Moments {
+        let kept: Vec<usize> = inputs.iter().copied().chain([self.inputs()]).collect();
+        let upper = Array2::from_shape_fn((kept.len(), kept.len()), |(i, j)| {
+            let (a, b) = (kept[i], kept[j]);
+            self.upper[(a.min(b), a.max(b))]
+        });
+        let targets = self
+            .targets
+            .as_ref()
+            .map(|t| Targets { cross: t.cross.select(Axis(0), &kept), squares: t.squares.clone() });
+        Moments { upper, targets, count: self.count }
+    }
+
+    /// H = (factor / count) Σ x xᵀ, (inputs + 1)² and symmetric: eqs. 7–8 with `factor` = α or 1 − α.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where no rows were seen.
+    pub fn scaled(&self, factor: f64) -> Result<Array2<f64>> {
+        let mut hessian = &self.upper * (factor / self.rows()?);
+        mirror_upper(&mut hessian);
+        Ok(hessian)
+    }
+
+    /// Number of rows, for means.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where no rows were seen.
+    pub(crate) fn rows(&self) -> Result<f64> {
+        if self.count == 0 {
+            return Err(Error::new(ErrorKind::Calibration, "a layer saw no calibration samples"));
+        }
+        Ok(self.count as f64)
+    }
+}
+
+fn unlike() -> Error {
+    Error::new(ErrorKind::Calibration, "moments of layers of different sizes cannot be added")
+        .hint("calibrate every shard with the same model")
+}
+
+fn all_finite<'a>(values: impl IntoIterator<Item = &'a f64>) -> bool {
+    values.into_iter().all(|v| v.is_finite())
+}
+
+fn not_finite() -> Error {
+    Error::new(ErrorKind::Calibration, "activations contain NaN, infinity or enormous values")
+        .hint("look at the range of the calibration data, or at the model itself")
+}
+
+/// Adds `term` of each entry to its column's sum.
+fn add_columns(rows: ArrayView2<f32>, term: impl Fn(f64) -> f64 + Sync, sums: ArrayViewMut1<f64>) {
+    const COLUMNS: usize = 64;
+    let mut sums = sums;
+    let strips = sums.axis_chunks_iter_mut(Axis(0), COLUMNS).into_par_iter().enumerate();
+    strips.for_each(|(i, mut sums)| {
+        let strip = rows.slice(s![.., i * COLUMNS..i * COLUMNS + sums.len()]);
+        for row in strip.rows() {
+            sums.zip_mut_with(&row, |sum, value| *sum += term(f64::from(*value)));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::product::tests::{on_threads, random};
+    use proptest::prelude::*;
+
+    /// Rows of small whole numbers, whose sums are exact in any order.
+    fn whole(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
+        random(rows, columns, seed).mapv(|v| (v * 8.0).round() as f32)
+    }
+
+    fn moments(rows: &Array2<f32>, targets: &Array2<f32>) -> Moments {
+        let mut sums = Moments::with_targets(rows.ncols(), targets.ncols());
+        sums.push_with(rows.view(), targets.view()).unwrap();
+        sums
+    }
+
+    fn augmented(rows: &Array2<f32>) -> Array2<f64> {
+        let mut x = Array2::ones((rows.nrows(), rows.ncols() + 1));
+        x.slice_mut(s![.., ..rows.ncols()]).assign(&rows.mapv(f64::from));
+        x
+    }
+
+    proptest! {
+        #[test]
+        fn sums_equal_their_definition(n in 1usize..30, d in 1usize..20, o in 1usize..5, seed: u64) {
+            let (rows, targets) = (whole(n, d, seed), whole(n, o, !seed));
+            let sums = moments(&rows, &targets);
+            let (x, y) = (augmented(&rows), targets.mapv(f64::from));
+            prop_assert_eq!(sums.scaled(n as f64).unwrap(), x.t().dot(&x));
+            prop_assert_eq!(sums.cross().unwrap(), x.t().dot(&y));
+            prop_assert_eq!(sums.target_squares().unwrap(), (&y * &y).sum_axis(Axis(0)));
+            prop_assert_eq!(sums.target_sums().unwrap(), y.sum_axis(Axis(0)));
+            prop_assert_eq!(sums.count(), n as u64);
+        }
+
+        #[test]
+        fn moments_are_a_monoid(n in 3usize..30, d in 1usize..9, seed: u64, cut in 1usize..2) {
+            let (rows, targets) = (whole(n, d, seed), whole(n, 2, !seed));
+            let part = |range: std::ops::Range<usize>| moments(
+                &rows.slice(s![range.clone(), ..]).to_owned(),
+                &targets.slice(s![range, ..]).to_owned(),
+            );
+            let sum = |parts: &[Moments]| {
+                let mut total = Moments::with_targets(d, 2);
+                parts.iter().for_each(|p| total.merge(p).unwrap());
+                total
+            };
+            let (a, b, c) = (part(0..cut), part(cut..n - 1), part(n - 1..n));
+            let left = sum(&[sum(&[a.clone(), b.clone()]), c.clone()]);
+            let right = sum(&[a, sum(&[b, c])]);
+            prop_assert_eq!(&left, &right);
+            prop_assert_eq!(left, moments(&rows, &targets));
+        }
+
+        #[test]
+        fn selecting_inputs_is_pushing_their_columns(n in 1usize..20, seed: u64) {
+            let (rows, targets) = (whole(n, 5, seed), whole(n, 2, !seed));
+            let kept = [4, 0, 3];
+            let few = moments(&rows.select(Axis(1), &kept), &targets);
+            let selected = moments(&rows, &targets).select(&kept);
+            prop_assert_eq!(selected.scaled(1.0).unwrap(), few.scaled(1.0).unwrap());
+            prop_assert_eq!(selected.cross(), few.cross());
+        }
+    }
+
+    #[test]
+    fn same_bits_on_any_number_of_threads() {
+        let rows = random(500, 700, 1).mapv(|v| v as f32);
+        let targets = random(500, 300, 2).mapv(|v| v as f32);
+        let one = on_threads(1, || moments(&rows, &targets));
+        assert_eq!(one, on_threads(4, || moments(&rows, &targets)));
+    }
+
+    #[test]
+    fn parts_round_trip_and_are_checked() {
+        let sums = moments(&whole(9, 4, 1), &whole(9, 2, 2));
+        let upper = sums.upper().to_owned();
+        let targets =
+            Some((sums.cross().unwrap().to_owned(), sums.target_squares().unwrap().to_owned()));
+        assert_eq!(Moments::from_parts(upper.clone(), targets, 9).unwrap(), sums);
+        let bytes = (upper.len() + sums.cross().unwrap().len() + 2) * 8;
+        assert_eq!(Moments::bytes(4, 2), bytes as u64);
+        let wrong = Some((Array2::zeros((3, 2)), Array1::zeros(2)));
+        assert!(Moments::from_parts(upper.clone(), wrong, 9).is_err());
+        assert!(Moments::from_parts(upper * f64::NAN, None, 9).is_err());
+    }
+
+    #[test]
+    fn bad_rows_are_errors() {
+        let kind = |result: Result<()>| result.unwrap_err().kind();
+        let mut sums = Moments::new(3);
+        assert_eq!(sums.scaled(1.0).unwrap_err().kind(), ErrorKind::Calibration);
+        assert_eq!(kind(sums.push(Array2::zeros((2, 4)).view())), ErrorKind::Calibration);
+        let mut nan = Array2::zeros((2, 3));
+        nan[(1, 2)] = f32::NAN;
+        assert_eq!(kind(sums.push(nan.view())), ErrorKind::Calibration);
+        let mut with = Moments::with_targets(3, 1);
+        assert_eq!(kind(with.push(Array2::zeros((2, 3)).view())), ErrorKind::Calibration);
+        assert_eq!(kind(with.merge(&Moments::new(3))), ErrorKind::Calibration);
+    }
+}

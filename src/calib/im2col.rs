@@ -1,0 +1,502 @@
+//! Layer inputs and pre-activations as matrices of rows, one row per sample and position.
+//!
+//! For a convolution a row is the im2col patch under the kernel (sec. 3.5 of the paper), its columns
+//! in the row-major order of a filter's `[channels, k…]` weights, so that
+//! `pre-activation = row · filterᵀ`. For a fully connected layer a row is the input vector itself.
+
+use std::ops::Range;
+
+use ndarray::parallel::prelude::*;
+use ndarray::{Array2, ArrayView3, ArrayViewD, ArrayViewMut1, Axis, CowArray, Ix3};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes that one chunk of rows may take.
+const CHUNK_BYTES: usize = 64 << 20;
+
+/// How a convolution's kernel moves over the spatial axes, in the terms of ONNX `Conv`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    axes: Vec<WindowAxis>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct WindowAxis {
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    begin: usize,
+    end: usize,
+}
+
+impl WindowAxis {
+    fn output(&self, input: usize) -> Option<usize> {
+        let reach = self.dilation.checked_mul(self.kernel - 1)?.checked_add(1)?;
+        let padded = input.checked_add(self.begin)?.checked_add(self.end)?;
+        Some(padded.checked_sub(reach)? / self.stride + 1)
+    }
+
+    /// Where tap `tap` of output position `at` reads, or `None` in the padding.
+    fn source(&self, at: usize, tap: usize, input: usize) -> Option<usize> {
+        let source = (at * self.stride + tap * self.dilation).checked_sub(self.begin)?;
+        (source < input).then_some(source)
+    }
+}
+
+impl Window {
+    /// A window with one entry per spatial axis in each argument; `pads` holds all begins, then all
+    /// ends, as in ONNX.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] where the lengths differ, or a kernel, stride or dilation is zero.
+    pub fn new(
+        kernel: &[usize],
+        strides: &[usize],
+        dilations: &[usize],
+        pads: &[usize],
+    ) -> Result<Self> {
+        let rank = kernel.len();
+        if strides.len() != rank || dilations.len() != rank || pads.len() != 2 * rank {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("strides, dilations or pads do not have the kernel's {rank} spatial axes"),
+            ));
+        }
+        if kernel.iter().chain(strides).chain(dilations).any(|v| *v == 0) {
+            return Err(Error::new(ErrorKind::Format, "a kernel size, stride or dilation is zero"));
+        }
+        let (begins, ends) = pads.split_at(rank);
+        let sizes = kernel.iter().zip(strides).zip(dilations).zip(begins.iter().zip(ends));
+        let axes = sizes.map(|(((&kernel, &stride), &dilation), (&begin, &end))| WindowAxis {
+            kernel,
+            stride,
+            dilation,
+            begin,
+            end,
+        });
+        Ok(Window { axes: axes.collect() })
+    }
+
+    /// The window that sees one position at a time.
+    pub fn pointwise(rank: usize) -> Self {
+        let axis = WindowAxis { kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0 };
+        Window { axes: vec![axis; rank] }
+    }
+
+    /// Number of positions under the kernel.
+    pub fn taps(&self) -> usize {
+        self.axes.iter().map(|axis| axis.kernel).product()
+    }
+
+    /// Spatial sizes of the output for spatial sizes of the input.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where the input has another rank or is smaller than the kernel.
+    pub fn output(&self, input: &[usize]) -> Result<Vec<usize>> {
+        let sizes = self.axes.iter().zip(input).map(|(axis, size)| axis.output(*size));
+        sizes.collect::<Option<Vec<_>>>().filter(|v| v.len() == input.len()).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Calibration,
+                format!("the kernel does not fit an input with spatial sizes {input:?}"),
+            )
+        })
+    }
+
+    /// For each tap the offset it reads inside a channel's plane, or `None` in the padding.
+    fn sources(
+        &self,
+        input: &[usize],
+        output: &[usize],
+        mut position: usize,
+    ) -> Vec<Option<usize>> {
+        let mut sources = vec![Some(0)];
+        let mut stride = 1;
+        for (axis, (&input, &output)) in self.axes.iter().zip(input.iter().zip(output)).rev() {
+            let at = position % output;
+            position /= output;
+            let outer = (0..axis.kernel).flat_map(|tap| {
+                let offset = axis.source(at, tap, input).map(|source| source * stride);
+                sources.iter().map(move |inner| Some(offset? + (*inner)?))
+            });
+            sources = outer.collect();
+            stride *= input;
+        }
+        sources
+    }
+}
+
+/// Which output positions of each sample become rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Positions {
+    /// Every position.
+    All,
+    /// A seeded subset, spread evenly: one position in each of `per_sample` equal stretches.
+    ///
+    /// It depends on the seed, the sample and the number of positions alone. So a layer's input and
+    /// its pre-activation, and every net that runs on the same samples, get the same positions.
+    Sampled {
+        /// Positions per sample; all of them where a sample has no more.
+        per_sample: usize,
+        /// Seed of the choice.
+        seed: u64,
+        /// Number of the batch's first sample in the whole data set.
+        first_sample: usize,
+    },
+}
+
+impl Positions {
+    fn per_sample(self, available: usize) -> usize {
+        match self {
+            Positions::All => available,
+            Positions::Sampled { per_sample, .. } => per_sample.min(available),
+        }
+    }
+
+    /// The `index`-th chosen position of a sample of this batch.
+    fn position(self, sample: usize, index: usize, available: usize) -> usize {
+        match self {
+            Positions::Sampled { per_sample, seed, first_sample } if per_sample < available => {
+                let edge = |i: usize| (i as u128 * available as u128 / per_sample as u128) as u64;
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                rng.set_stream((first_sample + sample) as u64);
+                rng.set_word_pos(2 * index as u128);
+                rng.random_range(edge(index)..edge(index + 1)) as usize
+            }
+            _ => index,
+        }
+    }
+}
+
+enum Shape {
+    /// `[samples, positions, features]`: a row is a run of features.
+    Features,
+    /// `[samples, channels, plane]`: a row gathers some channels under a window.
+    Patches { window: Window, input: Vec<usize>, output: Vec<usize>, channels: Range<usize> },
+}
+
+/// The rows of one batch of activations, produced in chunks.
+pub struct Rows<'a> {
+    data: CowArray<'a, f32, Ix3>,
+    shape: Shape,
+    available: usize,
+    positions: Positions,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows of a fully connected layer's input (or output): the last axis holds the features, the
+    /// first one the samples, and every axis in between positions.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] for less than two axes.
+    pub fn features(activation: ArrayViewD<'a, f32>, positions: Positions) -> Result<Self> {
+        let dims = activation.shape().to_vec();
+        let [samples, between @ .., features] = dims.as_slice() else {
+            return Err(bad_shape(&dims, "[samples, …, features]"));
+        };
+        let available = between.iter().product();
+        let data = reshape(activation, (*samples, available, *features))?;
+        Ok(Rows { data, shape: Shape::Features, available, positions })
+    }
+
+    /// Im2col rows of a convolution's input `[samples, channels, spatial…]` for the input channels
+    /// of one group.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where the window or the channels do not fit the activation.
+    pub fn patches(
+        activation: ArrayViewD<'a, f32>,
+        window: &Window,
+        channels: Range<usize>,
+        positions: Positions,
+    ) -> Result<Self> {
+        let dims = activation.shape().to_vec();
+        let [samples, all_channels, input @ ..] = dims.as_slice() else {
+            return Err(bad_shape(&dims, "[samples, channels, …]"));
+        };
+        if channels.end > *all_channels {
+            return Err(bad_shape(&dims, &format!("at least {} channels", channels.end)));
+        }
+        let output = window.output(input)?;
+        let available = output.iter().product();
+        let plane = input.iter().product();
+        let data = reshape(activation, (*samples, *all_channels, plane))?;
+        let (window, input) = (window.clone(), input.to_vec());
+        let shape = Shape::Patches { window, input, output, channels };
+        Ok(Rows { data, shape, available, positions })
+    }
+
+    /// Rows of a convolution's output `[samples, channels, spatial…]`: the channels at a position.
+    ///
+    /// # Errors
+    /// As [`Rows::patches`].
+    pub fn channels(
+        activation: ArrayViewD<'a, f32>,
+        channels: Range<usize>,
+        positions: Positions,
+    ) -> Result<Self> {
+        let rank = activation.ndim().saturating_sub(2);
+        Self::patches(activation, &Window::pointwise(rank), channels, positions)
+    }
+
+    /// Number of columns.
+    pub fn width(&self) -> usize {
+        match &self.shape {
+            Shape::Features => self.data.len_of(Axis(2)),
+            Shape::Patches { window, channels, .. } => channels.len() * window.taps(),
+        }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.data.len_of(Axis(0)) * self.per_sample()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn per_sample(&self) -> usize {
+        self.positions.per_sample(self.available)
+    }
+
+    /// The rows in order, as matrices of at most `rows` rows. See [`chunk_rows`].
+    pub fn chunks(&self, rows: usize) -> impl Iterator<Item = Array2<f32>> + '_ {
+        let (len, rows) = (self.len(), rows.max(1));
+        (0..len).step_by(rows).map(move |start| self.matrix(start..len.min(start + rows)))
+    }
+
+    fn matrix(&self, range: Range<usize>) -> Array2<f32> {
+        let mut matrix = Array2::zeros((range.len(), self.width()));
+        let rows = matrix.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
+        rows.for_each(|(i, row)| self.fill(range.start + i, row));
+        matrix
+    }
+
+    fn fill(&self, index: usize, mut row: ArrayViewMut1<f32>) {
+        let (sample, nth) = (index / self.per_sample(), index % self.per_sample());
+        let position = self.positions.position(sample, nth, self.available);
+        let sample = self.data.index_axis(Axis(0), sample);
+        match &self.shape {
+            Shape::Features => row.assign(&sample.index_axis(Axis(0), position)),
+            Shape::Patches { window, input, output, channels } => {
+                let sources = window.sources(input, output, position);
+                let planes = sample.axis_iter(Axis(0)).skip(channels.start);
+                for (patch, plane) in row.exact_chunks_mut(sources.len()).into_iter().zip(planes) {
+                    for (value, source) in patch.into_iter().zip(&sources) {
+                        *value = source.map_or(0.0, |at| plane[at]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rows per chunk that keep a chunk of `width` columns within bounded memory and yet make one
+/// product worth its start. Depends on nothing else, so that sums are the same everywhere.
+pub fn chunk_rows(width: usize) -> usize {
+    (CHUNK_BYTES / (4 * width.max(1))).clamp(256, 8192)
+}
+
+fn reshape(
+    activation: ArrayViewD<'_, f32>,
+    dims: (usize, usize, usize),
+) -> Result<CowArray<'_, f32, Ix3>> {
+    let shape = activation.shape().to_vec();
+    let flat = match activation.to_slice() {
+        Some(slice) => ArrayView3::from_shape(dims, slice).map(CowArray::from),
+        None => activation
+            .as_standard_layout()
+            .into_owned()
+            .into_shape_with_order(dims)
+            .map(CowArray::from),
+    };
+    flat.map_err(|e| bad_shape(&shape, "a regular array").because(e))
+}
+
+fn bad_shape(dims: &[usize], wanted: &str) -> Error {
+    Error::new(ErrorKind::Calibration, format!("an activation of shape {dims:?} is not {wanted}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::product::tests::random;
+    use ndarray::{Array, ArrayD, Dimension, IxDyn, concatenate, s};
+
+    fn activation(dims: &[usize], seed: u64) -> ArrayD<f32> {
+        let flat = random(1, dims.iter().product(), seed).mapv(|v| v as f32);
+        flat.into_shape_with_order(IxDyn(dims)).unwrap()
+    }
+
+    fn all(rows: &Rows) -> Array2<f32> {
+        let chunks: Vec<_> = rows.chunks(7).collect();
+        concatenate(Axis(0), &chunks.iter().map(|c| c.view()).collect::<Vec<_>>()).unwrap()
+    }
+
+    /// A convolution written as its definition; `weights` are `[out, channels/groups, k…]`.
+    fn convolve(
+        x: &ArrayD<f32>,
+        weights: &ArrayD<f32>,
+        window: &Window,
+        groups: usize,
+    ) -> ArrayD<f32> {
+        let spatial = window.output(&x.shape()[2..]).unwrap();
+        let (outputs, per_group) = (weights.shape()[0], weights.shape()[1]);
+        let dims: Vec<usize> = [x.shape()[0], outputs].into_iter().chain(spatial).collect();
+        Array::from_shape_fn(IxDyn(&dims), |at| {
+            let at = at.as_array_view().to_vec();
+            let filter = weights.index_axis(Axis(0), at[1]);
+            let first = at[1] / (outputs / groups) * per_group;
+            let mut sum = 0.0;
+            for (tap, weight) in filter.indexed_iter() {
+                let tap = tap.as_array_view().to_vec();
+                let mut source = vec![at[0], first + tap[0]];
+                for (i, axis) in window.axes.iter().enumerate() {
+                    let place = (at[2 + i] * axis.stride + tap[1 + i] * axis.dilation) as isize;
+                    source.push((place - axis.begin as isize) as usize);
+                }
+                sum += weight * x.get(IxDyn(&source)).copied().unwrap_or(0.0);
+            }
+            sum
+        })
+    }
+
+    struct Case {
+        input: &'static [usize],
+        weights: &'static [usize],
+        strides: &'static [usize],
+        dilations: &'static [usize],
+        pads: &'static [usize],
+        groups: usize,
+    }
+
+    const CASES: [Case; 6] = [
+        Case {
+            input: &[2, 3, 6, 5],
+            weights: &[4, 3, 3, 3],
+            strides: &[1, 1],
+            dilations: &[1, 1],
+            pads: &[1, 1, 1, 1],
+            groups: 1,
+        },
+        Case {
+            input: &[2, 2, 9, 8],
+            weights: &[3, 2, 3, 2],
+            strides: &[2, 3],
+            dilations: &[2, 1],
+            pads: &[0, 2, 3, 1],
+            groups: 1,
+        },
+        Case {
+            input: &[1, 6, 5, 5],
+            weights: &[4, 3, 3, 3],
+            strides: &[1, 1],
+            dilations: &[1, 1],
+            pads: &[1, 1, 1, 1],
+            groups: 2,
+        },
+        Case {
+            input: &[2, 4, 4, 4],
+            weights: &[4, 1, 3, 3],
+            strides: &[2, 2],
+            dilations: &[1, 1],
+            pads: &[0, 0, 1, 1],
+            groups: 4,
+        },
+        Case {
+            input: &[3, 2, 11],
+            weights: &[5, 2, 4],
+            strides: &[2],
+            dilations: &[2],
+            pads: &[3, 1],
+            groups: 1,
+        },
+        Case {
+            input: &[1, 2, 4, 3, 5],
+            weights: &[2, 2, 2, 3, 1],
+            strides: &[1, 2, 1],
+            dilations: &[1, 1, 1],
+            pads: &[0, 1, 0, 1, 1, 0],
+            groups: 1,
+        },
+    ];
+
+    /// `rows · filterᵀ` per group against the target rows, for one choice of positions.
+    fn check(case: &Case, positions: Positions) {
+        let window =
+            Window::new(&case.weights[2..], case.strides, case.dilations, case.pads).unwrap();
+        let (x, w) = (activation(case.input, 1), activation(case.weights, 2));
+        let y = convolve(&x, &w, &window, case.groups);
+        let (ins, outs) = (case.weights[1], case.weights[0] / case.groups);
+        let filters = w.to_shape((case.weights[0], ins * window.taps())).unwrap();
+        for group in 0..case.groups {
+            let (c, o) = (group * ins..(group + 1) * ins, group * outs..(group + 1) * outs);
+            let rows = Rows::patches(x.view(), &window, c, positions).unwrap();
+            let targets = Rows::channels(y.view(), o.clone(), positions).unwrap();
+            assert_eq!((rows.len(), rows.width()), (targets.len(), ins * window.taps()));
+            let product = all(&rows).dot(&filters.slice(s![o, ..]).t());
+            let worst = (product - all(&targets)).iter().fold(0f32, |m, v| m.max(v.abs()));
+            assert!(worst < 1e-5, "{:?} is off by {worst}", case.input);
+        }
+    }
+
+    #[test]
+    fn rows_times_filters_are_the_convolution() {
+        for case in &CASES {
+            check(case, Positions::All);
+            check(case, Positions::Sampled { per_sample: 3, seed: 5, first_sample: 9 });
+        }
+    }
+
+    #[test]
+    fn features_run_over_positions_in_between() {
+        let x = activation(&[2, 3, 4], 3);
+        let rows = Rows::features(x.view(), Positions::All).unwrap();
+        assert_eq!(all(&rows), x.to_shape((6, 4)).unwrap());
+        let flat = activation(&[5, 4], 4);
+        let rows = Rows::features(flat.view(), Positions::All).unwrap();
+        assert_eq!(all(&rows), flat.to_shape((5, 4)).unwrap());
+    }
+
+    #[test]
+    fn strided_activations_are_read_in_logical_order() {
+        let x = activation(&[4, 3, 2], 5);
+        let swapped = x.view().permuted_axes(IxDyn(&[2, 1, 0]));
+        let owned = swapped.to_owned();
+        let (a, b) =
+            (Rows::features(swapped, Positions::All), Rows::features(owned.view(), Positions::All));
+        assert_eq!(all(&a.unwrap()), all(&b.unwrap()));
+    }
+
+    #[test]
+    fn sampled_positions_are_spread_and_independent_of_batching() {
+        let batch = |first_sample| Positions::Sampled { per_sample: 5, seed: 1, first_sample };
+        for sample in 0..20 {
+            let chosen: Vec<usize> = (0..5).map(|i| batch(0).position(sample, i, 23)).collect();
+            for (i, position) in chosen.iter().enumerate() {
+                assert!((i * 23 / 5..(i + 1) * 23 / 5).contains(position));
+            }
+            let later: Vec<usize> = (0..5).map(|i| batch(sample).position(0, i, 23)).collect();
+            assert_eq!(chosen, later);
+        }
+        assert_eq!(batch(0).per_sample(4), 4);
+        assert_eq!(batch(0).position(0, 3, 4), 3);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let window = Window::new(&[3, 3], &[1, 1], &[1, 1], &[0, 0, 0, 0]).unwrap();
+        let x = activation(&[1, 2, 2, 5], 6);
+        let kind = |rows: Result<Rows>| rows.err().map(|e| e.kind());
+        let calibration = Some(ErrorKind::Calibration);
+        assert_eq!(kind(Rows::patches(x.view(), &window, 0..2, Positions::All)), calibration);
+        assert_eq!(kind(Rows::channels(x.view(), 0..3, Positions::All)), calibration);
+        let flat = activation(&[3], 7);
+        assert_eq!(kind(Rows::features(flat.view(), Positions::All)), calibration);
+        assert!(Window::new(&[3], &[0], &[1], &[0, 0]).is_err());
+        assert!(Window::new(&[3], &[1], &[1], &[0]).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! What multiplies and shifts each channel behind a layer is folded into the layer.
+//!
+//! `BatchNormalization` in inference mode is `y = k·x + s` per channel, and so are additions of a
+//! bias and the remnants that converters leave of it. A layer without them has one weight and one
+//! bias to merge. Folding is exact up to rounding, which happens once, from `f64`.
+
+mod term;
+
+use ndarray::{ArrayD, ArrayViewMutD};
+
+use crate::error::Result;
+use crate::ir::{Consumers, Graph, Model, NodeId, Tensor, ValueId};
+
+use super::{BatchNorm, CanonOptions, rewire};
+use term::Term;
+
+/// Runs the pass.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+pub(super) fn run(model: &mut Model, options: &CanonOptions) -> Result<bool> {
+    let graph = &mut model.graph;
+    let readers = graph.consumers();
+    let mut modified = false;
+    for id in graph.topological_order()? {
+        let keep =
+            graph.node(id).is("BatchNormalization") && options.batchnorm == BatchNorm::PerTask;
+        modified |= !keep && fold(graph, &readers, id).is_some();
+    }
+    Ok(modified)
+}
+
+/// Folds node `id` into the layer before it, if both are of the right kind.
+fn fold(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
+    let node = graph.node(id);
+    let output = node.output(0)?;
+    for data in [node.input(0)?, node.input(1)?] {
+        let Some(layer) = Foldable::at(graph, data) else { continue };
+        if rewire::only_reader(graph, readers, data) != Some(id) {
+            continue;
+        }
+        let Some(term) = term::read(graph, id, data, layer.rank, layer.channels) else { continue };
+        let (weight, bias) = layer.folded(graph, &term)?;
+        if !rewire::bypass(graph, output, data) {
+            return None;
+        }
+        let bias_name = format!("{}.bias", graph.node(layer.node).name);
+        rewire::store(graph, readers, layer.node, 1, "weight", weight);
+        rewire::store(graph, readers, layer.node, 2, &bias_name, bias);
+        return Some(());
+    }
+    None
+}
+
+/// A layer that takes a factor and a shift per output channel; channels are axis 1 of its output.
+struct Foldable {
+    node: NodeId,
+    /// Rank of the output.
+    rank: usize,
+    /// Output channels.
+    channels: usize,
+    /// For a transposed convolution, whose weight is `[in, out/groups, …]`: the number of groups.
+    transposed: Option<usize>,
+}
+
+impl Foldable {
+    /// The layer that computes `output`, if its weight and bias are constant.
+    fn at(graph: &Graph, output: ValueId) -> Option<Self> {
+        let id = graph.producer(output)?;
+        let node = graph.node(id);
+        let weight = graph.initializer(node.input(1)?).filter(|t| t.dtype.is_float())?;
+        let (first, second) = (*weight.dims.first()?, *weight.dims.get(1)?);
+        let groups = usize::try_from(node.int("group", 1)).ok().filter(|g| *g > 0)?;
+        let (channels, transposed) = match node.op.as_str() {
+            _ if !node.domain.is_empty() => return None,
+            "Conv" => (first, None),
+            "ConvTranspose" if first % groups == 0 => (second * groups, Some(groups)),
+            "Gemm" if is_plain(graph, id) => (first, None),
+            _ => return None,
+        };
+        let fits = node.input(2).is_none_or(|b| {
+            graph.initializer(b).is_some_and(|t| t.dtype == weight.dtype && t.dims == [channels])
+        });
+        fits.then_some(Foldable { node: id, rank: weight.dims.len(), channels, transposed })
+    }
+
+    /// The layer's weight and bias with `term` folded in; `None` if that leaves no finite numbers.
+    fn folded(&self, graph: &Graph, term: &Term) -> Option<(Tensor, Tensor)> {
+        let node = graph.node(self.node);
+        let tensor = graph.initializer(node.input(1)?)?;
+        let mut weight = tensor.to_f64().ok()?;
+        for (i, mut slab) in weight.outer_iter_mut().enumerate() {
+            self.scale(i, &mut slab, tensor.dims[0], &term.scale)?;
+        }
+        let old = node.input(2).and_then(|b| graph.initializer(b)?.to_f64().ok());
+        let bias: Vec<f64> = (0..self.channels)
+            .map(|c| {
+                let old = old.as_ref().map_or(0.0, |b| b[[c].as_slice()]);
+                old * term.scale[c] + term.shift[c]
+            })
+            .collect();
+        let bias = ArrayD::from_shape_vec(vec![self.channels], bias).ok()?;
+        let encode = |array| Tensor::from_f64(tensor.dtype, array).ok();
+        (weight.iter().chain(&bias).all(|v| v.is_finite()))
+            .then(|| Some((encode(&weight)?, encode(&bias)?)))?
+    }
+
+    /// Scales what index `i` of the weight's first axis holds.
+    fn scale(
+        &self,
+        i: usize,
+        slab: &mut ArrayViewMutD<f64>,
+        first: usize,
+        scale: &[f64],
+    ) -> Option<()> {
+        let Some(groups) = self.transposed else {
+            *slab *= *scale.get(i)?;
+            return Some(());
+        };
+        let group = i / (first / groups).max(1);
+        for (j, mut filter) in slab.outer_iter_mut().enumerate() {
+            filter *= *scale.get(group * (self.channels / groups) + j)?;
+        }
+        Some(())
+    }
+}
+
+/// Whether a `Gemm` has the form that every `Gemm` gets.
+fn is_plain(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let (a, b) = (node.int("transA", 0), node.int("transB", 0));
+    let factors = (node.float("alpha", 1.0), node.float("beta", 1.0));
+    a == 0 && b == 1 && factors == (1.0, 1.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Reads a node as a factor and a shift per channel.
+
+use crate::ir::{Graph, Node, NodeId, Tensor, ValueId};
+
+/// `y = scale·x + shift`, one of each per channel.
+pub(super) struct Term {
+    pub(super) scale: Vec<f64>,
+    pub(super) shift: Vec<f64>,
+}
+
+/// Node `id` as a term of its operand `data`, which has `rank` axes and `channels` along axis 1.
+pub(super) fn read(
+    graph: &Graph,
+    id: NodeId,
+    data: ValueId,
+    rank: usize,
+    channels: usize,
+) -> Option<Term> {
+    let node = graph.node(id);
+    if !node.domain.is_empty() {
+        return None;
+    }
+    if node.op == "BatchNormalization" {
+        return (node.input(0) == Some(data)).then(|| batch_norm(graph, node, channels))?;
+    }
+    let first = node.input(0) == Some(data);
+    let other = node.input(usize::from(first))?;
+    let constant = per_channel(graph.initializer(other)?, rank, channels)?;
+    let (ones, zeros) = (vec![1.0; channels], vec![0.0; channels]);
+    let term = |scale, shift| Some(Term { scale, shift });
+    match (node.op.as_str(), first) {
+        ("Mul", _) => term(constant, zeros),
+        ("Add", _) => term(ones, constant),
+        ("Div", true) => term(constant.iter().map(|c| c.recip()).collect(), zeros),
+        ("Sub", true) => term(ones, constant.iter().map(|c| -c).collect()),
+        ("Sub", false) => term(vec![-1.0; channels], constant),
+        _ => None,
+    }
+}
+
+fn batch_norm(graph: &Graph, node: &Node, channels: usize) -> Option<Term> {
+    let vector = |i: usize| -> Option<Vec<f64>> {
+        let tensor = graph.initializer(node.input(i)?)?;
+        (tensor.dims == [channels]).then(|| tensor.to_f64().ok())?.map(|a| a.into_iter().collect())
+    };
+    let (gamma, beta, mean, variance) = (vector(1)?, vector(2)?, vector(3)?, vector(4)?);
+    let epsilon = f64::from(node.float("epsilon", 1e-5));
+    let scale: Vec<f64> =
+        gamma.iter().zip(&variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
+    let shift = (0..channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
+    Some(Term { scale, shift })
+}
+
+/// The elements of a constant that, broadcast against the data, has one element per channel or one
+/// for all, and does not widen the data.
+fn per_channel(tensor: &Tensor, rank: usize, channels: usize) -> Option<Vec<f64>> {
+    let missing = rank.checked_sub(tensor.dims.len())?;
+    let fits =
+        |(i, extent): (usize, &usize)| *extent == 1 || (i + missing == 1 && *extent == channels);
+    if !tensor.dims.iter().enumerate().all(fits) {
+        return None;
+    }
+    let values: Vec<f64> = tensor.to_f64().ok()?.into_iter().collect();
+    match values.as_slice() {
+        [one] => Some(vec![*one; channels]),
+        _ => Some(values),
+    }
+}

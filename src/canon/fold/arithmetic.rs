@@ -1,0 +1,182 @@
+//! Operators that compute element by element.
+//!
+//! Floats are computed in `f64` and rounded once, which for sums, products, quotients and square
+//! roots of `f32` gives the very bits of `f32` arithmetic. Integers that overflow are not folded.
+
+use ndarray::{ArrayD, IxDyn};
+
+use crate::ir::{DataType, Node, Tensor};
+
+use super::movement::broadcast_dims;
+
+/// Elements of a tensor in the widest type of their kind.
+#[derive(Clone)]
+enum Elements {
+    Float(ArrayD<f64>),
+    Int(ArrayD<i64>),
+}
+
+/// The result of an element-wise node, if it is one of these.
+pub(super) fn value(node: &Node, inputs: &[&Tensor]) -> Option<Tensor> {
+    let wide: Option<Vec<Elements>> = inputs.iter().map(|t| elements(t)).collect();
+    let (wide, dtype) = (wide?, inputs.first()?.dtype);
+    match (node.op.as_str(), wide.as_slice()) {
+        ("Cast", [x]) => cast(x, DataType::from_code(i32::try_from(node.int("to", 0)).ok()?)),
+        ("Where", [Elements::Int(condition), a, b]) => {
+            encode(inputs.get(1)?.dtype, select(condition, a, b)?)
+        }
+        (op, [x]) => encode(dtype, unary(op, x)?),
+        (op @ ("Equal" | "Less" | "Greater"), [a, b]) => encode(DataType::Bool, compare(op, a, b)?),
+        (op, [a, b]) => encode(dtype, binary(op, a, b)?),
+        _ => None,
+    }
+}
+
+fn elements(tensor: &Tensor) -> Option<Elements> {
+    if tensor.dtype.is_float() {
+        return tensor.to_f64().ok().map(Elements::Float);
+    }
+    ArrayD::from_shape_vec(IxDyn(&tensor.dims), tensor.to_i64()?).ok().map(Elements::Int)
+}
+
+fn encode(dtype: DataType, elements: Elements) -> Option<Tensor> {
+    match elements {
+        Elements::Float(array) => Tensor::from_f64(dtype, &array).ok(),
+        Elements::Int(array) => integers(dtype, &array),
+    }
+}
+
+/// Integers of type `dtype`; `None` if one of them does not fit.
+fn integers(dtype: DataType, array: &ArrayD<i64>) -> Option<Tensor> {
+    let bytes = |v: &i64| -> Option<Vec<u8>> {
+        Some(match dtype {
+            DataType::I64 => v.to_le_bytes().to_vec(),
+            DataType::I32 => i32::try_from(*v).ok()?.to_le_bytes().to_vec(),
+            DataType::I16 => i16::try_from(*v).ok()?.to_le_bytes().to_vec(),
+            DataType::I8 => i8::try_from(*v).ok()?.to_le_bytes().to_vec(),
+            DataType::U32 => u32::try_from(*v).ok()?.to_le_bytes().to_vec(),
+            DataType::U16 => u16::try_from(*v).ok()?.to_le_bytes().to_vec(),
+            DataType::U8 => u8::try_from(*v).ok()?.to_le_bytes().to_vec(),
+            DataType::Bool => vec![u8::from(*v != 0)],
+            _ => return None,
+        })
+    };
+    let data: Option<Vec<Vec<u8>>> = array.iter().map(bytes).collect();
+    Some(Tensor { dtype, dims: array.shape().to_vec(), data: data?.concat().into() })
+}
+
+fn cast(x: &Elements, to: DataType) -> Option<Tensor> {
+    match (x, to.is_float()) {
+        (Elements::Float(a), true) => Tensor::from_f64(to, a).ok(),
+        (Elements::Int(a), true) => Tensor::from_f64(to, &a.mapv(|v| v as f64)).ok(),
+        (Elements::Float(a), false) if to == DataType::Bool => {
+            integers(to, &a.mapv(|v| i64::from(v != 0.0)))
+        }
+        (Elements::Float(a), false) if a.iter().all(|v| v.abs() < 2f64.powi(53)) => {
+            integers(to, &a.mapv(|v| v as i64))
+        }
+        (Elements::Float(_), false) => None,
+        (Elements::Int(a), false) => integers(to, a),
+    }
+}
+
+fn unary(op: &str, x: &Elements) -> Option<Elements> {
+    Some(match (op, x) {
+        ("Neg", Elements::Float(a)) => Elements::Float(-a),
+        ("Abs", Elements::Float(a)) => Elements::Float(a.mapv(f64::abs)),
+        ("Sqrt", Elements::Float(a)) => Elements::Float(a.mapv(f64::sqrt)),
+        ("Reciprocal", Elements::Float(a)) => Elements::Float(a.mapv(f64::recip)),
+        ("Exp", Elements::Float(a)) => Elements::Float(a.mapv(f64::exp)),
+        ("Floor", Elements::Float(a)) => Elements::Float(a.mapv(f64::floor)),
+        ("Ceil", Elements::Float(a)) => Elements::Float(a.mapv(f64::ceil)),
+        ("Not", Elements::Int(a)) => Elements::Int(a.mapv(|v| i64::from(v == 0))),
+        ("Neg", Elements::Int(a)) => Elements::Int(checked(a, |v| v.checked_neg())?),
+        ("Abs", Elements::Int(a)) => Elements::Int(checked(a, |v| v.checked_abs())?),
+        _ => return None,
+    })
+}
+
+fn checked(a: &ArrayD<i64>, f: impl Fn(i64) -> Option<i64>) -> Option<ArrayD<i64>> {
+    let values: Option<Vec<i64>> = a.iter().map(|v| f(*v)).collect();
+    ArrayD::from_shape_vec(a.raw_dim(), values?).ok()
+}
+
+/// Both operands at their common shape.
+fn aligned<A: Clone, B: Clone>(a: &ArrayD<A>, b: &ArrayD<B>) -> Option<(ArrayD<A>, ArrayD<B>)> {
+    let dims = IxDyn(&broadcast_dims(a.shape(), b.shape())?);
+    Some((a.broadcast(dims.clone())?.to_owned(), b.broadcast(dims)?.to_owned()))
+}
+
+fn binary(op: &str, a: &Elements, b: &Elements) -> Option<Elements> {
+    match (a, b) {
+        (Elements::Float(a), Elements::Float(b)) => {
+            let (a, b) = aligned(a, b)?;
+            Some(Elements::Float(match op {
+                "Add" => a + b,
+                "Sub" => a - b,
+                "Mul" => a * b,
+                "Div" => a / b,
+                "Pow" => ndarray::Zip::from(&a).and(&b).map_collect(|a, b| a.powf(*b)),
+                _ => return None,
+            }))
+        }
+        (Elements::Int(a), Elements::Int(b)) => {
+            let compute: fn(i64, i64) -> Option<i64> = match op {
+                "Add" => i64::checked_add,
+                "Sub" => i64::checked_sub,
+                "Mul" => i64::checked_mul,
+                "Div" => i64::checked_div,
+                _ => return None,
+            };
+            let (a, b) = aligned(a, b)?;
+            let values: Option<Vec<i64>> = a.iter().zip(&b).map(|(a, b)| compute(*a, *b)).collect();
+            ArrayD::from_shape_vec(a.raw_dim(), values?).ok().map(Elements::Int)
+        }
+        _ => None,
+    }
+}
+
+fn compare(op: &str, a: &Elements, b: &Elements) -> Option<Elements> {
+    let holds = match op {
+        "Equal" => std::cmp::Ordering::is_eq,
+        "Less" => std::cmp::Ordering::is_lt,
+        _ => std::cmp::Ordering::is_gt,
+    };
+    fn each<T: Clone + PartialOrd>(
+        a: &ArrayD<T>,
+        b: &ArrayD<T>,
+        holds: fn(std::cmp::Ordering) -> bool,
+    ) -> Option<ArrayD<i64>> {
+        let (a, b) = aligned(a, b)?;
+        Some(
+            ndarray::Zip::from(&a)
+                .and(&b)
+                .map_collect(|a, b| i64::from(a.partial_cmp(b).is_some_and(holds))),
+        )
+    }
+    match (a, b) {
+        (Elements::Float(a), Elements::Float(b)) => each(a, b, holds),
+        (Elements::Int(a), Elements::Int(b)) => each(a, b, holds),
+        _ => None,
+    }
+    .map(Elements::Int)
+}
+
+fn select(condition: &ArrayD<i64>, a: &Elements, b: &Elements) -> Option<Elements> {
+    fn each<T: Clone>(c: &ArrayD<i64>, a: &ArrayD<T>, b: &ArrayD<T>) -> Option<ArrayD<T>> {
+        let (a, b) = aligned(a, b)?;
+        let (c, a) = aligned(c, &a)?;
+        let (_, b) = aligned(&c, &b)?;
+        Some(
+            ndarray::Zip::from(&c)
+                .and(&a)
+                .and(&b)
+                .map_collect(|c, a, b| if *c != 0 { a.clone() } else { b.clone() }),
+        )
+    }
+    match (a, b) {
+        (Elements::Float(a), Elements::Float(b)) => each(condition, a, b).map(Elements::Float),
+        (Elements::Int(a), Elements::Int(b)) => each(condition, a, b).map(Elements::Int),
+        _ => None,
+    }
+}

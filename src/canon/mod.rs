@@ -1,0 +1,147 @@
+//! Canonical form: one way to write each thing, whatever exporter wrote the model.
+//!
+//! Each pass is an exact simplification (up to rounding, where constants are combined) in a file of
+//! its own, which says why it is there. [`canonicalise`] runs them in this order:
+//!
+//! 1. once: [`constants`] before all others, which look for initializers only; the check for
+//!    training mode; [`upgrade`], so that the others know one version of each operator.
+//! 2. until nothing changes: [`noop`], [`fold`], [`shapes`], [`views`], [`resize`]. Each may uncover
+//!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
+//! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
+//! 4. until nothing changes, together with those of 2: [`untie`] before weights are rewritten;
+//!    [`padding`]; [`gemm`], whose product without a bias lets [`affine`] add one; [`shuffle`] last,
+//!    since it looks for what the others left.
+
+mod affine;
+mod check;
+mod constants;
+mod fold;
+mod gemm;
+mod noop;
+mod padding;
+mod resize;
+mod rewire;
+mod shapes;
+mod shuffle;
+mod types;
+mod untie;
+mod upgrade;
+mod views;
+
+use std::ops::Deref;
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::Model;
+
+/// A model in canonical form, with the types of all values inferred; only this module makes one.
+#[derive(Debug, Clone)]
+pub struct Canonical(Model);
+
+impl Canonical {
+    /// The model, to be changed: what comes out need not be canonical any more.
+    pub fn into_inner(self) -> Model {
+        self.0
+    }
+}
+
+impl Deref for Canonical {
+    type Target = Model;
+
+    fn deref(&self) -> &Model {
+        &self.0
+    }
+}
+
+/// What becomes of `BatchNormalization` behind a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BatchNorm {
+    /// It is folded into the layer.
+    #[default]
+    Fold,
+    /// It stays, so that each task keeps its own where the layer is shared.
+    PerTask,
+}
+
+/// What canonical form to make.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CanonOptions {
+    /// Version of the standard operator set; by default the model's own, but at least 13.
+    pub target_opset: Option<i64>,
+    /// What becomes of `BatchNormalization`.
+    pub batchnorm: BatchNorm,
+}
+
+/// One exact simplification; returns whether it changed anything.
+struct Pass {
+    name: &'static str,
+    run: fn(&mut Model, &CanonOptions) -> Result<bool>,
+}
+
+const TIDY: &[Pass] = &[
+    Pass { name: "noop", run: noop::run },
+    Pass { name: "fold", run: fold::run },
+    Pass { name: "shapes", run: shapes::run },
+    Pass { name: "views", run: views::run },
+    Pass { name: "resize", run: resize::run },
+];
+
+const LAYERS: &[Pass] = &[
+    Pass { name: "untie", run: untie::run },
+    Pass { name: "padding", run: padding::run },
+    Pass { name: "gemm", run: gemm::run },
+    Pass { name: "affine", run: affine::run },
+    Pass { name: "shuffle", run: shuffle::run },
+];
+
+/// More rounds than any chain of simplifications needs; passing it means that two passes undo each
+/// other.
+const MOST_ROUNDS: usize = 100;
+
+/// Brings a model to canonical form.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a model in training mode or one that cannot be brought to the
+/// operator set, [`ErrorKind::Numeric`] for weights that are not finite, [`ErrorKind::Format`] for a
+/// graph with a cycle; each names the model, and the node where there is one.
+pub fn canonicalise(mut model: Model, options: &CanonOptions) -> Result<Canonical> {
+    let name = model.name.clone();
+    simplify(&mut model, options).in_model(name)?;
+    Ok(Canonical(model))
+}
+
+fn simplify(model: &mut Model, options: &CanonOptions) -> Result<()> {
+    types::name_extents(&mut model.graph);
+    constants::to_initializers(&mut model.graph);
+    check::inference_mode(&model.graph)?;
+    upgrade::run(model, options.target_opset)?;
+    settle(model)?;
+    repeat(&[TIDY], model, options)?;
+    check::finite(&model.graph)?;
+    repeat(&[TIDY, LAYERS], model, options)
+}
+
+/// Runs passes in turn until none of them changes anything.
+fn repeat(passes: &[&[Pass]], model: &mut Model, options: &CanonOptions) -> Result<()> {
+    let mut last = "";
+    for _ in 0..MOST_ROUNDS {
+        let mut modified = false;
+        for pass in passes.iter().copied().flatten() {
+            if (pass.run)(model, options)? {
+                settle(model)?;
+                modified = true;
+                last = pass.name;
+            }
+        }
+        if !modified {
+            return Ok(());
+        }
+    }
+    let message = format!("simplification does not come to an end (pass '{last}')");
+    Err(Error::new(ErrorKind::Unsupported, message))
+}
+
+/// After each change: no dead nodes, no unused constants, all types up to date.
+fn settle(model: &mut Model) -> Result<()> {
+    rewire::prune(&mut model.graph);
+    types::infer(&mut model.graph)
+}

@@ -1,0 +1,88 @@
+//! At which operator set versions the meaning of a node changed. Written by
+//! `scripts/opset_history.py` from the schemas of the `onnx` package; do not edit.
+
+/// The newest operator set version that this table knows.
+pub(super) const NEWEST: i64 = 28;
+
+/// Oldest IR version that may carry an operator set version.
+#[rustfmt::skip]
+pub(super) const IR_VERSIONS: &[(i64, i64)] = &[
+    (1, 3), (5, 3), (6, 3), (7, 3), (8, 3), (9, 4), (10, 5), (11, 6), (12, 7), (13, 7), (14, 7), (15, 8), (16, 8), (17, 8), (18, 8), (19, 9), (20, 9), (21, 10), (22, 10), (23, 11), (24, 12), (25, 13), (26, 13), (27, 13), (28, 14)
+];
+
+/// For each operator, the versions at which nodes of the version before must be rewritten.
+#[rustfmt::skip]
+pub(super) const BREAKING: &[(&str, &[i64])] = &[
+    ("Abs", &[6]),
+    ("Add", &[6, 7]),
+    ("And", &[7]),
+    ("BatchNormalization", &[6, 7, 9]),
+    ("Cast", &[6]),
+    ("Ceil", &[6]),
+    ("Clip", &[6, 11]),
+    ("Concat", &[4]),
+    ("DFT", &[20]),
+    ("Div", &[6, 7]),
+    ("Dropout", &[6, 7, 12]),
+    ("Elu", &[6]),
+    ("Equal", &[7]),
+    ("Exp", &[6]),
+    ("Floor", &[6]),
+    ("GRU", &[3, 7]),
+    ("Gemm", &[7]),
+    ("GlobalLpPool", &[2]),
+    ("Greater", &[7]),
+    ("GridSample", &[20]),
+    ("GroupNormalization", &[21]),
+    ("HardSigmoid", &[6]),
+    ("Hardmax", &[13]),
+    ("InstanceNormalization", &[6]),
+    ("LSTM", &[7]),
+    ("LeakyRelu", &[6]),
+    ("Less", &[7]),
+    ("Log", &[6]),
+    ("LogSoftmax", &[13]),
+    ("LpPool", &[2]),
+    ("Max", &[6]),
+    ("Mean", &[6]),
+    ("Min", &[6]),
+    ("Mul", &[6, 7]),
+    ("Neg", &[6]),
+    ("Or", &[7]),
+    ("PRelu", &[6, 7]),
+    ("Pad", &[2, 11]),
+    ("Pow", &[7]),
+    ("RNN", &[7]),
+    ("Reciprocal", &[6]),
+    ("ReduceL1", &[18]),
+    ("ReduceL2", &[18]),
+    ("ReduceLogSum", &[18]),
+    ("ReduceLogSumExp", &[18]),
+    ("ReduceMax", &[18]),
+    ("ReduceMean", &[18]),
+    ("ReduceMin", &[18]),
+    ("ReduceProd", &[18]),
+    ("ReduceSum", &[13]),
+    ("ReduceSumSquare", &[18]),
+    ("Relu", &[6]),
+    ("Reshape", &[5]),
+    ("Resize", &[11, 13]),
+    ("RoiAlign", &[16]),
+    ("Scan", &[9]),
+    ("Scatter", &[11]),
+    ("Selu", &[6]),
+    ("Sigmoid", &[6]),
+    ("Slice", &[10]),
+    ("Softmax", &[13]),
+    ("Split", &[2, 13, 18]),
+    ("Sqrt", &[6]),
+    ("Squeeze", &[13]),
+    ("Sub", &[6, 7]),
+    ("Sum", &[6]),
+    ("Tanh", &[6]),
+    ("Tile", &[6]),
+    ("TopK", &[10]),
+    ("Unsqueeze", &[13]),
+    ("Upsample", &[7, 9, 10]),
+    ("Xor", &[7]),
+];

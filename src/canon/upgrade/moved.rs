@@ -1,0 +1,50 @@
+//! Attributes that became inputs.
+
+use ndarray::{ArrayD, arr0};
+
+use crate::error::Result;
+use crate::ir::{Attribute, DataType, Graph, NodeId, Tensor};
+
+use super::super::types;
+use super::unsupported;
+
+/// Moves attributes of a node to the inputs at the given positions; an attribute that is left out
+/// leaves its input out.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Unsupported`] for an attribute of a kind that no tensor can hold.
+pub(super) fn to_inputs(
+    graph: &mut Graph,
+    id: NodeId,
+    places: &[(&'static str, usize)],
+) -> Result<()> {
+    for (name, position) in places {
+        let Some(attribute) = graph.node(id).attributes.get(*name) else { continue };
+        let tensor = tensor(graph, id, attribute)?;
+        let constant = graph.add_initializer(&format!("{}.{name}", graph.node(id).name), tensor);
+        graph.edit_node(id, |node| {
+            node.attributes.remove(*name);
+            node.inputs.resize(node.inputs.len().max(position + 1), None);
+            node.inputs[*position] = Some(constant);
+        });
+    }
+    Ok(())
+}
+
+fn tensor(graph: &Graph, id: NodeId, attribute: &Attribute) -> Result<Tensor> {
+    match attribute {
+        Attribute::Int(v) => Ok(Tensor::from_i64(vec![1], &[*v])),
+        Attribute::Ints(v) => Ok(Tensor::from_i64(vec![v.len()], v)),
+        // Scales of a resize, which are of this type whatever the data.
+        Attribute::Floats(v) => Ok(Tensor::from_f32(&ArrayD::from_shape_fn(vec![v.len()], |i| {
+            v.get(i[0]).copied().unwrap_or(1.0)
+        }))),
+        // Bounds and padding values, which have the type of the data.
+        Attribute::Float(v) => {
+            let data = graph.node(id).input(0).and_then(|v| types::of(graph, v));
+            let dtype = data.map(|t| t.dtype).filter(|d| d.is_float()).unwrap_or(DataType::F32);
+            Tensor::from_f64(dtype, &arr0(f64::from(*v)).into_dyn())
+        }
+        _ => Err(unsupported("an attribute has the wrong type")),
+    }
+}

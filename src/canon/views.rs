@@ -1,0 +1,132 @@
+//! Rearrangements in a row become one, and flattening is always a `Flatten`.
+//!
+//! Exporters write the way to a fully connected layer in many ways; `Flatten` is the one that keeps
+//! its meaning when the number of channels changes, because it names no sizes.
+
+use crate::error::Result;
+use crate::ir::{Attribute, Dim, Graph, Model, NodeId, Tensor, ValueId};
+use crate::ops::normal_axis;
+
+use super::types::{same_dim, shape};
+use super::{CanonOptions, rewire, types};
+
+/// Runs the pass.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
+    let graph = &mut model.graph;
+    let mut modified = false;
+    for id in graph.topological_order()? {
+        modified |= join_transposes(graph, id)
+            || leave_out_inner(graph, id)
+            || undo_round_trip(graph, id)
+            || to_flatten(graph, id);
+    }
+    Ok(modified)
+}
+
+/// A transpose of a transpose reads from before the inner one.
+fn join_transposes(graph: &mut Graph, id: NodeId) -> bool {
+    let Some((inner, source)) = node_before(graph, id, &["Transpose"], &["Transpose"]) else {
+        return false;
+    };
+    let perm = |id: NodeId| graph.node(id).ints("perm").map(<[i64]>::to_vec);
+    let (Some(first), Some(second)) = (perm(inner), perm(id)) else { return false };
+    let joined: Option<Vec<i64>> =
+        second.iter().map(|p| first.get(usize::try_from(*p).ok()?).copied()).collect();
+    let Some(joined) = joined else { return false };
+    graph.edit_node(id, |node| {
+        node.inputs[0] = Some(source);
+        node.attributes.insert("perm".to_owned(), Attribute::Ints(joined));
+    });
+    true
+}
+
+const SHAPE_ONLY: &[&str] = &["Reshape", "Flatten", "Squeeze", "Unsqueeze"];
+
+/// What a reshape or flattening returns depends on the elements alone, not on the shape they come
+/// in; save for zeros in the target, which copy an extent and need that extent to be the same.
+fn leave_out_inner(graph: &mut Graph, id: NodeId) -> bool {
+    let Some((inner, source)) = node_before(graph, id, &["Reshape", "Flatten"], SHAPE_ONLY) else {
+        return false;
+    };
+    let middle = graph.node(inner).output(0).and_then(|v| shape(graph, v));
+    let (before, middle) = (shape(graph, source).unwrap_or_default(), middle.unwrap_or_default());
+    let keeps = |axis: usize| match (before.get(axis), middle.get(axis)) {
+        (Some(a), Some(b)) => same_dim(a, b),
+        _ => false,
+    };
+    let free = match graph.node(id).op.as_str() {
+        "Flatten" => graph.node(id).int("axis", 1) == 1 && keeps(0),
+        _ => target(graph, id)
+            .is_some_and(|t| t.iter().enumerate().all(|(axis, size)| *size != 0 || keeps(axis))),
+    };
+    if free {
+        graph.edit_node(id, |node| node.inputs[0] = Some(source));
+    }
+    free
+}
+
+/// Squeezing what was unsqueezed, and the like, returns to the shape before.
+fn undo_round_trip(graph: &mut Graph, id: NodeId) -> bool {
+    let Some((_, source)) = node_before(graph, id, SHAPE_ONLY, SHAPE_ONLY) else { return false };
+    let Some(output) = graph.node(id).output(0) else { return false };
+    types::same_shape(graph, source, output) && rewire::bypass(graph, output, source)
+}
+
+/// The node that computes the first input of node `id`, with its own first input, if the two are
+/// among these operators.
+fn node_before(
+    graph: &Graph,
+    id: NodeId,
+    outer: &[&str],
+    inner: &[&str],
+) -> Option<(NodeId, ValueId)> {
+    let among = |id: NodeId, ops: &[&str]| ops.iter().any(|op| graph.node(id).is(op));
+    let before = graph.producer(graph.node(id).input(0)?)?;
+    let found = among(id, outer) && among(before, inner);
+    found.then_some((before, graph.node(before).input(0)?))
+}
+
+/// The constant target of a reshape in which zeros copy extents.
+fn target(graph: &Graph, id: NodeId) -> Option<Vec<i64>> {
+    let node = graph.node(id);
+    let target = graph.initializer(node.input(1)?).and_then(Tensor::to_i64)?;
+    (node.int("allowzero", 0) == 0 || !target.contains(&0)).then_some(target)
+}
+
+/// Writes reshapes and squeezes that keep the leading extent and merge all others as `Flatten`.
+fn to_flatten(graph: &mut Graph, id: NodeId) -> bool {
+    let merges_rest = match graph.node(id).op.as_str() {
+        _ if !graph.node(id).domain.is_empty() => false,
+        "Reshape" => target(graph, id) == Some(vec![0, -1]) || keeps_first_of_two(graph, id),
+        "Squeeze" => keeps_first_of_two(graph, id),
+        "Flatten" => {
+            let rank = graph.node(id).input(0).and_then(|x| shape(graph, x)).map(|s| s.len());
+            let axis = graph.node(id).int("axis", 1);
+            axis != 1 && rank.and_then(|r| normal_axis(axis, r)) == Some(1)
+        }
+        _ => false,
+    };
+    if merges_rest {
+        graph.edit_node(id, |node| {
+            node.op = "Flatten".to_owned();
+            node.inputs.truncate(1);
+            node.attributes = [("axis".to_owned(), Attribute::Int(1))].into();
+        });
+    }
+    merges_rest
+}
+
+/// Whether the output has two axes, the first of which is the first of the input.
+fn keeps_first_of_two(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let of = |value: Option<ValueId>| shape(graph, value?);
+    let (Some(before), Some(after)) = (of(node.input(0)), of(node.output(0))) else { return false };
+    let first: (Option<&Dim>, Option<&Dim>) = (before.first(), after.first());
+    match first {
+        (Some(a), Some(b)) => before.len() >= 2 && after.len() == 2 && same_dim(a, b),
+        _ => false,
+    }
+}

@@ -1,0 +1,161 @@
+//! Pairing and fusing channels of depthwise layers, where every channel has inputs of its own and
+//! so a small Hessian of its own.
+//!
+//! The formulas are those of [`super::pair`] and [`super::fuse`]. A pair is factored by itself, so
+//! sensitivities are exact here. The factor is written out: for a dozen weights a call to LAPACK
+//! costs many times the arithmetic, and there is one factor for each of n_A·n_B pairs.
+
+use ndarray::parallel::prelude::*;
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
+
+use super::fuse::Fused;
+use super::pair::{Metric, check_sensitivities, sensitivity};
+use super::solve::ridge;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A channel whose input is always zero needs some damping.
+const LEAST_DAMPING: f64 = 1e-6;
+
+/// One depthwise layer of each net: n_A and n_B channels with k weights each (taps and bias).
+#[derive(Debug, Clone)]
+pub struct ChannelwiseProblem {
+    /// α/n_A Σ x xᵀ of each of A's channels, n_A×k×k.
+    pub h_a: Array3<f64>,
+    /// (1−α)/n_B Σ x xᵀ of each of B's channels, n_B×k×k.
+    pub h_b: Array3<f64>,
+    /// Weights of A's channels, n_A×k.
+    pub w_a: Array2<f64>,
+    /// Weights of B's channels, n_B×k.
+    pub w_b: Array2<f64>,
+    /// How much an error of each channel of A matters, n_A numbers ≥ 0; 1 where left out.
+    pub s_a: Option<Array1<f64>>,
+    /// How much an error of each channel of B matters, n_B numbers ≥ 0; 1 where left out.
+    pub s_b: Option<Array1<f64>>,
+}
+
+impl ChannelwiseProblem {
+    /// The cost of each pair, n_A×n_B; see [`super::pair::Problem::cost`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] where numbers are not finite or a Hessian is far from positive
+    /// definite.
+    ///
+    /// # Panics
+    /// Where the shapes of the fields do not fit together.
+    pub fn cost(&self, metric: Metric, damping: f64) -> Result<Array2<f64>> {
+        check_sensitivities(&self.s_a, &self.s_b)?;
+        let mut cost = Array2::zeros((self.w_a.nrows(), self.w_b.nrows()));
+        let rows = cost.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
+        rows.try_for_each(|(i, mut row)| {
+            row.iter_mut().enumerate().try_for_each(|(j, d)| {
+                *d = match metric {
+                    Metric::Hessian => self.share(i, j, damping)?.cost,
+                    Metric::Weight => self.delta(i, j).mapv(|v| v * v).sum() / 2.0,
+                    Metric::Activation => {
+                        let delta = self.delta(i, j);
+                        let (h_a, h_b) = self.hessians(i, j);
+                        (form(h_a, delta.view()) + form(h_b, delta.view())) / 2.0
+                    }
+                };
+                if d.is_finite() { Ok(()) } else { Err(not_finite()) }
+            })
+        })?;
+        Ok(cost)
+    }
+
+    /// The common weights of each pair; see [`super::pair::Problem::fuse`].
+    ///
+    /// # Errors
+    /// As [`ChannelwiseProblem::cost`].
+    ///
+    /// # Panics
+    /// Where the shapes of the fields do not fit together, or a pair names no channel.
+    pub fn fuse(&self, pairs: &[(usize, usize)], damping: f64) -> Result<Fused> {
+        check_sensitivities(&self.s_a, &self.s_b)?;
+        let mut fused = Fused {
+            weights: Array2::zeros((pairs.len(), self.w_a.ncols())),
+            costs: Array1::zeros(pairs.len()),
+            errors_a: Array1::zeros(pairs.len()),
+            errors_b: Array1::zeros(pairs.len()),
+        };
+        for (k, &(i, j)) in pairs.iter().enumerate() {
+            let shared = self.share(i, j, damping)?;
+            let weights = &self.w_b.row(j) + &shared.step;
+            if weights.iter().any(|w| !w.is_finite()) {
+                return Err(not_finite());
+            }
+            let (h_a, h_b) = self.hessians(i, j);
+            fused.costs[k] = shared.cost;
+            fused.errors_a[k] = form(h_a, (&weights - &self.w_a.row(i)).view()).max(0.0);
+            fused.errors_b[k] = form(h_b, shared.step.view()).max(0.0);
+            fused.weights.row_mut(k).assign(&weights);
+        }
+        Ok(fused)
+    }
+
+    fn delta(&self, i: usize, j: usize) -> Array1<f64> {
+        &self.w_a.row(i) - &self.w_b.row(j)
+    }
+
+    fn hessians(&self, i: usize, j: usize) -> (ArrayView2<'_, f64>, ArrayView2<'_, f64>) {
+        (self.h_a.index_axis(Axis(0), i), self.h_b.index_axis(Axis(0), j))
+    }
+
+    /// Solves (s_i H_A + s_j H_B) step = s_i H_A δ; the cost is ½ δᵀ s_i H_A (δ − step).
+    fn share(&self, i: usize, j: usize, damping: f64) -> Result<Shared> {
+        let delta = self.delta(i, j);
+        let (h_a, h_b) = self.hessians(i, j);
+        let (s_i, s_j) = (sensitivity(&self.s_a, i), sensitivity(&self.s_b, j));
+        let damping = damping.max(LEAST_DAMPING);
+        let (ridge_a, ridge_b) = (s_i * ridge(h_a, damping), s_j * ridge(h_b, damping));
+        let pull = h_a.dot(&delta) * s_i + &delta * ridge_a;
+        let mut sum = &h_a * s_i + &h_b * s_j;
+        sum.diag_mut().mapv_inplace(|d| d + ridge_a + ridge_b);
+        if pull.iter().all(|p| *p == 0.0) {
+            return Ok(Shared { step: Array1::zeros(delta.len()), cost: 0.0 });
+        }
+        let step = solve_small(sum, pull.clone()).ok_or_else(|| {
+            Error::new(ErrorKind::Numeric, "a channel's Hessian is not positive definite")
+                .hint("use more calibration samples or a larger damping")
+        })?;
+        let cost = pull.dot(&(&delta - &step)) / 2.0;
+        Ok(Shared { step, cost: cost.max(0.0) })
+    }
+}
+
+struct Shared {
+    /// From B's weights to the common ones.
+    step: Array1<f64>,
+    cost: f64,
+}
+
+fn form(h: ArrayView2<f64>, x: ArrayView1<f64>) -> f64 {
+    h.dot(&x).dot(&x)
+}
+
+fn not_finite() -> Error {
+    Error::new(ErrorKind::Numeric, "a layer's weights are not finite")
+}
+
+/// h⁻¹ b by elimination in place; `None` where h is not positive definite.
+fn solve_small(mut h: Array2<f64>, mut b: Array1<f64>) -> Option<Array1<f64>> {
+    let k = b.len();
+    for i in 0..k {
+        let pivot = h[(i, i)];
+        if pivot.is_nan() || pivot <= 0.0 {
+            return None;
+        }
+        for row in i + 1..k {
+            let ratio = h[(row, i)] / pivot;
+            for column in i + 1..k {
+                h[(row, column)] -= ratio * h[(i, column)];
+            }
+            b[row] -= ratio * b[i];
+        }
+    }
+    for i in (0..k).rev() {
+        let known: f64 = (i + 1..k).map(|j| h[(i, j)] * b[j]).sum();
+        b[i] = (b[i] - known) / h[(i, i)];
+    }
+    Some(b)
+}

@@ -1,0 +1,65 @@
+//! The pairing with the least total cost: a linear assignment problem, solved by the algorithm of
+//! Jonker and Volgenant.
+
+use lapjv::lapjv;
+use ndarray::ArrayView2;
+
+use super::{Matcher, Pairing, Quota, Share};
+use crate::error::{Error, ErrorKind, Result};
+
+pub(super) const NAME: &str = "optimal";
+
+/// The pairs with the least total cost.
+///
+/// For [`Share::MaxCost`]: as many pairs below the limit as possible, and among those sets the one
+/// with the least total cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Optimal;
+
+impl Matcher for Optimal {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn pair(&self, cost: ArrayView2<f64>, share: Share) -> Result<Pairing> {
+        let most = cost.nrows().min(cost.ncols());
+        let (count, limit) = match share.quota(cost)? {
+            Quota::Exactly(count) => (count, f64::INFINITY),
+            Quota::Below(limit) => (most, limit),
+        };
+        let solution = if count == 0 { Vec::new() } else { assign(cost, count, limit)? };
+        let real = solution.into_iter().enumerate().take(cost.nrows());
+        let pairs = real.filter(|pair| cost.get(*pair).is_some_and(|d| *d < limit)).collect();
+        Pairing::new(cost, pairs)
+    }
+}
+
+/// The column of each row in the least assignment of a square matrix: `cost` with n_B − k dummy rows
+/// and n_A − k dummy columns. A dummy costs nothing with a real neuron, and dummies must not meet.
+/// So every dummy takes up a neuron, and exactly k real pairs remain.
+fn assign(cost: ArrayView2<f64>, count: usize, limit: f64) -> Result<Vec<usize>> {
+    let (n_a, n_b) = cost.dim();
+    let size = n_a + n_b - count;
+    // The solver tells costs apart by an absolute 2⁻⁵², and the sum of allowed ones must stay
+    // below what a forbidden one costs.
+    let largest = cost.iter().filter(|d| **d < limit).fold(0.0f64, |m, d| m.max(d.abs()));
+    let scale = if largest > 0.0 { largest } else { 1.0 };
+    let forbidden = 2.0 * size as f64;
+    let entry = |at: usize| match (at / size, at % size) {
+        (i, j) if i < n_a && j < n_b => {
+            let d = cost[(i, j)];
+            if d < limit { d / scale } else { forbidden }
+        }
+        (i, j) if i >= n_a && j >= n_b => forbidden,
+        _ => 0.0,
+    };
+    let matrix = (0..size * size).map(entry).collect();
+    let square = lapjv::Matrix::from_shape_vec((size, size), matrix);
+    let square = square.map_err(|e| unsolved().because(e))?;
+    lapjv(&square).map(|(columns, _)| columns).map_err(|e| unsolved().because(e))
+}
+
+fn unsolved() -> Error {
+    Error::new(ErrorKind::Numeric, "the assignment problem could not be solved")
+        .hint("choose another matcher")
+}
