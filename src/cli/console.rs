@@ -14,7 +14,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Progress of the current command: a bar on a terminal, lines elsewhere.
 pub(super) struct Console {
-    quiet: bool,
+    pub(super) quiet: bool,
     pub(super) verbose: bool,
     terminal: bool,
     stage: Mutex<Stage>,
@@ -34,9 +34,11 @@ impl Console {
         Console { quiet, verbose, terminal, stage: Mutex::new(stage) }
     }
 
-    /// Something the user must know even where progress is not wanted.
+    /// Something the user must not overlook.
     pub(super) fn warn(&self, message: &str) {
-        self.line(&format!("warning: {message}"));
+        if !self.quiet {
+            self.line(&format!("WARNING: {message}"));
+        }
     }
 
     /// The end of all stages: the bar disappears.

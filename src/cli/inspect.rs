@@ -10,7 +10,7 @@ use crate::align::only_group;
 use crate::canon::{CanonOptions, canonicalise};
 use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::error::Result;
-use crate::ir::{Graph, Model, TensorType};
+use crate::ir::{Graph, ValueId};
 use crate::ops::LayerKind;
 use crate::report::{GroupRecord, LayerRecord, ModelReport, PortRecord, SCHEMA};
 use crate::runtime::Port;
@@ -32,20 +32,17 @@ pub(super) struct InspectArgs {
 
 impl InspectArgs {
     pub(super) fn run(&self) -> Result<Status> {
-        let loaded = models::load(std::slice::from_ref(&self.model), &[])?;
-        for loaded in loaded {
-            let report = inspect(loaded)?;
-            output::print(&if self.json { output::json(&report)? } else { report.text() })?;
-        }
+        let report = inspect(models::load_one(&self.model, String::new())?)?;
+        output::print(&if self.json { output::json(&report)? } else { report.text() })?;
         Ok(Status::Done)
     }
 }
 
 fn inspect(loaded: models::Loaded) -> Result<ModelReport> {
     let (producer, opset) = (loaded.model.producer.clone(), loaded.model.opset());
-    let outputs = ports(&loaded.model.graph, &loaded.model.graph.outputs);
-    let inputs = ports(&loaded.model.graph, &loaded.model.graph.inputs);
-    let model: Model = canonicalise(loaded.model, &CanonOptions::default())?.into_inner();
+    let graph = &loaded.model.graph;
+    let (inputs, outputs) = (ports(graph, &graph.inputs)?, ports(graph, &graph.outputs)?);
+    let model = canonicalise(loaded.model, &CanonOptions::default())?.into_inner();
     let coupling = Coupling::of(&model.graph)?;
     let layers = coupling
         .layers
@@ -68,23 +65,12 @@ fn inspect(loaded: models::Loaded) -> Result<ModelReport> {
     })
 }
 
-fn ports(graph: &Graph, ids: &[crate::ir::ValueId]) -> Vec<PortRecord> {
-    let record = |id: &crate::ir::ValueId| {
-        let value = graph.value(*id);
-        match value.ty.clone() {
-            Some(TensorType { dtype, shape }) => {
-                let port = Port { name: value.name.clone(), dtype, shape };
-                let shape = port.shape_text();
-                PortRecord { name: port.name, dtype: format!("{dtype:?}"), shape }
-            }
-            None => PortRecord {
-                name: value.name.clone(),
-                dtype: "no tensor".to_owned(),
-                shape: String::new(),
-            },
-        }
+fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<PortRecord>> {
+    let record = |port: Port| {
+        let (dtype, shape) = (format!("{:?}", port.dtype), port.shape_text());
+        PortRecord { name: port.name, dtype, shape }
     };
-    ids.iter().map(record).collect()
+    Ok(models::ports(graph, ids)?.into_iter().map(record).collect())
 }
 
 fn layer_record(graph: &Graph, coupling: &Coupling, layer: &CoupledLayer) -> Result<LayerRecord> {

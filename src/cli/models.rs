@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Graph, Model};
+use crate::ir::{Graph, Model, ValueId};
 use crate::onnx;
 use crate::runtime::Port;
 
@@ -39,28 +39,33 @@ pub(super) fn load(paths: &[PathBuf], names: &[String]) -> Result<Vec<Loaded>> {
 /// As [`onnx::load`].
 pub(super) fn load_one(path: &Path, name: String) -> Result<Loaded> {
     let model = onnx::load(path)?;
-    let ports = ports(&model.graph).in_model(path.display())?;
+    let ports = ports(&model.graph, &model.graph.inputs).in_model(path.display())?;
     let (sha256, length) = fingerprint(path).in_model(path.display())?;
-    let stored: u64 = model.graph.values().filter_map(|(id, _)| model.graph.initializer(id)).map(|t| t.data.len() as u64).sum();
+    let weights = model.graph.values().filter_map(|(id, _)| model.graph.initializer(id));
+    let stored: u64 = weights.map(|tensor| tensor.data.len() as u64).sum();
     // More weights than the file is long: they lie in other files.
     let bytes = if stored > length { length + stored } else { length };
     Ok(Loaded { name, path: path.to_owned(), sha256, bytes, ports, model })
 }
 
-/// The inputs of a graph.
-fn ports(graph: &Graph) -> Result<Vec<Port>> {
-    let port = |value: &crate::ir::Value| {
+/// The inputs or outputs `ids` of a graph.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a value that is not a tensor.
+pub(super) fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<Port>> {
+    let port = |id: &ValueId| {
+        let value = graph.value(*id);
         let ty = value.ty.clone().ok_or_else(|| {
-            let message = format!("input '{}' is not a tensor of known type", value.name);
+            let message = format!("'{}' is not a tensor of known type", value.name);
             Error::new(ErrorKind::Unsupported, message)
         })?;
         Ok(Port { name: value.name.clone(), dtype: ty.dtype, shape: ty.shape })
     };
-    graph.inputs.iter().map(|id| port(graph.value(*id))).collect()
+    ids.iter().map(port).collect()
 }
 
 /// SHA-256 of a file, in hexadecimal digits, and its length.
-pub(super) fn fingerprint(path: &Path) -> Result<(String, u64)> {
+fn fingerprint(path: &Path) -> Result<(String, u64)> {
     let mut hasher = Sha256::new();
     let length = File::open(path)
         .and_then(|mut file| io::copy(&mut file, &mut hasher))

@@ -1,15 +1,15 @@
 //! `verify`: a joint model against its originals.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::console::Console;
 use super::data::DataArgs;
-use super::models::{self, Loaded};
+use super::models;
 use super::runtime::RuntimeArgs;
 use super::{Status, output};
-use crate::error::Result;
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::onnx;
 use crate::report;
 use crate::runtime::ModelSource;
@@ -67,7 +67,18 @@ pub(super) const SAMPLES: usize = 256;
 impl VerifyArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
         let tasks = joint_tasks(&self.joint)?;
-        let originals = in_order(models::load(&self.models, &[])?, &tasks);
+        if tasks.len() != self.models.len() {
+            let names = tasks.join(", ");
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("{} models were given for the tasks {names}", self.models.len()),
+            )
+            .hint("give the original model of each task, in that order"));
+        }
+        let mut originals = models::load(&self.models, &[])?;
+        for (original, task) in originals.iter_mut().zip(&tasks) {
+            original.name.clone_from(task);
+        }
         let all = if self.data.is_synthetic() { SAMPLES } else { usize::MAX };
         let data = self.data.open(&originals, self.samples.unwrap_or(all), self.seed)?;
         let first = self.runtime.open()?;
@@ -75,7 +86,7 @@ impl VerifyArgs {
             .iter()
             .zip(originals.iter().zip(&data))
             .map(|(task, (original, data))| Subject {
-                task,
+                task: task.as_str(),
                 original: ModelSource::File(&original.path),
                 net: None,
                 data: &data.dataset,
@@ -99,17 +110,9 @@ impl VerifyArgs {
 }
 
 /// Names of a joint model's tasks.
-fn joint_tasks(path: &std::path::Path) -> Result<Vec<String>> {
-    let model = onnx::load(path)?;
-    let outputs = models::output_ports(&model.graph);
-    Ok(Wiring::of(&models::ports(&model.graph)?, &outputs)?.tasks)
-}
-
-/// The originals in the order of the tasks, where they are called like them; else as given.
-fn in_order(mut originals: Vec<Loaded>, tasks: &[String]) -> Vec<Loaded> {
-    let place = |m: &Loaded| tasks.iter().position(|t| *t == m.name);
-    if originals.iter().all(|m| place(m).is_some()) {
-        originals.sort_by_key(place);
-    }
-    originals
+fn joint_tasks(path: &Path) -> Result<Vec<String>> {
+    let graph = onnx::load(path)?.graph;
+    let ports = |ids| models::ports(&graph, ids);
+    let wiring = Wiring::of(&ports(&graph.inputs)?, &ports(&graph.outputs)?);
+    Ok(wiring.in_model(path.display())?.tasks)
 }

@@ -4,6 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html as page};
 
 use super::Report;
 use super::format::{bytes, count, each, error, percent, seconds, small};
+use super::text::relative;
 use crate::verify::Verification;
 use crate::zip::run::SiteRecord;
 
@@ -84,7 +85,7 @@ fn layers(sites: &[SiteRecord]) -> Markup {
             tr {
                 th { "layer" } th.number { "neurons" } th.number { "shared" } th { "share" }
                 th.number { "inputs" } th.number { "shared" }
-                th.number { "predicted cost" } th.number { "relative" }
+                th.number { "predicted cost" } th.number { "error" }
             }
             @for site in sites {
                 tr {
@@ -98,7 +99,7 @@ fn layers(sites: &[SiteRecord]) -> Markup {
                     td.number { (each(&site.inputs)) }
                     td.number { (site.shared_inputs) }
                     td.number { @if site.reason.is_none() { (small(site.cost)) } }
-                    td.number { @if site.reason.is_none() { (percent(site.relative_cost)) } }
+                    td.number { @if site.reason.is_none() { (relative(site)) } }
                 }
             }
         }

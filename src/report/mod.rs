@@ -11,8 +11,7 @@ mod table;
 mod text;
 mod verification;
 
-use std::collections::BTreeMap;
-
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
@@ -25,6 +24,7 @@ pub use html::html;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
 pub use plan::Plan;
 pub use text::text;
+pub use verification::verification;
 
 /// Version of the JSON form.
 pub const SCHEMA: u32 = 1;
@@ -117,7 +117,7 @@ pub struct Parameters {
     /// Stored once for several tasks.
     pub shared: u64,
     /// Stored for one task only, by task.
-    pub specific: BTreeMap<String, u64>,
+    pub specific: IndexMap<String, u64>,
 }
 
 impl Parameters {

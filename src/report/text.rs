@@ -6,6 +6,7 @@ use super::format::{bytes, count, each, percent, seconds, small};
 use super::table::{Left, Right, Table};
 use super::verification::verification;
 use super::{Report, Structure};
+use crate::zip::run::SiteRecord;
 
 /// Layers that are shown where not all of them are asked for.
 const SHOWN_LAYERS: usize = 16;
@@ -65,8 +66,8 @@ fn layers(report: &Report, all: bool) -> String {
         ("shared", Right),
         ("inputs", Right),
         ("shared", Right),
-        ("predicted cost", Right),
-        ("relative", Right),
+        ("cost", Right),
+        ("error", Right),
         ("", Left),
     ]);
     let shown = if all { report.layers.len() } else { SHOWN_LAYERS };
@@ -80,7 +81,7 @@ fn layers(report: &Report, all: bool) -> String {
             each(&site.inputs),
             site.shared_inputs.to_string(),
             number(small(site.cost)),
-            number(percent(site.relative_cost)),
+            number(relative(site)),
             site.reason.clone().unwrap_or_default(),
         ]);
     }
@@ -90,6 +91,12 @@ fn layers(report: &Report, all: bool) -> String {
         let _ = writeln!(out, "  … and {hidden} more layers; -v shows them all");
     }
     out
+}
+
+/// The predicted error of a layer's shared neurons relative to their energy, per task.
+pub(super) fn relative(site: &SiteRecord) -> String {
+    let texts: Vec<String> = site.relative_errors.iter().map(|e| percent(*e)).collect();
+    each(&texts)
 }
 
 /// Where models differ and what is frozen; `tasks` are the tasks' names.

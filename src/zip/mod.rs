@@ -10,6 +10,7 @@ pub mod joint;
 pub mod matcher;
 pub mod options;
 pub mod pair;
+pub mod predict;
 pub mod refit;
 pub mod run;
 pub mod size;

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::align::{Alignment, only_group};
 use crate::calib::gram::Moments;
 use crate::couple::{CoupledLayer, LayerId};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
-use super::columns::{Columns, shared};
+use super::columns::shared;
 use super::joint::JointModel;
 use super::matcher::Share;
 use super::options::Budget;
@@ -51,7 +51,8 @@ pub struct Prediction {
 /// statistics hold pre-activations too.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
+/// [`ErrorKind::Usage`] if more neurons are to be shared than there are; [`ErrorKind::Format`] if a
+/// layer's weight is not a matrix.
 pub fn predict(
     joint: &JointModel,
     alignment: &Alignment,
@@ -82,7 +83,7 @@ fn site(
     let reason = obstacle(alignment, &layers, &columns);
     let common = match &reason {
         Some(_) => 0,
-        None => share(joint, &layers, budget.share(&layers[0].name)),
+        None => share(joint, &layers, budget.share(&layers[0].name))?,
     };
     let targets = |out: usize| if targets { out } else { 0 };
     let bias = usize::from(layers[0].layer.bias.is_some());
@@ -101,21 +102,75 @@ fn site(
 
 /// Shares the first channels of two layers and returns their number. Where an earlier layer of the
 /// same group did so, its pairs stay.
-fn share(joint: &mut JointModel, layers: &[CoupledLayer; 2], share: Share) -> usize {
+fn share(joint: &mut JointModel, layers: &[CoupledLayer; 2], share: Share) -> Result<usize> {
     let (rows_a, rows_b) = (&layers[0].outputs, &layers[1].outputs);
-    let Some(group) = only_group(rows_a) else { return 0 };
-    let known = joint.shared_count(0, group);
-    if known > 0 {
-        return known;
+    let Some(group) = only_group(rows_a) else { return Ok(0) };
+    let coupling = &joint.tasks[0].coupling;
+    let first = coupling.group(group).producers.first().map(|id| coupling.layer(*id).layer.node);
+    if first != Some(layers[0].layer.node) {
+        return Ok(joint.shared_count(0, group));
     }
     let most = rows_a.len().min(rows_b.len());
     let count = match share {
-        Share::Count(count) => count.min(most),
+        Share::Count(count) if count > most => {
+            let message = format!("{count} neurons cannot be shared where a layer has {most}");
+            return Err(Error::new(ErrorKind::Usage, message).at_node(&layers[0].name));
+        }
+        Share::Count(count) => count,
         Share::Fraction(part) => (part * most as f64).round() as usize,
         Share::MaxCost(_) => most,
     };
     for (a, b) in rows_a.iter().zip(rows_b).take(count) {
         joint.share((0, *a), (1, *b));
     }
-    count
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::zipper::{Input, Prepared, prepare};
+
+    fn prepared() -> Prepared {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models");
+        let input = |name: &str| Input {
+            name: name.to_owned(),
+            model: crate::onnx::load(&folder.join(format!("lenet300_{name}.onnx"))).unwrap(),
+        };
+        prepare(vec![input("mnist_a"), input("fashion")]).unwrap()
+    }
+
+    fn predicted(share: Share) -> Prediction {
+        let prepared = prepared();
+        predict(&prepared.joint, &prepared.alignment, &Budget::uniform(share), true).unwrap()
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_arithmetic() {
+        let nothing = predicted(Share::Fraction(0.0));
+        assert_eq!(nothing.sizes.joint(), nothing.sizes.separate());
+        let all = predicted(Share::Fraction(1.0));
+        let hidden = 300 * 785 + 100 * 301;
+        assert_eq!(all.sizes.shared, hidden);
+        assert_eq!(all.sizes.specific, [1010, 1010]);
+        assert_eq!(all.sites.iter().map(|s| s.saved).sum::<u64>(), hidden);
+    }
+
+    #[test]
+    fn outputs_say_why_they_are_not_shared() {
+        let sites = predicted(Share::MaxCost(1.0)).sites;
+        assert_eq!(sites.iter().map(|s| s.shared).collect::<Vec<_>>(), [300, 100, 0]);
+        assert!(sites[2].reason.is_some());
+    }
+
+    #[test]
+    fn more_than_there_are_cannot_be_shared() {
+        let prepared = prepared();
+        let budget = Budget::uniform(Share::Count(200));
+        let error = predict(&prepared.joint, &prepared.alignment, &budget, true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains("200 neurons"), "{error}");
+    }
 }

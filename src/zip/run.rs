@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::align::Alignment;
 use crate::calib::gram::Moments;
@@ -29,7 +29,7 @@ use super::solve::{Schur, schur};
 pub type Sensitivities = BTreeMap<LayerId, Array1<f64>>;
 
 /// What happened at one pair of corresponding layers.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SiteRecord {
     /// Names of the layers, one per task.
     pub layers: Vec<String>,
@@ -233,7 +233,7 @@ impl<'a> Zip<'a> {
             relative_errors: Vec::new(),
             rows: Vec::new(),
             seconds: (0.0, 0.0),
-            reason: self.obstacle(&layers, &columns),
+            reason: obstacle(self.alignment, &layers, &columns),
         };
         if record.reason.is_some() {
             self.refit_alone(0, ia)?;
@@ -255,29 +255,6 @@ impl<'a> Zip<'a> {
         self.zip_site(&layers, [ia, ib], sides, &mut record)?;
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(record)
-    }
-
-    /// Why nothing can be shared at two layers.
-    fn obstacle(&self, layers: &[CoupledLayer; 2], columns: &Columns) -> Option<String> {
-        let group = |l: &CoupledLayer| crate::align::only_group(&l.outputs);
-        let (Some(a), Some(b)) = (group(&layers[0]), group(&layers[1])) else {
-            return Some("its channels belong to several groups".to_owned());
-        };
-        if let Some((_, _, reason)) =
-            self.alignment.refused.iter().find(|(x, y, _)| (*x, *y) == (a, b))
-        {
-            return Some(reason.clone());
-        }
-        if !self.alignment.groups.contains(&(a, b)) {
-            return Some("its channels correspond to those of another layer".to_owned());
-        }
-        if !layers.iter().all(is_dense) {
-            return Some("not a dense or full convolutional layer".to_owned());
-        }
-        if layers[0].layer.bias.is_some() != layers[1].layer.bias.is_some() {
-            return Some("only one of the layers has a bias".to_owned());
-        }
-        columns.a.is_empty().then(|| "no input is shared".to_owned())
     }
 
     /// Pairs and fuses the rows of two layers and writes their weights.
@@ -443,6 +420,31 @@ impl<'a> Zip<'a> {
 enum Step {
     Pair(LayerId, LayerId),
     Single(usize, LayerId),
+}
+
+/// Why nothing can be shared at two corresponding layers, where nothing can.
+pub(super) fn obstacle(
+    alignment: &Alignment,
+    layers: &[CoupledLayer; 2],
+    columns: &Columns,
+) -> Option<String> {
+    let group = |l: &CoupledLayer| crate::align::only_group(&l.outputs);
+    let (Some(a), Some(b)) = (group(&layers[0]), group(&layers[1])) else {
+        return Some("its channels belong to several groups".to_owned());
+    };
+    if let Some((_, _, reason)) = alignment.refused.iter().find(|(x, y, _)| (*x, *y) == (a, b)) {
+        return Some(reason.clone());
+    }
+    if !alignment.groups.contains(&(a, b)) {
+        return Some("its channels correspond to those of another layer".to_owned());
+    }
+    if !layers.iter().all(is_dense) {
+        return Some("not a dense or full convolutional layer".to_owned());
+    }
+    if layers[0].layer.bias.is_some() != layers[1].layer.bias.is_some() {
+        return Some("only one of the layers has a bias".to_owned());
+    }
+    columns.a.is_empty().then(|| "no input is shared".to_owned())
 }
 
 /// Whether a layer's rows can be told and solved for.
