@@ -55,8 +55,15 @@ fn main() -> Result<()> {
     for site in &outcome.sites {
         println!(
             "{:?} {:?} shared {} inputs {} cost {:.4} relative {:?} rows {:?} {:?} {:?}",
-            site.layers, site.neurons, site.shared, site.shared_inputs, site.cost,
-            site.relative_errors, site.rows, site.seconds, site.reason
+            site.layers,
+            site.neurons,
+            site.shared,
+            site.shared_inputs,
+            site.cost,
+            site.relative_errors,
+            site.rows,
+            site.seconds,
+            site.reason
         );
     }
     println!("{:?} {:?} {:?}", outcome.sizes, outcome.seconds, outcome.without_sensitivity);

@@ -1,6 +1,9 @@
 //! Statistics of one layer's inputs, taken from streams.
 
-use ndarray::ArrayViewD;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ndarray::{ArrayD, ArrayViewD};
 
 use super::gram::Moments;
 use super::im2col::{Positions, Rows, Window, chunk_rows};
@@ -10,6 +13,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::ops::{ConvGeometry, LayerKind};
 use crate::progress::Progress;
+use crate::runtime::HostArray;
 
 /// How many rows a layer gives at most.
 #[derive(Debug, Clone, Copy)]
@@ -47,10 +51,54 @@ pub struct Running<'s, 'a> {
 pub fn collect(
     layer: &CoupledLayer,
     inputs: Running<'_, '_>,
-    mut targets: Option<Running<'_, '_>>,
+    targets: Option<Running<'_, '_>>,
     limit: RowLimit,
     progress: &dyn Progress,
 ) -> Result<Moments> {
+    let kind = &layer.layer.kind;
+    let mut moments: Option<Moments> = None;
+    each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
+        let rows = input_rows(kind, x, 0..usize::MAX, positions)?;
+        let targets = y.map(|y| output_rows(kind, y, 0..usize::MAX, positions)).transpose()?;
+        add(&mut moments, &rows, targets.as_ref())
+    })?;
+    moments.ok_or_else(|| Error::new(ErrorKind::Calibration, "there are no calibration samples"))
+}
+
+/// [`collect`] for a depthwise layer: the moments of every channel alone.
+///
+/// # Errors
+/// As [`collect`].
+pub fn collect_channels(
+    layer: &CoupledLayer,
+    inputs: Running<'_, '_>,
+    targets: Option<Running<'_, '_>>,
+    limit: RowLimit,
+    progress: &dyn Progress,
+) -> Result<Vec<Moments>> {
+    let kind = &layer.layer.kind;
+    let mut moments: Vec<Option<Moments>> = vec![None; layer.outputs.len()];
+    each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
+        moments.iter_mut().enumerate().try_for_each(|(channel, sum)| {
+            let own = channel..channel + 1;
+            let rows = input_rows(kind, x.clone(), own.clone(), positions)?;
+            let targets = y.clone().map(|y| output_rows(kind, y, own, positions)).transpose()?;
+            add(sum, &rows, targets.as_ref())
+        })
+    })?;
+    let all: Option<Vec<Moments>> = moments.into_iter().collect();
+    all.ok_or_else(|| Error::new(ErrorKind::Calibration, "there are no calibration samples"))
+}
+
+/// Runs all batches up to a layer and hands on its inputs and target pre-activations.
+fn each_batch(
+    layer: &CoupledLayer,
+    inputs: Running<'_, '_>,
+    mut targets: Option<Running<'_, '_>>,
+    limit: RowLimit,
+    progress: &dyn Progress,
+    mut visit: impl FnMut(ArrayViewD<'_, f32>, Option<ArrayViewD<'_, f32>>, Positions) -> Result<()>,
+) -> Result<()> {
     let at = inputs.stream.position_of(layer.layer.node);
     let mut step = inputs.stream.prepare(inputs.model, at, &[layer.layer.input])?;
     let mut target_step = match &mut targets {
@@ -58,51 +106,54 @@ pub fn collect(
         None => None,
     };
     let samples = inputs.stream.source().data.len();
-    let mut moments: Option<Moments> = None;
     for batch in 0..inputs.stream.source().batches() {
         progress.check()?;
         let positions = limit.positions(samples, inputs.stream.source().range(batch).start);
-        let taps = inputs.stream.run(inputs.model, &mut step, batch)?;
-        let x = taps[0].as_f32()?;
-        let rows = input_rows(&layer.layer.kind, x.view(), positions).at_node(&layer.name)?;
-        match (&mut targets, &mut target_step) {
-            (Some(t), Some(step)) => {
-                let taps = t.stream.run(t.model, step, batch)?;
-                let y = taps[0].as_f32()?;
-                let y = output_rows(&layer.layer.kind, y.view(), positions).at_node(&layer.name)?;
-                let sum =
-                    moments.get_or_insert_with(|| Moments::with_targets(rows.width(), y.width()));
-                let n = chunk_rows(rows.width() + y.width());
-                for (x, y) in rows.chunks(n).zip(y.chunks(n)) {
-                    sum.push_with(x.view(), y.view()).at_node(&layer.name)?;
-                }
-            }
-            _ => {
-                let sum = moments.get_or_insert_with(|| Moments::new(rows.width()));
-                for x in rows.chunks(chunk_rows(rows.width())) {
-                    sum.push(x.view()).at_node(&layer.name)?;
-                }
-            }
-        }
+        let x = tapped(inputs.stream.run(inputs.model, &mut step, batch)?)?;
+        let y = match (&mut targets, &mut target_step) {
+            (Some(t), Some(step)) => Some(tapped(t.stream.run(t.model, step, batch)?)?),
+            _ => None,
+        };
+        visit(x.view(), y.as_ref().map(|y| y.view()), positions).at_node(&layer.name)?;
         progress.step();
     }
     inputs.stream.finish(step);
     if let (Some(t), Some(step)) = (targets, target_step) {
         t.stream.finish(step);
     }
-    moments.ok_or_else(|| Error::new(ErrorKind::Calibration, "there are no calibration samples"))
+    Ok(())
+}
+
+/// The only tapped value, as floats.
+fn tapped(taps: Vec<Arc<HostArray>>) -> Result<ArrayD<f32>> {
+    match taps.as_slice() {
+        [tap] => tap.as_f32(),
+        _ => Err(Error::new(ErrorKind::Backend, "the runtime did not compute a layer's input")),
+    }
+}
+
+/// Adds rows, with their targets where there are some.
+fn add(moments: &mut Option<Moments>, rows: &Rows<'_>, targets: Option<&Rows<'_>>) -> Result<()> {
+    let Some(targets) = targets else {
+        let sum = moments.get_or_insert_with(|| Moments::new(rows.width()));
+        return rows.chunks(chunk_rows(rows.width())).try_for_each(|x| sum.push(x.view()));
+    };
+    let sum = moments.get_or_insert_with(|| Moments::with_targets(rows.width(), targets.width()));
+    let n = chunk_rows(rows.width() + targets.width());
+    rows.chunks(n).zip(targets.chunks(n)).try_for_each(|(x, y)| sum.push_with(x.view(), y.view()))
 }
 
 fn input_rows<'x>(
     kind: &LayerKind,
     x: ArrayViewD<'x, f32>,
+    channels: Range<usize>,
     positions: Positions,
 ) -> Result<Rows<'x>> {
     match kind {
         LayerKind::Gemm | LayerKind::MatMul => Rows::features(x, positions),
         LayerKind::Conv(g) => {
-            let channels = x.shape().get(1).copied().unwrap_or(0);
-            Rows::patches(x, &window(g)?, 0..channels, positions)
+            let channels = within(channels, &x);
+            Rows::patches(x, &window(g)?, channels, positions)
         }
         LayerKind::ConvTranspose(_) => {
             Err(Error::new(ErrorKind::Unsupported, "the rows of a transposed convolution"))
@@ -113,15 +164,22 @@ fn input_rows<'x>(
 fn output_rows<'x>(
     kind: &LayerKind,
     y: ArrayViewD<'x, f32>,
+    channels: Range<usize>,
     positions: Positions,
 ) -> Result<Rows<'x>> {
     match kind {
         LayerKind::Gemm | LayerKind::MatMul => Rows::features(y, positions),
         LayerKind::Conv(_) | LayerKind::ConvTranspose(_) => {
-            let channels = y.shape().get(1).copied().unwrap_or(0);
-            Rows::channels(y, 0..channels, positions)
+            let channels = within(channels, &y);
+            Rows::channels(y, channels, positions)
         }
     }
+}
+
+/// The part of a range of channels that an activation has.
+fn within(channels: Range<usize>, x: &ArrayViewD<'_, f32>) -> Range<usize> {
+    let all = x.shape().get(1).copied().unwrap_or(0);
+    channels.start.min(all)..channels.end.min(all)
 }
 
 fn window(geometry: &ConvGeometry) -> Result<Window> {

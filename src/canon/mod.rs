@@ -9,10 +9,11 @@
 //!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: [`untie`] before weights are rewritten;
-//!    [`padding`]; [`gemm`], whose product without a bias lets [`affine`] add one; [`shuffle`] last,
-//!    since it looks for what the others left.
+//!    [`padding`]; [`gemm`], whose product without a bias lets [`affine`] add one; [`bias`] where
+//!    there is none still; [`shuffle`] last, since it looks for what the others left.
 
 mod affine;
+mod bias;
 mod check;
 mod constants;
 mod fold;
@@ -90,6 +91,7 @@ const LAYERS: &[Pass] = &[
     Pass { name: "padding", run: padding::run },
     Pass { name: "gemm", run: gemm::run },
     Pass { name: "affine", run: affine::run },
+    Pass { name: "bias", run: bias::run },
     Pass { name: "shuffle", run: shuffle::run },
 ];
 

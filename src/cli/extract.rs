@@ -40,7 +40,7 @@ impl ExtractArgs {
                 .hint(format!("choose one of {}", names.join(", ")))
                 .in_model(self.joint.display())
         })?;
-        let model = emit::plain_task(&joint, task)?;
+        let model = emit::plain_task(&joint, task);
         console.check()?;
         onnx::save(&model, &self.output, &SaveOptions::default())?;
         Ok(Status::Done)

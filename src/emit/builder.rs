@@ -5,6 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::ir::{Attribute, Graph, Node, Tensor, TensorType, ValueId, ValueKind};
 
+use super::recipe::Placed;
+
 /// Operators that give another result each time they run.
 const RANDOM: &[&str] = &[
     "RandomNormal",
@@ -18,13 +20,20 @@ const RANDOM: &[&str] = &[
 /// Builds the joint graph.
 pub(super) struct Builder {
     pub(super) graph: Graph,
+    /// Where the constants of the tasks' nets went.
+    pub(super) placed: Vec<Placed>,
     constants: HashMap<u64, Vec<ValueId>>,
     nodes: HashMap<String, Vec<Option<ValueId>>>,
 }
 
 impl Builder {
     pub(super) fn new(name: &str) -> Self {
-        Builder { graph: Graph::new(name), constants: HashMap::new(), nodes: HashMap::new() }
+        Builder {
+            graph: Graph::new(name),
+            placed: Vec::new(),
+            constants: HashMap::new(),
+            nodes: HashMap::new(),
+        }
     }
 
     /// The initializer with this content; `name` is used if it is new.

@@ -7,7 +7,7 @@ use crate::ops::Layer;
 use crate::zip::joint::{Neuron, Owner};
 
 use super::pieces::{Held, Piece};
-use super::task::{TaskEmitter, select};
+use super::task::TaskEmitter;
 
 /// Rows of a layer with the same owner.
 struct Rows {
@@ -112,32 +112,14 @@ impl TaskEmitter<'_> {
             _ => Owner::Tasks(vec![self.task]),
         };
         node.name = self.name(&common, &source.name);
-        let weight = self.weight(layer, &rows.rows, &input.positions, &common)?;
+        let (row_axis, column_axis) = if layer.in_first() { (1, 0) } else { (0, 1) };
+        let parts = [(row_axis, rows.rows.as_slice()), (column_axis, input.positions.as_slice())];
+        let weight = self.block(layer.weight, &parts, &common)?;
         node.inputs = vec![Some(input.value), Some(weight)];
-        if let (true, Some(bias)) = (with_bias, layer.bias)
-            && let Some(tensor) = graph.initializer(bias)
-        {
-            let tensor = select(tensor, 0, &rows.rows)?;
-            let name = self.name(&rows.owner, &graph.value(bias).name);
-            node.inputs.push(Some(self.builder.constant(&name, tensor)));
+        if let (true, Some(bias)) = (with_bias, layer.bias) {
+            node.inputs.push(Some(self.block(bias, &[(0, rows.rows.as_slice())], &rows.owner)?));
         }
         Ok(self.builder.single(node))
-    }
-
-    /// Some rows and columns of a weight, in its stored layout.
-    fn weight(
-        &mut self,
-        layer: &Layer,
-        rows: &[usize],
-        columns: &[usize],
-        owner: &Owner,
-    ) -> Result<ValueId> {
-        let graph = self.graph();
-        let value = graph.value(layer.weight);
-        let Some(tensor) = graph.initializer(layer.weight) else { return self.whole(layer.weight) };
-        let (row_axis, column_axis) = if layer.in_first() { (1, 0) } else { (0, 1) };
-        let block = select(&select(tensor, row_axis, rows)?, column_axis, columns)?;
-        Ok(self.builder.constant(&self.name(owner, &value.name), block))
     }
 
     /// A depthwise convolution: each piece with its own rows.
@@ -151,10 +133,7 @@ impl TaskEmitter<'_> {
             node.name = self.name(&piece.owner, &source.name);
             node.inputs[0] = Some(piece.value);
             for input in node.inputs.iter_mut().skip(1).flatten() {
-                let value = graph.value(*input);
-                let Some(tensor) = graph.initializer(*input) else { continue };
-                let part = select(tensor, 0, &piece.positions)?;
-                *input = self.builder.constant(&self.name(&piece.owner, &value.name), part);
+                *input = self.block(*input, &[(0, piece.positions.as_slice())], &piece.owner)?;
             }
             let groups = Attribute::Int(piece.positions.len() as i64);
             node.attributes.insert("group".to_owned(), groups);

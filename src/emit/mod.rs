@@ -11,6 +11,7 @@ mod form;
 mod layer;
 mod masked;
 mod pieces;
+mod recipe;
 mod switch;
 mod task;
 
@@ -24,6 +25,7 @@ use builder::Builder;
 use task::TaskEmitter;
 
 pub use form::{FORMS, Form};
+pub use recipe::{RECIPE_KEY, plain_task, restore};
 
 /// Whether tasks read one common input or each their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +51,9 @@ pub struct EmitOptions {
 /// Producer name in written files.
 const PRODUCER: &str = concat!("onnx-zip ", env!("CARGO_PKG_VERSION"));
 
+/// Metadata key of the form's name.
+pub const FORM_KEY: &str = "onnx_zip.form";
+
 /// The joint model as one ONNX model, with outputs `<task>/<output>`.
 ///
 /// # Errors
@@ -69,12 +74,16 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
         outputs = sums.finish(&mut builder, outputs);
     }
     name_outputs(joint, &mut builder, &outputs);
-    let mut graph = builder.graph;
+    let Builder { mut graph, placed, .. } = builder;
+    let recipe = recipe::write(joint, &graph, &placed)?;
     graph.remove_dead_nodes();
     if options.form == Form::Switch {
         graph = switch::switch(joint, graph)?;
     }
-    Ok(wrap(joint, graph))
+    let mut model = wrap(joint, graph);
+    model.metadata.insert(RECIPE_KEY.to_owned(), recipe);
+    model.metadata.insert(FORM_KEY.to_owned(), options.form.name().to_owned());
+    Ok(model)
 }
 
 /// One task of the joint model alone, in pieces, with the same initializers as in the joint model.

@@ -11,6 +11,7 @@ use crate::zip::joint::{Block, JointModel, Owner, Task};
 use super::builder::Builder;
 use super::masked::Sums;
 use super::pieces::{Held, Piece, join, pick};
+use super::recipe::Placed;
 
 /// Writes one task.
 pub(super) struct TaskEmitter<'a> {
@@ -87,8 +88,8 @@ impl<'a> TaskEmitter<'a> {
                 format!("value '{}' is read before it is computed", source.name),
             ));
         };
-        let own = Owner::Tasks(vec![self.task]);
-        let id = self.builder.constant(&self.name(&own, &source.name), tensor.clone());
+        let (own, tensor) = (Owner::Tasks(vec![self.task]), tensor.clone());
+        let id = self.place(value, tensor, Vec::new(), &own);
         self.values.insert(value, Held::Whole(id));
         Ok(Held::Whole(id))
     }
@@ -213,9 +214,40 @@ impl<'a> TaskEmitter<'a> {
         positions: &[usize],
     ) -> Result<ValueId> {
         let value = self.graph().value(source);
-        let ValueKind::Initializer(tensor) = &value.kind else { return self.whole(source) };
-        let part = select(tensor, axis, positions)?;
-        Ok(self.builder.constant(&self.name(owner, &value.name), part))
+        match &value.kind {
+            ValueKind::Initializer(_) => self.block(source, &[(axis, positions)], owner),
+            _ => self.whole(source),
+        }
+    }
+
+    /// A block of a constant of the task's net: some indices along some axes.
+    pub(super) fn block(
+        &mut self,
+        source: ValueId,
+        parts: &[(usize, &[usize])],
+        owner: &Owner,
+    ) -> Result<ValueId> {
+        let Some(tensor) = self.graph().initializer(source) else { return self.whole(source) };
+        let mut block = tensor.clone();
+        for (axis, positions) in parts {
+            block = select(&block, *axis, positions)?;
+        }
+        let parts = parts.iter().map(|(axis, positions)| (*axis, positions.to_vec())).collect();
+        Ok(self.place(source, block, parts, owner))
+    }
+
+    /// Stores a block and remembers where it came from.
+    fn place(
+        &mut self,
+        source: ValueId,
+        block: Tensor,
+        parts: Vec<(usize, Vec<usize>)>,
+        owner: &Owner,
+    ) -> ValueId {
+        let name = self.name(owner, &self.graph().value(source).name);
+        let target = self.builder.constant(&name, block);
+        self.builder.placed.push(Placed { task: self.task, source, parts, target });
+        target
     }
 
     /// A target shape in which entry `entry` counts the channels of one piece.
@@ -349,7 +381,7 @@ fn expand(positions: &[usize], len: usize, (outer, inner): (usize, usize)) -> Ve
 }
 
 /// Entries `positions` of a tensor along `axis`.
-pub(super) fn select(tensor: &Tensor, axis: usize, positions: &[usize]) -> Result<Tensor> {
+fn select(tensor: &Tensor, axis: usize, positions: &[usize]) -> Result<Tensor> {
     let (Some(extent), Some(size)) = (tensor.dims.get(axis), tensor.dtype.size()) else {
         return Err(Error::new(ErrorKind::Unsupported, "a parameter of unusual type or shape"));
     };

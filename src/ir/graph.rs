@@ -341,6 +341,13 @@ impl Graph {
         }
     }
 
+    /// Turns a value into an input, behind those there are.
+    pub fn set_input(&mut self, id: ValueId, ty: TensorType) {
+        self.values[id.index()].kind = ValueKind::Input;
+        self.values[id.index()].ty = Some(ty);
+        self.inputs.push(id);
+    }
+
     /// Turns a value into a constant.
     pub fn set_initializer(&mut self, id: ValueId, tensor: Tensor) {
         self.values[id.index()].kind = ValueKind::Initializer(tensor);

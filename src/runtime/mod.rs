@@ -30,6 +30,18 @@ pub enum ModelSource<'a> {
     File(&'a Path),
 }
 
+impl ModelSource<'_> {
+    /// Tells a file that cannot be read from one that a runtime refuses.
+    fn check_readable(&self) -> Result<()> {
+        let ModelSource::File(path) = self else { return Ok(()) };
+        std::fs::File::open(path).map(drop).map_err(|error| {
+            Error::new(ErrorKind::Io, "the file cannot be read")
+                .because(error)
+                .in_model(path.display())
+        })
+    }
+}
+
 /// A runtime, ready to load models.
 pub trait Backend: Send + Sync {
     /// The name by which the runtime is chosen, e.g. `ort`.

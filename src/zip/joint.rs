@@ -80,6 +80,28 @@ impl JointModel {
         JointModel { tasks, neurons: 0, sharing }
     }
 
+    /// A joint model with the given sharing, per task, group and channel; `None` if a neuron is
+    /// twice in one task.
+    pub fn with_sharing(tasks: Vec<Task>, sharing: Vec<Vec<Vec<Option<Neuron>>>>) -> Option<Self> {
+        let mut neurons = 0;
+        for groups in &sharing {
+            let mut own: Vec<u32> = groups.iter().flatten().flatten().map(|n| n.0).collect();
+            own.sort_unstable();
+            if own.windows(2).any(|pair| pair[0] == pair[1]) {
+                return None;
+            }
+            neurons = neurons.max(own.last().map_or(0, |n| n.saturating_add(1)));
+        }
+        // Neurons are counted from 0 without gaps, which bounds tables indexed by them.
+        let total: usize = sharing.iter().flatten().map(Vec::len).sum();
+        (neurons as usize <= total).then_some(JointModel { tasks, neurons, sharing })
+    }
+
+    /// The shared neuron of each channel of each group of a task.
+    pub fn sharing(&self, task: usize) -> &[Vec<Option<Neuron>>] {
+        &self.sharing[task]
+    }
+
     /// Makes channel `a` of task `task_a` and channel `b` of task `task_b` one neuron.
     pub fn share(&mut self, (task_a, a): (usize, Channel), (task_b, b): (usize, Channel)) {
         let neuron = match self.neuron(task_a, a).or(self.neuron(task_b, b)) {

@@ -5,6 +5,7 @@
 
 pub mod channelwise;
 mod columns;
+mod depthwise;
 pub mod fuse;
 pub mod joint;
 pub mod matcher;
@@ -13,5 +14,6 @@ pub mod pair;
 pub mod predict;
 pub mod refit;
 pub mod run;
+mod site;
 pub mod size;
 pub mod solve;

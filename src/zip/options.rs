@@ -110,7 +110,7 @@ impl Default for ZipOptions {
             passes: Passes::default(),
             alpha: Vec::new(),
             damping: DAMPING,
-            max_rows: 1 << 20,
+            max_rows: 1 << 18,
             memory: 4 << 30,
             seed: 0,
         }

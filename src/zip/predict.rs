@@ -14,7 +14,7 @@ use super::columns::shared;
 use super::joint::JointModel;
 use super::matcher::Share;
 use super::options::Budget;
-use super::run::obstacle;
+use super::site::obstacle;
 use super::size::{Sizes, sizes};
 
 /// What would happen at one pair of corresponding layers.
@@ -85,17 +85,22 @@ fn site(
         Some(_) => 0,
         None => share(joint, &layers, budget.share(&layers[0].name))?,
     };
-    let targets = |out: usize| if targets { out } else { 0 };
     let bias = usize::from(layers[0].layer.bias.is_some());
+    let depthwise = layers[0].per_channel;
+    let shared_inputs = if depthwise { common } else { columns.a.len() / taps.max(1) };
+    let weights = if depthwise { taps } else { columns.a.len() };
+    let statistics = |out: usize, inputs: usize| match depthwise {
+        true => Moments::bytes(taps, usize::from(targets)).saturating_mul(out as u64),
+        false => Moments::bytes(inputs * taps, if targets { out } else { 0 }),
+    };
     Ok(SitePlan {
         layers: layers.iter().map(|l| l.name.clone()).collect(),
         neurons: vec![out_a, out_b],
         shared: common,
         inputs: vec![in_a, in_b],
-        shared_inputs: columns.a.len() / taps.max(1),
-        saved: (common * (columns.a.len() + bias)) as u64,
-        statistics: Moments::bytes(in_a * taps, targets(out_a))
-            .saturating_add(Moments::bytes(in_b * taps, targets(out_b))),
+        shared_inputs,
+        saved: (common * (weights + bias)) as u64,
+        statistics: statistics(out_a, in_a).saturating_add(statistics(out_b, in_b)),
         reason,
     })
 }

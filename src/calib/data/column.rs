@@ -73,7 +73,8 @@ impl Column {
             let row = position / sample.iter().product::<usize>().max(1);
             return Err(wrong(&format!("has a value in sample {row} that is NaN or infinite")));
         }
-        let normalise = Normalise::new(options, &port.name, &wanted.unwrap_or_default())?;
+        let fitted = fit.shape(sample).unwrap_or_default();
+        let normalise = Normalise::new(options, &port.name, &fitted)?;
         let source = Source::Array(Arc::new(array));
         Ok(Column { input: port.name.clone(), dtype: port.dtype, source, fit, normalise })
     }
@@ -92,7 +93,8 @@ impl Column {
             return Err(refused(port, "which no image can be converted to"));
         }
         let (images, fit) = Images::new(files, &port.name, &wanted, options)?;
-        let normalise = Normalise::new(options, &port.name, &wanted)?;
+        let fitted = fit.shape(&images.sample()).unwrap_or_default();
+        let normalise = Normalise::new(options, &port.name, &fitted)?;
         let source = Source::Images(Arc::new(images));
         Ok(Column { input: port.name.clone(), dtype: port.dtype, source, fit, normalise })
     }

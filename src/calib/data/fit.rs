@@ -49,8 +49,8 @@ impl Fit {
         candidates
     }
 
-    /// The shape that a sample of shape `stored` gets.
-    fn shape(&self, stored: &[usize]) -> Option<Vec<usize>> {
+    /// The shape that a sample of shape `stored` gets; `None` where it is no image and should be.
+    pub(super) fn shape(&self, stored: &[usize]) -> Option<Vec<usize>> {
         match (self, stored) {
             (Fit::Same, _) => Some(stored.to_vec()),
             (Fit::Reshape(shape), _) => Some(shape.clone()),

@@ -138,6 +138,12 @@ impl Images {
         self.files.len()
     }
 
+    /// Height, width and channels of each image.
+    pub(super) fn sample(&self) -> [usize; 3] {
+        let Frame { width, height, grey, .. } = self.frame;
+        [height as usize, width as usize, if grey { 1 } else { 3 }]
+    }
+
     /// The images `rows`, as bytes of shape `[rows, height, width, channels]`.
     ///
     /// # Errors
@@ -148,9 +154,8 @@ impl Images {
             .filter_map(|row| self.files.get(*row))
             .map(|file| self.frame.decode(file))
             .collect::<Result<_>>()?;
-        let Frame { width, height, grey, .. } = self.frame;
-        let channels = if grey { 1 } else { 3 };
-        let shape = [decoded.len(), height as usize, width as usize, channels];
+        let [height, width, channels] = self.sample();
+        let shape = [decoded.len(), height, width, channels];
         ArrayD::from_shape_vec(IxDyn(&shape), decoded.concat()).map(HostArray::from).map_err(
             |error| Error::new(ErrorKind::Calibration, "images differ in size").because(error),
         )

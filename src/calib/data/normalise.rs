@@ -26,7 +26,7 @@ impl Normalise {
     pub(super) fn new(
         options: &DataOptions,
         input: &str,
-        sample: &[Option<usize>],
+        sample: &[usize],
     ) -> Result<Option<Self>> {
         if !options.normalises() {
             return Ok(None);
@@ -97,13 +97,9 @@ impl Normalise {
     }
 }
 
-fn channel_axis(sample: &[Option<usize>], channels: usize) -> Option<usize> {
+fn channel_axis(sample: &[usize], channels: usize) -> Option<usize> {
     let last = sample.len().checked_sub(1)?;
-    [0, last]
-        .into_iter()
-        .find(|axis| sample.get(*axis) == Some(&Some(channels)))
-        // An open size may be the number of channels; channels come first in ONNX.
-        .or_else(|| (sample.first() == Some(&None)).then_some(0))
+    [0, last].into_iter().find(|axis| sample.get(*axis) == Some(&channels))
 }
 
 fn counts_differ(options: &DataOptions) -> Error {
@@ -133,9 +129,9 @@ mod tests {
     fn channels_first_and_last_are_told_apart() {
         let batch = || HostArray::from(ArrayD::from_elem(IxDyn(&[1, 2, 1]), 4.0f32));
         let options = options(Some(0.5), &[1.0, 2.0], &[0.5]);
-        let first = Normalise::new(&options, "x", &[Some(2), Some(1)]).unwrap().unwrap();
+        let first = Normalise::new(&options, "x", &[2, 1]).unwrap().unwrap();
         assert_eq!(first.apply(batch()), array![[[2.0f32], [0.0]]].into_dyn().into());
-        let last = Normalise::new(&options, "x", &[Some(1), Some(2)]).unwrap().unwrap();
+        let last = Normalise::new(&options, "x", &[1, 2]).unwrap().unwrap();
         let turned = HostArray::from(ArrayD::from_elem(IxDyn(&[1, 1, 2]), 4.0f32));
         assert_eq!(last.apply(turned), array![[[2.0f32, 0.0]]].into_dyn().into());
     }
@@ -143,7 +139,7 @@ mod tests {
     #[test]
     fn one_value_serves_all_and_nothing_means_nothing() {
         let options_one = options(Some(1.0 / 255.0), &[], &[]);
-        let one = Normalise::new(&options_one, "x", &[Some(2)]).unwrap().unwrap();
+        let one = Normalise::new(&options_one, "x", &[2]).unwrap().unwrap();
         let batch = HostArray::from(array![[255.0f32, 0.0]].into_dyn());
         assert_eq!(one.apply(batch), array![[1.0f32, 0.0]].into_dyn().into());
         assert_eq!(Normalise::new(&options(None, &[], &[]), "x", &[]).unwrap(), None);
@@ -151,7 +147,7 @@ mod tests {
 
     #[test]
     fn counts_that_do_not_fit_are_refused() {
-        let sample = [Some(1), Some(28), Some(28)];
+        let sample = [1, 28, 28];
         for bad in [options(None, &[0.1, 0.2, 0.3], &[]), options(None, &[0.1; 3], &[0.2; 2])] {
             let error = Normalise::new(&bad, "x", &sample).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Calibration);

@@ -306,6 +306,8 @@ fn folders_of_images_feed_pixels_and_labels() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn damaged_archives_never_panic(
         cut in 0usize..2000,

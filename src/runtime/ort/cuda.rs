@@ -7,7 +7,7 @@ use ::ort::ep::{CUDA, ExecutionProvider, ExecutionProviderDispatch};
 use ::ort::session::Session;
 
 use super::super::shield::shielded;
-use super::{Loaded, failed, log, one_line};
+use super::{Loaded, failed};
 use crate::error::{Error, ErrorKind, Result};
 
 const ELSE_CPU: &str = "or use --device cpu";
@@ -58,7 +58,6 @@ pub(super) fn check(loaded: &Loaded, number: usize) -> Result<()> {
             "check that nvidia-smi lists the GPU",
         ));
     }
-    log::take();
     shielded("opening CUDA", || {
         Session::builder(&loaded.environment)
             .map_err(failed)?
@@ -69,13 +68,12 @@ pub(super) fn check(loaded: &Loaded, number: usize) -> Result<()> {
     })
     .map(drop)
     .map_err(|error| {
-        let reasons: Vec<String> = log::take().iter().map(|line| one_line(line)).collect();
         unavailable(
             number,
             "the CUDA execution provider does not start",
             "check the driver and the CUDA and cuDNN libraries that this ONNX Runtime needs",
         )
-        .because(format!("{error} {}", reasons.join("; ")).trim_end().to_string())
+        .because(error)
     })
 }
 

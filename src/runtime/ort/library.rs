@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// What decides where to look. Taken from the process once, so that the search can be tested.
 #[derive(Debug, Clone, Default)]
@@ -98,18 +99,8 @@ impl Surroundings {
     }
 
     fn in_python(&self) -> Vec<PathBuf> {
-        let Some(python) = self.python else { return Vec::new() };
-        let output = Command::new(python)
-            .args(["-c", r"import sys; print('\n'.join(sys.path))"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output();
-        let Ok(output) = output else { return Vec::new() };
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter(|line| !line.is_empty())
-            .flat_map(|line| libraries_in(&package_dir(Path::new(line)), 0))
-            .collect()
+        let module_dirs = self.python.map(module_path).unwrap_or_default();
+        module_dirs.iter().flat_map(|dir| libraries_in(&package_dir(dir), 0)).collect()
     }
 
     fn in_system(&self) -> Vec<PathBuf> {
@@ -125,6 +116,21 @@ pub(super) fn version(library: &Path) -> Option<String> {
     let from_digit = name.get(name.find(|c: char| c.is_ascii_digit())?..)?;
     let version = from_digit.trim_end_matches(".dylib");
     version.split('.').all(|part| part.parse::<u32>().is_ok()).then(|| version.to_string())
+}
+
+/// Where Python looks for modules. Asked once, because it takes a process.
+fn module_path(python: &str) -> &'static [PathBuf] {
+    static PATH: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let output = Command::new(python)
+            .args(["-c", r"import sys; print('\n'.join(sys.path))"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output();
+        let Ok(output) = output else { return Vec::new() };
+        let lines = String::from_utf8_lossy(&output.stdout);
+        lines.lines().filter(|line| !line.is_empty()).map(PathBuf::from).collect()
+    })
 }
 
 fn package_dir(module_dir: &Path) -> PathBuf {
@@ -150,16 +156,16 @@ fn system_dirs() -> Vec<PathBuf> {
     dirs
 }
 
-/// The libraries in `dir` and up to `depth` folders below it, newest first, each file once.
+/// The libraries in `dir` and up to `depth` folders below it, each file once: those for this
+/// processor first, the newest first.
 fn libraries_in(dir: &Path, depth: usize) -> Vec<PathBuf> {
     let mut found = Vec::new();
     collect_libraries(dir, depth, &mut found);
-    let newest_first = |path: &PathBuf| {
+    found.sort_by_key(|path| {
         let parts = version(path).unwrap_or_default();
         let parts: Vec<u32> = parts.split('.').filter_map(|part| part.parse().ok()).collect();
-        std::cmp::Reverse(parts)
-    };
-    found.sort_by_key(newest_first);
+        (is_for_another_processor(path), std::cmp::Reverse(parts))
+    });
     let mut files = Vec::new();
     found.retain(|path| {
         let file = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -168,6 +174,15 @@ fn libraries_in(dir: &Path, depth: usize) -> Vec<PathBuf> {
         new
     });
     found
+}
+
+/// Whether a folder on the way names another processor than this one, as packages for several do.
+fn is_for_another_processor(path: &Path) -> bool {
+    const PROCESSORS: [(&str, &[&str]); 2] =
+        [("x86_64", &["x64", "x86_64", "amd64"]), ("aarch64", &["arm64", "aarch64"])];
+    let others = PROCESSORS.iter().filter(|(processor, _)| *processor != env::consts::ARCH);
+    let others: Vec<&str> = others.flat_map(|(_, names)| names.iter().copied()).collect();
+    path.iter().any(|folder| others.iter().any(|name| folder == *name))
 }
 
 fn collect_libraries(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {
@@ -253,6 +268,17 @@ mod tests {
         let libraries = libraries_in(root.path(), 0);
         assert_eq!(libraries, [at("libonnxruntime.so"), at("libonnxruntime.so.1.9.0")]);
         assert_eq!(version(&at("libonnxruntime.so")).as_deref(), Some("1.31.1"));
+    }
+
+    #[test]
+    fn libraries_for_other_processors_come_last() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |folder: &str| root.path().join(folder).join("libonnxruntime.so.1.31.1");
+        let (here, elsewhere) =
+            if cfg!(target_arch = "aarch64") { ("arm64", "x64") } else { ("x64", "arm64") };
+        touch(&at(here));
+        touch(&at(elsewhere));
+        assert_eq!(libraries_in(root.path(), 1), [at(here), at(elsewhere)]);
     }
 
     #[test]

@@ -2,21 +2,22 @@
 
 mod cuda;
 mod library;
-mod log;
 mod session;
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ::ort::LoadDynamicError;
 use ::ort::environment::Environment;
+use ::ort::logging::LogLevel;
 
 use self::library::{Place, Surroundings};
 use super::shield::shielded;
 use super::{Backend, Device, ModelSource, Opened, RuntimeChoice, RuntimeOptions, Session};
 use crate::error::{Error, ErrorKind, Result};
 
-const INSTALL: &str = "pip install onnxruntime, or set ORT_DYLIB_PATH to its shared library";
+const INSTALL: &str = "pip install -U onnxruntime, or set ORT_DYLIB_PATH to its shared library";
 
 /// ONNX Runtime on one device.
 struct OnnxRuntime {
@@ -80,30 +81,32 @@ impl Backend for OnnxRuntime {
 /// Loads the library, or gives the one that this process has loaded before.
 fn connect(surroundings: &Surroundings) -> Result<Loaded> {
     let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(place) = surroundings.demanded() {
-        let library =
-            place.libraries.first().ok_or_else(|| nothing_in(std::slice::from_ref(&place.name)))?;
-        return match slot.as_ref() {
-            Some(loaded) if same_file(&loaded.library, library) => Ok(loaded.clone()),
-            Some(loaded) => Err(second_library(&loaded.library, library)),
-            None => Ok(slot.insert(initialise(library)?).clone()),
+    let demanded = surroundings.demanded();
+    if let Some(loaded) = slot.as_ref() {
+        return match demanded.as_ref().and_then(|place| place.libraries.first()) {
+            Some(library) if !same_file(&loaded.library, library) => {
+                Err(second_library(&loaded.library, library))
+            }
+            None if demanded.is_some() => Err(nothing_in(demanded.iter())),
+            _ => Ok(loaded.clone()),
         };
     }
-    if let Some(loaded) = slot.as_ref() {
-        return Ok(loaded.clone());
-    }
+    let places: Box<dyn Iterator<Item = Place>> = match demanded {
+        Some(place) => Box::new(std::iter::once(place)),
+        None => Box::new(surroundings.places()),
+    };
     let mut refused = None;
     let mut searched = Vec::new();
-    for Place { name, libraries } in surroundings.places() {
-        for library in libraries {
-            match initialise(&library) {
+    for place in places {
+        for library in &place.libraries {
+            match initialise(library) {
                 Ok(loaded) => return Ok(slot.insert(loaded).clone()),
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
-        searched.push(name);
+        searched.push(place);
     }
-    Err(refused.unwrap_or_else(|| nothing_in(&searched)))
+    Err(refused.unwrap_or_else(|| nothing_in(searched.iter())))
 }
 
 fn initialise(library: &Path) -> Result<Loaded> {
@@ -113,18 +116,20 @@ fn initialise(library: &Path) -> Result<Loaded> {
             .map_err(|error| not_loadable(&absolute, error))?
             .with_name(env!("CARGO_PKG_NAME"))
             .with_telemetry(false)
-            .with_logger(log::keeper())
+            // What goes wrong reaches the caller as an error; printed too, it would be said twice.
+            .with_logger(Arc::new(|_, _, _, _, _| {}))
             .build()
             .map_err(failed)?;
-        environment.set_log_level(log::LEVEL);
+        environment.set_log_level(LogLevel::Fatal);
         Ok(Loaded { library: absolute, environment })
     })
 }
 
-fn nothing_in(searched: &[String]) -> Error {
+fn nothing_in<'p>(searched: impl Iterator<Item = &'p Place>) -> Error {
+    let names: Vec<&str> = searched.map(|place| place.name.as_str()).collect();
     Error::new(
         ErrorKind::Backend,
-        format!("ONNX Runtime's library is not found; searched: {}", searched.join(", ")),
+        format!("ONNX Runtime's library is not found; searched: {}", names.join(", ")),
     )
     .hint(INSTALL)
 }
@@ -152,7 +157,8 @@ fn not_loadable(library: &Path, error: LoadDynamicError) -> Error {
         }
         LoadDynamicError::InvalidVersionString => format!("{library} does not tell its version"),
         LoadDynamicError::Dlopen { error, .. } => {
-            format!("{library} cannot be loaded: {}", one_line(&error.to_string()))
+            let reason = error.source().map_or(error.to_string(), ToString::to_string);
+            format!("{library} cannot be loaded: {}", one_line(&reason))
         }
     };
     Error::new(ErrorKind::Backend, message).hint(INSTALL)
@@ -165,9 +171,15 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// An error of ONNX Runtime as ours.
+/// An error of ONNX Runtime as ours, without the place in its sources.
 fn failed<R>(error: ::ort::Error<R>) -> Error {
-    Error::new(ErrorKind::Backend, format!("ONNX Runtime: {}", one_line(error.message())))
+    // `file.cc:1 function [ONNXRuntimeError] : number : code : what happened`
+    let message = error.message();
+    let what = message
+        .rsplit_once("[ONNXRuntimeError] : ")
+        .and_then(|(_, rest)| rest.splitn(3, " : ").nth(2))
+        .unwrap_or(message);
+    Error::new(ErrorKind::Backend, format!("ONNX Runtime: {}", one_line(what)))
 }
 
 fn one_line(text: &str) -> String {

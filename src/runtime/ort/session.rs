@@ -10,7 +10,7 @@ use super::super::array::with_array;
 use super::super::port::in_port_order;
 use super::super::shield::shielded;
 use super::super::{HostArray, ModelSource, Port, Session};
-use super::{OnnxRuntime, cuda, failed, log};
+use super::{OnnxRuntime, cuda, failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim};
 
@@ -22,17 +22,11 @@ pub(super) struct OrtSession {
 
 impl OrtSession {
     pub(super) fn load(runtime: &OnnxRuntime, source: ModelSource<'_>) -> Result<Self> {
+        source.check_readable()?;
         let mut builder = configured(runtime)?;
         let inner = match source {
             ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes).map_err(failed)?,
-            ModelSource::File(path) => {
-                std::fs::File::open(path).map_err(|error| {
-                    Error::new(ErrorKind::Io, "the file cannot be read")
-                        .because(error)
-                        .in_model(path.display())
-                })?;
-                builder.commit_from_file(path).map_err(failed)?
-            }
+            ModelSource::File(path) => builder.commit_from_file(path).map_err(failed)?,
         };
         let inputs = inner.inputs().iter().map(port).collect();
         let outputs = inner.outputs().iter().map(port).collect();
@@ -48,7 +42,6 @@ fn configured(runtime: &OnnxRuntime) -> Result<SessionBuilder> {
         .and_then(|b| Ok(b.with_deterministic_compute(true)?))
         .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
         .and_then(|b| Ok(b.with_inter_op_spinning(false)?))
-        .and_then(|b| Ok(b.with_log_level(log::LEVEL)?))
         .map_err(failed)?;
     if let Some(threads) = runtime.threads {
         builder = builder.with_intra_threads(threads.max(1)).map_err(failed)?;

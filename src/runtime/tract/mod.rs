@@ -1,22 +1,22 @@
 //! tract, the runtime that is part of this program.
 
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
+mod graph;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 // tract computes with ndarray, and ndarray with BLAS, which this crate links.
 use ndarray_linalg as _;
-use tract_onnx::Onnx;
-use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
+use self::graph::{completed, datum_type, parse};
 use super::array::with_array;
 use super::port::in_port_order;
 use super::shield::shielded;
 use super::{Backend, Device, HostArray, ModelSource, Opened, Port, RuntimeOptions, Session};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{DataType, Dim};
+use crate::ir::Dim;
 
 type Plan = Arc<TypedRunnableModel>;
 
@@ -84,7 +84,8 @@ impl TractSession {
         }
         let any_plan = symbolic.as_ref().or(concrete.values().next());
         let outputs = declared.into_iter().enumerate();
-        let outputs = outputs.map(|(index, port)| completed(port, index, any_plan)).collect();
+        let fact = |index| any_plan.and_then(|plan: &Plan| plan.model().output_fact(index).ok());
+        let outputs = outputs.map(|(index, port)| completed(port, fact(index))).collect();
         Ok(TractSession { inputs, outputs, symbolic, concrete, model })
     }
 
@@ -121,68 +122,6 @@ impl Session for TractSession {
         self.symbolic = None;
         Ok(outcome)
     }
-}
-
-/// The model's inputs, its outputs as far as they are declared, and its graph.
-fn parse(source: ModelSource<'_>) -> Result<(Vec<Port>, Vec<Port>, InferenceModel)> {
-    // Shapes of intermediate values contradict the shapes that plans are made for.
-    let onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    let (proto, dir) = match source {
-        ModelSource::Bytes(mut bytes) => (onnx.proto_model_for_read(&mut bytes), None),
-        ModelSource::File(path) => {
-            std::fs::File::open(path).map_err(|error| {
-                Error::new(ErrorKind::Io, "the file cannot be read")
-                    .because(error)
-                    .in_model(path.display())
-            })?;
-            (onnx.proto_model_for_path(path), path.parent().and_then(Path::to_str))
-        }
-    };
-    let proto = proto.map_err(failed)?;
-    let graph = proto
-        .graph
-        .as_ref()
-        .ok_or_else(|| Error::new(ErrorKind::Backend, "tract: these bytes hold no ONNX graph"))?;
-    if let Some(node) = unknown_operator(&onnx, graph) {
-        return Err(Error::new(
-            ErrorKind::Backend,
-            format!("tract has no operator '{}'", node.op_type),
-        )
-        .hint("use --runtime ort")
-        .at_node(&node.name));
-    }
-    let nothing_computes =
-        |name: &str| Error::new(ErrorKind::Backend, format!("tract: nothing computes '{name}'"));
-    if let Some(name) = output_from_nowhere(graph) {
-        return Err(nothing_computes(name));
-    }
-    let parsed = onnx.parse(&proto, dir).map_err(failed)?;
-    if let Some(name) = parsed.unresolved_inputs.first() {
-        return Err(nothing_computes(name));
-    }
-    let is_fed = |value: &&pb::ValueInfoProto| {
-        graph.initializer.iter().all(|constant| constant.name != value.name)
-    };
-    let inputs = graph.input.iter().filter(is_fed).map(port).collect();
-    Ok((inputs, graph.output.iter().map(port).collect(), parsed.model))
-}
-
-fn unknown_operator<'g>(onnx: &Onnx, graph: &'g pb::GraphProto) -> Option<&'g pb::NodeProto> {
-    graph.node.iter().find_map(|node| {
-        if !onnx.op_register.0.contains_key(&node.op_type) {
-            return Some(node);
-        }
-        let bodies = node.attribute.iter().filter_map(|attribute| attribute.g.as_ref());
-        bodies.into_iter().find_map(|body| unknown_operator(onnx, body))
-    })
-}
-
-fn output_from_nowhere(graph: &pb::GraphProto) -> Option<&str> {
-    let computed = graph.node.iter().flat_map(|node| &node.output);
-    let fed = graph.input.iter().map(|value| &value.name);
-    let constant = graph.initializer.iter().map(|tensor| &tensor.name);
-    let known: HashSet<&String> = computed.chain(fed).chain(constant).collect();
-    graph.output.iter().map(|value| &value.name).find(|name| !known.contains(name)).map(|n| &**n)
 }
 
 fn has_open_sizes(inputs: &[Port]) -> bool {
@@ -290,60 +229,6 @@ fn from_tensor(tensor: &Tensor, port: &Port) -> Result<HostArray> {
     .map_err(failed)
 }
 
-fn port(value: &pb::ValueInfoProto) -> Port {
-    use pb::tensor_shape_proto::dimension::Value;
-    let tensor = value.r#type.as_ref().and_then(|ty| ty.value.as_ref());
-    let Some(pb::type_proto::Value::TensorType(tensor)) = tensor else {
-        return Port { name: value.name.clone(), dtype: DataType::Other(0), shape: None };
-    };
-    let dim = |dim: &pb::tensor_shape_proto::Dimension| match &dim.value {
-        Some(Value::DimValue(size)) => usize::try_from(*size).map_or(Dim::Unknown, Dim::Known),
-        Some(Value::DimParam(name)) if !name.is_empty() => Dim::Symbol(name.clone()),
-        _ => Dim::Unknown,
-    };
-    Port {
-        name: value.name.clone(),
-        dtype: DataType::from_code(tensor.elem_type),
-        shape: tensor.shape.as_ref().map(|shape| shape.dim.iter().map(dim).collect()),
-    }
-}
-
-/// An output of which the file tells only the name gets the type and rank that the plan found.
-fn completed(port: Port, index: usize, plan: Option<&Plan>) -> Port {
-    let fact = plan.and_then(|plan| plan.model().output_fact(index).ok());
-    let (DataType::Other(0), Some(fact)) = (port.dtype, fact) else { return port };
-    let size = |dim: &TDim| usize::try_from(dim.to_i64().ok()?).ok();
-    let dims = fact.shape.iter().map(|dim| size(dim).map_or(Dim::Unknown, Dim::Known));
-    Port { dtype: data_type(fact.datum_type), shape: Some(dims.collect()), ..port }
-}
-
-const DATUM_TYPES: [(DatumType, DataType); 9] = [
-    (DatumType::F32, DataType::F32),
-    (DatumType::F64, DataType::F64),
-    (DatumType::F16, DataType::F16),
-    (DatumType::I64, DataType::I64),
-    (DatumType::TDim, DataType::I64),
-    (DatumType::I32, DataType::I32),
-    (DatumType::U8, DataType::U8),
-    (DatumType::I8, DataType::I8),
-    (DatumType::Bool, DataType::Bool),
-];
-
-fn data_type(datum: DatumType) -> DataType {
-    let known = DATUM_TYPES.iter().find(|(from, _)| *from == datum);
-    known.map_or(DataType::Other(0), |(_, to)| *to)
-}
-
-fn datum_type(port: &Port) -> Result<DatumType> {
-    let known = DATUM_TYPES.iter().find(|(_, from)| *from == port.dtype);
-    known.map(|(to, _)| *to).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Unsupported,
-            format!("input '{}' is {:?}, which is not handled", port.name, port.dtype),
-        )
-    })
-}
-
 /// An error of tract as ours. Its chain names the node and operator first and may end in a dump.
 fn failed(error: TractError) -> Error {
     const ENOUGH: usize = 500;
@@ -359,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_described_version_is_the_one_in_cargo_toml() {
-        let manifest = include_str!("../../Cargo.toml");
+        let manifest = include_str!("../../../Cargo.toml");
         assert!(manifest.contains(&format!("tract-onnx = \"{VERSION}\"")));
     }
 }

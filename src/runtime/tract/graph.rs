@@ -1,0 +1,124 @@
+//! What a file tells: ports, operators, and the graph in tract's form.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use tract_onnx::Onnx;
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+
+use super::super::{ModelSource, Port};
+use super::failed;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{DataType, Dim};
+
+/// The model's inputs, its outputs as far as they are declared, and its graph.
+pub(super) fn parse(source: ModelSource<'_>) -> Result<(Vec<Port>, Vec<Port>, InferenceModel)> {
+    source.check_readable()?;
+    // Shapes of intermediate values contradict the shapes that plans are made for.
+    let onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    let (proto, dir) = match source {
+        ModelSource::Bytes(mut bytes) => (onnx.proto_model_for_read(&mut bytes), None),
+        ModelSource::File(path) => {
+            (onnx.proto_model_for_path(path), path.parent().and_then(Path::to_str))
+        }
+    };
+    let proto = proto.map_err(failed)?;
+    let graph = proto
+        .graph
+        .as_ref()
+        .ok_or_else(|| Error::new(ErrorKind::Backend, "tract: these bytes hold no ONNX graph"))?;
+    if let Some(node) = unknown_operator(&onnx, graph) {
+        // Nodes may be nameless; outputs are not.
+        let name = Some(&node.name).filter(|name| !name.is_empty()).or(node.output.first());
+        let message = format!("tract has no operator '{}'", node.op_type);
+        return Err(Error::new(ErrorKind::Backend, message)
+            .hint("use --runtime ort")
+            .at_node(name.map_or("", String::as_str)));
+    }
+    let nothing_computes =
+        |name: &str| Error::new(ErrorKind::Backend, format!("tract: nothing computes '{name}'"));
+    if let Some(name) = output_from_nowhere(graph) {
+        return Err(nothing_computes(name));
+    }
+    let parsed = onnx.parse(&proto, dir).map_err(failed)?;
+    if let Some(name) = parsed.unresolved_inputs.first() {
+        return Err(nothing_computes(name));
+    }
+    let is_fed = |value: &&pb::ValueInfoProto| {
+        graph.initializer.iter().all(|constant| constant.name != value.name)
+    };
+    let inputs = graph.input.iter().filter(is_fed).map(port).collect();
+    Ok((inputs, graph.output.iter().map(port).collect(), parsed.model))
+}
+
+fn unknown_operator<'g>(onnx: &Onnx, graph: &'g pb::GraphProto) -> Option<&'g pb::NodeProto> {
+    graph.node.iter().find_map(|node| {
+        if !onnx.op_register.0.contains_key(&node.op_type) {
+            return Some(node);
+        }
+        let bodies = node.attribute.iter().filter_map(|attribute| attribute.g.as_ref());
+        bodies.into_iter().find_map(|body| unknown_operator(onnx, body))
+    })
+}
+
+fn output_from_nowhere(graph: &pb::GraphProto) -> Option<&str> {
+    let computed = graph.node.iter().flat_map(|node| &node.output);
+    let fed = graph.input.iter().map(|value| &value.name);
+    let constant = graph.initializer.iter().map(|tensor| &tensor.name);
+    let known: HashSet<&String> = computed.chain(fed).chain(constant).collect();
+    graph.output.iter().map(|value| &value.name).find(|name| !known.contains(name)).map(|n| &**n)
+}
+
+fn port(value: &pb::ValueInfoProto) -> Port {
+    use pb::tensor_shape_proto::dimension::Value;
+    let tensor = value.r#type.as_ref().and_then(|ty| ty.value.as_ref());
+    let Some(pb::type_proto::Value::TensorType(tensor)) = tensor else {
+        return Port { name: value.name.clone(), dtype: DataType::Other(0), shape: None };
+    };
+    let dim = |dim: &pb::tensor_shape_proto::Dimension| match &dim.value {
+        Some(Value::DimValue(size)) => usize::try_from(*size).map_or(Dim::Unknown, Dim::Known),
+        Some(Value::DimParam(name)) if !name.is_empty() => Dim::Symbol(name.clone()),
+        _ => Dim::Unknown,
+    };
+    Port {
+        name: value.name.clone(),
+        dtype: DataType::from_code(tensor.elem_type),
+        shape: tensor.shape.as_ref().map(|shape| shape.dim.iter().map(dim).collect()),
+    }
+}
+
+/// An output of which the file tells only the name gets the type and rank that the plan found.
+pub(super) fn completed(port: Port, fact: Option<&TypedFact>) -> Port {
+    let (DataType::Other(0), Some(fact)) = (port.dtype, fact) else { return port };
+    let size = |dim: &TDim| usize::try_from(dim.to_i64().ok()?).ok();
+    let dims = fact.shape.iter().map(|dim| size(dim).map_or(Dim::Unknown, Dim::Known));
+    Port { dtype: data_type(fact.datum_type), shape: Some(dims.collect()), ..port }
+}
+
+const DATUM_TYPES: [(DatumType, DataType); 9] = [
+    (DatumType::F32, DataType::F32),
+    (DatumType::F64, DataType::F64),
+    (DatumType::F16, DataType::F16),
+    (DatumType::I64, DataType::I64),
+    (DatumType::TDim, DataType::I64),
+    (DatumType::I32, DataType::I32),
+    (DatumType::U8, DataType::U8),
+    (DatumType::I8, DataType::I8),
+    (DatumType::Bool, DataType::Bool),
+];
+
+fn data_type(datum: DatumType) -> DataType {
+    let known = DATUM_TYPES.iter().find(|(from, _)| *from == datum);
+    known.map_or(DataType::Other(0), |(_, to)| *to)
+}
+
+pub(super) fn datum_type(port: &Port) -> Result<DatumType> {
+    let known = DATUM_TYPES.iter().find(|(_, from)| *from == port.dtype);
+    known.map(|(to, _)| *to).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("input '{}' is {:?}, which is not handled", port.name, port.dtype),
+        )
+    })
+}
