@@ -153,3 +153,98 @@ fn solve_small(mut h: Array2<f64>, mut b: Array1<f64>) -> Option<Array1<f64>> {
     }
     Some(b)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::product::tests::random;
+    use crate::zip::pair::Problem;
+    use crate::zip::pair::tests::{sensitivities, spd};
+    use crate::zip::solve::DAMPING;
+    use ndarray::{array, stack};
+
+    fn hessians(n: usize, k: usize, seed: u64) -> Array3<f64> {
+        let each: Vec<_> = (0..n as u64).map(|i| spd(k, seed + i)).collect();
+        stack(Axis(0), &each.iter().map(|h| h.view()).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn problem(k: usize) -> ChannelwiseProblem {
+        ChannelwiseProblem {
+            h_a: hessians(4, k, 10),
+            h_b: hessians(3, k, 20),
+            w_a: random(4, k, 1),
+            w_b: random(3, k, 2),
+            s_a: None,
+            s_b: None,
+        }
+    }
+
+    /// The same pair as a layer of one neuron each, sensitivities multiplied into the Hessians.
+    fn alone(p: &ChannelwiseProblem, i: usize, j: usize) -> Problem {
+        let row = |w: &Array2<f64>, i| w.select(Axis(0), &[i]);
+        Problem {
+            h_a: &p.h_a.index_axis(Axis(0), i) * sensitivity(&p.s_a, i),
+            h_b: &p.h_b.index_axis(Axis(0), j) * sensitivity(&p.s_b, j),
+            w_a: row(&p.w_a, i),
+            w_b: row(&p.w_b, j),
+            s_a: None,
+            s_b: None,
+        }
+    }
+
+    #[test]
+    fn every_pair_is_a_layer_of_its_own() {
+        for k in [1, 2, 10] {
+            let plain = problem(k);
+            let (s_a, s_b) = (sensitivities(4, 3), sensitivities(3, 4));
+            let sensitive = ChannelwiseProblem { s_a, s_b, ..plain.clone() };
+            for p in [plain, sensitive] {
+                let cost = p.cost(Metric::Hessian, DAMPING).unwrap();
+                for ((i, j), d) in cost.indexed_iter() {
+                    let single = alone(&p, i, j);
+                    let expected = single.cost(Metric::Hessian, DAMPING).unwrap()[(0, 0)];
+                    assert!((d - expected).abs() < 1e-10 * (1.0 + expected));
+                    let fused = p.fuse(&[(i, j)], DAMPING).unwrap();
+                    let wanted = single.fuse(&[(0, 0)], DAMPING).unwrap();
+                    assert!((fused.weights - wanted.weights).iter().all(|d| d.abs() < 1e-9));
+                    let error = fused.errors_a[0] * sensitivity(&p.s_a, i);
+                    assert!((error - wanted.errors_a[0]).abs() < 1e-9);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_metrics_are_plain_distances() {
+        let p = problem(3);
+        for metric in [Metric::Weight, Metric::Activation] {
+            for ((i, j), d) in p.cost(metric, 0.0).unwrap().indexed_iter() {
+                let expected = alone(&p, i, j).cost(metric, 0.0).unwrap()[(0, 0)];
+                assert!((d - expected).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn equal_and_dead_channels_are_harmless() {
+        let mut p = problem(3);
+        p.h_a.index_axis_mut(Axis(0), 1).fill(0.0);
+        p.h_b.index_axis_mut(Axis(0), 1).fill(0.0);
+        p.w_b.row_mut(2).assign(&p.w_a.row(0));
+        p.s_a = Some(array![1.0, 1.0, 0.0, 1.0]);
+        let cost = p.cost(Metric::Hessian, 0.0).unwrap();
+        assert_eq!(cost[(0, 2)], 0.0);
+        assert!(cost[(1, 1)] < 1e-12);
+        let fused = p.fuse(&[(0, 2), (2, 0)], 0.0).unwrap();
+        assert_eq!(fused.weights.row(0), p.w_a.row(0));
+        assert_eq!(fused.weights.row(1), p.w_b.row(0));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_a_numeric_error() {
+        let mut p = problem(3);
+        p.h_a[(0, 0, 0)] = f64::NAN;
+        let error = p.cost(Metric::Hessian, DAMPING).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Numeric);
+    }
+}

@@ -1,0 +1,356 @@
+//! The rules of the source tree that the compiler does not know: imports go downward only, outside
+//! crates have one home each, files stay short, and only tests may panic.
+//!
+//! A failure names the file, the line and the rule. When the code is right and the rule is not, change
+//! the table, with the reason.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Top-level modules from the highest floor to the lowest. A module may use those on lower floors
+/// only, so no two modules can need each other.
+const FLOORS: &[&[&str]] = &[
+    &["main"],
+    &["cli"],
+    &["zipper"],
+    &["report", "retrain"],
+    &["verify"],
+    &["emit"],
+    &["zip"],
+    &["grad"],
+    &["align", "calib"],
+    &["canon", "couple", "runtime"],
+    &["onnx", "ops"],
+    &["ir", "progress"],
+    &["error"],
+];
+
+/// Crates and generated types, the only paths under `src/` that may name them, and why.
+const HOMES: &[(&str, &[&str], &str)] = &[
+    ("ort", &["runtime/"], "another runtime must not touch the rest"),
+    ("tract_onnx", &["runtime/"], "another runtime must not touch the rest"),
+    ("prost", &["onnx/"], "the file format has one home"),
+    ("proto", &["onnx/"], "generated types stop at the file format"),
+    (
+        "ndarray_linalg",
+        &["zip/solve.rs", "runtime/tract/mod.rs"],
+        "LAPACK is called in one file; tract needs the BLAS behind it linked",
+    ),
+    ("lapjv", &["zip/matcher/optimal.rs"], "a matcher keeps its algorithm to itself"),
+    ("image", &["calib/data/"], "decoding is the data readers' business"),
+    ("clap", &["cli/"], "the library has no command line"),
+    (
+        "indicatif",
+        &["cli/", "report/format.rs"],
+        "the library reports progress through `crate::progress`; reports borrow its number formats",
+    ),
+];
+
+/// Lines that a file may have.
+const MOST_LINES: usize = 400;
+
+/// Longer files, and why they are.
+const LONG: &[(&str, &str)] = &[
+    ("onnx/proto.rs", "generated"),
+    ("ir/graph.rs", "the one set of functions that change a graph"),
+    ("calib/im2col.rs", "a third of it is the definition it is tested against"),
+];
+
+/// What ends the process, or writes where only the command line may write.
+const FORBIDDEN: &[&str] = &[
+    ".unwrap()",
+    ".expect(",
+    "panic!",
+    "todo!",
+    "unimplemented!",
+    "dbg!",
+    "print!",
+    "println!",
+    "eprint!",
+    "eprintln!",
+];
+
+#[test]
+fn imports_go_downward_only() {
+    let floor = |module: &str| FLOORS.iter().position(|floor| floor.contains(&module));
+    let mut wrong = Vec::new();
+    for file in sources() {
+        let own = file.module();
+        let Some(from) = floor(own) else {
+            wrong.push(format!("{}: module '{own}' is on no floor", file.path));
+            continue;
+        };
+        for (line, used) in imports(&file.code, file.depth()) {
+            let place = format!("{}:{line}", file.path);
+            match floor(&used) {
+                _ if used == own => {}
+                Some(to) if to > from => {}
+                Some(_) => wrong.push(format!("{place}: '{own}' must not use '{used}'")),
+                None => wrong.push(format!("{place}: '{used}' is on no floor")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn outside_crates_have_one_home() {
+    let mut wrong = Vec::new();
+    for file in sources() {
+        for (name, homes, reason) in HOMES {
+            if homes.iter().any(|home| file.path.starts_with(home)) {
+                continue;
+            }
+            let lines = (1..).zip(file.code.lines()).filter(|(_, line)| names_crate(line, name));
+            wrong.extend(lines.map(|(n, _)| format!("{}:{n}: '{name}': {reason}", file.path)));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_are_short() {
+    let mut wrong = Vec::new();
+    for (path, text) in all_files() {
+        let lines = text.lines().count();
+        let listed = LONG.iter().any(|(long, _)| *long == path);
+        match (lines > MOST_LINES, listed) {
+            (true, false) => {
+                wrong.push(format!("{path} has {lines} lines, more than {MOST_LINES}"))
+            }
+            (false, true) => wrong.push(format!("{path} is short again: take it off the list")),
+            _ => {}
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_tests_may_panic() {
+    let mut wrong = Vec::new();
+    for file in sources() {
+        for (n, line) in (1..).zip(file.code.lines()) {
+            let found = FORBIDDEN.iter().filter(|word| contains_word(line, word));
+            wrong.extend(found.map(|word| format!("{}:{n}: {word}", file.path)));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_scanner_sees_code_and_nothing_else() {
+    let text = "use crate::{a::B, c::{D, E}};\n// crate::no\nlet s = \"crate::no\"; let c = '\"';\n\
+                fn f<'a>(x: &'a str) { super::super::d::f(r#\"crate::no\"#) }\n\
+                #[cfg(test)]\nmod tests {\n fn t() { crate::no::g() } }\n#[cfg(test)]\nmod more;\n\
+                fn g() { crate::e::f() }\n";
+    let (code, tests) = without_tests(&code_of(text));
+    let found: Vec<(usize, String)> = imports(&code, 2);
+    let expected = [(1, "a"), (1, "c"), (4, "d"), (10, "e")].map(|(n, m)| (n, m.to_owned()));
+    assert_eq!(found, expected);
+    assert_eq!(tests, ["more"]);
+    assert!(names_crate("use ort;", "ort") && names_crate("x(::ort::y)", "ort"));
+    assert!(!names_crate("import::x", "ort") && !names_crate("ort.x", "ort"));
+    assert!(contains_word("x.unwrap()", ".unwrap()") && !contains_word("println!()", "print!"));
+}
+
+/// A file of `src/` without comments, literals and tests.
+struct Source {
+    /// Path below `src/`.
+    path: String,
+    code: String,
+}
+
+impl Source {
+    /// The top-level module that the file belongs to.
+    fn module(&self) -> &str {
+        self.path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+    }
+
+    /// How many modules deep the file is.
+    fn depth(&self) -> usize {
+        let segments = self.path.trim_end_matches(".rs").split('/');
+        segments.filter(|segment| *segment != "mod").count()
+    }
+}
+
+/// Every file that is compiled into the library or the binary, except the list of modules itself.
+fn sources() -> Vec<Source> {
+    let mut sources = Vec::new();
+    let mut tests: BTreeSet<String> = BTreeSet::new();
+    for (path, text) in all_files() {
+        let (code, names) = without_tests(&code_of(&text));
+        let folder = match path.rsplit_once('/') {
+            Some((folder, "mod.rs")) => format!("{folder}/"),
+            _ => format!("{}/", path.trim_end_matches(".rs")),
+        };
+        tests.extend(names.iter().map(|name| format!("{folder}{name}")));
+        sources.push(Source { path, code });
+    }
+    let is_test = |path: &str| {
+        let stem = path.trim_end_matches(".rs");
+        tests.iter().any(|t| stem == t || stem.starts_with(&format!("{t}/")))
+    };
+    sources.retain(|s| s.path != "lib.rs" && !is_test(&s.path));
+    assert!(sources.len() > 50, "only {} files were found", sources.len());
+    sources
+}
+
+/// All files below `src/`, by path.
+fn all_files() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let mut folders: Vec<PathBuf> = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|suffix| suffix == "rs") {
+                let below = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+                files.push((below, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The text with every comment and literal replaced by blanks, line by line as it was.
+fn code_of(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut code = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < chars.len() {
+        let end = end_of_text(&chars, at);
+        for c in &chars[at..end.unwrap_or(at + 1)] {
+            code.push(if end.is_none() || *c == '\n' { *c } else { ' ' });
+        }
+        at = end.unwrap_or(at + 1);
+    }
+    code
+}
+
+/// Where the comment or literal that begins at `at` ends; `None` where none begins.
+fn end_of_text(chars: &[char], at: usize) -> Option<usize> {
+    let find = |from: usize, what: &str| -> usize {
+        let what: Vec<char> = what.chars().collect();
+        let place = chars.get(from..).and_then(|r| r.windows(what.len()).position(|w| w == what));
+        place.map_or(chars.len(), |n| from + n + what.len())
+    };
+    let next = |n: usize| chars.get(at + n).copied().unwrap_or(' ');
+    match chars[at] {
+        '/' if next(1) == '/' => Some(find(at, "\n") - 1),
+        '/' if next(1) == '*' => Some(find(at + 2, "*/")),
+        '\'' if next(1) == '\\' => Some(find(at + 3, "'")),
+        '\'' if next(2) == '\'' => Some(at + 3),
+        '"' => {
+            let mut end = at + 1;
+            while chars.get(end).is_some_and(|c| *c != '"') {
+                end += if chars[end] == '\\' { 2 } else { 1 };
+            }
+            Some(end + 1)
+        }
+        'r' if at == 0 || !is_word(chars[at - 1]) => {
+            let hashes = (1..).take_while(|n| next(*n) == '#').count();
+            let raw = next(1 + hashes) == '"';
+            raw.then(|| find(at + 2 + hashes, &format!("\"{}", "#".repeat(hashes))))
+        }
+        _ => None,
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Code with blanks for what only tests compile, and the names of test modules in other files.
+fn without_tests(code: &str) -> (String, Vec<String>) {
+    let mark = |code: &str| {
+        let marks = ["#[cfg(test)]", "#[cfg(all(test,"];
+        marks.iter().filter_map(|mark| Some((code.find(mark)?, mark.len()))).min()
+    };
+    let mut kept = code.to_owned();
+    let mut modules = Vec::new();
+    while let Some((start, length)) = mark(&kept) {
+        let body = start + length;
+        let open = kept[body..].find(['{', ';']).map_or(kept.len(), |n| body + n);
+        let end = if kept[open..].starts_with('{') { closing_brace(&kept, open) } else { open };
+        let item = &kept[body..open];
+        if let Some((_, name)) = item.split_once("mod ").filter(|_| end == open) {
+            modules.push(name.trim().to_owned());
+        }
+        let blank: String =
+            kept[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
+        kept.replace_range(start..end, &blank);
+    }
+    (kept, modules)
+}
+
+/// The place behind the brace that closes the one at `open`.
+fn closing_brace(code: &str, open: usize) -> usize {
+    let mut depth = 0;
+    for (at, c) in code[open..].char_indices() {
+        depth += match c {
+            '{' => 1,
+            '}' => -1,
+            _ => 0,
+        };
+        if depth == 0 {
+            return open + at + 1;
+        }
+    }
+    code.len()
+}
+
+/// The top-level modules that code in a file `depth` modules deep names, each with its line.
+fn imports(code: &str, depth: usize) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::").chain(code.match_indices("super::")) {
+        let before = code[..at].chars().next_back().unwrap_or(' ');
+        if is_word(before) || before == ':' {
+            continue;
+        }
+        let mut rest = &code[at..];
+        let mut climbed = if rest.starts_with("crate") { depth } else { 0 };
+        rest = rest.strip_prefix("crate::").unwrap_or(rest);
+        while let Some(outer) = rest.strip_prefix("super::") {
+            (rest, climbed) = (outer, climbed + 1);
+        }
+        if climbed < depth {
+            continue;
+        }
+        let line = code[..at].matches('\n').count() + 1;
+        found.extend(first_names(rest).into_iter().map(|name| (line, name)));
+    }
+    found.sort();
+    found
+}
+
+/// The first segments of `a::b` or of `{a::b, c::{d, e}}`.
+fn first_names(path: &str) -> Vec<String> {
+    let word = |s: &str| s.chars().take_while(|c| is_word(*c)).collect::<String>();
+    let Some(list) = path.strip_prefix('{') else { return vec![word(path)] };
+    let list = &list[..closing_brace(path, 0) - 2];
+    let mut depth = 0;
+    let outermost = list.split(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        c == ',' && depth == 0
+    });
+    outermost.map(|entry| word(entry.trim())).filter(|name| !name.is_empty()).collect()
+}
+
+/// Whether a line of code has `name` as a segment of a path or imports it whole.
+fn names_crate(line: &str, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&line[..at], &line[at + name.len()..]);
+        let whole = !before.ends_with(is_word) && !after.starts_with(is_word);
+        whole && (after.starts_with("::") || before.trim_end().ends_with("use"))
+    })
+}
+
+/// Whether a line has `word` and not only as the end of a longer one.
+fn contains_word(line: &str, word: &str) -> bool {
+    let bounded = |at: usize| !word.starts_with(is_word) || !line[..at].ends_with(is_word);
+    line.match_indices(word).any(|(at, _)| bounded(at))
+}
