@@ -44,7 +44,7 @@ mod tests {
         assert!(run(&mut model, &CanonOptions::default()).unwrap());
         let (_, conv) = model.graph.nodes().next().unwrap();
         let bias = model.graph.initializer(conv.input(2).unwrap()).unwrap();
-        assert_eq!(bias.to_f32().unwrap(), ndarray::ArrayD::zeros(ndarray::IxDyn(&[4])));
+        assert_eq!(bias.to_f32().unwrap(), ndarray::ArrayD::<f32>::zeros(ndarray::IxDyn(&[4])));
         assert!(!run(&mut model, &CanonOptions::default()).unwrap());
     }
 }
