@@ -152,6 +152,9 @@ pub fn merge(
     let stored = &calibration.stored;
     let zip = Zip::new(&mut joint, &alignment, sources, &sensitivities, stored, options, progress)?;
     let sites = zip.run()?;
+    if sites.iter().all(|site| site.reason.is_some()) {
+        return Err(misaligned(&joint, &alignment));
+    }
     seconds.push(("zip", start.elapsed().as_secs_f64()));
     let sizes = sizes(&joint)?;
     Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples }))
