@@ -3,3 +3,4 @@
 pub mod gram;
 pub mod im2col;
 pub mod product;
+pub mod window;
