@@ -84,6 +84,7 @@
 pub mod align;
 pub mod calib;
 pub mod canon;
+pub mod cli;
 pub mod couple;
 pub mod emit;
 pub mod error;
@@ -92,6 +93,8 @@ pub mod ir;
 pub mod onnx;
 pub mod ops;
 pub mod progress;
+pub mod report;
 pub mod runtime;
+pub mod verify;
 pub mod zip;
 pub mod zipper;

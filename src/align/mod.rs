@@ -3,7 +3,7 @@
 //! Layers are aligned by the longest common run, weighted by what sharing them would save (so nets
 //! of different depth share what they have in common). Groups follow from their layers.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::couple::{Channel, CoupledLayer, Coupling, GroupId, LayerId};
 use crate::ir::Graph;
@@ -25,7 +25,7 @@ pub struct Alignment {
 }
 
 /// The first pair of layers at which two nets differ.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Divergence {
     /// Layer of the first net; `None` where it has no more layers.
     pub a: Option<String>,

@@ -4,5 +4,6 @@ pub mod data;
 pub mod gram;
 pub mod im2col;
 pub mod product;
+pub mod store;
 pub mod stream;
 pub mod taps;

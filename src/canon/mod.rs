@@ -66,7 +66,7 @@ pub enum BatchNorm {
 /// What canonical form to make.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CanonOptions {
-    /// Version of the standard operator set; by default the model's own, but at least 13.
+    /// Version of the standard operator set, by default the model's own; 13 where that is newer.
     pub target_opset: Option<i64>,
     /// What becomes of `BatchNormalization`.
     pub batchnorm: BatchNorm,

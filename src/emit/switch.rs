@@ -149,6 +149,9 @@ impl Ifs<'_> {
         let mut map = Inside::new();
         for id in &self.branches[task] {
             let mut node = self.outer.node(*id).clone();
+            // Runtimes name what they derive from a node after it, e.g. `conv1.bias`, which must not
+            // be the name of an initializer that the branch captures.
+            node.name = format!("branch.{task}/{}", node.name);
             for input in node.inputs.iter_mut().flatten() {
                 *input = self.inside(&mut graph, &mut map, task, *input);
             }

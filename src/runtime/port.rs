@@ -47,6 +47,16 @@ fn join(dims: &[String]) -> String {
     if dims.is_empty() { "scalar".to_string() } else { dims.join("×") }
 }
 
+/// A dimension from the name that a file gives it. Exporters write `?`, `-1` or `None` for sizes that
+/// have nothing to do with each other, which must not be taken for one and the same.
+pub(super) fn named_dim(name: &str) -> Dim {
+    if name == "None" || !name.contains(char::is_alphabetic) {
+        Dim::Unknown
+    } else {
+        Dim::Symbol(name.to_string())
+    }
+}
+
 /// The batch size that a model insists on, where one of its inputs fixes axis 0.
 pub fn fixed_batch(ports: &[Port]) -> Option<usize> {
     ports.iter().find_map(Port::fixed_batch)
@@ -177,6 +187,14 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Backend);
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn placeholders_are_no_symbols() {
+        for name in ["", "?", "-1", "None"] {
+            assert_eq!(named_dim(name), Dim::Unknown);
+        }
+        assert_eq!(named_dim("batch"), Dim::Symbol("batch".into()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
 
 use super::fuse::Fused;
-use super::pair::{Metric, check_sensitivities, sensitivity};
+use super::pair::{Metric, check_sensitivities, not_finite, sensitivity};
 use super::solve::ridge;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -74,7 +74,6 @@ impl ChannelwiseProblem {
         check_sensitivities(&self.s_a, &self.s_b)?;
         let mut fused = Fused {
             weights: Array2::zeros((pairs.len(), self.w_a.ncols())),
-            costs: Array1::zeros(pairs.len()),
             errors_a: Array1::zeros(pairs.len()),
             errors_b: Array1::zeros(pairs.len()),
         };
@@ -85,7 +84,6 @@ impl ChannelwiseProblem {
                 return Err(not_finite());
             }
             let (h_a, h_b) = self.hessians(i, j);
-            fused.costs[k] = shared.cost;
             fused.errors_a[k] = form(h_a, (&weights - &self.w_a.row(i)).view()).max(0.0);
             fused.errors_b[k] = form(h_b, shared.step.view()).max(0.0);
             fused.weights.row_mut(k).assign(&weights);
@@ -133,10 +131,6 @@ fn form(h: ArrayView2<f64>, x: ArrayView1<f64>) -> f64 {
     h.dot(&x).dot(&x)
 }
 
-fn not_finite() -> Error {
-    Error::new(ErrorKind::Numeric, "a layer's weights are not finite")
-}
-
 /// h⁻¹ b by elimination in place; `None` where h is not positive definite.
 fn solve_small(mut h: Array2<f64>, mut b: Array1<f64>) -> Option<Array1<f64>> {
     let k = b.len();
@@ -158,4 +152,99 @@ fn solve_small(mut h: Array2<f64>, mut b: Array1<f64>) -> Option<Array1<f64>> {
         b[i] = (b[i] - known) / h[(i, i)];
     }
     Some(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::product::tests::random;
+    use crate::zip::pair::Problem;
+    use crate::zip::pair::tests::{sensitivities, spd};
+    use crate::zip::solve::DAMPING;
+    use ndarray::{array, stack};
+
+    fn hessians(n: usize, k: usize, seed: u64) -> Array3<f64> {
+        let each: Vec<_> = (0..n as u64).map(|i| spd(k, seed + i)).collect();
+        stack(Axis(0), &each.iter().map(|h| h.view()).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn problem(k: usize) -> ChannelwiseProblem {
+        ChannelwiseProblem {
+            h_a: hessians(4, k, 10),
+            h_b: hessians(3, k, 20),
+            w_a: random(4, k, 1),
+            w_b: random(3, k, 2),
+            s_a: None,
+            s_b: None,
+        }
+    }
+
+    /// The same pair as a layer of one neuron each, sensitivities multiplied into the Hessians.
+    fn alone(p: &ChannelwiseProblem, i: usize, j: usize) -> Problem {
+        let row = |w: &Array2<f64>, i| w.select(Axis(0), &[i]);
+        Problem {
+            h_a: &p.h_a.index_axis(Axis(0), i) * sensitivity(&p.s_a, i),
+            h_b: &p.h_b.index_axis(Axis(0), j) * sensitivity(&p.s_b, j),
+            w_a: row(&p.w_a, i),
+            w_b: row(&p.w_b, j),
+            s_a: None,
+            s_b: None,
+        }
+    }
+
+    #[test]
+    fn every_pair_is_a_layer_of_its_own() {
+        for k in [1, 2, 10] {
+            let plain = problem(k);
+            let (s_a, s_b) = (sensitivities(4, 3), sensitivities(3, 4));
+            let sensitive = ChannelwiseProblem { s_a, s_b, ..plain.clone() };
+            for p in [plain, sensitive] {
+                let cost = p.cost(Metric::Hessian, DAMPING).unwrap();
+                for ((i, j), d) in cost.indexed_iter() {
+                    let single = alone(&p, i, j);
+                    let expected = single.cost(Metric::Hessian, DAMPING).unwrap()[(0, 0)];
+                    assert!((d - expected).abs() < 1e-10 * (1.0 + expected));
+                    let fused = p.fuse(&[(i, j)], DAMPING).unwrap();
+                    let wanted = single.fuse(&[(0, 0)], DAMPING).unwrap();
+                    assert!((fused.weights - wanted.weights).iter().all(|d| d.abs() < 1e-9));
+                    let error = fused.errors_a[0] * sensitivity(&p.s_a, i);
+                    assert!((error - wanted.errors_a[0]).abs() < 1e-9);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_metrics_are_plain_distances() {
+        let p = problem(3);
+        for metric in [Metric::Weight, Metric::Activation] {
+            for ((i, j), d) in p.cost(metric, 0.0).unwrap().indexed_iter() {
+                let expected = alone(&p, i, j).cost(metric, 0.0).unwrap()[(0, 0)];
+                assert!((d - expected).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn equal_and_dead_channels_are_harmless() {
+        let mut p = problem(3);
+        p.h_a.index_axis_mut(Axis(0), 1).fill(0.0);
+        p.h_b.index_axis_mut(Axis(0), 1).fill(0.0);
+        p.w_b.row_mut(2).assign(&p.w_a.row(0));
+        p.s_a = Some(array![1.0, 1.0, 0.0, 1.0]);
+        let cost = p.cost(Metric::Hessian, 0.0).unwrap();
+        assert_eq!(cost[(0, 2)], 0.0);
+        assert!(cost[(1, 1)] < 1e-12);
+        let fused = p.fuse(&[(0, 2), (2, 0)], 0.0).unwrap();
+        assert_eq!(fused.weights.row(0), p.w_a.row(0));
+        assert_eq!(fused.weights.row(1), p.w_b.row(0));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_a_numeric_error() {
+        let mut p = problem(3);
+        p.h_a[(0, 0, 0)] = f64::NAN;
+        let error = p.cost(Metric::Hessian, DAMPING).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Numeric);
+    }
 }

@@ -80,7 +80,7 @@ impl Zip<'_> {
         record.shared = pairs.len();
         record.shared_inputs = pairs.len();
         record.rows = sides.iter().map(|s| s.moments.first().map_or(0, Moments::count)).collect();
-        record.cost = fused.costs.sum();
+        record.cost = (fused.errors_a.sum() + fused.errors_b.sum()) / 2.0;
         record.relative_errors = vec![
             relative(&problem.h_a, &problem.w_a, pairs.iter().map(|p| p.0), &fused.errors_a),
             relative(&problem.h_b, &problem.w_b, pairs.iter().map(|p| p.1), &fused.errors_b),

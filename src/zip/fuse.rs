@@ -4,27 +4,28 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Zip};
 
-use super::pair::{Base, Problem, check_sensitivities};
+use super::pair::{Base, Problem, check_sensitivities, not_finite};
 use crate::calib::product::{add_times, times};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// Pairs of neurons made one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fused {
     /// The common weights, one row per pair.
     pub weights: Array2<f64>,
-    /// The cost of each pair: half its weighted error, see [`Problem::cost`].
-    pub costs: Array1<f64>,
-    /// What each pair's neuron of A loses: its mean squared pre-activation error, times α and
-    /// without any sensitivity. Relate it to [`energy`].
+    /// What each pair's neuron of A loses: its mean squared pre-activation error times α, whatever
+    /// its sensitivity. Relate it to [`energy`]. Without sensitivities a pair's cost is half of what
+    /// its two neurons lose.
     pub errors_a: Array1<f64>,
     /// What each pair's neuron of B loses, times 1 − α.
     pub errors_b: Array1<f64>,
 }
 
 impl Problem {
-    /// The common weights w = (H_A + H_B)⁻¹ (H_A w_i + H_B w_j) of each pair (i, j), with the
-    /// Hessians balanced by the pair's sensitivities as in [`Problem::cost`].
+    /// The common weights w = (H_A + H_B)⁻¹ (H_A w_i + H_B w_j) of each pair (i, j).
+    ///
+    /// With sensitivities the Hessians are balanced by the power of two next to s_i/s_j: around its
+    /// optimum the error is flat, and so all pairs of one ratio are solved at once.
     ///
     /// Computed as one neuron's weights plus a multiple of the difference, so that equal neurons
     /// keep their weights bit for bit.
@@ -41,32 +42,28 @@ impl Problem {
         let base = Base::of(self, damping);
         let (own, mut weights) = if base.is_a { (&w_a, w_b.clone()) } else { (&w_b, w_a.clone()) };
         let difference = own - &weights;
-        let mut costs = Array1::zeros(pairs.len());
         for (level, members) in self.by_level(pairs) {
             let delta = difference.select(Axis(0), &members);
             let pull = base.times(delta.t()) * base.scale(level);
             let step = base.factor(level)?.solve(pull.view());
-            let left = &delta.t() - &step;
-            for (k, &pair) in members.iter().enumerate() {
+            for (&pair, step) in members.iter().zip(step.columns()) {
                 let mut fused = weights.row_mut(pair);
-                fused += &step.column(k);
-                let (i, j) = pairs[pair];
-                costs[pair] = self.balance(i, j).weight * pull.column(k).dot(&left.column(k)) / 2.0;
+                fused += &step;
             }
         }
         if weights.iter().any(|w| !w.is_finite()) {
-            return Err(Error::new(ErrorKind::Numeric, "a layer's weights are not finite"));
+            return Err(not_finite());
         }
         let errors_a = energy(self.h_a.view(), (&weights - &w_a).view());
         let errors_b = energy(self.h_b.view(), (&weights - &w_b).view());
-        Ok(Fused { weights, costs: costs.mapv(|d: f64| d.max(0.0)), errors_a, errors_b })
+        Ok(Fused { weights, errors_a, errors_b })
     }
 
-    /// The pairs' places in `pairs`, by their balance's level.
+    /// The pairs' places in `pairs`, by level.
     fn by_level(&self, pairs: &[(usize, usize)]) -> BTreeMap<i32, Vec<usize>> {
         let mut levels = BTreeMap::<i32, Vec<usize>>::new();
         for (place, &(i, j)) in pairs.iter().enumerate() {
-            levels.entry(self.balance(i, j).level).or_default().push(place);
+            levels.entry(self.level(i, j)).or_default().push(place);
         }
         levels
     }
@@ -115,4 +112,110 @@ pub fn readjust(
     let mut adjusted = private.to_owned();
     add_times(1.0, (&old - &new).view(), gain.t(), adjusted.view_mut());
     adjusted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::product::tests::{on_threads, random};
+    use crate::zip::pair::Metric;
+    use crate::zip::pair::tests::{problem, sensitivities};
+    use crate::zip::solve::{DAMPING, schur};
+    use ndarray::{array, concatenate};
+    use ndarray_linalg::Inverse;
+    use proptest::prelude::*;
+
+    const PAIRS: [(usize, usize); 3] = [(0, 2), (3, 0), (1, 1)];
+
+    /// s_i e_A + s_j e_B of one pair.
+    fn weighted_error(p: &Problem, fused: &Fused, pair: usize) -> f64 {
+        let (i, j) = PAIRS[pair];
+        let s = |s: &Option<Array1<f64>>, i: usize| s.as_ref().map_or(1.0, |s| s[i]);
+        s(&p.s_a, i) * fused.errors_a[pair] + s(&p.s_b, j) * fused.errors_b[pair]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn common_weights_are_eq_10(inputs in 1usize..12, seed: u64) {
+            let p = problem(inputs, 4, 3, seed);
+            let fused = p.fuse(&PAIRS, 0.0).unwrap();
+            let inverse = (&p.h_a + &p.h_b).inv().unwrap();
+            let cost = p.cost(Metric::Hessian, 0.0).unwrap();
+            for (k, &(i, j)) in PAIRS.iter().enumerate() {
+                let naive = inverse.dot(&(p.h_a.dot(&p.w_a.row(i)) + p.h_b.dot(&p.w_b.row(j))));
+                prop_assert!((&fused.weights.row(k) - &naive).iter().all(|d| d.abs() < 1e-9));
+                prop_assert!((weighted_error(&p, &fused, k) / 2.0 - cost[(i, j)]).abs() < 1e-9);
+            }
+        }
+
+        #[test]
+        fn with_sensitivities_the_error_is_as_predicted(inputs in 1usize..12, seed: u64) {
+            let mut p = problem(inputs, 4, 3, seed);
+            p.s_a = sensitivities(4, seed ^ 4);
+            p.s_b = sensitivities(3, seed ^ 5);
+            let fused = p.fuse(&PAIRS, 0.0).unwrap();
+            let cost = p.cost(Metric::Hessian, 0.0).unwrap();
+            for (k, pair) in PAIRS.iter().enumerate() {
+                let error = weighted_error(&p, &fused, k) / 2.0;
+                prop_assert!((error / cost[*pair] - 1.0).abs() < 0.05);
+            }
+        }
+
+        #[test]
+        fn readjusted_private_weights_are_the_best_ones(shared in 1usize..8, private in 0usize..8, seed: u64) {
+            let h = crate::zip::pair::tests::spd(shared + private, seed);
+            let (s, p): (Vec<usize>, Vec<usize>) = ((0..shared).collect(), (shared..shared + private).collect());
+            let (old, new) = (random(3, shared, seed ^ 1), random(3, shared, seed ^ 2));
+            let before = random(3, private, seed ^ 3);
+            let left = schur(h.view(), &s, &p, 0.0).unwrap();
+            let after = readjust(before.view(), left.gain.view(), old.view(), new.view());
+            let change = concatenate![Axis(1), &new - &old, &after - &before];
+            // The gradient with respect to the private weights vanishes …
+            let gradient = change.dot(&h);
+            prop_assert!(gradient.select(Axis(1), &p).iter().all(|g| g.abs() < 1e-9));
+            // … and the Schur complement measures the error that is left.
+            let error = energy(h.view(), change.view());
+            let reduced = energy(left.hessian.view(), (&new - &old).view());
+            prop_assert!((error - reduced).iter().all(|d| d.abs() < 1e-9));
+        }
+    }
+
+    #[test]
+    fn equal_neurons_keep_their_weights_bit_for_bit() {
+        let mut p = problem(20, 4, 3, 1);
+        for (i, j) in PAIRS {
+            let weights = p.w_a.row(i).to_owned();
+            p.w_b.row_mut(j).assign(&weights);
+        }
+        for _ in 0..2 {
+            let fused = p.fuse(&PAIRS, DAMPING).unwrap();
+            assert_eq!(fused.weights, p.w_a.select(Axis(0), &[0, 3, 1]));
+            assert_eq!(fused.errors_a.sum() + fused.errors_b.sum(), 0.0);
+            std::mem::swap(&mut p.h_a, &mut p.h_b);
+        }
+    }
+
+    #[test]
+    fn no_pairs_are_fused_to_no_weights() {
+        assert_eq!(problem(4, 2, 2, 1).fuse(&[], DAMPING).unwrap().weights.dim(), (0, 4));
+    }
+
+    #[test]
+    fn same_bits_on_any_number_of_threads() {
+        let mut p = problem(500, 90, 90, 1);
+        p.s_b = sensitivities(90, 2);
+        let pairs: Vec<_> = (0..90).map(|i| (i, 89 - i)).collect();
+        let run = |threads| on_threads(threads, || p.fuse(&pairs, DAMPING).unwrap());
+        assert_eq!(run(1), run(3));
+    }
+
+    #[test]
+    fn the_mask_with_more_ones_is_applied() {
+        let mut fused = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
+        let w_a = array![[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]];
+        let w_b = array![[0.0, 1.0, 0.0], [1.0, 1.0, 0.0]];
+        apply_masks(&mut fused, w_a.view(), w_b.view());
+        assert_eq!(fused, array![[1.0, 0.0, 3.0], [4.0, 5.0, 0.0]]);
+    }
 }

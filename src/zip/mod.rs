@@ -11,6 +11,7 @@ pub mod joint;
 pub mod matcher;
 pub mod options;
 pub mod pair;
+pub mod predict;
 pub mod refit;
 pub mod run;
 mod site;

@@ -99,3 +99,110 @@ fn finite(weights: Array2<f64>) -> Result<Array2<f64>> {
     }
     Err(Error::new(ErrorKind::Numeric, "a layer's refitted weights are not finite"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::product::tests::random;
+    use crate::zip::solve::DAMPING;
+    use ndarray::s;
+
+    /// Moments of random rows whose targets are `weights` · [x, 1] plus `noise`.
+    fn calibrated(weights: &Array2<f64>, rows: usize, noise: &Array2<f64>) -> Moments {
+        let inputs = weights.ncols() - 1;
+        let x = random(rows, inputs, 1).mapv(|v| v as f32);
+        let wide = x.mapv(f64::from);
+        let y = wide.dot(&weights.slice(s![.., ..inputs]).t()) + weights.column(inputs) + noise;
+        let mut moments = Moments::with_targets(inputs, weights.nrows());
+        moments.push_with(x.view(), y.mapv(|v| v as f32).view()).unwrap();
+        moments
+    }
+
+    fn worst(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
+        (a - b).iter().fold(0.0, |worst, d| worst.max(d.abs()))
+    }
+
+    #[test]
+    fn known_weights_are_found_again() {
+        let truth = random(5, 13, 2);
+        let moments = calibrated(&truth, 400, &Array2::zeros((400, 5)));
+        let found = refit(&moments, Array2::zeros((5, 13)).view(), 1e-9).unwrap();
+        assert!(worst(&found, &truth) < 1e-5);
+        assert!(residual(&moments, found.view()).unwrap().iter().all(|e| *e < 1e-6));
+    }
+
+    #[test]
+    fn the_solution_is_the_least_ridge_objective() {
+        let (truth, current) = (random(3, 7, 3), random(3, 7, 4));
+        let moments = calibrated(&truth, 50, &random(50, 3, 5));
+        let lambda = ridge(moments.scaled(1.0).unwrap().view(), 0.5);
+        let objective = |w: &Array2<f64>| {
+            let pull = (w - &current).mapv(|d| d * d).sum_axis(Axis(1)) * lambda;
+            residual(&moments, w.view()).unwrap() + pull
+        };
+        let found = refit(&moments, current.view(), 0.5).unwrap();
+        let least = objective(&found);
+        for seed in 0..20 {
+            let other = &found + &random(3, 7, seed) * 0.05;
+            assert!(objective(&other).iter().zip(&least).all(|(o, l)| o > l));
+        }
+    }
+
+    #[test]
+    fn the_residual_is_the_mean_squared_error() {
+        let (truth, noise) = (random(3, 7, 3), random(50, 3, 5));
+        let moments = calibrated(&truth, 50, &noise);
+        let wanted = (&noise * &noise).mean_axis(Axis(0)).unwrap();
+        let found = residual(&moments, truth.view()).unwrap();
+        assert!((found - wanted).iter().all(|d| d.abs() < 1e-5));
+    }
+
+    #[test]
+    fn weights_that_fit_already_and_dead_inputs_stay() {
+        let truth = random(4, 9, 6);
+        let mut rows = random(60, 8, 1).mapv(|v| v as f32);
+        rows.column_mut(2).fill(0.0);
+        let y = rows.mapv(f64::from).dot(&truth.slice(s![.., ..8]).t()) + truth.column(8);
+        let mut moments = Moments::with_targets(8, 4);
+        moments.push_with(rows.view(), y.mapv(|v| v as f32).view()).unwrap();
+        let kept = refit(&moments, truth.view(), DAMPING).unwrap();
+        assert!(worst(&kept, &truth) < 1e-5);
+        assert_eq!(kept.column(2), truth.column(2));
+    }
+
+    #[test]
+    fn sparse_refits_keep_zeros_and_use_only_their_connections() {
+        let mut current = random(6, 9, 7);
+        current.mapv_inplace(|w| if w < 0.2 { 0.0 } else { w });
+        current.row_mut(5).fill(0.0);
+        let noise = random(80, 6, 8);
+        let moments = calibrated(&random(6, 9, 9), 80, &noise);
+        let found = refit_sparse(&moments, current.view(), DAMPING).unwrap();
+        for (row, (new, old)) in found.outer_iter().zip(current.outer_iter()).enumerate() {
+            assert!(new.iter().zip(old).all(|(n, o)| *o != 0.0 || *n == 0.0));
+            // Nothing is left to gain along the connections there are: the gradient is the ridge's.
+            let (hessian, missing) = normal_equations(&moments, found.view()).unwrap();
+            let lambda = ridge(hessian.view(), DAMPING);
+            for i in (0..9).filter(|i| old[*i] != 0.0) {
+                let gradient = missing[(i, row)] - lambda * (new[i] - old[i]);
+                assert!(gradient.abs() < 1e-9, "gradient {gradient}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_mask_is_no_mask() {
+        let current = random(4, 9, 7);
+        let moments = calibrated(&random(4, 9, 9), 80, &random(80, 4, 8));
+        let dense = refit(&moments, current.view(), DAMPING).unwrap();
+        let sparse = refit_sparse(&moments, current.view(), DAMPING).unwrap();
+        assert!(worst(&dense, &sparse) < 1e-10);
+    }
+
+    #[test]
+    fn targets_and_samples_are_needed() {
+        let kind = |m: &Moments| refit(m, Array2::zeros((2, 4)).view(), 0.1).unwrap_err().kind();
+        assert_eq!(kind(&Moments::new(3)), ErrorKind::Calibration);
+        assert_eq!(kind(&Moments::with_targets(3, 2)), ErrorKind::Calibration);
+    }
+}

@@ -163,7 +163,7 @@ impl Zip<'_> {
         };
         let fused = problem.fuse(&pairs, self.options.damping)?;
         record.shared = pairs.len();
-        record.cost = fused.costs.sum();
+        record.cost = (fused.errors_a.sum() + fused.errors_b.sum()) / 2.0;
         record.relative_errors = relative_errors(&problem, &pairs, &fused);
         for (n, (i, j)) in pairs.iter().enumerate() {
             let common = fused.weights.row(n);

@@ -1,6 +1,6 @@
 //! The arithmetic of a plan: how many parameters a joint model stores, and for whom.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::couple::{Channel, CoupledLayer};
 use crate::error::Result;
@@ -8,7 +8,7 @@ use crate::error::Result;
 use super::joint::{Block, JointModel, Owner};
 
 /// Numbers of layer parameters (weights and biases).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Sizes {
     /// Of each task's net before merging.
     pub originals: Vec<u64>,

@@ -72,14 +72,14 @@ const CHANGES: &[(&[&str], i64, Change)] = &[
     (&["GridSample"], 20, With(legacy::grid_mode)),
 ];
 
-/// Brings the model to version `target`, or by default to at least [`LEAST`].
+/// Brings the model to version `target`, or its own by default, and in any case to [`LEAST`].
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] naming a node that cannot be carried over; [`ErrorKind::Usage`] for a
 /// target older than the model.
 pub(super) fn run(model: &mut Model, target: Option<i64>) -> Result<()> {
     let own = model.opset();
-    let target = target.unwrap_or(own.max(LEAST));
+    let target = target.unwrap_or(own).max(LEAST);
     check_target(model, own, target)?;
     let Some(standard) = model.opsets.get_mut("") else { return Ok(()) };
     *standard = target;

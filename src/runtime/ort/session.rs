@@ -7,7 +7,7 @@ use ::ort::session::{Session as Inner, SessionInputValue};
 use ::ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::super::array::with_array;
-use super::super::port::in_port_order;
+use super::super::port::{in_port_order, named_dim};
 use super::super::shield::shielded;
 use super::super::{HostArray, ModelSource, Port, Session};
 use super::{OnnxRuntime, cuda, failed};
@@ -115,10 +115,7 @@ fn port(outlet: &Outlet) -> Port {
         ValueType::Tensor { ty, shape, dimension_symbols } => {
             let dim = |(axis, size): (usize, &i64)| match usize::try_from(*size) {
                 Ok(size) => Dim::Known(size),
-                Err(_) => match dimension_symbols.get(axis).filter(|name| !name.is_empty()) {
-                    Some(name) => Dim::Symbol(name.clone()),
-                    None => Dim::Unknown,
-                },
+                Err(_) => dimension_symbols.get(axis).map_or(Dim::Unknown, |name| named_dim(name)),
             };
             // ONNX Runtime reports an unknown rank as rank 0.
             let dims: Vec<Dim> = shape.iter().enumerate().map(dim).collect();

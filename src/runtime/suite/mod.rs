@@ -246,6 +246,22 @@ fn shapes_that_need_the_actual_batch_size_work() {
 }
 
 #[test]
+fn placeholders_for_sizes_do_not_tie_axes_together() {
+    let open = Dim::Symbol("?".into());
+    let model = Onnx::default()
+        .input("x", DataType::F32, &[open.clone(), open])
+        .node("Relu", &["x"], &["y"], &[])
+        .output("y")
+        .bytes();
+    each_backend(|backend| {
+        let mut session = load(backend, &model);
+        for shape in [[2, 3], [3, 1]] {
+            assert_eq!(session.run(&[("x", &ramp(&shape))]).unwrap()[0].shape(), shape);
+        }
+    });
+}
+
+#[test]
 fn an_input_of_unknown_rank_takes_what_comes() {
     let model =
         Onnx::default().unranked_input("x").node("Relu", &["x"], &["y"], &[]).output("y").bytes();

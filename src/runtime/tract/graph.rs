@@ -7,6 +7,7 @@ use tract_onnx::Onnx;
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
 
+use super::super::port::named_dim;
 use super::super::{ModelSource, Port};
 use super::failed;
 use crate::error::{Error, ErrorKind, Result};
@@ -78,8 +79,8 @@ fn port(value: &pb::ValueInfoProto) -> Port {
     };
     let dim = |dim: &pb::tensor_shape_proto::Dimension| match &dim.value {
         Some(Value::DimValue(size)) => usize::try_from(*size).map_or(Dim::Unknown, Dim::Known),
-        Some(Value::DimParam(name)) if !name.is_empty() => Dim::Symbol(name.clone()),
-        _ => Dim::Unknown,
+        Some(Value::DimParam(name)) => named_dim(name),
+        None => Dim::Unknown,
     };
     Port {
         name: value.name.clone(),

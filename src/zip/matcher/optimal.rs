@@ -2,7 +2,7 @@
 //! Jonker and Volgenant.
 
 use lapjv::lapjv;
-use ndarray::ArrayView2;
+use ndarray::{ArrayView1, ArrayView2};
 
 use super::{Matcher, Pairing, Quota, Share};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,23 +35,28 @@ impl Matcher for Optimal {
 }
 
 /// The column of each row in the least assignment of a square matrix: `cost` with n_B − k dummy rows
-/// and n_A − k dummy columns. A dummy costs nothing with a real neuron, and dummies must not meet.
-/// So every dummy takes up a neuron, and exactly k real pairs remain.
+/// and n_A − k dummy columns, which must not meet. So every dummy takes up a neuron, and exactly k
+/// real pairs remain.
 fn assign(cost: ArrayView2<f64>, count: usize, limit: f64) -> Result<Vec<usize>> {
     let (n_a, n_b) = cost.dim();
     let size = n_a + n_b - count;
-    // The solver tells costs apart by an absolute 2⁻⁵², and the sum of allowed ones must stay
-    // below what a forbidden one costs.
-    let largest = cost.iter().filter(|d| **d < limit).fold(0.0f64, |m, d| m.max(d.abs()));
+    let allowed = |d: &&f64| **d < limit;
+    // The solver tells costs apart by an absolute 2⁻⁵², and the sum of allowed ones must stay below
+    // what a forbidden one costs.
+    let largest = cost.iter().filter(allowed).fold(0.0f64, |most, d| most.max(d.abs()));
     let scale = if largest > 0.0 { largest } else { 1.0 };
-    let forbidden = 2.0 * size as f64;
+    // Every solution has the same number of pairs with dummies, so their price is free. Near half of
+    // what the dearest real pair will cost, the solver guesses well who stays alone.
+    let cheapest =
+        |row: ArrayView1<f64>| row.iter().filter(allowed).copied().fold(largest, f64::min);
+    let mut cheapest: Vec<f64> = cost.outer_iter().map(cheapest).collect();
+    cheapest.sort_unstable_by(f64::total_cmp);
+    let alone = cheapest[count - 1] / 2.0;
+    let forbidden = 2.0 * size as f64 + 2.0;
     let entry = |at: usize| match (at / size, at % size) {
-        (i, j) if i < n_a && j < n_b => {
-            let d = cost[(i, j)];
-            if d < limit { d / scale } else { forbidden }
-        }
-        (i, j) if i >= n_a && j >= n_b => forbidden,
-        _ => 0.0,
+        (i, j) if i < n_a && j < n_b && cost[(i, j)] < limit => cost[(i, j)] / scale,
+        (i, j) if (i < n_a) == (j < n_b) => forbidden,
+        _ => alone / scale,
     };
     let matrix = (0..size * size).map(entry).collect();
     let square = lapjv::Matrix::from_shape_vec((size, size), matrix);

@@ -1,122 +1,34 @@
-//! Laws that every merge obeys, on trained nets.
+//! Laws that every merge obeys.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use ndarray::ArrayD;
 
-use ndarray::{ArrayD, Axis};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-
-use onnx_zip::calib::data::{DataOptions, Dataset};
-use onnx_zip::couple::{Coupling, LayerId};
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::Model;
 use onnx_zip::onnx;
-use onnx_zip::progress::Silent;
-use onnx_zip::runtime::{self, Backend, HostArray, ModelSource, RuntimeOptions, feeds};
-use onnx_zip::zip::joint::{JointModel, Task};
+use onnx_zip::runtime::HostArray;
+use onnx_zip::zip::joint::JointModel;
 use onnx_zip::zip::matcher::Share;
 use onnx_zip::zip::options::{Budget, Method, Passes, ZipOptions};
-use onnx_zip::zipper::{self, Calibration, Input, Outcome};
+use onnx_zip::zipper::Outcome;
 
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
-}
-
-fn model(name: &str) -> Model {
-    onnx::load(&fixture(&format!("models/{name}.onnx"))).unwrap()
-}
-
-fn backend() -> Arc<dyn Backend> {
-    runtime::open(&RuntimeOptions::default()).unwrap()
-}
-
-fn images(model: &Model, samples: usize) -> Dataset {
-    let bytes = onnx::encode(model).unwrap();
-    let session = backend().load(ModelSource::Bytes(&bytes)).unwrap();
-    let options = DataOptions { scale: Some("1/255".parse().unwrap()), ..DataOptions::default() };
-    let path = fixture("data/mnist_train.npz");
-    Dataset::open(&path, session.inputs(), &options).unwrap().take(samples)
-}
+use crate::support::{self, deviation, images, model, permuted};
 
 fn merge(a: Model, b: Model, options: &ZipOptions) -> (JointModel, Outcome) {
-    let data = vec![images(&a, 600), images(&b, 600)];
-    let calibration = Calibration { backend: backend(), data, batch: 100, memory: 1 << 30 };
-    let inputs = vec![Input { name: "a".into(), model: a }, Input { name: "b".into(), model: b }];
-    let prepared = zipper::prepare(inputs).unwrap();
-    zipper::merge(prepared, &calibration, options, &Silent).unwrap()
+    let data = images(&a, "mnist_train", 600);
+    support::merge([(a, data.clone()), (b, data)], options)
 }
 
 fn options(method: Method, share: f64) -> ZipOptions {
     ZipOptions { method, budget: Budget::uniform(Share::Fraction(share)), ..ZipOptions::default() }
 }
 
+/// Outputs for 64 images and what `extra` feeds.
 fn outputs(model: &Model, extra: &[(String, HostArray)]) -> Vec<ArrayD<f32>> {
-    let bytes = onnx::encode(model).unwrap();
-    let mut session = backend().load(ModelSource::Bytes(&bytes)).unwrap();
-    let mut batch = images(&self::model("lenet5_mnist_a"), 64).batch(0..64).unwrap();
+    let mut batch =
+        images(&support::model("lenet5_mnist_a"), "mnist_train", 64).batch(0..64).unwrap();
+    batch[0].0.clone_from(&model.graph.value(model.graph.inputs[0]).name);
     batch.extend(extra.iter().cloned());
-    session.run(&feeds(&batch)).unwrap().into_iter().map(|a| a.into_f32().unwrap()).collect()
-}
-
-/// Largest difference relative to the largest magnitude.
-fn deviation(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f32 {
-    assert_eq!(a.shape(), b.shape());
-    let scale = b.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max) / scale
-}
-
-/// The net with the channels of every hidden group in another order.
-fn permuted(model: &Model, seed: u64) -> Model {
-    let mut task = Task::new("p", typed(model)).unwrap();
-    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    let orders: Vec<Vec<usize>> = task
-        .coupling
-        .groups
-        .iter()
-        .map(|g| {
-            let mut order: Vec<usize> = (0..g.size).collect();
-            if g.frozen.is_none() {
-                order.shuffle(&mut rng);
-            }
-            order
-        })
-        .collect();
-    let coupling: Coupling = task.coupling.clone();
-    for id in 0..coupling.layers.len() {
-        let layer = coupling.layer(LayerId(id));
-        let graph = &mut task.model.graph;
-        let w = layer.layer.read(graph).unwrap();
-        let bias = layer.layer.read_bias(graph).unwrap();
-        let place = |channels: &[onnx_zip::couple::Channel]| -> Vec<usize> {
-            channels
-                .iter()
-                .enumerate()
-                .map(|(at, c)| {
-                    // The at-th index holds the n-th pixel of its channel: take the same pixel of
-                    // the channel that comes here.
-                    let nth = channels[..at].iter().filter(|d| *d == c).count();
-                    let wanted = orders[c.group.0][c.index];
-                    let mut same = channels
-                        .iter()
-                        .enumerate()
-                        .filter(|(_, d)| d.group == c.group && d.index == wanted);
-                    same.nth(nth).unwrap().0
-                })
-                .collect()
-        };
-        let rows = place(&layer.outputs);
-        let columns = place(layer.inputs.as_ref().unwrap());
-        let w = w.select(Axis(0), &rows).select(Axis(1), &columns);
-        let bias = bias.map(|b| b.select(Axis(0), &rows));
-        layer.layer.write(graph, &w, bias.as_ref()).unwrap();
-    }
-    task.model
-}
-
-fn typed(model: &Model) -> Model {
-    let options = onnx_zip::canon::CanonOptions::default();
-    onnx_zip::canon::canonicalise(model.clone(), &options).unwrap().into_inner()
+    support::run(model, &batch)
 }
 
 fn joint_outputs(joint: &JointModel, form: Form) -> Vec<ArrayD<f32>> {
@@ -153,6 +65,9 @@ fn a_permuted_copy_is_recognised_and_nothing_is_lost() {
         ("lenet5_mnist_a", Method::Mtz),
         ("lenet5_mnist_a", Method::Refit),
         ("lenet300_fashion", Method::Refit),
+        ("zoo/vggbn_mnist_unfolded", Method::Refit),
+        ("zoo/resnet_mnist", Method::Refit),
+        ("zoo/mobilenet_mnist", Method::Refit),
     ] {
         let a = model(name);
         let b = permuted(&a, 7);

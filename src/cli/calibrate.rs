@@ -1,0 +1,141 @@
+//! `calibrate`: statistics of a model's layer inputs, in a file.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+
+use super::console::Console;
+use super::data::DataArgs;
+use super::models::Loaded;
+use super::runtime::RuntimeArgs;
+use super::{Status, models, output, size};
+use crate::calib::gram::Moments;
+use crate::calib::store::{self, LayerMoments, Meta};
+use crate::calib::stream::{Source, Stream};
+use crate::calib::taps::{RowLimit, Running, collect};
+use crate::canon::{CanonOptions, canonicalise};
+use crate::couple::{CoupledLayer, Coupling};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::Model;
+use crate::ops::LayerKind;
+use crate::progress::Progress;
+use crate::runtime::fixed_batch;
+use crate::zip::options::ZipOptions;
+
+/// Store the statistics of one model's layer inputs, or add up stored ones
+///
+/// Statistics (second moments of each layer's inputs) of several parts of the data, taken on several
+/// machines, add up to those of all of it.
+#[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct CalibrateArgs {
+    /// The model, as an .onnx file
+    #[arg(value_name = "MODEL", required_unless_present = "merge", requires = "data")]
+    model: Option<PathBuf>,
+    /// Add up these files of statistics of one model
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["model", "data"])]
+    merge: Vec<PathBuf>,
+    /// Where to write the statistics
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Samples to run, drawn at random where there are more [default: all]
+    #[arg(long, value_name = "N", help_heading = "Data",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    samples: Option<usize>,
+    /// Rows of statistics per layer; convolutions give a row per position, of which this many are drawn
+    #[arg(long, value_name = "N", default_value_t = ZipOptions::default().max_rows,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    max_rows: usize,
+    /// Memory for the statistics of all layers, and for values kept between layers, e.g. 500MB
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size::parse)]
+    memory: u64,
+    /// Seed of the choice of samples and rows
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  onnx-zip calibrate a.onnx --data part1.npz -o a1.gram
+  onnx-zip calibrate a.onnx --data part2.npz -o a2.gram
+  onnx-zip calibrate --merge a1.gram a2.gram -o a.gram";
+
+impl CalibrateArgs {
+    pub(super) fn run(&self, console: &Console) -> Result<Status> {
+        let inputs: Vec<PathBuf> = self.model.iter().chain(&self.merge).cloned().collect();
+        output::check(&self.output, &inputs)?;
+        let (moments, meta) = match &self.model {
+            Some(path) => self.measure(path, console)?,
+            None => {
+                let shards = self.merge.iter().map(|path| store::load(path));
+                store::merge(shards.collect::<Result<_>>()?)?
+            }
+        };
+        console.finish();
+        store::save(&self.output, &moments, &meta)?;
+        Ok(Status::Done)
+    }
+
+    fn measure(&self, path: &Path, console: &Console) -> Result<(LayerMoments, Meta)> {
+        let mut loaded = models::load(&[path.to_owned()], &[])?;
+        let backend = self.runtime.open()?;
+        let mut data = self.data.open(&loaded, self.samples.unwrap_or(usize::MAX), self.seed)?;
+        let (Some(Loaded { model, ports, sha256, .. }), Some(data)) = (loaded.pop(), data.pop())
+        else {
+            return Err(Error::new(ErrorKind::Usage, "there is no model to calibrate"));
+        };
+        data.record.notes.iter().for_each(|note| console.note(note));
+        let model = canonicalise(model, &CanonOptions::default())?.into_inner();
+        let source = Source {
+            backend: backend.as_ref(),
+            data: &data.dataset,
+            batch: fixed_batch(&ports).unwrap_or(self.runtime.batch),
+            memory: self.memory,
+        };
+        let moments = self.collect(&model, source, console)?;
+        let samples = data.dataset.len() as u64;
+        let sources = data.record.source.into_iter().collect();
+        Ok((moments, Meta { model_sha256: sha256, samples, sources }))
+    }
+
+    fn collect(&self, model: &Model, source: Source<'_>, console: &Console) -> Result<LayerMoments> {
+        let coupling = Coupling::of(&model.graph)?;
+        let layers: Vec<&CoupledLayer> =
+            coupling.layers.iter().filter(|layer| has_moments(layer)).collect();
+        self.check_memory(model, &layers)?;
+        console.begin("calibrate", (source.batches() * layers.len()) as u64);
+        let limit = RowLimit { rows: self.max_rows, seed: self.seed };
+        let mut stream = Stream::new(model, source)?;
+        let mut all = LayerMoments::new();
+        for layer in layers {
+            let running = Running { model, stream: &mut stream };
+            all.insert(layer.name.clone(), collect(layer, running, None, limit, console)?);
+        }
+        Ok(all)
+    }
+
+    fn check_memory(&self, model: &Model, layers: &[&CoupledLayer]) -> Result<()> {
+        let mut needed = 0u64;
+        for layer in layers {
+            let (_, inputs, taps) = layer.layer.sizes(&model.graph)?;
+            needed = needed.saturating_add(Moments::bytes(inputs * taps, 0));
+        }
+        if needed <= self.memory {
+            return Ok(());
+        }
+        let mib = needed >> 20;
+        Err(Error::new(ErrorKind::Memory, format!("the statistics take {mib} MiB"))
+            .hint("allow that with --memory")
+            .in_model(&model.name))
+    }
+}
+
+/// Whether statistics of a layer's inputs are of use.
+fn has_moments(layer: &CoupledLayer) -> bool {
+    !layer.per_channel && !matches!(layer.layer.kind, LayerKind::ConvTranspose(_))
+}

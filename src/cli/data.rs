@@ -1,0 +1,138 @@
+//! Calibration and test data named on the command line.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::models::Loaded;
+use crate::calib::data::{DataOptions, Dataset, Layout, Resize, Scale};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::report::DataRecord;
+
+/// Samples that are made up where there is no data.
+pub(super) const SYNTHETIC_SAMPLES: usize = 2048;
+
+/// Where samples come from and how they are prepared.
+#[derive(Args)]
+#[command(next_help_heading = "Data")]
+pub(super) struct DataArgs {
+    /// Samples: a .npz or .npy file, or a folder of images
+    ///
+    /// Give it once for all models, or once per model in the models' order. A .npz holds one array per
+    /// model input, under the input's name (a single array serves a single input), and perhaps
+    /// `labels`. A folder of images holds one sub-folder per class. Samples need no labels; with
+    /// labels, errors are reported. Without data, samples are made up from random numbers, which
+    /// costs accuracy. Example: --data mnist.npz --data fashion.npz
+    #[arg(short, long, value_name = "PATH")]
+    data: Vec<PathBuf>,
+    /// Multiply every element by this number or fraction, e.g. 1/255
+    #[arg(long, value_name = "F", allow_hyphen_values = true)]
+    scale: Option<Scale>,
+    /// Subtract this after scaling: one value, or one per channel, e.g. 0.485,0.456,0.406
+    #[arg(long, value_name = "V,…", value_delimiter = ',', allow_hyphen_values = true)]
+    mean: Vec<f32>,
+    /// Divide by this after --mean: one value, or one per channel, e.g. 0.229,0.224,0.225
+    #[arg(long, value_name = "V,…", value_delimiter = ',')]
+    std: Vec<f32>,
+    /// Resize images of a folder to this, then cut the centre out to the model's size, e.g. 256x256
+    /// [default: the model's size]
+    #[arg(long, value_name = "WxH")]
+    resize: Option<Resize>,
+    /// Where the channels of stored images are, where their shape does not tell: nchw or nhwc
+    #[arg(long, value_name = "LAYOUT")]
+    layout: Option<Layout>,
+    /// Use only the arrays of this part of the file, e.g. test for test_images and test_labels
+    #[arg(long, value_name = "NAME")]
+    part: Option<String>,
+    /// Size of an open dimension, by its name or as INPUT:AXIS; repeatable, e.g. height=224
+    #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = dimension)]
+    dims: Vec<(String, usize)>,
+}
+
+/// Samples for one model.
+pub(super) struct TaskData {
+    pub(super) dataset: Dataset,
+    pub(super) record: DataRecord,
+}
+
+impl DataArgs {
+    /// Whether samples have to be made up.
+    pub(super) fn is_synthetic(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Opens samples for each model: at most `limit`, drawn with `seed` where there are more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a number of files that fits neither once nor per model; as
+    /// [`Dataset::open`], naming the model.
+    pub(super) fn open(
+        &self,
+        models: &[Loaded],
+        limit: usize,
+        seed: u64,
+    ) -> Result<Vec<TaskData>> {
+        let files = self.data.len();
+        if files > 1 && files != models.len() {
+            let message = format!("--data was given {files} times for {} models", models.len());
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint("give it once, or once per model in the models' order"));
+        }
+        let options = self.options();
+        options.validate()?;
+        let open = |(i, model): (usize, &Loaded)| {
+            let path = self.data.get(i).or(self.data.first());
+            let opened = match path {
+                Some(path) => Dataset::open(path, &model.ports, &options),
+                None => {
+                    let len = SYNTHETIC_SAMPLES.min(limit);
+                    Dataset::synthetic(&model.ports, len, seed, &options)
+                }
+            };
+            let opened = opened.in_model(&model.name)?;
+            let (available, dataset) = (opened.len(), opened.subset(limit, seed));
+            let record = DataRecord {
+                source: path.map(|p| p.display().to_string()),
+                samples: dataset.len(),
+                available,
+                labels: dataset.has_labels(),
+                notes: dataset.notes().to_vec(),
+            };
+            Ok(TaskData { dataset, record })
+        };
+        models.iter().enumerate().map(open).collect()
+    }
+
+    fn options(&self) -> DataOptions {
+        DataOptions {
+            scale: self.scale,
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            layout: self.layout,
+            resize: self.resize,
+            split: self.part.clone(),
+            dims: self.dims.iter().cloned().collect(),
+        }
+    }
+}
+
+fn dimension(text: &str) -> Result<(String, usize), String> {
+    let parsed = text.rsplit_once('=').and_then(|(name, size)| {
+        let size = size.parse().ok().filter(|n| *n > 0)?;
+        (!name.is_empty()).then(|| (name.to_owned(), size))
+    });
+    parsed.ok_or_else(|| "write NAME=SIZE, e.g. height=224".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dimension;
+
+    #[test]
+    fn dimensions_have_a_name_and_a_size() {
+        assert_eq!(dimension("image:2=224"), Ok(("image:2".to_owned(), 224)));
+        for text in ["224", "h=", "=3", "h=0", "h=-1", "h=x"] {
+            assert!(dimension(text).is_err(), "{text}");
+        }
+    }
+}

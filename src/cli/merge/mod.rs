@@ -1,0 +1,303 @@
+//! `merge`: the main job.
+
+mod method;
+mod record;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser};
+
+use super::console::Console;
+use super::data::{DataArgs, SYNTHETIC_SAMPLES, TaskData};
+use super::models::{self, Loaded};
+use super::plan::{self, ModelArgs};
+use super::runtime::RuntimeArgs;
+use super::share::ShareArgs;
+use super::structure::structure;
+use super::verify::SAMPLES as VERIFIED_SAMPLES;
+use super::{Status, output};
+use crate::calib::data::Dataset;
+use crate::emit::{EmitOptions, FORMS, Form, InputMode, emit, inputs_agree};
+use crate::error::{Error, ErrorKind, Result};
+use crate::onnx::{self, SaveOptions};
+use crate::progress::Progress;
+use crate::report;
+use crate::runtime::{Backend, ModelSource};
+use crate::verify::{Limits, Subject, Verification, verify};
+use crate::zip::joint::JointModel;
+use crate::zip::options::ZipOptions;
+use crate::zip::predict::predict;
+use crate::zipper::{Calibration, Input, Prepared, merge, prepare};
+
+pub(super) use method::MethodArgs;
+use method::TuningArgs;
+use record::{Facts, Written};
+
+/// Merge trained models into one smaller multi-task model
+///
+/// The models are aligned layer by layer; neurons that do nearly the same are stored once, with
+/// weights that serve all tasks, and layers behind them make up for the change. Inputs that show what
+/// the models see (--data, no labels needed) decide what "nearly the same" means. Outputs of the joint
+/// model are called NAME/OUTPUT.
+#[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct MergeArgs {
+    #[command(flatten)]
+    models: ModelArgs,
+    /// Where to write the joint model; an existing file is replaced when the new one is complete
+    #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Samples to calibrate on, drawn at random where there are more [default: 10000, or 2048 without
+    /// data]
+    #[arg(long, value_name = "N", help_heading = "Data",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    samples: Option<usize>,
+    #[command(flatten)]
+    share: ShareArgs,
+    #[command(flatten)]
+    method: MethodArgs,
+    #[command(flatten)]
+    tuning: TuningArgs,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+/// What comes out.
+#[derive(Args)]
+#[command(next_help_heading = "Result")]
+struct ResultArgs {
+    /// Form of the joint model
+    #[arg(long, value_name = "FORM", default_value = Form::default().name(), value_parser = forms())]
+    form: String,
+    /// Whether tasks read one common input or each their own
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = input_modes())]
+    inputs: String,
+    /// Write a report, as .json or .html; repeatable
+    #[arg(long, value_name = "FILE", value_parser = report_path)]
+    report: Vec<PathBuf>,
+    /// Print the report as JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// Show what would be done and stop, like `onnx-zip plan`
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave out the check of the written file against the original models
+    #[arg(long)]
+    no_verify: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Two models of one kind of input, calibrated on up to 10000 of your samples:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz --scale 1/255
+
+  Each model with its own data, task names, and a report to read in a browser:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --name digits --name fashion \\
+        --data digits.npz --data fashion.npz --scale 1/255 --report joint.html
+
+  Share less where it costs most: 80 % everywhere, 20 neurons in fc2, nothing in the last layers:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz \\
+        --share 0.8 --keep-shared fc2=20 --keep-shared 'head*=0'
+
+  The paper's method, unchanged:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz --method mtz
+
+  Try it without data; good for frozen backbones that both models have in common:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx";
+
+/// Samples of a merge with data.
+const SAMPLES: usize = 10_000;
+
+const SYNTHETIC: &str = "no --data was given, so the models were calibrated on random numbers: expect \
+    a loss of accuracy that real samples avoid; a few thousand unlabelled inputs are enough (--data)";
+
+const INPUT_MODES: [(&str, InputMode, &str); 3] = [
+    ("auto", InputMode::Auto, "common where all models take the same types and shapes"),
+    ("shared", InputMode::Shared, "one common input, called as in the first model"),
+    ("separate", InputMode::Separate, "NAME/INPUT for each task"),
+];
+
+fn forms() -> PossibleValuesParser {
+    FORMS.iter().map(|(name, _, help)| PossibleValue::new(*name).help(*help)).into()
+}
+
+fn input_modes() -> PossibleValuesParser {
+    INPUT_MODES.iter().map(|(name, _, help)| PossibleValue::new(*name).help(*help)).into()
+}
+
+fn report_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension().and_then(|s| s.to_str()) {
+        Some("json" | "html") => Ok(path),
+        _ => Err("the name of a report ends in .json or .html".to_owned()),
+    }
+}
+
+impl MergeArgs {
+    pub(super) fn run(&self, console: &Console) -> Result<Status> {
+        let options = self.options()?;
+        let Some(output) = self.output.as_ref().filter(|_| !self.result.dry_run) else {
+            let targets = self.method.stores_targets();
+            return plan::show(&self.models, &options.budget, targets, self.result.json);
+        };
+        self.check_outputs(output)?;
+        let start = Instant::now();
+        let mut loaded = models::load(&self.models.paths, &self.models.names)?;
+        let backend = self.runtime.open()?;
+        let data = self.open_data(&loaded, options.seed, console)?;
+        let inputs: Vec<Input> = loaded
+            .iter_mut()
+            .map(|m| Input { name: m.name.clone(), model: std::mem::take(&mut m.model) })
+            .collect();
+        let prepared = prepare(inputs)?;
+        self.check_plan(&prepared, &options)?;
+        let structure = structure(&prepared);
+        let calibration = Calibration {
+            backend: Arc::clone(&backend),
+            data: data.iter().map(|d| d.dataset.clone()).collect(),
+            batch: self.runtime.batch,
+            memory: options.memory,
+        };
+        let read = start.elapsed().as_secs_f64();
+        let (joint, outcome) = merge(prepared, &calibration, &options, console)?;
+        let mut facts = Facts { args: self, options, loaded, data, structure, outcome, read, backend };
+        let written = self.write(&joint, output)?;
+        let start = Instant::now();
+        let checked = self.check(&joint, output, &facts, console)?;
+        facts.outcome.seconds.push(("write", written.seconds));
+        facts.outcome.seconds.push(("verify", start.elapsed().as_secs_f64()));
+        console.finish();
+        self.tell(&facts.report(&written, checked), console)
+    }
+
+    /// Validated options of the zip.
+    fn options(&self) -> Result<ZipOptions> {
+        let mut options = ZipOptions { budget: self.share.budget()?, ..ZipOptions::default() };
+        self.method.apply(&mut options);
+        self.tuning.apply(&mut options, self.models.paths.len())?;
+        Ok(options)
+    }
+
+    /// Everything that is to be written can be; found out before the work starts.
+    fn check_outputs(&self, output: &Path) -> Result<()> {
+        output::check(output, &self.models.paths)?;
+        for report in &self.result.report {
+            output::check(report, &self.models.paths)?;
+        }
+        Ok(())
+    }
+
+    fn open_data(
+        &self,
+        loaded: &[Loaded],
+        seed: u64,
+        console: &Console,
+    ) -> Result<Vec<TaskData>> {
+        let limit = match self.data.is_synthetic() {
+            true => SYNTHETIC_SAMPLES,
+            false => SAMPLES,
+        };
+        let data = self.data.open(loaded, self.samples.unwrap_or(limit), seed)?;
+        if self.data.is_synthetic() {
+            console.warn(SYNTHETIC);
+        } else {
+            for (model, data) in loaded.iter().zip(&data) {
+                data.record.notes.iter().for_each(|n| console.note(&format!("{}: {n}", model.name)));
+            }
+        }
+        Ok(data)
+    }
+
+    /// What can be told before the data is touched: whether every rule and wish makes sense.
+    fn check_plan(&self, prepared: &Prepared, options: &ZipOptions) -> Result<()> {
+        let usage = |message: &str| Error::new(ErrorKind::Usage, message);
+        if self.input_mode() == InputMode::Shared && !inputs_agree(&prepared.joint) {
+            return Err(usage("the models take inputs of different types or shapes")
+                .hint("leave out --inputs shared"));
+        }
+        if let Some(first) = prepared.joint.tasks.first() {
+            let layers: Vec<String> =
+                first.coupling.layers.iter().map(|layer| layer.name.clone()).collect();
+            if let Some(glob) = options.budget.unused(&layers).first() {
+                let message = format!("--keep-shared '{glob}' matches no layer of {}", first.name);
+                return Err(usage(&message).hint(format!("its layers are {}", layers.join(", "))));
+            }
+        }
+        predict(&prepared.joint, &prepared.alignment, &options.budget, false).map(drop)
+    }
+
+    fn input_mode(&self) -> InputMode {
+        let row = INPUT_MODES.iter().find(|(name, ..)| *name == self.result.inputs);
+        row.map(|(_, mode, _)| *mode).unwrap_or_default()
+    }
+
+    fn write(&self, joint: &JointModel, path: &Path) -> Result<Written> {
+        let start = Instant::now();
+        let form = Form::named(&self.result.form).unwrap_or_default();
+        let model = emit(joint, &EmitOptions { form, inputs: self.input_mode() })?;
+        let bytes = onnx::save(&model, path, &SaveOptions::default())?;
+        let separate = match self.input_mode() {
+            InputMode::Auto => !inputs_agree(joint),
+            mode => mode == InputMode::Separate,
+        };
+        Ok(Written { path: path.to_owned(), bytes, form, separate, seconds: start.elapsed().as_secs_f64() })
+    }
+
+    /// Checks the written file against the nets it was written from and the originals.
+    fn check(
+        &self,
+        joint: &JointModel,
+        path: &Path,
+        facts: &Facts<'_>,
+        console: &Console,
+    ) -> Result<Option<Verification>> {
+        // What is no file cannot be read again.
+        if self.result.no_verify || !path.is_file() {
+            return Ok(None);
+        }
+        let nets: Vec<Vec<u8>> =
+            joint.tasks.iter().map(|t| onnx::encode(&t.model)).collect::<Result<_>>()?;
+        let samples: Vec<Dataset> = facts
+            .data
+            .iter()
+            .map(|d| d.dataset.subset(VERIFIED_SAMPLES, facts.options.seed))
+            .collect();
+        let mut subjects = Vec::new();
+        for ((model, net), data) in facts.loaded.iter().zip(&nets).zip(&samples) {
+            subjects.push(Subject {
+                task: &model.name,
+                original: ModelSource::File(&model.path),
+                net: Some(ModelSource::Bytes(net)),
+                data,
+            });
+        }
+        let backends: Vec<Arc<dyn Backend>> = self.runtime.all(&facts.backend)?;
+        let (batch, limits) = (self.runtime.batch, Limits::default());
+        verify(path, &subjects, &backends, batch, &limits, console).map(Some)
+    }
+
+    /// Writes reports and prints one.
+    fn tell(&self, report: &report::Report, console: &Console) -> Result<Status> {
+        let json = output::json(report)?;
+        for path in &self.result.report {
+            match path.extension().is_some_and(|suffix| suffix == "json") {
+                true => output::write(path, &json)?,
+                false => output::write(path, &report::html(report))?,
+            }
+        }
+        if self.result.json {
+            output::print(&json)?;
+        } else if !console.quiet {
+            output::print(&report::text(report, console.verbose))?;
+        }
+        let passed = report.verification.as_ref().is_none_or(Verification::passed);
+        Ok(if passed { Status::Done } else { Status::VerificationFailed })
+    }
+}

@@ -1,0 +1,126 @@
+//! The report of a merge.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{MergeArgs, SYNTHETIC};
+use crate::cli::TOOL;
+use crate::cli::data::TaskData;
+use crate::cli::models::Loaded;
+use crate::emit::Form;
+use crate::report::{
+    Compression, JointRecord, Parameters, Report, SCHEMA, Settings, StageTime, Structure,
+    TaskRecord,
+};
+use crate::runtime::Backend;
+use crate::verify::Verification;
+use crate::zip::options::ZipOptions;
+use crate::zip::pair::Metric;
+use crate::zipper::Outcome;
+
+/// What is known after a merge.
+pub(super) struct Facts<'a> {
+    pub(super) args: &'a MergeArgs,
+    pub(super) options: ZipOptions,
+    pub(super) loaded: Vec<Loaded>,
+    pub(super) data: Vec<TaskData>,
+    pub(super) structure: Structure,
+    pub(super) outcome: Outcome,
+    /// Seconds spent on reading models and data.
+    pub(super) read: f64,
+    pub(super) backend: Arc<dyn Backend>,
+}
+
+/// The file that was written.
+pub(super) struct Written {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) form: Form,
+    pub(super) separate: bool,
+    pub(super) seconds: f64,
+}
+
+impl Facts<'_> {
+    pub(super) fn report(&self, written: &Written, checked: Option<Verification>) -> Report {
+        let tasks = self.tasks();
+        let joint = self.joint(written);
+        Report {
+            schema: SCHEMA,
+            tool: TOOL.to_owned(),
+            compression: Compression::new(&tasks, &joint),
+            tasks,
+            joint,
+            settings: self.settings(),
+            runtime: self.backend.describe(),
+            synthetic_data: self.args.data.is_synthetic(),
+            layers: self.outcome.sites.clone(),
+            structure: self.structure.clone(),
+            seconds: self.seconds(),
+            verification: checked,
+            warnings: self.warnings(),
+        }
+    }
+
+    fn tasks(&self) -> Vec<TaskRecord> {
+        let parameters = &self.outcome.sizes.originals;
+        let record = |((model, data), parameters): ((&Loaded, &TaskData), &u64)| {
+            let without = self.outcome.without_sensitivity.iter().find(|(t, _)| *t == model.name);
+            TaskRecord {
+                name: model.name.clone(),
+                path: model.path.display().to_string(),
+                sha256: model.sha256.clone(),
+                bytes: model.bytes,
+                parameters: *parameters,
+                data: data.record.clone(),
+                without_sensitivity: without.map(|(_, reason)| reason.clone()),
+            }
+        };
+        self.loaded.iter().zip(&self.data).zip(parameters).map(record).collect()
+    }
+
+    fn joint(&self, written: &Written) -> JointRecord {
+        let names: Vec<&str> = self.loaded.iter().map(|m| m.name.as_str()).collect();
+        JointRecord {
+            path: written.path.display().to_string(),
+            bytes: written.bytes,
+            parameters: Parameters::new(&self.outcome.sizes, &names),
+            form: written.form.name().to_owned(),
+            inputs: if written.separate { "separate" } else { "shared" }.to_owned(),
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let options = &self.options;
+        let metric = Metric::ALL.iter().find(|(metric, ..)| *metric == options.metric);
+        Settings {
+            method: options.method,
+            matcher: options.matcher().map(|m| m.name().to_owned()).unwrap_or_default(),
+            metric: metric.map_or("", |(_, name, _)| name).to_owned(),
+            passes: options.passes,
+            share: self.args.share.default_text(),
+            keep_shared: self.args.share.rule_texts(),
+            alpha: options.weights(self.loaded.len()),
+            damping: options.damping,
+            max_rows: options.max_rows,
+            batch: self.args.runtime.batch,
+            seed: options.seed,
+        }
+    }
+
+    fn seconds(&self) -> Vec<StageTime> {
+        let read = [("read", self.read)];
+        let all = read.iter().chain(&self.outcome.seconds);
+        all.map(|(stage, s)| StageTime { stage: (*stage).to_owned(), seconds: *s }).collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.args.data.is_synthetic() {
+            warnings.push(SYNTHETIC.to_owned());
+        }
+        for (task, reason) in &self.outcome.without_sensitivity {
+            warnings.push(format!("pairs were not weighted by sensitivities, because of {task}: {reason}"));
+        }
+        warnings
+    }
+}

@@ -1,0 +1,146 @@
+//! The command line: parsed arguments → validated arguments → run.
+
+mod calibrate;
+mod completions;
+mod console;
+mod data;
+mod extract;
+mod inspect;
+mod merge;
+mod models;
+mod output;
+mod plan;
+mod runtime;
+mod share;
+mod size;
+mod split;
+mod stop;
+mod structure;
+mod verify;
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::{Error, ErrorKind, Result};
+use console::Console;
+
+/// Name and version of the program, for reports.
+const TOOL: &str = concat!("onnx-zip ", env!("CARGO_PKG_VERSION"));
+
+/// Merge pre-trained ONNX models into one smaller multi-task model
+///
+/// Neurons that do nearly the same in several models are stored once (Multi-Task Zipping). The joint
+/// model computes every task, in one run or one at a time, and needs no retraining.
+#[derive(Parser)]
+#[command(name = "onnx-zip", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_long_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  onnx-zip plan a.onnx b.onnx                        what could be shared, without any data
+  onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz --scale 1/255
+  onnx-zip verify joint.onnx a.onnx b.onnx --data test.npz --scale 1/255
+  onnx-zip extract joint.onnx --task a -o a_again.onnx
+
+Exit codes: 0 done, 1 verification failed, 2 error, 130 stopped by Ctrl-C.";
+
+/// How much is said.
+#[derive(Args)]
+struct Verbosity {
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 900)]
+    quiet: bool,
+    /// Show every layer and every remark
+    #[arg(short, long, global = true, display_order = 901)]
+    verbose: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Merge(Box<merge::MergeArgs>),
+    Plan(plan::PlanArgs),
+    Inspect(inspect::InspectArgs),
+    Calibrate(calibrate::CalibrateArgs),
+    Verify(verify::VerifyArgs),
+    Extract(extract::ExtractArgs),
+    Split(split::SplitArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Everything is as it should be.
+    Done,
+    /// The command ran, but a verification failed.
+    VerificationFailed,
+}
+
+impl Status {
+    /// The exit code of the process.
+    pub fn code(self) -> u8 {
+        match self {
+            Status::Done => 0,
+            Status::VerificationFailed => 1,
+        }
+    }
+}
+
+/// The exit code of the process for an error.
+pub fn error_code(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Interrupted => 130,
+        _ => 2,
+    }
+}
+
+/// Parses and runs a command line, whose first argument is the program. Prints help and ends the
+/// process where that is asked for, or where the arguments do not parse.
+///
+/// # Errors
+/// Whatever the command meets.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
+    let cli = Cli::parse_from(args);
+    stop::install()?;
+    let console = Console::new(cli.verbosity.quiet, cli.verbosity.verbose);
+    match cli.command {
+        Command::Merge(args) => args.run(&console),
+        Command::Plan(args) => args.run(),
+        Command::Inspect(args) => args.run(),
+        Command::Calibrate(args) => args.run(&console),
+        Command::Verify(args) => args.run(&console),
+        Command::Extract(args) => args.run(&console),
+        Command::Split(args) => args.run(&console),
+        Command::Completions(args) => args.run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_says_what_it_is() {
+        let command = Cli::command();
+        for sub in command.get_subcommands() {
+            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+            for arg in sub.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {}", sub.get_name(), arg.get_id());
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `plan`: what a merge would do.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::merge::MethodArgs;
+use super::share::ShareArgs;
+use super::structure::structure;
+use super::{Status, TOOL, models, output};
+use crate::error::Result;
+use crate::report::Plan;
+use crate::zip::options::Budget;
+use crate::zip::predict::predict;
+use crate::zipper::{Input, prepare};
+
+/// Show what a merge would do; needs no data
+///
+/// Tells which layers correspond, where the models first differ, which parts cannot be shared and
+/// why, and how large the joint model and the statistics would be.
+#[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    models: ModelArgs,
+    #[command(flatten)]
+    share: ShareArgs,
+    #[command(flatten)]
+    method: MethodArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  onnx-zip plan a.onnx b.onnx
+  onnx-zip plan a.onnx b.onnx --share 0.8 --keep-shared 'head*=0'";
+
+/// Models to merge.
+#[derive(Args)]
+pub(super) struct ModelArgs {
+    /// The trained models, as .onnx files
+    #[arg(value_name = "MODEL", required = true, num_args = 2..)]
+    pub(super) paths: Vec<PathBuf>,
+    /// Name of a task, once per model in order; outputs become NAME/OUTPUT [default: file name]
+    #[arg(long = "name", value_name = "NAME")]
+    pub(super) names: Vec<String>,
+}
+
+impl PlanArgs {
+    pub(super) fn run(&self) -> Result<Status> {
+        let budget = self.share.budget()?;
+        show(&self.models, &budget, self.method.stores_targets(), self.json)
+    }
+}
+
+/// Prints the plan of a merge.
+pub(super) fn show(
+    models: &ModelArgs,
+    budget: &Budget,
+    targets: bool,
+    json: bool,
+) -> Result<Status> {
+    let loaded = models::load(&models.paths, &models.names)?;
+    let inputs = loaded.into_iter().map(|m| Input { name: m.name, model: m.model }).collect();
+    let prepared = prepare(inputs)?;
+    let prediction = predict(&prepared.joint, &prepared.alignment, budget, targets)?;
+    let tasks = &prepared.joint.tasks;
+    let plan = Plan::new(
+        TOOL.to_owned(),
+        tasks.iter().map(|t| t.name.clone()).collect(),
+        tasks.iter().map(|t| t.coupling.layers.len()).collect(),
+        prediction,
+        structure(&prepared),
+    );
+    output::print(&if json { output::json(&plan)? } else { plan.text() })?;
+    Ok(Status::Done)
+}

@@ -1,0 +1,83 @@
+//! Which runtime to use.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use clap::builder::PossibleValue;
+use clap::builder::PossibleValuesParser;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::{self, Backend, Device, RuntimeChoice, RuntimeOptions};
+
+/// Which runtime to use.
+#[derive(Args)]
+#[command(next_help_heading = "Runtime")]
+pub(super) struct RuntimeArgs {
+    /// Inference runtime
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = runtimes())]
+    runtime: String,
+    /// Device to compute on: auto, cpu, cuda or cuda:N; auto takes CUDA where it works
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: Device,
+    /// ONNX Runtime's shared library, or a folder that holds it
+    ///
+    /// [default: what ORT_DYLIB_PATH names, else it is looked for beside the program, in
+    /// .onnxruntime/, in Python's packages and in the system's library folders]
+    #[arg(long, value_name = "PATH")]
+    runtime_library: Option<PathBuf>,
+    /// Samples per batch, where a model does not fix it
+    #[arg(long, value_name = "N", default_value_t = 128,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 20))]
+    pub(super) batch: usize,
+    /// Threads to compute with [default: one per core]
+    #[arg(long, value_name = "N",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    threads: Option<usize>,
+}
+
+fn runtimes() -> PossibleValuesParser {
+    PossibleValuesParser::new([
+        PossibleValue::new("auto").help("ONNX Runtime where its library is found, else tract"),
+        PossibleValue::new("ort").help("ONNX Runtime"),
+        PossibleValue::new("tract").help("tract, which is part of this program"),
+    ])
+}
+
+impl RuntimeArgs {
+    /// The runtime for calibration; sets the number of threads of the whole process.
+    ///
+    /// # Errors
+    /// As [`runtime::open`].
+    pub(super) fn open(&self) -> Result<Arc<dyn Backend>> {
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
+                Error::new(ErrorKind::Usage, format!("cannot start {threads} threads")).because(e)
+            })?;
+        }
+        runtime::open(&self.options()?)
+    }
+
+    /// The runtimes to verify in: that of calibration and, where none was asked for, tract.
+    ///
+    /// # Errors
+    /// As [`runtime::open`].
+    pub(super) fn all(&self, first: &Arc<dyn Backend>) -> Result<Vec<Arc<dyn Backend>>> {
+        let mut all = vec![Arc::clone(first)];
+        let options = self.options()?;
+        if options.choice == RuntimeChoice::Auto && first.name() != "tract" {
+            let choice = RuntimeChoice::Tract;
+            all.push(runtime::open(&RuntimeOptions { choice, device: Device::Cpu, ..options })?);
+        }
+        Ok(all)
+    }
+
+    fn options(&self) -> Result<RuntimeOptions> {
+        Ok(RuntimeOptions {
+            choice: self.runtime.parse()?,
+            device: self.device,
+            library: self.runtime_library.clone(),
+            threads: self.threads,
+        })
+    }
+}

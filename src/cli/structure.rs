@@ -1,0 +1,43 @@
+//! What prepared nets say about their structure.
+
+use crate::couple::{ChannelGroup, LayerId};
+use crate::report::{FrozenRecord, Structure};
+use crate::zipper::Prepared;
+
+/// Which parts of prepared nets correspond and which cannot be shared.
+pub(super) fn structure(prepared: &Prepared) -> Structure {
+    let (tasks, alignment) = (&prepared.joint.tasks, &prepared.alignment);
+    let matched = |task: usize, id: LayerId| {
+        alignment.layers.iter().any(|(a, b)| if task == 0 { *a == id } else { *b == id })
+    };
+    let mut structure = Structure { divergence: alignment.divergence.clone(), ..Structure::default() };
+    for (number, task) in tasks.iter().enumerate() {
+        let layers = task.coupling.layers.iter().enumerate();
+        let alone = layers.filter(|(i, _)| !matched(number, LayerId(*i)));
+        structure.unmatched.push(alone.map(|(_, layer)| layer.name.clone()).collect());
+        let groups = task.coupling.groups.iter().filter(|g| !is_end(g));
+        structure.frozen.extend(groups.filter_map(|group| {
+            Some(FrozenRecord {
+                task: task.name.clone(),
+                group: group.name.clone(),
+                channels: group.size,
+                reason: frozen(group)?,
+            })
+        }));
+    }
+    structure
+}
+
+/// Why a group must stay as it is, where it must.
+pub(super) fn frozen(group: &ChannelGroup) -> Option<String> {
+    let frozen = group.frozen.as_ref()?;
+    Some(match frozen.node.as_str() {
+        "" => frozen.reason.clone(),
+        node => format!("{} ('{node}')", frozen.reason),
+    })
+}
+
+/// Whether channels are those of a model input or output, which are expected to stay.
+fn is_end(group: &ChannelGroup) -> bool {
+    group.frozen.as_ref().is_some_and(|f| f.is_input || f.node.is_empty())
+}

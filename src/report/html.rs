@@ -1,0 +1,196 @@
+//! A merge as one self-contained web page.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html as page};
+
+use super::Report;
+use super::format::{bytes, count, each, error, percent, seconds, small};
+use super::text::relative;
+use crate::verify::Verification;
+use crate::zip::run::SiteRecord;
+
+const STYLE: &str = include_str!("style.css");
+
+/// The report as a page that needs nothing else.
+pub fn html(report: &Report) -> String {
+    let names: Vec<&str> = report.tasks.iter().map(|t| t.name.as_str()).collect();
+    let title = names.join(" + ");
+    let page = page! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) " – onnx-zip" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { (title) }
+                (summary(report))
+                @for warning in &report.warnings { p.warning { (warning) } }
+                h2 { "Size" } (sizes(report))
+                h2 { "Layers" } (layers(&report.layers))
+                @if let Some(checked) = &report.verification {
+                    h2 { "Accuracy" } (verification(checked))
+                }
+                h2 { "Structure" } (structure(report, &names))
+                h2 { "How it was made" } (provenance(report))
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn summary(report: &Report) -> Markup {
+    let gain = &report.compression;
+    page! {
+        p.summary {
+            code { (report.joint.path) } " holds " (report.tasks.len()) " tasks in "
+            (bytes(report.joint.bytes)) ": " strong { (percent(gain.bytes_of_all)) }
+            " of all models together, " (percent(gain.bytes_of_smallest)) " of the smallest."
+        }
+    }
+}
+
+fn sizes(report: &Report) -> Markup {
+    let parameters = &report.joint.parameters;
+    let whole = report.tasks.iter().map(|t| t.parameters).sum::<u64>().max(parameters.total);
+    let row = |name: &str, n: u64, size: Option<u64>| page! {
+        tr {
+            td { (name) }
+            td.number { (count(n)) }
+            td.number { @if let Some(size) = size { (bytes(size)) } }
+            td { (bar(n as f64 / whole.max(1) as f64)) }
+        }
+    };
+    page! {
+        table {
+            tr { th { "model" } th.number { "parameters" } th.number { "file" } th {} }
+            @for task in &report.tasks { (row(&task.name, task.parameters, Some(task.bytes))) }
+            (row("joint", parameters.total, Some(report.joint.bytes)))
+            (row("– shared", parameters.shared, None))
+            @for (task, n) in &parameters.specific { (row(&format!("– {task} only"), *n, None)) }
+        }
+    }
+}
+
+/// A bar of this part of the full width.
+fn bar(part: f64) -> Markup {
+    let width = format!("width:{:.1}%", 100.0 * part.clamp(0.0, 1.0));
+    page! { div.track { div.bar style=(width) {} } }
+}
+
+fn layers(sites: &[SiteRecord]) -> Markup {
+    page! {
+        table {
+            tr {
+                th { "layer" } th.number { "neurons" } th.number { "shared" } th { "share" }
+                th.number { "inputs" } th.number { "shared" }
+                th.number { "predicted cost" } th.number { "error" }
+            }
+            @for site in sites {
+                tr {
+                    td { (each(&site.layers)) }
+                    td.number { (each(&site.neurons)) }
+                    @if let Some(reason) = &site.reason {
+                        td.number { "–" } td.reason { (reason) }
+                    } @else {
+                        td.number { (site.shared) } td { (bar(share(site))) }
+                    }
+                    td.number { (each(&site.inputs)) }
+                    td.number { (site.shared_inputs) }
+                    td.number { @if site.reason.is_none() { (small(site.cost)) } }
+                    td.number { @if site.reason.is_none() { (relative(site)) } }
+                }
+            }
+        }
+    }
+}
+
+fn share(site: &SiteRecord) -> f64 {
+    let smaller = site.neurons.iter().copied().min().unwrap_or(0).max(1);
+    site.shared as f64 / smaller as f64
+}
+
+fn verification(report: &Verification) -> Markup {
+    let part = |x: Option<f64>, text: fn(f64) -> String| x.map_or("–".to_owned(), text);
+    page! {
+        table {
+            tr {
+                th { "task" } th.number { "samples" } th.number { "agreement" }
+                th.number { "error before" } th.number { "after" } th { "output" }
+                th.number { "largest deviation" } th.number { "mean" } th.number { "relative" }
+            }
+            @for task in &report.tasks {
+                @for output in &task.outputs {
+                    @let first = output.runtimes.first().map(|r| r.original).unwrap_or_default();
+                    tr {
+                        td { (task.name) } td.number { (task.samples) }
+                        td.number { (part(task.agreement, percent)) }
+                        td.number { (part(task.error_before, error)) }
+                        td.number { (part(task.error_after, error)) }
+                        td { (output.name) } td.number { (small(first.max)) }
+                        td.number { (small(first.mean)) } td.number { (percent(first.relative)) }
+                    }
+                }
+            }
+        }
+        @if report.passed() {
+            p { "The file computes what it must in " (report.runtimes.join(" and ")) "." }
+        }
+        @for failure in &report.failures { p.warning { (failure) } }
+        @for unable in &report.unable { p { "Not compared in " (unable) "." } }
+    }
+}
+
+fn structure(report: &Report, names: &[&str]) -> Markup {
+    let structure = &report.structure;
+    page! {
+        ul {
+            @match &structure.divergence {
+                Some(d) => li {
+                    "First difference: " code { (d.a.as_deref().unwrap_or("the end")) } " against "
+                    code { (d.b.as_deref().unwrap_or("the end")) } " (" (d.difference) ")."
+                },
+                None => li { "All layers with weights correspond." },
+            }
+            @for (task, layers) in names.iter().zip(&structure.unmatched) {
+                @if !layers.is_empty() {
+                    li { "Without a counterpart in " (task) ": " (layers.join(", ")) "." }
+                }
+            }
+            @for frozen in &structure.frozen {
+                li {
+                    "Frozen in " (frozen.task) ": " code { (frozen.group) } " ("
+                    (frozen.channels) " channels): " (frozen.reason) "."
+                }
+            }
+        }
+    }
+}
+
+fn provenance(report: &Report) -> Markup {
+    let settings = serde_json::to_value(&report.settings).unwrap_or_default();
+    page! {
+        table {
+            @for task in &report.tasks {
+                tr { th { (task.name) } td { code { (task.path) } br; code.hash { (task.sha256) } } }
+                tr {
+                    th { "– data" }
+                    td {
+                        (task.data.samples) " samples of "
+                        (task.data.source.as_deref().unwrap_or("random numbers"))
+                    }
+                }
+            }
+            @for (name, value) in settings.as_object().into_iter().flatten() {
+                tr { th { (name.replace('_', " ")) } td { code { (value) } } }
+            }
+            tr { th { "form" } td { (report.joint.form) ", " (report.joint.inputs) " inputs" } }
+            tr { th { "runtime" } td { (report.runtime) } }
+            tr { th { "tool" } td { (report.tool) } }
+            @for stage in &report.seconds {
+                tr { th { (stage.stage) } td { (seconds(stage.seconds)) } }
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What happened, for people and for programs.
+//!
+//! Each command fills one serialisable structure; its JSON is the structure itself, its text and its
+//! HTML are views of it. `schema` counts changes that would break a reader of the JSON.
+
+mod format;
+mod html;
+mod model;
+mod plan;
+mod table;
+mod text;
+mod verification;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::align::Divergence;
+use crate::verify::Verification;
+use crate::zip::options::{Method, Passes};
+use crate::zip::run::SiteRecord;
+use crate::zip::size::Sizes;
+
+pub use html::html;
+pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
+pub use plan::Plan;
+pub use text::text;
+pub use verification::verification;
+
+/// Version of the JSON form.
+pub const SCHEMA: u32 = 1;
+
+/// Everything about one merge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Name and version of the program.
+    pub tool: String,
+    /// The models that were merged, one per task.
+    pub tasks: Vec<TaskRecord>,
+    /// The file that was written.
+    pub joint: JointRecord,
+    /// What was gained.
+    pub compression: Compression,
+    /// What was asked for.
+    pub settings: Settings,
+    /// The runtime of calibration, with version and device.
+    pub runtime: String,
+    /// Whether calibration ran on made-up samples.
+    pub synthetic_data: bool,
+    /// What happened at each pair of corresponding layers.
+    pub layers: Vec<SiteRecord>,
+    /// Which parts correspond and which cannot be shared.
+    pub structure: Structure,
+    /// Seconds per stage, in order.
+    pub seconds: Vec<StageTime>,
+    /// How the written file compares with the original models; `None` where that was not asked for.
+    pub verification: Option<Verification>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// One model that was merged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Name of the task.
+    pub name: String,
+    /// File that the model was read from.
+    pub path: String,
+    /// SHA-256 of that file, in hexadecimal digits.
+    pub sha256: String,
+    /// Size of the model, external data included.
+    pub bytes: u64,
+    /// Weights and biases of its layers.
+    pub parameters: u64,
+    /// Calibration data.
+    pub data: DataRecord,
+    /// Why pairs were not weighted by sensitivities, where they were not.
+    pub without_sensitivity: Option<String>,
+}
+
+/// Calibration data of one task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// File or folder; `None` for made-up samples.
+    pub source: Option<String>,
+    /// Samples used.
+    pub samples: usize,
+    /// Samples that the source holds.
+    pub available: usize,
+    /// Whether there are labels.
+    pub labels: bool,
+    /// Remarks about the data.
+    pub notes: Vec<String>,
+}
+
+/// The joint model's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JointRecord {
+    /// The file.
+    pub path: String,
+    /// Its size, external data included.
+    pub bytes: u64,
+    /// Its parameters by owner.
+    pub parameters: Parameters,
+    /// Form of the graph.
+    pub form: String,
+    /// Whether tasks have a common input or each their own.
+    pub inputs: String,
+}
+
+/// Weights and biases of the joint model's layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// All of them.
+    pub total: u64,
+    /// Stored once for several tasks.
+    pub shared: u64,
+    /// Stored for one task only, by task.
+    pub specific: IndexMap<String, u64>,
+}
+
+impl Parameters {
+    /// The joint model's parameters, where `tasks` are the tasks' names in order.
+    pub fn new(sizes: &Sizes, tasks: &[&str]) -> Self {
+        let specific = tasks.iter().zip(&sizes.specific).map(|(t, n)| ((*t).to_owned(), *n));
+        Parameters { total: sizes.joint(), shared: sizes.shared, specific: specific.collect() }
+    }
+}
+
+/// Size of the joint model as a fraction of that of the original models.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Compression {
+    /// Bytes against all originals together.
+    pub bytes_of_all: f64,
+    /// Bytes against the smallest original.
+    pub bytes_of_smallest: f64,
+    /// Parameters against all originals together.
+    pub parameters_of_all: f64,
+    /// Parameters against the smallest original.
+    pub parameters_of_smallest: f64,
+}
+
+impl Compression {
+    /// From the records of the originals and of the joint model.
+    pub fn new(tasks: &[TaskRecord], joint: &JointRecord) -> Self {
+        let part = |n: u64, of: u64| if of > 0 { n as f64 / of as f64 } else { 1.0 };
+        let bytes = || tasks.iter().map(|t| t.bytes);
+        let parameters = || tasks.iter().map(|t| t.parameters);
+        let total = joint.parameters.total;
+        Compression {
+            bytes_of_all: part(joint.bytes, bytes().sum()),
+            bytes_of_smallest: part(joint.bytes, bytes().min().unwrap_or(0)),
+            parameters_of_all: part(total, parameters().sum()),
+            parameters_of_smallest: part(total, parameters().min().unwrap_or(0)),
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How weights are fused.
+    pub method: Method,
+    /// How pairs are chosen.
+    pub matcher: String,
+    /// What pairs are compared by.
+    pub metric: String,
+    /// Where statistics come from.
+    pub passes: Passes,
+    /// How much is shared, as on the command line.
+    pub share: String,
+    /// Layers that share otherwise, as on the command line.
+    pub keep_shared: Vec<String>,
+    /// Weight of each task's error.
+    pub alpha: Vec<f64>,
+    /// Damping of the Hessians, relative to their mean diagonal.
+    pub damping: f64,
+    /// Rows per layer and task at most.
+    pub max_rows: usize,
+    /// Samples per batch.
+    pub batch: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// Which parts correspond and which cannot be shared.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Structure {
+    /// Where the models first differ.
+    pub divergence: Option<Divergence>,
+    /// Layers of each task without a counterpart.
+    pub unmatched: Vec<Vec<String>>,
+    /// Channels that must stay as they are.
+    pub frozen: Vec<FrozenRecord>,
+}
+
+/// Channels of one task that must stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrozenRecord {
+    /// Name of the task.
+    pub task: String,
+    /// Name of the group: that of the first layer that makes its channels.
+    pub group: String,
+    /// Number of channels.
+    pub channels: usize,
+    /// The reason.
+    pub reason: String,
+}
+
+/// How long a stage took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageTime {
+    /// The stage.
+    pub stage: String,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+#[cfg(test)]
+mod tests;

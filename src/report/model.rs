@@ -1,0 +1,161 @@
+//! One model and what of it can be shared.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::format::{bytes, count};
+use super::table::{Left, Right, Table};
+
+/// One model and what of it can be shared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelReport {
+    /// [`super::SCHEMA`].
+    pub schema: u32,
+    /// Name and version of the program.
+    pub tool: String,
+    /// The file.
+    pub path: String,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+    /// Size of the model, external data included.
+    pub bytes: u64,
+    /// Program that wrote the model.
+    pub producer: String,
+    /// Version of the standard operator set.
+    pub opset: i64,
+    /// Inputs.
+    pub inputs: Vec<PortRecord>,
+    /// Outputs.
+    pub outputs: Vec<PortRecord>,
+    /// Weights and biases of all layers.
+    pub parameters: u64,
+    /// Layers with weights, in topological order.
+    pub layers: Vec<LayerRecord>,
+    /// Channels that move together.
+    pub groups: Vec<GroupRecord>,
+}
+
+/// An input or output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRecord {
+    /// Name.
+    pub name: String,
+    /// Element type.
+    pub dtype: String,
+    /// Shape, e.g. `N×1×28×28`.
+    pub shape: String,
+}
+
+/// A layer with weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Name of its node.
+    pub name: String,
+    /// Kind and window, e.g. `Conv 5×5`.
+    pub kind: String,
+    /// Neurons.
+    pub neurons: usize,
+    /// Inputs.
+    pub inputs: usize,
+    /// Weights and biases.
+    pub parameters: u64,
+    /// Name of the group of its neurons; empty where they belong to several.
+    pub group: String,
+}
+
+/// Channels that move together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// Name: that of the first layer that makes the channels.
+    pub name: String,
+    /// Number of channels.
+    pub channels: usize,
+    /// Layers that make them.
+    pub producers: Vec<String>,
+    /// Layers that read them.
+    pub consumers: Vec<String>,
+    /// Why they must stay as they are, where they must.
+    pub frozen: Option<String>,
+}
+
+impl ModelReport {
+    /// The model for people.
+    pub fn text(&self) -> String {
+        let mut out = format!(
+            "{}: {}, {} parameters in {} layers, opset {}",
+            self.path,
+            bytes(self.bytes),
+            count(self.parameters),
+            self.layers.len(),
+            self.opset
+        );
+        if !self.producer.is_empty() {
+            let _ = write!(out, ", written by {}", self.producer);
+        }
+        out.push_str("\n\n");
+        for (what, ports) in [("input", &self.inputs), ("output", &self.outputs)] {
+            for port in ports {
+                let _ = writeln!(out, "  {what} {}: {} {}", port.name, port.dtype, port.shape);
+            }
+        }
+        out.push('\n');
+        out.push_str(&self.layer_table());
+        out.push('\n');
+        out.push_str(&self.group_table());
+        out
+    }
+
+    fn layer_table(&self) -> String {
+        let mut table = Table::new([
+            ("layer", Left),
+            ("kind", Left),
+            ("inputs", Right),
+            ("neurons", Right),
+            ("parameters", Right),
+            ("group", Left),
+        ]);
+        for layer in &self.layers {
+            table.row([
+                layer.name.clone(),
+                layer.kind.clone(),
+                layer.inputs.to_string(),
+                layer.neurons.to_string(),
+                count(layer.parameters),
+                layer.group.clone(),
+            ]);
+        }
+        table.render()
+    }
+
+    fn group_table(&self) -> String {
+        let mut table = Table::new([
+            ("group", Left),
+            ("channels", Right),
+            ("made by", Left),
+            ("read by", Left),
+            ("can be shared", Left),
+        ]);
+        for group in &self.groups {
+            table.row([
+                group.name.clone(),
+                group.channels.to_string(),
+                several(&group.producers),
+                several(&group.consumers),
+                group.frozen.as_ref().map_or("yes".to_owned(), |why| format!("no: {why}")),
+            ]);
+        }
+        table.render()
+    }
+}
+
+/// A list of names that stays short.
+fn several(names: &[String]) -> String {
+    const SHOWN: usize = 2;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 if names.is_empty() => "–".to_owned(),
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

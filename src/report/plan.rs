@@ -1,0 +1,105 @@
+//! What a merge would do.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::format::{bytes, count, each, percent};
+use super::table::{Left, Right, Table};
+use super::{SCHEMA, Structure, text};
+use crate::zip::predict::Prediction;
+
+/// What a merge would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Name and version of the program.
+    pub tool: String,
+    /// Names of the tasks, in order.
+    pub tasks: Vec<String>,
+    /// How many layers with weights each model has.
+    pub layers: Vec<usize>,
+    /// What would be shared.
+    pub prediction: Prediction,
+    /// Which parts correspond and which cannot be shared.
+    pub structure: Structure,
+}
+
+impl Plan {
+    /// A plan of this version.
+    pub fn new(
+        tool: String,
+        tasks: Vec<String>,
+        layers: Vec<usize>,
+        prediction: Prediction,
+        structure: Structure,
+    ) -> Self {
+        Plan { schema: SCHEMA, tool, tasks, layers, prediction, structure }
+    }
+
+    /// The plan for people.
+    pub fn text(&self) -> String {
+        let sites = &self.prediction.sites;
+        let mut out = format!(
+            "{}: {} layers correspond, of {} with weights\n\n",
+            self.tasks.join(" + "),
+            sites.len(),
+            each(&self.layers),
+        );
+        out.push_str(&self.site_table());
+        out.push('\n');
+        out.push_str(&text::structure(&self.structure, &self.tasks));
+        out.push_str(&self.totals());
+        out
+    }
+
+    fn site_table(&self) -> String {
+        let mut table = Table::new([
+            ("layer", Left),
+            ("neurons", Right),
+            ("shared", Right),
+            ("inputs", Right),
+            ("shared", Right),
+            ("saved", Right),
+            ("statistics", Right),
+            ("", Left),
+        ]);
+        for site in &self.prediction.sites {
+            table.row([
+                each(&site.layers),
+                each(&site.neurons),
+                site.shared.to_string(),
+                each(&site.inputs),
+                site.shared_inputs.to_string(),
+                count(site.saved),
+                bytes(site.statistics),
+                site.reason.clone().unwrap_or_default(),
+            ]);
+        }
+        table.render()
+    }
+
+    fn totals(&self) -> String {
+        let sizes = &self.prediction.sizes;
+        let part = |of: u64| percent(sizes.joint() as f64 / of.max(1) as f64);
+        let smallest = sizes.originals.iter().copied().min().unwrap_or(0);
+        let mut out = format!(
+            "parameters: {} before, {} after: {} of all models, {} of the smallest\n",
+            count(sizes.separate()),
+            count(sizes.joint()),
+            part(sizes.separate()),
+            part(smallest),
+        );
+        let specific = self.tasks.iter().zip(&sizes.specific);
+        let specific: Vec<String> =
+            specific.map(|(task, n)| format!("{} for {task} only", count(*n))).collect();
+        let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), specific.join(", "));
+        let statistics = self.prediction.sites.iter().filter(|s| s.reason.is_none());
+        if let Some(largest) = statistics.max_by_key(|s| s.statistics) {
+            let (size, layer) = (bytes(largest.statistics), each(&largest.layers));
+            let _ = writeln!(out, "memory for statistics: at most {size}, at layer {layer}");
+        }
+        out
+    }
+}

@@ -1,0 +1,69 @@
+//! Aligned columns.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement};
+
+/// A table without borders; the first column is aligned left, the others as their header says.
+pub(super) struct Table {
+    columns: Vec<Align>,
+    table: comfy_table::Table,
+}
+
+/// How a column is aligned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Align {
+    Left,
+    Right,
+}
+
+pub(super) use Align::{Left, Right};
+
+impl Table {
+    /// A table with these column headers.
+    pub(super) fn new<const N: usize>(columns: [(&str, Align); N]) -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        let aligns = columns.map(|(_, align)| align).to_vec();
+        table.set_header(cells(&aligns, columns.map(|(header, _)| header.to_owned()).to_vec()));
+        Table { columns: aligns, table }
+    }
+
+    /// Adds a row.
+    pub(super) fn row<const N: usize>(&mut self, texts: [String; N]) {
+        self.table.add_row(cells(&self.columns, texts.to_vec()));
+    }
+
+    /// The lines, each indented by two spaces; columns that are empty in every row are left out.
+    pub(super) fn render(mut self) -> String {
+        for column in self.table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        let lines = self.table.lines().map(|line| format!("  {}\n", line.trim_end()));
+        lines.collect()
+    }
+}
+
+fn cells(aligns: &[Align], texts: Vec<String>) -> Vec<Cell> {
+    let cell = |(text, align): (String, &Align)| {
+        let alignment = match align {
+            Align::Left => CellAlignment::Left,
+            Align::Right => CellAlignment::Right,
+        };
+        Cell::new(text).set_alignment(alignment)
+    };
+    texts.into_iter().zip(aligns).map(cell).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let mut table = Table::new([("layer", Left), ("shared", Right), ("why", Left)]);
+        table.row(["fc1".into(), "300".into(), String::new()]);
+        table.row(["größer".into(), "7".into(), "an output".into()]);
+        let expected = "  layer   shared  why\n  fc1        300\n  größer       7  an output\n";
+        assert_eq!(table.render(), expected);
+    }
+}

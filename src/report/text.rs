@@ -1,0 +1,132 @@
+//! A merge for people, on a screen.
+
+use std::fmt::Write;
+
+use super::format::{bytes, count, each, percent, seconds, small};
+use super::table::{Left, Right, Table};
+use super::verification::verification;
+use super::{Report, Structure};
+use crate::zip::run::SiteRecord;
+
+/// Layers that are shown where not all of them are asked for.
+const SHOWN_LAYERS: usize = 16;
+
+/// The report as text; with `all`, every layer is shown.
+pub fn text(report: &Report, all: bool) -> String {
+    let mut out = headline(report);
+    out.push('\n');
+    out.push_str(&sizes(report));
+    out.push('\n');
+    out.push_str(&layers(report, all));
+    let names: Vec<String> = report.tasks.iter().map(|t| t.name.clone()).collect();
+    let structure = structure(&report.structure, &names);
+    if all && !structure.is_empty() {
+        let _ = write!(out, "\n{structure}");
+    }
+    if let Some(checked) = &report.verification {
+        let _ = write!(out, "\n{}", verification(checked));
+    }
+    out.push_str(&times(report));
+    for warning in &report.warnings {
+        let _ = writeln!(out, "note: {warning}");
+    }
+    out
+}
+
+fn headline(report: &Report) -> String {
+    let (joint, gain) = (&report.joint, &report.compression);
+    format!(
+        "{}: {} tasks in {}, {} of all models together, {} of the smallest\n",
+        joint.path,
+        report.tasks.len(),
+        bytes(joint.bytes),
+        percent(gain.bytes_of_all),
+        percent(gain.bytes_of_smallest),
+    )
+}
+
+fn sizes(report: &Report) -> String {
+    let mut table = Table::new([("", Left), ("parameters", Right), ("file", Right)]);
+    for task in &report.tasks {
+        table.row([task.name.clone(), count(task.parameters), bytes(task.bytes)]);
+    }
+    let joint = &report.joint;
+    table.row(["joint".to_owned(), count(joint.parameters.total), bytes(joint.bytes)]);
+    table.row(["  shared".to_owned(), count(joint.parameters.shared), String::new()]);
+    for (task, n) in &joint.parameters.specific {
+        table.row([format!("  {task} only"), count(*n), String::new()]);
+    }
+    table.render()
+}
+
+fn layers(report: &Report, all: bool) -> String {
+    let mut table = Table::new([
+        ("layer", Left),
+        ("neurons", Right),
+        ("shared", Right),
+        ("inputs", Right),
+        ("shared", Right),
+        ("cost", Right),
+        ("error", Right),
+        ("", Left),
+    ]);
+    let shown = if all { report.layers.len() } else { SHOWN_LAYERS };
+    for site in report.layers.iter().take(shown) {
+        let shared = site.reason.is_none();
+        let number = |text: String| if shared { text } else { "–".to_owned() };
+        table.row([
+            each(&site.layers),
+            each(&site.neurons),
+            number(site.shared.to_string()),
+            each(&site.inputs),
+            site.shared_inputs.to_string(),
+            number(small(site.cost)),
+            number(relative(site)),
+            site.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    let mut out = table.render();
+    let hidden = report.layers.len().saturating_sub(shown);
+    if hidden > 0 {
+        let _ = writeln!(out, "  … and {hidden} more layers; -v shows them all");
+    }
+    out
+}
+
+/// The predicted error of a layer's shared neurons relative to their energy, per task.
+pub(super) fn relative(site: &SiteRecord) -> String {
+    let texts: Vec<String> = site.relative_errors.iter().map(|e| percent(*e)).collect();
+    each(&texts)
+}
+
+/// Where models differ and what is frozen; `tasks` are the tasks' names.
+pub(super) fn structure(structure: &Structure, tasks: &[String]) -> String {
+    let mut out = String::new();
+    if let Some(d) = &structure.divergence {
+        let end = || "the end".to_owned();
+        let (a, b) = (d.a.clone().unwrap_or_else(end), d.b.clone().unwrap_or_else(end));
+        let _ = writeln!(out, "first difference: {a} against {b} ({})", d.difference);
+    }
+    for (task, layers) in tasks.iter().zip(&structure.unmatched) {
+        if !layers.is_empty() {
+            let _ = writeln!(out, "without a counterpart in {task}: {}", layers.join(", "));
+        }
+    }
+    for frozen in &structure.frozen {
+        let (task, group, n) = (&frozen.task, &frozen.group, frozen.channels);
+        let _ = writeln!(out, "frozen in {task}: {group} ({n} channels): {}", frozen.reason);
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    out
+}
+
+fn times(report: &Report) -> String {
+    let total: f64 = report.seconds.iter().map(|s| s.seconds).sum();
+    let worth_saying = report.seconds.iter().filter(|s| s.seconds >= 0.05);
+    let stages: Vec<String> =
+        worth_saying.map(|s| format!("{} {}", s.stage, seconds(s.seconds))).collect();
+    let stages = if stages.is_empty() { String::new() } else { format!(": {}", stages.join(", ")) };
+    format!("{} with {}{stages}\n", seconds(total), report.runtime)
+}

@@ -1,0 +1,189 @@
+//! How far one array is from another.
+
+use ndarray::{ArrayD, ArrayView1, Axis};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::DataType;
+use crate::runtime::{HostArray, shape_text};
+
+/// How far an output is from its reference, over all samples.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Deviation {
+    /// Largest absolute difference of an element.
+    pub max: f64,
+    /// Mean absolute difference of an element.
+    pub mean: f64,
+    /// Root mean square of the difference, relative to that of the reference.
+    pub relative: f64,
+}
+
+/// Sums from which a [`Deviation`] follows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Gap {
+    max: f64,
+    sum: f64,
+    squares: f64,
+    reference_squares: f64,
+    largest: f64,
+    elements: u64,
+    /// Elements that differ, where the output holds integers, such as the numbers of classes.
+    different_integers: u64,
+    /// Elements that are NaN or infinite here and not the same in the reference.
+    pub(super) broken: u64,
+}
+
+impl Gap {
+    /// Adds a batch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Parity`] where the arrays differ in shape or kind of element.
+    pub(super) fn add(&mut self, found: &HostArray, reference: &HostArray) -> Result<()> {
+        if found.shape() != reference.shape() {
+            let (found, wanted) = (shape_text(found.shape()), shape_text(reference.shape()));
+            return Err(Error::new(
+                ErrorKind::Parity,
+                format!("has shape {found} where {wanted} is expected"),
+            ));
+        }
+        if found.dtype() != reference.dtype() {
+            return Err(Error::new(
+                ErrorKind::Parity,
+                format!("has type {:?} where {:?} is expected", found.dtype(), reference.dtype()),
+            ));
+        }
+        let integral = !found.dtype().is_float();
+        for (x, r) in doubles(found)?.iter().zip(&doubles(reference)?) {
+            self.add_element(*x, *r);
+            self.different_integers += u64::from(integral && x != r);
+        }
+        Ok(())
+    }
+
+    fn add_element(&mut self, found: f64, reference: f64) {
+        if !found.is_finite() || !reference.is_finite() {
+            let same = found == reference || (found.is_nan() && reference.is_nan());
+            self.broken += u64::from(!same);
+            return;
+        }
+        let difference = (found - reference).abs();
+        self.max = self.max.max(difference);
+        self.sum += difference;
+        self.squares += difference * difference;
+        self.reference_squares += reference * reference;
+        self.largest = self.largest.max(reference.abs());
+        self.elements += 1;
+    }
+
+    pub(super) fn deviation(&self) -> Deviation {
+        let over = |sum: f64, by: f64| if by > 0.0 { sum / by } else { 0.0 };
+        Deviation {
+            max: self.max,
+            mean: over(self.sum, self.elements as f64),
+            relative: over(self.squares, self.reference_squares).sqrt(),
+        }
+    }
+
+    /// Whether the largest difference is within `tolerance` of the reference's largest element; of
+    /// integers, whether few enough differ.
+    pub(super) fn within(&self, tolerance: f64) -> bool {
+        if self.different_integers > 0 {
+            return self.different_integers as f64 <= TIES * self.elements as f64;
+        }
+        self.broken == 0 && self.max <= tolerance * self.largest + ROUNDING
+    }
+}
+
+/// The fraction of class numbers that rounding may change where scores are nearly equal.
+const TIES: f64 = 0.01;
+
+/// A difference that means nothing even where the reference is all zeros.
+const ROUNDING: f64 = 1e-6;
+
+fn doubles(array: &HostArray) -> Result<ArrayD<f64>> {
+    match array.clone().cast(DataType::F64)? {
+        HostArray::F64(array) => Ok(array),
+        other => Err(Error::new(
+            ErrorKind::Parity,
+            format!("has type {:?}, which cannot be compared", other.dtype()),
+        )),
+    }
+}
+
+/// What an output predicts: the index of the largest element along the last axis, for every other
+/// position, or the elements themselves where they are integers; `None` for anything else.
+pub(super) fn predictions(array: &HostArray) -> Option<Vec<i64>> {
+    if let Some(integers) = array.clone().integers() {
+        return Some(integers.iter().copied().collect());
+    }
+    let scores = array.as_f32().ok()?;
+    let last = scores.ndim().checked_sub(1)?;
+    if last == 0 || scores.len_of(Axis(last)) < 2 {
+        return None;
+    }
+    let best = |lane: ArrayView1<'_, f32>| {
+        let better = |best: (i64, f32), (i, v): (i64, &f32)| if *v > best.1 { (i, *v) } else { best };
+        (0..).zip(lane).fold((0, f32::NEG_INFINITY), better).0
+    };
+    Some(scores.lanes(Axis(last)).into_iter().map(best).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    fn floats(values: [[f32; 2]; 2]) -> HostArray {
+        ndarray::arr2(&values).into_dyn().into()
+    }
+
+    #[test]
+    fn deviations_are_those_of_the_definition() {
+        let mut gap = Gap::default();
+        gap.add(&floats([[1.0, 2.0], [3.0, 4.5]]), &floats([[1.0, 2.0], [3.0, 4.0]])).unwrap();
+        let deviation = gap.deviation();
+        assert_eq!((deviation.max, deviation.mean), (0.5, 0.125));
+        assert!((deviation.relative - (0.25f64 / 30.0).sqrt()).abs() < 1e-12);
+        assert!(gap.within(0.126) && !gap.within(0.124));
+    }
+
+    #[test]
+    fn what_is_not_finite_must_be_the_same() {
+        let mut gap = Gap::default();
+        let reference = floats([[f32::NEG_INFINITY, 1.0], [f32::NAN, 1.0]]);
+        gap.add(&reference, &reference).unwrap();
+        assert!(gap.within(0.0));
+        gap.add(&floats([[f32::NAN, 1.0], [0.0, 1.0]]), &floats([[1.0; 2]; 2])).unwrap();
+        assert_eq!(gap.broken, 1);
+        assert!(!gap.within(1.0));
+    }
+
+    #[test]
+    fn shapes_and_types_must_be_equal() {
+        let mut gap = Gap::default();
+        let flat = HostArray::from(array![0.0f32, 1.0].into_dyn());
+        let error = gap.add(&flat, &floats([[0.0; 2]; 2])).unwrap_err();
+        assert_eq!(error.to_string(), "has shape 2 where 2×2 is expected");
+        let ints = HostArray::from(array![0i64, 1].into_dyn());
+        assert_eq!(gap.add(&ints, &flat).unwrap_err().kind(), ErrorKind::Parity);
+    }
+
+    #[test]
+    fn predictions_are_largest_scores_or_integers() {
+        assert_eq!(predictions(&floats([[0.0, 1.0], [2.0, -1.0]])), Some(vec![1, 0]));
+        assert_eq!(predictions(&floats([[1.0, 1.0], [f32::NAN, -1.0]])), Some(vec![0, 1]));
+        assert_eq!(predictions(&array![[7i64], [2]].into_dyn().into()), Some(vec![7, 2]));
+        assert_eq!(predictions(&array![0.0f32, 1.0].into_dyn().into()), None);
+        assert_eq!(predictions(&array![[0.0f32], [1.0]].into_dyn().into()), None);
+    }
+
+    #[test]
+    fn few_integers_may_differ() {
+        let numbers = |last| HostArray::from(ArrayD::from_shape_fn(vec![200], |i| (i[0] / last) as i64));
+        let mut gap = Gap::default();
+        gap.add(&numbers(199), &numbers(200)).unwrap();
+        assert!(gap.within(0.0));
+        gap.add(&numbers(100), &numbers(200)).unwrap();
+        assert!(!gap.within(0.5));
+    }
+}

@@ -1,0 +1,284 @@
+//! Checks a joint model, as written to its file, against the nets that it was made from.
+//!
+//! How far a task is from its original net is the price of sharing and no failure by itself. What
+//! fails is what must not happen at any price: outputs that are missing, of another shape or not
+//! finite, runtimes that disagree, a file that does not reproduce the nets it was written from, or a
+//! limit that the user has set.
+
+mod engine;
+mod measure;
+mod tally;
+mod wiring;
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::calib::data::Dataset;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::runtime::{Backend, ModelSource, feeds};
+
+use engine::{Engine, JointFeed};
+pub use measure::Deviation;
+use tally::Tally;
+pub use wiring::Wiring;
+
+/// One task to check.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// Name of the task in the joint model.
+    pub task: &'a str,
+    /// The net that was merged.
+    pub original: ModelSource<'a>,
+    /// The net that the joint model must compute exactly, where it is at hand.
+    pub net: Option<ModelSource<'a>>,
+    /// Samples for the original net's inputs.
+    pub data: &'a Dataset,
+}
+
+/// What fails a check.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Largest difference between runtimes, and between the file and the nets it was written from,
+    /// relative to the output's largest element.
+    pub tolerance: f64,
+    /// Largest absolute difference from the original nets; none by default.
+    pub deviation: Option<f64>,
+    /// Largest loss of accuracy, as a fraction of the samples; none by default.
+    pub drop: Option<f64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { tolerance: 1e-3, deviation: None, drop: None }
+    }
+}
+
+/// What came of a check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    /// The joint model's file.
+    pub joint: String,
+    /// The runtimes in which it was run, with version and device.
+    pub runtimes: Vec<String>,
+    /// Runtimes that cannot run the original nets, with the reason.
+    pub unable: Vec<String>,
+    /// One entry per task.
+    pub tasks: Vec<TaskVerification>,
+    /// What failed, as sentences; empty where all is well.
+    pub failures: Vec<String>,
+}
+
+impl Verification {
+    /// Whether nothing failed.
+    pub fn passed(&self) -> bool {
+        self.failures.is_empty()
+    }
+}
+
+/// What came of checking one task; numbers without a runtime are those of the first one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskVerification {
+    /// Name of the task.
+    pub name: String,
+    /// Samples that were run.
+    pub samples: usize,
+    /// Fraction of positions at which joint and original have the same largest score, along the last
+    /// axis of the first output.
+    pub agreement: Option<f64>,
+    /// Fraction of samples that the original classifies wrongly, where there are labels.
+    pub error_before: Option<f64>,
+    /// Fraction of samples that the joint model classifies wrongly.
+    pub error_after: Option<f64>,
+    /// One entry per output.
+    pub outputs: Vec<OutputVerification>,
+}
+
+/// How one output compares.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputVerification {
+    /// Name of the output in the original net.
+    pub name: String,
+    /// One entry per runtime.
+    pub runtimes: Vec<RuntimeDeviation>,
+}
+
+/// How one output compares in one runtime.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuntimeDeviation {
+    /// Name of the runtime.
+    pub runtime: String,
+    /// From the original net.
+    pub original: Deviation,
+    /// From the net that the joint model must compute exactly.
+    pub net: Option<Deviation>,
+    /// From the joint model in the first runtime.
+    pub first_runtime: Option<Deviation>,
+}
+
+/// Runs the joint model in the file `joint` and the nets behind it in all `backends`.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] where the subjects are not the joint model's tasks, in order;
+/// [`ErrorKind::Backend`] where no backend can run the original nets; [`ErrorKind::Calibration`]
+/// where the data cannot be read or is less than one batch.
+pub fn verify(
+    joint: &Path,
+    subjects: &[Subject<'_>],
+    backends: &[Arc<dyn Backend>],
+    batch: usize,
+    limits: &Limits,
+    progress: &dyn Progress,
+) -> Result<Verification> {
+    let mut report = Verification {
+        joint: joint.display().to_string(),
+        runtimes: Vec::new(),
+        unable: Vec::new(),
+        tasks: Vec::new(),
+        failures: Vec::new(),
+    };
+    let mut engines = load(joint, subjects, backends, &mut report)?;
+    if let Some(engine) = engines.first() {
+        same_tasks(&engine.wiring, subjects)?;
+    }
+    let batches = |s: &Subject<'_>| s.data.len().div_ceil(batch.max(1)) as u64;
+    progress.begin("verify", subjects.iter().map(batches).sum());
+    for number in 0..subjects.len() {
+        let mut check = Check { subjects, number, batch, limits, report: &mut report, progress };
+        let task = check.run(&mut engines)?;
+        report.tasks.push(task);
+    }
+    report.runtimes = engines.iter().map(|e| e.description.clone()).collect();
+    Ok(report)
+}
+
+/// One engine per backend that runs the original nets.
+fn load(
+    joint: &Path,
+    subjects: &[Subject<'_>],
+    backends: &[Arc<dyn Backend>],
+    report: &mut Verification,
+) -> Result<Vec<Engine>> {
+    let mut engines = Vec::new();
+    let mut refusal = None;
+    for backend in backends {
+        match Engine::originals(backend.as_ref(), subjects) {
+            Err(e) => {
+                report.unable.push(format!("{}: {e}", backend.describe()));
+                refusal = refusal.or(Some(e));
+            }
+            Ok(originals) => match Engine::new(backend.as_ref(), joint, originals) {
+                Ok(engine) => engines.push(engine),
+                Err(e) if e.kind() == ErrorKind::Backend => {
+                    report.failures.push(format!("{} cannot run it: {e}", backend.describe()));
+                }
+                Err(e) => return Err(e),
+            },
+        }
+    }
+    match refusal {
+        Some(e) if engines.is_empty() && report.failures.is_empty() => Err(e),
+        _ => Ok(engines),
+    }
+}
+
+fn same_tasks(wiring: &Wiring, subjects: &[Subject<'_>]) -> Result<()> {
+    if wiring.tasks.iter().map(String::as_str).eq(subjects.iter().map(|s| s.task)) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Usage,
+        format!("the joint model has the tasks {}", wiring.tasks.join(", ")),
+    )
+    .hint("give its original models in that order"))
+}
+
+/// The check of one task.
+struct Check<'a> {
+    subjects: &'a [Subject<'a>],
+    number: usize,
+    batch: usize,
+    limits: &'a Limits,
+    report: &'a mut Verification,
+    progress: &'a dyn Progress,
+}
+
+impl Check<'_> {
+    fn subject(&self) -> &Subject<'_> {
+        &self.subjects[self.number]
+    }
+
+    fn run(&mut self, engines: &mut Vec<Engine>) -> Result<TaskVerification> {
+        let mut tally = Tally::default();
+        let ranges = self.ranges(engines)?;
+        for range in ranges {
+            self.progress.check()?;
+            self.step(range, engines, &mut tally)?;
+            self.progress.step();
+        }
+        let task = self.subject().task.to_owned();
+        self.report.failures.extend(tally.failures(&task, self.limits));
+        Ok(tally.into_report(task))
+    }
+
+    /// The samples of each batch; where a model fixes its batch size, samples that do not fill one
+    /// are left out.
+    fn ranges(&self, engines: &[Engine]) -> Result<Vec<Range<usize>>> {
+        let data = self.subject().data;
+        let fixed = engines.iter().find_map(|e| e.fixed_batch(self.number));
+        let size = fixed.unwrap_or(self.batch).max(1);
+        let full = |range: &Range<usize>| fixed.is_none() || range.len() == size;
+        let ranges: Vec<_> = data.batches(size).filter(full).collect();
+        if ranges.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Calibration,
+                format!("{} samples do not fill a batch of {size}", data.len()),
+            )
+            .in_model(self.subject().task));
+        }
+        Ok(ranges)
+    }
+
+    /// Runs one batch in every engine; an engine that fails is dropped.
+    fn step(
+        &mut self,
+        range: Range<usize>,
+        engines: &mut Vec<Engine>,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let data = self.subject().data;
+        let own = data.batch(range.clone())?;
+        let labels = data.labels(range.clone());
+        let feed = JointFeed { number: self.number, range, subjects: self.subjects };
+        let mut first = None;
+        let mut kept = Vec::new();
+        for mut engine in engines.drain(..) {
+            let nets = &mut engine.nets[self.number];
+            let reference = match nets.original.run(&feeds(&own)) {
+                Ok(reference) => reference,
+                Err(e) => {
+                    self.report.unable.push(format!("{}: {e}", engine.description));
+                    continue;
+                }
+            };
+            let exact = nets.exact.as_mut().map(|net| net.run(&feeds(&own))).transpose()?;
+            match engine.joint(&feed, &own) {
+                Ok(found) => {
+                    let batch = tally::Batch { reference, exact, found, labels: labels.as_deref() };
+                    tally.add(&engine, self.number, batch, &mut first);
+                    kept.push(engine);
+                }
+                Err(e) => self.report.failures.push(format!("{}: {e}", engine.description)),
+            }
+        }
+        *engines = kept;
+        match engines.is_empty() && self.report.failures.is_empty() {
+            true => Err(Error::new(ErrorKind::Backend, "no runtime can run the original models")
+                .hint(self.report.unable.join("; "))),
+            false => Ok(()),
+        }
+    }
+}

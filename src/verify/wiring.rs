@@ -1,0 +1,114 @@
+//! How the tasks of a joint model are wired to its inputs and outputs.
+//!
+//! Outputs are called `<task>/<output>`. Inputs are called `<task>/<input>` where each task has its
+//! own, and as the first task calls them where they are common. In the forms that compute one task
+//! at a time, a last input selects the task by its number.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{DataType, Dim};
+use crate::runtime::Port;
+
+/// The start of the name of the input that selects a task.
+const SELECTOR: &str = "task";
+
+/// The tasks of a joint model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wiring {
+    /// Names of the tasks, in the order of their numbers.
+    pub tasks: Vec<String>,
+    /// Names of common inputs, or of all tasks' own.
+    pub inputs: Vec<String>,
+    /// Name of the input that selects the task.
+    pub selector: Option<String>,
+}
+
+impl Wiring {
+    /// Reads the wiring off a model's inputs and outputs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] where an output has no task.
+    pub fn of(inputs: &[Port], outputs: &[Port]) -> Result<Self> {
+        let mut tasks: Vec<String> = Vec::new();
+        for output in outputs {
+            let (task, _) = output.name.split_once('/').ok_or_else(|| not_joint(&output.name))?;
+            if !tasks.iter().any(|t| t == task) {
+                tasks.push(task.to_owned());
+            }
+        }
+        let mut names: Vec<String> = inputs.iter().map(|p| p.name.clone()).collect();
+        let selector = inputs.last().is_some_and(is_selector).then(|| names.pop()).flatten();
+        Ok(Wiring { tasks, inputs: names, selector })
+    }
+
+    /// Whether each task has inputs of its own.
+    pub fn separate(&self) -> bool {
+        !self.inputs.is_empty()
+            && self.inputs.iter().all(|input| {
+                input.split_once('/').is_some_and(|(task, _)| self.tasks.iter().any(|t| t == task))
+            })
+    }
+
+    /// The joint model's inputs for a task, in the order of the task's own.
+    pub fn inputs_of(&self, task: &str) -> Vec<&str> {
+        let separate = self.separate();
+        let own = |name: &&String| !separate || name.split_once('/').is_some_and(|n| n.0 == task);
+        self.inputs.iter().filter(own).map(String::as_str).collect()
+    }
+}
+
+fn is_selector(port: &Port) -> bool {
+    let name = port.name == SELECTOR
+        || port.name.strip_prefix(SELECTOR).is_some_and(|rest| rest.starts_with('.'));
+    name && port.dtype == DataType::I64
+        && matches!(port.shape.as_deref(), Some([Dim::Known(1)]))
+}
+
+fn not_joint(output: &str) -> Error {
+    Error::new(
+        ErrorKind::Format,
+        format!("this is no joint model: its output '{output}' names no task"),
+    )
+    .hint("give the file that `onnx-zip merge` wrote")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(name: &str, dtype: DataType, size: usize) -> Port {
+        Port { name: name.into(), dtype, shape: Some(vec![Dim::Known(size)]) }
+    }
+
+    fn floats(names: &[&str]) -> Vec<Port> {
+        names.iter().map(|n| port(n, DataType::F32, 4)).collect()
+    }
+
+    #[test]
+    fn common_and_separate_inputs_are_told_apart() {
+        let outputs = floats(&["a/y", "b/z", "a//head/y"]);
+        let common = Wiring::of(&floats(&["x", "u"]), &outputs).unwrap();
+        assert_eq!(common.tasks, ["a", "b"]);
+        assert_eq!(common.inputs_of("b"), ["x", "u"]);
+        let separate = Wiring::of(&floats(&["a/x", "a/u", "b/x"]), &outputs).unwrap();
+        assert!(separate.separate() && !common.separate());
+        assert_eq!(separate.inputs_of("a"), ["a/x", "a/u"]);
+        assert_eq!(separate.inputs_of("b"), ["b/x"]);
+    }
+
+    #[test]
+    fn the_selector_is_the_last_input_of_its_type() {
+        let outputs = floats(&["a/y", "b/y"]);
+        let mut inputs = floats(&["task"]);
+        assert_eq!(Wiring::of(&inputs, &outputs).unwrap().selector, None);
+        inputs.push(port("task.1", DataType::I64, 1));
+        let wiring = Wiring::of(&inputs, &outputs).unwrap();
+        assert_eq!(wiring.selector.as_deref(), Some("task.1"));
+        assert_eq!(wiring.inputs_of("b"), ["task"]);
+    }
+
+    #[test]
+    fn a_plain_model_is_refused() {
+        let error = Wiring::of(&floats(&["x"]), &floats(&["y"])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Format);
+    }
+}

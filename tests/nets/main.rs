@@ -1,0 +1,5 @@
+//! Merges of trained nets, by laws and by numbers.
+
+mod accuracy;
+mod laws;
+mod support;

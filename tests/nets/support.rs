@@ -1,0 +1,140 @@
+//! Trained nets, their data, and how to run them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ndarray::{ArrayD, Axis};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+
+use onnx_zip::calib::data::{DataOptions, Dataset};
+use onnx_zip::canon::{CanonOptions, canonicalise};
+use onnx_zip::couple::{Channel, LayerId};
+use onnx_zip::ir::Model;
+use onnx_zip::onnx;
+use onnx_zip::progress::Silent;
+use onnx_zip::runtime::{self, Backend, HostArray, ModelSource, RuntimeOptions, feeds};
+use onnx_zip::zip::joint::{JointModel, Task};
+use onnx_zip::zip::options::ZipOptions;
+use onnx_zip::zipper::{self, Calibration, Input, Outcome};
+
+/// Samples per batch.
+const BATCH: usize = 200;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// A net of `fixtures/models`.
+pub fn model(name: &str) -> Model {
+    onnx::load(&fixture(&format!("models/{name}.onnx"))).unwrap()
+}
+
+pub fn backend() -> Arc<dyn Backend> {
+    runtime::open(&RuntimeOptions::default()).unwrap()
+}
+
+/// Images of `fixtures/data` for a net, in 0…1.
+pub fn images(model: &Model, data: &str, samples: usize) -> Dataset {
+    let bytes = onnx::encode(model).unwrap();
+    let session = backend().load(ModelSource::Bytes(&bytes)).unwrap();
+    let options = DataOptions { scale: Some("1/255".parse().unwrap()), ..DataOptions::default() };
+    let path = fixture(&format!("data/{data}.npz"));
+    assert!(path.exists(), "{} is missing: run `make setup`", path.display());
+    Dataset::open(&path, session.inputs(), &options).unwrap().take(samples)
+}
+
+/// Merges two nets, each calibrated on its own data.
+pub fn merge(nets: [(Model, Dataset); 2], options: &ZipOptions) -> (JointModel, Outcome) {
+    let [(a, data_a), (b, data_b)] = nets;
+    let data = vec![data_a, data_b];
+    let calibration = Calibration { backend: backend(), data, batch: BATCH, memory: 1 << 30 };
+    let inputs = vec![Input { name: "a".into(), model: a }, Input { name: "b".into(), model: b }];
+    let prepared = zipper::prepare(inputs).unwrap();
+    zipper::merge(prepared, &calibration, options, &Silent).unwrap()
+}
+
+/// Outputs for one batch of named arrays.
+pub fn run(model: &Model, batch: &[(String, HostArray)]) -> Vec<ArrayD<f32>> {
+    let bytes = onnx::encode(model).unwrap();
+    let mut session = backend().load(ModelSource::Bytes(&bytes)).unwrap();
+    session.run(&feeds(batch)).unwrap().into_iter().map(|a| a.into_f32().unwrap()).collect()
+}
+
+/// Classification error in percent.
+pub fn error(model: &Model, data: &Dataset) -> f64 {
+    let bytes = onnx::encode(model).unwrap();
+    let mut session = backend().load(ModelSource::Bytes(&bytes)).unwrap();
+    let mut wrong = 0;
+    for range in data.batches(500) {
+        let batch = data.batch(range.clone()).unwrap();
+        let logits = session.run(&feeds(&batch)).unwrap().remove(0).into_f32().unwrap();
+        for (row, label) in logits.outer_iter().zip(data.labels(range).unwrap()) {
+            let best = row.iter().enumerate().max_by(|x, y| x.1.total_cmp(y.1)).unwrap();
+            wrong += usize::from(best.0 as i64 != label);
+        }
+    }
+    100.0 * wrong as f64 / data.len() as f64
+}
+
+/// Largest difference relative to the largest magnitude.
+pub fn deviation(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f32 {
+    assert_eq!(a.shape(), b.shape());
+    let scale = b.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max) / scale
+}
+
+/// The net with the channels of every hidden group in another order.
+pub fn permuted(model: &Model, seed: u64) -> Model {
+    let mut task = Task::new("p", typed(model)).unwrap();
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let orders: Vec<Vec<usize>> = task
+        .coupling
+        .groups
+        .iter()
+        .map(|g| {
+            let mut order: Vec<usize> = (0..g.size).collect();
+            if g.frozen.is_none() {
+                order.shuffle(&mut rng);
+            }
+            order
+        })
+        .collect();
+    let coupling = task.coupling.clone();
+    for id in 0..coupling.layers.len() {
+        let layer = coupling.layer(LayerId(id));
+        let graph = &mut task.model.graph;
+        let w = layer.layer.read(graph).unwrap();
+        let bias = layer.layer.read_bias(graph).unwrap();
+        let place = |channels: &[Channel]| -> Vec<usize> {
+            channels
+                .iter()
+                .enumerate()
+                .map(|(at, c)| {
+                    // The at-th index holds the n-th pixel of its channel: take the same pixel of
+                    // the channel that comes here.
+                    let nth = channels[..at].iter().filter(|d| *d == c).count();
+                    let wanted = orders[c.group.0][c.index];
+                    let mut same = channels
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, d)| d.group == c.group && d.index == wanted);
+                    same.nth(nth).unwrap().0
+                })
+                .collect()
+        };
+        let rows = place(&layer.outputs);
+        let mut w = w.select(Axis(0), &rows);
+        if !layer.per_channel {
+            w = w.select(Axis(1), &place(layer.inputs.as_ref().unwrap()));
+        }
+        let bias = bias.map(|b| b.select(Axis(0), &rows));
+        layer.layer.write(graph, &w, bias.as_ref()).unwrap();
+    }
+    task.model
+}
+
+/// The net in canonical form.
+fn typed(model: &Model) -> Model {
+    canonicalise(model.clone(), &CanonOptions::default()).unwrap().into_inner()
+}
