@@ -1,4 +1,85 @@
 //! Merge several pre-trained ONNX networks into one smaller multi-task network.
+//!
+//! Neurons that do nearly the same in several networks become one, with weights that serve every
+//! task (Multi-Task Zipping); the layers behind them make up for the change. The result is one ONNX
+//! model that has all tasks' outputs, or one per task over a common file of weights.
+//!
+//! ```text
+//! load → canonicalise → couple → align → (calibrate → pair → fuse) per layer → emit
+//! onnx   canon          couple   align    calib       zip    zip               emit
+//! ```
+//!
+//! [`zipper`] alone knows this order. The two halves of a merge are [`zipper::prepare`], which needs
+//! no data and tells what corresponds and what cannot be shared, and [`zipper::merge`], which shares
+//! neurons and fuses weights. All approximation happens in [`zip`]; every other stage computes the
+//! same function before and after, up to rounding. Between stages each task is a plain network that
+//! can be run, saved or merged.
+//!
+//! # Example
+//!
+//! Two classifiers with a frozen feature extractor in common, merged without any samples at hand. The
+//! extractor is found by what it computes, not by its name, and is stored once.
+//!
+//! ```
+//! use onnx_zip::calib::data::{DataOptions, Dataset};
+//! use onnx_zip::emit::{EmitOptions, emit};
+//! use onnx_zip::error::Result;
+//! use onnx_zip::ir::{Model, builder::GraphBuilder, text};
+//! use onnx_zip::onnx;
+//! use onnx_zip::progress::Silent;
+//! use onnx_zip::runtime::{self, ModelSource, RuntimeChoice, RuntimeOptions};
+//! use onnx_zip::zip::options::ZipOptions;
+//! use onnx_zip::zipper::{self, Calibration, Input};
+//!
+//! /// Weights are random but the same in every net: only the heads differ, in size.
+//! fn net(classes: usize) -> Model {
+//!     let mut b = GraphBuilder::new("net", 17);
+//!     let x = b.input("x", "batch,8");
+//!     let (w1, b1) = (b.weights("w1", &[32, 8]), b.weights("b1", &[32]));
+//!     let (w2, b2) = (b.weights("w2", &[classes, 32]), b.weights("b2", &[classes]));
+//!     let h = b.op("Gemm", "features", &[x, w1, b1], [("transB", 1.into())]);
+//!     let h = b.op("Relu", "relu", &[h], []);
+//!     let y = b.op("Gemm", "logits", &[h, w2, b2], [("transB", 1.into())]);
+//!     b.build(&[y])
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let tract = RuntimeOptions { choice: RuntimeChoice::Tract, ..RuntimeOptions::default() };
+//! let backend = runtime::open(&tract)?;
+//! let made_up = |model: &Model| -> Result<Dataset> {
+//!     let bytes = onnx::encode(model)?;
+//!     let session = backend.load(ModelSource::Bytes(&bytes))?;
+//!     Dataset::synthetic(session.inputs(), 256, 0, &DataOptions::default())
+//! };
+//! let (birds, cars) = (net(3), net(5));
+//! let data = vec![made_up(&birds)?, made_up(&cars)?];
+//! let inputs = [("birds", birds), ("cars", cars)];
+//! let inputs = inputs.map(|(name, model)| Input { name: name.to_owned(), model });
+//!
+//! let prepared = zipper::prepare(inputs.into())?;
+//! let calibration = Calibration { backend: backend.clone(), data, batch: 64, memory: 1 << 30 };
+//! let (joint, outcome) = zipper::merge(prepared, &calibration, &ZipOptions::default(), &Silent)?;
+//! assert_eq!(outcome.sizes.shared, 32 * 8 + 32);
+//!
+//! let model = emit(&joint, &EmitOptions::default())?;
+//! assert_eq!(
+//!     text::dump(&model.graph),
+//!     "\
+//! input x: f32[batch,8]
+//! shared/features = Gemm(x, shared/w1: f32[32,8], shared/b1: f32[32]) {transB=1}
+//! shared/relu = Relu(shared/features)
+//! birds/logits: f32[batch,3] = Gemm(shared/relu, birds/w2: f32[3,32], birds/b2: f32[3]) {transB=1}
+//! cars/logits: f32[batch,5] = Gemm(shared/relu, cars/w2: f32[5,32], cars/b2: f32[5]) {transB=1}
+//! output birds/logits
+//! output cars/logits
+//! "
+//! );
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With samples at hand, [`calib::data::Dataset::open`] reads them from `.npz` files or folders of
+//! images, and [`onnx::save`] writes the joint model; `examples/merge.rs` does both.
 
 pub mod align;
 pub mod calib;
