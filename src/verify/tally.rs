@@ -97,7 +97,8 @@ impl Tally {
         for runtime in &self.runtimes {
             for (i, output) in self.outputs.iter().enumerate() {
                 let checks = runtime.failures(i, limits).into_iter();
-                failures.extend(checks.map(|what| format!("task '{task}', output '{output}': {what}")));
+                failures
+                    .extend(checks.map(|what| format!("task '{task}', output '{output}': {what}")));
             }
         }
         if let (Some(limit), Some((before, after))) = (limits.drop, self.scores.errors()) {

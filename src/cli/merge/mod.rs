@@ -167,7 +167,8 @@ impl MergeArgs {
         };
         let read = start.elapsed().as_secs_f64();
         let (joint, outcome) = merge(prepared, &calibration, &options, console)?;
-        let mut facts = Facts { args: self, options, loaded, data, structure, outcome, read, backend };
+        let mut facts =
+            Facts { args: self, options, loaded, data, structure, outcome, read, backend };
         let written = self.write(&joint, output)?;
         let start = Instant::now();
         let checked = self.check(&joint, output, &facts, console)?;
@@ -194,12 +195,7 @@ impl MergeArgs {
         Ok(())
     }
 
-    fn open_data(
-        &self,
-        loaded: &[Loaded],
-        seed: u64,
-        console: &Console,
-    ) -> Result<Vec<TaskData>> {
+    fn open_data(&self, loaded: &[Loaded], seed: u64, console: &Console) -> Result<Vec<TaskData>> {
         let limit = match self.data.is_synthetic() {
             true => SYNTHETIC_SAMPLES,
             false => SAMPLES,
@@ -209,7 +205,10 @@ impl MergeArgs {
             console.warn(SYNTHETIC);
         } else {
             for (model, data) in loaded.iter().zip(&data) {
-                data.record.notes.iter().for_each(|n| console.note(&format!("{}: {n}", model.name)));
+                data.record
+                    .notes
+                    .iter()
+                    .for_each(|n| console.note(&format!("{}: {n}", model.name)));
             }
         }
         Ok(data)
@@ -247,7 +246,13 @@ impl MergeArgs {
             InputMode::Auto => !inputs_agree(joint),
             mode => mode == InputMode::Separate,
         };
-        Ok(Written { path: path.to_owned(), bytes, form, separate, seconds: start.elapsed().as_secs_f64() })
+        Ok(Written {
+            path: path.to_owned(),
+            bytes,
+            form,
+            separate,
+            seconds: start.elapsed().as_secs_f64(),
+        })
     }
 
     /// Checks the written file against the nets it was written from and the originals.

@@ -119,7 +119,9 @@ impl Facts<'_> {
             warnings.push(SYNTHETIC.to_owned());
         }
         for (task, reason) in &self.outcome.without_sensitivity {
-            warnings.push(format!("pairs were not weighted by sensitivities, because of {task}: {reason}"));
+            warnings.push(format!(
+                "pairs were not weighted by sensitivities, because of {task}: {reason}"
+            ));
         }
         warnings
     }
