@@ -1,0 +1,163 @@
+//! The commands beside `merge`.
+
+use std::fs;
+
+use onnx_zip::report::{ModelReport, Plan};
+use onnx_zip::verify::Verification;
+
+use crate::tool::{Tool, fashion, images, mnist, stdout};
+
+/// A folder with a joint model whose tasks are called `digits` and `clothes`.
+fn joint(form: &str) -> Tool {
+    let tool = Tool::new();
+    let images = images();
+    let names = ["--name", "digits", "--name", "clothes", "--form", form, "--quiet"];
+    tool.merge(&[&names[..], &["--data", &images, "--scale", "1/255"]].concat());
+    tool
+}
+
+/// The arguments of a verification of `joint.onnx` on few images.
+fn verifying<'a>(a: &'a str, b: &'a str, images: &'a str) -> Vec<&'a str> {
+    let mut args = vec!["verify", "joint.onnx", a, b, "--data", images, "--scale", "1/255"];
+    args.extend(["--samples", "100", "--runtime", "tract"]);
+    args
+}
+
+#[test]
+fn verify_reports_errors_and_holds_to_limits() {
+    let tool = joint("heads");
+    let (a, b, images) = (mnist(), fashion(), images());
+    let args = verifying(&a, &b, &images);
+    let output = tool.run(0, &[&args[..], &["--json"]].concat());
+    let report: Verification = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        report.tasks.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(),
+        ["digits", "clothes"]
+    );
+    let digits = &report.tasks[0];
+    assert_eq!(digits.samples, 100);
+    assert!(digits.error_before.unwrap() <= 0.05);
+    let deviation = digits.outputs[0].runtimes[0].original;
+    assert!(deviation.max > 0.0 && deviation.max.is_finite());
+    let text = stdout(&tool.run(1, &[&args[..], &["--max-deviation", "1e-9"]].concat()));
+    assert!(text.contains("FAILED") && text.contains("differs from the original"), "{text}");
+    tool.run(0, &[&args[..], &["--max-deviation", "1e9", "--max-drop", "100"]].concat());
+}
+
+#[test]
+fn verify_knows_every_form() {
+    for form in ["masked", "switch"] {
+        let tool = joint(form);
+        let (a, b, images) = (mnist(), fashion(), images());
+        let output = tool.run(0, &[&verifying(&a, &b, &images)[..], &["--json"]].concat());
+        let report: Verification = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(
+            report.tasks.iter().all(|task| task.agreement.is_some_and(|a| a > 0.5)),
+            "{report:?}"
+        );
+    }
+}
+
+#[test]
+fn verify_wants_the_originals() {
+    let tool = joint("heads");
+    let (a, b) = (mnist(), fashion());
+    let error = tool.refused(&["verify", "joint.onnx", &a]);
+    assert!(error.contains("digits, clothes"), "{error}");
+    let error = tool.refused(&["verify", &a, &a, &b]);
+    assert!(error.contains("no joint model"), "{error}");
+    tool.refused(&["verify", "joint.onnx", &a, &b, "--max-drop", "1"]);
+}
+
+#[test]
+fn an_extracted_task_computes_what_the_joint_model_does() {
+    let tool = joint("heads");
+    tool.run(0, &["extract", "joint.onnx", "--task", "clothes", "-o", "clothes.onnx"]);
+    let model = onnx_zip::onnx::load(&tool.path("clothes.onnx")).unwrap();
+    let names = |ids: &[onnx_zip::ir::ValueId]| -> Vec<String> {
+        ids.iter().map(|id| model.graph.value(*id).name.clone()).collect()
+    };
+    assert_eq!(names(&model.graph.inputs), ["image"]);
+    assert_eq!(names(&model.graph.outputs), ["logits"]);
+    tool.run(0, &["extract", "joint.onnx", "--task", "digits", "-o", "digits.onnx"]);
+    let images = images();
+    let args = verifying("digits.onnx", "clothes.onnx", &images);
+    tool.run(0, &[&args[..], &["--max-deviation", "1e-3"]].concat());
+}
+
+#[test]
+fn split_stores_shared_weights_once() {
+    let tool = joint("heads");
+    tool.run(0, &["split", "joint.onnx", "-o", "tasks"]);
+    let size = |name: &str| fs::metadata(tool.path(name)).unwrap().len();
+    assert!(size("tasks/weights.bin") < size("joint.onnx"));
+    assert!(size("tasks/digits.onnx") + size("tasks/clothes.onnx") < size("tasks/weights.bin") / 5);
+    let images = images();
+    let args = verifying("tasks/digits.onnx", "tasks/clothes.onnx", &images);
+    tool.run(0, &[&args[..], &["--max-deviation", "1e-3"]].concat());
+}
+
+#[test]
+fn extract_and_split_refuse_what_is_no_joint_model() {
+    let tool = joint("heads");
+    let error = tool.refused(&["extract", "joint.onnx", "--task", "cats", "-o", "cats.onnx"]);
+    assert!(error.contains("choose one of digits, clothes"), "{error}");
+    tool.refused(&["extract", &mnist(), "--task", "digits", "-o", "x.onnx"]);
+    tool.refused(&["extract", "joint.onnx", "--task", "digits", "-o", "joint.onnx"]);
+    tool.refused(&["split", &mnist(), "-o", "tasks"]);
+}
+
+#[test]
+fn plan_tells_sizes_without_data() {
+    let tool = Tool::new();
+    let output = tool.run(0, &["plan", &mnist(), &fashion(), "--json", "--share", "0.8"]);
+    let plan: Plan = serde_json::from_slice(&output.stdout).unwrap();
+    let merged = tool.merge(&["--share", "0.8", "--json"]);
+    let report: onnx_zip::report::Report = serde_json::from_slice(&merged.stdout).unwrap();
+    assert_eq!(plan.prediction.sizes.joint(), report.joint.parameters.total);
+    assert_eq!(plan.prediction.sizes.shared, report.joint.parameters.shared);
+}
+
+#[test]
+fn inspect_shows_layers_and_groups() {
+    let tool = Tool::new();
+    let output = tool.run(0, &["inspect", &mnist(), "--json"]);
+    let report: ModelReport = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report.parameters, 266_610);
+    assert_eq!(report.layers.iter().map(|l| l.neurons).collect::<Vec<_>>(), [300, 100, 10]);
+    let shareable = report.groups.iter().filter(|g| g.frozen.is_none()).count();
+    assert_eq!(shareable, 2);
+    assert!(stdout(&tool.run(0, &["inspect", &mnist()])).contains("266,610 parameters"));
+}
+
+#[test]
+fn statistics_of_shards_add_up() {
+    let tool = Tool::new();
+    let (model, images) = (mnist(), images());
+    for (seed, output) in [("1", "1.gram"), ("2", "2.gram")] {
+        let args = ["calibrate", &model, "--data", &images, "--samples", "50", "--seed", seed];
+        tool.run(0, &[&args[..], &["-o", output, "--runtime", "tract", "--quiet"]].concat());
+    }
+    tool.run(0, &["calibrate", "--merge", "1.gram", "2.gram", "-o", "sum.gram"]);
+    let (moments, meta) = onnx_zip::calib::store::load(&tool.path("sum.gram")).unwrap();
+    assert_eq!((meta.samples, moments.len()), (100, 3));
+    assert!(moments.values().all(|m| m.count() == 100));
+    tool.write("no.gram", b"no statistics");
+    tool.refused(&["calibrate", "--merge", "1.gram", "no.gram", "-o", "x.gram"]);
+}
+
+#[test]
+fn every_command_has_help_with_every_flag_explained() {
+    let tool = Tool::new();
+    let commands =
+        ["merge", "plan", "inspect", "calibrate", "verify", "extract", "split", "completions"];
+    for command in commands {
+        let long = stdout(&tool.run(0, &["help", command]));
+        assert!(long.contains("Usage: onnx-zip"), "{command}: {long}");
+    }
+    assert!(stdout(&tool.run(0, &["help", "merge"])).contains("Examples:"));
+    tool.run(0, &["--version"]);
+    tool.run(2, &[]);
+    let script = stdout(&tool.run(0, &["completions", "bash"]));
+    assert!(script.contains("--keep-shared"));
+}

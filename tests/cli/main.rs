@@ -1,0 +1,8 @@
+//! The command-line tool as its users meet it: what it prints, writes and returns.
+
+mod bad_data;
+mod bad_input;
+mod commands;
+mod merge;
+mod stop;
+mod tool;

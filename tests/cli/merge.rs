@@ -1,0 +1,148 @@
+//! `merge` as it is meant to be used.
+
+use std::fs;
+
+use onnx_zip::report::Report;
+
+use crate::tool::{Tool, fashion, fixture, images, mnist, stderr, stdout};
+
+#[test]
+fn the_bare_command_works_and_says_what_it_lacks() {
+    let tool = Tool::new();
+    let output = tool.merge(&[]);
+    assert!(tool.path("joint.onnx").is_file());
+    let loud: Vec<_> =
+        stderr(&output).lines().filter(|l| l.contains("WARNING")).map(str::to_owned).collect();
+    assert_eq!(loud.len(), 1, "{}", stderr(&output));
+    assert!(loud[0].contains("--data"));
+    let text = stdout(&output);
+    for part in ["joint.onnx: 2 tasks", "lenet300_fashion only", "fc1", "verified on"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn reports_agree_with_the_file() {
+    let tool = Tool::new();
+    let (images, a) = (images(), mnist());
+    let args = ["--data", &images, "--scale", "1/255", "--json", "--report", "r.json"];
+    let output = tool.merge(&[&args[..], &["--report", "r.html", "--share", "0.8"]].concat());
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(fs::read(tool.path("r.json")).unwrap(), output.stdout);
+    assert!(fs::read_to_string(tool.path("r.html")).unwrap().contains("joint.onnx"));
+    assert_eq!(report.joint.bytes, fs::metadata(tool.path("joint.onnx")).unwrap().len());
+    assert_eq!(report.tasks[0].bytes, fs::metadata(&a).unwrap().len());
+    assert_eq!(report.tasks[0].parameters, 266_610);
+    assert_eq!(report.layers.iter().map(|l| l.shared).collect::<Vec<_>>(), [240, 80, 0]);
+    assert!(!report.synthetic_data && report.tasks[0].data.labels);
+    assert_eq!(report.tasks[0].data.samples, 300);
+    let checked = report.verification.unwrap();
+    assert!(checked.passed());
+    let [first, second] = checked.tasks.as_slice() else { panic!("{checked:?}") };
+    assert_eq!((first.samples, second.samples), (256, 256));
+    assert!(first.error_before.unwrap() < 0.05 && first.error_after.is_some());
+    assert!(stderr(&output).is_empty() || !stderr(&output).contains("WARNING"));
+}
+
+#[test]
+fn sharing_nothing_changes_nothing() {
+    for form in ["heads", "masked", "switch"] {
+        let tool = Tool::new();
+        let output = tool.merge(&["--share", "0", "--form", form, "--samples", "16", "--json"]);
+        let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+        for task in report.verification.unwrap().tasks {
+            assert_eq!(task.agreement, Some(1.0), "{form}");
+            assert!(task.outputs[0].runtimes[0].original.max < 1e-4, "{form}");
+        }
+    }
+}
+
+#[test]
+fn a_model_with_itself_is_half_the_size() {
+    let tool = Tool::new();
+    let a = mnist();
+    let args = ["merge", &a, &a, "-o", "joint.onnx", "--runtime", "tract", "--samples", "900"];
+    let output = tool.run(0, &[&args[..], &["--json"]].concat());
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report.tasks[1].name, "lenet300_mnist_a_2");
+    assert!(report.compression.parameters_of_all < 0.51);
+    for task in report.verification.unwrap().tasks {
+        assert_eq!(task.agreement, Some(1.0));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_file_on_any_number_of_threads() {
+    let tool = Tool::new();
+    let joint = |threads: &str| {
+        tool.merge(&["--threads", threads, "--quiet", "--no-verify"]);
+        fs::read(tool.path("joint.onnx")).unwrap()
+    };
+    assert_eq!(joint("1"), joint("2"));
+}
+
+#[test]
+fn quiet_is_quiet() {
+    let output = Tool::new().merge(&["--quiet", "--samples", "16"]);
+    assert_eq!((stdout(&output), stderr(&output)), (String::new(), String::new()));
+}
+
+#[test]
+fn an_existing_file_is_replaced_and_nothing_else_is_left() {
+    let tool = Tool::new();
+    tool.write("joint.onnx", b"old");
+    tool.merge(&["--samples", "16", "--share", "0"]);
+    assert!(fs::metadata(tool.path("joint.onnx")).unwrap().len() > 1000);
+    assert_eq!(crate::tool::files(&tool.path(".")).len(), 1);
+}
+
+#[test]
+fn a_dry_run_is_a_plan() {
+    let tool = Tool::new();
+    let (a, b) = (mnist(), fashion());
+    let dry = tool.run(0, &["merge", &a, &b, "--dry-run", "--share", "0.5"]);
+    let plan = tool.run(0, &["plan", &a, &b, "--share", "0.5"]);
+    assert_eq!(stdout(&dry), stdout(&plan));
+    assert!(crate::tool::files(&tool.path(".")).is_empty());
+}
+
+#[test]
+fn rules_hold_in_their_layers() {
+    let rules = ["--keep-shared", "fc*=50%", "--keep-shared", "fc2=7"];
+    let output = Tool::new().merge(&[&rules[..], &["--json"]].concat());
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report.layers.iter().map(|l| l.shared).collect::<Vec<_>>(), [150, 7, 0]);
+    assert_eq!(report.settings.keep_shared, ["fc*=0.5", "fc2=7"]);
+}
+
+#[test]
+fn tasks_may_have_inputs_of_their_own() {
+    let tool = Tool::new();
+    tool.merge(&[
+        "--inputs",
+        "separate",
+        "--name",
+        "digits",
+        "--name",
+        "clothes",
+        "--samples",
+        "16",
+    ]);
+    let output = tool.run(0, &["inspect", "joint.onnx"]);
+    for name in ["digits/image", "clothes/image", "digits/logits", "clothes/logits"] {
+        assert!(stdout(&output).contains(name), "{}", stdout(&output));
+    }
+}
+
+#[test]
+fn convolutions_merge_too() {
+    let tool = Tool::new();
+    let [a, b] = ["a", "b"].map(|n| fixture(&format!("models/lenet5_mnist_{n}.onnx")));
+    let images = images();
+    let args = ["merge", &a, &b, "-o", "joint.onnx", "--runtime", "tract", "--samples", "64"];
+    let output =
+        tool.run(0, &[&args[..], &["--data", &images, "--scale", "1/255", "--json"]].concat());
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report.verification.unwrap().passed());
+    assert!(report.compression.parameters_of_all < 0.52);
+}
