@@ -48,6 +48,7 @@ fn main() -> Result<()> {
     let calibration = Calibration {
         backend: backend.clone(),
         data: vec![open(a, train_a)?.take(samples), open(b, train_b)?.take(samples)],
+        stored: Vec::new(),
         batch: 256,
         memory: 2 << 30,
     };

@@ -42,7 +42,8 @@ fn main() -> Result<()> {
     if let Some(difference) = &prepared.alignment.divergence {
         println!("the models first differ at {difference:?}");
     }
-    let calibration = Calibration { backend, data, batch: 128, memory: 2 << 30 };
+    let calibration =
+        Calibration { backend, data, stored: Vec::new(), batch: 128, memory: 2 << 30 };
     let (merged, outcome) = zipper::merge(prepared, &calibration, &ZipOptions::default(), &Silent)?;
     for site in &outcome.sites {
         println!("{:?}: {} of {:?} neurons shared", site.layers, site.shared, site.neurons);

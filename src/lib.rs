@@ -57,7 +57,8 @@
 //! let inputs = inputs.map(|(name, model)| Input { name: name.to_owned(), model });
 //!
 //! let prepared = zipper::prepare(inputs.into())?;
-//! let calibration = Calibration { backend: backend.clone(), data, batch: 64, memory: 1 << 30 };
+//! let calibration =
+//!     Calibration { backend: backend.clone(), data, stored: Vec::new(), batch: 64, memory: 1 << 30 };
 //! let (joint, outcome) = zipper::merge(prepared, &calibration, &ZipOptions::default(), &Silent)?;
 //! assert_eq!(outcome.sizes.shared, 32 * 8 + 32);
 //!

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::align::{Alignment, Net, align};
 use crate::calib::data::Dataset;
+use crate::calib::store::LayerMoments;
 use crate::calib::stream::Source;
 use crate::canon::{CanonOptions, canonicalise};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +41,9 @@ pub struct Calibration {
     pub backend: Arc<dyn Backend>,
     /// One data set per task.
     pub data: Vec<Dataset>,
+    /// Statistics of the original nets from earlier calibrations, per task, or empty. They count
+    /// where statistics are taken in one pass ([`crate::zip::options::Passes::One`]).
+    pub stored: Vec<LayerMoments>,
     /// Samples per batch; smaller where a model fixes its batch size.
     pub batch: usize,
     /// Bytes that kept activations may take, per task.
@@ -125,6 +129,8 @@ pub fn merge(
     let mut without_sensitivity = Vec::new();
     let sensitivities = match options.method {
         Method::Mtz => Vec::new(),
+        // Stored statistics stand for data that is not at hand: pairs are weighted by their energy.
+        Method::Refit if !calibration.stored.is_empty() => Vec::new(),
         Method::Refit => {
             measure_sensitivities(&joint, calibration, options, progress, &mut without_sensitivity)?
         }
@@ -143,8 +149,12 @@ pub fn merge(
         })
         .collect();
     let samples = calibration.data.iter().map(Dataset::len).collect();
-    let sites =
-        Zip::new(&mut joint, &alignment, sources, &sensitivities, options, progress)?.run()?;
+    let stored = &calibration.stored;
+    let zip = Zip::new(&mut joint, &alignment, sources, &sensitivities, stored, options, progress)?;
+    let sites = zip.run()?;
+    if sites.iter().all(|site| site.reason.is_some()) {
+        return Err(misaligned(&joint, &alignment));
+    }
     seconds.push(("zip", start.elapsed().as_secs_f64()));
     let sizes = sizes(&joint)?;
     Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples }))

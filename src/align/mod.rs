@@ -86,7 +86,7 @@ fn refusal(
     gb: GroupId,
 ) -> Option<String> {
     let (group_a, group_b) = (a.coupling.group(ga), b.coupling.group(gb));
-    for frozen in [&group_a.frozen, &group_b.frozen].into_iter().flatten() {
+    if let Some(frozen) = group_a.frozen.as_ref().or(group_b.frozen.as_ref()) {
         return Some(if frozen.node.is_empty() {
             frozen.reason.clone()
         } else {

@@ -11,121 +11,11 @@ use ndarray::{Array2, ArrayView3, ArrayViewD, ArrayViewMut1, Axis, CowArray, Ix3
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::window::Window;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that one chunk of rows may take.
 const CHUNK_BYTES: usize = 64 << 20;
-
-/// How a convolution's kernel moves over the spatial axes, in the terms of ONNX `Conv`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
-    axes: Vec<WindowAxis>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct WindowAxis {
-    kernel: usize,
-    stride: usize,
-    dilation: usize,
-    begin: usize,
-    end: usize,
-}
-
-impl WindowAxis {
-    fn output(&self, input: usize) -> Option<usize> {
-        let reach = self.dilation.checked_mul(self.kernel - 1)?.checked_add(1)?;
-        let padded = input.checked_add(self.begin)?.checked_add(self.end)?;
-        Some(padded.checked_sub(reach)? / self.stride + 1)
-    }
-
-    /// Where tap `tap` of output position `at` reads, or `None` in the padding.
-    fn source(&self, at: usize, tap: usize, input: usize) -> Option<usize> {
-        let source = (at * self.stride + tap * self.dilation).checked_sub(self.begin)?;
-        (source < input).then_some(source)
-    }
-}
-
-impl Window {
-    /// A window with one entry per spatial axis in each argument; `pads` holds all begins, then all
-    /// ends, as in ONNX.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Format`] where the lengths differ, or a kernel, stride or dilation is zero.
-    pub fn new(
-        kernel: &[usize],
-        strides: &[usize],
-        dilations: &[usize],
-        pads: &[usize],
-    ) -> Result<Self> {
-        let rank = kernel.len();
-        if strides.len() != rank || dilations.len() != rank || pads.len() != 2 * rank {
-            return Err(Error::new(
-                ErrorKind::Format,
-                format!("strides, dilations or pads do not have the kernel's {rank} spatial axes"),
-            ));
-        }
-        if kernel.iter().chain(strides).chain(dilations).any(|v| *v == 0) {
-            return Err(Error::new(ErrorKind::Format, "a kernel size, stride or dilation is zero"));
-        }
-        let (begins, ends) = pads.split_at(rank);
-        let sizes = kernel.iter().zip(strides).zip(dilations).zip(begins.iter().zip(ends));
-        let axes = sizes.map(|(((&kernel, &stride), &dilation), (&begin, &end))| WindowAxis {
-            kernel,
-            stride,
-            dilation,
-            begin,
-            end,
-        });
-        Ok(Window { axes: axes.collect() })
-    }
-
-    /// The window that sees one position at a time.
-    pub fn pointwise(rank: usize) -> Self {
-        let axis = WindowAxis { kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0 };
-        Window { axes: vec![axis; rank] }
-    }
-
-    /// Number of positions under the kernel.
-    pub fn taps(&self) -> usize {
-        self.axes.iter().map(|axis| axis.kernel).product()
-    }
-
-    /// Spatial sizes of the output for spatial sizes of the input.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Calibration`] where the input has another rank or is smaller than the kernel.
-    pub fn output(&self, input: &[usize]) -> Result<Vec<usize>> {
-        let sizes = self.axes.iter().zip(input).map(|(axis, size)| axis.output(*size));
-        sizes.collect::<Option<Vec<_>>>().filter(|v| v.len() == input.len()).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Calibration,
-                format!("the kernel does not fit an input with spatial sizes {input:?}"),
-            )
-        })
-    }
-
-    /// For each tap the offset it reads inside a channel's plane, or `None` in the padding.
-    fn sources(
-        &self,
-        input: &[usize],
-        output: &[usize],
-        mut position: usize,
-    ) -> Vec<Option<usize>> {
-        let mut sources = vec![Some(0)];
-        let mut stride = 1;
-        for (axis, (&input, &output)) in self.axes.iter().zip(input.iter().zip(output)).rev() {
-            let at = position % output;
-            position /= output;
-            let outer = (0..axis.kernel).flat_map(|tap| {
-                let offset = axis.source(at, tap, input).map(|source| source * stride);
-                sources.iter().map(move |inner| Some(offset? + (*inner)?))
-            });
-            sources = outer.collect();
-            stride *= input;
-        }
-        sources
-    }
-}
 
 /// Which output positions of each sample become rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +63,8 @@ enum Shape {
     /// `[samples, positions, features]`: a row is a run of features.
     Features,
     /// `[samples, channels, plane]`: a row gathers some channels under a window.
-    Patches { window: Window, input: Vec<usize>, output: Vec<usize>, channels: Range<usize> },
+    /// `sources` are those of [`Window::sources`], `taps` per position.
+    Patches { taps: usize, sources: Vec<usize>, channels: Range<usize> },
 }
 
 /// The rows of one batch of activations, produced in chunks.
@@ -218,12 +109,10 @@ impl<'a> Rows<'a> {
         if channels.end > *all_channels {
             return Err(bad_shape(&dims, &format!("at least {} channels", channels.end)));
         }
-        let output = window.output(input)?;
-        let available = output.iter().product();
-        let plane = input.iter().product();
+        let (taps, sources) = (window.taps(), window.sources(input)?);
+        let (available, plane) = (sources.len() / taps, input.iter().product());
         let data = reshape(activation, (*samples, *all_channels, plane))?;
-        let (window, input) = (window.clone(), input.to_vec());
-        let shape = Shape::Patches { window, input, output, channels };
+        let shape = Shape::Patches { taps, sources, channels };
         Ok(Rows { data, shape, available, positions })
     }
 
@@ -244,7 +133,7 @@ impl<'a> Rows<'a> {
     pub fn width(&self) -> usize {
         match &self.shape {
             Shape::Features => self.data.len_of(Axis(2)),
-            Shape::Patches { window, channels, .. } => channels.len() * window.taps(),
+            Shape::Patches { taps, channels, .. } => channels.len() * taps,
         }
     }
 
@@ -281,12 +170,12 @@ impl<'a> Rows<'a> {
         let sample = self.data.index_axis(Axis(0), sample);
         match &self.shape {
             Shape::Features => row.assign(&sample.index_axis(Axis(0), position)),
-            Shape::Patches { window, input, output, channels } => {
-                let sources = window.sources(input, output, position);
+            Shape::Patches { taps, sources, channels } => {
+                let sources = &sources[position * taps..(position + 1) * taps];
                 let planes = sample.axis_iter(Axis(0)).skip(channels.start);
-                for (patch, plane) in row.exact_chunks_mut(sources.len()).into_iter().zip(planes) {
-                    for (value, source) in patch.into_iter().zip(&sources) {
-                        *value = source.map_or(0.0, |at| plane[at]);
+                for (patch, plane) in row.exact_chunks_mut(*taps).into_iter().zip(planes) {
+                    for (value, source) in patch.into_iter().zip(sources) {
+                        *value = plane.get(*source).copied().unwrap_or(0.0);
                     }
                 }
             }
@@ -496,6 +385,8 @@ mod tests {
         assert_eq!(kind(Rows::channels(x.view(), 0..3, Positions::All)), calibration);
         let flat = activation(&[3], 7);
         assert_eq!(kind(Rows::features(flat.view(), Positions::All)), calibration);
+        let line = activation(&[1, 2, 9], 8);
+        assert_eq!(kind(Rows::patches(line.view(), &window, 0..2, Positions::All)), calibration);
         assert!(Window::new(&[3], &[0], &[1], &[0, 0]).is_err());
         assert!(Window::new(&[3], &[1], &[1], &[0]).is_err());
     }

@@ -7,3 +7,4 @@ pub mod product;
 pub mod store;
 pub mod stream;
 pub mod taps;
+pub mod window;

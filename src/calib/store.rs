@@ -90,8 +90,9 @@ pub fn merge(shards: Vec<(LayerMoments, Meta)>) -> Result<(LayerMoments, Meta)> 
             .hint("add up statistics of one model only")
     };
     let mut shards = shards.into_iter();
-    let (mut sum, mut meta) =
-        shards.next().ok_or_else(|| Error::new(ErrorKind::Calibration, "there are no statistics"))?;
+    let (mut sum, mut meta) = shards
+        .next()
+        .ok_or_else(|| Error::new(ErrorKind::Calibration, "there are no statistics"))?;
     for (moments, other) in shards {
         if other.model_sha256 != meta.model_sha256 {
             return Err(unlike("models"));

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ndarray::{ArrayD, ArrayViewD};
 
 use super::gram::Moments;
-use super::im2col::{Positions, Rows, Window, chunk_rows};
+use super::im2col::{Positions, Rows, chunk_rows};
 use super::stream::Stream;
+use super::window::Window;
 use crate::couple::CoupledLayer;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;

@@ -9,7 +9,9 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let graph = &model.graph;
     let missing: Vec<(NodeId, String, Tensor)> = graph
         .nodes()
-        .filter(|(_, node)| (node.is("Gemm") || node.is("Conv")) && node.input(2).is_none())
+        .filter(|(_, node)| node.input(2).is_none())
+        // A product that is not in canonical form yet has its columns elsewhere.
+        .filter(|(_, node)| node.is("Conv") || (node.is("Gemm") && node.int("transB", 0) == 1))
         .filter_map(|(id, node)| {
             let weight = graph.initializer(node.input(1)?)?;
             let (rows, size) = (*weight.dims.first()?, weight.dtype.size()?);
@@ -44,7 +46,18 @@ mod tests {
         assert!(run(&mut model, &CanonOptions::default()).unwrap());
         let (_, conv) = model.graph.nodes().next().unwrap();
         let bias = model.graph.initializer(conv.input(2).unwrap()).unwrap();
-        assert_eq!(bias.to_f32().unwrap(), ndarray::ArrayD::zeros(ndarray::IxDyn(&[4])));
+        assert_eq!(bias.to_f32().unwrap(), ndarray::ArrayD::<f32>::zeros(ndarray::IxDyn(&[4])));
         assert!(!run(&mut model, &CanonOptions::default()).unwrap());
+    }
+
+    #[test]
+    fn products_wait_for_their_canonical_form() {
+        let mut b = GraphBuilder::new("net", 17);
+        let x = b.input("x", "n,3");
+        let w = b.weights("w", &[3, 5]);
+        let y = b.op("MatMul", "fc", &[x, w], []);
+        let model = crate::canon::canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
+        let (_, fc) = model.graph.nodes().next().unwrap();
+        assert_eq!(model.graph.initializer(fc.input(2).unwrap()).unwrap().dims, [5]);
     }
 }

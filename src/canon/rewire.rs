@@ -2,17 +2,24 @@
 
 use crate::ir::{Consumers, Graph, NodeId, Tensor, ValueId};
 
+use super::types;
+
 /// Makes every reader of `output` read `source` instead, which holds the same values.
 ///
 /// The name of a graph output belongs to the model's interface: `source` takes it over. Returns
 /// whether that could be done; a graph input or a constant cannot stand in for a graph output.
 pub(super) fn bypass(graph: &mut Graph, output: ValueId, source: ValueId) -> bool {
-    if !graph.outputs.contains(&output) {
+    let named = graph.outputs.contains(&output);
+    if named && (graph.producer(source).is_none() || graph.outputs.contains(&source)) {
+        return false;
+    }
+    if graph.producer(source).is_some() {
+        let ty = types::refined(graph.value(source).ty.clone(), graph.value(output).ty.clone());
+        graph.set_type(source, ty);
+    }
+    if !named {
         graph.replace_uses(output, source);
         return true;
-    }
-    if graph.producer(source).is_none() || graph.outputs.contains(&source) {
-        return false;
     }
     let name = graph.value(output).name.clone();
     graph.replace_uses(output, source);

@@ -31,7 +31,10 @@ pub(super) fn infer_node(graph: &mut Graph, id: NodeId) {
 
 /// Inference has the word, since files carry stale shapes; it is asked again after every change, so
 /// what it leaves open keeps the answer it had before.
-fn refined(inferred: Option<TensorType>, declared: Option<TensorType>) -> Option<TensorType> {
+pub(super) fn refined(
+    inferred: Option<TensorType>,
+    declared: Option<TensorType>,
+) -> Option<TensorType> {
     let (Some(inferred), Some(declared)) = (&inferred, &declared) else {
         return inferred.or(declared);
     };

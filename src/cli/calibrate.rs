@@ -103,7 +103,12 @@ impl CalibrateArgs {
         Ok((moments, Meta { model_sha256: sha256, samples, sources }))
     }
 
-    fn collect(&self, model: &Model, source: Source<'_>, console: &Console) -> Result<LayerMoments> {
+    fn collect(
+        &self,
+        model: &Model,
+        source: Source<'_>,
+        console: &Console,
+    ) -> Result<LayerMoments> {
         let coupling = Coupling::of(&model.graph)?;
         let layers: Vec<&CoupledLayer> =
             coupling.layers.iter().filter(|layer| has_moments(layer)).collect();

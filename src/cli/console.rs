@@ -28,8 +28,7 @@ struct Stage {
 
 impl Console {
     pub(super) fn new(quiet: bool, verbose: bool) -> Self {
-        let stage =
-            Stage { name: String::new(), bar: ProgressBar::hidden(), said: Instant::now() };
+        let stage = Stage { name: String::new(), bar: ProgressBar::hidden(), said: Instant::now() };
         let terminal = io::stderr().is_terminal();
         Console { quiet, verbose, terminal, stage: Mutex::new(stage) }
     }

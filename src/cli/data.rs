@@ -66,12 +66,7 @@ impl DataArgs {
     /// # Errors
     /// [`ErrorKind::Usage`] for a number of files that fits neither once nor per model; as
     /// [`Dataset::open`], naming the model.
-    pub(super) fn open(
-        &self,
-        models: &[Loaded],
-        limit: usize,
-        seed: u64,
-    ) -> Result<Vec<TaskData>> {
+    pub(super) fn open(&self, models: &[Loaded], limit: usize, seed: u64) -> Result<Vec<TaskData>> {
         let files = self.data.len();
         if files > 1 && files != models.len() {
             let message = format!("--data was given {files} times for {} models", models.len());

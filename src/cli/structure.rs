@@ -10,7 +10,8 @@ pub(super) fn structure(prepared: &Prepared) -> Structure {
     let matched = |task: usize, id: LayerId| {
         alignment.layers.iter().any(|(a, b)| if task == 0 { *a == id } else { *b == id })
     };
-    let mut structure = Structure { divergence: alignment.divergence.clone(), ..Structure::default() };
+    let mut structure =
+        Structure { divergence: alignment.divergence.clone(), ..Structure::default() };
     for (number, task) in tasks.iter().enumerate() {
         let layers = task.coupling.layers.iter().enumerate();
         let alone = layers.filter(|(i, _)| !matched(number, LayerId(*i)));

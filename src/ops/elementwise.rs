@@ -116,7 +116,8 @@ impl OpRule for Binary {
             "Equal" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" => {
                 DataType::Bool
             }
-            _ => match types.last() {
+            // An exponent may have another type than its base.
+            op => match if op == "Where" { types.last() } else { types.first() } {
                 Some(t) => t.dtype,
                 None => return vec![None],
             },

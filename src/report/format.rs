@@ -36,7 +36,11 @@ pub(super) fn small(x: f64) -> String {
 
 /// Seconds as people read them.
 pub(super) fn seconds(s: f64) -> String {
-    if s < 60.0 { format!("{s:.1} s") } else { format!("{} min {:.0} s", (s / 60.0) as u64, s % 60.0) }
+    if s < 60.0 {
+        format!("{s:.1} s")
+    } else {
+        format!("{} min {:.0} s", (s / 60.0) as u64, s % 60.0)
+    }
 }
 
 /// One number where all are equal, else all of them.

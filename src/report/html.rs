@@ -54,12 +54,14 @@ fn summary(report: &Report) -> Markup {
 fn sizes(report: &Report) -> Markup {
     let parameters = &report.joint.parameters;
     let whole = report.tasks.iter().map(|t| t.parameters).sum::<u64>().max(parameters.total);
-    let row = |name: &str, n: u64, size: Option<u64>| page! {
-        tr {
-            td { (name) }
-            td.number { (count(n)) }
-            td.number { @if let Some(size) = size { (bytes(size)) } }
-            td { (bar(n as f64 / whole.max(1) as f64)) }
+    let row = |name: &str, n: u64, size: Option<u64>| {
+        page! {
+            tr {
+                td { (name) }
+                td.number { (count(n)) }
+                td.number { @if let Some(size) = size { (bytes(size)) } }
+                td { (bar(n as f64 / whole.max(1) as f64)) }
+            }
         }
     };
     page! {

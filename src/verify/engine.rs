@@ -45,8 +45,7 @@ impl Engine {
 
     pub(super) fn new(backend: &dyn Backend, joint: &Path, nets: Vec<Nets>) -> Result<Self> {
         let session = backend.load(ModelSource::File(joint)).in_model(joint.display())?;
-        let wiring =
-            Wiring::of(session.inputs(), session.outputs()).in_model(joint.display())?;
+        let wiring = Wiring::of(session.inputs(), session.outputs()).in_model(joint.display())?;
         Ok(Engine {
             name: backend.name(),
             description: backend.describe(),
@@ -84,9 +83,8 @@ impl Engine {
         let outputs = self.nets[feed.number].original.outputs().iter().map(|output| {
             let name = format!("{task}/{}", output.name);
             let at = ports.iter().position(|p| p.name == name);
-            at.and_then(|at| results.get_mut(at)?.take()).ok_or_else(|| {
-                Error::new(ErrorKind::Parity, format!("output '{name}' is missing"))
-            })
+            at.and_then(|at| results.get_mut(at)?.take())
+                .ok_or_else(|| Error::new(ErrorKind::Parity, format!("output '{name}' is missing")))
         });
         outputs.collect()
     }

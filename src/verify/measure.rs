@@ -122,7 +122,8 @@ pub(super) fn predictions(array: &HostArray) -> Option<Vec<i64>> {
         return None;
     }
     let best = |lane: ArrayView1<'_, f32>| {
-        let better = |best: (i64, f32), (i, v): (i64, &f32)| if *v > best.1 { (i, *v) } else { best };
+        let better =
+            |best: (i64, f32), (i, v): (i64, &f32)| if *v > best.1 { (i, *v) } else { best };
         (0..).zip(lane).fold((0, f32::NEG_INFINITY), better).0
     };
     Some(scores.lanes(Axis(last)).into_iter().map(best).collect())
@@ -179,7 +180,8 @@ mod tests {
 
     #[test]
     fn few_integers_may_differ() {
-        let numbers = |last| HostArray::from(ArrayD::from_shape_fn(vec![200], |i| (i[0] / last) as i64));
+        let numbers =
+            |last| HostArray::from(ArrayD::from_shape_fn(vec![200], |i| (i[0] / last) as i64));
         let mut gap = Gap::default();
         gap.add(&numbers(199), &numbers(200)).unwrap();
         assert!(gap.within(0.0));

@@ -97,18 +97,19 @@ impl Tally {
         for runtime in &self.runtimes {
             for (i, output) in self.outputs.iter().enumerate() {
                 let checks = runtime.failures(i, limits).into_iter();
-                failures.extend(checks.map(|what| format!("task '{task}', output '{output}': {what}")));
+                failures
+                    .extend(checks.map(|what| format!("task '{task}', output '{output}': {what}")));
             }
         }
-        if let (Some(limit), Some((before, after))) = (limits.drop, self.scores.errors()) {
-            if after - before > limit {
-                failures.push(format!(
-                    "task '{task}': the error rises from {:.2} % to {:.2} %, by more than {:.2} points",
-                    100.0 * before,
-                    100.0 * after,
-                    100.0 * limit
-                ));
-            }
+        if let (Some(limit), Some((before, after))) = (limits.drop, self.scores.errors())
+            && after - before > limit
+        {
+            failures.push(format!(
+                "task '{task}': the error rises from {:.2} % to {:.2} %, by more than {:.2} points",
+                100.0 * before,
+                100.0 * after,
+                100.0 * limit
+            ));
         }
         failures
     }

@@ -59,8 +59,7 @@ impl Wiring {
 fn is_selector(port: &Port) -> bool {
     let name = port.name == SELECTOR
         || port.name.strip_prefix(SELECTOR).is_some_and(|rest| rest.starts_with('.'));
-    name && port.dtype == DataType::I64
-        && matches!(port.shape.as_deref(), Some([Dim::Known(1)]))
+    name && port.dtype == DataType::I64 && matches!(port.shape.as_deref(), Some([Dim::Known(1)]))
 }
 
 fn not_joint(output: &str) -> Error {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use ndarray::{Array1, Array2};
 
 use crate::align::Alignment;
+use crate::calib::gram::Moments;
+use crate::calib::store::LayerMoments;
 use crate::calib::stream::{Source, Stream};
 use crate::calib::taps::{RowLimit, Running, collect};
 use crate::couple::{CoupledLayer, LayerId};
@@ -36,13 +38,16 @@ pub struct Zip<'a> {
     pub(super) options: &'a ZipOptions,
     pub(super) matcher: Box<dyn Matcher>,
     pub(super) sensitivities: &'a [Sensitivities],
+    /// Statistics of the original nets' layers that are there already, per task.
+    stored: &'a [LayerMoments],
     originals: Vec<Model>,
     streams: Vec<Progressing<'a>>,
     pub(super) progress: &'a dyn Progress,
 }
 
 impl<'a> Zip<'a> {
-    /// Prepares to zip tasks 0 and 1 of `joint`, each with its calibration data.
+    /// Prepares to zip tasks 0 and 1 of `joint`, each with its calibration data. `stored` statistics
+    /// are used in place of a pass over the original nets ([`Passes::One`]); it may be empty.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Usage`] if the matcher is not known.
@@ -51,6 +56,7 @@ impl<'a> Zip<'a> {
         alignment: &'a Alignment,
         sources: Vec<Source<'a>>,
         sensitivities: &'a [Sensitivities],
+        stored: &'a [LayerMoments],
         options: &'a ZipOptions,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
@@ -60,7 +66,17 @@ impl<'a> Zip<'a> {
             streams.push(Progressing { original: Stream::new(model, source)?, zipped: None });
         }
         let matcher = options.matcher()?;
-        Ok(Zip { joint, alignment, options, matcher, sensitivities, originals, streams, progress })
+        Ok(Zip {
+            joint,
+            alignment,
+            options,
+            matcher,
+            sensitivities,
+            stored,
+            originals,
+            streams,
+            progress,
+        })
     }
 
     /// Zips all layers; afterwards the joint model's nets have their final weights.
@@ -141,8 +157,17 @@ impl<'a> Zip<'a> {
         }
     }
 
+    /// Stored statistics of a layer; they are those of the original net.
+    fn stored(&self, task: usize, layer: &CoupledLayer) -> Option<Moments> {
+        let stored = self.stored.get(task).filter(|_| self.options.passes == Passes::One)?;
+        stored.get(&layer.name).cloned()
+    }
+
     /// Statistics of a layer and its weights, refitted where the net has changed before it.
     pub(super) fn side(&mut self, task: usize, layer: &CoupledLayer) -> Result<Side> {
+        if let Some(moments) = self.stored(task, layer) {
+            return Ok(Side::new(moments, self.weights(task, layer)?));
+        }
         let limit = RowLimit { rows: self.options.max_rows, seed: self.options.seed };
         let adjusts = self.adjusts(task, layer);
         let progress = self.progress;

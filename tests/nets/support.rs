@@ -48,7 +48,8 @@ pub fn images(model: &Model, data: &str, samples: usize) -> Dataset {
 pub fn merge(nets: [(Model, Dataset); 2], options: &ZipOptions) -> (JointModel, Outcome) {
     let [(a, data_a), (b, data_b)] = nets;
     let data = vec![data_a, data_b];
-    let calibration = Calibration { backend: backend(), data, batch: BATCH, memory: 1 << 30 };
+    let calibration =
+        Calibration { backend: backend(), data, stored: Vec::new(), batch: BATCH, memory: 1 << 30 };
     let inputs = vec![Input { name: "a".into(), model: a }, Input { name: "b".into(), model: b }];
     let prepared = zipper::prepare(inputs).unwrap();
     zipper::merge(prepared, &calibration, options, &Silent).unwrap()

@@ -11,7 +11,7 @@ use ndarray::{ArrayD, ArrayViewMutD};
 use crate::error::Result;
 use crate::ir::{Consumers, Graph, Model, NodeId, Tensor, ValueId};
 
-use super::{BatchNorm, CanonOptions, rewire};
+use super::{BatchNorm, CanonOptions, rewire, types};
 use term::Term;
 
 /// Runs the pass.
@@ -53,6 +53,7 @@ fn fold(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
 }
 
 /// A layer that takes a factor and a shift per output channel; channels are axis 1 of its output.
+/// A normalisation that stays, say before a layer, takes them in its own scale and shift.
 struct Foldable {
     node: NodeId,
     /// Rank of the output.
@@ -69,19 +70,23 @@ impl Foldable {
         let id = graph.producer(output)?;
         let node = graph.node(id);
         let weight = graph.initializer(node.input(1)?).filter(|t| t.dtype.is_float())?;
-        let (first, second) = (*weight.dims.first()?, *weight.dims.get(1)?);
+        let first = *weight.dims.first()?;
         let groups = usize::try_from(node.int("group", 1)).ok().filter(|g| *g > 0)?;
         let (channels, transposed) = match node.op.as_str() {
             _ if !node.domain.is_empty() => return None,
-            "Conv" => (first, None),
-            "ConvTranspose" if first % groups == 0 => (second * groups, Some(groups)),
+            "Conv" | "BatchNormalization" => (first, None),
+            "ConvTranspose" if first % groups == 0 => (weight.dims.get(1)? * groups, Some(groups)),
             "Gemm" if is_plain(graph, id) => (first, None),
             _ => return None,
+        };
+        let rank = match weight.dims.len() {
+            1 => types::shape(graph, output)?.len(),
+            rank => rank,
         };
         let fits = node.input(2).is_none_or(|b| {
             graph.initializer(b).is_some_and(|t| t.dtype == weight.dtype && t.dims == [channels])
         });
-        fits.then_some(Foldable { node: id, rank: weight.dims.len(), channels, transposed })
+        fits.then_some(Foldable { node: id, rank, channels, transposed })
     }
 
     /// The layer's weight and bias with `term` folded in; `None` if that leaves no finite numbers.

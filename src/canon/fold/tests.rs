@@ -1,1 +1,112 @@
+use super::*;
+use crate::ir::builder::GraphBuilder;
+use crate::ir::{Attribute, DataType, ValueId};
+use ndarray::{ArrayD, IxDyn};
 
+/// The constant that one node with constant inputs folds to.
+fn folded<const N: usize>(
+    op: &str,
+    inputs: &[Tensor],
+    attributes: [(&'static str, Attribute); N],
+) -> Option<Tensor> {
+    let mut b = GraphBuilder::new("net", 13);
+    let inputs: Vec<ValueId> = inputs.iter().map(|t| b.constant("c", t.clone())).collect();
+    let y = b.op(op, "y", &inputs, attributes);
+    let graph = b.build(&[y]).graph;
+    value(&graph, graph.producer(y)?)
+}
+
+fn ints(dims: &[usize], values: &[i64]) -> Tensor {
+    Tensor::from_i64(dims.to_vec(), values)
+}
+
+fn floats(dims: &[usize], values: &[f32]) -> Tensor {
+    Tensor::from_f32(&ArrayD::from_shape_vec(IxDyn(dims), values.to_vec()).unwrap())
+}
+
+#[test]
+fn elements_are_moved() {
+    let x = ints(&[2, 3], &[0, 1, 2, 3, 4, 5]);
+    let list = |v: &[i64]| ints(&[v.len()], v);
+    let transposed = folded("Transpose", std::slice::from_ref(&x), []);
+    assert_eq!(transposed, Some(ints(&[3, 2], &[0, 3, 1, 4, 2, 5])));
+    let reshaped = folded("Reshape", &[x.clone(), list(&[3, -1])], []);
+    assert_eq!(reshaped, Some(ints(&[3, 2], &[0, 1, 2, 3, 4, 5])));
+    let joined = folded("Concat", &[x.clone(), x.clone()], [("axis", (-1).into())]);
+    assert_eq!(joined, Some(ints(&[2, 6], &[0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5])));
+    let gathered = folded("Gather", &[x.clone(), ints(&[], &[-1])], [("axis", 1.into())]);
+    assert_eq!(gathered, Some(ints(&[2], &[2, 5])));
+    let bounds = [x.clone(), list(&[-1]), list(&[i64::MIN]), list(&[1]), list(&[-2])];
+    assert_eq!(folded("Slice", &bounds, []), Some(ints(&[2, 2], &[2, 0, 5, 3])));
+    let row = ints(&[1, 3], &[7, 8, 9]);
+    let expanded = folded("Expand", &[row, list(&[2, 1])], []);
+    assert_eq!(expanded, Some(ints(&[2, 3], &[7, 8, 9, 7, 8, 9])));
+    assert_eq!(folded("Gather", &[x, list(&[2])], []), None, "out of range");
+}
+
+#[test]
+fn bytes_of_any_width_are_moved() {
+    for dtype in [DataType::Bool, DataType::F16, DataType::F32, DataType::F64] {
+        let size = dtype.size().unwrap();
+        let data: Vec<u8> = (0..2 * size as u8).collect();
+        let swapped = [&data[size..], &data[..size]].concat();
+        let x = Tensor { dtype, dims: vec![2], data: data.into() };
+        let y = folded("Gather", &[x, ints(&[2], &[1, 0])], []).unwrap();
+        assert_eq!((y.dtype, y.data.to_vec()), (dtype, swapped));
+    }
+}
+
+#[test]
+fn arithmetic_is_that_of_the_element_type() {
+    let (a, b) = (floats(&[2], &[0.1, 1e30]), floats(&[1], &[0.2]));
+    let sum = folded("Add", &[a, b], []);
+    assert_eq!(sum, Some(floats(&[2], &[0.1f32 + 0.2f32, 1e30])));
+    let quotient = folded("Div", &[ints(&[2], &[7, -7]), ints(&[], &[2])], []);
+    assert_eq!(quotient, Some(ints(&[2], &[3, -3])));
+    assert_eq!(folded("Mul", &[ints(&[], &[i64::MAX]), ints(&[], &[2])], []), None);
+    assert_eq!(folded("Div", &[ints(&[], &[1]), ints(&[], &[0])], []), None);
+    assert_eq!(folded("Sqrt", &[floats(&[], &[2.0])], []), Some(floats(&[], &[2f32.sqrt()])));
+}
+
+#[test]
+fn types_are_converted() {
+    let x = floats(&[3], &[1.75, -1.75, 0.0]);
+    let to = |x: &Tensor, code: i64| folded("Cast", std::slice::from_ref(x), [("to", code.into())]);
+    assert_eq!(to(&x, 7), Some(ints(&[3], &[1, -1, 0])));
+    assert_eq!(to(&ints(&[2], &[3, -4]), 1), Some(floats(&[2], &[3.0, -4.0])));
+    assert_eq!(to(&x, 9).unwrap().data.to_vec(), [1, 1, 0]);
+    assert_eq!(to(&ints(&[1], &[300]), 3), None, "does not fit");
+    assert_eq!(to(&floats(&[1], &[f32::NAN]), 7), None);
+}
+
+/// How PyTorch replaces -1 in the target of `expand`.
+#[test]
+fn choices_are_made() {
+    let (shape, minus) = (ints(&[2], &[-1, 5]), ints(&[], &[-1]));
+    let ones = folded(
+        "ConstantOfShape",
+        &[ints(&[1], &[2])],
+        [("value", Attribute::Tensor(ints(&[1], &[1])))],
+    );
+    assert_eq!(ones, Some(ints(&[2], &[1, 1])));
+    let open = folded("Equal", &[shape.clone(), minus], []).unwrap();
+    assert_eq!((open.dtype, open.data.to_vec()), (DataType::Bool, vec![1, 0]));
+    assert_eq!(folded("Where", &[open, ones.unwrap(), shape], []), Some(ints(&[2], &[1, 5])));
+}
+
+#[test]
+fn norms_are_computed() {
+    let x = floats(&[2, 2], &[3.0, 4.0, 6.0, 8.0]);
+    let norm = folded("ReduceL2", std::slice::from_ref(&x), [("axes", [1].into())]);
+    assert_eq!(norm, Some(floats(&[2, 1], &[5.0, 10.0])));
+    let mean = folded("ReduceMean", &[x], [("keepdims", 0.into())]);
+    assert_eq!(mean, Some(floats(&[], &[5.25])));
+}
+
+#[test]
+fn what_would_fill_memory_or_is_quantised_stays() {
+    assert_eq!(folded("ConstantOfShape", &[ints(&[2], &[1 << 40, 1 << 40])], []), None);
+    assert_eq!(folded("Expand", &[ints(&[1], &[0]), ints(&[1], &[1 << 40])], []), None);
+    let weight = Tensor { dtype: DataType::I8, dims: vec![2], data: vec![1, 2].into() };
+    assert_eq!(folded("DequantizeLinear", &[weight, floats(&[], &[0.5])], []), None);
+}

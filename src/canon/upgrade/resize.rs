@@ -7,12 +7,15 @@ use crate::ir::{Graph, NodeId, Tensor};
 
 use super::unsupported;
 
-/// `Upsample` is the `Resize` of version 10.
+/// `Upsample` is a `Resize` that only enlarges, so that its rounding is known whatever the scales.
 ///
 /// # Errors
 /// None.
 pub(super) fn from_upsample(graph: &mut Graph, id: NodeId) -> Result<()> {
-    graph.edit_node(id, |node| node.op = "Resize".to_owned());
+    graph.edit_node(id, |node| {
+        node.op = "Resize".to_owned();
+        node.attributes.insert("nearest_mode".to_owned(), "floor".into());
+    });
     Ok(())
 }
 
@@ -26,6 +29,7 @@ pub(super) fn name_coordinates(graph: &mut Graph, id: NodeId) -> Result<()> {
     let node = graph.node(id);
     let scales = node.input(1).and_then(|s| graph.initializer(s)).and_then(|t| t.to_f32().ok());
     let rounding = match &scales {
+        _ if node.attributes.contains_key("nearest_mode") => "floor",
         _ if node.str("mode").is_some_and(|m| m != "nearest") => "floor",
         Some(s) if s.iter().all(|v| *v >= 1.0) => "floor",
         Some(s) if s.iter().all(|v| *v <= 1.0) => "ceil",

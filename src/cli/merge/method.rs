@@ -10,12 +10,20 @@ use crate::zip::options::{Method, Passes, ZipOptions};
 use crate::zip::pair::Metric;
 
 const METHODS: [(&str, Method, &str); 2] = [
-    ("refit", Method::Refit, "every layer is refitted to what it computed before, from its new inputs"),
+    (
+        "refit",
+        Method::Refit,
+        "every layer is refitted to what it computed before, from its new inputs",
+    ),
     ("mtz", Method::Mtz, "the paper's (eqs. 3–12); weights that are not shared stay untouched"),
 ];
 
 const PASSES: [(&str, Passes, &str); 2] = [
-    ("per-layer", Passes::PerLayer, "layer by layer, from the inputs that layers get after zipping"),
+    (
+        "per-layer",
+        Passes::PerLayer,
+        "layer by layer, from the inputs that layers get after zipping",
+    ),
     ("one", Passes::One, "once, from the inputs that layers get in the original models"),
 ];
 
@@ -157,7 +165,7 @@ mod tests {
 
     #[test]
     fn weights_are_one_per_task() {
-        assert_eq!(weights(&[], 2).unwrap(), []);
+        assert!(weights(&[], 2).unwrap().is_empty());
         assert_eq!(weights(&[0.25], 2).unwrap(), [0.25, 0.75]);
         assert_eq!(weights(&[0.25, 0.75], 2).unwrap(), [0.25, 0.75]);
         for bad in [&[1.0][..], &[0.0], &[-0.5], &[f64::NAN], &[0.5, 0.6], &[0.2, 0.3, 0.5]] {

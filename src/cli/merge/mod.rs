@@ -20,6 +20,7 @@ use super::structure::structure;
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, output};
 use crate::calib::data::Dataset;
+use crate::calib::store::{self, LayerMoments};
 use crate::emit::{EmitOptions, FORMS, Form, InputMode, emit, inputs_agree};
 use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{self, SaveOptions};
@@ -28,7 +29,7 @@ use crate::report;
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{Limits, Subject, Verification, verify};
 use crate::zip::joint::JointModel;
-use crate::zip::options::ZipOptions;
+use crate::zip::options::{Passes, ZipOptions};
 use crate::zip::predict::predict;
 use crate::zipper::{Calibration, Input, Prepared, merge, prepare};
 
@@ -57,6 +58,10 @@ pub(super) struct MergeArgs {
     #[arg(long, value_name = "N", help_heading = "Data",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     samples: Option<usize>,
+    /// Statistics that `onnx-zip calibrate` stored, once per model in their order; takes the place of
+    /// data and implies --passes one
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    gram: Vec<PathBuf>,
     #[command(flatten)]
     share: ShareArgs,
     #[command(flatten)]
@@ -162,12 +167,14 @@ impl MergeArgs {
         let calibration = Calibration {
             backend: Arc::clone(&backend),
             data: data.iter().map(|d| d.dataset.clone()).collect(),
+            stored: self.stored(&loaded)?,
             batch: self.runtime.batch,
             memory: options.memory,
         };
         let read = start.elapsed().as_secs_f64();
         let (joint, outcome) = merge(prepared, &calibration, &options, console)?;
-        let mut facts = Facts { args: self, options, loaded, data, structure, outcome, read, backend };
+        let mut facts =
+            Facts { args: self, options, loaded, data, structure, outcome, read, backend };
         let written = self.write(&joint, output)?;
         let start = Instant::now();
         let checked = self.check(&joint, output, &facts, console)?;
@@ -182,6 +189,9 @@ impl MergeArgs {
         let mut options = ZipOptions { budget: self.share.budget()?, ..ZipOptions::default() };
         self.method.apply(&mut options);
         self.tuning.apply(&mut options, self.models.paths.len())?;
+        if !self.gram.is_empty() {
+            options.passes = Passes::One;
+        }
         Ok(options)
     }
 
@@ -194,22 +204,49 @@ impl MergeArgs {
         Ok(())
     }
 
-    fn open_data(
-        &self,
-        loaded: &[Loaded],
-        seed: u64,
-        console: &Console,
-    ) -> Result<Vec<TaskData>> {
+    /// Whether nothing is known of the models' real inputs.
+    fn is_made_up(&self) -> bool {
+        self.data.is_synthetic() && self.gram.is_empty()
+    }
+
+    /// Statistics from earlier calibrations, in the order of the models.
+    fn stored(&self, loaded: &[Loaded]) -> Result<Vec<LayerMoments>> {
+        if !self.gram.is_empty() && self.gram.len() != loaded.len() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("{} statistics were given for {} models", self.gram.len(), loaded.len()),
+            )
+            .hint("give --gram once per model, in their order"));
+        }
+        let of_model = |(path, model): (&PathBuf, &Loaded)| {
+            let (moments, meta) = store::load(path)?;
+            if meta.model_sha256 == model.sha256 {
+                return Ok(moments);
+            }
+            Err(Error::new(
+                ErrorKind::Calibration,
+                format!("the statistics are not those of {}", model.path.display()),
+            )
+            .in_model(path.display())
+            .hint("calibrate the model again"))
+        };
+        self.gram.iter().zip(loaded).map(of_model).collect()
+    }
+
+    fn open_data(&self, loaded: &[Loaded], seed: u64, console: &Console) -> Result<Vec<TaskData>> {
         let limit = match self.data.is_synthetic() {
             true => SYNTHETIC_SAMPLES,
             false => SAMPLES,
         };
         let data = self.data.open(loaded, self.samples.unwrap_or(limit), seed)?;
-        if self.data.is_synthetic() {
+        if self.is_made_up() {
             console.warn(SYNTHETIC);
         } else {
             for (model, data) in loaded.iter().zip(&data) {
-                data.record.notes.iter().for_each(|n| console.note(&format!("{}: {n}", model.name)));
+                data.record
+                    .notes
+                    .iter()
+                    .for_each(|n| console.note(&format!("{}: {n}", model.name)));
             }
         }
         Ok(data)
@@ -247,7 +284,13 @@ impl MergeArgs {
             InputMode::Auto => !inputs_agree(joint),
             mode => mode == InputMode::Separate,
         };
-        Ok(Written { path: path.to_owned(), bytes, form, separate, seconds: start.elapsed().as_secs_f64() })
+        Ok(Written {
+            path: path.to_owned(),
+            bytes,
+            form,
+            separate,
+            seconds: start.elapsed().as_secs_f64(),
+        })
     }
 
     /// Checks the written file against the nets it was written from and the originals.

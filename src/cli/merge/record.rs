@@ -115,11 +115,13 @@ impl Facts<'_> {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.args.data.is_synthetic() {
+        if self.args.is_made_up() {
             warnings.push(SYNTHETIC.to_owned());
         }
         for (task, reason) in &self.outcome.without_sensitivity {
-            warnings.push(format!("pairs were not weighted by sensitivities, because of {task}: {reason}"));
+            warnings.push(format!(
+                "pairs were not weighted by sensitivities, because of {task}: {reason}"
+            ));
         }
         warnings
     }

@@ -1,0 +1,106 @@
+//! Timings of the numerical core: moments, pairing costs, fused weights and optimal matching.
+//!
+//! Sizes follow a convolution with 3×3 kernels: 64, 128 and 256 shared channels and a bias.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ndarray::{Array1, Array2};
+use onnx_zip::calib::gram::Moments;
+use onnx_zip::calib::product::times;
+use onnx_zip::zip::matcher::{MATCHERS, Share};
+use onnx_zip::zip::pair::{Metric, Problem};
+use onnx_zip::zip::solve::DAMPING;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const CHANNELS: [usize; 3] = [64, 128, 256];
+
+fn random(rows: usize, columns: usize, seed: u64) -> Array2<f64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    Array2::from_shape_simple_fn((rows, columns), || rng.random_range(-1.0..1.0))
+}
+
+/// A convolution with as many filters as input channels, on inputs that are never negative.
+fn problem(channels: usize) -> Problem {
+    let inputs = 9 * channels + 1;
+    let hessian = |seed| {
+        let x = random(inputs + 100, inputs, seed).mapv(|v| v.max(0.0));
+        times(x.t(), x.view()) / (2.0 * x.nrows() as f64)
+    };
+    Problem {
+        h_a: hessian(1),
+        h_b: hessian(2),
+        w_a: random(channels, inputs, 3),
+        w_b: random(channels, inputs, 4),
+        s_a: None,
+        s_b: None,
+    }
+}
+
+fn moments(c: &mut Criterion) {
+    let mut group = c.benchmark_group("moments");
+    for channels in CHANNELS {
+        let inputs = 9 * channels;
+        let rows = random(2048, inputs, 1).mapv(|v| v as f32);
+        let mut sums = Moments::new(inputs);
+        // Multiply-adds of the triangle, so that the rate compares with that of a product.
+        group.throughput(Throughput::Elements((2048 * inputs * inputs / 2) as u64));
+        group.bench_function(BenchmarkId::from_parameter(inputs), |b| {
+            b.iter(|| sums.push(black_box(rows.view())))
+        });
+    }
+}
+
+fn pairing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pair");
+    for channels in CHANNELS {
+        let plain = problem(channels);
+        let spread = || Some(Array1::logspace(2.0, -3.0, 3.0, channels));
+        let sensitive = Problem { s_a: spread(), s_b: spread(), ..plain.clone() };
+        for (name, problem) in [("plain", plain), ("sensitive", sensitive)] {
+            group.bench_function(BenchmarkId::new(name, channels), |b| {
+                b.iter(|| black_box(&problem).cost(Metric::Hessian, DAMPING))
+            });
+        }
+    }
+}
+
+fn fusing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("fuse");
+    for channels in CHANNELS {
+        let problem = problem(channels);
+        let pairs: Vec<_> = (0..channels).map(|i| (i, channels - 1 - i)).collect();
+        group.bench_function(BenchmarkId::from_parameter(channels), |b| {
+            b.iter(|| black_box(&problem).fuse(&pairs, DAMPING))
+        });
+    }
+}
+
+fn matching(c: &mut Criterion) {
+    let mut group = c.benchmark_group("matcher");
+    for n in [256, 512, 1024] {
+        let (a, b) = (random(n, 64, 1), random(n, 64, 2));
+        let square = |w: &Array2<f64>| (w * w).sum_axis(ndarray::Axis(1));
+        let (own_a, own_b) = (square(&a), square(&b));
+        let cross = times(a.view(), b.t());
+        let cost =
+            Array2::from_shape_fn((n, n), |(i, j)| own_a[i] + own_b[j] - 2.0 * cross[(i, j)]);
+        for entry in &MATCHERS {
+            let matcher = (entry.make)(0);
+            for part in [1.0, 0.8] {
+                let name = format!("{} {part}", entry.name);
+                group.bench_function(BenchmarkId::new(name, n), |bench| {
+                    bench.iter(|| matcher.pair(black_box(cost.view()), Share::Fraction(part)))
+                });
+            }
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(10);
+    targets = moments, pairing, fusing, matching
+}
+criterion_main!(benches);

@@ -1,0 +1,128 @@
+//! How a convolution's kernel moves over its input.
+
+use rayon::prelude::*;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Stands for a source in the padding: outside of every plane.
+const PADDING: usize = usize::MAX;
+
+/// How a convolution's kernel moves over the spatial axes, in the terms of ONNX `Conv`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    pub(super) axes: Vec<WindowAxis>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WindowAxis {
+    pub(super) kernel: usize,
+    pub(super) stride: usize,
+    pub(super) dilation: usize,
+    pub(super) begin: usize,
+    pub(super) end: usize,
+}
+
+impl WindowAxis {
+    fn output(&self, input: usize) -> Option<usize> {
+        let reach = self.dilation.checked_mul(self.kernel - 1)?.checked_add(1)?;
+        let padded = input.checked_add(self.begin)?.checked_add(self.end)?;
+        Some(padded.checked_sub(reach)? / self.stride + 1)
+    }
+
+    /// Where tap `tap` of output position `at` reads, or `None` in the padding.
+    fn source(&self, at: usize, tap: usize, input: usize) -> Option<usize> {
+        let source = (at * self.stride + tap * self.dilation).checked_sub(self.begin)?;
+        (source < input).then_some(source)
+    }
+}
+
+impl Window {
+    /// A window with one entry per spatial axis in each argument; `pads` holds all begins, then all
+    /// ends, as in ONNX.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] where the lengths differ, or a kernel, stride or dilation is zero.
+    pub fn new(
+        kernel: &[usize],
+        strides: &[usize],
+        dilations: &[usize],
+        pads: &[usize],
+    ) -> Result<Self> {
+        let rank = kernel.len();
+        if strides.len() != rank || dilations.len() != rank || pads.len() != 2 * rank {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("strides, dilations or pads do not have the kernel's {rank} spatial axes"),
+            ));
+        }
+        if kernel.iter().chain(strides).chain(dilations).any(|v| *v == 0) {
+            return Err(Error::new(ErrorKind::Format, "a kernel size, stride or dilation is zero"));
+        }
+        let (begins, ends) = pads.split_at(rank);
+        let sizes = kernel.iter().zip(strides).zip(dilations).zip(begins.iter().zip(ends));
+        let axes = sizes.map(|(((&kernel, &stride), &dilation), (&begin, &end))| WindowAxis {
+            kernel,
+            stride,
+            dilation,
+            begin,
+            end,
+        });
+        Ok(Window { axes: axes.collect() })
+    }
+
+    /// The window that sees one position at a time.
+    pub fn pointwise(rank: usize) -> Self {
+        let axis = WindowAxis { kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0 };
+        Window { axes: vec![axis; rank] }
+    }
+
+    /// Number of positions under the kernel.
+    pub fn taps(&self) -> usize {
+        self.axes.iter().map(|axis| axis.kernel).product()
+    }
+
+    /// Spatial sizes of the output for spatial sizes of the input.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where the input has another rank or is smaller than the kernel.
+    pub fn output(&self, input: &[usize]) -> Result<Vec<usize>> {
+        let sizes = self.axes.iter().zip(input).map(|(axis, size)| axis.output(*size));
+        let sizes: Option<Vec<usize>> = sizes.collect();
+        sizes.filter(|_| self.axes.len() == input.len()).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Calibration,
+                format!("the kernel does not fit an input with spatial sizes {input:?}"),
+            )
+        })
+    }
+
+    /// For each output position (outermost) and each tap the offset it reads inside a channel's
+    /// plane; outside of the plane, it reads the padding.
+    ///
+    /// # Errors
+    /// As [`Window::output`].
+    pub(super) fn sources(&self, input: &[usize]) -> Result<Vec<usize>> {
+        let output = self.output(input)?;
+        let positions = (0..output.iter().product()).into_par_iter();
+        Ok(positions.flat_map_iter(|at| self.sources_at(input, &output, at)).collect())
+    }
+
+    fn sources_at(&self, input: &[usize], output: &[usize], mut position: usize) -> Vec<usize> {
+        let mut sources = vec![0];
+        let mut stride = 1;
+        for (axis, (&input, &output)) in self.axes.iter().zip(input.iter().zip(output)).rev() {
+            let at = position % output;
+            position /= output;
+            let outer = (0..axis.kernel).flat_map(|tap| {
+                let offset = axis.source(at, tap, input).map(|source| source * stride);
+                sources.iter().map(move |inner| match offset {
+                    Some(offset) if *inner != PADDING => offset + inner,
+                    _ => PADDING,
+                })
+            });
+            sources = outer.collect();
+            stride *= input;
+        }
+        sources
+    }
+}

@@ -1,0 +1,149 @@
+use super::*;
+use crate::verify::{Deviation, OutputVerification, RuntimeDeviation, TaskVerification};
+
+fn task(name: &str) -> TaskRecord {
+    TaskRecord {
+        name: name.to_owned(),
+        path: format!("models/{name}.onnx"),
+        sha256: "00".repeat(32),
+        bytes: 1_067_000,
+        parameters: 266_610,
+        data: DataRecord {
+            source: None,
+            samples: 2048,
+            available: 2048,
+            labels: false,
+            notes: Vec::new(),
+        },
+        without_sensitivity: None,
+    }
+}
+
+fn site(name: &str, shared: usize, reason: Option<&str>) -> SiteRecord {
+    SiteRecord {
+        layers: vec![name.to_owned(); 2],
+        neurons: vec![300, 300],
+        shared,
+        shared_inputs: 784,
+        inputs: vec![784, 784],
+        cost: 0.0123,
+        relative_errors: vec![0.011, 0.02],
+        rows: vec![2048, 2048],
+        seconds: (0.25, 0.5),
+        reason: reason.map(str::to_owned),
+    }
+}
+
+fn checked(name: &str) -> TaskVerification {
+    let original = Deviation { max: 1.5, mean: 0.25, relative: 0.05 };
+    let runtimes = vec![RuntimeDeviation {
+        runtime: "tract".to_owned(),
+        original,
+        net: Some(Deviation::default()),
+        first_runtime: None,
+    }];
+    TaskVerification {
+        name: name.to_owned(),
+        samples: 256,
+        agreement: Some(0.984_375),
+        error_before: Some(0.015_625),
+        error_after: None,
+        outputs: vec![OutputVerification { name: "logits".to_owned(), runtimes }],
+    }
+}
+
+fn report() -> Report {
+    let sizes = Sizes { originals: vec![266_610; 2], shared: 265_600, specific: vec![1010; 2] };
+    let tasks = vec![task("zebra"), task("<ant>")];
+    let joint = JointRecord {
+        path: "joint.onnx".to_owned(),
+        bytes: 1_075_000,
+        parameters: Parameters::new(&sizes, &["zebra", "<ant>"]),
+        form: "heads".to_owned(),
+        inputs: "shared".to_owned(),
+    };
+    Report {
+        schema: SCHEMA,
+        tool: "onnx-zip 0.0.0".to_owned(),
+        compression: Compression::new(&tasks, &joint),
+        tasks,
+        joint,
+        settings: Settings {
+            method: Method::Refit,
+            matcher: "optimal".to_owned(),
+            metric: "hessian".to_owned(),
+            passes: Passes::PerLayer,
+            share: "1.0".to_owned(),
+            keep_shared: vec!["fc2=50".to_owned()],
+            alpha: vec![0.5, 0.5],
+            damping: 1e-4,
+            max_rows: 1 << 20,
+            batch: 128,
+            seed: 0,
+        },
+        runtime: "tract 0.0.0".to_owned(),
+        synthetic_data: true,
+        layers: vec![site("fc1", 300, None), site("fc3", 0, Some("the model's outputs"))],
+        structure: Structure::default(),
+        seconds: vec![StageTime { stage: "zip".to_owned(), seconds: 1.25 }],
+        verification: Some(Verification {
+            joint: "joint.onnx".to_owned(),
+            runtimes: vec!["tract 0.0.0".to_owned()],
+            unable: Vec::new(),
+            tasks: vec![checked("zebra"), checked("<ant>")],
+            failures: Vec::new(),
+        }),
+        warnings: vec!["random numbers".to_owned()],
+    }
+}
+
+#[test]
+fn json_holds_everything_in_order() {
+    let json = serde_json::to_string(&report()).unwrap();
+    assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report());
+    // Readers of the JSON rely on the tasks' order.
+    assert!(json.contains(r#""specific":{"zebra":1010,"<ant>":1010}"#), "{json}");
+}
+
+#[test]
+fn compression_is_told_against_all_and_the_smallest() {
+    let gain = report().compression;
+    assert!((gain.bytes_of_all - 1_075_000.0 / 2_134_000.0).abs() < 1e-12);
+    assert!((gain.parameters_of_smallest - 267_620.0 / 266_610.0).abs() < 1e-12);
+}
+
+#[test]
+fn the_text_fits_a_screen() {
+    let text = text(&report(), false);
+    insta::assert_snapshot!(text);
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+}
+
+#[test]
+fn many_layers_are_shown_on_request() {
+    let mut report = report();
+    report.layers = vec![site("conv", 5, None); 40];
+    assert!(text(&report, false).contains("… and 24 more layers; -v shows them all"));
+    assert_eq!(text(&report, true).matches("conv").count(), 40);
+}
+
+#[test]
+fn failures_are_told() {
+    let mut report = report();
+    let checked = report.verification.as_mut().unwrap();
+    checked.failures.push("task 'zebra': output 'y' is missing".to_owned());
+    for view in [text(&report, false), html(&report)] {
+        assert!(view.contains("output 'y' is missing"), "{view}");
+    }
+}
+
+#[test]
+fn the_page_is_complete_and_safe() {
+    let page = html(&report());
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
+    assert!(page.contains("&lt;ant&gt;") && !page.contains("<ant>"));
+    for foreign in ["<script", "http://", "https://", "src="] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    assert!(page.contains("width:100.0%"));
+}
