@@ -54,7 +54,6 @@ const MOST_LINES: usize = 400;
 const LONG: &[(&str, &str)] = &[
     ("onnx/proto.rs", "generated"),
     ("ir/graph.rs", "the one set of functions that change a graph"),
-    ("zip/pair.rs", "half of it is the definition it is tested against"),
 ];
 
 /// What ends the process, or writes where only the command line may write.
