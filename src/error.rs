@@ -69,15 +69,24 @@ impl Error {
     /// Names the model the error is about. The innermost name wins.
     #[must_use]
     pub fn in_model(mut self, model: impl fmt::Display) -> Self {
-        self.0.model.get_or_insert_with(|| model.to_string());
+        if self.has_place() {
+            self.0.model.get_or_insert_with(|| model.to_string());
+        }
         self
     }
 
     /// Names the node the error is about. The innermost name wins.
     #[must_use]
     pub fn at_node(mut self, node: impl fmt::Display) -> Self {
-        self.0.node.get_or_insert_with(|| node.to_string());
+        if self.has_place() {
+            self.0.node.get_or_insert_with(|| node.to_string());
+        }
         self
+    }
+
+    /// Where work was when the user stopped it says nothing about a model.
+    fn has_place(&self) -> bool {
+        self.0.kind != ErrorKind::Interrupted
     }
 
     /// Says what the user can do next.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ndarray::{ArrayD, ArrayViewD};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, concatenate};
 
 use super::gram::Moments;
 use super::im2col::{Positions, Rows, chunk_rows};
@@ -57,13 +57,13 @@ pub fn collect(
     progress: &dyn Progress,
 ) -> Result<Moments> {
     let kind = &layer.layer.kind;
-    let mut moments: Option<Moments> = None;
+    let mut moments = Gathering::default();
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
         let rows = input_rows(kind, x, 0..usize::MAX, positions)?;
         let targets = y.map(|y| output_rows(kind, y, 0..usize::MAX, positions)).transpose()?;
-        add(&mut moments, &rows, targets.as_ref())
+        moments.add(&rows, targets.as_ref())
     })?;
-    moments.ok_or_else(|| Error::new(ErrorKind::Calibration, "there are no calibration samples"))
+    moments.finish()
 }
 
 /// [`collect`] for a depthwise layer: the moments of every channel alone.
@@ -78,17 +78,17 @@ pub fn collect_channels(
     progress: &dyn Progress,
 ) -> Result<Vec<Moments>> {
     let kind = &layer.layer.kind;
-    let mut moments: Vec<Option<Moments>> = vec![None; layer.outputs.len()];
+    let mut moments: Vec<Gathering> = Vec::new();
+    moments.resize_with(layer.outputs.len(), Gathering::default);
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
         moments.iter_mut().enumerate().try_for_each(|(channel, sum)| {
             let own = channel..channel + 1;
             let rows = input_rows(kind, x.clone(), own.clone(), positions)?;
             let targets = y.clone().map(|y| output_rows(kind, y, own, positions)).transpose()?;
-            add(sum, &rows, targets.as_ref())
+            sum.add(&rows, targets.as_ref())
         })
     })?;
-    let all: Option<Vec<Moments>> = moments.into_iter().collect();
-    all.ok_or_else(|| Error::new(ErrorKind::Calibration, "there are no calibration samples"))
+    moments.into_iter().map(Gathering::finish).collect()
 }
 
 /// Runs all batches up to a layer and hands on its inputs and target pre-activations.
@@ -133,15 +133,62 @@ fn tapped(taps: Vec<Arc<HostArray>>) -> Result<ArrayD<f32>> {
     }
 }
 
-/// Adds rows, with their targets where there are some.
-fn add(moments: &mut Option<Moments>, rows: &Rows<'_>, targets: Option<&Rows<'_>>) -> Result<()> {
-    let Some(targets) = targets else {
-        let sum = moments.get_or_insert_with(|| Moments::new(rows.width()));
-        return rows.chunks(chunk_rows(rows.width())).try_for_each(|x| sum.push(x.view()));
-    };
-    let sum = moments.get_or_insert_with(|| Moments::with_targets(rows.width(), targets.width()));
-    let n = chunk_rows(rows.width() + targets.width());
-    rows.chunks(n).zip(targets.chunks(n)).try_for_each(|(x, y)| sum.push_with(x.view(), y.view()))
+/// Moments that are being gathered. Rows wait until there are enough of them for one product: a
+/// model may insist on batches of one sample.
+#[derive(Default)]
+struct Gathering {
+    moments: Option<Moments>,
+    rows: Vec<Array2<f32>>,
+    targets: Vec<Array2<f32>>,
+    waiting: usize,
+}
+
+impl Gathering {
+    /// Adds rows, with their targets where there are some.
+    fn add(&mut self, rows: &Rows<'_>, targets: Option<&Rows<'_>>) -> Result<()> {
+        let width = rows.width() + targets.map_or(0, Rows::width);
+        let chunk = chunk_rows(width);
+        let mut targets = targets.map(|t| t.chunks(chunk));
+        for x in rows.chunks(chunk) {
+            self.waiting += x.nrows();
+            self.rows.push(x);
+            self.targets.extend(targets.as_mut().and_then(Iterator::next));
+            if self.waiting >= chunk {
+                self.push()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self) -> Result<()> {
+        self.waiting = 0;
+        let Some(x) = joined(std::mem::take(&mut self.rows))? else { return Ok(()) };
+        match joined(std::mem::take(&mut self.targets))? {
+            Some(y) => {
+                let new = || Moments::with_targets(x.ncols(), y.ncols());
+                self.moments.get_or_insert_with(new).push_with(x.view(), y.view())
+            }
+            None => self.moments.get_or_insert_with(|| Moments::new(x.ncols())).push(x.view()),
+        }
+    }
+
+    fn finish(mut self) -> Result<Moments> {
+        self.push()?;
+        self.moments
+            .ok_or_else(|| Error::new(ErrorKind::Calibration, "there are no calibration samples"))
+    }
+}
+
+/// Matrices below each other; `None` if there are none.
+fn joined(mut parts: Vec<Array2<f32>>) -> Result<Option<Array2<f32>>> {
+    if parts.len() < 2 {
+        return Ok(parts.pop());
+    }
+    let views: Vec<ArrayView2<'_, f32>> = parts.iter().map(|p| p.view()).collect();
+    concatenate(Axis(0), &views).map(Some).map_err(|e| {
+        Error::new(ErrorKind::Calibration, "a layer's inputs change their size between batches")
+            .because(e)
+    })
 }
 
 fn input_rows<'x>(

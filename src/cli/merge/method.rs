@@ -54,7 +54,8 @@ pub(super) struct TuningArgs {
     #[arg(long, value_name = "A,…", value_delimiter = ',')]
     alpha: Vec<f64>,
     /// Added to the diagonal of each Hessian, relative to its mean
-    #[arg(long, value_name = "D", default_value_t = ZipOptions::default().damping)]
+    #[arg(long, value_name = "D", allow_negative_numbers = true,
+          default_value_t = ZipOptions::default().damping)]
     damping: f64,
     /// Rows of statistics per layer and task; convolutions give a row per position, of which this many
     /// are drawn
