@@ -7,7 +7,7 @@ python := $(CURDIR)/.venv/bin/python
 export ONNX_ZIP_PYTHON := $(python)
 unexport ORT_DYLIB_PATH
 
-.PHONY: setup build test test-rust test-python check lint demo bench clean
+.PHONY: setup build test test-rust test-python check lint demo bench speed clean
 .DEFAULT_GOAL := build
 
 setup: ## install what is missing: OpenBLAS, Python packages, ONNX Runtime, Fashion-MNIST
@@ -37,6 +37,9 @@ demo: setup build ## merge three pairs of networks and print one table
 
 bench: setup
 	cargo bench
+
+speed: setup ## the time of a merge against that of its runtime passes and products alone
+	cargo run --release --example speed
 
 clean:
 	cargo clean
