@@ -107,6 +107,19 @@ fn links_lead_somewhere() {
 }
 
 #[test]
+fn named_sources_exist() {
+    let mut missing = Vec::new();
+    for page in pages() {
+        for code in code_in(&read(&page)) {
+            let is_path = |w: &&str| w.starts_with("src/") || w.starts_with("tests/");
+            let lost = code.split_whitespace().filter(is_path).filter(|w| !root().join(w).exists());
+            missing.extend(lost.map(|w| format!("{}: {w}", page.display())));
+        }
+    }
+    assert!(missing.is_empty(), "\n{}", missing.join("\n"));
+}
+
+#[test]
 fn commands_and_options_exist() {
     let (commands, options) = command_line();
     let mut unknown = Vec::new();
