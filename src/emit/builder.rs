@@ -115,6 +115,9 @@ impl Builder {
         // A value that is fed, constant or an output already keeps its name.
         let free = self.graph.producer(value).is_some() && !self.graph.outputs.contains(&value);
         let value = if free { value } else { self.graph.add_op("Identity", name, &[value], []) };
+        if let Some(other) = self.graph.value_named(name).filter(|other| *other != value) {
+            self.graph.rename_value(other, &format!("{name}.inner"));
+        }
         self.graph.rename_value(value, name);
         self.graph.set_type(value, ty);
         self.graph.outputs.push(value);

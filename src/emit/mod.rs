@@ -57,8 +57,16 @@ pub const FORM_KEY: &str = "onnx_zip.form";
 /// The joint model as one ONNX model, with outputs `<task>/<output>`.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if shared inputs are asked for but the tasks' inputs differ.
+/// [`ErrorKind::Usage`] if shared inputs or the masked form are asked for but the tasks' inputs
+/// differ.
 pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
+    if options.form == Form::Masked && !inputs_agree(joint) {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "the masked form needs models with inputs of the same types and shapes",
+        )
+        .hint("use --form heads or --form switch"));
+    }
     let mut builder = Builder::new("joint");
     let inputs = add_inputs(joint, options.inputs, &mut builder)?;
     let mut sums = match options.form {

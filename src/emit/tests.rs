@@ -255,3 +255,20 @@ fn other_models_have_no_plan() {
         crate::error::ErrorKind::Format
     );
 }
+
+#[test]
+fn outputs_have_their_names_though_a_node_has_them_too() {
+    let mut joint = joint(4);
+    for task in &mut joint.tasks {
+        let output = task.model.graph.outputs[0];
+        let last = task.model.graph.producer(output).unwrap();
+        task.model.graph.edit_node(last, |node| node.name = "logits".to_owned());
+        *task = Task::new(task.name.clone(), task.model.clone()).unwrap();
+    }
+    fuse(&mut joint);
+    for (_, form, _) in FORMS {
+        let model = emit(&joint, &EmitOptions { form: *form, ..EmitOptions::default() }).unwrap();
+        let names = model.graph.outputs.iter().map(|o| model.graph.value(*o).name.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["a/logits", "b/logits"], "{form:?}");
+    }
+}

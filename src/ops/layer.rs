@@ -126,10 +126,14 @@ impl Layer {
         w: &Array3<f32>,
         bias: Option<&Array1<f32>>,
     ) -> Result<()> {
+        // Weights keep their element type, which the node's other inputs have as well.
+        let dtype = self.tensor(graph)?.dtype;
         let tensor = self.encode(w)?;
-        graph.set_initializer(self.weight, tensor);
+        let wide = tensor.to_f64()?;
+        graph.set_initializer(self.weight, Tensor::from_f64(dtype, &wide)?);
         if let (Some(value), Some(bias)) = (self.bias, bias) {
-            graph.set_initializer(value, Tensor::from_f32(&bias.clone().into_dyn()));
+            let wide = bias.mapv(f64::from).into_dyn();
+            graph.set_initializer(value, Tensor::from_f64(dtype, &wide)?);
         }
         Ok(())
     }

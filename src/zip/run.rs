@@ -137,6 +137,7 @@ impl<'a> Zip<'a> {
             && self.options.passes == Passes::PerLayer
             && self.streams[task].zipped.is_some()
             && has_rows(layer)
+            && layer.layer.bias.is_some()
     }
 
     /// The nets whose layer inputs and target pre-activations count at a layer.

@@ -125,7 +125,9 @@ impl Zip<'_> {
             side.shared.clone_from(shared);
             side.private = rest(shared, side.moments.inputs());
             // The bias is the weight of a constant input, which is always shared.
-            side.shared.push(side.moments.inputs());
+            if layer.layer.bias.is_some() {
+                side.shared.push(side.moments.inputs());
+            }
             record.rows.push(side.moments.count());
             sides.push(side);
         }
