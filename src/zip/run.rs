@@ -138,6 +138,7 @@ impl<'a> Zip<'a> {
             && self.streams[task].zipped.is_some()
             && has_rows(layer)
             && layer.layer.bias.is_some()
+            && self.statistics_bytes(task, layer) <= self.options.memory
     }
 
     /// The nets whose layer inputs and target pre-activations count at a layer.

@@ -107,7 +107,7 @@ impl Zip<'_> {
             relative_errors: Vec::new(),
             rows: Vec::new(),
             seconds: (0.0, 0.0),
-            reason: obstacle(self.alignment, &layers, &columns),
+            reason: obstacle(self.alignment, &layers, &columns).or_else(|| self.too_large(&layers)),
         };
         if record.reason.is_some() {
             self.refit_alone(0, ia)?;
@@ -236,6 +236,33 @@ impl Zip<'_> {
             self.joint.share((0, layers[0].outputs[*i]), (1, layers[1].outputs[*j]));
         }
         Ok(pairing.pairs().to_vec())
+    }
+}
+
+impl Zip<'_> {
+    /// Why the statistics of two corresponding layers cannot be taken, where they do not fit.
+    fn too_large(&self, layers: &[CoupledLayer; 2]) -> Option<String> {
+        let bytes =
+            layers.iter().enumerate().map(|(task, l)| self.statistics_bytes(task, l)).max()?;
+        (bytes > self.options.memory).then(|| {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            format!(
+                "its statistics would take {} MiB, over the limit of {} MiB (--memory)",
+                mib(bytes),
+                mib(self.options.memory)
+            )
+        })
+    }
+
+    /// Bytes that the statistics of one layer take.
+    pub(super) fn statistics_bytes(&self, task: usize, layer: &CoupledLayer) -> u64 {
+        let Ok((out, inputs, taps)) = layer.layer.sizes(&self.joint.tasks[task].model.graph) else {
+            return u64::MAX;
+        };
+        if layer.per_channel {
+            return Moments::bytes(taps, 1).saturating_mul(out as u64);
+        }
+        Moments::bytes(inputs.saturating_mul(taps), out)
     }
 }
 

@@ -145,3 +145,17 @@ fn one_pass_takes_all_statistics_from_the_original_nets() {
     let lost = deviation(&joint_outputs(&joint, Form::Heads)[0], &outputs(&a, &[])[0]);
     assert!(lost > 1e-3 && lost < 1.0, "two nets are not one: {lost}");
 }
+
+#[test]
+fn layers_whose_statistics_do_not_fit_stay_as_they_are() {
+    let (a, b) = (model("lenet5_mnist_a"), model("lenet5_mnist_b"));
+    let options = ZipOptions { memory: 3 << 20, ..options(Method::Refit, 1.0) };
+    let (joint, outcome) = merge(a, b, &options);
+    let shared: Vec<usize> = outcome.sites.iter().map(|s| s.shared).collect();
+    assert_eq!(shared, [20, 50, 0, 0]);
+    assert!(outcome.sites[2].reason.as_ref().unwrap().contains("--memory"));
+    let alone = joint.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0));
+    for (joined, alone) in joint_outputs(&joint, Form::Heads).iter().zip(alone) {
+        assert!(deviation(joined, &alone) < 1e-5);
+    }
+}
