@@ -39,7 +39,7 @@ fn main() -> Result<()> {
     }
 
     let prepared = zipper::prepare(inputs)?;
-    if let Some(difference) = &prepared.alignment.divergence {
+    if let Some(difference) = prepared.alignment.divergences.iter().flatten().next() {
         println!("the models first differ at {difference:?}");
     }
     let calibration =

@@ -5,34 +5,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::align::{Alignment, Net, align};
+use crate::align::Alignment;
 use crate::calib::data::Dataset;
 use crate::calib::store::LayerMoments;
 use crate::calib::stream::Source;
-use crate::canon::{CanonOptions, canonicalise};
 use crate::error::{Error, ErrorKind, Result};
 use crate::grad;
 use crate::ir::Model;
 use crate::progress::Progress;
 use crate::runtime::Backend;
-use crate::zip::joint::{JointModel, Task};
+use crate::zip::joint::JointModel;
 use crate::zip::options::{Method, ZipOptions};
 use crate::zip::run::{Sensitivities, SiteRecord, Zip};
 use crate::zip::size::{Sizes, sizes};
 
+mod prepare;
+
+pub use prepare::{Input, Part, Prepared, prepare, prepare_parts};
+
 /// Samples that sensitivities are estimated from.
 const SENSITIVITY_SAMPLES: usize = 2048;
-
-/// The oldest operator set of a canonical model.
-const OLDEST_OPSET: i64 = 13;
-
-/// A net to merge.
-pub struct Input {
-    /// Name of the task; prefix of its outputs.
-    pub name: String,
-    /// The net as loaded.
-    pub model: Model,
-}
 
 /// How calibration runs.
 #[derive(Clone)]
@@ -53,7 +45,7 @@ pub struct Calibration {
 /// What happened during a merge.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// What happened at each pair of corresponding layers.
+    /// What happened at each site that several nets have.
     pub sites: Vec<SiteRecord>,
     /// Parameters before and after.
     pub sizes: Sizes,
@@ -63,52 +55,6 @@ pub struct Outcome {
     pub without_sensitivity: Vec<(String, String)>,
     /// Samples used, per task.
     pub samples: Vec<usize>,
-}
-
-/// Nets in canonical form with their correspondence: what can be said without data.
-pub struct Prepared {
-    /// The nets; nothing is shared yet.
-    pub joint: JointModel,
-    /// Which layers and groups correspond.
-    pub alignment: Alignment,
-    seconds: Vec<(&'static str, f64)>,
-}
-
-/// Canonicalises, couples and aligns nets.
-///
-/// # Errors
-/// As the stages it runs; [`ErrorKind::Usage`] for fewer than two nets or equal names.
-pub fn prepare(inputs: Vec<Input>) -> Result<Prepared> {
-    if inputs.len() != 2 {
-        return Err(Error::new(ErrorKind::Usage, format!("{} models were given", inputs.len()))
-            .hint("give two models to merge"));
-    }
-    if inputs[0].name == inputs[1].name {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!("both tasks are called '{}'", inputs[0].name),
-        )
-        .hint("name them with --name"));
-    }
-    let start = Instant::now();
-    let opset = inputs.iter().map(|i| i.model.opset().max(OLDEST_OPSET)).max();
-    let mut tasks = Vec::new();
-    for input in inputs {
-        let options = CanonOptions { target_opset: opset, ..CanonOptions::default() };
-        let model = canonicalise(input.model, &options).map_err(|e| e.in_model(&input.name))?;
-        tasks.push(Task::new(input.name, model.into_inner())?);
-    }
-    let canonicalised = start.elapsed().as_secs_f64();
-    let net = |t: &'_ Task| -> (crate::ir::Graph, crate::couple::Coupling) {
-        (t.model.graph.clone(), t.coupling.clone())
-    };
-    let ((ga, ca), (gb, cb)) = (net(&tasks[0]), net(&tasks[1]));
-    let alignment = align(Net { graph: &ga, coupling: &ca }, Net { graph: &gb, coupling: &cb });
-    let seconds = vec![
-        ("canonicalise", canonicalised),
-        ("align", start.elapsed().as_secs_f64() - canonicalised),
-    ];
-    Ok(Prepared { joint: JointModel::new(tasks), alignment, seconds })
 }
 
 /// Merges prepared nets: shares neurons and fuses their weights.
@@ -210,20 +156,16 @@ fn measure_sensitivities(
 
 fn misaligned(joint: &JointModel, alignment: &Alignment) -> Error {
     let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
-    let what = match &alignment.divergence {
-        Some(d) => format!(
-            "{} have no layers in common that could be shared: they first differ at '{}' against '{}' ({})",
-            names.join(" and "),
+    let names = names.join(" and ");
+    let what = match (alignment.divergences.iter().flatten().next(), alignment.refused.values().next()) {
+        (Some(d), _) => format!(
+            "{names} have no layers in common that could be shared: they first differ at '{}' against '{}' ({})",
             d.a.as_deref().unwrap_or("the end"),
             d.b.as_deref().unwrap_or("the end"),
             d.difference
         ),
-        None => match alignment.refused.first() {
-            Some((.., reason)) => {
-                format!("{} have no channels that could be shared: {reason}", names.join(" and "))
-            }
-            None => format!("{} have no layers with weights", names.join(" and ")),
-        },
+        (None, Some(reason)) => format!("{names} have no channels that could be shared: {reason}"),
+        (None, None) => format!("{names} have no layers with weights"),
     };
     Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
 }

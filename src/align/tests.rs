@@ -24,36 +24,56 @@ fn mlp(widths: &[usize]) -> Graph {
 }
 
 fn aligned(a: &[usize], b: &[usize]) -> Alignment {
-    let (ga, gb) = (mlp(a), mlp(b));
-    let (ca, cb) = (Coupling::of(&ga).unwrap(), Coupling::of(&gb).unwrap());
-    align(Net { graph: &ga, coupling: &ca }, Net { graph: &gb, coupling: &cb })
+    several(&[a, b])
+}
+
+fn several(widths: &[&[usize]]) -> Alignment {
+    let graphs: Vec<Graph> = widths.iter().map(|w| mlp(w)).collect();
+    let couplings: Vec<Coupling> = graphs.iter().map(|g| Coupling::of(g).unwrap()).collect();
+    let nets = graphs.iter().zip(&couplings).map(|(graph, coupling)| Net { graph, coupling });
+    align(&nets.collect::<Vec<_>>())
 }
 
 #[test]
 fn equal_nets_align_layer_by_layer() {
     let alignment = aligned(&[8, 6, 4, 2], &[8, 6, 4, 3]);
-    assert_eq!(alignment.layers.len(), 3);
+    assert_eq!(alignment.common().count(), 3);
     assert_eq!(alignment.groups.len(), 2);
     assert_eq!(alignment.inputs.len(), 1);
-    assert_eq!(alignment.refused.len(), 1, "output layers stay task-specific");
-    assert_eq!(alignment.divergence, None);
+    assert_eq!(alignment.refused.len(), 2, "output layers stay task-specific");
+    assert_eq!(alignment.divergences, [None]);
 }
 
 #[test]
 fn widths_may_differ() {
     let alignment = aligned(&[8, 6, 4, 2], &[8, 10, 3, 2]);
-    assert_eq!((alignment.layers.len(), alignment.groups.len()), (3, 2));
+    assert_eq!((alignment.common().count(), alignment.groups.len()), (3, 2));
 }
 
 #[test]
 fn depths_may_differ_and_the_divergence_is_named() {
     let alignment = aligned(&[8, 6, 4, 2], &[8, 6, 6, 4, 2]);
-    assert_eq!(alignment.layers.len(), 3);
-    let divergence = alignment.divergence.unwrap();
+    assert_eq!((alignment.common().count(), alignment.sites.len()), (3, 4));
+    let divergence = alignment.divergences[0].as_ref().unwrap();
     assert!(divergence.a.is_some() && divergence.b.is_some());
 }
 
 #[test]
 fn inputs_of_different_size_are_not_shared() {
     assert!(aligned(&[8, 6, 2], &[9, 6, 2]).inputs.is_empty());
+}
+
+#[test]
+fn a_third_net_finds_its_counterparts_in_either_of_the_others() {
+    let alignment = several(&[&[8, 6, 4, 2], &[8, 6, 6, 4, 2], &[8, 6, 6, 4, 3]]);
+    assert_eq!(alignment.sites.len(), 4);
+    let nets = |site: &Site| site.members().map(|(net, _)| net).collect::<Vec<_>>();
+    let members: Vec<_> = alignment.sites.iter().map(nets).collect();
+    assert_eq!(members.iter().filter(|m| **m == [0, 1, 2]).count(), 3);
+    assert_eq!(members.iter().filter(|m| **m == [1, 2]).count(), 1);
+    for net in 0..3 {
+        let own: Vec<_> = alignment.sites.iter().filter_map(|s| s.layers[net]).collect();
+        assert!(own.is_sorted(), "sites are in the order of every net");
+    }
+    assert_eq!(alignment.inputs, [vec![Some(GroupId(0)); 3]]);
 }

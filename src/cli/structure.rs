@@ -8,10 +8,10 @@ use crate::zipper::Prepared;
 pub(super) fn structure(prepared: &Prepared) -> Structure {
     let (tasks, alignment) = (&prepared.joint.tasks, &prepared.alignment);
     let matched = |task: usize, id: LayerId| {
-        alignment.layers.iter().any(|(a, b)| if task == 0 { *a == id } else { *b == id })
+        alignment.common().any(|site| site.layers[task] == Some(id))
     };
     let mut structure =
-        Structure { divergence: alignment.divergence.clone(), ..Structure::default() };
+        Structure { divergences: alignment.divergences.clone(), ..Structure::default() };
     for (number, task) in tasks.iter().enumerate() {
         let layers = task.coupling.layers.iter().enumerate();
         let alone = layers.filter(|(i, _)| !matched(number, LayerId(*i)));

@@ -148,12 +148,17 @@ fn structure(report: &Report, names: &[&str]) -> Markup {
     let structure = &report.structure;
     page! {
         ul {
-            @match &structure.divergence {
-                Some(d) => li {
-                    "First difference: " code { (d.a.as_deref().unwrap_or("the end")) } " against "
-                    code { (d.b.as_deref().unwrap_or("the end")) } " (" (d.difference) ")."
-                },
-                None => li { "All layers with weights correspond." },
+            @for (task, divergence) in names.iter().skip(1).zip(&structure.divergences) {
+                @if let Some(d) = divergence {
+                    li {
+                        "First difference of " (task) ": "
+                        code { (d.a.as_deref().unwrap_or("the end")) } " against "
+                        code { (d.b.as_deref().unwrap_or("the end")) } " (" (d.difference) ")."
+                    }
+                }
+            }
+            @if structure.divergences.iter().flatten().next().is_none() {
+                li { "All layers with weights correspond." }
             }
             @for (task, layers) in names.iter().zip(&structure.unmatched) {
                 @if !layers.is_empty() {

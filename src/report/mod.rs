@@ -187,8 +187,8 @@ pub struct Settings {
 /// Which parts correspond and which cannot be shared.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Structure {
-    /// Where the models first differ.
-    pub divergence: Option<Divergence>,
+    /// Where each model but the first differs from the first; `null` where it does not.
+    pub divergences: Vec<Option<Divergence>>,
     /// Layers of each task without a counterpart.
     pub unmatched: Vec<Vec<String>>,
     /// Channels that must stay as they are.

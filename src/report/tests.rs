@@ -21,6 +21,7 @@ fn task(name: &str) -> TaskRecord {
 
 fn site(name: &str, shared: usize, reason: Option<&str>) -> SiteRecord {
     SiteRecord {
+        tasks: vec![0, 1],
         layers: vec![name.to_owned(); 2],
         neurons: vec![300, 300],
         shared,

@@ -102,10 +102,12 @@ pub(super) fn relative(site: &SiteRecord) -> String {
 /// Where models differ and what is frozen; `tasks` are the tasks' names.
 pub(super) fn structure(structure: &Structure, tasks: &[String]) -> String {
     let mut out = String::new();
-    if let Some(d) = &structure.divergence {
+    for (task, divergence) in tasks.iter().skip(1).zip(&structure.divergences) {
+        let Some(d) = divergence else { continue };
+        let of = if tasks.len() > 2 { format!(" of {task}") } else { String::new() };
         let end = || "the end".to_owned();
         let (a, b) = (d.a.clone().unwrap_or_else(end), d.b.clone().unwrap_or_else(end));
-        let _ = writeln!(out, "first difference: {a} against {b} ({})", d.difference);
+        let _ = writeln!(out, "first difference{of}: {a} against {b} ({})", d.difference);
     }
     for (task, layers) in tasks.iter().zip(&structure.unmatched) {
         if !layers.is_empty() {

@@ -49,7 +49,7 @@ impl ChannelwiseProblem {
         rows.try_for_each(|(i, mut row)| {
             row.iter_mut().enumerate().try_for_each(|(j, d)| {
                 *d = match metric {
-                    Metric::Hessian => self.share(i, j, damping)?.cost,
+                    Metric::Hessian => self.share(i, j, damping)?,
                     Metric::Weight => self.delta(i, j).mapv(|v| v * v).sum() / 2.0,
                     Metric::Activation => {
                         let delta = self.delta(i, j);
@@ -78,14 +78,17 @@ impl ChannelwiseProblem {
             errors_b: Array1::zeros(pairs.len()),
         };
         for (k, &(i, j)) in pairs.iter().enumerate() {
-            let shared = self.share(i, j, damping)?;
-            let weights = &self.w_b.row(j) + &shared.step;
-            if weights.iter().any(|w| !w.is_finite()) {
-                return Err(not_finite());
-            }
             let (h_a, h_b) = self.hessians(i, j);
+            let channel = |h, w, s| ChannelNeuron { hessian: h, weights: w, importance: s };
+            let weights = common_weights(
+                &[
+                    channel(h_a, self.w_a.row(i), sensitivity(&self.s_a, i)),
+                    channel(h_b, self.w_b.row(j), sensitivity(&self.s_b, j)),
+                ],
+                damping,
+            )?;
             fused.errors_a[k] = form(h_a, (&weights - &self.w_a.row(i)).view()).max(0.0);
-            fused.errors_b[k] = form(h_b, shared.step.view()).max(0.0);
+            fused.errors_b[k] = form(h_b, (&weights - &self.w_b.row(j)).view()).max(0.0);
             fused.weights.row_mut(k).assign(&weights);
         }
         Ok(fused)
@@ -99,8 +102,8 @@ impl ChannelwiseProblem {
         (self.h_a.index_axis(Axis(0), i), self.h_b.index_axis(Axis(0), j))
     }
 
-    /// Solves (s_i H_A + s_j H_B) step = s_i H_A δ; the cost is ½ δᵀ s_i H_A (δ − step).
-    fn share(&self, i: usize, j: usize, damping: f64) -> Result<Shared> {
+    /// ½ δᵀ s_i H_A (δ − step), where (s_i H_A + s_j H_B) step = s_i H_A δ.
+    fn share(&self, i: usize, j: usize, damping: f64) -> Result<f64> {
         let delta = self.delta(i, j);
         let (h_a, h_b) = self.hessians(i, j);
         let (s_i, s_j) = (sensitivity(&self.s_a, i), sensitivity(&self.s_b, j));
@@ -110,21 +113,54 @@ impl ChannelwiseProblem {
         let mut sum = &h_a * s_i + &h_b * s_j;
         sum.diag_mut().mapv_inplace(|d| d + ridge_a + ridge_b);
         if pull.iter().all(|p| *p == 0.0) {
-            return Ok(Shared { step: Array1::zeros(delta.len()), cost: 0.0 });
+            return Ok(0.0);
         }
-        let step = solve_small(sum, pull.clone()).ok_or_else(|| {
-            Error::new(ErrorKind::Numeric, "a channel's Hessian is not positive definite")
-                .hint("use more calibration samples or a larger damping")
-        })?;
-        let cost = pull.dot(&(&delta - &step)) / 2.0;
-        Ok(Shared { step, cost: cost.max(0.0) })
+        let step = solve_small(sum, pull.clone()).ok_or_else(indefinite)?;
+        Ok((pull.dot(&(&delta - &step)) / 2.0).max(0.0))
     }
 }
 
-struct Shared {
-    /// From B's weights to the common ones.
-    step: Array1<f64>,
-    cost: f64,
+/// One channel of a depthwise layer of one net.
+#[derive(Debug, Clone, Copy)]
+pub struct ChannelNeuron<'a> {
+    /// α/n Σ x xᵀ, k×k.
+    pub hessian: ArrayView2<'a, f64>,
+    /// Its k weights.
+    pub weights: ArrayView1<'a, f64>,
+    /// How much its error matters.
+    pub importance: f64,
+}
+
+/// The best common weights of channels of any number of nets, at least one:
+/// (Σ s H) w = Σ s H w_t. Equal channels keep their weights bit for bit.
+///
+/// # Errors
+/// [`ErrorKind::Numeric`] where numbers are not finite or the Hessians are not positive definite.
+///
+/// # Panics
+/// Where there is no channel or the shapes do not fit together.
+pub fn common_weights(channels: &[ChannelNeuron<'_>], damping: f64) -> Result<Array1<f64>> {
+    let reference = channels[channels.len() - 1].weights.to_owned();
+    let k = reference.len();
+    let (mut sum, mut pull) = (Array2::zeros((k, k)), Array1::zeros(k));
+    for channel in channels {
+        let ridge = ridge(channel.hessian, damping.max(LEAST_DAMPING));
+        let delta = &channel.weights - &reference;
+        let own = channel.hessian.dot(&delta) + &delta * ridge;
+        pull.scaled_add(channel.importance, &own);
+        sum.scaled_add(channel.importance, &channel.hessian);
+        sum.diag_mut().mapv_inplace(|d| d + ridge * channel.importance);
+    }
+    if pull.iter().all(|p| *p == 0.0) {
+        return Ok(reference);
+    }
+    let weights = reference + solve_small(sum, pull).ok_or_else(indefinite)?;
+    if weights.iter().all(|w| w.is_finite()) { Ok(weights) } else { Err(not_finite()) }
+}
+
+fn indefinite() -> Error {
+    Error::new(ErrorKind::Numeric, "a channel's Hessian is not positive definite")
+        .hint("use more calibration samples or a larger damping")
 }
 
 fn form(h: ArrayView2<f64>, x: ArrayView1<f64>) -> f64 {

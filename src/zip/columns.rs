@@ -1,77 +1,100 @@
-//! Which columns of two corresponding layers are the same shared input.
+//! Which columns of corresponding layers are the same shared input.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::align::Alignment;
-use crate::couple::{Channel, CoupledLayer};
+use crate::couple::Channel;
 
 use super::joint::{JointModel, Neuron};
+use super::members::Member;
 
-/// Columns of two layers' weights, counted as `input · taps + tap`, bias last where both have one.
+/// The inputs that several layers have in common. Columns are counted as `input · taps + tap`; the
+/// bias is the weight of a constant input and not among them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Columns {
-    /// Columns of the first layer that are shared.
-    pub(super) a: Vec<usize>,
-    /// The columns of the second layer that they are shared with, in the same order.
-    pub(super) b: Vec<usize>,
+    /// Per layer, the common inputs that it has, ascending, each with its column.
+    pub(super) of: Vec<Vec<(usize, usize)>>,
+    /// Number of common inputs; they are called 0, 1, ….
+    pub(super) count: usize,
 }
 
-/// An input that two layers have in common.
-#[derive(PartialEq, Eq, Hash)]
-enum Common {
-    Neuron(Neuron),
-    /// Channel of a model input.
-    Input(usize),
+/// An input that layers may have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    /// The n-th pixel of a neuron that is flattened to so many.
+    Neuron { neuron: Neuron, nth: usize, pixels: usize },
+    /// The n-th pixel of a channel of a model input.
+    Input { input: usize, channel: usize, nth: usize },
 }
 
-/// Shared columns of two corresponding layers of tasks 0 and 1, without the bias.
-pub(super) fn shared(
-    joint: &JointModel,
-    alignment: &Alignment,
-    a: &CoupledLayer,
-    b: &CoupledLayer,
-    taps: usize,
-) -> Columns {
-    let (Some(inputs_a), Some(inputs_b)) = (&a.inputs, &b.inputs) else {
-        return Columns::default();
-    };
-    let corresponding = |x: Channel, y: Channel| alignment.inputs.contains(&(x.group, y.group));
-    let same_inputs = match (inputs_a.first(), inputs_b.first()) {
-        (Some(x), Some(y)) => corresponding(*x, *y),
-        _ => false,
-    };
-    let places = |task: usize, channels: &[Channel]| -> HashMap<Common, Vec<usize>> {
-        let mut places: HashMap<Common, Vec<usize>> = HashMap::new();
-        for (position, channel) in channels.iter().enumerate() {
-            let common = match joint.neuron(task, *channel) {
-                Some(neuron) => Common::Neuron(neuron),
-                None if same_inputs => Common::Input(channel.index),
-                None => continue,
-            };
-            places.entry(common).or_default().push(position);
+impl Columns {
+    /// The common inputs of `members`, whose kernels have `taps` taps.
+    pub(super) fn of(
+        joint: &JointModel,
+        alignment: &Alignment,
+        members: &[Member],
+        taps: usize,
+    ) -> Columns {
+        let sources: Vec<Vec<Option<Source>>> =
+            members.iter().map(|member| sources(joint, alignment, member)).collect();
+        let mut holders: HashMap<Source, BTreeSet<usize>> = HashMap::new();
+        for (member, own) in sources.iter().enumerate() {
+            for source in own.iter().flatten() {
+                holders.entry(*source).or_default().insert(member);
+            }
         }
-        places
-    };
-    let (places_a, places_b) = (places(0, inputs_a), places(1, inputs_b));
-    let mut pairs: Vec<(usize, usize)> = places_a
-        .iter()
-        .filter_map(|(common, at)| Some((at, places_b.get(common)?)))
-        // A channel that is flattened to another number of pixels is another input.
-        .filter(|(at, other)| at.len() == other.len())
-        .flat_map(|(at, other)| at.iter().copied().zip(other.iter().copied()))
-        .collect();
-    pairs.sort_unstable();
-    let expand = |position: usize| (0..taps).map(move |t| position * taps + t);
-    Columns {
-        a: pairs.iter().flat_map(|(x, _)| expand(*x)).collect(),
-        b: pairs.iter().flat_map(|(_, y)| expand(*y)).collect(),
+        let mut names: HashMap<Source, usize> = HashMap::new();
+        let common = |s: &&Source| holders.get(*s).is_some_and(|members| members.len() > 1);
+        for source in sources.iter().flatten().flatten().filter(common) {
+            let next = names.len();
+            names.entry(*source).or_insert(next);
+        }
+        let of = sources.iter().map(|own| {
+            let named = own.iter().enumerate().filter_map(|(at, s)| Some((*names.get(s.as_ref()?)?, at)));
+            let mut columns: Vec<(usize, usize)> = named
+                .flat_map(|(name, at)| (0..taps).map(move |t| (name * taps + t, at * taps + t)))
+                .collect();
+            columns.sort_unstable();
+            columns
+        });
+        Columns { of: of.collect(), count: names.len() * taps }
     }
+
+    /// How many of the given layers have each common input.
+    pub(super) fn holders(&self, members: &[usize]) -> Vec<usize> {
+        let mut holders = vec![0; self.count];
+        for member in members {
+            self.of[*member].iter().for_each(|(name, _)| holders[*name] += 1);
+        }
+        holders
+    }
+}
+
+/// What stands at each input of a layer; `None` for what only its own net has.
+fn sources(joint: &JointModel, alignment: &Alignment, member: &Member) -> Vec<Option<Source>> {
+    let channels = member.layer.inputs.as_deref().unwrap_or_default();
+    let mut pixels: HashMap<Channel, usize> = HashMap::new();
+    let nth: Vec<usize> = channels
+        .iter()
+        .map(|channel| {
+            let seen = pixels.entry(*channel).or_default();
+            *seen += 1;
+            *seen - 1
+        })
+        .collect();
+    let input_of =
+        |c: &Channel| alignment.inputs.iter().position(|i| i[member.task] == Some(c.group));
+    let source = |(channel, nth): (&Channel, usize)| match joint.neuron(member.task, *channel) {
+        Some(neuron) => Some(Source::Neuron { neuron, nth, pixels: pixels[channel] }),
+        None => Some(Source::Input { input: input_of(channel)?, channel: channel.index, nth }),
+    };
+    channels.iter().zip(nth).map(source).collect()
 }
 
 /// The columns below `width` that are not in `shared`.
 pub(super) fn rest(shared: &[usize], width: usize) -> Vec<usize> {
     let mut private = vec![true; width];
-    for column in shared {
+    for column in shared.iter().filter(|c| **c < width) {
         private[*column] = false;
     }
     (0..width).filter(|c| private[*c]).collect()

@@ -9,7 +9,8 @@ use crate::calib::taps::{RowLimit, collect_channels};
 use crate::couple::CoupledLayer;
 use crate::error::{Context, Result};
 
-use super::channelwise::ChannelwiseProblem;
+use super::channelwise::{ChannelNeuron, common_weights};
+use super::members::{Member, common_neurons};
 use super::refit::refit;
 use super::run::Zip;
 use super::site::SiteRecord;
@@ -57,58 +58,58 @@ impl Zip<'_> {
         Ok(Channels { moments, weights })
     }
 
-    /// Fuses the rows of two corresponding depthwise layers, whose channels are paired already.
-    pub(super) fn depthwise(
-        &mut self,
-        layers: &[CoupledLayer; 2],
-        record: &mut SiteRecord,
-    ) -> Result<()> {
+    /// Fuses the rows of corresponding depthwise layers, whose channels are paired already.
+    pub(super) fn depthwise(&mut self, members: &[Member], record: &mut SiteRecord) -> Result<()> {
         let start = Instant::now();
-        let mut sides = [self.channels(0, &layers[0])?, self.channels(1, &layers[1])?];
-        let gathered = start.elapsed().as_secs_f64();
-        let pairs = self.known_pairs(layers).unwrap_or_default();
-        let alpha = self.options.weights(2);
-        let problem = ChannelwiseProblem {
-            h_a: sides[0].hessians(alpha[0])?,
-            h_b: sides[1].hessians(alpha[1])?,
-            w_a: sides[0].weights.clone(),
-            w_b: sides[1].weights.clone(),
-            s_a: None,
-            s_b: None,
-        };
-        let fused = problem.fuse(&pairs, self.options.damping).at_node(&layers[0].name)?;
-        record.shared = pairs.len();
-        record.shared_inputs = pairs.len();
-        record.rows = sides.iter().map(|s| s.moments.first().map_or(0, Moments::count)).collect();
-        record.cost = (fused.errors_a.sum() + fused.errors_b.sum()) / 2.0;
-        record.relative_errors = vec![
-            relative(&problem.h_a, &problem.w_a, pairs.iter().map(|p| p.0), &fused.errors_a),
-            relative(&problem.h_b, &problem.w_b, pairs.iter().map(|p| p.1), &fused.errors_b),
-        ];
-        for (n, (i, j)) in pairs.iter().enumerate() {
-            sides[0].weights.row_mut(*i).assign(&fused.weights.row(n));
-            sides[1].weights.row_mut(*j).assign(&fused.weights.row(n));
+        let mut sides = Vec::new();
+        for member in members {
+            sides.push(self.channels(member.task, &member.layer)?);
         }
-        for (task, side) in sides.iter().enumerate() {
-            if !pairs.is_empty() || self.adjusts(task, &layers[task]) {
-                self.write(task, &layers[task], &side.weights)?;
+        let gathered = start.elapsed().as_secs_f64();
+        let alpha = self.options.weights(self.joint.tasks.len());
+        let hessians: Vec<Array3<f64>> = members
+            .iter()
+            .zip(&sides)
+            .map(|(member, side)| side.hessians(alpha[member.task]))
+            .collect::<Result<_>>()?;
+        let name = &members[0].layer.name;
+        let neurons = common_neurons(self.joint, members);
+        let mut errors = vec![(0.0, 0.0); members.len()];
+        for rows in &neurons {
+            let channels: Vec<ChannelNeuron<'_>> = rows
+                .iter()
+                .map(|(at, row)| ChannelNeuron {
+                    hessian: hessians[*at].index_axis(Axis(0), *row),
+                    weights: sides[*at].weights.row(*row),
+                    importance: 1.0,
+                })
+                .collect();
+            let common = common_weights(&channels, self.options.damping).at_node(name)?;
+            for ((at, _), channel) in rows.iter().zip(&channels) {
+                let form = |w: &Array1<f64>| channel.hessian.dot(w).dot(w).max(0.0);
+                errors[*at].0 += form(&(&common - &channel.weights));
+                errors[*at].1 += form(&channel.weights.to_owned());
             }
-            if !pairs.is_empty() {
-                self.diverge(task);
+            for (at, row) in rows {
+                sides[*at].weights.row_mut(*row).assign(&common);
+            }
+        }
+        record.shared = neurons.len();
+        record.shared_inputs = neurons.len();
+        record.rows = sides.iter().map(|s| s.moments.first().map_or(0, Moments::count)).collect();
+        record.cost = errors.iter().map(|(error, _)| error / 2.0).sum();
+        let relative = |(error, total): &(f64, f64)| if *total > 0.0 { error / total } else { 0.0 };
+        record.relative_errors = errors.iter().map(relative).collect();
+        for (at, (member, side)) in members.iter().zip(&sides).enumerate() {
+            let shares = neurons.iter().flatten().any(|(other, _)| *other == at);
+            if shares || self.adjusts(member.task, &member.layer) {
+                self.write(member.task, &member.layer, &side.weights)?;
+            }
+            if shares {
+                self.diverge(member.task);
             }
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())
     }
-}
-
-/// Error of the fused channels relative to their energy.
-fn relative(
-    h: &Array3<f64>,
-    w: &Array2<f64>,
-    rows: impl Iterator<Item = usize>,
-    errors: &Array1<f64>,
-) -> f64 {
-    let energy: f64 = rows.map(|i| w.row(i).dot(&h.index_axis(Axis(0), i).dot(&w.row(i)))).sum();
-    if energy > 0.0 { errors.sum() / energy } else { 0.0 }
 }

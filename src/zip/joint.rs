@@ -3,7 +3,7 @@
 //! A shared neuron has bit-identical weights (from shared inputs, and bias) in every task's net that
 //! has it, so each task stays a plain net that can be run, saved or merged further at any time.
 
-use crate::couple::{Channel, Coupling, GroupId};
+use crate::couple::{Channel, Coupling, GroupId, LayerId};
 use crate::error::Result;
 use crate::ir::Model;
 
@@ -67,8 +67,13 @@ pub struct JointModel {
     pub tasks: Vec<Task>,
     neurons: u32,
     /// Per task, group and channel.
-    sharing: Vec<Vec<Vec<Option<Neuron>>>>,
+    sharing: Sharing,
+    /// Per task and layer, the tasks whose weights were fused with the layer's; empty for none.
+    partners: Vec<Vec<Vec<usize>>>,
 }
+
+/// The shared neuron of each channel, per task and group.
+pub type Sharing = Vec<Vec<Vec<Option<Neuron>>>>;
 
 impl JointModel {
     /// A joint model in which nothing is shared yet.
@@ -77,12 +82,13 @@ impl JointModel {
             .iter()
             .map(|t| t.coupling.groups.iter().map(|g| vec![None; g.size]).collect())
             .collect();
-        JointModel { tasks, neurons: 0, sharing }
+        let partners = partners(&tasks, &[]);
+        JointModel { tasks, neurons: 0, sharing, partners }
     }
 
-    /// A joint model with the given sharing, per task, group and channel; `None` if a neuron is
-    /// twice in one task.
-    pub fn with_sharing(tasks: Vec<Task>, sharing: Vec<Vec<Vec<Option<Neuron>>>>) -> Option<Self> {
+    /// A joint model with the given sharing, whose layers count as fused wherever neurons are
+    /// shared; `None` if a neuron is twice in one task.
+    pub fn with_sharing(tasks: Vec<Task>, sharing: Sharing) -> Option<Self> {
         let mut neurons = 0;
         for groups in &sharing {
             let mut own: Vec<u32> = groups.iter().flatten().flatten().map(|n| n.0).collect();
@@ -94,7 +100,9 @@ impl JointModel {
         }
         // Neurons are counted from 0 without gaps, which bounds tables indexed by them.
         let total: usize = sharing.iter().flatten().map(Vec::len).sum();
-        (neurons as usize <= total).then_some(JointModel { tasks, neurons, sharing })
+        let all: Vec<usize> = (0..tasks.len()).collect();
+        let partners = partners(&tasks, &all);
+        (neurons as usize <= total).then_some(JointModel { tasks, neurons, sharing, partners })
     }
 
     /// The shared neuron of each channel of each group of a task.
@@ -102,17 +110,36 @@ impl JointModel {
         &self.sharing[task]
     }
 
-    /// Makes channel `a` of task `task_a` and channel `b` of task `task_b` one neuron.
+    /// Makes channel `a` of task `task_a` and channel `b` of task `task_b` one neuron, together with
+    /// all channels that either is one neuron with already.
     pub fn share(&mut self, (task_a, a): (usize, Channel), (task_b, b): (usize, Channel)) {
-        let neuron = match self.neuron(task_a, a).or(self.neuron(task_b, b)) {
-            Some(neuron) => neuron,
-            None => {
+        let neuron = match (self.neuron(task_a, a), self.neuron(task_b, b)) {
+            (Some(kept), Some(given_up)) => {
+                let all = self.sharing.iter_mut().flatten().flatten();
+                all.filter(|n| **n == Some(given_up)).for_each(|n| *n = Some(kept));
+                kept
+            }
+            (Some(neuron), None) | (None, Some(neuron)) => neuron,
+            (None, None) => {
                 self.neurons += 1;
                 Neuron(self.neurons - 1)
             }
         };
         self.sharing[task_a][a.group.0][a.index] = Some(neuron);
         self.sharing[task_b][b.group.0][b.index] = Some(neuron);
+    }
+
+    /// Notes that layers of different tasks have equal weights wherever neurons are shared.
+    pub fn fused(&mut self, layers: &[(usize, LayerId)]) {
+        let tasks: Vec<usize> = layers.iter().map(|(task, _)| *task).collect();
+        for (task, layer) in layers {
+            self.partners[*task][layer.0].clone_from(&tasks);
+        }
+    }
+
+    /// The tasks, this one included, whose weights were fused with those of a layer.
+    pub fn partners(&self, task: usize, layer: LayerId) -> &[usize] {
+        &self.partners[task][layer.0]
     }
 
     /// The shared neuron that a task's channel is, if any.
@@ -163,6 +190,11 @@ impl JointModel {
             })
             .collect()
     }
+}
+
+/// The same partners for every layer.
+fn partners(tasks: &[Task], all: &[usize]) -> Vec<Vec<Vec<usize>>> {
+    tasks.iter().map(|t| vec![all.to_vec(); t.coupling.layers.len()]).collect()
 }
 
 fn blocks(keyed: Vec<(Owner, Option<Neuron>, usize)>) -> Vec<Block> {

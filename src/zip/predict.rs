@@ -3,36 +3,39 @@
 //! How many neurons are shared follows from the budget; which ones does not change any size. So the
 //! first channels of each group stand in for those that data would choose.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
-use crate::align::{Alignment, only_group};
-use crate::calib::gram::Moments;
-use crate::couple::{CoupledLayer, LayerId};
-use crate::error::{Error, ErrorKind, Result};
+use crate::align::Alignment;
+use crate::couple::Channel;
+use crate::error::{Context, Error, ErrorKind, Result};
 
-use super::columns::shared;
 use super::joint::JointModel;
 use super::matcher::Share;
+use super::members::{Chosen, Member, common_neurons, statistics_bytes};
 use super::options::Budget;
-use super::site::obstacle;
+use super::paired::Paired;
 use super::size::{Sizes, sizes};
 
-/// What would happen at one pair of corresponding layers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What would happen at a site that several nets have. Lists follow `tasks`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SitePlan {
-    /// Names of the layers, one per task.
+    /// The tasks whose layers these are: those that can be zipped, or all where none can.
+    pub tasks: Vec<usize>,
+    /// Names of the layers.
     pub layers: Vec<String>,
-    /// Neurons, one number per task.
+    /// Neurons.
     pub neurons: Vec<usize>,
     /// Neurons that would be shared; at most, where the budget is a limit of cost.
     pub shared: usize,
-    /// Inputs, one number per task.
+    /// Inputs.
     pub inputs: Vec<usize>,
     /// Inputs that would be shared.
     pub shared_inputs: usize,
-    /// Parameters that would be stored once instead of twice.
+    /// Parameters that would be stored once instead of once per task.
     pub saved: u64,
-    /// Bytes of the layers' statistics, both tasks together.
+    /// Bytes of the layers' statistics, all of these tasks together.
     pub statistics: u64,
     /// Why nothing can be shared, where nothing can.
     pub reason: Option<String>,
@@ -41,14 +44,15 @@ pub struct SitePlan {
 /// What a merge would give.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// What would happen at each pair of corresponding layers.
+    /// What would happen at each site that several nets have.
     pub sites: Vec<SitePlan>,
     /// Parameters before and after.
     pub sizes: Sizes,
 }
 
-/// What merging `joint`, in which nothing is shared yet, would give; `targets` tells whether
-/// statistics hold pre-activations too.
+/// What merging the tasks of `joint` would give; `targets` tells whether statistics hold
+/// pre-activations too. Of three tasks and more, which neurons would be shared by which of them is an
+/// estimate.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] if more neurons are to be shared than there are; [`ErrorKind::Format`] if a
@@ -60,75 +64,115 @@ pub fn predict(
     targets: bool,
 ) -> Result<Prediction> {
     let mut joint = joint.clone();
+    let mut paired = Paired::of(&joint);
     let mut sites = Vec::new();
-    for (a, b) in &alignment.layers {
-        sites.push(site(&mut joint, alignment, budget, targets, (*a, *b))?);
+    for site in alignment.common() {
+        let chosen = Chosen::at(&joint, alignment, site)?;
+        if chosen.reason.is_none() {
+            let members = chosen.members();
+            if !members[0].layer.per_channel {
+                share(&mut joint, &paired, &members, budget)?;
+            }
+            joint.fused(&members.iter().map(|m| (m.task, m.id)).collect::<Vec<_>>());
+            let groups: Vec<_> = members.iter().filter_map(|m| Some((m.task, m.group()?))).collect();
+            paired.join(&groups);
+        }
+        sites.push(plan(&joint, &chosen, targets)?);
     }
     let sizes = sizes(&joint)?;
     Ok(Prediction { sites, sizes })
 }
 
-fn site(
+/// The first channels of each layer share with those before it. Where another layer of the same
+/// group did so, its pairs stay.
+fn share(
     joint: &mut JointModel,
-    alignment: &Alignment,
+    paired: &Paired,
+    members: &[Member],
     budget: &Budget,
-    targets: bool,
-    (ia, ib): (LayerId, LayerId),
-) -> Result<SitePlan> {
-    let layer = |task: usize, id| joint.tasks[task].coupling.layer(id).clone();
-    let layers = [layer(0, ia), layer(1, ib)];
-    let (out_a, in_a, taps) = layers[0].layer.sizes(&joint.tasks[0].model.graph)?;
-    let (out_b, in_b, _) = layers[1].layer.sizes(&joint.tasks[1].model.graph)?;
-    let columns = shared(joint, alignment, &layers[0], &layers[1], taps);
-    let reason = obstacle(alignment, &layers, &columns);
-    let common = match &reason {
-        Some(_) => 0,
-        None => share(joint, &layers, budget.share(&layers[0].name))?,
-    };
-    let bias = usize::from(layers[0].layer.bias.is_some());
-    let depthwise = layers[0].per_channel;
-    let shared_inputs = if depthwise { common } else { columns.a.len() / taps.max(1) };
-    let weights = if depthwise { taps } else { columns.a.len() };
-    let statistics = |out: usize, inputs: usize| match depthwise {
-        true => Moments::bytes(taps, usize::from(targets)).saturating_mul(out as u64),
-        false => Moments::bytes(inputs * taps, if targets { out } else { 0 }),
-    };
-    Ok(SitePlan {
-        layers: layers.iter().map(|l| l.name.clone()).collect(),
-        neurons: vec![out_a, out_b],
-        shared: common,
-        inputs: vec![in_a, in_b],
-        shared_inputs,
-        saved: (common * (weights + bias)) as u64,
-        statistics: statistics(out_a, in_a).saturating_add(statistics(out_b, in_b)),
-        reason,
-    })
+) -> Result<()> {
+    let name = &members[0].layer.name;
+    let place = |m: &Member| Some((m.task, m.group()?));
+    let mut order: Vec<&Member> = members.iter().collect();
+    order.sort_by_key(|m| !place(m).is_some_and(|g| paired.is_known(g)));
+    let mut neurons: Vec<(usize, Channel)> = Vec::new();
+    for (at, member) in order.iter().enumerate() {
+        let settled = order[..at].iter().any(|other| match (place(other), place(member)) {
+            (Some(a), Some(b)) => paired.together(a, b),
+            _ => false,
+        });
+        let own: Vec<(usize, Channel)> =
+            member.layer.outputs.iter().map(|c| (member.task, *c)).collect();
+        let count = match at > 0 && !settled {
+            true => quota(budget.share(name), neurons.len(), own.len()).at_node(name)?,
+            false => 0,
+        };
+        neurons.iter().zip(&own).take(count).for_each(|(a, b)| joint.share(*a, *b));
+        let known: BTreeSet<_> =
+            neurons.iter().filter_map(|(task, c)| joint.neuron(*task, *c)).collect();
+        let is_new = |(task, c): &&(usize, Channel)| {
+            joint.neuron(*task, *c).is_none_or(|neuron| !known.contains(&neuron))
+        };
+        neurons.extend(own.iter().filter(is_new));
+    }
+    Ok(())
 }
 
-/// Shares the first channels of two layers and returns their number. Where an earlier layer of the
-/// same group did so, its pairs stay.
-fn share(joint: &mut JointModel, layers: &[CoupledLayer; 2], share: Share) -> Result<usize> {
-    let (rows_a, rows_b) = (&layers[0].outputs, &layers[1].outputs);
-    let Some(group) = only_group(rows_a) else { return Ok(0) };
-    let coupling = &joint.tasks[0].coupling;
-    let first = coupling.group(group).producers.first().map(|id| coupling.layer(*id).layer.node);
-    if first != Some(layers[0].layer.node) {
-        return Ok(joint.shared_count(0, group));
-    }
-    let most = rows_a.len().min(rows_b.len());
-    let count = match share {
+fn quota(share: Share, a: usize, b: usize) -> Result<usize> {
+    let most = a.min(b);
+    match share {
         Share::Count(count) if count > most => {
             let message = format!("{count} neurons cannot be shared where a layer has {most}");
-            return Err(Error::new(ErrorKind::Usage, message).at_node(&layers[0].name));
+            Err(Error::new(ErrorKind::Usage, message))
         }
-        Share::Count(count) => count,
-        Share::Fraction(part) => (part * most as f64).round() as usize,
-        Share::MaxCost(_) => most,
-    };
-    for (a, b) in rows_a.iter().zip(rows_b).take(count) {
-        joint.share((0, *a), (1, *b));
+        Share::Count(count) => Ok(count),
+        Share::Fraction(part) => Ok((part * most as f64).round() as usize),
+        Share::MaxCost(_) => Ok(most),
     }
-    Ok(count)
+}
+
+fn plan(joint: &JointModel, chosen: &Chosen, targets: bool) -> Result<SitePlan> {
+    let members = if chosen.reason.is_some() { chosen.all.clone() } else { chosen.members() };
+    let neurons = match chosen.reason {
+        Some(_) => Vec::new(),
+        None => common_neurons(joint, &members),
+    };
+    let depthwise = members.iter().all(|m| m.layer.per_channel);
+    let mut plan = SitePlan {
+        shared: neurons.len(),
+        shared_inputs: if depthwise { neurons.len() } else { chosen.columns.count / chosen.taps },
+        saved: saved(chosen, &members, &neurons),
+        reason: chosen.reason.clone(),
+        ..SitePlan::default()
+    };
+    for member in &members {
+        let (out, inputs, _) = member.layer.layer.sizes(&joint.tasks[member.task].model.graph)?;
+        plan.tasks.push(member.task);
+        plan.layers.push(member.layer.name.clone());
+        plan.neurons.push(out);
+        plan.inputs.push(inputs);
+        let bytes = statistics_bytes(joint, member.task, &member.layer, targets);
+        plan.statistics = plan.statistics.saturating_add(bytes);
+    }
+    Ok(plan)
+}
+
+/// Parameters of shared neurons that are stored once in place of several times.
+fn saved(chosen: &Chosen, members: &[Member], neurons: &[Vec<(usize, usize)>]) -> u64 {
+    let mut sets: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
+    for neuron in neurons {
+        *sets.entry(neuron.iter().map(|(member, _)| *member).collect()).or_default() += 1;
+    }
+    let of_neuron = |set: &[usize]| -> usize {
+        let copies = set.len() - 1;
+        let bias = if members[set[0]].layer.layer.bias.is_some() { copies } else { 0 };
+        let weights = match members[set[0]].layer.per_channel {
+            true => chosen.taps * copies,
+            false => chosen.columns.holders(set).iter().map(|n| n.saturating_sub(1)).sum(),
+        };
+        bias + weights
+    };
+    sets.iter().map(|(set, count)| (count * of_neuron(set)) as u64).sum()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Zips two nets layer by layer (Algorithm 1 of the paper).
+//! Zips nets layer by layer (Algorithm 1 of the paper).
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,12 @@ use crate::progress::Progress;
 
 use super::joint::JointModel;
 use super::matcher::Matcher;
+use super::members::{Member, has_rows, statistics_bytes};
 use super::options::{Method, Passes, ZipOptions};
+use super::paired::Paired;
 use super::refit::refit;
+use super::site::Side;
 pub use super::site::SiteRecord;
-use super::site::{Side, has_rows};
 
 /// Sensitivities of a task's layers: E[(∂outputs/∂z)²] per row.
 pub type Sensitivities = BTreeMap<LayerId, Array1<f64>>;
@@ -42,11 +44,12 @@ pub struct Zip<'a> {
     stored: &'a [LayerMoments],
     originals: Vec<Model>,
     streams: Vec<Progressing<'a>>,
+    pub(super) paired: Paired,
     pub(super) progress: &'a dyn Progress,
 }
 
 impl<'a> Zip<'a> {
-    /// Prepares to zip tasks 0 and 1 of `joint`, each with its calibration data. `stored` statistics
+    /// Prepares to zip the tasks of `joint`, each with its calibration data. `stored` statistics
     /// are used in place of a pass over the original nets ([`Passes::One`]); it may be empty.
     ///
     /// # Errors
@@ -66,6 +69,7 @@ impl<'a> Zip<'a> {
             streams.push(Progressing { original: Stream::new(model, source)?, zipped: None });
         }
         let matcher = options.matcher()?;
+        let paired = Paired::of(joint);
         Ok(Zip {
             joint,
             alignment,
@@ -75,6 +79,7 @@ impl<'a> Zip<'a> {
             stored,
             originals,
             streams,
+            paired,
             progress,
         })
     }
@@ -84,34 +89,16 @@ impl<'a> Zip<'a> {
     /// # Errors
     /// As the stages it runs: calibration, solving, matching.
     pub fn run(mut self) -> Result<Vec<SiteRecord>> {
-        let steps = self.steps();
         let batches: u64 = self.streams.iter().map(|s| s.original.source().batches() as u64).sum();
-        self.progress.begin("zipping", batches * steps.len() as u64);
+        self.progress.begin("zipping", batches * self.alignment.sites.len() as u64);
         let mut records = Vec::new();
-        for step in steps {
-            match step {
-                Step::Pair(a, b) => records.push(self.site(a, b)?),
-                Step::Single(task, layer) => self.refit_alone(task, layer)?,
+        for site in &self.alignment.sites {
+            match site.is_common() {
+                true => records.push(self.site(site)?),
+                false => site.members().try_for_each(|(task, layer)| self.refit_alone(task, layer))?,
             }
         }
         Ok(records)
-    }
-
-    /// All layers in topological order of both nets, corresponding ones together.
-    fn steps(&self) -> Vec<Step> {
-        let counts: Vec<usize> = self.joint.tasks.iter().map(|t| t.coupling.layers.len()).collect();
-        let mut next = [0, 0];
-        let mut steps = Vec::new();
-        let ends = (LayerId(counts[0]), LayerId(counts[1]));
-        for (a, b) in self.alignment.layers.iter().copied().chain([ends]) {
-            steps.extend((next[0]..a.0).map(|i| Step::Single(0, LayerId(i))));
-            steps.extend((next[1]..b.0).map(|i| Step::Single(1, LayerId(i))));
-            if (a, b) != ends {
-                steps.push(Step::Pair(a, b));
-            }
-            next = [a.0 + 1, b.0 + 1];
-        }
-        steps
     }
 
     pub(super) fn layer(&self, task: usize, id: LayerId) -> CoupledLayer {
@@ -138,7 +125,26 @@ impl<'a> Zip<'a> {
             && self.streams[task].zipped.is_some()
             && has_rows(layer)
             && layer.layer.bias.is_some()
-            && self.statistics_bytes(task, layer) <= self.options.memory
+            && self.fits(task, layer)
+    }
+
+    /// Whether a layer's statistics may be taken.
+    fn fits(&self, task: usize, layer: &CoupledLayer) -> bool {
+        statistics_bytes(self.joint, task, layer, true) <= self.options.memory
+    }
+
+    /// Why the statistics of corresponding layers cannot be taken, where they do not fit.
+    pub(super) fn too_large(&self, members: &[Member]) -> Option<String> {
+        let bytes = |m: &Member| statistics_bytes(self.joint, m.task, &m.layer, true);
+        let bytes = members.iter().map(bytes).max()?;
+        (bytes > self.options.memory).then(|| {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            format!(
+                "its statistics would take {} MiB, over the limit of {} MiB (--memory)",
+                mib(bytes),
+                mib(self.options.memory)
+            )
+        })
     }
 
     /// The nets whose layer inputs and target pre-activations count at a layer.
@@ -168,7 +174,7 @@ impl<'a> Zip<'a> {
     /// Statistics of a layer and its weights, refitted where the net has changed before it.
     pub(super) fn side(&mut self, task: usize, layer: &CoupledLayer) -> Result<Side> {
         if let Some(moments) = self.stored(task, layer) {
-            return Ok(Side::new(moments, self.weights(task, layer)?));
+            return Ok(Side { moments, weights: self.weights(task, layer)? });
         }
         let limit = RowLimit { rows: self.options.max_rows, seed: self.options.seed };
         let adjusts = self.adjusts(task, layer);
@@ -182,29 +188,18 @@ impl<'a> Zip<'a> {
                 .at_node(&layer.name)
                 .in_model(&self.joint.tasks[task].name)?;
         }
-        Ok(Side::new(moments, weights))
+        Ok(Side { moments, weights })
     }
 
-    /// The rows of two layers whose channels were paired at an earlier layer of the same group.
-    pub(super) fn known_pairs(&self, layers: &[CoupledLayer; 2]) -> Option<Vec<(usize, usize)>> {
-        let group = crate::align::only_group(&layers[0].outputs)?;
-        let first = self.joint.tasks[0].coupling.group(group).producers.first()?;
-        if self.joint.tasks[0].coupling.layer(*first).layer.node == layers[0].layer.node {
-            return None;
-        }
-        let row_of: BTreeMap<_, usize> = layers[1]
-            .outputs
-            .iter()
-            .enumerate()
-            .filter_map(|(row, c)| Some((self.joint.neuron(1, *c)?, row)))
-            .collect();
-        let pairs: Vec<(usize, usize)> = layers[0]
-            .outputs
-            .iter()
-            .enumerate()
-            .filter_map(|(row, c)| Some((row, *row_of.get(&self.joint.neuron(0, *c)?)?)))
-            .collect();
-        Some(pairs)
+    /// Whether a layer's neurons are settled with those of another layer anywhere.
+    pub(super) fn is_settled(&self, member: &Member) -> bool {
+        member.group().is_some_and(|group| self.paired.is_known((member.task, group)))
+    }
+
+    /// Whether two layers' neurons are settled with each other.
+    pub(super) fn are_settled(&self, a: &Member, b: &Member) -> bool {
+        let (Some(x), Some(y)) = (a.group(), b.group()) else { return false };
+        self.paired.together((a.task, x), (b.task, y))
     }
 
     /// From here on the task's zipped net differs from the original.
@@ -246,10 +241,4 @@ impl<'a> Zip<'a> {
         let bias = weights.column(inputs * taps).mapv(|v| v as f32);
         layer.layer.write(graph, &w, Some(&bias))
     }
-}
-
-/// One step through the layers.
-enum Step {
-    Pair(LayerId, LayerId),
-    Single(usize, LayerId),
 }

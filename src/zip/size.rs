@@ -1,11 +1,13 @@
 //! The arithmetic of a plan: how many parameters a joint model stores, and for whom.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::couple::{Channel, CoupledLayer};
+use crate::couple::{Channel, CoupledLayer, LayerId};
 use crate::error::Result;
 
-use super::joint::{Block, JointModel, Owner};
+use super::joint::{JointModel, Owner};
 
 /// Numbers of layer parameters (weights and biases).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -32,38 +34,41 @@ impl Sizes {
 
 /// Counts the parameters of a joint model from its layout alone.
 ///
+/// A weight is stored once for all tasks that own both its neuron and its input and whose layers
+/// were fused.
+///
 /// # Errors
 /// If a layer's weight is not a matrix.
 pub fn sizes(joint: &JointModel) -> Result<Sizes> {
     let mut sizes = Sizes { specific: vec![0; joint.tasks.len()], ..Sizes::default() };
     for (task, net) in joint.tasks.iter().enumerate() {
-        let layout = joint.layout(task);
+        let owners = owners(joint, task);
         let mut original = 0;
-        for layer in &net.coupling.layers {
+        for (id, layer) in net.coupling.layers.iter().enumerate() {
             let (out, inputs, taps) = layer.layer.sizes(&net.model.graph)?;
             let has_bias = layer.layer.bias.is_some();
             original += (out * inputs * taps + if has_bias { out } else { 0 }) as u64;
-            let rows = owners(&layer.outputs, &layout);
-            for (owner, n) in &rows {
-                let mut add = |owner: &Owner, count: usize| match owner {
-                    // The first owner counts for all of them.
-                    Owner::Tasks(tasks) if tasks.len() > 1 => {
-                        if tasks.first() == Some(&task) {
-                            sizes.shared += count as u64;
-                        }
+            let partners = Some(joint.partners(task, LayerId(id)));
+            let columns = columns(layer, &owners, inputs);
+            for (rows, n) in count(&layer.outputs, &owners) {
+                let mut add = |tasks: &[&[usize]], count: usize| {
+                    let common = |t: &&usize| tasks.iter().all(|owners| owners.contains(t));
+                    let all: Vec<usize> = (0..joint.tasks.len()).collect();
+                    let owners: Vec<&usize> = all.iter().filter(common).collect();
+                    match owners.as_slice() {
+                        // The first owner counts for all of them.
+                        [first, _, ..] if **first == task => sizes.shared += count as u64,
+                        [_, _, ..] => {}
+                        _ => sizes.specific[task] += count as u64,
                     }
-                    _ => sizes.specific[task] += count as u64,
                 };
+                let rows: Vec<&[usize]> = rows.iter().map(Vec::as_slice).chain(partners).collect();
                 if has_bias {
-                    add(owner, *n);
+                    add(&rows, n);
                 }
-                for (columns, m) in columns(layer, &layout, inputs) {
-                    let common = match &columns {
-                        Owner::Input => owner.clone(),
-                        columns if columns == owner => owner.clone(),
-                        _ => Owner::Tasks(vec![task]),
-                    };
-                    add(&common, n * m * taps);
+                for (columns, m) in &columns {
+                    let both = rows.iter().copied().chain(columns.iter().map(|c| c.as_slice()));
+                    add(&both.collect::<Vec<_>>(), n * m * taps);
                 }
             }
         }
@@ -72,26 +77,38 @@ pub fn sizes(joint: &JointModel) -> Result<Sizes> {
     Ok(sizes)
 }
 
-fn columns(layer: &CoupledLayer, layout: &[Vec<Block>], inputs: usize) -> Vec<(Owner, usize)> {
-    if layer.per_channel {
-        return vec![(Owner::Input, inputs)];
-    }
+/// The tasks that own a channel; `None` for a model input, which belongs to nobody.
+type Owners = Option<Vec<usize>>;
+
+/// The owners of each channel of each group of a task.
+fn owners(joint: &JointModel, task: usize) -> Vec<Vec<Owners>> {
+    let groups = joint.tasks[task].coupling.groups.iter().zip(joint.layout(task));
+    groups
+        .map(|(group, blocks)| {
+            let mut owners = vec![None; group.size];
+            for block in blocks {
+                let Owner::Tasks(tasks) = &block.owner else { continue };
+                block.channels.iter().for_each(|c| owners[*c] = Some(tasks.clone()));
+            }
+            owners
+        })
+        .collect()
+}
+
+/// How many inputs of a layer each set of tasks owns.
+fn columns(layer: &CoupledLayer, owners: &[Vec<Owners>], inputs: usize) -> Vec<(Owners, usize)> {
     match &layer.inputs {
-        Some(channels) => owners(channels, layout),
-        None => vec![(Owner::Tasks(Vec::new()), inputs)],
+        _ if layer.per_channel => vec![(None, inputs)],
+        Some(channels) => count(channels, owners),
+        None => vec![(Some(Vec::new()), inputs)],
     }
 }
 
-/// How many of `channels` each owner has.
-fn owners(channels: &[Channel], layout: &[Vec<Block>]) -> Vec<(Owner, usize)> {
-    let mut counts: Vec<(Owner, usize)> = Vec::new();
+/// How many of `channels` each set of tasks owns.
+fn count(channels: &[Channel], owners: &[Vec<Owners>]) -> Vec<(Owners, usize)> {
+    let mut counts: BTreeMap<&Owners, usize> = BTreeMap::new();
     for channel in channels {
-        let block = layout[channel.group.0].iter().find(|b| b.channels.contains(&channel.index));
-        let Some(block) = block else { continue };
-        match counts.iter_mut().find(|(owner, _)| *owner == block.owner) {
-            Some((_, n)) => *n += 1,
-            None => counts.push((block.owner.clone(), 1)),
-        }
+        *counts.entry(&owners[channel.group.0][channel.index]).or_default() += 1;
     }
-    counts
+    counts.into_iter().map(|(owners, n)| (owners.clone(), n)).collect()
 }

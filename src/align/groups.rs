@@ -1,0 +1,87 @@
+//! Groups that correspond: those of the rows of corresponding layers.
+
+use std::collections::BTreeMap;
+
+use crate::couple::{ChannelGroup, GroupId, LayerId};
+
+use super::{Correspondence, Net, Site, only_group};
+
+/// Reasons why groups cannot be paired, by net and group.
+type Refusals = BTreeMap<(usize, GroupId), String>;
+
+/// Corresponding groups, and those that cannot be paired.
+///
+/// A group that is made by more layers in one net than in another (a residual stream of a deeper
+/// net) corresponds all the same: layers without a counterpart write to its channels with weights of
+/// their own.
+pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, Refusals) {
+    let mut classes: Vec<Correspondence> = Vec::new();
+    let mut refused = Refusals::new();
+    for site in sites.iter().filter(|s| s.is_common()) {
+        let mut class: Option<usize> = None;
+        for (net, layer) in site.members() {
+            let Some(group) = only_group(&nets[net].coupling.layer(layer).outputs) else { continue };
+            if let Some(known) = classes.iter().position(|c| c[net] == Some(group)) {
+                class = class.or(Some(known));
+                continue;
+            }
+            if let Some(reason) = frozen(nets[net].coupling.group(group)) {
+                refused.insert((net, group), reason);
+                continue;
+            }
+            match class {
+                Some(class) if classes[class][net].is_none() => classes[class][net] = Some(group),
+                Some(_) => {}
+                None => {
+                    class = Some(classes.len());
+                    let mut first = vec![None; nets.len()];
+                    first[net] = Some(group);
+                    classes.push(first);
+                }
+            }
+        }
+    }
+    classes.retain(several);
+    (classes, refused)
+}
+
+/// Corresponding model inputs that have equally many channels, read in the same order.
+pub(super) fn inputs(nets: &[Net<'_>], sites: &[Site]) -> Vec<Correspondence> {
+    let mut inputs: Vec<Correspondence> = Vec::new();
+    for site in sites.iter().filter(|s| s.is_common()) {
+        let read: Vec<(usize, GroupId, Vec<usize>)> =
+            site.members().filter_map(|(net, layer)| input(nets[net], net, layer)).collect();
+        let Some((first, group, order)) = read.first() else { continue };
+        let known = inputs.iter().position(|i| i[*first] == Some(*group));
+        let place = known.unwrap_or_else(|| {
+            inputs.push(vec![None; nets.len()]);
+            inputs.len() - 1
+        });
+        for (net, group, _) in read.iter().filter(|(.., other)| other == order) {
+            inputs[place][*net].get_or_insert(*group);
+        }
+    }
+    inputs.retain(several);
+    inputs
+}
+
+/// The model input that a layer reads: its group, and which channel stands at each column.
+fn input(own: Net<'_>, net: usize, layer: LayerId) -> Option<(usize, GroupId, Vec<usize>)> {
+    let channels = own.coupling.layer(layer).inputs.as_ref()?;
+    let group = only_group(channels)?;
+    let is_input = own.coupling.group(group).frozen.as_ref().is_some_and(|f| f.is_input);
+    is_input.then(|| (net, group, channels.iter().map(|c| c.index).collect()))
+}
+
+fn several(groups: &Correspondence) -> bool {
+    groups.iter().flatten().count() > 1
+}
+
+/// Why the channels of a group must stay as they are, where they must.
+fn frozen(group: &ChannelGroup) -> Option<String> {
+    let frozen = group.frozen.as_ref()?;
+    Some(match frozen.node.as_str() {
+        "" => frozen.reason.clone(),
+        node => format!("{} ('{node}')", frozen.reason),
+    })
+}

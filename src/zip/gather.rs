@@ -1,0 +1,262 @@
+//! How the layers of a site come to share neurons, one net after the other.
+
+use std::collections::HashMap;
+
+use ndarray::{Array2, Axis, concatenate};
+
+use crate::couple::Channel;
+use crate::error::{Context, Result};
+
+use super::columns::{Columns, rest};
+use super::fuse::{energy, readjust};
+use super::matcher::{Pairing, Share};
+use super::members::Member;
+use super::options::Method;
+use super::party::{Meeting, Party, by_party};
+use super::run::Zip;
+use super::site::{Side, SiteRecord};
+use super::solve::schur;
+
+/// A side among others, and what follows from them.
+pub(super) struct Seat {
+    pub(super) side: Side,
+    /// The layer's common inputs with their columns; the bias is the last.
+    inputs: Vec<(usize, usize)>,
+    /// How the other columns make up for a change of these; see [`readjust`].
+    gain: Option<Array2<f64>>,
+    /// Rows that are shared, and their weights before they were.
+    pub(super) shared: Vec<usize>,
+    before: Array2<f64>,
+}
+
+impl Seat {
+    /// Error of the shared rows relative to their energy.
+    pub(super) fn relative_error(&self) -> Result<f64> {
+        if self.shared.is_empty() {
+            return Ok(0.0);
+        }
+        let h = self.side.moments.scaled(1.0)?;
+        let before = self.before.select(Axis(0), &self.shared);
+        let change = &self.side.weights.select(Axis(0), &self.shared) - &before;
+        let total = energy(h.view(), before.view()).sum();
+        let error = energy(h.view(), change.view()).sum();
+        Ok(if total > 0.0 { error / total } else { 0.0 })
+    }
+
+    fn columns(&self) -> Vec<usize> {
+        self.inputs.iter().map(|(_, column)| *column).collect()
+    }
+}
+
+impl Zip<'_> {
+    /// Every layer as a party of its own, over the inputs that it has in common with others.
+    pub(super) fn seats(
+        &self,
+        members: &[Member],
+        columns: &Columns,
+        sides: Vec<Side>,
+    ) -> Result<(Vec<Seat>, Vec<Party>)> {
+        let alpha = self.options.weights(self.joint.tasks.len());
+        let mut seats = Vec::new();
+        let mut parties = Vec::new();
+        for (at, (member, side)) in members.iter().zip(sides).enumerate() {
+            let mut inputs = columns.of[at].clone();
+            // The bias is the weight of a constant input, which is always shared.
+            if member.layer.layer.bias.is_some() {
+                inputs.push((columns.count, side.moments.inputs()));
+            }
+            let before = side.weights.clone();
+            let mut seat = Seat { side, inputs, gain: None, shared: Vec::new(), before };
+            let shared = seat.columns();
+            let hessian = seat.side.moments.scaled(alpha[member.task])?;
+            let (hessian, gain) = self.reduced(hessian, &shared)?;
+            seat.gain = gain;
+            parties.push(Party {
+                members: vec![at],
+                inputs: seat.inputs.iter().map(|(input, _)| *input).collect(),
+                hessian,
+                weights: seat.side.weights.select(Axis(1), &shared),
+                importance: self.importance(member.task, member.id, &seat.side),
+                rows: (0..seat.side.weights.nrows()).map(|row| vec![row]).collect(),
+            });
+            seats.push(seat);
+        }
+        Ok((seats, parties))
+    }
+
+    /// A layer's Hessian over its shared columns (eqs. 7–8). In `refit`, what private columns can
+    /// make up for does not count, and the gain tells how they do.
+    fn reduced(
+        &self,
+        hessian: Array2<f64>,
+        shared: &[usize],
+    ) -> Result<(Array2<f64>, Option<Array2<f64>>)> {
+        let private = match self.options.method {
+            Method::Mtz => Vec::new(),
+            // The last column is the constant's; it is private only where there is no bias, and
+            // then it has no weight to adjust.
+            Method::Refit => rest(shared, hessian.nrows() - 1),
+        };
+        let part = schur(hessian.view(), shared, &private, self.options.damping)?;
+        Ok((part.hessian, (!private.is_empty()).then_some(part.gain)))
+    }
+
+    /// Lets the parties join one by one.
+    pub(super) fn gather(
+        &mut self,
+        members: &[Member],
+        parties: Vec<Party>,
+        record: &mut SiteRecord,
+    ) -> Result<Vec<Party>> {
+        let mut waiting = parties;
+        // Those whose neurons are settled go first: they tell the others which neurons these are.
+        waiting.sort_by_key(|p| !self.is_settled(&members[p.members[0]]));
+        let mut waiting = waiting.into_iter();
+        let mut gathered: Vec<Party> = waiting.next().into_iter().collect();
+        let mut here: Vec<usize> = gathered.iter().flat_map(|p| p.members.clone()).collect();
+        while let Some(mut newcomer) = waiting.next() {
+            let at = newcomer.members[0];
+            let keep = waiting.len() > 0;
+            let last = gathered.len() - 1;
+            let meetings = gathered
+                .iter_mut()
+                .enumerate()
+                .map(|(i, party)| party.meet(&mut newcomer, [keep, keep || i < last], self.options))
+                .collect::<Result<Vec<Meeting>>>()
+                .at_node(&members[at].layer.name)?;
+            let settled = here.iter().any(|other| self.are_settled(&members[*other], &members[at]));
+            let pairs = match settled {
+                true => gathered.iter().map(|p| self.known_pairs(members, p, &newcomer)).collect(),
+                false => self.pair(members, &gathered, &newcomer, &meetings)?,
+            };
+            gathered = self.welcome(gathered, newcomer, meetings, &pairs, record)?;
+            here.push(at);
+        }
+        Ok(gathered)
+    }
+
+    /// Makes pairs one neuron each; what is not paired stays.
+    fn welcome(
+        &self,
+        parties: Vec<Party>,
+        newcomer: Party,
+        meetings: Vec<Meeting>,
+        pairs: &[Vec<(usize, usize)>],
+        record: &mut SiteRecord,
+    ) -> Result<Vec<Party>> {
+        let unpaired = |count: usize, taken: Vec<usize>| rest(&taken, count);
+        let mut after = Vec::new();
+        for ((party, meeting), pairs) in parties.into_iter().zip(meetings).zip(pairs) {
+            if !pairs.is_empty() {
+                let joined = meeting.join(&party, &newcomer, pairs, self.options)?;
+                record.cost += joined.cost;
+                after.push(joined.party);
+            }
+            let left = unpaired(party.rows.len(), pairs.iter().map(|(i, _)| *i).collect());
+            if !left.is_empty() {
+                after.push(party.only(&left));
+            }
+        }
+        let taken = pairs.iter().flatten().map(|(_, j)| *j).collect();
+        let left = unpaired(newcomer.rows.len(), taken);
+        if !left.is_empty() {
+            after.push(newcomer.only(&left));
+        }
+        Ok(after)
+    }
+
+    /// Pairs a layer's neurons with those gathered so far and records them as shared.
+    fn pair(
+        &mut self,
+        members: &[Member],
+        parties: &[Party],
+        newcomer: &Party,
+        meetings: &[Meeting],
+    ) -> Result<Vec<Vec<(usize, usize)>>> {
+        let name = &members[0].layer.name;
+        let share = self.options.budget.share(name);
+        if matches!(share, Share::Count(0)) || matches!(share, Share::Fraction(0.0)) {
+            return Ok(vec![Vec::new(); parties.len()]);
+        }
+        let costs: Vec<Array2<f64>> =
+            meetings.iter().map(|m| m.cost(self.options)).collect::<Result<_>>().at_node(name)?;
+        let views: Vec<_> = costs.iter().map(|c| c.view()).collect();
+        let cost = match costs.as_slice() {
+            [only] => only.clone(),
+            _ => concatenate(Axis(0), &views).unwrap_or_default(),
+        };
+        let pairing: Pairing = self.matcher.pair(cost.view(), share).at_node(name)?;
+        let pairs = by_party(parties, &pairing);
+        for (party, pairs) in parties.iter().zip(&pairs) {
+            for (i, j) in pairs {
+                let a = channel(members, party, *i);
+                self.joint.share(a, channel(members, newcomer, *j));
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// Pairs that another site of the same group has settled.
+    fn known_pairs(
+        &self,
+        members: &[Member],
+        party: &Party,
+        newcomer: &Party,
+    ) -> Vec<(usize, usize)> {
+        let neuron = |party: &Party, n: usize| {
+            let (task, channel) = channel(members, party, n);
+            self.joint.neuron(task, channel)
+        };
+        let theirs: HashMap<_, usize> = (0..newcomer.rows.len())
+            .filter_map(|j| Some((neuron(newcomer, j)?, j)))
+            .collect();
+        (0..party.rows.len())
+            .filter_map(|i| Some((i, *theirs.get(&neuron(party, i)?)?)))
+            .collect()
+    }
+
+    /// Gives the rows of a party's members their common weights.
+    pub(super) fn settle(&self, party: &Party, columns: &Columns, seats: &mut [Seat]) -> Result<()> {
+        let holders = columns.holders(&party.members);
+        for (nth, at) in party.members.iter().enumerate() {
+            let seat = &mut seats[*at];
+            let is_common = |i: &&(usize, usize)| holders.get(i.0).is_none_or(|n| *n > 1);
+            let shared: Vec<(usize, usize)> = seat.inputs.iter().filter(is_common).copied().collect();
+            let inputs: Vec<usize> = shared.iter().map(|(input, _)| *input).collect();
+            let own: Vec<usize> = shared.iter().map(|(_, column)| *column).collect();
+            let rows: Vec<usize> = party.rows.iter().map(|r| r[nth]).collect();
+            let common = party.weights.select(Axis(1), &party.places(&inputs));
+            let weights = &mut seat.side.weights;
+            let private = rest(&own, weights.ncols() - 1);
+            let adjusts = self.options.method == Method::Refit && !private.is_empty();
+            let gain = match (adjusts, &seat.gain) {
+                (false, _) => None,
+                (true, Some(gain)) if shared.len() == seat.inputs.len() => Some(gain.clone()),
+                (true, _) => self.reduced(seat.side.moments.scaled(1.0)?, &own)?.1,
+            };
+            let part = |w: &Array2<f64>, c: &[usize]| w.select(Axis(0), &rows).select(Axis(1), c);
+            if let Some(gain) = gain {
+                let (old, mine) = (part(weights, &own), part(weights, &private));
+                let new = readjust(mine.view(), gain.view(), old.view(), common.view());
+                assign(weights, &rows, &private, &new);
+            }
+            assign(weights, &rows, &own, &common);
+            seat.shared.extend(rows);
+        }
+        Ok(())
+    }
+}
+
+/// The channel of a party's neuron in the first of its members.
+fn channel(members: &[Member], party: &Party, neuron: usize) -> (usize, Channel) {
+    let member = &members[party.members[0]];
+    (member.task, member.layer.outputs[party.rows[neuron][0]])
+}
+
+fn assign(weights: &mut Array2<f64>, rows: &[usize], columns: &[usize], values: &Array2<f64>) {
+    for (row, from) in rows.iter().zip(values.rows()) {
+        for (column, value) in columns.iter().zip(from) {
+            weights[[*row, *column]] = *value;
+        }
+    }
+}

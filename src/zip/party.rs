@@ -1,0 +1,227 @@
+//! Neurons of one layer by the tasks that own them, and how more tasks join.
+//!
+//! A layer's error is quadratic in its weights, so neurons that tasks share already are one more
+//! layer: their Hessians add up, and their common weights are its weights. Adding one net at a time
+//! (sec. 3.4) then is the paper's pair of layers over and over.
+
+use ndarray::{Array1, Array2, Axis};
+
+use crate::error::Result;
+
+use super::fuse::readjust;
+use super::matcher::Pairing;
+use super::options::{Method, ZipOptions};
+use super::pair::Problem;
+use super::solve::schur;
+
+/// Neurons of a layer that the same members of a site own.
+#[derive(Debug, Clone)]
+pub(super) struct Party {
+    /// The members, in the order in which they joined.
+    pub(super) members: Vec<usize>,
+    /// The common inputs that the weights and the Hessian speak of, ascending.
+    pub(super) inputs: Vec<usize>,
+    /// The members' Hessians over these inputs, added up; empty where nobody joins any more.
+    pub(super) hessian: Array2<f64>,
+    /// Weights, neurons × inputs.
+    pub(super) weights: Array2<f64>,
+    /// How much each neuron matters.
+    pub(super) importance: Option<Array1<f64>>,
+    /// Per neuron, its row in each member.
+    pub(super) rows: Vec<Vec<usize>>,
+}
+
+/// Two parties over the inputs that both have.
+pub(super) struct Meeting {
+    problem: Problem,
+    inputs: Vec<usize>,
+    gains: [Option<Array2<f64>>; 2],
+}
+
+/// What a meeting ends with.
+pub(super) struct Joined {
+    /// The neurons that became one.
+    pub(super) party: Party,
+    /// Their cost (eq. 11).
+    pub(super) cost: f64,
+}
+
+impl Party {
+    /// The places of `inputs` among the party's own.
+    pub(super) fn places(&self, inputs: &[usize]) -> Vec<usize> {
+        inputs.iter().filter_map(|i| self.inputs.binary_search(i).ok()).collect()
+    }
+
+    /// The neurons at `kept`, with the same members.
+    pub(super) fn only(mut self, kept: &[usize]) -> Party {
+        self.weights = self.weights.select(Axis(0), kept);
+        self.importance = self.importance.map(|s| s.select(Axis(0), kept));
+        self.rows = kept.iter().map(|n| self.rows[*n].clone()).collect();
+        self
+    }
+
+    /// The Hessian and weights over some of the inputs. In `refit`, what other inputs can make up
+    /// for does not count; their gain tells how they do.
+    fn over(&mut self, inputs: &[usize], keep: bool, options: &ZipOptions) -> Result<Reduced> {
+        let shared = self.places(inputs);
+        let weights = self.weights.select(Axis(1), &shared);
+        if shared.len() == self.inputs.len() {
+            let hessian = match keep {
+                true => self.hessian.clone(),
+                false => std::mem::take(&mut self.hessian),
+            };
+            return Ok(Reduced { hessian, gain: None, weights });
+        }
+        let rest = super::columns::rest(&shared, self.inputs.len());
+        let private: &[usize] = if options.method == Method::Mtz { &[] } else { &rest };
+        let part = schur(self.hessian.view(), &shared, private, options.damping)?;
+        let gain = (options.method == Method::Refit).then_some(part.gain);
+        Ok(Reduced { hessian: part.hessian, gain, weights })
+    }
+
+    /// The two parties over the inputs that both have. A Hessian that is not to be kept may move
+    /// into the meeting.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Numeric`] where a Hessian cannot be factored.
+    pub(super) fn meet(
+        &mut self,
+        other: &mut Party,
+        [keep, keep_other]: [bool; 2],
+        options: &ZipOptions,
+    ) -> Result<Meeting> {
+        let has = |i: &&usize| other.inputs.binary_search(i).is_ok();
+        let inputs: Vec<usize> = self.inputs.iter().filter(has).copied().collect();
+        let a = self.over(&inputs, keep, options)?;
+        let b = other.over(&inputs, keep_other, options)?;
+        let problem = Problem {
+            h_a: a.hessian,
+            h_b: b.hessian,
+            w_a: a.weights,
+            w_b: b.weights,
+            s_a: self.importance.clone(),
+            s_b: other.importance.clone(),
+        };
+        Ok(Meeting { problem, inputs, gains: [a.gain, b.gain] })
+    }
+
+    /// The weights after those of `inputs` became `common`, neuron by neuron of `rows`.
+    fn moved(
+        &self,
+        rows: &[usize],
+        inputs: &[usize],
+        common: &Array2<f64>,
+        gain: Option<&Array2<f64>>,
+    ) -> Array2<f64> {
+        let mut weights = self.weights.select(Axis(0), rows);
+        let shared = self.places(inputs);
+        if let Some(gain) = gain {
+            let private = super::columns::rest(&shared, self.inputs.len());
+            let old = weights.select(Axis(1), &shared);
+            let own = weights.select(Axis(1), &private);
+            let adjusted = readjust(own.view(), gain.view(), old.view(), common.view());
+            private.iter().zip(adjusted.columns()).for_each(|(c, v)| weights.column_mut(*c).assign(&v));
+        }
+        shared.iter().zip(common.columns()).for_each(|(c, v)| weights.column_mut(*c).assign(&v));
+        weights
+    }
+}
+
+struct Reduced {
+    hessian: Array2<f64>,
+    gain: Option<Array2<f64>>,
+    weights: Array2<f64>,
+}
+
+impl Meeting {
+    /// What each pair costs, neurons of the one party × neurons of the other.
+    ///
+    /// # Errors
+    /// As [`Problem::cost`].
+    pub(super) fn cost(&self, options: &ZipOptions) -> Result<Array2<f64>> {
+        self.problem.cost(options.metric, options.damping)
+    }
+
+    /// Makes each pair one neuron.
+    ///
+    /// # Errors
+    /// As [`Problem::fuse`].
+    pub(super) fn join(
+        &self,
+        a: &Party,
+        b: &Party,
+        pairs: &[(usize, usize)],
+        options: &ZipOptions,
+    ) -> Result<Joined> {
+        let fused = self.problem.fuse(pairs, options.damping)?;
+        let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
+        let parts = [
+            (a, a.moved(&left, &self.inputs, &fused.weights, self.gains[0].as_ref())),
+            (b, b.moved(&right, &self.inputs, &fused.weights, self.gains[1].as_ref())),
+        ];
+        let mut inputs: Vec<usize> = a.inputs.iter().chain(&b.inputs).copied().collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        let mut weights = Array2::zeros((pairs.len(), inputs.len()));
+        for (party, moved) in &parts {
+            let place = places(&inputs, party);
+            place.iter().zip(moved.columns()).for_each(|(c, v)| weights.column_mut(*c).assign(&v));
+        }
+        let hessian = sum(a, b, &inputs);
+        let rows = pairs.iter().map(|(i, j)| a.rows[*i].iter().chain(&b.rows[*j]).copied().collect());
+        let party = Party {
+            members: a.members.iter().chain(&b.members).copied().collect(),
+            inputs,
+            hessian,
+            weights,
+            importance: importance(a, b, pairs),
+            rows: rows.collect(),
+        };
+        Ok(Joined { party, cost: (fused.errors_a.sum() + fused.errors_b.sum()) / 2.0 })
+    }
+}
+
+/// Where a party's inputs are among `inputs`.
+fn places(inputs: &[usize], party: &Party) -> Vec<usize> {
+    party.inputs.iter().filter_map(|i| inputs.binary_search(i).ok()).collect()
+}
+
+/// The sum of two Hessians over `inputs`; empty where one was not kept.
+fn sum(a: &Party, b: &Party, inputs: &[usize]) -> Array2<f64> {
+    if a.hessian.is_empty() || b.hessian.is_empty() {
+        return Array2::default((0, 0));
+    }
+    let mut sum = Array2::zeros((inputs.len(), inputs.len()));
+    for party in [a, b] {
+        let place = places(inputs, party);
+        for (row, from) in place.iter().zip(party.hessian.rows()) {
+            let mut to = sum.row_mut(*row);
+            place.iter().zip(from).for_each(|(column, value)| to[*column] += value);
+        }
+    }
+    sum
+}
+
+/// The members' mean importance of each pair.
+fn importance(a: &Party, b: &Party, pairs: &[(usize, usize)]) -> Option<Array1<f64>> {
+    let (s_a, s_b) = (a.importance.as_ref()?, b.importance.as_ref()?);
+    let (n, m) = (a.members.len() as f64, b.members.len() as f64);
+    Some(pairs.iter().map(|(i, j)| (n * s_a[*i] + m * s_b[*j]) / (n + m)).collect())
+}
+
+/// Pairs of neurons of several parties, whose rows of the cost stand one below the other, with
+/// neurons of one more: by party.
+pub(super) fn by_party(parties: &[Party], pairing: &Pairing) -> Vec<Vec<(usize, usize)>> {
+    let mut pairs = pairing.pairs().iter().copied().peekable();
+    let mut start = 0;
+    let split = parties.iter().map(|party| {
+        let end = start + party.rows.len();
+        let mut own = Vec::new();
+        while let Some((i, j)) = pairs.next_if(|(i, _)| *i < end) {
+            own.push((i - start, j));
+        }
+        start = end;
+        own
+    });
+    split.collect()
+}
