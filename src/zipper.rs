@@ -157,7 +157,10 @@ fn measure_sensitivities(
 fn misaligned(joint: &JointModel, alignment: &Alignment) -> Error {
     let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
     let names = names.join(" and ");
-    let what = match (alignment.divergences.iter().flatten().next(), alignment.refused.values().next()) {
+    let what = match (
+        alignment.divergences.iter().flatten().next(),
+        alignment.refused.values().next(),
+    ) {
         (Some(d), _) => format!(
             "{names} have no layers in common that could be shared: they first differ at '{}' against '{}' ({})",
             d.a.as_deref().unwrap_or("the end"),

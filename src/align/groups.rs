@@ -20,7 +20,9 @@ pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, 
     for site in sites.iter().filter(|s| s.is_common()) {
         let mut class: Option<usize> = None;
         for (net, layer) in site.members() {
-            let Some(group) = only_group(&nets[net].coupling.layer(layer).outputs) else { continue };
+            let Some(group) = only_group(&nets[net].coupling.layer(layer).outputs) else {
+                continue;
+            };
             if let Some(known) = classes.iter().position(|c| c[net] == Some(group)) {
                 class = class.or(Some(known));
                 continue;

@@ -39,7 +39,8 @@ fn alone(nets: usize, net: usize, layer: LayerId) -> Site {
 fn longest_common_run(nets: &[Net<'_>], sites: &[Site], net: usize) -> Vec<(usize, usize)> {
     let (n, m) = (sites.len(), nets[net].coupling.layers.len());
     let most = |site: &Site, layer: LayerId| {
-        let worths = site.members().filter_map(|(other, id)| worth(nets[other], nets[net], id, layer));
+        let worths =
+            site.members().filter_map(|(other, id)| worth(nets[other], nets[net], id, layer));
         worths.reduce(f64::max)
     };
     let value: Vec<Vec<Option<f64>>> =

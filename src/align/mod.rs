@@ -4,6 +4,7 @@
 //! longest common run, weighted by what sharing them would save (so nets of different depth share
 //! what they have in common). Groups follow from their layers.
 
+mod duplicates;
 mod groups;
 mod layers;
 
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::couple::{Channel, Coupling, GroupId, LayerId};
 use crate::ir::Graph;
+
+pub use duplicates::Duplicates;
 
 /// The correspondence between nets.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,6 +29,8 @@ pub struct Alignment {
     pub inputs: Vec<Correspondence>,
     /// Groups behind corresponding layers that cannot be paired, by net, with the reason.
     pub refused: BTreeMap<(usize, GroupId), String>,
+    /// Layers that nets have in common as they are.
+    pub duplicates: Duplicates,
     /// Where each net but the first differs from the first; `None` where it does not.
     pub divergences: Vec<Option<Divergence>>,
 }
@@ -75,10 +80,14 @@ pub struct Net<'a> {
 /// Aligns nets.
 pub fn align(nets: &[Net<'_>]) -> Alignment {
     let sites = layers::sites(nets);
-    let (groups, refused) = groups::groups(nets, &sites);
+    let (mut groups, mut refused) = groups::groups(nets, &sites);
+    let duplicates = duplicates::duplicates(nets, &sites);
+    let frozen = duplicates::groups(nets, &sites, &duplicates, &groups);
+    refused.retain(|(net, group), _| !frozen.iter().any(|f| f[*net] == Some(*group)));
+    groups.extend(frozen);
     let divergences = (1..nets.len()).map(|net| layers::divergence(nets, &sites, net)).collect();
     let inputs = groups::inputs(nets, &sites);
-    Alignment { sites, groups, inputs, refused, divergences }
+    Alignment { sites, groups, inputs, refused, duplicates, divergences }
 }
 
 impl Alignment {
@@ -93,7 +102,11 @@ impl Alignment {
     }
 
     /// Whether two groups are corresponding model inputs.
-    pub fn same_input(&self, (net, group): (usize, GroupId), (other, with): (usize, GroupId)) -> bool {
+    pub fn same_input(
+        &self,
+        (net, group): (usize, GroupId),
+        (other, with): (usize, GroupId),
+    ) -> bool {
         self.inputs.iter().any(|i| i[net] == Some(group) && i[other] == Some(with))
     }
 }

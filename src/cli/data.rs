@@ -67,16 +67,19 @@ impl DataArgs {
     /// [`ErrorKind::Usage`] for a number of files that fits neither once nor per model; as
     /// [`Dataset::open`], naming the model.
     pub(super) fn open(&self, models: &[Loaded], limit: usize, seed: u64) -> Result<Vec<TaskData>> {
-        let files = self.data.len();
-        if files > 1 && files != models.len() {
-            let message = format!("--data was given {files} times for {} models", models.len());
+        let given = self.data.len();
+        let files = models.iter().map(Loaded::file).max().map_or(0, |last| last + 1);
+        if given > 1 && given != models.len() && given != files {
+            let message = format!("--data was given {given} times for {} models", models.len());
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint("give it once, or once per model in the models' order"));
         }
+        // A joint model's data serves all its tasks.
+        let place = |i: usize, model: &Loaded| if given == models.len() { i } else { model.file() };
         let options = self.options();
         options.validate()?;
         let open = |(i, model): (usize, &Loaded)| {
-            let path = self.data.get(i).or(self.data.first());
+            let path = self.data.get(place(i, model)).or(self.data.first());
             let opened = match path {
                 Some(path) => Dataset::open(path, &model.ports, &options),
                 None => {

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::emit::{self, SOURCE_KEY};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, ValueId};
 use crate::onnx;
-use crate::runtime::Port;
+use crate::runtime::{ModelSource, Port};
+use crate::zip::joint::JointModel;
+use crate::zipper::{Input, Part};
 
 /// A model with what reports say about its file.
 pub(super) struct Loaded {
@@ -22,6 +25,105 @@ pub(super) struct Loaded {
     /// The inputs that data must feed.
     pub(super) ports: Vec<Port>,
     pub(super) model: Model,
+    /// Which of the files on the command line it is from.
+    file: usize,
+    /// The net itself where the file holds other tasks too.
+    net: Option<Vec<u8>>,
+}
+
+impl Loaded {
+    /// The original net, for a runtime.
+    pub(super) fn source(&self) -> ModelSource<'_> {
+        match &self.net {
+            Some(bytes) => ModelSource::Bytes(bytes),
+            None => ModelSource::File(&self.path),
+        }
+    }
+
+    /// Which of the files on the command line it is from.
+    pub(super) fn file(&self) -> usize {
+        self.file
+    }
+}
+
+/// Tasks to merge, and the parts that they come from.
+pub(super) struct ToMerge {
+    /// One per task; their models are in the parts.
+    pub(super) tasks: Vec<Loaded>,
+    pub(super) parts: Vec<Part>,
+}
+
+/// Loads what is to be merged: nets, and joint models with all their tasks. Tasks are called `names`,
+/// or where there are none as in their joint model or after their files.
+///
+/// # Errors
+/// As [`onnx::load`] and [`emit::restore`]; [`ErrorKind::Usage`] for unusable names.
+pub(super) fn load_parts(paths: &[PathBuf], names: &[String]) -> Result<ToMerge> {
+    let mut tasks: Vec<Loaded> = Vec::new();
+    let mut joints: Vec<Option<JointModel>> = Vec::new();
+    for (file, path) in paths.iter().enumerate() {
+        let loaded = Loaded { file, ..load_one(path, String::new())? };
+        if !emit::is_joint(&loaded.model) {
+            joints.push(None);
+            tasks.push(loaded);
+            continue;
+        }
+        let joint = emit::restore(&loaded.model).in_model(path.display())?;
+        for task in 0..joint.tasks.len() {
+            tasks.push(of_joint(&joint, task, &loaded)?);
+        }
+        joints.push(Some(joint));
+    }
+    name_tasks(&mut tasks, paths, names)?;
+    let mut named = tasks.iter_mut();
+    let mut parts = Vec::new();
+    for joint in joints {
+        let Some(mut joint) = joint else {
+            parts.extend(named.next().map(|task| {
+                let mut model = std::mem::take(&mut task.model);
+                model.metadata.insert(SOURCE_KEY.to_owned(), task.sha256.clone());
+                Part::Net(Input { name: task.name.clone(), model })
+            }));
+            continue;
+        };
+        let names = named.by_ref().map(|task| task.name.clone());
+        joint.tasks.iter_mut().zip(names).for_each(|(task, name)| task.name = name);
+        parts.push(Part::Joint(joint));
+    }
+    Ok(ToMerge { tasks, parts })
+}
+
+/// One task of a joint model's file.
+fn of_joint(joint: &JointModel, task: usize, file: &Loaded) -> Result<Loaded> {
+    let model = emit::plain_task(joint, task);
+    let ports = ports(&model.graph, &model.graph.inputs).in_model(file.path.display())?;
+    let net = onnx::encode(&model)?;
+    let sha256 = model.metadata.get(SOURCE_KEY).unwrap_or(&file.sha256).clone();
+    Ok(Loaded {
+        name: joint.tasks[task].name.clone(),
+        path: file.path.clone(),
+        sha256,
+        bytes: net.len() as u64,
+        ports,
+        model: Model::default(),
+        file: file.file,
+        net: Some(net),
+    })
+}
+
+/// Names tasks as told, or those of plain nets after their files.
+fn name_tasks(tasks: &mut [Loaded], paths: &[PathBuf], names: &[String]) -> Result<()> {
+    if !names.is_empty() {
+        let names = check_names(names, tasks.len())?;
+        tasks.iter_mut().zip(names).for_each(|(task, name)| task.name = name);
+        return Ok(());
+    }
+    let mut taken: Vec<String> = tasks.iter().map(|t| t.name.clone()).collect();
+    for task in tasks.iter_mut().filter(|t| t.net.is_none()) {
+        task.name = stem(&paths[task.file], &taken);
+        taken.push(task.name.clone());
+    }
+    Ok(())
 }
 
 /// Loads models, which are called `names`, or after their files where there are none.
@@ -45,7 +147,8 @@ pub(super) fn load_one(path: &Path, name: String) -> Result<Loaded> {
     let stored: u64 = weights.map(|tensor| tensor.data.len() as u64).sum();
     // More weights than the file is long: they lie in other files.
     let bytes = if stored > length { length + stored } else { length };
-    Ok(Loaded { name, path: path.to_owned(), sha256, bytes, ports, model })
+    let path = path.to_owned();
+    Ok(Loaded { name, path, sha256, bytes, ports, model, file: 0, net: None })
 }
 
 /// The inputs or outputs `ids` of a graph.
@@ -76,12 +179,19 @@ fn fingerprint(path: &Path) -> Result<(String, u64)> {
 
 /// One name per model: those given, or the file stems, made unique.
 fn task_names(paths: &[PathBuf], names: &[String]) -> Result<Vec<String>> {
-    if names.is_empty() {
-        return Ok(stems(paths));
+    if !names.is_empty() {
+        return check_names(names, paths.len());
     }
+    let mut stems: Vec<String> = Vec::new();
+    paths.iter().for_each(|path| stems.push(stem(path, &stems)));
+    Ok(stems)
+}
+
+/// Names that tasks can have, one for each of `tasks`.
+fn check_names(names: &[String], tasks: usize) -> Result<Vec<String>> {
     let usage = |message: String| Error::new(ErrorKind::Usage, message);
-    if names.len() != paths.len() {
-        let message = format!("{} names were given for {} models", names.len(), paths.len());
+    if names.len() != tasks {
+        let message = format!("{} names were given for {tasks} models", names.len());
         return Err(usage(message).hint("give --name once per model, in the models' order"));
     }
     for (i, name) in names.iter().enumerate() {
@@ -97,16 +207,15 @@ fn task_names(paths: &[PathBuf], names: &[String]) -> Result<Vec<String>> {
     Ok(names.to_vec())
 }
 
-fn stems(paths: &[PathBuf]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for path in paths {
-        let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-        let stem = stem.replace(['/', '\\'], "_");
-        let taken = |name: &String| names.contains(name);
-        let numbered = (2..).map(|n| format!("{stem}_{n}"));
-        names.extend(std::iter::once(stem.clone()).chain(numbered).find(|name| !taken(name)));
+/// The stem of a file's name, with a number where it is taken.
+fn stem(path: &Path, taken: &[String]) -> String {
+    let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+    let stem = stem.replace(['/', '\\'], "_");
+    let mut numbered = (2..).map(|n| format!("{stem}_{n}"));
+    match taken.contains(&stem) {
+        true => numbered.find(|name| !taken.contains(name)).unwrap_or(stem.clone()),
+        false => stem,
     }
-    names
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::report::Plan;
 use crate::zip::options::Budget;
 use crate::zip::predict::predict;
-use crate::zipper::{Input, prepare};
+use crate::zipper::prepare_parts;
 
 /// Show what a merge would do; needs no data
 ///
@@ -41,7 +41,9 @@ Examples:
 #[derive(Args)]
 pub(super) struct ModelArgs {
     /// The trained models, as .onnx files
-    #[arg(value_name = "MODEL", required = true, num_args = 2..)]
+    ///
+    /// A joint model counts for all its tasks, so that another net can be added to it.
+    #[arg(value_name = "MODEL", required = true, num_args = 1..)]
     pub(super) paths: Vec<PathBuf>,
     /// Name of a task, once per model in order; outputs become NAME/OUTPUT [default: file name]
     #[arg(long = "name", value_name = "NAME")]
@@ -62,9 +64,7 @@ pub(super) fn show(
     targets: bool,
     json: bool,
 ) -> Result<Status> {
-    let loaded = models::load(&models.paths, &models.names)?;
-    let inputs = loaded.into_iter().map(|m| Input { name: m.name, model: m.model }).collect();
-    let prepared = prepare(inputs)?;
+    let prepared = prepare_parts(models::load_parts(&models.paths, &models.names)?.parts)?;
     let prediction = predict(&prepared.joint, &prepared.alignment, budget, targets)?;
     let tasks = &prepared.joint.tasks;
     let plan = Plan::new(

@@ -7,9 +7,8 @@ use crate::zipper::Prepared;
 /// Which parts of prepared nets correspond and which cannot be shared.
 pub(super) fn structure(prepared: &Prepared) -> Structure {
     let (tasks, alignment) = (&prepared.joint.tasks, &prepared.alignment);
-    let matched = |task: usize, id: LayerId| {
-        alignment.common().any(|site| site.layers[task] == Some(id))
-    };
+    let matched =
+        |task: usize, id: LayerId| alignment.common().any(|site| site.layers[task] == Some(id));
     let mut structure =
         Structure { divergences: alignment.divergences.clone(), ..Structure::default() };
     for (number, task) in tasks.iter().enumerate() {

@@ -80,18 +80,27 @@ impl TaskEmitter<'_> {
             terms.push(self.product(&coupled.layer, bundle, rows, with_bias)?);
         }
         let name = self.name(&rows.owner, &coupled.name);
-        if let (Some(sums), Some(first)) = (self.sums.as_deref_mut(), rows.first) {
-            let group = coupled.outputs.first().map(|c| c.group);
-            let producers = group.map(|g| &self.joint.tasks[self.task].coupling.group(g).producers);
-            let here = producers.and_then(|p| {
-                p.iter().position(|l| {
-                    self.joint.tasks[self.task].coupling.layer(*l).layer.node == coupled.layer.node
-                })
-            });
-            let key = (first, here.unwrap_or(0));
-            return Ok(sums.add(self.builder, key, &rows.owner, self.task, &terms, &name));
+        let fused = self.source().coupling.layer_of(coupled.layer.node);
+        let fused = fused.and_then(|id| self.joint.fused()[self.task][id.0]);
+        match (self.sums.as_deref_mut(), rows.first.zip(fused)) {
+            (Some(sums), Some(key)) => {
+                Ok(sums.add(self.builder, key, &rows.owner, self.task, &terms, &name))
+            }
+            _ => Ok(add_up(self.builder, &terms, &name)),
         }
-        Ok(add_up(self.builder, &terms, &name))
+    }
+
+    /// The tasks that have a block of weights in common: those that own its rows and its columns and
+    /// whose layers were fused.
+    fn common(&self, layer: &Layer, rows: &Owner, columns: &Owner) -> Owner {
+        let id = self.source().coupling.layer_of(layer.node);
+        let mut tasks = id.map_or(vec![self.task], |id| self.joint.partners(self.task, id));
+        for owner in [rows, columns] {
+            if let Owner::Tasks(own) = owner {
+                tasks.retain(|t| own.contains(t));
+            }
+        }
+        Owner::Tasks(if tasks.is_empty() { vec![self.task] } else { tasks })
     }
 
     /// The product of some rows with one input piece.
@@ -105,19 +114,15 @@ impl TaskEmitter<'_> {
         let graph = self.graph();
         let source = graph.node(layer.node);
         let mut node = source.clone();
-        // A block is shared if its rows are shared and the columns belong to the same tasks.
-        let common = match (&rows.owner, &input.owner) {
-            (owner, Owner::Input) => owner.clone(),
-            (owner, columns) if owner == columns => owner.clone(),
-            _ => Owner::Tasks(vec![self.task]),
-        };
+        let common = self.common(layer, &rows.owner, &input.owner);
         node.name = self.name(&common, &source.name);
         let (row_axis, column_axis) = if layer.in_first() { (1, 0) } else { (0, 1) };
         let parts = [(row_axis, rows.rows.as_slice()), (column_axis, input.positions.as_slice())];
         let weight = self.block(layer.weight, &parts, &common)?;
         node.inputs = vec![Some(input.value), Some(weight)];
         if let (true, Some(bias)) = (with_bias, layer.bias) {
-            node.inputs.push(Some(self.block(bias, &[(0, rows.rows.as_slice())], &rows.owner)?));
+            let owner = self.common(layer, &rows.owner, &Owner::Input);
+            node.inputs.push(Some(self.block(bias, &[(0, rows.rows.as_slice())], &owner)?));
         }
         Ok(self.builder.single(node))
     }
@@ -132,8 +137,9 @@ impl TaskEmitter<'_> {
             let mut node = source.clone();
             node.name = self.name(&piece.owner, &source.name);
             node.inputs[0] = Some(piece.value);
+            let common = self.common(layer, &piece.owner, &Owner::Input);
             for input in node.inputs.iter_mut().skip(1).flatten() {
-                *input = self.block(*input, &[(0, piece.positions.as_slice())], &piece.owner)?;
+                *input = self.block(*input, &[(0, piece.positions.as_slice())], &common)?;
             }
             let groups = Attribute::Int(piece.positions.len() as i64);
             node.attributes.insert("group".to_owned(), groups);

@@ -14,8 +14,8 @@ use super::layer::add_up;
 /// Name of the input that selects the task.
 pub(super) const TASK_INPUT: &str = "task";
 
-/// A block of shared neurons at one layer: its first neuron and which of the group's producers.
-type Key = (Neuron, usize);
+/// A block of shared neurons at one layer: its first neuron, and the number of the fused layers.
+type Key = (Neuron, u32);
 
 /// Sums that several tasks contribute to.
 pub(super) struct Sums {

@@ -25,7 +25,7 @@ use builder::Builder;
 use task::TaskEmitter;
 
 pub use form::{FORMS, Form};
-pub use recipe::{RECIPE_KEY, plain_task, restore};
+pub use recipe::{RECIPE_KEY, SOURCE_KEY, is_joint, plain_task, restore};
 
 /// Whether tasks read one common input or each their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -16,6 +16,9 @@ use crate::zip::joint::{JointModel, Neuron, Task};
 /// Metadata key of the recipe.
 pub const RECIPE_KEY: &str = "onnx_zip.recipe";
 
+/// Metadata key, in a task's net, of the SHA-256 of the file that it was read from.
+pub const SOURCE_KEY: &str = "onnx_zip.source";
+
 /// Version of the recipe's format.
 const VERSION: u32 = 1;
 
@@ -48,6 +51,8 @@ struct TaskRecipe {
     weights: Vec<WeightRecipe>,
     /// Per group, the shared neuron of each channel; empty where nothing is shared.
     sharing: Vec<Vec<Option<u32>>>,
+    /// Per layer, a number that the layers of other tasks have too whose weights were fused with it.
+    fused: Vec<Option<u32>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -94,6 +99,7 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
             graph: STANDARD.encode(bytes),
             weights,
             sharing: sharing(joint, index),
+            fused: joint.fused()[index].clone(),
         });
     }
     serde_json::to_string(&recipe)
@@ -171,7 +177,13 @@ pub fn restore(model: &Model) -> Result<JointModel> {
         })
         .collect::<Option<Vec<Vec<Vec<Option<Neuron>>>>>>()
         .ok_or_else(damaged)?;
-    JointModel::with_sharing(tasks, sharing).ok_or_else(damaged)
+    let fused = recipe.tasks.into_iter().map(|t| t.fused).collect();
+    JointModel::with_sharing(tasks, sharing, fused).ok_or_else(damaged)
+}
+
+/// Whether a model is a joint model of this program.
+pub fn is_joint(model: &Model) -> bool {
+    model.metadata.contains_key(RECIPE_KEY)
 }
 
 /// One task of a joint model as a plain net.

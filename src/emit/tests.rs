@@ -3,7 +3,7 @@ use std::path::Path;
 use ndarray::{ArrayD, IxDyn};
 
 use super::*;
-use crate::couple::{Channel, GroupId};
+use crate::couple::{Channel, GroupId, LayerId};
 use crate::ir::DataType;
 use crate::onnx;
 use crate::ops::{self, NodeView};
@@ -38,6 +38,9 @@ fn joint(share: usize) -> JointModel {
         .map(|(id, g)| (id, g.size))
         .collect();
     assert_eq!(groups.len(), 3);
+    for id in 0..joint.tasks[0].coupling.layers.len() {
+        joint.fuse(&[(0, LayerId(id)), (1, LayerId(id))]);
+    }
     for (group, size) in groups {
         for index in (0..size).step_by(2).take(share) {
             let b = Channel { group, index: (index + 3) % size };

@@ -50,7 +50,8 @@ impl Columns {
             names.entry(*source).or_insert(next);
         }
         let of = sources.iter().map(|own| {
-            let named = own.iter().enumerate().filter_map(|(at, s)| Some((*names.get(s.as_ref()?)?, at)));
+            let named =
+                own.iter().enumerate().filter_map(|(at, s)| Some((*names.get(s.as_ref()?)?, at)));
             let mut columns: Vec<(usize, usize)> = named
                 .flat_map(|(name, at)| (0..taps).map(move |t| (name * taps + t, at * taps + t)))
                 .collect();

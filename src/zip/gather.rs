@@ -207,21 +207,24 @@ impl Zip<'_> {
             let (task, channel) = channel(members, party, n);
             self.joint.neuron(task, channel)
         };
-        let theirs: HashMap<_, usize> = (0..newcomer.rows.len())
-            .filter_map(|j| Some((neuron(newcomer, j)?, j)))
-            .collect();
-        (0..party.rows.len())
-            .filter_map(|i| Some((i, *theirs.get(&neuron(party, i)?)?)))
-            .collect()
+        let theirs: HashMap<_, usize> =
+            (0..newcomer.rows.len()).filter_map(|j| Some((neuron(newcomer, j)?, j))).collect();
+        (0..party.rows.len()).filter_map(|i| Some((i, *theirs.get(&neuron(party, i)?)?))).collect()
     }
 
     /// Gives the rows of a party's members their common weights.
-    pub(super) fn settle(&self, party: &Party, columns: &Columns, seats: &mut [Seat]) -> Result<()> {
+    pub(super) fn settle(
+        &self,
+        party: &Party,
+        columns: &Columns,
+        seats: &mut [Seat],
+    ) -> Result<()> {
         let holders = columns.holders(&party.members);
         for (nth, at) in party.members.iter().enumerate() {
             let seat = &mut seats[*at];
             let is_common = |i: &&(usize, usize)| holders.get(i.0).is_none_or(|n| *n > 1);
-            let shared: Vec<(usize, usize)> = seat.inputs.iter().filter(is_common).copied().collect();
+            let shared: Vec<(usize, usize)> =
+                seat.inputs.iter().filter(is_common).copied().collect();
             let inputs: Vec<usize> = shared.iter().map(|(input, _)| *input).collect();
             let own: Vec<usize> = shared.iter().map(|(_, column)| *column).collect();
             let rows: Vec<usize> = party.rows.iter().map(|r| r[nth]).collect();

@@ -68,12 +68,15 @@ pub struct JointModel {
     neurons: u32,
     /// Per task, group and channel.
     sharing: Sharing,
-    /// Per task and layer, the tasks whose weights were fused with the layer's; empty for none.
-    partners: Vec<Vec<Vec<usize>>>,
+    fused: Fused,
 }
 
 /// The shared neuron of each channel, per task and group.
 pub type Sharing = Vec<Vec<Vec<Option<Neuron>>>>;
+
+/// A number per task and layer, the same for layers whose weights were fused with each other; `None`
+/// for a layer with weights of its own.
+pub type Fused = Vec<Vec<Option<u32>>>;
 
 impl JointModel {
     /// A joint model in which nothing is shared yet.
@@ -82,13 +85,13 @@ impl JointModel {
             .iter()
             .map(|t| t.coupling.groups.iter().map(|g| vec![None; g.size]).collect())
             .collect();
-        let partners = partners(&tasks, &[]);
-        JointModel { tasks, neurons: 0, sharing, partners }
+        let fused = tasks.iter().map(|t| vec![None; t.coupling.layers.len()]).collect();
+        JointModel { tasks, neurons: 0, sharing, fused }
     }
 
-    /// A joint model with the given sharing, whose layers count as fused wherever neurons are
-    /// shared; `None` if a neuron is twice in one task.
-    pub fn with_sharing(tasks: Vec<Task>, sharing: Sharing) -> Option<Self> {
+    /// A joint model with the given sharing and fused layers; `None` if a neuron is twice in one
+    /// task, or a number is missing or too many.
+    pub fn with_sharing(tasks: Vec<Task>, sharing: Sharing, fused: Fused) -> Option<Self> {
         let mut neurons = 0;
         for groups in &sharing {
             let mut own: Vec<u32> = groups.iter().flatten().flatten().map(|n| n.0).collect();
@@ -100,9 +103,9 @@ impl JointModel {
         }
         // Neurons are counted from 0 without gaps, which bounds tables indexed by them.
         let total: usize = sharing.iter().flatten().map(Vec::len).sum();
-        let all: Vec<usize> = (0..tasks.len()).collect();
-        let partners = partners(&tasks, &all);
-        (neurons as usize <= total).then_some(JointModel { tasks, neurons, sharing, partners })
+        let layers = tasks.iter().map(|t| t.coupling.layers.len());
+        let sound = neurons as usize <= total && fused.iter().map(Vec::len).eq(layers);
+        sound.then_some(JointModel { tasks, neurons, sharing, fused })
     }
 
     /// The shared neuron of each channel of each group of a task.
@@ -130,16 +133,29 @@ impl JointModel {
     }
 
     /// Notes that layers of different tasks have equal weights wherever neurons are shared.
-    pub fn fused(&mut self, layers: &[(usize, LayerId)]) {
-        let tasks: Vec<usize> = layers.iter().map(|(task, _)| *task).collect();
-        for (task, layer) in layers {
-            self.partners[*task][layer.0].clone_from(&tasks);
-        }
+    pub fn fuse(&mut self, layers: &[(usize, LayerId)]) {
+        let next = self.fused.iter().flatten().flatten().max().map_or(0, |n| n + 1);
+        layers.iter().for_each(|(task, layer)| self.fused[*task][layer.0] = Some(next));
     }
 
-    /// The tasks, this one included, whose weights were fused with those of a layer.
-    pub fn partners(&self, task: usize, layer: LayerId) -> &[usize] {
-        &self.partners[task][layer.0]
+    /// Notes that a layer has weights of its own.
+    pub fn unfuse(&mut self, task: usize, layer: LayerId) {
+        self.fused[task][layer.0] = None;
+    }
+
+    /// Which layers of each task were fused with each other.
+    pub fn fused(&self) -> &Fused {
+        &self.fused
+    }
+
+    /// The tasks, ascending, whose weights were fused with those of a layer; none but its own where
+    /// it has weights of its own.
+    pub fn partners(&self, task: usize, layer: LayerId) -> Vec<usize> {
+        let number = self.fused[task][layer.0];
+        let has = |own: &Vec<Option<u32>>| number.is_some() && own.contains(&number);
+        let others = self.fused.iter().enumerate().filter(|(_, own)| has(own)).map(|(t, _)| t);
+        let others: Vec<usize> = others.collect();
+        if others.is_empty() { vec![task] } else { others }
     }
 
     /// The shared neuron that a task's channel is, if any.
@@ -190,11 +206,6 @@ impl JointModel {
             })
             .collect()
     }
-}
-
-/// The same partners for every layer.
-fn partners(tasks: &[Task], all: &[usize]) -> Vec<Vec<Vec<usize>>> {
-    tasks.iter().map(|t| vec![all.to_vec(); t.coupling.layers.len()]).collect()
 }
 
 fn blocks(keyed: Vec<(Owner, Option<Neuron>, usize)>) -> Vec<Block> {

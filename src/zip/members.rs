@@ -1,6 +1,6 @@
 //! Layers that are zipped together, and why some are not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::align::{Alignment, Site, only_group};
 use crate::calib::gram::Moments;
@@ -36,6 +36,8 @@ pub(super) struct Chosen {
     pub(super) columns: Columns,
     /// Weights per row and input.
     pub(super) taps: usize,
+    /// Whether the layers are the same as they are, so that nothing is to be done.
+    pub(super) duplicates: bool,
     /// Why no neurons can be shared, where none can.
     pub(super) reason: Option<String>,
 }
@@ -53,7 +55,11 @@ impl Chosen {
                 Member { task, id, layer }
             })
             .collect();
-        let zipped = of_one_class(alignment, &all);
+        let duplicates = are_duplicates(alignment, &all);
+        let zipped = match duplicates {
+            true => (0..all.len()).collect(),
+            false => of_one_class(alignment, &all),
+        };
         let members: Vec<Member> = zipped.iter().map(|i| all[*i].clone()).collect();
         let taps = match all.first() {
             Some(m) => m.layer.layer.sizes(&joint.tasks[m.task].model.graph)?.2,
@@ -61,6 +67,7 @@ impl Chosen {
         };
         let columns = Columns::of(joint, alignment, &members, taps);
         let reason = match members.len() {
+            _ if duplicates => None,
             0 | 1 => Some(apart(alignment, &all)),
             _ => obstacle(&members, &columns),
         };
@@ -68,13 +75,20 @@ impl Chosen {
             Some(_) => (Vec::new(), Columns::default()),
             None => (zipped, columns),
         };
-        Ok(Chosen { all, zipped, columns, taps, reason })
+        Ok(Chosen { all, zipped, columns, taps, duplicates, reason })
     }
 
     /// The layers that can share neurons, in the tasks' order.
     pub(super) fn members(&self) -> Vec<Member> {
         self.zipped.iter().map(|i| self.all[*i].clone()).collect()
     }
+}
+
+/// Whether layers are the same as they are, and so is all that comes to them.
+fn are_duplicates(alignment: &Alignment, members: &[Member]) -> bool {
+    let nets = |m: &Member| alignment.duplicates.get(&(m.task, m.id));
+    let has_all = |nets: &BTreeSet<usize>| members.iter().all(|m| nets.contains(&m.task));
+    members.iter().all(|m| nets(m).is_some_and(has_all))
 }
 
 /// The layers whose groups correspond: those of the correspondence that most layers belong to.

@@ -120,7 +120,10 @@ impl Party {
             let old = weights.select(Axis(1), &shared);
             let own = weights.select(Axis(1), &private);
             let adjusted = readjust(own.view(), gain.view(), old.view(), common.view());
-            private.iter().zip(adjusted.columns()).for_each(|(c, v)| weights.column_mut(*c).assign(&v));
+            private
+                .iter()
+                .zip(adjusted.columns())
+                .for_each(|(c, v)| weights.column_mut(*c).assign(&v));
         }
         shared.iter().zip(common.columns()).for_each(|(c, v)| weights.column_mut(*c).assign(&v));
         weights
@@ -168,7 +171,8 @@ impl Meeting {
             place.iter().zip(moved.columns()).for_each(|(c, v)| weights.column_mut(*c).assign(&v));
         }
         let hessian = sum(a, b, &inputs);
-        let rows = pairs.iter().map(|(i, j)| a.rows[*i].iter().chain(&b.rows[*j]).copied().collect());
+        let rows =
+            pairs.iter().map(|(i, j)| a.rows[*i].iter().chain(&b.rows[*j]).copied().collect());
         let party = Party {
             members: a.members.iter().chain(&b.members).copied().collect(),
             inputs,

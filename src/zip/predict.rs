@@ -73,8 +73,9 @@ pub fn predict(
             if !members[0].layer.per_channel {
                 share(&mut joint, &paired, &members, budget)?;
             }
-            joint.fused(&members.iter().map(|m| (m.task, m.id)).collect::<Vec<_>>());
-            let groups: Vec<_> = members.iter().filter_map(|m| Some((m.task, m.group()?))).collect();
+            joint.fuse(&members.iter().map(|m| (m.task, m.id)).collect::<Vec<_>>());
+            let groups: Vec<_> =
+                members.iter().filter_map(|m| Some((m.task, m.group()?))).collect();
             paired.join(&groups);
         }
         sites.push(plan(&joint, &chosen, targets)?);
@@ -163,11 +164,13 @@ fn saved(chosen: &Chosen, members: &[Member], neurons: &[Vec<(usize, usize)>]) -
     for neuron in neurons {
         *sets.entry(neuron.iter().map(|(member, _)| *member).collect()).or_default() += 1;
     }
+    let inputs = members.first().and_then(|m| m.layer.inputs.as_ref()).map_or(0, Vec::len);
     let of_neuron = |set: &[usize]| -> usize {
         let copies = set.len() - 1;
         let bias = if members[set[0]].layer.layer.bias.is_some() { copies } else { 0 };
         let weights = match members[set[0]].layer.per_channel {
             true => chosen.taps * copies,
+            false if chosen.duplicates => inputs * chosen.taps * copies,
             false => chosen.columns.holders(set).iter().map(|n| n.saturating_sub(1)).sum(),
         };
         bias + weights

@@ -95,7 +95,9 @@ impl<'a> Zip<'a> {
         for site in &self.alignment.sites {
             match site.is_common() {
                 true => records.push(self.site(site)?),
-                false => site.members().try_for_each(|(task, layer)| self.refit_alone(task, layer))?,
+                false => {
+                    site.members().try_for_each(|(task, layer)| self.refit_alone(task, layer))?
+                }
             }
         }
         Ok(records)
@@ -115,6 +117,7 @@ impl<'a> Zip<'a> {
             true => self.channels(task, &layer)?.weights,
             false => self.side(task, &layer)?.weights,
         };
+        self.joint.unfuse(task, id);
         self.write(task, &layer, &weights)
     }
 

@@ -11,7 +11,7 @@ use crate::couple::LayerId;
 use crate::error::Result;
 
 use super::columns::Columns;
-use super::members::{Chosen, Member};
+use super::members::{Chosen, Member, common_neurons};
 use super::options::Method;
 use super::run::Zip;
 
@@ -53,6 +53,9 @@ impl Zip<'_> {
     /// Zips the layers of a site that several nets have.
     pub(super) fn site(&mut self, site: &Site) -> Result<SiteRecord> {
         let mut chosen = Chosen::at(self.joint, self.alignment, site)?;
+        if chosen.duplicates {
+            return self.duplicates(&chosen);
+        }
         chosen.reason = chosen.reason.or_else(|| self.too_large(&chosen.all));
         let alone = |i: &usize| chosen.reason.is_some() || !chosen.zipped.contains(i);
         for member in (0..chosen.all.len()).filter(alone) {
@@ -68,9 +71,19 @@ impl Zip<'_> {
             true => self.depthwise(&members, &mut record)?,
             false => self.zip_site(&members, &chosen.columns, &mut record)?,
         }
-        self.joint.fused(&members.iter().map(|m| (m.task, m.id)).collect::<Vec<_>>());
+        self.joint.fuse(&members.iter().map(|m| (m.task, m.id)).collect::<Vec<_>>());
         let groups: Vec<_> = members.iter().filter_map(|m| Some((m.task, m.group()?))).collect();
         self.paired.join(&groups);
+        Ok(record)
+    }
+
+    /// Layers that are the same as they are stay so.
+    fn duplicates(&self, chosen: &Chosen) -> Result<SiteRecord> {
+        let mut record = self.record(chosen)?;
+        record.shared = common_neurons(self.joint, &chosen.all).len();
+        record.shared_inputs = record.inputs.first().copied().unwrap_or(0);
+        record.rows = vec![0; chosen.all.len()];
+        record.relative_errors = vec![0.0; chosen.all.len()];
         Ok(record)
     }
 

@@ -48,13 +48,12 @@ pub fn sizes(joint: &JointModel) -> Result<Sizes> {
             let (out, inputs, taps) = layer.layer.sizes(&net.model.graph)?;
             let has_bias = layer.layer.bias.is_some();
             original += (out * inputs * taps + if has_bias { out } else { 0 }) as u64;
-            let partners = Some(joint.partners(task, LayerId(id)));
+            let partners = joint.partners(task, LayerId(id));
             let columns = columns(layer, &owners, inputs);
             for (rows, n) in count(&layer.outputs, &owners) {
                 let mut add = |tasks: &[&[usize]], count: usize| {
                     let common = |t: &&usize| tasks.iter().all(|owners| owners.contains(t));
-                    let all: Vec<usize> = (0..joint.tasks.len()).collect();
-                    let owners: Vec<&usize> = all.iter().filter(common).collect();
+                    let owners: Vec<&usize> = partners.iter().filter(common).collect();
                     match owners.as_slice() {
                         // The first owner counts for all of them.
                         [first, _, ..] if **first == task => sizes.shared += count as u64,
@@ -62,7 +61,7 @@ pub fn sizes(joint: &JointModel) -> Result<Sizes> {
                         _ => sizes.specific[task] += count as u64,
                     }
                 };
-                let rows: Vec<&[usize]> = rows.iter().map(Vec::as_slice).chain(partners).collect();
+                let rows: Vec<&[usize]> = rows.iter().map(Vec::as_slice).collect();
                 if has_bias {
                     add(&rows, n);
                 }
@@ -100,7 +99,8 @@ fn columns(layer: &CoupledLayer, owners: &[Vec<Owners>], inputs: usize) -> Vec<(
     match &layer.inputs {
         _ if layer.per_channel => vec![(None, inputs)],
         Some(channels) => count(channels, owners),
-        None => vec![(Some(Vec::new()), inputs)],
+        // Layers whose inputs nobody tracks are fused only where they are the same as they are.
+        None => vec![(None, inputs)],
     }
 }
 

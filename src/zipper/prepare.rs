@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use crate::align::{Alignment, Net, align};
 use crate::canon::{CanonOptions, canonicalise};
+use crate::couple::{Channel, LayerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
-use crate::zip::joint::{JointModel, Neuron, Sharing, Task};
+use crate::zip::joint::{Fused, JointModel, Neuron, Sharing, Task};
 
 /// The oldest operator set of a canonical model.
 const OLDEST_OPSET: i64 = 13;
@@ -51,7 +52,7 @@ pub fn prepare(inputs: Vec<Input>) -> Result<Prepared> {
 /// As the stages it runs; [`ErrorKind::Usage`] for fewer than two tasks or equal names.
 pub fn prepare_parts(parts: Vec<Part>) -> Result<Prepared> {
     let start = Instant::now();
-    let (inputs, sharing) = tasks_of(parts);
+    let (inputs, known) = tasks_of(parts);
     check_names(&inputs)?;
     let opset = inputs.iter().map(|i| i.model.opset().max(OLDEST_OPSET)).max();
     let mut tasks = Vec::new();
@@ -68,42 +69,78 @@ pub fn prepare_parts(parts: Vec<Part>) -> Result<Prepared> {
         ("canonicalise", canonicalised),
         ("align", start.elapsed().as_secs_f64() - canonicalised),
     ];
-    Ok(Prepared { joint: restored(tasks, sharing)?, alignment, seconds })
+    let mut joint = restored(tasks, known)?;
+    share_duplicates(&mut joint, &alignment);
+    Ok(Prepared { joint, alignment, seconds })
 }
 
-/// All tasks with the neurons they share already; `None` for a task that shares nothing.
-fn tasks_of(parts: Vec<Part>) -> (Vec<Input>, Vec<Option<Vec<Vec<Option<Neuron>>>>>) {
-    let (mut inputs, mut sharing) = (Vec::new(), Vec::new());
-    let mut neurons = 0;
-    for part in parts {
-        match part {
-            Part::Net(input) => {
-                inputs.push(input);
-                sharing.push(None);
-            }
-            Part::Joint(joint) => {
-                let all = (0..joint.tasks.len()).flat_map(|t| joint.sharing(t).iter().flatten());
-                let used = all.flatten().map(|n| n.0 + 1).max().unwrap_or(0);
-                for (task, net) in joint.tasks.iter().enumerate() {
-                    let moved = |n: &Option<Neuron>| n.map(|n| Neuron(n.0 + neurons));
-                    let groups = joint.sharing(task).iter();
-                    sharing.push(Some(groups.map(|g| g.iter().map(moved).collect()).collect()));
-                    inputs.push(Input { name: net.name.clone(), model: net.model.clone() });
+/// Shares the neurons of layers that nets have in common as they are, each with itself.
+fn share_duplicates(joint: &mut JointModel, alignment: &Alignment) {
+    for site in alignment.common() {
+        let of = |(net, layer): (usize, LayerId)| alignment.duplicates.get(&(net, layer));
+        let Some(nets) = site.members().find_map(of) else { continue };
+        let layers: Vec<(usize, LayerId)> =
+            site.members().filter(|(net, _)| nets.contains(net)).collect();
+        let channels: Vec<Vec<Channel>> = layers
+            .iter()
+            .map(|(task, id)| joint.tasks[*task].coupling.layer(*id).outputs.clone())
+            .collect();
+        let is_shared = |(task, _): &(usize, LayerId), own: &[Channel]| {
+            own.iter().any(|c| joint.neuron(*task, *c).is_some())
+        };
+        // At another layer of the group, or in a joint model, they are shared already.
+        if layers.iter().zip(&channels).all(|(layer, own)| !is_shared(layer, own)) {
+            for row in 0..channels[0].len() {
+                for (other, own) in layers.iter().zip(&channels).skip(1) {
+                    joint.share((layers[0].0, channels[0][row]), (other.0, own[row]));
                 }
-                neurons += used;
             }
         }
+        joint.fuse(&layers);
     }
-    (inputs, sharing)
+}
+
+/// What a task of a joint model shares already.
+struct Known {
+    /// Per group and channel.
+    neurons: Vec<Vec<Option<Neuron>>>,
+    /// Per layer.
+    fused: Vec<Option<u32>>,
+}
+
+/// All tasks with what they share already. The numbers of different joint models are kept apart.
+fn tasks_of(parts: Vec<Part>) -> (Vec<Input>, Vec<Option<Known>>) {
+    let (mut inputs, mut known) = (Vec::new(), Vec::new());
+    let (mut neurons, mut layers) = (0, 0);
+    for part in parts {
+        let joint = match part {
+            Part::Net(input) => {
+                inputs.push(input);
+                known.push(None);
+                continue;
+            }
+            Part::Joint(joint) => joint,
+        };
+        for (task, net) in joint.tasks.iter().enumerate() {
+            let moved = |n: &Option<Neuron>| n.map(|n| Neuron(n.0 + neurons));
+            let groups = joint.sharing(task).iter();
+            known.push(Some(Known {
+                neurons: groups.map(|g| g.iter().map(moved).collect()).collect(),
+                fused: joint.fused()[task].iter().map(|f| f.map(|f| f + layers)).collect(),
+            }));
+            inputs.push(Input { name: net.name.clone(), model: net.model.clone() });
+        }
+        let all = (0..joint.tasks.len()).flat_map(|t| joint.sharing(t).iter().flatten().flatten());
+        neurons += all.map(|n| n.0 + 1).max().unwrap_or(0);
+        layers += joint.fused().iter().flatten().flatten().map(|f| f + 1).max().unwrap_or(0);
+    }
+    (inputs, known)
 }
 
 fn check_names(inputs: &[Input]) -> Result<()> {
     if inputs.len() < 2 {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!("{} model was given", inputs.len()),
-        )
-        .hint("give two models to merge, or more"));
+        return Err(Error::new(ErrorKind::Usage, format!("{} model was given", inputs.len()))
+            .hint("give two models to merge, or more"));
     }
     let mut names = BTreeSet::new();
     match inputs.iter().find(|input| !names.insert(input.name.as_str())) {
@@ -115,24 +152,26 @@ fn check_names(inputs: &[Input]) -> Result<()> {
     }
 }
 
-/// The joint model of tasks whose neurons are shared as told.
-fn restored(
-    tasks: Vec<Task>,
-    sharing: Vec<Option<Vec<Vec<Option<Neuron>>>>>,
-) -> Result<JointModel> {
-    if sharing.iter().all(Option::is_none) {
+/// The joint model of tasks that share what is known already.
+fn restored(tasks: Vec<Task>, known: Vec<Option<Known>>) -> Result<JointModel> {
+    if known.iter().all(Option::is_none) {
         return Ok(JointModel::new(tasks));
     }
-    let mut all: Sharing = Vec::new();
-    for (task, known) in tasks.iter().zip(sharing) {
-        let sizes: Vec<usize> = task.coupling.groups.iter().map(|g| g.size).collect();
-        let own = known.unwrap_or_else(|| sizes.iter().map(|n| vec![None; *n]).collect());
-        if own.iter().map(Vec::len).ne(sizes) {
+    let (mut sharing, mut fused): (Sharing, Fused) = (Vec::new(), Vec::new());
+    for (task, known) in tasks.iter().zip(known) {
+        let groups: Vec<usize> = task.coupling.groups.iter().map(|g| g.size).collect();
+        let layers = task.coupling.layers.len();
+        let own = known.unwrap_or_else(|| Known {
+            neurons: groups.iter().map(|n| vec![None; *n]).collect(),
+            fused: vec![None; layers],
+        });
+        if own.neurons.iter().map(Vec::len).ne(groups) {
             return Err(changed().in_model(&task.name));
         }
-        all.push(own);
+        sharing.push(own.neurons);
+        fused.push(own.fused);
     }
-    JointModel::with_sharing(tasks, all).ok_or_else(changed)
+    JointModel::with_sharing(tasks, sharing, fused).ok_or_else(changed)
 }
 
 fn changed() -> Error {

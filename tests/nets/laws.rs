@@ -5,13 +5,12 @@ use ndarray::ArrayD;
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::Model;
 use onnx_zip::onnx;
-use onnx_zip::runtime::HostArray;
 use onnx_zip::zip::joint::JointModel;
 use onnx_zip::zip::matcher::Share;
 use onnx_zip::zip::options::{Budget, Method, Passes, ZipOptions};
 use onnx_zip::zipper::Outcome;
 
-use crate::support::{self, deviation, images, model, permuted};
+use crate::support::{self, deviation, images, joint_outputs, model, outputs, permuted};
 
 fn merge(a: Model, b: Model, options: &ZipOptions) -> (JointModel, Outcome) {
     let data = images(&a, "mnist_train", 600);
@@ -20,28 +19,6 @@ fn merge(a: Model, b: Model, options: &ZipOptions) -> (JointModel, Outcome) {
 
 fn options(method: Method, share: f64) -> ZipOptions {
     ZipOptions { method, budget: Budget::uniform(Share::Fraction(share)), ..ZipOptions::default() }
-}
-
-/// Outputs for 64 images and what `extra` feeds.
-fn outputs(model: &Model, extra: &[(String, HostArray)]) -> Vec<ArrayD<f32>> {
-    let mut batch =
-        images(&support::model("lenet5_mnist_a"), "mnist_train", 64).batch(0..64).unwrap();
-    batch[0].0.clone_from(&model.graph.value(model.graph.inputs[0]).name);
-    batch.extend(extra.iter().cloned());
-    support::run(model, &batch)
-}
-
-fn joint_outputs(joint: &JointModel, form: Form) -> Vec<ArrayD<f32>> {
-    let model = emit::emit(joint, &EmitOptions { form, ..EmitOptions::default() }).unwrap();
-    if form == Form::Heads {
-        return outputs(&model, &[]);
-    }
-    (0..joint.tasks.len())
-        .map(|task| {
-            let selected = ArrayD::from_elem(ndarray::IxDyn(&[1]), task as i64);
-            outputs(&model, &[("task".to_owned(), HostArray::I64(selected))]).swap_remove(task)
-        })
-        .collect()
 }
 
 #[test]

@@ -2,4 +2,5 @@
 
 mod accuracy;
 mod laws;
+mod several;
 mod support;

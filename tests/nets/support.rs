@@ -10,13 +10,14 @@ use rand::seq::SliceRandom;
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::canon::{CanonOptions, canonicalise};
 use onnx_zip::couple::{Channel, LayerId};
+use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::ir::Model;
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
 use onnx_zip::runtime::{self, Backend, HostArray, ModelSource, RuntimeOptions, feeds};
 use onnx_zip::zip::joint::{JointModel, Task};
 use onnx_zip::zip::options::ZipOptions;
-use onnx_zip::zipper::{self, Calibration, Input, Outcome};
+use onnx_zip::zipper::{self, Calibration, Input, Outcome, Part};
 
 /// Samples per batch.
 const BATCH: usize = 200;
@@ -44,14 +45,26 @@ pub fn images(model: &Model, data: &str, samples: usize) -> Dataset {
     Dataset::open(&path, session.inputs(), &options).unwrap().take(samples)
 }
 
-/// Merges two nets, each calibrated on its own data.
-pub fn merge(nets: [(Model, Dataset); 2], options: &ZipOptions) -> (JointModel, Outcome) {
-    let [(a, data_a), (b, data_b)] = nets;
-    let data = vec![data_a, data_b];
+/// Merges nets, called a, b, …, each calibrated on its own data.
+pub fn merge(
+    nets: impl IntoIterator<Item = (Model, Dataset)>,
+    options: &ZipOptions,
+) -> (JointModel, Outcome) {
+    let (nets, data): (Vec<Model>, Vec<Dataset>) = nets.into_iter().unzip();
+    let names = ('a'..='z').map(|name| name.to_string());
+    let parts = names.zip(nets).map(|(name, model)| Part::Net(Input { name, model }));
+    merge_parts(parts.collect(), data, options)
+}
+
+/// Merges nets and the tasks of joint models.
+pub fn merge_parts(
+    parts: Vec<Part>,
+    data: Vec<Dataset>,
+    options: &ZipOptions,
+) -> (JointModel, Outcome) {
     let calibration =
         Calibration { backend: backend(), data, stored: Vec::new(), batch: BATCH, memory: 1 << 30 };
-    let inputs = vec![Input { name: "a".into(), model: a }, Input { name: "b".into(), model: b }];
-    let prepared = zipper::prepare(inputs).unwrap();
+    let prepared = zipper::prepare_parts(parts).unwrap();
     zipper::merge(prepared, &calibration, options, &Silent).unwrap()
 }
 
@@ -138,4 +151,25 @@ pub fn permuted(model: &Model, seed: u64) -> Model {
 /// The net in canonical form.
 fn typed(model: &Model) -> Model {
     canonicalise(model.clone(), &CanonOptions::default()).unwrap().into_inner()
+}
+
+/// Outputs for 64 images and what `extra` feeds.
+pub fn outputs(model: &Model, extra: &[(String, HostArray)]) -> Vec<ArrayD<f32>> {
+    let mut batch = images(&self::model("lenet5_mnist_a"), "mnist_train", 64).batch(0..64).unwrap();
+    batch[0].0.clone_from(&model.graph.value(model.graph.inputs[0]).name);
+    batch.extend(extra.iter().cloned());
+    run(model, &batch)
+}
+
+pub fn joint_outputs(joint: &JointModel, form: Form) -> Vec<ArrayD<f32>> {
+    let model = emit::emit(joint, &EmitOptions { form, ..EmitOptions::default() }).unwrap();
+    if form == Form::Heads {
+        return outputs(&model, &[]);
+    }
+    (0..joint.tasks.len())
+        .map(|task| {
+            let selected = ArrayD::from_elem(ndarray::IxDyn(&[1]), task as i64);
+            outputs(&model, &[("task".to_owned(), HostArray::I64(selected))]).swap_remove(task)
+        })
+        .collect()
 }

@@ -12,7 +12,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser};
 
 use super::console::Console;
 use super::data::{DataArgs, SYNTHETIC_SAMPLES, TaskData};
-use super::models::{self, Loaded};
+use super::models::{self, Loaded, ToMerge};
 use super::plan::{self, ModelArgs};
 use super::runtime::RuntimeArgs;
 use super::share::ShareArgs;
@@ -31,7 +31,7 @@ use crate::verify::{Limits, Subject, Verification, verify};
 use crate::zip::joint::JointModel;
 use crate::zip::options::{Passes, ZipOptions};
 use crate::zip::predict::predict;
-use crate::zipper::{Calibration, Input, Prepared, merge, prepare};
+use crate::zipper::{Calibration, Prepared, merge, prepare_parts};
 
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
@@ -154,14 +154,12 @@ impl MergeArgs {
         };
         self.check_outputs(output)?;
         let start = Instant::now();
-        let mut loaded = models::load(&self.models.paths, &self.models.names)?;
+        let ToMerge { tasks: loaded, parts } =
+            models::load_parts(&self.models.paths, &self.models.names)?;
+        let options = self.for_tasks(options, loaded.len())?;
         let backend = self.runtime.open()?;
         let data = self.open_data(&loaded, options.seed, console)?;
-        let inputs: Vec<Input> = loaded
-            .iter_mut()
-            .map(|m| Input { name: m.name.clone(), model: std::mem::take(&mut m.model) })
-            .collect();
-        let prepared = prepare(inputs)?;
+        let prepared = prepare_parts(parts)?;
         self.check_plan(&prepared, &options)?;
         let structure = structure(&prepared);
         let calibration = Calibration {
@@ -188,10 +186,15 @@ impl MergeArgs {
     fn options(&self) -> Result<ZipOptions> {
         let mut options = ZipOptions { budget: self.share.budget()?, ..ZipOptions::default() };
         self.method.apply(&mut options);
-        self.tuning.apply(&mut options, self.models.paths.len())?;
         if !self.gram.is_empty() {
             options.passes = Passes::One;
         }
+        Ok(options)
+    }
+
+    /// The options with what depends on the number of tasks.
+    fn for_tasks(&self, mut options: ZipOptions, tasks: usize) -> Result<ZipOptions> {
+        self.tuning.apply(&mut options, tasks)?;
         Ok(options)
     }
 
@@ -316,7 +319,7 @@ impl MergeArgs {
         for ((model, net), data) in facts.loaded.iter().zip(&nets).zip(&samples) {
             subjects.push(Subject {
                 task: &model.name,
-                original: ModelSource::File(&model.path),
+                original: model.source(),
                 net: Some(ModelSource::Bytes(net)),
                 data,
             });

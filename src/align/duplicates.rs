@@ -1,0 +1,131 @@
+//! Layers that several nets have in common as they are: a backbone that was frozen in training.
+//!
+//! A layer is a duplicate if its weights are bit for bit those of the corresponding layer of another
+//! net, and everything before it is a duplicate too. Sharing it changes nothing, whatever stands
+//! between the layers, so frozen groups and outputs may be shared as well.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::couple::{Channel, CoupledLayer, GroupId, LayerId};
+use crate::ir::Tensor;
+
+use super::{Correspondence, Net, Site, only_group};
+
+/// The nets, itself included, that have a layer as it is, by net and layer; only where there are two
+/// or more.
+pub type Duplicates = BTreeMap<(usize, LayerId), BTreeSet<usize>>;
+
+/// Finds the duplicates among corresponding layers.
+pub(super) fn duplicates(nets: &[Net<'_>], sites: &[Site]) -> Duplicates {
+    let mut found = Duplicates::new();
+    for site in sites.iter().filter(|s| s.is_common()) {
+        for (net, layer) in site.members() {
+            let same = |(other, id): (usize, LayerId)| {
+                let (own, others) = (weights(nets[net], layer), weights(nets[other], id));
+                (own.is_some() && own == others).then_some(other)
+            };
+            let all: BTreeSet<usize> = site.members().filter_map(same).collect();
+            if all.len() > 1 {
+                found.insert((net, layer), all);
+            }
+        }
+    }
+    let before: Vec<Vec<BTreeSet<LayerId>>> = nets.iter().map(|net| requirements(*net)).collect();
+    while shrink(&mut found, sites, &before) {}
+    found
+}
+
+/// Takes a net from a duplicate where it lacks what the duplicate needs; whether there was one.
+fn shrink(found: &mut Duplicates, sites: &[Site], before: &[Vec<BTreeSet<LayerId>>]) -> bool {
+    let mut lost: Vec<(usize, LayerId, usize)> = Vec::new();
+    for ((net, layer), all) in found.iter() {
+        for other in all {
+            let has =
+                |needed: &LayerId| found.get(&(*net, *needed)).is_some_and(|s| s.contains(other));
+            if !before[*net][layer.0].iter().all(has) {
+                lost.push((*net, *layer, *other));
+            }
+        }
+    }
+    for (net, layer, other) in &lost {
+        let site = sites.iter().find(|s| s.layers[*net] == Some(*layer));
+        let theirs = site.and_then(|s| s.layers[*other]);
+        for (key, gone) in [(Some((*net, *layer)), other), (theirs.map(|l| (*other, l)), net)] {
+            if let Some(all) = key.and_then(|key| found.get_mut(&key)) {
+                all.remove(gone);
+            }
+        }
+    }
+    found.retain(|_, all| all.len() > 1);
+    !lost.is_empty()
+}
+
+/// The weight and bias of a layer.
+fn weights<'a>(net: Net<'a>, id: LayerId) -> Option<(&'a Tensor, Option<&'a Tensor>)> {
+    let layer = &net.coupling.layer(id).layer;
+    let weight = net.graph.initializer(layer.weight)?;
+    Some((weight, layer.bias.and_then(|bias| net.graph.initializer(bias))))
+}
+
+/// Per layer, the layers of the same net that must be duplicates for it to be one: those before it,
+/// and those that write to or make the same channels.
+fn requirements(net: Net<'_>) -> Vec<BTreeSet<LayerId>> {
+    let before = layers_before(net);
+    let groups =
+        |channels: &[Channel]| -> BTreeSet<GroupId> { channels.iter().map(|c| c.group).collect() };
+    let needs = |(layer, before): (&CoupledLayer, BTreeSet<LayerId>)| {
+        let inputs = layer.inputs.as_deref().unwrap_or_default();
+        let groups = groups(&layer.outputs).into_iter().chain(groups(inputs));
+        let makers = groups.flat_map(|g| net.coupling.group(g).producers.iter().copied());
+        before.iter().copied().chain(makers).collect()
+    };
+    net.coupling.layers.iter().zip(before).map(needs).collect()
+}
+
+/// Per layer, the nearest layers before it.
+fn layers_before(net: Net<'_>) -> Vec<BTreeSet<LayerId>> {
+    let mut before = vec![BTreeSet::new(); net.coupling.layers.len()];
+    let mut of_value: BTreeMap<usize, BTreeSet<LayerId>> = BTreeMap::new();
+    for id in net.graph.topological_order().unwrap_or_default() {
+        let node = net.graph.node(id);
+        let reads: BTreeSet<LayerId> =
+            node.reads().filter_map(|v| of_value.get(&v.index())).flatten().copied().collect();
+        let after = match net.coupling.layer_of(id) {
+            Some(layer) => {
+                before[layer.0] = reads;
+                BTreeSet::from([layer])
+            }
+            None => reads,
+        };
+        for output in node.outputs.iter().flatten() {
+            of_value.insert(output.index(), after.clone());
+        }
+    }
+    before
+}
+
+/// Groups of duplicates that correspond although they must stay as they are.
+pub(super) fn groups(
+    nets: &[Net<'_>],
+    sites: &[Site],
+    found: &Duplicates,
+    known: &[Correspondence],
+) -> Vec<Correspondence> {
+    let mut added: Vec<Correspondence> = Vec::new();
+    for site in sites.iter().filter(|s| s.is_common()) {
+        let mut groups: Correspondence = vec![None; nets.len()];
+        let first = site.members().find_map(|(net, layer)| found.get(&(net, layer)));
+        for net in first.into_iter().flatten() {
+            let layer = site.layers[*net].map(|id| nets[*net].coupling.layer(id));
+            groups[*net] = layer.and_then(|layer| only_group(&layer.outputs));
+        }
+        let is_known = known
+            .iter()
+            .chain(&added)
+            .any(|old| old.iter().zip(&groups).any(|(old, new)| old.is_some() && old == new));
+        if !is_known && groups.iter().flatten().count() > 1 {
+            added.push(groups);
+        }
+    }
+    added
+}

@@ -1,0 +1,155 @@
+//! Laws of merges of three nets and more, and of nets that are added to a joint model.
+
+use ndarray::ArrayD;
+
+use onnx_zip::calib::data::Dataset;
+use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
+use onnx_zip::ir::{Model, Tensor};
+use onnx_zip::onnx;
+use onnx_zip::zip::joint::JointModel;
+use onnx_zip::zip::matcher::Share;
+use onnx_zip::zip::options::{Budget, Method, ZipOptions};
+use onnx_zip::zip::size::sizes;
+use onnx_zip::zipper::{Input, Outcome, Part};
+
+use crate::support::{deviation, images, joint_outputs, merge_parts, model, outputs, permuted};
+
+const NETS: [&str; 3] = ["lenet5_mnist_a", "lenet5_mnist_b", "zoo/lenet5_small_fashion"];
+
+fn data(count: usize) -> Vec<Dataset> {
+    vec![images(&model(NETS[0]), "mnist_train", 600); count]
+}
+
+fn merge(nets: &[Model], options: &ZipOptions) -> (JointModel, Outcome) {
+    crate::support::merge(nets.iter().cloned().zip(data(nets.len())), options)
+}
+
+fn options(method: Method, share: f64) -> ZipOptions {
+    ZipOptions { method, budget: Budget::uniform(Share::Fraction(share)), ..ZipOptions::default() }
+}
+
+fn three() -> Vec<Model> {
+    NETS.iter().map(|name| model(name)).collect()
+}
+
+/// All forms compute what the task nets compute.
+fn check_forms(joint: &JointModel) {
+    let alone: Vec<ArrayD<f32>> =
+        joint.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0)).collect();
+    for (name, form, _) in FORMS {
+        for (joined, alone) in joint_outputs(joint, *form).iter().zip(&alone) {
+            assert!(deviation(joined, alone) < 1e-5, "{name}");
+        }
+    }
+}
+
+/// The joint model computes what the task nets compute and is as large as the plan says.
+fn check(joint: &JointModel) {
+    check_forms(joint);
+    let written = emit::emit(joint, &EmitOptions::default()).unwrap();
+    let values = written.graph.values().filter_map(|(id, _)| written.graph.initializer(id));
+    let bytes: usize = values.map(|tensor| tensor.data.len()).sum();
+    let predicted = (sizes(joint).unwrap().joint() * 4) as f64;
+    assert!((bytes as f64 / predicted - 1.0).abs() < 0.02, "{bytes} bytes for {predicted}");
+}
+
+#[test]
+fn three_nets_that_share_nothing_stay_as_they_are() {
+    let (joint, outcome) = merge(&three(), &options(Method::Refit, 0.0));
+    assert_eq!(outcome.sizes.shared, 0);
+    for (joined, name) in joint_outputs(&joint, Form::Heads).iter().zip(NETS) {
+        assert!(deviation(joined, &outputs(&model(name), &[])[0]) < 1e-6);
+    }
+}
+
+#[test]
+fn two_permuted_copies_are_recognised_and_nothing_is_lost() {
+    for method in [Method::Mtz, Method::Refit] {
+        let a = model(NETS[0]);
+        let original = outputs(&a, &[]).remove(0);
+        let nets = [permuted(&a, 7), a.clone(), permuted(&a, 8)];
+        let (joint, outcome) = merge(&nets, &options(method, 1.0));
+        let heads: u64 = outcome.sizes.specific[1..].iter().sum();
+        assert_eq!(outcome.sizes.joint() - heads, outcome.sizes.originals[0]);
+        for joined in joint_outputs(&joint, Form::Heads) {
+            assert!(deviation(&joined, &original) < 1e-4, "{method:?}");
+        }
+        // Even the heads are equal, so the file is smaller than the plan says.
+        check_forms(&joint);
+    }
+}
+
+#[test]
+fn neurons_are_shared_by_any_subset_of_the_tasks() {
+    for (method, share) in [(Method::Refit, 0.5), (Method::Mtz, 0.8)] {
+        let (joint, outcome) = merge(&three(), &options(method, share));
+        assert!(outcome.sizes.joint() < outcome.sizes.separate());
+        let owners: std::collections::BTreeSet<_> = (0..3)
+            .flat_map(|task| joint.layout(task))
+            .flatten()
+            .map(|block| block.owner)
+            .filter(|owner| owner.is_shared())
+            .collect();
+        assert!(owners.len() > 1, "several sets of tasks share neurons: {owners:?}");
+        check(&joint);
+    }
+}
+
+#[test]
+fn a_net_is_added_to_a_joint_model_that_was_written_and_read() {
+    let nets = three();
+    let (first, before) = merge(&nets[..2], &options(Method::Refit, 0.9));
+    let bytes = onnx::encode(&emit::emit(&first, &EmitOptions::default()).unwrap()).unwrap();
+    let read = onnx::decode(bytes.into(), None, "joint").unwrap();
+    let joint = emit::restore(&read).unwrap();
+    assert_eq!(sizes(&joint).unwrap(), before.sizes);
+    let parts =
+        vec![Part::Joint(joint), Part::Net(Input { name: "c".into(), model: nets[2].clone() })];
+    let (joint, outcome) = merge_parts(parts, data(3), &options(Method::Refit, 0.9));
+    for (old, new) in first.layout(0).iter().zip(joint.layout(0)) {
+        let shared = |blocks: &[onnx_zip::zip::joint::Block]| -> usize {
+            blocks.iter().filter(|b| b.owner.is_shared()).map(|b| b.channels.len()).sum()
+        };
+        assert!(shared(&new) >= shared(old), "what was shared stays shared");
+    }
+    assert!(outcome.sizes.specific[2] < outcome.sizes.originals[2]);
+    check(&joint);
+}
+
+#[test]
+fn the_same_bytes_come_out_on_any_number_of_threads() {
+    let written = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let (joint, _) = merge(&three(), &options(Method::Refit, 0.6));
+            onnx::encode(&emit::emit(&joint, &EmitOptions::default()).unwrap()).unwrap()
+        })
+    };
+    assert!(written(1) == written(2));
+}
+
+#[test]
+fn what_nets_have_in_common_as_it_is_stays_as_it_is() {
+    let a = model(NETS[0]);
+    let mut b = a.clone();
+    let last = b.graph.values().filter_map(|(id, _)| Some((id, b.graph.initializer(id)?.clone())));
+    let head = last.filter(|(_, t)| t.dims.first() == Some(&10)).collect::<Vec<_>>();
+    for (id, tensor) in head {
+        let other: ArrayD<f32> = tensor.to_f32().unwrap().mapv(|v| 0.3 - v);
+        b.graph.set_initializer(id, Tensor::from_f32(&other));
+    }
+    let (joint, outcome) = merge(&[a.clone(), b.clone()], &options(Method::Refit, 1.0));
+    let sites = &outcome.sites;
+    assert!(
+        sites[..3].iter().all(|s| s.cost == 0.0 && s.rows == [0, 0]),
+        "no statistics are taken"
+    );
+    assert_eq!(outcome.sizes.specific, [5010, 5010]);
+    for (joined, net) in joint_outputs(&joint, Form::Heads).iter().zip([&a, &b]) {
+        assert!(deviation(joined, &outputs(net, &[])[0]) < 1e-6);
+    }
+    check(&joint);
+    let (joint, outcome) = merge(&[a.clone(), a.clone(), b], &options(Method::Mtz, 0.5));
+    assert_eq!(outcome.sizes.specific, [0, 0, 5010], "equal heads are one");
+    check(&joint);
+}
