@@ -82,7 +82,7 @@ pub(super) fn load_parts(paths: &[PathBuf], names: &[String]) -> Result<ToMerge>
             parts.extend(named.next().map(|task| {
                 let mut model = std::mem::take(&mut task.model);
                 model.metadata.insert(SOURCE_KEY.to_owned(), task.sha256.clone());
-                Part::Net(Input { name: task.name.clone(), model })
+                Part::Net(Box::new(Input { name: task.name.clone(), model }))
             }));
             continue;
         };

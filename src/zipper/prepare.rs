@@ -24,7 +24,7 @@ pub struct Input {
 /// What to merge: a net, or a joint model to which other nets are added.
 pub enum Part {
     /// One task.
-    Net(Input),
+    Net(Box<Input>),
     /// Tasks that share neurons already.
     Joint(JointModel),
 }
@@ -43,7 +43,7 @@ pub struct Prepared {
 /// # Errors
 /// As [`prepare_parts`].
 pub fn prepare(inputs: Vec<Input>) -> Result<Prepared> {
-    prepare_parts(inputs.into_iter().map(Part::Net).collect())
+    prepare_parts(inputs.into_iter().map(|input| Part::Net(Box::new(input))).collect())
 }
 
 /// Canonicalises, couples and aligns nets and the task nets of joint models, in their order.
@@ -115,7 +115,7 @@ fn tasks_of(parts: Vec<Part>) -> (Vec<Input>, Vec<Option<Known>>) {
     for part in parts {
         let joint = match part {
             Part::Net(input) => {
-                inputs.push(input);
+                inputs.push(*input);
                 known.push(None);
                 continue;
             }

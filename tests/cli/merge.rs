@@ -146,3 +146,26 @@ fn convolutions_merge_too() {
     assert!(report.verification.unwrap().passed());
     assert!(report.compression.parameters_of_all < 0.52);
 }
+
+#[test]
+fn three_models_at_once_or_one_after_the_other() {
+    let tool = Tool::new();
+    let (a, b, c) = (mnist(), fixture("models/lenet300_mnist_b.onnx"), fashion());
+    let images = images();
+    let data = ["--data", &images, "--scale", "1/255", "--samples", "200", "--json"];
+    let merge = |models: &[&str], output: &str| -> Report {
+        let args = [&["merge"], models, &["-o", output], &data[..]].concat();
+        serde_json::from_slice(&tool.run(0, &args).stdout).unwrap()
+    };
+    let all = merge(&[&a, &b, &c], "all.onnx");
+    assert!(all.compression.parameters_of_all < 0.36);
+    assert_eq!(all.layers[0].tasks, [0, 1, 2]);
+    let first = merge(&[&a, &b], "two.onnx");
+    let added = merge(&["two.onnx", &c], "three.onnx");
+    let names: Vec<&str> = added.tasks.iter().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["lenet300_mnist_a", "lenet300_mnist_b", "lenet300_fashion"]);
+    assert_eq!(added.tasks[1].sha256, first.tasks[1].sha256, "the file that a task is from");
+    assert!(added.verification.unwrap().passed());
+    assert_eq!(added.joint.parameters.total, all.joint.parameters.total);
+    tool.run(0, &["verify", "three.onnx", &a, &b, &c, "--samples", "16"]);
+}

@@ -103,8 +103,10 @@ fn a_net_is_added_to_a_joint_model_that_was_written_and_read() {
     let read = onnx::decode(bytes.into(), None, "joint").unwrap();
     let joint = emit::restore(&read).unwrap();
     assert_eq!(sizes(&joint).unwrap(), before.sizes);
-    let parts =
-        vec![Part::Joint(joint), Part::Net(Input { name: "c".into(), model: nets[2].clone() })];
+    let parts = vec![
+        Part::Joint(joint),
+        Part::Net(Box::new(Input { name: "c".into(), model: nets[2].clone() })),
+    ];
     let (joint, outcome) = merge_parts(parts, data(3), &options(Method::Refit, 0.9));
     for (old, new) in first.layout(0).iter().zip(joint.layout(0)) {
         let shared = |blocks: &[onnx_zip::zip::joint::Block]| -> usize {

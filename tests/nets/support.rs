@@ -52,7 +52,7 @@ pub fn merge(
 ) -> (JointModel, Outcome) {
     let (nets, data): (Vec<Model>, Vec<Dataset>) = nets.into_iter().unzip();
     let names = ('a'..='z').map(|name| name.to_string());
-    let parts = names.zip(nets).map(|(name, model)| Part::Net(Input { name, model }));
+    let parts = names.zip(nets).map(|(name, model)| Part::Net(Box::new(Input { name, model })));
     merge_parts(parts.collect(), data, options)
 }
 
