@@ -16,6 +16,8 @@ pub(super) struct Columns {
     pub(super) of: Vec<Vec<(usize, usize)>>,
     /// Number of common inputs; they are called 0, 1, ….
     pub(super) count: usize,
+    /// Weights per row and input.
+    pub(super) taps: usize,
 }
 
 /// An input that layers may have in common.
@@ -58,7 +60,7 @@ impl Columns {
             columns.sort_unstable();
             columns
         });
-        Columns { of: of.collect(), count: names.len() * taps }
+        Columns { of: of.collect(), count: names.len() * taps, taps }
     }
 
     /// How many of the given layers have each common input.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ndarray::{Array1, Array2, Array3, Axis};
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
 
 use crate::calib::gram::Moments;
 use crate::calib::taps::{RowLimit, collect_channels};
@@ -26,7 +26,7 @@ pub(super) struct Channels {
 
 impl Channels {
     /// The channels' Hessians, n × k × k.
-    fn hessians(&self, alpha: f64) -> Result<Array3<f64>> {
+    pub(super) fn hessians(&self, alpha: f64) -> Result<Array3<f64>> {
         let (n, k) = self.weights.dim();
         let mut all = Array3::zeros((n, k, k));
         for (mut hessian, moments) in all.axis_iter_mut(Axis(0)).zip(&self.moments) {
@@ -34,12 +34,19 @@ impl Channels {
         }
         Ok(all)
     }
+
+    /// The channels' mean squared pre-activations.
+    pub(super) fn energies(&self) -> Result<Array1<f64>> {
+        let hessians = self.hessians(1.0)?;
+        let energy = |(h, w): (ArrayView2<'_, f64>, ArrayView1<'_, f64>)| h.dot(&w).dot(&w);
+        Ok(hessians.outer_iter().zip(self.weights.outer_iter()).map(energy).collect())
+    }
 }
 
 impl Zip<'_> {
     /// Statistics of a depthwise layer and its weights, refitted where the net has changed before.
     pub(super) fn channels(&mut self, task: usize, layer: &CoupledLayer) -> Result<Channels> {
-        let limit = RowLimit { rows: self.options.max_rows.min(ROWS), seed: self.options.seed };
+        let limit = RowLimit { rows: self.rows.min(ROWS), seed: self.options.seed };
         let adjusts = self.adjusts(task, layer);
         let progress = self.progress;
         let (inputs, targets) = self.running(task, adjusts);

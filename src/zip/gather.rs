@@ -29,6 +29,14 @@ pub(super) struct Seat {
     before: Array2<f64>,
 }
 
+/// The common inputs of the site's member `at` with their columns. The bias is the weight of a
+/// constant input, which is always shared.
+fn inputs(member: &Member, at: usize, columns: &Columns) -> Vec<(usize, usize)> {
+    let channels = member.layer.inputs.as_ref().map_or(0, Vec::len);
+    let bias = member.layer.layer.bias.map(|_| (columns.count, channels * columns.taps));
+    columns.of[at].iter().copied().chain(bias).collect()
+}
+
 impl Seat {
     /// Error of the shared rows relative to their energy.
     pub(super) fn relative_error(&self) -> Result<f64> {
@@ -42,10 +50,6 @@ impl Seat {
         let error = energy(h.view(), change.view()).sum();
         Ok(if total > 0.0 { error / total } else { 0.0 })
     }
-
-    fn columns(&self) -> Vec<usize> {
-        self.inputs.iter().map(|(_, column)| *column).collect()
-    }
 }
 
 impl Zip<'_> {
@@ -56,32 +60,39 @@ impl Zip<'_> {
         columns: &Columns,
         sides: Vec<Side>,
     ) -> Result<(Vec<Seat>, Vec<Party>)> {
-        let alpha = self.options.weights(self.joint.tasks.len());
         let mut seats = Vec::new();
         let mut parties = Vec::new();
         for (at, (member, side)) in members.iter().zip(sides).enumerate() {
-            let mut inputs = columns.of[at].clone();
-            // The bias is the weight of a constant input, which is always shared.
-            if member.layer.layer.bias.is_some() {
-                inputs.push((columns.count, side.moments.inputs()));
-            }
-            let before = side.weights.clone();
-            let mut seat = Seat { side, inputs, gain: None, shared: Vec::new(), before };
-            let shared = seat.columns();
-            let hessian = seat.side.moments.scaled(alpha[member.task])?;
-            let (hessian, gain) = self.reduced(hessian, &shared)?;
-            seat.gain = gain;
-            parties.push(Party {
-                members: vec![at],
-                inputs: seat.inputs.iter().map(|(input, _)| *input).collect(),
-                hessian,
-                weights: seat.side.weights.select(Axis(1), &shared),
-                importance: self.importance(member.task, member.id, &seat.side),
-                rows: (0..seat.side.weights.nrows()).map(|row| vec![row]).collect(),
-            });
-            seats.push(seat);
+            let (mut party, gain) = self.party(member, at, columns, &side)?;
+            party.importance = self.importance(member.task, member.id, &side);
+            let (inputs, before) = (inputs(member, at, columns), side.weights.clone());
+            seats.push(Seat { side, inputs, gain, shared: Vec::new(), before });
+            parties.push(party);
         }
         Ok((seats, parties))
+    }
+
+    /// A layer, the site's member `at`, as a party without importance, and its gain.
+    pub(super) fn party(
+        &self,
+        member: &Member,
+        at: usize,
+        columns: &Columns,
+        side: &Side,
+    ) -> Result<(Party, Option<Array2<f64>>)> {
+        let (inputs, shared): (Vec<usize>, Vec<usize>) =
+            inputs(member, at, columns).into_iter().unzip();
+        let alpha = self.options.weights(self.joint.tasks.len());
+        let (hessian, gain) = self.reduced(side.moments.scaled(alpha[member.task])?, &shared)?;
+        let party = Party {
+            members: vec![at],
+            inputs,
+            hessian,
+            weights: side.weights.select(Axis(1), &shared),
+            importance: None,
+            rows: (0..side.weights.nrows()).map(|row| vec![row]).collect(),
+        };
+        Ok((party, gain))
     }
 
     /// A layer's Hessian over its shared columns (eqs. 7–8). In `refit`, what private columns can
@@ -136,7 +147,7 @@ impl Zip<'_> {
     }
 
     /// Makes pairs one neuron each; what is not paired stays.
-    fn welcome(
+    pub(super) fn welcome(
         &self,
         parties: Vec<Party>,
         newcomer: Party,
@@ -181,10 +192,11 @@ impl Zip<'_> {
         let costs: Vec<Array2<f64>> =
             meetings.iter().map(|m| m.cost(self.options)).collect::<Result<_>>().at_node(name)?;
         let views: Vec<_> = costs.iter().map(|c| c.view()).collect();
-        let cost = match costs.as_slice() {
+        let mut cost = match costs.as_slice() {
             [only] => only.clone(),
             _ => concatenate(Axis(0), &views).unwrap_or_default(),
         };
+        self.add_later(members, parties, newcomer, &mut cost);
         let pairing: Pairing = self.matcher.pair(cost.view(), share).at_node(name)?;
         let pairs = by_party(parties, &pairing);
         for (party, pairs) in parties.iter().zip(&pairs) {
@@ -196,8 +208,28 @@ impl Zip<'_> {
         Ok(pairs)
     }
 
+    /// Adds what the pairs cost at later layers of their group.
+    fn add_later(
+        &self,
+        members: &[Member],
+        parties: &[Party],
+        newcomer: &Party,
+        cost: &mut Array2<f64>,
+    ) {
+        let own = &members[newcomer.members[0]];
+        let Some(later) = self.later.get(&(own.task, own.id)) else { return };
+        let neurons = parties.iter().flat_map(|p| (0..p.rows.len()).map(move |n| (p, n)));
+        for ((party, n), mut cost) in neurons.zip(cost.rows_mut()) {
+            let Some(row) = later.neurons.get(&channel(members, party, n)) else { continue };
+            for (j, cost) in cost.iter_mut().enumerate() {
+                let (_, channel) = channel(members, newcomer, j);
+                *cost += later.cost[(*row, channel.index)];
+            }
+        }
+    }
+
     /// Pairs that another site of the same group has settled.
-    fn known_pairs(
+    pub(super) fn known_pairs(
         &self,
         members: &[Member],
         party: &Party,

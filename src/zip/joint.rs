@@ -3,6 +3,8 @@
 //! A shared neuron has bit-identical weights (from shared inputs, and bias) in every task's net that
 //! has it, so each task stays a plain net that can be run, saved or merged further at any time.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::couple::{Channel, Coupling, GroupId, LayerId};
 use crate::error::Result;
 use crate::ir::Model;
@@ -130,6 +132,35 @@ impl JointModel {
         };
         self.sharing[task_a][a.group.0][a.index] = Some(neuron);
         self.sharing[task_b][b.group.0][b.index] = Some(neuron);
+    }
+
+    /// Takes a task's group out of all neurons that it shares.
+    pub fn unshare(&mut self, task: usize, group: GroupId) {
+        let gone: BTreeSet<Neuron> =
+            self.sharing[task][group.0].iter_mut().filter_map(Option::take).collect();
+        let owners = self.owners();
+        let alone = |n: &Neuron| gone.contains(n) && owners[n.0 as usize].len() < 2;
+        let left = self.sharing.iter_mut().flatten().flatten();
+        left.filter(|n| n.as_ref().is_some_and(alone)).for_each(|n| *n = None);
+    }
+
+    /// The neurons of some tasks' groups: of each, the channels that are it, in the given order.
+    pub fn neurons_of(&self, groups: &[(usize, GroupId)]) -> Vec<Vec<(usize, Channel)>> {
+        let mut neurons: Vec<Vec<(usize, Channel)>> = Vec::new();
+        let mut known: BTreeMap<Neuron, usize> = BTreeMap::new();
+        for (task, group) in groups {
+            for (index, neuron) in self.sharing[*task][group.0].iter().enumerate() {
+                let channel = (*task, Channel { group: *group, index });
+                match neuron.and_then(|n| known.get(&n)) {
+                    Some(place) => neurons[*place].push(channel),
+                    None => {
+                        neuron.map(|n| known.insert(n, neurons.len()));
+                        neurons.push(vec![channel]);
+                    }
+                }
+            }
+        }
+        neurons
     }
 
     /// Notes that layers of different tasks have equal weights wherever neurons are shared.

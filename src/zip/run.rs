@@ -14,6 +14,7 @@ use crate::error::{Context, Result};
 use crate::ir::Model;
 use crate::progress::Progress;
 
+use super::group::Later;
 use super::joint::JointModel;
 use super::matcher::Matcher;
 use super::members::{Member, has_rows, statistics_bytes};
@@ -27,8 +28,8 @@ pub use super::site::SiteRecord;
 pub type Sensitivities = BTreeMap<LayerId, Array1<f64>>;
 
 /// One task's nets on their way through the data.
-struct Progressing<'a> {
-    original: Stream<'a>,
+pub(super) struct Progressing<'a> {
+    pub(super) original: Stream<'a>,
     /// The net as zipped so far; `None` while it is still the original.
     zipped: Option<Stream<'a>>,
 }
@@ -43,8 +44,12 @@ pub struct Zip<'a> {
     /// Statistics of the original nets' layers that are there already, per task.
     stored: &'a [LayerMoments],
     originals: Vec<Model>,
-    streams: Vec<Progressing<'a>>,
+    pub(super) streams: Vec<Progressing<'a>>,
     pub(super) paired: Paired,
+    /// Rows per layer and task at most.
+    pub(super) rows: usize,
+    /// What later layers of a group cost, by the task and layer at which it is paired.
+    pub(super) later: BTreeMap<(usize, LayerId), Later>,
     pub(super) progress: &'a dyn Progress,
 }
 
@@ -80,6 +85,8 @@ impl<'a> Zip<'a> {
             originals,
             streams,
             paired,
+            rows: options.max_rows,
+            later: BTreeMap::new(),
             progress,
         })
     }
@@ -89,6 +96,7 @@ impl<'a> Zip<'a> {
     /// # Errors
     /// As the stages it runs: calibration, solving, matching.
     pub fn run(mut self) -> Result<Vec<SiteRecord>> {
+        self.look_ahead()?;
         let batches: u64 = self.streams.iter().map(|s| s.original.source().batches() as u64).sum();
         self.progress.begin("zipping", batches * self.alignment.sites.len() as u64);
         let mut records = Vec::new();
@@ -179,7 +187,7 @@ impl<'a> Zip<'a> {
         if let Some(moments) = self.stored(task, layer) {
             return Ok(Side { moments, weights: self.weights(task, layer)? });
         }
-        let limit = RowLimit { rows: self.options.max_rows, seed: self.options.seed };
+        let limit = RowLimit { rows: self.rows, seed: self.options.seed };
         let adjusts = self.adjusts(task, layer);
         let progress = self.progress;
         let (inputs, targets) = self.running(task, adjusts);

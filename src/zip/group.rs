@@ -1,0 +1,238 @@
+//! What it costs to share the neurons of groups that several layers make: a residual stream, or the
+//! channels of a depthwise convolution.
+//!
+//! One pairing serves all producers, so its cost is the sum of theirs; this is what sec. 3.7 of the
+//! paper becomes where no layer counts as fully merged. What a later producer costs depends on how its
+//! inputs are paired, and in a residual net these lie behind the group. So before the walk through the
+//! layers all groups are paired, one after the other and again with what was found, until nothing
+//! changes, on statistics of the original nets. Of that the later producers' costs are kept. The pairs
+//! themselves are found anew at each group's first layer, where the nets as they are by then count.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ndarray::Array2;
+
+use crate::couple::{Channel, GroupId, LayerId};
+use crate::error::{Context, Result};
+
+use super::depthwise::Channels;
+use super::matcher::Share;
+use super::members::{Chosen, Member, statistics_bytes};
+use super::paired::Paired;
+use super::producers::Producer;
+use super::run::Zip;
+use super::site::Side;
+
+/// Rounds through all groups at most.
+const SWEEPS: usize = 4;
+
+/// One of so many calibration rows is enough to say which neurons are alike.
+const FEWER_ROWS: usize = 4;
+
+/// Statistics of the original nets' layers.
+#[derive(Default)]
+pub(super) struct Statistics {
+    pub(super) layers: BTreeMap<(usize, LayerId), Side>,
+    pub(super) depthwise: BTreeMap<(usize, LayerId), Channels>,
+}
+
+/// What the later layers of a group cost where a task joins others at its first layer.
+pub(super) struct Later {
+    /// The row of each channel of the others.
+    pub(super) neurons: HashMap<(usize, Channel), usize>,
+    /// Neurons × channels of the task.
+    pub(super) cost: Array2<f64>,
+}
+
+/// A correspondence and the sites that make its channels.
+struct Class {
+    /// The group of each task that has one.
+    groups: Vec<(usize, GroupId)>,
+    /// Places in the alignment's sites.
+    sites: Vec<usize>,
+}
+
+/// Neurons of a class so far: the channel of each of its owners.
+pub(super) type Neurons = Vec<Vec<(usize, Channel)>>;
+
+impl Zip<'_> {
+    /// Finds out what sharing neurons costs at the later layers of groups that several layers make.
+    pub(super) fn look_ahead(&mut self) -> Result<()> {
+        let classes = self.classes()?;
+        let is_open = |c: &Class| {
+            c.sites.len() > 1 && c.groups.iter().any(|group| !self.paired.is_known(*group))
+        };
+        let last = classes.iter().filter(|c| is_open(c)).flat_map(|c| &c.sites).max().copied();
+        let Some(last) = last.filter(|_| !self.shares_nothing()) else { return Ok(()) };
+        let needed: Vec<Class> = classes.into_iter().filter(|c| c.sites[0] <= last).collect();
+        let statistics = self.original_statistics(&needed, last)?;
+        let before = self.paired.clone();
+        self.progress.begin("pairing groups", (SWEEPS * needed.len()) as u64);
+        for _ in 0..SWEEPS {
+            let mut changed = false;
+            for class in &needed {
+                self.progress.check()?;
+                changed |= self.pair_class(class, &statistics, &before)?;
+                self.progress.step();
+            }
+            if !changed {
+                break;
+            }
+        }
+        let open = needed.iter().flat_map(|c| &c.groups).filter(|g| !self.paired.is_known(**g));
+        open.for_each(|(task, group)| self.joint.unshare(*task, *group));
+        Ok(())
+    }
+
+    fn shares_nothing(&self) -> bool {
+        let names = self.joint.tasks.iter().flat_map(|t| &t.coupling.layers).map(|l| &l.name);
+        let nothing = |share| share == Share::Count(0) || share == Share::Fraction(0.0);
+        names.map(|name| self.options.budget.share(name)).all(nothing)
+    }
+
+    /// All correspondences with the sites at which their neurons can be shared.
+    fn classes(&self) -> Result<Vec<Class>> {
+        let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
+        for (place, site) in self.alignment.sites.iter().enumerate() {
+            if !site.is_common() {
+                continue;
+            }
+            let chosen = Chosen::at(self.joint, self.alignment, site)?;
+            // Which inputs are shared is not known yet.
+            let members: Vec<&Member> =
+                chosen.all.iter().filter(|m| self.class(m).is_some()).collect();
+            let Some(class) = members.first().and_then(|m| self.class(m)) else { continue };
+            let fits = |m: &&Member| {
+                statistics_bytes(self.joint, m.task, &m.layer, true) <= self.options.memory
+            };
+            if chosen.duplicates || members.len() < 2 || !members.iter().all(fits) {
+                continue;
+            }
+            let groups = self.alignment.groups[class].iter().enumerate();
+            let groups = groups.filter_map(|(task, group)| Some((task, (*group)?))).collect();
+            let entry = classes.entry(class).or_insert(Class { groups, sites: Vec::new() });
+            entry.sites.push(place);
+        }
+        let mut classes: Vec<Class> = classes.into_values().collect();
+        classes.sort_by_key(|c| c.sites[0]);
+        Ok(classes)
+    }
+
+    fn class(&self, member: &Member) -> Option<usize> {
+        self.alignment.class(member.task, member.group()?)
+    }
+
+    /// Statistics of the layers that make the classes.
+    fn original_statistics(&mut self, classes: &[Class], last: usize) -> Result<Statistics> {
+        let sites: Vec<usize> =
+            classes.iter().flat_map(|c| c.sites.iter().copied()).filter(|s| *s <= last).collect();
+        let mut statistics = Statistics::default();
+        let batches: usize = self.streams.iter().map(|s| s.original.source().batches()).sum();
+        self.progress.begin("statistics of groups", (batches * sites.len()) as u64);
+        self.rows = (self.options.max_rows / FEWER_ROWS).max(1);
+        for task in 0..self.joint.tasks.len() {
+            let layers = (0..self.joint.tasks[task].coupling.layers.len()).map(LayerId);
+            let is_needed = |id: &LayerId| {
+                sites.iter().any(|s| self.alignment.sites[*s].layers[task] == Some(*id))
+            };
+            let needed: Vec<LayerId> = layers.filter(is_needed).collect();
+            let kept = self.streams[task].original.clone();
+            for id in needed {
+                let layer = self.layer(task, id);
+                match layer.per_channel {
+                    true => {
+                        statistics.depthwise.insert((task, id), self.channels(task, &layer)?);
+                    }
+                    false => {
+                        statistics.layers.insert((task, id), self.side(task, &layer)?);
+                    }
+                }
+            }
+            self.streams[task].original = kept;
+        }
+        self.rows = self.options.max_rows;
+        Ok(statistics)
+    }
+
+    /// Pairs the groups of a class anew, but for those that were settled `before`; whether that
+    /// changed anything.
+    fn pair_class(
+        &mut self,
+        class: &Class,
+        statistics: &Statistics,
+        before: &Paired,
+    ) -> Result<bool> {
+        let old = self.joint.neurons_of(&class.groups);
+        let mut order = class.groups.clone();
+        order.sort_by_key(|g| !before.is_known(*g));
+        for (task, group) in order.iter().filter(|g| !before.is_known(**g)) {
+            self.joint.unshare(*task, *group);
+        }
+        let mut here: Vec<(usize, GroupId)> = Vec::new();
+        for group in order {
+            if !here.is_empty() && !here.iter().any(|other| before.together(*other, group)) {
+                self.join_class(class, &here, group, statistics)?;
+            }
+            here.push(group);
+        }
+        Ok(self.joint.neurons_of(&class.groups) != old)
+    }
+
+    /// Pairs one group with those of its class that are there already.
+    fn join_class(
+        &mut self,
+        class: &Class,
+        here: &[(usize, GroupId)],
+        newcomer: (usize, GroupId),
+        statistics: &Statistics,
+    ) -> Result<()> {
+        let neurons = self.joint.neurons_of(here);
+        let size = self.joint.tasks[newcomer.0].coupling.group(newcomer.1).size;
+        let mut costs: Vec<Array2<f64>> = Vec::new();
+        let mut first: Option<Vec<Member>> = None;
+        for site in &class.sites {
+            let chosen = Chosen::at(self.joint, self.alignment, &self.alignment.sites[*site])?;
+            let tasks: Vec<usize> =
+                here.iter().map(|(task, _)| *task).chain([newcomer.0]).collect();
+            let present = chosen.all.iter().filter(|m| tasks.contains(&m.task));
+            let members: Vec<Member> = present.cloned().collect();
+            let place = members.iter().position(|m| m.task == newcomer.0);
+            let Some(place) = place.filter(|_| members.len() > 1) else { continue };
+            let producer = Producer { members: &members, newcomer: place, taps: chosen.taps };
+            let mut cost = Array2::zeros((neurons.len(), size));
+            self.add_cost(&producer, &neurons, statistics, &mut cost)?;
+            costs.push(cost);
+            first.get_or_insert(members);
+        }
+        let Some(first) = first else { return Ok(()) };
+        let later =
+            costs.iter().skip(1).fold(Array2::zeros((neurons.len(), size)), |sum, c| sum + c);
+        let total = &costs[0] + &later;
+        self.remember(&first, newcomer, &neurons, later);
+        let name = first[0].layer.name.clone();
+        let pairing =
+            self.matcher.pair(total.view(), self.options.budget.share(&name)).at_node(&name)?;
+        for (i, j) in pairing.pairs() {
+            let Some(first) = neurons[*i].first() else { continue };
+            let channel = Channel { group: newcomer.1, index: *j };
+            self.joint.share(*first, (newcomer.0, channel));
+        }
+        Ok(())
+    }
+
+    /// Keeps what the later layers of a group cost, in the units of its first one.
+    fn remember(
+        &mut self,
+        first: &[Member],
+        newcomer: (usize, GroupId),
+        neurons: &Neurons,
+        later: Array2<f64>,
+    ) {
+        let Some(own) = first.iter().find(|m| m.task == newcomer.0) else { return };
+        let unit = (self.layer_weight(&first[0]) * self.layer_weight(own)).sqrt();
+        let owners =
+            neurons.iter().enumerate().flat_map(|(n, own)| own.iter().map(move |c| (*c, n)));
+        let later = Later { neurons: owners.collect(), cost: later / unit.max(f64::MIN_POSITIVE) };
+        self.later.insert((own.task, own.id), later);
+    }
+}

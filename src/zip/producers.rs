@@ -1,0 +1,180 @@
+//! What the layers that make a group cost, pair by pair.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ndarray::{Array1, Array2};
+
+use crate::couple::Channel;
+use crate::error::Result;
+
+use super::channelwise::ChannelwiseProblem;
+use super::columns::Columns;
+use super::depthwise::Channels;
+use super::group::{Neurons, Statistics};
+use super::members::Member;
+use super::options::Method;
+use super::party::Party;
+use super::run::Zip;
+use super::site::{Side, SiteRecord};
+
+/// One layer that makes a group's channels, in the tasks whose pairs are looked for.
+pub(super) struct Producer<'a> {
+    /// The layer of each task.
+    pub(super) members: &'a [Member],
+    /// Which of them joins the others.
+    pub(super) newcomer: usize,
+    /// Weights per row and input.
+    pub(super) taps: usize,
+}
+
+/// Where each channel of each task stands among neurons.
+type Places = HashMap<(usize, Channel), usize>;
+
+impl Zip<'_> {
+    /// Adds what a layer costs to `total`, neurons × channels of the newcomer.
+    pub(super) fn add_cost(
+        &self,
+        producer: &Producer<'_>,
+        neurons: &Neurons,
+        statistics: &Statistics,
+        total: &mut Array2<f64>,
+    ) -> Result<()> {
+        let owners =
+            neurons.iter().enumerate().flat_map(|(n, own)| own.iter().map(move |c| (*c, n)));
+        let places: Places = owners.collect();
+        match producer.members[producer.newcomer].layer.per_channel {
+            true => self.add_depthwise(producer, neurons, &places, statistics, total),
+            false => self.add_layer(producer, &places, statistics, total),
+        }
+    }
+
+    fn add_layer(
+        &self,
+        producer: &Producer<'_>,
+        places: &Places,
+        statistics: &Statistics,
+        total: &mut Array2<f64>,
+    ) -> Result<()> {
+        let members = producer.members;
+        let columns = Columns::of(self.joint, self.alignment, members, producer.taps);
+        if columns.count == 0 {
+            return Ok(());
+        }
+        let (mut parties, mut importance) = (Vec::new(), Vec::new());
+        for (at, member) in members.iter().enumerate() {
+            let Some(side) = statistics.layers.get(&(member.task, member.id)) else {
+                return Ok(());
+            };
+            parties.push(self.party(member, at, &columns, side)?.0);
+            importance.push(self.weights_of(member, side));
+        }
+        let mut last = parties.remove(producer.newcomer);
+        let theirs = &importance[producer.newcomer];
+        for mut party in self.known_parties(members, parties)? {
+            let cost = party.meet(&mut last, [true, true], self.options)?.cost(self.options)?;
+            let first = party.members[0];
+            for (n, rows) in party.rows.iter().enumerate() {
+                let channel = members[first].layer.outputs[rows[0]];
+                let Some(neuron) = places.get(&(members[first].task, channel)) else { continue };
+                for (j, row) in last.rows.iter().enumerate() {
+                    let weight = (importance[first][rows[0]] * theirs[row[0]]).sqrt();
+                    let channel = members[producer.newcomer].layer.outputs[row[0]];
+                    total[(*neuron, channel.index)] += weight * cost[(n, j)];
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Of neurons that tasks share already, the first task counts.
+    fn add_depthwise(
+        &self,
+        producer: &Producer<'_>,
+        neurons: &Neurons,
+        places: &Places,
+        statistics: &Statistics,
+        total: &mut Array2<f64>,
+    ) -> Result<()> {
+        let member = &producer.members[producer.newcomer];
+        let alpha = self.options.weights(self.joint.tasks.len());
+        let of = |m: &Member| statistics.depthwise.get(&(m.task, m.id));
+        let Some(theirs) = of(member) else { return Ok(()) };
+        let s_b = self.channel_weights(member, theirs)?;
+        for other in producer.members.iter().filter(|m| m.task != member.task) {
+            let Some(own) = of(other) else { continue };
+            let problem = ChannelwiseProblem {
+                h_a: own.hessians(alpha[other.task])?,
+                h_b: theirs.hessians(alpha[member.task])?,
+                w_a: own.weights.clone(),
+                w_b: theirs.weights.clone(),
+                s_a: None,
+                s_b: None,
+            };
+            let cost = problem.cost(self.options.metric, self.options.damping)?;
+            let s_a = self.channel_weights(other, own)?;
+            for (i, channel) in other.layer.outputs.iter().enumerate() {
+                let own = (other.task, *channel);
+                let is_first = |n: &&usize| neurons[**n].first() == Some(&own);
+                let Some(neuron) = places.get(&own).filter(is_first) else { continue };
+                for (j, channel) in member.layer.outputs.iter().enumerate() {
+                    total[(*neuron, channel.index)] += (s_a[i] * s_b[j]).sqrt() * cost[(i, j)];
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How much each row of a layer matters, in units that are the same for all layers of a task.
+    fn weights_of(&self, member: &Member, side: &Side) -> Array1<f64> {
+        match (self.options.method, self.importance(member.task, member.id, side)) {
+            (Method::Refit, Some(own)) => own * self.layer_weight(member),
+            _ => Array1::ones(side.weights.nrows()),
+        }
+    }
+
+    /// As [`Zip::weights_of`] for the channels of a depthwise layer.
+    fn channel_weights(&self, member: &Member, channels: &Channels) -> Result<Array1<f64>> {
+        let rows = channels.weights.nrows();
+        if self.options.method == Method::Mtz {
+            return Ok(Array1::ones(rows));
+        }
+        Ok(match self.sensitivity(member) {
+            Some(s) => s.mapv(|v| v.max(0.0)) / self.task_scale(member.task),
+            None => channels.energies()?.mapv(|e| 1.0 / e.max(f64::MIN_POSITIVE)),
+        })
+    }
+
+    fn sensitivity(&self, member: &Member) -> Option<&Array1<f64>> {
+        self.sensitivities.get(member.task)?.get(&member.id)
+    }
+
+    /// A layer's mean sensitivity relative to that of its task; 1 where errors are relative anyway.
+    pub(super) fn layer_weight(&self, member: &Member) -> f64 {
+        let mean = self.sensitivity(member).and_then(|s| s.mean());
+        mean.map_or(1.0, |mean| mean / self.task_scale(member.task))
+    }
+
+    /// The mean sensitivity of a task's layers.
+    fn task_scale(&self, task: usize) -> f64 {
+        let all = self.sensitivities.get(task).into_iter().flat_map(BTreeMap::values);
+        let means: Vec<f64> = all.filter_map(|s| s.mean()).collect();
+        (means.iter().sum::<f64>() / means.len().max(1) as f64).max(f64::MIN_POSITIVE)
+    }
+
+    /// The parties that layers whose neurons are settled make.
+    fn known_parties(&self, members: &[Member], parties: Vec<Party>) -> Result<Vec<Party>> {
+        let mut waiting = parties.into_iter();
+        let mut gathered: Vec<Party> = waiting.next().into_iter().collect();
+        for mut newcomer in waiting {
+            let mut meetings = Vec::new();
+            for party in &mut gathered {
+                meetings.push(party.meet(&mut newcomer, [true, true], self.options)?);
+            }
+            let pairs: Vec<_> =
+                gathered.iter().map(|p| self.known_pairs(members, p, &newcomer)).collect();
+            let record = &mut SiteRecord::default();
+            gathered = self.welcome(gathered, newcomer, meetings, &pairs, record)?;
+        }
+        Ok(gathered)
+    }
+}
