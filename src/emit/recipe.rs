@@ -22,7 +22,8 @@ pub const SOURCE_KEY: &str = "onnx_zip.source";
 /// Version of the recipe's format.
 const VERSION: u32 = 1;
 
-/// Constants up to this many elements stay in the task's graph.
+/// Constants up to this many elements stay in the task's graph, where training does not reach them:
+/// shapes, axes and bounds, but no biases.
 const INLINE: usize = 16;
 
 /// Where a constant of a task's net went.
@@ -77,7 +78,7 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
         let source = &task.model.graph;
         let mut weights: Vec<WeightRecipe> = Vec::new();
         for place in placed.iter().filter(|p| p.task == index) {
-            if source.initializer(place.source).is_none_or(|t| t.len() <= INLINE) {
+            if source.initializer(place.source).is_none_or(is_inline) {
                 continue;
             }
             let name = &source.value(place.source).name;
@@ -104,6 +105,11 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
     }
     serde_json::to_string(&recipe)
         .map_err(|e| Error::new(ErrorKind::Format, "the plan cannot be written").because(e))
+}
+
+/// Whether a constant is no weight and small.
+fn is_inline(tensor: &Tensor) -> bool {
+    tensor.len() <= INLINE && (tensor.dims.is_empty() || !tensor.dtype.is_float())
 }
 
 fn sharing(joint: &JointModel, task: usize) -> Vec<Vec<Option<u32>>> {
