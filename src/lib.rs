@@ -90,6 +90,7 @@ pub mod couple;
 pub mod emit;
 pub mod error;
 pub mod grad;
+pub mod handoff;
 pub mod ir;
 pub mod onnx;
 pub mod ops;

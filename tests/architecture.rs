@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["zipper"],
-    &["report", "retrain"],
+    &["handoff", "report", "retrain"],
     &["verify"],
     &["emit"],
     &["zip"],

@@ -8,6 +8,7 @@ use super::models::Loaded;
 use crate::calib::data::{DataOptions, Dataset, Layout, Resize, Scale};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::DataRecord;
+use crate::runtime::Port;
 
 /// Samples that are made up where there is no data.
 pub(super) const SYNTHETIC_SAMPLES: usize = 2048;
@@ -49,6 +50,14 @@ pub(super) struct DataArgs {
     dims: Vec<(String, usize)>,
 }
 
+/// A net that wants samples.
+pub(super) struct Net<'a> {
+    pub(super) name: &'a str,
+    pub(super) ports: &'a [Port],
+    /// Which of the files on the command line it is from.
+    pub(super) file: usize,
+}
+
 /// Samples for one model.
 pub(super) struct TaskData {
     pub(super) dataset: Dataset,
@@ -67,27 +76,41 @@ impl DataArgs {
     /// [`ErrorKind::Usage`] for a number of files that fits neither once nor per model; as
     /// [`Dataset::open`], naming the model.
     pub(super) fn open(&self, models: &[Loaded], limit: usize, seed: u64) -> Result<Vec<TaskData>> {
+        let nets = models.iter().map(|m| Net { name: &m.name, ports: &m.ports, file: m.file() });
+        self.open_nets(&nets.collect::<Vec<_>>(), limit, seed)
+    }
+
+    /// [`Self::open`] for nets that are not loaded from files.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn open_nets(
+        &self,
+        nets: &[Net<'_>],
+        limit: usize,
+        seed: u64,
+    ) -> Result<Vec<TaskData>> {
         let given = self.data.len();
-        let files = models.iter().map(Loaded::file).max().map_or(0, |last| last + 1);
-        if given > 1 && given != models.len() && given != files {
-            let message = format!("--data was given {given} times for {} models", models.len());
+        let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
+        if given > 1 && given != nets.len() && given != files {
+            let message = format!("--data was given {given} times for {} models", nets.len());
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint("give it once, or once per model in the models' order"));
         }
         // A joint model's data serves all its tasks.
-        let place = |i: usize, model: &Loaded| if given == models.len() { i } else { model.file() };
+        let place = |i: usize, net: &Net<'_>| if given == nets.len() { i } else { net.file };
         let options = self.options();
         options.validate()?;
-        let open = |(i, model): (usize, &Loaded)| {
-            let path = self.data.get(place(i, model)).or(self.data.first());
+        let open = |(i, net): (usize, &Net<'_>)| {
+            let path = self.data.get(place(i, net)).or(self.data.first());
             let opened = match path {
-                Some(path) => Dataset::open(path, &model.ports, &options),
+                Some(path) => Dataset::open(path, net.ports, &options),
                 None => {
                     let len = SYNTHETIC_SAMPLES.min(limit);
-                    Dataset::synthetic(&model.ports, len, seed, &options)
+                    Dataset::synthetic(net.ports, len, seed, &options)
                 }
             };
-            let opened = opened.in_model(&model.name)?;
+            let opened = opened.in_model(net.name)?;
             let (available, dataset) = (opened.len(), opened.subset(limit, seed));
             let record = DataRecord {
                 source: path.map(|p| p.display().to_string()),
@@ -98,7 +121,7 @@ impl DataArgs {
             };
             Ok(TaskData { dataset, record })
         };
-        models.iter().enumerate().map(open).collect()
+        nets.iter().enumerate().map(open).collect()
     }
 
     fn options(&self) -> DataOptions {

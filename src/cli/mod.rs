@@ -5,11 +5,14 @@ mod completions;
 mod console;
 mod data;
 mod extract;
+mod handoff;
+mod import;
 mod inspect;
 mod merge;
 mod models;
 mod output;
 mod plan;
+mod retrain;
 mod runtime;
 mod share;
 mod size;
@@ -71,6 +74,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     Extract(extract::ExtractArgs),
     Split(split::SplitArgs),
+    Retrain(Box<retrain::RetrainArgs>),
+    Import(import::ImportArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -118,6 +123,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
         Command::Verify(args) => args.run(&console),
         Command::Extract(args) => args.run(&console),
         Command::Split(args) => args.run(&console),
+        Command::Retrain(args) => args.run(&console),
+        Command::Import(args) => args.run(&console),
         Command::Completions(args) => args.run(),
     }
 }

@@ -149,8 +149,18 @@ fn statistics_of_shards_add_up() {
 #[test]
 fn every_command_has_help_with_every_flag_explained() {
     let tool = Tool::new();
-    let commands =
-        ["merge", "plan", "inspect", "calibrate", "verify", "extract", "split", "completions"];
+    let commands = [
+        "merge",
+        "plan",
+        "inspect",
+        "calibrate",
+        "verify",
+        "extract",
+        "split",
+        "retrain",
+        "import",
+        "completions",
+    ];
     for command in commands {
         let long = stdout(&tool.run(0, &["help", command]));
         assert!(long.contains("Usage: onnx-zip"), "{command}: {long}");

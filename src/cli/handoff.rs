@@ -1,0 +1,100 @@
+//! `retrain --export`: a folder for ONNX Runtime training.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::Status;
+use super::console::Console;
+use super::data::{DataArgs, Net};
+use super::models;
+use super::runtime::RuntimeArgs;
+use crate::emit;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::handoff::{self, Lesson, Loss};
+use crate::onnx;
+use crate::progress::Progress;
+use crate::runtime::{ModelSource, Session};
+
+/// What outputs are trained towards, by the names of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LossName {
+    /// What the original models give; needs no labels
+    Distillation,
+    /// The labels of the data, by cross-entropy of each model's first output
+    CrossEntropy,
+}
+
+/// What is to be exported.
+pub(super) struct Request<'a> {
+    pub(super) joint: &'a Path,
+    pub(super) teachers: &'a [PathBuf],
+    pub(super) data: &'a DataArgs,
+    pub(super) samples: usize,
+    pub(super) loss: LossName,
+    pub(super) runtime: &'a RuntimeArgs,
+    pub(super) seed: u64,
+    pub(super) folder: &'a Path,
+}
+
+impl Request<'_> {
+    /// Writes the folder.
+    ///
+    /// # Errors
+    /// As [`handoff::export`].
+    pub(super) fn run(&self, console: &Console) -> Result<Status> {
+        let joint = onnx::load(self.joint)?;
+        let plan = emit::restore(&joint).in_model(self.joint.display())?;
+        let ports = plan.tasks.iter().map(|task| {
+            let graph = &task.model.graph;
+            models::ports(graph, &graph.inputs).in_model(&task.name)
+        });
+        let ports = ports.collect::<Result<Vec<_>>>()?;
+        let nets = plan.tasks.iter().zip(&ports).enumerate();
+        let nets = nets.map(|(file, (task, ports))| Net { name: &task.name, ports, file });
+        let nets: Vec<Net<'_>> = nets.collect();
+        let teachers = self.teachers(&nets)?;
+        let data = self.data.open_nets(&nets, self.samples, self.seed)?;
+        for note in data.iter().flat_map(|d| &d.record.notes) {
+            console.note(note);
+        }
+        let lessons = teachers.into_iter().zip(&data);
+        let lessons = lessons.map(|(teacher, data)| Lesson { teacher, data: &data.dataset });
+        let loss = match self.loss {
+            LossName::Distillation => Loss::Distillation,
+            LossName::CrossEntropy => Loss::CrossEntropy,
+        };
+        let batch = self.runtime.batch;
+        handoff::export(&joint, lessons.collect(), loss, batch, self.folder, console)
+            .in_model(self.joint.display())?;
+        console.finish();
+        let folder = self.folder.display();
+        console.note(&format!(
+            "{folder} is complete: train with its train.py, as its README.md says, then run \
+             `onnx-zip import {folder} -o JOINT`"
+        ));
+        Ok(Status::Done)
+    }
+
+    /// The original nets, where they are needed.
+    fn teachers(&self, nets: &[Net<'_>]) -> Result<Vec<Option<Box<dyn Session>>>> {
+        if self.loss == LossName::CrossEntropy {
+            return Ok(nets.iter().map(|_| None).collect());
+        }
+        if self.teachers.len() != nets.len() {
+            let names: Vec<&str> = nets.iter().map(|net| net.name).collect();
+            let message = format!(
+                "{} original models were given for the tasks {}",
+                self.teachers.len(),
+                names.join(", ")
+            );
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint("give --teacher once per task, in that order, or --loss cross-entropy"));
+        }
+        let backend = self.runtime.open()?;
+        let load = |path: &PathBuf| {
+            backend.load(ModelSource::File(path)).in_model(path.display()).map(Some)
+        };
+        self.teachers.iter().map(load).collect()
+    }
+}

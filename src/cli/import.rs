@@ -1,0 +1,50 @@
+//! `import`: trained weights come back into a joint model.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::console::Console;
+use super::{Status, output};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::handoff;
+use crate::onnx::{self, SaveOptions};
+use crate::progress::Progress;
+
+/// Take weights that ONNX Runtime training has trained back into their joint model
+///
+/// DIR is a folder of `onnx-zip retrain --export`, in which train.py has run. The result is in the
+/// form, and has the inputs and metadata, of the joint model that was exported.
+#[derive(Args)]
+#[command(after_long_help = "Example:\n  onnx-zip import training/ -o joint2.onnx")]
+pub(super) struct ImportArgs {
+    /// Folder of `onnx-zip retrain --export`
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Where to write the joint model
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+impl ImportArgs {
+    pub(super) fn run(&self, console: &Console) -> Result<Status> {
+        let [joint, trained] = [handoff::JOINT, handoff::TRAINED].map(|n| self.folder.join(n));
+        for (path, next) in [
+            (&joint, "name a folder that `onnx-zip retrain --export` wrote"),
+            (&trained, "run train.py in that folder first"),
+        ] {
+            if !path.is_file() {
+                let message = format!("there is no '{}'", path.display());
+                return Err(Error::new(ErrorKind::Io, message).hint(next));
+            }
+        }
+        output::check(&self.output, &[joint.clone(), trained.clone()])?;
+        let base = onnx::load(&joint)?;
+        let mut weights = onnx::load(&trained)?;
+        weights.name = trained.display().to_string();
+        let model = handoff::trained(&base, &weights).in_model(joint.display())?;
+        console.check()?;
+        onnx::save(&model, &self.output, &SaveOptions::default())?;
+        Ok(Status::Done)
+    }
+}

@@ -1,0 +1,68 @@
+//! Trained weights on their way back into the joint model.
+
+use super::forward::{plain, trainable};
+use crate::emit::{EmitOptions, FORM_KEY, Form, InputMode, emit, inputs_agree, restore};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::{Model, Tensor, ValueId};
+
+/// The joint model with the weights of `trained`, in the same form, with the same inputs, plan and
+/// further metadata.
+///
+/// Weights are found by their names in the form `heads`; whatever else `trained` holds is ignored.
+///
+/// # Errors
+/// [`ErrorKind::Format`] for what is no joint model, or weights that are missing or of another type
+/// or shape; [`ErrorKind::Numeric`] for weights that are not finite.
+pub fn trained(joint: &Model, trained: &Model) -> Result<Model> {
+    let plan = restore(joint)?;
+    let mut heads = plain(&plan)?;
+    for id in trainable(&heads.graph) {
+        let tensor = weight(&heads, id, trained).in_model(&trained.name)?;
+        heads.graph.set_initializer(id, tensor);
+    }
+    let plan = restore(&heads)?;
+    let form = joint.metadata.get(FORM_KEY).and_then(|name| Form::named(name));
+    let form = form.unwrap_or_default();
+    let shared = EmitOptions { form, inputs: InputMode::Shared };
+    let separate = EmitOptions { form, inputs: InputMode::Separate };
+    let mut result = match inputs_agree(&plan) {
+        true => {
+            Some(emit(&plan, &shared)?).filter(|model| input_names(model) == input_names(joint))
+        }
+        false => None,
+    };
+    let result = match result.take() {
+        Some(model) => model,
+        None => emit(&plan, &separate)?,
+    };
+    let mut metadata = joint.metadata.clone();
+    metadata.extend(result.metadata);
+    Ok(Model { name: joint.name.clone(), metadata, ..result })
+}
+
+/// The trained tensor for an initializer.
+fn weight(heads: &Model, id: ValueId, trained: &Model) -> Result<Tensor> {
+    let name = &heads.graph.value(id).name;
+    let found = trained.graph.value_named(name).and_then(|v| trained.graph.initializer(v));
+    let Some(found) = found else {
+        return Err(Error::new(ErrorKind::Format, format!("initializer '{name}' is missing"))
+            .hint("import the model that was trained from this joint model"));
+    };
+    let expected = heads.graph.initializer(id);
+    if expected.is_none_or(|own| (own.dtype, &own.dims) != (found.dtype, &found.dims)) {
+        let shape = format!("{:?}", expected.map(|own| own.dims.as_slice()).unwrap_or_default());
+        let message = format!("initializer '{name}' has the shape {:?}, not {shape}", found.dims);
+        return Err(Error::new(ErrorKind::Format, message)
+            .hint("import the model that was trained from this joint model"));
+    }
+    if found.to_f32()?.iter().any(|v| !v.is_finite()) {
+        let message = format!("initializer '{name}' is not finite");
+        return Err(Error::new(ErrorKind::Numeric, message)
+            .hint("train again with a smaller learning rate"));
+    }
+    Ok(found.clone())
+}
+
+fn input_names(model: &Model) -> Vec<&str> {
+    model.graph.inputs.iter().map(|id| model.graph.value(*id).name.as_str()).collect()
+}

@@ -1,0 +1,73 @@
+//! What the scripts are told about the folder, as JSON.
+
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Version of the description.
+const VERSION: u32 = 1;
+
+/// The folder's description.
+#[derive(Debug, Serialize)]
+pub(super) struct Manifest {
+    version: u32,
+    /// The net to train.
+    model: &'static str,
+    /// Where the trained net goes.
+    trained: &'static str,
+    /// Initializers to train.
+    trainable: Vec<String>,
+    tasks: Vec<Task>,
+}
+
+/// One task.
+#[derive(Debug, Serialize)]
+pub(super) struct Task {
+    pub(super) name: String,
+    pub(super) samples: usize,
+    /// Samples per step, where the net fixes it.
+    pub(super) batch: Option<usize>,
+    /// Inputs of the net, with the file of their samples.
+    pub(super) inputs: Vec<Stored>,
+    /// What outputs are to be like.
+    pub(super) targets: Vec<Target>,
+    /// Class of each sample, where it is known: a file.
+    pub(super) labels: Option<String>,
+}
+
+/// A value of the net with a file of one row per sample.
+#[derive(Debug, Serialize)]
+pub(super) struct Stored {
+    pub(super) name: String,
+    pub(super) file: String,
+}
+
+/// A term of the loss.
+#[derive(Debug, Serialize)]
+pub(super) struct Target {
+    /// The output.
+    pub(super) output: String,
+    /// `mean_squared_error` or `cross_entropy`.
+    pub(super) loss: &'static str,
+    /// What it should be, one row per sample: a file.
+    pub(super) file: String,
+    /// Factor of the term.
+    pub(super) weight: f64,
+}
+
+impl Manifest {
+    pub(super) fn new(trainable: Vec<String>, tasks: Vec<Task>) -> Self {
+        Manifest {
+            version: VERSION,
+            model: super::FORWARD,
+            trained: super::TRAINED,
+            trainable,
+            tasks,
+        }
+    }
+
+    pub(super) fn json(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(self);
+        text.map_err(|e| Error::new(ErrorKind::Io, "cannot write JSON").because(e))
+    }
+}

@@ -1,0 +1,115 @@
+//! Hands a joint model to ONNX Runtime training and takes the trained weights back.
+//!
+//! [`export`] fills a folder with what ONNX Runtime's on-device training needs: the joint net with an
+//! input per task ([`forward`]), the samples with the outputs of the original nets, and scripts that
+//! make the training artifacts and train. Nothing here runs Python. [`trained`] brings weights that
+//! were trained there, or by any other tool that keeps names and shapes of initializers, back into the
+//! joint model.
+//!
+//! ONNX Runtime training computes wrong gradients for some nodes without a word, and aborts at others
+//! ([`operators`]); such a model is rewritten ([`rewrite`]) or refused before anything is written.
+
+mod folder;
+mod forward;
+mod import;
+mod manifest;
+mod npy;
+mod operators;
+mod rewrite;
+mod samples;
+
+use std::path::Path;
+
+use crate::calib::data::Dataset;
+use crate::emit;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::Model;
+use crate::onnx::{self, External, SaveOptions};
+use crate::progress::Progress;
+use crate::runtime::Session;
+
+use folder::Draft;
+use manifest::Manifest;
+
+pub use forward::{Forward, forward};
+pub use import::trained;
+pub use operators::TRAINABLE_OPS;
+pub use samples::Loss;
+
+/// The joint model in the folder, as it was given.
+pub const JOINT: &str = "joint.onnx";
+
+/// The net that is trained.
+pub const FORWARD: &str = "forward.onnx";
+
+/// The net that training leaves behind, from which weights are taken back.
+pub const TRAINED: &str = "trained.onnx";
+
+/// Name of the description that the scripts read.
+const MANIFEST: &str = "handoff.json";
+
+/// What the folder holds beside models and samples.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("README.md", include_str!("python/README.md")),
+    ("requirements.txt", include_str!("python/requirements.txt")),
+    ("ort_training.py", include_str!("python/ort_training.py")),
+    ("make_artifacts.py", include_str!("python/make_artifacts.py")),
+    ("train.py", include_str!("python/train.py")),
+];
+
+/// What one task is trained on.
+pub struct Lesson<'a> {
+    /// The net to learn from, where it is at hand.
+    pub teacher: Option<Box<dyn Session>>,
+    /// Samples for the inputs of the task's net.
+    pub data: &'a Dataset,
+}
+
+/// Writes the folder `target`, whole or not at all: `lessons` has one entry per task of the joint
+/// model, in order; samples pass through the teachers `batch` at a time.
+///
+/// # Errors
+/// [`ErrorKind::Format`] for what is no joint model, [`ErrorKind::Unsupported`] naming a node that
+/// ONNX Runtime training cannot differentiate, [`ErrorKind::Usage`] where a teacher or labels are
+/// missing or the folder holds something already, [`ErrorKind::Calibration`] for samples that do not
+/// fit, [`ErrorKind::Io`] where files cannot be written.
+pub fn export(
+    joint: &Model,
+    lessons: Vec<Lesson<'_>>,
+    loss: Loss,
+    batch: usize,
+    target: &Path,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let plan = emit::restore(joint)?;
+    if plan.tasks.len() != lessons.len() {
+        let names: Vec<&str> = plan.tasks.iter().map(|t| t.name.as_str()).collect();
+        let message =
+            format!("{} tasks are to be trained, not those of the joint model", lessons.len());
+        return Err(Error::new(ErrorKind::Usage, message)
+            .hint(format!("give data for {}", names.join(", "))));
+    }
+    let Forward { model, trainable } = forward(&plan)?;
+    let draft = Draft::beside(target)?;
+    let folder = draft.path();
+    let steps = lessons.iter().map(|l| l.data.len().div_ceil(batch.max(1)) as u64).sum();
+    progress.begin("export", steps);
+    let mut tasks = Vec::new();
+    for (number, (task, lesson)) in plan.tasks.iter().zip(lessons).enumerate() {
+        let written = samples::write(task, number, lesson, loss, batch, folder, progress);
+        tasks.push(written.in_model(&task.name)?);
+    }
+    onnx::save(joint, &folder.join(JOINT), &SaveOptions::default())?;
+    // The tools for making artifacts take one file of up to 2 GB only.
+    let one_file = SaveOptions { external: External::Never, ..SaveOptions::default() };
+    onnx::save(&model, &folder.join(FORWARD), &one_file)?;
+    folder::write(folder, MANIFEST, &Manifest::new(trainable, tasks).json()?)?;
+    for (name, text) in SCRIPTS {
+        folder::write(folder, name, text)?;
+    }
+    progress.check()?;
+    draft.publish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! The samples of a task with what its outputs should be, as `.npy` files.
+
+use std::path::Path;
+
+use ndarray::{Array1, ArrayD};
+
+use super::Lesson;
+use super::manifest::{Stored, Target, Task};
+use super::npy::NpyFile;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{DataType, Dim, Graph, ValueId};
+use crate::progress::Progress;
+use crate::runtime::{HostArray, feeds, fixed_batch};
+use crate::zip::joint;
+
+/// What outputs are trained towards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Loss {
+    /// The outputs of the original net: squared error relative to their variance. Needs no labels.
+    #[default]
+    Distillation,
+    /// The labels: cross-entropy of the task's first output, which must be scores of classes.
+    CrossEntropy,
+}
+
+/// Writes the samples of task `number` and describes them.
+pub(super) fn write(
+    task: &joint::Task,
+    number: usize,
+    lesson: Lesson<'_>,
+    loss: Loss,
+    batch: usize,
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<Task> {
+    let net = Net { graph: &task.model.graph, name: &task.name, number, folder };
+    let mut teacher = lesson.teacher;
+    let fixed = net.batch().or_else(|| teacher.as_ref().and_then(|t| fixed_batch(t.inputs())));
+    let size = fixed.unwrap_or(batch).max(1);
+    // A net of fixed batch size takes whole batches only.
+    let samples = fixed.map_or(lesson.data.len(), |n| lesson.data.len() / n * n);
+    if samples == 0 {
+        let message = format!("{} samples do not fill a batch of {size}", lesson.data.len());
+        return Err(Error::new(ErrorKind::Calibration, message));
+    }
+    let mut columns = Columns::default();
+    for range in lesson.data.take(samples).batches(size) {
+        progress.check()?;
+        let batch = lesson.data.batch(range.clone())?;
+        for (name, array) in &batch {
+            columns.push("input", name, array, samples, &net)?;
+        }
+        if let Some(teacher) = teacher.as_mut().filter(|_| loss == Loss::Distillation) {
+            let names: Vec<String> = teacher.outputs().iter().map(|p| p.name.clone()).collect();
+            for (name, array) in names.iter().zip(teacher.run(&feeds(&batch))?) {
+                columns.push("output", name, &array, samples, &net)?;
+            }
+        }
+        progress.step();
+    }
+    let columns = columns.finish()?;
+    let labels = net.labels(lesson.data.labels(0..samples))?;
+    let targets = match loss {
+        Loss::Distillation => net.distilled(&columns)?,
+        Loss::CrossEntropy => vec![net.classified(labels.as_deref())?],
+    };
+    let is_input = |column: &&Column| column.role == "input";
+    let inputs = columns.iter().filter(is_input).map(|column| Stored {
+        name: format!("{}/{}", task.name, column.name),
+        file: column.file.clone(),
+    });
+    let (name, batch) = (task.name.clone(), net.batch());
+    Ok(Task { name, samples, batch, inputs: inputs.collect(), targets, labels })
+}
+
+/// The net of a task, and where its samples go.
+struct Net<'a> {
+    graph: &'a Graph,
+    name: &'a str,
+    number: usize,
+    folder: &'a Path,
+}
+
+impl Net<'_> {
+    /// The batch size that the net insists on.
+    fn batch(&self) -> Option<usize> {
+        let types = self.graph.inputs.iter().filter_map(|id| self.graph.value(*id).ty.as_ref());
+        types.filter_map(|ty| ty.shape.as_ref()?.first()?.known()).next()
+    }
+
+    /// Writes labels and names their file.
+    fn labels(&self, labels: Option<Vec<i64>>) -> Result<Option<String>> {
+        let Some(labels) = labels else { return Ok(None) };
+        let array = HostArray::from(ArrayD::from(Array1::from(labels).into_dyn()));
+        let name = format!("task{}_labels.npy", self.number);
+        let rows = array.rows().unwrap_or(0);
+        let mut file = NpyFile::create(&self.folder.join(&name), rows, &array)?;
+        file.push(&array)?;
+        file.finish()?;
+        Ok(Some(name))
+    }
+
+    /// One term per output that holds floats.
+    fn distilled(&self, columns: &[Column]) -> Result<Vec<Target>> {
+        let mut targets = Vec::new();
+        for output in &self.graph.outputs {
+            let value = self.graph.value(*output);
+            if value.ty.as_ref().is_some_and(|t| t.dtype != DataType::F32) {
+                continue;
+            }
+            let of_output = |c: &&Column| c.role == "output" && c.name == value.name;
+            let Some(column) = columns.iter().find(of_output) else {
+                let message = format!("the original model has no output '{}'", value.name);
+                return Err(Error::new(ErrorKind::Usage, message)
+                    .hint("give --teacher once per task, in the order of the tasks"));
+            };
+            targets.push(Target {
+                output: format!("{}/{}", self.name, value.name),
+                loss: "mean_squared_error",
+                file: column.file.clone(),
+                weight: 1.0 / column.variance(),
+            });
+        }
+        match targets.is_empty() {
+            true => Err(Error::new(ErrorKind::Unsupported, "no output holds 32-bit floats")),
+            false => Ok(targets),
+        }
+    }
+
+    /// The term for labels.
+    fn classified(&self, labels: Option<&str>) -> Result<Target> {
+        let file = labels.ok_or_else(|| {
+            Error::new(ErrorKind::Usage, "cross-entropy needs labels and the data have none")
+                .hint("add an array 'labels', or distil from --teacher instead")
+        })?;
+        let output = self.graph.outputs.first().copied();
+        let output = output.ok_or_else(|| Error::new(ErrorKind::Format, "there is no output"))?;
+        let value = self.graph.value(output);
+        let shape = value.ty.as_ref().and_then(|t| t.shape.as_deref());
+        if !matches!(shape, Some([_, Dim::Known(_)])) || self.is_softmax(output) {
+            let message = format!("output '{}' is not one row of scores per sample", value.name);
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .hint("cross-entropy takes scores before the softmax; distil instead"));
+        }
+        let output = format!("{}/{}", self.name, value.name);
+        Ok(Target { output, loss: "cross_entropy", file: file.to_owned(), weight: 1.0 })
+    }
+
+    fn is_softmax(&self, value: ValueId) -> bool {
+        let producer = self.graph.producer(value).map(|id| self.graph.node(id));
+        producer.is_some_and(|node| node.is("Softmax") || node.is("LogSoftmax"))
+    }
+}
+
+/// The arrays of a task, in the order in which they were met.
+#[derive(Default)]
+struct Columns(Vec<(Column, NpyFile)>);
+
+/// One array: samples of an input, or an output of the teacher.
+struct Column {
+    role: &'static str,
+    /// Name in the task's net.
+    name: String,
+    file: String,
+    /// Number, sum and sum of squares of the elements, where they are floats.
+    moments: [f64; 3],
+}
+
+impl Column {
+    /// The variance of the elements; 1 where they are all the same.
+    fn variance(&self) -> f64 {
+        let [n, sum, squares] = self.moments;
+        let variance = squares / n - (sum / n).powi(2);
+        // Rounding leaves about this much of the squares where elements are equal.
+        if variance > 1e-12 * squares / n { variance } else { 1.0 }
+    }
+}
+
+impl Columns {
+    fn push(
+        &mut self,
+        role: &'static str,
+        name: &str,
+        batch: &HostArray,
+        rows: usize,
+        net: &Net<'_>,
+    ) -> Result<()> {
+        let known = self.0.iter().position(|(c, _)| c.role == role && c.name == name);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let of_role = self.0.iter().filter(|(c, _)| c.role == role).count();
+                let file = format!("task{}_{role}{of_role}.npy", net.number);
+                let array = NpyFile::create(&net.folder.join(&file), rows, batch)?;
+                let column = Column { role, name: name.to_owned(), file, moments: [0.0; 3] };
+                self.0.push((column, array));
+                self.0.len() - 1
+            }
+        };
+        let Some((column, array)) = self.0.get_mut(at) else { return Ok(()) };
+        if role == "output"
+            && let Some(view) = batch.f32_view()
+        {
+            let [n, sum, squares] = &mut column.moments;
+            *n += view.len() as f64;
+            *sum += view.iter().map(|v| f64::from(*v)).sum::<f64>();
+            *squares += view.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+        }
+        array.push(batch)
+    }
+
+    fn finish(self) -> Result<Vec<Column>> {
+        let closed = self.0.into_iter().map(|(column, array)| array.finish().map(|()| column));
+        closed.collect()
+    }
+}
