@@ -43,4 +43,4 @@ speed: setup ## the time of a merge against that of its runtime passes and produ
 
 clean:
 	cargo clean
-	rm -rf out .venv .onnxruntime fixtures/data/fashion_*.npz
+	rm -rf out .venv .venv-training .onnxruntime fixtures/data/fashion_*.npz

@@ -2,13 +2,13 @@
 # Prepares a Debian or Ubuntu machine for building and testing; installs only what is missing.
 #   OpenBLAS and Fashion-MNIST   from the distribution's packages
 #   .venv                        onnx, onnxruntime and numpy at the pinned versions
+#   .venv-training               ONNX Runtime training, where there is a wheel of it
 #   .onnxruntime                 the ONNX Runtime library, where onnx-zip looks for it
 #   fixtures/data/fashion_*.npz  converted from the package's files
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly python=${PYTHON:-python3}
-readonly requirements=fixtures/requirements.txt
 readonly fashion_source=${FASHION_MNIST_DIR:-/usr/share/datasets/fashion-mnist}
 
 say() { echo "setup: $*"; }
@@ -65,18 +65,32 @@ install_packages() {
     }
 }
 
-make_venv() {
-    # The stamp is written last, so an interrupted installation is started afresh.
-    local stamp=.venv/installed-requirements.txt
-    if [ -x .venv/bin/python ] && cmp -s "$requirements" "$stamp"; then return 0; fi
+check_python() {
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "Python 3.11 or later is needed and $python is $("$python" --version);" \
             "please name another one in PYTHON."
-    say "installing $(paste -sd' ' "$requirements") into .venv"
-    "$python" -m venv --clear .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 5 \
+}
+
+# make_venv FOLDER REQUIREMENTS: a virtual environment with the packages of a requirements file.
+make_venv() {
+    # The stamp is written last, so an interrupted installation is started afresh.
+    local folder=$1 requirements=$2 stamp=$1/installed-requirements.txt
+    if [ -x "$folder/bin/python" ] && cmp -s "$requirements" "$stamp"; then return 0; fi
+    say "installing $(paste -sd' ' "$requirements") into $folder"
+    "$python" -m venv --clear "$folder"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --retries 5 \
         --requirement "$requirements"
     cp "$requirements" "$stamp"
+}
+
+# ONNX Runtime training needs an environment of its own: it takes the place of onnxruntime.
+make_training_venv() {
+    if "$python" scripts/training_wheel.py; then
+        make_venv .venv-training src/handoff/python/requirements.txt
+    else
+        say "ONNX Runtime training has no wheel for $("$python" --version) on $(uname -sm):" \
+            "the hand-off to it will not be tested"
+    fi
 }
 
 link_onnxruntime() {
@@ -96,7 +110,9 @@ convert_fashion_mnist() {
 }
 
 install_packages
-make_venv
+check_python
+make_venv .venv fixtures/requirements.txt
+make_training_venv
 link_onnxruntime
 convert_fashion_mnist
 say "ready"

@@ -27,3 +27,5 @@ for form in heads masked switch; do
         --data fixtures/data/mnist_train.npz --data fixtures/data/fashion_train.npz --scale 1/255
 done
 "$python" tests/python/check_model.py "$joint"/*.onnx
+
+tests/python/handoff.sh
