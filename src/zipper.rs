@@ -20,8 +20,12 @@ use crate::zip::run::{Sensitivities, SiteRecord, Zip};
 use crate::zip::size::{Sizes, sizes};
 
 mod prepare;
+mod search;
 
 pub use prepare::{Input, Part, Prepared, prepare, prepare_parts};
+pub use search::{Goal, merge_for};
+
+pub use crate::zip::allocate::Trial;
 
 /// Samples that sensitivities are estimated from.
 const SENSITIVITY_SAMPLES: usize = 2048;

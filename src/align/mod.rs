@@ -96,6 +96,19 @@ impl Alignment {
         self.sites.iter().filter(|site| site.is_common())
     }
 
+    /// Takes the sites behind the `last`-th apart, so that their layers correspond to nothing.
+    pub fn cut_behind(&mut self, last: usize) {
+        let behind = self.sites.split_off((last + 1).min(self.sites.len()));
+        for site in behind {
+            for (net, layer) in site.members() {
+                let mut layers = vec![None; site.layers.len()];
+                layers[net] = Some(layer);
+                self.sites.push(Site { layers });
+                self.duplicates.remove(&(net, layer));
+            }
+        }
+    }
+
     /// The number of the correspondence that `group` of `net` belongs to.
     pub fn class(&self, net: usize, group: GroupId) -> Option<usize> {
         self.groups.iter().position(|groups| groups[net] == Some(group))

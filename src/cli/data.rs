@@ -61,7 +61,22 @@ pub(super) struct Net<'a> {
 /// Samples for one model.
 pub(super) struct TaskData {
     pub(super) dataset: Dataset,
+    /// The samples of the same source that were not drawn.
+    pub(super) rest: Dataset,
     pub(super) record: DataRecord,
+}
+
+/// Samples that tell an error well enough.
+const TELLING: usize = 200;
+
+impl TaskData {
+    /// Samples to measure errors on: those that were not drawn, unless they are too few.
+    pub(super) fn to_measure(&self, limit: usize) -> Dataset {
+        match self.rest.len() < TELLING {
+            true => self.dataset.take(limit),
+            false => self.rest.take(limit),
+        }
+    }
 }
 
 impl DataArgs {
@@ -111,7 +126,8 @@ impl DataArgs {
                 }
             };
             let opened = opened.in_model(net.name)?;
-            let (available, dataset) = (opened.len(), opened.subset(limit, seed));
+            let available = opened.len();
+            let (dataset, rest) = opened.split(limit, seed);
             let record = DataRecord {
                 source: path.map(|p| p.display().to_string()),
                 samples: dataset.len(),
@@ -119,7 +135,7 @@ impl DataArgs {
                 labels: dataset.has_labels(),
                 notes: dataset.notes().to_vec(),
             };
-            Ok(TaskData { dataset, record })
+            Ok(TaskData { dataset, rest, record })
         };
         nets.iter().enumerate().map(open).collect()
     }

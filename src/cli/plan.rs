@@ -10,7 +10,6 @@ use super::structure::structure;
 use super::{Status, TOOL, models, output};
 use crate::error::Result;
 use crate::report::Plan;
-use crate::zip::options::Budget;
 use crate::zip::predict::predict;
 use crate::zipper::prepare_parts;
 
@@ -52,20 +51,21 @@ pub(super) struct ModelArgs {
 
 impl PlanArgs {
     pub(super) fn run(&self) -> Result<Status> {
-        let budget = self.share.budget()?;
-        show(&self.models, &budget, self.method.stores_targets(), self.json)
+        show(&self.models, &self.share, self.method.stores_targets(), self.json)
     }
 }
 
 /// Prints the plan of a merge.
 pub(super) fn show(
     models: &ModelArgs,
-    budget: &Budget,
+    share: &ShareArgs,
     targets: bool,
     json: bool,
 ) -> Result<Status> {
-    let prepared = prepare_parts(models::load_parts(&models.paths, &models.names)?.parts)?;
-    let prediction = predict(&prepared.joint, &prepared.alignment, budget, targets)?;
+    let budget = share.budget()?;
+    let mut prepared = prepare_parts(models::load_parts(&models.paths, &models.names)?.parts)?;
+    share.cut(&mut prepared)?;
+    let prediction = predict(&prepared.joint, &prepared.alignment, &budget, targets)?;
     let tasks = &prepared.joint.tasks;
     let plan = Plan::new(
         TOOL.to_owned(),

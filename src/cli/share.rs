@@ -4,10 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::zip::matcher::Share;
 use crate::zip::options::Budget;
+use crate::zipper::{Goal, Prepared};
 
 /// How much to share.
 #[derive(Args)]
@@ -30,6 +32,49 @@ pub(super) struct ShareArgs {
     /// The cost of a pair is the predicted increase of the layer's mean squared error.
     #[arg(long, value_name = "E", conflicts_with = "share", value_parser = cost)]
     max_cost: Option<f64>,
+    /// Share up to the last layer that GLOB matches and leave the rest to the tasks
+    ///
+    /// For joint models with one trunk and a head per task. Example: --until 'block4*'
+    #[arg(long, value_name = "GLOB")]
+    until: Option<String>,
+    /// Round numbers of shared neurons to a multiple of N, which runs faster on many devices, e.g. 16
+    ///
+    /// All neurons of a layer stay all, and whole numbers of --keep-shared stay as they are.
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    round: usize,
+}
+
+/// What a merge shall reach; how much to share follows from it.
+#[derive(Args)]
+#[command(next_help_heading = "Sharing")]
+pub(super) struct GoalArgs {
+    /// Merge to this part of all models' parameters, with the least predicted loss: 0.6 or 60%
+    ///
+    /// Merges once with all that can be shared, to learn what every pair costs, and then once more,
+    /// sharing most in the layers where it costs least.
+    #[arg(long, value_name = "F", value_parser = fraction, conflicts_with_all = ["share", "max_cost"])]
+    target_size: Option<f64>,
+    /// Share as much as possible while no task's error rises by more than this, in percentage points
+    ///
+    /// Needs labelled samples (--data); those that the models are not calibrated on are measured, where
+    /// there are any. Merges up to eight times.
+    #[arg(long, value_name = "PT", value_parser = cost,
+          conflicts_with_all = ["share", "max_cost", "target_size"])]
+    max_drop: Option<f64>,
+}
+
+impl GoalArgs {
+    /// The goal, if there is one.
+    pub(super) fn goal(&self) -> Option<Goal> {
+        let drop = self.max_drop.map(|points| Goal::Drop(points / 100.0));
+        self.target_size.map(Goal::Size).or(drop)
+    }
+
+    /// Whether errors are measured on labelled samples.
+    pub(super) fn measures(&self) -> bool {
+        self.max_drop.is_some()
+    }
 }
 
 /// One `GLOB=…`.
@@ -49,7 +94,16 @@ impl ShareArgs {
         for rule in &self.keep_shared {
             budget.rule(&rule.glob, rule.share)?;
         }
+        budget.round(self.round);
         Ok(budget)
+    }
+
+    /// Leaves to the tasks what comes behind the layer of --until.
+    ///
+    /// # Errors
+    /// As [`Prepared::share_until`].
+    pub(super) fn cut(&self, prepared: &mut Prepared) -> Result<()> {
+        self.until.as_ref().map_or(Ok(()), |glob| prepared.share_until(glob))
     }
 
     /// How much is shared where no rule says otherwise, as typed.

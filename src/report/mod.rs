@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
 use crate::verify::Verification;
+use crate::zip::allocate::Trial;
 use crate::zip::options::{Method, Passes};
 use crate::zip::run::SiteRecord;
 use crate::zip::size::Sizes;
@@ -52,6 +53,8 @@ pub struct Report {
     pub layers: Vec<SiteRecord>,
     /// Which parts correspond and which cannot be shared.
     pub structure: Structure,
+    /// Merges that were tried on the way to a size or a loss; empty where there was no such goal.
+    pub search: Vec<Trial>,
     /// Seconds per stage, in order.
     pub seconds: Vec<StageTime>,
     /// How the written file compares with the original models; `None` where that was not asked for.

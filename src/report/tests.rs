@@ -22,6 +22,7 @@ fn task(name: &str) -> TaskRecord {
 fn site(name: &str, shared: usize, reason: Option<&str>) -> SiteRecord {
     SiteRecord {
         tasks: vec![0, 1],
+        pair_costs: Vec::new(),
         layers: vec![name.to_owned(); 2],
         neurons: vec![300, 300],
         shared,
@@ -86,6 +87,7 @@ fn report() -> Report {
         synthetic_data: true,
         layers: vec![site("fc1", 300, None), site("fc3", 0, Some("the model's outputs"))],
         structure: Structure::default(),
+        search: Vec::new(),
         seconds: vec![StageTime { stage: "zip".to_owned(), seconds: 1.25 }],
         verification: Some(Verification {
             joint: "joint.onnx".to_owned(),

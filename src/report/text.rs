@@ -18,6 +18,7 @@ pub fn text(report: &Report, all: bool) -> String {
     out.push_str(&sizes(report));
     out.push('\n');
     out.push_str(&layers(report, all));
+    out.push_str(&search(report));
     let names: Vec<String> = report.tasks.iter().map(|t| t.name.clone()).collect();
     let structure = structure(&report.structure, &names);
     if all && !structure.is_empty() {
@@ -120,6 +121,24 @@ pub(super) fn structure(structure: &Structure, tasks: &[String]) -> String {
     }
     if !out.is_empty() {
         out.push('\n');
+    }
+    out
+}
+
+/// What was tried on the way to a goal.
+fn search(report: &Report) -> String {
+    let mut out = String::new();
+    for trial in &report.search {
+        let drops: Vec<String> = trial.drops.iter().map(|d| format!("{:+.2}", 100.0 * d)).collect();
+        let drops = match drops.is_empty() {
+            true => String::new(),
+            false => format!(", errors {} points", drops.join(", ")),
+        };
+        let kept = if trial.kept { ": kept" } else { "" };
+        let _ = writeln!(out, "tried {} of all models{drops}{kept}", percent(trial.size));
+    }
+    if !out.is_empty() {
+        out.insert(0, '\n');
     }
     out
 }

@@ -138,7 +138,7 @@ impl Zip<'_> {
             let settled = here.iter().any(|other| self.are_settled(&members[*other], &members[at]));
             let pairs = match settled {
                 true => gathered.iter().map(|p| self.known_pairs(members, p, &newcomer)).collect(),
-                false => self.pair(members, &gathered, &newcomer, &meetings)?,
+                false => self.pair(members, &gathered, &newcomer, &meetings, record)?,
             };
             gathered = self.welcome(gathered, newcomer, meetings, &pairs, record)?;
             here.push(at);
@@ -183,9 +183,12 @@ impl Zip<'_> {
         parties: &[Party],
         newcomer: &Party,
         meetings: &[Meeting],
+        record: &mut SiteRecord,
     ) -> Result<Vec<Vec<(usize, usize)>>> {
         let name = &members[0].layer.name;
-        let share = self.options.budget.share(name);
+        let so_far: usize = parties.iter().map(|p| p.rows.len()).sum();
+        let most = so_far.min(newcomer.rows.len());
+        let share = self.options.budget.share(name, most);
         if matches!(share, Share::Count(0)) || matches!(share, Share::Fraction(0.0)) {
             return Ok(vec![Vec::new(); parties.len()]);
         }
@@ -197,7 +200,13 @@ impl Zip<'_> {
             _ => concatenate(Axis(0), &views).unwrap_or_default(),
         };
         self.add_later(members, parties, newcomer, &mut cost);
-        let pairing: Pairing = self.matcher.pair(cost.view(), share).at_node(name)?;
+        let pairing: Pairing = self
+            .matcher
+            .pair(cost.view(), share)
+            .at_node(name)?
+            .rounded_down(most, self.options.budget.multiple_of(share));
+        let unit = self.unit(&members[parties[0].members[0]], &members[newcomer.members[0]], &cost);
+        record.pair_costs.extend(pairing.costs().iter().map(|c| c * unit));
         let pairs = by_party(parties, &pairing);
         for (party, pairs) in parties.iter().zip(&pairs) {
             for (i, j) in pairs {
@@ -206,6 +215,15 @@ impl Zip<'_> {
             }
         }
         Ok(pairs)
+    }
+
+    /// What makes costs of different layers comparable: mean sensitivities in `refit`; in `mtz`, how
+    /// much better a pair is than one drawn by lot.
+    fn unit(&self, a: &Member, b: &Member, cost: &Array2<f64>) -> f64 {
+        match self.options.method {
+            Method::Refit => (self.layer_weight(a) * self.layer_weight(b)).sqrt(),
+            Method::Mtz => cost.mean().filter(|mean| *mean > 0.0).map_or(1.0, f64::recip),
+        }
     }
 
     /// Adds what the pairs cost at later layers of their group.

@@ -85,9 +85,9 @@ impl Zip<'_> {
     }
 
     fn shares_nothing(&self) -> bool {
-        let names = self.joint.tasks.iter().flat_map(|t| &t.coupling.layers).map(|l| &l.name);
+        let mut layers = self.joint.tasks.iter().flat_map(|t| &t.coupling.layers);
         let nothing = |share| share == Share::Count(0) || share == Share::Fraction(0.0);
-        names.map(|name| self.options.budget.share(name)).all(nothing)
+        layers.all(|l| nothing(self.options.budget.share(&l.name, l.outputs.len())))
     }
 
     /// All correspondences with the sites at which their neurons can be shared.
@@ -210,8 +210,8 @@ impl Zip<'_> {
         let total = &costs[0] + &later;
         self.remember(&first, newcomer, &neurons, later);
         let name = first[0].layer.name.clone();
-        let pairing =
-            self.matcher.pair(total.view(), self.options.budget.share(&name)).at_node(&name)?;
+        let share = self.options.budget.share(&name, neurons.len().min(size));
+        let pairing = self.matcher.pair(total.view(), share).at_node(&name)?;
         for (i, j) in pairing.pairs() {
             let Some(first) = neurons[*i].first() else { continue };
             let channel = Channel { group: newcomer.1, index: *j };

@@ -3,6 +3,7 @@
 //! All approximation happens here. [`run`] walks through the layers; the mathematics beside it sees
 //! matrices only: no graph, no file, no runtime.
 
+pub mod allocate;
 pub mod channelwise;
 mod columns;
 mod depthwise;

@@ -37,12 +37,13 @@ pub enum Passes {
 pub struct Budget {
     default: Share,
     rules: Vec<(GlobMatcher, Share)>,
+    multiple: usize,
 }
 
 impl Budget {
     /// The same share everywhere.
     pub fn uniform(share: Share) -> Self {
-        Budget { default: share, rules: Vec::new() }
+        Budget { default: share, rules: Vec::new(), multiple: 1 }
     }
 
     /// Adds a rule for layers whose name matches `glob`; later rules win.
@@ -57,10 +58,33 @@ impl Budget {
         Ok(())
     }
 
-    /// The share of the layer called `name`.
-    pub fn share(&self, name: &str) -> Share {
+    /// Adds a rule for the layer called `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if `name` cannot be a pattern.
+    pub fn layer(&mut self, name: &str, share: Share) -> Result<()> {
+        self.rule(&globset::escape(name), share)
+    }
+
+    /// Rounds numbers of shared neurons to multiples of `multiple`, where they are not told exactly.
+    pub fn round(&mut self, multiple: usize) {
+        self.multiple = multiple.max(1);
+    }
+
+    /// What numbers of shared neurons are multiples of, where they are not told exactly.
+    pub fn multiple(&self) -> usize {
+        self.multiple
+    }
+
+    /// What the number of pairs that `share` leads to is a multiple of.
+    pub fn multiple_of(&self, share: Share) -> usize {
+        if matches!(share, Share::MaxCost(_)) { self.multiple } else { 1 }
+    }
+
+    /// The share of the layer called `name`, of `most` pairs that there can be.
+    pub fn share(&self, name: &str, most: usize) -> Share {
         let rule = self.rules.iter().rev().find(|(glob, _)| glob.is_match(name));
-        rule.map_or(self.default, |(_, share)| *share)
+        rule.map_or(self.default, |(_, share)| *share).rounded(most, self.multiple)
     }
 
     /// The rules that match none of `names`, as typed.

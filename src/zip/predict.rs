@@ -105,7 +105,7 @@ fn share(
         let own: Vec<(usize, Channel)> =
             member.layer.outputs.iter().map(|c| (member.task, *c)).collect();
         let count = match at > 0 && !settled {
-            true => quota(budget.share(name), neurons.len(), own.len()).at_node(name)?,
+            true => quota(budget, name, neurons.len().min(own.len())).at_node(name)?,
             false => 0,
         };
         neurons.iter().zip(&own).take(count).for_each(|(a, b)| joint.share(*a, *b));
@@ -119,9 +119,8 @@ fn share(
     Ok(())
 }
 
-fn quota(share: Share, a: usize, b: usize) -> Result<usize> {
-    let most = a.min(b);
-    match share {
+fn quota(budget: &Budget, name: &str, most: usize) -> Result<usize> {
+    match budget.share(name, most) {
         Share::Count(count) if count > most => {
             let message = format!("{count} neurons cannot be shared where a layer has {most}");
             Err(Error::new(ErrorKind::Usage, message))

@@ -32,6 +32,9 @@ pub struct SiteRecord {
     pub inputs: Vec<usize>,
     /// Sum of the pairs' costs (eq. 11): the predicted increase of Σ α E.
     pub cost: f64,
+    /// What each pair costs that was chosen here, in units that are the same for all layers.
+    #[serde(skip)]
+    pub pair_costs: Vec<f64>,
     /// Predicted mean squared error of the shared neurons' pre-activations, relative to their mean
     /// square.
     pub relative_errors: Vec<f64>,

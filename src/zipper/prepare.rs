@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use globset::Glob;
+
 use crate::align::{Alignment, Net, align};
 use crate::canon::{CanonOptions, canonicalise};
 use crate::couple::{Channel, LayerId};
@@ -30,12 +32,40 @@ pub enum Part {
 }
 
 /// Nets in canonical form with their correspondence: what can be said without data.
+#[derive(Clone)]
 pub struct Prepared {
     /// The nets; neurons are shared only where a joint model was given.
     pub joint: JointModel,
     /// Which layers and groups correspond.
     pub alignment: Alignment,
     pub(super) seconds: Vec<(&'static str, f64)>,
+}
+
+impl Prepared {
+    /// Leaves what comes behind a layer to the tasks: the last layer that corresponds to others and
+    /// whose name, in any net, matches `glob`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if `glob` is no pattern or matches no such layer.
+    pub fn share_until(&mut self, glob: &str) -> Result<()> {
+        let usage = |message: String| Error::new(ErrorKind::Usage, message);
+        let matcher = Glob::new(glob)
+            .map_err(|e| usage(format!("'{glob}' is not a layer pattern")).because(e))?
+            .compile_matcher();
+        let name =
+            |(task, id): (usize, LayerId)| self.joint.tasks[task].coupling.layer(id).name.clone();
+        let mut sites = self.alignment.sites.iter();
+        let last = sites
+            .rposition(|s| s.is_common() && s.members().map(name).any(|n| matcher.is_match(n)));
+        let Some(last) = last else {
+            let names: Vec<String> =
+                self.alignment.common().filter_map(|s| s.members().next().map(name)).collect();
+            return Err(usage(format!("'{glob}' matches no layer that models have in common"))
+                .hint(format!("they are {}", names.join(", "))));
+        };
+        self.alignment.cut_behind(last);
+        Ok(())
+    }
 }
 
 /// Canonicalises, couples and aligns nets.

@@ -237,12 +237,20 @@ impl Dataset {
     /// `len` samples at random, in their order in the file, or all where there are fewer; the same
     /// ones for the same seed.
     pub fn subset(&self, len: usize, seed: u64) -> Dataset {
+        self.split(len, seed).0
+    }
+
+    /// [`Dataset::subset`], and all other samples.
+    pub fn split(&self, len: usize, seed: u64) -> (Dataset, Dataset) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut chosen =
-            rand::seq::index::sample(&mut random, self.len(), len.min(self.len())).into_vec();
-        chosen.sort_unstable();
-        let rows = chosen.iter().filter_map(|index| self.rows.get(*index).copied()).collect();
-        Dataset { rows, ..self.clone() }
+        let drawn = rand::seq::index::sample(&mut random, self.len(), len.min(self.len()));
+        let mut is_drawn = vec![false; self.len()];
+        drawn.iter().for_each(|index| is_drawn[index] = true);
+        let part = |wanted: bool| {
+            let rows = self.rows.iter().zip(&is_drawn).filter(|(_, drawn)| **drawn == wanted);
+            Dataset { rows: rows.map(|(row, _)| *row).collect(), ..self.clone() }
+        };
+        (part(true), part(false))
     }
 }
 

@@ -15,7 +15,7 @@ use super::data::{DataArgs, SYNTHETIC_SAMPLES, TaskData};
 use super::models::{self, Loaded, ToMerge};
 use super::plan::{self, ModelArgs};
 use super::runtime::RuntimeArgs;
-use super::share::ShareArgs;
+use super::share::{GoalArgs, ShareArgs};
 use super::structure::structure;
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, output};
@@ -31,7 +31,7 @@ use crate::verify::{Limits, Subject, Verification, verify};
 use crate::zip::joint::JointModel;
 use crate::zip::options::{Passes, ZipOptions};
 use crate::zip::predict::predict;
-use crate::zipper::{Calibration, Prepared, merge, prepare_parts};
+use crate::zipper::{Calibration, Outcome, Prepared, Trial, merge, merge_for, prepare_parts};
 
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
@@ -64,6 +64,8 @@ pub(super) struct MergeArgs {
     gram: Vec<PathBuf>,
     #[command(flatten)]
     share: ShareArgs,
+    #[command(flatten)]
+    goal: GoalArgs,
     #[command(flatten)]
     method: MethodArgs,
     #[command(flatten)]
@@ -111,6 +113,9 @@ Examples:
     onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz \\
         --share 0.8 --keep-shared fc2=20 --keep-shared 'head*=0'
 
+  As small as possible while no task's error rises by more than half a point (needs labels):
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data labelled.npz --max-drop 0.5
+
   The paper's method, unchanged:
     onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz --method mtz
 
@@ -149,8 +154,7 @@ impl MergeArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
         let options = self.options()?;
         let Some(output) = self.output.as_ref().filter(|_| !self.result.dry_run) else {
-            let targets = self.method.stores_targets();
-            return plan::show(&self.models, &options.budget, targets, self.result.json);
+            return self.show_plan();
         };
         self.check_outputs(output)?;
         let start = Instant::now();
@@ -159,7 +163,8 @@ impl MergeArgs {
         let options = self.for_tasks(options, loaded.len())?;
         let backend = self.runtime.open()?;
         let data = self.open_data(&loaded, options.seed, console)?;
-        let prepared = prepare_parts(parts)?;
+        let mut prepared = prepare_parts(parts)?;
+        self.share.cut(&mut prepared)?;
         self.check_plan(&prepared, &options)?;
         let structure = structure(&prepared);
         let calibration = Calibration {
@@ -170,9 +175,10 @@ impl MergeArgs {
             memory: options.memory,
         };
         let read = start.elapsed().as_secs_f64();
-        let (joint, outcome) = merge(prepared, &calibration, &options, console)?;
+        let (joint, outcome, search) =
+            self.zip(&prepared, &calibration, &options, &data, console)?;
         let mut facts =
-            Facts { args: self, options, loaded, data, structure, outcome, read, backend };
+            Facts { args: self, options, loaded, data, structure, outcome, search, read, backend };
         let written = self.write(&joint, output)?;
         let start = Instant::now();
         let checked = self.check(&joint, output, &facts, console)?;
@@ -180,6 +186,41 @@ impl MergeArgs {
         facts.outcome.seconds.push(("verify", start.elapsed().as_secs_f64()));
         console.finish();
         self.tell(&facts.report(&written, checked), console)
+    }
+
+    fn show_plan(&self) -> Result<Status> {
+        if self.goal.goal().is_some() {
+            let message = "how much to share for a goal is found out by merging";
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint("leave out --dry-run, or give --share in place of the goal"));
+        }
+        let targets = self.method.stores_targets();
+        plan::show(&self.models, &self.share, targets, self.result.json)
+    }
+
+    /// Merges, as often as the goal takes.
+    fn zip(
+        &self,
+        prepared: &Prepared,
+        calibration: &Calibration,
+        options: &ZipOptions,
+        data: &[TaskData],
+        console: &Console,
+    ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+        let Some(goal) = self.goal.goal() else {
+            let (joint, outcome) = merge(prepared.clone(), calibration, options, console)?;
+            return Ok((joint, outcome, Vec::new()));
+        };
+        let tests: Vec<Dataset> = data.iter().map(|d| d.to_measure(SAMPLES)).collect();
+        if let Some(task) =
+            tests.iter().position(|t| !t.has_labels()).filter(|_| self.goal.measures())
+        {
+            let name = &prepared.joint.tasks[task].name;
+            return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
+                .in_model(name)
+                .hint("give labels with --data, or --target-size in place of --max-drop"));
+        }
+        merge_for(goal, prepared, calibration, options, &tests, console)
     }
 
     /// Validated options of the zip.

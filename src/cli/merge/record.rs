@@ -16,7 +16,7 @@ use crate::runtime::Backend;
 use crate::verify::Verification;
 use crate::zip::options::ZipOptions;
 use crate::zip::pair::Metric;
-use crate::zipper::Outcome;
+use crate::zipper::{Outcome, Trial};
 
 /// What is known after a merge.
 pub(super) struct Facts<'a> {
@@ -26,6 +26,8 @@ pub(super) struct Facts<'a> {
     pub(super) data: Vec<TaskData>,
     pub(super) structure: Structure,
     pub(super) outcome: Outcome,
+    /// What was tried on the way to a goal.
+    pub(super) search: Vec<Trial>,
     /// Seconds spent on reading models and data.
     pub(super) read: f64,
     pub(super) backend: Arc<dyn Backend>,
@@ -55,6 +57,7 @@ impl Facts<'_> {
             synthetic_data: self.args.data.is_synthetic(),
             layers: self.outcome.sites.clone(),
             structure: self.structure.clone(),
+            search: self.search.clone(),
             seconds: self.seconds(),
             verification: checked,
             warnings: self.warnings(),

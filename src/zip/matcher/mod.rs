@@ -34,6 +34,18 @@ enum Quota {
 }
 
 impl Share {
+    /// A part of `most` pairs as the nearest multiple of `multiple`; all pairs stay all, and counts
+    /// and limits stay as they are.
+    pub fn rounded(self, most: usize, multiple: usize) -> Share {
+        match self {
+            Share::Fraction(part) if multiple > 1 && part < 1.0 => {
+                let count = (part * most as f64 / multiple as f64).round() as usize * multiple;
+                Share::Count(count.min(most))
+            }
+            other => other,
+        }
+    }
+
     fn quota(self, cost: ArrayView2<f64>) -> Result<Quota> {
         let most = cost.nrows().min(cost.ncols());
         if !cost.iter().all(|d| d.is_finite()) {
@@ -88,6 +100,21 @@ impl Pairing {
             costs.push(*d);
         }
         Ok(Pairing { pairs, costs })
+    }
+
+    /// The cheapest pairs, as many as a multiple of `multiple` allows; all pairs of the smaller layer
+    /// stay all.
+    pub fn rounded_down(mut self, most: usize, multiple: usize) -> Pairing {
+        let kept = self.len() / multiple.max(1) * multiple.max(1);
+        if self.len() < most && kept < self.len() {
+            let mut order: Vec<usize> = (0..self.len()).collect();
+            order.sort_by(|a, b| self.costs[*a].total_cmp(&self.costs[*b]));
+            order.truncate(kept);
+            order.sort_unstable();
+            self.pairs = order.iter().map(|n| self.pairs[*n]).collect();
+            self.costs = order.iter().map(|n| self.costs[*n]).collect();
+        }
+        self
     }
 
     /// The pairs (neuron of A, neuron of B), sorted.
@@ -217,6 +244,28 @@ mod tests {
 
     fn all() -> impl Iterator<Item = Box<dyn Matcher>> {
         MATCHERS.iter().map(|entry| (entry.make)(7))
+    }
+
+    #[test]
+    fn parts_are_rounded_to_whole_multiples() {
+        let rounded = |part: f64, most| Share::Fraction(part).rounded(most, 16);
+        assert_eq!(rounded(0.5, 100), Share::Count(48));
+        assert_eq!(rounded(0.99, 100), Share::Count(96));
+        assert_eq!(rounded(1.0, 100), Share::Fraction(1.0), "all stay all");
+        assert_eq!(rounded(0.9, 12), Share::Count(12));
+        assert_eq!(Share::Count(7).rounded(100, 16), Share::Count(7), "counts are meant as typed");
+        assert_eq!(Share::Fraction(0.3).rounded(100, 1), Share::Fraction(0.3));
+    }
+
+    #[test]
+    fn the_costliest_pairs_go_where_too_many_were_found() {
+        let cost = array![[3.0, 9.0, 9.0], [9.0, 1.0, 9.0], [9.0, 9.0, 2.0]];
+        let all = vec![(0, 0), (1, 1), (2, 2)];
+        let pairing = Pairing::new(cost.view(), all).unwrap();
+        let kept = pairing.clone().rounded_down(4, 2);
+        assert_eq!(kept.pairs(), [(1, 1), (2, 2)]);
+        assert_eq!(kept.costs(), [1.0, 2.0]);
+        assert_eq!(pairing.clone().rounded_down(3, 2), pairing, "all stay all");
     }
 
     proptest! {

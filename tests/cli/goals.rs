@@ -1,0 +1,78 @@
+//! Merges for a size, for a measured loss, up to a layer, and in whole multiples.
+
+use onnx_zip::report::Report;
+
+use crate::tool::{Tool, fashion, fixture, images, mnist};
+
+fn merge(tool: &Tool, models: [&str; 2], more: &[&str]) -> Report {
+    let images = images();
+    let args = ["merge", models[0], models[1], "-o", "joint.onnx", "--json", "--no-verify"];
+    let data = ["--data", &images, "--scale", "1/255", "--samples", "250", "--runtime", "tract"];
+    let output = tool.run(0, &[&args[..], &data[..], more].concat());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_size_is_met_and_cheap_layers_share_most() {
+    let tool = Tool::new();
+    let report = merge(&tool, [&mnist(), &fashion()], &["--target-size", "70%"]);
+    let size = report.compression.parameters_of_all;
+    assert!(size <= 0.7 && size > 0.68, "{size}");
+    let [full, kept] = report.search.as_slice() else { panic!("{:?}", report.search) };
+    assert!(!full.kept && full.size < 0.51 && kept.kept && (kept.size - size).abs() < 1e-9);
+    let even = merge(&tool, [&mnist(), &fashion()], &["--share", "0.6"]);
+    assert!(even.compression.parameters_of_all > 0.68);
+    let rounded = merge(&tool, [&mnist(), &fashion()], &["--target-size", "0.7", "--round", "16"]);
+    assert!(rounded.compression.parameters_of_all <= 0.7);
+    assert!(rounded.layers[..2].iter().all(|l| l.shared % 16 == 0 || l.shared == l.neurons[0]));
+}
+
+#[test]
+fn a_size_that_cannot_be_had_is_refused() {
+    let tool = Tool::new();
+    let (a, b) = (mnist(), fashion());
+    let args = ["merge", &a, &b, "-o", "joint.onnx", "--runtime", "tract", "--samples", "50"];
+    let error = tool.refused(&[&args[..], &["--target-size", "0.3"]].concat());
+    assert!(error.contains("30.0 %"), "{error}");
+    let error = tool.refused(&[&args[..], &["--max-drop", "1"]].concat());
+    assert!(error.contains("labelled"), "{error}");
+    let error = tool.refused(&[&args[..], &["--target-size", "0.6", "--dry-run"]].concat());
+    assert!(error.contains("merging"), "{error}");
+    let error = tool.refused(&[&args[..], &["--until", "nowhere"]].concat());
+    assert!(error.contains("nowhere"), "{error}");
+}
+
+#[test]
+fn as_much_is_shared_as_a_measured_loss_allows() {
+    let tool = Tool::new();
+    let b = fixture("models/lenet300_mnist_b.onnx");
+    let tight = merge(&tool, [&mnist(), &b], &["--max-drop", "0.3"]);
+    let kept: Vec<_> = tight.search.iter().filter(|t| t.kept).collect();
+    assert_eq!(kept.len(), 1);
+    assert!(kept[0].drops.len() == 2 && kept[0].drops.iter().all(|d| *d <= 0.003 + 1e-9));
+    assert!((tight.compression.parameters_of_all - kept[0].size).abs() < 1e-9);
+    let smaller = tight.search.iter().filter(|t| t.size < kept[0].size - 1e-9);
+    assert!(smaller.clone().all(|t| t.drops.iter().any(|d| *d > 0.003)), "{:?}", tight.search);
+    let loose = merge(&tool, [&mnist(), &b], &["--max-drop", "50"]);
+    assert_eq!(loose.search.len(), 1);
+    assert!(loose.compression.parameters_of_all < 0.51);
+}
+
+#[test]
+fn the_trunk_ends_where_it_is_told_to() {
+    let tool = Tool::new();
+    let report = merge(&tool, [&mnist(), &fashion()], &["--until", "fc1"]);
+    assert_eq!(report.layers.iter().map(|l| l.shared).collect::<Vec<_>>(), [300]);
+    assert_eq!(report.structure.unmatched[0].len(), 2);
+    let specific: u64 = report.joint.parameters.specific.iter().map(|(_, n)| n).sum();
+    assert_eq!(specific, 2 * (301 * 100 + 1010));
+}
+
+#[test]
+fn numbers_of_shared_neurons_are_whole_multiples() {
+    let tool = Tool::new();
+    let report = merge(&tool, [&mnist(), &fashion()], &["--share", "0.5", "--round", "16"]);
+    assert_eq!(report.layers.iter().map(|l| l.shared).collect::<Vec<_>>(), [144, 48, 0]);
+    let limited = merge(&tool, [&mnist(), &fashion()], &["--max-cost", "0.3", "--round", "8"]);
+    assert!(limited.layers[..2].iter().all(|l| l.shared % 8 == 0 || l.shared == l.neurons[0]));
+}
