@@ -3,11 +3,8 @@
 mod bad_data;
 mod bad_input;
 mod commands;
-<<<<<<< HEAD
-mod handoff;
-=======
 mod goals;
->>>>>>> 30fff41 (Goals: a size, a measured loss, up to a layer, whole multiples)
+mod handoff;
 mod merge;
 mod stop;
 mod tool;
