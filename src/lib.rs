@@ -97,6 +97,7 @@ pub mod ops;
 pub mod progress;
 pub mod report;
 pub mod runtime;
+mod staging;
 pub mod verify;
 pub mod zip;
 pub mod zipper;

@@ -22,7 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["align", "calib"],
     &["canon", "couple", "runtime"],
     &["onnx", "ops"],
-    &["ir", "progress"],
+    &["ir", "progress", "staging"],
     &["error"],
 ];
 

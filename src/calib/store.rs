@@ -7,14 +7,16 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Dimension};
-use safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
+use safetensors::tensor::{Dtype, SafeTensors, View, serialize, serialize_to_file};
 use serde::{Deserialize, Serialize};
 
 use super::gram::Moments;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::staging::{Stage, is_device};
 
 /// Key of our entry in the container's metadata.
 const KEY: &str = "onnx-zip";
@@ -64,8 +66,16 @@ pub fn save(path: &Path, moments: &LayerMoments, meta: &Meta) -> Result<()> {
             tensors.push((format!("{layer}.squares"), Stored(squares.into_dyn())));
         }
     }
-    let metadata = HashMap::from([(KEY.to_owned(), header)]);
-    serialize_to_file(tensors, Some(metadata), path).map_err(|e| failed(e.into()))
+    let metadata = Some(HashMap::from([(KEY.to_owned(), header)]));
+    let mut stage = Stage::default();
+    if is_device(path) {
+        let bytes = serialize(tensors, metadata).map_err(|e| failed(e.into()))?;
+        stage.write(path, |out| out.write_all(&bytes))?;
+    } else {
+        let write = |at: &Path| serialize_to_file(tensors, metadata, at).map_err(io::Error::other);
+        stage.write_by_path(path, write)?;
+    }
+    stage.commit().map(drop)
 }
 
 /// Loads what [`save`] has written.

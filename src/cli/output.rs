@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use same_file::is_same_file;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::staging::{Stage, folder_of};
 
 /// Makes sure that `output` can be written and is none of the `inputs`.
 ///
@@ -33,11 +34,7 @@ pub(super) fn check(output: &Path, inputs: &[PathBuf]) -> Result<()> {
     if metadata.is_some_and(|m| !m.is_file()) {
         return Ok(());
     }
-    let folder = match output.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    check_folder(folder)
+    check_folder(folder_of(output))
 }
 
 /// Makes sure that files can be made in `folder`.
@@ -57,16 +54,9 @@ pub(super) fn check_folder(folder: &Path) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::Io`] where it cannot be written.
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
-    let failed = |e: io::Error| {
-        Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(e)
-    };
-    if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-        return fs::write(path, text).map_err(failed);
-    }
-    let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.persist(path).map(drop).map_err(|e| failed(e.error))
+    let mut stage = Stage::default();
+    stage.write(path, |out| out.write_all(text.as_bytes()))?;
+    stage.commit().map(drop)
 }
 
 /// Prints a result. A reader that has seen enough is no error.

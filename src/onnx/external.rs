@@ -9,11 +9,11 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::folder_of;
 use super::proto::tensor_proto::DataLocation;
 use super::proto::{AttributeProto, GraphProto, NodeProto, StringStringEntryProto, TensorProto};
 use super::tensor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::staging::folder_of;
 
 /// The external data files of one model; each is read once, tensors are slices of it.
 pub(super) struct ExternalData {

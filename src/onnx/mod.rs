@@ -15,23 +15,12 @@ mod proto;
 mod read;
 mod save;
 mod sniff;
-mod stage;
 mod stream;
 mod tensor;
 mod types;
 mod write;
 
-use std::path::Path;
-
 pub use finite::check_finite;
 pub use read::{decode, load};
 pub use save::{External, SaveOptions, save, save_split};
 pub use write::encode;
-
-/// The folder of a file; paths without one are relative to the current folder.
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}

@@ -6,13 +6,12 @@ use std::path::{Component, Path, PathBuf};
 use prost::Message;
 
 use super::data_file::DataFile;
-use super::folder_of;
 use super::proto::ModelProto;
-use super::stage::{Stage, is_device};
 use super::stream;
 use super::write::{PROTOBUF_LIMIT, check_size, to_proto};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
+use crate::staging::{Stage, folder_of, is_device};
 
 /// Where large tensors go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
