@@ -4,7 +4,7 @@
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
 
-use super::product::{add_cross, add_upper_gram, mirror_upper};
+use super::product::{add_cross, add_upper_gram, symmetric};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Sums over rows x (D inputs and a constant 1 as last entry, for the bias) and, where there are
@@ -199,9 +199,7 @@ impl Moments {
     /// # Errors
     /// [`ErrorKind::Calibration`] where no rows were seen.
     pub fn scaled(&self, factor: f64) -> Result<Array2<f64>> {
-        let mut hessian = &self.upper * (factor / self.rows()?);
-        mirror_upper(&mut hessian);
-        Ok(hessian)
+        Ok(symmetric(self.upper.view(), factor / self.rows()?))
     }
 
     /// Number of rows, for means.
@@ -230,15 +228,25 @@ fn not_finite() -> Error {
         .hint("look at the range of the calibration data, or at the model itself")
 }
 
-/// Adds `term` of each entry to its column's sum.
-fn add_columns(rows: ArrayView2<f32>, term: impl Fn(f64) -> f64 + Sync, sums: ArrayViewMut1<f64>) {
-    const COLUMNS: usize = 64;
-    let mut sums = sums;
+/// Adds `term` of each entry to its column's sum: in single precision over a few rows, and those sums
+/// in double precision.
+fn add_columns(
+    rows: ArrayView2<f32>,
+    term: impl Fn(f32) -> f32 + Sync,
+    mut sums: ArrayViewMut1<f64>,
+) {
+    const COLUMNS: usize = 128;
+    const ROWS: usize = 32;
     let strips = sums.axis_chunks_iter_mut(Axis(0), COLUMNS).into_par_iter().enumerate();
     strips.for_each(|(i, mut sums)| {
         let strip = rows.slice(s![.., i * COLUMNS..i * COLUMNS + sums.len()]);
-        for row in strip.rows() {
-            sums.zip_mut_with(&row, |sum, value| *sum += term(f64::from(*value)));
+        let mut few = Array1::<f32>::zeros(sums.len());
+        for rows in strip.axis_chunks_iter(Axis(0), ROWS) {
+            few.fill(0.0);
+            for row in rows.rows() {
+                few.zip_mut_with(&row, |sum, value| *sum += term(*value));
+            }
+            sums.zip_mut_with(&few, |sum, few| *sum += f64::from(*few));
         }
     });
 }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView3, ArrayViewD, ArrayViewMut1, Axis, CowArray, Ix3};
+use ndarray::{ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMut2, Axis, CowArray, Ix3};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -44,18 +44,20 @@ impl Positions {
         }
     }
 
-    /// The `index`-th chosen position of a sample of this batch.
-    fn position(self, sample: usize, index: usize, available: usize) -> usize {
-        match self {
-            Positions::Sampled { per_sample, seed, first_sample } if per_sample < available => {
-                let edge = |i: usize| (i as u128 * available as u128 / per_sample as u128) as u64;
-                let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                rng.set_stream((first_sample + sample) as u64);
-                rng.set_word_pos(2 * index as u128);
-                rng.random_range(edge(index)..edge(index + 1)) as usize
-            }
-            _ => index,
+    /// The chosen positions of each of `samples` samples of this batch, one after the other; `None`
+    /// where that is every position.
+    fn chosen(self, samples: usize, available: usize) -> Option<Vec<usize>> {
+        let Positions::Sampled { per_sample, seed, first_sample } = self else { return None };
+        if per_sample >= available {
+            return None;
         }
+        let edge = |i: usize| (i as u128 * available as u128 / per_sample as u128) as u64;
+        let of_sample = |sample: usize| {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream((first_sample + sample) as u64);
+            (0..per_sample).map(move |i| rng.random_range(edge(i)..edge(i + 1)) as usize)
+        };
+        Some((0..samples).flat_map(of_sample).collect())
     }
 }
 
@@ -71,8 +73,10 @@ enum Shape {
 pub struct Rows<'a> {
     data: CowArray<'a, f32, Ix3>,
     shape: Shape,
-    available: usize,
-    positions: Positions,
+    /// Rows of each sample.
+    per_sample: usize,
+    /// The position of each row; `None` where every position is a row.
+    chosen: Option<Vec<usize>>,
 }
 
 impl<'a> Rows<'a> {
@@ -88,7 +92,7 @@ impl<'a> Rows<'a> {
         };
         let available = between.iter().product();
         let data = reshape(activation, (*samples, available, *features))?;
-        Ok(Rows { data, shape: Shape::Features, available, positions })
+        Ok(Self::new(data, Shape::Features, available, positions))
     }
 
     /// Im2col rows of a convolution's input `[samples, channels, spatial…]` for the input channels
@@ -113,7 +117,17 @@ impl<'a> Rows<'a> {
         let (available, plane) = (sources.len() / taps, input.iter().product());
         let data = reshape(activation, (*samples, *all_channels, plane))?;
         let shape = Shape::Patches { taps, sources, channels };
-        Ok(Rows { data, shape, available, positions })
+        Ok(Self::new(data, shape, available, positions))
+    }
+
+    fn new(
+        data: CowArray<'a, f32, Ix3>,
+        shape: Shape,
+        available: usize,
+        wanted: Positions,
+    ) -> Self {
+        let chosen = wanted.chosen(data.len_of(Axis(0)), available);
+        Rows { data, shape, per_sample: wanted.per_sample(available), chosen }
     }
 
     /// Rows of a convolution's output `[samples, channels, spatial…]`: the channels at a position.
@@ -139,7 +153,7 @@ impl<'a> Rows<'a> {
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.data.len_of(Axis(0)) * self.per_sample()
+        self.data.len_of(Axis(0)) * self.per_sample
     }
 
     /// Whether there are no rows.
@@ -147,39 +161,49 @@ impl<'a> Rows<'a> {
         self.len() == 0
     }
 
-    fn per_sample(&self) -> usize {
-        self.positions.per_sample(self.available)
-    }
-
-    /// The rows in order, as matrices of at most `rows` rows. See [`chunk_rows`].
-    pub fn chunks(&self, rows: usize) -> impl Iterator<Item = Array2<f32>> + '_ {
-        let (len, rows) = (self.len(), rows.max(1));
-        (0..len).step_by(rows).map(move |start| self.matrix(start..len.min(start + rows)))
-    }
-
-    fn matrix(&self, range: Range<usize>) -> Array2<f32> {
-        let mut matrix = Array2::zeros((range.len(), self.width()));
-        let rows = matrix.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
-        rows.for_each(|(i, row)| self.fill(range.start + i, row));
-        matrix
+    /// Writes the rows from `start` on into a matrix with [`Rows::width`] columns, which has as many
+    /// rows as are wanted.
+    ///
+    /// # Panics
+    /// Where there are not so many rows, or the matrix has another width.
+    pub fn write(&self, start: usize, mut matrix: ArrayViewMut2<f32>) {
+        /// Rows that one thread writes in one go.
+        const RUN: usize = 64;
+        assert_eq!(matrix.ncols(), self.width(), "rows are as wide as the layer's input");
+        let runs = matrix.axis_chunks_iter_mut(Axis(0), RUN).into_par_iter().enumerate();
+        runs.for_each(|(run, mut rows)| {
+            for (i, row) in rows.rows_mut().into_iter().enumerate() {
+                self.fill(start + run * RUN + i, row);
+            }
+        });
     }
 
     fn fill(&self, index: usize, mut row: ArrayViewMut1<f32>) {
-        let (sample, nth) = (index / self.per_sample(), index % self.per_sample());
-        let position = self.positions.position(sample, nth, self.available);
+        let (sample, nth) = (index / self.per_sample, index % self.per_sample);
+        let position = self.chosen.as_ref().map_or(nth, |chosen| chosen[index]);
         let sample = self.data.index_axis(Axis(0), sample);
         match &self.shape {
             Shape::Features => row.assign(&sample.index_axis(Axis(0), position)),
             Shape::Patches { taps, sources, channels } => {
                 let sources = &sources[position * taps..(position + 1) * taps];
-                let planes = sample.axis_iter(Axis(0)).skip(channels.start);
-                for (patch, plane) in row.exact_chunks_mut(*taps).into_iter().zip(planes) {
-                    for (value, source) in patch.into_iter().zip(sources) {
-                        *value = plane.get(*source).copied().unwrap_or(0.0);
+                let planes = sample.rows().into_iter().skip(channels.start);
+                for (mut patch, plane) in row.exact_chunks_mut(*taps).into_iter().zip(planes) {
+                    match (patch.as_slice_mut(), plane.to_slice()) {
+                        (Some(patch), Some(plane)) => gather(patch, plane, sources),
+                        _ => patch.iter_mut().zip(sources).for_each(|(value, source)| {
+                            *value = plane.get(*source).copied().unwrap_or(0.0);
+                        }),
                     }
                 }
             }
         }
+    }
+}
+
+/// One channel's values under the kernel; sources outside of the plane are padding.
+fn gather(patch: &mut [f32], plane: &[f32], sources: &[usize]) {
+    for (value, source) in patch.iter_mut().zip(sources) {
+        *value = plane.get(*source).copied().unwrap_or(0.0);
     }
 }
 
@@ -213,7 +237,7 @@ fn bad_shape(dims: &[usize], wanted: &str) -> Error {
 mod tests {
     use super::*;
     use crate::calib::product::tests::random;
-    use ndarray::{Array, ArrayD, Dimension, IxDyn, concatenate, s};
+    use ndarray::{Array, Array2, ArrayD, Dimension, IxDyn, s};
 
     fn activation(dims: &[usize], seed: u64) -> ArrayD<f32> {
         let flat = random(1, dims.iter().product(), seed).mapv(|v| v as f32);
@@ -221,8 +245,11 @@ mod tests {
     }
 
     fn all(rows: &Rows) -> Array2<f32> {
-        let chunks: Vec<_> = rows.chunks(7).collect();
-        concatenate(Axis(0), &chunks.iter().map(|c| c.view()).collect::<Vec<_>>()).unwrap()
+        let mut all = Array2::from_elem((rows.len(), rows.width()), f32::NAN);
+        for (i, part) in all.axis_chunks_iter_mut(Axis(0), 7).enumerate() {
+            rows.write(7 * i, part);
+        }
+        all
     }
 
     /// A convolution written as its definition; `weights` are `[out, channels/groups, k…]`.
@@ -363,16 +390,15 @@ mod tests {
     #[test]
     fn sampled_positions_are_spread_and_independent_of_batching() {
         let batch = |first_sample| Positions::Sampled { per_sample: 5, seed: 1, first_sample };
-        for sample in 0..20 {
-            let chosen: Vec<usize> = (0..5).map(|i| batch(0).position(sample, i, 23)).collect();
+        let all = batch(0).chosen(20, 23).unwrap();
+        for (sample, chosen) in all.chunks(5).enumerate() {
             for (i, position) in chosen.iter().enumerate() {
                 assert!((i * 23 / 5..(i + 1) * 23 / 5).contains(position));
             }
-            let later: Vec<usize> = (0..5).map(|i| batch(sample).position(0, i, 23)).collect();
-            assert_eq!(chosen, later);
+            assert_eq!(chosen, batch(sample).chosen(1, 23).unwrap());
         }
         assert_eq!(batch(0).per_sample(4), 4);
-        assert_eq!(batch(0).position(0, 3, 4), 3);
+        assert_eq!(batch(0).chosen(3, 5), None);
     }
 
     #[test]

@@ -12,12 +12,20 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, LinalgScalar, Slice, s};
 
-/// Rows of a strip. A strip of the upper triangle carries `STRIP²/2` needless products: 256 wastes
-/// 6 % at n = 4608, keeps OpenBLAS within a tenth of its best speed and leaves 18 strips to share.
+/// Rows of a strip: keeps OpenBLAS within a tenth of its best speed and leaves 18 strips to share at
+/// n = 4608.
 const STRIP: usize = 256;
 
 /// Columns of the right factor in one call to OpenBLAS.
 const PANEL: usize = 1024;
+
+/// Columns of a Gram matrix's square on the diagonal. Half of each square is left out by the product
+/// itself, and so nothing is computed twice.
+const TILE: usize = 512;
+
+/// Rows of a product that goes to one thread: enough to make OpenBLAS's start worth it, few enough
+/// that narrow matrices, which have one tile only, keep several threads busy.
+const PIECE: usize = 2048;
 
 /// Keeps OpenBLAS on the calling thread from now on, in the whole process.
 pub fn single_threaded_blas() {
@@ -73,12 +81,19 @@ where
 /// Where `sum` is not square with one row per column of `rows`.
 pub fn add_upper_gram(rows: ArrayView2<f32>, mut sum: ArrayViewMut2<f64>) {
     single_threaded_blas();
-    let strips = sum.axis_chunks_iter_mut(Axis(0), STRIP).into_par_iter().enumerate();
-    strips.for_each(|(i, mut strip)| {
-        let start = i * STRIP;
-        let left = rows.slice(s![.., start..start + strip.nrows()]);
-        strip.slice_axis_inplace(Axis(1), Slice::from(start..));
-        add_widened(&left.t().dot(&rows.slice(s![.., start..])), strip);
+    let strips = sum.axis_chunks_iter_mut(Axis(0), TILE).into_par_iter().enumerate();
+    strips.for_each(|(i, strip)| {
+        let (start, end) = (i * TILE, i * TILE + strip.nrows());
+        let (mut diagonal, mut right) = strip.split_at(Axis(1), end);
+        diagonal.slice_axis_inplace(Axis(1), Slice::from(start..));
+        let products = pieces(rows, |piece| {
+            let own = piece.slice(s![.., start..end]);
+            (upper_gram(own), own.t().dot(&piece.slice(s![.., end..])))
+        });
+        for (on_diagonal, beside) in products {
+            add_widened(&on_diagonal, diagonal.view_mut());
+            add_widened(&beside, right.view_mut());
+        }
     });
 }
 
@@ -88,23 +103,100 @@ pub fn add_upper_gram(rows: ArrayView2<f32>, mut sum: ArrayViewMut2<f64>) {
 /// Where the sizes do not fit.
 pub fn add_cross(left: ArrayView2<f32>, right: ArrayView2<f32>, mut sum: ArrayViewMut2<f64>) {
     single_threaded_blas();
-    let strips = sum.axis_chunks_iter_mut(Axis(0), STRIP).into_par_iter().enumerate();
-    strips.for_each(|(i, strip)| {
-        let left = left.slice(s![.., i * STRIP..i * STRIP + strip.nrows()]);
-        add_widened(&left.t().dot(&right), strip);
+    let strips = sum.axis_chunks_iter_mut(Axis(0), TILE).into_par_iter().enumerate();
+    strips.for_each(|(i, mut strip)| {
+        let own = left.slice(s![.., i * TILE..i * TILE + strip.nrows()]);
+        let halves = own.axis_chunks_iter(Axis(0), PIECE).into_par_iter();
+        let products: Vec<Array2<f32>> = halves
+            .zip(right.axis_chunks_iter(Axis(0), PIECE))
+            .map(|(left, right)| left.t().dot(&right))
+            .collect();
+        products.iter().for_each(|product| add_widened(product, strip.view_mut()));
     });
+}
+
+/// What `work` makes of each piece of some rows, in order.
+fn pieces<R: Send>(
+    rows: ArrayView2<f32>,
+    work: impl Fn(ArrayView2<f32>) -> R + Sync + Send,
+) -> Vec<R> {
+    rows.axis_chunks_iter(Axis(0), PIECE).into_par_iter().map(work).collect()
+}
+
+/// The upper triangle of `rowsᵀ · rows`; the rest is zero.
+fn upper_gram(rows: ArrayView2<f32>) -> Array2<f32> {
+    // ndarray has no product of which only one half is computed.
+    #[allow(unsafe_code)]
+    unsafe extern "C" {
+        fn cblas_ssyrk(
+            order: c_int,
+            triangle: c_int,
+            transposed: c_int,
+            n: c_int,
+            k: c_int,
+            alpha: f32,
+            a: *const f32,
+            row_of_a: c_int,
+            beta: f32,
+            c: *mut f32,
+            row_of_c: c_int,
+        );
+    }
+    const ROW_MAJOR: c_int = 101;
+    const TRANSPOSED: c_int = 112;
+    const UPPER: c_int = 121;
+    let (k, n) = rows.dim();
+    let mut product = Array2::<f32>::zeros((n, n));
+    let stride = usize::try_from(rows.strides()[0]).unwrap_or(0).max(n);
+    let sizes = [n, k, stride].map(c_int::try_from);
+    let runs = rows.rows().into_iter().all(|row| row.to_slice().is_some());
+    let [Ok(wide), Ok(high), Ok(stride)] = sizes else { return rows.t().dot(&rows) };
+    if k == 0 || n == 0 || !runs || (k > 1 && rows.strides()[0] < n as isize) {
+        return rows.t().dot(&rows);
+    }
+    let (source, target) = (rows.as_ptr(), product.as_mut_ptr());
+    #[allow(unsafe_code)]
+    // SAFETY: `source` points to k rows of n numbers, each a run in memory, `stride` apart; `target`
+    // to n rows of n, which nothing else refers to. All sizes fit into the call's integers.
+    unsafe {
+        cblas_ssyrk(
+            ROW_MAJOR, UPPER, TRANSPOSED, wide, high, 1.0, source, stride, 0.0, target, wide,
+        );
+    }
+    product
 }
 
 fn add_widened(product: &Array2<f32>, mut sum: ArrayViewMut2<f64>) {
     sum.zip_mut_with(product, |total, term| *total += f64::from(*term));
 }
 
-/// Copies the upper triangle of a square matrix over the lower one.
-pub fn mirror_upper(matrix: &mut Array2<f64>) {
-    for i in 1..matrix.nrows() {
-        let (above, mut below) = matrix.view_mut().split_at(Axis(0), i);
-        below.slice_mut(s![0, ..i]).assign(&above.slice(s![.., i]));
-    }
+/// The symmetric matrix of which `upper` holds the upper triangle, times `factor`.
+pub fn symmetric(upper: ArrayView2<f64>, factor: f64) -> Array2<f64> {
+    /// Side of the squares that are transposed at once, while they are in the cache.
+    const SQUARE: usize = 64;
+    let mut whole = Array2::zeros(upper.dim());
+    let strips = whole.axis_chunks_iter_mut(Axis(0), SQUARE).into_par_iter().enumerate();
+    strips.for_each(|(i, mut strip)| {
+        let start = i * SQUARE;
+        for (j, mut square) in strip.axis_chunks_iter_mut(Axis(1), SQUARE).enumerate() {
+            let (height, width) = square.dim();
+            let columns = j * SQUARE..j * SQUARE + width;
+            if j > i {
+                let source = upper.slice(s![start..start + height, columns]);
+                square.zip_mut_with(&source, |to, from| *to = factor * from);
+            } else {
+                let source = upper.slice(s![columns, start..start + height]);
+                square.zip_mut_with(&source.t(), |to, from| *to = factor * from);
+            }
+        }
+        let rows = start..start + strip.nrows();
+        for (row, n) in strip.rows_mut().into_iter().zip(rows.clone()) {
+            let own = upper.slice(s![n, n..rows.end]);
+            let mut right = row;
+            right.slice_mut(s![n..rows.end]).zip_mut_with(&own, |to, from| *to = factor * from);
+        }
+    });
+    whole
 }
 
 #[cfg(test)]
@@ -146,11 +238,37 @@ pub(crate) mod tests {
         let (x32, y32) = (x.mapv(|v| v as f32), y.mapv(|v| v as f32));
         let mut gram = Array2::zeros((300, 300));
         add_upper_gram(x32.view(), gram.view_mut());
-        mirror_upper(&mut gram);
+        let gram = symmetric(gram.view(), 1.0);
         assert!(close(&gram, &naive(&x.t().to_owned(), &x), 1e-4));
         let mut cross = Array2::zeros((300, 9));
         add_cross(x32.view(), y32.view(), cross.view_mut());
         assert!(close(&cross, &naive(&x.t().to_owned(), &y), 1e-4));
+    }
+
+    #[test]
+    fn gram_of_strided_rows_and_of_several_tiles_and_pieces() {
+        let x = random(2100, 600, 7).mapv(|v| v as f32);
+        let wide = x.mapv(f64::from);
+        for (rows, wanted) in [(x.view(), wide.t().dot(&wide)), (x.t(), wide.dot(&wide.t()))] {
+            let mut gram = Array2::zeros((rows.ncols(), rows.ncols()));
+            add_upper_gram(rows, gram.view_mut());
+            assert!(close(&symmetric(gram.view(), 1.0), &wanted, 1e-2));
+        }
+        let (rows, some) = (x.slice(s![..;2, 30..70]), wide.slice(s![..;2, 30..70]));
+        let mut gram = Array2::zeros((40, 40));
+        add_upper_gram(rows, gram.view_mut());
+        assert!(close(&symmetric(gram.view(), 2.0), &(some.t().dot(&some) * 2.0), 1e-2));
+    }
+
+    #[test]
+    fn symmetric_matrices_repeat_the_upper_triangle() {
+        for n in [1, 64, 130] {
+            let upper = random(n, n, 1);
+            let whole = symmetric(upper.view(), 3.0);
+            assert!(
+                whole.indexed_iter().all(|((i, j), v)| *v == 3.0 * upper[(i.min(j), i.max(j))])
+            );
+        }
     }
 
     #[test]

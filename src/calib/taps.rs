@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, concatenate};
+use ndarray::parallel::prelude::*;
+use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, CowArray, IxDyn};
 
 use super::gram::Moments;
 use super::im2col::{Positions, Rows, chunk_rows};
@@ -81,7 +82,7 @@ pub fn collect_channels(
     let mut moments: Vec<Gathering> = Vec::new();
     moments.resize_with(layer.outputs.len(), Gathering::default);
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
-        moments.iter_mut().enumerate().try_for_each(|(channel, sum)| {
+        moments.par_iter_mut().enumerate().try_for_each(|(channel, sum)| {
             let own = channel..channel + 1;
             let rows = input_rows(kind, x.clone(), own.clone(), positions)?;
             let targets = y.clone().map(|y| output_rows(kind, y, own, positions)).transpose()?;
@@ -110,11 +111,13 @@ fn each_batch(
     for batch in 0..inputs.stream.source().batches() {
         progress.check()?;
         let positions = limit.positions(samples, inputs.stream.source().range(batch).start);
-        let x = tapped(inputs.stream.run(inputs.model, &mut step, batch)?)?;
+        let x = inputs.stream.run(inputs.model, &mut step, batch)?;
         let y = match (&mut targets, &mut target_step) {
-            (Some(t), Some(step)) => Some(tapped(t.stream.run(t.model, step, batch)?)?),
+            (Some(t), Some(step)) => Some(t.stream.run(t.model, step, batch)?),
             _ => None,
         };
+        let x = floats(tapped(&x)?)?;
+        let y = y.as_ref().map(|y| tapped(y).and_then(floats)).transpose()?;
         visit(x.view(), y.as_ref().map(|y| y.view()), positions).at_node(&layer.name)?;
         progress.step();
     }
@@ -125,35 +128,52 @@ fn each_batch(
     Ok(())
 }
 
-/// The only tapped value, as floats.
-fn tapped(taps: Vec<Arc<HostArray>>) -> Result<ArrayD<f32>> {
-    match taps.as_slice() {
-        [tap] => tap.as_f32(),
+/// The only tapped value.
+fn tapped(taps: &[Arc<HostArray>]) -> Result<&HostArray> {
+    match taps {
+        [tap] => Ok(tap),
         _ => Err(Error::new(ErrorKind::Backend, "the runtime did not compute a layer's input")),
     }
 }
 
+/// The elements as floats, copied only where they are of another type.
+fn floats(array: &HostArray) -> Result<CowArray<'_, f32, IxDyn>> {
+    match array.f32_view() {
+        Some(view) => Ok(view.into()),
+        None => array.as_f32().map(CowArray::from),
+    }
+}
+
 /// Moments that are being gathered. Rows wait until there are enough of them for one product: a
-/// model may insist on batches of one sample.
+/// model may insist on batches of one sample. So sums do not depend on the size of batches.
 #[derive(Default)]
 struct Gathering {
     moments: Option<Moments>,
-    rows: Vec<Array2<f32>>,
-    targets: Vec<Array2<f32>>,
-    waiting: usize,
+    rows: Waiting,
+    targets: Option<Waiting>,
+}
+
+/// Rows that wait, in memory that is used again and again.
+#[derive(Default)]
+struct Waiting {
+    values: Vec<f32>,
+    width: usize,
+    len: usize,
 }
 
 impl Gathering {
     /// Adds rows, with their targets where there are some.
     fn add(&mut self, rows: &Rows<'_>, targets: Option<&Rows<'_>>) -> Result<()> {
-        let width = rows.width() + targets.map_or(0, Rows::width);
-        let chunk = chunk_rows(width);
-        let mut targets = targets.map(|t| t.chunks(chunk));
-        for x in rows.chunks(chunk) {
-            self.waiting += x.nrows();
-            self.rows.push(x);
-            self.targets.extend(targets.as_mut().and_then(Iterator::next));
-            if self.waiting >= chunk {
+        let chunk = chunk_rows(rows.width() + targets.map_or(0, Rows::width));
+        let mut start = 0;
+        while start < rows.len() {
+            let count = (chunk - self.rows.len).min(rows.len() - start);
+            self.rows.add(rows, start, count)?;
+            if let Some(targets) = targets {
+                self.targets.get_or_insert_default().add(targets, start, count)?;
+            }
+            start += count;
+            if self.rows.len == chunk {
                 self.push()?;
             }
         }
@@ -161,14 +181,17 @@ impl Gathering {
     }
 
     fn push(&mut self) -> Result<()> {
-        self.waiting = 0;
-        let Some(x) = joined(std::mem::take(&mut self.rows))? else { return Ok(()) };
-        match joined(std::mem::take(&mut self.targets))? {
-            Some(y) => {
+        if self.rows.len == 0 {
+            return Ok(());
+        }
+        let x = self.rows.take()?;
+        match &mut self.targets {
+            Some(targets) => {
+                let y = targets.take()?;
                 let new = || Moments::with_targets(x.ncols(), y.ncols());
-                self.moments.get_or_insert_with(new).push_with(x.view(), y.view())
+                self.moments.get_or_insert_with(new).push_with(x, y)
             }
-            None => self.moments.get_or_insert_with(|| Moments::new(x.ncols())).push(x.view()),
+            None => self.moments.get_or_insert_with(|| Moments::new(x.ncols())).push(x),
         }
     }
 
@@ -179,16 +202,35 @@ impl Gathering {
     }
 }
 
-/// Matrices below each other; `None` if there are none.
-fn joined(mut parts: Vec<Array2<f32>>) -> Result<Option<Array2<f32>>> {
-    if parts.len() < 2 {
-        return Ok(parts.pop());
+impl Waiting {
+    /// Adds `count` of `rows`, from `start` on.
+    fn add(&mut self, rows: &Rows<'_>, start: usize, count: usize) -> Result<()> {
+        if self.width != rows.width() {
+            if self.len > 0 {
+                return Err(resized());
+            }
+            self.width = rows.width();
+        }
+        let range = self.len * self.width..(self.len + count) * self.width;
+        if self.values.len() < range.end {
+            self.values.resize(range.end, 0.0);
+        }
+        let room = ArrayViewMut2::from_shape((count, self.width), &mut self.values[range]);
+        rows.write(start, room.map_err(|e| resized().because(e))?);
+        self.len += count;
+        Ok(())
     }
-    let views: Vec<ArrayView2<'_, f32>> = parts.iter().map(|p| p.view()).collect();
-    concatenate(Axis(0), &views).map(Some).map_err(|e| {
-        Error::new(ErrorKind::Calibration, "a layer's inputs change their size between batches")
-            .because(e)
-    })
+
+    /// All rows; later ones start afresh.
+    fn take(&mut self) -> Result<ArrayView2<'_, f32>> {
+        let len = std::mem::take(&mut self.len);
+        let values = &self.values[..len * self.width];
+        ArrayView2::from_shape((len, self.width), values).map_err(|e| resized().because(e))
+    }
+}
+
+fn resized() -> Error {
+    Error::new(ErrorKind::Calibration, "a layer's inputs change their size between batches")
 }
 
 fn input_rows<'x>(
