@@ -24,9 +24,10 @@ test-rust: setup
 test-python: setup test-rust build
 	tests/python/run.sh
 
-lint: ## formatting and Clippy
+lint: ## formatting, Clippy and the API's documentation
 	cargo fmt --check
 	cargo clippy --release --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
 
 check: ## everything a change must pass
 	$(MAKE) lint

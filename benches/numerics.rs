@@ -1,16 +1,19 @@
-//! Timings of the numerical core: moments, pairing costs, fused weights and optimal matching.
+//! Timings of the numerical core: rows of patches, moments, factors and solves, pairing costs, fused
+//! weights and matching.
 //!
 //! Sizes follow a convolution with 3×3 kernels: 64, 128 and 256 shared channels and a bias.
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Array4};
 use onnx_zip::calib::gram::Moments;
+use onnx_zip::calib::im2col::{Positions, Rows};
 use onnx_zip::calib::product::times;
+use onnx_zip::calib::window::Window;
 use onnx_zip::zip::matcher::{MATCHERS, Share};
 use onnx_zip::zip::pair::{Metric, Problem};
-use onnx_zip::zip::solve::DAMPING;
+use onnx_zip::zip::solve::{DAMPING, Spd};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -48,6 +51,38 @@ fn moments(c: &mut Criterion) {
         group.throughput(Throughput::Elements((2048 * inputs * inputs / 2) as u64));
         group.bench_function(BenchmarkId::from_parameter(inputs), |b| {
             b.iter(|| sums.push(black_box(rows.view())))
+        });
+    }
+}
+
+/// Patches of 16×16 images, every position or 16 of them.
+fn patches(c: &mut Criterion) {
+    let mut group = c.benchmark_group("patches");
+    let window = Window::new(&[3, 3], &[1, 1], &[1, 1], &[1, 1, 1, 1]).unwrap();
+    let few = Positions::Sampled { per_sample: 16, seed: 1, first_sample: 0 };
+    for channels in CHANNELS {
+        let images = Array4::<f32>::ones((16, channels, 16, 16)).into_dyn();
+        for (name, positions) in [("all", Positions::All), ("sampled", few)] {
+            let rows = || Rows::patches(images.view(), &window, 0..channels, positions).unwrap();
+            let mut matrix = Array2::zeros((rows().len(), rows().width()));
+            group.throughput(Throughput::Elements(matrix.len() as u64));
+            group.bench_function(BenchmarkId::new(name, channels), |b| {
+                b.iter(|| rows().write(0, black_box(matrix.view_mut())))
+            });
+        }
+    }
+}
+
+fn solving(c: &mut Criterion) {
+    let mut group = c.benchmark_group("solve");
+    for channels in CHANNELS {
+        let Problem { h_a, w_a, .. } = problem(channels);
+        group.bench_function(BenchmarkId::new("factor", channels), |b| {
+            b.iter(|| Spd::factor(black_box(h_a.view()), 1e-3))
+        });
+        let factor = Spd::factor(h_a.view(), 1e-3).unwrap();
+        group.bench_function(BenchmarkId::new("solve", channels), |b| {
+            b.iter(|| factor.solve(black_box(w_a.t())))
         });
     }
 }
@@ -101,6 +136,6 @@ fn matching(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10);
-    targets = moments, pairing, fusing, matching
+    targets = patches, moments, solving, pairing, fusing, matching
 }
 criterion_main!(benches);

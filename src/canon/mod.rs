@@ -3,14 +3,14 @@
 //! Each pass is an exact simplification (up to rounding, where constants are combined) in a file of
 //! its own, which says why it is there. [`canonicalise`] runs them in this order:
 //!
-//! 1. once: [`constants`] before all others, which look for initializers only; the check for
-//!    training mode; [`upgrade`], so that the others know one version of each operator.
-//! 2. until nothing changes: [`noop`], [`fold`], [`shapes`], [`views`], [`resize`]. Each may uncover
+//! 1. once: `constants` before all others, which look for initializers only; the check for
+//!    training mode; `upgrade`, so that the others know one version of each operator.
+//! 2. until nothing changes: `noop`, `fold`, `shapes`, `views`, `resize`. Each may uncover
 //!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
-//! 4. until nothing changes, together with those of 2: [`untie`] before weights are rewritten;
-//!    [`padding`]; [`gemm`], whose product without a bias lets [`affine`] add one; [`bias`] where
-//!    there is none still; [`shuffle`] last, since it looks for what the others left.
+//! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
+//!    `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
+//!    there is none still; `shuffle` last, since it looks for what the others left.
 
 mod affine;
 mod bias;

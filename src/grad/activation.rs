@@ -56,7 +56,7 @@ pub(super) fn clip(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grad
     Ok(vec![Some(gradient)])
 }
 
-/// [lower < x < upper]
+/// 1 where `lower < x < upper`, else 0.
 fn between(tape: &mut Tape, x: ValueId, lower: f32, upper: f32) -> ValueId {
     let (lower, upper) = (tape.scalar(lower), tape.scalar(upper));
     let above = tape.indicator("Greater", x, lower);

@@ -1,7 +1,7 @@
 //! Inference runtimes behind one pair of traits.
 //!
 //! A [`Backend`] loads models into [`Session`]s. Only the files of this module see a runtime's crate;
-//! another runtime is one more file and one more row of [`BACKENDS`].
+//! another runtime is one more file and one more row of `BACKENDS`.
 
 mod array;
 mod ort;
