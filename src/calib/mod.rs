@@ -3,6 +3,7 @@
 pub mod data;
 pub mod gram;
 pub mod im2col;
+mod positions;
 pub mod product;
 pub mod store;
 pub mod stream;
