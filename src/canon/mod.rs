@@ -34,6 +34,8 @@ use std::ops::Deref;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 
+pub use types::infer as infer_types;
+
 /// A model in canonical form, with the types of all values inferred; only this module makes one.
 #[derive(Debug, Clone)]
 pub struct Canonical(Model);

@@ -11,7 +11,7 @@ const BATCH: &str = "batch";
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
-pub(super) fn infer(graph: &mut Graph) -> Result<()> {
+pub fn infer(graph: &mut Graph) -> Result<()> {
     for id in graph.topological_order()? {
         infer_node(graph, id);
     }

@@ -1,11 +1,11 @@
 //! Gradients of pooling.
 
-use super::Tape;
-use super::linear::Window;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Attribute, Dim, Node, NodeId, ValueId};
 
-type Grads = Result<Vec<Option<ValueId>>>;
+use super::conv::Window;
+use super::reduce::{chosen, spread};
+use super::{Grads, Tape, unsupported};
 
 fn kernel(node: &Node) -> Result<Vec<usize>> {
     node.ints("kernel_shape")
@@ -13,100 +13,112 @@ fn kernel(node: &Node) -> Result<Vec<usize>> {
         .ok_or_else(|| Error::new(ErrorKind::Format, "a pooling window without kernel_shape"))
 }
 
-fn channels(tape: &Tape, id: NodeId, value: ValueId) -> Result<usize> {
-    tape.shape(id, value)?.get(1).and_then(Dim::known).ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "the number of channels is known only at run time")
-    })
+/// The number of channels of a value.
+pub(super) fn channels(tape: &Tape, value: ValueId) -> Result<usize> {
+    tape.shape(value)?
+        .get(1)
+        .and_then(Dim::known)
+        .ok_or_else(|| unsupported("the number of channels is known only at run time"))
 }
 
-pub(super) fn max_pool(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
-    // One plane per tap of the window: what the tap reads, whether it is the maximum, and its share
-    // of dy, spread back by the transposed one-hot convolution that read it.
-    let (x, y) = (tape.input(node, 0)?, tape.input_output(node)?);
-    let kernel = kernel(node)?;
-    let window = Window::of(tape, id, node, x, &kernel)?;
-    let c = channels(tape, id, x)?;
-    let taps: usize = kernel.iter().product();
+pub(super) fn max_pool(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let (x, y) = (tape.input(node, 0)?, tape.output(node)?);
+    let window = Window::of(tape, node, &kernel(node)?, (x, y))?;
+    let side_by_side = window.pads.iter().chain(&window.rest()).all(|p| *p == 0)
+        && window.dilations.iter().all(|d| *d == 1)
+        && window.strides.iter().zip(&window.kernel).all(|(s, k)| *s == *k as i64);
+    if side_by_side {
+        return Ok(vec![Some(blown_up(tape, (x, y, dy), &window))]);
+    }
+    overlapping(tape, (x, y, dy), &window)
+}
+
+/// Windows side by side: maxima and their gradients are repeated over their windows.
+fn blown_up(tape: &mut Tape, (x, y, dy): (ValueId, ValueId, ValueId), window: &Window) -> ValueId {
+    let scales: Vec<f32> =
+        [1.0, 1.0].into_iter().chain(window.kernel.iter().map(|k| *k as f32)).collect();
+    let (maxima, gradients) = (tape.repeated(y, &scales), tape.repeated(dy, &scales));
+    let hit = tape.op("Equal", &[x, maxima]);
+    let zero = tape.scalar(0.0);
+    tape.op("Where", &[hit, gradients, zero])
+}
+
+/// Windows that overlap. One plane per tap of the window: what the tap reads, whether it is the
+/// maximum, and its share of dy, spread back by the transposed one-hot convolution that read it.
+fn overlapping(tape: &mut Tape, (x, y, dy): (ValueId, ValueId, ValueId), window: &Window) -> Grads {
+    let c = channels(tape, x)?;
+    let taps: usize = window.kernel.iter().product();
     let mut one_hot = vec![0.0; c * taps * taps];
     for plane in 0..c * taps {
         one_hot[plane * taps + plane % taps] = 1.0;
     }
-    let dims: Vec<usize> = [c * taps, 1].into_iter().chain(kernel.iter().copied()).collect();
+    let dims: Vec<usize> = [c * taps, 1].into_iter().chain(window.kernel.clone()).collect();
     let weight = tape.floats(&dims, one_hot)?;
     let group = ("group", Attribute::Int(c as i64));
-    let mut attributes = window.attributes();
-    attributes.retain(|(name, _)| *name != "output_padding");
+    // With ceil mode the last windows overhang: pad for them, too.
+    let n = window.kernel.len();
+    let mut reading = window.clone();
+    for (i, rest) in window.rest().into_iter().enumerate() {
+        reading.pads[n + i] += (-rest).max(0);
+    }
+    let mut attributes = reading.forward();
     attributes.push(group.clone());
-    let read = tape.graph.add_op("Conv", "grad.taps", &[x, weight], attributes);
-    let out = tape.extents(id, y)?;
+    let read = tape.op_with("Conv", &[x, weight], attributes);
     let planes = |n: &[usize]| -> Vec<i64> {
-        std::iter::once(0).chain(n.iter().chain(&out).map(|n| *n as i64)).collect()
+        std::iter::once(0).chain(n.iter().chain(&window.to).map(|n| *n as i64)).collect()
     };
-    let (split, joined) = (tape.ints(&planes(&[c, taps])), tape.ints(&planes(&[c * taps])));
-    let single = tape.ints(&planes(&[c, 1]));
-    let read = tape.op("Reshape", "grad", &[read, split]);
-    let (y, dy) =
-        (tape.op("Reshape", "grad", &[y, single]), tape.op("Reshape", "grad", &[dy, single]));
+    let read = tape.reshaped(read, &planes(&[c, taps]));
+    let (y, dy) = (tape.reshaped(y, &planes(&[c, 1])), tape.reshaped(dy, &planes(&[c, 1])));
     let hit = tape.indicator("Equal", read, y);
-    let share = tape.op("Mul", "grad", &[hit, dy]);
-    let share = tape.op("Reshape", "grad", &[share, joined]);
-    let mut attributes = window.attributes();
+    let share = tape.op("Mul", &[hit, dy]);
+    let share = tape.reshaped(share, &planes(&[c * taps]));
+    let mut attributes = window.backward();
     attributes.push(group);
-    let dx = tape.graph.add_op("ConvTranspose", "grad", &[share, weight], attributes);
-    Ok(vec![Some(dx)])
+    Ok(vec![Some(tape.op_with("ConvTranspose", &[share, weight], attributes))])
 }
 
-pub(super) fn average_pool(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
+pub(super) fn average_pool(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
     let x = tape.input(node, 0)?;
-    let kernel = kernel(node)?;
-    let window = Window::of(tape, id, node, x, &kernel)?;
-    let padded =
-        window.pads.iter().any(|p| *p != 0) || window.output_padding.iter().any(|p| *p < 0);
-    if padded && node.int("count_include_pad", 0) == 0 {
-        return Err(Error::new(ErrorKind::Unsupported, "an average over windows of unequal size"));
-    }
-    let c = channels(tape, id, x)?;
-    let taps: usize = kernel.iter().product();
-    let dims: Vec<usize> = [c, 1].into_iter().chain(kernel.iter().copied()).collect();
-    let weight = tape.floats(&dims, vec![1.0 / taps as f32; c * taps])?;
-    let mut attributes = window.attributes();
+    let window = Window::of(tape, node, &kernel(node)?, (x, tape.output(node)?))?;
+    let counts = counts(&window, node.int("count_include_pad", 0) != 0);
+    let c = channels(tape, x)?;
+    let dims: Vec<usize> = [1, 1].into_iter().chain(window.to.iter().copied()).collect();
+    let parts = tape.floats(&dims, counts.into_iter().map(|n| 1.0 / n).collect())?;
+    let share = tape.op("Mul", &[dy, parts]);
+    let dims: Vec<usize> = [c, 1].into_iter().chain(window.kernel.clone()).collect();
+    let ones = tape.floats(&dims, vec![1.0; dims.iter().product()])?;
+    let mut attributes = window.backward();
     attributes.push(("group", Attribute::Int(c as i64)));
-    Ok(vec![Some(tape.graph.add_op("ConvTranspose", "grad", &[dy, weight], attributes))])
+    Ok(vec![Some(tape.op_with("ConvTranspose", &[share, ones], attributes))])
 }
 
-pub(super) fn global_average_pool(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
-    let x = tape.input(node, 0)?;
-    let count: usize = tape.extents(id, x)?.iter().product();
-    spread(tape, x, dy, count)
-}
-
-/// `dy / count` for every element that went into the mean.
-fn spread(tape: &mut Tape, x: ValueId, dy: ValueId, count: usize) -> Grads {
-    let share = tape.scalar(1.0 / count.max(1) as f32);
-    let scaled = tape.op("Mul", "grad", &[dy, share]);
-    let shape = tape.op("Shape", "grad.shape", &[x]);
-    Ok(vec![Some(tape.op("Expand", "grad", &[scaled, shape]))])
-}
-
-pub(super) fn reduce_mean(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
-    let x = tape.input(node, 0)?;
-    let shape = tape.shape(id, x)?;
-    let axes = crate::ops::NodeView::new(&tape.graph, id, &[]).axes(1, shape.len());
-    let Some(axes) = axes else {
-        return Err(Error::new(ErrorKind::Unsupported, "a mean over all or computed axes"));
+/// How many elements the window at each position averages, in row-major order.
+fn counts(window: &Window, with_pads: bool) -> Vec<f32> {
+    let n = window.kernel.len();
+    let along = |i: usize, at: usize| -> f32 {
+        let first = at as i64 * window.strides[i] - window.pads[i];
+        let extent = window.from[i] as i64;
+        let (lower, upper) = match with_pads {
+            true => (-window.pads[i], extent + window.pads[n + i]),
+            false => (0, extent),
+        };
+        let taps = (0..window.kernel[i] as i64).map(|k| first + k * window.dilations[i]);
+        taps.filter(|p| (lower..upper).contains(p)).count().max(1) as f32
     };
-    let count: Option<usize> = axes.iter().map(|a| shape[*a].known()).product();
-    let Some(count) = count else {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "a mean over extents known only at run time",
-        ));
-    };
-    let mut dy = dy;
-    if node.int("keepdims", 1) == 0 {
-        let axes: Vec<i64> = axes.iter().map(|a| *a as i64).collect();
-        let axes = tape.ints(&axes);
-        dy = tape.op("Unsqueeze", "grad", &[dy, axes]);
-    }
-    spread(tape, x, dy, count)
+    (0..n).fold(vec![1.0], |counts, i| {
+        let extended = |count: f32| (0..window.to[i]).map(move |at| count * along(i, at));
+        counts.into_iter().flat_map(extended).collect()
+    })
+}
+
+pub(super) fn global_average_pool(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let x = tape.input(node, 0)?;
+    let count: usize = tape.sizes(x, 2)?.iter().product();
+    let share = tape.scaled(dy, 1.0 / count.max(1) as f32);
+    Ok(vec![Some(spread(tape, x, share))])
+}
+
+pub(super) fn global_max_pool(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let (x, y) = (tape.input(node, 0)?, tape.output(node)?);
+    Ok(vec![Some(chosen(tape, x, y, dy))])
 }

@@ -10,7 +10,7 @@ use super::Tape;
 use crate::calib::data::Dataset;
 use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Attribute, DataType, Dim, Model, TensorType, ValueId};
+use crate::ir::{DataType, Dim, Model, TensorType, ValueId};
 use crate::onnx;
 use crate::runtime::{Backend, HostArray, ModelSource};
 
@@ -98,16 +98,13 @@ fn squared_gradients(
             return Err(Error::new(ErrorKind::Unsupported, "a layer that reaches no output")
                 .at_node(&coupled.name));
         };
-        let rank = tape.shape(coupled.layer.node, *value)?.len() as i64;
-        let between: Vec<i64> = (1..rank).filter(|a| *a != coupled.layer.out_axis as i64).collect();
-        let mut energy = tape.op("Mul", "energy", &[gradient, gradient]);
+        let rank = tape.shape(*value)?.len();
+        let between: Vec<usize> = (1..rank).filter(|a| *a != coupled.layer.out_axis).collect();
+        let mut energy = tape.op("Mul", &[gradient, gradient]);
         if !between.is_empty() {
-            let axes = tape.ints(&between);
-            let keep = [("keepdims", Attribute::Int(0))];
-            energy = tape.op_with("ReduceSum", &[energy, axes], keep);
+            energy = tape.summed(energy, &between, false);
         }
-        let batch = tape.ints(&[0]);
-        let sum = tape.op_with("ReduceSum", &[energy, batch], [("keepdims", Attribute::Int(0))]);
+        let sum = tape.summed(energy, &[0], false);
         tape.graph.outputs.push(sum);
     }
     tape.graph.remove_dead_nodes();

@@ -40,7 +40,9 @@ impl OpRule for ConvTranspose {
             let groups = node.node.int("group", 1).max(1) as usize;
             let out =
                 w.get(1).and_then(Dim::known).map_or(Dim::Unknown, |o| Dim::Known(o * groups));
+            let extents = spread_extents(node, &x, &w);
             let mut dims = vec![x.first().cloned().unwrap_or(Dim::Unknown), out];
+            dims.extend(extents.into_iter().flatten());
             dims.resize(x.len(), Dim::Unknown);
             dims
         });
@@ -54,6 +56,24 @@ impl OpRule for ConvTranspose {
             None => Flow::Freeze("a transposed convolution with computed weights"),
         }
     }
+}
+
+/// Spatial extents behind a transposed convolution, where they follow from its attributes.
+fn spread_extents(node: &NodeView<'_>, x: &[Dim], weight: &[Dim]) -> Option<Vec<Dim>> {
+    let explicit = matches!(node.node.str("auto_pad"), None | Some("" | "NOTSET" | "VALID"));
+    if !explicit || node.node.ints("output_shape").is_some() {
+        return None;
+    }
+    let kernel: Vec<usize> = weight.get(2..)?.iter().map(Dim::known).collect::<Option<_>>()?;
+    let window = geometry(node, &kernel)?;
+    let more = node.node.ints("output_padding");
+    let extent = |i: usize| -> Option<usize> {
+        let span = (kernel[i].checked_sub(1)?) * window.dilations[i] + 1;
+        let more = more.and_then(|m| m.get(i)).copied().unwrap_or(0);
+        let spread = (x.get(2 + i)?.known()?.checked_sub(1)?) * window.strides[i] + span;
+        (spread + usize::try_from(more).ok()?).checked_sub(window.pads[i].0 + window.pads[i].1)
+    };
+    Some((0..kernel.len()).map(|i| extent(i).map_or(Dim::Unknown, Dim::Known)).collect())
 }
 
 /// One filter per input channel: a layer whose rows move with its columns.

@@ -11,6 +11,7 @@ mod join;
 mod layer;
 mod linear;
 mod norm;
+mod parameter;
 mod pool;
 mod reshape;
 mod shape;
@@ -21,7 +22,8 @@ use crate::ir::{Dim, TensorType};
 pub use conv::same_pads;
 pub use join::{picked, slices};
 pub use layer::{ConvGeometry, Layer, LayerKind};
-pub use pool::reduced_axes;
+pub use parameter::is_parameter;
+pub use pool::{pad_widths, reduced_axes};
 pub use view::{NodeView, aligned_axis, normal_axis};
 
 /// One channel of a tracked axis before coupling is resolved; equal atoms are the same channel.

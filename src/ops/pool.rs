@@ -165,10 +165,7 @@ impl OpRule for Resize {
     fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
         let resized = node.ty(0).map(|t| TensorType {
             dtype: t.dtype,
-            shape: t.shape.map(|s| {
-                let keep = s.iter().take(2).cloned();
-                keep.chain(s.iter().skip(2).map(|_| Dim::Unknown)).collect()
-            }),
+            shape: t.shape.map(|s| resized_shape(node, &s)),
         });
         vec![resized]
     }
@@ -182,6 +179,25 @@ impl OpRule for Resize {
             .is_some_and(|s| s.len() >= 2 && s.iter().take(2).all(|v| *v == 1.0));
         if keeps_channels { per_image(node) } else { Flow::Freeze("resizing to computed sizes") }
     }
+}
+
+/// Spatial extents are known where they are fixed and the scales constant.
+fn resized_shape(node: &NodeView<'_>, shape: &[Dim]) -> Vec<Dim> {
+    let at = if node.node.op == "Upsample" { 1 } else { 2 };
+    let scales = node.constant(at).and_then(|t| t.to_f32().ok());
+    let scales = scales.filter(|s| s.len() == shape.len());
+    let resized = shape.iter().enumerate().map(|(axis, extent)| {
+        let scale = scales.as_ref().and_then(|s| s.iter().nth(axis));
+        match (extent.known(), scale) {
+            _ if axis < 2 => extent.clone(),
+            // Rounding in another way than the runtime must not matter.
+            (Some(n), Some(scale)) if (n as f32 * scale).fract() == 0.0 => {
+                Dim::Known((n as f32 * scale) as usize)
+            }
+            _ => Dim::Unknown,
+        }
+    });
+    resized.collect()
 }
 
 impl OpRule for Pad {
@@ -220,7 +236,8 @@ impl OpRule for Pad {
     }
 }
 
-fn pad_widths(node: &NodeView<'_>, rank: usize) -> Option<Vec<(i64, i64)>> {
+/// Widths of a `Pad` before and behind each of `rank` axes; `None` where they are computed.
+pub fn pad_widths(node: &NodeView<'_>, rank: usize) -> Option<Vec<(i64, i64)>> {
     let pads = match node.node.ints("pads") {
         Some(pads) => pads.to_vec(),
         None => node.ints(1)?,

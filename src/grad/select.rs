@@ -1,0 +1,127 @@
+//! Gradients of operators that pick or join indices along an axis.
+
+use crate::error::Result;
+use crate::ir::{Attribute, Dim, Node, NodeId, ValueId};
+use crate::ops::{NodeView, normal_axis, picked, slices};
+
+use super::{Grads, Tape, unsupported};
+
+/// The axis of a node that has one, and its extent for a value.
+fn extent(tape: &Tape, node: &Node, value: ValueId) -> Result<(usize, usize)> {
+    let shape = tape.shape(value)?;
+    let axis = normal_axis(node.int("axis", 0), shape.len());
+    let extent = axis.and_then(|a| shape.get(a)).and_then(Dim::known);
+    axis.zip(extent).ok_or_else(|| unsupported("indices along an extent known only at run time"))
+}
+
+impl Tape {
+    /// Indices `start..end` along `axis`.
+    fn cut(&mut self, value: ValueId, axis: usize, start: usize, end: usize) -> ValueId {
+        let bounds = [start, end, axis].map(|n| self.ints(&[n as i64]));
+        self.op("Slice", &[value, bounds[0], bounds[1], bounds[2]])
+    }
+
+    /// The tensor of extent `extent` along `axis` into whose entries `indices` the entries of
+    /// `value` are added.
+    fn scattered(
+        &mut self,
+        value: ValueId,
+        (axis, rank): (usize, usize),
+        indices: &[usize],
+        extent: usize,
+    ) -> Result<ValueId> {
+        let first = indices.first().copied().unwrap_or(0);
+        let is_run =
+            !indices.is_empty() && indices.iter().enumerate().all(|(i, at)| *at == first + i);
+        if is_run {
+            let mut pads = vec![0; 2 * rank];
+            pads[axis] = first as i64;
+            pads[rank + axis] = (extent - first - indices.len()) as i64;
+            let pads = self.ints(&pads);
+            return Ok(self.op("Pad", &[value, pads]));
+        }
+        // One entry of zeros behind the value stands for "nothing"; each round takes one more entry
+        // for every index that occurs again.
+        let mut pads = vec![0; 2 * rank];
+        pads[rank + axis] = 1;
+        let pads = self.ints(&pads);
+        let padded = self.op("Pad", &[value, pads]);
+        let mut from: Vec<Vec<usize>> = vec![Vec::new(); extent];
+        for (entry, at) in indices.iter().enumerate() {
+            from[*at].push(entry);
+        }
+        let rounds = from.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        let mut total = None;
+        for round in 0..rounds {
+            let entry = |f: &Vec<usize>| f.get(round).copied().unwrap_or(indices.len()) as i64;
+            let entries = self.ints(&from.iter().map(entry).collect::<Vec<_>>());
+            let attributes = [("axis", Attribute::Int(axis as i64))];
+            let part = self.op_with("Gather", &[padded, entries], attributes);
+            total = Some(match total {
+                Some(sum) => self.op("Add", &[sum, part]),
+                None => part,
+            });
+        }
+        total.ok_or_else(|| unsupported("nothing to add up"))
+    }
+}
+
+pub(super) fn concat(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let mut start = 0;
+    let mut grads = Vec::new();
+    for index in 0..node.inputs.len() {
+        let (axis, extent) = extent(tape, node, tape.input(node, index)?)?;
+        let end = start + extent;
+        grads.push(tape.wants(node, index).then(|| tape.cut(dy, axis, start, end)));
+        start = end;
+    }
+    Ok(grads)
+}
+
+pub(super) fn split(tape: &mut Tape, _: NodeId, node: &Node, _: ValueId) -> Grads {
+    let axis = Attribute::Int(node.int("axis", 0));
+    let mut parts = Vec::new();
+    for output in node.outputs.iter().flatten() {
+        parts.push(match tape.gradient(*output) {
+            Some(gradient) => gradient,
+            None => {
+                let shape = tape.op("Shape", &[*output]);
+                tape.op("ConstantOfShape", &[shape])
+            }
+        });
+    }
+    if parts.len() != node.outputs.len() {
+        return Err(unsupported("a split with an output that is left out"));
+    }
+    Ok(vec![Some(tape.op_with("Concat", &parts, [("axis", axis)]))])
+}
+
+pub(super) fn slice(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let x = tape.input(node, 0)?;
+    let shape = tape.shape(x)?;
+    let bounds = slices(&NodeView::new(&tape.graph, id, &[]), shape.len())
+        .ok_or_else(|| unsupported("a slice with computed bounds"))?;
+    let mut gradient = dy;
+    for (axis, start, end, step) in bounds {
+        let extent = shape[axis]
+            .known()
+            .ok_or_else(|| unsupported("a slice of an extent known only at run time"))?;
+        let indices = picked(extent, start, end, step);
+        gradient = tape.scattered(gradient, (axis, shape.len()), &indices, extent)?;
+    }
+    Ok(vec![Some(gradient)])
+}
+
+pub(super) fn gather(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let x = tape.input(node, 0)?;
+    let rank = tape.shape(x)?.len();
+    let (axis, extent) = extent(tape, node, x)?;
+    let view = NodeView::new(&tape.graph, id, &[]);
+    let is_vector = view.shape(1).is_some_and(|s| s.len() == 1);
+    let indices: Option<Vec<usize>> = view
+        .ints(1)
+        .filter(|_| is_vector)
+        .and_then(|all| all.iter().map(|i| normal_axis(*i, extent)).collect());
+    let indices = indices.ok_or_else(|| unsupported("a gather with computed indices"))?;
+    Ok(vec![Some(tape.scattered(dy, (axis, rank), &indices, extent)?)])
+}

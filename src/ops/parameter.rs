@@ -1,0 +1,22 @@
+//! Which operands of an operator are parameters that training moves.
+
+/// Operators with parameters, and the inputs that hold them: weights, biases, scales, slopes.
+///
+/// Not among them are statistics (mean and variance) and the constants of plain arithmetic, which
+/// are as likely a normalisation of the input as something that was trained.
+const PARAMETERS: &[(&str, &[usize])] = &[
+    ("Conv", &[1, 2]),
+    ("ConvTranspose", &[1, 2]),
+    ("Gemm", &[1, 2]),
+    ("MatMul", &[0, 1]),
+    ("BatchNormalization", &[1, 2]),
+    ("InstanceNormalization", &[1, 2]),
+    ("LayerNormalization", &[1, 2]),
+    ("PRelu", &[1]),
+];
+
+/// Whether input `index` of operator `op` of the standard operator set holds a parameter, if it is a
+/// constant.
+pub fn is_parameter(op: &str, index: usize) -> bool {
+    PARAMETERS.iter().any(|(name, inputs)| *name == op && inputs.contains(&index))
+}
