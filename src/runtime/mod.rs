@@ -6,6 +6,7 @@
 mod array;
 mod ort;
 mod port;
+mod recurrence;
 mod shield;
 #[cfg(test)]
 mod suite;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use array::HostArray;
 pub use port::{Port, feeds, fixed_batch, shape_text};
+pub use recurrence::{Recurrence, State};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -56,6 +58,15 @@ pub trait Backend: Send + Sync {
     /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Backend`] where the runtime
     /// refuses the model.
     fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>>;
+
+    /// Prepares a model that passes `states` on from one run to the next, which stay on the device
+    /// where the runtime can keep them there.
+    ///
+    /// # Errors
+    /// As [`Backend::load`]; [`ErrorKind::Backend`] where the model has no such outputs.
+    fn recur(&self, source: ModelSource<'_>, states: Vec<State>) -> Result<Box<dyn Recurrence>> {
+        Ok(Box::new(recurrence::Copied::new(self.load(source)?, states)?))
+    }
 }
 
 /// A model prepared for running.

@@ -2,6 +2,7 @@
 
 mod cuda;
 mod library;
+mod recurrence;
 mod session;
 
 use std::error::Error as _;
@@ -14,7 +15,9 @@ use ::ort::logging::LogLevel;
 
 use self::library::{Place, Surroundings};
 use super::shield::shielded;
-use super::{Backend, Device, ModelSource, Opened, RuntimeChoice, RuntimeOptions, Session};
+use super::{
+    Backend, Device, ModelSource, Opened, Recurrence, RuntimeChoice, RuntimeOptions, Session, State,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 const INSTALL: &str = "pip install -U onnxruntime, or set ORT_DYLIB_PATH to its shared library";
@@ -74,6 +77,13 @@ impl Backend for OnnxRuntime {
         shielded("loading the model into ONNX Runtime", || {
             let session = session::OrtSession::load(self, source)?;
             Ok(Box::new(session) as Box<dyn Session>)
+        })
+    }
+
+    fn recur(&self, source: ModelSource<'_>, states: Vec<State>) -> Result<Box<dyn Recurrence>> {
+        shielded("loading the model into ONNX Runtime", || {
+            let recurrence = recurrence::OrtRecurrence::load(self, source, states)?;
+            Ok(Box::new(recurrence) as Box<dyn Recurrence>)
         })
     }
 }

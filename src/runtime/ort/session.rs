@@ -15,9 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim};
 
 pub(super) struct OrtSession {
-    inner: Inner,
+    pub(super) inner: Inner,
     inputs: Vec<Port>,
-    outputs: Vec<Port>,
+    pub(super) outputs: Vec<Port>,
 }
 
 impl OrtSession {
@@ -84,7 +84,7 @@ fn to_value(array: &HostArray) -> Result<SessionInputValue<'_>> {
     })
 }
 
-fn from_value(value: &DynValue, port: &Port) -> Result<HostArray> {
+pub(super) fn from_value(value: &DynValue, port: &Port) -> Result<HostArray> {
     macro_rules! extract {
         ($($element:ident => $rust:ty),* $(,)?) => {
             match value.dtype().tensor_type() {

@@ -66,6 +66,32 @@ fn gemm_relu(batch: Dim) -> Vec<u8> {
 }
 
 #[test]
+fn state_is_passed_on_from_run_to_run() {
+    each_backend(|backend| {
+        let mut b = crate::ir::builder::GraphBuilder::new("sums", 13);
+        let (x, old) = (b.input("x", "2"), b.input("old", "2"));
+        let new = b.op("Add", "new", &[old, x], []);
+        let twice = b.op("Add", "twice", &[new, new], []);
+        let model = crate::onnx::encode(&b.build(&[twice, new])).unwrap();
+        let state = |output: &str| State {
+            input: "old".into(),
+            output: output.into(),
+            value: floats(&[2], &[10.0, 20.0]),
+        };
+        let source = ModelSource::Bytes(&model);
+        let mut sums = backend.recur(source, vec![state("new")]).unwrap();
+        for run in 1..4 {
+            let results = sums.step(&[("x", &floats(&[2], &[1.0, 2.0]))]).unwrap();
+            let sum = [10.0 + run as f32, 20.0 + 2.0 * run as f32];
+            assert_eq!(results, [floats(&[2], &sum.map(|v| 2.0 * v))], "{}", backend.name());
+            assert_eq!(sums.state().unwrap(), [floats(&[2], &sum)]);
+        }
+        assert!(sums.step(&[("y", &floats(&[2], &[0.0, 0.0]))]).is_err());
+        assert!(backend.recur(source, vec![state("lost")]).is_err());
+    });
+}
+
+#[test]
 fn one_session_runs_batches_of_different_size() {
     for batch in [n(), Dim::Unknown] {
         each_backend(|backend| {
