@@ -96,6 +96,7 @@ pub mod onnx;
 pub mod ops;
 pub mod progress;
 pub mod report;
+pub mod retrain;
 pub mod runtime;
 mod staging;
 pub mod verify;

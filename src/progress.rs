@@ -10,6 +10,9 @@ pub trait Progress: Sync {
     /// One step of the current stage is done.
     fn step(&self);
 
+    /// How things stand in the current stage.
+    fn status(&self, _: &str) {}
+
     /// Something the user should know.
     fn note(&self, message: &str);
 

@@ -87,6 +87,12 @@ impl Progress for Console {
         self.line(&line);
     }
 
+    fn status(&self, message: &str) {
+        if !self.quiet {
+            self.line(message);
+        }
+    }
+
     fn note(&self, message: &str) {
         if !self.quiet {
             self.line(&format!("note: {message}"));

@@ -85,6 +85,11 @@ impl DataArgs {
         self.data.is_empty()
     }
 
+    /// Whether all models see the same samples.
+    pub(super) fn is_common(&self) -> bool {
+        self.data.len() == 1
+    }
+
     /// Opens samples for each model: at most `limit`, drawn with `seed` where there are more.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::ir::{Attribute, Graph, Node, Tensor, TensorType, ValueId, ValueKind};
 
+use super::parameters::Scope;
 use super::recipe::Placed;
 
 /// Operators that give another result each time they run.
@@ -22,7 +23,9 @@ pub(super) struct Builder {
     pub(super) graph: Graph,
     /// Where the constants of the tasks' nets went.
     pub(super) placed: Vec<Placed>,
-    constants: HashMap<u64, Vec<ValueId>>,
+    /// Whether parameters are one only where the plan says so, not wherever they are equal.
+    pub(super) untied: bool,
+    constants: HashMap<u64, Vec<(Option<Scope>, ValueId)>>,
     nodes: HashMap<String, Vec<Option<ValueId>>>,
 }
 
@@ -31,6 +34,7 @@ impl Builder {
         Builder {
             graph: Graph::new(name),
             placed: Vec::new(),
+            untied: false,
             constants: HashMap::new(),
             nodes: HashMap::new(),
         }
@@ -38,15 +42,27 @@ impl Builder {
 
     /// The initializer with this content; `name` is used if it is new.
     pub(super) fn constant(&mut self, name: &str, tensor: Tensor) -> ValueId {
+        self.constant_in(None, name, tensor)
+    }
+
+    /// The initializer with this content among those of `scope`.
+    pub(super) fn constant_in(
+        &mut self,
+        scope: Option<Scope>,
+        name: &str,
+        tensor: Tensor,
+    ) -> ValueId {
         let mut hasher = DefaultHasher::new();
-        (tensor.dtype, &tensor.dims, &tensor.data).hash(&mut hasher);
+        (&scope, tensor.dtype, &tensor.dims, &tensor.data).hash(&mut hasher);
         let same = self.constants.entry(hasher.finish()).or_default();
         let graph = &self.graph;
-        if let Some(id) = same.iter().find(|id| graph.initializer(**id) == Some(&tensor)) {
+        let found =
+            same.iter().find(|(s, id)| *s == scope && graph.initializer(*id) == Some(&tensor));
+        if let Some((_, id)) = found {
             return *id;
         }
         let id = self.graph.add_initializer(name, tensor);
-        same.push(id);
+        same.push((scope, id));
         id
     }
 

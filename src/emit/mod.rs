@@ -6,10 +6,12 @@
 //! nothing is concatenated or gathered at run time, and permutations are baked into the weights.
 //! Equal constants and equal nodes are stored once, which makes the common trunk fall out by itself.
 
+mod block;
 mod builder;
 mod form;
 mod layer;
 mod masked;
+mod parameters;
 mod pieces;
 mod recipe;
 mod switch;
@@ -25,6 +27,7 @@ use builder::Builder;
 use task::TaskEmitter;
 
 pub use form::{FORMS, Form};
+pub use parameters::{Parameter, Trainable, trainable};
 pub use recipe::{RECIPE_KEY, SOURCE_KEY, is_joint, plain_task, restore};
 
 /// Whether tasks read one common input or each their own.

@@ -1,6 +1,6 @@
 //! Writes one task's net into the joint graph, piece by piece.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::couple::GroupId;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -10,8 +10,8 @@ use crate::zip::joint::{Block, JointModel, Owner, Task};
 
 use super::builder::Builder;
 use super::masked::Sums;
+use super::parameters::parameters;
 use super::pieces::{Held, Piece, join, pick};
-use super::recipe::Placed;
 
 /// Writes one task.
 pub(super) struct TaskEmitter<'a> {
@@ -19,6 +19,8 @@ pub(super) struct TaskEmitter<'a> {
     pub(super) task: usize,
     pub(super) builder: &'a mut Builder,
     pub(super) sums: Option<&'a mut Sums>,
+    /// The net's parameters with a node that reads each; empty where nothing will be trained.
+    pub(super) parameters: BTreeMap<ValueId, NodeId>,
     layout: Vec<Vec<Block>>,
     values: HashMap<ValueId, Held>,
 }
@@ -31,7 +33,11 @@ impl<'a> TaskEmitter<'a> {
         sums: Option<&'a mut Sums>,
     ) -> Self {
         let layout = joint.layout(task);
-        TaskEmitter { joint, task, builder, sums, layout, values: HashMap::new() }
+        let parameters = match builder.untied {
+            true => parameters(&joint.tasks[task].model.graph),
+            false => BTreeMap::new(),
+        };
+        TaskEmitter { joint, task, builder, sums, parameters, layout, values: HashMap::new() }
     }
 
     /// Writes the task's nodes; `inputs` are its inputs in the joint graph. Returns its outputs.
@@ -205,51 +211,6 @@ impl<'a> TaskEmitter<'a> {
         Ok(())
     }
 
-    /// The entries of a per-channel constant that belong to `positions`.
-    fn param(
-        &mut self,
-        source: ValueId,
-        axis: usize,
-        owner: &Owner,
-        positions: &[usize],
-    ) -> Result<ValueId> {
-        let value = self.graph().value(source);
-        match &value.kind {
-            ValueKind::Initializer(_) => self.block(source, &[(axis, positions)], owner),
-            _ => self.whole(source),
-        }
-    }
-
-    /// A block of a constant of the task's net: some indices along some axes.
-    pub(super) fn block(
-        &mut self,
-        source: ValueId,
-        parts: &[(usize, &[usize])],
-        owner: &Owner,
-    ) -> Result<ValueId> {
-        let Some(tensor) = self.graph().initializer(source) else { return self.whole(source) };
-        let mut block = tensor.clone();
-        for (axis, positions) in parts {
-            block = select(&block, *axis, positions)?;
-        }
-        let parts = parts.iter().map(|(axis, positions)| (*axis, positions.to_vec())).collect();
-        Ok(self.place(source, block, parts, owner))
-    }
-
-    /// Stores a block and remembers where it came from.
-    fn place(
-        &mut self,
-        source: ValueId,
-        block: Tensor,
-        parts: Vec<(usize, Vec<usize>)>,
-        owner: &Owner,
-    ) -> ValueId {
-        let name = self.name(owner, &self.graph().value(source).name);
-        let target = self.builder.constant(&name, block);
-        self.builder.placed.push(Placed { task: self.task, source, parts, target });
-        target
-    }
-
     /// A target shape in which entry `entry` counts the channels of one piece.
     fn resized(
         &mut self,
@@ -378,23 +339,4 @@ fn expand(positions: &[usize], len: usize, (outer, inner): (usize, usize)) -> Ve
         }
     }
     out
-}
-
-/// Entries `positions` of a tensor along `axis`.
-fn select(tensor: &Tensor, axis: usize, positions: &[usize]) -> Result<Tensor> {
-    let (Some(extent), Some(size)) = (tensor.dims.get(axis), tensor.dtype.size()) else {
-        return Err(Error::new(ErrorKind::Unsupported, "a parameter of unusual type or shape"));
-    };
-    let inner = tensor.dims[axis + 1..].iter().product::<usize>() * size;
-    let outer: usize = tensor.dims[..axis].iter().product();
-    let mut data = Vec::with_capacity(outer * positions.len() * inner);
-    for o in 0..outer {
-        for p in positions {
-            let start = (o * extent + p) * inner;
-            data.extend_from_slice(&tensor.data[start..start + inner]);
-        }
-    }
-    let mut dims = tensor.dims.clone();
-    dims[axis] = positions.len();
-    Ok(Tensor { dtype: tensor.dtype, dims, data: data.into() })
 }

@@ -7,6 +7,7 @@ mod format;
 mod html;
 mod model;
 mod plan;
+mod retraining;
 mod table;
 mod text;
 mod verification;
@@ -15,6 +16,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
+use crate::retrain::Outcome;
 use crate::verify::Verification;
 use crate::zip::allocate::Trial;
 use crate::zip::options::{Method, Passes};
@@ -24,6 +26,7 @@ use crate::zip::size::Sizes;
 pub use html::html;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
 pub use plan::Plan;
+pub use retraining::{RetrainReport, RetrainSettings, retraining};
 pub use text::text;
 pub use verification::verification;
 
@@ -57,6 +60,9 @@ pub struct Report {
     pub search: Vec<Trial>,
     /// Seconds per stage, in order.
     pub seconds: Vec<StageTime>,
+    /// What came of retraining; `None` where there was none.
+    #[serde(default)]
+    pub retraining: Option<Outcome>,
     /// How the written file compares with the original models; `None` where that was not asked for.
     pub verification: Option<Verification>,
     /// What the user should know.

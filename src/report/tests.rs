@@ -89,6 +89,7 @@ fn report() -> Report {
         structure: Structure::default(),
         search: Vec::new(),
         seconds: vec![StageTime { stage: "zip".to_owned(), seconds: 1.25 }],
+        retraining: None,
         verification: Some(Verification {
             joint: "joint.onnx".to_owned(),
             runtimes: vec!["tract 0.0.0".to_owned()],

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::format::{bytes, count, each, percent, seconds, small};
+use super::retraining::training;
 use super::table::{Left, Right, Table};
 use super::verification::verification;
 use super::{Report, Structure};
@@ -23,6 +24,9 @@ pub fn text(report: &Report, all: bool) -> String {
     let structure = structure(&report.structure, &names);
     if all && !structure.is_empty() {
         let _ = write!(out, "\n{structure}");
+    }
+    if let Some(outcome) = &report.retraining {
+        let _ = write!(out, "\n{}", training(outcome));
     }
     if let Some(checked) = &report.verification {
         let _ = write!(out, "\n{}", verification(checked));

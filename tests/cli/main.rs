@@ -6,5 +6,6 @@ mod commands;
 mod goals;
 mod handoff;
 mod merge;
+mod retrain;
 mod stop;
 mod tool;

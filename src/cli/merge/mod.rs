@@ -2,6 +2,7 @@
 
 mod method;
 mod record;
+mod retraining;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report;
+use crate::retrain::Ending;
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{Limits, Subject, Verification, verify};
 use crate::zip::joint::JointModel;
@@ -36,6 +38,7 @@ use crate::zipper::{Calibration, Outcome, Prepared, Trial, merge, merge_for, pre
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
 use record::{Facts, Written};
+use retraining::{Classroom, RetrainingArgs};
 
 /// Merge trained models into one smaller multi-task model
 ///
@@ -70,6 +73,8 @@ pub(super) struct MergeArgs {
     method: MethodArgs,
     #[command(flatten)]
     tuning: TuningArgs,
+    #[command(flatten)]
+    retraining: RetrainingArgs,
     #[command(flatten)]
     runtime: RuntimeArgs,
     #[command(flatten)]
@@ -157,6 +162,7 @@ impl MergeArgs {
             return self.show_plan();
         };
         self.check_outputs(output)?;
+        self.retraining.check(!self.data.is_synthetic())?;
         let start = Instant::now();
         let ToMerge { tasks: loaded, parts } =
             models::load_parts(&self.models.paths, &self.models.names)?;
@@ -175,10 +181,33 @@ impl MergeArgs {
             memory: options.memory,
         };
         let read = start.elapsed().as_secs_f64();
-        let (joint, outcome, search) =
+        let (mut joint, outcome, search) =
             self.zip(&prepared, &calibration, &options, &data, console)?;
-        let mut facts =
-            Facts { args: self, options, loaded, data, structure, outcome, search, read, backend };
+        let start = Instant::now();
+        let room = Classroom {
+            loaded: &loaded,
+            data: &data,
+            common: self.data.is_common(),
+            backend: &backend,
+            batch: self.runtime.batch,
+            seed: options.seed,
+        };
+        let retrained = self.retraining.run(&mut joint, &room, console)?;
+        let mut facts = Facts {
+            args: self,
+            options,
+            loaded,
+            data,
+            structure,
+            outcome,
+            search,
+            retrained,
+            read,
+            backend,
+        };
+        if facts.retrained.is_some() {
+            facts.outcome.seconds.push(("retrain", start.elapsed().as_secs_f64()));
+        }
         let written = self.write(&joint, output)?;
         let start = Instant::now();
         let checked = self.check(&joint, output, &facts, console)?;
@@ -345,8 +374,9 @@ impl MergeArgs {
         facts: &Facts<'_>,
         console: &Console,
     ) -> Result<Option<Verification>> {
+        let stopped = facts.retrained.as_ref().is_some_and(|r| r.ending == Ending::Interrupted);
         // What is no file cannot be read again.
-        if self.result.no_verify || !path.is_file() {
+        if self.result.no_verify || stopped || !path.is_file() {
             return Ok(None);
         }
         let nets: Vec<Vec<u8>> =

@@ -1,0 +1,114 @@
+//! A retraining for people and for programs.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::format::error;
+use super::table::{Left, Right, Table};
+use super::verification;
+use crate::retrain::{Ending, LossKind, OptimizerKind, Outcome, RetrainOptions};
+use crate::verify::Verification;
+
+/// Everything about one retraining.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetrainReport {
+    /// [`super::SCHEMA`].
+    pub schema: u32,
+    /// Name and version of the program.
+    pub tool: String,
+    /// The joint model as it was.
+    pub joint: String,
+    /// The file that was written.
+    pub output: String,
+    /// What was asked for.
+    pub settings: RetrainSettings,
+    /// The runtime, with version and device.
+    pub runtime: String,
+    /// What happened.
+    pub outcome: Outcome,
+    /// How the written file compares with the original models; `None` where they are not at hand.
+    pub verification: Option<Verification>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetrainSettings {
+    /// Steps at most.
+    pub iterations: usize,
+    /// Samples per batch and task.
+    pub batch: usize,
+    /// The optimiser.
+    pub optimizer: OptimizerKind,
+    /// Its largest learning rate.
+    pub learning_rate: f64,
+    /// What was learnt.
+    pub loss: LossKind,
+    /// Weights of the tasks' losses; empty for equal ones.
+    pub weights: Vec<f64>,
+    /// Fraction of the samples for validation.
+    pub validation: f64,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl RetrainSettings {
+    /// The settings behind `options`.
+    pub fn new(options: &RetrainOptions) -> Self {
+        RetrainSettings {
+            iterations: options.iterations,
+            batch: options.batch,
+            optimizer: options.optimizer,
+            learning_rate: options.learning_rate.unwrap_or(options.optimizer.learning_rate()),
+            loss: options.loss,
+            weights: options.weights.clone(),
+            validation: options.validation,
+            seed: options.seed,
+        }
+    }
+}
+
+/// The retraining for people.
+pub fn retraining(report: &RetrainReport) -> String {
+    let mut out = training(&report.outcome);
+    let _ = writeln!(out, "written to {}", report.output);
+    if let Some(checked) = &report.verification {
+        out.push('\n');
+        out.push_str(&verification(checked));
+    }
+    out
+}
+
+/// What happened, for people.
+pub(super) fn training(outcome: &Outcome) -> String {
+    let mut table = Table::new([
+        ("task", Left),
+        ("validation loss before", Right),
+        ("after", Right),
+        ("error before", Right),
+        ("after", Right),
+    ]);
+    for task in &outcome.tasks {
+        let rate = |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), error);
+        table.row([
+            task.name.clone(),
+            format!("{:.4}", task.before.loss),
+            format!("{:.4}", task.after.loss),
+            rate(task.before.error),
+            rate(task.after.error),
+        ]);
+    }
+    let mut out = table.render();
+    let how = match outcome.ending {
+        Ending::Complete => "",
+        Ending::Early => ", stopped because validation did not improve any more",
+        Ending::Interrupted => ", stopped on request",
+    };
+    let _ = writeln!(
+        out,
+        "\nretrained for {} iterations in {:.1} s ({:.0} steps/s){how}; the weights are those after \
+         iteration {}",
+        outcome.iterations, outcome.seconds, outcome.speed, outcome.best
+    );
+    out
+}

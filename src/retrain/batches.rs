@@ -1,0 +1,88 @@
+//! The order in which samples are seen.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// The samples that train and those that are kept for validation, both in ascending order; the same
+/// for the same seed.
+pub(super) fn split(samples: usize, validation: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+    let held = ((samples as f64 * validation) as usize).min(samples.saturating_sub(1));
+    let mut order: Vec<usize> = (0..samples).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    let mut train = order.split_off(held);
+    train.sort_unstable();
+    order.sort_unstable();
+    (train, order)
+}
+
+/// Batches of a data set, one epoch after the other, each in another order. What batch comes in which
+/// step depends on the step alone, so that training can go on from any step.
+pub(super) struct Batches {
+    rows: Vec<usize>,
+    batch: usize,
+    seed: u64,
+    /// The epoch whose order is at hand.
+    epoch: Option<usize>,
+    order: Vec<usize>,
+}
+
+impl Batches {
+    pub(super) fn new(rows: Vec<usize>, batch: usize, seed: u64) -> Self {
+        Batches { rows, batch, seed, epoch: None, order: Vec::new() }
+    }
+
+    /// The samples of step `step`, counted from 0.
+    pub(super) fn of_step(&mut self, step: usize) -> Vec<usize> {
+        (step * self.batch..(step + 1) * self.batch).map(|position| self.at(position)).collect()
+    }
+
+    fn at(&mut self, position: usize) -> usize {
+        let len = self.rows.len().max(1);
+        let epoch = position / len;
+        if self.epoch != Some(epoch) {
+            self.order.clone_from(&self.rows);
+            let seed = self.seed.wrapping_add((epoch as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            self.order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+            self.epoch = Some(epoch);
+        }
+        self.order.get(position % len).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_epoch_sees_every_sample_once_in_another_order() {
+        let mut batches = Batches::new((10..22).collect(), 4, 7);
+        let mut epoch = |e: usize| -> Vec<usize> {
+            (3 * e..3 * e + 3).flat_map(|step| batches.of_step(step)).collect()
+        };
+        let (mut first, mut second) = (epoch(0), epoch(1));
+        assert_ne!(first, second);
+        first.sort_unstable();
+        second.sort_unstable();
+        assert_eq!(first, (10..22).collect::<Vec<_>>());
+        assert_eq!(first, second);
+    }
+
+    #[test]
+    fn a_batch_depends_on_its_step_alone() {
+        let mut all = Batches::new((0..10).collect(), 3, 1);
+        let whole: Vec<Vec<usize>> = (0..9).map(|step| all.of_step(step)).collect();
+        let mut later = Batches::new((0..10).collect(), 3, 1);
+        assert_eq!(later.of_step(8), whole[8]);
+        assert_eq!(later.of_step(3), whole[3]);
+    }
+
+    #[test]
+    fn validation_takes_its_part_and_leaves_something() {
+        let (train, held) = split(50, 0.1, 3);
+        assert_eq!((train.len(), held.len()), (45, 5));
+        assert!(held.iter().all(|i| !train.contains(i)));
+        assert_eq!(split(1, 0.9, 3), (vec![0], vec![]));
+        assert_eq!(split(50, 0.1, 3).1, held);
+    }
+}

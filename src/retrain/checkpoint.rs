@@ -1,0 +1,200 @@
+//! Training in files, so that it can go on later.
+//!
+//! A file is a safetensors container with all state (`state/<name>`) and the best parameters so far
+//! (`best/<name>`); everything else is JSON under `onnx-zip` in its metadata.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use ndarray::ArrayD;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::runtime::HostArray;
+
+use super::options::RetrainOptions;
+use super::run::Point;
+
+/// Key of our entry in the container's metadata.
+const KEY: &str = "onnx-zip";
+
+/// Version of the files.
+const VERSION: u32 = 1;
+
+/// What the metadata holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    /// What was trained, how and on what.
+    fingerprint: String,
+    iteration: usize,
+    best_iteration: usize,
+    history: Vec<Point>,
+}
+
+/// Training at some step.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Checkpoint {
+    /// Steps so far.
+    pub(super) iteration: usize,
+    /// Step of the best parameters.
+    pub(super) best_iteration: usize,
+    /// All validations so far.
+    pub(super) history: Vec<Point>,
+    /// All state, in order.
+    pub(super) state: Vec<HostArray>,
+    /// The best parameters, in order.
+    pub(super) best: Vec<HostArray>,
+}
+
+/// Names a training: equal for the same graph, options and number of samples. The number of steps
+/// is left out, so that training can be made longer.
+pub(super) fn fingerprint(graph: &[u8], options: &RetrainOptions, samples: &[usize]) -> String {
+    let settings = RetrainOptions { iterations: 0, patience: 0, memory: 0, ..options.clone() };
+    let mut hasher = Sha256::new();
+    hasher.update(graph);
+    hasher.update(format!("{settings:?} {samples:?}"));
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Checkpoint {
+    /// Writes the file whole or not at all.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where it cannot be written.
+    pub(super) fn save(&self, path: &Path, fingerprint: &str) -> Result<()> {
+        let failed = |cause: Box<dyn StdError + Send + Sync>| {
+            Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(cause)
+        };
+        let header = Header {
+            version: VERSION,
+            fingerprint: fingerprint.to_owned(),
+            iteration: self.iteration,
+            best_iteration: self.best_iteration,
+            history: self.history.clone(),
+        };
+        let header = serde_json::to_string(&header).map_err(|e| failed(e.into()))?;
+        let metadata = HashMap::from([(KEY.to_owned(), header)]);
+        let mut stored = Vec::new();
+        for (part, arrays) in [("state", &self.state), ("best", &self.best)] {
+            for (number, array) in arrays.iter().enumerate() {
+                let values = array.as_f32()?;
+                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                stored.push((format!("{part}/{number}"), values.shape().to_vec(), bytes));
+            }
+        }
+        let mut views = Vec::new();
+        for (name, shape, bytes) in &stored {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+            views.push((name.as_str(), view.map_err(|e| failed(e.into()))?));
+        }
+        let bytes = serialize(views, Some(metadata)).map_err(|e| failed(e.into()))?;
+        let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(e.into()))?;
+        file.write_all(&bytes).map_err(|e| failed(e.into()))?;
+        file.persist(path).map(drop).map_err(|e| failed(e.error.into()))
+    }
+
+    /// Reads what [`Checkpoint::save`] has written for the training called `fingerprint`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is no such
+    /// file, [`ErrorKind::Usage`] where it is of another training.
+    pub(super) fn load(path: &Path, fingerprint: &str) -> Result<Self> {
+        let bytes = fs::read(path)
+            .map_err(|e| Error::new(ErrorKind::Io, "cannot read the checkpoint").because(e))
+            .in_model(path.display())?;
+        parse(&bytes, fingerprint).in_model(path.display())
+    }
+}
+
+fn parse(bytes: &[u8], fingerprint: &str) -> Result<Checkpoint> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(foreign)?;
+    let header = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| {
+        Error::new(ErrorKind::Format, "the file is no checkpoint of this program")
+    })?;
+    let header: Header = serde_json::from_str(header).map_err(foreign)?;
+    if header.version != VERSION {
+        let message = format!("the checkpoint has version {}, not {VERSION}", header.version);
+        return Err(Error::new(ErrorKind::Format, message).hint("train again"));
+    }
+    if header.fingerprint != fingerprint {
+        return Err(Error::new(ErrorKind::Usage, "the checkpoint is of another training")
+            .hint("give the same models, data and options, or train anew without --resume"));
+    }
+    let tensors = SafeTensors::deserialize(bytes).map_err(foreign)?;
+    let part = |name: &str| -> Result<Vec<HostArray>> {
+        let numbers = (0..).map(|number| format!("{name}/{number}"));
+        numbers.map_while(|name| tensors.tensor(&name).ok()).map(|view| array(&view)).collect()
+    };
+    Ok(Checkpoint {
+        iteration: header.iteration,
+        best_iteration: header.best_iteration,
+        history: header.history,
+        state: part("state")?,
+        best: part("best")?,
+    })
+}
+
+fn foreign(cause: impl StdError + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::Format, "this is no checkpoint, or a damaged one").because(cause)
+}
+
+fn array(view: &TensorView<'_>) -> Result<HostArray> {
+    let wrong = || Error::new(ErrorKind::Format, "the checkpoint holds an array of another kind");
+    if view.dtype() != Dtype::F32 {
+        return Err(wrong());
+    }
+    let (elements, _) = view.data().as_chunks();
+    let values: Vec<f32> = elements.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let array = ArrayD::from_shape_vec(view.shape(), values).map_err(|_| wrong())?;
+    Ok(array.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::validate::Quality;
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        let array = |v: f32| HostArray::from(ndarray::arr2(&[[v, 2.0]]).into_dyn());
+        let quality = Quality { loss: 0.5, error: Some(0.25) };
+        let point = Point { iteration: 0, training: Vec::new(), validation: vec![quality] };
+        Checkpoint {
+            iteration: 7,
+            best_iteration: 5,
+            history: vec![point],
+            state: (0..12).map(|i| array(i as f32)).collect(),
+            best: vec![array(4.0)],
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.ckpt");
+        checkpoint().save(&path, "ab").unwrap();
+        assert_eq!(Checkpoint::load(&path, "ab").unwrap(), checkpoint());
+        let error = Checkpoint::load(&path, "cd").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        let bytes = fs::read(&path).unwrap();
+        for damaged in [&bytes[..0], &bytes[..bytes.len() - 1], b"no checkpoint"] {
+            assert_eq!(parse(damaged, "ab").unwrap_err().kind(), ErrorKind::Format);
+        }
+    }
+
+    #[test]
+    fn trainings_are_told_apart_but_not_by_their_length() {
+        let options = RetrainOptions::default();
+        let name = |options: &RetrainOptions| fingerprint(b"graph", options, &[100]);
+        let longer = RetrainOptions { iterations: 5000, ..options.clone() };
+        let other = RetrainOptions { seed: 1, ..options.clone() };
+        assert_eq!(name(&options), name(&longer));
+        assert_ne!(name(&options), name(&other));
+    }
+}

@@ -1,0 +1,104 @@
+//! Samples with what is to be learnt of them.
+
+use crate::calib::data::Dataset;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::runtime::HostArray;
+
+use super::teacher::{Teacher, arrays, energy, one_hot};
+
+/// Samples from which the energy of targets is estimated, where they are not all at hand.
+const ENERGY_SAMPLES: usize = 512;
+
+/// Where targets come from.
+enum Targets {
+    /// The original net's scores of all samples.
+    Cached(Vec<HostArray>),
+    /// The original net, run on every batch.
+    Live(Teacher),
+    /// Labels of so many classes.
+    Labels(usize),
+}
+
+/// A task's samples and targets.
+pub(super) struct Examples<'a> {
+    task: String,
+    data: &'a Dataset,
+    targets: Targets,
+}
+
+/// One batch of a task.
+pub(super) struct Fed {
+    pub(super) inputs: Vec<HostArray>,
+    pub(super) targets: Vec<HostArray>,
+    pub(super) labels: Option<Vec<i64>>,
+}
+
+impl<'a> Examples<'a> {
+    /// Samples with the scores of their original net.
+    pub(super) fn taught(
+        task: &str,
+        data: &'a Dataset,
+        mut teacher: Teacher,
+        memory: u64,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let targets = match teacher.run_all(data, memory, progress)? {
+            Some(all) => Targets::Cached(all),
+            None => Targets::Live(teacher),
+        };
+        Ok(Examples { task: task.to_owned(), data, targets })
+    }
+
+    /// Samples with labels of `classes` classes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] where there are no labels.
+    pub(super) fn labelled(task: &str, data: &'a Dataset, classes: usize) -> Result<Self> {
+        if !data.has_labels() {
+            return Err(Error::new(ErrorKind::Usage, "the samples have no labels to learn")
+                .in_model(task)
+                .hint("add an array 'labels', or learn from the original models with --teacher"));
+        }
+        Ok(Examples { task: task.to_owned(), data, targets: Targets::Labels(classes) })
+    }
+
+    /// Whether samples have labels.
+    pub(super) fn is_labelled(&self) -> bool {
+        self.data.has_labels()
+    }
+
+    /// Number of samples.
+    pub(super) fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// The mean energy of a sample's targets, for each output.
+    pub(super) fn energies(&mut self) -> Result<Vec<f32>> {
+        let all: Vec<usize> = (0..self.data.len().min(ENERGY_SAMPLES)).collect();
+        let sampled = match &self.targets {
+            Targets::Cached(targets) => return targets.iter().map(energy).collect(),
+            Targets::Labels(_) => return Ok(vec![1.0]),
+            Targets::Live(_) => self.feed(&all)?.targets,
+        };
+        sampled.iter().map(energy).collect()
+    }
+
+    /// The samples `rows`.
+    pub(super) fn feed(&mut self, rows: &[usize]) -> Result<Fed> {
+        let chosen = self.data.select(rows).in_model(&self.task)?;
+        let inputs = arrays(chosen.batch(0..rows.len()).in_model(&self.task)?);
+        let labels = chosen.labels(0..rows.len());
+        let targets = match &mut self.targets {
+            Targets::Cached(all) => {
+                all.iter().map(|t| t.select_rows(rows)).collect::<Result<_>>()?
+            }
+            Targets::Live(teacher) => teacher.run(&inputs)?,
+            Targets::Labels(classes) => {
+                let labels = labels.as_deref().unwrap_or_default();
+                vec![one_hot(labels, *classes).in_model(&self.task)?]
+            }
+        };
+        Ok(Fed { inputs, targets, labels })
+    }
+}

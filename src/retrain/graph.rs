@@ -1,0 +1,263 @@
+//! One step of training as one graph, and the graph that validates.
+
+use crate::emit::Trainable;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::grad::Tape;
+use crate::ir::{DataType, Dim, Model, TensorType, ValueId, ValueKind};
+use crate::runtime::{HostArray, State};
+
+use super::loss::Loss;
+use super::optimizer::{self, Knobs};
+use super::options::{LossKind, OptimizerKind, RetrainOptions};
+use super::scores::scores;
+
+/// How one task is trained.
+pub(super) struct TaskLoss {
+    /// Name of the task.
+    pub(super) task: String,
+    /// Weight of its loss.
+    pub(super) weight: f64,
+    /// Whether its samples have labels, so that it must be a classifier.
+    pub(super) labelled: bool,
+    /// For each of its outputs, the mean energy of a sample's targets.
+    pub(super) energies: Vec<f32>,
+}
+
+/// What a task's part of a graph is fed.
+#[derive(Debug, Clone)]
+pub(super) struct Feeds {
+    /// Names of the inputs, in the order of the task's net.
+    pub(super) inputs: Vec<String>,
+    /// Names of the targets, in the order of its outputs.
+    pub(super) targets: Vec<String>,
+}
+
+/// Graphs for training.
+pub(super) struct Built {
+    /// Takes samples, targets, the schedule and all state; gives each task's loss and the new state.
+    pub(super) step: Model,
+    /// Takes samples, targets and parameters; gives each task's loss and the scores of its first
+    /// output.
+    pub(super) check: Model,
+    /// Parameters, then the optimiser's state, as they are at the start.
+    pub(super) states: Vec<State>,
+    /// How many of them are parameters; the rest of the joint model's parameters do not train.
+    pub(super) trained: Vec<usize>,
+    pub(super) feeds: Vec<Feeds>,
+    /// Names of the inputs for learning rate and weight decay.
+    pub(super) knobs: [String; 2],
+}
+
+/// A task's losses and scores in a graph.
+struct TaskPart {
+    feeds: Feeds,
+    loss: ValueId,
+    first_scores: ValueId,
+}
+
+/// Builds the graphs.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] naming the node that has no gradient, or where no output can be learnt
+/// or no parameter trained.
+pub(super) fn build(
+    trainable: &Trainable,
+    tasks: &[TaskLoss],
+    options: &RetrainOptions,
+    batch: usize,
+) -> Result<Built> {
+    let wanted: Vec<ValueId> = trainable.parameters.iter().map(|p| p.value).collect();
+    let mut tape = Tape::new(trainable.model.graph.clone(), &wanted)?;
+    let parts = losses(&mut tape, trainable, tasks, options, batch)?;
+    let feeds = parts.iter().map(|p| p.feeds.clone()).collect();
+    let check = check_model(&tape, trainable, &parts, &wanted)?;
+    tape.run()?;
+    let trained: Vec<usize> =
+        (0..wanted.len()).filter(|i| tape.gradient(wanted[*i]).is_some()).collect();
+    if trained.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "the joint model has no parameter to train",
+        ));
+    }
+    let knobs = ["learning_rate", "decay"].map(|name| tape.graph.add_input(name, scalar_type()));
+    let mut outputs: Vec<ValueId> = parts.iter().map(|p| p.loss).collect();
+    let states = updates(&mut tape, trainable, &trained, options.optimizer, knobs, &mut outputs)?;
+    let knobs = knobs.map(|k| tape.graph.value(k).name.clone());
+    let step = finished(tape, trainable, outputs)?;
+    Ok(Built { step, check, states, trained, feeds, knobs })
+}
+
+fn scalar_type() -> TensorType {
+    TensorType { dtype: DataType::F32, shape: Some(Vec::new()) }
+}
+
+/// Writes all losses and seeds their gradients.
+fn losses(
+    tape: &mut Tape,
+    trainable: &Trainable,
+    tasks: &[TaskLoss],
+    options: &RetrainOptions,
+    batch: usize,
+) -> Result<Vec<TaskPart>> {
+    let parts = tasks.iter().enumerate().map(|(t, task)| {
+        task_part(tape, trainable, (t, task), options, batch).in_model(&task.task)
+    });
+    parts.collect()
+}
+
+fn task_part(
+    tape: &mut Tape,
+    trainable: &Trainable,
+    (number, task): (usize, &TaskLoss),
+    options: &RetrainOptions,
+    batch: usize,
+) -> Result<TaskPart> {
+    let name = |tape: &Tape, v: &ValueId| tape.graph.value(*v).name.clone();
+    let inputs = trainable.inputs[number].iter().map(|v| name(tape, v)).collect();
+    let mut targets = Vec::new();
+    let mut total: Option<ValueId> = None;
+    let mut first_scores = None;
+    for (output, energy) in trainable.outputs[number].iter().zip(&task.energies) {
+        let mut found = scores(&tape.graph, *output, |v| tape.shape(v).ok().map(|s| s.len()));
+        if options.loss == LossKind::Mse {
+            found.value = *output;
+        }
+        let shape = tape.shape(found.value)?;
+        let rank = shape.len();
+        let ty = TensorType { dtype: DataType::F32, shape: Some(shape) };
+        let target = tape.graph.add_input(&format!("target/{}", name(tape, output)), ty);
+        targets.push(name(tape, &target));
+        let is_classifier = found.softmax || (task.labelled && rank == 2);
+        let loss = Loss {
+            kind: options.loss.of_output(is_classifier),
+            axis: found.axis,
+            temperature: options.temperature as f32,
+            energy: *energy,
+        };
+        let written = loss.write(tape, (found.value, target), rank)?;
+        let share = task.weight / batch.max(1) as f64;
+        let gradient = tape.scaled(written.gradient, share as f32);
+        tape.seed(found.value, gradient);
+        total = Some(match total {
+            Some(sum) => tape.op("Add", &[sum, written.value]),
+            None => written.value,
+        });
+        first_scores.get_or_insert(found.value);
+    }
+    match (total, first_scores) {
+        (Some(loss), Some(first_scores)) => {
+            Ok(TaskPart { feeds: Feeds { inputs, targets }, loss, first_scores })
+        }
+        _ => Err(Error::new(ErrorKind::Unsupported, "the model has no output to learn")),
+    }
+}
+
+/// The graph so far as one that validates.
+fn check_model(
+    tape: &Tape,
+    trainable: &Trainable,
+    parts: &[TaskPart],
+    parameters: &[ValueId],
+) -> Result<Model> {
+    let mut graph = tape.graph.clone();
+    graph.outputs.clear();
+    for part in parts {
+        for value in [part.loss, part.first_scores] {
+            let output = graph.add_op("Identity", "check", &[value], []);
+            graph.outputs.push(output);
+        }
+    }
+    for value in parameters {
+        let Some(tensor) = graph.initializer(*value) else { continue };
+        let ty = tensor.ty();
+        graph.set_input(*value, ty);
+    }
+    Ok(Model { graph: without_unread(graph), ..trainable.model.without_graph() })
+}
+
+/// Writes the optimiser's updates; the new state is appended to `outputs`.
+fn updates(
+    tape: &mut Tape,
+    trainable: &Trainable,
+    trained: &[usize],
+    kind: OptimizerKind,
+    [rate, decay]: [ValueId; 2],
+    outputs: &mut Vec<ValueId>,
+) -> Result<Vec<State>> {
+    let (mut parameters, mut moments) = (Vec::new(), Vec::new());
+    let mut moment_outputs = Vec::new();
+    for parameter in trained.iter().map(|i| &trainable.parameters[*i]) {
+        let (Some(tensor), Some(mut gradient)) =
+            (tape.graph.initializer(parameter.value), tape.gradient(parameter.value))
+        else {
+            continue;
+        };
+        let (value, ty) = (tensor.to_f32()?, tensor.ty());
+        if parameter.is_weight && value.iter().any(|w| *w == 0.0) {
+            let mask = value.iter().map(|w| f32::from(u8::from(*w != 0.0))).collect();
+            let mask = tape.floats(value.shape(), mask)?;
+            gradient = tape.op("Mul", &[gradient, mask]);
+        }
+        tape.graph.set_input(parameter.value, ty.clone());
+        let name = tape.graph.value(parameter.value).name.clone();
+        let state: Vec<ValueId> = (0..optimizer::states(kind))
+            .map(|i| tape.graph.add_input(&format!("moment{i}/{name}"), ty.clone()))
+            .collect();
+        let knobs = Knobs { rate, decay };
+        let (new, new_state) = optimizer::update(
+            tape,
+            kind,
+            (parameter.value, gradient),
+            &state,
+            knobs,
+            parameter.is_weight,
+        );
+        let zeros = ndarray::ArrayD::<f32>::zeros(value.raw_dim());
+        parameters.push(link(tape, (parameter.value, new), value.into()));
+        outputs.push(new);
+        for pair in state.into_iter().zip(new_state) {
+            moments.push(link(tape, pair, zeros.clone().into()));
+            moment_outputs.push(pair.1);
+        }
+    }
+    outputs.extend(moment_outputs);
+    parameters.extend(moments);
+    Ok(parameters)
+}
+
+fn link(tape: &mut Tape, (input, output): (ValueId, ValueId), value: HostArray) -> State {
+    let name = |tape: &Tape, v| tape.graph.value(v).name.clone();
+    State { input: name(tape, input), output: name(tape, output), value }
+}
+
+fn finished(tape: Tape, trainable: &Trainable, outputs: Vec<ValueId>) -> Result<Model> {
+    let mut graph = tape.graph;
+    graph.outputs = outputs;
+    Ok(Model { graph: without_unread(graph), ..trainable.model.without_graph() })
+}
+
+/// The graph without nodes, constants and inputs that nothing reads.
+fn without_unread(mut graph: crate::ir::Graph) -> crate::ir::Graph {
+    graph.remove_dead_nodes();
+    let consumers = graph.consumers();
+    let unread = |v: &ValueId| consumers[v.index()].is_empty() && !graph.outputs.contains(v);
+    let all: Vec<(ValueId, bool)> = graph
+        .values()
+        .map(|(id, v)| (id, matches!(v.kind, ValueKind::Initializer(_)) && unread(&id)))
+        .collect();
+    for (id, _) in all.into_iter().filter(|(_, unread)| *unread) {
+        graph.drop_initializer(id);
+    }
+    graph
+}
+
+/// The batch size that the tasks' inputs insist on.
+pub(super) fn fixed_batch(trainable: &Trainable) -> Option<usize> {
+    let graph = &trainable.model.graph;
+    let first = |v: &ValueId| {
+        let shape = graph.value(*v).ty.as_ref().and_then(|t| t.shape.as_ref());
+        shape.and_then(|s| s.first()).and_then(Dim::known)
+    };
+    trainable.inputs.iter().flatten().find_map(first)
+}

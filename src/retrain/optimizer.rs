@@ -1,0 +1,100 @@
+//! The optimiser's update, as operators.
+
+use crate::grad::Tape;
+use crate::ir::ValueId;
+
+use super::options::{OptimizerKind, RetrainOptions};
+
+/// Momentum of gradient descent.
+const MOMENTUM: f32 = 0.9;
+
+/// Decay of Adam's mean of gradients.
+const BETA1: f64 = 0.9;
+
+/// Decay of Adam's mean of squared gradients. Light retraining is short, so it is shorter than the
+/// usual 0.999.
+const BETA2: f64 = 0.99;
+
+/// What keeps Adam from dividing by zero.
+const EPSILON: f64 = 1e-8;
+
+/// Numbers that are fed anew in every step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Schedule {
+    /// What the update is multiplied by.
+    pub(super) rate: f32,
+    /// What weights are multiplied by, by weight decay.
+    pub(super) decay: f32,
+}
+
+/// The inputs behind a [`Schedule`], as scalars.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Knobs {
+    pub(super) rate: ValueId,
+    pub(super) decay: ValueId,
+}
+
+/// How many values of a parameter's shape the optimiser keeps for it.
+pub(super) fn states(kind: OptimizerKind) -> usize {
+    match kind {
+        OptimizerKind::Sgd => 1,
+        OptimizerKind::Adam | OptimizerKind::AdamW => 2,
+    }
+}
+
+/// The numbers of step `step`, counted from 0.
+pub(super) fn schedule(options: &RetrainOptions, step: usize) -> Schedule {
+    let rate = options.rate(step);
+    match options.optimizer {
+        OptimizerKind::Sgd => Schedule { rate: rate as f32, decay: 1.0 },
+        kind => {
+            // State holds plain sums, Σ β₁ⁱ g and Σ β₂ⁱ g²: the factors (1 − β), and those that make
+            // up for the start from zero, are put into the rate.
+            let t = i32::try_from(step + 1).unwrap_or(i32::MAX);
+            let first = (1.0 - BETA1) / (1.0 - BETA1.powi(t));
+            let second = (1.0 - BETA2) / (1.0 - BETA2.powi(t));
+            let decay = if kind == OptimizerKind::AdamW { options.weight_decay } else { 0.0 };
+            Schedule {
+                rate: (rate * first / second.sqrt()) as f32,
+                decay: (1.0 - rate * decay) as f32,
+            }
+        }
+    }
+}
+
+/// Writes the update of one parameter. Gives its new value and the new state.
+pub(super) fn update(
+    tape: &mut Tape,
+    kind: OptimizerKind,
+    (parameter, gradient): (ValueId, ValueId),
+    state: &[ValueId],
+    knobs: Knobs,
+    decays: bool,
+) -> (ValueId, Vec<ValueId>) {
+    let mut parameter = parameter;
+    if decays && kind == OptimizerKind::AdamW {
+        parameter = tape.op("Mul", &[parameter, knobs.decay]);
+    }
+    let keep = if kind == OptimizerKind::Sgd { MOMENTUM } else { BETA1 as f32 };
+    let mut new = Vec::new();
+    let mut direction = gradient;
+    for (i, state) in state.iter().enumerate() {
+        let (factor, term) = match i {
+            0 => (keep, gradient),
+            _ => (BETA2 as f32, tape.op("Mul", &[gradient, gradient])),
+        };
+        let kept = tape.scaled(*state, factor);
+        new.push(tape.op("Add", &[kept, term]));
+    }
+    if let [first, rest @ ..] = new.as_slice() {
+        direction = *first;
+        if let [second] = rest {
+            let root = tape.op("Sqrt", &[*second]);
+            let epsilon = tape.scalar((EPSILON / (1.0 - BETA2).sqrt()) as f32);
+            let spread = tape.op("Add", &[root, epsilon]);
+            direction = tape.op("Div", &[direction, spread]);
+        }
+    }
+    let step = tape.op("Mul", &[direction, knobs.rate]);
+    (tape.op("Sub", &[parameter, step]), new)
+}

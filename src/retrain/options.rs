@@ -1,0 +1,212 @@
+//! What retraining depends on besides the nets and their data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What the outputs are trained towards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossKind {
+    /// The original nets: probabilities of classifiers, scores of everything else. An output is a
+    /// classifier's if it ends in a softmax, or if the samples have labels.
+    #[default]
+    Distillation,
+    /// The original nets' probabilities, by their divergence at a temperature.
+    Divergence,
+    /// The original nets' scores (before a final softmax or sigmoid), by squared error.
+    Scores,
+    /// The original nets' outputs as they are, by squared error.
+    Mse,
+    /// The labels, by cross-entropy.
+    CrossEntropy,
+}
+
+impl LossKind {
+    /// All losses with their names and what they are.
+    pub const ALL: [(LossKind, &'static str, &'static str); 5] = [
+        (
+            LossKind::Distillation,
+            "distillation",
+            "the original models: probabilities of classifiers, scores of others; needs no labels",
+        ),
+        (
+            LossKind::Divergence,
+            "divergence",
+            "probabilities of the original models, at --temperature; needs no labels",
+        ),
+        (
+            LossKind::Scores,
+            "scores",
+            "scores of the original models, before a final softmax; needs no labels",
+        ),
+        (LossKind::Mse, "mse", "outputs of the original models as they are; needs no labels"),
+        (LossKind::CrossEntropy, "cross-entropy", "labels"),
+    ];
+
+    /// The loss of one output, which may be a classifier's.
+    pub(super) fn of_output(self, is_classifier: bool) -> Self {
+        match (self, is_classifier) {
+            (LossKind::Distillation, true) => LossKind::Divergence,
+            (LossKind::Distillation, false) => LossKind::Scores,
+            (other, _) => other,
+        }
+    }
+
+    /// Whether labels are what is learnt.
+    pub fn needs_labels(self) -> bool {
+        self == LossKind::CrossEntropy
+    }
+}
+
+/// How parameters follow their gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+    /// Adam.
+    #[default]
+    Adam,
+    /// Adam with decoupled weight decay.
+    AdamW,
+}
+
+impl OptimizerKind {
+    /// All optimisers with their names and what they are.
+    pub const ALL: [(OptimizerKind, &'static str, &'static str); 3] = [
+        (OptimizerKind::Sgd, "sgd", "gradient descent with momentum 0.9"),
+        (OptimizerKind::Adam, "adam", "Adam"),
+        (OptimizerKind::AdamW, "adamw", "Adam with decoupled weight decay"),
+    ];
+
+    /// The learning rate where none is asked for.
+    pub fn learning_rate(self) -> f64 {
+        match self {
+            OptimizerKind::Sgd => 1e-2,
+            OptimizerKind::Adam | OptimizerKind::AdamW => 1e-3,
+        }
+    }
+}
+
+/// Everything that retraining depends on besides the nets and their data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetrainOptions {
+    /// Steps of the optimiser; each takes one batch of every task.
+    pub iterations: usize,
+    /// Samples per batch and task.
+    pub batch: usize,
+    /// The optimiser.
+    pub optimizer: OptimizerKind,
+    /// The largest learning rate; the optimiser's own where it is `None`.
+    pub learning_rate: Option<f64>,
+    /// Weight decay of AdamW.
+    pub weight_decay: f64,
+    /// What outputs are trained towards.
+    pub loss: LossKind,
+    /// Temperature of [`LossKind::Divergence`].
+    pub temperature: f64,
+    /// Weight of each task's loss, relative to the others; empty for equal weights.
+    pub weights: Vec<f64>,
+    /// Fraction of the samples that is kept for validation.
+    pub validation: f64,
+    /// Validations without improvement after which training stops.
+    pub patience: usize,
+    /// Seed of the order of samples and of the choice for validation.
+    pub seed: u64,
+    /// Bytes that the original nets' outputs may take, per task; where they take more, they are
+    /// computed for each batch.
+    pub memory: u64,
+}
+
+impl Default for RetrainOptions {
+    fn default() -> Self {
+        RetrainOptions {
+            iterations: 1000,
+            batch: 64,
+            optimizer: OptimizerKind::default(),
+            learning_rate: None,
+            weight_decay: 1e-2,
+            loss: LossKind::default(),
+            temperature: 4.0,
+            weights: Vec::new(),
+            validation: 0.1,
+            patience: 10,
+            seed: 0,
+            memory: 1 << 30,
+        }
+    }
+}
+
+/// Part of the steps over which the learning rate rises at the start.
+const WARM_UP: f64 = 0.05;
+
+impl RetrainOptions {
+    /// Refuses numbers that make no sense.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`].
+    pub fn validate(&self, tasks: usize) -> Result<()> {
+        let usage = |message: String| Err(Error::new(ErrorKind::Usage, message));
+        let positive = |v: f64| v.is_finite() && v > 0.0;
+        if self.batch == 0 {
+            return usage("a batch needs samples".to_owned());
+        }
+        if !self.learning_rate.is_none_or(positive) || !positive(self.temperature) {
+            return usage("learning rate and temperature must be positive".to_owned());
+        }
+        if !(0.0..1.0).contains(&self.validation) {
+            return usage("the fraction for validation must be from 0 to below 1".to_owned());
+        }
+        let weights = &self.weights;
+        let sensible = weights.iter().all(|w| w.is_finite() && *w >= 0.0)
+            && (weights.is_empty() || weights.iter().sum::<f64>() > 0.0);
+        if !sensible || !(weights.is_empty() || weights.len() == tasks) {
+            return usage(format!("{} weights do not fit {tasks} tasks", weights.len()));
+        }
+        Ok(())
+    }
+
+    /// The weight of each task's loss; they sum to the number of tasks.
+    pub(super) fn task_weights(&self, tasks: usize) -> Vec<f64> {
+        let total: f64 = self.weights.iter().sum();
+        match self.weights.is_empty() {
+            true => vec![1.0; tasks],
+            false => self.weights.iter().map(|w| w * tasks as f64 / total).collect(),
+        }
+    }
+
+    /// The learning rate of a step: a linear rise, then half a cosine down to zero.
+    pub(super) fn rate(&self, step: usize) -> f64 {
+        let peak = self.learning_rate.unwrap_or(self.optimizer.learning_rate());
+        let (step, all) = (step as f64, self.iterations.max(1) as f64);
+        let rise = (WARM_UP * all).ceil();
+        if step + 1.0 < rise {
+            return peak * (step + 1.0) / rise;
+        }
+        let way = (step + 1.0 - rise) / (all - rise + 1.0);
+        peak * 0.5 * (1.0 + (std::f64::consts::PI * way).cos())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_rises_to_its_peak_and_falls() {
+        let options = RetrainOptions { iterations: 100, ..RetrainOptions::default() };
+        let rates: Vec<f64> = (0..100).map(|i| options.rate(i)).collect();
+        assert_eq!(rates[4], 1e-3);
+        assert!(rates[..5].is_sorted() && rates[4..].iter().rev().is_sorted());
+        assert!(rates[0] > 0.0 && rates[99] > 0.0 && rates[99] < 1e-5);
+    }
+
+    #[test]
+    fn weights_are_relative() {
+        let options = RetrainOptions { weights: vec![1.0, 3.0], ..RetrainOptions::default() };
+        assert_eq!(options.task_weights(2), [0.5, 1.5]);
+        assert!(options.validate(3).is_err());
+        assert!(RetrainOptions { validation: 1.0, ..options }.validate(2).is_err());
+    }
+}

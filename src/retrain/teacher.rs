@@ -1,0 +1,156 @@
+//! What the joint model learns from: the original nets' scores, or labels.
+
+use ndarray::{ArrayD, Axis, IxDyn};
+
+use crate::calib::data::Dataset;
+use crate::canon::{CanonOptions, canonicalise};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::Model;
+use crate::onnx;
+use crate::progress::Progress;
+use crate::runtime::{Backend, HostArray, ModelSource, Session, fixed_batch};
+
+use super::options::LossKind;
+use super::scores::scores;
+
+/// An original net that gives its scores.
+pub(super) struct Teacher {
+    session: Box<dyn Session>,
+    name: String,
+    /// Names of its inputs.
+    inputs: Vec<String>,
+    batch: usize,
+}
+
+impl Teacher {
+    /// Prepares the original net of task `name`.
+    ///
+    /// # Errors
+    /// As canonicalisation and the runtime.
+    pub(super) fn new(
+        model: &Model,
+        name: &str,
+        backend: &dyn Backend,
+        loss: LossKind,
+        batch: usize,
+    ) -> Result<Self> {
+        let mut net = canonicalise(model.clone(), &CanonOptions::default())?.into_inner();
+        if loss != LossKind::Mse {
+            let graph = &net.graph;
+            let rank = |v| graph.value(v).ty.as_ref().and_then(|t| Some(t.shape.as_ref()?.len()));
+            let found: Vec<_> =
+                graph.outputs.iter().map(|o| scores(graph, *o, rank).value).collect();
+            net.graph.outputs.clear();
+            for value in found {
+                let output = net.graph.add_op("Identity", "scores", &[value], []);
+                net.graph.outputs.push(output);
+            }
+            net.graph.remove_dead_nodes();
+        }
+        let bytes = onnx::encode(&net)?;
+        let session = backend.load(ModelSource::Bytes(&bytes)).in_model(name)?;
+        let inputs = session.inputs().iter().map(|p| p.name.clone()).collect();
+        let batch = fixed_batch(session.inputs()).unwrap_or(batch).max(1);
+        Ok(Teacher { session, name: name.to_owned(), inputs, batch })
+    }
+
+    /// Its scores for arrays in the order of its inputs.
+    pub(super) fn run(&mut self, arrays: &[HostArray]) -> Result<Vec<HostArray>> {
+        let named: Vec<(&str, &HostArray)> =
+            self.inputs.iter().map(String::as_str).zip(arrays).collect();
+        let results = self.session.run(&named).in_model(&self.name)?;
+        results.into_iter().map(|r| Ok(r.into_f32()?.into())).collect()
+    }
+
+    /// Its scores for all samples, output by output; `None` where they take more than `memory`
+    /// bytes, or where samples do not fill its batches.
+    pub(super) fn run_all(
+        &mut self,
+        data: &Dataset,
+        memory: u64,
+        progress: &dyn Progress,
+    ) -> Result<Option<Vec<HostArray>>> {
+        let mut parts: Vec<Vec<HostArray>> = Vec::new();
+        for range in data.batches(self.batch) {
+            progress.check()?;
+            let samples = range.len();
+            let is_fixed = fixed_batch(self.session.inputs()).is_some();
+            if is_fixed && samples < self.batch {
+                return Ok(None);
+            }
+            let arrays = arrays(data.batch(range)?);
+            let results = self.run(&arrays)?;
+            let bytes: usize = results.iter().map(|r| 4 * r.len()).sum();
+            if (bytes / samples.max(1) * data.len()) as u64 > memory {
+                return Ok(None);
+            }
+            parts.resize_with(results.len(), Vec::new);
+            for (part, result) in parts.iter_mut().zip(results) {
+                part.push(result);
+            }
+            progress.step();
+        }
+        parts.iter().map(|p| HostArray::stack(p)).collect::<Result<_>>().map(Some)
+    }
+
+    /// How many runs all samples take.
+    pub(super) fn runs(&self, samples: usize) -> u64 {
+        samples.div_ceil(self.batch) as u64
+    }
+}
+
+/// Arrays without their names.
+pub(super) fn arrays(named: Vec<(String, HostArray)>) -> Vec<HostArray> {
+    named.into_iter().map(|(_, array)| array).collect()
+}
+
+/// Labels as probabilities: 1 for the class, of `classes`, 0 for the others.
+///
+/// # Errors
+/// [`ErrorKind::Calibration`] for a label that is no class.
+pub(super) fn one_hot(labels: &[i64], classes: usize) -> Result<HostArray> {
+    let mut targets = ArrayD::<f32>::zeros(IxDyn(&[labels.len(), classes]));
+    for (mut row, label) in targets.axis_iter_mut(Axis(0)).zip(labels) {
+        let class = usize::try_from(*label).ok().filter(|c| *c < classes);
+        let Some(class) = class else {
+            return Err(Error::new(
+                ErrorKind::Calibration,
+                format!("label {label} is none of the model's {classes} classes"),
+            ));
+        };
+        row[[class]] = 1.0;
+    }
+    Ok(targets.into())
+}
+
+/// The mean over samples of their squared distance from the mean sample; 1 where all are alike.
+pub(super) fn energy(targets: &HostArray) -> Result<f32> {
+    let targets = targets.as_f32()?.mapv(f64::from);
+    let samples = targets.shape().first().copied().unwrap_or(0).max(1) as f64;
+    let Some(mean) = targets.mean_axis(Axis(0)) else { return Ok(1.0) };
+    let spread: f64 =
+        targets.axis_iter(Axis(0)).map(|row| (&row - &mean).mapv(|v| v * v).sum()).sum();
+    let energy = (spread / samples) as f32;
+    Ok(if energy.is_finite() && energy > 0.0 { energy } else { 1.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn labels_become_probabilities_or_errors() {
+        let targets = one_hot(&[2, 0], 3).unwrap();
+        assert_eq!(targets, array![[0.0f32, 0.0, 1.0], [1.0, 0.0, 0.0]].into_dyn().into());
+        assert_eq!(one_hot(&[3], 3).unwrap_err().kind(), ErrorKind::Calibration);
+        assert!(one_hot(&[-1], 3).is_err());
+    }
+
+    #[test]
+    fn energy_is_the_variance_of_whole_samples() {
+        let targets = HostArray::from(array![[1.0f32, 0.0], [3.0, 4.0]].into_dyn());
+        assert_eq!(energy(&targets).unwrap(), 5.0);
+        assert_eq!(energy(&HostArray::from(array![[1.0f32], [1.0]].into_dyn())).unwrap(), 1.0);
+    }
+}

@@ -1,0 +1,234 @@
+//! Retraining of small merged nets.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::calib::data::{DataOptions, Dataset};
+use crate::emit::{EmitOptions, InputMode, emit, trainable};
+use crate::error::ErrorKind;
+use crate::ir::Model;
+use crate::ir::builder::GraphBuilder;
+use crate::onnx;
+use crate::progress::Silent;
+use crate::runtime::{self, Backend, ModelSource, RuntimeOptions};
+use crate::zip::joint::JointModel;
+use crate::zip::matcher::Share;
+use crate::zip::options::{Budget, Method, ZipOptions};
+use crate::zipper::{self, Calibration, Input};
+
+fn backend() -> Arc<dyn Backend> {
+    runtime::open(&RuntimeOptions::default()).unwrap()
+}
+
+/// A small convolutional classifier; nets of different `skip` have different weights.
+fn net(skip: usize) -> Model {
+    let mut b = GraphBuilder::new("net", 13);
+    b.weights("unused", &[skip]);
+    let x = b.input("x", "batch,2,6,6");
+    let (w1, b1) = (b.weights("w1", &[8, 2, 3, 3]), b.weights("b1", &[8]));
+    let (w2, b2) = (b.weights("w2", &[6, 72]), b.weights("b2", &[6]));
+    let w3 = b.weights("w3", &[4, 6]);
+    let h = b.op("Conv", "conv", &[x, w1, b1], [("pads", [1, 1, 1, 1].into())]);
+    let h = b.op("Relu", "relu1", &[h], []);
+    let strides = ("strides", [2, 2].into());
+    let h = b.op("MaxPool", "pool", &[h], [("kernel_shape", [2, 2].into()), strides]);
+    let h = b.op("Flatten", "flat", &[h], []);
+    let h = b.op("Gemm", "fc", &[h, w2, b2], [("transB", 1.into())]);
+    let h = b.op("Relu", "relu2", &[h], []);
+    let y = b.op("Gemm", "logits", &[h, w3], [("transB", 1.into())]);
+    let y = b.op("Softmax", "y", &[y], [("axis", 1.into())]);
+    b.build(&[y])
+}
+
+fn samples(model: &Model, seed: u64) -> Dataset {
+    let bytes = onnx::encode(model).unwrap();
+    let session = backend().load(ModelSource::Bytes(&bytes)).unwrap();
+    Dataset::synthetic(session.inputs(), 400, seed, &DataOptions::default()).unwrap()
+}
+
+/// Two nets with all their hidden neurons shared, and what is left of them otherwise.
+fn merged(share: f64) -> (JointModel, [Model; 2], Dataset) {
+    let nets = [net(1), net(50)];
+    let data = samples(&nets[0], 3);
+    let named = ["a", "b"].iter().zip(&nets);
+    let inputs =
+        named.map(|(name, model)| Input { name: (*name).to_owned(), model: model.clone() });
+    let prepared = zipper::prepare(inputs.collect()).unwrap();
+    let calibration = Calibration {
+        backend: backend(),
+        data: vec![data.clone(), data.clone()],
+        stored: Vec::new(),
+        batch: 64,
+        memory: 1 << 30,
+    };
+    // A fit to the few samples would leave nothing to learn from them.
+    let options = ZipOptions {
+        method: Method::Mtz,
+        budget: Budget::uniform(Share::Fraction(share)),
+        ..ZipOptions::default()
+    };
+    let (joint, _) = zipper::merge(prepared, &calibration, &options, &Silent).unwrap();
+    (joint, nets, data)
+}
+
+fn options() -> RetrainOptions {
+    RetrainOptions { iterations: 60, batch: 32, learning_rate: Some(1e-2), ..Default::default() }
+}
+
+fn lesson<'a>(data: &'a [Dataset], teachers: &'a [Model], backend: &'a dyn Backend) -> Lesson<'a> {
+    Lesson { data, teachers, backend, checkpoint: None, resume: false }
+}
+
+fn trained(
+    joint: &JointModel,
+    lesson: &Lesson<'_>,
+    options: &RetrainOptions,
+) -> (JointModel, Outcome) {
+    let mut joint = joint.clone();
+    let outcome = retrain(&mut joint, lesson, options, &Silent).unwrap();
+    (joint, outcome)
+}
+
+fn bytes(joint: &JointModel) -> Vec<u8> {
+    onnx::encode(&emit(joint, &EmitOptions::default()).unwrap()).unwrap()
+}
+
+#[test]
+fn every_loss_and_optimiser_learns() {
+    let (joint, nets, data) = merged(1.0);
+    let (backend, data) = (backend(), [data]);
+    for (optimizer, ..) in OptimizerKind::ALL {
+        for loss in [LossKind::Distillation, LossKind::Scores, LossKind::Mse] {
+            let rate = if optimizer == OptimizerKind::Sgd { 0.02 } else { 0.01 };
+            let options =
+                RetrainOptions { optimizer, loss, learning_rate: Some(rate), ..options() };
+            let (_, outcome) = trained(&joint, &lesson(&data, &nets, backend.as_ref()), &options);
+            for task in &outcome.tasks {
+                let (before, after) = (task.before.loss, task.after.loss);
+                assert!(after < 0.9 * before, "{optimizer:?} {loss:?}: {before} -> {after}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_shared_stays_shared() {
+    let (joint, nets, data) = merged(0.5);
+    let (backend, data) = (backend(), [data]);
+    let (after, _) = trained(&joint, &lesson(&data, &nets, backend.as_ref()), &options());
+    let initializers = |joint: &JointModel| -> Vec<(String, Vec<usize>)> {
+        let graph = trainable(joint, InputMode::Auto).unwrap().model.graph;
+        let of = |(id, v): (_, &crate::ir::Value)| {
+            Some((v.name.clone(), graph.initializer(id)?.dims.clone()))
+        };
+        graph.values().filter_map(of).collect()
+    };
+    assert_eq!(initializers(&joint), initializers(&after));
+    assert!(bytes(&joint) != bytes(&after));
+}
+
+#[test]
+fn tasks_fed_apart_or_together_train_alike() {
+    let (joint, nets, data) = merged(1.0);
+    let backend = backend();
+    let outcome = |data: &[Dataset]| {
+        let options = RetrainOptions { iterations: 1, validation: 0.0, batch: 400, ..options() };
+        let after = trained(&joint, &lesson(data, &nets, backend.as_ref()), &options).0;
+        let graph = after.tasks[0].model.graph.clone();
+        let weight = graph.value_named("w2").unwrap();
+        graph.initializer(weight).unwrap().to_f32().unwrap()
+    };
+    // One batch of all samples: its order is all that differs.
+    let (together, apart) = (outcome(&[data.clone()]), outcome(&[data.clone(), data]));
+    let off = (&together - &apart).mapv(f32::abs).into_iter().fold(0.0, f32::max);
+    assert!(off < 1e-4, "{off}");
+}
+
+#[test]
+fn pruned_connections_stay_pruned_and_biases_of_two_tasks_part() {
+    let (mut joint, nets, data) = merged(1.0);
+    let backend = backend();
+    let graph = &mut joint.tasks[1].model.graph;
+    let head = graph.value_named("w3").unwrap();
+    let mut weight = graph.initializer(head).unwrap().to_f32().unwrap();
+    weight.iter_mut().step_by(3).for_each(|w| *w = 0.0);
+    graph.set_initializer(head, crate::ir::Tensor::from_f32(&weight));
+    let (after, _) = trained(&joint, &lesson(&[data], &nets, backend.as_ref()), &options());
+    let read = |task: usize, layer: usize| {
+        let task = &after.tasks[task];
+        let layer = &task.coupling.layers[layer].layer;
+        let bias = layer.read_bias(&task.model.graph).unwrap().unwrap();
+        (layer.read(&task.model.graph).unwrap(), bias)
+    };
+    let (kept, bias) = read(1, 2);
+    let zeros = kept.iter().filter(|w| **w == 0.0).count();
+    assert_eq!(zeros, weight.len().div_ceil(3));
+    // Neither head had a bias: equal constants must not become one parameter.
+    assert_ne!(read(0, 2).1, bias);
+    assert!(bias.iter().any(|b| *b != 0.0));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_resuming_changes_nothing() {
+    let (joint, nets, data) = merged(0.5);
+    let (backend, data) = (backend(), [data.clone(), data]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training");
+    let plain = lesson(&data, &nets, backend.as_ref());
+    let (whole, outcome) = trained(&joint, &plain, &options());
+    assert!(bytes(&whole) == bytes(&trained(&joint, &plain, &options()).0));
+    let other = RetrainOptions { seed: 1, ..options() };
+    assert!(bytes(&whole) != bytes(&trained(&joint, &plain, &other).0));
+
+    let saved = Lesson { checkpoint: Some(&path), ..lesson(&data, &nets, backend.as_ref()) };
+    let stopping = StopAfter(std::sync::atomic::AtomicUsize::new(40));
+    let mut part = joint.clone();
+    let stopped = retrain(&mut part, &saved, &options(), &stopping).unwrap();
+    assert_eq!(stopped.ending, Ending::Interrupted);
+    assert!(stopped.iterations > 5 && stopped.iterations < 60);
+    let again = Lesson { resume: true, ..saved };
+    let (resumed, rest) = trained(&joint, &again, &options());
+    assert!(bytes(&resumed) == bytes(&whole));
+    assert_eq!((rest.iterations, rest.best), (outcome.iterations, outcome.best));
+    let error = retrain(&mut part, &again, &other, &Silent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+}
+
+/// Stops after so many steps of any stage.
+struct StopAfter(std::sync::atomic::AtomicUsize);
+
+impl crate::progress::Progress for StopAfter {
+    fn begin(&self, _: &str, _: u64) {}
+    fn step(&self) {
+        let left = &self.0;
+        let _ = left.fetch_update(
+            std::sync::atomic::Ordering::Relaxed,
+            std::sync::atomic::Ordering::Relaxed,
+            |n| Some(n.saturating_sub(1)),
+        );
+    }
+    fn note(&self, _: &str) {}
+    fn stopped(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed) == 0
+    }
+}
+
+#[test]
+fn mistakes_are_told() {
+    let (joint, nets, data) = merged(1.0);
+    let (backend, data) = (backend(), [data]);
+    let run = |teachers: &[Model], options: &RetrainOptions| {
+        let lesson = lesson(&data, teachers, backend.as_ref());
+        retrain(&mut joint.clone(), &lesson, options, &Silent).unwrap_err()
+    };
+    let wild =
+        RetrainOptions { learning_rate: Some(1e30), optimizer: OptimizerKind::Sgd, ..options() };
+    let error = run(&nets, &wild);
+    assert_eq!(error.kind(), ErrorKind::Numeric);
+    assert!(error.to_string().contains("--learning-rate"), "{error}");
+    assert!(run(&nets[..1], &options()).to_string().contains("--teacher"));
+    let labels = RetrainOptions { loss: LossKind::CrossEntropy, ..options() };
+    assert!(run(&[], &labels).to_string().contains("no labels"));
+    let large = RetrainOptions { batch: 500, ..options() };
+    assert_eq!(run(&nets, &large).kind(), ErrorKind::Calibration);
+}

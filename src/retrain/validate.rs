@@ -1,0 +1,106 @@
+//! Losses and errors on samples that are not trained on.
+
+use ndarray::ArrayD;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::{HostArray, Session};
+
+use super::examples::{Examples, Fed};
+use super::graph::Feeds;
+
+/// How well one task does on its samples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Mean loss per sample.
+    pub loss: f64,
+    /// Fraction of samples that are classified wrongly, where there are labels.
+    pub error: Option<f64>,
+}
+
+/// Sums from which a [`Quality`] follows.
+#[derive(Default)]
+struct Tally {
+    loss: f64,
+    samples: usize,
+    wrong: usize,
+    labelled: usize,
+}
+
+impl Tally {
+    fn add(&mut self, loss: &HostArray, scores: &HostArray, fed: &Fed, rows: usize) -> Result<()> {
+        self.loss += f64::from(single(loss)?);
+        self.samples += rows;
+        if let (Some(labels), [_, _]) = (&fed.labels, scores.shape()) {
+            self.labelled += labels.len();
+            self.wrong += wrong(&scores.as_f32()?, labels);
+        }
+        Ok(())
+    }
+
+    fn quality(&self) -> Quality {
+        let samples = self.samples.max(1) as f64;
+        let error = (self.labelled > 0).then(|| self.wrong as f64 / self.labelled as f64);
+        Quality { loss: self.loss / samples, error }
+    }
+}
+
+/// The only element of an array.
+///
+/// # Errors
+/// [`ErrorKind::Backend`] where it has another number of elements.
+pub(super) fn single(array: &HostArray) -> Result<f32> {
+    let values = array.as_f32()?;
+    let first = values.iter().next().copied();
+    first.ok_or_else(|| Error::new(ErrorKind::Backend, "a loss without a value"))
+}
+
+fn wrong(scores: &ArrayD<f32>, labels: &[i64]) -> usize {
+    let best = |row: ndarray::ArrayViewD<'_, f32>| {
+        let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        best.map_or(-1, |(class, _)| class as i64)
+    };
+    scores.outer_iter().zip(labels).filter(|(row, label)| best(row.view()) != **label).count()
+}
+
+/// Runs the model with `parameters` on the samples `held` of every task, as many of each.
+pub(super) fn validate(
+    session: &mut dyn Session,
+    parameters: &[(String, HostArray)],
+    examples: &mut [Examples<'_>],
+    feeds: &[Feeds],
+    (held, batch): (&[Vec<usize>], usize),
+) -> Result<Vec<Quality>> {
+    let count = held.iter().map(Vec::len).min().unwrap_or(0);
+    let mut tallies: Vec<Tally> = examples.iter().map(|_| Tally::default()).collect();
+    for start in (0..count).step_by(batch.max(1)) {
+        let end = (start + batch).min(count);
+        let mut fed = Vec::new();
+        for (examples, held) in examples.iter_mut().zip(held) {
+            fed.push(examples.feed(&held[start..end])?);
+        }
+        let mut inputs = named(feeds, &fed);
+        inputs.extend(parameters.iter().map(|(name, value)| (name.as_str(), value)));
+        let results = session.run(&inputs)?;
+        for ((tally, pair), fed) in tallies.iter_mut().zip(results.chunks(2)).zip(&fed) {
+            if let [loss, scores] = pair {
+                tally.add(loss, scores, fed, end - start)?;
+            }
+        }
+    }
+    Ok(tallies.iter().map(Tally::quality).collect())
+}
+
+/// What a graph is fed for one batch of every task; inputs that tasks have in common once.
+pub(super) fn named<'a>(feeds: &'a [Feeds], fed: &'a [Fed]) -> Vec<(&'a str, &'a HostArray)> {
+    let mut all: Vec<(&str, &HostArray)> = Vec::new();
+    for (feeds, fed) in feeds.iter().zip(fed) {
+        let inputs = feeds.inputs.iter().zip(&fed.inputs);
+        for (name, array) in inputs.chain(feeds.targets.iter().zip(&fed.targets)) {
+            if all.iter().all(|(known, _)| known != name) {
+                all.push((name.as_str(), array));
+            }
+        }
+    }
+    all
+}
