@@ -11,6 +11,7 @@
 
 mod batches;
 mod checkpoint;
+mod course;
 mod examples;
 mod graph;
 mod loss;

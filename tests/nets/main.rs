@@ -3,5 +3,6 @@
 mod accuracy;
 mod groups;
 mod laws;
+mod retraining;
 mod several;
 mod support;

@@ -1,0 +1,290 @@
+//! The loop: step by step through the batches, with validations in between.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::onnx;
+use crate::progress::Progress;
+use crate::runtime::{HostArray, ModelSource, Recurrence, Session};
+use crate::zip::joint::JointModel;
+
+use super::batches::{Batches, split};
+use super::checkpoint::{Checkpoint, fingerprint};
+use super::examples::Examples;
+use super::graph::Built;
+use super::optimizer::schedule;
+use super::options::RetrainOptions;
+use super::run::{Ending, Lesson, Outcome, Point, TaskOutcome};
+use super::validate::{Quality, named, single, validate};
+
+/// How often the model is validated, in all.
+const CHECKS: usize = 20;
+
+/// The best weights so far.
+pub(super) struct Best {
+    iteration: usize,
+    /// Weighted loss on validation.
+    loss: f64,
+    pub(super) parameters: Vec<HostArray>,
+    qualities: Vec<Quality>,
+}
+
+impl Best {
+    /// What was best when the checkpoint was written.
+    fn of(checkpoint: Checkpoint, weights: &[f64]) -> Self {
+        let iteration = checkpoint.best_iteration;
+        let point = checkpoint.history.iter().find(|p| p.iteration == iteration);
+        let qualities = point.map(|p| p.validation.clone()).unwrap_or_default();
+        let loss = weighted(&qualities, weights);
+        Best { iteration, loss, parameters: checkpoint.best, qualities }
+    }
+
+    /// The parameters as they are at the start.
+    fn none(built: &Built) -> Self {
+        let states = built.states.iter().take(built.trained.len());
+        let parameters = states.map(|s| s.value.clone()).collect();
+        Best { iteration: 0, loss: f64::INFINITY, parameters, qualities: Vec::new() }
+    }
+}
+
+fn weighted(qualities: &[Quality], weights: &[f64]) -> f64 {
+    qualities.iter().zip(weights).map(|(q, w)| q.loss * w).sum()
+}
+
+/// Training under way.
+pub(super) struct Course<'a> {
+    names: Vec<String>,
+    weights: Vec<f64>,
+    built: &'a Built,
+    /// Steps taken before.
+    start: usize,
+    /// File and name of the training, where it is saved.
+    saved: Option<(&'a Path, String)>,
+    stepper: Box<dyn Recurrence>,
+    checker: Box<dyn Session>,
+    examples: Vec<Examples<'a>>,
+    batches: Vec<Batches>,
+    held: Vec<Vec<usize>>,
+    options: &'a RetrainOptions,
+    batch: usize,
+    progress: &'a dyn Progress,
+    pub(super) best: Best,
+    history: Vec<Point>,
+    /// Seconds spent on steps.
+    stepping: f64,
+}
+
+impl<'a> Course<'a> {
+    /// Loads the graphs, and the checkpoint where training goes on from one.
+    pub(super) fn new(
+        joint: &JointModel,
+        built: &'a Built,
+        examples: Vec<Examples<'a>>,
+        lesson: &Lesson<'a>,
+        options: &'a RetrainOptions,
+        batch: usize,
+        progress: &'a dyn Progress,
+    ) -> Result<Self> {
+        let bytes = onnx::encode(&built.step)?;
+        let samples: Vec<usize> = examples.iter().map(Examples::len).collect();
+        let saved = lesson.checkpoint.map(|path| (path, fingerprint(&bytes, options, &samples)));
+        let resumed = match &saved {
+            Some((path, name)) if lesson.resume => Some(Checkpoint::load(path, name)?),
+            _ => None,
+        };
+        let mut states = built.states.clone();
+        let values = resumed.iter().flat_map(|c| &c.state);
+        states.iter_mut().zip(values).for_each(|(state, value)| state.value = value.clone());
+        let stepper = lesson.backend.recur(ModelSource::Bytes(&bytes), states)?;
+        let bytes = onnx::encode(&built.check)?;
+        let checker = lesson.backend.load(ModelSource::Bytes(&bytes))?;
+        let (mut batches, mut held) = (Vec::new(), Vec::new());
+        for (task, examples) in examples.iter().enumerate() {
+            // Samples that tasks have in common are seen by all tasks at once.
+            let stream = if lesson.data.len() == 1 { 0 } else { task as u64 };
+            let (train, rest) = split(examples.len(), options.validation, options.seed + stream);
+            if train.len() < batch {
+                return Err(Error::new(
+                    ErrorKind::Calibration,
+                    format!("{} samples do not fill a batch of {batch}", train.len()),
+                )
+                .in_model(&joint.tasks[task].name));
+            }
+            batches.push(Batches::new(train, batch, options.seed + stream));
+            held.push(rest);
+        }
+        let weights = options.task_weights(joint.tasks.len());
+        let (start, history, best) = match resumed {
+            Some(c) => (c.iteration, c.history.clone(), Best::of(c, &weights)),
+            None => (0, Vec::new(), Best::none(built)),
+        };
+        Ok(Course {
+            names: joint.tasks.iter().map(|t| t.name.clone()).collect(),
+            weights,
+            built,
+            start,
+            saved,
+            stepper,
+            checker,
+            examples,
+            batches,
+            held,
+            options,
+            batch,
+            progress,
+            best,
+            history,
+            stepping: 0.0,
+        })
+    }
+
+    /// Trains to the end.
+    pub(super) fn run(&mut self) -> Result<Outcome> {
+        let start = Instant::now();
+        let all = self.options.iterations;
+        self.progress.begin("retraining", all as u64);
+        if self.start == 0 {
+            self.check(0, &[])?;
+        } else {
+            (0..self.start).for_each(|_| self.progress.step());
+        }
+        let before = self.history.first().map(|p| p.validation.clone()).unwrap_or_default();
+        let every = all.div_ceil(CHECKS).max(1);
+        let mut recent = Vec::new();
+        let (mut done, mut ending) = (self.start, Ending::Complete);
+        while done < all {
+            if self.progress.stopped() {
+                ending = Ending::Interrupted;
+                break;
+            }
+            recent.push(self.step(done)?);
+            done += 1;
+            if done % every == 0 || done == all {
+                self.check(done, &recent)?;
+                recent.clear();
+                if done < all && self.is_stuck() {
+                    ending = Ending::Early;
+                    break;
+                }
+            }
+        }
+        if !recent.is_empty() {
+            self.check(done, &recent)?;
+        }
+        let tasks = self.names.iter().zip(before.iter().zip(&self.best.qualities));
+        let tasks = tasks.map(|(name, (before, after))| TaskOutcome {
+            name: name.clone(),
+            before: *before,
+            after: *after,
+        });
+        Ok(Outcome {
+            iterations: done,
+            best: self.best.iteration,
+            ending,
+            tasks: tasks.collect(),
+            history: std::mem::take(&mut self.history),
+            speed: (done - self.start) as f64 / self.stepping.max(1e-9),
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// One step; gives each task's mean loss.
+    fn step(&mut self, step: usize) -> Result<Vec<f64>> {
+        let start = Instant::now();
+        let mut fed = Vec::new();
+        for (examples, batches) in self.examples.iter_mut().zip(&mut self.batches) {
+            fed.push(examples.feed(&batches.of_step(step))?);
+        }
+        let schedule = schedule(self.options, step);
+        let knobs =
+            [schedule.rate, schedule.decay].map(|v| HostArray::from(ndarray::arr0(v).into_dyn()));
+        let mut inputs = named(&self.built.feeds, &fed);
+        inputs.extend(self.built.knobs.iter().map(String::as_str).zip(&knobs));
+        let results = self.stepper.step(&inputs)?;
+        let mut losses = Vec::new();
+        for (result, name) in results.iter().zip(&self.names) {
+            let loss = f64::from(single(result)?) / self.batch as f64;
+            if !loss.is_finite() {
+                return Err(self.diverged(name, step));
+            }
+            losses.push(loss);
+        }
+        self.progress.step();
+        self.stepping += start.elapsed().as_secs_f64();
+        Ok(losses)
+    }
+
+    fn diverged(&self, task: &str, step: usize) -> Error {
+        let rate = self.options.learning_rate.unwrap_or(self.options.optimizer.learning_rate());
+        Error::new(
+            ErrorKind::Numeric,
+            format!("the loss is no number any more in iteration {}", step + 1),
+        )
+        .in_model(task)
+        .hint(format!(
+            "use a smaller --learning-rate (it is {rate}), and check the samples (--scale)"
+        ))
+    }
+
+    /// Validates the current weights, and keeps them if they are the best.
+    fn check(&mut self, iteration: usize, recent: &[Vec<f64>]) -> Result<()> {
+        let count = self.built.trained.len();
+        let mut parameters = self.stepper.state()?;
+        parameters.truncate(count);
+        let named: Vec<(String, HostArray)> =
+            self.built.states.iter().map(|s| s.input.clone()).zip(parameters).collect();
+        let held = (self.held.as_slice(), self.batch);
+        let (checker, feeds) = (self.checker.as_mut(), &self.built.feeds);
+        let qualities = validate(checker, &named, &mut self.examples, feeds, held)?;
+        let loss = weighted(&qualities, &self.weights);
+        let validated = self.held.iter().all(|h| !h.is_empty());
+        if !validated || loss < self.best.loss || iteration == 0 {
+            let parameters = named.into_iter().map(|(_, value)| value).collect();
+            self.best = Best { iteration, loss, parameters, qualities: qualities.clone() };
+        }
+        let mean = |task: usize| {
+            recent.iter().map(|losses| losses[task]).sum::<f64>() / recent.len() as f64
+        };
+        let tasks = if recent.is_empty() { 0 } else { self.names.len() };
+        let training: Vec<f64> = (0..tasks).map(mean).collect();
+        self.tell(iteration, &training, &qualities);
+        self.history.push(Point { iteration, training, validation: qualities });
+        self.save(iteration)
+    }
+
+    /// Writes the checkpoint, where one is wanted.
+    fn save(&mut self, iteration: usize) -> Result<()> {
+        let Some((path, name)) = &self.saved else { return Ok(()) };
+        let checkpoint = Checkpoint {
+            iteration,
+            best_iteration: self.best.iteration,
+            history: self.history.clone(),
+            state: self.stepper.state()?,
+            best: self.best.parameters.clone(),
+        };
+        checkpoint.save(path, name)
+    }
+
+    fn tell(&self, iteration: usize, training: &[f64], qualities: &[Quality]) {
+        let steps = iteration.saturating_sub(self.start);
+        let tasks = self.names.iter().zip(qualities).enumerate();
+        let tasks: Vec<String> = tasks
+            .map(|(task, (name, quality))| {
+                let training = training.get(task).map(|loss| format!("{loss:.4}, "));
+                let training = training.unwrap_or_default();
+                let error = quality.error.map(|e| format!(", error {:.2} %", 100.0 * e));
+                format!("{name}: loss {training}{:.4}{}", quality.loss, error.unwrap_or_default())
+            })
+            .collect();
+        let speed = steps as f64 / self.stepping.max(1e-9);
+        let speed = if steps > 0 { format!("; {speed:.0} steps/s") } else { String::new() };
+        self.progress.status(&format!("{iteration}: {}{speed}", tasks.join("; ")));
+    }
+
+    /// Whether validation has not improved for so many times.
+    fn is_stuck(&self) -> bool {
+        let since = self.history.iter().filter(|p| p.iteration > self.best.iteration).count();
+        since >= self.options.patience && !self.held.iter().any(Vec::is_empty)
+    }
+}
