@@ -25,8 +25,11 @@ use onnx_zip::zipper::{self, Calibration, Input};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Name, nets with their tasks, iterations.
-const PAIRS: [(&str, [(&str, &str); 2], usize); 7] = [
+/// A net of `fixtures/models` and the data set of its task.
+type Net = (&'static str, &'static str);
+
+/// Name, nets, iterations.
+const PAIRS: [(&str, [Net; 2], usize); 7] = [
     ("lenet300-ab", [("lenet300_mnist_a", "mnist"), ("lenet300_mnist_b", "mnist")], 550),
     ("lenet5-ab", [("lenet5_mnist_a", "mnist"), ("lenet5_mnist_b", "mnist")], 600),
     ("lenet300-mf", [("lenet300_mnist_a", "mnist"), ("lenet300_fashion", "fashion")], 1000),
@@ -93,14 +96,9 @@ struct Pair {
 }
 
 impl Pair {
-    fn open(
-        name: &'static str,
-        nets: [(&str, &str); 2],
-        backend: &Arc<dyn Backend>,
-    ) -> Result<Pair> {
+    fn open(name: &'static str, nets: [Net; 2], backend: &Arc<dyn Backend>) -> Result<Pair> {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-        let load =
-            |(net, _): (&str, &str)| onnx::load(&fixtures.join(format!("models/{net}.onnx")));
+        let load = |(net, _): Net| onnx::load(&fixtures.join(format!("models/{net}.onnx")));
         let models = [load(nets[0])?, load(nets[1])?];
         let open = |part: &str| -> Result<Vec<Dataset>> {
             let sets = models.iter().zip(nets).map(|(model, (_, task))| {
