@@ -200,7 +200,10 @@ impl Case {
         let sized = |site: &SiteRecord| taps.get(&site.layers[0]).copied().unwrap_or(1);
         let sites: Vec<(&SiteRecord, usize)> =
             outcome.sites.iter().map(|s| (s, sized(s))).collect();
-        let products = time(|| Ok(sites.iter().for_each(|(s, taps)| bare_products(s, *taps))))?;
+        let products = time(|| {
+            sites.iter().for_each(|(s, taps)| bare_products(s, *taps));
+            Ok(())
+        })?;
         let solves = time(|| {
             let numbered = sites.iter().enumerate();
             numbered.into_iter().try_for_each(|(i, (s, taps))| bare_solves(s, *taps, i > 0))
