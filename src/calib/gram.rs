@@ -88,6 +88,18 @@ impl Moments {
         self.count
     }
 
+    /// The moments with only these targets, in this order.
+    ///
+    /// # Panics
+    /// Where there is no such target.
+    pub fn select_outputs(mut self, outputs: &[usize]) -> Moments {
+        if let Some(targets) = &mut self.targets {
+            targets.cross = targets.cross.select(Axis(1), outputs);
+            targets.squares = targets.squares.select(Axis(0), outputs);
+        }
+        self
+    }
+
     /// Σ x xᵀ with the constant last; only the upper triangle is meaningful. See
     /// [`Moments::scaled`].
     pub fn upper(&self) -> ArrayView2<'_, f64> {

@@ -64,7 +64,11 @@ pub fn collect(
         let targets = y.map(|y| output_rows(kind, y, 0..usize::MAX, positions)).transpose()?;
         moments.add(&rows, targets.as_ref())
     })?;
-    moments.finish()
+    let moments = moments.finish()?;
+    Ok(match &layer.layer.rows {
+        Some(rows) => moments.select_outputs(rows),
+        None => moments,
+    })
 }
 
 /// [`collect`] for a depthwise layer: the moments of every channel alone.
@@ -83,7 +87,7 @@ pub fn collect_channels(
     moments.resize_with(layer.outputs.len(), Gathering::default);
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
         moments.par_iter_mut().enumerate().try_for_each(|(channel, sum)| {
-            let own = channel..channel + 1;
+            let own = layer.layer.row(channel)..layer.layer.row(channel) + 1;
             let rows = input_rows(kind, x.clone(), own.clone(), positions)?;
             let targets = y.clone().map(|y| output_rows(kind, y, own, positions)).transpose()?;
             sum.add(&rows, targets.as_ref())

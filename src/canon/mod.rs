@@ -11,6 +11,7 @@
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
 //!    `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
 //!    there is none still; `shuffle` last, since it looks for what the others left.
+//! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
 mod affine;
 mod bias;
@@ -25,6 +26,7 @@ mod rewire;
 mod shapes;
 mod shuffle;
 mod types;
+mod ungroup;
 mod untie;
 mod upgrade;
 mod views;
@@ -121,7 +123,12 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<()> {
     settle(model)?;
     repeat(&[TIDY], model, options)?;
     check::finite(&model.graph)?;
-    repeat(&[TIDY, LAYERS], model, options)
+    repeat(&[TIDY, LAYERS], model, options)?;
+    if ungroup::run(model)? {
+        settle(model)?;
+        repeat(&[TIDY, LAYERS], model, options)?;
+    }
+    Ok(())
 }
 
 /// Runs passes in turn until none of them changes anything.

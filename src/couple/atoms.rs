@@ -21,6 +21,8 @@ pub(super) enum Mark {
     Consumed(u32),
     /// Picked into output `.1` of node `.0`, which splits channels.
     Picked(u32, u32),
+    /// Begins at node `.0`, which is no layer.
+    Made(u32),
 }
 
 impl Atoms {

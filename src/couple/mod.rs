@@ -71,7 +71,8 @@ pub struct ChannelGroup {
 pub struct CoupledLayer {
     /// The layer.
     pub layer: Layer,
-    /// Name of its node.
+    /// Name of its node; with a number where the node's rows belong to several groups, of which each
+    /// has a layer.
     pub name: String,
     /// Channels of the weight's columns; `None` where the input carries no tracked channels.
     pub inputs: Option<Vec<Channel>>,
@@ -123,7 +124,13 @@ impl Coupling {
         self.groups.iter().enumerate().map(|(i, g)| (GroupId(i), g))
     }
 
-    /// The layer whose weights node `node` holds.
+    /// The layer of node `node` whose rows are channels of `group`.
+    pub fn layer_making(&self, node: NodeId, group: GroupId) -> Option<LayerId> {
+        let mut makers = self.group(group).producers.iter().copied();
+        makers.find(|l| self.layer(*l).layer.node == node)
+    }
+
+    /// The first layer whose weights node `node` holds.
     pub fn layer_of(&self, node: NodeId) -> Option<LayerId> {
         self.layers.iter().position(|l| l.layer.node == node).map(LayerId)
     }

@@ -116,7 +116,45 @@ fn concatenation_and_split_are_bookkeeping() {
 }
 
 #[test]
-fn unknown_operators_freeze_with_their_name() {
+fn whole_channels_are_passed_on() {
+    let mut g = Graph::new("lrn");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "a", x, [4, 3, 1, 1], 1);
+    let n = g.add_op("LRN", "lrn", &[a], [("size", Attribute::Int(3))]);
+    let y = conv(&mut g, "y", n, [2, 4, 1, 1], 1);
+    let s = g.add_op("Softmax", "softmax", &[y], [("axis", Attribute::Int(1))]);
+    g.outputs.push(s);
+    let c = coupled(&mut g);
+    assert_eq!(summary(&c), [row("x", 3, 0, true), row("a", 4, 1, false), row("y", 2, 1, true)]);
+    assert_eq!(c.groups[1].consumers, [LayerId(1)]);
+}
+
+#[test]
+fn rows_that_are_split_are_a_layer_each() {
+    let mut g = Graph::new("split");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "a", x, [5, 3, 1, 1], 1);
+    let order = g.add_initializer("order", Tensor::from_i64(vec![5], &[4, 0, 2, 1, 3]));
+    let axis = [("axis", Attribute::Int(1))];
+    let shuffled = g.add_op("Gather", "shuffle", &[a, order], axis.clone());
+    let sizes = g.add_initializer("sizes", Tensor::from_i64(vec![2], &[2, 3]));
+    let left = g.add_op("Split", "split", &[shuffled, sizes], axis);
+    let right = g.add_value("right", crate::ir::ValueKind::Detached, None);
+    let split = g.producer(left).unwrap();
+    g.edit_node(split, |node| node.outputs.push(Some(right)));
+    let b = conv(&mut g, "b", left, [4, 2, 1, 1], 1);
+    let c = conv(&mut g, "c", right, [4, 3, 1, 1], 1);
+    g.outputs.extend([b, c]);
+    let coupled = coupled(&mut g);
+    let rows = |i: usize| coupled.layers[i].layer.rows.clone();
+    assert_eq!([rows(0), rows(1), rows(2)], [Some(vec![0, 4]), Some(vec![1, 2, 3]), None]);
+    let makes = coupled.layers[1].outputs[0].group;
+    assert_eq!(coupled.group(makes).producers, [LayerId(1)]);
+    assert_eq!(coupled.group(makes).consumers, [LayerId(3)]);
+}
+
+#[test]
+fn answers_are_frozen_through_unknown_operators() {
     let mut g = Graph::new("odd");
     let x = image(&mut g, 3);
     let a = conv(&mut g, "a", x, [4, 3, 1, 1], 1);
@@ -124,5 +162,5 @@ fn unknown_operators_freeze_with_their_name() {
     g.outputs.push(odd);
     let c = coupled(&mut g);
     let frozen = c.groups[1].frozen.as_ref().unwrap();
-    assert_eq!((frozen.node.as_str(), frozen.is_input), ("odd", false));
+    assert_eq!((frozen.reason.as_str(), frozen.is_input), ("a model output", false));
 }

@@ -33,9 +33,7 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
     for node in graph.topological_order()? {
         tracer.visit(node);
     }
-    for output in &graph.outputs {
-        tracer.freeze_value(*output, "a model output", None);
-    }
+    tracer.freeze_outputs();
     Ok(tracer.resolve())
 }
 
@@ -53,9 +51,6 @@ impl Tracer<'_> {
 
     fn visit(&mut self, id: NodeId) {
         let node = self.graph.node(id);
-        for captured in node.subgraphs().flat_map(Graph::captures) {
-            self.freeze_value(captured, "a sub-graph", Some(id));
-        }
         let rule = node.domain.is_empty().then(|| ops::rule(&node.op)).flatten();
         let tracked = node.inputs.iter().flatten().any(|v| self.labels[v.index()].is_some());
         let flow = match rule {
@@ -64,7 +59,7 @@ impl Tracer<'_> {
                 let weighted = matches!(flow, Flow::Layer(_) | Flow::PerChannel(_));
                 if tracked || weighted { flow } else { Flow::Untracked }
             }
-            None if tracked => Flow::Freeze("an operator without a channel rule"),
+            None if tracked => Flow::whole("an operator without a channel rule"),
             None => Flow::Untracked,
         };
         self.apply(id, &flow);
@@ -96,9 +91,12 @@ impl Tracer<'_> {
                 }
             }
             Flow::Relabel(picks) => self.relabel(id, picks),
-            Flow::Freeze(reason) => {
-                for value in self.graph.node(id).inputs.clone().into_iter().flatten() {
-                    self.freeze_value(value, reason, Some(id));
+            Flow::Whole(whole) => {
+                let outputs = self.graph.node(id).outputs.clone();
+                for (output, labels) in outputs.into_iter().zip(&whole.outputs) {
+                    let (Some(output), Some(labels)) = (output, labels) else { continue };
+                    let labels = self.with_new_atoms(id, labels);
+                    self.labels[output.index()] = Some(labels);
                 }
             }
         }
@@ -114,8 +112,6 @@ impl Tracer<'_> {
             if let Some(labels) = self.labels[layer.input.index()].clone() {
                 self.atoms.mark(&labels.atoms, Mark::Consumed(number));
             }
-        } else {
-            self.freeze_value(layer.input, "a layer along another axis", Some(layer.node));
         }
         let atoms = self.atoms.fresh(out, Mark::Produced(number));
         self.labels[layer.output.index()] = Some(Labels { axis: layer.out_axis, atoms });
@@ -143,10 +139,33 @@ impl Tracer<'_> {
         }
     }
 
-    fn freeze_value(&mut self, value: ValueId, reason: &str, node: Option<NodeId>) {
-        if let Some(labels) = self.labels[value.index()].clone() {
-            let reason = self.reason(reason, node, false);
-            self.atoms.freeze(&labels.atoms, reason);
+    /// Labels in which new channels have atoms of their own.
+    fn with_new_atoms(&mut self, id: NodeId, labels: &Labels) -> Labels {
+        let new = labels.atoms.iter().filter(|a| **a == Atom::NEW).count();
+        let mut fresh = self.atoms.fresh(new, Mark::Made(id.index() as u32)).into_iter();
+        let atom = |a: &Atom| if *a == Atom::NEW { fresh.next().unwrap_or(*a) } else { *a };
+        Labels { axis: labels.axis, atoms: labels.atoms.iter().map(atom).collect() }
+    }
+
+    /// Freezes what reaches an output without passing another layer: the answers of a model are its
+    /// task's own.
+    fn freeze_outputs(&mut self) {
+        let reason = self.reason("a model output", None, false);
+        let mut seen = HashSet::new();
+        let mut stack = self.graph.outputs.clone();
+        while let Some(value) = stack.pop() {
+            if !seen.insert(value) {
+                continue;
+            }
+            if let Some(labels) = &self.labels[value.index()] {
+                self.atoms.freeze(&labels.atoms, reason);
+            }
+            let Some(id) = self.graph.producer(value) else { continue };
+            let node = self.graph.node(id);
+            let counts = node.is("Shape") || node.is("Size");
+            if !counts && !matches!(self.flows.get(&id), Some(Flow::Layer(_))) {
+                stack.extend(node.reads());
+            }
         }
     }
 
@@ -180,10 +199,33 @@ impl Tracer<'_> {
                 })
             })
             .collect();
-        let layers =
-            self.layers.iter().map(|(layer, per_channel)| self.coupled(layer, *per_channel, &axes));
-        let layers = layers.collect();
+        let layers = self.number_layers(&axes, &mut groups);
         Coupling { groups, layers, axes, flows: self.flows }
+    }
+
+    /// The layers as they are numbered in the end: one for each group that rows of a node belong to.
+    fn number_layers(
+        &self,
+        axes: &[Option<ChannelAxis>],
+        groups: &mut [ChannelGroup],
+    ) -> Vec<CoupledLayer> {
+        let mut layers: Vec<CoupledLayer> = Vec::new();
+        let mut of_node: Vec<Vec<LayerId>> = Vec::new();
+        for (layer, per_channel) in &self.layers {
+            let parts = by_group(self.coupled(layer, *per_channel, axes));
+            of_node.push((layers.len()..layers.len() + parts.len()).map(LayerId).collect());
+            layers.extend(parts);
+        }
+        for (id, group) in groups.iter_mut().enumerate() {
+            let numbered = |ids: &[LayerId], keep: &dyn Fn(&CoupledLayer) -> bool| {
+                let all = ids.iter().flat_map(|l| of_node[l.0].iter().copied());
+                all.filter(|l| keep(&layers[l.0])).collect::<Vec<LayerId>>()
+            };
+            let makes = |l: &CoupledLayer| l.outputs.iter().any(|c| c.group == GroupId(id));
+            group.producers = numbered(&group.producers, &makes);
+            group.consumers = numbered(&group.consumers, &|_| true);
+        }
+        layers
     }
 
     /// A channel that is two rows of one layer cannot be paired row by row.
@@ -216,6 +258,10 @@ impl Tracer<'_> {
             (None, Some(Mark::Input(i))) => {
                 self.graph.value(self.graph.inputs[*i as usize]).name.clone()
             }
+            (None, Some(Mark::Made(i))) => {
+                let maker = self.graph.nodes().find(|(id, _)| id.index() == *i as usize);
+                maker.map(|(_, node)| node.name.clone()).unwrap_or_default()
+            }
             _ => String::new(),
         };
         let frozen = frozen.map(|i| self.reasons[i as usize].clone());
@@ -241,6 +287,32 @@ impl Tracer<'_> {
             per_channel,
         }
     }
+}
+
+/// A layer for each group that the rows belong to.
+fn by_group(all: CoupledLayer) -> Vec<CoupledLayer> {
+    let mut rows: Vec<(GroupId, Vec<usize>)> = Vec::new();
+    for (row, channel) in all.outputs.iter().enumerate() {
+        match rows.iter_mut().find(|(group, _)| *group == channel.group) {
+            Some((_, own)) => own.push(row),
+            None => rows.push((channel.group, vec![row])),
+        }
+    }
+    if rows.len() < 2 {
+        return vec![all];
+    }
+    let pick = |channels: &[Channel], own: &[usize]| own.iter().map(|r| channels[*r]).collect();
+    let part = |(number, (_, own)): (usize, (GroupId, Vec<usize>))| CoupledLayer {
+        name: format!("{}:{number}", all.name),
+        inputs: match &all.inputs {
+            Some(inputs) if all.per_channel => Some(pick(inputs, &own)),
+            inputs => inputs.clone(),
+        },
+        outputs: pick(&all.outputs, &own),
+        per_channel: all.per_channel,
+        layer: Layer { rows: Some(own), ..all.layer.clone() },
+    };
+    rows.into_iter().enumerate().map(part).collect()
 }
 
 /// The axis of a graph input that the first layer behind it contracts; axis 1 where none is found.

@@ -40,7 +40,7 @@ impl Sums {
                 let index = Tensor::from_i64(vec![1], &[task as i64]);
                 let index = builder.constant(&format!("{}/index", joint.tasks[task].name), index);
                 let equal = builder.op("Equal", &format!("{name}.is"), &[selected, index], []);
-                let to = Attribute::Int(i64::from(DataType::F32.code()));
+                let to = Attribute::Int(i64::from(float_type(joint).code()));
                 builder.op("Cast", &name, &[equal], [("to", to)])
             })
             .collect();
@@ -101,6 +101,15 @@ impl Sums {
     }
 }
 
+/// The element type of the nets' weights.
+fn float_type(joint: &JointModel) -> DataType {
+    let weights = joint.tasks.iter().flat_map(|task| {
+        let graph = &task.model.graph;
+        task.coupling.layers.iter().filter_map(|l| graph.initializer(l.layer.weight))
+    });
+    weights.map(|w| w.dtype).next().unwrap_or(DataType::F32)
+}
+
 fn write_sum(builder: &mut Builder, gates: &[ValueId], sum: &Sum) {
     let (common, masked): (Vec<_>, Vec<_>) =
         sum.terms.iter().partition(|(_, tasks)| *tasks == sum.owners);
@@ -114,8 +123,9 @@ fn write_sum(builder: &mut Builder, gates: &[ValueId], sum: &Sum) {
     match terms.split_last() {
         Some((last, rest)) if !rest.is_empty() => {
             let partial = add_up(builder, rest, &sum.name);
+            let name = builder.graph.value(sum.value).name.clone();
             builder.graph.add_node(Node {
-                name: format!("{}.sum", sum.name),
+                name,
                 op: "Add".to_owned(),
                 inputs: vec![Some(partial), Some(*last)],
                 outputs: vec![Some(sum.value)],

@@ -2,8 +2,11 @@
 //!
 //! Every tracked value is kept as *pieces*: one tensor per block of channels with the same owner
 //! ([`crate::zip::joint::Owner`]). A layer becomes a sum over input pieces for each output piece, so
-//! a shared block of weights is one initializer that the runtime sees as a plain constant weight;
-//! nothing is concatenated or gathered at run time, and permutations are baked into the weights.
+//! a shared block of weights is one initializer that the runtime sees as a plain constant weight.
+//! Weights are never concatenated or gathered at run time, and permutations are baked into them.
+//! Activations are: pieces with the same owner are put side by side for a layer, and where an operator
+//! needs its channels whole, all pieces are joined and brought into the task's own order (`Concat`,
+//! `Gather`), and the result is cut into pieces again.
 //! Equal constants and equal nodes are stored once, which makes the common trunk fall out by itself.
 
 mod block;
@@ -12,8 +15,11 @@ mod form;
 mod layer;
 mod masked;
 mod parameters;
+mod parts;
+mod partwise;
 mod pieces;
 mod recipe;
+mod relabel;
 mod switch;
 mod task;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array1, ArrayD, IxDyn};
+use ndarray::{Array1, ArrayD, Axis, IxDyn};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -59,8 +59,14 @@ pub fn sensitivities(
         }
         start = end;
     }
-    let mean = |sum: Array1<f64>| sum / samples.max(1) as f64;
-    Ok((0..layers.len()).map(LayerId).zip(sums.into_iter().map(mean)).collect())
+    let means = coupling.layers.iter().zip(sums).map(|(coupled, sum)| {
+        let mean = sum / samples.max(1) as f64;
+        match &coupled.layer.rows {
+            Some(rows) => mean.select(Axis(0), rows),
+            None => mean,
+        }
+    });
+    Ok((0..layers.len()).map(LayerId).zip(means).collect())
 }
 
 /// Inputs for random signs: name and sizes without the batch axis.

@@ -35,7 +35,9 @@ fn decode(proto: &type_proto::Tensor) -> TensorType {
         Some(dimension::Value::DimValue(size @ 1..)) => {
             usize::try_from(*size).map_or(Dim::Unknown, Dim::Known)
         }
-        Some(dimension::Value::DimParam(name)) if !name.is_empty() => Dim::Symbol(name.clone()),
+        Some(dimension::Value::DimParam(name)) if !is_placeholder(name) => {
+            Dim::Symbol(name.clone())
+        }
         _ => Dim::Unknown,
     };
     TensorType {
@@ -64,6 +66,12 @@ pub(super) fn encode(ty: &TensorType) -> TypeProto {
     TypeProto { value: Some(type_proto::Value::TensorType(tensor)), denotation: None }
 }
 
+/// Whether an exporter wrote this in place of a name. Two extents of one name are equal, two that have
+/// none need not be.
+fn is_placeholder(name: &str) -> bool {
+    matches!(name.trim(), "" | "?" | "-1" | "*") || name.trim().eq_ignore_ascii_case("none")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,11 +95,13 @@ mod tests {
     }
 
     #[test]
-    fn sizes_below_one_and_empty_names_are_unknown() {
+    fn sizes_below_one_and_placeholders_are_unknown() {
         for value in [
             dimension::Value::DimValue(0),
             dimension::Value::DimValue(-1),
             dimension::Value::DimParam(String::new()),
+            dimension::Value::DimParam("?".to_owned()),
+            dimension::Value::DimParam("None".to_owned()),
         ] {
             let dim = Dimension { value: Some(value), denotation: None };
             let shape = Some(TensorShapeProto { dim: vec![dim] });

@@ -20,7 +20,7 @@ impl OpRule for Conv {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let Some(layer) = conv_layer(node) else {
-            return Flow::Freeze("a convolution with computed weights");
+            return Flow::whole("a convolution with computed weights");
         };
         let LayerKind::Conv(geometry) = &layer.kind else { return Flow::Untracked };
         if geometry.groups == 1 {
@@ -52,8 +52,8 @@ impl OpRule for ConvTranspose {
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         match conv_layer(node) {
             Some(layer) if node.node.int("group", 1) == 1 => Flow::Layer(layer),
-            Some(_) => Flow::Freeze("a grouped transposed convolution"),
-            None => Flow::Freeze("a transposed convolution with computed weights"),
+            Some(_) => Flow::whole("a grouped transposed convolution"),
+            None => Flow::whole("a transposed convolution with computed weights"),
         }
     }
 }
@@ -84,7 +84,7 @@ fn depthwise(node: &NodeView<'_>, layer: &Layer, groups: usize) -> Flow {
         Some(labels) if per_channel && labels.axis == 1 && labels.atoms.len() == groups => {
             Flow::PerChannel(layer.clone())
         }
-        _ => Flow::Freeze("a grouped convolution"),
+        _ => Flow::whole("a grouped convolution"),
     }
 }
 
@@ -112,6 +112,7 @@ fn conv_layer(node: &NodeView<'_>) -> Option<Layer> {
         out_axis: 1,
         weight,
         bias,
+        rows: None,
     })
 }
 

@@ -80,7 +80,15 @@ pub(super) fn same_axis(node: &NodeView<'_>, mut operands: Vec<Operand>) -> Flow
             coupled: Vec::new(),
             expand: (1, 1),
         }),
-        None => Flow::Freeze("channels where a plain operand is expected"),
+        None => Flow::whole("channels where a plain operand is expected"),
+    }
+}
+
+/// A node that needs the channels of its first input whole and gives them back in the same order.
+pub(super) fn whole_alike(node: &NodeView<'_>, reason: &'static str) -> Flow {
+    match node.labels(0) {
+        Some(labels) => Flow::whole_with(reason, labels.clone()),
+        None => Flow::whole(reason),
     }
 }
 
@@ -129,7 +137,7 @@ impl OpRule for Binary {
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let shapes: Option<Vec<Vec<Dim>>> =
             (0..node.node.inputs.len()).map(|i| node.shape(i)).collect();
-        let Some(shapes) = shapes else { return Flow::Freeze("operands of unknown shape") };
+        let Some(shapes) = shapes else { return Flow::whole("operands of unknown shape") };
         let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);
         // Operands of extent 1 are broadcast along the axis; the longest labels lead.
         let lead = (0..shapes.len())
@@ -150,10 +158,19 @@ impl OpRule for Binary {
                     operands.push(Operand::Channels);
                 }
                 Some(other) => operands.push(other),
-                None => return Flow::Freeze("an operand whose channels are in a fixed order"),
+                None => return fixed_order(&shapes, lead),
             }
         }
         Flow::Partwise(Partwise { output: lead, operands, coupled, expand: (1, 1) })
+    }
+}
+
+/// Some operand does not follow the order of the channels `lead`.
+fn fixed_order(shapes: &[Vec<Dim>], lead: Labels) -> Flow {
+    let reason = "an operand whose channels are in a fixed order";
+    match broadcast(shapes).get(lead.axis) {
+        Some(Dim::Known(n)) if *n == lead.atoms.len() => Flow::whole_with(reason, lead),
+        _ => Flow::whole(reason),
     }
 }
 

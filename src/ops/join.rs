@@ -4,7 +4,7 @@ use crate::ir::{Dim, TensorType};
 
 use super::elementwise::same_axis;
 use super::view::normal_axis;
-use super::{Flow, Labels, NodeView, OpRule, Operand, Pick};
+use super::{Atom, Flow, Labels, NodeView, OpRule, Operand, Partwise, Pick, Whole};
 
 /// `Concat`.
 pub struct Concat;
@@ -42,21 +42,54 @@ impl OpRule for Concat {
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
-        let inputs = node.node.inputs.len();
-        let labels: Option<Vec<&Labels>> = (0..inputs).map(|i| node.labels(i)).collect();
-        let Some(labels) = labels else {
-            return Flow::Freeze("a concatenation with values that carry no channels");
-        };
-        let rank = node.shape(0).map_or(0, |s| s.len());
+        let inputs = 0..node.node.inputs.len();
+        let rank = inputs.clone().find_map(|i| node.shape(i)).map_or(0, |s| s.len());
         let Some(axis) = normal_axis(node.node.int("axis", 0), rank) else {
-            return Flow::Freeze("a concatenation of unknown rank");
+            return Flow::whole("a concatenation of unknown rank");
         };
-        if labels.iter().any(|l| l.axis != axis) {
-            return Flow::Freeze("a concatenation along another axis than channels");
+        if inputs.clone().filter_map(|i| node.labels(i)).any(|l| l.axis != axis) {
+            return side_by_side(node);
         }
+        let labels: Option<Vec<&Labels>> = inputs.clone().map(|i| node.labels(i)).collect();
+        let Some(labels) = labels else {
+            let parts = inputs.map(|i| match node.labels(i) {
+                Some(labels) => Some(labels.atoms.clone()),
+                None => Some(vec![Atom::NEW; node.shape(i)?.get(axis)?.known()?]),
+            });
+            let reason = "a concatenation with values that carry no channels";
+            return match parts.collect::<Option<Vec<Vec<Atom>>>>() {
+                Some(parts) => Flow::whole_with(reason, Labels { axis, atoms: parts.concat() }),
+                None => Flow::whole(reason),
+            };
+        };
         let indices = |(input, l): (usize, &&Labels)| (0..l.atoms.len()).map(move |i| (input, i));
         let from = labels.iter().enumerate().flat_map(indices).collect();
         Flow::Relabel(vec![Pick { axis, from }])
+    }
+}
+
+/// Joins values along another axis than that of channels, such as tokens: the operands have the
+/// same channels.
+fn side_by_side(node: &NodeView<'_>) -> Flow {
+    let reason = "a concatenation along another axis than channels";
+    let inputs = 0..node.node.inputs.len();
+    let Some(lead) = inputs.clone().find_map(|i| node.labels(i)) else {
+        return Flow::whole(reason);
+    };
+    let mut coupled = Vec::new();
+    let operands = inputs.map(|i| match node.labels(i) {
+        Some(own) if own.axis == lead.axis && own.atoms.len() == lead.atoms.len() => {
+            coupled.push((lead.atoms.clone(), own.atoms.clone()));
+            Some(Operand::Channels)
+        }
+        Some(_) => None,
+        None => node.constant(i).map(|_| Operand::Param { axis: lead.axis }),
+    });
+    match operands.collect::<Option<Vec<Operand>>>() {
+        Some(operands) => {
+            Flow::Partwise(Partwise { output: lead.clone(), operands, coupled, expand: (1, 1) })
+        }
+        None => Flow::whole(reason),
     }
 }
 
@@ -85,14 +118,16 @@ impl OpRule for Split {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let (Some(labels), Some(shape)) = (node.labels(0), node.shape(0)) else {
-            return Flow::Freeze("a split of unknown rank");
+            return Flow::whole("a split of unknown rank");
         };
         let axis = normal_axis(node.node.int("axis", 0), shape.len());
         let Some(sizes) = split_sizes(node, &shape) else {
-            return Flow::Freeze("a split into computed sizes");
+            return Flow::whole("a split into computed sizes");
         };
         if axis != Some(labels.axis) || sizes.iter().sum::<usize>() != labels.atoms.len() {
-            return Flow::Freeze("a split along another axis than channels");
+            let parts = vec![Some(labels.clone()); node.node.outputs.len()];
+            let reason = "a split along another axis than channels";
+            return Flow::Whole(Whole { reason, outputs: parts });
         }
         let mut start = 0;
         let parts = sizes.iter().map(|n| {
@@ -148,7 +183,7 @@ impl OpRule for Slice {
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let slices = node.shape(0).and_then(|s| slices(node, s.len()));
         let (Some(labels), Some(slices)) = (node.labels(0), slices) else {
-            return Flow::Freeze("a slice with computed bounds");
+            return Flow::whole("a slice with computed bounds");
         };
         if slices.iter().all(|(axis, ..)| *axis != labels.axis) {
             let mut operands = vec![Operand::Plain; node.node.inputs.len()];
@@ -161,7 +196,15 @@ impl OpRule for Slice {
                 let from = indices.into_iter().map(|i| (0, i)).collect();
                 Flow::Relabel(vec![Pick { axis: *axis, from }])
             }
-            _ => Flow::Freeze("a slice of channels and other axes at once"),
+            several => {
+                let mut atoms = labels.atoms.clone();
+                for (_, start, end, step) in several.iter().filter(|s| s.0 == labels.axis) {
+                    let kept = picked(atoms.len(), *start, *end, *step);
+                    atoms = kept.into_iter().map(|i| atoms[i]).collect();
+                }
+                let reason = "a slice of channels and other axes at once";
+                Flow::whole_with(reason, Labels { axis: labels.axis, atoms })
+            }
         }
     }
 }
@@ -229,17 +272,39 @@ impl OpRule for Gather {
         let rank = node.shape(0).map_or(0, |s| s.len());
         let axis = normal_axis(node.node.int("axis", 0), rank);
         let (Some(labels), Some(indices)) = (node.labels(0), node.ints(1)) else {
-            return Flow::Freeze("a gather with computed indices");
+            return gather_elsewhere(node);
         };
         if axis != Some(labels.axis) || node.shape(1).is_none_or(|s| s.len() != 1) {
-            return Flow::Freeze("a gather along another axis than channels");
+            return gather_elsewhere(node);
         }
         let from: Option<Vec<_>> =
             indices.iter().map(|i| Some((0, normal_axis(*i, labels.atoms.len())?))).collect();
         match from {
             Some(from) => Flow::Relabel(vec![Pick { axis: labels.axis, from }]),
-            None => Flow::Freeze("a gather outside its operand"),
+            None => Flow::whole("a gather outside its operand"),
         }
+    }
+}
+
+/// Picks along another axis than that of channels, such as one of several tokens: the indices' axes
+/// take the place of the picked one.
+fn gather_elsewhere(node: &NodeView<'_>) -> Flow {
+    let reason = "a gather of channels with computed indices";
+    let (Some(labels), Some(data)) = (node.labels(0), node.shape(0)) else {
+        return Flow::whole(reason);
+    };
+    let axis = normal_axis(node.node.int("axis", 0), data.len());
+    let (Some(axis), Some(indices)) = (axis.filter(|a| *a != labels.axis), node.shape(1)) else {
+        return Flow::whole(reason);
+    };
+    match same_axis(node, vec![Operand::Channels, Operand::Plain]) {
+        Flow::Partwise(mut partwise) => {
+            if axis < labels.axis {
+                partwise.output.axis = labels.axis + indices.len() - 1;
+            }
+            Flow::Partwise(partwise)
+        }
+        other => other,
     }
 }
 

@@ -52,6 +52,9 @@ pub struct Layer {
     pub weight: ValueId,
     /// The bias initializer, an input of the node itself.
     pub bias: Option<ValueId>,
+    /// Which rows of the weight the layer has; all where left out. The rows of one node are several
+    /// layers where they move with different channels.
+    pub rows: Option<Vec<usize>>,
 }
 
 impl Layer {
@@ -60,11 +63,22 @@ impl Layer {
         matches!(self.kind, LayerKind::MatMul | LayerKind::ConvTranspose(_))
     }
 
-    /// Sizes `(out, in, taps)` of the weight.
+    /// Index of the layer's row number `row` along the node's output.
+    pub fn row(&self, row: usize) -> usize {
+        self.rows.as_ref().and_then(|rows| rows.get(row).copied()).unwrap_or(row)
+    }
+
+    /// Sizes `(out, in, taps)` of the weight; only the layer's own rows count.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if the weight is no constant of rank 2 or more.
     pub fn sizes(&self, graph: &Graph) -> Result<(usize, usize, usize)> {
+        let (out, inputs, taps) = self.stored_sizes(graph)?;
+        Ok((self.rows.as_ref().map_or(out, Vec::len), inputs, taps))
+    }
+
+    /// Sizes `(out, in, taps)` of the node's weight.
+    fn stored_sizes(&self, graph: &Graph) -> Result<(usize, usize, usize)> {
         let dims = &self.tensor(graph)?.dims;
         let (Some(a), Some(b)) = (dims.first(), dims.get(1)) else {
             return Err(Error::new(ErrorKind::Format, "a layer's weight has fewer than two axes"));
@@ -78,7 +92,16 @@ impl Layer {
     /// # Errors
     /// [`ErrorKind::Format`] or [`ErrorKind::Unsupported`] for weights that are not float matrices.
     pub fn read(&self, graph: &Graph) -> Result<Array3<f32>> {
-        let (out, inputs, taps) = self.sizes(graph)?;
+        let all = self.read_all(graph)?;
+        Ok(match &self.rows {
+            Some(rows) => all.select(Axis(0), rows),
+            None => all,
+        })
+    }
+
+    /// The weight of the node, with rows that are not the layer's.
+    fn read_all(&self, graph: &Graph) -> Result<Array3<f32>> {
+        let (out, inputs, taps) = self.stored_sizes(graph)?;
         let weight = self.tensor(graph)?.to_f32()?;
         let stored = if self.in_first() { (inputs, out, taps) } else { (out, inputs, taps) };
         let mut w = weight.into_shape_with_order(stored).map_err(shape_error)?;
@@ -94,12 +117,15 @@ impl Layer {
     /// [`ErrorKind::Unsupported`] if it is not floating point.
     pub fn read_bias(&self, graph: &Graph) -> Result<Option<Array1<f32>>> {
         let Some(tensor) = self.bias.and_then(|b| graph.initializer(b)) else { return Ok(None) };
-        let values = tensor.to_f32()?;
-        Ok(Some(values.iter().copied().collect()))
+        let values: Array1<f32> = tensor.to_f32()?.iter().copied().collect();
+        Ok(Some(match &self.rows {
+            Some(rows) => values.select(Axis(0), rows),
+            None => values,
+        }))
     }
 
-    /// The tensor, in the stored layout, of a weight `[out, in, taps]`; spatial extents are those
-    /// of the layer.
+    /// The tensor, in the stored layout, of all rows of a weight `[out, in, taps]`; spatial extents
+    /// are those of the layer.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if `taps` is not the layer's number of taps.
@@ -128,14 +154,36 @@ impl Layer {
     ) -> Result<()> {
         // Weights keep their element type, which the node's other inputs have as well.
         let dtype = self.tensor(graph)?.dtype;
-        let tensor = self.encode(w)?;
+        let tensor = match &self.rows {
+            Some(rows) => {
+                let mut all = self.read_all(graph)?;
+                for (row, own) in rows.iter().zip(w.outer_iter()) {
+                    all.index_axis_mut(Axis(0), *row).assign(&own);
+                }
+                self.encode(&all)?
+            }
+            None => self.encode(w)?,
+        };
         let wide = tensor.to_f64()?;
         graph.set_initializer(self.weight, Tensor::from_f64(dtype, &wide)?);
         if let (Some(value), Some(bias)) = (self.bias, bias) {
-            let wide = bias.mapv(f64::from).into_dyn();
+            let wide = self.all_biases(graph, bias)?.into_dyn();
             graph.set_initializer(value, Tensor::from_f64(dtype, &wide)?);
         }
         Ok(())
+    }
+
+    /// The biases of the node, with those of the layer's rows replaced.
+    fn all_biases(&self, graph: &Graph, bias: &Array1<f32>) -> Result<Array1<f64>> {
+        let stored = self.bias.and_then(|b| graph.initializer(b));
+        let (Some(rows), Some(stored)) = (&self.rows, stored) else {
+            return Ok(bias.mapv(f64::from));
+        };
+        let mut all: Array1<f64> = stored.to_f64()?.into_iter().collect();
+        for (row, own) in rows.iter().zip(bias) {
+            all[*row] = f64::from(*own);
+        }
+        Ok(all)
     }
 
     fn tensor<'g>(&self, graph: &'g Graph) -> Result<&'g Tensor> {

@@ -2,7 +2,7 @@
 
 use crate::ir::{Dim, TensorType};
 
-use super::{Flow, Layer, LayerKind, NodeView, OpRule};
+use super::{Flow, Labels, Layer, LayerKind, NodeView, OpRule, Operand, Partwise};
 
 /// `Gemm` in canonical form (`alpha = beta = transB = 1`, `transA = 0`).
 pub struct Gemm;
@@ -32,7 +32,7 @@ impl OpRule for Gemm {
             && node.node.float("beta", 1.0) == 1.0;
         match layer(node, LayerKind::Gemm) {
             Some(layer) if canonical => Flow::Layer(layer),
-            _ => Flow::Freeze("a matrix product of computed values"),
+            _ => Flow::whole("a matrix product of computed values"),
         }
     }
 }
@@ -63,8 +63,26 @@ impl OpRule for MatMul {
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         match layer(node, LayerKind::MatMul) {
             Some(layer) => Flow::Layer(layer),
-            None => Flow::Freeze("a matrix product of computed values"),
+            None => mixed_rows(node),
         }
+    }
+}
+
+/// A product that sums over rows of its right operand, as attention does over tokens: the columns
+/// stay apart.
+fn mixed_rows(node: &NodeView<'_>) -> Flow {
+    let ranks = node.shape(0).zip(node.shape(1)).map(|(a, b)| (a.len(), b.len()));
+    match (node.labels(0), node.labels(1), ranks) {
+        (None, Some(labels), Some((a, b))) if a > 1 && b > 1 && labels.axis == b - 1 => {
+            let output = Labels { axis: a.max(b) - 1, atoms: labels.atoms.clone() };
+            Flow::Partwise(Partwise {
+                output,
+                operands: vec![Operand::Plain, Operand::Channels],
+                coupled: Vec::new(),
+                expand: (1, 1),
+            })
+        }
+        _ => Flow::whole("a matrix product of computed values"),
     }
 }
 
@@ -88,5 +106,6 @@ fn layer(node: &NodeView<'_>, kind: LayerKind) -> Option<Layer> {
         out_axis: rank - 1,
         weight,
         bias,
+        rows: None,
     })
 }

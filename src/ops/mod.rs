@@ -2,8 +2,8 @@
 //!
 //! A rule says two things about an operator: the types of its outputs, and how *channels* flow
 //! through it. Everything else (coupling, freezing, emission) is derived from these declarations.
-//! An operator without a rule freezes the channels that reach it: the merge stays correct and gets
-//! smaller, and the report says why.
+//! An operator without a rule gets its channels whole and in their own order, as every task's net had
+//! them; behind it nothing is tracked any more.
 
 mod conv;
 mod elementwise;
@@ -29,6 +29,11 @@ pub use view::{NodeView, aligned_axis, normal_axis};
 /// One channel of a tracked axis before coupling is resolved; equal atoms are the same channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Atom(pub u32);
+
+impl Atom {
+    /// Stands for a channel that begins at the node, in the labels that a rule gives.
+    pub const NEW: Atom = Atom(u32::MAX);
+}
 
 /// Which channel every index along one axis of a value belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +86,15 @@ pub struct Pick {
     pub from: Vec<(usize, usize)>,
 }
 
+/// A node that reads all channels at once, in their own order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Whole {
+    /// What takes them all at once, as a noun phrase.
+    pub reason: &'static str,
+    /// Labels of the outputs; nothing is tracked behind an output that has none.
+    pub outputs: Vec<Option<Labels>>,
+}
+
 /// How channels flow through a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Flow {
@@ -94,8 +108,20 @@ pub enum Flow {
     Partwise(Partwise),
     /// Channels are reordered, joined or dropped; values do not change. One entry per output.
     Relabel(Vec<Pick>),
-    /// The node needs its channels whole and in order, for this reason.
-    Freeze(&'static str),
+    /// The node needs its channels whole and in order.
+    Whole(Whole),
+}
+
+impl Flow {
+    /// The node needs its channels whole, and none are tracked behind it.
+    pub fn whole(reason: &'static str) -> Flow {
+        Flow::Whole(Whole { reason, outputs: Vec::new() })
+    }
+
+    /// The node needs its channels whole; those of its only tracked output are `labels`.
+    pub fn whole_with(reason: &'static str, labels: Labels) -> Flow {
+        Flow::Whole(Whole { reason, outputs: vec![Some(labels)] })
+    }
 }
 
 /// The rule of an operator family.

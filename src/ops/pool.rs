@@ -2,8 +2,8 @@
 
 use crate::ir::{Dim, TensorType};
 
-use super::elementwise::same_axis;
-use super::{Flow, NodeView, OpRule, Operand};
+use super::elementwise::{same_axis, whole_alike};
+use super::{Atom, Flow, Labels, NodeView, OpRule, Operand};
 
 /// Pooling windows.
 pub struct Window;
@@ -31,7 +31,7 @@ impl OpRule for Window {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         if node.node.output(1).is_some() {
-            return Flow::Freeze("pooling that returns indices");
+            return Flow::whole("pooling that returns indices");
         }
         per_image(node)
     }
@@ -80,7 +80,7 @@ fn per_image(node: &NodeView<'_>) -> Flow {
             operands[0] = Operand::Channels;
             same_axis(node, operands)
         }
-        _ => Flow::Freeze("a spatial operator across the channel axis"),
+        _ => Flow::whole("a spatial operator across the channel axis"),
     }
 }
 
@@ -130,17 +130,17 @@ impl OpRule for Reduce {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let (Some(labels), Some(shape)) = (node.labels(0), node.shape(0)) else {
-            return Flow::Freeze("a reduction of unknown rank");
+            return Flow::whole("a reduction of unknown rank");
         };
         let Some(axes) = reduced_axes(node, shape.len()) else {
-            return Flow::Freeze("a reduction over computed axes");
+            return Flow::whole("a reduction over computed axes");
         };
         if axes.contains(&labels.axis) {
-            return Flow::Freeze("a reduction over the channel axis");
+            return Flow::whole("a reduction over the channel axis");
         }
         let Flow::Partwise(mut partwise) = same_axis(node, vec![Operand::Channels, Operand::Plain])
         else {
-            return Flow::Freeze("a reduction of fixed channels");
+            return Flow::whole("a reduction of fixed channels");
         };
         if node.node.int("keepdims", 1) == 0 {
             partwise.output.axis -= axes.iter().filter(|a| **a < labels.axis).count();
@@ -177,7 +177,15 @@ impl OpRule for Resize {
             .constant(last)
             .and_then(|t| t.to_f32().ok())
             .is_some_and(|s| s.len() >= 2 && s.iter().take(2).all(|v| *v == 1.0));
-        if keeps_channels { per_image(node) } else { Flow::Freeze("resizing to computed sizes") }
+        if keeps_channels {
+            return per_image(node);
+        }
+        let reason = "resizing of the channel axis or to computed sizes";
+        let sizes = node.ints(last).filter(|_| node.node.input(3).is_some());
+        let same = node.labels(0).zip(sizes).is_some_and(|(labels, sizes)| {
+            sizes.get(labels.axis).is_some_and(|n| *n == labels.atoms.len() as i64)
+        });
+        if same { whole_alike(node, reason) } else { Flow::whole(reason) }
     }
 }
 
@@ -231,9 +239,20 @@ impl OpRule for Pad {
                 operands[0] = Operand::Channels;
                 same_axis(node, operands)
             }
-            _ => Flow::Freeze("padding of the channel axis or by computed widths"),
+            (Some(labels), Some(pads)) => widened(labels, &pads),
+            _ => Flow::whole("padding by computed widths"),
         }
     }
+}
+
+/// Channels with new ones before and behind them.
+fn widened(labels: &Labels, pads: &[(i64, i64)]) -> Flow {
+    let reason = "padding of the channel axis";
+    let widths = pads.get(labels.axis).map(|(a, b)| (usize::try_from(*a), usize::try_from(*b)));
+    let Some((Ok(before), Ok(behind))) = widths else { return Flow::whole(reason) };
+    let new = |n| vec![Atom::NEW; n];
+    let atoms = [new(before), labels.atoms.clone(), new(behind)].concat();
+    Flow::whole_with(reason, Labels { axis: labels.axis, atoms })
 }
 
 /// Widths of a `Pad` before and behind each of `rank` axes; `None` where they are computed.

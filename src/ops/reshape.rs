@@ -35,13 +35,13 @@ impl OpRule for Flatten {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let (Some(labels), Some(shape)) = (node.labels(0), node.shape(0)) else {
-            return Flow::Freeze("flattening of unknown rank");
+            return Flow::whole("flattening of unknown rank");
         };
         match flatten_axis(node, shape.len()) {
             Some(axis) if labels.axis >= axis => {
                 merge(labels, &shape, axis..shape.len(), 1, vec![Operand::Channels])
             }
-            _ => Flow::Freeze("flattening of channels into the batch axis"),
+            _ => Flow::whole("flattening of channels into the batch axis"),
         }
     }
 }
@@ -74,7 +74,7 @@ fn merge(
     let outer = known_product(&shape[range.start..labels.axis]);
     let inner = known_product(&shape[labels.axis + 1..range.end]);
     let (Some(outer), Some(inner)) = (outer, inner) else {
-        return Flow::Freeze("flattening of extents that are known only at run time");
+        return Flow::whole("flattening of extents that are known only at run time");
     };
     let block = labels.atoms.iter().flat_map(|a| std::iter::repeat_n(*a, inner));
     let atoms = (0..outer).flat_map(|_| block.clone()).collect();
@@ -101,19 +101,19 @@ impl OpRule for Reshape {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let (Some(labels), Some(from)) = (node.labels(0), node.shape(0)) else {
-            return Flow::Freeze("a reshape of unknown rank");
+            return Flow::whole("a reshape of unknown rank");
         };
         let to = node.ints(1).and_then(|target| target_shape(node, Some(&from), &target));
-        let Some(to) = to else { return Flow::Freeze("a reshape to a computed shape") };
+        let Some(to) = to else { return Flow::whole("a reshape to a computed shape") };
         let Some((ins, outs)) = block_around(&from, &to, labels.axis) else {
-            return Flow::Freeze("a reshape that mixes channels with other axes");
+            return Flow::whole("a reshape that mixes channels with other axes");
         };
         // Axes of extent 1 carry nothing: the channels go to the one axis that does.
         let wide: Vec<usize> = outs.clone().filter(|i| to[*i] != Dim::Known(1)).collect();
         let axis = match (wide.as_slice(), outs.clone().next()) {
             ([axis], _) => *axis,
             ([], Some(axis)) => axis,
-            _ => return Flow::Freeze("a reshape that splits the channel axis"),
+            _ => return Flow::whole("a reshape that splits the channel axis"),
         };
         let operands = vec![Operand::Channels, Operand::Shape { entry: axis }];
         merge(labels, &from, ins, axis, operands)
@@ -309,7 +309,7 @@ fn permutation(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
 /// A node that moves the tracked axis of its first input by `place`.
 fn moved(node: &NodeView<'_>, place: impl Fn(usize) -> Option<usize>) -> Flow {
     let Some(axis) = node.labels(0).and_then(|l| place(l.axis)) else {
-        return Flow::Freeze("a rearrangement of unknown axes");
+        return Flow::whole("a rearrangement of unknown axes");
     };
     match same_axis(node, vec![Operand::Channels, Operand::Plain]) {
         Flow::Partwise(mut partwise) => {

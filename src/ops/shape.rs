@@ -23,7 +23,7 @@ impl OpRule for Shape {
 
     fn flow(&self, _: &NodeView<'_>) -> Flow {
         // Channels may be permuted but not counted differently, which emission would do.
-        Flow::Freeze("a computed shape")
+        Flow::whole("a computed shape")
     }
 }
 

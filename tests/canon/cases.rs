@@ -28,7 +28,10 @@ pub fn all() -> Vec<Case> {
 const ROWS: &[(&str, i64, &[&str], Build)] = &[
     ("batch norm behind a convolution", 13, &["Conv", "Relu"], conv_bn),
     ("batch norm behind a depthwise convolution", 13, &["Conv"], depthwise_bn),
-    ("batch norm behind a grouped transposed convolution", 13, &["ConvTranspose"], transposed_bn),
+    ("batch norm behind a grouped transposed convolution", 13,
+        &["Split", "ConvTranspose", "ConvTranspose", "Concat"], transposed_bn),
+    ("batch norm behind a grouped convolution", 13, &["Split", "Conv", "Conv", "Concat"], grouped_bn),
+    ("several filters for each channel", 13, &["Conv", "Conv", "Concat", "Gather"], multiplier),
     ("batch norm behind a dense layer", 13, &["Gemm"], gemm_bn),
     ("batch norm before a convolution", 13, &["BatchNormalization", "Relu", "Conv"], bn_first),
     ("batch norm in two halves before a convolution", 13,
@@ -106,6 +109,17 @@ fn transposed_bn(b: &mut GraphBuilder) -> ValueId {
     let attributes = [("group", 2.into()), ("strides", [2, 2].into())];
     let y = b.op("ConvTranspose", "up", &[x, w], attributes);
     batch_norm(b, y, 6)
+}
+
+fn grouped_bn(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "batch,4,6,6");
+    let y = conv(b, x, &[6, 2, 3, 3], 2);
+    batch_norm(b, y, 6)
+}
+
+fn multiplier(b: &mut GraphBuilder) -> ValueId {
+    let x = image(b);
+    conv(b, x, &[8, 1, 3, 3], 4)
 }
 
 fn gemm_bn(b: &mut GraphBuilder) -> ValueId {

@@ -9,7 +9,8 @@ use onnx_zip::onnx;
 use onnx_zip::runtime::ModelSource;
 use onnx_zip::zip::options::{Method, ZipOptions};
 
-use crate::support::{backend, deviation, merge, permuted, run};
+use crate::permute::permuted;
+use crate::support::{backend, deviation, merge, run};
 
 fn layer(graph: &mut Graph, input: ValueId, name: &str, weights: Array2<f32>) -> ValueId {
     let bias = Array1::from_shape_fn(weights.nrows(), |i| 0.1 * (i % 2) as f32);

@@ -10,7 +10,8 @@ use onnx_zip::zip::matcher::Share;
 use onnx_zip::zip::options::{Budget, Method, Passes, ZipOptions};
 use onnx_zip::zipper::Outcome;
 
-use crate::support::{self, deviation, images, joint_outputs, model, outputs, permuted};
+use crate::permute::permuted;
+use crate::support::{self, deviation, images, joint_outputs, model, outputs};
 
 fn merge(a: Model, b: Model, options: &ZipOptions) -> (JointModel, Outcome) {
     let data = images(&a, "mnist_train", 600);

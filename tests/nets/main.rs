@@ -3,6 +3,8 @@
 mod accuracy;
 mod groups;
 mod laws;
+mod permute;
 mod retraining;
 mod several;
 mod support;
+mod zoo;

@@ -12,7 +12,8 @@ use onnx_zip::zip::options::{Budget, Method, ZipOptions};
 use onnx_zip::zip::size::sizes;
 use onnx_zip::zipper::{Input, Outcome, Part};
 
-use crate::support::{deviation, images, joint_outputs, merge_parts, model, outputs, permuted};
+use crate::permute::permuted;
+use crate::support::{deviation, images, joint_outputs, merge_parts, model, outputs};
 
 const NETS: [&str; 3] = ["lenet5_mnist_a", "lenet5_mnist_b", "zoo/lenet5_small_fashion"];
 

@@ -3,19 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ndarray::{ArrayD, Axis};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
+use ndarray::ArrayD;
 
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::canon::{CanonOptions, canonicalise};
-use onnx_zip::couple::{Channel, LayerId};
 use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::ir::Model;
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
 use onnx_zip::runtime::{self, Backend, HostArray, ModelSource, RuntimeOptions, feeds};
-use onnx_zip::zip::joint::{JointModel, Task};
+use onnx_zip::zip::joint::JointModel;
 use onnx_zip::zip::options::ZipOptions;
 use onnx_zip::zipper::{self, Calibration, Input, Outcome, Part};
 
@@ -98,58 +95,8 @@ pub fn deviation(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f32 {
     a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max) / scale
 }
 
-/// The net with the channels of every hidden group in another order.
-pub fn permuted(model: &Model, seed: u64) -> Model {
-    let mut task = Task::new("p", typed(model)).unwrap();
-    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    let orders: Vec<Vec<usize>> = task
-        .coupling
-        .groups
-        .iter()
-        .map(|g| {
-            let mut order: Vec<usize> = (0..g.size).collect();
-            if g.frozen.is_none() {
-                order.shuffle(&mut rng);
-            }
-            order
-        })
-        .collect();
-    let coupling = task.coupling.clone();
-    for id in 0..coupling.layers.len() {
-        let layer = coupling.layer(LayerId(id));
-        let graph = &mut task.model.graph;
-        let w = layer.layer.read(graph).unwrap();
-        let bias = layer.layer.read_bias(graph).unwrap();
-        let place = |channels: &[Channel]| -> Vec<usize> {
-            channels
-                .iter()
-                .enumerate()
-                .map(|(at, c)| {
-                    // The at-th index holds the n-th pixel of its channel: take the same pixel of
-                    // the channel that comes here.
-                    let nth = channels[..at].iter().filter(|d| *d == c).count();
-                    let wanted = orders[c.group.0][c.index];
-                    let mut same = channels
-                        .iter()
-                        .enumerate()
-                        .filter(|(_, d)| d.group == c.group && d.index == wanted);
-                    same.nth(nth).unwrap().0
-                })
-                .collect()
-        };
-        let rows = place(&layer.outputs);
-        let mut w = w.select(Axis(0), &rows);
-        if !layer.per_channel {
-            w = w.select(Axis(1), &place(layer.inputs.as_ref().unwrap()));
-        }
-        let bias = bias.map(|b| b.select(Axis(0), &rows));
-        layer.layer.write(graph, &w, bias.as_ref()).unwrap();
-    }
-    task.model
-}
-
 /// The net in canonical form.
-fn typed(model: &Model) -> Model {
+pub fn canonical(model: &Model) -> Model {
     canonicalise(model.clone(), &CanonOptions::default()).unwrap().into_inner()
 }
 

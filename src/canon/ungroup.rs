@@ -1,0 +1,179 @@
+//! A convolution with several groups becomes one convolution per group.
+//!
+//! Each of them is a layer like any other: its channels are paired among themselves, and a channel
+//! shuffle behind it says which group of the next layer reads which channel. Filters of one input
+//! channel each, several per channel, become depthwise convolutions with one filter per channel.
+//!
+//! This runs last, when everything that can be folded into the grouped convolution has been.
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
+
+/// With more groups than this a convolution stays as it is: a graph of so many nodes is no gain.
+const MOST_GROUPS: usize = 64;
+
+/// Runs the pass.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+pub(super) fn run(model: &mut Model) -> Result<bool> {
+    let graph = &mut model.graph;
+    let mut modified = false;
+    for id in graph.topological_order()? {
+        let Some(grouped) = Grouped::at(graph, id) else { continue };
+        modified |= if grouped.filters > 1 && grouped.inputs == 1 && !grouped.transposed {
+            grouped.one_filter_each(graph)
+        } else {
+            grouped.one_group_each(graph)
+        }
+        .is_some();
+    }
+    Ok(modified)
+}
+
+/// A convolution with constant weights and several groups.
+struct Grouped {
+    id: NodeId,
+    groups: usize,
+    /// Input channels of a group.
+    inputs: usize,
+    /// Output channels of a group.
+    filters: usize,
+    transposed: bool,
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Grouped {
+    fn at(graph: &Graph, id: NodeId) -> Option<Self> {
+        let node = graph.node(id);
+        let transposed = node.is("ConvTranspose");
+        if !transposed && !node.is("Conv") {
+            return None;
+        }
+        let groups = usize::try_from(node.int("group", 1)).ok().filter(|g| *g > 1)?;
+        let weight = graph.initializer(node.input(1)?)?;
+        let bias = match node.input(2) {
+            Some(bias) => Some(graph.initializer(bias)?.clone()),
+            None => None,
+        };
+        let (first, second) = (*weight.dims.first()?, *weight.dims.get(1)?);
+        if first % groups != 0 || first == 0 {
+            return None;
+        }
+        let (inputs, filters) = match transposed {
+            true => (first / groups, second),
+            false => (second, first / groups),
+        };
+        Some(Grouped { id, groups, inputs, filters, transposed, weight: weight.clone(), bias })
+    }
+
+    /// A convolution per group, between a split and a concatenation.
+    fn one_group_each(&self, graph: &mut Graph) -> Option<()> {
+        let depthwise = self.inputs == 1 && self.filters == 1;
+        if depthwise || self.groups > MOST_GROUPS {
+            return None;
+        }
+        let node = graph.node(self.id).clone();
+        let sizes = Tensor::from_i64(vec![self.groups], &vec![self.inputs as i64; self.groups]);
+        let sizes = graph.add_initializer(&format!("{}.sizes", node.name), sizes);
+        let parts: Vec<ValueId> = (0..self.groups)
+            .map(|k| graph.add_value(&format!("{}.in.{k}", node.name), ValueKind::Detached, None))
+            .collect();
+        graph.add_node(Node {
+            name: format!("{}.split", node.name),
+            op: "Split".to_owned(),
+            inputs: vec![node.input(0), Some(sizes)],
+            outputs: parts.iter().copied().map(Some).collect(),
+            attributes: [("axis".to_owned(), Attribute::Int(1))].into(),
+            ..Node::default()
+        });
+        let rows = self.weight.dims[0] / self.groups;
+        let mut outputs = Vec::new();
+        for (k, part) in parts.into_iter().enumerate() {
+            let own: Vec<usize> = (k * rows..(k + 1) * rows).collect();
+            let filters: Vec<usize> = (k * self.filters..(k + 1) * self.filters).collect();
+            outputs.push(self.part(graph, &node, k, part, (&own, &filters), 1)?);
+        }
+        become_node(graph, self.id, "Concat", outputs);
+        Some(())
+    }
+
+    /// For filters of one channel each: a depthwise convolution for the first filter of every
+    /// channel, one for the second, and so on; their channels side by side, then put in order.
+    fn one_filter_each(&self, graph: &mut Graph) -> Option<()> {
+        if self.filters > MOST_GROUPS {
+            return None;
+        }
+        let node = graph.node(self.id).clone();
+        let input = node.input(0)?;
+        let mut outputs = Vec::new();
+        for k in 0..self.filters {
+            let own: Vec<usize> = (0..self.groups).map(|c| c * self.filters + k).collect();
+            outputs.push(self.part(graph, &node, k, input, (&own, &own), self.groups)?);
+        }
+        let axis = [("axis", Attribute::Int(1))];
+        let joined = graph.add_op("Concat", &format!("{}.join", node.name), &outputs, axis);
+        let order: Vec<i64> = (0..self.groups * self.filters)
+            .map(|o| (o % self.filters * self.groups + o / self.filters) as i64)
+            .collect();
+        let order = Tensor::from_i64(vec![order.len()], &order);
+        let order = graph.add_initializer(&format!("{}.order", node.name), order);
+        become_node(graph, self.id, "Gather", vec![joined, order]);
+        Some(())
+    }
+
+    /// The `k`-th convolution: entries `own` of the weight's first axis, `filters` of the bias.
+    fn part(
+        &self,
+        graph: &mut Graph,
+        node: &Node,
+        k: usize,
+        input: ValueId,
+        (own, filters): (&[usize], &[usize]),
+        groups: usize,
+    ) -> Option<ValueId> {
+        let name = format!("{}.{k}", node.name);
+        let weight = entries(&self.weight, own)?;
+        let mut inputs = vec![input, graph.add_initializer(&format!("{name}.weight"), weight)];
+        if let Some(bias) = &self.bias {
+            let bias = entries(bias, filters)?;
+            inputs.push(graph.add_initializer(&format!("{name}.bias"), bias));
+        }
+        let output = graph.add_value(&name, ValueKind::Detached, None);
+        let mut attributes = node.attributes.clone();
+        attributes.insert("group".to_owned(), Attribute::Int(groups as i64));
+        graph.add_node(Node {
+            name,
+            op: node.op.clone(),
+            inputs: inputs.into_iter().map(Some).collect(),
+            outputs: vec![Some(output)],
+            attributes,
+            ..Node::default()
+        });
+        Some(output)
+    }
+}
+
+/// Some entries of a tensor along its first axis.
+fn entries(tensor: &Tensor, indices: &[usize]) -> Option<Tensor> {
+    let each = tensor.data.len().checked_div(*tensor.dims.first()?)?;
+    let mut data = Vec::with_capacity(each * indices.len());
+    for i in indices {
+        data.extend_from_slice(tensor.data.get(i * each..(i + 1) * each)?);
+    }
+    let mut dims = tensor.dims.clone();
+    dims[0] = indices.len();
+    Some(Tensor { dtype: tensor.dtype, dims, data: Bytes::from(data) })
+}
+
+/// Node `id` becomes another one that works along the channel axis and has the same output.
+fn become_node(graph: &mut Graph, id: NodeId, op: &str, inputs: Vec<ValueId>) {
+    graph.edit_node(id, |node| {
+        node.op = op.to_owned();
+        node.inputs = inputs.into_iter().map(Some).collect();
+        node.attributes = [("axis".to_owned(), Attribute::Int(1))].into();
+    });
+}

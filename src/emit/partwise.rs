@@ -1,0 +1,123 @@
+//! Nodes that treat every channel alone.
+
+use crate::error::Result;
+use crate::ir::{NodeId, Tensor, ValueId};
+use crate::ops::{Operand, Partwise};
+use crate::zip::joint::Owner;
+
+use super::pieces::{Held, Piece};
+use super::task::TaskEmitter;
+
+impl TaskEmitter<'_> {
+    /// A node that treats every channel alone, once per piece.
+    pub(super) fn emit_partwise(&mut self, id: NodeId, partwise: &Partwise) -> Result<()> {
+        let node = self.graph().node(id);
+        let Some(output) = node.output(0) else { return Ok(()) };
+        let mut operands: Vec<Option<Held>> = Vec::new();
+        for (i, operand) in partwise.operands.iter().enumerate() {
+            operands.push(match (operand, node.input(i)) {
+                (Operand::Channels, Some(value)) => Some(self.held(value)?),
+                // Only parts of other operands may be wanted.
+                _ => None,
+            });
+        }
+        let mut partition = common_partition(partwise, &operands);
+        if partition.is_none() {
+            self.cut_alike(id, partwise, &mut operands)?;
+            partition = common_partition(partwise, &operands);
+        }
+        let Some(partition) = partition else { return self.emit_whole(id) };
+        let mut pieces = Vec::new();
+        for (index, (owner, positions)) in partition.iter().enumerate() {
+            let mut copy = node.clone();
+            copy.name = self.name(owner, &node.name);
+            let expanded = expand(positions, partwise.output.atoms.len(), partwise.expand);
+            for (i, operand) in partwise.operands.iter().enumerate() {
+                let Some(source) = node.input(i) else { continue };
+                let value = match (operand, &operands[i]) {
+                    (Operand::Channels, Some(Held::Pieces { pieces, .. })) => pieces[index].value,
+                    (Operand::Param { axis }, _) => self.param(source, *axis, owner, positions)?,
+                    (Operand::Shape { entry }, _) => {
+                        self.resized(source, *entry, owner, expanded.len())?
+                    }
+                    _ => self.whole(source)?,
+                };
+                copy.inputs[i] = Some(value);
+            }
+            let value = self.builder.single(copy);
+            pieces.push(Piece { value, owner: owner.clone(), positions: expanded });
+        }
+        let held =
+            Held::Pieces { axis: partwise.output.axis, len: partwise.output.atoms.len(), pieces };
+        self.hold(output, held);
+        Ok(())
+    }
+
+    /// Cuts operands that came in different pieces at the bounds of their channels' blocks.
+    fn cut_alike(
+        &mut self,
+        id: NodeId,
+        partwise: &Partwise,
+        operands: &mut [Option<Held>],
+    ) -> Result<()> {
+        let node = self.graph().node(id);
+        for (i, operand) in partwise.operands.iter().enumerate() {
+            let (Operand::Channels, Some(source)) = (operand, node.input(i)) else { continue };
+            let Some(axis) = self.source().coupling.axis(source) else { continue };
+            let value = self.whole(source)?;
+            operands[i] = Some(self.cut(axis, value, &node.name));
+        }
+        Ok(())
+    }
+
+    /// A target shape in which entry `entry` counts the channels of one piece.
+    fn resized(
+        &mut self,
+        source: ValueId,
+        entry: usize,
+        owner: &Owner,
+        n: usize,
+    ) -> Result<ValueId> {
+        let value = self.graph().value(source);
+        let target = self.graph().initializer(source).and_then(Tensor::to_i64);
+        let Some(mut target) = target else { return self.whole(source) };
+        if let Some(count) = target.get_mut(entry).filter(|c| **c > 0) {
+            *count = n as i64;
+        }
+        let tensor = Tensor::from_i64(vec![target.len()], &target);
+        Ok(self.builder.constant(&self.name(owner, &value.name), tensor))
+    }
+}
+
+/// The pieces that all operands with channels are cut into; `None` if they are cut differently.
+fn common_partition(
+    partwise: &Partwise,
+    operands: &[Option<Held>],
+) -> Option<Vec<(Owner, Vec<usize>)>> {
+    let mut partition: Option<Vec<(Owner, Vec<usize>)>> = None;
+    for (operand, held) in partwise.operands.iter().zip(operands) {
+        if *operand != Operand::Channels {
+            continue;
+        }
+        let Some(Held::Pieces { pieces, .. }) = held else { return None };
+        let own: Vec<_> = pieces.iter().map(|p| (p.owner.clone(), p.positions.clone())).collect();
+        match &partition {
+            None => partition = Some(own),
+            Some(first) if *first == own => {}
+            Some(_) => return None,
+        }
+    }
+    partition
+}
+
+/// Where `positions` of an axis end up when the axis is repeated outside and inside.
+fn expand(positions: &[usize], len: usize, (outer, inner): (usize, usize)) -> Vec<usize> {
+    let n = len / (outer * inner).max(1);
+    let mut out = Vec::with_capacity(positions.len() * outer * inner);
+    for o in 0..outer {
+        for p in positions {
+            out.extend((0..inner).map(|i| (o * n + p) * inner + i));
+        }
+    }
+    out
+}

@@ -1,0 +1,146 @@
+//! Copies of a net with its channels in another order, which compute the same.
+
+use std::collections::HashMap;
+
+use ndarray::Axis;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+
+use onnx_zip::couple::{Channel, Coupling, LayerId};
+use onnx_zip::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
+use onnx_zip::ops::{Flow, Operand, Partwise};
+use onnx_zip::zip::joint::Task;
+
+use crate::support::canonical;
+
+/// The net in canonical form with the channels of every hidden group in another order.
+///
+/// Where an operator needs its channels whole, they are put in their old order before it and in the
+/// new one behind it.
+pub fn permuted(model: &Model, seed: u64) -> Model {
+    let mut task = Task::new("p", canonical(model)).unwrap();
+    let coupling = task.coupling.clone();
+    let orders = Orders::new(&coupling, seed);
+    let graph = &mut task.model.graph;
+    for id in 0..coupling.layers.len() {
+        permute_layer(graph, &coupling, LayerId(id), &orders);
+    }
+    for (id, flow) in &coupling.flows {
+        match flow {
+            Flow::Partwise(partwise) => {
+                permute_parameters(graph, &coupling, *id, partwise, &orders)
+            }
+            Flow::Whole(_) => straighten(graph, &coupling, *id, &orders),
+            _ => {}
+        }
+    }
+    task.model
+}
+
+/// For each group, the old index of the channel that comes to each index.
+struct Orders(Vec<Vec<usize>>);
+
+impl Orders {
+    fn new(coupling: &Coupling, seed: u64) -> Self {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let order = |group: &onnx_zip::couple::ChannelGroup| {
+            let mut order: Vec<usize> = (0..group.size).collect();
+            // What no layer makes stays where it is.
+            if group.frozen.is_none() && !group.producers.is_empty() {
+                order.shuffle(&mut rng);
+            }
+            order
+        };
+        Orders(coupling.groups.iter().map(order).collect())
+    }
+
+    /// For each index of an axis with these channels, the old index that comes there.
+    fn places(&self, channels: &[Channel]) -> Vec<usize> {
+        let mut at: HashMap<Channel, Vec<usize>> = HashMap::new();
+        for (index, channel) in channels.iter().enumerate() {
+            at.entry(*channel).or_default().push(index);
+        }
+        // The n-th index that a channel has, say its n-th pixel, gets the n-th index of another.
+        let mut seen: HashMap<Channel, usize> = HashMap::new();
+        let place = |channel: &Channel| {
+            let nth = seen.entry(*channel).or_default();
+            *nth += 1;
+            let old = Channel { index: self.0[channel.group.0][channel.index], ..*channel };
+            at[&old][*nth - 1]
+        };
+        channels.iter().map(place).collect()
+    }
+}
+
+fn permute_layer(graph: &mut Graph, coupling: &Coupling, id: LayerId, orders: &Orders) {
+    let layer = coupling.layer(id);
+    let w = layer.layer.read(graph).unwrap();
+    let bias = layer.layer.read_bias(graph).unwrap();
+    let rows = orders.places(&layer.outputs);
+    let mut w = w.select(Axis(0), &rows);
+    if let (false, Some(inputs)) = (layer.per_channel, &layer.inputs) {
+        w = w.select(Axis(1), &orders.places(inputs));
+    }
+    let bias = bias.map(|b| b.select(Axis(0), &rows));
+    layer.layer.write(graph, &w, bias.as_ref()).unwrap();
+}
+
+/// Constants with an entry per channel follow the channels.
+fn permute_parameters(
+    graph: &mut Graph,
+    coupling: &Coupling,
+    id: NodeId,
+    partwise: &Partwise,
+    orders: &Orders,
+) {
+    let node = graph.node(id).clone();
+    let channels = coupling.axis(node.outputs[0].unwrap()).unwrap();
+    let places = orders.places(&channels.channels);
+    for (operand, input) in partwise.operands.iter().zip(&node.inputs) {
+        let (Operand::Param { axis }, Some(value)) = (operand, input) else { continue };
+        let tensor = graph.initializer(*value).unwrap().to_f32().unwrap();
+        graph.set_initializer(*value, Tensor::from_f32(&tensor.select(Axis(*axis), &places)));
+    }
+}
+
+/// Gives a node its channels in their old order, and what it makes of them in the new one.
+fn straighten(graph: &mut Graph, coupling: &Coupling, id: NodeId, orders: &Orders) {
+    let node = graph.node(id).clone();
+    for (slot, input) in node.inputs.iter().enumerate() {
+        let Some((axis, places)) = input.and_then(|v| moved(coupling, v, orders)) else { continue };
+        let mut back = vec![0; places.len()];
+        places.iter().enumerate().for_each(|(new, old)| back[*old] = new);
+        let straight = graph.add_value("straight", ValueKind::Detached, None);
+        gather(graph, input.unwrap(), axis, &back, straight);
+        graph.edit_node(id, |node| node.inputs[slot] = Some(straight));
+    }
+    for (slot, output) in node.outputs.iter().enumerate() {
+        let Some((axis, places)) = output.and_then(|v| moved(coupling, v, orders)) else {
+            continue;
+        };
+        let straight = graph.add_value("straight", ValueKind::Detached, None);
+        graph.edit_node(id, |node| node.outputs[slot] = Some(straight));
+        gather(graph, straight, axis, &places, output.unwrap());
+    }
+}
+
+/// Where the channels of a value come from, if they have moved.
+fn moved(coupling: &Coupling, value: ValueId, orders: &Orders) -> Option<(usize, Vec<usize>)> {
+    let axis = coupling.axis(value)?;
+    let places = orders.places(&axis.channels);
+    (!places.iter().enumerate().all(|(i, p)| i == *p)).then_some((axis.axis, places))
+}
+
+fn gather(graph: &mut Graph, data: ValueId, axis: usize, places: &[usize], output: ValueId) {
+    let places: Vec<i64> = places.iter().map(|p| *p as i64).collect();
+    let indices = Tensor::from_i64(vec![places.len()], &places);
+    let indices = graph.add_initializer("order", indices);
+    graph.add_node(Node {
+        name: graph.value(output).name.clone() + ".reorder",
+        op: "Gather".to_owned(),
+        inputs: vec![Some(data), Some(indices)],
+        outputs: vec![Some(output)],
+        attributes: [("axis".to_owned(), Attribute::Int(axis as i64))].into(),
+        ..Node::default()
+    });
+}
