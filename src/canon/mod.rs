@@ -67,6 +67,16 @@ pub enum BatchNorm {
     PerTask,
 }
 
+/// All choices with their names and a line of help, for the command line and its documentation.
+pub const BATCH_NORMS: &[(&str, BatchNorm, &str)] = &[
+    ("fold", BatchNorm::Fold, "it is folded into the layer before it"),
+    (
+        "per-task",
+        BatchNorm::PerTask,
+        "every task keeps its own scale, shift and statistics behind shared weights",
+    ),
+];
+
 /// What canonical form to make.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CanonOptions {

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use super::merge::MethodArgs;
 use super::share::ShareArgs;
 use super::structure::structure;
 use super::{Status, TOOL, models, output};
+use crate::canon::{BATCH_NORMS, BatchNorm};
 use crate::error::Result;
 use crate::report::Plan;
 use crate::zip::predict::predict;
@@ -47,6 +49,23 @@ pub(super) struct ModelArgs {
     /// Name of a task, once per model in order; outputs become NAME/OUTPUT [default: file name]
     #[arg(long = "name", value_name = "NAME")]
     pub(super) names: Vec<String>,
+    /// What becomes of BatchNormalization behind layers
+    #[arg(long, value_name = "HOW", default_value = "fold", value_parser = batch_norms())]
+    batchnorm: String,
+}
+
+fn batch_norms() -> PossibleValuesParser {
+    PossibleValuesParser::new(
+        BATCH_NORMS.iter().map(|(name, _, help)| PossibleValue::new(*name).help(*help)),
+    )
+}
+
+impl ModelArgs {
+    /// What becomes of `BatchNormalization`.
+    pub(super) fn batchnorm(&self) -> BatchNorm {
+        let row = BATCH_NORMS.iter().find(|(name, ..)| *name == self.batchnorm);
+        row.map(|(_, choice, _)| *choice).unwrap_or_default()
+    }
 }
 
 impl PlanArgs {
@@ -63,7 +82,8 @@ pub(super) fn show(
     json: bool,
 ) -> Result<Status> {
     let budget = share.budget()?;
-    let mut prepared = prepare_parts(models::load_parts(&models.paths, &models.names)?.parts)?;
+    let parts = models::load_parts(&models.paths, &models.names)?.parts;
+    let mut prepared = prepare_parts(parts, models.batchnorm())?;
     share.cut(&mut prepared)?;
     let prediction = predict(&prepared.joint, &prepared.alignment, &budget, targets)?;
     let tasks = &prepared.joint.tasks;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use globset::Glob;
 
 use crate::align::{Alignment, Net, align};
-use crate::canon::{CanonOptions, canonicalise};
+use crate::canon::{BatchNorm, CanonOptions, canonicalise};
 use crate::couple::{Channel, LayerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
@@ -73,21 +73,25 @@ impl Prepared {
 /// # Errors
 /// As [`prepare_parts`].
 pub fn prepare(inputs: Vec<Input>) -> Result<Prepared> {
-    prepare_parts(inputs.into_iter().map(|input| Part::Net(Box::new(input))).collect())
+    let parts = inputs.into_iter().map(|input| Part::Net(Box::new(input))).collect();
+    prepare_parts(parts, BatchNorm::Fold)
 }
 
 /// Canonicalises, couples and aligns nets and the task nets of joint models, in their order.
+/// `batchnorm` says what becomes of `BatchNormalization` in the nets; joint models keep what they have.
 ///
 /// # Errors
 /// As the stages it runs; [`ErrorKind::Usage`] for fewer than two tasks or equal names.
-pub fn prepare_parts(parts: Vec<Part>) -> Result<Prepared> {
+pub fn prepare_parts(parts: Vec<Part>, batchnorm: BatchNorm) -> Result<Prepared> {
     let start = Instant::now();
     let (inputs, known) = tasks_of(parts);
     check_names(&inputs)?;
     let opset = inputs.iter().map(|i| i.model.opset().max(OLDEST_OPSET)).max();
     let mut tasks = Vec::new();
-    for input in inputs {
-        let options = CanonOptions { target_opset: opset, ..CanonOptions::default() };
+    for (input, known) in inputs.into_iter().zip(&known) {
+        // Folding it into weights that tasks share already would tell them apart.
+        let batchnorm = if known.is_some() { BatchNorm::PerTask } else { batchnorm };
+        let options = CanonOptions { target_opset: opset, batchnorm };
         let model = canonicalise(input.model, &options).map_err(|e| e.in_model(&input.name))?;
         tasks.push(Task::new(input.name, model.into_inner())?);
     }

@@ -2,15 +2,16 @@
 
 use ndarray::ArrayD;
 
+use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::Model;
 use onnx_zip::onnx;
 use onnx_zip::zip::joint::JointModel;
 use onnx_zip::zip::matcher::Share;
 use onnx_zip::zip::options::{Budget, Method, Passes, ZipOptions};
-use onnx_zip::zipper::Outcome;
+use onnx_zip::zipper::{Input, Outcome, Part};
 
-use crate::permute::permuted;
+use crate::permute::{permuted, permuted_with};
 use crate::support::{self, deviation, images, joint_outputs, model, outputs};
 
 fn merge(a: Model, b: Model, options: &ZipOptions) -> (JointModel, Outcome) {
@@ -57,6 +58,33 @@ fn a_permuted_copy_is_recognised_and_nothing_is_lost() {
         for joined in joint_outputs(&joint, Form::Heads) {
             let lost = deviation(&joined, &original);
             assert!(lost < 1e-4, "{name} {method:?} lost {lost}");
+        }
+    }
+}
+
+#[test]
+fn every_task_may_keep_its_own_batch_norm() {
+    let a = model("zoo/vggbn_mnist_unfolded");
+    let b = permuted_with(&a, 7, BatchNorm::PerTask);
+    let original = outputs(&a, &[]).remove(0);
+    let data = images(&a, "mnist_train", 300);
+    let merged = |method: Method, share: f64| {
+        let net = |name: &str, model: &Model| {
+            Part::Net(Box::new(Input { name: name.to_owned(), model: model.clone() }))
+        };
+        let (data, options) = (vec![data.clone(), data.clone()], options(method, share));
+        support::merge_with(vec![net("a", &a), net("b", &b)], data, &options, BatchNorm::PerTask).0
+    };
+    let (full, half) = (merged(Method::Refit, 1.0), merged(Method::Mtz, 0.5));
+    assert!(full.tasks[0].model.graph.nodes().any(|(_, n)| n.is("BatchNormalization")));
+    for (_, form, _) in FORMS {
+        for joined in joint_outputs(&full, *form) {
+            let lost = deviation(&joined, &original);
+            assert!(lost < 1e-4, "{form:?} lost {lost}");
+        }
+        let alone = half.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0));
+        for (joined, alone) in joint_outputs(&half, *form).iter().zip(alone) {
+            assert!(deviation(joined, &alone) < 1e-5, "{form:?}");
         }
     }
 }

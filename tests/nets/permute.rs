@@ -6,6 +6,7 @@ use ndarray::Axis;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 
+use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::{Channel, Coupling, LayerId};
 use onnx_zip::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
 use onnx_zip::ops::{Flow, Operand, Partwise};
@@ -18,7 +19,12 @@ use crate::support::canonical;
 /// Where an operator needs its channels whole, they are put in their old order before it and in the
 /// new one behind it.
 pub fn permuted(model: &Model, seed: u64) -> Model {
-    let mut task = Task::new("p", canonical(model)).unwrap();
+    permuted_with(model, seed, BatchNorm::Fold)
+}
+
+/// [`permuted`] with a choice of what becomes of `BatchNormalization`.
+pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
+    let mut task = Task::new("p", canonical(model, batchnorm)).unwrap();
     let coupling = task.coupling.clone();
     let orders = Orders::new(&coupling, seed);
     let graph = &mut task.model.graph;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ndarray::ArrayD;
 
 use onnx_zip::calib::data::{DataOptions, Dataset};
-use onnx_zip::canon::{CanonOptions, canonicalise};
+use onnx_zip::canon::{BatchNorm, CanonOptions, canonicalise};
 use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::ir::Model;
 use onnx_zip::onnx;
@@ -59,9 +59,19 @@ pub fn merge_parts(
     data: Vec<Dataset>,
     options: &ZipOptions,
 ) -> (JointModel, Outcome) {
+    merge_with(parts, data, options, BatchNorm::Fold)
+}
+
+/// [`merge_parts`] with a choice of what becomes of `BatchNormalization`.
+pub fn merge_with(
+    parts: Vec<Part>,
+    data: Vec<Dataset>,
+    options: &ZipOptions,
+    batchnorm: BatchNorm,
+) -> (JointModel, Outcome) {
     let calibration =
         Calibration { backend: backend(), data, stored: Vec::new(), batch: BATCH, memory: 1 << 30 };
-    let prepared = zipper::prepare_parts(parts).unwrap();
+    let prepared = zipper::prepare_parts(parts, batchnorm).unwrap();
     zipper::merge(prepared, &calibration, options, &Silent).unwrap()
 }
 
@@ -96,8 +106,9 @@ pub fn deviation(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f32 {
 }
 
 /// The net in canonical form.
-pub fn canonical(model: &Model) -> Model {
-    canonicalise(model.clone(), &CanonOptions::default()).unwrap().into_inner()
+pub fn canonical(model: &Model, batchnorm: BatchNorm) -> Model {
+    let options = CanonOptions { batchnorm, ..CanonOptions::default() };
+    canonicalise(model.clone(), &options).unwrap().into_inner()
 }
 
 /// Outputs for 64 images and what `extra` feeds.

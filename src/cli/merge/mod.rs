@@ -169,7 +169,7 @@ impl MergeArgs {
         let options = self.for_tasks(options, loaded.len())?;
         let backend = self.runtime.open()?;
         let data = self.open_data(&loaded, options.seed, console)?;
-        let mut prepared = prepare_parts(parts)?;
+        let mut prepared = prepare_parts(parts, self.models.batchnorm())?;
         self.share.cut(&mut prepared)?;
         self.check_plan(&prepared, &options)?;
         let structure = structure(&prepared);
