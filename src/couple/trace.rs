@@ -108,10 +108,8 @@ impl Tracer<'_> {
         let fits = self.labels[layer.input.index()]
             .as_ref()
             .is_some_and(|l| l.axis == layer.in_axis && l.atoms.len() == inputs);
-        if fits {
-            if let Some(labels) = self.labels[layer.input.index()].clone() {
-                self.atoms.mark(&labels.atoms, Mark::Consumed(number));
-            }
+        if let Some(labels) = self.labels[layer.input.index()].clone().filter(|_| fits) {
+            self.atoms.mark(&labels.atoms, Mark::Consumed(number));
         }
         let atoms = self.atoms.fresh(out, Mark::Produced(number));
         self.labels[layer.output.index()] = Some(Labels { axis: layer.out_axis, atoms });

@@ -1,7 +1,7 @@
 //! Reverse-mode differentiation: writes the gradient of a graph as standard ONNX operators.
 //!
 //! The result runs on any backend. Each operator family has one file, each operator one row of
-//! [`rules`]; an operator without a row is an error that names the node. Gradients are written in
+//! `rules`; an operator without a row is an error that names the node. Gradients are written in
 //! operators that every operator set from 13 on has, in the formulations that run fastest in ONNX
 //! Runtime of those that were measured.
 

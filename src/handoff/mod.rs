@@ -7,7 +7,7 @@
 //! joint model.
 //!
 //! ONNX Runtime training computes wrong gradients for some nodes without a word, and aborts at others
-//! ([`operators`]); such a model is rewritten ([`rewrite`]) or refused before anything is written.
+//! (`operators`); such a model is rewritten (`rewrite`) or refused before anything is written.
 
 mod folder;
 mod forward;

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Consumers, Graph, Node, ValueId};
 
-/// Operators whose gradient is right, under the conditions of [`objection`].
+/// Operators whose gradient is right, under the conditions of `objection`.
 pub const TRAINABLE_OPS: &[&str] = &[
     "Abs",
     "Add",
