@@ -12,6 +12,7 @@ mod merge;
 mod models;
 mod output;
 mod plan;
+mod prune;
 mod retrain;
 mod runtime;
 mod share;
@@ -70,6 +71,7 @@ enum Command {
     Merge(Box<merge::MergeArgs>),
     Plan(plan::PlanArgs),
     Inspect(inspect::InspectArgs),
+    Prune(Box<prune::PruneArgs>),
     Calibrate(calibrate::CalibrateArgs),
     Verify(verify::VerifyArgs),
     Extract(extract::ExtractArgs),
@@ -119,6 +121,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
         Command::Merge(args) => args.run(&console),
         Command::Plan(args) => args.run(),
         Command::Inspect(args) => args.run(),
+        Command::Prune(args) => args.run(&console),
         Command::Calibrate(args) => args.run(&console),
         Command::Verify(args) => args.run(&console),
         Command::Extract(args) => args.run(&console),

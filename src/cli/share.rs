@@ -165,7 +165,7 @@ fn parse_share(text: &str) -> Option<Share> {
     }
 }
 
-fn fraction(text: &str) -> Result<f64, String> {
+pub(super) fn fraction(text: &str) -> Result<f64, String> {
     let value = match text.strip_suffix('%') {
         Some(percent) => percent.trim().parse().map(|p: f64| p / 100.0),
         None => text.parse(),

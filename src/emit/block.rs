@@ -17,6 +17,9 @@ impl TaskEmitter<'_> {
         positions: &[usize],
     ) -> Result<ValueId> {
         let value = self.graph().value(source);
+        // What is done to a model input is a task's own business.
+        let own = Owner::Tasks(vec![self.task]);
+        let owner = if *owner == Owner::Input { &own } else { owner };
         match &value.kind {
             ValueKind::Initializer(_) => self.block(source, &[(axis, positions)], owner),
             _ => self.whole(source),

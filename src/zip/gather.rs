@@ -12,7 +12,8 @@ use super::fuse::{energy, readjust};
 use super::matcher::{Pairing, Share};
 use super::members::Member;
 use super::options::Method;
-use super::party::{Meeting, Party, by_party};
+use super::party::{Meeting, Party, by_party, keep_zeros};
+use super::refit::connections;
 use super::run::Zip;
 use super::site::{Side, SiteRecord};
 use super::solve::schur;
@@ -91,6 +92,8 @@ impl Zip<'_> {
             weights: side.weights.select(Axis(1), &shared),
             importance: None,
             rows: (0..side.weights.nrows()).map(|row| vec![row]).collect(),
+            sparse: connections(&side.weights).is_some(),
+            constant: columns.count,
         };
         Ok((party, gain))
     }
@@ -290,7 +293,10 @@ impl Zip<'_> {
             let part = |w: &Array2<f64>, c: &[usize]| w.select(Axis(0), &rows).select(Axis(1), c);
             if let Some(gain) = gain {
                 let (old, mine) = (part(weights, &own), part(weights, &private));
-                let new = readjust(mine.view(), gain.view(), old.view(), common.view());
+                let mut new = readjust(mine.view(), gain.view(), old.view(), common.view());
+                if party.sparse {
+                    keep_zeros(&mut new, &mine);
+                }
                 assign(weights, &rows, &private, &new);
             }
             assign(weights, &rows, &own, &common);

@@ -19,6 +19,7 @@ mod paired;
 mod party;
 pub mod predict;
 mod producers;
+pub mod prune;
 pub mod refit;
 pub mod run;
 mod site;

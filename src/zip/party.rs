@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, Axis};
 
 use crate::error::Result;
 
-use super::fuse::readjust;
+use super::fuse::{apply_masks, readjust};
 use super::matcher::Pairing;
 use super::options::{Method, ZipOptions};
 use super::pair::Problem;
@@ -29,6 +29,10 @@ pub(super) struct Party {
     pub(super) importance: Option<Array1<f64>>,
     /// Per neuron, its row in each member.
     pub(super) rows: Vec<Vec<usize>>,
+    /// Whether zeros mean "no connection" (sec. 3.6); never for the bias, the input `constant`.
+    pub(super) sparse: bool,
+    /// The constant input.
+    pub(super) constant: usize,
 }
 
 /// Two parties over the inputs that both have.
@@ -119,7 +123,10 @@ impl Party {
             let private = super::columns::rest(&shared, self.inputs.len());
             let old = weights.select(Axis(1), &shared);
             let own = weights.select(Axis(1), &private);
-            let adjusted = readjust(own.view(), gain.view(), old.view(), common.view());
+            let mut adjusted = readjust(own.view(), gain.view(), old.view(), common.view());
+            if self.sparse {
+                keep_zeros(&mut adjusted, &own);
+            }
             private
                 .iter()
                 .zip(adjusted.columns())
@@ -156,7 +163,10 @@ impl Meeting {
         pairs: &[(usize, usize)],
         options: &ZipOptions,
     ) -> Result<Joined> {
-        let fused = self.problem.fuse(pairs, options.damping)?;
+        let mut fused = self.problem.fuse(pairs, options.damping)?;
+        if a.sparse && b.sparse {
+            self.mask(a.constant, pairs, &mut fused.weights);
+        }
         let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
         let parts = [
             (a, a.moved(&left, &self.inputs, &fused.weights, self.gains[0].as_ref())),
@@ -180,9 +190,35 @@ impl Meeting {
             weights,
             importance: importance(a, b, pairs),
             rows: rows.collect(),
+            sparse: a.sparse && b.sparse,
+            constant: a.constant,
         };
         Ok(Joined { party, cost: (fused.errors_a.sum() + fused.errors_b.sum()) / 2.0 })
     }
+}
+
+impl Meeting {
+    /// Applies to each fused neuron, but for its bias, the mask of the two that has more ones.
+    fn mask(&self, constant: usize, pairs: &[(usize, usize)], fused: &mut Array2<f64>) {
+        let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
+        let biases =
+            self.inputs.iter().position(|i| *i == constant).map(|c| fused.column(c).to_owned());
+        let (w_a, w_b) =
+            (self.problem.w_a.select(Axis(0), &left), self.problem.w_b.select(Axis(0), &right));
+        apply_masks(fused, w_a.view(), w_b.view());
+        if let (Some(biases), Some(c)) = (biases, self.inputs.iter().position(|i| *i == constant)) {
+            fused.column_mut(c).assign(&biases);
+        }
+    }
+}
+
+/// Takes back what a weight became that was zero.
+pub(super) fn keep_zeros(weights: &mut Array2<f64>, before: &Array2<f64>) {
+    weights.zip_mut_with(before, |w, before| {
+        if *before == 0.0 {
+            *w = 0.0;
+        }
+    });
 }
 
 /// Where a party's inputs are among `inputs`.

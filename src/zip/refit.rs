@@ -5,7 +5,7 @@
 //! neurons are paired, and gives task-specific weights the same correction without any labels.
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Zip};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Zip, s};
 
 use super::solve::{Spd, ridge};
 use crate::calib::gram::Moments;
@@ -30,8 +30,20 @@ pub fn refit(moments: &Moments, current: ArrayView2<f64>, damping: f64) -> Resul
     finite(&current + &step.t())
 }
 
-/// [`refit`] for sparse nets (sec. 3.6): weights that are zero in `current` stay zero. Each output
-/// solves for its own connections.
+/// Part of a layer's weights that are zero in a net that was pruned, at least.
+const SPARSE: f64 = 0.05;
+
+/// The weights of a pruned layer that are not zero, outputs × inputs; `None` for a dense layer. Biases,
+/// the last column of `weights`, do not count.
+pub fn connections(weights: &Array2<f64>) -> Option<Array2<bool>> {
+    let inputs = weights.slice(s![.., ..weights.ncols().saturating_sub(1)]);
+    let zeros = inputs.iter().filter(|w| **w == 0.0).count();
+    (zeros as f64 > SPARSE * inputs.len() as f64).then(|| inputs.mapv(|w| w != 0.0))
+}
+
+/// [`refit`] for sparse nets (sec. 3.6): of the weights only those that `kept` (outputs × inputs) names
+/// stay, the others become zero; the bias stays if there is one (`bias`). Each output solves for its own
+/// connections.
 ///
 /// # Errors
 /// As [`refit`].
@@ -41,14 +53,23 @@ pub fn refit(moments: &Moments, current: ArrayView2<f64>, damping: f64) -> Resul
 pub fn refit_sparse(
     moments: &Moments,
     current: ArrayView2<f64>,
+    kept: &Array2<bool>,
+    bias: bool,
     damping: f64,
 ) -> Result<Array2<f64>> {
-    let (hessian, missing) = normal_equations(moments, current)?;
-    let ridge = ridge(hessian.view(), damping);
     let mut weights = current.to_owned();
+    Zip::from(weights.slice_mut(s![.., ..kept.ncols()])).and(kept).for_each(|w, kept| {
+        if !kept {
+            *w = 0.0;
+        }
+    });
+    let (hessian, missing) = normal_equations(moments, weights.view())?;
+    let ridge = ridge(hessian.view(), damping);
     let rows = weights.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
     rows.try_for_each(|(output, mut row)| -> Result<()> {
-        let kept: Vec<usize> = (0..row.len()).filter(|i| row[*i] != 0.0).collect();
+        let constant = bias.then_some(kept.ncols());
+        let kept: Vec<usize> =
+            (0..kept.ncols()).filter(|i| kept[(output, *i)]).chain(constant).collect();
         let own = hessian.select(Axis(0), &kept).select(Axis(1), &kept);
         let wanted = missing.column(output).select(Axis(0), &kept).insert_axis(Axis(1));
         let step = Spd::factor(own.view(), ridge)?.solve(wanted.view());
@@ -177,13 +198,14 @@ mod tests {
         current.row_mut(5).fill(0.0);
         let noise = random(80, 6, 8);
         let moments = calibrated(&random(6, 9, 9), 80, &noise);
-        let found = refit_sparse(&moments, current.view(), DAMPING).unwrap();
+        let kept = current.slice(s![.., ..8]).mapv(|w| w != 0.0);
+        let found = refit_sparse(&moments, current.view(), &kept, true, DAMPING).unwrap();
         for (row, (new, old)) in found.outer_iter().zip(current.outer_iter()).enumerate() {
-            assert!(new.iter().zip(old).all(|(n, o)| *o != 0.0 || *n == 0.0));
+            assert!(new.iter().zip(old).take(8).all(|(n, o)| *o != 0.0 || *n == 0.0));
             // Nothing is left to gain along the connections there are: the gradient is the ridge's.
             let (hessian, missing) = normal_equations(&moments, found.view()).unwrap();
             let lambda = ridge(hessian.view(), DAMPING);
-            for i in (0..9).filter(|i| old[*i] != 0.0) {
+            for i in (0..9).filter(|i| *i == 8 || old[*i] != 0.0) {
                 let gradient = missing[(i, row)] - lambda * (new[i] - old[i]);
                 assert!(gradient.abs() < 1e-9, "gradient {gradient}");
             }
@@ -195,7 +217,8 @@ mod tests {
         let current = random(4, 9, 7);
         let moments = calibrated(&random(4, 9, 9), 80, &random(80, 4, 8));
         let dense = refit(&moments, current.view(), DAMPING).unwrap();
-        let sparse = refit_sparse(&moments, current.view(), DAMPING).unwrap();
+        let all = Array2::from_elem((4, 8), true);
+        let sparse = refit_sparse(&moments, current.view(), &all, true, DAMPING).unwrap();
         assert!(worst(&dense, &sparse) < 1e-10);
     }
 

@@ -20,7 +20,7 @@ use super::matcher::Matcher;
 use super::members::{Member, has_rows, statistics_bytes};
 use super::options::{Method, Passes, ZipOptions};
 use super::paired::Paired;
-use super::refit::refit;
+use super::refit::{connections, refit, refit_sparse};
 use super::site::Side;
 pub use super::site::SiteRecord;
 
@@ -195,9 +195,12 @@ impl<'a> Zip<'a> {
             .in_model(&self.joint.tasks[task].name)?;
         let mut weights = self.weights(task, layer)?;
         if adjusts {
-            weights = refit(&moments, weights.view(), self.options.damping)
-                .at_node(&layer.name)
-                .in_model(&self.joint.tasks[task].name)?;
+            let damping = self.options.damping;
+            let fitted = match connections(&weights) {
+                None => refit(&moments, weights.view(), damping),
+                Some(kept) => refit_sparse(&moments, weights.view(), &kept, true, damping),
+            };
+            weights = fitted.at_node(&layer.name).in_model(&self.joint.tasks[task].name)?;
         }
         Ok(Side { moments, weights })
     }

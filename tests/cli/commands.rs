@@ -153,6 +153,7 @@ fn every_command_has_help_with_every_flag_explained() {
         "merge",
         "plan",
         "inspect",
+        "prune",
         "calibrate",
         "verify",
         "extract",

@@ -6,6 +6,7 @@ mod commands;
 mod goals;
 mod handoff;
 mod merge;
+mod prune;
 mod retrain;
 mod stop;
 mod tool;

@@ -2,6 +2,7 @@
 
 mod method;
 mod record;
+mod result;
 mod retraining;
 
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser};
+use clap::builder::RangedU64ValueParser;
 
 use super::console::Console;
 use super::data::{DataArgs, SYNTHETIC_SAMPLES, TaskData};
@@ -22,7 +23,7 @@ use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, output};
 use crate::calib::data::Dataset;
 use crate::calib::store::{self, LayerMoments};
-use crate::emit::{EmitOptions, FORMS, Form, InputMode, emit, inputs_agree};
+use crate::emit::{EmitOptions, Form, InputMode, emit, inputs_agree};
 use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
@@ -38,6 +39,7 @@ use crate::zipper::{Calibration, Outcome, Prepared, Trial, merge, merge_for, pre
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
 use record::{Facts, Written};
+use result::ResultArgs;
 use retraining::{Classroom, RetrainingArgs};
 
 /// Merge trained models into one smaller multi-task model
@@ -81,30 +83,6 @@ pub(super) struct MergeArgs {
     result: ResultArgs,
 }
 
-/// What comes out.
-#[derive(Args)]
-#[command(next_help_heading = "Result")]
-struct ResultArgs {
-    /// Form of the joint model
-    #[arg(long, value_name = "FORM", default_value = Form::default().name(), value_parser = forms())]
-    form: String,
-    /// Whether tasks read one common input or each their own
-    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = input_modes())]
-    inputs: String,
-    /// Write a report, as .json or .html; repeatable
-    #[arg(long, value_name = "FILE", value_parser = report_path)]
-    report: Vec<PathBuf>,
-    /// Print the report as JSON instead of text
-    #[arg(long)]
-    json: bool,
-    /// Show what would be done and stop, like `onnx-zip plan`
-    #[arg(long)]
-    dry_run: bool,
-    /// Leave out the check of the written file against the original models
-    #[arg(long)]
-    no_verify: bool,
-}
-
 const EXAMPLES: &str = "\
 Examples:
   Two models of one kind of input, calibrated on up to 10000 of your samples:
@@ -132,28 +110,6 @@ const SAMPLES: usize = 10_000;
 
 const SYNTHETIC: &str = "no --data was given, so the models were calibrated on random numbers: expect \
     a loss of accuracy that real samples avoid; a few thousand unlabelled inputs are enough (--data)";
-
-const INPUT_MODES: [(&str, InputMode, &str); 3] = [
-    ("auto", InputMode::Auto, "common where all models take the same types and shapes"),
-    ("shared", InputMode::Shared, "one common input, called as in the first model"),
-    ("separate", InputMode::Separate, "NAME/INPUT for each task"),
-];
-
-fn forms() -> PossibleValuesParser {
-    FORMS.iter().map(|(name, _, help)| PossibleValue::new(*name).help(*help)).into()
-}
-
-fn input_modes() -> PossibleValuesParser {
-    INPUT_MODES.iter().map(|(name, _, help)| PossibleValue::new(*name).help(*help)).into()
-}
-
-fn report_path(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    match path.extension().and_then(|s| s.to_str()) {
-        Some("json" | "html") => Ok(path),
-        _ => Err("the name of a report ends in .json or .html".to_owned()),
-    }
-}
 
 impl MergeArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
@@ -328,7 +284,7 @@ impl MergeArgs {
     /// What can be told before the data is touched: whether every rule and wish makes sense.
     fn check_plan(&self, prepared: &Prepared, options: &ZipOptions) -> Result<()> {
         let usage = |message: &str| Error::new(ErrorKind::Usage, message);
-        if self.input_mode() == InputMode::Shared && !inputs_agree(&prepared.joint) {
+        if self.result.input_mode() == InputMode::Shared && !inputs_agree(&prepared.joint) {
             return Err(usage("the models take inputs of different types or shapes")
                 .hint("leave out --inputs shared"));
         }
@@ -343,17 +299,12 @@ impl MergeArgs {
         predict(&prepared.joint, &prepared.alignment, &options.budget, false).map(drop)
     }
 
-    fn input_mode(&self) -> InputMode {
-        let row = INPUT_MODES.iter().find(|(name, ..)| *name == self.result.inputs);
-        row.map(|(_, mode, _)| *mode).unwrap_or_default()
-    }
-
     fn write(&self, joint: &JointModel, path: &Path) -> Result<Written> {
         let start = Instant::now();
         let form = Form::named(&self.result.form).unwrap_or_default();
-        let model = emit(joint, &EmitOptions { form, inputs: self.input_mode() })?;
+        let model = emit(joint, &EmitOptions { form, inputs: self.result.input_mode() })?;
         let bytes = onnx::save(&model, path, &SaveOptions::default())?;
-        let separate = match self.input_mode() {
+        let separate = match self.result.input_mode() {
             InputMode::Auto => !inputs_agree(joint),
             mode => mode == InputMode::Separate,
         };
