@@ -49,8 +49,8 @@ fn fully_connected_nets_of_one_task_come_back() {
 }
 
 #[test]
-fn fully_connected_nets_of_two_tasks_win_back_half() {
+fn fully_connected_nets_of_two_tasks_win_back_a_third() {
     let nets = [("lenet300_mnist_a", "mnist"), ("lenet300_fashion", "fashion")];
     let (merged, after) = increases(nets, 10_000, 1000);
-    assert!(after <= 0.45 && after < 0.6 * merged, "{merged} -> {after}");
+    assert!(after <= 0.55 && after < 0.67 * merged, "{merged} -> {after}");
 }
