@@ -92,8 +92,8 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     }
     name_outputs(joint, &mut builder, &outputs);
     let Builder { mut graph, placed, .. } = builder;
-    let recipe = recipe::write(joint, &graph, &placed)?;
     graph.remove_dead_nodes();
+    let recipe = recipe::write(joint, &graph, &placed)?;
     if options.form == Form::Switch {
         graph = switch::switch(joint, graph)?;
     }

@@ -4,6 +4,8 @@
 //! weight where its blocks lie in the joint model's initializers. So a joint model can be split,
 //! turned into another form, retrained or merged further, also after its weights were trained on.
 
+use std::collections::HashSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -74,11 +76,18 @@ struct BlockRecipe {
 /// The recipe of a joint model, for its metadata.
 pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Result<String> {
     let mut recipe = Recipe { version: VERSION, tasks: Vec::new(), lists: Vec::new() };
+    let inner = graph.nodes().flat_map(|(_, node)| node.reads());
+    let read: HashSet<ValueId> = inner.chain(graph.outputs.iter().copied()).collect();
     for (index, task) in joint.tasks.iter().enumerate() {
         let source = &task.model.graph;
         let mut weights: Vec<WeightRecipe> = Vec::new();
-        for place in placed.iter().filter(|p| p.task == index) {
-            if source.initializer(place.source).is_none_or(is_inline) {
+        let own = || placed.iter().filter(|p| p.task == index);
+        // What became bookkeeping, as the indices of a channel shuffle, is in no file.
+        let unread: HashSet<ValueId> =
+            own().filter(|p| !read.contains(&p.target)).map(|p| p.source).collect();
+        for place in own() {
+            let stays = source.initializer(place.source).is_none_or(is_inline);
+            if stays || unread.contains(&place.source) {
                 continue;
             }
             let name = &source.value(place.source).name;

@@ -81,6 +81,7 @@ impl Zip<'_> {
         }
         let open = needed.iter().flat_map(|c| &c.groups).filter(|g| !self.paired.is_known(**g));
         open.for_each(|(task, group)| self.joint.unshare(*task, *group));
+        self.joint.renumber();
         Ok(())
     }
 

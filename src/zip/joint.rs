@@ -144,6 +144,16 @@ impl JointModel {
         left.filter(|n| n.as_ref().is_some_and(alone)).for_each(|n| *n = None);
     }
 
+    /// Counts neurons from 0 without gaps again, in the same order.
+    pub fn renumber(&mut self) {
+        let used: BTreeSet<Neuron> =
+            self.sharing.iter().flatten().flatten().flatten().copied().collect();
+        let numbers: BTreeMap<Neuron, Neuron> = used.into_iter().zip((0..).map(Neuron)).collect();
+        let all = self.sharing.iter_mut().flatten().flatten();
+        all.for_each(|n| *n = n.and_then(|n| numbers.get(&n).copied()));
+        self.neurons = numbers.len() as u32;
+    }
+
     /// The neurons of some tasks' groups: of each, the channels that are it, in the given order.
     pub fn neurons_of(&self, groups: &[(usize, GroupId)]) -> Vec<Vec<(usize, Channel)>> {
         let mut neurons: Vec<Vec<(usize, Channel)>> = Vec::new();

@@ -4,6 +4,7 @@ use ndarray::{Array1, Array2};
 use rand::{Rng, SeedableRng};
 
 use onnx_zip::calib::data::{DataOptions, Dataset};
+use onnx_zip::emit::{self, EmitOptions};
 use onnx_zip::ir::{Attribute, DataType, Dim, Graph, Model, Tensor, TensorType, ValueId};
 use onnx_zip::onnx;
 use onnx_zip::runtime::ModelSource;
@@ -57,5 +58,20 @@ fn channels_that_the_first_layer_cannot_tell_apart_are_paired_by_the_later_ones(
             let lost = deviation(&run(&task.model, &batch)[0], &original);
             assert!(lost < 1e-3, "{method:?} lost {lost}");
         }
+    }
+}
+
+#[test]
+fn a_joint_model_with_such_groups_can_be_taken_apart_again() {
+    let a = residual();
+    let session = backend().load(ModelSource::Bytes(&onnx::encode(&a).unwrap())).unwrap();
+    let data = Dataset::synthetic(session.inputs(), 100, 1, &DataOptions::default()).unwrap();
+    let nets = [a.clone(), permuted(&a, 5), permuted(&a, 6)].map(|net| (net, data.clone()));
+    let (joint, _) = merge(nets, &ZipOptions::default());
+    let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
+    let read = onnx::decode(onnx::encode(&written).unwrap().into(), None, "joint").unwrap();
+    let restored = emit::restore(&read).unwrap();
+    for task in 0..3 {
+        assert_eq!(restored.sharing(task), joint.sharing(task));
     }
 }
