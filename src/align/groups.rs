@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::couple::{ChannelGroup, GroupId, LayerId};
+use crate::couple::{GroupId, LayerId};
 
 use super::{Correspondence, Net, Site, only_group};
 
@@ -27,8 +27,8 @@ pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, 
                 class = class.or(Some(known));
                 continue;
             }
-            if let Some(reason) = frozen(nets[net].coupling.group(group)) {
-                refused.insert((net, group), reason);
+            if let Some(frozen) = &nets[net].coupling.group(group).frozen {
+                refused.insert((net, group), frozen.to_string());
                 continue;
             }
             match class {
@@ -77,13 +77,4 @@ fn input(own: Net<'_>, net: usize, layer: LayerId) -> Option<(usize, GroupId, Ve
 
 fn several(groups: &Correspondence) -> bool {
     groups.iter().flatten().count() > 1
-}
-
-/// Why the channels of a group must stay as they are, where they must.
-fn frozen(group: &ChannelGroup) -> Option<String> {
-    let frozen = group.frozen.as_ref()?;
-    Some(match frozen.node.as_str() {
-        "" => frozen.reason.clone(),
-        node => format!("{} ('{node}')", frozen.reason),
-    })
 }

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::structure::frozen;
 use super::{Status, TOOL, models, output};
 use crate::align::only_group;
 use crate::canon::{CanonOptions, canonicalise};
-use crate::couple::{CoupledLayer, Coupling, LayerId};
+use crate::couple::{CoupledLayer, Coupling, Frozen, LayerId};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::ops::LayerKind;
@@ -115,7 +114,7 @@ fn groups(coupling: &Coupling) -> Vec<GroupRecord> {
         channels: group.size,
         producers: names(&group.producers),
         consumers: names(&group.consumers),
-        frozen: frozen(group),
+        frozen: group.frozen.as_ref().map(Frozen::to_string),
     };
     coupling.groups.iter().map(record).collect()
 }

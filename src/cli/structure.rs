@@ -21,20 +21,11 @@ pub(super) fn structure(prepared: &Prepared) -> Structure {
                 task: task.name.clone(),
                 group: group.name.clone(),
                 channels: group.size,
-                reason: frozen(group)?,
+                reason: group.frozen.as_ref()?.to_string(),
             })
         }));
     }
     structure
-}
-
-/// Why a group must stay as it is, where it must.
-pub(super) fn frozen(group: &ChannelGroup) -> Option<String> {
-    let frozen = group.frozen.as_ref()?;
-    Some(match frozen.node.as_str() {
-        "" => frozen.reason.clone(),
-        node => format!("{} ('{node}')", frozen.reason),
-    })
 }
 
 /// Whether channels are those of a model input or output, which are expected to stay.

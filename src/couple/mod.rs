@@ -9,6 +9,7 @@ mod atoms;
 mod trace;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::error::Result;
 use crate::ir::{Graph, NodeId, ValueId};
@@ -49,6 +50,15 @@ pub struct Frozen {
     pub node: String,
     /// Whether the channels are those of a model input, which are shared as they are.
     pub is_input: bool,
+}
+
+impl fmt::Display for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.node.as_str() {
+            "" => f.write_str(&self.reason),
+            node => write!(f, "{} ('{node}')", self.reason),
+        }
+    }
 }
 
 /// Channels that move together.
