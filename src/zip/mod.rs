@@ -12,6 +12,7 @@ mod gather;
 mod group;
 pub mod joint;
 pub mod matcher;
+mod matrix;
 mod members;
 pub mod options;
 pub mod pair;

@@ -5,7 +5,7 @@
 //! Those that stay are then fitted anew, all at once, from the inputs that the layer gets after pruning
 //! to the pre-activations that it had in the original net.
 
-use ndarray::{Array2, Array3, Axis};
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::calib::stream::{Source, Stream};
@@ -16,6 +16,7 @@ use crate::ir::Model;
 use crate::progress::Progress;
 
 use super::fuse::energy;
+use super::matrix;
 use super::members::has_rows;
 use super::refit::{refit_sparse, residual};
 use super::solve::{Spd, ridge};
@@ -95,7 +96,7 @@ pub fn prune(
             let inputs = Running { model, stream: &mut after };
             let targets = Running { model: &original, stream: &mut before };
             let moments = collect(layer, inputs, Some(targets), limit, progress)?;
-            let all = matrix(layer, model)?;
+            let all = matrix::read(layer, &model.graph)?;
             let hessian = moments.scaled(1.0)?;
             let kept = mask(&all, &hessian, options).at_node(&layer.name)?;
             let bias = layer.layer.bias.is_some();
@@ -105,7 +106,7 @@ pub fn prune(
             let total = energy(hessian.view(), all.view()).sum();
             let error = residual(&moments, fitted.view())?.sum();
             record.relative_error = if total > 0.0 { error / total } else { 0.0 };
-            write(layer, model, &fitted)?;
+            matrix::write(layer, &mut model.graph, &fitted)?;
         }
         records.push(record);
     }
@@ -151,26 +152,4 @@ fn mask(
     let mut kept = Array2::from_elem((weights.nrows(), columns), true);
     order.iter().take(gone).for_each(|(_, at)| kept[*at] = false);
     Ok(kept)
-}
-
-/// A layer's weight as [out × (inputs·taps + 1)], the bias (or zero) last.
-fn matrix(layer: &CoupledLayer, model: &Model) -> Result<Array2<f64>> {
-    let w = layer.layer.read(&model.graph)?.mapv(f64::from);
-    let (out, inputs, taps) = w.dim();
-    let mut matrix = Array2::zeros((out, inputs * taps + 1));
-    for (mut row, weights) in matrix.outer_iter_mut().zip(w.axis_iter(Axis(0))) {
-        row.iter_mut().zip(weights).for_each(|(to, from)| *to = *from);
-    }
-    if let Some(bias) = layer.layer.read_bias(&model.graph)? {
-        matrix.column_mut(inputs * taps).assign(&bias.mapv(f64::from));
-    }
-    Ok(matrix)
-}
-
-fn write(layer: &CoupledLayer, model: &mut Model, weights: &Array2<f64>) -> Result<()> {
-    let (out, inputs, taps) = layer.layer.sizes(&model.graph)?;
-    let w =
-        Array3::from_shape_fn((out, inputs, taps), |(o, i, t)| weights[[o, i * taps + t]] as f32);
-    let bias = weights.column(inputs * taps).mapv(|v| v as f32);
-    layer.layer.write(&mut model.graph, &w, Some(&bias))
 }

@@ -17,6 +17,7 @@ use crate::progress::Progress;
 use super::group::Later;
 use super::joint::JointModel;
 use super::matcher::Matcher;
+use super::matrix;
 use super::members::{Member, has_rows, statistics_bytes};
 use super::options::{Method, Passes, ZipOptions};
 use super::paired::Paired;
@@ -140,7 +141,7 @@ impl<'a> Zip<'a> {
     }
 
     /// Whether a layer's statistics may be taken.
-    fn fits(&self, task: usize, layer: &CoupledLayer) -> bool {
+    pub(super) fn fits(&self, task: usize, layer: &CoupledLayer) -> bool {
         statistics_bytes(self.joint, task, layer, true) <= self.options.memory
     }
 
@@ -224,21 +225,9 @@ impl<'a> Zip<'a> {
         }
     }
 
-    /// A layer's weight as [out × (inputs·taps + 1)], the bias (or zero) last.
+    /// A layer's [matrix].
     pub(super) fn weights(&self, task: usize, layer: &CoupledLayer) -> Result<Array2<f64>> {
-        let graph = &self.joint.tasks[task].model.graph;
-        let w = layer.layer.read(graph)?;
-        let (out, inputs, taps) = w.dim();
-        let mut matrix = Array2::zeros((out, inputs * taps + 1));
-        for (mut row, source) in matrix.outer_iter_mut().zip(w.outer_iter()) {
-            for (to, from) in row.iter_mut().zip(source) {
-                *to = f64::from(*from);
-            }
-        }
-        if let Some(bias) = layer.layer.read_bias(graph)? {
-            matrix.column_mut(inputs * taps).assign(&bias.mapv(f64::from));
-        }
-        Ok(matrix)
+        matrix::read(layer, &self.joint.tasks[task].model.graph)
     }
 
     pub(super) fn write(
@@ -247,12 +236,6 @@ impl<'a> Zip<'a> {
         layer: &CoupledLayer,
         weights: &Array2<f64>,
     ) -> Result<()> {
-        let graph = &mut self.joint.tasks[task].model.graph;
-        let (out, inputs, taps) = layer.layer.sizes(graph)?;
-        let w = ndarray::Array3::from_shape_fn((out, inputs, taps), |(o, i, t)| {
-            weights[[o, i * taps + t]] as f32
-        });
-        let bias = weights.column(inputs * taps).mapv(|v| v as f32);
-        layer.layer.write(graph, &w, Some(&bias))
+        matrix::write(layer, &mut self.joint.tasks[task].model.graph, weights)
     }
 }
