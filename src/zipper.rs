@@ -71,21 +71,20 @@ pub fn merge(
     options: &ZipOptions,
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome)> {
+    let importance = Importance::measure(&prepared, calibration, options, progress)?;
+    zipped(prepared, calibration, &importance, options, progress)
+}
+
+/// [`merge`] with what is known of the neurons' importance.
+fn zipped(
+    prepared: Prepared,
+    calibration: &Calibration,
+    importance: &Importance,
+    options: &ZipOptions,
+    progress: &dyn Progress,
+) -> Result<(JointModel, Outcome)> {
     let Prepared { mut joint, alignment, mut seconds } = prepared;
-    if alignment.groups.is_empty() {
-        return Err(misaligned(&joint, &alignment));
-    }
-    let start = Instant::now();
-    let mut without_sensitivity = Vec::new();
-    let sensitivities = match options.method {
-        Method::Mtz => Vec::new(),
-        // Stored statistics stand for data that is not at hand: pairs are weighted by their energy.
-        Method::Refit if !calibration.stored.is_empty() => Vec::new(),
-        Method::Refit => {
-            measure_sensitivities(&joint, calibration, options, progress, &mut without_sensitivity)?
-        }
-    };
-    seconds.push(("sensitivities", start.elapsed().as_secs_f64()));
+    seconds.push(("sensitivities", importance.seconds));
     let start = Instant::now();
     let sources: Vec<Source<'_>> = joint
         .tasks
@@ -100,62 +99,93 @@ pub fn merge(
         .collect();
     let samples = calibration.data.iter().map(Dataset::len).collect();
     let stored = &calibration.stored;
-    let zip = Zip::new(&mut joint, &alignment, sources, &sensitivities, stored, options, progress)?;
+    let sensitivities = &importance.sensitivities;
+    let zip = Zip::new(&mut joint, &alignment, sources, sensitivities, stored, options, progress)?;
     let sites = zip.run()?;
     if sites.iter().all(|site| site.reason.is_some()) {
         return Err(misaligned(&joint, &alignment));
     }
     seconds.push(("zip", start.elapsed().as_secs_f64()));
     let sizes = sizes(&joint)?;
+    let without_sensitivity = importance.without.clone();
     Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples }))
 }
 
 /// The batch size that a model insists on, else `default`.
 fn batch_size(model: &Model, default: usize) -> usize {
     let graph = &model.graph;
-    let fixed = graph
-        .inputs
-        .iter()
-        .find_map(|i| graph.value(*i).ty.as_ref()?.shape.as_ref()?.first()?.known());
-    fixed.unwrap_or(default).max(1)
+    graph.fixed_batch(graph.inputs.iter().copied()).unwrap_or(default).max(1)
 }
 
-fn measure_sensitivities(
-    joint: &JointModel,
-    calibration: &Calibration,
-    options: &ZipOptions,
-    progress: &dyn Progress,
-    without: &mut Vec<(String, String)>,
-) -> Result<Vec<Sensitivities>> {
-    progress.begin("sensitivities", joint.tasks.len() as u64);
-    let mut all = Vec::new();
-    for (task, data) in joint.tasks.iter().zip(&calibration.data) {
-        progress.check()?;
-        let batch = batch_size(&task.model, calibration.batch);
-        let measured = grad::sensitivities(
-            &task.model,
-            &task.coupling,
-            calibration.backend.as_ref(),
-            data,
-            SENSITIVITY_SAMPLES,
-            batch,
-            options.seed,
-        );
-        all.push(match measured {
-            Ok(sensitivities) => sensitivities,
-            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Backend) => {
-                without.push((task.name.clone(), e.to_string()));
-                BTreeMap::new()
-            }
-            Err(e) => return Err(e),
-        });
-        progress.step();
+/// How much the neurons of the original nets matter.
+struct Importance {
+    /// Per task; empty where pairs are not weighted.
+    sensitivities: Vec<Sensitivities>,
+    /// Tasks that have no gradients, with the reason.
+    without: Vec<(String, String)>,
+    seconds: f64,
+}
+
+impl Importance {
+    /// What a merge with `options` needs to know.
+    fn measure(
+        prepared: &Prepared,
+        calibration: &Calibration,
+        options: &ZipOptions,
+        progress: &dyn Progress,
+    ) -> Result<Importance> {
+        let Prepared { joint, alignment, .. } = prepared;
+        if alignment.groups.is_empty() {
+            return Err(misaligned(joint, alignment));
+        }
+        let start = Instant::now();
+        let mut importance =
+            Importance { sensitivities: Vec::new(), without: Vec::new(), seconds: 0.0 };
+        // Stored statistics stand for data that is not at hand: pairs are weighted by their energy.
+        let weighted = options.method == Method::Refit && calibration.stored.is_empty();
+        if weighted && alignment.common().any(|site| !alignment.is_duplicate(site)) {
+            importance.add_sensitivities(joint, calibration, options, progress)?;
+        }
+        importance.seconds = start.elapsed().as_secs_f64();
+        Ok(importance)
     }
-    // Weights of both tasks are compared with each other: either both have them or none.
-    if !without.is_empty() {
-        all.iter_mut().for_each(BTreeMap::clear);
+
+    fn add_sensitivities(
+        &mut self,
+        joint: &JointModel,
+        calibration: &Calibration,
+        options: &ZipOptions,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        progress.begin("sensitivities", joint.tasks.len() as u64);
+        for (task, data) in joint.tasks.iter().zip(&calibration.data) {
+            progress.check()?;
+            let batch = batch_size(&task.model, calibration.batch);
+            let measured = grad::sensitivities(
+                &task.model,
+                &task.coupling,
+                calibration.backend.as_ref(),
+                data,
+                SENSITIVITY_SAMPLES,
+                batch,
+                options.seed,
+            );
+            self.sensitivities.push(match measured {
+                Ok(sensitivities) => sensitivities,
+                Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Backend) => {
+                    self.without.push((task.name.clone(), e.to_string()));
+                    BTreeMap::new()
+                }
+                Err(e) => return Err(e),
+            });
+            progress.step();
+        }
+        // Weights of all tasks are compared with each other: either all have them or none.
+        if !self.without.is_empty() {
+            self.sensitivities.iter_mut().for_each(BTreeMap::clear);
+        }
+        Ok(())
     }
-    Ok(all)
 }
 
 fn misaligned(joint: &JointModel, alignment: &Alignment) -> Error {

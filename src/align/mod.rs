@@ -8,7 +8,7 @@ mod duplicates;
 mod groups;
 mod layers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +94,13 @@ impl Alignment {
     /// Sites that several nets have.
     pub fn common(&self) -> impl Iterator<Item = &Site> {
         self.sites.iter().filter(|site| site.is_common())
+    }
+
+    /// Whether the layers of a site are the same as they are, and so is all that comes to them.
+    pub fn is_duplicate(&self, site: &Site) -> bool {
+        let nets = |member: (usize, LayerId)| self.duplicates.get(&member);
+        let has_all = |nets: &BTreeSet<usize>| site.members().all(|(net, _)| nets.contains(&net));
+        site.members().all(|member| nets(member).is_some_and(has_all))
     }
 
     /// Takes the sites behind the `last`-th apart, so that their layers correspond to nothing.

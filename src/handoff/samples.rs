@@ -84,8 +84,7 @@ struct Net<'a> {
 impl Net<'_> {
     /// The batch size that the net insists on.
     fn batch(&self) -> Option<usize> {
-        let types = self.graph.inputs.iter().filter_map(|id| self.graph.value(*id).ty.as_ref());
-        types.filter_map(|ty| ty.shape.as_ref()?.first()?.known()).next()
+        self.graph.fixed_batch(self.graph.inputs.iter().copied())
     }
 
     /// Writes labels and names their file.

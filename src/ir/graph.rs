@@ -194,6 +194,12 @@ impl Graph {
         &self.values[id.index()]
     }
 
+    /// The batch size that one of `inputs` insists on: the first known extent of their first axes.
+    pub fn fixed_batch(&self, inputs: impl IntoIterator<Item = ValueId>) -> Option<usize> {
+        let batch = |input| self.value(input).ty.as_ref()?.shape.as_ref()?.first()?.known();
+        inputs.into_iter().find_map(batch)
+    }
+
     /// The value called `name`.
     pub fn value_named(&self, name: &str) -> Option<ValueId> {
         self.names.get(name).copied()

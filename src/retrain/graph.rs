@@ -3,7 +3,7 @@
 use crate::emit::Trainable;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::grad::Tape;
-use crate::ir::{DataType, Dim, Model, TensorType, ValueId, ValueKind};
+use crate::ir::{DataType, Model, TensorType, ValueId, ValueKind};
 use crate::runtime::{HostArray, State};
 
 use super::loss::Loss;
@@ -250,14 +250,4 @@ fn without_unread(mut graph: crate::ir::Graph) -> crate::ir::Graph {
         graph.drop_initializer(id);
     }
     graph
-}
-
-/// The batch size that the tasks' inputs insist on.
-pub(super) fn fixed_batch(trainable: &Trainable) -> Option<usize> {
-    let graph = &trainable.model.graph;
-    let first = |v: &ValueId| {
-        let shape = graph.value(*v).ty.as_ref().and_then(|t| t.shape.as_ref());
-        shape.and_then(|s| s.first()).and_then(Dim::known)
-    };
-    trainable.inputs.iter().flatten().find_map(first)
 }

@@ -14,7 +14,7 @@ use crate::zip::joint::JointModel;
 
 use super::course::Course;
 use super::examples::Examples;
-use super::graph::{Built, TaskLoss, build, fixed_batch};
+use super::graph::{Built, TaskLoss, build};
 use super::options::RetrainOptions;
 use super::teacher::Teacher;
 use super::validate::Quality;
@@ -104,7 +104,8 @@ pub fn retrain(
         false => InputMode::Separate,
     };
     let trainable = trainable(joint, inputs)?;
-    let batch = fixed_batch(&trainable).unwrap_or(options.batch);
+    let inputs = trainable.inputs.iter().flatten().copied();
+    let batch = trainable.model.graph.fixed_batch(inputs).unwrap_or(options.batch);
     let mut examples = examples(joint, lesson, options, progress)?;
     let losses = losses(joint, &mut examples, options)?;
     let built = build(&trainable, &losses, options, batch)?;

@@ -1,10 +1,10 @@
 //! Losses and errors on samples that are not trained on.
 
-use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{HostArray, Session};
+use crate::verify::misclassified;
 
 use super::examples::{Examples, Fed};
 use super::graph::Feeds;
@@ -33,7 +33,7 @@ impl Tally {
         self.samples += rows;
         if let (Some(labels), [_, _]) = (&fed.labels, scores.shape()) {
             self.labelled += labels.len();
-            self.wrong += wrong(&scores.as_f32()?, labels);
+            self.wrong += misclassified(&scores.as_f32()?, labels);
         }
         Ok(())
     }
@@ -53,14 +53,6 @@ pub(super) fn single(array: &HostArray) -> Result<f32> {
     let values = array.as_f32()?;
     let first = values.iter().next().copied();
     first.ok_or_else(|| Error::new(ErrorKind::Backend, "a loss without a value"))
-}
-
-fn wrong(scores: &ArrayD<f32>, labels: &[i64]) -> usize {
-    let best = |row: ndarray::ArrayViewD<'_, f32>| {
-        let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        best.map_or(-1, |(class, _)| class as i64)
-    };
-    scores.outer_iter().zip(labels).filter(|(row, label)| best(row.view()) != **label).count()
 }
 
 /// Runs the model with `parameters` on the samples `held` of every task, as many of each.

@@ -1,6 +1,6 @@
 //! How far one array is from another.
 
-use ndarray::{ArrayD, ArrayView1, Axis};
+use ndarray::{ArrayD, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -121,12 +121,19 @@ pub(super) fn predictions(array: &HostArray) -> Option<Vec<i64>> {
     if last == 0 || scores.len_of(Axis(last)) < 2 {
         return None;
     }
-    let best = |lane: ArrayView1<'_, f32>| {
-        let better =
-            |best: (i64, f32), (i, v): (i64, &f32)| if *v > best.1 { (i, *v) } else { best };
-        (0..).zip(lane).fold((0, f32::NEG_INFINITY), better).0
-    };
-    Some(scores.lanes(Axis(last)).into_iter().map(best).collect())
+    Some(scores.lanes(Axis(last)).into_iter().map(largest).collect())
+}
+
+/// How many of the rows of `scores`, one per label, are largest elsewhere than at their label.
+pub fn misclassified(scores: &ArrayD<f32>, labels: &[i64]) -> usize {
+    let rows = scores.outer_iter().zip(labels);
+    rows.filter(|(row, label)| largest(row.iter()) != **label).count()
+}
+
+/// The place of the first of the largest scores, NaN left out.
+fn largest<'a>(scores: impl IntoIterator<Item = &'a f32>) -> i64 {
+    let better = |best: (i64, f32), (i, v): (i64, &f32)| if *v > best.1 { (i, *v) } else { best };
+    (0..).zip(scores).fold((0, f32::NEG_INFINITY), better).0
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource, feeds};
 
 use engine::{Engine, JointFeed};
-pub use measure::Deviation;
+pub use measure::{Deviation, misclassified};
 use tally::Tally;
 pub use wiring::Wiring;
 

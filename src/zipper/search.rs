@@ -6,12 +6,13 @@ use crate::ir::Model;
 use crate::onnx;
 use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource, feeds};
+use crate::verify::misclassified;
 use crate::zip::allocate::{Trial, allocate};
 use crate::zip::joint::JointModel;
 use crate::zip::matcher::Share;
 use crate::zip::options::{Budget, ZipOptions};
 
-use super::{Calibration, Outcome, Prepared, batch_size, merge};
+use super::{Calibration, Importance, Outcome, Prepared, batch_size, zipped};
 
 /// Merges at most between as much sharing as possible and none.
 const STEPS: usize = 6;
@@ -40,7 +41,8 @@ pub fn merge_for(
     tests: &[Dataset],
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-    let search = Search { prepared, calibration, options, tests, progress };
+    let importance = Importance::measure(prepared, calibration, options, progress)?;
+    let search = Search { prepared, calibration, importance, options, tests, progress };
     match goal {
         Goal::Size(size) => search.for_size(size),
         Goal::Drop(drop) => search.for_drop(drop),
@@ -50,6 +52,7 @@ pub fn merge_for(
 struct Search<'a> {
     prepared: &'a Prepared,
     calibration: &'a Calibration,
+    importance: Importance,
     options: &'a ZipOptions,
     tests: &'a [Dataset],
     progress: &'a dyn Progress,
@@ -58,7 +61,8 @@ struct Search<'a> {
 impl Search<'_> {
     fn merge(&self, budget: Budget) -> Result<(JointModel, Outcome)> {
         let options = ZipOptions { budget, ..self.options.clone() };
-        merge(self.prepared.clone(), self.calibration, &options, self.progress)
+        let prepared = self.prepared.clone();
+        zipped(prepared, self.calibration, &self.importance, &options, self.progress)
     }
 
     fn for_size(&self, size: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
@@ -173,10 +177,7 @@ fn error_rate(net: &Model, data: &Dataset, backend: &dyn Backend, batch: usize) 
             Error::new(ErrorKind::Unsupported, "its first output does not tell classes")
                 .hint("merge it with --share in place of --max-drop")
         })?;
-        for (row, label) in scores.outer_iter().zip(labels) {
-            let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-            wrong += usize::from(best.map(|(class, _)| class as i64) != Some(label));
-        }
+        wrong += misclassified(&scores, &labels);
     }
     Ok(wrong as f64 / data.len().max(1) as f64)
 }
