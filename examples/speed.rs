@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ndarray::{Array2, Array4, s};
+use ndarray::{Array2, Array4, ArrayD, IxDyn, s};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -29,8 +29,8 @@ use onnx_zip::calib::product::single_threaded_blas;
 use onnx_zip::emit::{EmitOptions, emit};
 use onnx_zip::error::{Error, ErrorKind, Result};
 use onnx_zip::grad;
-use onnx_zip::ir::Model;
 use onnx_zip::ir::builder::GraphBuilder;
+use onnx_zip::ir::{Model, Tensor};
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
 use onnx_zip::runtime::{self, Backend, ModelSource, RuntimeOptions, Session, feeds};
@@ -90,7 +90,7 @@ fn lenet5(backend: &Arc<dyn Backend>) -> Result<Case> {
 /// second, with random weights; 1024 made-up images, 16 rows of each and layer.
 fn stacks(backend: &Arc<dyn Backend>) -> Result<Case> {
     const SAMPLES: usize = 1024;
-    let nets = [stack("a"), stack("b")];
+    let nets = [stack("a", 2), stack("b", 3)];
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let images =
         Array4::from_shape_simple_fn((SAMPLES, 3, 32, 32), || random.random_range(-1.0f32..1.0));
@@ -103,12 +103,19 @@ fn stacks(backend: &Arc<dyn Backend>) -> Result<Case> {
     Ok(Case { name: "conv stack to 512 channels", nets, data: [data.clone(), data], options })
 }
 
-fn stack(name: &str) -> Model {
+/// Weights are drawn so that activations keep their scale from layer to layer.
+fn stack(name: &str, seed: u64) -> Model {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut weights = |dims: &[usize]| {
+        let bound = (6.0 / dims[1..].iter().product::<usize>() as f32).sqrt();
+        let drawn = || random.random_range(-bound..bound);
+        Tensor::from_f32(&ArrayD::from_shape_simple_fn(IxDyn(dims), drawn))
+    };
     let mut b = GraphBuilder::new(name, 17);
     let mut x = b.input("x", "batch,3,32,32");
     let mut channels = 3;
     for (i, width) in [64, 64, 128, 128, 256, 256, 512, 512].into_iter().enumerate() {
-        let w = b.weights(&format!("{name}.w{i}"), &[width, channels, 3, 3]);
+        let w = b.constant(&format!("{name}.w{i}"), weights(&[width, channels, 3, 3]));
         let bias = b.weights(&format!("{name}.b{i}"), &[width]);
         x = b.op("Conv", &format!("conv{i}"), &[x, w, bias], [("pads", [1, 1, 1, 1].into())]);
         x = b.op("Relu", &format!("relu{i}"), &[x], []);
@@ -119,7 +126,7 @@ fn stack(name: &str) -> Model {
         channels = width;
     }
     x = b.op("Flatten", "flat", &[x], []);
-    let w = b.weights(&format!("{name}.fc"), &[10, 2048]);
+    let w = b.constant(&format!("{name}.fc"), weights(&[10, 2048]));
     x = b.op("Gemm", "fc", &[x, w], [("transB", 1.into())]);
     b.build(&[x])
 }
