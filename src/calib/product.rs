@@ -10,7 +10,7 @@ use std::sync::Once;
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, LinalgScalar, Slice, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, LinalgScalar, Slice, Zip, s};
 
 /// Rows of a strip: keeps OpenBLAS within a tenth of its best speed and leaves 18 strips to share at
 /// n = 4608.
@@ -71,6 +71,19 @@ where
             general_mat_mul(factor, &rows, &columns, T::one(), &mut tile);
         });
     });
+}
+
+/// Some rows and columns of a matrix, in the given order, row by row in memory.
+///
+/// # Panics
+/// Where there is no such row or column.
+pub fn submatrix(matrix: ArrayView2<f64>, rows: &[usize], columns: &[usize]) -> Array2<f64> {
+    let mut part = Array2::zeros((rows.len(), columns.len()));
+    Zip::from(part.rows_mut()).and(rows).par_for_each(|mut to, row| {
+        let from = matrix.row(*row);
+        to.iter_mut().zip(columns).for_each(|(to, column)| *to = from[*column]);
+    });
+    part
 }
 
 /// `sum += rowsᵀ · rows`, upper triangle only (parts of the lower one are touched too).

@@ -8,7 +8,6 @@
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
 
-use super::fuse::Fused;
 use super::pair::{Metric, check_sensitivities, not_finite, sensitivity};
 use super::solve::ridge;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,37 +60,6 @@ impl ChannelwiseProblem {
             })
         })?;
         Ok(cost)
-    }
-
-    /// The common weights of each pair; see [`super::pair::Problem::fuse`].
-    ///
-    /// # Errors
-    /// As [`ChannelwiseProblem::cost`].
-    ///
-    /// # Panics
-    /// Where the shapes of the fields do not fit together, or a pair names no channel.
-    pub fn fuse(&self, pairs: &[(usize, usize)], damping: f64) -> Result<Fused> {
-        check_sensitivities(&self.s_a, &self.s_b)?;
-        let mut fused = Fused {
-            weights: Array2::zeros((pairs.len(), self.w_a.ncols())),
-            errors_a: Array1::zeros(pairs.len()),
-            errors_b: Array1::zeros(pairs.len()),
-        };
-        for (k, &(i, j)) in pairs.iter().enumerate() {
-            let (h_a, h_b) = self.hessians(i, j);
-            let channel = |h, w, s| ChannelNeuron { hessian: h, weights: w, importance: s };
-            let weights = common_weights(
-                &[
-                    channel(h_a, self.w_a.row(i), sensitivity(&self.s_a, i)),
-                    channel(h_b, self.w_b.row(j), sensitivity(&self.s_b, j)),
-                ],
-                damping,
-            )?;
-            fused.errors_a[k] = form(h_a, (&weights - &self.w_a.row(i)).view()).max(0.0);
-            fused.errors_b[k] = form(h_b, (&weights - &self.w_b.row(j)).view()).max(0.0);
-            fused.weights.row_mut(k).assign(&weights);
-        }
-        Ok(fused)
     }
 
     fn delta(&self, i: usize, j: usize) -> Array1<f64> {
@@ -228,6 +196,15 @@ mod tests {
         }
     }
 
+    /// The common weights of a pair.
+    fn fused(p: &ChannelwiseProblem, (i, j): (usize, usize), damping: f64) -> Array1<f64> {
+        let (h_a, h_b) = p.hessians(i, j);
+        let channel = |hessian, weights, importance| ChannelNeuron { hessian, weights, importance };
+        let a = channel(h_a, p.w_a.row(i), sensitivity(&p.s_a, i));
+        let b = channel(h_b, p.w_b.row(j), sensitivity(&p.s_b, j));
+        common_weights(&[a, b], damping).unwrap()
+    }
+
     #[test]
     fn every_pair_is_a_layer_of_its_own() {
         for k in [1, 2, 10] {
@@ -240,11 +217,9 @@ mod tests {
                     let single = alone(&p, i, j);
                     let expected = single.cost(Metric::Hessian, DAMPING).unwrap()[(0, 0)];
                     assert!((d - expected).abs() < 1e-10 * (1.0 + expected));
-                    let fused = p.fuse(&[(i, j)], DAMPING).unwrap();
+                    let weights = fused(&p, (i, j), DAMPING);
                     let wanted = single.fuse(&[(0, 0)], DAMPING).unwrap();
-                    assert!((fused.weights - wanted.weights).iter().all(|d| d.abs() < 1e-9));
-                    let error = fused.errors_a[0] * sensitivity(&p.s_a, i);
-                    assert!((error - wanted.errors_a[0]).abs() < 1e-9);
+                    assert!((&weights - &wanted.weights.row(0)).iter().all(|d| d.abs() < 1e-9));
                 }
             }
         }
@@ -271,9 +246,8 @@ mod tests {
         let cost = p.cost(Metric::Hessian, 0.0).unwrap();
         assert_eq!(cost[(0, 2)], 0.0);
         assert!(cost[(1, 1)] < 1e-12);
-        let fused = p.fuse(&[(0, 2), (2, 0)], 0.0).unwrap();
-        assert_eq!(fused.weights.row(0), p.w_a.row(0));
-        assert_eq!(fused.weights.row(1), p.w_b.row(0));
+        assert_eq!(fused(&p, (0, 2), 0.0), p.w_a.row(0));
+        assert_eq!(fused(&p, (2, 0), 0.0), p.w_b.row(0));
     }
 
     #[test]

@@ -109,12 +109,7 @@ impl Zip<'_> {
         record.relative_errors = errors.iter().map(relative).collect();
         for (at, (member, side)) in members.iter().zip(&sides).enumerate() {
             let shares = neurons.iter().flatten().any(|(other, _)| *other == at);
-            if shares || self.adjusts(member.task, &member.layer) {
-                self.write(member.task, &member.layer, &side.weights)?;
-            }
-            if shares {
-                self.diverge(member.task);
-            }
+            self.update(member, &side.weights, shares)?;
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Zip};
 
-use super::pair::{Base, Problem, check_sensitivities, not_finite};
+use super::pair::{Base, Factors, Problem, check_sensitivities, not_finite};
 use crate::calib::product::{add_times, times};
 use crate::error::Result;
 
@@ -36,6 +36,16 @@ impl Problem {
     /// # Panics
     /// Where the shapes of the fields do not fit together, or a pair names no neuron.
     pub fn fuse(&self, pairs: &[(usize, usize)], damping: f64) -> Result<Fused> {
+        self.fuse_with(pairs, damping, &Factors::default())
+    }
+
+    /// [`Problem::fuse`] with factors that are there already.
+    pub(super) fn fuse_with(
+        &self,
+        pairs: &[(usize, usize)],
+        damping: f64,
+        factors: &Factors,
+    ) -> Result<Fused> {
         check_sensitivities(&self.s_a, &self.s_b)?;
         let (a, b): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
         let (w_a, w_b) = (self.w_a.select(Axis(0), &a), self.w_b.select(Axis(0), &b));
@@ -45,7 +55,10 @@ impl Problem {
         for (level, members) in self.by_level(pairs) {
             let delta = difference.select(Axis(0), &members);
             let pull = base.times(delta.t()) * base.scale(level);
-            let step = base.factor(level)?.solve(pull.view());
+            let step = match factors.get(level) {
+                Some(factor) => factor.solve(pull.view()),
+                None => base.factor(level)?.solve(pull.view()),
+            };
             for (&pair, step) in members.iter().zip(step.columns()) {
                 let mut fused = weights.row_mut(pair);
                 fused += &step;

@@ -8,11 +8,11 @@ use crate::couple::Channel;
 use crate::error::{Context, Result};
 
 use super::columns::{Columns, rest};
-use super::fuse::{energy, readjust};
+use super::fuse::energy;
 use super::matcher::{Pairing, Share};
 use super::members::Member;
 use super::options::Method;
-use super::party::{Meeting, Party, by_party, keep_zeros};
+use super::party::{Change, Meeting, Party, by_party, join_all};
 use super::refit::connections;
 use super::run::Zip;
 use super::site::{Side, SiteRecord};
@@ -105,6 +105,9 @@ impl Zip<'_> {
         hessian: Array2<f64>,
         shared: &[usize],
     ) -> Result<(Array2<f64>, Option<Array2<f64>>)> {
+        if shared.iter().copied().eq(0..hessian.nrows()) {
+            return Ok((hessian, None));
+        }
         let private = match self.options.method {
             Method::Mtz => Vec::new(),
             // The last column is the constant's; it is private only where there is no bias, and
@@ -119,64 +122,23 @@ impl Zip<'_> {
     pub(super) fn gather(
         &mut self,
         members: &[Member],
-        parties: Vec<Party>,
+        mut parties: Vec<Party>,
         record: &mut SiteRecord,
     ) -> Result<Vec<Party>> {
-        let mut waiting = parties;
         // Those whose neurons are settled go first: they tell the others which neurons these are.
-        waiting.sort_by_key(|p| !self.is_settled(&members[p.members[0]]));
-        let mut waiting = waiting.into_iter();
-        let mut gathered: Vec<Party> = waiting.next().into_iter().collect();
-        let mut here: Vec<usize> = gathered.iter().flat_map(|p| p.members.clone()).collect();
-        while let Some(mut newcomer) = waiting.next() {
-            let at = newcomer.members[0];
-            let keep = waiting.len() > 0;
-            let last = gathered.len() - 1;
-            let meetings = gathered
-                .iter_mut()
-                .enumerate()
-                .map(|(i, party)| party.meet(&mut newcomer, [keep, keep || i < last], self.options))
-                .collect::<Result<Vec<Meeting>>>()
-                .at_node(&members[at].layer.name)?;
-            let settled = here.iter().any(|other| self.are_settled(&members[*other], &members[at]));
-            let pairs = match settled {
-                true => gathered.iter().map(|p| self.known_pairs(members, p, &newcomer)).collect(),
-                false => self.pair(members, &gathered, &newcomer, &meetings, record)?,
-            };
-            gathered = self.welcome(gathered, newcomer, meetings, &pairs, record)?;
-            here.push(at);
-        }
-        Ok(gathered)
-    }
-
-    /// Makes pairs one neuron each; what is not paired stays.
-    pub(super) fn welcome(
-        &self,
-        parties: Vec<Party>,
-        newcomer: Party,
-        meetings: Vec<Meeting>,
-        pairs: &[Vec<(usize, usize)>],
-        record: &mut SiteRecord,
-    ) -> Result<Vec<Party>> {
-        let unpaired = |count: usize, taken: Vec<usize>| rest(&taken, count);
-        let mut after = Vec::new();
-        for ((party, meeting), pairs) in parties.into_iter().zip(meetings).zip(pairs) {
-            if !pairs.is_empty() {
-                let joined = meeting.join(&party, &newcomer, pairs, self.options)?;
-                record.cost += joined.cost;
-                after.push(joined.party);
+        parties.sort_by_key(|p| !self.is_settled(&members[p.members[0]]));
+        let (parties, cost) = join_all(parties, false, self.options, |here, newcomer, meetings| {
+            let own = &members[newcomer.members[0]];
+            let others = here.iter().flat_map(|p| &p.members);
+            let settled = others.into_iter().any(|other| self.are_settled(&members[*other], own));
+            match settled {
+                true => Ok(self.known_pairs(members, here, newcomer)),
+                false => self.pair(members, here, newcomer, meetings, record),
             }
-            let left = unpaired(party.rows.len(), pairs.iter().map(|(i, _)| *i).collect());
-            if !left.is_empty() {
-                after.push(party.only(&left));
-            }
-        }
-        let taken = pairs.iter().flatten().map(|(_, j)| *j).collect();
-        let left = unpaired(newcomer.rows.len(), taken);
-        if !left.is_empty() {
-            after.push(newcomer.only(&left));
-        }
-        Ok(after)
+        })
+        .at_node(&members[0].layer.name)?;
+        record.cost += cost;
+        Ok(parties)
     }
 
     /// Pairs a layer's neurons with those gathered so far and records them as shared.
@@ -185,7 +147,7 @@ impl Zip<'_> {
         members: &[Member],
         parties: &[Party],
         newcomer: &Party,
-        meetings: &[Meeting],
+        meetings: &mut [Meeting],
         record: &mut SiteRecord,
     ) -> Result<Vec<Vec<(usize, usize)>>> {
         let name = &members[0].layer.name;
@@ -196,7 +158,7 @@ impl Zip<'_> {
             return Ok(vec![Vec::new(); parties.len()]);
         }
         let costs: Vec<Array2<f64>> =
-            meetings.iter().map(|m| m.cost(self.options)).collect::<Result<_>>().at_node(name)?;
+            meetings.iter_mut().map(|m| m.cost(self.options)).collect::<Result<_>>()?;
         let views: Vec<_> = costs.iter().map(|c| c.view()).collect();
         let mut cost = match costs.as_slice() {
             [only] => only.clone(),
@@ -205,8 +167,7 @@ impl Zip<'_> {
         self.add_later(members, parties, newcomer, &mut cost);
         let pairing: Pairing = self
             .matcher
-            .pair(cost.view(), share)
-            .at_node(name)?
+            .pair(cost.view(), share)?
             .rounded_down(most, self.options.budget.multiple_of(share));
         let unit = self.unit(&members[parties[0].members[0]], &members[newcomer.members[0]], &cost);
         record.pair_costs.extend(pairing.costs().iter().map(|c| c * unit));
@@ -249,20 +210,24 @@ impl Zip<'_> {
         }
     }
 
-    /// Pairs that another site of the same group has settled.
+    /// Pairs that another site of the same group has settled, by party.
     pub(super) fn known_pairs(
         &self,
         members: &[Member],
-        party: &Party,
+        parties: &[Party],
         newcomer: &Party,
-    ) -> Vec<(usize, usize)> {
+    ) -> Vec<Vec<(usize, usize)>> {
         let neuron = |party: &Party, n: usize| {
             let (task, channel) = channel(members, party, n);
             self.joint.neuron(task, channel)
         };
         let theirs: HashMap<_, usize> =
             (0..newcomer.rows.len()).filter_map(|j| Some((neuron(newcomer, j)?, j))).collect();
-        (0..party.rows.len()).filter_map(|i| Some((i, *theirs.get(&neuron(party, i)?)?))).collect()
+        let of_party = |party: &Party| {
+            let neurons = 0..party.rows.len();
+            neurons.filter_map(|i| Some((i, *theirs.get(&neuron(party, i)?)?))).collect()
+        };
+        parties.iter().map(of_party).collect()
     }
 
     /// Gives the rows of a party's members their common weights.
@@ -290,16 +255,17 @@ impl Zip<'_> {
                 (true, Some(gain)) if shared.len() == seat.inputs.len() => Some(gain.clone()),
                 (true, _) => self.reduced(seat.side.moments.scaled(1.0)?, &own)?.1,
             };
-            let part = |w: &Array2<f64>, c: &[usize]| w.select(Axis(0), &rows).select(Axis(1), c);
-            if let Some(gain) = gain {
-                let (old, mine) = (part(weights, &own), part(weights, &private));
-                let mut new = readjust(mine.view(), gain.view(), old.view(), common.view());
-                if party.sparse {
-                    keep_zeros(&mut new, &mine);
-                }
-                assign(weights, &rows, &private, &new);
-            }
-            assign(weights, &rows, &own, &common);
+            let change = Change {
+                columns: &own,
+                common: &common,
+                private: &private,
+                gain: gain.as_ref(),
+                sparse: party.sparse,
+            };
+            let changed = change.of(weights.select(Axis(0), &rows));
+            rows.iter()
+                .zip(changed.rows())
+                .for_each(|(row, new)| weights.row_mut(*row).assign(&new));
             seat.shared.extend(rows);
         }
         Ok(())
@@ -310,12 +276,4 @@ impl Zip<'_> {
 fn channel(members: &[Member], party: &Party, neuron: usize) -> (usize, Channel) {
     let member = &members[party.members[0]];
     (member.task, member.layer.outputs[party.rows[neuron][0]])
-}
-
-fn assign(weights: &mut Array2<f64>, rows: &[usize], columns: &[usize], values: &Array2<f64>) {
-    for (row, from) in rows.iter().zip(values.rows()) {
-        for (column, value) in columns.iter().zip(from) {
-            weights[[*row, *column]] = *value;
-        }
-    }
 }

@@ -17,7 +17,7 @@ use crate::error::{Context, Result};
 
 use super::depthwise::Channels;
 use super::matcher::Share;
-use super::members::{Chosen, Member, statistics_bytes};
+use super::members::{Member, members_at};
 use super::paired::Paired;
 use super::producers::Producer;
 use super::run::Zip;
@@ -52,8 +52,21 @@ struct Class {
     sites: Vec<usize>,
 }
 
-/// Neurons of a class so far: the channel of each of its owners.
-pub(super) type Neurons = Vec<Vec<(usize, Channel)>>;
+/// Neurons of a class so far.
+pub(super) struct Neurons {
+    /// The channel of each of their owners.
+    pub(super) owners: Vec<Vec<(usize, Channel)>>,
+    /// The neuron of each channel.
+    pub(super) places: HashMap<(usize, Channel), usize>,
+}
+
+impl Neurons {
+    fn new(owners: Vec<Vec<(usize, Channel)>>) -> Neurons {
+        let channels = owners.iter().enumerate();
+        let places = channels.flat_map(|(n, own)| own.iter().map(move |c| (*c, n))).collect();
+        Neurons { owners, places }
+    }
+}
 
 impl Zip<'_> {
     /// Finds out what sharing neurons costs at the later layers of groups that several layers make.
@@ -95,18 +108,14 @@ impl Zip<'_> {
     fn classes(&self) -> Result<Vec<Class>> {
         let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
         for (place, site) in self.alignment.sites.iter().enumerate() {
-            if !site.is_common() {
+            if !site.is_common() || self.alignment.is_duplicate(site) {
                 continue;
             }
-            let chosen = Chosen::at(self.joint, self.alignment, site)?;
-            // Which inputs are shared is not known yet.
-            let members: Vec<&Member> =
-                chosen.all.iter().filter(|m| self.class(m).is_some()).collect();
+            let all = members_at(self.joint, site);
+            let members: Vec<&Member> = all.iter().filter(|m| self.class(m).is_some()).collect();
             let Some(class) = members.first().and_then(|m| self.class(m)) else { continue };
-            let fits = |m: &&Member| {
-                statistics_bytes(self.joint, m.task, &m.layer, true) <= self.options.memory
-            };
-            if chosen.duplicates || members.len() < 2 || !members.iter().all(fits) {
+            let fit = members.iter().all(|m| self.fits(m.task, &m.layer));
+            if members.len() < 2 || !fit {
                 continue;
             }
             let groups = self.alignment.groups[class].iter().enumerate();
@@ -187,37 +196,34 @@ impl Zip<'_> {
         newcomer: (usize, GroupId),
         statistics: &Statistics,
     ) -> Result<()> {
-        let neurons = self.joint.neurons_of(here);
+        let neurons = Neurons::new(self.joint.neurons_of(here));
         let size = self.joint.tasks[newcomer.0].coupling.group(newcomer.1).size;
+        let shape = (neurons.owners.len(), size);
         let mut costs: Vec<Array2<f64>> = Vec::new();
         let mut first: Option<Vec<Member>> = None;
         for site in &class.sites {
-            let chosen = Chosen::at(self.joint, self.alignment, &self.alignment.sites[*site])?;
-            let tasks: Vec<usize> =
-                here.iter().map(|(task, _)| *task).chain([newcomer.0]).collect();
-            let present = chosen.all.iter().filter(|m| tasks.contains(&m.task));
-            let members: Vec<Member> = present.cloned().collect();
+            let mut members = members_at(self.joint, &self.alignment.sites[*site]);
+            members.retain(|m| here.iter().chain([&newcomer]).any(|(task, _)| *task == m.task));
             let place = members.iter().position(|m| m.task == newcomer.0);
             let Some(place) = place.filter(|_| members.len() > 1) else { continue };
-            let producer = Producer { members: &members, newcomer: place, taps: chosen.taps };
-            let mut cost = Array2::zeros((neurons.len(), size));
+            let producer = Producer { members: &members, newcomer: place };
+            let mut cost = Array2::zeros(shape);
             self.add_cost(&producer, &neurons, statistics, &mut cost)?;
             costs.push(cost);
             first.get_or_insert(members);
         }
         let Some(first) = first else { return Ok(()) };
-        let later =
-            costs.iter().skip(1).fold(Array2::zeros((neurons.len(), size)), |sum, c| sum + c);
+        let later = costs.iter().skip(1).fold(Array2::zeros(shape), |sum, c| sum + c);
         let total = &costs[0] + &later;
-        self.remember(&first, newcomer, &neurons, later);
         let name = first[0].layer.name.clone();
-        let share = self.options.budget.share(&name, neurons.len().min(size));
+        let share = self.options.budget.share(&name, shape.0.min(size));
         let pairing = self.matcher.pair(total.view(), share).at_node(&name)?;
         for (i, j) in pairing.pairs() {
-            let Some(first) = neurons[*i].first() else { continue };
+            let Some(first) = neurons.owners[*i].first() else { continue };
             let channel = Channel { group: newcomer.1, index: *j };
             self.joint.share(*first, (newcomer.0, channel));
         }
+        self.remember(&first, newcomer, neurons, later);
         Ok(())
     }
 
@@ -226,14 +232,13 @@ impl Zip<'_> {
         &mut self,
         first: &[Member],
         newcomer: (usize, GroupId),
-        neurons: &Neurons,
+        neurons: Neurons,
         later: Array2<f64>,
     ) {
         let Some(own) = first.iter().find(|m| m.task == newcomer.0) else { return };
         let unit = (self.layer_weight(&first[0]) * self.layer_weight(own)).sqrt();
-        let owners =
-            neurons.iter().enumerate().flat_map(|(n, own)| own.iter().map(move |c| (*c, n)));
-        let later = Later { neurons: owners.collect(), cost: later / unit.max(f64::MIN_POSITIVE) };
+        let cost = later / unit.max(f64::MIN_POSITIVE);
+        let later = Later { neurons: neurons.places, cost };
         self.later.insert((own.task, own.id), later);
     }
 }

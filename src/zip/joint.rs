@@ -204,11 +204,6 @@ impl JointModel {
         self.sharing[task][channel.group.0][channel.index]
     }
 
-    /// Number of channels of a group that are shared with any other task.
-    pub fn shared_count(&self, task: usize, group: GroupId) -> usize {
-        self.sharing[task][group.0].iter().flatten().count()
-    }
-
     /// The tasks that have `neuron`, ascending.
     fn owners(&self) -> Vec<Vec<usize>> {
         let mut owners = vec![Vec::new(); self.neurons as usize];

@@ -1,6 +1,6 @@
 //! Layers that are zipped together, and why some are not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::align::{Alignment, Site, only_group};
 use crate::calib::gram::Moments;
@@ -48,23 +48,14 @@ impl Chosen {
     /// # Errors
     /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
     pub(super) fn at(joint: &JointModel, alignment: &Alignment, site: &Site) -> Result<Chosen> {
-        let all: Vec<Member> = site
-            .members()
-            .map(|(task, id)| {
-                let layer = joint.tasks[task].coupling.layer(id).clone();
-                Member { task, id, layer }
-            })
-            .collect();
-        let duplicates = are_duplicates(alignment, &all);
+        let all = members_at(joint, site);
+        let duplicates = alignment.is_duplicate(site);
         let zipped = match duplicates {
             true => (0..all.len()).collect(),
             false => of_one_class(alignment, &all),
         };
         let members: Vec<Member> = zipped.iter().map(|i| all[*i].clone()).collect();
-        let taps = match all.first() {
-            Some(m) => m.layer.layer.sizes(&joint.tasks[m.task].model.graph)?.2,
-            None => 1,
-        };
+        let taps = taps(joint, &all)?;
         let columns = Columns::of(joint, alignment, &members, taps);
         let reason = match members.len() {
             _ if duplicates => None,
@@ -84,11 +75,24 @@ impl Chosen {
     }
 }
 
-/// Whether layers are the same as they are, and so is all that comes to them.
-fn are_duplicates(alignment: &Alignment, members: &[Member]) -> bool {
-    let nets = |m: &Member| alignment.duplicates.get(&(m.task, m.id));
-    let has_all = |nets: &BTreeSet<usize>| members.iter().all(|m| nets.contains(&m.task));
-    members.iter().all(|m| nets(m).is_some_and(has_all))
+/// The layers of a site.
+pub(super) fn members_at(joint: &JointModel, site: &Site) -> Vec<Member> {
+    let member = |(task, id): (usize, LayerId)| {
+        let layer = joint.tasks[task].coupling.layer(id).clone();
+        Member { task, id, layer }
+    };
+    site.members().map(member).collect()
+}
+
+/// Weights per row and input of corresponding layers.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
+pub(super) fn taps(joint: &JointModel, members: &[Member]) -> Result<usize> {
+    match members.first() {
+        Some(m) => Ok(m.layer.layer.sizes(&joint.tasks[m.task].model.graph)?.2),
+        None => Ok(1),
+    }
 }
 
 /// The layers whose groups correspond: those of the correspondence that most layers belong to.

@@ -5,7 +5,7 @@
 //! and half a substitution of the weights, never an inverse, and never P itself. We take the side
 //! with the smaller trace, because the subtraction then loses fewer digits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
@@ -16,6 +16,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Ratios of sensitivities up to 2³ either way are told apart; see [`Problem::cost`].
 const LEVELS: i32 = 3;
+
+/// What factors may take that are kept: all of them up to some 6000 inputs.
+const KEPT_BYTES: u64 = 1 << 30;
 
 /// What "alike" means for two neurons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -120,10 +123,20 @@ impl Problem {
     /// # Panics
     /// Where the shapes of the fields do not fit together.
     pub fn cost(&self, metric: Metric, damping: f64) -> Result<Array2<f64>> {
+        self.cost_keeping(metric, damping, &mut Factors::default())
+    }
+
+    /// [`Problem::cost`]; factors that it takes are kept for [`Problem::fuse_with`].
+    pub(super) fn cost_keeping(
+        &self,
+        metric: Metric,
+        damping: f64,
+        factors: &mut Factors,
+    ) -> Result<Array2<f64>> {
         check_sensitivities(&self.s_a, &self.s_b)?;
         let (w_a, w_b) = (self.w_a.view(), self.w_b.view());
         let mut cost = match metric {
-            Metric::Hessian => self.hessian_cost(damping)?,
+            Metric::Hessian => self.hessian_cost(damping, factors)?,
             Metric::Weight => half_distances(w_a, w_b, w_a.t(), w_b.t()),
             Metric::Activation => {
                 let sum = &self.h_a + &self.h_b;
@@ -139,7 +152,7 @@ impl Problem {
         Ok(cost)
     }
 
-    fn hessian_cost(&self, damping: f64) -> Result<Array2<f64>> {
+    fn hessian_cost(&self, damping: f64, factors: &mut Factors) -> Result<Array2<f64>> {
         let base = Base::of(self, damping);
         let (w_a, w_b) = (self.w_a.view(), self.w_b.view());
         let (t_a, t_b) = (base.times(w_a.t()), base.times(w_b.t()));
@@ -153,6 +166,7 @@ impl Problem {
                 let balance = self.balance(i, j);
                 *d += balance.weight * balance.part(level) * (c * h - c * c * v);
             });
+            factors.keep(level, factor);
         }
         Ok(cost)
     }
@@ -204,6 +218,26 @@ pub(super) fn sensitivity(sensitivities: &Option<Array1<f64>>, index: usize) -> 
     sensitivities.as_ref().map_or(1.0, |s| s[index])
 }
 
+/// Factors of the two Hessians' sums by level: those of the costs serve the common weights too.
+#[derive(Default)]
+pub(super) struct Factors {
+    levels: BTreeMap<i32, Spd>,
+}
+
+impl Factors {
+    fn keep(&mut self, level: i32, factor: Spd) {
+        let bytes: u64 = self.levels.values().map(Spd::bytes).sum();
+        if bytes + factor.bytes() <= KEPT_BYTES {
+            self.levels.insert(level, factor);
+        }
+    }
+
+    /// The factor of a level, where it was kept.
+    pub(super) fn get(&self, level: i32) -> Option<&Spd> {
+        self.levels.get(&level)
+    }
+}
+
 /// The damped Hessian that the formulas start from, and the factors of the two Hessians' sums.
 pub(super) struct Base<'p> {
     problem: &'p Problem,
@@ -242,8 +276,10 @@ impl<'p> Base<'p> {
     /// the other side's, so all formulas stay consistent.
     pub(super) fn factor(&self, level: i32) -> Result<Spd> {
         let root = f64::from(level).exp2().sqrt();
-        let mut sum = &self.problem.h_a * root;
-        sum.scaled_add(root.recip(), &self.problem.h_b);
+        let inverse = root.recip();
+        let sum = Zip::from(&self.problem.h_a)
+            .and(&self.problem.h_b)
+            .par_map_collect(|a, b| a * root + b * inverse);
         Spd::factor(sum.view(), self.ridge_a * root + self.ridge_b / root)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::couple::GroupId;
 
 use super::joint::JointModel;
+use super::members::Member;
 
 /// Sets of groups whose neurons are settled among each other.
 ///
@@ -34,8 +35,15 @@ impl Paired {
         paired
     }
 
+    /// Notes in `joint` and here that the weights of corresponding layers are fused.
+    pub(super) fn fuse(&mut self, joint: &mut JointModel, members: &[Member]) {
+        joint.fuse(&members.iter().map(|m| (m.task, m.id)).collect::<Vec<_>>());
+        let groups: Vec<_> = members.iter().filter_map(|m| Some((m.task, m.group()?))).collect();
+        self.join(&groups);
+    }
+
     /// Settles groups among each other.
-    pub(super) fn join(&mut self, groups: &[(usize, GroupId)]) {
+    fn join(&mut self, groups: &[(usize, GroupId)]) {
         let known: Vec<usize> = groups.iter().filter_map(|g| self.set.get(g).copied()).collect();
         self.sets += 1;
         let set = self.sets;

@@ -8,10 +8,11 @@ use ndarray::{Array1, Array2, Axis};
 
 use crate::error::Result;
 
+use super::columns::rest;
 use super::fuse::{apply_masks, readjust};
 use super::matcher::Pairing;
 use super::options::{Method, ZipOptions};
-use super::pair::Problem;
+use super::pair::{Factors, Problem};
 use super::solve::schur;
 
 /// Neurons of a layer that the same members of a site own.
@@ -38,6 +39,7 @@ pub(super) struct Party {
 /// Two parties over the inputs that both have.
 pub(super) struct Meeting {
     problem: Problem,
+    factors: Factors,
     inputs: Vec<usize>,
     gains: [Option<Array2<f64>>; 2],
 }
@@ -56,12 +58,13 @@ impl Party {
         inputs.iter().filter_map(|i| self.inputs.binary_search(i).ok()).collect()
     }
 
-    /// The neurons at `kept`, with the same members.
-    pub(super) fn only(mut self, kept: &[usize]) -> Party {
-        self.weights = self.weights.select(Axis(0), kept);
-        self.importance = self.importance.map(|s| s.select(Axis(0), kept));
+    /// The party without the neurons at `gone`, if any are left.
+    fn without(mut self, gone: &[usize]) -> Option<Party> {
+        let kept = rest(gone, self.rows.len());
+        self.weights = self.weights.select(Axis(0), &kept);
+        self.importance = self.importance.map(|s| s.select(Axis(0), &kept));
         self.rows = kept.iter().map(|n| self.rows[*n].clone()).collect();
-        self
+        (!kept.is_empty()).then_some(self)
     }
 
     /// The Hessian and weights over some of the inputs. In `refit`, what other inputs can make up
@@ -76,9 +79,11 @@ impl Party {
             };
             return Ok(Reduced { hessian, gain: None, weights });
         }
-        let rest = super::columns::rest(&shared, self.inputs.len());
-        let private: &[usize] = if options.method == Method::Mtz { &[] } else { &rest };
-        let part = schur(self.hessian.view(), &shared, private, options.damping)?;
+        let private = match options.method {
+            Method::Mtz => Vec::new(),
+            Method::Refit => rest(&shared, self.inputs.len()),
+        };
+        let part = schur(self.hessian.view(), &shared, &private, options.damping)?;
         let gain = (options.method == Method::Refit).then_some(part.gain);
         Ok(Reduced { hessian: part.hessian, gain, weights })
     }
@@ -106,34 +111,7 @@ impl Party {
             s_a: self.importance.clone(),
             s_b: other.importance.clone(),
         };
-        Ok(Meeting { problem, inputs, gains: [a.gain, b.gain] })
-    }
-
-    /// The weights after those of `inputs` became `common`, neuron by neuron of `rows`.
-    fn moved(
-        &self,
-        rows: &[usize],
-        inputs: &[usize],
-        common: &Array2<f64>,
-        gain: Option<&Array2<f64>>,
-    ) -> Array2<f64> {
-        let mut weights = self.weights.select(Axis(0), rows);
-        let shared = self.places(inputs);
-        if let Some(gain) = gain {
-            let private = super::columns::rest(&shared, self.inputs.len());
-            let old = weights.select(Axis(1), &shared);
-            let own = weights.select(Axis(1), &private);
-            let mut adjusted = readjust(own.view(), gain.view(), old.view(), common.view());
-            if self.sparse {
-                keep_zeros(&mut adjusted, &own);
-            }
-            private
-                .iter()
-                .zip(adjusted.columns())
-                .for_each(|(c, v)| weights.column_mut(*c).assign(&v));
-        }
-        shared.iter().zip(common.columns()).for_each(|(c, v)| weights.column_mut(*c).assign(&v));
-        weights
+        Ok(Meeting { problem, factors: Factors::default(), inputs, gains: [a.gain, b.gain] })
     }
 }
 
@@ -148,8 +126,8 @@ impl Meeting {
     ///
     /// # Errors
     /// As [`Problem::cost`].
-    pub(super) fn cost(&self, options: &ZipOptions) -> Result<Array2<f64>> {
-        self.problem.cost(options.metric, options.damping)
+    pub(super) fn cost(&mut self, options: &ZipOptions) -> Result<Array2<f64>> {
+        self.problem.cost_keeping(options.metric, options.damping, &mut self.factors)
     }
 
     /// Makes each pair one neuron.
@@ -163,15 +141,22 @@ impl Meeting {
         pairs: &[(usize, usize)],
         options: &ZipOptions,
     ) -> Result<Joined> {
-        let mut fused = self.problem.fuse(pairs, options.damping)?;
+        let mut fused = self.problem.fuse_with(pairs, options.damping, &self.factors)?;
         if a.sparse && b.sparse {
             self.mask(a.constant, pairs, &mut fused.weights);
         }
         let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
-        let parts = [
-            (a, a.moved(&left, &self.inputs, &fused.weights, self.gains[0].as_ref())),
-            (b, b.moved(&right, &self.inputs, &fused.weights, self.gains[1].as_ref())),
-        ];
+        let moved = |party: &Party, rows: &[usize], gain: &Option<Array2<f64>>| {
+            let change = Change {
+                columns: &party.places(&self.inputs),
+                common: &fused.weights,
+                private: &rest(&party.places(&self.inputs), party.inputs.len()),
+                gain: gain.as_ref(),
+                sparse: party.sparse,
+            };
+            change.of(party.weights.select(Axis(0), rows))
+        };
+        let parts = [(a, moved(a, &left, &self.gains[0])), (b, moved(b, &right, &self.gains[1]))];
         let mut inputs: Vec<usize> = a.inputs.iter().chain(&b.inputs).copied().collect();
         inputs.sort_unstable();
         inputs.dedup();
@@ -212,8 +197,83 @@ impl Meeting {
     }
 }
 
+/// Common weights that neurons get for some of their inputs.
+pub(super) struct Change<'a> {
+    /// Columns that get them.
+    pub(super) columns: &'a [usize],
+    /// Neurons × these columns.
+    pub(super) common: &'a Array2<f64>,
+    /// The other columns.
+    pub(super) private: &'a [usize],
+    /// How the other columns make up for it; see [`readjust`]. They stay where there is none.
+    pub(super) gain: Option<&'a Array2<f64>>,
+    /// Whether zeros of the other columns stay.
+    pub(super) sparse: bool,
+}
+
+impl Change<'_> {
+    /// What the neurons' weights become.
+    pub(super) fn of(&self, mut weights: Array2<f64>) -> Array2<f64> {
+        let put = |weights: &mut Array2<f64>, columns: &[usize], values: &Array2<f64>| {
+            let values = columns.iter().zip(values.columns());
+            values.for_each(|(column, v)| weights.column_mut(*column).assign(&v));
+        };
+        if let Some(gain) = self.gain {
+            let old = weights.select(Axis(1), self.columns);
+            let own = weights.select(Axis(1), self.private);
+            let mut adjusted = readjust(own.view(), gain.view(), old.view(), self.common.view());
+            if self.sparse {
+                keep_zeros(&mut adjusted, &own);
+            }
+            put(&mut weights, self.private, &adjusted);
+        }
+        put(&mut weights, self.columns, self.common);
+        weights
+    }
+}
+
+/// Lets parties join one by one; `pairs` tells, for each of those gathered so far, which of its neurons
+/// become one with which of the newcomer's. What is not paired stays. Hessians are kept where somebody
+/// joins later, or if all are to be kept (`keep`).
+///
+/// # Errors
+/// As [`Party::meet`], [`Meeting::join`] and `pairs`.
+pub(super) fn join_all(
+    parties: Vec<Party>,
+    keep: bool,
+    options: &ZipOptions,
+    mut pairs: impl FnMut(&[Party], &Party, &mut [Meeting]) -> Result<Vec<Vec<(usize, usize)>>>,
+) -> Result<(Vec<Party>, f64)> {
+    let mut waiting = parties.into_iter();
+    let mut gathered: Vec<Party> = waiting.next().into_iter().collect();
+    let mut cost = 0.0;
+    while let Some(mut newcomer) = waiting.next() {
+        let keep = keep || waiting.len() > 0;
+        let last = gathered.len() - 1;
+        let meetings = gathered.iter_mut().enumerate();
+        let mut meetings = meetings
+            .map(|(i, party)| party.meet(&mut newcomer, [keep, keep || i < last], options))
+            .collect::<Result<Vec<Meeting>>>()?;
+        let pairs = pairs(&gathered, &newcomer, &mut meetings)?;
+        let mut after = Vec::new();
+        for ((party, meeting), pairs) in gathered.into_iter().zip(meetings).zip(&pairs) {
+            if !pairs.is_empty() {
+                let joined = meeting.join(&party, &newcomer, pairs, options)?;
+                cost += joined.cost;
+                after.push(joined.party);
+            }
+            let paired: Vec<usize> = pairs.iter().map(|(i, _)| *i).collect();
+            after.extend(party.without(&paired));
+        }
+        let paired: Vec<usize> = pairs.iter().flatten().map(|(_, j)| *j).collect();
+        after.extend(newcomer.without(&paired));
+        gathered = after;
+    }
+    Ok((gathered, cost))
+}
+
 /// Takes back what a weight became that was zero.
-pub(super) fn keep_zeros(weights: &mut Array2<f64>, before: &Array2<f64>) {
+fn keep_zeros(weights: &mut Array2<f64>, before: &Array2<f64>) {
     weights.zip_mut_with(before, |w, before| {
         if *before == 0.0 {
             *w = 0.0;

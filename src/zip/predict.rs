@@ -73,10 +73,7 @@ pub fn predict(
             if !members[0].layer.per_channel {
                 share(&mut joint, &paired, &members, budget)?;
             }
-            joint.fuse(&members.iter().map(|m| (m.task, m.id)).collect::<Vec<_>>());
-            let groups: Vec<_> =
-                members.iter().filter_map(|m| Some((m.task, m.group()?))).collect();
-            paired.join(&groups);
+            paired.fuse(&mut joint, &members);
         }
         sites.push(plan(&joint, &chosen, targets)?);
     }

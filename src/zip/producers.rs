@@ -1,21 +1,20 @@
 //! What the layers that make a group cost, pair by pair.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2};
 
-use crate::couple::Channel;
 use crate::error::Result;
 
 use super::channelwise::ChannelwiseProblem;
 use super::columns::Columns;
 use super::depthwise::Channels;
 use super::group::{Neurons, Statistics};
-use super::members::Member;
+use super::members::{Member, taps};
 use super::options::Method;
-use super::party::Party;
+use super::party::join_all;
 use super::run::Zip;
-use super::site::{Side, SiteRecord};
+use super::site::Side;
 
 /// One layer that makes a group's channels, in the tasks whose pairs are looked for.
 pub(super) struct Producer<'a> {
@@ -23,12 +22,7 @@ pub(super) struct Producer<'a> {
     pub(super) members: &'a [Member],
     /// Which of them joins the others.
     pub(super) newcomer: usize,
-    /// Weights per row and input.
-    pub(super) taps: usize,
 }
-
-/// Where each channel of each task stands among neurons.
-type Places = HashMap<(usize, Channel), usize>;
 
 impl Zip<'_> {
     /// Adds what a layer costs to `total`, neurons × channels of the newcomer.
@@ -39,24 +33,22 @@ impl Zip<'_> {
         statistics: &Statistics,
         total: &mut Array2<f64>,
     ) -> Result<()> {
-        let owners =
-            neurons.iter().enumerate().flat_map(|(n, own)| own.iter().map(move |c| (*c, n)));
-        let places: Places = owners.collect();
         match producer.members[producer.newcomer].layer.per_channel {
-            true => self.add_depthwise(producer, neurons, &places, statistics, total),
-            false => self.add_layer(producer, &places, statistics, total),
+            true => self.add_depthwise(producer, neurons, statistics, total),
+            false => self.add_layer(producer, neurons, statistics, total),
         }
     }
 
     fn add_layer(
         &self,
         producer: &Producer<'_>,
-        places: &Places,
+        neurons: &Neurons,
         statistics: &Statistics,
         total: &mut Array2<f64>,
     ) -> Result<()> {
         let members = producer.members;
-        let columns = Columns::of(self.joint, self.alignment, members, producer.taps);
+        let taps = taps(self.joint, members)?;
+        let columns = Columns::of(self.joint, self.alignment, members, taps);
         if columns.count == 0 {
             return Ok(());
         }
@@ -70,12 +62,16 @@ impl Zip<'_> {
         }
         let mut last = parties.remove(producer.newcomer);
         let theirs = &importance[producer.newcomer];
-        for mut party in self.known_parties(members, parties)? {
+        let settled = join_all(parties, true, self.options, |here, newcomer, _| {
+            Ok(self.known_pairs(members, here, newcomer))
+        });
+        for mut party in settled?.0 {
             let cost = party.meet(&mut last, [true, true], self.options)?.cost(self.options)?;
             let first = party.members[0];
             for (n, rows) in party.rows.iter().enumerate() {
                 let channel = members[first].layer.outputs[rows[0]];
-                let Some(neuron) = places.get(&(members[first].task, channel)) else { continue };
+                let owner = (members[first].task, channel);
+                let Some(neuron) = neurons.places.get(&owner) else { continue };
                 for (j, row) in last.rows.iter().enumerate() {
                     let weight = (importance[first][rows[0]] * theirs[row[0]]).sqrt();
                     let channel = members[producer.newcomer].layer.outputs[row[0]];
@@ -91,7 +87,6 @@ impl Zip<'_> {
         &self,
         producer: &Producer<'_>,
         neurons: &Neurons,
-        places: &Places,
         statistics: &Statistics,
         total: &mut Array2<f64>,
     ) -> Result<()> {
@@ -114,8 +109,8 @@ impl Zip<'_> {
             let s_a = self.channel_weights(other, own)?;
             for (i, channel) in other.layer.outputs.iter().enumerate() {
                 let own = (other.task, *channel);
-                let is_first = |n: &&usize| neurons[**n].first() == Some(&own);
-                let Some(neuron) = places.get(&own).filter(is_first) else { continue };
+                let is_first = |n: &&usize| neurons.owners[**n].first() == Some(&own);
+                let Some(neuron) = neurons.places.get(&own).filter(is_first) else { continue };
                 for (j, channel) in member.layer.outputs.iter().enumerate() {
                     total[(*neuron, channel.index)] += (s_a[i] * s_b[j]).sqrt() * cost[(i, j)];
                 }
@@ -159,22 +154,5 @@ impl Zip<'_> {
         let all = self.sensitivities.get(task).into_iter().flat_map(BTreeMap::values);
         let means: Vec<f64> = all.filter_map(|s| s.mean()).collect();
         (means.iter().sum::<f64>() / means.len().max(1) as f64).max(f64::MIN_POSITIVE)
-    }
-
-    /// The parties that layers whose neurons are settled make.
-    fn known_parties(&self, members: &[Member], parties: Vec<Party>) -> Result<Vec<Party>> {
-        let mut waiting = parties.into_iter();
-        let mut gathered: Vec<Party> = waiting.next().into_iter().collect();
-        for mut newcomer in waiting {
-            let mut meetings = Vec::new();
-            for party in &mut gathered {
-                meetings.push(party.meet(&mut newcomer, [true, true], self.options)?);
-            }
-            let pairs: Vec<_> =
-                gathered.iter().map(|p| self.known_pairs(members, p, &newcomer)).collect();
-            let record = &mut SiteRecord::default();
-            gathered = self.welcome(gathered, newcomer, meetings, &pairs, record)?;
-        }
-        Ok(gathered)
     }
 }

@@ -9,7 +9,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Zip, s};
 
 use super::solve::{Spd, ridge};
 use crate::calib::gram::Moments;
-use crate::calib::product::add_times;
+use crate::calib::product::{add_times, submatrix};
 use crate::error::{Error, ErrorKind, Result};
 
 /// W = argmin Σ ‖W x − y‖² + λ ‖W − W₀‖² over the rows of `moments`, that is
@@ -70,7 +70,7 @@ pub fn refit_sparse(
         let constant = bias.then_some(kept.ncols());
         let kept: Vec<usize> =
             (0..kept.ncols()).filter(|i| kept[(output, *i)]).chain(constant).collect();
-        let own = hessian.select(Axis(0), &kept).select(Axis(1), &kept);
+        let own = submatrix(hessian.view(), &kept, &kept);
         let wanted = missing.column(output).select(Axis(0), &kept).insert_axis(Axis(1));
         let step = Spd::factor(own.view(), ridge)?.solve(wanted.view());
         kept.iter().zip(&step).for_each(|(i, change)| row[*i] += change);

@@ -74,9 +74,7 @@ impl Zip<'_> {
             true => self.depthwise(&members, &mut record)?,
             false => self.zip_site(&members, &chosen.columns, &mut record)?,
         }
-        self.joint.fuse(&members.iter().map(|m| (m.task, m.id)).collect::<Vec<_>>());
-        let groups: Vec<_> = members.iter().filter_map(|m| Some((m.task, m.group()?))).collect();
-        self.paired.join(&groups);
+        self.paired.fuse(self.joint, &members);
         Ok(record)
     }
 
@@ -130,16 +128,29 @@ impl Zip<'_> {
             self.settle(party, columns, &mut seats)?;
         }
         for (member, seat) in members.iter().zip(&seats) {
-            let shares = !seat.shared.is_empty();
-            if shares || self.adjusts(member.task, &member.layer) {
-                self.write(member.task, &member.layer, &seat.side.weights)?;
-            }
-            if shares {
-                self.diverge(member.task);
-            }
+            self.update(member, &seat.side.weights, !seat.shared.is_empty())?;
             record.relative_errors.push(seat.relative_error()?);
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
+        Ok(())
+    }
+
+    /// Gives a layer its weights, with rows that are shared now or not.
+    pub(super) fn update(
+        &mut self,
+        member: &Member,
+        weights: &Array2<f64>,
+        shares: bool,
+    ) -> Result<()> {
+        if !shares && !self.adjusts(member.task, &member.layer) {
+            return Ok(());
+        }
+        let before = self.weights(member.task, &member.layer)?;
+        self.write(member.task, &member.layer, weights)?;
+        // Neurons that were alike keep their weights, and nothing behind them has to make up for it.
+        if shares && self.weights(member.task, &member.layer)? != before {
+            self.diverge(member.task);
+        }
         Ok(())
     }
 

@@ -10,10 +10,10 @@ use std::iter;
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView2, Axis, Zip, s};
 use ndarray_linalg::{Cholesky, Diag, SolveTriangular, UPLO};
 
-use crate::calib::product::{add_times, single_threaded_blas, times};
+use crate::calib::product::{add_times, single_threaded_blas, submatrix, times};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Damping that experiments settled on, relative to the mean diagonal entry; 1e-4 … 1e-3 is flat.
@@ -37,7 +37,8 @@ pub fn ridge(h: ArrayView2<f64>, damping: f64) -> f64 {
     damping * (h.diag().sum() / h.nrows().max(1) as f64).max(TINY)
 }
 
-/// The Cholesky factor H = Uᵀ U of a symmetric positive definite matrix.
+/// The Cholesky factor H = Uᵀ U of a symmetric positive definite matrix. It takes about half of the
+/// matrix's memory.
 pub struct Spd {
     size: usize,
     blocks: Vec<BlockRow>,
@@ -65,7 +66,7 @@ impl Spd {
     /// Where `h` is not square.
     pub fn factor(h: ArrayView2<f64>, ridge: f64) -> Result<Spd> {
         assert!(h.is_square(), "only a square matrix has a Cholesky factor");
-        if !ridge.is_finite() || !h.iter().all(|v| v.is_finite()) {
+        if !ridge.is_finite() || !Zip::from(h).all(|v| v.is_finite()) {
             return Err(Error::new(ErrorKind::Numeric, "a Hessian contains NaN or infinity"));
         }
         single_threaded_blas();
@@ -99,6 +100,12 @@ impl Spd {
             blocks.push(block);
         }
         Some(Spd { size, blocks })
+    }
+
+    /// Bytes that the factor takes.
+    pub fn bytes(&self) -> u64 {
+        let elements = |block: &BlockRow| block.inverse.len() + block.rest.len();
+        8 * self.blocks.iter().map(elements).sum::<usize>() as u64
     }
 
     /// H⁻¹ · `rhs` (S × anything).
@@ -187,13 +194,12 @@ pub fn schur(
     private: &[usize],
     damping: f64,
 ) -> Result<Schur> {
-    let of_shared = h.select(Axis(0), shared);
-    let mut hessian = of_shared.select(Axis(1), shared);
+    let mut hessian = submatrix(h, shared, shared);
     if private.is_empty() {
         return Ok(Schur { hessian, gain: Array2::zeros((0, shared.len())) });
     }
-    let coupling = of_shared.select(Axis(1), private);
-    let own = h.select(Axis(0), private).select(Axis(1), private);
+    let coupling = submatrix(h, shared, private);
+    let own = submatrix(h, private, private);
     let gain = Spd::factor(own.view(), ridge(own.view(), damping))?.solve(coupling.t());
     add_times(-1.0, coupling.view(), gain.view(), hessian.view_mut());
     let symmetric = (&hessian + &hessian.t()) / 2.0;

@@ -113,7 +113,7 @@ const SYNTHETIC: &str = "no --data was given, so the models were calibrated on r
 
 impl MergeArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
-        let options = self.options()?;
+        let mut options = self.options()?;
         let Some(output) = self.output.as_ref().filter(|_| !self.result.dry_run) else {
             return self.show_plan();
         };
@@ -122,7 +122,7 @@ impl MergeArgs {
         let start = Instant::now();
         let ToMerge { tasks: loaded, parts } =
             models::load_parts(&self.models.paths, &self.models.names)?;
-        let options = self.for_tasks(options, loaded.len())?;
+        self.tuning.apply(&mut options, loaded.len())?;
         let backend = self.runtime.open()?;
         let data = self.open_data(&loaded, options.seed, console)?;
         let mut prepared = prepare_parts(parts, self.models.batchnorm())?;
@@ -215,12 +215,6 @@ impl MergeArgs {
         if !self.gram.is_empty() {
             options.passes = Passes::One;
         }
-        Ok(options)
-    }
-
-    /// The options with what depends on the number of tasks.
-    fn for_tasks(&self, mut options: ZipOptions, tasks: usize) -> Result<ZipOptions> {
-        self.tuning.apply(&mut options, tasks)?;
         Ok(options)
     }
 
