@@ -10,6 +10,10 @@
 //!   cross-moments, on rows that lie ready in memory; and one Cholesky factor with its solves for
 //!   each refit and for each pair of layers.
 //!
+//! Uneven sensitivities take six more factors for each pair of layers, with half solves for all
+//! neurons. They are told apart ("levels"), and a second ratio counts them among what a merge
+//! cannot do without.
+//!
 //! The best of all repetitions counts, on both sides. Besides the time that passes, the processors' time
 //! is told, which is steadier on a machine that does other work too.
 
@@ -46,6 +50,9 @@ const ROWS: usize = 2048;
 
 /// Samples behind sensitivities, as in a merge.
 const SENSITIVITY_SAMPLES: usize = 2048;
+
+/// Ratios of sensitivities at which costs are computed.
+const LEVELS: usize = 7;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -143,14 +150,17 @@ struct Times {
     backward: f64,
     products: f64,
     solves: f64,
+    levels: f64,
 }
 
 impl Times {
     fn row(&self, clock: &str) -> String {
-        let Times { merge, forward, backward, products, solves } = self;
-        let ratio = merge / (forward + backward + products + solves);
-        let seconds = [merge, forward, backward, products, solves].map(|s| format!("{s:.2} s"));
-        format!("| {clock} | {} | {ratio:.2} |", seconds.join(" | "))
+        let Times { merge, forward, backward, products, solves, levels } = self;
+        let least = forward + backward + products + solves;
+        let ratios = format!("{:.2} | {:.2}", merge / least, merge / (least + levels));
+        let seconds =
+            [merge, forward, backward, products, solves, levels].map(|s| format!("{s:.2} s"));
+        format!("| {clock} | {} | {ratios} |", seconds.join(" | "))
     }
 }
 
@@ -161,8 +171,10 @@ impl Case {
             runs.push(self.measure(backend)?);
         }
         println!("\n## {}: {} images, best of {repeat}\n", self.name, self.data[0].len());
-        println!("| | merge | forward | backward | products | solves | ratio |");
-        println!("|---|---:|---:|---:|---:|---:|---:|");
+        println!(
+            "| | merge | forward | backward | products | solves | levels | ratio | with levels |"
+        );
+        println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
         println!("{}", fastest(runs.iter().map(|run| run.0[0])).row("elapsed"));
         println!("{}\n", fastest(runs.iter().map(|run| run.0[1])).row("all processors"));
         let Some((_, outcome)) = runs.pop() else { return Ok(()) };
@@ -215,12 +227,14 @@ impl Case {
             let numbered = sites.iter().enumerate();
             numbered.into_iter().try_for_each(|(i, (s, taps))| bare_solves(s, *taps, i > 0))
         })?;
+        let levels = time(|| sites.iter().try_for_each(|(s, taps)| bare_levels(s, *taps)))?;
         let by = |clock: usize| Times {
             merge: merge[clock],
             forward: forward[clock],
             backward: backward[clock],
             products: products[clock],
             solves: solves[clock],
+            levels: levels[clock],
         };
         Ok(([by(0), by(1)], outcome))
     }
@@ -270,10 +284,17 @@ fn fastest(runs: impl Iterator<Item = Times>) -> Times {
         backward: a.backward.min(b.backward),
         products: a.products.min(b.products),
         solves: a.solves.min(b.solves),
+        levels: a.levels.min(b.levels),
     };
     let none = f64::INFINITY;
-    let longest =
-        Times { merge: none, forward: none, backward: none, products: none, solves: none };
+    let longest = Times {
+        merge: none,
+        forward: none,
+        backward: none,
+        products: none,
+        solves: none,
+        levels: none,
+    };
     runs.fold(longest, least)
 }
 
@@ -324,6 +345,18 @@ fn bare_solves(site: &SiteRecord, taps: usize, refits: bool) -> Result<()> {
         for _ in 0..shares + usize::from(refits) {
             black_box(Spd::factor(h.view(), 0.0)?.solve(weights.view()));
         }
+    }
+    Ok(())
+}
+
+/// The factors and half solves at further ratios of sensitivities of one pair of layers.
+fn bare_levels(site: &SiteRecord, taps: usize) -> Result<()> {
+    let (Some(_), Some(inputs)) = (site.rows.first(), site.inputs.first()) else { return Ok(()) };
+    let width = inputs * taps + 1;
+    let h = Array2::<f64>::eye(width) * 2.0;
+    let weights = Array2::<f64>::ones((width, site.neurons.iter().sum()));
+    for _ in 1..LEVELS {
+        black_box(Spd::factor(h.view(), 0.0)?.solve_half(weights.view()));
     }
     Ok(())
 }

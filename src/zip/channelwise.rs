@@ -219,7 +219,7 @@ mod tests {
                     assert!((d - expected).abs() < 1e-10 * (1.0 + expected));
                     let weights = fused(&p, (i, j), DAMPING);
                     let wanted = single.fuse(&[(0, 0)], DAMPING).unwrap();
-                    assert!((&weights - &wanted.weights.row(0)).iter().all(|d| d.abs() < 1e-9));
+                    assert!((&weights - &wanted.row(0)).iter().all(|d| d.abs() < 1e-9));
                 }
             }
         }

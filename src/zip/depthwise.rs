@@ -104,9 +104,8 @@ impl Zip<'_> {
         record.shared = neurons.len();
         record.shared_inputs = neurons.len();
         record.rows = sides.iter().map(|s| s.moments.first().map_or(0, Moments::count)).collect();
-        record.cost = errors.iter().map(|(error, _)| error / 2.0).sum();
-        let relative = |(error, total): &(f64, f64)| if *total > 0.0 { error / total } else { 0.0 };
-        record.relative_errors = errors.iter().map(relative).collect();
+        // The Hessians carry α already.
+        errors.iter().for_each(|(error, total)| record.add_error(1.0, *error, *total));
         for (at, (member, side)) in members.iter().zip(&sides).enumerate() {
             let shares = neurons.iter().flatten().any(|(other, _)| *other == at);
             self.update(member, &side.weights, shares)?;

@@ -39,17 +39,16 @@ fn inputs(member: &Member, at: usize, columns: &Columns) -> Vec<(usize, usize)> 
 }
 
 impl Seat {
-    /// Error of the shared rows relative to their energy.
-    pub(super) fn relative_error(&self) -> Result<f64> {
+    /// Mean squared error of the shared rows' pre-activations, and their mean squares, both added up.
+    pub(super) fn error(&self) -> Result<(f64, f64)> {
         if self.shared.is_empty() {
-            return Ok(0.0);
+            return Ok((0.0, 0.0));
         }
         let h = self.side.moments.scaled(1.0)?;
         let before = self.before.select(Axis(0), &self.shared);
         let change = &self.side.weights.select(Axis(0), &self.shared) - &before;
         let total = energy(h.view(), before.view()).sum();
-        let error = energy(h.view(), change.view()).sum();
-        Ok(if total > 0.0 { error / total } else { 0.0 })
+        Ok((energy(h.view(), change.view()).sum(), total))
     }
 }
 
@@ -127,7 +126,7 @@ impl Zip<'_> {
     ) -> Result<Vec<Party>> {
         // Those whose neurons are settled go first: they tell the others which neurons these are.
         parties.sort_by_key(|p| !self.is_settled(&members[p.members[0]]));
-        let (parties, cost) = join_all(parties, false, self.options, |here, newcomer, meetings| {
+        join_all(parties, false, self.options, |here, newcomer, meetings| {
             let own = &members[newcomer.members[0]];
             let others = here.iter().flat_map(|p| &p.members);
             let settled = others.into_iter().any(|other| self.are_settled(&members[*other], own));
@@ -136,9 +135,7 @@ impl Zip<'_> {
                 false => self.pair(members, here, newcomer, meetings, record),
             }
         })
-        .at_node(&members[0].layer.name)?;
-        record.cost += cost;
-        Ok(parties)
+        .at_node(&members[0].layer.name)
     }
 
     /// Pairs a layer's neurons with those gathered so far and records them as shared.

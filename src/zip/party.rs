@@ -44,14 +44,6 @@ pub(super) struct Meeting {
     gains: [Option<Array2<f64>>; 2],
 }
 
-/// What a meeting ends with.
-pub(super) struct Joined {
-    /// The neurons that became one.
-    pub(super) party: Party,
-    /// Their cost (eq. 11).
-    pub(super) cost: f64,
-}
-
 impl Party {
     /// The places of `inputs` among the party's own.
     pub(super) fn places(&self, inputs: &[usize]) -> Vec<usize> {
@@ -140,16 +132,16 @@ impl Meeting {
         b: &Party,
         pairs: &[(usize, usize)],
         options: &ZipOptions,
-    ) -> Result<Joined> {
+    ) -> Result<Party> {
         let mut fused = self.problem.fuse_with(pairs, options.damping, &self.factors)?;
         if a.sparse && b.sparse {
-            self.mask(a.constant, pairs, &mut fused.weights);
+            self.mask(a.constant, pairs, &mut fused);
         }
         let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
         let moved = |party: &Party, rows: &[usize], gain: &Option<Array2<f64>>| {
             let change = Change {
                 columns: &party.places(&self.inputs),
-                common: &fused.weights,
+                common: &fused,
                 private: &rest(&party.places(&self.inputs), party.inputs.len()),
                 gain: gain.as_ref(),
                 sparse: party.sparse,
@@ -168,7 +160,7 @@ impl Meeting {
         let hessian = sum(a, b, &inputs);
         let rows =
             pairs.iter().map(|(i, j)| a.rows[*i].iter().chain(&b.rows[*j]).copied().collect());
-        let party = Party {
+        Ok(Party {
             members: a.members.iter().chain(&b.members).copied().collect(),
             inputs,
             hessian,
@@ -177,8 +169,7 @@ impl Meeting {
             rows: rows.collect(),
             sparse: a.sparse && b.sparse,
             constant: a.constant,
-        };
-        Ok(Joined { party, cost: (fused.errors_a.sum() + fused.errors_b.sum()) / 2.0 })
+        })
     }
 }
 
@@ -243,10 +234,9 @@ pub(super) fn join_all(
     keep: bool,
     options: &ZipOptions,
     mut pairs: impl FnMut(&[Party], &Party, &mut [Meeting]) -> Result<Vec<Vec<(usize, usize)>>>,
-) -> Result<(Vec<Party>, f64)> {
+) -> Result<Vec<Party>> {
     let mut waiting = parties.into_iter();
     let mut gathered: Vec<Party> = waiting.next().into_iter().collect();
-    let mut cost = 0.0;
     while let Some(mut newcomer) = waiting.next() {
         let keep = keep || waiting.len() > 0;
         let last = gathered.len() - 1;
@@ -258,9 +248,7 @@ pub(super) fn join_all(
         let mut after = Vec::new();
         for ((party, meeting), pairs) in gathered.into_iter().zip(meetings).zip(&pairs) {
             if !pairs.is_empty() {
-                let joined = meeting.join(&party, &newcomer, pairs, options)?;
-                cost += joined.cost;
-                after.push(joined.party);
+                after.push(meeting.join(&party, &newcomer, pairs, options)?);
             }
             let paired: Vec<usize> = pairs.iter().map(|(i, _)| *i).collect();
             after.extend(party.without(&paired));
@@ -269,7 +257,7 @@ pub(super) fn join_all(
         after.extend(newcomer.without(&paired));
         gathered = after;
     }
-    Ok((gathered, cost))
+    Ok(gathered)
 }
 
 /// Takes back what a weight became that was zero.

@@ -65,7 +65,7 @@ impl Zip<'_> {
         let settled = join_all(parties, true, self.options, |here, newcomer, _| {
             Ok(self.known_pairs(members, here, newcomer))
         });
-        for mut party in settled?.0 {
+        for mut party in settled? {
             let cost = party.meet(&mut last, [true, true], self.options)?.cost(self.options)?;
             let first = party.members[0];
             for (n, rows) in party.rows.iter().enumerate() {

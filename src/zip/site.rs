@@ -30,7 +30,7 @@ pub struct SiteRecord {
     pub shared_inputs: usize,
     /// Inputs.
     pub inputs: Vec<usize>,
-    /// Sum of the pairs' costs (eq. 11): the predicted increase of Σ α E.
+    /// The predicted increase of Σ α E (eq. 11).
     pub cost: f64,
     /// What each pair costs that was chosen here, in units that are the same for all layers.
     #[serde(skip)]
@@ -44,6 +44,14 @@ pub struct SiteRecord {
     pub seconds: (f64, f64),
     /// Why nothing is shared, where nothing is.
     pub reason: Option<String>,
+}
+
+impl SiteRecord {
+    /// Adds a layer's mean squared error, which counts α times, and the mean square it relates to.
+    pub(super) fn add_error(&mut self, alpha: f64, error: f64, total: f64) {
+        self.cost += alpha * error / 2.0;
+        self.relative_errors.push(if total > 0.0 { error / total } else { 0.0 });
+    }
 }
 
 /// A layer of one task at a site: its statistics and its weights with the bias as last column.
@@ -127,9 +135,11 @@ impl Zip<'_> {
             record.shared += party.rows.len();
             self.settle(party, columns, &mut seats)?;
         }
+        let alpha = self.options.weights(self.joint.tasks.len());
         for (member, seat) in members.iter().zip(&seats) {
             self.update(member, &seat.side.weights, !seat.shared.is_empty())?;
-            record.relative_errors.push(seat.relative_error()?);
+            let (error, total) = seat.error()?;
+            record.add_error(alpha[member.task], error, total);
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())
