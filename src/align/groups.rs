@@ -47,24 +47,34 @@ pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, 
     (classes, refused)
 }
 
-/// Corresponding model inputs that have equally many channels, read in the same order.
-pub(super) fn inputs(nets: &[Net<'_>], sites: &[Site]) -> Vec<Correspondence> {
-    let mut inputs: Vec<Correspondence> = Vec::new();
+/// Corresponding model inputs: those that all nets read alike, with equally many channels in the same
+/// order, and the others.
+pub(super) fn inputs(
+    nets: &[Net<'_>],
+    sites: &[Site],
+) -> (Vec<Correspondence>, Vec<Correspondence>) {
+    let mut inputs: Vec<(Correspondence, bool)> = Vec::new();
     for site in sites.iter().filter(|s| s.is_common()) {
         let read: Vec<(usize, GroupId, Vec<usize>)> =
             site.members().filter_map(|(net, layer)| input(nets[net], net, layer)).collect();
-        let Some((first, group, order)) = read.first() else { continue };
-        let known = inputs.iter().position(|i| i[*first] == Some(*group));
-        let place = known.unwrap_or_else(|| {
-            inputs.push(vec![None; nets.len()]);
+        let Some((_, _, order)) = read.first() else { continue };
+        let is_known = |(groups, _): &(Correspondence, bool)| {
+            read.iter().any(|(net, group, _)| groups[*net] == Some(*group))
+        };
+        let place = inputs.iter().position(is_known).unwrap_or_else(|| {
+            inputs.push((vec![None; nets.len()], true));
             inputs.len() - 1
         });
-        for (net, group, _) in read.iter().filter(|(.., other)| other == order) {
-            inputs[place][*net].get_or_insert(*group);
+        let (groups, alike) = &mut inputs[place];
+        *alike &= read.iter().all(|(.., other)| other == order);
+        for (net, group, _) in &read {
+            groups[*net].get_or_insert(*group);
         }
     }
-    inputs.retain(several);
-    inputs
+    inputs.retain(|(groups, _)| several(groups));
+    let (alike, unlike): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|(_, alike)| *alike);
+    let groups = |all: Vec<(Correspondence, bool)>| all.into_iter().map(|(g, _)| g).collect();
+    (groups(alike), groups(unlike))
 }
 
 /// The model input that a layer reads: its group, and which channel stands at each column.

@@ -27,6 +27,9 @@ pub struct Alignment {
     pub groups: Vec<Correspondence>,
     /// Corresponding model inputs, whose channels are shared as they are, of two nets or more.
     pub inputs: Vec<Correspondence>,
+    /// Corresponding model inputs with more channels in one net than in another, or in another
+    /// order. Those that have the same index are shared.
+    pub unlike_inputs: Vec<Correspondence>,
     /// Groups behind corresponding layers that cannot be paired, by net, with the reason.
     pub refused: BTreeMap<(usize, GroupId), String>,
     /// Layers that nets have in common as they are.
@@ -86,8 +89,8 @@ pub fn align(nets: &[Net<'_>]) -> Alignment {
     refused.retain(|(net, group), _| !frozen.iter().any(|f| f[*net] == Some(*group)));
     groups.extend(frozen);
     let divergences = (1..nets.len()).map(|net| layers::divergence(nets, &sites, net)).collect();
-    let inputs = groups::inputs(nets, &sites);
-    Alignment { sites, groups, inputs, refused, duplicates, divergences }
+    let (inputs, unlike_inputs) = groups::inputs(nets, &sites);
+    Alignment { sites, groups, inputs, unlike_inputs, refused, duplicates, divergences }
 }
 
 impl Alignment {
@@ -119,15 +122,6 @@ impl Alignment {
     /// The number of the correspondence that `group` of `net` belongs to.
     pub fn class(&self, net: usize, group: GroupId) -> Option<usize> {
         self.groups.iter().position(|groups| groups[net] == Some(group))
-    }
-
-    /// Whether two groups are corresponding model inputs.
-    pub fn same_input(
-        &self,
-        (net, group): (usize, GroupId),
-        (other, with): (usize, GroupId),
-    ) -> bool {
-        self.inputs.iter().any(|i| i[net] == Some(group) && i[other] == Some(with))
     }
 }
 

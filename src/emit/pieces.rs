@@ -26,15 +26,6 @@ pub(super) enum Held {
 }
 
 impl Held {
-    /// A tensor that holds the whole tracked axis in order.
-    pub(super) fn intact(axis: usize, len: usize, value: ValueId, owner: Owner) -> Held {
-        Held::Pieces {
-            axis,
-            len,
-            pieces: vec![Piece { value, owner, positions: (0..len).collect() }],
-        }
-    }
-
     /// The value as one tensor in its original order.
     pub(super) fn whole(&self, builder: &mut Builder, name: &str) -> ValueId {
         match self {

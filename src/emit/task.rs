@@ -45,7 +45,10 @@ impl<'a> TaskEmitter<'a> {
         let task = self.source();
         for (input, value) in task.model.graph.inputs.iter().zip(inputs) {
             let held = match task.coupling.axis(*input) {
-                Some(axis) => Held::intact(axis.axis, axis.channels.len(), *value, Owner::Input),
+                Some(axis) => {
+                    let name = &task.model.graph.value(*input).name;
+                    self.cut(axis, *value, name)
+                }
                 None => Held::Whole(*value),
             };
             self.values.insert(*input, held);

@@ -224,7 +224,10 @@ impl JointModel {
         let groups = self.tasks[task].coupling.groups.iter().zip(&self.sharing[task]);
         groups
             .map(|(group, channels)| {
-                let is_input = group.frozen.as_ref().is_some_and(|f| f.is_input);
+                // Where only some channels of an input have a counterpart, the others are the
+                // task's own.
+                let is_input = group.frozen.as_ref().is_some_and(|f| f.is_input)
+                    && channels.iter().all(Option::is_none);
                 let mut keyed: Vec<(Owner, Option<Neuron>, usize)> = channels
                     .iter()
                     .enumerate()

@@ -7,7 +7,7 @@ use globset::Glob;
 
 use crate::align::{Alignment, Net, align};
 use crate::canon::{BatchNorm, CanonOptions, canonicalise};
-use crate::couple::{Channel, LayerId};
+use crate::couple::{Channel, GroupId, LayerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::zip::joint::{Fused, JointModel, Neuron, Sharing, Task};
@@ -105,7 +105,27 @@ pub fn prepare_parts(parts: Vec<Part>, batchnorm: BatchNorm) -> Result<Prepared>
     ];
     let mut joint = restored(tasks, known)?;
     share_duplicates(&mut joint, &alignment);
+    share_inputs(&mut joint, &alignment);
     Ok(Prepared { joint, alignment, seconds })
+}
+
+/// Shares the channels that unlike inputs have in common. A net that lacks a channel is one whose
+/// weights for it are zero (the paper's fictive inputs), and zeros need not be stored.
+fn share_inputs(joint: &mut JointModel, alignment: &Alignment) {
+    for groups in &alignment.unlike_inputs {
+        let groups = groups.iter().enumerate().filter_map(|(task, group)| Some((task, (*group)?)));
+        let groups: Vec<(usize, GroupId)> = groups.collect();
+        let size = |joint: &JointModel, (task, group): (usize, GroupId)| {
+            joint.tasks[task].coupling.group(group).size
+        };
+        let most = groups.iter().map(|own| size(joint, *own)).max().unwrap_or(0);
+        for index in 0..most {
+            let have = groups.iter().filter(|own| index < size(joint, **own));
+            let have: Vec<(usize, Channel)> =
+                have.map(|(task, group)| (*task, Channel { group: *group, index })).collect();
+            have.iter().skip(1).for_each(|other| joint.share(have[0], *other));
+        }
+    }
 }
 
 /// Shares the neurons of layers that nets have in common as they are, each with itself.

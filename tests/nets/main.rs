@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod groups;
+mod inputs;
 mod laws;
 mod permute;
 mod retraining;

@@ -1,0 +1,126 @@
+//! Nets whose inputs differ: grey and coloured images, images of different size.
+
+use ndarray::{ArrayD, IxDyn};
+
+use onnx_zip::calib::data::{DataOptions, Dataset};
+use onnx_zip::emit::{self, EmitOptions, Form};
+use onnx_zip::ir::builder::GraphBuilder;
+use onnx_zip::ir::{Model, Tensor};
+use onnx_zip::onnx;
+use onnx_zip::runtime::{HostArray, ModelSource};
+use onnx_zip::zip::joint::JointModel;
+use onnx_zip::zip::matcher::Share;
+use onnx_zip::zip::options::{Budget, Method, ZipOptions};
+
+use crate::permute::permuted;
+use crate::support::{backend, deviation, merge, run};
+
+type Batch = Vec<(String, HostArray)>;
+
+/// A convolutional net for images of `channels` channels; the weights for all but the first are
+/// `others` times random numbers, and what comes after does not depend on the images' kind.
+fn net(channels: usize, side: usize, others: f32) -> Model {
+    let mut b = GraphBuilder::new("net", 17);
+    let x = b.input("x", &format!("n,{channels},{side},{side}"));
+    let first = b.weights("first", &[6, 1, 3, 3]);
+    let rest = [
+        b.weights("b1", &[6]),
+        b.weights("w2", &[8, 6, 3, 3]),
+        b.weights("b2", &[8]),
+        b.weights("w3", &[3, 8]),
+        b.weights("b3", &[3]),
+    ];
+    let colours = b.weights("colours", &[6, channels, 3, 3]);
+    let mut numbers = |v| b.graph().initializer(v).unwrap().to_f32().unwrap();
+    let (first, colours) = (numbers(first), numbers(colours));
+    let all = ArrayD::from_shape_fn(IxDyn(&[6, channels, 3, 3]), |at| match at[1] {
+        0 => first[[at[0], 0, at[2], at[3]]],
+        _ => others * colours[[at[0], at[1], at[2], at[3]]],
+    });
+    let w1 = b.constant("w1", Tensor::from_f32(&all));
+    let pads = [("pads", [1, 1, 1, 1].into())];
+    let y = b.op("Conv", "conv1", &[x, w1, rest[0]], pads.clone());
+    let y = b.op("Relu", "relu1", &[y], []);
+    let y = b.op("Conv", "conv2", &[y, rest[1], rest[2]], pads);
+    let y = b.op("Relu", "relu2", &[y], []);
+    let y = b.op("GlobalAveragePool", "pool", &[y], []);
+    let y = b.op("Flatten", "flat", &[y], []);
+    let y = b.op("Gemm", "head", &[y, rest[3], rest[4]], [("transB", 1.into())]);
+    b.build(&[y])
+}
+
+fn samples(model: &Model) -> Dataset {
+    let session = backend().load(ModelSource::Bytes(&onnx::encode(model).unwrap())).unwrap();
+    Dataset::synthetic(session.inputs(), 200, 1, &DataOptions::default()).unwrap()
+}
+
+fn with_samples(model: Model) -> (Model, Dataset) {
+    let data = samples(&model);
+    (model, data)
+}
+
+/// What the joint model makes of one batch for each task.
+fn joint_outputs(joint: &JointModel, form: Form, batches: &[Batch]) -> Vec<ArrayD<f32>> {
+    let model = emit::emit(joint, &EmitOptions { form, ..EmitOptions::default() }).unwrap();
+    let names = model.graph.inputs.iter().map(|v| model.graph.value(*v).name.clone());
+    let arrays = batches.iter().flatten().map(|(_, array)| array.clone());
+    let fed: Batch = names.clone().zip(arrays).collect();
+    let selected = |task: usize| HostArray::I64(ArrayD::from_elem(IxDyn(&[1]), task as i64));
+    match form {
+        Form::Heads => run(&model, &fed),
+        _ => (0..batches.len())
+            .map(|task| {
+                let mut fed = fed.clone();
+                fed.push(("task".to_owned(), selected(task)));
+                run(&model, &fed).swap_remove(task)
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn a_net_of_grey_images_is_found_in_a_net_of_coloured_ones() {
+    let (grey, colour) = (net(1, 10, 0.0), permuted(&net(3, 12, 0.0), 5));
+    for method in [Method::Mtz, Method::Refit] {
+        let nets = [with_samples(grey.clone()), with_samples(colour.clone())];
+        let (joint, outcome) = merge(nets, &ZipOptions { method, ..ZipOptions::default() });
+        assert_eq!(outcome.sites.iter().map(|s| s.shared).collect::<Vec<_>>(), [6, 8, 0]);
+        assert_eq!(outcome.sites[0].shared_inputs, 1);
+        // The output layers, and the filters of the two colours that grey images lack.
+        assert_eq!(outcome.sizes.specific, [27, 27 + 6 * 2 * 9]);
+        for (task, original) in joint.tasks.iter().zip([&grey, &colour]) {
+            let batch = samples(original).batch(0..32).unwrap();
+            let lost = deviation(&run(&task.model, &batch)[0], &run(original, &batch)[0]);
+            assert!(lost < 1e-4, "{method:?} lost {lost}");
+        }
+    }
+}
+
+#[test]
+fn every_form_takes_inputs_of_different_kinds() {
+    let nets = [net(1, 10, 0.0), net(3, 12, 0.5), net(4, 10, -0.5)];
+    for share in [0.0, 0.6, 1.0] {
+        let budget = Budget::uniform(Share::Fraction(share));
+        let options = ZipOptions { budget, ..ZipOptions::default() };
+        let (joint, outcome) = merge(nets.clone().map(with_samples), &options);
+        assert_eq!(outcome.sizes.joint() < outcome.sizes.separate(), share > 0.0);
+        let batches: Vec<Batch> =
+            nets.iter().map(|net| samples(net).batch(0..8).unwrap()).collect();
+        let expected: Vec<ArrayD<f32>> = joint
+            .tasks
+            .iter()
+            .zip(&batches)
+            .map(|(task, batch)| run(&task.model, batch).remove(0))
+            .collect();
+        for form in [Form::Heads, Form::Switch] {
+            for (got, expected) in joint_outputs(&joint, form, &batches).iter().zip(&expected) {
+                let gap = deviation(got, expected);
+                assert!(gap < 1e-5, "{form:?} at {share} deviates by {gap}");
+            }
+        }
+        let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
+        let read = onnx::decode(onnx::encode(&written).unwrap().into(), None, "joint").unwrap();
+        let restored = emit::restore(&read).unwrap();
+        (0..3).for_each(|task| assert_eq!(restored.sharing(task), joint.sharing(task)));
+    }
+}
