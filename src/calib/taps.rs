@@ -48,8 +48,7 @@ pub struct Running<'s, 'a> {
 /// behind it.
 ///
 /// # Errors
-/// [`ErrorKind::Backend`] if the runtime fails, [`ErrorKind::Unsupported`] for a layer whose rows
-/// cannot be told.
+/// [`ErrorKind::Backend`] if the runtime fails.
 pub fn collect(
     layer: &CoupledLayer,
     inputs: Running<'_, '_>,
@@ -249,8 +248,10 @@ fn input_rows<'x>(
             let channels = within(channels, &x);
             Rows::patches(x, &window(g)?, channels, positions)
         }
-        LayerKind::ConvTranspose(_) => {
-            Err(Error::new(ErrorKind::Unsupported, "the rows of a transposed convolution"))
+        LayerKind::ConvTranspose(g) => {
+            let channels = within(channels, &x);
+            let window = window(g)?.transposed(&g.output_padding)?;
+            Rows::patches(x, &window, channels, positions)
         }
     }
 }

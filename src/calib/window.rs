@@ -1,4 +1,4 @@
-//! How a convolution's kernel moves over its input.
+//! How a convolution's kernel moves over its input, or that of a transposed one over its output.
 
 use rayon::prelude::*;
 
@@ -7,7 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// Stands for a source in the padding: outside of every plane.
 const PADDING: usize = usize::MAX;
 
-/// How a convolution's kernel moves over the spatial axes, in the terms of ONNX `Conv`.
+/// How a convolution's kernel moves over the spatial axes, in the terms of ONNX `Conv`; see
+/// [`Window::transposed`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     pub(super) axes: Vec<WindowAxis>,
@@ -20,18 +21,31 @@ pub(super) struct WindowAxis {
     pub(super) dilation: usize,
     pub(super) begin: usize,
     pub(super) end: usize,
+    /// Positions added behind the output of a transposed convolution; `None` for a convolution.
+    pub(super) transposed: Option<usize>,
 }
 
 impl WindowAxis {
     fn output(&self, input: usize) -> Option<usize> {
         let reach = self.dilation.checked_mul(self.kernel - 1)?.checked_add(1)?;
+        if let Some(more) = self.transposed {
+            let spread = input.checked_sub(1)?.checked_mul(self.stride)?.checked_add(reach)?;
+            return spread.checked_add(more)?.checked_sub(self.begin.checked_add(self.end)?);
+        }
         let padded = input.checked_add(self.begin)?.checked_add(self.end)?;
         Some(padded.checked_sub(reach)? / self.stride + 1)
     }
 
     /// Where tap `tap` of output position `at` reads, or `None` in the padding.
     fn source(&self, at: usize, tap: usize, input: usize) -> Option<usize> {
-        let source = (at * self.stride + tap * self.dilation).checked_sub(self.begin)?;
+        let source = match self.transposed {
+            None => (at * self.stride + tap * self.dilation).checked_sub(self.begin)?,
+            // Input i reaches the outputs i · stride + tap · dilation − begin.
+            Some(_) => {
+                let spread = (at + self.begin).checked_sub(tap * self.dilation)?;
+                (spread % self.stride == 0).then_some(spread / self.stride)?
+            }
+        };
         (source < input).then_some(source)
     }
 }
@@ -66,13 +80,30 @@ impl Window {
             dilation,
             begin,
             end,
+            transposed: None,
         });
         Ok(Window { axes: axes.collect() })
     }
 
+    /// The window of a transposed convolution, in the terms of ONNX `ConvTranspose`, with
+    /// `output_padding` positions added behind the output's axes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] where the lengths differ.
+    pub fn transposed(mut self, output_padding: &[usize]) -> Result<Self> {
+        if output_padding.len() != self.axes.len() {
+            let message = "an output padding does not have the kernel's spatial axes";
+            return Err(Error::new(ErrorKind::Format, message));
+        }
+        let axes = self.axes.iter_mut().zip(output_padding);
+        axes.for_each(|(axis, more)| axis.transposed = Some(*more));
+        Ok(self)
+    }
+
     /// The window that sees one position at a time.
     pub fn pointwise(rank: usize) -> Self {
-        let axis = WindowAxis { kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0 };
+        let (kernel, stride, dilation) = (1, 1, 1);
+        let axis = WindowAxis { kernel, stride, dilation, begin: 0, end: 0, transposed: None };
         Window { axes: vec![axis; rank] }
     }
 

@@ -18,7 +18,6 @@ use crate::canon::{CanonOptions, canonicalise};
 use crate::couple::{CoupledLayer, Coupling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
-use crate::ops::LayerKind;
 use crate::progress::Progress;
 use crate::runtime::fixed_batch;
 use crate::zip::options::ZipOptions;
@@ -111,7 +110,7 @@ impl CalibrateArgs {
     ) -> Result<LayerMoments> {
         let coupling = Coupling::of(&model.graph)?;
         let layers: Vec<&CoupledLayer> =
-            coupling.layers.iter().filter(|layer| has_moments(layer)).collect();
+            coupling.layers.iter().filter(|layer| !layer.per_channel).collect();
         self.check_memory(model, &layers)?;
         console.begin("calibrate", (source.batches() * layers.len()) as u64);
         let limit = RowLimit { rows: self.max_rows, seed: self.seed };
@@ -138,9 +137,4 @@ impl CalibrateArgs {
             .hint("allow that with --memory")
             .in_model(&model.name))
     }
-}
-
-/// Whether statistics of a layer's inputs are of use.
-fn has_moments(layer: &CoupledLayer) -> bool {
-    !layer.per_channel && !matches!(layer.layer.kind, LayerKind::ConvTranspose(_))
 }

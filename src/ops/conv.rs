@@ -51,9 +51,12 @@ impl OpRule for ConvTranspose {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         match conv_layer(node) {
+            _ if node.node.ints("output_shape").is_some() => {
+                Flow::whole("a transposed convolution that is told its output's shape")
+            }
             Some(layer) if node.node.int("group", 1) == 1 => Flow::Layer(layer),
             Some(_) => Flow::whole("a grouped transposed convolution"),
-            None => Flow::whole("a transposed convolution with computed weights"),
+            None => Flow::whole("a transposed convolution with computed weights or padding"),
         }
     }
 }
@@ -66,12 +69,10 @@ fn spread_extents(node: &NodeView<'_>, x: &[Dim], weight: &[Dim]) -> Option<Vec<
     }
     let kernel: Vec<usize> = weight.get(2..)?.iter().map(Dim::known).collect::<Option<_>>()?;
     let window = geometry(node, &kernel)?;
-    let more = node.node.ints("output_padding");
     let extent = |i: usize| -> Option<usize> {
         let span = (kernel[i].checked_sub(1)?) * window.dilations[i] + 1;
-        let more = more.and_then(|m| m.get(i)).copied().unwrap_or(0);
         let spread = (x.get(2 + i)?.known()?.checked_sub(1)?) * window.strides[i] + span;
-        (spread + usize::try_from(more).ok()?).checked_sub(window.pads[i].0 + window.pads[i].1)
+        (spread + window.output_padding[i]).checked_sub(window.pads[i].0 + window.pads[i].1)
     };
     Some((0..kernel.len()).map(|i| extent(i).map_or(Dim::Unknown, Dim::Known)).collect())
 }
@@ -119,15 +120,16 @@ fn conv_layer(node: &NodeView<'_>) -> Option<Layer> {
 /// Reads the window attributes; `auto_pad` is resolved where the input's extents are fixed.
 fn geometry(node: &NodeView<'_>, kernel: &[usize]) -> Option<ConvGeometry> {
     let n = kernel.len();
-    let list = |name: &str| -> Option<Vec<usize>> {
+    let list = |name: &str, default: usize| -> Option<Vec<usize>> {
         match node.node.ints(name) {
             Some(v) if v.len() == n => v.iter().map(|x| usize::try_from(*x).ok()).collect(),
             Some(_) => None,
-            None => Some(vec![1; n]),
+            None => Some(vec![default; n]),
         }
     };
-    let strides = list("strides")?;
-    let dilations = list("dilations")?;
+    let strides = list("strides", 1)?;
+    let dilations = list("dilations", 1)?;
+    let output_padding = list("output_padding", 0)?;
     let pads = match node.node.str("auto_pad").unwrap_or("NOTSET") {
         "NOTSET" | "" => match node.node.ints("pads") {
             Some(p) if p.len() == 2 * n => (0..n)
@@ -137,10 +139,13 @@ fn geometry(node: &NodeView<'_>, kernel: &[usize]) -> Option<ConvGeometry> {
             None => vec![(0, 0); n],
         },
         "VALID" => vec![(0, 0); n],
+        // By another formula, from the input's extents.
+        _ if node.node.op == "ConvTranspose" => return None,
         mode => auto_pads(node, kernel, &strides, &dilations, mode == "SAME_LOWER")?,
     };
     let groups = usize::try_from(node.node.int("group", 1)).ok().filter(|g| *g > 0)?;
-    Some(ConvGeometry { kernel: kernel.to_vec(), strides, pads, dilations, groups })
+    let kernel = kernel.to_vec();
+    Some(ConvGeometry { kernel, strides, pads, dilations, groups, output_padding })
 }
 
 /// Padding of all spatial axes by `auto_pad`.

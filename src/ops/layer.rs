@@ -18,6 +18,8 @@ pub struct ConvGeometry {
     pub dilations: Vec<usize>,
     /// Number of channel groups.
     pub groups: usize,
+    /// Positions added behind the axes of a transposed convolution's output; zeros for others.
+    pub output_padding: Vec<usize>,
 }
 
 /// How the layer applies its weights.

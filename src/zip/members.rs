@@ -6,7 +6,6 @@ use crate::align::{Alignment, Site, only_group};
 use crate::calib::gram::Moments;
 use crate::couple::{CoupledLayer, GroupId, LayerId};
 use crate::error::Result;
-use crate::ops::LayerKind;
 
 use super::columns::Columns;
 use super::joint::{JointModel, Neuron};
@@ -117,20 +116,12 @@ fn apart(alignment: &Alignment, all: &[Member]) -> String {
 
 /// Why layers of corresponding groups cannot share neurons.
 fn obstacle(members: &[Member], columns: &Columns) -> Option<String> {
-    if !members.iter().all(|m| has_rows(&m.layer)) {
-        return Some("a transposed convolution".to_owned());
-    }
     let with_bias = members.iter().filter(|m| m.layer.layer.bias.is_some()).count();
     if with_bias > 0 && with_bias < members.len() {
         return Some("only some of the layers have a bias".to_owned());
     }
     let per_channel = members.iter().all(|m| m.layer.per_channel);
     (columns.count == 0 && !per_channel).then(|| "no input is shared".to_owned())
-}
-
-/// Whether a layer's inputs can be written as rows that its weights multiply.
-pub(super) fn has_rows(layer: &CoupledLayer) -> bool {
-    !matches!(layer.layer.kind, LayerKind::ConvTranspose(_))
 }
 
 /// Bytes that the statistics of one layer take; `targets` tells whether they hold pre-activations.

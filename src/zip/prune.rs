@@ -17,7 +17,6 @@ use crate::progress::Progress;
 
 use super::fuse::energy;
 use super::matrix;
-use super::members::has_rows;
 use super::refit::{refit_sparse, residual};
 use super::solve::{Spd, ridge};
 
@@ -115,11 +114,7 @@ pub fn prune(
 
 /// Why a layer's weights stay.
 fn reason(layer: &CoupledLayer) -> Option<String> {
-    match (layer.per_channel, has_rows(layer)) {
-        (true, _) => Some("a depthwise convolution has few weights".to_owned()),
-        (false, false) => Some("a transposed convolution".to_owned()),
-        (false, true) => None,
-    }
+    layer.per_channel.then(|| "a depthwise convolution has few weights".to_owned())
 }
 
 /// The weights that stay: all but the part with the least saliency.

@@ -18,7 +18,7 @@ use super::group::Later;
 use super::joint::JointModel;
 use super::matcher::Matcher;
 use super::matrix;
-use super::members::{Member, has_rows, statistics_bytes};
+use super::members::{Member, statistics_bytes};
 use super::options::{Method, Passes, ZipOptions};
 use super::paired::Paired;
 use super::refit::{connections, refit, refit_sparse};
@@ -135,7 +135,6 @@ impl<'a> Zip<'a> {
         self.options.method == Method::Refit
             && self.options.passes == Passes::PerLayer
             && self.streams[task].zipped.is_some()
-            && has_rows(layer)
             && layer.layer.bias.is_some()
             && self.fits(task, layer)
     }

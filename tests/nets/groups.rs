@@ -5,6 +5,7 @@ use rand::{Rng, SeedableRng};
 
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions};
+use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, DataType, Dim, Graph, Model, Tensor, TensorType, ValueId};
 use onnx_zip::onnx;
 use onnx_zip::runtime::ModelSource;
@@ -73,5 +74,44 @@ fn a_joint_model_with_such_groups_can_be_taken_apart_again() {
     let restored = emit::restore(&read).unwrap();
     for task in 0..3 {
         assert_eq!(restored.sharing(task), joint.sharing(task));
+    }
+}
+
+/// A net that makes an image smaller and larger again, with two kinds of transposed convolutions.
+fn decoder() -> Model {
+    let mut b = GraphBuilder::new("decoder", 17);
+    let x = b.input("x", "n,2,9,9");
+    let (w1, b1) = (b.weights("w1", &[7, 2, 3, 3]), b.weights("b1", &[7]));
+    let (w2, b2) = (b.weights("w2", &[7, 6, 3, 3]), b.weights("b2", &[6]));
+    let (w3, b3) = (b.weights("w3", &[6, 5, 2, 4]), b.weights("b3", &[5]));
+    let (w4, b4) = (b.weights("w4", &[1, 5, 1, 1]), b.weights("b4", &[1]));
+    let y = b.op("Conv", "conv", &[x, w1, b1], [("strides", [2, 2].into())]);
+    let y = b.op("Relu", "relu1", &[y], []);
+    let window = [("strides", [2, 2].into()), ("output_padding", [1, 1].into())];
+    let y = b.op("ConvTranspose", "up1", &[y, w2, b2], window);
+    let y = b.op("Relu", "relu2", &[y], []);
+    let window = [("pads", [1, 0, 0, 2].into()), ("dilations", [2, 1].into())];
+    let y = b.op("ConvTranspose", "up2", &[y, w3, b3], window);
+    let y = b.op("Relu", "relu3", &[y], []);
+    let y = b.op("Conv", "head", &[y, w4, b4], []);
+    b.build(&[y])
+}
+
+#[test]
+fn transposed_convolutions_share_neurons() {
+    let a = decoder();
+    let session = backend().load(ModelSource::Bytes(&onnx::encode(&a).unwrap())).unwrap();
+    let data = Dataset::synthetic(session.inputs(), 200, 1, &DataOptions::default()).unwrap();
+    let batch = data.batch(0..16).unwrap();
+    let original = run(&a, &batch).remove(0);
+    for method in [Method::Mtz, Method::Refit] {
+        let nets = [a.clone(), permuted(&a, 5)].map(|net| (net, data.clone()));
+        let (joint, outcome) = merge(nets, &ZipOptions { method, ..ZipOptions::default() });
+        assert_eq!(outcome.sites.iter().map(|s| s.shared).collect::<Vec<_>>(), [7, 6, 5, 0]);
+        let heads = emit::emit(&joint, &EmitOptions::default()).unwrap();
+        for output in run(&heads, &batch) {
+            let lost = deviation(&output, &original);
+            assert!(lost < 1e-4, "{method:?} lost {lost}");
+        }
     }
 }
