@@ -22,6 +22,8 @@ use crate::zip::size::{Sizes, sizes};
 mod prepare;
 mod search;
 
+#[cfg(test)]
+pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, Prepared, prepare, prepare_parts};
 pub use search::{Goal, merge_for};
 

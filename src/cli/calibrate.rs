@@ -9,7 +9,8 @@ use super::console::Console;
 use super::data::DataArgs;
 use super::models::Loaded;
 use super::runtime::RuntimeArgs;
-use super::{Status, models, output, size};
+use super::statistics::StatisticsArgs;
+use super::{Status, models, output};
 use crate::calib::gram::Moments;
 use crate::calib::store::{self, LayerMoments, Meta};
 use crate::calib::stream::{Source, Stream};
@@ -20,7 +21,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::progress::Progress;
 use crate::runtime::fixed_batch;
-use crate::zip::options::ZipOptions;
 
 /// Store the statistics of one model's layer inputs, or add up stored ones
 ///
@@ -44,16 +44,8 @@ pub(super) struct CalibrateArgs {
     #[arg(long, value_name = "N", help_heading = "Data",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     samples: Option<usize>,
-    /// Rows of statistics per layer; convolutions give a row per position, of which this many are drawn
-    #[arg(long, value_name = "N", default_value_t = ZipOptions::default().max_rows,
-          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    max_rows: usize,
-    /// Memory for the statistics of all layers, and for values kept between layers, e.g. 500MB
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size::parse)]
-    memory: u64,
-    /// Seed of the choice of samples and rows
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    statistics: StatisticsArgs,
     #[command(flatten)]
     runtime: RuntimeArgs,
 }
@@ -83,7 +75,8 @@ impl CalibrateArgs {
     fn measure(&self, path: &Path, console: &Console) -> Result<(LayerMoments, Meta)> {
         let mut loaded = models::load(&[path.to_owned()], &[])?;
         let backend = self.runtime.open()?;
-        let mut data = self.data.open(&loaded, self.samples.unwrap_or(usize::MAX), self.seed)?;
+        let mut data =
+            self.data.open(&loaded, self.samples.unwrap_or(usize::MAX), self.statistics.seed)?;
         let (Some(Loaded { model, ports, sha256, .. }), Some(data)) = (loaded.pop(), data.pop())
         else {
             return Err(Error::new(ErrorKind::Usage, "there is no model to calibrate"));
@@ -94,7 +87,7 @@ impl CalibrateArgs {
             backend: backend.as_ref(),
             data: &data.dataset,
             batch: fixed_batch(&ports).unwrap_or(self.runtime.batch),
-            memory: self.memory,
+            memory: self.statistics.memory,
         };
         let moments = self.collect(&model, source, console)?;
         let samples = data.dataset.len() as u64;
@@ -113,7 +106,7 @@ impl CalibrateArgs {
             coupling.layers.iter().filter(|layer| !layer.per_channel).collect();
         self.check_memory(model, &layers)?;
         console.begin("calibrate", (source.batches() * layers.len()) as u64);
-        let limit = RowLimit { rows: self.max_rows, seed: self.seed };
+        let limit = RowLimit { rows: self.statistics.max_rows, seed: self.statistics.seed };
         let mut stream = Stream::new(model, source)?;
         let mut all = LayerMoments::new();
         for layer in layers {
@@ -129,7 +122,7 @@ impl CalibrateArgs {
             let (_, inputs, taps) = layer.layer.sizes(&model.graph)?;
             needed = needed.saturating_add(Moments::bytes(inputs * taps, 0));
         }
-        if needed <= self.memory {
+        if needed <= self.statistics.memory {
             return Ok(());
         }
         let mib = needed >> 20;

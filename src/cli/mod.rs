@@ -18,6 +18,7 @@ mod runtime;
 mod share;
 mod size;
 mod split;
+mod statistics;
 mod stop;
 mod structure;
 mod verify;

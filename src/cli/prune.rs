@@ -9,7 +9,8 @@ use super::console::Console;
 use super::data::{DataArgs, SYNTHETIC_SAMPLES};
 use super::models::{self, Loaded};
 use super::runtime::RuntimeArgs;
-use super::{Status, TOOL, output, size};
+use super::statistics::StatisticsArgs;
+use super::{Status, TOOL, output};
 use crate::calib::stream::Source;
 use crate::canon::{CanonOptions, canonicalise};
 use crate::error::{Error, ErrorKind, Result};
@@ -48,16 +49,8 @@ pub(super) struct PruneArgs {
     /// Added to each Hessian's diagonal, relative to its mean
     #[arg(long, value_name = "D", default_value_t = ZipOptions::default().damping)]
     damping: f64,
-    /// Rows of statistics per layer; convolutions give a row per position, of which this many are drawn
-    #[arg(long, value_name = "N", default_value_t = ZipOptions::default().max_rows,
-          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    max_rows: usize,
-    /// Memory for values kept between layers, e.g. 500MB
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size::parse)]
-    memory: u64,
-    /// Seed of the choice of samples and rows
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    statistics: StatisticsArgs,
     /// Print the report as JSON instead of text
     #[arg(long)]
     json: bool,
@@ -89,7 +82,7 @@ impl PruneArgs {
         let mut loaded = models::load(std::slice::from_ref(&self.model), &[])?;
         let backend = self.runtime.open()?;
         let limit = if self.data.is_synthetic() { SYNTHETIC_SAMPLES } else { self.samples };
-        let mut data = self.data.open(&loaded, limit.min(self.samples), self.seed)?;
+        let mut data = self.data.open(&loaded, limit.min(self.samples), self.statistics.seed)?;
         let (Some(Loaded { name, model, ports, .. }), Some(data)) = (loaded.pop(), data.pop())
         else {
             return Err(Error::new(ErrorKind::Usage, "there is no model to prune"));
@@ -102,15 +95,15 @@ impl PruneArgs {
             backend: backend.as_ref(),
             data: &data.dataset,
             batch: fixed_batch(&ports).unwrap_or(self.runtime.batch),
-            memory: self.memory,
+            memory: self.statistics.memory,
         };
         let saliency = METHODS.iter().find(|(name, ..)| *name == self.method);
         let options = PruneOptions {
             sparsity: self.sparsity,
             saliency: saliency.map(|(_, s, _)| *s).unwrap_or_default(),
             damping: self.damping,
-            max_rows: self.max_rows,
-            seed: self.seed,
+            max_rows: self.statistics.max_rows,
+            seed: self.statistics.seed,
         };
         let layers = prune(&mut model, source, &options, console).map_err(|e| e.in_model(&name))?;
         onnx::save(&model, &self.output, &SaveOptions::default())?;

@@ -57,6 +57,43 @@ pub struct EmitOptions {
     pub inputs: InputMode,
 }
 
+impl EmitOptions {
+    /// Whether models with the inputs of `joint`'s tasks can be written so; no sharing changes that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if shared inputs or the masked form are asked for but the tasks' inputs
+    /// differ.
+    pub fn check(&self, joint: &JointModel) -> Result<()> {
+        if self.form == Form::Masked && !inputs_agree(joint) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "the masked form needs models with inputs of the same types and shapes",
+            )
+            .hint("use --form heads or --form switch"));
+        }
+        self.inputs.is_shared(joint).map(drop)
+    }
+}
+
+impl InputMode {
+    /// Whether the tasks of `joint` read the same inputs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if they should but differ.
+    pub fn is_shared(self, joint: &JointModel) -> Result<bool> {
+        match self {
+            InputMode::Auto => Ok(inputs_agree(joint)),
+            InputMode::Separate => Ok(false),
+            InputMode::Shared if inputs_agree(joint) => Ok(true),
+            InputMode::Shared => Err(Error::new(
+                ErrorKind::Usage,
+                "the models take inputs of different types or shapes and cannot share them",
+            )
+            .hint("leave out --inputs shared")),
+        }
+    }
+}
+
 /// Producer name in written files.
 const PRODUCER: &str = concat!("onnx-zip ", env!("CARGO_PKG_VERSION"));
 
@@ -66,16 +103,9 @@ pub const FORM_KEY: &str = "onnx_zip.form";
 /// The joint model as one ONNX model, with outputs `<task>/<output>`.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if shared inputs or the masked form are asked for but the tasks' inputs
-/// differ.
+/// As [`EmitOptions::check`].
 pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
-    if options.form == Form::Masked && !inputs_agree(joint) {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            "the masked form needs models with inputs of the same types and shapes",
-        )
-        .hint("use --form heads or --form switch"));
-    }
+    options.check(joint)?;
     let mut builder = Builder::new("joint");
     let inputs = add_inputs(joint, options.inputs, &mut builder)?;
     let mut sums = match options.form {
@@ -133,18 +163,7 @@ fn add_inputs(
     mode: InputMode,
     builder: &mut Builder,
 ) -> Result<Vec<Vec<ValueId>>> {
-    let shared = match mode {
-        InputMode::Auto => inputs_agree(joint),
-        InputMode::Separate => false,
-        InputMode::Shared if inputs_agree(joint) => true,
-        InputMode::Shared => {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                "the models take inputs of different types or shapes and cannot share them",
-            )
-            .hint("leave out --inputs shared"));
-        }
-    };
+    let shared = mode.is_shared(joint)?;
     let mut all: Vec<Vec<ValueId>> = Vec::new();
     for task in &joint.tasks {
         if let (true, Some(first)) = (shared, all.first()) {

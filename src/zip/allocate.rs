@@ -172,22 +172,11 @@ fn plan(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::zip::matcher::Share;
     use crate::zip::options::Budget;
     use crate::zip::predict::{Prediction, predict};
-    use crate::zipper::{Input, Prepared, prepare};
-
-    fn prepared() -> Prepared {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models");
-        let input = |name: &str| Input {
-            name: name.to_owned(),
-            model: crate::onnx::load(&folder.join(format!("lenet5_mnist_{name}.onnx"))).unwrap(),
-        };
-        prepare(vec![input("a"), input("b")]).unwrap()
-    }
+    use crate::zipper::{Prepared, fixtures};
 
     fn predicted(prepared: &Prepared, budget: &Budget) -> Prediction {
         predict(&prepared.joint, &prepared.alignment, budget, false).unwrap()
@@ -206,7 +195,7 @@ mod tests {
     }
 
     fn allocated(part: f64, costs: [f64; 3], multiple: usize) -> Option<(Vec<usize>, f64)> {
-        let prepared = prepared();
+        let prepared = fixtures(&["lenet5_mnist_a", "lenet5_mnist_b"]);
         let all = predicted(&prepared, &Budget::uniform(Share::Fraction(1.0)));
         let (separate, least) = (all.sizes.separate(), all.sizes.joint());
         let wanted = (part * separate as f64) as u64;

@@ -176,22 +176,11 @@ fn saved(chosen: &Chosen, members: &[Member], neurons: &[Vec<(usize, usize)>]) -
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::zipper::{Input, Prepared, prepare};
-
-    fn prepared() -> Prepared {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models");
-        let input = |name: &str| Input {
-            name: name.to_owned(),
-            model: crate::onnx::load(&folder.join(format!("lenet300_{name}.onnx"))).unwrap(),
-        };
-        prepare(vec![input("mnist_a"), input("fashion")]).unwrap()
-    }
+    use crate::zipper::fixtures;
 
     fn predicted(share: Share) -> Prediction {
-        let prepared = prepared();
+        let prepared = fixtures(&["lenet300_mnist_a", "lenet300_fashion"]);
         predict(&prepared.joint, &prepared.alignment, &Budget::uniform(share), true).unwrap()
     }
 
@@ -215,7 +204,7 @@ mod tests {
 
     #[test]
     fn more_than_there_are_cannot_be_shared() {
-        let prepared = prepared();
+        let prepared = fixtures(&["lenet300_mnist_a", "lenet300_fashion"]);
         let budget = Budget::uniform(Share::Count(200));
         let error = predict(&prepared.joint, &prepared.alignment, &budget, true).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);

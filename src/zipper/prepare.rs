@@ -232,3 +232,14 @@ fn changed() -> Error {
     Error::new(ErrorKind::Format, "the joint model's plan does not fit its nets")
         .hint("merge the original models again")
 }
+
+/// The networks of the given names among the fixtures.
+#[cfg(test)]
+pub(crate) fn fixtures(names: &[&str]) -> Prepared {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models");
+    let input = |name: &&str| Input {
+        name: (*name).to_owned(),
+        model: crate::onnx::load(&folder.join(format!("{name}.onnx"))).unwrap(),
+    };
+    prepare(names.iter().map(input).collect()).unwrap()
+}

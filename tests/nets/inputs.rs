@@ -4,6 +4,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions, Form};
+use onnx_zip::error::ErrorKind;
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Model, Tensor};
 use onnx_zip::onnx;
@@ -118,6 +119,8 @@ fn every_form_takes_inputs_of_different_kinds() {
                 assert!(gap < 1e-5, "{form:?} at {share} deviates by {gap}");
             }
         }
+        let masked = EmitOptions { form: Form::Masked, ..EmitOptions::default() };
+        assert_eq!(masked.check(&joint).unwrap_err().kind(), ErrorKind::Usage);
         let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
         let read = onnx::decode(onnx::encode(&written).unwrap().into(), None, "joint").unwrap();
         let restored = emit::restore(&read).unwrap();

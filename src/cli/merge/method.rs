@@ -1,9 +1,9 @@
 //! How weights are fused and pairs are found.
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser};
 
-use crate::cli::size;
+use crate::cli::statistics::StatisticsArgs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::zip::matcher::MATCHERS;
 use crate::zip::options::{Method, Passes, ZipOptions};
@@ -57,17 +57,8 @@ pub(super) struct TuningArgs {
     #[arg(long, value_name = "D", allow_negative_numbers = true,
           default_value_t = ZipOptions::default().damping)]
     damping: f64,
-    /// Rows of statistics per layer and task; convolutions give a row per position, of which this many
-    /// are drawn
-    #[arg(long, value_name = "N", default_value_t = ZipOptions::default().max_rows,
-          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    max_rows: usize,
-    /// Memory for one layer's statistics and, per task, for values kept between layers, e.g. 500MB
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size::parse)]
-    memory: u64,
-    /// Seed of everything random: the same seed gives the same file
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    statistics: StatisticsArgs,
 }
 
 fn values<'a>(rows: impl IntoIterator<Item = (&'a str, &'a str)>) -> PossibleValuesParser
@@ -129,9 +120,9 @@ impl TuningArgs {
             return Err(usage(format!("a damping of {} is no number ≥ 0", self.damping)));
         }
         options.damping = self.damping;
-        options.max_rows = self.max_rows;
-        options.memory = self.memory;
-        options.seed = self.seed;
+        options.max_rows = self.statistics.max_rows;
+        options.memory = self.statistics.memory;
+        options.seed = self.statistics.seed;
         Ok(())
     }
 }

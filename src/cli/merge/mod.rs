@@ -23,7 +23,7 @@ use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, output};
 use crate::calib::data::Dataset;
 use crate::calib::store::{self, LayerMoments};
-use crate::emit::{EmitOptions, Form, InputMode, emit, inputs_agree};
+use crate::emit::emit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
@@ -278,10 +278,7 @@ impl MergeArgs {
     /// What can be told before the data is touched: whether every rule and wish makes sense.
     fn check_plan(&self, prepared: &Prepared, options: &ZipOptions) -> Result<()> {
         let usage = |message: &str| Error::new(ErrorKind::Usage, message);
-        if self.result.input_mode() == InputMode::Shared && !inputs_agree(&prepared.joint) {
-            return Err(usage("the models take inputs of different types or shapes")
-                .hint("leave out --inputs shared"));
-        }
+        self.result.emit_options().check(&prepared.joint)?;
         if let Some(first) = prepared.joint.tasks.first() {
             let layers: Vec<String> =
                 first.coupling.layers.iter().map(|layer| layer.name.clone()).collect();
@@ -295,18 +292,13 @@ impl MergeArgs {
 
     fn write(&self, joint: &JointModel, path: &Path) -> Result<Written> {
         let start = Instant::now();
-        let form = Form::named(&self.result.form).unwrap_or_default();
-        let model = emit(joint, &EmitOptions { form, inputs: self.result.input_mode() })?;
-        let bytes = onnx::save(&model, path, &SaveOptions::default())?;
-        let separate = match self.result.input_mode() {
-            InputMode::Auto => !inputs_agree(joint),
-            mode => mode == InputMode::Separate,
-        };
+        let options = self.result.emit_options();
+        let bytes = onnx::save(&emit(joint, &options)?, path, &SaveOptions::default())?;
         Ok(Written {
             path: path.to_owned(),
             bytes,
-            form,
-            separate,
+            form: options.form,
+            separate: !options.inputs.is_shared(joint)?,
             seconds: start.elapsed().as_secs_f64(),
         })
     }

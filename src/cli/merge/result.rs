@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
-use crate::emit::{FORMS, Form, InputMode};
+use crate::emit::{EmitOptions, FORMS, Form, InputMode};
 
 /// What comes out.
 #[derive(Args)]
@@ -32,10 +32,13 @@ pub(super) struct ResultArgs {
 }
 
 impl ResultArgs {
-    /// Whether tasks read one common input.
-    pub(super) fn input_mode(&self) -> InputMode {
+    /// How the joint model is written.
+    pub(super) fn emit_options(&self) -> EmitOptions {
         let row = INPUT_MODES.iter().find(|(name, ..)| *name == self.inputs);
-        row.map(|(_, mode, _)| *mode).unwrap_or_default()
+        EmitOptions {
+            form: Form::named(&self.form).unwrap_or_default(),
+            inputs: row.map(|(_, mode, _)| *mode).unwrap_or_default(),
+        }
     }
 }
 
