@@ -108,8 +108,7 @@ fn a_permuted_copy_is_recognised(arch: Architecture) {
     let [all, shareable, heads] = parameters(&graph, &Coupling::of(&graph).unwrap());
     assert_eq!(shareable + heads, all, "{}: no hidden layer is frozen", arch.name);
     let data = samples(&a, 2);
-    let zip = ZipOptions { method: Method::Mtz, ..options(1.0) };
-    let (joint, outcome) = merge([(a.clone(), data.clone()), (b, data)], &zip);
+    let (joint, outcome) = merge([(a.clone(), data.clone()), (b, data)], &options(1.0));
     let sizes = &outcome.sizes;
     assert_eq!(sizes.joint() - sizes.specific[1], sizes.originals[0], "{}", arch.name);
     let joined = emit::emit(&joint, &EmitOptions::default()).unwrap();
