@@ -85,11 +85,14 @@ impl Plan {
         let part = |of: u64| percent(sizes.joint() as f64 / of.max(1) as f64);
         let smallest = sizes.originals.iter().copied().min().unwrap_or(0);
         let mut out = format!(
-            "parameters: {} before, {} after: {} of all models, {} of the smallest\n",
+            "parameters: {} before, {} after: {} of all models{}\n",
             count(sizes.separate()),
             count(sizes.joint()),
             part(sizes.separate()),
-            part(smallest),
+            match smallest {
+                0 => String::new(),
+                _ => format!(", {} of the smallest", part(smallest)),
+            },
         );
         let specific = self.tasks.iter().zip(&sizes.specific);
         let specific: Vec<String> =

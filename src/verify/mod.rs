@@ -144,8 +144,11 @@ pub fn verify(
     if let Some(engine) = engines.first() {
         same_tasks(&engine.wiring, subjects)?;
     }
-    let batches = |s: &Subject<'_>| s.data.len().div_ceil(batch.max(1)) as u64;
-    progress.begin("verify", subjects.iter().map(batches).sum());
+    let batches = |(number, subject): (usize, &Subject<'_>)| {
+        let size = fixed_batch(&engines, number).unwrap_or(batch).max(1);
+        subject.data.len().div_ceil(size) as u64
+    };
+    progress.begin("verify", subjects.iter().enumerate().map(batches).sum());
     for number in 0..subjects.len() {
         let mut check = Check { subjects, number, batch, limits, report: &mut report, progress };
         let task = check.run(&mut engines)?;
@@ -196,6 +199,11 @@ fn same_tasks(wiring: &Wiring, subjects: &[Subject<'_>]) -> Result<()> {
     .hint("give its original models in that order"))
 }
 
+/// The batch size that a subject's model insists on.
+fn fixed_batch(engines: &[Engine], number: usize) -> Option<usize> {
+    engines.iter().find_map(|engine| engine.fixed_batch(number))
+}
+
 /// The check of one task.
 struct Check<'a> {
     subjects: &'a [Subject<'a>],
@@ -228,7 +236,7 @@ impl Check<'_> {
     /// are left out.
     fn ranges(&self, engines: &[Engine]) -> Result<Vec<Range<usize>>> {
         let data = self.subject().data;
-        let fixed = engines.iter().find_map(|e| e.fixed_batch(self.number));
+        let fixed = fixed_batch(engines, self.number);
         let size = fixed.unwrap_or(self.batch).max(1);
         let full = |range: &Range<usize>| fixed.is_none() || range.len() == size;
         let ranges: Vec<_> = data.batches(size).filter(full).collect();
