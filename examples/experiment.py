@@ -1,0 +1,98 @@
+"""What the experiments of docs/results.md have in common: the tool, the data, tables.
+
+The tool is `target/release/onnx-zip`, or what ONNX_ZIP names. What an experiment makes stays in
+out/results/; a joint model that is there already is not made again.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOL = os.environ.get("ONNX_ZIP", str(ROOT / "target" / "release" / "onnx-zip"))
+MODELS = ROOT / "fixtures" / "models"
+DATA = ROOT / "fixtures" / "data"
+OUT = ROOT / "out" / "results"
+
+
+def tool(*arguments: object) -> str:
+    """Run the tool; what it prints. Ends the experiment, with the tool's words, if it fails."""
+    done = subprocess.run([TOOL, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT)
+    if done.returncode != 0:
+        sys.exit(f"onnx-zip {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def data_options(files: list[Path]) -> list[object]:
+    """Samples of each model, pixels divided by 255."""
+    return [word for file in files for word in ("--data", file)] + ["--scale", "1/255"]
+
+
+def merge(joint: Path, models: list[Path], train: list[Path], *options: object) -> dict:
+    """Merge, unless `joint` was made before; the report."""
+    report = joint.with_suffix(".json")
+    if not report.exists():
+        joint.parent.mkdir(parents=True, exist_ok=True)
+        tool(
+            *("merge", *models, "-o", joint, "--report", report, "--no-verify"),
+            *(*data_options(train), *options),
+        )
+    return json.loads(report.read_text())
+
+
+def errors(joint: Path, models: list[Path], test: list[Path]) -> list[tuple[float, float]]:
+    """Each task's error in percent, of the original and of the joint model, in ONNX Runtime."""
+    tasks = [output.name for output in session(joint).get_outputs()]
+    return [
+        (error(model, None, samples), error(joint, task, samples))
+        for task, model, samples in zip(tasks, models, test)
+    ]
+
+
+def error(model: Path, output: str | None, samples: Path) -> float:
+    """Samples, in percent, for which an output, or the only one, names another class."""
+    known = OUT / "errors.json"
+    errors = json.loads(known.read_text()) if known.exists() else {}
+    key = f"{model.name} {output} {samples.name} {sha256(model.read_bytes()).hexdigest()}"
+    if key not in errors:
+        arrays = np.load(samples)
+        images = arrays["image"].reshape(-1, 1, 28, 28)
+        parts = np.split(images, range(500, len(images), 500))
+        run = session(model).run
+        names = [output] if output else None
+        found = [run(names, {"image": part / np.float32(255)})[0].argmax(axis=1) for part in parts]
+        classes = np.concatenate(found)
+        errors[key] = 100 * float(np.mean(classes != arrays["labels"]))
+        known.write_text(json.dumps(errors, indent=1))
+    return errors[key]
+
+
+@cache
+def session(model: Path) -> ort.InferenceSession:
+    """A model, loaded by ONNX Runtime."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def subset(name: str, count: int) -> Path:
+    """The first `count` samples of a data file in fixtures/data."""
+    path = OUT / f"{name}_{count}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = np.load(DATA / f"{name}.npz")
+        np.savez(path, **{key: arrays[key][:count] for key in arrays.files})
+    return path
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table as documents hold it: the first column to the left, numbers to the right."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
