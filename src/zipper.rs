@@ -16,6 +16,7 @@ use crate::progress::Progress;
 use crate::runtime::Backend;
 use crate::zip::joint::JointModel;
 use crate::zip::options::{Method, ZipOptions};
+use crate::zip::predict::{Prediction, predict};
 use crate::zip::run::{Sensitivities, SiteRecord, Zip};
 use crate::zip::size::{Sizes, sizes};
 
@@ -104,9 +105,6 @@ fn zipped(
     let sensitivities = &importance.sensitivities;
     let zip = Zip::new(&mut joint, &alignment, sources, sensitivities, stored, options, progress)?;
     let sites = zip.run()?;
-    if sites.iter().all(|site| site.reason.is_some()) {
-        return Err(misaligned(&joint, &alignment));
-    }
     seconds.push(("zip", start.elapsed().as_secs_f64()));
     let sizes = sizes(&joint)?;
     let without_sensitivity = importance.without.clone();
@@ -137,8 +135,9 @@ impl Importance {
         progress: &dyn Progress,
     ) -> Result<Importance> {
         let Prepared { joint, alignment, .. } = prepared;
-        if alignment.groups.is_empty() {
-            return Err(misaligned(joint, alignment));
+        let plan = predict(joint, alignment, &options.budget, false)?;
+        if plan.sites.iter().all(|site| site.reason.is_some()) {
+            return Err(misaligned(joint, alignment, &plan));
         }
         let start = Instant::now();
         let mut importance =
@@ -190,20 +189,20 @@ impl Importance {
     }
 }
 
-fn misaligned(joint: &JointModel, alignment: &Alignment) -> Error {
+fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
     let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
     let names = names.join(" and ");
-    let what = match (
-        alignment.divergences.iter().flatten().next(),
-        alignment.refused.values().next(),
-    ) {
+    let first = plan.sites.first().and_then(|s| Some((s.layers.first()?, s.reason.as_ref()?)));
+    let what = match (alignment.divergences.iter().flatten().next(), first) {
         (Some(d), _) => format!(
             "{names} have no layers in common that could be shared: they first differ at '{}' against '{}' ({})",
             d.a.as_deref().unwrap_or("the end"),
             d.b.as_deref().unwrap_or("the end"),
             d.difference
         ),
-        (None, Some(reason)) => format!("{names} have no channels that could be shared: {reason}"),
+        (None, Some((layer, reason))) => format!(
+            "{names} have no layers that could be shared, from the first one on ('{layer}': {reason})"
+        ),
         (None, None) => format!("{names} have no layers with weights"),
     };
     Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")

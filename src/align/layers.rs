@@ -68,8 +68,8 @@ fn longest_common_run(nets: &[Net<'_>], sites: &[Site], net: usize) -> Vec<(usiz
     run
 }
 
-/// Parameters that two layers have in common at most, with a bonus for equal sizes and equally
-/// frozen outputs, so that repeated blocks align with their counterparts; `None` if the layers
+/// Parameters that two layers have in common at most, with a bonus for equal sizes and windows and
+/// equally frozen outputs, so that repeated blocks align with their counterparts; `None` if the layers
 /// cannot correspond.
 fn worth(a: Net<'_>, b: Net<'_>, i: LayerId, j: LayerId) -> Option<f64> {
     let (x, y) = (a.coupling.layer(i), b.coupling.layer(j));
@@ -83,7 +83,7 @@ fn worth(a: Net<'_>, b: Net<'_>, i: LayerId, j: LayerId) -> Option<f64> {
         l.outputs.first().is_some_and(|c| net.coupling.group(c.group).frozen.is_some())
     };
     let alike = frozen(a, x) == frozen(b, y);
-    let same = (xo, xi) == (yo, yi);
+    let same = (xo, xi) == (yo, yi) && x.layer.kind == y.layer.kind;
     Some(common * if same { 1.5 } else { 1.0 } * if alike { 1.0 } else { 0.1 } + 1.0)
 }
 
@@ -94,10 +94,7 @@ fn difference(a: &CoupledLayer, b: &CoupledLayer) -> Option<String> {
         LayerKind::MatMul => "MatMul".to_owned(),
         LayerKind::Conv(g) | LayerKind::ConvTranspose(g) => {
             let op = if matches!(kind, LayerKind::Conv(_)) { "Conv" } else { "ConvTranspose" };
-            format!(
-                "{op} with kernel {:?}, strides {:?}, dilations {:?}",
-                g.kernel, g.strides, g.dilations
-            )
+            format!("{op} with kernel {:?}", g.kernel)
         }
     };
     let (x, y) = (describe(&a.layer.kind), describe(&b.layer.kind));

@@ -48,8 +48,10 @@ impl TaskEmitter<'_> {
         let name = self.name(&rows.owner, &self.graph().node(layer.node).name);
         let fused = self.source().coupling.layer_making(layer.node, rows.group);
         let fused = fused.and_then(|id| self.joint.fused()[self.task][id.0]);
+        let extents = self.extents.get(self.graph(), layer.output, layer.out_axis);
         match (self.sums.as_deref_mut(), rows.first.zip(fused)) {
-            (Some(sums), Some(key)) => {
+            (Some(sums), Some((first, fused))) => {
+                let key = (first, fused, extents);
                 Ok(sums.add(self.builder, key, &rows.owner, self.task, &terms, &name))
             }
             _ => Ok(add_up(self.builder, &terms, &name)),

@@ -9,13 +9,15 @@ use crate::ir::{Attribute, DataType, Dim, Node, Tensor, TensorType, ValueId, Val
 use crate::zip::joint::{JointModel, Neuron, Owner};
 
 use super::builder::Builder;
+use super::extents::Extents;
 use super::layer::add_up;
 
 /// Name of the input that selects the task.
 pub(super) const TASK_INPUT: &str = "task";
 
-/// A block of shared neurons at one layer: its first neuron, and the number of the fused layers.
-type Key = (Neuron, u32);
+/// A block of shared neurons at one layer: its first neuron, the number of the fused layers, and the
+/// extents of what comes out. Layers that move over images differently share weights, but no sums.
+type Key = (Neuron, u32, Extents);
 
 /// Sums that several tasks contribute to.
 pub(super) struct Sums {

@@ -11,6 +11,7 @@
 
 mod block;
 mod builder;
+mod extents;
 mod form;
 mod layer;
 mod masked;

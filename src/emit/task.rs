@@ -9,6 +9,7 @@ use crate::ops::Flow;
 use crate::zip::joint::{Block, JointModel, Owner, Task};
 
 use super::builder::Builder;
+use super::extents::ExtentTable;
 use super::masked::Sums;
 use super::parameters::parameters;
 use super::pieces::Held;
@@ -23,6 +24,8 @@ pub(super) struct TaskEmitter<'a> {
     pub(super) parameters: BTreeMap<ValueId, NodeId>,
     layout: Vec<Vec<Block>>,
     values: HashMap<ValueId, Held>,
+    /// The extents of activations; empty where nothing is summed across tasks.
+    pub(super) extents: ExtentTable,
 }
 
 impl<'a> TaskEmitter<'a> {
@@ -37,12 +40,24 @@ impl<'a> TaskEmitter<'a> {
             true => parameters(&joint.tasks[task].model.graph),
             false => BTreeMap::new(),
         };
-        TaskEmitter { joint, task, builder, sums, parameters, layout, values: HashMap::new() }
+        TaskEmitter {
+            joint,
+            task,
+            builder,
+            sums,
+            parameters,
+            layout,
+            values: HashMap::new(),
+            extents: ExtentTable::default(),
+        }
     }
 
     /// Writes the task's nodes; `inputs` are its inputs in the joint graph. Returns its outputs.
     pub(super) fn run(mut self, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
         let task = self.source();
+        if self.sums.is_some() {
+            self.extents = ExtentTable::of(&task.model.graph)?;
+        }
         for (input, value) in task.model.graph.inputs.iter().zip(inputs) {
             let held = match task.coupling.axis(*input) {
                 Some(axis) => {

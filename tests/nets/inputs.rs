@@ -6,7 +6,7 @@ use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::error::ErrorKind;
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{Model, Tensor};
+use onnx_zip::ir::{Attribute, Model, Tensor};
 use onnx_zip::onnx;
 use onnx_zip::runtime::{HostArray, ModelSource};
 use onnx_zip::zip::joint::JointModel;
@@ -125,5 +125,52 @@ fn every_form_takes_inputs_of_different_kinds() {
         let read = onnx::decode(onnx::encode(&written).unwrap().into(), None, "joint").unwrap();
         let restored = emit::restore(&read).unwrap();
         (0..3).for_each(|task| assert_eq!(restored.sharing(task), joint.sharing(task)));
+    }
+}
+
+/// A convolutional net whose first layer moves over images in its own way; `side` is their size, or
+/// any where it is left out.
+fn moving(window: [(&'static str, Attribute); 2], seed: usize, side: Option<usize>) -> Model {
+    let mut b = GraphBuilder::new("net", 17);
+    // Other draws come before, so that weights differ.
+    b.weights("unused", &[seed]);
+    let side = side.map_or("h,w".to_owned(), |s| format!("{s},{s}"));
+    let x = b.input("x", &format!("n,2,{side}"));
+    let (w1, b1) = (b.weights("w1", &[6, 2, 3, 3]), b.weights("b1", &[6]));
+    let (w2, b2) = (b.weights("w2", &[8, 6, 3, 3]), b.weights("b2", &[8]));
+    let (w3, b3) = (b.weights("w3", &[3, 8]), b.weights("b3", &[3]));
+    let y = b.op("Conv", "conv1", &[x, w1, b1], window);
+    let y = b.op("Relu", "relu1", &[y], []);
+    let y = b.op("Conv", "conv2", &[y, w2, b2], []);
+    let y = b.op("Relu", "relu2", &[y], []);
+    let y = b.op("GlobalAveragePool", "pool", &[y], []);
+    let y = b.op("Flatten", "flat", &[y], []);
+    let y = b.op("Gemm", "head", &[y, w3, b3], [("transB", 1.into())]);
+    b.build(&[y])
+}
+
+#[test]
+fn layers_that_move_differently_share_weights_in_every_form() {
+    let plain = || [("pads", [0, 0, 0, 0].into()), ("strides", [1, 1].into())];
+    let padded = || [("pads", [1, 1, 1, 1].into()), ("strides", [1, 1].into())];
+    let strided = || [("pads", [1, 1, 1, 1].into()), ("strides", [2, 2].into())];
+    for (side, share) in [(Some(12), 1.0), (Some(12), 0.6), (None, 0.6)] {
+        let nets =
+            [moving(plain(), 1, side), moving(padded(), 2, side), moving(strided(), 3, side)];
+        let images = samples(&moving(plain(), 1, Some(12)));
+        let budget = Budget::uniform(Share::Fraction(share));
+        let options = ZipOptions { budget, ..ZipOptions::default() };
+        let (joint, outcome) = merge(nets.map(|net| (net, images.clone())), &options);
+        assert!(outcome.sites[..2].iter().all(|site| site.shared > 0));
+        let batch = images.batch(0..8).unwrap();
+        let alone = joint.tasks.iter().map(|task| run(&task.model, &batch).remove(0));
+        let alone: Vec<ArrayD<f32>> = alone.collect();
+        for form in [Form::Heads, Form::Masked, Form::Switch] {
+            let batches: Vec<Batch> = vec![batch.clone(); 3];
+            for (got, expected) in joint_outputs(&joint, form, &batches).iter().zip(&alone) {
+                let gap = deviation(got, expected);
+                assert!(gap < 1e-5, "{form:?} at {share} deviates by {gap}");
+            }
+        }
     }
 }
