@@ -64,8 +64,9 @@ fn with_samples(model: Model) -> (Model, Dataset) {
 fn joint_outputs(joint: &JointModel, form: Form, batches: &[Batch]) -> Vec<ArrayD<f32>> {
     let model = emit::emit(joint, &EmitOptions { form, ..EmitOptions::default() }).unwrap();
     let names = model.graph.inputs.iter().map(|v| model.graph.value(*v).name.clone());
+    let names = names.filter(|name| name != "task");
     let arrays = batches.iter().flatten().map(|(_, array)| array.clone());
-    let fed: Batch = names.clone().zip(arrays).collect();
+    let fed: Batch = names.zip(arrays).collect();
     let selected = |task: usize| HostArray::I64(ArrayD::from_elem(IxDyn(&[1]), task as i64));
     match form {
         Form::Heads => run(&model, &fed),
