@@ -7,7 +7,7 @@ python := $(CURDIR)/.venv/bin/python
 export ONNX_ZIP_PYTHON := $(python)
 unexport ORT_DYLIB_PATH
 
-.PHONY: setup build test test-rust test-python check lint demo bench speed clean
+.PHONY: setup build test test-rust test-python check lint demo bench speed retraining step-time clean
 .DEFAULT_GOAL := build
 
 setup: ## install what is missing: OpenBLAS, Python packages, ONNX Runtime, Fashion-MNIST
@@ -41,6 +41,12 @@ bench: setup
 
 speed: setup ## the time of a merge against that of its runtime passes and products alone
 	cargo run --release --example speed
+
+retraining: setup build ## test errors of merged nets before and after retraining
+	$(python) examples/retraining.py
+
+step-time: setup build ## the time of a training step against that of ONNX Runtime training
+	examples/step_time.py
 
 clean:
 	cargo clean

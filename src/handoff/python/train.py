@@ -122,6 +122,8 @@ def parse_arguments() -> argparse.Namespace:
                         help="at the beginning; it falls to 0 in a straight line")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=0, metavar="N",
+                        help="within one operator; by default as many as there are cores")
     return parser.parse_args()
 
 
@@ -137,6 +139,7 @@ def main() -> None:
     options = SessionOptions()
     # Threads that spin while they wait take the cores from everything else on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = arguments.threads
     module = Module(models[0], state, models[1], arguments.device, options)
     optimizer = Optimizer(models[2], module)
     report("before", *evaluate(module, tasks))
