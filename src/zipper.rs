@@ -1,5 +1,5 @@
-//! The order of stages: load → canonicalise → couple → align → (calibrate → pair → fuse) per site →
-//! emit. Nobody else knows it.
+//! The order of stages: load → canonicalise → couple → align → (calibrate → pair → fuse → retrain) per
+//! site → emit. Nobody else knows it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::grad;
 use crate::ir::Model;
 use crate::progress::Progress;
+use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
 use crate::zip::joint::JointModel;
 use crate::zip::options::{Method, ZipOptions};
@@ -62,6 +63,8 @@ pub struct Outcome {
     pub without_sensitivity: Vec<(String, String)>,
     /// Samples used, per task.
     pub samples: Vec<usize>,
+    /// What came of retraining; `None` where there was none.
+    pub retrained: Option<Retrained>,
 }
 
 /// Merges prepared nets: shares neurons and fuses their weights.
@@ -74,16 +77,31 @@ pub fn merge(
     options: &ZipOptions,
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome)> {
-    let importance = Importance::measure(&prepared, calibration, options, progress)?;
-    zipped(prepared, calibration, &importance, options, progress)
+    merge_and_retrain(prepared, calibration, options, None, progress)
 }
 
-/// [`merge`] with what is known of the neurons' importance.
+/// [`merge`] with retraining after it or after each layer, where that is asked for (Algorithm 1).
+///
+/// # Errors
+/// As [`merge`] and [`crate::retrain::retrain`].
+pub fn merge_and_retrain(
+    prepared: Prepared,
+    calibration: &Calibration,
+    options: &ZipOptions,
+    retraining: Option<&Retraining<'_>>,
+    progress: &dyn Progress,
+) -> Result<(JointModel, Outcome)> {
+    let importance = Importance::measure(&prepared, calibration, options, progress)?;
+    zipped(prepared, calibration, &importance, options, retraining, progress)
+}
+
+/// [`merge_and_retrain`] with what is known of the neurons' importance.
 fn zipped(
     prepared: Prepared,
     calibration: &Calibration,
     importance: &Importance,
     options: &ZipOptions,
+    retraining: Option<&Retraining<'_>>,
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome)> {
     let Prepared { mut joint, alignment, mut seconds } = prepared;
@@ -103,12 +121,17 @@ fn zipped(
     let samples = calibration.data.iter().map(Dataset::len).collect();
     let stored = &calibration.stored;
     let sensitivities = &importance.sensitivities;
+    let layers = predict(&joint, &alignment, &options.budget, false)?.zipped();
+    let mut rounds = retraining.map(|plan| Rounds::new(plan, layers, progress));
     let zip = Zip::new(&mut joint, &alignment, sources, sensitivities, stored, options, progress)?;
-    let sites = zip.run()?;
-    seconds.push(("zip", start.elapsed().as_secs_f64()));
+    let sites = zip.run(&mut |joint| rounds.as_mut().map_or(Ok(false), |r| r.between(joint)))?;
+    let retrained = rounds.map(|r| r.finish(&mut joint)).transpose()?;
+    let training = retrained.as_ref().map(Retrained::seconds);
+    seconds.push(("zip", start.elapsed().as_secs_f64() - training.unwrap_or(0.0)));
+    seconds.extend(training.map(|seconds| ("retrain", seconds)));
     let sizes = sizes(&joint)?;
     let without_sensitivity = importance.without.clone();
-    Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples }))
+    Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples, retrained }))
 }
 
 /// The batch size that a model insists on, else `default`.

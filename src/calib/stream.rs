@@ -169,6 +169,12 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Goes back to the data, as it must where weights behind the cut have changed.
+    pub fn restart(&mut self) {
+        self.position = 0;
+        self.kept = Vec::new();
+    }
+
     /// Values computed or fed before `upto` that nodes from there on read.
     fn frontier(&self, model: &Model, upto: usize) -> Vec<ValueId> {
         let graph = &model.graph;

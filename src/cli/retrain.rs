@@ -80,6 +80,10 @@ pub(super) struct TrainingArgs {
     /// Temperature at which probabilities are compared
     #[arg(long, value_name = "T", default_value_t = RetrainOptions::default().temperature)]
     temperature: f64,
+    /// Weight of the merged layers' pre-activations, which are to be those of the original models;
+    /// the outputs have 1
+    #[arg(long, value_name = "W", default_value_t = RetrainOptions::default().layers)]
+    layers: f64,
     /// Weight of each task's loss, relative to the others, e.g. 1,2 [default: equal]
     #[arg(long, value_name = "W,…", value_delimiter = ',')]
     weights: Vec<f64>,
@@ -99,6 +103,10 @@ pub(super) struct TrainingArgs {
     /// Validations (there are 20 in all) without improvement after which training stops
     #[arg(long, value_name = "N", default_value_t = 10)]
     patience: usize,
+    /// Take the statistics of BatchNormalization anew, from the samples, before the first step; with
+    /// --iterations 0 without training
+    #[arg(long)]
+    reset_bn: bool,
     /// Seed of the order of samples
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -159,10 +167,12 @@ impl TrainingArgs {
             weight_decay: self.weight_decay,
             loss: loss.map_or(default, |(kind, ..)| *kind),
             temperature: self.temperature,
+            layers: self.layers,
             weights: self.weights.clone(),
             validation: self.validation,
             patience: self.patience,
             seed: self.seed,
+            reset_statistics: self.reset_bn,
             ..RetrainOptions::default()
         }
     }

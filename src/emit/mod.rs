@@ -34,7 +34,7 @@ use builder::Builder;
 use task::TaskEmitter;
 
 pub use form::{FORMS, Form};
-pub use parameters::{Parameter, Trainable, trainable};
+pub use parameters::{Parameter, PreActivations, Trainable, trainable};
 pub use recipe::{RECIPE_KEY, SOURCE_KEY, is_joint, plain_task, restore};
 
 /// Whether tasks read one common input or each their own.

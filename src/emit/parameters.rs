@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use ndarray::Dimension;
 
+use crate::couple::LayerId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops::is_parameter;
@@ -37,6 +38,19 @@ pub struct Parameter {
     pub is_weight: bool,
 }
 
+/// What a layer that shares neurons computes in the joint model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreActivations {
+    /// The layer of the task's net; the first of its node.
+    pub layer: LayerId,
+    /// The axis of its channels.
+    pub axis: usize,
+    /// How many there are.
+    pub channels: usize,
+    /// Values of the joint model, with the channels that each holds.
+    pub pieces: Vec<(ValueId, Vec<usize>)>,
+}
+
 /// A joint model in the `heads` form, for training.
 pub struct Trainable {
     /// The model, with outputs `<task>/<output>`.
@@ -47,6 +61,8 @@ pub struct Trainable {
     pub inputs: Vec<Vec<ValueId>>,
     /// The outputs of each task, in the order of its net.
     pub outputs: Vec<Vec<ValueId>>,
+    /// The layers of each task that share neurons.
+    pub layers: Vec<Vec<PreActivations>>,
     placed: Vec<Placed>,
 }
 
@@ -58,9 +74,11 @@ pub fn trainable(joint: &JointModel, inputs: InputMode) -> Result<Trainable> {
     let mut builder = Builder::new("joint");
     builder.untied = true;
     let inputs = add_inputs(joint, inputs, &mut builder)?;
-    let mut outputs = Vec::new();
+    let (mut outputs, mut layers) = (Vec::new(), Vec::new());
     for (task, inputs) in inputs.iter().enumerate() {
-        outputs.push(TaskEmitter::new(joint, task, &mut builder, None).run(inputs)?);
+        let mut emitter = TaskEmitter::new(joint, task, &mut builder, None);
+        outputs.push(emitter.run(inputs)?);
+        layers.push(emitter.pre_activations());
     }
     name_outputs(joint, &mut builder, &outputs);
     let Builder { mut graph, placed, .. } = builder;
@@ -72,7 +90,7 @@ pub fn trainable(joint: &JointModel, inputs: InputMode) -> Result<Trainable> {
     let parameters = parameters.collect();
     let mut named = graph.outputs.iter().copied();
     let outputs = outputs.iter().map(|own| named.by_ref().take(own.len()).collect()).collect();
-    Ok(Trainable { model: wrap(joint, graph), parameters, inputs, outputs, placed })
+    Ok(Trainable { model: wrap(joint, graph), parameters, inputs, outputs, layers, placed })
 }
 
 impl Trainable {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::couple::GroupId;
+use crate::couple::{GroupId, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, Graph, Node, NodeId, ValueId, ValueKind};
 use crate::ops::Flow;
@@ -11,7 +11,7 @@ use crate::zip::joint::{Block, JointModel, Owner, Task};
 use super::builder::Builder;
 use super::extents::ExtentTable;
 use super::masked::Sums;
-use super::parameters::parameters;
+use super::parameters::{PreActivations, parameters};
 use super::pieces::Held;
 
 /// Writes one task.
@@ -53,7 +53,7 @@ impl<'a> TaskEmitter<'a> {
     }
 
     /// Writes the task's nodes; `inputs` are its inputs in the joint graph. Returns its outputs.
-    pub(super) fn run(mut self, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
+    pub(super) fn run(&mut self, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
         let task = self.source();
         if self.sums.is_some() {
             self.extents = ExtentTable::of(&task.model.graph)?;
@@ -72,6 +72,25 @@ impl<'a> TaskEmitter<'a> {
             self.emit(id).at_node(&task.model.graph.node(id).name).in_model(&task.name)?;
         }
         task.model.graph.outputs.iter().map(|v| self.whole(*v)).collect()
+    }
+
+    /// What the layers that share neurons compute, once per node; to be asked when all is written.
+    pub(super) fn pre_activations(&self) -> Vec<PreActivations> {
+        let coupling = &self.source().coupling;
+        let mut found: Vec<PreActivations> = Vec::new();
+        for (number, layer) in coupling.layers.iter().enumerate() {
+            let output = layer.layer.output;
+            let Some(Held::Pieces { axis, len, pieces }) = self.values.get(&output) else {
+                continue;
+            };
+            let is_first = coupling.layer_of(layer.layer.node) == Some(LayerId(number));
+            if is_first && pieces.iter().any(|piece| piece.owner.is_shared()) {
+                let pieces = pieces.iter().map(|p| (p.value, p.positions.clone())).collect();
+                let (layer, axis, channels) = (LayerId(number), *axis, *len);
+                found.push(PreActivations { layer, axis, channels, pieces });
+            }
+        }
+        found
     }
 
     pub(super) fn source(&self) -> &'a Task {

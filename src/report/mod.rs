@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
-use crate::retrain::Outcome;
+use crate::retrain::Retrained;
 use crate::verify::Verification;
 use crate::zip::allocate::Trial;
 use crate::zip::options::{Method, Passes};
@@ -64,7 +64,7 @@ pub struct Report {
     pub seconds: Vec<StageTime>,
     /// What came of retraining; `None` where there was none.
     #[serde(default)]
-    pub retraining: Option<Outcome>,
+    pub retraining: Option<Retrained>,
     /// How the written file compares with the original models; `None` where that was not asked for.
     pub verification: Option<Verification>,
     /// What the user should know.

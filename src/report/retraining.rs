@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::format::error;
+use super::format::{count, error};
 use super::table::{Left, Right, Table};
 use super::verification;
-use crate::retrain::{Ending, LossKind, OptimizerKind, Outcome, RetrainOptions};
+use crate::retrain::{Ending, LossKind, OptimizerKind, Outcome, RetrainOptions, Retrained};
 use crate::verify::Verification;
 
 /// Everything about one retraining.
@@ -44,6 +44,9 @@ pub struct RetrainSettings {
     pub learning_rate: f64,
     /// What was learnt.
     pub loss: LossKind,
+    /// Weight of the merged layers' pre-activations.
+    #[serde(default)]
+    pub layers: f64,
     /// Weights of the tasks' losses; empty for equal ones.
     pub weights: Vec<f64>,
     /// Fraction of the samples for validation.
@@ -61,6 +64,7 @@ impl RetrainSettings {
             optimizer: options.optimizer,
             learning_rate: options.learning_rate.unwrap_or(options.optimizer.learning_rate()),
             loss: options.loss,
+            layers: options.layers,
             weights: options.weights.clone(),
             validation: options.validation,
             seed: options.seed,
@@ -70,7 +74,7 @@ impl RetrainSettings {
 
 /// The retraining for people.
 pub fn retraining(report: &RetrainReport) -> String {
-    let mut out = training(&report.outcome);
+    let mut out = round(&report.outcome);
     let _ = writeln!(out, "written to {}", report.output);
     if let Some(checked) = &report.verification {
         out.push('\n');
@@ -79,8 +83,37 @@ pub fn retraining(report: &RetrainReport) -> String {
     out
 }
 
-/// What happened, for people.
-pub(super) fn training(outcome: &Outcome) -> String {
+/// What happened during a merge, for people: the last round, and what all of them took.
+pub(super) fn rounds(retrained: &Retrained) -> String {
+    let mut out = retrained.rounds.last().map(round).unwrap_or_default();
+    if let [_, _, ..] = retrained.rounds.as_slice() {
+        let taken: Vec<String> =
+            retrained.rounds.iter().map(|r| count(r.iterations as u64)).collect();
+        let _ = writeln!(out, "iterations after each merged layer: {}", taken.join(" + "));
+    }
+    if let (Some(ratio), Some(original)) = (retrained.ratio(), retrained.original_iterations) {
+        let _ = writeln!(
+            out,
+            "{ratio:.1} times fewer iterations than the {} of each original model",
+            count(original)
+        );
+    }
+    out
+}
+
+/// What happened in one round, for people.
+fn round(outcome: &Outcome) -> String {
+    let mut out = String::new();
+    if outcome.normalisations > 0 {
+        let _ = writeln!(out, "statistics of {} normalisations taken anew", outcome.normalisations);
+    }
+    if outcome.iterations > 0 {
+        out.push_str(&training(outcome));
+    }
+    out
+}
+
+fn training(outcome: &Outcome) -> String {
     let mut table = Table::new([
         ("task", Left),
         ("validation loss before", Right),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::format::{bytes, count, each, percent, seconds, small};
-use super::retraining::training;
+use super::retraining::rounds;
 use super::table::{Left, Right, Table};
 use super::verification::verification;
 use super::{Report, Structure};
@@ -25,8 +25,8 @@ pub fn text(report: &Report, all: bool) -> String {
     if all && !structure.is_empty() {
         let _ = write!(out, "\n{structure}");
     }
-    if let Some(outcome) = &report.retraining {
-        let _ = write!(out, "\n{}", training(outcome));
+    if let Some(retrained) = &report.retraining {
+        let _ = write!(out, "\n{}", rounds(retrained));
     }
     if let Some(checked) = &report.verification {
         let _ = write!(out, "\n{}", verification(checked));

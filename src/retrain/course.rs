@@ -186,6 +186,7 @@ impl<'a> Course<'a> {
             history: std::mem::take(&mut self.history),
             speed: (done - self.start) as f64 / self.stepping.max(1e-9),
             seconds: start.elapsed().as_secs_f64(),
+            normalisations: 0,
         })
     }
 

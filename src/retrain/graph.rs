@@ -3,10 +3,10 @@
 use crate::emit::Trainable;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::grad::Tape;
-use crate::ir::{DataType, Model, TensorType, ValueId, ValueKind};
+use crate::ir::{Attribute, DataType, Dim, Graph, Model, TensorType, ValueId, ValueKind};
 use crate::runtime::{HostArray, State};
 
-use super::loss::Loss;
+use super::loss::{Loss, Written};
 use super::optimizer::{self, Knobs};
 use super::options::{LossKind, OptimizerKind, RetrainOptions};
 use super::scores::scores;
@@ -19,7 +19,7 @@ pub(super) struct TaskLoss {
     pub(super) weight: f64,
     /// Whether its samples have labels, so that it must be a classifier.
     pub(super) labelled: bool,
-    /// For each of its outputs, the mean energy of a sample's targets.
+    /// For each of its outputs and then layers, the mean energy of a sample's targets.
     pub(super) energies: Vec<f32>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct TaskLoss {
 pub(super) struct Feeds {
     /// Names of the inputs, in the order of the task's net.
     pub(super) inputs: Vec<String>,
-    /// Names of the targets, in the order of its outputs.
+    /// Names of the targets, in the order of its outputs and then layers.
     pub(super) targets: Vec<String>,
 }
 
@@ -146,11 +146,60 @@ fn task_part(
         first_scores.get_or_insert(found.value);
     }
     match (total, first_scores) {
-        (Some(loss), Some(first_scores)) => {
+        (Some(mut loss), Some(first_scores)) => {
+            if options.layers > 0.0 {
+                let layers = layer_losses(tape, trainable, (number, task), options, batch)?;
+                for (target, value) in layers {
+                    targets.push(target);
+                    loss = tape.op("Add", &[loss, value]);
+                }
+            }
             Ok(TaskPart { feeds: Feeds { inputs, targets }, loss, first_scores })
         }
         _ => Err(Error::new(ErrorKind::Unsupported, "the model has no output to learn")),
     }
+}
+
+/// Writes the losses of a task's layers and seeds their gradients. Gives the name of each layer's
+/// target, and its weighted loss.
+fn layer_losses(
+    tape: &mut Tape,
+    trainable: &Trainable,
+    (number, task): (usize, &TaskLoss),
+    options: &RetrainOptions,
+    batch: usize,
+) -> Result<Vec<(String, ValueId)>> {
+    let layers = &trainable.layers[number];
+    let part = (options.layers / layers.len().max(1) as f64) as f32;
+    let share = (task.weight / batch.max(1) as f64) as f32;
+    let energies = task.energies.iter().skip(trainable.outputs[number].len());
+    let mut written = Vec::new();
+    for (place, (layer, energy)) in layers.iter().zip(energies).enumerate() {
+        let Some((first, _)) = layer.pieces.first() else { continue };
+        let mut shape = tape.shape(*first)?;
+        let rank = shape.len();
+        if let Some(extent) = shape.get_mut(layer.axis) {
+            *extent = Dim::Known(layer.channels);
+        }
+        let ty = TensorType { dtype: DataType::F32, shape: Some(shape) };
+        let target = tape.graph.add_input(&format!("target/{}/layer{place}", task.task), ty);
+        let loss =
+            Loss { kind: LossKind::Scores, axis: 0, temperature: 1.0, energy: energy / part };
+        let mut total: Option<ValueId> = None;
+        for (piece, channels) in &layer.pieces {
+            let channels: Vec<i64> = channels.iter().map(|c| *c as i64).collect();
+            let channels = tape.ints(&channels);
+            let axis = [("axis", Attribute::Int(layer.axis as i64))];
+            let own = tape.op_with("Gather", &[target, channels], axis);
+            let Written { value, gradient } = loss.write(tape, (*piece, own), rank)?;
+            let gradient = tape.scaled(gradient, share);
+            tape.seed(*piece, gradient);
+            total = Some(total.map_or(value, |sum| tape.op("Add", &[sum, value])));
+        }
+        let name = tape.graph.value(target).name.clone();
+        written.extend(total.map(|total| (name, total)));
+    }
+    Ok(written)
 }
 
 /// The graph so far as one that validates.
@@ -238,7 +287,7 @@ fn finished(tape: Tape, trainable: &Trainable, outputs: Vec<ValueId>) -> Result<
 }
 
 /// The graph without nodes, constants and inputs that nothing reads.
-fn without_unread(mut graph: crate::ir::Graph) -> crate::ir::Graph {
+fn without_unread(mut graph: Graph) -> Graph {
     graph.remove_dead_nodes();
     let consumers = graph.consumers();
     let unread = |v: &ValueId| consumers[v.index()].is_empty() && !graph.outputs.contains(v);

@@ -106,6 +106,9 @@ pub struct RetrainOptions {
     pub loss: LossKind,
     /// Temperature of [`LossKind::Divergence`].
     pub temperature: f64,
+    /// Weight of the merged layers' pre-activations, compared with those of the original nets by squared
+    /// error relative to the variance, mean over layers; the outputs have 1.
+    pub layers: f64,
     /// Weight of each task's loss, relative to the others; empty for equal weights.
     pub weights: Vec<f64>,
     /// Fraction of the samples that is kept for validation.
@@ -114,6 +117,8 @@ pub struct RetrainOptions {
     pub patience: usize,
     /// Seed of the order of samples and of the choice for validation.
     pub seed: u64,
+    /// Whether the statistics of `BatchNormalization` are taken anew before the first step.
+    pub reset_statistics: bool,
     /// Bytes that the original nets' outputs may take, per task; where they take more, they are
     /// computed for each batch.
     pub memory: u64,
@@ -129,10 +134,12 @@ impl Default for RetrainOptions {
             weight_decay: 1e-2,
             loss: LossKind::default(),
             temperature: 4.0,
+            layers: 0.0,
             weights: Vec::new(),
             validation: 0.1,
             patience: 10,
             seed: 0,
+            reset_statistics: false,
             memory: 1 << 30,
         }
     }
@@ -154,6 +161,12 @@ impl RetrainOptions {
         }
         if !self.learning_rate.is_none_or(positive) || !positive(self.temperature) {
             return usage("learning rate and temperature must be positive".to_owned());
+        }
+        if !(self.layers.is_finite() && self.layers >= 0.0) {
+            return usage("the weight of layers must be a number from 0".to_owned());
+        }
+        if self.layers > 0.0 && self.loss.needs_labels() {
+            return usage("labels say nothing about layers: learn from original models".to_owned());
         }
         if !(0.0..1.0).contains(&self.validation) {
             return usage("the fraction for validation must be from 0 to below 1".to_owned());

@@ -1,25 +1,29 @@
 //! Retraining from start to end.
 
 use std::path::Path;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::calib::data::Dataset;
-use crate::emit::{InputMode, Trainable, inputs_agree, trainable};
+use crate::calib::stream::Source;
+use crate::emit::{InputMode, PreActivations, Trainable, inputs_agree, trainable};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Model, Tensor, ValueId};
 use crate::progress::Progress;
 use crate::runtime::{Backend, HostArray};
-use crate::zip::joint::JointModel;
+use crate::zip::joint::{JointModel, Task};
 
 use super::course::Course;
 use super::examples::Examples;
 use super::graph::{Built, TaskLoss, build};
 use super::options::RetrainOptions;
-use super::teacher::Teacher;
+use super::statistics::reset_statistics;
+use super::teacher::{Asked, Teacher};
 use super::validate::Quality;
 
 /// What the tasks learn.
+#[derive(Clone, Copy)]
 pub struct Lesson<'a> {
     /// Samples of each task, or of all tasks alike where there is one.
     pub data: &'a [Dataset],
@@ -45,10 +49,11 @@ pub struct Point {
 }
 
 /// Why training came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
     /// All steps were taken.
+    #[default]
     Complete,
     /// Validation had not improved for long.
     Early,
@@ -68,7 +73,7 @@ pub struct TaskOutcome {
 }
 
 /// What happened during retraining.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// Steps that were taken.
     pub iterations: usize,
@@ -84,9 +89,12 @@ pub struct Outcome {
     pub speed: f64,
     /// Seconds in all.
     pub seconds: f64,
+    /// Normalisations whose statistics were taken anew.
+    #[serde(default)]
+    pub normalisations: usize,
 }
 
-/// Retrains a joint model. It has the best weights afterwards, by validation; without samples for
+/// Retrains a joint model, after its statistics were taken anew where that is asked for. It has the best weights afterwards, by validation; without samples for
 /// validation, the last ones.
 ///
 /// # Errors
@@ -99,6 +107,16 @@ pub fn retrain(
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     options.validate(joint.tasks.len())?;
+    check_sets(joint, lesson)?;
+    let start = Instant::now();
+    let normalisations = match options.reset_statistics {
+        true => reset_statistics(joint, sources(joint, lesson, options), progress)?,
+        false => 0,
+    };
+    if options.iterations == 0 {
+        let seconds = start.elapsed().as_secs_f64();
+        return Ok(Outcome { normalisations, seconds, ..Outcome::default() });
+    }
     let inputs = match lesson.data.len() == 1 && inputs_agree(joint) {
         true => InputMode::Shared,
         false => InputMode::Separate,
@@ -106,28 +124,50 @@ pub fn retrain(
     let trainable = trainable(joint, inputs)?;
     let inputs = trainable.inputs.iter().flatten().copied();
     let batch = trainable.model.graph.fixed_batch(inputs).unwrap_or(options.batch);
-    let mut examples = examples(joint, lesson, options, progress)?;
-    let losses = losses(joint, &mut examples, options)?;
+    let mut examples = examples((joint, &trainable), lesson, options, progress)?;
+    let losses = losses((joint, &trainable), &mut examples, options)?;
     let built = build(&trainable, &losses, options, batch)?;
     let mut course = Course::new(joint, &built, examples, lesson, options, batch, progress)?;
-    let outcome = course.run()?;
+    let outcome = Outcome { normalisations, ..course.run()? };
     let best = course.best.parameters;
     let values = stored(&trainable, &built, best)?;
     trainable.store(joint, &values)?;
     Ok(outcome)
 }
 
-fn examples<'a>(
+fn check_sets(joint: &JointModel, lesson: &Lesson<'_>) -> Result<()> {
+    let (sets, tasks) = (lesson.data.len(), joint.tasks.len());
+    if sets == 1 || sets == tasks {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Usage, format!("{sets} data sets do not fit {tasks} tasks")))
+}
+
+/// The samples of each task, for streams.
+fn sources<'a>(
     joint: &JointModel,
+    lesson: &Lesson<'a>,
+    options: &RetrainOptions,
+) -> Vec<Source<'a>> {
+    let source = |(number, task): (usize, &Task)| {
+        let graph = &task.model.graph;
+        Source {
+            backend: lesson.backend,
+            data: lesson.data.get(number).unwrap_or(&lesson.data[0]),
+            batch: graph.fixed_batch(graph.inputs.iter().copied()).unwrap_or(options.batch).max(1),
+            memory: options.memory,
+        }
+    };
+    joint.tasks.iter().enumerate().map(source).collect()
+}
+
+fn examples<'a>(
+    (joint, trainable): (&JointModel, &Trainable),
     lesson: &Lesson<'a>,
     options: &RetrainOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<Examples<'a>>> {
     let tasks = joint.tasks.len();
-    let usage = |message: String| Error::new(ErrorKind::Usage, message);
-    if lesson.data.len() != 1 && lesson.data.len() != tasks {
-        return Err(usage(format!("{} data sets do not fit {tasks} tasks", lesson.data.len())));
-    }
     let data = |t: usize| lesson.data.get(t).unwrap_or(&lesson.data[0]);
     if options.loss.needs_labels() {
         let labelled = joint.tasks.iter().enumerate().map(|(t, task)| {
@@ -137,15 +177,18 @@ fn examples<'a>(
     }
     if lesson.teachers.len() != tasks {
         let found = lesson.teachers.len();
-        return Err(usage(format!("{found} original models were given for {tasks} tasks")).hint(
+        let message = format!("{found} original models were given for {tasks} tasks");
+        return Err(Error::new(ErrorKind::Usage, message).hint(
             "give --teacher once per task, in order, or learn labels: --loss cross-entropy",
         ));
     }
     let mut teachers = Vec::new();
-    for (task, model) in joint.tasks.iter().zip(lesson.teachers) {
-        let teacher =
-            Teacher::new(model, &task.name, lesson.backend, options.loss, options.batch.max(64))?;
-        teachers.push(teacher);
+    for (number, (task, model)) in joint.tasks.iter().zip(lesson.teachers).enumerate() {
+        let layers = wanted_layers(trainable, number, options);
+        let layers = layers.iter().map(|l| l.layer).collect();
+        let asked = Asked { task, loss: options.loss, layers };
+        let batch = options.batch.max(64);
+        teachers.push(Teacher::new(model, &task.name, lesson.backend, &asked, batch)?);
     }
     let runs = teachers.iter().enumerate().map(|(t, teacher)| teacher.runs(data(t).len()));
     progress.begin("original models", runs.sum());
@@ -154,6 +197,15 @@ fn examples<'a>(
         Examples::taught(task, data(t), teacher, options.memory, progress).in_model(task)
     });
     taught.collect()
+}
+
+/// The layers of a task whose pre-activations count.
+fn wanted_layers<'a>(
+    trainable: &'a Trainable,
+    task: usize,
+    options: &RetrainOptions,
+) -> &'a [PreActivations] {
+    if options.layers > 0.0 { &trainable.layers[task] } else { &[] }
 }
 
 /// The number of classes that a classifier's first output tells apart.
@@ -174,20 +226,23 @@ fn classes(model: &Model) -> Result<usize> {
 }
 
 fn losses(
-    joint: &JointModel,
+    (joint, trainable): (&JointModel, &Trainable),
     examples: &mut [Examples<'_>],
     options: &RetrainOptions,
 ) -> Result<Vec<TaskLoss>> {
     let weights = options.task_weights(joint.tasks.len());
     let mut losses = Vec::new();
-    for ((task, examples), weight) in joint.tasks.iter().zip(examples).zip(weights) {
+    let tasks = joint.tasks.iter().zip(examples).zip(weights).enumerate();
+    for (number, ((task, examples), weight)) in tasks {
         let energies = examples.energies()?;
-        if energies.len() != task.model.graph.outputs.len() {
+        let layers = wanted_layers(trainable, number, options).len();
+        let outputs = energies.len().saturating_sub(layers);
+        if outputs != task.model.graph.outputs.len() {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!(
                     "the original model has {} outputs, and the joint model {} for the task",
-                    energies.len(),
+                    outputs,
                     task.model.graph.outputs.len()
                 ),
             )

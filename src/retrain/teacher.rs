@@ -3,17 +3,50 @@
 use ndarray::{ArrayD, Axis, IxDyn};
 
 use crate::calib::data::Dataset;
-use crate::canon::{CanonOptions, canonicalise};
+use crate::canon::{BatchNorm, CanonOptions, canonicalise};
+use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::Model;
+use crate::ir::{Graph, Model, ValueId};
 use crate::onnx;
 use crate::progress::Progress;
 use crate::runtime::{Backend, HostArray, ModelSource, Session, fixed_batch};
+use crate::zip::joint::Task;
 
 use super::options::LossKind;
 use super::scores::scores;
 
-/// An original net that gives its scores.
+/// What is asked of an original net.
+pub(super) struct Asked<'a> {
+    /// The task in the joint model.
+    pub(super) task: &'a Task,
+    pub(super) loss: LossKind,
+    /// Layers whose pre-activations count.
+    pub(super) layers: Vec<LayerId>,
+}
+
+impl Asked<'_> {
+    /// What the layers compute in the original net.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] where its layers are not those of the task.
+    fn layers_of(&self, graph: &Graph) -> Result<Vec<ValueId>> {
+        if self.layers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sizes = |coupling: &Coupling, graph: &Graph| -> Result<Vec<_>> {
+            coupling.layers.iter().map(|l| l.layer.sizes(graph)).collect()
+        };
+        let (own, Task { coupling, model, .. }) = (Coupling::of(graph)?, self.task);
+        if sizes(&own, graph)? != sizes(coupling, &model.graph)? {
+            let message = "the original model's layers are not those of its task";
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint("give the models that were merged, in the order of the tasks"));
+        }
+        Ok(self.layers.iter().map(|id| own.layer(*id).layer.output).collect())
+    }
+}
+
+/// An original net that gives its scores, and what its layers compute.
 pub(super) struct Teacher {
     session: Box<dyn Session>,
     name: String,
@@ -31,22 +64,26 @@ impl Teacher {
         model: &Model,
         name: &str,
         backend: &dyn Backend,
-        loss: LossKind,
+        asked: &Asked<'_>,
         batch: usize,
     ) -> Result<Self> {
-        let mut net = canonicalise(model.clone(), &CanonOptions::default())?.into_inner();
-        if loss != LossKind::Mse {
-            let graph = &net.graph;
-            let rank = |v| graph.value(v).ty.as_ref().and_then(|t| Some(t.shape.as_ref()?.len()));
-            let found: Vec<_> =
-                graph.outputs.iter().map(|o| scores(graph, *o, rank).value).collect();
-            net.graph.outputs.clear();
-            for value in found {
-                let output = net.graph.add_op("Identity", "scores", &[value], []);
-                net.graph.outputs.push(output);
-            }
-            net.graph.remove_dead_nodes();
+        let keeps = asked.task.model.graph.nodes().any(|(_, n)| n.is("BatchNormalization"));
+        let batchnorm = if keeps { BatchNorm::PerTask } else { BatchNorm::Fold };
+        let options = CanonOptions { batchnorm, ..CanonOptions::default() };
+        let mut net = canonicalise(model.clone(), &options)?.into_inner();
+        let graph = &net.graph;
+        let rank = |v| graph.value(v).ty.as_ref().and_then(|t| Some(t.shape.as_ref()?.len()));
+        let mut wanted: Vec<ValueId> = match asked.loss {
+            LossKind::Mse => graph.outputs.clone(),
+            _ => graph.outputs.iter().map(|o| scores(graph, *o, rank).value).collect(),
+        };
+        wanted.extend(asked.layers_of(graph)?);
+        net.graph.outputs.clear();
+        for value in wanted {
+            let output = net.graph.add_op("Identity", "taught", &[value], []);
+            net.graph.outputs.push(output);
         }
+        net.graph.remove_dead_nodes();
         let bytes = onnx::encode(&net)?;
         let session = backend.load(ModelSource::Bytes(&bytes)).in_model(name)?;
         let inputs = session.inputs().iter().map(|p| p.name.clone()).collect();

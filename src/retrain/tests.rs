@@ -14,7 +14,7 @@ use crate::runtime::{self, Backend, ModelSource, RuntimeOptions};
 use crate::zip::joint::JointModel;
 use crate::zip::matcher::Share;
 use crate::zip::options::{Budget, Method, ZipOptions};
-use crate::zipper::{self, Calibration, Input};
+use crate::zipper::{self, Calibration, Input, Prepared};
 
 fn backend() -> Arc<dyn Backend> {
     runtime::open(&RuntimeOptions::default()).unwrap()
@@ -48,12 +48,27 @@ fn samples(model: &Model, seed: u64) -> Dataset {
 
 /// Two nets with all their hidden neurons shared, and what is left of them otherwise.
 fn merged(share: f64) -> (JointModel, [Model; 2], Dataset) {
-    let nets = [net(1), net(50)];
-    let data = samples(&nets[0], 3);
-    let named = ["a", "b"].iter().zip(&nets);
+    // A fit to the few samples would leave nothing to learn from them.
+    let (joint, _, nets, data) = merged_by(Method::Mtz, share, None);
+    (joint, nets, data)
+}
+
+fn prepared(nets: &[Model; 2]) -> Prepared {
+    let named = ["a", "b"].iter().zip(nets);
     let inputs =
         named.map(|(name, model)| Input { name: (*name).to_owned(), model: model.clone() });
-    let prepared = zipper::prepare(inputs.collect()).unwrap();
+    zipper::prepare(inputs.collect()).unwrap()
+}
+
+/// A merge that retrains after each layer with a learning rate, where there is one.
+fn merged_by(
+    method: Method,
+    share: f64,
+    rate: Option<f64>,
+) -> (JointModel, Option<Retrained>, [Model; 2], Dataset) {
+    let nets = [net(1), net(50)];
+    let data = samples(&nets[0], 3);
+    let prepared = prepared(&nets);
     let calibration = Calibration {
         backend: backend(),
         data: vec![data.clone(), data.clone()],
@@ -61,14 +76,21 @@ fn merged(share: f64) -> (JointModel, [Model; 2], Dataset) {
         batch: 64,
         memory: 1 << 30,
     };
-    // A fit to the few samples would leave nothing to learn from them.
-    let options = ZipOptions {
-        method: Method::Mtz,
+    let zip = ZipOptions {
+        method,
         budget: Budget::uniform(Share::Fraction(share)),
         ..ZipOptions::default()
     };
-    let (joint, _) = zipper::merge(prepared, &calibration, &options, &Silent).unwrap();
-    (joint, nets, data)
+    let sets = [data.clone()];
+    let plan = rate.map(|rate| Retraining {
+        when: When::PerLayer,
+        lesson: lesson(&sets, &nets, calibration.backend.as_ref()),
+        options: RetrainOptions { learning_rate: Some(rate), patience: 100, ..options() },
+        original_iterations: None,
+    });
+    let (joint, outcome) =
+        zipper::merge_and_retrain(prepared, &calibration, &zip, plan.as_ref(), &Silent).unwrap();
+    (joint, outcome.retrained, nets, data)
 }
 
 fn options() -> RetrainOptions {
@@ -87,6 +109,15 @@ fn trained(
     let mut joint = joint.clone();
     let outcome = retrain(&mut joint, lesson, options, &Silent).unwrap();
     (joint, outcome)
+}
+
+/// Names and shapes of the parameters as they are stored.
+fn initializers(joint: &JointModel) -> Vec<(String, Vec<usize>)> {
+    let graph = trainable(joint, InputMode::Auto).unwrap().model.graph;
+    let of = |(id, v): (_, &crate::ir::Value)| {
+        Some((v.name.clone(), graph.initializer(id)?.dims.clone()))
+    };
+    graph.values().filter_map(of).collect()
 }
 
 fn bytes(joint: &JointModel) -> Vec<u8> {
@@ -112,17 +143,62 @@ fn every_loss_and_optimiser_learns() {
 }
 
 #[test]
+fn layers_are_merged_behind_retrained_ones_as_behind_others() {
+    let net = |joint: &JointModel, task: usize| {
+        let graph = &joint.tasks[task].model.graph;
+        ["w1", "w2", "w3"].map(|name| {
+            let weight = graph.initializer(graph.value_named(name).unwrap()).unwrap();
+            weight.to_f32().unwrap()
+        })
+    };
+    let (plain, ..) = merged_by(Method::Refit, 1.0, None);
+    // Steps too small to matter: what is left is that everything begins anew after each layer.
+    let (still, retrained, ..) = merged_by(Method::Refit, 1.0, Some(1e-12));
+    let rounds = retrained.unwrap().rounds;
+    assert_eq!(rounds.iter().map(|r| r.iterations).collect::<Vec<_>>(), [30, 30]);
+    for (before, after) in net(&plain, 1).iter().zip(net(&still, 1)) {
+        let off = (before - &after).mapv(f32::abs).into_iter().fold(0.0, f32::max);
+        assert!(off < 1e-3, "{off}");
+    }
+    let (moved, ..) = merged_by(Method::Refit, 1.0, Some(1e-2));
+    assert!(net(&moved, 0)[0] != net(&plain, 0)[0]);
+    assert_eq!(initializers(&moved), initializers(&plain));
+}
+
+#[test]
+fn layers_come_nearer_to_those_of_the_originals() {
+    let (joint, nets, data) = merged(0.5);
+    let (backend, sets) = (backend(), [data.clone()]);
+    // Pre-activations of the fully connected layer of either net.
+    let hidden = |joint: &JointModel| {
+        let all = joint.tasks.iter().map(|task| {
+            let mut model = task.model.clone();
+            model.graph.outputs = vec![task.coupling.layers[1].layer.output];
+            let mut session =
+                backend.load(ModelSource::Bytes(&onnx::encode(&model).unwrap())).unwrap();
+            let batch = data.batch(0..100).unwrap();
+            session.run(&runtime::feeds(&batch)).unwrap().remove(0).into_f32().unwrap()
+        });
+        all.collect::<Vec<_>>()
+    };
+    let originals = hidden(&prepared(&nets).joint);
+    let off = |layers: f64| {
+        let options = RetrainOptions { layers, ..options() };
+        let (after, _) = trained(&joint, &lesson(&sets, &nets, backend.as_ref()), &options);
+        let off = hidden(&after).into_iter().zip(&originals);
+        off.map(|(after, original)| (after - original).mapv(|v| v * v).sum()).sum::<f32>()
+    };
+    let (free, matched) = (off(0.0), off(10.0));
+    assert!(matched < 0.75 * free, "{free} -> {matched}");
+    let labels = RetrainOptions { layers: 1.0, loss: LossKind::CrossEntropy, ..options() };
+    assert!(labels.validate(2).is_err());
+}
+
+#[test]
 fn what_is_shared_stays_shared() {
     let (joint, nets, data) = merged(0.5);
     let (backend, data) = (backend(), [data]);
     let (after, _) = trained(&joint, &lesson(&data, &nets, backend.as_ref()), &options());
-    let initializers = |joint: &JointModel| -> Vec<(String, Vec<usize>)> {
-        let graph = trainable(joint, InputMode::Auto).unwrap().model.graph;
-        let of = |(id, v): (_, &crate::ir::Value)| {
-            Some((v.name.clone(), graph.initializer(id)?.dims.clone()))
-        };
-        graph.values().filter_map(of).collect()
-    };
     assert_eq!(initializers(&joint), initializers(&after));
     assert!(bytes(&joint) != bytes(&after));
 }

@@ -50,6 +50,13 @@ pub struct Prediction {
     pub sizes: Sizes,
 }
 
+impl Prediction {
+    /// How many layers would be zipped.
+    pub fn zipped(&self) -> usize {
+        self.sites.iter().filter(|site| site.shared > 0 && site.reason.is_none()).count()
+    }
+}
+
 /// What merging the tasks of `joint` would give; `targets` tells whether statistics hold
 /// pre-activations too. Of three tasks and more, which neurons would be shared by which of them is an
 /// estimate.

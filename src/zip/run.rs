@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2};
 
-use crate::align::Alignment;
+use crate::align::{Alignment, Site};
 use crate::calib::gram::Moments;
 use crate::calib::store::LayerMoments;
 use crate::calib::stream::{Source, Stream};
@@ -18,7 +18,7 @@ use super::group::Later;
 use super::joint::JointModel;
 use super::matcher::Matcher;
 use super::matrix;
-use super::members::{Member, statistics_bytes};
+use super::members::{Chosen, Member, statistics_bytes};
 use super::options::{Method, Passes, ZipOptions};
 use super::paired::Paired;
 use super::refit::{connections, refit, refit_sparse};
@@ -27,6 +27,10 @@ pub use super::site::SiteRecord;
 
 /// Sensitivities of a task's layers: E[(∂outputs/∂z)²] per row.
 pub type Sensitivities = BTreeMap<LayerId, Array1<f64>>;
+
+/// Is handed the joint model between two layers that are zipped (line 10 of Algorithm 1), and says
+/// whether it has changed weights.
+pub type Between<'a> = dyn FnMut(&mut JointModel) -> Result<bool> + 'a;
 
 /// One task's nets on their way through the data.
 pub(super) struct Progressing<'a> {
@@ -92,24 +96,49 @@ impl<'a> Zip<'a> {
         })
     }
 
-    /// Zips all layers; afterwards the joint model's nets have their final weights.
+    /// Zips all layers, and calls `between` before each layer that is zipped but the first;
+    /// afterwards the joint model's nets have their final weights.
     ///
     /// # Errors
-    /// As the stages it runs: calibration, solving, matching.
-    pub fn run(mut self) -> Result<Vec<SiteRecord>> {
+    /// As the stages it runs: calibration, solving, matching; as `between`.
+    pub fn run(mut self, between: &mut Between<'_>) -> Result<Vec<SiteRecord>> {
         self.look_ahead()?;
-        let batches: u64 = self.streams.iter().map(|s| s.original.source().batches() as u64).sum();
-        self.progress.begin("zipping", batches * self.alignment.sites.len() as u64);
-        let mut records = Vec::new();
-        for site in &self.alignment.sites {
-            match site.is_common() {
-                true => records.push(self.site(site)?),
-                false => {
-                    site.members().try_for_each(|(task, layer)| self.refit_alone(task, layer))?
-                }
+        self.begin(0);
+        let mut records: Vec<SiteRecord> = Vec::new();
+        for (place, site) in self.alignment.sites.iter().enumerate() {
+            if !site.is_common() {
+                site.members().try_for_each(|(task, layer)| self.refit_alone(task, layer))?;
+                continue;
             }
+            let has_zipped = records.iter().any(SiteRecord::is_zipped);
+            if has_zipped && self.zips(site)? && between(self.joint)? {
+                self.restart();
+                self.begin(place);
+            }
+            records.push(self.site(site)?);
         }
         Ok(records)
+    }
+
+    /// Tells how much is left to do from a site on.
+    fn begin(&self, site: usize) {
+        let batches: usize = self.streams.iter().map(|s| s.original.source().batches()).sum();
+        let left = self.alignment.sites.len() - site;
+        self.progress.begin("zipping", (batches * left) as u64);
+    }
+
+    /// Whether layers of a site can share neurons that they do not share yet.
+    fn zips(&self, site: &Site) -> Result<bool> {
+        let chosen = Chosen::at(self.joint, self.alignment, site)?;
+        Ok(chosen.reason.is_none() && !chosen.duplicates)
+    }
+
+    /// The nets have other weights everywhere: their streams begin anew.
+    fn restart(&mut self) {
+        for task in 0..self.streams.len() {
+            self.diverge(task);
+            self.streams[task].zipped.iter_mut().for_each(Stream::restart);
+        }
     }
 
     pub(super) fn layer(&self, task: usize, id: LayerId) -> CoupledLayer {

@@ -52,6 +52,11 @@ impl SiteRecord {
         self.cost += alpha * error / 2.0;
         self.relative_errors.push(if total > 0.0 { error / total } else { 0.0 });
     }
+
+    /// Whether weights were fused here, not shared before.
+    pub(super) fn is_zipped(&self) -> bool {
+        self.shared > 0 && self.rows.iter().any(|rows| *rows > 0)
+    }
 }
 
 /// A layer of one task at a site: its statistics and its weights with the bias as last column.

@@ -5,6 +5,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::onnx;
 use crate::progress::Progress;
+use crate::retrain::Retraining;
 use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::misclassified;
 use crate::zip::allocate::{Trial, allocate};
@@ -28,7 +29,7 @@ pub enum Goal {
 }
 
 /// Merges prepared nets for a goal. `tests` are labelled samples, one set per task, for
-/// [`Goal::Drop`].
+/// [`Goal::Drop`], whose loss is that after `retraining`.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for a size that cannot be reached; [`ErrorKind::Unsupported`] where errors cannot
@@ -38,11 +39,12 @@ pub fn merge_for(
     prepared: &Prepared,
     calibration: &Calibration,
     options: &ZipOptions,
+    retraining: Option<&Retraining<'_>>,
     tests: &[Dataset],
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
     let importance = Importance::measure(prepared, calibration, options, progress)?;
-    let search = Search { prepared, calibration, importance, options, tests, progress };
+    let search = Search { prepared, calibration, importance, options, retraining, tests, progress };
     match goal {
         Goal::Size(size) => search.for_size(size),
         Goal::Drop(drop) => search.for_drop(drop),
@@ -54,6 +56,7 @@ struct Search<'a> {
     calibration: &'a Calibration,
     importance: Importance,
     options: &'a ZipOptions,
+    retraining: Option<&'a Retraining<'a>>,
     tests: &'a [Dataset],
     progress: &'a dyn Progress,
 }
@@ -61,12 +64,20 @@ struct Search<'a> {
 impl Search<'_> {
     fn merge(&self, budget: Budget) -> Result<(JointModel, Outcome)> {
         let options = ZipOptions { budget, ..self.options.clone() };
-        let prepared = self.prepared.clone();
-        zipped(prepared, self.calibration, &self.importance, &options, self.progress)
+        self.zipped(&options, self.retraining)
+    }
+
+    fn zipped(
+        &self,
+        options: &ZipOptions,
+        retraining: Option<&Retraining<'_>>,
+    ) -> Result<(JointModel, Outcome)> {
+        let (prepared, importance) = (self.prepared.clone(), &self.importance);
+        zipped(prepared, self.calibration, importance, options, retraining, self.progress)
     }
 
     fn for_size(&self, size: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-        let (joint, full) = self.merge(self.options.budget.clone())?;
+        let (joint, full) = self.zipped(self.options, None)?;
         let least = ratio(&full);
         let trial = Trial { size: least, drops: Vec::new(), kept: false };
         let budget = self.budget(&joint, &full, size)?.ok_or_else(|| {

@@ -1,11 +1,14 @@
 //! `retrain` as it is meant to be used.
 
 use std::fs;
+use std::path::Path;
 
-use onnx_zip::report::RetrainReport;
+use onnx_zip::ir::Tensor;
+use onnx_zip::onnx;
+use onnx_zip::report::{Report, RetrainReport};
 use onnx_zip::retrain::{Ending, LossKind};
 
-use crate::tool::{Tool, fashion, images, mnist, stderr, stdout};
+use crate::tool::{Tool, fashion, fashion_images, fixture, images, mnist, stderr, stdout};
 
 const FEW: [&str; 6] = ["--samples", "600", "--batch", "50", "--scale", "1/255"];
 
@@ -38,6 +41,60 @@ fn a_joint_model_learns_from_its_originals() {
     assert!(inspected("joint2.onnx").contains("lenet300_fashion"));
     let size = |file: &str| fs::metadata(tool.path(file)).unwrap().len();
     assert_eq!(size("joint.onnx"), size("joint2.onnx"));
+}
+
+#[test]
+fn a_merge_retrains_at_its_end_or_after_each_layer() {
+    let data = images();
+    let merge = |when: &str| {
+        let tool = Tool::new();
+        let few = ["--data", &data, "--scale", "1/255", "--samples", "300", "--batch", "50"];
+        let rounds = ["--retrain", when, "--iterations", "10", "--original-iterations", "1000"];
+        let output = tool.merge(&[&few[..], &rounds, &["--report", "r.json"]].concat());
+        let report = fs::read(tool.path("r.json")).unwrap();
+        (serde_json::from_slice::<Report>(&report).unwrap(), stdout(&output))
+    };
+    for (name, rounds) in [("end", &[10][..]), ("per-layer", &[5, 5])] {
+        let (report, text) = merge(name);
+        let retrained = report.retraining.unwrap();
+        let taken: Vec<usize> = retrained.rounds.iter().map(|r| r.iterations).collect();
+        assert_eq!((taken.as_slice(), retrained.ratio()), (rounds, Some(100.0)));
+        assert!(text.contains("100.0 times fewer iterations than the 1,000"), "{text}");
+        for task in retrained.rounds.iter().flat_map(|r| &r.tasks) {
+            assert!(task.after.loss <= task.before.loss, "{name}: {task:?}");
+        }
+        assert!(report.verification.unwrap().passed());
+        assert_eq!(report.layers.iter().map(|l| l.shared).collect::<Vec<_>>(), [300, 100, 0]);
+    }
+}
+
+#[test]
+fn statistics_are_taken_anew_without_training() {
+    let tool = Tool::new();
+    let a = fixture("models/zoo/vggbn_mnist_unfolded.onnx");
+    let mut other = onnx::load(Path::new(&a)).unwrap();
+    let first = other.graph.value_named("features.0.0.weight").unwrap();
+    let weight = other.graph.initializer(first).unwrap().to_f32().unwrap();
+    other.graph.set_initializer(first, Tensor::from_f32(&(-weight)));
+    let b = tool.write("b.onnx", &onnx::encode(&other).unwrap());
+    let (digits, clothes) = (images(), fashion_images());
+    let data = ["--data", &digits, "--data", &clothes, "--scale", "1/255"];
+    let nets = [&["merge", &a, b], &data[..]].concat();
+    let few = ["--samples", "200", "--reset-bn", "-o", "joint.onnx", "--report", "r.json"];
+    tool.run(0, &[&nets[..], &few, &["--batchnorm", "per-task"]].concat());
+    let report = fs::read(tool.path("r.json")).unwrap();
+    let report: Report = serde_json::from_slice(&report).unwrap();
+    let rounds = report.retraining.unwrap().rounds;
+    assert_eq!(
+        rounds.iter().map(|r| (r.iterations, r.normalisations)).collect::<Vec<_>>(),
+        [(0, 10)]
+    );
+    let reset = ["-o", "joint2.onnx", "--reset-bn", "--iterations", "0", "--samples", "100"];
+    let again = |joint: &'static str| [&["retrain", joint], &reset[..], &data].concat();
+    let text = stdout(&tool.run(0, &again("joint.onnx")));
+    assert!(text.contains("statistics of 10 normalisations taken anew"), "{text}");
+    tool.run(0, &[&nets[..], &["-o", "folded.onnx", "--samples", "50"]].concat());
+    assert!(tool.refused(&again("folded.onnx")).contains("--batchnorm per-task"));
 }
 
 #[test]

@@ -32,6 +32,11 @@ pub fn images() -> String {
     fixture("data/mnist_train.npz")
 }
 
+/// Training images of Fashion-MNIST.
+pub fn fashion_images() -> String {
+    fixture("data/fashion_train.npz")
+}
+
 impl Tool {
     pub fn new() -> Self {
         Tool { folder: tempfile::tempdir().unwrap() }

@@ -28,13 +28,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report;
-use crate::retrain::Ending;
+use crate::retrain::{Ending, Retraining};
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{Limits, Subject, Verification, verify};
 use crate::zip::joint::JointModel;
 use crate::zip::options::{Passes, ZipOptions};
 use crate::zip::predict::predict;
-use crate::zipper::{Calibration, Outcome, Prepared, Trial, merge, merge_for, prepare_parts};
+use crate::zipper::{
+    Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
+};
 
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
@@ -81,6 +83,14 @@ pub(super) struct MergeArgs {
     runtime: RuntimeArgs,
     #[command(flatten)]
     result: ResultArgs,
+}
+
+/// What is merged, and how.
+struct Request<'a> {
+    prepared: &'a Prepared,
+    calibration: &'a Calibration,
+    options: &'a ZipOptions,
+    retraining: Option<Retraining<'a>>,
 }
 
 const EXAMPLES: &str = "\
@@ -137,33 +147,24 @@ impl MergeArgs {
             memory: options.memory,
         };
         let read = start.elapsed().as_secs_f64();
-        let (mut joint, outcome, search) =
-            self.zip(&prepared, &calibration, &options, &data, console)?;
-        let start = Instant::now();
+        let teachers = self.retraining.teachers(&loaded)?;
         let room = Classroom {
-            loaded: &loaded,
-            data: &data,
+            teachers: &teachers,
+            data: &calibration.data,
             common: self.data.is_common(),
-            backend: &backend,
+            backend: backend.as_ref(),
             batch: self.runtime.batch,
             seed: options.seed,
         };
-        let retrained = self.retraining.run(&mut joint, &room, console)?;
-        let mut facts = Facts {
-            args: self,
-            options,
-            loaded,
-            data,
-            structure,
-            outcome,
-            search,
-            retrained,
-            read,
-            backend,
+        let request = Request {
+            prepared: &prepared,
+            calibration: &calibration,
+            options: &options,
+            retraining: self.retraining.plan(&room),
         };
-        if facts.retrained.is_some() {
-            facts.outcome.seconds.push(("retrain", start.elapsed().as_secs_f64()));
-        }
+        let (joint, outcome, search) = self.zip(&request, &data, console)?;
+        let mut facts =
+            Facts { args: self, options, loaded, data, structure, outcome, search, read, backend };
         let written = self.write(&joint, output)?;
         let start = Instant::now();
         let checked = self.check(&joint, output, &facts, console)?;
@@ -186,14 +187,16 @@ impl MergeArgs {
     /// Merges, as often as the goal takes.
     fn zip(
         &self,
-        prepared: &Prepared,
-        calibration: &Calibration,
-        options: &ZipOptions,
+        request: &Request<'_>,
         data: &[TaskData],
         console: &Console,
     ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+        let Request { prepared, calibration, options, retraining } = request;
+        let retraining = retraining.as_ref();
         let Some(goal) = self.goal.goal() else {
-            let (joint, outcome) = merge(prepared.clone(), calibration, options, console)?;
+            let prepared = (*prepared).clone();
+            let (joint, outcome) =
+                merge_and_retrain(prepared, calibration, options, retraining, console)?;
             return Ok((joint, outcome, Vec::new()));
         };
         let tests: Vec<Dataset> = data.iter().map(|d| d.to_measure(SAMPLES)).collect();
@@ -205,7 +208,7 @@ impl MergeArgs {
                 .in_model(name)
                 .hint("give labels with --data, or --target-size in place of --max-drop"));
         }
-        merge_for(goal, prepared, calibration, options, &tests, console)
+        merge_for(goal, prepared, calibration, options, retraining, &tests, console)
     }
 
     /// Validated options of the zip.
@@ -311,7 +314,8 @@ impl MergeArgs {
         facts: &Facts<'_>,
         console: &Console,
     ) -> Result<Option<Verification>> {
-        let stopped = facts.retrained.as_ref().is_some_and(|r| r.ending == Ending::Interrupted);
+        let rounds = facts.outcome.retrained.iter().flat_map(|r| &r.rounds);
+        let stopped = rounds.last().is_some_and(|r| r.ending == Ending::Interrupted);
         // What is no file cannot be read again.
         if self.result.no_verify || stopped || !path.is_file() {
             return Ok(None);

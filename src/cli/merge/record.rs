@@ -12,7 +12,6 @@ use crate::report::{
     Compression, JointRecord, Parameters, Report, SCHEMA, Settings, StageTime, Structure,
     TaskRecord,
 };
-use crate::retrain;
 use crate::runtime::Backend;
 use crate::verify::Verification;
 use crate::zip::options::ZipOptions;
@@ -29,8 +28,6 @@ pub(super) struct Facts<'a> {
     pub(super) outcome: Outcome,
     /// What was tried on the way to a goal.
     pub(super) search: Vec<Trial>,
-    /// What came of retraining.
-    pub(super) retrained: Option<retrain::Outcome>,
     /// Seconds spent on reading models and data.
     pub(super) read: f64,
     pub(super) backend: Arc<dyn Backend>,
@@ -62,7 +59,7 @@ impl Facts<'_> {
             structure: self.structure.clone(),
             search: self.search.clone(),
             seconds: self.seconds(),
-            retraining: self.retrained.clone(),
+            retraining: self.outcome.retrained.clone(),
             verification: checked,
             warnings: self.warnings(),
         }
