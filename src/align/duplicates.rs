@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::couple::{Channel, CoupledLayer, GroupId, LayerId};
-use crate::ir::Tensor;
+use crate::ir::{Tensor, ValueId};
+use crate::ops::LayerKind;
 
 use super::{Correspondence, Net, Site, only_group};
 
@@ -60,11 +61,15 @@ fn shrink(found: &mut Duplicates, sites: &[Site], before: &[Vec<BTreeSet<LayerId
     !lost.is_empty()
 }
 
-/// The weight and bias of a layer.
-fn weights<'a>(net: Net<'a>, id: LayerId) -> Option<(&'a Tensor, Option<&'a Tensor>)> {
+/// The weight and bias of a layer; of a gate, those of the node.
+fn weights<'a>(net: Net<'a>, id: LayerId) -> Option<(&'a Tensor, [Option<&'a Tensor>; 2])> {
     let layer = &net.coupling.layer(id).layer;
-    let weight = net.graph.initializer(layer.weight)?;
-    Some((weight, layer.bias.and_then(|bias| net.graph.initializer(bias))))
+    let constant = |value: ValueId| net.graph.initializer(value);
+    let recurrence = match &layer.kind {
+        LayerKind::Gate(gate) => constant(gate.recurrence),
+        _ => None,
+    };
+    Some((constant(layer.weight)?, [layer.bias.and_then(constant), recurrence]))
 }
 
 /// Per layer, the layers of the same net that must be duplicates for it to be one: those before it,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::couple::{GroupId, LayerId};
+use crate::couple::{Channel, GroupId, LayerId};
 
 use super::{Correspondence, Net, Site, only_group};
 
@@ -77,10 +77,14 @@ pub(super) fn inputs(
     (groups(alike), groups(unlike))
 }
 
-/// The model input that a layer reads: its group, and which channel stands at each column.
+/// The model input that a layer reads: its group, and which channel stands at each column. What a
+/// recurrent layer reads of its own does not count.
 fn input(own: Net<'_>, net: usize, layer: LayerId) -> Option<(usize, GroupId, Vec<usize>)> {
-    let channels = own.coupling.layer(layer).inputs.as_ref()?;
-    let group = only_group(channels)?;
+    let layer = own.coupling.layer(layer);
+    let made = only_group(&layer.outputs);
+    let read = layer.inputs.as_ref()?.iter().filter(|c| Some(c.group) != made);
+    let channels: Vec<Channel> = read.copied().collect();
+    let group = only_group(&channels)?;
     let is_input = own.coupling.group(group).frozen.as_ref().is_some_and(|f| f.is_input);
     is_input.then(|| (net, group, channels.iter().map(|c| c.index).collect()))
 }

@@ -1,7 +1,7 @@
 //! Layers that correspond.
 
 use crate::couple::{CoupledLayer, LayerId};
-use crate::ops::LayerKind;
+use crate::ops::{GateInputs, LayerKind};
 
 use super::{Divergence, Net, Site};
 
@@ -92,6 +92,10 @@ fn difference(a: &CoupledLayer, b: &CoupledLayer) -> Option<String> {
     let describe = |kind: &LayerKind| match kind {
         LayerKind::Gemm => "Gemm".to_owned(),
         LayerKind::MatMul => "MatMul".to_owned(),
+        LayerKind::Gate(gate) => {
+            let reset = if gate.inputs == GateInputs::Reset { " with the reset first" } else { "" };
+            format!("gate {} of {}{reset}", gate.name, gate.op)
+        }
         LayerKind::Conv(g) | LayerKind::ConvTranspose(g) => {
             let op = if matches!(kind, LayerKind::Conv(_)) { "Conv" } else { "ConvTranspose" };
             format!("{op} with kernel {:?}", g.kernel)

@@ -5,6 +5,7 @@ pub mod gram;
 pub mod im2col;
 mod positions;
 pub mod product;
+mod recurrent;
 pub mod store;
 pub mod stream;
 pub mod taps;

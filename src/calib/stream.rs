@@ -113,10 +113,12 @@ impl<'a> Stream<'a> {
         if step.outputs.is_empty() {
             return Ok(step);
         }
-        let inputs: Vec<(ValueId, TensorType)> = first
-            .iter()
-            .map(|(id, array)| (*id, batched(array, self.source.range(0).len())))
-            .collect();
+        let samples = self.source.range(0).len();
+        let typed = |(id, array): (&ValueId, &Arc<HostArray>)| {
+            let known = graph.value(*id).ty.as_ref().and_then(|ty| ty.shape.as_deref());
+            (*id, batched(array, samples, known))
+        };
+        let inputs: Vec<(ValueId, TensorType)> = first.iter().map(typed).collect();
         let part = graph.between(&inputs, &step.outputs);
         step.feeds = part.inputs.iter().map(|v| (*v, part.value(*v).name.clone())).collect();
         let part = Model { graph: part, ..model.without_graph() };
@@ -207,10 +209,14 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// The type of an array whose first axis counts samples.
-fn batched(array: &HostArray, samples: usize) -> TensorType {
-    let dims = array.shape().iter().enumerate().map(|(axis, n)| {
-        if axis == 0 && *n == samples { Dim::Symbol("samples".to_owned()) } else { Dim::Known(*n) }
+/// The type of an array that holds so many samples: its first axis counts them, or another one of
+/// which the net's own type (`known`) leaves the extent open, as before recurrent layers.
+fn batched(array: &HostArray, samples: usize, known: Option<&[Dim]>) -> TensorType {
+    let is_open =
+        |axis: usize| known.and_then(|k| k.get(axis)).is_some_and(|dim| dim.known().is_none());
+    let dims = array.shape().iter().enumerate().map(|(axis, n)| match *n == samples {
+        true if axis == 0 || is_open(axis) => Dim::Symbol("samples".to_owned()),
+        _ => Dim::Known(*n),
     });
     TensorType { dtype: array.dtype(), shape: Some(dims.collect()) }
 }

@@ -8,11 +8,12 @@ use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, CowArray, IxDyn};
 
 use super::gram::Moments;
 use super::im2col::{Positions, Rows, chunk_rows};
+use super::recurrent;
 use super::stream::Stream;
 use super::window::Window;
 use crate::couple::CoupledLayer;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::Model;
+use crate::ir::{Model, ValueId};
 use crate::ops::{ConvGeometry, LayerKind};
 use crate::progress::Progress;
 use crate::runtime::HostArray;
@@ -105,9 +106,13 @@ fn each_batch(
     mut visit: impl FnMut(ArrayViewD<'_, f32>, Option<ArrayViewD<'_, f32>>, Positions) -> Result<()>,
 ) -> Result<()> {
     let at = inputs.stream.position_of(layer.layer.node);
-    let mut step = inputs.stream.prepare(inputs.model, at, &[layer.layer.input])?;
+    let mut step = inputs.stream.prepare(inputs.model, at, &input_taps(layer, inputs.model))?;
     let mut target_step = match &mut targets {
-        Some(t) => Some(t.stream.prepare(t.model, at + 1, &[layer.layer.output])?),
+        Some(t) => {
+            // The gates of a node are read one after the other.
+            let behind = if is_gate(layer) { at } else { at + 1 };
+            Some(t.stream.prepare(t.model, behind, &target_taps(layer, t.model))?)
+        }
         None => None,
     };
     let samples = inputs.stream.source().data.len();
@@ -119,8 +124,11 @@ fn each_batch(
             (Some(t), Some(step)) => Some(t.stream.run(t.model, step, batch)?),
             _ => None,
         };
-        let x = floats(tapped(&x)?)?;
-        let y = y.as_ref().map(|y| tapped(y).and_then(floats)).transpose()?;
+        let x = activations(layer, inputs.model, &x).at_node(&layer.name)?;
+        let y = match (&targets, &y) {
+            (Some(t), Some(y)) => Some(pre_activations(layer, t.model, y).at_node(&layer.name)?),
+            _ => None,
+        };
         visit(x.view(), y.as_ref().map(|y| y.view()), positions).at_node(&layer.name)?;
         progress.step();
     }
@@ -129,6 +137,56 @@ fn each_batch(
         t.stream.finish(step);
     }
     Ok(())
+}
+
+fn is_gate(layer: &CoupledLayer) -> bool {
+    matches!(layer.layer.kind, LayerKind::Gate(_))
+}
+
+/// The values that a layer's rows are made from.
+fn input_taps(layer: &CoupledLayer, model: &Model) -> Vec<ValueId> {
+    match &layer.layer.kind {
+        LayerKind::Gate(gate) => recurrent::taps(&layer.layer, gate, &model.graph),
+        _ => vec![layer.layer.input],
+    }
+}
+
+/// The values that a layer's pre-activations are made from; those of a gate are no value of the net.
+fn target_taps(layer: &CoupledLayer, model: &Model) -> Vec<ValueId> {
+    match is_gate(layer) {
+        true => input_taps(layer, model),
+        false => vec![layer.layer.output],
+    }
+}
+
+/// What a layer reads, from its tapped values.
+fn activations<'x>(
+    layer: &CoupledLayer,
+    model: &Model,
+    taps: &'x [Arc<HostArray>],
+) -> Result<CowArray<'x, f32, IxDyn>> {
+    match &layer.layer.kind {
+        LayerKind::Gate(gate) => {
+            let rows = recurrent::rows(&layer.layer, gate, &model.graph, taps)?;
+            Ok(rows.into_dyn().into())
+        }
+        _ => floats(tapped(taps)?),
+    }
+}
+
+/// What a layer computes, from its tapped values.
+fn pre_activations<'x>(
+    layer: &CoupledLayer,
+    model: &Model,
+    taps: &'x [Arc<HostArray>],
+) -> Result<CowArray<'x, f32, IxDyn>> {
+    match &layer.layer.kind {
+        LayerKind::Gate(gate) => {
+            let rows = recurrent::rows(&layer.layer, gate, &model.graph, taps)?;
+            Ok(recurrent::pre_activations(&layer.layer, &model.graph, &rows)?.into_dyn().into())
+        }
+        _ => floats(tapped(taps)?),
+    }
 }
 
 /// The only tapped value.
@@ -243,7 +301,7 @@ fn input_rows<'x>(
     positions: Positions,
 ) -> Result<Rows<'x>> {
     match kind {
-        LayerKind::Gemm | LayerKind::MatMul => Rows::features(x, positions),
+        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) => Rows::features(x, positions),
         LayerKind::Conv(g) => {
             let channels = within(channels, &x);
             Rows::patches(x, &window(g)?, channels, positions)
@@ -263,7 +321,7 @@ fn output_rows<'x>(
     positions: Positions,
 ) -> Result<Rows<'x>> {
     match kind {
-        LayerKind::Gemm | LayerKind::MatMul => Rows::features(y, positions),
+        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) => Rows::features(y, positions),
         LayerKind::Conv(_) | LayerKind::ConvTranspose(_) => {
             let channels = within(channels, &y);
             Rows::channels(y, channels, positions)

@@ -10,7 +10,7 @@
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
 //!    `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
-//!    there is none still; `shuffle` last, since it looks for what the others left.
+//!    there is none still; `recurrent`; `shuffle` last, since it looks for what the others left.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
 mod affine;
@@ -21,6 +21,7 @@ mod fold;
 mod gemm;
 mod noop;
 mod padding;
+mod recurrent;
 mod resize;
 mod rewire;
 mod shapes;
@@ -106,6 +107,7 @@ const LAYERS: &[Pass] = &[
     Pass { name: "gemm", run: gemm::run },
     Pass { name: "affine", run: affine::run },
     Pass { name: "bias", run: bias::run },
+    Pass { name: "recurrent", run: recurrent::run },
     Pass { name: "shuffle", run: shuffle::run },
 ];
 

@@ -6,6 +6,7 @@
 //! several producers, which generalises the permuted shortcuts of the paper's sec. 3.7.
 
 mod atoms;
+mod inputs;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -81,8 +82,8 @@ pub struct ChannelGroup {
 pub struct CoupledLayer {
     /// The layer.
     pub layer: Layer,
-    /// Name of its node; with a number where the node's rows belong to several groups, of which each
-    /// has a layer.
+    /// Name of its node; with that of the gate in a recurrent node, and with a number where the
+    /// node's rows belong to several groups, of which each has a layer.
     pub name: String,
     /// Channels of the weight's columns; `None` where the input carries no tracked channels.
     pub inputs: Option<Vec<Channel>>,

@@ -154,6 +154,32 @@ fn rows_that_are_split_are_a_layer_each() {
 }
 
 #[test]
+fn gates_make_the_same_channels_and_read_them_again() {
+    let mut g = Graph::new("rows");
+    let mut shape = ["steps", "n"].map(|s| Dim::Symbol(s.into())).to_vec();
+    shape.push(Dim::Known(3));
+    let x = g.add_input("x", TensorType { dtype: DataType::F32, shape: Some(shape) });
+    let weights = [("w", vec![1, 20, 3]), ("r", vec![1, 20, 5]), ("b", vec![1, 40])]
+        .map(|(name, dims)| g.add_initializer(name, zeros(&dims)));
+    let steps = g.add_op("LSTM", "lstm", &[&[x], &weights[..]].concat(), []);
+    let axis = g.add_initializer("axis", Tensor::from_i64(vec![1], &[1]));
+    let flat = g.add_op("Squeeze", "flat", &[steps, axis], []);
+    let w = g.add_initializer("fc.w", zeros(&[5, 2]));
+    let y = g.add_op("MatMul", "fc", &[flat, w], []);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(
+        summary(&c),
+        [row("x", 3, 0, true), row("lstm", 5, 4, false), row("fc", 2, 1, true)]
+    );
+    let names: Vec<&str> = c.layers.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["lstm.i", "lstm.o", "lstm.f", "lstm.c", "fc"]);
+    let columns = c.layer(LayerId(2)).inputs.as_ref().unwrap();
+    assert_eq!(columns[3..], c.layer(LayerId(2)).outputs);
+    assert_eq!(c.groups[1].consumers.len(), 5);
+}
+
+#[test]
 fn answers_are_frozen_through_unknown_operators() {
     let mut g = Graph::new("odd");
     let x = image(&mut g, 3);

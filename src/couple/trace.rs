@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::atoms::{Atoms, Mark};
+use super::inputs::channel_axis;
 use super::{Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, Frozen, GroupId, LayerId};
 use crate::error::Result;
 use crate::ir::{Dim, Graph, NodeId, ValueId};
-use crate::ops::{self, Atom, Flow, Labels, Layer, NodeView, Pick};
+use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
 
 /// Everything learnt on the way through the graph.
 struct Tracer<'g> {
@@ -41,7 +42,7 @@ impl Tracer<'_> {
     fn enter_input(&mut self, index: usize, input: ValueId) {
         let shape = self.graph.value(input).ty.as_ref().and_then(|t| t.shape.clone());
         let Some(shape) = shape else { return };
-        let Some(axis) = input_channel_axis(self.graph, input, shape.len()) else { return };
+        let Some(axis) = channel_axis(self.graph, input, shape.len()) else { return };
         let Some(size) = shape.get(axis).and_then(Dim::known) else { return };
         let atoms = self.atoms.fresh(size, Mark::Input(index as u32));
         let reason = self.reason("a model input", None, true);
@@ -56,7 +57,8 @@ impl Tracer<'_> {
         let flow = match rule {
             Some(rule) => {
                 let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
-                let weighted = matches!(flow, Flow::Layer(_) | Flow::PerChannel(_));
+                let weighted =
+                    matches!(flow, Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_));
                 if tracked || weighted { flow } else { Flow::Untracked }
             }
             None if tracked => Flow::whole("an operator without a channel rule"),
@@ -72,6 +74,7 @@ impl Tracer<'_> {
         match flow {
             Flow::Untracked => {}
             Flow::Layer(layer) => self.enter_layer(layer),
+            Flow::Recurrent(gates) => self.enter_gates(id, gates),
             Flow::PerChannel(layer) => {
                 let number = self.layers.len() as u32;
                 self.layers.push((layer.clone(), true));
@@ -114,6 +117,32 @@ impl Tracer<'_> {
         let atoms = self.atoms.fresh(out, Mark::Produced(number));
         self.labels[layer.output.index()] = Some(Labels { axis: layer.out_axis, atoms });
         self.layers.push((layer.clone(), false));
+    }
+
+    /// All gates make the same channels, and read those of the step before.
+    fn enter_gates(&mut self, id: NodeId, gates: &[Layer]) {
+        let first = self.layers.len() as u32;
+        let units = gates.first().and_then(|gate| gate.sizes(self.graph).ok());
+        let Some((units, ..)) = units else { return };
+        let atoms = self.atoms.fresh(units, Mark::Produced(first));
+        for (number, layer) in (first..).zip(gates) {
+            let LayerKind::Gate(gate) = &layer.kind else { continue };
+            self.atoms.mark(&atoms, Mark::Produced(number));
+            if gate.reads_hidden() {
+                self.atoms.mark(&atoms, Mark::Consumed(number));
+            }
+            let read = self.labels[layer.input.index()].clone().filter(|_| gate.reads_input());
+            if let Some(labels) = read.filter(|l| l.axis == layer.in_axis) {
+                self.atoms.mark(&labels.atoms, Mark::Consumed(number));
+            }
+            self.layers.push((layer.clone(), false));
+        }
+        let axes = gates.first().map(|gate| [gate.out_axis, gate.out_axis - 1, gate.out_axis - 1]);
+        let outputs = self.graph.node(id).outputs.iter();
+        for (output, axis) in outputs.zip(axes.into_iter().flatten()) {
+            let Some(output) = output else { continue };
+            self.labels[output.index()] = Some(Labels { axis, atoms: atoms.clone() });
+        }
     }
 
     fn relabel(&mut self, id: NodeId, picks: &[Pick]) {
@@ -161,7 +190,8 @@ impl Tracer<'_> {
             let Some(id) = self.graph.producer(value) else { continue };
             let node = self.graph.node(id);
             let counts = node.is("Shape") || node.is("Size");
-            if !counts && !matches!(self.flows.get(&id), Some(Flow::Layer(_))) {
+            let flow = self.flows.get(&id);
+            if !counts && !matches!(flow, Some(Flow::Layer(_) | Flow::Recurrent(_))) {
                 stack.extend(node.reads());
             }
         }
@@ -275,13 +305,27 @@ impl Tracer<'_> {
         let channels = |value: ValueId, axis: usize| {
             axes[value.index()].as_ref().filter(|a| a.axis == axis).map(|a| a.channels.clone())
         };
-        let inputs = channels(layer.input, layer.in_axis)
-            .filter(|c| layer.sizes(self.graph).is_ok_and(|(_, n, _)| per_channel || n == c.len()));
+        let outputs = channels(layer.output, layer.out_axis).unwrap_or_default();
+        let node = &self.graph.node(layer.node).name;
+        let input = || channels(layer.input, layer.in_axis);
+        let (name, inputs) = match &layer.kind {
+            LayerKind::Gate(gate) => {
+                let input = if gate.reads_input() { input() } else { Some(Vec::new()) };
+                let hidden = outputs.iter().copied().filter(|_| gate.reads_hidden());
+                let inputs = input.map(|read| read.into_iter().chain(hidden).collect());
+                (format!("{node}.{}", gate.name), inputs)
+            }
+            _ => (node.clone(), input()),
+        };
+        let inputs: Option<Vec<Channel>> = inputs;
+        let fits = |c: &Vec<Channel>| {
+            layer.sizes(self.graph).is_ok_and(|(_, n, _)| per_channel || n == c.len())
+        };
         CoupledLayer {
             layer: layer.clone(),
-            name: self.graph.node(layer.node).name.clone(),
-            inputs,
-            outputs: channels(layer.output, layer.out_axis).unwrap_or_default(),
+            name,
+            inputs: inputs.filter(fits),
+            outputs,
             per_channel,
         }
     }
@@ -311,21 +355,4 @@ fn by_group(all: CoupledLayer) -> Vec<CoupledLayer> {
         layer: Layer { rows: Some(own), ..all.layer.clone() },
     };
     rows.into_iter().enumerate().map(part).collect()
-}
-
-/// The axis of a graph input that the first layer behind it contracts; axis 1 where none is found.
-fn input_channel_axis(graph: &Graph, input: ValueId, rank: usize) -> Option<usize> {
-    if rank < 2 {
-        return None;
-    }
-    // A chain of transposes between the input and its readers moves channels, e.g. NHWC to NCHW.
-    let reader = graph.nodes().find(|(_, n)| n.input(0) == Some(input)).map(|(_, n)| n);
-    let axis = match reader {
-        Some(n) if n.is("Transpose") => {
-            n.ints("perm").and_then(|p| p.get(1)).and_then(|p| usize::try_from(*p).ok())
-        }
-        Some(n) if n.is("MatMul") => Some(rank - 1),
-        _ => Some(1),
-    };
-    axis.filter(|a| *a > 0 && *a < rank)
 }

@@ -60,7 +60,7 @@ impl TaskEmitter<'_> {
 
     /// The tasks that have a block of weights in common: those that own its rows and its columns and
     /// whose layers were fused.
-    fn common(&self, layer: Option<LayerId>, rows: &Owner, columns: &Owner) -> Owner {
+    pub(super) fn common(&self, layer: Option<LayerId>, rows: &Owner, columns: &Owner) -> Owner {
         let mut tasks = layer.map_or(vec![self.task], |id| self.joint.partners(self.task, id));
         for owner in [rows, columns] {
             if let Owner::Tasks(own) = owner {

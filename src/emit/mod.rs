@@ -20,6 +20,7 @@ mod parts;
 mod partwise;
 mod pieces;
 mod recipe;
+mod recurrent;
 mod relabel;
 mod switch;
 mod task;

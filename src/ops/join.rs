@@ -166,9 +166,12 @@ impl OpRule for Slice {
                 match slices(node, s.len()) {
                     Some(slices) => {
                         for (axis, start, end, step) in slices {
-                            s[axis] = s[axis].known().map_or(Dim::Unknown, |n| {
-                                Dim::Known(picked(n, start, end, step).len())
-                            });
+                            s[axis] = match s[axis].known() {
+                                Some(n) => Dim::Known(picked(n, start, end, step).len()),
+                                // All of an open extent, in reverse.
+                                None if (start, end, step) == (-1, i64::MIN, -1) => continue,
+                                None => Dim::Unknown,
+                            };
                         }
                     }
                     None => s.iter_mut().for_each(|d| *d = Dim::Unknown),

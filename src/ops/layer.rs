@@ -5,6 +5,8 @@ use ndarray::{Array1, Array3, ArrayD, Axis, IxDyn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Graph, NodeId, Tensor, ValueId};
 
+use super::gate::Gate;
+
 /// Window of a convolution, per spatial axis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ConvGeometry {
@@ -33,6 +35,8 @@ pub enum LayerKind {
     Conv(ConvGeometry),
     /// Transposed convolution with the weight stored `[in, out/groups, taps…]`.
     ConvTranspose(ConvGeometry),
+    /// A gate of a recurrent node, whose weights are rows of the node's.
+    Gate(Gate),
 }
 
 /// A node with weights that make new channels.
@@ -81,6 +85,9 @@ impl Layer {
 
     /// Sizes `(out, in, taps)` of the node's weight.
     fn stored_sizes(&self, graph: &Graph) -> Result<(usize, usize, usize)> {
+        if let LayerKind::Gate(gate) = &self.kind {
+            return gate.sizes(self, graph);
+        }
         let dims = &self.tensor(graph)?.dims;
         let (Some(a), Some(b)) = (dims.first(), dims.get(1)) else {
             return Err(Error::new(ErrorKind::Format, "a layer's weight has fewer than two axes"));
@@ -103,6 +110,9 @@ impl Layer {
 
     /// The weight of the node, with rows that are not the layer's.
     fn read_all(&self, graph: &Graph) -> Result<Array3<f32>> {
+        if let LayerKind::Gate(gate) = &self.kind {
+            return gate.read(self, graph);
+        }
         let (out, inputs, taps) = self.stored_sizes(graph)?;
         let weight = self.tensor(graph)?.to_f32()?;
         let stored = if self.in_first() { (inputs, out, taps) } else { (out, inputs, taps) };
@@ -119,7 +129,10 @@ impl Layer {
     /// [`ErrorKind::Unsupported`] if it is not floating point.
     pub fn read_bias(&self, graph: &Graph) -> Result<Option<Array1<f32>>> {
         let Some(tensor) = self.bias.and_then(|b| graph.initializer(b)) else { return Ok(None) };
-        let values: Array1<f32> = tensor.to_f32()?.iter().copied().collect();
+        let values: Array1<f32> = match &self.kind {
+            LayerKind::Gate(gate) => gate.read_bias(tensor)?,
+            _ => tensor.to_f32()?.iter().copied().collect(),
+        };
         Ok(Some(match &self.rows {
             Some(rows) => values.select(Axis(0), rows),
             None => values,
@@ -128,10 +141,7 @@ impl Layer {
 
     /// The tensor, in the stored layout, of all rows of a weight `[out, in, taps]`; spatial extents
     /// are those of the layer.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Format`] if `taps` is not the layer's number of taps.
-    pub fn encode(&self, w: &Array3<f32>) -> Result<Tensor> {
+    fn encode(&self, w: &Array3<f32>) -> Result<Tensor> {
         let mut w = w.view();
         if self.in_first() {
             w.swap_axes(0, 1);
@@ -147,13 +157,16 @@ impl Layer {
     /// Stores weight `[out, in, taps]` and bias `[out]`.
     ///
     /// # Errors
-    /// As [`Layer::encode`].
+    /// [`ErrorKind::Format`] if the weight does not have the layer's sizes.
     pub fn write(
         &self,
         graph: &mut Graph,
         w: &Array3<f32>,
         bias: Option<&Array1<f32>>,
     ) -> Result<()> {
+        if let LayerKind::Gate(gate) = &self.kind {
+            return gate.write(self, graph, w, bias);
+        }
         // Weights keep their element type, which the node's other inputs have as well.
         let dtype = self.tensor(graph)?.dtype;
         let tensor = match &self.rows {

@@ -7,12 +7,14 @@
 
 mod conv;
 mod elementwise;
+mod gate;
 mod join;
 mod layer;
 mod linear;
 mod norm;
 mod parameter;
 mod pool;
+mod recurrent;
 mod reshape;
 mod shape;
 mod view;
@@ -20,10 +22,12 @@ mod view;
 use crate::ir::{Dim, TensorType};
 
 pub use conv::same_pads;
+pub use gate::{Gate, GateInputs};
 pub use join::{picked, slices};
 pub use layer::{ConvGeometry, Layer, LayerKind};
 pub use parameter::is_parameter;
 pub use pool::{pad_widths, reduced_axes};
+pub use recurrent::gates;
 pub use view::{NodeView, aligned_axis, normal_axis};
 
 /// One channel of a tracked axis before coupling is resolved; equal atoms are the same channel.
@@ -104,6 +108,9 @@ pub enum Flow {
     Layer(Layer),
     /// Weights of one channel each (depthwise convolution).
     PerChannel(Layer),
+    /// Gates that make the same channels, on the last axis of every output, and read them again
+    /// (LSTM, GRU).
+    Recurrent(Vec<Layer>),
     /// Every channel is treated alone.
     Partwise(Partwise),
     /// Channels are reordered, joined or dropped; values do not change. One entry per output.
@@ -150,6 +157,7 @@ static RULES: &[&dyn OpRule] = &[
     &pool::Reduce,
     &pool::Resize,
     &pool::Pad,
+    &recurrent::Recurrent,
     &norm::PerChannelNorm,
     &norm::LocalResponse,
     &norm::Softmax,

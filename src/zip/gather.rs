@@ -131,7 +131,10 @@ impl Zip<'_> {
             let others = here.iter().flat_map(|p| &p.members);
             let settled = others.into_iter().any(|other| self.are_settled(&members[*other], own));
             match settled {
-                true => Ok(self.known_pairs(members, here, newcomer)),
+                true => {
+                    record.pair_costs.extend(self.settled_ahead(own));
+                    Ok(self.known_pairs(members, here, newcomer))
+                }
                 false => self.pair(members, here, newcomer, meetings, record),
             }
         })

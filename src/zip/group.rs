@@ -18,8 +18,10 @@ use crate::error::{Context, Result};
 use super::depthwise::Channels;
 use super::matcher::Share;
 use super::members::{Member, members_at};
+use super::options::Method;
 use super::paired::Paired;
 use super::producers::Producer;
+use super::recurrent::reads_own_rows;
 use super::run::Zip;
 use super::site::Side;
 
@@ -42,14 +44,18 @@ pub(super) struct Later {
     pub(super) neurons: HashMap<(usize, Channel), usize>,
     /// Neurons × channels of the task.
     pub(super) cost: Array2<f64>,
+    /// What each pair costs at all layers, in units that are the same for all groups.
+    pub(super) pair_costs: Vec<f64>,
 }
 
 /// A correspondence and the sites that make its channels.
-struct Class {
+pub(super) struct Class {
     /// The group of each task that has one.
-    groups: Vec<(usize, GroupId)>,
+    pub(super) groups: Vec<(usize, GroupId)>,
     /// Places in the alignment's sites.
-    sites: Vec<usize>,
+    pub(super) sites: Vec<usize>,
+    /// Whether the first of them reads what it makes.
+    pub(super) is_recurrent: bool,
 }
 
 /// Neurons of a class so far.
@@ -73,7 +79,8 @@ impl Zip<'_> {
     pub(super) fn look_ahead(&mut self) -> Result<()> {
         let classes = self.classes()?;
         let is_open = |c: &Class| {
-            c.sites.len() > 1 && c.groups.iter().any(|group| !self.paired.is_known(*group))
+            (c.sites.len() > 1 || c.is_recurrent)
+                && c.groups.iter().any(|group| !self.paired.is_known(*group))
         };
         let last = classes.iter().filter(|c| is_open(c)).flat_map(|c| &c.sites).max().copied();
         let Some(last) = last.filter(|_| !self.shares_nothing()) else { return Ok(()) };
@@ -92,6 +99,7 @@ impl Zip<'_> {
                 break;
             }
         }
+        needed.iter().filter(|c| c.is_recurrent).try_for_each(|c| self.settle_recurrent(c))?;
         let open = needed.iter().flat_map(|c| &c.groups).filter(|g| !self.paired.is_known(**g));
         open.for_each(|(task, group)| self.joint.unshare(*task, *group));
         self.joint.renumber();
@@ -120,7 +128,9 @@ impl Zip<'_> {
             }
             let groups = self.alignment.groups[class].iter().enumerate();
             let groups = groups.filter_map(|(task, group)| Some((task, (*group)?))).collect();
-            let entry = classes.entry(class).or_insert(Class { groups, sites: Vec::new() });
+            let is_recurrent = members.iter().any(|m| reads_own_rows(m));
+            let new = Class { groups, sites: Vec::new(), is_recurrent };
+            let entry = classes.entry(class).or_insert(new);
             entry.sites.push(place);
         }
         let mut classes: Vec<Class> = classes.into_values().collect();
@@ -175,9 +185,9 @@ impl Zip<'_> {
         let old = self.joint.neurons_of(&class.groups);
         let mut order = class.groups.clone();
         order.sort_by_key(|g| !before.is_known(*g));
-        for (task, group) in order.iter().filter(|g| !before.is_known(**g)) {
-            self.joint.unshare(*task, *group);
-        }
+        // What a recurrent layer costs depends on the pairs it had so far.
+        let open = order.iter().filter(|g| !before.is_known(**g) && !class.is_recurrent);
+        open.for_each(|(task, group)| self.joint.unshare(*task, *group));
         let mut here: Vec<(usize, GroupId)> = Vec::new();
         for group in order {
             if !here.is_empty() && !here.iter().any(|other| before.together(*other, group)) {
@@ -216,29 +226,43 @@ impl Zip<'_> {
         let later = costs.iter().skip(1).fold(Array2::zeros(shape), |sum, c| sum + c);
         let total = &costs[0] + &later;
         let name = first[0].layer.name.clone();
-        let share = self.options.budget.share(&name, shape.0.min(size));
-        let pairing = self.matcher.pair(total.view(), share).at_node(&name)?;
+        let most = shape.0.min(size);
+        let share = self.options.budget.share(&name, most);
+        let pairing = self
+            .matcher
+            .pair(total.view(), share)
+            .at_node(&name)?
+            .rounded_down(most, self.options.budget.multiple_of(share));
+        let unit = match self.options.method {
+            Method::Refit => 1.0,
+            Method::Mtz => total.mean().filter(|mean| *mean > 0.0).map_or(1.0, f64::recip),
+        };
+        let pair_costs = pairing.costs().iter().map(|cost| cost * unit).collect();
+        if class.is_recurrent {
+            self.joint.unshare(newcomer.0, newcomer.1);
+        }
         for (i, j) in pairing.pairs() {
             let Some(first) = neurons.owners[*i].first() else { continue };
             let channel = Channel { group: newcomer.1, index: *j };
             self.joint.share(*first, (newcomer.0, channel));
         }
-        self.remember(&first, newcomer, neurons, later);
+        self.remember(&first, newcomer, neurons, later, pair_costs);
         Ok(())
     }
 
-    /// Keeps what the later layers of a group cost, in the units of its first one.
+    /// Keeps what the later layers of a group cost, in the units of its first one, and the pairs' costs.
     fn remember(
         &mut self,
         first: &[Member],
         newcomer: (usize, GroupId),
         neurons: Neurons,
         later: Array2<f64>,
+        pair_costs: Vec<f64>,
     ) {
         let Some(own) = first.iter().find(|m| m.task == newcomer.0) else { return };
         let unit = (self.layer_weight(&first[0]) * self.layer_weight(own)).sqrt();
         let cost = later / unit.max(f64::MIN_POSITIVE);
-        let later = Later { neurons: neurons.places, cost };
+        let later = Later { neurons: neurons.places, cost, pair_costs };
         self.later.insert((own.task, own.id), later);
     }
 }

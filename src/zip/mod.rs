@@ -21,6 +21,7 @@ mod party;
 pub mod predict;
 mod producers;
 pub mod prune;
+mod recurrent;
 pub mod refit;
 pub mod run;
 mod site;

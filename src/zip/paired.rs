@@ -43,7 +43,7 @@ impl Paired {
     }
 
     /// Settles groups among each other.
-    fn join(&mut self, groups: &[(usize, GroupId)]) {
+    pub(super) fn join(&mut self, groups: &[(usize, GroupId)]) {
         let known: Vec<usize> = groups.iter().filter_map(|g| self.set.get(g).copied()).collect();
         self.sets += 1;
         let set = self.sets;

@@ -74,11 +74,13 @@ pub fn predict(
     let mut paired = Paired::of(&joint);
     let mut sites = Vec::new();
     for site in alignment.common() {
-        let chosen = Chosen::at(&joint, alignment, site)?;
+        let mut chosen = Chosen::at(&joint, alignment, site)?;
         if chosen.reason.is_none() {
             let members = chosen.members();
             if !members[0].layer.per_channel {
                 share(&mut joint, &paired, &members, budget)?;
+                // A recurrent layer reads what it makes.
+                chosen = Chosen::at(&joint, alignment, site)?;
             }
             paired.fuse(&mut joint, &members);
         }

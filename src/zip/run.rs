@@ -106,16 +106,17 @@ impl<'a> Zip<'a> {
         self.begin(0);
         let mut records: Vec<SiteRecord> = Vec::new();
         for (place, site) in self.alignment.sites.iter().enumerate() {
-            if !site.is_common() {
+            if site.is_common() {
+                let has_zipped = records.iter().any(SiteRecord::is_zipped);
+                if has_zipped && self.zips(site)? && between(self.joint)? {
+                    self.restart();
+                    self.begin(place);
+                }
+                records.push(self.site(site)?);
+            } else {
                 site.members().try_for_each(|(task, layer)| self.refit_alone(task, layer))?;
-                continue;
             }
-            let has_zipped = records.iter().any(SiteRecord::is_zipped);
-            if has_zipped && self.zips(site)? && between(self.joint)? {
-                self.restart();
-                self.begin(place);
-            }
-            records.push(self.site(site)?);
+            self.repeat_gates(place)?;
         }
         Ok(records)
     }

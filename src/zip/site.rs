@@ -120,7 +120,7 @@ impl Zip<'_> {
     }
 
     /// Pairs and fuses the rows of corresponding layers and writes their weights.
-    fn zip_site(
+    pub(super) fn zip_site(
         &mut self,
         members: &[Member],
         columns: &Columns,

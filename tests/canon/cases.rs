@@ -1,5 +1,8 @@
 //! Graphs as exporters write them, with the operators that are left in canonical form.
 
+#[path = "recurrent.rs"]
+mod recurrent;
+
 use ndarray::arr1;
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, Graph, Model, Node, Tensor, ValueId, ValueKind};
@@ -11,11 +14,12 @@ pub struct Case {
     pub operators: &'static [&'static str],
 }
 
-type Build = fn(&mut GraphBuilder) -> ValueId;
+pub type Build = fn(&mut GraphBuilder) -> ValueId;
 
 /// All cases: name, operator set of the original, operators left, and the graph.
 pub fn all() -> Vec<Case> {
     ROWS.iter()
+        .chain(recurrent::ROWS)
         .map(|(name, opset, operators, build)| {
             let mut b = GraphBuilder::new(name, *opset);
             let y = build(&mut b);

@@ -5,6 +5,7 @@ mod groups;
 mod inputs;
 mod laws;
 mod permute;
+mod recurrent;
 mod retraining;
 mod several;
 mod support;

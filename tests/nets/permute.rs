@@ -37,6 +37,10 @@ pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
                 permute_parameters(graph, &coupling, *id, partwise, &orders)
             }
             Flow::Whole(_) => straighten(graph, &coupling, *id, &orders),
+            Flow::Recurrent(gates) => {
+                let units = coupling.axis(gates[0].output).unwrap();
+                permute_states(graph, *id, &orders.places(&units.channels));
+            }
             _ => {}
         }
     }
@@ -106,6 +110,16 @@ fn permute_parameters(
         let (Operand::Param { axis }, Some(value)) = (operand, input) else { continue };
         let tensor = graph.initializer(*value).unwrap().to_f32().unwrap();
         graph.set_initializer(*value, Tensor::from_f32(&tensor.select(Axis(*axis), &places)));
+    }
+}
+
+/// Constant states of a recurrent layer follow its hidden units.
+fn permute_states(graph: &mut Graph, id: NodeId, places: &[usize]) {
+    let states: Vec<ValueId> = graph.node(id).inputs.iter().skip(4).flatten().copied().collect();
+    for state in states {
+        let Some(tensor) = graph.initializer(state) else { continue };
+        let moved = tensor.to_f32().unwrap().select(Axis(2), places);
+        graph.set_initializer(state, Tensor::from_f32(&moved));
     }
 }
 

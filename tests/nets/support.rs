@@ -53,6 +53,20 @@ pub fn merge(
     merge_parts(parts.collect(), data, options)
 }
 
+/// [`merge`] in batches of so many samples.
+pub fn merge_in(
+    nets: impl IntoIterator<Item = (Model, Dataset)>,
+    options: &ZipOptions,
+    batch: usize,
+) -> (JointModel, Outcome) {
+    let (nets, data): (Vec<Model>, Vec<Dataset>) = nets.into_iter().unzip();
+    let inputs = nets.into_iter().zip(["a", "b", "c", "d", "e"]);
+    let inputs = inputs.map(|(model, name)| Input { name: name.to_owned(), model }).collect();
+    let calibration =
+        Calibration { backend: backend(), data, stored: Vec::new(), batch, memory: 1 << 30 };
+    zipper::merge(zipper::prepare(inputs).unwrap(), &calibration, options, &Silent).unwrap()
+}
+
 /// Merges nets and the tasks of joint models.
 pub fn merge_parts(
     parts: Vec<Part>,

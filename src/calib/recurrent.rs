@@ -1,0 +1,128 @@
+//! What the gates of a recurrent layer multiply with their weights, step by step: the inputs and the
+//! hidden units of the step before, as the net computes them.
+
+use std::sync::Arc;
+
+use ndarray::{Array, Array1, Array2, Array3, Array4, Axis, Dimension, Ix3, Ix4, concatenate, s};
+
+use super::product::times;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{Graph, ValueId};
+use crate::ops::{Gate, GateInputs, Layer, LayerKind};
+use crate::runtime::HostArray;
+
+/// The values that the rows of a gate are made from.
+pub(super) fn taps(layer: &Layer, gate: &Gate, graph: &Graph) -> Vec<ValueId> {
+    let initial = gate.initial.filter(|value| graph.initializer(*value).is_none());
+    [layer.input, layer.output].into_iter().chain(initial).collect()
+}
+
+/// Rows of a gate, [samples, steps, columns], from its node's tapped values.
+///
+/// # Errors
+/// [`ErrorKind::Calibration`] where the values do not have the layer's shapes.
+pub(super) fn rows(
+    layer: &Layer,
+    gate: &Gate,
+    graph: &Graph,
+    taps: &[Arc<HostArray>],
+) -> Result<Array3<f32>> {
+    let x = shaped::<Ix3>(taps.first())?;
+    if gate.inputs == GateInputs::Input {
+        return Ok(by_sample(x));
+    }
+    let initial = match (gate.initial, taps.get(2)) {
+        (Some(_), Some(tapped)) => Some(shaped::<Ix3>(Some(tapped))?),
+        (Some(value), None) => {
+            let constant = graph.initializer(value).ok_or_else(misfit)?.to_f32()?;
+            Some(constant.into_dimensionality().map_err(|_| misfit())?)
+        }
+        (None, _) => None,
+    };
+    let hidden = before(shaped::<Ix4>(taps.get(1))?, initial)?;
+    if hidden.shape()[..2] != x.shape()[..2] {
+        return Err(misfit());
+    }
+    let (x, hidden) = (by_sample(x), by_sample(hidden));
+    match gate.inputs {
+        GateInputs::Hidden => Ok(hidden),
+        GateInputs::Reset => {
+            let reset = reset(layer, gate, graph, &side_by_side(&x, &hidden)?)?;
+            side_by_side(&x, &(hidden * reset))
+        }
+        GateInputs::All | GateInputs::Input => side_by_side(&x, &hidden),
+    }
+}
+
+/// W x + R h + b of a gate at its rows, [samples, steps, units], with the weights of `graph`.
+///
+/// # Errors
+/// As [`Layer::read`].
+pub(super) fn pre_activations(
+    layer: &Layer,
+    graph: &Graph,
+    rows: &Array3<f32>,
+) -> Result<Array3<f32>> {
+    let all = Layer { rows: None, ..layer.clone() };
+    let weights = all.read(graph)?.index_axis_move(Axis(2), 0);
+    let bias = all.read_bias(graph)?.unwrap_or_else(|| Array1::zeros(weights.nrows()));
+    let (samples, steps, columns) = rows.dim();
+    let flat: Array2<f32> =
+        rows.to_shape((samples * steps, columns)).map_err(|_| misfit())?.into_owned();
+    if columns != weights.ncols() {
+        return Err(misfit());
+    }
+    let sums = times(flat.view(), weights.t()) + &bias;
+    let dims = (samples, steps, weights.nrows());
+    sums.into_shape_with_order(dims).map_err(|_| misfit())
+}
+
+/// What the reset gate of a GRU lets through, with the weights of `graph`.
+fn reset(layer: &Layer, gate: &Gate, graph: &Graph, rows: &Array3<f32>) -> Result<Array3<f32>> {
+    /// The second gate of a GRU.
+    const RESET: usize = 1;
+    let gate = Gate { index: RESET, inputs: GateInputs::All, ..gate.clone() };
+    let layer = Layer { kind: LayerKind::Gate(gate), ..layer.clone() };
+    Ok(pre_activations(&layer, graph, rows)?.mapv(|z| 1.0 / (1.0 + (-z).exp())))
+}
+
+/// The hidden units of the step before each step, [steps, batch, units].
+fn before(all: Array4<f32>, initial: Option<Array3<f32>>) -> Result<Array3<f32>> {
+    let all = all.index_axis_move(Axis(1), 0);
+    let mut hidden = Array3::zeros(all.dim());
+    let steps = all.len_of(Axis(0));
+    if steps == 0 {
+        return Ok(hidden);
+    }
+    hidden.slice_mut(s![1.., .., ..]).assign(&all.slice(s![..steps - 1, .., ..]));
+    if let Some(initial) = initial {
+        let initial = initial.index_axis_move(Axis(0), 0);
+        let mut first = hidden.index_axis_mut(Axis(0), 0);
+        if initial.dim() != first.dim() {
+            return Err(misfit());
+        }
+        first.assign(&initial);
+    }
+    Ok(hidden)
+}
+
+/// [steps, samples, …] as [samples, steps, …].
+fn by_sample(values: Array3<f32>) -> Array3<f32> {
+    values.permuted_axes([1, 0, 2]).as_standard_layout().into_owned()
+}
+
+fn side_by_side(a: &Array3<f32>, b: &Array3<f32>) -> Result<Array3<f32>> {
+    concatenate(Axis(2), &[a.view(), b.view()]).map_err(|_| misfit())
+}
+
+fn shaped<D: Dimension>(tapped: Option<&Arc<HostArray>>) -> Result<Array<f32, D>> {
+    let tapped = tapped.ok_or_else(misfit)?;
+    tapped.as_f32()?.into_dimensionality().map_err(|_| misfit())
+}
+
+fn misfit() -> Error {
+    Error::new(ErrorKind::Calibration, "a recurrent layer's values do not fit its weights")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! Recurrent layers in one direction, forward, with one bias per gate and no initial states of zeros.
+//!
+//! To go through a sequence in reverse is to go through the reversed sequence, which every runtime can.
+//! The two biases of a gate only ever occur as a sum, but in a GRU whose reset gate comes after the
+//! weights; initial states of zeros, which exporters compute from the batch size, are the default. The
+//! hidden units of all steps are always an output: what the gates read is looked up there.
+
+use crate::error::Result;
+use crate::ir::{Attribute, Dim, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
+use crate::ops::gates;
+
+use super::{CanonOptions, rewire, types};
+
+/// Runs the pass.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Unsupported`] for biases that are no floats.
+pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
+    let graph = &mut model.graph;
+    let recurrent = |(_, node): &(NodeId, &Node)| node.domain.is_empty() && is_recurrent(node);
+    let ids: Vec<NodeId> = graph.nodes().filter(recurrent).map(|(id, _)| id).collect();
+    let joins: Vec<NodeId> =
+        graph.nodes().filter(|(_, node)| node.is("Concat")).map(|(id, _)| id).collect();
+    let mut modified = false;
+    for id in joins {
+        modified |= flat_directions(graph, id).is_some();
+    }
+    for id in ids {
+        modified |= leave_out_zeros(graph, id);
+        modified |= add_biases(graph, id);
+        modified |= output_all_steps(graph, id);
+        modified |= sum_biases(graph, id)?;
+        modified |= forward(graph, id) || one_direction_each(graph, id).is_some();
+    }
+    Ok(modified)
+}
+
+fn is_recurrent(node: &Node) -> bool {
+    !gates(&node.op).is_empty()
+}
+
+/// Where the initial states are among the inputs.
+const STATES: [usize; 2] = [5, 6];
+
+fn leave_out_zeros(graph: &mut Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let zero = |slot: &usize| node.input(*slot).is_some_and(|state| is_zero(graph, state));
+    let zeros: Vec<usize> = STATES.into_iter().filter(zero).collect();
+    graph.edit_node(id, |node| {
+        zeros.iter().for_each(|slot| node.inputs[*slot] = None);
+        while node.inputs.last() == Some(&None) {
+            node.inputs.pop();
+        }
+    });
+    !zeros.is_empty()
+}
+
+/// Operators that make zeros of zeros, whatever else they read.
+const KEEP_ZERO: &[&str] = &[
+    "Cast",
+    "Expand",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+];
+
+/// Whether a value is surely zero.
+fn is_zero(graph: &Graph, value: ValueId) -> bool {
+    let all_zero = |tensor: &Tensor| {
+        tensor.dtype.is_float() && tensor.to_f64().is_ok_and(|all| all.iter().all(|v| *v == 0.0))
+    };
+    if let Some(tensor) = graph.initializer(value) {
+        return all_zero(tensor);
+    }
+    let Some(node) = graph.producer(value).map(|id| graph.node(id)) else { return false };
+    match node.attributes.get("value") {
+        Some(Attribute::Tensor(filled)) if node.is("ConstantOfShape") => all_zero(filled),
+        None if node.is("ConstantOfShape") => true,
+        _ if KEEP_ZERO.contains(&node.op.as_str()) => {
+            node.input(0).is_some_and(|input| is_zero(graph, input))
+        }
+        _ => false,
+    }
+}
+
+/// Zeros where there are no biases.
+fn add_biases(graph: &mut Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let weight = node.input(2).and_then(|w| graph.initializer(w));
+    let (None, Some(weight)) = (node.input(3), weight) else { return false };
+    let (&[directions, rows, _], Some(size)) = (weight.dims.as_slice(), weight.dtype.size()) else {
+        return false;
+    };
+    let dims = vec![directions, 2 * rows];
+    let data = vec![0; dims.iter().product::<usize>() * size].into();
+    let zeros = Tensor { dtype: weight.dtype, dims, data };
+    let bias = graph.add_initializer(&format!("{}.bias", graph.node(id).name), zeros);
+    graph.edit_node(id, |node| {
+        node.inputs.resize(node.inputs.len().max(4), None);
+        node.inputs[3] = Some(bias);
+    });
+    true
+}
+
+fn output_all_steps(graph: &mut Graph, id: NodeId) -> bool {
+    if graph.node(id).output(0).is_some() {
+        return false;
+    }
+    let name = format!("{}.steps", graph.node(id).name);
+    let steps = graph.add_value(&name, ValueKind::Detached, None);
+    graph.edit_node(id, |node| {
+        node.outputs.resize(node.outputs.len().max(1), None);
+        node.outputs[0] = Some(steps);
+    });
+    true
+}
+
+/// Moves the second bias of a gate into the first.
+fn sum_biases(graph: &mut Graph, id: NodeId) -> Result<bool> {
+    let node = graph.node(id);
+    let Some((value, bias)) = node.input(3).and_then(|b| Some((b, graph.initializer(b)?))) else {
+        return Ok(false);
+    };
+    let gates = gates(&node.op).len();
+    let &[directions, width] = bias.dims.as_slice() else { return Ok(false) };
+    let (half, units) = (width / 2, width / 2 / gates);
+    // In a GRU of this kind, the reset gate multiplies the second bias of the last gate.
+    let apart = node.is("GRU") && node.int("linear_before_reset", 0) != 0;
+    let summed = if apart { units * (gates - 1) } else { half };
+    let (dtype, mut all) = (bias.dtype, bias.to_f64()?);
+    let mut modified = false;
+    for (direction, unit) in (0..directions).flat_map(|d| (0..summed).map(move |u| (d, u))) {
+        let second = std::mem::take(&mut all[[direction, half + unit]]);
+        all[[direction, unit]] += second;
+        modified |= second != 0.0;
+    }
+    if modified {
+        graph.set_initializer(value, Tensor::from_f64(dtype, &all)?);
+    }
+    Ok(modified)
+}
+
+/// A layer in reverse becomes one that reads the steps in reverse.
+fn forward(graph: &mut Graph, id: NodeId) -> bool {
+    let node = graph.node(id).clone();
+    let (Some(x), Some("reverse")) = (node.input(0), node.str("direction")) else { return false };
+    if node.input(4).is_some() || node.int("layout", 0) != 0 {
+        return false;
+    }
+    let name = |part: &str| format!("{}.{part}", node.name);
+    let bounds: Vec<ValueId> = [-1, i64::MIN, 0, -1]
+        .map(|bound| Tensor::from_i64(vec![1], &[bound]))
+        .into_iter()
+        .map(|bound| graph.add_initializer(&name("reversed"), bound))
+        .collect();
+    let reversed = |value| [&[value], bounds.as_slice()].concat();
+    let input = graph.add_op("Slice", &name("input"), &reversed(x), []);
+    let steps = graph.add_value(&name("steps"), ValueKind::Detached, None);
+    graph.edit_node(id, |node| {
+        node.inputs[0] = Some(input);
+        node.attributes.remove("direction");
+        if let Some(output) = node.outputs.first_mut().filter(|output| output.is_some()) {
+            *output = Some(steps);
+        }
+    });
+    if let Some(output) = node.output(0) {
+        graph.add_node(Node {
+            name: name("output"),
+            op: "Slice".to_owned(),
+            inputs: reversed(steps).into_iter().map(Some).collect(),
+            outputs: vec![Some(output)],
+            ..Node::default()
+        });
+    }
+    true
+}
+
+/// A layer of two directions becomes two layers, whose outputs are put side by side.
+fn one_direction_each(graph: &mut Graph, id: NodeId) -> Option<()> {
+    let node = graph.node(id).clone();
+    let states = STATES.iter().any(|slot| node.input(*slot).is_some());
+    let scaled = ["activation_alpha", "activation_beta"];
+    let unusual = scaled.iter().any(|name| node.attributes.contains_key(*name));
+    let lengths = node.input(4).is_some() || node.input(7).is_some();
+    if node.str("direction") != Some("bidirectional") || states || lengths || unusual {
+        return None;
+    }
+    if node.int("layout", 0) != 0 {
+        return None;
+    }
+    let parameters = node.inputs.get(1..4)?.iter();
+    let tensors: Option<Vec<Tensor>> =
+        parameters.map(|v| graph.initializer((*v)?).cloned()).collect();
+    let tensors = tensors.filter(|t| t.iter().all(|t| t.dims.first() == Some(&2)))?;
+    let mut outputs: Vec<Vec<ValueId>> = vec![Vec::new(); node.outputs.len()];
+    for (number, direction) in ["forward", "reverse"].into_iter().enumerate() {
+        let mut one = Node { name: format!("{}.{direction}", node.name), ..node.clone() };
+        one.attributes
+            .insert("direction".to_owned(), Attribute::Str(direction.as_bytes().to_vec()));
+        if let Some(Attribute::Strs(names)) = one.attributes.get_mut("activations") {
+            let half = names.len() / 2;
+            *names = names[number * half..(number + 1) * half].to_vec();
+        }
+        for (slot, tensor) in (1..).zip(&tensors) {
+            let name = format!("{}.{slot}", one.name);
+            one.inputs[slot] = Some(graph.add_initializer(&name, half(tensor, number)));
+        }
+        for (slot, output) in one.outputs.iter_mut().enumerate() {
+            let Some(_) = output else { continue };
+            let value = graph.add_value(&one.name, ValueKind::Detached, None);
+            outputs[slot].push(value);
+            *output = Some(value);
+        }
+        graph.add_node(one);
+    }
+    graph.remove_node(id);
+    for (slot, (output, parts)) in node.outputs.iter().zip(outputs).enumerate() {
+        let Some(output) = output else { continue };
+        let axis = Attribute::Int(i64::from(slot == 0));
+        graph.add_node(Node {
+            name: format!("{}.directions.{slot}", node.name),
+            op: "Concat".to_owned(),
+            inputs: parts.into_iter().map(Some).collect(),
+            outputs: vec![Some(*output)],
+            attributes: [("axis".to_owned(), axis)].into(),
+            ..Node::default()
+        });
+    }
+    Some(())
+}
+
+/// Two directions that are flattened at once are put side by side instead: on an axis of their own,
+/// the units of both would be the same channels.
+fn flat_directions(graph: &mut Graph, id: NodeId) -> Option<()> {
+    let readers = graph.consumers();
+    let node = graph.node(id).clone();
+    if node.int("axis", 0) != 1 || node.inputs.len() != 2 {
+        return None;
+    }
+    let turn = graph.node(rewire::only_reader(graph, &readers, node.output(0)?)?);
+    let turns = turn.is("Transpose") && turn.ints("perm") == Some(&[0, 2, 1, 3]);
+    let flatten = graph.node(rewire::only_reader(graph, &readers, turn.output(0)?)?);
+    let flat = flatten.output(0).filter(|_| turns && flatten.is("Reshape"))?;
+    let shape = |value| types::shape(graph, value);
+    let (before, after) = (shape(node.output(0)?)?, shape(flat)?);
+    let ([steps, Dim::Known(2), batch, units], [same_steps, same_batch, all]) =
+        (before.as_slice(), after.as_slice())
+    else {
+        return None;
+    };
+    let fits = types::same_dim(steps, same_steps)
+        && types::same_dim(batch, same_batch)
+        && units.known().is_some_and(|units| all.known() == Some(2 * units));
+    if !fits {
+        return None;
+    }
+    let axis =
+        graph.add_initializer(&format!("{}.axis", node.name), Tensor::from_i64(vec![1], &[1]));
+    let sides: Vec<ValueId> = node
+        .inputs
+        .iter()
+        .flatten()
+        .map(|side| graph.add_op("Squeeze", &format!("{}.side", node.name), &[*side, axis], []))
+        .collect();
+    let last = [("axis", Attribute::Int(2))];
+    let joined = graph.add_op("Concat", &format!("{}.sides", node.name), &sides, last);
+    rewire::bypass(graph, flat, joined).then_some(())
+}
+
+/// One of the two halves of a tensor along its first axis.
+fn half(tensor: &Tensor, number: usize) -> Tensor {
+    let length = tensor.data.len() / 2;
+    let data = tensor.data.slice(number * length..(number + 1) * length);
+    let mut dims = tensor.dims.clone();
+    dims[0] = 1;
+    Tensor { dtype: tensor.dtype, dims, data }
+}

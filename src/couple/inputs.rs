@@ -1,0 +1,63 @@
+//! Which axis of a model input runs over channels.
+
+use crate::ir::{Graph, NodeId, Tensor, ValueId};
+use crate::ops::{gates, normal_axis};
+
+/// Operators that leave axes where they are, if the rank stays the same.
+const IN_PLACE: &[&str] = &["Cast", "Add", "Sub", "Mul", "Div", "Slice"];
+
+/// The axis of a graph input that the first layer behind it contracts; axis 1 where none is found.
+pub(super) fn channel_axis(graph: &Graph, input: ValueId, rank: usize) -> Option<usize> {
+    if rank < 2 {
+        return None;
+    }
+    let readers = graph.consumers();
+    // Which axis of the input stands where in the value that is followed: exporters squeeze and
+    // transpose inputs, e.g. from NHWC to NCHW, or from the batch first to the steps first.
+    let mut axes: Vec<Option<usize>> = (0..rank).map(Some).collect();
+    let mut value = input;
+    let axis = loop {
+        let reader = readers[value.index()].iter().copied().find(|id| !graph.node(*id).is("Shape"));
+        let Some(reader) = reader else { break axes.get(1).copied().flatten() };
+        let node = graph.node(reader);
+        if node.is("MatMul") || !gates(&node.op).is_empty() {
+            break axes.last().copied().flatten();
+        }
+        let next = moved(graph, reader, &axes).zip(node.output(0));
+        let Some((next, output)) = next else { break axes.get(1).copied().flatten() };
+        (axes, value) = (next, output);
+    };
+    axis.filter(|a| *a > 0)
+}
+
+/// Where axes stand behind a node that moves them; `None` for other nodes.
+fn moved(graph: &Graph, id: NodeId, axes: &[Option<usize>]) -> Option<Vec<Option<usize>>> {
+    let node = graph.node(id);
+    let rank = axes.len();
+    let given = |rank: usize| -> Option<Vec<usize>> {
+        let given = graph.initializer(node.input(1)?).and_then(Tensor::to_i64)?;
+        given.iter().map(|axis| normal_axis(*axis, rank)).collect()
+    };
+    match node.op.as_str() {
+        "Transpose" => {
+            let place = |p: &i64| axes.get(usize::try_from(*p).ok()?).copied();
+            node.ints("perm")?.iter().map(place).collect()
+        }
+        "Squeeze" => {
+            let gone = given(rank)?;
+            Some((0..rank).filter(|axis| !gone.contains(axis)).map(|axis| axes[axis]).collect())
+        }
+        "Unsqueeze" => {
+            let added = graph.initializer(node.input(1)?).and_then(Tensor::to_i64)?.len();
+            let new = given(rank + added)?;
+            let mut old = axes.iter().copied();
+            let at = |axis| if new.contains(&axis) { None } else { old.next().flatten() };
+            Some((0..rank + added).map(at).collect())
+        }
+        op if IN_PLACE.contains(&op) => {
+            let shape = graph.value(node.output(0)?).ty.as_ref()?.shape.as_ref()?;
+            (shape.len() == rank).then(|| axes.to_vec())
+        }
+        _ => None,
+    }
+}
