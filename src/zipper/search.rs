@@ -33,7 +33,7 @@ pub enum Goal {
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for a size that cannot be reached; [`ErrorKind::Unsupported`] where errors cannot
-/// be measured; else as [`merge`].
+/// be measured; else as [`super::merge`].
 pub fn merge_for(
     goal: Goal,
     prepared: &Prepared,

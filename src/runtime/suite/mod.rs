@@ -92,6 +92,21 @@ fn state_is_passed_on_from_run_to_run() {
 }
 
 #[test]
+fn a_bias_may_be_fed_and_called_after_its_node() {
+    each_backend(|backend| {
+        let mut b = crate::ir::builder::GraphBuilder::new("biased", 13);
+        let (x, bias) = (b.input("x", "n,1,2,2"), b.input("conv.bias", "1"));
+        let w =
+            b.constant("conv.weight", crate::ir::Tensor::from_f32(&ArrayD::ones(vec![1, 1, 2, 2])));
+        let y = b.op("Conv", "conv", &[x, w, bias], []);
+        let mut session = load(backend, &crate::onnx::encode(&b.build(&[y])).unwrap());
+        let fed = [("x", &ramp(&[1, 1, 2, 2])), ("conv.bias", &floats(&[1], &[0.5]))];
+        let sum: f32 = ramp(&[1, 1, 2, 2]).as_f32().unwrap().sum();
+        assert_eq!(session.run(&fed).unwrap(), [floats(&[1, 1, 1, 1], &[sum + 0.5])]);
+    });
+}
+
+#[test]
 fn one_session_runs_batches_of_different_size() {
     for batch in [n(), Dim::Unknown] {
         each_backend(|backend| {

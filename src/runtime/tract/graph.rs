@@ -42,15 +42,25 @@ pub(super) fn parse(source: ModelSource<'_>) -> Result<(Vec<Port>, Vec<Port>, In
     if let Some(name) = output_from_nowhere(graph) {
         return Err(nothing_computes(name));
     }
-    let parsed = onnx.parse(&proto, dir).map_err(failed)?;
+    let inputs = graph.input.iter().filter(|value| is_fed(graph, value)).map(port).collect();
+    let outputs = graph.output.iter().map(port).collect();
+    let parsed = onnx.parse(&with_own_names(proto), dir).map_err(failed)?;
     if let Some(name) = parsed.unresolved_inputs.first() {
         return Err(nothing_computes(name));
     }
-    let is_fed = |value: &&pb::ValueInfoProto| {
-        graph.initializer.iter().all(|constant| constant.name != value.name)
-    };
-    let inputs = graph.input.iter().filter(is_fed).map(port).collect();
-    Ok((inputs, graph.output.iter().map(port).collect(), parsed.model))
+    Ok((inputs, outputs, parsed.model))
+}
+
+fn is_fed(graph: &pb::GraphProto, value: &pb::ValueInfoProto) -> bool {
+    graph.initializer.iter().all(|constant| constant.name != value.name)
+}
+
+/// The model with nodes whose names are no beginnings of others. tract names what it makes of a node
+/// after it, as 'conv.bias' of 'conv', and fails where a value is called so already.
+fn with_own_names(mut proto: pb::ModelProto) -> pb::ModelProto {
+    let nodes = proto.graph.iter_mut().flat_map(|graph| &mut graph.node);
+    nodes.enumerate().for_each(|(place, node)| node.name += &format!(" #{place}"));
+    proto
 }
 
 fn unknown_operator<'g>(onnx: &Onnx, graph: &'g pb::GraphProto) -> Option<&'g pb::NodeProto> {
