@@ -14,7 +14,7 @@ use super::members::{Member, taps};
 use super::options::Method;
 use super::party::join_all;
 use super::run::Zip;
-use super::site::Side;
+use super::site::{Side, inverse};
 
 /// One layer that makes a group's channels, in the tasks whose pairs are looked for.
 pub(super) struct Producer<'a> {
@@ -135,7 +135,7 @@ impl Zip<'_> {
         }
         Ok(match self.sensitivity(member) {
             Some(s) => s.mapv(|v| v.max(0.0)) / self.task_scale(member.task),
-            None => channels.energies()?.mapv(|e| 1.0 / e.max(f64::MIN_POSITIVE)),
+            None => inverse(&channels.energies()?),
         })
     }
 

@@ -189,7 +189,34 @@ impl Zip<'_> {
             let mean = means.dot(&w);
             w.dot(&h.dot(&w)) - mean * mean
         }));
-        let floor = energy.mean().unwrap_or(1.0).max(f64::MIN_POSITIVE) * 1e-3;
-        Some(energy.mapv(|e| 1.0 / e.max(floor)))
+        Some(inverse(&energy))
+    }
+}
+
+/// Energies below this are rounding errors: the neuron never changes.
+const DEAD: f64 = 1e-30;
+
+/// How much errors matter that count relative to `energies`. A neuron with hardly any energy counts
+/// no more than a thousand times the mean, and those of a layer without any count alike.
+pub(super) fn inverse(energies: &Array1<f64>) -> Array1<f64> {
+    match energies.mean() {
+        Some(mean) if mean > DEAD => energies.mapv(|e| 1.0 / e.max(1e-3 * mean)),
+        _ => Array1::ones(energies.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn errors_are_relative_and_dead_neurons_harmless() {
+        assert_eq!(inverse(&array![2.0, 0.5]), array![0.5, 2.0]);
+        assert_eq!(inverse(&array![1.0, 0.0]), array![1.0, 2000.0]);
+        for dead in [0.0, -1e-20, 1e-310] {
+            assert_eq!(inverse(&array![dead, dead]), array![1.0, 1.0]);
+        }
+        assert!(inverse(&array![]).is_empty());
     }
 }
