@@ -21,7 +21,8 @@ test: test-rust test-python ## all tests
 test-rust: setup
 	cargo test --release
 
-test-python: setup test-rust build
+# The Rust tests have built the program.
+test-python: setup test-rust
 	tests/python/run.sh
 
 lint: ## formatting, Clippy and the API's documentation
