@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, CowArray, IxDyn};
+use ndarray::{Array3, ArrayView2, ArrayViewD, ArrayViewMut2, CowArray, IxDyn};
 
 use super::gram::Moments;
 use super::im2col::{Positions, Rows, chunk_rows};
@@ -165,12 +165,9 @@ fn activations<'x>(
     model: &Model,
     taps: &'x [Arc<HostArray>],
 ) -> Result<CowArray<'x, f32, IxDyn>> {
-    match &layer.layer.kind {
-        LayerKind::Gate(gate) => {
-            let rows = recurrent::rows(&layer.layer, gate, &model.graph, taps)?;
-            Ok(rows.into_dyn().into())
-        }
-        _ => floats(tapped(taps)?),
+    match gate_rows(layer, model, taps)? {
+        Some(rows) => Ok(rows.into_dyn().into()),
+        None => floats(tapped(taps)?),
     }
 }
 
@@ -180,12 +177,23 @@ fn pre_activations<'x>(
     model: &Model,
     taps: &'x [Arc<HostArray>],
 ) -> Result<CowArray<'x, f32, IxDyn>> {
-    match &layer.layer.kind {
-        LayerKind::Gate(gate) => {
-            let rows = recurrent::rows(&layer.layer, gate, &model.graph, taps)?;
+    match gate_rows(layer, model, taps)? {
+        Some(rows) => {
             Ok(recurrent::pre_activations(&layer.layer, &model.graph, &rows)?.into_dyn().into())
         }
-        _ => floats(tapped(taps)?),
+        None => floats(tapped(taps)?),
+    }
+}
+
+/// The rows of a gate; `None` for other layers.
+fn gate_rows(
+    layer: &CoupledLayer,
+    model: &Model,
+    taps: &[Arc<HostArray>],
+) -> Result<Option<Array3<f32>>> {
+    match &layer.layer.kind {
+        LayerKind::Gate(gate) => recurrent::rows(&layer.layer, gate, &model.graph, taps).map(Some),
+        _ => Ok(None),
     }
 }
 
