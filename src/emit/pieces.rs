@@ -51,14 +51,23 @@ pub(super) fn join(
 ) -> (ValueId, Vec<usize>) {
     let positions = pieces.iter().flat_map(|p| p.positions.iter().copied()).collect();
     let values: Vec<ValueId> = pieces.iter().map(|p| p.value).collect();
-    let value = match values.as_slice() {
+    (concat(builder, axis, &values, &format!("{name}.join")), positions)
+}
+
+/// Values side by side along `axis`; nothing to do for one.
+pub(super) fn concat(
+    builder: &mut Builder,
+    axis: usize,
+    values: &[ValueId],
+    name: &str,
+) -> ValueId {
+    match values {
         [only] => *only,
         several => {
             let attributes = [("axis", Attribute::Int(axis as i64))];
-            builder.op("Concat", &format!("{name}.join"), several, attributes)
+            builder.op("Concat", name, several, attributes)
         }
-    };
-    (value, positions)
+    }
 }
 
 /// Indices `place` of `value` along `axis` of extent `extent`; nothing to do if they are all, in

@@ -7,12 +7,12 @@
 
 use crate::couple::{GroupId, LayerId};
 use crate::error::Result;
-use crate::ir::{Attribute, Node, NodeId, ValueId};
+use crate::ir::{Node, NodeId, ValueId};
 use crate::ops::{Gate, Layer, LayerKind};
 use crate::zip::joint::Owner;
 
 use super::parts::Part;
-use super::pieces::{Held, Piece, join, pick};
+use super::pieces::{Held, Piece, concat, join, pick};
 use super::task::TaskEmitter;
 
 /// Columns of a weight with the same owner.
@@ -178,14 +178,8 @@ impl TaskEmitter<'_> {
         Ok(Some(self.concat(1, &blocks, &name)))
     }
 
-    fn concat(&mut self, axis: i64, values: &[ValueId], name: &str) -> ValueId {
-        match values {
-            [only] => *only,
-            several => {
-                let attributes = [("axis", Attribute::Int(axis))];
-                self.builder.op("Concat", &format!("{name}.weights"), several, attributes)
-            }
-        }
+    fn concat(&mut self, axis: usize, values: &[ValueId], name: &str) -> ValueId {
+        concat(self.builder, axis, values, &format!("{name}.weights"))
     }
 
     /// An initial state [1, batch, units] in joint order.
