@@ -121,8 +121,11 @@ fn zipped(
     let samples = calibration.data.iter().map(Dataset::len).collect();
     let stored = &calibration.stored;
     let sensitivities = &importance.sensitivities;
-    let layers = predict(&joint, &alignment, &options.budget, false)?.zipped();
-    let mut rounds = retraining.map(|plan| Rounds::new(plan, layers, progress));
+    let rounds = |plan| {
+        let layers = predict(&joint, &alignment, &options.budget, false)?.zipped();
+        Ok(Rounds::new(plan, layers, progress))
+    };
+    let mut rounds = retraining.map(rounds).transpose()?;
     let zip = Zip::new(&mut joint, &alignment, sources, sensitivities, stored, options, progress)?;
     let sites = zip.run(&mut |joint| rounds.as_mut().map_or(Ok(false), |r| r.between(joint)))?;
     let retrained = rounds.map(|r| r.finish(&mut joint)).transpose()?;
@@ -136,8 +139,7 @@ fn zipped(
 
 /// The batch size that a model insists on, else `default`.
 fn batch_size(model: &Model, default: usize) -> usize {
-    let graph = &model.graph;
-    graph.fixed_batch(graph.inputs.iter().copied()).unwrap_or(default).max(1)
+    model.graph.fixed_batch().unwrap_or(default).max(1)
 }
 
 /// How much the neurons of the original nets matter.

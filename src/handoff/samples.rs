@@ -35,7 +35,8 @@ pub(super) fn write(
 ) -> Result<Task> {
     let net = Net { graph: &task.model.graph, name: &task.name, number, folder };
     let mut teacher = lesson.teacher;
-    let fixed = net.batch().or_else(|| teacher.as_ref().and_then(|t| fixed_batch(t.inputs())));
+    let fixed =
+        net.graph.fixed_batch().or_else(|| teacher.as_ref().and_then(|t| fixed_batch(t.inputs())));
     let size = fixed.unwrap_or(batch).max(1);
     // A net of fixed batch size takes whole batches only.
     let samples = fixed.map_or(lesson.data.len(), |n| lesson.data.len() / n * n);
@@ -69,7 +70,7 @@ pub(super) fn write(
         name: format!("{}/{}", task.name, column.name),
         file: column.file.clone(),
     });
-    let (name, batch) = (task.name.clone(), net.batch());
+    let (name, batch) = (task.name.clone(), net.graph.fixed_batch());
     Ok(Task { name, samples, batch, inputs: inputs.collect(), targets, labels })
 }
 
@@ -82,11 +83,6 @@ struct Net<'a> {
 }
 
 impl Net<'_> {
-    /// The batch size that the net insists on.
-    fn batch(&self) -> Option<usize> {
-        self.graph.fixed_batch(self.graph.inputs.iter().copied())
-    }
-
     /// Writes labels and names their file.
     fn labels(&self, labels: Option<Vec<i64>>) -> Result<Option<String>> {
         let Some(labels) = labels else { return Ok(None) };

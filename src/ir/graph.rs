@@ -194,10 +194,11 @@ impl Graph {
         &self.values[id.index()]
     }
 
-    /// The batch size that one of `inputs` insists on: the first known extent of their first axes.
-    pub fn fixed_batch(&self, inputs: impl IntoIterator<Item = ValueId>) -> Option<usize> {
-        let batch = |input| self.value(input).ty.as_ref()?.shape.as_ref()?.first()?.known();
-        inputs.into_iter().find_map(batch)
+    /// The batch size that the inputs insist on: the first known extent of their first axes.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        let batch =
+            |input: &ValueId| self.value(*input).ty.as_ref()?.shape.as_ref()?.first()?.known();
+        self.inputs.iter().find_map(batch)
     }
 
     /// The value called `name`.

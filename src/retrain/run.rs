@@ -37,6 +37,13 @@ pub struct Lesson<'a> {
     pub resume: bool,
 }
 
+impl<'a> Lesson<'a> {
+    /// The samples of a task.
+    fn of_task(&self, task: usize) -> &'a Dataset {
+        self.data.get(task).unwrap_or(&self.data[0])
+    }
+}
+
 /// One validation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
@@ -94,8 +101,8 @@ pub struct Outcome {
     pub normalisations: usize,
 }
 
-/// Retrains a joint model, after its statistics were taken anew where that is asked for. It has the best weights afterwards, by validation; without samples for
-/// validation, the last ones.
+/// Retrains a joint model, after its statistics were taken anew where that is asked for. It has the best
+/// weights afterwards, by validation; without samples for validation, the last ones.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for options or data that do not fit the joint model; [`ErrorKind::Unsupported`]
@@ -122,8 +129,7 @@ pub fn retrain(
         false => InputMode::Separate,
     };
     let trainable = trainable(joint, inputs)?;
-    let inputs = trainable.inputs.iter().flatten().copied();
-    let batch = trainable.model.graph.fixed_batch(inputs).unwrap_or(options.batch);
+    let batch = trainable.model.graph.fixed_batch().unwrap_or(options.batch);
     let mut examples = examples((joint, &trainable), lesson, options, progress)?;
     let losses = losses((joint, &trainable), &mut examples, options)?;
     let built = build(&trainable, &losses, options, batch)?;
@@ -149,14 +155,11 @@ fn sources<'a>(
     lesson: &Lesson<'a>,
     options: &RetrainOptions,
 ) -> Vec<Source<'a>> {
-    let source = |(number, task): (usize, &Task)| {
-        let graph = &task.model.graph;
-        Source {
-            backend: lesson.backend,
-            data: lesson.data.get(number).unwrap_or(&lesson.data[0]),
-            batch: graph.fixed_batch(graph.inputs.iter().copied()).unwrap_or(options.batch).max(1),
-            memory: options.memory,
-        }
+    let source = |(number, task): (usize, &Task)| Source {
+        backend: lesson.backend,
+        data: lesson.of_task(number),
+        batch: task.model.graph.fixed_batch().unwrap_or(options.batch).max(1),
+        memory: options.memory,
     };
     joint.tasks.iter().enumerate().map(source).collect()
 }
@@ -168,10 +171,13 @@ fn examples<'a>(
     progress: &dyn Progress,
 ) -> Result<Vec<Examples<'a>>> {
     let tasks = joint.tasks.len();
-    let data = |t: usize| lesson.data.get(t).unwrap_or(&lesson.data[0]);
     if options.loss.needs_labels() {
         let labelled = joint.tasks.iter().enumerate().map(|(t, task)| {
-            Examples::labelled(&task.name, data(t), classes(&task.model).in_model(&task.name)?)
+            Examples::labelled(
+                &task.name,
+                lesson.of_task(t),
+                classes(&task.model).in_model(&task.name)?,
+            )
         });
         return labelled.collect();
     }
@@ -190,11 +196,12 @@ fn examples<'a>(
         let batch = options.batch.max(64);
         teachers.push(Teacher::new(model, &task.name, lesson.backend, &asked, batch)?);
     }
-    let runs = teachers.iter().enumerate().map(|(t, teacher)| teacher.runs(data(t).len()));
+    let runs =
+        teachers.iter().enumerate().map(|(t, teacher)| teacher.runs(lesson.of_task(t).len()));
     progress.begin("original models", runs.sum());
     let taught = teachers.into_iter().enumerate().map(|(t, teacher)| {
         let task = &joint.tasks[t].name;
-        Examples::taught(task, data(t), teacher, options.memory, progress).in_model(task)
+        Examples::taught(task, lesson.of_task(t), teacher, options.memory, progress).in_model(task)
     });
     taught.collect()
 }

@@ -16,6 +16,7 @@ use super::matcher::Share;
 use super::members::{Chosen, Member, common_neurons, statistics_bytes};
 use super::options::Budget;
 use super::paired::Paired;
+use super::recurrent::reads_own_rows;
 use super::size::{Sizes, sizes};
 
 /// What would happen at a site that several nets have. Lists follow `tasks`.
@@ -79,8 +80,9 @@ pub fn predict(
             let members = chosen.members();
             if !members[0].layer.per_channel {
                 share(&mut joint, &paired, &members, budget)?;
-                // A recurrent layer reads what it makes.
-                chosen = Chosen::at(&joint, alignment, site)?;
+                if members.iter().any(reads_own_rows) {
+                    chosen = Chosen::at(&joint, alignment, site)?;
+                }
             }
             paired.fuse(&mut joint, &members);
         }
