@@ -12,11 +12,10 @@ use super::fuse::energy;
 use super::matcher::{Pairing, Share};
 use super::members::Member;
 use super::options::Method;
-use super::party::{Change, Meeting, Party, by_party, join_all};
+use super::party::{Change, Meeting, Party, by_party, join_all, reduced};
 use super::refit::connections;
 use super::run::Zip;
 use super::site::{Side, SiteRecord};
-use super::solve::schur;
 
 /// A side among others, and what follows from them.
 pub(super) struct Seat {
@@ -107,14 +106,9 @@ impl Zip<'_> {
         if shared.iter().copied().eq(0..hessian.nrows()) {
             return Ok((hessian, None));
         }
-        let private = match self.options.method {
-            Method::Mtz => Vec::new(),
-            // The last column is the constant's; it is private only where there is no bias, and
-            // then it has no weight to adjust.
-            Method::Refit => rest(shared, hessian.nrows() - 1),
-        };
-        let part = schur(hessian.view(), shared, &private, self.options.damping)?;
-        Ok((part.hessian, (!private.is_empty()).then_some(part.gain)))
+        // The last column is the constant's; it is private only where there is no bias, and then it
+        // has no weight to adjust.
+        reduced(hessian.view(), shared, hessian.nrows() - 1, self.options)
     }
 
     /// Lets the parties join one by one.
@@ -186,7 +180,7 @@ impl Zip<'_> {
     fn unit(&self, a: &Member, b: &Member, cost: &Array2<f64>) -> f64 {
         match self.options.method {
             Method::Refit => (self.layer_weight(a) * self.layer_weight(b)).sqrt(),
-            Method::Mtz => cost.mean().filter(|mean| *mean > 0.0).map_or(1.0, f64::recip),
+            Method::Mtz => against_chance(cost),
         }
     }
 
@@ -270,6 +264,11 @@ impl Zip<'_> {
         }
         Ok(())
     }
+}
+
+/// What makes a pair's cost relative to that of one drawn by lot.
+pub(super) fn against_chance(cost: &Array2<f64>) -> f64 {
+    cost.mean().filter(|mean| *mean > 0.0).map_or(1.0, f64::recip)
 }
 
 /// The channel of a party's neuron in the first of its members.

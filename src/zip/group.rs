@@ -16,6 +16,7 @@ use crate::couple::{Channel, GroupId, LayerId};
 use crate::error::{Context, Result};
 
 use super::depthwise::Channels;
+use super::gather::against_chance;
 use super::matcher::Share;
 use super::members::{Member, members_at};
 use super::options::Method;
@@ -235,7 +236,7 @@ impl Zip<'_> {
             .rounded_down(most, self.options.budget.multiple_of(share));
         let unit = match self.options.method {
             Method::Refit => 1.0,
-            Method::Mtz => total.mean().filter(|mean| *mean > 0.0).map_or(1.0, f64::recip),
+            Method::Mtz => against_chance(&total),
         };
         let pair_costs = pairing.costs().iter().map(|cost| cost * unit).collect();
         if class.is_recurrent {

@@ -4,7 +4,7 @@
 //! layer: their Hessians add up, and their common weights are its weights. Adding one net at a time
 //! (sec. 3.4) then is the paper's pair of layers over and over.
 
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::error::Result;
 
@@ -71,13 +71,8 @@ impl Party {
             };
             return Ok(Reduced { hessian, gain: None, weights });
         }
-        let private = match options.method {
-            Method::Mtz => Vec::new(),
-            Method::Refit => rest(&shared, self.inputs.len()),
-        };
-        let part = schur(self.hessian.view(), &shared, &private, options.damping)?;
-        let gain = (options.method == Method::Refit).then_some(part.gain);
-        Ok(Reduced { hessian: part.hessian, gain, weights })
+        let (hessian, gain) = reduced(self.hessian.view(), &shared, self.inputs.len(), options)?;
+        Ok(Reduced { hessian, gain, weights })
     }
 
     /// The two parties over the inputs that both have. A Hessian that is not to be kept may move
@@ -105,6 +100,25 @@ impl Party {
         };
         Ok(Meeting { problem, factors: Factors::default(), inputs, gains: [a.gain, b.gain] })
     }
+}
+
+/// A Hessian over its `shared` columns (eqs. 7–8). In `refit`, what the other columns below `width` can
+/// make up for does not count, and the gain tells how they do; see [`readjust`].
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Numeric`] where the Hessian cannot be factored.
+pub(super) fn reduced(
+    hessian: ArrayView2<f64>,
+    shared: &[usize],
+    width: usize,
+    options: &ZipOptions,
+) -> Result<(Array2<f64>, Option<Array2<f64>>)> {
+    let private = match options.method {
+        Method::Mtz => Vec::new(),
+        Method::Refit => rest(shared, width),
+    };
+    let part = schur(hessian, shared, &private, options.damping)?;
+    Ok((part.hessian, (!private.is_empty()).then_some(part.gain)))
 }
 
 struct Reduced {
@@ -139,10 +153,11 @@ impl Meeting {
         }
         let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
         let moved = |party: &Party, rows: &[usize], gain: &Option<Array2<f64>>| {
+            let columns = party.places(&self.inputs);
             let change = Change {
-                columns: &party.places(&self.inputs),
+                columns: &columns,
                 common: &fused,
-                private: &rest(&party.places(&self.inputs), party.inputs.len()),
+                private: &rest(&columns, party.inputs.len()),
                 gain: gain.as_ref(),
                 sparse: party.sparse,
             };
@@ -171,19 +186,17 @@ impl Meeting {
             constant: a.constant,
         })
     }
-}
 
-impl Meeting {
     /// Applies to each fused neuron, but for its bias, the mask of the two that has more ones.
     fn mask(&self, constant: usize, pairs: &[(usize, usize)], fused: &mut Array2<f64>) {
         let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
-        let biases =
-            self.inputs.iter().position(|i| *i == constant).map(|c| fused.column(c).to_owned());
+        let constant = self.inputs.iter().position(|i| *i == constant);
+        let biases = constant.map(|c| (c, fused.column(c).to_owned()));
         let (w_a, w_b) =
             (self.problem.w_a.select(Axis(0), &left), self.problem.w_b.select(Axis(0), &right));
         apply_masks(fused, w_a.view(), w_b.view());
-        if let (Some(biases), Some(c)) = (biases, self.inputs.iter().position(|i| *i == constant)) {
-            fused.column_mut(c).assign(&biases);
+        if let Some((column, biases)) = biases {
+            fused.column_mut(column).assign(&biases);
         }
     }
 }
