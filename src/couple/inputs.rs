@@ -1,10 +1,10 @@
 //! Which axis of a model input runs over channels.
 
 use crate::ir::{Graph, NodeId, Tensor, ValueId};
-use crate::ops::{gates, normal_axis};
+use crate::ops::{gates, moved_ones, normal_axis};
 
 /// Operators that leave axes where they are, if the rank stays the same.
-const IN_PLACE: &[&str] = &["Cast", "Add", "Sub", "Mul", "Div", "Slice"];
+const IN_PLACE: &[&str] = &["Cast", "Add", "Sub", "Mul", "Div", "Slice", "Pad"];
 
 /// The axis of a graph input that the first layer behind it contracts; axis 1 where none is found.
 pub(super) fn channel_axis(graph: &Graph, input: ValueId, rank: usize) -> Option<usize> {
@@ -12,8 +12,9 @@ pub(super) fn channel_axis(graph: &Graph, input: ValueId, rank: usize) -> Option
         return None;
     }
     let readers = graph.consumers();
-    // Which axis of the input stands where in the value that is followed: exporters squeeze and
-    // transpose inputs, e.g. from NHWC to NCHW, or from the batch first to the steps first.
+    // Which axis of the input stands where in the value that is followed: exporters squeeze, pad and
+    // transpose inputs, e.g. from NHWC to NCHW, or from the batch first to the steps first, and write
+    // that as a reshape where no element moves.
     let mut axes: Vec<Option<usize>> = (0..rank).map(Some).collect();
     let mut value = input;
     let axis = loop {
@@ -53,6 +54,11 @@ fn moved(graph: &Graph, id: NodeId, axes: &[Option<usize>]) -> Option<Vec<Option
             let mut old = axes.iter().copied();
             let at = |axis| if new.contains(&axis) { None } else { old.next().flatten() };
             Some((0..rank + added).map(at).collect())
+        }
+        "Reshape" => {
+            let shape = |value| graph.value(value).ty.as_ref()?.shape.as_ref();
+            let places = moved_ones(shape(node.input(0)?)?, shape(node.output(0)?)?)?;
+            Some(places.into_iter().map(|place| *axes.get(place?)?).collect())
         }
         op if IN_PLACE.contains(&op) => {
             let shape = graph.value(node.output(0)?).ty.as_ref()?.shape.as_ref()?;

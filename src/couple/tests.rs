@@ -190,3 +190,24 @@ fn answers_are_frozen_through_unknown_operators() {
     let frozen = c.groups[1].frozen.as_ref().unwrap();
     assert_eq!((frozen.reason.as_str(), frozen.is_input), ("a model output", false));
 }
+
+#[test]
+fn a_reshape_that_moves_axes_of_extent_1_takes_channels_along() {
+    let mut g = Graph::new("channels last");
+    let dims = [Dim::Symbol("n".into()), Dim::Known(8), Dim::Known(6), Dim::Known(1)];
+    let x = g.add_input("x", TensorType { dtype: DataType::F32, shape: Some(dims.to_vec()) });
+    let reshape = |g: &mut Graph, name: &str, x: ValueId, target: [i64; 4]| {
+        let target = g.add_initializer(name, Tensor::from_i64(vec![4], &target));
+        g.add_op("Reshape", name, &[x, target], [])
+    };
+    let first = reshape(&mut g, "first", x, [-1, 1, 8, 6]);
+    let a = conv(&mut g, "a", first, [1, 1, 3, 3], 1);
+    let last = reshape(&mut g, "last", a, [0, 8, 6, 1]);
+    let back = reshape(&mut g, "back", last, [-1, 1, 8, 6]);
+    let y = conv(&mut g, "y", back, [2, 1, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(summary(&c), [row("x", 1, 0, true), row("a", 1, 1, false), row("y", 2, 1, true)]);
+    assert_eq!([x, first, last, back].map(|v| c.axis(v).unwrap().axis), [3, 1, 3, 1]);
+    assert!(c.layers.iter().all(|layer| layer.inputs.is_some()));
+}

@@ -1,6 +1,6 @@
 //! Nodes that treat every channel alone.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{NodeId, Tensor, ValueId};
 use crate::ops::{Operand, Partwise};
 use crate::zip::joint::Owner;
@@ -38,7 +38,7 @@ impl TaskEmitter<'_> {
                     (Operand::Channels, Some(Held::Pieces { pieces, .. })) => pieces[index].value,
                     (Operand::Param { axis }, _) => self.param(source, *axis, owner, positions)?,
                     (Operand::Shape { entry }, _) => {
-                        self.resized(source, *entry, owner, expanded.len())?
+                        self.resized(id, *entry, owner, expanded.len())?
                     }
                     _ => self.whole(source)?,
                 };
@@ -70,22 +70,25 @@ impl TaskEmitter<'_> {
         Ok(())
     }
 
-    /// A target shape in which entry `entry` counts the channels of one piece.
-    fn resized(
-        &mut self,
-        source: ValueId,
-        entry: usize,
-        owner: &Owner,
-        n: usize,
-    ) -> Result<ValueId> {
-        let value = self.graph().value(source);
+    /// The target shape of reshape `id` for a piece of channels, of which `n` come out at `entry`.
+    fn resized(&mut self, id: NodeId, entry: usize, owner: &Owner, n: usize) -> Result<ValueId> {
+        let node = self.graph().node(id);
+        let (Some(data), Some(source)) = (node.input(0), node.input(1)) else {
+            return Err(Error::new(ErrorKind::Format, "a reshape without a target shape"));
+        };
         let target = self.graph().initializer(source).and_then(Tensor::to_i64);
         let Some(mut target) = target else { return self.whole(source) };
-        if let Some(count) = target.get_mut(entry).filter(|c| **c > 0) {
-            *count = n as i64;
+        let channels = self.source().coupling.axis(data);
+        for (axis, size) in target.iter_mut().enumerate() {
+            match (channels, *size) {
+                (_, count) if axis == entry && count != -1 => *size = n as i64,
+                // A zero copies the extent at its place, and there the input has fewer channels now.
+                (Some(c), 0) if axis == c.axis => *size = c.channels.len() as i64,
+                _ => {}
+            }
         }
         let tensor = Tensor::from_i64(vec![target.len()], &target);
-        Ok(self.builder.constant(&self.name(owner, &value.name), tensor))
+        Ok(self.builder.constant(&self.name(owner, &self.graph().value(source).name), tensor))
     }
 }
 

@@ -84,6 +84,17 @@ pub(super) fn same_axis(node: &NodeView<'_>, mut operands: Vec<Operand>) -> Flow
     }
 }
 
+/// [`same_axis`], but the channels come out on axis `axis`.
+pub(super) fn on_axis(node: &NodeView<'_>, axis: usize, operands: Vec<Operand>) -> Flow {
+    match same_axis(node, operands) {
+        Flow::Partwise(mut partwise) => {
+            partwise.output.axis = axis;
+            Flow::Partwise(partwise)
+        }
+        other => other,
+    }
+}
+
 /// A node that needs the channels of its first input whole and gives them back in the same order.
 pub(super) fn whole_alike(node: &NodeView<'_>, reason: &'static str) -> Flow {
     match node.labels(0) {

@@ -5,6 +5,7 @@
 //! An operator without a rule gets its channels whole and in their own order, as every task's net had
 //! them; behind it nothing is tracked any more.
 
+mod axes;
 mod conv;
 mod elementwise;
 mod gate;
@@ -28,6 +29,7 @@ pub use layer::{ConvGeometry, Layer, LayerKind};
 pub use parameter::is_parameter;
 pub use pool::{pad_widths, reduced_axes};
 pub use recurrent::gates;
+pub use reshape::moved_ones;
 pub use view::{NodeView, aligned_axis, normal_axis};
 
 /// One channel of a tracked axis before coupling is resolved; equal atoms are the same channel.
@@ -163,9 +165,9 @@ static RULES: &[&dyn OpRule] = &[
     &norm::Softmax,
     &reshape::Flatten,
     &reshape::Reshape,
-    &reshape::Squeeze,
-    &reshape::Unsqueeze,
-    &reshape::Transpose,
+    &axes::Squeeze,
+    &axes::Unsqueeze,
+    &axes::Transpose,
     &join::Concat,
     &join::Split,
     &join::Slice,

@@ -1,8 +1,8 @@
-//! Operators that rearrange axes.
+//! Operators that give the same elements, in the same order, another shape.
 
 use crate::ir::{Dim, TensorType};
 
-use super::elementwise::same_axis;
+use super::elementwise::on_axis;
 use super::view::{known_product, normal_axis};
 use super::{Flow, Labels, NodeView, OpRule, Operand, Partwise, same_dim};
 
@@ -10,12 +10,6 @@ use super::{Flow, Labels, NodeView, OpRule, Operand, Partwise, same_dim};
 pub struct Flatten;
 /// `Reshape`.
 pub struct Reshape;
-/// `Squeeze`.
-pub struct Squeeze;
-/// `Unsqueeze`.
-pub struct Unsqueeze;
-/// `Transpose`.
-pub struct Transpose;
 
 impl OpRule for Flatten {
     fn ops(&self) -> &'static [&'static str] {
@@ -105,6 +99,10 @@ impl OpRule for Reshape {
         };
         let to = node.ints(1).and_then(|target| target_shape(node, Some(&from), &target));
         let Some(to) = to else { return Flow::whole("a reshape to a computed shape") };
+        let moved = moved_ones(&from, &to);
+        if let Some(axis) = moved.and_then(|m| m.iter().position(|p| *p == Some(labels.axis))) {
+            return on_axis(node, axis, vec![Operand::Channels, Operand::Shape { entry: axis }]);
+        }
         let Some((ins, outs)) = block_around(&from, &to, labels.axis) else {
             return Flow::whole("a reshape that mixes channels with other axes");
         };
@@ -164,6 +162,53 @@ fn quotient(dims: &[Dim], known: usize) -> Dim {
     }
 }
 
+/// Which input axis stands where in the output of a reshape that moves, adds and drops nothing but axes
+/// of extent 1; `None` for other reshapes.
+///
+/// Such a reshape is a `Transpose`, `Squeeze` or `Unsqueeze` that exporters write this way because no
+/// element moves. An axis of extent 1 stays between the same neighbours where the output has one there;
+/// the others take the places that are left, in order.
+pub fn moved_ones(from: &[Dim], to: &[Dim]) -> Option<Vec<Option<usize>>> {
+    let (wide_from, gaps_from) = wide_axes(from);
+    let (wide_to, gaps_to) = wide_axes(to);
+    let alike = wide_from.iter().zip(&wide_to).all(|(i, o)| same_dim(&from[*i], &to[*o]));
+    if wide_from.len() != wide_to.len() || !alike {
+        return None;
+    }
+    let mut places = vec![None; to.len()];
+    for (i, o) in wide_from.into_iter().zip(wide_to) {
+        places[o] = Some(i);
+    }
+    let (mut left_from, mut left_to) = (Vec::new(), Vec::new());
+    for (ins, outs) in gaps_from.into_iter().zip(gaps_to) {
+        let staying = ins.len().min(outs.len());
+        for (i, o) in ins.iter().zip(&outs) {
+            places[*o] = Some(*i);
+        }
+        left_from.extend_from_slice(&ins[staying..]);
+        left_to.extend_from_slice(&outs[staying..]);
+    }
+    for (i, o) in left_from.into_iter().zip(left_to) {
+        places[o] = Some(i);
+    }
+    Some(places)
+}
+
+/// The axes that are not of extent 1, and those of extent 1 before, between and behind them.
+fn wide_axes(shape: &[Dim]) -> (Vec<usize>, Vec<Vec<usize>>) {
+    let (mut wide, mut gaps) = (Vec::new(), vec![Vec::new()]);
+    for (axis, dim) in shape.iter().enumerate() {
+        match (dim, gaps.last_mut()) {
+            (Dim::Known(1), Some(gap)) => gap.push(axis),
+            _ => {
+                wide.push(axis);
+                gaps.push(Vec::new());
+            }
+        }
+    }
+    (wide, gaps)
+}
+
 type Span = std::ops::Range<usize>;
 
 /// The smallest runs of input and output axes around input axis `axis` that hold equally many
@@ -208,118 +253,6 @@ fn extent_order(a: &[Dim], b: &[Dim]) -> Option<std::cmp::Ordering> {
     Some(known_product(a)?.cmp(&known_product(b)?))
 }
 
-impl OpRule for Squeeze {
-    fn ops(&self) -> &'static [&'static str] {
-        &["Squeeze"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let squeezed = node.ty(0).map(|t| {
-            let shape = t.shape.and_then(|s| {
-                let axes = squeezed_axes(node, &s)?;
-                let kept = s.into_iter().enumerate().filter(|(i, _)| !axes.contains(i));
-                Some(kept.map(|(_, d)| d).collect())
-            });
-            TensorType { dtype: t.dtype, shape }
-        });
-        vec![squeezed]
-    }
-
-    fn flow(&self, node: &NodeView<'_>) -> Flow {
-        let axes = node.shape(0).and_then(|s| squeezed_axes(node, &s));
-        moved(node, |axis| {
-            let axes = axes.as_ref()?;
-            (!axes.contains(&axis)).then(|| axis - axes.iter().filter(|a| **a < axis).count())
-        })
-    }
-}
-
-fn squeezed_axes(node: &NodeView<'_>, shape: &[Dim]) -> Option<Vec<usize>> {
-    if node.node.input(1).is_none() && node.node.ints("axes").is_none() {
-        let all_known = shape.iter().skip(1).all(|d| d.known().is_some());
-        return all_known
-            .then(|| (0..shape.len()).filter(|i| shape[*i] == Dim::Known(1)).collect());
-    }
-    node.axes(1, shape.len())
-}
-
-impl OpRule for Unsqueeze {
-    fn ops(&self) -> &'static [&'static str] {
-        &["Unsqueeze"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let unsqueezed = node.ty(0).map(|t| {
-            let shape = t.shape.and_then(|s| {
-                let axes = unsqueezed_axes(node, s.len())?;
-                let mut rest = s.into_iter();
-                let rank = rest.len() + axes.len();
-                (0..rank)
-                    .map(|i| if axes.contains(&i) { Some(Dim::Known(1)) } else { rest.next() })
-                    .collect()
-            });
-            TensorType { dtype: t.dtype, shape }
-        });
-        vec![unsqueezed]
-    }
-
-    fn flow(&self, node: &NodeView<'_>) -> Flow {
-        let axes = node.shape(0).and_then(|s| {
-            let axes = unsqueezed_axes(node, s.len())?;
-            Some((0..s.len() + axes.len()).filter(|i| !axes.contains(i)).collect::<Vec<_>>())
-        });
-        moved(node, |axis| axes.as_ref()?.get(axis).copied())
-    }
-}
-
-fn unsqueezed_axes(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
-    let count = node.node.ints("axes").map(<[i64]>::len).or_else(|| Some(node.ints(1)?.len()))?;
-    node.axes(1, rank + count)
-}
-
-impl OpRule for Transpose {
-    fn ops(&self) -> &'static [&'static str] {
-        &["Transpose"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let transposed = node.ty(0).map(|t| {
-            let shape = t.shape.and_then(|s| {
-                permutation(node, s.len())?.iter().map(|i| s.get(*i).cloned()).collect()
-            });
-            TensorType { dtype: t.dtype, shape }
-        });
-        vec![transposed]
-    }
-
-    fn flow(&self, node: &NodeView<'_>) -> Flow {
-        let perm = node.shape(0).and_then(|s| permutation(node, s.len()));
-        moved(node, |axis| perm.as_ref()?.iter().position(|p| *p == axis))
-    }
-}
-
-fn permutation(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
-    match node.node.ints("perm") {
-        Some(perm) if perm.len() == rank => perm.iter().map(|p| normal_axis(*p, rank)).collect(),
-        Some(_) => None,
-        None => Some((0..rank).rev().collect()),
-    }
-}
-
-/// A node that moves the tracked axis of its first input by `place`.
-fn moved(node: &NodeView<'_>, place: impl Fn(usize) -> Option<usize>) -> Flow {
-    let Some(axis) = node.labels(0).and_then(|l| place(l.axis)) else {
-        return Flow::whole("a rearrangement of unknown axes");
-    };
-    match same_axis(node, vec![Operand::Channels, Operand::Plain]) {
-        Flow::Partwise(mut partwise) => {
-            partwise.output.axis = axis;
-            Flow::Partwise(partwise)
-        }
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,5 +272,24 @@ mod tests {
         assert_eq!(block(&[-1, 6, 4, 4], &[-1, 2, 3, 4, 4], 1), Some((1..2, 1..3)));
         assert_eq!(block(&[-1, 4, 4, 6], &[-1, 96], 3), Some((1..4, 1..2)));
         assert_eq!(block(&[-1, 4], &[4, -1], 1), None);
+    }
+
+    #[test]
+    fn axes_of_extent_1_move_as_in_a_transpose() {
+        let moved = |from: &[i64], to: &[i64]| moved_ones(&dims(from), &dims(to));
+        let all = |axes: &[usize]| Some(axes.iter().map(|a| Some(*a)).collect::<Vec<_>>());
+        // Channels last to channels first and back, with narrow images and batches of one too.
+        assert_eq!(moved(&[-1, 76, 32, 1], &[-1, 1, 76, 32]), all(&[0, 3, 1, 2]));
+        assert_eq!(moved(&[-1, 1, 76, 32], &[-1, 76, 32, 1]), all(&[0, 2, 3, 1]));
+        assert_eq!(moved(&[-1, 76, 1, 1], &[-1, 1, 76, 1]), all(&[0, 3, 1, 2]));
+        assert_eq!(moved(&[1, 76, 32, 1], &[1, 1, 76, 32]), all(&[0, 3, 1, 2]));
+        assert_eq!(moved(&[-1, 1, 1, 96], &[-1, 96, 1, 1]), all(&[0, 3, 1, 2]));
+        // Squeezes and unsqueezes; the batch may be anywhere.
+        assert_eq!(moved(&[9, 1, -1, 4], &[9, -1, 4]), all(&[0, 2, 3]));
+        let added = Some(vec![Some(0), None, Some(1), Some(2)]);
+        assert_eq!(moved(&[-1, 76, 32], &[-1, 1, 76, 32]), added);
+        // Anything else moves elements.
+        assert_eq!(moved(&[-1, 4, 1], &[4, 1, -1]), None);
+        assert_eq!(moved(&[-1, 4, 6], &[-1, 24]), None);
     }
 }

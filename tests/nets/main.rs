@@ -6,6 +6,7 @@ mod inputs;
 mod laws;
 mod permute;
 mod recurrent;
+mod reshapes;
 mod retraining;
 mod several;
 mod support;
