@@ -83,7 +83,12 @@ fn worth(a: Net<'_>, b: Net<'_>, i: LayerId, j: LayerId) -> Option<f64> {
         l.outputs.first().is_some_and(|c| net.coupling.group(c.group).frozen.is_some())
     };
     let alike = frozen(a, x) == frozen(b, y);
-    let same = (xo, xi) == (yo, yi) && x.layer.kind == y.layer.kind;
+    let moves_alike = match (&x.layer.kind, &y.layer.kind) {
+        // What else is known of gates are values of their nets.
+        (LayerKind::Gate(_), LayerKind::Gate(_)) => true,
+        (a, b) => a == b,
+    };
+    let same = (xo, xi) == (yo, yi) && moves_alike;
     Some(common * if same { 1.5 } else { 1.0 } * if alike { 1.0 } else { 0.1 } + 1.0)
 }
 

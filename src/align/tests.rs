@@ -15,6 +15,10 @@ fn mlp(widths: &[usize]) -> Graph {
         }
     }
     g.outputs.push(x);
+    typed(g)
+}
+
+fn typed(mut g: Graph) -> Graph {
     for id in g.topological_order().unwrap() {
         let types = ops::infer(&NodeView::new(&g, id, &[]));
         let output = g.node(id).output(0).unwrap();
@@ -78,4 +82,40 @@ fn a_third_net_finds_its_counterparts_in_either_of_the_others() {
         assert!(own.is_sorted(), "sites are in the order of every net");
     }
     assert_eq!(alignment.inputs, [vec![Some(GroupId(0)); 3]]);
+}
+
+/// GRUs of (inputs, units) with a layer behind each, which leads to what the next one reads.
+fn recurrent(layers: &[[usize; 2]]) -> Graph {
+    let mut g = Graph::new("recurrent");
+    let mut dims = ["steps", "n"].map(|s| Dim::Symbol(s.into())).to_vec();
+    dims.push(Dim::Known(layers[0][0]));
+    let mut x = g.add_input("x", TensorType { dtype: DataType::F32, shape: Some(dims) });
+    let zeros = |dims: &[usize]| Tensor::from_f32(&ndarray::ArrayD::zeros(ndarray::IxDyn(dims)));
+    let axis = g.add_initializer("axis", Tensor::from_i64(vec![1], &[1]));
+    for (i, [inputs, units]) in layers.iter().enumerate() {
+        let sizes = [[1, 3 * units, *inputs], [1, 3 * units, *units]].map(|dims| zeros(&dims));
+        let [w, r] = sizes.map(|tensor| g.add_initializer("gates", tensor));
+        let b = g.add_initializer("b", zeros(&[1, 6 * units]));
+        let y = g.add_op("GRU", &format!("gru{i}"), &[x, w, r, b], []);
+        let y = g.add_op("Squeeze", "squeeze", &[y, axis], []);
+        let next = layers.get(i + 1).map_or(2, |next| next[0]);
+        let w = g.add_initializer("w", zeros(&[*units, next]));
+        x = g.add_op("MatMul", &format!("fc{i}"), &[y, w], []);
+    }
+    g.outputs.push(x);
+    typed(g)
+}
+
+#[test]
+fn gates_of_equal_size_find_each_other() {
+    // Over the first layer of B, A's has as many parameters in common.
+    let graphs = [recurrent(&[[4, 4]]), recurrent(&[[4, 5], [4, 4]])];
+    let couplings = graphs.each_ref().map(|graph| Coupling::of(graph).unwrap());
+    let [a, b] = [0, 1].map(|i| Net { graph: &graphs[i], coupling: &couplings[i] });
+    let alignment = align(&[a, b]);
+    let names: Vec<&str> = alignment
+        .common()
+        .filter_map(|site| Some(couplings[1].layer(site.layers[1]?).name.as_str()))
+        .collect();
+    assert_eq!(names, ["gru1.z", "gru1.r", "gru1.h", "fc1"]);
 }
