@@ -6,29 +6,32 @@ use crate::ops::{gates, moved_ones, normal_axis};
 /// Operators that leave axes where they are, if the rank stays the same.
 const IN_PLACE: &[&str] = &["Cast", "Add", "Sub", "Mul", "Div", "Slice", "Pad"];
 
-/// The axis of a graph input that the first layer behind it contracts; axis 1 where none is found.
-pub(super) fn channel_axis(graph: &Graph, input: ValueId, rank: usize) -> Option<usize> {
-    if rank < 2 {
-        return None;
-    }
+/// Where the channels of a graph input begin: the axis of the input that the first layer behind it
+/// contracts, axis 1 where none is found. An axis that is added on the way, as to grey images or sounds,
+/// begins at the value that is about to be contracted.
+pub(super) fn channel_axis(graph: &Graph, input: ValueId, rank: usize) -> Option<(ValueId, usize)> {
     let readers = graph.consumers();
     // Which axis of the input stands where in the value that is followed: exporters squeeze, pad and
     // transpose inputs, e.g. from NHWC to NCHW, or from the batch first to the steps first, and write
     // that as a reshape where no element moves.
     let mut axes: Vec<Option<usize>> = (0..rank).map(Some).collect();
     let mut value = input;
-    let axis = loop {
+    let contracted = loop {
         let reader = readers[value.index()].iter().copied().find(|id| !graph.node(*id).is("Shape"));
-        let Some(reader) = reader else { break axes.get(1).copied().flatten() };
+        let Some(reader) = reader else { break 1 };
         let node = graph.node(reader);
         if node.is("MatMul") || !gates(&node.op).is_empty() {
-            break axes.last().copied().flatten();
+            break axes.len().checked_sub(1)?;
         }
         let next = moved(graph, reader, &axes).zip(node.output(0));
-        let Some((next, output)) = next else { break axes.get(1).copied().flatten() };
+        let Some((next, output)) = next else { break 1 };
         (axes, value) = (next, output);
     };
-    axis.filter(|a| *a > 0)
+    let (value, axis) = match axes.get(contracted)? {
+        Some(axis) => (input, *axis),
+        None => (value, contracted),
+    };
+    (axis > 0).then_some((value, axis))
 }
 
 /// Where axes stand behind a node that moves them; `None` for other nodes.

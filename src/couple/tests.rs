@@ -211,3 +211,23 @@ fn a_reshape_that_moves_axes_of_extent_1_takes_channels_along() {
     assert_eq!([x, first, last, back].map(|v| c.axis(v).unwrap().axis), [3, 1, 3, 1]);
     assert!(c.layers.iter().all(|layer| layer.inputs.is_some()));
 }
+
+#[test]
+fn an_axis_that_is_added_to_an_input_is_its_only_channel() {
+    let mut g = Graph::new("sound");
+    let dims = vec![Dim::Symbol("n".into()), Dim::Known(40)];
+    let x = g.add_input("x", TensorType { dtype: DataType::F32, shape: Some(dims) });
+    let mean = g.add_initializer("mean", Tensor::from_f32(&ndarray::arr0(0.5).into_dyn()));
+    let x = g.add_op("Sub", "centred", &[x, mean], []);
+    let axis = g.add_initializer("axis", Tensor::from_i64(vec![1], &[1]));
+    let x = g.add_op("Unsqueeze", "added", &[x, axis], []);
+    let w = g.add_initializer("w", zeros(&[4, 1, 3]));
+    let a = g.add_op("Conv", "a", &[x, w], []);
+    let w = g.add_initializer("w", zeros(&[2, 4, 3]));
+    let y = g.add_op("Conv", "y", &[a, w], []);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(summary(&c), [row("x", 1, 0, true), row("a", 4, 1, false), row("y", 2, 1, true)]);
+    assert!(c.groups[0].frozen.as_ref().is_some_and(|f| f.is_input));
+    assert_eq!(c.layer(LayerId(0)).inputs.as_deref(), Some(&c.axis(x).unwrap().channels[..]));
+}

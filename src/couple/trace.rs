@@ -6,7 +6,7 @@ use super::atoms::{Atoms, Mark};
 use super::inputs::channel_axis;
 use super::{Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, Frozen, GroupId, LayerId};
 use crate::error::Result;
-use crate::ir::{Dim, Graph, NodeId, ValueId};
+use crate::ir::{Graph, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
 
 /// Everything learnt on the way through the graph.
@@ -40,14 +40,15 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
 
 impl Tracer<'_> {
     fn enter_input(&mut self, index: usize, input: ValueId) {
-        let shape = self.graph.value(input).ty.as_ref().and_then(|t| t.shape.clone());
-        let Some(shape) = shape else { return };
-        let Some(axis) = channel_axis(self.graph, input, shape.len()) else { return };
-        let Some(size) = shape.get(axis).and_then(Dim::known) else { return };
+        let shape = |value| self.graph.value(value).ty.as_ref()?.shape.as_ref();
+        let Some(rank) = shape(input).map(Vec::len) else { return };
+        let Some((value, axis)) = channel_axis(self.graph, input, rank) else { return };
+        let size = shape(value).and_then(|shape| shape.get(axis)?.known());
+        let Some(size) = size else { return };
         let atoms = self.atoms.fresh(size, Mark::Input(index as u32));
         let reason = self.reason("a model input", None, true);
         self.atoms.freeze(&atoms, reason);
-        self.labels[input.index()] = Some(Labels { axis, atoms });
+        self.labels[value.index()] = Some(Labels { axis, atoms });
     }
 
     fn visit(&mut self, id: NodeId) {

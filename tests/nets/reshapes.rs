@@ -1,5 +1,5 @@
-//! Nets in which a `Reshape` moves axes of extent 1, as exporters write a change between channels last
-//! and channels first where it moves no element.
+//! Nets in which a `Reshape` moves or adds axes of extent 1, as exporters write a change between channels
+//! last and channels first where it moves no element.
 
 use ndarray::ArrayD;
 
@@ -18,7 +18,7 @@ use crate::support::{self, backend, deviation};
 
 /// A net for grey images with channels last. Between its second and third layer, channels stand on
 /// axis 2, and the third has one filter, whose channel goes to the end and back.
-fn net(seed: usize, batch: &str) -> Model {
+fn images(seed: usize, batch: &str) -> Model {
     let mut b = GraphBuilder::new("net", 17);
     // Weights differ by what was drawn before.
     b.weights("unused", &[seed + 1]);
@@ -52,6 +52,24 @@ fn net(seed: usize, batch: &str) -> Model {
     let x = conv(&mut b, "wide", x, &[5, 1, 2, 1]);
     let x = b.op("Flatten", "flat", &[x], []);
     let (w, bias) = (b.weights("head.w", &[3, 15]), b.weights("head.b", &[3]));
+    let y = b.op("Gemm", "head", &[x, w, bias], [("transB", 1.into())]);
+    b.build(&[y])
+}
+
+/// A net for sounds, which have no axis for channels.
+fn sounds(seed: usize, batch: &str) -> Model {
+    let mut b = GraphBuilder::new("sounds", 17);
+    b.weights("unused", &[seed + 1]);
+    let x = b.input("x", &format!("{batch},40"));
+    let (mean, target) = (b.scalar("mean", 0.25), b.ints("target", &[-1, 1, 40]));
+    let x = b.op("Sub", "centred", &[x, mean], []);
+    let x = b.op("Reshape", "added", &[x, target], []);
+    let (w, bias) = (b.weights("first.w", &[6, 1, 5]), b.weights("first.b", &[6]));
+    let x = b.op("Conv", "first", &[x, w, bias], [("strides", [3].into())]);
+    let x = b.op("Relu", "relu", &[x], []);
+    let x = b.op("GlobalAveragePool", "pool", &[x], []);
+    let x = b.op("Flatten", "flat", &[x], []);
+    let (w, bias) = (b.weights("head.w", &[3, 6]), b.weights("head.b", &[3]));
     let y = b.op("Gemm", "head", &[x, w, bias], [("transB", 1.into())]);
     b.build(&[y])
 }
@@ -91,7 +109,8 @@ fn joint_outputs(joint: &JointModel, form: Form, data: &Dataset) -> Vec<ArrayD<f
 
 #[test]
 fn every_form_computes_what_the_task_nets_do_and_sharing_nothing_changes_nothing() {
-    for batch in ["n", "?", "1"] {
+    let kinds: [fn(usize, &str) -> Model; 2] = [images, sounds];
+    for (net, batch) in kinds.into_iter().flat_map(|net| ["n", "?", "1"].map(|n| (net, n))) {
         let nets = [net(0, batch), net(1, batch)];
         let data = samples(&nets[0]);
         for share in [0.0, 0.5] {
@@ -114,20 +133,19 @@ fn every_form_computes_what_the_task_nets_do_and_sharing_nothing_changes_nothing
 
 #[test]
 fn a_permuted_copy_is_recognised_and_nothing_is_lost() {
-    let a = net(0, "n");
-    let b = permuted(&a, 7);
-    let data = samples(&a);
-    let original = outputs(&a, &data, None).remove(0);
-    assert!(
-        deviation(&outputs(&b, &data, None)[0], &original) < 1e-5,
-        "the copy computes the same"
-    );
-    for method in [Method::Mtz, Method::Refit] {
-        let (joint, shared) = merge([a.clone(), b.clone()], method, 1.0);
-        assert_eq!(shared, [6, 6, 1, 5, 0]);
-        for joined in joint_outputs(&joint, Form::Heads, &data) {
-            let lost = deviation(&joined, &original);
-            assert!(lost < 1e-4, "{method:?} lost {lost}");
+    for (a, shared) in [(images(0, "n"), vec![6, 6, 1, 5, 0]), (sounds(0, "n"), vec![6, 0])] {
+        let b = permuted(&a, 7);
+        let data = samples(&a);
+        let original = outputs(&a, &data, None).remove(0);
+        let moved = deviation(&outputs(&b, &data, None)[0], &original);
+        assert!(moved < 1e-5, "the copy computes the same");
+        for method in [Method::Mtz, Method::Refit] {
+            let (joint, found) = merge([a.clone(), b.clone()], method, 1.0);
+            assert_eq!(found, shared);
+            for joined in joint_outputs(&joint, Form::Heads, &data) {
+                let lost = deviation(&joined, &original);
+                assert!(lost < 1e-4, "{method:?} lost {lost}");
+            }
         }
     }
 }
