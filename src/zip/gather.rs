@@ -9,7 +9,7 @@ use crate::error::{Context, Result};
 
 use super::columns::{Columns, rest};
 use super::fuse::energy;
-use super::matcher::{Pairing, Share};
+use super::matcher::{Pairing, Share, pair_sets};
 use super::members::Member;
 use super::options::Method;
 use super::party::{Change, Meeting, Party, by_party, join_all, reduced};
@@ -159,10 +159,10 @@ impl Zip<'_> {
             _ => concatenate(Axis(0), &views).unwrap_or_default(),
         };
         self.add_later(members, parties, newcomer, &mut cost);
-        let pairing: Pairing = self
-            .matcher
-            .pair(cost.view(), share)?
-            .rounded_down(most, self.options.budget.multiple_of(share));
+        let owners =
+            parties.iter().flat_map(|p| std::iter::repeat_n(p.members.len(), p.rows.len()));
+        let owners: Vec<usize> = owners.collect();
+        let pairing = self.choose(&cost, &owners, name)?;
         let unit = self.unit(&members[parties[0].members[0]], &members[newcomer.members[0]], &cost);
         record.pair_costs.extend(pairing.costs().iter().map(|c| c * unit));
         let pairs = by_party(parties, &pairing);
@@ -173,6 +173,25 @@ impl Zip<'_> {
             }
         }
         Ok(pairs)
+    }
+
+    /// Pairs neurons, which `owners` tasks have each, with a newcomer's.
+    ///
+    /// In `refit`, a newcomer keeps to the neurons that most tasks share. What that costs is made up for
+    /// later; in `mtz` nothing would do that.
+    pub(super) fn choose(
+        &self,
+        cost: &Array2<f64>,
+        owners: &[usize],
+        name: &str,
+    ) -> Result<Pairing> {
+        let most = cost.nrows().min(cost.ncols());
+        let share = self.options.budget.share(name, most);
+        let found = match self.options.method {
+            Method::Refit => pair_sets(&*self.matcher, cost.view(), owners, share)?,
+            Method::Mtz => self.matcher.pair(cost.view(), share)?,
+        };
+        Ok(found.rounded_down(most, self.options.budget.multiple_of(share)))
     }
 
     /// What makes costs of different layers comparable: mean sensitivities in `refit`; in `mtz`, how

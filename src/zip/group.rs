@@ -227,13 +227,8 @@ impl Zip<'_> {
         let later = costs.iter().skip(1).fold(Array2::zeros(shape), |sum, c| sum + c);
         let total = &costs[0] + &later;
         let name = first[0].layer.name.clone();
-        let most = shape.0.min(size);
-        let share = self.options.budget.share(&name, most);
-        let pairing = self
-            .matcher
-            .pair(total.view(), share)
-            .at_node(&name)?
-            .rounded_down(most, self.options.budget.multiple_of(share));
+        let owners: Vec<usize> = neurons.owners.iter().map(Vec::len).collect();
+        let pairing = self.choose(&total, &owners, &name).at_node(&name)?;
         let unit = match self.options.method {
             Method::Refit => 1.0,
             Method::Mtz => against_chance(&total),

@@ -1,16 +1,19 @@
 //! Laws of merges of three nets and more, and of nets that are added to a joint model.
 
+use std::collections::BTreeMap;
+
 use ndarray::ArrayD;
 
 use onnx_zip::calib::data::Dataset;
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::{Model, Tensor};
 use onnx_zip::onnx;
-use onnx_zip::zip::joint::JointModel;
+use onnx_zip::zip::joint::{JointModel, Owner};
 use onnx_zip::zip::matcher::Share;
 use onnx_zip::zip::options::{Budget, Method, ZipOptions};
+use onnx_zip::zip::predict::predict;
 use onnx_zip::zip::size::sizes;
-use onnx_zip::zipper::{Input, Outcome, Part};
+use onnx_zip::zipper::{self, Input, Outcome, Part};
 
 use crate::permute::permuted;
 use crate::support::{deviation, images, joint_outputs, merge_parts, model, outputs};
@@ -94,6 +97,58 @@ fn neurons_are_shared_by_any_subset_of_the_tasks() {
         assert!(owners.len() > 1, "several sets of tasks share neurons: {owners:?}");
         check(&joint);
     }
+}
+
+/// The sets of tasks that share neurons of the first layer, with how many.
+fn sets(joint: &JointModel) -> BTreeMap<Vec<usize>, usize> {
+    let first = |task: usize| joint.tasks[task].coupling.layers[0].outputs[0].group;
+    let blocks = (0..joint.tasks.len()).flat_map(|task| joint.layout(task)[first(task).0].clone());
+    let shared = blocks.filter_map(|block| match block.owner {
+        Owner::Tasks(tasks) if tasks.len() > 1 => Some((tasks, block.channels.len())),
+        _ => None,
+    });
+    shared.collect()
+}
+
+#[test]
+fn newcomers_share_what_all_share_and_more_only_where_that_is_too_little() {
+    let [a, b, small] = NETS.map(model);
+    let nets = [a, small, b];
+    // Of 20, 16 and 20 neurons: the first two share 8, of which the third wants 10.
+    let (joint, _) = merge(&nets, &options(Method::Refit, 0.5));
+    let sets = sets(&joint);
+    assert_eq!(sets.get(&vec![0, 1, 2]), Some(&8));
+    assert_eq!(sets.get(&vec![0, 1]), None);
+    assert_eq!(sets.values().sum::<usize>(), 10, "{sets:?}");
+    check(&joint);
+}
+
+#[test]
+fn the_paper_s_method_takes_the_cheapest_pairs_whoever_shares_the_neurons() {
+    let [a, b, small] = NETS.map(model);
+    let (joint, _) = merge(&[a, small, b], &options(Method::Mtz, 0.5));
+    let sets = sets(&joint);
+    assert!(sets.contains_key(&vec![0, 1]), "{sets:?}");
+    check(&joint);
+}
+
+#[test]
+fn equal_nets_share_one_set_of_neurons_as_was_predicted() {
+    let nets = ["lenet300_mnist_a", "lenet300_mnist_b", "lenet300_fashion"].map(model);
+    let options = options(Method::Refit, 0.6);
+    let inputs = nets.iter().cloned().zip(["a", "b", "c"]);
+    let inputs = inputs.map(|(model, name)| Input { name: name.to_owned(), model }).collect();
+    let plan = zipper::prepare(inputs).unwrap();
+    let plan = predict(&plan.joint, &plan.alignment, &options.budget, true).unwrap();
+    let (joint, outcome) = merge(&nets, &options);
+    assert_eq!(outcome.sizes, plan.sizes);
+    let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
+    // Blocks of weights by rows × columns: in the first layer, those of all and of each task by the
+    // image; in the second, those of all have common columns and columns of each task, and those of a
+    // task have common ones and its own; the last has the latter.
+    let products = written.graph.nodes().filter(|(_, node)| node.is("Gemm")).count();
+    assert_eq!(products, 4 + (4 + 6) + 6);
+    check(&joint);
 }
 
 #[test]
