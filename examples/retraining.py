@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Test errors of merged nets before and after retraining: the tables of docs/retraining.md.
 
-    examples/retraining.py [PAIR…] [--rows ROW…] [--iterations N] [--data DIR] [--tool FILE]
+    examples/retraining.py [PAIR…] [--rows ROW…] [--iterations N] [--data DIR] [--samples N] [--tool FILE]
 
 Merges pairs of trained nets with all hidden neurons shared, retrains them, and prints one row for each
 state: errors of both tasks in percent on their 10 000 test images, and the mean rise over both originals
@@ -68,6 +68,8 @@ class Workshop:
         # One data set for both is one stream of samples.
         self.data = [part for file in dict.fromkeys(files) for part in ("--data", file)]
         self.data += ["--scale", "1/255"]
+        # Retraining takes all samples there are, a merge as many as it is told to.
+        self.samples = ["--samples", arguments.samples] if arguments.samples else []
         self.nets = [self.original(net, file) for net, file in zip(pair.nets, files)]
         self.tests = [np.load(FIXTURES / "data" / f"{task}_test.npz") for task in pair.tasks]
         self.before: float | None = None
@@ -82,13 +84,14 @@ class Workshop:
             return path
         pruned = self.folder / f"{path.stem}.onnx"
         self.run("prune", path, "--sparsity", self.pair.sparsity, "--data", data, "--scale", "1/255",
-                 "-o", pruned)
+                 "-o", pruned, *self.samples)
         return pruned
 
     def merge(self, *more: object) -> Path:
         joint = self.folder / "joint.onnx"
         names = ("--name", "a", "--name", "b")
-        self.run("merge", *self.nets, "-o", joint, *names, *self.data, "--no-verify", *more)
+        self.run("merge", *self.nets, "-o", joint, *names, *self.data, *self.samples,
+                 "--no-verify", *more)
         return joint
 
     def retrain(self, joint: Path, *more: object) -> Path:
@@ -177,6 +180,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--data", type=Path, default=FIXTURES / "data", metavar="DIR",
                         help="with training images, e.g. mnist_train.npz")
+    parser.add_argument("--samples", type=int, metavar="N",
+                        help="samples of each task that merges and pruning take, if not 10 000")
     parser.add_argument("--tool", default=ROOT / "target" / "release" / "onnx-zip", metavar="FILE")
     arguments = parser.parse_args(own)
     arguments.more = more

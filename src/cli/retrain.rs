@@ -103,6 +103,10 @@ pub(super) struct TrainingArgs {
     /// Validations (there are 20 in all) without improvement after which training stops
     #[arg(long, value_name = "N", default_value_t = 10)]
     patience: usize,
+    /// Train on mixtures of two samples each instead of samples, which makes more of few samples; with
+    /// a larger --batch and --learning-rate. The original models compute their scores anew
+    #[arg(long)]
+    mix: bool,
     /// Take the statistics of BatchNormalization anew, from the samples, before the first step; with
     /// --iterations 0 without training
     #[arg(long)]
@@ -171,6 +175,7 @@ impl TrainingArgs {
             weights: self.weights.clone(),
             validation: self.validation,
             patience: self.patience,
+            mix: self.mix,
             seed: self.seed,
             reset_statistics: self.reset_bn,
             ..RetrainOptions::default()
@@ -199,6 +204,10 @@ impl RetrainArgs {
                     .hint("export with --loss distillation or --loss cross-entropy"));
             }
         };
+        if options.mix {
+            return Err(Error::new(ErrorKind::Usage, "train.py does not mix samples")
+                .hint("leave out --mix, or train here"));
+        }
         let request = Request {
             joint: &self.joint,
             teachers: &self.teacher,

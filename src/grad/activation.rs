@@ -21,7 +21,8 @@ fn where_positive(tape: &mut Tape, x: ValueId, slope: ValueId, other: ValueId) -
 
 pub(super) fn relu(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
     let y = tape.output(node)?;
-    let on = tape.op("Sign", &[y]);
+    let zero = tape.scalar(0.0);
+    let on = tape.indicator("Greater", y, zero);
     times(tape, dy, on)
 }
 

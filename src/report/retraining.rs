@@ -51,6 +51,9 @@ pub struct RetrainSettings {
     pub weights: Vec<f64>,
     /// Fraction of the samples for validation.
     pub validation: f64,
+    /// Whether samples were mixed.
+    #[serde(default)]
+    pub mix: bool,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -67,6 +70,7 @@ impl RetrainSettings {
             layers: options.layers,
             weights: options.weights.clone(),
             validation: options.validation,
+            mix: options.mix,
             seed: options.seed,
         }
     }

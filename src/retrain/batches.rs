@@ -4,6 +4,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::mix;
+
 /// The samples that train and those that are kept for validation, both in ascending order; the same
 /// for the same seed.
 pub(super) fn split(samples: usize, validation: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
@@ -35,6 +37,11 @@ impl Batches {
     /// The samples of step `step`, counted from 0.
     pub(super) fn of_step(&mut self, step: usize) -> Vec<usize> {
         (step * self.batch..(step + 1) * self.batch).map(|position| self.at(position)).collect()
+    }
+
+    /// How the samples of a step are mixed.
+    pub(super) fn mixture(&self, step: usize) -> Vec<f32> {
+        mix::parts(self.batch, self.seed, step)
     }
 
     fn at(&mut self, position: usize) -> usize {

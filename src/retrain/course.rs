@@ -195,7 +195,8 @@ impl<'a> Course<'a> {
         let start = Instant::now();
         let mut fed = Vec::new();
         for (examples, batches) in self.examples.iter_mut().zip(&mut self.batches) {
-            fed.push(examples.feed(&batches.of_step(step))?);
+            let parts = self.options.mix.then(|| batches.mixture(step));
+            fed.push(examples.feed(&batches.of_step(step), parts.as_deref())?);
         }
         let schedule = schedule(self.options, step);
         let knobs =

@@ -5,6 +5,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::runtime::HostArray;
 
+use super::mix::mixed;
 use super::teacher::{Teacher, arrays, energy, one_hot};
 
 /// Samples from which the energy of targets is estimated, where they are not all at hand.
@@ -50,6 +51,11 @@ impl<'a> Examples<'a> {
         Ok(Examples { task: task.to_owned(), data, targets })
     }
 
+    /// Samples whose original net is asked about every batch, so that they may be mixed.
+    pub(super) fn live(task: &str, data: &'a Dataset, teacher: Teacher) -> Self {
+        Examples { task: task.to_owned(), data, targets: Targets::Live(teacher) }
+    }
+
     /// Samples with labels of `classes` classes.
     ///
     /// # Errors
@@ -79,15 +85,20 @@ impl<'a> Examples<'a> {
         let sampled = match &self.targets {
             Targets::Cached(targets) => return targets.iter().map(energy).collect(),
             Targets::Labels(_) => return Ok(vec![1.0]),
-            Targets::Live(_) => self.feed(&all)?.targets,
+            Targets::Live(_) => self.feed(&all, None)?.targets,
         };
         sampled.iter().map(energy).collect()
     }
 
-    /// The samples `rows`.
-    pub(super) fn feed(&mut self, rows: &[usize]) -> Result<Fed> {
+    /// The samples `rows`, or where there are `parts` as many mixtures of them.
+    pub(super) fn feed(&mut self, rows: &[usize], parts: Option<&[f32]>) -> Result<Fed> {
         let chosen = self.data.select(rows).in_model(&self.task)?;
-        let inputs = arrays(chosen.batch(0..rows.len()).in_model(&self.task)?);
+        let mut inputs = arrays(chosen.batch(0..rows.len()).in_model(&self.task)?);
+        if let Some(parts) = parts {
+            for input in &mut inputs {
+                *input = mixed(input, parts).in_model(&self.task)?;
+            }
+        }
         let labels = chosen.labels(0..rows.len());
         let targets = match &mut self.targets {
             Targets::Cached(all) => {
@@ -96,7 +107,8 @@ impl<'a> Examples<'a> {
             Targets::Live(teacher) => teacher.run(&inputs)?,
             Targets::Labels(classes) => {
                 let labels = labels.as_deref().unwrap_or_default();
-                vec![one_hot(labels, *classes).in_model(&self.task)?]
+                let targets = one_hot(labels, *classes).in_model(&self.task)?;
+                vec![parts.map_or(Ok(targets.clone()), |parts| mixed(&targets, parts))?]
             }
         };
         Ok(Fed { inputs, targets, labels })

@@ -134,6 +134,7 @@ fn task_part(
             axis: found.axis,
             temperature: options.temperature as f32,
             energy: *energy,
+            opset: trainable.model.opset(),
         };
         let written = loss.write(tape, (found.value, target), rank)?;
         let share = task.weight / batch.max(1) as f64;
@@ -183,8 +184,13 @@ fn layer_losses(
         }
         let ty = TensorType { dtype: DataType::F32, shape: Some(shape) };
         let target = tape.graph.add_input(&format!("target/{}/layer{place}", task.task), ty);
-        let loss =
-            Loss { kind: LossKind::Scores, axis: 0, temperature: 1.0, energy: energy / part };
+        let loss = Loss {
+            kind: LossKind::Scores,
+            axis: 0,
+            temperature: 1.0,
+            energy: energy / part,
+            opset: trainable.model.opset(),
+        };
         let mut total: Option<ValueId> = None;
         for (piece, channels) in &layer.pieces {
             let channels: Vec<i64> = channels.iter().map(|c| *c as i64).collect();

@@ -15,6 +15,8 @@ pub(super) struct Loss {
     pub(super) temperature: f32,
     /// What a squared error is divided by: the mean energy of a sample's targets.
     pub(super) energy: f32,
+    /// Version of the operator set.
+    pub(super) opset: i64,
 }
 
 /// A loss in a graph.
@@ -53,7 +55,7 @@ impl Loss {
 
     /// −Σ p·log softmax(z), where p are probabilities.
     fn entropy(&self, tape: &mut Tape, z: ValueId, p: ValueId, rank: usize) -> Result<Written> {
-        let log = self.along(tape, "LogSoftmax", z);
+        let log = self.log_softmax(tape, z);
         let weighted = tape.op("Mul", &[p, log]);
         let sum = total(tape, weighted, rank);
         let value = tape.op("Neg", &[sum]);
@@ -65,7 +67,7 @@ impl Loss {
     fn divergence(&self, tape: &mut Tape, z: ValueId, t: ValueId, rank: usize) -> Result<Written> {
         let heat = self.temperature;
         let (z, t) = (tape.scaled(z, 1.0 / heat), tape.scaled(t, 1.0 / heat));
-        let (log_q, log_p) = (self.along(tape, "LogSoftmax", z), self.along(tape, "LogSoftmax", t));
+        let (log_q, log_p) = (self.log_softmax(tape, z), self.log_softmax(tape, t));
         let (q, p) = (tape.op("Exp", &[log_q]), tape.op("Exp", &[log_p]));
         let gap = tape.op("Sub", &[log_p, log_q]);
         let weighted = tape.op("Mul", &[p, gap]);
@@ -74,8 +76,23 @@ impl Loss {
         Ok(Written { value: tape.scaled(sum, heat * heat), gradient: tape.scaled(off, heat) })
     }
 
-    fn along(&self, tape: &mut Tape, op: &str, value: ValueId) -> ValueId {
-        tape.op_with(op, &[value], [("axis", Attribute::Int(self.axis))])
+    /// z − max z − log Σ exp(z − max z). The operator of this name is the logarithm of a softmax in some
+    /// runtimes, which is −∞ for classes far behind the first one.
+    fn log_softmax(&self, tape: &mut Tape, z: ValueId) -> ValueId {
+        let axes = tape.ints(&[self.axis]);
+        let keep = ("keepdims", Attribute::Int(1));
+        let top = match self.opset {
+            ..18 => {
+                let axes = ("axes", Attribute::Ints(vec![self.axis]));
+                tape.op_with("ReduceMax", &[z], [axes, keep.clone()])
+            }
+            _ => tape.op_with("ReduceMax", &[z, axes], [keep.clone()]),
+        };
+        let behind = tape.op("Sub", &[z, top]);
+        let exp = tape.op("Exp", &[behind]);
+        let sum = tape.op_with("ReduceSum", &[exp, axes], [keep]);
+        let log = tape.op("Log", &[sum]);
+        tape.op("Sub", &[behind, log])
     }
 }
 
@@ -85,4 +102,51 @@ fn total(tape: &mut Tape, value: ValueId, rank: usize) -> ValueId {
     let sum = tape.summed(value, &axes, false);
     let one = tape.ints(&[1]);
     tape.op("Reshape", &[sum, one])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::builder::GraphBuilder;
+    use crate::onnx;
+    use crate::runtime::{self, HostArray, ModelSource, RuntimeChoice, RuntimeOptions};
+    use ndarray::{Array2, array};
+
+    /// A loss in both runtimes, at the operator set `opset`.
+    fn values(kind: LossKind, opset: i64, scores: &Array2<f32>, targets: &Array2<f32>) -> Vec<f32> {
+        let mut b = GraphBuilder::new("net", opset);
+        let (z, t) = (b.input("z", "batch,3"), b.input("t", "batch,3"));
+        let model = b.build(&[z]);
+        let mut tape = Tape::new(model.graph.clone(), &[z]).unwrap();
+        let loss = Loss { kind, axis: 1, temperature: 1.0, energy: 1.0, opset };
+        let written = loss.write(&mut tape, (z, t), 2).unwrap();
+        tape.graph.outputs = vec![written.value];
+        let model = crate::ir::Model { graph: tape.graph, ..model.without_graph() };
+        let bytes = onnx::encode(&model).unwrap();
+        let fed: Vec<HostArray> =
+            [scores, targets].map(|a| a.clone().into_dyn().into()).into_iter().collect();
+        let run = |choice| {
+            let options = RuntimeOptions { choice, ..RuntimeOptions::default() };
+            let mut session =
+                runtime::open(&options).unwrap().load(ModelSource::Bytes(&bytes)).unwrap();
+            session.run(&[("z", &fed[0]), ("t", &fed[1])]).unwrap()[0].as_f32().unwrap()[[0]]
+        };
+        [RuntimeChoice::Ort, RuntimeChoice::Tract].map(run).to_vec()
+    }
+
+    #[test]
+    fn classes_far_behind_the_first_one_have_a_loss() {
+        let scores = array![[0.0f32, 300.0, -20.0], [1.0, 2.0, 3.0]];
+        let targets = array![[90.0f32, -200.0, 0.0], [1.0, 2.0, 3.0]];
+        let labels = array![[1.0f32, 0.0, 0.0], [0.0, 0.0, 1.0]];
+        let last = (1.0 + (-1.0f32).exp() + (-2.0f32).exp()).ln();
+        for opset in [13, 18] {
+            for loss in values(LossKind::Divergence, opset, &scores, &targets) {
+                assert!((loss - 300.0).abs() < 1e-3, "{loss}");
+            }
+            for loss in values(LossKind::CrossEntropy, opset, &scores, &labels) {
+                assert!((loss - 300.0 - last).abs() < 1e-3, "{loss}");
+            }
+        }
+    }
 }

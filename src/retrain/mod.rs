@@ -17,6 +17,7 @@ mod course;
 mod examples;
 mod graph;
 mod loss;
+mod mix;
 mod optimizer;
 mod options;
 mod rounds;

@@ -115,6 +115,8 @@ pub struct RetrainOptions {
     pub validation: f64,
     /// Validations without improvement after which training stops.
     pub patience: usize,
+    /// Whether training takes mixtures of two samples each instead of samples (mixup).
+    pub mix: bool,
     /// Seed of the order of samples and of the choice for validation.
     pub seed: u64,
     /// Whether the statistics of `BatchNormalization` are taken anew before the first step.
@@ -138,6 +140,7 @@ impl Default for RetrainOptions {
             weights: Vec::new(),
             validation: 0.1,
             patience: 10,
+            mix: false,
             seed: 0,
             reset_statistics: false,
             memory: 1 << 30,

@@ -196,6 +196,12 @@ fn examples<'a>(
         let batch = options.batch.max(64);
         teachers.push(Teacher::new(model, &task.name, lesson.backend, &asked, batch)?);
     }
+    if options.mix {
+        let live = |(t, teacher): (usize, Teacher)| {
+            Examples::live(&joint.tasks[t].name, lesson.of_task(t), teacher)
+        };
+        return Ok(teachers.into_iter().enumerate().map(live).collect());
+    }
     let runs =
         teachers.iter().enumerate().map(|(t, teacher)| teacher.runs(lesson.of_task(t).len()));
     progress.begin("original models", runs.sum());

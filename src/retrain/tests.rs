@@ -143,6 +143,30 @@ fn every_loss_and_optimiser_learns() {
 }
 
 #[test]
+fn mixed_samples_teach_and_depend_on_seed_and_step_alone() {
+    let (joint, nets, data) = merged(1.0);
+    let (backend, data) = (backend(), [data]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training");
+    let mixed = RetrainOptions { mix: true, ..options() };
+    let saved = Lesson { checkpoint: Some(&path), ..lesson(&data, &nets, backend.as_ref()) };
+    let stopping = StopAfter(std::sync::atomic::AtomicUsize::new(40));
+    let stopped = retrain(&mut joint.clone(), &saved, &mixed, &stopping).unwrap();
+    assert_eq!(stopped.ending, Ending::Interrupted);
+    let again = Lesson { resume: true, ..saved };
+    let resumed = trained(&joint, &again, &mixed).0;
+
+    let plain = lesson(&data, &nets, backend.as_ref());
+    let (whole, outcome) = trained(&joint, &plain, &mixed);
+    assert!(bytes(&whole) == bytes(&resumed));
+    assert!(bytes(&whole) != bytes(&trained(&joint, &plain, &options()).0));
+    for task in &outcome.tasks {
+        let (before, after) = (task.before.loss, task.after.loss);
+        assert!(after < 0.9 * before, "{before} -> {after}");
+    }
+}
+
+#[test]
 fn layers_are_merged_behind_retrained_ones_as_behind_others() {
     let net = |joint: &JointModel, task: usize| {
         let graph = &joint.tasks[task].model.graph;

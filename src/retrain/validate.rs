@@ -69,7 +69,7 @@ pub(super) fn validate(
         let end = (start + batch).min(count);
         let mut fed = Vec::new();
         for (examples, held) in examples.iter_mut().zip(held) {
-            fed.push(examples.feed(&held[start..end])?);
+            fed.push(examples.feed(&held[start..end], None)?);
         }
         let mut inputs = named(feeds, &fed);
         inputs.extend(parameters.iter().map(|(name, value)| (name.as_str(), value)));

@@ -1,0 +1,54 @@
+//! Mixtures of samples (mixup): what lies between two samples is one more to learn from.
+
+use ndarray::Axis;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::Result;
+use crate::runtime::HostArray;
+
+/// How much of each row of a batch stays itself, uniform from 0 to 1; the rest is the next row's.
+/// Depends on seed and step alone, so that training can go on from any step.
+pub(super) fn parts(rows: usize, seed: u64, step: usize) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(1 + step as u64);
+    (0..rows).map(|_| rng.random()).collect()
+}
+
+/// Each row of a batch mixed with the next one, the last with the first.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Unsupported`] for values that are not floating point.
+pub(super) fn mixed(batch: &HostArray, parts: &[f32]) -> Result<HostArray> {
+    let values = batch.as_f32()?;
+    let mut result = values.clone();
+    let next = (1..parts.len()).chain([0]);
+    for ((mut row, next), part) in result.axis_iter_mut(Axis(0)).zip(next).zip(parts) {
+        row.zip_mut_with(&values.index_axis(Axis(0), next), |own, other| {
+            *own = part * *own + (1.0 - part) * other;
+        });
+    }
+    HostArray::from(result).cast(batch.dtype())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn rows_are_mixed_with_their_successors() {
+        let batch = HostArray::from(array![[0.0f32, 4.0], [1.0, 8.0], [2.0, 0.0]].into_dyn());
+        let mixed = mixed(&batch, &[1.0, 0.5, 0.25]).unwrap();
+        assert_eq!(mixed, array![[0.0f32, 4.0], [1.5, 4.0], [0.5, 3.0]].into_dyn().into());
+        assert!(super::mixed(&HostArray::from(array![1i64, 2].into_dyn()), &[0.5, 0.5]).is_err());
+    }
+
+    #[test]
+    fn parts_depend_on_seed_and_step() {
+        assert_eq!(parts(9, 1, 4), parts(9, 1, 4));
+        assert_ne!(parts(9, 1, 4), parts(9, 1, 5));
+        assert_ne!(parts(9, 1, 4), parts(9, 2, 4));
+        assert!(parts(99, 1, 4).iter().all(|part| (0.0..1.0).contains(part)));
+    }
+}
