@@ -11,7 +11,7 @@ use ndarray::Dimension;
 use crate::couple::LayerId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Graph, Model, NodeId, Tensor, ValueId};
-use crate::ops::is_parameter;
+use crate::ops::{gates, is_parameter};
 use crate::zip::joint::{JointModel, Neuron, Owner};
 
 use super::builder::Builder;
@@ -124,12 +124,25 @@ pub(super) fn parameters(graph: &Graph) -> BTreeMap<ValueId, NodeId> {
     for (id, node) in graph.nodes().filter(|(_, n)| n.domain.is_empty()) {
         for (index, input) in node.inputs.iter().enumerate() {
             let Some(value) = input.filter(|_| is_parameter(&node.op, index)) else { continue };
-            if graph.initializer(value).is_some_and(|t| t.dtype == DataType::F32) {
-                found.entry(value).or_insert(id);
+            for value in blocks(graph, value) {
+                if graph.initializer(value).is_some_and(|t| t.dtype == DataType::F32) {
+                    found.entry(value).or_insert(id);
+                }
             }
         }
     }
     found
+}
+
+/// The constants that a value consists of: itself, or what is joined to it.
+fn blocks(graph: &Graph, value: ValueId) -> Vec<ValueId> {
+    match graph.producer(value).map(|id| graph.node(id)) {
+        Some(joined) if joined.is("Concat") => {
+            joined.reads().flat_map(|part| blocks(graph, part)).collect()
+        }
+        Some(_) => Vec::new(),
+        None => vec![value],
+    }
 }
 
 /// Writes a block to the indices that it holds along some axes; `None` if it does not fit.
@@ -166,9 +179,18 @@ impl TaskEmitter<'_> {
         if !owner.is_shared() {
             return Some(own);
         }
-        let first = parts.first().and_then(|(_, positions)| positions.first());
+        let first = parts.first().and_then(|(_, positions)| positions.first().copied());
         let axis = graph.node(node).output(0).and_then(|v| task.coupling.axis(v));
-        let channel = first.zip(axis).and_then(|(first, axis)| axis.channels.get(*first));
+        // Rows of a recurrent layer are its units, gate by gate.
+        let units = axis.map_or(1, |axis| axis.channels.len().max(1));
+        let (gate, first) = match gates(&graph.node(node).op).is_empty() {
+            true => (String::new(), first),
+            false => {
+                let slot = graph.node(node).inputs.iter().position(|v| *v == Some(source));
+                (format!(" {slot:?} {:?}", first.map(|f| f / units)), first.map(|f| f % units))
+            }
+        };
+        let channel = first.zip(axis).and_then(|(first, axis)| axis.channels.get(first));
         let Some((channel, neuron)) =
             channel.and_then(|c| Some((c, self.joint.neuron(self.task, *c)?)))
         else {
@@ -178,7 +200,7 @@ impl TaskEmitter<'_> {
         let place = match task.coupling.layer_of(node) {
             Some(layer) => {
                 let producers = &task.coupling.group(channel.group).producers;
-                format!("layer {:?}", producers.iter().position(|p| *p == layer))
+                format!("layer {:?}{gate}", producers.iter().position(|p| *p == layer))
             }
             None => {
                 let op = &graph.node(node).op;

@@ -17,6 +17,7 @@ mod rules;
 mod select;
 mod sensitivity;
 mod shape;
+mod unroll;
 
 use std::collections::{HashMap, HashSet};
 
@@ -48,6 +49,9 @@ impl Tape {
     /// [`ErrorKind::Format`] if the graph has a cycle.
     pub fn new(mut graph: Graph, wanted: &[ValueId]) -> Result<Self> {
         infer_types(&mut graph)?;
+        if unroll::unroll(&mut graph) {
+            infer_types(&mut graph)?;
+        }
         let mut active: HashSet<ValueId> = wanted.iter().copied().collect();
         for id in graph.topological_order()? {
             let node = graph.node(id);

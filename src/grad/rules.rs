@@ -2,6 +2,7 @@
 
 use crate::ir::{Node, NodeId, ValueId};
 
+use super::unroll::UNROLLED;
 use super::{
     Grads, Tape, activation, arithmetic, conv, elementary, linear, norm, pool, reduce, select,
     shape,
@@ -91,5 +92,5 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
 
 /// Operators that can be differentiated.
 pub fn differentiable_ops() -> Vec<&'static str> {
-    RULES.iter().map(|(op, _)| *op).collect()
+    RULES.iter().map(|(op, _)| *op).chain(UNROLLED).collect()
 }

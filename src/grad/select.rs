@@ -117,11 +117,19 @@ pub(super) fn gather(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> G
     let rank = tape.shape(x)?.len();
     let (axis, extent) = extent(tape, node, x)?;
     let view = NodeView::new(&tape.graph, id, &[]);
-    let is_vector = view.shape(1).is_some_and(|s| s.len() == 1);
+    let index_rank = view.shape(1).map(|shape| shape.len());
     let indices: Option<Vec<usize>> = view
         .ints(1)
-        .filter(|_| is_vector)
+        .filter(|_| index_rank.is_some_and(|r| r <= 1))
         .and_then(|all| all.iter().map(|i| normal_axis(*i, extent)).collect());
     let indices = indices.ok_or_else(|| unsupported("a gather with computed indices"))?;
+    // A scalar index drops the axis.
+    let dy = match index_rank {
+        Some(0) => {
+            let axis = tape.ints(&[axis as i64]);
+            tape.op("Unsqueeze", &[dy, axis])
+        }
+        _ => dy,
+    };
     Ok(vec![Some(tape.scattered(dy, (axis, rank), &indices, extent)?)])
 }

@@ -1,6 +1,7 @@
 //! Every rule against central finite differences, with respect to every operand.
 
 mod cases;
+mod recurrent;
 
 use std::collections::BTreeSet;
 

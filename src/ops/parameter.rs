@@ -13,6 +13,9 @@ const PARAMETERS: &[(&str, &[usize])] = &[
     ("InstanceNormalization", &[1, 2]),
     ("LayerNormalization", &[1, 2]),
     ("PRelu", &[1]),
+    ("LSTM", &[1, 2, 3]),
+    ("GRU", &[1, 2, 3]),
+    ("RNN", &[1, 2, 3]),
 ];
 
 /// Whether input `index` of operator `op` of the standard operator set holds a parameter, if it is a

@@ -8,6 +8,8 @@ use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, Model, Node, Tensor, ValueId, ValueKind};
 use onnx_zip::onnx;
+use onnx_zip::progress::Silent;
+use onnx_zip::retrain::{Lesson, RetrainOptions, retrain};
 use onnx_zip::runtime::{self, HostArray, ModelSource, RuntimeChoice, RuntimeOptions, feeds};
 use onnx_zip::zip::joint::JointModel;
 use onnx_zip::zip::matcher::Share;
@@ -278,6 +280,42 @@ fn errors(nets: [&str; 2], method: Method) -> [[f64; 2]; 2] {
     let after = [0, 1].map(|i| error(&joint.tasks[i].model, &test[i]));
     println!("{method:?}: {before:?} -> {after:?}");
     [before, after]
+}
+
+#[test]
+fn retraining_recurrent_nets_wins_back_and_keeps_what_is_shared() {
+    let tasks = ["mnist", "fashion"];
+    for (kind, share) in [("lstm", 1.0), ("gru", 0.5)] {
+        let nets = tasks.map(|task| model(&format!("zoo/{kind}_{task}")));
+        let samples = |set: &str, at: usize, samples| {
+            images(&nets[at], &format!("{}_{set}", tasks[at]), samples)
+        };
+        let data = [0, 1].map(|at| samples("train", at, 2000));
+        let parts = [0, 1].map(|at| (nets[at].clone(), data[at].clone()));
+        let (mut joint, _) = support::merge(parts, &options(Method::Refit, share));
+        let size = |joint: &JointModel| {
+            onnx::encode(&emit::emit(joint, &EmitOptions::default()).unwrap()).unwrap().len()
+        };
+        let mean_error = |joint: &JointModel| {
+            let errors = [0, 1].map(|at| error(&joint.tasks[at].model, &samples("test", at, 2000)));
+            errors.iter().sum::<f64>() / 2.0
+        };
+        let (before, stored) = (mean_error(&joint), size(&joint));
+        let backend = support::backend();
+        let lesson = Lesson {
+            data: &data,
+            teachers: &nets,
+            backend: backend.as_ref(),
+            checkpoint: None,
+            resume: false,
+        };
+        let options = RetrainOptions { iterations: 150, ..RetrainOptions::default() };
+        retrain(&mut joint, &lesson, &options, &Silent).unwrap();
+        let after = mean_error(&joint);
+        println!("{kind} {share}: {before} -> {after}");
+        assert!(after < before, "{kind} {share}: {before} -> {after}");
+        assert_eq!(size(&joint), stored, "{kind} {share}");
+    }
 }
 
 #[test]

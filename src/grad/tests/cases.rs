@@ -3,10 +3,16 @@
 use crate::ir::builder::GraphBuilder;
 use crate::ir::{Attribute, DataType, Tensor, ValueId};
 
-use super::{Build, variable};
+use super::{Build, recurrent, variable};
 
 /// Operator, operator set, net.
 pub(super) const CASES: &[(&str, i64, Build)] = &[
+    // Recurrent layers.
+    ("LSTM", 14, recurrent::lstm),
+    ("LSTM", 13, recurrent::last_step),
+    ("GRU", 14, recurrent::gru),
+    ("GRU", 14, recurrent::gru_that_resets_last),
+    ("RNN", 14, recurrent::rnn),
     // Layers.
     ("Gemm", 13, |b| gemm(b, 0, 0, &[4, 3], &[3, 5], &[5])),
     ("Gemm", 13, |b| gemm(b, 0, 1, &[4, 3], &[5, 3], &[4, 1])),
@@ -181,6 +187,11 @@ pub(super) const CASES: &[(&str, i64, Build)] = &[
     ("Split", 13, |b| split(b, &[2, 2], false)),
     ("Slice", 13, |b| slice(b, 1, 4, 1)),
     ("Slice", 13, |b| slice(b, -1, -6, -2)),
+    ("Gather", 13, |b| {
+        let x = variable(b, &[2, 3, 4], -2.0, 2.0);
+        let last = b.constant("last", Tensor::from_i64(Vec::new(), &[-1]));
+        vec![b.op("Gather", "y", &[x, last], [("axis", 1.into())])]
+    }),
     ("Gather", 13, |b| {
         let (x, at) = (variable(b, &[2, 4], -1.0, 1.0), b.ints("at", &[3, 0, 3, 1, 3]));
         vec![b.op("Gather", "y", &[x, at], [("axis", 1.into())])]

@@ -1,0 +1,306 @@
+//! Recurrent layers step by step, so that their gradient is that of the operators they consist of.
+//!
+//! X·Wᵀ of all steps is one product. Its rows go to the steps, each of which adds h·Rᵀ and applies its
+//! gates. The outputs are the same values as before, so that nothing around a layer changes.
+
+use crate::ir::{Attribute, Dim, Graph, Node, NodeId, Tensor, ValueId, ValueKind};
+use crate::ops::gates;
+
+/// Operators that are written step by step.
+pub(super) const UNROLLED: [&str; 3] = ["GRU", "LSTM", "RNN"];
+
+/// Activation functions of gates that there are operators for.
+const ACTIVATIONS: [&str; 3] = ["Sigmoid", "Tanh", "Relu"];
+
+/// Writes every recurrent layer step by step whose number of steps is known, and that is in canonical
+/// form: forward, steps first, without sequence lengths, peepholes and clipping. Others stay. Says
+/// whether there was any.
+pub(super) fn unroll(graph: &mut Graph) -> bool {
+    let recurrent = |(_, node): &(NodeId, &Node)| {
+        node.domain.is_empty() && UNROLLED.contains(&node.op.as_str())
+    };
+    let ids: Vec<NodeId> = graph.nodes().filter(recurrent).map(|(id, _)| id).collect();
+    let mut found = false;
+    for id in ids {
+        let Some(sizes) = Sizes::of(graph, id) else { continue };
+        found = true;
+        let node = graph.node(id).clone();
+        graph.remove_node(id);
+        Cells { graph, node, sizes }.write();
+    }
+    found
+}
+
+struct Sizes {
+    steps: usize,
+    units: usize,
+    activations: Vec<&'static str>,
+}
+
+impl Sizes {
+    fn of(graph: &Graph, id: NodeId) -> Option<Sizes> {
+        let node = graph.node(id);
+        let dims = |slot: usize| -> Option<Vec<Dim>> {
+            let value = node.input(slot)?;
+            match graph.initializer(value) {
+                Some(tensor) => tensor.ty().shape,
+                None => graph.value(value).ty.as_ref()?.shape.clone(),
+            }
+        };
+        let (x, r) = (dims(0)?, dims(2)?);
+        let is_plain = node.str("direction").is_none_or(|d| d == "forward")
+            && node.int("layout", 0) == 0
+            && node.int("input_forget", 0) == 0
+            && !node.attributes.contains_key("clip")
+            && [4, 7].iter().all(|slot| node.input(*slot).is_none());
+        let ([steps, _, _], [Dim::Known(1), _, units]) = (x.as_slice(), r.as_slice()) else {
+            return None;
+        };
+        let activations = activations(node)?;
+        let (steps, units) = (steps.known()?, units.known()?);
+        (is_plain && steps > 0).then_some(Sizes { steps, units, activations })
+    }
+}
+
+/// The operators of a layer's activation functions; `None` where there is one without an operator.
+fn activations(node: &Node) -> Option<Vec<&'static str>> {
+    match node.attributes.get("activations") {
+        Some(Attribute::Strs(names)) => {
+            let known = |name: &Vec<u8>| {
+                ACTIVATIONS.into_iter().find(|a| a.as_bytes().eq_ignore_ascii_case(name))
+            };
+            names.iter().map(known).collect()
+        }
+        Some(_) => None,
+        None if node.is("RNN") => Some(vec!["Tanh"]),
+        None => Some(vec!["Sigmoid", "Tanh", "Tanh"]),
+    }
+}
+
+/// A layer that is being written.
+struct Cells<'a> {
+    graph: &'a mut Graph,
+    node: Node,
+    sizes: Sizes,
+}
+
+/// What passes from step to step: hidden units, and for LSTM cells.
+#[derive(Clone, Copy)]
+struct Passed {
+    hidden: ValueId,
+    cell: Option<ValueId>,
+}
+
+/// What all steps have in common.
+struct Common {
+    /// Rᵀ, units × rows.
+    recurrence: ValueId,
+    /// For a GRU that resets hidden units before their product: Rᵀ of update and reset gate, and of the
+    /// hidden one.
+    halves: Option<[ValueId; 2]>,
+    /// What is added to the product with the hidden units in each step.
+    bias: Option<ValueId>,
+}
+
+impl Cells<'_> {
+    fn write(&mut self) {
+        let (inputs, common) = self.products();
+        let steps = self.split(inputs, 0, &vec![1; self.sizes.steps]);
+        let mut passed = self.start(steps[0]);
+        let mut hidden = Vec::new();
+        for step in steps {
+            passed = self.step(step, passed, &common);
+            hidden.push(passed.hidden);
+        }
+        let all = self.op_with("Concat", &hidden, [("axis", Attribute::Int(0))]);
+        let directions = self.ints(&[1]);
+        self.give(0, "Unsqueeze", &[all, directions]);
+        match self.node.output(0) {
+            // So that the hidden units of all steps have a gradient where only the last ones are read.
+            Some(all) => {
+                let place = self.ints(&[self.sizes.steps as i64 - 1]);
+                let last = self.op("Gather", &[all, place]);
+                let first = self.ints(&[0]);
+                self.give(1, "Squeeze", &[last, first]);
+            }
+            None => self.give(1, "Identity", &[passed.hidden]),
+        }
+        if let Some(cell) = passed.cell {
+            self.give(2, "Identity", &[cell]);
+        }
+    }
+
+    /// X·Wᵀ with biases, steps × batch × rows, and what the steps have in common.
+    fn products(&mut self) -> (ValueId, Common) {
+        let inputs: Vec<Option<ValueId>> = (0..4).map(|slot| self.node.input(slot)).collect();
+        let first = self.ints(&[0]);
+        let matrix = |cells: &mut Self, slot: usize| {
+            let flat = inputs[slot].map(|v| cells.op("Squeeze", &[v, first]));
+            flat.map(|v| cells.op_with("Transpose", &[v], [("perm", Attribute::Ints(vec![1, 0]))]))
+        };
+        let (w, r) = (matrix(self, 1), matrix(self, 2));
+        let rows = gates(&self.node.op).len() * self.sizes.units;
+        let product: Vec<ValueId> = inputs[0].into_iter().chain(w).collect();
+        let mut product = self.op("MatMul", &product);
+        let mut bias = None;
+        if let Some(biases) = inputs[3] {
+            let flat = self.op("Squeeze", &[biases, first]);
+            let parts = self.split(flat, 0, &[rows, rows]);
+            product = self.op("Add", &[product, parts[0]]);
+            bias = Some(parts[1]);
+        }
+        let recurrence = r.unwrap_or(product);
+        let halves =
+            (self.node.is("GRU") && self.node.int("linear_before_reset", 0) == 0).then(|| {
+                let units = self.sizes.units;
+                let parts = self.split(recurrence, 1, &[2 * units, units]);
+                [parts[0], parts[1]]
+            });
+        if let (Some(_), Some(second)) = (halves, bias) {
+            product = self.op("Add", &[product, second]);
+            bias = None;
+        }
+        (product, Common { recurrence, halves, bias })
+    }
+
+    /// The initial states, zeros where none are given.
+    fn start(&mut self, step: ValueId) -> Passed {
+        let (hidden, cell) = (self.node.input(5), self.node.input(6));
+        let is_lstm = self.node.is("LSTM");
+        let zeros = |cells: &mut Self| {
+            let others = (gates(&cells.node.op).len() - 1) * cells.sizes.units;
+            let part = match others {
+                0 => step,
+                others => cells.split(step, 2, &[cells.sizes.units, others])[0],
+            };
+            let zero = cells.scalar(0.0);
+            cells.op("Mul", &[part, zero])
+        };
+        let hidden = hidden.unwrap_or_else(|| zeros(self));
+        let cell = is_lstm.then(|| cell.unwrap_or_else(|| zeros(self)));
+        Passed { hidden, cell }
+    }
+
+    fn step(&mut self, input: ValueId, passed: Passed, common: &Common) -> Passed {
+        match (passed.cell, self.node.is("GRU")) {
+            (Some(cell), _) => self.lstm(input, passed.hidden, cell, common),
+            (None, true) => Passed { hidden: self.gru(input, passed.hidden, common), cell: None },
+            (None, false) => {
+                let sum = self.recurred(input, passed.hidden, common);
+                Passed { hidden: self.activated(0, sum), cell: None }
+            }
+        }
+    }
+
+    /// x·Wᵀ + h·Rᵀ + biases
+    fn recurred(&mut self, input: ValueId, hidden: ValueId, common: &Common) -> ValueId {
+        let product = self.of_hidden(hidden, common);
+        self.op("Add", &[input, product])
+    }
+
+    fn of_hidden(&mut self, hidden: ValueId, common: &Common) -> ValueId {
+        let product = self.op("MatMul", &[hidden, common.recurrence]);
+        match common.bias {
+            Some(bias) => self.op("Add", &[product, bias]),
+            None => product,
+        }
+    }
+
+    /// c' = f·c + i·g and h = o·tanh(c'), with the rows in the order i, o, f, g.
+    fn lstm(&mut self, input: ValueId, hidden: ValueId, cell: ValueId, common: &Common) -> Passed {
+        let sum = self.recurred(input, hidden, common);
+        let parts = self.split(sum, 2, &[self.sizes.units; 4]);
+        let [i, o, f] = [0, 1, 2].map(|gate| self.activated(0, parts[gate]));
+        let candidate = self.activated(1, parts[3]);
+        let (kept, new) = (self.op("Mul", &[f, cell]), self.op("Mul", &[i, candidate]));
+        let cell = self.op("Add", &[kept, new]);
+        let squashed = self.activated(2, cell);
+        Passed { hidden: self.op("Mul", &[o, squashed]), cell: Some(cell) }
+    }
+
+    /// h' = n + z·(h − n), with the rows in the order z, r, n.
+    fn gru(&mut self, input: ValueId, hidden: ValueId, common: &Common) -> ValueId {
+        let units = self.sizes.units;
+        let inputs = self.split(input, 2, &[2 * units, units]);
+        let (of_hidden, last) = match common.halves {
+            Some([gates, _]) => (self.op("MatMul", &[hidden, gates]), None),
+            None => {
+                let all = self.of_hidden(hidden, common);
+                let parts = self.split(all, 2, &[2 * units, units]);
+                (parts[0], Some(parts[1]))
+            }
+        };
+        let sum = self.op("Add", &[inputs[0], of_hidden]);
+        let both = self.activated(0, sum);
+        let parts = self.split(both, 2, &[units; 2]);
+        let (update, reset) = (parts[0], parts[1]);
+        let recurred = match (common.halves, last) {
+            (Some([_, own]), _) => {
+                let left = self.op("Mul", &[reset, hidden]);
+                self.op("MatMul", &[left, own])
+            }
+            (None, last) => self.op("Mul", &[reset, last.unwrap_or(of_hidden)]),
+        };
+        let sum = self.op("Add", &[inputs[1], recurred]);
+        let new = self.activated(1, sum);
+        let change = self.op("Sub", &[hidden, new]);
+        let kept = self.op("Mul", &[update, change]);
+        self.op("Add", &[new, kept])
+    }
+
+    fn activated(&mut self, function: usize, value: ValueId) -> ValueId {
+        let op = self.sizes.activations.get(function).copied().unwrap_or("Tanh");
+        self.op(op, &[value])
+    }
+
+    /// The operator's result as output `slot` of the layer, where somebody reads it.
+    fn give(&mut self, slot: usize, op: &str, inputs: &[ValueId]) {
+        let Some(output) = self.node.output(slot) else { return };
+        self.graph.add_node(Node {
+            name: format!("{}.output{slot}", self.node.name),
+            op: op.to_owned(),
+            inputs: inputs.iter().copied().map(Some).collect(),
+            outputs: vec![Some(output)],
+            ..Node::default()
+        });
+    }
+
+    fn split(&mut self, value: ValueId, axis: i64, sizes: &[usize]) -> Vec<ValueId> {
+        let sizes: Vec<i64> = sizes.iter().map(|s| *s as i64).collect();
+        let lengths = self.ints(&sizes);
+        let first = self.op_with("Split", &[value, lengths], [("axis", Attribute::Int(axis))]);
+        let others = sizes
+            .iter()
+            .skip(1)
+            .map(|_| self.graph.add_value(&self.node.name, ValueKind::Detached, None));
+        let outputs: Vec<ValueId> = std::iter::once(first).chain(others).collect();
+        if let Some(id) = self.graph.producer(first) {
+            let all = outputs.iter().copied().map(Some).collect();
+            self.graph.edit_node(id, |node| node.outputs = all);
+        }
+        outputs
+    }
+
+    fn op(&mut self, op: &str, inputs: &[ValueId]) -> ValueId {
+        self.op_with(op, inputs, [])
+    }
+
+    fn op_with<const N: usize>(
+        &mut self,
+        op: &str,
+        inputs: &[ValueId],
+        attributes: [(&'static str, Attribute); N],
+    ) -> ValueId {
+        self.graph.add_op(op, &format!("{}.step", self.node.name), inputs, attributes)
+    }
+
+    fn ints(&mut self, values: &[i64]) -> ValueId {
+        let tensor = Tensor::from_i64(vec![values.len()], values);
+        self.graph.add_initializer(&format!("{}.sizes", self.node.name), tensor)
+    }
+
+    fn scalar(&mut self, value: f32) -> ValueId {
+        let tensor = Tensor::from_f32(&ndarray::arr0(value).into_dyn());
+        self.graph.add_initializer(&format!("{}.zero", self.node.name), tensor)
+    }
+}
