@@ -5,7 +5,11 @@
 
 Merges pairs of trained nets with all hidden neurons shared, retrains them, and prints one row for each
 state: errors of both tasks in percent on their 10 000 test images, and the mean rise over both originals
-in points. Options of `onnx-zip retrain` behind `--` are passed on. Runs in `.venv`; needs `make build`.
+in points. The tables of docs/retraining.md take all training images (examples/full_data.py):
+
+    examples/retraining.py --data out/data --samples 60000 --rows merged end per-layer labels scratch alpha
+
+Options of `onnx-zip retrain` behind `--` are passed on. Runs in `.venv`; needs `make build`.
 """
 
 import argparse
