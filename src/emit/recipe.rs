@@ -25,7 +25,7 @@ pub const SOURCE_KEY: &str = "onnx_zip.source";
 const VERSION: u32 = 1;
 
 /// Constants up to this many elements stay in the task's graph, where training does not reach them:
-/// shapes, axes and bounds, but no biases.
+/// shapes, axes and bounds, but no biases. Of inputs, in turn, no extent may be 0.
 const INLINE: usize = 16;
 
 /// Where a constant of a task's net went.
@@ -118,7 +118,8 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
 
 /// Whether a constant is no weight and small.
 fn is_inline(tensor: &Tensor) -> bool {
-    tensor.len() <= INLINE && (tensor.dims.is_empty() || !tensor.dtype.is_float())
+    let is_vector = !tensor.is_empty() && !tensor.dims.is_empty();
+    tensor.len() <= INLINE && !(is_vector && tensor.dtype.is_float())
 }
 
 fn sharing(joint: &JointModel, task: usize) -> Vec<Vec<Option<u32>>> {

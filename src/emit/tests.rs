@@ -4,7 +4,8 @@ use ndarray::{ArrayD, IxDyn};
 
 use super::*;
 use crate::couple::{Channel, GroupId, LayerId};
-use crate::ir::DataType;
+use crate::ir::builder::GraphBuilder;
+use crate::ir::{DataType, Tensor};
 use crate::onnx;
 use crate::ops::{self, NodeView};
 use crate::runtime::{self, HostArray, ModelSource, RuntimeChoice, RuntimeOptions};
@@ -249,6 +250,26 @@ fn a_written_joint_model_is_restored_bit_for_bit() {
             onnx::encode(&model).unwrap()
         );
     }
+}
+
+#[test]
+fn constants_without_elements_are_restored() {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "batch,2,4,4");
+    let (w1, w2) = (b.weights("w1", &[6, 2, 1, 1]), b.weights("w2", &[3, 6, 1, 1]));
+    let region = b.constant("region", Tensor::from_f32(&ArrayD::zeros(IxDyn(&[0]))));
+    let scales =
+        b.constant("scales", Tensor::from_f32(&ndarray::arr1(&[1.0, 1.0, 2.0, 2.0]).into_dyn()));
+    let h = b.op("Conv", "h", &[x, w1], []);
+    let large = b.op("Resize", "large", &[h, region, scales], []);
+    let y = b.op("Conv", "y", &[large, w2], []);
+    let mut net = b.build(&[y]);
+    crate::canon::infer_types(&mut net.graph).unwrap();
+    let tasks = ["a", "b"].map(|name| Task::new(name, net.clone()).unwrap());
+    let model = emit(&JointModel::new(tasks.to_vec()), &EmitOptions::default()).unwrap();
+    let bytes = onnx::encode(&model).unwrap();
+    let restored = restore(&onnx::decode(bytes.into(), None, "joint").unwrap()).unwrap();
+    assert_eq!(emit(&restored, &EmitOptions::default()).unwrap(), model);
 }
 
 #[test]
