@@ -3,10 +3,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Attribute, Node, NodeId, ValueId};
 
+use super::weight_gradient::weight_gradient;
 use super::{Grads, Tape, unsupported};
-
-/// From so many input channels on, the weight gradient is taken tap by tap.
-const CHANNELS_BY_TAP: usize = 8;
 
 /// A window that slides over the spatial axes of a larger tensor and gives a smaller one.
 #[derive(Clone)]
@@ -100,7 +98,7 @@ impl Window {
     }
 
     /// The index of every tap along every spatial axis, in row-major order.
-    fn taps(&self) -> Vec<Vec<i64>> {
+    pub(super) fn taps(&self) -> Vec<Vec<i64>> {
         self.kernel.iter().fold(vec![Vec::new()], |taps, extent| {
             let extended = |tap: Vec<i64>| {
                 (0..*extent as i64).map(move |i| tap.iter().copied().chain([i]).collect())
@@ -134,7 +132,7 @@ fn convolved_back(tape: &mut Tape, weight: ValueId, window: &Window, dy: ValueId
     let n = window.kernel.len();
     let mut perm: Vec<i64> = (0..n as i64 + 2).collect();
     perm.swap(0, 1);
-    let mut turned = tape.op_with("Transpose", &[weight], [("perm", Attribute::Ints(perm))]);
+    let mut turned = tape.permuted(weight, &perm);
     if window.kernel.iter().any(|k| *k > 1) {
         let starts = tape.ints(&vec![-1; n]);
         let ends = tape.ints(&vec![i64::MIN; n]);
@@ -165,74 +163,4 @@ fn bias_gradient(tape: &mut Tape, node: &Node, dy: ValueId) -> Result<Option<Val
     let rank = tape.shape(tape.output(node)?)?.len();
     let axes: Vec<usize> = (0..rank).filter(|a| *a != 1).collect();
     Ok(Some(tape.summed(dy, &axes, false)))
-}
-
-/// Σ over samples and positions of `small` times the patch of `large` under its window.
-///
-/// Written as a convolution of one with the other, it takes two to ten times as long as in matrix
-/// products: one per tap of the window where there are many channels, one for all taps where there
-/// are few.
-fn weight_gradient(
-    tape: &mut Tape,
-    node: &Node,
-    (large, small): (ValueId, ValueId),
-    window: &Window,
-) -> Result<Option<ValueId>> {
-    if !tape.wants(node, 1) {
-        return Ok(None);
-    }
-    let groups = node.int("group", 1).max(1);
-    let weight: Vec<i64> = tape.sizes(tape.input(node, 1)?, 0)?.iter().map(|d| *d as i64).collect();
-    let (rows, columns) = (weight[0], weight[1]);
-    let small = tape.reshaped(small, &[0, groups, rows / groups, -1]);
-    let mut patches = Vec::new();
-    for patch in patches_by_tap(tape, large, window) {
-        patches.push(tape.reshaped(patch, &[0, groups, columns, -1]));
-    }
-    let by_tap = columns as usize >= CHANNELS_BY_TAP || groups > 1;
-    if !by_tap && patches.len() > 1 {
-        patches = vec![tape.op_with("Concat", &patches, [("axis", Attribute::Int(2))])];
-    }
-    let mut products = Vec::new();
-    for patch in patches {
-        let transposed = tape.exchanged(patch, 4);
-        let product = tape.op("MatMul", &[small, transposed]);
-        let total = tape.summed(product, &[0], false);
-        products.push(tape.reshaped(total, &[rows, -1, columns]));
-    }
-    // [rows, taps, columns] → [rows, columns, taps…]
-    let product = match products.as_slice() {
-        [only] => *only,
-        several => tape.op_with("Concat", several, [("axis", Attribute::Int(1))]),
-    };
-    let turned = tape.exchanged(product, 3);
-    Ok(Some(tape.reshaped(turned, &weight)))
-}
-
-/// For every tap of the window, what it reads at all positions.
-fn patches_by_tap(tape: &mut Tape, large: ValueId, window: &Window) -> Vec<ValueId> {
-    let n = window.kernel.len();
-    let mut padded = large;
-    if window.pads.iter().any(|p| *p != 0) {
-        let (before, behind) = window.pads.split_at(n);
-        let pads: Vec<i64> = [&[0, 0], before, &[0, 0], behind].concat();
-        let pads = tape.ints(&pads);
-        padded = tape.op("Pad", &[large, pads]);
-    }
-    let whole = (0..n)
-        .all(|i| window.kernel[i] == 1 && window.strides[i] == 1 && window.from[i] == window.to[i]);
-    if whole {
-        return vec![padded];
-    }
-    let axes = tape.ints(&(2..n as i64 + 2).collect::<Vec<_>>());
-    let steps = tape.ints(&window.strides);
-    let mut patches = Vec::new();
-    for tap in window.taps() {
-        let starts: Vec<i64> = (0..n).map(|i| tap[i] * window.dilations[i]).collect();
-        let ends: Vec<i64> =
-            (0..n).map(|i| starts[i] + (window.to[i] as i64 - 1) * window.strides[i] + 1).collect();
-        let (starts, ends) = (tape.ints(&starts), tape.ints(&ends));
-        patches.push(tape.op("Slice", &[padded, starts, ends, axes, steps]));
-    }
-    patches
 }

@@ -24,7 +24,12 @@ impl Tape {
     pub(super) fn exchanged(&mut self, value: ValueId, rank: usize) -> ValueId {
         let mut perm: Vec<i64> = (0..rank as i64).collect();
         perm.swap(rank - 1, rank - 2);
-        self.op_with("Transpose", &[value], [("perm", Attribute::Ints(perm))])
+        self.permuted(value, &perm)
+    }
+
+    /// The value with its axes in the order `perm`.
+    pub(super) fn permuted(&mut self, value: ValueId, perm: &[i64]) -> ValueId {
+        self.op_with("Transpose", &[value], [("perm", Attribute::Ints(perm.to_vec()))])
     }
 }
 

@@ -18,6 +18,7 @@ mod select;
 mod sensitivity;
 mod shape;
 mod unroll;
+mod weight_gradient;
 
 use std::collections::{HashMap, HashSet};
 

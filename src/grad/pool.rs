@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Attribute, Dim, Node, NodeId, ValueId};
 
 use super::conv::Window;
-use super::reduce::{chosen, spread};
+use super::reduce::chosen;
 use super::{Grads, Tape, unsupported};
 
 fn kernel(node: &Node) -> Result<Vec<usize>> {
@@ -38,9 +38,7 @@ fn blown_up(tape: &mut Tape, (x, y, dy): (ValueId, ValueId, ValueId), window: &W
     let scales: Vec<f32> =
         [1.0, 1.0].into_iter().chain(window.kernel.iter().map(|k| *k as f32)).collect();
     let (maxima, gradients) = (tape.repeated(y, &scales), tape.repeated(dy, &scales));
-    let hit = tape.op("Equal", &[x, maxima]);
-    let zero = tape.scalar(0.0);
-    tape.op("Where", &[hit, gradients, zero])
+    chosen(tape, x, maxima, gradients)
 }
 
 /// Windows that overlap. One plane per tap of the window: what the tap reads, whether it is the
@@ -112,10 +110,12 @@ fn counts(window: &Window, with_pads: bool) -> Vec<f32> {
 }
 
 pub(super) fn global_average_pool(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
-    let x = tape.input(node, 0)?;
-    let count: usize = tape.sizes(x, 2)?.iter().product();
-    let share = tape.scaled(dy, 1.0 / count.max(1) as f32);
-    Ok(vec![Some(spread(tape, x, share))])
+    // A product with a plane of equal parts spreads dy as well.
+    let extents = tape.sizes(tape.input(node, 0)?, 2)?;
+    let count: usize = extents.iter().product();
+    let dims = [vec![1, 1], extents].concat();
+    let parts = tape.floats(&dims, vec![1.0 / count as f32; count])?;
+    Ok(vec![Some(tape.op("Mul", &[dy, parts]))])
 }
 
 pub(super) fn global_max_pool(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {

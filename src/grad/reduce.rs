@@ -32,7 +32,7 @@ impl Reduction {
 }
 
 /// `dy` for every element of `x` that went into it.
-pub(super) fn spread(tape: &mut Tape, x: ValueId, dy: ValueId) -> ValueId {
+fn spread(tape: &mut Tape, x: ValueId, dy: ValueId) -> ValueId {
     let shape = tape.op("Shape", &[x]);
     tape.op("Expand", &[dy, shape])
 }

@@ -31,6 +31,17 @@ pub(super) const CASES: &[(&str, i64, Build)] = &[
         conv(b, "Conv", &[1, 9, 5, 5], &[2, 9, 3, 3], window)
     }),
     ("Conv", 13, |b| {
+        let window = [ints("strides", &[1, 2]), ints("pads", &[1, 0, 0, 2])];
+        conv(b, "Conv", &[2, 8, 3, 4], &[3, 8, 2, 3], window)
+    }),
+    ("Conv", 13, |b| {
+        let window = [ints("strides", &[2, 1]), ints("pads", &[0, 1, 1, 0])];
+        conv(b, "Conv", &[2, 8, 4, 3], &[3, 8, 2, 3], window)
+    }),
+    ("Conv", 13, |b| conv(b, "Conv", &[2, 8, 6], &[2, 8, 3], [ints("pads", &[1, 1])])),
+    ("Conv", 13, |b| conv(b, "Conv", &[2, 8, 3, 3], &[4, 8, 1, 1], [])),
+    ("Conv", 13, |b| conv(b, "Conv", &[1, 8, 21, 21], &[1, 8, 2, 1], [])),
+    ("Conv", 13, |b| {
         let window = [("group", Attribute::Int(2)), ints("strides", &[2, 2])];
         conv(b, "Conv", &[2, 4, 5, 5], &[6, 2, 2, 2], window)
     }),
@@ -51,6 +62,9 @@ pub(super) const CASES: &[(&str, i64, Build)] = &[
     }),
     ("ConvTranspose", 13, |b| {
         conv(b, "ConvTranspose", &[1, 4, 3, 3], &[4, 1, 2, 2], [("group", Attribute::Int(2))])
+    }),
+    ("ConvTranspose", 13, |b| {
+        conv(b, "ConvTranspose", &[2, 2, 3, 3], &[2, 8, 2, 2], [ints("pads", &[1, 0, 0, 1])])
     }),
     // Activations.
     ("Relu", 13, |b| unary(b, "Relu", [])),
