@@ -90,8 +90,7 @@ pub(super) struct TrainingArgs {
     /// How parameters follow their gradients
     #[arg(long, value_name = "NAME", default_value = "adam", value_parser = optimizers())]
     optimizer: String,
-    /// The largest learning rate; it rises to it at first and then falls to zero [default: 0.001, for
-    /// sgd 0.01]
+    /// The largest learning rate; it rises to it at first and then falls to zero [default: 0.001]
     #[arg(long, value_name = "R")]
     learning_rate: Option<f64>,
     /// Weight decay of --optimizer adamw
