@@ -90,9 +90,9 @@ pub(super) struct TrainingArgs {
     /// How parameters follow their gradients
     #[arg(long, value_name = "NAME", default_value = "adam", value_parser = optimizers())]
     optimizer: String,
-    /// The largest learning rate; it rises to it at first and then falls to zero [default: 0.001]
-    #[arg(long, value_name = "R")]
-    learning_rate: Option<f64>,
+    /// The largest learning rate; it rises to it at first and then falls to zero
+    #[arg(long, value_name = "R", default_value_t = RetrainOptions::default().learning_rate)]
+    learning_rate: f64,
     /// Weight decay of --optimizer adamw
     #[arg(long, value_name = "D", default_value_t = 0.01)]
     weight_decay: f64,

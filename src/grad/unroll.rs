@@ -22,32 +22,35 @@ pub(super) fn unroll(graph: &mut Graph) -> bool {
     let ids: Vec<NodeId> = graph.nodes().filter(recurrent).map(|(id, _)| id).collect();
     let mut found = false;
     for id in ids {
-        let Some(sizes) = Sizes::of(graph, id) else { continue };
+        let Some(layer) = Layer::of(graph, id) else { continue };
         found = true;
         let node = graph.node(id).clone();
         graph.remove_node(id);
-        Cells { graph, node, sizes }.write();
+        Cells { graph, node, layer }.write();
     }
     found
 }
 
-struct Sizes {
+/// What a layer reads, and how large it is.
+struct Layer {
+    /// X, W and R.
+    operands: [ValueId; 3],
     steps: usize,
     units: usize,
     activations: Vec<&'static str>,
 }
 
-impl Sizes {
-    fn of(graph: &Graph, id: NodeId) -> Option<Sizes> {
+impl Layer {
+    fn of(graph: &Graph, id: NodeId) -> Option<Layer> {
         let node = graph.node(id);
-        let dims = |slot: usize| -> Option<Vec<Dim>> {
-            let value = node.input(slot)?;
+        let operands = [node.input(0)?, node.input(1)?, node.input(2)?];
+        let dims = |value: ValueId| -> Option<Vec<Dim>> {
             match graph.initializer(value) {
                 Some(tensor) => tensor.ty().shape,
                 None => graph.value(value).ty.as_ref()?.shape.clone(),
             }
         };
-        let (x, r) = (dims(0)?, dims(2)?);
+        let (x, r) = (dims(operands[0])?, dims(operands[2])?);
         let is_plain = node.str("direction").is_none_or(|d| d == "forward")
             && node.int("layout", 0) == 0
             && node.int("input_forget", 0) == 0
@@ -58,7 +61,7 @@ impl Sizes {
         };
         let activations = activations(node)?;
         let (steps, units) = (steps.known()?, units.known()?);
-        (is_plain && steps > 0).then_some(Sizes { steps, units, activations })
+        (is_plain && steps > 0).then_some(Layer { operands, steps, units, activations })
     }
 }
 
@@ -81,7 +84,7 @@ fn activations(node: &Node) -> Option<Vec<&'static str>> {
 struct Cells<'a> {
     graph: &'a mut Graph,
     node: Node,
-    sizes: Sizes,
+    layer: Layer,
 }
 
 /// What passes from step to step: hidden units, and for LSTM cells.
@@ -102,10 +105,16 @@ struct Common {
     bias: Option<ValueId>,
 }
 
+/// What the reset gate of a GRU applies to: its result is multiplied by weights, or is a product already.
+enum Candidate {
+    Weights(ValueId),
+    Product(ValueId),
+}
+
 impl Cells<'_> {
     fn write(&mut self) {
         let (inputs, common) = self.products();
-        let steps = self.split(inputs, 0, &vec![1; self.sizes.steps]);
+        let steps = self.split(inputs, 0, &vec![1; self.layer.steps]);
         let mut passed = self.start(steps[0]);
         let mut hidden = Vec::new();
         for step in steps {
@@ -118,7 +127,7 @@ impl Cells<'_> {
         match self.node.output(0) {
             // So that the hidden units of all steps have a gradient where only the last ones are read.
             Some(all) => {
-                let place = self.ints(&[self.sizes.steps as i64 - 1]);
+                let place = self.ints(&[self.layer.steps as i64 - 1]);
                 let last = self.op("Gather", &[all, place]);
                 let first = self.ints(&[0]);
                 self.give(1, "Squeeze", &[last, first]);
@@ -132,27 +141,24 @@ impl Cells<'_> {
 
     /// X·Wᵀ with biases, steps × batch × rows, and what the steps have in common.
     fn products(&mut self) -> (ValueId, Common) {
-        let inputs: Vec<Option<ValueId>> = (0..4).map(|slot| self.node.input(slot)).collect();
+        let [x, w, r] = self.layer.operands;
         let first = self.ints(&[0]);
-        let matrix = |cells: &mut Self, slot: usize| {
-            let flat = inputs[slot].map(|v| cells.op("Squeeze", &[v, first]));
-            flat.map(|v| cells.op_with("Transpose", &[v], [("perm", Attribute::Ints(vec![1, 0]))]))
-        };
-        let (w, r) = (matrix(self, 1), matrix(self, 2));
-        let rows = gates(&self.node.op).len() * self.sizes.units;
-        let product: Vec<ValueId> = inputs[0].into_iter().chain(w).collect();
-        let mut product = self.op("MatMul", &product);
+        let [w, recurrence] = [w, r].map(|weight| {
+            let flat = self.op("Squeeze", &[weight, first]);
+            self.op_with("Transpose", &[flat], [("perm", Attribute::Ints(vec![1, 0]))])
+        });
+        let rows = gates(&self.node.op).len() * self.layer.units;
+        let mut product = self.op("MatMul", &[x, w]);
         let mut bias = None;
-        if let Some(biases) = inputs[3] {
+        if let Some(biases) = self.node.input(3) {
             let flat = self.op("Squeeze", &[biases, first]);
             let parts = self.split(flat, 0, &[rows, rows]);
             product = self.op("Add", &[product, parts[0]]);
             bias = Some(parts[1]);
         }
-        let recurrence = r.unwrap_or(product);
         let halves =
             (self.node.is("GRU") && self.node.int("linear_before_reset", 0) == 0).then(|| {
-                let units = self.sizes.units;
+                let units = self.layer.units;
                 let parts = self.split(recurrence, 1, &[2 * units, units]);
                 [parts[0], parts[1]]
             });
@@ -168,10 +174,10 @@ impl Cells<'_> {
         let (hidden, cell) = (self.node.input(5), self.node.input(6));
         let is_lstm = self.node.is("LSTM");
         let zeros = |cells: &mut Self| {
-            let others = (gates(&cells.node.op).len() - 1) * cells.sizes.units;
+            let others = (gates(&cells.node.op).len() - 1) * cells.layer.units;
             let part = match others {
                 0 => step,
-                others => cells.split(step, 2, &[cells.sizes.units, others])[0],
+                others => cells.split(step, 2, &[cells.layer.units, others])[0],
             };
             let zero = cells.scalar(0.0);
             cells.op("Mul", &[part, zero])
@@ -209,7 +215,7 @@ impl Cells<'_> {
     /// c' = f·c + i·g and h = o·tanh(c'), with the rows in the order i, o, f, g.
     fn lstm(&mut self, input: ValueId, hidden: ValueId, cell: ValueId, common: &Common) -> Passed {
         let sum = self.recurred(input, hidden, common);
-        let parts = self.split(sum, 2, &[self.sizes.units; 4]);
+        let parts = self.split(sum, 2, &[self.layer.units; 4]);
         let [i, o, f] = [0, 1, 2].map(|gate| self.activated(0, parts[gate]));
         let candidate = self.activated(1, parts[3]);
         let (kept, new) = (self.op("Mul", &[f, cell]), self.op("Mul", &[i, candidate]));
@@ -220,26 +226,26 @@ impl Cells<'_> {
 
     /// h' = n + z·(h − n), with the rows in the order z, r, n.
     fn gru(&mut self, input: ValueId, hidden: ValueId, common: &Common) -> ValueId {
-        let units = self.sizes.units;
+        let units = self.layer.units;
         let inputs = self.split(input, 2, &[2 * units, units]);
-        let (of_hidden, last) = match common.halves {
-            Some([gates, _]) => (self.op("MatMul", &[hidden, gates]), None),
+        let (of_hidden, candidate) = match common.halves {
+            Some([gates, own]) => (self.op("MatMul", &[hidden, gates]), Candidate::Weights(own)),
             None => {
                 let all = self.of_hidden(hidden, common);
                 let parts = self.split(all, 2, &[2 * units, units]);
-                (parts[0], Some(parts[1]))
+                (parts[0], Candidate::Product(parts[1]))
             }
         };
         let sum = self.op("Add", &[inputs[0], of_hidden]);
         let both = self.activated(0, sum);
         let parts = self.split(both, 2, &[units; 2]);
         let (update, reset) = (parts[0], parts[1]);
-        let recurred = match (common.halves, last) {
-            (Some([_, own]), _) => {
+        let recurred = match candidate {
+            Candidate::Weights(weights) => {
                 let left = self.op("Mul", &[reset, hidden]);
-                self.op("MatMul", &[left, own])
+                self.op("MatMul", &[left, weights])
             }
-            (None, last) => self.op("Mul", &[reset, last.unwrap_or(of_hidden)]),
+            Candidate::Product(product) => self.op("Mul", &[reset, product]),
         };
         let sum = self.op("Add", &[inputs[1], recurred]);
         let new = self.activated(1, sum);
@@ -249,7 +255,7 @@ impl Cells<'_> {
     }
 
     fn activated(&mut self, function: usize, value: ValueId) -> ValueId {
-        let op = self.sizes.activations.get(function).copied().unwrap_or("Tanh");
+        let op = self.layer.activations.get(function).copied().unwrap_or("Tanh");
         self.op(op, &[value])
     }
 

@@ -65,7 +65,7 @@ impl RetrainSettings {
             iterations: options.iterations,
             batch: options.batch,
             optimizer: options.optimizer,
-            learning_rate: options.learning_rate.unwrap_or(options.optimizer.learning_rate()),
+            learning_rate: options.learning_rate,
             loss: options.loss,
             layers: options.layers,
             weights: options.weights.clone(),

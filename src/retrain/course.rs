@@ -218,7 +218,7 @@ impl<'a> Course<'a> {
     }
 
     fn diverged(&self, task: &str, step: usize) -> Error {
-        let rate = self.options.learning_rate.unwrap_or(self.options.optimizer.learning_rate());
+        let rate = self.options.learning_rate;
         Error::new(
             ErrorKind::Numeric,
             format!("the loss is no number any more in iteration {}", step + 1),

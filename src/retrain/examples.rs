@@ -108,7 +108,10 @@ impl<'a> Examples<'a> {
             Targets::Labels(classes) => {
                 let labels = labels.as_deref().unwrap_or_default();
                 let targets = one_hot(labels, *classes).in_model(&self.task)?;
-                vec![parts.map_or(Ok(targets.clone()), |parts| mixed(&targets, parts))?]
+                vec![match parts {
+                    Some(parts) => mixed(&targets, parts)?,
+                    None => targets,
+                }]
             }
         };
         Ok(Fed { inputs, targets, labels })

@@ -79,14 +79,6 @@ impl OptimizerKind {
         (OptimizerKind::Adam, "adam", "Adam"),
         (OptimizerKind::AdamW, "adamw", "Adam with decoupled weight decay"),
     ];
-
-    /// The learning rate where none is asked for. Gradient descent at ten times the rate makes residual nets
-    /// diverge.
-    pub fn learning_rate(self) -> f64 {
-        match self {
-            OptimizerKind::Sgd | OptimizerKind::Adam | OptimizerKind::AdamW => 1e-3,
-        }
-    }
 }
 
 /// Everything that retraining depends on besides the nets and their data.
@@ -99,7 +91,7 @@ pub struct RetrainOptions {
     /// The optimiser.
     pub optimizer: OptimizerKind,
     /// The largest learning rate; the optimiser's own where it is `None`.
-    pub learning_rate: Option<f64>,
+    pub learning_rate: f64,
     /// Weight decay of AdamW.
     pub weight_decay: f64,
     /// What outputs are trained towards.
@@ -132,7 +124,8 @@ impl Default for RetrainOptions {
             iterations: 1000,
             batch: 64,
             optimizer: OptimizerKind::default(),
-            learning_rate: None,
+            // Gradient descent at ten times the rate makes residual nets diverge.
+            learning_rate: 1e-3,
             weight_decay: 1e-2,
             loss: LossKind::default(),
             temperature: 4.0,
@@ -162,7 +155,7 @@ impl RetrainOptions {
         if self.batch == 0 {
             return usage("a batch needs samples".to_owned());
         }
-        if !self.learning_rate.is_none_or(positive) || !positive(self.temperature) {
+        if !positive(self.learning_rate) || !positive(self.temperature) {
             return usage("learning rate and temperature must be positive".to_owned());
         }
         if !(self.layers.is_finite() && self.layers >= 0.0) {
@@ -194,7 +187,7 @@ impl RetrainOptions {
 
     /// The learning rate of a step: a linear rise, then half a cosine down to zero.
     pub(super) fn rate(&self, step: usize) -> f64 {
-        let peak = self.learning_rate.unwrap_or(self.optimizer.learning_rate());
+        let peak = self.learning_rate;
         let (step, all) = (step as f64, self.iterations.max(1) as f64);
         let rise = (WARM_UP * all).ceil();
         if step + 1.0 < rise {

@@ -85,7 +85,7 @@ fn merged_by(
     let plan = rate.map(|rate| Retraining {
         when: When::PerLayer,
         lesson: lesson(&sets, &nets, calibration.backend.as_ref()),
-        options: RetrainOptions { learning_rate: Some(rate), patience: 100, ..options() },
+        options: RetrainOptions { learning_rate: rate, patience: 100, ..options() },
         original_iterations: None,
     });
     let (joint, outcome) =
@@ -94,7 +94,7 @@ fn merged_by(
 }
 
 fn options() -> RetrainOptions {
-    RetrainOptions { iterations: 60, batch: 32, learning_rate: Some(1e-2), ..Default::default() }
+    RetrainOptions { iterations: 60, batch: 32, learning_rate: 1e-2, ..Default::default() }
 }
 
 fn lesson<'a>(data: &'a [Dataset], teachers: &'a [Model], backend: &'a dyn Backend) -> Lesson<'a> {
@@ -131,8 +131,7 @@ fn every_loss_and_optimiser_learns() {
     for (optimizer, ..) in OptimizerKind::ALL {
         for loss in [LossKind::Distillation, LossKind::Scores, LossKind::Mse] {
             let rate = if optimizer == OptimizerKind::Sgd { 0.02 } else { 0.01 };
-            let options =
-                RetrainOptions { optimizer, loss, learning_rate: Some(rate), ..options() };
+            let options = RetrainOptions { optimizer, loss, learning_rate: rate, ..options() };
             let (_, outcome) = trained(&joint, &lesson(&data, &nets, backend.as_ref()), &options);
             for task in &outcome.tasks {
                 let (before, after) = (task.before.loss, task.after.loss);
@@ -322,8 +321,7 @@ fn mistakes_are_told() {
         let lesson = lesson(&data, teachers, backend.as_ref());
         retrain(&mut joint.clone(), &lesson, options, &Silent).unwrap_err()
     };
-    let wild =
-        RetrainOptions { learning_rate: Some(1e30), optimizer: OptimizerKind::Sgd, ..options() };
+    let wild = RetrainOptions { learning_rate: 1e30, optimizer: OptimizerKind::Sgd, ..options() };
     let error = run(&nets, &wild);
     assert_eq!(error.kind(), ErrorKind::Numeric);
     assert!(error.to_string().contains("--learning-rate"), "{error}");
