@@ -159,7 +159,7 @@ class Workshop:
 
     @staticmethod
     def randomise(joint: Path) -> None:
-        """Draws all weights anew, with the variance that keeps activations alive."""
+        """Draws all weights anew, with the variance that keeps activations alive; pruned ones stay zero."""
         rng = np.random.default_rng(0)
         model = onnx.load(joint)
         for tensor in model.graph.initializer:
@@ -168,6 +168,7 @@ class Workshop:
             dims = list(tensor.dims)
             reach = np.sqrt(6 / np.prod(dims[1:])) if len(dims) > 1 else 0.0
             drawn = rng.uniform(-reach, reach, dims).astype(np.float32)
+            drawn[numpy_helper.to_array(tensor) == 0] = 0
             tensor.CopyFrom(numpy_helper.from_array(drawn, tensor.name))
         onnx.save(model, joint)
 
