@@ -26,7 +26,7 @@ mod search;
 
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
-pub use prepare::{Input, Part, Prepared, prepare, prepare_parts};
+pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
 pub use search::{Goal, merge_for};
 
 pub use crate::zip::allocate::Trial;

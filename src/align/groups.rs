@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::couple::{Channel, GroupId, LayerId};
+use crate::couple::{Channel, End, Frozen, GroupId, LayerId};
 
 use super::{Correspondence, Net, Site, only_group};
 
@@ -27,7 +27,7 @@ pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, 
                 class = class.or(Some(known));
                 continue;
             }
-            if let Some(frozen) = &nets[net].coupling.group(group).frozen {
+            if let Some(frozen) = obstacle(nets[net], group) {
                 refused.insert((net, group), frozen.to_string());
                 continue;
             }
@@ -45,6 +45,13 @@ pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, 
     }
     classes.retain(several);
     (classes, refused)
+}
+
+/// Why the channels of a group cannot be paired.
+fn obstacle(net: Net<'_>, group: GroupId) -> Option<&Frozen> {
+    let group = net.coupling.group(group);
+    let is_shared = group.end() == Some(End::Output) && net.shares_outputs;
+    group.frozen.as_ref().filter(|_| !is_shared)
 }
 
 /// Corresponding model inputs: those that all nets read alike, with equally many channels in the same
@@ -85,7 +92,7 @@ fn input(own: Net<'_>, net: usize, layer: LayerId) -> Option<(usize, GroupId, Ve
     let read = layer.inputs.as_ref()?.iter().filter(|c| Some(c.group) != made);
     let channels: Vec<Channel> = read.copied().collect();
     let group = only_group(&channels)?;
-    let is_input = own.coupling.group(group).frozen.as_ref().is_some_and(|f| f.is_input);
+    let is_input = own.coupling.group(group).end() == Some(End::Input);
     is_input.then(|| (net, group, channels.iter().map(|c| c.index).collect()))
 }
 

@@ -78,6 +78,8 @@ pub struct Net<'a> {
     pub graph: &'a Graph,
     /// Its channel structure.
     pub coupling: &'a Coupling,
+    /// Whether neurons that make its outputs may be shared. Outputs keep their order all the same.
+    pub shares_outputs: bool,
 }
 
 /// Aligns nets.

@@ -34,7 +34,11 @@ fn aligned(a: &[usize], b: &[usize]) -> Alignment {
 fn several(widths: &[&[usize]]) -> Alignment {
     let graphs: Vec<Graph> = widths.iter().map(|w| mlp(w)).collect();
     let couplings: Vec<Coupling> = graphs.iter().map(|g| Coupling::of(g).unwrap()).collect();
-    let nets = graphs.iter().zip(&couplings).map(|(graph, coupling)| Net { graph, coupling });
+    let nets = graphs.iter().zip(&couplings).map(|(graph, coupling)| Net {
+        graph,
+        coupling,
+        shares_outputs: false,
+    });
     align(&nets.collect::<Vec<_>>())
 }
 
@@ -111,7 +115,8 @@ fn gates_of_equal_size_find_each_other() {
     // Over the first layer of B, A's has as many parameters in common.
     let graphs = [recurrent(&[[4, 4]]), recurrent(&[[4, 5], [4, 4]])];
     let couplings = graphs.each_ref().map(|graph| Coupling::of(graph).unwrap());
-    let [a, b] = [0, 1].map(|i| Net { graph: &graphs[i], coupling: &couplings[i] });
+    let [a, b] =
+        [0, 1].map(|i| Net { graph: &graphs[i], coupling: &couplings[i], shares_outputs: false });
     let alignment = align(&[a, b]);
     let names: Vec<&str> = alignment
         .common()

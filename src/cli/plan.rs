@@ -83,7 +83,7 @@ pub(super) fn show(
 ) -> Result<Status> {
     let budget = share.budget()?;
     let parts = models::load_parts(&models.paths, &models.names)?.parts;
-    let mut prepared = prepare_parts(parts, models.batchnorm())?;
+    let mut prepared = prepare_parts(parts, share.preparation(models))?;
     share.cut(&mut prepared)?;
     let prediction = predict(&prepared.joint, &prepared.alignment, &budget, targets)?;
     let tasks = &prepared.joint.tasks;

@@ -6,10 +6,11 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
+use super::plan::ModelArgs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::zip::matcher::Share;
 use crate::zip::options::Budget;
-use crate::zipper::{Goal, Prepared};
+use crate::zipper::{Goal, PrepareOptions, Prepared};
 
 /// How much to share.
 #[derive(Args)]
@@ -17,7 +18,8 @@ use crate::zipper::{Goal, Prepared};
 pub(super) struct ShareArgs {
     /// Part of each layer's neurons to share, from 0 to 1 or in percent
     ///
-    /// Of the smaller of two corresponding layers. 1 shares all hidden neurons, 0 merges nothing.
+    /// Of the smaller of two corresponding layers. 1 shares all neurons, 0 merges nothing. Layers that
+    /// make outputs stay the tasks' own without --share-outputs.
     #[arg(long, value_name = "F", default_value = "1.0", value_parser = fraction)]
     share: f64,
     /// Share otherwise in the layers that GLOB matches; repeatable, the last match wins
@@ -37,6 +39,12 @@ pub(super) struct ShareArgs {
     /// For joint models with one trunk and a head per task. Example: --until 'block4*'
     #[arg(long, value_name = "GLOB")]
     until: Option<String>,
+    /// Share neurons of the layers that make outputs, too
+    ///
+    /// For models whose outputs mean the same: embeddings, or classes of one list. Every output keeps its
+    /// order. No layer follows that could make up for the error.
+    #[arg(long)]
+    share_outputs: bool,
     /// Round numbers of shared neurons to a multiple of N, which runs faster on many devices, e.g. 16
     ///
     /// All neurons of a layer stay all, and whole numbers of --keep-shared stay as they are.
@@ -96,6 +104,11 @@ impl ShareArgs {
         }
         budget.round(self.round);
         Ok(budget)
+    }
+
+    /// How models are prepared for sharing.
+    pub(super) fn preparation(&self, models: &ModelArgs) -> PrepareOptions {
+        PrepareOptions { batchnorm: models.batchnorm(), share_outputs: self.share_outputs }
     }
 
     /// Leaves to the tasks what comes behind the layer of --until.

@@ -1,6 +1,6 @@
 //! What prepared nets say about their structure.
 
-use crate::couple::{ChannelGroup, LayerId};
+use crate::couple::LayerId;
 use crate::report::{FrozenRecord, Structure};
 use crate::zipper::Prepared;
 
@@ -15,7 +15,8 @@ pub(super) fn structure(prepared: &Prepared) -> Structure {
         let layers = task.coupling.layers.iter().enumerate();
         let alone = layers.filter(|(i, _)| !matched(number, LayerId(*i)));
         structure.unmatched.push(alone.map(|(_, layer)| layer.name.clone()).collect());
-        let groups = task.coupling.groups.iter().filter(|g| !is_end(g));
+        // Those of inputs and outputs are expected to stay.
+        let groups = task.coupling.groups.iter().filter(|g| g.end().is_none());
         structure.frozen.extend(groups.filter_map(|group| {
             Some(FrozenRecord {
                 task: task.name.clone(),
@@ -26,9 +27,4 @@ pub(super) fn structure(prepared: &Prepared) -> Structure {
         }));
     }
     structure
-}
-
-/// Whether channels are those of a model input or output, which are expected to stay.
-fn is_end(group: &ChannelGroup) -> bool {
-    group.frozen.as_ref().is_some_and(|f| f.is_input || f.node.is_empty())
 }

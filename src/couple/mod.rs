@@ -49,8 +49,18 @@ pub struct Frozen {
     pub reason: String,
     /// The node that asks for it; empty for model inputs and outputs.
     pub node: String,
-    /// Whether the channels are those of a model input, which are shared as they are.
-    pub is_input: bool,
+    /// Set if the channels are those of a model input, which are shared as they are, or output, which
+    /// are shared where that is asked for.
+    pub end: Option<End>,
+}
+
+/// An end of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// What callers feed.
+    Input,
+    /// What callers get.
+    Output,
 }
 
 impl fmt::Display for Frozen {
@@ -75,6 +85,13 @@ pub struct ChannelGroup {
     pub consumers: Vec<LayerId>,
     /// Set if the channels must stay as they are.
     pub frozen: Option<Frozen>,
+}
+
+impl ChannelGroup {
+    /// The end of the model that the channels must stay as they are for, if any.
+    pub fn end(&self) -> Option<End> {
+        self.frozen.as_ref()?.end
+    }
 }
 
 /// A layer with the channels it reads and makes.

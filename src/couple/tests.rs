@@ -188,7 +188,7 @@ fn answers_are_frozen_through_unknown_operators() {
     g.outputs.push(odd);
     let c = coupled(&mut g);
     let frozen = c.groups[1].frozen.as_ref().unwrap();
-    assert_eq!((frozen.reason.as_str(), frozen.is_input), ("a model output", false));
+    assert_eq!((frozen.reason.as_str(), frozen.end), ("a model output", Some(End::Output)));
 }
 
 #[test]
@@ -228,6 +228,6 @@ fn an_axis_that_is_added_to_an_input_is_its_only_channel() {
     g.outputs.push(y);
     let c = coupled(&mut g);
     assert_eq!(summary(&c), [row("x", 1, 0, true), row("a", 4, 1, false), row("y", 2, 1, true)]);
-    assert!(c.groups[0].frozen.as_ref().is_some_and(|f| f.is_input));
+    assert!(c.groups[0].end() == Some(End::Input));
     assert_eq!(c.layer(LayerId(0)).inputs.as_deref(), Some(&c.axis(x).unwrap().channels[..]));
 }

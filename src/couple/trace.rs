@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::atoms::{Atoms, Mark};
 use super::inputs::channel_axis;
-use super::{Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, Frozen, GroupId, LayerId};
+use super::{
+    Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, End, Frozen, GroupId, LayerId,
+};
 use crate::error::Result;
 use crate::ir::{Graph, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
@@ -34,6 +36,7 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
     for node in graph.topological_order()? {
         tracer.visit(node);
     }
+    tracer.freeze_repeated_rows();
     tracer.freeze_outputs();
     Ok(tracer.resolve())
 }
@@ -46,7 +49,7 @@ impl Tracer<'_> {
         let size = shape(value).and_then(|shape| shape.get(axis)?.known());
         let Some(size) = size else { return };
         let atoms = self.atoms.fresh(size, Mark::Input(index as u32));
-        let reason = self.reason("a model input", None, true);
+        let reason = self.reason("a model input", None, Some(End::Input));
         self.atoms.freeze(&atoms, reason);
         self.labels[value.index()] = Some(Labels { axis, atoms });
     }
@@ -178,7 +181,7 @@ impl Tracer<'_> {
     /// Freezes what reaches an output without passing another layer: the answers of a model are its
     /// task's own.
     fn freeze_outputs(&mut self) {
-        let reason = self.reason("a model output", None, false);
+        let reason = self.reason("a model output", None, Some(End::Output));
         let mut seen = HashSet::new();
         let mut stack = self.graph.outputs.clone();
         while let Some(value) = stack.pop() {
@@ -198,15 +201,14 @@ impl Tracer<'_> {
         }
     }
 
-    fn reason(&mut self, reason: &str, node: Option<NodeId>, is_input: bool) -> u32 {
+    fn reason(&mut self, reason: &str, node: Option<NodeId>, end: Option<End>) -> u32 {
         let node = node.map(|id| self.graph.node(id).name.clone()).unwrap_or_default();
-        self.reasons.push(Frozen { reason: reason.to_owned(), node, is_input });
+        self.reasons.push(Frozen { reason: reason.to_owned(), node, end });
         self.reasons.len() as u32 - 1
     }
 
     /// Turns sets of atoms into groups of channels with the same producers and consumers.
-    fn resolve(mut self) -> Coupling {
-        self.freeze_repeated_rows();
+    fn resolve(self) -> Coupling {
         let mut ids: HashMap<(Vec<Mark>, Option<u32>), GroupId> = HashMap::new();
         let mut groups: Vec<ChannelGroup> = Vec::new();
         let mut channels: HashMap<Atom, Channel> = HashMap::new();
@@ -270,7 +272,7 @@ impl Tracer<'_> {
                 .collect();
             if !repeated.is_empty() {
                 let reason =
-                    self.reason("channels of one layer that are added up", Some(layer.node), false);
+                    self.reason("channels of one layer that are added up", Some(layer.node), None);
                 self.atoms.freeze(&repeated, reason);
             }
         }

@@ -131,7 +131,7 @@ mod tests {
     use crate::onnx;
     use crate::progress::Silent;
     use crate::runtime::{self, ModelSource, RuntimeOptions, feeds};
-    use crate::zipper::{Input, Part, prepare_parts};
+    use crate::zipper::{Input, Part, PrepareOptions, prepare_parts};
     use ndarray::array;
 
     /// A net with two normalisations; nets of different `skip` have different weights.
@@ -159,7 +159,8 @@ mod tests {
     fn joint(skips: [usize; 2], batchnorm: BatchNorm) -> JointModel {
         let input = |(name, skip): (&str, usize)| Input { name: name.to_owned(), model: net(skip) };
         let parts = ["a", "b"].into_iter().zip(skips).map(|n| Part::Net(Box::new(input(n))));
-        prepare_parts(parts.collect(), batchnorm).unwrap().joint
+        let options = PrepareOptions { batchnorm, ..PrepareOptions::default() };
+        prepare_parts(parts.collect(), options).unwrap().joint
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::align::Alignment;
+use crate::couple::End;
 
 use super::joint::JointModel;
 use super::site::SiteRecord;
@@ -153,7 +154,7 @@ fn plan(
             (Some(channels), false) => {
                 for channel in channels {
                     let own = joint.tasks[task].coupling.group(channel.group);
-                    let is_input = own.frozen.as_ref().is_some_and(|f| f.is_input);
+                    let is_input = own.end() == Some(End::Input);
                     match alignment.class(task, channel.group) {
                         Some(class) => {
                             *saving.columns.entry(class).or_default() +=

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::couple::{Channel, Coupling, GroupId, LayerId};
+use crate::couple::{Channel, Coupling, End, GroupId, LayerId};
 use crate::error::Result;
 use crate::ir::Model;
 
@@ -226,8 +226,8 @@ impl JointModel {
             .map(|(group, channels)| {
                 // Where only some channels of an input have a counterpart, the others are the
                 // task's own.
-                let is_input = group.frozen.as_ref().is_some_and(|f| f.is_input)
-                    && channels.iter().all(Option::is_none);
+                let is_input =
+                    group.end() == Some(End::Input) && channels.iter().all(Option::is_none);
                 let mut keyed: Vec<(Owner, Option<Neuron>, usize)> = channels
                     .iter()
                     .enumerate()

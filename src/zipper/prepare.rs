@@ -7,7 +7,7 @@ use globset::Glob;
 
 use crate::align::{Alignment, Net, align};
 use crate::canon::{BatchNorm, CanonOptions, canonicalise};
-use crate::couple::{Channel, GroupId, LayerId};
+use crate::couple::{Channel, End, GroupId, LayerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::zip::joint::{Fused, JointModel, Neuron, Sharing, Task};
@@ -29,6 +29,16 @@ pub enum Part {
     Net(Box<Input>),
     /// Tasks that share neurons already.
     Joint(JointModel),
+}
+
+/// How nets are prepared.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PrepareOptions {
+    /// What becomes of `BatchNormalization` in nets; joint models keep what they have.
+    pub batchnorm: BatchNorm,
+    /// Whether neurons that make outputs may be shared, too. Tasks of joint models that share some
+    /// already may in any case.
+    pub share_outputs: bool,
 }
 
 /// Nets in canonical form with their correspondence: what can be said without data.
@@ -74,15 +84,14 @@ impl Prepared {
 /// As [`prepare_parts`].
 pub fn prepare(inputs: Vec<Input>) -> Result<Prepared> {
     let parts = inputs.into_iter().map(|input| Part::Net(Box::new(input))).collect();
-    prepare_parts(parts, BatchNorm::Fold)
+    prepare_parts(parts, PrepareOptions::default())
 }
 
 /// Canonicalises, couples and aligns nets and the task nets of joint models, in their order.
-/// `batchnorm` says what becomes of `BatchNormalization` in the nets; joint models keep what they have.
 ///
 /// # Errors
 /// As the stages it runs; [`ErrorKind::Usage`] for fewer than two tasks or equal names.
-pub fn prepare_parts(parts: Vec<Part>, batchnorm: BatchNorm) -> Result<Prepared> {
+pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepared> {
     let start = Instant::now();
     let (inputs, known) = tasks_of(parts);
     check_names(&inputs)?;
@@ -90,15 +99,19 @@ pub fn prepare_parts(parts: Vec<Part>, batchnorm: BatchNorm) -> Result<Prepared>
     let mut tasks = Vec::new();
     for (input, known) in inputs.into_iter().zip(&known) {
         // Folding it into weights that tasks share already would tell them apart.
-        let batchnorm = if known.is_some() { BatchNorm::PerTask } else { batchnorm };
+        let batchnorm = if known.is_some() { BatchNorm::PerTask } else { options.batchnorm };
         let options = CanonOptions { target_opset: opset, batchnorm };
         let model = canonicalise(input.model, &options).map_err(|e| e.in_model(&input.name))?;
         tasks.push(Task::new(input.name, model.into_inner())?);
     }
     let canonicalised = start.elapsed().as_secs_f64();
-    let nets: Vec<Net<'_>> =
-        tasks.iter().map(|t| Net { graph: &t.model.graph, coupling: &t.coupling }).collect();
-    let alignment = align(&nets);
+    let nets = tasks.iter().zip(&known).map(|(task, known)| Net {
+        graph: &task.model.graph,
+        coupling: &task.coupling,
+        shares_outputs: options.share_outputs
+            || known.as_ref().is_some_and(|known| known.shares_outputs(task)),
+    });
+    let alignment = align(&nets.collect::<Vec<_>>());
     let seconds = vec![
         ("canonicalise", canonicalised),
         ("align", start.elapsed().as_secs_f64() - canonicalised),
@@ -160,6 +173,16 @@ struct Known {
     neurons: Vec<Vec<Option<Neuron>>>,
     /// Per layer.
     fused: Vec<Option<u32>>,
+}
+
+impl Known {
+    /// Whether neurons that make the outputs of `task` are shared.
+    fn shares_outputs(&self, task: &Task) -> bool {
+        let mut groups = task.coupling.groups.iter().zip(&self.neurons);
+        groups.any(|(group, neurons)| {
+            group.end() == Some(End::Output) && neurons.iter().any(Option::is_some)
+        })
+    }
 }
 
 /// All tasks with what they share already. The numbers of different joint models are kept apart.

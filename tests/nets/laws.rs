@@ -9,7 +9,7 @@ use onnx_zip::onnx;
 use onnx_zip::zip::joint::JointModel;
 use onnx_zip::zip::matcher::Share;
 use onnx_zip::zip::options::{Budget, Method, Passes, ZipOptions};
-use onnx_zip::zipper::{Input, Outcome, Part};
+use onnx_zip::zipper::{Input, Outcome, Part, PrepareOptions};
 
 use crate::permute::{permuted, permuted_with};
 use crate::support::{self, deviation, images, joint_outputs, model, outputs};
@@ -73,7 +73,8 @@ fn every_task_may_keep_its_own_batch_norm() {
             Part::Net(Box::new(Input { name: name.to_owned(), model: model.clone() }))
         };
         let (data, options) = (vec![data.clone(), data.clone()], options(method, share));
-        support::merge_with(vec![net("a", &a), net("b", &b)], data, &options, BatchNorm::PerTask).0
+        let kept = PrepareOptions { batchnorm: BatchNorm::PerTask, ..PrepareOptions::default() };
+        support::merge_with(vec![net("a", &a), net("b", &b)], data, &options, kept).0
     };
     let (full, half) = (merged(Method::Refit, 1.0), merged(Method::Mtz, 0.5));
     assert!(full.tasks[0].model.graph.nodes().any(|(_, n)| n.is("BatchNormalization")));

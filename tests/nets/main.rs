@@ -4,6 +4,7 @@ mod accuracy;
 mod groups;
 mod inputs;
 mod laws;
+mod outputs;
 mod permute;
 mod recurrent;
 mod reshapes;

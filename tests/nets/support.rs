@@ -14,7 +14,7 @@ use onnx_zip::progress::Silent;
 use onnx_zip::runtime::{self, Backend, HostArray, ModelSource, RuntimeOptions, feeds};
 use onnx_zip::zip::joint::JointModel;
 use onnx_zip::zip::options::ZipOptions;
-use onnx_zip::zipper::{self, Calibration, Input, Outcome, Part};
+use onnx_zip::zipper::{self, Calibration, Input, Outcome, Part, PrepareOptions};
 
 /// Samples per batch.
 const BATCH: usize = 200;
@@ -73,19 +73,19 @@ pub fn merge_parts(
     data: Vec<Dataset>,
     options: &ZipOptions,
 ) -> (JointModel, Outcome) {
-    merge_with(parts, data, options, BatchNorm::Fold)
+    merge_with(parts, data, options, PrepareOptions::default())
 }
 
-/// [`merge_parts`] with a choice of what becomes of `BatchNormalization`.
+/// [`merge_parts`] of nets that are prepared otherwise.
 pub fn merge_with(
     parts: Vec<Part>,
     data: Vec<Dataset>,
     options: &ZipOptions,
-    batchnorm: BatchNorm,
+    preparation: PrepareOptions,
 ) -> (JointModel, Outcome) {
     let calibration =
         Calibration { backend: backend(), data, stored: Vec::new(), batch: BATCH, memory: 1 << 30 };
-    let prepared = zipper::prepare_parts(parts, batchnorm).unwrap();
+    let prepared = zipper::prepare_parts(parts, preparation).unwrap();
     zipper::merge(prepared, &calibration, options, &Silent).unwrap()
 }
 

@@ -135,7 +135,7 @@ impl MergeArgs {
         self.tuning.apply(&mut options, loaded.len())?;
         let backend = self.runtime.open()?;
         let data = self.open_data(&loaded, options.seed, console)?;
-        let mut prepared = prepare_parts(parts, self.models.batchnorm())?;
+        let mut prepared = prepare_parts(parts, self.share.preparation(&self.models))?;
         self.share.cut(&mut prepared)?;
         self.check_plan(&prepared, &options)?;
         let structure = structure(&prepared);
