@@ -53,28 +53,22 @@ def seeded(name: str, seed: int) -> Path:
 
 
 def row(name: str) -> list[str]:
-    """Layers, parameters, and the part of them that is stored once, of all and of hidden layers."""
+    """Layers, parameters, the part of them that is stored once, and what is not shared with outputs."""
     paths = [seeded(name, seed) for seed in (1, 2)]
-    plan = json.loads(tool("plan", *paths, "--json"))
-    layers = {
-        layer["name"]: layer["parameters"]
-        for layer in json.loads(tool("inspect", paths[0], "--json"))["layers"]
-    }
+    plans = [json.loads(tool("plan", *paths, "--json", *o)) for o in ([], ["--share-outputs"])]
     for path in paths:
         path.unlink()
-    prediction = plan["prediction"]
-    unshared = {s["layers"][0]: s["reason"] for s in prediction["sites"] if s["reason"]}
-    total = prediction["sizes"]["originals"][0]
-    shared = prediction["sizes"]["shared"]
-    answers = sum(layers[n] for n, reason in unshared.items() if reason == "a model output")
-    others = [f"{n}: {reason}" for n, reason in unshared.items() if reason != "a model output"]
-    cells = f"{shared / total:.1%}", f"{shared / (total - answers):.1%}", f"{answers / total:.1%}"
-    return [NAMES[name], str(plan["layers"][0]), f"{total:,}", *cells, "; ".join(others) or "–"]
+    sizes = [plan["prediction"]["sizes"] for plan in plans]
+    total = sizes[0]["originals"][0]
+    parts = [f"{size['shared'] / total:.1%}" for size in sizes]
+    sites = plans[1]["prediction"]["sites"]
+    unshared = [f"{s['layers'][0]}: {s['reason']}" for s in sites if s["reason"]]
+    return [NAMES[name], str(plans[0]["layers"][0]), f"{total:,}", *parts, "; ".join(unshared) or "–"]
 
 
 def main() -> None:
-    header = ["architecture", "layers", "parameters", "shared", "of hidden layers"]
-    header += ["output layer", "other layers that are not shared"]
+    header = ["architecture", "layers", "parameters", "shared", "with outputs"]
+    header += ["layers that are not shared"]
     print(table(header, [row(name) for name in NAMES]))
 
 

@@ -108,7 +108,12 @@ impl ShareArgs {
 
     /// How models are prepared for sharing.
     pub(super) fn preparation(&self, models: &ModelArgs) -> PrepareOptions {
-        PrepareOptions { batchnorm: models.batchnorm(), share_outputs: self.share_outputs }
+        PrepareOptions { batchnorm: models.batchnorm(), share_outputs: self.shares_outputs() }
+    }
+
+    /// Whether neurons that make outputs may be shared.
+    pub(super) fn shares_outputs(&self) -> bool {
+        self.share_outputs
     }
 
     /// Leaves to the tasks what comes behind the layer of --until.

@@ -183,6 +183,8 @@ pub struct Settings {
     pub share: String,
     /// Layers that share otherwise, as on the command line.
     pub keep_shared: Vec<String>,
+    /// Whether neurons that make outputs may be shared.
+    pub share_outputs: bool,
     /// Weight of each task's error.
     pub alpha: Vec<f64>,
     /// Damping of the Hessians, relative to their mean diagonal.

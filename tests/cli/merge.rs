@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use onnx_zip::report::Report;
+use onnx_zip::report::{Plan, Report};
 
 use crate::tool::{Tool, fashion, fixture, images, mnist, stderr, stdout};
 
@@ -113,6 +113,19 @@ fn rules_hold_in_their_layers() {
     let report: Report = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report.layers.iter().map(|l| l.shared).collect::<Vec<_>>(), [150, 7, 0]);
     assert_eq!(report.settings.keep_shared, ["fc*=0.5", "fc2=7"]);
+}
+
+#[test]
+fn outputs_are_shared_where_that_is_asked_for() {
+    let tool = Tool::new();
+    let output = tool.merge(&["--share-outputs", "--samples", "16", "--json"]);
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report.settings.share_outputs);
+    assert_eq!(report.layers.iter().map(|l| l.shared).collect::<Vec<_>>(), [300, 100, 10]);
+    let plan = tool.run(0, &["plan", &mnist(), &fashion(), "--share-outputs", "--json"]);
+    let plan: Plan = serde_json::from_slice(&plan.stdout).unwrap();
+    assert_eq!(plan.prediction.sizes.specific, [0, 0]);
+    assert_eq!(plan.prediction.sizes.shared, plan.prediction.sizes.originals[0]);
 }
 
 #[test]

@@ -106,6 +106,9 @@ Examples:
     onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz \\
         --share 0.8 --keep-shared fc2=20 --keep-shared 'head*=0'
 
+  Two embeddings in one list of dimensions, or two classifiers of one list of classes:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz --share-outputs
+
   As small as possible while no task's error rises by more than half a point (needs labels):
     onnx-zip merge a.onnx b.onnx -o joint.onnx --data labelled.npz --max-drop 0.5
 
