@@ -16,7 +16,8 @@ use crate::progress::Progress;
 use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
 use crate::zip::joint::JointModel;
-use crate::zip::options::{Method, ZipOptions};
+use crate::zip::matcher::Share;
+use crate::zip::options::{Budget, Method, ZipOptions};
 use crate::zip::predict::{Prediction, predict};
 use crate::zip::run::{Sensitivities, SiteRecord, Zip};
 use crate::zip::size::{Sizes, sizes};
@@ -161,8 +162,14 @@ impl Importance {
     ) -> Result<Importance> {
         let Prepared { joint, alignment, .. } = prepared;
         let plan = predict(joint, alignment, &options.budget, false)?;
-        if plan.sites.iter().all(|site| site.reason.is_some()) {
-            return Err(misaligned(joint, alignment, &plan));
+        let shares_nothing = |plan: &Prediction| plan.sites.iter().all(|s| s.reason.is_some());
+        if shares_nothing(&plan) {
+            // It may be that nothing is to be shared, where something could be.
+            let all = Budget::uniform(Share::Fraction(1.0));
+            let plan = predict(joint, alignment, &all, false)?;
+            if shares_nothing(&plan) {
+                return Err(misaligned(joint, alignment, &plan));
+            }
         }
         let start = Instant::now();
         let mut importance =

@@ -15,6 +15,7 @@ use ndarray::Array2;
 use crate::couple::{Channel, GroupId, LayerId};
 use crate::error::{Context, Result};
 
+use super::bridge::read_before_made;
 use super::depthwise::Channels;
 use super::gather::against_chance;
 use super::matcher::Share;
@@ -57,6 +58,8 @@ pub(super) struct Class {
     pub(super) sites: Vec<usize>,
     /// Whether the first of them reads what it makes.
     pub(super) is_recurrent: bool,
+    /// The site that reads its channels before any site makes them, if one does.
+    pub(super) reader: Option<usize>,
 }
 
 /// Neurons of a class so far.
@@ -80,7 +83,7 @@ impl Zip<'_> {
     pub(super) fn look_ahead(&mut self) -> Result<()> {
         let classes = self.classes()?;
         let is_open = |c: &Class| {
-            (c.sites.len() > 1 || c.is_recurrent)
+            (c.sites.len() > 1 || c.is_recurrent || c.reader.is_some())
                 && c.groups.iter().any(|group| !self.paired.is_known(*group))
         };
         let last = classes.iter().filter(|c| is_open(c)).flat_map(|c| &c.sites).max().copied();
@@ -89,6 +92,9 @@ impl Zip<'_> {
         let statistics = self.original_statistics(&needed, last)?;
         let before = self.paired.clone();
         self.progress.begin("pairing groups", (SWEEPS * needed.len()) as u64);
+        for class in &needed {
+            class.reader.map_or(Ok(()), |site| self.pair_by_readers(&class.groups, site))?;
+        }
         for _ in 0..SWEEPS {
             let mut changed = false;
             for class in &needed {
@@ -101,6 +107,9 @@ impl Zip<'_> {
             }
         }
         needed.iter().filter(|c| c.is_recurrent).try_for_each(|c| self.settle_recurrent(c))?;
+        for class in needed.iter().filter(|c| c.reader.is_some()) {
+            self.paired.join(&class.groups);
+        }
         let open = needed.iter().flat_map(|c| &c.groups).filter(|g| !self.paired.is_known(**g));
         open.for_each(|(task, group)| self.joint.unshare(*task, *group));
         self.joint.renumber();
@@ -116,6 +125,7 @@ impl Zip<'_> {
     /// All correspondences with the sites at which their neurons can be shared.
     fn classes(&self) -> Result<Vec<Class>> {
         let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
+        let early = read_before_made(self.joint, self.alignment);
         for (place, site) in self.alignment.sites.iter().enumerate() {
             if !site.is_common() || self.alignment.is_duplicate(site) {
                 continue;
@@ -130,7 +140,8 @@ impl Zip<'_> {
             let groups = self.alignment.groups[class].iter().enumerate();
             let groups = groups.filter_map(|(task, group)| Some((task, (*group)?))).collect();
             let is_recurrent = members.iter().any(|m| reads_own_rows(m));
-            let new = Class { groups, sites: Vec::new(), is_recurrent };
+            let reader = early.get(&class).map(|(reader, _)| *reader);
+            let new = Class { groups, sites: Vec::new(), is_recurrent, reader };
             let entry = classes.entry(class).or_insert(new);
             entry.sites.push(place);
         }
@@ -188,25 +199,33 @@ impl Zip<'_> {
         order.sort_by_key(|g| !before.is_known(*g));
         // What a recurrent layer costs depends on the pairs it had so far.
         let open = order.iter().filter(|g| !before.is_known(**g) && !class.is_recurrent);
-        open.for_each(|(task, group)| self.joint.unshare(*task, *group));
+        let open: Vec<(usize, GroupId)> = open.copied().collect();
+        open.iter().for_each(|(task, group)| self.joint.unshare(*task, *group));
+        let mut told_apart = false;
         let mut here: Vec<(usize, GroupId)> = Vec::new();
         for group in order {
             if !here.is_empty() && !here.iter().any(|other| before.together(*other, group)) {
-                self.join_class(class, &here, group, statistics)?;
+                told_apart |= self.join_class(class, &here, group, statistics)?;
             }
             here.push(group);
+        }
+        if class.reader.is_some() && !told_apart {
+            // What makes the channels does not tell them apart yet; what reads them has.
+            open.iter().for_each(|(task, group)| self.joint.unshare(*task, *group));
+            self.joint.share_all(&old);
         }
         Ok(self.joint.neurons_of(&class.groups) != old)
     }
 
-    /// Pairs one group with those of its class that are there already.
+    /// Pairs one group with those of its class that are there already; whether any pair costs more than
+    /// another.
     fn join_class(
         &mut self,
         class: &Class,
         here: &[(usize, GroupId)],
         newcomer: (usize, GroupId),
         statistics: &Statistics,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let neurons = Neurons::new(self.joint.neurons_of(here));
         let size = self.joint.tasks[newcomer.0].coupling.group(newcomer.1).size;
         let shape = (neurons.owners.len(), size);
@@ -223,7 +242,7 @@ impl Zip<'_> {
             costs.push(cost);
             first.get_or_insert(members);
         }
-        let Some(first) = first else { return Ok(()) };
+        let Some(first) = first else { return Ok(false) };
         let later = costs.iter().skip(1).fold(Array2::zeros(shape), |sum, c| sum + c);
         let total = &costs[0] + &later;
         let name = first[0].layer.name.clone();
@@ -243,7 +262,7 @@ impl Zip<'_> {
             self.joint.share(*first, (newcomer.0, channel));
         }
         self.remember(&first, newcomer, neurons, later, pair_costs);
-        Ok(())
+        Ok(total.iter().any(|cost| *cost != 0.0))
     }
 
     /// Keeps what the later layers of a group cost, in the units of its first one, and the pairs' costs.

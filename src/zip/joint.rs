@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::couple::{Channel, Coupling, End, GroupId, LayerId};
+use crate::couple::{Channel, CoupledLayer, Coupling, End, GroupId, LayerId};
 use crate::error::Result;
 use crate::ir::Model;
 
@@ -91,17 +91,16 @@ impl JointModel {
         JointModel { tasks, neurons: 0, sharing, fused }
     }
 
-    /// A joint model with the given sharing and fused layers; `None` if a neuron is twice in one
-    /// task, or a number is missing or too many.
+    /// A joint model with the given sharing and fused layers; `None` if a neuron is twice in one group
+    /// or among the inputs of a layer, or a number is missing or too many.
     pub fn with_sharing(tasks: Vec<Task>, sharing: Sharing, fused: Fused) -> Option<Self> {
         let mut neurons = 0;
-        for groups in &sharing {
-            let mut own: Vec<u32> = groups.iter().flatten().flatten().map(|n| n.0).collect();
-            own.sort_unstable();
-            if own.windows(2).any(|pair| pair[0] == pair[1]) {
+        for (task, groups) in tasks.iter().zip(&sharing) {
+            let own = groups.iter().flatten().flatten().map(|n| n.0.saturating_add(1));
+            neurons = neurons.max(own.max().unwrap_or(0));
+            if !are_told_apart(task, groups) {
                 return None;
             }
-            neurons = neurons.max(own.last().map_or(0, |n| n.saturating_add(1)));
         }
         // Neurons are counted from 0 without gaps, which bounds tables indexed by them.
         let total: usize = sharing.iter().flatten().map(Vec::len).sum();
@@ -132,6 +131,13 @@ impl JointModel {
         };
         self.sharing[task_a][a.group.0][a.index] = Some(neuron);
         self.sharing[task_b][b.group.0][b.index] = Some(neuron);
+    }
+
+    /// Makes the channels of each neuron the same one again, as [`JointModel::neurons_of`] gave them.
+    pub fn share_all(&mut self, neurons: &[Vec<(usize, Channel)>]) {
+        for pair in neurons.iter().flat_map(|owners| owners.windows(2)) {
+            self.share(pair[0], pair[1]);
+        }
     }
 
     /// Takes a task's group out of all neurons that it shares.
@@ -199,6 +205,30 @@ impl JointModel {
         if others.is_empty() { vec![task] } else { others }
     }
 
+    /// The tasks, ascending, that have each shared neuron among some `channels` of the layers whose
+    /// weights were fused with those of a layer, itself included.
+    pub(super) fn holders(
+        &self,
+        (task, layer): (usize, LayerId),
+        channels: fn(&CoupledLayer) -> &[Channel],
+    ) -> BTreeMap<Neuron, Vec<usize>> {
+        let number = self.fused[task][layer.0];
+        let mut holders: BTreeMap<Neuron, Vec<usize>> = BTreeMap::new();
+        for (other, net) in self.tasks.iter().enumerate() {
+            let is_fused = |id: usize| number.is_some() && self.fused[other][id] == number;
+            let layers = net.coupling.layers.iter().enumerate();
+            let layers = layers.filter(|(id, _)| (other, *id) == (task, layer.0) || is_fused(*id));
+            for channel in layers.flat_map(|(_, own)| channels(own)) {
+                let Some(neuron) = self.neuron(other, *channel) else { continue };
+                let tasks = holders.entry(neuron).or_default();
+                if tasks.last() != Some(&other) {
+                    tasks.push(other);
+                }
+            }
+        }
+        holders
+    }
+
     /// The shared neuron that a task's channel is, if any.
     pub fn neuron(&self, task: usize, channel: Channel) -> Option<Neuron> {
         self.sharing[task][channel.group.0][channel.index]
@@ -245,6 +275,20 @@ impl JointModel {
             })
             .collect()
     }
+}
+
+/// Whether no neuron is twice in one group, or among the groups that one layer reads.
+fn are_told_apart(task: &Task, sharing: &[Vec<Option<Neuron>>]) -> bool {
+    let repeats = |groups: &BTreeSet<GroupId>| {
+        let own = groups.iter().filter_map(|group| sharing.get(group.0));
+        let mut own: Vec<Neuron> = own.flatten().flatten().copied().collect();
+        own.sort_unstable();
+        own.windows(2).any(|pair| pair[0] == pair[1])
+    };
+    let one = (0..sharing.len()).map(|group| BTreeSet::from([GroupId(group)]));
+    let layers = task.coupling.layers.iter();
+    let read = layers.map(|l| l.inputs.iter().flatten().map(|c| c.group).collect());
+    !one.chain(read).any(|groups| repeats(&groups))
 }
 
 fn blocks(keyed: Vec<(Owner, Option<Neuron>, usize)>) -> Vec<Block> {

@@ -83,6 +83,12 @@ pub(super) fn members_at(joint: &JointModel, site: &Site) -> Vec<Member> {
     site.members().map(member).collect()
 }
 
+/// The layers of a site whose groups correspond.
+pub(super) fn class_members(joint: &JointModel, alignment: &Alignment, site: &Site) -> Vec<Member> {
+    let all = members_at(joint, site);
+    of_one_class(alignment, &all).into_iter().map(|i| all[i].clone()).collect()
+}
+
 /// Weights per row and input of corresponding layers.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 //! matrices only: no graph, no file, no runtime.
 
 pub mod allocate;
+mod bridge;
 pub mod channelwise;
 mod columns;
 mod depthwise;
@@ -11,6 +12,7 @@ pub mod fuse;
 mod gather;
 mod group;
 pub mod joint;
+mod likeness;
 pub mod matcher;
 mod matrix;
 mod members;

@@ -11,9 +11,10 @@ use crate::align::Alignment;
 use crate::couple::Channel;
 use crate::error::{Context, Error, ErrorKind, Result};
 
+use super::bridge::{close, gap, read_before_made, readers};
 use super::joint::JointModel;
 use super::matcher::Share;
-use super::members::{Chosen, Member, common_neurons, statistics_bytes};
+use super::members::{Chosen, Member, class_members, common_neurons, statistics_bytes};
 use super::options::Budget;
 use super::paired::Paired;
 use super::recurrent::reads_own_rows;
@@ -74,7 +75,19 @@ pub fn predict(
     let mut joint = joint.clone();
     let mut paired = Paired::of(&joint);
     let mut sites = Vec::new();
+    for (_, making) in read_before_made(&joint, alignment).into_values() {
+        let members = class_members(&joint, alignment, &alignment.sites[making]);
+        share(&mut joint, &paired, &members, budget)?;
+        let groups: Vec<_> = members.iter().filter_map(|m| Some((m.task, m.group()?))).collect();
+        paired.join(&groups);
+    }
     for site in alignment.common() {
+        let members = readers(&joint, alignment, site);
+        while let Some(gap) = gap(&joint, alignment, &members) {
+            let most = gap.known.channels.len().min(gap.open.channels.len());
+            let pairs: Vec<(usize, usize)> = (0..most).map(|i| (i, i)).collect();
+            close(&mut joint, &mut paired, &members, &gap, &pairs);
+        }
         let mut chosen = Chosen::at(&joint, alignment, site)?;
         if chosen.reason.is_none() {
             let members = chosen.members();

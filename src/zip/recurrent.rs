@@ -42,11 +42,7 @@ impl Zip<'_> {
         if !common {
             return Ok(());
         }
-        for owners in neurons {
-            for others in owners.windows(2) {
-                self.joint.share(others[0], others[1]);
-            }
-        }
+        self.joint.share_all(&neurons);
         self.paired.join(&class.groups);
         Ok(())
     }

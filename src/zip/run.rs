@@ -107,6 +107,7 @@ impl<'a> Zip<'a> {
         let mut records: Vec<SiteRecord> = Vec::new();
         for (place, site) in self.alignment.sites.iter().enumerate() {
             if site.is_common() {
+                self.bridge(site)?;
                 let has_zipped = records.iter().any(SiteRecord::is_zipped);
                 if has_zipped && self.zips(site)? && between(self.joint)? {
                     self.restart();

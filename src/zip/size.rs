@@ -49,8 +49,13 @@ pub fn sizes(joint: &JointModel) -> Result<Sizes> {
             let has_bias = layer.layer.bias.is_some();
             original += (out * inputs * taps + if has_bias { out } else { 0 }) as u64;
             let partners = joint.partners(task, LayerId(id));
-            let columns = columns(layer, &owners, inputs);
-            for (rows, n) in count(&layer.outputs, &owners) {
+            let own = (task, LayerId(id));
+            // Layers whose inputs nobody tracks are fused only where they are the same as they are.
+            let columns = match layer.per_channel || layer.inputs.is_none() {
+                true => vec![(None, inputs)],
+                false => count(joint, own, &owners, columns),
+            };
+            for (rows, n) in count(joint, own, &owners, rows) {
                 let mut add = |tasks: &[&[usize]], count: usize| {
                     let common = |t: &&usize| tasks.iter().all(|owners| owners.contains(t));
                     let owners: Vec<&usize> = partners.iter().filter(common).collect();
@@ -76,7 +81,8 @@ pub fn sizes(joint: &JointModel) -> Result<Sizes> {
     Ok(sizes)
 }
 
-/// The tasks that own a channel; `None` for a model input, which belongs to nobody.
+/// The tasks that store a block of weights together as far as one of its sides goes; `None` for the
+/// side of a model input, which belongs to nobody.
 type Owners = Option<Vec<usize>>;
 
 /// The owners of each channel of each group of a task.
@@ -94,21 +100,30 @@ fn owners(joint: &JointModel, task: usize) -> Vec<Vec<Owners>> {
         .collect()
 }
 
-/// How many inputs of a layer each set of tasks owns.
-fn columns(layer: &CoupledLayer, owners: &[Vec<Owners>], inputs: usize) -> Vec<(Owners, usize)> {
-    match &layer.inputs {
-        _ if layer.per_channel => vec![(None, inputs)],
-        Some(channels) => count(channels, owners),
-        // Layers whose inputs nobody tracks are fused only where they are the same as they are.
-        None => vec![(None, inputs)],
+/// How many of some channels of a layer each set of tasks has in the layers that it was fused with.
+fn count(
+    joint: &JointModel,
+    layer: (usize, LayerId),
+    owners: &[Vec<Owners>],
+    channels: fn(&CoupledLayer) -> &[Channel],
+) -> Vec<(Owners, usize)> {
+    let holders = joint.holders(layer, channels);
+    let mut counts: BTreeMap<Owners, usize> = BTreeMap::new();
+    for channel in channels(joint.tasks[layer.0].coupling.layer(layer.1)) {
+        let neuron = joint.neuron(layer.0, *channel);
+        let owners = match neuron.and_then(|neuron| holders.get(&neuron)) {
+            Some(holders) => Some(holders.clone()),
+            None => owners[channel.group.0][channel.index].clone(),
+        };
+        *counts.entry(owners).or_default() += 1;
     }
+    counts.into_iter().collect()
 }
 
-/// How many of `channels` each set of tasks owns.
-fn count(channels: &[Channel], owners: &[Vec<Owners>]) -> Vec<(Owners, usize)> {
-    let mut counts: BTreeMap<&Owners, usize> = BTreeMap::new();
-    for channel in channels {
-        *counts.entry(&owners[channel.group.0][channel.index]).or_default() += 1;
-    }
-    counts.into_iter().map(|(owners, n)| (owners.clone(), n)).collect()
+fn rows(layer: &CoupledLayer) -> &[Channel] {
+    &layer.outputs
+}
+
+fn columns(layer: &CoupledLayer) -> &[Channel] {
+    layer.inputs.as_deref().unwrap_or_default()
 }

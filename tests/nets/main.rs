@@ -1,6 +1,7 @@
 //! Merges of trained nets, by laws and by numbers.
 
 mod accuracy;
+mod bridges;
 mod groups;
 mod inputs;
 mod laws;

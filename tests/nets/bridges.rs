@@ -1,0 +1,201 @@
+//! Laws of merges of nets that differ before layers that they have in common.
+
+use ndarray::{Array1, Array4, ArrayD, s};
+
+use onnx_zip::couple::CoupledLayer;
+use onnx_zip::emit::{self, EmitOptions, FORMS};
+use onnx_zip::ir::{Attribute, Graph, Model, NodeId, Tensor, ValueId};
+use onnx_zip::onnx;
+use onnx_zip::zip::joint::JointModel;
+use onnx_zip::zip::matcher::Share;
+use onnx_zip::zip::options::{Budget, Method, ZipOptions};
+use onnx_zip::zip::predict::predict;
+use onnx_zip::zip::size::sizes;
+use onnx_zip::zipper::{self, Input, Outcome};
+
+use crate::permute::permuted;
+use crate::support::{deviation, images, joint_outputs, merge, model, outputs};
+
+fn options(method: Method, share: f64) -> ZipOptions {
+    ZipOptions { method, budget: Budget::uniform(Share::Fraction(share)), ..ZipOptions::default() }
+}
+
+fn merged(nets: &[Model], method: Method, share: f64) -> (JointModel, Outcome) {
+    let data = images(&nets[0], "mnist_train", 600);
+    merge(nets.iter().map(|net| (net.clone(), data.clone())), &options(method, share))
+}
+
+fn first_conv(graph: &Graph) -> NodeId {
+    graph.nodes().find(|(_, node)| node.is("Conv")).unwrap().0
+}
+
+/// The net with a ring of zeros around the first layer's kernel: another layer that computes the same.
+fn with_larger_kernel(mut model: Model) -> Model {
+    let graph = &mut model.graph;
+    let id = first_conv(graph);
+    let weight = graph.node(id).input(1).unwrap();
+    let old = graph.initializer(weight).unwrap().to_f32().unwrap();
+    let [out, inputs, height, width] = <[usize; 4]>::try_from(old.shape()).unwrap();
+    let mut new = Array4::zeros((out, inputs, height + 2, width + 2));
+    new.slice_mut(s![.., .., 1..=height, 1..=width]).assign(&old);
+    graph.set_initializer(weight, Tensor::from_f32(&new.into_dyn()));
+    graph.edit_node(id, |node| {
+        let pads = node.ints("pads").map_or(vec![1; 4], |p| p.iter().map(|p| p + 1).collect());
+        let kernel = vec![height as i64 + 2, width as i64 + 2];
+        node.attributes.insert("pads".to_owned(), Attribute::Ints(pads));
+        node.attributes.insert("kernel_shape".to_owned(), Attribute::Ints(kernel));
+    });
+    model
+}
+
+/// The net with one more layer behind the activation of the first, which changes nothing.
+fn with_one_more_layer(mut model: Model) -> Model {
+    let graph = &mut model.graph;
+    let conv = first_conv(graph);
+    let weight = graph.node(conv).input(1).unwrap();
+    let channels = graph.initializer(weight).unwrap().dims[0];
+    let order = graph.topological_order().unwrap();
+    let activation = order.into_iter().find(|id| graph.node(*id).is("Relu")).unwrap();
+    let value = graph.node(activation).output(0).unwrap();
+    let readers: Vec<NodeId> =
+        graph.nodes().filter(|(_, n)| n.reads().any(|v| v == value)).map(|(id, _)| id).collect();
+    let identity =
+        Array4::from_shape_fn((channels, channels, 1, 1), |(i, j, ..)| f32::from(u8::from(i == j)));
+    let w = graph.add_initializer("more.w", Tensor::from_f32(&identity.into_dyn()));
+    let b = graph.add_initializer("more.b", Tensor::from_f32(&Array1::zeros(channels).into_dyn()));
+    let more = graph.add_op("Conv", "more", &[value, w, b], []);
+    let more = graph.add_op("Relu", "more.relu", &[more], []);
+    for id in readers {
+        graph.edit_node(id, |node| {
+            let reads = |v: &&mut ValueId| **v == value;
+            node.inputs.iter_mut().flatten().filter(reads).for_each(|v| *v = more);
+        });
+    }
+    model
+}
+
+/// Every form computes what the task nets compute, and can be taken apart again.
+fn check(joint: &JointModel) {
+    let alone: Vec<ArrayD<f32>> =
+        joint.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0)).collect();
+    for (name, form, _) in FORMS {
+        for (joined, alone) in joint_outputs(joint, *form).iter().zip(&alone) {
+            assert!(deviation(joined, alone) < 1e-5, "{name}");
+        }
+    }
+    let written = emit::emit(joint, &EmitOptions::default()).unwrap();
+    let read = onnx::decode(onnx::encode(&written).unwrap().into(), None, "joint").unwrap();
+    let restored = emit::restore(&read).unwrap();
+    for task in 0..joint.tasks.len() {
+        assert_eq!(restored.sharing(task), joint.sharing(task));
+    }
+}
+
+/// The file is as large as the plan says.
+fn check_size(joint: &JointModel) {
+    let written = emit::emit(joint, &EmitOptions::default()).unwrap();
+    let values = written.graph.values().filter_map(|(id, _)| written.graph.initializer(id));
+    let bytes: usize = values.map(|tensor| tensor.data.len()).sum();
+    let predicted = (sizes(joint).unwrap().joint() * 4) as f64;
+    assert!((bytes as f64 / predicted - 1.0).abs() < 0.02, "{bytes} bytes for {predicted}");
+}
+
+/// What a layer and the layer that makes the outputs have of a net's parameters.
+fn parameters(joint: &JointModel, task: usize, layers: &[&str]) -> u64 {
+    let net = &joint.tasks[task];
+    let all = net.coupling.layers.iter();
+    let count = |(number, layer): (usize, &CoupledLayer)| {
+        let is_last = number + 1 == net.coupling.layers.len();
+        let (out, inputs, taps) = layer.layer.sizes(&net.model.graph).unwrap();
+        let counts = is_last || layers.contains(&layer.name.as_str());
+        if counts { (out * (inputs * taps + 1)) as u64 } else { 0 }
+    };
+    all.enumerate().map(count).sum()
+}
+
+const NETS: [(&str, Method); 5] = [
+    ("lenet5_mnist_a", Method::Mtz),
+    ("lenet5_mnist_a", Method::Refit),
+    ("zoo/vggbn_mnist", Method::Refit),
+    ("zoo/resnet_mnist", Method::Refit),
+    ("zoo/inception_mnist", Method::Refit),
+];
+
+#[test]
+fn copies_behind_another_first_layer_share_all_the_others() {
+    for (name, method) in NETS {
+        let a = model(name);
+        let original = outputs(&a, &[]).remove(0);
+        let b = with_larger_kernel(permuted(&a, 7));
+        assert!(deviation(&outputs(&b, &[])[0], &original) < 1e-5, "the copy computes the same");
+        let (joint, outcome) = merged(&[a, b], method, 1.0);
+        let first = joint.tasks.iter().map(|t| t.coupling.layers[0].name.clone());
+        let first: Vec<String> = first.collect();
+        for (task, first) in first.iter().enumerate() {
+            let own = parameters(&joint, task, &[first]);
+            assert_eq!(outcome.sizes.specific[task], own, "{name} {method:?}");
+        }
+        for joined in joint_outputs(&joint, emit::Form::Heads) {
+            let lost = deviation(&joined, &original);
+            assert!(lost < 1e-4, "{name} {method:?} lost {lost}");
+        }
+        check(&joint);
+    }
+}
+
+#[test]
+fn copies_with_one_more_layer_share_all_the_others() {
+    for (name, method) in &NETS[..3] {
+        let a = model(name);
+        let original = outputs(&a, &[]).remove(0);
+        let b = with_one_more_layer(permuted(&a, 7));
+        assert!(deviation(&outputs(&b, &[])[0], &original) < 1e-5, "the copy computes the same");
+        for nets in [[a.clone(), b.clone()], [b, a]] {
+            let (joint, outcome) = merged(&nets, *method, 1.0);
+            for task in 0..2 {
+                let own = parameters(&joint, task, &["more"]);
+                assert_eq!(outcome.sizes.specific[task], own, "{name} {method:?}");
+            }
+            for joined in joint_outputs(&joint, emit::Form::Heads) {
+                let lost = deviation(&joined, &original);
+                assert!(lost < 1e-4, "{name} {method:?} lost {lost}");
+            }
+            check(&joint);
+        }
+    }
+}
+
+#[test]
+fn partial_merges_behind_differences_stay_exact_and_as_large_as_predicted() {
+    for name in ["lenet5_mnist_b", "zoo/resnet_fashion"] {
+        let first = if name.contains("resnet") { "zoo/resnet_mnist" } else { "lenet5_mnist_a" };
+        let nets = [model(first), with_one_more_layer(with_larger_kernel(model(name)))];
+        for share in [0.0, 0.5, 1.0] {
+            let (joint, outcome) = merged(&nets, Method::Refit, share);
+            check(&joint);
+            check_size(&joint);
+            let inputs = nets.iter().zip(["a", "b"]);
+            let inputs =
+                inputs.map(|(model, name)| Input { name: name.into(), model: model.clone() });
+            let plan = zipper::prepare(inputs.collect()).unwrap();
+            let budget = Budget::uniform(Share::Fraction(share));
+            let planned = predict(&plan.joint, &plan.alignment, &budget, false).unwrap();
+            assert_eq!(planned.sizes, outcome.sizes, "{name} {share}");
+            assert_eq!(outcome.sizes.shared > 0, share > 0.0, "{name} {share}");
+        }
+    }
+}
+
+#[test]
+fn a_third_net_joins_two_that_differ() {
+    let names = ["lenet5_mnist_a", "lenet5_mnist_b", "zoo/lenet5_small_fashion"];
+    let [a, b, c] = names.map(model);
+    for share in [0.5, 1.0] {
+        let nets = [with_one_more_layer(a.clone()), with_larger_kernel(b.clone()), c.clone()];
+        let (joint, outcome) = merged(&nets, Method::Refit, share);
+        let sites = outcome.sites.iter().filter(|site| site.shared > 0);
+        assert!(sites.clone().any(|site| site.tasks == [0, 1, 2]), "{:?}", outcome.sites);
+        check(&joint);
+        check_size(&joint);
+    }
+}
