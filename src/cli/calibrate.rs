@@ -74,7 +74,7 @@ impl CalibrateArgs {
 
     fn measure(&self, path: &Path, console: &Console) -> Result<(LayerMoments, Meta)> {
         let mut loaded = models::load(&[path.to_owned()], &[])?;
-        let backend = self.runtime.open()?;
+        let backend = self.runtime.open(console)?;
         let mut data =
             self.data.open(&loaded, self.samples.unwrap_or(usize::MAX), self.statistics.seed)?;
         let (Some(Loaded { model, ports, sha256, .. }), Some(data)) = (loaded.pop(), data.pop())

@@ -53,7 +53,7 @@ impl Request<'_> {
         let nets = plan.tasks.iter().zip(&ports).enumerate();
         let nets = nets.map(|(file, (task, ports))| Net { name: &task.name, ports, file });
         let nets: Vec<Net<'_>> = nets.collect();
-        let teachers = self.teachers(&nets)?;
+        let teachers = self.teachers(&nets, console)?;
         let data = self.data.open_nets(&nets, self.samples, self.seed)?;
         for note in data.iter().flat_map(|d| &d.record.notes) {
             console.note(note);
@@ -77,7 +77,11 @@ impl Request<'_> {
     }
 
     /// The original nets, where they are needed.
-    fn teachers(&self, nets: &[Net<'_>]) -> Result<Vec<Option<Box<dyn Session>>>> {
+    fn teachers(
+        &self,
+        nets: &[Net<'_>],
+        console: &Console,
+    ) -> Result<Vec<Option<Box<dyn Session>>>> {
         if self.loss == LossName::CrossEntropy {
             return Ok(nets.iter().map(|_| None).collect());
         }
@@ -91,7 +95,7 @@ impl Request<'_> {
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint("give --teacher once per task, in that order, or --loss cross-entropy"));
         }
-        let backend = self.runtime.open()?;
+        let backend = self.runtime.open(console)?;
         let load = |path: &PathBuf| {
             backend.load(ModelSource::File(path)).in_model(path.display()).map(Some)
         };

@@ -80,7 +80,7 @@ impl PruneArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
         output::check(&self.output, std::slice::from_ref(&self.model))?;
         let mut loaded = models::load(std::slice::from_ref(&self.model), &[])?;
-        let backend = self.runtime.open()?;
+        let backend = self.runtime.open(console)?;
         let limit = if self.data.is_synthetic() { SYNTHETIC_SAMPLES } else { self.samples };
         let mut data = self.data.open(&loaded, limit.min(self.samples), self.statistics.seed)?;
         let (Some(Loaded { name, model, ports, .. }), Some(data)) = (loaded.pop(), data.pop())

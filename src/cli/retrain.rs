@@ -230,7 +230,7 @@ impl RetrainArgs {
         let models: Vec<Model> =
             teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
         let data = self.open_data(&joint, options.seed, console)?;
-        let backend = self.runtime.open()?;
+        let backend = self.runtime.open(console)?;
         // Samples that all tasks have in common run through what they share once.
         let count = if self.data.is_common() { 1 } else { data.len() };
         let sets: Vec<Dataset> = data.iter().take(count).map(|d| d.dataset.clone()).collect();

@@ -7,8 +7,15 @@ use clap::Args;
 use clap::builder::PossibleValue;
 use clap::builder::PossibleValuesParser;
 
+use super::console::Console;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{self, Backend, Device, RuntimeChoice, RuntimeOptions};
+
+/// The runtime that is always there.
+const TRACT: &str = "tract";
+
+const WITHOUT_ORT: &str = "ONNX Runtime's library was not found, so tract computes, which takes longer; \
+    name the library with --runtime-library, or ask for --runtime tract";
 
 /// Which runtime to use.
 #[derive(Args)]
@@ -45,17 +52,23 @@ fn runtimes() -> PossibleValuesParser {
 }
 
 impl RuntimeArgs {
-    /// The runtime for calibration; sets the number of threads of the whole process.
+    /// The runtime for calibration; sets the number of threads of the whole process. Says so where it is
+    /// not the one that everybody expects.
     ///
     /// # Errors
     /// As [`runtime::open`].
-    pub(super) fn open(&self) -> Result<Arc<dyn Backend>> {
+    pub(super) fn open(&self, console: &Console) -> Result<Arc<dyn Backend>> {
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
                 Error::new(ErrorKind::Usage, format!("cannot start {threads} threads")).because(e)
             })?;
         }
-        runtime::open(&self.options()?)
+        let options = self.options()?;
+        let backend = runtime::open(&options)?;
+        if options.choice == RuntimeChoice::Auto && backend.name() == TRACT {
+            console.warn(WITHOUT_ORT);
+        }
+        Ok(backend)
     }
 
     /// The runtimes to verify in: that of calibration and, where none was asked for, tract.
@@ -65,7 +78,7 @@ impl RuntimeArgs {
     pub(super) fn all(&self, first: &Arc<dyn Backend>) -> Result<Vec<Arc<dyn Backend>>> {
         let mut all = vec![Arc::clone(first)];
         let options = self.options()?;
-        if options.choice == RuntimeChoice::Auto && first.name() != "tract" {
+        if options.choice == RuntimeChoice::Auto && first.name() != TRACT {
             let choice = RuntimeChoice::Tract;
             all.push(runtime::open(&RuntimeOptions { choice, device: Device::Cpu, ..options })?);
         }

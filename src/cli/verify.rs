@@ -81,7 +81,7 @@ impl VerifyArgs {
         }
         let all = if self.data.is_synthetic() { SAMPLES } else { usize::MAX };
         let data = self.data.open(&originals, self.samples.unwrap_or(all), self.seed)?;
-        let first = self.runtime.open()?;
+        let first = self.runtime.open(console)?;
         let subjects: Vec<Subject<'_>> = tasks
             .iter()
             .zip(originals.iter().zip(&data))

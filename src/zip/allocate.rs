@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::align::Alignment;
 use crate::couple::End;
 
-use super::joint::JointModel;
+use super::joint::{JointModel, Neuron};
 use super::site::SiteRecord;
 
 /// One merge on the way to a goal.
@@ -125,6 +125,7 @@ fn plan(
 ) -> (BTreeMap<usize, Group>, Vec<(usize, Saving)>) {
     let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
     let mut savings = Vec::new();
+    let classes = classes(joint, alignment);
     for (site, record) in alignment.common().zip(trial) {
         let Some((task, id)) = site.members().find(|(t, _)| record.tasks.contains(t)) else {
             continue;
@@ -155,20 +156,41 @@ fn plan(
                 for channel in channels {
                     let own = joint.tasks[task].coupling.group(channel.group);
                     let is_input = own.end() == Some(End::Input);
-                    match alignment.class(task, channel.group) {
-                        Some(class) => {
-                            *saving.columns.entry(class).or_default() +=
-                                taps as f64 / own.size as f64;
+                    let neuron = joint.neuron(task, *channel);
+                    let elsewhere = neuron.and_then(|neuron| classes.get(&neuron));
+                    let (class, size) = match (alignment.class(task, channel.group), elsewhere) {
+                        (Some(class), _) => (class, own.size),
+                        // They are neurons of another group, as many as that one shares.
+                        (None, Some(class)) => {
+                            let neurons = &joint.sharing(task)[channel.group.0];
+                            (*class, neurons.iter().flatten().count())
                         }
-                        None if is_input => saving.fixed += taps as f64,
-                        None => {}
-                    }
+                        (None, None) => {
+                            let is_common = is_input || neuron.is_some();
+                            saving.fixed += if is_common { taps as f64 } else { 0.0 };
+                            continue;
+                        }
+                    };
+                    *saving.columns.entry(class).or_default() += taps as f64 / size as f64;
                 }
             }
         }
         savings.push((class, saving));
     }
     (groups, savings)
+}
+
+/// The correspondence whose pairs made each shared neuron.
+fn classes(joint: &JointModel, alignment: &Alignment) -> BTreeMap<Neuron, usize> {
+    let mut classes = BTreeMap::new();
+    for (class, groups) in alignment.groups.iter().enumerate() {
+        for (task, group) in groups.iter().enumerate() {
+            let Some(group) = group else { continue };
+            let neurons = joint.sharing(task)[group.0].iter().flatten();
+            classes.extend(neurons.map(|neuron| (*neuron, class)));
+        }
+    }
+    classes
 }
 
 #[cfg(test)]

@@ -7,17 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ndarray::{Array2, Array3};
-
 use crate::align::{Alignment, Site};
 use crate::couple::{Channel, End, GroupId};
-use crate::error::{Context, Result};
 
+use super::columns::Columns;
 use super::joint::{JointModel, Neuron};
-use super::likeness::{paired, unlikeness};
+use super::matcher::Share;
 use super::members::{Member, class_members};
+use super::options::Budget;
 use super::paired::Paired;
-use super::run::Zip;
 
 /// Channels that a layer reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +34,68 @@ pub(super) struct Gap {
     pub(super) known: Shore,
     /// Those that nothing has paired.
     pub(super) open: Shore,
+    /// How many pairs there may be.
+    pub(super) most: usize,
+}
+
+/// Which layers make the channels of each correspondence: the places of their sites, ascending, and
+/// the names that budgets go by.
+pub(super) struct Making(BTreeMap<usize, Vec<(usize, String)>>);
+
+impl Making {
+    pub(super) fn of(joint: &JointModel, alignment: &Alignment) -> Making {
+        let mut making: BTreeMap<usize, Vec<(usize, String)>> = BTreeMap::new();
+        for (place, site) in alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common()) {
+            let members = class_members(joint, alignment, site);
+            let Some(first) = members.first() else { continue };
+            let class = first.group().and_then(|group| alignment.class(first.task, group));
+            let hopeless = reads_unlike_inputs(joint, alignment, &members);
+            if let Some(class) = class.filter(|_| !hopeless) {
+                making.entry(class).or_default().push((place, first.layer.name.clone()));
+            }
+        }
+        Making(making)
+    }
+
+    /// The name of the first layer that makes channels of `class`.
+    fn first(&self, class: usize) -> Option<&str> {
+        self.0.get(&class)?.first().map(|(_, name)| name.as_str())
+    }
+
+    /// Whether a layer at `place` or behind it makes channels of `class`.
+    fn goes_on(&self, class: usize, place: usize) -> bool {
+        self.0.get(&class).is_some_and(|makers| makers.iter().any(|(at, _)| *at >= place))
+    }
+}
+
+/// Where a walk through the layers stands.
+#[derive(Clone, Copy)]
+pub(super) struct Standing<'a> {
+    pub(super) joint: &'a JointModel,
+    pub(super) alignment: &'a Alignment,
+    pub(super) settled: &'a Paired,
+    pub(super) making: &'a Making,
+    pub(super) budget: &'a Budget,
+    /// The place of the next site.
+    pub(super) place: usize,
+}
+
+/// What else may pair the channels of a group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Makers {
+    /// Nothing: no corresponding layers make them, or none that could.
+    None,
+    /// Corresponding layers that are still to come.
+    ToCome,
+    /// They are paired, or must stay as they are.
+    Settled,
 }
 
 /// What is known of a group that a layer reads.
 struct Facts {
-    /// Whether no corresponding layers make its channels, so that nothing else pairs them.
-    is_open: bool,
-    /// The shared neurons among its channels.
+    makers: Makers,
+    class: Option<usize>,
+    /// The shared neurons among its channels, with their channels.
     neurons: BTreeMap<Neuron, usize>,
     /// The other channels.
     free: Vec<usize>,
@@ -58,32 +111,101 @@ pub(super) fn readers(joint: &JointModel, alignment: &Alignment, site: &Site) ->
     members
 }
 
-/// The first inputs of corresponding layers that can be paired but are not: what is open becomes the
-/// neurons that others share already; what is left over, new ones.
-pub(super) fn gap(joint: &JointModel, alignment: &Alignment, members: &[Member]) -> Option<Gap> {
-    let count = members.len();
-    let pairs = || (0..count).flat_map(move |h| (0..count).map(move |n| (h, n)));
-    let adopted = pairs().filter(|(h, n)| h != n).find_map(|(h, n)| {
-        between(joint, alignment, [h, n], members, |known, open| {
-            // Blocks of weights are stored once where their inputs are the same to the last one.
-            let channels = adoptable(joint, known, members[n].task);
-            let fits = open.is_open
-                && open.neurons.is_empty()
-                && (1..=open.free.len()).contains(&channels.len());
-            fits.then(|| (channels, open.free.clone()))
-        })
-    });
-    adopted.or_else(|| {
-        pairs().filter(|(h, n)| h < n).find_map(|(h, n)| {
-            between(joint, alignment, [h, n], members, |a, b| {
-                let alike = a.neurons.is_empty() && b.neurons.is_empty()
-                    || a.neurons.keys().any(|n| b.neurons.contains_key(n));
-                let fits = a.is_open && b.is_open && alike;
-                let left = fits && !a.free.is_empty() && !b.free.is_empty();
-                left.then(|| (a.free.clone(), b.free.clone()))
+impl Standing<'_> {
+    /// The first inputs of corresponding layers that can be paired but are not: what is open becomes
+    /// the neurons that others share already; what is left over, new ones.
+    pub(super) fn gap(&self, members: &[Member]) -> Option<Gap> {
+        let count = members.len();
+        let pairs = || (0..count).flat_map(move |h| (0..count).map(move |n| (h, n)));
+        let adopted = pairs().filter(|(h, n)| h != n).find_map(|(h, n)| {
+            self.between([h, n], members, |known, open| {
+                // Blocks of weights are stored once where their inputs are the same to the last one.
+                let channels = adoptable(self.joint, known, members[n].task);
+                let fits = open.makers == Makers::None
+                    && open.neurons.is_empty()
+                    && (1..=open.free.len()).contains(&channels.len());
+                let most = channels.len();
+                fits.then(|| (channels, open.free.clone(), most))
+            })
+        });
+        adopted.or_else(|| {
+            pairs().filter(|(h, n)| h < n).find_map(|(h, n)| {
+                self.between([h, n], members, |a, b| {
+                    let none = a.neurons.is_empty() && b.neurons.is_empty();
+                    let alike = match (a.makers, b.makers) {
+                        (Makers::None, Makers::None) => {
+                            let no_class = a.class.is_none() && b.class.is_none();
+                            none || no_class && a.neurons.keys().any(|n| b.neurons.contains_key(n))
+                        }
+                        (Makers::ToCome, Makers::ToCome) => none && a.class == b.class,
+                        _ => false,
+                    };
+                    let most = self.quota(b, self.quota(a, a.free.len().min(b.free.len()))?)?;
+                    // What is left to others is settled all the same.
+                    let left = alike && (most > 0 || a.makers == Makers::ToCome);
+                    left.then(|| (a.free.clone(), b.free.clone(), most))
+                })
             })
         })
-    })
+    }
+
+    /// The first groups of two members' inputs, in their order, of which `choose` picks channels.
+    fn between(
+        &self,
+        [h, n]: [usize; 2],
+        members: &[Member],
+        choose: impl Fn(&Facts, &Facts) -> Option<(Vec<usize>, Vec<usize>, usize)>,
+    ) -> Option<Gap> {
+        let (groups, others) = (read_groups(&members[h]), read_groups(&members[n]));
+        groups.into_iter().zip(others).find_map(|(mine, theirs)| {
+            let known = self.facts((members[h].task, mine))?;
+            let open = self.facts((members[n].task, theirs))?;
+            let (left, right, most) = choose(&known, &open)?;
+            let each = pixels(&members[h], mine);
+            let fits = each.is_some()
+                && each == pixels(&members[n], theirs)
+                && !reads_beside(self.joint, (members[n].task, theirs), &known.neurons);
+            fits.then_some(Gap {
+                known: Shore { member: h, group: mine, channels: left },
+                open: Shore { member: n, group: theirs, channels: right },
+                most,
+            })
+        })
+    }
+
+    fn facts(&self, (task, group): (usize, GroupId)) -> Option<Facts> {
+        let own = self.joint.tasks[task].coupling.group(group);
+        let channels = &self.joint.sharing(task)[group.0];
+        let shared = channels.iter().enumerate().filter_map(|(at, n)| Some(((*n)?, at)));
+        let free = channels.iter().enumerate().filter(|(_, n)| n.is_none()).map(|(at, _)| at);
+        let class = self.alignment.class(task, group);
+        let makers = match class {
+            _ if own.frozen.is_some() => Makers::Settled,
+            None => Makers::None,
+            Some(_) if self.settled.is_known((task, group)) => Makers::Settled,
+            Some(class) if self.making.goes_on(class, self.place) => Makers::ToCome,
+            Some(_) => Makers::None,
+        };
+        (own.end() != Some(End::Input)).then(|| Facts {
+            makers,
+            class,
+            neurons: shared.collect(),
+            free: free.collect(),
+        })
+    }
+
+    /// How many of `most` pairs there may be: as many as the layers that make the channels are to share,
+    /// if there are any that correspond. `None` where that depends on what the pairs will cost there.
+    fn quota(&self, facts: &Facts, most: usize) -> Option<usize> {
+        let Some(name) = facts.class.and_then(|class| self.making.first(class)) else {
+            return Some(most);
+        };
+        match self.budget.share(name, most) {
+            Share::Count(count) => Some(count.min(most)),
+            Share::Fraction(part) => Some((part * most as f64).round() as usize),
+            Share::MaxCost(_) => (facts.makers == Makers::None).then_some(most),
+        }
+    }
 }
 
 /// The channels of a group that another task's may become: those that the task has elsewhere, or where
@@ -98,44 +220,6 @@ fn adoptable(joint: &JointModel, known: &Facts, adopter: usize) -> Vec<usize> {
     channels
 }
 
-/// The first groups of two members' inputs, in their order, of which `choose` picks channels.
-fn between(
-    joint: &JointModel,
-    alignment: &Alignment,
-    [h, n]: [usize; 2],
-    members: &[Member],
-    choose: impl Fn(&Facts, &Facts) -> Option<(Vec<usize>, Vec<usize>)>,
-) -> Option<Gap> {
-    let (groups, others) = (read_groups(&members[h]), read_groups(&members[n]));
-    groups.into_iter().zip(others).find_map(|(mine, theirs)| {
-        let known = facts(joint, alignment, (members[h].task, mine))?;
-        let open = facts(joint, alignment, (members[n].task, theirs))?;
-        let (left, right) = choose(&known, &open)?;
-        let fits = pixels(&members[h], mine) == pixels(&members[n], theirs)
-            && !reads_beside(joint, (members[n].task, theirs), &known.neurons);
-        fits.then_some(Gap {
-            known: Shore { member: h, group: mine, channels: left },
-            open: Shore { member: n, group: theirs, channels: right },
-        })
-    })
-}
-
-fn facts(
-    joint: &JointModel,
-    alignment: &Alignment,
-    (task, group): (usize, GroupId),
-) -> Option<Facts> {
-    let own = joint.tasks[task].coupling.group(group);
-    let channels = &joint.sharing(task)[group.0];
-    let shared = channels.iter().enumerate().filter_map(|(at, n)| Some(((*n)?, at)));
-    let free = channels.iter().enumerate().filter(|(_, n)| n.is_none()).map(|(at, _)| at);
-    (own.end() != Some(End::Input)).then(|| Facts {
-        is_open: own.frozen.is_none() && alignment.class(task, group).is_none(),
-        neurons: shared.collect(),
-        free: free.collect(),
-    })
-}
-
 /// The groups that a layer reads, in the order of its columns.
 fn read_groups(member: &Member) -> Vec<GroupId> {
     let mut groups: Vec<GroupId> = Vec::new();
@@ -148,7 +232,7 @@ fn read_groups(member: &Member) -> Vec<GroupId> {
 }
 
 /// How many columns each channel of a group has; `None` where they have not equally many.
-fn pixels(member: &Member, group: GroupId) -> Option<usize> {
+pub(super) fn pixels(member: &Member, group: GroupId) -> Option<usize> {
     let mut columns: HashMap<usize, usize> = HashMap::new();
     let read = member.layer.inputs.iter().flatten().filter(|c| c.group == group);
     read.for_each(|c| *columns.entry(c.index).or_default() += 1);
@@ -197,23 +281,30 @@ pub(super) fn close(
 pub(super) fn read_before_made(
     joint: &JointModel,
     alignment: &Alignment,
+    making: &Making,
 ) -> BTreeMap<usize, (usize, usize)> {
-    let mut read: BTreeMap<usize, usize> = BTreeMap::new();
-    let mut made: BTreeSet<usize> = BTreeSet::new();
     let mut early = BTreeMap::new();
     for (place, site) in alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common()) {
-        let members = class_members(joint, alignment, site);
-        let Some(class) = members.first().and_then(|m| alignment.class(m.task, m.group()?)) else {
-            continue;
-        };
-        if let (true, Some(reader)) = (made.insert(class), read.get(&class)) {
-            early.insert(class, (*reader, place));
-        }
-        for class in classes_read(alignment, &members) {
-            read.entry(class).or_insert(place);
+        for class in classes_read(alignment, &class_members(joint, alignment, site)) {
+            let first = making.0.get(&class).and_then(|makers| makers.first());
+            if let Some((made, _)) = first.filter(|(made, _)| *made > place) {
+                early.entry(class).or_insert((place, *made));
+            }
         }
     }
     early
+}
+
+/// Whether layers read model inputs that have nothing in common, so that they can never share anything.
+fn reads_unlike_inputs(joint: &JointModel, alignment: &Alignment, members: &[Member]) -> bool {
+    let reads_inputs = |m: &Member| {
+        let groups = read_groups(m);
+        let coupling = &joint.tasks[m.task].coupling;
+        !groups.is_empty() && groups.iter().all(|g| coupling.group(*g).end() == Some(End::Input))
+    };
+    let per_channel = members.iter().any(|m| m.layer.per_channel);
+    let common = Columns::of(joint, alignment, members, 1).count;
+    !per_channel && common == 0 && members.iter().all(reads_inputs)
 }
 
 /// The correspondences of which several layers read channels.
@@ -226,82 +317,4 @@ fn classes_read(alignment: &Alignment, members: &[Member]) -> Vec<usize> {
         classes.into_iter().for_each(|class| *readers.entry(class).or_default() += 1);
     }
     readers.into_iter().filter(|(_, n)| *n > 1).map(|(class, _)| class).collect()
-}
-
-impl Zip<'_> {
-    /// Pairs the inputs of a site's layers that nothing else pairs.
-    pub(super) fn bridge(&mut self, site: &Site) -> Result<()> {
-        let members = readers(self.joint, self.alignment, site);
-        if !members.iter().all(|m| self.fits(m.task, &m.layer)) {
-            return Ok(());
-        }
-        while let Some(gap) = gap(self.joint, self.alignment, &members) {
-            let pairs = self.alike(&members, &gap).at_node(&members[0].layer.name)?;
-            close(self.joint, &mut self.paired, &members, &gap, &pairs);
-        }
-        Ok(())
-    }
-
-    /// Pairs the channels of a correspondence that are read before they are made by what reads them, as
-    /// something to begin with.
-    pub(super) fn pair_by_readers(
-        &mut self,
-        groups: &[(usize, GroupId)],
-        reader: usize,
-    ) -> Result<()> {
-        let members = class_members(self.joint, self.alignment, &self.alignment.sites[reader]);
-        let shore = |(task, group): &(usize, GroupId)| {
-            let member = members.iter().position(|m| m.task == *task)?;
-            let size = self.joint.tasks[*task].coupling.group(*group).size;
-            let reads = pixels(&members[member], *group)?;
-            Some((Shore { member, group: *group, channels: (0..size).collect() }, reads))
-        };
-        let shores: Vec<(Shore, usize)> = groups.iter().filter_map(shore).collect();
-        let Some(((known, reads), others)) = shores.split_first() else { return Ok(()) };
-        for (open, _) in others.iter().filter(|(_, own)| own == reads) {
-            let place = |shore: &Shore| (members[shore.member].task, shore.group);
-            if self.paired.together(place(known), place(open)) {
-                continue;
-            }
-            let gap = Gap { known: known.clone(), open: open.clone() };
-            for (i, j) in self.alike(&members, &gap)? {
-                let channel = |group, index| Channel { group, index };
-                let (a, b) = (channel(known.group, i), channel(open.group, j));
-                self.joint.share((place(known).0, a), (place(open).0, b));
-            }
-        }
-        Ok(())
-    }
-
-    /// The channels of a gap, pair by pair, that do the most similar work in the layers that read them.
-    fn alike(&self, members: &[Member], gap: &Gap) -> Result<Vec<(usize, usize)>> {
-        let shores = [&gap.known, &gap.open];
-        let [a, b] = shores.map(|shore| self.read_weights(&members[shore.member], shore));
-        let [x, y] = shores.map(|shore| &members[shore.member]);
-        let mut rows = Vec::new();
-        for (i, channel) in x.layer.outputs.iter().enumerate() {
-            let neuron = self.joint.neuron(x.task, *channel);
-            let same = |c: &Channel| neuron.is_some() && self.joint.neuron(y.task, *c) == neuron;
-            rows.extend(y.layer.outputs.iter().position(same).map(|j| (i, j)));
-        }
-        let rows = (!rows.is_empty()).then_some(rows.as_slice());
-        paired(&unlikeness(&a?, &b?, rows)?)
-    }
-
-    /// The weights of a layer for channels that it reads: [channels, rows, weights of each].
-    fn read_weights(&self, member: &Member, shore: &Shore) -> Result<Array3<f32>> {
-        let matrix: Array2<f64> = self.weights(member.task, &member.layer)?;
-        let inputs = member.layer.inputs.as_deref().unwrap_or_default();
-        let taps = (matrix.ncols() - 1) / inputs.len().max(1);
-        let mut columns: HashMap<usize, Vec<usize>> = HashMap::new();
-        for (at, channel) in inputs.iter().enumerate().filter(|(_, c)| c.group == shore.group) {
-            columns.entry(channel.index).or_default().extend(at * taps..(at + 1) * taps);
-        }
-        let of = |channel: &usize| columns.get(channel).map_or(&[][..], Vec::as_slice);
-        let each = shore.channels.iter().map(|c| of(c).len()).max().unwrap_or(0);
-        let shape = (shore.channels.len(), matrix.nrows(), each);
-        Ok(Array3::from_shape_fn(shape, |(channel, row, n)| {
-            of(&shore.channels[channel]).get(n).map_or(0.0, |column| matrix[(row, *column)] as f32)
-        }))
-    }
 }

@@ -125,7 +125,7 @@ impl Zip<'_> {
     /// All correspondences with the sites at which their neurons can be shared.
     fn classes(&self) -> Result<Vec<Class>> {
         let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
-        let early = read_before_made(self.joint, self.alignment);
+        let early = read_before_made(self.joint, self.alignment, &self.making);
         for (place, site) in self.alignment.sites.iter().enumerate() {
             if !site.is_common() || self.alignment.is_duplicate(site) {
                 continue;

@@ -18,6 +18,9 @@ const QUANTILES: usize = 32;
 /// How often rows and inputs are paired in turns, at most.
 const TURNS: usize = 6;
 
+/// As many pairs as there can be.
+const ALL: Share = Share::Fraction(1.0);
+
 /// What makes inputs of one layer unlike those of another, inputs × inputs. `a` and `b` are the layers'
 /// weights as [inputs, rows, weights of a row for an input]; `rows` are the pairs of rows, where they
 /// are known.
@@ -35,8 +38,8 @@ pub(super) fn unlikeness(
     let mut cost = distances(&profiles(a), &profiles(b));
     let mut last = Vec::new();
     for _ in 0..TURNS {
-        let inputs = paired(&cost)?;
-        let rows = paired(&by_inputs(a, b, &inputs))?;
+        let inputs = paired(&cost, ALL)?;
+        let rows = paired(&by_inputs(a, b, &inputs), ALL)?;
         if rows == last {
             break;
         }
@@ -46,9 +49,9 @@ pub(super) fn unlikeness(
     Ok(cost)
 }
 
-/// The pairs with the least total cost, as many as there can be.
-pub(super) fn paired(cost: &Array2<f64>) -> Result<Vec<(usize, usize)>> {
-    Ok(Optimal.pair(cost.view(), Share::Fraction(1.0))?.pairs().to_vec())
+/// The pairs with the least total cost.
+pub(super) fn paired(cost: &Array2<f64>, share: Share) -> Result<Vec<(usize, usize)>> {
+    Ok(Optimal.pair(cost.view(), share)?.pairs().to_vec())
 }
 
 /// Per input, its weights in ascending order, at [`QUANTILES`] points.
@@ -128,7 +131,7 @@ mod tests {
         let a = random((17, 23, 3), 1);
         let (inputs, rows) = (order(17, 2), order(23, 3));
         let b = a.select(Axis(0), &inputs).select(Axis(1), &rows);
-        let pairs = paired(&unlikeness(&a, &b, None).unwrap()).unwrap();
+        let pairs = paired(&unlikeness(&a, &b, None).unwrap(), ALL).unwrap();
         assert!(pairs.iter().all(|(i, j)| inputs[*j] == *i));
     }
 
@@ -140,10 +143,10 @@ mod tests {
         let b = (&a + &noise).select(Axis(0), &inputs).select(Axis(1), &rows);
         let mut wide = random((12, 40, 2), 8);
         wide.slice_mut(ndarray::s![..9, ..30, ..]).assign(&b);
-        let pairs = paired(&unlikeness(&a, &b, None).unwrap()).unwrap();
+        let pairs = paired(&unlikeness(&a, &b, None).unwrap(), ALL).unwrap();
         assert!(pairs.iter().all(|(i, j)| inputs[*j] == *i));
         let same: Vec<(usize, usize)> = rows.iter().enumerate().map(|(j, i)| (*i, j)).collect();
-        let pairs = paired(&unlikeness(&a, &wide, Some(&same)).unwrap()).unwrap();
+        let pairs = paired(&unlikeness(&a, &wide, Some(&same)).unwrap(), ALL).unwrap();
         assert!(pairs.iter().all(|(i, j)| inputs.get(*j) == Some(i)));
     }
 
@@ -152,6 +155,6 @@ mod tests {
         // Two inputs with the same weights, which go to different rows.
         let a = Array3::from_shape_vec((2, 2, 1), vec![1.0, 0.0, 0.0, 1.0]).unwrap();
         let cost = unlikeness(&a, &a, Some(&[(0, 1), (1, 0)])).unwrap();
-        assert_eq!(paired(&cost).unwrap(), [(0, 1), (1, 0)]);
+        assert_eq!(paired(&cost, ALL).unwrap(), [(0, 1), (1, 0)]);
     }
 }

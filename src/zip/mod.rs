@@ -23,6 +23,7 @@ mod party;
 pub mod predict;
 mod producers;
 pub mod prune;
+mod reading;
 mod recurrent;
 pub mod refit;
 pub mod run;

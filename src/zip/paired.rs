@@ -38,6 +38,11 @@ impl Paired {
     /// Notes in `joint` and here that the weights of corresponding layers are fused.
     pub(super) fn fuse(&mut self, joint: &mut JointModel, members: &[Member]) {
         joint.fuse(&members.iter().map(|m| (m.task, m.id)).collect::<Vec<_>>());
+        self.join_groups(members);
+    }
+
+    /// Settles the groups of corresponding layers among each other.
+    pub(super) fn join_groups(&mut self, members: &[Member]) {
         let groups: Vec<_> = members.iter().filter_map(|m| Some((m.task, m.group()?))).collect();
         self.join(&groups);
     }

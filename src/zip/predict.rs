@@ -11,7 +11,7 @@ use crate::align::Alignment;
 use crate::couple::Channel;
 use crate::error::{Context, Error, ErrorKind, Result};
 
-use super::bridge::{close, gap, read_before_made, readers};
+use super::bridge::{Making, Standing, close, read_before_made, readers};
 use super::joint::JointModel;
 use super::matcher::Share;
 use super::members::{Chosen, Member, class_members, common_neurons, statistics_bytes};
@@ -75,18 +75,21 @@ pub fn predict(
     let mut joint = joint.clone();
     let mut paired = Paired::of(&joint);
     let mut sites = Vec::new();
-    for (_, making) in read_before_made(&joint, alignment).into_values() {
-        let members = class_members(&joint, alignment, &alignment.sites[making]);
+    let making = Making::of(&joint, alignment);
+    for (_, made) in read_before_made(&joint, alignment, &making).into_values() {
+        let members = class_members(&joint, alignment, &alignment.sites[made]);
         share(&mut joint, &paired, &members, budget)?;
-        let groups: Vec<_> = members.iter().filter_map(|m| Some((m.task, m.group()?))).collect();
-        paired.join(&groups);
+        paired.join_groups(&members);
     }
-    for site in alignment.common() {
-        let members = readers(&joint, alignment, site);
-        while let Some(gap) = gap(&joint, alignment, &members) {
-            let most = gap.known.channels.len().min(gap.open.channels.len());
-            let pairs: Vec<(usize, usize)> = (0..most).map(|i| (i, i)).collect();
-            close(&mut joint, &mut paired, &members, &gap, &pairs);
+    for (place, site) in alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common()) {
+        let readers = readers(&joint, alignment, site);
+        let gap = |joint: &JointModel, settled: &Paired| {
+            let making = &making;
+            Standing { joint, alignment, settled, making, budget, place }.gap(&readers)
+        };
+        while let Some(gap) = gap(&joint, &paired) {
+            let pairs: Vec<(usize, usize)> = (0..gap.most).map(|i| (i, i)).collect();
+            close(&mut joint, &mut paired, &readers, &gap, &pairs);
         }
         let mut chosen = Chosen::at(&joint, alignment, site)?;
         if chosen.reason.is_none() {

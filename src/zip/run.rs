@@ -14,6 +14,7 @@ use crate::error::{Context, Result};
 use crate::ir::Model;
 use crate::progress::Progress;
 
+use super::bridge::Making;
 use super::group::Later;
 use super::joint::JointModel;
 use super::matcher::Matcher;
@@ -51,6 +52,7 @@ pub struct Zip<'a> {
     originals: Vec<Model>,
     pub(super) streams: Vec<Progressing<'a>>,
     pub(super) paired: Paired,
+    pub(super) making: Making,
     /// Rows per layer and task at most.
     pub(super) rows: usize,
     /// What later layers of a group cost, by the task and layer at which it is paired.
@@ -80,6 +82,7 @@ impl<'a> Zip<'a> {
         }
         let matcher = options.matcher()?;
         let paired = Paired::of(joint);
+        let making = Making::of(joint, alignment);
         Ok(Zip {
             joint,
             alignment,
@@ -90,6 +93,7 @@ impl<'a> Zip<'a> {
             originals,
             streams,
             paired,
+            making,
             rows: options.max_rows,
             later: BTreeMap::new(),
             progress,
@@ -107,7 +111,7 @@ impl<'a> Zip<'a> {
         let mut records: Vec<SiteRecord> = Vec::new();
         for (place, site) in self.alignment.sites.iter().enumerate() {
             if site.is_common() {
-                self.bridge(site)?;
+                self.bridge(place)?;
                 let has_zipped = records.iter().any(SiteRecord::is_zipped);
                 if has_zipped && self.zips(site)? && between(self.joint)? {
                     self.restart();

@@ -116,6 +116,19 @@ fn rules_hold_in_their_layers() {
 }
 
 #[test]
+fn computing_without_onnx_runtime_is_said() {
+    let (a, b) = (mnist(), fashion());
+    let args = ["merge", &a, &b, "-o", "joint.onnx", "--samples", "16", "--json"];
+    for runtime in ["auto", "tract"] {
+        let output = Tool::new().run(0, &[&args[..], &["--runtime", runtime]].concat());
+        let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+        let unexpected = runtime == "auto" && report.runtime.starts_with("tract");
+        let says_so = stderr(&output).contains("ONNX Runtime's library was not found");
+        assert_eq!(says_so, unexpected, "{runtime}: {}", report.runtime);
+    }
+}
+
+#[test]
 fn outputs_are_shared_where_that_is_asked_for() {
     let tool = Tool::new();
     let output = tool.merge(&["--share-outputs", "--samples", "16", "--json"]);

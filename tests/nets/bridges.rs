@@ -6,15 +6,16 @@ use onnx_zip::couple::CoupledLayer;
 use onnx_zip::emit::{self, EmitOptions, FORMS};
 use onnx_zip::ir::{Attribute, Graph, Model, NodeId, Tensor, ValueId};
 use onnx_zip::onnx;
+use onnx_zip::progress::Silent;
 use onnx_zip::zip::joint::JointModel;
 use onnx_zip::zip::matcher::Share;
 use onnx_zip::zip::options::{Budget, Method, ZipOptions};
 use onnx_zip::zip::predict::predict;
 use onnx_zip::zip::size::sizes;
-use onnx_zip::zipper::{self, Input, Outcome};
+use onnx_zip::zipper::{self, Calibration, Goal, Input, Outcome, merge_for};
 
 use crate::permute::permuted;
-use crate::support::{deviation, images, joint_outputs, merge, model, outputs};
+use crate::support::{backend, deviation, images, joint_outputs, merge, model, outputs};
 
 fn options(method: Method, share: f64) -> ZipOptions {
     ZipOptions { method, budget: Budget::uniform(Share::Fraction(share)), ..ZipOptions::default() }
@@ -183,6 +184,34 @@ fn partial_merges_behind_differences_stay_exact_and_as_large_as_predicted() {
             assert_eq!(planned.sizes, outcome.sizes, "{name} {share}");
             assert_eq!(outcome.sizes.shared > 0, share > 0.0, "{name} {share}");
         }
+    }
+}
+
+#[test]
+fn a_size_is_met_behind_differences() {
+    let nets = ["lenet5_mnist_a", "lenet5_mnist_b"].map(model);
+    for nets in [
+        [nets[0].clone(), with_larger_kernel(nets[1].clone())],
+        [nets[0].clone(), with_one_more_layer(nets[1].clone())],
+    ] {
+        let data = images(&nets[0], "mnist_train", 600);
+        let calibration = Calibration {
+            backend: backend(),
+            data: vec![data.clone(), data],
+            stored: Vec::new(),
+            batch: 64,
+            memory: 1 << 30,
+        };
+        let inputs = nets.iter().zip(["a", "b"]);
+        let inputs = inputs.map(|(model, name)| Input { name: name.into(), model: model.clone() });
+        let prepared = zipper::prepare(inputs.collect()).unwrap();
+        let (goal, options) = (Goal::Size(0.7), options(Method::Refit, 1.0));
+        let (joint, outcome, _) =
+            merge_for(goal, &prepared, &calibration, &options, None, &[], &Silent).unwrap();
+        let size = outcome.sizes.joint() as f64 / outcome.sizes.separate() as f64;
+        assert!((0.67..=0.7).contains(&size), "{size}");
+        check(&joint);
+        check_size(&joint);
     }
 }
 

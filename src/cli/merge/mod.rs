@@ -136,7 +136,7 @@ impl MergeArgs {
         let ToMerge { tasks: loaded, parts } =
             models::load_parts(&self.models.paths, &self.models.names)?;
         self.tuning.apply(&mut options, loaded.len())?;
-        let backend = self.runtime.open()?;
+        let backend = self.runtime.open(console)?;
         let data = self.open_data(&loaded, options.seed, console)?;
         let mut prepared = prepare_parts(parts, self.share.preparation(&self.models))?;
         self.share.cut(&mut prepared)?;
