@@ -38,9 +38,14 @@ pub(super) const CASES: &[(&str, i64, Build)] = &[
         let window = [ints("strides", &[2, 1]), ints("pads", &[0, 1, 1, 0])];
         conv(b, "Conv", &[2, 8, 4, 3], &[3, 8, 2, 3], window)
     }),
+    ("Conv", 13, |b| conv(b, "Conv", &[2, 2, 6, 6], &[2, 2, 2, 3], [ints("strides", &[3, 2])])),
+    ("Conv", 13, |b| conv(b, "Conv", &[1, 2, 4, 4, 3], &[2, 2, 2, 2, 2], [])),
     ("Conv", 13, |b| conv(b, "Conv", &[2, 8, 6], &[2, 8, 3], [ints("pads", &[1, 1])])),
     ("Conv", 13, |b| conv(b, "Conv", &[2, 8, 3, 3], &[4, 8, 1, 1], [])),
     ("Conv", 13, |b| conv(b, "Conv", &[1, 8, 21, 21], &[1, 8, 2, 1], [])),
+    ("Conv", 13, |b| {
+        conv(b, "Conv", &[1, 2, 15, 15], &[1, 2, 3, 3], [ints("pads", &[1, 1, 1, 1])])
+    }),
     ("Conv", 13, |b| {
         let window = [("group", Attribute::Int(2)), ints("strides", &[2, 2])];
         conv(b, "Conv", &[2, 4, 5, 5], &[6, 2, 2, 2], window)
