@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Attribute, Node, NodeId, ValueId};
 
+use super::samples_last::{self, Use};
 use super::weight_gradient::weight_gradient;
 use super::{Grads, Tape, unsupported};
 
@@ -108,14 +109,19 @@ impl Window {
     }
 }
 
-pub(super) fn conv(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
+pub(super) fn conv(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
     let (x, weight) = (tape.input(node, 0)?, tape.input(node, 1)?);
-    let window = Window::of(tape, node, &tape.sizes(weight, 2)?, (x, tape.output(node)?))?;
+    let sizes = tape.sizes(weight, 0)?;
+    let kernel = sizes.get(2..).unwrap_or_default();
+    let window = Window::of(tape, node, kernel, (x, tape.output(node)?))?;
     let groups = node.int("group", 1);
+    let is_faster = |form: Use| form.is_faster(&window, &sizes, groups);
     let mut dx = None;
     if tape.wants(node, 0) {
         dx = Some(if groups == 1 && window.is_same_size() {
-            convolved_back(tape, weight, &window, dy)
+            convolved_back(tape, (dy, weight), &window, is_faster(Use::Gradient))
+        } else if is_faster(Use::Transposed) {
+            samples_last::convolution(tape, "ConvTranspose", &[dy, weight], &window)
         } else {
             let mut attributes = window.backward();
             attributes.push(("group", Attribute::Int(groups)));
@@ -123,12 +129,20 @@ pub(super) fn conv(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grad
         });
     }
     let dw = weight_gradient(tape, node, (x, dy), &window)?;
+    if is_faster(Use::Net) {
+        samples_last::rewrite(tape, id, node, &window);
+    }
     Ok(vec![dx, dw, bias_gradient(tape, node, dy)?])
 }
 
 /// The data gradient as a convolution with mirrored weights, which is faster than a transposed one
 /// where no extents change.
-fn convolved_back(tape: &mut Tape, weight: ValueId, window: &Window, dy: ValueId) -> ValueId {
+fn convolved_back(
+    tape: &mut Tape,
+    (dy, weight): (ValueId, ValueId),
+    window: &Window,
+    with_samples_last: bool,
+) -> ValueId {
     let n = window.kernel.len();
     let mut perm: Vec<i64> = (0..n as i64 + 2).collect();
     perm.swap(0, 1);
@@ -142,6 +156,9 @@ fn convolved_back(tape: &mut Tape, weight: ValueId, window: &Window, dy: ValueId
     }
     let mut mirrored = window.clone();
     mirrored.pads.rotate_left(n);
+    if with_samples_last {
+        return samples_last::convolution(tape, "Conv", &[dy, turned], &mirrored);
+    }
     tape.op_with("Conv", &[dy, turned], mirrored.forward())
 }
 

@@ -14,6 +14,7 @@ mod norm;
 mod pool;
 mod reduce;
 mod rules;
+mod samples_last;
 mod select;
 mod sensitivity;
 mod shape;
