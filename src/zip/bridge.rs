@@ -101,6 +101,13 @@ struct Facts {
     free: Vec<usize>,
 }
 
+/// Channels of two groups that may be paired, and how many pairs there may be.
+struct Choice {
+    known: Vec<usize>,
+    open: Vec<usize>,
+    most: usize,
+}
+
 /// The layers of a site that read what others make.
 pub(super) fn readers(joint: &JointModel, alignment: &Alignment, site: &Site) -> Vec<Member> {
     if alignment.is_duplicate(site) {
@@ -117,36 +124,41 @@ impl Standing<'_> {
     pub(super) fn gap(&self, members: &[Member]) -> Option<Gap> {
         let count = members.len();
         let pairs = || (0..count).flat_map(move |h| (0..count).map(move |n| (h, n)));
-        let adopted = pairs().filter(|(h, n)| h != n).find_map(|(h, n)| {
-            self.between([h, n], members, |known, open| {
-                // Blocks of weights are stored once where their inputs are the same to the last one.
-                let channels = adoptable(self.joint, known, members[n].task);
-                let fits = open.makers == Makers::None
-                    && open.neurons.is_empty()
-                    && (1..=open.free.len()).contains(&channels.len());
-                let most = channels.len();
-                fits.then(|| (channels, open.free.clone(), most))
-            })
-        });
-        adopted.or_else(|| {
-            pairs().filter(|(h, n)| h < n).find_map(|(h, n)| {
-                self.between([h, n], members, |a, b| {
-                    let none = a.neurons.is_empty() && b.neurons.is_empty();
-                    let alike = match (a.makers, b.makers) {
-                        (Makers::None, Makers::None) => {
-                            let no_class = a.class.is_none() && b.class.is_none();
-                            none || no_class && a.neurons.keys().any(|n| b.neurons.contains_key(n))
-                        }
-                        (Makers::ToCome, Makers::ToCome) => none && a.class == b.class,
-                        _ => false,
-                    };
-                    let most = self.quota(b, self.quota(a, a.free.len().min(b.free.len()))?)?;
-                    // What is left to others is settled all the same.
-                    let left = alike && (most > 0 || a.makers == Makers::ToCome);
-                    left.then(|| (a.free.clone(), b.free.clone(), most))
-                })
-            })
-        })
+        let adopt = |(h, n): (usize, usize)| {
+            let task = members[n].task;
+            self.between([h, n], members, |known, open| self.adopted(known, open, task))
+        };
+        let join =
+            |(h, n): (usize, usize)| self.between([h, n], members, |a, b| self.new_neurons(a, b));
+        let adopted = pairs().filter(|(h, n)| h != n).find_map(adopt);
+        adopted.or_else(|| pairs().filter(|(h, n)| h < n).find_map(join))
+    }
+
+    /// The neurons of `known` that the open channels of a task may become.
+    fn adopted(&self, known: &Facts, open: &Facts, task: usize) -> Option<Choice> {
+        // Blocks of weights are stored once where their inputs are the same to the last one.
+        let channels = adoptable(self.joint, known, task);
+        let fits = open.makers == Makers::None
+            && open.neurons.is_empty()
+            && (1..=open.free.len()).contains(&channels.len());
+        fits.then(|| Choice { most: channels.len(), known: channels, open: open.free.clone() })
+    }
+
+    /// The channels of two groups that may become new neurons.
+    fn new_neurons(&self, a: &Facts, b: &Facts) -> Option<Choice> {
+        let none = a.neurons.is_empty() && b.neurons.is_empty();
+        let alike = match (a.makers, b.makers) {
+            (Makers::None, Makers::None) => {
+                let no_class = a.class.is_none() && b.class.is_none();
+                none || no_class && a.neurons.keys().any(|n| b.neurons.contains_key(n))
+            }
+            (Makers::ToCome, Makers::ToCome) => none && a.class == b.class,
+            _ => false,
+        };
+        let most = self.quota(b, self.quota(a, a.free.len().min(b.free.len()))?)?;
+        // What is not to be shared where it is made is settled all the same.
+        let fits = alike && (most > 0 || a.makers == Makers::ToCome);
+        fits.then(|| Choice { known: a.free.clone(), open: b.free.clone(), most })
     }
 
     /// The first groups of two members' inputs, in their order, of which `choose` picks channels.
@@ -154,13 +166,13 @@ impl Standing<'_> {
         &self,
         [h, n]: [usize; 2],
         members: &[Member],
-        choose: impl Fn(&Facts, &Facts) -> Option<(Vec<usize>, Vec<usize>, usize)>,
+        choose: impl Fn(&Facts, &Facts) -> Option<Choice>,
     ) -> Option<Gap> {
         let (groups, others) = (read_groups(&members[h]), read_groups(&members[n]));
         groups.into_iter().zip(others).find_map(|(mine, theirs)| {
             let known = self.facts((members[h].task, mine))?;
             let open = self.facts((members[n].task, theirs))?;
-            let (left, right, most) = choose(&known, &open)?;
+            let Choice { known: left, open: right, most } = choose(&known, &open)?;
             let each = pixels(&members[h], mine);
             let fits = each.is_some()
                 && each == pixels(&members[n], theirs)
