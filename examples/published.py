@@ -179,9 +179,11 @@ PAIRS = {
     "sound embeddings": Pair(
         listener("embedding_model", "0.3.1"), listener("embedding_model", "0.5.1")
     ),
-    "text detectors, v3 and v4": Pair(ocr("ch_PP-OCRv3_det_infer"), ocr("ch_PP-OCRv4_det_infer")),
+    "text detectors, v3 and v4": Pair(
+        ocr("ch_PP-OCRv3_det_infer"), ocr("ch_PP-OCRv4_det_infer"), (pages, pages), "overlap"
+    ),
     "text recognisers, v3 and v4": Pair(
-        ocr("ch_PP-OCRv3_rec_infer"), ocr("ch_PP-OCRv4_rec_infer")
+        ocr("ch_PP-OCRv3_rec_infer"), ocr("ch_PP-OCRv4_rec_infer"), (line, line), "text"
     ),
     "captcha readers": Pair(captcha("common", "1.4.11"), captcha("common")),
     "voice detectors": Pair(
