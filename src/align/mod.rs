@@ -110,8 +110,17 @@ impl Alignment {
 
     /// Takes the sites behind the `last`-th apart, so that their layers correspond to nothing.
     pub fn cut_behind(&mut self, last: usize) {
-        let behind = self.sites.split_off((last + 1).min(self.sites.len()));
-        for site in behind {
+        let all = 0..self.sites.len();
+        self.take_apart(&all.filter(|place| *place > last).collect());
+    }
+
+    /// Takes the sites at some places apart, so that their layers correspond to nothing.
+    pub fn take_apart(&mut self, places: &BTreeSet<usize>) {
+        for (place, site) in std::mem::take(&mut self.sites).into_iter().enumerate() {
+            if !places.contains(&place) {
+                self.sites.push(site);
+                continue;
+            }
             for (net, layer) in site.members() {
                 let mut layers = vec![None; site.layers.len()];
                 layers[net] = Some(layer);

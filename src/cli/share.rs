@@ -39,6 +39,12 @@ pub(super) struct ShareArgs {
     /// For joint models with one trunk and a head per task. Example: --until 'block4*'
     #[arg(long, value_name = "GLOB")]
     until: Option<String>,
+    /// Leave the weights of layers that GLOB matches to the tasks, and share behind them; repeatable
+    ///
+    /// Their channels are paired all the same, by what reads them. Worth it for small layers where sharing
+    /// costs much, as first convolutions; but tasks with one input have no computation in common then.
+    #[arg(long, value_name = "GLOB")]
+    own_weights: Vec<String>,
     /// Share neurons of the layers that make outputs, too
     ///
     /// For models whose outputs mean the same: embeddings, or classes of one list. Every output keeps its
@@ -111,16 +117,22 @@ impl ShareArgs {
         PrepareOptions { batchnorm: models.batchnorm(), share_outputs: self.shares_outputs() }
     }
 
+    /// The layers whose weights are left to the tasks, as typed.
+    pub(super) fn own_weights(&self) -> Vec<String> {
+        self.own_weights.clone()
+    }
+
     /// Whether neurons that make outputs may be shared.
     pub(super) fn shares_outputs(&self) -> bool {
         self.share_outputs
     }
 
-    /// Leaves to the tasks what comes behind the layer of --until.
+    /// Leaves to the tasks what --own-weights names and what comes behind the layer of --until.
     ///
     /// # Errors
-    /// As [`Prepared::share_until`].
+    /// As [`Prepared::share_until`] and [`Prepared::keep_weights`].
     pub(super) fn cut(&self, prepared: &mut Prepared) -> Result<()> {
+        self.own_weights.iter().try_for_each(|glob| prepared.keep_weights(glob))?;
         self.until.as_ref().map_or(Ok(()), |glob| prepared.share_until(glob))
     }
 

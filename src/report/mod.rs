@@ -183,6 +183,8 @@ pub struct Settings {
     pub share: String,
     /// Layers that share otherwise, as on the command line.
     pub keep_shared: Vec<String>,
+    /// Layers whose weights are left to the tasks, as on the command line.
+    pub own_weights: Vec<String>,
     /// Whether neurons that make outputs may be shared.
     pub share_outputs: bool,
     /// Weight of each task's error.

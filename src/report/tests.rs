@@ -77,6 +77,7 @@ fn report() -> Report {
             passes: Passes::PerLayer,
             share: "1.0".to_owned(),
             keep_shared: vec!["fc2=50".to_owned()],
+            own_weights: Vec::new(),
             share_outputs: false,
             alpha: vec![0.5, 0.5],
             damping: 1e-4,

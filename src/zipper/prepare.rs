@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use globset::Glob;
 
-use crate::align::{Alignment, Net, align};
+use crate::align::{Alignment, Net, Site, align};
 use crate::canon::{BatchNorm, CanonOptions, canonicalise};
 use crate::couple::{Channel, End, GroupId, LayerId};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,23 +58,43 @@ impl Prepared {
     /// # Errors
     /// [`ErrorKind::Usage`] if `glob` is no pattern or matches no such layer.
     pub fn share_until(&mut self, glob: &str) -> Result<()> {
+        let last = self.matching(glob)?.last().copied();
+        last.into_iter().for_each(|last| self.alignment.cut_behind(last));
+        Ok(())
+    }
+
+    /// Leaves the weights of layers to the tasks: of all that correspond to others and whose name, in
+    /// any net, matches `glob`. Layers behind them share all the same. What nets have in common as it
+    /// is stays so.
+    ///
+    /// # Errors
+    /// As [`Prepared::share_until`].
+    pub fn keep_weights(&mut self, glob: &str) -> Result<()> {
+        let mut places = self.matching(glob)?;
+        places.retain(|place| !self.alignment.is_duplicate(&self.alignment.sites[*place]));
+        self.alignment.take_apart(&places);
+        Ok(())
+    }
+
+    /// The places of the sites that several nets have and of which any layer's name matches `glob`.
+    fn matching(&self, glob: &str) -> Result<BTreeSet<usize>> {
         let usage = |message: String| Error::new(ErrorKind::Usage, message);
         let matcher = Glob::new(glob)
             .map_err(|e| usage(format!("'{glob}' is not a layer pattern")).because(e))?
             .compile_matcher();
         let name =
             |(task, id): (usize, LayerId)| self.joint.tasks[task].coupling.layer(id).name.clone();
-        let mut sites = self.alignment.sites.iter();
-        let last = sites
-            .rposition(|s| s.is_common() && s.members().map(name).any(|n| matcher.is_match(n)));
-        let Some(last) = last else {
+        let sites = self.alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common());
+        let matches = |site: &Site| site.members().map(name).any(|n| matcher.is_match(n));
+        let places: BTreeSet<usize> =
+            sites.filter(|(_, site)| matches(site)).map(|(place, _)| place).collect();
+        if places.is_empty() {
             let names: Vec<String> =
                 self.alignment.common().filter_map(|s| s.members().next().map(name)).collect();
             return Err(usage(format!("'{glob}' matches no layer that models have in common"))
                 .hint(format!("they are {}", names.join(", "))));
-        };
-        self.alignment.cut_behind(last);
-        Ok(())
+        }
+        Ok(places)
     }
 }
 

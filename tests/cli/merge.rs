@@ -129,6 +129,18 @@ fn computing_without_onnx_runtime_is_said() {
 }
 
 #[test]
+fn layers_keep_their_weights_where_that_is_asked_for() {
+    let tool = Tool::new();
+    let output = tool.merge(&["--own-weights", "fc1", "--samples", "16", "--json"]);
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report.settings.own_weights, ["fc1"]);
+    let layers = report.layers.iter().map(|l| (l.layers[0].as_str(), l.shared, l.shared_inputs));
+    assert_eq!(layers.collect::<Vec<_>>(), [("fc2", 100, 300), ("fc3", 0, 0)]);
+    let error = tool.refused(&["plan", &mnist(), &fashion(), "--own-weights", "conv*"]);
+    assert!(error.contains("matches no layer"), "{error}");
+}
+
+#[test]
 fn outputs_are_shared_where_that_is_asked_for() {
     let tool = Tool::new();
     let output = tool.merge(&["--share-outputs", "--samples", "16", "--json"]);

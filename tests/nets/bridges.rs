@@ -2,6 +2,7 @@
 
 use ndarray::{Array1, Array4, ArrayD, s};
 
+use onnx_zip::calib::data::Dataset;
 use onnx_zip::couple::CoupledLayer;
 use onnx_zip::emit::{self, EmitOptions, FORMS};
 use onnx_zip::ir::{Attribute, Graph, Model, NodeId, Tensor, ValueId};
@@ -12,7 +13,7 @@ use onnx_zip::zip::matcher::Share;
 use onnx_zip::zip::options::{Budget, Method, ZipOptions};
 use onnx_zip::zip::predict::predict;
 use onnx_zip::zip::size::sizes;
-use onnx_zip::zipper::{self, Calibration, Goal, Input, Outcome, merge_for};
+use onnx_zip::zipper::{self, Calibration, Goal, Input, Outcome, Prepared, merge_for};
 
 use crate::permute::permuted;
 use crate::support::{backend, deviation, images, joint_outputs, merge, model, outputs};
@@ -194,14 +195,7 @@ fn a_size_is_met_behind_differences() {
         [nets[0].clone(), with_larger_kernel(nets[1].clone())],
         [nets[0].clone(), with_one_more_layer(nets[1].clone())],
     ] {
-        let data = images(&nets[0], "mnist_train", 600);
-        let calibration = Calibration {
-            backend: backend(),
-            data: vec![data.clone(), data],
-            stored: Vec::new(),
-            batch: 64,
-            memory: 1 << 30,
-        };
+        let calibration = calibration(&images(&nets[0], "mnist_train", 600));
         let inputs = nets.iter().zip(["a", "b"]);
         let inputs = inputs.map(|(model, name)| Input { name: name.into(), model: model.clone() });
         let prepared = zipper::prepare(inputs.collect()).unwrap();
@@ -212,6 +206,43 @@ fn a_size_is_met_behind_differences() {
         assert!((0.67..=0.7).contains(&size), "{size}");
         check(&joint);
         check_size(&joint);
+    }
+}
+
+#[test]
+fn layers_may_keep_their_weights_and_those_behind_them_share() {
+    for (name, method) in NETS {
+        let a = model(name);
+        let original = outputs(&a, &[]).remove(0);
+        let inputs = [("a", a.clone()), ("b", permuted(&a, 7))];
+        let inputs = inputs.map(|(name, model)| Input { name: name.into(), model });
+        let mut prepared = zipper::prepare(inputs.into()).unwrap();
+        let first = prepared.joint.tasks[0].coupling.layers[0].name.clone();
+        prepared.keep_weights(&first).unwrap();
+        let (joint, outcome) = zipped(prepared, &images(&a, "mnist_train", 600), method);
+        for task in 0..2 {
+            let own = parameters(&joint, task, &[&first]);
+            assert_eq!(outcome.sizes.specific[task], own, "{name} {method:?}");
+        }
+        for joined in joint_outputs(&joint, emit::Form::Heads) {
+            let lost = deviation(&joined, &original);
+            assert!(lost < 1e-4, "{name} {method:?} lost {lost}");
+        }
+    }
+}
+
+fn zipped(prepared: Prepared, data: &Dataset, method: Method) -> (JointModel, Outcome) {
+    let calibration = calibration(data);
+    zipper::merge(prepared, &calibration, &options(method, 1.0), &Silent).unwrap()
+}
+
+fn calibration(data: &Dataset) -> Calibration {
+    Calibration {
+        backend: backend(),
+        data: vec![data.clone(), data.clone()],
+        stored: Vec::new(),
+        batch: 64,
+        memory: 1 << 30,
     }
 }
 

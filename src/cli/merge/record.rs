@@ -103,6 +103,7 @@ impl Facts<'_> {
             passes: options.passes,
             share: self.args.share.default_text(),
             keep_shared: self.args.share.rule_texts(),
+            own_weights: self.args.share.own_weights(),
             share_outputs: self.args.share.shares_outputs(),
             alpha: options.weights(self.loaded.len()),
             damping: options.damping,
