@@ -1,7 +1,5 @@
 //! Laws of merges that share neurons of the layers that make outputs, too.
 
-use ndarray::ArrayD;
-
 use onnx_zip::calib::data::Dataset;
 use onnx_zip::couple::End;
 use onnx_zip::emit::{self, EmitOptions, FORMS};
@@ -10,11 +8,12 @@ use onnx_zip::onnx;
 use onnx_zip::zip::joint::JointModel;
 use onnx_zip::zip::matcher::Share;
 use onnx_zip::zip::options::{Budget, Method, ZipOptions};
-use onnx_zip::zip::size::sizes;
 use onnx_zip::zipper::{Input, Outcome, Part, PrepareOptions};
 
 use crate::permute::permuted;
-use crate::support::{deviation, images, joint_outputs, merge_with, model, outputs};
+use crate::support::{
+    check_forms, check_size, deviation, images, joint_outputs, merge_with, model, outputs,
+};
 
 fn merge(
     parts: Vec<Part>,
@@ -44,20 +43,9 @@ fn shared_outputs(joint: &JointModel, task: usize) -> usize {
     groups.map(|(id, _)| joint.sharing(task)[id.0].iter().flatten().count()).sum()
 }
 
-/// Every form computes what the task nets compute, and the file is as large as the plan says.
 fn check(joint: &JointModel) {
-    let alone: Vec<ArrayD<f32>> =
-        joint.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0)).collect();
-    for (name, form, _) in FORMS {
-        for (joined, alone) in joint_outputs(joint, *form).iter().zip(&alone) {
-            assert!(deviation(joined, alone) < 1e-5, "{name}");
-        }
-    }
-    let written = emit::emit(joint, &EmitOptions::default()).unwrap();
-    let values = written.graph.values().filter_map(|(id, _)| written.graph.initializer(id));
-    let bytes: usize = values.map(|tensor| tensor.data.len()).sum();
-    let predicted = (sizes(joint).unwrap().joint() * 4) as f64;
-    assert!((bytes as f64 / predicted - 1.0).abs() < 0.02, "{bytes} bytes for {predicted}");
+    check_forms(joint);
+    check_size(joint);
 }
 
 #[test]

@@ -7,13 +7,14 @@ use ndarray::ArrayD;
 
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::canon::{BatchNorm, CanonOptions, canonicalise};
-use onnx_zip::emit::{self, EmitOptions, Form};
+use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::Model;
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
 use onnx_zip::runtime::{self, Backend, HostArray, ModelSource, RuntimeOptions, feeds};
 use onnx_zip::zip::joint::JointModel;
 use onnx_zip::zip::options::ZipOptions;
+use onnx_zip::zip::size::sizes;
 use onnx_zip::zipper::{self, Calibration, Input, Outcome, Part, PrepareOptions};
 
 /// Samples per batch.
@@ -144,4 +145,24 @@ pub fn joint_outputs(joint: &JointModel, form: Form) -> Vec<ArrayD<f32>> {
             outputs(&model, &[("task".to_owned(), HostArray::I64(selected))]).swap_remove(task)
         })
         .collect()
+}
+
+/// Every form of a joint model computes what the task nets compute.
+pub fn check_forms(joint: &JointModel) {
+    let alone: Vec<ArrayD<f32>> =
+        joint.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0)).collect();
+    for (name, form, _) in FORMS {
+        for (joined, alone) in joint_outputs(joint, *form).iter().zip(&alone) {
+            assert!(deviation(joined, alone) < 1e-5, "{name}");
+        }
+    }
+}
+
+/// The constants of a joint model's file are as large as the plan says.
+pub fn check_size(joint: &JointModel) {
+    let written = emit::emit(joint, &EmitOptions::default()).unwrap();
+    let values = written.graph.values().filter_map(|(id, _)| written.graph.initializer(id));
+    let bytes: usize = values.map(|tensor| tensor.data.len()).sum();
+    let predicted = (sizes(joint).unwrap().joint() * 4) as f64;
+    assert!((bytes as f64 / predicted - 1.0).abs() < 0.02, "{bytes} bytes for {predicted}");
 }
