@@ -288,8 +288,9 @@ pub(super) fn close(
 }
 
 /// Where corresponding channels are read before any corresponding layers make them, as a residual stream
-/// behind different first layers: by the number of their correspondence, the places of the site that
-/// reads them first and of the one that makes them first.
+/// behind different first layers, or by the first that make them, which are depthwise then: by the number
+/// of their correspondence, the places of the site that reads them first and of the one that makes them
+/// first.
 pub(super) fn read_before_made(
     joint: &JointModel,
     alignment: &Alignment,
@@ -297,9 +298,12 @@ pub(super) fn read_before_made(
 ) -> BTreeMap<usize, (usize, usize)> {
     let mut early = BTreeMap::new();
     for (place, site) in alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common()) {
-        for class in classes_read(alignment, &class_members(joint, alignment, site)) {
+        let members = class_members(joint, alignment, site);
+        let depthwise = members.iter().all(|m| m.layer.per_channel);
+        for class in classes_read(alignment, &members) {
             let first = making.0.get(&class).and_then(|makers| makers.first());
-            if let Some((made, _)) = first.filter(|(made, _)| *made > place) {
+            let is_early = |made: usize| made > place || (depthwise && made == place);
+            if let Some((made, _)) = first.filter(|(made, _)| is_early(*made)) {
                 early.entry(class).or_insert((place, *made));
             }
         }

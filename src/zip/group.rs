@@ -58,7 +58,7 @@ pub(super) struct Class {
     pub(super) sites: Vec<usize>,
     /// Whether the first of them reads what it makes.
     pub(super) is_recurrent: bool,
-    /// The site that reads its channels before any site makes them, if one does.
+    /// The site that reads its channels before any site pairs them, if one does.
     pub(super) reader: Option<usize>,
 }
 

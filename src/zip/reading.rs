@@ -36,13 +36,16 @@ impl Zip<'_> {
     }
 
     /// Pairs the channels of a correspondence that are read before they are made by what reads them, as
-    /// something to begin with.
+    /// something to begin with. Depthwise layers make what they read, and say more than that.
     pub(super) fn pair_by_readers(
         &mut self,
         groups: &[(usize, GroupId)],
         reader: usize,
     ) -> Result<()> {
         let members = class_members(self.joint, self.alignment, &self.alignment.sites[reader]);
+        if members.iter().any(|m| m.layer.per_channel) {
+            return Ok(());
+        }
         let shore = |(task, group): &(usize, GroupId)| {
             let member = members.iter().position(|m| m.task == *task)?;
             let size = self.joint.tasks[*task].coupling.group(*group).size;

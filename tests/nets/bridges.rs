@@ -117,11 +117,12 @@ fn parameters(joint: &JointModel, task: usize, layers: &[&str]) -> u64 {
     all.enumerate().map(count).sum()
 }
 
-const NETS: [(&str, Method); 4] = [
+const NETS: [(&str, Method); 5] = [
     ("lenet5_mnist_a", Method::Mtz),
     ("lenet5_mnist_a", Method::Refit),
     ("zoo/resnet_mnist", Method::Refit),
     ("zoo/inception_mnist", Method::Refit),
+    ("zoo/mobilenet_mnist", Method::Refit),
 ];
 
 /// The name of a net's first layer in canonical form.
