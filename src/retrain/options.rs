@@ -90,7 +90,7 @@ pub struct RetrainOptions {
     pub batch: usize,
     /// The optimiser.
     pub optimizer: OptimizerKind,
-    /// The largest learning rate; the optimiser's own where it is `None`.
+    /// The largest learning rate.
     pub learning_rate: f64,
     /// Weight decay of AdamW.
     pub weight_decay: f64,

@@ -27,6 +27,13 @@ pub(super) struct Shore {
     pub(super) channels: Vec<usize>,
 }
 
+impl Shore {
+    /// The task and the group.
+    pub(super) fn place(&self, members: &[Member]) -> (usize, GroupId) {
+        (members[self.member].task, self.group)
+    }
+}
+
 /// Channels of two tasks that may become the same inputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Gap {
@@ -268,7 +275,7 @@ fn reads_beside(
     })
 }
 
-/// Makes the channels of a gap the same neurons, pair by pair.
+/// Makes the channels of a gap the same neurons, pair by pair, and settles them.
 pub(super) fn close(
     joint: &mut JointModel,
     settled: &mut Paired,
@@ -276,15 +283,24 @@ pub(super) fn close(
     gap: &Gap,
     pairs: &[(usize, usize)],
 ) {
-    let place = |shore: &Shore| (members[shore.member].task, shore.group);
+    connect(joint, members, gap, pairs);
+    settled.join(&[gap.known.place(members), gap.open.place(members)]);
+}
+
+/// Makes the channels of a gap the same neurons, pair by pair.
+pub(super) fn connect(
+    joint: &mut JointModel,
+    members: &[Member],
+    gap: &Gap,
+    pairs: &[(usize, usize)],
+) {
     let channel = |shore: &Shore, at: usize| {
-        let (task, group) = place(shore);
+        let (task, group) = shore.place(members);
         (task, Channel { group, index: shore.channels[at] })
     };
     for (i, j) in pairs {
         joint.share(channel(&gap.known, *i), channel(&gap.open, *j));
     }
-    settled.join(&[place(&gap.known), place(&gap.open)]);
 }
 
 /// Where corresponding channels are read before any corresponding layers make them, as a residual stream

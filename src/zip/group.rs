@@ -217,8 +217,8 @@ impl Zip<'_> {
         Ok(self.joint.neurons_of(&class.groups) != old)
     }
 
-    /// Pairs one group with those of its class that are there already; whether any pair costs more than
-    /// another.
+    /// Pairs one group with those of its class that are there already; whether what makes them says what
+    /// pairs cost.
     fn join_class(
         &mut self,
         class: &Class,

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use ndarray::{Array2, Array3};
 
-use crate::couple::{Channel, GroupId};
+use crate::couple::GroupId;
 use crate::error::{Context, Result};
 
-use super::bridge::{Gap, Shore, Standing, close, pixels, readers};
+use super::bridge::{Gap, Shore, Standing, close, connect, pixels, readers};
 use super::likeness::{paired, unlikeness};
 use super::matcher::Share;
-use super::members::{Member, class_members};
+use super::members::{Member, class_members, common_neurons};
 use super::run::Zip;
 
 impl Zip<'_> {
@@ -55,17 +55,13 @@ impl Zip<'_> {
         let shores: Vec<(Shore, usize)> = groups.iter().filter_map(shore).collect();
         let Some(((known, reads), others)) = shores.split_first() else { return Ok(()) };
         for (open, _) in others.iter().filter(|(_, own)| own == reads) {
-            let place = |shore: &Shore| (members[shore.member].task, shore.group);
-            if self.paired.together(place(known), place(open)) {
+            if self.paired.together(known.place(&members), open.place(&members)) {
                 continue;
             }
             let most = known.channels.len().min(open.channels.len());
             let gap = Gap { known: known.clone(), open: open.clone(), most };
-            for (i, j) in self.alike(&members, &gap)? {
-                let channel = |group, index| Channel { group, index };
-                let (a, b) = (channel(known.group, i), channel(open.group, j));
-                self.joint.share((place(known).0, a), (place(open).0, b));
-            }
+            let pairs = self.alike(&members, &gap)?;
+            connect(self.joint, &members, &gap, &pairs);
         }
         Ok(())
     }
@@ -74,13 +70,12 @@ impl Zip<'_> {
     fn alike(&self, members: &[Member], gap: &Gap) -> Result<Vec<(usize, usize)>> {
         let shores = [&gap.known, &gap.open];
         let [a, b] = shores.map(|shore| self.read_weights(&members[shore.member], shore));
-        let [x, y] = shores.map(|shore| &members[shore.member]);
-        let mut rows = Vec::new();
-        for (i, channel) in x.layer.outputs.iter().enumerate() {
-            let neuron = self.joint.neuron(x.task, *channel);
-            let same = |c: &Channel| neuron.is_some() && self.joint.neuron(y.task, *c) == neuron;
-            rows.extend(y.layer.outputs.iter().position(same).map(|j| (i, j)));
-        }
+        let readers = shores.map(|shore| members[shore.member].clone());
+        let neurons = common_neurons(self.joint, &readers).into_iter();
+        let pair = |rows: Vec<(usize, usize)>| Some((rows.first()?.1, rows.get(1)?.1));
+        let mut rows: Vec<(usize, usize)> = neurons.filter_map(pair).collect();
+        // Sums over rows come out the same whatever the neurons are numbered.
+        rows.sort_unstable();
         let rows = (!rows.is_empty()).then_some(rows.as_slice());
         paired(&unlikeness(&a?, &b?, rows)?, Share::Count(gap.most))
     }
