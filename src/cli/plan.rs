@@ -70,7 +70,7 @@ impl ModelArgs {
 
 impl PlanArgs {
     pub(super) fn run(&self) -> Result<Status> {
-        show(&self.models, &self.share, self.method.stores_targets(), self.json)
+        show(&self.models, &self.share, &self.method, self.json)
     }
 }
 
@@ -78,14 +78,14 @@ impl PlanArgs {
 pub(super) fn show(
     models: &ModelArgs,
     share: &ShareArgs,
-    targets: bool,
+    method: &MethodArgs,
     json: bool,
 ) -> Result<Status> {
-    let budget = share.budget()?;
+    let budget = share.budget(method.is_paper())?;
     let parts = models::load_parts(&models.paths, &models.names)?.parts;
     let mut prepared = prepare_parts(parts, share.preparation(models))?;
     share.cut(&mut prepared)?;
-    let prediction = predict(&prepared.joint, &prepared.alignment, &budget, targets)?;
+    let prediction = predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
     let tasks = &prepared.joint.tasks;
     let plan = Plan::new(
         TOOL.to_owned(),

@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
-use crate::mtz::options::{Method, Passes};
+use crate::mtz::options::{Biases, Method, Passes, Unit};
 use crate::mtz::plan::Sizes;
 use crate::mtz::plan::Trial;
 use crate::mtz::site::SiteRecord;
@@ -179,8 +179,12 @@ pub struct Settings {
     pub metric: String,
     /// Where statistics come from.
     pub passes: Passes,
-    /// How much is shared, as on the command line.
+    /// How much is shared, as on the command line; `knee` where the tool decided.
     pub share: String,
+    /// What is shared or left to the tasks as a whole.
+    pub unit: Unit,
+    /// Whose the biases of shared neurons are.
+    pub biases: Biases,
     /// Layers that share otherwise, as on the command line.
     pub keep_shared: Vec<String>,
     /// Layers whose weights are left to the tasks, as on the command line.

@@ -76,6 +76,8 @@ fn report() -> Report {
             metric: "hessian".to_owned(),
             passes: Passes::PerLayer,
             share: "1.0".to_owned(),
+            unit: Unit::Layer,
+            biases: Biases::PerTask,
             keep_shared: vec!["fc2=50".to_owned()],
             own_weights: Vec::new(),
             share_outputs: false,

@@ -183,8 +183,7 @@ impl MergeArgs {
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint("leave out --dry-run, or give --share in place of the goal"));
         }
-        let targets = self.method.stores_targets();
-        plan::show(&self.models, &self.share, targets, self.result.json)
+        plan::show(&self.models, &self.share, &self.method, self.result.json)
     }
 
     /// Merges, as often as the goal takes.
@@ -196,7 +195,7 @@ impl MergeArgs {
     ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let Request { prepared, calibration, options, retraining } = request;
         let retraining = retraining.as_ref();
-        let Some(goal) = self.goal.goal() else {
+        let Some(goal) = self.goal.goal().or_else(|| self.share.goal(self.counts_neurons())) else {
             let prepared = (*prepared).clone();
             let (joint, outcome) =
                 merge_and_retrain(prepared, calibration, options, retraining, console)?;
@@ -216,12 +215,23 @@ impl MergeArgs {
 
     /// Validated options of the zip.
     fn options(&self) -> Result<MergeOptions> {
-        let mut options = MergeOptions { budget: self.share.budget()?, ..MergeOptions::default() };
+        let neurons = self.counts_neurons();
+        let mut options = MergeOptions {
+            budget: self.share.budget(neurons)?,
+            unit: self.share.unit(neurons),
+            ..MergeOptions::default()
+        };
         self.method.apply(&mut options);
         if !self.gram.is_empty() {
             options.passes = Passes::One;
         }
         Ok(options)
+    }
+
+    /// Whether only neurons can be the unit: in the paper's method, and where there are no sensitivities
+    /// since statistics stand for the data.
+    fn counts_neurons(&self) -> bool {
+        self.method.is_paper() || !self.gram.is_empty()
     }
 
     /// Everything that is to be written can be; found out before the work starts.

@@ -33,6 +33,11 @@ impl Driver<'_> {
         let name = &members[0].layer.name;
         let neurons = common_neurons(self.joint, members);
         let mut errors = vec![(0.0, 0.0); members.len()];
+        let weights: Vec<Array1<f64>> = members
+            .iter()
+            .zip(&all_stats)
+            .map(|(member, stats)| self.channel_weights(member, stats))
+            .collect::<Result<_>>()?;
         for rows in &neurons {
             let channels: Vec<ChannelNeuron<'_>> = rows
                 .iter()
@@ -43,10 +48,12 @@ impl Driver<'_> {
                 })
                 .collect();
             let common = common_weights(&channels, self.options.damping).at_node(name)?;
-            for ((at, _), channel) in rows.iter().zip(&channels) {
+            for ((at, row), channel) in rows.iter().zip(&channels) {
                 let form = |w: &Array1<f64>| channel.hessian.dot(w).dot(w).max(0.0);
-                errors[*at].0 += form(&(&common - &channel.weights));
+                let error = form(&(&common - &channel.weights));
+                errors[*at].0 += error;
                 errors[*at].1 += form(&channel.weights.to_owned());
+                record.loss += weights[*at][*row] * error;
             }
             for (at, row) in rows {
                 all_stats[*at].weights.row_mut(*row).assign(&common);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array1, Array2, Axis, concatenate};
 
 use crate::couple::Channel;
 use crate::error::{Context, Result};
@@ -21,8 +21,9 @@ use super::Driver;
 /// The state of a layer among others, and what follows from them.
 pub(super) struct LayerState {
     pub(super) stats: LayerStats,
-    /// The layer's common inputs with their columns; the bias is the last.
+    /// The layer's common inputs with their columns; the bias is the last, where it is one of them.
     inputs: Vec<(usize, usize)>,
+    has_bias: bool,
     /// How the other columns make up for a change of these; see [`readjust`](crate::mtz::solver::fuse::readjust).
     gain: Option<Array2<f64>>,
     /// Rows that are shared, and their weights before they were.
@@ -31,24 +32,30 @@ pub(super) struct LayerState {
 }
 
 /// The common inputs of the site's member `at` with their columns. The bias is the weight of a
-/// constant input, which is always shared.
-fn inputs(member: &SiteLayer, at: usize, columns: &CommonInputs) -> Vec<(usize, usize)> {
+/// constant input, which is shared unless every task keeps its own bias.
+fn inputs(
+    member: &SiteLayer,
+    at: usize,
+    columns: &CommonInputs,
+    keeps_bias: bool,
+) -> Vec<(usize, usize)> {
     let channels = member.layer.inputs.as_ref().map_or(0, Vec::len);
-    let bias = member.layer.layer.bias.map(|_| (columns.count, channels * columns.taps));
+    let bias = member.layer.layer.bias.filter(|_| !keeps_bias);
+    let bias = bias.map(|_| (columns.count, channels * columns.taps));
     columns.of[at].iter().copied().chain(bias).collect()
 }
 
 impl LayerState {
-    /// Mean squared error of the shared rows' pre-activations, and their mean squares, both added up.
-    pub(super) fn error(&self) -> Result<(f64, f64)> {
+    /// Mean squared error of each shared row's pre-activation, and the mean squares of all of them.
+    pub(super) fn errors(&self) -> Result<(Array1<f64>, f64)> {
         if self.shared.is_empty() {
-            return Ok((0.0, 0.0));
+            return Ok((Array1::default(0), 0.0));
         }
         let h = self.stats.moments.scaled(1.0)?;
         let before = self.before.select(Axis(0), &self.shared);
         let change = &self.stats.weights.select(Axis(0), &self.shared) - &before;
         let total = mean_square(h.view(), before.view()).sum();
-        Ok((mean_square(h.view(), change.view()).sum(), total))
+        Ok((mean_square(h.view(), change.view()), total))
     }
 }
 
@@ -65,8 +72,11 @@ impl Driver<'_> {
         for (at, (member, stats)) in members.iter().zip(all_stats).enumerate() {
             let (mut set, gain) = self.neuron_set(member, at, columns, &stats)?;
             set.importance = self.importance(member.task, member.id, &stats);
-            let (inputs, before) = (inputs(member, at, columns), stats.weights.clone());
-            states.push(LayerState { stats, inputs, gain, shared: Vec::new(), before });
+            let keeps_bias = self.options.budget.keeps_bias(&member.layer);
+            let (inputs, before) =
+                (inputs(member, at, columns, keeps_bias), stats.weights.clone());
+            let has_bias = member.layer.layer.bias.is_some();
+            states.push(LayerState { stats, inputs, has_bias, gain, shared: Vec::new(), before });
             sets.push(set);
         }
         Ok((states, sets))
@@ -81,9 +91,15 @@ impl Driver<'_> {
         stats: &LayerStats,
     ) -> Result<(NeuronSet, Option<Array2<f64>>)> {
         let (inputs, shared): (Vec<usize>, Vec<usize>) =
-            inputs(member, at, columns).into_iter().unzip();
+            inputs(member, at, columns, self.options.budget.keeps_bias(&member.layer))
+                .into_iter()
+                .unzip();
         let alpha = self.options.task_weights(self.joint.tasks.len());
-        let (hessian, gain) = self.reduced(stats.moments.scaled(alpha[member.task])?, &shared)?;
+        let (hessian, gain) = self.reduced(
+            stats.moments.scaled(alpha[member.task])?,
+            &shared,
+            member.layer.layer.bias.is_some(),
+        )?;
         let set = NeuronSet {
             members: vec![at],
             inputs,
@@ -103,13 +119,12 @@ impl Driver<'_> {
         &self,
         hessian: Array2<f64>,
         shared: &[usize],
+        has_bias: bool,
     ) -> Result<(Array2<f64>, Option<Array2<f64>>)> {
         if shared.iter().copied().eq(0..hessian.nrows()) {
             return Ok((hessian, None));
         }
-        // The last column is the constant's; it is private only where there is no bias, and then it
-        // has no weight to adjust.
-        reduced(hessian.view(), shared, hessian.nrows() - 1, self.options)
+        reduced(hessian.view(), shared, adjustable(hessian.nrows(), has_bias), self.options)
     }
 
     /// Lets the neuron sets join one by one.
@@ -159,6 +174,9 @@ impl Driver<'_> {
             [only] => only.clone(),
             _ => concatenate(Axis(0), &views).unwrap_or_default(),
         };
+        if self.is_free(&members[next_net.members[0]]) {
+            cost.fill(0.0);
+        }
         self.add_later(members, sets, next_net, &mut cost);
         let owners = sets.iter().flat_map(|p| std::iter::repeat_n(p.members.len(), p.rows.len()));
         let owners: Vec<usize> = owners.collect();
@@ -201,6 +219,16 @@ impl Driver<'_> {
             Method::Refit => (self.layer_weight(a) * self.layer_weight(b)).sqrt(),
             Method::Mtz => against_chance(cost),
         }
+    }
+
+    /// Whether pairs cost nothing where a layer pairs its group: it keeps its weights, and layers that do
+    /// not are still to come.
+    fn is_free(&self, member: &SiteLayer) -> bool {
+        let mut sites = self.alignment.sites.iter();
+        let keeps = sites
+            .any(|site| site.layers[member.task] == Some(member.id) && site.own_weights);
+        let later = self.later.get(&(member.task, member.id));
+        keeps && later.is_some_and(|later| later.cost.iter().any(|cost| *cost != 0.0))
     }
 
     /// Adds what the pairs cost at later layers of their group.
@@ -261,12 +289,12 @@ impl Driver<'_> {
             let rows: Vec<usize> = set.rows.iter().map(|r| r[nth]).collect();
             let common = set.weights.select(Axis(1), &set.places(&inputs));
             let weights = &mut state.stats.weights;
-            let private = complement(&own, weights.ncols() - 1);
+            let private = complement(&own, adjustable(weights.ncols(), state.has_bias));
             let adjusts = self.options.method == Method::Refit && !private.is_empty();
             let gain = match (adjusts, &state.gain) {
                 (false, _) => None,
                 (true, Some(gain)) if shared.len() == state.inputs.len() => Some(gain.clone()),
-                (true, _) => self.reduced(state.stats.moments.scaled(1.0)?, &own)?.1,
+                (true, _) => self.reduced(state.stats.moments.scaled(1.0)?, &own, state.has_bias)?.1,
             };
             let change = WeightChange {
                 columns: &own,
@@ -283,6 +311,12 @@ impl Driver<'_> {
         }
         Ok(())
     }
+}
+
+/// How many columns of a layer's matrix can make up for others. The last is the constant's, which has no
+/// weight where there is no bias.
+fn adjustable(columns: usize, has_bias: bool) -> usize {
+    columns - usize::from(!has_bias)
 }
 
 /// What makes a pair's cost relative to that of one drawn by lot.

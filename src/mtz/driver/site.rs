@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ndarray::{Array1, Array2, s};
+use ndarray::{Array1, Array2, Axis, s};
 
 use crate::align::Site;
 use crate::couple::LayerId;
@@ -12,6 +12,7 @@ use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord, SiteSelection, commo
 use crate::mtz::statistics::{LayerStats, inverse};
 
 use super::Driver;
+use crate::mtz::site::OWN_WEIGHTS;
 
 impl Driver<'_> {
     /// Zips the layers of a site that several nets have.
@@ -31,12 +32,58 @@ impl Driver<'_> {
             return Ok(record);
         }
         let members = selection.members();
+        if site.own_weights {
+            self.pair_only(&members, &selection.columns, &mut record)?;
+            self.settled.join_groups(&members);
+            return Ok(record);
+        }
         match members[0].layer.per_channel {
             true => self.depthwise(&members, &mut record)?,
             false => self.zip_site(&members, &selection.columns, &mut record)?,
         }
         self.settled.fuse(self.joint, &members);
         Ok(record)
+    }
+
+    /// Pairs the channels of corresponding layers that keep their weights.
+    fn pair_only(
+        &mut self,
+        members: &[SiteLayer],
+        columns: &CommonInputs,
+        record: &mut SiteRecord,
+    ) -> Result<()> {
+        let per_channel = members.iter().any(|member| member.layer.per_channel);
+        if !per_channel && !self.all_settled(members) {
+            let all_stats = members
+                .iter()
+                .map(|member| self.layer_stats(member.task, &member.layer))
+                .collect::<Result<_>>()?;
+            let (states, sets) = self.layer_states(members, columns, all_stats)?;
+            self.gather(members, sets, record)?;
+            for (member, state) in members.iter().zip(&states) {
+                self.update(member, &state.stats.weights, false)?;
+            }
+        } else {
+            members.iter().try_for_each(|member| self.refit_alone(member.task, member.id))?;
+        }
+        record.pair_costs.clear();
+        record.reason = Some(OWN_WEIGHTS.to_owned());
+        Ok(())
+    }
+
+    /// Whether the channels of all layers are paired with each other already.
+    fn all_settled(&self, members: &[SiteLayer]) -> bool {
+        members.windows(2).all(|pair| self.are_settled(&pair[0], &pair[1]))
+    }
+
+    /// What errors of shared rows, which count as `weights` say, mean for the outputs; in `mtz`, which
+    /// knows nothing of outputs, relative to the rows' mean squares.
+    pub(super) fn loss(&self, errors: &Array1<f64>, weights: &Array1<f64>, total: f64) -> f64 {
+        match self.options.method {
+            Method::Refit => errors.dot(weights),
+            Method::Mtz if total > 0.0 => errors.sum() / total,
+            Method::Mtz => 0.0,
+        }
     }
 
     /// Layers that are the same as they are stay so.
@@ -92,8 +139,10 @@ impl Driver<'_> {
         let alpha = self.options.task_weights(self.joint.tasks.len());
         for (member, state) in members.iter().zip(&states) {
             self.update(member, &state.stats.weights, !state.shared.is_empty())?;
-            let (error, total) = state.error()?;
-            record.add_error(alpha[member.task], error, total);
+            let (errors, total) = state.errors()?;
+            let weights = self.weights_of(member, &state.stats).select(Axis(0), &state.shared);
+            record.add_error(alpha[member.task], errors.sum(), total);
+            record.loss += alpha[member.task] * self.loss(&errors, &weights, total);
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())

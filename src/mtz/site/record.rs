@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Why nothing is shared where layers keep their weights.
+pub const OWN_WEIGHTS: &str = "every task keeps its own weights";
+
 /// What happened at a site that several nets have. Lists follow `tasks`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SiteRecord {
@@ -22,6 +25,9 @@ pub struct SiteRecord {
     /// What each pair costs that was chosen here, in units that are the same for all layers.
     #[serde(skip)]
     pub pair_costs: Vec<f64>,
+    /// What the errors of shared neurons mean for the outputs, in units that are the same for all layers.
+    #[serde(skip)]
+    pub loss: f64,
     /// Predicted mean squared error of the shared neurons' pre-activations, relative to their mean
     /// square.
     pub relative_errors: Vec<f64>,
