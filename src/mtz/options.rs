@@ -167,6 +167,9 @@ pub struct MergeOptions {
     pub max_rows: usize,
     /// Bytes that one layer's statistics may take.
     pub memory: u64,
+    /// Samples per task on which it is measured what each layer's errors do to the outputs; 0 to tell it
+    /// from sensitivities.
+    pub probe: usize,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -184,6 +187,7 @@ impl Default for MergeOptions {
             damping: DAMPING,
             max_rows: 1 << 18,
             memory: 4 << 30,
+            probe: 0,
             seed: 0,
         }
     }

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use crate::calib::data::Dataset;
+use crate::calib::stream::Source;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
-use crate::mtz::joint::JointModel;
+use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Budget, MergeOptions, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
 use crate::mtz::plan::{Trial, allocate, predict};
+use crate::mtz::statistics::Probe;
 use crate::onnx;
 use crate::progress::Progress;
 use crate::retrain::Retraining;
@@ -20,6 +22,15 @@ use super::{Calibration, Importance, Outcome, Prepared, batch_size, zipped};
 
 /// Merges at most between as much sharing as possible and none.
 const STEPS: usize = 6;
+
+/// Samples per task on which a trial measures what each layer costs.
+const PROBE: usize = 256;
+
+/// Samples per task by which merges are compared.
+const JUDGED: usize = 1024;
+
+/// Merges at most in which layers are chosen again by what they cost.
+const REFINEMENTS: usize = 3;
 
 /// What a merge shall reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,10 +72,75 @@ pub fn merge_for(
 }
 
 /// What is shared in one merge.
+#[derive(Clone)]
 struct Choice {
     /// Places of sites whose layers keep their weights.
     own: BTreeSet<usize>,
     budget: Budget,
+    /// Whether neurons are the unit.
+    neurons: bool,
+    /// Samples on which it is measured what each layer costs.
+    probe: usize,
+}
+
+/// Merges among which the best one is looked for.
+struct Candidates<'a> {
+    search: &'a Search<'a>,
+    probes: Vec<Probe<'a>>,
+    all: Vec<(Choice, JointModel, Outcome, f64)>,
+}
+
+impl<'a> Candidates<'a> {
+    fn new(search: &'a Search<'a>) -> Result<Self> {
+        let Calibration { backend, data, batch, memory, .. } = search.calibration;
+        let probe = |(task, data): (&'a Task, &'a Dataset)| {
+            let batch = batch_size(&task.model, *batch);
+            let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
+            Probe::new(&task.model, &source, JUDGED, search.options.seed)
+        };
+        let tasks = search.prepared.joint.tasks.iter().zip(data);
+        let probes = tasks.map(probe).collect::<Result<_>>()?;
+        Ok(Candidates { search, probes, all: Vec::new() })
+    }
+
+    /// Adds a merge, which is judged by how far it is from the original nets.
+    fn add(&mut self, choice: Choice, joint: JointModel, outcome: Outcome) -> Result<()> {
+        let alpha = self.search.options.task_weights(joint.tasks.len());
+        let mut deviation = 0.0;
+        for ((task, probe), alpha) in joint.tasks.iter().zip(&self.probes).zip(alpha) {
+            deviation += alpha * probe.deviation(&task.model)?;
+        }
+        self.all.push((choice, joint, outcome, deviation));
+        Ok(())
+    }
+
+    fn has(&self, choice: &Choice) -> bool {
+        self.all.iter().any(|(other, ..)| other.own == choice.own && !other.neurons)
+    }
+
+    /// The best of those that fit, retrained where that is asked for, and all that were tried.
+    fn best(
+        self,
+        fits: impl Fn(&Outcome) -> bool,
+    ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+        let numbered = self.all.iter().enumerate();
+        let fitting = numbered.filter(|(_, (_, _, outcome, _))| fits(outcome));
+        let best = fitting.min_by(|a, b| a.1.3.total_cmp(&b.1.3)).map_or(0, |(at, _)| at);
+        let trial = |(at, (_, _, outcome, deviation)): (usize, &(_, _, Outcome, f64))| Trial {
+            size: ratio(outcome),
+            drops: Vec::new(),
+            deviation: Some(*deviation),
+            kept: at == best,
+        };
+        let trials: Vec<Trial> = self.all.iter().enumerate().map(trial).collect();
+        let (search, mut all) = (self.search, self.all);
+        let (choice, joint, outcome, _) = all.swap_remove(best);
+        if search.retraining.is_none() {
+            return Ok((joint, outcome, trials));
+        }
+        let (joint, outcome) = search.merge(&choice)?;
+        Ok((joint, outcome, trials))
+    }
 }
 
 /// A merge with all that can be shared, and what each layer costs there.
@@ -97,23 +173,30 @@ impl Search<'_> {
     ) -> Result<(JointModel, Outcome)> {
         let mut prepared = self.prepared.clone();
         prepared.alignment.keep_weights(&choice.own);
-        let options = MergeOptions { budget: choice.budget.clone(), ..self.options.clone() };
+        let budget = choice.budget.clone();
+        let options = MergeOptions { budget, probe: choice.probe, ..self.options.clone() };
         let importance = &self.importance;
         zipped(prepared, self.calibration, importance, &options, retraining, self.progress)
     }
 
     /// A merge with all that can be shared.
     fn full(&self, retraining: Option<&Retraining<'_>>) -> Result<Full> {
-        let choice = self.everything();
-        let (joint, outcome) = self.zipped(&choice, retraining)?;
-        let Prepared { joint: nets, alignment, .. } = self.prepared;
-        let plan = predict(nets, alignment, &choice.budget, false)?;
-        let costs = layer_choice::layer_costs(alignment, &plan, &outcome.sites);
+        let probe = if self.options.unit == Unit::Neuron { 0 } else { PROBE };
+        let (joint, outcome) = self.zipped(&Choice { probe, ..self.everything() }, retraining)?;
+        let costs = self.costs(&outcome)?;
         Ok(Full { joint, outcome, costs })
     }
 
+    /// What each layer costs, as a merge has found out.
+    fn costs(&self, outcome: &Outcome) -> Result<Vec<LayerCost>> {
+        let Prepared { joint, alignment, .. } = self.prepared;
+        let plan = predict(joint, alignment, &self.options.budget, false)?;
+        Ok(layer_choice::layer_costs(joint, alignment, &plan, &outcome.sites))
+    }
+
     fn everything(&self) -> Choice {
-        Choice { own: BTreeSet::new(), budget: self.options.budget.clone() }
+        let budget = self.options.budget.clone();
+        Choice { own: BTreeSet::new(), budget, neurons: false, probe: 0 }
     }
 
     fn for_size(&self, size: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
@@ -142,35 +225,56 @@ impl Search<'_> {
     }
 
     fn at_size(&self, full: Full, parameters: u64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-        let first = Trial { size: ratio(&full.outcome), drops: Vec::new(), kept: false };
-        let mut found: Vec<(JointModel, Outcome)> = Vec::new();
-        for choice in self.choices(&full, parameters)? {
-            found.push(self.merge(&choice)?);
+        let spare = parameters.saturating_sub(full.outcome.sizes.joint());
+        let mut found = Candidates::new(self)?;
+        let neurons = match self.options.unit {
+            Unit::Layer => None,
+            Unit::Neuron | Unit::Mixed => self.by_neurons(&full, parameters)?,
+        };
+        let own = layer_choice::for_size(&full.costs, spare);
+        found.add(self.everything(), full.joint, full.outcome)?;
+        if let Some(choice) = neurons {
+            let (joint, outcome) = self.zipped(&choice, None)?;
+            found.add(choice, joint, outcome)?;
         }
-        let mut trials = vec![first];
-        trials.extend(
-            found
-                .iter()
-                .map(|(_, outcome)| Trial { size: ratio(outcome), drops: Vec::new(), kept: false }),
-        );
-        let losses = found.iter().map(|(_, outcome)| loss(outcome)).enumerate();
-        let best = losses.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(at, _)| at);
-        trials[best + 1].kept = true;
-        let (joint, outcome) = found.swap_remove(best);
-        Ok((joint, outcome, trials))
+        if self.options.unit != Unit::Neuron {
+            let first = Choice { own, ..self.everything() };
+            self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
+        }
+        found.best(|outcome| outcome.sizes.joint() <= parameters)
     }
 
     /// Leaves layers to the tasks as long as a small part of the saving buys a large part of the loss.
     fn for_knee(&self) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let full = self.full(None)?;
-        let own = layer_choice::at_knee(&full.costs);
-        let first = Trial { size: ratio(&full.outcome), drops: Vec::new(), kept: own.is_empty() };
-        if own.is_empty() && self.retraining.is_none() {
-            return Ok((full.joint, full.outcome, vec![first]));
+        let first = Choice { own: layer_choice::at_knee(&full.costs), ..self.everything() };
+        let spare = layer_choice::given_up(&full.costs, &first.own);
+        let largest = full.outcome.sizes.joint() + spare;
+        let mut found = Candidates::new(self)?;
+        found.add(self.everything(), full.joint, full.outcome)?;
+        // What a layer costs depends on those before it. The size of the knee is kept.
+        self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
+        found.best(|outcome| outcome.sizes.joint() <= largest)
+    }
+
+    /// Merges with the layers of `first` left to the tasks, finds out what layers cost then, and chooses
+    /// again, until the choice is one that was tried.
+    fn refine(
+        &self,
+        first: Choice,
+        found: &mut Candidates<'_>,
+        choose: impl Fn(&[LayerCost]) -> BTreeSet<usize>,
+    ) -> Result<()> {
+        let mut choice = first;
+        for _ in 0..REFINEMENTS {
+            if found.has(&choice) {
+                break;
+            }
+            let (joint, outcome) = self.zipped(&Choice { probe: PROBE, ..choice.clone() }, None)?;
+            let next = Choice { own: choose(&self.costs(&outcome)?), ..choice.clone() };
+            found.add(std::mem::replace(&mut choice, next), joint, outcome)?;
         }
-        let (joint, outcome) = self.merge(&Choice { own, ..self.everything() })?;
-        let kept = Trial { size: ratio(&outcome), drops: Vec::new(), kept: true };
-        Ok((joint, outcome, vec![Trial { kept: false, ..first }, kept]))
+        Ok(())
     }
 
     fn for_drop(&self, limit: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
@@ -210,7 +314,7 @@ impl Search<'_> {
             Some(best) => best,
             None => {
                 let budget = Budget::uniform(Share::Fraction(0.0));
-                let (joint, outcome) = self.merge(&Choice { own: BTreeSet::new(), budget })?;
+                let (joint, outcome) = self.merge(&Choice { budget, ..self.everything() })?;
                 trials.push(self.trial(&joint, &outcome, &before)?);
                 (trials.len() - 1, joint, outcome)
             }
@@ -251,13 +355,13 @@ impl Search<'_> {
                 count => budget.layer(&layer, Share::Count(count))?,
             }
         }
-        Ok(Some(Choice { own, budget }))
+        Ok(Some(Choice { own, budget, neurons: true, probe: 0 }))
     }
 
     fn trial(&self, joint: &JointModel, outcome: &Outcome, before: &[f64]) -> Result<Trial> {
         let nets: Vec<&Model> = joint.tasks.iter().map(|t| &t.model).collect();
         let drops = self.errors(&nets)?.iter().zip(before).map(|(after, b)| after - b).collect();
-        Ok(Trial { size: ratio(outcome), drops, kept: false })
+        Ok(Trial { size: ratio(outcome), drops, deviation: None, kept: false })
     }
 
     fn errors(&self, nets: &[&Model]) -> Result<Vec<f64>> {
@@ -274,11 +378,6 @@ impl Search<'_> {
 
 fn within(trial: &Trial, limit: f64) -> bool {
     trial.drops.iter().all(|drop| *drop <= limit + 1e-9)
-}
-
-/// What the errors of all shared neurons mean for the outputs.
-fn loss(outcome: &Outcome) -> f64 {
-    outcome.sites.iter().map(|site| site.loss).sum()
 }
 
 fn ratio(outcome: &Outcome) -> f64 {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ndarray::{Array1, Array3, Axis};
+use ndarray::{Array1, Array2, Array3, Axis};
 
 use crate::calib::gram::Moments;
 use crate::error::{Context, Result};
@@ -10,12 +10,15 @@ use crate::mtz::site::{SiteLayer, SiteRecord, common_neurons};
 use crate::mtz::solver::channelwise::{ChannelNeuron, common_weights};
 
 use super::Driver;
+use super::site::Fused;
 
 impl Driver<'_> {
-    /// Fuses the rows of corresponding depthwise layers, whose channels are paired already.
+    /// Fuses the rows of corresponding depthwise layers, whose channels are paired already; where they keep
+    /// their `own` weights, only tells what that would cost.
     pub(super) fn depthwise(
         &mut self,
         members: &[SiteLayer],
+        own: bool,
         record: &mut SiteRecord,
     ) -> Result<()> {
         let start = Instant::now();
@@ -32,7 +35,8 @@ impl Driver<'_> {
             .collect::<Result<_>>()?;
         let name = &members[0].layer.name;
         let neurons = common_neurons(self.joint, members);
-        let mut errors = vec![(0.0, 0.0); members.len()];
+        let fitted: Vec<Array2<f64>> = all_stats.iter().map(|s| s.weights.clone()).collect();
+        let (mut errors, mut losses) = (vec![(0.0, 0.0); members.len()], vec![0.0; members.len()]);
         let weights: Vec<Array1<f64>> = members
             .iter()
             .zip(&all_stats)
@@ -53,7 +57,7 @@ impl Driver<'_> {
                 let error = form(&(&common - &channel.weights));
                 errors[*at].0 += error;
                 errors[*at].1 += form(&channel.weights.to_owned());
-                record.loss += weights[*at][*row] * error;
+                losses[*at] += weights[*at][*row] * error;
             }
             for (at, row) in rows {
                 all_stats[*at].weights.row_mut(*row).assign(&common);
@@ -67,7 +71,9 @@ impl Driver<'_> {
         errors.iter().for_each(|(error, total)| record.add_error(1.0, *error, *total));
         for (at, (member, stats)) in members.iter().zip(&all_stats).enumerate() {
             let shares = neurons.iter().flatten().any(|(other, _)| *other == at);
-            self.update(member, &stats.weights, shares)?;
+            let fused = Fused { weights: &stats.weights, shares };
+            let loss = self.replace(member, &fitted[at], fused, own)?;
+            record.loss += loss.map_or(losses[at], |loss| alpha[member.task] * loss);
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())

@@ -46,6 +46,11 @@ fn inputs(
 }
 
 impl LayerState {
+    /// The layer's weights before any were shared.
+    pub(super) fn fitted(&self) -> &Array2<f64> {
+        &self.before
+    }
+
     /// Mean squared error of each shared row's pre-activation, and the mean squares of all of them.
     pub(super) fn errors(&self) -> Result<(Array1<f64>, f64)> {
         if self.shared.is_empty() {

@@ -12,7 +12,13 @@ use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord, SiteSelection, commo
 use crate::mtz::statistics::{LayerStats, inverse};
 
 use super::Driver;
-use crate::mtz::site::OWN_WEIGHTS;
+
+/// A layer's weights where some rows are shared.
+pub(super) struct Fused<'a> {
+    pub(super) weights: &'a Array2<f64>,
+    /// Whether any row is.
+    pub(super) shares: bool,
+}
 
 impl Driver<'_> {
     /// Zips the layers of a site that several nets have.
@@ -32,48 +38,29 @@ impl Driver<'_> {
             return Ok(record);
         }
         let members = selection.members();
-        if site.own_weights {
-            self.pair_only(&members, &selection.columns, &mut record)?;
-            self.settled.join_groups(&members);
-            return Ok(record);
-        }
+        let own = site.own_weights;
         match members[0].layer.per_channel {
-            true => self.depthwise(&members, &mut record)?,
-            false => self.zip_site(&members, &selection.columns, &mut record)?,
+            true if own && self.probes.is_empty() => {
+                members.iter().try_for_each(|member| self.refit_alone(member.task, member.id))?;
+            }
+            true => self.depthwise(&members, own, &mut record)?,
+            false => self.zip_site(&members, &selection.columns, own, &mut record)?,
         }
-        self.settled.fuse(self.joint, &members);
+        match own {
+            true => {
+                record.keep_own_weights();
+                self.settled.join_groups(&members);
+            }
+            false => self.settled.fuse(self.joint, &members),
+        }
         Ok(record)
     }
 
-    /// Pairs the channels of corresponding layers that keep their weights.
-    fn pair_only(
-        &mut self,
-        members: &[SiteLayer],
-        columns: &CommonInputs,
-        record: &mut SiteRecord,
-    ) -> Result<()> {
-        let per_channel = members.iter().any(|member| member.layer.per_channel);
-        if !per_channel && !self.all_settled(members) {
-            let all_stats = members
-                .iter()
-                .map(|member| self.layer_stats(member.task, &member.layer))
-                .collect::<Result<_>>()?;
-            let (states, sets) = self.layer_states(members, columns, all_stats)?;
-            self.gather(members, sets, record)?;
-            for (member, state) in members.iter().zip(&states) {
-                self.update(member, &state.stats.weights, false)?;
-            }
-        } else {
-            members.iter().try_for_each(|member| self.refit_alone(member.task, member.id))?;
-        }
-        record.pair_costs.clear();
-        record.reason = Some(OWN_WEIGHTS.to_owned());
-        Ok(())
-    }
-
-    /// Whether the channels of all layers are paired with each other already.
-    fn all_settled(&self, members: &[SiteLayer]) -> bool {
-        members.windows(2).all(|pair| self.are_settled(&pair[0], &pair[1]))
+    /// How far a task's outputs are from the original net's where a layer has these weights.
+    fn deviation_with(&mut self, member: &SiteLayer, weights: &Array2<f64>) -> Result<f64> {
+        self.write(member.task, &member.layer, weights)?;
+        let model = &self.joint.tasks[member.task].model;
+        self.probes.get(member.task).map_or(Ok(0.0), |probe| probe.deviation(model))
     }
 
     /// What errors of shared rows, which count as `weights` say, mean for the outputs; in `mtz`, which
@@ -115,11 +102,13 @@ impl Driver<'_> {
         Ok(record)
     }
 
-    /// Pairs and fuses the rows of corresponding layers and writes their weights.
+    /// Pairs and fuses the rows of corresponding layers and writes their weights; where they keep their `own`,
+    /// only tells what it would cost to fuse them.
     pub(super) fn zip_site(
         &mut self,
         members: &[SiteLayer],
         columns: &CommonInputs,
+        own: bool,
         record: &mut SiteRecord,
     ) -> Result<()> {
         let start = Instant::now();
@@ -132,20 +121,48 @@ impl Driver<'_> {
         let gathered = start.elapsed().as_secs_f64();
         let (mut states, sets) = self.layer_states(members, columns, all_stats)?;
         let sets = self.gather(members, sets, record)?;
-        for set in sets.iter().filter(|p| p.members.len() > 1) {
-            record.shared += set.rows.len();
-            self.settle(set, columns, &mut states)?;
+        if !own || !self.probes.is_empty() {
+            for set in sets.iter().filter(|set| set.members.len() > 1) {
+                record.shared += set.rows.len();
+                self.settle(set, columns, &mut states)?;
+            }
         }
         let alpha = self.options.task_weights(self.joint.tasks.len());
         for (member, state) in members.iter().zip(&states) {
-            self.update(member, &state.stats.weights, !state.shared.is_empty())?;
             let (errors, total) = state.errors()?;
-            let weights = self.weights_of(member, &state.stats).select(Axis(0), &state.shared);
             record.add_error(alpha[member.task], errors.sum(), total);
-            record.loss += alpha[member.task] * self.loss(&errors, &weights, total);
+            let weights = self.weights_of(member, &state.stats).select(Axis(0), &state.shared);
+            let predicted = self.loss(&errors, &weights, total);
+            let fused = Fused { weights: &state.stats.weights, shares: !state.shared.is_empty() };
+            let loss = self.replace(member, state.fitted(), fused, own)?;
+            record.loss += alpha[member.task] * loss.unwrap_or(predicted);
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())
+    }
+
+    /// Gives a layer its fused weights, or where it keeps its `own`, those that were `fitted` to its inputs.
+    /// Returns by how much fusing moves the task's outputs, where that is measured.
+    pub(super) fn replace(
+        &mut self,
+        member: &SiteLayer,
+        fitted: &Array2<f64>,
+        fused: Fused<'_>,
+        own: bool,
+    ) -> Result<Option<f64>> {
+        let mut loss = None;
+        if !self.probes.is_empty() {
+            let kept = self.weights(member.task, &member.layer)?;
+            let before = self.deviation_with(member, fitted)?;
+            let after = self.deviation_with(member, fused.weights)?;
+            self.write(member.task, &member.layer, &kept)?;
+            loss = Some((after - before).max(0.0));
+        }
+        match own {
+            true => self.update(member, fitted, false)?,
+            false => self.update(member, fused.weights, fused.shares)?,
+        }
+        Ok(loss)
     }
 
     /// Gives a layer its weights, with rows that are shared now or not.

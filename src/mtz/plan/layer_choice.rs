@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 
 use crate::align::Alignment;
+use crate::ir::NodeId;
+use crate::mtz::joint::JointModel;
 use crate::mtz::site::SiteRecord;
 
 use super::prediction::Prediction;
@@ -17,70 +19,114 @@ const KNEE_SLOPE: f64 = 1.5;
 /// Errors up to this part of the pre-activations' mean square are rounding.
 const NEGLIGIBLE: f64 = 1e-6;
 
-/// What it costs and saves to share the weights of one layer.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Steps of size in which layers are weighed against each other.
+const SCALE: u64 = 10_000;
+
+/// What it costs and saves to share the weights of one node of the models.
+#[derive(Debug, Clone, PartialEq)]
 pub struct LayerCost {
-    /// Place of its site.
-    pub place: usize,
+    /// Places of its sites: several for gates of a recurrent node, and where a node makes several groups.
+    pub places: Vec<usize>,
     /// What its errors mean for the outputs; 0 where they are rounding.
     pub loss: f64,
     /// Parameters that are stored once in place of once per task.
     pub saved: u64,
 }
 
-/// What the layers cost and save that shared weights in a trial; `plan` is that of the trial.
+/// What the layers cost and save that shared weights in a trial, or would have; `plan` is that of a merge
+/// in which all share. Layers whose weights the user leaves to the tasks are not among them.
 pub fn layer_costs(
+    joint: &JointModel,
     alignment: &Alignment,
     plan: &Prediction,
     trial: &[SiteRecord],
 ) -> Vec<LayerCost> {
+    let mut costs: Vec<(Option<NodeId>, LayerCost)> = Vec::new();
     let sites = alignment.sites.iter().enumerate().filter(|(_, site)| site.is_common());
-    let sites = sites.zip(plan.sites.iter().zip(trial));
-    let cost = |((place, site), (plan, record)): ((usize, _), (&super::SitePlan, &SiteRecord))| {
-        let shares = record.reason.is_none() && plan.saved > 0 && !alignment.is_duplicate(site);
-        let is_rounding = record.relative_errors.iter().all(|error| *error < NEGLIGIBLE);
+    for ((place, site), (plan, record)) in sites.zip(plan.sites.iter().zip(trial)) {
+        let is_open = record.reason.is_none() || record.keeps_weights();
+        let is_fixed = site.own_weights || alignment.is_duplicate(site);
+        if !is_open || is_fixed || plan.saved == 0 {
+            continue;
+        }
+        let is_rounding = record.relative_errors.iter().all(|error| *error < NEGLIGIBLE)
+            && !record.keeps_weights();
         let loss = if is_rounding { 0.0 } else { record.loss.max(0.0) };
-        shares.then_some(LayerCost { place, loss, saved: plan.saved })
-    };
-    sites.filter_map(cost).collect()
+        let mut members = site.members();
+        let node = members.next().map(|(t, id)| joint.tasks[t].coupling.layer(id).layer.node);
+        match costs.iter_mut().find(|(other, _)| node.is_some() && *other == node) {
+            Some((_, cost)) => {
+                cost.places.push(place);
+                cost.loss += loss;
+                cost.saved += plan.saved;
+            }
+            None => costs.push((node, LayerCost { places: vec![place], loss, saved: plan.saved })),
+        }
+    }
+    costs.into_iter().map(|(_, cost)| cost).collect()
 }
 
-/// The layers that keep their weights where `spare` parameters may be stored again: those that take away
-/// most loss per parameter. Every layer that still fits is taken, in this order.
+/// The layers that keep their weights where `spare` parameters may be stored again: those that together
+/// take away most loss. A knapsack problem, solved over [`SCALE`] steps of size, which are rounded up.
 pub fn for_size(costs: &[LayerCost], spare: u64) -> BTreeSet<usize> {
-    let mut left = spare;
-    let mut own = BTreeSet::new();
-    for cost in by_slope(costs).filter(|cost| cost.loss > 0.0) {
-        if cost.saved <= left {
-            left -= cost.saved;
-            own.insert(cost.place);
+    let wanted: Vec<&LayerCost> = costs.iter().filter(|cost| cost.loss > 0.0).collect();
+    let total: u64 = wanted.iter().map(|cost| cost.saved).sum();
+    if total <= spare {
+        return wanted.iter().flat_map(|cost| cost.places.iter().copied()).collect();
+    }
+    let steps = usize::try_from(spare.min(SCALE)).unwrap_or_default();
+    let size = |cost: &LayerCost| -> usize {
+        let share = u128::from(cost.saved) * steps as u128;
+        usize::try_from(share.div_ceil(u128::from(spare.max(1)))).unwrap_or(usize::MAX)
+    };
+    let mut best = vec![0.0; steps + 1];
+    let mut taken: Vec<Vec<bool>> = Vec::new();
+    for cost in &wanted {
+        let (size, mut row) = (size(cost).max(1), vec![false; steps + 1]);
+        for room in (size..=steps).rev() {
+            let with = best[room - size] + cost.loss;
+            if with > best[room] {
+                best[room] = with;
+                row[room] = true;
+            }
+        }
+        taken.push(row);
+    }
+    let (mut room, mut own) = (steps, BTreeSet::new());
+    for (cost, row) in wanted.iter().zip(&taken).rev() {
+        if row[room] {
+            room -= size(cost).max(1);
+            own.extend(&cost.places);
         }
     }
     own
 }
 
-/// The layers that keep their weights at the knee of the curve of loss over size: those that take away a
-/// much larger part of the loss than they take of the saving.
+/// The layers that keep their weights at the knee of the curve of loss over size: one after the other, as
+/// long as the next one takes away a much larger part of the loss that is left than of the saving.
 pub fn at_knee(costs: &[LayerCost]) -> BTreeSet<usize> {
-    let loss: f64 = costs.iter().map(|cost| cost.loss).sum();
-    let saved: u64 = costs.iter().map(|cost| cost.saved).sum();
-    let pays = |cost: &&LayerCost| {
-        cost.loss > 0.0 && cost.loss / loss > KNEE_SLOPE * cost.saved as f64 / saved as f64
-    };
-    costs.iter().filter(pays).map(|cost| cost.place).collect()
+    let mut loss: f64 = costs.iter().map(|cost| cost.loss).sum();
+    let mut saved: f64 = costs.iter().map(|cost| cost.saved as f64).sum();
+    let mut sorted: Vec<&LayerCost> = costs.iter().filter(|cost| cost.loss > 0.0).collect();
+    let slope = |cost: &LayerCost| cost.loss / cost.saved.max(1) as f64;
+    sorted.sort_by(|a, b| slope(b).total_cmp(&slope(a)).then(a.places.cmp(&b.places)));
+    let mut own = BTreeSet::new();
+    for cost in sorted {
+        let part = cost.saved as f64 / saved;
+        if cost.loss / loss <= KNEE_SLOPE * part || part >= 1.0 {
+            break;
+        }
+        loss -= cost.loss;
+        saved -= cost.saved as f64;
+        own.extend(&cost.places);
+    }
+    own
 }
 
 /// The part of what all layers save that those with `own` weights give up, in parameters.
 pub fn given_up(costs: &[LayerCost], own: &BTreeSet<usize>) -> u64 {
-    costs.iter().filter(|cost| own.contains(&cost.place)).map(|cost| cost.saved).sum()
-}
-
-/// Layers with most loss per parameter first.
-fn by_slope(costs: &[LayerCost]) -> impl Iterator<Item = &LayerCost> {
-    let mut sorted: Vec<&LayerCost> = costs.iter().collect();
-    let slope = |cost: &LayerCost| cost.loss / cost.saved.max(1) as f64;
-    sorted.sort_by(|a, b| slope(b).total_cmp(&slope(a)).then(a.place.cmp(&b.place)));
-    sorted.into_iter()
+    let is_own = |cost: &&LayerCost| cost.places.iter().all(|place| own.contains(place));
+    costs.iter().filter(is_own).map(|cost| cost.saved).sum()
 }
 
 #[cfg(test)]
@@ -89,7 +135,7 @@ mod tests {
 
     fn costs(all: &[(f64, u64)]) -> Vec<LayerCost> {
         let cost = |(place, (loss, saved)): (usize, &(f64, u64))| LayerCost {
-            place,
+            places: vec![place],
             loss: *loss,
             saved: *saved,
         };
@@ -97,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_away_most_loss_per_parameter_is_given_up_first() {
+    fn what_takes_away_most_loss_is_given_up() {
         let costs = costs(&[(1.0, 10), (1.0, 1000), (3.0, 100)]);
         assert_eq!(for_size(&costs, 0), BTreeSet::new());
         assert_eq!(for_size(&costs, 10), BTreeSet::from([0]));
@@ -107,8 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn larger_layers_make_room_for_smaller_ones_that_fit() {
+    fn layers_that_fit_together_are_better_than_the_best_one() {
         assert_eq!(for_size(&costs(&[(10.0, 100), (1.0, 20)]), 50), BTreeSet::from([1]));
+        let costs = costs(&[(6.0, 10), (5.0, 9), (5.0, 9)]);
+        assert_eq!(for_size(&costs, 18), BTreeSet::from([1, 2]));
+        let large: Vec<LayerCost> =
+            costs.iter().map(|c| LayerCost { saved: c.saved << 50, ..c.clone() }).collect();
+        assert_eq!(for_size(&large, 18 << 50), BTreeSet::from([1, 2]));
     }
 
     #[test]

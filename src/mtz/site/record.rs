@@ -46,6 +46,25 @@ impl SiteRecord {
         self.relative_errors.push(if total > 0.0 { error / total } else { 0.0 });
     }
 
+    /// Notes that the layers keep their weights; what it would have cost to share them stays known.
+    pub(crate) fn keep_own_weights(&mut self) {
+        let kept = SiteRecord {
+            tasks: std::mem::take(&mut self.tasks),
+            layers: std::mem::take(&mut self.layers),
+            neurons: std::mem::take(&mut self.neurons),
+            inputs: std::mem::take(&mut self.inputs),
+            loss: self.loss,
+            reason: Some(OWN_WEIGHTS.to_owned()),
+            ..SiteRecord::default()
+        };
+        *self = kept;
+    }
+
+    /// Whether the layers keep their weights.
+    pub fn keeps_weights(&self) -> bool {
+        self.reason.as_deref() == Some(OWN_WEIGHTS)
+    }
+
     /// Whether weights were fused here, not shared before.
     pub(crate) fn is_zipped(&self) -> bool {
         self.shared > 0 && self.rows.iter().any(|rows| *rows > 0)

@@ -1,6 +1,8 @@
 //! Statistics that the method takes of layers: moments with the weights they belong to, and how much
 //! errors of each neuron matter.
 
+mod probe;
+
 use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
@@ -9,6 +11,8 @@ use crate::calib::gram::Moments;
 use crate::couple::{CoupledLayer, LayerId};
 use crate::error::Result;
 use crate::mtz::joint::JointModel;
+
+pub use probe::Probe;
 
 /// Sensitivities of a task's layers: E[(∂outputs/∂z)²] per row.
 pub type Sensitivities = BTreeMap<LayerId, Array1<f64>>;
