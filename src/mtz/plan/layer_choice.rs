@@ -102,25 +102,20 @@ pub fn for_size(costs: &[LayerCost], spare: u64) -> BTreeSet<usize> {
     own
 }
 
-/// The layers that keep their weights at the knee of the curve of loss over size: one after the other, as
-/// long as the next one takes away a much larger part of the loss that is left than of the saving.
+/// The layers that keep their weights at the knee of the curve of loss over size: those that take away a
+/// much larger part of the loss than they take of the saving. A single layer without which nothing works
+/// must not make all others look harmless: its loss counts as much as the second largest.
 pub fn at_knee(costs: &[LayerCost]) -> BTreeSet<usize> {
-    let mut loss: f64 = costs.iter().map(|cost| cost.loss).sum();
-    let mut saved: f64 = costs.iter().map(|cost| cost.saved as f64).sum();
-    let mut sorted: Vec<&LayerCost> = costs.iter().filter(|cost| cost.loss > 0.0).collect();
-    let slope = |cost: &LayerCost| cost.loss / cost.saved.max(1) as f64;
-    sorted.sort_by(|a, b| slope(b).total_cmp(&slope(a)).then(a.places.cmp(&b.places)));
-    let mut own = BTreeSet::new();
-    for cost in sorted {
-        let part = cost.saved as f64 / saved;
-        if cost.loss / loss <= KNEE_SLOPE * part || part >= 1.0 {
-            break;
-        }
-        loss -= cost.loss;
-        saved -= cost.saved as f64;
-        own.extend(&cost.places);
-    }
-    own
+    let mut losses: Vec<f64> = costs.iter().map(|cost| cost.loss).collect();
+    losses.sort_unstable_by(f64::total_cmp);
+    let most = losses.iter().rev().nth(1).or(losses.last()).copied().unwrap_or(0.0);
+    let total: f64 = losses.iter().map(|loss| loss.min(most)).sum();
+    let saved: f64 = costs.iter().map(|cost| cost.saved as f64).sum();
+    let pays = |cost: &&LayerCost| {
+        let (loss, size) = (cost.loss.min(most) / total, cost.saved as f64 / saved);
+        cost.loss > 0.0 && loss > KNEE_SLOPE * size
+    };
+    costs.iter().filter(pays).flat_map(|cost| cost.places.iter().copied()).collect()
 }
 
 /// The part of what all layers save that those with `own` weights give up, in parameters.
@@ -165,6 +160,8 @@ mod tests {
     #[test]
     fn the_knee_keeps_small_costly_layers_and_nothing_where_nothing_is_lost() {
         assert_eq!(at_knee(&costs(&[(5.0, 10), (1.0, 1000)])), BTreeSet::from([0]));
+        let costly = costs(&[(1000.0, 10), (1.0, 10), (0.1, 1000)]);
+        assert_eq!(at_knee(&costly), BTreeSet::from([0, 1]));
         assert_eq!(at_knee(&costs(&[(1.0, 100), (1.0, 100)])), BTreeSet::new());
         assert_eq!(at_knee(&costs(&[(0.0, 100), (0.0, 1)])), BTreeSet::new());
         assert_eq!(for_size(&costs(&[(0.0, 100)]), 1000), BTreeSet::new());
