@@ -27,6 +27,8 @@ struct OnnxRuntime {
     loaded: Loaded,
     /// The CUDA device, or `None` for the CPU.
     cuda: Option<usize>,
+    /// Why [`Device::Auto`] did not take CUDA in a build that has it.
+    passed_over: Option<String>,
     threads: Option<usize>,
 }
 
@@ -50,15 +52,21 @@ pub(super) fn open(options: &RuntimeOptions) -> Result<Opened> {
             return if asked_for { Err(error) } else { Ok(Opened::Missing(error)) };
         }
     };
+    let mut passed_over = None;
     let cuda = match options.device {
         Device::Cpu => None,
         Device::Cuda(number) => {
             cuda::check(&loaded, number)?;
             Some(number)
         }
-        Device::Auto => cuda::check(&loaded, 0).is_ok().then_some(0),
+        Device::Auto => {
+            let refused = cuda::check(&loaded, 0).err();
+            passed_over = refused.as_ref().filter(|_| cuda::is_built_in()).map(Error::to_string);
+            refused.is_none().then_some(0)
+        }
     };
-    Ok(Opened::Ready(Arc::new(OnnxRuntime { loaded, cuda, threads: options.threads })))
+    let threads = options.threads;
+    Ok(Opened::Ready(Arc::new(OnnxRuntime { loaded, cuda, passed_over, threads })))
 }
 
 impl Backend for OnnxRuntime {
@@ -71,6 +79,10 @@ impl Backend for OnnxRuntime {
         let version = version.map(|v| format!(" {v}")).unwrap_or_default();
         let device = self.cuda.map_or("CPU".to_string(), |number| format!("CUDA:{number}"));
         format!("ONNX Runtime{version} ({device})")
+    }
+
+    fn passed_over(&self) -> Option<&str> {
+        self.passed_over.as_deref()
     }
 
     fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
