@@ -2,6 +2,7 @@
 
 mod cuda;
 mod library;
+mod log;
 mod recurrence;
 mod session;
 
@@ -138,8 +139,7 @@ fn initialise(library: &Path) -> Result<Loaded> {
             .map_err(|error| not_loadable(&absolute, error))?
             .with_name(env!("CARGO_PKG_NAME"))
             .with_telemetry(false)
-            // What goes wrong reaches the caller as an error; printed too, it would be said twice.
-            .with_logger(Arc::new(|_, _, _, _, _| {}))
+            .with_logger(Arc::new(|level, _, _, _, message| log::take(level, message)))
             .build()
             .map_err(failed)?;
         environment.set_log_level(LogLevel::Fatal);
@@ -193,7 +193,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// An error of ONNX Runtime as ours, without the place in its sources.
+/// An error of ONNX Runtime as ours, without the place in its sources and the machine's name.
 fn failed<R>(error: ::ort::Error<R>) -> Error {
     // `file.cc:1 function [ONNXRuntimeError] : number : code : what happened`
     let message = error.message();
@@ -201,6 +201,7 @@ fn failed<R>(error: ::ort::Error<R>) -> Error {
         .rsplit_once("[ONNXRuntimeError] : ")
         .and_then(|(_, rest)| rest.splitn(3, " : ").nth(2))
         .unwrap_or(message);
+    let what = what.split_once(" ; GPU=").map_or(what, |(failure, _)| failure);
     Error::new(ErrorKind::Backend, format!("ONNX Runtime: {}", one_line(what)))
 }
 

@@ -18,13 +18,14 @@ pub(super) enum Missing {
 
 impl Missing {
     pub(super) fn named_in(message: &str) -> Option<Self> {
-        const PHRASES: [(&str, Missing); 7] = [
+        const PHRASES: [(&str, Missing); 8] = [
             ("cuDNN is unavailable", Missing::Cudnn),
             ("no CUDA-capable device", Missing::Device),
             ("invalid device ordinal", Missing::Device),
             ("Invalid device ID", Missing::Device),
             ("Invalid device id", Missing::Device),
             ("driver version is insufficient", Missing::NewerDriver),
+            ("not supported in the installed CUDA driver", Missing::NewerDriver),
             ("no kernel image is available", Missing::Kernels),
         ];
         if let Some(library) = unopened_library(message) {

@@ -15,7 +15,7 @@ use ndarray::ArrayD;
 
 use self::missing::Missing;
 use super::super::shield::shielded;
-use super::{Loaded, failed};
+use super::{Loaded, failed, log};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Tensor;
 use crate::ir::builder::GraphBuilder;
@@ -77,18 +77,20 @@ pub(super) fn check(loaded: &Loaded, number: usize) -> Result<()> {
 fn start(loaded: &Loaded, number: usize) -> Result<()> {
     packages::preload(&loaded.library);
     let probe = onnx::encode(&probe())?;
-    let outcome = shielded("opening CUDA", || {
-        let mut session = Session::builder(&loaded.environment)
-            .map_err(failed)?
-            .with_execution_providers([provider(number)])
-            .map_err(failed)?
-            .commit_from_memory(&probe)
-            .map_err(failed)?;
-        let x = Value::from_array(ArrayD::<f32>::ones(vec![1, 2, 4, 4])).map_err(failed)?;
-        session.run(::ort::inputs![x]).map_err(failed)?;
-        Ok(())
+    let (outcome, logged) = log::listening(&loaded.environment, || {
+        shielded("opening CUDA", || {
+            let mut session = Session::builder(&loaded.environment)
+                .map_err(failed)?
+                .with_execution_providers([provider(number)])
+                .map_err(failed)?
+                .commit_from_memory(&probe)
+                .map_err(failed)?;
+            let x = Value::from_array(ArrayD::<f32>::ones(vec![1, 2, 4, 4])).map_err(failed)?;
+            session.run(::ort::inputs![x]).map_err(failed)?;
+            Ok(())
+        })
     });
-    outcome.map_err(|error| match Missing::named_in(&error.to_string()) {
+    outcome.map_err(|error| match Missing::named_in(&format!("{error}; {logged}")) {
         Some(missing) => unavailable(number, &missing.what(number), &missing.next_step()),
         None => unavailable(
             number,

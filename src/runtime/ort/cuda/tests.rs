@@ -60,6 +60,10 @@ fn messages_of_the_runtime_are_understood() {
             "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version",
             Missing::NewerDriver,
         ),
+        (
+            "CUDA failure 36: API call is not supported in the installed CUDA driver",
+            Missing::NewerDriver,
+        ),
         ("CUDA error: no kernel image is available for execution", Missing::Kernels),
     ];
     for (message, missing) in cases {
@@ -121,6 +125,7 @@ fn alone_the_missing_part_is_named() {
     for number in [0, 1, 4000] {
         let Err(error) = start(&loaded, number) else { continue };
         let text = error.to_string();
+        eprintln!("{text}");
         assert_eq!(error.kind(), ErrorKind::Backend);
         let begin = format!("device cuda:{number} cannot be used: ");
         assert!(text.starts_with(&begin) && text.ends_with("or use --device cpu"), "{text}");
