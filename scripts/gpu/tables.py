@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 # Parts of a merge, by their names in its report.
-STAGES = {"sensitivities": "– sensitivities", "statistics": "– passes and Gram matrices",
+STAGES = {"sensitivities": "sensitivities", "statistics": "passes and Gram matrices",
           "verify": "verification"}
 
 
