@@ -85,7 +85,8 @@ pub(super) fn show(
     let parts = models::load_parts(&models.paths, &models.names)?.parts;
     let mut prepared = prepare_parts(parts, share.preparation(models))?;
     share.cut(&mut prepared)?;
-    let prediction = predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
+    let prediction =
+        predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
     let tasks = &prepared.joint.tasks;
     let plan = Plan::new(
         TOOL.to_owned(),

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
 use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
 
 use super::plan::ModelArgs;
 use crate::error::{Error, ErrorKind, Result};

@@ -3,21 +3,20 @@
 use std::collections::BTreeSet;
 
 use crate::calib::data::Dataset;
-use crate::calib::stream::Source;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
-use crate::mtz::joint::{JointModel, Task};
+use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Budget, MergeOptions, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
 use crate::mtz::plan::{Trial, allocate, predict};
-use crate::mtz::statistics::Probe;
 use crate::onnx;
 use crate::progress::Progress;
 use crate::retrain::Retraining;
 use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::misclassified;
 
+use super::candidates::Candidates;
 use super::{Calibration, Importance, Outcome, Prepared, batch_size, zipped};
 
 /// Merges at most between as much sharing as possible and none.
@@ -25,9 +24,6 @@ const STEPS: usize = 6;
 
 /// Samples per task on which a trial measures what each layer costs.
 const PROBE: usize = 256;
-
-/// Samples per task by which merges are compared.
-const JUDGED: usize = 1024;
 
 /// Merges at most in which layers are chosen again by what they cost.
 const REFINEMENTS: usize = 3;
@@ -73,74 +69,14 @@ pub fn merge_for(
 
 /// What is shared in one merge.
 #[derive(Clone)]
-struct Choice {
+pub(super) struct Choice {
     /// Places of sites whose layers keep their weights.
-    own: BTreeSet<usize>,
+    pub(super) own: BTreeSet<usize>,
     budget: Budget,
     /// Whether neurons are the unit.
-    neurons: bool,
+    pub(super) neurons: bool,
     /// Samples on which it is measured what each layer costs.
     probe: usize,
-}
-
-/// Merges among which the best one is looked for.
-struct Candidates<'a> {
-    search: &'a Search<'a>,
-    probes: Vec<Probe<'a>>,
-    all: Vec<(Choice, JointModel, Outcome, f64)>,
-}
-
-impl<'a> Candidates<'a> {
-    fn new(search: &'a Search<'a>) -> Result<Self> {
-        let Calibration { backend, data, batch, memory, .. } = search.calibration;
-        let probe = |(task, data): (&'a Task, &'a Dataset)| {
-            let batch = batch_size(&task.model, *batch);
-            let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
-            Probe::new(&task.model, &source, JUDGED, search.options.seed)
-        };
-        let tasks = search.prepared.joint.tasks.iter().zip(data);
-        let probes = tasks.map(probe).collect::<Result<_>>()?;
-        Ok(Candidates { search, probes, all: Vec::new() })
-    }
-
-    /// Adds a merge, which is judged by how far it is from the original nets.
-    fn add(&mut self, choice: Choice, joint: JointModel, outcome: Outcome) -> Result<()> {
-        let alpha = self.search.options.task_weights(joint.tasks.len());
-        let mut deviation = 0.0;
-        for ((task, probe), alpha) in joint.tasks.iter().zip(&self.probes).zip(alpha) {
-            deviation += alpha * probe.deviation(&task.model)?;
-        }
-        self.all.push((choice, joint, outcome, deviation));
-        Ok(())
-    }
-
-    fn has(&self, choice: &Choice) -> bool {
-        self.all.iter().any(|(other, ..)| other.own == choice.own && !other.neurons)
-    }
-
-    /// The best of those that fit, retrained where that is asked for, and all that were tried.
-    fn best(
-        self,
-        fits: impl Fn(&Outcome) -> bool,
-    ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-        let numbered = self.all.iter().enumerate();
-        let fitting = numbered.filter(|(_, (_, _, outcome, _))| fits(outcome));
-        let best = fitting.min_by(|a, b| a.1.3.total_cmp(&b.1.3)).map_or(0, |(at, _)| at);
-        let trial = |(at, (_, _, outcome, deviation)): (usize, &(_, _, Outcome, f64))| Trial {
-            size: ratio(outcome),
-            drops: Vec::new(),
-            deviation: Some(*deviation),
-            kept: at == best,
-        };
-        let trials: Vec<Trial> = self.all.iter().enumerate().map(trial).collect();
-        let (search, mut all) = (self.search, self.all);
-        let (choice, joint, outcome, _) = all.swap_remove(best);
-        if search.retraining.is_none() {
-            return Ok((joint, outcome, trials));
-        }
-        let (joint, outcome) = search.merge(&choice)?;
-        Ok((joint, outcome, trials))
-    }
 }
 
 /// A merge with all that can be shared, and what each layer costs there.
@@ -150,19 +86,19 @@ struct Full {
     costs: Vec<LayerCost>,
 }
 
-struct Search<'a> {
-    prepared: &'a Prepared,
-    calibration: &'a Calibration,
+pub(super) struct Search<'a> {
+    pub(super) prepared: &'a Prepared,
+    pub(super) calibration: &'a Calibration,
     importance: Importance,
-    options: &'a MergeOptions,
-    retraining: Option<&'a Retraining<'a>>,
+    pub(super) options: &'a MergeOptions,
+    pub(super) retraining: Option<&'a Retraining<'a>>,
     tests: &'a [Dataset],
     progress: &'a dyn Progress,
 }
 
 impl Search<'_> {
     /// Merges as `choice` says.
-    fn merge(&self, choice: &Choice) -> Result<(JointModel, Outcome)> {
+    pub(super) fn merge(&self, choice: &Choice) -> Result<(JointModel, Outcome)> {
         self.zipped(choice, self.retraining)
     }
 
@@ -380,7 +316,7 @@ fn within(trial: &Trial, limit: f64) -> bool {
     trial.drops.iter().all(|drop| *drop <= limit + 1e-9)
 }
 
-fn ratio(outcome: &Outcome) -> f64 {
+pub(super) fn ratio(outcome: &Outcome) -> f64 {
     outcome.sizes.joint() as f64 / outcome.sizes.separate().max(1) as f64
 }
 

@@ -110,9 +110,10 @@ fn extract_and_split_refuse_what_is_no_joint_model() {
 #[test]
 fn plan_tells_sizes_without_data() {
     let tool = Tool::new();
-    let output = tool.run(0, &["plan", &mnist(), &fashion(), "--json", "--share", "0.8"]);
+    let output = tool
+        .run(0, &["plan", &mnist(), &fashion(), "--json", "--share", "0.8", "--unit", "neuron"]);
     let plan: Plan = serde_json::from_slice(&output.stdout).unwrap();
-    let merged = tool.merge(&["--share", "0.8", "--json"]);
+    let merged = tool.merge(&["--share", "0.8", "--unit", "neuron", "--json"]);
     let report: onnx_zip::report::Report = serde_json::from_slice(&merged.stdout).unwrap();
     assert_eq!(plan.prediction.sizes.joint(), report.joint.parameters.total);
     assert_eq!(plan.prediction.sizes.shared, report.joint.parameters.shared);

@@ -127,7 +127,11 @@ impl Driver<'_> {
     }
 
     /// As [`Zip::weights_of`] for the channels of a depthwise layer.
-    pub(super) fn channel_weights(&self, member: &SiteLayer, channels: &ChannelStats) -> Result<Array1<f64>> {
+    pub(super) fn channel_weights(
+        &self,
+        member: &SiteLayer,
+        channels: &ChannelStats,
+    ) -> Result<Array1<f64>> {
         let rows = channels.weights.nrows();
         if self.options.method == Method::Mtz {
             return Ok(Array1::ones(rows));

@@ -78,8 +78,7 @@ impl Driver<'_> {
             let (mut set, gain) = self.neuron_set(member, at, columns, &stats)?;
             set.importance = self.importance(member.task, member.id, &stats);
             let keeps_bias = self.options.budget.keeps_bias(&member.layer);
-            let (inputs, before) =
-                (inputs(member, at, columns, keeps_bias), stats.weights.clone());
+            let (inputs, before) = (inputs(member, at, columns, keeps_bias), stats.weights.clone());
             let has_bias = member.layer.layer.bias.is_some();
             states.push(LayerState { stats, inputs, has_bias, gain, shared: Vec::new(), before });
             sets.push(set);
@@ -230,8 +229,8 @@ impl Driver<'_> {
     /// not are still to come.
     fn is_free(&self, member: &SiteLayer) -> bool {
         let mut sites = self.alignment.sites.iter();
-        let keeps = sites
-            .any(|site| site.layers[member.task] == Some(member.id) && site.own_weights);
+        let keeps =
+            sites.any(|site| site.layers[member.task] == Some(member.id) && site.own_weights);
         let later = self.later.get(&(member.task, member.id));
         keeps && later.is_some_and(|later| later.cost.iter().any(|cost| *cost != 0.0))
     }
@@ -299,7 +298,9 @@ impl Driver<'_> {
             let gain = match (adjusts, &state.gain) {
                 (false, _) => None,
                 (true, Some(gain)) if shared.len() == state.inputs.len() => Some(gain.clone()),
-                (true, _) => self.reduced(state.stats.moments.scaled(1.0)?, &own, state.has_bias)?.1,
+                (true, _) => {
+                    self.reduced(state.stats.moments.scaled(1.0)?, &own, state.has_bias)?.1
+                }
             };
             let change = WeightChange {
                 columns: &own,

@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(for_size(&costs, 0), BTreeSet::new());
         assert_eq!(for_size(&costs, 10), BTreeSet::from([0]));
         assert_eq!(for_size(&costs, 110), BTreeSet::from([0, 2]));
-        assert_eq!(for_size(&costs, 109), BTreeSet::from([0]));
+        assert_eq!(for_size(&costs, 109), BTreeSet::from([2]));
         assert_eq!(for_size(&costs, 2000), BTreeSet::from([0, 1, 2]));
     }
 

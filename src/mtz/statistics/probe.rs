@@ -29,12 +29,7 @@ impl<'a> Probe<'a> {
     ///
     /// # Errors
     /// As [`Backend::load`] and [`crate::runtime::Session::run`].
-    pub fn new(
-        model: &Model,
-        source: &Source<'a>,
-        samples: usize,
-        seed: u64,
-    ) -> Result<Probe<'a>> {
+    pub fn new(model: &Model, source: &Source<'a>, samples: usize, seed: u64) -> Result<Probe<'a>> {
         let data = source.data.subset(samples, seed);
         let mut probe = Probe {
             backend: source.backend,
