@@ -92,6 +92,7 @@ pub mod error;
 pub mod grad;
 pub mod handoff;
 pub mod ir;
+mod naming;
 pub mod onnx;
 pub mod ops;
 pub mod progress;

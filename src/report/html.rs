@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html as page};
 use super::Report;
 use super::format::{bytes, count, each, error, percent, seconds, small};
 use super::text::relative;
+use crate::naming;
 use crate::verify::Verification;
 use crate::zip::run::SiteRecord;
 
@@ -37,7 +38,7 @@ pub fn html(report: &Report) -> String {
             }
         }
     };
-    page.into_string()
+    naming::lines(&page.into_string()).into_owned()
 }
 
 fn summary(report: &Report) -> Markup {

@@ -19,18 +19,19 @@ use super::plan::{self, ModelArgs};
 use super::runtime::RuntimeArgs;
 use super::share::{GoalArgs, ShareArgs};
 use super::structure::structure;
+use super::verdict::{Place, Settled};
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, output};
 use crate::calib::data::Dataset;
 use crate::calib::store::{self, LayerMoments};
 use crate::emit::emit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::onnx::{self, SaveOptions};
+use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
 use crate::report;
 use crate::retrain::{Ending, Retraining};
 use crate::runtime::{Backend, ModelSource};
-use crate::verify::{Limits, Subject, Verification, verify};
+use crate::verify::{Joint, Limits, Subject, Verification, verify};
 use crate::zip::joint::JointModel;
 use crate::zip::options::{Passes, ZipOptions};
 use crate::zip::predict::predict;
@@ -40,7 +41,7 @@ use crate::zipper::{
 
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
-use record::{Facts, Written};
+use record::{Facts, Shape, Written};
 use result::ResultArgs;
 use retraining::{Classroom, RetrainingArgs};
 
@@ -130,7 +131,7 @@ impl MergeArgs {
         let Some(output) = self.output.as_ref().filter(|_| !self.result.dry_run) else {
             return self.show_plan();
         };
-        self.check_outputs(output)?;
+        let place = self.check_outputs(output)?;
         self.retraining.check(!self.data.is_synthetic())?;
         let start = Instant::now();
         let ToMerge { tasks: loaded, parts } =
@@ -168,13 +169,20 @@ impl MergeArgs {
         let (joint, outcome, search) = self.zip(&request, &data, console)?;
         let mut facts =
             Facts { args: self, options, loaded, data, structure, outcome, search, read, backend };
-        let written = self.write(&joint, output)?;
         let start = Instant::now();
-        let checked = self.check(&joint, output, &facts, console)?;
-        facts.outcome.seconds.push(("write", written.seconds));
+        let options = self.result.emit_options();
+        let draft =
+            onnx::stage(&emit(&joint, &options)?, output, &SaveOptions::default(), console)?;
+        let shape = Shape { form: options.form, separate: !options.inputs.is_shared(&joint)? };
+        facts.outcome.seconds.push(("write", start.elapsed().as_secs_f64()));
+        let start = Instant::now();
+        let checked = match self.check(&joint, &draft, output, &facts, console) {
+            Ok(checked) => checked,
+            Err(e) => return Err(place.unchecked(draft, e)),
+        };
         facts.outcome.seconds.push(("verify", start.elapsed().as_secs_f64()));
         console.finish();
-        self.tell(&facts.report(&written, checked), console)
+        self.settle(&place, draft, &facts, shape, checked, console)
     }
 
     fn show_plan(&self) -> Result<Status> {
@@ -225,12 +233,12 @@ impl MergeArgs {
     }
 
     /// Everything that is to be written can be; found out before the work starts.
-    fn check_outputs(&self, output: &Path) -> Result<()> {
-        output::check(output, &self.models.paths)?;
-        for report in &self.result.report {
-            output::check(report, &self.models.paths)?;
-        }
-        Ok(())
+    fn check_outputs<'a>(&self, output: &'a PathBuf) -> Result<Place<'a>> {
+        let (inputs, reports) = (&self.models.paths, &self.result.report);
+        output::check(output, inputs)?;
+        reports.iter().try_for_each(|report| output::check(report, inputs))?;
+        output::check_distinct(reports.iter().chain([output]))?;
+        Place::new(output, self.result.keep_rejected, inputs)
     }
 
     /// Whether nothing is known of the models' real inputs.
@@ -296,31 +304,18 @@ impl MergeArgs {
         predict(&prepared.joint, &prepared.alignment, &options.budget, false).map(drop)
     }
 
-    fn write(&self, joint: &JointModel, path: &Path) -> Result<Written> {
-        let start = Instant::now();
-        let options = self.result.emit_options();
-        let bytes = onnx::save(&emit(joint, &options)?, path, &SaveOptions::default())?;
-        Ok(Written {
-            path: path.to_owned(),
-            bytes,
-            form: options.form,
-            separate: !options.inputs.is_shared(joint)?,
-            seconds: start.elapsed().as_secs_f64(),
-        })
-    }
-
-    /// Checks the written file against the nets it was written from and the originals.
+    /// Checks the file before it gets its place, against the nets it was written from and the originals.
     fn check(
         &self,
         joint: &JointModel,
-        path: &Path,
+        draft: &Draft<'_>,
+        output: &Path,
         facts: &Facts<'_>,
         console: &Console,
     ) -> Result<Option<Verification>> {
         let rounds = facts.outcome.retrained.iter().flat_map(|r| &r.rounds);
         let stopped = rounds.last().is_some_and(|r| r.ending == Ending::Interrupted);
-        // What is no file cannot be read again.
-        if self.result.no_verify || stopped || !path.is_file() {
+        if self.result.no_verify || stopped {
             return Ok(None);
         }
         let nets: Vec<Vec<u8>> =
@@ -337,28 +332,57 @@ impl MergeArgs {
                 original: model.source(),
                 net: Some(ModelSource::Bytes(net)),
                 data,
+                reported: None,
             });
         }
         let backends: Vec<Arc<dyn Backend>> = self.runtime.all(&facts.backend)?;
         let (batch, limits) = (self.runtime.batch, Limits::default());
-        verify(path, &subjects, &backends, batch, &limits, console).map(Some)
+        let name = output.display().to_string();
+        let joint = Joint { path: draft.path(), name: &name };
+        verify(joint, &subjects, &backends, batch, &limits, console).map(Some)
     }
 
-    /// Writes reports and prints one.
-    fn tell(&self, report: &report::Report, console: &Console) -> Result<Status> {
-        let json = output::json(report)?;
-        for path in &self.result.report {
-            match path.extension().is_some_and(|suffix| suffix == "json") {
-                true => output::write(path, &json)?,
-                false => output::write(path, &report::html(report))?,
+    /// Puts the joint model into its place, with its reports, unless its check failed; prints a report.
+    fn settle(
+        &self,
+        place: &Place<'_>,
+        mut draft: Draft<'_>,
+        facts: &Facts<'_>,
+        shape: Shape,
+        checked: Option<Verification>,
+        console: &Console,
+    ) -> Result<Status> {
+        let passed = checked.as_ref().is_none_or(Verification::passed);
+        let report;
+        if passed {
+            place.note(&mut draft, checked.as_ref(), self.data.is_synthetic())?;
+            let settled = Settled { path: place.output.to_owned(), written: true };
+            report = facts.report(&Written { bytes: draft.bytes()?, settled, shape }, checked);
+            for (path, text) in self.reports(&report)? {
+                draft.add_text(path, &text)?;
             }
+            draft.commit()?;
+        } else {
+            let bytes = draft.bytes()?;
+            let settled = place.reject(draft, console)?;
+            report = facts.report(&Written { bytes, settled, shape }, checked);
+            let files = self.reports(&report)?;
+            output::write(files.iter().map(|(path, text)| (*path, text.as_str())), console)?;
         }
         if self.result.json {
-            output::print(&json)?;
+            output::print_beside(place.output, &output::json(&report)?)?;
         } else if !console.quiet {
-            output::print(&report::text(report, console.verbose))?;
+            output::print_beside(place.output, &report::text(&report, console.verbose))?;
         }
-        let passed = report.verification.as_ref().is_none_or(Verification::passed);
         Ok(if passed { Status::Done } else { Status::VerificationFailed })
+    }
+
+    /// The reports that are wished for, each with its file.
+    fn reports(&self, report: &report::Report) -> Result<Vec<(&Path, String)>> {
+        let text = |path: &PathBuf| match path.extension().is_some_and(|suffix| suffix == "json") {
+            true => output::json(report),
+            false => Ok(report::html(report)),
+        };
+        self.result.report.iter().map(|path| Ok((path.as_path(), text(path)?))).collect()
     }
 }
