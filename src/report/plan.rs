@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::format::{bytes, count, each, percent};
 use super::table::{Left, Right, Table};
 use super::{SCHEMA, Structure, text};
+use crate::mtz::plan::Prediction;
 use crate::naming::{sentence, shown};
-use crate::zip::predict::Prediction;
 
 /// What a merge would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use super::SCHEMA;
 use super::format::{count, percent};
 use super::table::{Left, Right, Table};
 use crate::naming::shown;
-use crate::zip::prune::PruneRecord;
+use crate::prune::PruneRecord;
 
 /// What pruning left of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

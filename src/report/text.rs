@@ -7,8 +7,8 @@ use super::retraining::rounds;
 use super::table::{Left, Right, Table};
 use super::verification::verification;
 use super::{Report, Structure};
+use crate::mtz::site::SiteRecord;
 use crate::naming::{sentence, shown};
-use crate::zip::run::SiteRecord;
 
 /// Layers that are shown where not all of them are asked for.
 const SHOWN_LAYERS: usize = 16;
