@@ -20,8 +20,8 @@ use crate::verify::{Joint, Limits, Reported, Subject, Wiring, verify};
 ///
 /// Reports, per task, how far the joint model is from the original, how often both predict the same
 /// and, where there are labels, the error of both. That difference is the price of sharing and fails
-/// nothing, as long as it is what it was when the file was merged (up to twice as much, since other
-/// samples deviate otherwise) and no limit is given. What fails, with exit code 1, is more than that, a
+/// nothing, as long as it is what it was when the file was merged (up to four times as much, since new
+/// samples deviate more) and no limit is given. What fails, with exit code 1, is more than that, a
 /// missing or misshapen output, NaN, and runtimes that disagree with each other. The first runtime that
 /// can run the originals judges; one that cannot is named and fails nothing.
 #[derive(Args)]
