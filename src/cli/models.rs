@@ -168,6 +168,14 @@ pub(super) fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<Port>> {
     ids.iter().map(port).collect()
 }
 
+/// SHA-256 of a file, in hexadecimal digits.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where it cannot be read.
+pub(super) fn sha256(path: &Path) -> Result<String> {
+    fingerprint(path).map(|(digits, _)| digits)
+}
+
 /// SHA-256 of a file, in hexadecimal digits, and its length.
 fn fingerprint(path: &Path) -> Result<(String, u64)> {
     let mut hasher = Sha256::new();

@@ -113,6 +113,9 @@ pub struct JointRecord {
     /// Whether it is there: not where it failed its verification and was not kept.
     #[serde(default = "is_written")]
     pub written: bool,
+    /// Its SHA-256, in hexadecimal digits, without external data.
+    #[serde(default)]
+    pub sha256: String,
     /// Its size, external data included.
     pub bytes: u64,
     /// Its parameters by owner.

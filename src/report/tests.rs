@@ -59,6 +59,7 @@ fn report() -> Report {
     let tasks = vec![task("zebra"), task("<ant>")];
     let joint = JointRecord {
         written: true,
+        sha256: "a1".repeat(32),
         path: "joint.onnx".to_owned(),
         bytes: 1_075_000,
         parameters: Parameters::new(&sizes, &["zebra", "<ant>"]),

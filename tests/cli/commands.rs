@@ -45,6 +45,25 @@ fn verify_reports_errors_and_holds_to_limits() {
 }
 
 #[test]
+fn verify_holds_a_file_to_what_its_merge_reported() {
+    let tool = joint("heads");
+    let (a, b, images) = (mnist(), fashion(), images());
+    let args = verifying(&a, &b, &images);
+    tool.run(0, &args);
+    let mut model = onnx_zip::onnx::load(&tool.path("joint.onnx")).unwrap();
+    let weights: Vec<_> = model.graph.values().map(|(id, _)| id).collect();
+    for id in weights {
+        if let Some(tensor) = model.graph.initializer(id) {
+            let coarse = tensor.to_f32().unwrap().mapv(|v| (v * 4.0).round() / 4.0);
+            model.graph.set_initializer(id, onnx_zip::ir::Tensor::from_f32(&coarse));
+        }
+    }
+    onnx_zip::onnx::save(&model, &tool.path("joint.onnx"), &Default::default()).unwrap();
+    let text = stdout(&tool.run(1, &args));
+    assert!(text.contains("FAILED") && text.contains("when it was merged"), "{text}");
+}
+
+#[test]
 fn verify_knows_every_form() {
     for form in ["masked", "switch"] {
         let tool = joint(form);

@@ -51,7 +51,8 @@ impl Lab {
             lab.done(&[&merge[..], &["tract", "--samples", "4", "--share", "0.5"]].concat());
             let training = format!("{nets}/training");
             lab.done(&exporting(nets, &training));
-            let [from, to] = ["forward", "trained"].map(|n| folder.join(format!("training/{n}.onnx")));
+            let [from, to] =
+                ["forward", "trained"].map(|n| folder.join(format!("training/{n}.onnx")));
             fs::copy(from, to).unwrap();
         }
         lab

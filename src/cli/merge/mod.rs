@@ -357,15 +357,16 @@ impl MergeArgs {
         if passed {
             place.note(&mut draft, checked.as_ref(), self.data.is_synthetic())?;
             let settled = Settled { path: place.output.to_owned(), written: true };
-            report = facts.report(&Written { bytes: draft.bytes()?, settled, shape }, checked);
+            let (bytes, sha256) = (draft.bytes()?, models::sha256(draft.path())?);
+            report = facts.report(&Written { bytes, sha256, settled, shape }, checked);
             for (path, text) in self.reports(&report)? {
                 draft.add_text(path, &text)?;
             }
             draft.commit()?;
         } else {
-            let bytes = draft.bytes()?;
+            let (bytes, sha256) = (draft.bytes()?, models::sha256(draft.path())?);
             let settled = place.reject(draft, console)?;
-            report = facts.report(&Written { bytes, settled, shape }, checked);
+            report = facts.report(&Written { bytes, sha256, settled, shape }, checked);
             let files = self.reports(&report)?;
             output::write(files.iter().map(|(path, text)| (*path, text.as_str())), console)?;
         }

@@ -44,6 +44,7 @@ pub(super) struct Shape {
 /// The file that was written.
 pub(super) struct Written {
     pub(super) bytes: u64,
+    pub(super) sha256: String,
     pub(super) settled: Settled,
     pub(super) shape: Shape,
 }
@@ -93,6 +94,7 @@ impl Facts<'_> {
         JointRecord {
             path: written.settled.path.display().to_string(),
             written: written.settled.written,
+            sha256: written.sha256.clone(),
             bytes: written.bytes,
             parameters: Parameters::new(&self.outcome.sizes, &names),
             form: written.shape.form.name().to_owned(),
