@@ -53,8 +53,8 @@ install_packages() {
     mapfile -t packages < <(missing_packages)
     [ ${#packages[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || fail "this system has no apt-get. Please install OpenBLAS" \
-        "with its development files, make, a C compiler, strace, Python 3.11 or later with venv, and the" \
-        "four .gz files of Fashion-MNIST in $fashion_source (or set FASHION_MNIST_DIR), then run" \
+        "with its development files, make, a C compiler, strace, Python 3.11 or later with venv, and" \
+        "the four .gz files of Fashion-MNIST in $fashion_source (or set FASHION_MNIST_DIR), then run" \
         "this again; missing here, by their Debian names: ${packages[*]}."
     [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || fail "this system has no sudo. Please" \
         "run 'apt-get install ${packages[*]}' as root, then run this again."

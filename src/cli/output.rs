@@ -43,6 +43,20 @@ pub(super) fn check_input(output: &Path, inputs: &[PathBuf]) -> Result<()> {
         .hint("write to another file"))
 }
 
+/// Makes sure that `output` is a file, which can be read again.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for a device or a pipe.
+pub(super) fn check_file(output: &Path) -> Result<()> {
+    match resolve(output) {
+        Ok(Target::Stream(_)) => {
+            let message = format!("'{}' is a device or a pipe", output.display());
+            Err(Error::new(ErrorKind::Usage, message).hint("name a file"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes sure that no two `outputs` are one file.
 ///
 /// # Errors

@@ -18,6 +18,8 @@ use crate::error::Result;
 /// A folder that is being filled; dropping it removes it.
 pub(crate) struct StagedFolder {
     nursery: Nursery,
+    /// After what is in them.
+    _parents: Parents,
     /// Behind all links.
     target: PathBuf,
     /// As the user calls it.
@@ -41,16 +43,13 @@ impl StagedFolder {
             return Err(refused(io::ErrorKind::NotADirectory.into()));
         }
         sweep(&target);
-        let mut beside = folder_of(&target);
-        while !beside.exists() && beside.parent().is_some() {
-            beside = folder_of(beside);
-        }
-        let (nursery, inside) = match Nursery::within(beside) {
+        let parents = Parents::of(&target).map_err(|e| no_room(&name, e))?;
+        let (nursery, inside) = match Nursery::within(folder_of(&target)) {
             Ok(nursery) => (nursery, false),
             Err(_) if exists => (Nursery::within(&target).map_err(|e| no_room(&name, e))?, true),
             Err(e) => return Err(no_room(&name, e)),
         };
-        Ok(StagedFolder { nursery, target, name, inside })
+        Ok(StagedFolder { nursery, _parents: parents, target, name, inside })
     }
 
     /// Where to write.
@@ -62,9 +61,7 @@ impl StagedFolder {
     pub(crate) fn commit(self, stale: &BTreeSet<OsString>) -> Result<()> {
         let folder = folder_of(&self.target).to_owned();
         let done = match fs::metadata(&self.target) {
-            Err(_) => {
-                fs::create_dir_all(&folder).and_then(|()| fs::rename(self.path(), &self.target))
-            }
+            Err(_) => fs::rename(self.path(), &self.target),
             Ok(old) if self.can_swap(&old) && self.swap(&old, stale).is_ok() => Ok(()),
             Ok(_) => self.one_by_one(stale),
         };
@@ -126,6 +123,30 @@ impl StagedFolder {
             let _ = fs::remove_file(self.target.join(file));
         });
         Ok(())
+    }
+}
+
+/// Folders that were made on the way to a new one; those that stay empty are removed again.
+struct Parents(Vec<PathBuf>);
+
+impl Parents {
+    fn of(target: &Path) -> io::Result<Self> {
+        let missing = target
+            .ancestors()
+            .skip(1)
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        let parents = Parents(missing.map(Path::to_owned).collect());
+        fs::create_dir_all(folder_of(target))?;
+        Ok(parents)
+    }
+}
+
+impl Drop for Parents {
+    fn drop(&mut self) {
+        // The innermost is first.
+        for folder in &self.0 {
+            let _ = fs::remove_dir(folder);
+        }
     }
 }
 

@@ -31,24 +31,31 @@ pub(super) struct JointFeed<'a> {
 }
 
 impl Engine {
-    /// Loads the original nets of all tasks and runs each on a first batch, of `batch` samples where
-    /// it does not fix that: what loads need not run.
+    /// Loads the original nets of all tasks.
     pub(super) fn originals(
         backend: &dyn Backend,
         subjects: &[Subject<'_>],
-        batch: usize,
     ) -> Result<Vec<Box<dyn Session>>> {
-        let each = subjects.iter().map(|subject| {
-            let mut net = backend.load(subject.original).in_model(subject.task)?;
+        let load = |s: &Subject<'_>| backend.load(s.original).in_model(s.task);
+        subjects.iter().map(load).collect()
+    }
+
+    /// Loads the original nets of all tasks and runs each on a first batch, of `batch` samples where
+    /// it does not fix that: what loads need not run.
+    pub(super) fn try_originals(
+        backend: &dyn Backend,
+        subjects: &[Subject<'_>],
+        batch: usize,
+    ) -> Result<()> {
+        for (net, subject) in Self::originals(backend, subjects)?.iter_mut().zip(subjects) {
             let size = fixed_batch(net.inputs()).unwrap_or(batch.min(subject.data.len()));
             // Less than a batch is the fault of the data.
             if size <= subject.data.len() {
                 let samples = subject.data.batch(0..size)?;
                 net.run(&feeds(&samples)).in_model(subject.task)?;
             }
-            Ok(net)
-        });
-        each.collect()
+        }
+        Ok(())
     }
 
     /// Loads the joint model and the nets that it must compute, beside the original ones.

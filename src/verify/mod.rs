@@ -10,6 +10,7 @@
 //! nothing.
 
 mod engine;
+mod loading;
 mod measure;
 mod reported;
 mod tally;
@@ -28,6 +29,7 @@ use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource, feeds};
 
 use engine::{Engine, JointFeed};
+use loading::Loading;
 pub use measure::{Deviation, misclassified};
 pub use reported::{DEVIATION_KEY, Reported};
 use tally::Tally;
@@ -162,7 +164,7 @@ pub fn verify(
         failures: Vec::new(),
     };
     let mut loading = Loading { joint, subjects, batch, report: &mut report, progress };
-    let mut engines = loading.engines(backends)?;
+    let (mut engines, mut refused) = loading.engines(backends)?;
     if let Some(engine) = engines.first() {
         same_tasks(&engine.wiring, subjects)?;
     }
@@ -172,71 +174,15 @@ pub fn verify(
     };
     progress.begin("verify", subjects.iter().enumerate().map(batches).sum());
     for number in 0..subjects.len() {
-        let mut check = Check { subjects, number, batch, limits, report: &mut report, progress };
+        let report = &mut report;
+        let refused = &mut refused;
+        let mut check = Check { subjects, number, batch, limits, report, refused, progress };
         let task = check.run(&mut engines)?;
         report.tasks.push(task);
     }
+    report.unable.append(&mut refused);
     report.runtimes = engines.iter().map(|e| e.description.clone()).collect();
     Ok(report)
-}
-
-/// Brings everything into the runtimes.
-struct Loading<'a> {
-    joint: Joint<'a>,
-    subjects: &'a [Subject<'a>],
-    batch: usize,
-    report: &'a mut Verification,
-    progress: &'a dyn Progress,
-}
-
-impl Loading<'_> {
-    /// One engine per backend that runs the original nets and loads the joint model.
-    fn engines(&mut self, backends: &[Arc<dyn Backend>]) -> Result<Vec<Engine>> {
-        let mut engines = Vec::new();
-        let mut refusal = None;
-        let mut judged = false;
-        for backend in backends {
-            self.progress.check()?;
-            let backend = backend.as_ref();
-            let originals = match Engine::originals(backend, self.subjects, self.batch) {
-                Ok(originals) => originals,
-                Err(e) if !is_refusal(&e) => return Err(e),
-                Err(e) => {
-                    self.report.unable.push(format!("{}: {e}", backend.describe()));
-                    refusal = refusal.or(Some(e));
-                    continue;
-                }
-            };
-            let is_judge = !std::mem::replace(&mut judged, true);
-            match Engine::new(backend, self.joint, self.subjects, originals) {
-                Ok(engine) => engines.push(engine),
-                Err(e) if !is_refusal(&e) => return Err(e),
-                Err(e) => self.refused(backend, &e, is_judge),
-            }
-        }
-        match refusal {
-            Some(e) if !judged => Err(e),
-            _ => Ok(engines),
-        }
-    }
-
-    /// A backend that runs the originals cannot load what was made of them.
-    fn refused(&mut self, backend: &dyn Backend, error: &Error, is_judge: bool) {
-        // Runtimes name the file as it is called for now.
-        let path = self.joint.path.display().to_string();
-        let why = error.to_string().replace(&path, self.joint.name);
-        match is_judge {
-            true => {
-                self.report.failures.push(format!("{} cannot run it: {why}", backend.describe()))
-            }
-            false => self.report.unable.push(format!("{}: {why}", backend.describe())),
-        }
-    }
-}
-
-/// Whether a runtime is to blame and not the files.
-fn is_refusal(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Backend | ErrorKind::Unsupported)
 }
 
 fn same_tasks(wiring: &Wiring, subjects: &[Subject<'_>]) -> Result<()> {
@@ -262,6 +208,8 @@ struct Check<'a> {
     batch: usize,
     limits: &'a Limits,
     report: &'a mut Verification,
+    /// What runtimes say that run the original nets, but not the joint model.
+    refused: &'a mut Vec<String>,
     progress: &'a dyn Progress,
 }
 
@@ -340,6 +288,10 @@ impl Check<'_> {
             }
         }
         *engines = kept;
+        if engines.is_empty() {
+            // Now one of these is the first that runs the original nets.
+            self.report.failures.append(self.refused);
+        }
         match engines.is_empty() && self.report.failures.is_empty() {
             true => Err(Error::new(ErrorKind::Backend, "no runtime can run the original models")
                 .hint(self.report.unable.join("; "))),

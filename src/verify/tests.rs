@@ -123,8 +123,12 @@ fn the_first_that_runs_the_originals_judges() {
         let (failures, notes) = verdict(&[unable, GOOD]);
         assert!(failures.is_empty(), "{failures:?}");
         assert!(notes.len() == 1 && notes[0].starts_with("other 1.0: a: "), "{notes:?}");
-        let judge = Fake { joint: FailToRun, ..GOOD };
-        assert_eq!(verdict(&[unable, judge]).0.len(), 1);
+        for joint in [FailToLoad, FailToRun] {
+            let judge = Fake { joint, ..GOOD };
+            assert_eq!(verdict(&[unable, judge]).0.len(), 1);
+            let late = Fake { original: FailToRun, ..OTHER };
+            assert_eq!(verdict(&[late, judge]).0.len(), 1);
+        }
         let error = checked(&[unable], None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Backend);
     }

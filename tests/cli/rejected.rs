@@ -34,8 +34,19 @@ fn workplace() -> Tool {
     tool
 }
 
-const MERGE: [&str; 9] =
-    ["merge", "a.onnx", "b.onnx", "-o", "joint.onnx", "--runtime", "ort", "--samples", "8"];
+const MERGE: [&str; 11] = [
+    "merge",
+    "a.onnx",
+    "b.onnx",
+    "-o",
+    "joint.onnx",
+    "--samples",
+    "8",
+    "--runtime",
+    "ort",
+    "--runtime-library",
+    concat!(env!("CARGO_MANIFEST_DIR"), "/.onnxruntime"),
+];
 
 #[test]
 fn a_rejected_model_is_not_left_in_place_of_the_old_one() {

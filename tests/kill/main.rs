@@ -77,7 +77,7 @@ fn commands_of_one_file_leave_the_old_one_or_the_new_one() {
 #[test]
 fn an_export_is_there_or_not() {
     let lab = Lab::new();
-    lab.endure(None, &lab::exporting("NEW", "training"), Together::All);
+    lab.endure(None, &lab::exporting("NEW", "training"), Together::Once);
 }
 
 #[test]

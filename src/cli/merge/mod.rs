@@ -1,11 +1,12 @@
 //! `merge`: the main job.
 
 mod method;
+mod placing;
 mod record;
 mod result;
 mod retraining;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ use super::plan::{self, ModelArgs};
 use super::runtime::RuntimeArgs;
 use super::share::{GoalArgs, ShareArgs};
 use super::structure::structure;
-use super::verdict::{Place, Settled};
+use super::verdict::Place;
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, output};
 use crate::calib::data::Dataset;
@@ -31,7 +32,6 @@ use crate::mtz::options::{MergeOptions, Passes};
 use crate::mtz::plan::predict;
 use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
-use crate::report;
 use crate::retrain::{Ending, Retraining};
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{Joint, Limits, Subject, Verification, verify};
@@ -41,7 +41,7 @@ use crate::zipper::{
 
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
-use record::{Facts, Shape, Written};
+use record::{Facts, Shape};
 use result::ResultArgs;
 use retraining::{Classroom, RetrainingArgs};
 
@@ -176,7 +176,7 @@ impl MergeArgs {
         let shape = Shape { form: options.form, separate: !options.inputs.is_shared(&joint)? };
         facts.outcome.seconds.push(("write", start.elapsed().as_secs_f64()));
         let start = Instant::now();
-        let checked = match self.check(&joint, &draft, output, &facts, console) {
+        let checked = match self.check(&joint, &draft, &facts, console) {
             Ok(checked) => checked,
             Err(e) => return Err(place.unchecked(draft, e)),
         };
@@ -309,7 +309,6 @@ impl MergeArgs {
         &self,
         joint: &JointModel,
         draft: &Draft<'_>,
-        output: &Path,
         facts: &Facts<'_>,
         console: &Console,
     ) -> Result<Option<Verification>> {
@@ -337,53 +336,8 @@ impl MergeArgs {
         }
         let backends: Vec<Arc<dyn Backend>> = self.runtime.all(&facts.backend)?;
         let (batch, limits) = (self.runtime.batch, Limits::default());
-        let name = output.display().to_string();
+        let name = draft.target().display().to_string();
         let joint = Joint { path: draft.path(), name: &name };
         verify(joint, &subjects, &backends, batch, &limits, console).map(Some)
-    }
-
-    /// Puts the joint model into its place, with its reports, unless its check failed; prints a report.
-    fn settle(
-        &self,
-        place: &Place<'_>,
-        mut draft: Draft<'_>,
-        facts: &Facts<'_>,
-        shape: Shape,
-        checked: Option<Verification>,
-        console: &Console,
-    ) -> Result<Status> {
-        let passed = checked.as_ref().is_none_or(Verification::passed);
-        let report;
-        if passed {
-            place.note(&mut draft, checked.as_ref(), self.data.is_synthetic())?;
-            let settled = Settled { path: place.output.to_owned(), written: true };
-            let (bytes, sha256) = (draft.bytes()?, models::sha256(draft.path())?);
-            report = facts.report(&Written { bytes, sha256, settled, shape }, checked);
-            for (path, text) in self.reports(&report)? {
-                draft.add_text(path, &text)?;
-            }
-            draft.commit()?;
-        } else {
-            let (bytes, sha256) = (draft.bytes()?, models::sha256(draft.path())?);
-            let settled = place.reject(draft, console)?;
-            report = facts.report(&Written { bytes, sha256, settled, shape }, checked);
-            let files = self.reports(&report)?;
-            output::write(files.iter().map(|(path, text)| (*path, text.as_str())), console)?;
-        }
-        if self.result.json {
-            output::print_beside(place.output, &output::json(&report)?)?;
-        } else if !console.quiet {
-            output::print_beside(place.output, &report::text(&report, console.verbose))?;
-        }
-        Ok(if passed { Status::Done } else { Status::VerificationFailed })
-    }
-
-    /// The reports that are wished for, each with its file.
-    fn reports(&self, report: &report::Report) -> Result<Vec<(&Path, String)>> {
-        let text = |path: &PathBuf| match path.extension().is_some_and(|suffix| suffix == "json") {
-            true => output::json(report),
-            false => Ok(report::html(report)),
-        };
-        self.result.report.iter().map(|path| Ok((path.as_path(), text(path)?))).collect()
     }
 }

@@ -36,6 +36,11 @@ impl<'p> Draft<'p> {
         &self.at
     }
 
+    /// Where it is to be, as its user calls that.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// The number of bytes so far, external data and further files included.
     ///
     /// # Errors

@@ -1,10 +1,12 @@
 //! `retrain`: a joint model is trained a little more.
 
+mod training;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser};
+use clap::builder::RangedU64ValueParser;
 
 use super::console::Console;
 use super::data::{DataArgs, Net, TaskData};
@@ -22,9 +24,11 @@ use crate::mtz::joint::JointModel;
 use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{self, RetrainReport, RetrainSettings, SCHEMA};
-use crate::retrain::{Ending, Lesson, LossKind, OptimizerKind, RetrainOptions, retrain};
+use crate::retrain::{Ending, Lesson, LossKind, retrain};
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, Wiring, verify};
+
+use training::TrainingArgs;
 
 /// Train a joint model a little more, so that it does what its original models did
 ///
@@ -68,54 +72,6 @@ pub(super) struct RetrainArgs {
     result: ResultArgs,
 }
 
-/// How the model is trained.
-#[derive(Args)]
-#[command(next_help_heading = "Training")]
-pub(super) struct TrainingArgs {
-    /// Steps of the optimiser; each takes one batch of every task
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    pub(super) iterations: usize,
-    /// What the outputs are trained towards [default: distillation with --teacher, else cross-entropy]
-    #[arg(long, value_name = "LOSS", value_parser = losses())]
-    loss: Option<String>,
-    /// Temperature at which probabilities are compared
-    #[arg(long, value_name = "T", default_value_t = RetrainOptions::default().temperature)]
-    temperature: f64,
-    /// Weight of the merged layers' pre-activations, which are to be those of the original models;
-    /// the outputs have 1
-    #[arg(long, value_name = "W", default_value_t = RetrainOptions::default().layers)]
-    layers: f64,
-    /// Weight of each task's loss, relative to the others, e.g. 1,2 [default: equal]
-    #[arg(long, value_name = "W,…", value_delimiter = ',')]
-    weights: Vec<f64>,
-    /// How parameters follow their gradients
-    #[arg(long, value_name = "NAME", default_value = "adam", value_parser = optimizers())]
-    optimizer: String,
-    /// The largest learning rate; it rises to it at first and then falls to zero
-    #[arg(long, value_name = "R", default_value_t = RetrainOptions::default().learning_rate)]
-    learning_rate: f64,
-    /// Weight decay of --optimizer adamw
-    #[arg(long, value_name = "D", default_value_t = 0.01)]
-    weight_decay: f64,
-    /// Fraction of the samples that is kept to choose the best weights by
-    #[arg(long, value_name = "F", default_value_t = 0.1)]
-    validation: f64,
-    /// Validations (there are 20 in all) without improvement after which training stops
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    patience: usize,
-    /// Train on mixtures of two samples each instead of samples, which makes more of few samples; with
-    /// a larger --batch and --learning-rate. The original models compute their scores anew
-    #[arg(long)]
-    mix: bool,
-    /// Take the statistics of BatchNormalization anew, from the samples, before the first step; with
-    /// --iterations 0 without training
-    #[arg(long)]
-    reset_bn: bool,
-    /// Seed of the order of samples
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-}
-
 /// What comes out.
 #[derive(Args)]
 #[command(next_help_heading = "Result")]
@@ -150,42 +106,8 @@ Examples:
         --export training/
     onnx-zip import training/ -o joint2.onnx";
 
-fn losses() -> PossibleValuesParser {
-    LossKind::ALL.map(|(_, name, help)| PossibleValue::new(name).help(help)).into()
-}
-
-fn optimizers() -> PossibleValuesParser {
-    OptimizerKind::ALL.map(|(_, name, help)| PossibleValue::new(name).help(help)).into()
-}
-
 /// Samples per task in a folder for ONNX Runtime training, where there are more.
 const EXPORTED_SAMPLES: usize = 10_000;
-
-impl TrainingArgs {
-    /// The options; `taught` says whether there are original models to learn from.
-    pub(super) fn options(&self, batch: usize, taught: bool) -> RetrainOptions {
-        let loss = LossKind::ALL.iter().find(|(_, name, _)| Some(*name) == self.loss.as_deref());
-        let optimizer = OptimizerKind::ALL.iter().find(|(_, name, _)| *name == self.optimizer);
-        let default = if taught { LossKind::Distillation } else { LossKind::CrossEntropy };
-        RetrainOptions {
-            iterations: self.iterations,
-            batch,
-            optimizer: optimizer.map(|(kind, ..)| *kind).unwrap_or_default(),
-            learning_rate: self.learning_rate,
-            weight_decay: self.weight_decay,
-            loss: loss.map_or(default, |(kind, ..)| *kind),
-            temperature: self.temperature,
-            layers: self.layers,
-            weights: self.weights.clone(),
-            validation: self.validation,
-            patience: self.patience,
-            mix: self.mix,
-            seed: self.seed,
-            reset_statistics: self.reset_bn,
-            ..RetrainOptions::default()
-        }
-    }
-}
 
 impl RetrainArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
@@ -252,7 +174,7 @@ impl RetrainArgs {
         // Who has asked to stop does not wait for a check.
         let checked = match outcome.ending {
             Ending::Interrupted => Ok(None),
-            _ => self.check(&draft, output, &joint, &teachers, &data, &backend, console),
+            _ => self.check(&draft, &joint, &teachers, &data, &backend, console),
         };
         let checked = match checked {
             Ok(checked) => checked,
@@ -276,6 +198,9 @@ impl RetrainArgs {
     fn check_outputs<'a>(&self, output: &'a PathBuf) -> Result<Place<'a>> {
         let inputs: Vec<PathBuf> = self.teacher.iter().chain([&self.joint]).cloned().collect();
         output::check(output, &inputs)?;
+        if let Some(path) = &self.checkpoint {
+            output::check_file(path)?;
+        }
         let others = || self.result.report.iter().chain(&self.checkpoint);
         others().try_for_each(|other| output::check(other, &inputs))?;
         output::check_distinct(others().chain([output]))?;
@@ -320,11 +245,9 @@ impl RetrainArgs {
     }
 
     /// Checks the file before it gets its place, against its nets and the originals.
-    #[allow(clippy::too_many_arguments)]
     fn check(
         &self,
         draft: &Draft<'_>,
-        output: &Path,
         joint: &JointModel,
         teachers: &[Loaded],
         data: &[TaskData],
@@ -351,7 +274,7 @@ impl RetrainArgs {
             .collect();
         let backends = self.runtime.all(backend)?;
         let limits = Limits::default();
-        let name = output.display().to_string();
+        let name = draft.target().display().to_string();
         let joint = Joint { path: draft.path(), name: &name };
         verify(joint, &subjects, &backends, self.runtime.batch, &limits, console).map(Some)
     }
