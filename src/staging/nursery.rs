@@ -88,7 +88,15 @@ pub(crate) fn sweep(folder: &Path) {
 
 fn remove_leftover(folder: &Path) {
     let mut options = OpenOptions::new();
-    let lock = options.write(true).create(true).truncate(false).open(folder.join(LOCK));
+    options.write(true).create(true).truncate(false);
+    // In a folder that everybody may write to, it may be a trap: a link, or a pipe to wait at.
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
+    }
+    let lock = options.open(folder.join(LOCK));
     if let Ok(lock) = lock
         && lock.try_lock().is_ok()
     {
@@ -124,6 +132,17 @@ mod tests {
         assert_eq!(fs::read(alive.path().join("a")).unwrap(), b"x");
         drop((alive, another));
         assert_eq!(entries(folder.path()), 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_trap_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let trap = folder.path().join(".onnx-zip-x.tmp");
+        fs::create_dir(&trap).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("made"), trap.join(LOCK)).unwrap();
+        sweep(folder.path());
+        assert!(trap.exists() && entries(folder.path()) == 1);
     }
 
     #[cfg(unix)]

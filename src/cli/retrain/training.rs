@@ -50,7 +50,7 @@ pub(super) struct TrainingArgs {
     reset_bn: bool,
     /// Seed of the order of samples
     #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    pub(super) seed: u64,
 }
 
 fn losses() -> PossibleValuesParser {
