@@ -21,6 +21,7 @@ mod split;
 mod statistics;
 mod stop;
 mod structure;
+mod verdict;
 mod verify;
 
 use std::ffi::OsString;

@@ -110,6 +110,12 @@ pub struct DataRecord {
 pub struct JointRecord {
     /// The file.
     pub path: String,
+    /// Whether it is there: not where it failed its verification and was not kept.
+    #[serde(default = "is_written")]
+    pub written: bool,
+    /// Its SHA-256, in hexadecimal digits, without external data.
+    #[serde(default)]
+    pub sha256: String,
     /// Its size, external data included.
     pub bytes: u64,
     /// Its parameters by owner.
@@ -118,6 +124,11 @@ pub struct JointRecord {
     pub form: String,
     /// Whether tasks have a common input or each their own.
     pub inputs: String,
+}
+
+/// Reports that say nothing of it are of files that were written.
+fn is_written() -> bool {
+    true
 }
 
 /// Weights and biases of the joint model's layers.

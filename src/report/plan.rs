@@ -8,6 +8,7 @@ use super::format::{bytes, count, each, percent};
 use super::table::{Left, Right, Table};
 use super::{SCHEMA, Structure, text};
 use crate::mtz::plan::Prediction;
+use crate::naming::{sentence, shown};
 
 /// What a merge would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,7 +44,7 @@ impl Plan {
         let sites = &self.prediction.sites;
         let mut out = format!(
             "{}: {} layers correspond, of {} with weights\n\n",
-            self.tasks.join(" + "),
+            sentence(&self.tasks.join(" + ")),
             sites.len(),
             each(&self.layers),
         );
@@ -97,10 +98,12 @@ impl Plan {
         let specific = self.tasks.iter().zip(&sizes.specific);
         let specific: Vec<String> =
             specific.map(|(task, n)| format!("{} for {task} only", count(*n))).collect();
-        let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), specific.join(", "));
+        let specific = specific.join(", ");
+        let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), sentence(&specific));
         let statistics = self.prediction.sites.iter().filter(|s| s.reason.is_none());
         if let Some(largest) = statistics.max_by_key(|s| s.statistics) {
             let (size, layer) = (bytes(largest.statistics), each(&largest.layers));
+            let layer = shown(&layer);
             let _ = writeln!(out, "memory for statistics: at most {size}, at layer {layer}");
         }
         out

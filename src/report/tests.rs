@@ -51,7 +51,7 @@ fn checked(name: &str) -> TaskVerification {
         agreement: Some(0.984_375),
         error_before: Some(0.015_625),
         error_after: None,
-        outputs: vec![OutputVerification { name: "logits".to_owned(), runtimes }],
+        outputs: vec![OutputVerification { name: "logits".to_owned(), reported: None, runtimes }],
     }
 }
 
@@ -59,6 +59,8 @@ fn report() -> Report {
     let sizes = Sizes { originals: vec![266_610; 2], shared: 265_600, specific: vec![1010; 2] };
     let tasks = vec![task("zebra"), task("<ant>")];
     let joint = JointRecord {
+        written: true,
+        sha256: "a1".repeat(32),
         path: "joint.onnx".to_owned(),
         bytes: 1_075_000,
         parameters: Parameters::new(&sizes, &["zebra", "<ant>"]),

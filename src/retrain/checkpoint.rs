@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::progress::Silent;
 use crate::runtime::HostArray;
+use crate::staging::Stage;
 
 use super::options::RetrainOptions;
 use super::run::Point;
@@ -94,10 +96,10 @@ impl Checkpoint {
             views.push((name.as_str(), view.map_err(|e| failed(e.into()))?));
         }
         let bytes = serialize(views, Some(metadata)).map_err(|e| failed(e.into()))?;
-        let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(e.into()))?;
-        file.write_all(&bytes).map_err(|e| failed(e.into()))?;
-        file.persist(path).map(drop).map_err(|e| failed(e.error.into()))
+        // A checkpoint is a file, which nobody waits for.
+        let mut stage = Stage::new(&Silent);
+        stage.write(path, |out| out.write_all(&bytes))?;
+        stage.commit().map(drop)
     }
 
     /// Reads what [`Checkpoint::save`] has written for the training called `fingerprint`.

@@ -1,11 +1,12 @@
 //! `merge`: the main job.
 
 mod method;
+mod placing;
 mod record;
 mod result;
 mod retraining;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use super::plan::{self, ModelArgs};
 use super::runtime::RuntimeArgs;
 use super::share::{GoalArgs, ShareArgs};
 use super::structure::structure;
+use super::verdict::Place;
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, output};
 use crate::calib::data::Dataset;
@@ -28,19 +30,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options::{MergeOptions, Passes};
 use crate::mtz::plan::predict;
-use crate::onnx::{self, SaveOptions};
+use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
-use crate::report;
 use crate::retrain::{Ending, Retraining};
 use crate::runtime::{Backend, ModelSource};
-use crate::verify::{Limits, Subject, Verification, verify};
+use crate::verify::{Joint, Limits, Subject, Verification, verify};
 use crate::zipper::{
     Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
 };
 
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
-use record::{Facts, Written};
+use record::{Facts, Shape};
 use result::ResultArgs;
 use retraining::{Classroom, RetrainingArgs};
 
@@ -130,7 +131,7 @@ impl MergeArgs {
         let Some(output) = self.output.as_ref().filter(|_| !self.result.dry_run) else {
             return self.show_plan();
         };
-        self.check_outputs(output)?;
+        let place = self.check_outputs(output)?;
         self.retraining.check(!self.data.is_synthetic())?;
         let start = Instant::now();
         let ToMerge { tasks: loaded, parts } =
@@ -168,13 +169,20 @@ impl MergeArgs {
         let (joint, outcome, search) = self.zip(&request, &data, console)?;
         let mut facts =
             Facts { args: self, options, loaded, data, structure, outcome, search, read, backend };
-        let written = self.write(&joint, output)?;
         let start = Instant::now();
-        let checked = self.check(&joint, output, &facts, console)?;
-        facts.outcome.seconds.push(("write", written.seconds));
+        let options = self.result.emit_options();
+        let draft =
+            onnx::stage(&emit(&joint, &options)?, output, &SaveOptions::default(), console)?;
+        let shape = Shape { form: options.form, separate: !options.inputs.is_shared(&joint)? };
+        facts.outcome.seconds.push(("write", start.elapsed().as_secs_f64()));
+        let start = Instant::now();
+        let checked = match self.check(&joint, &draft, &facts, console) {
+            Ok(checked) => checked,
+            Err(e) => return Err(place.unchecked(draft, e)),
+        };
         facts.outcome.seconds.push(("verify", start.elapsed().as_secs_f64()));
         console.finish();
-        self.tell(&facts.report(&written, checked), console)
+        self.settle(&place, draft, &facts, shape, checked, console)
     }
 
     fn show_plan(&self) -> Result<Status> {
@@ -235,12 +243,12 @@ impl MergeArgs {
     }
 
     /// Everything that is to be written can be; found out before the work starts.
-    fn check_outputs(&self, output: &Path) -> Result<()> {
-        output::check(output, &self.models.paths)?;
-        for report in &self.result.report {
-            output::check(report, &self.models.paths)?;
-        }
-        Ok(())
+    fn check_outputs<'a>(&self, output: &'a PathBuf) -> Result<Place<'a>> {
+        let (inputs, reports) = (&self.models.paths, &self.result.report);
+        output::check(output, inputs)?;
+        reports.iter().try_for_each(|report| output::check(report, inputs))?;
+        output::check_distinct(reports.iter().chain([output]))?;
+        Place::new(output, self.result.keep_rejected, inputs)
     }
 
     /// Whether nothing is known of the models' real inputs.
@@ -306,31 +314,17 @@ impl MergeArgs {
         predict(&prepared.joint, &prepared.alignment, &options.budget, false).map(drop)
     }
 
-    fn write(&self, joint: &JointModel, path: &Path) -> Result<Written> {
-        let start = Instant::now();
-        let options = self.result.emit_options();
-        let bytes = onnx::save(&emit(joint, &options)?, path, &SaveOptions::default())?;
-        Ok(Written {
-            path: path.to_owned(),
-            bytes,
-            form: options.form,
-            separate: !options.inputs.is_shared(joint)?,
-            seconds: start.elapsed().as_secs_f64(),
-        })
-    }
-
-    /// Checks the written file against the nets it was written from and the originals.
+    /// Checks the file before it gets its place, against the nets it was written from and the originals.
     fn check(
         &self,
         joint: &JointModel,
-        path: &Path,
+        draft: &Draft<'_>,
         facts: &Facts<'_>,
         console: &Console,
     ) -> Result<Option<Verification>> {
         let rounds = facts.outcome.retrained.iter().flat_map(|r| &r.rounds);
         let stopped = rounds.last().is_some_and(|r| r.ending == Ending::Interrupted);
-        // What is no file cannot be read again.
-        if self.result.no_verify || stopped || !path.is_file() {
+        if self.result.no_verify || stopped {
             return Ok(None);
         }
         let nets: Vec<Vec<u8>> =
@@ -347,28 +341,13 @@ impl MergeArgs {
                 original: model.source(),
                 net: Some(ModelSource::Bytes(net)),
                 data,
+                reported: None,
             });
         }
         let backends: Vec<Arc<dyn Backend>> = self.runtime.all(&facts.backend)?;
         let (batch, limits) = (self.runtime.batch, Limits::default());
-        verify(path, &subjects, &backends, batch, &limits, console).map(Some)
-    }
-
-    /// Writes reports and prints one.
-    fn tell(&self, report: &report::Report, console: &Console) -> Result<Status> {
-        let json = output::json(report)?;
-        for path in &self.result.report {
-            match path.extension().is_some_and(|suffix| suffix == "json") {
-                true => output::write(path, &json)?,
-                false => output::write(path, &report::html(report))?,
-            }
-        }
-        if self.result.json {
-            output::print(&json)?;
-        } else if !console.quiet {
-            output::print(&report::text(report, console.verbose))?;
-        }
-        let passed = report.verification.as_ref().is_none_or(Verification::passed);
-        Ok(if passed { Status::Done } else { Status::VerificationFailed })
+        let name = draft.target().display().to_string();
+        let joint = Joint { path: draft.path(), name: &name };
+        verify(joint, &subjects, &backends, batch, &limits, console).map(Some)
     }
 }
