@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -14,6 +13,7 @@ use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Dimension};
 use safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
 use serde::{Deserialize, Serialize};
 
+use super::container;
 use super::gram::Moments;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::progress::Progress;
@@ -86,9 +86,11 @@ pub fn save(
 /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::Format`] if it is not such a file or
 /// damaged.
 pub fn load(path: &Path) -> Result<(LayerMoments, Meta)> {
-    let bytes = fs::read(path)
-        .map_err(|e| Error::new(ErrorKind::Io, "cannot read the statistics").because(e))
-        .in_model(path.display())?;
+    let read = container::read(path).map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidData => foreign(e),
+        _ => Error::new(ErrorKind::Io, "cannot read the statistics").because(e),
+    });
+    let bytes = read.in_model(path.display())?;
     parse(&bytes).in_model(path.display())
 }
 
@@ -115,7 +117,7 @@ pub fn merge(shards: Vec<(LayerMoments, Meta)>) -> Result<(LayerMoments, Meta)> 
         for ((layer, sum), moments) in sum.iter_mut().zip(moments.values()) {
             sum.merge(moments).at_node(layer)?;
         }
-        meta.samples += other.samples;
+        meta.samples = meta.samples.saturating_add(other.samples);
         meta.sources.extend(other.sources);
     }
     Ok((sum, meta))
@@ -193,6 +195,8 @@ fn array<D: Dimension>(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use ndarray::array;
 
     use super::*;
