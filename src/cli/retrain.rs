@@ -309,17 +309,15 @@ impl RetrainArgs {
         if self.result.no_verify || teachers.is_empty() || !output.is_file() {
             return Ok(None);
         }
-        let nets: Vec<Vec<u8>> =
-            joint.tasks.iter().map(|t| onnx::encode(&t.model)).collect::<Result<_>>()?;
         let samples: Vec<Dataset> =
             data.iter().map(|d| d.dataset.subset(VERIFIED_SAMPLES, self.training.seed)).collect();
         let subjects: Vec<Subject<'_>> = teachers
             .iter()
-            .zip(nets.iter().zip(&samples))
-            .map(|(teacher, (net, data))| Subject {
+            .zip(joint.tasks.iter().zip(&samples))
+            .map(|(teacher, (task, data))| Subject {
                 task: &teacher.name,
                 original: ModelSource::File(&teacher.path),
-                net: Some(ModelSource::Bytes(net)),
+                net: Some(&task.model),
                 data,
             })
             .collect();

@@ -7,18 +7,18 @@ use ndarray::arr1;
 
 use super::{Subject, Wiring};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::onnx;
 use crate::runtime::{Backend, HostArray, ModelSource, Port, Session, feeds, fixed_batch};
 
-/// A runtime with the joint model and the nets behind it.
+/// A runtime with the joint model.
 pub(super) struct Engine {
     pub(super) name: &'static str,
     pub(super) description: String,
     pub(super) wiring: Wiring,
-    pub(super) nets: Vec<Nets>,
     joint: Box<dyn Session>,
 }
 
-/// The nets behind one task.
+/// The nets behind one task, in one runtime.
 pub(super) struct Nets {
     pub(super) original: Box<dyn Session>,
     pub(super) exact: Option<Box<dyn Session>>,
@@ -31,47 +31,48 @@ pub(super) struct JointFeed<'a> {
     pub(super) subjects: &'a [Subject<'a>],
 }
 
-impl Engine {
-    /// Loads the nets behind all tasks.
-    pub(super) fn originals(backend: &dyn Backend, subjects: &[Subject<'_>]) -> Result<Vec<Nets>> {
-        let load = |source: ModelSource<'_>, task: &str| backend.load(source).in_model(task);
-        let nets = subjects.iter().map(|subject| {
-            let original = load(subject.original, subject.task)?;
-            let exact = subject.net.map(|net| load(net, subject.task)).transpose()?;
-            Ok(Nets { original, exact })
-        });
-        nets.collect()
+impl Nets {
+    pub(super) fn load(backend: &dyn Backend, subject: &Subject<'_>) -> Result<Nets> {
+        let load = |source: ModelSource<'_>| backend.load(source).in_model(subject.task);
+        let original = load(subject.original)?;
+        let exact = match subject.net {
+            Some(net) => Some(load(ModelSource::Bytes(&onnx::encode(net)?))?),
+            None => None,
+        };
+        Ok(Nets { original, exact })
     }
 
-    pub(super) fn new(backend: &dyn Backend, joint: &Path, nets: Vec<Nets>) -> Result<Self> {
+    /// Names of the outputs.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.original.outputs().iter().map(|p| p.name.as_str())
+    }
+}
+
+impl Engine {
+    pub(super) fn new(backend: &dyn Backend, joint: &Path) -> Result<Self> {
         let session = backend.load(ModelSource::File(joint)).in_model(joint.display())?;
         let wiring = Wiring::of(session.inputs(), session.outputs()).in_model(joint.display())?;
         Ok(Engine {
             name: backend.name(),
             description: backend.describe(),
             wiring,
-            nets,
             joint: session,
         })
     }
 
-    /// The batch size that a task's net or its inputs of the joint model insist on.
+    /// The batch size that a task's inputs of the joint model insist on.
     pub(super) fn fixed_batch(&self, task: usize) -> Option<usize> {
         let names = self.wiring.inputs_of(&self.wiring.tasks[task]);
         let is_own = |port: &&Port| names.contains(&port.name.as_str());
         let own: Vec<Port> = self.joint.inputs().iter().filter(is_own).cloned().collect();
-        fixed_batch(&own).or_else(|| fixed_batch(self.nets[task].original.inputs()))
-    }
-
-    /// Names of a task's outputs.
-    pub(super) fn outputs(&self, task: usize) -> Vec<&str> {
-        self.nets[task].original.outputs().iter().map(|p| p.name.as_str()).collect()
+        fixed_batch(&own)
     }
 
     /// Runs the joint model for one task, whose samples are `own`; gives its outputs in the order of
     /// the original net.
     pub(super) fn joint(
         &mut self,
+        nets: &Nets,
         feed: &JointFeed<'_>,
         own: &[(String, HostArray)],
     ) -> Result<Vec<HostArray>> {
@@ -80,8 +81,8 @@ impl Engine {
             self.joint.run(&feeds(&inputs))?.into_iter().map(Some).collect();
         let task = &self.wiring.tasks[feed.number];
         let ports = self.joint.outputs();
-        let outputs = self.nets[feed.number].original.outputs().iter().map(|output| {
-            let name = format!("{task}/{}", output.name);
+        let outputs = nets.outputs().map(|output| {
+            let name = format!("{task}/{output}");
             let at = ports.iter().position(|p| p.name == name);
             at.and_then(|at| results.get_mut(at)?.take())
                 .ok_or_else(|| Error::new(ErrorKind::Parity, format!("output '{name}' is missing")))

@@ -18,12 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::calib::data::Dataset;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ir::Model;
 use crate::progress::Progress;
-use crate::runtime::{Backend, ModelSource, feeds};
+use crate::runtime::{Backend, ModelSource, feeds, fixed_batch};
 
-use engine::{Engine, JointFeed};
+use engine::{Engine, JointFeed, Nets};
 pub use measure::{Deviation, misclassified};
-use tally::Tally;
+use tally::{First, Tally};
 pub use wiring::Wiring;
 
 /// One task to check.
@@ -34,7 +35,7 @@ pub struct Subject<'a> {
     /// The net that was merged.
     pub original: ModelSource<'a>,
     /// The net that the joint model must compute exactly, where it is at hand.
-    pub net: Option<ModelSource<'a>>,
+    pub net: Option<&'a Model>,
     /// Samples for the original net's inputs.
     pub data: &'a Dataset,
 }
@@ -133,6 +134,8 @@ pub fn verify(
     limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<Verification> {
+    let mut run = Run { joint, subjects, batch, progress, tasks: Vec::new(), refusal: None };
+    run.tasks.resize_with(subjects.len(), Task::default);
     let mut report = Verification {
         joint: joint.display().to_string(),
         runtimes: Vec::new(),
@@ -140,52 +143,20 @@ pub fn verify(
         tasks: Vec::new(),
         failures: Vec::new(),
     };
-    let mut engines = load(joint, subjects, backends, &mut report)?;
-    if let Some(engine) = engines.first() {
-        same_tasks(&engine.wiring, subjects)?;
-    }
-    let batches = |(number, subject): (usize, &Subject<'_>)| {
-        let size = fixed_batch(&engines, number).unwrap_or(batch).max(1);
-        subject.data.len().div_ceil(size) as u64
-    };
-    progress.begin("verify", subjects.iter().enumerate().map(batches).sum());
-    for number in 0..subjects.len() {
-        let mut check = Check { subjects, number, batch, limits, report: &mut report, progress };
-        let task = check.run(&mut engines)?;
-        report.tasks.push(task);
-    }
-    report.runtimes = engines.iter().map(|e| e.description.clone()).collect();
-    Ok(report)
-}
-
-/// One engine per backend that runs the original nets.
-fn load(
-    joint: &Path,
-    subjects: &[Subject<'_>],
-    backends: &[Arc<dyn Backend>],
-    report: &mut Verification,
-) -> Result<Vec<Engine>> {
-    let mut engines = Vec::new();
-    let mut refusal = None;
+    let batches = subjects.iter().map(|s| s.data.len().div_ceil(batch.max(1)) as u64);
+    progress.begin("verify", batches.sum::<u64>() * backends.len() as u64);
     for backend in backends {
-        match Engine::originals(backend.as_ref(), subjects) {
-            Err(e) => {
-                report.unable.push(format!("{}: {e}", backend.describe()));
-                refusal = refusal.or(Some(e));
-            }
-            Ok(originals) => match Engine::new(backend.as_ref(), joint, originals) {
-                Ok(engine) => engines.push(engine),
-                Err(e) if e.kind() == ErrorKind::Backend => {
-                    report.failures.push(format!("{} cannot run it: {e}", backend.describe()));
-                }
-                Err(e) => return Err(e),
-            },
-        }
+        run.check(backend.as_ref(), &mut report)?;
     }
-    match refusal {
-        Some(e) if engines.is_empty() && report.failures.is_empty() => Err(e),
-        _ => Ok(engines),
+    let none = report.runtimes.is_empty() && report.failures.is_empty();
+    if let Some(e) = run.refusal.filter(|_| none) {
+        return Err(e);
     }
+    for (subject, task) in subjects.iter().zip(run.tasks) {
+        report.failures.extend(task.tally.failures(subject.task, limits));
+        report.tasks.push(task.tally.into_report(subject.task.to_owned()));
+    }
+    Ok(report)
 }
 
 fn same_tasks(wiring: &Wiring, subjects: &[Subject<'_>]) -> Result<()> {
@@ -199,44 +170,96 @@ fn same_tasks(wiring: &Wiring, subjects: &[Subject<'_>]) -> Result<()> {
     .hint("give its original models in that order"))
 }
 
-/// The batch size that a subject's model insists on.
-fn fixed_batch(engines: &[Engine], number: usize) -> Option<usize> {
-    engines.iter().find_map(|engine| engine.fixed_batch(number))
-}
-
-/// The check of one task.
-struct Check<'a> {
+/// A check of all tasks in one runtime after the other. Of the nets behind the joint model only one
+/// task's are in memory at a time.
+struct Run<'a> {
+    joint: &'a Path,
     subjects: &'a [Subject<'a>],
-    number: usize,
     batch: usize,
-    limits: &'a Limits,
-    report: &'a mut Verification,
     progress: &'a dyn Progress,
+    tasks: Vec<Task>,
+    /// Why the first runtime that could not run the original nets could not.
+    refusal: Option<Error>,
 }
 
-impl Check<'_> {
-    fn subject(&self) -> &Subject<'_> {
-        &self.subjects[self.number]
+/// What is known of one task so far.
+#[derive(Default)]
+struct Task {
+    tally: Tally,
+    /// One entry per batch.
+    first: Vec<First>,
+    /// Bytes of the outputs that are kept.
+    kept: u64,
+}
+
+/// Bytes that a task's outputs of the first runtime may take while others are compared with them.
+const KEPT: u64 = 64 << 20;
+
+impl Run<'_> {
+    /// Runs all tasks in one runtime; one that fails is left out from there on.
+    fn check(&mut self, backend: &dyn Backend, report: &mut Verification) -> Result<()> {
+        let mut engine = match Engine::new(backend, self.joint) {
+            Ok(engine) => engine,
+            Err(e) if e.kind() == ErrorKind::Backend => {
+                let mut subjects = self.subjects.iter();
+                match subjects.try_for_each(|subject| Nets::load(backend, subject).map(drop)) {
+                    Ok(()) => report
+                        .failures
+                        .push(format!("{} cannot run it: {e}", backend.describe())),
+                    Err(e) => self.refuse(&backend.describe(), e, report),
+                }
+                return Ok(());
+            }
+            Err(e) => return Err(e),
+        };
+        same_tasks(&engine.wiring, self.subjects)?;
+        for number in 0..self.subjects.len() {
+            let mut nets = match Nets::load(backend, &self.subjects[number]) {
+                Ok(nets) => nets,
+                Err(e) => {
+                    self.refuse(&backend.describe(), e, report);
+                    return Ok(());
+                }
+            };
+            if !self.task(number, &mut engine, &mut nets, report)? {
+                return Ok(());
+            }
+        }
+        report.runtimes.push(engine.description);
+        Ok(())
     }
 
-    fn run(&mut self, engines: &mut Vec<Engine>) -> Result<TaskVerification> {
-        let mut tally = Tally::default();
-        let ranges = self.ranges(engines)?;
-        for range in ranges {
+    /// A runtime that cannot run the original nets says nothing of the joint model.
+    fn refuse(&mut self, runtime: &str, why: Error, report: &mut Verification) {
+        report.unable.push(format!("{runtime}: {why}"));
+        self.refusal.get_or_insert(why);
+    }
+
+    /// Runs all batches of a task; whether the runtime could.
+    fn task(
+        &mut self,
+        number: usize,
+        engine: &mut Engine,
+        nets: &mut Nets,
+        report: &mut Verification,
+    ) -> Result<bool> {
+        let ranges = self.ranges(number, engine, nets)?;
+        self.tasks[number].first.resize_with(ranges.len(), First::default);
+        for (nth, range) in ranges.into_iter().enumerate() {
             self.progress.check()?;
-            self.step(range, engines, &mut tally)?;
+            if !self.step((number, nth, range), engine, nets, report)? {
+                return Ok(false);
+            }
             self.progress.step();
         }
-        let task = self.subject().task.to_owned();
-        self.report.failures.extend(tally.failures(&task, self.limits));
-        Ok(tally.into_report(task))
+        Ok(true)
     }
 
     /// The samples of each batch; where a model fixes its batch size, samples that do not fill one
     /// are left out.
-    fn ranges(&self, engines: &[Engine]) -> Result<Vec<Range<usize>>> {
-        let data = self.subject().data;
-        let fixed = fixed_batch(engines, self.number);
+    fn ranges(&self, number: usize, engine: &Engine, nets: &Nets) -> Result<Vec<Range<usize>>> {
+        let data = self.subjects[number].data;
+        let fixed = engine.fixed_batch(number).or_else(|| fixed_batch(nets.original.inputs()));
         let size = fixed.unwrap_or(self.batch).max(1);
         let full = |range: &Range<usize>| fixed.is_none() || range.len() == size;
         let ranges: Vec<_> = data.batches(size).filter(full).collect();
@@ -245,48 +268,48 @@ impl Check<'_> {
                 ErrorKind::Calibration,
                 format!("{} samples do not fill a batch of {size}", data.len()),
             )
-            .in_model(self.subject().task));
+            .in_model(self.subjects[number].task));
         }
         Ok(ranges)
     }
 
-    /// Runs one batch in every engine; an engine that fails is dropped.
+    /// Runs one batch; whether the runtime could.
     fn step(
         &mut self,
-        range: Range<usize>,
-        engines: &mut Vec<Engine>,
-        tally: &mut Tally,
-    ) -> Result<()> {
-        let data = self.subject().data;
+        (number, nth, range): (usize, usize, Range<usize>),
+        engine: &mut Engine,
+        nets: &mut Nets,
+        report: &mut Verification,
+    ) -> Result<bool> {
+        let data = self.subjects[number].data;
         let own = data.batch(range.clone())?;
         let labels = data.labels(range.clone());
-        let feed = JointFeed { number: self.number, range, subjects: self.subjects };
-        let mut first = None;
-        let mut kept = Vec::new();
-        for mut engine in engines.drain(..) {
-            let nets = &mut engine.nets[self.number];
-            let reference = match nets.original.run(&feeds(&own)) {
-                Ok(reference) => reference,
-                Err(e) => {
-                    self.report.unable.push(format!("{}: {e}", engine.description));
-                    continue;
-                }
-            };
-            let exact = nets.exact.as_mut().map(|net| net.run(&feeds(&own))).transpose()?;
-            match engine.joint(&feed, &own) {
-                Ok(found) => {
-                    let batch = tally::Batch { reference, exact, found, labels: labels.as_deref() };
-                    tally.add(&engine, self.number, batch, &mut first);
-                    kept.push(engine);
-                }
-                Err(e) => self.report.failures.push(format!("{}: {e}", engine.description)),
+        let reference = match nets.original.run(&feeds(&own)) {
+            Ok(reference) => reference,
+            Err(e) => {
+                self.refuse(&engine.description, e, report);
+                return Ok(false);
             }
+        };
+        let exact = nets.exact.as_mut().map(|net| net.run(&feeds(&own))).transpose()?;
+        let feed = JointFeed { number, range, subjects: self.subjects };
+        let found = match engine.joint(nets, &feed, &own) {
+            Ok(found) => found,
+            Err(e) => {
+                report.failures.push(format!("{}: {e}", engine.description));
+                return Ok(false);
+            }
+        };
+        let task = &mut self.tasks[number];
+        let batch = tally::Batch { reference, exact, found, labels: labels.as_deref() };
+        let Some(first) = task.first.get_mut(nth) else { return Ok(true) };
+        let before = first.bytes();
+        task.tally.add(engine, nets, batch, first);
+        task.kept += first.bytes() - before;
+        if task.kept > KEPT {
+            task.kept -= first.bytes();
+            *first = First::Dropped;
         }
-        *engines = kept;
-        match engines.is_empty() && self.report.failures.is_empty() {
-            true => Err(Error::new(ErrorKind::Backend, "no runtime can run the original models")
-                .hint(self.report.unable.join("; "))),
-            false => Ok(()),
-        }
+        Ok(true)
     }
 }

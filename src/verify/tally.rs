@@ -1,6 +1,6 @@
 //! Adds up what batches say about one task.
 
-use super::engine::Engine;
+use super::engine::{Engine, Nets};
 use super::measure::{Gap, predictions};
 use super::{Limits, OutputVerification, RuntimeDeviation, TaskVerification};
 use crate::error::Result;
@@ -35,6 +35,27 @@ struct Scores {
     wrong_after: usize,
 }
 
+/// The joint model's outputs for one batch in the first runtime that gave any.
+#[derive(Default)]
+pub(super) enum First {
+    /// None has so far.
+    #[default]
+    Awaited,
+    /// For the other runtimes to be compared with.
+    Kept(Vec<HostArray>),
+    /// They were too large to keep.
+    Dropped,
+}
+
+impl First {
+    /// Bytes that the outputs take.
+    pub(super) fn bytes(&self) -> u64 {
+        let First::Kept(outputs) = self else { return 0 };
+        let bytes = |a: &HostArray| (a.len() * a.dtype().size().unwrap_or(8)) as u64;
+        outputs.iter().map(bytes).sum()
+    }
+}
+
 /// The outputs of one batch in one runtime, in the original net's order.
 pub(super) struct Batch<'a> {
     pub(super) reference: Vec<HostArray>,
@@ -48,12 +69,12 @@ impl Tally {
     pub(super) fn add(
         &mut self,
         engine: &Engine,
-        task: usize,
+        nets: &Nets,
         batch: Batch<'_>,
-        first: &mut Option<Vec<HostArray>>,
+        first: &mut First,
     ) {
         if self.outputs.is_empty() {
-            self.outputs = engine.outputs(task).into_iter().map(str::to_owned).collect();
+            self.outputs = nets.outputs().map(str::to_owned).collect();
         }
         let runtime = self.runtime(engine.name);
         let mut problems = Vec::new();
@@ -63,14 +84,15 @@ impl Tally {
             problems.push(compare(gaps, &batch.found, exact));
         }
         match first {
-            Some(first) => {
+            First::Kept(first) => {
                 let gaps = runtime.first.get_or_insert_default();
                 problems.push(compare(gaps, &batch.found, first));
             }
-            None => {
+            First::Dropped => {}
+            First::Awaited => {
                 self.samples += batch.found.first().and_then(HostArray::rows).unwrap_or(0);
                 self.scores.add(&batch);
-                *first = Some(batch.found);
+                *first = First::Kept(batch.found);
             }
         }
         for (output, problem) in problems.into_iter().flatten() {

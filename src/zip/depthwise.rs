@@ -46,20 +46,20 @@ impl Channels {
 impl Zip<'_> {
     /// Statistics of a depthwise layer and its weights, refitted where the net has changed before.
     pub(super) fn channels(&mut self, task: usize, layer: &CoupledLayer) -> Result<Channels> {
-        let limit = RowLimit { rows: self.rows.min(ROWS), seed: self.options.seed };
+        let limit = RowLimit { rows: self.rows.min(ROWS), kept: 0, seed: self.options.seed };
         let adjusts = self.adjusts(task, layer);
         let progress = self.progress;
         let (inputs, targets) = self.running(task, adjusts);
         let moments = collect_channels(layer, inputs, targets, limit, progress)
             .in_model(&self.joint.tasks[task].name)?;
-        let mut weights = self.weights(task, layer)?;
+        let mut weights = self.weights(task, layer)?.mapv(f64::from);
         if adjusts {
             for (channel, moments) in moments.iter().enumerate() {
-                let own = weights.select(Axis(0), &[channel]);
-                let fitted = refit(moments, own.view(), self.options.damping)
+                let mut own = weights.select(Axis(0), &[channel]).mapv(|w| w as f32);
+                refit(&moments.clone().try_into()?, own.view_mut(), self.options.damping)
                     .at_node(&layer.name)
                     .in_model(&self.joint.tasks[task].name)?;
-                weights.row_mut(channel).assign(&fitted.row(0));
+                weights.row_mut(channel).assign(&own.row(0).mapv(f64::from));
             }
         }
         Ok(Channels { moments, weights })
@@ -108,7 +108,7 @@ impl Zip<'_> {
         errors.iter().for_each(|(error, total)| record.add_error(1.0, *error, *total));
         for (at, (member, side)) in members.iter().zip(&sides).enumerate() {
             let shares = neurons.iter().flatten().any(|(other, _)| *other == at);
-            self.update(member, &side.weights, shares)?;
+            self.update(member, side.weights.mapv(|w| w as f32).view(), shares)?;
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())

@@ -8,11 +8,11 @@ use crate::couple::Channel;
 use crate::error::{Context, Result};
 
 use super::columns::{Columns, rest};
-use super::fuse::energy;
+use super::hessian::{Gain, Hessian, Reduced, block};
 use super::matcher::{Pairing, Share, pair_sets};
 use super::members::Member;
 use super::options::Method;
-use super::party::{Change, Meeting, Party, by_party, join_all, reduced};
+use super::party::{Change, Meeting, Party, by_party, join_all, reduced, some_columns};
 use super::refit::connections;
 use super::run::Zip;
 use super::site::{Side, SiteRecord};
@@ -22,11 +22,12 @@ pub(super) struct Seat {
     pub(super) side: Side,
     /// The layer's common inputs with their columns; the bias is the last.
     inputs: Vec<(usize, usize)>,
-    /// How the other columns make up for a change of these; see [`readjust`].
-    gain: Option<Array2<f64>>,
-    /// Rows that are shared, and their weights before they were.
-    pub(super) shared: Vec<usize>,
-    before: Array2<f64>,
+    /// How the other columns make up for a change of these.
+    gain: Option<Gain>,
+    /// Whether any rows are shared.
+    pub(super) shares: bool,
+    /// Mean squared error of the shared rows' pre-activations, and their mean squares, both added up.
+    pub(super) error: (f64, f64),
 }
 
 /// The common inputs of the site's member `at` with their columns. The bias is the weight of a
@@ -35,20 +36,6 @@ fn inputs(member: &Member, at: usize, columns: &Columns) -> Vec<(usize, usize)> 
     let channels = member.layer.inputs.as_ref().map_or(0, Vec::len);
     let bias = member.layer.layer.bias.map(|_| (columns.count, channels * columns.taps));
     columns.of[at].iter().copied().chain(bias).collect()
-}
-
-impl Seat {
-    /// Mean squared error of the shared rows' pre-activations, and their mean squares, both added up.
-    pub(super) fn error(&self) -> Result<(f64, f64)> {
-        if self.shared.is_empty() {
-            return Ok((0.0, 0.0));
-        }
-        let h = self.side.moments.scaled(1.0)?;
-        let before = self.before.select(Axis(0), &self.shared);
-        let change = &self.side.weights.select(Axis(0), &self.shared) - &before;
-        let total = energy(h.view(), before.view()).sum();
-        Ok((energy(h.view(), change.view()).sum(), total))
-    }
 }
 
 impl Zip<'_> {
@@ -64,8 +51,8 @@ impl Zip<'_> {
         for (at, (member, side)) in members.iter().zip(sides).enumerate() {
             let (mut party, gain) = self.party(member, at, columns, &side)?;
             party.importance = self.importance(member.task, member.id, &side);
-            let (inputs, before) = (inputs(member, at, columns), side.weights.clone());
-            seats.push(Seat { side, inputs, gain, shared: Vec::new(), before });
+            let inputs = inputs(member, at, columns);
+            seats.push(Seat { side, inputs, gain, shares: false, error: (0.0, 0.0) });
             parties.push(party);
         }
         Ok((seats, parties))
@@ -78,37 +65,30 @@ impl Zip<'_> {
         at: usize,
         columns: &Columns,
         side: &Side,
-    ) -> Result<(Party, Option<Array2<f64>>)> {
+    ) -> Result<(Party, Option<Gain>)> {
         let (inputs, shared): (Vec<usize>, Vec<usize>) =
             inputs(member, at, columns).into_iter().unzip();
         let alpha = self.options.weights(self.joint.tasks.len());
-        let (hessian, gain) = self.reduced(side.moments.scaled(alpha[member.task])?, &shared)?;
+        let own = self.reduced(&side.observed.hessian(), &shared)?;
         let party = Party {
             members: vec![at],
             inputs,
-            hessian,
-            weights: side.weights.select(Axis(1), &shared),
+            hessian: own.hessian.times(alpha[member.task]),
+            weights: some_columns(&side.weights, &shared),
             importance: None,
             rows: (0..side.weights.nrows()).map(|row| vec![row]).collect(),
-            sparse: connections(&side.weights).is_some(),
+            sparse: connections(side.weights.view()).is_some(),
             constant: columns.count,
         };
-        Ok((party, gain))
+        Ok((party, own.gain))
     }
 
     /// A layer's Hessian over its shared columns (eqs. 7–8). In `refit`, what private columns can
     /// make up for does not count, and the gain tells how they do.
-    fn reduced(
-        &self,
-        hessian: Array2<f64>,
-        shared: &[usize],
-    ) -> Result<(Array2<f64>, Option<Array2<f64>>)> {
-        if shared.iter().copied().eq(0..hessian.nrows()) {
-            return Ok((hessian, None));
-        }
+    fn reduced(&self, hessian: &Hessian, shared: &[usize]) -> Result<Reduced> {
         // The last column is the constant's; it is private only where there is no bias, and then it
         // has no weight to adjust.
-        reduced(hessian.view(), shared, hessian.nrows() - 1, self.options)
+        reduced(hessian, shared, hessian.size().saturating_sub(1), self.options)
     }
 
     /// Lets the parties join one by one.
@@ -151,12 +131,14 @@ impl Zip<'_> {
         if matches!(share, Share::Count(0)) || matches!(share, Share::Fraction(0.0)) {
             return Ok(vec![Vec::new(); parties.len()]);
         }
-        let costs: Vec<Array2<f64>> =
+        let mut costs: Vec<Array2<f64>> =
             meetings.iter_mut().map(|m| m.cost(self.options)).collect::<Result<_>>()?;
-        let views: Vec<_> = costs.iter().map(|c| c.view()).collect();
-        let mut cost = match costs.as_slice() {
-            [only] => only.clone(),
-            _ => concatenate(Axis(0), &views).unwrap_or_default(),
+        let mut cost = match costs.len() {
+            1 => costs.remove(0),
+            _ => {
+                let views: Vec<_> = costs.iter().map(|c| c.view()).collect();
+                concatenate(Axis(0), &views).unwrap_or_default()
+            }
         };
         self.add_later(members, parties, newcomer, &mut cost);
         let owners =
@@ -256,30 +238,35 @@ impl Zip<'_> {
             let is_common = |i: &&(usize, usize)| holders.get(i.0).is_none_or(|n| *n > 1);
             let shared: Vec<(usize, usize)> =
                 seat.inputs.iter().filter(is_common).copied().collect();
-            let inputs: Vec<usize> = shared.iter().map(|(input, _)| *input).collect();
-            let own: Vec<usize> = shared.iter().map(|(_, column)| *column).collect();
+            let (inputs, own): (Vec<usize>, Vec<usize>) = shared.iter().copied().unzip();
             let rows: Vec<usize> = party.rows.iter().map(|r| r[nth]).collect();
-            let common = party.weights.select(Axis(1), &party.places(&inputs));
-            let weights = &mut seat.side.weights;
-            let private = rest(&own, weights.ncols() - 1);
+            let common = some_columns(&party.weights, &party.places(&inputs));
+            let private = rest(&own, seat.side.weights.ncols() - 1);
             let adjusts = self.options.method == Method::Refit && !private.is_empty();
-            let gain = match (adjusts, &seat.gain) {
-                (false, _) => None,
-                (true, Some(gain)) if shared.len() == seat.inputs.len() => Some(gain.clone()),
-                (true, _) => self.reduced(seat.side.moments.scaled(1.0)?, &own)?.1,
+            let hessian = seat.side.observed.hessian();
+            let fewer = match adjusts && shared.len() < seat.inputs.len() {
+                true => self.reduced(&hessian, &own)?.gain,
+                false => None,
             };
-            let change = Change {
-                columns: &own,
-                common: &common,
-                private: &private,
-                gain: gain.as_ref(),
-                sparse: party.sparse,
-            };
-            let changed = change.of(weights.select(Axis(0), &rows));
-            rows.iter()
-                .zip(changed.rows())
-                .for_each(|(row, new)| weights.row_mut(*row).assign(&new));
-            seat.shared.extend(rows);
+            let gain = fewer.as_ref().or(seat.gain.as_ref()).filter(|_| adjusts);
+            let block = block(seat.side.weights.ncols());
+            let blocks = common.axis_chunks_iter(Axis(0), block);
+            for (common, rows) in blocks.zip(rows.chunks(block)) {
+                let change = Change {
+                    columns: &own,
+                    common,
+                    private: &private,
+                    gain,
+                    sparse: party.sparse,
+                };
+                let before = seat.side.weights.select(Axis(0), rows);
+                seat.error.1 += hessian.energy(before.view()).sum();
+                let changed = change.of(before.clone());
+                seat.error.0 += hessian.energy((&changed - &before).view()).sum();
+                let new = rows.iter().zip(changed.rows());
+                new.for_each(|(row, new)| seat.side.weights.row_mut(*row).assign(&new));
+            }
+            seat.shares = true;
         }
         Ok(())
     }

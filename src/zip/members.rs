@@ -9,6 +9,7 @@ use crate::error::Result;
 
 use super::columns::Columns;
 use super::joint::{JointModel, Neuron};
+use super::memory::Extent;
 
 /// The layer of one task at a site.
 #[derive(Debug, Clone)]
@@ -144,6 +145,21 @@ pub(super) fn statistics_bytes(
         true => Moments::bytes(taps, usize::from(targets)).saturating_mul(out as u64),
         false => Moments::bytes(inputs.saturating_mul(taps), if targets { out } else { 0 }),
     }
+}
+
+/// What a layer takes of memory; `None` for a depthwise layer, which takes hardly any.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the layer's weight is not a matrix.
+pub(super) fn extent(
+    joint: &JointModel,
+    task: usize,
+    layer: &CoupledLayer,
+) -> Result<Option<Extent>> {
+    let (outputs, inputs, taps) = layer.layer.sizes(&joint.tasks[task].model.graph)?;
+    let inputs = inputs.saturating_mul(taps).saturating_add(1);
+    let tasks = joint.tasks.len();
+    Ok((!layer.per_channel).then_some(Extent { outputs, inputs, tasks }))
 }
 
 /// The neurons that rows of two layers or more are: (layer, row) of each, by neuron.

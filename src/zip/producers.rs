@@ -60,13 +60,13 @@ impl Zip<'_> {
             parties.push(self.party(member, at, &columns, side)?.0);
             importance.push(self.weights_of(member, side));
         }
-        let mut last = parties.remove(producer.newcomer);
+        let last = parties.remove(producer.newcomer);
         let theirs = &importance[producer.newcomer];
         let settled = join_all(parties, true, self.options, |here, newcomer, _| {
             Ok(self.known_pairs(members, here, newcomer))
         });
-        for mut party in settled? {
-            let cost = party.meet(&mut last, [true, true], self.options)?.cost(self.options)?;
+        for party in settled? {
+            let cost = party.meet(&last, self.options)?.cost(self.options)?;
             let first = party.members[0];
             for (n, rows) in party.rows.iter().enumerate() {
                 let channel = members[first].layer.outputs[rows[0]];

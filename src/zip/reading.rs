@@ -82,7 +82,7 @@ impl Zip<'_> {
 
     /// The weights of a layer for channels that it reads: [channels, rows, weights of each].
     fn read_weights(&self, member: &Member, shore: &Shore) -> Result<Array3<f32>> {
-        let matrix: Array2<f64> = self.weights(member.task, &member.layer)?;
+        let matrix: Array2<f32> = self.weights(member.task, &member.layer)?;
         let inputs = member.layer.inputs.as_deref().unwrap_or_default();
         let taps = (matrix.ncols() - 1) / inputs.len().max(1);
         let mut columns: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -93,7 +93,7 @@ impl Zip<'_> {
         let each = shore.channels.iter().map(|c| of(c).len()).max().unwrap_or(0);
         let shape = (shore.channels.len(), matrix.nrows(), each);
         Ok(Array3::from_shape_fn(shape, |(channel, row, n)| {
-            of(&shore.channels[channel]).get(n).map_or(0.0, |column| matrix[(row, *column)] as f32)
+            of(&shore.channels[channel]).get(n).map_or(0.0, |column| matrix[(row, *column)])
         }))
     }
 }

@@ -77,14 +77,14 @@ impl Zip<'_> {
         if chosen.duplicates || chosen.reason.is_some() || !adjusts {
             return Ok(());
         }
-        let weights = |zip: &Self| -> Result<Vec<Array2<f64>>> {
+        let weights = |zip: &Self| -> Result<Vec<Array2<f32>>> {
             members.iter().map(|m| zip.weights(m.task, &m.layer)).collect()
         };
         let before = weights(self)?;
         self.zip_site(&members, &chosen.columns, &mut SiteRecord::default())?;
         let after = weights(self)?;
         for (member, (before, after)) in members.iter().zip(before.iter().zip(&after)) {
-            self.write(member.task, &member.layer, &((before + after) / 2.0))?;
+            self.write(member.task, &member.layer, ((before + after) / 2.0).view())?;
         }
         Ok(())
     }

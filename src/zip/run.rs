@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::align::{Alignment, Site};
 use crate::calib::gram::Moments;
@@ -19,7 +19,9 @@ use super::group::Later;
 use super::joint::JointModel;
 use super::matcher::Matcher;
 use super::matrix;
-use super::members::{Chosen, Member, statistics_bytes};
+use super::members::{Chosen, Member, extent};
+use super::memory::{Extent, Plan};
+use super::observations::Observations;
 use super::options::{Method, Passes, ZipOptions};
 use super::paired::Paired;
 use super::refit::{connections, refit, refit_sparse};
@@ -158,11 +160,11 @@ impl<'a> Zip<'a> {
             return Ok(());
         }
         let weights = match layer.per_channel {
-            true => self.channels(task, &layer)?.weights,
-            false => self.side(task, &layer)?.weights,
+            true => self.channels(task, &layer)?.weights.mapv(|w| w as f32),
+            false => self.side(task, &layer)?.weights.into_owned(),
         };
         self.joint.unfuse(task, id);
-        self.write(task, &layer, &weights)
+        self.write(task, &layer, weights.view()).map(drop)
     }
 
     /// Whether refitting a layer can change it.
@@ -174,23 +176,52 @@ impl<'a> Zip<'a> {
             && self.fits(task, layer)
     }
 
-    /// Whether a layer's statistics may be taken.
+    /// Whether the work at a layer fits into memory.
     pub(super) fn fits(&self, task: usize, layer: &CoupledLayer) -> bool {
-        statistics_bytes(self.joint, task, layer, true) <= self.options.memory
+        extent(self.joint, task, layer)
+            .is_ok_and(|extent| extent.is_none_or(|e| self.plan(e).is_some()))
     }
 
-    /// Why the statistics of corresponding layers cannot be taken, where they do not fit.
-    pub(super) fn too_large(&self, members: &[Member]) -> Option<String> {
-        let bytes = |m: &Member| statistics_bytes(self.joint, m.task, &m.layer, true);
-        let bytes = members.iter().map(bytes).max()?;
-        (bytes > self.options.memory).then(|| {
-            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-            format!(
-                "its statistics would take {} MiB, over the limit of {} MiB (--memory)",
-                mib(bytes),
-                mib(self.options.memory)
-            )
-        })
+    fn plan(&self, extent: Extent) -> Option<Plan> {
+        extent.plan(self.rows, self.options.memory)
+    }
+
+    /// Why nothing can be done about corresponding layers, where the work does not fit into memory.
+    pub(super) fn too_large(&self, members: &[Member]) -> Result<Option<String>> {
+        let mut reason = None;
+        for member in members {
+            let extent = extent(self.joint, member.task, &member.layer)?;
+            let large = extent.filter(|extent| self.plan(*extent).is_none());
+            reason = reason.or(large.map(|extent| {
+                let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+                format!(
+                    "the work at it would take {} MiB, and there are {} MiB (--memory)",
+                    mib(extent.least(self.rows)),
+                    mib(self.options.memory)
+                )
+            }));
+        }
+        Ok(reason)
+    }
+
+    /// How many rows of a layer's inputs are taken, and how.
+    fn limit(&self, task: usize, layer: &CoupledLayer) -> Result<RowLimit> {
+        let extent = extent(self.joint, task, layer)?;
+        let plan = extent.and_then(|extent| self.plan(extent));
+        let (rows, kept) = plan.map_or((self.rows, 0), |plan| (plan.rows, plan.kept));
+        Ok(RowLimit { rows, kept, seed: self.options.seed })
+    }
+
+    /// Keeps of the values at the cuts as much as fits beside the work at a layer.
+    fn make_room(&mut self, task: usize, layer: &CoupledLayer) -> Result<()> {
+        let extent = extent(self.joint, task, layer)?;
+        let work = extent.and_then(|extent| self.plan(extent)).map_or(0, |plan| plan.bytes);
+        let cuts = 2 * self.streams.len() as u64;
+        let room = self.options.memory.saturating_sub(work) / cuts.max(1);
+        let streams = &mut self.streams[task];
+        streams.original.allow(room);
+        streams.zipped.iter_mut().for_each(|zipped| zipped.allow(room));
+        Ok(())
     }
 
     /// The nets whose layer inputs and target pre-activations count at a layer.
@@ -220,24 +251,28 @@ impl<'a> Zip<'a> {
     /// Statistics of a layer and its weights, refitted where the net has changed before it.
     pub(super) fn side(&mut self, task: usize, layer: &CoupledLayer) -> Result<Side> {
         if let Some(moments) = self.stored(task, layer) {
-            return Ok(Side { moments, weights: self.weights(task, layer)? });
+            let weights = self.weights(task, layer)?.into_shared();
+            return Ok(Side { observed: moments.try_into()?, weights });
         }
-        let limit = RowLimit { rows: self.rows, seed: self.options.seed };
+        let limit = self.limit(task, layer)?;
+        self.make_room(task, layer)?;
         let adjusts = self.adjusts(task, layer);
         let progress = self.progress;
         let (inputs, targets) = self.running(task, adjusts);
-        let moments = collect(layer, inputs, targets, limit, progress)
+        let mut observed: Observations = collect(layer, inputs, targets, limit, progress)
+            .and_then(Observations::try_from)
             .in_model(&self.joint.tasks[task].name)?;
         let mut weights = self.weights(task, layer)?;
         if adjusts {
             let damping = self.options.damping;
-            let fitted = match connections(&weights) {
-                None => refit(&moments, weights.view(), damping),
-                Some(kept) => refit_sparse(&moments, weights.view(), &kept, true, damping),
+            let fitted = match connections(weights.view()) {
+                None => refit(&observed, weights.view_mut(), damping),
+                Some(kept) => refit_sparse(&observed, weights.view_mut(), &kept, true, damping),
             };
-            weights = fitted.at_node(&layer.name).in_model(&self.joint.tasks[task].name)?;
+            fitted.at_node(&layer.name).in_model(&self.joint.tasks[task].name)?;
+            observed.drop_targets();
         }
-        Ok(Side { moments, weights })
+        Ok(Side { observed, weights: weights.into_shared() })
     }
 
     /// Whether a layer's neurons are settled with those of another layer anywhere.
@@ -260,7 +295,7 @@ impl<'a> Zip<'a> {
     }
 
     /// A layer's [matrix].
-    pub(super) fn weights(&self, task: usize, layer: &CoupledLayer) -> Result<Array2<f64>> {
+    pub(super) fn weights(&self, task: usize, layer: &CoupledLayer) -> Result<Array2<f32>> {
         matrix::read(layer, &self.joint.tasks[task].model.graph)
     }
 
@@ -268,8 +303,8 @@ impl<'a> Zip<'a> {
         &mut self,
         task: usize,
         layer: &CoupledLayer,
-        weights: &Array2<f64>,
-    ) -> Result<()> {
+        weights: ArrayView2<f32>,
+    ) -> Result<bool> {
         matrix::write(layer, &mut self.joint.tasks[task].model.graph, weights)
     }
 }

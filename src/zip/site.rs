@@ -2,17 +2,18 @@
 
 use std::time::Instant;
 
-use ndarray::{Array1, Array2, s};
+use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::align::Site;
-use crate::calib::gram::Moments;
 use crate::couple::LayerId;
 use crate::error::Result;
 
 use super::columns::Columns;
 use super::members::{Chosen, Member, common_neurons};
+use super::observations::Observations;
 use super::options::Method;
+use super::pair::Weights;
 use super::run::Zip;
 
 /// What happened at a site that several nets have. Lists follow `tasks`.
@@ -61,8 +62,8 @@ impl SiteRecord {
 
 /// A layer of one task at a site: its statistics and its weights with the bias as last column.
 pub(super) struct Side {
-    pub(super) moments: Moments,
-    pub(super) weights: Array2<f64>,
+    pub(super) observed: Observations,
+    pub(super) weights: Weights,
 }
 
 impl Zip<'_> {
@@ -72,7 +73,9 @@ impl Zip<'_> {
         if chosen.duplicates {
             return self.duplicates(&chosen);
         }
-        chosen.reason = chosen.reason.or_else(|| self.too_large(&chosen.all));
+        if chosen.reason.is_none() {
+            chosen.reason = self.too_large(&chosen.all)?;
+        }
         let alone = |i: &usize| chosen.reason.is_some() || !chosen.zipped.contains(i);
         for member in (0..chosen.all.len()).filter(alone) {
             let member = &chosen.all[member];
@@ -130,7 +133,7 @@ impl Zip<'_> {
         let mut sides = Vec::new();
         for member in members {
             let side = self.side(member.task, &member.layer)?;
-            record.rows.push(side.moments.count());
+            record.rows.push(side.observed.count());
             sides.push(side);
         }
         let gathered = start.elapsed().as_secs_f64();
@@ -142,8 +145,8 @@ impl Zip<'_> {
         }
         let alpha = self.options.weights(self.joint.tasks.len());
         for (member, seat) in members.iter().zip(&seats) {
-            self.update(member, &seat.side.weights, !seat.shared.is_empty())?;
-            let (error, total) = seat.error()?;
+            self.update(member, seat.side.weights.view(), seat.shares)?;
+            let (error, total) = seat.error;
             record.add_error(alpha[member.task], error, total);
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
@@ -154,16 +157,15 @@ impl Zip<'_> {
     pub(super) fn update(
         &mut self,
         member: &Member,
-        weights: &Array2<f64>,
+        weights: ArrayView2<f32>,
         shares: bool,
     ) -> Result<()> {
         if !shares && !self.adjusts(member.task, &member.layer) {
             return Ok(());
         }
-        let before = self.weights(member.task, &member.layer)?;
-        self.write(member.task, &member.layer, weights)?;
+        let changed = self.write(member.task, &member.layer, weights)?;
         // Neurons that were alike keep their weights, and nothing behind them has to make up for it.
-        if shares && self.weights(member.task, &member.layer)? != before {
+        if shares && changed {
             self.diverge(member.task);
         }
         Ok(())
@@ -181,14 +183,10 @@ impl Zip<'_> {
             let mean = s.mean().unwrap_or(1.0).max(f64::MIN_POSITIVE);
             return Some(s.mapv(|v| (v / mean).max(1e-3)));
         }
-        let h = side.moments.scaled(1.0).ok()?;
-        let n = h.nrows() - 1;
         // The constant's part of the energy is a shift that the next bias absorbs.
-        let means = h.slice(s![n, ..]).to_owned();
-        let energy = Array1::from_iter(side.weights.outer_iter().map(|w| {
-            let mean = means.dot(&w);
-            w.dot(&h.dot(&w)) - mean * mean
-        }));
+        let hessian = side.observed.hessian();
+        let means = hessian.means(side.weights.view());
+        let energy = hessian.energy(side.weights.view()) - &means * &means;
         Some(inverse(&energy))
     }
 }

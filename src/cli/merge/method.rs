@@ -121,7 +121,7 @@ impl TuningArgs {
         }
         options.damping = self.damping;
         options.max_rows = self.statistics.max_rows;
-        options.memory = self.statistics.memory;
+        options.memory = self.statistics.memory();
         options.seed = self.statistics.seed;
         Ok(())
     }

@@ -29,7 +29,7 @@ use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report;
 use crate::retrain::{Ending, Retraining};
-use crate::runtime::{Backend, ModelSource};
+use crate::runtime::Backend;
 use crate::verify::{Limits, Subject, Verification, verify};
 use crate::zip::joint::JointModel;
 use crate::zip::options::{Passes, ZipOptions};
@@ -323,19 +323,17 @@ impl MergeArgs {
         if self.result.no_verify || stopped || !path.is_file() {
             return Ok(None);
         }
-        let nets: Vec<Vec<u8>> =
-            joint.tasks.iter().map(|t| onnx::encode(&t.model)).collect::<Result<_>>()?;
         let samples: Vec<Dataset> = facts
             .data
             .iter()
             .map(|d| d.dataset.subset(VERIFIED_SAMPLES, facts.options.seed))
             .collect();
         let mut subjects = Vec::new();
-        for ((model, net), data) in facts.loaded.iter().zip(&nets).zip(&samples) {
+        for ((model, task), data) in facts.loaded.iter().zip(&joint.tasks).zip(&samples) {
             subjects.push(Subject {
                 task: &model.name,
                 original: model.source(),
-                net: Some(ModelSource::Bytes(net)),
+                net: Some(&task.model),
                 data,
             });
         }
