@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use crate::zip::options::ZipOptions;
+use crate::mtz::options::MergeOptions;
 
 use super::{memory, size};
 
@@ -11,7 +11,7 @@ use super::{memory, size};
 pub(super) struct StatisticsArgs {
     /// Rows of statistics per layer and model; convolutions give a row per position, of which this
     /// many are drawn
-    #[arg(long, value_name = "N", default_value_t = ZipOptions::default().max_rows,
+    #[arg(long, value_name = "N", default_value_t = MergeOptions::default().max_rows,
           value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub(super) max_rows: usize,
     /// Memory that the command may take beside the weights of the largest model, e.g. 500MB [default:

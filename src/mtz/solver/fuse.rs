@@ -1,0 +1,194 @@
+//! The common weights of neurons that are shared (sec. 3.3, eq. 10), and what follows from them.
+
+use std::collections::BTreeMap;
+
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Zip};
+
+use crate::calib::wide::widened;
+use crate::error::Result;
+
+use super::hessian::block;
+use super::junction::Junction;
+use super::pair_cost::{Factors, Problem, check_sensitivities, not_finite};
+
+impl Problem {
+    /// The common weights w = (H_A + H_B)⁻¹ (H_A w_i + H_B w_j) of each pair (i, j), one row per pair.
+    ///
+    /// With sensitivities the Hessians are balanced by the power of two next to s_i/s_j: around its
+    /// optimum the error is flat, and so all pairs of one ratio are solved at once.
+    ///
+    /// Computed as one neuron's weights plus a multiple of the difference, so that equal neurons
+    /// keep their weights bit for bit.
+    ///
+    /// # Errors
+    /// As [`Problem::cost`].
+    ///
+    /// # Panics
+    /// Where the shapes of the fields do not fit together, or a pair names no neuron.
+    pub fn fuse(&self, pairs: &[(usize, usize)], damping: f64) -> Result<Array2<f32>> {
+        self.fuse_with(pairs, damping, &Factors::default())
+    }
+
+    /// [`Problem::fuse`] with factors that are there already.
+    pub(crate) fn fuse_with(
+        &self,
+        pairs: &[(usize, usize)],
+        damping: f64,
+        factors: &Factors,
+    ) -> Result<Array2<f32>> {
+        check_sensitivities(&self.s_a, &self.s_b)?;
+        let (a, b): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
+        let junction = Junction::of([&self.h_a, &self.h_b], damping);
+        // The side whose neurons change by a multiple of the difference is the other one.
+        let (own, own_rows, other, rows) = match junction.is_a {
+            true => (&self.w_a, a, &self.w_b, b),
+            false => (&self.w_b, b, &self.w_a, a),
+        };
+        let mut weights = other.select(Axis(0), &rows);
+        for (level, members) in self.by_level(pairs) {
+            let made = match factors.get(level) {
+                Some(_) => None,
+                None => Some(junction.factor(level)?),
+            };
+            let Some(factor) = factors.get(level).or(made.as_ref()) else { continue };
+            let pull = junction.pull(level, factor);
+            for members in members.chunks(block(weights.ncols())) {
+                let taken: Vec<usize> = members.iter().map(|pair| own_rows[*pair]).collect();
+                let mut difference = widened(own.select(Axis(0), &taken).view());
+                for (&pair, mut difference) in members.iter().zip(difference.rows_mut()) {
+                    difference.zip_mut_with(&weights.row(pair), |own, w| *own -= f64::from(*w));
+                }
+                let steps = pull.steps(&difference, &junction.images(difference.view()));
+                for (&pair, step) in members.iter().zip(steps.rows()) {
+                    let mut fused = weights.row_mut(pair);
+                    fused.zip_mut_with(&step, |w, step| *w = (f64::from(*w) + step) as f32);
+                }
+            }
+        }
+        if weights.iter().any(|w| !w.is_finite()) {
+            return Err(not_finite());
+        }
+        Ok(weights)
+    }
+
+    /// The pairs' places in `pairs`, by level.
+    fn by_level(&self, pairs: &[(usize, usize)]) -> BTreeMap<i32, Vec<usize>> {
+        let mut levels = BTreeMap::<i32, Vec<usize>>::new();
+        for (place, &(i, j)) in pairs.iter().enumerate() {
+            levels.entry(self.level(i, j)).or_default().push(place);
+        }
+        levels
+    }
+}
+
+/// Keeps fused neurons as sparse as the nets were (sec. 3.6): zeros mean "no connection", and of the
+/// two neurons' masks the one with more ones is applied (A's where they tie). Rows are pairs.
+///
+/// # Panics
+/// Where the shapes differ.
+pub fn apply_masks(fused: &mut Array2<f32>, w_a: ArrayView2<f32>, w_b: ArrayView2<f32>) {
+    Zip::from(fused.rows_mut()).and(w_a.rows()).and(w_b.rows()).for_each(|mut w, a, b| {
+        let ones = |row: &ArrayView1<f32>| row.iter().filter(|v| **v != 0.0).count();
+        let mask = if ones(&b) > ones(&a) { b } else { a };
+        w.zip_mut_with(&mask, |w, m| {
+            if *m == 0.0 {
+                *w = 0.0
+            }
+        });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::product::tests::on_threads;
+    use crate::mtz::solver::pair_cost::Metric;
+    use crate::mtz::solver::hessian::Hessian;
+    use crate::mtz::solver::pair_cost::tests::{matrix, problem, sensitivities};
+    use crate::mtz::solver::cholesky::DAMPING;
+    use ndarray::{Array1, array};
+    use ndarray_linalg::Inverse;
+    use proptest::prelude::*;
+
+    const PAIRS: [(usize, usize); 3] = [(0, 2), (3, 0), (1, 1)];
+
+    /// s_i e_A + s_j e_B of one pair.
+    fn weighted_error(p: &Problem, fused: &Array2<f32>, pair: usize) -> f64 {
+        let (i, j) = PAIRS[pair];
+        let s = |s: &Option<Array1<f64>>, i: usize| s.as_ref().map_or(1.0, |s| s[i]);
+        let error = |h: &Hessian, w: ArrayView1<f32>| {
+            let change = fused.row(pair).mapv(f64::from) - w.mapv(f64::from);
+            h.mean_square(change.insert_axis(Axis(0)).view())[0]
+        };
+        s(&p.s_a, i) * error(&p.h_a, p.w_a.row(i)) + s(&p.s_b, j) * error(&p.h_b, p.w_b.row(j))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn common_weights_are_eq_10(inputs in 1usize..12, seed: u64) {
+            let p = problem(inputs, 4, 3, seed);
+            let fused = p.fuse(&PAIRS, 0.0).unwrap();
+            let (h_a, h_b) = (matrix(&p.h_a), matrix(&p.h_b));
+            let inverse = (&h_a + &h_b).inv().unwrap();
+            let cost = p.cost(Metric::Hessian, 0.0).unwrap();
+            for (k, &(i, j)) in PAIRS.iter().enumerate() {
+                let (w_a, w_b) = (p.w_a.row(i).mapv(f64::from), p.w_b.row(j).mapv(f64::from));
+                let naive = inverse.dot(&(h_a.dot(&w_a) + h_b.dot(&w_b)));
+                let near = |(n, w): (&f64, &f32)| (n - f64::from(*w)).abs() < 1e-6 * (1.0 + n.abs());
+                prop_assert!(naive.iter().zip(fused.row(k)).all(near));
+                prop_assert!((weighted_error(&p, &fused, k) / 2.0 - cost[(i, j)]).abs() < 1e-9);
+            }
+        }
+
+        #[test]
+        fn with_sensitivities_the_error_is_as_predicted(inputs in 1usize..12, seed: u64) {
+            let mut p = problem(inputs, 4, 3, seed);
+            p.s_a = sensitivities(4, seed ^ 4);
+            p.s_b = sensitivities(3, seed ^ 5);
+            let fused = p.fuse(&PAIRS, 0.0).unwrap();
+            let cost = p.cost(Metric::Hessian, 0.0).unwrap();
+            for (k, pair) in PAIRS.iter().enumerate() {
+                let error = weighted_error(&p, &fused, k) / 2.0;
+                prop_assert!((error / cost[*pair] - 1.0).abs() < 0.05);
+            }
+        }
+    }
+
+    #[test]
+    fn equal_neurons_keep_their_weights_bit_for_bit() {
+        let mut p = problem(20, 4, 3, 1);
+        for (i, j) in PAIRS {
+            let weights = p.w_a.row(i).to_owned();
+            p.w_b.row_mut(j).assign(&weights);
+        }
+        for _ in 0..2 {
+            let fused = p.fuse(&PAIRS, DAMPING).unwrap();
+            assert_eq!(fused, p.w_a.select(Axis(0), &[0, 3, 1]));
+            std::mem::swap(&mut p.h_a, &mut p.h_b);
+        }
+    }
+
+    #[test]
+    fn no_pairs_are_fused_to_no_weights() {
+        assert_eq!(problem(4, 2, 2, 1).fuse(&[], DAMPING).unwrap().dim(), (0, 4));
+    }
+
+    #[test]
+    fn same_bits_on_any_number_of_threads() {
+        let mut p = problem(500, 90, 90, 1);
+        p.s_b = sensitivities(90, 2);
+        let pairs: Vec<_> = (0..90).map(|i| (i, 89 - i)).collect();
+        let run = |threads| on_threads(threads, || p.fuse(&pairs, DAMPING).unwrap());
+        assert_eq!(run(1), run(3));
+    }
+
+    #[test]
+    fn the_mask_with_more_ones_is_applied() {
+        let mut fused = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
+        let w_a = array![[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]];
+        let w_b = array![[0.0, 1.0, 0.0], [1.0, 1.0, 0.0]];
+        apply_masks(&mut fused, w_a.view(), w_b.view());
+        assert_eq!(fused, array![[1.0, 0.0, 3.0], [4.0, 5.0, 0.0]]);
+    }
+}

@@ -1,0 +1,13 @@
+//! Matrices only, no graph: costs of pairs, common weights, refits, and the factors behind them.
+
+pub mod channelwise;
+pub mod cholesky;
+pub mod fuse;
+pub mod hessian;
+mod junction;
+pub mod memory;
+pub(crate) mod neuron_set;
+pub mod observations;
+pub mod pair_cost;
+pub mod refit;
+pub mod samples;
