@@ -42,7 +42,8 @@ impl Positions {
         let is_chosen = |sample: &usize| {
             let sample = first_sample + sample;
             let stretch = (sample as u128 * wanted as u128 / all.max(1) as u128) as usize;
-            let edge = |i: usize| (i as u128 * all as u128).div_ceil(wanted.max(1) as u128) as usize;
+            let edge =
+                |i: usize| (i as u128 * all as u128).div_ceil(wanted.max(1) as u128) as usize;
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(u64::MAX - stretch as u64);
             rng.random_range(edge(stretch) as u64..edge(stretch + 1) as u64) as usize == sample

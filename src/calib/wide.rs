@@ -92,7 +92,8 @@ pub fn inner_products(parts: &[ArrayView2<f32>]) -> Array2<f64> {
 
 /// The sum of all squares.
 pub fn squares(matrix: ArrayView2<f32>) -> f64 {
-    let row = |row: ndarray::ArrayView1<f32>| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+    let row =
+        |row: ndarray::ArrayView1<f32>| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
     let rows: Vec<f64> = matrix.axis_iter(Axis(0)).into_par_iter().map(row).collect();
     rows.iter().sum()
 }

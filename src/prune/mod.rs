@@ -125,11 +125,7 @@ fn reason(layer: &CoupledLayer) -> Option<String> {
 }
 
 /// The weights that stay: all but the part with the least saliency.
-fn mask(
-    weights: &Array2<f32>,
-    hessian: &Hessian,
-    options: &PruneOptions,
-) -> Result<Array2<bool>> {
+fn mask(weights: &Array2<f32>, hessian: &Hessian, options: &PruneOptions) -> Result<Array2<bool>> {
     let columns = weights.ncols() - 1;
     let inverse: Vec<f64> = match options.saliency {
         Saliency::Magnitude => vec![1.0; columns],

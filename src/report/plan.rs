@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::format::{bytes, count, each, percent};
 use super::table::{Left, Right, Table};
 use super::{SCHEMA, Structure, text};
-use crate::mtz::plan::Prediction;
+use crate::mtz::plan::{Peak, Prediction};
 
 /// What a merge would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct Plan {
     pub layers: Vec<usize>,
     /// What would be shared.
     pub prediction: Prediction,
+    /// What the merge would take of memory.
+    pub memory: Peak,
     /// Which parts correspond and which cannot be shared.
     pub structure: Structure,
 }
@@ -33,9 +35,10 @@ impl Plan {
         tasks: Vec<String>,
         layers: Vec<usize>,
         prediction: Prediction,
+        memory: Peak,
         structure: Structure,
     ) -> Self {
-        Plan { schema: SCHEMA, tool, tasks, layers, prediction, structure }
+        Plan { schema: SCHEMA, tool, tasks, layers, prediction, memory, structure }
     }
 
     /// The plan for people.
@@ -98,11 +101,16 @@ impl Plan {
         let specific: Vec<String> =
             specific.map(|(task, n)| format!("{} for {task} only", count(*n))).collect();
         let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), specific.join(", "));
-        let statistics = self.prediction.sites.iter().filter(|s| s.reason.is_none());
-        if let Some(largest) = statistics.max_by_key(|s| s.statistics) {
-            let (size, layer) = (bytes(largest.statistics), each(&largest.layers));
-            let _ = writeln!(out, "memory for statistics: at most {size}, at layer {layer}");
-        }
+        let Peak { models, work, layer } = &self.memory;
+        let at =
+            layer.as_ref().map_or("in a runtime".to_owned(), |name| format!("at layer {name}"));
+        let _ = writeln!(
+            out,
+            "memory: at most {}: {} for the models and {} {at}",
+            bytes(self.memory.bytes()),
+            bytes(*models),
+            bytes(*work),
+        );
         out
     }
 }

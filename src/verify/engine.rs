@@ -52,12 +52,7 @@ impl Engine {
     pub(super) fn new(backend: &dyn Backend, joint: &Path) -> Result<Self> {
         let session = backend.load(ModelSource::File(joint)).in_model(joint.display())?;
         let wiring = Wiring::of(session.inputs(), session.outputs()).in_model(joint.display())?;
-        Ok(Engine {
-            name: backend.name(),
-            description: backend.describe(),
-            wiring,
-            joint: session,
-        })
+        Ok(Engine { name: backend.name(), description: backend.describe(), wiring, joint: session })
     }
 
     /// The batch size that a task's inputs of the joint model insist on.

@@ -203,9 +203,9 @@ impl Run<'_> {
             Err(e) if e.kind() == ErrorKind::Backend => {
                 let mut subjects = self.subjects.iter();
                 match subjects.try_for_each(|subject| Nets::load(backend, subject).map(drop)) {
-                    Ok(()) => report
-                        .failures
-                        .push(format!("{} cannot run it: {e}", backend.describe())),
+                    Ok(()) => {
+                        report.failures.push(format!("{} cannot run it: {e}", backend.describe()))
+                    }
                     Err(e) => self.refuse(&backend.describe(), e, report),
                 }
                 return Ok(());

@@ -108,6 +108,11 @@ impl MethodArgs {
 }
 
 impl TuningArgs {
+    /// Limits of statistics.
+    pub(super) fn statistics(&self) -> &StatisticsArgs {
+        &self.statistics
+    }
+
     /// Puts the values into the options for `tasks` tasks.
     ///
     /// # Errors

@@ -21,7 +21,8 @@ pub(crate) fn read(layer: &CoupledLayer, graph: &Graph) -> Result<Array2<f32>> {
         Some(tensor) => {
             let blocks = matrix.axis_chunks_iter_mut(Axis(0), BLOCK).enumerate();
             for (i, mut rows) in blocks {
-                let part = tensor.rows(i * BLOCK..i * BLOCK + rows.nrows()).ok_or_else(misshapen)?;
+                let part =
+                    tensor.rows(i * BLOCK..i * BLOCK + rows.nrows()).ok_or_else(misshapen)?;
                 fill(rows.slice_mut(s![.., ..width]), part.to_f32()?.iter());
             }
         }

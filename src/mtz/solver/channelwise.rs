@@ -163,9 +163,9 @@ fn solve_small(mut h: Array2<f64>, mut b: Array1<f64>) -> Option<Array1<f64>> {
 mod tests {
     use super::*;
     use crate::calib::product::tests::random;
+    use crate::mtz::solver::cholesky::DAMPING;
     use crate::mtz::solver::pair_cost::Problem;
     use crate::mtz::solver::pair_cost::tests::{sensitivities, single, spd};
-    use crate::mtz::solver::cholesky::DAMPING;
     use ndarray::{array, stack};
 
     fn hessians(n: usize, k: usize, seed: u64) -> Array3<f64> {

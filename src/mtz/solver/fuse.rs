@@ -102,10 +102,10 @@ pub fn apply_masks(fused: &mut Array2<f32>, w_a: ArrayView2<f32>, w_b: ArrayView
 mod tests {
     use super::*;
     use crate::calib::product::tests::on_threads;
-    use crate::mtz::solver::pair_cost::Metric;
-    use crate::mtz::solver::hessian::Hessian;
-    use crate::mtz::solver::pair_cost::tests::{matrix, problem, sensitivities};
     use crate::mtz::solver::cholesky::DAMPING;
+    use crate::mtz::solver::hessian::Hessian;
+    use crate::mtz::solver::pair_cost::Metric;
+    use crate::mtz::solver::pair_cost::tests::{matrix, problem, sensitivities};
     use ndarray::{Array1, array};
     use ndarray_linalg::Inverse;
     use proptest::prelude::*;

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 
+use super::cholesky::{Spd, relative_ridge, ridge};
 use super::junction::half_distances;
 use super::samples::{SampleGain, Samples};
-use super::cholesky::{Spd, relative_ridge, ridge};
 use crate::calib::product::{add_times, submatrix};
 use crate::calib::wide::{times_wide, widened};
 use crate::error::Result;
 
 /// How many rows of weights are worked on at once in double precision: they take 32 MiB, and where
 /// inputs are few, enough rows for one product to be worth its start.
-pub(super) fn block(inputs: usize) -> usize {
+pub(crate) fn block(inputs: usize) -> usize {
     ((4 << 20) / inputs.max(1)).clamp(16, 512)
 }
 

@@ -18,9 +18,9 @@ use std::sync::OnceLock;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, s};
 
+use super::cholesky::{Ridges, Spd};
 use super::hessian::{Hessian, Scaled};
 use super::samples::Samples;
-use super::cholesky::{Ridges, Spd};
 use crate::calib::wide::{add_wide, inner_products, widened};
 use crate::error::Result;
 

@@ -5,13 +5,16 @@ use super::hessian::block;
 /// What models take of memory besides their weights: runtimes, code, graphs.
 const REST: u64 = 96 << 20;
 
-/// What `total` bytes of memory leave beside models whose weights take so many bytes each: as they were
-/// and as they become. The largest is not counted: that much a merge may take beside `total`.
+/// Bytes that models whose weights take so many bytes each take in all: as they were and as they become.
+pub fn resident(models: &[u64]) -> u64 {
+    models.iter().fold(REST, |sum, bytes| sum.saturating_add(2 * bytes))
+}
+
+/// What `total` bytes of memory leave beside models whose weights take so many bytes each. The largest
+/// is counted once: that much a merge may take beside `total`.
 pub fn beside(total: u64, models: &[u64]) -> u64 {
-    let all: u64 = models.iter().sum();
     let largest = models.iter().copied().max().unwrap_or(0);
-    let taken = (2 * all).saturating_sub(largest).saturating_add(REST);
-    total.saturating_sub(taken).max(total / 2)
+    total.saturating_sub(resident(models).saturating_sub(largest)).max(total / 2)
 }
 
 /// Rows with which a layer can be told anything of its inputs.
@@ -22,7 +25,7 @@ const FEWEST_ROWS: usize = 64;
 pub struct Extent {
     /// Neurons.
     pub outputs: usize,
-    /// CommonInputs of the weight, with the bias.
+    /// Columns of the weight, with the bias.
     pub inputs: usize,
     /// Tasks that have such a layer.
     pub tasks: usize,
@@ -45,7 +48,8 @@ impl Extent {
         let (m, n) = (self.outputs as u64, self.inputs as u64);
         let weights = bytes(&[4, m, n]);
         let costs = bytes(&[32, m, m]);
-        weights.saturating_add(costs).saturating_add(bytes(&[32, n, block(self.inputs) as u64]))
+        let rows = block(self.inputs).min(self.outputs) as u64;
+        weights.saturating_add(costs).saturating_add(bytes(&[32, n, rows]))
     }
 
     /// Bytes that the work takes with a matrix per task: those, a factor and one that is being made,

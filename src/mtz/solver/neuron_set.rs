@@ -70,7 +70,11 @@ impl NeuronSet {
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Numeric`] where a Hessian cannot be factored.
-    pub(crate) fn pair_problem(&self, other: &NeuronSet, options: &MergeOptions) -> Result<PairProblem> {
+    pub(crate) fn pair_problem(
+        &self,
+        other: &NeuronSet,
+        options: &MergeOptions,
+    ) -> Result<PairProblem> {
         let has = |i: &&usize| other.inputs.binary_search(i).is_ok();
         let inputs: Vec<usize> = self.inputs.iter().filter(has).copied().collect();
         let (a, w_a) = self.over(&inputs, options)?;
@@ -206,7 +210,7 @@ impl PairProblem {
 
 /// Common weights that neurons get for some of their inputs.
 pub(crate) struct WeightChange<'a> {
-    /// CommonInputs that get them.
+    /// Columns that get them.
     pub(crate) columns: &'a [usize],
     /// Neurons × these columns.
     pub(crate) common: ArrayView2<'a, f32>,
@@ -227,8 +231,7 @@ impl WeightChange<'_> {
             if let Some(gain) = self.gain {
                 let old = weights.select(Axis(1), self.columns);
                 let own = weights.select(Axis(1), self.private);
-                let mut adjusted =
-                    gain.readjust(own.view(), old.view(), common).mapv(|w| w as f32);
+                let mut adjusted = gain.readjust(own.view(), old.view(), common).mapv(|w| w as f32);
                 if self.sparse {
                     keep_zeros(&mut adjusted, &own);
                 }
@@ -257,7 +260,11 @@ pub(crate) fn join_sets(
     sets: Vec<NeuronSet>,
     keep: bool,
     options: &MergeOptions,
-    mut pairs: impl FnMut(&[NeuronSet], &NeuronSet, &mut [PairProblem]) -> Result<Vec<Vec<(usize, usize)>>>,
+    mut pairs: impl FnMut(
+        &[NeuronSet],
+        &NeuronSet,
+        &mut [PairProblem],
+    ) -> Result<Vec<Vec<(usize, usize)>>>,
 ) -> Result<Vec<NeuronSet>> {
     let mut waiting = sets.into_iter();
     let mut gathered: Vec<NeuronSet> = waiting.next().into_iter().collect();

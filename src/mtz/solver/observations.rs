@@ -48,7 +48,7 @@ impl Observations {
     }
 
     /// Forgets the pre-activations.
-    pub(super) fn drop_targets(&mut self) {
+    pub(crate) fn drop_targets(&mut self) {
         match self {
             Observations::Means { targets, .. } => *targets = None,
             Observations::Rows { targets, .. } => *targets = None,

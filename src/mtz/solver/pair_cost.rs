@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ndarray::parallel::prelude::*;
 use ndarray::{ArcArray2, Array1, Array2, Zip};
 
+use super::cholesky::Spd;
 use super::hessian::Hessian;
 use super::junction::{Junction, half_distances};
-use super::cholesky::Spd;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Weights of neurons, one row each; shared until somebody changes them.

@@ -9,10 +9,10 @@ use std::ops::Range;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, Zip, s};
 
+use super::cholesky::{Spd, relative_ridge, ridge};
 use super::hessian::{Scaled, block};
 use super::observations::Observations;
 use super::samples::Samples;
-use super::cholesky::{Spd, relative_ridge, ridge};
 use crate::calib::product::submatrix;
 use crate::calib::wide::{add_wide, times_wide, widened};
 use crate::error::{Error, ErrorKind, Result};
@@ -306,7 +306,8 @@ mod tests {
             let current = single(4, 25, 4);
             let [sums, few] = calibrated(&single(4, 25, 3), rows, &random(rows, 4, 5));
             for damping in [1e-3, 0.1] {
-                let (a, b) = (refitted(&sums, &current, damping), refitted(&few, &current, damping));
+                let (a, b) =
+                    (refitted(&sums, &current, damping), refitted(&few, &current, damping));
                 assert!(worst(&a, &b) < 2e-4, "{rows} rows");
             }
             let kept = single(4, 24, 6).mapv(|w| w > 0.3);
@@ -317,7 +318,9 @@ mod tests {
             };
             assert!(worst(&sparse(&sums), &sparse(&few)) < 2e-4, "{rows} rows");
             let errors = [&sums, &few].map(|o| residual(o, current.view()).unwrap());
-            assert!(errors[0].iter().zip(&errors[1]).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + b)));
+            assert!(
+                errors[0].iter().zip(&errors[1]).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + b))
+            );
         }
     }
 
@@ -361,9 +364,7 @@ mod tests {
                     let mut moved = found.clone();
                     moved[(row, i)] += 1e-2;
                     let rise = residual(&observed, moved.view()).unwrap()[row] - before[row];
-                    let curvature = observed.hessian().mean_square(
-                        (&moved - &found).view(),
-                    )[row];
+                    let curvature = observed.hessian().mean_square((&moved - &found).view())[row];
                     let slope = (rise - curvature) / 2e-2 + lambda * f64::from(new[i] - old[i]);
                     assert!(slope.abs() < 1e-4, "slope {slope}");
                 }

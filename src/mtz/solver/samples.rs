@@ -14,7 +14,7 @@ use crate::calib::product::{add_upper_gram, symmetric};
 use crate::calib::wide::{add_wide, inner_products, squares, times_wide, widened};
 use crate::error::Result;
 
-/// CommonInputs or rows that are worked on at once in double precision.
+/// Columns or rows that are worked on at once in double precision.
 const BLOCK: usize = 1024;
 
 /// H = `scale` Σ x xᵀ over rows x.
@@ -155,12 +155,12 @@ impl Samples {
         for (part, places) in parts {
             let end = start + part.rows.nrows();
             let (root, identity) = (part.scale.sqrt() as f32, places.iter().copied().eq(0..size));
-            Zip::from(rows.slice_mut(s![start..end, ..]).rows_mut()).and(part.rows.rows()).for_each(
-                |mut to, from| match identity {
+            Zip::from(rows.slice_mut(s![start..end, ..]).rows_mut())
+                .and(part.rows.rows())
+                .for_each(|mut to, from| match identity {
                     true => to.zip_mut_with(&from, |to, from| *to = root * from),
                     false => places.iter().zip(from).for_each(|(at, from)| to[*at] = root * from),
-                },
-            );
+                });
             start = end;
         }
         Samples::new(Arc::new(rows), 1.0)
