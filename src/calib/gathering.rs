@@ -110,6 +110,7 @@ impl Waiting {
         }
         let range = self.len * width..(self.len + count) * width;
         if self.values.len() < range.end {
+            self.values.reserve_exact(range.end - self.values.len());
             self.values.resize(range.end, 1.0);
         }
         let room = ArrayViewMut2::from_shape((count, width), &mut self.values[range]);

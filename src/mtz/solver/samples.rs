@@ -84,11 +84,11 @@ impl Samples {
         images.columns().into_iter().map(|z| self.scale * z.dot(&z)).collect()
     }
 
-    /// The mean of X wᵀ for each row w of `weights`.
+    /// c Σ wᵀx for each row w of `weights`: the mean, where H is one.
     pub fn means(&self, weights: ArrayView2<f32>) -> Array1<f64> {
         let blocks = weights.axis_chunks_iter(Axis(0), BLOCK);
-        let means = |weights| self.images(weights).mean_axis(Axis(0));
-        blocks.filter_map(means).flatten().collect()
+        let means = |weights| self.images(weights).sum_axis(Axis(0)) * self.scale;
+        blocks.flat_map(means).collect()
     }
 
     /// The factor of c XXᵀ + λI. Where that is not positive definite, λ grows as for H + λI.
