@@ -31,7 +31,7 @@ pub(super) fn sites(nets: &[Net<'_>]) -> Vec<Site> {
 fn alone(nets: usize, net: usize, layer: LayerId) -> Site {
     let mut layers = vec![None; nets];
     layers[net] = Some(layer);
-    Site { layers }
+    Site { layers, own_weights: false }
 }
 
 /// Longest common subsequence of the sites and the layers of `net`, weighted by the parameters that

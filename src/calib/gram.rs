@@ -192,7 +192,7 @@ impl Moments {
             _ => return Err(unlike()),
         }
         self.upper += &other.upper;
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Calibration: data in, second moments of layer inputs out.
 
+pub(crate) mod container;
 pub mod data;
 mod gathering;
 pub mod gram;

@@ -3,8 +3,9 @@
 //! Each pass is an exact simplification (up to rounding, where constants are combined) in a file of
 //! its own, which says why it is there. [`canonicalise`] runs them in this order:
 //!
-//! 1. once: `constants` before all others, which look for initializers only; the check for
-//!    training mode; `upgrade`, so that the others know one version of each operator.
+//! 1. once: `constants` before all others, which look for initializers only; the checks of what the
+//!    model asks for (`limits`) and for training mode; `upgrade`, so that the others know one version of
+//!    each operator.
 //! 2. until nothing changes: `noop`, `fold`, `shapes`, `views`, `resize`. Each may uncover
 //!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
@@ -19,7 +20,9 @@ mod check;
 mod constants;
 mod fold;
 mod gemm;
+mod limits;
 mod noop;
+mod operands;
 mod padding;
 mod recurrent;
 mod resize;
@@ -120,7 +123,8 @@ const MOST_ROUNDS: usize = 100;
 /// # Errors
 /// [`ErrorKind::Unsupported`] for a model in training mode or one that cannot be brought to the
 /// operator set, [`ErrorKind::Numeric`] for weights that are not finite, [`ErrorKind::Format`] for a
-/// graph with a cycle; each names the model, and the node where there is one.
+/// graph with a cycle or constants that do not fit their operator, [`ErrorKind::Memory`] for values too
+/// large to be computed; each names the model, and the node where there is one.
 pub fn canonicalise(mut model: Model, options: &CanonOptions) -> Result<Canonical> {
     let name = model.name.clone();
     simplify(&mut model, options).in_model(name)?;
@@ -128,8 +132,9 @@ pub fn canonicalise(mut model: Model, options: &CanonOptions) -> Result<Canonica
 }
 
 fn simplify(model: &mut Model, options: &CanonOptions) -> Result<()> {
-    types::name_extents(&mut model.graph);
     constants::to_initializers(&mut model.graph);
+    limits::check(&model.graph)?;
+    types::name_extents(&mut model.graph);
     check::inference_mode(&model.graph)?;
     upgrade::run(model, options.target_opset)?;
     settle(model)?;
@@ -163,7 +168,8 @@ fn repeat(passes: &[&[Pass]], model: &mut Model, options: &CanonOptions) -> Resu
     Err(Error::new(ErrorKind::Unsupported, message))
 }
 
-/// After each change: no dead nodes, no unused constants, all types up to date.
+/// After each change: no dead nodes, no unused constants, all types up to date, and what nodes read and
+/// return within bounds (`operands`, `limits`).
 fn settle(model: &mut Model) -> Result<()> {
     rewire::prune(&mut model.graph);
     types::infer(&mut model.graph)

@@ -4,16 +4,22 @@ use crate::error::Result;
 use crate::ir::{Dim, Graph, NodeId, TensorType, ValueId, ValueKind};
 use crate::ops::{self, NodeView};
 
+use super::{limits, operands};
+
 /// Name of the leading extent of inputs where the file gives none.
 const BATCH: &str = "batch";
 
 /// Infers the type of every computed value.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+/// [`crate::error::ErrorKind::Format`] if the graph has a cycle, or a node that its constants do not fit;
+/// [`crate::error::ErrorKind::Memory`] if a value is too large to be computed.
 pub fn infer(graph: &mut Graph) -> Result<()> {
     for id in graph.topological_order()? {
+        limits::asked(graph, id)?;
+        operands::check(graph, id)?;
         infer_node(graph, id);
+        limits::returned(graph, id)?;
     }
     Ok(())
 }

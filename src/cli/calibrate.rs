@@ -68,7 +68,7 @@ impl CalibrateArgs {
             }
         };
         console.finish();
-        store::save(&self.output, &moments, &meta)?;
+        store::save(&self.output, &moments, &meta, console)?;
         Ok(Status::Done)
     }
 

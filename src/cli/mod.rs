@@ -22,6 +22,7 @@ mod split;
 mod statistics;
 mod stop;
 mod structure;
+mod verdict;
 mod verify;
 
 use std::ffi::OsString;

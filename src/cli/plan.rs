@@ -74,8 +74,7 @@ impl ModelArgs {
 
 impl PlanArgs {
     pub(super) fn run(&self) -> Result<Status> {
-        let targets = self.method.stores_targets();
-        show(&self.models, &self.share, &self.statistics, targets, self.json)
+        show(&self.models, &self.share, &self.method, &self.statistics, self.json)
     }
 }
 
@@ -83,15 +82,16 @@ impl PlanArgs {
 pub(super) fn show(
     models: &ModelArgs,
     share: &ShareArgs,
+    method: &MethodArgs,
     statistics: &StatisticsArgs,
-    targets: bool,
     json: bool,
 ) -> Result<Status> {
-    let budget = share.budget()?;
+    let budget = share.budget(method.is_paper())?;
     let ToMerge { tasks: loaded, parts } = models::load_parts(&models.paths, &models.names)?;
     let mut prepared = prepare_parts(parts, share.preparation(models))?;
     share.cut(&mut prepared)?;
-    let prediction = predict(&prepared.joint, &prepared.alignment, &budget, targets)?;
+    let prediction =
+        predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
     let sizes: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
     let memory = peak(&prepared.joint, &sizes, statistics.max_rows, statistics.memory())?;
     let tasks = &prepared.joint.tasks;

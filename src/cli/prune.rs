@@ -106,10 +106,11 @@ impl PruneArgs {
             seed: self.statistics.seed,
         };
         let layers = prune(&mut model, source, &options, console).map_err(|e| e.in_model(&name))?;
-        onnx::save(&model, &self.output, &SaveOptions::default())?;
+        onnx::stage(&model, &self.output, &SaveOptions::default(), console)?.commit()?;
         console.finish();
         let report = PruneReport::new(TOOL.to_owned(), self.output.display().to_string(), layers);
-        output::print(&if self.json { output::json(&report)? } else { report.text() })?;
+        let text = if self.json { output::json(&report)? } else { report.text() };
+        output::print_beside(&self.output, &text)?;
         Ok(Status::Done)
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::index::Index;
 use super::tensor::{Tensor, TensorType};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -173,6 +174,7 @@ pub struct Graph {
     values: Vec<Value>,
     nodes: Vec<Option<Node>>,
     names: HashMap<String, ValueId>,
+    index: Index,
 }
 
 /// For each value, the nodes that read it, in node order.
@@ -264,10 +266,14 @@ impl Graph {
 
     /// A name close to `base` that no value has yet.
     pub fn fresh_name(&self, base: &str) -> String {
+        self.free_name(base, self.index.first_number(base))
+    }
+
+    fn free_name(&self, base: &str, first: u32) -> String {
         if !self.names.contains_key(base) {
             return base.to_owned();
         }
-        (1u32..)
+        (first..)
             .map(|i| format!("{base}.{i}"))
             .find(|n| !self.names.contains_key(n))
             .unwrap_or_default()
@@ -276,7 +282,9 @@ impl Graph {
     /// Adds a value; its name is made unique.
     pub fn add_value(&mut self, name: &str, kind: ValueKind, ty: Option<TensorType>) -> ValueId {
         let id = ValueId(self.values.len() as u32);
-        let name = self.fresh_name(name);
+        let base = name;
+        let name = self.fresh_name(base);
+        self.index.number(base, &name);
         self.names.insert(name.clone(), id);
         self.values.push(Value { name, kind, ty, foreign_type: None });
         id
@@ -300,6 +308,7 @@ impl Graph {
         for output in node.outputs.iter().flatten() {
             self.values[output.index()].kind = ValueKind::Computed(id);
         }
+        self.index.add(id, &node);
         self.nodes.push(Some(node));
         id
     }
@@ -334,6 +343,7 @@ impl Graph {
         for output in node.outputs.iter().flatten() {
             self.values[output.index()].kind = ValueKind::Computed(id);
         }
+        self.index.add(id, &node);
         self.nodes[id.index()] = Some(node);
     }
 
@@ -381,7 +391,7 @@ impl Graph {
     pub fn rename_value(&mut self, id: ValueId, name: &str) -> String {
         let old = std::mem::take(&mut self.values[id.index()].name);
         self.names.remove(&old);
-        let name = self.fresh_name(name);
+        let name = self.free_name(name, 1);
         self.names.insert(name.clone(), id);
         self.values[id.index()].name.clone_from(&name);
         name
@@ -389,7 +399,8 @@ impl Graph {
 
     /// Makes every reader of `old` (nodes, their sub-graphs, graph outputs) read `new` instead.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
-        for node in self.nodes.iter_mut().flatten() {
+        for id in self.index.move_readers(old, new) {
+            let Some(node) = &mut self.nodes[id.index()] else { continue };
             for input in node.inputs.iter_mut().flatten() {
                 if *input == old {
                     *input = new;

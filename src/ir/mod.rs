@@ -2,6 +2,7 @@
 
 pub mod builder;
 pub mod graph;
+mod index;
 pub mod tensor;
 pub mod text;
 

@@ -69,6 +69,13 @@ const MOST_ELEMENTS: u64 = 1 << 56;
 /// Tensors below this size are copied.
 const SMALL: usize = 1 << 16;
 
+/// The product of the sizes other than zero of a tensor without elements. Nothing in the file stands
+/// behind such sizes, but what is made from them later takes memory.
+const MOST_BESIDE_ZERO: u64 = 1 << 24;
+
+/// Axes of a tensor.
+const MOST_AXES: usize = 64;
+
 const UNCOUNTABLE: &str = "has a shape too large to count";
 
 const STRING: DataType = DataType::Other(Code::String as i32);
@@ -102,6 +109,9 @@ fn build(
 }
 
 fn shape(dims: &[i64]) -> Result<Vec<usize>, Fault> {
+    if dims.len() > MOST_AXES {
+        return Err(wrong(format!("has {} axes, more than {MOST_AXES}", dims.len())));
+    }
     dims.iter()
         .map(|&d| usize::try_from(d).map_err(|_| wrong(format!("has a dimension of size {d}"))))
         .collect()
@@ -111,7 +121,10 @@ fn shape(dims: &[i64]) -> Result<Vec<usize>, Fault> {
 /// that later products cannot overflow.
 fn element_count(dims: &[usize]) -> Option<u64> {
     let extent = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d.max(1) as u64))?;
-    (extent <= MOST_ELEMENTS).then_some(if dims.contains(&0) { 0 } else { extent })
+    match dims.contains(&0) {
+        true => (extent <= MOST_BESIDE_ZERO).then_some(0),
+        false => (extent <= MOST_ELEMENTS).then_some(extent),
+    }
 }
 
 /// Bits per element, or `None` for strings and types newer than this code.

@@ -7,6 +7,9 @@ use super::proto::{TensorShapeProto, TypeProto, type_proto};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim, Graph, TensorType, Value, ValueId};
 
+/// Names of sizes that are kept; they are copied from value to value.
+const LONGEST_NAME: usize = 256;
+
 /// Gives a value the type that a file declares for it.
 pub(super) fn declare(graph: &mut Graph, id: ValueId, declared: Option<TypeProto>) {
     let Some(declared) = declared else { return };
@@ -35,7 +38,9 @@ fn decode(proto: &type_proto::Tensor) -> TensorType {
         Some(dimension::Value::DimValue(size @ 1..)) => {
             usize::try_from(*size).map_or(Dim::Unknown, Dim::Known)
         }
-        Some(dimension::Value::DimParam(name)) if !is_placeholder(name) => {
+        Some(dimension::Value::DimParam(name))
+            if !is_placeholder(name) && name.len() <= LONGEST_NAME =>
+        {
             Dim::Symbol(name.clone())
         }
         _ => Dim::Unknown,

@@ -6,6 +6,7 @@ use super::Report;
 use super::format::{bytes, count, each, error, percent, seconds, small};
 use super::text::relative;
 use crate::mtz::site::SiteRecord;
+use crate::naming;
 use crate::verify::Verification;
 
 const STYLE: &str = include_str!("style.css");
@@ -37,7 +38,7 @@ pub fn html(report: &Report) -> String {
             }
         }
     };
-    page.into_string()
+    naming::lines(&page.into_string()).into_owned()
 }
 
 fn summary(report: &Report) -> Markup {

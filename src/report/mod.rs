@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
-use crate::mtz::options::{Method, Passes};
+use crate::mtz::options::{Biases, Method, Passes, Unit};
 use crate::mtz::plan::Sizes;
 use crate::mtz::plan::Trial;
 use crate::mtz::site::SiteRecord;
@@ -110,6 +110,12 @@ pub struct DataRecord {
 pub struct JointRecord {
     /// The file.
     pub path: String,
+    /// Whether it is there: not where it failed its verification and was not kept.
+    #[serde(default = "is_written")]
+    pub written: bool,
+    /// Its SHA-256, in hexadecimal digits, without external data.
+    #[serde(default)]
+    pub sha256: String,
     /// Its size, external data included.
     pub bytes: u64,
     /// Its parameters by owner.
@@ -118,6 +124,11 @@ pub struct JointRecord {
     pub form: String,
     /// Whether tasks have a common input or each their own.
     pub inputs: String,
+}
+
+/// Reports that say nothing of it are of files that were written.
+fn is_written() -> bool {
+    true
 }
 
 /// Weights and biases of the joint model's layers.
@@ -179,8 +190,12 @@ pub struct Settings {
     pub metric: String,
     /// Where statistics come from.
     pub passes: Passes,
-    /// How much is shared, as on the command line.
+    /// How much is shared, as on the command line; `knee` where the tool decided.
     pub share: String,
+    /// What is shared or left to the tasks as a whole.
+    pub unit: Unit,
+    /// Whose the biases of shared neurons are.
+    pub biases: Biases,
     /// Layers that share otherwise, as on the command line.
     pub keep_shared: Vec<String>,
     /// Layers whose weights are left to the tasks, as on the command line.

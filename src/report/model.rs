@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::format::{bytes, count};
 use super::table::{Left, Right, Table};
+use crate::naming::shown;
 
 /// One model and what of it can be shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,19 +85,20 @@ impl ModelReport {
     pub fn text(&self) -> String {
         let mut out = format!(
             "{}: {}, {} parameters in {} layers, opset {}",
-            self.path,
+            shown(&self.path),
             bytes(self.bytes),
             count(self.parameters),
             self.layers.len(),
             self.opset
         );
         if !self.producer.is_empty() {
-            let _ = write!(out, ", written by {}", self.producer);
+            let _ = write!(out, ", written by {}", shown(&self.producer));
         }
         out.push_str("\n\n");
         for (what, ports) in [("input", &self.inputs), ("output", &self.outputs)] {
             for port in ports {
-                let _ = writeln!(out, "  {what} {}: {} {}", port.name, port.dtype, port.shape);
+                let (name, shape) = (shown(&port.name), shown(&port.shape));
+                let _ = writeln!(out, "  {what} {name}: {} {shape}", port.dtype);
             }
         }
         out.push('\n');

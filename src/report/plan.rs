@@ -8,6 +8,7 @@ use super::format::{bytes, count, each, percent};
 use super::table::{Left, Right, Table};
 use super::{SCHEMA, Structure, text};
 use crate::mtz::plan::{Peak, Prediction};
+use crate::naming::{sentence, shown};
 
 /// What a merge would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,7 +47,7 @@ impl Plan {
         let sites = &self.prediction.sites;
         let mut out = format!(
             "{}: {} layers correspond, of {} with weights\n\n",
-            self.tasks.join(" + "),
+            sentence(&self.tasks.join(" + ")),
             sites.len(),
             each(&self.layers),
         );
@@ -100,10 +101,13 @@ impl Plan {
         let specific = self.tasks.iter().zip(&sizes.specific);
         let specific: Vec<String> =
             specific.map(|(task, n)| format!("{} for {task} only", count(*n))).collect();
-        let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), specific.join(", "));
+        let specific = specific.join(", ");
+        let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), sentence(&specific));
         let Peak { models, work, layer } = &self.memory;
-        let at =
-            layer.as_ref().map_or("in a runtime".to_owned(), |name| format!("at layer {name}"));
+        let at = match layer {
+            Some(layer) => format!("at layer {}", shown(layer)),
+            None => "in a runtime".to_owned(),
+        };
         let _ = writeln!(
             out,
             "memory: at most {}: {} for the models and {} {at}",

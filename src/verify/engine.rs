@@ -1,24 +1,23 @@
 //! One runtime with everything that is compared in it.
 
 use std::ops::Range;
-use std::path::Path;
 
 use ndarray::arr1;
 
-use super::{Subject, Wiring};
+use super::{Joint, Subject, Wiring};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::onnx;
 use crate::runtime::{Backend, HostArray, ModelSource, Port, Session, feeds, fixed_batch};
 
-/// A runtime with the joint model.
+/// A runtime with the joint model and the nets behind it.
 pub(super) struct Engine {
     pub(super) name: &'static str,
     pub(super) description: String,
     pub(super) wiring: Wiring,
+    pub(super) nets: Vec<Nets>,
     joint: Box<dyn Session>,
 }
 
-/// The nets behind one task, in one runtime.
+/// The nets behind one task.
 pub(super) struct Nets {
     pub(super) original: Box<dyn Session>,
     pub(super) exact: Option<Box<dyn Session>>,
@@ -31,43 +30,85 @@ pub(super) struct JointFeed<'a> {
     pub(super) subjects: &'a [Subject<'a>],
 }
 
-impl Nets {
-    pub(super) fn load(backend: &dyn Backend, subject: &Subject<'_>) -> Result<Nets> {
-        let load = |source: ModelSource<'_>| backend.load(source).in_model(subject.task);
-        let original = load(subject.original)?;
-        let exact = match subject.net {
-            Some(net) => Some(load(ModelSource::Bytes(&onnx::encode(net)?))?),
-            None => None,
-        };
-        Ok(Nets { original, exact })
-    }
-
-    /// Names of the outputs.
-    pub(super) fn outputs(&self) -> impl Iterator<Item = &str> {
-        self.original.outputs().iter().map(|p| p.name.as_str())
-    }
-}
-
 impl Engine {
-    pub(super) fn new(backend: &dyn Backend, joint: &Path) -> Result<Self> {
-        let session = backend.load(ModelSource::File(joint)).in_model(joint.display())?;
-        let wiring = Wiring::of(session.inputs(), session.outputs()).in_model(joint.display())?;
-        Ok(Engine { name: backend.name(), description: backend.describe(), wiring, joint: session })
+    /// Loads the original nets of all tasks.
+    pub(super) fn originals(
+        backend: &dyn Backend,
+        subjects: &[Subject<'_>],
+    ) -> Result<Vec<Box<dyn Session>>> {
+        let load = |s: &Subject<'_>| backend.load(s.original).in_model(s.task);
+        subjects.iter().map(load).collect()
     }
 
-    /// The batch size that a task's inputs of the joint model insist on.
+    /// Loads the original nets of all tasks and runs each on a first batch, of `batch` samples where
+    /// it does not fix that: what loads need not run.
+    pub(super) fn try_originals(
+        backend: &dyn Backend,
+        subjects: &[Subject<'_>],
+        batch: usize,
+    ) -> Result<()> {
+        for (net, subject) in Self::originals(backend, subjects)?.iter_mut().zip(subjects) {
+            let size = fixed_batch(net.inputs()).unwrap_or(batch.min(subject.data.len()));
+            // Less than a batch is the fault of the data.
+            if size <= subject.data.len() {
+                let samples = subject.data.batch(0..size)?;
+                net.run(&feeds(&samples)).in_model(subject.task)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the joint model and the nets that it must compute, beside the original ones.
+    pub(super) fn new(
+        backend: &dyn Backend,
+        joint: Joint<'_>,
+        subjects: &[Subject<'_>],
+        originals: Vec<Box<dyn Session>>,
+    ) -> Result<Self> {
+        let session = backend.load(ModelSource::File(joint.path)).in_model(joint.name)?;
+        let wiring = Wiring::of(session.inputs(), session.outputs()).in_model(joint.name)?;
+        let nets = subjects.iter().zip(originals).map(|(subject, original)| {
+            let exact = subject.net.map(|net| backend.load(net).in_model(subject.task));
+            Ok(Nets { original, exact: exact.transpose()? })
+        });
+        Ok(Engine {
+            name: backend.name(),
+            description: backend.describe(),
+            wiring,
+            nets: nets.collect::<Result<_>>()?,
+            joint: session,
+        })
+    }
+
+    /// The batch size that a task's net or its inputs of the joint model insist on.
     pub(super) fn fixed_batch(&self, task: usize) -> Option<usize> {
         let names = self.wiring.inputs_of(&self.wiring.tasks[task]);
         let is_own = |port: &&Port| names.contains(&port.name.as_str());
         let own: Vec<Port> = self.joint.inputs().iter().filter(is_own).cloned().collect();
-        fixed_batch(&own)
+        fixed_batch(&own).or_else(|| fixed_batch(self.nets[task].original.inputs()))
+    }
+
+    /// Names of a task's outputs.
+    pub(super) fn outputs(&self, task: usize) -> Vec<&str> {
+        self.nets[task].original.outputs().iter().map(|p| p.name.as_str()).collect()
+    }
+
+    /// Outputs for one task, whose samples are `own`: of the net that the joint model must compute,
+    /// where it is at hand, and of the joint model.
+    pub(super) fn merged(
+        &mut self,
+        feed: &JointFeed<'_>,
+        own: &[(String, HostArray)],
+    ) -> Result<(Option<Vec<HostArray>>, Vec<HostArray>)> {
+        let exact = self.nets[feed.number].exact.as_mut();
+        let exact = exact.map(|net| net.run(&feeds(own))).transpose()?;
+        Ok((exact, self.joint(feed, own)?))
     }
 
     /// Runs the joint model for one task, whose samples are `own`; gives its outputs in the order of
     /// the original net.
-    pub(super) fn joint(
+    fn joint(
         &mut self,
-        nets: &Nets,
         feed: &JointFeed<'_>,
         own: &[(String, HostArray)],
     ) -> Result<Vec<HostArray>> {
@@ -76,8 +117,8 @@ impl Engine {
             self.joint.run(&feeds(&inputs))?.into_iter().map(Some).collect();
         let task = &self.wiring.tasks[feed.number];
         let ports = self.joint.outputs();
-        let outputs = nets.outputs().map(|output| {
-            let name = format!("{task}/{output}");
+        let outputs = self.nets[feed.number].original.outputs().iter().map(|output| {
+            let name = format!("{task}/{}", output.name);
             let at = ports.iter().position(|p| p.name == name);
             at.and_then(|at| results.get_mut(at)?.take())
                 .ok_or_else(|| Error::new(ErrorKind::Parity, format!("output '{name}' is missing")))

@@ -2,14 +2,21 @@
 //!
 //! How far a task is from its original net is the price of sharing and no failure by itself. What
 //! fails is what must not happen at any price: outputs that are missing, of another shape or not
-//! finite, runtimes that disagree, a file that does not reproduce the nets it was written from, or a
-//! limit that the user has set.
+//! finite, runtimes that disagree, a file that does not reproduce the nets it was written from, more
+//! deviation than the file says it had when it was merged, or a limit that the user has set.
+//!
+//! The first runtime that can run the original nets is the judge. Another one that cannot run them, or
+//! computes them otherwise, or cannot run the joint model, is not compared; that is said and fails
+//! nothing.
 
 mod engine;
+mod loading;
 mod measure;
+mod reported;
 mod tally;
 mod wiring;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,14 +25,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::calib::data::Dataset;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::Model;
 use crate::progress::Progress;
-use crate::runtime::{Backend, ModelSource, feeds, fixed_batch};
+use crate::runtime::{Backend, ModelSource, feeds};
 
-use engine::{Engine, JointFeed, Nets};
+use engine::{Engine, JointFeed};
+use loading::Loading;
 pub use measure::{Deviation, misclassified};
-use tally::{First, Tally};
+pub use reported::{DEVIATION_KEY, Reported};
+use tally::Tally;
 pub use wiring::Wiring;
+
+/// The file to check.
+#[derive(Debug, Clone, Copy)]
+pub struct Joint<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// What it is called in reports.
+    pub name: &'a str,
+}
 
 /// One task to check.
 #[derive(Clone, Copy)]
@@ -35,9 +52,11 @@ pub struct Subject<'a> {
     /// The net that was merged.
     pub original: ModelSource<'a>,
     /// The net that the joint model must compute exactly, where it is at hand.
-    pub net: Option<&'a Model>,
+    pub net: Option<ModelSource<'a>>,
     /// Samples for the original net's inputs.
     pub data: &'a Dataset,
+    /// Deviations of the outputs that the file says it has, where it does; see [`Reported`].
+    pub reported: Option<&'a BTreeMap<String, f64>>,
 }
 
 /// What fails a check.
@@ -65,7 +84,7 @@ pub struct Verification {
     pub joint: String,
     /// The runtimes in which it was run, with version and device.
     pub runtimes: Vec<String>,
-    /// Runtimes that cannot run the original nets, with the reason.
+    /// Runtimes in which it was not compared, with the reason.
     pub unable: Vec<String>,
     /// One entry per task.
     pub tasks: Vec<TaskVerification>,
@@ -103,6 +122,9 @@ pub struct TaskVerification {
 pub struct OutputVerification {
     /// Name of the output in the original net.
     pub name: String,
+    /// The relative deviation that the file says it has.
+    #[serde(default)]
+    pub reported: Option<f64>,
     /// One entry per runtime.
     pub runtimes: Vec<RuntimeDeviation>,
 }
@@ -120,42 +142,46 @@ pub struct RuntimeDeviation {
     pub first_runtime: Option<Deviation>,
 }
 
-/// Runs the joint model in the file `joint` and the nets behind it in all `backends`.
+/// Runs the joint model and the nets behind it in all `backends`.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] where the subjects are not the joint model's tasks, in order;
 /// [`ErrorKind::Backend`] where no backend can run the original nets; [`ErrorKind::Calibration`]
-/// where the data cannot be read or is less than one batch.
+/// where the data cannot be read or is less than one batch; [`ErrorKind::Interrupted`] when stopped.
 pub fn verify(
-    joint: &Path,
+    joint: Joint<'_>,
     subjects: &[Subject<'_>],
     backends: &[Arc<dyn Backend>],
     batch: usize,
     limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<Verification> {
-    let mut run = Run { joint, subjects, batch, progress, tasks: Vec::new(), refusal: None };
-    run.tasks.resize_with(subjects.len(), Task::default);
     let mut report = Verification {
-        joint: joint.display().to_string(),
+        joint: joint.name.to_owned(),
         runtimes: Vec::new(),
         unable: Vec::new(),
         tasks: Vec::new(),
         failures: Vec::new(),
     };
-    let batches = subjects.iter().map(|s| s.data.len().div_ceil(batch.max(1)) as u64);
-    progress.begin("verify", batches.sum::<u64>() * backends.len() as u64);
-    for backend in backends {
-        run.check(backend.as_ref(), &mut report)?;
+    let mut loading = Loading { joint, subjects, batch, report: &mut report, progress };
+    let (mut engines, mut refused) = loading.engines(backends)?;
+    if let Some(engine) = engines.first() {
+        same_tasks(&engine.wiring, subjects)?;
     }
-    let none = report.runtimes.is_empty() && report.failures.is_empty();
-    if let Some(e) = run.refusal.filter(|_| none) {
-        return Err(e);
+    let batches = |(number, subject): (usize, &Subject<'_>)| {
+        let size = fixed_batch(&engines, number).unwrap_or(batch).max(1);
+        subject.data.len().div_ceil(size) as u64
+    };
+    progress.begin("verify", subjects.iter().enumerate().map(batches).sum());
+    for number in 0..subjects.len() {
+        let report = &mut report;
+        let refused = &mut refused;
+        let mut check = Check { subjects, number, batch, limits, report, refused, progress };
+        let task = check.run(&mut engines)?;
+        report.tasks.push(task);
     }
-    for (subject, task) in subjects.iter().zip(run.tasks) {
-        report.failures.extend(task.tally.failures(subject.task, limits));
-        report.tasks.push(task.tally.into_report(subject.task.to_owned()));
-    }
+    report.unable.append(&mut refused);
+    report.runtimes = engines.iter().map(|e| e.description.clone()).collect();
     Ok(report)
 }
 
@@ -170,96 +196,49 @@ fn same_tasks(wiring: &Wiring, subjects: &[Subject<'_>]) -> Result<()> {
     .hint("give its original models in that order"))
 }
 
-/// A check of all tasks in one runtime after the other. Of the nets behind the joint model only one
-/// task's are in memory at a time.
-struct Run<'a> {
-    joint: &'a Path,
+/// The batch size that a subject's model insists on.
+fn fixed_batch(engines: &[Engine], number: usize) -> Option<usize> {
+    engines.iter().find_map(|engine| engine.fixed_batch(number))
+}
+
+/// The check of one task.
+struct Check<'a> {
     subjects: &'a [Subject<'a>],
+    number: usize,
     batch: usize,
+    limits: &'a Limits,
+    report: &'a mut Verification,
+    /// What runtimes say that run the original nets, but not the joint model.
+    refused: &'a mut Vec<String>,
     progress: &'a dyn Progress,
-    tasks: Vec<Task>,
-    /// Why the first runtime that could not run the original nets could not.
-    refusal: Option<Error>,
 }
 
-/// What is known of one task so far.
-#[derive(Default)]
-struct Task {
-    tally: Tally,
-    /// One entry per batch.
-    first: Vec<First>,
-    /// Bytes of the outputs that are kept.
-    kept: u64,
-}
-
-/// Bytes that a task's outputs of the first runtime may take while others are compared with them.
-const KEPT: u64 = 64 << 20;
-
-impl Run<'_> {
-    /// Runs all tasks in one runtime; one that fails is left out from there on.
-    fn check(&mut self, backend: &dyn Backend, report: &mut Verification) -> Result<()> {
-        let mut engine = match Engine::new(backend, self.joint) {
-            Ok(engine) => engine,
-            Err(e) if e.kind() == ErrorKind::Backend => {
-                let mut subjects = self.subjects.iter();
-                match subjects.try_for_each(|subject| Nets::load(backend, subject).map(drop)) {
-                    Ok(()) => {
-                        report.failures.push(format!("{} cannot run it: {e}", backend.describe()))
-                    }
-                    Err(e) => self.refuse(&backend.describe(), e, report),
-                }
-                return Ok(());
-            }
-            Err(e) => return Err(e),
-        };
-        same_tasks(&engine.wiring, self.subjects)?;
-        for number in 0..self.subjects.len() {
-            let mut nets = match Nets::load(backend, &self.subjects[number]) {
-                Ok(nets) => nets,
-                Err(e) => {
-                    self.refuse(&backend.describe(), e, report);
-                    return Ok(());
-                }
-            };
-            if !self.task(number, &mut engine, &mut nets, report)? {
-                return Ok(());
-            }
-        }
-        report.runtimes.push(engine.description);
-        Ok(())
+impl Check<'_> {
+    fn subject(&self) -> &Subject<'_> {
+        &self.subjects[self.number]
     }
 
-    /// A runtime that cannot run the original nets says nothing of the joint model.
-    fn refuse(&mut self, runtime: &str, why: Error, report: &mut Verification) {
-        report.unable.push(format!("{runtime}: {why}"));
-        self.refusal.get_or_insert(why);
-    }
-
-    /// Runs all batches of a task; whether the runtime could.
-    fn task(
-        &mut self,
-        number: usize,
-        engine: &mut Engine,
-        nets: &mut Nets,
-        report: &mut Verification,
-    ) -> Result<bool> {
-        let ranges = self.ranges(number, engine, nets)?;
-        self.tasks[number].first.resize_with(ranges.len(), First::default);
-        for (nth, range) in ranges.into_iter().enumerate() {
+    fn run(&mut self, engines: &mut Vec<Engine>) -> Result<TaskVerification> {
+        let mut tally = Tally::default();
+        let ranges = self.ranges(engines)?;
+        for range in ranges {
             self.progress.check()?;
-            if !self.step((number, nth, range), engine, nets, report)? {
-                return Ok(false);
-            }
+            self.step(range, engines, &mut tally)?;
             self.progress.step();
         }
-        Ok(true)
+        let subject = self.subject();
+        let (failures, notes) = tally.verdict(subject, self.limits);
+        let task = tally.into_report(subject);
+        self.report.failures.extend(failures);
+        self.report.unable.extend(notes);
+        Ok(task)
     }
 
     /// The samples of each batch; where a model fixes its batch size, samples that do not fill one
     /// are left out.
-    fn ranges(&self, number: usize, engine: &Engine, nets: &Nets) -> Result<Vec<Range<usize>>> {
-        let data = self.subjects[number].data;
-        let fixed = engine.fixed_batch(number).or_else(|| fixed_batch(nets.original.inputs()));
+    fn ranges(&self, engines: &[Engine]) -> Result<Vec<Range<usize>>> {
+        let data = self.subject().data;
+        let fixed = fixed_batch(engines, self.number);
         let size = fixed.unwrap_or(self.batch).max(1);
         let full = |range: &Range<usize>| fixed.is_none() || range.len() == size;
         let ranges: Vec<_> = data.batches(size).filter(full).collect();
@@ -268,48 +247,58 @@ impl Run<'_> {
                 ErrorKind::Calibration,
                 format!("{} samples do not fill a batch of {size}", data.len()),
             )
-            .in_model(self.subjects[number].task));
+            .in_model(self.subject().task));
         }
         Ok(ranges)
     }
 
-    /// Runs one batch; whether the runtime could.
+    /// Runs one batch in every engine; an engine that fails is dropped.
     fn step(
         &mut self,
-        (number, nth, range): (usize, usize, Range<usize>),
-        engine: &mut Engine,
-        nets: &mut Nets,
-        report: &mut Verification,
-    ) -> Result<bool> {
-        let data = self.subjects[number].data;
+        range: Range<usize>,
+        engines: &mut Vec<Engine>,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let data = self.subject().data;
         let own = data.batch(range.clone())?;
         let labels = data.labels(range.clone());
-        let reference = match nets.original.run(&feeds(&own)) {
-            Ok(reference) => reference,
-            Err(e) => {
-                self.refuse(&engine.description, e, report);
-                return Ok(false);
+        let feed = JointFeed { number: self.number, range, subjects: self.subjects };
+        let mut first = None;
+        let mut kept = Vec::new();
+        let mut judged = false;
+        for mut engine in engines.drain(..) {
+            let reference = match engine.nets[self.number].original.run(&feeds(&own)) {
+                Ok(reference) => reference,
+                Err(e) => {
+                    self.report.unable.push(format!("{}: {e}", engine.description));
+                    continue;
+                }
+            };
+            let is_judge = !std::mem::replace(&mut judged, true);
+            match engine.merged(&feed, &own) {
+                Ok((exact, found)) => {
+                    let batch = tally::Batch { reference, exact, found, labels: labels.as_deref() };
+                    tally.add(&engine, self.number, batch, &mut first);
+                    kept.push(engine);
+                }
+                Err(e) if is_judge => {
+                    self.report.failures.push(format!("{}: {e}", engine.description));
+                }
+                Err(e) => self.report.unable.push(format!("{}: {e}", engine.description)),
             }
-        };
-        let exact = nets.exact.as_mut().map(|net| net.run(&feeds(&own))).transpose()?;
-        let feed = JointFeed { number, range, subjects: self.subjects };
-        let found = match engine.joint(nets, &feed, &own) {
-            Ok(found) => found,
-            Err(e) => {
-                report.failures.push(format!("{}: {e}", engine.description));
-                return Ok(false);
-            }
-        };
-        let task = &mut self.tasks[number];
-        let batch = tally::Batch { reference, exact, found, labels: labels.as_deref() };
-        let Some(first) = task.first.get_mut(nth) else { return Ok(true) };
-        let before = first.bytes();
-        task.tally.add(engine, nets, batch, first);
-        task.kept += first.bytes() - before;
-        if task.kept > KEPT {
-            task.kept -= first.bytes();
-            *first = First::Dropped;
         }
-        Ok(true)
+        *engines = kept;
+        if engines.is_empty() {
+            // Now one of these is the first that runs the original nets.
+            self.report.failures.append(self.refused);
+        }
+        match engines.is_empty() && self.report.failures.is_empty() {
+            true => Err(Error::new(ErrorKind::Backend, "no runtime can run the original models")
+                .hint(self.report.unable.join("; "))),
+            false => Ok(()),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

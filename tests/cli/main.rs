@@ -3,10 +3,12 @@
 mod bad_data;
 mod bad_input;
 mod commands;
+mod files;
 mod goals;
 mod handoff;
 mod merge;
 mod prune;
+mod rejected;
 mod retrain;
 mod stop;
 mod tool;

@@ -96,6 +96,11 @@ impl MethodArgs {
         options.passes = self.passes();
     }
 
+    /// Whether the method is the paper's.
+    pub(in crate::cli) fn is_paper(&self) -> bool {
+        self.method() == Method::Mtz
+    }
+
     fn method(&self) -> Method {
         let row = METHODS.iter().find(|(name, ..)| *name == self.method);
         row.map(|(_, method, _)| *method).unwrap_or_default()

@@ -118,7 +118,7 @@ impl Driver<'_> {
     }
 
     /// How much each row of a layer matters, in units that are the same for all layers of a task.
-    fn weights_of(&self, member: &SiteLayer, stats: &LayerStats) -> Array1<f64> {
+    pub(super) fn weights_of(&self, member: &SiteLayer, stats: &LayerStats) -> Array1<f64> {
         match (self.options.method, self.importance(member.task, member.id, stats)) {
             (Method::Refit, Some(own)) => own * self.layer_weight(member),
             _ => Array1::ones(stats.weights.nrows()),
@@ -126,7 +126,11 @@ impl Driver<'_> {
     }
 
     /// As [`Zip::weights_of`] for the channels of a depthwise layer.
-    fn channel_weights(&self, member: &SiteLayer, channels: &ChannelStats) -> Result<Array1<f64>> {
+    pub(super) fn channel_weights(
+        &self,
+        member: &SiteLayer,
+        channels: &ChannelStats,
+    ) -> Result<Array1<f64>> {
         let rows = channels.weights.nrows();
         if self.options.method == Method::Mtz {
             return Ok(Array1::ones(rows));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array1, Array2, Axis, concatenate};
 
 use crate::couple::Channel;
 use crate::error::{Context, Result};
@@ -14,6 +14,7 @@ use crate::mtz::solver::neuron_set::{
     NeuronSet, PairProblem, WeightChange, complement, join_sets, reduced, some_columns,
     split_by_set,
 };
+use crate::mtz::solver::pair_cost::Weights;
 use crate::mtz::solver::refit::connections;
 use crate::mtz::statistics::LayerStats;
 
@@ -22,39 +23,67 @@ use super::Driver;
 /// The state of a layer among others, and what follows from them.
 pub(super) struct LayerState {
     pub(super) stats: LayerStats,
-    /// The layer's common inputs with their columns; the bias is the last.
+    /// The layer's common inputs with their columns; the bias is the last, where it is one of them.
     inputs: Vec<(usize, usize)>,
+    has_bias: bool,
     /// How the other columns make up for a change of these.
     gain: Option<Gain>,
-    /// Whether any rows are shared.
-    pub(super) shares: bool,
-    /// Mean squared error of the shared rows' pre-activations, and their mean squares, both added up.
-    pub(super) error: (f64, f64),
+    /// Rows that are shared, with the mean squared error of each one's pre-activation.
+    pub(super) shared: Vec<usize>,
+    pub(super) errors: Vec<f64>,
+    /// The mean squares of their pre-activations, added up.
+    pub(super) total: f64,
+    /// The layer's weights before any were shared, where they are asked for.
+    fitted: Option<Weights>,
 }
 
 /// The common inputs of the site's member `at` with their columns. The bias is the weight of a
-/// constant input, which is always shared.
-fn inputs(member: &SiteLayer, at: usize, columns: &CommonInputs) -> Vec<(usize, usize)> {
+/// constant input, which is shared unless every task keeps its own bias.
+fn inputs(
+    member: &SiteLayer,
+    at: usize,
+    columns: &CommonInputs,
+    keeps_bias: bool,
+) -> Vec<(usize, usize)> {
     let channels = member.layer.inputs.as_ref().map_or(0, Vec::len);
-    let bias = member.layer.layer.bias.map(|_| (columns.count, channels * columns.taps));
+    let bias = member.layer.layer.bias.filter(|_| !keeps_bias);
+    let bias = bias.map(|_| (columns.count, channels * columns.taps));
     columns.of[at].iter().copied().chain(bias).collect()
 }
 
+impl LayerState {
+    /// The layer's weights before any were shared, where they were kept.
+    pub(super) fn fitted(&self) -> ArrayView2<'_, f32> {
+        self.fitted.as_ref().unwrap_or(&self.stats.weights).view()
+    }
+}
+
 impl Driver<'_> {
-    /// Every layer as a neuron set of its own, over the inputs that it has in common with others.
+    /// Every layer as a neuron set of its own, over the inputs that it has in common with others; whether
+    /// its weights are to be kept as they are now (`keep`).
     pub(super) fn layer_states(
         &self,
         members: &[SiteLayer],
         columns: &CommonInputs,
         all_stats: Vec<LayerStats>,
+        keep: bool,
     ) -> Result<(Vec<LayerState>, Vec<NeuronSet>)> {
         let mut states = Vec::new();
         let mut sets = Vec::new();
         for (at, (member, stats)) in members.iter().zip(all_stats).enumerate() {
             let (mut set, gain) = self.neuron_set(member, at, columns, &stats)?;
             set.importance = self.importance(member.task, member.id, &stats);
-            let inputs = inputs(member, at, columns);
-            states.push(LayerState { stats, inputs, gain, shares: false, error: (0.0, 0.0) });
+            let keeps_bias = self.options.budget.keeps_bias(&member.layer);
+            states.push(LayerState {
+                inputs: inputs(member, at, columns, keeps_bias),
+                has_bias: member.layer.layer.bias.is_some(),
+                gain,
+                shared: Vec::new(),
+                errors: Vec::new(),
+                total: 0.0,
+                fitted: keep.then(|| stats.weights.clone()),
+                stats,
+            });
             sets.push(set);
         }
         Ok((states, sets))
@@ -69,9 +98,12 @@ impl Driver<'_> {
         stats: &LayerStats,
     ) -> Result<(NeuronSet, Option<Gain>)> {
         let (inputs, shared): (Vec<usize>, Vec<usize>) =
-            inputs(member, at, columns).into_iter().unzip();
+            inputs(member, at, columns, self.options.budget.keeps_bias(&member.layer))
+                .into_iter()
+                .unzip();
         let alpha = self.options.task_weights(self.joint.tasks.len());
-        let own = self.reduced(&stats.observed.hessian(), &shared)?;
+        let has_bias = member.layer.layer.bias.is_some();
+        let own = self.reduced(&stats.observed.hessian(), &shared, has_bias)?;
         let set = NeuronSet {
             members: vec![at],
             inputs,
@@ -87,10 +119,8 @@ impl Driver<'_> {
 
     /// A layer's Hessian over its shared columns (eqs. 7–8). In `refit`, what private columns can
     /// make up for does not count, and the gain tells how they do.
-    fn reduced(&self, hessian: &Hessian, shared: &[usize]) -> Result<Reduced> {
-        // The last column is the constant's; it is private only where there is no bias, and then it
-        // has no weight to adjust.
-        reduced(hessian, shared, hessian.size().saturating_sub(1), self.options)
+    fn reduced(&self, hessian: &Hessian, shared: &[usize], has_bias: bool) -> Result<Reduced> {
+        reduced(hessian, shared, adjustable(hessian.size(), has_bias), self.options)
     }
 
     /// Lets the neuron sets join one by one.
@@ -142,6 +172,9 @@ impl Driver<'_> {
                 concatenate(Axis(0), &views).unwrap_or_default()
             }
         };
+        if self.is_free(&members[next_net.members[0]]) {
+            cost.fill(0.0);
+        }
         self.add_later(members, sets, next_net, &mut cost);
         let owners = sets.iter().flat_map(|p| std::iter::repeat_n(p.members.len(), p.rows.len()));
         let owners: Vec<usize> = owners.collect();
@@ -184,6 +217,16 @@ impl Driver<'_> {
             Method::Refit => (self.layer_weight(a) * self.layer_weight(b)).sqrt(),
             Method::Mtz => against_chance(cost),
         }
+    }
+
+    /// Whether pairs cost nothing where a layer pairs its group: it keeps its weights, and layers that do
+    /// not are still to come.
+    fn is_free(&self, member: &SiteLayer) -> bool {
+        let mut sites = self.alignment.sites.iter();
+        let keeps =
+            sites.any(|site| site.layers[member.task] == Some(member.id) && site.own_weights);
+        let later = self.later.get(&(member.task, member.id));
+        keeps && later.is_some_and(|later| later.cost.iter().any(|cost| *cost != 0.0))
     }
 
     /// Adds what the pairs cost at later layers of their group.
@@ -242,11 +285,12 @@ impl Driver<'_> {
             let (inputs, own): (Vec<usize>, Vec<usize>) = shared.iter().copied().unzip();
             let rows: Vec<usize> = set.rows.iter().map(|r| r[nth]).collect();
             let common = some_columns(&set.weights, &set.places(&inputs));
-            let private = complement(&own, state.stats.weights.ncols() - 1);
+            let width = adjustable(state.stats.weights.ncols(), state.has_bias);
+            let private = complement(&own, width);
             let adjusts = self.options.method == Method::Refit && !private.is_empty();
             let hessian = state.stats.observed.hessian();
             let fewer = match adjusts && shared.len() < state.inputs.len() {
-                true => self.reduced(&hessian, &own)?.gain,
+                true => self.reduced(&hessian, &own, state.has_bias)?.gain,
                 false => None,
             };
             let gain = fewer.as_ref().or(state.gain.as_ref()).filter(|_| adjusts);
@@ -261,16 +305,22 @@ impl Driver<'_> {
                     sparse: set.sparse,
                 };
                 let before = state.stats.weights.select(Axis(0), rows);
-                state.error.1 += hessian.mean_square(before.view()).sum();
+                state.total += hessian.mean_square(before.view()).sum();
                 let changed = change.of(before.clone());
-                state.error.0 += hessian.mean_square((&changed - &before).view()).sum();
+                state.errors.extend(hessian.mean_square((&changed - &before).view()));
                 let new = rows.iter().zip(changed.rows());
                 new.for_each(|(row, new)| state.stats.weights.row_mut(*row).assign(&new));
             }
-            state.shares = true;
+            state.shared.extend(rows);
         }
         Ok(())
     }
+}
+
+/// How many columns of a layer's matrix can make up for others. The last is the constant's, which has no
+/// weight where there is no bias.
+fn adjustable(columns: usize, has_bias: bool) -> usize {
+    columns - usize::from(!has_bias)
 }
 
 /// What makes a pair's cost relative to that of one drawn by lot.

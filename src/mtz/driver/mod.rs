@@ -24,7 +24,7 @@ use crate::mtz::matching::Matcher;
 use crate::mtz::options::{MergeOptions, Method, Passes};
 use crate::mtz::plan::Producers;
 use crate::mtz::site::{SettledGroups, SiteLayer, SiteRecord, SiteSelection};
-use crate::mtz::statistics::Sensitivities;
+use crate::mtz::statistics::{Probe, Sensitivities};
 use crate::progress::Progress;
 
 use groups::LaterCosts;
@@ -51,6 +51,8 @@ pub struct Driver<'a> {
     rows: usize,
     /// What later layers of a group cost, by the task and layer at which it is paired.
     later: BTreeMap<(usize, LayerId), LaterCosts>,
+    /// What tells, task by task, what a layer's errors do to the outputs; empty where nobody asks.
+    probes: Vec<Probe<'a>>,
     progress: &'a dyn Progress,
 }
 
@@ -59,7 +61,8 @@ impl<'a> Driver<'a> {
     /// are used in place of a pass over the original nets ([`Passes::One`]); it may be empty.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Usage`] if the matcher is not known.
+    /// [`crate::error::ErrorKind::Usage`] if the matcher is not known; as the runtime, where errors are
+    /// measured ([`MergeOptions::probe`]).
     pub fn new(
         joint: &'a mut JointModel,
         alignment: &'a Alignment,
@@ -71,7 +74,11 @@ impl<'a> Driver<'a> {
     ) -> Result<Self> {
         let originals: Vec<Model> = joint.tasks.iter().map(|t| t.model.clone()).collect();
         let mut streams = Vec::new();
+        let mut probes = Vec::new();
         for (model, source) in originals.iter().zip(sources) {
+            if options.probe > 0 {
+                probes.push(Probe::new(model, &source, options.probe, options.seed)?);
+            }
             streams.push(TaskStreams { original: Stream::new(model, source)?, zipped: None });
         }
         let matcher = options.matcher()?;
@@ -90,6 +97,7 @@ impl<'a> Driver<'a> {
             producers,
             rows: options.max_rows,
             later: BTreeMap::new(),
+            probes,
             progress,
         })
     }

@@ -3,6 +3,7 @@
 
 mod allocation;
 mod input_matching;
+pub mod layer_choice;
 mod peak;
 mod prediction;
 mod producers;

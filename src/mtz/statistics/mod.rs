@@ -1,6 +1,8 @@
 //! Statistics that the method takes of layers: moments with the weights they belong to, and how much
 //! errors of each neuron matter.
 
+mod probe;
+
 use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
@@ -12,6 +14,8 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::solver::memory::Extent;
 use crate::mtz::solver::observations::Observations;
 use crate::mtz::solver::pair_cost::Weights;
+
+pub use probe::Probe;
 
 /// Sensitivities of a task's layers: E[(∂outputs/∂z)²] per row.
 pub type Sensitivities = BTreeMap<LayerId, Array1<f64>>;

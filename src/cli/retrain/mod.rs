@@ -1,16 +1,19 @@
 //! `retrain`: a joint model is trained a little more.
 
+mod training;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser};
+use clap::builder::RangedU64ValueParser;
 
 use super::console::Console;
 use super::data::{DataArgs, Net, TaskData};
 use super::handoff::{LossName, Request};
 use super::models::{self, Loaded};
 use super::runtime::RuntimeArgs;
+use super::verdict::Place;
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, TOOL, output};
 use crate::calib::data::Dataset;
@@ -18,12 +21,14 @@ use crate::emit::{self, EmitOptions, FORM_KEY, Form, InputMode, RECIPE_KEY, emit
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
-use crate::onnx::{self, SaveOptions};
+use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{self, RetrainReport, RetrainSettings, SCHEMA};
-use crate::retrain::{Ending, Lesson, LossKind, OptimizerKind, Outcome, RetrainOptions, retrain};
+use crate::retrain::{Ending, Lesson, LossKind, retrain};
 use crate::runtime::{Backend, ModelSource};
-use crate::verify::{Limits, Subject, Verification, Wiring, verify};
+use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, Wiring, verify};
+
+use training::TrainingArgs;
 
 /// Train a joint model a little more, so that it does what its original models did
 ///
@@ -67,54 +72,6 @@ pub(super) struct RetrainArgs {
     result: ResultArgs,
 }
 
-/// How the model is trained.
-#[derive(Args)]
-#[command(next_help_heading = "Training")]
-pub(super) struct TrainingArgs {
-    /// Steps of the optimiser; each takes one batch of every task
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    pub(super) iterations: usize,
-    /// What the outputs are trained towards [default: distillation with --teacher, else cross-entropy]
-    #[arg(long, value_name = "LOSS", value_parser = losses())]
-    loss: Option<String>,
-    /// Temperature at which probabilities are compared
-    #[arg(long, value_name = "T", default_value_t = RetrainOptions::default().temperature)]
-    temperature: f64,
-    /// Weight of the merged layers' pre-activations, which are to be those of the original models;
-    /// the outputs have 1
-    #[arg(long, value_name = "W", default_value_t = RetrainOptions::default().layers)]
-    layers: f64,
-    /// Weight of each task's loss, relative to the others, e.g. 1,2 [default: equal]
-    #[arg(long, value_name = "W,…", value_delimiter = ',')]
-    weights: Vec<f64>,
-    /// How parameters follow their gradients
-    #[arg(long, value_name = "NAME", default_value = "adam", value_parser = optimizers())]
-    optimizer: String,
-    /// The largest learning rate; it rises to it at first and then falls to zero
-    #[arg(long, value_name = "R", default_value_t = RetrainOptions::default().learning_rate)]
-    learning_rate: f64,
-    /// Weight decay of --optimizer adamw
-    #[arg(long, value_name = "D", default_value_t = 0.01)]
-    weight_decay: f64,
-    /// Fraction of the samples that is kept to choose the best weights by
-    #[arg(long, value_name = "F", default_value_t = 0.1)]
-    validation: f64,
-    /// Validations (there are 20 in all) without improvement after which training stops
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    patience: usize,
-    /// Train on mixtures of two samples each instead of samples, which makes more of few samples; with
-    /// a larger --batch and --learning-rate. The original models compute their scores anew
-    #[arg(long)]
-    mix: bool,
-    /// Take the statistics of BatchNormalization anew, from the samples, before the first step; with
-    /// --iterations 0 without training
-    #[arg(long)]
-    reset_bn: bool,
-    /// Seed of the order of samples
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-}
-
 /// What comes out.
 #[derive(Args)]
 #[command(next_help_heading = "Result")]
@@ -125,9 +82,13 @@ struct ResultArgs {
     /// Print the report as JSON instead of text
     #[arg(long)]
     json: bool,
-    /// Leave out the check of the written file against the original models
+    /// Leave out the check of the joint model against the original models, before it is put into place
     #[arg(long)]
     no_verify: bool,
+    /// Keep a joint model that fails that check, as STEM.rejected.onnx beside the output; else nothing
+    /// is left of it
+    #[arg(long, conflicts_with = "no_verify")]
+    keep_rejected: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -145,42 +106,8 @@ Examples:
         --export training/
     onnx-zip import training/ -o joint2.onnx";
 
-fn losses() -> PossibleValuesParser {
-    LossKind::ALL.map(|(_, name, help)| PossibleValue::new(name).help(help)).into()
-}
-
-fn optimizers() -> PossibleValuesParser {
-    OptimizerKind::ALL.map(|(_, name, help)| PossibleValue::new(name).help(help)).into()
-}
-
 /// Samples per task in a folder for ONNX Runtime training, where there are more.
 const EXPORTED_SAMPLES: usize = 10_000;
-
-impl TrainingArgs {
-    /// The options; `taught` says whether there are original models to learn from.
-    pub(super) fn options(&self, batch: usize, taught: bool) -> RetrainOptions {
-        let loss = LossKind::ALL.iter().find(|(_, name, _)| Some(*name) == self.loss.as_deref());
-        let optimizer = OptimizerKind::ALL.iter().find(|(_, name, _)| *name == self.optimizer);
-        let default = if taught { LossKind::Distillation } else { LossKind::CrossEntropy };
-        RetrainOptions {
-            iterations: self.iterations,
-            batch,
-            optimizer: optimizer.map(|(kind, ..)| *kind).unwrap_or_default(),
-            learning_rate: self.learning_rate,
-            weight_decay: self.weight_decay,
-            loss: loss.map_or(default, |(kind, ..)| *kind),
-            temperature: self.temperature,
-            layers: self.layers,
-            weights: self.weights.clone(),
-            validation: self.validation,
-            patience: self.patience,
-            mix: self.mix,
-            seed: self.seed,
-            reset_statistics: self.reset_bn,
-            ..RetrainOptions::default()
-        }
-    }
-}
 
 impl RetrainArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
@@ -220,8 +147,8 @@ impl RetrainArgs {
         request.run(console)
     }
 
-    fn train(&self, output: &Path, console: &Console) -> Result<Status> {
-        self.check_outputs(output)?;
+    fn train(&self, output: &PathBuf, console: &Console) -> Result<Status> {
+        let place = self.check_outputs(output)?;
         let file = onnx::load(&self.joint)?;
         let mut joint = emit::restore(&file).in_model(self.joint.display())?;
         let options = self.training.options(self.runtime.batch, !self.teacher.is_empty());
@@ -242,21 +169,42 @@ impl RetrainArgs {
             resume: self.resume,
         };
         let outcome = retrain(&mut joint, &lesson, &options, console)?;
-        write(&joint, &file, output)?;
+        let model = laid_out(&joint, &file)?;
+        let draft = onnx::stage(&model, output, &SaveOptions::default(), console)?;
         // Who has asked to stop does not wait for a check.
         let checked = match outcome.ending {
-            Ending::Interrupted => None,
-            _ => self.check(output, &joint, &teachers, &data, &backend, console)?,
+            Ending::Interrupted => Ok(None),
+            _ => self.check(&draft, &joint, &teachers, &data, &backend, console),
+        };
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(e) => return Err(place.unchecked(draft, e)),
         };
         console.finish();
-        self.tell(output, &options, outcome, checked, backend.as_ref())
+        let report = RetrainReport {
+            schema: SCHEMA,
+            tool: TOOL.to_owned(),
+            joint: self.joint.display().to_string(),
+            output: output.display().to_string(),
+            written: true,
+            settings: RetrainSettings::new(&options),
+            runtime: backend.describe(),
+            outcome,
+            verification: checked,
+        };
+        self.settle(&place, draft, report, console)
     }
 
-    fn check_outputs(&self, output: &Path) -> Result<()> {
+    fn check_outputs<'a>(&self, output: &'a PathBuf) -> Result<Place<'a>> {
         let inputs: Vec<PathBuf> = self.teacher.iter().chain([&self.joint]).cloned().collect();
         output::check(output, &inputs)?;
-        let others = self.result.report.iter().chain(&self.checkpoint);
-        others.into_iter().try_for_each(|other| output::check(other, &inputs))
+        if let Some(path) = &self.checkpoint {
+            output::check_file(path)?;
+        }
+        let others = || self.result.report.iter().chain(&self.checkpoint);
+        others().try_for_each(|other| output::check(other, &inputs))?;
+        output::check_distinct(others().chain([output]))?;
+        Place::new(output, self.result.keep_rejected, &inputs)
     }
 
     fn load_teachers(&self, joint: &JointModel) -> Result<Vec<Loaded>> {
@@ -296,76 +244,85 @@ impl RetrainArgs {
         Ok(data)
     }
 
-    /// Checks the written file against its nets and the originals.
+    /// Checks the file before it gets its place, against its nets and the originals.
     fn check(
         &self,
-        output: &Path,
+        draft: &Draft<'_>,
         joint: &JointModel,
         teachers: &[Loaded],
         data: &[TaskData],
         backend: &Arc<dyn Backend>,
         console: &Console,
     ) -> Result<Option<Verification>> {
-        if self.result.no_verify || teachers.is_empty() || !output.is_file() {
+        if self.result.no_verify || teachers.is_empty() {
             return Ok(None);
         }
+        let nets: Vec<Vec<u8>> =
+            joint.tasks.iter().map(|t| onnx::encode(&t.model)).collect::<Result<_>>()?;
         let samples: Vec<Dataset> =
             data.iter().map(|d| d.dataset.subset(VERIFIED_SAMPLES, self.training.seed)).collect();
         let subjects: Vec<Subject<'_>> = teachers
             .iter()
-            .zip(joint.tasks.iter().zip(&samples))
-            .map(|(teacher, (task, data))| Subject {
+            .zip(nets.iter().zip(&samples))
+            .map(|(teacher, (net, data))| Subject {
                 task: &teacher.name,
                 original: ModelSource::File(&teacher.path),
-                net: Some(&task.model),
+                net: Some(ModelSource::Bytes(net)),
                 data,
+                reported: None,
             })
             .collect();
         let backends = self.runtime.all(backend)?;
         let limits = Limits::default();
-        verify(output, &subjects, &backends, self.runtime.batch, &limits, console).map(Some)
+        let name = draft.target().display().to_string();
+        let joint = Joint { path: draft.path(), name: &name };
+        verify(joint, &subjects, &backends, self.runtime.batch, &limits, console).map(Some)
     }
 
-    fn tell(
+    /// Puts the joint model into its place, with its report, unless its check failed; prints a report.
+    fn settle(
         &self,
-        output: &Path,
-        options: &RetrainOptions,
-        outcome: Outcome,
-        verification: Option<Verification>,
-        backend: &dyn Backend,
+        place: &Place<'_>,
+        mut draft: Draft<'_>,
+        mut report: RetrainReport,
+        console: &Console,
     ) -> Result<Status> {
-        let passed = verification.as_ref().is_none_or(Verification::passed);
-        let report = RetrainReport {
-            schema: SCHEMA,
-            tool: TOOL.to_owned(),
-            joint: self.joint.display().to_string(),
-            output: output.display().to_string(),
-            settings: RetrainSettings::new(options),
-            runtime: backend.describe(),
-            outcome,
-            verification,
-        };
-        let json = output::json(&report)?;
-        if let Some(path) = &self.result.report {
-            output::write(path, &json)?;
+        let passed = report.verification.as_ref().is_none_or(Verification::passed);
+        if passed {
+            place.note(&mut draft, report.verification.as_ref(), false)?;
+            if let Some(path) = &self.result.report {
+                draft.add_text(path, &output::json(&report)?)?;
+            }
+            draft.commit()?;
+        } else {
+            let settled = place.reject(draft, console)?;
+            report.output = settled.path.display().to_string();
+            report.written = settled.written;
+            let json = output::json(&report)?;
+            let files = self.result.report.iter().map(|path| (path.as_path(), json.as_str()));
+            output::write(files, console)?;
         }
-        output::print(&if self.result.json { json } else { report::retraining(&report) })?;
+        let text = match self.result.json {
+            true => output::json(&report)?,
+            false => report::retraining(&report),
+        };
+        output::print_beside(place.output, &text)?;
         Ok(if passed { Status::Done } else { Status::VerificationFailed })
     }
 }
 
-/// Writes a joint model in the form, and with the inputs and other metadata, of the file that it
-/// came from.
-pub(super) fn write(joint: &JointModel, file: &Model, path: &Path) -> Result<()> {
+/// A joint model in the form, and with the inputs and other metadata, of the file that it came from.
+fn laid_out(joint: &JointModel, file: &Model) -> Result<Model> {
     let form = file.metadata.get(FORM_KEY).and_then(|name| Form::named(name)).unwrap_or_default();
     let ports = |ids| models::ports(&file.graph, ids);
     let wiring = Wiring::of(&ports(&file.graph.inputs)?, &ports(&file.graph.outputs)?)?;
     let inputs = if wiring.separate() { InputMode::Separate } else { InputMode::Auto };
     let mut model = emit(joint, &EmitOptions { form, inputs })?;
     for (key, value) in &file.metadata {
-        if key != RECIPE_KEY && key != FORM_KEY {
+        // What was measured before the weights changed holds no longer.
+        if ![RECIPE_KEY, FORM_KEY, DEVIATION_KEY].contains(&key.as_str()) {
             model.metadata.insert(key.clone(), value.clone());
         }
     }
-    onnx::save(&model, path, &SaveOptions::default()).map(drop)
+    Ok(model)
 }

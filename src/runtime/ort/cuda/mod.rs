@@ -1,21 +1,27 @@
 //! Whether the CUDA execution provider works here, and which part is missing where it does not.
 
+mod missing;
+mod packages;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 
 use ::ort::ep::cuda::ConvAlgorithmSearch;
 use ::ort::ep::{CUDA, ExecutionProvider, ExecutionProviderDispatch};
 use ::ort::session::Session;
+use ::ort::value::Tensor as Value;
+use ndarray::ArrayD;
 
+use self::missing::Missing;
 use super::super::shield::shielded;
-use super::{Loaded, failed};
+use super::{Loaded, failed, log};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ir::Tensor;
+use crate::ir::builder::GraphBuilder;
+use crate::onnx;
 
 const ELSE_CPU: &str = "or use --device cpu";
-
-/// `y = Identity(x)` on one float: the smallest model that makes the provider open its device.
-const PROBE: &[u8] = b"\x08\x07:7\n\x10\n\x01x\x12\x01y\"\x08Identity\x12\x01g\
-    Z\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01\
-    b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r";
 
 /// The CUDA provider for one device, set up to compute what the CPU computes.
 ///
@@ -31,13 +37,18 @@ pub(super) fn provider(number: usize) -> ExecutionProviderDispatch {
         .error_on_failure()
 }
 
+/// Whether this ONNX Runtime is one for CUDA, on whatever machine.
+pub(super) fn is_built_in() -> bool {
+    CUDA::is_available().unwrap_or(false)
+}
+
 /// Checks that sessions can run on CUDA device `number`.
 ///
 /// # Errors
 /// [`ErrorKind::Backend`] naming what is missing: the provider in this build of ONNX Runtime, its
-/// library, the NVIDIA driver, or whatever else opening the device fails on.
+/// library, the NVIDIA driver, CUDA's libraries, cuDNN, or whatever else a convolution fails on.
 pub(super) fn check(loaded: &Loaded, number: usize) -> Result<()> {
-    if !CUDA::is_available().map_err(failed)? {
+    if !is_built_in() {
         return Err(unavailable(
             number,
             &format!("{} is built without the CUDA execution provider", loaded.library.display()),
@@ -58,23 +69,45 @@ pub(super) fn check(loaded: &Loaded, number: usize) -> Result<()> {
             "check that nvidia-smi lists the GPU",
         ));
     }
-    shielded("opening CUDA", || {
-        Session::builder(&loaded.environment)
-            .map_err(failed)?
-            .with_execution_providers([provider(number)])
-            .map_err(failed)?
-            .commit_from_memory(PROBE)
-            .map_err(failed)
-    })
-    .map(drop)
-    .map_err(|error| {
-        unavailable(
+    start(loaded, number)
+}
+
+/// Computes a convolution on the device: the provider starts without cuDNN, and fails at the first
+/// layer that needs it.
+fn start(loaded: &Loaded, number: usize) -> Result<()> {
+    packages::preload(&loaded.library);
+    let probe = onnx::encode(&probe())?;
+    let (outcome, logged) = log::listening(&loaded.environment, || {
+        shielded("opening CUDA", || {
+            let mut session = Session::builder(&loaded.environment)
+                .map_err(failed)?
+                .with_execution_providers([provider(number)])
+                .map_err(failed)?
+                .commit_from_memory(&probe)
+                .map_err(failed)?;
+            let x = Value::from_array(ArrayD::<f32>::ones(vec![1, 2, 4, 4])).map_err(failed)?;
+            session.run(::ort::inputs![x]).map_err(failed)?;
+            Ok(())
+        })
+    });
+    outcome.map_err(|error| match Missing::named_in(&format!("{error}; {logged}")) {
+        Some(missing) => unavailable(number, &missing.what(number), &missing.next_step()),
+        None => unavailable(
             number,
             "the CUDA execution provider does not start",
             "check the driver and the CUDA and cuDNN libraries that this ONNX Runtime needs",
         )
-        .because(error)
+        .because(error),
     })
+}
+
+/// One convolution, too large for kernels that do without cuDNN.
+fn probe() -> crate::ir::Model {
+    let mut b = GraphBuilder::new("probe", 13);
+    let x = b.input("x", "1,2,4,4");
+    let w = b.constant("w", Tensor::from_f32(&ArrayD::ones(vec![2, 2, 3, 3])));
+    let y = b.op("Conv", "conv", &[x, w], []);
+    b.build(&[y])
 }
 
 fn unavailable(number: usize, what: &str, next_step: &str) -> Error {
@@ -99,32 +132,4 @@ fn has_nvidia_driver(root: &Path) -> bool {
     ["dev/nvidiactl", "dev/nvhost-ctrl-gpu", "dev/nvgpu", "dev/dxg"]
         .iter()
         .any(|node| root.join(node).exists())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_missing_part_is_recognised() {
-        let root = tempfile::tempdir().unwrap();
-        let library = root.path().join("libonnxruntime.so");
-        let provider = missing_library(&library).unwrap();
-        std::fs::write(root.path().join(provider), b"").unwrap();
-        assert_eq!(missing_library(&library), None);
-
-        assert!(!has_nvidia_driver(root.path()));
-        std::fs::create_dir(root.path().join("dev")).unwrap();
-        std::fs::write(root.path().join("dev/nvidiactl"), b"").unwrap();
-        assert!(has_nvidia_driver(root.path()));
-    }
-
-    #[test]
-    fn the_message_names_device_part_and_next_step() {
-        let error = unavailable(1, "there is no GPU", "buy one");
-        assert_eq!(
-            error.to_string(),
-            "device cuda:1 cannot be used: there is no GPU; buy one, or use --device cpu"
-        );
-    }
 }
