@@ -8,6 +8,7 @@ mod extract;
 mod handoff;
 mod import;
 mod inspect;
+mod memory;
 mod merge;
 mod models;
 mod output;

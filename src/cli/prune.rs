@@ -95,7 +95,7 @@ impl PruneArgs {
             backend: backend.as_ref(),
             data: &data.dataset,
             batch: fixed_batch(&ports).unwrap_or(self.runtime.batch),
-            memory: self.statistics.memory,
+            memory: self.statistics.memory(),
         };
         let saliency = METHODS.iter().find(|(name, ..)| *name == self.method);
         let options = PruneOptions {

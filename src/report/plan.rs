@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::format::{bytes, count, each, percent};
 use super::table::{Left, Right, Table};
 use super::{SCHEMA, Structure, text};
-use crate::mtz::plan::Prediction;
+use crate::mtz::plan::{Peak, Prediction};
 use crate::naming::{sentence, shown};
 
 /// What a merge would do.
@@ -23,6 +23,8 @@ pub struct Plan {
     pub layers: Vec<usize>,
     /// What would be shared.
     pub prediction: Prediction,
+    /// What the merge would take of memory.
+    pub memory: Peak,
     /// Which parts correspond and which cannot be shared.
     pub structure: Structure,
 }
@@ -34,9 +36,10 @@ impl Plan {
         tasks: Vec<String>,
         layers: Vec<usize>,
         prediction: Prediction,
+        memory: Peak,
         structure: Structure,
     ) -> Self {
-        Plan { schema: SCHEMA, tool, tasks, layers, prediction, structure }
+        Plan { schema: SCHEMA, tool, tasks, layers, prediction, memory, structure }
     }
 
     /// The plan for people.
@@ -100,12 +103,18 @@ impl Plan {
             specific.map(|(task, n)| format!("{} for {task} only", count(*n))).collect();
         let specific = specific.join(", ");
         let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), sentence(&specific));
-        let statistics = self.prediction.sites.iter().filter(|s| s.reason.is_none());
-        if let Some(largest) = statistics.max_by_key(|s| s.statistics) {
-            let (size, layer) = (bytes(largest.statistics), each(&largest.layers));
-            let layer = shown(&layer);
-            let _ = writeln!(out, "memory for statistics: at most {size}, at layer {layer}");
-        }
+        let Peak { models, work, layer } = &self.memory;
+        let at = match layer {
+            Some(layer) => format!("at layer {}", shown(layer)),
+            None => "in a runtime".to_owned(),
+        };
+        let _ = writeln!(
+            out,
+            "memory: at most {}: {} for the models and {} {at}",
+            bytes(self.memory.bytes()),
+            bytes(*models),
+            bytes(*work),
+        );
         out
     }
 }

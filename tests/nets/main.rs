@@ -5,6 +5,7 @@ mod groups;
 mod input_matching;
 mod inputs;
 mod laws;
+mod layers;
 mod outputs;
 mod permute;
 mod recurrent;

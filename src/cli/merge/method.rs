@@ -113,6 +113,11 @@ impl MethodArgs {
 }
 
 impl TuningArgs {
+    /// Limits of statistics.
+    pub(super) fn statistics(&self) -> &StatisticsArgs {
+        &self.statistics
+    }
+
     /// Puts the values into the options for `tasks` tasks.
     ///
     /// # Errors
@@ -126,7 +131,7 @@ impl TuningArgs {
         }
         options.damping = self.damping;
         options.max_rows = self.statistics.max_rows;
-        options.memory = self.statistics.memory;
+        options.memory = self.statistics.memory();
         options.seed = self.statistics.seed;
         Ok(())
     }

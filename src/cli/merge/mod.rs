@@ -30,6 +30,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options::{MergeOptions, Passes};
 use crate::mtz::plan::predict;
+use crate::mtz::solver::memory::beside;
 use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
 use crate::retrain::{Ending, Retraining};
@@ -137,6 +138,8 @@ impl MergeArgs {
         let ToMerge { tasks: loaded, parts } =
             models::load_parts(&self.models.paths, &self.models.names)?;
         self.tuning.apply(&mut options, loaded.len())?;
+        let weights: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
+        options.memory = beside(options.memory, &weights);
         let backend = self.runtime.open(console)?;
         let data = self.open_data(&loaded, options.seed, console)?;
         let mut prepared = prepare_parts(parts, self.share.preparation(&self.models))?;
@@ -167,6 +170,8 @@ impl MergeArgs {
             retraining: self.retraining.plan(&room),
         };
         let (joint, outcome, search) = self.zip(&request, &data, console)?;
+        // The original weights are not needed any more.
+        drop((prepared, teachers, calibration));
         let mut facts =
             Facts { args: self, options, loaded, data, structure, outcome, search, read, backend };
         let start = Instant::now();
@@ -191,7 +196,8 @@ impl MergeArgs {
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint("leave out --dry-run, or give --share in place of the goal"));
         }
-        plan::show(&self.models, &self.share, &self.method, self.result.json)
+        let statistics = self.tuning.statistics();
+        plan::show(&self.models, &self.share, &self.method, statistics, self.result.json)
     }
 
     /// Merges, as often as the goal takes.

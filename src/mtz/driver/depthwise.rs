@@ -71,8 +71,9 @@ impl Driver<'_> {
         errors.iter().for_each(|(error, total)| record.add_error(1.0, *error, *total));
         for (at, (member, stats)) in members.iter().zip(&all_stats).enumerate() {
             let shares = neurons.iter().flatten().any(|(other, _)| *other == at);
-            let fused = Fused { weights: &stats.weights, shares };
-            let loss = self.replace(member, &fitted[at], fused, own)?;
+            let [fitted, weights] = [&fitted[at], &stats.weights].map(|w| w.mapv(|w| w as f32));
+            let fused = Fused { weights: weights.view(), shares };
+            let loss = self.replace(member, fitted.view(), fused, own)?;
             record.loss += loss.map_or(losses[at], |loss| alpha[member.task] * loss);
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);

@@ -58,14 +58,13 @@ impl Driver<'_> {
             sets.push(self.neuron_set(member, at, &columns, stats)?.0);
             importance.push(self.weights_of(member, stats));
         }
-        let mut last = sets.remove(producer.next_net);
+        let last = sets.remove(producer.next_net);
         let theirs = &importance[producer.next_net];
         let settled = join_sets(sets, true, self.options, |here, next_net, _| {
             Ok(self.known_pairs(members, here, next_net))
         });
-        for mut set in settled? {
-            let cost =
-                set.pair_problem(&mut last, [true, true], self.options)?.cost(self.options)?;
+        for set in settled? {
+            let cost = set.pair_problem(&last, self.options)?.cost(self.options)?;
             let first = set.members[0];
             for (n, rows) in set.rows.iter().enumerate() {
                 let channel = members[first].layer.outputs[rows[0]];

@@ -11,7 +11,7 @@ mod statistics;
 
 use std::collections::BTreeMap;
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use crate::align::{Alignment, Site};
 use crate::calib::store::LayerMoments;
@@ -160,11 +160,11 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         let weights = match layer.per_channel {
-            true => self.channel_stats(task, &layer)?.weights,
-            false => self.layer_stats(task, &layer)?.weights,
+            true => self.channel_stats(task, &layer)?.weights.mapv(|w| w as f32),
+            false => self.layer_stats(task, &layer)?.weights.into_owned(),
         };
         self.joint.unfuse(task, id);
-        self.write(task, &layer, &weights)
+        self.write(task, &layer, weights.view()).map(drop)
     }
 
     /// Whether refitting a layer can change it.
@@ -188,11 +188,17 @@ impl<'a> Driver<'a> {
     }
 
     /// A layer's [matrix].
-    fn weights(&self, task: usize, layer: &CoupledLayer) -> Result<Array2<f64>> {
+    fn weights(&self, task: usize, layer: &CoupledLayer) -> Result<Array2<f32>> {
         matrix::read(layer, &self.joint.tasks[task].model.graph)
     }
 
-    fn write(&mut self, task: usize, layer: &CoupledLayer, weights: &Array2<f64>) -> Result<()> {
+    /// Gives a layer its weights; whether that changes any.
+    fn write(
+        &mut self,
+        task: usize,
+        layer: &CoupledLayer,
+        weights: ArrayView2<f32>,
+    ) -> Result<bool> {
         matrix::write(layer, &mut self.joint.tasks[task].model.graph, weights)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ndarray::{Array1, Array2, Axis, s};
+use ndarray::{Array1, ArrayView2, Axis};
 
 use crate::align::Site;
 use crate::couple::LayerId;
@@ -15,7 +15,7 @@ use super::Driver;
 
 /// A layer's weights where some rows are shared.
 pub(super) struct Fused<'a> {
-    pub(super) weights: &'a Array2<f64>,
+    pub(super) weights: ArrayView2<'a, f32>,
     /// Whether any row is.
     pub(super) shares: bool,
 }
@@ -27,7 +27,9 @@ impl Driver<'_> {
         if selection.duplicates {
             return self.duplicates(&selection);
         }
-        selection.reason = selection.reason.or_else(|| self.too_large(&selection.all));
+        if selection.reason.is_none() {
+            selection.reason = self.too_large(&selection.all)?;
+        }
         let alone = |i: &usize| selection.reason.is_some() || !selection.zipped.contains(i);
         for member in (0..selection.all.len()).filter(alone) {
             let member = &selection.all[member];
@@ -57,7 +59,7 @@ impl Driver<'_> {
     }
 
     /// How far a task's outputs are from the original net's where a layer has these weights.
-    fn deviation_with(&mut self, member: &SiteLayer, weights: &Array2<f64>) -> Result<f64> {
+    fn deviation_with(&mut self, member: &SiteLayer, weights: ArrayView2<f32>) -> Result<f64> {
         self.write(member.task, &member.layer, weights)?;
         let model = &self.joint.tasks[member.task].model;
         self.probes.get(member.task).map_or(Ok(0.0), |probe| probe.deviation(model))
@@ -115,11 +117,12 @@ impl Driver<'_> {
         let mut all_stats = Vec::new();
         for member in members {
             let stats = self.layer_stats(member.task, &member.layer)?;
-            record.rows.push(stats.moments.count());
+            record.rows.push(stats.observed.count());
             all_stats.push(stats);
         }
         let gathered = start.elapsed().as_secs_f64();
-        let (mut states, sets) = self.layer_states(members, columns, all_stats)?;
+        let keep = own || !self.probes.is_empty();
+        let (mut states, sets) = self.layer_states(members, columns, all_stats, keep)?;
         let sets = self.gather(members, sets, record)?;
         if !own || !self.probes.is_empty() {
             for set in sets.iter().filter(|set| set.members.len() > 1) {
@@ -129,11 +132,12 @@ impl Driver<'_> {
         }
         let alpha = self.options.task_weights(self.joint.tasks.len());
         for (member, state) in members.iter().zip(&states) {
-            let (errors, total) = state.errors()?;
-            record.add_error(alpha[member.task], errors.sum(), total);
+            let errors = Array1::from(state.errors.clone());
+            record.add_error(alpha[member.task], errors.sum(), state.total);
             let weights = self.weights_of(member, &state.stats).select(Axis(0), &state.shared);
-            let predicted = self.loss(&errors, &weights, total);
-            let fused = Fused { weights: &state.stats.weights, shares: !state.shared.is_empty() };
+            let predicted = self.loss(&errors, &weights, state.total);
+            let shares = !state.shared.is_empty();
+            let fused = Fused { weights: state.stats.weights.view(), shares };
             let loss = self.replace(member, state.fitted(), fused, own)?;
             record.loss += alpha[member.task] * loss.unwrap_or(predicted);
         }
@@ -146,7 +150,7 @@ impl Driver<'_> {
     pub(super) fn replace(
         &mut self,
         member: &SiteLayer,
-        fitted: &Array2<f64>,
+        fitted: ArrayView2<f32>,
         fused: Fused<'_>,
         own: bool,
     ) -> Result<Option<f64>> {
@@ -155,7 +159,7 @@ impl Driver<'_> {
             let kept = self.weights(member.task, &member.layer)?;
             let before = self.deviation_with(member, fitted)?;
             let after = self.deviation_with(member, fused.weights)?;
-            self.write(member.task, &member.layer, &kept)?;
+            self.write(member.task, &member.layer, kept.view())?;
             loss = Some((after - before).max(0.0));
         }
         match own {
@@ -169,16 +173,15 @@ impl Driver<'_> {
     pub(super) fn update(
         &mut self,
         member: &SiteLayer,
-        weights: &Array2<f64>,
+        weights: ArrayView2<f32>,
         shares: bool,
     ) -> Result<()> {
         if !shares && !self.adjusts(member.task, &member.layer) {
             return Ok(());
         }
-        let before = self.weights(member.task, &member.layer)?;
-        self.write(member.task, &member.layer, weights)?;
+        let changed = self.write(member.task, &member.layer, weights)?;
         // Neurons that were alike keep their weights, and nothing behind them has to make up for it.
-        if shares && self.weights(member.task, &member.layer)? != before {
+        if shares && changed {
             self.diverge(member.task);
         }
         Ok(())
@@ -201,14 +204,10 @@ impl Driver<'_> {
             let mean = s.mean().unwrap_or(1.0).max(f64::MIN_POSITIVE);
             return Some(s.mapv(|v| (v / mean).max(1e-3)));
         }
-        let h = stats.moments.scaled(1.0).ok()?;
-        let n = h.nrows() - 1;
         // The constant's part of the mean square is a shift that the next bias absorbs.
-        let means = h.slice(s![n, ..]).to_owned();
-        let mean_square = Array1::from_iter(stats.weights.outer_iter().map(|w| {
-            let mean = means.dot(&w);
-            w.dot(&h.dot(&w)) - mean * mean
-        }));
-        Some(inverse(&mean_square))
+        let hessian = stats.observed.hessian();
+        let means = hessian.means(stats.weights.view());
+        let variances = hessian.mean_square(stats.weights.view()) - &means * &means;
+        Some(inverse(&variances))
     }
 }
