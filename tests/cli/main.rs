@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod goals;
 mod handoff;
+mod hostile;
 mod merge;
 mod prune;
 mod retrain;
