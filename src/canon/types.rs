@@ -9,6 +9,9 @@ use super::{limits, operands};
 /// Name of the leading extent of inputs where the file gives none.
 const BATCH: &str = "batch";
 
+/// Names of inputs that extents are called after.
+const LONGEST_NAME: usize = 256;
+
 /// Infers the type of every computed value.
 ///
 /// # Errors
@@ -62,7 +65,7 @@ pub(super) fn refined(
 pub(super) fn name_extents(graph: &mut Graph) {
     let named = graph.inputs.iter().any(|id| matches!(extent(graph, *id, 0), Some(Dim::Symbol(_))));
     let mut dynamic = false;
-    for id in graph.inputs.clone() {
+    for (position, id) in graph.inputs.clone().into_iter().enumerate() {
         let Some(TensorType { dtype, shape: Some(mut shape) }) = graph.value(id).ty.clone() else {
             continue;
         };
@@ -70,7 +73,11 @@ pub(super) fn name_extents(graph: &mut Graph) {
         for (axis, dim) in shape.iter_mut().enumerate().filter(|(_, d)| **d == Dim::Unknown) {
             *dim = Dim::Symbol(match axis {
                 0 if !named => BATCH.to_owned(),
-                _ => format!("{}.{axis}", graph.value(id).name),
+                _ => match graph.value(id).name.as_str() {
+                    // Names of extents are copied from value to value.
+                    name if name.len() <= LONGEST_NAME => format!("{name}.{axis}"),
+                    _ => format!("input {position}.{axis}"),
+                },
             });
         }
         graph.set_type(id, Some(TensorType { dtype, shape: Some(shape) }));

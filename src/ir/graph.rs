@@ -4,7 +4,8 @@
 //! unique inside a graph. A sub-graph (a branch of `If`) refers to values of the graph around it by
 //! [`ValueKind::Captured`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use super::index::Index;
 use super::tensor::{Tensor, TensorType};
@@ -500,24 +501,37 @@ impl Graph {
     /// [`ErrorKind::Format`] if the graph has a cycle; the error names a node on it.
     pub fn topological_order(&self) -> Result<Vec<NodeId>> {
         let mut waiting = vec![0usize; self.nodes.len()];
-        let mut readers: Vec<Vec<NodeId>> = vec![Vec::new(); self.nodes.len()];
+        // The readers of node i are those from `starts[i]` to `starts[i + 1]`.
+        let mut starts = vec![0usize; self.nodes.len() + 1];
+        let producers = |node: &Node| -> Vec<NodeId> {
+            node.reads().filter_map(|value| self.producer(value)).collect()
+        };
         for (id, node) in self.nodes() {
-            for value in node.reads() {
-                if let Some(producer) = self.producer(value) {
-                    waiting[id.index()] += 1;
-                    readers[producer.index()].push(id);
-                }
+            for producer in producers(node) {
+                waiting[id.index()] += 1;
+                starts[producer.index() + 1] += 1;
             }
         }
-        let mut ready: std::collections::BTreeSet<NodeId> =
-            self.nodes().map(|(id, _)| id).filter(|id| waiting[id.index()] == 0).collect();
+        for index in 0..self.nodes.len() {
+            starts[index + 1] += starts[index];
+        }
+        let mut ends = starts.clone();
+        let mut readers = vec![NodeId(0); starts.last().copied().unwrap_or(0)];
+        for (id, node) in self.nodes() {
+            for producer in producers(node) {
+                readers[ends[producer.index()]] = id;
+                ends[producer.index()] += 1;
+            }
+        }
+        let ready = self.nodes().map(|(id, _)| id).filter(|id| waiting[id.index()] == 0);
+        let mut ready: BinaryHeap<Reverse<NodeId>> = ready.map(Reverse).collect();
         let mut order = Vec::with_capacity(self.nodes.len());
-        while let Some(id) = ready.pop_first() {
+        while let Some(Reverse(id)) = ready.pop() {
             order.push(id);
-            for reader in &readers[id.index()] {
+            for reader in &readers[starts[id.index()]..ends[id.index()]] {
                 waiting[reader.index()] -= 1;
                 if waiting[reader.index()] == 0 {
-                    ready.insert(*reader);
+                    ready.push(Reverse(*reader));
                 }
             }
         }

@@ -2,6 +2,9 @@
 
 use crate::ir::Dim;
 
+/// Products of more names are no extents.
+const MOST_SYMBOLS: usize = 16;
+
 /// A number times named extents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Size {
@@ -44,6 +47,9 @@ impl Size {
         let factor = self.factor.checked_mul(other.factor)?;
         if factor == 0 {
             return Some(Size::number(0));
+        }
+        if self.symbols.len() + other.symbols.len() > MOST_SYMBOLS {
+            return None;
         }
         let mut symbols = [self.symbols.as_slice(), &other.symbols].concat();
         symbols.sort_unstable();

@@ -50,8 +50,8 @@ pub fn trace(graph: &Graph) -> Result<Vec<Option<Sizes>>> {
     for id in graph.topological_order()? {
         let node = graph.node(id);
         if let (true, Some(output)) = (node.domain.is_empty(), node.output(0)) {
-            known[output.index()] =
-                result(graph, id, node, &known).filter(|sizes| fits(graph, output, sizes));
+            known[output.index()] = result(graph, id, node, &known)
+                .filter(|sizes| sizes.elements.len() <= LONGEST && fits(graph, output, sizes));
         }
     }
     Ok(known)
