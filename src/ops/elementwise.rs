@@ -95,7 +95,7 @@ pub(super) fn on_axis(node: &NodeView<'_>, axis: usize, operands: Vec<Operand>) 
     }
 }
 
-/// A node that needs the channels of its first input whole and gives them back in the same order.
+/// A node that needs the channels of its first input whole and returns them in the same order.
 pub(super) fn whole_alike(node: &NodeView<'_>, reason: &'static str) -> Flow {
     match node.labels(0) {
         Some(labels) => Flow::whole_with(reason, labels.clone()),

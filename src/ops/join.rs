@@ -68,8 +68,8 @@ impl OpRule for Concat {
     }
 }
 
-/// Joins values along another axis than that of channels, such as tokens: the operands have the
-/// same channels.
+/// Joins values along an axis other than the channels', such as tokens. The operands have the same
+/// channels.
 fn side_by_side(node: &NodeView<'_>) -> Flow {
     let reason = "a concatenation along another axis than channels";
     let inputs = 0..node.node.inputs.len();
@@ -289,8 +289,8 @@ impl OpRule for Gather {
     }
 }
 
-/// Picks along another axis than that of channels, such as one of several tokens: the indices' axes
-/// take the place of the picked one.
+/// Picks along an axis other than the channels', such as one of several tokens. The indices' axes
+/// replace the picked axis.
 fn gather_elsewhere(node: &NodeView<'_>) -> Flow {
     let reason = "a gather of channels with computed indices";
     let (Some(labels), Some(data)) = (node.labels(0), node.shape(0)) else {

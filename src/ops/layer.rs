@@ -39,7 +39,7 @@ pub enum LayerKind {
     Gate(Gate),
 }
 
-/// A node with weights that make new channels.
+/// A node whose weights produce new channels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
     /// The node that holds the weight.
@@ -58,8 +58,8 @@ pub struct Layer {
     pub weight: ValueId,
     /// The bias initializer, an input of the node itself.
     pub bias: Option<ValueId>,
-    /// Which rows of the weight the layer has; all where left out. The rows of one node are several
-    /// layers where they move with different channels.
+    /// The rows of the weight that belong to the layer; `None` for all. The rows of one node form several
+    /// layers if they belong to different groups.
     pub rows: Option<Vec<usize>>,
 }
 

@@ -68,8 +68,8 @@ impl OpRule for MatMul {
     }
 }
 
-/// A product that sums over rows of its right operand, as attention does over tokens: the columns
-/// stay apart.
+/// A product that sums over rows of its right operand, as attention does over tokens. Columns stay
+/// separate.
 fn mixed_rows(node: &NodeView<'_>) -> Flow {
     let ranks = node.shape(0).zip(node.shape(1)).map(|(a, b)| (a.len(), b.len()));
     match (node.labels(0), node.labels(1), ranks) {

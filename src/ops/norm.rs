@@ -10,7 +10,7 @@ use super::{Flow, NodeView, OpRule, Operand};
 pub struct PerChannelNorm;
 /// Normalisation over neighbouring channels.
 pub struct LocalResponse;
-/// Softmax and its kin.
+/// Softmax, LogSoftmax, Hardmax.
 pub struct Softmax;
 
 impl OpRule for PerChannelNorm {
@@ -66,7 +66,7 @@ impl OpRule for LocalResponse {
     }
 }
 
-/// The axes over which statistics are taken, as far as they can be told; else all.
+/// The axes of the statistics; all axes if they are unknown.
 fn normalised(node: &NodeView<'_>, rank: usize) -> Vec<usize> {
     let axis = |default| normal_axis(node.node.int("axis", default), rank);
     match node.node.op.as_str() {

@@ -22,7 +22,7 @@ impl OpRule for Shape {
     }
 
     fn flow(&self, _: &NodeView<'_>) -> Flow {
-        // Channels may be permuted but not counted differently, which emission would do.
+        // Permuted channels would do, but pieces have fewer channels, so the shape would change.
         Flow::whole("a computed shape")
     }
 }

@@ -1,10 +1,10 @@
-//! What a rule may look at: one node with the types, constants and labels of its operands.
+//! The view of a rule: one node with the types, constants and labels of its operands.
 
 use crate::ir::{Dim, Graph, Node, NodeId, Tensor, TensorType, ValueId};
 
 use super::Labels;
 
-/// A node with what is known of its operands.
+/// A node with the types, constants and labels of its operands.
 pub struct NodeView<'a> {
     /// The graph around the node.
     pub graph: &'a Graph,

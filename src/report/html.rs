@@ -11,7 +11,7 @@ use crate::verify::Verification;
 
 const STYLE: &str = include_str!("style.css");
 
-/// The report as a page that needs nothing else.
+/// The report as a self-contained page.
 pub fn html(report: &Report) -> String {
     let names: Vec<&str> = report.tasks.iter().map(|t| t.name.as_str()).collect();
     let title = names.join(" + ");

@@ -1,4 +1,4 @@
-//! One model and what of it can be shared.
+//! One model, its layers and the channels that can be shared.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use super::format::{bytes, count};
 use super::table::{Left, Right, Table};
 use crate::naming::shown;
 
-/// One model and what of it can be shared.
+/// One model, its layers and the channels that can be shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelReport {
     /// [`super::SCHEMA`].
@@ -68,15 +68,15 @@ pub struct LayerRecord {
 /// Channels that move together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupRecord {
-    /// Name: that of the first layer that makes the channels.
+    /// Name: that of the first producer.
     pub name: String,
     /// Number of channels.
     pub channels: usize,
-    /// Layers that make them.
+    /// Producers.
     pub producers: Vec<String>,
-    /// Layers that read them.
+    /// Consumers.
     pub consumers: Vec<String>,
-    /// Why they must stay as they are, where they must.
+    /// The reason if they are frozen.
     pub frozen: Option<String>,
 }
 
@@ -151,7 +151,7 @@ impl ModelReport {
     }
 }
 
-/// A list of names that stays short.
+/// A list of names, shortened.
 fn several(names: &[String]) -> String {
     const SHOWN: usize = 2;
     let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");

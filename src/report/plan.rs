@@ -1,4 +1,4 @@
-//! What a merge would do.
+//! The plan of a merge.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use super::{SCHEMA, Structure, text};
 use crate::mtz::plan::{Peak, Prediction};
 use crate::naming::{sentence, shown};
 
-/// What a merge would do.
+/// The plan of a merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// [`SCHEMA`].
@@ -19,13 +19,13 @@ pub struct Plan {
     pub tool: String,
     /// Names of the tasks, in order.
     pub tasks: Vec<String>,
-    /// How many layers with weights each model has.
+    /// Number of layers with weights of each model.
     pub layers: Vec<usize>,
-    /// What would be shared.
+    /// Predicted sharing.
     pub prediction: Prediction,
-    /// What the merge would take of memory.
+    /// Predicted memory.
     pub memory: Peak,
-    /// Which parts correspond and which cannot be shared.
+    /// Corresponding parts, and parts that cannot be shared.
     pub structure: Structure,
 }
 

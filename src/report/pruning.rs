@@ -1,4 +1,4 @@
-//! What pruning left of a model.
+//! Results of pruning.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use super::table::{Left, Right, Table};
 use crate::naming::shown;
 use crate::prune::PruneRecord;
 
-/// What pruning left of a model.
+/// Results of pruning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PruneReport {
     /// [`SCHEMA`].

@@ -10,7 +10,7 @@ use super::{Report, Structure};
 use crate::mtz::site::SiteRecord;
 use crate::naming::{sentence, shown};
 
-/// Layers that are shown where not all of them are asked for.
+/// Number of layers that are shown by default.
 const SHOWN_LAYERS: usize = 16;
 
 /// The report as text; with `all`, every layer is shown.
@@ -100,7 +100,7 @@ fn layers(report: &Report, all: bool) -> String {
     out
 }
 
-/// The predicted error of a layer's shared neurons relative to their energy, per task.
+/// The predicted error of a layer's shared neurons relative to their mean square, per task.
 pub(super) fn relative(site: &SiteRecord) -> String {
     let texts: Vec<String> = site.relative_errors.iter().map(|e| percent(*e)).collect();
     each(&texts)
@@ -134,7 +134,7 @@ pub(super) fn structure(structure: &Structure, tasks: &[String]) -> String {
     out
 }
 
-/// What was tried on the way to a goal.
+/// Merges that were tried for a goal.
 fn search(report: &Report) -> String {
     let mut out = String::new();
     for trial in &report.search {
