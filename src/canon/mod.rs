@@ -5,7 +5,7 @@
 //!
 //! 1. once: `constants` before all others, which look for initializers only; the check for
 //!    training mode; `upgrade`, so that the others know one version of each operator.
-//! 2. until nothing changes: `noop`, `fold`, `shapes`, `views`, `resize`. Each may uncover
+//! 2. until nothing changes: `noop`, `fold`, `shapes`, `extents`, `views`, `resize`. Each may uncover
 //!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
@@ -17,6 +17,7 @@ mod affine;
 mod bias;
 mod check;
 mod constants;
+mod extents;
 mod fold;
 mod gemm;
 mod noop;
@@ -97,6 +98,7 @@ const TIDY: &[Pass] = &[
     Pass { name: "noop", run: noop::run },
     Pass { name: "fold", run: fold::run },
     Pass { name: "shapes", run: shapes::run },
+    Pass { name: "extents", run: extents::run },
     Pass { name: "views", run: views::run },
     Pass { name: "resize", run: resize::run },
 ];

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::format::{bytes, count, each, percent, seconds, small};
+use super::outside::outside;
 use super::retraining::rounds;
 use super::table::{Left, Right, Table};
 use super::verification::verification;
@@ -122,6 +123,9 @@ pub(super) fn structure(structure: &Structure, tasks: &[String]) -> String {
     for frozen in &structure.frozen {
         let (task, group, n) = (&frozen.task, &frozen.group, frozen.channels);
         let _ = writeln!(out, "frozen in {task}: {group} ({n} channels): {}", frozen.reason);
+    }
+    for (task, records) in tasks.iter().zip(&structure.outside) {
+        out.push_str(&outside(records, &format!(" of {task}")));
     }
     if !out.is_empty() {
         out.push('\n');

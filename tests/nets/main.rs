@@ -5,6 +5,7 @@ mod bridges;
 mod groups;
 mod inputs;
 mod laws;
+mod open;
 mod outputs;
 mod permute;
 mod recurrent;
