@@ -12,15 +12,17 @@ use crate::calib::stream::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grad;
 use crate::ir::Model;
+use crate::mtz::driver::Driver;
+use crate::mtz::joint::JointModel;
+use crate::mtz::matching::Share;
+use crate::mtz::options::{Budget, MergeOptions, Method};
+use crate::mtz::plan::{Prediction, predict};
+use crate::mtz::plan::{Sizes, sizes};
+use crate::mtz::site::SiteRecord;
+use crate::mtz::statistics::Sensitivities;
 use crate::progress::Progress;
 use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
-use crate::zip::joint::JointModel;
-use crate::zip::matcher::Share;
-use crate::zip::options::{Budget, Method, ZipOptions};
-use crate::zip::predict::{Prediction, predict};
-use crate::zip::run::{Sensitivities, SiteRecord, Zip};
-use crate::zip::size::{Sizes, sizes};
 
 mod prepare;
 mod search;
@@ -30,7 +32,7 @@ pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
 pub use search::{Goal, merge_for};
 
-pub use crate::zip::allocate::Trial;
+pub use crate::mtz::plan::Trial;
 
 /// Samples that sensitivities are estimated from.
 const SENSITIVITY_SAMPLES: usize = 2048;
@@ -43,7 +45,7 @@ pub struct Calibration {
     /// One data set per task.
     pub data: Vec<Dataset>,
     /// Statistics of the original nets from earlier calibrations, per task, or empty. They count
-    /// where statistics are taken in one pass ([`crate::zip::options::Passes::One`]).
+    /// where statistics are taken in one pass ([`crate::mtz::options::Passes::One`]).
     pub stored: Vec<LayerMoments>,
     /// Samples per batch; smaller where a model fixes its batch size.
     pub batch: usize,
@@ -75,7 +77,7 @@ pub struct Outcome {
 pub fn merge(
     prepared: Prepared,
     calibration: &Calibration,
-    options: &ZipOptions,
+    options: &MergeOptions,
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome)> {
     merge_and_retrain(prepared, calibration, options, None, progress)
@@ -88,7 +90,7 @@ pub fn merge(
 pub fn merge_and_retrain(
     prepared: Prepared,
     calibration: &Calibration,
-    options: &ZipOptions,
+    options: &MergeOptions,
     retraining: Option<&Retraining<'_>>,
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome)> {
@@ -101,7 +103,7 @@ fn zipped(
     prepared: Prepared,
     calibration: &Calibration,
     importance: &Importance,
-    options: &ZipOptions,
+    options: &MergeOptions,
     retraining: Option<&Retraining<'_>>,
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome)> {
@@ -127,7 +129,8 @@ fn zipped(
         Ok(Rounds::new(plan, layers, progress))
     };
     let mut rounds = retraining.map(rounds).transpose()?;
-    let zip = Zip::new(&mut joint, &alignment, sources, sensitivities, stored, options, progress)?;
+    let zip =
+        Driver::new(&mut joint, &alignment, sources, sensitivities, stored, options, progress)?;
     let sites = zip.run(&mut |joint| rounds.as_mut().map_or(Ok(false), |r| r.between(joint)))?;
     let retrained = rounds.map(|r| r.finish(&mut joint)).transpose()?;
     let training = retrained.as_ref().map(Retrained::seconds);
@@ -157,7 +160,7 @@ impl Importance {
     fn measure(
         prepared: &Prepared,
         calibration: &Calibration,
-        options: &ZipOptions,
+        options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<Importance> {
         let Prepared { joint, alignment, .. } = prepared;
@@ -174,7 +177,7 @@ impl Importance {
         let start = Instant::now();
         let mut importance =
             Importance { sensitivities: Vec::new(), without: Vec::new(), seconds: 0.0 };
-        // Stored statistics stand for data that is not at hand: pairs are weighted by their energy.
+        // Stored statistics stand for data that is not at hand: pairs are weighted by their mean square.
         let weighted = options.method == Method::Refit && calibration.stored.is_empty();
         if weighted && alignment.common().any(|site| !alignment.is_duplicate(site)) {
             importance.add_sensitivities(joint, calibration, options, progress)?;
@@ -187,7 +190,7 @@ impl Importance {
         &mut self,
         joint: &JointModel,
         calibration: &Calibration,
-        options: &ZipOptions,
+        options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<()> {
         progress.begin("sensitivities", joint.tasks.len() as u64);

@@ -1,7 +1,7 @@
 //! Writes a joint model as one ONNX graph. Everything here is exact re-layout.
 //!
 //! Every tracked value is kept as *pieces*: one tensor per block of channels with the same owner
-//! ([`crate::zip::joint::Owner`]). A layer becomes a sum over input pieces for each output piece, so
+//! ([`crate::mtz::joint::Owner`]). A layer becomes a sum over input pieces for each output piece, so
 //! a shared block of weights is one initializer that the runtime sees as a plain constant weight.
 //! Weights are never concatenated or gathered at run time, and permutations are baked into them.
 //! Activations are: pieces with the same owner are put side by side for a layer, and where an operator
@@ -9,34 +9,26 @@
 //! `Gather`), and the result is cut into pieces again.
 //! Equal constants and equal nodes are stored once, which makes the common trunk fall out by itself.
 
-mod block;
 mod builder;
-mod extents;
-mod form;
-mod layer;
-mod masked;
-mod parameters;
-mod parts;
-mod partwise;
-mod pieces;
+mod forms;
+mod nodes;
 mod recipe;
-mod recurrent;
-mod relabel;
-mod switch;
 mod task;
+mod trainable;
+mod value;
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, TensorType, ValueId};
-use crate::zip::joint::JointModel;
+use crate::mtz::joint::JointModel;
 
 use builder::Builder;
 use task::TaskEmitter;
 
-pub use form::{FORMS, Form};
-pub use parameters::{Parameter, PreActivations, Trainable, trainable};
+pub use forms::{FORMS, Form};
 pub use recipe::{RECIPE_KEY, SOURCE_KEY, is_joint, plain_task, restore};
+pub use trainable::{Parameter, PreActivations, Trainable, trainable};
 
 /// Whether tasks read one common input or each their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,7 +103,7 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     let mut builder = Builder::new("joint");
     let inputs = add_inputs(joint, options.inputs, &mut builder)?;
     let mut sums = match options.form {
-        Form::Masked => Some(masked::Sums::new(joint, &mut builder)),
+        Form::Masked => Some(forms::masked::Sums::new(joint, &mut builder)),
         Form::Heads | Form::Switch => None,
     };
     let mut outputs = Vec::new();
@@ -127,7 +119,7 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     graph.remove_dead_nodes();
     let recipe = recipe::write(joint, &graph, &placed)?;
     if options.form == Form::Switch {
-        graph = switch::switch(joint, graph)?;
+        graph = forms::switch::switch(joint, graph)?;
     }
     let mut model = wrap(joint, graph);
     model.metadata.insert(RECIPE_KEY.to_owned(), recipe);

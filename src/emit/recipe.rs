@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, Tensor, TensorType, ValueId, ValueKind};
+use crate::mtz::joint::{JointModel, Neuron, Task};
 use crate::onnx;
-use crate::zip::joint::{JointModel, Neuron, Task};
 
 /// Metadata key of the recipe.
 pub const RECIPE_KEY: &str = "onnx_zip.recipe";

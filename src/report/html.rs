@@ -6,8 +6,8 @@ use super::Report;
 use super::format::{bytes, count, each, error, percent, seconds, small};
 use super::outside::several;
 use super::text::relative;
+use crate::mtz::site::SiteRecord;
 use crate::verify::Verification;
-use crate::zip::run::SiteRecord;
 
 const STYLE: &str = include_str!("style.css");
 

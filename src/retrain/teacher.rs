@@ -7,10 +7,10 @@ use crate::canon::{BatchNorm, CanonOptions, canonicalise};
 use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, ValueId};
+use crate::mtz::joint::Task;
 use crate::onnx;
 use crate::progress::Progress;
 use crate::runtime::{Backend, HostArray, ModelSource, Session, fixed_batch};
-use crate::zip::joint::Task;
 
 use super::options::LossKind;
 use super::scores::scores;

@@ -10,7 +10,7 @@ use crate::canon::{BatchNorm, CanonOptions, canonicalise};
 use crate::couple::{Channel, End, GroupId, LayerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
-use crate::zip::joint::{Fused, JointModel, Neuron, Sharing, Task};
+use crate::mtz::joint::{Fused, JointModel, Neuron, Sharing, Task};
 
 /// The oldest operator set of a canonical model.
 const OLDEST_OPSET: i64 = 13;

@@ -1,8 +1,8 @@
 //! Merges of trained nets, by laws and by numbers.
 
 mod accuracy;
-mod bridges;
 mod groups;
+mod input_matching;
 mod inputs;
 mod laws;
 mod open;

@@ -9,8 +9,8 @@ use rand::seq::SliceRandom;
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::{Channel, Coupling, LayerId};
 use onnx_zip::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
+use onnx_zip::mtz::joint::Task;
 use onnx_zip::ops::{Flow, Operand, Partwise};
-use onnx_zip::zip::joint::Task;
 
 use crate::support::canonical;
 

@@ -1,0 +1,146 @@
+//! The masked form: shared neurons are computed once for whichever task is selected.
+//!
+//! A shared neuron's pre-activation is the sum of products that all its tasks have in common and of
+//! products with task-specific inputs; the latter are multiplied by the gate of their tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::emit::builder::Builder;
+use crate::emit::nodes::layer::add_up;
+use crate::ir::{Attribute, DataType, Dim, Node, Tensor, TensorType, ValueId, ValueKind};
+use crate::mtz::joint::{JointModel, Neuron, Owner};
+
+use super::extents::Extents;
+
+/// Name of the input that selects the task.
+pub(crate) const TASK_INPUT: &str = "task";
+
+/// A block of shared neurons at one layer: its first neuron, the number of the fused layers, and the
+/// extents of what comes out. Layers that move over images differently share weights, but no sums.
+type Key = (Neuron, u32, Extents);
+
+/// Sums that several tasks contribute to.
+pub(crate) struct Sums {
+    gates: Vec<ValueId>,
+    sums: BTreeMap<Key, Sum>,
+}
+
+struct Sum {
+    value: ValueId,
+    name: String,
+    owners: BTreeSet<usize>,
+    /// Each term with the tasks that contribute it, in order of first contribution.
+    terms: Vec<(ValueId, BTreeSet<usize>)>,
+}
+
+impl Sums {
+    pub(crate) fn new(joint: &JointModel, builder: &mut Builder) -> Self {
+        let selected = add_task_input(&mut builder.graph);
+        let gates = (0..joint.tasks.len())
+            .map(|task| {
+                let name = format!("{}/gate", joint.tasks[task].name);
+                let index = Tensor::from_i64(vec![1], &[task as i64]);
+                let index = builder.constant(&format!("{}/index", joint.tasks[task].name), index);
+                let equal = builder.op("Equal", &format!("{name}.is"), &[selected, index], []);
+                let to = Attribute::Int(i64::from(float_type(joint).code()));
+                builder.op("Cast", &name, &[equal], [("to", to)])
+            })
+            .collect();
+        Sums { gates, sums: BTreeMap::new() }
+    }
+
+    /// Adds a task's terms to the sum `key` and returns the sum's value.
+    pub(crate) fn add(
+        &mut self,
+        builder: &mut Builder,
+        key: Key,
+        owner: &Owner,
+        task: usize,
+        terms: &[ValueId],
+        name: &str,
+    ) -> ValueId {
+        let sum = self.sums.entry(key).or_insert_with(|| Sum {
+            value: builder.graph.add_value(&format!("{name}.sum"), ValueKind::Detached, None),
+            name: name.to_owned(),
+            owners: match owner {
+                Owner::Tasks(tasks) => tasks.iter().copied().collect(),
+                Owner::Input => BTreeSet::new(),
+            },
+            terms: Vec::new(),
+        });
+        for term in terms {
+            match sum.terms.iter_mut().find(|(t, _)| t == term) {
+                Some((_, tasks)) => {
+                    tasks.insert(task);
+                }
+                None => sum.terms.push((*term, BTreeSet::from([task]))),
+            }
+        }
+        sum.value
+    }
+
+    /// Writes all sums and the gated outputs.
+    pub(crate) fn finish(
+        self,
+        builder: &mut Builder,
+        outputs: Vec<Vec<ValueId>>,
+    ) -> Vec<Vec<ValueId>> {
+        let outputs: Vec<Vec<ValueId>> = outputs
+            .into_iter()
+            .zip(&self.gates)
+            .map(|(values, gate)| {
+                let gated = |v: ValueId| {
+                    let name = format!("{}.gated", builder.graph.value(v).name);
+                    builder.op("Mul", &name, &[v, *gate], [])
+                };
+                values.into_iter().map(gated).collect()
+            })
+            .collect();
+        for sum in self.sums.values() {
+            write_sum(builder, &self.gates, sum);
+        }
+        outputs
+    }
+}
+
+/// The element type of the nets' weights.
+fn float_type(joint: &JointModel) -> DataType {
+    let weights = joint.tasks.iter().flat_map(|task| {
+        let graph = &task.model.graph;
+        task.coupling.layers.iter().filter_map(|l| graph.initializer(l.layer.weight))
+    });
+    weights.map(|w| w.dtype).next().unwrap_or(DataType::F32)
+}
+
+fn write_sum(builder: &mut Builder, gates: &[ValueId], sum: &Sum) {
+    let (common, masked): (Vec<_>, Vec<_>) =
+        sum.terms.iter().partition(|(_, tasks)| *tasks == sum.owners);
+    let mut terms: Vec<ValueId> = common.into_iter().map(|(term, _)| *term).collect();
+    for (term, tasks) in masked {
+        let own: Vec<ValueId> = tasks.iter().map(|t| gates[*t]).collect();
+        let gate = add_up(builder, &own, "gate");
+        let name = format!("{}.masked", builder.graph.value(*term).name);
+        terms.push(builder.op("Mul", &name, &[*term, gate], []));
+    }
+    match terms.split_last() {
+        Some((last, rest)) if !rest.is_empty() => {
+            let partial = add_up(builder, rest, &sum.name);
+            let name = builder.graph.value(sum.value).name.clone();
+            builder.graph.add_node(Node {
+                name,
+                op: "Add".to_owned(),
+                inputs: vec![Some(partial), Some(*last)],
+                outputs: vec![Some(sum.value)],
+                ..Node::default()
+            });
+        }
+        Some((only, _)) => builder.graph.replace_uses(sum.value, *only),
+        None => {}
+    }
+}
+
+/// Adds the input that selects the task: one 64-bit integer, the task's index.
+pub(crate) fn add_task_input(graph: &mut crate::ir::Graph) -> ValueId {
+    let ty = TensorType { dtype: DataType::I64, shape: Some(vec![Dim::Known(1)]) };
+    graph.add_input(TASK_INPUT, ty)
+}

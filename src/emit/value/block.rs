@@ -1,0 +1,77 @@
+//! Blocks of a net's constants as initializers of the joint graph.
+
+use crate::emit::recipe::Placed;
+use crate::emit::task::TaskEmitter;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{Tensor, ValueId, ValueKind};
+use crate::mtz::joint::Owner;
+
+impl TaskEmitter<'_> {
+    /// The entries of a per-channel constant that belong to `positions`.
+    pub(crate) fn param(
+        &mut self,
+        source: ValueId,
+        axis: usize,
+        owner: &Owner,
+        positions: &[usize],
+    ) -> Result<ValueId> {
+        let value = self.graph().value(source);
+        // What is done to a model input is a task's own business.
+        let own = Owner::Tasks(vec![self.task]);
+        let owner = if *owner == Owner::Input { &own } else { owner };
+        match &value.kind {
+            ValueKind::Initializer(_) => self.block(source, &[(axis, positions)], owner),
+            _ => self.whole(source),
+        }
+    }
+
+    /// A block of a constant of the task's net: some indices along some axes.
+    pub(crate) fn block(
+        &mut self,
+        source: ValueId,
+        parts: &[(usize, &[usize])],
+        owner: &Owner,
+    ) -> Result<ValueId> {
+        let Some(tensor) = self.graph().initializer(source) else { return self.whole(source) };
+        let mut block = tensor.clone();
+        for (axis, positions) in parts {
+            block = select(&block, *axis, positions)?;
+        }
+        let parts = parts.iter().map(|(axis, positions)| (*axis, positions.to_vec())).collect();
+        Ok(self.place(source, block, parts, owner))
+    }
+
+    /// Stores a block and remembers where it came from.
+    pub(crate) fn place(
+        &mut self,
+        source: ValueId,
+        block: Tensor,
+        parts: Vec<(usize, Vec<usize>)>,
+        owner: &Owner,
+    ) -> ValueId {
+        let name = self.name(owner, &self.graph().value(source).name);
+        let scope = self.builder.untied.then(|| self.scope(source, &parts, owner)).flatten();
+        let target = self.builder.constant_in(scope, &name, block);
+        self.builder.placed.push(Placed { task: self.task, source, parts, target });
+        target
+    }
+}
+
+/// Entries `positions` of a tensor along `axis`.
+fn select(tensor: &Tensor, axis: usize, positions: &[usize]) -> Result<Tensor> {
+    let (Some(extent), Some(size)) = (tensor.dims.get(axis), tensor.dtype.size()) else {
+        return Err(Error::new(ErrorKind::Unsupported, "a parameter of unusual type or shape"));
+    };
+    let inner = tensor.dims[axis + 1..].iter().product::<usize>() * size;
+    let outer: usize = tensor.dims[..axis].iter().product();
+    let mut data = Vec::with_capacity(outer * positions.len() * inner);
+    for o in 0..outer {
+        for p in positions {
+            let start = (o * extent + p) * inner;
+            data.extend_from_slice(&tensor.data[start..start + inner]);
+        }
+    }
+    let mut dims = tensor.dims.clone();
+    dims[axis] = positions.len();
+    Ok(Tensor { dtype: tensor.dtype, dims, data: data.into() })
+}

@@ -1,0 +1,8 @@
+//! The joint model: task nets, their shared neurons, and the layout that follows from them.
+
+mod layout;
+pub(crate) mod matrix;
+mod model;
+
+pub use layout::{Block, Owner};
+pub use model::{Fused, JointModel, Neuron, Sharing, Task};
