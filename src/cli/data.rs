@@ -147,9 +147,14 @@ impl DataArgs {
         let place = |i: usize, net: &Net<'_>| if given == nets.len() { i } else { net.file };
         let mut options = self.options();
         options.validate()?;
+        let mut sizes = None;
         if let Some(trial) = trial.filter(|_| self.is_synthetic()) {
             let found = settled(nets, &options, seed, trial)?;
+            sizes = (!found.is_empty()).then(|| taken(&found));
             options.dims.extend(found);
+        }
+        if let (Some(trial), Some(sizes)) = (trial, &sizes) {
+            trial.console.note(sizes);
         }
         let open = |(i, net): (usize, &Net<'_>)| {
             let path = self.data.get(place(i, net)).or(self.data.first());
@@ -168,7 +173,7 @@ impl DataArgs {
                 samples: dataset.len(),
                 available,
                 labels: dataset.has_labels(),
-                notes: dataset.notes().to_vec(),
+                notes: dataset.notes().iter().chain(&sizes).cloned().collect(),
             };
             Ok(TaskData { dataset, rest, record })
         };
@@ -220,16 +225,17 @@ fn settled(
             batch.and_then(|batch| session.run(&feeds(&batch))).is_ok()
         });
         if runs {
-            let sizes: Vec<String> =
-                extents.iter().map(|(key, n)| format!("{key} = {n}")).collect();
-            trial.console.note(&format!(
-                "the models leave sizes open, and these were taken: {}; --dim takes others",
-                sizes.join(", ")
-            ));
             return Ok(extents);
         }
     }
     Ok(Extents::new())
+}
+
+/// A remark about sizes that were found by trial.
+fn taken(extents: &Extents) -> String {
+    let sizes: Vec<String> = extents.iter().map(|(key, n)| format!("{key} = {n}")).collect();
+    let sizes = sizes.join(", ");
+    format!("the models leave sizes open, and these were taken: {sizes}; --dim takes others")
 }
 
 fn dimension(text: &str) -> Result<(String, usize), String> {

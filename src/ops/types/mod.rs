@@ -11,7 +11,7 @@ mod conv;
 mod einsum;
 mod elementwise;
 mod generate;
-mod image;
+mod images;
 mod matrix;
 mod norm;
 mod pool;
@@ -54,7 +54,7 @@ static FAMILIES: &[Rows] = &[
     einsum::RULES,
     elementwise::RULES,
     generate::RULES,
-    image::RULES,
+    images::RULES,
     matrix::RULES,
     norm::RULES,
     pool::RULES,
