@@ -183,7 +183,7 @@ fn too_large(message: String) -> Error {
 #[cfg(test)]
 mod tests {
     use crate::canon::{CanonOptions, canonicalise};
-    use crate::ir::Tensor;
+    use crate::ir::{Model, Tensor};
     use crate::ir::builder::GraphBuilder;
 
     fn refusal(model: Model) -> String {
