@@ -92,7 +92,7 @@ class Case:
         """The joint model in `folder`, and what the merge reports of itself."""
         report = folder / f"{device}.json"
         wall = machine.must(machine.tool, "merge", *self.nets, "-o", folder / f"{device}.onnx", "--name", "a",
-                            "--name", "b", *self.data, "--max-rows", ROWS, "--device", device, "--report",
+                            "--name", "b", *self.data, "--share", 1, "--max-rows", ROWS, "--device", device, "--report",
                             report)
         told = json.loads(report.read_text())
         stages = {stage["stage"]: stage["seconds"] for stage in told["seconds"]}
