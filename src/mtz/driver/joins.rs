@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ndarray::{Array1, Array2, Axis, concatenate};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 use crate::couple::Channel;
 use crate::error::{Context, Result};
