@@ -7,7 +7,7 @@ python := $(CURDIR)/.venv/bin/python
 export ONNX_ZIP_PYTHON := $(python)
 unexport ORT_DYLIB_PATH
 
-.PHONY: setup build test test-rust test-python check lint demo bench speed retraining step-time gpu clean
+.PHONY: setup build test test-rust test-python check lint demo fuzz bench speed retraining step-time gpu clean
 .DEFAULT_GOAL := build
 
 setup: ## install what is missing: OpenBLAS, Python packages, ONNX Runtime, Fashion-MNIST
@@ -36,6 +36,10 @@ check: ## everything a change must pass
 
 demo: setup build ## merge three pairs of networks and print one table
 	examples/demo.sh
+
+fuzz: setup ## changed and hostile files for so many minutes per target: make fuzz MINUTES=10
+	cargo test --release --test fuzz --no-run
+	ulimit -v 16000000; ONNX_ZIP_FUZZ_MINUTES=$(or $(MINUTES),2) cargo test --release --test fuzz -- --nocapture
 
 bench: setup
 	cargo bench

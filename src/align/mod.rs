@@ -7,6 +7,7 @@
 mod duplicates;
 mod groups;
 mod layers;
+mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
 

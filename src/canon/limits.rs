@@ -5,7 +5,9 @@
 //! inferred, and what it returns before the next node is.
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Dim, Graph, Node, NodeId, TensorType};
+use crate::ir::{Dim, Graph, Model, Node, NodeId, TensorType};
+
+use super::types;
 
 /// Elements of a computed value, as far as its extents are fixed: 1 GiB of single precision.
 pub(super) const MOST_ELEMENTS: usize = 1 << 28;
@@ -67,6 +69,21 @@ const PER_AXIS: &[(&str, &[usize])] = &[
     ("Unsqueeze", &[1]),
     ("Upsample", &[1]),
 ];
+
+/// Makes sure that a model, as it was read, can be run in the memory of a usual machine, as far as its
+/// sizes are fixed.
+///
+/// # Errors
+/// [`ErrorKind::Memory`] or [`ErrorKind::Format`] naming an input or a node.
+pub fn check_sizes(model: &Model) -> Result<()> {
+    let mut graph = model.graph.clone();
+    check(&graph)?;
+    for id in graph.topological_order()? {
+        types::infer_node(&mut graph, id);
+        returned(&graph, id)?;
+    }
+    Ok(())
+}
 
 /// Makes sure that the inputs of a graph are of sizes that can be, and that no node asks for sizes
 /// that cannot.
@@ -166,8 +183,8 @@ fn too_large(message: String) -> Error {
 #[cfg(test)]
 mod tests {
     use crate::canon::{CanonOptions, canonicalise};
-    use crate::ir::builder::GraphBuilder;
     use crate::ir::{Model, Tensor};
+    use crate::ir::builder::GraphBuilder;
 
     fn refusal(model: Model) -> String {
         canonicalise(model, &CanonOptions::default()).unwrap_err().to_string()

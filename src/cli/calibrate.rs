@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::console::Console;
-use super::data::DataArgs;
+use super::data::{DataArgs, Tried};
 use super::models::Loaded;
 use super::runtime::RuntimeArgs;
 use super::statistics::StatisticsArgs;
@@ -75,8 +75,9 @@ impl CalibrateArgs {
     fn measure(&self, path: &Path, console: &Console) -> Result<(LayerMoments, Meta)> {
         let mut loaded = models::load(&[path.to_owned()], &[])?;
         let backend = self.runtime.open(console)?;
-        let mut data =
-            self.data.open(&loaded, self.samples.unwrap_or(usize::MAX), self.statistics.seed)?;
+        let trial = Tried { backend: backend.as_ref(), console };
+        let (limit, seed) = (self.samples.unwrap_or(usize::MAX), self.statistics.seed);
+        let mut data = self.data.open(&loaded, limit, seed, trial)?;
         let (Some(Loaded { model, ports, sha256, .. }), Some(data)) = (loaded.pop(), data.pop())
         else {
             return Err(Error::new(ErrorKind::Usage, "there is no model to calibrate"));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::canon::check_sizes;
 use crate::emit::{self, SOURCE_KEY};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, ValueId};
@@ -142,6 +143,7 @@ pub(super) fn load(paths: &[PathBuf], names: &[String]) -> Result<Vec<Loaded>> {
 /// As [`onnx::load`].
 pub(super) fn load_one(path: &Path, name: String) -> Result<Loaded> {
     let model = onnx::load(path)?;
+    check_sizes(&model).in_model(path.display())?;
     let ports = ports(&model.graph, &model.graph.inputs).in_model(path.display())?;
     let (sha256, length) = fingerprint(path).in_model(path.display())?;
     let weights = model.graph.values().filter_map(|(id, _)| model.graph.initializer(id));

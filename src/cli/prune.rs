@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser};
 
 use super::console::Console;
-use super::data::{DataArgs, SYNTHETIC_SAMPLES};
+use super::data::{DataArgs, SYNTHETIC_SAMPLES, Tried};
 use super::models::{self, Loaded};
 use super::runtime::RuntimeArgs;
 use super::statistics::StatisticsArgs;
@@ -82,7 +82,9 @@ impl PruneArgs {
         let mut loaded = models::load(std::slice::from_ref(&self.model), &[])?;
         let backend = self.runtime.open(console)?;
         let limit = if self.data.is_synthetic() { SYNTHETIC_SAMPLES } else { self.samples };
-        let mut data = self.data.open(&loaded, limit.min(self.samples), self.statistics.seed)?;
+        let trial = Tried { backend: backend.as_ref(), console };
+        let (limit, seed) = (limit.min(self.samples), self.statistics.seed);
+        let mut data = self.data.open(&loaded, limit, seed, trial)?;
         let (Some(Loaded { name, model, ports, .. }), Some(data)) = (loaded.pop(), data.pop())
         else {
             return Err(Error::new(ErrorKind::Usage, "there is no model to prune"));

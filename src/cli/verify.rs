@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::console::Console;
-use super::data::DataArgs;
+use super::data::{DataArgs, Tried};
 use super::models;
 use super::runtime::RuntimeArgs;
 use super::{Status, output};
@@ -89,11 +89,12 @@ impl VerifyArgs {
             original.name.clone_from(task);
         }
         let all = if self.data.is_synthetic() { SAMPLES } else { usize::MAX };
-        let data = self.data.open(&originals, self.samples.unwrap_or(all), self.seed)?;
         let first = self.runtime.open(console)?;
         // What was measured on made-up samples says nothing about others.
         let like = |file: &&Reported| file.synthetic == self.data.is_synthetic();
         let limits_of = reported.as_ref().filter(like);
+        let trial = Tried { backend: first.as_ref(), console };
+        let data = self.data.open(&originals, self.samples.unwrap_or(all), self.seed, trial)?;
         let subjects: Vec<Subject<'_>> = tasks
             .iter()
             .zip(originals.iter().zip(&data))

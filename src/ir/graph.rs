@@ -4,7 +4,8 @@
 //! unique inside a graph. A sub-graph (a branch of `If`) refers to values of the graph around it by
 //! [`ValueKind::Captured`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use super::index::Index;
 use super::tensor::{Tensor, TensorType};
@@ -58,6 +59,8 @@ pub struct Value {
     pub ty: Option<TensorType>,
     /// Encoded `TypeProto` of a value that is not a dense tensor (a sequence, a map, an optional…).
     pub foreign_type: Option<Vec<u8>>,
+    /// Type of the tensors in a sequence or an optional value, where the file declares it.
+    pub element: Option<TensorType>,
 }
 
 /// The value of a node's attribute.
@@ -286,7 +289,7 @@ impl Graph {
         let name = self.fresh_name(base);
         self.index.number(base, &name);
         self.names.insert(name.clone(), id);
-        self.values.push(Value { name, kind, ty, foreign_type: None });
+        self.values.push(Value { name, kind, ty, foreign_type: None, element: None });
         id
     }
 
@@ -385,6 +388,11 @@ impl Graph {
     /// Sets the type of a value that is not a dense tensor, as an encoded `TypeProto`.
     pub fn set_foreign_type(&mut self, id: ValueId, encoded: Vec<u8>) {
         self.values[id.index()].foreign_type = Some(encoded);
+    }
+
+    /// Sets the type of the tensors in a sequence or an optional value.
+    pub fn set_element(&mut self, id: ValueId, element: TensorType) {
+        self.values[id.index()].element = Some(element);
     }
 
     /// Renames a value; the new name is made unique and returned.
@@ -500,24 +508,37 @@ impl Graph {
     /// [`ErrorKind::Format`] if the graph has a cycle; the error names a node on it.
     pub fn topological_order(&self) -> Result<Vec<NodeId>> {
         let mut waiting = vec![0usize; self.nodes.len()];
-        let mut readers: Vec<Vec<NodeId>> = vec![Vec::new(); self.nodes.len()];
+        // The readers of node i are those from `starts[i]` to `starts[i + 1]`.
+        let mut starts = vec![0usize; self.nodes.len() + 1];
+        let producers = |node: &Node| -> Vec<NodeId> {
+            node.reads().filter_map(|value| self.producer(value)).collect()
+        };
         for (id, node) in self.nodes() {
-            for value in node.reads() {
-                if let Some(producer) = self.producer(value) {
-                    waiting[id.index()] += 1;
-                    readers[producer.index()].push(id);
-                }
+            for producer in producers(node) {
+                waiting[id.index()] += 1;
+                starts[producer.index() + 1] += 1;
             }
         }
-        let mut ready: std::collections::BTreeSet<NodeId> =
-            self.nodes().map(|(id, _)| id).filter(|id| waiting[id.index()] == 0).collect();
+        for index in 0..self.nodes.len() {
+            starts[index + 1] += starts[index];
+        }
+        let mut ends = starts.clone();
+        let mut readers = vec![NodeId(0); starts.last().copied().unwrap_or(0)];
+        for (id, node) in self.nodes() {
+            for producer in producers(node) {
+                readers[ends[producer.index()]] = id;
+                ends[producer.index()] += 1;
+            }
+        }
+        let ready = self.nodes().map(|(id, _)| id).filter(|id| waiting[id.index()] == 0);
+        let mut ready: BinaryHeap<Reverse<NodeId>> = ready.map(Reverse).collect();
         let mut order = Vec::with_capacity(self.nodes.len());
-        while let Some(id) = ready.pop_first() {
+        while let Some(Reverse(id)) = ready.pop() {
             order.push(id);
-            for reader in &readers[id.index()] {
+            for reader in &readers[starts[id.index()]..ends[id.index()]] {
                 waiting[reader.index()] -= 1;
                 if waiting[reader.index()] == 0 {
-                    ready.insert(*reader);
+                    ready.push(Reverse(*reader));
                 }
             }
         }

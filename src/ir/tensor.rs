@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ndarray::{ArrayD, IxDyn};
 
+use super::size::Size;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Element type of a tensor, as in `TensorProto.DataType`.
@@ -92,6 +93,8 @@ pub enum Dim {
     Known(usize),
     /// Size known only at run time, by a name that is equal where sizes are equal.
     Symbol(String),
+    /// Size known only at run time, computed from named ones; neither a number nor one name alone.
+    Formula(Box<Size>),
     /// Nothing is known.
     Unknown,
 }

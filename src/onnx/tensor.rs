@@ -71,7 +71,7 @@ const SMALL: usize = 1 << 16;
 
 /// The product of the sizes other than zero of a tensor without elements. Nothing in the file stands
 /// behind such sizes, but what is made from them later takes memory.
-const MOST_BESIDE_ZERO: u64 = 1 << 24;
+const MOST_BESIDE_ZERO: u64 = 1 << 16;
 
 /// Axes of a tensor.
 const MOST_AXES: usize = 64;

@@ -4,6 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html as page};
 
 use super::Report;
 use super::format::{bytes, count, each, error, percent, seconds, small};
+use super::outside::several;
 use super::text::relative;
 use crate::mtz::site::SiteRecord;
 use crate::naming;
@@ -170,6 +171,14 @@ fn structure(report: &Report, names: &[&str]) -> Markup {
                 li {
                     "Frozen in " (frozen.task) ": " code { (frozen.group) } " ("
                     (frozen.channels) " channels): " (frozen.reason) "."
+                }
+            }
+            @for (task, records) in names.iter().zip(&structure.outside) {
+                @for record in records {
+                    li {
+                        (count(record.parameters)) " parameters of " (task) " belong to no layer: "
+                        (record.reason) " (" (several(&record.names)) ")."
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@
 mod format;
 mod html;
 mod model;
+mod outside;
 mod plan;
 mod pruning;
 mod retraining;
@@ -26,6 +27,7 @@ use crate::verify::Verification;
 
 pub use html::html;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
+pub use outside::OutsideRecord;
 pub use plan::Plan;
 pub use pruning::PruneReport;
 pub use retraining::{RetrainReport, RetrainSettings, retraining};
@@ -223,6 +225,9 @@ pub struct Structure {
     pub unmatched: Vec<Vec<String>>,
     /// Channels that must stay as they are.
     pub frozen: Vec<FrozenRecord>,
+    /// Parameters of each task that belong to no layer, by reason.
+    #[serde(default)]
+    pub outside: Vec<Vec<OutsideRecord>>,
 }
 
 /// Channels of one task that must stay as they are.

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::OutsideRecord;
 use super::format::{bytes, count};
+use super::outside::{outside, several};
 use super::table::{Left, Right, Table};
 use crate::naming::shown;
 
@@ -35,6 +37,9 @@ pub struct ModelReport {
     pub layers: Vec<LayerRecord>,
     /// Channels that move together.
     pub groups: Vec<GroupRecord>,
+    /// Parameters that belong to no layer, by reason.
+    #[serde(default)]
+    pub outside: Vec<OutsideRecord>,
 }
 
 /// An input or output.
@@ -105,6 +110,10 @@ impl ModelReport {
         out.push_str(&self.layer_table());
         out.push('\n');
         out.push_str(&self.group_table());
+        if !self.outside.is_empty() {
+            out.push('\n');
+            out.push_str(&outside(&self.outside, ""));
+        }
         out
     }
 
@@ -148,16 +157,5 @@ impl ModelReport {
             ]);
         }
         table.render()
-    }
-}
-
-/// A list of names that stays short.
-fn several(names: &[String]) -> String {
-    const SHOWN: usize = 2;
-    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 if names.is_empty() => "–".to_owned(),
-        0 => shown,
-        more => format!("{shown} and {more} more"),
     }
 }

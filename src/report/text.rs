@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::format::{bytes, count, each, percent, seconds, small};
+use super::outside::outside;
 use super::retraining::rounds;
 use super::table::{Left, Right, Table};
 use super::verification::verification;
@@ -127,6 +128,9 @@ pub(super) fn structure(structure: &Structure, tasks: &[String]) -> String {
         let (task, group, n) = (&frozen.task, &frozen.group, frozen.channels);
         let line = format!("frozen in {task}: {group} ({n} channels): {}", frozen.reason);
         let _ = writeln!(out, "{}", sentence(&line));
+    }
+    for (task, records) in tasks.iter().zip(&structure.outside) {
+        out.push_str(&outside(records, &format!(" of {task}")));
     }
     if !out.is_empty() {
         out.push('\n');

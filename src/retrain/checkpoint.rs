@@ -231,6 +231,26 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn changed_files_are_answered(
+            edits in proptest::collection::vec((0usize..3000, proptest::prelude::any::<u8>()), 1..5),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("c.ckpt");
+            checkpoint().save(&path, "ab").unwrap();
+            let mut bytes = fs::read(&path).unwrap();
+            for (place, value) in edits {
+                let place = place % bytes.len();
+                bytes[place] = value;
+            }
+            fs::write(&path, bytes).unwrap();
+            if let Ok(read) = Checkpoint::load(&path, "ab") {
+                let _ = read.check(7, &[[1, 2].as_slice(); 12], 1);
+            }
+        }
+    }
+
     #[test]
     fn trainings_are_told_apart_but_not_by_their_length() {
         let options = RetrainOptions::default();

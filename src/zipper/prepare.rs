@@ -193,9 +193,11 @@ fn share_duplicates(joint: &mut JointModel, alignment: &Alignment) {
         };
         // At another layer of the group, or in a joint model, they are shared already.
         if layers.iter().zip(&channels).all(|(layer, own)| !is_shared(layer, own)) {
-            for row in 0..channels[0].len() {
-                for (other, own) in layers.iter().zip(&channels).skip(1) {
-                    joint.share((layers[0].0, channels[0][row]), (other.0, own[row]));
+            let mut all = layers.iter().zip(&channels);
+            let Some((first, rows)) = all.next() else { continue };
+            for (other, own) in all {
+                for (row, same) in rows.iter().zip(own) {
+                    joint.share((first.0, *row), (other.0, *same));
                 }
             }
         }

@@ -6,6 +6,7 @@ mod commands;
 mod files;
 mod goals;
 mod handoff;
+mod hostile;
 mod merge;
 mod prune;
 mod rejected;

@@ -1,4 +1,4 @@
-//! How much is folded at a time.
+//! How much is folded.
 
 use crate::ir::{Graph, Tensor};
 
@@ -12,18 +12,18 @@ const GROWTH_OF_LARGE: u64 = 1 << 24;
 /// Constants of this many bytes make a model a large one.
 const LARGE: u64 = 1 << 30;
 
-/// How many times everything that is constant may be rewritten in one run of the pass.
-const REWRITES: u64 = 8;
+/// How many times everything that is constant may be read and written.
+const REWRITES: u64 = 64;
 
-/// What may still be computed in one run of the pass. Nodes beyond that stay nodes.
-pub(super) struct Budget {
+/// What may still be computed of one model.
+pub(in crate::canon) struct Budget {
     growth: u64,
     work: u64,
 }
 
 impl Budget {
-    /// The budget for a graph as it is.
-    pub(super) fn of(graph: &Graph) -> Self {
+    /// The budget for a graph as it was read.
+    pub(in crate::canon) fn of(graph: &Graph) -> Self {
         let constants = graph.values().filter_map(|(id, _)| graph.initializer(id));
         let live: u64 = constants.map(|t| t.data.len() as u64).sum();
         let growth = if live < LARGE { GROWTH } else { GROWTH_OF_LARGE };

@@ -12,22 +12,21 @@ use crate::error::Result;
 use crate::ir::{Dim, Graph, Model, NodeId, Tensor};
 use crate::ops::{self, NodeView};
 
-use self::budget::Budget;
-use super::{CanonOptions, rewire};
+pub(super) use self::budget::Budget;
+use super::rewire;
 
 /// Constants that are larger than everything they are made from are stored up to this many elements.
 const LARGEST_GROWN: usize = 1 << 24;
 
-/// Runs the pass.
+/// Runs the pass. Nodes that the budget does not allow for stay nodes.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
-pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
+pub(super) fn run(model: &mut Model, budget: &mut Budget) -> Result<bool> {
     let graph = &mut model.graph;
-    let mut budget = Budget::of(graph);
     let mut modified = false;
     for id in graph.topological_order()? {
-        let tensor = value(graph, id, &mut budget);
+        let tensor = value(graph, id, budget);
         if let (Some(output), Some(tensor)) = (graph.node(id).output(0), tensor) {
             modified |= rewire::replace_by_constant(graph, output, tensor);
         }

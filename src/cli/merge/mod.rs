@@ -14,7 +14,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::console::Console;
-use super::data::{DataArgs, SYNTHETIC_SAMPLES, TaskData};
+use super::data::{DataArgs, SYNTHETIC_SAMPLES, TaskData, Tried};
 use super::models::{self, Loaded, ToMerge};
 use super::plan::{self, ModelArgs};
 use super::runtime::RuntimeArgs;
@@ -141,7 +141,8 @@ impl MergeArgs {
         let weights: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
         options.memory = beside(options.memory, &weights);
         let backend = self.runtime.open(console)?;
-        let data = self.open_data(&loaded, options.seed, console)?;
+        let trial = Tried { backend: backend.as_ref(), console };
+        let data = self.open_data(&loaded, options.seed, trial)?;
         let mut prepared = prepare_parts(parts, self.share.preparation(&self.models))?;
         self.share.cut(&mut prepared)?;
         self.check_plan(&prepared, &options)?;
@@ -286,12 +287,13 @@ impl MergeArgs {
         self.gram.iter().zip(loaded).map(of_model).collect()
     }
 
-    fn open_data(&self, loaded: &[Loaded], seed: u64, console: &Console) -> Result<Vec<TaskData>> {
+    fn open_data(&self, loaded: &[Loaded], seed: u64, trial: Tried<'_>) -> Result<Vec<TaskData>> {
+        let console = trial.console;
         let limit = match self.data.is_synthetic() {
             true => SYNTHETIC_SAMPLES,
             false => SAMPLES,
         };
-        let data = self.data.open(loaded, self.samples.unwrap_or(limit), seed)?;
+        let data = self.data.open(loaded, self.samples.unwrap_or(limit), seed, trial)?;
         if self.is_made_up() {
             console.warn(SYNTHETIC);
         } else {

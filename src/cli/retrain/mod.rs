@@ -233,9 +233,10 @@ impl RetrainArgs {
             ports.push(models::ports(graph, &graph.inputs).in_model(&task.name)?);
         }
         let tasks = joint.tasks.iter().zip(&ports).enumerate();
-        let nets = tasks.map(|(file, (task, ports))| Net { name: &task.name, ports, file });
+        let nets =
+            tasks.map(|(file, (task, ports))| Net { name: &task.name, ports, file, source: None });
         let nets: Vec<Net<'_>> = nets.collect();
-        let data = self.data.open_nets(&nets, self.samples.unwrap_or(usize::MAX), seed)?;
+        let data = self.data.open_nets(&nets, self.samples.unwrap_or(usize::MAX), seed, None)?;
         for (task, data) in joint.tasks.iter().zip(&data) {
             data.record.notes.iter().for_each(|n| {
                 console.note(&format!("{}: {n}", task.name));

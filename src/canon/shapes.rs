@@ -1,20 +1,14 @@
 //! Shapes that exporters compute at run time become constants.
 //!
 //! A frozen size in a computed shape would have to follow every change of channel counts; a constant
-//! can be read and rewritten. Sizes are tracked as products of numbers and names, so that a batch
-//! that is known only at run time stands in no one's way.
-
-mod size;
-mod trace;
+//! can be read and rewritten. Sizes are followed as formulas of named extents, so that a batch that is
+//! known only at run time stands in no one's way.
 
 use crate::error::Result;
-use crate::ir::{DataType, Dim, Graph, Model, NodeId, Tensor, TensorType, ValueId};
+use crate::ir::{DataType, Dim, Graph, Model, NodeId, Size, Tensor, ValueId};
+use crate::ops::Sizes;
 
-use super::types::{self, same_dim};
-use super::{CanonOptions, rewire};
-
-pub(super) use size::Size;
-pub(super) use trace::{Sizes, trace};
+use super::{CanonOptions, rewire, types};
 
 /// Runs the pass.
 ///
@@ -22,7 +16,7 @@ pub(super) use trace::{Sizes, trace};
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
 pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let graph = &mut model.graph;
-    let known = trace(graph)?;
+    let known = types::follow(graph)?;
     let mut modified = false;
     for (value, sizes) in graph.values().map(|(id, _)| id).zip(&known).collect::<Vec<_>>() {
         if let Some(sizes) = sizes {
@@ -33,7 +27,6 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
         let target = graph.node(id).input(1).and_then(|v| known.get(v.index())?.as_ref());
         if let Some(target) = target {
             modified |= fix_target(graph, id, target);
-            declare_output(graph, id, target);
         }
     }
     Ok(modified)
@@ -76,8 +69,8 @@ fn fix_target(graph: &mut Graph, id: NodeId, target: &Sizes) -> bool {
 fn constant_target(target: &[Option<Size>], from: &[Dim]) -> Option<Vec<i64>> {
     let mut fixed = Vec::with_capacity(target.len());
     for (axis, size) in target.iter().enumerate() {
-        let dim = size.as_ref().map_or(Dim::Unknown, Size::dim);
-        let copied = from.get(axis).is_some_and(|d| same_dim(d, &dim) && d.known().is_none());
+        let dim = size.clone().map_or(Dim::Unknown, Size::dim);
+        let copied = from.get(axis).is_some_and(|d| d.is_surely(&dim) && d.known().is_none());
         fixed.push(match size.as_ref().and_then(Size::value) {
             Some(number) => number,
             None if copied => 0,
@@ -85,19 +78,4 @@ fn constant_target(target: &[Option<Size>], from: &[Dim]) -> Option<Vec<i64>> {
         });
     }
     (fixed.iter().filter(|s| **s == -1).count() <= 1).then_some(fixed)
-}
-
-/// Inference knows a shape argument only if it is constant; here it is known in part.
-fn declare_output(graph: &mut Graph, id: NodeId, target: &Sizes) {
-    let node = graph.node(id);
-    let (Some(data), Some(output)) = (node.input(0), node.output(0)) else { return };
-    let plain =
-        target.elements.iter().all(|e| e.as_ref().and_then(Size::value).is_none_or(|n| n > 0));
-    if !node.is("Reshape") || !plain {
-        return;
-    }
-    let dims = target.elements.iter().map(|e| e.as_ref().map_or(Dim::Unknown, Size::dim)).collect();
-    if let (Some(ty), None) = (types::of(graph, data), types::shape(graph, output)) {
-        graph.set_type(output, Some(TensorType { dtype: ty.dtype, shape: Some(dims) }));
-    }
 }
