@@ -193,8 +193,7 @@ impl Importance {
         progress.begin("sensitivities", joint.tasks.len() as u64);
         for (task, data) in joint.tasks.iter().zip(&calibration.data) {
             progress.check()?;
-            let batch =
-                batch_with_gradients(&task.model, calibration.batch, calibration.memory);
+            let batch = batch_with_gradients(&task.model, calibration.batch, calibration.memory);
             let measured = grad::sensitivities(
                 &task.model,
                 &task.coupling,
