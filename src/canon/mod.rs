@@ -22,6 +22,7 @@ mod gemm;
 mod noop;
 mod padding;
 mod recurrent;
+mod regroup;
 mod resize;
 mod rewire;
 mod shapes;
@@ -37,6 +38,7 @@ use std::ops::Deref;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 
+pub use regroup::{PerGroup, per_group, regroup};
 pub use types::infer as infer_types;
 
 /// A model in canonical form, with the types of all values inferred; only this module makes one.

@@ -23,7 +23,7 @@ use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, output};
 use crate::calib::data::Dataset;
 use crate::calib::store::{self, LayerMoments};
-use crate::emit::emit;
+use crate::emit::{RECIPE_KEY, emit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options::{MergeOptions, Passes};
@@ -299,7 +299,11 @@ impl MergeArgs {
     fn write(&self, joint: &JointModel, path: &Path) -> Result<Written> {
         let start = Instant::now();
         let options = self.result.emit_options();
-        let bytes = onnx::save(&emit(joint, &options)?, path, &SaveOptions::default())?;
+        let mut model = emit(joint, &options)?;
+        if self.result.no_recipe {
+            model.metadata.remove(RECIPE_KEY);
+        }
+        let bytes = onnx::save(&model, path, &SaveOptions::default())?;
         Ok(Written {
             path: path.to_owned(),
             bytes,
