@@ -24,6 +24,7 @@ use crate::progress::Progress;
 use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
 
+mod candidates;
 mod prepare;
 mod search;
 

@@ -8,6 +8,7 @@ mod extract;
 mod handoff;
 mod import;
 mod inspect;
+mod memory;
 mod merge;
 mod models;
 mod output;
@@ -22,6 +23,7 @@ mod statistics;
 mod stop;
 mod strip;
 mod structure;
+mod verdict;
 mod verify;
 
 use std::ffi::OsString;

@@ -2,7 +2,7 @@
 
 use crate::ops::Atom;
 
-/// Disjoint sets of atoms, each with the marks left by what produces, reads or freezes it.
+/// Disjoint sets of atoms, each with the marks of its producers, consumers and reason to be frozen.
 #[derive(Debug, Default)]
 pub(super) struct Atoms {
     parent: Vec<u32>,
@@ -10,18 +10,18 @@ pub(super) struct Atoms {
     frozen: Vec<Option<u32>>,
 }
 
-/// Something that tells channels of one group from channels of another.
+/// A property that separates channels of different groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Mark {
     /// Fed from input number `.0` of the graph.
     Input(u32),
-    /// Made by layer number `.0`.
+    /// Produced by layer number `.0`.
     Produced(u32),
-    /// Read by layer number `.0`.
+    /// Consumed by layer number `.0`.
     Consumed(u32),
     /// Picked into output `.1` of node `.0`, which splits channels.
     Picked(u32, u32),
-    /// Begins at node `.0`, which is no layer.
+    /// Begins at node `.0`, which is not a layer.
     Made(u32),
 }
 
@@ -45,9 +45,19 @@ impl Atoms {
         Atom(at)
     }
 
+    /// As [`Atoms::root`], with path compression.
+    fn find(&mut self, atom: Atom) -> Atom {
+        let root = self.root(atom);
+        let mut at = atom.0;
+        while self.parent[at as usize] != root.0 {
+            at = std::mem::replace(&mut self.parent[at as usize], root.0);
+        }
+        root
+    }
+
     /// Makes two atoms the same channel.
     pub(super) fn unite(&mut self, a: Atom, b: Atom) {
-        let (a, b) = (self.root(a), self.root(b));
+        let (a, b) = (self.find(a), self.find(b));
         if a == b {
             return;
         }
@@ -65,7 +75,7 @@ impl Atoms {
     /// Adds a mark to the channel of each atom.
     pub(super) fn mark(&mut self, atoms: &[Atom], mark: Mark) {
         for atom in atoms {
-            let root = self.root(*atom);
+            let root = self.find(*atom);
             self.marks[root.0 as usize].push(mark);
         }
     }
@@ -73,7 +83,7 @@ impl Atoms {
     /// Freezes the channels of `atoms` for reason number `reason`; the first reason stays.
     pub(super) fn freeze(&mut self, atoms: &[Atom], reason: u32) {
         for atom in atoms {
-            let root = self.root(*atom);
+            let root = self.find(*atom);
             self.frozen[root.0 as usize].get_or_insert(reason);
         }
     }

@@ -14,6 +14,7 @@ use crate::canon::regroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, Tensor, TensorType, ValueId};
 use crate::mtz::joint::{JointModel, Neuron, Task};
+use crate::naming::{shown, task_fault};
 use crate::onnx;
 
 use format::{BlockRecipe, Recipe, TaskRecipe, WeightRecipe};
@@ -137,6 +138,7 @@ pub fn restore(model: &Model) -> Result<JointModel> {
             .in_model(&model.name));
     };
     let recipe = format::decode(text).in_model(&model.name)?;
+    check_names(&recipe.tasks).in_model(&model.name)?;
     let mut allowance = Allowance::default();
     let lists = recipe.lists.iter().map(|list| indices::read_all(list, &mut allowance));
     let lists = lists.collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
@@ -176,6 +178,22 @@ fn shared_neurons(
 fn numbers(text: &str, allowance: &mut Allowance) -> Option<Vec<Option<u32>>> {
     let all = indices::read(text, allowance)?.into_iter();
     all.map(|n| n.map(|n| u32::try_from(n).ok()).map_or(Some(None), |n| n.map(Some))).collect()
+}
+
+/// Outputs and files are called after tasks, and the file may be hostile.
+fn check_names(tasks: &[TaskRecipe]) -> Result<()> {
+    let refused = |message: String| {
+        Err(Error::new(ErrorKind::Format, message).hint("merge the original models again"))
+    };
+    for (number, TaskRecipe { name, .. }) in tasks.iter().enumerate() {
+        if let Some(fault) = task_fault(name) {
+            return refused(format!("'{}' cannot name a task: {fault}", shown(name)));
+        }
+        if tasks.iter().take(number).any(|other| other.name == *name) {
+            return refused(format!("two tasks are called '{name}'"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a model is a joint model of this program.

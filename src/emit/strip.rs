@@ -4,12 +4,13 @@ use std::collections::HashSet;
 
 use crate::ir::{Attribute, Graph, Model, ValueId, ValueKind};
 
-use super::{FORM_KEY, RECIPE_KEY};
+/// What the keys of our metadata begin with.
+const OWN_KEYS: &str = "onnx_zip.";
 
-/// The joint model without its plan, its form's name, types of inner values and their names: inner
+/// The joint model without its metadata, types of inner values and their names: inner
 /// values and nodes are numbered. Inputs and outputs stay as they are.
 pub fn stripped(mut model: Model) -> Model {
-    model.metadata.retain(|key, _| key != RECIPE_KEY && key != FORM_KEY);
+    model.metadata.retain(|key, _| !key.starts_with(OWN_KEYS));
     let ends: HashSet<ValueId> =
         model.graph.inputs.iter().chain(&model.graph.outputs).copied().collect();
     number(&mut model.graph, &ends, &mut 0);
@@ -48,6 +49,7 @@ fn number(graph: &mut Graph, ends: &HashSet<ValueId>, count: &mut usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emit::{FORM_KEY, RECIPE_KEY};
     use crate::ir::builder::GraphBuilder;
 
     #[test]

@@ -6,6 +6,8 @@ mod groups;
 mod input_matching;
 mod inputs;
 mod laws;
+mod layers;
+mod open;
 mod outputs;
 mod permute;
 mod recurrent;

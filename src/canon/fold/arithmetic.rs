@@ -7,7 +7,8 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::ir::{DataType, Node, Tensor};
 
-use super::movement::broadcast_dims;
+use super::LARGEST_GROWN;
+use super::movement::{broadcast_dims, product};
 
 /// Elements of a tensor in the widest type of their kind.
 #[derive(Clone)]
@@ -48,21 +49,21 @@ fn encode(dtype: DataType, elements: Elements) -> Option<Tensor> {
 
 /// Integers of type `dtype`; `None` if one of them does not fit.
 fn integers(dtype: DataType, array: &ArrayD<i64>) -> Option<Tensor> {
-    let bytes = |v: &i64| -> Option<Vec<u8>> {
-        Some(match dtype {
-            DataType::I64 => v.to_le_bytes().to_vec(),
-            DataType::I32 => i32::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::I16 => i16::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::I8 => i8::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::U32 => u32::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::U16 => u16::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::U8 => u8::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::Bool => vec![u8::from(*v != 0)],
+    let mut data = Vec::with_capacity(array.len() * dtype.size()?);
+    for v in array {
+        match dtype {
+            DataType::I64 => data.extend(v.to_le_bytes()),
+            DataType::I32 => data.extend(i32::try_from(*v).ok()?.to_le_bytes()),
+            DataType::I16 => data.extend(i16::try_from(*v).ok()?.to_le_bytes()),
+            DataType::I8 => data.extend(i8::try_from(*v).ok()?.to_le_bytes()),
+            DataType::U32 => data.extend(u32::try_from(*v).ok()?.to_le_bytes()),
+            DataType::U16 => data.extend(u16::try_from(*v).ok()?.to_le_bytes()),
+            DataType::U8 => data.extend(u8::try_from(*v).ok()?.to_le_bytes()),
+            DataType::Bool => data.push(u8::from(*v != 0)),
             _ => return None,
-        })
-    };
-    let data: Option<Vec<Vec<u8>>> = array.iter().map(bytes).collect();
-    Some(Tensor { dtype, dims: array.shape().to_vec(), data: data?.concat().into() })
+        }
+    }
+    Some(Tensor { dtype, dims: array.shape().to_vec(), data: data.into() })
 }
 
 fn cast(x: &Elements, to: DataType) -> Option<Tensor> {
@@ -103,7 +104,10 @@ fn checked(a: &ArrayD<i64>, f: impl Fn(i64) -> Option<i64>) -> Option<ArrayD<i64
 
 /// Both operands at their common shape.
 fn aligned<A: Clone, B: Clone>(a: &ArrayD<A>, b: &ArrayD<B>) -> Option<(ArrayD<A>, ArrayD<B>)> {
-    let dims = IxDyn(&broadcast_dims(a.shape(), b.shape())?);
+    let dims = broadcast_dims(a.shape(), b.shape())?;
+    let largest = a.len().max(b.len()).max(LARGEST_GROWN);
+    product(&dims).filter(|n| *n <= largest)?;
+    let dims = IxDyn(&dims);
     Some((a.broadcast(dims.clone())?.to_owned(), b.broadcast(dims)?.to_owned()))
 }
 

@@ -13,7 +13,7 @@ fn folded<const N: usize>(
     let inputs: Vec<ValueId> = inputs.iter().map(|t| b.constant("c", t.clone())).collect();
     let y = b.op(op, "y", &inputs, attributes);
     let graph = b.build(&[y]).graph;
-    value(&graph, graph.producer(y)?)
+    value(&graph, graph.producer(y)?, &mut Budget::of(&graph))
 }
 
 fn ints(dims: &[usize], values: &[i64]) -> Tensor {

@@ -170,13 +170,16 @@ impl GroupedConv {
         };
         let is_even = |part: &Part| {
             let rows = |lane: &Lane| of_lane(&lane.rows, &part.positions);
-            let partners = |lane: &Lane| {
+            let common = |lane: &Lane| {
                 let own: BTreeSet<&usize> = lane.rows.iter().collect();
                 let row = part.positions.iter().find(|p| own.contains(p))?;
                 let group = made.channels.get(*row)?.group;
-                Some(joint.partners(task, coupling.layer_making(lane.layer.node, group)?))
+                let layer = coupling.layer_making(lane.layer.node, group)?;
+                let is_shared = part.owner.is_shared();
+                let biases = is_shared.then(|| joint.shares_bias(task, layer).ok());
+                Some((joint.partners(task, layer), biases))
             };
-            same(self.lanes.iter().map(rows)) && same(self.lanes.iter().map(partners))
+            same(self.lanes.iter().map(rows)) && same(self.lanes.iter().map(common))
         };
         let parts = partition.parts(&made.channels);
         same(self.lanes.iter().map(counts)) && parts.iter().all(is_even)
@@ -233,11 +236,24 @@ impl TaskEmitter<'_> {
             |lane: &&&Lane| rows.positions.first().is_some_and(|p| lane.rows.contains(p));
         let layer = lanes.iter().find(makes_first).map_or(&lanes[0].layer, |lane| &lane.layer);
         let id = self.source().coupling.layer_making(layer.node, rows.group);
+        let biases = lanes.iter().zip(&of_lanes).filter_map(|(lane, rows)| {
+            let rows = rows.iter().map(|(_, row)| *row).collect();
+            Some(Stacked { source: lane.layer.bias?, parts: vec![(0, rows)] })
+        });
+        let biases: Vec<Stacked> = biases.collect();
+        let owner = self.bias_owner(id, &rows.owner);
+        let bias = match biases.as_slice() {
+            [] => None,
+            biases => Some((self.stack(biases, &format!("{name}.bias"), &owner)?, owner)),
+        };
+        let bias = self.placed_bias((id, layer), rows, bias, name);
+        let block = LaneBlock { id, lanes, rows, of_lanes: &of_lanes };
         let mut terms = Vec::new();
         for (i, columns) in self.terms(layer, id, bundles, rows).iter().enumerate() {
-            let block = LaneBlock { id, lanes, rows, of_lanes: &of_lanes };
-            terms.push(self.lanes_product(&block, columns, i == 0, name)?);
+            let bias = bias.within.filter(|_| i == 0);
+            terms.push(self.lanes_product(&block, columns, bias, name)?);
         }
+        terms.extend(bias.beside);
         let extents = self.extents.get(self.graph(), grouped.output, 1);
         let value = self.sum(id, extents, &terms, rows, name);
         let mut place = vec![0; rows.positions.len()];
@@ -253,7 +269,7 @@ impl TaskEmitter<'_> {
         &mut self,
         block: &LaneBlock<'_>,
         input: &Piece,
-        with_bias: bool,
+        bias: Option<ValueId>,
         name: &str,
     ) -> Result<ValueId> {
         let LaneBlock { id, lanes, rows, of_lanes } = *block;
@@ -261,15 +277,14 @@ impl TaskEmitter<'_> {
         let first = &lanes[0].layer;
         let (row_axis, column_axis) = if first.in_first() { (1, 0) } else { (0, 1) };
         let mut order = Vec::new();
-        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        let mut weights = Vec::new();
         for (lane, rows) in lanes.iter().zip(of_lanes) {
             let columns = indices(&lane.columns, &input.positions);
             order.extend(columns.iter().map(|(at, _)| *at as i64));
             let rows: Vec<usize> = rows.iter().map(|(_, row)| *row).collect();
             let columns = columns.into_iter().map(|(_, column)| column).collect();
-            let parts = vec![(row_axis, rows.clone()), (column_axis, columns)];
+            let parts = vec![(row_axis, rows), (column_axis, columns)];
             weights.push(Stacked { source: lane.layer.weight, parts });
-            biases.extend(lane.layer.bias.map(|source| Stacked { source, parts: vec![(0, rows)] }));
         }
         let own = self.name(&input.owner, name);
         let value = pick(self.builder, 1, input.value, &order, input.positions.len(), &own);
@@ -277,10 +292,7 @@ impl TaskEmitter<'_> {
         let mut node = self.graph().node(first.node).clone();
         node.name = self.name(&common, name);
         node.inputs = vec![Some(value), Some(weight)];
-        if with_bias && !biases.is_empty() {
-            let owner = self.common(id, &rows.owner, &Owner::Input);
-            node.inputs.push(Some(self.stack(&biases, &format!("{name}.bias"), &owner)?));
-        }
+        node.inputs.extend(bias.map(Some));
         node.attributes.insert("group".to_owned(), Attribute::Int(lanes.len() as i64));
         Ok(self.builder.single(node))
     }

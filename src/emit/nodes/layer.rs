@@ -75,12 +75,21 @@ impl TaskEmitter<'_> {
 
     fn emit_rows(&mut self, layer: &Layer, bundles: &[Piece], rows: &Part) -> Result<ValueId> {
         let id = self.source().coupling.layer_making(layer.node, rows.group);
+        let name = self.graph().node(layer.node).name.clone();
+        let bias = match layer.bias {
+            Some(bias) => {
+                let owner = self.bias_owner(id, &rows.owner);
+                Some((self.block(bias, &[(0, rows.positions.as_slice())], &owner)?, owner))
+            }
+            None => None,
+        };
+        let bias = self.placed_bias((id, layer), rows, bias, &name);
         let mut terms = Vec::new();
         for (i, columns) in self.terms(layer, id, bundles, rows).iter().enumerate() {
-            terms.push(self.product(layer, columns, rows, i == 0)?);
+            terms.push(self.product(layer, columns, rows, bias.within.filter(|_| i == 0))?);
         }
+        terms.extend(bias.beside);
         let extents = self.extents.get(self.graph(), layer.output, layer.out_axis);
-        let name = self.graph().node(layer.node).name.clone();
         Ok(self.sum(id, extents, &terms, rows, &name))
     }
 
@@ -149,13 +158,13 @@ impl TaskEmitter<'_> {
         Some(self.source().coupling.axis(value)?.channels.get(*index?)?.group)
     }
 
-    /// The product of some rows with one input piece.
+    /// The product of some rows with one input piece, and the bias added to it.
     fn product(
         &mut self,
         layer: &Layer,
         input: &Piece,
         rows: &Part,
-        with_bias: bool,
+        bias: Option<ValueId>,
     ) -> Result<ValueId> {
         let graph = self.graph();
         let source = graph.node(layer.node);
@@ -168,11 +177,7 @@ impl TaskEmitter<'_> {
             [(row_axis, rows.positions.as_slice()), (column_axis, input.positions.as_slice())];
         let weight = self.block(layer.weight, &parts, &common)?;
         node.inputs = vec![Some(input.value), Some(weight)];
-        if let (true, Some(bias)) = (with_bias, layer.bias) {
-            let owner = self.common(id, &rows.owner, &Owner::Input);
-            let own = [(0, rows.positions.as_slice())];
-            node.inputs.push(Some(self.block(bias, &own, &owner)?));
-        }
+        node.inputs.extend(bias.map(Some));
         Ok(self.builder.single(node))
     }
 
