@@ -26,6 +26,7 @@ mod noop;
 mod operands;
 mod padding;
 mod recurrent;
+mod regroup;
 mod resize;
 mod rewire;
 mod shapes;
@@ -42,6 +43,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 
 pub use limits::check_sizes;
+pub use regroup::{PerGroup, per_group, regroup};
 pub use types::infer as infer_types;
 
 /// A model in canonical form, with the types of all values inferred; only this module makes one.

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use onnx_zip::emit::{FORM_KEY, RECIPE_KEY};
 use onnx_zip::report::{ModelReport, Plan};
 use onnx_zip::verify::Verification;
 
@@ -132,6 +133,49 @@ fn extract_and_split_refuse_what_is_no_joint_model() {
 }
 
 #[test]
+fn a_stripped_copy_computes_the_same_and_cannot_be_taken_apart() {
+    let images = images();
+    for form in ["heads", "masked", "switch"] {
+        let tool = joint(form);
+        tool.run(0, &["strip", "joint.onnx", "-o", "device.onnx"]);
+        let size = |name: &str| fs::metadata(tool.path(name)).unwrap().len();
+        assert!(size("device.onnx") < size("joint.onnx"));
+        for task in ["digits", "clothes"] {
+            tool.run(0, &["extract", "joint.onnx", "--task", task, "-o", &format!("{task}.onnx")]);
+        }
+        let mut args = verifying("digits.onnx", "clothes.onnx", &images);
+        args[1] = "device.onnx";
+        tool.run(0, &[&args[..], &["--max-deviation", "1e-3"]].concat());
+        let error = tool.refused(&["extract", "device.onnx", "--task", "digits", "-o", "x.onnx"]);
+        assert!(error.contains("stripped"), "{error}");
+    }
+    Tool::new().refused(&["strip", &mnist(), "-o", "x.onnx"]);
+}
+
+#[test]
+fn a_recipe_may_be_left_out_and_a_damaged_one_is_refused() {
+    let tool = Tool::new();
+    tool.merge(&["--no-recipe"]);
+    let model = onnx_zip::onnx::load(&tool.path("joint.onnx")).unwrap();
+    assert!(!model.metadata.contains_key(RECIPE_KEY) && model.metadata.contains_key(FORM_KEY));
+    let tool = joint("heads");
+    let model = onnx_zip::onnx::load(&tool.path("joint.onnx")).unwrap();
+    let recipe = &model.metadata[RECIPE_KEY];
+    let cut = recipe[..recipe.len() / 2].to_owned();
+    let texts = [("{\"version\":1}".to_owned(), "version 1"), (cut, "plan"), ("2:".into(), "plan")];
+    for (text, word) in texts {
+        let mut model = model.clone();
+        model.metadata.insert(RECIPE_KEY.to_owned(), text);
+        tool.write("changed.onnx", &onnx_zip::onnx::encode(&model).unwrap());
+        for command in [vec!["extract", "--task", "digits"], vec!["split"]] {
+            let args = [&command[..1], &["changed.onnx"], &command[1..], &["-o", "x"]].concat();
+            let error = tool.refused(&args);
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}
+
+#[test]
 fn plan_tells_sizes_without_data() {
     let tool = Tool::new();
     let output = tool
@@ -183,6 +227,7 @@ fn every_command_has_help_with_every_flag_explained() {
         "verify",
         "extract",
         "split",
+        "strip",
         "retrain",
         "import",
         "completions",

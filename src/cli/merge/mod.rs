@@ -25,7 +25,7 @@ use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, output};
 use crate::calib::data::Dataset;
 use crate::calib::store::{self, LayerMoments};
-use crate::emit::emit;
+use crate::emit::{RECIPE_KEY, emit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options::{MergeOptions, Passes};
@@ -177,8 +177,12 @@ impl MergeArgs {
             Facts { args: self, options, loaded, data, structure, outcome, search, read, backend };
         let start = Instant::now();
         let options = self.result.emit_options();
-        let draft =
-            onnx::stage(&emit(&joint, &options)?, output, &SaveOptions::default(), console)?;
+        let mut model = emit(&joint, &options)?;
+        if self.result.no_recipe {
+            model.metadata.remove(RECIPE_KEY);
+        }
+        let draft = onnx::stage(&model, output, &SaveOptions::default(), console)?;
+        drop(model);
         let shape = Shape { form: options.form, separate: !options.inputs.is_shared(&joint)? };
         facts.outcome.seconds.push(("write", start.elapsed().as_secs_f64()));
         let start = Instant::now();

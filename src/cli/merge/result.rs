@@ -23,6 +23,9 @@ pub(super) struct ResultArgs {
     /// Print the report as JSON instead of text
     #[arg(long)]
     pub(super) json: bool,
+    /// Leave out the plan by which `extract`, `split` and `retrain` take the joint model apart again
+    #[arg(long)]
+    pub(super) no_recipe: bool,
     /// Show what would be done and stop, like `onnx-zip plan`
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -179,11 +179,23 @@ impl JointModel {
     }
 
     /// Whether the shared neurons of a layer have the same bias in every task whose weights were fused
-    /// with it.
+    /// with it. Layers of one node hold their biases in one vector and give one answer.
     ///
     /// # Errors
     /// As [`crate::ops::Layer::read_bias`].
     pub fn shares_bias(&self, task: usize, layer: LayerId) -> Result<bool> {
+        let layers = &self.tasks[task].coupling.layers;
+        let own = &layers[layer.0].layer;
+        for (id, other) in layers.iter().enumerate() {
+            let same = other.layer.node == own.node && other.layer.kind == own.kind;
+            if same && !self.has_common_bias(task, LayerId(id))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn has_common_bias(&self, task: usize, layer: LayerId) -> Result<bool> {
         let own = self.biases(task, layer)?;
         for partner in self.partners(task, layer).into_iter().filter(|other| *other != task) {
             let number = self.fused[task][layer.0];
