@@ -236,7 +236,7 @@ impl MergeArgs {
     fn options(&self) -> Result<MergeOptions> {
         let neurons = self.counts_neurons();
         let mut options = MergeOptions {
-            budget: self.share.budget(neurons)?,
+            budget: self.share.budget(neurons, self.data.is_common())?,
             unit: self.share.unit(neurons),
             ..MergeOptions::default()
         };
