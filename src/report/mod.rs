@@ -3,6 +3,7 @@
 //! Each command fills one serialisable structure; its JSON is the structure itself, its text and its
 //! HTML are views of it. `schema` counts changes that would break a reader of the JSON.
 
+mod comparison;
 mod format;
 mod html;
 mod model;
@@ -17,6 +18,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
+use crate::compare::Comparison;
 use crate::mtz::options::{Biases, Method, Passes, Unit};
 use crate::mtz::plan::Sizes;
 use crate::mtz::plan::Trial;
@@ -24,6 +26,7 @@ use crate::mtz::site::SiteRecord;
 use crate::retrain::Retrained;
 use crate::verify::Verification;
 
+pub use comparison::complaint;
 pub use html::html;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
 pub use plan::Plan;
@@ -67,6 +70,9 @@ pub struct Report {
     pub retraining: Option<Retrained>,
     /// How the written file compares with the original models; `None` where that was not asked for.
     pub verification: Option<Verification>,
+    /// What the joint model costs, against the original models; `None` where that was not asked for.
+    #[serde(default)]
+    pub comparison: Option<Comparison>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }

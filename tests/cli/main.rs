@@ -3,6 +3,7 @@
 mod bad_data;
 mod bad_input;
 mod commands;
+mod compare;
 mod goals;
 mod handoff;
 mod merge;

@@ -1,5 +1,6 @@
 //! `merge`: the main job.
 
+mod comparison;
 mod method;
 mod record;
 mod result;
@@ -31,13 +32,14 @@ use crate::mtz::plan::predict;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report;
-use crate::retrain::{Ending, Retraining};
+use crate::retrain::Retraining;
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{Limits, Subject, Verification, verify};
 use crate::zipper::{
     Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
 };
 
+use comparison::ComparisonArgs;
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
 use record::{Facts, Written};
@@ -83,6 +85,8 @@ pub(super) struct MergeArgs {
     runtime: RuntimeArgs,
     #[command(flatten)]
     result: ResultArgs,
+    #[command(flatten)]
+    comparison: ComparisonArgs,
 }
 
 /// What is merged, and how.
@@ -173,8 +177,17 @@ impl MergeArgs {
         let checked = self.check(&joint, output, &facts, console)?;
         facts.outcome.seconds.push(("write", written.seconds));
         facts.outcome.seconds.push(("verify", start.elapsed().as_secs_f64()));
+        let start = Instant::now();
+        let compared = self.comparison.measure(&joint, &written, &facts, console)?;
+        facts.outcome.seconds.push(("compare", start.elapsed().as_secs_f64()));
         console.finish();
-        self.tell(&facts.report(&written, checked), console)
+        let worse = compared.as_ref().and_then(|compared| self.complaint(compared, &written));
+        let report = facts.report(&written, checked, compared, worse.clone());
+        let met = self.comparison.judge(report.comparison.as_ref(), worse.as_deref(), console);
+        Ok(match self.tell(&report, console)? {
+            Status::Done if !met => Status::RequirementUnmet,
+            status => status,
+        })
     }
 
     fn show_plan(&self) -> Result<Status> {
@@ -327,10 +340,8 @@ impl MergeArgs {
         facts: &Facts<'_>,
         console: &Console,
     ) -> Result<Option<Verification>> {
-        let rounds = facts.outcome.retrained.iter().flat_map(|r| &r.rounds);
-        let stopped = rounds.last().is_some_and(|r| r.ending == Ending::Interrupted);
         // What is no file cannot be read again.
-        if self.result.no_verify || stopped || !path.is_file() {
+        if self.result.no_verify || facts.was_stopped() || !path.is_file() {
             return Ok(None);
         }
         let nets: Vec<Vec<u8>> =
