@@ -180,6 +180,20 @@ impl ShareArgs {
         PrepareOptions { batchnorm: models.batchnorm(), share_outputs: self.shares_outputs() }
     }
 
+    /// The option that makes the joint model smaller or its graph denser, if there is one.
+    pub(super) fn remedy(&self, paper: bool) -> Option<&'static str> {
+        if self.unit(paper) != Unit::Layer {
+            return Some("whole layers keep graphs dense: --unit layer");
+        }
+        if self.share.is_some_and(|part| part < 1.0) {
+            return Some("share more: a larger --share, or a size such as --target-size 60%");
+        }
+        if self.until.is_some() || !self.own_weights.is_empty() {
+            return Some("leave fewer layers to the tasks by --until and --own-weights");
+        }
+        (self.share.is_none()).then_some("share more: --share 1, or a smaller --target-size")
+    }
+
     /// The layers whose weights are left to the tasks, as typed.
     pub(super) fn own_weights(&self) -> Vec<String> {
         self.own_weights.clone()

@@ -4,6 +4,7 @@ mod bad_data;
 mod bad_input;
 mod commands;
 mod files;
+mod compare;
 mod goals;
 mod handoff;
 mod hostile;
