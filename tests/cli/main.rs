@@ -3,8 +3,8 @@
 mod bad_data;
 mod bad_input;
 mod commands;
-mod files;
 mod compare;
+mod files;
 mod goals;
 mod handoff;
 mod hostile;
