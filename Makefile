@@ -7,7 +7,7 @@ python := $(CURDIR)/.venv/bin/python
 export ONNX_ZIP_PYTHON := $(python)
 unexport ORT_DYLIB_PATH
 
-.PHONY: setup build test test-rust test-python check lint demo fuzz bench speed retraining step-time clean
+.PHONY: setup build test test-rust test-python check lint demo fuzz bench speed retraining step-time gpu clean
 .DEFAULT_GOAL := build
 
 setup: ## install what is missing: OpenBLAS, Python packages, ONNX Runtime, Fashion-MNIST
@@ -52,6 +52,9 @@ retraining: setup build ## test errors of merged nets before and after retrainin
 
 step-time: setup build ## the time of a training step against that of ONNX Runtime training
 	examples/step_time.py
+
+gpu: setup build ## CUDA against the CPU; without a GPU, small cases on the CPU alone
+	scripts/gpu.sh prove
 
 clean:
 	cargo clean

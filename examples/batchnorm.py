@@ -16,7 +16,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from experiment import DATA, MODELS, OUT, errors, merge, subset, table
+from experiment import DATA, MODELS, NEURONS, OUT, errors, merge, subset, table
 
 FOLDER = OUT / "batchnorm"
 NETS = {"resnet": "ResNet", "mobilenet": "MobileNet", "inception": "Inception", "vggbn": "VGG"}
@@ -95,7 +95,7 @@ def row(net: str, method: str) -> list[str]:
     cells = []
     for how, options in WAYS.items():
         joint = FOLDER / f"{net}_{method}_{how}.onnx"
-        merge(joint, models, train, "--share", 1, "--method", method, *options)
+        merge(joint, models, train, *NEURONS, "--share", 1, "--method", method, *options)
         measured = errors(joint, models, test)
         size = joint.stat().st_size / sum(m.stat().st_size for m in models)
         cells.append(" / ".join(f"{after:.2f}" for _, after in measured))

@@ -1,15 +1,16 @@
-"""Size against error: four convolutional nets of MNIST merged with those of Fashion-MNIST.
+"""Size against error with neurons as the unit of sharing, for four convolutional nets.
 
     .venv/bin/python examples/curves.py [NET…]
 
-Each pair is merged at five shares by three methods, with 3 000 unlabelled training images of each
-task and nothing retrained, and measured on the 10 000 test images of each. Prints one table per
-pair. With matplotlib, which is not among the requirements, draws docs/images/size-error.svg too.
+A net of MNIST is merged with one of Fashion-MNIST at five shares by three methods, with 3 000
+unlabelled training images of each task and nothing retrained, and measured on the 10 000 test images
+of each. Prints one table per pair. With matplotlib, which is not among the requirements, draws docs/images/size-error.svg too.
 """
 
 import sys
+from pathlib import Path
 
-from experiment import DATA, MODELS, OUT, ROOT, errors, merge, subset, table
+from experiment import DATA, MODELS, NEURONS, OUT, ROOT, errors, merge, subset, table
 
 NETS = {"resnet": "ResNet", "mobilenet": "MobileNet", "inception": "Inception", "vggbn": "VGG"}
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
@@ -22,23 +23,29 @@ SAMPLES = 3000
 ROWS = 65536
 TASKS = ("mnist", "fashion")
 
+Point = tuple[float, list[tuple[float, float]]]
 
-def point(net: str, method: str, share: float) -> tuple[float, list[tuple[float, float]]]:
+
+def point(net: str, method: str, share: float) -> Point:
+    """A merge at one share by one method."""
+    options = (*NEURONS, "--share", share, *METHODS[method])
+    return measured(net, OUT / "curves" / f"{net}_{method}_{share}.onnx", *options)
+
+
+def measured(net: str, joint: Path, *options: object) -> Point:
     """Parameters of the joint model as a part of both nets', and the errors of both tasks."""
     models = [MODELS / "zoo" / f"{net}_{task}.onnx" for task in TASKS]
-    joint = OUT / "curves" / f"{net}_{method}_{share}.onnx"
     train = [subset(f"{task}_train", SAMPLES) for task in TASKS]
-    options = ("--share", share, "--max-rows", ROWS, *METHODS[method])
-    report = merge(joint, models, train, *options)
+    report = merge(joint, models, train, "--max-rows", ROWS, *options)
     joined = report["joint"]["parameters"]["total"]
     both = sum(task["parameters"] for task in report["tasks"])
     size = joined / both
     return size, errors(joint, models, [DATA / f"{task}_test.npz" for task in TASKS])
 
 
-def rise(measured: list[tuple[float, float]]) -> float:
+def rise(pairs: list[tuple[float, float]]) -> float:
     """By how much the mean error of the tasks rises, in points."""
-    return sum(after - before for before, after in measured) / len(measured)
+    return sum(after - before for before, after in pairs) / len(pairs)
 
 
 def draw(curves: dict) -> None:
@@ -74,8 +81,8 @@ def main() -> None:
         rows = []
         for share in SHARES:
             points = {method: point(net, method, share) for method in METHODS}
-            for method, measured in points.items():
-                curves[net][method].append(measured)
+            for method, found in points.items():
+                curves[net][method].append(found)
             size = points["refit"][0]
             after = [" / ".join(f"{a:.2f}" for _, a in points[m][1]) for m in METHODS]
             rows.append([f"{share:.0%}", f"{size:.1%}", *after])

@@ -20,6 +20,8 @@ TOOL = os.environ.get("ONNX_ZIP", str(ROOT / "target" / "release" / "onnx-zip"))
 MODELS = ROOT / "fixtures" / "models"
 DATA = ROOT / "fixtures" / "data"
 OUT = ROOT / "out" / "results"
+# Most experiments share neurons, as the paper does; the tool shares whole layers unless told so.
+NEURONS = ("--unit", "neuron")
 
 
 def tool(*arguments: object) -> str:

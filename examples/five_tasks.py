@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from experiment import DATA, OUT, errors, merge, table, tool
+from experiment import DATA, NEURONS, OUT, errors, merge, table, tool
 
 FOLDER = OUT / "five"
 WIDTHS = (784, 300, 100)
@@ -158,7 +158,7 @@ def one_by_one(label: str, order: tuple[str, ...]) -> list[str]:
     for count in range(2, len(order) + 1):
         added = FOLDER / f"{label.replace(' ', '_')}_{count}.onnx"
         train_sets = [data(n, "train") for n in order[:count]]
-        merge(added, [joint, net(order[count - 1])], train_sets, "--share", 0.9)
+        merge(added, [joint, net(order[count - 1])], train_sets, *NEURONS, "--share", 0.9)
         joint = added
     return row(label, joint, order)
 
@@ -178,11 +178,11 @@ def main() -> None:
     merge(nothing, [net(n) for n in first], [data(n, "train") for n in first], "--share", 0)
     rows = [row("before", nothing, first)]
     for label, order in ORDERS.items():
-        rows.append(together(label, order, "--share", 0.9))
+        rows.append(together(label, order, *NEURONS, "--share", 0.9))
     rows.append(one_by_one("one by one", first))
-    rows.append(together("all neurons", first, "--share", 1))
+    rows.append(together("all neurons", first, *NEURONS, "--share", 1))
     rows.append(together("the paper's method", first, "--share", 0.9, "--method", "mtz"))
-    retrained = ("--share", 0.9, "--retrain", "end", "--iterations", 2000)
+    retrained = (*NEURONS, "--share", 0.9, "--retrain", "end", "--iterations", 2000)
     rows.append(together("retrained", first, *retrained))
     print(tool("--version").strip())
     print(table(["order", "size", *TASKS, "mean"], rows))

@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 from PIL import Image, ImageDraw, ImageFont
 
-from experiment import ROOT, session, table, tool
+from experiment import NEURONS, ROOT, session, table, tool
 
 FOLDER = ROOT / "out" / "published"
 WORDS = "merge share layer neuron weight task input output model channel error price".split()
@@ -264,7 +264,8 @@ def samples(name: str, pair: Pair) -> list[dict[str, Path]]:
 
 def planned(name: str) -> list[str]:
     """A row: what a merge would share."""
-    plan = json.loads(tool("plan", *(model.path() for model in PAIRS[name].models()), "--json"))
+    paths = [model.path() for model in PAIRS[name].models()]
+    plan = json.loads(tool("plan", *paths, *NEURONS, "--json"))
     sites, sizes = plan["prediction"]["sites"], plan["prediction"]["sizes"]
     shared = sum(site["shared"] > 0 for site in sites)
     reasons = Counter(site["reason"] for site in sites if site["reason"])
@@ -283,7 +284,7 @@ def merged(name: str) -> list[str]:
     joint, report = FOLDER / f"{name}.onnx", FOLDER / f"{name}.json"
     if not report.exists():
         options = ["--name", "a", "--name", "b", "--report", report, "--no-verify"]
-        tool("merge", *paths, "-o", joint, *options, *data(files, "train"))
+        tool("merge", *paths, "-o", joint, *NEURONS, *options, *data(files, "train"))
     tool("verify", joint, *paths, "--samples", 4, *data(files, "test"))
     onnx.checker.check_model(joint, full_check=True)
     found = json.loads(report.read_text())

@@ -95,7 +95,7 @@ class Workshop:
         joint = self.folder / "joint.onnx"
         names = ("--name", "a", "--name", "b")
         self.run("merge", *self.nets, "-o", joint, *names, *self.data, *self.samples,
-                 "--no-verify", *more)
+                 "--unit", "neuron", "--share", 1, "--no-verify", *more)
         return joint
 
     def retrain(self, joint: Path, *more: object) -> Path:

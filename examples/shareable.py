@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from experiment import OUT, table, tool
+from experiment import NEURONS, OUT, table, tool
 
 FOLDER = OUT / "light"
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -55,7 +55,8 @@ def seeded(name: str, seed: int) -> Path:
 def row(name: str) -> list[str]:
     """Layers, parameters, the part of them that is stored once, and what is not shared with outputs."""
     paths = [seeded(name, seed) for seed in (1, 2)]
-    plans = [json.loads(tool("plan", *paths, "--json", *o)) for o in ([], ["--share-outputs"])]
+    ways = ((), ("--share-outputs",))
+    plans = [json.loads(tool("plan", *paths, *NEURONS, "--json", *way)) for way in ways]
     for path in paths:
         path.unlink()
     sizes = [plan["prediction"]["sizes"] for plan in plans]

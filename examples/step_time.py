@@ -56,7 +56,7 @@ def commands(pair: tuple, folder: Path, arguments: argparse.Namespace) -> tuple[
     teachers = [part for net in nets for part in ("--teacher", net)]
     joint, handed = folder / "joint.onnx", folder / "training"
     run(arguments.tool, "merge", *nets, "-o", joint, "--name", "a", "--name", "b", *data, *few,
-        "--no-verify")
+        "--unit", "neuron", "--share", 1, "--no-verify")
     train = [arguments.tool, "retrain", joint, *teachers, *data, *few]
     run(*train, "--export", handed)
     run(TRAINING, handed / "make_artifacts.py")

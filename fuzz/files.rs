@@ -11,6 +11,7 @@ use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::calib::gram::Moments;
 use onnx_zip::calib::store::{self, Meta};
 use onnx_zip::ir::{DataType, Dim};
+use onnx_zip::progress::Silent;
 use onnx_zip::runtime::Port;
 
 /// Number of kinds of files.
@@ -31,7 +32,8 @@ pub fn seed(kind: usize) -> Vec<u8> {
             let rows = Array2::from_shape_fn((4, 3), |(i, j)| (i + j) as f32);
             moments.push_with(rows.view(), Array2::ones((4, 2)).view()).expect("moments");
             let meta = Meta { model_sha256: "ab".into(), samples: 4, sources: Vec::new() };
-            store::save(&path, &[("fc".to_owned(), moments)].into(), &meta).expect("statistics");
+            let layers = [("fc".to_owned(), moments)].into();
+            store::save(&path, &layers, &meta, &Silent).expect("statistics");
             return fs::read(path).expect("statistics");
         }
         1 => {

@@ -1,4 +1,4 @@
-//! Layers that several nets have in common as they are: a backbone that was frozen in training.
+//! Layers that are identical in several nets, as those of a backbone that was frozen in training.
 //!
 //! A layer is a duplicate if its weights are bit for bit those of the corresponding layer of another
 //! net, and everything before it is a duplicate too. Sharing it changes nothing, whatever stands
@@ -12,8 +12,8 @@ use crate::ops::LayerKind;
 
 use super::{Correspondence, Net, Site, only_group};
 
-/// The nets, itself included, that have a layer as it is, by net and layer; only where there are two
-/// or more.
+/// The nets that have an identical layer, itself included, by net and layer. Only layers that two nets
+/// or more have are listed.
 pub type Duplicates = BTreeMap<(usize, LayerId), BTreeSet<usize>>;
 
 /// Finds the duplicates among corresponding layers.
@@ -36,7 +36,7 @@ pub(super) fn duplicates(nets: &[Net<'_>], sites: &[Site]) -> Duplicates {
     found
 }
 
-/// Takes nets from duplicates where they lack what the duplicates need, until none does.
+/// Removes nets from duplicates if they lack required layers, until nothing changes.
 fn shrink(found: &mut Duplicates, sites: &[Site], before: &[Vec<BTreeSet<LayerId>>]) {
     let mut needing: BTreeMap<(usize, LayerId), Vec<LayerId>> = BTreeMap::new();
     for (net, layers) in before.iter().enumerate() {
@@ -69,7 +69,7 @@ fn shrink(found: &mut Duplicates, sites: &[Site], before: &[Vec<BTreeSet<LayerId
     }
 }
 
-/// Takes a net from a duplicate, which takes two.
+/// Removes a net from a duplicate, and the duplicate if one net remains.
 fn leave(found: &mut Duplicates, key: (usize, LayerId), net: usize) {
     if let Some(all) = found.get_mut(&key) {
         all.remove(&net);
@@ -90,8 +90,8 @@ fn weights<'a>(net: Net<'a>, id: LayerId) -> Option<(&'a Tensor, [Option<&'a Ten
     Some((constant(layer.weight)?, [layer.bias.and_then(constant), recurrence]))
 }
 
-/// Per layer, the layers of the same net that must be duplicates for it to be one: those before it,
-/// and those that write to or make the same channels.
+/// Per layer, the layers of the same net that must be duplicates, too: those before it, and the other
+/// producers of the same channels.
 fn requirements(net: Net<'_>) -> Vec<BTreeSet<LayerId>> {
     let before = layers_before(net);
     let groups =
@@ -130,7 +130,7 @@ fn layers_before(net: Net<'_>) -> Vec<BTreeSet<LayerId>> {
     before
 }
 
-/// Groups of duplicates that correspond although they must stay as they are.
+/// Groups of duplicates that correspond although they are frozen.
 pub(super) fn groups(
     nets: &[Net<'_>],
     sites: &[Site],

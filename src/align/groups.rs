@@ -1,4 +1,4 @@
-//! Groups that correspond: those of the rows of corresponding layers.
+//! Corresponding groups: those of the rows of corresponding layers.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,8 @@ type Refusals = BTreeMap<(usize, GroupId), String>;
 
 /// Corresponding groups, and those that cannot be paired.
 ///
-/// A group that is made by more layers in one net than in another (a residual stream of a deeper
-/// net) corresponds all the same: layers without a counterpart write to its channels with weights of
-/// their own.
+/// A group with more producers in one net than in another (a residual stream of a deeper net)
+/// corresponds, too: layers without a counterpart write to its channels with their own weights.
 pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, Refusals) {
     let mut classes: Vec<Correspondence> = Vec::new();
     let mut refused = Refusals::new();
@@ -54,8 +53,8 @@ fn obstacle(net: Net<'_>, group: GroupId) -> Option<&Frozen> {
     group.frozen.as_ref().filter(|_| !is_shared)
 }
 
-/// Corresponding model inputs: those that all nets read alike, with equally many channels in the same
-/// order, and the others.
+/// Corresponding model inputs: those with equally many channels in the same order in all nets, and
+/// the others.
 pub(super) fn inputs(
     nets: &[Net<'_>],
     sites: &[Site],
@@ -84,8 +83,8 @@ pub(super) fn inputs(
     (groups(alike), groups(unlike))
 }
 
-/// The model input that a layer reads: its group, and which channel stands at each column. What a
-/// recurrent layer reads of its own does not count.
+/// The model input that a layer consumes: its group, and the channel at each column. Hidden units of a
+/// recurrent layer do not count.
 fn input(own: Net<'_>, net: usize, layer: LayerId) -> Option<(usize, GroupId, Vec<usize>)> {
     let layer = own.coupling.layer(layer);
     let made = only_group(&layer.outputs);

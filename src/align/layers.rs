@@ -5,7 +5,7 @@ use crate::ops::{GateInputs, LayerKind};
 
 use super::{Divergence, Net, Site, run};
 
-/// The layers of all nets, corresponding ones together.
+/// The layers of all nets, grouped into sites.
 pub(super) fn sites(nets: &[Net<'_>]) -> Vec<Site> {
     let mut sites: Vec<Site> = Vec::new();
     for (net, own) in nets.iter().enumerate() {
@@ -31,7 +31,7 @@ pub(super) fn sites(nets: &[Net<'_>]) -> Vec<Site> {
 fn alone(nets: usize, net: usize, layer: LayerId) -> Site {
     let mut layers = vec![None; nets];
     layers[net] = Some(layer);
-    Site { layers }
+    Site { layers, own_weights: false }
 }
 
 /// Parameters that two layers have in common at most, with a bonus for equal sizes and windows and
@@ -50,7 +50,7 @@ pub(super) fn worth(a: Net<'_>, b: Net<'_>, i: LayerId, j: LayerId) -> Option<f6
     };
     let alike = frozen(a, x) == frozen(b, y);
     let moves_alike = match (&x.layer.kind, &y.layer.kind) {
-        // What else is known of gates are values of their nets.
+        // The other fields of a gate are values of its net.
         (LayerKind::Gate(_), LayerKind::Gate(_)) => true,
         (a, b) => a == b,
     };
@@ -58,7 +58,7 @@ pub(super) fn worth(a: Net<'_>, b: Net<'_>, i: LayerId, j: LayerId) -> Option<f6
     Some(common * if same { 1.5 } else { 1.0 } * if alike { 1.0 } else { 0.1 } + 1.0)
 }
 
-/// Whether layers of these kinds can correspond: those that are described alike.
+/// Whether layers of these kinds can correspond.
 fn corresponds(a: &LayerKind, b: &LayerKind) -> bool {
     match (a, b) {
         (LayerKind::Gemm, LayerKind::Gemm) | (LayerKind::MatMul, LayerKind::MatMul) => true,
@@ -72,7 +72,7 @@ fn corresponds(a: &LayerKind, b: &LayerKind) -> bool {
     }
 }
 
-/// What must be equal of the kinds of layers that correspond.
+/// The properties of a kind that must be equal for layers to correspond.
 pub(super) fn describe(kind: &LayerKind) -> String {
     match kind {
         LayerKind::Gemm => "Gemm".to_owned(),
@@ -88,7 +88,7 @@ pub(super) fn describe(kind: &LayerKind) -> String {
     }
 }
 
-/// What must be equal for two layers to correspond; `None` if they do.
+/// The difference that keeps two layers from corresponding; `None` if they correspond.
 fn difference(a: &CoupledLayer, b: &CoupledLayer) -> Option<String> {
     if !corresponds(&a.layer.kind, &b.layer.kind) {
         let (x, y) = (describe(&a.layer.kind), describe(&b.layer.kind));

@@ -1,8 +1,8 @@
 //! Which layers and groups of several nets correspond.
 //!
 //! Nets are added one at a time. A new net's layers are aligned with the sites found so far by the
-//! longest common run, weighted by what sharing them would save (so nets of different depth share
-//! what they have in common). Groups follow from their layers.
+//! longest common run, weighted by the parameters that sharing could save. So nets of different depth
+//! share the layers they have in common. Groups follow from their layers.
 
 mod duplicates;
 mod groups;
@@ -33,7 +33,7 @@ pub struct Alignment {
     pub unlike_inputs: Vec<Correspondence>,
     /// Groups behind corresponding layers that cannot be paired, by net, with the reason.
     pub refused: BTreeMap<(usize, GroupId), String>,
-    /// Layers that nets have in common as they are.
+    /// Layers that are identical in several nets.
     pub duplicates: Duplicates,
     /// Where each net but the first differs from the first; `None` where it does not.
     pub divergences: Vec<Option<Divergence>>,
@@ -47,6 +47,8 @@ pub type Correspondence = Vec<Option<GroupId>>;
 pub struct Site {
     /// The layer of each net, in their order.
     pub layers: Vec<Option<LayerId>>,
+    /// Whether each layer keeps its own weights. Their channels are still paired.
+    pub own_weights: bool,
 }
 
 impl Site {
@@ -79,7 +81,7 @@ pub struct Net<'a> {
     pub graph: &'a Graph,
     /// Its channel structure.
     pub coupling: &'a Coupling,
-    /// Whether neurons that make its outputs may be shared. Outputs keep their order all the same.
+    /// Whether neurons of its output layers may be shared. Outputs keep their order in any case.
     pub shares_outputs: bool,
 }
 
@@ -102,20 +104,20 @@ impl Alignment {
         self.sites.iter().filter(|site| site.is_common())
     }
 
-    /// Whether the layers of a site are the same as they are, and so is all that comes to them.
+    /// Whether the layers of a site are duplicates: identical, with identical layers before them.
     pub fn is_duplicate(&self, site: &Site) -> bool {
         let nets = |member: (usize, LayerId)| self.duplicates.get(&member);
         let has_all = |nets: &BTreeSet<usize>| site.members().all(|(net, _)| nets.contains(&net));
         site.members().all(|member| nets(member).is_some_and(has_all))
     }
 
-    /// Takes the sites behind the `last`-th apart, so that their layers correspond to nothing.
+    /// Splits the sites behind the `last`-th, so that their layers correspond to nothing.
     pub fn cut_behind(&mut self, last: usize) {
         let all = 0..self.sites.len();
         self.take_apart(&all.filter(|place| *place > last).collect());
     }
 
-    /// Takes the sites at some places apart, so that their layers correspond to nothing.
+    /// Splits the sites at some places, so that their layers correspond to nothing.
     pub fn take_apart(&mut self, places: &BTreeSet<usize>) {
         for (place, site) in std::mem::take(&mut self.sites).into_iter().enumerate() {
             if !places.contains(&place) {
@@ -125,8 +127,19 @@ impl Alignment {
             for (net, layer) in site.members() {
                 let mut layers = vec![None; site.layers.len()];
                 layers[net] = Some(layer);
-                self.sites.push(Site { layers });
+                self.sites.push(Site { layers, own_weights: false });
                 self.duplicates.remove(&(net, layer));
+            }
+        }
+    }
+
+    /// Leaves the weights of the layers at some places to the nets: only their channels are paired.
+    /// Duplicate layers are kept unchanged.
+    pub fn keep_weights(&mut self, places: &BTreeSet<usize>) {
+        for place in places {
+            let is_duplicate = self.sites.get(*place).is_some_and(|site| self.is_duplicate(site));
+            if let Some(site) = self.sites.get_mut(*place).filter(|_| !is_duplicate) {
+                site.own_weights = true;
             }
         }
     }
@@ -137,7 +150,7 @@ impl Alignment {
     }
 }
 
-/// The group of all `channels`, if they are of one.
+/// The group of `channels`, if all belong to one.
 pub fn only_group(channels: &[Channel]) -> Option<GroupId> {
     let first = channels.first()?.group;
     channels.iter().all(|c| c.group == first).then_some(first)

@@ -6,17 +6,18 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Dimension};
-use safetensors::tensor::{Dtype, SafeTensors, View, serialize, serialize_to_file};
+use safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
 use serde::{Deserialize, Serialize};
 
 use super::container;
 use super::gram::Moments;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::staging::{Stage, is_device};
+use crate::progress::Progress;
+use crate::staging::Stage;
 
 /// Key of our entry in the container's metadata.
 const KEY: &str = "onnx-zip";
@@ -47,11 +48,17 @@ struct Header {
     rows: BTreeMap<String, u64>,
 }
 
-/// Saves moments; an existing file is replaced when the new one is complete.
+/// Saves moments; an existing file is replaced when the new one is complete. `progress` says when to
+/// stop waiting for the reader of a pipe.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if the file cannot be written.
-pub fn save(path: &Path, moments: &LayerMoments, meta: &Meta) -> Result<()> {
+/// [`ErrorKind::Io`] if the file cannot be written, [`ErrorKind::Interrupted`] when stopped.
+pub fn save(
+    path: &Path,
+    moments: &LayerMoments,
+    meta: &Meta,
+    progress: &dyn Progress,
+) -> Result<()> {
     let failed = |cause: Box<dyn StdError + Send + Sync>| {
         Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(cause)
     };
@@ -67,14 +74,9 @@ pub fn save(path: &Path, moments: &LayerMoments, meta: &Meta) -> Result<()> {
         }
     }
     let metadata = Some(HashMap::from([(KEY.to_owned(), header)]));
-    let mut stage = Stage::default();
-    if is_device(path) {
-        let bytes = serialize(tensors, metadata).map_err(|e| failed(e.into()))?;
-        stage.write(path, |out| out.write_all(&bytes))?;
-    } else {
-        let write = |at: &Path| serialize_to_file(tensors, metadata, at).map_err(io::Error::other);
-        stage.write_by_path(path, write)?;
-    }
+    let mut stage = Stage::new(progress);
+    let write = |at: &Path| serialize_to_file(tensors, metadata, at).map_err(io::Error::other);
+    stage.write_by_path(path, write)?;
     stage.commit().map(drop)
 }
 
@@ -198,6 +200,7 @@ mod tests {
     use ndarray::array;
 
     use super::*;
+    use crate::progress::Silent;
 
     fn moments(first: f32) -> LayerMoments {
         let mut plain = Moments::new(2);
@@ -216,10 +219,10 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.gram");
-        save(&path, &moments(1.0), &meta("ab")).unwrap();
+        save(&path, &moments(1.0), &meta("ab"), &Silent).unwrap();
         assert_eq!(load(&path).unwrap(), (moments(1.0), meta("ab")));
         let bytes = fs::read(&path).unwrap();
-        save(&path, &moments(1.0), &meta("ab")).unwrap();
+        save(&path, &moments(1.0), &meta("ab"), &Silent).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
 
@@ -245,7 +248,7 @@ mod tests {
     fn damaged_files_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.gram");
-        save(&path, &moments(1.0), &meta("ab")).unwrap();
+        save(&path, &moments(1.0), &meta("ab"), &Silent).unwrap();
         let bytes = fs::read(&path).unwrap();
         for damaged in [&bytes[..0], &bytes[..bytes.len() - 1], &bytes[8..], b"no statistics"] {
             assert_eq!(parse(damaged).unwrap_err().kind(), ErrorKind::Format);

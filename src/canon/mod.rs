@@ -6,7 +6,7 @@
 //! 1. once: `constants` before all others, which look for initializers only; the checks of what the
 //!    model asks for (`limits`) and for training mode; `upgrade`, so that the others know one version of
 //!    each operator.
-//! 2. until nothing changes: `noop`, `fold`, `shapes`, `views`, `resize`. Each may uncover
+//! 2. until nothing changes: `noop`, `fold`, `shapes`, `extents`, `views`, `resize`. Each may uncover
 //!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
@@ -18,6 +18,7 @@ mod affine;
 mod bias;
 mod check;
 mod constants;
+mod extents;
 mod fold;
 mod gemm;
 mod limits;
@@ -25,6 +26,7 @@ mod noop;
 mod operands;
 mod padding;
 mod recurrent;
+mod regroup;
 mod resize;
 mod rewire;
 mod shapes;
@@ -41,6 +43,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 
 pub use limits::check_sizes;
+pub use regroup::{PerGroup, per_group, regroup};
 pub use types::infer as infer_types;
 
 /// A model in canonical form, with the types of all values inferred; only this module makes one.
@@ -110,6 +113,7 @@ const TIDY: &[Pass] = &[
     Pass { name: "noop", run: Rewrite(noop::run) },
     Pass { name: "fold", run: Fold(fold::run) },
     Pass { name: "shapes", run: Rewrite(shapes::run) },
+    Pass { name: "extents", run: Rewrite(extents::run) },
     Pass { name: "views", run: Rewrite(views::run) },
     Pass { name: "resize", run: Rewrite(resize::run) },
 ];

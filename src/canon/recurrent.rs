@@ -257,8 +257,8 @@ fn flat_directions(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option
     else {
         return None;
     };
-    let fits = types::same_dim(steps, same_steps)
-        && types::same_dim(batch, same_batch)
+    let fits = steps.is_surely(same_steps)
+        && batch.is_surely(same_batch)
         && units.known().is_some_and(|units| all.known() == Some(2 * units));
     if !fits {
         return None;

@@ -8,6 +8,7 @@ mod extract;
 mod handoff;
 mod import;
 mod inspect;
+mod memory;
 mod merge;
 mod models;
 mod output;
@@ -20,7 +21,9 @@ mod size;
 mod split;
 mod statistics;
 mod stop;
+mod strip;
 mod structure;
+mod verdict;
 mod verify;
 
 use std::ffi::OsString;
@@ -77,6 +80,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     Extract(extract::ExtractArgs),
     Split(split::SplitArgs),
+    Strip(strip::StripArgs),
     Retrain(Box<retrain::RetrainArgs>),
     Import(import::ImportArgs),
     Completions(completions::CompletionsArgs),
@@ -127,6 +131,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
         Command::Verify(args) => args.run(&console),
         Command::Extract(args) => args.run(&console),
         Command::Split(args) => args.run(&console),
+        Command::Strip(args) => args.run(&console),
         Command::Retrain(args) => args.run(&console),
         Command::Import(args) => args.run(&console),
         Command::Completions(args) => args.run(),

@@ -2,7 +2,7 @@
 
 use crate::ops::Atom;
 
-/// Disjoint sets of atoms, each with the marks left by what produces, reads or freezes it.
+/// Disjoint sets of atoms, each with the marks of its producers, consumers and reason to be frozen.
 #[derive(Debug, Default)]
 pub(super) struct Atoms {
     parent: Vec<u32>,
@@ -10,18 +10,18 @@ pub(super) struct Atoms {
     frozen: Vec<Option<u32>>,
 }
 
-/// Something that tells channels of one group from channels of another.
+/// A property that separates channels of different groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Mark {
     /// Fed from input number `.0` of the graph.
     Input(u32),
-    /// Made by layer number `.0`.
+    /// Produced by layer number `.0`.
     Produced(u32),
-    /// Read by layer number `.0`.
+    /// Consumed by layer number `.0`.
     Consumed(u32),
     /// Picked into output `.1` of node `.0`, which splits channels.
     Picked(u32, u32),
-    /// Begins at node `.0`, which is no layer.
+    /// Begins at node `.0`, which is not a layer.
     Made(u32),
 }
 
@@ -45,7 +45,7 @@ impl Atoms {
         Atom(at)
     }
 
-    /// [`Atoms::root`], which takes fewer steps the next time.
+    /// As [`Atoms::root`], with path compression.
     fn find(&mut self, atom: Atom) -> Atom {
         let root = self.root(atom);
         let mut at = atom.0;

@@ -9,18 +9,18 @@ const LONGEST_WAY: usize = 1000;
 /// Operators that leave axes where they are, if the rank stays the same.
 const IN_PLACE: &[&str] = &["Cast", "Add", "Sub", "Mul", "Div", "Slice", "Pad"];
 
-/// Where the channels of a graph input begin: the axis of the input that the first layer behind it
-/// contracts, axis 1 where none is found. An axis that is added on the way, as to grey images or sounds,
-/// begins at the value that is about to be contracted.
+/// The value and axis at which the channels of a graph input begin: the axis of the input that the
+/// first layer behind it contracts, or axis 1 if there is none. If the axis is added on the way, as to
+/// grey images or sounds, channels begin at the value that the layer contracts.
 pub(super) fn channel_axis(
     graph: &Graph,
     readers: &Consumers,
     input: ValueId,
     rank: usize,
 ) -> Option<(ValueId, usize)> {
-    // Which axis of the input stands where in the value that is followed: exporters squeeze, pad and
-    // transpose inputs, e.g. from NHWC to NCHW, or from the batch first to the steps first, and write
-    // that as a reshape where no element moves.
+    // The axis of the input at each place of the current value. Exporters squeeze, pad and transpose
+    // inputs, e.g. from NHWC to NCHW, or from batch first to steps first, and write this as a reshape if
+    // no element moves.
     let mut axes: Vec<Option<usize>> = (0..rank).map(Some).collect();
     let mut value = input;
     let mut steps = 0..LONGEST_WAY;
@@ -43,7 +43,7 @@ pub(super) fn channel_axis(
     (axis > 0).then_some((value, axis))
 }
 
-/// Where axes stand behind a node that moves them; `None` for other nodes.
+/// The places of axes behind a node that moves them; `None` for other nodes.
 fn moved(graph: &Graph, id: NodeId, axes: &[Option<usize>]) -> Option<Vec<Option<usize>>> {
     let node = graph.node(id);
     let rank = axes.len();

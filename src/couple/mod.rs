@@ -1,12 +1,13 @@
 //! Coupled channels: which channels of which tensors are the same channel.
 //!
-//! The unit that may be permuted, paired and shared is the [`ChannelGroup`]: all channels that are
-//! made by the same layers and read by the same layers. It follows from what operators declare
-//! ([`crate::ops`]); nobody describes an architecture by hand. A residual stream is one group with
+//! The unit that may be permuted, paired and shared is the [`ChannelGroup`]: all channels with the
+//! same producers and the same consumers. Groups follow from the rules of operators
+//! ([`crate::ops`]); no architecture is described by hand. A residual stream is one group with
 //! several producers, which generalises the permuted shortcuts of the paper's sec. 3.7.
 
 mod atoms;
 mod inputs;
+mod outside;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use std::fmt;
 use crate::error::Result;
 use crate::ir::{Graph, NodeId, ValueId};
 use crate::ops::{Flow, Layer};
+
+pub use outside::{Outside, outside};
 
 /// Names a channel group of one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,17 +52,17 @@ pub struct Frozen {
     pub reason: String,
     /// The node that asks for it; empty for model inputs and outputs.
     pub node: String,
-    /// Set if the channels are those of a model input, which are shared as they are, or output, which
-    /// are shared where that is asked for.
+    /// Set for channels of a model input, which are shared in their order, and of a model output, which
+    /// are shared on request.
     pub end: Option<End>,
 }
 
 /// An end of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// What callers feed.
+    /// An input.
     Input,
-    /// What callers get.
+    /// An output.
     Output,
 }
 
@@ -75,7 +78,7 @@ impl fmt::Display for Frozen {
 /// Channels that move together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChannelGroup {
-    /// Name for people: that of the first layer that makes the channels.
+    /// Name for people: that of the first producer.
     pub name: String,
     /// Number of channels.
     pub size: usize,
@@ -83,30 +86,30 @@ pub struct ChannelGroup {
     pub producers: Vec<LayerId>,
     /// Layers whose columns are channels of the group.
     pub consumers: Vec<LayerId>,
-    /// Set if the channels must stay as they are.
+    /// Set if the channels are frozen.
     pub frozen: Option<Frozen>,
 }
 
 impl ChannelGroup {
-    /// The end of the model that the channels must stay as they are for, if any.
+    /// The end of the model for which the channels are frozen, if there is one.
     pub fn end(&self) -> Option<End> {
         self.frozen.as_ref()?.end
     }
 }
 
-/// A layer with the channels it reads and makes.
+/// A layer with the channels that it consumes and produces.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CoupledLayer {
     /// The layer.
     pub layer: Layer,
-    /// Name of its node; with that of the gate in a recurrent node, and with a number where the
-    /// node's rows belong to several groups, of which each has a layer.
+    /// Name of its node, with the name of the gate in a recurrent node. If the node's rows belong to
+    /// several groups, each group has a layer, and a number is appended.
     pub name: String,
     /// Channels of the weight's columns; `None` where the input carries no tracked channels.
     pub inputs: Option<Vec<Channel>>,
     /// Channels of the weight's rows.
     pub outputs: Vec<Channel>,
-    /// Whether every row reads its own channel alone (depthwise).
+    /// Whether every row consumes its own channel only (depthwise).
     pub per_channel: bool,
 }
 

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
 
-/// Everything learnt on the way through the graph.
+/// State of the walk through the graph.
 struct Tracer<'g> {
     graph: &'g Graph,
     atoms: Atoms,
@@ -19,7 +19,7 @@ struct Tracer<'g> {
     layers: Vec<(Layer, bool)>,
     flows: BTreeMap<NodeId, Flow>,
     reasons: Vec<Frozen>,
-    /// Nodes that channels begin at and that are no layers, by their index.
+    /// Nodes other than layers at which channels begin, by their index.
     makers: HashMap<u32, NodeId>,
     /// Channels that may still be followed, counted at every value that they go through.
     room: usize,
@@ -157,7 +157,7 @@ impl Tracer<'_> {
         self.layers.push((layer.clone(), false));
     }
 
-    /// All gates make the same channels, and read those of the step before.
+    /// All gates produce the same channels, and consume those of the step before.
     fn enter_gates(&mut self, id: NodeId, gates: &[Layer]) {
         let first = self.layers.len() as u32;
         let units = gates.first().and_then(|gate| gate.sizes(self.graph).ok());
@@ -213,8 +213,7 @@ impl Tracer<'_> {
         Labels { axis: labels.axis, atoms: labels.atoms.iter().map(atom).collect() }
     }
 
-    /// Freezes what reaches an output without passing another layer: the answers of a model are its
-    /// task's own.
+    /// Freezes channels that reach an output without passing another layer: outputs are the task's own.
     fn freeze_outputs(&mut self) {
         let reason = self.reason("a model output", None, Some(End::Output));
         let mut seen = HashSet::new();
@@ -269,7 +268,7 @@ impl Tracer<'_> {
         Coupling { groups, layers, axes, flows: self.flows }
     }
 
-    /// The layers as they are numbered in the end: one for each group that rows of a node belong to.
+    /// The layers with their final numbers: one for each group that rows of a node belong to.
     fn number_layers(
         &self,
         axes: &[Option<ChannelAxis>],

@@ -11,8 +11,10 @@
 
 mod builder;
 mod forms;
+mod names;
 mod nodes;
 mod recipe;
+mod strip;
 mod task;
 mod trainable;
 mod value;
@@ -24,10 +26,11 @@ use crate::ir::{Graph, Model, TensorType, ValueId};
 use crate::mtz::joint::JointModel;
 
 use builder::Builder;
-use task::TaskEmitter;
+use task::{Layouts, TaskEmitter};
 
 pub use forms::{FORMS, Form};
 pub use recipe::{RECIPE_KEY, SOURCE_KEY, is_joint, plain_task, restore};
+pub use strip::stripped;
 pub use trainable::{Parameter, PreActivations, Trainable, trainable};
 
 /// Whether tasks read one common input or each their own.
@@ -106,9 +109,11 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
         Form::Masked => Some(forms::masked::Sums::new(joint, &mut builder)),
         Form::Heads | Form::Switch => None,
     };
+    let layouts = Layouts::of(joint);
     let mut outputs = Vec::new();
     for (task, inputs) in inputs.iter().enumerate() {
-        let values = TaskEmitter::new(joint, task, &mut builder, sums.as_mut()).run(inputs)?;
+        let sums = sums.as_mut();
+        let values = TaskEmitter::new(joint, task, &layouts, &mut builder, sums).run(inputs)?;
         outputs.push(values);
     }
     if let Some(sums) = sums {
@@ -139,7 +144,8 @@ pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
         let value = source.value(*input);
         inputs.push(builder.graph.add_input(&value.name, typed(value.ty.as_ref())?));
     }
-    let outputs = TaskEmitter::new(joint, task, &mut builder, None).run(&inputs)?;
+    let layouts = Layouts::of(joint);
+    let outputs = TaskEmitter::new(joint, task, &layouts, &mut builder, None).run(&inputs)?;
     for (output, source_output) in outputs.iter().zip(&source.outputs) {
         let value = source.value(*source_output);
         builder.add_output(*output, &value.name, value.ty.clone());

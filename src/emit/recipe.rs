@@ -4,25 +4,27 @@
 //! weight where its blocks lie in the joint model's initializers. So a joint model can be split,
 //! turned into another form, retrained or merged further, also after its weights were trained on.
 
+mod assemble;
+mod format;
+mod indices;
+
 use std::collections::HashSet;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
-
+use crate::canon::regroup;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Graph, Model, Tensor, TensorType, ValueId, ValueKind};
+use crate::ir::{Graph, Model, Tensor, TensorType, ValueId};
 use crate::mtz::joint::{JointModel, Neuron, Task};
+use crate::naming::{shown, task_fault};
 use crate::onnx;
+
+use format::{BlockRecipe, Recipe, TaskRecipe, WeightRecipe};
+use indices::Allowance;
 
 /// Metadata key of the recipe.
 pub const RECIPE_KEY: &str = "onnx_zip.recipe";
 
 /// Metadata key, in a task's net, of the SHA-256 of the file that it was read from.
 pub const SOURCE_KEY: &str = "onnx_zip.source";
-
-/// Version of the recipe's format.
-const VERSION: u32 = 1;
 
 /// Constants up to this many elements stay in the task's graph, where training does not reach them:
 /// shapes, axes and bounds, but no biases. Of inputs, in turn, no extent may be 0.
@@ -36,46 +38,13 @@ pub(super) struct Placed {
     /// Axis and indices along it, for each axis of which only some are in the block.
     pub(super) parts: Vec<(usize, Vec<usize>)>,
     pub(super) target: ValueId,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Recipe {
-    version: u32,
-    tasks: Vec<TaskRecipe>,
-    /// Lists of indices, written as ranges: `0-3,7,9-12`.
-    lists: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct TaskRecipe {
-    name: String,
-    /// The task's model with weights as inputs, base64.
-    graph: String,
-    weights: Vec<WeightRecipe>,
-    /// Per group, the shared neuron of each channel; empty where nothing is shared.
-    sharing: Vec<Vec<Option<u32>>>,
-    /// Per layer, a number that the layers of other tasks have too whose weights were fused with it.
-    fused: Vec<Option<u32>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WeightRecipe {
-    name: String,
-    blocks: Vec<BlockRecipe>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct BlockRecipe {
-    /// The initializer.
-    from: String,
-    /// Axis and number of the list of indices along it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    parts: Vec<(usize, usize)>,
+    /// Where the block begins along the target's first axis.
+    pub(super) start: usize,
 }
 
 /// The recipe of a joint model, for its metadata.
 pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Result<String> {
-    let mut recipe = Recipe { version: VERSION, tasks: Vec::new(), lists: Vec::new() };
+    let mut recipe = Recipe::default();
     let inner = graph.nodes().flat_map(|(_, node)| node.reads());
     let read: HashSet<ValueId> = inner.chain(graph.outputs.iter().copied()).collect();
     for (index, task) in joint.tasks.iter().enumerate() {
@@ -86,34 +55,38 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
         let unread: HashSet<ValueId> =
             own().filter(|p| !read.contains(&p.target)).map(|p| p.source).collect();
         for place in own() {
-            let stays = source.initializer(place.source).is_none_or(is_inline);
-            if stays || unread.contains(&place.source) {
+            let Some(tensor) = source.initializer(place.source).filter(|t| !is_inline(t)) else {
+                continue;
+            };
+            if unread.contains(&place.source) {
                 continue;
             }
             let name = &source.value(place.source).name;
-            let parts = place
-                .parts
-                .iter()
-                .map(|(axis, indices)| (*axis, intern(&mut recipe.lists, ranges(indices))))
-                .collect();
-            let block = BlockRecipe { from: graph.value(place.target).name.clone(), parts };
+            // An axis that is whole needs no list.
+            let cut = place.parts.iter().filter(|(axis, indices)| {
+                !tensor.dims.get(*axis).is_some_and(|d| indices.iter().copied().eq(0..*d))
+            });
+            let parts = cut.map(|(axis, list)| (*axis, intern(&mut recipe.lists, list)));
+            let parts = parts.collect();
+            let from = graph.value(place.target).name.clone();
+            let block = BlockRecipe { from, parts, start: place.start };
             match weights.iter_mut().find(|w| w.name == *name) {
                 Some(weight) => weight.blocks.push(block),
                 None => weights.push(WeightRecipe { name: name.clone(), blocks: vec![block] }),
             }
         }
         let names: Vec<&str> = weights.iter().map(|w| w.name.as_str()).collect();
-        let bytes = onnx::encode(&without_weights(&task.model, &names))?;
+        let graph = onnx::encode(&without_weights(&task.model, &names))?;
         recipe.tasks.push(TaskRecipe {
             name: task.name.clone(),
-            graph: STANDARD.encode(bytes),
+            graph,
             weights,
             sharing: sharing(joint, index),
-            fused: joint.fused()[index].clone(),
+            fused: indices::write(joint.fused()[index].iter().map(|n| n.map(|n| n as usize))),
+            ..TaskRecipe::default()
         });
     }
-    serde_json::to_string(&recipe)
-        .map_err(|e| Error::new(ErrorKind::Format, "the plan cannot be written").because(e))
+    format::encode(recipe)
 }
 
 /// Whether a constant is no weight and small.
@@ -122,15 +95,23 @@ fn is_inline(tensor: &Tensor) -> bool {
     tensor.len() <= INLINE && !(is_vector && tensor.dtype.is_float())
 }
 
-fn sharing(joint: &JointModel, task: usize) -> Vec<Vec<Option<u32>>> {
-    joint
-        .sharing(task)
-        .iter()
+fn sharing(joint: &JointModel, task: usize) -> Vec<String> {
+    let groups = joint.sharing(task).iter();
+    groups
         .map(|group| match group.iter().any(Option::is_some) {
-            true => group.iter().map(|n| n.map(|n| n.0)).collect(),
-            false => Vec::new(),
+            true => indices::write(group.iter().map(|n| n.map(|n| n.0 as usize))),
+            false => String::new(),
         })
         .collect()
+}
+
+/// The number of a list among all lists.
+fn intern(lists: &mut Vec<String>, list: &[usize]) -> usize {
+    let list = indices::write(list.iter().copied().map(Some));
+    lists.iter().position(|l| *l == list).unwrap_or_else(|| {
+        lists.push(list);
+        lists.len() - 1
+    })
 }
 
 /// The model with the named initializers as inputs behind its own.
@@ -152,49 +133,67 @@ fn without_weights(model: &Model, names: &[&str]) -> Model {
 /// initializers no longer match its plan.
 pub fn restore(model: &Model) -> Result<JointModel> {
     let Some(text) = model.metadata.get(RECIPE_KEY) else {
-        return Err(Error::new(ErrorKind::Format, "the model is not a joint model of onnx-zip")
-            .hint("give a file that `onnx-zip merge` wrote")
+        return Err(Error::new(ErrorKind::Format, "the model holds no plan of onnx-zip")
+            .hint("give a joint model as `onnx-zip merge` wrote it, not a stripped copy")
             .in_model(&model.name));
     };
-    let recipe: Recipe = serde_json::from_str(text).map_err(|e| damaged().because(e))?;
-    if recipe.version != VERSION {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("the joint model's plan has version {}", recipe.version),
-        )
-        .hint("use the version of onnx-zip that wrote it"));
-    }
-    let lists: Vec<Vec<usize>> =
-        recipe.lists.iter().map(|l| indices(l)).collect::<Option<_>>().ok_or_else(damaged)?;
+    let recipe = format::decode(text).in_model(&model.name)?;
+    check_names(&recipe.tasks).in_model(&model.name)?;
+    let mut allowance = Allowance::default();
+    let lists = recipe.lists.iter().map(|list| indices::read_all(list, &mut allowance));
+    let lists = lists.collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
     let mut tasks = Vec::new();
     for task in &recipe.tasks {
-        let net = assemble(model, task, &lists).in_model(&model.name)?;
+        let net = assemble::net(model, task, &lists).in_model(&model.name)?;
         tasks.push(Task::new(&task.name, net)?);
     }
-    let sharing = recipe
-        .tasks
-        .iter()
-        .zip(&tasks)
-        .map(|(recipe, task)| {
-            let groups = &task.coupling.groups;
-            if recipe.sharing.len() != groups.len() {
-                return None;
-            }
-            recipe
-                .sharing
-                .iter()
-                .zip(groups)
-                .map(|(row, group)| match row.len() {
-                    0 => Some(vec![None; group.size]),
-                    n if n == group.size => Some(row.iter().map(|n| n.map(Neuron)).collect()),
-                    _ => None,
-                })
-                .collect()
-        })
-        .collect::<Option<Vec<Vec<Vec<Option<Neuron>>>>>>()
-        .ok_or_else(damaged)?;
-    let fused = recipe.tasks.into_iter().map(|t| t.fused).collect();
+    let (mut sharing, mut fused) = (Vec::new(), Vec::new());
+    for (recipe, task) in recipe.tasks.iter().zip(&tasks) {
+        sharing.push(shared_neurons(recipe, task, &mut allowance).ok_or_else(damaged)?);
+        fused.push(numbers(&recipe.fused, &mut allowance).ok_or_else(damaged)?);
+    }
     JointModel::with_sharing(tasks, sharing, fused).ok_or_else(damaged)
+}
+
+/// The shared neuron of each channel of each group.
+fn shared_neurons(
+    recipe: &TaskRecipe,
+    task: &Task,
+    allowance: &mut Allowance,
+) -> Option<Vec<Vec<Option<Neuron>>>> {
+    let groups = &task.coupling.groups;
+    if recipe.sharing.len() != groups.len() {
+        return None;
+    }
+    let rows = recipe.sharing.iter().zip(groups).map(|(row, group)| {
+        if row.is_empty() {
+            return Some(vec![None; group.size]);
+        }
+        let row: Vec<Option<u32>> = numbers(row, allowance)?;
+        (row.len() == group.size).then(|| row.into_iter().map(|n| n.map(Neuron)).collect())
+    });
+    rows.collect()
+}
+
+fn numbers(text: &str, allowance: &mut Allowance) -> Option<Vec<Option<u32>>> {
+    let all = indices::read(text, allowance)?.into_iter();
+    all.map(|n| n.map(|n| u32::try_from(n).ok()).map_or(Some(None), |n| n.map(Some))).collect()
+}
+
+/// Outputs and files are called after tasks, and the file may be hostile.
+fn check_names(tasks: &[TaskRecipe]) -> Result<()> {
+    let refused = |message: String| {
+        Err(Error::new(ErrorKind::Format, message).hint("merge the original models again"))
+    };
+    for (number, TaskRecipe { name, .. }) in tasks.iter().enumerate() {
+        if let Some(fault) = task_fault(name) {
+            return refused(format!("'{}' cannot name a task: {fault}", shown(name)));
+        }
+        if tasks.iter().take(number).any(|other| other.name == *name) {
+            return refused(format!("two tasks are called '{name}'"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a model is a joint model of this program.
@@ -202,153 +201,16 @@ pub fn is_joint(model: &Model) -> bool {
     model.metadata.contains_key(RECIPE_KEY)
 }
 
-/// One task of a joint model as a plain net.
+/// One task of a joint model as a plain net, grouped convolutions as its original has them.
 pub fn plain_task(joint: &JointModel, task: usize) -> Model {
     let task = &joint.tasks[task];
-    Model { name: task.name.clone(), producer: super::PRODUCER.to_owned(), ..task.model.clone() }
-}
-
-fn assemble(joint: &Model, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> Result<Model> {
-    let bytes = STANDARD.decode(&recipe.graph).map_err(|e| damaged().because(e))?;
-    let mut net = onnx::decode(bytes.into(), None, &recipe.name)?;
-    for weight in &recipe.weights {
-        let id = net.graph.value_named(&weight.name).ok_or_else(damaged)?;
-        let value = net.graph.value(id);
-        let (ValueKind::Input, Some(ty)) = (&value.kind, &value.ty) else { return Err(damaged()) };
-        let dims: Option<Vec<usize>> =
-            ty.shape.as_ref().and_then(|s| s.iter().map(crate::ir::Dim::known).collect());
-        let (dims, size) = dims.zip(ty.dtype.size()).ok_or_else(damaged)?;
-        let count = dims.iter().try_fold(size, |n, d| n.checked_mul(*d)).ok_or_else(damaged)?;
-        let stored: usize = joint
-            .graph
-            .values()
-            .filter_map(|(v, _)| joint.graph.initializer(v))
-            .map(|t| t.data.len())
-            .sum();
-        if count > stored.saturating_mul(2) {
-            return Err(damaged());
-        }
-        let mut tensor = Whole { dims, size, data: vec![0; count] };
-        for block in &weight.blocks {
-            let from = joint.graph.value_named(&block.from);
-            let part = from.and_then(|v| joint.graph.initializer(v)).ok_or_else(|| {
-                Error::new(ErrorKind::Format, format!("initializer '{}' is missing", block.from))
-                    .hint("another tool has changed the joint model; take the file as written")
-            })?;
-            tensor.put(part, &block.parts, lists).ok_or_else(damaged)?;
-        }
-        let dtype = ty.dtype;
-        net.graph.inputs.retain(|v| *v != id);
-        net.graph
-            .set_initializer(id, Tensor { dtype, dims: tensor.dims, data: tensor.data.into() });
-    }
-    Ok(net)
-}
-
-/// A tensor that is being put together.
-struct Whole {
-    dims: Vec<usize>,
-    size: usize,
-    data: Vec<u8>,
-}
-
-impl Whole {
-    /// Writes a block to the indices it holds; `None` if it does not fit.
-    fn put(&mut self, part: &Tensor, at: &[(usize, usize)], lists: &[Vec<usize>]) -> Option<()> {
-        let rank = self.dims.len();
-        let mut indices: Vec<Vec<usize>> = self.dims.iter().map(|d| (0..*d).collect()).collect();
-        for (axis, list) in at {
-            *indices.get_mut(*axis)? = lists.get(*list)?.clone();
-        }
-        let fits = part.dtype.size() == Some(self.size)
-            && part.dims.len() == rank
-            && part.dims.iter().zip(&indices).all(|(d, i)| *d == i.len())
-            && indices.iter().zip(&self.dims).all(|(i, d)| i.iter().all(|i| i < d));
-        if !fits || part.data.len() != part.len() * self.size {
-            return None;
-        }
-        let mut counter = vec![0usize; rank];
-        for element in part.data.chunks_exact(self.size) {
-            let offset = counter
-                .iter()
-                .zip(&indices)
-                .zip(&self.dims)
-                .fold(0, |offset, ((at, list), dim)| offset * dim + list[*at]);
-            self.data[offset * self.size..(offset + 1) * self.size].copy_from_slice(element);
-            for axis in (0..rank).rev() {
-                counter[axis] += 1;
-                if counter[axis] < part.dims[axis] {
-                    break;
-                }
-                counter[axis] = 0;
-            }
-        }
-        Some(())
-    }
+    let producer = super::PRODUCER.to_owned();
+    let mut model = Model { name: task.name.clone(), producer, ..task.model.clone() };
+    regroup(&mut model);
+    model
 }
 
 fn damaged() -> Error {
     Error::new(ErrorKind::Format, "the joint model's plan does not match its graph")
         .hint("another tool has changed the joint model; take the file as written")
-}
-
-fn intern(lists: &mut Vec<String>, list: String) -> usize {
-    lists.iter().position(|l| *l == list).unwrap_or_else(|| {
-        lists.push(list);
-        lists.len() - 1
-    })
-}
-
-/// Indices as ranges.
-fn ranges(indices: &[usize]) -> String {
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    for index in indices {
-        match runs.last_mut() {
-            Some((_, end)) if *end + 1 == *index => *end = *index,
-            _ => runs.push((*index, *index)),
-        }
-    }
-    let text = runs.iter().map(|(start, end)| match start == end {
-        true => start.to_string(),
-        false => format!("{start}-{end}"),
-    });
-    text.collect::<Vec<_>>().join(",")
-}
-
-/// Most indices a list may have; a guard against hostile ranges.
-const MOST_INDICES: usize = 1 << 28;
-
-fn indices(ranges: &str) -> Option<Vec<usize>> {
-    let mut all = Vec::new();
-    for run in ranges.split(',').filter(|r| !r.is_empty()) {
-        let (start, end): (usize, usize) = match run.split_once('-') {
-            Some((start, end)) => (start.parse().ok()?, end.parse().ok()?),
-            None => (run.parse().ok()?, run.parse().ok()?),
-        };
-        if end < start || end - start >= MOST_INDICES || all.len() + end - start >= MOST_INDICES {
-            return None;
-        }
-        all.extend(start..=end);
-    }
-    Some(all)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn index_lists_round_trip(list in proptest::collection::vec(0usize..50, 0..40)) {
-            prop_assert_eq!(indices(&ranges(&list)), Some(list));
-        }
-    }
-
-    #[test]
-    fn hostile_ranges_are_refused() {
-        assert_eq!(indices("0-18446744073709551615"), None);
-        assert_eq!(indices("5-2"), None);
-        assert_eq!(indices("x"), None);
-    }
 }

@@ -1,18 +1,41 @@
 //! Writes one task's net into the joint graph, piece by piece.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::couple::{GroupId, LayerId};
+use crate::couple::{Channel, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, Graph, Node, NodeId, ValueId, ValueKind};
-use crate::mtz::joint::{Block, JointModel, Owner, Task};
+use crate::mtz::joint::{JointModel, Owner, Task};
 use crate::ops::Flow;
 
 use super::builder::Builder;
 use super::forms::extents::ExtentTable;
 use super::forms::masked::Sums;
+use super::names::short;
+use super::nodes::grouped::{GroupedConvs, grouped_convs};
 use super::trainable::{PreActivations, parameters};
+use super::value::partition::{Part, Partition};
 use super::value::pieces::Held;
+
+/// How the nets of all tasks are cut, before anything is written.
+pub(super) struct Layouts {
+    partitions: Vec<Partition>,
+    grouped: Vec<GroupedConvs>,
+}
+
+impl Layouts {
+    /// The layout of a model to be used.
+    pub(super) fn of(joint: &JointModel) -> Self {
+        let partitions = Partition::of(joint);
+        Layouts { grouped: grouped_convs(joint, &partitions), partitions }
+    }
+
+    /// The layout of a model to be trained, in which every layer of a task's net is a node.
+    pub(super) fn by_layer(joint: &JointModel) -> Self {
+        let grouped = joint.tasks.iter().map(|_| GroupedConvs::default()).collect();
+        Layouts { partitions: Partition::of(joint), grouped }
+    }
+}
 
 /// Writes one task.
 pub(super) struct TaskEmitter<'a> {
@@ -22,7 +45,10 @@ pub(super) struct TaskEmitter<'a> {
     pub(super) sums: Option<&'a mut Sums>,
     /// The net's parameters with a node that reads each; empty where nothing will be trained.
     pub(super) parameters: BTreeMap<ValueId, NodeId>,
-    layout: Vec<Vec<Block>>,
+    /// The layers whose biases are those of the tasks that they were fused with.
+    pub(super) common_biases: BTreeSet<LayerId>,
+    partition: &'a Partition,
+    grouped: &'a GroupedConvs,
     values: HashMap<ValueId, Held>,
     /// The extents of activations; empty where nothing is summed across tasks.
     pub(super) extents: ExtentTable,
@@ -32,10 +58,10 @@ impl<'a> TaskEmitter<'a> {
     pub(super) fn new(
         joint: &'a JointModel,
         task: usize,
+        layouts: &'a Layouts,
         builder: &'a mut Builder,
         sums: Option<&'a mut Sums>,
     ) -> Self {
-        let layout = joint.layout(task);
         let parameters = match builder.untied {
             true => parameters(&joint.tasks[task].model.graph),
             false => BTreeMap::new(),
@@ -46,7 +72,9 @@ impl<'a> TaskEmitter<'a> {
             builder,
             sums,
             parameters,
-            layout,
+            common_biases: BTreeSet::new(),
+            partition: &layouts.partitions[task],
+            grouped: &layouts.grouped[task],
             values: HashMap::new(),
             extents: ExtentTable::default(),
         }
@@ -55,6 +83,11 @@ impl<'a> TaskEmitter<'a> {
     /// Writes the task's nodes; `inputs` are its inputs in the joint graph. Returns its outputs.
     pub(super) fn run(&mut self, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
         let task = self.source();
+        for id in (0..task.coupling.layers.len()).map(LayerId) {
+            if self.joint.shares_bias(self.task, id)? {
+                self.common_biases.insert(id);
+            }
+        }
         if self.sums.is_some() {
             self.extents = ExtentTable::of(&task.model.graph)?;
         }
@@ -101,14 +134,15 @@ impl<'a> TaskEmitter<'a> {
         &self.source().model.graph
     }
 
-    /// The blocks of a group, in joint order.
-    pub(super) fn blocks(&self, group: GroupId) -> &[Block] {
-        &self.layout[group.0]
+    /// The parts of an axis with these channels.
+    pub(super) fn parts(&self, channels: &[Channel]) -> Vec<Part> {
+        self.partition.parts(channels)
     }
 
     /// A name that says whose weights or values it is about.
     pub(super) fn name(&self, owner: &Owner, base: &str) -> String {
         let tasks = &self.joint.tasks;
+        let base = short(base);
         match owner {
             Owner::Tasks(only) if only.len() == 1 => format!("{}/{base}", tasks[only[0]].name),
             Owner::Tasks(some) if some.len() < tasks.len() => {
@@ -151,7 +185,11 @@ impl<'a> TaskEmitter<'a> {
 
     fn emit(&mut self, id: NodeId) -> Result<()> {
         let task = self.source();
+        if let Some(grouped) = self.grouped.at(id) {
+            return self.emit_grouped(id, grouped);
+        }
         match task.coupling.flows.get(&id) {
+            _ if self.grouped.is_part(id) => Ok(()),
             None | Some(Flow::Untracked | Flow::Whole(_)) => self.emit_whole(id),
             Some(Flow::Layer(layer)) => self.emit_layer(layer),
             Some(Flow::PerChannel(layer)) => self.emit_per_channel(layer),

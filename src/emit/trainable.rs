@@ -16,7 +16,7 @@ use crate::ops::{gates, is_parameter};
 
 use super::builder::Builder;
 use super::recipe::Placed;
-use super::task::TaskEmitter;
+use super::task::{Layouts, TaskEmitter};
 use super::{InputMode, add_inputs, name_outputs, wrap};
 
 /// Among which parameters equal ones are the same.
@@ -74,9 +74,10 @@ pub fn trainable(joint: &JointModel, inputs: InputMode) -> Result<Trainable> {
     let mut builder = Builder::new("joint");
     builder.untied = true;
     let inputs = add_inputs(joint, inputs, &mut builder)?;
+    let layouts = Layouts::by_layer(joint);
     let (mut outputs, mut layers) = (Vec::new(), Vec::new());
     for (task, inputs) in inputs.iter().enumerate() {
-        let mut emitter = TaskEmitter::new(joint, task, &mut builder, None);
+        let mut emitter = TaskEmitter::new(joint, task, &layouts, &mut builder, None);
         outputs.push(emitter.run(inputs)?);
         layers.push(emitter.pre_activations());
     }

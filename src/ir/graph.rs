@@ -59,6 +59,8 @@ pub struct Value {
     pub ty: Option<TensorType>,
     /// Encoded `TypeProto` of a value that is not a dense tensor (a sequence, a map, an optional…).
     pub foreign_type: Option<Vec<u8>>,
+    /// Type of the tensors in a sequence or an optional value, where the file declares it.
+    pub element: Option<TensorType>,
 }
 
 /// The value of a node's attribute.
@@ -287,7 +289,7 @@ impl Graph {
         let name = self.fresh_name(base);
         self.index.number(base, &name);
         self.names.insert(name.clone(), id);
-        self.values.push(Value { name, kind, ty, foreign_type: None });
+        self.values.push(Value { name, kind, ty, foreign_type: None, element: None });
         id
     }
 
@@ -386,6 +388,11 @@ impl Graph {
     /// Sets the type of a value that is not a dense tensor, as an encoded `TypeProto`.
     pub fn set_foreign_type(&mut self, id: ValueId, encoded: Vec<u8>) {
         self.values[id.index()].foreign_type = Some(encoded);
+    }
+
+    /// Sets the type of the tensors in a sequence or an optional value.
+    pub fn set_element(&mut self, id: ValueId, element: TensorType) {
+        self.values[id.index()].element = Some(element);
     }
 
     /// Renames a value; the new name is made unique and returned.

@@ -3,8 +3,10 @@
 pub mod builder;
 pub mod graph;
 mod index;
+pub mod size;
 pub mod tensor;
 pub mod text;
 
 pub use graph::{Attribute, Consumers, Graph, Model, Node, NodeId, Value, ValueId, ValueKind};
+pub use size::Size;
 pub use tensor::{DataType, Dim, Tensor, TensorType};

@@ -1,6 +1,7 @@
 //! Reading models.
 
 mod attribute;
+mod functions;
 mod graph;
 
 use std::collections::BTreeMap;
@@ -74,6 +75,7 @@ fn read_file(path: &Path) -> Result<Bytes> {
 
 fn read_model(bytes: Bytes, mut external: ExternalData, name: &str) -> Result<Model> {
     let mut proto = parse(bytes)?;
+    functions::inline(&mut proto)?;
     let graph = proto.graph.take().unwrap_or_default();
     let functions = proto.functions.into_iter().map(|f| read_function(f, &mut external));
     Ok(Model {

@@ -1,7 +1,7 @@
 //! Constants: `TensorProto` ⇄ [`Tensor`].
 //!
 //! Elements end up as the little-endian bytes of `TensorProto.raw_data`, whichever field the file
-//! keeps them in; `raw_data` itself is not copied. Strings have no such form: their tensor carries
+//! keeps them in; large `raw_data` is not copied. Strings have no such form: their tensor carries
 //! the encoded field `string_data`.
 
 use bytes::Bytes;
@@ -66,6 +66,9 @@ fn wrong(what: impl Into<String>) -> Fault {
 /// With 128 bits each, their number of bits still fits into 64 bits.
 const MOST_ELEMENTS: u64 = 1 << 56;
 
+/// Tensors below this size are copied.
+const SMALL: usize = 1 << 16;
+
 /// The product of the sizes other than zero of a tensor without elements. Nothing in the file stands
 /// behind such sizes, but what is made from them later takes memory.
 const MOST_BESIDE_ZERO: u64 = 1 << 16;
@@ -100,6 +103,8 @@ fn build(
         }
         data
     };
+    // A small tensor must not keep the whole file in memory once the large ones have been replaced.
+    let data = if data.len() < SMALL { Bytes::copy_from_slice(&data) } else { data };
     Ok(Tensor { dtype, dims, data })
 }
 

@@ -1,7 +1,7 @@
 //! Gates of recurrent layers, as layers.
 //!
 //! A gate computes W x + R h + b from the input x of a step and the hidden units h of the step before.
-//! Its rows are hidden units: every gate of a node makes the same channels, and reads them again.
+//! Its rows are hidden units: every gate of a node produces the same channels and consumes them.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::ir::{Graph, Tensor, ValueId};
 
 use super::Layer;
 
-/// What the weights of a gate multiply; its columns, in this order.
+/// The columns of a gate: the values that its weights multiply, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GateInputs {
     /// The step's input, and the hidden units of the step before.
@@ -30,19 +30,19 @@ pub enum GateInputs {
 pub struct Gate {
     /// The node's operator.
     pub op: &'static str,
-    /// What the standard calls the gate.
+    /// The gate's letter in the ONNX standard.
     pub name: &'static str,
-    /// Which of the node's gates it is.
+    /// Its index among the node's gates.
     pub index: usize,
-    /// How many gates the node has.
+    /// Number of the node's gates.
     pub gates: usize,
     /// Number of hidden units.
     pub units: usize,
-    /// What its weights multiply.
+    /// The values that its weights multiply.
     pub inputs: GateInputs,
     /// The initializer R [1, gates·units, units]; W is the layer's weight, B its bias.
     pub recurrence: ValueId,
-    /// Hidden units before the first step, [1, batch, units]; zeros where left out.
+    /// Hidden units before the first step, [1, batch, units]; `None` for zeros.
     pub initial: Option<ValueId>,
 }
 

@@ -1,9 +1,9 @@
 //! What the tool knows about operators: one file per family, one table.
 //!
-//! A rule says two things about an operator: the types of its outputs, and how *channels* flow
-//! through it. Everything else (coupling, freezing, emission) is derived from these declarations.
-//! An operator without a rule gets its channels whole and in their own order, as every task's net had
-//! them; behind it nothing is tracked any more.
+//! The table of [`types`] gives the types of an operator's outputs, and an [`OpRule`] declares how
+//! *channels* flow through it. Coupling, freezing and emission follow from these declarations. An
+//! operator without a rule gets its channels whole, in the order of the task's own net, and nothing is
+//! tracked behind it.
 
 mod axes;
 mod conv;
@@ -18,18 +18,20 @@ mod pool;
 mod recurrent;
 mod reshape;
 mod shape;
+mod sizes;
+mod types;
 mod view;
-
-use crate::ir::{Dim, TensorType};
 
 pub use conv::same_pads;
 pub use gate::{Gate, GateInputs};
 pub use join::{picked, slices};
 pub use layer::{ConvGeometry, Layer, LayerKind};
 pub use parameter::is_parameter;
-pub use pool::{pad_widths, reduced_axes};
+pub use pool::pad_widths;
 pub use recurrent::gates;
 pub use reshape::moved_ones;
+pub use sizes::{Sizes, constant_sizes, sizes};
+pub use types::{infer, reduced_axes};
 pub use view::{NodeView, aligned_axis, normal_axis};
 
 /// One channel of a tracked axis before coupling is resolved; equal atoms are the same channel.
@@ -37,7 +39,7 @@ pub use view::{NodeView, aligned_axis, normal_axis};
 pub struct Atom(pub u32);
 
 impl Atom {
-    /// Stands for a channel that begins at the node, in the labels that a rule gives.
+    /// Marks a channel that begins at the node, in the labels that a rule returns.
     pub const NEW: Atom = Atom(u32::MAX);
 }
 
@@ -50,7 +52,7 @@ pub struct Labels {
     pub atoms: Vec<Atom>,
 }
 
-/// What a node's operand is to the channels that flow through the node.
+/// The role of an operand for the channels that flow through its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operand {
     /// Carries channels along its labelled axis.
@@ -60,7 +62,7 @@ pub enum Operand {
         /// Axis of the constant that runs over channels.
         axis: usize,
     },
-    /// Says the same to every channel (left out, scalar, or of extent 1 along the tracked axis).
+    /// The same for every channel (absent, scalar, or of extent 1 along the tracked axis).
     Plain,
     /// The target shape of a reshape; entry `entry` counts channels and follows their number.
     Shape {
@@ -69,12 +71,12 @@ pub enum Operand {
     },
 }
 
-/// A node that treats every channel alone, so that it may run on any subset of channels.
+/// A node that processes every channel separately, so it may run on any subset of channels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Partwise {
     /// Labels of the node's only tracked output.
     pub output: Labels,
-    /// What each input is.
+    /// The role of each input.
     pub operands: Vec<Operand>,
     /// Channels that must be the same channel (operands of an addition).
     pub coupled: Vec<(Vec<Atom>, Vec<Atom>)>,
@@ -95,7 +97,7 @@ pub struct Pick {
 /// A node that reads all channels at once, in their own order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Whole {
-    /// What takes them all at once, as a noun phrase.
+    /// The reason, as a noun phrase.
     pub reason: &'static str,
     /// Labels of the outputs; nothing is tracked behind an output that has none.
     pub outputs: Vec<Option<Labels>>,
@@ -106,14 +108,14 @@ pub struct Whole {
 pub enum Flow {
     /// No tracked channels reach the node, none leave it.
     Untracked,
-    /// Weights contract all input channels and make new ones (Conv, Gemm, MatMul).
+    /// Weights contract all input channels and produce new ones (Conv, Gemm, MatMul).
     Layer(Layer),
     /// Weights of one channel each (depthwise convolution).
     PerChannel(Layer),
-    /// Gates that make the same channels, on the last axis of every output, and read them again
+    /// Gates that produce the same channels, on the last axis of every output, and consume them
     /// (LSTM, GRU).
     Recurrent(Vec<Layer>),
-    /// Every channel is treated alone.
+    /// Every channel is processed separately.
     Partwise(Partwise),
     /// Channels are reordered, joined or dropped; values do not change. One entry per output.
     Relabel(Vec<Pick>),
@@ -137,9 +139,6 @@ impl Flow {
 pub trait OpRule: Sync {
     /// Operators of the standard operator set that the rule covers.
     fn ops(&self) -> &'static [&'static str];
-
-    /// Types of the outputs; `None` where they cannot be told.
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>>;
 
     /// How channels flow; called only if at least one operand is tracked or the node is a layer.
     fn flow(&self, node: &NodeView<'_>) -> Flow;
@@ -186,19 +185,6 @@ pub fn known_ops() -> Vec<&'static str> {
     let mut ops: Vec<_> = RULES.iter().flat_map(|r| r.ops().iter().copied()).collect();
     ops.sort_unstable();
     ops
-}
-
-/// Output types of a node; all `None` for operators without a rule.
-pub fn infer(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-    let rule = node.node.domain.is_empty().then(|| rule(&node.node.op)).flatten();
-    let mut types = rule.map(|r| r.infer(node)).unwrap_or_default();
-    types.resize(node.node.outputs.len(), None);
-    types
-}
-
-/// Whether two dimensions are surely equal.
-fn same_dim(a: &Dim, b: &Dim) -> bool {
-    a == b && *a != Dim::Unknown
 }
 
 #[cfg(test)]

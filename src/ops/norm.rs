@@ -1,7 +1,5 @@
 //! Normalisation.
 
-use crate::ir::TensorType;
-
 use super::elementwise::{same_axis, whole_alike};
 use super::view::normal_axis;
 use super::{Flow, NodeView, OpRule, Operand};
@@ -10,16 +8,12 @@ use super::{Flow, NodeView, OpRule, Operand};
 pub struct PerChannelNorm;
 /// Normalisation over neighbouring channels.
 pub struct LocalResponse;
-/// Softmax and its kin.
+/// Softmax, LogSoftmax, Hardmax.
 pub struct Softmax;
 
 impl OpRule for PerChannelNorm {
     fn ops(&self) -> &'static [&'static str] {
         &["BatchNormalization", "InstanceNormalization"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        vec![node.ty(0)]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -47,10 +41,6 @@ impl OpRule for LocalResponse {
         ]
     }
 
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        vec![node.ty(0)]
-    }
-
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let lone_output = node.node.outputs.iter().flatten().count() == 1;
         match (node.labels(0), node.shape(0)) {
@@ -66,7 +56,7 @@ impl OpRule for LocalResponse {
     }
 }
 
-/// The axes over which statistics are taken, as far as they can be told; else all.
+/// The axes of the statistics; all axes if they are unknown.
 fn normalised(node: &NodeView<'_>, rank: usize) -> Vec<usize> {
     let axis = |default| normal_axis(node.node.int("axis", default), rank);
     match node.node.op.as_str() {
@@ -84,10 +74,6 @@ fn normalised(node: &NodeView<'_>, rank: usize) -> Vec<usize> {
 impl OpRule for Softmax {
     fn ops(&self) -> &'static [&'static str] {
         &["Softmax", "LogSoftmax", "Hardmax"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        vec![node.ty(0)]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {

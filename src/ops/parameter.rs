@@ -1,9 +1,9 @@
-//! Which operands of an operator are parameters that training moves.
+//! The operands of an operator that are trainable parameters.
 
 /// Operators with parameters, and the inputs that hold them: weights, biases, scales, slopes.
 ///
-/// Not among them are statistics (mean and variance) and the constants of plain arithmetic, which
-/// are as likely a normalisation of the input as something that was trained.
+/// Statistics (mean and variance) are not among them, nor constants of plain arithmetic, which may
+/// normalise the input.
 const PARAMETERS: &[(&str, &[usize])] = &[
     ("Conv", &[1, 2]),
     ("ConvTranspose", &[1, 2]),

@@ -1,4 +1,4 @@
-//! What happened, for people and for programs.
+//! Reports of commands, for people and for programs.
 //!
 //! Each command fills one serialisable structure; its JSON is the structure itself, its text and its
 //! HTML are views of it. `schema` counts changes that would break a reader of the JSON.
@@ -6,6 +6,7 @@
 mod format;
 mod html;
 mod model;
+mod outside;
 mod plan;
 mod pruning;
 mod retraining;
@@ -17,7 +18,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
-use crate::mtz::options::{Method, Passes};
+use crate::mtz::options::{Biases, Method, Passes, Unit};
 use crate::mtz::plan::Sizes;
 use crate::mtz::plan::Trial;
 use crate::mtz::site::SiteRecord;
@@ -26,6 +27,7 @@ use crate::verify::Verification;
 
 pub use html::html;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
+pub use outside::OutsideRecord;
 pub use plan::Plan;
 pub use pruning::PruneReport;
 pub use retraining::{RetrainReport, RetrainSettings, retraining};
@@ -46,15 +48,15 @@ pub struct Report {
     pub tasks: Vec<TaskRecord>,
     /// The file that was written.
     pub joint: JointRecord,
-    /// What was gained.
+    /// Its size relative to the originals.
     pub compression: Compression,
     /// What was asked for.
     pub settings: Settings,
     /// The runtime of calibration, with version and device.
     pub runtime: String,
-    /// Whether calibration ran on made-up samples.
+    /// Whether calibration ran on synthetic samples.
     pub synthetic_data: bool,
-    /// What happened at each pair of corresponding layers.
+    /// Results of each site: pairs, costs, errors.
     pub layers: Vec<SiteRecord>,
     /// Which parts correspond and which cannot be shared.
     pub structure: Structure,
@@ -62,12 +64,12 @@ pub struct Report {
     pub search: Vec<Trial>,
     /// Seconds per stage, in order.
     pub seconds: Vec<StageTime>,
-    /// What came of retraining; `None` where there was none.
+    /// Results of retraining; `None` if there was none.
     #[serde(default)]
     pub retraining: Option<Retrained>,
-    /// How the written file compares with the original models; `None` where that was not asked for.
+    /// Comparison of the written file with the original models; `None` if it was not asked for.
     pub verification: Option<Verification>,
-    /// What the user should know.
+    /// Warnings.
     pub warnings: Vec<String>,
 }
 
@@ -86,14 +88,14 @@ pub struct TaskRecord {
     pub parameters: u64,
     /// Calibration data.
     pub data: DataRecord,
-    /// Why pairs were not weighted by sensitivities, where they were not.
+    /// The reason if pairs were not weighted by sensitivities.
     pub without_sensitivity: Option<String>,
 }
 
 /// Calibration data of one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataRecord {
-    /// File or folder; `None` for made-up samples.
+    /// File or folder; `None` for synthetic samples.
     pub source: Option<String>,
     /// Samples used.
     pub samples: usize,
@@ -110,6 +112,12 @@ pub struct DataRecord {
 pub struct JointRecord {
     /// The file.
     pub path: String,
+    /// Whether it exists: a rejected file is discarded unless it is kept on request.
+    #[serde(default = "is_written")]
+    pub written: bool,
+    /// Its SHA-256, in hexadecimal digits, without external data.
+    #[serde(default)]
+    pub sha256: String,
     /// Its size, external data included.
     pub bytes: u64,
     /// Its parameters by owner.
@@ -118,6 +126,11 @@ pub struct JointRecord {
     pub form: String,
     /// Whether tasks have a common input or each their own.
     pub inputs: String,
+}
+
+/// The default for reports without this field: their file was written.
+fn is_written() -> bool {
+    true
 }
 
 /// Weights and biases of the joint model's layers.
@@ -168,24 +181,28 @@ impl Compression {
     }
 }
 
-/// What was asked for.
+/// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// How weights are fused.
     pub method: Method,
     /// How pairs are chosen.
     pub matcher: String,
-    /// What pairs are compared by.
+    /// The metric of pairs.
     pub metric: String,
-    /// Where statistics come from.
+    /// The source of statistics.
     pub passes: Passes,
-    /// How much is shared, as on the command line.
+    /// How much is shared, as on the command line; `knee` if the tool decided.
     pub share: String,
-    /// Layers that share otherwise, as on the command line.
+    /// The unit of sharing.
+    pub unit: Unit,
+    /// Whether shared neurons have a common bias or one per task.
+    pub biases: Biases,
+    /// Layers with a share of their own, as on the command line.
     pub keep_shared: Vec<String>,
     /// Layers whose weights are left to the tasks, as on the command line.
     pub own_weights: Vec<String>,
-    /// Whether neurons that make outputs may be shared.
+    /// Whether output layers may be shared.
     pub share_outputs: bool,
     /// Weight of each task's error.
     pub alpha: Vec<f64>,
@@ -199,23 +216,26 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// Which parts correspond and which cannot be shared.
+/// Corresponding parts, and parts that cannot be shared.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Structure {
     /// Where each model but the first differs from the first; `null` where it does not.
     pub divergences: Vec<Option<Divergence>>,
     /// Layers of each task without a counterpart.
     pub unmatched: Vec<Vec<String>>,
-    /// Channels that must stay as they are.
+    /// Frozen channels.
     pub frozen: Vec<FrozenRecord>,
+    /// Parameters of each task that belong to no layer, by reason.
+    #[serde(default)]
+    pub outside: Vec<Vec<OutsideRecord>>,
 }
 
-/// Channels of one task that must stay as they are.
+/// Frozen channels of one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrozenRecord {
     /// Name of the task.
     pub task: String,
-    /// Name of the group: that of the first layer that makes its channels.
+    /// Name of the group: that of its first producer.
     pub group: String,
     /// Number of channels.
     pub channels: usize,
@@ -223,7 +243,7 @@ pub struct FrozenRecord {
     pub reason: String,
 }
 
-/// How long a stage took.
+/// Time of a stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageTime {
     /// The stage.

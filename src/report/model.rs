@@ -1,13 +1,16 @@
-//! One model and what of it can be shared.
+//! One model, its layers and the channels that can be shared.
 
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::OutsideRecord;
 use super::format::{bytes, count};
+use super::outside::{outside, several};
 use super::table::{Left, Right, Table};
+use crate::naming::shown;
 
-/// One model and what of it can be shared.
+/// One model, its layers and the channels that can be shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelReport {
     /// [`super::SCHEMA`].
@@ -34,6 +37,9 @@ pub struct ModelReport {
     pub layers: Vec<LayerRecord>,
     /// Channels that move together.
     pub groups: Vec<GroupRecord>,
+    /// Parameters that belong to no layer, by reason.
+    #[serde(default)]
+    pub outside: Vec<OutsideRecord>,
 }
 
 /// An input or output.
@@ -67,15 +73,15 @@ pub struct LayerRecord {
 /// Channels that move together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupRecord {
-    /// Name: that of the first layer that makes the channels.
+    /// Name: that of the first producer.
     pub name: String,
     /// Number of channels.
     pub channels: usize,
-    /// Layers that make them.
+    /// Producers.
     pub producers: Vec<String>,
-    /// Layers that read them.
+    /// Consumers.
     pub consumers: Vec<String>,
-    /// Why they must stay as they are, where they must.
+    /// The reason if they are frozen.
     pub frozen: Option<String>,
 }
 
@@ -84,25 +90,30 @@ impl ModelReport {
     pub fn text(&self) -> String {
         let mut out = format!(
             "{}: {}, {} parameters in {} layers, opset {}",
-            self.path,
+            shown(&self.path),
             bytes(self.bytes),
             count(self.parameters),
             self.layers.len(),
             self.opset
         );
         if !self.producer.is_empty() {
-            let _ = write!(out, ", written by {}", self.producer);
+            let _ = write!(out, ", written by {}", shown(&self.producer));
         }
         out.push_str("\n\n");
         for (what, ports) in [("input", &self.inputs), ("output", &self.outputs)] {
             for port in ports {
-                let _ = writeln!(out, "  {what} {}: {} {}", port.name, port.dtype, port.shape);
+                let (name, shape) = (shown(&port.name), shown(&port.shape));
+                let _ = writeln!(out, "  {what} {name}: {} {shape}", port.dtype);
             }
         }
         out.push('\n');
         out.push_str(&self.layer_table());
         out.push('\n');
         out.push_str(&self.group_table());
+        if !self.outside.is_empty() {
+            out.push('\n');
+            out.push_str(&outside(&self.outside, ""));
+        }
         out
     }
 
@@ -146,16 +157,5 @@ impl ModelReport {
             ]);
         }
         table.render()
-    }
-}
-
-/// A list of names that stays short.
-fn several(names: &[String]) -> String {
-    const SHOWN: usize = 2;
-    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 if names.is_empty() => "–".to_owned(),
-        0 => shown,
-        more => format!("{shown} and {more} more"),
     }
 }

@@ -1,4 +1,4 @@
-//! What a merge would do.
+//! The plan of a merge.
 
 use std::fmt::Write;
 
@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::format::{bytes, count, each, percent};
 use super::table::{Left, Right, Table};
 use super::{SCHEMA, Structure, text};
-use crate::mtz::plan::Prediction;
+use crate::mtz::plan::{Peak, Prediction};
+use crate::naming::{sentence, shown};
 
-/// What a merge would do.
+/// The plan of a merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// [`SCHEMA`].
@@ -18,11 +19,13 @@ pub struct Plan {
     pub tool: String,
     /// Names of the tasks, in order.
     pub tasks: Vec<String>,
-    /// How many layers with weights each model has.
+    /// Number of layers with weights of each model.
     pub layers: Vec<usize>,
-    /// What would be shared.
+    /// Predicted sharing.
     pub prediction: Prediction,
-    /// Which parts correspond and which cannot be shared.
+    /// Predicted memory.
+    pub memory: Peak,
+    /// Corresponding parts, and parts that cannot be shared.
     pub structure: Structure,
 }
 
@@ -33,9 +36,10 @@ impl Plan {
         tasks: Vec<String>,
         layers: Vec<usize>,
         prediction: Prediction,
+        memory: Peak,
         structure: Structure,
     ) -> Self {
-        Plan { schema: SCHEMA, tool, tasks, layers, prediction, structure }
+        Plan { schema: SCHEMA, tool, tasks, layers, prediction, memory, structure }
     }
 
     /// The plan for people.
@@ -43,7 +47,7 @@ impl Plan {
         let sites = &self.prediction.sites;
         let mut out = format!(
             "{}: {} layers correspond, of {} with weights\n\n",
-            self.tasks.join(" + "),
+            sentence(&self.tasks.join(" + ")),
             sites.len(),
             each(&self.layers),
         );
@@ -97,12 +101,20 @@ impl Plan {
         let specific = self.tasks.iter().zip(&sizes.specific);
         let specific: Vec<String> =
             specific.map(|(task, n)| format!("{} for {task} only", count(*n))).collect();
-        let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), specific.join(", "));
-        let statistics = self.prediction.sites.iter().filter(|s| s.reason.is_none());
-        if let Some(largest) = statistics.max_by_key(|s| s.statistics) {
-            let (size, layer) = (bytes(largest.statistics), each(&largest.layers));
-            let _ = writeln!(out, "memory for statistics: at most {size}, at layer {layer}");
-        }
+        let specific = specific.join(", ");
+        let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), sentence(&specific));
+        let Peak { models, work, layer } = &self.memory;
+        let at = match layer {
+            Some(layer) => format!("at layer {}", shown(layer)),
+            None => "in a runtime".to_owned(),
+        };
+        let _ = writeln!(
+            out,
+            "memory: at most {}: {} for the models and {} {at}",
+            bytes(self.memory.bytes()),
+            bytes(*models),
+            bytes(*work),
+        );
         out
     }
 }

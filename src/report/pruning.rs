@@ -1,4 +1,4 @@
-//! What pruning left of a model.
+//! Results of pruning.
 
 use std::fmt::Write;
 
@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::SCHEMA;
 use super::format::{count, percent};
 use super::table::{Left, Right, Table};
+use crate::naming::shown;
 use crate::prune::PruneRecord;
 
-/// What pruning left of a model.
+/// Results of pruning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PruneReport {
     /// [`SCHEMA`].
@@ -36,7 +37,7 @@ impl PruneReport {
         let _ = writeln!(
             out,
             "{}: {} of {} weights are left, {}\n",
-            self.output,
+            shown(&self.output),
             count(kept as u64),
             count(weights as u64),
             percent(kept as f64 / weights.max(1) as f64)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::format::{count, error};
 use super::table::{Left, Right, Table};
 use super::verification;
+use crate::naming::shown;
 use crate::retrain::{Ending, LossKind, OptimizerKind, Outcome, RetrainOptions, Retrained};
 use crate::verify::Verification;
 
@@ -17,21 +18,24 @@ pub struct RetrainReport {
     pub schema: u32,
     /// Name and version of the program.
     pub tool: String,
-    /// The joint model as it was.
+    /// The joint model before.
     pub joint: String,
     /// The file that was written.
     pub output: String,
+    /// Whether it exists: a rejected file is discarded unless it is kept on request.
+    #[serde(default = "super::is_written")]
+    pub written: bool,
     /// What was asked for.
     pub settings: RetrainSettings,
     /// The runtime, with version and device.
     pub runtime: String,
-    /// What happened.
+    /// Results.
     pub outcome: Outcome,
-    /// How the written file compares with the original models; `None` where they are not at hand.
+    /// Comparison of the written file with the original models; `None` without them.
     pub verification: Option<Verification>,
 }
 
-/// What was asked for.
+/// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RetrainSettings {
     /// Steps at most.
@@ -42,7 +46,7 @@ pub struct RetrainSettings {
     pub optimizer: OptimizerKind,
     /// Its largest learning rate.
     pub learning_rate: f64,
-    /// What was learnt.
+    /// The loss.
     pub loss: LossKind,
     /// Weight of the merged layers' pre-activations.
     #[serde(default)]
@@ -79,7 +83,8 @@ impl RetrainSettings {
 /// The retraining for people.
 pub fn retraining(report: &RetrainReport) -> String {
     let mut out = round(&report.outcome);
-    let _ = writeln!(out, "written to {}", report.output);
+    let place = if report.written { "written to" } else { "NOT written to" };
+    let _ = writeln!(out, "{place} {}", shown(&report.output));
     if let Some(checked) = &report.verification {
         out.push('\n');
         out.push_str(&verification(checked));
@@ -87,7 +92,7 @@ pub fn retraining(report: &RetrainReport) -> String {
     out
 }
 
-/// What happened during a merge, for people: the last round, and what all of them took.
+/// Retraining during a merge, for people: the last round, and the time of all rounds.
 pub(super) fn rounds(retrained: &Retrained) -> String {
     let mut out = retrained.rounds.last().map(round).unwrap_or_default();
     if let [_, _, ..] = retrained.rounds.as_slice() {
@@ -105,7 +110,7 @@ pub(super) fn rounds(retrained: &Retrained) -> String {
     out
 }
 
-/// What happened in one round, for people.
+/// One round, for people.
 fn round(outcome: &Outcome) -> String {
     let mut out = String::new();
     if outcome.normalisations > 0 {

@@ -1,4 +1,4 @@
-//! The order in which samples are seen.
+//! The order of samples.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -6,8 +6,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::mix;
 
-/// The samples that train and those that are kept for validation, both in ascending order; the same
-/// for the same seed.
+/// Samples for training and for validation, both in ascending order. The same seed gives the same
+/// split.
 pub(super) fn split(samples: usize, validation: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let held = ((samples as f64 * validation) as usize).min(samples.saturating_sub(1));
     let mut order: Vec<usize> = (0..samples).collect();
@@ -18,13 +18,13 @@ pub(super) fn split(samples: usize, validation: f64, seed: u64) -> (Vec<usize>, 
     (train, order)
 }
 
-/// Batches of a data set, one epoch after the other, each in another order. What batch comes in which
-/// step depends on the step alone, so that training can go on from any step.
+/// Batches of a data set, one epoch after the other, each in another order. The batch of a step depends
+/// only on the step, so training can resume at any step.
 pub(super) struct Batches {
     rows: Vec<usize>,
     batch: usize,
     seed: u64,
-    /// The epoch whose order is at hand.
+    /// The epoch of the current order.
     epoch: Option<usize>,
     order: Vec<usize>,
 }

@@ -1,4 +1,4 @@
-//! Training in files, so that it can go on later.
+//! Checkpoints: files from which training resumes.
 //!
 //! A file is a safetensors container with all state (`state/<name>`) and the best parameters so far
 //! (`best/<name>`); everything else is JSON under `onnx-zip` in its metadata.
@@ -15,7 +15,9 @@ use sha2::{Digest, Sha256};
 
 use crate::calib::container;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::progress::Silent;
 use crate::runtime::HostArray;
+use crate::staging::Stage;
 
 use super::options::RetrainOptions;
 use super::run::Point;
@@ -26,11 +28,11 @@ const KEY: &str = "onnx-zip";
 /// Version of the files.
 const VERSION: u32 = 1;
 
-/// What the metadata holds.
+/// The metadata.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Header {
     version: u32,
-    /// What was trained, how and on what.
+    /// Fingerprint of the training.
     fingerprint: String,
     iteration: usize,
     best_iteration: usize,
@@ -52,8 +54,8 @@ pub(super) struct Checkpoint {
     pub(super) best: Vec<HostArray>,
 }
 
-/// Names a training: equal for the same graph, options and number of samples. The number of steps
-/// is left out, so that training can be made longer.
+/// Fingerprint of a training: equal for the same graph, options and number of samples. The number of
+/// steps does not count, so training can be prolonged.
 pub(super) fn fingerprint(graph: &[u8], options: &RetrainOptions, samples: &[usize]) -> String {
     let settings = RetrainOptions { iterations: 0, patience: 0, memory: 0, ..options.clone() };
     let mut hasher = Sha256::new();
@@ -94,10 +96,10 @@ impl Checkpoint {
             views.push((name.as_str(), view.map_err(|e| failed(e.into()))?));
         }
         let bytes = serialize(views, Some(metadata)).map_err(|e| failed(e.into()))?;
-        let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(e.into()))?;
-        file.write_all(&bytes).map_err(|e| failed(e.into()))?;
-        file.persist(path).map(drop).map_err(|e| failed(e.error.into()))
+        // A checkpoint is a file, which nobody waits for.
+        let mut stage = Stage::new(&Silent);
+        stage.write(path, |out| out.write_all(&bytes))?;
+        stage.commit().map(drop)
     }
 
     /// Reads what [`Checkpoint::save`] has written for the training called `fingerprint`.
@@ -113,8 +115,8 @@ impl Checkpoint {
         parse(&read.in_model(path.display())?, fingerprint).in_model(path.display())
     }
 
-    /// Makes sure that training of `iterations` steps can go on from here, with this state, of which the
-    /// first arrays are the `parameters`.
+    /// Checks that training of `iterations` steps can resume here with this state, whose first arrays are
+    /// the `parameters`.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] where it has gone further; [`ErrorKind::Format`] where the arrays are others.

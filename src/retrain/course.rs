@@ -18,7 +18,7 @@ use super::options::RetrainOptions;
 use super::run::{Ending, Lesson, Outcome, Point, TaskOutcome};
 use super::validate::{Quality, named, single, validate};
 
-/// How often the model is validated, in all.
+/// Number of validations.
 const CHECKS: usize = 20;
 
 /// The best weights so far.
@@ -31,7 +31,7 @@ pub(super) struct Best {
 }
 
 impl Best {
-    /// What was best when the checkpoint was written.
+    /// The best weights when the checkpoint was written.
     fn of(checkpoint: Checkpoint, weights: &[f64]) -> Self {
         let iteration = checkpoint.best_iteration;
         let point = checkpoint.history.iter().find(|p| p.iteration == iteration);
@@ -59,7 +59,7 @@ pub(super) struct Course<'a> {
     built: &'a Built,
     /// Steps taken before.
     start: usize,
-    /// File and name of the training, where it is saved.
+    /// File and fingerprint of the training, if it is saved.
     saved: Option<(&'a Path, String)>,
     stepper: Box<dyn Recurrence>,
     checker: Box<dyn Session>,
@@ -76,7 +76,7 @@ pub(super) struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    /// Loads the graphs, and the checkpoint where training goes on from one.
+    /// Loads the graphs, and the checkpoint if training resumes from one.
     pub(super) fn new(
         joint: &JointModel,
         built: &'a Built,
@@ -105,7 +105,7 @@ impl<'a> Course<'a> {
         let checker = lesson.backend.load(ModelSource::Bytes(&bytes))?;
         let (mut batches, mut held) = (Vec::new(), Vec::new());
         for (task, examples) in examples.iter().enumerate() {
-            // Samples that tasks have in common are seen by all tasks at once.
+            // All tasks get common samples in the same batch.
             let stream = if lesson.data.len() == 1 { 0 } else { task as u64 };
             let (train, rest) = split(examples.len(), options.validation, options.seed + stream);
             if train.len() < batch {
@@ -194,7 +194,7 @@ impl<'a> Course<'a> {
         })
     }
 
-    /// One step; gives each task's mean loss.
+    /// One step; returns each task's mean loss.
     fn step(&mut self, step: usize) -> Result<Vec<f64>> {
         let start = Instant::now();
         let mut fed = Vec::new();
@@ -259,7 +259,7 @@ impl<'a> Course<'a> {
         self.save(iteration)
     }
 
-    /// Writes the checkpoint, where one is wanted.
+    /// Writes the checkpoint, if there is one.
     fn save(&mut self, iteration: usize) -> Result<()> {
         let Some((path, name)) = &self.saved else { return Ok(()) };
         let checkpoint = Checkpoint {
@@ -288,7 +288,7 @@ impl<'a> Course<'a> {
         self.progress.status(&format!("{iteration}: {}{speed}", tasks.join("; ")));
     }
 
-    /// Whether validation has not improved for so many times.
+    /// Whether the last validations have not improved.
     fn is_stuck(&self) -> bool {
         let since = self.history.iter().filter(|p| p.iteration > self.best.iteration).count();
         since >= self.options.patience && !self.held.iter().any(Vec::is_empty)

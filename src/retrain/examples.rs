@@ -1,4 +1,4 @@
-//! Samples with what is to be learnt of them.
+//! Samples with their targets.
 
 use crate::calib::data::Dataset;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -8,7 +8,7 @@ use crate::runtime::HostArray;
 use super::mix::mixed;
 use super::teacher::{Teacher, arrays, energy, one_hot};
 
-/// Samples from which the energy of targets is estimated, where they are not all at hand.
+/// Number of samples from which the energy of targets is estimated, if targets are not all known.
 const ENERGY_SAMPLES: usize = 512;
 
 /// Where targets come from.
@@ -17,7 +17,7 @@ enum Targets {
     Cached(Vec<HostArray>),
     /// The original net, run on every batch.
     Live(Teacher),
-    /// Labels of so many classes.
+    /// Labels, with the number of classes.
     Labels(usize),
 }
 
@@ -51,7 +51,7 @@ impl<'a> Examples<'a> {
         Ok(Examples { task: task.to_owned(), data, targets })
     }
 
-    /// Samples whose original net is asked about every batch, so that they may be mixed.
+    /// Samples whose original net runs on every batch, so that they may be mixed.
     pub(super) fn live(task: &str, data: &'a Dataset, teacher: Teacher) -> Self {
         Examples { task: task.to_owned(), data, targets: Targets::Live(teacher) }
     }
@@ -90,7 +90,7 @@ impl<'a> Examples<'a> {
         sampled.iter().map(energy).collect()
     }
 
-    /// The samples `rows`, or where there are `parts` as many mixtures of them.
+    /// The samples `rows`, or with `parts` as many mixtures of them.
     pub(super) fn feed(&mut self, rows: &[usize], parts: Option<&[f32]>) -> Result<Fed> {
         let chosen = self.data.select(rows).in_model(&self.task)?;
         let mut inputs = arrays(chosen.batch(0..rows.len()).in_model(&self.task)?);

@@ -1,4 +1,4 @@
-//! One step of training as one graph, and the graph that validates.
+//! One training step as one graph, and the graph of validation.
 
 use crate::emit::Trainable;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -23,7 +23,7 @@ pub(super) struct TaskLoss {
     pub(super) energies: Vec<f32>,
 }
 
-/// What a task's part of a graph is fed.
+/// The inputs of a task's part of a graph.
 #[derive(Debug, Clone)]
 pub(super) struct Feeds {
     /// Names of the inputs, in the order of the task's net.
@@ -34,14 +34,14 @@ pub(super) struct Feeds {
 
 /// Graphs for training.
 pub(super) struct Built {
-    /// Takes samples, targets, the schedule and all state; gives each task's loss and the new state.
+    /// Inputs: samples, targets, the schedule and all state. Outputs: each task's loss and the new state.
     pub(super) step: Model,
-    /// Takes samples, targets and parameters; gives each task's loss and the scores of its first
+    /// Inputs: samples, targets and parameters. Outputs: each task's loss and the scores of its first
     /// output.
     pub(super) check: Model,
-    /// Parameters, then the optimiser's state, as they are at the start.
+    /// Initial parameters, then the optimiser's initial state.
     pub(super) states: Vec<State>,
-    /// How many of them are parameters; the rest of the joint model's parameters do not train.
+    /// Number of trained parameters among them. Other parameters of the joint model do not train.
     pub(super) trained: Vec<usize>,
     pub(super) feeds: Vec<Feeds>,
     /// Names of the inputs for learning rate and weight decay.
@@ -161,7 +161,7 @@ fn task_part(
     }
 }
 
-/// Writes the losses of a task's layers and seeds their gradients. Gives the name of each layer's
+/// Writes the losses of a task's layers and seeds their gradients. Returns the name of each layer's
 /// target, and its weighted loss.
 fn layer_losses(
     tape: &mut Tape,
@@ -208,7 +208,7 @@ fn layer_losses(
     Ok(written)
 }
 
-/// The graph so far as one that validates.
+/// The graph so far, as the graph of validation.
 fn check_model(
     tape: &Tape,
     trainable: &Trainable,
@@ -292,7 +292,7 @@ fn finished(tape: Tape, trainable: &Trainable, outputs: Vec<ValueId>) -> Result<
     Ok(Model { graph: without_unread(graph), ..trainable.model.without_graph() })
 }
 
-/// The graph without nodes, constants and inputs that nothing reads.
+/// The graph without unused nodes, constants and inputs.
 fn without_unread(mut graph: Graph) -> Graph {
     graph.remove_dead_nodes();
     let consumers = graph.consumers();

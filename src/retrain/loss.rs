@@ -13,9 +13,9 @@ pub(super) struct Loss {
     pub(super) axis: i64,
     /// Temperature of a divergence.
     pub(super) temperature: f32,
-    /// What a squared error is divided by: the mean energy of a sample's targets.
+    /// Divisor of a squared error: the mean energy of a sample's targets.
     pub(super) energy: f32,
-    /// Version of the operator set.
+    /// The opset.
     pub(super) opset: i64,
 }
 
@@ -76,8 +76,8 @@ impl Loss {
         Ok(Written { value: tape.scaled(sum, heat * heat), gradient: tape.scaled(off, heat) })
     }
 
-    /// z − max z − log Σ exp(z − max z). The operator of this name is the logarithm of a softmax in some
-    /// runtimes, which is −∞ for classes far behind the first one.
+    /// z − max z − log Σ exp(z − max z). Some runtimes compute `LogSoftmax` as the logarithm of a softmax,
+    /// which is −∞ for classes with low scores.
     fn log_softmax(&self, tape: &mut Tape, z: ValueId) -> ValueId {
         let axes = tape.ints(&[self.axis]);
         let keep = ("keepdims", Attribute::Int(1));
@@ -112,7 +112,7 @@ mod tests {
     use crate::runtime::{self, HostArray, ModelSource, RuntimeChoice, RuntimeOptions};
     use ndarray::{Array2, array};
 
-    /// A loss in both runtimes, at the operator set `opset`.
+    /// A loss in both runtimes, at `opset`.
     fn values(kind: LossKind, opset: i64, scores: &Array2<f32>, targets: &Array2<f32>) -> Vec<f32> {
         let mut b = GraphBuilder::new("net", opset);
         let (z, t) = (b.input("z", "batch,3"), b.input("t", "batch,3"));

@@ -1,14 +1,14 @@
 //! Light retraining of a joint model, in process, on any runtime.
 //!
-//! One step of training is one ONNX graph in standard operators: the joint net, the loss of each
+//! One training step is one ONNX graph in standard operators: the joint net, the loss of each
 //! task, the gradients ([`crate::grad`]) and the optimiser's update. Parameters and the optimiser's
-//! state go in and come out, and stay on the device between steps. A shared weight is one value in
-//! that graph, so it collects every task's gradient by itself.
+//! state are inputs and outputs, and stay on the device between steps. A shared weight is one value in
+//! this graph, so its gradient is the sum of all tasks' gradients.
 //!
 //! A merge retrains at its end or after each layer ([`Rounds`]).
 //!
-//! What trains are weights and biases of layers and scales and slopes of normalisation. Statistics,
-//! shapes and plain arithmetic stay as they are, and so do weights that are exactly zero: a pruned
+//! Training changes weights and biases of layers, and scales and slopes of normalisation. Statistics,
+//! shapes and plain arithmetic do not change, nor do weights that are exactly zero: a pruned
 //! connection stays pruned.
 
 mod batches;

@@ -15,15 +15,15 @@ const BETA1: f64 = 0.9;
 /// usual 0.999.
 const BETA2: f64 = 0.99;
 
-/// What keeps Adam from dividing by zero.
+/// Keeps Adam from dividing by zero.
 const EPSILON: f64 = 1e-8;
 
-/// Numbers that are fed anew in every step.
+/// Numbers that change in every step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Schedule {
-    /// What the update is multiplied by.
+    /// Factor of the update.
     pub(super) rate: f32,
-    /// What weights are multiplied by, by weight decay.
+    /// Factor of the weights, by weight decay.
     pub(super) decay: f32,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Knobs {
     pub(super) decay: ValueId,
 }
 
-/// How many values of a parameter's shape the optimiser keeps for it.
+/// Number of state tensors per parameter, each of the parameter's shape.
 pub(super) fn states(kind: OptimizerKind) -> usize {
     match kind {
         OptimizerKind::Sgd => 1,
@@ -48,8 +48,8 @@ pub(super) fn schedule(options: &RetrainOptions, step: usize) -> Schedule {
     match options.optimizer {
         OptimizerKind::Sgd => Schedule { rate: rate as f32, decay: 1.0 },
         kind => {
-            // State holds plain sums, Σ β₁ⁱ g and Σ β₂ⁱ g²: the factors (1 − β), and those that make
-            // up for the start from zero, are put into the rate.
+            // State holds plain sums, Σ β₁ⁱ g and Σ β₂ⁱ g². The factors (1 − β) and the bias corrections
+            // are part of the rate.
             let t = i32::try_from(step + 1).unwrap_or(i32::MAX);
             let first = (1.0 - BETA1) / (1.0 - BETA1.powi(t));
             let second = (1.0 - BETA2) / (1.0 - BETA2.powi(t));
@@ -62,7 +62,7 @@ pub(super) fn schedule(options: &RetrainOptions, step: usize) -> Schedule {
     }
 }
 
-/// Writes the update of one parameter. Gives its new value and the new state.
+/// Writes the update of one parameter. Returns its new value and the new state.
 pub(super) fn update(
     tape: &mut Tape,
     kind: OptimizerKind,

@@ -1,10 +1,10 @@
-//! What retraining depends on besides the nets and their data.
+//! Options of retraining.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What the outputs are trained towards.
+/// The targets of the outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossKind {
@@ -23,7 +23,7 @@ pub enum LossKind {
 }
 
 impl LossKind {
-    /// All losses with their names and what they are.
+    /// All losses with their names and descriptions.
     pub const ALL: [(LossKind, &'static str, &'static str); 5] = [
         (
             LossKind::Distillation,
@@ -53,7 +53,7 @@ impl LossKind {
         }
     }
 
-    /// Whether labels are what is learnt.
+    /// Whether the targets are labels.
     pub fn needs_labels(self) -> bool {
         self == LossKind::CrossEntropy
     }
@@ -73,7 +73,7 @@ pub enum OptimizerKind {
 }
 
 impl OptimizerKind {
-    /// All optimisers with their names and what they are.
+    /// All optimisers with their names and descriptions.
     pub const ALL: [(OptimizerKind, &'static str, &'static str); 3] = [
         (OptimizerKind::Sgd, "sgd", "gradient descent with momentum 0.9"),
         (OptimizerKind::Adam, "adam", "Adam"),
@@ -94,7 +94,7 @@ pub struct RetrainOptions {
     pub learning_rate: f64,
     /// Weight decay of AdamW.
     pub weight_decay: f64,
-    /// What outputs are trained towards.
+    /// The loss.
     pub loss: LossKind,
     /// Temperature of [`LossKind::Divergence`].
     pub temperature: f64,
@@ -111,10 +111,10 @@ pub struct RetrainOptions {
     pub mix: bool,
     /// Seed of the order of samples and of the choice for validation.
     pub seed: u64,
-    /// Whether the statistics of `BatchNormalization` are taken anew before the first step.
+    /// Whether new statistics of `BatchNormalization` are taken before the first step.
     pub reset_statistics: bool,
-    /// Bytes that the original nets' outputs may take, per task; where they take more, they are
-    /// computed for each batch.
+    /// Memory limit for the original nets' outputs, in bytes per task. If they need more, they are computed
+    /// for each batch.
     pub memory: u64,
 }
 
@@ -145,7 +145,7 @@ impl Default for RetrainOptions {
 const WARM_UP: f64 = 0.05;
 
 impl RetrainOptions {
-    /// Refuses numbers that make no sense.
+    /// Checks all numbers.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`].

@@ -1,4 +1,4 @@
-//! Retraining as part of a merge: once at the end, or after each zipped layer (Algorithm 1, line 10).
+//! Retraining as part of a merge: once at the end, or after each merged layer (Algorithm 1, line 10).
 
 use serde::{Deserialize, Serialize};
 
@@ -21,34 +21,34 @@ pub enum When {
 }
 
 impl When {
-    /// All moments with their names and what they are.
+    /// All moments with their names and descriptions.
     pub const ALL: [(When, &'static str, &'static str); 2] = [
         (When::PerLayer, "per-layer", "after each merged layer; all steps are split evenly"),
         (When::End, "end", "once, when all layers are merged"),
     ];
 }
 
-/// What a merge is to learn, and when.
+/// The retraining of a merge: lesson, moment and options.
 #[derive(Clone)]
 pub struct Retraining<'a> {
-    /// When it is learnt.
+    /// When to retrain.
     pub when: When,
-    /// What is learnt.
+    /// The lesson.
     pub lesson: Lesson<'a>,
-    /// How; `iterations` are those of all rounds together.
+    /// Options; `iterations` counts the steps of all rounds.
     pub options: RetrainOptions,
-    /// Steps that each original net was trained for, where that is known.
+    /// Steps that each original net was trained for, if known.
     pub original_iterations: Option<u64>,
 }
 
-/// What came of retraining during a merge.
+/// Results of retraining during a merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Retrained {
-    /// When it was done.
+    /// When the merge retrained.
     pub when: When,
     /// One entry per round; the last one is that of the whole joint model.
     pub rounds: Vec<Outcome>,
-    /// Steps that each original net was trained for, where that is known.
+    /// Steps that each original net was trained for, if known.
     pub original_iterations: Option<u64>,
 }
 
@@ -63,7 +63,7 @@ impl Retrained {
         self.rounds.iter().map(|round| round.seconds).sum()
     }
 
-    /// How many times as long one original net was trained; `None` where that is not known.
+    /// Steps of one original net's training relative to those of retraining, if known.
     pub fn ratio(&self) -> Option<f64> {
         let taken = self.iterations().max(1) as f64;
         self.original_iterations.map(|original| original as f64 / taken)
@@ -73,7 +73,7 @@ impl Retrained {
 /// Retraining of a joint model while it is being merged.
 pub struct Rounds<'a> {
     plan: &'a Retraining<'a>,
-    /// Steps per round but the last, which takes what is left.
+    /// Steps per round; the last round takes the remainder.
     share: usize,
     done: Vec<Outcome>,
     progress: &'a dyn Progress,

@@ -22,18 +22,18 @@ use super::statistics::reset_statistics;
 use super::teacher::{Asked, Teacher};
 use super::validate::Quality;
 
-/// What the tasks learn.
+/// Samples, original nets and runtime of a retraining.
 #[derive(Clone, Copy)]
 pub struct Lesson<'a> {
-    /// Samples of each task, or of all tasks alike where there is one.
+    /// Samples of each task, or one set for all tasks.
     pub data: &'a [Dataset],
-    /// The original net of each task; may be empty where labels are learnt.
+    /// The original net of each task; may be empty if the targets are labels.
     pub teachers: &'a [Model],
     /// Runs everything.
     pub backend: &'a dyn Backend,
-    /// Where training is saved at every validation.
+    /// The checkpoint, which is written at every validation.
     pub checkpoint: Option<&'a Path>,
-    /// Whether training goes on from that file.
+    /// Whether training resumes from that file.
     pub resume: bool,
 }
 
@@ -51,11 +51,11 @@ pub struct Point {
     pub iteration: usize,
     /// Mean loss of the steps since the last one, per task; empty before the first step.
     pub training: Vec<f64>,
-    /// Quality on the samples that are not trained on, per task.
+    /// Quality on held-out samples, per task.
     pub validation: Vec<Quality>,
 }
 
-/// Why training came to its end.
+/// Why training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
@@ -68,23 +68,23 @@ pub enum Ending {
     Interrupted,
 }
 
-/// What became of one task.
+/// Results of one task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskOutcome {
     /// Name of the task.
     pub name: String,
     /// Quality before, on the samples for validation.
     pub before: Quality,
-    /// Quality of the weights that were kept.
+    /// Quality of the kept weights.
     pub after: Quality,
 }
 
-/// What happened during retraining.
+/// Results of retraining.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Steps that were taken.
+    /// Number of steps.
     pub iterations: usize,
-    /// Steps after which the weights were those that are kept.
+    /// Step of the kept weights.
     pub best: usize,
     /// Why it ended.
     pub ending: Ending,
@@ -92,17 +92,17 @@ pub struct Outcome {
     pub tasks: Vec<TaskOutcome>,
     /// All validations.
     pub history: Vec<Point>,
-    /// Steps per second, validation left out.
+    /// Steps per second, without validation.
     pub speed: f64,
     /// Seconds in all.
     pub seconds: f64,
-    /// Normalisations whose statistics were taken anew.
+    /// Number of normalisations with new statistics.
     #[serde(default)]
     pub normalisations: usize,
 }
 
-/// Retrains a joint model, after its statistics were taken anew where that is asked for. It has the best
-/// weights afterwards, by validation; without samples for validation, the last ones.
+/// Retrains a joint model, after taking new statistics of its normalisations if that is asked for.
+/// Afterwards it has the best weights by validation or, without samples for validation, the last ones.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for options or data that do not fit the joint model; [`ErrorKind::Unsupported`]
@@ -149,7 +149,7 @@ fn check_sets(joint: &JointModel, lesson: &Lesson<'_>) -> Result<()> {
     Err(Error::new(ErrorKind::Usage, format!("{sets} data sets do not fit {tasks} tasks")))
 }
 
-/// The samples of each task, for streams.
+/// The sources of each task's samples.
 fn sources<'a>(
     joint: &JointModel,
     lesson: &Lesson<'a>,
@@ -221,7 +221,7 @@ fn wanted_layers<'a>(
     if options.layers > 0.0 { &trainable.layers[task] } else { &[] }
 }
 
-/// The number of classes that a classifier's first output tells apart.
+/// The number of classes of a classifier's first output.
 fn classes(model: &Model) -> Result<usize> {
     let shape =
         model.graph.outputs.first().and_then(|v| model.graph.value(*v).ty.as_ref()?.shape.clone());

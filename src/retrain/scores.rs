@@ -1,12 +1,12 @@
-//! What a classifier's final activation is applied to.
+//! Scores: the operand of a classifier's final activation.
 
 use crate::ir::{Graph, ValueId};
 use crate::ops::normal_axis;
 
-/// The scores behind an output.
+/// The scores of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scores {
-    /// The scores, or the output itself where it ends in no activation.
+    /// The scores, or the output itself if it ends in no activation.
     pub(super) value: ValueId,
     /// The axis that runs over classes, from the front; the last or, for images, the second one.
     pub(super) axis: i64,
@@ -14,8 +14,8 @@ pub(super) struct Scores {
     pub(super) softmax: bool,
 }
 
-/// Finds what is behind the final softmax or sigmoid of an output. `rank` tells the rank of a value,
-/// where it is known.
+/// Finds the operand of the final softmax or sigmoid of an output. `rank` returns the rank of a value,
+/// if it is known.
 pub(super) fn scores(
     graph: &Graph,
     output: ValueId,

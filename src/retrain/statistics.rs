@@ -1,5 +1,5 @@
-//! Statistics of `BatchNormalization`, taken anew: what sharing does to the activations shifts the means
-//! and variances that each task's normalisations were trained with.
+//! New statistics of `BatchNormalization`: sharing changes the activations, and so their means and
+//! variances.
 
 use ndarray::{Array1, Axis};
 
@@ -14,8 +14,8 @@ use crate::runtime::HostArray;
 const CONSTANTS: [usize; 4] = [1, 2, 3, 4];
 
 /// Sets the mean and variance of every `BatchNormalization` of every task to those of its inputs in the
-/// joint model, one after the other, so that later ones see what earlier ones make of the samples.
-/// `sources` are the tasks' samples. Returns how many nodes were set.
+/// joint model, one after the other, with the new statistics of earlier ones. `sources` are the tasks'
+/// samples. Returns the number of nodes.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] where the joint model has no such node; as the runtime.
@@ -195,7 +195,7 @@ mod tests {
             };
             assert!(off(means, shift) < 1e-3 && off(variances, &scale * &scale) < 1e-2);
         }
-        // What two nets have in common stays common, if they see the same samples.
+        // Common statistics stay common if the nets see the same samples.
         let mut alike = joint([1, 1], BatchNorm::PerTask);
         reset(&mut alike).unwrap();
         let bytes = |task: usize| onnx::encode(&alike.tasks[task].model).unwrap();

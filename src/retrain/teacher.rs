@@ -1,4 +1,4 @@
-//! What the joint model learns from: the original nets' scores, or labels.
+//! Targets of the joint model: the original nets' scores, or labels.
 
 use ndarray::{ArrayD, Axis, IxDyn};
 
@@ -15,7 +15,7 @@ use crate::runtime::{Backend, HostArray, ModelSource, Session, fixed_batch};
 use super::options::LossKind;
 use super::scores::scores;
 
-/// What is asked of an original net.
+/// The values that an original net is asked for.
 pub(super) struct Asked<'a> {
     /// The task in the joint model.
     pub(super) task: &'a Task,
@@ -25,7 +25,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// What the layers compute in the original net.
+    /// The pre-activations of the layers in the original net.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] where its layers are not those of the task.
@@ -46,7 +46,7 @@ impl Asked<'_> {
     }
 }
 
-/// An original net that gives its scores, and what its layers compute.
+/// An original net that returns its scores and the pre-activations of its layers.
 pub(super) struct Teacher {
     session: Box<dyn Session>,
     name: String,
@@ -130,7 +130,7 @@ impl Teacher {
         parts.iter().map(|p| HostArray::stack(p)).collect::<Result<_>>().map(Some)
     }
 
-    /// How many runs all samples take.
+    /// Number of runs for all samples.
     pub(super) fn runs(&self, samples: usize) -> u64 {
         samples.div_ceil(self.batch) as u64
     }
@@ -160,7 +160,7 @@ pub(super) fn one_hot(labels: &[i64], classes: usize) -> Result<HostArray> {
     Ok(targets.into())
 }
 
-/// The mean over samples of their squared distance from the mean sample; 1 where all are alike.
+/// The mean squared distance of samples from the mean sample; 1 if all are equal.
 pub(super) fn energy(targets: &HostArray) -> Result<f32> {
     let targets = targets.as_f32()?.mapv(f64::from);
     let samples = targets.shape().first().copied().unwrap_or(0).max(1) as f64;

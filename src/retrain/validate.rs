@@ -1,4 +1,4 @@
-//! Losses and errors on samples that are not trained on.
+//! Losses and errors on held-out samples.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +9,12 @@ use crate::verify::misclassified;
 use super::examples::{Examples, Fed};
 use super::graph::Feeds;
 
-/// How well one task does on its samples.
+/// Loss and error of one task on its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Mean loss per sample.
     pub loss: f64,
-    /// Fraction of samples that are classified wrongly, where there are labels.
+    /// Fraction of misclassified samples, if there are labels.
     pub error: Option<f64>,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn single(array: &HostArray) -> Result<f32> {
     first.ok_or_else(|| Error::new(ErrorKind::Backend, "a loss without a value"))
 }
 
-/// Runs the model with `parameters` on the samples `held` of every task, as many of each.
+/// Runs the model with `parameters` on the samples `held` of every task.
 pub(super) fn validate(
     session: &mut dyn Session,
     parameters: &[(String, HostArray)],
@@ -83,7 +83,7 @@ pub(super) fn validate(
     Ok(tallies.iter().map(Tally::quality).collect())
 }
 
-/// What a graph is fed for one batch of every task; inputs that tasks have in common once.
+/// The inputs of a graph for one batch of every task; common inputs once.
 pub(super) fn named<'a>(feeds: &'a [Feeds], fed: &'a [Fed]) -> Vec<(&'a str, &'a HostArray)> {
     let mut all: Vec<(&str, &HostArray)> = Vec::new();
     for (feeds, fed) in feeds.iter().zip(fed) {

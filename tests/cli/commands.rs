@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use onnx_zip::emit::{FORM_KEY, RECIPE_KEY};
 use onnx_zip::report::{ModelReport, Plan};
 use onnx_zip::verify::Verification;
 
-use crate::tool::{Tool, fashion, images, mnist, stdout};
+use crate::tool::{Tool, fashion, files, images, mnist, stdout};
 
 /// A folder with a joint model whose tasks are called `digits` and `clothes`.
 fn joint(form: &str) -> Tool {
@@ -42,6 +43,25 @@ fn verify_reports_errors_and_holds_to_limits() {
     let text = stdout(&tool.run(1, &[&args[..], &["--max-deviation", "1e-9"]].concat()));
     assert!(text.contains("FAILED") && text.contains("differs from the original"), "{text}");
     tool.run(0, &[&args[..], &["--max-deviation", "1e9", "--max-drop", "100"]].concat());
+}
+
+#[test]
+fn verify_holds_a_file_to_what_its_merge_reported() {
+    let tool = joint("heads");
+    let (a, b, images) = (mnist(), fashion(), images());
+    let args = verifying(&a, &b, &images);
+    tool.run(0, &args);
+    let mut model = onnx_zip::onnx::load(&tool.path("joint.onnx")).unwrap();
+    let weights: Vec<_> = model.graph.values().map(|(id, _)| id).collect();
+    for id in weights {
+        if let Some(tensor) = model.graph.initializer(id) {
+            let coarse = tensor.to_f32().unwrap().mapv(|v| (v * 4.0).round() / 4.0);
+            model.graph.set_initializer(id, onnx_zip::ir::Tensor::from_f32(&coarse));
+        }
+    }
+    onnx_zip::onnx::save(&model, &tool.path("joint.onnx"), &Default::default()).unwrap();
+    let text = stdout(&tool.run(1, &args));
+    assert!(text.contains("FAILED") && text.contains("when it was merged"), "{text}");
 }
 
 #[test]
@@ -90,8 +110,13 @@ fn split_stores_shared_weights_once() {
     let tool = joint("heads");
     tool.run(0, &["split", "joint.onnx", "-o", "tasks"]);
     let size = |name: &str| fs::metadata(tool.path(name)).unwrap().len();
-    assert!(size("tasks/weights.bin") < size("joint.onnx"));
-    assert!(size("tasks/digits.onnx") + size("tasks/clothes.onnx") < size("tasks/weights.bin") / 5);
+    let names: Vec<String> = files(&tool.path("tasks")).into_iter().map(|f| f.0).collect();
+    let [clothes, digits, weights] = &names[..] else { panic!("{names:?}") };
+    assert_eq!([clothes.as_str(), digits], ["clothes.onnx", "digits.onnx"]);
+    assert!(weights.starts_with("weights-") && weights.ends_with(".bin"));
+    let weights = size(&format!("tasks/{weights}"));
+    assert!(weights < size("joint.onnx"));
+    assert!(size("tasks/digits.onnx") + size("tasks/clothes.onnx") < weights / 5);
     let images = images();
     let args = verifying("tasks/digits.onnx", "tasks/clothes.onnx", &images);
     tool.run(0, &[&args[..], &["--max-deviation", "1e-3"]].concat());
@@ -108,11 +133,55 @@ fn extract_and_split_refuse_what_is_no_joint_model() {
 }
 
 #[test]
+fn a_stripped_copy_computes_the_same_and_cannot_be_taken_apart() {
+    let images = images();
+    for form in ["heads", "masked", "switch"] {
+        let tool = joint(form);
+        tool.run(0, &["strip", "joint.onnx", "-o", "device.onnx"]);
+        let size = |name: &str| fs::metadata(tool.path(name)).unwrap().len();
+        assert!(size("device.onnx") < size("joint.onnx"));
+        for task in ["digits", "clothes"] {
+            tool.run(0, &["extract", "joint.onnx", "--task", task, "-o", &format!("{task}.onnx")]);
+        }
+        let mut args = verifying("digits.onnx", "clothes.onnx", &images);
+        args[1] = "device.onnx";
+        tool.run(0, &[&args[..], &["--max-deviation", "1e-3"]].concat());
+        let error = tool.refused(&["extract", "device.onnx", "--task", "digits", "-o", "x.onnx"]);
+        assert!(error.contains("stripped"), "{error}");
+    }
+    Tool::new().refused(&["strip", &mnist(), "-o", "x.onnx"]);
+}
+
+#[test]
+fn a_recipe_may_be_left_out_and_a_damaged_one_is_refused() {
+    let tool = Tool::new();
+    tool.merge(&["--no-recipe"]);
+    let model = onnx_zip::onnx::load(&tool.path("joint.onnx")).unwrap();
+    assert!(!model.metadata.contains_key(RECIPE_KEY) && model.metadata.contains_key(FORM_KEY));
+    let tool = joint("heads");
+    let model = onnx_zip::onnx::load(&tool.path("joint.onnx")).unwrap();
+    let recipe = &model.metadata[RECIPE_KEY];
+    let cut = recipe[..recipe.len() / 2].to_owned();
+    let texts = [("{\"version\":1}".to_owned(), "version 1"), (cut, "plan"), ("2:".into(), "plan")];
+    for (text, word) in texts {
+        let mut model = model.clone();
+        model.metadata.insert(RECIPE_KEY.to_owned(), text);
+        tool.write("changed.onnx", &onnx_zip::onnx::encode(&model).unwrap());
+        for command in [vec!["extract", "--task", "digits"], vec!["split"]] {
+            let args = [&command[..1], &["changed.onnx"], &command[1..], &["-o", "x"]].concat();
+            let error = tool.refused(&args);
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}
+
+#[test]
 fn plan_tells_sizes_without_data() {
     let tool = Tool::new();
-    let output = tool.run(0, &["plan", &mnist(), &fashion(), "--json", "--share", "0.8"]);
+    let output = tool
+        .run(0, &["plan", &mnist(), &fashion(), "--json", "--share", "0.8", "--unit", "neuron"]);
     let plan: Plan = serde_json::from_slice(&output.stdout).unwrap();
-    let merged = tool.merge(&["--share", "0.8", "--json"]);
+    let merged = tool.merge(&["--share", "0.8", "--unit", "neuron", "--json"]);
     let report: onnx_zip::report::Report = serde_json::from_slice(&merged.stdout).unwrap();
     assert_eq!(plan.prediction.sizes.joint(), report.joint.parameters.total);
     assert_eq!(plan.prediction.sizes.shared, report.joint.parameters.shared);
@@ -158,6 +227,7 @@ fn every_command_has_help_with_every_flag_explained() {
         "verify",
         "extract",
         "split",
+        "strip",
         "retrain",
         "import",
         "completions",

@@ -1,10 +1,13 @@
 //! Merges of trained nets, by laws and by numbers.
 
 mod accuracy;
+mod grouped;
 mod groups;
 mod input_matching;
 mod inputs;
 mod laws;
+mod layers;
+mod open;
 mod outputs;
 mod permute;
 mod recurrent;

@@ -9,7 +9,7 @@ use ndarray::ArrayD;
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::{CoupledLayer, Coupling, End};
-use onnx_zip::emit::{self, EmitOptions, Form};
+use onnx_zip::emit::{self, EmitOptions, Form, InputMode};
 use onnx_zip::ir::{Graph, Model, Tensor};
 use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Budget, MergeOptions, Method, Passes};
@@ -96,6 +96,7 @@ fn emission_is_exact(arch: Architecture) {
 fn a_permuted_copy_is_recognised(arch: Architecture) {
     let a = net::net(arch.name, arch.divisor, 1);
     let b = permuted(&a, 7);
+    let a_nodes = a.graph.nodes().count();
     let original = outputs(&a, None).remove(0);
     let largest = original.iter().fold(0.0f32, |m, v| m.max(*v));
     assert!(largest < 0.9 || original.sum() < 0.9, "{} is sure of one class", arch.name);
@@ -115,6 +116,16 @@ fn a_permuted_copy_is_recognised(arch: Architecture) {
         arch.name
     );
     let joined = emit::emit(&joint, &EmitOptions::default()).unwrap();
+    let separate = EmitOptions { inputs: InputMode::Separate, ..EmitOptions::default() };
+    let apart = emit::emit(&joint, &separate).unwrap();
+    for (model, nets) in [(&joined, 1.0), (&apart, 2.0)] {
+        let (nodes, own) = (model.graph.nodes().count() as f64, a_nodes as f64);
+        assert!(
+            nodes <= 1.1 * nets * own,
+            "{}: {nodes} nodes in place of {nets} x {own}",
+            arch.name
+        );
+    }
     let ratio = weights(&joined) / joint.tasks.iter().map(|t| weights(&t.model)).sum::<f64>();
     assert!(ratio < 0.505, "{}: {ratio} of both nets' weights are stored", arch.name);
     for joined in outputs(&joined, None) {

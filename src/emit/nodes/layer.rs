@@ -1,9 +1,10 @@
 //! Layers as sums over pieces.
 
 use crate::couple::{GroupId, LayerId};
+use crate::emit::forms::extents::Extents;
 use crate::emit::task::TaskEmitter;
-use crate::emit::value::parts::Part;
-use crate::emit::value::pieces::{Held, Piece};
+use crate::emit::value::partition::Part;
+use crate::emit::value::pieces::{Held, Piece, join, split};
 use crate::error::Result;
 use crate::ir::{Attribute, Node, ValueId};
 use crate::mtz::joint::Owner;
@@ -28,32 +29,115 @@ impl TaskEmitter<'_> {
             let owner = Owner::Tasks(vec![self.task]);
             bundles.push(Piece { value, owner, positions: (0..columns).collect() });
         }
+        let name = self.graph().node(layer.node).name.clone();
         let mut pieces = Vec::new();
-        for rows in self.parts(&outputs.channels) {
+        for parts in self.rows_together(layer, self.parts(&outputs.channels)) {
+            let rows = one_part(&parts);
             let value = self.emit_rows(layer, &bundles, &rows)?;
-            pieces.push(Piece { value, owner: rows.owner, positions: rows.positions });
+            let sizes: Vec<usize> = parts.iter().map(|part| part.positions.len()).collect();
+            let name = self.name(&rows.owner, &name);
+            let values = split(self.builder, layer.out_axis, value, &sizes, &name);
+            pieces.extend(values.into_iter().zip(parts).map(|(value, part)| Piece {
+                value,
+                owner: part.owner,
+                positions: part.positions,
+            }));
         }
         let held = Held::Pieces { axis: layer.out_axis, len: outputs.channels.len(), pieces };
         self.hold(layer.output, held);
         Ok(())
     }
 
-    fn emit_rows(&mut self, layer: &Layer, bundles: &[Piece], rows: &Part) -> Result<ValueId> {
-        let mut terms = Vec::new();
-        for (i, bundle) in bundles.iter().enumerate() {
-            let with_bias = i == 0;
-            terms.push(self.product(layer, bundle, rows, with_bias)?);
+    /// Parts of a layer's rows that one node computes: all those of which the task has the weights
+    /// for itself, and each of the others.
+    fn rows_together(&self, layer: &Layer, parts: Vec<Part>) -> Vec<Vec<Part>> {
+        let own = Owner::Tasks(vec![self.task]);
+        let mut together: Vec<Vec<Part>> = Vec::new();
+        let mut own_at = None;
+        for part in parts {
+            let id = self.source().coupling.layer_making(layer.node, part.group);
+            let is_sum = part.first.is_some() && self.fused(id).is_some();
+            if is_sum || self.common(id, &part.owner, &Owner::Input) != own {
+                together.push(vec![part]);
+            } else {
+                let at = *own_at.get_or_insert(together.len());
+                together.resize_with(together.len().max(at + 1), Vec::new);
+                together[at].push(part);
+            }
         }
-        let name = self.name(&rows.owner, &self.graph().node(layer.node).name);
-        let fused = self.source().coupling.layer_making(layer.node, rows.group);
-        let fused = fused.and_then(|id| self.joint.fused()[self.task][id.0]);
+        together
+    }
+
+    /// The number of the layers that a layer was fused with, if any.
+    pub(crate) fn fused(&self, layer: Option<LayerId>) -> Option<u32> {
+        self.joint.fused()[self.task][layer?.0]
+    }
+
+    fn emit_rows(&mut self, layer: &Layer, bundles: &[Piece], rows: &Part) -> Result<ValueId> {
+        let id = self.source().coupling.layer_making(layer.node, rows.group);
+        let name = self.graph().node(layer.node).name.clone();
+        let bias = match layer.bias {
+            Some(bias) => {
+                let owner = self.bias_owner(id, &rows.owner);
+                Some((self.block(bias, &[(0, rows.positions.as_slice())], &owner)?, owner))
+            }
+            None => None,
+        };
+        let bias = self.placed_bias((id, layer), rows, bias, &name);
+        let mut terms = Vec::new();
+        for (i, columns) in self.terms(layer, id, bundles, rows).iter().enumerate() {
+            terms.push(self.product(layer, columns, rows, bias.within.filter(|_| i == 0))?);
+        }
+        terms.extend(bias.beside);
         let extents = self.extents.get(self.graph(), layer.output, layer.out_axis);
+        Ok(self.sum(id, extents, &terms, rows, &name))
+    }
+
+    /// The columns that each product of some rows of layer `id` reads: what the task alone has
+    /// weights for is one.
+    pub(crate) fn terms(
+        &mut self,
+        layer: &Layer,
+        id: Option<LayerId>,
+        bundles: &[Piece],
+        rows: &Part,
+    ) -> Vec<Piece> {
+        let own = Owner::Tasks(vec![self.task]);
+        let is_own = |p: &&Piece| self.common(id, &rows.owner, &p.owner) == own;
+        let (alone, mut terms): (Vec<&Piece>, Vec<&Piece>) = bundles.iter().partition(is_own);
+        match alone.as_slice() {
+            [] | [_] => {
+                terms.extend(alone);
+                terms.into_iter().cloned().collect()
+            }
+            several => {
+                let several: Vec<Piece> = several.iter().map(|p| (*p).clone()).collect();
+                let mut terms: Vec<Piece> = terms.into_iter().cloned().collect();
+                let name = self.name(&own, &self.graph().node(layer.node).name);
+                let (value, positions) = join(self.builder, layer.in_axis, &several, &name);
+                terms.push(Piece { value, owner: own, positions });
+                terms
+            }
+        }
+    }
+
+    /// The sum of the products of some rows of layer `id`, which other tasks may contribute to.
+    pub(crate) fn sum(
+        &mut self,
+        id: Option<LayerId>,
+        extents: Extents,
+        terms: &[ValueId],
+        rows: &Part,
+        name: &str,
+    ) -> ValueId {
+        let name = self.name(&rows.owner, name);
+        let fused = self.fused(id);
         match (self.sums.as_deref_mut(), rows.first.zip(fused)) {
             (Some(sums), Some((first, fused))) => {
                 let key = (first, fused, extents);
-                Ok(sums.add(self.builder, key, &rows.owner, self.task, &terms, &name))
+                sums.add(self.builder, key, &rows.owner, self.task, terms, &name)
             }
-            _ => Ok(add_up(self.builder, &terms, &name)),
+            _ => add_up(self.builder, terms, &name),
         }
     }
 
@@ -74,13 +158,13 @@ impl TaskEmitter<'_> {
         Some(self.source().coupling.axis(value)?.channels.get(*index?)?.group)
     }
 
-    /// The product of some rows with one input piece.
+    /// The product of some rows with one input piece, and the bias added to it.
     fn product(
         &mut self,
         layer: &Layer,
         input: &Piece,
         rows: &Part,
-        with_bias: bool,
+        bias: Option<ValueId>,
     ) -> Result<ValueId> {
         let graph = self.graph();
         let source = graph.node(layer.node);
@@ -93,11 +177,7 @@ impl TaskEmitter<'_> {
             [(row_axis, rows.positions.as_slice()), (column_axis, input.positions.as_slice())];
         let weight = self.block(layer.weight, &parts, &common)?;
         node.inputs = vec![Some(input.value), Some(weight)];
-        if let (true, Some(bias)) = (with_bias, layer.bias) {
-            let owner = self.common(id, &rows.owner, &Owner::Input);
-            let own = [(0, rows.positions.as_slice())];
-            node.inputs.push(Some(self.block(bias, &own, &owner)?));
-        }
+        node.inputs.extend(bias.map(Some));
         Ok(self.builder.single(node))
     }
 
@@ -124,6 +204,16 @@ impl TaskEmitter<'_> {
         }
         self.hold(layer.output, Held::Pieces { axis, len, pieces: outputs });
         Ok(())
+    }
+}
+
+/// Parts as one, in their order.
+fn one_part(parts: &[Part]) -> Part {
+    let positions = parts.iter().flat_map(|part| part.positions.iter().copied()).collect();
+    match parts {
+        [only] => only.clone(),
+        [first, ..] => Part { owner: first.owner.clone(), first: None, positions, ..first.clone() },
+        [] => unreachable!("a node computes some rows"),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use crate::couple::{GroupId, LayerId};
 use crate::emit::task::TaskEmitter;
-use crate::emit::value::parts::Part;
+use crate::emit::value::partition::Part;
 use crate::emit::value::pieces::{Held, Piece, concat, join, pick};
 use crate::error::Result;
 use crate::ir::{Node, NodeId, ValueId};

@@ -1,16 +1,34 @@
 //! Channels that move without changing, and channels side by side.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::emit::task::TaskEmitter;
-use crate::emit::value::pieces::{Held, Piece, join, pick};
+use crate::emit::value::partition::Part;
+use crate::emit::value::pieces::{Held, Piece, concat, join, pick, split};
 use crate::error::Result;
-use crate::ir::NodeId;
+use crate::ir::{NodeId, ValueId};
 use crate::mtz::joint::Owner;
 use crate::ops::Pick;
 
+/// A part of an output.
+struct Wanted {
+    /// Which output.
+    slot: usize,
+    part: Part,
+    /// What it is taken from, in its order.
+    runs: Vec<Run>,
+}
+
+/// Neighbouring indices of a piece.
+struct Run {
+    /// Number of the input, and of the piece among its pieces.
+    piece: (usize, usize),
+    start: usize,
+    len: usize,
+}
+
 impl TaskEmitter<'_> {
-    /// Channels joined, split or reordered: bookkeeping, except where a piece is cut.
+    /// Channels joined, split or reordered: bookkeeping, except where pieces are cut or become one.
     pub(crate) fn emit_relabel(&mut self, id: NodeId, picks: &[Pick]) -> Result<()> {
         let node = self.graph().node(id);
         let mut sources = Vec::new();
@@ -20,48 +38,113 @@ impl TaskEmitter<'_> {
                 None => None,
             });
         }
-        for (i, picked) in picks.iter().enumerate() {
-            let Some(output) = node.output(i) else { continue };
-            let mut pieces = Vec::new();
-            for (input, held) in sources.iter().enumerate() {
-                let Some(Held::Pieces { axis, pieces: sources, .. }) = held else { continue };
-                for piece in sources {
-                    pieces.extend(self.picked(*axis, piece, input, picked, &node.name));
-                }
+        let places = places(&sources);
+        let mut wanted = Vec::new();
+        for (slot, picked) in picks.iter().enumerate() {
+            let Some(output) = node.output(slot) else { continue };
+            let axis = self.source().coupling.axis(output).filter(|axis| axis.axis == picked.axis);
+            let Some(axis) = axis else { return self.emit_whole(id) };
+            for part in self.parts(&axis.channels) {
+                let taken =
+                    part.positions.iter().map(|p| places.get(picked.from.get(*p)?).copied());
+                let Some(taken) = taken.collect::<Option<Vec<_>>>() else {
+                    return self.emit_whole(id);
+                };
+                wanted.push(Wanted { slot, part, runs: runs(&taken) });
             }
-            let held = Held::Pieces { axis: picked.axis, len: picked.from.len(), pieces };
-            self.hold(output, held);
+        }
+        let halves = self.halves(&sources, &wanted, &node.name);
+        let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); picks.len()];
+        for (wanted, half) in wanted.into_iter().zip(halves) {
+            let value = match half {
+                Some(value) => value,
+                None => self.assembled(&sources, &wanted, &node.name),
+            };
+            let Part { owner, positions, .. } = wanted.part;
+            pieces[wanted.slot].push(Piece { value, owner, positions });
+        }
+        for (slot, pieces) in pieces.into_iter().enumerate() {
+            let (Some(output), Some(picked)) = (node.output(slot), picks.get(slot)) else {
+                continue;
+            };
+            self.hold(output, Held::Pieces { axis: picked.axis, len: picked.from.len(), pieces });
         }
         Ok(())
     }
 
-    /// The part of `piece` that a pick takes.
-    fn picked(
+    /// The values of those parts into which a piece falls from front to back: one `Split` makes them.
+    fn halves(
         &mut self,
-        axis: usize,
-        piece: &Piece,
-        input: usize,
-        pick_: &Pick,
+        sources: &[Option<Held>],
+        wanted: &[Wanted],
         name: &str,
-    ) -> Option<Piece> {
-        let at: HashMap<usize, usize> =
-            piece.positions.iter().enumerate().map(|(at, p)| (*p, at)).collect();
-        let mut taken: Vec<(usize, usize)> = pick_
-            .from
-            .iter()
-            .enumerate()
-            .filter(|(_, (from, _))| *from == input)
-            .filter_map(|(out, (_, index))| Some((*at.get(index)?, out)))
-            .collect();
-        taken.sort_unstable();
-        if taken.is_empty() {
-            return None;
+    ) -> Vec<Option<ValueId>> {
+        let mut values = vec![None; wanted.len()];
+        let mut of_piece: BTreeMap<(usize, usize), Vec<(&Run, usize)>> = BTreeMap::new();
+        for (at, part) in wanted.iter().enumerate() {
+            part.runs.iter().for_each(|r| of_piece.entry(r.piece).or_default().push((r, at)));
         }
-        let place: Vec<i64> = taken.iter().map(|(at, _)| *at as i64).collect();
-        let name = self.name(&piece.owner, name);
-        let value = pick(self.builder, axis, piece.value, &place, piece.positions.len(), &name);
-        let positions = taken.into_iter().map(|(_, out)| out).collect();
-        Some(Piece { value, owner: piece.owner.clone(), positions })
+        for (key, mut parts) in of_piece {
+            let Some((axis, piece)) = piece_at(sources, key) else { continue };
+            parts.sort_by_key(|(run, _)| run.start);
+            let mut end = 0;
+            let is_cut = parts.len() > 1
+                && parts.iter().all(|(run, at)| {
+                    let follows = run.start == end && wanted[*at].runs.len() == 1;
+                    end += run.len;
+                    follows
+                });
+            if is_cut && end == piece.positions.len() {
+                let sizes: Vec<usize> = parts.iter().map(|(run, _)| run.len).collect();
+                let name = self.name(&piece.owner, name);
+                let cut = split(self.builder, axis, piece.value, &sizes, &name);
+                parts.iter().zip(cut).for_each(|((_, at), value)| values[*at] = Some(value));
+            }
+        }
+        values
+    }
+
+    /// The value of a part, put together from the pieces it is taken from.
+    fn assembled(&mut self, sources: &[Option<Held>], wanted: &Wanted, name: &str) -> ValueId {
+        let name = self.name(&wanted.part.owner, name);
+        let mut keys: Vec<(usize, usize)> = Vec::new();
+        for run in &wanted.runs {
+            if !keys.contains(&run.piece) {
+                keys.push(run.piece);
+            }
+        }
+        let mut axis = 0;
+        let mut values = Vec::new();
+        // Where the first index of each piece is, or would be, among all values side by side.
+        let mut origins: BTreeMap<(usize, usize), i64> = BTreeMap::new();
+        let mut extent = 0;
+        for key in &keys {
+            let Some((along, piece)) = piece_at(sources, *key) else { continue };
+            axis = along;
+            let own: Vec<&Run> = wanted.runs.iter().filter(|run| run.piece == *key).collect();
+            let (start, len) = match own.as_slice() {
+                [only] if keys.len() > 1 => (only.start, only.len),
+                _ => (0, piece.positions.len()),
+            };
+            let place: Vec<i64> = (start..start + len).map(|at| at as i64).collect();
+            values.push(pick(
+                self.builder,
+                axis,
+                piece.value,
+                &place,
+                piece.positions.len(),
+                &name,
+            ));
+            origins.insert(*key, extent as i64 - start as i64);
+            extent += len;
+        }
+        let joined = concat(self.builder, axis, &values, &format!("{name}.join"));
+        let place = wanted.runs.iter().flat_map(|run| {
+            let origin = origins.get(&run.piece).copied().unwrap_or(0);
+            (run.start..run.start + run.len).map(move |at| origin + at as i64)
+        });
+        let place: Vec<i64> = place.collect();
+        pick(self.builder, axis, joined, &place, extent, &name)
     }
 
     /// Pieces with the same owner side by side, so that a layer has one term per owner.
@@ -87,4 +170,38 @@ impl TaskEmitter<'_> {
             })
             .collect()
     }
+}
+
+/// Where each index of each input is: in which piece, and where in it.
+type Places = HashMap<(usize, usize), ((usize, usize), usize)>;
+
+fn places(sources: &[Option<Held>]) -> Places {
+    let mut places = Places::new();
+    for (input, held) in sources.iter().enumerate() {
+        let Some(Held::Pieces { pieces, .. }) = held else { continue };
+        for (number, piece) in pieces.iter().enumerate() {
+            let own = piece.positions.iter().enumerate();
+            places.extend(own.map(|(at, p)| ((input, *p), ((input, number), at))));
+        }
+    }
+    places
+}
+
+fn piece_at(sources: &[Option<Held>], (input, number): (usize, usize)) -> Option<(usize, &Piece)> {
+    match sources.get(input)?.as_ref()? {
+        Held::Pieces { axis, pieces, .. } => Some((*axis, pieces.get(number)?)),
+        Held::Whole(_) => None,
+    }
+}
+
+/// Neighbouring indices of one piece as one.
+fn runs(taken: &[((usize, usize), usize)]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (piece, at) in taken {
+        match runs.last_mut() {
+            Some(run) if run.piece == *piece && run.start + run.len == *at => run.len += 1,
+            _ => runs.push(Run { piece: *piece, start: *at, len: 1 }),
+        }
+    }
+    runs
 }

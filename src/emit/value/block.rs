@@ -6,6 +6,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Tensor, ValueId, ValueKind};
 use crate::mtz::joint::Owner;
 
+/// A block of a constant that is stored together with others.
+pub(crate) struct Stacked {
+    pub(crate) source: ValueId,
+    /// Axis and indices along it.
+    pub(crate) parts: Vec<(usize, Vec<usize>)>,
+}
+
 impl TaskEmitter<'_> {
     /// The entries of a per-channel constant that belong to `positions`.
     pub(crate) fn param(
@@ -41,6 +48,42 @@ impl TaskEmitter<'_> {
         Ok(self.place(source, block, parts, owner))
     }
 
+    /// Blocks of several constants, one behind the other along the first axis, as one initializer.
+    pub(crate) fn stack(
+        &mut self,
+        blocks: &[Stacked],
+        name: &str,
+        owner: &Owner,
+    ) -> Result<ValueId> {
+        let mut stacked: Option<Tensor> = None;
+        let mut placed = Vec::new();
+        for Stacked { source, parts } in blocks {
+            let Some(tensor) = self.graph().initializer(*source) else { return Err(unusual()) };
+            let mut block = tensor.clone();
+            for (axis, positions) in parts {
+                block = select(&block, *axis, positions)?;
+            }
+            let start = stacked.as_ref().and_then(|t| t.dims.first().copied()).unwrap_or(0);
+            placed.push((*source, parts.clone(), start));
+            stacked = Some(match stacked {
+                None => block,
+                Some(before) => before_and(before, &block)?,
+            });
+        }
+        let name = self.name(owner, name);
+        let target = self.builder.constant(&name, stacked.ok_or_else(unusual)?);
+        let task = self.task;
+        let placed = placed.into_iter().map(|(source, parts, start)| Placed {
+            task,
+            source,
+            parts,
+            target,
+            start,
+        });
+        self.builder.placed.extend(placed);
+        Ok(target)
+    }
+
     /// Stores a block and remembers where it came from.
     pub(crate) fn place(
         &mut self,
@@ -52,7 +95,7 @@ impl TaskEmitter<'_> {
         let name = self.name(owner, &self.graph().value(source).name);
         let scope = self.builder.untied.then(|| self.scope(source, &parts, owner)).flatten();
         let target = self.builder.constant_in(scope, &name, block);
-        self.builder.placed.push(Placed { task: self.task, source, parts, target });
+        self.builder.placed.push(Placed { task: self.task, source, parts, target, start: 0 });
         target
     }
 }
@@ -60,7 +103,7 @@ impl TaskEmitter<'_> {
 /// Entries `positions` of a tensor along `axis`.
 fn select(tensor: &Tensor, axis: usize, positions: &[usize]) -> Result<Tensor> {
     let (Some(extent), Some(size)) = (tensor.dims.get(axis), tensor.dtype.size()) else {
-        return Err(Error::new(ErrorKind::Unsupported, "a parameter of unusual type or shape"));
+        return Err(unusual());
     };
     let inner = tensor.dims[axis + 1..].iter().product::<usize>() * size;
     let outer: usize = tensor.dims[..axis].iter().product();
@@ -74,4 +117,20 @@ fn select(tensor: &Tensor, axis: usize, positions: &[usize]) -> Result<Tensor> {
     let mut dims = tensor.dims.clone();
     dims[axis] = positions.len();
     Ok(Tensor { dtype: tensor.dtype, dims, data: data.into() })
+}
+
+/// One tensor behind the other along the first axis.
+fn before_and(before: Tensor, behind: &Tensor) -> Result<Tensor> {
+    let rows = before.dims.first().zip(behind.dims.first()).map(|(a, b)| a + b);
+    let Some(rows) = rows.filter(|_| before.dims[1..] == behind.dims[1..]) else {
+        return Err(unusual());
+    };
+    let mut dims = before.dims.clone();
+    dims[0] = rows;
+    let data = [before.data.as_ref(), behind.data.as_ref()].concat();
+    Ok(Tensor { dtype: before.dtype, dims, data: data.into() })
+}
+
+fn unusual() -> Error {
+    Error::new(ErrorKind::Unsupported, "a parameter of unusual type or shape")
 }

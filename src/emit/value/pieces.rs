@@ -1,7 +1,9 @@
 //! Values as pieces: one tensor per block of channels.
 
+use crate::couple::ChannelAxis;
 use crate::emit::builder::Builder;
-use crate::ir::{Attribute, Tensor, ValueId};
+use crate::emit::task::TaskEmitter;
+use crate::ir::{Attribute, Node, Tensor, ValueId};
 use crate::mtz::joint::Owner;
 
 /// A tensor that holds some indices of a tracked axis.
@@ -38,6 +40,20 @@ impl Held {
                 pick(builder, *axis, joined, &place, positions.len(), name)
             }
         }
+    }
+}
+
+impl TaskEmitter<'_> {
+    /// A whole value cut into the pieces that its channels fall into.
+    pub(crate) fn cut(&mut self, axis: &ChannelAxis, value: ValueId, name: &str) -> Held {
+        let len = axis.channels.len();
+        let pieces = self.parts(&axis.channels).into_iter().map(|part| {
+            let place: Vec<i64> = part.positions.iter().map(|p| *p as i64).collect();
+            let name = self.name(&part.owner, name);
+            let value = pick(self.builder, axis.axis, value, &place, len, &name);
+            Piece { value, owner: part.owner, positions: part.positions }
+        });
+        Held::Pieces { axis: axis.axis, len, pieces: pieces.collect() }
     }
 }
 
@@ -86,4 +102,29 @@ pub(crate) fn pick(
         builder.constant(&format!("{name}.order"), Tensor::from_i64(vec![place.len()], place));
     let attributes = [("axis", Attribute::Int(axis as i64))];
     builder.op("Gather", &format!("{name}.ordered"), &[value, indices], attributes)
+}
+
+/// `value` cut along `axis` into stretches of these sizes; nothing to do for one.
+pub(crate) fn split(
+    builder: &mut Builder,
+    axis: usize,
+    value: ValueId,
+    sizes: &[usize],
+    name: &str,
+) -> Vec<ValueId> {
+    if sizes.len() < 2 {
+        return vec![value];
+    }
+    let name = format!("{name}.split");
+    let stored: Vec<i64> = sizes.iter().map(|size| *size as i64).collect();
+    let stored = Tensor::from_i64(vec![stored.len()], &stored);
+    let stored = builder.constant(&format!("{name}.sizes"), stored);
+    let node = Node {
+        name,
+        op: "Split".to_owned(),
+        inputs: vec![Some(value), Some(stored)],
+        attributes: [("axis".to_owned(), Attribute::Int(axis as i64))].into(),
+        ..Node::default()
+    };
+    builder.node(node, &vec![true; sizes.len()]).into_iter().flatten().collect()
 }

@@ -1,0 +1,43 @@
+//! `strip`: a copy of a joint model for a device.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::console::Console;
+use super::{Status, output};
+use crate::emit::{self, FORM_KEY};
+use crate::error::{Error, ErrorKind, Result};
+use crate::onnx::{self, SaveOptions};
+use crate::progress::Progress;
+
+/// Write a copy of a joint model that holds what a run needs and nothing more
+///
+/// Leaves out the plan by which `extract`, `split`, `retrain` and `merge` take a joint model apart, and
+/// numbers inner values and nodes in place of their names. Inputs, outputs, weights and results stay as
+/// they are. Keep the original: a stripped copy cannot be taken apart.
+#[derive(Args)]
+#[command(after_long_help = "Example:\n  onnx-zip strip joint.onnx -o device.onnx")]
+pub(super) struct StripArgs {
+    /// The joint model
+    #[arg(value_name = "JOINT")]
+    joint: PathBuf,
+    /// Where to write the copy
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+impl StripArgs {
+    pub(super) fn run(&self, console: &Console) -> Result<Status> {
+        output::check(&self.output, std::slice::from_ref(&self.joint))?;
+        let model = onnx::load(&self.joint)?;
+        if !emit::is_joint(&model) && !model.metadata.contains_key(FORM_KEY) {
+            return Err(Error::new(ErrorKind::Format, "the model is no joint model of onnx-zip")
+                .hint("give a file that `onnx-zip merge` wrote")
+                .in_model(self.joint.display()));
+        }
+        console.check()?;
+        onnx::save(&emit::stripped(model), &self.output, &SaveOptions::default())?;
+        Ok(Status::Done)
+    }
+}

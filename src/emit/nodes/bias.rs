@@ -1,0 +1,56 @@
+//! Biases of layers: common to tasks, or of one task beside common weights.
+
+use crate::couple::LayerId;
+use crate::emit::task::TaskEmitter;
+use crate::emit::value::partition::Part;
+use crate::ir::{Tensor, ValueId};
+use crate::mtz::joint::Owner;
+use crate::ops::{Layer, LayerKind};
+
+/// Where the biases of some rows are added.
+#[derive(Default)]
+pub(crate) struct Bias {
+    /// By the first product.
+    pub(crate) within: Option<ValueId>,
+    /// Behind all products.
+    pub(crate) beside: Option<ValueId>,
+}
+
+impl TaskEmitter<'_> {
+    /// The tasks that have the biases of some rows of layer `id` in common.
+    pub(crate) fn bias_owner(&self, id: Option<LayerId>, rows: &Owner) -> Owner {
+        match id.is_none_or(|id| self.common_biases.contains(&id)) {
+            true => self.common(id, rows, &Owner::Input),
+            false => Owner::Tasks(vec![self.task]),
+        }
+    }
+
+    /// Where biases that belong to `owner` are added to rows of layer `id`. A sum that tasks have in
+    /// common must not hold what they have not.
+    pub(crate) fn placed_bias(
+        &mut self,
+        (id, layer): (Option<LayerId>, &Layer),
+        rows: &Part,
+        bias: Option<(ValueId, Owner)>,
+        name: &str,
+    ) -> Bias {
+        let Some((value, owner)) = bias else { return Bias::default() };
+        let is_sum = self.sums.is_some() && rows.first.is_some() && self.fused(id).is_some();
+        if !is_sum || owner == rows.owner {
+            return Bias { within: Some(value), beside: None };
+        }
+        let name = self.name(&rows.owner, name);
+        Bias { within: None, beside: Some(self.along_channels(layer, value, &name)) }
+    }
+
+    /// One number per channel as a tensor that can be added to what the layer computes.
+    fn along_channels(&mut self, layer: &Layer, values: ValueId, name: &str) -> ValueId {
+        let (LayerKind::Conv(window) | LayerKind::ConvTranspose(window)) = &layer.kind else {
+            return values;
+        };
+        let axes: Vec<i64> = (1..=window.kernel.len() as i64).collect();
+        let axes = Tensor::from_i64(vec![axes.len()], &axes);
+        let axes = self.builder.constant(&format!("{name}.axes"), axes);
+        self.builder.op("Unsqueeze", &format!("{name}.bias"), &[values, axes], [])
+    }
+}

@@ -1,0 +1,111 @@
+//! A task's net from the initializers of a joint model.
+
+use super::damaged;
+use super::format::TaskRecipe;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{Model, Tensor, ValueKind};
+use crate::onnx;
+
+/// The net of a task, its weights put together from the initializers of the joint model.
+///
+/// # Errors
+/// [`ErrorKind::Format`] if the two do not belong together.
+pub(super) fn net(joint: &Model, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> Result<Model> {
+    let mut net = onnx::decode(recipe.graph.clone().into(), None, &recipe.name)?;
+    for weight in &recipe.weights {
+        let id = net.graph.value_named(&weight.name).ok_or_else(damaged)?;
+        let value = net.graph.value(id);
+        let (ValueKind::Input, Some(ty)) = (&value.kind, &value.ty) else { return Err(damaged()) };
+        let dims: Option<Vec<usize>> =
+            ty.shape.as_ref().and_then(|s| s.iter().map(crate::ir::Dim::known).collect());
+        let (dims, size) = dims.zip(ty.dtype.size()).ok_or_else(damaged)?;
+        let count = dims.iter().try_fold(size, |n, d| n.checked_mul(*d)).ok_or_else(damaged)?;
+        let stored: usize = joint
+            .graph
+            .values()
+            .filter_map(|(v, _)| joint.graph.initializer(v))
+            .map(|t| t.data.len())
+            .sum();
+        if count > stored.saturating_mul(2) {
+            return Err(damaged());
+        }
+        let mut tensor = Whole { dims, size, data: vec![0; count] };
+        for block in &weight.blocks {
+            let from = joint.graph.value_named(&block.from);
+            let part = from.and_then(|v| joint.graph.initializer(v)).ok_or_else(|| {
+                Error::new(ErrorKind::Format, format!("initializer '{}' is missing", block.from))
+                    .hint("another tool has changed the joint model; take the file as written")
+            })?;
+            tensor.put(part, block.start, &block.parts, lists).ok_or_else(damaged)?;
+        }
+        let dtype = ty.dtype;
+        net.graph.inputs.retain(|v| *v != id);
+        net.graph
+            .set_initializer(id, Tensor { dtype, dims: tensor.dims, data: tensor.data.into() });
+    }
+    Ok(net)
+}
+
+/// A tensor that is being put together.
+struct Whole {
+    dims: Vec<usize>,
+    size: usize,
+    data: Vec<u8>,
+}
+
+impl Whole {
+    /// Writes a block, which begins at row `start` of an initializer, to the indices that it holds;
+    /// `None` if it does not fit.
+    fn put(
+        &mut self,
+        stored: &Tensor,
+        start: usize,
+        at: &[(usize, usize)],
+        lists: &[Vec<usize>],
+    ) -> Option<()> {
+        let rank = self.dims.len();
+        let mut indices: Vec<Vec<usize>> = self.dims.iter().map(|d| (0..*d).collect()).collect();
+        for (axis, list) in at {
+            *indices.get_mut(*axis)? = lists.get(*list)?.clone();
+        }
+        let part = rows(stored, start, indices.first().map(Vec::len))?;
+        let fits = part.dtype.size() == Some(self.size)
+            && part.dims.len() == rank
+            && part.dims.iter().zip(&indices).all(|(d, i)| *d == i.len())
+            && indices.iter().zip(&self.dims).all(|(i, d)| i.iter().all(|i| i < d));
+        if !fits || part.data.len() != part.len() * self.size {
+            return None;
+        }
+        let mut counter = vec![0usize; rank];
+        for element in part.data.chunks_exact(self.size) {
+            let offset = counter
+                .iter()
+                .zip(&indices)
+                .zip(&self.dims)
+                .fold(0, |offset, ((at, list), dim)| offset * dim + list[*at]);
+            self.data[offset * self.size..(offset + 1) * self.size].copy_from_slice(element);
+            for axis in (0..rank).rev() {
+                counter[axis] += 1;
+                if counter[axis] < part.dims[axis] {
+                    break;
+                }
+                counter[axis] = 0;
+            }
+        }
+        Some(())
+    }
+}
+
+/// Some rows of a tensor, from `start` on; a scalar has none.
+fn rows(tensor: &Tensor, start: usize, count: Option<usize>) -> Option<Tensor> {
+    let (Some(all), Some(count)) = (tensor.dims.first(), count) else {
+        return Some(tensor.clone());
+    };
+    if (start, count) == (0, *all) {
+        return Some(tensor.clone());
+    }
+    let each = tensor.data.len().checked_div(*all)?;
+    let end = start.checked_add(count).filter(|end| end <= all)?;
+    let dims = [&[count], &tensor.dims[1..]].concat();
+    Some(Tensor { dtype: tensor.dtype, dims, data: tensor.data.slice(start * each..end * each) })
+}

@@ -1,0 +1,155 @@
+//! How the channels of a task's net are cut: blocks of groups, and which of them make one piece.
+//!
+//! Channels with the same owner are one piece of an axis, whatever groups they belong to. Order and
+//! extent of a shared piece follow from its neurons alone, so that they are the same in every task
+//! that has it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::couple::{Channel, GroupId, LayerId};
+use crate::ir::NodeId;
+use crate::mtz::joint::{Block, JointModel, Neuron, Owner};
+use crate::ops::LayerKind;
+
+/// Indices along an axis that make one piece.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    /// The group of the first channel.
+    pub(crate) group: GroupId,
+    /// Whose channels they are.
+    pub(crate) owner: Owner,
+    /// The first neuron, where they are shared.
+    pub(crate) first: Option<Neuron>,
+    /// The indices, in joint order.
+    pub(crate) positions: Vec<usize>,
+}
+
+/// The blocks into which a task's groups fall in the joint model.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    /// By group, each with whether it must stay a piece of its own.
+    blocks: Vec<Vec<(Block, bool)>>,
+    sizes: Vec<usize>,
+}
+
+impl Partition {
+    /// The partition of each task of a joint model.
+    pub(crate) fn of(joint: &JointModel) -> Vec<Partition> {
+        let apart = fused_otherwise(joint);
+        (0..joint.tasks.len()).map(|task| Partition::of_task(joint, task, &apart)).collect()
+    }
+
+    fn of_task(joint: &JointModel, task: usize, apart: &BTreeSet<Neuron>) -> Partition {
+        let coupling = &joint.tasks[task].coupling;
+        let touched = touched(joint, task);
+        let own = Owner::Tasks(vec![task]);
+        let blocks =
+            joint.layout(task).into_iter().zip(coupling.groups()).map(|(blocks, (id, group))| {
+                // Sharing that no layer makes use of is none.
+                if !touched.contains(&id) && blocks.iter().any(|b| b.owner.is_shared()) {
+                    let channels = (0..group.size).collect();
+                    return vec![(Block { owner: own.clone(), channels, first: None }, false)];
+                }
+                let stays = |block: &Block| match &block.owner {
+                    Owner::Input => !group.producers.is_empty(),
+                    Owner::Tasks(_) => block.first.is_some_and(|neuron| apart.contains(&neuron)),
+                };
+                blocks.into_iter().map(|b| (stays(&b), b)).map(|(s, b)| (b, s)).collect()
+            });
+        let sizes = coupling.groups.iter().map(|group| group.size).collect();
+        Partition { blocks: blocks.collect(), sizes }
+    }
+
+    /// The parts of an axis with these channels: shared ones first, the task's own behind them.
+    pub(crate) fn parts(&self, channels: &[Channel]) -> Vec<Part> {
+        let mut places: BTreeMap<GroupId, Vec<Vec<usize>>> = BTreeMap::new();
+        for (position, channel) in channels.iter().enumerate() {
+            let size = self.sizes[channel.group.0];
+            let own = places.entry(channel.group).or_insert_with(|| vec![Vec::new(); size]);
+            own[channel.index].push(position);
+        }
+        let mut found: Vec<(Part, bool)> = Vec::new();
+        for (group, places) in &places {
+            for (block, apart) in &self.blocks[group.0] {
+                let at = block.channels.iter().flat_map(|c| places[*c].iter().copied());
+                let positions: Vec<usize> = at.collect();
+                if !positions.is_empty() {
+                    let (owner, first) = (block.owner.clone(), block.first);
+                    found.push((Part { group: *group, owner, first, positions }, *apart));
+                }
+            }
+        }
+        found.sort_by_key(|(part, apart)| {
+            let width = if let Owner::Tasks(tasks) = &part.owner { tasks.len() } else { 0 };
+            (Reverse(width), part.owner.clone(), *apart, part.first)
+        });
+        side_by_side(found)
+    }
+}
+
+/// Parts with the same owner as one, except those that must stay apart.
+fn side_by_side(found: Vec<(Part, bool)>) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut is_open = false;
+    for (part, apart) in found {
+        match parts.last_mut() {
+            Some(last) if is_open && !apart && last.owner == part.owner => {
+                last.positions.extend(part.positions);
+            }
+            _ => parts.push(part),
+        }
+        is_open = !apart;
+    }
+    for part in parts.iter_mut().filter(|part| part.first.is_none()) {
+        part.positions.sort_unstable();
+    }
+    parts
+}
+
+/// The groups of a task that layers fused with those of other tasks make or read.
+fn touched(joint: &JointModel, task: usize) -> BTreeSet<GroupId> {
+    let layers = joint.tasks[task].coupling.layers.iter().enumerate();
+    let fused = layers.filter(|(id, _)| joint.partners(task, LayerId(*id)).len() > 1);
+    let channels =
+        fused.flat_map(|(_, layer)| layer.outputs.iter().chain(layer.inputs.iter().flatten()));
+    channels.map(|channel| channel.group).collect()
+}
+
+/// A node with the tasks' nodes that its weights are fused with.
+type Partners = Vec<(usize, NodeId)>;
+
+/// The shared neurons of nodes of which some rows are fused with other nodes than others: they cannot
+/// be rows of one weight.
+fn fused_otherwise(joint: &JointModel) -> BTreeSet<Neuron> {
+    let mut partners: BTreeMap<u32, Partners> = BTreeMap::new();
+    for (task, net) in joint.tasks.iter().enumerate() {
+        for (layer, number) in net.coupling.layers.iter().zip(&joint.fused()[task]) {
+            let Some(number) = number else { continue };
+            let of_number = partners.entry(*number).or_default();
+            if !of_number.contains(&(task, layer.layer.node)) {
+                of_number.push((task, layer.layer.node));
+            }
+        }
+    }
+    let owners = joint.owners();
+    let mut apart = BTreeSet::new();
+    for (task, net) in joint.tasks.iter().enumerate() {
+        type Rows<'a> = (NodeId, &'a LayerKind, &'a [usize]);
+        let mut rows: HashMap<Rows<'_>, (Vec<&Partners>, Vec<Neuron>)> = HashMap::new();
+        let none = Partners::new();
+        for (layer, number) in net.coupling.layers.iter().zip(&joint.fused()[task]) {
+            let with = number.and_then(|n| partners.get(&n)).filter(|p| p.len() > 1);
+            for neuron in layer.outputs.iter().filter_map(|c| joint.neuron(task, *c)) {
+                let owners = owners[neuron.0 as usize].as_slice();
+                let own = rows.entry((layer.layer.node, &layer.layer.kind, owners)).or_default();
+                if !own.0.contains(&with.unwrap_or(&none)) {
+                    own.0.push(with.unwrap_or(&none));
+                }
+                own.1.push(neuron);
+            }
+        }
+        apart.extend(rows.into_values().filter(|(with, _)| with.len() > 1).flat_map(|r| r.1));
+    }
+    apart
+}
