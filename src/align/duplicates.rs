@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::couple::{Channel, CoupledLayer, GroupId, LayerId};
+use crate::couple::{CoupledLayer, GroupId, LayerId};
 use crate::ir::{NodeId, Tensor, ValueId};
 use crate::ops::LayerKind;
 
@@ -31,50 +31,113 @@ pub(super) fn duplicates(nets: &[Net<'_>], sites: &[Site]) -> Duplicates {
             }
         }
     }
-    let before: Vec<Vec<BTreeSet<LayerId>>> = nets.iter().map(|net| requirements(*net)).collect();
-    shrink(&mut found, sites, &before);
+    Shrinking::new(nets, sites, &mut found).run();
     found
 }
 
-/// Removes nets from duplicates if they lack required layers, until nothing changes.
-fn shrink(found: &mut Duplicates, sites: &[Site], before: &[Vec<BTreeSet<LayerId>>]) {
-    let mut needing: BTreeMap<(usize, LayerId), Vec<LayerId>> = BTreeMap::new();
-    for (net, layers) in before.iter().enumerate() {
-        for (layer, needed) in layers.iter().enumerate() {
-            for needed in needed {
-                needing.entry((net, *needed)).or_default().push(LayerId(layer));
-            }
-        }
-    }
-    let site_of: BTreeMap<(usize, LayerId), &Site> =
-        sites.iter().flat_map(|site| site.members().map(move |member| (member, site))).collect();
-    let mut waiting: Vec<(usize, LayerId)> = found.keys().copied().collect();
-    while let Some((net, layer)) = waiting.pop() {
-        let lacks = |other: &usize| {
-            let has =
-                |needed: &LayerId| found.get(&(net, *needed)).is_some_and(|s| s.contains(other));
-            !before[net][layer.0].iter().all(has)
-        };
-        let all = found.get(&(net, layer)).into_iter().flatten();
-        let lost: Vec<usize> = all.copied().filter(lacks).collect();
-        for other in lost {
-            let theirs = site_of.get(&(net, layer)).and_then(|site| site.layers[other]);
-            let both = [(Some((net, layer)), other), (theirs.map(|l| (other, l)), net)];
-            for (key, gone) in both.into_iter().filter_map(|(key, gone)| Some((key?, gone))) {
-                leave(found, key, gone);
-                let others = needing.get(&key).into_iter().flatten();
-                waiting.extend(others.map(|layer| (key.0, *layer)));
-            }
-        }
-    }
+/// What a layer needs to be a duplicate.
+struct Needs {
+    /// The nearest layers before it, which must be duplicates.
+    before: BTreeSet<LayerId>,
+    /// The groups that it reads and makes, all of whose producers must be.
+    groups: BTreeSet<GroupId>,
 }
 
-/// Removes a net from a duplicate, and the duplicate if one net remains.
-fn leave(found: &mut Duplicates, key: (usize, LayerId), net: usize) {
-    if let Some(all) = found.get_mut(&key) {
-        all.remove(&net);
+/// Takes nets from duplicates where they lack what the duplicates need, until none does.
+struct Shrinking<'a> {
+    found: &'a mut Duplicates,
+    nets: &'a [Net<'a>],
+    site_of: BTreeMap<(usize, LayerId), &'a Site>,
+    /// Per net and layer.
+    needs: Vec<Vec<Needs>>,
+    /// Layers of a net that need another one, or a group.
+    behind: BTreeMap<(usize, LayerId), Vec<LayerId>>,
+    around: BTreeMap<(usize, GroupId), Vec<LayerId>>,
+    /// Groups of a net that have a producer which is no duplicate of another net's.
+    lost: BTreeSet<(usize, GroupId, usize)>,
+    waiting: Vec<(usize, LayerId)>,
+}
+
+impl<'a> Shrinking<'a> {
+    fn new(nets: &'a [Net<'a>], sites: &'a [Site], found: &'a mut Duplicates) -> Self {
+        let needs: Vec<Vec<Needs>> = nets.iter().map(|net| needs(*net)).collect();
+        let members = sites.iter().flat_map(|site| site.members().map(move |m| (m, site)));
+        let waiting = found.keys().copied().collect();
+        let mut shrinking = Shrinking {
+            nets,
+            site_of: members.collect(),
+            behind: BTreeMap::new(),
+            around: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            waiting,
+            found,
+            needs,
+        };
+        for (net, layers) in shrinking.needs.iter().enumerate() {
+            for (layer, needs) in layers.iter().enumerate() {
+                let layer = LayerId(layer);
+                for needed in &needs.before {
+                    shrinking.behind.entry((net, *needed)).or_default().push(layer);
+                }
+                for group in &needs.groups {
+                    shrinking.around.entry((net, *group)).or_default().push(layer);
+                }
+            }
+        }
+        for (net, own) in nets.iter().enumerate() {
+            for (id, group) in own.coupling.groups() {
+                for producer in &group.producers {
+                    let has = shrinking.found.get(&(net, *producer));
+                    let lacks = |other: &usize| !has.is_some_and(|all| all.contains(other));
+                    let lost = (0..nets.len()).filter(lacks).map(|other| (net, id, other));
+                    shrinking.lost.extend(lost);
+                }
+            }
+        }
+        shrinking
+    }
+
+    fn run(mut self) {
+        while let Some((net, layer)) = self.waiting.pop() {
+            let all = self.found.get(&(net, layer)).into_iter().flatten().copied();
+            let gone: Vec<usize> = all.filter(|other| self.lacks(net, layer, *other)).collect();
+            for other in gone {
+                let theirs = self.site_of.get(&(net, layer)).and_then(|site| site.layers[other]);
+                self.take(net, layer, other);
+                if let Some(theirs) = theirs {
+                    self.take(other, theirs, net);
+                }
+            }
+        }
+    }
+
+    /// Whether a layer lacks something to be a duplicate of another net's.
+    fn lacks(&self, net: usize, layer: LayerId, other: usize) -> bool {
+        let needs = &self.needs[net][layer.0];
+        let has =
+            |needed: &LayerId| self.found.get(&(net, *needed)).is_some_and(|s| s.contains(&other));
+        !needs.before.iter().all(has)
+            || needs.groups.iter().any(|group| self.lost.contains(&(net, *group, other)))
+    }
+
+    /// Takes a net from a duplicate, which takes two; those that need it are looked at again.
+    fn take(&mut self, net: usize, layer: LayerId, other: usize) {
+        let Some(all) = self.found.get_mut(&(net, layer)) else { return };
+        let mut gone = vec![other];
+        all.remove(&other);
         if all.len() < 2 {
-            found.remove(&key);
+            gone.extend(all.iter().copied());
+            self.found.remove(&(net, layer));
+        }
+        let behind = self.behind.get(&(net, layer)).into_iter().flatten();
+        self.waiting.extend(behind.map(|layer| (net, *layer)));
+        let made: BTreeSet<GroupId> =
+            self.nets[net].coupling.layer(layer).outputs.iter().map(|c| c.group).collect();
+        for (group, other) in made.iter().flat_map(|group| gone.iter().map(move |o| (*group, *o))) {
+            if self.lost.insert((net, group, other)) {
+                let around = self.around.get(&(net, group)).into_iter().flatten();
+                self.waiting.extend(around.map(|layer| (net, *layer)));
+            }
         }
     }
 }
@@ -90,19 +153,14 @@ fn weights<'a>(net: Net<'a>, id: LayerId) -> Option<(&'a Tensor, [Option<&'a Ten
     Some((constant(layer.weight)?, [layer.bias.and_then(constant), recurrence]))
 }
 
-/// Per layer, the layers of the same net that must be duplicates, too: those before it, and the other
-/// producers of the same channels.
-fn requirements(net: Net<'_>) -> Vec<BTreeSet<LayerId>> {
-    let before = layers_before(net);
-    let groups =
-        |channels: &[Channel]| -> BTreeSet<GroupId> { channels.iter().map(|c| c.group).collect() };
+/// Per layer, what it needs to be a duplicate: those before it, and those that write to or make the same
+/// channels.
+fn needs(net: Net<'_>) -> Vec<Needs> {
     let needs = |(layer, before): (&CoupledLayer, BTreeSet<LayerId>)| {
-        let inputs = layer.inputs.as_deref().unwrap_or_default();
-        let groups = groups(&layer.outputs).into_iter().chain(groups(inputs));
-        let makers = groups.flat_map(|g| net.coupling.group(g).producers.iter().copied());
-        before.iter().copied().chain(makers).collect()
+        let channels = layer.outputs.iter().chain(layer.inputs.iter().flatten());
+        Needs { before, groups: channels.map(|c| c.group).collect() }
     };
-    net.coupling.layers.iter().zip(before).map(needs).collect()
+    net.coupling.layers.iter().zip(layers_before(net)).map(needs).collect()
 }
 
 /// Per layer, the nearest layers before it.

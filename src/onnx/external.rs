@@ -3,8 +3,8 @@
 //! A model names these files, and a model may be hostile: only files inside the model's own folder
 //! are opened, symbolic links followed.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
@@ -23,8 +23,7 @@ pub(super) struct ExternalData {
     folder: Option<PathBuf>,
     /// Canonical folders that the files must lie in.
     roots: Vec<PathBuf>,
-    files: HashMap<PathBuf, File>,
-    ranges: HashMap<(PathBuf, u64, u64), Bytes>,
+    files: HashMap<PathBuf, OpenFile>,
 }
 
 impl ExternalData {
@@ -82,26 +81,14 @@ impl ExternalData {
 
     /// The bytes from `start` to `end` of a file.
     fn range(&mut self, path: PathBuf, start: u64, end: u64) -> io::Result<Bytes> {
-        let key = (path, start, end);
-        if let Some(bytes) = self.ranges.get(&key) {
-            return Ok(bytes.clone());
-        }
-        let file = match self.files.entry(key.0.clone()) {
+        let file = match self.files.entry(path) {
             Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(free) => free.insert(File::open(&key.0)?),
+            Entry::Vacant(free) => {
+                let opened = OpenFile::open(free.key())?;
+                free.insert(opened)
+            }
         };
-        let too_large = |_| io::Error::from(io::ErrorKind::OutOfMemory);
-        let length = usize::try_from(end - start).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(length).map_err(too_large)?;
-        file.seek(SeekFrom::Start(start))?;
-        file.take(end - start).read_to_end(&mut bytes)?;
-        if bytes.len() != length {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let bytes = Bytes::from(bytes);
-        self.ranges.insert(key, bytes.clone());
-        Ok(bytes)
+        file.range(start, end)
     }
 
     /// The real path of a data file, made sure to lie inside the model's folder.
@@ -156,6 +143,58 @@ impl ExternalData {
             let name = proto.name().to_owned();
             *proto = tensor::encode(&name, &tensor::decode(std::mem::take(proto), self)?)?;
         }
+        Ok(())
+    }
+}
+
+/// An open file and what has been read of it.
+struct OpenFile {
+    file: File,
+    size: u64,
+    /// Bytes read so far.
+    read: u64,
+    /// Parts of the file by where they begin.
+    parts: BTreeMap<u64, Bytes>,
+}
+
+impl OpenFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok(OpenFile { file, size, read: 0, parts: BTreeMap::new() })
+    }
+
+    /// The bytes from `start` to `end`. Parts that overlap so much that they are more than the file
+    /// become slices of all of it.
+    fn range(&mut self, start: u64, end: u64) -> io::Result<Bytes> {
+        if let Some(known) = self.known(start, end) {
+            return Ok(known);
+        }
+        if self.read.saturating_add(end - start) > self.size {
+            self.parts.clear();
+            self.read_part(0, self.size)?;
+        } else {
+            self.read_part(start, end)?;
+        }
+        self.known(start, end).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn known(&self, start: u64, end: u64) -> Option<Bytes> {
+        let (first, part) = self.parts.range(..=start).next_back()?;
+        let (from, to) = (usize::try_from(start - first).ok()?, usize::try_from(end - first).ok()?);
+        (to <= part.len()).then(|| part.slice(from..to))
+    }
+
+    fn read_part(&mut self, start: u64, end: u64) -> io::Result<()> {
+        let length = end - start;
+        let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let mut bytes = Vec::new();
+        let needed = usize::try_from(length).map_err(|_| too_large())?;
+        bytes.try_reserve_exact(needed).map_err(|_| too_large())?;
+        self.file.seek(SeekFrom::Start(start))?;
+        Read::by_ref(&mut self.file).take(length).read_to_end(&mut bytes)?;
+        self.read += length;
+        self.parts.insert(start, bytes.into());
         Ok(())
     }
 }

@@ -170,7 +170,11 @@ fn impossible_targets_are_refused() {
     assert_eq!(refusal(model(13), history::NEWEST + 1), ErrorKind::Unsupported);
     let with_functions = Model { functions: vec![Vec::new()], ..model(13) };
     assert_eq!(refusal(with_functions, 15), ErrorKind::Unsupported);
-    assert!(run(&mut model(history::NEWEST + 1), None).is_ok(), "nothing to convert");
+    let own = |opset| run(&mut model(opset), None).map_err(|e| e.kind());
+    assert_eq!(own(history::NEWEST), Ok(()));
+    assert_eq!(own(history::NEWEST + 1), Err(ErrorKind::Unsupported));
+    assert_eq!(own(i64::MAX), Err(ErrorKind::Unsupported));
+    assert_eq!((own(0), own(i64::MIN)), (Err(ErrorKind::Format), Err(ErrorKind::Format)));
 }
 
 #[test]

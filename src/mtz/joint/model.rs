@@ -44,6 +44,8 @@ pub struct JointModel {
     /// Per task, group and channel.
     sharing: Sharing,
     fused: Fused,
+    /// The layers that have each of those numbers.
+    fused_with: BTreeMap<u32, BTreeSet<(usize, LayerId)>>,
 }
 
 /// The shared neuron of each channel, per task and group.
@@ -61,7 +63,7 @@ impl JointModel {
             .map(|t| t.coupling.groups.iter().map(|g| vec![None; g.size]).collect())
             .collect();
         let fused = tasks.iter().map(|t| vec![None; t.coupling.layers.len()]).collect();
-        JointModel { tasks, neurons: 0, sharing, fused }
+        JointModel { tasks, neurons: 0, sharing, fused, fused_with: BTreeMap::new() }
     }
 
     /// A joint model with the given sharing and fused layers; `None` if a neuron is twice in one group
@@ -79,7 +81,14 @@ impl JointModel {
         let total: usize = sharing.iter().flatten().map(Vec::len).sum();
         let layers = tasks.iter().map(|t| t.coupling.layers.len());
         let sound = neurons as usize <= total && fused.iter().map(Vec::len).eq(layers);
-        sound.then_some(JointModel { tasks, neurons, sharing, fused })
+        let mut fused_with: BTreeMap<u32, BTreeSet<(usize, LayerId)>> = BTreeMap::new();
+        for (task, numbers) in fused.iter().enumerate() {
+            for (layer, number) in numbers.iter().enumerate() {
+                let layers = number.map(|number| fused_with.entry(number).or_default());
+                layers.map(|layers| layers.insert((task, LayerId(layer))));
+            }
+        }
+        sound.then_some(JointModel { tasks, neurons, sharing, fused, fused_with })
     }
 
     /// The shared neuron of each channel of each group of a task.
@@ -154,13 +163,29 @@ impl JointModel {
 
     /// Notes that layers of different tasks have equal weights wherever neurons are shared.
     pub fn fuse(&mut self, layers: &[(usize, LayerId)]) {
-        let next = self.fused.iter().flatten().flatten().max().map_or(0, |n| n + 1);
-        layers.iter().for_each(|(task, layer)| self.fused[*task][layer.0] = Some(next));
+        let next = self.fused_with.last_key_value().map_or(0, |(last, _)| last + 1);
+        for (task, layer) in layers {
+            self.unfuse(*task, *layer);
+            self.fused[*task][layer.0] = Some(next);
+        }
+        self.fused_with.insert(next, layers.iter().copied().collect());
     }
 
     /// Notes that a layer has weights of its own.
     pub fn unfuse(&mut self, task: usize, layer: LayerId) {
-        self.fused[task][layer.0] = None;
+        let Some(number) = self.fused[task][layer.0].take() else { return };
+        if let Some(layers) = self.fused_with.get_mut(&number) {
+            layers.remove(&(task, layer));
+            if layers.is_empty() {
+                self.fused_with.remove(&number);
+            }
+        }
+    }
+
+    /// The layers whose weights were fused with those of a layer, itself included, in order.
+    fn together(&self, task: usize, layer: LayerId) -> Vec<(usize, LayerId)> {
+        let layers = self.fused[task][layer.0].and_then(|number| self.fused_with.get(&number));
+        layers.map_or_else(|| vec![(task, layer)], |layers| layers.iter().copied().collect())
     }
 
     /// Which layers of each task were fused with each other.
@@ -171,11 +196,10 @@ impl JointModel {
     /// The tasks, ascending, whose weights were fused with those of a layer; none but its own where
     /// it has weights of its own.
     pub fn partners(&self, task: usize, layer: LayerId) -> Vec<usize> {
-        let number = self.fused[task][layer.0];
-        let has = |own: &Vec<Option<u32>>| number.is_some() && own.contains(&number);
-        let others = self.fused.iter().enumerate().filter(|(_, own)| has(own)).map(|(t, _)| t);
-        let others: Vec<usize> = others.collect();
-        if others.is_empty() { vec![task] } else { others }
+        let mut tasks: Vec<usize> =
+            self.together(task, layer).into_iter().map(|(t, _)| t).collect();
+        tasks.dedup();
+        tasks
     }
 
     /// Whether the shared neurons of a layer have the same bias in every task whose weights were fused
@@ -197,17 +221,12 @@ impl JointModel {
 
     fn has_common_bias(&self, task: usize, layer: LayerId) -> Result<bool> {
         let own = self.biases(task, layer)?;
-        for partner in self.partners(task, layer).into_iter().filter(|other| *other != task) {
-            let number = self.fused[task][layer.0];
-            let layers = self.fused[partner].iter().enumerate().filter(|(_, n)| **n == number);
-            for (other, _) in layers {
-                let theirs = self.biases(partner, LayerId(other))?;
-                let differs = |(neuron, bias): (&Neuron, &u32)| {
-                    theirs.get(neuron).is_some_and(|other| other != bias)
-                };
-                if own.iter().any(differs) {
-                    return Ok(false);
-                }
+        for (partner, other) in self.together(task, layer).into_iter().filter(|(t, _)| *t != task) {
+            let theirs = self.biases(partner, other)?;
+            let differs =
+                |(neuron, bias): (&Neuron, &u32)| theirs.get(neuron).is_some_and(|b| b != bias);
+            if own.iter().any(differs) {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -231,13 +250,9 @@ impl JointModel {
         (task, layer): (usize, LayerId),
         channels: fn(&CoupledLayer) -> &[Channel],
     ) -> BTreeMap<Neuron, Vec<usize>> {
-        let number = self.fused[task][layer.0];
         let mut holders: BTreeMap<Neuron, Vec<usize>> = BTreeMap::new();
-        for (other, net) in self.tasks.iter().enumerate() {
-            let is_fused = |id: usize| number.is_some() && self.fused[other][id] == number;
-            let layers = net.coupling.layers.iter().enumerate();
-            let layers = layers.filter(|(id, _)| (other, *id) == (task, layer.0) || is_fused(*id));
-            for channel in layers.flat_map(|(_, own)| channels(own)) {
+        for (other, id) in self.together(task, layer) {
+            for channel in channels(self.tasks[other].coupling.layer(id)) {
                 let Some(neuron) = self.neuron(other, *channel) else { continue };
                 let tasks = holders.entry(neuron).or_default();
                 if tasks.last() != Some(&other) {

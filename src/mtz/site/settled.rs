@@ -1,6 +1,6 @@
 //! Groups whose neurons are settled with each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::couple::GroupId;
 use crate::mtz::joint::JointModel;
@@ -13,6 +13,7 @@ use super::layers::SiteLayer;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SettledGroups {
     set: BTreeMap<(usize, GroupId), usize>,
+    members: BTreeMap<usize, Vec<(usize, GroupId)>>,
     sets: usize,
 }
 
@@ -49,11 +50,24 @@ impl SettledGroups {
 
     /// Settles groups among each other.
     pub(crate) fn join(&mut self, groups: &[(usize, GroupId)]) {
-        let known: Vec<usize> = groups.iter().filter_map(|g| self.set.get(g).copied()).collect();
-        self.sets += 1;
-        let set = self.sets;
-        self.set.values_mut().filter(|s| known.contains(s)).for_each(|s| *s = set);
-        self.set.extend(groups.iter().map(|group| (*group, set)));
+        let known: BTreeSet<usize> =
+            groups.iter().filter_map(|g| self.set.get(g).copied()).collect();
+        // The largest set takes the others in, so that a group seldom moves.
+        let size = |set: &usize| self.members.get(set).map_or(0, Vec::len);
+        let into = known.iter().copied().max_by_key(size).unwrap_or_else(|| {
+            self.sets += 1;
+            self.sets
+        });
+        let mut moved: Vec<(usize, GroupId)> =
+            groups.iter().copied().filter(|group| !self.set.contains_key(group)).collect();
+        for set in known.into_iter().filter(|set| *set != into) {
+            moved.extend(self.members.remove(&set).unwrap_or_default());
+        }
+        for group in moved {
+            if self.set.insert(group, into) != Some(into) {
+                self.members.entry(into).or_default().push(group);
+            }
+        }
     }
 
     /// Whether a group is settled with any other.

@@ -48,16 +48,23 @@ fn a_range_of_the_file_is_read() {
 }
 
 #[test]
-fn tensors_share_one_copy_of_the_file() {
+fn no_part_of_the_file_is_read_twice() {
     let (_folder, path) = folder(&[]);
     let mut graph = adding(&[("location", "w.data")]);
-    let mut second = adding(&[("location", "./w.data"), ("offset", "4")]).initializer.remove(0);
-    second.name = Some("v".into());
-    graph.initializer.push(second);
+    for (name, offset) in [("v", "4"), ("u", "4"), ("t", "0")] {
+        let entries = [("location", "./w.data"), ("offset", offset)];
+        let mut more = adding(&entries).initializer.remove(0);
+        more.name = Some(name.into());
+        graph.initializer.push(more);
+    }
     let model = decode(bytes(graph), path.parent(), "m").unwrap();
-    let id = model.graph.value_named("v").unwrap();
-    let second = model.graph.initializer(id).unwrap().data.as_ptr();
-    assert_eq!(second, weight(&model).as_ptr().wrapping_add(4));
+    let place = |name: &str| {
+        let id = model.graph.value_named(name).unwrap();
+        model.graph.initializer(id).unwrap().data.as_ptr()
+    };
+    assert_eq!(place("t"), weight(&model).as_ptr());
+    assert_eq!(place("u"), place("v"));
+    assert_ne!(place("u"), place("t"));
 }
 
 #[test]
