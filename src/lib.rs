@@ -86,6 +86,7 @@ pub mod align;
 pub mod calib;
 pub mod canon;
 pub mod cli;
+pub mod compare;
 pub mod couple;
 pub mod emit;
 pub mod error;

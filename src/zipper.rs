@@ -11,7 +11,6 @@ use crate::calib::store::LayerMoments;
 use crate::calib::stream::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grad;
-use crate::ir::Model;
 use crate::mtz::driver::Driver;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
@@ -24,10 +23,12 @@ use crate::progress::Progress;
 use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
 
+mod batches;
 mod candidates;
 mod prepare;
 mod search;
 
+use batches::{batch_in_parts, batch_size, batch_with_gradients};
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
@@ -118,7 +119,7 @@ fn zipped(
         .map(|(task, data)| Source {
             backend: calibration.backend.as_ref(),
             data,
-            batch: batch_size(&task.model, calibration.batch),
+            batch: batch_in_parts(&task.model, calibration.batch, calibration.memory),
             memory: calibration.memory,
         })
         .collect();
@@ -140,11 +141,6 @@ fn zipped(
     let sizes = sizes(&joint)?;
     let without_sensitivity = importance.without.clone();
     Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples, retrained }))
-}
-
-/// The batch size that a model insists on, else `default`.
-fn batch_size(model: &Model, default: usize) -> usize {
-    model.graph.fixed_batch().unwrap_or(default).max(1)
 }
 
 /// How much the neurons of the original nets matter.
@@ -197,7 +193,7 @@ impl Importance {
         progress.begin("sensitivities", joint.tasks.len() as u64);
         for (task, data) in joint.tasks.iter().zip(&calibration.data) {
             progress.check()?;
-            let batch = batch_size(&task.model, calibration.batch);
+            let batch = batch_with_gradients(&task.model, calibration.batch, calibration.memory);
             let measured = grad::sensitivities(
                 &task.model,
                 &task.coupling,

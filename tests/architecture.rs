@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["zipper"],
     &["report"],
-    &["handoff", "retrain"],
+    &["compare", "handoff", "retrain"],
     &["verify"],
     &["emit", "prune"],
     &["mtz"],

@@ -183,8 +183,8 @@ fn too_large(message: String) -> Error {
 #[cfg(test)]
 mod tests {
     use crate::canon::{CanonOptions, canonicalise};
-    use crate::ir::{Model, Tensor};
     use crate::ir::builder::GraphBuilder;
+    use crate::ir::{Model, Tensor};
 
     fn refusal(model: Model) -> String {
         canonicalise(model, &CanonOptions::default()).unwrap_err().to_string()

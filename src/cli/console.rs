@@ -46,6 +46,11 @@ impl Console {
         self.line(&format!("error: {message}"));
     }
 
+    /// What makes the command fail although it ran; said even where little is to be said.
+    pub(super) fn fail(&self, message: &str) {
+        self.line(&format!("FAILED: {message}"));
+    }
+
     /// The end of all stages: the bar disappears.
     pub(super) fn finish(&self) {
         self.stage().bar.finish_and_clear();

@@ -5,6 +5,7 @@ mod completions;
 mod console;
 mod data;
 mod extract;
+mod footprint;
 mod handoff;
 mod import;
 mod inspect;
@@ -57,7 +58,7 @@ Examples:
   onnx-zip verify joint.onnx a.onnx b.onnx --data test.npz --scale 1/255
   onnx-zip extract joint.onnx --task a -o a_again.onnx
 
-Exit codes: 0 done, 1 verification failed, 2 error, 130 stopped by Ctrl-C.";
+Exit codes: 0 done, 1 verification failed or --require not met, 2 error, 130 stopped by Ctrl-C.";
 
 /// How much is said.
 #[derive(Args)]
@@ -84,6 +85,8 @@ enum Command {
     Retrain(Box<retrain::RetrainArgs>),
     Import(import::ImportArgs),
     Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
+    Footprint(footprint::FootprintArgs),
 }
 
 /// How a command ended.
@@ -93,6 +96,8 @@ pub enum Status {
     Done,
     /// The command ran, but a verification failed.
     VerificationFailed,
+    /// The command ran, but its result is not what was required.
+    RequirementUnmet,
 }
 
 impl Status {
@@ -100,7 +105,7 @@ impl Status {
     pub fn code(self) -> u8 {
         match self {
             Status::Done => 0,
-            Status::VerificationFailed => 1,
+            Status::VerificationFailed | Status::RequirementUnmet => 1,
         }
     }
 }
@@ -135,6 +140,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
         Command::Retrain(args) => args.run(&console),
         Command::Import(args) => args.run(&console),
         Command::Completions(args) => args.run(),
+        Command::Footprint(args) => args.run(&console),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::canon::check_sizes;
+use crate::compare::nodes;
 use crate::emit::{self, SOURCE_KEY};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, ValueId};
@@ -24,6 +25,8 @@ pub(super) struct Loaded {
     pub(super) sha256: String,
     /// Size, external data included.
     pub(super) bytes: u64,
+    /// Nodes of its graph.
+    pub(super) nodes: u64,
     /// The inputs that data must feed.
     pub(super) ports: Vec<Port>,
     pub(super) model: Model,
@@ -106,6 +109,7 @@ fn of_joint(joint: &JointModel, task: usize, file: &Loaded) -> Result<Loaded> {
         path: file.path.clone(),
         sha256,
         bytes: net.len() as u64,
+        nodes: nodes(&model.graph),
         ports,
         model: Model::default(),
         file: file.file,
@@ -150,8 +154,8 @@ pub(super) fn load_one(path: &Path, name: String) -> Result<Loaded> {
     let stored: u64 = weights.map(|tensor| tensor.data.len() as u64).sum();
     // More weights than the file is long: they lie in other files.
     let bytes = if stored > length { length + stored } else { length };
-    let path = path.to_owned();
-    Ok(Loaded { name, path, sha256, bytes, ports, model, file: 0, net: None })
+    let (path, nodes) = (path.to_owned(), nodes(&model.graph));
+    Ok(Loaded { name, path, sha256, bytes, nodes, ports, model, file: 0, net: None })
 }
 
 /// The inputs or outputs `ids` of a graph.

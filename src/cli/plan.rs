@@ -86,7 +86,7 @@ pub(super) fn show(
     statistics: &StatisticsArgs,
     json: bool,
 ) -> Result<Status> {
-    let budget = share.budget(method.is_paper())?;
+    let budget = share.budget(method.is_paper(), false)?;
     let ToMerge { tasks: loaded, parts } = models::load_parts(&models.paths, &models.names)?;
     let mut prepared = prepare_parts(parts, share.preparation(models))?;
     share.cut(&mut prepared)?;

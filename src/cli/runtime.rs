@@ -1,5 +1,6 @@
 //! Which runtime to use.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -87,6 +88,29 @@ impl RuntimeArgs {
             all.push(runtime::open(&RuntimeOptions { choice, device: Device::Cpu, ..options })?);
         }
         Ok(all)
+    }
+
+    /// The runtime of `first` on one thread of the CPU, to take times in.
+    ///
+    /// # Errors
+    /// As [`runtime::open`].
+    pub(super) fn single_threaded(&self, first: &Arc<dyn Backend>) -> Result<Arc<dyn Backend>> {
+        runtime::open(&RuntimeOptions {
+            choice: first.name().parse()?,
+            device: Device::Cpu,
+            library: self.runtime_library.clone(),
+            threads: Some(1),
+        })
+    }
+
+    /// Arguments by which another process opens the runtime called `name` as
+    /// [`Self::single_threaded`] does.
+    pub(super) fn arguments(&self, name: &str) -> Vec<OsString> {
+        let fixed = ["--runtime", name, "--device", "cpu", "--threads", "1"].map(OsString::from);
+        let library = self.runtime_library.iter();
+        let library =
+            library.flat_map(|path| ["--runtime-library".into(), path.clone().into_os_string()]);
+        fixed.into_iter().chain(library).collect()
     }
 
     fn options(&self) -> Result<RuntimeOptions> {

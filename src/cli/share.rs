@@ -27,7 +27,10 @@ pub(super) struct ShareArgs {
     /// --keep-shared, --max-cost, --round or --gram]
     #[arg(long, value_enum, value_name = "UNIT")]
     unit: Option<UnitArg>,
-    /// Whose the biases of shared neurons are [default: per-task; shared where neurons are the unit]
+    /// Whose the biases of shared neurons are [default: per-task where each model has samples of its own
+    /// and layers are the unit; shared otherwise]
+    ///
+    /// Tasks that see one input compute what they share once, as long as their biases are shared, too.
     #[arg(long, value_enum, value_name = "WHOSE")]
     biases: Option<BiasesArg>,
     /// Share otherwise in the layers that GLOB matches; repeatable, the last match wins
@@ -49,8 +52,8 @@ pub(super) struct ShareArgs {
     until: Option<String>,
     /// Leave the weights of layers that GLOB matches to the tasks, and share behind them; repeatable
     ///
-    /// Their channels are paired all the same, by what reads them. Worth it for small layers where sharing
-    /// costs much, as first convolutions; but tasks with one input have no computation in common then.
+    /// Their channels stay paired, for the layers behind them. Worth it for small layers where sharing costs
+    /// much, such as first convolutions; but tasks with one input have no computation in common then.
     #[arg(long, value_name = "GLOB")]
     own_weights: Vec<String>,
     /// Share neurons of the layers that make outputs, too
@@ -74,7 +77,7 @@ enum UnitArg {
     Layer,
     /// Neurons, as in the paper: layers fall into shared and task-specific blocks
     Neuron,
-    /// Both ways, of which the one with the less predicted loss is kept
+    /// Both ways; the one whose outputs are closer to the originals' is kept
     Mixed,
 }
 
@@ -93,8 +96,8 @@ enum BiasesArg {
 pub(super) struct GoalArgs {
     /// Merge to this part of all models' parameters, with the least predicted loss: 0.6 or 60%
     ///
-    /// Merges once with all that can be shared, to learn what every layer or pair costs, and then once more
-    /// without those that cost most for what they save.
+    /// Merges once with all that can be shared, to measure what every layer costs, and then up to three times
+    /// without those that cost most for what they save. The closest to the originals is kept.
     #[arg(long, value_name = "F", value_parser = fraction, conflicts_with_all = ["share", "max_cost"])]
     target_size: Option<f64>,
     /// Share as much as possible while no task's error rises by more than this, in percentage points
@@ -127,11 +130,11 @@ struct KeepShared {
 }
 
 impl ShareArgs {
-    /// The budget of all layers.
+    /// The budget of all layers; `one_input` tells whether all tasks see the same samples.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for a pattern that is none.
-    pub(super) fn budget(&self, paper: bool) -> Result<Budget> {
+    pub(super) fn budget(&self, paper: bool, one_input: bool) -> Result<Budget> {
         let mut budget = Budget::uniform(self.default(paper));
         for rule in &self.keep_shared {
             budget.rule(&rule.glob, rule.share)?;
@@ -140,7 +143,7 @@ impl ShareArgs {
         budget.set_biases(match self.biases {
             Some(BiasesArg::PerTask) => Biases::PerTask,
             Some(BiasesArg::Shared) => Biases::Shared,
-            None if self.unit(paper) == Unit::Neuron => Biases::Shared,
+            None if one_input || self.unit(paper) == Unit::Neuron => Biases::Shared,
             None => Biases::PerTask,
         });
         Ok(budget)
@@ -175,6 +178,20 @@ impl ShareArgs {
     /// How models are prepared for sharing.
     pub(super) fn preparation(&self, models: &ModelArgs) -> PrepareOptions {
         PrepareOptions { batchnorm: models.batchnorm(), share_outputs: self.shares_outputs() }
+    }
+
+    /// The option that makes the joint model smaller or its graph denser, if there is one.
+    pub(super) fn remedy(&self, paper: bool) -> Option<&'static str> {
+        if self.unit(paper) != Unit::Layer {
+            return Some("whole layers keep graphs dense: --unit layer");
+        }
+        if self.share.is_some_and(|part| part < 1.0) {
+            return Some("share more: a larger --share, or a size such as --target-size 60%");
+        }
+        if self.until.is_some() || !self.own_weights.is_empty() {
+            return Some("leave fewer layers to the tasks by --until and --own-weights");
+        }
+        (self.share.is_none()).then_some("share more: --share 1, or a smaller --target-size")
     }
 
     /// The layers whose weights are left to the tasks, as typed.

@@ -3,9 +3,11 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html as page};
 
 use super::Report;
+use super::comparison::{remarks, rows};
 use super::format::{bytes, count, each, error, percent, seconds, small};
 use super::outside::several;
 use super::text::relative;
+use crate::compare::Comparison;
 use crate::mtz::site::SiteRecord;
 use crate::naming;
 use crate::verify::Verification;
@@ -33,6 +35,9 @@ pub fn html(report: &Report) -> String {
                 h2 { "Layers" } (layers(&report.layers))
                 @if let Some(checked) = &report.verification {
                     h2 { "Accuracy" } (verification(checked))
+                }
+                @if let Some(compared) = &report.comparison {
+                    h2 { "Against the originals" } (comparison(compared))
                 }
                 h2 { "Structure" } (structure(report, &names))
                 h2 { "How it was made" } (provenance(report))
@@ -143,6 +148,21 @@ fn verification(report: &Verification) -> Markup {
         }
         @for failure in &report.failures { p.warning { (failure) } }
         @for unable in &report.unable { p { "Not compared in " (unable) "." } }
+    }
+}
+
+fn comparison(compared: &Comparison) -> Markup {
+    page! {
+        table {
+            tr { th {} th.number { "joint" } th.number { "originals" } th.number { "ratio" } }
+            @for [name, joint, originals, ratio] in rows(compared) {
+                tr {
+                    td { (name) } td.number { (joint) } td.number { (originals) }
+                    td.number { (ratio) }
+                }
+            }
+        }
+        @for remark in remarks(compared) { p { (remark) "." } }
     }
 }
 

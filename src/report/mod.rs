@@ -3,6 +3,7 @@
 //! Each command fills one serialisable structure; its JSON is the structure itself, its text and its
 //! HTML are views of it. `schema` counts changes that would break a reader of the JSON.
 
+mod comparison;
 mod format;
 mod html;
 mod model;
@@ -18,6 +19,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
+use crate::compare::Comparison;
 use crate::mtz::options::{Biases, Method, Passes, Unit};
 use crate::mtz::plan::Sizes;
 use crate::mtz::plan::Trial;
@@ -25,6 +27,7 @@ use crate::mtz::site::SiteRecord;
 use crate::retrain::Retrained;
 use crate::verify::Verification;
 
+pub use comparison::complaint;
 pub use html::html;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
 pub use outside::OutsideRecord;
@@ -69,6 +72,9 @@ pub struct Report {
     pub retraining: Option<Retrained>,
     /// Comparison of the written file with the original models; `None` if it was not asked for.
     pub verification: Option<Verification>,
+    /// What the joint model costs against the original models; `None` if it was not asked for.
+    #[serde(default)]
+    pub comparison: Option<Comparison>,
     /// Warnings.
     pub warnings: Vec<String>,
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::compare::{Against, Latency};
 use crate::verify::{Deviation, OutputVerification, RuntimeDeviation, TaskVerification};
 
 fn task(name: &str) -> TaskRecord {
@@ -55,6 +56,26 @@ fn checked(name: &str) -> TaskVerification {
     }
 }
 
+fn compared() -> Comparison {
+    let latency = Latency {
+        runtime: "tract 0.0.0".to_owned(),
+        rounds: 200,
+        joint: 0.000_75,
+        originals: vec![0.000_5, 0.000_6],
+        ratio: 0.69,
+        slower: false,
+    };
+    Comparison {
+        bytes: Against::new(1_075_000, 2_134_000),
+        parameters: Against::new(267_620, 533_220),
+        nodes: Against::new(7, 10),
+        multiply_adds: Some(Against::new(267_200, 532_400)),
+        latency: Some(latency),
+        memory: None,
+        unmeasured: vec!["something".to_owned()],
+    }
+}
+
 fn report() -> Report {
     let sizes = Sizes { originals: vec![266_610; 2], shared: 265_600, specific: vec![1010; 2] };
     let tasks = vec![task("zebra"), task("<ant>")];
@@ -104,6 +125,7 @@ fn report() -> Report {
             tasks: vec![checked("zebra"), checked("<ant>")],
             failures: Vec::new(),
         }),
+        comparison: Some(compared()),
         warnings: vec!["random numbers".to_owned()],
     }
 }
@@ -149,6 +171,18 @@ fn failures_are_told() {
 }
 
 #[test]
+fn what_is_worse_than_the_originals_is_told() {
+    assert_eq!(complaint(&compared()), None);
+    let mut worse = compared();
+    worse.bytes = Against::new(2_134_000, 2_134_000);
+    let larger = "no smaller than its originals together (2.04 MiB against 2.04 MiB)";
+    assert_eq!(complaint(&worse).unwrap(), format!("the joint model is {larger}"));
+    worse.latency = worse.latency.map(|l| Latency { joint: 0.002, slower: true, ..l });
+    let slower = "slower than its originals together (2.00 ms against 1.10 ms)";
+    assert_eq!(complaint(&worse).unwrap(), format!("the joint model is {larger} and {slower}"));
+}
+
+#[test]
 fn the_page_is_complete_and_safe() {
     let page = html(&report());
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
@@ -156,5 +190,5 @@ fn the_page_is_complete_and_safe() {
     for foreign in ["<script", "http://", "https://", "src="] {
         assert!(!page.contains(foreign), "{foreign}");
     }
-    assert!(page.contains("width:100.0%"));
+    assert!(page.contains("width:100.0%") && page.contains("multiply-adds"));
 }

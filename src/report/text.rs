@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::comparison::comparison;
 use super::format::{bytes, count, each, percent, seconds, small};
 use super::outside::outside;
 use super::retraining::rounds;
@@ -32,6 +33,9 @@ pub fn text(report: &Report, all: bool) -> String {
     }
     if let Some(checked) = &report.verification {
         let _ = write!(out, "\n{}", verification(checked));
+    }
+    if let Some(compared) = &report.comparison {
+        let _ = write!(out, "\n{}\n", comparison(compared));
     }
     out.push_str(&times(report));
     for warning in &report.warnings {

@@ -3,6 +3,7 @@
 mod bad_data;
 mod bad_input;
 mod commands;
+mod compare;
 mod files;
 mod goals;
 mod handoff;

@@ -1,5 +1,6 @@
 //! `merge`: the main job.
 
+mod comparison;
 mod method;
 mod placing;
 mod record;
@@ -33,13 +34,14 @@ use crate::mtz::plan::predict;
 use crate::mtz::solver::memory::beside;
 use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
-use crate::retrain::{Ending, Retraining};
+use crate::retrain::Retraining;
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{Joint, Limits, Subject, Verification, verify};
 use crate::zipper::{
     Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
 };
 
+use comparison::ComparisonArgs;
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
 use record::{Facts, Shape};
@@ -85,6 +87,8 @@ pub(super) struct MergeArgs {
     runtime: RuntimeArgs,
     #[command(flatten)]
     result: ResultArgs,
+    #[command(flatten)]
+    comparison: ComparisonArgs,
 }
 
 /// What is merged, and how.
@@ -191,8 +195,14 @@ impl MergeArgs {
             Err(e) => return Err(place.unchecked(draft, e)),
         };
         facts.outcome.seconds.push(("verify", start.elapsed().as_secs_f64()));
+        let start = Instant::now();
+        let compared = match checked.as_ref().is_none_or(Verification::passed) {
+            true => self.comparison.measure(&joint, &draft, &facts, console)?,
+            false => None,
+        };
+        facts.outcome.seconds.push(("compare", start.elapsed().as_secs_f64()));
         console.finish();
-        self.settle(&place, draft, &facts, shape, checked, console)
+        self.settle(&place, draft, &facts, shape, (checked, compared), console)
     }
 
     fn show_plan(&self) -> Result<Status> {
@@ -236,7 +246,7 @@ impl MergeArgs {
     fn options(&self) -> Result<MergeOptions> {
         let neurons = self.counts_neurons();
         let mut options = MergeOptions {
-            budget: self.share.budget(neurons)?,
+            budget: self.share.budget(neurons, self.data.is_common())?,
             unit: self.share.unit(neurons),
             ..MergeOptions::default()
         };
@@ -334,9 +344,7 @@ impl MergeArgs {
         facts: &Facts<'_>,
         console: &Console,
     ) -> Result<Option<Verification>> {
-        let rounds = facts.outcome.retrained.iter().flat_map(|r| &r.rounds);
-        let stopped = rounds.last().is_some_and(|r| r.ending == Ending::Interrupted);
-        if self.result.no_verify || stopped {
+        if self.result.no_verify || facts.was_stopped() {
             return Ok(None);
         }
         let nets: Vec<Vec<u8>> =

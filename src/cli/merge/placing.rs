@@ -7,6 +7,7 @@ use super::record::{Facts, Shape, Written};
 use crate::cli::console::Console;
 use crate::cli::verdict::{Place, Settled};
 use crate::cli::{Status, models, output};
+use crate::compare::Comparison;
 use crate::error::Result;
 use crate::onnx::Draft;
 use crate::report;
@@ -20,16 +21,22 @@ impl MergeArgs {
         mut draft: Draft<'_>,
         facts: &Facts<'_>,
         shape: Shape,
-        checked: Option<Verification>,
+        (checked, compared): (Option<Verification>, Option<Comparison>),
         console: &Console,
     ) -> Result<Status> {
         let passed = checked.as_ref().is_none_or(Verification::passed);
+        let worse = compared.as_ref().and_then(|compared| self.complaint(compared, shape));
         let report;
         if passed {
             place.note(&mut draft, checked.as_ref(), self.data.is_synthetic())?;
             let settled = Settled { path: place.output.to_owned(), written: true };
             let (bytes, sha256) = (draft.bytes()?, models::sha256(draft.path())?);
-            report = facts.report(&Written { bytes, sha256, settled, shape }, checked);
+            report = facts.report(
+                &Written { bytes, sha256, settled, shape },
+                checked,
+                compared,
+                worse.clone(),
+            );
             for (path, text) in self.reports(&report)? {
                 draft.add_text(path, &text)?;
             }
@@ -37,7 +44,12 @@ impl MergeArgs {
         } else {
             let (bytes, sha256) = (draft.bytes()?, models::sha256(draft.path())?);
             let settled = place.reject(draft, console)?;
-            report = facts.report(&Written { bytes, sha256, settled, shape }, checked);
+            report = facts.report(
+                &Written { bytes, sha256, settled, shape },
+                checked,
+                compared,
+                worse.clone(),
+            );
             let files = self.reports(&report)?;
             output::write(files.iter().map(|(path, text)| (*path, text.as_str())), console)?;
         }
@@ -46,7 +58,11 @@ impl MergeArgs {
         } else if !console.quiet {
             output::print_beside(place.output, &report::text(&report, console.verbose))?;
         }
-        Ok(if passed { Status::Done } else { Status::VerificationFailed })
+        if !passed {
+            return Ok(Status::VerificationFailed);
+        }
+        let met = self.comparison.judge(report.comparison.as_ref(), worse.as_deref(), console);
+        Ok(if met { Status::Done } else { Status::RequirementUnmet })
     }
 
     /// The reports that are wished for, each with its file.

@@ -7,6 +7,7 @@ use crate::cli::TOOL;
 use crate::cli::data::TaskData;
 use crate::cli::models::Loaded;
 use crate::cli::verdict::Settled;
+use crate::compare::Comparison;
 use crate::emit::Form;
 use crate::mtz::options::MergeOptions;
 use crate::mtz::solver::pair_cost::Metric;
@@ -14,6 +15,7 @@ use crate::report::{
     Compression, JointRecord, Parameters, Report, SCHEMA, Settings, StageTime, Structure,
     TaskRecord,
 };
+use crate::retrain::Ending;
 use crate::runtime::Backend;
 use crate::verify::Verification;
 use crate::zipper::{Outcome, Trial};
@@ -50,7 +52,19 @@ pub(super) struct Written {
 }
 
 impl Facts<'_> {
-    pub(super) fn report(&self, written: &Written, checked: Option<Verification>) -> Report {
+    /// Whether retraining was stopped by the user, who waits for the end.
+    pub(super) fn was_stopped(&self) -> bool {
+        let rounds = self.outcome.retrained.iter().flat_map(|r| &r.rounds);
+        rounds.last().is_some_and(|r| r.ending == Ending::Interrupted)
+    }
+
+    pub(super) fn report(
+        &self,
+        written: &Written,
+        checked: Option<Verification>,
+        compared: Option<Comparison>,
+        worse: Option<String>,
+    ) -> Report {
         let tasks = self.tasks();
         let joint = self.joint(written);
         Report {
@@ -68,7 +82,8 @@ impl Facts<'_> {
             seconds: self.seconds(),
             retraining: self.outcome.retrained.clone(),
             verification: checked,
-            warnings: self.warnings(),
+            warnings: self.warnings(worse),
+            comparison: compared,
         }
     }
 
@@ -130,7 +145,7 @@ impl Facts<'_> {
         all.map(|(stage, s)| StageTime { stage: (*stage).to_owned(), seconds: *s }).collect()
     }
 
-    fn warnings(&self) -> Vec<String> {
+    fn warnings(&self, worse: Option<String>) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.args.is_made_up() {
             warnings.push(SYNTHETIC.to_owned());
@@ -140,6 +155,7 @@ impl Facts<'_> {
                 "pairs were not weighted by sensitivities, because of {task}: {reason}"
             ));
         }
+        warnings.extend(worse);
         warnings
     }
 }

@@ -58,7 +58,7 @@ fn range(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let broken = || {
         let float = |i| node.constant(i)?.to_f64().ok()?.into_iter().next();
         let count = ((float(1)? - float(0)?) / float(2)?).ceil().max(0.0);
-        (count < 1e15).then(|| Dim::Known(count as usize))
+        (count < 1e15).then_some(Dim::Known(count as usize))
     };
     of_input(node, 0, Some(vec![whole().or_else(broken).unwrap_or(Dim::Unknown)]))
 }

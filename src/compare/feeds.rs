@@ -1,0 +1,71 @@
+//! One sample for every input, of the originals and of the joint model.
+
+use ndarray::arr1;
+
+use super::Original;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{Graph, Model, ValueId};
+use crate::runtime::{HostArray, Port, fixed_batch};
+use crate::verify::Wiring;
+
+/// Named arrays for one run.
+pub(super) type Feed = Vec<(String, HostArray)>;
+
+/// What one run of all tasks is fed.
+pub(super) struct Feeds {
+    /// Per original.
+    pub(super) originals: Vec<Feed>,
+    /// Of the joint model: one run, or one per task in the forms that compute one task at a time.
+    pub(super) joint: Vec<Feed>,
+}
+
+impl Feeds {
+    pub(super) fn new(joint: &Model, originals: &[Original<'_>]) -> Result<Self> {
+        let (inputs, outputs) = (&joint.graph.inputs, &joint.graph.outputs);
+        let (inputs, outputs) = (ports(&joint.graph, inputs)?, ports(&joint.graph, outputs)?);
+        let wiring = Wiring::of(&inputs, &outputs)?;
+        let originals: Vec<Feed> = originals.iter().map(sample).collect::<Result<_>>()?;
+        let read = if wiring.separate() { originals.len() } else { 1 };
+        let mut common = Feed::new();
+        for (task, own) in wiring.tasks.iter().zip(originals.iter().take(read)) {
+            let names = wiring.inputs_of(task);
+            if names.len() != own.len() {
+                let message = format!("the inputs of task '{task}' are not those of its original");
+                return Err(Error::new(ErrorKind::Format, message));
+            }
+            let named = names.iter().zip(own);
+            common.extend(named.map(|(name, (_, array))| ((*name).to_owned(), array.clone())));
+        }
+        let joint = match &wiring.selector {
+            None => vec![common],
+            Some(selector) => (0i64..)
+                .zip(&wiring.tasks)
+                .map(|(number, _)| {
+                    let number = (selector.clone(), arr1(&[number]).into_dyn().into());
+                    common.iter().cloned().chain([number]).collect()
+                })
+                .collect(),
+        };
+        Ok(Feeds { originals, joint })
+    }
+}
+
+/// One sample, or as many as a batch must have, from the first on.
+fn sample(original: &Original<'_>) -> Result<Feed> {
+    let graph = &original.net.graph;
+    let size = fixed_batch(&ports(graph, &graph.inputs)?).unwrap_or(1).max(1);
+    let indices: Vec<usize> = (0..size).map(|i| i % original.data.len().max(1)).collect();
+    original.data.select(&indices)?.batch(0..size)
+}
+
+fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<Port>> {
+    let port = |id: &ValueId| {
+        let value = graph.value(*id);
+        let ty = value.ty.clone().ok_or_else(|| {
+            let message = format!("'{}' is not a tensor of known type", value.name);
+            Error::new(ErrorKind::Unsupported, message)
+        })?;
+        Ok(Port { name: value.name.clone(), dtype: ty.dtype, shape: ty.shape })
+    };
+    ids.iter().map(port).collect()
+}

@@ -1,0 +1,162 @@
+//! How long one run of all tasks takes, measured by turns.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::Original;
+use super::feeds::{Feed, Feeds};
+use crate::error::{Context, Result};
+use crate::progress::Progress;
+use crate::runtime::{Backend, ModelSource, Session, feeds};
+
+/// By how much longer a joint model may take before it counts as slower.
+pub const TOLERANCE: f64 = 0.02;
+
+/// Time that is spent on rounds, warming up left out.
+const ENOUGH: Duration = Duration::from_millis(300);
+
+/// Time after which there is no further round even where there were fewer than [`FEWEST_ROUNDS`].
+const MOST: Duration = Duration::from_secs(2);
+
+const FEWEST_ROUNDS: usize = 5;
+const MOST_ROUNDS: usize = 200;
+
+/// Seconds that one run of all tasks takes, on one thread and with a batch of one: medians.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// The runtime, with version and device.
+    pub runtime: String,
+    /// Times that everything was run.
+    pub rounds: usize,
+    /// Of the joint model.
+    pub joint: f64,
+    /// Of each original.
+    pub originals: Vec<f64>,
+    /// The joint model over all originals: the median of this ratio over all rounds.
+    pub ratio: f64,
+    /// Whether the ratio is above 1 + [`TOLERANCE`] in three rounds of four at least.
+    pub slower: bool,
+}
+
+/// A loaded model with what it is fed for one run of all its tasks.
+struct Runner<'a> {
+    session: Box<dyn Session>,
+    runs: &'a [Feed],
+}
+
+impl Runner<'_> {
+    /// Seconds of one run of all tasks.
+    fn run(&mut self) -> Result<f64> {
+        let start = Instant::now();
+        for feed in self.runs {
+            self.session.run(&feeds(feed))?;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+/// Runs the joint model and its originals by turns.
+///
+/// # Errors
+/// As [`Backend::load`] and [`Session::run`]; [`crate::error::ErrorKind::Interrupted`].
+pub(super) fn measure(
+    joint: &Path,
+    originals: &[Original<'_>],
+    feeds: &Feeds,
+    backend: &dyn Backend,
+    progress: &dyn Progress,
+) -> Result<Latency> {
+    let load = |source| backend.load(source);
+    let session = load(ModelSource::File(joint)).in_model(joint.display())?;
+    let mut runners = vec![Runner { session, runs: &feeds.joint }];
+    for (original, feed) in originals.iter().zip(&feeds.originals) {
+        let session = load(original.source)?;
+        runners.push(Runner { session, runs: std::slice::from_ref(feed) });
+    }
+    for runner in &mut runners {
+        runner.run()?;
+    }
+    Ok(summary(backend.describe(), &rounds(&mut runners, progress)?))
+}
+
+/// Seconds of every runner in every round; a runner that followed another one in one round goes before
+/// it in the next.
+fn rounds(runners: &mut [Runner<'_>], progress: &dyn Progress) -> Result<Vec<Vec<f64>>> {
+    let mut rounds = Vec::new();
+    let start = Instant::now();
+    loop {
+        progress.check()?;
+        let mut seconds = vec![0.0; runners.len()];
+        let turns = runners.iter_mut().zip(&mut seconds);
+        match rounds.len() % 2 {
+            0 => turns.into_iter().try_for_each(|turn| take(turn))?,
+            _ => turns.rev().try_for_each(|turn| take(turn))?,
+        }
+        rounds.push(seconds);
+        let spent = start.elapsed();
+        let done = spent >= ENOUGH && rounds.len() >= FEWEST_ROUNDS;
+        if done || spent >= MOST || rounds.len() >= MOST_ROUNDS {
+            return Ok(rounds);
+        }
+    }
+}
+
+fn take((runner, seconds): (&mut Runner<'_>, &mut f64)) -> Result<()> {
+    *seconds = runner.run()?;
+    Ok(())
+}
+
+/// What rounds tell; the first column is the joint model's.
+fn summary(runtime: String, rounds: &[Vec<f64>]) -> Latency {
+    let column = |at: usize| rounds.iter().filter_map(move |r| r.get(at).copied());
+    let models = rounds.first().map_or(0, Vec::len);
+    let ratios = || {
+        rounds.iter().filter_map(|round| {
+            let (joint, originals) = round.split_first()?;
+            Some(joint / originals.iter().sum::<f64>().max(f64::MIN_POSITIVE))
+        })
+    };
+    let slow = ratios().filter(|ratio| *ratio > 1.0 + TOLERANCE).count();
+    Latency {
+        runtime,
+        rounds: rounds.len(),
+        joint: median(column(0)),
+        originals: (1..models).map(|at| median(column(at))).collect(),
+        ratio: median(ratios()),
+        slower: slow > 0 && 4 * slow >= 3 * rounds.len(),
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let middle = |at: usize| sorted.get(at).copied().unwrap_or_default();
+    (middle(sorted.len().saturating_sub(1) / 2) + middle(sorted.len() / 2)) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 9.0].into_iter()), 3.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 9.0].into_iter()), 3.0);
+        assert_eq!(median(std::iter::empty()), 0.0);
+    }
+
+    #[test]
+    fn slower_is_what_most_rounds_say() {
+        let of = |joint: [f64; 4]| {
+            let rounds: Vec<Vec<f64>> = joint.iter().map(|s| vec![*s, 0.4, 0.6]).collect();
+            summary(String::new(), &rounds)
+        };
+        let steady = of([1.1, 1.03, 1.2, 0.9]);
+        assert!(steady.slower && (steady.ratio - 1.065).abs() < 1e-9);
+        assert_eq!(steady.originals, [0.4, 0.6]);
+        assert!(!of([1.019, 1.019, 1.019, 5.0]).slower);
+        assert!(!of([1.1, 1.1, 0.9, 0.9]).slower);
+    }
+}

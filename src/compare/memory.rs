@@ -1,0 +1,43 @@
+//! What loading models costs in memory, as the system tells it.
+
+use crate::error::Result;
+use crate::runtime::{Backend, ModelSource};
+
+/// Where Linux tells a process about itself.
+const STATUS: &str = "/proc/self/status";
+
+/// Bytes by which the peak of this process's memory grows while it loads models and keeps them all;
+/// `None` where the platform does not tell. Means what it says in a process that has done nothing else.
+///
+/// # Errors
+/// As [`Backend::load`].
+pub fn growth(backend: &dyn Backend, sources: &[ModelSource<'_>]) -> Result<Option<u64>> {
+    let before = peak();
+    let sessions = sources.iter().map(|s| backend.load(*s)).collect::<Result<Vec<_>>>()?;
+    let after = peak();
+    drop(sessions);
+    Ok(after.zip(before).map(|(after, before)| after.saturating_sub(before)))
+}
+
+/// The most memory that this process has had, in bytes.
+fn peak() -> Option<u64> {
+    parse(&std::fs::read_to_string(STATUS).ok()?)
+}
+
+fn parse(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_is_read_from_what_the_system_writes() {
+        assert_eq!(parse("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n"), Some(2048 * 1024));
+        assert_eq!(parse("VmHWM:\t x kB\n"), None);
+        assert_eq!(parse(""), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! How many samples run at once: as many as are asked for, unless their values take too much memory.
+
+use crate::ir::{Dim, Model, TensorType};
+
+/// Copies of a large value while a part of a net runs: in the runtime, on the way out, at a cut.
+const COPIES: u64 = 8;
+
+/// How much the values of a net take with those of its backward pass, relative to its own.
+const WITH_GRADIENTS: u64 = 3;
+
+/// The batch size that a model insists on, else `default`.
+pub(super) fn batch_size(model: &Model, default: usize) -> usize {
+    model.graph.fixed_batch().unwrap_or(default).max(1)
+}
+
+/// [`batch_size`] where a net runs part by part within `memory` bytes.
+pub(super) fn batch_in_parts(model: &Model, default: usize, memory: u64) -> usize {
+    let largest = values(model).max().unwrap_or(0);
+    batch_size(model, default.min(fitting(memory, COPIES.saturating_mul(largest))))
+}
+
+/// [`batch_size`] where a net runs forward and backward within `memory` bytes.
+pub(super) fn batch_with_gradients(model: &Model, default: usize, memory: u64) -> usize {
+    let all = values(model).fold(0u64, u64::saturating_add);
+    batch_size(model, default.min(fitting(memory, WITH_GRADIENTS.saturating_mul(all))))
+}
+
+fn fitting(memory: u64, sample: u64) -> usize {
+    usize::try_from(memory / sample.max(1)).unwrap_or(usize::MAX).max(1)
+}
+
+/// Bytes of one sample of each value that is computed and of which the sizes are known.
+fn values(model: &Model) -> impl Iterator<Item = u64> {
+    let graph = &model.graph;
+    let computed = graph.values().filter(|(id, _)| graph.initializer(*id).is_none());
+    computed.filter_map(|(_, value)| value.ty.as_ref().and_then(bytes))
+}
+
+fn bytes(ty: &TensorType) -> Option<u64> {
+    let sizes = ty.shape.as_ref()?.iter().skip(1).filter_map(Dim::known);
+    let elements = sizes.fold(1u64, |product, size| product.saturating_mul(size as u64));
+    Some(elements.saturating_mul(ty.dtype.size()? as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zipper::fixtures;
+
+    #[test]
+    fn batches_fit_into_memory() {
+        let prepared = fixtures(&["lenet5_mnist_a", "lenet5_mnist_b"]);
+        let model = &prepared.joint.tasks[0].model;
+        assert_eq!(batch_in_parts(model, 128, 1 << 30), 128);
+        // 20 channels of 24 × 24 are the largest value.
+        assert_eq!(batch_in_parts(model, 128, COPIES * 4 * 20 * 24 * 24 * 10), 10);
+        assert_eq!(batch_in_parts(model, 128, 1), 1);
+        let both = batch_with_gradients(model, 128, 1 << 20);
+        assert!((2..batch_in_parts(model, 128, 1 << 20)).contains(&both), "{both}");
+    }
+}
