@@ -10,7 +10,7 @@ use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{DataType, Model, Tensor, ValueId};
 use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
-use onnx_zip::mtz::options::{Budget, MergeOptions, Method};
+use onnx_zip::mtz::options::{Biases, Budget, MergeOptions, Method};
 use onnx_zip::mtz::plan::sizes;
 use onnx_zip::onnx;
 use onnx_zip::runtime::{HostArray, ModelSource};
@@ -74,9 +74,10 @@ fn samples(model: &Model, count: usize) -> Dataset {
     Dataset::synthetic(session.inputs(), count, 1, &DataOptions::default()).unwrap()
 }
 
-fn merged(nets: [Model; 2], share: f64, method: Method) -> JointModel {
+fn merged(nets: [Model; 2], share: f64, method: Method, biases: Biases) -> JointModel {
     let data = samples(&nets[0], 40);
-    let budget = Budget::uniform(Share::Fraction(share));
+    let mut budget = Budget::uniform(Share::Fraction(share));
+    budget.set_biases(biases);
     let options = MergeOptions { budget, method, ..MergeOptions::default() };
     merge(nets.map(|net| (net, data.clone())), &options).0
 }
@@ -136,7 +137,7 @@ fn stored(model: &Model) -> u64 {
 #[test]
 fn they_come_out_whole_at_full_share() {
     for nets in [[net(0), net(1)], [net(0), permuted(&net(0), 3)]] {
-        let joint = merged(nets, 1.0, Method::Refit);
+        let joint = merged(nets, 1.0, Method::Refit, Biases::Shared);
         is_right_in_every_form(&joint);
         let model = emit::emit(&joint, &EmitOptions::default()).unwrap();
         let nodes = nodes(&model);
@@ -154,7 +155,7 @@ fn they_come_out_whole_at_full_share() {
 
 #[test]
 fn they_come_out_whole_where_nothing_is_shared() {
-    let joint = merged([net(0), net(1)], 0.0, Method::Refit);
+    let joint = merged([net(0), net(1)], 0.0, Method::Refit, Biases::Shared);
     is_right_in_every_form(&joint);
     let nodes = nodes(&emit::emit(&joint, &EmitOptions::default()).unwrap());
     assert_eq!(
@@ -166,9 +167,13 @@ fn they_come_out_whole_where_nothing_is_shared() {
 
 #[test]
 fn groups_that_share_a_part_of_their_neurons_compute_what_they_should() {
-    for method in [Method::Mtz, Method::Refit] {
-        for share in [0.3, 0.5, 0.8] {
-            is_right_in_every_form(&merged([net(0), net(1)], share, method));
+    for (method, biases) in [
+        (Method::Mtz, Biases::Shared),
+        (Method::Refit, Biases::Shared),
+        (Method::Refit, Biases::PerTask),
+    ] {
+        for share in [0.3, 0.5, 0.8, 1.0] {
+            is_right_in_every_form(&merged([net(0), net(1)], share, method, biases));
         }
     }
 }
