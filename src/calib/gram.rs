@@ -7,6 +7,9 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
 use super::product::{add_cross, add_upper_gram, complete, symmetric};
 use crate::error::{Error, ErrorKind, Result};
 
+/// Σ x yᵀ, inputs × targets, and Σ y².
+pub type TargetSums = (Array2<f64>, Array1<f64>);
+
 /// Sums over rows x (D inputs and a constant 1 as last entry, for the bias) and, where there are
 /// targets, over their pre-activations y.
 ///
@@ -101,7 +104,7 @@ impl Moments {
     }
 
     /// Σ x xᵀ, and with targets Σ x yᵀ and Σ y².
-    pub fn into_sums(self) -> (Array2<f64>, Option<(Array2<f64>, Array1<f64>)>) {
+    pub fn into_sums(self) -> (Array2<f64>, Option<TargetSums>) {
         let mut whole = self.upper;
         complete(&mut whole);
         (whole, self.targets.map(|t| (t.cross, t.squares)))

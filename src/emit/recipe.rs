@@ -133,9 +133,12 @@ fn without_weights(model: &Model, names: &[&str]) -> Model {
 /// initializers no longer match its plan.
 pub fn restore(model: &Model) -> Result<JointModel> {
     let Some(text) = model.metadata.get(RECIPE_KEY) else {
-        return Err(Error::new(ErrorKind::Format, "the model holds no plan of onnx-zip")
-            .hint("give a joint model as `onnx-zip merge` wrote it, not a stripped copy")
-            .in_model(&model.name));
+        return Err(Error::new(
+            ErrorKind::Format,
+            "the model is not a joint model of onnx-zip, or its plan was left out",
+        )
+        .hint("give a joint model as `onnx-zip merge` wrote it")
+        .in_model(&model.name));
     };
     let recipe = format::decode(text).in_model(&model.name)?;
     check_names(&recipe.tasks).in_model(&model.name)?;

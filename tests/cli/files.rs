@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use onnx_zip::emit::RECIPE_KEY;
+use onnx_zip::emit::{EmitOptions, emit, restore};
 use onnx_zip::onnx;
 
 use crate::tool::{Tool, fashion, files, mnist, stderr, stdout};
@@ -11,10 +11,9 @@ use crate::tool::{Tool, fashion, files, mnist, stderr, stdout};
 fn renamed(name: &str) -> Tool {
     let tool = Tool::new();
     tool.merge(&["--name", "a", "--name", "second", "--no-verify", "--quiet"]);
-    let mut model = onnx::load(&tool.path("joint.onnx")).unwrap();
-    let recipe = model.metadata.get_mut(RECIPE_KEY).unwrap();
-    let quoted = serde_json::to_string(name).unwrap();
-    *recipe = recipe.replace("\"name\":\"second\"", &format!("\"name\":{quoted}"));
+    let mut joint = restore(&onnx::load(&tool.path("joint.onnx")).unwrap()).unwrap();
+    joint.tasks[1].name = name.to_owned();
+    let model = emit(&joint, &EmitOptions::default()).unwrap();
     onnx::save(&model, &tool.path("joint.onnx"), &Default::default()).unwrap();
     tool
 }

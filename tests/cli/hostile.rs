@@ -51,12 +51,17 @@ fn models_whose_constants_do_not_fit() {
 
 #[test]
 fn a_checkpoint_from_beyond_the_end() {
-    let [joint, a, b] = ["j_mlp", "t_mlp0", "t_mlp1"].map(|n| file(&format!("{n}.onnx")));
+    let [old, a, b] = ["j_mlp", "t_mlp0", "t_mlp1"].map(|n| file(&format!("{n}.onnx")));
     let (data, checkpoint) = (file("mlp.npz"), file("iteration_2e31.ckpt"));
-    let args = ["retrain", &joint, "--teacher", &a, "--teacher", &b, "--data", &data];
+    let tool = Tool::new();
+    let merge = ["merge", &a, &b, "-o", "joint.onnx", "--runtime", "tract", "--samples", "4"];
+    tool.run(0, &[&merge[..], &["--no-verify", "--no-compare", "--share", "1"]].concat());
+    let args = ["retrain", "joint.onnx", "--teacher", &a, "--teacher", &b, "--data", &data];
     let more = ["--iterations", "7", "--batch", "8", "--resume", "--checkpoint", &checkpoint];
-    let error = Tool::new().refused(&[args.as_slice(), &more, &["-o", "o.onnx"]].concat());
+    let error = tool.refused(&[args.as_slice(), &more, &["-o", "o.onnx"]].concat());
     assert!(error.contains("the checkpoint"), "{error}");
+    let error = tool.refused(&["split", &old, "-o", "tasks"]);
+    assert!(error.contains("plan has version 1"), "{error}");
 }
 
 #[cfg(unix)]

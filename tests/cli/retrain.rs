@@ -40,7 +40,8 @@ fn a_joint_model_learns_from_its_originals() {
     let inspected = |file: &str| stdout(&tool.run(0, &["inspect", file, "--json"]));
     assert!(inspected("joint2.onnx").contains("lenet300_fashion"));
     let size = |file: &str| fs::metadata(tool.path(file)).unwrap().len();
-    assert_eq!(size("joint.onnx"), size("joint2.onnx"));
+    // Plans are compressed, so that hashes take a few bytes more or less.
+    assert!(size("joint.onnx").abs_diff(size("joint2.onnx")) < 64);
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn parts(whole: &BTreeMap<NodeId, GroupedConv>, graph: &Graph) -> BTreeSet<NodeI
     let is_unread = |v: &ValueId| {
         readers[v.index()].iter().all(|id| parts.contains(id)) && !graph.outputs.contains(v)
     };
-    let unread = |id: &NodeId| graph.node(*id).outputs.iter().flatten().all(|v| is_unread(v));
+    let unread = |id: &NodeId| graph.node(*id).outputs.iter().flatten().all(is_unread);
     let unread: Vec<NodeId> = splits.into_iter().filter(unread).collect();
     parts.extend(unread);
     parts

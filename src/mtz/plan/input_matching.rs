@@ -163,7 +163,7 @@ impl PlanState<'_> {
             _ if own.frozen.is_some() => ProducerState::Settled,
             None => ProducerState::None,
             Some(_) if self.settled.is_settled((task, group)) => ProducerState::Settled,
-            Some(correspondence) if self.producers.from_place(correspondence, self.place) => {
+            Some(correspondence) if self.producers.produced_from(correspondence, self.place) => {
                 ProducerState::ToCome
             }
             Some(_) => ProducerState::None,

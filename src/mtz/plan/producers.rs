@@ -36,7 +36,7 @@ impl Producers {
     }
 
     /// Whether a layer at `place` or behind it makes channels of `correspondence`.
-    pub(crate) fn from_place(&self, correspondence: usize, place: usize) -> bool {
+    pub(crate) fn produced_from(&self, correspondence: usize, place: usize) -> bool {
         self.0
             .get(&correspondence)
             .is_some_and(|producers| producers.iter().any(|(at, _)| *at >= place))

@@ -22,8 +22,9 @@ fn assert_fails(proto: TensorProto, clause: &str) {
 
 #[test]
 fn raw_data_is_not_copied() {
-    let raw = Bytes::from(vec![1u8; 8]);
-    let tensor = read(TensorProto { raw_data: Some(raw.clone()), ..proto(1, &[2]) }).unwrap();
+    let raw = Bytes::from(vec![1u8; SMALL]);
+    let count = SMALL as i64 / 4;
+    let tensor = read(TensorProto { raw_data: Some(raw.clone()), ..proto(1, &[count]) }).unwrap();
     assert_eq!(tensor.data.as_ptr(), raw.as_ptr());
     assert_eq!(encode("w", &tensor).unwrap().raw_data.unwrap().as_ptr(), raw.as_ptr());
 }
