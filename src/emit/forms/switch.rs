@@ -155,6 +155,11 @@ impl Ifs<'_> {
             for input in node.inputs.iter_mut().flatten() {
                 *input = self.inside(&mut graph, &mut map, task, *input);
             }
+            for attribute in node.attributes.values_mut() {
+                if let Attribute::Graph(sub) = attribute {
+                    sub.recapture(|outer| self.inside(&mut graph, &mut map, task, outer));
+                }
+            }
             for output in node.outputs.iter_mut().flatten() {
                 let value = self.outer.value(*output);
                 let name = format!("branch.{task}/{}", value.name);
