@@ -137,7 +137,7 @@ pub fn restore(model: &Model) -> Result<JointModel> {
             ErrorKind::Format,
             "the model is not a joint model of onnx-zip, or its plan was left out",
         )
-        .hint("give a joint model as `onnx-zip merge` wrote it")
+        .hint("give a joint model as `onnx-zip merge` wrote it, not a stripped copy")
         .in_model(&model.name));
     };
     let recipe = format::decode(text).in_model(&model.name)?;
