@@ -45,7 +45,7 @@ const CHECKS: &[(&[&str], (usize, usize), Check)] = &[
     (&["Reshape"], (2, 2), moves::reshape),
     (&["Flatten"], (1, 1), moves::flatten),
     (&["Squeeze"], (1, 2), moves::squeeze),
-    (&["Unsqueeze"], (2, 2), moves::unsqueeze),
+    (&["Unsqueeze"], (1, 2), moves::unsqueeze),
     (&["Pad"], (2, 4), moves::pad),
     (&["Tile"], (2, 2), moves::tile),
     (&["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
