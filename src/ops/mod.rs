@@ -1,6 +1,6 @@
 //! What the tool knows about operators: one file per family, one table.
 //!
-//! The table of [`types`] gives the types of an operator's outputs, and an [`OpRule`] declares how
+//! The table of `types` gives the types of an operator's outputs, and an [`OpRule`] declares how
 //! *channels* flow through it. Coupling, freezing and emission follow from these declarations. An
 //! operator without a rule gets its channels whole, in the order of the task's own net, and nothing is
 //! tracked behind it.

@@ -67,7 +67,7 @@ pub fn layer_costs(
 }
 
 /// The layers that keep their weights where `spare` parameters may be stored again: those that together
-/// take away most loss. A knapsack problem, solved over [`SCALE`] steps of size, which are rounded up.
+/// take away most loss. A knapsack problem, solved over ten thousand steps of size, which are rounded up.
 pub fn for_size(costs: &[LayerCost], spare: u64) -> BTreeSet<usize> {
     let wanted: Vec<&LayerCost> = costs.iter().filter(|cost| cost.loss > 0.0).collect();
     let total: u64 = wanted.iter().map(|cost| cost.saved).sum();

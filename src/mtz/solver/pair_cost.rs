@@ -1,7 +1,7 @@
 //! What it costs to share a neuron of net A with a neuron of net B (sec. 3.3, eqs. 10–12).
 //!
 //! With δ = w_i − w_j the cost collapses to d_ij = ½ δᵀ P δ, P = H_A (H_A + H_B)⁻¹ H_B; see
-//! [`super::junction`] for how that is computed.
+//! `junction` for how that is computed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
