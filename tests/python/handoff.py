@@ -21,6 +21,10 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     del bare.graph.initializer[:]
+    # What the check of a merge has measured says nothing about other weights.
+    kept = [entry for entry in bare.metadata_props if entry.key != "onnx_zip.deviation"]
+    del bare.metadata_props[:]
+    bare.metadata_props.extend(kept)
     return bare
 
 
@@ -47,7 +51,7 @@ def main() -> int:
     assert all(np.array_equal(new[name], trained[name]) for name in trainable)
 
     size = {name: (folder / name).stat().st_size for name in ("joint.onnx", "retrained.onnx")}
-    assert size["joint.onnx"] == size["retrained.onnx"], size
+    assert 0 <= size["joint.onnx"] - size["retrained.onnx"] < 1000, size
     print(f"loss {losses['before']} -> {losses['after']}, {len(changed)} weights trained, {size}")
     return 0
 
