@@ -135,10 +135,10 @@ fn equal_nets_share_one_set_of_neurons_as_was_predicted() {
     assert_eq!(outcome.sizes, plan.sizes);
     let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
     // Blocks of weights by rows × columns: in the first layer, those of all and of each task by the
-    // image; in the second, those of all have common columns and columns of each task, and those of a
-    // task have common ones and its own; the last has the latter.
+    // image; in the second, those of all have common columns and columns of each task. Rows of one task
+    // read all columns in one product, as nothing of them is stored once: in the second and the last.
     let products = written.graph.nodes().filter(|(_, node)| node.is("Gemm")).count();
-    assert_eq!(products, 4 + (4 + 6) + 6);
+    assert_eq!(products, 4 + (4 + 3) + 3);
     check(&joint);
 }
 
