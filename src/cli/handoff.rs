@@ -7,7 +7,6 @@ use clap::ValueEnum;
 use super::Status;
 use super::console::Console;
 use super::data::{DataArgs, Net};
-use super::models;
 use super::runtime::RuntimeArgs;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -47,7 +46,7 @@ impl Request<'_> {
         let plan = emit::restore(&joint).in_model(self.joint.display())?;
         let ports = plan.tasks.iter().map(|task| {
             let graph = &task.model.graph;
-            models::ports(graph, &graph.inputs).in_model(&task.name)
+            crate::compare::ports(graph, &graph.inputs).in_model(&task.name)
         });
         let ports = ports.collect::<Result<Vec<_>>>()?;
         let nets = plan.tasks.iter().zip(&ports).enumerate();

@@ -70,7 +70,7 @@ fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<PortRecord>> {
         let (dtype, shape) = (format!("{:?}", port.dtype), port.shape_text());
         PortRecord { name: port.name, dtype, shape }
     };
-    Ok(models::ports(graph, ids)?.into_iter().map(record).collect())
+    Ok(crate::compare::ports(graph, ids)?.into_iter().map(record).collect())
 }
 
 fn layer_record(graph: &Graph, coupling: &Coupling, layer: &CoupledLayer) -> Result<LayerRecord> {

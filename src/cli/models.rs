@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::canon::check_sizes;
-use crate::compare::nodes;
+use crate::compare::{nodes, ports};
 use crate::emit::{self, SOURCE_KEY};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Graph, Model, ValueId};
+use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::naming::{shown, task_fault, to_task};
 use crate::onnx;
@@ -156,22 +156,6 @@ pub(super) fn load_one(path: &Path, name: String) -> Result<Loaded> {
     let bytes = if stored > length { length + stored } else { length };
     let (path, nodes) = (path.to_owned(), nodes(&model.graph));
     Ok(Loaded { name, path, sha256, bytes, nodes, ports, model, file: 0, net: None })
-}
-
-/// The inputs or outputs `ids` of a graph.
-///
-/// # Errors
-/// [`ErrorKind::Unsupported`] for a value that is not a tensor.
-pub(super) fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<Port>> {
-    let port = |id: &ValueId| {
-        let value = graph.value(*id);
-        let ty = value.ty.clone().ok_or_else(|| {
-            let message = format!("'{}' is not a tensor of known type", value.name);
-            Error::new(ErrorKind::Unsupported, message)
-        })?;
-        Ok(Port { name: value.name.clone(), dtype: ty.dtype, shape: ty.shape })
-    };
-    ids.iter().map(port).collect()
 }
 
 /// SHA-256 of a file, in hexadecimal digits.

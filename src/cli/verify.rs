@@ -133,7 +133,7 @@ impl VerifyArgs {
 /// Names of a joint model's tasks, and what its file says about them.
 fn joint_tasks(path: &Path) -> Result<(Vec<String>, Option<Reported>)> {
     let model = onnx::load(path)?;
-    let ports = |ids| models::ports(&model.graph, ids);
+    let ports = |ids| crate::compare::ports(&model.graph, ids);
     let wiring = Wiring::of(&ports(&model.graph.inputs)?, &ports(&model.graph.outputs)?);
     Ok((wiring.in_model(path.display())?.tasks, Reported::read(&model)))
 }

@@ -58,7 +58,11 @@ fn sample(original: &Original<'_>) -> Result<Feed> {
     original.data.select(&indices)?.batch(0..size)
 }
 
-fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<Port>> {
+/// The inputs or outputs `ids` of a graph.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a value that is not a tensor.
+pub(crate) fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<Port>> {
     let port = |id: &ValueId| {
         let value = graph.value(*id);
         let ty = value.ty.clone().ok_or_else(|| {

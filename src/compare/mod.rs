@@ -20,6 +20,7 @@ use crate::runtime::{Backend, ModelSource};
 
 pub use count::{multiply_adds, nodes};
 use feeds::Feeds;
+pub(crate) use feeds::ports;
 pub use latency::{Latency, TOLERANCE};
 pub use memory::growth;
 

@@ -9,7 +9,7 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Budget, MergeOptions, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
-use crate::mtz::plan::{Trial, allocate, predict};
+use crate::mtz::plan::{Prediction, Trial, allocate, predict};
 use crate::onnx;
 use crate::progress::Progress;
 use crate::retrain::Retraining;
@@ -58,7 +58,9 @@ pub fn merge_for(
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
     let importance = Importance::measure(prepared, calibration, options, progress)?;
-    let search = Search { prepared, calibration, importance, options, retraining, tests, progress };
+    let plan = predict(&prepared.joint, &prepared.alignment, &options.budget, false)?;
+    let search =
+        Search { prepared, plan, calibration, importance, options, retraining, tests, progress };
     match goal {
         Goal::Size(size) => search.for_size(size),
         Goal::Part(part) => search.for_part(part),
@@ -88,6 +90,8 @@ struct Full {
 
 pub(super) struct Search<'a> {
     pub(super) prepared: &'a Prepared,
+    /// A merge with all that can be shared.
+    plan: Prediction,
     pub(super) calibration: &'a Calibration,
     importance: Importance,
     pub(super) options: &'a MergeOptions,
@@ -119,15 +123,14 @@ impl Search<'_> {
     fn full(&self, retraining: Option<&Retraining<'_>>) -> Result<Full> {
         let probe = if self.options.unit == Unit::Neuron { 0 } else { PROBE };
         let (joint, outcome) = self.zipped(&Choice { probe, ..self.everything() }, retraining)?;
-        let costs = self.costs(&outcome)?;
+        let costs = self.costs(&outcome);
         Ok(Full { joint, outcome, costs })
     }
 
     /// What each layer costs, as a merge has found out.
-    fn costs(&self, outcome: &Outcome) -> Result<Vec<LayerCost>> {
+    fn costs(&self, outcome: &Outcome) -> Vec<LayerCost> {
         let Prepared { joint, alignment, .. } = self.prepared;
-        let plan = predict(joint, alignment, &self.options.budget, false)?;
-        Ok(layer_choice::layer_costs(joint, alignment, &plan, &outcome.sites))
+        layer_choice::layer_costs(joint, alignment, &self.plan, &outcome.sites)
     }
 
     fn everything(&self) -> Choice {
@@ -207,7 +210,7 @@ impl Search<'_> {
                 break;
             }
             let (joint, outcome) = self.zipped(&Choice { probe: PROBE, ..choice.clone() }, None)?;
-            let next = Choice { own: choose(&self.costs(&outcome)?), ..choice.clone() };
+            let next = Choice { own: choose(&self.costs(&outcome)), ..choice.clone() };
             found.add(std::mem::replace(&mut choice, next), joint, outcome)?;
         }
         Ok(())

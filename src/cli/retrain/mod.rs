@@ -230,7 +230,7 @@ impl RetrainArgs {
         let mut ports = Vec::new();
         for task in &joint.tasks {
             let graph = &task.model.graph;
-            ports.push(models::ports(graph, &graph.inputs).in_model(&task.name)?);
+            ports.push(crate::compare::ports(graph, &graph.inputs).in_model(&task.name)?);
         }
         let tasks = joint.tasks.iter().zip(&ports).enumerate();
         let nets =
@@ -315,7 +315,7 @@ impl RetrainArgs {
 /// A joint model in the form, and with the inputs and other metadata, of the file that it came from.
 fn laid_out(joint: &JointModel, file: &Model) -> Result<Model> {
     let form = file.metadata.get(FORM_KEY).and_then(|name| Form::named(name)).unwrap_or_default();
-    let ports = |ids| models::ports(&file.graph, ids);
+    let ports = |ids| crate::compare::ports(&file.graph, ids);
     let wiring = Wiring::of(&ports(&file.graph.inputs)?, &ports(&file.graph.outputs)?)?;
     let inputs = if wiring.separate() { InputMode::Separate } else { InputMode::Auto };
     let mut model = emit(joint, &EmitOptions { form, inputs })?;
