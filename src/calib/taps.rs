@@ -115,7 +115,10 @@ fn each_batch(
     let mut target_step = match &mut targets {
         Some(t) => {
             // The gates of a node are read one after the other.
-            let behind = if is_gate(layer) { at } else { at + 1 };
+            let behind = match is_gate(layer) {
+                true => at,
+                false => t.stream.position_of(layer.layer.last_node()) + 1,
+            };
             Some(t.stream.prepare(t.model, behind, &target_taps(layer, t.model))?)
         }
         None => None,

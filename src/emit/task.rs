@@ -192,6 +192,7 @@ impl<'a> TaskEmitter<'a> {
             _ if self.grouped.is_part(id) => Ok(()),
             None | Some(Flow::Untracked | Flow::Whole(_)) => self.emit_whole(id),
             Some(Flow::Layer(layer)) => self.emit_layer(layer),
+            Some(Flow::Bias) => Ok(()),
             Some(Flow::PerChannel(layer)) => self.emit_per_channel(layer),
             Some(Flow::Recurrent(gates)) => self.emit_recurrent(id, gates),
             Some(Flow::Partwise(partwise)) => self.emit_partwise(id, partwise),

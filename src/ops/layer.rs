@@ -56,8 +56,10 @@ pub struct Layer {
     pub out_axis: usize,
     /// The weight initializer.
     pub weight: ValueId,
-    /// The bias initializer, an input of the node itself.
+    /// The bias initializer, an input of the node itself or of the addition.
     pub bias: Option<ValueId>,
+    /// The node behind that adds the bias, where the layer's own node cannot, and returns its output.
+    pub addition: Option<NodeId>,
     /// The rows of the weight that belong to the layer; `None` for all. The rows of one node form several
     /// layers if they belong to different groups.
     pub rows: Option<Vec<usize>>,
@@ -67,6 +69,11 @@ impl Layer {
     /// Whether weights are stored `[in, out, …]`.
     pub fn in_first(&self) -> bool {
         matches!(self.kind, LayerKind::MatMul | LayerKind::ConvTranspose(_))
+    }
+
+    /// The node that returns the layer's output.
+    pub fn last_node(&self) -> NodeId {
+        self.addition.unwrap_or(self.node)
     }
 
     /// Index of the layer's row number `row` along the node's output.

@@ -15,7 +15,8 @@ impl TaskEmitter<'_> {
     pub(crate) fn emit_layer(&mut self, layer: &Layer) -> Result<()> {
         let coupling = &self.source().coupling;
         let Some(outputs) = coupling.axis(layer.output) else {
-            return self.emit_whole(layer.node);
+            self.emit_whole(layer.node)?;
+            return layer.addition.map_or(Ok(()), |addition| self.emit_whole(addition));
         };
         let held = self.held(layer.input)?;
         let columns = layer.sizes(self.graph())?.1;
