@@ -37,6 +37,12 @@ pub enum LayerKind {
     ConvTranspose(ConvGeometry),
     /// A gate of a recurrent node, whose weights are rows of the node's.
     Gate(Gate),
+    /// Picks rows of a table stored `[in, out]`: a product with one-hot inputs, which correspond by
+    /// their numbers.
+    Table {
+        /// Number of rows.
+        rows: usize,
+    },
 }
 
 /// A node whose weights produce new channels.
@@ -68,7 +74,15 @@ pub struct Layer {
 impl Layer {
     /// Whether weights are stored `[in, out, …]`.
     pub fn in_first(&self) -> bool {
-        matches!(self.kind, LayerKind::MatMul | LayerKind::ConvTranspose(_))
+        matches!(
+            self.kind,
+            LayerKind::MatMul | LayerKind::ConvTranspose(_) | LayerKind::Table { .. }
+        )
+    }
+
+    /// Whether the layer picks rows of a table.
+    pub fn is_table(&self) -> bool {
+        matches!(self.kind, LayerKind::Table { .. })
     }
 
     /// The node that returns the layer's output.

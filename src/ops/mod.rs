@@ -19,6 +19,7 @@ mod recurrent;
 mod reshape;
 mod shape;
 mod sizes;
+mod table;
 mod types;
 mod view;
 
