@@ -104,7 +104,7 @@ impl CalibrateArgs {
     ) -> Result<LayerMoments> {
         let coupling = Coupling::of(&model.graph)?;
         let layers: Vec<&CoupledLayer> =
-            coupling.layers.iter().filter(|layer| !layer.per_channel).collect();
+            coupling.layers.iter().filter(|l| !l.per_channel && !l.layer.is_table()).collect();
         self.check_memory(model, &layers)?;
         console.begin("calibrate", (source.batches() * layers.len()) as u64);
         let limit =

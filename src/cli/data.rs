@@ -1,12 +1,13 @@
 //! Calibration and test data named on the command line.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::console::Console;
 use super::models::Loaded;
-use crate::calib::data::{DataOptions, Dataset, Extents, Layout, Resize, Scale, trials};
+use crate::calib::data::{DataOptions, Dataset, Extents, Layout, Resize, Scale, tables, trials};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::report::DataRecord;
@@ -60,6 +61,8 @@ pub(super) struct Net<'a> {
     pub(super) file: usize,
     /// The net itself, to try sizes with where it leaves some open.
     pub(super) source: Option<ModelSource<'a>>,
+    /// How many rows the tables have from which its inputs pick, by input.
+    pub(super) tables: BTreeMap<String, usize>,
 }
 
 /// What open sizes are tried with.
@@ -120,6 +123,7 @@ impl DataArgs {
                 ports: &m.ports,
                 file: m.file(),
                 source: Some(m.source()),
+                tables: tables(&m.model.graph),
             })
             .collect();
         self.open_nets(&nets, limit, seed, Some(trial))
@@ -158,6 +162,7 @@ impl DataArgs {
         }
         let open = |(i, net): (usize, &Net<'_>)| {
             let path = self.data.get(place(i, net)).or(self.data.first());
+            let options = DataOptions { tables: net.tables.clone(), ..options.clone() };
             let opened = match path {
                 Some(path) => Dataset::open(path, net.ports, &options),
                 None => {
@@ -189,6 +194,7 @@ impl DataArgs {
             resize: self.resize,
             split: self.part.clone(),
             dims: self.dims.iter().cloned().collect(),
+            tables: BTreeMap::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod normalise;
 mod npy;
 mod options;
 mod synthetic;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use self::column::Column;
 pub use self::extents::{Extents, trials};
 use self::folder::Listing;
 pub use self::options::{DataOptions, Layout, Resize, Scale};
+pub use self::tables::tables;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{HostArray, Port};
 
@@ -69,7 +71,8 @@ impl Dataset {
         }
     }
 
-    /// `len` made-up samples: floats from N(0, 1), integers 0 or 1, the same for the same seed.
+    /// `len` made-up samples: floats from N(0, 1), numbers of rows where an integer input picks
+    /// rows of a table ([`DataOptions::tables`]), other integers 0 or 1, the same for the same seed.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] naming an input of which a size other than the batch is open and

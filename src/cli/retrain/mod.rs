@@ -16,7 +16,7 @@ use super::runtime::RuntimeArgs;
 use super::verdict::Place;
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, TOOL, output};
-use crate::calib::data::Dataset;
+use crate::calib::data::{Dataset, tables};
 use crate::emit::{self, EmitOptions, FORM_KEY, Form, InputMode, RECIPE_KEY, emit};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
@@ -234,7 +234,13 @@ impl RetrainArgs {
         }
         let tasks = joint.tasks.iter().zip(&ports).enumerate();
         let nets =
-            tasks.map(|(file, (task, ports))| Net { name: &task.name, ports, file, source: None });
+            tasks.map(|(file, (task, ports))| Net {
+                name: &task.name,
+                ports,
+                file,
+                source: None,
+                tables: tables(&task.model.graph),
+            });
         let nets: Vec<Net<'_>> = nets.collect();
         let data = self.data.open_nets(&nets, self.samples.unwrap_or(usize::MAX), seed, None)?;
         for (task, data) in joint.tasks.iter().zip(&data) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 
-use super::cholesky::{Spd, ridge};
+use super::cholesky::{Spd, relative_ridge, ridge};
+use super::diagonal::Diagonal;
 use super::junction::half_distances;
 use super::samples::{SampleGain, Samples};
 use crate::calib::product::{add_times, submatrix};
@@ -37,6 +38,8 @@ pub enum Hessian {
     Dense(Scaled),
     /// Rows that it is the scaled sum of squares of.
     Samples(Samples),
+    /// Of a table, whose inputs are one-hot.
+    Diagonal(Diagonal),
 }
 
 /// A matrix times a factor, so that the matrix can be shared.
@@ -96,6 +99,7 @@ impl Hessian {
         match self {
             Hessian::Dense(dense) => dense.matrix.nrows(),
             Hessian::Samples(samples) => samples.size(),
+            Hessian::Diagonal(diagonal) => diagonal.size(),
         }
     }
 
@@ -104,6 +108,7 @@ impl Hessian {
         match self {
             Hessian::Dense(dense) => dense.factor * dense.matrix.diag().sum(),
             Hessian::Samples(samples) => samples.trace(),
+            Hessian::Diagonal(diagonal) => diagonal.trace(),
         }
     }
 
@@ -112,6 +117,8 @@ impl Hessian {
         match self {
             Hessian::Dense(dense) => dense.factor * dense.ridge(damping),
             Hessian::Samples(samples) => samples.ridge(damping),
+            // An id tells of its own row alone: ids that were never seen weigh nothing already.
+            Hessian::Diagonal(_) => relative_ridge(self.trace(), self.size(), damping),
         }
     }
 
@@ -122,6 +129,7 @@ impl Hessian {
                 Hessian::Dense(Scaled { factor: own.factor * factor, ..own })
             }
             Hessian::Samples(samples) => Hessian::Samples(samples.times(factor)),
+            Hessian::Diagonal(diagonal) => Hessian::Diagonal(diagonal.times(factor)),
         }
     }
 
@@ -130,6 +138,7 @@ impl Hessian {
         match self {
             Hessian::Dense(dense) => dense.clone(),
             Hessian::Samples(own) => Scaled::new(own.dense(), 1.0).seen(own.seen()),
+            Hessian::Diagonal(own) => Scaled::new(Array2::from_diag(&own.entries()), 1.0),
         }
     }
 
@@ -141,6 +150,7 @@ impl Hessian {
     pub fn mean_square<T: Copy + Into<f64> + Sync>(&self, weights: ArrayView2<T>) -> Array1<f64> {
         let mean_square = |weights: ArrayView2<T>| match self {
             Hessian::Samples(samples) => samples.mean_square(weights),
+            Hessian::Diagonal(diagonal) => diagonal.mean_square(weights),
             Hessian::Dense(dense) => {
                 let product = times_wide(weights, dense.matrix());
                 let rows = Zip::from(product.rows()).and(weights.rows());
@@ -159,6 +169,7 @@ impl Hessian {
     pub fn means(&self, weights: ArrayView2<f32>) -> Array1<f64> {
         match self {
             Hessian::Samples(samples) => samples.means(weights),
+            Hessian::Diagonal(diagonal) => diagonal.means(weights),
             Hessian::Dense(dense) => {
                 let constant = dense.matrix.row(dense.matrix.nrows().saturating_sub(1));
                 let means = times_wide(weights, constant.insert_axis(Axis(1)));
@@ -179,6 +190,7 @@ impl Hessian {
                 let (a, b) = (images[0].view(), images[1].view());
                 half_distances([a.t(), b.t()], [a, b]) * samples.scale()
             }
+            Hessian::Diagonal(diagonal) => diagonal.distances(weights),
         }
     }
 
@@ -196,6 +208,7 @@ impl Hessian {
                 Hessian::Dense(Scaled { matrix, ..own.clone() })
             }
             Hessian::Samples(samples) => Hessian::Samples(samples.select(inputs)),
+            Hessian::Diagonal(diagonal) => Hessian::Diagonal(diagonal.select(inputs)),
         }
     }
 
@@ -205,6 +218,9 @@ impl Hessian {
             && a.rows().nrows() + b.rows().nrows() < size
         {
             return Hessian::Samples(Samples::sum([(a, here), (b, there)], size));
+        }
+        if let [(Hessian::Diagonal(a), here), (Hessian::Diagonal(b), there)] = parts {
+            return Hessian::Diagonal(Diagonal::sum([(a, here), (b, there)], size));
         }
         let mut sum = Array2::zeros((size, size));
         for (part, places) in parts {
@@ -223,6 +239,7 @@ impl Hessian {
         match self {
             Hessian::Dense(dense) => dense.seen,
             Hessian::Samples(samples) => samples.seen(),
+            Hessian::Diagonal(_) => f64::INFINITY,
         }
     }
 
@@ -233,6 +250,7 @@ impl Hessian {
     pub fn inverse_diagonal(&self, damping: f64) -> Result<Array1<f64>> {
         match self {
             Hessian::Samples(samples) => samples.inverse_diagonal(self.ridge(damping)),
+            Hessian::Diagonal(own) => Ok(own.inverse(self.ridge(damping))),
             Hessian::Dense(own) => {
                 let factor = Spd::factor(own.matrix(), own.ridge(damping))?;
                 let unit = Array2::eye(self.size());
@@ -264,6 +282,8 @@ impl Hessian {
                 let (left, gain) = samples.reduced(shared, private, damping)?;
                 Reduced { hessian: Hessian::Samples(left), gain: Some(Gain::Samples(gain)) }
             }
+            // Inputs that are never there together make up for nothing.
+            Hessian::Diagonal(_) => Reduced { hessian: self.select(shared), gain: None },
         })
     }
 }
