@@ -88,7 +88,7 @@ pub(super) fn show(
 ) -> Result<Status> {
     let budget = share.budget(method.is_paper(), false)?;
     let ToMerge { tasks: loaded, parts } = models::load_parts(&models.paths, &models.names)?;
-    let mut prepared = prepare_parts(parts, share.preparation(models))?;
+    let mut prepared = prepare_parts(parts, share.preparation(models, method.is_paper())?)?;
     share.cut(&mut prepared)?;
     let prediction =
         predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, ValueEnum};
 
 use super::plan::ModelArgs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Biases, Budget, Unit};
-use crate::zipper::{Goal, PrepareOptions, Prepared};
+use crate::zipper::{Goal, Matching, PrepareOptions, Prepared};
 
 /// How much to share.
 #[derive(Args)]
@@ -62,6 +62,9 @@ pub(super) struct ShareArgs {
     /// order. No layer follows that could make up for the error.
     #[arg(long)]
     share_outputs: bool,
+    /// Whether channels correspond by index: those of a backbone that models were fine-tuned from
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = correspondences())]
+    correspondence: String,
     /// Round numbers of shared neurons to a multiple of N, which runs faster on many devices, e.g. 16
     ///
     /// All neurons of a layer stay all, and whole numbers of --keep-shared stay as they are.
@@ -176,8 +179,31 @@ impl ShareArgs {
     }
 
     /// How models are prepared for sharing.
-    pub(super) fn preparation(&self, models: &ModelArgs) -> PrepareOptions {
-        PrepareOptions { batchnorm: models.batchnorm(), share_outputs: self.shares_outputs() }
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if channels shall correspond by index while only some neurons are shared.
+    pub(super) fn preparation(&self, models: &ModelArgs, paper: bool) -> Result<PrepareOptions> {
+        let wish = Matching::ALL.iter().find(|(_, name, _)| *name == self.correspondence);
+        let wish = wish.map(|(wish, ..)| *wish).unwrap_or_default();
+        let some = self.unit(paper) != Unit::Layer
+            && (self.unit(paper) == Unit::Mixed || self.share != Some(1.0) || self.has_rules());
+        let matching = match wish {
+            Matching::Index if some => {
+                let message =
+                    "channels correspond by index where all neurons of a layer are shared";
+                return Err(Error::new(ErrorKind::Usage, message)
+                    .hint("use --unit layer, or leave out --correspondence index"));
+            }
+            Matching::Auto if some => Matching::Search,
+            wish => wish,
+        };
+        let share_outputs = self.shares_outputs();
+        Ok(PrepareOptions { batchnorm: models.batchnorm(), share_outputs, matching })
+    }
+
+    /// Whether layers share otherwise than in full.
+    fn has_rules(&self) -> bool {
+        !self.keep_shared.is_empty() || self.max_cost.is_some()
     }
 
     /// The option that makes the joint model smaller or its graph denser, if there is one.
@@ -236,6 +262,13 @@ impl ShareArgs {
         };
         self.max_cost.map_or(Share::Fraction(part), Share::MaxCost)
     }
+}
+
+fn correspondences() -> PossibleValuesParser {
+    let value = |(_, name, help): &(Matching, &'static str, &'static str)| {
+        PossibleValue::new(*name).help(*help)
+    };
+    PossibleValuesParser::new(Matching::ALL.iter().map(value))
 }
 
 /// A share the way it is typed.

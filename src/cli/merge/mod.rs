@@ -147,7 +147,8 @@ impl MergeArgs {
         let backend = self.runtime.open(console)?;
         let trial = Tried { backend: backend.as_ref(), console };
         let data = self.open_data(&loaded, options.seed, trial)?;
-        let mut prepared = prepare_parts(parts, self.share.preparation(&self.models))?;
+        let mut prepared =
+            prepare_parts(parts, self.share.preparation(&self.models, self.counts_neurons())?)?;
         self.share.cut(&mut prepared)?;
         self.check_plan(&prepared, &options)?;
         let structure = structure(&prepared);

@@ -27,7 +27,11 @@ impl TaskEmitter<'_> {
         };
         if bundles.is_empty() {
             let value = self.whole(layer.input)?;
-            let owner = Owner::Tasks(vec![self.task]);
+            // Columns that nobody follows belong to all tasks that the layer was fused with.
+            let owner = match first.is_some_and(|l| l.inputs.is_none()) {
+                true => Owner::Input,
+                false => Owner::Tasks(vec![self.task]),
+            };
             bundles.push(Piece { value, owner, positions: (0..columns).collect() });
         }
         let name = self.graph().node(layer.node).name.clone();

@@ -103,7 +103,8 @@ pub fn predict(
                     selection = SiteSelection::at(&joint, alignment, site)?;
                 }
             }
-            if site.own_weights {
+            let nothing = budget.shares_nothing_of(&members[0].layer.name);
+            if site.own_weights || nothing && alignment.is_by_index(site) {
                 settled.join_groups(&members);
                 selection.reason = Some(OWN_WEIGHTS.to_owned());
             } else {

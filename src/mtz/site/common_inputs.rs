@@ -30,6 +30,8 @@ enum Source {
     Input { input: usize, channel: usize, nth: usize },
     /// A row of a table.
     Row(usize),
+    /// A column of layers that correspond by index with that of a net.
+    Column { ancestor: usize, column: usize },
 }
 
 impl CommonInputs {
@@ -81,7 +83,9 @@ fn sources(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec
     if let LayerKind::Table { rows } = member.layer.layer.kind {
         return (0..rows).map(|row| Some(Source::Row(row))).collect();
     }
-    let channels = member.layer.inputs.as_deref().unwrap_or_default();
+    let Some(channels) = member.layer.inputs.as_deref() else {
+        return columns(joint, alignment, member);
+    };
     let mut pixels: HashMap<Channel, usize> = HashMap::new();
     let nth: Vec<usize> = channels
         .iter()
@@ -98,4 +102,12 @@ fn sources(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec
         None => Some(Source::Input { input: input_of(channel)?, channel: channel.index, nth }),
     };
     channels.iter().zip(nth).map(source).collect()
+}
+
+/// The inputs of a layer whose channels nobody follows: by index, where it descends from that of another net.
+fn columns(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec<Option<Source>> {
+    let sizes = member.layer.layer.sizes(&joint.tasks[member.task].model.graph);
+    let ancestor = alignment.ancestor(member.task, member.id);
+    let Some((ancestor, (_, inputs, _))) = ancestor.zip(sizes.ok()) else { return Vec::new() };
+    (0..inputs).map(|column| Some(Source::Column { ancestor, column })).collect()
 }
