@@ -10,7 +10,7 @@ use super::record::{Facts, Shape};
 use crate::cli::console::Console;
 use crate::cli::footprint;
 use crate::cli::models::Loaded;
-use crate::compare::{Against, Candidate, Comparison, Original, compare};
+use crate::compare::{Against, Candidate, Comparison, Original, compare, left_out};
 use crate::emit::Form;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
@@ -36,6 +36,15 @@ pub(super) struct ComparisonArgs {
     require: Vec<Requirement>,
 }
 
+/// What came of a comparison.
+#[derive(Default)]
+pub(super) struct Compared {
+    /// What was measured; `None` where nothing was.
+    pub(super) comparison: Option<Comparison>,
+    /// What should have been measured and was not, as sentences.
+    pub(super) missing: Vec<String>,
+}
+
 /// What a joint model must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Requirement {
@@ -46,43 +55,30 @@ enum Requirement {
 }
 
 impl ComparisonArgs {
-    /// Compares the complete file with the originals, if that is wanted.
+    /// Compares the complete file with the originals, if that is wanted. A comparison that fails says so
+    /// loudly, and the joint model stays what it is.
     ///
     /// # Errors
-    /// As [`compare`]; [`ErrorKind::Io`] where a model cannot be put aside for measuring.
+    /// [`ErrorKind::Interrupted`].
     pub(super) fn measure(
         &self,
         joint: &JointModel,
         draft: &Draft<'_>,
         facts: &Facts<'_>,
         console: &Console,
-    ) -> Result<Option<Comparison>> {
+    ) -> Result<Compared> {
         if self.no_compare || facts.was_stopped() {
-            return Ok(None);
+            return Ok(Compared::default());
         }
-        let sizes = &facts.outcome.sizes;
-        let tasks = joint.tasks.iter().zip(facts.loaded.iter().zip(&facts.data));
-        let originals: Vec<Original<'_>> = tasks
-            .zip(&sizes.originals)
-            .map(|((net, (model, data)), parameters)| Original {
-                source: model.source(),
-                bytes: model.bytes,
-                parameters: *parameters,
-                nodes: model.nodes,
-                net: &net.model,
-                data: &data.dataset,
-            })
-            .collect();
-        let candidate = Candidate {
-            path: draft.path(),
-            model: &onnx::load(draft.path())?,
-            bytes: draft.bytes()?,
-            parameters: sizes.joint(),
-        };
-        let backend = facts.args.runtime.single_threaded(&facts.backend)?;
-        let mut compared = compare(&candidate, &originals, backend.as_ref(), console)?;
-        compared.memory = memory(draft, facts)?;
-        Ok(Some(compared))
+        let mut missing = Vec::new();
+        let measured = measured(joint, draft, facts, console);
+        let comparison = left_out(measured, "nothing was measured", &mut missing)?;
+        missing.extend(comparison.iter().flat_map(|c| c.unmeasured.iter().cloned()));
+        for what in missing.iter_mut() {
+            *what = format!("the comparison with the originals is not complete: {what}");
+            console.warn(what);
+        }
+        Ok(Compared { comparison, missing })
     }
 
     /// Whether the joint model is what was required. Says loudly where it is not, and in what it is worse
@@ -145,17 +141,53 @@ impl MergeArgs {
     }
 }
 
+/// Everything that can be compared.
+fn measured(
+    joint: &JointModel,
+    draft: &Draft<'_>,
+    facts: &Facts<'_>,
+    console: &Console,
+) -> Result<Comparison> {
+    let sizes = &facts.outcome.sizes;
+    let tasks = joint.tasks.iter().zip(facts.loaded.iter().zip(&facts.data));
+    let originals: Vec<Original<'_>> = tasks
+        .zip(&sizes.originals)
+        .map(|((net, (model, data)), parameters)| Original {
+            source: model.source(),
+            bytes: model.bytes,
+            parameters: *parameters,
+            nodes: model.nodes,
+            net: &net.model,
+            data: &data.dataset,
+        })
+        .collect();
+    let candidate = Candidate {
+        path: draft.path(),
+        model: &onnx::load(draft.path())?,
+        bytes: draft.bytes()?,
+        parameters: sizes.joint(),
+    };
+    let backend = facts.args.runtime.single_threaded(&facts.backend);
+    let backend = backend.as_ref().map(|b| b.as_ref());
+    let backend = backend.map_err(|e| Error::new(e.kind(), e.to_string()));
+    let mut compared = compare(&candidate, &originals, backend, console)?;
+    let memory = memory(draft, facts, console);
+    compared.memory = left_out(memory, "memory", &mut compared.unmeasured)?.flatten();
+    Ok(compared)
+}
+
 /// Peak memory of a process that loads the joint model, and of one that loads all originals.
-fn memory(draft: &Draft<'_>, facts: &Facts<'_>) -> Result<Option<Against<u64>>> {
+fn memory(draft: &Draft<'_>, facts: &Facts<'_>, console: &Console) -> Result<Option<Against<u64>>> {
     let asides: Vec<Option<NamedTempFile>> =
         facts.loaded.iter().map(aside).collect::<Result<_>>()?;
     let paths = facts.loaded.iter().zip(&asides).map(|(model, aside)| match aside {
         Some(file) => file.path(),
         None => model.path.as_path(),
     });
-    let measure = |paths: &[_]| footprint::of(paths, &facts.args.runtime, facts.backend.name());
-    let joint = measure(&[draft.path()]);
-    let originals = measure(&paths.collect::<Vec<_>>());
+    let (runtime, name) = (&facts.args.runtime, facts.backend.name());
+    let measure = |paths: &[_]| footprint::of(paths, runtime, name, console);
+    let joint = measure(&[draft.path()])?;
+    let originals = measure(&paths.collect::<Vec<_>>())?;
     Ok(joint.zip(originals).map(|(joint, originals)| Against::new(joint, originals)))
 }
 

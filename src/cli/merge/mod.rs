@@ -41,7 +41,7 @@ use crate::zipper::{
     Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
 };
 
-use comparison::ComparisonArgs;
+use comparison::{Compared, ComparisonArgs};
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
 use record::{Facts, Shape};
@@ -198,7 +198,7 @@ impl MergeArgs {
         let start = Instant::now();
         let compared = match checked.as_ref().is_none_or(Verification::passed) {
             true => self.comparison.measure(&joint, &draft, &facts, console)?,
-            false => None,
+            false => Compared::default(),
         };
         facts.outcome.seconds.push(("compare", start.elapsed().as_secs_f64()));
         console.finish();

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::MergeArgs;
+use super::comparison::Compared;
 use super::record::{Facts, Shape, Written};
 use crate::cli::console::Console;
 use crate::cli::verdict::{Place, Settled};
 use crate::cli::{Status, models, output};
-use crate::compare::Comparison;
 use crate::error::Result;
 use crate::onnx::Draft;
 use crate::report;
@@ -21,11 +21,11 @@ impl MergeArgs {
         mut draft: Draft<'_>,
         facts: &Facts<'_>,
         shape: Shape,
-        (checked, compared): (Option<Verification>, Option<Comparison>),
+        (checked, compared): (Option<Verification>, Compared),
         console: &Console,
     ) -> Result<Status> {
         let passed = checked.as_ref().is_none_or(Verification::passed);
-        let worse = compared.as_ref().and_then(|compared| self.complaint(compared, shape));
+        let worse = compared.comparison.as_ref().and_then(|c| self.complaint(c, shape));
         let report;
         if passed {
             place.note(&mut draft, checked.as_ref(), self.data.is_synthetic())?;
