@@ -9,7 +9,7 @@ use super::record::{Facts, Shape};
 use crate::api::footprint;
 use crate::api::models::Loaded;
 use crate::api::options::Requirement;
-use crate::compare::{Against, Candidate, Comparison, Original, compare};
+use crate::compare::{Against, Candidate, Comparison, Original, compare, left_out};
 use crate::emit::Form;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
@@ -18,44 +18,40 @@ use crate::progress::Progress;
 use crate::report;
 use crate::runtime::ModelSource;
 
+/// What came of a comparison.
+#[derive(Default)]
+pub(super) struct Compared {
+    /// What was measured; `None` where nothing was.
+    pub(super) comparison: Option<Comparison>,
+    /// What should have been measured and was not, as sentences.
+    pub(super) missing: Vec<String>,
+}
+
 impl Merger {
-    /// Compares the complete file with the originals, if that is wanted.
+    /// Compares the complete file with the originals, if that is wanted. A comparison that fails says so
+    /// loudly, and the joint model stays what it is.
     ///
     /// # Errors
-    /// As [`compare`]; [`ErrorKind::Io`] where a model cannot be put aside for measuring.
+    /// [`ErrorKind::Interrupted`].
     pub(super) fn compare(
         &self,
         joint: &JointModel,
         draft: &Draft<'_>,
         facts: &Facts<'_>,
         progress: &dyn Progress,
-    ) -> Result<Option<Comparison>> {
+    ) -> Result<Compared> {
         if self.options.result.no_compare || facts.was_stopped() {
-            return Ok(None);
+            return Ok(Compared::default());
         }
-        let sizes = &facts.outcome.sizes;
-        let tasks = joint.tasks.iter().zip(facts.loaded.iter().zip(&facts.data));
-        let originals: Vec<Original<'_>> = tasks
-            .zip(&sizes.originals)
-            .map(|((net, (model, data)), parameters)| Original {
-                source: model.source(),
-                bytes: model.bytes,
-                parameters: *parameters,
-                nodes: model.nodes,
-                net: &net.model,
-                data: &data.dataset,
-            })
-            .collect();
-        let candidate = Candidate {
-            path: draft.path(),
-            model: &onnx::load(draft.path())?,
-            bytes: draft.bytes()?,
-            parameters: sizes.joint(),
-        };
-        let backend = self.options.runtime.single_threaded(&facts.backend)?;
-        let mut compared = compare(&candidate, &originals, backend.as_ref(), progress)?;
-        compared.memory = memory(draft, facts)?;
-        Ok(Some(compared))
+        let mut missing = Vec::new();
+        let measured = measured(joint, draft, facts, progress);
+        let comparison = left_out(measured, "nothing was measured", &mut missing)?;
+        missing.extend(comparison.iter().flat_map(|c| c.unmeasured.iter().cloned()));
+        for what in missing.iter_mut() {
+            *what = format!("the comparison with the originals is not complete: {what}");
+            progress.warn(what);
+        }
+        Ok(Compared { comparison, missing })
     }
 
     /// What was required and is not so, as a sentence.
@@ -90,8 +86,47 @@ impl Merger {
     }
 }
 
+/// Everything that can be compared.
+fn measured(
+    joint: &JointModel,
+    draft: &Draft<'_>,
+    facts: &Facts<'_>,
+    progress: &dyn Progress,
+) -> Result<Comparison> {
+    let sizes = &facts.outcome.sizes;
+    let tasks = joint.tasks.iter().zip(facts.loaded.iter().zip(&facts.data));
+    let originals: Vec<Original<'_>> = tasks
+        .zip(&sizes.originals)
+        .map(|((net, (model, data)), parameters)| Original {
+            source: model.source(),
+            bytes: model.bytes,
+            parameters: *parameters,
+            nodes: model.nodes,
+            net: &net.model,
+            data: &data.dataset,
+        })
+        .collect();
+    let candidate = Candidate {
+        path: draft.path(),
+        model: &onnx::load(draft.path())?,
+        bytes: draft.bytes()?,
+        parameters: sizes.joint(),
+    };
+    let backend = facts.merger.options.runtime.single_threaded(&facts.backend);
+    let backend = backend.as_ref().map(|b| b.as_ref());
+    let backend = backend.map_err(|e| Error::new(e.kind(), e.to_string()));
+    let mut compared = compare(&candidate, &originals, backend, progress)?;
+    let memory = memory(draft, facts, progress);
+    compared.memory = left_out(memory, "memory", &mut compared.unmeasured)?.flatten();
+    Ok(compared)
+}
+
 /// Peak memory of a process that loads the joint model, and of one that loads all originals.
-fn memory(draft: &Draft<'_>, facts: &Facts<'_>) -> Result<Option<Against<u64>>> {
+fn memory(
+    draft: &Draft<'_>,
+    facts: &Facts<'_>,
+    progress: &dyn Progress,
+) -> Result<Option<Against<u64>>> {
     let asides: Vec<Option<NamedTempFile>> =
         facts.loaded.iter().map(aside).collect::<Result<_>>()?;
     let paths = facts.loaded.iter().zip(&asides).map(|(model, aside)| match aside {
@@ -99,10 +134,10 @@ fn memory(draft: &Draft<'_>, facts: &Facts<'_>) -> Result<Option<Against<u64>>> 
         None => model.path.as_path(),
     });
     let Merger { program, options, .. } = facts.merger;
-    let measure =
-        |paths: &[_]| footprint::of(program, paths, &options.runtime, facts.backend.name());
-    let joint = measure(&[draft.path()]);
-    let originals = measure(&paths.collect::<Vec<_>>());
+    let name = facts.backend.name();
+    let measure = |paths: &[_]| footprint::of(program, paths, &options.runtime, name, progress);
+    let joint = measure(&[draft.path()])?;
+    let originals = measure(&paths.collect::<Vec<_>>())?;
     Ok(joint.zip(originals).map(|(joint, originals)| Against::new(joint, originals)))
 }
 

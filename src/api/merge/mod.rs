@@ -34,6 +34,7 @@ use crate::zipper::{
     Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
 };
 
+use comparison::Compared;
 use lesson::Classroom;
 use placing::Findings;
 use record::{Facts, Shape};
@@ -325,7 +326,7 @@ impl Merger {
         let start = Instant::now();
         let compared = match checked.as_ref().is_none_or(Verification::passed) {
             true => self.compare(joint, &draft, &facts, progress)?,
-            false => None,
+            false => Compared::default(),
         };
         facts.outcome.seconds.push(("compare", start.elapsed().as_secs_f64()));
         let findings = Findings { shape, checked, compared };

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::comparison::Compared;
 use super::record::{Facts, Shape, Written};
 use super::{Destination, Merged, Merger};
 use crate::api::verdict::{Place, Settled};
 use crate::api::{models, output};
-use crate::compare::Comparison;
 use crate::error::Result;
 use crate::onnx::Draft;
 use crate::progress::Progress;
@@ -17,7 +17,7 @@ use crate::verify::Verification;
 pub(super) struct Findings {
     pub(super) shape: Shape,
     pub(super) checked: Option<Verification>,
-    pub(super) compared: Option<Comparison>,
+    pub(super) compared: Compared,
 }
 
 impl Merger {
@@ -33,8 +33,8 @@ impl Merger {
     ) -> Result<Merged> {
         let Findings { shape, checked, compared } = findings;
         let passed = checked.as_ref().is_none_or(Verification::passed);
-        let worse = compared.as_ref().and_then(|compared| self.complaint(compared, shape));
-        let unmet = passed.then(|| self.unmet(compared.as_ref())).flatten();
+        let worse = compared.comparison.as_ref().and_then(|c| self.complaint(c, shape));
+        let unmet = passed.then(|| self.unmet(compared.comparison.as_ref())).flatten();
         if passed {
             place.note(&mut draft, checked.as_ref(), self.given().is_synthetic())?;
         }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use super::comparison::Compared;
 use super::{Merger, SYNTHETIC};
 use crate::api::TOOL;
 use crate::api::data::TaskData;
 use crate::api::models::Loaded;
 use crate::api::verdict::Settled;
-use crate::compare::Comparison;
 use crate::emit::Form;
 use crate::mtz::options as mtz;
 use crate::mtz::solver::pair_cost::Metric;
@@ -62,7 +62,7 @@ impl Facts<'_> {
         &self,
         written: &Written,
         checked: Option<Verification>,
-        compared: Option<Comparison>,
+        compared: Compared,
         worse: Option<String>,
     ) -> Report {
         let tasks = self.tasks();
@@ -82,8 +82,8 @@ impl Facts<'_> {
             seconds: self.seconds(),
             retraining: self.outcome.retrained.clone(),
             verification: checked,
-            warnings: self.warnings(worse),
-            comparison: compared,
+            warnings: self.warnings(worse, compared.missing),
+            comparison: compared.comparison,
         }
     }
 
@@ -146,7 +146,7 @@ impl Facts<'_> {
         all.map(|(stage, s)| StageTime { stage: (*stage).to_owned(), seconds: *s }).collect()
     }
 
-    fn warnings(&self, worse: Option<String>) -> Vec<String> {
+    fn warnings(&self, worse: Option<String>, missing: Vec<String>) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.merger.is_made_up() {
             warnings.push(SYNTHETIC.to_owned());
@@ -157,6 +157,7 @@ impl Facts<'_> {
             ));
         }
         warnings.extend(worse);
+        warnings.extend(missing);
         warnings
     }
 }
