@@ -29,8 +29,7 @@ pub(super) fn collect(
             let numbers = numbers.ok_or_else(|| {
                 Error::new(ErrorKind::Backend, "the numbers of a table's rows are no integers")
             });
-            add(&mut counts, numbers.at_node(&layer.name)?.iter().copied())
-                .at_node(&layer.name)?;
+            add(&mut counts, numbers.at_node(&layer.name)?.iter().copied()).at_node(&layer.name)?;
         }
         progress.step();
     }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayViewD, CowArray, IxDyn};
 
+use super::counts;
 use super::gathering::Gathering;
 use super::gram::Moments;
 use super::im2col::{Positions, Rows};
 use super::kept::Statistics;
-use super::counts;
 use super::recurrent;
 use super::stream::Stream;
 use super::window::Window;
@@ -233,10 +233,9 @@ fn input_rows<'x>(
     positions: Positions,
 ) -> Result<Rows<'x>> {
     match kind {
-        LayerKind::Gemm
-        | LayerKind::MatMul
-        | LayerKind::Gate(_)
-        | LayerKind::Table { .. } => Rows::features(x, positions),
+        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. } => {
+            Rows::features(x, positions)
+        }
         LayerKind::Conv(g) => {
             let channels = within(channels, &x);
             Rows::patches(x, &window(g)?, channels, positions)
@@ -256,10 +255,9 @@ fn output_rows<'x>(
     positions: Positions,
 ) -> Result<Rows<'x>> {
     match kind {
-        LayerKind::Gemm
-        | LayerKind::MatMul
-        | LayerKind::Gate(_)
-        | LayerKind::Table { .. } => Rows::features(y, positions),
+        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. } => {
+            Rows::features(y, positions)
+        }
         LayerKind::Conv(_) | LayerKind::ConvTranspose(_) => {
             let channels = within(channels, &y);
             Rows::channels(y, channels, positions)

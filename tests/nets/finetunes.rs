@@ -31,7 +31,8 @@ fn moved(model: &Model, noise: f32, seed: u64) -> Model {
         .filter_map(|(id, _)| Some((id, model.graph.initializer(id)?.to_f32().ok()?)))
         .collect();
     for (id, mut weight) in weights {
-        let scale = noise * (weight.iter().map(|w| w * w).sum::<f32>() / weight.len() as f32).sqrt();
+        let scale =
+            noise * (weight.iter().map(|w| w * w).sum::<f32>() / weight.len() as f32).sqrt();
         weight.mapv_inplace(|w| w + scale * rng.random_range(-1.0..1.0));
         model.graph.set_initializer(id, Tensor::from_f32(&weight));
     }
@@ -63,7 +64,8 @@ fn keeps_indices(joint: &JointModel) -> bool {
     let groups = joint.sharing(0).iter().enumerate();
     let mut shared = groups.flat_map(|(group, channels)| {
         let own = channels.iter().enumerate();
-        own.filter_map(move |(index, n)| Some((*n, Channel { group: GroupId(group), index }))).filter(|(n, _)| n.is_some())
+        own.filter_map(move |(index, n)| Some((*n, Channel { group: GroupId(group), index })))
+            .filter(|(n, _)| n.is_some())
     });
     shared.all(|(neuron, channel)| {
         let mut others = joint.sharing(1).iter().flat_map(|channels| channels.iter().enumerate());
@@ -81,7 +83,8 @@ fn with_unknown_operators() -> Model {
     let x = b.input("image", "batch,1,28,28");
     let axis = b.constant("axis", Tensor::from_i64(vec![], &[1]));
     let conv = |b: &mut GraphBuilder, name: &str, x, dims: &[usize]| {
-        let (w, bias) = (b.weights(&format!("{name}.w"), dims), b.weights(&format!("{name}.b"), &dims[..1]));
+        let (w, bias) =
+            (b.weights(&format!("{name}.w"), dims), b.weights(&format!("{name}.b"), &dims[..1]));
         b.op("Conv", name, &[x, w, bias], [("strides", [2, 2].into())])
     };
     let y = conv(&mut b, "first", x, &[8, 1, 3, 3]);

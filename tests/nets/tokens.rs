@@ -114,8 +114,7 @@ fn permuted_units(net: &Model) -> Model {
     net
 }
 
-const NETS: [&str; 4] =
-    ["open/encoder_14", "open/encoder_17", "open/vision_14", "open/vision_17"];
+const NETS: [&str; 4] = ["open/encoder_14", "open/encoder_17", "open/vision_14", "open/vision_17"];
 
 #[test]
 fn every_product_of_tokens_has_a_bias() {

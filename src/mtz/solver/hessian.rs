@@ -125,9 +125,7 @@ impl Hessian {
     /// The Hessian times a factor.
     pub fn times(self, factor: f64) -> Hessian {
         match self {
-            Hessian::Dense(own) => {
-                Hessian::Dense(Scaled { factor: own.factor * factor, ..own })
-            }
+            Hessian::Dense(own) => Hessian::Dense(Scaled { factor: own.factor * factor, ..own }),
             Hessian::Samples(samples) => Hessian::Samples(samples.times(factor)),
             Hessian::Diagonal(diagonal) => Hessian::Diagonal(diagonal.times(factor)),
         }
