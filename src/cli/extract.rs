@@ -34,7 +34,7 @@ impl ExtractArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
         output::check(&self.output, std::slice::from_ref(&self.joint))?;
         let joint = restore(&self.joint)?;
-        let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
+        let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
         let task = names.iter().position(|name| *name == self.task).ok_or_else(|| {
             Error::new(ErrorKind::Usage, format!("there is no task '{}'", self.task))
                 .hint(format!("choose one of {}", names.join(", ")))

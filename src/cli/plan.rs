@@ -94,11 +94,11 @@ pub(super) fn show(
         predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
     let sizes: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
     let memory = peak(&prepared.joint, &sizes, statistics.max_rows, statistics.memory())?;
-    let tasks = &prepared.joint.tasks;
+    let tasks = prepared.joint.tasks();
     let plan = Plan::new(
         TOOL.to_owned(),
-        tasks.iter().map(|t| t.name.clone()).collect(),
-        tasks.iter().map(|t| t.coupling.layers.len()).collect(),
+        tasks.iter().map(|t| t.name().to_owned()).collect(),
+        tasks.iter().map(|t| t.coupling().layers.len()).collect(),
         prediction,
         memory,
         structure(&prepared),

@@ -31,15 +31,15 @@ pub(super) struct SplitArgs {
 impl SplitArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
         let joint = restore(&self.joint)?;
-        for task in &joint.tasks {
-            let path = self.output.join(format!("{}.onnx", task.name));
+        for task in joint.tasks() {
+            let path = self.output.join(format!("{}.onnx", task.name()));
             output::check_input(&path, std::slice::from_ref(&self.joint))?;
         }
-        let models = (0..joint.tasks.len())
+        let models = (0..joint.tasks().len())
             .map(|task| emit::emit_task(&joint, task))
             .collect::<Result<Vec<_>>>()?;
         console.check()?;
-        let names = joint.tasks.iter().map(|task| task.name.as_str());
+        let names = joint.tasks().iter().map(|task| task.name());
         let named: Vec<_> = models.iter().zip(names).collect();
         onnx::save_split(&named, &self.output)?;
         Ok(Status::Done)

@@ -67,7 +67,7 @@ impl Teacher {
         asked: &Asked<'_>,
         batch: usize,
     ) -> Result<Self> {
-        let keeps = asked.task.model.graph.nodes().any(|(_, n)| n.is("BatchNormalization"));
+        let keeps = asked.task.model().graph.nodes().any(|(_, n)| n.is("BatchNormalization"));
         let batchnorm = if keeps { BatchNorm::PerTask } else { BatchNorm::Fold };
         let options = CanonOptions { batchnorm, ..CanonOptions::default() };
         let mut net = canonicalise(model.clone(), &options)?.into_inner();

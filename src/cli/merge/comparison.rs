@@ -61,7 +61,7 @@ impl ComparisonArgs {
             return Ok(None);
         }
         let sizes = &facts.outcome.sizes;
-        let tasks = joint.tasks.iter().zip(facts.loaded.iter().zip(&facts.data));
+        let tasks = joint.tasks().iter().zip(facts.loaded.iter().zip(&facts.data));
         let originals: Vec<Original<'_>> = tasks
             .zip(&sizes.originals)
             .map(|((net, (model, data)), parameters)| Original {
@@ -69,7 +69,7 @@ impl ComparisonArgs {
                 bytes: model.bytes,
                 parameters: *parameters,
                 nodes: model.nodes,
-                net: &net.model,
+                net: net.model(),
                 data: &data.dataset,
             })
             .collect();

@@ -234,7 +234,7 @@ impl MergeArgs {
         if let Some(task) =
             tests.iter().position(|t| !t.has_labels()).filter(|_| self.goal.measures())
         {
-            let name = &prepared.joint.tasks[task].name;
+            let name = &prepared.joint.tasks()[task].name();
             return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
                 .in_model(name)
                 .hint("give labels with --data, or --target-size in place of --max-drop"));
@@ -325,11 +325,12 @@ impl MergeArgs {
     fn check_plan(&self, prepared: &Prepared, options: &MergeOptions) -> Result<()> {
         let usage = |message: &str| Error::new(ErrorKind::Usage, message);
         self.result.emit_options().check(&prepared.joint)?;
-        if let Some(first) = prepared.joint.tasks.first() {
+        if let Some(first) = prepared.joint.tasks().first() {
             let layers: Vec<String> =
-                first.coupling.layers.iter().map(|layer| layer.name.clone()).collect();
+                first.coupling().layers.iter().map(|layer| layer.name.clone()).collect();
             if let Some(glob) = options.budget.unused(&layers).first() {
-                let message = format!("--keep-shared '{glob}' matches no layer of {}", first.name);
+                let message =
+                    format!("--keep-shared '{glob}' matches no layer of {}", first.name());
                 return Err(usage(&message).hint(format!("its layers are {}", layers.join(", "))));
             }
         }
@@ -348,7 +349,7 @@ impl MergeArgs {
             return Ok(None);
         }
         let nets: Vec<Vec<u8>> =
-            joint.tasks.iter().map(|t| onnx::encode(&t.model)).collect::<Result<_>>()?;
+            joint.tasks().iter().map(|t| onnx::encode(t.model())).collect::<Result<_>>()?;
         let samples: Vec<Dataset> = facts
             .data
             .iter()

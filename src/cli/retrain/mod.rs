@@ -152,7 +152,7 @@ impl RetrainArgs {
         let file = onnx::load(&self.joint)?;
         let mut joint = emit::restore(&file).in_model(self.joint.display())?;
         let options = self.training.options(self.runtime.batch, !self.teacher.is_empty());
-        options.validate(joint.tasks.len())?;
+        options.validate(joint.tasks().len())?;
         let mut teachers = self.load_teachers(&joint)?;
         let models: Vec<Model> =
             teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
@@ -211,14 +211,14 @@ impl RetrainArgs {
         if self.teacher.is_empty() {
             return Ok(Vec::new());
         }
-        if self.teacher.len() != joint.tasks.len() {
-            let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
+        if self.teacher.len() != joint.tasks().len() {
+            let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
             let message =
                 format!("{} original models for {} tasks", self.teacher.len(), names.len());
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint(format!("give --teacher once for each of {}", names.join(", "))));
         }
-        let names: Vec<String> = joint.tasks.iter().map(|t| t.name.clone()).collect();
+        let names: Vec<String> = joint.tasks().iter().map(|t| t.name().to_owned()).collect();
         models::load(&self.teacher, &names)
     }
 
@@ -228,18 +228,18 @@ impl RetrainArgs {
                 .hint("give inputs such as the models see, with or without labels: --data"));
         }
         let mut ports = Vec::new();
-        for task in &joint.tasks {
-            let graph = &task.model.graph;
-            ports.push(crate::compare::ports(graph, &graph.inputs).in_model(&task.name)?);
+        for task in joint.tasks() {
+            let graph = task.graph();
+            ports.push(crate::compare::ports(graph, &graph.inputs).in_model(task.name())?);
         }
-        let tasks = joint.tasks.iter().zip(&ports).enumerate();
+        let tasks = joint.tasks().iter().zip(&ports).enumerate();
         let nets =
-            tasks.map(|(file, (task, ports))| Net { name: &task.name, ports, file, source: None });
+            tasks.map(|(file, (task, ports))| Net { name: task.name(), ports, file, source: None });
         let nets: Vec<Net<'_>> = nets.collect();
         let data = self.data.open_nets(&nets, self.samples.unwrap_or(usize::MAX), seed, None)?;
-        for (task, data) in joint.tasks.iter().zip(&data) {
+        for (task, data) in joint.tasks().iter().zip(&data) {
             data.record.notes.iter().for_each(|n| {
-                console.note(&format!("{}: {n}", task.name));
+                console.note(&format!("{}: {n}", task.name()));
             });
         }
         Ok(data)
@@ -259,7 +259,7 @@ impl RetrainArgs {
             return Ok(None);
         }
         let nets: Vec<Vec<u8>> =
-            joint.tasks.iter().map(|t| onnx::encode(&t.model)).collect::<Result<_>>()?;
+            joint.tasks().iter().map(|t| onnx::encode(t.model())).collect::<Result<_>>()?;
         let samples: Vec<Dataset> =
             data.iter().map(|d| d.dataset.subset(VERIFIED_SAMPLES, self.training.seed)).collect();
         let subjects: Vec<Subject<'_>> = teachers

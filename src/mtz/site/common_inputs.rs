@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::align::Alignment;
-use crate::couple::Channel;
+use crate::couple::{Channel, CoupledLayer};
 use crate::mtz::joint::{JointModel, Neuron};
+use crate::mtz::solver::layer::LayerInputs;
 
 use super::layers::SiteLayer;
 
@@ -63,6 +64,24 @@ impl CommonInputs {
         CommonInputs { of: of.collect(), count: names.len() * taps, taps }
     }
 
+    /// The common inputs of the layer `at`. The constant input is one of them unless every task keeps its
+    /// own bias (`keeps_bias`).
+    pub(crate) fn of_layer(
+        &self,
+        at: usize,
+        layer: &CoupledLayer,
+        keeps_bias: bool,
+    ) -> LayerInputs {
+        let channels = layer.inputs.as_ref().map_or(0, Vec::len);
+        let bias = layer.layer.bias.filter(|_| !keeps_bias);
+        let bias = bias.map(|_| (self.count, channels * self.taps));
+        LayerInputs {
+            columns: self.of[at].iter().copied().chain(bias).collect(),
+            constant: self.count,
+            has_bias: layer.layer.bias.is_some(),
+        }
+    }
+
     /// How many of the given layers have each common input.
     pub(crate) fn holders(&self, members: &[usize]) -> Vec<usize> {
         let mut holders = vec![0; self.count];
@@ -86,10 +105,11 @@ fn sources(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec
         })
         .collect();
     let input_of =
-        |c: &Channel| alignment.inputs.iter().position(|i| i[member.task] == Some(c.group));
-    let source = |(channel, nth): (&Channel, usize)| match joint.neuron(member.task, *channel) {
-        Some(neuron) => Some(Source::Neuron { neuron, nth, pixels: pixels[channel] }),
-        None => Some(Source::Input { input: input_of(channel)?, channel: channel.index, nth }),
-    };
+        |c: &Channel| alignment.inputs.iter().position(|i| i[member.task.0] == Some(c.group));
+    let source =
+        |(channel, nth): (&Channel, usize)| match joint.neuron(member.task.channel(*channel)) {
+            Some(neuron) => Some(Source::Neuron { neuron, nth, pixels: pixels[channel] }),
+            None => Some(Source::Input { input: input_of(channel)?, channel: channel.index, nth }),
+        };
     channels.iter().zip(nth).map(source).collect()
 }
