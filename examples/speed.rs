@@ -249,9 +249,9 @@ impl Case {
     fn taps(&self, prepared: &Prepared) -> Result<BTreeMap<String, usize>> {
         let first = &prepared.joint.tasks()[0];
         let sizes = |layer: &onnx_zip::couple::CoupledLayer| {
-            Ok((layer.name.clone(), layer.layer.sizes(&first.model.graph)?.2))
+            Ok((layer.name.clone(), layer.layer.sizes(&first.model().graph)?.2))
         };
-        first.coupling.layers.iter().map(sizes).collect()
+        first.coupling().layers.iter().map(sizes).collect()
     }
 
     /// Two forward passes of each net.
@@ -268,7 +268,7 @@ impl Case {
     fn run_backward(&self, prepared: &Prepared, backend: &Arc<dyn Backend>) -> Result<()> {
         let (backend, seed) = (backend.as_ref(), self.options.seed);
         for (task, data) in prepared.joint.tasks().iter().zip(&self.data) {
-            let (model, coupling) = (task.model(), &task.coupling);
+            let (model, coupling) = (task.model(), task.coupling());
             let samples = SENSITIVITY_SAMPLES;
             grad::sensitivities(model, coupling, backend, data, samples, BATCH, seed)?;
         }

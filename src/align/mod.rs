@@ -7,6 +7,7 @@
 mod duplicates;
 mod groups;
 mod layers;
+mod lineage;
 mod run;
 mod task;
 
@@ -18,6 +19,7 @@ use crate::couple::{Channel, Coupling, GroupId, LayerId};
 use crate::ir::Graph;
 
 pub use duplicates::Duplicates;
+pub use lineage::{Lineage, Matching};
 pub use task::{TaskChannel, TaskGroup, TaskId, TaskLayer};
 
 /// The correspondence between nets.
@@ -37,6 +39,8 @@ pub struct Alignment {
     pub refused: BTreeMap<TaskGroup, String>,
     /// Layers that are identical in several nets.
     pub duplicates: Duplicates,
+    /// Nets that have a backbone in common with another one: their channels correspond by index.
+    pub lineages: Vec<Lineage>,
     /// Where each net but the first differs from the first; `None` where it does not.
     pub divergences: Vec<Option<Divergence>>,
 }
@@ -94,16 +98,19 @@ pub struct Net<'a> {
 }
 
 /// Aligns nets.
-pub fn align(nets: &[Net<'_>]) -> Alignment {
+pub fn align(nets: &[Net<'_>], matching: Matching) -> Alignment {
     let sites = layers::sites(nets);
     let (mut groups, mut refused) = groups::groups(nets, &sites);
     let duplicates = duplicates::duplicates(nets, &sites);
     let frozen = duplicates::groups(nets, &sites, &duplicates, &groups);
     refused.retain(|own, _| !frozen.iter().any(|f| f[own.task.0] == Some(own.group)));
     groups.extend(frozen);
+    let lineages = lineage::lineages(nets, &sites, matching);
+    let by_index = lineage::add_groups(nets, &lineages, &mut groups);
+    refused.retain(|group, _| !by_index.contains(group));
     let divergences = (1..nets.len()).map(|net| layers::divergence(nets, &sites, net)).collect();
     let (inputs, unlike_inputs) = groups::inputs(nets, &sites);
-    Alignment { sites, groups, inputs, unlike_inputs, refused, duplicates, divergences }
+    Alignment { sites, groups, inputs, unlike_inputs, refused, duplicates, lineages, divergences }
 }
 
 impl Alignment {
@@ -117,6 +124,27 @@ impl Alignment {
         let nets = |member: TaskLayer| self.duplicates.get(&member);
         let has_all = |nets: &BTreeSet<TaskId>| site.members().all(|m| nets.contains(&m.task));
         site.members().all(|member| nets(member).is_some_and(has_all))
+    }
+
+    /// The first of the nets that have a layer in common by index with that of another, itself included;
+    /// `None` if it has a lineage with no other.
+    pub fn ancestor(&self, own: TaskLayer) -> Option<TaskId> {
+        let up = |own: TaskLayer| {
+            let lineage = self.lineages.iter().find(|lineage| lineage.net == own.task)?;
+            let (parent, _) = lineage.layers.iter().find(|(_, layer)| *layer == own.layer)?;
+            Some(lineage.parent.layer(*parent))
+        };
+        let is_parent = |lineage: &Lineage| {
+            let mut parents = lineage.layers.iter().map(|(parent, _)| parent);
+            lineage.parent == own.task && parents.any(|parent| *parent == own.layer)
+        };
+        let first = std::iter::successors(Some(own), |own| up(*own)).last()?.task;
+        (first != own.task || self.lineages.iter().any(is_parent)).then_some(first)
+    }
+
+    /// Whether layers of a site correspond by index.
+    pub fn is_by_index(&self, site: &Site) -> bool {
+        site.members().any(|member| self.ancestor(member).is_some())
     }
 
     /// Splits the sites behind the `last`-th, so that their layers correspond to nothing.

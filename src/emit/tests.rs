@@ -96,7 +96,7 @@ fn close(a: &ArrayD<f32>, b: &ArrayD<f32>) {
 }
 
 fn originals(joint: &JointModel, x: &HostArray) -> Vec<ArrayD<f32>> {
-    let alone = |task: &Task| run(&task.model, &[("image", x.clone())]).remove(0).1;
+    let alone = |task: &Task| run(task.model(), &[("image", x.clone())]).remove(0).1;
     joint.tasks().iter().map(alone).collect()
 }
 
@@ -135,11 +135,11 @@ fn inputs_may_be_separate() {
 fn fuse(joint: &mut JointModel) {
     let [a, b] = joint.tasks() else { unreachable!() };
     let (a, b) = (a.clone(), b.clone());
-    for (la, lb) in a.coupling.layers.iter().zip(&b.coupling.layers) {
-        let wa = la.layer.read(&a.model.graph).unwrap();
-        let ba = la.layer.read_bias(&a.model.graph).unwrap().unwrap();
-        let mut wb = lb.layer.read(&b.model.graph).unwrap();
-        let mut bb = lb.layer.read_bias(&b.model.graph).unwrap().unwrap();
+    for (la, lb) in a.coupling().layers.iter().zip(&b.coupling().layers) {
+        let wa = la.layer.read(&a.model().graph).unwrap();
+        let ba = la.layer.read_bias(&a.model().graph).unwrap().unwrap();
+        let mut wb = lb.layer.read(&b.model().graph).unwrap();
+        let mut bb = lb.layer.read_bias(&b.model().graph).unwrap().unwrap();
         let neuron_a = |c: &Channel| joint.neuron(A.channel(*c));
         let neuron_b = |c: &Channel| joint.neuron(B.channel(*c));
         let (ia, ib) = (la.inputs.as_ref().unwrap(), lb.inputs.as_ref().unwrap());

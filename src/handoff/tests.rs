@@ -301,9 +301,9 @@ fn exported(target: &Path, loss: Loss, teachers: bool) -> Result<()> {
     let base = emit(&plan, &EmitOptions::default()).unwrap();
     let data = samples(plan.tasks()[0].model(), 70);
     let lessons = plan
-        .tasks
+        .tasks()
         .iter()
-        .map(|task| Lesson { teacher: teachers.then(|| session(&task.model)), data: &data });
+        .map(|task| Lesson { teacher: teachers.then(|| session(task.model())), data: &data });
     export(&base, lessons.collect(), loss, 32, target, &Silent)
 }
 

@@ -36,7 +36,8 @@ impl Asked<'_> {
         let sizes = |coupling: &Coupling, graph: &Graph| -> Result<Vec<_>> {
             coupling.layers.iter().map(|l| l.layer.sizes(graph)).collect()
         };
-        let (own, Task { coupling, model, .. }) = (Coupling::of(graph)?, self.task);
+        let own = Coupling::of(graph)?;
+        let (coupling, model) = (self.task.coupling(), self.task.model());
         if sizes(&own, graph)? != sizes(coupling, &model.graph)? {
             let message = "the original model's layers are not those of its task";
             return Err(Error::new(ErrorKind::Usage, message)

@@ -196,7 +196,7 @@ fn layers_come_nearer_to_those_of_the_originals() {
     // Pre-activations of the fully connected layer of either net.
     let hidden = |joint: &JointModel| {
         let all = joint.tasks().iter().map(|task| {
-            let mut model = task.model.clone();
+            let mut model = task.model().clone();
             model.graph.outputs = vec![task.coupling().layers[1].layer.output];
             let mut session =
                 backend.load(ModelSource::Bytes(&onnx::encode(&model).unwrap())).unwrap();

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use globset::Glob;
 
-use crate::align::{Alignment, Net, Site, TaskChannel, TaskGroup, TaskLayer, align};
+use crate::align::{
+    Alignment, Lineage, Matching, Net, Site, TaskChannel, TaskGroup, TaskLayer, align,
+};
 use crate::canon::{BatchNorm, CanonOptions, canonicalise};
 use crate::couple::End;
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +41,8 @@ pub struct PrepareOptions {
     /// Whether neurons that make outputs may be shared, too. Tasks of joint models that share some
     /// already may in any case.
     pub share_outputs: bool,
+    /// Whether channels correspond by index.
+    pub matching: Matching,
 }
 
 /// Nets in canonical form with their correspondence: what can be said without data.
@@ -146,13 +150,14 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
         shares_outputs: options.share_outputs
             || known.as_ref().is_some_and(|known| known.shares_outputs(task)),
     });
-    let alignment = align(&nets.collect::<Vec<_>>());
+    let alignment = align(&nets.collect::<Vec<_>>(), options.matching);
     let seconds = vec![
         ("canonicalise", canonicalised),
         ("align", start.elapsed().as_secs_f64() - canonicalised),
     ];
     let mut joint = restored(tasks, known)?;
     share_duplicates(&mut joint, &alignment);
+    alignment.lineages.iter().for_each(|lineage| share_lineage(&mut joint, lineage));
     share_inputs(&mut joint, &alignment);
     Ok(Prepared { joint, alignment, seconds })
 }
@@ -191,6 +196,17 @@ fn share_duplicates(joint: &mut JointModel, alignment: &Alignment) {
             }
         }
         joint.fuse(&layers);
+    }
+}
+
+/// Shares the channels of a backbone by index. Tasks of one joint model keep the pairs that they have.
+fn share_lineage(joint: &mut JointModel, lineage: &Lineage) {
+    for (theirs, own) in &lineage.groups {
+        let (theirs, own) = (lineage.parent.group(*theirs), lineage.net.group(*own));
+        let all = 0..joint.group(own).size;
+        if all.clone().all(|index| joint.neuron(own.channel(index)).is_none()) {
+            all.for_each(|index| joint.share(theirs.channel(index), own.channel(index)));
+        }
     }
 }
 

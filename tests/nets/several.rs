@@ -92,11 +92,13 @@ fn neurons_are_shared_by_any_subset_of_the_tasks() {
 }
 
 /// The sets of tasks that share neurons of the first layer, with how many.
-fn sets(joint: &JointModel) -> BTreeMap<Vec<TaskId>, usize> {
+fn sets(joint: &JointModel) -> BTreeMap<Vec<usize>, usize> {
     let first = |task: TaskId| joint.task(task).coupling().layers[0].outputs[0].group;
     let blocks = joint.task_ids().flat_map(|task| joint.layout(task)[first(task).0].clone());
     let shared = blocks.filter_map(|block| match block.owner {
-        Owner::Tasks(tasks) if tasks.len() > 1 => Some((tasks, block.channels.len())),
+        Owner::Tasks(tasks) if tasks.len() > 1 => {
+            Some((tasks.iter().map(|task| task.0).collect(), block.channels.len()))
+        }
         _ => None,
     });
     shared.collect()

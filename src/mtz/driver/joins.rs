@@ -27,7 +27,7 @@ impl Driver<'_> {
         let mut sets = Vec::new();
         for (at, (member, stats)) in members.iter().zip(all_stats).enumerate() {
             let keeps_bias = self.options.budget.keeps_bias(&member.layer);
-            let inputs = columns.of_layer(at, &member.layer, keeps_bias);
+            let inputs = columns.of_layer(at, &member.layer, &stats, keeps_bias);
             let alpha = alpha[member.task.0];
             let (mut set, gain) = inputs.neuron_set(at, &stats, alpha, self.options.solver())?;
             set.importance = self.weighting.importance(member.place(), &stats);

@@ -51,7 +51,7 @@ impl GroupSearch<'_> {
         for (at, member) in members.iter().enumerate() {
             let Some(stats) = self.statistics.layers.get(&member.place()) else { return Ok(()) };
             let keeps_bias = self.options.budget.keeps_bias(&member.layer);
-            let inputs = columns.of_layer(at, &member.layer, keeps_bias);
+            let inputs = columns.of_layer(at, &member.layer, stats, keeps_bias);
             sets.push(inputs.neuron_set(at, stats, alpha[member.task.0], options)?.0);
             importance.push(self.weighting.of_rows(member.place(), stats));
         }
