@@ -29,6 +29,7 @@ use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{Plan, Report};
 use crate::retrain::Retraining;
+use crate::runtime::measuring;
 use crate::verify::Verification;
 use crate::zipper::{
     Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
@@ -219,8 +220,9 @@ impl Merger {
         sharing.cut(&mut prepared)?;
         self.check_plan(&prepared, &options)?;
         let structure = structure(&prepared);
+        let nets = prepared.joint.tasks.iter().map(|task| &task.model.graph);
         let calibration = Calibration {
-            backend: Arc::clone(&backend),
+            backend: measuring(Arc::clone(&backend), nets),
             data: data.iter().map(|d| d.dataset.clone()).collect(),
             stored: self.stored(&loaded)?,
             batch: self.options.runtime.batch,
