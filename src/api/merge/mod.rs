@@ -22,7 +22,7 @@ use super::verdict::Place;
 use crate::calib::data::Dataset;
 use crate::emit::{RECIPE_KEY, emit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mtz::joint::JointModel;
+use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options::{self as mtz, Passes};
 use crate::mtz::solver::memory::beside;
 use crate::onnx::{self, SaveOptions};
@@ -220,7 +220,7 @@ impl Merger {
         sharing.cut(&mut prepared)?;
         self.check_plan(&prepared, &options)?;
         let structure = structure(&prepared);
-        let nets = prepared.joint.tasks.iter().map(|task| &task.model.graph);
+        let nets = prepared.joint.tasks().iter().map(Task::graph);
         let calibration = Calibration {
             backend: measuring(Arc::clone(&backend), nets),
             data: data.iter().map(|d| d.dataset.clone()).collect(),
