@@ -33,11 +33,11 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
         predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
     let sizes: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
     let memory = peak(&prepared.joint, &sizes, statistics.max_rows, statistics.bytes())?;
-    let tasks = &prepared.joint.tasks;
+    let tasks = prepared.joint.tasks();
     Ok(Plan::new(
         TOOL.to_owned(),
-        tasks.iter().map(|t| t.name.clone()).collect(),
-        tasks.iter().map(|t| t.coupling.layers.len()).collect(),
+        tasks.iter().map(|t| t.name().to_owned()).collect(),
+        tasks.iter().map(|t| t.coupling().layers.len()).collect(),
         prediction,
         memory,
         structure(&prepared),

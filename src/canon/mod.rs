@@ -54,6 +54,11 @@ pub use types::infer as infer_types;
 pub struct Canonical(Model);
 
 impl Canonical {
+    /// A model that was in canonical form when it was stored.
+    pub(crate) fn stored(model: Model) -> Canonical {
+        Canonical(model)
+    }
+
     /// The model, to be changed: what comes out need not be canonical any more.
     pub fn into_inner(self) -> Model {
         self.0

@@ -22,7 +22,7 @@ use super::verdict::Place;
 use crate::calib::data::Dataset;
 use crate::emit::{RECIPE_KEY, emit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mtz::joint::JointModel;
+use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options::{self as mtz, Passes};
 use crate::mtz::solver::memory::beside;
 use crate::onnx::{self, SaveOptions};
@@ -220,7 +220,7 @@ impl Merger {
         sharing.cut(&mut prepared)?;
         self.check_plan(&prepared, &options)?;
         let structure = structure(&prepared);
-        let nets = prepared.joint.tasks.iter().map(|task| &task.model.graph);
+        let nets = prepared.joint.tasks().iter().map(Task::graph);
         let calibration = Calibration {
             backend: measuring(Arc::clone(&backend), nets),
             data: data.iter().map(|d| d.dataset.clone()).collect(),
@@ -291,7 +291,7 @@ impl Merger {
         let tests: Vec<Dataset> = data.iter().map(|d| d.to_measure(SAMPLES)).collect();
         let unlabelled = tests.iter().position(|t| !t.has_labels());
         if let Some(task) = unlabelled.filter(|_| wish.measures()) {
-            let name = &prepared.joint.tasks[task].name;
+            let name = prepared.joint.tasks()[task].name();
             return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
                 .in_model(name)
                 .hint("give labels with --data, or --target-size in place of --max-drop"));

@@ -36,7 +36,15 @@ pub(super) fn of_convolution(site: &mut Site<'_>, x: ValueId) -> Option<ValueId>
 /// The activation that a `Gemm` is fused with: its attributes follow `activation_`.
 pub(super) fn of_gemm(site: &mut Site<'_>, x: ValueId) -> Option<ValueId> {
     const KNOWN: [&str; 9] = [
-        "Elu", "HardSigmoid", "LeakyRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh",
+        "Elu",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Tanh",
     ];
     let name = site.node().str("activation").unwrap_or_default().to_owned();
     let own = |(key, value): (&String, &Attribute)| {

@@ -8,7 +8,7 @@ use crate::ops::Layer;
 impl TaskEmitter<'_> {
     /// A table: for each block of channels, the same rows of its columns.
     pub(crate) fn emit_table(&mut self, layer: &Layer) -> Result<()> {
-        let coupling = &self.source().coupling;
+        let coupling = self.source().coupling();
         let Some(outputs) = coupling.axis(layer.output) else {
             return self.emit_whole(layer.node);
         };
