@@ -108,21 +108,25 @@ def test_wrong_arguments_are_named(digits, samples):
         onnx_zip.merge([digits, digits], data=images.astype(complex))
 
 
-def test_ctrl_c_stops_a_merge(digits, others, tmp_path):
+def test_ctrl_c_stops_a_merge_and_leaves_nothing(digits, others, tmp_path):
     code = """
 import numpy as np, onnx_zip, os, signal, sys, threading, time
 images = np.random.default_rng(0).random((20000, 1, 28, 28), np.float32)
-def stop(stage, done, steps):
-    if stage == "zip" or done == 1:
-        os.kill(os.getpid(), signal.SIGINT)
+begun = threading.Event()
+def progress(stage, done, steps):
+    begun.set()
+def stop():
+    begun.wait()
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=stop).start()
 try:
-    onnx_zip.merge(sys.argv[1:3], data=images, samples=20000, progress=stop)
+    onnx_zip.merge(sys.argv[1:3], data=images, samples=20000, progress=progress)
 except KeyboardInterrupt:
     print("stopped")
 """
     command = [sys.executable, "-c", code, str(digits), str(others)]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.stdout == "stopped\n", done.stderr
     assert list(tmp_path.iterdir()) == []
 
