@@ -15,7 +15,7 @@ use crate::couple::{CoupledLayer, Coupling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::progress::Progress;
-use crate::runtime::fixed_batch;
+use crate::runtime::{fixed_batch, measuring};
 
 /// Stores the statistics (second moments) of a model's layer inputs in the file `output`. Without
 /// `data`, samples are made up.
@@ -66,6 +66,7 @@ impl Calibrator<'_> {
         };
         data.record.notes.iter().for_each(|note| progress.note(note));
         let model = canonicalise(model, &CanonOptions::default())?.into_inner();
+        let backend = measuring(backend, [&model.graph]);
         let source = Source {
             backend: backend.as_ref(),
             data: &data.dataset,
@@ -82,7 +83,7 @@ impl Calibrator<'_> {
         let statistics = &self.options.statistics;
         let coupling = Coupling::of(&model.graph)?;
         let layers: Vec<&CoupledLayer> =
-            coupling.layers.iter().filter(|layer| !layer.per_channel).collect();
+            coupling.layers.iter().filter(|l| !l.per_channel && !l.layer.is_table()).collect();
         self.check_memory(model, &layers)?;
         self.progress.begin("calibrate", (source.batches() * layers.len()) as u64);
         let limit = RowLimit { rows: statistics.max_rows, kept: 0, seed: statistics.seed };

@@ -77,7 +77,7 @@ impl Joint {
     /// # Errors
     /// Those of reading it.
     pub fn tasks(&self) -> Result<Vec<String>> {
-        Ok(self.restore()?.tasks.into_iter().map(|task| task.name).collect())
+        Ok(self.restore()?.tasks().iter().map(|task| task.name().to_owned()).collect())
     }
 
     /// Names of its inputs.
@@ -129,15 +129,15 @@ impl Joint {
     /// As [`onnx::save_split`].
     pub fn split(&self, folder: impl AsRef<Path>, progress: &dyn Progress) -> Result<()> {
         let (joint, folder) = (self.restore()?, folder.as_ref());
-        for task in &joint.tasks {
-            let path = folder.join(format!("{}.onnx", task.name));
+        for task in joint.tasks() {
+            let path = folder.join(format!("{}.onnx", task.name()));
             output::check_input(&path, std::slice::from_ref(&self.path))?;
         }
-        let models = (0..joint.tasks.len())
+        let models = (0..joint.tasks().len())
             .map(|task| emit::emit_task(&joint, task))
             .collect::<Result<Vec<_>>>()?;
         progress.check()?;
-        let names = joint.tasks.iter().map(|task| task.name.as_str());
+        let names = joint.tasks().iter().map(|task| task.name());
         let named: Vec<_> = models.iter().zip(names).collect();
         onnx::save_split(&named, folder)?;
         Ok(())
@@ -159,7 +159,7 @@ impl Joint {
     /// One task as a plain model.
     fn task(&self, task: &str) -> Result<Model> {
         let joint = self.restore()?;
-        let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
+        let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
         let place = names.iter().position(|name| *name == task).ok_or_else(|| {
             Error::new(ErrorKind::Usage, format!("there is no task '{task}'"))
                 .hint(format!("choose one of {}", names.join(", ")))
