@@ -218,16 +218,6 @@ fn layers_may_keep_their_weights_and_those_behind_them_share() {
     }
 }
 
-fn calibration(data: &Dataset) -> Calibration {
-    Calibration {
-        backend: backend(),
-        data: vec![data.clone(), data.clone()],
-        stored: Vec::new(),
-        batch: 64,
-        memory: 1 << 30,
-    }
-}
-
 #[test]
 fn a_third_net_joins_two_that_differ() {
     let names = ["lenet5_mnist_a", "lenet5_mnist_b", "zoo/lenet5_small_fashion"];

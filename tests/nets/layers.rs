@@ -25,16 +25,6 @@ fn prepared(a: Model, b: Model) -> Prepared {
     zipper::prepare(inputs.into()).unwrap()
 }
 
-fn calibration(data: &Dataset) -> Calibration {
-    Calibration {
-        backend: backend(),
-        data: vec![data.clone(), data.clone()],
-        stored: Vec::new(),
-        batch: 64,
-        memory: 1 << 30,
-    }
-}
-
 fn options(biases: Biases) -> MergeOptions {
     let mut budget = Budget::uniform(Share::Fraction(1.0));
     budget.set_biases(biases);
