@@ -8,7 +8,7 @@ use super::*;
 use crate::align::TaskId;
 use crate::calib::data::DataOptions;
 use crate::canon::{CanonOptions, canonicalise};
-use crate::couple::{Channel, GroupId, LayerId};
+use crate::couple::{GroupId, LayerId};
 use crate::emit::{EmitOptions, FORMS, InputMode, emit, restore};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::{Attribute, Graph, Node, Tensor, ValueId};

@@ -22,13 +22,14 @@ use super::verdict::Place;
 use crate::calib::data::Dataset;
 use crate::emit::{RECIPE_KEY, emit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mtz::joint::JointModel;
+use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options::{self as mtz, Passes};
 use crate::mtz::solver::memory::beside;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{Plan, Report};
 use crate::retrain::Retraining;
+use crate::runtime::measuring;
 use crate::verify::Verification;
 use crate::zipper::{
     Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
@@ -218,8 +219,9 @@ impl Merger {
         let prepared = prepare_parts(parts, preparation)?;
         self.check_plan(&prepared, &options)?;
         let structure = structure(&prepared);
+        let nets = prepared.joint.tasks().iter().map(Task::graph);
         let calibration = Calibration {
-            backend: Arc::clone(&backend),
+            backend: measuring(Arc::clone(&backend), nets),
             data: data.iter().map(|d| d.dataset.clone()).collect(),
             stored: self.stored(&loaded)?,
             batch: self.options.runtime.batch,
