@@ -2,7 +2,6 @@
 
 use ndarray::{Array1, Array4, ArrayD, s};
 
-use onnx_zip::calib::data::Dataset;
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::{CoupledLayer, Coupling};
 use onnx_zip::emit::{self, EmitOptions};
@@ -13,12 +12,12 @@ use onnx_zip::mtz::options::{Budget, MergeOptions, Method, Unit};
 use onnx_zip::mtz::plan::predict;
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
-use onnx_zip::zipper::{self, Calibration, Goal, Input, Outcome, Part, PrepareOptions, merge_for};
+use onnx_zip::zipper::{self, Goal, Input, Outcome, Part, PrepareOptions, merge_for};
 
 use crate::permute::permuted;
 use crate::support::{
-    backend, canonical, check_forms, check_size, deviation, images, joint_outputs, merge, model,
-    outputs,
+    calibration, canonical, check_forms, check_size, deviation, images, joint_outputs, merge,
+    model, outputs,
 };
 
 fn options(method: Method, share: f64) -> MergeOptions {

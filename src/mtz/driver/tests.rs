@@ -32,7 +32,7 @@ fn residual(copied: bool) -> Model {
     let mut layer = |name: &str, out: usize, inputs: usize, [rows, columns]: [bool; 2]| {
         let weight = b.weights(&format!("{name}.random"), &[out, inputs]);
         let bias = b.weights(&format!("{name}.shift"), &[out]);
-        let read = |value| b.graph().initializer(value).unwrap().to_f32().unwrap();
+        let mut read = |value| b.graph().initializer(value).unwrap().to_f32().unwrap();
         let (weight, bias) = (read(weight), read(bias));
         let order = |is_moved: bool, size: usize| -> Vec<usize> {
             if is_moved && copied { ORDER.to_vec() } else { (0..size).collect() }

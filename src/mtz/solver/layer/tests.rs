@@ -122,7 +122,7 @@ fn errors_are_those_of_the_weights_that_changed() {
     let mut states = [LayerState::new(apart, inputs, gain, true)];
     // A set of one net alone changes nothing.
     settle(&set, &[2; COMMON], &mut states, OPTIONS).unwrap();
-    assert_eq!(states[0].row_errors(), Array1::zeros(NEURONS));
+    assert_eq!(states[0].row_errors(), Array1::<f64>::zeros(NEURONS));
     assert_eq!(states[0].fitted(), states[0].stats.weights);
     let [together, _] = joined(&nets).try_into().unwrap();
     let change = together.mapv(f64::from) - &nets[0].weights;
