@@ -10,7 +10,7 @@ use crate::align::{
 };
 use crate::canon::{BatchNorm, CanonOptions, canonicalise};
 use crate::couple::End;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::{Fused, JointModel, Neuron, Sharing, Task};
 
@@ -264,7 +264,7 @@ fn check_names(inputs: &[Input]) -> Result<()> {
     match inputs.iter().find(|input| !names.insert(input.name.as_str())) {
         Some(input) => {
             Err(Error::new(ErrorKind::Usage, format!("two tasks are called '{}'", input.name))
-                .hint("name them with --name"))
+                .hint(Hint::from("name them with ").option("name")))
         }
         None => Ok(()),
     }
