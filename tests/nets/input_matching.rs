@@ -13,7 +13,7 @@ use onnx_zip::mtz::options::{Budget, MergeOptions, Method, Unit};
 use onnx_zip::mtz::plan::predict;
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
-use onnx_zip::zipper::{self, Calibration, Goal, Input, Outcome, merge_for};
+use onnx_zip::zipper::{self, Calibration, Goal, Input, Outcome, Part, PrepareOptions, merge_for};
 
 use crate::permute::permuted;
 use crate::support::{
@@ -209,9 +209,10 @@ fn layers_may_keep_their_weights_and_those_behind_them_share() {
         let (original, first) = (outputs(&a, &[]).remove(0), first_layer(&a));
         let data = calibration(&images(&a, "mnist_train", 600));
         let inputs = [("b", permuted(&a, 7)), ("a", a)];
-        let inputs = inputs.map(|(name, model)| Input { name: name.into(), model });
-        let mut prepared = zipper::prepare(inputs.into()).unwrap();
-        prepared.keep_weights(&first).unwrap();
+        let parts =
+            inputs.map(|(name, model)| Part::Net(Box::new(Input { name: name.into(), model })));
+        let kept = PrepareOptions { own_weights: vec![first.clone()], ..Default::default() };
+        let prepared = zipper::prepare_parts(parts.into(), kept).unwrap();
         let merged = zipper::merge(prepared, &data, &options(method, 1.0), &Silent).unwrap();
         check_copies(&merged, &original, &[&first]);
     }
