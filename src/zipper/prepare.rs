@@ -146,18 +146,38 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
         shares_outputs: options.share_outputs
             || known.as_ref().is_some_and(|known| known.shares_outputs(task)),
     });
-    let alignment = align(&nets.collect::<Vec<_>>(), options.matching);
+    let mut alignment = align(&nets.collect::<Vec<_>>(), options.matching);
     let seconds = vec![
         ("canonicalise", canonicalised),
         ("align", start.elapsed().as_secs_f64() - canonicalised),
     ];
     let mut joint = restored(tasks, known)?;
+    alignment.keep_weights(&left_to_tasks(&joint, &alignment));
     share_duplicates(&mut joint, &alignment);
     alignment.lineages.iter().for_each(|lineage| share_lineage(&mut joint, lineage));
     share_inputs(&mut joint, &alignment);
     let mut prepared = Prepared { joint, alignment, seconds };
     prepared.leave(&options.own_weights, options.until.as_deref())?;
     Ok(prepared)
+}
+
+/// The places of layers that a joint model leaves to its tasks: neurons are shared, weights are not.
+fn left_to_tasks(joint: &JointModel, alignment: &Alignment) -> BTreeSet<usize> {
+    let neurons = |(task, id): (usize, LayerId)| -> BTreeSet<Neuron> {
+        let outputs = &joint.tasks[task].coupling.layer(id).outputs;
+        outputs.iter().filter_map(|channel| joint.neuron(task, *channel)).collect()
+    };
+    let is_left = |site: &Site| {
+        let members: Vec<(usize, LayerId)> = site.members().collect();
+        members.iter().enumerate().any(|(at, one)| {
+            let partners = joint.partners(one.0, one.1);
+            let apart = members[at + 1..].iter().filter(|other| !partners.contains(&other.0));
+            let own = neurons(*one);
+            apart.into_iter().any(|other| !own.is_disjoint(&neurons(*other)))
+        })
+    };
+    let places = alignment.sites.iter().enumerate();
+    places.filter(|(_, site)| is_left(site)).map(|(place, _)| place).collect()
 }
 
 /// Shares the channels that unlike inputs have in common. A net that lacks a channel is one whose
