@@ -5,7 +5,7 @@
 use crate::error::Result;
 use crate::ir::{Consumers, DataType, Graph, Model, Node, NodeId, Tensor, ValueId};
 
-use super::{CanonOptions, rewire, types};
+use super::{CanonOptions, rewire, tokenwise, types};
 
 /// Runs the pass.
 ///
@@ -45,6 +45,8 @@ fn unchanged_input(graph: &Graph, readers: &Consumers, id: NodeId) -> Option<Val
         "Concat" | "Sum" | "Mean" | "Max" | "Min" => (node.inputs.len() == 1).then_some(first),
         "Pad" => pads_nothing(graph, node).then_some(first),
         "MaxPool" | "AveragePool" => looks_at_one(node).then_some(first),
+        // Zeros that are the bias of a product over tokens stay: a merge may change them.
+        "Add" if tokenwise::adds_bias(graph, node) => None,
         "Mul" | "Div" | "Add" | "Sub" => neutral_operand(graph, node),
         _ => None,
     }

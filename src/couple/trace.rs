@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::atoms::{Atoms, Mark};
 use super::inputs::channel_axis;
+use super::tied;
 use super::{
     Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, End, Frozen, GroupId, LayerId,
 };
@@ -270,7 +271,8 @@ impl Tracer<'_> {
                 })
             })
             .collect();
-        let layers = self.number_layers(&axes, &mut groups);
+        let mut layers = self.number_layers(&axes, &mut groups);
+        tied::mark(self.graph, &mut layers);
         Coupling { groups, layers, axes, flows: self.flows }
     }
 
@@ -370,6 +372,7 @@ impl Tracer<'_> {
             inputs: inputs.filter(fits),
             outputs,
             per_channel,
+            tied: false,
         }
     }
 }
@@ -395,6 +398,7 @@ fn by_group(all: CoupledLayer) -> Vec<CoupledLayer> {
         },
         outputs: pick(&all.outputs, &own),
         per_channel: all.per_channel,
+        tied: all.tied,
         layer: Layer { rows: Some(own), ..all.layer.clone() },
     };
     rows.into_iter().enumerate().map(part).collect()

@@ -173,6 +173,7 @@ impl<'a> Driver<'a> {
             && self.options.passes == Passes::PerLayer
             && self.streams[task].zipped.is_some()
             && layer.layer.bias.is_some()
+            && !layer.tied
             && self.fits(task, layer)
     }
 
