@@ -1,7 +1,7 @@
 //! Token-wise linear layers: a product of more than two axes with a constant matrix, and the addition
 //! of its bias.
 
-use crate::ir::{Graph, Node, NodeId, Tensor};
+use crate::ir::{Graph, NodeId, Tensor};
 
 use super::types;
 
@@ -34,16 +34,6 @@ pub(super) fn product(graph: &Graph, id: NodeId) -> Option<Product> {
         }
         _ => None,
     }
-}
-
-/// Whether a node adds the bias of a product.
-pub(super) fn adds_bias(graph: &Graph, node: &Node) -> bool {
-    let producers = node.reads().filter_map(|value| graph.producer(value));
-    let mut products = producers.filter_map(|id| product(graph, id));
-    products.any(|product| {
-        let addition = product.bias(graph).map(|addition| graph.node(addition.node));
-        addition.is_some_and(|addition| addition.output(0) == node.output(0))
-    })
 }
 
 impl Product {

@@ -67,9 +67,7 @@ fn with_addition(node: &NodeView<'_>, layer: Layer) -> Layer {
         (fits && vector.dtype == matrix.dtype).then_some((id, bias, addition.output(0)?))
     };
     match added() {
-        Some((id, bias, output)) => {
-            Layer { bias: Some(bias), addition: Some(id), output, ..layer }
-        }
+        Some((id, bias, output)) => Layer { bias: Some(bias), addition: Some(id), output, ..layer },
         None => layer,
     }
 }

@@ -57,7 +57,7 @@ fn joint_outputs(joint: &JointModel, data: &Dataset, form: Form) -> Vec<ArrayD<f
     match form {
         Form::Heads => outputs(&written, data, None),
         _ => {
-            let tasks = 0..joint.tasks.len();
+            let tasks = 0..joint.tasks().len();
             tasks.map(|task| outputs(&written, data, Some(task)).swap_remove(task)).collect()
         }
     }
@@ -127,8 +127,7 @@ fn permuted_units(net: &Model) -> Model {
     net
 }
 
-const NETS: [&str; 4] =
-    ["open/encoder_14", "open/encoder_17", "open/vision_14", "open/vision_17"];
+const NETS: [&str; 4] = ["open/encoder_14", "open/encoder_17", "open/vision_14", "open/vision_17"];
 
 #[test]
 fn every_product_of_tokens_has_a_bias() {

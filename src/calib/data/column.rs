@@ -8,8 +8,9 @@ use super::fit::Fit;
 use super::folder::Images;
 use super::normalise::Normalise;
 use super::options::DataOptions;
+use super::rows::{Rows, find};
 use super::synthetic::Generator;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
 use crate::runtime::{HostArray, Port, shape_text};
 
@@ -26,7 +27,7 @@ pub(super) struct Column {
 #[derive(Debug, Clone)]
 enum Source {
     /// All samples in the type of their file, which is often the smallest.
-    Array(Arc<HostArray>),
+    Array(Arc<dyn Rows>),
     Images(Arc<Images>),
     Synthetic(Arc<Generator>),
 }
@@ -48,7 +49,7 @@ impl Column {
         let Some((samples, sample)) = array.shape().split_first() else {
             return Err(wrong("is a single number where samples are needed"));
         };
-        if array.is_empty() {
+        if array.shape().contains(&0) {
             return Err(wrong(&format!("is empty: its shape is {}", shape_text(array.shape()))));
         }
         let wanted = sample_shape(port, options)?;
@@ -67,14 +68,18 @@ impl Column {
                 port.name,
                 port.shape_text()
             ))
-            .hint("give the order of the axes with --layout, or the size of an open one with --dim")
+            .hint(
+                Hint::from("give the order of the axes with ")
+                    .option("layout")
+                    .then(", or the size of an open one with ")
+                    .option("dim"),
+            )
         })?;
-        if let Some(position) = array.first_non_finite() {
-            let row = position / sample.iter().product::<usize>().max(1);
+        if let Some(row) = array.first_not_finite()? {
             return Err(wrong(&format!("has a value in sample {row} that is NaN or infinite")));
         }
         if let Some(rows) = options.tables.get(&port.name)
-            && let Some((row, number)) = outside(&array, *rows)
+            && let Some((row, number)) = find(array.as_ref(), |some| outside(some, *rows))?
         {
             let (input, last) = (&port.name, rows.saturating_sub(1));
             return Err(wrong(&format!(
@@ -84,7 +89,7 @@ impl Column {
         }
         let fitted = fit.shape(sample).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
-        let source = Source::Array(Arc::new(array));
+        let source = Source::Array(Arc::clone(&array));
         Ok(Column { input: port.name.clone(), dtype: port.dtype, source, fit, normalise })
     }
 
@@ -123,8 +128,9 @@ impl Column {
             .ok_or_else(|| refused(port, "so samples for it cannot be made up"))?;
         let sizes = wanted.iter().enumerate().map(|(axis, size)| {
             size.ok_or_else(|| {
-                refused(port, "whose open sizes must be known to make samples up")
-                    .hint(format!("pass --dim {}=N", dim_key(port, axis + 1)))
+                refused(port, "whose open sizes must be known to make samples up").hint(
+                    Hint::from("pass ").option_as("dim", format!("{}=N", dim_key(port, axis + 1))),
+                )
             })
         });
         let sizes = sizes.collect::<Result<Vec<usize>>>()?;
@@ -141,7 +147,7 @@ impl Column {
 
     pub(super) fn len(&self) -> usize {
         match &self.source {
-            Source::Array(array) => array.rows().unwrap_or(0),
+            Source::Array(array) => array.count(),
             Source::Images(images) => images.len(),
             Source::Synthetic(generator) => generator.len,
         }
@@ -170,7 +176,7 @@ impl Column {
             .because(error)
         };
         let raw = match &self.source {
-            Source::Array(array) => array.select_rows(rows).map_err(spoilt)?,
+            Source::Array(array) => array.rows(rows).map_err(spoilt)?,
             Source::Images(images) => images.rows(rows)?,
             Source::Synthetic(generator) => generator.rows(rows)?,
         };
@@ -185,14 +191,13 @@ impl Column {
     }
 }
 
-/// The first number that is none of a table with so many rows, with its sample. Negative numbers count
+/// The first number that is none of a table with so many rows, and its position. Negative numbers count
 /// from the end of the table.
 fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
-    let per_sample = array.shape().iter().skip(1).product::<usize>().max(1);
     let rows = rows as i64;
     let numbers = array.clone().integers()?;
     let at = numbers.iter().position(|number| *number >= rows || *number < -rows)?;
-    Some((at / per_sample, numbers.iter().nth(at).copied()?))
+    Some((at, numbers.iter().nth(at).copied()?))
 }
 
 /// The shape of one sample of an input, `None` in place of open sizes; `None` altogether where the

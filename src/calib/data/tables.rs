@@ -6,8 +6,17 @@ use crate::ir::{Graph, ValueId};
 
 /// Operators that hand numbers on as they are.
 const PASSES: &[&str] = &[
-    "Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Transpose", "Gather",
-    "Split", "Expand",
+    "Cast",
+    "Identity",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "Transpose",
+    "Gather",
+    "Split",
+    "Expand",
 ];
 
 /// For each input that picks rows of a table, how many rows the smallest of its tables has.

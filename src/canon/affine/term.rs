@@ -11,12 +11,7 @@ pub(super) struct Term {
 }
 
 /// Node `id` as a term of its operand `data`, which `layer` computes.
-pub(super) fn read(
-    graph: &Graph,
-    id: NodeId,
-    data: ValueId,
-    layer: &Foldable,
-) -> Option<Term> {
+pub(super) fn read(graph: &Graph, id: NodeId, data: ValueId, layer: &Foldable) -> Option<Term> {
     let channels = layer.channels;
     let node = graph.node(id);
     if !node.domain.is_empty() {

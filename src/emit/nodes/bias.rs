@@ -37,7 +37,8 @@ impl TaskEmitter<'_> {
         let Some((value, owner)) = bias else { return Bias::default() };
         if layer.addition.is_some() {
             // Zeros that a net did not have to begin with take no node. In training they may change.
-            let idle = !self.builder.untied && self.builder.graph.initializer(value).is_some_and(is_zero);
+            let idle =
+                !self.builder.untied && self.builder.graph.initializer(value).is_some_and(is_zero);
             return Bias { within: None, beside: (!idle).then_some(value) };
         }
         let is_sum = self.sums.is_some() && rows.first.is_some() && self.fused(id).is_some();

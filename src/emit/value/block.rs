@@ -72,7 +72,7 @@ impl TaskEmitter<'_> {
         }
         let name = self.name(owner, name);
         let target = self.builder.constant(&name, stacked.ok_or_else(unusual)?);
-        let task = self.task;
+        let task = self.task.0;
         let placed = placed.into_iter().map(|(source, parts, start)| Placed {
             task,
             source,
@@ -106,7 +106,7 @@ impl TaskEmitter<'_> {
                 (target, target)
             }
         };
-        let (task, transposed) = (self.task, swapped.is_some());
+        let (task, transposed) = (self.task.0, swapped.is_some());
         self.builder.placed.push(Placed { task, source, parts, target, start: 0, transposed });
         value
     }

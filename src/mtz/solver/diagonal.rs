@@ -167,10 +167,10 @@ impl Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calib::product::tests::random;
     use crate::mtz::solver::hessian::Hessian;
     use crate::mtz::solver::pair_cost::Metric;
     use crate::mtz::solver::pair_cost::tests::{sensitivities, single};
-    use crate::calib::product::tests::random;
     use ndarray::array;
 
     fn problem(as_matrix: bool, sensitive: bool) -> Problem {
@@ -214,7 +214,9 @@ mod tests {
         p.w_b.row_mut(2).assign(&equal);
         assert_eq!(p.fuse(&[(1, 2)], 0.0).unwrap().row(0), equal);
         let none = |factor| {
-            Hessian::Diagonal(Diagonal::of_counts(&Array1::zeros(4)).select(&[0, 1, 2, 3]).times(factor))
+            Hessian::Diagonal(
+                Diagonal::of_counts(&Array1::zeros(4)).select(&[0, 1, 2, 3]).times(factor),
+            )
         };
         (p.h_a, p.h_b) = (none(0.5), none(0.5));
         let mean = (&p.w_a.row(0) + &p.w_b.row(0)) / 2.0;

@@ -80,7 +80,9 @@ impl TryFrom<Statistics> for Observations {
             Statistics::Rows(rows) => {
                 let (inputs, targets) = rows.into_parts();
                 let scale = 1.0 / inputs.nrows().max(1) as f64;
-                Observations::Rows { samples: Samples::new(inputs.into(), scale), targets }
+                let seen = inputs.nrows() as f64;
+                let samples = Samples::new(inputs.into(), scale).of_rows(seen);
+                Observations::Rows { samples, targets }
             }
         })
     }
@@ -93,7 +95,7 @@ impl TryFrom<Moments> for Observations {
         let (count, rows) = (moments.count(), moments.rows()?);
         let (matrix, targets) = moments.into_sums();
         let targets = targets.map(|(cross, squares)| (cross / rows, squares / rows));
-        let hessian = Scaled::new(matrix, 1.0 / rows);
+        let hessian = Scaled::new(matrix, 1.0 / rows).seen(rows);
         Ok(Observations::Means { hessian, targets, count })
     }
 }
