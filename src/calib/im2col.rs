@@ -9,8 +9,8 @@ use std::ops::Range;
 use ndarray::parallel::prelude::*;
 use ndarray::{ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMut2, Axis, CowArray, Ix3};
 
-pub use super::positions::Positions;
 use super::mask::Mask;
+pub use super::positions::Positions;
 use super::window::Window;
 use crate::error::{Error, ErrorKind, Result};
 

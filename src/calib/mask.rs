@@ -8,8 +8,27 @@ use crate::runtime::HostArray;
 
 /// Operators through which a mask reaches the scores of attention.
 const PASSES: &[&str] = &[
-    "Cast", "Unsqueeze", "Squeeze", "Reshape", "Expand", "Transpose", "Slice", "Tile", "Identity", "Sub",
-    "Mul", "Add", "Not", "And", "Or", "Where", "Equal", "Greater", "Less", "Neg", "Concat",
+    "Cast",
+    "Unsqueeze",
+    "Squeeze",
+    "Reshape",
+    "Expand",
+    "Transpose",
+    "Slice",
+    "Tile",
+    "Identity",
+    "Sub",
+    "Mul",
+    "Add",
+    "Not",
+    "And",
+    "Or",
+    "Where",
+    "Equal",
+    "Greater",
+    "Less",
+    "Neg",
+    "Concat",
 ];
 
 /// The input that masks tokens: numbers or flags [batch, tokens] that reach a `Softmax` by way of

@@ -8,6 +8,7 @@
 mod atoms;
 mod inputs;
 mod outside;
+mod rows;
 mod tied;
 mod trace;
 

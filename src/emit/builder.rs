@@ -93,10 +93,12 @@ impl Builder {
         if !is_large || self.untied || self.holds(tensor) {
             return None;
         }
-        stored.find(|id| {
-            let swapped = swapped.get_or_insert_with(|| tensor.transposed());
-            swapped.as_ref() == self.graph.initializer(**id)
-        }).copied()
+        stored
+            .find(|id| {
+                let swapped = swapped.get_or_insert_with(|| tensor.transposed());
+                swapped.as_ref() == self.graph.initializer(**id)
+            })
+            .copied()
     }
 
     /// Whether there is an initializer with this content.

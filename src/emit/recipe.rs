@@ -73,7 +73,8 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
             let parts = cut.map(|(axis, list)| (*axis, intern(&mut recipe.lists, list)));
             let parts = parts.collect();
             let from = graph.value(place.target).name.clone();
-            let block = BlockRecipe { from, parts, start: place.start, transposed: place.transposed };
+            let block =
+                BlockRecipe { from, parts, start: place.start, transposed: place.transposed };
             match weights.iter_mut().find(|w| w.name == *name) {
                 Some(weight) => weight.blocks.push(block),
                 None => weights.push(WeightRecipe { name: name.clone(), blocks: vec![block] }),

@@ -127,9 +127,8 @@ pub(super) fn parameters(graph: &Graph) -> BTreeMap<ValueId, NodeId> {
     let mut found = BTreeMap::new();
     for (id, node) in graph.nodes().filter(|(_, n)| n.domain.is_empty()) {
         for (index, input) in node.inputs.iter().enumerate() {
-            let trains = |value: &ValueId| {
-                is_parameter(&node.op, index) || is_bias(graph, node, *value)
-            };
+            let trains =
+                |value: &ValueId| is_parameter(&node.op, index) || is_bias(graph, node, *value);
             let Some(value) = input.filter(trains) else { continue };
             for value in blocks(graph, value) {
                 if graph.initializer(value).is_some_and(|t| t.dtype == DataType::F32) {

@@ -29,7 +29,8 @@ fn samples(net: &Model) -> Dataset {
         2 => text(net, "tokens"),
         _ => {
             let dims = [("t".to_owned(), 7)].into();
-            let options = DataOptions { dims, tables: tables(&net.graph), ..DataOptions::default() };
+            let options =
+                DataOptions { dims, tables: tables(&net.graph), ..DataOptions::default() };
             Dataset::synthetic(session.inputs(), 64, 1, &options).unwrap()
         }
     }
@@ -285,8 +286,8 @@ fn tied_embeddings_stay_tied() {
         let joined = written(&joint);
         assert!(bytes(&joined) <= bytes(&a) + bytes(&b), "{share}");
         let restored = emit::restore(&joined).unwrap();
-        for (task, joined) in restored.tasks.iter().zip(outputs(&joined, &data, None)) {
-            assert!(deviation(&outputs(&task.model, &data, None)[0], &joined) < 1e-5, "{share}");
+        for (task, joined) in restored.tasks().iter().zip(outputs(&joined, &data, None)) {
+            assert!(deviation(&outputs(task.model(), &data, None)[0], &joined) < 1e-5, "{share}");
         }
         if share == 0.0 {
             for (net, joined) in [&a, &b].into_iter().zip(outputs(&joined, &data, None)) {
