@@ -150,6 +150,11 @@ impl Graph {
         }
     }
 
+    /// Makes a value one of the enclosing graph's.
+    pub fn set_captured(&mut self, id: ValueId, outer: ValueId) {
+        self.values[id.index()].kind = ValueKind::Captured(outer);
+    }
+
     /// Points captured values at other values of the enclosing graph.
     pub fn recapture(&mut self, mut outer: impl FnMut(ValueId) -> ValueId) {
         for value in &mut self.values {
