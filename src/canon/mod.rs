@@ -6,11 +6,11 @@
 //! 1. once: `constants` before all others, which look for initializers only; the checks of what the
 //!    model asks for (`limits`) and for training mode; `upgrade`, so that the others know one version of
 //!    each operator.
-//! 2. until nothing changes: `noop`, `fold`, `shapes`, `extents`, `views`, `resize`. Each may uncover
+//! 2. until nothing changes: `unfuse`, `noop`, `fold`, `shapes`, `extents`, `views`, `resize`. Each may uncover
 //!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
+//!    `unstack`; `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
 //!    there is none still; `recurrent`; `shuffle` last, since it looks for what the others left.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
@@ -32,7 +32,9 @@ mod rewire;
 mod shapes;
 mod shuffle;
 mod types;
+mod unfuse;
 mod ungroup;
+mod unstack;
 mod untie;
 mod upgrade;
 mod views;
@@ -110,6 +112,7 @@ enum Run {
 use Run::{Fold, Rewrite};
 
 const TIDY: &[Pass] = &[
+    Pass { name: "unfuse", run: Rewrite(unfuse::run) },
     Pass { name: "noop", run: Rewrite(noop::run) },
     Pass { name: "fold", run: Fold(fold::run) },
     Pass { name: "shapes", run: Rewrite(shapes::run) },
@@ -120,6 +123,7 @@ const TIDY: &[Pass] = &[
 
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
+    Pass { name: "unstack", run: Rewrite(unstack::run) },
     Pass { name: "padding", run: Rewrite(padding::run) },
     Pass { name: "gemm", run: Rewrite(gemm::run) },
     Pass { name: "affine", run: Rewrite(affine::run) },

@@ -15,4 +15,5 @@ mod reshapes;
 mod retraining;
 mod several;
 mod support;
+mod transformers;
 mod zoo;

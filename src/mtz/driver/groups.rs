@@ -22,6 +22,7 @@ use crate::mtz::statistics::{ChannelStats, LayerStats};
 
 use super::Driver;
 use super::group_costs::Producer;
+use super::heads::head_blocks;
 use super::joins::against_chance;
 
 /// Rounds through all groups at most.
@@ -261,7 +262,11 @@ impl Driver<'_> {
         let total = &costs[0] + &later;
         let name = first[0].layer.name.clone();
         let owners: Vec<usize> = neurons.owners.iter().map(Vec::len).collect();
-        let pairing = self.choose(&total, &owners, &name).at_node(&name)?;
+        let rows: Vec<(usize, Channel)> =
+            neurons.owners.iter().filter_map(|own| own.first().copied()).collect();
+        let columns = (0..size).map(|index| (next_net.0, Channel { group: next_net.1, index }));
+        let blocks = head_blocks(self.joint, &rows, &columns.collect::<Vec<_>>());
+        let pairing = self.choose(&total, &owners, blocks.as_ref(), &name).at_node(&name)?;
         let unit = match self.options.method {
             Method::Refit => 1.0,
             Method::Mtz => against_chance(&total),

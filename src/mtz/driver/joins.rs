@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 use crate::couple::Channel;
 use crate::error::{Context, Result};
-use crate::mtz::matching::{Pairing, Share, pair_by_owners};
+use crate::mtz::matching::{HeadBlocks, Pairing, Share, pair_by_owners, pair_heads};
 use crate::mtz::options::Method;
 use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord};
 use crate::mtz::solver::hessian::{Gain, Hessian, Reduced, block};
@@ -19,6 +19,7 @@ use crate::mtz::solver::refit::connections;
 use crate::mtz::statistics::LayerStats;
 
 use super::Driver;
+use super::heads::head_blocks;
 
 /// The state of a layer among others, and what follows from them.
 pub(super) struct LayerState {
@@ -178,7 +179,11 @@ impl Driver<'_> {
         self.add_later(members, sets, next_net, &mut cost);
         let owners = sets.iter().flat_map(|p| std::iter::repeat_n(p.members.len(), p.rows.len()));
         let owners: Vec<usize> = owners.collect();
-        let pairing = self.choose(&cost, &owners, name)?;
+        let rows = sets.iter().flat_map(|p| (0..p.rows.len()).map(|n| channel(members, p, n)));
+        let columns = (0..next_net.rows.len()).map(|n| channel(members, next_net, n));
+        let (rows, columns): (Vec<_>, Vec<_>) = (rows.collect(), columns.collect());
+        let blocks = head_blocks(self.joint, &rows, &columns);
+        let pairing = self.choose(&cost, &owners, blocks.as_ref(), name)?;
         let unit = self.unit(&members[sets[0].members[0]], &members[next_net.members[0]], &cost);
         record.pair_costs.extend(pairing.costs().iter().map(|c| c * unit));
         let pairs = split_by_set(sets, &pairing);
@@ -199,10 +204,14 @@ impl Driver<'_> {
         &self,
         cost: &Array2<f64>,
         owners: &[usize],
+        heads: Option<&HeadBlocks>,
         name: &str,
     ) -> Result<Pairing> {
         let most = cost.nrows().min(cost.ncols());
         let share = self.options.budget.share(name, most);
+        if let Some(heads) = heads {
+            return pair_heads(&*self.matcher, cost.view(), owners, heads, share);
+        }
         let found = match self.options.method {
             Method::Refit => pair_by_owners(&*self.matcher, cost.view(), owners, share)?,
             Method::Mtz => self.matcher.pair(cost.view(), share)?,

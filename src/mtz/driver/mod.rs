@@ -3,6 +3,7 @@
 mod depthwise;
 mod group_costs;
 mod groups;
+mod heads;
 mod input_matching;
 mod joins;
 mod recurrent;

@@ -98,7 +98,26 @@ impl JointModel {
 
     /// Makes channel `a` of task `task_a` and channel `b` of task `task_b` one neuron, together with
     /// all channels that either is one neuron with already.
+    /// Heads that they belong to become one, too, unless they are one with others.
     pub fn share(&mut self, (task_a, a): (usize, Channel), (task_b, b): (usize, Channel)) {
+        self.make_one((task_a, a), (task_b, b));
+        let head = |task: usize, channel| self.tasks[task].coupling.head(channel);
+        let Some((a, b)) = head(task_a, a).zip(head(task_b, b)) else { return };
+        let has = |task: usize, channel: Channel, neuron| {
+            self.sharing[task][channel.group.0].contains(&Some(neuron))
+        };
+        let is_free = match (self.neuron(task_a, a), self.neuron(task_b, b)) {
+            (None, None) => true,
+            (Some(neuron), None) => !has(task_b, b, neuron),
+            (None, Some(neuron)) => !has(task_a, a, neuron),
+            (Some(_), Some(_)) => false,
+        };
+        if is_free {
+            self.make_one((task_a, a), (task_b, b));
+        }
+    }
+
+    fn make_one(&mut self, (task_a, a): (usize, Channel), (task_b, b): (usize, Channel)) {
         let neuron = match (self.neuron(task_a, a), self.neuron(task_b, b)) {
             (Some(kept), Some(given_up)) => {
                 let all = self.sharing.iter_mut().flatten().flatten();
@@ -130,6 +149,14 @@ impl JointModel {
         let alone = |n: &Neuron| gone.contains(n) && owners[n.0 as usize].len() < 2;
         let left = self.sharing.iter_mut().flatten().flatten();
         left.filter(|n| n.as_ref().is_some_and(alone)).for_each(|n| *n = None);
+        let nests = &self.tasks[task].coupling.nests;
+        let Some(heads) = nests.iter().find(|n| n.channels == group).map(|n| n.heads) else {
+            return;
+        };
+        let is_shared = |group: GroupId| self.sharing[task][group.0].iter().any(Option::is_some);
+        if is_shared(heads) && !nests.iter().any(|n| n.heads == heads && is_shared(n.channels)) {
+            self.unshare(task, heads);
+        }
     }
 
     /// Counts neurons from 0 without gaps again, in the same order.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::align::Alignment;
-use crate::couple::Channel;
+use crate::couple::{Channel, GroupId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
@@ -142,6 +142,10 @@ fn share(
             true => quota(budget, name, neurons.len().min(own.len())).at_node(name)?,
             false => 0,
         };
+        let count = match (neurons.first(), own.first()) {
+            (Some(a), Some(b)) => in_heads(joint, (a.0, a.1.group), (b.0, b.1.group), count),
+            _ => count,
+        };
         neurons.iter().zip(&own).take(count).for_each(|(a, b)| joint.share(*a, *b));
         let known: BTreeSet<_> =
             neurons.iter().filter_map(|(task, c)| joint.neuron(*task, *c)).collect();
@@ -151,6 +155,32 @@ fn share(
         neurons.extend(own.iter().filter(is_new));
     }
     Ok(())
+}
+
+/// How many of `count` channels of two groups whole heads have; as many as are paired already, where other
+/// channels of the same heads have paired them.
+fn in_heads(
+    joint: &JointModel,
+    (task_a, a): (usize, GroupId),
+    (task_b, b): (usize, GroupId),
+    count: usize,
+) -> usize {
+    let nest = |task: usize, group| joint.tasks[task].coupling.nest(group);
+    match (nest(task_a, a), nest(task_b, b)) {
+        (None, None) => count,
+        (Some(x), Some(y)) if x.width() == y.width() => {
+            let neurons = |task: usize, heads: GroupId| {
+                joint.sharing(task)[heads.0].iter().flatten().copied().collect::<BTreeSet<_>>()
+            };
+            let theirs = neurons(task_b, y.heads);
+            let known = neurons(task_a, x.heads).intersection(&theirs).count();
+            match known {
+                0 => count / x.width() * x.width(),
+                known => known * x.width(),
+            }
+        }
+        _ => 0,
+    }
 }
 
 fn quota(budget: &Budget, name: &str, most: usize) -> Result<usize> {
