@@ -1,6 +1,7 @@
 //! Merges of trained nets, by laws and by numbers.
 
 mod accuracy;
+mod finetunes;
 mod grouped;
 mod groups;
 mod input_matching;
@@ -15,5 +16,6 @@ mod reshapes;
 mod retraining;
 mod several;
 mod support;
+mod tokens;
 mod transformers;
 mod zoo;

@@ -6,4 +6,5 @@ pub(crate) mod layer;
 mod partwise;
 mod recurrent;
 mod relabel;
+mod table;
 mod together;
