@@ -27,6 +27,9 @@ const NETS: &[(&str, &[(usize, usize)])] = &[
     // Two heads of keys, values and, two for each, queries.
     ("transformers/grouped_14", &[(2, 8), (2, 4), (2, 4)]),
     ("transformers/grouped_23", &[(2, 8), (2, 4), (2, 4)]),
+    // Fused operators of ONNX Runtime.
+    ("transformers/contrib_17", &[(4, 4), (4, 4)]),
+    ("transformers/optimised_17", &[(4, 8), (4, 8)]),
 ];
 
 fn net(name: &str) -> Model {

@@ -6,13 +6,14 @@ use ndarray::{Array2, Array3};
 
 use crate::couple::GroupId;
 use crate::error::{Context, Result};
-use crate::mtz::matching::{Share, dissimilarity, least_cost_pairs};
+use crate::mtz::matching::{Optimal, Share, dissimilarity, least_cost_pairs, pair_heads};
 use crate::mtz::plan::{
     InputGroup, PlanState, UnmatchedInputs, consumers, settle_inputs, share_inputs,
 };
 use crate::mtz::site::{SiteLayer, common_neurons, corresponding_layers};
 
 use super::Driver;
+use super::heads::head_blocks;
 
 impl Driver<'_> {
     /// Pairs the inputs of the layers at a site that nothing else pairs.
@@ -86,7 +87,17 @@ impl Driver<'_> {
         // Sums over rows come out the same whatever the neurons are numbered.
         rows.sort_unstable();
         let rows = (!rows.is_empty()).then_some(rows.as_slice());
-        least_cost_pairs(&dissimilarity(&a?, &b?, rows)?, Share::Count(unmatched.most))
+        let cost = dissimilarity(&a?, &b?, rows)?;
+        let share = Share::Count(unmatched.most);
+        let [rows, columns] = input_groups.map(|own| own.all(&members[own.member]));
+        match head_blocks(self.joint, &rows, &columns) {
+            Some(heads) => {
+                let owners = vec![1; rows.len()];
+                let found = pair_heads(&Optimal, cost.view(), &owners, &heads, share)?;
+                Ok(found.pairs().to_vec())
+            }
+            None => least_cost_pairs(&cost, share),
+        }
     }
 
     /// The weights of a layer for channels that it reads: [channels, rows, weights of each].

@@ -31,6 +31,12 @@ impl InputGroup {
     pub(crate) fn place(&self, members: &[SiteLayer]) -> (usize, GroupId) {
         (members[self.member].task, self.group)
     }
+
+    /// The channels, with the task of the layer that reads them.
+    pub(crate) fn all(&self, reader: &SiteLayer) -> Vec<(usize, Channel)> {
+        let channel = |index: &usize| (reader.task, Channel { group: self.group, index: *index });
+        self.channels.iter().map(channel).collect()
+    }
 }
 
 /// Channels of two tasks that may become the same inputs.
