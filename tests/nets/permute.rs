@@ -9,7 +9,6 @@ use rand::seq::SliceRandom;
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::{Channel, Coupling, LayerId, Nest};
 use onnx_zip::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
-use onnx_zip::mtz::joint::Task;
 use onnx_zip::ops::{Flow, Operand};
 
 use crate::support::canonical;
@@ -24,10 +23,10 @@ pub fn permuted(model: &Model, seed: u64) -> Model {
 
 /// [`permuted`] with a choice of what becomes of `BatchNormalization`.
 pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
-    let mut task = Task::new("p", canonical(model, batchnorm)).unwrap();
-    let coupling = task.coupling.clone();
+    let mut net = canonical(model, batchnorm);
+    let coupling = Coupling::of(&net.graph).unwrap();
     let orders = Orders::new(&coupling, seed);
-    let graph = &mut task.model.graph;
+    let graph = &mut net.graph;
     for id in 0..coupling.layers.len() {
         permute_layer(graph, &coupling, LayerId(id), &orders);
     }
@@ -47,7 +46,7 @@ pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
             _ => {}
         }
     }
-    task.model
+    net
 }
 
 /// For each group, the old index of the channel that comes to each index.

@@ -44,7 +44,7 @@ fn joint_outputs(joint: &JointModel, data: &Dataset, form: Form) -> Vec<ArrayD<f
     match form {
         Form::Heads => outputs(&written, data, None),
         _ => {
-            let tasks = 0..joint.tasks.len();
+            let tasks = 0..joint.tasks().len();
             tasks.map(|task| outputs(&written, data, Some(task)).swap_remove(task)).collect()
         }
     }

@@ -138,7 +138,7 @@ fn whatever_is_shared_every_form_computes_what_the_task_nets_compute() {
         let b = rescaled(&a);
         for share in [0.0, 0.5, 1.0] {
             let joint = merged(&a, &b, share);
-            let tasks = [&joint.tasks[0].model, &joint.tasks[1].model];
+            let tasks = [joint.tasks()[0].model(), joint.tasks()[1].model()];
             for form in [Form::Heads, Form::Switch, Form::Masked] {
                 let lost = lost(&joint, form, tasks);
                 assert!(lost < 1e-4, "{name} at {share}, {form:?}: {lost}");

@@ -1,40 +1,64 @@
-//! Fused operators of ONNX Runtime become what they are made of, wherever that computes the same.
+//! Operators that ONNX Runtime puts in the place of others become the standard ones they stand for.
 //!
-//! Optimised files hold operators of the domain `com.microsoft`, through which no channels could be
-//! followed. A node with an input or output that a rule does not cover stays as it is.
+//! A model that was saved after optimisation, or quantised to operators, has its weights where no rule
+//! of the standard operators looks for them. What is left alone: operators that also reorder their
+//! weights for a processor.
 
+mod activation;
 mod attention;
-mod elementary;
+mod embedding;
+mod layer;
+mod normalisation;
+mod quantised;
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, IxDyn};
 
 use crate::error::Result;
-use crate::ir::{Attribute, DataType, Graph, Model, Node, NodeId, Tensor, ValueId};
+use crate::ir::{
+    Attribute, Consumers, DataType, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
+};
 
 use super::{CanonOptions, rewire, types};
 
-/// The values of a node's outputs, `None` for those that nothing reads.
-type Outputs = Option<Vec<Option<ValueId>>>;
+/// The operator set of what is added by ONNX Runtime.
+const RUNTIME: &str = "com.microsoft";
 
-type Rule = fn(&mut Parts<'_>, &Node) -> Outputs;
+/// Adds the nodes that an operator stands for and returns their result; `None` leaves it alone.
+type Rule = fn(&mut Site<'_>) -> Option<ValueId>;
 
-const RULES: &[(&str, Rule)] = &[
-    ("Gelu", elementary::gelu),
-    ("BiasGelu", elementary::gelu),
-    ("FastGelu", elementary::fast_gelu),
-    ("QuickGelu", elementary::quick_gelu),
-    ("SimplifiedLayerNormalization", elementary::simplified_norm),
-    ("SkipLayerNormalization", elementary::skip_norm),
-    ("SkipSimplifiedLayerNormalization", elementary::skip_simplified_norm),
-    ("EmbedLayerNormalization", elementary::embed_norm),
-    ("FusedMatMul", elementary::product),
-    ("Attention", attention::attention),
-    ("MultiHeadAttention", attention::multi_head),
+/// Operators with their domain and what takes their place.
+const RULES: &[(&str, &str, Rule)] = &[
+    (RUNTIME, "FusedConv", layer::convolution),
+    (RUNTIME, "FusedGemm", layer::gemm),
+    (RUNTIME, "FusedMatMul", layer::product),
+    (RUNTIME, "BiasGelu", activation::bias_gelu),
+    (RUNTIME, "Gelu", activation::gelu),
+    (RUNTIME, "FastGelu", activation::fast_gelu),
+    (RUNTIME, "QuickGelu", activation::quick_gelu),
+    (RUNTIME, "SkipLayerNormalization", normalisation::of_sum),
+    (RUNTIME, "SkipSimplifiedLayerNormalization", normalisation::simplified_sum),
+    ("", "SimplifiedLayerNormalization", normalisation::simplified),
+    (RUNTIME, "SimplifiedLayerNormalization", normalisation::simplified),
+    (RUNTIME, "EmbedLayerNormalization", embedding::normalised),
+    (RUNTIME, "Attention", attention::attention),
+    (RUNTIME, "MultiHeadAttention", attention::multi_head),
+    ("", "LayerNormalization", normalisation::early),
+    ("", "QLinearConv", quantised::convolution),
+    ("", "QLinearMatMul", quantised::product),
+    (RUNTIME, "QGemm", quantised::gemm),
+    (RUNTIME, "QLinearAdd", quantised::pair),
+    (RUNTIME, "QLinearMul", quantised::pair),
+    (RUNTIME, "QLinearConcat", quantised::concat),
+    (RUNTIME, "QLinearGlobalAveragePool", quantised::single),
+    (RUNTIME, "QLinearAveragePool", quantised::single),
+    (RUNTIME, "QLinearSigmoid", quantised::single),
+    (RUNTIME, "QLinearLeakyRelu", quantised::single),
+    (RUNTIME, "QLinearSoftmax", quantised::softmax),
+    ("", "MatMulInteger", quantised::dynamic),
+    ("", "ConvInteger", quantised::dynamic),
 ];
-
-/// The domain of ONNX Runtime's own operators.
-const DOMAIN: &str = "com.microsoft";
-
-/// Operators that ONNX Runtime puts into the standard domain, although they are in no standard.
-const MISPLACED: &[&str] = &["SimplifiedLayerNormalization"];
 
 /// Runs the pass.
 ///
@@ -43,113 +67,116 @@ const MISPLACED: &[&str] = &["SimplifiedLayerNormalization"];
 pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let opset = model.opset();
     let graph = &mut model.graph;
+    let (readers, before) = (graph.consumers(), graph.nodes().count());
     let mut modified = false;
     for id in graph.topological_order()? {
-        modified |= unfuse(graph, id, opset).is_some();
+        let node = graph.node(id);
+        let rule = RULES.iter().find(|(domain, op, _)| node.op == *op && node.domain == *domain);
+        if let Some((_, _, rule)) = rule {
+            modified |= replace(graph, &readers, id, opset, *rule);
+        }
+    }
+    if !modified && graph.nodes().count() != before {
+        // A rule that found out late that it does not apply.
+        rewire::prune(graph);
+    }
+    if !graph.nodes().any(|(_, node)| node.domain == RUNTIME) {
+        model.opsets.remove(RUNTIME);
     }
     Ok(modified)
 }
 
-fn unfuse(graph: &mut Graph, id: NodeId, opset: i64) -> Option<()> {
-    let node = graph.node(id).clone();
-    let is_fused = node.domain == DOMAIN || MISPLACED.iter().any(|op| node.is(op));
-    let (_, rule) = RULES.iter().find(|(op, _)| is_fused && *op == node.op)?;
-    let readers = graph.consumers();
-    let is_read = |value: &ValueId| !rewire::is_unused(graph, &readers, *value);
-    let wanted: Vec<bool> = node.outputs.iter().map(|o| o.as_ref().is_some_and(is_read)).collect();
-    let dtype = |value: &ValueId| types::of(graph, *value).map(|ty| ty.dtype);
-    let has = |value: &ValueId| dtype(value).is_some_and(|t| t == DataType::F32 || !t.is_float());
-    if !node.inputs.iter().flatten().all(has) {
-        return None;
+fn replace(graph: &mut Graph, readers: &Consumers, id: NodeId, opset: i64, rule: Rule) -> bool {
+    let Some(output) = graph.node(id).output(0) else { return false };
+    let name = graph.node(id).name.clone();
+    let mut site = Site { graph, readers, id, output, opset, name };
+    let Some(last) = rule(&mut site).and_then(|value| site.graph.producer(value)) else {
+        return false;
+    };
+    let output = site.output;
+    if let Some(former) = graph.producer(output) {
+        // Not removed: it may be behind this one, in the order that is being followed.
+        graph.edit_node(former, |node| node.outputs.clear());
     }
-    let mut parts = Parts { graph, name: node.name.clone(), opset };
-    let outputs = rule(&mut parts, &node)?;
-    let covered = |slot: usize| outputs.get(slot).is_some_and(Option::is_some);
-    if (0..wanted.len()).any(|slot| wanted[slot] && !covered(slot)) {
-        return None;
-    }
-    for (output, value) in node.outputs.iter().zip(&outputs) {
-        if let (Some(output), Some(value)) = (output, value) {
-            rewire::bypass(graph, *output, *value);
-        }
-    }
-    Some(())
+    graph.edit_node(last, |node| node.outputs = vec![Some(output)]);
+    true
 }
 
-/// The graph that parts of a fused node are added to.
-struct Parts<'g> {
-    graph: &'g mut Graph,
-    /// The fused node's name.
-    name: String,
+/// One node that is replaced.
+struct Site<'a> {
+    graph: &'a mut Graph,
+    /// Of the graph before the pass.
+    readers: &'a Consumers,
+    id: NodeId,
+    /// The value that the result replaces: the node's, or one behind it.
+    output: ValueId,
     opset: i64,
+    name: String,
 }
 
-impl Parts<'_> {
-    fn op(&mut self, op: &str, inputs: &[ValueId]) -> ValueId {
-        self.op_with(op, inputs, [])
+impl Site<'_> {
+    fn node(&self) -> &Node {
+        self.graph.node(self.id)
     }
 
-    fn op_with(
+    fn input(&self, index: usize) -> Option<ValueId> {
+        self.node().input(index)
+    }
+
+    fn constant(&self, index: usize) -> Option<&Tensor> {
+        self.graph.initializer(self.input(index)?)
+    }
+
+    /// Whether only the first output is in use.
+    fn has_one_output(&self) -> bool {
+        self.node().outputs.iter().skip(1).all(Option::is_none)
+    }
+
+    /// Attributes of the node other than these.
+    fn attributes_but(&self, names: &[&str]) -> BTreeMap<String, Attribute> {
+        let mut attributes = self.node().attributes.clone();
+        attributes.retain(|name, _| !names.contains(&name.as_str()));
+        attributes
+    }
+
+    /// Adds a node of the standard operator set.
+    fn add(
         &mut self,
         op: &str,
-        inputs: &[ValueId],
-        attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
+        inputs: &[Option<ValueId>],
+        attributes: BTreeMap<String, Attribute>,
     ) -> ValueId {
-        let name = format!("{}.{op}", self.name);
-        self.graph.add_op(op, &name, inputs, attributes)
+        let name = format!("{}.{}", self.name, op.to_lowercase());
+        let output = self.graph.add_value(&name, ValueKind::Detached, None);
+        let name = self.graph.value(output).name.clone();
+        let (op, inputs) = (op.to_owned(), inputs.to_vec());
+        let outputs = vec![Some(output)];
+        self.graph.add_node(Node { name, op, inputs, outputs, attributes, ..Node::default() });
+        output
     }
 
-    fn scalar(&mut self, value: f32) -> ValueId {
-        let tensor = Tensor::from_f32(&ndarray::arr0(value).into_dyn());
-        self.graph.add_initializer(&format!("{}.number", self.name), tensor)
+    fn op(&mut self, op: &str, inputs: &[ValueId]) -> ValueId {
+        let inputs: Vec<_> = inputs.iter().copied().map(Some).collect();
+        self.add(op, &inputs, BTreeMap::new())
     }
 
-    fn ints(&mut self, values: &[i64]) -> ValueId {
-        let tensor = Tensor::from_i64(vec![values.len()], values);
-        self.graph.add_initializer(&format!("{}.ints", self.name), tensor)
+    fn op_with(&mut self, op: &str, input: ValueId, attribute: (&str, Attribute)) -> ValueId {
+        let (name, value) = attribute;
+        self.add(op, &[Some(input)], BTreeMap::from([(name.to_owned(), value)]))
     }
 
-    /// `a op value`
-    fn with_number(&mut self, op: &str, a: ValueId, value: f32) -> ValueId {
-        let number = self.scalar(value);
-        self.op(op, &[a, number])
+    /// A number of the type of the node's data, float where that is not known.
+    fn number(&mut self, value: f64) -> Option<ValueId> {
+        let ty = self.input(0).and_then(|data| types::of(self.graph, data));
+        let dtype = ty.map_or(DataType::F32, |ty| ty.dtype);
+        let tensor = Tensor::from_f64(dtype, &ArrayD::from_elem(IxDyn(&[]), value)).ok()?;
+        let name = format!("{}.number", self.name);
+        Some(self.graph.add_initializer(&name, tensor))
     }
 
-    /// The sum of `a` and what is there of `others`.
-    fn added(&mut self, a: ValueId, others: &[Option<ValueId>]) -> ValueId {
-        others.iter().flatten().fold(a, |sum, other| self.op("Add", &[sum, *other]))
-    }
-
-    /// The mean over the last axis.
-    fn mean(&mut self, value: ValueId) -> ValueId {
-        if self.opset < 18 {
-            return self.op_with("ReduceMean", &[value], [("axes", Attribute::Ints(vec![-1]))]);
-        }
-        let axes = self.ints(&[-1]);
-        self.op("ReduceMean", &[value, axes])
-    }
-
-    /// `x` divided by the root of its mean square over the last axis, times `scale`.
-    fn by_root(&mut self, x: ValueId, scale: ValueId, epsilon: f32) -> ValueId {
-        let square = self.op("Mul", &[x, x]);
-        let mean = self.mean(square);
-        let raised = self.with_number("Add", mean, epsilon);
-        let root = self.op("Sqrt", &[raised]);
-        let normal = self.op("Div", &[x, root]);
-        self.op("Mul", &[normal, scale])
-    }
-
-    /// Layer normalisation over the last axis.
-    fn norm(
-        &mut self,
-        x: ValueId,
-        scale: ValueId,
-        shift: Option<ValueId>,
-        epsilon: f32,
-    ) -> ValueId {
-        let mean = self.mean(x);
-        let centred = self.op("Sub", &[x, mean]);
-        let scaled = self.by_root(centred, scale, epsilon);
-        self.added(scaled, &[shift])
+    /// The product of a value and a number.
+    fn scaled(&mut self, value: ValueId, factor: f64) -> Option<ValueId> {
+        let factor = self.number(factor)?;
+        Some(self.op("Mul", &[value, factor]))
     }
 }

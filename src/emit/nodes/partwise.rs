@@ -59,7 +59,7 @@ impl TaskEmitter<'_> {
 
     /// The pieces of a value whose channels begin in constants.
     fn made(&self, output: ValueId) -> Option<Parts> {
-        let axis = self.source().coupling.axis(output)?;
+        let axis = self.source().coupling().axis(output)?;
         let parts = self.parts(&axis.channels).into_iter();
         Some(parts.map(|part| (part.owner, part.positions)).collect())
     }
@@ -74,7 +74,7 @@ impl TaskEmitter<'_> {
         let node = self.graph().node(id);
         for (i, operand) in partwise.operands.iter().enumerate() {
             let (Operand::Channels, Some(source)) = (operand, node.input(i)) else { continue };
-            let axis = self.source().coupling.axis(source).filter(|axis| axis.within.is_none());
+            let axis = self.source().coupling().axis(source).filter(|axis| axis.within.is_none());
             let Some(axis) = axis else { continue };
             let value = self.whole(source)?;
             operands[i] = Some(self.cut(axis, value, &node.name));
@@ -101,7 +101,7 @@ impl TaskEmitter<'_> {
             let computed = self.whole(source)?;
             return Ok(if n == all { computed } else { self.replaced(computed, entry, n, &name) });
         };
-        let channels = self.source().coupling.axis(data).map(|c| c.axis);
+        let channels = self.source().coupling().axis(data).map(|c| c.axis);
         let shape = self.graph().value(data).ty.as_ref().and_then(|ty| ty.shape.as_ref());
         for (axis, size) in target.iter_mut().enumerate() {
             match *size {

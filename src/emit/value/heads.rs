@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::align::TaskId;
 use crate::couple::{GroupId, Nest};
 use crate::mtz::joint::{Block, JointModel, Owner};
 
@@ -10,11 +11,11 @@ use crate::mtz::joint::{Block, JointModel, Owner};
 /// layers make or read.
 pub(super) fn cut_in_heads(
     joint: &JointModel,
-    task: usize,
+    task: TaskId,
     touched: &BTreeSet<GroupId>,
     blocks: &mut [Vec<(Block, bool)>],
 ) {
-    let coupling = &joint.tasks[task].coupling;
+    let coupling = joint.task(task).coupling();
     let mut families: BTreeMap<GroupId, Vec<&Nest>> = BTreeMap::new();
     coupling.nests.iter().for_each(|nest| families.entry(nest.heads).or_default().push(nest));
     let layout = joint.layout(task);
@@ -40,7 +41,7 @@ pub(super) fn cut_in_heads(
 }
 
 /// A group as one block in its own order.
-fn alone(task: usize, size: usize) -> Block {
+fn alone(task: TaskId, size: usize) -> Block {
     Block { owner: Owner::Tasks(vec![task]), channels: (0..size).collect(), first: None }
 }
 

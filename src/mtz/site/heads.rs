@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::couple::Channel;
+use crate::align::TaskChannel;
 use crate::mtz::joint::{JointModel, Neuron};
 use crate::mtz::matching::HeadBlocks;
 
@@ -10,17 +10,17 @@ use crate::mtz::matching::HeadBlocks;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Head {
     Shared(Neuron),
-    Own(usize, Channel),
+    Own(TaskChannel),
 }
 
 /// The heads that the channels of two sides fall into; `None` where they are no heads'. Where only one
 /// side has heads, there are no blocks, so that nothing is paired.
-pub(super) fn head_blocks(
+pub(crate) fn head_blocks(
     joint: &JointModel,
-    rows: &[(usize, Channel)],
-    columns: &[(usize, Channel)],
+    rows: &[TaskChannel],
+    columns: &[TaskChannel],
 ) -> Option<HeadBlocks> {
-    let nest = |(task, channel): &(usize, Channel)| joint.tasks[*task].coupling.nest(channel.group);
+    let nest = |own: &TaskChannel| joint.task(own.task).coupling().nest(own.channel.group);
     let mut nests = rows.iter().chain(columns).map(nest);
     let is_fixed = nests.clone().flatten().any(|nest| nest.is_fixed);
     if nests.all(|nest| nest.is_none()) {
@@ -43,12 +43,13 @@ pub(super) fn head_blocks(
 }
 
 /// The heads of some channels, each with the places of its channels; `None` if some are in none.
-fn heads(joint: &JointModel, channels: &[(usize, Channel)]) -> Option<Vec<(Head, Vec<usize>)>> {
+fn heads(joint: &JointModel, channels: &[TaskChannel]) -> Option<Vec<(Head, Vec<usize>)>> {
     let mut found: Vec<(Head, Vec<usize>)> = Vec::new();
     let mut places: HashMap<Head, usize> = HashMap::new();
-    for (at, (task, channel)) in channels.iter().enumerate() {
-        let own = joint.tasks[*task].coupling.head(*channel)?;
-        let head = joint.neuron(*task, own).map_or(Head::Own(*task, own), Head::Shared);
+    for (at, channel) in channels.iter().enumerate() {
+        let own = joint.task(channel.task).coupling().head(channel.channel)?;
+        let own = channel.task.channel(own);
+        let head = joint.neuron(own).map_or(Head::Own(own), Head::Shared);
         let place = *places.entry(head).or_insert_with(|| {
             found.push((head, Vec::new()));
             found.len() - 1
