@@ -25,6 +25,7 @@ use crate::runtime::Backend;
 
 mod batches;
 mod candidates;
+mod equal;
 mod prepare;
 mod search;
 
@@ -169,7 +170,7 @@ impl Importance {
             // It may be that nothing is to be shared, where something could be.
             let all = Budget::uniform(Share::Fraction(1.0));
             let plan = predict(joint, alignment, &all, false)?;
-            if shares_nothing(&plan) {
+            if shares_nothing(&plan) && !equal::have_equal_weights(joint) {
                 return Err(misaligned(joint, alignment, &plan));
             }
         }

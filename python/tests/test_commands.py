@@ -30,7 +30,8 @@ def test_keywords_are_the_options_of_the_command_line(command):
     flags = set(re.findall(r"^ +(?:-\w, )?--([a-z][a-z-]+)", text, re.MULTILINE))
     # Models, data and places of results are arguments of the functions.
     places = {"data", "name", "output", "report", "json", "dry-run", "keep-rejected", "teacher"}
-    places |= {"export", "merge", "quiet", "verbose", "help", "version"}
+    places |= {"export", "merge", "quiet", "verbose", "help", "version", "plan", "save-plan"}
+    places |= {"allow-changed"}
     function = getattr(onnx_zip, command)
     found = inspect.signature(function).parameters
     assert {flag.replace("-", "_") for flag in flags - places} == set(keywords(command))

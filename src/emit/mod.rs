@@ -22,7 +22,7 @@ mod value;
 use std::collections::BTreeMap;
 
 use crate::align::TaskId;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{Graph, Model, TensorType, ValueId};
 use crate::mtz::joint::JointModel;
 
@@ -67,7 +67,12 @@ impl EmitOptions {
                 ErrorKind::Usage,
                 "the masked form needs models with inputs of the same types and shapes",
             )
-            .hint("use --form heads or --form switch"));
+            .hint(
+                Hint::from("use ")
+                    .option_as("form", "heads")
+                    .then(" or ")
+                    .option_as("form", "switch"),
+            ));
         }
         self.inputs.is_shared(joint).map(drop)
     }
@@ -87,7 +92,7 @@ impl InputMode {
                 ErrorKind::Usage,
                 "the models take inputs of different types or shapes and cannot share them",
             )
-            .hint("leave out --inputs shared")),
+            .hint(Hint::from("leave out ").option_as("inputs", "shared"))),
         }
     }
 }

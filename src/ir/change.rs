@@ -50,14 +50,8 @@ impl Graph {
         attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) -> ValueId {
         let output = self.add_value(name, ValueKind::Detached, None);
-        self.add_node(Node {
-            name: self.value(output).name.clone(),
-            op: op.to_owned(),
-            domain: String::new(),
-            inputs: inputs.iter().copied().map(Some).collect(),
-            outputs: vec![Some(output)],
-            attributes: attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
-        });
+        let node = Node::standard(op, &self.value(output).name, inputs, attributes);
+        self.add_node(Node { outputs: vec![Some(output)], ..node });
         output
     }
 
@@ -154,6 +148,11 @@ impl Graph {
                 *output = new;
             }
         }
+    }
+
+    /// Makes a value one of the enclosing graph's.
+    pub fn set_captured(&mut self, id: ValueId, outer: ValueId) {
+        self.values[id.index()].kind = ValueKind::Captured(outer);
     }
 
     /// Points captured values at other values of the enclosing graph.

@@ -47,6 +47,22 @@ pub struct Node {
 }
 
 impl Node {
+    /// A node of the standard operator set without outputs yet.
+    pub fn standard(
+        op: &str,
+        name: &str,
+        inputs: &[ValueId],
+        attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
+    ) -> Node {
+        Node {
+            name: name.to_owned(),
+            op: op.to_owned(),
+            inputs: inputs.iter().copied().map(Some).collect(),
+            attributes: attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            ..Node::default()
+        }
+    }
+
     /// The `index`-th input, if present.
     pub fn input(&self, index: usize) -> Option<ValueId> {
         self.inputs.get(index).copied().flatten()
