@@ -82,19 +82,19 @@ fn models_are_told_about_without_data() {
     assert_eq!((file.sha256, file.layers), (memory.sha256, memory.layers));
 }
 
-/// What users may rely on; a change of this list is a change of the version.
+/// What users may rely on. A version may add to this list; one that takes a line away, or changes it, breaks
+/// what they have built.
 #[test]
-fn the_facade_changes_on_purpose_only() {
-    let mut list = Vec::new();
+fn the_facade_keeps_what_users_rely_on() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let exports = fs::read_to_string(root.join("src/lib.rs")).unwrap();
-    list.extend(items(&exports).into_iter().filter(|item| item.starts_with("pub use")));
+    let mut found = Vec::new();
     for file in sources(&root.join("src/api")) {
-        let name = file.strip_prefix(root).unwrap().display().to_string();
-        let found = items(&fs::read_to_string(&file).unwrap());
-        list.extend(found.into_iter().map(|item| format!("{name}: {item}")));
+        found.extend(items(&fs::read_to_string(&file).unwrap()));
     }
-    insta::assert_snapshot!(list.join("\n"));
+    let promised = fs::read_to_string(root.join("tests/api.txt")).unwrap();
+    let lost: Vec<&str> = promised.lines().filter(|l| !found.iter().any(|f| f == l)).collect();
+    assert!(promised.lines().count() > 50);
+    assert!(lost.is_empty(), "src/api has no longer:\n{}", lost.join("\n"));
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -119,19 +119,13 @@ fn items(text: &str) -> Vec<String> {
             let item = found.last_mut().unwrap();
             item.push(' ');
             item.push_str(line);
-        } else if line.starts_with("pub ") {
+        } else if line.starts_with("pub ") && !line.starts_with("pub use") {
             found.push(line.to_owned());
         } else {
             continue;
         }
-        let is_list = found.last().is_some_and(|item| item.starts_with("pub use"));
-        open = match is_list {
-            true => !line.ends_with(';'),
-            false => {
-                !line.ends_with(['{', ';', ','])
-                    || line.starts_with("pub fn") && line.ends_with('(')
-            }
-        };
+        let is_function = found.last().is_some_and(|item| item.starts_with("pub fn"));
+        open = is_function && !line.ends_with(['{', ';']);
     }
     let plain = |item: String| item.trim_end_matches([' ', '{', ';', ',']).to_owned();
     found.into_iter().map(plain).collect()
