@@ -9,16 +9,18 @@
 //!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
-//!    there is none still; `recurrent`; `shuffle` last, since it looks for what the others left.
+//!    `padding`; `left` before `gemm`, whose product without a bias lets `affine` add one; `addend`,
+//!    which takes away a computed bias; `bias` where there is none still; `recurrent`; `shuffle` last, since it looks for what the others left.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
+mod addend;
 mod affine;
 mod bias;
 mod check;
 mod constants;
 mod fold;
 mod gemm;
+mod left;
 mod noop;
 mod padding;
 mod recurrent;
@@ -104,7 +106,9 @@ const TIDY: &[Pass] = &[
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: untie::run },
     Pass { name: "padding", run: padding::run },
+    Pass { name: "left", run: left::run },
     Pass { name: "gemm", run: gemm::run },
+    Pass { name: "addend", run: addend::run },
     Pass { name: "affine", run: affine::run },
     Pass { name: "bias", run: bias::run },
     Pass { name: "recurrent", run: recurrent::run },

@@ -31,7 +31,8 @@ pub(super) fn channel_axis(graph: &Graph, input: ValueId, rank: usize) -> Option
         Some(axis) => (input, *axis),
         None => (value, contracted),
     };
-    (axis > 0).then_some((value, axis))
+    // The first axis counts samples, unless it is moved.
+    (axis != 0 || contracted != 0).then_some((value, axis))
 }
 
 /// Where axes stand behind a node that moves them; `None` for other nodes.

@@ -8,7 +8,7 @@ use super::{
     Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, End, Frozen, GroupId, LayerId,
 };
 use crate::error::Result;
-use crate::ir::{Graph, NodeId, ValueId};
+use crate::ir::{Graph, Node, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
 
 /// Everything learnt on the way through the graph.
@@ -57,13 +57,16 @@ impl Tracer<'_> {
     fn visit(&mut self, id: NodeId) {
         let node = self.graph.node(id);
         let rule = node.domain.is_empty().then(|| ops::rule(&node.op)).flatten();
-        let tracked = node.inputs.iter().flatten().any(|v| self.labels[v.index()].is_some());
+        let tracked = node.reads().any(|v| self.labels[v.index()].is_some());
         let flow = match rule {
             Some(rule) => {
                 let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
-                let weighted =
-                    matches!(flow, Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_));
-                if tracked || weighted { flow } else { Flow::Untracked }
+                let begins = match &flow {
+                    Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_) => true,
+                    Flow::Whole(whole) => whole.outputs.iter().flatten().any(Labels::go_on),
+                    _ => false,
+                };
+                if tracked || begins { flow } else { Flow::Untracked }
             }
             None if tracked => Flow::whole("an operator without a channel rule"),
             None => Flow::Untracked,
@@ -178,12 +181,14 @@ impl Tracer<'_> {
         Labels { axis: labels.axis, atoms: labels.atoms.iter().map(atom).collect() }
     }
 
-    /// Freezes what reaches an output without passing another layer: the answers of a model are its
-    /// task's own.
+    /// Freezes what reaches an answer without passing another layer: the answers of a model are its
+    /// task's own. An output that leads to a further layer is no answer, but a look at what is hidden.
     fn freeze_outputs(&mut self) {
         let reason = self.reason("a model output", None, Some(End::Output));
+        let hidden = self.before_layers();
         let mut seen = HashSet::new();
         let mut stack = self.graph.outputs.clone();
+        stack.retain(|output| !hidden.contains(output));
         while let Some(value) = stack.pop() {
             if !seen.insert(value) {
                 continue;
@@ -199,6 +204,20 @@ impl Tracer<'_> {
                 stack.extend(node.reads());
             }
         }
+    }
+
+    /// All values that some layer depends on.
+    fn before_layers(&self) -> HashSet<ValueId> {
+        let layers = self.layers.iter().map(|(layer, _)| layer.node);
+        let mut stack: Vec<ValueId> = layers.flat_map(|id| self.graph.node(id).reads()).collect();
+        let mut seen = HashSet::new();
+        while let Some(value) = stack.pop() {
+            if seen.insert(value) {
+                let producer = self.graph.producer(value).map(|id| self.graph.node(id));
+                stack.extend(producer.into_iter().flat_map(Node::reads));
+            }
+        }
+        seen
     }
 
     fn reason(&mut self, reason: &str, node: Option<NodeId>, end: Option<End>) -> u32 {

@@ -9,10 +9,12 @@
 //! `Gather`), and the result is cut into pieces again.
 //! Equal constants and equal nodes are stored once, which makes the common trunk fall out by itself.
 
+mod absent;
 mod block;
 mod builder;
 mod extents;
 mod form;
+mod gates;
 mod layer;
 mod masked;
 mod parameters;
@@ -25,7 +27,7 @@ mod relabel;
 mod switch;
 mod task;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, TensorType, ValueId};
@@ -64,7 +66,7 @@ impl EmitOptions {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] if shared inputs or the masked form are asked for but the tasks' inputs
-    /// differ.
+    /// differ, or a form of one task at a time where an output cannot be zero.
     pub fn check(&self, joint: &JointModel) -> Result<()> {
         if self.form == Form::Masked && !inputs_agree(joint) {
             return Err(Error::new(
@@ -72,6 +74,9 @@ impl EmitOptions {
                 "the masked form needs models with inputs of the same types and shapes",
             )
             .hint("use --form heads or --form switch"));
+        }
+        if self.form != Form::Heads {
+            joint.tasks.iter().try_for_each(|task| gates::check(task))?;
         }
         self.inputs.is_shared(joint).map(drop)
     }
@@ -127,7 +132,7 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     graph.remove_dead_nodes();
     let recipe = recipe::write(joint, &graph, &placed)?;
     if options.form == Form::Switch {
-        graph = switch::switch(joint, graph)?;
+        graph = switch::switch(joint, graph, &inputs)?;
     }
     let mut model = wrap(joint, graph);
     model.metadata.insert(RECIPE_KEY.to_owned(), recipe);
@@ -149,14 +154,39 @@ pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
     }
     let outputs = TaskEmitter::new(joint, task, &mut builder, None).run(&inputs)?;
     for (output, source_output) in outputs.iter().zip(&source.outputs) {
-        let value = source.value(*source_output);
-        builder.add_output(*output, &value.name, value.ty.clone());
+        let name = &source.value(*source_output).name;
+        builder.add_output(*output, name, source, *source_output);
     }
     let mut graph = builder.graph;
     graph.remove_dead_nodes();
     let mut model = wrap(joint, graph);
     model.name.clone_from(&joint.tasks[task].name);
     Ok(model)
+}
+
+/// Whether inputs of these names are the tasks' own, called `<task>/<input>`, and not common: each
+/// task has some, and there are no others.
+pub fn inputs_are_separate<T: AsRef<str>>(tasks: &[T], inputs: &[T]) -> bool {
+    let task = |input: &T| {
+        let (name, _) = input.as_ref().split_once('/')?;
+        tasks.iter().position(|task| task.as_ref() == name)
+    };
+    let owners: Option<BTreeSet<usize>> = inputs.iter().map(task).collect();
+    owners.is_some_and(|owners| owners.len() == tasks.len())
+}
+
+/// Names for the inputs that all tasks have in common: those of the first task, unless they could be
+/// taken for inputs of one task each.
+fn common_names(joint: &JointModel) -> Vec<String> {
+    let tasks: Vec<String> = joint.tasks.iter().map(|task| task.name.clone()).collect();
+    let first = joint.tasks.first().map(|task| &task.model.graph);
+    let name = |(graph, id): (&Graph, ValueId)| graph.value(id).name.clone();
+    let ids = first.into_iter().flat_map(|graph| graph.inputs.iter().map(move |id| (graph, *id)));
+    let names: Vec<String> = ids.map(name).collect();
+    match inputs_are_separate(&tasks, &names) {
+        true => names.iter().map(|name| format!("shared/{name}")).collect(),
+        false => names,
+    }
 }
 
 /// Adds the graph inputs and returns, per task, the value of each of its inputs.
@@ -166,6 +196,7 @@ fn add_inputs(
     builder: &mut Builder,
 ) -> Result<Vec<Vec<ValueId>>> {
     let shared = mode.is_shared(joint)?;
+    let common = if shared { common_names(joint) } else { Vec::new() };
     let mut all: Vec<Vec<ValueId>> = Vec::new();
     for task in &joint.tasks {
         if let (true, Some(first)) = (shared, all.first()) {
@@ -174,10 +205,10 @@ fn add_inputs(
         }
         let graph = &task.model.graph;
         let mut ids = Vec::new();
-        for input in &graph.inputs {
+        for (place, input) in graph.inputs.iter().enumerate() {
             let value = graph.value(*input);
-            let name =
-                if shared { value.name.clone() } else { format!("{}/{}", task.name, value.name) };
+            let own = || format!("{}/{}", task.name, value.name);
+            let name = common.get(place).cloned().unwrap_or_else(own);
             ids.push(builder.graph.add_input(&name, typed(value.ty.as_ref())?));
         }
         all.push(ids);
@@ -214,9 +245,8 @@ fn name_outputs(joint: &JointModel, builder: &mut Builder, outputs: &[Vec<ValueI
     for (task, values) in joint.tasks.iter().zip(outputs) {
         let graph = &task.model.graph;
         for (value, source) in values.iter().zip(&graph.outputs) {
-            let source = graph.value(*source);
-            let name = format!("{}/{}", task.name, source.name);
-            builder.add_output(*value, &name, source.ty.clone());
+            let name = format!("{}/{}", task.name, graph.value(*source).name);
+            builder.add_output(*value, &name, graph, *source);
         }
     }
 }

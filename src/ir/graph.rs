@@ -159,6 +159,19 @@ impl Node {
     pub fn reads(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.inputs.iter().flatten().copied().chain(self.subgraphs().flat_map(Graph::captures))
     }
+
+    /// Points everything the node reads at other values. A node that is copied into another graph
+    /// reads that graph's values afterwards, and so do its sub-graphs.
+    pub fn redirect(&mut self, mut to: impl FnMut(ValueId) -> ValueId) {
+        for input in self.inputs.iter_mut().flatten() {
+            *input = to(*input);
+        }
+        for attribute in self.attributes.values_mut() {
+            if let Attribute::Graph(sub) = attribute {
+                sub.recapture(&mut to);
+            }
+        }
+    }
 }
 
 /// A computation graph.
@@ -229,6 +242,14 @@ impl Graph {
         match &self.value(id).kind {
             ValueKind::Initializer(tensor) => Some(tensor),
             _ => None,
+        }
+    }
+
+    /// Element type and shape of a value, where known: those of its tensor for a constant.
+    pub fn type_of(&self, id: ValueId) -> Option<TensorType> {
+        match self.initializer(id) {
+            Some(tensor) => Some(tensor.ty()),
+            None => self.value(id).ty.clone(),
         }
     }
 
@@ -377,6 +398,13 @@ impl Graph {
         self.values[id.index()].foreign_type = Some(encoded);
     }
 
+    /// Gives a value the type of a value of another graph.
+    pub fn set_type_like(&mut self, id: ValueId, graph: &Graph, other: ValueId) {
+        let (ty, foreign_type) = (graph.type_of(other), graph.value(other).foreign_type.clone());
+        let value = &mut self.values[id.index()];
+        (value.ty, value.foreign_type) = (ty, foreign_type);
+    }
+
     /// Renames a value; the new name is made unique and returned.
     pub fn rename_value(&mut self, id: ValueId, name: &str) -> String {
         let old = std::mem::take(&mut self.values[id.index()].name);
@@ -390,20 +418,7 @@ impl Graph {
     /// Makes every reader of `old` (nodes, their sub-graphs, graph outputs) read `new` instead.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
         for node in self.nodes.iter_mut().flatten() {
-            for input in node.inputs.iter_mut().flatten() {
-                if *input == old {
-                    *input = new;
-                }
-            }
-            for attribute in node.attributes.values_mut() {
-                if let Attribute::Graph(sub) = attribute {
-                    for value in &mut sub.values {
-                        if value.kind == ValueKind::Captured(old) {
-                            value.kind = ValueKind::Captured(new);
-                        }
-                    }
-                }
-            }
+            node.redirect(|read| if read == old { new } else { read });
         }
         for output in &mut self.outputs {
             if *output == old {
@@ -413,7 +428,7 @@ impl Graph {
     }
 
     /// Points captured values at other values of the enclosing graph.
-    pub fn recapture(&mut self, mut outer: impl FnMut(ValueId) -> ValueId) {
+    fn recapture(&mut self, mut outer: impl FnMut(ValueId) -> ValueId) {
         for value in &mut self.values {
             if let ValueKind::Captured(id) = value.kind {
                 value.kind = ValueKind::Captured(outer(id));
@@ -421,8 +436,8 @@ impl Graph {
         }
     }
 
-    /// Puts `prefix/` before the name of every value of the graph and its sub-graphs, except
-    /// captured ones.
+    /// Puts `prefix/` before the name of every node and value of the graph and its sub-graphs, except
+    /// captured values.
     pub fn prefix_names(&mut self, prefix: &str) {
         for value in &mut self.values {
             if !matches!(value.kind, ValueKind::Captured(_)) {
@@ -432,6 +447,7 @@ impl Graph {
         self.names =
             (0u32..).map(ValueId).zip(&self.values).map(|(id, v)| (v.name.clone(), id)).collect();
         for node in self.nodes.iter_mut().flatten() {
+            node.name = format!("{prefix}/{}", node.name);
             for attribute in node.attributes.values_mut() {
                 if let Attribute::Graph(sub) = attribute {
                     sub.prefix_names(prefix);

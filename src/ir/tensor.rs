@@ -39,6 +39,9 @@ pub enum DataType {
 }
 
 impl DataType {
+    /// The type of strings.
+    pub const STRING: DataType = DataType::Other(8);
+
     const CODES: [(DataType, i32); 13] = [
         (DataType::F32, 1),
         (DataType::U8, 2),
@@ -128,6 +131,16 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// A scalar of nought, `false` or the empty string; of other types that are not whole bytes, one
+    /// without data.
+    pub fn zero(dtype: DataType) -> Self {
+        // An empty element of the field `string_data`: its tag and its length.
+        let string = vec![0x32, 0];
+        let data =
+            if dtype == DataType::STRING { string } else { vec![0; dtype.size().unwrap_or(0)] };
+        Tensor { dtype, dims: Vec::new(), data: data.into() }
+    }
+
     /// A float tensor from a row-major array.
     pub fn from_f32(array: &ArrayD<f32>) -> Self {
         let data: Vec<u8> = array.iter().flat_map(|v| v.to_le_bytes()).collect();

@@ -68,7 +68,7 @@ const MOST_ELEMENTS: u64 = 1 << 56;
 
 const UNCOUNTABLE: &str = "has a shape too large to count";
 
-const STRING: DataType = DataType::Other(Code::String as i32);
+const STRING: DataType = DataType::STRING;
 
 fn build(
     proto: TensorProto,

@@ -6,6 +6,7 @@
 //! them; behind it nothing is tracked any more.
 
 mod axes;
+mod control;
 mod conv;
 mod elementwise;
 mod gate;
@@ -18,6 +19,7 @@ mod pool;
 mod recurrent;
 mod reshape;
 mod shape;
+mod space;
 mod view;
 
 use crate::ir::{Dim, TensorType};
@@ -48,6 +50,13 @@ pub struct Labels {
     pub axis: usize,
     /// One entry per index along the axis.
     pub atoms: Vec<Atom>,
+}
+
+impl Labels {
+    /// Whether some of the channels began before the node that has these labels.
+    pub fn go_on(&self) -> bool {
+        self.atoms.iter().any(|atom| *atom != Atom::NEW)
+    }
 }
 
 /// What a node's operand is to the channels that flow through the node.
@@ -173,6 +182,9 @@ static RULES: &[&dyn OpRule] = &[
     &join::Slice,
     &join::Gather,
     &shape::Shape,
+    &space::SpaceToDepth,
+    &space::DepthToSpace,
+    &control::Control,
     &shape::Cast,
 ];
 

@@ -103,7 +103,7 @@ impl Dataset {
         for (named, port) in named {
             let name = named.name.clone();
             let column = Column::from_array(file, named, port, options)?;
-            same_length(&name, column.len())?;
+            column.len().map_or(Ok(()), |len| same_length(&name, len))?;
             columns.push(column);
         }
         let mut notes = Vec::new();
@@ -148,10 +148,10 @@ impl Dataset {
     }
 
     fn new(columns: Vec<Column>, labels: Option<Vec<i64>>, mut notes: Vec<String>) -> Result<Self> {
-        let len = columns
-            .first()
-            .map(Column::len)
-            .ok_or_else(|| Error::new(ErrorKind::Calibration, "the model has no inputs to feed"))?;
+        if columns.is_empty() {
+            return Err(Error::new(ErrorKind::Calibration, "the model has no inputs to feed"));
+        }
+        let len = columns.iter().find_map(Column::len).or(labels.as_ref().map(Vec::len));
         for column in columns.iter().filter(|column| column.feeds_raw_bytes()) {
             notes.push(format!(
                 "uint8 data is fed to input '{}' unscaled, from 0 to 255; pass --scale 1/255 if the \
@@ -159,7 +159,7 @@ impl Dataset {
                 column.input
             ));
         }
-        Ok(Dataset { columns, labels, rows: (0..len).collect(), notes })
+        Ok(Dataset { columns, labels, rows: (0..len.unwrap_or(1)).collect(), notes })
     }
 
     /// Number of samples.

@@ -6,6 +6,7 @@
 use ndarray::{ArrayD, IxDyn};
 
 use crate::ir::{DataType, Node, Tensor};
+use crate::ops::normal_axis;
 
 use super::movement::broadcast_dims;
 
@@ -20,6 +21,9 @@ enum Elements {
 pub(super) fn value(node: &Node, inputs: &[&Tensor]) -> Option<Tensor> {
     let wide: Option<Vec<Elements>> = inputs.iter().map(|t| elements(t)).collect();
     let (wide, dtype) = (wide?, inputs.first()?.dtype);
+    if node.op == "DequantizeLinear" {
+        return dequantised(node, inputs, &wide);
+    }
     match (node.op.as_str(), wide.as_slice()) {
         ("Cast", [x]) => cast(x, DataType::from_code(i32::try_from(node.int("to", 0)).ok()?)),
         ("Where", [Elements::Int(condition), a, b]) => {
@@ -30,6 +34,35 @@ pub(super) fn value(node: &Node, inputs: &[&Tensor]) -> Option<Tensor> {
         (op, [a, b]) => encode(dtype, binary(op, a, b)?),
         _ => None,
     }
+}
+
+/// `(x − zero point) · scale`, with one scale, or one for each index along an axis.
+fn dequantised(node: &Node, inputs: &[&Tensor], wide: &[Elements]) -> Option<Tensor> {
+    let (Some(Elements::Int(codes)), Some(Elements::Float(scale))) = (wide.first(), wide.get(1))
+    else {
+        return None;
+    };
+    let rank = codes.ndim();
+    let per_axis = scale.ndim() == 1 && scale.len() > 1;
+    let along = |values: ArrayD<f64>| -> Option<ArrayD<f64>> {
+        let mut dims = vec![1; rank];
+        if per_axis {
+            *dims.get_mut(normal_axis(node.int("axis", 1), rank)?)? = values.len();
+        }
+        values.into_shape_with_order(IxDyn(&dims)).ok()
+    };
+    let codes = codes.mapv(|v| v as f64);
+    let shifted = match wide.get(2) {
+        Some(Elements::Int(zero)) => {
+            let zero = along(zero.mapv(|v| v as f64))?;
+            &codes - &zero.broadcast(codes.dim())?
+        }
+        Some(Elements::Float(_)) => return None,
+        None => codes,
+    };
+    let scale = along(scale.clone())?;
+    let scale = scale.broadcast(shifted.dim())?;
+    Tensor::from_f64(inputs.get(1)?.dtype, &(&shifted * &scale)).ok()
 }
 
 fn elements(tensor: &Tensor) -> Option<Elements> {
