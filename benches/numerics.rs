@@ -11,9 +11,9 @@ use onnx_zip::calib::gram::Moments;
 use onnx_zip::calib::im2col::{Positions, Rows};
 use onnx_zip::calib::product::times;
 use onnx_zip::calib::window::Window;
-use onnx_zip::zip::matcher::{MATCHERS, Share};
-use onnx_zip::zip::pair::{Metric, Problem};
-use onnx_zip::zip::solve::{DAMPING, Spd};
+use onnx_zip::mtz::matching::{MATCHERS, Share};
+use onnx_zip::mtz::solver::cholesky::{DAMPING, Spd};
+use onnx_zip::mtz::solver::pair_cost::{Metric, Problem};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

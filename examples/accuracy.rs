@@ -9,11 +9,11 @@ use std::path::Path;
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::error::{Error, ErrorKind, Result};
 use onnx_zip::ir::Model;
+use onnx_zip::mtz::matching::Share;
+use onnx_zip::mtz::options::{Budget, MergeOptions, Method};
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
 use onnx_zip::runtime::{self, Backend, ModelSource, RuntimeOptions, feeds};
-use onnx_zip::zip::matcher::Share;
-use onnx_zip::zip::options::{Budget, Method, ZipOptions};
 use onnx_zip::zipper::{self, Calibration, Input};
 
 fn main() -> Result<()> {
@@ -38,11 +38,11 @@ fn main() -> Result<()> {
         .collect::<Result<_>>()?;
     let method = rest.first().map_or("refit", String::as_str);
     let share = rest.get(1).and_then(|s| s.parse().ok()).unwrap_or(1.0);
-    let options = ZipOptions {
+    let options = MergeOptions {
         method: if method == "mtz" { Method::Mtz } else { Method::Refit },
         matcher: rest.get(2).cloned(),
         budget: Budget::uniform(Share::Fraction(share)),
-        ..ZipOptions::default()
+        ..MergeOptions::default()
     };
     let samples = rest.get(3).and_then(|s| s.parse().ok()).unwrap_or(10_000);
     let calibration = Calibration {

@@ -10,10 +10,10 @@ use std::path::Path;
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions};
 use onnx_zip::error::{Error, ErrorKind, Result};
+use onnx_zip::mtz::options::MergeOptions;
 use onnx_zip::onnx::{self, SaveOptions};
 use onnx_zip::progress::Silent;
 use onnx_zip::runtime::{self, ModelSource, RuntimeOptions};
-use onnx_zip::zip::options::ZipOptions;
 use onnx_zip::zipper::{self, Calibration, Input};
 
 /// What the command line takes at most, unless told otherwise.
@@ -44,7 +44,8 @@ fn main() -> Result<()> {
     }
     let calibration =
         Calibration { backend, data, stored: Vec::new(), batch: 128, memory: 2 << 30 };
-    let (merged, outcome) = zipper::merge(prepared, &calibration, &ZipOptions::default(), &Silent)?;
+    let (merged, outcome) =
+        zipper::merge(prepared, &calibration, &MergeOptions::default(), &Silent)?;
     for site in &outcome.sites {
         println!("{:?}: {} of {:?} neurons shared", site.layers, site.shared, site.neurons);
     }

@@ -35,12 +35,12 @@ use onnx_zip::error::{Error, ErrorKind, Result};
 use onnx_zip::grad;
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Model, Tensor};
+use onnx_zip::mtz::options::MergeOptions;
+use onnx_zip::mtz::site::SiteRecord;
+use onnx_zip::mtz::solver::cholesky::Spd;
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
 use onnx_zip::runtime::{self, Backend, ModelSource, RuntimeOptions, Session, feeds};
-use onnx_zip::zip::options::ZipOptions;
-use onnx_zip::zip::run::SiteRecord;
-use onnx_zip::zip::solve::Spd;
 use onnx_zip::zipper::{self, Calibration, Input, Outcome, Prepared};
 
 const BATCH: usize = 128;
@@ -79,7 +79,7 @@ struct Case {
     name: &'static str,
     nets: [Model; 2],
     data: [Dataset; 2],
-    options: ZipOptions,
+    options: MergeOptions,
 }
 
 /// Two trained LeNet-5 nets with 10 000 images, and otherwise the defaults of `merge`.
@@ -90,7 +90,7 @@ fn lenet5(backend: &Arc<dyn Backend>) -> Result<Case> {
     let options = DataOptions { scale: Some(Scale(1.0 / 255.0)), ..DataOptions::default() };
     let path = Path::new("fixtures/data/mnist_train.npz");
     let data = Dataset::open(path, session.inputs(), &options)?;
-    Ok(Case { name: "LeNet-5", nets, data: [data.clone(), data], options: ZipOptions::default() })
+    Ok(Case { name: "LeNet-5", nets, data: [data.clone(), data], options: MergeOptions::default() })
 }
 
 /// Two stacks of eight 3×3 convolutions of 64 to 512 channels over 32×32 pixels, pooled after every
@@ -106,7 +106,7 @@ fn stacks(backend: &Arc<dyn Backend>) -> Result<Case> {
     let path = folder.path().join("images.npy");
     ndarray_npy::write_npy(&path, &images).map_err(|e| failed(&e))?;
     let data = Dataset::open(&path, loaded(&nets[0], backend)?.inputs(), &DataOptions::default())?;
-    let options = ZipOptions { max_rows: 16 * SAMPLES, ..ZipOptions::default() };
+    let options = MergeOptions { max_rows: 16 * SAMPLES, ..MergeOptions::default() };
     Ok(Case { name: "conv stack to 512 channels", nets, data: [data.clone(), data], options })
 }
 

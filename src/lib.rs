@@ -6,12 +6,12 @@
 //!
 //! ```text
 //! load → canonicalise → couple → align → (calibrate → pair → fuse) per layer → emit
-//! onnx   canon          couple   align    calib       zip    zip               emit
+//! onnx   canon          couple   align    calib       mtz    mtz               emit
 //! ```
 //!
 //! [`zipper`] alone knows this order. The two halves of a merge are [`zipper::prepare`], which needs
 //! no data and tells what corresponds and what cannot be shared, and [`zipper::merge`], which shares
-//! neurons and fuses weights. All approximation happens in [`zip`]; every other stage computes the
+//! neurons and fuses weights. All approximation happens in [`mtz`]; every other stage computes the
 //! same function before and after, up to rounding. Between stages each task is a plain network that
 //! can be run, saved or merged.
 //!
@@ -28,7 +28,7 @@
 //! use onnx_zip::onnx;
 //! use onnx_zip::progress::Silent;
 //! use onnx_zip::runtime::{self, ModelSource, RuntimeChoice, RuntimeOptions};
-//! use onnx_zip::zip::options::ZipOptions;
+//! use onnx_zip::mtz::options::MergeOptions;
 //! use onnx_zip::zipper::{self, Calibration, Input};
 //!
 //! /// Weights are random but the same in every net: only the heads differ, in size.
@@ -59,7 +59,7 @@
 //! let prepared = zipper::prepare(inputs.into())?;
 //! let calibration =
 //!     Calibration { backend: backend.clone(), data, stored: Vec::new(), batch: 64, memory: 1 << 30 };
-//! let (joint, outcome) = zipper::merge(prepared, &calibration, &ZipOptions::default(), &Silent)?;
+//! let (joint, outcome) = zipper::merge(prepared, &calibration, &MergeOptions::default(), &Silent)?;
 //! assert_eq!(outcome.sizes.shared, 32 * 8 + 32);
 //!
 //! let model = emit(&joint, &EmitOptions::default())?;
@@ -92,13 +92,14 @@ pub mod error;
 pub mod grad;
 pub mod handoff;
 pub mod ir;
+pub mod mtz;
 pub mod onnx;
 pub mod ops;
 pub mod progress;
+pub mod prune;
 pub mod report;
 pub mod retrain;
 pub mod runtime;
 mod staging;
 pub mod verify;
-pub mod zip;
 pub mod zipper;

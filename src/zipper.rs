@@ -5,32 +5,35 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::align::Alignment;
 use crate::calib::data::Dataset;
 use crate::calib::store::LayerMoments;
 use crate::calib::stream::Source;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::grad;
-use crate::ir::Model;
+use crate::ir::{Model, ValueId};
+use crate::mtz::driver::Driver;
+use crate::mtz::joint::{JointModel, Task};
+use crate::mtz::matching::Share;
+use crate::mtz::options::{Budget, MergeOptions, Method};
+use crate::mtz::plan::{Prediction, predict};
+use crate::mtz::plan::{Sizes, sizes};
+use crate::mtz::site::SiteRecord;
+use crate::mtz::statistics::Sensitivities;
 use crate::progress::Progress;
 use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
-use crate::zip::joint::JointModel;
-use crate::zip::matcher::Share;
-use crate::zip::options::{Budget, Method, ZipOptions};
-use crate::zip::predict::{Prediction, predict};
-use crate::zip::run::{Sensitivities, SiteRecord, Zip};
-use crate::zip::size::{Sizes, sizes};
 
+mod nothing;
 mod prepare;
 mod search;
 
+use nothing::{has_equal_constants, misaligned};
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
 pub use search::{Goal, merge_for};
 
-pub use crate::zip::allocate::Trial;
+pub use crate::mtz::plan::Trial;
 
 /// Samples that sensitivities are estimated from.
 const SENSITIVITY_SAMPLES: usize = 2048;
@@ -43,7 +46,7 @@ pub struct Calibration {
     /// One data set per task.
     pub data: Vec<Dataset>,
     /// Statistics of the original nets from earlier calibrations, per task, or empty. They count
-    /// where statistics are taken in one pass ([`crate::zip::options::Passes::One`]).
+    /// where statistics are taken in one pass ([`crate::mtz::options::Passes::One`]).
     pub stored: Vec<LayerMoments>,
     /// Samples per batch; smaller where a model fixes its batch size.
     pub batch: usize,
@@ -71,11 +74,12 @@ pub struct Outcome {
 /// Merges prepared nets: shares neurons and fuses their weights.
 ///
 /// # Errors
-/// [`ErrorKind::Misaligned`] if there is nothing that could be shared; else as the stages it runs.
+/// [`ErrorKind::Misaligned`] if no layer could be shared and no constant is the same; else as the stages
+/// it runs.
 pub fn merge(
     prepared: Prepared,
     calibration: &Calibration,
-    options: &ZipOptions,
+    options: &MergeOptions,
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome)> {
     merge_and_retrain(prepared, calibration, options, None, progress)
@@ -88,7 +92,7 @@ pub fn merge(
 pub fn merge_and_retrain(
     prepared: Prepared,
     calibration: &Calibration,
-    options: &ZipOptions,
+    options: &MergeOptions,
     retraining: Option<&Retraining<'_>>,
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome)> {
@@ -101,17 +105,19 @@ fn zipped(
     prepared: Prepared,
     calibration: &Calibration,
     importance: &Importance,
-    options: &ZipOptions,
+    options: &MergeOptions,
     retraining: Option<&Retraining<'_>>,
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome)> {
     let Prepared { mut joint, alignment, mut seconds } = prepared;
     seconds.push(("sensitivities", importance.seconds));
     let start = Instant::now();
+    let data: Vec<Dataset> =
+        joint.tasks.iter().zip(&calibration.data).map(|(task, data)| fed(task, data)).collect();
     let sources: Vec<Source<'_>> = joint
         .tasks
         .iter()
-        .zip(&calibration.data)
+        .zip(&data)
         .map(|(task, data)| Source {
             backend: calibration.backend.as_ref(),
             data,
@@ -127,7 +133,8 @@ fn zipped(
         Ok(Rounds::new(plan, layers, progress))
     };
     let mut rounds = retraining.map(rounds).transpose()?;
-    let zip = Zip::new(&mut joint, &alignment, sources, sensitivities, stored, options, progress)?;
+    let zip =
+        Driver::new(&mut joint, &alignment, sources, sensitivities, stored, options, progress)?;
     let sites = zip.run(&mut |joint| rounds.as_mut().map_or(Ok(false), |r| r.between(joint)))?;
     let retrained = rounds.map(|r| r.finish(&mut joint)).transpose()?;
     let training = retrained.as_ref().map(Retrained::seconds);
@@ -136,6 +143,17 @@ fn zipped(
     let sizes = sizes(&joint)?;
     let without_sensitivity = importance.without.clone();
     Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples, retrained }))
+}
+
+/// The samples for a task's net. A net that has features on the first axis of an input takes nothing but
+/// whole batches.
+fn fed(task: &Task, data: &Dataset) -> Dataset {
+    let features_first = |input: &ValueId| task.coupling.axis(*input).is_some_and(|a| a.axis == 0);
+    let graph = &task.model.graph;
+    match graph.fixed_batch().filter(|_| graph.inputs.iter().any(features_first)) {
+        Some(size) => data.filling(size),
+        None => data.clone(),
+    }
 }
 
 /// The batch size that a model insists on, else `default`.
@@ -157,7 +175,7 @@ impl Importance {
     fn measure(
         prepared: &Prepared,
         calibration: &Calibration,
-        options: &ZipOptions,
+        options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<Importance> {
         let Prepared { joint, alignment, .. } = prepared;
@@ -167,14 +185,14 @@ impl Importance {
             // It may be that nothing is to be shared, where something could be.
             let all = Budget::uniform(Share::Fraction(1.0));
             let plan = predict(joint, alignment, &all, false)?;
-            if shares_nothing(&plan) {
+            if shares_nothing(&plan) && !has_equal_constants(joint) {
                 return Err(misaligned(joint, alignment, &plan));
             }
         }
         let start = Instant::now();
         let mut importance =
             Importance { sensitivities: Vec::new(), without: Vec::new(), seconds: 0.0 };
-        // Stored statistics stand for data that is not at hand: pairs are weighted by their energy.
+        // Stored statistics stand for data that is not at hand: pairs are weighted by their mean square.
         let weighted = options.method == Method::Refit && calibration.stored.is_empty();
         if weighted && alignment.common().any(|site| !alignment.is_duplicate(site)) {
             importance.add_sensitivities(joint, calibration, options, progress)?;
@@ -187,7 +205,7 @@ impl Importance {
         &mut self,
         joint: &JointModel,
         calibration: &Calibration,
-        options: &ZipOptions,
+        options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<()> {
         progress.begin("sensitivities", joint.tasks.len() as u64);
@@ -219,23 +237,4 @@ impl Importance {
         }
         Ok(())
     }
-}
-
-fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
-    let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
-    let names = names.join(" and ");
-    let first = plan.sites.first().and_then(|s| Some((s.layers.first()?, s.reason.as_ref()?)));
-    let what = match (alignment.divergences.iter().flatten().next(), first) {
-        (Some(d), _) => format!(
-            "{names} have no layers in common that could be shared: they first differ at '{}' against '{}' ({})",
-            d.a.as_deref().unwrap_or("the end"),
-            d.b.as_deref().unwrap_or("the end"),
-            d.difference
-        ),
-        (None, Some((layer, reason))) => format!(
-            "{names} have no layers that could be shared, from the first one on ('{layer}': {reason})"
-        ),
-        (None, None) => format!("{names} have no layers with weights"),
-    };
-    Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
 }

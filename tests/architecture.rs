@@ -17,8 +17,8 @@ const FLOORS: &[&[&str]] = &[
     &["report"],
     &["handoff", "retrain"],
     &["verify"],
-    &["emit"],
-    &["zip"],
+    &["emit", "prune"],
+    &["mtz"],
     &["grad"],
     &["align", "calib"],
     &["canon", "couple", "runtime"],
@@ -35,10 +35,10 @@ const HOMES: &[(&str, &[&str], &str)] = &[
     ("proto", &["onnx/"], "generated types stop at the file format"),
     (
         "ndarray_linalg",
-        &["zip/solve.rs", "runtime/tract/mod.rs"],
+        &["mtz/solver/cholesky.rs", "runtime/tract/mod.rs"],
         "LAPACK is called in one file; tract needs the BLAS behind it linked",
     ),
-    ("lapjv", &["zip/matcher/optimal.rs"], "a matcher keeps its algorithm to itself"),
+    ("lapjv", &["mtz/matching/optimal.rs"], "a matcher keeps its algorithm to itself"),
     ("image", &["calib/data/"], "decoding is the data readers' business"),
     ("clap", &["cli/"], "the library has no command line"),
     (

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use onnx_zip::emit::{FORM_KEY, FORMS, RECIPE_KEY};
 use onnx_zip::grad::differentiable_ops;
+use onnx_zip::mtz::matching::MATCHERS;
+use onnx_zip::mtz::solver::pair_cost::Metric;
 use onnx_zip::ops::known_ops;
-use onnx_zip::zip::matcher::MATCHERS;
-use onnx_zip::zip::pair::Metric;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -131,7 +131,7 @@ impl Alignment {
     }
 
     /// The number of the correspondence that `group` of `net` belongs to.
-    pub fn class(&self, net: usize, group: GroupId) -> Option<usize> {
+    pub fn correspondence(&self, net: usize, group: GroupId) -> Option<usize> {
         self.groups.iter().position(|groups| groups[net] == Some(group))
     }
 }

@@ -115,7 +115,7 @@ mod tests {
         let y = b.op("Gemm", "y", &[w, x, c], []);
         let model = crate::canon::canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
         let ops: Vec<&str> = model.graph.nodes().map(|(_, n)| n.op.as_str()).collect();
-        assert_eq!(ops, ["Transpose", "Gemm", "Transpose"]);
+        assert_eq!(ops, ["Gemm", "Transpose", "Transpose"]);
         let gemm = model.graph.nodes().find(|(_, n)| n.is("Gemm")).unwrap().1;
         assert_eq!(model.graph.initializer(gemm.input(1).unwrap()).unwrap().dims, [4, 3]);
         assert_eq!(model.graph.initializer(gemm.input(2).unwrap()).unwrap().dims, [4]);

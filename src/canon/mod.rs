@@ -26,6 +26,7 @@ mod padding;
 mod recurrent;
 mod resize;
 mod rewire;
+mod rows;
 mod shapes;
 mod shuffle;
 mod types;
@@ -39,6 +40,8 @@ use std::ops::Deref;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 
+pub use fold::dequantise;
+pub use rows::split_rows;
 pub use types::infer as infer_types;
 
 /// A model in canonical form, with the types of all values inferred; only this module makes one.

@@ -8,9 +8,9 @@ use super::console::Console;
 use super::{Status, output};
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::mtz::joint::JointModel;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
-use crate::zip::joint::JointModel;
 
 /// Write one task of a joint model as a plain single-task model
 ///

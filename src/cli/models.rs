@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 use crate::emit::{self, SOURCE_KEY};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, ValueId};
+use crate::mtz::joint::JointModel;
 use crate::onnx;
 use crate::runtime::{ModelSource, Port};
-use crate::zip::joint::JointModel;
 use crate::zipper::{Input, Part};
 
 /// A model with what reports say about its file.

@@ -11,8 +11,8 @@ use super::structure::structure;
 use super::{Status, TOOL, models, output};
 use crate::canon::{BATCH_NORMS, BatchNorm};
 use crate::error::Result;
+use crate::mtz::plan::predict;
 use crate::report::Plan;
-use crate::zip::predict::predict;
 use crate::zipper::prepare_parts;
 
 /// Show what a merge would do; needs no data

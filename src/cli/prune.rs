@@ -14,11 +14,11 @@ use super::{Status, TOOL, output};
 use crate::calib::stream::Source;
 use crate::canon::{CanonOptions, canonicalise};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mtz::options::MergeOptions;
 use crate::onnx::{self, SaveOptions};
+use crate::prune::{PruneOptions, Saliency, prune};
 use crate::report::PruneReport;
 use crate::runtime::fixed_batch;
-use crate::zip::options::ZipOptions;
-use crate::zip::prune::{PruneOptions, Saliency, prune};
 
 /// Leave out the weights that a model's layers can do without
 ///
@@ -47,7 +47,7 @@ pub(super) struct PruneArgs {
           value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     samples: usize,
     /// Added to each Hessian's diagonal, relative to its mean
-    #[arg(long, value_name = "D", default_value_t = ZipOptions::default().damping)]
+    #[arg(long, value_name = "D", default_value_t = MergeOptions::default().damping)]
     damping: f64,
     #[command(flatten)]
     statistics: StatisticsArgs,

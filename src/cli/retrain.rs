@@ -17,13 +17,13 @@ use crate::calib::data::Dataset;
 use crate::emit::{self, EmitOptions, FORM_KEY, Form, InputMode, RECIPE_KEY, emit};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
+use crate::mtz::joint::JointModel;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{self, RetrainReport, RetrainSettings, SCHEMA};
 use crate::retrain::{Ending, Lesson, LossKind, OptimizerKind, Outcome, RetrainOptions, retrain};
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{Limits, Subject, Verification, Wiring, verify};
-use crate::zip::joint::JointModel;
 
 /// Train a joint model a little more, so that it does what its original models did
 ///

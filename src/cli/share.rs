@@ -8,8 +8,8 @@ use clap::builder::RangedU64ValueParser;
 
 use super::plan::ModelArgs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::zip::matcher::Share;
-use crate::zip::options::Budget;
+use crate::mtz::matching::Share;
+use crate::mtz::options::Budget;
 use crate::zipper::{Goal, PrepareOptions, Prepared};
 
 /// How much to share.

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use crate::zip::options::ZipOptions;
+use crate::mtz::options::MergeOptions;
 
 use super::size;
 
@@ -11,7 +11,7 @@ use super::size;
 pub(super) struct StatisticsArgs {
     /// Rows of statistics per layer and model; convolutions give a row per position, of which this
     /// many are drawn
-    #[arg(long, value_name = "N", default_value_t = ZipOptions::default().max_rows,
+    #[arg(long, value_name = "N", default_value_t = MergeOptions::default().max_rows,
           value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub(super) max_rows: usize,
     /// Memory for statistics and, per model, for values kept between layers, e.g. 500MB

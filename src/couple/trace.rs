@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::atoms::{Atoms, Mark};
 use super::inputs::channel_axis;
 use super::{
-    Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, End, Frozen, GroupId, LayerId,
+    Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, End, Frozen, GroupId, LayerId, Tied,
 };
 use crate::error::Result;
 use crate::ir::{Graph, Node, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
+
+/// Layers that one node may become at most.
+const MOST_PARTS: usize = 16;
 
 /// Everything learnt on the way through the graph.
 struct Tracer<'g> {
@@ -36,9 +39,9 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
     for node in graph.topological_order()? {
         tracer.visit(node);
     }
-    tracer.freeze_repeated_rows();
+    let tied = tracer.freeze_repeated_rows();
     tracer.freeze_outputs();
-    Ok(tracer.resolve())
+    Ok(Coupling { tied, ..tracer.resolve() })
 }
 
 impl Tracer<'_> {
@@ -250,7 +253,7 @@ impl Tracer<'_> {
             })
             .collect();
         let layers = self.number_layers(&axes, &mut groups);
-        Coupling { groups, layers, axes, flows: self.flows }
+        Coupling { groups, layers, axes, flows: self.flows, tied: Vec::new() }
     }
 
     /// The layers as they are numbered in the end: one for each group that rows of a node belong to.
@@ -278,23 +281,33 @@ impl Tracer<'_> {
         layers
     }
 
-    /// A channel that is two rows of one layer cannot be paired row by row.
-    fn freeze_repeated_rows(&mut self) {
+    /// A channel that is two rows of one layer cannot be paired row by row. Returns the nodes with such
+    /// rows.
+    fn freeze_repeated_rows(&mut self) -> Vec<Tied> {
+        let mut tied = Vec::new();
         for (layer, _) in self.layers.clone() {
             let Some(labels) = self.labels[layer.output.index()].clone() else { continue };
-            let mut seen = HashSet::new();
-            let repeated: Vec<Atom> = labels
-                .atoms
-                .iter()
-                .copied()
-                .filter(|a| !seen.insert(self.atoms.root(*a)))
-                .collect();
-            if !repeated.is_empty() {
+            let mut parts: Vec<Vec<usize>> = Vec::new();
+            let mut seen: HashMap<Atom, usize> = HashMap::new();
+            for (row, atom) in labels.atoms.iter().enumerate() {
+                let times = seen.entry(self.atoms.root(*atom)).or_default();
+                parts.resize(parts.len().max(*times + 1), Vec::new());
+                parts[*times].push(row);
+                *times += 1;
+            }
+            let later: Vec<Atom> =
+                parts.iter().skip(1).flatten().map(|r| labels.atoms[*r]).collect();
+            if !later.is_empty() {
                 let reason =
                     self.reason("channels of one layer that are added up", Some(layer.node), None);
-                self.atoms.freeze(&repeated, reason);
+                self.atoms.freeze(&later, reason);
+            }
+            let is_gate = matches!(layer.kind, LayerKind::Gate(_));
+            if !is_gate && (2..=MOST_PARTS).contains(&parts.len()) {
+                tied.push(Tied { node: layer.node, rows: parts });
             }
         }
+        tied
     }
 
     fn describe(&self, marks: &[Mark], frozen: Option<u32>) -> ChannelGroup {

@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::ir::{Attribute, Graph, Node, Tensor, ValueId, ValueKind};
 
-use super::parameters::Scope;
 use super::recipe::Placed;
+use super::trainable::Scope;
 
 /// Operators that give another result each time they run.
 const RANDOM: &[&str] = &[

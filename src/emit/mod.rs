@@ -1,7 +1,7 @@
 //! Writes a joint model as one ONNX graph. Everything here is exact re-layout.
 //!
 //! Every tracked value is kept as *pieces*: one tensor per block of channels with the same owner
-//! ([`crate::zip::joint::Owner`]). A layer becomes a sum over input pieces for each output piece, so
+//! ([`crate::mtz::joint::Owner`]). A layer becomes a sum over input pieces for each output piece, so
 //! a shared block of weights is one initializer that the runtime sees as a plain constant weight.
 //! Weights are never concatenated or gathered at run time, and permutations are baked into them.
 //! Activations are: pieces with the same owner are put side by side for a layer, and where an operator
@@ -9,48 +9,29 @@
 //! `Gather`), and the result is cut into pieces again.
 //! Equal constants and equal nodes are stored once, which makes the common trunk fall out by itself.
 
-mod absent;
-mod block;
 mod builder;
-mod extents;
-mod form;
-mod gates;
-mod layer;
-mod masked;
-mod parameters;
-mod parts;
-mod partwise;
-mod pieces;
+mod forms;
+mod inputs;
+mod nodes;
 mod recipe;
-mod recurrent;
-mod relabel;
-mod switch;
 mod task;
+mod trainable;
+mod value;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Graph, Model, TensorType, ValueId};
-use crate::zip::joint::JointModel;
+use crate::ir::{Graph, Model, ValueId};
+use crate::mtz::joint::JointModel;
 
 use builder::Builder;
+use inputs::{add_inputs, typed};
 use task::TaskEmitter;
 
-pub use form::{FORMS, Form};
-pub use parameters::{Parameter, PreActivations, Trainable, trainable};
+pub use forms::{FORMS, Form};
+pub use inputs::{InputMode, inputs_agree, inputs_are_separate};
 pub use recipe::{RECIPE_KEY, SOURCE_KEY, is_joint, plain_task, restore};
-
-/// Whether tasks read one common input or each their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum InputMode {
-    /// Shared where all tasks take inputs of the same types and shapes.
-    #[default]
-    Auto,
-    /// One common input.
-    Shared,
-    /// `<task>/<input>` each.
-    Separate,
-}
+pub use trainable::{Parameter, PreActivations, Trainable, trainable};
 
 /// How to write a joint model.
 #[derive(Debug, Clone, Copy, Default)]
@@ -76,28 +57,9 @@ impl EmitOptions {
             .hint("use --form heads or --form switch"));
         }
         if self.form != Form::Heads {
-            joint.tasks.iter().try_for_each(|task| gates::check(task))?;
+            joint.tasks.iter().try_for_each(|task| forms::gates::check(task))?;
         }
         self.inputs.is_shared(joint).map(drop)
-    }
-}
-
-impl InputMode {
-    /// Whether the tasks of `joint` read the same inputs.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Usage`] if they should but differ.
-    pub fn is_shared(self, joint: &JointModel) -> Result<bool> {
-        match self {
-            InputMode::Auto => Ok(inputs_agree(joint)),
-            InputMode::Separate => Ok(false),
-            InputMode::Shared if inputs_agree(joint) => Ok(true),
-            InputMode::Shared => Err(Error::new(
-                ErrorKind::Usage,
-                "the models take inputs of different types or shapes and cannot share them",
-            )
-            .hint("leave out --inputs shared")),
-        }
     }
 }
 
@@ -116,7 +78,7 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     let mut builder = Builder::new("joint");
     let inputs = add_inputs(joint, options.inputs, &mut builder)?;
     let mut sums = match options.form {
-        Form::Masked => Some(masked::Sums::new(joint, &mut builder)),
+        Form::Masked => Some(forms::masked::Sums::new(joint, &mut builder)),
         Form::Heads | Form::Switch => None,
     };
     let mut outputs = Vec::new();
@@ -132,7 +94,7 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     graph.remove_dead_nodes();
     let recipe = recipe::write(joint, &graph, &placed)?;
     if options.form == Form::Switch {
-        graph = switch::switch(joint, graph, &inputs)?;
+        graph = forms::switch::switch(joint, graph, &inputs)?;
     }
     let mut model = wrap(joint, graph);
     model.metadata.insert(RECIPE_KEY.to_owned(), recipe);
@@ -162,83 +124,6 @@ pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
     let mut model = wrap(joint, graph);
     model.name.clone_from(&joint.tasks[task].name);
     Ok(model)
-}
-
-/// Whether inputs of these names are the tasks' own, called `<task>/<input>`, and not common: each
-/// task has some, and there are no others.
-pub fn inputs_are_separate<T: AsRef<str>>(tasks: &[T], inputs: &[T]) -> bool {
-    let task = |input: &T| {
-        let (name, _) = input.as_ref().split_once('/')?;
-        tasks.iter().position(|task| task.as_ref() == name)
-    };
-    let owners: Option<BTreeSet<usize>> = inputs.iter().map(task).collect();
-    owners.is_some_and(|owners| owners.len() == tasks.len())
-}
-
-/// Names for the inputs that all tasks have in common: those of the first task, unless they could be
-/// taken for inputs of one task each.
-fn common_names(joint: &JointModel) -> Vec<String> {
-    let tasks: Vec<String> = joint.tasks.iter().map(|task| task.name.clone()).collect();
-    let first = joint.tasks.first().map(|task| &task.model.graph);
-    let name = |(graph, id): (&Graph, ValueId)| graph.value(id).name.clone();
-    let ids = first.into_iter().flat_map(|graph| graph.inputs.iter().map(move |id| (graph, *id)));
-    let names: Vec<String> = ids.map(name).collect();
-    match inputs_are_separate(&tasks, &names) {
-        true => names.iter().map(|name| format!("shared/{name}")).collect(),
-        false => names,
-    }
-}
-
-/// Adds the graph inputs and returns, per task, the value of each of its inputs.
-fn add_inputs(
-    joint: &JointModel,
-    mode: InputMode,
-    builder: &mut Builder,
-) -> Result<Vec<Vec<ValueId>>> {
-    let shared = mode.is_shared(joint)?;
-    let common = if shared { common_names(joint) } else { Vec::new() };
-    let mut all: Vec<Vec<ValueId>> = Vec::new();
-    for task in &joint.tasks {
-        if let (true, Some(first)) = (shared, all.first()) {
-            all.push(first.clone());
-            continue;
-        }
-        let graph = &task.model.graph;
-        let mut ids = Vec::new();
-        for (place, input) in graph.inputs.iter().enumerate() {
-            let value = graph.value(*input);
-            let own = || format!("{}/{}", task.name, value.name);
-            let name = common.get(place).cloned().unwrap_or_else(own);
-            ids.push(builder.graph.add_input(&name, typed(value.ty.as_ref())?));
-        }
-        all.push(ids);
-    }
-    Ok(all)
-}
-
-/// Whether all tasks take inputs of the same types and fixed sizes.
-pub fn inputs_agree(joint: &JointModel) -> bool {
-    let signature = |graph: &Graph| -> Vec<_> {
-        graph
-            .inputs
-            .iter()
-            .map(|i| {
-                let ty = graph.value(*i).ty.as_ref();
-                let sizes = ty.and_then(|t| t.shape.as_ref());
-                let sizes = sizes.map(|s| s.iter().map(crate::ir::Dim::known).collect::<Vec<_>>());
-                (ty.map(|t| t.dtype), sizes)
-            })
-            .collect()
-    };
-    let mut signatures = joint.tasks.iter().map(|t| signature(&t.model.graph));
-    let first = signatures.next();
-    signatures.all(|s| Some(&s) == first.as_ref())
-}
-
-fn typed(ty: Option<&TensorType>) -> Result<TensorType> {
-    ty.cloned().ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "a model input is not a tensor of known type")
-    })
 }
 
 fn name_outputs(joint: &JointModel, builder: &mut Builder, outputs: &[Vec<ValueId>]) {

@@ -10,10 +10,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::canon::dequantise;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, Tensor, TensorType, ValueId, ValueKind};
+use crate::mtz::joint::{JointModel, Neuron, Task};
 use crate::onnx;
-use crate::zip::joint::{JointModel, Neuron, Task};
 
 /// Metadata key of the recipe.
 pub const RECIPE_KEY: &str = "onnx_zip.recipe";
@@ -166,9 +167,11 @@ pub fn restore(model: &Model) -> Result<JointModel> {
     }
     let lists: Vec<Vec<usize>> =
         recipe.lists.iter().map(|l| indices(l)).collect::<Option<_>>().ok_or_else(damaged)?;
+    let mut stored = model.graph.clone();
+    dequantise(&mut stored).in_model(&model.name)?;
     let mut tasks = Vec::new();
     for task in &recipe.tasks {
-        let net = assemble(model, task, &lists).in_model(&model.name)?;
+        let net = assemble(&stored, task, &lists).in_model(&model.name)?;
         tasks.push(Task::new(&task.name, net)?);
     }
     let sharing = recipe
@@ -208,36 +211,36 @@ pub fn plain_task(joint: &JointModel, task: usize) -> Model {
     Model { name: task.name.clone(), producer: super::PRODUCER.to_owned(), ..task.model.clone() }
 }
 
-fn assemble(joint: &Model, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> Result<Model> {
+fn assemble(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> Result<Model> {
     let bytes = STANDARD.decode(&recipe.graph).map_err(|e| damaged().because(e))?;
     let mut net = onnx::decode(bytes.into(), None, &recipe.name)?;
+    dequantise(&mut net.graph)?;
     for weight in &recipe.weights {
         let id = net.graph.value_named(&weight.name).ok_or_else(damaged)?;
         let value = net.graph.value(id);
         let (ValueKind::Input, Some(ty)) = (&value.kind, &value.ty) else { return Err(damaged()) };
         let dims: Option<Vec<usize>> =
             ty.shape.as_ref().and_then(|s| s.iter().map(crate::ir::Dim::known).collect());
-        let (dims, size) = dims.zip(ty.dtype.size()).ok_or_else(damaged)?;
+        let dtype = ty.dtype;
+        let (dims, size) = dims.zip(dtype.size()).ok_or_else(damaged)?;
         let count = dims.iter().try_fold(size, |n, d| n.checked_mul(*d)).ok_or_else(damaged)?;
-        let stored: usize = joint
-            .graph
-            .values()
-            .filter_map(|(v, _)| joint.graph.initializer(v))
-            .map(|t| t.data.len())
-            .sum();
+        let stored: usize =
+            joint.values().filter_map(|(v, _)| joint.initializer(v)).map(|t| t.data.len()).sum();
         if count > stored.saturating_mul(2) {
             return Err(damaged());
         }
         let mut tensor = Whole { dims, size, data: vec![0; count] };
         for block in &weight.blocks {
-            let from = joint.graph.value_named(&block.from);
-            let part = from.and_then(|v| joint.graph.initializer(v)).ok_or_else(|| {
+            let from = joint.value_named(&block.from);
+            let part = from.and_then(|v| joint.initializer(v)).ok_or_else(|| {
                 Error::new(ErrorKind::Format, format!("initializer '{}' is missing", block.from))
                     .hint("another tool has changed the joint model; take the file as written")
             })?;
             tensor.put(part, &block.parts, lists).ok_or_else(damaged)?;
+            if let (Some(codes), []) = (from.and_then(|v| joint.codes(v)), block.parts.as_slice()) {
+                net.graph.set_codes(id, codes.clone());
+            }
         }
-        let dtype = ty.dtype;
         net.graph.inputs.retain(|v| *v != id);
         net.graph
             .set_initializer(id, Tensor { dtype, dims: tensor.dims, data: tensor.data.into() });

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use crate::couple::{GroupId, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, Graph, Node, NodeId, ValueId, ValueKind};
+use crate::mtz::joint::{Block, JointModel, Owner, Task};
 use crate::ops::Flow;
-use crate::zip::joint::{Block, JointModel, Owner, Task};
 
 use super::builder::Builder;
-use super::extents::ExtentTable;
-use super::masked::Sums;
-use super::parameters::{PreActivations, parameters};
-use super::pieces::Held;
+use super::forms::extents::ExtentTable;
+use super::forms::masked::Sums;
+use super::trainable::{PreActivations, parameters};
+use super::value::pieces::Held;
 
 /// Writes one task.
 pub(super) struct TaskEmitter<'a> {

@@ -6,10 +6,10 @@ use super::*;
 use crate::couple::{Channel, GroupId, LayerId};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::{DataType, Tensor};
+use crate::mtz::joint::Task;
 use crate::onnx;
 use crate::ops::{self, NodeView};
 use crate::runtime::{self, HostArray, ModelSource, RuntimeChoice, RuntimeOptions};
-use crate::zip::joint::Task;
 
 fn fixture(name: &str) -> Model {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models").join(name);
@@ -175,7 +175,7 @@ fn fused_blocks_are_stored_once_as_the_plan_says() {
                 .filter(|t| t.dtype == DataType::F32)
                 .map(|t| t.len())
                 .sum();
-            let sizes = crate::zip::size::sizes(&joint).unwrap();
+            let sizes = crate::mtz::plan::sizes(&joint).unwrap();
             assert_eq!(stored as u64, sizes.joint(), "{form:?} sharing {share}");
         }
     }

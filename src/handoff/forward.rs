@@ -6,7 +6,7 @@ use super::{operators, rewrite};
 use crate::emit::{EmitOptions, Form, InputMode, emit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Graph, Model, Tensor, ValueId};
-use crate::zip::joint::JointModel;
+use crate::mtz::joint::JointModel;
 
 /// Versions of the standard operator set that ONNX Runtime training differentiates.
 const OPSETS: std::ops::RangeInclusive<i64> = 14..=21;

@@ -9,9 +9,9 @@ use super::manifest::{Stored, Target, Task};
 use super::npy::NpyFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim, Graph, ValueId};
+use crate::mtz::joint;
 use crate::progress::Progress;
 use crate::runtime::{HostArray, feeds, fixed_batch};
-use crate::zip::joint;
 
 /// What outputs are trained towards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

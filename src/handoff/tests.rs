@@ -11,9 +11,9 @@ use crate::couple::{Channel, GroupId, LayerId};
 use crate::emit::{EmitOptions, FORMS, InputMode, emit, restore};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::{Attribute, Graph, Node, Tensor, ValueId};
+use crate::mtz::joint::{JointModel, Task};
 use crate::progress::Silent;
 use crate::runtime::{self, Backend, HostArray, ModelSource, RuntimeChoice, RuntimeOptions, feeds};
-use crate::zip::joint::{JointModel, Task};
 
 /// A convolution with a normalisation of its own before it, pooling, a gate and a layer behind.
 fn net(seed: usize) -> Model {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::codes::Codes;
 use super::tensor::{Tensor, TensorType};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -186,6 +187,7 @@ pub struct Graph {
     values: Vec<Value>,
     nodes: Vec<Option<Node>>,
     names: HashMap<String, ValueId>,
+    codes: BTreeMap<ValueId, Codes>,
 }
 
 /// For each value, the nodes that read it, in node order.
@@ -379,6 +381,16 @@ impl Graph {
     /// Turns a value into a constant.
     pub fn set_initializer(&mut self, id: ValueId, tensor: Tensor) {
         self.values[id.index()].kind = ValueKind::Initializer(tensor);
+    }
+
+    /// How a constant was stored in few bits, if it was.
+    pub fn codes(&self, id: ValueId) -> Option<&Codes> {
+        self.codes.get(&id)
+    }
+
+    /// Remembers how a constant was stored.
+    pub fn set_codes(&mut self, id: ValueId, codes: Codes) {
+        self.codes.insert(id, codes);
     }
 
     /// Drops a constant that nothing reads.

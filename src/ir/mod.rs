@@ -1,9 +1,11 @@
 //! The graph representation that every stage works on.
 
 pub mod builder;
+pub mod codes;
 pub mod graph;
 pub mod tensor;
 pub mod text;
 
+pub use codes::Codes;
 pub use graph::{Attribute, Consumers, Graph, Model, Node, NodeId, Value, ValueId, ValueKind};
 pub use tensor::{DataType, Dim, Tensor, TensorType};

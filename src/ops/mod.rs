@@ -16,6 +16,7 @@ mod linear;
 mod norm;
 mod parameter;
 mod pool;
+mod quantise;
 mod recurrent;
 mod reshape;
 mod shape;
@@ -185,6 +186,7 @@ static RULES: &[&dyn OpRule] = &[
     &space::SpaceToDepth,
     &space::DepthToSpace,
     &control::Control,
+    &quantise::Quantise,
     &shape::Cast,
 ];
 

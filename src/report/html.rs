@@ -5,8 +5,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html as page};
 use super::Report;
 use super::format::{bytes, count, each, error, percent, seconds, small};
 use super::text::relative;
+use crate::mtz::site::SiteRecord;
 use crate::verify::Verification;
-use crate::zip::run::SiteRecord;
 
 const STYLE: &str = include_str!("style.css");
 

@@ -17,12 +17,12 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
+use crate::mtz::options::{Method, Passes};
+use crate::mtz::plan::Sizes;
+use crate::mtz::plan::Trial;
+use crate::mtz::site::SiteRecord;
 use crate::retrain::Retrained;
 use crate::verify::Verification;
-use crate::zip::allocate::Trial;
-use crate::zip::options::{Method, Passes};
-use crate::zip::run::SiteRecord;
-use crate::zip::size::Sizes;
 
 pub use html::html;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};

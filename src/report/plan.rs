@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::format::{bytes, count, each, percent};
 use super::table::{Left, Right, Table};
 use super::{SCHEMA, Structure, text};
-use crate::zip::predict::Prediction;
+use crate::mtz::plan::Prediction;
 
 /// What a merge would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::SCHEMA;
 use super::format::{count, percent};
 use super::table::{Left, Right, Table};
-use crate::zip::prune::PruneRecord;
+use crate::prune::PruneRecord;
 
 /// What pruning left of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

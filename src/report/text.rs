@@ -7,7 +7,7 @@ use super::retraining::rounds;
 use super::table::{Left, Right, Table};
 use super::verification::verification;
 use super::{Report, Structure};
-use crate::zip::run::SiteRecord;
+use crate::mtz::site::SiteRecord;
 
 /// Layers that are shown where not all of them are asked for.
 const SHOWN_LAYERS: usize = 16;

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::mtz::joint::JointModel;
 use crate::onnx;
 use crate::progress::Progress;
 use crate::runtime::{HostArray, ModelSource, Recurrence, Session};
-use crate::zip::joint::JointModel;
 
 use super::batches::{Batches, split};
 use super::checkpoint::{Checkpoint, fingerprint};

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::mtz::joint::JointModel;
 use crate::progress::Progress;
-use crate::zip::joint::JointModel;
 
 use super::options::RetrainOptions;
 use super::run::{Lesson, Outcome, retrain};

@@ -10,9 +10,9 @@ use crate::calib::stream::Source;
 use crate::emit::{InputMode, PreActivations, Trainable, inputs_agree, trainable};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Model, Tensor, ValueId};
+use crate::mtz::joint::{JointModel, Task};
 use crate::progress::Progress;
 use crate::runtime::{Backend, HostArray};
-use crate::zip::joint::{JointModel, Task};
 
 use super::course::Course;
 use super::examples::Examples;

@@ -6,9 +6,9 @@ use ndarray::{Array1, Axis};
 use crate::calib::stream::{Source, Stream};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{DataType, Node, NodeId, Tensor, ValueId};
+use crate::mtz::joint::JointModel;
 use crate::progress::Progress;
 use crate::runtime::HostArray;
-use crate::zip::joint::JointModel;
 
 /// Inputs of the operator that hold scale, shift, mean and variance.
 const CONSTANTS: [usize; 4] = [1, 2, 3, 4];

@@ -8,12 +8,12 @@ use crate::emit::{EmitOptions, InputMode, emit, trainable};
 use crate::error::ErrorKind;
 use crate::ir::Model;
 use crate::ir::builder::GraphBuilder;
+use crate::mtz::joint::JointModel;
+use crate::mtz::matching::Share;
+use crate::mtz::options::{Budget, MergeOptions, Method};
 use crate::onnx;
 use crate::progress::Silent;
 use crate::runtime::{self, Backend, ModelSource, RuntimeOptions};
-use crate::zip::joint::JointModel;
-use crate::zip::matcher::Share;
-use crate::zip::options::{Budget, Method, ZipOptions};
 use crate::zipper::{self, Calibration, Input, Prepared};
 
 fn backend() -> Arc<dyn Backend> {
@@ -76,10 +76,10 @@ fn merged_by(
         batch: 64,
         memory: 1 << 30,
     };
-    let zip = ZipOptions {
+    let zip = MergeOptions {
         method,
         budget: Budget::uniform(Share::Fraction(share)),
-        ..ZipOptions::default()
+        ..MergeOptions::default()
     };
     let sets = [data.clone()];
     let plan = rate.map(|rate| Retraining {

@@ -10,7 +10,7 @@ use crate::canon::{BatchNorm, CanonOptions, canonicalise};
 use crate::couple::{Channel, End, GroupId, LayerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
-use crate::zip::joint::{Fused, JointModel, Neuron, Sharing, Task};
+use crate::mtz::joint::{Fused, JointModel, Neuron, Sharing, Task};
 
 /// The oldest operator set of a canonical model.
 const OLDEST_OPSET: i64 = 13;
@@ -122,7 +122,10 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
         let batchnorm = if known.is_some() { BatchNorm::PerTask } else { options.batchnorm };
         let options = CanonOptions { target_opset: opset, batchnorm };
         let model = canonicalise(input.model, &options).map_err(|e| e.in_model(&input.name))?;
-        tasks.push(Task::new(input.name, model.into_inner())?);
+        tasks.push(match known {
+            Some(_) => Task::new(input.name, model.into_inner())?,
+            None => Task::fresh(input.name, model)?,
+        });
     }
     let canonicalised = start.elapsed().as_secs_f64();
     let nets = tasks.iter().zip(&known).map(|(task, known)| Net {

@@ -3,15 +3,15 @@
 use crate::calib::data::Dataset;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
+use crate::mtz::joint::JointModel;
+use crate::mtz::matching::Share;
+use crate::mtz::options::{Budget, MergeOptions};
+use crate::mtz::plan::{Trial, allocate};
 use crate::onnx;
 use crate::progress::Progress;
 use crate::retrain::Retraining;
 use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::misclassified;
-use crate::zip::allocate::{Trial, allocate};
-use crate::zip::joint::JointModel;
-use crate::zip::matcher::Share;
-use crate::zip::options::{Budget, ZipOptions};
 
 use super::{Calibration, Importance, Outcome, Prepared, batch_size, zipped};
 
@@ -38,7 +38,7 @@ pub fn merge_for(
     goal: Goal,
     prepared: &Prepared,
     calibration: &Calibration,
-    options: &ZipOptions,
+    options: &MergeOptions,
     retraining: Option<&Retraining<'_>>,
     tests: &[Dataset],
     progress: &dyn Progress,
@@ -55,7 +55,7 @@ struct Search<'a> {
     prepared: &'a Prepared,
     calibration: &'a Calibration,
     importance: Importance,
-    options: &'a ZipOptions,
+    options: &'a MergeOptions,
     retraining: Option<&'a Retraining<'a>>,
     tests: &'a [Dataset],
     progress: &'a dyn Progress,
@@ -63,13 +63,13 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn merge(&self, budget: Budget) -> Result<(JointModel, Outcome)> {
-        let options = ZipOptions { budget, ..self.options.clone() };
+        let options = MergeOptions { budget, ..self.options.clone() };
         self.zipped(&options, self.retraining)
     }
 
     fn zipped(
         &self,
-        options: &ZipOptions,
+        options: &MergeOptions,
         retraining: Option<&Retraining<'_>>,
     ) -> Result<(JointModel, Outcome)> {
         let (prepared, importance) = (self.prepared.clone(), &self.importance);

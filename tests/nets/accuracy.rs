@@ -1,7 +1,7 @@
 //! Test error of merged nets: all hidden layers fully shared, no retraining, all 10 000 test images
 //! of each task, 10 000 calibration images. The bounds are those of `docs/method.md`.
 
-use onnx_zip::zip::options::{Method, ZipOptions};
+use onnx_zip::mtz::options::{MergeOptions, Method};
 
 use crate::support::{error, images, merge, model};
 
@@ -17,7 +17,7 @@ fn increase(nets: [(&str, &str); 2], method: Method, samples: usize) -> f64 {
         .zip(nets)
         .map(|((net, _), (_, task))| error(net, &images(net, &format!("{task}_test"), 10_000)))
         .collect();
-    let (joint, outcome) = merge(loaded, &ZipOptions { method, ..ZipOptions::default() });
+    let (joint, outcome) = merge(loaded, &MergeOptions { method, ..MergeOptions::default() });
     let hidden = outcome.sites.len() - 1;
     for site in &outcome.sites[..hidden] {
         assert_eq!(site.shared, site.neurons[0], "{:?} is shared fully", site.layers);

@@ -7,9 +7,9 @@ use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions};
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, DataType, Dim, Graph, Model, Tensor, TensorType, ValueId};
+use onnx_zip::mtz::options::{MergeOptions, Method};
 use onnx_zip::onnx;
 use onnx_zip::runtime::ModelSource;
-use onnx_zip::zip::options::{Method, ZipOptions};
 
 use crate::permute::permuted;
 use crate::support::{backend, deviation, merge, run};
@@ -53,7 +53,7 @@ fn channels_that_the_first_layer_cannot_tell_apart_are_paired_by_the_later_ones(
     let original = run(&a, &batch).remove(0);
     for method in [Method::Mtz, Method::Refit] {
         let nets = [a.clone(), permuted(&a, 5), permuted(&a, 6)].map(|net| (net, data.clone()));
-        let (joint, outcome) = merge(nets, &ZipOptions { method, ..ZipOptions::default() });
+        let (joint, outcome) = merge(nets, &MergeOptions { method, ..MergeOptions::default() });
         assert_eq!(outcome.sites.iter().map(|s| s.shared).collect::<Vec<_>>(), [5, 8, 5, 0]);
         for task in &joint.tasks {
             let lost = deviation(&run(&task.model, &batch)[0], &original);
@@ -68,7 +68,7 @@ fn a_joint_model_with_such_groups_can_be_taken_apart_again() {
     let session = backend().load(ModelSource::Bytes(&onnx::encode(&a).unwrap())).unwrap();
     let data = Dataset::synthetic(session.inputs(), 100, 1, &DataOptions::default()).unwrap();
     let nets = [a.clone(), permuted(&a, 5), permuted(&a, 6)].map(|net| (net, data.clone()));
-    let (joint, _) = merge(nets, &ZipOptions::default());
+    let (joint, _) = merge(nets, &MergeOptions::default());
     let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
     let read = onnx::decode(onnx::encode(&written).unwrap().into(), None, "joint").unwrap();
     let restored = emit::restore(&read).unwrap();
@@ -106,7 +106,7 @@ fn transposed_convolutions_share_neurons() {
     let original = run(&a, &batch).remove(0);
     for method in [Method::Mtz, Method::Refit] {
         let nets = [a.clone(), permuted(&a, 5)].map(|net| (net, data.clone()));
-        let (joint, outcome) = merge(nets, &ZipOptions { method, ..ZipOptions::default() });
+        let (joint, outcome) = merge(nets, &MergeOptions { method, ..MergeOptions::default() });
         assert_eq!(outcome.sites.iter().map(|s| s.shared).collect::<Vec<_>>(), [7, 6, 5, 0]);
         let heads = emit::emit(&joint, &EmitOptions::default()).unwrap();
         for output in run(&heads, &batch) {

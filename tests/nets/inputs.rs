@@ -7,11 +7,11 @@ use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::error::ErrorKind;
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, Model, Tensor};
+use onnx_zip::mtz::joint::JointModel;
+use onnx_zip::mtz::matching::Share;
+use onnx_zip::mtz::options::{Budget, MergeOptions, Method};
 use onnx_zip::onnx;
 use onnx_zip::runtime::{HostArray, ModelSource};
-use onnx_zip::zip::joint::JointModel;
-use onnx_zip::zip::matcher::Share;
-use onnx_zip::zip::options::{Budget, Method, ZipOptions};
 
 use crate::permute::permuted;
 use crate::support::{backend, deviation, merge, run};
@@ -85,7 +85,7 @@ fn a_net_of_grey_images_is_found_in_a_net_of_coloured_ones() {
     let (grey, colour) = (net(1, 10, 0.0), permuted(&net(3, 12, 0.0), 5));
     for method in [Method::Mtz, Method::Refit] {
         let nets = [with_samples(grey.clone()), with_samples(colour.clone())];
-        let (joint, outcome) = merge(nets, &ZipOptions { method, ..ZipOptions::default() });
+        let (joint, outcome) = merge(nets, &MergeOptions { method, ..MergeOptions::default() });
         assert_eq!(outcome.sites.iter().map(|s| s.shared).collect::<Vec<_>>(), [6, 8, 0]);
         assert_eq!(outcome.sites[0].shared_inputs, 1);
         // The output layers, and the filters of the two colours that grey images lack.
@@ -103,7 +103,7 @@ fn every_form_takes_inputs_of_different_kinds() {
     let nets = [net(1, 10, 0.0), net(3, 12, 0.5), net(4, 10, -0.5)];
     for share in [0.0, 0.6, 1.0] {
         let budget = Budget::uniform(Share::Fraction(share));
-        let options = ZipOptions { budget, ..ZipOptions::default() };
+        let options = MergeOptions { budget, ..MergeOptions::default() };
         let (joint, outcome) = merge(nets.clone().map(with_samples), &options);
         assert_eq!(outcome.sizes.joint() < outcome.sizes.separate(), share > 0.0);
         let batches: Vec<Batch> =
@@ -160,7 +160,7 @@ fn layers_that_move_differently_share_weights_in_every_form() {
             [moving(plain(), 1, side), moving(padded(), 2, side), moving(strided(), 3, side)];
         let images = samples(&moving(plain(), 1, Some(12)));
         let budget = Budget::uniform(Share::Fraction(share));
-        let options = ZipOptions { budget, ..ZipOptions::default() };
+        let options = MergeOptions { budget, ..MergeOptions::default() };
         let (joint, outcome) = merge(nets.map(|net| (net, images.clone())), &options);
         assert!(outcome.sites[..2].iter().all(|site| site.shared > 0));
         let batch = images.batch(0..8).unwrap();

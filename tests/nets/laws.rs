@@ -5,22 +5,26 @@ use ndarray::ArrayD;
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::Model;
+use onnx_zip::mtz::joint::JointModel;
+use onnx_zip::mtz::matching::Share;
+use onnx_zip::mtz::options::{Budget, MergeOptions, Method, Passes};
 use onnx_zip::onnx;
-use onnx_zip::zip::joint::JointModel;
-use onnx_zip::zip::matcher::Share;
-use onnx_zip::zip::options::{Budget, Method, Passes, ZipOptions};
 use onnx_zip::zipper::{Input, Outcome, Part, PrepareOptions};
 
 use crate::permute::{permuted, permuted_with};
 use crate::support::{self, deviation, images, joint_outputs, model, outputs};
 
-fn merge(a: Model, b: Model, options: &ZipOptions) -> (JointModel, Outcome) {
+fn merge(a: Model, b: Model, options: &MergeOptions) -> (JointModel, Outcome) {
     let data = images(&a, "mnist_train", 600);
     support::merge([(a, data.clone()), (b, data)], options)
 }
 
-fn options(method: Method, share: f64) -> ZipOptions {
-    ZipOptions { method, budget: Budget::uniform(Share::Fraction(share)), ..ZipOptions::default() }
+fn options(method: Method, share: f64) -> MergeOptions {
+    MergeOptions {
+        method,
+        budget: Budget::uniform(Share::Fraction(share)),
+        ..MergeOptions::default()
+    }
 }
 
 #[test]
@@ -146,7 +150,7 @@ fn the_same_bytes_come_out_on_any_number_of_threads() {
 #[test]
 fn one_pass_takes_all_statistics_from_the_original_nets() {
     let (a, b) = (model("lenet300_mnist_a"), model("lenet300_mnist_b"));
-    let options = ZipOptions { passes: Passes::One, ..options(Method::Mtz, 1.0) };
+    let options = MergeOptions { passes: Passes::One, ..options(Method::Mtz, 1.0) };
     let (joint, outcome) = merge(a.clone(), b, &options);
     assert_eq!(outcome.sites[1].shared, 100);
     let lost = deviation(&joint_outputs(&joint, Form::Heads)[0], &outputs(&a, &[])[0]);
@@ -156,7 +160,7 @@ fn one_pass_takes_all_statistics_from_the_original_nets() {
 #[test]
 fn layers_whose_statistics_do_not_fit_stay_as_they_are() {
     let (a, b) = (model("lenet5_mnist_a"), model("lenet5_mnist_b"));
-    let options = ZipOptions { memory: 3 << 20, ..options(Method::Refit, 1.0) };
+    let options = MergeOptions { memory: 3 << 20, ..options(Method::Refit, 1.0) };
     let (joint, outcome) = merge(a, b, &options);
     let shared: Vec<usize> = outcome.sites.iter().map(|s| s.shared).collect();
     assert_eq!(shared, [20, 50, 0, 0]);

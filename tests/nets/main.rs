@@ -1,11 +1,12 @@
 //! Merges of trained nets, by laws and by numbers.
 
 mod accuracy;
-mod bridges;
 mod groups;
+mod input_matching;
 mod inputs;
 mod laws;
 mod outputs;
+mod patterns;
 mod permute;
 mod recurrent;
 mod reshapes;

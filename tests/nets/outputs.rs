@@ -4,10 +4,10 @@ use onnx_zip::calib::data::Dataset;
 use onnx_zip::couple::End;
 use onnx_zip::emit::{self, EmitOptions, FORMS};
 use onnx_zip::ir::Model;
+use onnx_zip::mtz::joint::JointModel;
+use onnx_zip::mtz::matching::Share;
+use onnx_zip::mtz::options::{Budget, MergeOptions, Method};
 use onnx_zip::onnx;
-use onnx_zip::zip::joint::JointModel;
-use onnx_zip::zip::matcher::Share;
-use onnx_zip::zip::options::{Budget, Method, ZipOptions};
 use onnx_zip::zipper::{Input, Outcome, Part, PrepareOptions};
 
 use crate::permute::permuted;
@@ -28,7 +28,7 @@ fn merge(
     let data: Vec<Dataset> =
         vec![images(&model("lenet5_mnist_a"), "mnist_train", 600); tasks.sum()];
     let budget = Budget::uniform(Share::Fraction(share));
-    let options = ZipOptions { method, budget, ..ZipOptions::default() };
+    let options = MergeOptions { method, budget, ..MergeOptions::default() };
     merge_with(parts, data, &options, PrepareOptions { share_outputs, ..PrepareOptions::default() })
 }
 

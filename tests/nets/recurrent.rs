@@ -7,13 +7,13 @@ use rand_chacha::ChaCha8Rng;
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, Model, Node, Tensor, ValueId, ValueKind};
+use onnx_zip::mtz::joint::JointModel;
+use onnx_zip::mtz::matching::Share;
+use onnx_zip::mtz::options::{Budget, MergeOptions, Method};
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
 use onnx_zip::retrain::{Lesson, RetrainOptions, retrain};
 use onnx_zip::runtime::{self, HostArray, ModelSource, RuntimeChoice, RuntimeOptions, feeds};
-use onnx_zip::zip::joint::JointModel;
-use onnx_zip::zip::matcher::Share;
-use onnx_zip::zip::options::{Budget, Method, ZipOptions};
 use onnx_zip::zipper::Outcome;
 
 use crate::permute::permuted;
@@ -155,12 +155,12 @@ fn net(kind: Kind, units: usize, seed: u64) -> Model {
     b.graph.build(&[y])
 }
 
-fn options(method: Method, share: f64) -> ZipOptions {
+fn options(method: Method, share: f64) -> MergeOptions {
     let budget = Budget::uniform(Share::Fraction(share));
-    ZipOptions { method, budget, max_rows: 4096, ..ZipOptions::default() }
+    MergeOptions { method, budget, max_rows: 4096, ..MergeOptions::default() }
 }
 
-fn merge(a: &Model, b: &Model, options: &ZipOptions) -> (JointModel, Outcome) {
+fn merge(a: &Model, b: &Model, options: &MergeOptions) -> (JointModel, Outcome) {
     let data = images(a, "mnist_train", 2 * BATCH);
     support::merge_in([(a.clone(), data.clone()), (b.clone(), data)], options, BATCH)
 }
@@ -276,7 +276,7 @@ fn errors(nets: [&str; 2], method: Method) -> [[f64; 2]; 2] {
     let test = [data("test", 0, 2000), data("test", 1, 2000)];
     let before = [0, 1].map(|i| error(&nets[i], &test[i]));
     let parts = [0, 1].map(|i| (nets[i].clone(), data("train", i, 1000)));
-    let (joint, _) = support::merge(parts, &ZipOptions { method, ..ZipOptions::default() });
+    let (joint, _) = support::merge(parts, &MergeOptions { method, ..MergeOptions::default() });
     let after = [0, 1].map(|i| error(&joint.tasks[i].model, &test[i]));
     println!("{method:?}: {before:?} -> {after:?}");
     [before, after]

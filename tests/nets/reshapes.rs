@@ -7,11 +7,11 @@ use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::Model;
 use onnx_zip::ir::builder::GraphBuilder;
+use onnx_zip::mtz::joint::JointModel;
+use onnx_zip::mtz::matching::Share;
+use onnx_zip::mtz::options::{Budget, MergeOptions, Method};
 use onnx_zip::onnx;
 use onnx_zip::runtime::{HostArray, ModelSource};
-use onnx_zip::zip::joint::JointModel;
-use onnx_zip::zip::matcher::Share;
-use onnx_zip::zip::options::{Budget, Method, ZipOptions};
 
 use crate::permute::permuted;
 use crate::support::{self, backend, deviation};
@@ -81,7 +81,7 @@ fn samples(model: &Model) -> Dataset {
 
 fn merge(nets: [Model; 2], method: Method, share: f64) -> (JointModel, Vec<usize>) {
     let budget = Budget::uniform(Share::Fraction(share));
-    let options = ZipOptions { method, budget, ..ZipOptions::default() };
+    let options = MergeOptions { method, budget, ..MergeOptions::default() };
     let nets = nets.map(|net| {
         let data = samples(&net);
         (net, data)

@@ -1,9 +1,9 @@
 //! Test error of merged nets after light retraining: all hidden layers fully shared, 10 000 unlabelled
 //! training images, all 10 000 test images of each task. The bounds are those of `docs/retraining.md`.
 
+use onnx_zip::mtz::options::MergeOptions;
 use onnx_zip::progress::Silent;
 use onnx_zip::retrain::{Lesson, RetrainOptions, retrain};
-use onnx_zip::zip::options::ZipOptions;
 
 use crate::support::{backend, error, images, merge, model};
 
@@ -24,7 +24,7 @@ fn increases(nets: [(&str, &str); 2], samples: usize, iterations: usize) -> (f64
     };
     let before = mean_error([&loaded[0].0, &loaded[1].0]);
     let (teachers, data): (Vec<_>, Vec<_>) = loaded.iter().cloned().unzip();
-    let (mut joint, _) = merge(loaded, &ZipOptions::default());
+    let (mut joint, _) = merge(loaded, &MergeOptions::default());
     let merged = mean_error([&joint.tasks[0].model, &joint.tasks[1].model]);
     let backend = backend();
     let lesson = Lesson {

@@ -7,12 +7,12 @@ use ndarray::ArrayD;
 use onnx_zip::calib::data::Dataset;
 use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::ir::{Model, Tensor};
+use onnx_zip::mtz::joint::{JointModel, Owner};
+use onnx_zip::mtz::matching::Share;
+use onnx_zip::mtz::options::{Budget, MergeOptions, Method};
+use onnx_zip::mtz::plan::predict;
+use onnx_zip::mtz::plan::sizes;
 use onnx_zip::onnx;
-use onnx_zip::zip::joint::{JointModel, Owner};
-use onnx_zip::zip::matcher::Share;
-use onnx_zip::zip::options::{Budget, Method, ZipOptions};
-use onnx_zip::zip::predict::predict;
-use onnx_zip::zip::size::sizes;
 use onnx_zip::zipper::{self, Input, Outcome, Part};
 
 use crate::permute::permuted;
@@ -26,12 +26,16 @@ fn data(count: usize) -> Vec<Dataset> {
     vec![images(&model(NETS[0]), "mnist_train", 600); count]
 }
 
-fn merge(nets: &[Model], options: &ZipOptions) -> (JointModel, Outcome) {
+fn merge(nets: &[Model], options: &MergeOptions) -> (JointModel, Outcome) {
     crate::support::merge(nets.iter().cloned().zip(data(nets.len())), options)
 }
 
-fn options(method: Method, share: f64) -> ZipOptions {
-    ZipOptions { method, budget: Budget::uniform(Share::Fraction(share)), ..ZipOptions::default() }
+fn options(method: Method, share: f64) -> MergeOptions {
+    MergeOptions {
+        method,
+        budget: Budget::uniform(Share::Fraction(share)),
+        ..MergeOptions::default()
+    }
 }
 
 fn three() -> Vec<Model> {
@@ -152,7 +156,7 @@ fn a_net_is_added_to_a_joint_model_that_was_written_and_read() {
     ];
     let (joint, outcome) = merge_parts(parts, data(3), &options(Method::Refit, 0.9));
     for (old, new) in first.layout(0).iter().zip(joint.layout(0)) {
-        let shared = |blocks: &[onnx_zip::zip::joint::Block]| -> usize {
+        let shared = |blocks: &[onnx_zip::mtz::joint::Block]| -> usize {
             blocks.iter().filter(|b| b.owner.is_shared()).map(|b| b.channels.len()).sum()
         };
         assert!(shared(&new) >= shared(old), "what was shared stays shared");

@@ -9,12 +9,12 @@ use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::canon::{BatchNorm, CanonOptions, canonicalise};
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::Model;
+use onnx_zip::mtz::joint::JointModel;
+use onnx_zip::mtz::options::MergeOptions;
+use onnx_zip::mtz::plan::sizes;
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
 use onnx_zip::runtime::{self, Backend, HostArray, ModelSource, RuntimeOptions, feeds};
-use onnx_zip::zip::joint::JointModel;
-use onnx_zip::zip::options::ZipOptions;
-use onnx_zip::zip::size::sizes;
 use onnx_zip::zipper::{self, Calibration, Input, Outcome, Part, PrepareOptions};
 
 /// Samples per batch.
@@ -46,7 +46,7 @@ pub fn images(model: &Model, data: &str, samples: usize) -> Dataset {
 /// Merges nets, called a, b, …, each calibrated on its own data.
 pub fn merge(
     nets: impl IntoIterator<Item = (Model, Dataset)>,
-    options: &ZipOptions,
+    options: &MergeOptions,
 ) -> (JointModel, Outcome) {
     let (nets, data): (Vec<Model>, Vec<Dataset>) = nets.into_iter().unzip();
     let names = ('a'..='z').map(|name| name.to_string());
@@ -57,7 +57,7 @@ pub fn merge(
 /// [`merge`] in batches of so many samples.
 pub fn merge_in(
     nets: impl IntoIterator<Item = (Model, Dataset)>,
-    options: &ZipOptions,
+    options: &MergeOptions,
     batch: usize,
 ) -> (JointModel, Outcome) {
     let (nets, data): (Vec<Model>, Vec<Dataset>) = nets.into_iter().unzip();
@@ -72,7 +72,7 @@ pub fn merge_in(
 pub fn merge_parts(
     parts: Vec<Part>,
     data: Vec<Dataset>,
-    options: &ZipOptions,
+    options: &MergeOptions,
 ) -> (JointModel, Outcome) {
     merge_with(parts, data, options, PrepareOptions::default())
 }
@@ -81,7 +81,7 @@ pub fn merge_parts(
 pub fn merge_with(
     parts: Vec<Part>,
     data: Vec<Dataset>,
-    options: &ZipOptions,
+    options: &MergeOptions,
     preparation: PrepareOptions,
 ) -> (JointModel, Outcome) {
     let calibration =

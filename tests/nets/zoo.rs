@@ -11,10 +11,10 @@ use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::{CoupledLayer, Coupling, End};
 use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::ir::{Graph, Model, Tensor};
+use onnx_zip::mtz::matching::Share;
+use onnx_zip::mtz::options::{Budget, MergeOptions, Method, Passes};
 use onnx_zip::onnx;
 use onnx_zip::runtime::{HostArray, ModelSource};
-use onnx_zip::zip::matcher::Share;
-use onnx_zip::zip::options::{Budget, Method, Passes, ZipOptions};
 use onnx_zip::zipper::{self, Input, Part, PrepareOptions};
 
 use crate::permute::permuted;
@@ -50,11 +50,11 @@ fn frozen_layers(graph: &Graph) -> Vec<String> {
     coupling.layers.iter().filter(is_frozen).map(|layer| layer.name.clone()).collect()
 }
 
-fn options(share: f64) -> ZipOptions {
-    ZipOptions {
+fn options(share: f64) -> MergeOptions {
+    MergeOptions {
         budget: Budget::uniform(Share::Fraction(share)),
         max_rows: 512,
-        ..ZipOptions::default()
+        ..MergeOptions::default()
     }
 }
 
@@ -74,7 +74,7 @@ fn sharing_nothing_changes_nothing(arch: Architecture) {
 fn emission_is_exact(arch: Architecture) {
     let nets = [1, 2].map(|seed| net::net(arch.name, arch.divisor, seed));
     let data = samples(&nets[0], 1);
-    let zip = ZipOptions { method: Method::Mtz, passes: Passes::One, ..options(0.5) };
+    let zip = MergeOptions { method: Method::Mtz, passes: Passes::One, ..options(0.5) };
     let (joint, _) = merge(nets.map(|n| (n, data.clone())), &zip);
     let alone: Vec<ArrayD<f32>> =
         joint.tasks.iter().map(|t| outputs(&t.model, None).remove(0)).collect();

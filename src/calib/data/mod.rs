@@ -234,6 +234,15 @@ impl Dataset {
         Dataset { rows: self.rows.iter().take(len).copied().collect(), ..self.clone() }
     }
 
+    /// Samples that fill batches of `size`: those that are left over are left out, and where there are
+    /// fewer, they are repeated.
+    pub fn filling(&self, size: usize) -> Dataset {
+        let (len, size) = (self.len(), size.max(1));
+        let count = (len - len % size).max(if len > 0 { size } else { 0 });
+        let rows = self.rows.iter().cycle().take(count).copied().collect();
+        Dataset { rows, ..self.clone() }
+    }
+
     /// `len` samples at random, in their order in the file, or all where there are fewer; the same
     /// ones for the same seed.
     pub fn subset(&self, len: usize, seed: u64) -> Dataset {

@@ -6,7 +6,6 @@
 use ndarray::{ArrayD, IxDyn};
 
 use crate::ir::{DataType, Node, Tensor};
-use crate::ops::normal_axis;
 
 use super::movement::broadcast_dims;
 
@@ -21,9 +20,6 @@ enum Elements {
 pub(super) fn value(node: &Node, inputs: &[&Tensor]) -> Option<Tensor> {
     let wide: Option<Vec<Elements>> = inputs.iter().map(|t| elements(t)).collect();
     let (wide, dtype) = (wide?, inputs.first()?.dtype);
-    if node.op == "DequantizeLinear" {
-        return dequantised(node, inputs, &wide);
-    }
     match (node.op.as_str(), wide.as_slice()) {
         ("Cast", [x]) => cast(x, DataType::from_code(i32::try_from(node.int("to", 0)).ok()?)),
         ("Where", [Elements::Int(condition), a, b]) => {
@@ -36,35 +32,6 @@ pub(super) fn value(node: &Node, inputs: &[&Tensor]) -> Option<Tensor> {
     }
 }
 
-/// `(x − zero point) · scale`, with one scale, or one for each index along an axis.
-fn dequantised(node: &Node, inputs: &[&Tensor], wide: &[Elements]) -> Option<Tensor> {
-    let (Some(Elements::Int(codes)), Some(Elements::Float(scale))) = (wide.first(), wide.get(1))
-    else {
-        return None;
-    };
-    let rank = codes.ndim();
-    let per_axis = scale.ndim() == 1 && scale.len() > 1;
-    let along = |values: ArrayD<f64>| -> Option<ArrayD<f64>> {
-        let mut dims = vec![1; rank];
-        if per_axis {
-            *dims.get_mut(normal_axis(node.int("axis", 1), rank)?)? = values.len();
-        }
-        values.into_shape_with_order(IxDyn(&dims)).ok()
-    };
-    let codes = codes.mapv(|v| v as f64);
-    let shifted = match wide.get(2) {
-        Some(Elements::Int(zero)) => {
-            let zero = along(zero.mapv(|v| v as f64))?;
-            &codes - &zero.broadcast(codes.dim())?
-        }
-        Some(Elements::Float(_)) => return None,
-        None => codes,
-    };
-    let scale = along(scale.clone())?;
-    let scale = scale.broadcast(shifted.dim())?;
-    Tensor::from_f64(inputs.get(1)?.dtype, &(&shifted * &scale)).ok()
-}
-
 fn elements(tensor: &Tensor) -> Option<Elements> {
     if tensor.dtype.is_float() {
         return tensor.to_f64().ok().map(Elements::Float);
@@ -75,27 +42,8 @@ fn elements(tensor: &Tensor) -> Option<Elements> {
 fn encode(dtype: DataType, elements: Elements) -> Option<Tensor> {
     match elements {
         Elements::Float(array) => Tensor::from_f64(dtype, &array).ok(),
-        Elements::Int(array) => integers(dtype, &array),
+        Elements::Int(array) => Tensor::from_ints(dtype, &array),
     }
-}
-
-/// Integers of type `dtype`; `None` if one of them does not fit.
-fn integers(dtype: DataType, array: &ArrayD<i64>) -> Option<Tensor> {
-    let bytes = |v: &i64| -> Option<Vec<u8>> {
-        Some(match dtype {
-            DataType::I64 => v.to_le_bytes().to_vec(),
-            DataType::I32 => i32::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::I16 => i16::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::I8 => i8::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::U32 => u32::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::U16 => u16::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::U8 => u8::try_from(*v).ok()?.to_le_bytes().to_vec(),
-            DataType::Bool => vec![u8::from(*v != 0)],
-            _ => return None,
-        })
-    };
-    let data: Option<Vec<Vec<u8>>> = array.iter().map(bytes).collect();
-    Some(Tensor { dtype, dims: array.shape().to_vec(), data: data?.concat().into() })
 }
 
 fn cast(x: &Elements, to: DataType) -> Option<Tensor> {
@@ -103,13 +51,13 @@ fn cast(x: &Elements, to: DataType) -> Option<Tensor> {
         (Elements::Float(a), true) => Tensor::from_f64(to, a).ok(),
         (Elements::Int(a), true) => Tensor::from_f64(to, &a.mapv(|v| v as f64)).ok(),
         (Elements::Float(a), false) if to == DataType::Bool => {
-            integers(to, &a.mapv(|v| i64::from(v != 0.0)))
+            Tensor::from_ints(to, &a.mapv(|v| i64::from(v != 0.0)))
         }
         (Elements::Float(a), false) if a.iter().all(|v| v.abs() < 2f64.powi(53)) => {
-            integers(to, &a.mapv(|v| v as i64))
+            Tensor::from_ints(to, &a.mapv(|v| v as i64))
         }
         (Elements::Float(_), false) => None,
-        (Elements::Int(a), false) => integers(to, a),
+        (Elements::Int(a), false) => Tensor::from_ints(to, a),
     }
 }
 

@@ -5,9 +5,9 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use crate::cli::statistics::StatisticsArgs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::zip::matcher::MATCHERS;
-use crate::zip::options::{Method, Passes, ZipOptions};
-use crate::zip::pair::Metric;
+use crate::mtz::matching::MATCHERS;
+use crate::mtz::options::{MergeOptions, Method, Passes};
+use crate::mtz::solver::pair_cost::Metric;
 
 const METHODS: [(&str, Method, &str); 2] = [
     (
@@ -55,7 +55,7 @@ pub(super) struct TuningArgs {
     alpha: Vec<f64>,
     /// Added to the diagonal of each Hessian, relative to its mean
     #[arg(long, value_name = "D", allow_negative_numbers = true,
-          default_value_t = ZipOptions::default().damping)]
+          default_value_t = MergeOptions::default().damping)]
     damping: f64,
     #[command(flatten)]
     statistics: StatisticsArgs,
@@ -91,7 +91,7 @@ impl MethodArgs {
         self.method() == Method::Refit && self.passes() == Passes::PerLayer
     }
 
-    pub(super) fn apply(&self, options: &mut ZipOptions) {
+    pub(super) fn apply(&self, options: &mut MergeOptions) {
         options.method = self.method();
         options.passes = self.passes();
     }
@@ -112,7 +112,7 @@ impl TuningArgs {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for values that make no sense.
-    pub(super) fn apply(&self, options: &mut ZipOptions, tasks: usize) -> Result<()> {
+    pub(super) fn apply(&self, options: &mut MergeOptions, tasks: usize) -> Result<()> {
         options.alpha = weights(&self.alpha, tasks)?;
         options.metric = Metric::named(&self.metric)?;
         options.matcher.clone_from(&self.matcher);

@@ -25,15 +25,15 @@ use crate::calib::data::Dataset;
 use crate::calib::store::{self, LayerMoments};
 use crate::emit::emit;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mtz::joint::JointModel;
+use crate::mtz::options::{MergeOptions, Passes};
+use crate::mtz::plan::predict;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report;
 use crate::retrain::{Ending, Retraining};
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{Limits, Subject, Verification, verify};
-use crate::zip::joint::JointModel;
-use crate::zip::options::{Passes, ZipOptions};
-use crate::zip::predict::predict;
 use crate::zipper::{
     Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
 };
@@ -89,7 +89,7 @@ pub(super) struct MergeArgs {
 struct Request<'a> {
     prepared: &'a Prepared,
     calibration: &'a Calibration,
-    options: &'a ZipOptions,
+    options: &'a MergeOptions,
     retraining: Option<Retraining<'a>>,
 }
 
@@ -215,8 +215,8 @@ impl MergeArgs {
     }
 
     /// Validated options of the zip.
-    fn options(&self) -> Result<ZipOptions> {
-        let mut options = ZipOptions { budget: self.share.budget()?, ..ZipOptions::default() };
+    fn options(&self) -> Result<MergeOptions> {
+        let mut options = MergeOptions { budget: self.share.budget()?, ..MergeOptions::default() };
         self.method.apply(&mut options);
         if !self.gram.is_empty() {
             options.passes = Passes::One;
@@ -282,7 +282,7 @@ impl MergeArgs {
     }
 
     /// What can be told before the data is touched: whether every rule and wish makes sense.
-    fn check_plan(&self, prepared: &Prepared, options: &ZipOptions) -> Result<()> {
+    fn check_plan(&self, prepared: &Prepared, options: &MergeOptions) -> Result<()> {
         let usage = |message: &str| Error::new(ErrorKind::Usage, message);
         self.result.emit_options().check(&prepared.joint)?;
         if let Some(first) = prepared.joint.tasks.first() {

@@ -8,20 +8,20 @@ use crate::cli::TOOL;
 use crate::cli::data::TaskData;
 use crate::cli::models::Loaded;
 use crate::emit::Form;
+use crate::mtz::options::MergeOptions;
+use crate::mtz::solver::pair_cost::Metric;
 use crate::report::{
     Compression, JointRecord, Parameters, Report, SCHEMA, Settings, StageTime, Structure,
     TaskRecord,
 };
 use crate::runtime::Backend;
 use crate::verify::Verification;
-use crate::zip::options::ZipOptions;
-use crate::zip::pair::Metric;
 use crate::zipper::{Outcome, Trial};
 
 /// What is known after a merge.
 pub(super) struct Facts<'a> {
     pub(super) args: &'a MergeArgs,
-    pub(super) options: ZipOptions,
+    pub(super) options: MergeOptions,
     pub(super) loaded: Vec<Loaded>,
     pub(super) data: Vec<TaskData>,
     pub(super) structure: Structure,
@@ -105,7 +105,7 @@ impl Facts<'_> {
             keep_shared: self.args.share.rule_texts(),
             own_weights: self.args.share.own_weights(),
             share_outputs: self.args.share.shares_outputs(),
-            alpha: options.weights(self.loaded.len()),
+            alpha: options.task_weights(self.loaded.len()),
             damping: options.damping,
             max_rows: options.max_rows,
             batch: self.args.runtime.batch,

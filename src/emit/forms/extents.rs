@@ -1,0 +1,86 @@
+//! Which activations of different tasks have the same extents, so that their sums mean something.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::error::Result;
+use crate::ir::{Attribute, Dim, Graph, Node, Tensor, ValueId};
+
+/// The extents of an activation, but for samples and channels.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Extents {
+    /// They are fixed.
+    Fixed(Vec<usize>),
+    /// They follow from those of the inputs by what this number stands for.
+    Computed(u64),
+}
+
+/// The extents of a net's activations.
+#[derive(Default)]
+pub(crate) struct ExtentTable(HashMap<ValueId, u64>);
+
+impl ExtentTable {
+    /// # Errors
+    /// As [`Graph::topological_order`].
+    pub(crate) fn of(graph: &Graph) -> Result<ExtentTable> {
+        let mut ways = HashMap::new();
+        for (place, input) in graph.inputs.iter().enumerate() {
+            ways.insert(*input, place as u64);
+        }
+        for id in graph.topological_order()? {
+            let node = graph.node(id);
+            let way = way(graph, node, &ways);
+            for (place, output) in node.outputs.iter().enumerate() {
+                let Some(output) = output else { continue };
+                let way = if place == 0 { way } else { hash((way, place)) };
+                ways.insert(*output, way);
+            }
+        }
+        Ok(ExtentTable(ways))
+    }
+
+    /// The extents of `value`, whose channels are along `axis`.
+    pub(crate) fn get(&self, graph: &Graph, value: ValueId, axis: usize) -> Extents {
+        let shape = graph.value(value).ty.as_ref().and_then(|t| t.shape.as_ref());
+        let others = |shape: &Vec<Dim>| -> Option<Vec<usize>> {
+            let dims = shape.iter().enumerate().filter(|(at, _)| *at != 0 && *at != axis);
+            dims.map(|(_, dim)| dim.known()).collect()
+        };
+        match shape.and_then(others) {
+            Some(fixed) => Extents::Fixed(fixed),
+            None => Extents::Computed(self.0.get(&value).copied().unwrap_or_default()),
+        }
+    }
+}
+
+/// A number for the way from the inputs to a node's output: the same for nodes that do the same to
+/// extents, one after the other.
+fn way(graph: &Graph, node: &Node, ways: &HashMap<ValueId, u64>) -> u64 {
+    let read = |value: &ValueId| ways.get(value).copied();
+    let computed: Vec<u64> = node.inputs.iter().flatten().filter_map(read).collect();
+    let whole = |attribute: &Attribute| match attribute {
+        Attribute::Int(_) | Attribute::Ints(_) | Attribute::Str(_) => {
+            Some(format!("{attribute:?}"))
+        }
+        _ => None,
+    };
+    let attributes: Vec<(&String, String)> =
+        node.attributes.iter().filter_map(|(name, value)| Some((name, whole(value)?))).collect();
+    let constants: Vec<&Tensor> =
+        node.inputs.iter().flatten().filter_map(|v| graph.initializer(*v)).collect();
+    let windows: Vec<&[usize]> =
+        constants.iter().filter_map(|t| t.dims.get(2..)).filter(|w| !w.is_empty()).collect();
+    let numbers: Vec<Vec<i64>> = constants.iter().filter_map(|t| t.to_i64()).collect();
+    match computed.as_slice() {
+        // An activation function.
+        [only] if attributes.is_empty() && windows.is_empty() && numbers.is_empty() => *only,
+        _ => hash((&node.op, attributes, windows, numbers, computed)),
+    }
+}
+
+/// The same number in every run.
+fn hash(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}

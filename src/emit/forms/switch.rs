@@ -1,0 +1,212 @@
+//! The switch form: nested `If`s whose branches hold what only one task needs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::error::Result;
+use crate::ir::{Attribute, Graph, Node, NodeId, Tensor, Value, ValueId, ValueKind};
+use crate::mtz::joint::JointModel;
+
+use super::absent::Absent;
+use super::masked::add_task_input;
+
+/// Turns a graph with one head per task into one with a branch per task. Weights and what several
+/// tasks need stay in the outer graph. `inputs` are the graph's inputs for each task.
+pub(crate) fn switch(
+    joint: &JointModel,
+    mut graph: Graph,
+    inputs: &[Vec<ValueId>],
+) -> Result<Graph> {
+    let per_task = split_outputs(joint, &graph);
+    let needed = tasks_of_nodes(&graph, &per_task);
+    let order = graph.topological_order()?;
+    let selected = add_task_input(&mut graph);
+    let conditions: Vec<ValueId> = (0..joint.tasks.len().saturating_sub(1))
+        .map(|task| {
+            let name = format!("{}/selected", joint.tasks[task].name);
+            let index = Tensor::from_i64(vec![1], &[task as i64]);
+            let index = graph.add_initializer(&format!("{name}.index"), index);
+            graph.add_op("Equal", &name, &[selected, index], [])
+        })
+        .collect();
+    let branches: Vec<Vec<NodeId>> = (0..joint.tasks.len())
+        .map(|task| {
+            let own = BTreeSet::from([task]);
+            order.iter().copied().filter(|n| needed.get(n) == Some(&own)).collect()
+        })
+        .collect();
+    let ifs = Ifs {
+        joint,
+        outer: &graph,
+        inputs,
+        per_task: &per_task,
+        branches: &branches,
+        conditions: &conditions,
+    };
+    let named: Vec<Value> = graph.outputs.iter().map(|o| graph.value(*o).clone()).collect();
+    let mut node = ifs.node(0);
+    for id in branches.iter().flatten() {
+        graph.remove_node(*id);
+    }
+    for output in std::mem::take(&mut graph.outputs) {
+        graph.rename_value(output, "branch");
+    }
+    let outputs: Vec<ValueId> = named
+        .into_iter()
+        .map(|value| graph.add_value(&value.name, ValueKind::Detached, value.ty))
+        .collect();
+    node.outputs = outputs.iter().copied().map(Some).collect();
+    graph.add_node(node);
+    graph.outputs = outputs;
+    Ok(graph)
+}
+
+fn split_outputs(joint: &JointModel, graph: &Graph) -> Vec<Vec<ValueId>> {
+    let mut outputs = graph.outputs.iter().copied();
+    joint
+        .tasks
+        .iter()
+        .map(|t| outputs.by_ref().take(t.model.graph.outputs.len()).collect())
+        .collect()
+}
+
+fn tasks_of_nodes(graph: &Graph, per_task: &[Vec<ValueId>]) -> BTreeMap<NodeId, BTreeSet<usize>> {
+    let mut needed: BTreeMap<NodeId, BTreeSet<usize>> = BTreeMap::new();
+    for (task, outputs) in per_task.iter().enumerate() {
+        let mut stack = outputs.clone();
+        while let Some(value) = stack.pop() {
+            let Some(node) = graph.producer(value) else { continue };
+            if needed.entry(node).or_default().insert(task) {
+                stack.extend(graph.node(node).reads());
+            }
+        }
+    }
+    needed
+}
+
+/// The values inside a branch that stand for outer ones.
+type Inside = HashMap<ValueId, ValueId>;
+
+/// What the nested `If`s are made from.
+struct Ifs<'a> {
+    joint: &'a JointModel,
+    outer: &'a Graph,
+    inputs: &'a [Vec<ValueId>],
+    per_task: &'a [Vec<ValueId>],
+    branches: &'a [Vec<NodeId>],
+    conditions: &'a [ValueId],
+}
+
+impl Ifs<'_> {
+    /// The `If` that chooses between `task` and all behind it; it reads values of the outer graph.
+    fn node(&self, task: usize) -> Node {
+        let then_branch = self.branch(task);
+        let else_branch = if task + 1 < self.conditions.len() {
+            self.nested(task + 1)
+        } else {
+            self.branch(task + 1)
+        };
+        Node {
+            name: format!("switch.{task}"),
+            op: "If".to_owned(),
+            inputs: vec![self.conditions.get(task).copied()],
+            attributes: BTreeMap::from([
+                ("then_branch".to_owned(), Attribute::Graph(Box::new(then_branch))),
+                ("else_branch".to_owned(), Attribute::Graph(Box::new(else_branch))),
+            ]),
+            ..Node::default()
+        }
+    }
+
+    /// A branch that holds the next `If`; it captures what that one reads.
+    fn nested(&self, task: usize) -> Graph {
+        let mut graph = Graph::new(format!("else.{task}"));
+        let mut node = self.node(task);
+        let mut inner: HashMap<ValueId, ValueId> = HashMap::new();
+        node.redirect(|outer| {
+            *inner.entry(outer).or_insert_with(|| {
+                let name = format!("switch.{task}/{}", self.outer.value(outer).name);
+                graph.add_value(&name, ValueKind::Captured(outer), None)
+            })
+        });
+        let outputs: Vec<ValueId> = self
+            .per_task
+            .iter()
+            .flatten()
+            .map(|o| {
+                let value = self.outer.value(*o);
+                let name = format!("switch.{task}.out/{}", value.name);
+                graph.add_value(&name, ValueKind::Detached, value.ty.clone())
+            })
+            .collect();
+        node.outputs = outputs.iter().copied().map(Some).collect();
+        graph.add_node(node);
+        graph.outputs = outputs;
+        graph
+    }
+
+    /// The branch of one task: its own nodes, and zeros for every output of the others.
+    fn branch(&self, task: usize) -> Graph {
+        let mut graph = Graph::new(format!("task.{task}"));
+        let mut map = Inside::new();
+        for id in &self.branches[task] {
+            let mut node = self.outer.node(*id).clone();
+            // Runtimes name what they derive from a node after it, e.g. `conv1.bias`, which must not
+            // be the name of an initializer that the branch captures.
+            node.name = format!("branch.{task}/{}", node.name);
+            node.redirect(|read| self.inside(&mut graph, &mut map, task, read));
+            for output in node.outputs.iter_mut().flatten() {
+                let value = self.outer.value(*output);
+                let name = format!("branch.{task}/{}", value.name);
+                let copy = graph.add_value(&name, ValueKind::Detached, value.ty.clone());
+                map.insert(*output, copy);
+                *output = copy;
+            }
+            graph.add_node(node);
+        }
+        for (owner, outputs) in self.per_task.iter().enumerate() {
+            for output in outputs {
+                let value = if owner == task {
+                    let own = self.inside(&mut graph, &mut map, task, *output);
+                    // A branch must compute its outputs itself.
+                    if graph.producer(own).is_some() {
+                        own
+                    } else {
+                        let ty = self.outer.value(*output).ty.clone();
+                        let copy =
+                            graph.add_op("Identity", &format!("branch.{task}/out"), &[own], []);
+                        graph.set_type(copy, ty);
+                        copy
+                    }
+                } else {
+                    self.absent(&mut graph, &mut map, task, (owner, *output))
+                };
+                graph.outputs.push(value);
+            }
+        }
+        graph
+    }
+
+    /// The value inside a branch that stands for an outer one.
+    fn inside(&self, graph: &mut Graph, map: &mut Inside, task: usize, outer: ValueId) -> ValueId {
+        *map.entry(outer).or_insert_with(|| {
+            let name = format!("branch.{task}/{}", self.outer.value(outer).name);
+            graph.add_value(&name, ValueKind::Captured(outer), None)
+        })
+    }
+
+    /// Zeros in place of an output of task `owner` in the branch of `task`.
+    fn absent(
+        &self,
+        graph: &mut Graph,
+        map: &mut Inside,
+        task: usize,
+        (owner, output): (usize, ValueId),
+    ) -> ValueId {
+        let value = self.outer.value(output);
+        let name = format!("branch.{task}/{}.none", value.name);
+        let zeros = Absent::of(&self.joint.tasks[owner], value.ty.as_ref());
+        zeros.add(graph, &name, |graph, input| {
+            self.inside(graph, map, task, self.inputs[owner][input])
+        })
+    }
+}

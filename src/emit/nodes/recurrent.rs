@@ -1,0 +1,264 @@
+//! Recurrent layers: one node per task, whose weights are put together from blocks.
+//!
+//! A recurrence needs all hidden units of its task at once, so that it cannot be a sum over pieces. If
+//! all units belong to the same tasks, W, R and B are one initializer each, and the nodes of tasks that
+//! also have the same input are one node. Else they are concatenations of blocks, which runtimes
+//! compute when they load the model.
+
+use crate::couple::{GroupId, LayerId};
+use crate::emit::task::TaskEmitter;
+use crate::emit::value::parts::Part;
+use crate::emit::value::pieces::{Held, Piece, concat, join, pick};
+use crate::error::Result;
+use crate::ir::{Node, NodeId, ValueId};
+use crate::mtz::joint::Owner;
+use crate::ops::{Gate, Layer, LayerKind};
+
+/// Columns of a weight with the same owner.
+struct Columns {
+    owner: Owner,
+    positions: Vec<usize>,
+}
+
+/// Rows of a weight that are stored together, by the owners of their blocks.
+struct Run {
+    owners: Vec<Owner>,
+    rows: Vec<usize>,
+}
+
+/// Which of a node's weights is put together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    Input,
+    Recurrence,
+}
+
+impl TaskEmitter<'_> {
+    /// A recurrent node over the joint order of its input's channels and of its hidden units.
+    pub(crate) fn emit_recurrent(&mut self, id: NodeId, layers: &[Layer]) -> Result<()> {
+        let coupling = &self.source().coupling;
+        let first = layers.first().and_then(|l| match &l.kind {
+            LayerKind::Gate(gate) => Some((l, gate, coupling.axis(l.output)?)),
+            _ => None,
+        });
+        let Some((layer, gate, axis)) = first else { return self.emit_whole(id) };
+        let units = self.parts(&axis.channels);
+        let order: Vec<usize> = units.iter().flat_map(|p| p.positions.iter().copied()).collect();
+        let (x, inputs) = self.joint_input(layer)?;
+        let hidden: Vec<Columns> = units
+            .iter()
+            .map(|p| Columns { owner: p.owner.clone(), positions: p.positions.clone() })
+            .collect();
+        let source = self.graph().node(id).clone();
+        let owner = self.common_unit_owner(layer, &units);
+        let name = self.name(&owner, &source.name);
+        let w = self.weight(layer.weight, gate, id, (Weight::Input, &units, &inputs), &name)?;
+        let recurrent = (Weight::Recurrence, units.as_slice(), hidden.as_slice());
+        let r = self.weight(gate.recurrence, gate, id, recurrent, &name)?;
+        let mut node = Node { name, outputs: Vec::new(), ..source.clone() };
+        node.inputs = vec![Some(x), Some(w), Some(r), self.biases(layer, gate, &units)?];
+        for slot in 4..source.inputs.len() {
+            let state = match source.input(slot) {
+                Some(value) => Some(self.state(value, &order)?),
+                None => None,
+            };
+            node.inputs.push(state);
+        }
+        self.hold_outputs(node, &source, &units, layer.out_axis)
+    }
+
+    /// The node's input with the channels of each owner side by side.
+    fn joint_input(&mut self, layer: &Layer) -> Result<(ValueId, Vec<Columns>)> {
+        let own = Owner::Tasks(vec![self.task]);
+        let name = self.graph().node(layer.node).name.clone();
+        let bundles = match self.held(layer.input)? {
+            Held::Pieces { axis, pieces, .. } if axis == layer.in_axis => by_owner(pieces),
+            _ => Vec::new(),
+        };
+        if bundles.is_empty() {
+            let value = self.whole(layer.input)?;
+            let channels = self.graph().initializer(layer.weight).and_then(|w| w.dims.get(2));
+            let positions = (0..channels.copied().unwrap_or(0)).collect();
+            return Ok((value, vec![Columns { owner: own, positions }]));
+        }
+        let columns = bundles.iter().map(|pieces| Columns {
+            owner: pieces[0].owner.clone(),
+            positions: pieces.iter().flat_map(|p| p.positions.iter().copied()).collect(),
+        });
+        let columns = columns.collect();
+        let pieces = bundles.concat();
+        let name = self.name(if pieces.len() == 1 { &pieces[0].owner } else { &own }, &name);
+        Ok((join(self.builder, layer.in_axis, &pieces, &name).0, columns))
+    }
+
+    /// Whose node it is: of the tasks that have all hidden units in common.
+    fn common_unit_owner(&self, layer: &Layer, units: &[Part]) -> Owner {
+        match units {
+            [only] => {
+                let id = self.gate_at(layer.node, 0, Weight::Recurrence, only.group);
+                self.common(id, &only.owner, &Owner::Input)
+            }
+            _ => Owner::Tasks(vec![self.task]),
+        }
+    }
+
+    /// The layer whose rows are those of a gate, for hidden units of one group.
+    fn gate_at(
+        &self,
+        node: NodeId,
+        index: usize,
+        weight: Weight,
+        group: GroupId,
+    ) -> Option<LayerId> {
+        let coupling = &self.source().coupling;
+        let mut makers = coupling.group(group).producers.iter().copied();
+        makers.find(|id| {
+            let layer = &coupling.layer(*id).layer;
+            let LayerKind::Gate(gate) = &layer.kind else { return false };
+            let reads = match weight {
+                Weight::Input => gate.reads_input(),
+                Weight::Recurrence => gate.reads_hidden(),
+            };
+            layer.node == node && gate.index == index && reads
+        })
+    }
+
+    /// The rows of W or R in joint order, gate by gate, as few blocks as their owners allow.
+    fn weight(
+        &mut self,
+        source: ValueId,
+        gate: &Gate,
+        node: NodeId,
+        (which, units, columns): (Weight, &[Part], &[Columns]),
+        name: &str,
+    ) -> Result<ValueId> {
+        let mut runs: Vec<Run> = Vec::new();
+        for index in 0..gate.gates {
+            for part in units {
+                let id = self.gate_at(node, index, which, part.group);
+                let owner = |c: &Columns| self.common(id, &part.owner, &c.owner);
+                let owners = columns.iter().map(owner).collect();
+                let rows = part.positions.iter().map(|unit| index * gate.units + unit);
+                add_rows(&mut runs, owners, rows);
+            }
+        }
+        let mut stacked = Vec::new();
+        for run in &runs {
+            let mut side_by_side = Vec::new();
+            for columns in with_one_owner(&run.owners, columns) {
+                let parts = [(1, run.rows.as_slice()), (2, columns.positions.as_slice())];
+                side_by_side.push(self.block(source, &parts, &columns.owner)?);
+            }
+            stacked.push(self.concat(2, &side_by_side, name));
+        }
+        Ok(self.concat(1, &stacked, name))
+    }
+
+    /// B in joint order: the biases of W, then those of R.
+    fn biases(&mut self, layer: &Layer, gate: &Gate, units: &[Part]) -> Result<Option<ValueId>> {
+        let Some(source) = layer.bias else { return Ok(None) };
+        let name = self.graph().node(layer.node).name.clone();
+        let mut runs: Vec<Run> = Vec::new();
+        for (half, which) in [Weight::Input, Weight::Recurrence].into_iter().enumerate() {
+            for index in 0..gate.gates {
+                for part in units {
+                    let id = self.gate_at(layer.node, index, which, part.group);
+                    let owner = self.common(id, &part.owner, &Owner::Input);
+                    let start = (half * gate.gates + index) * gate.units;
+                    let rows = part.positions.iter().map(|unit| start + unit);
+                    add_rows(&mut runs, vec![owner], rows);
+                }
+            }
+        }
+        let mut blocks = Vec::new();
+        for run in &runs {
+            blocks.push(self.block(source, &[(1, &run.rows)], &run.owners[0])?);
+        }
+        Ok(Some(self.concat(1, &blocks, &name)))
+    }
+
+    fn concat(&mut self, axis: usize, values: &[ValueId], name: &str) -> ValueId {
+        concat(self.builder, axis, values, &format!("{name}.weights"))
+    }
+
+    /// An initial state [1, batch, units] in joint order.
+    fn state(&mut self, value: ValueId, order: &[usize]) -> Result<ValueId> {
+        let own = Owner::Tasks(vec![self.task]);
+        if self.graph().initializer(value).is_some() {
+            return self.block(value, &[(2, order)], &own);
+        }
+        let name = self.name(&own, &self.graph().value(value).name);
+        let whole = self.whole(value)?;
+        let place: Vec<i64> = order.iter().map(|unit| *unit as i64).collect();
+        Ok(pick(self.builder, 2, whole, &place, order.len(), &name))
+    }
+
+    /// Adds the node and cuts the outputs that are read into pieces.
+    fn hold_outputs(
+        &mut self,
+        node: Node,
+        source: &Node,
+        units: &[Part],
+        out_axis: usize,
+    ) -> Result<()> {
+        let graph = self.graph();
+        let readers = graph.consumers();
+        let is_read = |v: ValueId| !readers[v.index()].is_empty() || graph.outputs.contains(&v);
+        let wanted: Vec<bool> =
+            source.outputs.iter().map(|output| output.is_some_and(is_read)).collect();
+        let name = node.name.clone();
+        let outputs = self.builder.node(node, &wanted);
+        let len: usize = units.iter().map(|part| part.positions.len()).sum();
+        for (slot, output) in outputs.into_iter().enumerate() {
+            let (Some(value), Some(source)) = (output, source.output(slot)) else { continue };
+            let axis = if slot == 0 { out_axis } else { out_axis - 1 };
+            let mut start = 0;
+            let mut pieces = Vec::new();
+            for part in units {
+                let end = start + part.positions.len();
+                let place: Vec<i64> = (start..end).map(|at| at as i64).collect();
+                let value = pick(self.builder, axis, value, &place, len, &name);
+                let (owner, positions) = (part.owner.clone(), part.positions.clone());
+                pieces.push(Piece { value, owner, positions });
+                start = end;
+            }
+            self.hold(source, Held::Pieces { axis, len, pieces });
+        }
+        Ok(())
+    }
+}
+
+/// Pieces with the same owner next to each other.
+fn by_owner(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
+    let mut bundles: Vec<Vec<Piece>> = Vec::new();
+    for piece in pieces {
+        match bundles.iter_mut().find(|b| b[0].owner == piece.owner) {
+            Some(bundle) => bundle.push(piece),
+            None => bundles.push(vec![piece]),
+        }
+    }
+    bundles
+}
+
+/// Rows join those before them where their blocks have the same owners.
+fn add_rows(runs: &mut Vec<Run>, owners: Vec<Owner>, rows: impl Iterator<Item = usize>) {
+    match runs.last_mut() {
+        Some(run) if run.owners == owners => run.rows.extend(rows),
+        _ => runs.push(Run { owners, rows: rows.collect() }),
+    }
+}
+
+/// Neighbouring columns whose blocks have the same owner, as one.
+fn with_one_owner(owners: &[Owner], columns: &[Columns]) -> Vec<Columns> {
+    let mut joined: Vec<Columns> = Vec::new();
+    for (owner, columns) in owners.iter().zip(columns) {
+        match joined.last_mut() {
+            Some(last) if last.owner == *owner => last.positions.extend(&columns.positions),
+            _ => {
+                let (owner, positions) = (owner.clone(), columns.positions.clone());
+                joined.push(Columns { owner, positions });
+            }
+        }
+    }
+    joined
+}

@@ -1,0 +1,213 @@
+//! A joint model for training: every parameter is one initializer.
+//!
+//! In a joint model's file, equal constants are stored once, whatever they are: the biases of two
+//! layers that are both zero are one initializer. Training must move them apart. Here parameters are
+//! one only where the plan says that they are shared.
+
+use std::collections::BTreeMap;
+
+use ndarray::Dimension;
+
+use crate::couple::LayerId;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{DataType, Graph, Model, NodeId, Tensor, ValueId};
+use crate::mtz::joint::{JointModel, Neuron, Owner};
+use crate::ops::{gates, is_parameter};
+
+use super::builder::Builder;
+use super::recipe::Placed;
+use super::task::TaskEmitter;
+use super::{InputMode, add_inputs, name_outputs, wrap};
+
+/// Among which parameters equal ones are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    /// The parameter of one task.
+    Own(usize, ValueId),
+    /// Parameters of shared neurons: the first of them, and which of the nodes that make or treat
+    /// this neuron reads them.
+    Shared(Neuron, String),
+}
+
+/// A parameter of the joint model.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// The initializer.
+    pub value: ValueId,
+    /// Whether it is a matrix or filters, not a vector of biases or scales.
+    pub is_weight: bool,
+}
+
+/// What a layer that shares neurons computes in the joint model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreActivations {
+    /// The layer of the task's net; the first of its node.
+    pub layer: LayerId,
+    /// The axis of its channels.
+    pub axis: usize,
+    /// How many there are.
+    pub channels: usize,
+    /// Values of the joint model, with the channels that each holds.
+    pub pieces: Vec<(ValueId, Vec<usize>)>,
+}
+
+/// A joint model in the `heads` form, for training.
+pub struct Trainable {
+    /// The model, with outputs `<task>/<output>`.
+    pub model: Model,
+    /// What can be trained.
+    pub parameters: Vec<Parameter>,
+    /// The inputs of each task, in the order of its net.
+    pub inputs: Vec<Vec<ValueId>>,
+    /// The outputs of each task, in the order of its net.
+    pub outputs: Vec<Vec<ValueId>>,
+    /// The layers of each task that share neurons.
+    pub layers: Vec<Vec<PreActivations>>,
+    placed: Vec<Placed>,
+}
+
+/// The joint model for training; `inputs` says whether tasks are fed the same samples.
+///
+/// # Errors
+/// As [`super::emit`].
+pub fn trainable(joint: &JointModel, inputs: InputMode) -> Result<Trainable> {
+    let mut builder = Builder::new("joint");
+    builder.untied = true;
+    let inputs = add_inputs(joint, inputs, &mut builder)?;
+    let (mut outputs, mut layers) = (Vec::new(), Vec::new());
+    for (task, inputs) in inputs.iter().enumerate() {
+        let mut emitter = TaskEmitter::new(joint, task, &mut builder, None);
+        outputs.push(emitter.run(inputs)?);
+        layers.push(emitter.pre_activations());
+    }
+    name_outputs(joint, &mut builder, &outputs);
+    let Builder { mut graph, placed, .. } = builder;
+    graph.remove_dead_nodes();
+    let parameters = parameters(&graph).into_keys().map(|value| Parameter {
+        value,
+        is_weight: graph.initializer(value).is_some_and(|t| t.dims.len() > 1),
+    });
+    let parameters = parameters.collect();
+    let mut named = graph.outputs.iter().copied();
+    let outputs = outputs.iter().map(|own| named.by_ref().take(own.len()).collect()).collect();
+    Ok(Trainable { model: wrap(joint, graph), parameters, inputs, outputs, layers, placed })
+}
+
+impl Trainable {
+    /// Writes the trained `values` of all parameters, in their order, into the tasks' nets.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] if a value does not have its parameter's shape, or `joint` is not the
+    /// model that this one was made from.
+    pub fn store(&self, joint: &mut JointModel, values: &[Tensor]) -> Result<()> {
+        let new: BTreeMap<ValueId, &Tensor> =
+            self.parameters.iter().map(|p| p.value).zip(values).collect();
+        for place in &self.placed {
+            let Some(block) = new.get(&place.target) else { continue };
+            let task = joint.tasks.get_mut(place.task).ok_or_else(other_model)?;
+            let graph = &mut task.model.graph;
+            let mut whole = graph.initializer(place.source).ok_or_else(other_model)?.clone();
+            put(&mut whole, block, &place.parts).ok_or_else(other_model)?;
+            graph.set_initializer(place.source, whole);
+        }
+        Ok(())
+    }
+}
+
+fn other_model() -> Error {
+    Error::new(ErrorKind::Format, "what was trained does not fit into the joint model")
+}
+
+/// The float constants of a graph that training moves, with a node that reads each.
+pub(super) fn parameters(graph: &Graph) -> BTreeMap<ValueId, NodeId> {
+    let mut found = BTreeMap::new();
+    for (id, node) in graph.nodes().filter(|(_, n)| n.domain.is_empty()) {
+        for (index, input) in node.inputs.iter().enumerate() {
+            let Some(value) = input.filter(|_| is_parameter(&node.op, index)) else { continue };
+            for value in blocks(graph, value) {
+                if graph.initializer(value).is_some_and(|t| t.dtype == DataType::F32) {
+                    found.entry(value).or_insert(id);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The constants that a value consists of: itself, or what is joined to it.
+fn blocks(graph: &Graph, value: ValueId) -> Vec<ValueId> {
+    match graph.producer(value).map(|id| graph.node(id)) {
+        Some(joined) if joined.is("Concat") => {
+            joined.reads().flat_map(|part| blocks(graph, part)).collect()
+        }
+        Some(_) => Vec::new(),
+        None => vec![value],
+    }
+}
+
+/// Writes a block to the indices that it holds along some axes; `None` if it does not fit.
+fn put(whole: &mut Tensor, block: &Tensor, parts: &[(usize, Vec<usize>)]) -> Option<()> {
+    let mut target = whole.to_f32().ok()?;
+    let source = block.to_f32().ok()?;
+    let mut indices: Vec<Option<&Vec<usize>>> = vec![None; whole.dims.len()];
+    for (axis, list) in parts {
+        *indices.get_mut(*axis)? = Some(list);
+    }
+    let mut at = vec![0; whole.dims.len()];
+    for (position, value) in source.indexed_iter() {
+        for (axis, slot) in at.iter_mut().enumerate() {
+            let along = position.slice().get(axis).copied()?;
+            *slot = indices[axis].map_or(Some(along), |list| list.get(along).copied())?;
+        }
+        *target.get_mut(at.as_slice())? = *value;
+    }
+    *whole = Tensor::from_f32(&target);
+    Some(())
+}
+
+impl TaskEmitter<'_> {
+    /// Which parameters a block of `source` may be one with; `None` if it is no parameter.
+    pub(super) fn scope(
+        &self,
+        source: ValueId,
+        parts: &[(usize, Vec<usize>)],
+        owner: &Owner,
+    ) -> Option<Scope> {
+        let (task, own) = (self.source(), Scope::Own(self.task, source));
+        let graph = &task.model.graph;
+        let node = *self.parameters.get(&source)?;
+        if !owner.is_shared() {
+            return Some(own);
+        }
+        let first = parts.first().and_then(|(_, positions)| positions.first().copied());
+        let axis = graph.node(node).output(0).and_then(|v| task.coupling.axis(v));
+        // Rows of a recurrent layer are its units, gate by gate.
+        let units = axis.map_or(1, |axis| axis.channels.len().max(1));
+        let (gate, first) = match gates(&graph.node(node).op).is_empty() {
+            true => (String::new(), first),
+            false => {
+                let slot = graph.node(node).inputs.iter().position(|v| *v == Some(source));
+                (format!(" {slot:?} {:?}", first.map(|f| f / units)), first.map(|f| f % units))
+            }
+        };
+        let channel = first.zip(axis).and_then(|(first, axis)| axis.channels.get(first));
+        let Some((channel, neuron)) =
+            channel.and_then(|c| Some((c, self.joint.neuron(self.task, *c)?)))
+        else {
+            return Some(own);
+        };
+        // Layers of different depth may correspond, but always as the same one of their group.
+        let place = match task.coupling.layer_of(node) {
+            Some(layer) => {
+                let producers = &task.coupling.group(channel.group).producers;
+                format!("layer {:?}{gate}", producers.iter().position(|p| *p == layer))
+            }
+            None => {
+                let op = &graph.node(node).op;
+                let alike = graph.nodes().filter(|(id, n)| *id < node && n.op == *op).count();
+                format!("{op} {alike}")
+            }
+        };
+        Some(Scope::Shared(neuron, place))
+    }
+}

@@ -1,0 +1,68 @@
+//! Blocks of a net's constants as initializers of the joint graph.
+
+use crate::emit::recipe::Placed;
+use crate::emit::task::TaskEmitter;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{Tensor, ValueId, ValueKind};
+use crate::mtz::joint::Owner;
+
+impl TaskEmitter<'_> {
+    /// The entries of a per-channel constant that belong to `positions`.
+    pub(crate) fn param(
+        &mut self,
+        source: ValueId,
+        axis: usize,
+        owner: &Owner,
+        positions: &[usize],
+    ) -> Result<ValueId> {
+        let value = self.graph().value(source);
+        // What is done to a model input is a task's own business.
+        let own = Owner::Tasks(vec![self.task]);
+        let owner = if *owner == Owner::Input { &own } else { owner };
+        match &value.kind {
+            ValueKind::Initializer(_) => self.block(source, &[(axis, positions)], owner),
+            _ => self.whole(source),
+        }
+    }
+
+    /// A block of a constant of the task's net: some indices along some axes.
+    pub(crate) fn block(
+        &mut self,
+        source: ValueId,
+        parts: &[(usize, &[usize])],
+        owner: &Owner,
+    ) -> Result<ValueId> {
+        let Some(tensor) = self.graph().initializer(source) else { return self.whole(source) };
+        let mut block = tensor.clone();
+        for (axis, positions) in parts {
+            block = block.select(*axis, positions).ok_or_else(|| {
+                Error::new(ErrorKind::Unsupported, "a parameter of unusual type or shape")
+            })?;
+        }
+        let parts = parts.iter().map(|(axis, positions)| (*axis, positions.to_vec())).collect();
+        Ok(self.place(source, block, parts, owner))
+    }
+
+    /// Stores a block and remembers where it came from.
+    pub(crate) fn place(
+        &mut self,
+        source: ValueId,
+        block: Tensor,
+        parts: Vec<(usize, Vec<usize>)>,
+        owner: &Owner,
+    ) -> ValueId {
+        let name = self.name(owner, &self.graph().value(source).name);
+        let scope = self.builder.untied.then(|| self.scope(source, &parts, owner)).flatten();
+        // What is trained is stored as what it is.
+        let codes = self.graph().codes(source).filter(|_| !self.builder.untied);
+        let codes = codes.and_then(|codes| {
+            parts.iter().try_fold(codes.clone(), |codes, (axis, at)| codes.select(*axis, at))
+        });
+        let target = self.builder.constant_in(scope, &name, block);
+        if let Some(codes) = codes {
+            self.builder.graph.set_codes(target, codes);
+        }
+        self.builder.placed.push(Placed { task: self.task, source, parts, target });
+        target
+    }
+}

@@ -1,0 +1,89 @@
+//! Values as pieces: one tensor per block of channels.
+
+use crate::emit::builder::Builder;
+use crate::ir::{Attribute, Tensor, ValueId};
+use crate::mtz::joint::Owner;
+
+/// A tensor that holds some indices of a tracked axis.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    /// The tensor in the joint graph.
+    pub(crate) value: ValueId,
+    /// Whose channels they are.
+    pub(crate) owner: Owner,
+    /// Which indices of the whole axis the tensor holds, in its order.
+    pub(crate) positions: Vec<usize>,
+}
+
+/// A value of a task's net inside the joint graph.
+#[derive(Debug, Clone)]
+pub(crate) enum Held {
+    /// One tensor.
+    Whole(ValueId),
+    /// Pieces along `axis` of extent `len`.
+    Pieces { axis: usize, len: usize, pieces: Vec<Piece> },
+}
+
+impl Held {
+    /// The value as one tensor in its original order.
+    pub(crate) fn whole(&self, builder: &mut Builder, name: &str) -> ValueId {
+        match self {
+            Held::Whole(value) => *value,
+            Held::Pieces { axis, len, pieces } => {
+                let (joined, positions) = join(builder, *axis, pieces, name);
+                let mut place = vec![0i64; *len];
+                for (at, position) in positions.iter().enumerate() {
+                    place[*position] = at as i64;
+                }
+                pick(builder, *axis, joined, &place, positions.len(), name)
+            }
+        }
+    }
+}
+
+/// Pieces side by side, with the indices they hold.
+pub(crate) fn join(
+    builder: &mut Builder,
+    axis: usize,
+    pieces: &[Piece],
+    name: &str,
+) -> (ValueId, Vec<usize>) {
+    let positions = pieces.iter().flat_map(|p| p.positions.iter().copied()).collect();
+    let values: Vec<ValueId> = pieces.iter().map(|p| p.value).collect();
+    (concat(builder, axis, &values, &format!("{name}.join")), positions)
+}
+
+/// Values side by side along `axis`; nothing to do for one.
+pub(crate) fn concat(
+    builder: &mut Builder,
+    axis: usize,
+    values: &[ValueId],
+    name: &str,
+) -> ValueId {
+    match values {
+        [only] => *only,
+        several => {
+            let attributes = [("axis", Attribute::Int(axis as i64))];
+            builder.op("Concat", name, several, attributes)
+        }
+    }
+}
+
+/// Indices `place` of `value` along `axis` of extent `extent`; nothing to do if they are all, in
+/// order.
+pub(crate) fn pick(
+    builder: &mut Builder,
+    axis: usize,
+    value: ValueId,
+    place: &[i64],
+    extent: usize,
+    name: &str,
+) -> ValueId {
+    if place.len() == extent && place.iter().enumerate().all(|(i, p)| i as i64 == *p) {
+        return value;
+    }
+    let indices =
+        builder.constant(&format!("{name}.order"), Tensor::from_i64(vec![place.len()], place));
+    let attributes = [("axis", Attribute::Int(axis as i64))];
+    builder.op("Gather", &format!("{name}.ordered"), &[value, indices], attributes)
+}

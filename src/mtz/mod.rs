@@ -1,0 +1,32 @@
+//! Multi-Task Zipping: which neurons to share, and with which weights.
+//!
+//! All approximation happens here. [`driver`] walks through the layers; what stands beside it sees
+//! matrices ([`solver`], [`matching`]), one site ([`site`]) or structure alone ([`plan`]): no file, no
+//! runtime.
+//!
+//! Where the paper's equations are:
+//!
+//! | paper | what | where |
+//! |---|---|---|
+//! | sec. 3.2 | layers that correspond, and their common inputs | [`align`](crate::align), [`site`] |
+//! | eq. 3 | error of a layer as a quadratic form of its weights' change | [`solver::fuse::mean_square`] |
+//! | eqs. 7–8 | Hessians Σ x xᵀ of both tasks | [`Moments`](crate::calib::gram::Moments), [`solver::cholesky::schur`] |
+//! | eq. 10 | common weights of a pair | [`Problem::fuse`](solver::pair_cost::Problem::fuse) |
+//! | eqs. 11–12 | cost of a pair | [`Problem::cost`](solver::pair_cost::Problem::cost) |
+//! | sec. 3.3 | greedy choice of pairs | [`matching::Greedy`] |
+//! | Algorithm 1 | the walk through the layers | [`driver::Driver::run`] |
+//! | sec. 3.4 | adding one net at a time | [`solver::neuron_set`](self::solver), [`driver`] |
+//! | sec. 3.6 | masks of sparse nets | [`solver::fuse::apply_masks`], [`solver::refit::refit_sparse`] |
+//! | sec. 3.7 | residual streams | [`driver`]'s groups |
+//!
+//! Beyond the paper: [`solver::refit`] (least squares to the original pre-activations),
+//! [`solver::channelwise`] (depthwise layers), [`plan::allocate`] (how much to share where).
+
+pub mod driver;
+pub mod joint;
+pub mod matching;
+pub mod options;
+pub mod plan;
+pub mod site;
+pub mod solver;
+pub mod statistics;

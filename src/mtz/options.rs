@@ -1,0 +1,161 @@
+//! What decides how much is shared and how.
+
+use globset::{Glob, GlobMatcher};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+use super::matching::{Matcher, Share, matcher};
+use super::solver::cholesky::DAMPING;
+use super::solver::pair_cost::Metric;
+
+/// How weights are fused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// The paper's, exactly: eqs. 3–12; weights that are not shared stay untouched.
+    Mtz,
+    /// Every layer is first refitted to the original pre-activations from the inputs it gets after
+    /// zipping; pairs are weighted by how much they matter to the outputs.
+    #[default]
+    Refit,
+}
+
+/// Which inputs the statistics of a layer are taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Passes {
+    /// Those of the original nets: one forward pass per net.
+    One,
+    /// Those of the nets as zipped so far, layer by layer (Algorithm 1).
+    #[default]
+    PerLayer,
+}
+
+/// How many neurons to share, per layer.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    default: Share,
+    rules: Vec<(GlobMatcher, Share)>,
+    multiple: usize,
+}
+
+impl Budget {
+    /// The same share everywhere.
+    pub fn uniform(share: Share) -> Self {
+        Budget { default: share, rules: Vec::new(), multiple: 1 }
+    }
+
+    /// Adds a rule for layers whose name matches `glob`; later rules win.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if `glob` is not a valid pattern.
+    pub fn rule(&mut self, glob: &str, share: Share) -> Result<()> {
+        let matcher = Glob::new(glob).map_err(|e| {
+            Error::new(ErrorKind::Usage, format!("'{glob}' is not a layer pattern")).because(e)
+        })?;
+        self.rules.push((matcher.compile_matcher(), share));
+        Ok(())
+    }
+
+    /// Adds a rule for the layer called `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if `name` cannot be a pattern.
+    pub fn layer(&mut self, name: &str, share: Share) -> Result<()> {
+        self.rule(&globset::escape(name), share)
+    }
+
+    /// Rounds numbers of shared neurons to multiples of `multiple`, where they are not told exactly.
+    pub fn round(&mut self, multiple: usize) {
+        self.multiple = multiple.max(1);
+    }
+
+    /// What numbers of shared neurons are multiples of, where they are not told exactly.
+    pub fn multiple(&self) -> usize {
+        self.multiple
+    }
+
+    /// What the number of pairs that `share` leads to is a multiple of.
+    pub fn multiple_of(&self, share: Share) -> usize {
+        if matches!(share, Share::MaxCost(_)) { self.multiple } else { 1 }
+    }
+
+    /// The share of the layer called `name`, of `most` pairs that there can be.
+    pub fn share(&self, name: &str, most: usize) -> Share {
+        let rule = self.rules.iter().rev().find(|(glob, _)| glob.is_match(name));
+        rule.map_or(self.default, |(_, share)| *share).rounded(most, self.multiple)
+    }
+
+    /// The rules that match none of `names`, as typed.
+    pub fn unused<'a>(&'a self, names: &[String]) -> Vec<&'a str> {
+        self.rules
+            .iter()
+            .filter(|(glob, _)| !names.iter().any(|n| glob.is_match(n)))
+            .map(|(glob, _)| glob.glob().glob())
+            .collect()
+    }
+}
+
+/// Everything that zipping depends on besides the nets and their data.
+#[derive(Debug, Clone)]
+pub struct MergeOptions {
+    /// How weights are fused.
+    pub method: Method,
+    /// How many neurons to share.
+    pub budget: Budget,
+    /// Name of the matcher; see [`super::matching::MATCHERS`]. `None` takes the method's own: greedy
+    /// for `mtz`, optimal for `refit`.
+    pub matcher: Option<String>,
+    /// What makes two neurons alike.
+    pub metric: Metric,
+    /// Where statistics come from.
+    pub passes: Passes,
+    /// Weight of each task's error; must sum to 1. Empty for equal weights.
+    pub alpha: Vec<f64>,
+    /// Added to Hessians' diagonals, relative to their mean.
+    pub damping: f64,
+    /// Rows per layer and task at most; convolutions give a row per output position, of which a
+    /// seeded subset is taken beyond this.
+    pub max_rows: usize,
+    /// Bytes that one layer's statistics may take.
+    pub memory: u64,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for MergeOptions {
+    fn default() -> Self {
+        MergeOptions {
+            method: Method::default(),
+            budget: Budget::uniform(Share::Fraction(1.0)),
+            matcher: None,
+            metric: Metric::default(),
+            passes: Passes::default(),
+            alpha: Vec::new(),
+            damping: DAMPING,
+            max_rows: 1 << 18,
+            memory: 4 << 30,
+            seed: 0,
+        }
+    }
+}
+
+impl MergeOptions {
+    /// The matcher to use.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if there is no matcher of that name.
+    pub fn matcher(&self) -> Result<Box<dyn Matcher>> {
+        let default = match self.method {
+            Method::Mtz => "greedy",
+            Method::Refit => "optimal",
+        };
+        matcher(self.matcher.as_deref().unwrap_or(default), self.seed)
+    }
+
+    /// The weight of each task's error.
+    pub fn task_weights(&self, tasks: usize) -> Vec<f64> {
+        if self.alpha.len() == tasks { self.alpha.clone() } else { vec![1.0 / tasks as f64; tasks] }
+    }
+}

@@ -1,0 +1,260 @@
+//! How many neurons to share in which layer, for a joint model of a given size.
+//!
+//! Starts from as much sharing as there was in a trial, where the price of every pair was found out, and
+//! gives up what saves least error-free size: always the costliest pairs, of the group where they cost
+//! most per parameter that giving them up brings back.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::align::Alignment;
+use crate::couple::End;
+use crate::mtz::joint::{JointModel, Neuron};
+use crate::mtz::site::SiteRecord;
+
+/// One merge on the way to a goal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Parameters, as a part of all models'.
+    pub size: f64,
+    /// By how much each task's error rose, from 0 to 1; empty where it was not measured.
+    pub drops: Vec<f64>,
+    /// Whether this is the merge that was kept.
+    pub kept: bool,
+}
+
+/// A group of neurons whose number is to be found.
+#[derive(Debug, Clone)]
+struct Group {
+    /// The layer that rules for it go by.
+    layer: String,
+    /// What pairs cost, ascending.
+    costs: Vec<f64>,
+    shared: usize,
+    most: usize,
+}
+
+/// What one site saves: rows × (fixed + Σ per input neuron), once for every task but the first.
+#[derive(Debug, Clone)]
+struct Saving {
+    rows: usize,
+    fixed: f64,
+    columns: BTreeMap<usize, f64>,
+    copies: f64,
+}
+
+/// Numbers of shared neurons by the name of the layer that rules go by.
+pub type Allocation = Vec<(String, usize)>;
+
+/// How many neurons to share, given what a trial with as much sharing as possible recorded. The
+/// numbers of parameters are those of all nets, of the trial and at most wanted; `None` if the trial is
+/// larger already. Numbers are multiples of `multiple` but where all neurons are shared.
+pub fn allocate(
+    joint: &JointModel,
+    alignment: &Alignment,
+    trial: &[SiteRecord],
+    (separate, least, parameters): (u64, u64, u64),
+    multiple: usize,
+) -> Option<Allocation> {
+    if least > parameters {
+        return None;
+    }
+    let (mut groups, savings) = plan(joint, alignment, trial);
+    // What is shared whatever the numbers are is no saving of any group.
+    let constant = separate as f64 - least as f64 - saved(&groups, &savings);
+    let size =
+        |groups: &BTreeMap<usize, Group>| separate as f64 - constant - saved(groups, &savings);
+    loop {
+        let best = groups
+            .iter()
+            .filter_map(|(correspondence, group)| {
+                let step = step(group, multiple)?;
+                let mut fewer = groups.clone();
+                fewer.get_mut(correspondence)?.shared -= step;
+                let grown = size(&fewer) - size(&groups);
+                let left = &group.costs[..cheapest(group, group.shared)];
+                let gain: f64 = left[cheapest(group, group.shared - step)..].iter().sum();
+                (size(&fewer) <= parameters as f64 && grown > 0.0 && gain > 0.0).then_some((
+                    *correspondence,
+                    step,
+                    gain / grown,
+                ))
+            })
+            .max_by(|a, b| a.2.total_cmp(&b.2));
+        let Some((correspondence, step, _)) = best else { break };
+        if let Some(group) = groups.get_mut(&correspondence) {
+            group.shared -= step;
+        }
+    }
+    Some(groups.into_values().map(|g| (g.layer, g.shared)).collect())
+}
+
+/// How many pairs are given up at once: a 64th of all, rounded to whole multiples.
+fn step(group: &Group, multiple: usize) -> Option<usize> {
+    let multiple = multiple.max(1);
+    let step = (group.most / 64).max(1).next_multiple_of(multiple);
+    let over = group.shared % multiple;
+    let step = if over > 0 { over } else { step.min(group.shared) };
+    (step > 0).then_some(step)
+}
+
+/// How many of the recorded pairs belong to so many shared neurons; more than two tasks record
+/// several pairs per neuron.
+fn cheapest(group: &Group, shared: usize) -> usize {
+    (group.costs.len() * shared).checked_div(group.most).unwrap_or(0)
+}
+
+fn saved(groups: &BTreeMap<usize, Group>, savings: &[(usize, Saving)]) -> f64 {
+    let shared = |correspondence: &usize| groups.get(correspondence).map(|g| g.shared as f64);
+    let of = |(correspondence, saving): &(usize, Saving)| {
+        let rows = shared(correspondence).unwrap_or(saving.rows as f64);
+        let columns: f64 =
+            saving.columns.iter().map(|(c, per)| per * shared(c).unwrap_or(0.0)).sum();
+        rows * (saving.fixed + columns) * saving.copies
+    };
+    savings.iter().map(of).sum()
+}
+
+/// The groups of a trial, by correspondence, and what its sites save.
+fn plan(
+    joint: &JointModel,
+    alignment: &Alignment,
+    trial: &[SiteRecord],
+) -> (BTreeMap<usize, Group>, Vec<(usize, Saving)>) {
+    let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
+    let mut savings = Vec::new();
+    let correspondences = correspondences(joint, alignment);
+    for (site, record) in alignment.common().zip(trial) {
+        let Some((task, id)) = site.members().find(|(t, _)| record.tasks.contains(t)) else {
+            continue;
+        };
+        let layer = joint.tasks[task].coupling.layer(id);
+        let group = crate::align::only_group(&layer.outputs);
+        let correspondence = group.and_then(|g| alignment.correspondence(task, g));
+        let (Some(correspondence), None) = (correspondence, &record.reason) else { continue };
+        if !record.pair_costs.is_empty() {
+            let mut costs = record.pair_costs.clone();
+            costs.sort_by(f64::total_cmp);
+            let (layer, shared) = (layer.name.clone(), record.shared);
+            groups.entry(correspondence).or_insert(Group { layer, costs, shared, most: shared });
+        }
+        let Ok((_, inputs, taps)) = layer.layer.sizes(&joint.tasks[task].model.graph) else {
+            continue;
+        };
+        let bias = if layer.layer.bias.is_some() { 1.0 } else { 0.0 };
+        let mut saving = Saving {
+            rows: record.shared,
+            fixed: bias,
+            columns: BTreeMap::new(),
+            copies: record.tasks.len() as f64 - 1.0,
+        };
+        match (&layer.inputs, layer.per_channel) {
+            (_, true) | (None, _) => saving.fixed += (inputs * taps) as f64,
+            (Some(channels), false) => {
+                for channel in channels {
+                    let own = joint.tasks[task].coupling.group(channel.group);
+                    let is_input = own.end() == Some(End::Input);
+                    let neuron = joint.neuron(task, *channel);
+                    let elsewhere = neuron.and_then(|neuron| correspondences.get(&neuron));
+                    let (correspondence, size) =
+                        match (alignment.correspondence(task, channel.group), elsewhere) {
+                            (Some(correspondence), _) => (correspondence, own.size),
+                            // They are neurons of another group, as many as that one shares.
+                            (None, Some(correspondence)) => {
+                                let neurons = &joint.sharing(task)[channel.group.0];
+                                (*correspondence, neurons.iter().flatten().count())
+                            }
+                            (None, None) => {
+                                let is_common = is_input || neuron.is_some();
+                                saving.fixed += if is_common { taps as f64 } else { 0.0 };
+                                continue;
+                            }
+                        };
+                    *saving.columns.entry(correspondence).or_default() += taps as f64 / size as f64;
+                }
+            }
+        }
+        savings.push((correspondence, saving));
+    }
+    (groups, savings)
+}
+
+/// The correspondence whose pairs made each shared neuron.
+fn correspondences(joint: &JointModel, alignment: &Alignment) -> BTreeMap<Neuron, usize> {
+    let mut correspondences = BTreeMap::new();
+    for (correspondence, groups) in alignment.groups.iter().enumerate() {
+        for (task, group) in groups.iter().enumerate() {
+            let Some(group) = group else { continue };
+            let neurons = joint.sharing(task)[group.0].iter().flatten();
+            correspondences.extend(neurons.map(|neuron| (*neuron, correspondence)));
+        }
+    }
+    correspondences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mtz::matching::Share;
+    use crate::mtz::options::Budget;
+    use crate::mtz::plan::{Prediction, predict};
+    use crate::zipper::{Prepared, fixtures};
+
+    fn predicted(prepared: &Prepared, budget: &Budget) -> Prediction {
+        predict(&prepared.joint, &prepared.alignment, budget, false).unwrap()
+    }
+
+    /// Records of a merge with everything shared, where a pair of each layer costs what is given.
+    fn trial(all: &Prediction, costs: [f64; 3]) -> Vec<SiteRecord> {
+        let site = |(n, plan): (usize, &crate::mtz::plan::SitePlan)| SiteRecord {
+            tasks: plan.tasks.clone(),
+            shared: plan.shared,
+            reason: plan.reason.clone(),
+            pair_costs: vec![costs.get(n).copied().unwrap_or(0.0); plan.shared],
+            ..SiteRecord::default()
+        };
+        all.sites.iter().enumerate().map(site).collect()
+    }
+
+    fn allocated(part: f64, costs: [f64; 3], multiple: usize) -> Option<(Vec<usize>, f64)> {
+        let prepared = fixtures(&["lenet5_mnist_a", "lenet5_mnist_b"]);
+        let all = predicted(&prepared, &Budget::uniform(Share::Fraction(1.0)));
+        let (separate, least) = (all.sizes.separate(), all.sizes.joint());
+        let wanted = (part * separate as f64) as u64;
+        let numbers = (separate, least, wanted);
+        let trial = trial(&all, costs);
+        let found = allocate(&prepared.joint, &prepared.alignment, &trial, numbers, multiple)?;
+        let mut budget = Budget::uniform(Share::Fraction(1.0));
+        for (layer, count) in &found {
+            budget.layer(layer, Share::Count(*count)).unwrap();
+        }
+        let size = predicted(&prepared, &budget).sizes.joint() as f64 / separate as f64;
+        Some((found.into_iter().map(|(_, n)| n).collect(), size))
+    }
+
+    #[test]
+    fn the_size_is_met_closely() {
+        for part in [0.52, 0.6, 0.75, 0.9, 1.0] {
+            let (_, size) = allocated(part, [1.0, 2.0, 3.0], 1).unwrap();
+            assert!(size <= part + 1e-9 && size > part - 0.02, "{size} for {part}");
+        }
+        assert_eq!(allocated(0.4, [1.0; 3], 1), None);
+    }
+
+    #[test]
+    fn what_costs_most_per_parameter_is_given_up_first() {
+        let (counts, _) = allocated(0.6, [0.0, 0.0, 1.0], 1).unwrap();
+        assert_eq!(counts[..2], [20, 50]);
+        let (counts, _) = allocated(0.6, [0.0, 50.0, 0.0], 1).unwrap();
+        assert!(counts[1] < 50 && counts[2] == 500, "{counts:?}");
+    }
+
+    #[test]
+    fn counts_are_multiples_unless_they_are_all() {
+        let (counts, _) = allocated(0.7, [1.0, 1.0, 1.0], 16).unwrap();
+        for (count, all) in counts.iter().zip([20, 50, 500]) {
+            assert!(count % 16 == 0 || *count == all, "{counts:?}");
+        }
+    }
+}

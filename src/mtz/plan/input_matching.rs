@@ -1,0 +1,248 @@
+//! Inputs of corresponding layers that layers without a counterpart make.
+//!
+//! Weights are shared where rows and columns are. Where two nets differ before a layer, by another kernel
+//! or by a layer more, its inputs are made by each net's own weights, and these nets could not share
+//! anything from there on. But any order does for channels with weights of their own: to pair them
+//! changes nothing, it only says which columns of the layers behind stand for each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::align::Alignment;
+use crate::couple::{Channel, End, GroupId};
+use crate::mtz::joint::{JointModel, Neuron};
+use crate::mtz::matching::Share;
+use crate::mtz::options::Budget;
+use crate::mtz::site::{SettledGroups, SiteLayer};
+
+use super::producers::Producers;
+
+/// Channels that a layer reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InputGroup {
+    /// Which of a site's members reads them.
+    pub(crate) member: usize,
+    pub(crate) group: GroupId,
+    /// Indices in the group.
+    pub(crate) channels: Vec<usize>,
+}
+
+impl InputGroup {
+    /// The task and the group.
+    pub(crate) fn place(&self, members: &[SiteLayer]) -> (usize, GroupId) {
+        (members[self.member].task, self.group)
+    }
+}
+
+/// Channels of two tasks that may become the same inputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnmatchedInputs {
+    /// Those that are neurons already, if any are.
+    pub(crate) known: InputGroup,
+    /// Those that nothing has paired.
+    pub(crate) open: InputGroup,
+    /// How many pairs there may be.
+    pub(crate) most: usize,
+}
+
+/// Where a walk through the layers stands.
+#[derive(Clone, Copy)]
+pub(crate) struct PlanState<'a> {
+    pub(crate) joint: &'a JointModel,
+    pub(crate) alignment: &'a Alignment,
+    pub(crate) settled: &'a SettledGroups,
+    pub(crate) producers: &'a Producers,
+    pub(crate) budget: &'a Budget,
+    /// The place of the next site.
+    pub(crate) place: usize,
+}
+
+/// What else may pair the channels of a group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ProducerState {
+    /// Nothing: no corresponding layers make them, or none that could.
+    None,
+    /// Corresponding layers that are still to come.
+    ToCome,
+    /// They are paired, or must stay as they are.
+    Settled,
+}
+
+/// What is known of a group that a layer reads.
+struct GroupFacts {
+    producers: ProducerState,
+    correspondence: Option<usize>,
+    /// The shared neurons among its channels, with their channels.
+    neurons: BTreeMap<Neuron, usize>,
+    /// The other channels.
+    free: Vec<usize>,
+}
+
+/// Channels of two groups that may be paired, and how many pairs there may be.
+struct Choice {
+    known: Vec<usize>,
+    open: Vec<usize>,
+    most: usize,
+}
+
+impl PlanState<'_> {
+    /// The first inputs of corresponding layers that can be paired but are not: what is open becomes
+    /// the neurons that others share already; what is left over, new ones.
+    pub(crate) fn unmatched(&self, members: &[SiteLayer]) -> Option<UnmatchedInputs> {
+        let count = members.len();
+        let pairs = || (0..count).flat_map(move |h| (0..count).map(move |n| (h, n)));
+        let adopt = |(h, n): (usize, usize)| {
+            let task = members[n].task;
+            self.between([h, n], members, |known, open| self.adopted(known, open, task))
+        };
+        let join =
+            |(h, n): (usize, usize)| self.between([h, n], members, |a, b| self.new_neurons(a, b));
+        let adopted = pairs().filter(|(h, n)| h != n).find_map(adopt);
+        adopted.or_else(|| pairs().filter(|(h, n)| h < n).find_map(join))
+    }
+
+    /// The neurons of `known` that the open channels of a task may become.
+    fn adopted(&self, known: &GroupFacts, open: &GroupFacts, task: usize) -> Option<Choice> {
+        // Blocks of weights are stored once where their inputs are the same to the last one.
+        let channels = adoptable(self.joint, known, task);
+        let fits = open.producers == ProducerState::None
+            && open.neurons.is_empty()
+            && (1..=open.free.len()).contains(&channels.len());
+        fits.then(|| Choice { most: channels.len(), known: channels, open: open.free.clone() })
+    }
+
+    /// The channels of two groups that may become new neurons.
+    fn new_neurons(&self, a: &GroupFacts, b: &GroupFacts) -> Option<Choice> {
+        let none = a.neurons.is_empty() && b.neurons.is_empty();
+        let alike = match (a.producers, b.producers) {
+            (ProducerState::None, ProducerState::None) => {
+                let none_corresponds = a.correspondence.is_none() && b.correspondence.is_none();
+                none || none_corresponds && a.neurons.keys().any(|n| b.neurons.contains_key(n))
+            }
+            (ProducerState::ToCome, ProducerState::ToCome) => {
+                none && a.correspondence == b.correspondence
+            }
+            _ => false,
+        };
+        let most = self.quota(b, self.quota(a, a.free.len().min(b.free.len()))?)?;
+        // What is not to be shared where it is made is settled all the same.
+        let fits = alike && (most > 0 || a.producers == ProducerState::ToCome);
+        fits.then(|| Choice { known: a.free.clone(), open: b.free.clone(), most })
+    }
+
+    /// The first groups of two members' inputs, in their order, of which `choose` picks channels.
+    fn between(
+        &self,
+        [h, n]: [usize; 2],
+        members: &[SiteLayer],
+        choose: impl Fn(&GroupFacts, &GroupFacts) -> Option<Choice>,
+    ) -> Option<UnmatchedInputs> {
+        let (groups, others) = (members[h].input_groups(), members[n].input_groups());
+        groups.into_iter().zip(others).find_map(|(mine, theirs)| {
+            let known = self.facts((members[h].task, mine))?;
+            let open = self.facts((members[n].task, theirs))?;
+            let Choice { known: left, open: right, most } = choose(&known, &open)?;
+            let each = members[h].pixels(mine);
+            let fits = each.is_some()
+                && each == members[n].pixels(theirs)
+                && !consumed_beside(self.joint, (members[n].task, theirs), &known.neurons);
+            fits.then_some(UnmatchedInputs {
+                known: InputGroup { member: h, group: mine, channels: left },
+                open: InputGroup { member: n, group: theirs, channels: right },
+                most,
+            })
+        })
+    }
+
+    fn facts(&self, (task, group): (usize, GroupId)) -> Option<GroupFacts> {
+        let own = self.joint.tasks[task].coupling.group(group);
+        let channels = &self.joint.sharing(task)[group.0];
+        let shared = channels.iter().enumerate().filter_map(|(at, n)| Some(((*n)?, at)));
+        let free = channels.iter().enumerate().filter(|(_, n)| n.is_none()).map(|(at, _)| at);
+        let correspondence = self.alignment.correspondence(task, group);
+        let producers = match correspondence {
+            _ if own.frozen.is_some() => ProducerState::Settled,
+            None => ProducerState::None,
+            Some(_) if self.settled.is_settled((task, group)) => ProducerState::Settled,
+            Some(correspondence) if self.producers.from_place(correspondence, self.place) => {
+                ProducerState::ToCome
+            }
+            Some(_) => ProducerState::None,
+        };
+        (own.end() != Some(End::Input)).then(|| GroupFacts {
+            producers,
+            correspondence,
+            neurons: shared.collect(),
+            free: free.collect(),
+        })
+    }
+
+    /// How many of `most` pairs there may be: as many as the layers that make the channels are to share,
+    /// if there are any that correspond. `None` where that depends on what the pairs will cost there.
+    fn quota(&self, facts: &GroupFacts, most: usize) -> Option<usize> {
+        let Some(name) =
+            facts.correspondence.and_then(|correspondence| self.producers.first(correspondence))
+        else {
+            return Some(most);
+        };
+        match self.budget.share(name, most) {
+            Share::Count(count) => Some(count.min(most)),
+            Share::Fraction(part) => Some((part * most as f64).round() as usize),
+            Share::MaxCost(_) => (facts.producers == ProducerState::None).then_some(most),
+        }
+    }
+}
+
+/// The channels of a group that another task's may become: those that the task has elsewhere, or where
+/// there are none, all that are shared neurons. So blocks of neurons with the same owners stay whole.
+fn adoptable(joint: &JointModel, known: &GroupFacts, adopter: usize) -> Vec<usize> {
+    let all = joint.sharing(adopter).iter().flatten().flatten();
+    let own: BTreeSet<Neuron> = all.filter(|n| known.neurons.contains_key(n)).copied().collect();
+    let is_wanted = |n: &Neuron| own.is_empty() || own.contains(n);
+    let mut channels: Vec<usize> =
+        known.neurons.iter().filter(|(n, _)| is_wanted(n)).map(|(_, channel)| *channel).collect();
+    channels.sort_unstable();
+    channels
+}
+
+/// Whether a layer that reads a group also reads some of `neurons` from another one: it could not tell
+/// them apart.
+fn consumed_beside(
+    joint: &JointModel,
+    (task, group): (usize, GroupId),
+    neurons: &BTreeMap<Neuron, usize>,
+) -> bool {
+    let coupling = &joint.tasks[task].coupling;
+    let mut layers = coupling.group(group).consumers.iter().map(|l| coupling.layer(*l));
+    layers.any(|layer| {
+        let mut others = layer.inputs.iter().flatten().filter(|c| c.group != group);
+        others.any(|c| joint.neuron(task, *c).is_some_and(|n| neurons.contains_key(&n)))
+    })
+}
+
+/// Makes unmatched inputs the same neurons, pair by pair, and settles them.
+pub(crate) fn settle_inputs(
+    joint: &mut JointModel,
+    settled: &mut SettledGroups,
+    members: &[SiteLayer],
+    unmatched: &UnmatchedInputs,
+    pairs: &[(usize, usize)],
+) {
+    share_inputs(joint, members, unmatched, pairs);
+    settled.join(&[unmatched.known.place(members), unmatched.open.place(members)]);
+}
+
+/// Makes unmatched inputs the same neurons, pair by pair.
+pub(crate) fn share_inputs(
+    joint: &mut JointModel,
+    members: &[SiteLayer],
+    unmatched: &UnmatchedInputs,
+    pairs: &[(usize, usize)],
+) {
+    let channel = |input_group: &InputGroup, at: usize| {
+        let (task, group) = input_group.place(members);
+        (task, Channel { group, index: input_group.channels[at] })
+    };
+    for (i, j) in pairs {
+        joint.share(channel(&unmatched.known, *i), channel(&unmatched.open, *j));
+    }
+}

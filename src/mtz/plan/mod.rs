@@ -1,0 +1,16 @@
+//! What follows from structure alone, without data: matched inputs, predicted sharing, sizes, and how many
+//! neurons to share where.
+
+mod allocation;
+mod input_matching;
+mod prediction;
+mod producers;
+mod sizes;
+
+pub use allocation::{Allocation, Trial, allocate};
+pub(crate) use input_matching::{
+    InputGroup, PlanState, UnmatchedInputs, settle_inputs, share_inputs,
+};
+pub use prediction::{Prediction, SitePlan, predict};
+pub(crate) use producers::{Producers, consumed_before_produced, consumers};
+pub use sizes::{Sizes, sizes};

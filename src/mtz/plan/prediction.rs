@@ -1,0 +1,247 @@
+//! What a merge would give, told from structure alone.
+//!
+//! How many neurons are shared follows from the budget; which ones does not change any size. So the
+//! first channels of each group stand in for those that data would choose.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::align::Alignment;
+use crate::couple::Channel;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::mtz::joint::JointModel;
+use crate::mtz::matching::Share;
+use crate::mtz::options::Budget;
+use crate::mtz::site::{
+    SettledGroups, SiteLayer, SiteSelection, common_neurons, corresponding_layers,
+};
+use crate::mtz::statistics::statistics_bytes;
+
+use super::input_matching::{PlanState, settle_inputs};
+use super::producers::{Producers, consumed_before_produced, consumers};
+use super::sizes::{Sizes, sizes};
+
+/// What would happen at a site that several nets have. Lists follow `tasks`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SitePlan {
+    /// The tasks whose layers these are: those that can be zipped, or all where none can.
+    pub tasks: Vec<usize>,
+    /// Names of the layers.
+    pub layers: Vec<String>,
+    /// Neurons.
+    pub neurons: Vec<usize>,
+    /// Neurons that would be shared; at most, where the budget is a limit of cost.
+    pub shared: usize,
+    /// Inputs.
+    pub inputs: Vec<usize>,
+    /// Inputs that would be shared.
+    pub shared_inputs: usize,
+    /// Parameters that would be stored once instead of once per task.
+    pub saved: u64,
+    /// Bytes of the layers' statistics, all of these tasks together.
+    pub statistics: u64,
+    /// Why nothing can be shared, where nothing can.
+    pub reason: Option<String>,
+}
+
+/// What a merge would give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// What would happen at each site that several nets have.
+    pub sites: Vec<SitePlan>,
+    /// Parameters before and after.
+    pub sizes: Sizes,
+}
+
+impl Prediction {
+    /// How many layers would be zipped.
+    pub fn zipped(&self) -> usize {
+        self.sites.iter().filter(|site| site.shared > 0 && site.reason.is_none()).count()
+    }
+}
+
+/// What merging the tasks of `joint` would give; `targets` tells whether statistics hold
+/// pre-activations too. Of three tasks and more, which neurons would be shared by which of them is an
+/// estimate.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] if more neurons are to be shared than there are; [`ErrorKind::Format`] if a
+/// layer's weight is not a matrix.
+pub fn predict(
+    joint: &JointModel,
+    alignment: &Alignment,
+    budget: &Budget,
+    targets: bool,
+) -> Result<Prediction> {
+    let mut joint = joint.clone();
+    let mut settled = SettledGroups::of(&joint);
+    let mut sites = Vec::new();
+    let producers = Producers::of(&joint, alignment);
+    for (_, made) in consumed_before_produced(&joint, alignment, &producers).into_values() {
+        let members = corresponding_layers(&joint, alignment, &alignment.sites[made]);
+        share(&mut joint, &settled, &members, budget)?;
+        settled.join_groups(&members);
+    }
+    for (place, site) in alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common()) {
+        let consumers = consumers(&joint, alignment, site);
+        let unmatched = |joint: &JointModel, settled: &SettledGroups| {
+            let producers = &producers;
+            PlanState { joint, alignment, settled, producers, budget, place }.unmatched(&consumers)
+        };
+        while let Some(unmatched) = unmatched(&joint, &settled) {
+            let pairs: Vec<(usize, usize)> = (0..unmatched.most).map(|i| (i, i)).collect();
+            settle_inputs(&mut joint, &mut settled, &consumers, &unmatched, &pairs);
+        }
+        let mut selection = SiteSelection::at(&joint, alignment, site)?;
+        if selection.reason.is_none() {
+            let members = selection.members();
+            if !members[0].layer.per_channel {
+                share(&mut joint, &settled, &members, budget)?;
+                if members.iter().any(SiteLayer::consumes_own_outputs) {
+                    selection = SiteSelection::at(&joint, alignment, site)?;
+                }
+            }
+            settled.fuse(&mut joint, &members);
+        }
+        sites.push(plan(&joint, &selection, targets)?);
+    }
+    let sizes = sizes(&joint)?;
+    Ok(Prediction { sites, sizes })
+}
+
+/// The first channels of each layer share with those before it. Where another layer of the same
+/// group did so, its pairs stay.
+fn share(
+    joint: &mut JointModel,
+    settled: &SettledGroups,
+    members: &[SiteLayer],
+    budget: &Budget,
+) -> Result<()> {
+    let name = &members[0].layer.name;
+    let place = |m: &SiteLayer| Some((m.task, m.group()?));
+    let mut order: Vec<&SiteLayer> = members.iter().collect();
+    order.sort_by_key(|m| !place(m).is_some_and(|g| settled.is_settled(g)));
+    let mut neurons: Vec<(usize, Channel)> = Vec::new();
+    for (at, member) in order.iter().enumerate() {
+        let is_settled = order[..at].iter().any(|other| match (place(other), place(member)) {
+            (Some(a), Some(b)) => settled.settled_together(a, b),
+            _ => false,
+        });
+        let own: Vec<(usize, Channel)> =
+            member.layer.outputs.iter().map(|c| (member.task, *c)).collect();
+        let count = match at > 0 && !is_settled {
+            true => quota(budget, name, neurons.len().min(own.len())).at_node(name)?,
+            false => 0,
+        };
+        neurons.iter().zip(&own).take(count).for_each(|(a, b)| joint.share(*a, *b));
+        let known: BTreeSet<_> =
+            neurons.iter().filter_map(|(task, c)| joint.neuron(*task, *c)).collect();
+        let is_new = |(task, c): &&(usize, Channel)| {
+            joint.neuron(*task, *c).is_none_or(|neuron| !known.contains(&neuron))
+        };
+        neurons.extend(own.iter().filter(is_new));
+    }
+    Ok(())
+}
+
+fn quota(budget: &Budget, name: &str, most: usize) -> Result<usize> {
+    match budget.share(name, most) {
+        Share::Count(count) if count > most => {
+            let message = format!("{count} neurons cannot be shared where a layer has {most}");
+            Err(Error::new(ErrorKind::Usage, message))
+        }
+        Share::Count(count) => Ok(count),
+        Share::Fraction(part) => Ok((part * most as f64).round() as usize),
+        Share::MaxCost(_) => Ok(most),
+    }
+}
+
+fn plan(joint: &JointModel, selection: &SiteSelection, targets: bool) -> Result<SitePlan> {
+    let members =
+        if selection.reason.is_some() { selection.all.clone() } else { selection.members() };
+    let neurons = match selection.reason {
+        Some(_) => Vec::new(),
+        None => common_neurons(joint, &members),
+    };
+    let depthwise = members.iter().all(|m| m.layer.per_channel);
+    let mut plan = SitePlan {
+        shared: neurons.len(),
+        shared_inputs: if depthwise {
+            neurons.len()
+        } else {
+            selection.columns.count / selection.taps
+        },
+        saved: saved(selection, &members, &neurons),
+        reason: selection.reason.clone(),
+        ..SitePlan::default()
+    };
+    for member in &members {
+        let (out, inputs, _) = member.layer.layer.sizes(&joint.tasks[member.task].model.graph)?;
+        plan.tasks.push(member.task);
+        plan.layers.push(member.layer.name.clone());
+        plan.neurons.push(out);
+        plan.inputs.push(inputs);
+        let bytes = statistics_bytes(joint, member.task, &member.layer, targets);
+        plan.statistics = plan.statistics.saturating_add(bytes);
+    }
+    Ok(plan)
+}
+
+/// Parameters of shared neurons that are stored once in place of several times.
+fn saved(selection: &SiteSelection, members: &[SiteLayer], neurons: &[Vec<(usize, usize)>]) -> u64 {
+    let mut sets: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
+    for neuron in neurons {
+        *sets.entry(neuron.iter().map(|(member, _)| *member).collect()).or_default() += 1;
+    }
+    let inputs = members.first().and_then(|m| m.layer.inputs.as_ref()).map_or(0, Vec::len);
+    let of_neuron = |set: &[usize]| -> usize {
+        let copies = set.len() - 1;
+        let bias = if members[set[0]].layer.layer.bias.is_some() { copies } else { 0 };
+        let weights = match members[set[0]].layer.per_channel {
+            true => selection.taps * copies,
+            false if selection.duplicates => inputs * selection.taps * copies,
+            false => selection.columns.holders(set).iter().map(|n| n.saturating_sub(1)).sum(),
+        };
+        bias + weights
+    };
+    sets.iter().map(|(set, count)| (count * of_neuron(set)) as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zipper::fixtures;
+
+    fn predicted(share: Share) -> Prediction {
+        let prepared = fixtures(&["lenet300_mnist_a", "lenet300_fashion"]);
+        predict(&prepared.joint, &prepared.alignment, &Budget::uniform(share), true).unwrap()
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_arithmetic() {
+        let nothing = predicted(Share::Fraction(0.0));
+        assert_eq!(nothing.sizes.joint(), nothing.sizes.separate());
+        let all = predicted(Share::Fraction(1.0));
+        let hidden = 300 * 785 + 100 * 301;
+        assert_eq!(all.sizes.shared, hidden);
+        assert_eq!(all.sizes.specific, [1010, 1010]);
+        assert_eq!(all.sites.iter().map(|s| s.saved).sum::<u64>(), hidden);
+    }
+
+    #[test]
+    fn outputs_say_why_they_are_not_shared() {
+        let sites = predicted(Share::MaxCost(1.0)).sites;
+        assert_eq!(sites.iter().map(|s| s.shared).collect::<Vec<_>>(), [300, 100, 0]);
+        assert!(sites[2].reason.is_some());
+    }
+
+    #[test]
+    fn more_than_there_are_cannot_be_shared() {
+        let prepared = fixtures(&["lenet300_mnist_a", "lenet300_fashion"]);
+        let budget = Budget::uniform(Share::Count(200));
+        let error = predict(&prepared.joint, &prepared.alignment, &budget, true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains("200 neurons"), "{error}");
+    }
+}

@@ -1,0 +1,108 @@
+//! Which layers make channels and which read them, in the order of the walk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::align::{Alignment, Site};
+use crate::couple::End;
+use crate::mtz::joint::JointModel;
+use crate::mtz::site::{CommonInputs, SiteLayer, corresponding_layers};
+
+/// Which layers make the channels of each correspondence: the places of their sites, ascending, and
+/// the names that budgets go by.
+pub(crate) struct Producers(BTreeMap<usize, Vec<(usize, String)>>);
+
+impl Producers {
+    pub(crate) fn of(joint: &JointModel, alignment: &Alignment) -> Producers {
+        let mut producers: BTreeMap<usize, Vec<(usize, String)>> = BTreeMap::new();
+        for (place, site) in alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common()) {
+            let members = corresponding_layers(joint, alignment, site);
+            let Some(first) = members.first() else { continue };
+            let correspondence =
+                first.group().and_then(|group| alignment.correspondence(first.task, group));
+            let hopeless = have_unlike_inputs(joint, alignment, &members);
+            if let Some(correspondence) = correspondence.filter(|_| !hopeless) {
+                producers
+                    .entry(correspondence)
+                    .or_default()
+                    .push((place, first.layer.name.clone()));
+            }
+        }
+        Producers(producers)
+    }
+
+    /// The name of the first layer that makes channels of `correspondence`.
+    pub(crate) fn first(&self, correspondence: usize) -> Option<&str> {
+        self.0.get(&correspondence)?.first().map(|(_, name)| name.as_str())
+    }
+
+    /// Whether a layer at `place` or behind it makes channels of `correspondence`.
+    pub(crate) fn from_place(&self, correspondence: usize, place: usize) -> bool {
+        self.0
+            .get(&correspondence)
+            .is_some_and(|producers| producers.iter().any(|(at, _)| *at >= place))
+    }
+}
+
+/// The layers of a site that read what others make.
+pub(crate) fn consumers(joint: &JointModel, alignment: &Alignment, site: &Site) -> Vec<SiteLayer> {
+    if alignment.is_duplicate(site) {
+        return Vec::new();
+    }
+    let mut members = corresponding_layers(joint, alignment, site);
+    members.retain(|m| !m.layer.per_channel);
+    members
+}
+
+/// Where corresponding channels are read before any corresponding layers make them, as a residual stream
+/// behind different first layers, or by the first that make them, which are depthwise then: by the number
+/// of their correspondence, the places of the site that reads them first and of the one that makes them
+/// first.
+pub(crate) fn consumed_before_produced(
+    joint: &JointModel,
+    alignment: &Alignment,
+    producers: &Producers,
+) -> BTreeMap<usize, (usize, usize)> {
+    let mut early = BTreeMap::new();
+    for (place, site) in alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common()) {
+        let members = corresponding_layers(joint, alignment, site);
+        let depthwise = members.iter().all(|m| m.layer.per_channel);
+        for correspondence in consumed_correspondences(alignment, &members) {
+            let first = producers.0.get(&correspondence).and_then(|producers| producers.first());
+            let is_early = |made: usize| made > place || (depthwise && made == place);
+            if let Some((made, _)) = first.filter(|(made, _)| is_early(*made)) {
+                early.entry(correspondence).or_insert((place, *made));
+            }
+        }
+    }
+    early
+}
+
+/// Whether layers read model inputs that have nothing in common, so that they can never share anything.
+fn have_unlike_inputs(joint: &JointModel, alignment: &Alignment, members: &[SiteLayer]) -> bool {
+    let reads_inputs = |m: &SiteLayer| {
+        let groups = m.input_groups();
+        let coupling = &joint.tasks[m.task].coupling;
+        !groups.is_empty() && groups.iter().all(|g| coupling.group(*g).end() == Some(End::Input))
+    };
+    let per_channel = members.iter().any(|m| m.layer.per_channel);
+    let common = CommonInputs::of(joint, alignment, members, 1).count;
+    !per_channel && common == 0 && members.iter().all(reads_inputs)
+}
+
+/// The correspondences of which several layers read channels.
+fn consumed_correspondences(alignment: &Alignment, members: &[SiteLayer]) -> Vec<usize> {
+    let mut consumers: BTreeMap<usize, usize> = BTreeMap::new();
+    for member in members {
+        let groups = member.input_groups().into_iter();
+        let correspondences: BTreeSet<usize> =
+            groups.filter_map(|group| alignment.correspondence(member.task, group)).collect();
+        correspondences
+            .into_iter()
+            .for_each(|correspondence| *consumers.entry(correspondence).or_default() += 1);
+    }
+    consumers
+        .into_iter()
+        .filter(|(_, n)| *n > 1)
+        .map(|(correspondence, _)| correspondence)
+        .collect()
+}

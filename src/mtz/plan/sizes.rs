@@ -1,0 +1,128 @@
+//! The arithmetic of a plan: how many parameters a joint model stores, and for whom.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::couple::{Channel, CoupledLayer, LayerId};
+use crate::error::Result;
+use crate::mtz::joint::{JointModel, Owner};
+
+/// Numbers of layer parameters (weights and biases).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Sizes {
+    /// Of each task's net before merging.
+    pub originals: Vec<u64>,
+    /// Stored once for several tasks.
+    pub shared: u64,
+    /// Stored for one task only.
+    pub specific: Vec<u64>,
+}
+
+impl Sizes {
+    /// Of the joint model.
+    pub fn joint(&self) -> u64 {
+        self.shared + self.specific.iter().sum::<u64>()
+    }
+
+    /// Of all original nets together.
+    pub fn separate(&self) -> u64 {
+        self.originals.iter().sum()
+    }
+}
+
+/// Counts the parameters of a joint model from its layout alone.
+///
+/// A weight is stored once for all tasks that own both its neuron and its input and whose layers
+/// were fused.
+///
+/// # Errors
+/// If a layer's weight is not a matrix.
+pub fn sizes(joint: &JointModel) -> Result<Sizes> {
+    let mut sizes = Sizes { specific: vec![0; joint.tasks.len()], ..Sizes::default() };
+    for (task, net) in joint.tasks.iter().enumerate() {
+        let owners = owners(joint, task);
+        let mut original = 0;
+        for (id, layer) in net.coupling.layers.iter().enumerate() {
+            let (out, inputs, taps) = layer.layer.sizes(&net.model.graph)?;
+            let has_bias = layer.layer.bias.is_some();
+            original += (out * inputs * taps + if has_bias { out } else { 0 }) as u64;
+            let partners = joint.partners(task, LayerId(id));
+            let own = (task, LayerId(id));
+            // Layers whose inputs nobody tracks are fused only where they are the same as they are.
+            let columns = match layer.per_channel || layer.inputs.is_none() {
+                true => vec![(None, inputs)],
+                false => count(joint, own, &owners, columns),
+            };
+            for (rows, n) in count(joint, own, &owners, rows) {
+                let mut add = |tasks: &[&[usize]], count: usize| {
+                    let common = |t: &&usize| tasks.iter().all(|owners| owners.contains(t));
+                    let owners: Vec<&usize> = partners.iter().filter(common).collect();
+                    match owners.as_slice() {
+                        // The first owner counts for all of them.
+                        [first, _, ..] if **first == task => sizes.shared += count as u64,
+                        [_, _, ..] => {}
+                        _ => sizes.specific[task] += count as u64,
+                    }
+                };
+                let rows: Vec<&[usize]> = rows.iter().map(Vec::as_slice).collect();
+                if has_bias {
+                    add(&rows, n);
+                }
+                for (columns, m) in &columns {
+                    let both = rows.iter().copied().chain(columns.iter().map(|c| c.as_slice()));
+                    add(&both.collect::<Vec<_>>(), n * m * taps);
+                }
+            }
+        }
+        sizes.originals.push(original);
+    }
+    Ok(sizes)
+}
+
+/// The tasks that store a block of weights together as far as one of its sides goes; `None` for the
+/// side of a model input, which belongs to nobody.
+type Owners = Option<Vec<usize>>;
+
+/// The owners of each channel of each group of a task.
+fn owners(joint: &JointModel, task: usize) -> Vec<Vec<Owners>> {
+    let groups = joint.tasks[task].coupling.groups.iter().zip(joint.layout(task));
+    groups
+        .map(|(group, blocks)| {
+            let mut owners = vec![None; group.size];
+            for block in blocks {
+                let Owner::Tasks(tasks) = &block.owner else { continue };
+                block.channels.iter().for_each(|c| owners[*c] = Some(tasks.clone()));
+            }
+            owners
+        })
+        .collect()
+}
+
+/// How many of some channels of a layer each set of tasks has in the layers that it was fused with.
+fn count(
+    joint: &JointModel,
+    layer: (usize, LayerId),
+    owners: &[Vec<Owners>],
+    channels: fn(&CoupledLayer) -> &[Channel],
+) -> Vec<(Owners, usize)> {
+    let holders = joint.holders(layer, channels);
+    let mut counts: BTreeMap<Owners, usize> = BTreeMap::new();
+    for channel in channels(joint.tasks[layer.0].coupling.layer(layer.1)) {
+        let neuron = joint.neuron(layer.0, *channel);
+        let owners = match neuron.and_then(|neuron| holders.get(&neuron)) {
+            Some(holders) => Some(holders.clone()),
+            None => owners[channel.group.0][channel.index].clone(),
+        };
+        *counts.entry(owners).or_default() += 1;
+    }
+    counts.into_iter().collect()
+}
+
+fn rows(layer: &CoupledLayer) -> &[Channel] {
+    &layer.outputs
+}
+
+fn columns(layer: &CoupledLayer) -> &[Channel] {
+    layer.inputs.as_deref().unwrap_or_default()
+}

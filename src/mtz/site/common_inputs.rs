@@ -1,0 +1,95 @@
+//! Which columns of corresponding layers are the same shared input.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::align::Alignment;
+use crate::couple::Channel;
+use crate::mtz::joint::{JointModel, Neuron};
+
+use super::layers::SiteLayer;
+
+/// The inputs that several layers have in common. Columns are counted as `input · taps + tap`; the
+/// bias is the weight of a constant input and not among them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct CommonInputs {
+    /// Per layer, the common inputs that it has, ascending, each with its column.
+    pub(crate) of: Vec<Vec<(usize, usize)>>,
+    /// Number of common inputs; they are called 0, 1, ….
+    pub(crate) count: usize,
+    /// Weights per row and input.
+    pub(crate) taps: usize,
+}
+
+/// An input that layers may have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    /// The n-th pixel of a neuron that is flattened to so many.
+    Neuron { neuron: Neuron, nth: usize, pixels: usize },
+    /// The n-th pixel of a channel of a model input.
+    Input { input: usize, channel: usize, nth: usize },
+}
+
+impl CommonInputs {
+    /// The common inputs of `members`, whose kernels have `taps` taps.
+    pub(crate) fn of(
+        joint: &JointModel,
+        alignment: &Alignment,
+        members: &[SiteLayer],
+        taps: usize,
+    ) -> CommonInputs {
+        let sources: Vec<Vec<Option<Source>>> =
+            members.iter().map(|member| sources(joint, alignment, member)).collect();
+        let mut holders: HashMap<Source, BTreeSet<usize>> = HashMap::new();
+        for (member, own) in sources.iter().enumerate() {
+            for source in own.iter().flatten() {
+                holders.entry(*source).or_default().insert(member);
+            }
+        }
+        let mut names: HashMap<Source, usize> = HashMap::new();
+        let common = |s: &&Source| holders.get(*s).is_some_and(|members| members.len() > 1);
+        for source in sources.iter().flatten().flatten().filter(common) {
+            let next = names.len();
+            names.entry(*source).or_insert(next);
+        }
+        let of = sources.iter().map(|own| {
+            let named =
+                own.iter().enumerate().filter_map(|(at, s)| Some((*names.get(s.as_ref()?)?, at)));
+            let mut columns: Vec<(usize, usize)> = named
+                .flat_map(|(name, at)| (0..taps).map(move |t| (name * taps + t, at * taps + t)))
+                .collect();
+            columns.sort_unstable();
+            columns
+        });
+        CommonInputs { of: of.collect(), count: names.len() * taps, taps }
+    }
+
+    /// How many of the given layers have each common input.
+    pub(crate) fn holders(&self, members: &[usize]) -> Vec<usize> {
+        let mut holders = vec![0; self.count];
+        for member in members {
+            self.of[*member].iter().for_each(|(name, _)| holders[*name] += 1);
+        }
+        holders
+    }
+}
+
+/// What stands at each input of a layer; `None` for what only its own net has.
+fn sources(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec<Option<Source>> {
+    let channels = member.layer.inputs.as_deref().unwrap_or_default();
+    let mut pixels: HashMap<Channel, usize> = HashMap::new();
+    let nth: Vec<usize> = channels
+        .iter()
+        .map(|channel| {
+            let seen = pixels.entry(*channel).or_default();
+            *seen += 1;
+            *seen - 1
+        })
+        .collect();
+    let input_of =
+        |c: &Channel| alignment.inputs.iter().position(|i| i[member.task] == Some(c.group));
+    let source = |(channel, nth): (&Channel, usize)| match joint.neuron(member.task, *channel) {
+        Some(neuron) => Some(Source::Neuron { neuron, nth, pixels: pixels[channel] }),
+        None => Some(Source::Input { input: input_of(channel)?, channel: channel.index, nth }),
+    };
+    channels.iter().zip(nth).map(source).collect()
+}

@@ -1,0 +1,110 @@
+//! The layers of a site.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::align::{Alignment, Site, only_group};
+use crate::couple::{CoupledLayer, GroupId, LayerId};
+use crate::error::Result;
+use crate::mtz::joint::{JointModel, Neuron};
+
+/// The layer of one task at a site.
+#[derive(Debug, Clone)]
+pub(crate) struct SiteLayer {
+    pub(crate) task: usize,
+    pub(crate) id: LayerId,
+    pub(crate) layer: CoupledLayer,
+}
+
+impl SiteLayer {
+    /// The group of the layer's rows, where they are of one.
+    pub(crate) fn group(&self) -> Option<GroupId> {
+        only_group(&self.layer.outputs)
+    }
+
+    /// The groups that the layer reads, in the order of its columns.
+    pub(crate) fn input_groups(&self) -> Vec<GroupId> {
+        let mut groups: Vec<GroupId> = Vec::new();
+        for channel in self.layer.inputs.iter().flatten() {
+            if !groups.contains(&channel.group) {
+                groups.push(channel.group);
+            }
+        }
+        groups
+    }
+
+    /// How many columns each channel of a group has; `None` where they have not equally many.
+    pub(crate) fn pixels(&self, group: GroupId) -> Option<usize> {
+        let mut columns: HashMap<usize, usize> = HashMap::new();
+        let read = self.layer.inputs.iter().flatten().filter(|c| c.group == group);
+        read.for_each(|c| *columns.entry(c.index).or_default() += 1);
+        let mut counts = columns.into_values();
+        let first = counts.next()?;
+        counts.all(|n| n == first).then_some(first)
+    }
+
+    /// Whether the layer reads channels that it makes.
+    pub(crate) fn consumes_own_outputs(&self) -> bool {
+        let inputs = self.layer.inputs.as_deref().unwrap_or_default();
+        let reads = inputs.iter().any(|channel| Some(channel.group) == self.group());
+        reads && !self.layer.per_channel
+    }
+}
+
+/// The layers of a site.
+pub(crate) fn layers_at(joint: &JointModel, site: &Site) -> Vec<SiteLayer> {
+    let member = |(task, id): (usize, LayerId)| {
+        let layer = joint.tasks[task].coupling.layer(id).clone();
+        SiteLayer { task, id, layer }
+    };
+    site.members().map(member).collect()
+}
+
+/// The layers of a site whose groups correspond.
+pub(crate) fn corresponding_layers(
+    joint: &JointModel,
+    alignment: &Alignment,
+    site: &Site,
+) -> Vec<SiteLayer> {
+    let all = layers_at(joint, site);
+    of_one_correspondence(alignment, &all).into_iter().map(|i| all[i].clone()).collect()
+}
+
+/// Weights per row and input of corresponding layers.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
+pub(crate) fn taps(joint: &JointModel, members: &[SiteLayer]) -> Result<usize> {
+    match members.first() {
+        Some(m) => Ok(m.layer.layer.sizes(&joint.tasks[m.task].model.graph)?.2),
+        None => Ok(1),
+    }
+}
+
+/// The neurons that rows of two layers or more are: (layer, row) of each, by neuron.
+pub(crate) fn common_neurons(
+    joint: &JointModel,
+    members: &[SiteLayer],
+) -> Vec<Vec<(usize, usize)>> {
+    let mut rows: BTreeMap<Neuron, Vec<(usize, usize)>> = BTreeMap::new();
+    for (at, member) in members.iter().enumerate() {
+        for (row, channel) in member.layer.outputs.iter().enumerate() {
+            if let Some(neuron) = joint.neuron(member.task, *channel) {
+                rows.entry(neuron).or_default().push((at, row));
+            }
+        }
+    }
+    rows.into_values().filter(|rows| rows.len() > 1).collect()
+}
+
+/// The layers whose groups correspond: those of the correspondence that most layers belong to.
+pub(crate) fn of_one_correspondence(alignment: &Alignment, all: &[SiteLayer]) -> Vec<usize> {
+    let correspondence = |m: &SiteLayer| alignment.correspondence(m.task, m.group()?);
+    let correspondences: Vec<Option<usize>> = all.iter().map(correspondence).collect();
+    let size = |correspondence: &usize| {
+        correspondences.iter().filter(|c| **c == Some(*correspondence)).count()
+    };
+    let largest = correspondences.iter().flatten().rev().max_by_key(|c| size(c));
+    (0..all.len())
+        .filter(|i| correspondences[*i].is_some() && correspondences[*i].as_ref() == largest)
+        .collect()
+}

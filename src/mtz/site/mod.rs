@@ -1,0 +1,13 @@
+//! Layers that correspond, their common inputs, what became of them, and which groups are settled with each other.
+
+mod common_inputs;
+mod layers;
+mod record;
+mod selection;
+mod settled;
+
+pub(crate) use common_inputs::CommonInputs;
+pub(crate) use layers::{SiteLayer, common_neurons, corresponding_layers, layers_at, taps};
+pub use record::SiteRecord;
+pub(crate) use selection::SiteSelection;
+pub(crate) use settled::SettledGroups;

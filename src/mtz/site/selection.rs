@@ -1,0 +1,82 @@
+//! Which layers of a site can share neurons, and why some cannot.
+
+use crate::align::{Alignment, Site};
+use crate::error::Result;
+use crate::mtz::joint::JointModel;
+
+use super::common_inputs::CommonInputs;
+use super::layers::{SiteLayer, layers_at, of_one_correspondence, taps};
+
+/// What is to be done at a site.
+pub(crate) struct SiteSelection {
+    /// All layers of the site.
+    pub(crate) all: Vec<SiteLayer>,
+    /// Which of them can share neurons; none where there is a reason.
+    pub(crate) zipped: Vec<usize>,
+    /// The common inputs of those that can.
+    pub(crate) columns: CommonInputs,
+    /// Weights per row and input.
+    pub(crate) taps: usize,
+    /// Whether the layers are the same as they are, so that nothing is to be done.
+    pub(crate) duplicates: bool,
+    /// Why no neurons can be shared, where none can.
+    pub(crate) reason: Option<String>,
+}
+
+impl SiteSelection {
+    /// What can be done at a site of several layers.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
+    pub(crate) fn at(
+        joint: &JointModel,
+        alignment: &Alignment,
+        site: &Site,
+    ) -> Result<SiteSelection> {
+        let all = layers_at(joint, site);
+        let duplicates = alignment.is_duplicate(site);
+        let zipped = match duplicates {
+            true => (0..all.len()).collect(),
+            false => of_one_correspondence(alignment, &all),
+        };
+        let members: Vec<SiteLayer> = zipped.iter().map(|i| all[*i].clone()).collect();
+        let taps = taps(joint, &all)?;
+        let columns = CommonInputs::of(joint, alignment, &members, taps);
+        let reason = match members.len() {
+            _ if duplicates => None,
+            0 | 1 => Some(apart(alignment, &all)),
+            _ => obstacle(&members, &columns),
+        };
+        let (zipped, columns) = match reason {
+            Some(_) => (Vec::new(), CommonInputs::default()),
+            None => (zipped, columns),
+        };
+        Ok(SiteSelection { all, zipped, columns, taps, duplicates, reason })
+    }
+
+    /// The layers that can share neurons, in the tasks' order.
+    pub(crate) fn members(&self) -> Vec<SiteLayer> {
+        self.zipped.iter().map(|i| self.all[*i].clone()).collect()
+    }
+}
+
+/// Why no two of the layers can share neurons.
+fn apart(alignment: &Alignment, all: &[SiteLayer]) -> String {
+    if all.iter().any(|m| m.group().is_none()) {
+        return "its channels belong to several groups".to_owned();
+    }
+    let refusal = |m: &SiteLayer| alignment.refused.get(&(m.task, m.group()?)).cloned();
+    all.iter()
+        .find_map(refusal)
+        .unwrap_or_else(|| "its channels correspond to those of another layer".to_owned())
+}
+
+/// Why layers of corresponding groups cannot share neurons.
+fn obstacle(members: &[SiteLayer], columns: &CommonInputs) -> Option<String> {
+    let with_bias = members.iter().filter(|m| m.layer.layer.bias.is_some()).count();
+    if with_bias > 0 && with_bias < members.len() {
+        return Some("only some of the layers have a bias".to_owned());
+    }
+    let per_channel = members.iter().all(|m| m.layer.per_channel);
+    (columns.count == 0 && !per_channel).then(|| "no input is shared".to_owned())
+}

@@ -1,0 +1,261 @@
+//! Pairing and fusing channels of depthwise layers, where every channel has inputs of its own and
+//! so a small Hessian of its own.
+//!
+//! The formulas are those of [`super::pair_cost`] and [`super::fuse`]. A pair is factored by itself, so
+//! sensitivities are exact here. The factor is written out: for a dozen weights a call to LAPACK
+//! costs many times the arithmetic, and there is one factor for each of n_A·n_B pairs.
+
+use ndarray::parallel::prelude::*;
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
+
+use crate::error::{Error, ErrorKind, Result};
+
+use super::cholesky::ridge;
+use super::pair_cost::{Metric, check_sensitivities, not_finite, sensitivity};
+
+/// A channel whose input is always zero needs some damping.
+const LEAST_DAMPING: f64 = 1e-6;
+
+/// One depthwise layer of each net: n_A and n_B channels with k weights each (taps and bias).
+#[derive(Debug, Clone)]
+pub struct ChannelwiseProblem {
+    /// α/n_A Σ x xᵀ of each of A's channels, n_A×k×k.
+    pub h_a: Array3<f64>,
+    /// (1−α)/n_B Σ x xᵀ of each of B's channels, n_B×k×k.
+    pub h_b: Array3<f64>,
+    /// Weights of A's channels, n_A×k.
+    pub w_a: Array2<f64>,
+    /// Weights of B's channels, n_B×k.
+    pub w_b: Array2<f64>,
+    /// How much an error of each channel of A matters, n_A numbers ≥ 0; 1 where left out.
+    pub s_a: Option<Array1<f64>>,
+    /// How much an error of each channel of B matters, n_B numbers ≥ 0; 1 where left out.
+    pub s_b: Option<Array1<f64>>,
+}
+
+impl ChannelwiseProblem {
+    /// The cost of each pair, n_A×n_B; see [`super::pair_cost::Problem::cost`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] where numbers are not finite or a Hessian is far from positive
+    /// definite.
+    ///
+    /// # Panics
+    /// Where the shapes of the fields do not fit together.
+    pub fn cost(&self, metric: Metric, damping: f64) -> Result<Array2<f64>> {
+        check_sensitivities(&self.s_a, &self.s_b)?;
+        let mut cost = Array2::zeros((self.w_a.nrows(), self.w_b.nrows()));
+        let rows = cost.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
+        rows.try_for_each(|(i, mut row)| {
+            row.iter_mut().enumerate().try_for_each(|(j, d)| {
+                *d = match metric {
+                    Metric::Hessian => self.share(i, j, damping)?,
+                    Metric::Weight => self.delta(i, j).mapv(|v| v * v).sum() / 2.0,
+                    Metric::Activation => {
+                        let delta = self.delta(i, j);
+                        let (h_a, h_b) = self.hessians(i, j);
+                        (form(h_a, delta.view()) + form(h_b, delta.view())) / 2.0
+                    }
+                };
+                if d.is_finite() { Ok(()) } else { Err(not_finite()) }
+            })
+        })?;
+        Ok(cost)
+    }
+
+    fn delta(&self, i: usize, j: usize) -> Array1<f64> {
+        &self.w_a.row(i) - &self.w_b.row(j)
+    }
+
+    fn hessians(&self, i: usize, j: usize) -> (ArrayView2<'_, f64>, ArrayView2<'_, f64>) {
+        (self.h_a.index_axis(Axis(0), i), self.h_b.index_axis(Axis(0), j))
+    }
+
+    /// ½ δᵀ s_i H_A (δ − step), where (s_i H_A + s_j H_B) step = s_i H_A δ.
+    fn share(&self, i: usize, j: usize, damping: f64) -> Result<f64> {
+        let delta = self.delta(i, j);
+        let (h_a, h_b) = self.hessians(i, j);
+        let (s_i, s_j) = (sensitivity(&self.s_a, i), sensitivity(&self.s_b, j));
+        let damping = damping.max(LEAST_DAMPING);
+        let (ridge_a, ridge_b) = (s_i * ridge(h_a, damping), s_j * ridge(h_b, damping));
+        let pull = h_a.dot(&delta) * s_i + &delta * ridge_a;
+        let mut sum = &h_a * s_i + &h_b * s_j;
+        sum.diag_mut().mapv_inplace(|d| d + ridge_a + ridge_b);
+        if pull.iter().all(|p| *p == 0.0) {
+            return Ok(0.0);
+        }
+        let step = solve_small(sum, pull.clone()).ok_or_else(indefinite)?;
+        Ok((pull.dot(&(&delta - &step)) / 2.0).max(0.0))
+    }
+}
+
+/// One channel of a depthwise layer of one net.
+#[derive(Debug, Clone, Copy)]
+pub struct ChannelNeuron<'a> {
+    /// α/n Σ x xᵀ, k×k.
+    pub hessian: ArrayView2<'a, f64>,
+    /// Its k weights.
+    pub weights: ArrayView1<'a, f64>,
+    /// How much its error matters.
+    pub importance: f64,
+}
+
+/// The best common weights of channels of any number of nets, at least one:
+/// (Σ s H) w = Σ s H w_t. Equal channels keep their weights bit for bit.
+///
+/// # Errors
+/// [`ErrorKind::Numeric`] where numbers are not finite or the Hessians are not positive definite.
+///
+/// # Panics
+/// Where there is no channel or the shapes do not fit together.
+pub fn common_weights(channels: &[ChannelNeuron<'_>], damping: f64) -> Result<Array1<f64>> {
+    let reference = channels[channels.len() - 1].weights.to_owned();
+    let k = reference.len();
+    let (mut sum, mut pull) = (Array2::zeros((k, k)), Array1::zeros(k));
+    for channel in channels {
+        let ridge = ridge(channel.hessian, damping.max(LEAST_DAMPING));
+        let delta = &channel.weights - &reference;
+        let own = channel.hessian.dot(&delta) + &delta * ridge;
+        pull.scaled_add(channel.importance, &own);
+        sum.scaled_add(channel.importance, &channel.hessian);
+        sum.diag_mut().mapv_inplace(|d| d + ridge * channel.importance);
+    }
+    if pull.iter().all(|p| *p == 0.0) {
+        return Ok(reference);
+    }
+    let weights = reference + solve_small(sum, pull).ok_or_else(indefinite)?;
+    if weights.iter().all(|w| w.is_finite()) { Ok(weights) } else { Err(not_finite()) }
+}
+
+fn indefinite() -> Error {
+    Error::new(ErrorKind::Numeric, "a channel's Hessian is not positive definite")
+        .hint("use more calibration samples or a larger damping")
+}
+
+fn form(h: ArrayView2<f64>, x: ArrayView1<f64>) -> f64 {
+    h.dot(&x).dot(&x)
+}
+
+/// h⁻¹ b by elimination in place; `None` where h is not positive definite.
+fn solve_small(mut h: Array2<f64>, mut b: Array1<f64>) -> Option<Array1<f64>> {
+    let k = b.len();
+    for i in 0..k {
+        let pivot = h[(i, i)];
+        if pivot.is_nan() || pivot <= 0.0 {
+            return None;
+        }
+        for row in i + 1..k {
+            let ratio = h[(row, i)] / pivot;
+            for column in i + 1..k {
+                h[(row, column)] -= ratio * h[(i, column)];
+            }
+            b[row] -= ratio * b[i];
+        }
+    }
+    for i in (0..k).rev() {
+        let known: f64 = (i + 1..k).map(|j| h[(i, j)] * b[j]).sum();
+        b[i] = (b[i] - known) / h[(i, i)];
+    }
+    Some(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::product::tests::random;
+    use crate::mtz::solver::cholesky::DAMPING;
+    use crate::mtz::solver::pair_cost::Problem;
+    use crate::mtz::solver::pair_cost::tests::{sensitivities, spd};
+    use ndarray::{array, stack};
+
+    fn hessians(n: usize, k: usize, seed: u64) -> Array3<f64> {
+        let each: Vec<_> = (0..n as u64).map(|i| spd(k, seed + i)).collect();
+        stack(Axis(0), &each.iter().map(|h| h.view()).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn problem(k: usize) -> ChannelwiseProblem {
+        ChannelwiseProblem {
+            h_a: hessians(4, k, 10),
+            h_b: hessians(3, k, 20),
+            w_a: random(4, k, 1),
+            w_b: random(3, k, 2),
+            s_a: None,
+            s_b: None,
+        }
+    }
+
+    /// The same pair as a layer of one neuron each, sensitivities multiplied into the Hessians.
+    fn alone(p: &ChannelwiseProblem, i: usize, j: usize) -> Problem {
+        let row = |w: &Array2<f64>, i| w.select(Axis(0), &[i]);
+        Problem {
+            h_a: &p.h_a.index_axis(Axis(0), i) * sensitivity(&p.s_a, i),
+            h_b: &p.h_b.index_axis(Axis(0), j) * sensitivity(&p.s_b, j),
+            w_a: row(&p.w_a, i),
+            w_b: row(&p.w_b, j),
+            s_a: None,
+            s_b: None,
+        }
+    }
+
+    /// The common weights of a pair.
+    fn fused(p: &ChannelwiseProblem, (i, j): (usize, usize), damping: f64) -> Array1<f64> {
+        let (h_a, h_b) = p.hessians(i, j);
+        let channel = |hessian, weights, importance| ChannelNeuron { hessian, weights, importance };
+        let a = channel(h_a, p.w_a.row(i), sensitivity(&p.s_a, i));
+        let b = channel(h_b, p.w_b.row(j), sensitivity(&p.s_b, j));
+        common_weights(&[a, b], damping).unwrap()
+    }
+
+    #[test]
+    fn every_pair_is_a_layer_of_its_own() {
+        for k in [1, 2, 10] {
+            let plain = problem(k);
+            let (s_a, s_b) = (sensitivities(4, 3), sensitivities(3, 4));
+            let sensitive = ChannelwiseProblem { s_a, s_b, ..plain.clone() };
+            for p in [plain, sensitive] {
+                let cost = p.cost(Metric::Hessian, DAMPING).unwrap();
+                for ((i, j), d) in cost.indexed_iter() {
+                    let single = alone(&p, i, j);
+                    let expected = single.cost(Metric::Hessian, DAMPING).unwrap()[(0, 0)];
+                    assert!((d - expected).abs() < 1e-10 * (1.0 + expected));
+                    let weights = fused(&p, (i, j), DAMPING);
+                    let wanted = single.fuse(&[(0, 0)], DAMPING).unwrap();
+                    assert!((&weights - &wanted.row(0)).iter().all(|d| d.abs() < 1e-9));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_metrics_are_plain_distances() {
+        let p = problem(3);
+        for metric in [Metric::Weight, Metric::Activation] {
+            for ((i, j), d) in p.cost(metric, 0.0).unwrap().indexed_iter() {
+                let expected = alone(&p, i, j).cost(metric, 0.0).unwrap()[(0, 0)];
+                assert!((d - expected).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn equal_and_dead_channels_are_harmless() {
+        let mut p = problem(3);
+        p.h_a.index_axis_mut(Axis(0), 1).fill(0.0);
+        p.h_b.index_axis_mut(Axis(0), 1).fill(0.0);
+        p.w_b.row_mut(2).assign(&p.w_a.row(0));
+        p.s_a = Some(array![1.0, 1.0, 0.0, 1.0]);
+        let cost = p.cost(Metric::Hessian, 0.0).unwrap();
+        assert_eq!(cost[(0, 2)], 0.0);
+        assert!(cost[(1, 1)] < 1e-12);
+        assert_eq!(fused(&p, (0, 2), 0.0), p.w_a.row(0));
+        assert_eq!(fused(&p, (2, 0), 0.0), p.w_b.row(0));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_a_numeric_error() {
+        let mut p = problem(3);
+        p.h_a[(0, 0, 0)] = f64::NAN;
+        let error = p.cost(Metric::Hessian, DAMPING).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Numeric);
+    }
+}

@@ -1,0 +1,284 @@
+//! Symmetric positive definite systems: the only user of LAPACK.
+//!
+//! LAPACK's own Cholesky rounds differently with every thread count. Here the matrix is cut into
+//! block rows of fixed height: LAPACK factors the blocks on the diagonal on one thread, and
+//! everything else is matrix products, spread over rayon's threads block by block. So the factor
+//! has the same bits on any number of threads, and it is faster than LAPACK's on row-major data.
+
+use std::collections::VecDeque;
+use std::iter;
+
+use ndarray::linalg::general_mat_mul;
+use ndarray::parallel::prelude::*;
+use ndarray::{Array2, ArrayView2, Axis, Zip, s};
+use ndarray_linalg::{Cholesky, Diag, SolveTriangular, UPLO};
+
+use crate::calib::product::{add_times, single_threaded_blas, submatrix, times};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Damping that experiments settled on, relative to the mean diagonal entry; 1e-4 … 1e-3 is flat.
+pub const DAMPING: f64 = 1e-4;
+
+/// Height of a block row.
+const BLOCK: usize = 192;
+
+/// Attempts to factor, each with ten times the damping of the one before.
+const ATTEMPTS: i32 = 6;
+
+/// The least damping of a second attempt, before it grows.
+const LEAST_RETRY: f64 = 1e-6;
+
+/// The smallest mean diagonal that damping is relative to, so that all-zero matrices (a layer whose
+/// inputs are all dead) stay harmless.
+const TINY: f64 = 1e-12;
+
+/// What to add to the diagonal of `h`: `damping` times the mean diagonal entry.
+pub fn ridge(h: ArrayView2<f64>, damping: f64) -> f64 {
+    damping * (h.diag().sum() / h.nrows().max(1) as f64).max(TINY)
+}
+
+/// The Cholesky factor H = Uᵀ U of a symmetric positive definite matrix. It takes about half of the
+/// matrix's memory.
+pub struct Spd {
+    size: usize,
+    blocks: Vec<BlockRow>,
+}
+
+/// Rows `start..start + inverse.nrows()` of U.
+struct BlockRow {
+    start: usize,
+    /// The inverse of the block on the diagonal, so that substitution is a matrix product. Damping
+    /// bounds its condition.
+    inverse: Array2<f64>,
+    /// The rows right of that block.
+    complement: Array2<f64>,
+}
+
+impl Spd {
+    /// Factors `h` (S×S, symmetric; the upper triangle counts) plus `ridge` on its diagonal. Where
+    /// that is not positive definite, a ridge of at least a millionth of the mean diagonal entry is
+    /// tried, growing tenfold up to five times.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] where `h` holds NaN or infinity or is far from positive definite.
+    ///
+    /// # Panics
+    /// Where `h` is not square.
+    pub fn factor(h: ArrayView2<f64>, ridge: f64) -> Result<Spd> {
+        assert!(h.is_square(), "only a square matrix has a Cholesky factor");
+        if !ridge.is_finite() || !Zip::from(h).all(|v| v.is_finite()) {
+            return Err(Error::new(ErrorKind::Numeric, "a Hessian contains NaN or infinity"));
+        }
+        single_threaded_blas();
+        let least = ridge.max(self::ridge(h, LEAST_RETRY));
+        let growing = (1..ATTEMPTS).map(|attempt| least * 10f64.powi(attempt));
+        iter::once(ridge).chain(growing).find_map(|ridge| Self::attempt(h, ridge)).ok_or_else(
+            || {
+                Error::new(ErrorKind::Numeric, "a Hessian is not positive definite")
+                    .hint("use more calibration samples or a larger damping")
+            },
+        )
+    }
+
+    fn attempt(h: ArrayView2<f64>, ridge: f64) -> Option<Spd> {
+        let size = h.nrows();
+        // Block row k starts as rows of H and becomes rows of U; later ones are updated on the way.
+        let mut waiting: VecDeque<Array2<f64>> = (0..size)
+            .into_par_iter()
+            .step_by(BLOCK)
+            .map(|start| h.slice(s![start..size.min(start + BLOCK), start..]).to_owned())
+            .collect();
+        waiting.iter_mut().for_each(|row| row.diag_mut().mapv_inplace(|v| v + ridge));
+        let mut blocks = Vec::with_capacity(waiting.len());
+        while let Some(row) = waiting.pop_front() {
+            let block = BlockRow::factor(size - row.ncols(), &row)?;
+            waiting.par_iter_mut().enumerate().for_each(|(i, row)| {
+                let right = block.complement.slice(s![.., i * BLOCK..]);
+                let left = right.slice(s![.., ..row.nrows()]);
+                general_mat_mul(-1.0, &left.t(), &right, 1.0, row);
+            });
+            blocks.push(block);
+        }
+        Some(Spd { size, blocks })
+    }
+
+    /// Bytes that the factor takes.
+    pub fn bytes(&self) -> u64 {
+        let elements = |block: &BlockRow| block.inverse.len() + block.complement.len();
+        8 * self.blocks.iter().map(elements).sum::<usize>() as u64
+    }
+
+    /// H⁻¹ · `rhs` (S × anything).
+    ///
+    /// # Panics
+    /// Where `rhs` has not S rows.
+    pub fn solve(&self, rhs: ArrayView2<f64>) -> Array2<f64> {
+        let mut solution = self.solve_half(rhs);
+        self.substitute_back(&mut solution);
+        solution
+    }
+
+    /// U⁻ᵀ · `rhs`: half a solution, whose inner products are those of the solution,
+    /// ‖U⁻ᵀ b‖² = bᵀ H⁻¹ b.
+    ///
+    /// # Panics
+    /// Where `rhs` has not S rows.
+    pub fn solve_half(&self, rhs: ArrayView2<f64>) -> Array2<f64> {
+        assert_eq!(rhs.nrows(), self.size, "a right-hand side must fit the matrix");
+        let mut half = rhs.as_standard_layout().into_owned();
+        self.substitute_forward(&mut half);
+        half
+    }
+
+    /// Uᵀ y = b, in place.
+    fn substitute_forward(&self, b: &mut Array2<f64>) {
+        for block in &self.blocks {
+            let complement = b.slice_mut(s![block.start.., ..]);
+            let (mut here, below) = complement.split_at(Axis(0), block.inverse.nrows());
+            let solved = times(block.inverse.t(), here.view());
+            here.assign(&solved);
+            add_times(-1.0, block.complement.t(), solved.view(), below);
+        }
+    }
+
+    /// U x = y, in place.
+    fn substitute_back(&self, y: &mut Array2<f64>) {
+        for (k, block) in self.blocks.iter().enumerate().rev() {
+            let height = block.inverse.nrows();
+            let (mut above, complement) = y.view_mut().split_at(Axis(0), block.start);
+            let (mut here, _) = complement.split_at(Axis(0), height);
+            let solved = times(block.inverse.view(), here.view());
+            here.assign(&solved);
+            let strips = above.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter();
+            strips.zip(&self.blocks[..k]).for_each(|(mut strip, upper)| {
+                let column = block.start - upper.start - BLOCK;
+                let left = upper.complement.slice(s![.., column..column + height]);
+                general_mat_mul(-1.0, &left, &solved, 1.0, &mut strip);
+            });
+        }
+    }
+}
+
+impl BlockRow {
+    /// Factors the block on the diagonal of `row` and divides the rest by it.
+    fn factor(start: usize, row: &Array2<f64>) -> Option<BlockRow> {
+        let (diagonal, complement) = row.view().split_at(Axis(1), row.nrows());
+        let upper = diagonal.cholesky(UPLO::Upper).ok()?;
+        let unit = Array2::eye(row.nrows());
+        let inverse = upper.solve_triangular(UPLO::Upper, Diag::NonUnit, &unit).ok()?;
+        let complement = times(inverse.t(), complement);
+        Some(BlockRow { start, inverse, complement })
+    }
+}
+
+/// What is left of a layer's Hessian once its private inputs adjust themselves to any change of the
+/// shared ones.
+pub struct Schur {
+    /// H_ss − H_sp H_pp⁻¹ H_ps: the Hessian of the shared inputs alone.
+    pub hessian: Array2<f64>,
+    /// K = H_pp⁻¹ H_ps, private × shared. See [`super::fuse::readjust`].
+    pub gain: Array2<f64>,
+}
+
+/// Eliminates the private inputs from a Hessian; `shared` and `private` are disjoint lists of its
+/// rows. H_pp is damped by `damping` times its mean diagonal entry.
+///
+/// # Errors
+/// [`ErrorKind::Numeric`] as [`Spd::factor`].
+///
+/// # Panics
+/// Where an index is not a row of `h`.
+pub fn schur(
+    h: ArrayView2<f64>,
+    shared: &[usize],
+    private: &[usize],
+    damping: f64,
+) -> Result<Schur> {
+    let mut hessian = submatrix(h, shared, shared);
+    if private.is_empty() {
+        return Ok(Schur { hessian, gain: Array2::zeros((0, shared.len())) });
+    }
+    let coupling = submatrix(h, shared, private);
+    let own = submatrix(h, private, private);
+    let gain = Spd::factor(own.view(), ridge(own.view(), damping))?.solve(coupling.t());
+    add_times(-1.0, coupling.view(), gain.view(), hessian.view_mut());
+    let symmetric = (&hessian + &hessian.t()) / 2.0;
+    Ok(Schur { hessian: symmetric, gain })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::product::tests::{on_threads, random};
+    use ndarray_linalg::Inverse;
+    use proptest::prelude::*;
+
+    fn spd(size: usize, seed: u64) -> Array2<f64> {
+        let x = random(size + 5, size, seed);
+        x.t().dot(&x) + Array2::<f64>::eye(size) * 0.1
+    }
+
+    fn worst(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
+        assert_eq!(a.dim(), b.dim());
+        a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn solutions_solve(size in 1usize..450, columns in 1usize..90, seed: u64) {
+            let (h, b) = (spd(size, seed), random(size, columns, !seed));
+            let factor = Spd::factor(h.view(), 0.0).unwrap();
+            let x = factor.solve(b.view());
+            prop_assert!(worst(&h.dot(&x), &b) < 1e-9);
+            let half = factor.solve_half(b.view());
+            prop_assert!(worst(&half.t().dot(&half), &b.t().dot(&x)) < 1e-8);
+        }
+
+        #[test]
+        fn schur_is_the_inverse_of_the_inverse_block(size in 2usize..12, mask: u16, seed: u64) {
+            let h = spd(size, seed);
+            let (s, p): (Vec<_>, Vec<_>) = (0..size).partition(|i| *i == 0 || mask >> i & 1 == 1);
+            let block = |m: &Array2<f64>, i: &[usize], j: &[usize]| m.select(Axis(0), i).select(Axis(1), j);
+            let direct = block(&h.inv().unwrap(), &s, &s).inv().unwrap();
+            let got = schur(h.view(), &s, &p, 0.0).unwrap();
+            prop_assert!(worst(&got.hessian, &direct) < 1e-8);
+            prop_assert!(worst(&block(&h, &p, &p).dot(&got.gain), &block(&h, &p, &s)) < 1e-9);
+        }
+    }
+
+    #[test]
+    fn same_bits_on_any_number_of_threads() {
+        let (h, b) = (spd(1000, 1), random(1000, 150, 2));
+        let run =
+            |threads| on_threads(threads, || Spd::factor(h.view(), 1e-4).unwrap().solve(b.view()));
+        assert_eq!(run(1), run(4));
+    }
+
+    #[test]
+    fn rank_deficient_and_dead_inputs_are_harmless() {
+        let x = random(3, 6, 1);
+        let mut h = x.t().dot(&x);
+        h.row_mut(2).fill(0.0);
+        h.column_mut(2).fill(0.0);
+        for h in [h, Array2::zeros((6, 6))] {
+            for damping in [0.0, DAMPING] {
+                let factor = Spd::factor(h.view(), ridge(h.view(), damping)).unwrap();
+                assert!(factor.solve(h.view()).iter().all(|v| v.abs() < 2.0));
+            }
+        }
+    }
+
+    #[test]
+    fn indefinite_and_not_finite_matrices_are_numeric_errors() {
+        let kind = |h: &Array2<f64>| Spd::factor(h.view(), 0.0).err().map(|e| e.kind());
+        let mut h = Array2::eye(4);
+        h[(3, 3)] = -2.0;
+        assert_eq!(kind(&h), Some(ErrorKind::Numeric));
+        h[(3, 3)] = f64::NAN;
+        assert_eq!(kind(&h), Some(ErrorKind::Numeric));
+        let mut h = Array2::eye(4);
+        h[(0, 3)] = f64::NAN;
+        assert_eq!(kind(&h), Some(ErrorKind::Numeric));
+    }
+}

@@ -1,0 +1,307 @@
+//! What it costs to share a neuron of net A with a neuron of net B (sec. 3.3, eqs. 10–12).
+//!
+//! With δ = w_i − w_j the cost collapses to d_ij = ½ δᵀ P δ, P = H_A (H_A + H_B)⁻¹ H_B, which is
+//! symmetric: P = H_s − H_s (H_A + H_B)⁻¹ H_s for either side s. That form needs one Cholesky factor
+//! and half a substitution of the weights, never an inverse, and never P itself. We take the side
+//! with the smaller trace, because the subtraction then loses fewer digits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ndarray::parallel::prelude::*;
+use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
+
+use crate::calib::product::{add_times, times};
+use crate::error::{Error, ErrorKind, Result};
+
+use super::cholesky::{Spd, ridge};
+
+/// Ratios of sensitivities up to 2³ either way are told apart; see [`Problem::cost`].
+const LEVELS: i32 = 3;
+
+/// What factors may take that are kept: all of them up to some 6000 inputs.
+const KEPT_BYTES: u64 = 1 << 30;
+
+/// What "alike" means for two neurons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Metric {
+    /// The paper's d_ij: the error that is left with the best common weights.
+    #[default]
+    Hessian,
+    /// Half the squared distance of the weights.
+    Weight,
+    /// Half the mean squared difference of the pre-activations, over both tasks' inputs.
+    Activation,
+}
+
+impl Metric {
+    /// Every metric with its name on the command line and what it compares.
+    pub const ALL: [(Metric, &'static str, &'static str); 3] = [
+        (Metric::Hessian, "hessian", "error left with the best common weights (the paper's)"),
+        (Metric::Weight, "weight", "distance of the weights"),
+        (Metric::Activation, "activation", "distance of the pre-activations"),
+    ];
+
+    /// The metric called `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a name that is not in [`Metric::ALL`].
+    pub fn named(name: &str) -> Result<Metric> {
+        Self::ALL.iter().find(|(_, n, _)| *n == name).map(|(metric, ..)| *metric).ok_or_else(|| {
+            let names = Self::ALL.map(|(_, name, _)| name).join(", ");
+            Error::new(ErrorKind::Usage, format!("there is no metric '{name}'"))
+                .hint(format!("choose one of {names}"))
+        })
+    }
+}
+
+/// One layer of each net with the inputs that the nets share. Groups with several producers add
+/// their costs up.
+///
+/// The paper's error is the plain sum over neurons; with sensitivities the error of neuron i of A
+/// counts s_i times and that of neuron j of B s_j times.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// α/n_A Σ x xᵀ over A's samples (eq. 7), S×S.
+    pub h_a: Array2<f64>,
+    /// (1−α)/n_B Σ x xᵀ over B's samples (eq. 8), S×S.
+    pub h_b: Array2<f64>,
+    /// Weights of A's neurons from the shared inputs, n_A×S.
+    pub w_a: Array2<f64>,
+    /// Weights of B's neurons from the shared inputs, n_B×S.
+    pub w_b: Array2<f64>,
+    /// How much an error of each neuron of A matters, n_A numbers ≥ 0; 1 where left out.
+    pub s_a: Option<Array1<f64>>,
+    /// How much an error of each neuron of B matters, n_B numbers ≥ 0; 1 where left out.
+    pub s_b: Option<Array1<f64>>,
+}
+
+/// How a pair weighs the two tasks: s_i e_A + s_j e_B = `weight` (√r e_A + e_B/√r).
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Balance {
+    /// √(s_i s_j)
+    weight: f64,
+    /// log₂ r = log₂ (s_i/s_j), between ±[`LEVELS`].
+    level: f64,
+}
+
+impl Balance {
+    const EVEN: Balance = Balance { weight: 1.0, level: 0.0 };
+
+    /// Raising the lesser sensitivity to an eighth of the greater keeps an irrelevant neuron from
+    /// making a pair free.
+    fn of(s_i: f64, s_j: f64) -> Balance {
+        let most = f64::from(1 << LEVELS);
+        let (s_i, s_j) = (s_i.max(s_j / most), s_j.max(s_i / most));
+        if s_i <= 0.0 || s_j <= 0.0 {
+            return Balance { weight: 0.0, level: 0.0 };
+        }
+        Balance { weight: (s_i * s_j).sqrt(), level: (s_i / s_j).log2() }
+    }
+
+    /// The part that whole level `level` has in this balance, by linear interpolation.
+    fn part(self, level: i32) -> f64 {
+        (1.0 - (self.level - f64::from(level)).abs()).max(0.0)
+    }
+}
+
+impl Problem {
+    /// The cost of each pair, n_A×n_B, none below zero. `damping` counts relative to each Hessian's
+    /// mean diagonal entry.
+    ///
+    /// The cost is half of the tasks' summed mean squared pre-activation errors, as in the paper,
+    /// which drops the factor 2 of eq. 3's second derivative.
+    ///
+    /// With sensitivities the cost at a pair's ratio r = s_i/s_j is interpolated between the nearest
+    /// two of the ratios 2⁻³, 2⁻², … 2³, so that one factor serves all pairs near a ratio. As a
+    /// function of log r the cost is smooth enough for that to be within 2 %. The exact way, the
+    /// basis that makes H_A and H_B diagonal at once, takes a generalised eigenproblem, which costs
+    /// some forty times one Cholesky factor, and then one weighted sum per pair instead of products.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] where the Hessians or weights are not finite, a sensitivity is
+    /// negative or not finite, or no damping makes the Hessians positive definite.
+    ///
+    /// # Panics
+    /// Where the shapes of the fields do not fit together.
+    pub fn cost(&self, metric: Metric, damping: f64) -> Result<Array2<f64>> {
+        self.cost_keeping(metric, damping, &mut Factors::default())
+    }
+
+    /// [`Problem::cost`]; factors that it takes are kept for [`Problem::fuse_with`].
+    pub(crate) fn cost_keeping(
+        &self,
+        metric: Metric,
+        damping: f64,
+        factors: &mut Factors,
+    ) -> Result<Array2<f64>> {
+        check_sensitivities(&self.s_a, &self.s_b)?;
+        let (w_a, w_b) = (self.w_a.view(), self.w_b.view());
+        let mut cost = match metric {
+            Metric::Hessian => self.hessian_cost(damping, factors)?,
+            Metric::Weight => half_distances(w_a, w_b, w_a.t(), w_b.t()),
+            Metric::Activation => {
+                let sum = &self.h_a + &self.h_b;
+                let (t_a, t_b) = (times(sum.view(), w_a.t()), times(sum.view(), w_b.t()));
+                half_distances(w_a, w_b, t_a.view(), t_b.view())
+            }
+        };
+        if cost.iter().any(|d| !d.is_finite()) {
+            return Err(not_finite());
+        }
+        // Rounding leaves alike neurons a little below zero.
+        cost.mapv_inplace(|d| d.max(0.0));
+        Ok(cost)
+    }
+
+    fn hessian_cost(&self, damping: f64, factors: &mut Factors) -> Result<Array2<f64>> {
+        let base = Base::of(self, damping);
+        let (w_a, w_b) = (self.w_a.view(), self.w_b.view());
+        let (t_a, t_b) = (base.times(w_a.t()), base.times(w_b.t()));
+        let before = half_distances(w_a, w_b, t_a.view(), t_b.view());
+        let mut cost = Array2::zeros(before.dim());
+        for level in self.levels() {
+            let (factor, c) = (base.factor(level)?, base.scale(level));
+            let (v_a, v_b) = (factor.solve_half(t_a.view()), factor.solve_half(t_b.view()));
+            let after = half_distances(v_a.t(), v_b.t(), v_a.view(), v_b.view());
+            Zip::indexed(&mut cost).and(&before).and(&after).par_for_each(|(i, j), d, h, v| {
+                let balance = self.balance(i, j);
+                *d += balance.weight * balance.part(level) * (c * h - c * c * v);
+            });
+            factors.keep(level, factor);
+        }
+        Ok(cost)
+    }
+
+    /// The levels that have a part in any pair.
+    fn levels(&self) -> BTreeSet<i32> {
+        if self.s_a.is_none() && self.s_b.is_none() {
+            return BTreeSet::from([0]);
+        }
+        let (n_a, n_b) = (self.w_a.nrows(), self.w_b.nrows());
+        let of_row = |i| {
+            let levels = (0..n_b).map(move |j| self.balance(i, j).level);
+            levels.flat_map(|l| [l.floor() as i32, l.ceil() as i32]).collect::<BTreeSet<_>>()
+        };
+        (0..n_a).into_par_iter().map(of_row).flatten_iter().collect()
+    }
+
+    fn balance(&self, i: usize, j: usize) -> Balance {
+        if self.s_a.is_none() && self.s_b.is_none() {
+            return Balance::EVEN;
+        }
+        Balance::of(sensitivity(&self.s_a, i), sensitivity(&self.s_b, j))
+    }
+
+    /// The whole level nearest to the balance of neuron i of A with neuron j of B.
+    pub(crate) fn level(&self, i: usize, j: usize) -> i32 {
+        self.balance(i, j).level.round() as i32
+    }
+}
+
+/// Sensitivities must be finite and not negative.
+pub(crate) fn check_sensitivities(
+    s_a: &Option<Array1<f64>>,
+    s_b: &Option<Array1<f64>>,
+) -> Result<()> {
+    let bad = |s: &f64| !s.is_finite() || *s < 0.0;
+    if s_a.iter().chain(s_b).flatten().any(bad) {
+        return Err(Error::new(ErrorKind::Numeric, "a neuron's sensitivity is not a number ≥ 0"));
+    }
+    Ok(())
+}
+
+pub(crate) fn not_finite() -> Error {
+    Error::new(ErrorKind::Numeric, "a layer's weights are not finite")
+}
+
+/// How much neuron `index` matters.
+pub(crate) fn sensitivity(sensitivities: &Option<Array1<f64>>, index: usize) -> f64 {
+    sensitivities.as_ref().map_or(1.0, |s| s[index])
+}
+
+/// Factors of the two Hessians' sums by level: those of the costs serve the common weights too.
+#[derive(Default)]
+pub(crate) struct Factors {
+    levels: BTreeMap<i32, Spd>,
+}
+
+impl Factors {
+    fn keep(&mut self, level: i32, factor: Spd) {
+        let bytes: u64 = self.levels.values().map(Spd::bytes).sum();
+        if bytes + factor.bytes() <= KEPT_BYTES {
+            self.levels.insert(level, factor);
+        }
+    }
+
+    /// The factor of a level, where it was kept.
+    pub(crate) fn get(&self, level: i32) -> Option<&Spd> {
+        self.levels.get(&level)
+    }
+}
+
+/// The damped Hessian that the formulas start from, and the factors of the two Hessians' sums.
+pub(crate) struct Base<'p> {
+    problem: &'p Problem,
+    /// Whether the side with the smaller trace is A.
+    pub(crate) is_a: bool,
+    ridge_a: f64,
+    ridge_b: f64,
+}
+
+impl<'p> Base<'p> {
+    pub(crate) fn of(problem: &'p Problem, damping: f64) -> Self {
+        let ridge_a = ridge(problem.h_a.view(), damping);
+        let ridge_b = ridge(problem.h_b.view(), damping);
+        let is_a = problem.h_a.diag().sum() <= problem.h_b.diag().sum();
+        Base { problem, is_a, ridge_a, ridge_b }
+    }
+
+    /// H_s · `x`, damped.
+    pub(crate) fn times(&self, x: ArrayView2<f64>) -> Array2<f64> {
+        let (h, ridge) = match self.is_a {
+            true => (&self.problem.h_a, self.ridge_a),
+            false => (&self.problem.h_b, self.ridge_b),
+        };
+        let mut product = &x * ridge;
+        add_times(1.0, h.view(), x, product.view_mut());
+        product
+    }
+
+    /// The factor that H_s carries at a level.
+    pub(crate) fn scale(&self, level: i32) -> f64 {
+        let root = f64::from(level).exp2().sqrt();
+        if self.is_a { root } else { root.recip() }
+    }
+
+    /// The factor of √r H_A + H_B/√r, r = 2^`level`. What damping a second attempt adds counts as
+    /// the other side's, so all formulas stay consistent.
+    pub(crate) fn factor(&self, level: i32) -> Result<Spd> {
+        let root = f64::from(level).exp2().sqrt();
+        let inverse = root.recip();
+        let sum = Zip::from(&self.problem.h_a)
+            .and(&self.problem.h_b)
+            .par_map_collect(|a, b| a * root + b * inverse);
+        Spd::factor(sum.view(), self.ridge_a * root + self.ridge_b / root)
+    }
+}
+
+/// ½ (w_i − w_j)ᵀ M (w_i − w_j) for all rows i of `w_a` and j of `w_b`, from M w_i and M w_j as
+/// columns of `m_a` and `m_b`.
+fn half_distances(
+    w_a: ArrayView2<f64>,
+    w_b: ArrayView2<f64>,
+    m_a: ArrayView2<f64>,
+    m_b: ArrayView2<f64>,
+) -> Array2<f64> {
+    let own = |w: ArrayView2<f64>, m: ArrayView2<f64>| -> Array1<f64> {
+        w.outer_iter().zip(m.axis_iter(Axis(1))).map(|(w, m)| w.dot(&m) / 2.0).collect()
+    };
+    let (own_a, own_b) = (own(w_a, m_a), own(w_b, m_b));
+    let mut distances =
+        Array2::from_shape_fn((w_a.nrows(), w_b.nrows()), |(i, j)| own_a[i] + own_b[j]);
+    add_times(-1.0, w_a, m_b, distances.view_mut());
+    distances
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

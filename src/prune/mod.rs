@@ -1,0 +1,149 @@
+//! Layer-wise optimal brain surgeon: the weights of a net that its layers can do without.
+//!
+//! Leaving out weight q of a neuron w costs its layer at least w_q² / (2 [H⁻¹]_qq), H the layer's Hessian
+//! (eqs. 7–8 with all inputs), if the other weights make up for it. The weights where that is least go.
+//! Those that stay are then fitted anew, all at once, from the inputs that the layer gets after pruning
+//! to the pre-activations that it had in the original net.
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use crate::calib::stream::{Source, Stream};
+use crate::calib::taps::{RowLimit, Running, collect};
+use crate::couple::{CoupledLayer, Coupling};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::Model;
+use crate::mtz::joint::matrix;
+use crate::mtz::solver::cholesky::{Spd, ridge};
+use crate::mtz::solver::fuse::mean_square;
+use crate::mtz::solver::refit::{refit_sparse, residual};
+use crate::progress::Progress;
+
+/// How weights are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Saliency {
+    /// What leaving a weight out costs at least.
+    #[default]
+    LObs,
+    /// How small a weight is.
+    Magnitude,
+}
+
+/// What pruning depends on besides the net and its data.
+#[derive(Debug, Clone)]
+pub struct PruneOptions {
+    /// Part of each layer's weights that go, from 0 to 1. Biases stay.
+    pub sparsity: f64,
+    /// How weights are chosen.
+    pub saliency: Saliency,
+    /// Added to Hessians' diagonals, relative to their mean.
+    pub damping: f64,
+    /// Rows per layer at most.
+    pub max_rows: usize,
+    /// Seed of the choice of rows.
+    pub seed: u64,
+}
+
+/// What happened to one layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PruneRecord {
+    /// Name of the layer.
+    pub layer: String,
+    /// Weights, without biases.
+    pub weights: usize,
+    /// Those that are not zero.
+    pub kept: usize,
+    /// Mean squared error of the pre-activations relative to their mean square.
+    pub relative_error: f64,
+    /// Why nothing was left out, where nothing was.
+    pub reason: Option<String>,
+}
+
+/// Prunes a canonical net layer by layer, in place.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for a sparsity outside 0…1; else as calibration and solving.
+pub fn prune(
+    model: &mut Model,
+    source: Source<'_>,
+    options: &PruneOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<PruneRecord>> {
+    if !(0.0..=1.0).contains(&options.sparsity) {
+        let message = format!("a sparsity of {} is not between 0 and 1", options.sparsity);
+        return Err(Error::new(ErrorKind::Usage, message));
+    }
+    let original = model.clone();
+    let coupling = Coupling::of(&original.graph)?;
+    progress.begin("pruning", (source.batches() * coupling.layers.len()) as u64);
+    let mut before = Stream::new(&original, source.clone())?;
+    let mut after = Stream::new(&original, source)?;
+    let mut records = Vec::new();
+    for layer in &coupling.layers {
+        let mut record = PruneRecord {
+            layer: layer.name.clone(),
+            weights: layer.layer.read(&model.graph)?.len(),
+            kept: 0,
+            relative_error: 0.0,
+            reason: reason(layer),
+        };
+        record.kept = record.weights;
+        if record.reason.is_none() {
+            let limit = RowLimit { rows: options.max_rows, seed: options.seed };
+            let inputs = Running { model, stream: &mut after };
+            let targets = Running { model: &original, stream: &mut before };
+            let moments = collect(layer, inputs, Some(targets), limit, progress)?;
+            let all = matrix::read(layer, &model.graph)?;
+            let hessian = moments.scaled(1.0)?;
+            let kept = mask(&all, &hessian, options).at_node(&layer.name)?;
+            let bias = layer.layer.bias.is_some();
+            let fitted = refit_sparse(&moments, all.view(), &kept, bias, options.damping)
+                .at_node(&layer.name)?;
+            record.kept = kept.iter().filter(|k| **k).count();
+            let total = mean_square(hessian.view(), all.view()).sum();
+            let error = residual(&moments, fitted.view())?.sum();
+            record.relative_error = if total > 0.0 { error / total } else { 0.0 };
+            matrix::write(layer, &mut model.graph, &fitted)?;
+        }
+        records.push(record);
+    }
+    Ok(records)
+}
+
+/// Why a layer's weights stay.
+fn reason(layer: &CoupledLayer) -> Option<String> {
+    layer.per_channel.then(|| "a depthwise convolution has few weights".to_owned())
+}
+
+/// The weights that stay: all but the part with the least saliency.
+fn mask(
+    weights: &Array2<f64>,
+    hessian: &Array2<f64>,
+    options: &PruneOptions,
+) -> Result<Array2<bool>> {
+    let columns = weights.ncols() - 1;
+    let inverse: Vec<f64> = match options.saliency {
+        Saliency::Magnitude => vec![1.0; columns],
+        Saliency::LObs => {
+            let factor = Spd::factor(hessian.view(), ridge(hessian.view(), options.damping))?;
+            factor
+                .solve(Array2::eye(hessian.nrows()).view())
+                .diag()
+                .iter()
+                .take(columns)
+                .copied()
+                .collect()
+        }
+    };
+    let saliency = |(at, w): ((usize, usize), &f64)| {
+        (at.1 < columns).then(|| (w * w / inverse[at.1].max(f64::MIN_POSITIVE), at))
+    };
+    let mut order: Vec<(f64, (usize, usize))> =
+        weights.indexed_iter().filter_map(saliency).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let gone = (options.sparsity * order.len() as f64).round() as usize;
+    let mut kept = Array2::from_elem((weights.nrows(), columns), true);
+    order.iter().take(gone).for_each(|(_, at)| kept[*at] = false);
+    Ok(kept)
+}
