@@ -7,7 +7,7 @@ python := $(CURDIR)/.venv/bin/python
 export ONNX_ZIP_PYTHON := $(python)
 unexport ORT_DYLIB_PATH
 
-.PHONY: setup build test test-rust test-python check lint demo bench speed retraining step-time clean
+.PHONY: setup build test test-rust test-python check lint demo fuzz bench speed retraining step-time gpu clean
 .DEFAULT_GOAL := build
 
 setup: ## install what is missing: OpenBLAS, Python packages, ONNX Runtime, Fashion-MNIST
@@ -37,6 +37,10 @@ check: ## everything a change must pass
 demo: setup build ## merge three pairs of networks and print one table
 	examples/demo.sh
 
+fuzz: setup ## changed and hostile files for so many minutes per target: make fuzz MINUTES=10
+	cargo test --release --test fuzz --no-run
+	ulimit -v 16000000; ONNX_ZIP_FUZZ_MINUTES=$(or $(MINUTES),2) cargo test --release --test fuzz -- --nocapture
+
 bench: setup
 	cargo bench
 
@@ -48,6 +52,9 @@ retraining: setup build ## test errors of merged nets before and after retrainin
 
 step-time: setup build ## the time of a training step against that of ONNX Runtime training
 	examples/step_time.py
+
+gpu: setup build ## CUDA against the CPU; without a GPU, small cases on the CPU alone
+	scripts/gpu.sh prove
 
 clean:
 	cargo clean

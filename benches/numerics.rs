@@ -31,11 +31,12 @@ fn problem(channels: usize) -> Problem {
         let x = random(inputs + 100, inputs, seed).mapv(|v| v.max(0.0));
         times(x.t(), x.view()) / (2.0 * x.nrows() as f64)
     };
+    let single = |seed| random(channels, inputs, seed).mapv(|w| w as f32).into_shared();
     Problem {
-        h_a: hessian(1),
-        h_b: hessian(2),
-        w_a: random(channels, inputs, 3),
-        w_b: random(channels, inputs, 4),
+        h_a: hessian(1).into(),
+        h_b: hessian(2).into(),
+        w_a: single(3),
+        w_b: single(4),
         s_a: None,
         s_b: None,
     }
@@ -59,7 +60,7 @@ fn moments(c: &mut Criterion) {
 fn patches(c: &mut Criterion) {
     let mut group = c.benchmark_group("patches");
     let window = Window::new(&[3, 3], &[1, 1], &[1, 1], &[1, 1, 1, 1]).unwrap();
-    let few = Positions::Sampled { per_sample: 16, seed: 1, first_sample: 0 };
+    let few = Positions::Sampled { per_sample: 16, seed: 1, first_sample: 0, of: None };
     for channels in CHANNELS {
         let images = Array4::<f32>::ones((16, channels, 16, 16)).into_dyn();
         for (name, positions) in [("all", Positions::All), ("sampled", few)] {
@@ -77,10 +78,12 @@ fn solving(c: &mut Criterion) {
     let mut group = c.benchmark_group("solve");
     for channels in CHANNELS {
         let Problem { h_a, w_a, .. } = problem(channels);
+        let (h_a, w_a) = (h_a.dense(), w_a.mapv(f64::from));
+        let h_a = h_a.matrix();
         group.bench_function(BenchmarkId::new("factor", channels), |b| {
-            b.iter(|| Spd::factor(black_box(h_a.view()), 1e-3))
+            b.iter(|| Spd::factor(black_box(h_a), 1e-3))
         });
-        let factor = Spd::factor(h_a.view(), 1e-3).unwrap();
+        let factor = Spd::factor(h_a, 1e-3).unwrap();
         group.bench_function(BenchmarkId::new("solve", channels), |b| {
             b.iter(|| factor.solve(black_box(w_a.t())))
         });

@@ -34,6 +34,8 @@ fashion_converted() {
 missing_packages() {
     command -v make >/dev/null || echo make
     command -v cc >/dev/null || printf '%s\n' gcc libc6-dev
+    # The tests kill runs of the program at each of their system calls.
+    command -v strace >/dev/null || echo strace
     # pkg-config is not needed: without it the build links plain -lopenblas, as this does.
     echo 'int main(void) { return 0; }' | cc -x c - -lopenblas -o /dev/null 2>/dev/null ||
         echo libopenblas-dev
@@ -51,8 +53,8 @@ install_packages() {
     mapfile -t packages < <(missing_packages)
     [ ${#packages[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || fail "this system has no apt-get. Please install OpenBLAS" \
-        "with its development files, make, a C compiler, Python 3.11 or later with venv, and the" \
-        "four .gz files of Fashion-MNIST in $fashion_source (or set FASHION_MNIST_DIR), then run" \
+        "with its development files, make, a C compiler, strace, Python 3.11 or later with venv, and" \
+        "the four .gz files of Fashion-MNIST in $fashion_source (or set FASHION_MNIST_DIR), then run" \
         "this again; missing here, by their Debian names: ${packages[*]}."
     [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || fail "this system has no sudo. Please" \
         "run 'apt-get install ${packages[*]}' as root, then run this again."

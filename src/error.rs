@@ -6,6 +6,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::naming::{sentence, shown};
+
 /// The library's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -113,17 +115,19 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &self.0;
         if let Some(model) = &inner.model {
-            write!(f, "{model}: ")?;
+            write!(f, "{}: ", shown(model))?;
         }
         if let Some(node) = &inner.node {
-            write!(f, "node '{node}': ")?;
+            write!(f, "node '{}': ", shown(node))?;
         }
-        f.write_str(&inner.message)?;
+        f.write_str(&sentence(&inner.message))?;
         if let Some(source) = &inner.source {
-            write!(f, " ({source})")?;
+            // What other programs say may have several lines.
+            let source = source.to_string().replace(['\n', '\r'], " ");
+            write!(f, " ({})", sentence(source.trim()))?;
         }
         if let Some(hint) = &inner.hint {
-            write!(f, "; {hint}")?;
+            write!(f, "; {}", sentence(hint))?;
         }
         Ok(())
     }
@@ -170,5 +174,18 @@ mod tests {
             "a.onnx: node 'conv1': weights are not finite (NaN at 3); export the model again"
         );
         assert_eq!(error.kind(), ErrorKind::Format);
+    }
+
+    #[test]
+    fn a_hostile_name_stays_a_short_line() {
+        let hostile = format!("\u{1b}]0;owned\u{7}\n{}", "A".repeat(100_000));
+        let error = Error::new(ErrorKind::Format, format!("'{hostile}' is missing"))
+            .at_node(&hostile)
+            .because(format!("first line\nsecond {hostile}"))
+            .hint(format!("look at '{hostile}'"))
+            .in_model(&hostile);
+        let text = error.to_string();
+        assert!(!text.chars().any(char::is_control), "{text}");
+        assert!(text.len() < 3000 && text.contains("first line second"), "{text}");
     }
 }

@@ -93,6 +93,7 @@ pub mod grad;
 pub mod handoff;
 pub mod ir;
 pub mod mtz;
+mod naming;
 pub mod onnx;
 pub mod ops;
 pub mod progress;

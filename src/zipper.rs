@@ -23,6 +23,7 @@ use crate::progress::Progress;
 use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
 
+mod candidates;
 mod nothing;
 mod prepare;
 mod search;

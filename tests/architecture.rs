@@ -23,8 +23,10 @@ const FLOORS: &[&[&str]] = &[
     &["align", "calib"],
     &["canon", "couple", "runtime"],
     &["onnx", "ops"],
-    &["ir", "progress", "staging"],
+    &["ir", "staging"],
+    &["progress"],
     &["error"],
+    &["naming"],
 ];
 
 /// Crates and generated types, the only paths under `src/` that may name them, and why.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, IxDyn};
 use onnx_zip::canon::{BatchNorm, CanonOptions, canonicalise};
-use onnx_zip::ir::{Dim, Graph, Model};
+use onnx_zip::ir::{DataType, Dim, Graph, Model, TensorType, ValueId};
 use onnx_zip::onnx;
 use onnx_zip::runtime::{
     self, Backend, Device, HostArray, ModelSource, RuntimeChoice, RuntimeOptions,
@@ -31,22 +31,28 @@ fn backends() -> Vec<Arc<dyn Backend>> {
         .collect()
 }
 
-/// Seeded inputs; extents that the model leaves open are `batch`.
+/// Seeded inputs; the extent that comes first, if open, is `batch`, and those of other names are 32.
 fn inputs(graph: &Graph, batch: usize) -> Vec<(String, HostArray)> {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    graph
-        .inputs
-        .iter()
-        .map(|id| {
-            let value = graph.value(*id);
-            let shape = value.ty.as_ref().and_then(|t| t.shape.as_ref()).unwrap();
-            let dims: Vec<usize> =
-                shape.iter().map(|d| if let Dim::Known(n) = d { *n } else { batch }).collect();
-            let array =
-                ArrayD::from_shape_simple_fn(IxDyn(&dims), || rng.random_range(-1.0f32..1.0));
-            (value.name.clone(), array.into())
-        })
-        .collect()
+    let ty = |id: &ValueId| graph.value(*id).ty.clone().unwrap();
+    let first = graph.inputs.first().and_then(|id| ty(id).shape?.first().cloned());
+    let size = |dim: &Dim| match dim {
+        Dim::Known(n) => *n,
+        Dim::Symbol(_) if Some(dim) != first.as_ref() => 32,
+        _ => batch,
+    };
+    let array = |id: &ValueId| {
+        let TensorType { dtype, shape } = ty(id);
+        let dims = IxDyn(&shape.unwrap().iter().map(size).collect::<Vec<usize>>());
+        let array = match dtype {
+            DataType::I64 => {
+                ArrayD::from_shape_simple_fn(dims, || rng.random_range(0i64..2)).into()
+            }
+            _ => ArrayD::from_shape_simple_fn(dims, || rng.random_range(-1.0f32..1.0)).into(),
+        };
+        (graph.value(*id).name.clone(), array)
+    };
+    graph.inputs.iter().map(array).collect()
 }
 
 fn run(backend: &dyn Backend, model: &Model, batch: usize) -> Result<Vec<ArrayD<f32>>, String> {

@@ -10,6 +10,7 @@ use onnx_zip::grad::differentiable_ops;
 use onnx_zip::mtz::matching::MATCHERS;
 use onnx_zip::mtz::solver::pair_cost::Metric;
 use onnx_zip::ops::known_ops;
+use onnx_zip::verify::DEVIATION_KEY;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -70,7 +71,7 @@ fn choices_and_keys_are_documented() {
         assert!(format.contains(&format!("### {name}\n")), "form {name}");
         assert!(read("README.md").contains(&format!("`--form {name}`")), "form {name}");
     }
-    for key in [RECIPE_KEY, FORM_KEY] {
+    for key in [RECIPE_KEY, FORM_KEY, DEVIATION_KEY] {
         assert!(format.contains(&format!("`{key}`")), "{key}");
     }
 }

@@ -44,8 +44,8 @@ fn external_data_changes_nothing() {
     for path in fixtures() {
         let model = onnx::load(&path).unwrap();
         let target = folder.path().join(path.file_name().unwrap());
-        let external = External::Always("weights.data".into());
-        onnx::save(&model, &target, &SaveOptions { external, threshold: 0 }).unwrap();
+        let options = SaveOptions { external: External::Always, threshold: 0 };
+        onnx::save(&model, &target, &options).unwrap();
         let again = onnx::load(&target).unwrap();
         assert_eq!(onnx::encode(&again).unwrap(), onnx::encode(&model).unwrap());
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::couple::{Channel, CoupledLayer, GroupId, LayerId};
-use crate::ir::{Tensor, ValueId};
+use crate::ir::{NodeId, Tensor, ValueId};
 use crate::ops::LayerKind;
 
 use super::{Correspondence, Net, Site, only_group};
@@ -32,33 +32,51 @@ pub(super) fn duplicates(nets: &[Net<'_>], sites: &[Site]) -> Duplicates {
         }
     }
     let before: Vec<Vec<BTreeSet<LayerId>>> = nets.iter().map(|net| requirements(*net)).collect();
-    while shrink(&mut found, sites, &before) {}
+    shrink(&mut found, sites, &before);
     found
 }
 
-/// Takes a net from a duplicate where it lacks what the duplicate needs; whether there was one.
-fn shrink(found: &mut Duplicates, sites: &[Site], before: &[Vec<BTreeSet<LayerId>>]) -> bool {
-    let mut lost: Vec<(usize, LayerId, usize)> = Vec::new();
-    for ((net, layer), all) in found.iter() {
-        for other in all {
+/// Takes nets from duplicates where they lack what the duplicates need, until none does.
+fn shrink(found: &mut Duplicates, sites: &[Site], before: &[Vec<BTreeSet<LayerId>>]) {
+    let mut needing: BTreeMap<(usize, LayerId), Vec<LayerId>> = BTreeMap::new();
+    for (net, layers) in before.iter().enumerate() {
+        for (layer, needed) in layers.iter().enumerate() {
+            for needed in needed {
+                needing.entry((net, *needed)).or_default().push(LayerId(layer));
+            }
+        }
+    }
+    let site_of: BTreeMap<(usize, LayerId), &Site> =
+        sites.iter().flat_map(|site| site.members().map(move |member| (member, site))).collect();
+    let mut waiting: Vec<(usize, LayerId)> = found.keys().copied().collect();
+    while let Some((net, layer)) = waiting.pop() {
+        let lacks = |other: &usize| {
             let has =
-                |needed: &LayerId| found.get(&(*net, *needed)).is_some_and(|s| s.contains(other));
-            if !before[*net][layer.0].iter().all(has) {
-                lost.push((*net, *layer, *other));
+                |needed: &LayerId| found.get(&(net, *needed)).is_some_and(|s| s.contains(other));
+            !before[net][layer.0].iter().all(has)
+        };
+        let all = found.get(&(net, layer)).into_iter().flatten();
+        let lost: Vec<usize> = all.copied().filter(lacks).collect();
+        for other in lost {
+            let theirs = site_of.get(&(net, layer)).and_then(|site| site.layers[other]);
+            let both = [(Some((net, layer)), other), (theirs.map(|l| (other, l)), net)];
+            for (key, gone) in both.into_iter().filter_map(|(key, gone)| Some((key?, gone))) {
+                leave(found, key, gone);
+                let others = needing.get(&key).into_iter().flatten();
+                waiting.extend(others.map(|layer| (key.0, *layer)));
             }
         }
     }
-    for (net, layer, other) in &lost {
-        let site = sites.iter().find(|s| s.layers[*net] == Some(*layer));
-        let theirs = site.and_then(|s| s.layers[*other]);
-        for (key, gone) in [(Some((*net, *layer)), other), (theirs.map(|l| (*other, l)), net)] {
-            if let Some(all) = key.and_then(|key| found.get_mut(&key)) {
-                all.remove(gone);
-            }
+}
+
+/// Takes a net from a duplicate, which takes two.
+fn leave(found: &mut Duplicates, key: (usize, LayerId), net: usize) {
+    if let Some(all) = found.get_mut(&key) {
+        all.remove(&net);
+        if all.len() < 2 {
+            found.remove(&key);
         }
     }
-    found.retain(|_, all| all.len() > 1);
-    !lost.is_empty()
 }
 
 /// The weight and bias of a layer; of a gate, those of the node.
@@ -91,11 +109,14 @@ fn requirements(net: Net<'_>) -> Vec<BTreeSet<LayerId>> {
 fn layers_before(net: Net<'_>) -> Vec<BTreeSet<LayerId>> {
     let mut before = vec![BTreeSet::new(); net.coupling.layers.len()];
     let mut of_value: BTreeMap<usize, BTreeSet<LayerId>> = BTreeMap::new();
+    let layers = net.coupling.layers.iter().enumerate().rev();
+    let of_node: BTreeMap<NodeId, LayerId> =
+        layers.map(|(id, layer)| (layer.layer.node, LayerId(id))).collect();
     for id in net.graph.topological_order().unwrap_or_default() {
         let node = net.graph.node(id);
         let reads: BTreeSet<LayerId> =
             node.reads().filter_map(|v| of_value.get(&v.index())).flatten().copied().collect();
-        let after = match net.coupling.layer_of(id) {
+        let after = match of_node.get(&id).copied() {
             Some(layer) => {
                 before[layer.0] = reads;
                 BTreeSet::from([layer])

@@ -3,14 +3,14 @@
 use crate::couple::{CoupledLayer, LayerId};
 use crate::ops::{GateInputs, LayerKind};
 
-use super::{Divergence, Net, Site};
+use super::{Divergence, Net, Site, run};
 
 /// The layers of all nets, corresponding ones together.
 pub(super) fn sites(nets: &[Net<'_>]) -> Vec<Site> {
     let mut sites: Vec<Site> = Vec::new();
     for (net, own) in nets.iter().enumerate() {
         let layers = own.coupling.layers.len();
-        let run = longest_common_run(nets, &sites, net);
+        let run = run::longest_common(nets, &sites, net);
         let mut merged = Vec::new();
         let (mut site, mut layer) = (0, 0);
         for (i, j) in run.into_iter().chain([(sites.len(), layers)]) {
@@ -31,49 +31,15 @@ pub(super) fn sites(nets: &[Net<'_>]) -> Vec<Site> {
 fn alone(nets: usize, net: usize, layer: LayerId) -> Site {
     let mut layers = vec![None; nets];
     layers[net] = Some(layer);
-    Site { layers }
-}
-
-/// Longest common subsequence of the sites and the layers of `net`, weighted by the parameters that
-/// could be shared: pairs of site and layer.
-fn longest_common_run(nets: &[Net<'_>], sites: &[Site], net: usize) -> Vec<(usize, usize)> {
-    let (n, m) = (sites.len(), nets[net].coupling.layers.len());
-    let most = |site: &Site, layer: LayerId| {
-        let worths =
-            site.members().filter_map(|(other, id)| worth(nets[other], nets[net], id, layer));
-        worths.reduce(f64::max)
-    };
-    let value: Vec<Vec<Option<f64>>> =
-        sites.iter().map(|site| (0..m).map(|j| most(site, LayerId(j))).collect()).collect();
-    let mut best = vec![vec![0.0f64; m + 1]; n + 1];
-    for i in (0..n).rev() {
-        for j in (0..m).rev() {
-            let skip = best[i + 1][j].max(best[i][j + 1]);
-            let take = value[i][j].map_or(f64::NEG_INFINITY, |v| v + best[i + 1][j + 1]);
-            best[i][j] = skip.max(take);
-        }
-    }
-    let (mut i, mut j, mut run) = (0, 0, Vec::new());
-    while i < n && j < m {
-        match value[i][j] {
-            Some(v) if v + best[i + 1][j + 1] >= best[i][j] => {
-                run.push((i, j));
-                i += 1;
-                j += 1;
-            }
-            _ if best[i + 1][j] >= best[i][j + 1] => i += 1,
-            _ => j += 1,
-        }
-    }
-    run
+    Site { layers, own_weights: false }
 }
 
 /// Parameters that two layers have in common at most, with a bonus for equal sizes and windows and
 /// equally frozen outputs, so that repeated blocks align with their counterparts; `None` if the layers
 /// cannot correspond.
-fn worth(a: Net<'_>, b: Net<'_>, i: LayerId, j: LayerId) -> Option<f64> {
+pub(super) fn worth(a: Net<'_>, b: Net<'_>, i: LayerId, j: LayerId) -> Option<f64> {
     let (x, y) = (a.coupling.layer(i), b.coupling.layer(j));
-    if difference(x, y).is_some() {
+    if x.per_channel != y.per_channel || !corresponds(&x.layer.kind, &y.layer.kind) {
         return None;
     }
     let (xo, xi, taps) = x.layer.sizes(a.graph).ok()?;
@@ -92,9 +58,23 @@ fn worth(a: Net<'_>, b: Net<'_>, i: LayerId, j: LayerId) -> Option<f64> {
     Some(common * if same { 1.5 } else { 1.0 } * if alike { 1.0 } else { 0.1 } + 1.0)
 }
 
-/// What must be equal for two layers to correspond; `None` if they do.
-fn difference(a: &CoupledLayer, b: &CoupledLayer) -> Option<String> {
-    let describe = |kind: &LayerKind| match kind {
+/// Whether layers of these kinds can correspond: those that are described alike.
+fn corresponds(a: &LayerKind, b: &LayerKind) -> bool {
+    match (a, b) {
+        (LayerKind::Gemm, LayerKind::Gemm) | (LayerKind::MatMul, LayerKind::MatMul) => true,
+        (LayerKind::Conv(a), LayerKind::Conv(b))
+        | (LayerKind::ConvTranspose(a), LayerKind::ConvTranspose(b)) => a.kernel == b.kernel,
+        (LayerKind::Gate(a), LayerKind::Gate(b)) => {
+            let resets = |inputs: &GateInputs| *inputs == GateInputs::Reset;
+            (a.op, a.name, resets(&a.inputs)) == (b.op, b.name, resets(&b.inputs))
+        }
+        _ => false,
+    }
+}
+
+/// What must be equal of the kinds of layers that correspond.
+pub(super) fn describe(kind: &LayerKind) -> String {
+    match kind {
         LayerKind::Gemm => "Gemm".to_owned(),
         LayerKind::MatMul => "MatMul".to_owned(),
         LayerKind::Gate(gate) => {
@@ -105,9 +85,13 @@ fn difference(a: &CoupledLayer, b: &CoupledLayer) -> Option<String> {
             let op = if matches!(kind, LayerKind::Conv(_)) { "Conv" } else { "ConvTranspose" };
             format!("{op} with kernel {:?}", g.kernel)
         }
-    };
-    let (x, y) = (describe(&a.layer.kind), describe(&b.layer.kind));
-    if x != y {
+    }
+}
+
+/// What must be equal for two layers to correspond; `None` if they do.
+fn difference(a: &CoupledLayer, b: &CoupledLayer) -> Option<String> {
+    if !corresponds(&a.layer.kind, &b.layer.kind) {
+        let (x, y) = (describe(&a.layer.kind), describe(&b.layer.kind));
         return Some(format!("{x} against {y}"));
     }
     (a.per_channel != b.per_channel).then(|| "a depthwise against a full convolution".to_owned())

@@ -7,6 +7,7 @@
 mod duplicates;
 mod groups;
 mod layers;
+mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +47,8 @@ pub type Correspondence = Vec<Option<GroupId>>;
 pub struct Site {
     /// The layer of each net, in their order.
     pub layers: Vec<Option<LayerId>>,
+    /// Whether each layer keeps weights of its own. Their channels are paired all the same.
+    pub own_weights: bool,
 }
 
 impl Site {
@@ -124,8 +127,19 @@ impl Alignment {
             for (net, layer) in site.members() {
                 let mut layers = vec![None; site.layers.len()];
                 layers[net] = Some(layer);
-                self.sites.push(Site { layers });
+                self.sites.push(Site { layers, own_weights: false });
                 self.duplicates.remove(&(net, layer));
+            }
+        }
+    }
+
+    /// Leaves the weights of the layers at some places to the nets: their channels are only paired. Layers
+    /// that are the same as they are stay so.
+    pub fn keep_weights(&mut self, places: &BTreeSet<usize>) {
+        for place in places {
+            let is_duplicate = self.sites.get(*place).is_some_and(|site| self.is_duplicate(site));
+            if let Some(site) = self.sites.get_mut(*place).filter(|_| !is_duplicate) {
+                site.own_weights = true;
             }
         }
     }

@@ -4,7 +4,7 @@
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
 
-use super::product::{add_cross, add_upper_gram, symmetric};
+use super::product::{add_cross, add_upper_gram, complete, symmetric};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Sums over rows x (D inputs and a constant 1 as last entry, for the bias) and, where there are
@@ -100,6 +100,13 @@ impl Moments {
         self
     }
 
+    /// Σ x xᵀ, and with targets Σ x yᵀ and Σ y².
+    pub fn into_sums(self) -> (Array2<f64>, Option<(Array2<f64>, Array1<f64>)>) {
+        let mut whole = self.upper;
+        complete(&mut whole);
+        (whole, self.targets.map(|t| (t.cross, t.squares)))
+    }
+
     /// Σ x xᵀ with the constant last; only the upper triangle is meaningful. See
     /// [`Moments::scaled`].
     pub fn upper(&self) -> ArrayView2<'_, f64> {
@@ -185,7 +192,7 @@ impl Moments {
             _ => return Err(unlike()),
         }
         self.upper += &other.upper;
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         Ok(())
     }
 
@@ -235,7 +242,7 @@ fn all_finite<'a>(values: impl IntoIterator<Item = &'a f64>) -> bool {
     values.into_iter().all(|v| v.is_finite())
 }
 
-fn not_finite() -> Error {
+pub(super) fn not_finite() -> Error {
     Error::new(ErrorKind::Calibration, "activations contain NaN, infinity or enormous values")
         .hint("look at the range of the calibration data, or at the model itself")
 }

@@ -30,6 +30,8 @@ pub struct Rows<'a> {
     shape: Shape,
     /// Rows of each sample.
     per_sample: usize,
+    /// The samples that give rows; `None` where all do.
+    samples: Option<Vec<usize>>,
     /// The position of each row; `None` where every position is a row.
     chosen: Option<Vec<usize>>,
 }
@@ -81,8 +83,13 @@ impl<'a> Rows<'a> {
         available: usize,
         wanted: Positions,
     ) -> Self {
-        let chosen = wanted.chosen(data.len_of(Axis(0)), available);
-        Rows { data, shape, per_sample: wanted.per_sample(available), chosen }
+        let count = data.len_of(Axis(0));
+        let samples = wanted.samples(count);
+        let chosen = match &samples {
+            Some(samples) => wanted.chosen(samples, available),
+            None => wanted.chosen(&(0..count).collect::<Vec<_>>(), available),
+        };
+        Rows { data, shape, per_sample: wanted.per_sample(available), samples, chosen }
     }
 
     /// Rows of a convolution's output `[samples, channels, spatial…]`: the channels at a position.
@@ -108,7 +115,8 @@ impl<'a> Rows<'a> {
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.data.len_of(Axis(0)) * self.per_sample
+        let samples = self.samples.as_ref().map_or(self.data.len_of(Axis(0)), Vec::len);
+        samples * self.per_sample
     }
 
     /// Whether there are no rows.
@@ -135,6 +143,7 @@ impl<'a> Rows<'a> {
 
     fn fill(&self, index: usize, mut row: ArrayViewMut1<f32>) {
         let (sample, nth) = (index / self.per_sample, index % self.per_sample);
+        let sample = self.samples.as_ref().map_or(sample, |samples| samples[sample]);
         let position = self.chosen.as_ref().map_or(nth, |chosen| chosen[index]);
         let sample = self.data.index_axis(Axis(0), sample);
         match &self.shape {

@@ -1,12 +1,16 @@
 //! Calibration: data in, second moments of layer inputs out.
 
+pub(crate) mod container;
 pub mod data;
+mod gathering;
 pub mod gram;
 pub mod im2col;
+pub mod kept;
 mod positions;
 pub mod product;
 mod recurrent;
 pub mod store;
 pub mod stream;
 pub mod taps;
+pub mod wide;
 pub mod window;

@@ -19,6 +19,9 @@ pub enum Positions {
         seed: u64,
         /// Number of the batch's first sample in the whole data set.
         first_sample: usize,
+        /// How many samples of how many give rows, where not all do: one of each of as many equal
+        /// stretches of the data set.
+        of: Option<(usize, usize)>,
     },
 }
 
@@ -31,20 +34,37 @@ impl Positions {
         }
     }
 
-    /// The chosen positions of each of `samples` samples of this batch, one after the other; `None`
+    /// The samples of this batch that give rows; `None` where all do.
+    pub(super) fn samples(self, samples: usize) -> Option<Vec<usize>> {
+        let Positions::Sampled { seed, first_sample, of: Some((wanted, all)), .. } = self else {
+            return None;
+        };
+        let is_chosen = |sample: &usize| {
+            let sample = first_sample + sample;
+            let stretch = (sample as u128 * wanted as u128 / all.max(1) as u128) as usize;
+            let edge =
+                |i: usize| (i as u128 * all as u128).div_ceil(wanted.max(1) as u128) as usize;
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(u64::MAX - stretch as u64);
+            rng.random_range(edge(stretch) as u64..edge(stretch + 1) as u64) as usize == sample
+        };
+        Some((0..samples).filter(is_chosen).collect())
+    }
+
+    /// The chosen positions of each of some `samples` of this batch, one after the other; `None`
     /// where that is every position.
-    pub(super) fn chosen(self, samples: usize, available: usize) -> Option<Vec<usize>> {
-        let Positions::Sampled { per_sample, seed, first_sample } = self else { return None };
+    pub(super) fn chosen(self, samples: &[usize], available: usize) -> Option<Vec<usize>> {
+        let Positions::Sampled { per_sample, seed, first_sample, .. } = self else { return None };
         if per_sample >= available {
             return None;
         }
         let edge = |i: usize| (i as u128 * available as u128 / per_sample as u128) as u64;
-        let of_sample = |sample: usize| {
+        let of_sample = |sample: &usize| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream((first_sample + sample) as u64);
             (0..per_sample).map(move |i| rng.random_range(edge(i)..edge(i + 1)) as usize)
         };
-        Some((0..samples).flat_map(of_sample).collect())
+        Some(samples.iter().flat_map(of_sample).collect())
     }
 }
 
@@ -54,15 +74,35 @@ mod tests {
 
     #[test]
     fn sampled_positions_are_spread_and_independent_of_batching() {
-        let batch = |first_sample| Positions::Sampled { per_sample: 5, seed: 1, first_sample };
-        let all = batch(0).chosen(20, 23).unwrap();
+        let batch =
+            |first_sample| Positions::Sampled { per_sample: 5, seed: 1, first_sample, of: None };
+        let twenty: Vec<usize> = (0..20).collect();
+        let all = batch(0).chosen(&twenty, 23).unwrap();
         for (sample, chosen) in all.chunks(5).enumerate() {
             for (i, position) in chosen.iter().enumerate() {
                 assert!((i * 23 / 5..(i + 1) * 23 / 5).contains(position));
             }
-            assert_eq!(chosen, batch(sample).chosen(1, 23).unwrap());
+            assert_eq!(chosen, batch(sample).chosen(&[0], 23).unwrap());
         }
         assert_eq!(batch(0).per_sample(4), 4);
-        assert_eq!(batch(0).chosen(3, 5), None);
+        assert_eq!(batch(0).chosen(&[0, 1, 2], 5), None);
+    }
+
+    #[test]
+    fn fewer_rows_than_samples_come_from_all_parts_of_the_data() {
+        for (wanted, all) in [(1, 1), (1, 10), (7, 10), (9, 10), (10, 10), (33, 1000)] {
+            let batch = |first_sample| Positions::Sampled {
+                per_sample: 1,
+                seed: 5,
+                first_sample,
+                of: Some((wanted, all)),
+            };
+            let chosen = batch(0).samples(all).unwrap();
+            assert_eq!(chosen.len(), wanted, "{wanted} of {all}");
+            for (i, sample) in chosen.iter().enumerate() {
+                assert!(sample * wanted < (i + 1) * all && (sample + 1) * wanted > i * all);
+                assert_eq!(batch(*sample).samples(1).unwrap(), [0]);
+            }
+        }
     }
 }

@@ -212,6 +212,24 @@ pub fn symmetric(upper: ArrayView2<f64>, factor: f64) -> Array2<f64> {
     whole
 }
 
+/// Copies the upper triangle of a square matrix into the lower one.
+pub fn complete(matrix: &mut Array2<f64>) {
+    /// Rows that are filled at once.
+    const ROWS: usize = 64;
+    for start in (0..matrix.nrows()).step_by(ROWS) {
+        let (above, mut below) = matrix.view_mut().split_at(Axis(0), start);
+        let end = below.nrows().min(ROWS);
+        let left = below.slice_mut(s![..end, ..start]);
+        let source = above.slice(s![.., start..start + end]);
+        Zip::from(left.reversed_axes()).and(&source).par_for_each(|to, from| *to = *from);
+        for row in 1..end {
+            for column in 0..row {
+                below[(row, start + column)] = below[(column, start + row)];
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -278,6 +296,9 @@ pub(crate) mod tests {
         for n in [1, 64, 130] {
             let upper = random(n, n, 1);
             let whole = symmetric(upper.view(), 3.0);
+            let mut completed = upper.clone();
+            complete(&mut completed);
+            assert_eq!(completed * 3.0, whole);
             assert!(
                 whole.indexed_iter().all(|((i, j), v)| *v == 3.0 * upper[(i.min(j), i.max(j))])
             );

@@ -6,17 +6,18 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Dimension};
-use safetensors::tensor::{Dtype, SafeTensors, View, serialize, serialize_to_file};
+use safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
 use serde::{Deserialize, Serialize};
 
+use super::container;
 use super::gram::Moments;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::staging::{Stage, is_device};
+use crate::progress::Progress;
+use crate::staging::Stage;
 
 /// Key of our entry in the container's metadata.
 const KEY: &str = "onnx-zip";
@@ -47,11 +48,17 @@ struct Header {
     rows: BTreeMap<String, u64>,
 }
 
-/// Saves moments; an existing file is replaced when the new one is complete.
+/// Saves moments; an existing file is replaced when the new one is complete. `progress` says when to
+/// stop waiting for the reader of a pipe.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if the file cannot be written.
-pub fn save(path: &Path, moments: &LayerMoments, meta: &Meta) -> Result<()> {
+/// [`ErrorKind::Io`] if the file cannot be written, [`ErrorKind::Interrupted`] when stopped.
+pub fn save(
+    path: &Path,
+    moments: &LayerMoments,
+    meta: &Meta,
+    progress: &dyn Progress,
+) -> Result<()> {
     let failed = |cause: Box<dyn StdError + Send + Sync>| {
         Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(cause)
     };
@@ -67,14 +74,9 @@ pub fn save(path: &Path, moments: &LayerMoments, meta: &Meta) -> Result<()> {
         }
     }
     let metadata = Some(HashMap::from([(KEY.to_owned(), header)]));
-    let mut stage = Stage::default();
-    if is_device(path) {
-        let bytes = serialize(tensors, metadata).map_err(|e| failed(e.into()))?;
-        stage.write(path, |out| out.write_all(&bytes))?;
-    } else {
-        let write = |at: &Path| serialize_to_file(tensors, metadata, at).map_err(io::Error::other);
-        stage.write_by_path(path, write)?;
-    }
+    let mut stage = Stage::new(progress);
+    let write = |at: &Path| serialize_to_file(tensors, metadata, at).map_err(io::Error::other);
+    stage.write_by_path(path, write)?;
     stage.commit().map(drop)
 }
 
@@ -84,9 +86,11 @@ pub fn save(path: &Path, moments: &LayerMoments, meta: &Meta) -> Result<()> {
 /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::Format`] if it is not such a file or
 /// damaged.
 pub fn load(path: &Path) -> Result<(LayerMoments, Meta)> {
-    let bytes = fs::read(path)
-        .map_err(|e| Error::new(ErrorKind::Io, "cannot read the statistics").because(e))
-        .in_model(path.display())?;
+    let read = container::read(path).map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidData => foreign(e),
+        _ => Error::new(ErrorKind::Io, "cannot read the statistics").because(e),
+    });
+    let bytes = read.in_model(path.display())?;
     parse(&bytes).in_model(path.display())
 }
 
@@ -113,7 +117,7 @@ pub fn merge(shards: Vec<(LayerMoments, Meta)>) -> Result<(LayerMoments, Meta)> 
         for ((layer, sum), moments) in sum.iter_mut().zip(moments.values()) {
             sum.merge(moments).at_node(layer)?;
         }
-        meta.samples += other.samples;
+        meta.samples = meta.samples.saturating_add(other.samples);
         meta.sources.extend(other.sources);
     }
     Ok((sum, meta))
@@ -191,9 +195,12 @@ fn array<D: Dimension>(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use ndarray::array;
 
     use super::*;
+    use crate::progress::Silent;
 
     fn moments(first: f32) -> LayerMoments {
         let mut plain = Moments::new(2);
@@ -212,10 +219,10 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.gram");
-        save(&path, &moments(1.0), &meta("ab")).unwrap();
+        save(&path, &moments(1.0), &meta("ab"), &Silent).unwrap();
         assert_eq!(load(&path).unwrap(), (moments(1.0), meta("ab")));
         let bytes = fs::read(&path).unwrap();
-        save(&path, &moments(1.0), &meta("ab")).unwrap();
+        save(&path, &moments(1.0), &meta("ab"), &Silent).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
 
@@ -241,7 +248,7 @@ mod tests {
     fn damaged_files_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.gram");
-        save(&path, &moments(1.0), &meta("ab")).unwrap();
+        save(&path, &moments(1.0), &meta("ab"), &Silent).unwrap();
         let bytes = fs::read(&path).unwrap();
         for damaged in [&bytes[..0], &bytes[..bytes.len() - 1], &bytes[8..], b"no statistics"] {
             assert_eq!(parse(damaged).unwrap_err().kind(), ErrorKind::Format);

@@ -78,6 +78,11 @@ impl<'a> Stream<'a> {
         Ok(Stream { source, order, position: 0, kept: Vec::new() })
     }
 
+    /// From the next step on, the values at the cut may take so many bytes.
+    pub fn allow(&mut self, bytes: u64) {
+        self.source.memory = bytes;
+    }
+
     /// The data and how to run over it.
     pub fn source(&self) -> &Source<'a> {
         &self.source

@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array3, ArrayView2, ArrayViewD, ArrayViewMut2, CowArray, IxDyn};
+use ndarray::{Array3, ArrayViewD, CowArray, IxDyn};
 
+use super::gathering::Gathering;
 use super::gram::Moments;
-use super::im2col::{Positions, Rows, chunk_rows};
+use super::im2col::{Positions, Rows};
+use super::kept::Statistics;
 use super::recurrent;
 use super::stream::Stream;
 use super::window::Window;
@@ -21,16 +23,19 @@ use crate::runtime::HostArray;
 /// How many rows a layer gives at most.
 #[derive(Debug, Clone, Copy)]
 pub struct RowLimit {
-    /// Rows per layer.
+    /// Rows per layer; where there are more samples, not every sample gives one.
     pub rows: usize,
-    /// Seed of the choice of positions.
+    /// Up to so many rows are kept as they are, and more of them summed up.
+    pub kept: usize,
+    /// Seed of the choice of samples and positions.
     pub seed: u64,
 }
 
 impl RowLimit {
     fn positions(self, samples: usize, first_sample: usize) -> Positions {
         let per_sample = (self.rows / samples.max(1)).max(1);
-        Positions::Sampled { per_sample, seed: self.seed, first_sample }
+        let of = (self.rows < samples).then_some((self.rows.max(1), samples));
+        Positions::Sampled { per_sample, seed: self.seed, first_sample, of }
     }
 }
 
@@ -42,8 +47,8 @@ pub struct Running<'s, 'a> {
     pub stream: &'s mut Stream<'a>,
 }
 
-/// Moments of the inputs of `layer` in the net `inputs`; where `targets` is given, also their
-/// cross-moments with the layer's pre-activations in that net.
+/// Statistics of the inputs of `layer` in the net `inputs`; where `targets` is given, also of the
+/// layer's pre-activations in that net.
 ///
 /// Both nets have the same graph. The cut of `inputs` stops before the layer, that of `targets`
 /// behind it.
@@ -56,18 +61,18 @@ pub fn collect(
     targets: Option<Running<'_, '_>>,
     limit: RowLimit,
     progress: &dyn Progress,
-) -> Result<Moments> {
+) -> Result<Statistics> {
     let kind = &layer.layer.kind;
-    let mut moments = Gathering::default();
+    let mut gathering = Gathering::new(limit.kept);
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
         let rows = input_rows(kind, x, 0..usize::MAX, positions)?;
         let targets = y.map(|y| output_rows(kind, y, 0..usize::MAX, positions)).transpose()?;
-        moments.add(&rows, targets.as_ref())
+        gathering.add(&rows, targets.as_ref())
     })?;
-    let moments = moments.finish()?;
+    let statistics = gathering.finish()?;
     Ok(match &layer.layer.rows {
-        Some(rows) => moments.select_outputs(rows),
-        None => moments,
+        Some(rows) => statistics.select_outputs(rows),
+        None => statistics,
     })
 }
 
@@ -84,7 +89,7 @@ pub fn collect_channels(
 ) -> Result<Vec<Moments>> {
     let kind = &layer.layer.kind;
     let mut moments: Vec<Gathering> = Vec::new();
-    moments.resize_with(layer.outputs.len(), Gathering::default);
+    moments.resize_with(layer.outputs.len(), || Gathering::new(0));
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
         moments.par_iter_mut().enumerate().try_for_each(|(channel, sum)| {
             let own = layer.layer.row(channel)..layer.layer.row(channel) + 1;
@@ -93,7 +98,7 @@ pub fn collect_channels(
             sum.add(&rows, targets.as_ref())
         })
     })?;
-    moments.into_iter().map(Gathering::finish).collect()
+    moments.into_iter().map(|sum| sum.finish()?.into_moments()).collect()
 }
 
 /// Runs all batches up to a layer and hands on its inputs and target pre-activations.
@@ -211,95 +216,6 @@ fn floats(array: &HostArray) -> Result<CowArray<'_, f32, IxDyn>> {
         Some(view) => Ok(view.into()),
         None => array.as_f32().map(CowArray::from),
     }
-}
-
-/// Moments that are being gathered. Rows wait until there are enough of them for one product: a
-/// model may insist on batches of one sample. So sums do not depend on the size of batches.
-#[derive(Default)]
-struct Gathering {
-    moments: Option<Moments>,
-    rows: Waiting,
-    targets: Option<Waiting>,
-}
-
-/// Rows that wait, in memory that is used again and again.
-#[derive(Default)]
-struct Waiting {
-    values: Vec<f32>,
-    width: usize,
-    len: usize,
-}
-
-impl Gathering {
-    /// Adds rows, with their targets where there are some.
-    fn add(&mut self, rows: &Rows<'_>, targets: Option<&Rows<'_>>) -> Result<()> {
-        let chunk = chunk_rows(rows.width() + targets.map_or(0, Rows::width));
-        let mut start = 0;
-        while start < rows.len() {
-            let count = (chunk - self.rows.len).min(rows.len() - start);
-            self.rows.add(rows, start, count)?;
-            if let Some(targets) = targets {
-                self.targets.get_or_insert_default().add(targets, start, count)?;
-            }
-            start += count;
-            if self.rows.len == chunk {
-                self.push()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn push(&mut self) -> Result<()> {
-        if self.rows.len == 0 {
-            return Ok(());
-        }
-        let x = self.rows.take()?;
-        match &mut self.targets {
-            Some(targets) => {
-                let y = targets.take()?;
-                let new = || Moments::with_targets(x.ncols(), y.ncols());
-                self.moments.get_or_insert_with(new).push_with(x, y)
-            }
-            None => self.moments.get_or_insert_with(|| Moments::new(x.ncols())).push(x),
-        }
-    }
-
-    fn finish(mut self) -> Result<Moments> {
-        self.push()?;
-        self.moments
-            .ok_or_else(|| Error::new(ErrorKind::Calibration, "there are no calibration samples"))
-    }
-}
-
-impl Waiting {
-    /// Adds `count` of `rows`, from `start` on.
-    fn add(&mut self, rows: &Rows<'_>, start: usize, count: usize) -> Result<()> {
-        if self.width != rows.width() {
-            if self.len > 0 {
-                return Err(resized());
-            }
-            self.width = rows.width();
-        }
-        let range = self.len * self.width..(self.len + count) * self.width;
-        if self.values.len() < range.end {
-            self.values.resize(range.end, 0.0);
-        }
-        let room = ArrayViewMut2::from_shape((count, self.width), &mut self.values[range]);
-        rows.write(start, room.map_err(|e| resized().because(e))?);
-        self.len += count;
-        Ok(())
-    }
-
-    /// All rows; later ones start afresh.
-    fn take(&mut self) -> Result<ArrayView2<'_, f32>> {
-        let len = std::mem::take(&mut self.len);
-        let values = &self.values[..len * self.width];
-        ArrayView2::from_shape((len, self.width), values).map_err(|e| resized().because(e))
-    }
-}
-
-fn resized() -> Error {
-    Error::new(ErrorKind::Calibration, "a layer's inputs change their size between batches")
 }
 
 fn input_rows<'x>(

@@ -3,9 +3,10 @@
 //! Each pass is an exact simplification (up to rounding, where constants are combined) in a file of
 //! its own, which says why it is there. [`canonicalise`] runs them in this order:
 //!
-//! 1. once: `constants` before all others, which look for initializers only; the check for
-//!    training mode; `upgrade`, so that the others know one version of each operator.
-//! 2. until nothing changes: `noop`, `fold`, `shapes`, `views`, `resize`. Each may uncover
+//! 1. once: `constants` before all others, which look for initializers only; the checks of what the
+//!    model asks for (`limits`) and for training mode; `upgrade`, so that the others know one version of
+//!    each operator.
+//! 2. until nothing changes: `noop`, `fold`, `shapes`, `extents`, `views`, `resize`. Each may uncover
 //!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
@@ -18,10 +19,13 @@ mod affine;
 mod bias;
 mod check;
 mod constants;
+mod extents;
 mod fold;
 mod gemm;
 mod left;
+mod limits;
 mod noop;
+mod operands;
 mod padding;
 mod recurrent;
 mod resize;
@@ -41,6 +45,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 
 pub use fold::dequantise;
+pub use limits::check_sizes;
 pub use rows::split_rows;
 pub use types::infer as infer_types;
 
@@ -92,30 +97,40 @@ pub struct CanonOptions {
     pub batchnorm: BatchNorm,
 }
 
-/// One exact simplification; returns whether it changed anything.
+/// One exact simplification.
 struct Pass {
     name: &'static str,
-    run: fn(&mut Model, &CanonOptions) -> Result<bool>,
+    run: Run,
 }
 
+/// What a pass does; it returns whether it changed anything.
+enum Run {
+    Rewrite(fn(&mut Model, &CanonOptions) -> Result<bool>),
+    /// Computes constants, as far as the budget goes.
+    Fold(fn(&mut Model, &mut fold::Budget) -> Result<bool>),
+}
+
+use Run::{Fold, Rewrite};
+
 const TIDY: &[Pass] = &[
-    Pass { name: "noop", run: noop::run },
-    Pass { name: "fold", run: fold::run },
-    Pass { name: "shapes", run: shapes::run },
-    Pass { name: "views", run: views::run },
-    Pass { name: "resize", run: resize::run },
+    Pass { name: "noop", run: Rewrite(noop::run) },
+    Pass { name: "fold", run: Fold(fold::run) },
+    Pass { name: "shapes", run: Rewrite(shapes::run) },
+    Pass { name: "extents", run: Rewrite(extents::run) },
+    Pass { name: "views", run: Rewrite(views::run) },
+    Pass { name: "resize", run: Rewrite(resize::run) },
 ];
 
 const LAYERS: &[Pass] = &[
-    Pass { name: "untie", run: untie::run },
-    Pass { name: "padding", run: padding::run },
-    Pass { name: "left", run: left::run },
-    Pass { name: "gemm", run: gemm::run },
-    Pass { name: "addend", run: addend::run },
-    Pass { name: "affine", run: affine::run },
-    Pass { name: "bias", run: bias::run },
-    Pass { name: "recurrent", run: recurrent::run },
-    Pass { name: "shuffle", run: shuffle::run },
+    Pass { name: "untie", run: Rewrite(untie::run) },
+    Pass { name: "padding", run: Rewrite(padding::run) },
+    Pass { name: "left", run: Rewrite(left::run) },
+    Pass { name: "gemm", run: Rewrite(gemm::run) },
+    Pass { name: "addend", run: Rewrite(addend::run) },
+    Pass { name: "affine", run: Rewrite(affine::run) },
+    Pass { name: "bias", run: Rewrite(bias::run) },
+    Pass { name: "recurrent", run: Rewrite(recurrent::run) },
+    Pass { name: "shuffle", run: Rewrite(shuffle::run) },
 ];
 
 /// More rounds than any chain of simplifications needs; passing it means that two passes undo each
@@ -127,7 +142,8 @@ const MOST_ROUNDS: usize = 100;
 /// # Errors
 /// [`ErrorKind::Unsupported`] for a model in training mode or one that cannot be brought to the
 /// operator set, [`ErrorKind::Numeric`] for weights that are not finite, [`ErrorKind::Format`] for a
-/// graph with a cycle; each names the model, and the node where there is one.
+/// graph with a cycle or constants that do not fit their operator, [`ErrorKind::Memory`] for values too
+/// large to be computed; each names the model, and the node where there is one.
 pub fn canonicalise(mut model: Model, options: &CanonOptions) -> Result<Canonical> {
     let name = model.name.clone();
     simplify(&mut model, options).in_model(name)?;
@@ -135,28 +151,39 @@ pub fn canonicalise(mut model: Model, options: &CanonOptions) -> Result<Canonica
 }
 
 fn simplify(model: &mut Model, options: &CanonOptions) -> Result<()> {
-    types::name_extents(&mut model.graph);
     constants::to_initializers(&mut model.graph);
+    limits::check(&model.graph)?;
+    types::name_extents(&mut model.graph);
     check::inference_mode(&model.graph)?;
     upgrade::run(model, options.target_opset)?;
     settle(model)?;
-    repeat(&[TIDY], model, options)?;
+    let budget = &mut fold::Budget::of(&model.graph);
+    repeat(&[TIDY], model, options, budget)?;
     check::finite(&model.graph)?;
-    repeat(&[TIDY, LAYERS], model, options)?;
+    repeat(&[TIDY, LAYERS], model, options, budget)?;
     if ungroup::run(model)? {
         settle(model)?;
-        repeat(&[TIDY, LAYERS], model, options)?;
+        repeat(&[TIDY, LAYERS], model, options, budget)?;
     }
     Ok(())
 }
 
 /// Runs passes in turn until none of them changes anything.
-fn repeat(passes: &[&[Pass]], model: &mut Model, options: &CanonOptions) -> Result<()> {
+fn repeat(
+    passes: &[&[Pass]],
+    model: &mut Model,
+    options: &CanonOptions,
+    budget: &mut fold::Budget,
+) -> Result<()> {
     let mut last = "";
     for _ in 0..MOST_ROUNDS {
         let mut modified = false;
         for pass in passes.iter().copied().flatten() {
-            if (pass.run)(model, options)? {
+            let changed = match pass.run {
+                Rewrite(run) => run(model, options)?,
+                Fold(run) => run(model, budget)?,
+            };
+            if changed {
                 settle(model)?;
                 modified = true;
                 last = pass.name;
@@ -170,7 +197,8 @@ fn repeat(passes: &[&[Pass]], model: &mut Model, options: &CanonOptions) -> Resu
     Err(Error::new(ErrorKind::Unsupported, message))
 }
 
-/// After each change: no dead nodes, no unused constants, all types up to date.
+/// After each change: no dead nodes, no unused constants, all types up to date, and what nodes read and
+/// return within bounds (`operands`, `limits`).
 fn settle(model: &mut Model) -> Result<()> {
     rewire::prune(&mut model.graph);
     types::infer(&mut model.graph)

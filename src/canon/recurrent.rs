@@ -6,7 +6,9 @@
 //! hidden units of all steps are always an output: what the gates read is looked up there.
 
 use crate::error::Result;
-use crate::ir::{Attribute, Dim, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
+use crate::ir::{
+    Attribute, Consumers, Dim, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
+};
 use crate::ops::gates;
 
 use super::{CanonOptions, rewire, types};
@@ -22,8 +24,12 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let joins: Vec<NodeId> =
         graph.nodes().filter(|(_, node)| node.is("Concat")).map(|(id, _)| id).collect();
     let mut modified = false;
+    let mut readers = graph.consumers();
     for id in joins {
-        modified |= flat_directions(graph, id).is_some();
+        if flat_directions(graph, &readers, id).is_some() {
+            readers = graph.consumers();
+            modified = true;
+        }
     }
     for id in ids {
         modified |= leave_out_zeros(graph, id);
@@ -70,22 +76,21 @@ const KEEP_ZERO: &[&str] = &[
 ];
 
 /// Whether a value is surely zero.
-fn is_zero(graph: &Graph, value: ValueId) -> bool {
+fn is_zero(graph: &Graph, mut value: ValueId) -> bool {
     let all_zero = |tensor: &Tensor| {
         tensor.dtype.is_float() && tensor.to_f64().is_ok_and(|all| all.iter().all(|v| *v == 0.0))
     };
-    if let Some(tensor) = graph.initializer(value) {
-        return all_zero(tensor);
-    }
-    let Some(node) = graph.producer(value).map(|id| graph.node(id)) else { return false };
-    match node.attributes.get("value") {
-        Some(Attribute::Tensor(filled)) if node.is("ConstantOfShape") => all_zero(filled),
-        None if node.is("ConstantOfShape") => true,
-        _ if KEEP_ZERO.contains(&node.op.as_str()) => {
-            node.input(0).is_some_and(|input| is_zero(graph, input))
+    while let Some(node) = graph.producer(value).map(|id| graph.node(id)) {
+        match (node.attributes.get("value"), node.input(0)) {
+            (Some(Attribute::Tensor(filled)), _) if node.is("ConstantOfShape") => {
+                return all_zero(filled);
+            }
+            (None, _) if node.is("ConstantOfShape") => return true,
+            (_, Some(input)) if KEEP_ZERO.contains(&node.op.as_str()) => value = input,
+            _ => return false,
         }
-        _ => false,
     }
+    graph.initializer(value).is_some_and(all_zero)
 }
 
 /// Zeros where there are no biases.
@@ -236,15 +241,14 @@ fn one_direction_each(graph: &mut Graph, id: NodeId) -> Option<()> {
 
 /// Two directions that are flattened at once are put side by side instead: on an axis of their own,
 /// the units of both would be the same channels.
-fn flat_directions(graph: &mut Graph, id: NodeId) -> Option<()> {
-    let readers = graph.consumers();
+fn flat_directions(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
     let node = graph.node(id).clone();
     if node.int("axis", 0) != 1 || node.inputs.len() != 2 {
         return None;
     }
-    let turn = graph.node(rewire::only_reader(graph, &readers, node.output(0)?)?);
+    let turn = graph.node(rewire::only_reader(graph, readers, node.output(0)?)?);
     let turns = turn.is("Transpose") && turn.ints("perm") == Some(&[0, 2, 1, 3]);
-    let flatten = graph.node(rewire::only_reader(graph, &readers, turn.output(0)?)?);
+    let flatten = graph.node(rewire::only_reader(graph, readers, turn.output(0)?)?);
     let flat = flatten.output(0).filter(|_| turns && flatten.is("Reshape"))?;
     let shape = |value| types::shape(graph, value);
     let (before, after) = (shape(node.output(0)?)?, shape(flat)?);
@@ -253,8 +257,8 @@ fn flat_directions(graph: &mut Graph, id: NodeId) -> Option<()> {
     else {
         return None;
     };
-    let fits = types::same_dim(steps, same_steps)
-        && types::same_dim(batch, same_batch)
+    let fits = steps.is_surely(same_steps)
+        && batch.is_surely(same_batch)
         && units.known().is_some_and(|units| all.known() == Some(2 * units));
     if !fits {
         return None;

@@ -5,12 +5,11 @@
 use ndarray::arr1;
 
 use crate::error::Result;
-use crate::ir::{Dim, Graph, Model, NodeId, Tensor};
-use crate::ops::normal_axis;
+use crate::ir::{Dim, Graph, Model, NodeId, Size, Tensor};
+use crate::ops::{Sizes, constant_sizes, normal_axis};
 
 use super::CanonOptions;
-use super::shapes::{self, Size, Sizes};
-use super::types::{self, same_dim};
+use super::types;
 
 /// Runs the pass.
 ///
@@ -18,7 +17,7 @@ use super::types::{self, same_dim};
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
 pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let graph = &mut model.graph;
-    let known = shapes::trace(graph)?;
+    let known = types::follow(graph)?;
     let mut modified = false;
     for id in graph.topological_order()? {
         let Some(scales) = scales(graph, id, &known) else { continue };
@@ -50,8 +49,9 @@ fn scales(graph: &Graph, id: NodeId, known: &[Option<Sizes>]) -> Option<Vec<f32>
     };
     let given: Vec<f32> = match (node.input(2), node.input(3)) {
         (_, Some(sizes)) => {
-            let sizes = &known.get(sizes.index())?.as_ref()?.elements;
-            let pairs = axes.iter().map(|a| from.get(*a)).zip(sizes);
+            let followed = known.get(sizes.index())?.clone();
+            let sizes = followed.or_else(|| constant_sizes(graph, sizes))?.elements;
+            let pairs = axes.iter().map(|a| from.get(*a)).zip(&sizes);
             pairs.map(|(dim, size)| ratio(dim?, size.as_ref()?)).collect::<Option<_>>()?
         }
         (Some(scales), None) if node.ints("axes").is_some() => {
@@ -68,7 +68,7 @@ fn scales(graph: &Graph, id: NodeId, known: &[Option<Sizes>]) -> Option<Vec<f32>
 
 /// The scale that takes an extent to a size, if `f32` holds it exactly.
 fn ratio(dim: &Dim, size: &Size) -> Option<f32> {
-    if same_dim(dim, &size.dim()) {
+    if dim.is_surely(&size.clone().dim()) {
         return Some(1.0);
     }
     let (from, to) = (dim.known()? as f64, size.value()? as f64);

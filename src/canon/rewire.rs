@@ -93,8 +93,10 @@ pub(super) fn is_unused(graph: &Graph, readers: &Consumers, value: ValueId) -> b
 pub(super) fn prune(graph: &mut Graph) {
     graph.remove_dead_nodes();
     let readers = graph.consumers();
+    let mut used: Vec<bool> = readers.iter().map(|readers| !readers.is_empty()).collect();
+    graph.outputs.iter().for_each(|output| used[output.index()] = true);
     let unused: Vec<ValueId> =
-        graph.values().map(|(id, _)| id).filter(|id| is_unused(graph, &readers, *id)).collect();
+        graph.values().map(|(id, _)| id).filter(|id| !used[id.index()]).collect();
     for id in unused {
         graph.drop_initializer(id);
     }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Model, NodeId, Tensor, ValueId};
 
 use super::CanonOptions;
-use super::types::{same_dim, same_shape, shape};
+use super::types::{same_shape, shape};
 
 /// Runs the pass.
 ///
@@ -48,7 +48,7 @@ fn shuffle(graph: &Graph, id: NodeId) -> Option<(ValueId, Vec<i64>)> {
         perm.starts_with(&[0, 2, 1]) && perm.iter().skip(3).copied().eq(3..perm.len() as i64);
     let (outer, inner) = (parts.get(1)?.known()?, parts.get(2)?.known()?);
     let channels = outer.checked_mul(inner)?;
-    let splits = same_dim(from.first()?, parts.first()?) && *from.get(1)? == Dim::Known(channels);
+    let splits = from.first()?.is_surely(parts.first()?) && *from.get(1)? == Dim::Known(channels);
     if !swaps || !splits || !same_shape(graph, data, graph.node(id).output(0)?) {
         return None;
     }

@@ -1,31 +1,75 @@
 //! Types of all values, and names for extents that are known only at run time.
 
+mod subgraphs;
+
 use crate::error::Result;
 use crate::ir::{Dim, Graph, NodeId, TensorType, ValueId, ValueKind};
-use crate::ops::{self, NodeView};
+use crate::ops::{self, NodeView, Sizes};
+
+use super::{limits, operands};
 
 /// Name of the leading extent of inputs where the file gives none.
 const BATCH: &str = "batch";
 
+/// Names of inputs that extents are called after.
+const LONGEST_NAME: usize = 256;
+
 /// Infers the type of every computed value.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+/// [`crate::error::ErrorKind::Format`] if the graph has a cycle, or a node that its constants do not fit;
+/// [`crate::error::ErrorKind::Memory`] if a value is too large to be computed.
 pub fn infer(graph: &mut Graph) -> Result<()> {
+    follow(graph).map(drop)
+}
+
+/// Infers the type of every computed value and returns what is known of values that are sizes, indexed
+/// by [`ValueId::index`].
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+pub(super) fn follow(graph: &mut Graph) -> Result<Vec<Option<Sizes>>> {
+    let mut known = vec![None; graph.value_count()];
     for id in graph.topological_order()? {
-        infer_node(graph, id);
+        limits::asked(graph, id)?;
+        operands::check(graph, id)?;
+        subgraphs::infer(graph, id)?;
+        infer_knowing(graph, id, &mut known);
+        limits::returned(graph, id)?;
     }
-    Ok(())
+    Ok(known)
 }
 
 /// Infers the types of one node's outputs from those of its inputs.
 pub(super) fn infer_node(graph: &mut Graph, id: NodeId) {
-    let types = ops::infer(&NodeView::new(graph, id, &[]));
+    infer_knowing(graph, id, &mut []);
+}
+
+/// Infers the types of one node's outputs from what is known of its inputs, and adds to that.
+fn infer_knowing(graph: &mut Graph, id: NodeId, known: &mut [Option<Sizes>]) {
+    let types = ops::infer(&NodeView::knowing(graph, id, known));
     let outputs = graph.node(id).outputs.clone();
-    for (output, inferred) in outputs.into_iter().zip(types) {
-        let Some(output) = output else { continue };
+    for (output, inferred) in outputs.iter().zip(types) {
+        let Some(output) = *output else { continue };
         let declared = graph.value(output).ty.clone();
         graph.set_type(output, refined(inferred, declared));
+    }
+    let sizes = ops::sizes(&NodeView::knowing(graph, id, known));
+    for (output, sizes) in outputs.into_iter().zip(sizes) {
+        let Some(output) = output else { continue };
+        if let Some(place) = known.get_mut(output.index()) {
+            *place = sizes.filter(|sizes| fits(graph, output, sizes));
+        }
+    }
+}
+
+/// Whether the value is a scalar, or a vector of this length, by its type as well.
+fn fits(graph: &Graph, value: ValueId, sizes: &Sizes) -> bool {
+    match shape(graph, value).as_deref() {
+        Some([]) => sizes.scalar,
+        Some([length]) => !sizes.scalar && length.known().is_none_or(|n| n == sizes.elements.len()),
+        Some(_) => false,
+        None => true,
     }
 }
 
@@ -56,7 +100,7 @@ pub(super) fn refined(
 pub(super) fn name_extents(graph: &mut Graph) {
     let named = graph.inputs.iter().any(|id| matches!(extent(graph, *id, 0), Some(Dim::Symbol(_))));
     let mut dynamic = false;
-    for id in graph.inputs.clone() {
+    for (position, id) in graph.inputs.clone().into_iter().enumerate() {
         let Some(TensorType { dtype, shape: Some(mut shape) }) = graph.value(id).ty.clone() else {
             continue;
         };
@@ -64,7 +108,11 @@ pub(super) fn name_extents(graph: &mut Graph) {
         for (axis, dim) in shape.iter_mut().enumerate().filter(|(_, d)| **d == Dim::Unknown) {
             *dim = Dim::Symbol(match axis {
                 0 if !named => BATCH.to_owned(),
-                _ => format!("{}.{axis}", graph.value(id).name),
+                _ => match graph.value(id).name.as_str() {
+                    // Names of extents are copied from value to value.
+                    name if name.len() <= LONGEST_NAME => format!("{name}.{axis}"),
+                    _ => format!("input {position}.{axis}"),
+                },
             });
         }
         graph.set_type(id, Some(TensorType { dtype, shape: Some(shape) }));
@@ -106,67 +154,19 @@ fn extent(graph: &Graph, value: ValueId, axis: usize) -> Option<Dim> {
     shape(graph, value)?.get(axis).cloned()
 }
 
-/// Whether two extents are surely equal.
-pub(super) fn same_dim(a: &Dim, b: &Dim) -> bool {
-    a == b && *a != Dim::Unknown
+/// Whether a value has the extent that is taken for the batch of all inputs. Where one input is of a
+/// single example, it may be expanded to the others.
+pub(super) fn has_assumed_batch(graph: &Graph, value: ValueId) -> bool {
+    shape(graph, value).is_some_and(|dims| dims.contains(&Dim::Symbol(BATCH.to_owned())))
 }
 
 /// Whether two values surely have the same shape.
 pub(super) fn same_shape(graph: &Graph, a: ValueId, b: ValueId) -> bool {
     match (shape(graph, a), shape(graph, b)) {
-        (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| same_dim(a, b)),
+        (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.is_surely(b)),
         _ => false,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ir::DataType;
-    use crate::ir::builder::{GraphBuilder, shape as dims};
-
-    fn declared(dims_text: &str) -> Option<TensorType> {
-        Some(TensorType { dtype: DataType::F32, shape: Some(dims(dims_text)) })
-    }
-
-    #[test]
-    fn inference_wins_and_the_file_fills_gaps() {
-        assert_eq!(refined(declared("n,?,4"), declared("1,3,5")), declared("n,3,4"));
-        assert_eq!(refined(None, declared("2")), declared("2"));
-        let rank_unknown = Some(TensorType { dtype: DataType::F32, shape: None });
-        assert_eq!(refined(rank_unknown.clone(), declared("2")), declared("2"));
-        assert_eq!(refined(declared("2"), rank_unknown), declared("2"));
-    }
-
-    #[test]
-    fn unnamed_leading_extents_are_one_batch() {
-        let mut b = GraphBuilder::new("net", 13);
-        let (x, y) = (b.input("x", "?,3,?"), b.input("y", "?,5"));
-        let mut model = b.build(&[]);
-        name_extents(&mut model.graph);
-        assert_eq!(shape(&model.graph, x), Some(dims("batch,3,x.2")));
-        assert_eq!(shape(&model.graph, y), Some(dims("batch,5")));
-    }
-
-    #[test]
-    fn an_unnamed_extent_beside_a_named_one_stays_apart() {
-        let mut b = GraphBuilder::new("net", 13);
-        let (x, y) = (b.input("x", "N,3"), b.input("y", "?,5"));
-        let mut model = b.build(&[]);
-        name_extents(&mut model.graph);
-        assert_eq!(shape(&model.graph, x), Some(dims("N,3")));
-        assert_eq!(shape(&model.graph, y), Some(dims("y.0,5")));
-    }
-
-    #[test]
-    fn a_stale_batch_size_is_forgotten() {
-        let mut b = GraphBuilder::new("net", 13);
-        let x = b.input("x", "?,3");
-        let y = b.op("Mystery", "y", &[x], []);
-        b.graph().set_type(y, declared("1,7"));
-        let mut model = b.build(&[y]);
-        name_extents(&mut model.graph);
-        infer(&mut model.graph).unwrap();
-        assert_eq!(shape(&model.graph, y), Some(dims("?,7")));
-    }
-}
+mod tests;

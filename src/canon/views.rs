@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops::normal_axis;
 
-use super::types::{same_dim, shape};
+use super::types::shape;
 use super::{CanonOptions, rewire, types};
 
 /// Runs the pass.
@@ -54,7 +54,7 @@ fn leave_out_inner(graph: &mut Graph, id: NodeId) -> bool {
     let middle = graph.node(inner).output(0).and_then(|v| shape(graph, v));
     let (before, middle) = (shape(graph, source).unwrap_or_default(), middle.unwrap_or_default());
     let keeps = |axis: usize| match (before.get(axis), middle.get(axis)) {
-        (Some(a), Some(b)) => same_dim(a, b),
+        (Some(a), Some(b)) => a.is_surely(b),
         _ => false,
     };
     let free = match graph.node(id).op.as_str() {
@@ -126,7 +126,7 @@ fn keeps_first_of_two(graph: &Graph, id: NodeId) -> bool {
     let (Some(before), Some(after)) = (of(node.input(0)), of(node.output(0))) else { return false };
     let first: (Option<&Dim>, Option<&Dim>) = (before.first(), after.first());
     match first {
-        (Some(a), Some(b)) => before.len() >= 2 && after.len() == 2 && same_dim(a, b),
+        (Some(a), Some(b)) => before.len() >= 2 && after.len() == 2 && a.is_surely(b),
         _ => false,
     }
 }

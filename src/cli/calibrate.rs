@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::console::Console;
-use super::data::DataArgs;
+use super::data::{DataArgs, Tried};
 use super::models::Loaded;
 use super::runtime::RuntimeArgs;
 use super::statistics::StatisticsArgs;
@@ -69,15 +69,16 @@ impl CalibrateArgs {
             }
         };
         console.finish();
-        store::save(&self.output, &moments, &meta)?;
+        store::save(&self.output, &moments, &meta, console)?;
         Ok(Status::Done)
     }
 
     fn measure(&self, path: &Path, console: &Console) -> Result<(LayerMoments, Meta)> {
         let mut loaded = models::load(&[path.to_owned()], &[])?;
         let backend = self.runtime.open(console)?;
-        let mut data =
-            self.data.open(&loaded, self.samples.unwrap_or(usize::MAX), self.statistics.seed)?;
+        let trial = Tried { backend: backend.as_ref(), console };
+        let (limit, seed) = (self.samples.unwrap_or(usize::MAX), self.statistics.seed);
+        let mut data = self.data.open(&loaded, limit, seed, trial)?;
         let (Some(Loaded { model, ports, sha256, .. }), Some(data)) = (loaded.pop(), data.pop())
         else {
             return Err(Error::new(ErrorKind::Usage, "there is no model to calibrate"));
@@ -88,7 +89,7 @@ impl CalibrateArgs {
             backend: backend.as_ref(),
             data: &data.dataset,
             batch: fixed_batch(&ports).unwrap_or(self.runtime.batch),
-            memory: self.statistics.memory,
+            memory: self.statistics.memory(),
         };
         let moments = self.collect(&model, source, console)?;
         let samples = data.dataset.len() as u64;
@@ -107,12 +108,14 @@ impl CalibrateArgs {
             coupling.layers.iter().filter(|layer| !layer.per_channel).collect();
         self.check_memory(model, &layers)?;
         console.begin("calibrate", (source.batches() * layers.len()) as u64);
-        let limit = RowLimit { rows: self.statistics.max_rows, seed: self.statistics.seed };
+        let limit =
+            RowLimit { rows: self.statistics.max_rows, kept: 0, seed: self.statistics.seed };
         let mut stream = Stream::new(model, source)?;
         let mut all = LayerMoments::new();
         for layer in layers {
             let running = Running { model, stream: &mut stream };
-            all.insert(layer.name.clone(), collect(layer, running, None, limit, console)?);
+            let statistics = collect(layer, running, None, limit, console)?;
+            all.insert(layer.name.clone(), statistics.into_moments()?);
         }
         Ok(all)
     }
@@ -123,7 +126,7 @@ impl CalibrateArgs {
             let (_, inputs, taps) = layer.layer.sizes(&model.graph)?;
             needed = needed.saturating_add(Moments::bytes(inputs * taps, 0));
         }
-        if needed <= self.statistics.memory {
+        if needed <= self.statistics.memory() {
             return Ok(());
         }
         let mib = needed >> 20;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::stop;
+use crate::naming::sentence;
 use crate::progress::Progress;
 
 /// How often a line tells how far a stage is, where there is no terminal for a bar.
@@ -40,6 +41,11 @@ impl Console {
         }
     }
 
+    /// What went wrong, which even who wants to hear nothing must know.
+    pub(super) fn fault(&self, message: &str) {
+        self.line(&format!("error: {message}"));
+    }
+
     /// The end of all stages: the bar disappears.
     pub(super) fn finish(&self) {
         self.stage().bar.finish_and_clear();
@@ -52,7 +58,7 @@ impl Console {
     /// A line above the bar. If nobody can read it, there is nobody to tell.
     fn line(&self, text: &str) {
         self.stage().bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{}", sentence(text));
         });
     }
 }

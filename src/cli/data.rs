@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::console::Console;
 use super::models::Loaded;
-use crate::calib::data::{DataOptions, Dataset, Layout, Resize, Scale};
+use crate::calib::data::{DataOptions, Dataset, Extents, Layout, Resize, Scale, trials};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::progress::Progress;
 use crate::report::DataRecord;
-use crate::runtime::Port;
+use crate::runtime::{Backend, ModelSource, Port, feeds, fixed_batch};
 
 /// Samples that are made up where there is no data.
 pub(super) const SYNTHETIC_SAMPLES: usize = 2048;
@@ -56,6 +58,15 @@ pub(super) struct Net<'a> {
     pub(super) ports: &'a [Port],
     /// Which of the files on the command line it is from.
     pub(super) file: usize,
+    /// The net itself, to try sizes with where it leaves some open.
+    pub(super) source: Option<ModelSource<'a>>,
+}
+
+/// What open sizes are tried with.
+#[derive(Clone, Copy)]
+pub(super) struct Tried<'a> {
+    pub(super) backend: &'a dyn Backend,
+    pub(super) console: &'a Console,
 }
 
 /// Samples for one model.
@@ -95,9 +106,23 @@ impl DataArgs {
     /// # Errors
     /// [`ErrorKind::Usage`] for a number of files that fits neither once nor per model; as
     /// [`Dataset::open`], naming the model.
-    pub(super) fn open(&self, models: &[Loaded], limit: usize, seed: u64) -> Result<Vec<TaskData>> {
-        let nets = models.iter().map(|m| Net { name: &m.name, ports: &m.ports, file: m.file() });
-        self.open_nets(&nets.collect::<Vec<_>>(), limit, seed)
+    pub(super) fn open(
+        &self,
+        models: &[Loaded],
+        limit: usize,
+        seed: u64,
+        trial: Tried<'_>,
+    ) -> Result<Vec<TaskData>> {
+        let nets: Vec<Net<'_>> = models
+            .iter()
+            .map(|m| Net {
+                name: &m.name,
+                ports: &m.ports,
+                file: m.file(),
+                source: Some(m.source()),
+            })
+            .collect();
+        self.open_nets(&nets, limit, seed, Some(trial))
     }
 
     /// [`Self::open`] for nets that are not loaded from files.
@@ -109,6 +134,7 @@ impl DataArgs {
         nets: &[Net<'_>],
         limit: usize,
         seed: u64,
+        trial: Option<Tried<'_>>,
     ) -> Result<Vec<TaskData>> {
         let given = self.data.len();
         let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
@@ -119,8 +145,17 @@ impl DataArgs {
         }
         // A joint model's data serves all its tasks.
         let place = |i: usize, net: &Net<'_>| if given == nets.len() { i } else { net.file };
-        let options = self.options();
+        let mut options = self.options();
         options.validate()?;
+        let mut sizes = None;
+        if let Some(trial) = trial.filter(|_| self.is_synthetic()) {
+            let found = settled(nets, &options, seed, trial)?;
+            sizes = (!found.is_empty()).then(|| taken(&found));
+            options.dims.extend(found);
+        }
+        if let (Some(trial), Some(sizes)) = (trial, &sizes) {
+            trial.console.note(sizes);
+        }
         let open = |(i, net): (usize, &Net<'_>)| {
             let path = self.data.get(place(i, net)).or(self.data.first());
             let opened = match path {
@@ -138,7 +173,7 @@ impl DataArgs {
                 samples: dataset.len(),
                 available,
                 labels: dataset.has_labels(),
-                notes: dataset.notes().to_vec(),
+                notes: dataset.notes().iter().chain(&sizes).cloned().collect(),
             };
             Ok(TaskData { dataset, rest, record })
         };
@@ -156,6 +191,51 @@ impl DataArgs {
             dims: self.dims.iter().cloned().collect(),
         }
     }
+}
+
+/// Sizes for the extents that nets leave open: the first at which all of them run. None where nothing is
+/// open, or where nothing that is tried serves; the error that names the open extent comes later.
+///
+/// # Errors
+/// As [`Backend::load`]; [`ErrorKind::Interrupted`] where the user stops it.
+fn settled(
+    nets: &[Net<'_>],
+    options: &DataOptions,
+    seed: u64,
+    trial: Tried<'_>,
+) -> Result<Extents> {
+    let ports: Vec<&[Port]> = nets.iter().map(|net| net.ports).collect();
+    let candidates = trials(&ports, &options.dims);
+    if candidates.is_empty() {
+        return Ok(Extents::new());
+    }
+    let mut sessions = Vec::new();
+    for net in nets {
+        let Some(source) = net.source else { return Ok(Extents::new()) };
+        sessions.push(trial.backend.load(source).in_model(net.name)?);
+    }
+    for extents in candidates {
+        trial.console.check()?;
+        let mut tried = options.clone();
+        tried.dims.extend(extents.clone());
+        let runs = nets.iter().zip(&mut sessions).all(|(net, session)| {
+            let samples = fixed_batch(net.ports).unwrap_or(1);
+            let data = Dataset::synthetic(net.ports, samples, seed, &tried);
+            let batch = data.and_then(|data| data.batch(0..samples));
+            batch.and_then(|batch| session.run(&feeds(&batch))).is_ok()
+        });
+        if runs {
+            return Ok(extents);
+        }
+    }
+    Ok(Extents::new())
+}
+
+/// A remark about sizes that were found by trial.
+fn taken(extents: &Extents) -> String {
+    let sizes: Vec<String> = extents.iter().map(|(key, n)| format!("{key} = {n}")).collect();
+    let sizes = sizes.join(", ");
+    format!("the models leave sizes open, and these were taken: {sizes}; --dim takes others")
 }
 
 fn dimension(text: &str) -> Result<(String, usize), String> {

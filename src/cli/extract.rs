@@ -42,7 +42,7 @@ impl ExtractArgs {
         })?;
         let model = emit::plain_task(&joint, task);
         console.check()?;
-        onnx::save(&model, &self.output, &SaveOptions::default())?;
+        onnx::stage(&model, &self.output, &SaveOptions::default(), console)?.commit()?;
         Ok(Status::Done)
     }
 }

@@ -51,10 +51,11 @@ impl Request<'_> {
         });
         let ports = ports.collect::<Result<Vec<_>>>()?;
         let nets = plan.tasks.iter().zip(&ports).enumerate();
-        let nets = nets.map(|(file, (task, ports))| Net { name: &task.name, ports, file });
+        let nets =
+            nets.map(|(file, (task, ports))| Net { name: &task.name, ports, file, source: None });
         let nets: Vec<Net<'_>> = nets.collect();
         let teachers = self.teachers(&nets, console)?;
-        let data = self.data.open_nets(&nets, self.samples, self.seed)?;
+        let data = self.data.open_nets(&nets, self.samples, self.seed, None)?;
         for note in data.iter().flat_map(|d| &d.record.notes) {
             console.note(note);
         }

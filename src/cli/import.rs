@@ -44,7 +44,7 @@ impl ImportArgs {
         weights.name = trained.display().to_string();
         let model = handoff::trained(&base, &weights).in_model(joint.display())?;
         console.check()?;
-        onnx::save(&model, &self.output, &SaveOptions::default())?;
+        onnx::stage(&model, &self.output, &SaveOptions::default(), console)?.commit()?;
         Ok(Status::Done)
     }
 }

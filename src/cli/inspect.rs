@@ -7,12 +7,12 @@ use clap::Args;
 use super::{Status, TOOL, models, output};
 use crate::align::only_group;
 use crate::canon::{CanonOptions, canonicalise};
-use crate::couple::{CoupledLayer, Coupling, Frozen, LayerId};
+use crate::couple::{CoupledLayer, Coupling, Frozen, LayerId, outside};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::mtz::joint::coupled;
 use crate::ops::LayerKind;
-use crate::report::{GroupRecord, LayerRecord, ModelReport, PortRecord, SCHEMA};
+use crate::report::{GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA};
 use crate::runtime::Port;
 
 /// Show the layers of one model and which of its channels can be shared
@@ -61,6 +61,7 @@ fn inspect(loaded: models::Loaded) -> Result<ModelReport> {
         parameters: layers.iter().map(|l| l.parameters).sum(),
         layers,
         groups: groups(&coupling),
+        outside: OutsideRecord::by_reason(outside(&model.graph, &coupling)),
     })
 }
 

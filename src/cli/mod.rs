@@ -8,6 +8,7 @@ mod extract;
 mod handoff;
 mod import;
 mod inspect;
+mod memory;
 mod merge;
 mod models;
 mod output;
@@ -21,6 +22,7 @@ mod split;
 mod statistics;
 mod stop;
 mod structure;
+mod verdict;
 mod verify;
 
 use std::ffi::OsString;

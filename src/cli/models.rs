@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::canon::check_sizes;
 use crate::emit::{self, SOURCE_KEY};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, ValueId};
 use crate::mtz::joint::JointModel;
+use crate::naming::{shown, task_fault, to_task};
 use crate::onnx;
 use crate::runtime::{ModelSource, Port};
 use crate::zipper::{Input, Part};
@@ -141,6 +143,7 @@ pub(super) fn load(paths: &[PathBuf], names: &[String]) -> Result<Vec<Loaded>> {
 /// As [`onnx::load`].
 pub(super) fn load_one(path: &Path, name: String) -> Result<Loaded> {
     let model = onnx::load(path)?;
+    check_sizes(&model).in_model(path.display())?;
     let ports = ports(&model.graph, &model.graph.inputs).in_model(path.display())?;
     let (sha256, length) = fingerprint(path).in_model(path.display())?;
     let weights = model.graph.values().filter_map(|(id, _)| model.graph.initializer(id));
@@ -165,6 +168,14 @@ pub(super) fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<Port>> {
         Ok(Port { name: value.name.clone(), dtype: ty.dtype, shape: ty.shape })
     };
     ids.iter().map(port).collect()
+}
+
+/// SHA-256 of a file, in hexadecimal digits.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where it cannot be read.
+pub(super) fn sha256(path: &Path) -> Result<String> {
+    fingerprint(path).map(|(digits, _)| digits)
 }
 
 /// SHA-256 of a file, in hexadecimal digits, and its length.
@@ -195,9 +206,9 @@ fn check_names(names: &[String], tasks: usize) -> Result<Vec<String>> {
         return Err(usage(message).hint("give --name once per model, in the models' order"));
     }
     for (i, name) in names.iter().enumerate() {
-        if name.is_empty() || name.contains('/') || name.chars().any(char::is_control) {
-            let message = format!("'{name}' cannot name a task");
-            return Err(usage(message).hint("output names are made of it; leave out '/'"));
+        if let Some(fault) = task_fault(name) {
+            let message = format!("'{}' cannot name a task: {fault}", shown(name));
+            return Err(usage(message).hint("names of outputs and of files are made of it"));
         }
         if names.iter().take(i).any(|other| other == name) {
             return Err(usage(format!("two tasks are called '{name}'"))
@@ -210,7 +221,7 @@ fn check_names(names: &[String], tasks: usize) -> Result<Vec<String>> {
 /// The stem of a file's name, with a number where it is taken.
 fn stem(path: &Path, taken: &[String]) -> String {
     let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-    let stem = stem.replace(['/', '\\'], "_");
+    let stem = to_task(&stem);
     let mut numbered = (2..).map(|n| format!("{stem}_{n}"));
     match taken.contains(&stem) {
         true => numbered.find(|name| !taken.contains(name)).unwrap_or(stem.clone()),
@@ -226,6 +237,8 @@ mod tests {
     fn names_are_stems_made_unique() {
         let paths = ["x/net.onnx", "y/net.onnx", "net_2.onnx"].map(PathBuf::from);
         assert_eq!(task_names(&paths, &[]).unwrap(), ["net", "net_2", "net_2_2"]);
+        let odd = ["x/...onnx", "a\u{1b}[2J.onnx"].map(PathBuf::from);
+        assert_eq!(task_names(&odd, &[]).unwrap(), ["model", "a_[2J"]);
     }
 
     #[test]
@@ -233,7 +246,7 @@ mod tests {
         let paths = ["a.onnx", "b.onnx"].map(PathBuf::from);
         let names = |a: &str, b: &str| task_names(&paths, &[a.to_owned(), b.to_owned()]);
         assert_eq!(names("cats", "dogs").unwrap(), ["cats", "dogs"]);
-        for (a, b) in [("a/b", "c"), ("", "c"), ("c", "c"), ("a\n", "c")] {
+        for (a, b) in [("a/b", "c"), ("", "c"), ("c", "c"), ("a\n", "c"), ("..", "c")] {
             assert_eq!(names(a, b).unwrap_err().kind(), ErrorKind::Usage);
         }
         assert!(task_names(&paths, &["a".to_owned()]).is_err());

@@ -1,47 +1,86 @@
 //! Where results go: checked before the work starts, written after it.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use same_file::is_same_file;
-
 use crate::error::{Error, ErrorKind, Result};
-use crate::staging::{Stage, folder_of};
+use crate::naming;
+use crate::progress::Progress;
+use crate::staging::{Stage, Target, folder_of, is_stdout, resolve, same_file, sweep};
 
-/// Makes sure that `output` can be written and is none of the `inputs`.
+/// Makes sure that `output` can be written and is none of the `inputs`. Removes what killed runs have
+/// left beside it.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for an output that is an input, by whatever path; [`ErrorKind::Io`] for one
 /// that cannot be written.
 pub(super) fn check(output: &Path, inputs: &[PathBuf]) -> Result<()> {
-    if let Some(input) = inputs.iter().find(|input| is_same_file(input, output).unwrap_or(false)) {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!("the output '{}' is the input '{}'", output.display(), input.display()),
-        )
-        .hint("write to another file"));
+    check_input(output, inputs)?;
+    let target = resolve(output).map_err(|e| match e.kind() {
+        io::ErrorKind::IsADirectory => {
+            let message = format!("the output '{}' is a folder", output.display());
+            Error::new(ErrorKind::Io, message).hint("name a file")
+        }
+        _ => {
+            let message = format!("cannot write the output '{}'", output.display());
+            Error::new(ErrorKind::Io, message).because(e).hint("name another file")
+        }
+    })?;
+    match target {
+        Target::File(real) => check_folder(folder_of(&real)),
+        Target::Stream(_) => Ok(()),
     }
-    let metadata = fs::metadata(output).ok();
-    if metadata.as_ref().is_some_and(fs::Metadata::is_dir) {
-        return Err(Error::new(
-            ErrorKind::Io,
-            format!("the output '{}' is a folder", output.display()),
-        )
-        .hint("name a file"));
+}
+
+/// Makes sure that `output` is none of the `inputs`, by whatever path.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] where it is.
+pub(super) fn check_input(output: &Path, inputs: &[PathBuf]) -> Result<()> {
+    let Some(input) = inputs.iter().find(|input| same_file(input, output)) else { return Ok(()) };
+    let (output, input) = (output.display(), input.display());
+    Err(Error::new(ErrorKind::Usage, format!("the output '{output}' is the input '{input}'"))
+        .hint("write to another file"))
+}
+
+/// Makes sure that `output` is a file, which can be read again.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for a device or a pipe.
+pub(super) fn check_file(output: &Path) -> Result<()> {
+    match resolve(output) {
+        Ok(Target::Stream(_)) => {
+            let message = format!("'{}' is a device or a pipe", output.display());
+            Err(Error::new(ErrorKind::Usage, message).hint("name a file"))
+        }
+        _ => Ok(()),
     }
-    // A device or a pipe is written directly and needs no room beside it.
-    if metadata.is_some_and(|m| !m.is_file()) {
-        return Ok(());
+}
+
+/// Makes sure that no two `outputs` are one file.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] where they are.
+pub(super) fn check_distinct<'a>(outputs: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+    let mut seen: Vec<PathBuf> = Vec::new();
+    for output in outputs {
+        let Ok(Target::File(real)) = resolve(output) else { continue };
+        let folder = folder_of(&real).canonicalize().unwrap_or_default();
+        let place = folder.join(real.file_name().unwrap_or_default());
+        if seen.contains(&place) {
+            let message = format!("'{}' would be written twice", output.display());
+            return Err(
+                Error::new(ErrorKind::Usage, message).hint("give every output its own name")
+            );
+        }
+        seen.push(place);
     }
-    check_folder(folder_of(output))
+    Ok(())
 }
 
 /// Makes sure that files can be made in `folder`.
-///
-/// # Errors
-/// [`ErrorKind::Io`] where they cannot.
-pub(super) fn check_folder(folder: &Path) -> Result<()> {
+fn check_folder(folder: &Path) -> Result<()> {
+    sweep(folder);
     tempfile::tempfile_in(folder).map(drop).map_err(|e| {
         Error::new(ErrorKind::Io, format!("cannot write into the folder '{}'", folder.display()))
             .because(e)
@@ -49,13 +88,18 @@ pub(super) fn check_folder(folder: &Path) -> Result<()> {
     })
 }
 
-/// Writes a text file whole or not at all.
+/// Writes text files, all of them whole or none at all.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] where it cannot be written.
-pub(super) fn write(path: &Path, text: &str) -> Result<()> {
-    let mut stage = Stage::default();
-    stage.write(path, |out| out.write_all(text.as_bytes()))?;
+/// [`ErrorKind::Io`] where one cannot be written.
+pub(super) fn write<'a>(
+    files: impl IntoIterator<Item = (&'a Path, &'a str)>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let mut stage = Stage::new(progress);
+    for (path, text) in files {
+        stage.write(path, |out| out.write_all(text.as_bytes()))?;
+    }
     stage.commit().map(drop)
 }
 
@@ -64,8 +108,23 @@ pub(super) fn write(path: &Path, text: &str) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::Io`] where standard output cannot be written.
 pub(super) fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    print_to(&mut io::stdout().lock(), text)
+}
+
+/// Prints a result of which `output` is the other part: elsewhere, where that went to standard output.
+///
+/// # Errors
+/// As [`print`].
+pub(super) fn print_beside(output: &Path, text: &str) -> Result<()> {
+    let is_stream = matches!(resolve(output), Ok(Target::Stream(_)));
+    match is_stream && is_stdout(output) {
+        true => print_to(&mut io::stderr().lock(), text),
+        false => print(text),
+    }
+}
+
+fn print_to(out: &mut dyn Write, text: &str) -> Result<()> {
+    match out.write_all(naming::lines(text).as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::new(ErrorKind::Io, "cannot write to standard output").because(e))
         }
@@ -81,12 +140,15 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::new(ErrorKind::Io, "cannot write JSON").because(e))?;
     text.push('\n');
-    Ok(text)
+    Ok(naming::json(&text).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::progress::Silent;
 
     #[test]
     fn an_output_that_is_an_input_is_found_by_any_path() {
@@ -119,12 +181,26 @@ mod tests {
         assert_eq!(check(&missing, &[]).unwrap_err().kind(), ErrorKind::Io);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn one_file_by_two_names_is_written_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("a.json", path("link.json")).unwrap();
+        fs::create_dir(path("b")).unwrap();
+        for other in ["a.json", "b/../a.json", "link.json"] {
+            let error = check_distinct(&[path("a.json"), path(other)]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{other}");
+        }
+        assert!(check_distinct(&[path("a.json"), path("b.json"), "/dev/null".into()]).is_ok());
+    }
+
     #[test]
     fn text_replaces_a_file_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.json");
-        write(&path, "one").unwrap();
-        write(&path, "two").unwrap();
+        write([(path.as_path(), "one")], &Silent).unwrap();
+        write([(path.as_path(), "two")], &Silent).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -6,19 +6,21 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use super::merge::MethodArgs;
+use super::models::ToMerge;
 use super::share::ShareArgs;
+use super::statistics::StatisticsArgs;
 use super::structure::structure;
 use super::{Status, TOOL, models, output};
 use crate::canon::{BATCH_NORMS, BatchNorm};
 use crate::error::Result;
-use crate::mtz::plan::predict;
+use crate::mtz::plan::{peak, predict};
 use crate::report::Plan;
 use crate::zipper::prepare_parts;
 
 /// Show what a merge would do; needs no data
 ///
 /// Tells which layers correspond, where the models first differ, which parts cannot be shared and
-/// why, and how large the joint model and the statistics would be.
+/// why, how large the joint model would be, and what the merge would take of memory.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct PlanArgs {
@@ -28,6 +30,8 @@ pub(super) struct PlanArgs {
     share: ShareArgs,
     #[command(flatten)]
     method: MethodArgs,
+    #[command(flatten)]
+    statistics: StatisticsArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -70,7 +74,7 @@ impl ModelArgs {
 
 impl PlanArgs {
     pub(super) fn run(&self) -> Result<Status> {
-        show(&self.models, &self.share, self.method.stores_targets(), self.json)
+        show(&self.models, &self.share, &self.method, &self.statistics, self.json)
     }
 }
 
@@ -78,20 +82,25 @@ impl PlanArgs {
 pub(super) fn show(
     models: &ModelArgs,
     share: &ShareArgs,
-    targets: bool,
+    method: &MethodArgs,
+    statistics: &StatisticsArgs,
     json: bool,
 ) -> Result<Status> {
-    let budget = share.budget()?;
-    let parts = models::load_parts(&models.paths, &models.names)?.parts;
+    let budget = share.budget(method.is_paper())?;
+    let ToMerge { tasks: loaded, parts } = models::load_parts(&models.paths, &models.names)?;
     let mut prepared = prepare_parts(parts, share.preparation(models))?;
     share.cut(&mut prepared)?;
-    let prediction = predict(&prepared.joint, &prepared.alignment, &budget, targets)?;
+    let prediction =
+        predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
+    let sizes: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
+    let memory = peak(&prepared.joint, &sizes, statistics.max_rows, statistics.memory())?;
     let tasks = &prepared.joint.tasks;
     let plan = Plan::new(
         TOOL.to_owned(),
         tasks.iter().map(|t| t.name.clone()).collect(),
         tasks.iter().map(|t| t.coupling.layers.len()).collect(),
         prediction,
+        memory,
         structure(&prepared),
     );
     output::print(&if json { output::json(&plan)? } else { plan.text() })?;

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser};
 
 use super::console::Console;
-use super::data::{DataArgs, SYNTHETIC_SAMPLES};
+use super::data::{DataArgs, SYNTHETIC_SAMPLES, Tried};
 use super::models::{self, Loaded};
 use super::runtime::RuntimeArgs;
 use super::statistics::StatisticsArgs;
@@ -82,7 +82,9 @@ impl PruneArgs {
         let mut loaded = models::load(std::slice::from_ref(&self.model), &[])?;
         let backend = self.runtime.open(console)?;
         let limit = if self.data.is_synthetic() { SYNTHETIC_SAMPLES } else { self.samples };
-        let mut data = self.data.open(&loaded, limit.min(self.samples), self.statistics.seed)?;
+        let trial = Tried { backend: backend.as_ref(), console };
+        let (limit, seed) = (limit.min(self.samples), self.statistics.seed);
+        let mut data = self.data.open(&loaded, limit, seed, trial)?;
         let (Some(Loaded { name, model, ports, .. }), Some(data)) = (loaded.pop(), data.pop())
         else {
             return Err(Error::new(ErrorKind::Usage, "there is no model to prune"));
@@ -95,7 +97,7 @@ impl PruneArgs {
             backend: backend.as_ref(),
             data: &data.dataset,
             batch: fixed_batch(&ports).unwrap_or(self.runtime.batch),
-            memory: self.statistics.memory,
+            memory: self.statistics.memory(),
         };
         let saliency = METHODS.iter().find(|(name, ..)| *name == self.method);
         let options = PruneOptions {
@@ -106,10 +108,11 @@ impl PruneArgs {
             seed: self.statistics.seed,
         };
         let layers = prune(&mut model, source, &options, console).map_err(|e| e.in_model(&name))?;
-        onnx::save(&model, &self.output, &SaveOptions::default())?;
+        onnx::stage(&model, &self.output, &SaveOptions::default(), console)?.commit()?;
         console.finish();
         let report = PruneReport::new(TOOL.to_owned(), self.output.display().to_string(), layers);
-        output::print(&if self.json { output::json(&report)? } else { report.text() })?;
+        let text = if self.json { output::json(&report)? } else { report.text() };
+        output::print_beside(&self.output, &text)?;
         Ok(Status::Done)
     }
 }

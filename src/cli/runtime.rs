@@ -9,6 +9,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::console::Console;
 use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
 use crate::runtime::{self, Backend, Device, RuntimeChoice, RuntimeOptions};
 
 /// The runtime that is always there.
@@ -67,6 +68,9 @@ impl RuntimeArgs {
         let backend = runtime::open(&options)?;
         if options.choice == RuntimeChoice::Auto && backend.name() == TRACT {
             console.warn(WITHOUT_ORT);
+        }
+        if let Some(reason) = backend.passed_over() {
+            console.note(&format!("the CPU computes: {reason}"));
         }
         Ok(backend)
     }

@@ -3,25 +3,33 @@
 use std::fmt;
 use std::str::FromStr;
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
 
 use super::plan::ModelArgs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::matching::Share;
-use crate::mtz::options::Budget;
+use crate::mtz::options::{Biases, Budget, Unit};
 use crate::zipper::{Goal, PrepareOptions, Prepared};
 
 /// How much to share.
 #[derive(Args)]
 #[command(next_help_heading = "Sharing")]
 pub(super) struct ShareArgs {
-    /// Part of each layer's neurons to share, from 0 to 1 or in percent
+    /// How much to share, from 0 to 1 or in percent [default: up to the knee]
     ///
-    /// Of the smaller of two corresponding layers. 1 shares all neurons, 0 merges nothing. Layers that
-    /// make outputs stay the tasks' own without --share-outputs.
-    #[arg(long, value_name = "F", default_value = "1.0", value_parser = fraction)]
-    share: f64,
+    /// Of what can be saved at most, where layers are the unit; of each layer's neurons, where neurons are.
+    /// 1 shares all, 0 merges nothing. Without it, layers whose weights save little and cost much stay the
+    /// tasks' own. Layers that make outputs always do without --share-outputs.
+    #[arg(long, value_name = "F", value_parser = fraction)]
+    share: Option<f64>,
+    /// What is shared or left to the tasks as a whole [default: layer; neuron with --method mtz,
+    /// --keep-shared, --max-cost, --round or --gram]
+    #[arg(long, value_enum, value_name = "UNIT")]
+    unit: Option<UnitArg>,
+    /// Whose the biases of shared neurons are [default: per-task; shared where neurons are the unit]
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    biases: Option<BiasesArg>,
     /// Share otherwise in the layers that GLOB matches; repeatable, the last match wins
     ///
     /// Layers go by their names in the first model, see `onnx-zip inspect`. What to share is a whole
@@ -59,14 +67,34 @@ pub(super) struct ShareArgs {
     round: usize,
 }
 
+/// What is shared as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum UnitArg {
+    /// Whole layers: graphs stay dense, and every runtime and converter keeps the saving
+    Layer,
+    /// Neurons, as in the paper: layers fall into shared and task-specific blocks
+    Neuron,
+    /// Both ways, of which the one with the less predicted loss is kept
+    Mixed,
+}
+
+/// Whose biases of shared neurons are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum BiasesArg {
+    /// Every task has its own: one number per neuron, and no node
+    PerTask,
+    /// A shared neuron has one bias
+    Shared,
+}
+
 /// What a merge shall reach; how much to share follows from it.
 #[derive(Args)]
 #[command(next_help_heading = "Sharing")]
 pub(super) struct GoalArgs {
     /// Merge to this part of all models' parameters, with the least predicted loss: 0.6 or 60%
     ///
-    /// Merges once with all that can be shared, to learn what every pair costs, and then once more,
-    /// sharing most in the layers where it costs least.
+    /// Merges once with all that can be shared, to learn what every layer or pair costs, and then once more
+    /// without those that cost most for what they save.
     #[arg(long, value_name = "F", value_parser = fraction, conflicts_with_all = ["share", "max_cost"])]
     target_size: Option<f64>,
     /// Share as much as possible while no task's error rises by more than this, in percentage points
@@ -103,13 +131,45 @@ impl ShareArgs {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for a pattern that is none.
-    pub(super) fn budget(&self) -> Result<Budget> {
-        let mut budget = Budget::uniform(self.default());
+    pub(super) fn budget(&self, paper: bool) -> Result<Budget> {
+        let mut budget = Budget::uniform(self.default(paper));
         for rule in &self.keep_shared {
             budget.rule(&rule.glob, rule.share)?;
         }
         budget.round(self.round);
+        budget.set_biases(match self.biases {
+            Some(BiasesArg::PerTask) => Biases::PerTask,
+            Some(BiasesArg::Shared) => Biases::Shared,
+            None if self.unit(paper) == Unit::Neuron => Biases::Shared,
+            None => Biases::PerTask,
+        });
         Ok(budget)
+    }
+
+    /// What is shared as a whole. `paper` tells whether the method is the paper's, which knows neurons
+    /// only.
+    pub(super) fn unit(&self, paper: bool) -> Unit {
+        let counts_neurons =
+            !self.keep_shared.is_empty() || self.max_cost.is_some() || self.round > 1;
+        match self.unit {
+            Some(UnitArg::Layer) => Unit::Layer,
+            Some(UnitArg::Neuron) => Unit::Neuron,
+            Some(UnitArg::Mixed) => Unit::Mixed,
+            None if paper || counts_neurons => Unit::Neuron,
+            None => Unit::Layer,
+        }
+    }
+
+    /// What the share means as a goal, where layers are the unit.
+    pub(super) fn goal(&self, paper: bool) -> Option<Goal> {
+        if self.unit(paper) == Unit::Neuron || self.max_cost.is_some() {
+            return None;
+        }
+        match self.share {
+            None => Some(Goal::Knee),
+            Some(part) if part > 0.0 && part < 1.0 => Some(Goal::Part(part)),
+            Some(_) => None,
+        }
     }
 
     /// How models are prepared for sharing.
@@ -137,8 +197,12 @@ impl ShareArgs {
     }
 
     /// How much is shared where no rule says otherwise, as typed.
-    pub(super) fn default_text(&self) -> String {
-        Typed(self.default()).to_string()
+    pub(super) fn default_text(&self, paper: bool) -> String {
+        match (self.goal(paper), self.share) {
+            (Some(Goal::Knee), _) => "knee".to_owned(),
+            (_, Some(part)) => Typed(Share::Fraction(part)).to_string(),
+            _ => Typed(self.default(paper)).to_string(),
+        }
     }
 
     /// The rules, as typed.
@@ -147,8 +211,13 @@ impl ShareArgs {
         self.keep_shared.iter().map(text).collect()
     }
 
-    fn default(&self) -> Share {
-        self.max_cost.map_or(Share::Fraction(self.share), Share::MaxCost)
+    /// How much is shared where no rule says otherwise and no goal either.
+    fn default(&self, paper: bool) -> Share {
+        let part = match self.goal(paper) {
+            Some(_) => 1.0,
+            None => self.share.unwrap_or(1.0),
+        };
+        self.max_cost.map_or(Share::Fraction(part), Share::MaxCost)
     }
 }
 

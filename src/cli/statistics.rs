@@ -5,7 +5,7 @@ use clap::builder::RangedU64ValueParser;
 
 use crate::mtz::options::MergeOptions;
 
-use super::size;
+use super::{memory, size};
 
 #[derive(Args)]
 pub(super) struct StatisticsArgs {
@@ -14,10 +14,18 @@ pub(super) struct StatisticsArgs {
     #[arg(long, value_name = "N", default_value_t = MergeOptions::default().max_rows,
           value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub(super) max_rows: usize,
-    /// Memory for statistics and, per model, for values kept between layers, e.g. 500MB
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size::parse)]
-    pub(super) memory: u64,
+    /// Memory that the command may take beside the weights of the largest model, e.g. 500MB [default:
+    /// half of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    memory: Option<u64>,
     /// Seed of everything random: the same seed gives the same file
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
+}
+
+impl StatisticsArgs {
+    /// Bytes that the command may take.
+    pub(super) fn memory(&self) -> u64 {
+        self.memory.unwrap_or_else(memory::default)
+    }
 }

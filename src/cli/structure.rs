@@ -1,7 +1,7 @@
 //! What prepared nets say about their structure.
 
-use crate::couple::LayerId;
-use crate::report::{FrozenRecord, Structure};
+use crate::couple::{LayerId, outside};
+use crate::report::{FrozenRecord, OutsideRecord, Structure};
 use crate::zipper::Prepared;
 
 /// Which parts of prepared nets correspond and which cannot be shared.
@@ -15,6 +15,8 @@ pub(super) fn structure(prepared: &Prepared) -> Structure {
         let layers = task.coupling.layers.iter().enumerate();
         let alone = layers.filter(|(i, _)| !matched(number, LayerId(*i)));
         structure.unmatched.push(alone.map(|(_, layer)| layer.name.clone()).collect());
+        let outside = outside(&task.model.graph, &task.coupling);
+        structure.outside.push(OutsideRecord::by_reason(outside));
         // Those of inputs and outputs are expected to stay.
         let groups = task.coupling.groups.iter().filter(|g| g.end().is_none());
         structure.frozen.extend(groups.filter_map(|group| {

@@ -5,22 +5,25 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::console::Console;
-use super::data::DataArgs;
+use super::data::{DataArgs, Tried};
 use super::models;
 use super::runtime::RuntimeArgs;
 use super::{Status, output};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::onnx;
+use crate::progress::Progress;
 use crate::report;
 use crate::runtime::ModelSource;
-use crate::verify::{Limits, Subject, Wiring, verify};
+use crate::verify::{Joint, Limits, Reported, Subject, Wiring, verify};
 
 /// Compare a joint model with its originals, in ONNX Runtime and in tract
 ///
 /// Reports, per task, how far the joint model is from the original, how often both predict the same
 /// and, where there are labels, the error of both. That difference is the price of sharing and fails
-/// nothing, unless a limit is given. What fails, with exit code 1, is a missing or misshapen output,
-/// NaN, and runtimes that disagree with each other.
+/// nothing, as long as it is what it was when the file was merged (up to four times as much, since new
+/// samples deviate more) and no limit is given. What fails, with exit code 1, is more than that, a
+/// missing or misshapen output, NaN, and runtimes that disagree with each other. The first runtime that
+/// can run the originals judges; one that cannot is named and fails nothing.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct VerifyArgs {
@@ -61,12 +64,18 @@ Examples:
   onnx-zip verify joint.onnx a.onnx b.onnx --data test_a.npz --data test_b.npz --scale 1/255
   onnx-zip verify joint.onnx a.onnx b.onnx --data test.npz --max-drop 0.5 --json";
 
+const NO_LIMIT: &str = "the file does not say how far its tasks were from their originals when it was \
+    merged, so no deviation fails; set a limit with --max-deviation or --max-drop";
+
+const OTHER_SAMPLES: &str = "deviations were measured on made-up samples either now or when the file was \
+    merged, so no deviation fails; set a limit with --max-deviation or --max-drop";
+
 /// Samples of a verification without data.
 pub(super) const SAMPLES: usize = 256;
 
 impl VerifyArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
-        let tasks = joint_tasks(&self.joint)?;
+        let (tasks, reported) = joint_tasks(&self.joint)?;
         if tasks.len() != self.models.len() {
             let names = tasks.join(", ");
             return Err(Error::new(
@@ -80,8 +89,12 @@ impl VerifyArgs {
             original.name.clone_from(task);
         }
         let all = if self.data.is_synthetic() { SAMPLES } else { usize::MAX };
-        let data = self.data.open(&originals, self.samples.unwrap_or(all), self.seed)?;
         let first = self.runtime.open(console)?;
+        // What was measured on made-up samples says nothing about others.
+        let like = |file: &&Reported| file.synthetic == self.data.is_synthetic();
+        let limits_of = reported.as_ref().filter(like);
+        let trial = Tried { backend: first.as_ref(), console };
+        let data = self.data.open(&originals, self.samples.unwrap_or(all), self.seed, trial)?;
         let subjects: Vec<Subject<'_>> = tasks
             .iter()
             .zip(originals.iter().zip(&data))
@@ -90,6 +103,7 @@ impl VerifyArgs {
                 original: ModelSource::File(&original.path),
                 net: None,
                 data: &data.dataset,
+                reported: limits_of.and_then(|file| file.tasks.get(task)),
             })
             .collect();
         let limits = Limits {
@@ -98,9 +112,16 @@ impl VerifyArgs {
             drop: self.max_drop.map(|points| points / 100.0),
         };
         let backends = self.runtime.all(&first)?;
-        let checked =
-            verify(&self.joint, &subjects, &backends, self.runtime.batch, &limits, console)?;
+        let name = self.joint.display().to_string();
+        let joint = Joint { path: &self.joint, name: &name };
+        let checked = verify(joint, &subjects, &backends, self.runtime.batch, &limits, console)?;
         console.finish();
+        if limits_of.is_none() && self.max_deviation.is_none() && self.max_drop.is_none() {
+            console.note(match reported {
+                Some(_) => OTHER_SAMPLES,
+                None => NO_LIMIT,
+            });
+        }
         output::print(&match self.json {
             true => output::json(&checked)?,
             false => report::verification(&checked),
@@ -109,10 +130,10 @@ impl VerifyArgs {
     }
 }
 
-/// Names of a joint model's tasks.
-fn joint_tasks(path: &Path) -> Result<Vec<String>> {
-    let graph = onnx::load(path)?.graph;
-    let ports = |ids| models::ports(&graph, ids);
-    let wiring = Wiring::of(&ports(&graph.inputs)?, &ports(&graph.outputs)?);
-    Ok(wiring.in_model(path.display())?.tasks)
+/// Names of a joint model's tasks, and what its file says about them.
+fn joint_tasks(path: &Path) -> Result<(Vec<String>, Option<Reported>)> {
+    let model = onnx::load(path)?;
+    let ports = |ids| models::ports(&model.graph, ids);
+    let wiring = Wiring::of(&ports(&model.graph.inputs)?, &ports(&model.graph.outputs)?);
+    Ok((wiring.in_model(path.display())?.tasks, Reported::read(&model)))
 }

@@ -45,9 +45,19 @@ impl Atoms {
         Atom(at)
     }
 
+    /// [`Atoms::root`], which takes fewer steps the next time.
+    fn find(&mut self, atom: Atom) -> Atom {
+        let root = self.root(atom);
+        let mut at = atom.0;
+        while self.parent[at as usize] != root.0 {
+            at = std::mem::replace(&mut self.parent[at as usize], root.0);
+        }
+        root
+    }
+
     /// Makes two atoms the same channel.
     pub(super) fn unite(&mut self, a: Atom, b: Atom) {
-        let (a, b) = (self.root(a), self.root(b));
+        let (a, b) = (self.find(a), self.find(b));
         if a == b {
             return;
         }
@@ -65,7 +75,7 @@ impl Atoms {
     /// Adds a mark to the channel of each atom.
     pub(super) fn mark(&mut self, atoms: &[Atom], mark: Mark) {
         for atom in atoms {
-            let root = self.root(*atom);
+            let root = self.find(*atom);
             self.marks[root.0 as usize].push(mark);
         }
     }
@@ -73,7 +83,7 @@ impl Atoms {
     /// Freezes the channels of `atoms` for reason number `reason`; the first reason stays.
     pub(super) fn freeze(&mut self, atoms: &[Atom], reason: u32) {
         for atom in atoms {
-            let root = self.root(*atom);
+            let root = self.find(*atom);
             self.frozen[root.0 as usize].get_or_insert(reason);
         }
     }

@@ -1,7 +1,10 @@
 //! Which axis of a model input runs over channels.
 
-use crate::ir::{Graph, NodeId, Tensor, ValueId};
+use crate::ir::{Consumers, Graph, NodeId, Tensor, ValueId};
 use crate::ops::{gates, moved_ones, normal_axis};
+
+/// Nodes between an input and the first layer behind it.
+const LONGEST_WAY: usize = 1000;
 
 /// Operators that leave axes where they are, if the rank stays the same.
 const IN_PLACE: &[&str] = &["Cast", "Add", "Sub", "Mul", "Div", "Slice", "Pad"];
@@ -9,14 +12,20 @@ const IN_PLACE: &[&str] = &["Cast", "Add", "Sub", "Mul", "Div", "Slice", "Pad"];
 /// Where the channels of a graph input begin: the axis of the input that the first layer behind it
 /// contracts, axis 1 where none is found. An axis that is added on the way, as to grey images or sounds,
 /// begins at the value that is about to be contracted.
-pub(super) fn channel_axis(graph: &Graph, input: ValueId, rank: usize) -> Option<(ValueId, usize)> {
-    let readers = graph.consumers();
+pub(super) fn channel_axis(
+    graph: &Graph,
+    readers: &Consumers,
+    input: ValueId,
+    rank: usize,
+) -> Option<(ValueId, usize)> {
     // Which axis of the input stands where in the value that is followed: exporters squeeze, pad and
     // transpose inputs, e.g. from NHWC to NCHW, or from the batch first to the steps first, and write
     // that as a reshape where no element moves.
     let mut axes: Vec<Option<usize>> = (0..rank).map(Some).collect();
     let mut value = input;
+    let mut steps = 0..LONGEST_WAY;
     let contracted = loop {
+        let Some(_) = steps.next() else { break 1 };
         let reader = readers[value.index()].iter().copied().find(|id| !graph.node(*id).is("Shape"));
         let Some(reader) = reader else { break 1 };
         let node = graph.node(reader);

@@ -7,6 +7,7 @@
 
 mod atoms;
 mod inputs;
+mod outside;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use std::fmt;
 use crate::error::Result;
 use crate::ir::{Graph, NodeId, ValueId};
 use crate::ops::{Flow, Layer};
+
+pub use outside::{Outside, outside};
 
 /// Names a channel group of one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use super::{
     Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, End, Frozen, GroupId, LayerId, Tied,
 };
 use crate::error::Result;
-use crate::ir::{Graph, Node, NodeId, ValueId};
+use crate::ir::{Consumers, Dim, Graph, Node, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
 
 /// Layers that one node may become at most.
@@ -22,7 +22,17 @@ struct Tracer<'g> {
     layers: Vec<(Layer, bool)>,
     flows: BTreeMap<NodeId, Flow>,
     reasons: Vec<Frozen>,
+    /// Nodes that channels begin at and that are no layers, by their index.
+    makers: HashMap<u32, NodeId>,
+    /// Channels that may still be followed, counted at every value that they go through.
+    room: usize,
 }
+
+/// Channels of one value that are followed, so that a few bytes in a file do not fill the memory.
+const MOST_CHANNELS: usize = 1 << 22;
+
+/// The sum of the channels of all values that are followed.
+const MOST_LABELS: usize = 1 << 25;
 
 pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
     let mut tracer = Tracer {
@@ -32,9 +42,12 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
         layers: Vec::new(),
         flows: BTreeMap::new(),
         reasons: Vec::new(),
+        makers: HashMap::new(),
+        room: MOST_LABELS,
     };
+    let readers = graph.consumers();
     for (index, input) in graph.inputs.iter().enumerate() {
-        tracer.enter_input(index, *input);
+        tracer.enter_input(index, *input, &readers);
     }
     for node in graph.topological_order()? {
         tracer.visit(node);
@@ -45,12 +58,13 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
 }
 
 impl Tracer<'_> {
-    fn enter_input(&mut self, index: usize, input: ValueId) {
+    fn enter_input(&mut self, index: usize, input: ValueId, readers: &Consumers) {
         let shape = |value| self.graph.value(value).ty.as_ref()?.shape.as_ref();
         let Some(rank) = shape(input).map(Vec::len) else { return };
-        let Some((value, axis)) = channel_axis(self.graph, input, rank) else { return };
+        let Some((value, axis)) = channel_axis(self.graph, readers, input, rank) else { return };
         let size = shape(value).and_then(|shape| shape.get(axis)?.known());
-        let Some(size) = size else { return };
+        let Some(size) = size.filter(|n| *n <= MOST_CHANNELS.min(self.room)) else { return };
+        self.room -= size;
         let atoms = self.atoms.fresh(size, Mark::Input(index as u32));
         let reason = self.reason("a model input", None, Some(End::Input));
         self.atoms.freeze(&atoms, reason);
@@ -62,6 +76,7 @@ impl Tracer<'_> {
         let rule = node.domain.is_empty().then(|| ops::rule(&node.op)).flatten();
         let tracked = node.reads().any(|v| self.labels[v.index()].is_some());
         let flow = match rule {
+            _ if tracked && !self.has_room(id) => Flow::whole("more channels than are followed"),
             Some(rule) => {
                 let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
                 let begins = match &flow {
@@ -75,9 +90,28 @@ impl Tracer<'_> {
             None => Flow::Untracked,
         };
         self.apply(id, &flow);
+        self.room = self.room.saturating_sub(self.labelled(id));
         if flow != Flow::Untracked {
             self.flows.insert(id, flow);
         }
+    }
+
+    /// Whether the channels that go into a node, and those that may come out, can be followed.
+    fn has_room(&self, id: NodeId) -> bool {
+        let extents = |value: &ValueId| {
+            let shape = self.graph.value(*value).ty.as_ref().and_then(|ty| ty.shape.as_ref());
+            shape.into_iter().flatten().filter_map(Dim::known).max().unwrap_or(0)
+        };
+        let widest = self.graph.node(id).outputs.iter().flatten().map(extents).max().unwrap_or(0);
+        widest <= MOST_CHANNELS && self.labelled(id) <= MOST_CHANNELS.min(self.room)
+    }
+
+    /// The channels of all values that a node reads and returns.
+    fn labelled(&self, id: NodeId) -> usize {
+        let node = self.graph.node(id);
+        let values = node.inputs.iter().chain(&node.outputs).flatten();
+        let labels = values.filter_map(|v| self.labels[v.index()].as_ref());
+        labels.fold(0usize, |sum, labels| sum.saturating_add(labels.atoms.len()))
     }
 
     fn apply(&mut self, id: NodeId, flow: &Flow) {
@@ -179,6 +213,7 @@ impl Tracer<'_> {
     /// Labels in which new channels have atoms of their own.
     fn with_new_atoms(&mut self, id: NodeId, labels: &Labels) -> Labels {
         let new = labels.atoms.iter().filter(|a| **a == Atom::NEW).count();
+        self.makers.insert(id.index() as u32, id);
         let mut fresh = self.atoms.fresh(new, Mark::Made(id.index() as u32)).into_iter();
         let atom = |a: &Atom| if *a == Atom::NEW { fresh.next().unwrap_or(*a) } else { *a };
         Labels { axis: labels.axis, atoms: labels.atoms.iter().map(atom).collect() }
@@ -322,8 +357,8 @@ impl Tracer<'_> {
                 self.graph.value(self.graph.inputs[*i as usize]).name.clone()
             }
             (None, Some(Mark::Made(i))) => {
-                let maker = self.graph.nodes().find(|(id, _)| id.index() == *i as usize);
-                maker.map(|(_, node)| node.name.clone()).unwrap_or_default()
+                let maker = self.makers.get(i).map(|id| self.graph.node(*id));
+                maker.map(|node| node.name.clone()).unwrap_or_default()
             }
             _ => String::new(),
         };

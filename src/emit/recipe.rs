@@ -14,6 +14,7 @@ use crate::canon::dequantise;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, Tensor, TensorType, ValueId, ValueKind};
 use crate::mtz::joint::{JointModel, Neuron, Task};
+use crate::naming::{shown, task_fault};
 use crate::onnx;
 
 /// Metadata key of the recipe.
@@ -165,6 +166,7 @@ pub fn restore(model: &Model) -> Result<JointModel> {
         )
         .hint("use the version of onnx-zip that wrote it"));
     }
+    check_names(&recipe.tasks).in_model(&model.name)?;
     let lists: Vec<Vec<usize>> =
         recipe.lists.iter().map(|l| indices(l)).collect::<Option<_>>().ok_or_else(damaged)?;
     let mut stored = model.graph.clone();
@@ -198,6 +200,22 @@ pub fn restore(model: &Model) -> Result<JointModel> {
         .ok_or_else(damaged)?;
     let fused = recipe.tasks.into_iter().map(|t| t.fused).collect();
     JointModel::with_sharing(tasks, sharing, fused).ok_or_else(damaged)
+}
+
+/// Outputs and files are called after tasks, and the file may be hostile.
+fn check_names(tasks: &[TaskRecipe]) -> Result<()> {
+    let refused = |message: String| {
+        Err(Error::new(ErrorKind::Format, message).hint("merge the original models again"))
+    };
+    for (number, TaskRecipe { name, .. }) in tasks.iter().enumerate() {
+        if let Some(fault) = task_fault(name) {
+            return refused(format!("'{}' cannot name a task: {fault}", shown(name)));
+        }
+        if tasks.iter().take(number).any(|other| other.name == *name) {
+            return refused(format!("two tasks are called '{name}'"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a model is a joint model of this program.

@@ -1,6 +1,6 @@
 //! Writes one task's net into the joint graph, piece by piece.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::couple::{GroupId, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -22,6 +22,8 @@ pub(super) struct TaskEmitter<'a> {
     pub(super) sums: Option<&'a mut Sums>,
     /// The net's parameters with a node that reads each; empty where nothing will be trained.
     pub(super) parameters: BTreeMap<ValueId, NodeId>,
+    /// The layers whose biases are those of the tasks that they were fused with.
+    pub(super) common_biases: BTreeSet<LayerId>,
     layout: Vec<Vec<Block>>,
     values: HashMap<ValueId, Held>,
     /// The extents of activations; empty where nothing is summed across tasks.
@@ -46,6 +48,7 @@ impl<'a> TaskEmitter<'a> {
             builder,
             sums,
             parameters,
+            common_biases: BTreeSet::new(),
             layout,
             values: HashMap::new(),
             extents: ExtentTable::default(),
@@ -55,6 +58,11 @@ impl<'a> TaskEmitter<'a> {
     /// Writes the task's nodes; `inputs` are its inputs in the joint graph. Returns its outputs.
     pub(super) fn run(&mut self, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
         let task = self.source();
+        for id in (0..task.coupling.layers.len()).map(LayerId) {
+            if self.joint.shares_bias(self.task, id)? {
+                self.common_biases.insert(id);
+            }
+        }
         if self.sums.is_some() {
             self.extents = ExtentTable::of(&task.model.graph)?;
         }

@@ -1,21 +1,18 @@
 //! A folder that appears whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use crate::error::{Error, ErrorKind, Result};
+use crate::staging::StagedFolder;
 
 /// A folder that is being filled; dropping it removes it.
-pub(super) struct Draft {
-    temporary: TempDir,
-    target: PathBuf,
-}
+pub(super) struct Draft(StagedFolder);
 
 impl Draft {
-    /// An empty folder that is to become `target`.
+    /// An empty folder that is to become `target`, which must be new or empty.
     pub(super) fn beside(target: &Path) -> Result<Self> {
         match fs::read_dir(target).map(|mut entries| entries.next().is_none()) {
             Ok(true) => {}
@@ -27,33 +24,17 @@ impl Draft {
             }
             Err(e) => return Err(failed(target, e).hint("name a new folder")),
         }
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let temporary = tempfile::Builder::new()
-            .prefix(".onnx-zip-")
-            .tempdir_in(parent)
-            .map_err(|e| failed(target, e).hint("choose a place that you may write to"))?;
-        Ok(Draft { temporary, target: target.to_owned() })
+        StagedFolder::new(target).map(Draft)
     }
 
     /// Where to write.
-    pub(super) fn path(&self) -> &Path {
-        self.temporary.path()
+    pub(super) fn path(&self) -> PathBuf {
+        self.0.path()
     }
 
     /// Gives the folder its name.
     pub(super) fn publish(self) -> Result<()> {
-        let Draft { temporary, target } = self;
-        // Temporary folders are private by default; a result is an ordinary folder.
-        #[cfg(unix)]
-        fs::set_permissions(temporary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .map_err(|e| failed(&target, e))?;
-        if target.exists() {
-            fs::remove_dir(&target).map_err(|e| failed(&target, e))?;
-        }
-        fs::rename(temporary.path(), &target).map_err(|e| failed(&target, e))
+        self.0.commit(&BTreeSet::new())
     }
 }
 

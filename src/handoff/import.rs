@@ -4,6 +4,7 @@ use super::forward::{plain, trainable};
 use crate::emit::{EmitOptions, FORM_KEY, Form, InputMode, emit, inputs_agree, restore};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Model, Tensor, ValueId};
+use crate::verify::DEVIATION_KEY;
 
 /// The joint model with the weights of `trained`, in the same form, with the same inputs, plan and
 /// further metadata.
@@ -36,6 +37,8 @@ pub fn trained(joint: &Model, trained: &Model) -> Result<Model> {
         None => emit(&plan, &separate)?,
     };
     let mut metadata = joint.metadata.clone();
+    // What was measured before the weights changed holds no longer.
+    metadata.remove(DEVIATION_KEY);
     metadata.extend(result.metadata);
     Ok(Model { name: joint.name.clone(), metadata, ..result })
 }

@@ -91,7 +91,7 @@ pub fn export(
     }
     let Forward { model, trainable } = forward(&plan)?;
     let draft = Draft::beside(target)?;
-    let folder = draft.path();
+    let folder = &draft.path();
     let steps = lessons.iter().map(|l| l.data.len().div_ceil(batch.max(1)) as u64).sum();
     progress.begin("export", steps);
     let mut tasks = Vec::new();

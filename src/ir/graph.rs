@@ -4,9 +4,11 @@
 //! unique inside a graph. A sub-graph (a branch of `If`) refers to values of the graph around it by
 //! [`ValueKind::Captured`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use super::codes::Codes;
+use super::index::Index;
 use super::tensor::{Tensor, TensorType};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -58,6 +60,8 @@ pub struct Value {
     pub ty: Option<TensorType>,
     /// Encoded `TypeProto` of a value that is not a dense tensor (a sequence, a map, an optional…).
     pub foreign_type: Option<Vec<u8>>,
+    /// Type of the tensors in a sequence or an optional value, where the file declares it.
+    pub element: Option<TensorType>,
 }
 
 /// The value of a node's attribute.
@@ -188,6 +192,7 @@ pub struct Graph {
     nodes: Vec<Option<Node>>,
     names: HashMap<String, ValueId>,
     codes: BTreeMap<ValueId, Codes>,
+    index: Index,
 }
 
 /// For each value, the nodes that read it, in node order.
@@ -287,10 +292,14 @@ impl Graph {
 
     /// A name close to `base` that no value has yet.
     pub fn fresh_name(&self, base: &str) -> String {
+        self.free_name(base, self.index.first_number(base))
+    }
+
+    fn free_name(&self, base: &str, first: u32) -> String {
         if !self.names.contains_key(base) {
             return base.to_owned();
         }
-        (1u32..)
+        (first..)
             .map(|i| format!("{base}.{i}"))
             .find(|n| !self.names.contains_key(n))
             .unwrap_or_default()
@@ -299,9 +308,11 @@ impl Graph {
     /// Adds a value; its name is made unique.
     pub fn add_value(&mut self, name: &str, kind: ValueKind, ty: Option<TensorType>) -> ValueId {
         let id = ValueId(self.values.len() as u32);
-        let name = self.fresh_name(name);
+        let base = name;
+        let name = self.fresh_name(base);
+        self.index.number(base, &name);
         self.names.insert(name.clone(), id);
-        self.values.push(Value { name, kind, ty, foreign_type: None });
+        self.values.push(Value { name, kind, ty, foreign_type: None, element: None });
         id
     }
 
@@ -323,6 +334,7 @@ impl Graph {
         for output in node.outputs.iter().flatten() {
             self.values[output.index()].kind = ValueKind::Computed(id);
         }
+        self.index.add(id, &node);
         self.nodes.push(Some(node));
         id
     }
@@ -357,6 +369,7 @@ impl Graph {
         for output in node.outputs.iter().flatten() {
             self.values[output.index()].kind = ValueKind::Computed(id);
         }
+        self.index.add(id, &node);
         self.nodes[id.index()] = Some(node);
     }
 
@@ -412,16 +425,21 @@ impl Graph {
 
     /// Gives a value the type of a value of another graph.
     pub fn set_type_like(&mut self, id: ValueId, graph: &Graph, other: ValueId) {
-        let (ty, foreign_type) = (graph.type_of(other), graph.value(other).foreign_type.clone());
-        let value = &mut self.values[id.index()];
-        (value.ty, value.foreign_type) = (ty, foreign_type);
+        let Value { foreign_type, element, .. } = graph.value(other).clone();
+        let (ty, value) = (graph.type_of(other), &mut self.values[id.index()]);
+        (value.ty, value.foreign_type, value.element) = (ty, foreign_type, element);
+    }
+
+    /// Sets the type of the tensors in a sequence or an optional value.
+    pub fn set_element(&mut self, id: ValueId, element: TensorType) {
+        self.values[id.index()].element = Some(element);
     }
 
     /// Renames a value; the new name is made unique and returned.
     pub fn rename_value(&mut self, id: ValueId, name: &str) -> String {
         let old = std::mem::take(&mut self.values[id.index()].name);
         self.names.remove(&old);
-        let name = self.fresh_name(name);
+        let name = self.free_name(name, 1);
         self.names.insert(name.clone(), id);
         self.values[id.index()].name.clone_from(&name);
         name
@@ -429,8 +447,10 @@ impl Graph {
 
     /// Makes every reader of `old` (nodes, their sub-graphs, graph outputs) read `new` instead.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
-        for node in self.nodes.iter_mut().flatten() {
-            node.redirect(|read| if read == old { new } else { read });
+        for id in self.index.move_readers(old, new) {
+            if let Some(node) = &mut self.nodes[id.index()] {
+                node.redirect(|read| if read == old { new } else { read });
+            }
         }
         for output in &mut self.outputs {
             if *output == old {
@@ -517,24 +537,37 @@ impl Graph {
     /// [`ErrorKind::Format`] if the graph has a cycle; the error names a node on it.
     pub fn topological_order(&self) -> Result<Vec<NodeId>> {
         let mut waiting = vec![0usize; self.nodes.len()];
-        let mut readers: Vec<Vec<NodeId>> = vec![Vec::new(); self.nodes.len()];
+        // The readers of node i are those from `starts[i]` to `starts[i + 1]`.
+        let mut starts = vec![0usize; self.nodes.len() + 1];
+        let producers = |node: &Node| -> Vec<NodeId> {
+            node.reads().filter_map(|value| self.producer(value)).collect()
+        };
         for (id, node) in self.nodes() {
-            for value in node.reads() {
-                if let Some(producer) = self.producer(value) {
-                    waiting[id.index()] += 1;
-                    readers[producer.index()].push(id);
-                }
+            for producer in producers(node) {
+                waiting[id.index()] += 1;
+                starts[producer.index() + 1] += 1;
             }
         }
-        let mut ready: std::collections::BTreeSet<NodeId> =
-            self.nodes().map(|(id, _)| id).filter(|id| waiting[id.index()] == 0).collect();
+        for index in 0..self.nodes.len() {
+            starts[index + 1] += starts[index];
+        }
+        let mut ends = starts.clone();
+        let mut readers = vec![NodeId(0); starts.last().copied().unwrap_or(0)];
+        for (id, node) in self.nodes() {
+            for producer in producers(node) {
+                readers[ends[producer.index()]] = id;
+                ends[producer.index()] += 1;
+            }
+        }
+        let ready = self.nodes().map(|(id, _)| id).filter(|id| waiting[id.index()] == 0);
+        let mut ready: BinaryHeap<Reverse<NodeId>> = ready.map(Reverse).collect();
         let mut order = Vec::with_capacity(self.nodes.len());
-        while let Some(id) = ready.pop_first() {
+        while let Some(Reverse(id)) = ready.pop() {
             order.push(id);
-            for reader in &readers[id.index()] {
+            for reader in &readers[starts[id.index()]..ends[id.index()]] {
                 waiting[reader.index()] -= 1;
                 if waiting[reader.index()] == 0 {
-                    ready.insert(*reader);
+                    ready.push(Reverse(*reader));
                 }
             }
         }

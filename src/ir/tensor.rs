@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ndarray::{ArrayD, IxDyn};
 
+use super::size::Size;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Element type of a tensor, as in `TensorProto.DataType`.
@@ -95,6 +96,8 @@ pub enum Dim {
     Known(usize),
     /// Size known only at run time, by a name that is equal where sizes are equal.
     Symbol(String),
+    /// Size known only at run time, computed from named ones; neither a number nor one name alone.
+    Formula(Box<Size>),
     /// Nothing is known.
     Unknown,
 }
@@ -206,6 +209,20 @@ impl Tensor {
         self.len() == 0
     }
 
+    /// The entries in a range of the outermost axis, which share their bytes with the tensor; `None` for
+    /// a scalar, for elements that are not whole bytes and where there are no such entries.
+    pub fn rows(&self, rows: std::ops::Range<usize>) -> Option<Tensor> {
+        let (count, inner) = self.dims.split_first()?;
+        let row = inner.iter().product::<usize>() * self.dtype.size()?;
+        let part = rows.start * row..rows.end * row;
+        if rows.start > rows.end || rows.end > *count || part.end > self.data.len() {
+            return None;
+        }
+        let mut dims = self.dims.clone();
+        dims[0] = rows.len();
+        Some(Tensor { dtype: self.dtype, dims, data: self.data.slice(part) })
+    }
+
     /// The elements as `f32` (exact for f32, f16 and bf16; rounded for f64).
     ///
     /// # Errors
@@ -310,6 +327,16 @@ mod tests {
         }
         let third = Tensor::from_f64(DataType::F64, &array.mapv(|v| v / 3.0)).unwrap();
         assert_eq!(third.to_f64().unwrap(), array / 3.0);
+    }
+
+    #[test]
+    fn rows_are_runs_of_elements() {
+        let values = ArrayD::from_shape_vec(IxDyn(&[3, 2]), vec![1., 2., 3., 4., 5., 6.]).unwrap();
+        let tensor = Tensor::from_f32(&values);
+        let part = tensor.rows(1..3).unwrap();
+        assert_eq!(part.to_f32().unwrap().into_iter().collect::<Vec<_>>(), [3., 4., 5., 6.]);
+        assert_eq!(part.dims, [2, 2]);
+        assert_eq!(tensor.rows(2..4), None);
     }
 
     #[test]

@@ -156,6 +156,7 @@ impl fmt::Display for Dim {
         match self {
             Dim::Known(size) => write!(f, "{size}"),
             Dim::Symbol(name) => f.write_str(name),
+            Dim::Formula(size) => write!(f, "{size}"),
             Dim::Unknown => f.write_str("?"),
         }
     }

@@ -9,8 +9,8 @@
 //! | paper | what | where |
 //! |---|---|---|
 //! | sec. 3.2 | layers that correspond, and their common inputs | [`align`](crate::align), [`site`] |
-//! | eq. 3 | error of a layer as a quadratic form of its weights' change | [`solver::fuse::mean_square`] |
-//! | eqs. 7–8 | Hessians Σ x xᵀ of both tasks | [`Moments`](crate::calib::gram::Moments), [`solver::cholesky::schur`] |
+//! | eq. 3 | error of a layer as a quadratic form of its weights' change | [`Hessian::mean_square`](solver::hessian::Hessian::mean_square) |
+//! | eqs. 7–8 | Hessians Σ x xᵀ of both tasks | [`Moments`](crate::calib::gram::Moments), [`Hessian::reduced`](solver::hessian::Hessian::reduced) |
 //! | eq. 10 | common weights of a pair | [`Problem::fuse`](solver::pair_cost::Problem::fuse) |
 //! | eqs. 11–12 | cost of a pair | [`Problem::cost`](solver::pair_cost::Problem::cost) |
 //! | sec. 3.3 | greedy choice of pairs | [`matching::Greedy`] |

@@ -3,7 +3,9 @@
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
+use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::LayerKind;
 
 use super::matching::{Matcher, Share, matcher};
 use super::solver::cholesky::DAMPING;
@@ -19,6 +21,20 @@ pub enum Method {
     /// zipping; pairs are weighted by how much they matter to the outputs.
     #[default]
     Refit,
+}
+
+/// What is shared or left to the tasks as a whole, where a goal decides how much to share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Layers: the weights of each are common, or the tasks' own while their channels stay paired. Graphs
+    /// stay dense.
+    #[default]
+    Layer,
+    /// Neurons, as in the paper: a layer may share a part of them.
+    Neuron,
+    /// Both ways; the one with the less predicted loss is kept.
+    Mixed,
 }
 
 /// Which inputs the statistics of a layer are taken from.
@@ -38,12 +54,24 @@ pub struct Budget {
     default: Share,
     rules: Vec<(GlobMatcher, Share)>,
     multiple: usize,
+    biases: Biases,
+}
+
+/// Whose the biases of shared neurons are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Biases {
+    /// A shared neuron has one bias, as in the paper.
+    #[default]
+    Shared,
+    /// Every task has its own. That takes one number per neuron and no node: a shift on common weights.
+    PerTask,
 }
 
 impl Budget {
     /// The same share everywhere.
     pub fn uniform(share: Share) -> Self {
-        Budget { default: share, rules: Vec::new(), multiple: 1 }
+        Budget { default: share, rules: Vec::new(), multiple: 1, biases: Biases::Shared }
     }
 
     /// Adds a rule for layers whose name matches `glob`; later rules win.
@@ -69,6 +97,23 @@ impl Budget {
     /// Rounds numbers of shared neurons to multiples of `multiple`, where they are not told exactly.
     pub fn round(&mut self, multiple: usize) {
         self.multiple = multiple.max(1);
+    }
+
+    /// Says whose the biases of shared neurons are.
+    pub fn set_biases(&mut self, biases: Biases) {
+        self.biases = biases;
+    }
+
+    /// Whose the biases of shared neurons are.
+    pub fn biases(&self) -> Biases {
+        self.biases
+    }
+
+    /// Whether a layer's shared neurons have a bias for each task. Channels of depthwise layers and units of
+    /// recurrent ones have one for all tasks.
+    pub(crate) fn keeps_bias(&self, layer: &CoupledLayer) -> bool {
+        let is_plain = !layer.per_channel && !matches!(layer.layer.kind, LayerKind::Gate(_));
+        self.biases == Biases::PerTask && is_plain
     }
 
     /// What numbers of shared neurons are multiples of, where they are not told exactly.
@@ -104,6 +149,8 @@ pub struct MergeOptions {
     pub method: Method,
     /// How many neurons to share.
     pub budget: Budget,
+    /// What a goal decides about.
+    pub unit: Unit,
     /// Name of the matcher; see [`super::matching::MATCHERS`]. `None` takes the method's own: greedy
     /// for `mtz`, optimal for `refit`.
     pub matcher: Option<String>,
@@ -120,6 +167,9 @@ pub struct MergeOptions {
     pub max_rows: usize,
     /// Bytes that one layer's statistics may take.
     pub memory: u64,
+    /// Samples per task on which it is measured what each layer's errors do to the outputs; 0 to tell it
+    /// from sensitivities.
+    pub probe: usize,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -129,6 +179,7 @@ impl Default for MergeOptions {
         MergeOptions {
             method: Method::default(),
             budget: Budget::uniform(Share::Fraction(1.0)),
+            unit: Unit::default(),
             matcher: None,
             metric: Metric::default(),
             passes: Passes::default(),
@@ -136,6 +187,7 @@ impl Default for MergeOptions {
             damping: DAMPING,
             max_rows: 1 << 18,
             memory: 4 << 30,
+            probe: 0,
             seed: 0,
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use super::proto::tensor_proto::DataLocation;
 use super::proto::{GraphProto, ModelProto, TensorProto};
@@ -14,6 +15,9 @@ const PAGE: u64 = 4096;
 /// Smaller tensors stand on cache lines: a page for each bias would be waste.
 const LINE: u64 = 64;
 
+/// The key under which a tensor names its file.
+const LOCATION: &str = "location";
+
 /// The contents of one external data file. Tensors with the same bytes are stored once.
 #[derive(Default)]
 pub(super) struct DataFile {
@@ -23,12 +27,23 @@ pub(super) struct DataFile {
 }
 
 impl DataFile {
-    /// Moves the initializers of at least `threshold` bytes out of `model` into this file, which the
-    /// model knows as `location`.
-    pub(super) fn take(&mut self, model: &mut ModelProto, location: &str, threshold: usize) {
+    /// Moves the initializers of at least `threshold` bytes out of `model` into this file, whose name
+    /// the model gets by [`refer`].
+    pub(super) fn take(&mut self, model: &mut ModelProto, threshold: usize) {
         if let Some(graph) = &mut model.graph {
-            self.take_graph(graph, location, threshold);
+            self.take_graph(graph, threshold);
         }
+    }
+
+    /// Sixteen hexadecimal digits that stand for the contents: files with other contents have other
+    /// names, so that no model ever reads a file that is not its own.
+    pub(super) fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        for (offset, bytes) in &self.parts {
+            hasher.update(offset.to_le_bytes());
+            hasher.update(bytes);
+        }
+        hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -46,25 +61,25 @@ impl DataFile {
         Ok(())
     }
 
-    fn take_graph(&mut self, graph: &mut GraphProto, location: &str, threshold: usize) {
+    fn take_graph(&mut self, graph: &mut GraphProto, threshold: usize) {
         for tensor in &mut graph.initializer {
             if tensor.raw_data.as_ref().is_some_and(|raw| raw.len() >= threshold.max(1)) {
-                self.take_tensor(tensor, location);
+                self.take_tensor(tensor);
             }
         }
         let attributes = graph.node.iter_mut().flat_map(|node| &mut node.attribute);
         for sub in attributes.filter_map(|attribute| attribute.g.as_mut()) {
-            self.take_graph(sub, location, threshold);
+            self.take_graph(sub, threshold);
         }
     }
 
-    fn take_tensor(&mut self, tensor: &mut TensorProto, location: &str) {
+    fn take_tensor(&mut self, tensor: &mut TensorProto) {
         let raw = tensor.raw_data.take().unwrap_or_default();
         let length = raw.len();
         let offset = self.place(raw);
         tensor.set_data_location(DataLocation::External);
         tensor.external_data = vec![
-            entry("location", location),
+            entry(LOCATION, ""),
             entry("offset", &offset.to_string()),
             entry("length", &length.to_string()),
         ];
@@ -81,6 +96,21 @@ impl DataFile {
         self.len = offset + size;
         offset
     }
+}
+
+/// Whether `text` looks like what [`DataFile::digest`] gives.
+pub(super) fn is_digest(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Names the file of all tensors that were moved out of `graph`.
+pub(super) fn refer(graph: &mut GraphProto, location: &str) {
+    let moved = graph.initializer.iter_mut().flat_map(|tensor| &mut tensor.external_data);
+    for entry in moved.filter(|entry| entry.key() == LOCATION) {
+        entry.value = Some(location.to_owned());
+    }
+    let attributes = graph.node.iter_mut().flat_map(|node| &mut node.attribute);
+    attributes.filter_map(|attribute| attribute.g.as_mut()).for_each(|sub| refer(sub, location));
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! are opened, symbolic links followed.
 
 use std::collections::HashMap;
-use std::fs;
+use std::collections::hash_map::Entry;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -15,18 +17,20 @@ use super::tensor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::staging::folder_of;
 
-/// The external data files of one model; each is read once, tensors are slices of it.
+/// The external data files of one model. Only what tensors ask for is read, each range once.
+#[derive(Default)]
 pub(super) struct ExternalData {
     folder: Option<PathBuf>,
     /// Canonical folders that the files must lie in.
     roots: Vec<PathBuf>,
-    files: HashMap<PathBuf, Bytes>,
+    files: HashMap<PathBuf, File>,
+    ranges: HashMap<(PathBuf, u64, u64), Bytes>,
 }
 
 impl ExternalData {
     /// For a model that is not in a file: every reference is an error.
     pub(super) fn none() -> Self {
-        ExternalData { folder: None, roots: Vec::new(), files: HashMap::new() }
+        ExternalData::default()
     }
 
     /// For a model in `folder`.
@@ -34,7 +38,7 @@ impl ExternalData {
         ExternalData {
             folder: Some(folder.to_owned()),
             roots: folder.canonicalize().into_iter().collect(),
-            files: HashMap::new(),
+            ..ExternalData::default()
         }
     }
 
@@ -58,15 +62,15 @@ impl ExternalData {
         let number = |key| entry(key).map(|text| parse(key, text)).transpose();
         let offset = number("offset")?.unwrap_or(0);
         let length = number("length")?;
-        let file = self.file(location)?;
-        let size = file.len() as u64;
+        let path = self.resolve(location)?;
+        let size = fs::metadata(&path).map_err(|e| unreadable(location, e))?.len();
         let end = match length.or(needed) {
             Some(length) => offset.checked_add(length),
             None => Some(size),
         };
         match end {
             Some(end) if offset <= end && end <= size => {
-                Ok(file.slice(offset as usize..end as usize))
+                self.range(path, offset, end).map_err(|e| unreadable(location, e))
             }
             _ => Err(format_error(format!(
                 "a tensor reaches beyond the end of the external data file '{location}' \
@@ -76,13 +80,27 @@ impl ExternalData {
         }
     }
 
-    fn file(&mut self, location: &str) -> Result<Bytes> {
-        let path = self.resolve(location)?;
-        if let Some(bytes) = self.files.get(&path) {
+    /// The bytes from `start` to `end` of a file.
+    fn range(&mut self, path: PathBuf, start: u64, end: u64) -> io::Result<Bytes> {
+        let key = (path, start, end);
+        if let Some(bytes) = self.ranges.get(&key) {
             return Ok(bytes.clone());
         }
-        let bytes = Bytes::from(fs::read(&path).map_err(|e| unreadable(location, e))?);
-        self.files.insert(path, bytes.clone());
+        let file = match self.files.entry(key.0.clone()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(free) => free.insert(File::open(&key.0)?),
+        };
+        let too_large = |_| io::Error::from(io::ErrorKind::OutOfMemory);
+        let length = usize::try_from(end - start).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).map_err(too_large)?;
+        file.seek(SeekFrom::Start(start))?;
+        file.take(end - start).read_to_end(&mut bytes)?;
+        if bytes.len() != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let bytes = Bytes::from(bytes);
+        self.ranges.insert(key, bytes.clone());
         Ok(bytes)
     }
 

@@ -22,5 +22,5 @@ mod write;
 
 pub use finite::check_finite;
 pub use read::{decode, load};
-pub use save::{External, SaveOptions, save, save_split};
+pub use save::{Draft, External, SaveOptions, save, save_split, stage};
 pub use write::encode;

@@ -1,14 +1,16 @@
 //! Reading models.
 
 mod attribute;
+mod functions;
 mod graph;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 use bytes::Bytes;
-use prost::Message;
+use prost::{DecodeError, Message};
 
 use self::graph::GraphReader;
 use super::external::ExternalData;
@@ -41,6 +43,13 @@ pub fn decode(bytes: Bytes, folder: Option<&Path>, name: &str) -> Result<Model> 
     read_model(bytes, external, name).in_model(name)
 }
 
+/// Bytes that are looked at before a file is read as a whole.
+const PROBE: u64 = 1 << 12;
+
+/// Larger messages cannot be: protobuf counts their bytes in 31 bits, and larger weights lie in files
+/// of their own.
+const LARGEST: u64 = 1 << 31;
+
 fn read_file(path: &Path) -> Result<Bytes> {
     let unreadable = |e| Error::new(ErrorKind::Io, "cannot read the model").because(e);
     let metadata = fs::metadata(path).map_err(unreadable)?;
@@ -51,11 +60,22 @@ fn read_file(path: &Path) -> Result<Bytes> {
     if !metadata.is_file() {
         return Err(Error::new(ErrorKind::Io, "this is not a file").hint("give an .onnx file"));
     }
-    fs::read(path).map(Bytes::from).map_err(unreadable)
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(PROBE).read_to_end(&mut bytes).map_err(unreadable)?;
+    // A message begins with the number of a field; a hole in a file reads as zeros.
+    if bytes.first() == Some(&0) || metadata.len() > LARGEST {
+        return Err(no_model(&bytes, None));
+    }
+    let rest = usize::try_from(metadata.len()).unwrap_or(usize::MAX).saturating_sub(bytes.len());
+    bytes.try_reserve_exact(rest).map_err(|_| unreadable(io::ErrorKind::OutOfMemory.into()))?;
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes.into())
 }
 
 fn read_model(bytes: Bytes, mut external: ExternalData, name: &str) -> Result<Model> {
     let mut proto = parse(bytes)?;
+    functions::inline(&mut proto)?;
     let graph = proto.graph.take().unwrap_or_default();
     let functions = proto.functions.into_iter().map(|f| read_function(f, &mut external));
     Ok(Model {
@@ -80,17 +100,7 @@ fn parse(bytes: Bytes) -> Result<ModelProto> {
         return Err(Error::new(ErrorKind::Format, "the file is empty")
             .hint("download or export the model again"));
     }
-    let looks = |error: Error| match sniff::describe(&bytes) {
-        Some((what, hint)) => {
-            Error::new(ErrorKind::Format, format!("this is {what}, not an ONNX model")).hint(hint)
-        }
-        None => error.hint("download or export the model again"),
-    };
-    let proto = ModelProto::decode(bytes.clone()).map_err(|e| {
-        looks(
-            Error::new(ErrorKind::Format, "this is not an ONNX model, or a damaged one").because(e),
-        )
-    })?;
+    let proto = ModelProto::decode(bytes.clone()).map_err(|e| no_model(&bytes, Some(e)))?;
     let missing = match &proto.graph {
         None => Some("graph"),
         Some(GraphProto { node, .. }) if node.is_empty() => Some("nodes"),
@@ -98,11 +108,33 @@ fn parse(bytes: Bytes) -> Result<ModelProto> {
         Some(_) => None,
     };
     match missing {
-        Some(what) => Err(looks(Error::new(
-            ErrorKind::Format,
-            format!("this is not an ONNX model: it has no {what}"),
-        ))),
+        Some(what) => {
+            let message = format!("this is not an ONNX model: it has no {what}");
+            Err(looking_like(&bytes, Error::new(ErrorKind::Format, message)))
+        }
         None => Ok(proto),
+    }
+}
+
+/// Says that bytes are no message of the format.
+fn no_model(bytes: &[u8], cause: Option<DecodeError>) -> Error {
+    let error = Error::new(ErrorKind::Format, "this is not an ONNX model, or a damaged one");
+    looking_like(
+        bytes,
+        match cause {
+            Some(cause) => error.because(cause),
+            None => error,
+        },
+    )
+}
+
+/// What the bytes look like, where they look like anything known; else the error.
+fn looking_like(bytes: &[u8], error: Error) -> Error {
+    match sniff::describe(bytes) {
+        Some((what, hint)) => {
+            Error::new(ErrorKind::Format, format!("this is {what}, not an ONNX model")).hint(hint)
+        }
+        None => error.hint("download or export the model again"),
     }
 }
 

@@ -1,26 +1,32 @@
 //! Saving models to files.
 
-use std::ffi::OsStr;
-use std::path::{Component, Path, PathBuf};
+mod draft;
+mod split;
+
+use std::path::Path;
 
 use prost::Message;
 
-use super::data_file::DataFile;
+use super::data_file::{DataFile, refer};
 use super::proto::ModelProto;
 use super::stream;
 use super::write::{PROTOBUF_LIMIT, check_size, to_proto};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
-use crate::staging::{Stage, folder_of, is_device};
+use crate::progress::{Progress, Silent};
+use crate::staging::{Stage, Target, folder_of, resolve};
+
+pub use draft::Draft;
+pub use split::save_split;
 
 /// Where large tensors go.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum External {
-    /// Into the model file as long as it stays below 2 GB, else into `<file name>.data` beside it.
+    /// Into the model file as long as it stays below 2 GB, else beside it.
     #[default]
     Auto,
-    /// Into the file of this name beside the model.
-    Always(String),
+    /// Into `<file name>.<digest>.data` beside the model file; the digest is that of the tensors.
+    Always,
     /// Into the model file.
     Never,
 }
@@ -40,116 +46,79 @@ impl Default for SaveOptions {
     }
 }
 
-/// Tensors below this size in bytes stay in each file of [`save_split`].
-const SPLIT_THRESHOLD: usize = 64;
-
 /// Saves a model and returns the number of bytes written, external data included.
 ///
 /// Files are written whole or not at all: if writing fails, nothing is left behind and existing files
-/// stay as they were. Initializers that nothing reads are left out. A device or pipe is written
-/// directly.
+/// stay as they were. Initializers that nothing reads are left out. Links are followed; a device or
+/// pipe gets the model when it is complete.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if a file cannot be written, [`ErrorKind::Usage`] for an external file name
-/// that is no plain name, [`ErrorKind::Unsupported`] if the model file would exceed 2 GB,
-/// [`ErrorKind::Format`] if the graph is not well formed.
+/// [`ErrorKind::Io`] if a file cannot be written, [`ErrorKind::Usage`] for external data beside what
+/// is no file, [`ErrorKind::Unsupported`] if the model file would exceed 2 GB, [`ErrorKind::Format`]
+/// if the graph is not well formed.
 pub fn save(model: &Model, path: &Path, options: &SaveOptions) -> Result<u64> {
-    save_within(model, path, options, PROTOBUF_LIMIT)
+    stage(model, path, options, &Silent)?.commit()
 }
 
-/// Saves several models whose initializers all lie in one external data file, `shared`, in which
-/// equal tensors are stored once. `shared` must lie in the models' folder or below it. Returns the
-/// number of bytes written.
+/// Writes a model that is to be saved as by [`save`] when it was checked; dropping it leaves everything
+/// as it was. `progress` says when to stop waiting for the reader of a pipe.
 ///
 /// # Errors
-/// As [`save`]; [`ErrorKind::Usage`] if `shared` is not below a model's folder.
-pub fn save_split(models: &[(&Model, &Path)], shared: &Path) -> Result<u64> {
-    let mut data = DataFile::default();
-    let mut protos = Vec::new();
-    for (model, path) in models {
-        let mut proto = to_proto(model)?;
-        data.take(&mut proto, &location(path, shared)?, SPLIT_THRESHOLD);
-        protos.push((proto, *path));
-    }
-    write_files(protos, &data, shared, PROTOBUF_LIMIT)
+/// As [`save`].
+pub fn stage<'p>(
+    model: &Model,
+    path: &Path,
+    options: &SaveOptions,
+    progress: &'p dyn Progress,
+) -> Result<Draft<'p>> {
+    stage_within(model, path, options, PROTOBUF_LIMIT, progress).in_model(&model.name)
 }
 
-fn save_within(model: &Model, path: &Path, options: &SaveOptions, limit: u64) -> Result<u64> {
-    let mut proto = to_proto(model)?;
-    let name = match &options.external {
-        External::Never => None,
-        External::Auto if proto.encoded_len() as u64 <= limit => None,
-        External::Auto => Some(default_data_name(path)),
-        External::Always(name) => Some(name.clone()),
-    };
-    let mut data = DataFile::default();
-    let mut data_path = PathBuf::new();
-    if let Some(name) = name {
-        check_name(&name, path)?;
-        data.take(&mut proto, &name, options.threshold);
-        data_path = path.with_file_name(name);
-    }
-    write_files(vec![(proto, path)], &data, &data_path, limit).in_model(&model.name)
-}
-
-fn write_files(
-    models: Vec<(ModelProto, &Path)>,
-    data: &DataFile,
-    data_path: &Path,
+fn stage_within<'p>(
+    model: &Model,
+    path: &Path,
+    options: &SaveOptions,
     limit: u64,
-) -> Result<u64> {
-    let mut stage = Stage::default();
-    if !data.is_empty() {
-        if let Some((_, path)) = models.iter().find(|(_, path)| is_device(path)) {
-            let message = format!("'{}' is no file that could have external data", path.display());
-            return Err(Error::new(ErrorKind::Usage, message));
-        }
-        stage.write(data_path, |out| data.write(out))?;
-    }
-    for (proto, path) in models {
-        check_size(&proto, limit)?;
-        stage.write(path, |out| stream::write_model(proto, out))?;
-    }
-    stage.commit()
-}
-
-fn default_data_name(path: &Path) -> String {
-    format!("{}.data", path.file_name().unwrap_or_default().to_string_lossy())
-}
-
-/// The data file must be a sibling of the model.
-fn check_name(name: &str, path: &Path) -> Result<()> {
-    let plain = matches!(
-        Path::new(name).components().collect::<Vec<_>>().as_slice(),
-        [Component::Normal(only)] if *only == name
-    );
-    if plain && path.file_name().is_some_and(|own| own != name) {
-        return Ok(());
-    }
-    let message = format!("'{name}' cannot be the name of an external data file");
-    Err(Error::new(ErrorKind::Usage, message)
-        .hint("give a file name without folders that differs from the model's"))
-}
-
-/// How the model in `path` refers to the file `shared`: with forward slashes, never upwards.
-fn location(path: &Path, shared: &Path) -> Result<String> {
-    let folder = |file: &Path| {
-        folder_of(file).canonicalize().map_err(|e| {
-            let message = format!("cannot write '{}'", file.display());
-            Error::new(ErrorKind::Io, message).because(e)
-        })
+    progress: &'p dyn Progress,
+) -> Result<Draft<'p>> {
+    let mut proto = to_proto(model)?;
+    let moves_out = match options.external {
+        External::Never => false,
+        External::Auto => proto.encoded_len() as u64 > limit,
+        External::Always => true,
     };
-    let (from, to) = (folder(path)?, folder(shared)?);
-    let parts = to.strip_prefix(&from).ok().zip(shared.file_name()).and_then(|(below, name)| {
-        below.iter().chain([name]).map(OsStr::to_str).collect::<Option<Vec<_>>>()
-    });
-    match parts {
-        Some(parts) if from != to || path.file_name() != shared.file_name() => Ok(parts.join("/")),
-        _ => Err(Error::new(
-            ErrorKind::Usage,
-            format!("'{}' cannot hold the tensors of '{}'", shared.display(), path.display()),
-        )
-        .hint("put the shared data file into the models' folder or below it")),
+    let mut data = DataFile::default();
+    if moves_out {
+        data.take(&mut proto, options.threshold);
+    }
+    let mut stage = Stage::new(progress);
+    let mut data_name = None;
+    if !data.is_empty() {
+        let (beside, name) = data_place(path, &data)?;
+        name_data(&mut proto, &name);
+        stage.write(&beside.join(&name), |out| data.write(out))?;
+        data_name = Some(name);
+    }
+    check_size(&proto, limit)?;
+    let at = stage.write(path, |out| stream::write_model(proto, out))?;
+    Ok(Draft::new(stage, path, at, data_name))
+}
+
+/// The folder and the name of the data file of the model that is to become `path`.
+fn data_place(path: &Path, data: &DataFile) -> Result<(std::path::PathBuf, String)> {
+    // Where this fails, the model fails for the same reason, which says more.
+    let target = resolve(path).unwrap_or_else(|_| Target::File(path.to_owned()));
+    let Target::File(real) = target else {
+        let message = format!("'{}' is no file that could have external data", path.display());
+        return Err(Error::new(ErrorKind::Usage, message).hint("name a file"));
+    };
+    let own = real.file_name().unwrap_or_default().to_string_lossy();
+    Ok((folder_of(&real).to_owned(), format!("{own}.{}.data", data.digest())))
+}
+
+fn name_data(model: &mut ModelProto, name: &str) {
+    if let Some(graph) = &mut model.graph {
+        refer(graph, name);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Constants: `TensorProto` ⇄ [`Tensor`].
 //!
 //! Elements end up as the little-endian bytes of `TensorProto.raw_data`, whichever field the file
-//! keeps them in; `raw_data` itself is not copied. Strings have no such form: their tensor carries
+//! keeps them in; large `raw_data` is not copied. Strings have no such form: their tensor carries
 //! the encoded field `string_data`.
 
 use bytes::Bytes;
@@ -66,6 +66,16 @@ fn wrong(what: impl Into<String>) -> Fault {
 /// With 128 bits each, their number of bits still fits into 64 bits.
 const MOST_ELEMENTS: u64 = 1 << 56;
 
+/// Tensors below this size are copied.
+const SMALL: usize = 1 << 16;
+
+/// The product of the sizes other than zero of a tensor without elements. Nothing in the file stands
+/// behind such sizes, but what is made from them later takes memory.
+const MOST_BESIDE_ZERO: u64 = 1 << 16;
+
+/// Axes of a tensor.
+const MOST_AXES: usize = 64;
+
 const UNCOUNTABLE: &str = "has a shape too large to count";
 
 const STRING: DataType = DataType::STRING;
@@ -93,10 +103,15 @@ fn build(
         }
         data
     };
+    // A small tensor must not keep the whole file in memory once the large ones have been replaced.
+    let data = if data.len() < SMALL { Bytes::copy_from_slice(&data) } else { data };
     Ok(Tensor { dtype, dims, data })
 }
 
 fn shape(dims: &[i64]) -> Result<Vec<usize>, Fault> {
+    if dims.len() > MOST_AXES {
+        return Err(wrong(format!("has {} axes, more than {MOST_AXES}", dims.len())));
+    }
     dims.iter()
         .map(|&d| usize::try_from(d).map_err(|_| wrong(format!("has a dimension of size {d}"))))
         .collect()
@@ -106,7 +121,10 @@ fn shape(dims: &[i64]) -> Result<Vec<usize>, Fault> {
 /// that later products cannot overflow.
 fn element_count(dims: &[usize]) -> Option<u64> {
     let extent = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d.max(1) as u64))?;
-    (extent <= MOST_ELEMENTS).then_some(if dims.contains(&0) { 0 } else { extent })
+    match dims.contains(&0) {
+        true => (extent <= MOST_BESIDE_ZERO).then_some(0),
+        false => (extent <= MOST_ELEMENTS).then_some(extent),
+    }
 }
 
 /// Bits per element, or `None` for strings and types newer than this code.

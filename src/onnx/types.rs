@@ -7,13 +7,34 @@ use super::proto::{TensorShapeProto, TypeProto, type_proto};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim, Graph, TensorType, Value, ValueId};
 
+/// Names of sizes that are kept; they are copied from value to value.
+const LONGEST_NAME: usize = 256;
+
 /// Gives a value the type that a file declares for it.
 pub(super) fn declare(graph: &mut Graph, id: ValueId, declared: Option<TypeProto>) {
     let Some(declared) = declared else { return };
     match &declared.value {
         Some(type_proto::Value::TensorType(tensor)) => graph.set_type(id, Some(decode(tensor))),
-        Some(_) => graph.set_foreign_type(id, declared.encode_to_vec()),
+        Some(_) => {
+            graph.set_foreign_type(id, declared.encode_to_vec());
+            if let Some(element) = element(&declared) {
+                graph.set_element(id, element);
+            }
+        }
         None => {}
+    }
+}
+
+/// The type of the tensors in a sequence or an optional value.
+fn element(declared: &TypeProto) -> Option<TensorType> {
+    let inner = match declared.value.as_ref()? {
+        type_proto::Value::SequenceType(sequence) => sequence.elem_type.as_deref()?,
+        type_proto::Value::OptionalType(optional) => optional.elem_type.as_deref()?,
+        _ => return None,
+    };
+    match inner.value.as_ref()? {
+        type_proto::Value::TensorType(tensor) => Some(decode(tensor)),
+        _ => None,
     }
 }
 
@@ -35,7 +56,9 @@ fn decode(proto: &type_proto::Tensor) -> TensorType {
         Some(dimension::Value::DimValue(size @ 1..)) => {
             usize::try_from(*size).map_or(Dim::Unknown, Dim::Known)
         }
-        Some(dimension::Value::DimParam(name)) if !is_placeholder(name) => {
+        Some(dimension::Value::DimParam(name))
+            if !is_placeholder(name) && name.len() <= LONGEST_NAME =>
+        {
             Dim::Symbol(name.clone())
         }
         _ => Dim::Unknown,
@@ -52,7 +75,8 @@ pub(super) fn encode(ty: &TensorType) -> TypeProto {
         value: match dim {
             Dim::Known(size) => Some(dimension::Value::DimValue(*size as i64)),
             Dim::Symbol(name) => Some(dimension::Value::DimParam(name.clone())),
-            Dim::Unknown => None,
+            // Readers take a formula for a name of its own.
+            Dim::Formula(_) | Dim::Unknown => None,
         },
         denotation: None,
     };
@@ -123,6 +147,7 @@ mod tests {
         let id = graph.add_value("s", crate::ir::ValueKind::Input, None);
         declare(&mut graph, id, Some(proto.clone()));
         assert_eq!(graph.value(id).ty, None);
+        assert_eq!(graph.value(id).element.as_ref().map(|t| t.dtype), Some(DataType::F32));
         assert_eq!(declared(graph.value(id)).unwrap(), Some(proto));
     }
 }

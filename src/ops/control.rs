@@ -3,7 +3,7 @@
 //! What happens inside is not followed. A value that comes out like one that went in has the channels of
 //! that one: it is put together and taken apart in the same way.
 
-use crate::ir::{Dim, Graph, TensorType, ValueId};
+use crate::ir::{Dim, ValueId};
 
 use super::{Flow, Labels, NodeView, OpRule, Whole};
 
@@ -13,24 +13,6 @@ pub struct Control;
 impl OpRule for Control {
     fn ops(&self) -> &'static [&'static str] {
         &["If", "Loop", "Scan"]
-    }
-
-    /// What a branch declares, where the other one does not say otherwise; a state of a loop keeps its
-    /// type.
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        if node.node.op != "If" {
-            let states = node.node.outputs.len();
-            return (0..states).map(|number| state(node, number)).collect();
-        }
-        let branches: Vec<&Graph> = node.node.subgraphs().collect();
-        let declared = |branch: &Graph, number: usize| {
-            branch.outputs.get(number).and_then(|output| branch.type_of(*output))
-        };
-        let common = |number: usize| {
-            let types = branches.iter().map(|branch| declared(branch, number));
-            types.reduce(|a, b| if a == b { a } else { None }).flatten()
-        };
-        (0..node.node.outputs.len()).map(common).collect()
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -55,22 +37,6 @@ fn initial(node: &NodeView<'_>, number: usize) -> Option<ValueId> {
             node.node.input(number).filter(|_| number < states)
         }
     }
-}
-
-/// The type of a state at the end of a loop, where the loop's body does not change it.
-fn state(node: &NodeView<'_>, number: usize) -> Option<TensorType> {
-    let first = node.type_of(initial(node, number)?)?;
-    let body = node.node.subgraphs().next()?;
-    // The first output of a loop's body says whether to go on.
-    let number = number + usize::from(node.node.op == "Loop");
-    let declared = body.type_of(*body.outputs.get(number)?)?.shape?;
-    let shape = first.shape.as_ref()?;
-    let same = |(a, b): (&Dim, &Dim)| match (a, b) {
-        (Dim::Known(a), Dim::Known(b)) => a == b,
-        (Dim::Symbol(_), Dim::Symbol(_)) => true,
-        _ => false,
-    };
-    (shape.len() == declared.len() && shape.iter().zip(&declared).all(same)).then_some(first)
 }
 
 /// The labels of `source`, if `output` has the same shape as far as both are known.

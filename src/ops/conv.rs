@@ -1,6 +1,6 @@
 //! Convolutions.
 
-use crate::ir::{Dim, TensorType};
+use crate::ir::Dim;
 
 use super::{ConvGeometry, Flow, Layer, LayerKind, NodeView, OpRule};
 
@@ -12,10 +12,6 @@ pub struct ConvTranspose;
 impl OpRule for Conv {
     fn ops(&self) -> &'static [&'static str] {
         &["Conv"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        vec![infer_conv(node)]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -35,20 +31,6 @@ impl OpRule for ConvTranspose {
         &["ConvTranspose"]
     }
 
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let shape = node.shape(0).zip(node.shape(1)).map(|(x, w)| {
-            let groups = node.node.int("group", 1).max(1) as usize;
-            let out =
-                w.get(1).and_then(Dim::known).map_or(Dim::Unknown, |o| Dim::Known(o * groups));
-            let extents = spread_extents(node, &x, &w);
-            let mut dims = vec![x.first().cloned().unwrap_or(Dim::Unknown), out];
-            dims.extend(extents.into_iter().flatten());
-            dims.resize(x.len(), Dim::Unknown);
-            dims
-        });
-        vec![node.ty(0).map(|t| TensorType { dtype: t.dtype, shape })]
-    }
-
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         match conv_layer(node) {
             _ if node.node.ints("output_shape").is_some() => {
@@ -59,22 +41,6 @@ impl OpRule for ConvTranspose {
             None => Flow::whole("a transposed convolution with computed weights or padding"),
         }
     }
-}
-
-/// Spatial extents behind a transposed convolution, where they follow from its attributes.
-fn spread_extents(node: &NodeView<'_>, x: &[Dim], weight: &[Dim]) -> Option<Vec<Dim>> {
-    let explicit = matches!(node.node.str("auto_pad"), None | Some("" | "NOTSET" | "VALID"));
-    if !explicit || node.node.ints("output_shape").is_some() {
-        return None;
-    }
-    let kernel: Vec<usize> = weight.get(2..)?.iter().map(Dim::known).collect::<Option<_>>()?;
-    let window = geometry(node, &kernel)?;
-    let extent = |i: usize| -> Option<usize> {
-        let span = (kernel[i].checked_sub(1)?) * window.dilations[i] + 1;
-        let spread = (x.get(2 + i)?.known()?.checked_sub(1)?) * window.strides[i] + span;
-        (spread + window.output_padding[i]).checked_sub(window.pads[i].0 + window.pads[i].1)
-    };
-    Some((0..kernel.len()).map(|i| extent(i).map_or(Dim::Unknown, Dim::Known)).collect())
 }
 
 /// One filter per input channel: a layer whose rows move with its columns.
@@ -187,26 +153,4 @@ pub fn same_pads(
     };
     let (small, large) = (total / 2, total - total / 2);
     Some(if lower { (large, small) } else { (small, large) })
-}
-
-fn infer_conv(node: &NodeView<'_>) -> Option<TensorType> {
-    let x = node.ty(0)?;
-    let (Some(shape), Some(w)) = (x.shape, node.shape(1)) else {
-        return Some(TensorType { dtype: x.dtype, shape: None });
-    };
-    let mut dims = vec![shape.first().cloned()?, w.first().cloned()?];
-    let kernel: Option<Vec<usize>> = w.get(2..)?.iter().map(Dim::known).collect();
-    let window = kernel.and_then(|k| geometry(node, &k));
-    for (i, extent) in shape.iter().skip(2).enumerate() {
-        dims.push(match (&window, extent.known()) {
-            (Some(g), Some(n)) if g.strides.get(i).is_some_and(|s| *s > 0) => {
-                let span = (g.kernel[i].saturating_sub(1)) * g.dilations[i] + 1;
-                (n + g.pads[i].0 + g.pads[i].1)
-                    .checked_sub(span)
-                    .map_or(Dim::Unknown, |room| Dim::Known(room / g.strides[i] + 1))
-            }
-            _ => Dim::Unknown,
-        });
-    }
-    Some(TensorType { dtype: x.dtype, shape: Some(dims) })
 }

@@ -1,7 +1,8 @@
 //! Element-wise operators, with broadcasting.
 
-use crate::ir::{DataType, Dim, TensorType};
+use crate::ir::Dim;
 
+use super::types::broadcast;
 use super::{Flow, Labels, NodeView, OpRule, Operand, Partwise, aligned_axis};
 
 /// Functions of one tensor.
@@ -47,10 +48,6 @@ impl OpRule for Unary {
         ]
     }
 
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        vec![node.ty(0)]
-    }
-
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         same_axis(node, vec![Operand::Channels])
     }
@@ -59,10 +56,6 @@ impl OpRule for Unary {
 impl OpRule for Clip {
     fn ops(&self) -> &'static [&'static str] {
         &["Clip"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        vec![node.ty(0)]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -125,24 +118,6 @@ impl OpRule for Binary {
             "Or",
             "Where",
         ]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let inputs = node.node.inputs.len();
-        let types: Option<Vec<TensorType>> = (0..inputs).map(|i| node.ty(i)).collect();
-        let Some(types) = types else { return vec![None] };
-        let dtype = match node.node.op.as_str() {
-            "Equal" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" => {
-                DataType::Bool
-            }
-            // An exponent may have another type than its base.
-            op => match if op == "Where" { types.last() } else { types.first() } {
-                Some(t) => t.dtype,
-                None => return vec![None],
-            },
-        };
-        let shapes: Option<Vec<Vec<Dim>>> = types.into_iter().map(|t| t.shape).collect();
-        vec![Some(TensorType { dtype, shape: shapes.map(|s| broadcast(&s)) })]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -210,25 +185,4 @@ fn operand(
         }
         _ => None,
     }
-}
-
-/// The shape that operands broadcast to.
-pub(super) fn broadcast(shapes: &[Vec<Dim>]) -> Vec<Dim> {
-    let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);
-    (0..rank)
-        .map(|axis| {
-            let mut out = Dim::Known(1);
-            for shape in shapes {
-                let Some(own) = aligned_axis(axis, rank, shape.len()) else { continue };
-                out = match (&out, &shape[own]) {
-                    (Dim::Known(1), d) => d.clone(),
-                    (d, Dim::Known(1)) => d.clone(),
-                    (Dim::Known(n), _) | (_, Dim::Known(n)) => Dim::Known(*n),
-                    (a, b) if super::same_dim(a, b) => a.clone(),
-                    _ => Dim::Unknown,
-                };
-            }
-            out
-        })
-        .collect()
 }

@@ -1,8 +1,9 @@
 //! Operators that join or pick channels.
 
-use crate::ir::{Dim, TensorType};
+use crate::ir::Dim;
 
 use super::elementwise::same_axis;
+use super::types::split_sizes;
 use super::view::normal_axis;
 use super::{Atom, Flow, Labels, NodeView, OpRule, Operand, Partwise, Pick, Whole};
 
@@ -18,27 +19,6 @@ pub struct Gather;
 impl OpRule for Concat {
     fn ops(&self) -> &'static [&'static str] {
         &["Concat"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let Some(first) = node.ty(0) else { return vec![None] };
-        let shapes: Option<Vec<Vec<Dim>>> =
-            (0..node.node.inputs.len()).map(|i| node.shape(i)).collect();
-        let shape = shapes.and_then(|shapes| {
-            let mut out = shapes.first()?.clone();
-            let axis = normal_axis(node.node.int("axis", 0), out.len())?;
-            let total = shapes.iter().map(|s| s.get(axis)?.known()).sum::<Option<usize>>();
-            for shape in &shapes {
-                for (own, other) in out.iter_mut().zip(shape) {
-                    if own.known().is_none() && other.known().is_some() {
-                        *own = other.clone();
-                    }
-                }
-            }
-            out[axis] = total.map_or(Dim::Unknown, Dim::Known);
-            Some(out)
-        });
-        vec![Some(TensorType { dtype: first.dtype, shape })]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -98,30 +78,13 @@ impl OpRule for Split {
         &["Split"]
     }
 
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let Some(ty) = node.ty(0) else { return Vec::new() };
-        let parts = ty.shape.as_ref().and_then(|s| split_sizes(node, s));
-        (0..node.node.outputs.len())
-            .map(|i| {
-                let shape = ty.shape.clone().map(|mut s| {
-                    let axis = normal_axis(node.node.int("axis", 0), s.len()).unwrap_or(0);
-                    if let Some(d) = s.get_mut(axis) {
-                        let size = parts.as_ref().and_then(|p| p.get(i));
-                        *d = size.map_or(Dim::Unknown, |n| Dim::Known(*n));
-                    }
-                    s
-                });
-                Some(TensorType { dtype: ty.dtype, shape })
-            })
-            .collect()
-    }
-
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let (Some(labels), Some(shape)) = (node.labels(0), node.shape(0)) else {
             return Flow::whole("a split of unknown rank");
         };
         let axis = normal_axis(node.node.int("axis", 0), shape.len());
-        let Some(sizes) = split_sizes(node, &shape) else {
+        let sizes = split_sizes(node, &shape);
+        let Some(sizes) = sizes.iter().map(Dim::known).collect::<Option<Vec<usize>>>() else {
             return Flow::whole("a split into computed sizes");
         };
         if axis != Some(labels.axis) || sizes.iter().sum::<usize>() != labels.atoms.len() {
@@ -139,54 +102,16 @@ impl OpRule for Split {
     }
 }
 
-fn split_sizes(node: &NodeView<'_>, shape: &[Dim]) -> Option<Vec<usize>> {
-    let given = match node.node.ints("split") {
-        Some(sizes) => Some(sizes.to_vec()),
-        None if node.node.input(1).is_some() => Some(node.ints(1)?),
-        None => None,
-    };
-    if let Some(sizes) = given {
-        return sizes.iter().map(|n| usize::try_from(*n).ok()).collect();
-    }
-    let axis = normal_axis(node.node.int("axis", 0), shape.len())?;
-    let total = shape[axis].known()?;
-    let count = node.node.outputs.len();
-    let each = total.div_ceil(count.max(1));
-    Some((0..count).map(|i| each.min(total.saturating_sub(i * each))).collect())
-}
-
 impl OpRule for Slice {
     fn ops(&self) -> &'static [&'static str] {
         &["Slice"]
     }
 
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let sliced = node.ty(0).map(|t| {
-            let shape = t.shape.map(|mut s| {
-                match slices(node, s.len()) {
-                    Some(slices) => {
-                        for (axis, start, end, step) in slices {
-                            s[axis] = match s[axis].known() {
-                                Some(n) => Dim::Known(picked(n, start, end, step).len()),
-                                // All of an open extent, in reverse.
-                                None if (start, end, step) == (-1, i64::MIN, -1) => continue,
-                                None => Dim::Unknown,
-                            };
-                        }
-                    }
-                    None => s.iter_mut().for_each(|d| *d = Dim::Unknown),
-                }
-                s
-            });
-            TensorType { dtype: t.dtype, shape }
-        });
-        vec![sliced]
-    }
-
     fn flow(&self, node: &NodeView<'_>) -> Flow {
-        let slices = node.shape(0).and_then(|s| slices(node, s.len()));
+        let rank = node.shape(0).map(|s| s.len());
+        let slices = rank.and_then(|rank| slices(node, rank));
         let (Some(labels), Some(slices)) = (node.labels(0), slices) else {
-            return Flow::whole("a slice with computed bounds");
+            return computed_slice(node, rank);
         };
         if slices.iter().all(|(axis, ..)| *axis != labels.axis) {
             let mut operands = vec![Operand::Plain; node.node.inputs.len()];
@@ -209,6 +134,20 @@ impl OpRule for Slice {
                 Flow::whole_with(reason, Labels { axis: labels.axis, atoms })
             }
         }
+    }
+}
+
+/// Computed bounds along other axes than that of channels, such as of tokens, leave channels alone.
+fn computed_slice(node: &NodeView<'_>, rank: Option<usize>) -> Flow {
+    let axes = || -> Option<Vec<usize>> {
+        node.ints(3)?.iter().map(|axis| normal_axis(*axis, rank?)).collect()
+    };
+    match (node.labels(0), axes()) {
+        (Some(labels), Some(axes)) if !axes.contains(&labels.axis) => {
+            let plain = vec![Operand::Plain; node.node.inputs.len().saturating_sub(1)];
+            same_axis(node, [vec![Operand::Channels], plain].concat())
+        }
+        _ => Flow::whole("a slice with computed bounds"),
     }
 }
 
@@ -236,6 +175,19 @@ pub fn slices(node: &NodeView<'_>, rank: usize) -> Option<Vec<(usize, i64, i64, 
         .collect()
 }
 
+/// How many indices `start..end` by `step` there are on an axis of extent `n`, by the rules of `Slice`.
+pub(super) fn picked_count(n: usize, start: i64, end: i64, step: i64) -> usize {
+    let n = i64::try_from(n).unwrap_or(i64::MAX);
+    let wrap = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
+    let room = match step {
+        0 => return 0,
+        1.. => wrap(end).clamp(0, n).saturating_sub(wrap(start).clamp(0, n)),
+        _ => wrap(start).clamp(-1, n - 1).saturating_sub(wrap(end).clamp(-1, n - 1)),
+    };
+    usize::try_from(room)
+        .map_or(0, |room| room.div_ceil(usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX)))
+}
+
 /// Indices `start..end` by `step` of an axis of extent `n`, by the rules of `Slice`.
 pub fn picked(n: usize, start: i64, end: i64, step: i64) -> Vec<usize> {
     let n = n as i64;
@@ -260,15 +212,6 @@ pub fn picked(n: usize, start: i64, end: i64, step: i64) -> Vec<usize> {
 impl OpRule for Gather {
     fn ops(&self) -> &'static [&'static str] {
         &["Gather"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let Some(ty) = node.ty(0) else { return vec![None] };
-        let shape = ty.shape.zip(node.shape(1)).and_then(|(data, indices)| {
-            let axis = normal_axis(node.node.int("axis", 0), data.len())?;
-            Some([&data[..axis], &indices, &data[axis + 1..]].concat())
-        });
-        vec![Some(TensorType { dtype: ty.dtype, shape })]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -313,7 +256,7 @@ fn gather_elsewhere(node: &NodeView<'_>) -> Flow {
 
 #[cfg(test)]
 mod tests {
-    use super::picked;
+    use super::{picked, picked_count};
 
     #[test]
     fn slices_follow_the_standard() {
@@ -321,5 +264,8 @@ mod tests {
         assert_eq!(picked(5, -2, 100, 1), [3, 4]);
         assert_eq!(picked(4, -1, i64::MIN, -1), [3, 2, 1, 0]);
         assert_eq!(picked(4, 3, 0, 1), [0usize; 0]);
+        for (start, end, step) in [(1, i64::MAX, 2), (-2, 100, 1), (-1, i64::MIN, -1), (3, 0, 1)] {
+            assert_eq!(picked_count(5, start, end, step), picked(5, start, end, step).len());
+        }
     }
 }

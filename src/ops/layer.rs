@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array3, ArrayD, Axis, IxDyn};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Graph, NodeId, Tensor, ValueId};
+use crate::ir::{DataType, Graph, NodeId, Tensor, ValueId};
 
 use super::gate::Gate;
 
@@ -117,10 +117,38 @@ impl Layer {
         let weight = self.tensor(graph)?.to_f32()?;
         let stored = if self.in_first() { (inputs, out, taps) } else { (out, inputs, taps) };
         let mut w = weight.into_shape_with_order(stored).map_err(shape_error)?;
-        if self.in_first() {
-            w.swap_axes(0, 1);
+        if !self.in_first() {
+            return Ok(w);
         }
+        w.swap_axes(0, 1);
         Ok(w.as_standard_layout().into_owned())
+    }
+
+    /// The weight's tensor where it holds the layer's rows one after the other and nothing else, each
+    /// as `[in, taps]`: as is, without a copy.
+    pub fn plain<'g>(&self, graph: &'g Graph) -> Option<&'g Tensor> {
+        let is_plain = matches!(self.kind, LayerKind::Gemm | LayerKind::Conv(_));
+        graph.initializer(self.weight).filter(|_| is_plain && self.rows.is_none())
+    }
+
+    /// Stores a weight that is [plain](Layer::plain), and bias `[out]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for biases that are not floating point.
+    pub fn write_plain(&self, graph: &mut Graph, w: Tensor, bias: &Array1<f32>) -> Result<()> {
+        let dtype = w.dtype;
+        graph.set_initializer(self.weight, w);
+        self.write_bias(graph, dtype, bias)
+    }
+
+    /// All tensors that weights and biases are stored in; they share their bytes with the graph.
+    pub fn stored(&self, graph: &Graph) -> Vec<Tensor> {
+        let recurrence = match &self.kind {
+            LayerKind::Gate(gate) => Some(gate.recurrence),
+            _ => None,
+        };
+        let values = [Some(self.weight), self.bias, recurrence].into_iter().flatten();
+        values.filter_map(|value| graph.initializer(value)).cloned().collect()
     }
 
     /// The bias, if the node has one.
@@ -181,10 +209,14 @@ impl Layer {
         };
         let wide = tensor.to_f64()?;
         graph.set_initializer(self.weight, Tensor::from_f64(dtype, &wide)?);
-        if let (Some(value), Some(bias)) = (self.bias, bias) {
-            let wide = self.all_biases(graph, bias)?.into_dyn();
-            graph.set_initializer(value, Tensor::from_f64(dtype, &wide)?);
-        }
+        bias.map_or(Ok(()), |bias| self.write_bias(graph, dtype, bias))
+    }
+
+    /// Stores the bias of a node that has one.
+    fn write_bias(&self, graph: &mut Graph, dtype: DataType, bias: &Array1<f32>) -> Result<()> {
+        let Some(value) = self.bias else { return Ok(()) };
+        let wide = self.all_biases(graph, bias)?.into_dyn();
+        graph.set_initializer(value, Tensor::from_f64(dtype, &wide)?);
         Ok(())
     }
 

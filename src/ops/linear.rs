@@ -1,7 +1,5 @@
 //! Fully connected layers.
 
-use crate::ir::{Dim, TensorType};
-
 use super::{Flow, Labels, Layer, LayerKind, NodeView, OpRule, Operand, Partwise};
 
 /// `Gemm` in canonical form (`alpha = beta = transB = 1`, `transA = 0`).
@@ -12,17 +10,6 @@ pub struct MatMul;
 impl OpRule for Gemm {
     fn ops(&self) -> &'static [&'static str] {
         &["Gemm"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let Some(a) = node.ty(0) else { return vec![None] };
-        let pick = |shape: Option<Vec<Dim>>, trans: bool, outer: bool| -> Dim {
-            let index = usize::from(trans == outer);
-            shape.and_then(|s| s.get(index).cloned()).unwrap_or(Dim::Unknown)
-        };
-        let rows = pick(a.shape, node.node.int("transA", 0) != 0, true);
-        let cols = pick(node.shape(1), node.node.int("transB", 0) != 0, false);
-        vec![Some(TensorType { dtype: a.dtype, shape: Some(vec![rows, cols]) })]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -40,24 +27,6 @@ impl OpRule for Gemm {
 impl OpRule for MatMul {
     fn ops(&self) -> &'static [&'static str] {
         &["MatMul"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let Some(a) = node.ty(0) else { return vec![None] };
-        let shape = match (a.shape, node.shape(1)) {
-            (Some(mut x), Some(w)) if w.len() == 2 && x.len() >= 2 => {
-                x.pop();
-                x.extend(w.last().cloned());
-                Some(x)
-            }
-            (Some(x), Some(w)) if x.len() == w.len() && x.len() > 2 => {
-                let mut out = x[..x.len() - 1].to_vec();
-                out.extend(w.last().cloned());
-                Some(out)
-            }
-            _ => None,
-        };
-        vec![Some(TensorType { dtype: a.dtype, shape })]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {

@@ -1,9 +1,9 @@
 //! What the tool knows about operators: one file per family, one table.
 //!
-//! A rule says two things about an operator: the types of its outputs, and how *channels* flow
-//! through it. Everything else (coupling, freezing, emission) is derived from these declarations.
-//! An operator without a rule gets its channels whole and in their own order, as every task's net had
-//! them; behind it nothing is tracked any more.
+//! Two things are said about an operator: the types of its outputs, in the table of [`types`], and by an
+//! [`OpRule`] how *channels* flow through it. Everything else (coupling, freezing, emission) is derived
+//! from these declarations. An operator without a rule gets its channels whole and in their own order,
+//! as every task's net had them; behind it nothing is tracked any more.
 
 mod axes;
 mod control;
@@ -20,19 +20,21 @@ mod quantise;
 mod recurrent;
 mod reshape;
 mod shape;
+mod sizes;
 mod space;
+mod types;
 mod view;
-
-use crate::ir::{Dim, TensorType};
 
 pub use conv::same_pads;
 pub use gate::{Gate, GateInputs};
 pub use join::{picked, slices};
 pub use layer::{ConvGeometry, Layer, LayerKind};
 pub use parameter::is_parameter;
-pub use pool::{pad_widths, reduced_axes};
+pub use pool::pad_widths;
 pub use recurrent::gates;
 pub use reshape::moved_ones;
+pub use sizes::{Sizes, constant_sizes, sizes};
+pub use types::{infer, reduced_axes};
 pub use view::{NodeView, aligned_axis, normal_axis};
 
 /// One channel of a tracked axis before coupling is resolved; equal atoms are the same channel.
@@ -148,9 +150,6 @@ pub trait OpRule: Sync {
     /// Operators of the standard operator set that the rule covers.
     fn ops(&self) -> &'static [&'static str];
 
-    /// Types of the outputs; `None` where they cannot be told.
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>>;
-
     /// How channels flow; called only if at least one operand is tracked or the node is a layer.
     fn flow(&self, node: &NodeView<'_>) -> Flow;
 }
@@ -200,19 +199,6 @@ pub fn known_ops() -> Vec<&'static str> {
     let mut ops: Vec<_> = RULES.iter().flat_map(|r| r.ops().iter().copied()).collect();
     ops.sort_unstable();
     ops
-}
-
-/// Output types of a node; all `None` for operators without a rule.
-pub fn infer(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-    let rule = node.node.domain.is_empty().then(|| rule(&node.node.op)).flatten();
-    let mut types = rule.map(|r| r.infer(node)).unwrap_or_default();
-    types.resize(node.node.outputs.len(), None);
-    types
-}
-
-/// Whether two dimensions are surely equal.
-fn same_dim(a: &Dim, b: &Dim) -> bool {
-    a == b && *a != Dim::Unknown
 }
 
 #[cfg(test)]

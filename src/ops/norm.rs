@@ -1,7 +1,5 @@
 //! Normalisation.
 
-use crate::ir::TensorType;
-
 use super::elementwise::{same_axis, whole_alike};
 use super::view::normal_axis;
 use super::{Flow, NodeView, OpRule, Operand};
@@ -16,10 +14,6 @@ pub struct Softmax;
 impl OpRule for PerChannelNorm {
     fn ops(&self) -> &'static [&'static str] {
         &["BatchNormalization", "InstanceNormalization"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        vec![node.ty(0)]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -45,10 +39,6 @@ impl OpRule for LocalResponse {
             "GroupNormalization",
             "LpNormalization",
         ]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        vec![node.ty(0)]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -84,10 +74,6 @@ fn normalised(node: &NodeView<'_>, rank: usize) -> Vec<usize> {
 impl OpRule for Softmax {
     fn ops(&self) -> &'static [&'static str] {
         &["Softmax", "LogSoftmax", "Hardmax"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        vec![node.ty(0)]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {

@@ -1,8 +1,7 @@
 //! Operators over space: pooling, reductions, padding, resizing.
 
-use crate::ir::{Dim, TensorType};
-
 use super::elementwise::{same_axis, whole_alike};
+use super::types::reduced_axes;
 use super::{Atom, Flow, Labels, NodeView, OpRule, Operand};
 
 /// Pooling windows.
@@ -21,55 +20,12 @@ impl OpRule for Window {
         &["MaxPool", "AveragePool", "LpPool"]
     }
 
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let pooled = node.ty(0).map(|t| TensorType {
-            dtype: t.dtype,
-            shape: t.shape.and_then(|s| pooled_shape(node, &s)),
-        });
-        vec![pooled]
-    }
-
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         if node.node.output(1).is_some() {
             return Flow::whole("pooling that returns indices");
         }
         per_image(node)
     }
-}
-
-fn pooled_shape(node: &NodeView<'_>, shape: &[Dim]) -> Option<Vec<Dim>> {
-    let kernel = node.node.ints("kernel_shape")?;
-    let at = |name: &str, i: usize, default: i64| {
-        node.node.ints(name).and_then(|v| v.get(i).copied()).unwrap_or(default)
-    };
-    let auto = node.node.str("auto_pad").unwrap_or("NOTSET");
-    let ceil = node.node.int("ceil_mode", 0) != 0;
-    let mut out = shape.get(..2)?.to_vec();
-    for (i, extent) in shape[2..].iter().enumerate() {
-        let stride = at("strides", i, 1).max(1);
-        let span = (kernel.get(i)? - 1) * at("dilations", i, 1) + 1;
-        let pads = at("pads", i, 0) + at("pads", kernel.len() + i, 0);
-        out.push(match extent.known() {
-            None => Dim::Unknown,
-            Some(n) => {
-                let n = n as i64;
-                let size = match auto {
-                    "SAME_UPPER" | "SAME_LOWER" => (n + stride - 1) / stride,
-                    "VALID" => (n - span) / stride + 1,
-                    _ if ceil => ceil_size(n, pads, at("pads", i, 0), span, stride),
-                    _ => (n + pads - span) / stride + 1,
-                };
-                usize::try_from(size).map_or(Dim::Unknown, Dim::Known)
-            }
-        });
-    }
-    Some(out)
-}
-
-/// With `ceil_mode`, a last window that would start in the padding behind the data is dropped.
-fn ceil_size(n: i64, pads: i64, before: i64, span: i64, stride: i64) -> i64 {
-    let size = (n + pads - span + stride - 1) / stride + 1;
-    if (size - 1) * stride >= n + before { size - 1 } else { size }
 }
 
 /// A node that keeps batch (axis 0) and channels (axis 1) and works on the axes behind.
@@ -89,17 +45,6 @@ impl OpRule for Global {
         &["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"]
     }
 
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let pooled = node.ty(0).map(|t| TensorType {
-            dtype: t.dtype,
-            shape: t.shape.map(|mut s| {
-                s.iter_mut().skip(2).for_each(|d| *d = Dim::Known(1));
-                s
-            }),
-        });
-        vec![pooled]
-    }
-
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         per_image(node)
     }
@@ -108,24 +53,6 @@ impl OpRule for Global {
 impl OpRule for Reduce {
     fn ops(&self) -> &'static [&'static str] {
         &["ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2", "ReduceL1", "ReduceProd"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let reduced = node.ty(0).map(|t| {
-            let shape = t.shape.and_then(|s| {
-                let axes = reduced_axes(node, s.len())?;
-                let keep = node.node.int("keepdims", 1) != 0;
-                Some(
-                    s.into_iter()
-                        .enumerate()
-                        .filter(|(i, _)| keep || !axes.contains(i))
-                        .map(|(i, d)| if axes.contains(&i) { Dim::Known(1) } else { d })
-                        .collect(),
-                )
-            });
-            TensorType { dtype: t.dtype, shape }
-        });
-        vec![reduced]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -149,25 +76,9 @@ impl OpRule for Reduce {
     }
 }
 
-/// The axes that a reduction of an operand of rank `rank` runs over; `None` where they are computed.
-pub fn reduced_axes(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
-    let given = node.node.input(1).is_some() || node.node.ints("axes").is_some();
-    let axes = if given { node.axes(1, rank)? } else { Vec::new() };
-    let all = axes.is_empty() && node.node.int("noop_with_empty_axes", 0) == 0;
-    Some(if all { (0..rank).collect() } else { axes })
-}
-
 impl OpRule for Resize {
     fn ops(&self) -> &'static [&'static str] {
         &["Resize", "Upsample"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let resized = node.ty(0).map(|t| TensorType {
-            dtype: t.dtype,
-            shape: t.shape.map(|s| resized_shape(node, &s)),
-        });
-        vec![resized]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -189,46 +100,9 @@ impl OpRule for Resize {
     }
 }
 
-/// Spatial extents are known where they are fixed and the scales constant.
-fn resized_shape(node: &NodeView<'_>, shape: &[Dim]) -> Vec<Dim> {
-    let at = if node.node.op == "Upsample" { 1 } else { 2 };
-    let scales = node.constant(at).and_then(|t| t.to_f32().ok());
-    let scales = scales.filter(|s| s.len() == shape.len());
-    let resized = shape.iter().enumerate().map(|(axis, extent)| {
-        let scale = scales.as_ref().and_then(|s| s.iter().nth(axis));
-        match (extent.known(), scale) {
-            _ if axis < 2 => extent.clone(),
-            // Rounding in another way than the runtime must not matter.
-            (Some(n), Some(scale)) if (n as f32 * scale).fract() == 0.0 => {
-                Dim::Known((n as f32 * scale) as usize)
-            }
-            _ => Dim::Unknown,
-        }
-    });
-    resized.collect()
-}
-
 impl OpRule for Pad {
     fn ops(&self) -> &'static [&'static str] {
         &["Pad"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let padded = node.ty(0).map(|t| {
-            let shape = t.shape.and_then(|s| {
-                let pads = pad_widths(node, s.len())?;
-                let grown = s.iter().zip(&pads).map(|(d, (a, b))| match (d, a + b) {
-                    (d, 0) => d.clone(),
-                    (Dim::Known(n), more) => {
-                        usize::try_from(*n as i64 + more).map_or(Dim::Unknown, Dim::Known)
-                    }
-                    _ => Dim::Unknown,
-                });
-                Some(grown.collect())
-            });
-            TensorType { dtype: t.dtype, shape }
-        });
-        vec![padded]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {

@@ -1,7 +1,5 @@
 //! Numbers of few bits and back.
 
-use crate::ir::{DataType, TensorType};
-
 use super::elementwise::same_axis;
 use super::{Flow, NodeView, OpRule, Operand, normal_axis};
 
@@ -11,17 +9,6 @@ pub struct Quantise;
 impl OpRule for Quantise {
     fn ops(&self) -> &'static [&'static str] {
         &["QuantizeLinear", "DequantizeLinear"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let quantises = node.node.op == "QuantizeLinear";
-        // Codes are of the zero point's type, and what they stand for of the scale's.
-        let dtype = match (quantises, node.node.input(2)) {
-            (true, None) => Some(DataType::U8),
-            (true, Some(_)) => node.ty(2).map(|ty| ty.dtype),
-            (false, _) => node.ty(1).map(|ty| ty.dtype),
-        };
-        vec![node.ty(0).zip(dtype).map(|(ty, dtype)| TensorType { dtype, shape: ty.shape })]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {

@@ -1,6 +1,6 @@
 //! Recurrent layers.
 
-use crate::ir::{Attribute, TensorType};
+use crate::ir::Attribute;
 
 use super::gate::{Gate, GateInputs};
 use super::{Flow, Layer, LayerKind, NodeView, OpRule};
@@ -21,35 +21,6 @@ pub fn gates(op: &str) -> &'static [&'static str] {
 impl OpRule for Recurrent {
     fn ops(&self) -> &'static [&'static str] {
         &["LSTM", "GRU", "RNN"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let Some(ty) = node.ty(0) else { return Vec::new() };
-        let extents = || {
-            let shape = node.shape(0)?;
-            let [first, second, _] = shape.as_slice() else { return None };
-            let recurrence = node.shape(2)?;
-            let [directions, _, units] = recurrence.as_slice() else { return None };
-            let ends = [directions.clone(), units.clone()];
-            Some((first.clone(), second.clone(), ends))
-        };
-        let Some((first, second, [directions, units])) = extents() else { return Vec::new() };
-        let batch_first = node.node.int("layout", 0) != 0;
-        let (steps, last) = match batch_first {
-            true => (
-                vec![first.clone(), second, directions.clone(), units.clone()],
-                vec![first, directions, units],
-            ),
-            false => (
-                vec![first, directions.clone(), second.clone(), units.clone()],
-                vec![directions, second, units],
-            ),
-        };
-        [steps, last.clone(), last]
-            .map(|shape| Some(TensorType { dtype: ty.dtype, shape: Some(shape) }))
-            .into_iter()
-            .take(node.node.outputs.len())
-            .collect()
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {

@@ -1,10 +1,11 @@
 //! Operators that give the same elements, in the same order, another shape.
 
-use crate::ir::{Dim, TensorType};
+use crate::ir::Dim;
 
 use super::elementwise::on_axis;
-use super::view::{known_product, normal_axis};
-use super::{Flow, Labels, NodeView, OpRule, Operand, Partwise, same_dim};
+use super::types::{flatten_axis, target_shape};
+use super::view::known_product;
+use super::{Flow, Labels, NodeView, OpRule, Operand, Partwise};
 
 /// `Flatten`.
 pub struct Flatten;
@@ -14,17 +15,6 @@ pub struct Reshape;
 impl OpRule for Flatten {
     fn ops(&self) -> &'static [&'static str] {
         &["Flatten"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let flat = node.ty(0).map(|t| {
-            let shape = t.shape.and_then(|s| {
-                let axis = flatten_axis(node, s.len())?;
-                Some(vec![merged(&s[..axis]), merged(&s[axis..])])
-            });
-            TensorType { dtype: t.dtype, shape }
-        });
-        vec![flat]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -37,23 +27,6 @@ impl OpRule for Flatten {
             }
             _ => Flow::whole("flattening of channels into the batch axis"),
         }
-    }
-}
-
-fn flatten_axis(node: &NodeView<'_>, rank: usize) -> Option<usize> {
-    match node.node.int("axis", 1) {
-        axis if axis == rank as i64 => Some(rank),
-        axis => normal_axis(axis, rank),
-    }
-}
-
-/// One dimension in place of several; a lone symbol times ones stays that symbol.
-fn merged(dims: &[Dim]) -> Dim {
-    let mut rest: Vec<&Dim> = dims.iter().filter(|d| **d != Dim::Known(1)).collect();
-    match (rest.pop(), rest.is_empty()) {
-        (None, _) => Dim::Known(1),
-        (Some(only), true) => only.clone(),
-        _ => known_product(dims).map_or(Dim::Unknown, Dim::Known),
     }
 }
 
@@ -85,14 +58,6 @@ impl OpRule for Reshape {
         &["Reshape"]
     }
 
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        let reshaped = node.ty(0).map(|t| TensorType {
-            dtype: t.dtype,
-            shape: node.ints(1).and_then(|target| target_shape(node, t.shape.as_deref(), &target)),
-        });
-        vec![reshaped]
-    }
-
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         if let Some(labels) = regained(node) {
             return Flow::whole_with("a normalisation over several channels", labels);
@@ -100,7 +65,7 @@ impl OpRule for Reshape {
         let (Some(labels), Some(from)) = (node.labels(0), node.shape(0)) else {
             return Flow::whole("a reshape of unknown rank");
         };
-        let to = node.ints(1).and_then(|target| target_shape(node, Some(&from), &target));
+        let to = node.ints(1).and(node.elements(1)).map(|to| target_shape(node, Some(&from), &to));
         let Some(to) = to else { return Flow::whole("a reshape to a computed shape") };
         let moved = moved_ones(&from, &to);
         if let Some(axis) = moved.and_then(|m| m.iter().position(|p| *p == Some(labels.axis))) {
@@ -147,51 +112,7 @@ fn regained(node: &NodeView<'_>) -> Option<Labels> {
 }
 
 fn same_dims(a: &[Dim], b: &[Dim]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_dim(a, b))
-}
-
-/// The output shape of a reshape to the constant `target`.
-fn target_shape(node: &NodeView<'_>, from: Option<&[Dim]>, target: &[i64]) -> Option<Vec<Dim>> {
-    let copies_zero = node.node.int("allowzero", 0) == 0;
-    let mut dims: Vec<Dim> = target
-        .iter()
-        .enumerate()
-        .map(|(i, t)| match *t {
-            0 if copies_zero => from.and_then(|f| f.get(i).cloned()).unwrap_or(Dim::Unknown),
-            t => usize::try_from(t).map_or(Dim::Unknown, Dim::Known),
-        })
-        .collect();
-    if let (Some(hole), Some(from)) = (target.iter().position(|t| *t == -1), from) {
-        dims[hole] = Dim::Unknown;
-        let mut left: Vec<Dim> = from.to_vec();
-        let mut known = 1usize;
-        for (i, dim) in dims.iter().enumerate().filter(|(i, _)| *i != hole) {
-            match dim {
-                Dim::Known(n) => known = known.checked_mul(*n)?,
-                other => {
-                    let Some(at) = left.iter().position(|l| same_dim(l, other)) else {
-                        return Some(dims);
-                    };
-                    left.remove(at);
-                    let _ = i;
-                }
-            }
-        }
-        dims[hole] = quotient(&left, known);
-    }
-    Some(dims)
-}
-
-/// The product of `dims` divided by `known`, where it is one fixed number or one symbol.
-fn quotient(dims: &[Dim], known: usize) -> Dim {
-    let product =
-        known_product(&dims.iter().filter(|d| d.known().is_some()).cloned().collect::<Vec<_>>());
-    let symbols: Vec<&Dim> = dims.iter().filter(|d| d.known().is_none()).collect();
-    match (product, symbols.as_slice()) {
-        (Some(p), []) if known > 0 && p % known == 0 => Dim::Known(p / known),
-        (Some(p), [symbol]) if p == known => (*symbol).clone(),
-        _ => Dim::Unknown,
-    }
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_surely(b))
 }
 
 /// Which input axis stands where in the output of a reshape that moves, adds and drops nothing but axes
@@ -203,7 +124,7 @@ fn quotient(dims: &[Dim], known: usize) -> Dim {
 pub fn moved_ones(from: &[Dim], to: &[Dim]) -> Option<Vec<Option<usize>>> {
     let (wide_from, gaps_from) = wide_axes(from);
     let (wide_to, gaps_to) = wide_axes(to);
-    let alike = wide_from.iter().zip(&wide_to).all(|(i, o)| same_dim(&from[*i], &to[*o]));
+    let alike = wide_from.iter().zip(&wide_to).all(|(i, o)| from[*i].is_surely(&to[*o]));
     if wide_from.len() != wide_to.len() || !alike {
         return None;
     }
@@ -276,7 +197,7 @@ fn same_extent(a: &[Dim], b: &[Dim]) -> Option<bool> {
     if let ([a], [b]) = (a, b)
         && a.known().is_none()
     {
-        return same_dim(a, b).then_some(true);
+        return a.is_surely(b).then_some(true);
     }
     Some(known_product(a)? == known_product(b)?)
 }

@@ -1,7 +1,5 @@
 //! Operators that move positions between channels and images.
 
-use crate::ir::{Dim, TensorType};
-
 use super::elementwise::same_axis;
 use super::{Atom, Flow, Labels, NodeView, OpRule, Operand};
 
@@ -15,31 +13,9 @@ fn side(node: &NodeView<'_>) -> Option<usize> {
     usize::try_from(node.node.int("blocksize", 0)).ok().filter(|side| (1..=1 << 12).contains(side))
 }
 
-/// The type of images whose channels become more by `more` and fewer by `fewer`, and whose sides do the
-/// opposite.
-fn moved(node: &NodeView<'_>, more: usize, fewer: usize) -> Option<TensorType> {
-    let ty = node.ty(0)?;
-    let scaled = |dim: &Dim, by: usize, parts: usize| {
-        let size = dim.known().and_then(|size| Some(size.checked_mul(by)? / parts));
-        size.map_or(Dim::Unknown, Dim::Known)
-    };
-    let shape = ty.shape.and_then(|shape| match shape.as_slice() {
-        [n, c, h, w] => {
-            let channels = scaled(c, more * more, fewer * fewer);
-            Some(vec![n.clone(), channels, scaled(h, fewer, more), scaled(w, fewer, more)])
-        }
-        _ => None,
-    });
-    Some(TensorType { dtype: ty.dtype, shape })
-}
-
 impl OpRule for SpaceToDepth {
     fn ops(&self) -> &'static [&'static str] {
         &["SpaceToDepth"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        vec![side(node).and_then(|side| moved(node, side, 1))]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -63,10 +39,6 @@ impl OpRule for SpaceToDepth {
 impl OpRule for DepthToSpace {
     fn ops(&self) -> &'static [&'static str] {
         &["DepthToSpace"]
-    }
-
-    fn infer(&self, node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-        vec![side(node).and_then(|side| moved(node, 1, side))]
     }
 
     /// A channel that comes out goes by the first of those that it is made from.

@@ -1,8 +1,12 @@
 //! What a rule may look at: one node with the types, constants and labels of its operands.
 
-use crate::ir::{Dim, Graph, Node, NodeId, Tensor, TensorType, ValueId};
+use crate::ir::{Dim, Graph, Node, NodeId, Size, Tensor, TensorType, ValueId};
 
-use super::Labels;
+use super::sizes::constant_sizes;
+use super::{Labels, Sizes};
+
+/// No value has more axes.
+const LONGEST_SHAPE: usize = 64;
 
 /// A node with what is known of its operands.
 pub struct NodeView<'a> {
@@ -14,12 +18,19 @@ pub struct NodeView<'a> {
     pub node: &'a Node,
     /// Labels per value; empty during shape inference.
     pub labels: &'a [Option<Labels>],
+    /// What is known of values that are sizes; empty where nothing was followed.
+    pub known: &'a [Option<Sizes>],
 }
 
 impl<'a> NodeView<'a> {
     /// The view of node `id`.
     pub fn new(graph: &'a Graph, id: NodeId, labels: &'a [Option<Labels>]) -> Self {
-        NodeView { graph, id, node: graph.node(id), labels }
+        NodeView { graph, id, node: graph.node(id), labels, known: &[] }
+    }
+
+    /// The view of node `id` with what is known of values that are sizes.
+    pub fn knowing(graph: &'a Graph, id: NodeId, known: &'a [Option<Sizes>]) -> Self {
+        NodeView { known, ..NodeView::new(graph, id, &[]) }
     }
 
     /// The type of input `index`.
@@ -54,6 +65,33 @@ impl<'a> NodeView<'a> {
     /// The integers behind input `index`, where it is a constant.
     pub fn ints(&self, index: usize) -> Option<Vec<i64>> {
         self.constant(index)?.to_i64()
+    }
+
+    /// What is known of input `index` as a scalar or vector of sizes.
+    pub fn sizes(&self, index: usize) -> Option<Sizes> {
+        let value = self.node.input(index)?;
+        self.known
+            .get(value.index())
+            .cloned()
+            .flatten()
+            .or_else(|| constant_sizes(self.graph, value))
+    }
+
+    /// The elements of the vector of sizes that input `index` is, as far as they are known; `None` where
+    /// not even their number is.
+    pub fn elements(&self, index: usize) -> Option<Vec<Option<Size>>> {
+        if let Some(sizes) = self.sizes(index) {
+            return (!sizes.scalar).then_some(sizes.elements);
+        }
+        match self.shape(index)?.as_slice() {
+            [Dim::Known(length)] if *length <= LONGEST_SHAPE => Some(vec![None; *length]),
+            _ => None,
+        }
+    }
+
+    /// The one size that input `index` is.
+    pub fn number(&self, index: usize) -> Option<Size> {
+        self.sizes(index)?.single().cloned()
     }
 
     /// Labels of input `index`.

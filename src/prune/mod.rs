@@ -12,10 +12,10 @@ use crate::calib::stream::{Source, Stream};
 use crate::calib::taps::{RowLimit, Running, collect};
 use crate::couple::{CoupledLayer, Coupling};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::Model;
+use crate::ir::{Graph, Model};
 use crate::mtz::joint::matrix;
-use crate::mtz::solver::cholesky::{Spd, ridge};
-use crate::mtz::solver::fuse::mean_square;
+use crate::mtz::solver::hessian::Hessian;
+use crate::mtz::solver::observations::Observations;
 use crate::mtz::solver::refit::{refit_sparse, residual};
 use crate::progress::Progress;
 
@@ -90,25 +90,33 @@ pub fn prune(
         };
         record.kept = record.weights;
         if record.reason.is_none() {
-            let limit = RowLimit { rows: options.max_rows, seed: options.seed };
+            let (rows, seed) = (options.max_rows, options.seed);
+            let limit = RowLimit { rows, kept: few_rows(layer, &model.graph)?, seed };
             let inputs = Running { model, stream: &mut after };
             let targets = Running { model: &original, stream: &mut before };
-            let moments = collect(layer, inputs, Some(targets), limit, progress)?;
-            let all = matrix::read(layer, &model.graph)?;
-            let hessian = moments.scaled(1.0)?;
-            let kept = mask(&all, &hessian, options).at_node(&layer.name)?;
-            let bias = layer.layer.bias.is_some();
-            let fitted = refit_sparse(&moments, all.view(), &kept, bias, options.damping)
+            let statistics = collect(layer, inputs, Some(targets), limit, progress)?;
+            let observed = Observations::try_from(statistics).at_node(&layer.name)?;
+            let mut weights = matrix::read(layer, &model.graph)?;
+            let hessian = observed.hessian();
+            let kept = mask(&weights, &hessian, options).at_node(&layer.name)?;
+            let total = hessian.mean_square(weights.view()).sum();
+            let (bias, damping) = (layer.layer.bias.is_some(), options.damping);
+            refit_sparse(&observed, weights.view_mut(), &kept, bias, damping)
                 .at_node(&layer.name)?;
             record.kept = kept.iter().filter(|k| **k).count();
-            let total = mean_square(hessian.view(), all.view()).sum();
-            let error = residual(&moments, fitted.view())?.sum();
+            let error = residual(&observed, weights.view())?.sum();
             record.relative_error = if total > 0.0 { error / total } else { 0.0 };
-            matrix::write(layer, &mut model.graph, &fitted)?;
+            matrix::write(layer, &mut model.graph, weights.view())?;
         }
         records.push(record);
     }
     Ok(records)
+}
+
+/// How many rows are better kept than summed up.
+fn few_rows(layer: &CoupledLayer, graph: &Graph) -> Result<usize> {
+    let (_, inputs, taps) = layer.layer.sizes(graph)?;
+    Ok(inputs * taps / 2)
 }
 
 /// Why a layer's weights stay.
@@ -117,26 +125,14 @@ fn reason(layer: &CoupledLayer) -> Option<String> {
 }
 
 /// The weights that stay: all but the part with the least saliency.
-fn mask(
-    weights: &Array2<f64>,
-    hessian: &Array2<f64>,
-    options: &PruneOptions,
-) -> Result<Array2<bool>> {
+fn mask(weights: &Array2<f32>, hessian: &Hessian, options: &PruneOptions) -> Result<Array2<bool>> {
     let columns = weights.ncols() - 1;
     let inverse: Vec<f64> = match options.saliency {
         Saliency::Magnitude => vec![1.0; columns],
-        Saliency::LObs => {
-            let factor = Spd::factor(hessian.view(), ridge(hessian.view(), options.damping))?;
-            factor
-                .solve(Array2::eye(hessian.nrows()).view())
-                .diag()
-                .iter()
-                .take(columns)
-                .copied()
-                .collect()
-        }
+        Saliency::LObs => hessian.inverse_diagonal(options.damping)?.to_vec(),
     };
-    let saliency = |(at, w): ((usize, usize), &f64)| {
+    let saliency = |(at, w): ((usize, usize), &f32)| {
+        let w = f64::from(*w);
         (at.1 < columns).then(|| (w * w / inverse[at.1].max(f64::MIN_POSITIVE), at))
     };
     let mut order: Vec<(f64, (usize, usize))> =

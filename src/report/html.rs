@@ -4,8 +4,10 @@ use maud::{DOCTYPE, Markup, PreEscaped, html as page};
 
 use super::Report;
 use super::format::{bytes, count, each, error, percent, seconds, small};
+use super::outside::several;
 use super::text::relative;
 use crate::mtz::site::SiteRecord;
+use crate::naming;
 use crate::verify::Verification;
 
 const STYLE: &str = include_str!("style.css");
@@ -37,7 +39,7 @@ pub fn html(report: &Report) -> String {
             }
         }
     };
-    page.into_string()
+    naming::lines(&page.into_string()).into_owned()
 }
 
 fn summary(report: &Report) -> Markup {
@@ -169,6 +171,14 @@ fn structure(report: &Report, names: &[&str]) -> Markup {
                 li {
                     "Frozen in " (frozen.task) ": " code { (frozen.group) } " ("
                     (frozen.channels) " channels): " (frozen.reason) "."
+                }
+            }
+            @for (task, records) in names.iter().zip(&structure.outside) {
+                @for record in records {
+                    li {
+                        (count(record.parameters)) " parameters of " (task) " belong to no layer: "
+                        (record.reason) " (" (several(&record.names)) ")."
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@
 mod format;
 mod html;
 mod model;
+mod outside;
 mod plan;
 mod pruning;
 mod retraining;
@@ -17,7 +18,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
-use crate::mtz::options::{Method, Passes};
+use crate::mtz::options::{Biases, Method, Passes, Unit};
 use crate::mtz::plan::Sizes;
 use crate::mtz::plan::Trial;
 use crate::mtz::site::SiteRecord;
@@ -26,6 +27,7 @@ use crate::verify::Verification;
 
 pub use html::html;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
+pub use outside::OutsideRecord;
 pub use plan::Plan;
 pub use pruning::PruneReport;
 pub use retraining::{RetrainReport, RetrainSettings, retraining};
@@ -110,6 +112,12 @@ pub struct DataRecord {
 pub struct JointRecord {
     /// The file.
     pub path: String,
+    /// Whether it is there: not where it failed its verification and was not kept.
+    #[serde(default = "is_written")]
+    pub written: bool,
+    /// Its SHA-256, in hexadecimal digits, without external data.
+    #[serde(default)]
+    pub sha256: String,
     /// Its size, external data included.
     pub bytes: u64,
     /// Its parameters by owner.
@@ -118,6 +126,11 @@ pub struct JointRecord {
     pub form: String,
     /// Whether tasks have a common input or each their own.
     pub inputs: String,
+}
+
+/// Reports that say nothing of it are of files that were written.
+fn is_written() -> bool {
+    true
 }
 
 /// Weights and biases of the joint model's layers.
@@ -179,8 +192,12 @@ pub struct Settings {
     pub metric: String,
     /// Where statistics come from.
     pub passes: Passes,
-    /// How much is shared, as on the command line.
+    /// How much is shared, as on the command line; `knee` where the tool decided.
     pub share: String,
+    /// What is shared or left to the tasks as a whole.
+    pub unit: Unit,
+    /// Whose the biases of shared neurons are.
+    pub biases: Biases,
     /// Layers that share otherwise, as on the command line.
     pub keep_shared: Vec<String>,
     /// Layers whose weights are left to the tasks, as on the command line.
@@ -208,6 +225,9 @@ pub struct Structure {
     pub unmatched: Vec<Vec<String>>,
     /// Channels that must stay as they are.
     pub frozen: Vec<FrozenRecord>,
+    /// Parameters of each task that belong to no layer, by reason.
+    #[serde(default)]
+    pub outside: Vec<Vec<OutsideRecord>>,
 }
 
 /// Channels of one task that must stay as they are.

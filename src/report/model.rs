@@ -4,8 +4,11 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::OutsideRecord;
 use super::format::{bytes, count};
+use super::outside::{outside, several};
 use super::table::{Left, Right, Table};
+use crate::naming::shown;
 
 /// One model and what of it can be shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +37,9 @@ pub struct ModelReport {
     pub layers: Vec<LayerRecord>,
     /// Channels that move together.
     pub groups: Vec<GroupRecord>,
+    /// Parameters that belong to no layer, by reason.
+    #[serde(default)]
+    pub outside: Vec<OutsideRecord>,
 }
 
 /// An input or output.
@@ -84,25 +90,30 @@ impl ModelReport {
     pub fn text(&self) -> String {
         let mut out = format!(
             "{}: {}, {} parameters in {} layers, opset {}",
-            self.path,
+            shown(&self.path),
             bytes(self.bytes),
             count(self.parameters),
             self.layers.len(),
             self.opset
         );
         if !self.producer.is_empty() {
-            let _ = write!(out, ", written by {}", self.producer);
+            let _ = write!(out, ", written by {}", shown(&self.producer));
         }
         out.push_str("\n\n");
         for (what, ports) in [("input", &self.inputs), ("output", &self.outputs)] {
             for port in ports {
-                let _ = writeln!(out, "  {what} {}: {} {}", port.name, port.dtype, port.shape);
+                let (name, shape) = (shown(&port.name), shown(&port.shape));
+                let _ = writeln!(out, "  {what} {name}: {} {shape}", port.dtype);
             }
         }
         out.push('\n');
         out.push_str(&self.layer_table());
         out.push('\n');
         out.push_str(&self.group_table());
+        if !self.outside.is_empty() {
+            out.push('\n');
+            out.push_str(&outside(&self.outside, ""));
+        }
         out
     }
 
@@ -146,16 +157,5 @@ impl ModelReport {
             ]);
         }
         table.render()
-    }
-}
-
-/// A list of names that stays short.
-fn several(names: &[String]) -> String {
-    const SHOWN: usize = 2;
-    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 if names.is_empty() => "–".to_owned(),
-        0 => shown,
-        more => format!("{shown} and {more} more"),
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::format::{bytes, count, each, percent};
 use super::table::{Left, Right, Table};
 use super::{SCHEMA, Structure, text};
-use crate::mtz::plan::Prediction;
+use crate::mtz::plan::{Peak, Prediction};
+use crate::naming::{sentence, shown};
 
 /// What a merge would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub struct Plan {
     pub layers: Vec<usize>,
     /// What would be shared.
     pub prediction: Prediction,
+    /// What the merge would take of memory.
+    pub memory: Peak,
     /// Which parts correspond and which cannot be shared.
     pub structure: Structure,
 }
@@ -33,9 +36,10 @@ impl Plan {
         tasks: Vec<String>,
         layers: Vec<usize>,
         prediction: Prediction,
+        memory: Peak,
         structure: Structure,
     ) -> Self {
-        Plan { schema: SCHEMA, tool, tasks, layers, prediction, structure }
+        Plan { schema: SCHEMA, tool, tasks, layers, prediction, memory, structure }
     }
 
     /// The plan for people.
@@ -43,7 +47,7 @@ impl Plan {
         let sites = &self.prediction.sites;
         let mut out = format!(
             "{}: {} layers correspond, of {} with weights\n\n",
-            self.tasks.join(" + "),
+            sentence(&self.tasks.join(" + ")),
             sites.len(),
             each(&self.layers),
         );
@@ -97,12 +101,20 @@ impl Plan {
         let specific = self.tasks.iter().zip(&sizes.specific);
         let specific: Vec<String> =
             specific.map(|(task, n)| format!("{} for {task} only", count(*n))).collect();
-        let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), specific.join(", "));
-        let statistics = self.prediction.sites.iter().filter(|s| s.reason.is_none());
-        if let Some(largest) = statistics.max_by_key(|s| s.statistics) {
-            let (size, layer) = (bytes(largest.statistics), each(&largest.layers));
-            let _ = writeln!(out, "memory for statistics: at most {size}, at layer {layer}");
-        }
+        let specific = specific.join(", ");
+        let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), sentence(&specific));
+        let Peak { models, work, layer } = &self.memory;
+        let at = match layer {
+            Some(layer) => format!("at layer {}", shown(layer)),
+            None => "in a runtime".to_owned(),
+        };
+        let _ = writeln!(
+            out,
+            "memory: at most {}: {} for the models and {} {at}",
+            bytes(self.memory.bytes()),
+            bytes(*models),
+            bytes(*work),
+        );
         out
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::SCHEMA;
 use super::format::{count, percent};
 use super::table::{Left, Right, Table};
+use crate::naming::shown;
 use crate::prune::PruneRecord;
 
 /// What pruning left of a model.
@@ -36,7 +37,7 @@ impl PruneReport {
         let _ = writeln!(
             out,
             "{}: {} of {} weights are left, {}\n",
-            self.output,
+            shown(&self.output),
             count(kept as u64),
             count(weights as u64),
             percent(kept as f64 / weights.max(1) as f64)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::format::{count, error};
 use super::table::{Left, Right, Table};
 use super::verification;
+use crate::naming::shown;
 use crate::retrain::{Ending, LossKind, OptimizerKind, Outcome, RetrainOptions, Retrained};
 use crate::verify::Verification;
 
@@ -21,6 +22,9 @@ pub struct RetrainReport {
     pub joint: String,
     /// The file that was written.
     pub output: String,
+    /// Whether it is there: not where it failed its verification and was not kept.
+    #[serde(default = "super::is_written")]
+    pub written: bool,
     /// What was asked for.
     pub settings: RetrainSettings,
     /// The runtime, with version and device.
@@ -79,7 +83,8 @@ impl RetrainSettings {
 /// The retraining for people.
 pub fn retraining(report: &RetrainReport) -> String {
     let mut out = round(&report.outcome);
-    let _ = writeln!(out, "written to {}", report.output);
+    let place = if report.written { "written to" } else { "NOT written to" };
+    let _ = writeln!(out, "{place} {}", shown(&report.output));
     if let Some(checked) = &report.verification {
         out.push('\n');
         out.push_str(&verification(checked));

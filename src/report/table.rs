@@ -1,5 +1,6 @@
 //! Aligned columns.
 
+use crate::naming::shown;
 use comfy_table::{Cell, CellAlignment, ContentArrangement};
 
 /// A table without borders; the first column is aligned left, the others as their header says.
@@ -49,7 +50,7 @@ fn cells(aligns: &[Align], texts: Vec<String>) -> Vec<Cell> {
             Align::Left => CellAlignment::Left,
             Align::Right => CellAlignment::Right,
         };
-        Cell::new(text).set_alignment(alignment)
+        Cell::new(shown(&text)).set_alignment(alignment)
     };
     texts.into_iter().zip(aligns).map(cell).collect()
 }

@@ -22,6 +22,7 @@ fn task(name: &str) -> TaskRecord {
 fn site(name: &str, shared: usize, reason: Option<&str>) -> SiteRecord {
     SiteRecord {
         tasks: vec![0, 1],
+        loss: 0.0,
         pair_costs: Vec::new(),
         layers: vec![name.to_owned(); 2],
         neurons: vec![300, 300],
@@ -50,7 +51,7 @@ fn checked(name: &str) -> TaskVerification {
         agreement: Some(0.984_375),
         error_before: Some(0.015_625),
         error_after: None,
-        outputs: vec![OutputVerification { name: "logits".to_owned(), runtimes }],
+        outputs: vec![OutputVerification { name: "logits".to_owned(), reported: None, runtimes }],
     }
 }
 
@@ -58,6 +59,8 @@ fn report() -> Report {
     let sizes = Sizes { originals: vec![266_610; 2], shared: 265_600, specific: vec![1010; 2] };
     let tasks = vec![task("zebra"), task("<ant>")];
     let joint = JointRecord {
+        written: true,
+        sha256: "a1".repeat(32),
         path: "joint.onnx".to_owned(),
         bytes: 1_075_000,
         parameters: Parameters::new(&sizes, &["zebra", "<ant>"]),
@@ -76,6 +79,8 @@ fn report() -> Report {
             metric: "hessian".to_owned(),
             passes: Passes::PerLayer,
             share: "1.0".to_owned(),
+            unit: Unit::Layer,
+            biases: Biases::PerTask,
             keep_shared: vec!["fc2=50".to_owned()],
             own_weights: Vec::new(),
             share_outputs: false,

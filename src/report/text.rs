@@ -3,11 +3,13 @@
 use std::fmt::Write;
 
 use super::format::{bytes, count, each, percent, seconds, small};
+use super::outside::outside;
 use super::retraining::rounds;
 use super::table::{Left, Right, Table};
 use super::verification::verification;
 use super::{Report, Structure};
 use crate::mtz::site::SiteRecord;
+use crate::naming::{sentence, shown};
 
 /// Layers that are shown where not all of them are asked for.
 const SHOWN_LAYERS: usize = 16;
@@ -33,7 +35,7 @@ pub fn text(report: &Report, all: bool) -> String {
     }
     out.push_str(&times(report));
     for warning in &report.warnings {
-        let _ = writeln!(out, "note: {warning}");
+        let _ = writeln!(out, "note: {}", sentence(warning));
     }
     out
 }
@@ -41,8 +43,9 @@ pub fn text(report: &Report, all: bool) -> String {
 fn headline(report: &Report) -> String {
     let (joint, gain) = (&report.joint, &report.compression);
     format!(
-        "{}: {} tasks in {}, {} of all models together, {} of the smallest\n",
-        joint.path,
+        "{}{}: {} tasks in {}, {} of all models together, {} of the smallest\n",
+        shown(&joint.path),
+        if joint.written { "" } else { " (NOT written)" },
         report.tasks.len(),
         bytes(joint.bytes),
         percent(gain.bytes_of_all),
@@ -109,19 +112,25 @@ pub(super) fn structure(structure: &Structure, tasks: &[String]) -> String {
     let mut out = String::new();
     for (task, divergence) in tasks.iter().skip(1).zip(&structure.divergences) {
         let Some(d) = divergence else { continue };
-        let of = if tasks.len() > 2 { format!(" of {task}") } else { String::new() };
+        let of = if tasks.len() > 2 { format!(" of {}", shown(task)) } else { String::new() };
         let end = || "the end".to_owned();
         let (a, b) = (d.a.clone().unwrap_or_else(end), d.b.clone().unwrap_or_else(end));
-        let _ = writeln!(out, "first difference{of}: {a} against {b} ({})", d.difference);
+        let (a, b, difference) = (shown(&a), shown(&b), sentence(&d.difference));
+        let _ = writeln!(out, "first difference{of}: {a} against {b} ({difference})");
     }
     for (task, layers) in tasks.iter().zip(&structure.unmatched) {
         if !layers.is_empty() {
-            let _ = writeln!(out, "without a counterpart in {task}: {}", layers.join(", "));
+            let line = format!("without a counterpart in {task}: {}", layers.join(", "));
+            let _ = writeln!(out, "{}", sentence(&line));
         }
     }
     for frozen in &structure.frozen {
         let (task, group, n) = (&frozen.task, &frozen.group, frozen.channels);
-        let _ = writeln!(out, "frozen in {task}: {group} ({n} channels): {}", frozen.reason);
+        let line = format!("frozen in {task}: {group} ({n} channels): {}", frozen.reason);
+        let _ = writeln!(out, "{}", sentence(&line));
+    }
+    for (task, records) in tasks.iter().zip(&structure.outside) {
+        out.push_str(&outside(records, &format!(" of {task}")));
     }
     if !out.is_empty() {
         out.push('\n');

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::format::{error, percent, small};
 use super::table::{Left, Right, Table};
+use crate::naming::sentence;
 use crate::verify::{TaskVerification, Verification};
 
 /// The verification for people.
@@ -17,11 +18,11 @@ pub fn verification(report: &Verification) -> String {
     } else {
         let _ = writeln!(out, "verification FAILED on {samples} samples in {runtimes}:");
         report.failures.iter().for_each(|failure| {
-            let _ = writeln!(out, "  {failure}");
+            let _ = writeln!(out, "  {}", sentence(failure));
         });
     }
     for unable in &report.unable {
-        let _ = writeln!(out, "not compared in {unable}");
+        let _ = writeln!(out, "not compared in {}", sentence(unable));
     }
     out
 }

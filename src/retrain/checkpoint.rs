@@ -5,8 +5,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use ndarray::ArrayD;
@@ -14,8 +13,11 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::calib::container;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::progress::Silent;
 use crate::runtime::HostArray;
+use crate::staging::Stage;
 
 use super::options::RetrainOptions;
 use super::run::Point;
@@ -94,10 +96,10 @@ impl Checkpoint {
             views.push((name.as_str(), view.map_err(|e| failed(e.into()))?));
         }
         let bytes = serialize(views, Some(metadata)).map_err(|e| failed(e.into()))?;
-        let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(e.into()))?;
-        file.write_all(&bytes).map_err(|e| failed(e.into()))?;
-        file.persist(path).map(drop).map_err(|e| failed(e.error.into()))
+        // A checkpoint is a file, which nobody waits for.
+        let mut stage = Stage::new(&Silent);
+        stage.write(path, |out| out.write_all(&bytes))?;
+        stage.commit().map(drop)
     }
 
     /// Reads what [`Checkpoint::save`] has written for the training called `fingerprint`.
@@ -106,10 +108,41 @@ impl Checkpoint {
     /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is no such
     /// file, [`ErrorKind::Usage`] where it is of another training.
     pub(super) fn load(path: &Path, fingerprint: &str) -> Result<Self> {
-        let bytes = fs::read(path)
-            .map_err(|e| Error::new(ErrorKind::Io, "cannot read the checkpoint").because(e))
-            .in_model(path.display())?;
-        parse(&bytes, fingerprint).in_model(path.display())
+        let read = container::read(path).map_err(|e| match e.kind() {
+            io::ErrorKind::InvalidData => foreign(e),
+            _ => Error::new(ErrorKind::Io, "cannot read the checkpoint").because(e),
+        });
+        parse(&read.in_model(path.display())?, fingerprint).in_model(path.display())
+    }
+
+    /// Makes sure that training of `iterations` steps can go on from here, with this state, of which the
+    /// first arrays are the `parameters`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] where it has gone further; [`ErrorKind::Format`] where the arrays are others.
+    pub(super) fn check(
+        &self,
+        iterations: usize,
+        state: &[&[usize]],
+        parameters: usize,
+    ) -> Result<()> {
+        let at = self.iteration;
+        if at > iterations {
+            let message = format!("the checkpoint is at iteration {at} of {iterations}");
+            return Err(Error::new(ErrorKind::Usage, message).hint("ask for more --iterations"));
+        }
+        let shapes = |arrays: &[HostArray], wanted: &[&[usize]]| {
+            arrays.len() == wanted.len()
+                && arrays.iter().zip(wanted).all(|(array, wanted)| array.shape() == *wanted)
+        };
+        let best = state.get(..parameters).unwrap_or_default();
+        let known = self.history.iter().any(|point| point.iteration == self.best_iteration);
+        let ordered = self.history.iter().all(|point| point.iteration <= at);
+        if known && ordered && shapes(&self.state, state) && shapes(&self.best, best) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Format, "the checkpoint does not fit the training it names")
+            .hint("train anew without --resume"))
     }
 }
 
@@ -158,6 +191,8 @@ fn array(view: &TensorView<'_>) -> Result<HostArray> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::validate::Quality;
     use super::*;
 
@@ -180,11 +215,39 @@ mod tests {
         let path = folder.path().join("c.ckpt");
         checkpoint().save(&path, "ab").unwrap();
         assert_eq!(Checkpoint::load(&path, "ab").unwrap(), checkpoint());
+        let shapes = [[1, 2].as_slice(); 12];
+        let kind = |result: Result<()>| result.map_err(|e| e.kind());
+        let saved = Checkpoint { best_iteration: 0, ..checkpoint() };
+        assert_eq!(kind(saved.check(7, &shapes, 1)), Ok(()));
+        assert_eq!(kind(saved.check(6, &shapes, 1)), Err(ErrorKind::Usage));
+        assert_eq!(kind(saved.check(7, &shapes, 2)), Err(ErrorKind::Format));
+        assert_eq!(kind(saved.check(7, &[[2, 1].as_slice(); 12], 1)), Err(ErrorKind::Format));
+        assert_eq!(kind(checkpoint().check(7, &shapes, 1)), Err(ErrorKind::Format));
         let error = Checkpoint::load(&path, "cd").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         let bytes = fs::read(&path).unwrap();
         for damaged in [&bytes[..0], &bytes[..bytes.len() - 1], b"no checkpoint"] {
             assert_eq!(parse(damaged, "ab").unwrap_err().kind(), ErrorKind::Format);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn changed_files_are_answered(
+            edits in proptest::collection::vec((0usize..3000, proptest::prelude::any::<u8>()), 1..5),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("c.ckpt");
+            checkpoint().save(&path, "ab").unwrap();
+            let mut bytes = fs::read(&path).unwrap();
+            for (place, value) in edits {
+                let place = place % bytes.len();
+                bytes[place] = value;
+            }
+            fs::write(&path, bytes).unwrap();
+            if let Ok(read) = Checkpoint::load(&path, "ab") {
+                let _ = read.check(7, &[[1, 2].as_slice(); 12], 1);
+            }
         }
     }
 

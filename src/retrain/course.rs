@@ -94,6 +94,10 @@ impl<'a> Course<'a> {
             _ => None,
         };
         let mut states = built.states.clone();
+        if let Some(checkpoint) = &resumed {
+            let shapes: Vec<&[usize]> = states.iter().map(|s| s.value.shape()).collect();
+            checkpoint.check(options.iterations, &shapes, built.trained.len())?;
+        }
         let values = resumed.iter().flat_map(|c| &c.state);
         states.iter_mut().zip(values).for_each(|(state, value)| state.value = value.clone());
         let stepper = lesson.backend.recur(ModelSource::Bytes(&bytes), states)?;

@@ -52,6 +52,11 @@ pub trait Backend: Send + Sync {
     /// The runtime's version and device, e.g. `ONNX Runtime 1.31.1 (CUDA:0)`.
     fn describe(&self) -> String;
 
+    /// Why [`Device::Auto`] came to the CPU although the runtime is built for another device.
+    fn passed_over(&self) -> Option<&str> {
+        None
+    }
+
     /// Prepares a model for running.
     ///
     /// # Errors

@@ -31,6 +31,7 @@ impl Port {
             .map(|dim| match dim {
                 Dim::Known(size) => size.to_string(),
                 Dim::Symbol(name) => name.clone(),
+                Dim::Formula(size) => size.to_string(),
                 Dim::Unknown => "?".to_string(),
             })
             .collect();
@@ -110,7 +111,7 @@ fn check<'p>(
                 && dims.iter().zip(array.shape()).all(|(dim, size)| match dim {
                     Dim::Known(known) => known == size,
                     Dim::Symbol(name) => *symbols.entry(name).or_insert(*size) == *size,
-                    Dim::Unknown => true,
+                    Dim::Formula(_) | Dim::Unknown => true,
                 })
         });
     if fits {

@@ -1,11 +1,10 @@
 //! One runtime with everything that is compared in it.
 
 use std::ops::Range;
-use std::path::Path;
 
 use ndarray::arr1;
 
-use super::{Subject, Wiring};
+use super::{Joint, Subject, Wiring};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::runtime::{Backend, HostArray, ModelSource, Port, Session, feeds, fixed_batch};
 
@@ -32,25 +31,51 @@ pub(super) struct JointFeed<'a> {
 }
 
 impl Engine {
-    /// Loads the nets behind all tasks.
-    pub(super) fn originals(backend: &dyn Backend, subjects: &[Subject<'_>]) -> Result<Vec<Nets>> {
-        let load = |source: ModelSource<'_>, task: &str| backend.load(source).in_model(task);
-        let nets = subjects.iter().map(|subject| {
-            let original = load(subject.original, subject.task)?;
-            let exact = subject.net.map(|net| load(net, subject.task)).transpose()?;
-            Ok(Nets { original, exact })
-        });
-        nets.collect()
+    /// Loads the original nets of all tasks.
+    pub(super) fn originals(
+        backend: &dyn Backend,
+        subjects: &[Subject<'_>],
+    ) -> Result<Vec<Box<dyn Session>>> {
+        let load = |s: &Subject<'_>| backend.load(s.original).in_model(s.task);
+        subjects.iter().map(load).collect()
     }
 
-    pub(super) fn new(backend: &dyn Backend, joint: &Path, nets: Vec<Nets>) -> Result<Self> {
-        let session = backend.load(ModelSource::File(joint)).in_model(joint.display())?;
-        let wiring = Wiring::of(session.inputs(), session.outputs()).in_model(joint.display())?;
+    /// Loads the original nets of all tasks and runs each on a first batch, of `batch` samples where
+    /// it does not fix that: what loads need not run.
+    pub(super) fn try_originals(
+        backend: &dyn Backend,
+        subjects: &[Subject<'_>],
+        batch: usize,
+    ) -> Result<()> {
+        for (net, subject) in Self::originals(backend, subjects)?.iter_mut().zip(subjects) {
+            let size = fixed_batch(net.inputs()).unwrap_or(batch.min(subject.data.len()));
+            // Less than a batch is the fault of the data.
+            if size <= subject.data.len() {
+                let samples = subject.data.batch(0..size)?;
+                net.run(&feeds(&samples)).in_model(subject.task)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the joint model and the nets that it must compute, beside the original ones.
+    pub(super) fn new(
+        backend: &dyn Backend,
+        joint: Joint<'_>,
+        subjects: &[Subject<'_>],
+        originals: Vec<Box<dyn Session>>,
+    ) -> Result<Self> {
+        let session = backend.load(ModelSource::File(joint.path)).in_model(joint.name)?;
+        let wiring = Wiring::of(session.inputs(), session.outputs()).in_model(joint.name)?;
+        let nets = subjects.iter().zip(originals).map(|(subject, original)| {
+            let exact = subject.net.map(|net| backend.load(net).in_model(subject.task));
+            Ok(Nets { original, exact: exact.transpose()? })
+        });
         Ok(Engine {
             name: backend.name(),
             description: backend.describe(),
             wiring,
-            nets,
+            nets: nets.collect::<Result<_>>()?,
             joint: session,
         })
     }
@@ -68,9 +93,21 @@ impl Engine {
         self.nets[task].original.outputs().iter().map(|p| p.name.as_str()).collect()
     }
 
+    /// Outputs for one task, whose samples are `own`: of the net that the joint model must compute,
+    /// where it is at hand, and of the joint model.
+    pub(super) fn merged(
+        &mut self,
+        feed: &JointFeed<'_>,
+        own: &[(String, HostArray)],
+    ) -> Result<(Option<Vec<HostArray>>, Vec<HostArray>)> {
+        let exact = self.nets[feed.number].exact.as_mut();
+        let exact = exact.map(|net| net.run(&feeds(own))).transpose()?;
+        Ok((exact, self.joint(feed, own)?))
+    }
+
     /// Runs the joint model for one task, whose samples are `own`; gives its outputs in the order of
     /// the original net.
-    pub(super) fn joint(
+    fn joint(
         &mut self,
         feed: &JointFeed<'_>,
         own: &[(String, HostArray)],

@@ -2,14 +2,21 @@
 //!
 //! How far a task is from its original net is the price of sharing and no failure by itself. What
 //! fails is what must not happen at any price: outputs that are missing, of another shape or not
-//! finite, runtimes that disagree, a file that does not reproduce the nets it was written from, or a
-//! limit that the user has set.
+//! finite, runtimes that disagree, a file that does not reproduce the nets it was written from, more
+//! deviation than the file says it had when it was merged, or a limit that the user has set.
+//!
+//! The first runtime that can run the original nets is the judge. Another one that cannot run them, or
+//! computes them otherwise, or cannot run the joint model, is not compared; that is said and fails
+//! nothing.
 
 mod engine;
+mod loading;
 mod measure;
+mod reported;
 mod tally;
 mod wiring;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,9 +29,20 @@ use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource, feeds};
 
 use engine::{Engine, JointFeed};
+use loading::Loading;
 pub use measure::{Deviation, misclassified};
+pub use reported::{DEVIATION_KEY, Reported};
 use tally::Tally;
 pub use wiring::Wiring;
+
+/// The file to check.
+#[derive(Debug, Clone, Copy)]
+pub struct Joint<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// What it is called in reports.
+    pub name: &'a str,
+}
 
 /// One task to check.
 #[derive(Clone, Copy)]
@@ -37,6 +55,8 @@ pub struct Subject<'a> {
     pub net: Option<ModelSource<'a>>,
     /// Samples for the original net's inputs.
     pub data: &'a Dataset,
+    /// Deviations of the outputs that the file says it has, where it does; see [`Reported`].
+    pub reported: Option<&'a BTreeMap<String, f64>>,
 }
 
 /// What fails a check.
@@ -64,7 +84,7 @@ pub struct Verification {
     pub joint: String,
     /// The runtimes in which it was run, with version and device.
     pub runtimes: Vec<String>,
-    /// Runtimes that cannot run the original nets, with the reason.
+    /// Runtimes in which it was not compared, with the reason.
     pub unable: Vec<String>,
     /// One entry per task.
     pub tasks: Vec<TaskVerification>,
@@ -102,6 +122,9 @@ pub struct TaskVerification {
 pub struct OutputVerification {
     /// Name of the output in the original net.
     pub name: String,
+    /// The relative deviation that the file says it has.
+    #[serde(default)]
+    pub reported: Option<f64>,
     /// One entry per runtime.
     pub runtimes: Vec<RuntimeDeviation>,
 }
@@ -119,14 +142,14 @@ pub struct RuntimeDeviation {
     pub first_runtime: Option<Deviation>,
 }
 
-/// Runs the joint model in the file `joint` and the nets behind it in all `backends`.
+/// Runs the joint model and the nets behind it in all `backends`.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] where the subjects are not the joint model's tasks, in order;
 /// [`ErrorKind::Backend`] where no backend can run the original nets; [`ErrorKind::Calibration`]
-/// where the data cannot be read or is less than one batch.
+/// where the data cannot be read or is less than one batch; [`ErrorKind::Interrupted`] when stopped.
 pub fn verify(
-    joint: &Path,
+    joint: Joint<'_>,
     subjects: &[Subject<'_>],
     backends: &[Arc<dyn Backend>],
     batch: usize,
@@ -134,13 +157,14 @@ pub fn verify(
     progress: &dyn Progress,
 ) -> Result<Verification> {
     let mut report = Verification {
-        joint: joint.display().to_string(),
+        joint: joint.name.to_owned(),
         runtimes: Vec::new(),
         unable: Vec::new(),
         tasks: Vec::new(),
         failures: Vec::new(),
     };
-    let mut engines = load(joint, subjects, backends, &mut report)?;
+    let mut loading = Loading { joint, subjects, batch, report: &mut report, progress };
+    let (mut engines, mut refused) = loading.engines(backends)?;
     if let Some(engine) = engines.first() {
         same_tasks(&engine.wiring, subjects)?;
     }
@@ -150,42 +174,15 @@ pub fn verify(
     };
     progress.begin("verify", subjects.iter().enumerate().map(batches).sum());
     for number in 0..subjects.len() {
-        let mut check = Check { subjects, number, batch, limits, report: &mut report, progress };
+        let report = &mut report;
+        let refused = &mut refused;
+        let mut check = Check { subjects, number, batch, limits, report, refused, progress };
         let task = check.run(&mut engines)?;
         report.tasks.push(task);
     }
+    report.unable.append(&mut refused);
     report.runtimes = engines.iter().map(|e| e.description.clone()).collect();
     Ok(report)
-}
-
-/// One engine per backend that runs the original nets.
-fn load(
-    joint: &Path,
-    subjects: &[Subject<'_>],
-    backends: &[Arc<dyn Backend>],
-    report: &mut Verification,
-) -> Result<Vec<Engine>> {
-    let mut engines = Vec::new();
-    let mut refusal = None;
-    for backend in backends {
-        match Engine::originals(backend.as_ref(), subjects) {
-            Err(e) => {
-                report.unable.push(format!("{}: {e}", backend.describe()));
-                refusal = refusal.or(Some(e));
-            }
-            Ok(originals) => match Engine::new(backend.as_ref(), joint, originals) {
-                Ok(engine) => engines.push(engine),
-                Err(e) if e.kind() == ErrorKind::Backend => {
-                    report.failures.push(format!("{} cannot run it: {e}", backend.describe()));
-                }
-                Err(e) => return Err(e),
-            },
-        }
-    }
-    match refusal {
-        Some(e) if engines.is_empty() && report.failures.is_empty() => Err(e),
-        _ => Ok(engines),
-    }
 }
 
 fn same_tasks(wiring: &Wiring, subjects: &[Subject<'_>]) -> Result<()> {
@@ -211,6 +208,8 @@ struct Check<'a> {
     batch: usize,
     limits: &'a Limits,
     report: &'a mut Verification,
+    /// What runtimes say that run the original nets, but not the joint model.
+    refused: &'a mut Vec<String>,
     progress: &'a dyn Progress,
 }
 
@@ -227,9 +226,12 @@ impl Check<'_> {
             self.step(range, engines, &mut tally)?;
             self.progress.step();
         }
-        let task = self.subject().task.to_owned();
-        self.report.failures.extend(tally.failures(&task, self.limits));
-        Ok(tally.into_report(task))
+        let subject = self.subject();
+        let (failures, notes) = tally.verdict(subject, self.limits);
+        let task = tally.into_report(subject);
+        self.report.failures.extend(failures);
+        self.report.unable.extend(notes);
+        Ok(task)
     }
 
     /// The samples of each batch; where a model fixes its batch size, samples that do not fill one
@@ -263,26 +265,33 @@ impl Check<'_> {
         let feed = JointFeed { number: self.number, range, subjects: self.subjects };
         let mut first = None;
         let mut kept = Vec::new();
+        let mut judged = false;
         for mut engine in engines.drain(..) {
-            let nets = &mut engine.nets[self.number];
-            let reference = match nets.original.run(&feeds(&own)) {
+            let reference = match engine.nets[self.number].original.run(&feeds(&own)) {
                 Ok(reference) => reference,
                 Err(e) => {
                     self.report.unable.push(format!("{}: {e}", engine.description));
                     continue;
                 }
             };
-            let exact = nets.exact.as_mut().map(|net| net.run(&feeds(&own))).transpose()?;
-            match engine.joint(&feed, &own) {
-                Ok(found) => {
+            let is_judge = !std::mem::replace(&mut judged, true);
+            match engine.merged(&feed, &own) {
+                Ok((exact, found)) => {
                     let batch = tally::Batch { reference, exact, found, labels: labels.as_deref() };
                     tally.add(&engine, self.number, batch, &mut first);
                     kept.push(engine);
                 }
-                Err(e) => self.report.failures.push(format!("{}: {e}", engine.description)),
+                Err(e) if is_judge => {
+                    self.report.failures.push(format!("{}: {e}", engine.description));
+                }
+                Err(e) => self.report.unable.push(format!("{}: {e}", engine.description)),
             }
         }
         *engines = kept;
+        if engines.is_empty() {
+            // Now one of these is the first that runs the original nets.
+            self.report.failures.append(self.refused);
+        }
         match engines.is_empty() && self.report.failures.is_empty() {
             true => Err(Error::new(ErrorKind::Backend, "no runtime can run the original models")
                 .hint(self.report.unable.join("; "))),
@@ -290,3 +299,6 @@ impl Check<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

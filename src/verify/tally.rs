@@ -2,7 +2,8 @@
 
 use super::engine::Engine;
 use super::measure::{Gap, predictions};
-use super::{Limits, OutputVerification, RuntimeDeviation, TaskVerification};
+use super::reported::allowed;
+use super::{Limits, OutputVerification, RuntimeDeviation, Subject, TaskVerification};
 use crate::error::Result;
 use crate::runtime::HostArray;
 
@@ -13,8 +14,6 @@ pub(super) struct Tally {
     runtimes: Vec<Runtime>,
     scores: Scores,
     samples: usize,
-    /// What is wrong with outputs beyond numbers; each thing is said once.
-    wrong: Vec<String>,
 }
 
 /// Gaps in one runtime, one entry per output.
@@ -23,6 +22,12 @@ struct Runtime {
     original: Vec<Gap>,
     exact: Option<Vec<Gap>>,
     first: Option<Vec<Gap>>,
+    /// Between the original nets here and in the first runtime.
+    originals: Vec<Gap>,
+    /// What is wrong with outputs beyond numbers; each thing is said once.
+    wrong: Vec<String>,
+    /// Why it is no witness.
+    strange: Option<String>,
 }
 
 /// Counts of classifications, in the first runtime.
@@ -43,62 +48,97 @@ pub(super) struct Batch<'a> {
     pub(super) labels: Option<&'a [i64]>,
 }
 
+/// The outputs of one batch in the first runtime.
+pub(super) struct First {
+    reference: Vec<HostArray>,
+    found: Vec<HostArray>,
+}
+
 impl Tally {
-    /// Adds a batch; `first` holds the joint model's outputs in the first runtime.
+    /// Adds a batch; `first` holds what the first runtime made of it.
     pub(super) fn add(
         &mut self,
         engine: &Engine,
         task: usize,
         batch: Batch<'_>,
-        first: &mut Option<Vec<HostArray>>,
+        first: &mut Option<First>,
     ) {
         if self.outputs.is_empty() {
             self.outputs = engine.outputs(task).into_iter().map(str::to_owned).collect();
         }
-        let runtime = self.runtime(engine.name);
-        let mut problems = Vec::new();
-        problems.push(compare(&mut runtime.original, &batch.found, &batch.reference));
+        let at = self.runtime(engine);
+        let Some(runtime) = self.runtimes.get_mut(at) else { return };
+        let mut problems = compare(&mut runtime.original, &batch.found, &batch.reference);
         if let Some(exact) = &batch.exact {
             let gaps = runtime.exact.get_or_insert_default();
-            problems.push(compare(gaps, &batch.found, exact));
+            problems.extend(compare(gaps, &batch.found, exact));
         }
         match first {
             Some(first) => {
+                let strange = compare(&mut runtime.originals, &batch.reference, &first.reference);
+                for (output, problem) in strange {
+                    let name = self.outputs.get(output).map_or("", String::as_str);
+                    runtime.strange = Some(format!("the original's output '{name}' {problem}"));
+                }
                 let gaps = runtime.first.get_or_insert_default();
-                problems.push(compare(gaps, &batch.found, first));
+                problems.extend(compare(gaps, &batch.found, &first.found));
             }
             None => {
                 self.samples += batch.found.first().and_then(HostArray::rows).unwrap_or(0);
                 self.scores.add(&batch);
-                *first = Some(batch.found);
+                *first = Some(First { reference: batch.reference, found: batch.found });
             }
         }
-        for (output, problem) in problems.into_iter().flatten() {
+        for (output, problem) in problems {
             let name = self.outputs.get(output).map_or("", String::as_str);
             let said = format!("output '{name}' {problem} in {}", engine.description);
-            if !self.wrong.contains(&said) {
-                self.wrong.push(said);
+            if !runtime.wrong.contains(&said) {
+                runtime.wrong.push(said);
             }
         }
     }
 
-    fn runtime(&mut self, name: &'static str) -> &mut Runtime {
-        let at = self.runtimes.iter().position(|r| r.name == name).unwrap_or_else(|| {
-            self.runtimes.push(Runtime { name, original: Vec::new(), exact: None, first: None });
+    /// The place of an engine's entry.
+    fn runtime(&mut self, engine: &Engine) -> usize {
+        let known = self.runtimes.iter().position(|r| r.name == engine.name);
+        known.unwrap_or_else(|| {
+            self.runtimes.push(Runtime {
+                name: engine.name,
+                original: Vec::new(),
+                exact: None,
+                first: None,
+                originals: Vec::new(),
+                wrong: Vec::new(),
+                strange: None,
+            });
             self.runtimes.len() - 1
-        });
-        &mut self.runtimes[at]
+        })
     }
 
-    /// What failed, as sentences.
-    pub(super) fn failures(&self, task: &str, limits: &Limits) -> Vec<String> {
-        let mut failures: Vec<String> =
-            self.wrong.iter().map(|w| format!("task '{task}': {w}")).collect();
-        for runtime in &self.runtimes {
+    /// What failed, and what is to be known of runtimes that are no witnesses, as sentences.
+    pub(super) fn verdict(
+        &self,
+        subject: &Subject<'_>,
+        limits: &Limits,
+    ) -> (Vec<String>, Vec<String>) {
+        let task = subject.task;
+        let (mut failures, mut notes) = (Vec::new(), Vec::new());
+        for (place, runtime) in self.runtimes.iter().enumerate() {
+            if let Some(why) = runtime.strangeness(limits) {
+                notes.push(format!("{}: task '{task}': {why}", runtime.name));
+                continue;
+            }
+            failures.extend(runtime.wrong.iter().map(|w| format!("task '{task}': {w}")));
             for (i, output) in self.outputs.iter().enumerate() {
-                let checks = runtime.failures(i, limits).into_iter();
-                failures
-                    .extend(checks.map(|what| format!("task '{task}', output '{output}': {what}")));
+                let mut found = runtime.failures(i, limits);
+                if place == 0 {
+                    found.extend(runtime.beyond(i, reported(subject, output)));
+                }
+                failures.extend(
+                    found
+                        .into_iter()
+                        .map(|what| format!("task '{task}', output '{output}': {what}")),
+                );
             }
         }
         if let (Some(limit), Some((before, after))) = (limits.drop, self.scores.errors())
@@ -111,17 +151,18 @@ impl Tally {
                 100.0 * limit
             ));
         }
-        failures
+        (failures, notes)
     }
 
-    pub(super) fn into_report(self, name: String) -> TaskVerification {
+    pub(super) fn into_report(self, subject: &Subject<'_>) -> TaskVerification {
         let (before, after) = self.scores.errors().unzip();
         let outputs = self.outputs.iter().enumerate().map(|(i, output)| OutputVerification {
             name: output.clone(),
+            reported: reported(subject, output),
             runtimes: self.runtimes.iter().map(|r| r.deviation(i)).collect(),
         });
         TaskVerification {
-            name,
+            name: subject.task.to_owned(),
             samples: self.samples,
             agreement: self.scores.agreement(),
             error_before: before,
@@ -140,6 +181,29 @@ impl Runtime {
             net: self.exact.as_ref().and_then(of),
             first_runtime: self.first.as_ref().and_then(of),
         }
+    }
+
+    /// Why this runtime says nothing about the joint model: it computes the original otherwise.
+    fn strangeness(&self, limits: &Limits) -> Option<String> {
+        let differs = || {
+            let gap = self.originals.iter().find(|gap| !gap.within(limits.tolerance))?;
+            let max = gap.deviation().max;
+            Some(format!("the original itself differs from the first runtime by {max:.3e}"))
+        };
+        self.strange.clone().or_else(differs)
+    }
+
+    /// Whether an output is further from its original than the file says.
+    fn beyond(&self, output: usize, reported: Option<f64>) -> Option<String> {
+        let (before, now) = (reported?, self.original.get(output)?.deviation().relative);
+        // Written so that NaN is too much.
+        let fits = now <= allowed(before);
+        (!fits).then(|| {
+            let (before, now) = (100.0 * before, 100.0 * now);
+            format!(
+                "differs from the original by {now:.1} %, and by {before:.1} % when it was merged"
+            )
+        })
     }
 
     fn failures(&self, output: usize, limits: &Limits) -> Vec<String> {
@@ -166,6 +230,11 @@ impl Runtime {
         }
         failures
     }
+}
+
+/// What the file says about an output.
+fn reported(subject: &Subject<'_>, output: &str) -> Option<f64> {
+    subject.reported.and_then(|outputs| outputs.get(output)).copied()
 }
 
 impl Scores {

@@ -70,10 +70,26 @@ impl Prepared {
     /// # Errors
     /// As [`Prepared::share_until`].
     pub fn keep_weights(&mut self, glob: &str) -> Result<()> {
-        let mut places = self.matching(glob)?;
-        places.retain(|place| !self.alignment.is_duplicate(&self.alignment.sites[*place]));
-        self.alignment.take_apart(&places);
+        let places = self.matching(glob)?;
+        self.alignment.keep_weights(&places);
         Ok(())
+    }
+
+    /// The places of the sites that produce the same channels as the layer called `name`.
+    pub(super) fn producers_beside(&self, name: &str) -> BTreeSet<usize> {
+        let correspondence = |(task, id): (usize, LayerId)| {
+            let layer = self.joint.tasks[task].coupling.layer(id);
+            let group = crate::align::only_group(&layer.outputs)?;
+            Some((layer.name == name, self.alignment.correspondence(task, group)?))
+        };
+        let sites = self.alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common());
+        let sites: Vec<(usize, Vec<(bool, usize)>)> = sites
+            .map(|(place, site)| (place, site.members().filter_map(correspondence).collect()))
+            .collect();
+        let named = sites.iter().flat_map(|(_, all)| all).find(|(is_named, _)| *is_named);
+        let Some((_, wanted)) = named else { return BTreeSet::new() };
+        let makes = |all: &[(bool, usize)]| all.iter().any(|(_, own)| own == wanted);
+        sites.iter().filter(|(_, all)| makes(all)).map(|(place, _)| *place).collect()
     }
 
     /// The places of the sites that several nets have and of which any layer's name matches `glob`.
@@ -180,9 +196,11 @@ fn share_duplicates(joint: &mut JointModel, alignment: &Alignment) {
         };
         // At another layer of the group, or in a joint model, they are shared already.
         if layers.iter().zip(&channels).all(|(layer, own)| !is_shared(layer, own)) {
-            for row in 0..channels[0].len() {
-                for (other, own) in layers.iter().zip(&channels).skip(1) {
-                    joint.share((layers[0].0, channels[0][row]), (other.0, own[row]));
+            let mut all = layers.iter().zip(&channels);
+            let Some((first, rows)) = all.next() else { continue };
+            for (other, own) in all {
+                for (row, same) in rows.iter().zip(own) {
+                    joint.share((first.0, *row), (other.0, *same));
                 }
             }
         }

@@ -1,28 +1,42 @@
 //! Merges for a goal: a size, or a loss of accuracy that is measured.
 
+use std::collections::BTreeSet;
+
 use crate::calib::data::Dataset;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
-use crate::mtz::options::{Budget, MergeOptions};
-use crate::mtz::plan::{Trial, allocate};
+use crate::mtz::options::{Budget, MergeOptions, Unit};
+use crate::mtz::plan::layer_choice::{self, LayerCost};
+use crate::mtz::plan::{Trial, allocate, predict};
 use crate::onnx;
 use crate::progress::Progress;
 use crate::retrain::Retraining;
 use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::misclassified;
 
+use super::candidates::Candidates;
 use super::{Calibration, Importance, Outcome, Prepared, batch_size, zipped};
 
 /// Merges at most between as much sharing as possible and none.
 const STEPS: usize = 6;
+
+/// Samples per task on which a trial measures what each layer costs.
+const PROBE: usize = 256;
+
+/// Merges at most in which layers are chosen again by what they cost.
+const REFINEMENTS: usize = 3;
 
 /// What a merge shall reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Goal {
     /// At most this part of all models' parameters, with the least predicted loss.
     Size(f64),
+    /// This part, from 0 to 1, of what can be saved at most.
+    Part(f64),
+    /// All that can be shared but layers whose weights save little and cost much.
+    Knee,
     /// As few parameters as possible while no task's classification error, a number from 0 to 1, rises
     /// by more than this.
     Drop(f64),
@@ -47,67 +61,181 @@ pub fn merge_for(
     let search = Search { prepared, calibration, importance, options, retraining, tests, progress };
     match goal {
         Goal::Size(size) => search.for_size(size),
+        Goal::Part(part) => search.for_part(part),
+        Goal::Knee => search.for_knee(),
         Goal::Drop(drop) => search.for_drop(drop),
     }
 }
 
-struct Search<'a> {
-    prepared: &'a Prepared,
-    calibration: &'a Calibration,
+/// What is shared in one merge.
+#[derive(Clone)]
+pub(super) struct Choice {
+    /// Places of sites whose layers keep their weights.
+    pub(super) own: BTreeSet<usize>,
+    budget: Budget,
+    /// Whether neurons are the unit.
+    pub(super) neurons: bool,
+    /// Samples on which it is measured what each layer costs.
+    probe: usize,
+}
+
+/// A merge with all that can be shared, and what each layer costs there.
+struct Full {
+    joint: JointModel,
+    outcome: Outcome,
+    costs: Vec<LayerCost>,
+}
+
+pub(super) struct Search<'a> {
+    pub(super) prepared: &'a Prepared,
+    pub(super) calibration: &'a Calibration,
     importance: Importance,
-    options: &'a MergeOptions,
-    retraining: Option<&'a Retraining<'a>>,
+    pub(super) options: &'a MergeOptions,
+    pub(super) retraining: Option<&'a Retraining<'a>>,
     tests: &'a [Dataset],
     progress: &'a dyn Progress,
 }
 
 impl Search<'_> {
-    fn merge(&self, budget: Budget) -> Result<(JointModel, Outcome)> {
-        let options = MergeOptions { budget, ..self.options.clone() };
-        self.zipped(&options, self.retraining)
+    /// Merges as `choice` says.
+    pub(super) fn merge(&self, choice: &Choice) -> Result<(JointModel, Outcome)> {
+        self.zipped(choice, self.retraining)
     }
 
     fn zipped(
         &self,
-        options: &MergeOptions,
+        choice: &Choice,
         retraining: Option<&Retraining<'_>>,
     ) -> Result<(JointModel, Outcome)> {
-        let (prepared, importance) = (self.prepared.clone(), &self.importance);
-        zipped(prepared, self.calibration, importance, options, retraining, self.progress)
+        let mut prepared = self.prepared.clone();
+        prepared.alignment.keep_weights(&choice.own);
+        let budget = choice.budget.clone();
+        let options = MergeOptions { budget, probe: choice.probe, ..self.options.clone() };
+        let importance = &self.importance;
+        zipped(prepared, self.calibration, importance, &options, retraining, self.progress)
+    }
+
+    /// A merge with all that can be shared.
+    fn full(&self, retraining: Option<&Retraining<'_>>) -> Result<Full> {
+        let probe = if self.options.unit == Unit::Neuron { 0 } else { PROBE };
+        let (joint, outcome) = self.zipped(&Choice { probe, ..self.everything() }, retraining)?;
+        let costs = self.costs(&outcome)?;
+        Ok(Full { joint, outcome, costs })
+    }
+
+    /// What each layer costs, as a merge has found out.
+    fn costs(&self, outcome: &Outcome) -> Result<Vec<LayerCost>> {
+        let Prepared { joint, alignment, .. } = self.prepared;
+        let plan = predict(joint, alignment, &self.options.budget, false)?;
+        Ok(layer_choice::layer_costs(joint, alignment, &plan, &outcome.sites))
+    }
+
+    fn everything(&self) -> Choice {
+        let budget = self.options.budget.clone();
+        Choice { own: BTreeSet::new(), budget, neurons: false, probe: 0 }
     }
 
     fn for_size(&self, size: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-        let (joint, full) = self.zipped(self.options, None)?;
-        let least = ratio(&full);
-        let trial = Trial { size: least, drops: Vec::new(), kept: false };
-        let budget = self.budget(&joint, &full, size)?.ok_or_else(|| {
+        let full = self.full(None)?;
+        let separate = full.outcome.sizes.separate();
+        let least = full.outcome.sizes.joint().min(separate);
+        let parameters = (size * separate as f64) as u64;
+        if least > parameters {
             let message = format!(
                 "a joint model of {:.1} % of all models cannot be had: with all that can be shared it has {:.1} %",
                 100.0 * size,
-                100.0 * least
+                100.0 * ratio(&full.outcome)
             );
-            Error::new(ErrorKind::Usage, message).hint("give a larger --target-size")
-        })?;
-        let (joint, outcome) = self.merge(budget)?;
-        let kept = Trial { size: ratio(&outcome), drops: Vec::new(), kept: true };
-        Ok((joint, outcome, vec![trial, kept]))
+            return Err(Error::new(ErrorKind::Usage, message).hint("give a larger --target-size"));
+        }
+        self.at_size(full, parameters)
+    }
+
+    /// Gives up a part of what can be saved.
+    fn for_part(&self, part: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+        let full = self.full(None)?;
+        let (separate, least) =
+            (full.outcome.sizes.separate() as f64, full.outcome.sizes.joint() as f64);
+        let parameters = least + (1.0 - part) * (separate - least).max(0.0);
+        self.at_size(full, parameters as u64)
+    }
+
+    fn at_size(&self, full: Full, parameters: u64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+        let spare = parameters.saturating_sub(full.outcome.sizes.joint());
+        let mut found = Candidates::new(self)?;
+        let neurons = match self.options.unit {
+            Unit::Layer => None,
+            Unit::Neuron | Unit::Mixed => self.by_neurons(&full, parameters)?,
+        };
+        let own = layer_choice::for_size(&full.costs, spare);
+        found.add(self.everything(), full.joint, full.outcome)?;
+        if let Some(choice) = neurons {
+            let (joint, outcome) = self.zipped(&choice, None)?;
+            found.add(choice, joint, outcome)?;
+        }
+        if self.options.unit != Unit::Neuron {
+            let first = Choice { own, ..self.everything() };
+            self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
+        }
+        found.best(|outcome| outcome.sizes.joint() <= parameters)
+    }
+
+    /// Leaves layers to the tasks as long as a small part of the saving buys a large part of the loss.
+    fn for_knee(&self) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+        let full = self.full(None)?;
+        let first = Choice { own: layer_choice::at_knee(&full.costs), ..self.everything() };
+        let spare = layer_choice::given_up(&full.costs, &first.own);
+        let largest = full.outcome.sizes.joint() + spare;
+        let mut found = Candidates::new(self)?;
+        found.add(self.everything(), full.joint, full.outcome)?;
+        // What a layer costs depends on those before it. The size of the knee is kept.
+        self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
+        found.best(|outcome| outcome.sizes.joint() <= largest)
+    }
+
+    /// Merges with the layers of `first` left to the tasks, finds out what layers cost then, and chooses
+    /// again, until the choice is one that was tried.
+    fn refine(
+        &self,
+        first: Choice,
+        found: &mut Candidates<'_>,
+        choose: impl Fn(&[LayerCost]) -> BTreeSet<usize>,
+    ) -> Result<()> {
+        let mut choice = first;
+        for _ in 0..REFINEMENTS {
+            if found.has(&choice) {
+                break;
+            }
+            let (joint, outcome) = self.zipped(&Choice { probe: PROBE, ..choice.clone() }, None)?;
+            let next = Choice { own: choose(&self.costs(&outcome)?), ..choice.clone() };
+            found.add(std::mem::replace(&mut choice, next), joint, outcome)?;
+        }
+        Ok(())
     }
 
     fn for_drop(&self, limit: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let nets = &self.prepared.joint.tasks;
         let before = self.errors(&nets.iter().map(|t| &t.model).collect::<Vec<_>>())?;
-        let (joint, full) = self.merge(self.options.budget.clone())?;
-        let mut trials = vec![self.trial(&joint, &full, &before)?];
+        let full = self.full(self.retraining)?;
+        let mut trials = vec![self.trial(&full.joint, &full.outcome, &before)?];
         if within(&trials[0], limit) {
             trials[0].kept = true;
-            return Ok((joint, full, trials));
+            return Ok((full.joint, full.outcome, trials));
         }
+        let separate = full.outcome.sizes.separate() as f64;
         let mut best: Option<(usize, JointModel, Outcome)> = None;
-        let (mut too_small, mut enough) = (ratio(&full), 1.0);
+        let (mut too_small, mut enough) = (ratio(&full.outcome), 1.0);
+        let mut tried: Vec<Choice> = vec![self.everything()];
         for _ in 0..STEPS {
             let size = (too_small + enough) / 2.0;
-            let Some(budget) = self.budget(&joint, &full, size)? else { break };
-            let (next, outcome) = self.merge(budget)?;
+            let choices = self.choices(&full, (size * separate) as u64)?;
+            let Some(choice) = choices.into_iter().next() else { break };
+            // Sizes between those of two sets of whole layers come to the smaller set.
+            if tried.iter().any(|other| other.own == choice.own && !choice.own.is_empty()) {
+                break;
+            }
+            let (next, outcome) = self.merge(&choice)?;
+            tried.push(choice);
             let trial = self.trial(&next, &outcome, &before)?;
             match within(&trial, limit) {
                 true => {
@@ -121,7 +249,8 @@ impl Search<'_> {
         let (kept, joint, outcome) = match best {
             Some(best) => best,
             None => {
-                let (joint, outcome) = self.merge(Budget::uniform(Share::Fraction(0.0)))?;
+                let budget = Budget::uniform(Share::Fraction(0.0));
+                let (joint, outcome) = self.merge(&Choice { budget, ..self.everything() })?;
                 trials.push(self.trial(&joint, &outcome, &before)?);
                 (trials.len() - 1, joint, outcome)
             }
@@ -130,25 +259,45 @@ impl Search<'_> {
         Ok((joint, outcome, trials))
     }
 
-    /// What to share for a size, given a merge with all that can be shared; `None` if it is larger.
-    fn budget(&self, joint: &JointModel, full: &Outcome, size: f64) -> Result<Option<Budget>> {
-        let separate = full.sizes.separate();
-        let parameters = (size * separate as f64) as u64;
+    /// What to share for so many parameters, by the units that are allowed.
+    fn choices(&self, full: &Full, parameters: u64) -> Result<Vec<Choice>> {
+        let mut choices = Vec::new();
+        if self.options.unit != Unit::Neuron {
+            let spare = parameters.saturating_sub(full.outcome.sizes.joint());
+            let own = layer_choice::for_size(&full.costs, spare);
+            choices.push(Choice { own, ..self.everything() });
+        }
+        if self.options.unit != Unit::Layer {
+            choices.extend(self.by_neurons(full, parameters)?);
+        }
+        Ok(choices)
+    }
+
+    /// How many neurons of each group to share. The weights of groups of which none is shared are left
+    /// to the tasks, and their channels stay paired for the layers behind them.
+    fn by_neurons(&self, full: &Full, parameters: u64) -> Result<Option<Choice>> {
+        let Full { joint, outcome, .. } = full;
+        let separate = outcome.sizes.separate();
         let multiple = self.options.budget.multiple();
-        let numbers = (separate, full.sizes.joint().min(separate), parameters);
-        let found = allocate(joint, &self.prepared.alignment, &full.sites, numbers, multiple);
+        let numbers = (separate, outcome.sizes.joint().min(separate), parameters);
+        let alignment = &self.prepared.alignment;
+        let found = allocate(joint, alignment, &outcome.sites, numbers, multiple);
         let Some(allocation) = found else { return Ok(None) };
         let mut budget = self.options.budget.clone();
+        let mut own = BTreeSet::new();
         for (layer, count) in allocation {
-            budget.layer(&layer, Share::Count(count))?;
+            match count {
+                0 => own.extend(self.prepared.producers_beside(&layer)),
+                count => budget.layer(&layer, Share::Count(count))?,
+            }
         }
-        Ok(Some(budget))
+        Ok(Some(Choice { own, budget, neurons: true, probe: 0 }))
     }
 
     fn trial(&self, joint: &JointModel, outcome: &Outcome, before: &[f64]) -> Result<Trial> {
         let nets: Vec<&Model> = joint.tasks.iter().map(|t| &t.model).collect();
         let drops = self.errors(&nets)?.iter().zip(before).map(|(after, b)| after - b).collect();
-        Ok(Trial { size: ratio(outcome), drops, kept: false })
+        Ok(Trial { size: ratio(outcome), drops, deviation: None, kept: false })
     }
 
     fn errors(&self, nets: &[&Model]) -> Result<Vec<f64>> {
@@ -167,7 +316,7 @@ fn within(trial: &Trial, limit: f64) -> bool {
     trial.drops.iter().all(|drop| *drop <= limit + 1e-9)
 }
 
-fn ratio(outcome: &Outcome) -> f64 {
+pub(super) fn ratio(outcome: &Outcome) -> f64 {
     outcome.sizes.joint() as f64 / outcome.sizes.separate().max(1) as f64
 }
 

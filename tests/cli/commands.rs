@@ -5,7 +5,7 @@ use std::fs;
 use onnx_zip::report::{ModelReport, Plan};
 use onnx_zip::verify::Verification;
 
-use crate::tool::{Tool, fashion, images, mnist, stdout};
+use crate::tool::{Tool, fashion, files, images, mnist, stdout};
 
 /// A folder with a joint model whose tasks are called `digits` and `clothes`.
 fn joint(form: &str) -> Tool {
@@ -42,6 +42,25 @@ fn verify_reports_errors_and_holds_to_limits() {
     let text = stdout(&tool.run(1, &[&args[..], &["--max-deviation", "1e-9"]].concat()));
     assert!(text.contains("FAILED") && text.contains("differs from the original"), "{text}");
     tool.run(0, &[&args[..], &["--max-deviation", "1e9", "--max-drop", "100"]].concat());
+}
+
+#[test]
+fn verify_holds_a_file_to_what_its_merge_reported() {
+    let tool = joint("heads");
+    let (a, b, images) = (mnist(), fashion(), images());
+    let args = verifying(&a, &b, &images);
+    tool.run(0, &args);
+    let mut model = onnx_zip::onnx::load(&tool.path("joint.onnx")).unwrap();
+    let weights: Vec<_> = model.graph.values().map(|(id, _)| id).collect();
+    for id in weights {
+        if let Some(tensor) = model.graph.initializer(id) {
+            let coarse = tensor.to_f32().unwrap().mapv(|v| (v * 4.0).round() / 4.0);
+            model.graph.set_initializer(id, onnx_zip::ir::Tensor::from_f32(&coarse));
+        }
+    }
+    onnx_zip::onnx::save(&model, &tool.path("joint.onnx"), &Default::default()).unwrap();
+    let text = stdout(&tool.run(1, &args));
+    assert!(text.contains("FAILED") && text.contains("when it was merged"), "{text}");
 }
 
 #[test]
@@ -90,8 +109,13 @@ fn split_stores_shared_weights_once() {
     let tool = joint("heads");
     tool.run(0, &["split", "joint.onnx", "-o", "tasks"]);
     let size = |name: &str| fs::metadata(tool.path(name)).unwrap().len();
-    assert!(size("tasks/weights.bin") < size("joint.onnx"));
-    assert!(size("tasks/digits.onnx") + size("tasks/clothes.onnx") < size("tasks/weights.bin") / 5);
+    let names: Vec<String> = files(&tool.path("tasks")).into_iter().map(|f| f.0).collect();
+    let [clothes, digits, weights] = &names[..] else { panic!("{names:?}") };
+    assert_eq!([clothes.as_str(), digits], ["clothes.onnx", "digits.onnx"]);
+    assert!(weights.starts_with("weights-") && weights.ends_with(".bin"));
+    let weights = size(&format!("tasks/{weights}"));
+    assert!(weights < size("joint.onnx"));
+    assert!(size("tasks/digits.onnx") + size("tasks/clothes.onnx") < weights / 5);
     let images = images();
     let args = verifying("tasks/digits.onnx", "tasks/clothes.onnx", &images);
     tool.run(0, &[&args[..], &["--max-deviation", "1e-3"]].concat());
@@ -110,9 +134,10 @@ fn extract_and_split_refuse_what_is_no_joint_model() {
 #[test]
 fn plan_tells_sizes_without_data() {
     let tool = Tool::new();
-    let output = tool.run(0, &["plan", &mnist(), &fashion(), "--json", "--share", "0.8"]);
+    let output = tool
+        .run(0, &["plan", &mnist(), &fashion(), "--json", "--share", "0.8", "--unit", "neuron"]);
     let plan: Plan = serde_json::from_slice(&output.stdout).unwrap();
-    let merged = tool.merge(&["--share", "0.8", "--json"]);
+    let merged = tool.merge(&["--share", "0.8", "--unit", "neuron", "--json"]);
     let report: onnx_zip::report::Report = serde_json::from_slice(&merged.stdout).unwrap();
     assert_eq!(plan.prediction.sizes.joint(), report.joint.parameters.total);
     assert_eq!(plan.prediction.sizes.shared, report.joint.parameters.shared);

@@ -15,16 +15,37 @@ fn merge(tool: &Tool, models: [&str; 2], more: &[&str]) -> Report {
 #[test]
 fn a_size_is_met_and_cheap_layers_share_most() {
     let tool = Tool::new();
-    let report = merge(&tool, [&mnist(), &fashion()], &["--target-size", "70%"]);
+    let report =
+        merge(&tool, [&mnist(), &fashion()], &["--target-size", "70%", "--unit", "neuron"]);
     let size = report.compression.parameters_of_all;
     assert!(size <= 0.7 && size > 0.68, "{size}");
     let [full, kept] = report.search.as_slice() else { panic!("{:?}", report.search) };
     assert!(!full.kept && full.size < 0.51 && kept.kept && (kept.size - size).abs() < 1e-9);
-    let even = merge(&tool, [&mnist(), &fashion()], &["--share", "0.6"]);
+    let even = merge(&tool, [&mnist(), &fashion()], &["--share", "0.6", "--unit", "neuron"]);
     assert!(even.compression.parameters_of_all > 0.68);
     let rounded = merge(&tool, [&mnist(), &fashion()], &["--target-size", "0.7", "--round", "16"]);
     assert!(rounded.compression.parameters_of_all <= 0.7);
     assert!(rounded.layers[..2].iter().all(|l| l.shared % 16 == 0 || l.shared == l.neurons[0]));
+}
+
+#[test]
+fn whole_layers_are_left_to_the_tasks() {
+    let tool = Tool::new();
+    let full = merge(&tool, [&mnist(), &fashion()], &["--share", "1"]);
+    assert_eq!(full.layers.iter().map(|l| l.shared).collect::<Vec<_>>(), [300, 100, 0]);
+    assert!(full.search.is_empty());
+    let report = merge(&tool, [&mnist(), &fashion()], &["--target-size", "60%"]);
+    let shared: Vec<usize> = report.layers.iter().map(|l| l.shared).collect();
+    assert_eq!(shared, [300, 0, 0]);
+    assert!(report.layers[1].reason.as_ref().unwrap().contains("own weights"));
+    assert!(report.compression.parameters_of_all <= 0.6);
+    let kept = report.search.iter().find(|t| t.kept).unwrap();
+    let others = report.search.iter().filter(|t| !t.kept && t.size <= 0.6);
+    assert!(others.map(|t| t.deviation).all(|other| other >= kept.deviation));
+    let none = merge(&tool, [&mnist(), &fashion()], &["--share", "0"]);
+    assert_eq!(none.joint.parameters.shared, 0);
+    let both = merge(&tool, [&mnist(), &fashion()], &["--target-size", "70%", "--unit", "mixed"]);
+    assert_eq!(both.search.len(), 3, "{:?}", both.search);
 }
 
 #[test]
@@ -61,7 +82,7 @@ fn as_much_is_shared_as_a_measured_loss_allows() {
 #[test]
 fn the_trunk_ends_where_it_is_told_to() {
     let tool = Tool::new();
-    let report = merge(&tool, [&mnist(), &fashion()], &["--until", "fc1"]);
+    let report = merge(&tool, [&mnist(), &fashion()], &["--until", "fc1", "--biases", "shared"]);
     assert_eq!(report.layers.iter().map(|l| l.shared).collect::<Vec<_>>(), [300]);
     assert_eq!(report.structure.unmatched[0].len(), 2);
     let specific: u64 = report.joint.parameters.specific.iter().map(|(_, n)| n).sum();

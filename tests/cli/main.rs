@@ -3,10 +3,13 @@
 mod bad_data;
 mod bad_input;
 mod commands;
+mod files;
 mod goals;
 mod handoff;
+mod hostile;
 mod merge;
 mod prune;
+mod rejected;
 mod retrain;
 mod stop;
 mod tool;

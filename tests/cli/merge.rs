@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use onnx_zip::mtz::site::OWN_WEIGHTS;
 use onnx_zip::report::{Plan, Report};
 
 use crate::tool::{Tool, fashion, fixture, images, mnist, stderr, stdout};
@@ -26,7 +27,9 @@ fn reports_agree_with_the_file() {
     let tool = Tool::new();
     let (images, a) = (images(), mnist());
     let args = ["--data", &images, "--scale", "1/255", "--json", "--report", "r.json"];
-    let output = tool.merge(&[&args[..], &["--report", "r.html", "--share", "0.8"]].concat());
+    let output = tool.merge(
+        &[&args[..], &["--report", "r.html", "--share", "0.8", "--unit", "neuron"]].concat(),
+    );
     let report: Report = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(fs::read(tool.path("r.json")).unwrap(), output.stdout);
     assert!(fs::read_to_string(tool.path("r.html")).unwrap().contains("joint.onnx"));
@@ -131,11 +134,12 @@ fn computing_without_onnx_runtime_is_said() {
 #[test]
 fn layers_keep_their_weights_where_that_is_asked_for() {
     let tool = Tool::new();
-    let output = tool.merge(&["--own-weights", "fc1", "--samples", "16", "--json"]);
+    let output = tool.merge(&["--own-weights", "fc1", "--share", "1", "--samples", "16", "--json"]);
     let report: Report = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report.settings.own_weights, ["fc1"]);
     let layers = report.layers.iter().map(|l| (l.layers[0].as_str(), l.shared, l.shared_inputs));
-    assert_eq!(layers.collect::<Vec<_>>(), [("fc2", 100, 300), ("fc3", 0, 0)]);
+    assert_eq!(layers.collect::<Vec<_>>(), [("fc1", 0, 0), ("fc2", 100, 300), ("fc3", 0, 0)]);
+    assert_eq!(report.layers[0].reason.as_deref(), Some(OWN_WEIGHTS));
     let error = tool.refused(&["plan", &mnist(), &fashion(), "--own-weights", "conv*"]);
     assert!(error.contains("matches no layer"), "{error}");
 }
@@ -143,11 +147,12 @@ fn layers_keep_their_weights_where_that_is_asked_for() {
 #[test]
 fn outputs_are_shared_where_that_is_asked_for() {
     let tool = Tool::new();
-    let output = tool.merge(&["--share-outputs", "--samples", "16", "--json"]);
+    let output = tool.merge(&["--share-outputs", "--share", "1", "--samples", "16", "--json"]);
     let report: Report = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report.settings.share_outputs);
     assert_eq!(report.layers.iter().map(|l| l.shared).collect::<Vec<_>>(), [300, 100, 10]);
-    let plan = tool.run(0, &["plan", &mnist(), &fashion(), "--share-outputs", "--json"]);
+    let plan = tool
+        .run(0, &["plan", &mnist(), &fashion(), "--share-outputs", "--biases", "shared", "--json"]);
     let plan: Plan = serde_json::from_slice(&plan.stdout).unwrap();
     assert_eq!(plan.prediction.sizes.specific, [0, 0]);
     assert_eq!(plan.prediction.sizes.shared, plan.prediction.sizes.originals[0]);
@@ -178,8 +183,10 @@ fn convolutions_merge_too() {
     let [a, b] = ["a", "b"].map(|n| fixture(&format!("models/lenet5_mnist_{n}.onnx")));
     let images = images();
     let args = ["merge", &a, &b, "-o", "joint.onnx", "--runtime", "tract", "--samples", "64"];
-    let output =
-        tool.run(0, &[&args[..], &["--data", &images, "--scale", "1/255", "--json"]].concat());
+    let output = tool.run(
+        0,
+        &[&args[..], &["--data", &images, "--scale", "1/255", "--json", "--share", "1"]].concat(),
+    );
     let report: Report = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report.verification.unwrap().passed());
     assert!(report.compression.parameters_of_all < 0.52);
@@ -190,7 +197,8 @@ fn three_models_at_once_or_one_after_the_other() {
     let tool = Tool::new();
     let (a, b, c) = (mnist(), fixture("models/lenet300_mnist_b.onnx"), fashion());
     let images = images();
-    let data = ["--data", &images, "--scale", "1/255", "--samples", "200", "--json"];
+    let data =
+        ["--data", &images, "--scale", "1/255", "--samples", "200", "--share", "1", "--json"];
     let merge = |models: &[&str], output: &str| -> Report {
         let args = [&["merge"], models, &["-o", output], &data[..]].concat();
         serde_json::from_slice(&tool.run(0, &args).stdout).unwrap()

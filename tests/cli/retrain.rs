@@ -49,7 +49,16 @@ fn a_merge_retrains_at_its_end_or_after_each_layer() {
     let merge = |when: &str| {
         let tool = Tool::new();
         let few = ["--data", &data, "--scale", "1/255", "--samples", "300", "--batch", "50"];
-        let rounds = ["--retrain", when, "--iterations", "10", "--original-iterations", "1000"];
+        let rounds = [
+            "--retrain",
+            when,
+            "--iterations",
+            "10",
+            "--original-iterations",
+            "1000",
+            "--share",
+            "1",
+        ];
         let output = tool.merge(&[&few[..], &rounds, &["--report", "r.json"]].concat());
         let report = fs::read(tool.path("r.json")).unwrap();
         (serde_json::from_slice::<Report>(&report).unwrap(), stdout(&output))

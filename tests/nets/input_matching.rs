@@ -9,7 +9,7 @@ use onnx_zip::emit::{self, EmitOptions};
 use onnx_zip::ir::{Attribute, Graph, Model, NodeId, Tensor, ValueId};
 use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
-use onnx_zip::mtz::options::{Budget, MergeOptions, Method};
+use onnx_zip::mtz::options::{Budget, MergeOptions, Method, Unit};
 use onnx_zip::mtz::plan::predict;
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
@@ -191,7 +191,8 @@ fn a_size_is_met_behind_differences() {
         let inputs = nets.iter().zip(["a", "b"]);
         let inputs = inputs.map(|(model, name)| Input { name: name.into(), model: model.clone() });
         let prepared = zipper::prepare(inputs.collect()).unwrap();
-        let (goal, options) = (Goal::Size(0.7), options(Method::Refit, 1.0));
+        let options = MergeOptions { unit: Unit::Neuron, ..options(Method::Refit, 1.0) };
+        let goal = Goal::Size(0.7);
         let (joint, outcome, _) =
             merge_for(goal, &prepared, &calibration, &options, None, &[], &Silent).unwrap();
         let size = outcome.sizes.joint() as f64 / outcome.sizes.separate() as f64;

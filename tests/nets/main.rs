@@ -5,6 +5,8 @@ mod groups;
 mod input_matching;
 mod inputs;
 mod laws;
+mod layers;
+mod open;
 mod outputs;
 mod patterns;
 mod permute;

@@ -222,7 +222,7 @@ fn sample_shape(port: &Port, options: &DataOptions) -> Result<Option<Vec<Option<
 }
 
 /// The name by which the caller gives the size of an axis.
-fn dim_key(port: &Port, axis: usize) -> String {
+pub(super) fn dim_key(port: &Port, axis: usize) -> String {
     match port.shape.as_ref().and_then(|shape| shape.get(axis)) {
         Some(Dim::Symbol(name)) => name.clone(),
         _ => format!("{}:{axis}", port.name),

@@ -5,6 +5,7 @@
 
 mod archive;
 mod column;
+mod extents;
 mod fit;
 mod folder;
 mod normalise;
@@ -22,6 +23,7 @@ use rand_chacha::ChaCha8Rng;
 
 use self::archive::{Matched, Named, unreadable, wrong_array};
 use self::column::Column;
+pub use self::extents::{Extents, trials};
 use self::folder::Listing;
 pub use self::options::{DataOptions, Layout, Resize, Scale};
 use crate::error::{Error, ErrorKind, Result};

@@ -145,7 +145,7 @@ fn check(case: &Case, positions: Positions) {
 fn rows_times_filters_are_the_convolution() {
     for case in &CASES {
         check(case, Positions::All);
-        check(case, Positions::Sampled { per_sample: 3, seed: 5, first_sample: 9 });
+        check(case, Positions::Sampled { per_sample: 3, seed: 5, first_sample: 9, of: None });
     }
 }
 
@@ -160,9 +160,10 @@ fn rows_times_filters_are_the_transposed_convolution() {
         let y = spread(&x, &w, &window);
         let filters = w.to_shape((case.weights[0], w.len() / case.weights[0])).unwrap();
         let channels = (0..case.input[1], 0..case.weights[0]);
-        for positions in
-            [Positions::All, Positions::Sampled { per_sample: 3, seed: 5, first_sample: 9 }]
-        {
+        for positions in [
+            Positions::All,
+            Positions::Sampled { per_sample: 3, seed: 5, first_sample: 9, of: None },
+        ] {
             let rows = Rows::patches(x.view(), &window, channels.0.clone(), positions).unwrap();
             let targets = Rows::channels(y.view(), channels.1.clone(), positions).unwrap();
             let product = all(&rows).dot(&filters.t());

@@ -7,7 +7,8 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::ir::{DataType, Node, Tensor};
 
-use super::movement::broadcast_dims;
+use super::LARGEST_GROWN;
+use super::movement::{broadcast_dims, product};
 
 /// Elements of a tensor in the widest type of their kind.
 #[derive(Clone)]
@@ -84,7 +85,10 @@ fn checked(a: &ArrayD<i64>, f: impl Fn(i64) -> Option<i64>) -> Option<ArrayD<i64
 
 /// Both operands at their common shape.
 fn aligned<A: Clone, B: Clone>(a: &ArrayD<A>, b: &ArrayD<B>) -> Option<(ArrayD<A>, ArrayD<B>)> {
-    let dims = IxDyn(&broadcast_dims(a.shape(), b.shape())?);
+    let dims = broadcast_dims(a.shape(), b.shape())?;
+    let largest = a.len().max(b.len()).max(LARGEST_GROWN);
+    product(&dims).filter(|n| *n <= largest)?;
+    let dims = IxDyn(&dims);
     Some((a.broadcast(dims.clone())?.to_owned(), b.broadcast(dims)?.to_owned()))
 }
 

@@ -5,34 +5,36 @@
 //! written as such again where a merge leaves them as they are.
 
 mod arithmetic;
+mod budget;
 mod movement;
 mod quantised;
 mod reduce;
 
 use crate::error::Result;
-use crate::ir::{Graph, Model, NodeId, Tensor};
+use crate::ir::{Dim, Graph, Model, NodeId, Tensor};
+use crate::ops::{self, NodeView};
 
-use super::{CanonOptions, rewire};
+pub(super) use self::budget::Budget;
+use super::rewire;
 
-/// Constants that are larger than everything they are made from are stored up to this many
-/// elements: initial states and light-weight test models, but no giant tables of zeros.
+/// Constants that are larger than everything they are made from are stored up to this many elements.
 const LARGEST_GROWN: usize = 1 << 24;
 
-/// Runs the pass.
+/// Runs the pass. Nodes that the budget does not allow for stay nodes.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
-pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
+pub(super) fn run(model: &mut Model, budget: &mut Budget) -> Result<bool> {
     let graph = &mut model.graph;
     let mut modified = false;
     for id in graph.topological_order()? {
         let Some(output) = graph.node(id).output(0) else { continue };
-        if let Some((tensor, codes)) = quantised::value(graph, id) {
+        if let Some((tensor, codes)) = quantised::value(graph, id, budget) {
             if rewire::replace_by_constant(graph, output, tensor) {
                 graph.set_codes(output, codes);
                 modified = true;
             }
-        } else if let Some(tensor) = value(graph, id) {
+        } else if let Some(tensor) = value(graph, id, budget) {
             modified |= rewire::replace_by_constant(graph, output, tensor);
         }
     }
@@ -44,9 +46,10 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
 pub fn dequantise(graph: &mut Graph) -> Result<()> {
+    let mut budget = Budget::of(graph);
     for id in graph.topological_order()? {
         let (Some(output), Some((tensor, codes))) =
-            (graph.node(id).output(0), quantised::value(graph, id))
+            (graph.node(id).output(0), quantised::value(graph, id, &mut budget))
         else {
             continue;
         };
@@ -60,7 +63,7 @@ pub fn dequantise(graph: &mut Graph) -> Result<()> {
 
 /// What a node with one output returns, if all it reads is constant and it is among the operators
 /// that are known here.
-fn value(graph: &Graph, id: NodeId) -> Option<Tensor> {
+fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<Tensor> {
     let node = graph.node(id);
     if !node.domain.is_empty() || node.outputs.len() != 1 || node.subgraphs().next().is_some() {
         return None;
@@ -69,9 +72,23 @@ fn value(graph: &Graph, id: NodeId) -> Option<Tensor> {
         node.inputs.iter().flatten().map(|v| graph.initializer(*v)).collect();
     let inputs = inputs.filter(|i| i.iter().all(|t| t.dtype.size().is_some()))?;
     let largest = inputs.iter().map(|t| t.len()).max().unwrap_or(0).max(LARGEST_GROWN);
+    if !budget.take(&inputs, size(graph, id, &inputs)) {
+        return None;
+    }
     movement::value(graph, id, &inputs, largest)
         .or_else(|| reduce::value(graph, id, &inputs))
         .or_else(|| arithmetic::value(node, &inputs))
+}
+
+/// Bytes of what a node returns, where inference can tell; else as many as it reads.
+fn size(graph: &Graph, id: NodeId, inputs: &[&Tensor]) -> u64 {
+    let inferred = || {
+        let ty = ops::infer(&NodeView::new(graph, id, &[])).into_iter().next()??;
+        let extents = ty.shape?.iter().map(Dim::known).collect::<Option<Vec<usize>>>()?;
+        let bytes = ty.dtype.size()?;
+        Some(extents.iter().fold(bytes as u64, |n, extent| n.saturating_mul(*extent as u64)))
+    };
+    inferred().unwrap_or_else(|| inputs.iter().map(|t| t.data.len() as u64).sum())
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ fn filled(node: &Node, shape: &Tensor, largest: usize) -> Option<Tensor> {
     Some(Tensor { dtype: element.dtype, dims, data: element.data.repeat(count).into() })
 }
 
-fn product(dims: &[usize]) -> Option<usize> {
+pub(super) fn product(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
 }
 

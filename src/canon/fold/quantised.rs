@@ -3,8 +3,10 @@
 use crate::ir::{Codes, Graph, NodeId, Tensor};
 use crate::ops::normal_axis;
 
+use super::Budget;
+
 /// The constant that a `DequantizeLinear` of constants returns, and how it was stored.
-pub(super) fn value(graph: &Graph, id: NodeId) -> Option<(Tensor, Codes)> {
+pub(super) fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(Tensor, Codes)> {
     let node = graph.node(id);
     if !node.is("DequantizeLinear") {
         return None;
@@ -21,6 +23,10 @@ pub(super) fn value(graph: &Graph, id: NodeId) -> Option<(Tensor, Codes)> {
     let flat = |tensor: &Tensor| tensor.dims.len() <= 1 && tensor.dims.len() <= rank;
     // Blocks of several indices have a scale each, by an attribute that other versions ignore.
     if !flat(scale) || node.int("block_size", 0) != 0 || !zero.as_ref().is_none_or(flat) {
+        return None;
+    }
+    let bytes = (stored.len() as u64).checked_mul(scale.dtype.size()? as u64)?;
+    if !budget.take(&[stored], bytes) {
         return None;
     }
     let codes = Codes { dtype: stored.dtype, axis, scale: scale.clone(), zero };

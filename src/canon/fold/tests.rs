@@ -13,7 +13,7 @@ fn folded<const N: usize>(
     let inputs: Vec<ValueId> = inputs.iter().map(|t| b.constant("c", t.clone())).collect();
     let y = b.op(op, "y", &inputs, attributes);
     let graph = b.build(&[y]).graph;
-    value(&graph, graph.producer(y)?)
+    value(&graph, graph.producer(y)?, &mut Budget::of(&graph))
 }
 
 fn ints(dims: &[usize], values: &[i64]) -> Tensor {
@@ -121,7 +121,8 @@ fn constants_of_few_bits_become_floats_and_are_written_as_they_were() {
     let scale = b.constant("scale", Tensor::from_f32(&scale));
     let w = b.op("DequantizeLinear", "floats", &[numbers, scale], [("axis", 0.into())]);
     let y = b.op("Gemm", "y", &[x, w], [("transB", 1.into())]);
-    let model = crate::canon::canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
+    let model =
+        crate::canon::canonicalise(b.build(&[y]), &crate::canon::CanonOptions::default()).unwrap();
     let (_, gemm) = model.graph.nodes().next().unwrap();
     let floats = model.graph.initializer(gemm.input(1).unwrap()).unwrap().clone();
     assert_eq!(floats.to_f32().unwrap()[[2, 1]], -7.0 * 0.037);

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, Graph, Model, NodeId, TensorType, ValueId, ValueKind};
 
-use super::types;
+use super::{limits, types};
 
 /// Models are brought at least to this version: from it on `axes` are arguments and `Softmax` has
 /// its present meaning, and every runtime still takes it.
@@ -97,8 +97,13 @@ fn check_target(model: &Model, own: i64, target: i64) -> Result<()> {
         let message = format!("the model uses operator set {own}, which is newer than {target}");
         return refused(ErrorKind::Usage, message, "ask for a newer operator set");
     }
-    if target > own && target > history::NEWEST {
-        let message = format!("operator set {target} is newer than {}", history::NEWEST);
+    if own < 1 {
+        let message = format!("the model uses operator set {own}, which does not exist");
+        return refused(ErrorKind::Format, message, "export the model again");
+    }
+    if target > history::NEWEST {
+        let message =
+            format!("operator set {target} is newer than {}, the newest known", history::NEWEST);
         return refused(ErrorKind::Unsupported, message, "convert with onnx.version_converter");
     }
     if target > own && !model.functions.is_empty() {
@@ -115,7 +120,9 @@ fn climb(graph: &mut Graph, version: i64) -> Result<()> {
         let name = graph.node(id).name.clone();
         convert(graph, id, version).at_node(&name)?;
         climb_subgraphs(graph, id, version)?;
+        limits::asked(graph, id)?;
         types::infer_node(graph, id);
+        limits::returned(graph, id)?;
     }
     Ok(())
 }

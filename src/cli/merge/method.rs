@@ -96,6 +96,11 @@ impl MethodArgs {
         options.passes = self.passes();
     }
 
+    /// Whether the method is the paper's.
+    pub(in crate::cli) fn is_paper(&self) -> bool {
+        self.method() == Method::Mtz
+    }
+
     fn method(&self) -> Method {
         let row = METHODS.iter().find(|(name, ..)| *name == self.method);
         row.map(|(_, method, _)| *method).unwrap_or_default()
@@ -108,6 +113,11 @@ impl MethodArgs {
 }
 
 impl TuningArgs {
+    /// Limits of statistics.
+    pub(super) fn statistics(&self) -> &StatisticsArgs {
+        &self.statistics
+    }
+
     /// Puts the values into the options for `tasks` tasks.
     ///
     /// # Errors
@@ -121,7 +131,7 @@ impl TuningArgs {
         }
         options.damping = self.damping;
         options.max_rows = self.statistics.max_rows;
-        options.memory = self.statistics.memory;
+        options.memory = self.statistics.memory();
         options.seed = self.statistics.seed;
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! `merge`: the main job.
 
 mod method;
+mod placing;
 mod record;
 mod result;
 mod retraining;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,12 +14,13 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::console::Console;
-use super::data::{DataArgs, SYNTHETIC_SAMPLES, TaskData};
+use super::data::{DataArgs, SYNTHETIC_SAMPLES, TaskData, Tried};
 use super::models::{self, Loaded, ToMerge};
 use super::plan::{self, ModelArgs};
 use super::runtime::RuntimeArgs;
 use super::share::{GoalArgs, ShareArgs};
 use super::structure::structure;
+use super::verdict::Place;
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{Status, output};
 use crate::calib::data::Dataset;
@@ -28,19 +30,19 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options::{MergeOptions, Passes};
 use crate::mtz::plan::predict;
-use crate::onnx::{self, SaveOptions};
+use crate::mtz::solver::memory::beside;
+use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
-use crate::report;
 use crate::retrain::{Ending, Retraining};
 use crate::runtime::{Backend, ModelSource};
-use crate::verify::{Limits, Subject, Verification, verify};
+use crate::verify::{Joint, Limits, Subject, Verification, verify};
 use crate::zipper::{
     Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
 };
 
 pub(super) use method::MethodArgs;
 use method::TuningArgs;
-use record::{Facts, Written};
+use record::{Facts, Shape};
 use result::ResultArgs;
 use retraining::{Classroom, RetrainingArgs};
 
@@ -130,14 +132,17 @@ impl MergeArgs {
         let Some(output) = self.output.as_ref().filter(|_| !self.result.dry_run) else {
             return self.show_plan();
         };
-        self.check_outputs(output)?;
+        let place = self.check_outputs(output)?;
         self.retraining.check(!self.data.is_synthetic())?;
         let start = Instant::now();
         let ToMerge { tasks: loaded, parts } =
             models::load_parts(&self.models.paths, &self.models.names)?;
         self.tuning.apply(&mut options, loaded.len())?;
+        let weights: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
+        options.memory = beside(options.memory, &weights);
         let backend = self.runtime.open(console)?;
-        let data = self.open_data(&loaded, options.seed, console)?;
+        let trial = Tried { backend: backend.as_ref(), console };
+        let data = self.open_data(&loaded, options.seed, trial)?;
         let mut prepared = prepare_parts(parts, self.share.preparation(&self.models))?;
         self.share.cut(&mut prepared)?;
         self.check_plan(&prepared, &options)?;
@@ -166,15 +171,24 @@ impl MergeArgs {
             retraining: self.retraining.plan(&room),
         };
         let (joint, outcome, search) = self.zip(&request, &data, console)?;
+        // The original weights are not needed any more.
+        drop((prepared, teachers, calibration));
         let mut facts =
             Facts { args: self, options, loaded, data, structure, outcome, search, read, backend };
-        let written = self.write(&joint, output)?;
         let start = Instant::now();
-        let checked = self.check(&joint, output, &facts, console)?;
-        facts.outcome.seconds.push(("write", written.seconds));
+        let options = self.result.emit_options();
+        let draft =
+            onnx::stage(&emit(&joint, &options)?, output, &SaveOptions::default(), console)?;
+        let shape = Shape { form: options.form, separate: !options.inputs.is_shared(&joint)? };
+        facts.outcome.seconds.push(("write", start.elapsed().as_secs_f64()));
+        let start = Instant::now();
+        let checked = match self.check(&joint, &draft, &facts, console) {
+            Ok(checked) => checked,
+            Err(e) => return Err(place.unchecked(draft, e)),
+        };
         facts.outcome.seconds.push(("verify", start.elapsed().as_secs_f64()));
         console.finish();
-        self.tell(&facts.report(&written, checked), console)
+        self.settle(&place, draft, &facts, shape, checked, console)
     }
 
     fn show_plan(&self) -> Result<Status> {
@@ -183,8 +197,8 @@ impl MergeArgs {
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint("leave out --dry-run, or give --share in place of the goal"));
         }
-        let targets = self.method.stores_targets();
-        plan::show(&self.models, &self.share, targets, self.result.json)
+        let statistics = self.tuning.statistics();
+        plan::show(&self.models, &self.share, &self.method, statistics, self.result.json)
     }
 
     /// Merges, as often as the goal takes.
@@ -196,7 +210,7 @@ impl MergeArgs {
     ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let Request { prepared, calibration, options, retraining } = request;
         let retraining = retraining.as_ref();
-        let Some(goal) = self.goal.goal() else {
+        let Some(goal) = self.goal.goal().or_else(|| self.share.goal(self.counts_neurons())) else {
             let prepared = (*prepared).clone();
             let (joint, outcome) =
                 merge_and_retrain(prepared, calibration, options, retraining, console)?;
@@ -216,7 +230,12 @@ impl MergeArgs {
 
     /// Validated options of the zip.
     fn options(&self) -> Result<MergeOptions> {
-        let mut options = MergeOptions { budget: self.share.budget()?, ..MergeOptions::default() };
+        let neurons = self.counts_neurons();
+        let mut options = MergeOptions {
+            budget: self.share.budget(neurons)?,
+            unit: self.share.unit(neurons),
+            ..MergeOptions::default()
+        };
         self.method.apply(&mut options);
         if !self.gram.is_empty() {
             options.passes = Passes::One;
@@ -224,13 +243,19 @@ impl MergeArgs {
         Ok(options)
     }
 
+    /// Whether only neurons can be the unit: in the paper's method, and where there are no sensitivities
+    /// since statistics stand for the data.
+    fn counts_neurons(&self) -> bool {
+        self.method.is_paper() || !self.gram.is_empty()
+    }
+
     /// Everything that is to be written can be; found out before the work starts.
-    fn check_outputs(&self, output: &Path) -> Result<()> {
-        output::check(output, &self.models.paths)?;
-        for report in &self.result.report {
-            output::check(report, &self.models.paths)?;
-        }
-        Ok(())
+    fn check_outputs<'a>(&self, output: &'a PathBuf) -> Result<Place<'a>> {
+        let (inputs, reports) = (&self.models.paths, &self.result.report);
+        output::check(output, inputs)?;
+        reports.iter().try_for_each(|report| output::check(report, inputs))?;
+        output::check_distinct(reports.iter().chain([output]))?;
+        Place::new(output, self.result.keep_rejected, inputs)
     }
 
     /// Whether nothing is known of the models' real inputs.
@@ -262,12 +287,13 @@ impl MergeArgs {
         self.gram.iter().zip(loaded).map(of_model).collect()
     }
 
-    fn open_data(&self, loaded: &[Loaded], seed: u64, console: &Console) -> Result<Vec<TaskData>> {
+    fn open_data(&self, loaded: &[Loaded], seed: u64, trial: Tried<'_>) -> Result<Vec<TaskData>> {
+        let console = trial.console;
         let limit = match self.data.is_synthetic() {
             true => SYNTHETIC_SAMPLES,
             false => SAMPLES,
         };
-        let data = self.data.open(loaded, self.samples.unwrap_or(limit), seed)?;
+        let data = self.data.open(loaded, self.samples.unwrap_or(limit), seed, trial)?;
         if self.is_made_up() {
             console.warn(SYNTHETIC);
         } else {
@@ -296,31 +322,17 @@ impl MergeArgs {
         predict(&prepared.joint, &prepared.alignment, &options.budget, false).map(drop)
     }
 
-    fn write(&self, joint: &JointModel, path: &Path) -> Result<Written> {
-        let start = Instant::now();
-        let options = self.result.emit_options();
-        let bytes = onnx::save(&emit(joint, &options)?, path, &SaveOptions::default())?;
-        Ok(Written {
-            path: path.to_owned(),
-            bytes,
-            form: options.form,
-            separate: !options.inputs.is_shared(joint)?,
-            seconds: start.elapsed().as_secs_f64(),
-        })
-    }
-
-    /// Checks the written file against the nets it was written from and the originals.
+    /// Checks the file before it gets its place, against the nets it was written from and the originals.
     fn check(
         &self,
         joint: &JointModel,
-        path: &Path,
+        draft: &Draft<'_>,
         facts: &Facts<'_>,
         console: &Console,
     ) -> Result<Option<Verification>> {
         let rounds = facts.outcome.retrained.iter().flat_map(|r| &r.rounds);
         let stopped = rounds.last().is_some_and(|r| r.ending == Ending::Interrupted);
-        // What is no file cannot be read again.
-        if self.result.no_verify || stopped || !path.is_file() {
+        if self.result.no_verify || stopped {
             return Ok(None);
         }
         let nets: Vec<Vec<u8>> =
@@ -337,28 +349,13 @@ impl MergeArgs {
                 original: model.source(),
                 net: Some(ModelSource::Bytes(net)),
                 data,
+                reported: None,
             });
         }
         let backends: Vec<Arc<dyn Backend>> = self.runtime.all(&facts.backend)?;
         let (batch, limits) = (self.runtime.batch, Limits::default());
-        verify(path, &subjects, &backends, batch, &limits, console).map(Some)
-    }
-
-    /// Writes reports and prints one.
-    fn tell(&self, report: &report::Report, console: &Console) -> Result<Status> {
-        let json = output::json(report)?;
-        for path in &self.result.report {
-            match path.extension().is_some_and(|suffix| suffix == "json") {
-                true => output::write(path, &json)?,
-                false => output::write(path, &report::html(report))?,
-            }
-        }
-        if self.result.json {
-            output::print(&json)?;
-        } else if !console.quiet {
-            output::print(&report::text(report, console.verbose))?;
-        }
-        let passed = report.verification.as_ref().is_none_or(Verification::passed);
-        Ok(if passed { Status::Done } else { Status::VerificationFailed })
+        let name = draft.target().display().to_string();
+        let joint = Joint { path: draft.path(), name: &name };
+        verify(joint, &subjects, &backends, batch, &limits, console).map(Some)
     }
 }

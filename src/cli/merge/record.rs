@@ -1,12 +1,12 @@
 //! The report of a merge.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{MergeArgs, SYNTHETIC};
 use crate::cli::TOOL;
 use crate::cli::data::TaskData;
 use crate::cli::models::Loaded;
+use crate::cli::verdict::Settled;
 use crate::emit::Form;
 use crate::mtz::options::MergeOptions;
 use crate::mtz::solver::pair_cost::Metric;
@@ -33,13 +33,20 @@ pub(super) struct Facts<'a> {
     pub(super) backend: Arc<dyn Backend>,
 }
 
+/// How the joint model is laid out.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) form: Form,
+    /// Whether tasks have inputs of their own.
+    pub(super) separate: bool,
+}
+
 /// The file that was written.
 pub(super) struct Written {
-    pub(super) path: PathBuf,
     pub(super) bytes: u64,
-    pub(super) form: Form,
-    pub(super) separate: bool,
-    pub(super) seconds: f64,
+    pub(super) sha256: String,
+    pub(super) settled: Settled,
+    pub(super) shape: Shape,
 }
 
 impl Facts<'_> {
@@ -85,11 +92,13 @@ impl Facts<'_> {
     fn joint(&self, written: &Written) -> JointRecord {
         let names: Vec<&str> = self.loaded.iter().map(|m| m.name.as_str()).collect();
         JointRecord {
-            path: written.path.display().to_string(),
+            path: written.settled.path.display().to_string(),
+            written: written.settled.written,
+            sha256: written.sha256.clone(),
             bytes: written.bytes,
             parameters: Parameters::new(&self.outcome.sizes, &names),
-            form: written.form.name().to_owned(),
-            inputs: if written.separate { "separate" } else { "shared" }.to_owned(),
+            form: written.shape.form.name().to_owned(),
+            inputs: if written.shape.separate { "separate" } else { "shared" }.to_owned(),
         }
     }
 
@@ -101,7 +110,9 @@ impl Facts<'_> {
             matcher: options.matcher().map(|m| m.name().to_owned()).unwrap_or_default(),
             metric: metric.map_or("", |(_, name, _)| name).to_owned(),
             passes: options.passes,
-            share: self.args.share.default_text(),
+            share: self.args.share.default_text(self.args.counts_neurons()),
+            unit: options.unit,
+            biases: options.budget.biases(),
             keep_shared: self.args.share.rule_texts(),
             own_weights: self.args.share.own_weights(),
             share_outputs: self.args.share.shares_outputs(),

@@ -26,9 +26,13 @@ pub(super) struct ResultArgs {
     /// Show what would be done and stop, like `onnx-zip plan`
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Leave out the check of the written file against the original models
+    /// Leave out the check of the joint model against the original models, before it is put into place
     #[arg(long)]
     pub(super) no_verify: bool,
+    /// Keep a joint model that fails that check, as STEM.rejected.onnx beside the output; else nothing
+    /// is left of it
+    #[arg(long, conflicts_with = "no_verify")]
+    pub(super) keep_rejected: bool,
 }
 
 impl ResultArgs {

@@ -3,111 +3,106 @@
 
 use std::collections::BTreeMap;
 
+use crate::ir::size::{Arithmetic, Size};
 use crate::ir::{Attribute, DataType, Dim, Graph, Tensor, TensorType, ValueId};
 use crate::mtz::joint::Task;
 
-/// An extent that is known before the output is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    Fixed(i64),
-    /// That of an input, by its number, along an axis.
-    Of(usize, usize),
+/// Zeros in place of outputs of one task, inside a graph.
+pub(super) struct Zeros<'a, I> {
+    pub(super) task: &'a Task,
+    pub(super) graph: &'a mut Graph,
+    pub(super) name: String,
+    /// Gives the task's inputs inside the graph, by their numbers.
+    pub(super) input: I,
+    /// Shapes of inputs, by their numbers.
+    pub(super) shapes: BTreeMap<usize, ValueId>,
 }
 
-/// Zeros in place of one output.
-pub(super) struct Absent {
-    dtype: DataType,
-    extents: Vec<Extent>,
-}
-
-impl Absent {
-    /// Zeros in place of an output of `task` whose type is `ty`. An extent that neither is fixed nor
-    /// stands among those of the task's inputs is nought; the first one counts samples.
-    pub(super) fn of(task: &Task, ty: Option<&TensorType>) -> Absent {
-        let inputs = &task.model.graph.inputs;
-        let place = |dim: &Dim| {
-            let shapes = inputs.iter().enumerate().filter_map(|(number, input)| {
-                let ty = task.model.graph.value(*input).ty.as_ref()?;
-                Some((number, ty.shape.as_ref()?))
-            });
-            let mut places = shapes.filter_map(|(number, shape)| {
-                Some(Extent::Of(number, shape.iter().position(|d| d == dim)?))
-            });
-            places.next()
-        };
-        let samples = || {
-            let first =
-                |id: &ValueId| task.model.graph.value(*id).ty.as_ref()?.shape.as_ref()?.first();
-            let number = inputs.iter().position(|id| matches!(first(id), Some(Dim::Symbol(_))))?;
-            Some(Extent::Of(number, 0))
-        };
-        let extent = |(axis, dim): (usize, &Dim)| {
-            let known = match dim {
-                Dim::Known(size) => Some(Extent::Fixed(*size as i64)),
-                Dim::Symbol(_) => place(dim),
-                Dim::Unknown => None,
-            };
-            known.or_else(|| samples().filter(|_| axis == 0)).unwrap_or(Extent::Fixed(0))
-        };
-        let shape = ty.and_then(|ty| ty.shape.as_ref());
-        Absent {
-            dtype: ty.map_or(DataType::F32, |ty| ty.dtype),
-            extents: shape.map_or(vec![Extent::Fixed(0)], |dims| {
-                dims.iter().enumerate().map(extent).collect()
-            }),
-        }
-    }
-
-    /// Adds the zeros to a graph in which `input` gives the task's inputs by their numbers.
-    pub(super) fn add(
-        &self,
-        graph: &mut Graph,
-        name: &str,
-        mut input: impl FnMut(&mut Graph, usize) -> ValueId,
-    ) -> ValueId {
-        let zero = constant(graph, name, Tensor::zero(self.dtype));
-        if self.extents.is_empty() {
+impl<I: FnMut(&mut Graph, usize) -> ValueId> Zeros<'_, I> {
+    /// Zeros in place of an output of type `ty`. An extent that does not follow from those of the inputs
+    /// is nought; the first one counts samples.
+    pub(super) fn add(&mut self, ty: Option<&TensorType>) -> ValueId {
+        let zero = Tensor::zero(ty.map_or(DataType::F32, |ty| ty.dtype));
+        let zero = self.constant(zero);
+        let unknown = vec![Dim::Unknown];
+        let dims = ty.and_then(|ty| ty.shape.as_ref()).unwrap_or(&unknown);
+        if dims.is_empty() {
             return zero;
         }
-        let mut shapes: BTreeMap<usize, ValueId> = BTreeMap::new();
         let mut parts = Vec::new();
-        for run in self.extents.chunk_by(|a, b| a.is_fixed() && b.is_fixed()) {
-            parts.push(match run.first() {
-                Some(Extent::Of(number, axis)) => {
-                    let shape = *shapes.entry(*number).or_insert_with(|| {
-                        let input = input(graph, *number);
-                        graph.add_op("Shape", name, &[input], [])
-                    });
-                    let axis = constant(graph, name, Tensor::from_i64(vec![1], &[*axis as i64]));
-                    graph.add_op("Gather", name, &[shape, axis], [])
-                }
-                _ => {
-                    let sizes: Vec<i64> = run.iter().filter_map(Extent::fixed).collect();
-                    constant(graph, name, Tensor::from_i64(vec![sizes.len()], &sizes))
-                }
+        for (place, run) in dims.chunk_by(|a, b| is_fixed(a) && is_fixed(b)).enumerate() {
+            let fixed: Vec<i64> = run.iter().filter_map(|d| Some(d.known()? as i64)).collect();
+            parts.push(match fixed.is_empty() {
+                true => self.extent(&run[0], place == 0),
+                false => self.constant(Tensor::from_i64(vec![fixed.len()], &fixed)),
             });
         }
         let shape = match parts.as_slice() {
             [only] => *only,
-            several => graph.add_op("Concat", name, several, [("axis", Attribute::Int(0))]),
+            several => {
+                self.graph.add_op("Concat", &self.name, several, [("axis", Attribute::Int(0))])
+            }
         };
-        graph.add_op("Expand", name, &[zero, shape], [])
+        self.graph.add_op("Expand", &self.name, &[zero, shape], [])
+    }
+
+    fn extent(&mut self, dim: &Dim, is_first: bool) -> ValueId {
+        let known = Size::of(dim).and_then(|size| size.compute(self));
+        let samples = |zeros: &mut Self| {
+            let is_open = |dims: &[Dim]| matches!(dims.first(), Some(Dim::Symbol(_)));
+            let number = zeros.dims().position(is_open)?;
+            Some(zeros.read(number, 0))
+        };
+        let known = known.or_else(|| if is_first { samples(self) } else { None });
+        known.unwrap_or_else(|| self.number(0))
+    }
+
+    /// The shapes of the task's inputs, empty where not known.
+    fn dims(&self) -> impl Iterator<Item = &[Dim]> {
+        let graph = &self.task.model.graph;
+        let dims = |id: &ValueId| graph.value(*id).ty.as_ref().and_then(|ty| ty.shape.as_deref());
+        graph.inputs.iter().map(move |id| dims(id).unwrap_or_default())
+    }
+
+    /// The extent of an input along an axis.
+    fn read(&mut self, input: usize, axis: usize) -> ValueId {
+        let shape = match self.shapes.get(&input) {
+            Some(shape) => *shape,
+            None => {
+                let value = (self.input)(self.graph, input);
+                let shape = self.graph.add_op("Shape", &self.name, &[value], []);
+                self.shapes.insert(input, shape);
+                shape
+            }
+        };
+        let axis = self.number(axis as i64);
+        self.graph.add_op("Gather", &self.name, &[shape, axis], [])
+    }
+
+    fn constant(&mut self, tensor: Tensor) -> ValueId {
+        self.graph.add_op("Constant", &self.name, &[], [("value", Attribute::Tensor(tensor))])
     }
 }
 
-impl Extent {
-    fn fixed(&self) -> Option<i64> {
-        match self {
-            Extent::Fixed(size) => Some(*size),
-            Extent::Of(..) => None,
-        }
+impl<I: FnMut(&mut Graph, usize) -> ValueId> Arithmetic for Zeros<'_, I> {
+    type Value = ValueId;
+
+    fn named(&mut self, name: &str) -> Option<ValueId> {
+        let is_named = |dim: &Dim| matches!(dim, Dim::Symbol(own) if own == name);
+        let place = |(input, dims): (usize, &[Dim])| Some((input, dims.iter().position(is_named)?));
+        let (input, axis) = self.dims().enumerate().find_map(place)?;
+        Some(self.read(input, axis))
     }
 
-    fn is_fixed(&self) -> bool {
-        self.fixed().is_some()
+    fn number(&mut self, number: i64) -> ValueId {
+        self.constant(Tensor::from_i64(vec![1], &[number]))
+    }
+
+    fn op(&mut self, op: &'static str, a: ValueId, b: ValueId) -> ValueId {
+        self.graph.add_op(op, &self.name, &[a, b], [])
     }
 }
 
-fn constant(graph: &mut Graph, name: &str, tensor: Tensor) -> ValueId {
-    graph.add_op("Constant", name, &[], [("value", Attribute::Tensor(tensor))])
+fn is_fixed(dim: &Dim) -> bool {
+    dim.known().is_some()
 }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ir::{Attribute, Graph, Node, NodeId, Tensor, Value, ValueId, ValueKind};
 use crate::mtz::joint::JointModel;
 
-use super::absent::Absent;
+use super::absent::Zeros;
 use super::masked::add_task_input;
 
 /// Turns a graph with one head per task into one with a branch per task. Weights and what several
@@ -204,9 +204,15 @@ impl Ifs<'_> {
     ) -> ValueId {
         let value = self.outer.value(output);
         let name = format!("branch.{task}/{}.none", value.name);
-        let zeros = Absent::of(&self.joint.tasks[owner], value.ty.as_ref());
-        zeros.add(graph, &name, |graph, input| {
-            self.inside(graph, map, task, self.inputs[owner][input])
-        })
+        let mut zeros = Zeros {
+            task: &self.joint.tasks[owner],
+            graph,
+            name,
+            input: |graph: &mut Graph, input: usize| {
+                self.inside(graph, map, task, self.inputs[owner][input])
+            },
+            shapes: BTreeMap::new(),
+        };
+        zeros.add(value.ty.as_ref())
     }
 }

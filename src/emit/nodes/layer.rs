@@ -5,9 +5,9 @@ use crate::emit::task::TaskEmitter;
 use crate::emit::value::parts::Part;
 use crate::emit::value::pieces::{Held, Piece};
 use crate::error::Result;
-use crate::ir::{Attribute, Node, ValueId};
+use crate::ir::{Attribute, Node, Tensor, ValueId};
 use crate::mtz::joint::Owner;
-use crate::ops::Layer;
+use crate::ops::{Layer, LayerKind};
 
 impl TaskEmitter<'_> {
     /// A layer: for each block of rows, the sum of its products with the input pieces.
@@ -39,14 +39,22 @@ impl TaskEmitter<'_> {
     }
 
     fn emit_rows(&mut self, layer: &Layer, bundles: &[Piece], rows: &Part) -> Result<ValueId> {
+        let id = self.source().coupling.layer_making(layer.node, rows.group);
+        let fused = id.and_then(|id| self.joint.fused()[self.task][id.0]);
+        let bias = self.bias(layer, rows)?;
+        // A sum that tasks have in common must not hold what they have not.
+        let is_sum = self.sums.is_some() && rows.first.is_some() && fused.is_some();
+        let is_beside = is_sum && bias.as_ref().is_some_and(|(_, owner)| *owner != rows.owner);
+        let bias = bias.map(|(value, _)| value);
+        let (within, beside) = if is_beside { (None, bias) } else { (bias, None) };
         let mut terms = Vec::new();
         for (i, bundle) in bundles.iter().enumerate() {
-            let with_bias = i == 0;
-            terms.push(self.product(layer, bundle, rows, with_bias)?);
+            terms.push(self.product(layer, bundle, rows, within.filter(|_| i == 0))?);
         }
         let name = self.name(&rows.owner, &self.graph().node(layer.node).name);
-        let fused = self.source().coupling.layer_making(layer.node, rows.group);
-        let fused = fused.and_then(|id| self.joint.fused()[self.task][id.0]);
+        if let Some(bias) = beside {
+            terms.push(self.along_channels(layer, bias, &name));
+        }
         let extents = self.extents.get(self.graph(), layer.output, layer.out_axis);
         match (self.sums.as_deref_mut(), rows.first.zip(fused)) {
             (Some(sums), Some((first, fused))) => {
@@ -74,13 +82,37 @@ impl TaskEmitter<'_> {
         Some(self.source().coupling.axis(value)?.channels.get(*index?)?.group)
     }
 
-    /// The product of some rows with one input piece.
+    /// The biases of some rows, with the tasks that have them in common.
+    fn bias(&mut self, layer: &Layer, rows: &Part) -> Result<Option<(ValueId, Owner)>> {
+        let Some(bias) = layer.bias else { return Ok(None) };
+        let id = self.source().coupling.layer_making(layer.node, rows.group);
+        let is_common = id.is_none_or(|id| self.common_biases.contains(&id));
+        let owner = match is_common {
+            true => self.common(id, &rows.owner, &Owner::Input),
+            false => Owner::Tasks(vec![self.task]),
+        };
+        let block = self.block(bias, &[(0, rows.positions.as_slice())], &owner)?;
+        Ok(Some((block, owner)))
+    }
+
+    /// One number per channel as a tensor that can be added to what the layer computes.
+    fn along_channels(&mut self, layer: &Layer, values: ValueId, name: &str) -> ValueId {
+        let (LayerKind::Conv(window) | LayerKind::ConvTranspose(window)) = &layer.kind else {
+            return values;
+        };
+        let axes: Vec<i64> = (1..=window.kernel.len() as i64).collect();
+        let axes = Tensor::from_i64(vec![axes.len()], &axes);
+        let axes = self.builder.constant(&format!("{name}.axes"), axes);
+        self.builder.op("Unsqueeze", &format!("{name}.bias"), &[values, axes], [])
+    }
+
+    /// The product of some rows with one input piece, and the bias added to it.
     fn product(
         &mut self,
         layer: &Layer,
         input: &Piece,
         rows: &Part,
-        with_bias: bool,
+        bias: Option<ValueId>,
     ) -> Result<ValueId> {
         let graph = self.graph();
         let source = graph.node(layer.node);
@@ -93,11 +125,7 @@ impl TaskEmitter<'_> {
             [(row_axis, rows.positions.as_slice()), (column_axis, input.positions.as_slice())];
         let weight = self.block(layer.weight, &parts, &common)?;
         node.inputs = vec![Some(input.value), Some(weight)];
-        if let (true, Some(bias)) = (with_bias, layer.bias) {
-            let owner = self.common(id, &rows.owner, &Owner::Input);
-            let own = [(0, rows.positions.as_slice())];
-            node.inputs.push(Some(self.block(bias, &own, &owner)?));
-        }
+        node.inputs.extend(bias.map(Some));
         Ok(self.builder.single(node))
     }
 

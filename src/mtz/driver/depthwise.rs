@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ndarray::{Array1, Array3, Axis};
+use ndarray::{Array1, Array2, Array3, Axis};
 
 use crate::calib::gram::Moments;
 use crate::error::{Context, Result};
@@ -10,12 +10,15 @@ use crate::mtz::site::{SiteLayer, SiteRecord, common_neurons};
 use crate::mtz::solver::channelwise::{ChannelNeuron, common_weights};
 
 use super::Driver;
+use super::site::Fused;
 
 impl Driver<'_> {
-    /// Fuses the rows of corresponding depthwise layers, whose channels are paired already.
+    /// Fuses the rows of corresponding depthwise layers, whose channels are paired already; where they keep
+    /// their `own` weights, only tells what that would cost.
     pub(super) fn depthwise(
         &mut self,
         members: &[SiteLayer],
+        own: bool,
         record: &mut SiteRecord,
     ) -> Result<()> {
         let start = Instant::now();
@@ -32,7 +35,13 @@ impl Driver<'_> {
             .collect::<Result<_>>()?;
         let name = &members[0].layer.name;
         let neurons = common_neurons(self.joint, members);
-        let mut errors = vec![(0.0, 0.0); members.len()];
+        let fitted: Vec<Array2<f64>> = all_stats.iter().map(|s| s.weights.clone()).collect();
+        let (mut errors, mut losses) = (vec![(0.0, 0.0); members.len()], vec![0.0; members.len()]);
+        let weights: Vec<Array1<f64>> = members
+            .iter()
+            .zip(&all_stats)
+            .map(|(member, stats)| self.channel_weights(member, stats))
+            .collect::<Result<_>>()?;
         for rows in &neurons {
             let channels: Vec<ChannelNeuron<'_>> = rows
                 .iter()
@@ -43,10 +52,12 @@ impl Driver<'_> {
                 })
                 .collect();
             let common = common_weights(&channels, self.options.damping).at_node(name)?;
-            for ((at, _), channel) in rows.iter().zip(&channels) {
+            for ((at, row), channel) in rows.iter().zip(&channels) {
                 let form = |w: &Array1<f64>| channel.hessian.dot(w).dot(w).max(0.0);
-                errors[*at].0 += form(&(&common - &channel.weights));
+                let error = form(&(&common - &channel.weights));
+                errors[*at].0 += error;
                 errors[*at].1 += form(&channel.weights.to_owned());
+                losses[*at] += weights[*at][*row] * error;
             }
             for (at, row) in rows {
                 all_stats[*at].weights.row_mut(*row).assign(&common);
@@ -60,7 +71,10 @@ impl Driver<'_> {
         errors.iter().for_each(|(error, total)| record.add_error(1.0, *error, *total));
         for (at, (member, stats)) in members.iter().zip(&all_stats).enumerate() {
             let shares = neurons.iter().flatten().any(|(other, _)| *other == at);
-            self.update(member, &stats.weights, shares)?;
+            let [fitted, weights] = [&fitted[at], &stats.weights].map(|w| w.mapv(|w| w as f32));
+            let fused = Fused { weights: weights.view(), shares };
+            let loss = self.replace(member, fitted.view(), fused, own)?;
+            record.loss += loss.map_or(losses[at], |loss| alpha[member.task] * loss);
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())

@@ -58,14 +58,13 @@ impl Driver<'_> {
             sets.push(self.neuron_set(member, at, &columns, stats)?.0);
             importance.push(self.weights_of(member, stats));
         }
-        let mut last = sets.remove(producer.next_net);
+        let last = sets.remove(producer.next_net);
         let theirs = &importance[producer.next_net];
         let settled = join_sets(sets, true, self.options, |here, next_net, _| {
             Ok(self.known_pairs(members, here, next_net))
         });
-        for mut set in settled? {
-            let cost =
-                set.pair_problem(&mut last, [true, true], self.options)?.cost(self.options)?;
+        for set in settled? {
+            let cost = set.pair_problem(&last, self.options)?.cost(self.options)?;
             let first = set.members[0];
             for (n, rows) in set.rows.iter().enumerate() {
                 let channel = members[first].layer.outputs[rows[0]];
@@ -119,7 +118,7 @@ impl Driver<'_> {
     }
 
     /// How much each row of a layer matters, in units that are the same for all layers of a task.
-    fn weights_of(&self, member: &SiteLayer, stats: &LayerStats) -> Array1<f64> {
+    pub(super) fn weights_of(&self, member: &SiteLayer, stats: &LayerStats) -> Array1<f64> {
         match (self.options.method, self.importance(member.task, member.id, stats)) {
             (Method::Refit, Some(own)) => own * self.layer_weight(member),
             _ => Array1::ones(stats.weights.nrows()),
@@ -127,7 +126,11 @@ impl Driver<'_> {
     }
 
     /// As [`Zip::weights_of`] for the channels of a depthwise layer.
-    fn channel_weights(&self, member: &SiteLayer, channels: &ChannelStats) -> Result<Array1<f64>> {
+    pub(super) fn channel_weights(
+        &self,
+        member: &SiteLayer,
+        channels: &ChannelStats,
+    ) -> Result<Array1<f64>> {
         let rows = channels.weights.nrows();
         if self.options.method == Method::Mtz {
             return Ok(Array1::ones(rows));

@@ -250,7 +250,9 @@ impl Driver<'_> {
             let Some(place) = place.filter(|_| members.len() > 1) else { continue };
             let producer = Producer { members: &members, next_net: place };
             let mut cost = Array2::zeros(shape);
-            self.add_cost(&producer, &neurons, statistics, &mut cost)?;
+            if self.counts(*site, &correspondence.sites) {
+                self.add_cost(&producer, &neurons, statistics, &mut cost)?;
+            }
             costs.push(cost);
             first.get_or_insert(members);
         }
@@ -275,6 +277,13 @@ impl Driver<'_> {
         }
         self.remember(&first, next_net, neurons, later, pair_costs);
         Ok(total.iter().any(|cost| *cost != 0.0))
+    }
+
+    /// Whether what pairs cost at a site matters to the channels that it and others of `sites` produce:
+    /// weights that the tasks keep cost nothing. They tell which channels are alike where nothing else does.
+    fn counts(&self, site: usize, sites: &[usize]) -> bool {
+        let keeps = |site: &usize| self.alignment.sites[*site].own_weights;
+        !keeps(&site) || sites.iter().all(keeps)
     }
 
     /// Keeps what the later layers of a group cost, in the units of its first one, and the pairs' costs.

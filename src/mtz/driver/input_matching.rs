@@ -91,7 +91,7 @@ impl Driver<'_> {
 
     /// The weights of a layer for channels that it reads: [channels, rows, weights of each].
     fn input_weights(&self, member: &SiteLayer, input_group: &InputGroup) -> Result<Array3<f32>> {
-        let matrix: Array2<f64> = self.weights(member.task, &member.layer)?;
+        let matrix: Array2<f32> = self.weights(member.task, &member.layer)?;
         let inputs = member.layer.inputs.as_deref().unwrap_or_default();
         let taps = (matrix.ncols() - 1) / inputs.len().max(1);
         let mut columns: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -103,9 +103,7 @@ impl Driver<'_> {
         let each = input_group.channels.iter().map(|c| of(c).len()).max().unwrap_or(0);
         let shape = (input_group.channels.len(), matrix.nrows(), each);
         Ok(Array3::from_shape_fn(shape, |(channel, row, n)| {
-            of(&input_group.channels[channel])
-                .get(n)
-                .map_or(0.0, |column| matrix[(row, *column)] as f32)
+            of(&input_group.channels[channel]).get(n).map_or(0.0, |column| matrix[(row, *column)])
         }))
     }
 }

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 use crate::couple::Channel;
 use crate::error::{Context, Result};
 use crate::mtz::matching::{Pairing, Share, pair_by_owners};
 use crate::mtz::options::Method;
 use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord};
-use crate::mtz::solver::fuse::mean_square;
+use crate::mtz::solver::hessian::{Gain, Hessian, Reduced, block};
 use crate::mtz::solver::neuron_set::{
-    NeuronSet, PairProblem, WeightChange, complement, join_sets, reduced, split_by_set,
+    NeuronSet, PairProblem, WeightChange, complement, join_sets, reduced, some_columns,
+    split_by_set,
 };
+use crate::mtz::solver::pair_cost::Weights;
 use crate::mtz::solver::refit::connections;
 use crate::mtz::statistics::LayerStats;
 
@@ -21,52 +23,67 @@ use super::Driver;
 /// The state of a layer among others, and what follows from them.
 pub(super) struct LayerState {
     pub(super) stats: LayerStats,
-    /// The layer's common inputs with their columns; the bias is the last.
+    /// The layer's common inputs with their columns; the bias is the last, where it is one of them.
     inputs: Vec<(usize, usize)>,
-    /// How the other columns make up for a change of these; see [`readjust`](crate::mtz::solver::fuse::readjust).
-    gain: Option<Array2<f64>>,
-    /// Rows that are shared, and their weights before they were.
+    has_bias: bool,
+    /// How the other columns make up for a change of these.
+    gain: Option<Gain>,
+    /// Rows that are shared, with the mean squared error of each one's pre-activation.
     pub(super) shared: Vec<usize>,
-    before: Array2<f64>,
+    pub(super) errors: Vec<f64>,
+    /// The mean squares of their pre-activations, added up.
+    pub(super) total: f64,
+    /// The layer's weights before any were shared, where they are asked for.
+    fitted: Option<Weights>,
 }
 
 /// The common inputs of the site's member `at` with their columns. The bias is the weight of a
-/// constant input, which is always shared.
-fn inputs(member: &SiteLayer, at: usize, columns: &CommonInputs) -> Vec<(usize, usize)> {
+/// constant input, which is shared unless every task keeps its own bias.
+fn inputs(
+    member: &SiteLayer,
+    at: usize,
+    columns: &CommonInputs,
+    keeps_bias: bool,
+) -> Vec<(usize, usize)> {
     let channels = member.layer.inputs.as_ref().map_or(0, Vec::len);
-    let bias = member.layer.layer.bias.map(|_| (columns.count, channels * columns.taps));
+    let bias = member.layer.layer.bias.filter(|_| !keeps_bias);
+    let bias = bias.map(|_| (columns.count, channels * columns.taps));
     columns.of[at].iter().copied().chain(bias).collect()
 }
 
 impl LayerState {
-    /// Mean squared error of the shared rows' pre-activations, and their mean squares, both added up.
-    pub(super) fn error(&self) -> Result<(f64, f64)> {
-        if self.shared.is_empty() {
-            return Ok((0.0, 0.0));
-        }
-        let h = self.stats.moments.scaled(1.0)?;
-        let before = self.before.select(Axis(0), &self.shared);
-        let change = &self.stats.weights.select(Axis(0), &self.shared) - &before;
-        let total = mean_square(h.view(), before.view()).sum();
-        Ok((mean_square(h.view(), change.view()).sum(), total))
+    /// The layer's weights before any were shared, where they were kept.
+    pub(super) fn fitted(&self) -> ArrayView2<'_, f32> {
+        self.fitted.as_ref().unwrap_or(&self.stats.weights).view()
     }
 }
 
 impl Driver<'_> {
-    /// Every layer as a neuron set of its own, over the inputs that it has in common with others.
+    /// Every layer as a neuron set of its own, over the inputs that it has in common with others; whether
+    /// its weights are to be kept as they are now (`keep`).
     pub(super) fn layer_states(
         &self,
         members: &[SiteLayer],
         columns: &CommonInputs,
         all_stats: Vec<LayerStats>,
+        keep: bool,
     ) -> Result<(Vec<LayerState>, Vec<NeuronSet>)> {
         let mut states = Vec::new();
         let mut sets = Vec::new();
         for (at, (member, stats)) in members.iter().zip(all_stats).enumerate() {
             let (mut set, gain) = self.neuron_set(member, at, columns, &stats)?;
             set.importance = self.importance(member.task, member.id, &stats);
-            let (inputs, before) = (inputs(member, at, columns), stats.weights.clone());
-            states.push(LayerState { stats, inputs, gain, shared: Vec::new(), before });
+            let keeps_bias = self.options.budget.keeps_bias(&member.layer);
+            states.push(LayerState {
+                inputs: inputs(member, at, columns, keeps_bias),
+                has_bias: member.layer.layer.bias.is_some(),
+                gain,
+                shared: Vec::new(),
+                errors: Vec::new(),
+                total: 0.0,
+                fitted: keep.then(|| stats.weights.clone()),
+                stats,
+            });
             sets.push(set);
         }
         Ok((states, sets))
@@ -79,37 +96,31 @@ impl Driver<'_> {
         at: usize,
         columns: &CommonInputs,
         stats: &LayerStats,
-    ) -> Result<(NeuronSet, Option<Array2<f64>>)> {
+    ) -> Result<(NeuronSet, Option<Gain>)> {
         let (inputs, shared): (Vec<usize>, Vec<usize>) =
-            inputs(member, at, columns).into_iter().unzip();
+            inputs(member, at, columns, self.options.budget.keeps_bias(&member.layer))
+                .into_iter()
+                .unzip();
         let alpha = self.options.task_weights(self.joint.tasks.len());
-        let (hessian, gain) = self.reduced(stats.moments.scaled(alpha[member.task])?, &shared)?;
+        let has_bias = member.layer.layer.bias.is_some();
+        let own = self.reduced(&stats.observed.hessian(), &shared, has_bias)?;
         let set = NeuronSet {
             members: vec![at],
             inputs,
-            hessian,
-            weights: stats.weights.select(Axis(1), &shared),
+            hessian: own.hessian.times(alpha[member.task]),
+            weights: some_columns(&stats.weights, &shared),
             importance: None,
             rows: (0..stats.weights.nrows()).map(|row| vec![row]).collect(),
-            sparse: connections(&stats.weights).is_some(),
+            sparse: connections(stats.weights.view()).is_some(),
             constant: columns.count,
         };
-        Ok((set, gain))
+        Ok((set, own.gain))
     }
 
     /// A layer's Hessian over its shared columns (eqs. 7–8). In `refit`, what private columns can
     /// make up for does not count, and the gain tells how they do.
-    fn reduced(
-        &self,
-        hessian: Array2<f64>,
-        shared: &[usize],
-    ) -> Result<(Array2<f64>, Option<Array2<f64>>)> {
-        if shared.iter().copied().eq(0..hessian.nrows()) {
-            return Ok((hessian, None));
-        }
-        // The last column is the constant's; it is private only where there is no bias, and then it
-        // has no weight to adjust.
-        reduced(hessian.view(), shared, hessian.nrows() - 1, self.options)
+    fn reduced(&self, hessian: &Hessian, shared: &[usize], has_bias: bool) -> Result<Reduced> {
+        reduced(hessian, shared, adjustable(hessian.size(), has_bias), self.options)
     }
 
     /// Lets the neuron sets join one by one.
@@ -152,13 +163,18 @@ impl Driver<'_> {
         if matches!(share, Share::Count(0)) || matches!(share, Share::Fraction(0.0)) {
             return Ok(vec![Vec::new(); sets.len()]);
         }
-        let costs: Vec<Array2<f64>> =
+        let mut costs: Vec<Array2<f64>> =
             problems.iter_mut().map(|m| m.cost(self.options)).collect::<Result<_>>()?;
-        let views: Vec<_> = costs.iter().map(|c| c.view()).collect();
-        let mut cost = match costs.as_slice() {
-            [only] => only.clone(),
-            _ => concatenate(Axis(0), &views).unwrap_or_default(),
+        let mut cost = match costs.len() {
+            1 => costs.remove(0),
+            _ => {
+                let views: Vec<_> = costs.iter().map(|c| c.view()).collect();
+                concatenate(Axis(0), &views).unwrap_or_default()
+            }
         };
+        if self.is_free(&members[next_net.members[0]]) {
+            cost.fill(0.0);
+        }
         self.add_later(members, sets, next_net, &mut cost);
         let owners = sets.iter().flat_map(|p| std::iter::repeat_n(p.members.len(), p.rows.len()));
         let owners: Vec<usize> = owners.collect();
@@ -201,6 +217,16 @@ impl Driver<'_> {
             Method::Refit => (self.layer_weight(a) * self.layer_weight(b)).sqrt(),
             Method::Mtz => against_chance(cost),
         }
+    }
+
+    /// Whether pairs cost nothing where a layer pairs its group: it keeps its weights, and layers that do
+    /// not are still to come.
+    fn is_free(&self, member: &SiteLayer) -> bool {
+        let mut sites = self.alignment.sites.iter();
+        let keeps =
+            sites.any(|site| site.layers[member.task] == Some(member.id) && site.own_weights);
+        let later = self.later.get(&(member.task, member.id));
+        keeps && later.is_some_and(|later| later.cost.iter().any(|cost| *cost != 0.0))
     }
 
     /// Adds what the pairs cost at later layers of their group.
@@ -256,33 +282,45 @@ impl Driver<'_> {
             let is_common = |i: &&(usize, usize)| holders.get(i.0).is_none_or(|n| *n > 1);
             let shared: Vec<(usize, usize)> =
                 state.inputs.iter().filter(is_common).copied().collect();
-            let inputs: Vec<usize> = shared.iter().map(|(input, _)| *input).collect();
-            let own: Vec<usize> = shared.iter().map(|(_, column)| *column).collect();
+            let (inputs, own): (Vec<usize>, Vec<usize>) = shared.iter().copied().unzip();
             let rows: Vec<usize> = set.rows.iter().map(|r| r[nth]).collect();
-            let common = set.weights.select(Axis(1), &set.places(&inputs));
-            let weights = &mut state.stats.weights;
-            let private = complement(&own, weights.ncols() - 1);
+            let common = some_columns(&set.weights, &set.places(&inputs));
+            let width = adjustable(state.stats.weights.ncols(), state.has_bias);
+            let private = complement(&own, width);
             let adjusts = self.options.method == Method::Refit && !private.is_empty();
-            let gain = match (adjusts, &state.gain) {
-                (false, _) => None,
-                (true, Some(gain)) if shared.len() == state.inputs.len() => Some(gain.clone()),
-                (true, _) => self.reduced(state.stats.moments.scaled(1.0)?, &own)?.1,
+            let hessian = state.stats.observed.hessian();
+            let fewer = match adjusts && shared.len() < state.inputs.len() {
+                true => self.reduced(&hessian, &own, state.has_bias)?.gain,
+                false => None,
             };
-            let change = WeightChange {
-                columns: &own,
-                common: &common,
-                private: &private,
-                gain: gain.as_ref(),
-                sparse: set.sparse,
-            };
-            let changed = change.of(weights.select(Axis(0), &rows));
-            rows.iter()
-                .zip(changed.rows())
-                .for_each(|(row, new)| weights.row_mut(*row).assign(&new));
+            let gain = fewer.as_ref().or(state.gain.as_ref()).filter(|_| adjusts);
+            let block = block(state.stats.weights.ncols());
+            let blocks = common.axis_chunks_iter(Axis(0), block);
+            for (common, rows) in blocks.zip(rows.chunks(block)) {
+                let change = WeightChange {
+                    columns: &own,
+                    common,
+                    private: &private,
+                    gain,
+                    sparse: set.sparse,
+                };
+                let before = state.stats.weights.select(Axis(0), rows);
+                state.total += hessian.mean_square(before.view()).sum();
+                let changed = change.of(before.clone());
+                state.errors.extend(hessian.mean_square((&changed - &before).view()));
+                let new = rows.iter().zip(changed.rows());
+                new.for_each(|(row, new)| state.stats.weights.row_mut(*row).assign(&new));
+            }
             state.shared.extend(rows);
         }
         Ok(())
     }
+}
+
+/// How many columns of a layer's matrix can make up for others. The last is the constant's, which has no
+/// weight where there is no bias.
+fn adjustable(columns: usize, has_bias: bool) -> usize {
+    columns - usize::from(!has_bias)
 }
 
 /// What makes a pair's cost relative to that of one drawn by lot.

@@ -11,7 +11,7 @@ mod statistics;
 
 use std::collections::BTreeMap;
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use crate::align::{Alignment, Site};
 use crate::calib::store::LayerMoments;
@@ -24,7 +24,7 @@ use crate::mtz::matching::Matcher;
 use crate::mtz::options::{MergeOptions, Method, Passes};
 use crate::mtz::plan::Producers;
 use crate::mtz::site::{SettledGroups, SiteLayer, SiteRecord, SiteSelection};
-use crate::mtz::statistics::Sensitivities;
+use crate::mtz::statistics::{Probe, Sensitivities};
 use crate::progress::Progress;
 
 use groups::LaterCosts;
@@ -51,6 +51,8 @@ pub struct Driver<'a> {
     rows: usize,
     /// What later layers of a group cost, by the task and layer at which it is paired.
     later: BTreeMap<(usize, LayerId), LaterCosts>,
+    /// What tells, task by task, what a layer's errors do to the outputs; empty where nobody asks.
+    probes: Vec<Probe<'a>>,
     progress: &'a dyn Progress,
 }
 
@@ -59,7 +61,8 @@ impl<'a> Driver<'a> {
     /// are used in place of a pass over the original nets ([`Passes::One`]); it may be empty.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Usage`] if the matcher is not known.
+    /// [`crate::error::ErrorKind::Usage`] if the matcher is not known; as the runtime, where errors are
+    /// measured ([`MergeOptions::probe`]).
     pub fn new(
         joint: &'a mut JointModel,
         alignment: &'a Alignment,
@@ -71,7 +74,11 @@ impl<'a> Driver<'a> {
     ) -> Result<Self> {
         let originals: Vec<Model> = joint.tasks.iter().map(|t| t.model.clone()).collect();
         let mut streams = Vec::new();
+        let mut probes = Vec::new();
         for (model, source) in originals.iter().zip(sources) {
+            if options.probe > 0 {
+                probes.push(Probe::new(model, &source, options.probe, options.seed)?);
+            }
             streams.push(TaskStreams { original: Stream::new(model, source)?, zipped: None });
         }
         let matcher = options.matcher()?;
@@ -90,6 +97,7 @@ impl<'a> Driver<'a> {
             producers,
             rows: options.max_rows,
             later: BTreeMap::new(),
+            probes,
             progress,
         })
     }
@@ -152,11 +160,11 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         let weights = match layer.per_channel {
-            true => self.channel_stats(task, &layer)?.weights,
-            false => self.layer_stats(task, &layer)?.weights,
+            true => self.channel_stats(task, &layer)?.weights.mapv(|w| w as f32),
+            false => self.layer_stats(task, &layer)?.weights.into_owned(),
         };
         self.joint.unfuse(task, id);
-        self.write(task, &layer, &weights)
+        self.write(task, &layer, weights.view()).map(drop)
     }
 
     /// Whether refitting a layer can change it.
@@ -180,11 +188,17 @@ impl<'a> Driver<'a> {
     }
 
     /// A layer's [matrix].
-    fn weights(&self, task: usize, layer: &CoupledLayer) -> Result<Array2<f64>> {
+    fn weights(&self, task: usize, layer: &CoupledLayer) -> Result<Array2<f32>> {
         matrix::read(layer, &self.joint.tasks[task].model.graph)
     }
 
-    fn write(&mut self, task: usize, layer: &CoupledLayer, weights: &Array2<f64>) -> Result<()> {
+    /// Gives a layer its weights; whether that changes any.
+    fn write(
+        &mut self,
+        task: usize,
+        layer: &CoupledLayer,
+        weights: ArrayView2<f32>,
+    ) -> Result<bool> {
         matrix::write(layer, &mut self.joint.tasks[task].model.graph, weights)
     }
 }

@@ -70,17 +70,17 @@ impl Driver<'_> {
         let selection = SiteSelection::at(self.joint, self.alignment, site)?;
         let members = selection.members();
         let adjusts = members.iter().all(|m| self.adjusts(m.task, &m.layer));
-        if selection.duplicates || selection.reason.is_some() || !adjusts {
+        if selection.duplicates || selection.reason.is_some() || site.own_weights || !adjusts {
             return Ok(());
         }
-        let weights = |zip: &Self| -> Result<Vec<Array2<f64>>> {
+        let weights = |zip: &Self| -> Result<Vec<Array2<f32>>> {
             members.iter().map(|m| zip.weights(m.task, &m.layer)).collect()
         };
         let before = weights(self)?;
-        self.zip_site(&members, &selection.columns, &mut SiteRecord::default())?;
+        self.zip_site(&members, &selection.columns, false, &mut SiteRecord::default())?;
         let after = weights(self)?;
         for (member, (before, after)) in members.iter().zip(before.iter().zip(&after)) {
-            self.write(member.task, &member.layer, &((before + after) / 2.0))?;
+            self.write(member.task, &member.layer, ((before + after) / 2.0).view())?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ndarray::{Array1, Array2, s};
+use ndarray::{Array1, ArrayView2, Axis};
 
 use crate::align::Site;
 use crate::couple::LayerId;
@@ -13,6 +13,13 @@ use crate::mtz::statistics::{LayerStats, inverse};
 
 use super::Driver;
 
+/// A layer's weights where some rows are shared.
+pub(super) struct Fused<'a> {
+    pub(super) weights: ArrayView2<'a, f32>,
+    /// Whether any row is.
+    pub(super) shares: bool,
+}
+
 impl Driver<'_> {
     /// Zips the layers of a site that several nets have.
     pub(super) fn site(&mut self, site: &Site) -> Result<SiteRecord> {
@@ -20,7 +27,9 @@ impl Driver<'_> {
         if selection.duplicates {
             return self.duplicates(&selection);
         }
-        selection.reason = selection.reason.or_else(|| self.too_large(&selection.all));
+        if selection.reason.is_none() {
+            selection.reason = self.too_large(&selection.all)?;
+        }
         let alone = |i: &usize| selection.reason.is_some() || !selection.zipped.contains(i);
         for member in (0..selection.all.len()).filter(alone) {
             let member = &selection.all[member];
@@ -31,12 +40,39 @@ impl Driver<'_> {
             return Ok(record);
         }
         let members = selection.members();
+        let own = site.own_weights;
         match members[0].layer.per_channel {
-            true => self.depthwise(&members, &mut record)?,
-            false => self.zip_site(&members, &selection.columns, &mut record)?,
+            true if own && self.probes.is_empty() => {
+                members.iter().try_for_each(|member| self.refit_alone(member.task, member.id))?;
+            }
+            true => self.depthwise(&members, own, &mut record)?,
+            false => self.zip_site(&members, &selection.columns, own, &mut record)?,
         }
-        self.settled.fuse(self.joint, &members);
+        match own {
+            true => {
+                record.keep_own_weights();
+                self.settled.join_groups(&members);
+            }
+            false => self.settled.fuse(self.joint, &members),
+        }
         Ok(record)
+    }
+
+    /// How far a task's outputs are from the original net's where a layer has these weights.
+    fn deviation_with(&mut self, member: &SiteLayer, weights: ArrayView2<f32>) -> Result<f64> {
+        self.write(member.task, &member.layer, weights)?;
+        let model = &self.joint.tasks[member.task].model;
+        self.probes.get(member.task).map_or(Ok(0.0), |probe| probe.deviation(model))
+    }
+
+    /// What errors of shared rows, which count as `weights` say, mean for the outputs; in `mtz`, which
+    /// knows nothing of outputs, relative to the rows' mean squares.
+    pub(super) fn loss(&self, errors: &Array1<f64>, weights: &Array1<f64>, total: f64) -> f64 {
+        match self.options.method {
+            Method::Refit => errors.dot(weights),
+            Method::Mtz if total > 0.0 => errors.sum() / total,
+            Method::Mtz => 0.0,
+        }
     }
 
     /// Layers that are the same as they are stay so.
@@ -68,51 +104,84 @@ impl Driver<'_> {
         Ok(record)
     }
 
-    /// Pairs and fuses the rows of corresponding layers and writes their weights.
+    /// Pairs and fuses the rows of corresponding layers and writes their weights; where they keep their `own`,
+    /// only tells what it would cost to fuse them.
     pub(super) fn zip_site(
         &mut self,
         members: &[SiteLayer],
         columns: &CommonInputs,
+        own: bool,
         record: &mut SiteRecord,
     ) -> Result<()> {
         let start = Instant::now();
         let mut all_stats = Vec::new();
         for member in members {
             let stats = self.layer_stats(member.task, &member.layer)?;
-            record.rows.push(stats.moments.count());
+            record.rows.push(stats.observed.count());
             all_stats.push(stats);
         }
         let gathered = start.elapsed().as_secs_f64();
-        let (mut states, sets) = self.layer_states(members, columns, all_stats)?;
+        let keep = own || !self.probes.is_empty();
+        let (mut states, sets) = self.layer_states(members, columns, all_stats, keep)?;
         let sets = self.gather(members, sets, record)?;
-        for set in sets.iter().filter(|p| p.members.len() > 1) {
-            record.shared += set.rows.len();
-            self.settle(set, columns, &mut states)?;
+        if !own || !self.probes.is_empty() {
+            for set in sets.iter().filter(|set| set.members.len() > 1) {
+                record.shared += set.rows.len();
+                self.settle(set, columns, &mut states)?;
+            }
         }
         let alpha = self.options.task_weights(self.joint.tasks.len());
         for (member, state) in members.iter().zip(&states) {
-            self.update(member, &state.stats.weights, !state.shared.is_empty())?;
-            let (error, total) = state.error()?;
-            record.add_error(alpha[member.task], error, total);
+            let errors = Array1::from(state.errors.clone());
+            record.add_error(alpha[member.task], errors.sum(), state.total);
+            let weights = self.weights_of(member, &state.stats).select(Axis(0), &state.shared);
+            let predicted = self.loss(&errors, &weights, state.total);
+            let shares = !state.shared.is_empty();
+            let fused = Fused { weights: state.stats.weights.view(), shares };
+            let loss = self.replace(member, state.fitted(), fused, own)?;
+            record.loss += alpha[member.task] * loss.unwrap_or(predicted);
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())
+    }
+
+    /// Gives a layer its fused weights, or where it keeps its `own`, those that were `fitted` to its inputs.
+    /// Returns by how much fusing moves the task's outputs, where that is measured.
+    pub(super) fn replace(
+        &mut self,
+        member: &SiteLayer,
+        fitted: ArrayView2<f32>,
+        fused: Fused<'_>,
+        own: bool,
+    ) -> Result<Option<f64>> {
+        let mut loss = None;
+        if !self.probes.is_empty() {
+            let kept = self.weights(member.task, &member.layer)?;
+            let before = self.deviation_with(member, fitted)?;
+            let after = self.deviation_with(member, fused.weights)?;
+            self.write(member.task, &member.layer, kept.view())?;
+            loss = Some((after - before).max(0.0));
+        }
+        match own {
+            true => self.update(member, fitted, false)?,
+            false => self.update(member, fused.weights, fused.shares)?,
+        }
+        Ok(loss)
     }
 
     /// Gives a layer its weights, with rows that are shared now or not.
     pub(super) fn update(
         &mut self,
         member: &SiteLayer,
-        weights: &Array2<f64>,
+        weights: ArrayView2<f32>,
         shares: bool,
     ) -> Result<()> {
         if !shares && !self.adjusts(member.task, &member.layer) {
             return Ok(());
         }
-        let before = self.weights(member.task, &member.layer)?;
-        self.write(member.task, &member.layer, weights)?;
+        let changed = self.write(member.task, &member.layer, weights)?;
         // Neurons that were alike keep their weights, and nothing behind them has to make up for it.
-        if shares && self.weights(member.task, &member.layer)? != before {
+        if shares && changed {
             self.diverge(member.task);
         }
         Ok(())
@@ -135,14 +204,10 @@ impl Driver<'_> {
             let mean = s.mean().unwrap_or(1.0).max(f64::MIN_POSITIVE);
             return Some(s.mapv(|v| (v / mean).max(1e-3)));
         }
-        let h = stats.moments.scaled(1.0).ok()?;
-        let n = h.nrows() - 1;
         // The constant's part of the mean square is a shift that the next bias absorbs.
-        let means = h.slice(s![n, ..]).to_owned();
-        let mean_square = Array1::from_iter(stats.weights.outer_iter().map(|w| {
-            let mean = means.dot(&w);
-            w.dot(&h.dot(&w)) - mean * mean
-        }));
-        Some(inverse(&mean_square))
+        let hessian = stats.observed.hessian();
+        let means = hessian.means(stats.weights.view());
+        let variances = hessian.mean_square(stats.weights.view()) - &means * &means;
+        Some(inverse(&variances))
     }
 }

@@ -1,36 +1,75 @@
 //! A layer's weight as one matrix: [out × (inputs·taps + 1)], the bias last, zero where there is none.
 
-use ndarray::{Array2, Array3};
+use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, Axis, s};
 
 use crate::couple::CoupledLayer;
-use crate::error::Result;
-use crate::ir::Graph;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::{Graph, Tensor};
+
+/// Rows that are converted at once, so that a large weight is never there another time.
+const BLOCK: usize = 256;
 
 /// The matrix of a layer.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Format`] if the weight is not one of numbers in the layer's shape.
-pub(crate) fn read(layer: &CoupledLayer, graph: &Graph) -> Result<Array2<f64>> {
-    let w = layer.layer.read(graph)?;
-    let (out, inputs, taps) = w.dim();
-    let mut matrix = Array2::zeros((out, inputs * taps + 1));
-    for (mut row, source) in matrix.outer_iter_mut().zip(w.outer_iter()) {
-        row.iter_mut().zip(source).for_each(|(to, from)| *to = f64::from(*from));
+/// [`ErrorKind::Format`] if the weight is not one of numbers in the layer's shape.
+pub(crate) fn read(layer: &CoupledLayer, graph: &Graph) -> Result<Array2<f32>> {
+    let (out, inputs, taps) = layer.layer.sizes(graph)?;
+    let width = inputs * taps;
+    let mut matrix = Array2::zeros((out, width + 1));
+    match layer.layer.plain(graph) {
+        Some(tensor) => {
+            let blocks = matrix.axis_chunks_iter_mut(Axis(0), BLOCK).enumerate();
+            for (i, mut rows) in blocks {
+                let part =
+                    tensor.rows(i * BLOCK..i * BLOCK + rows.nrows()).ok_or_else(misshapen)?;
+                fill(rows.slice_mut(s![.., ..width]), part.to_f32()?.iter());
+            }
+        }
+        None => fill(matrix.slice_mut(s![.., ..width]), layer.layer.read(graph)?.iter()),
     }
     if let Some(bias) = layer.layer.read_bias(graph)? {
-        matrix.column_mut(inputs * taps).assign(&bias.mapv(f64::from));
+        matrix.column_mut(width).assign(&bias);
     }
     Ok(matrix)
 }
 
-/// Gives a layer the weights of a matrix.
+/// Gives a layer the weights of a matrix; whether that changes any.
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) fn write(layer: &CoupledLayer, graph: &mut Graph, matrix: &Array2<f64>) -> Result<()> {
+pub(crate) fn write(
+    layer: &CoupledLayer,
+    graph: &mut Graph,
+    matrix: ArrayView2<f32>,
+) -> Result<bool> {
     let (out, inputs, taps) = layer.layer.sizes(graph)?;
-    let w =
-        Array3::from_shape_fn((out, inputs, taps), |(o, i, t)| matrix[[o, i * taps + t]] as f32);
-    let bias = matrix.column(inputs * taps).mapv(|v| v as f32);
-    layer.layer.write(graph, &w, Some(&bias))
+    let (width, before) = (inputs * taps, layer.layer.stored(graph));
+    let bias = matrix.column(width).to_owned();
+    match layer.layer.plain(graph) {
+        Some(old) => {
+            let mut data = Vec::with_capacity(old.data.len());
+            for rows in matrix.slice(s![.., ..width]).axis_chunks_iter(Axis(0), BLOCK) {
+                let wide = rows.mapv(f64::from).into_dyn();
+                data.extend_from_slice(&Tensor::from_f64(old.dtype, &wide)?.data);
+            }
+            let new = Tensor { dtype: old.dtype, dims: old.dims.clone(), data: data.into() };
+            layer.layer.write_plain(graph, new, &bias)?;
+        }
+        None => {
+            let w =
+                Array3::from_shape_fn((out, inputs, taps), |(o, i, t)| matrix[[o, i * taps + t]]);
+            layer.layer.write(graph, &w, Some(&bias))?;
+        }
+    }
+    Ok(layer.layer.stored(graph) != before)
+}
+
+fn fill<'v>(mut matrix: ArrayViewMut2<f32>, values: impl Iterator<Item = &'v f32>) {
+    matrix.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
+}
+
+fn misshapen() -> Error {
+    Error::new(ErrorKind::Format, "a layer's weight does not fill its shape")
+        .hint("export the model again")
 }

@@ -190,6 +190,40 @@ impl JointModel {
         if others.is_empty() { vec![task] } else { others }
     }
 
+    /// Whether the shared neurons of a layer have the same bias in every task whose weights were fused
+    /// with it.
+    ///
+    /// # Errors
+    /// As [`crate::ops::Layer::read_bias`].
+    pub fn shares_bias(&self, task: usize, layer: LayerId) -> Result<bool> {
+        let own = self.biases(task, layer)?;
+        for partner in self.partners(task, layer).into_iter().filter(|other| *other != task) {
+            let number = self.fused[task][layer.0];
+            let layers = self.fused[partner].iter().enumerate().filter(|(_, n)| **n == number);
+            for (other, _) in layers {
+                let theirs = self.biases(partner, LayerId(other))?;
+                let differs = |(neuron, bias): (&Neuron, &u32)| {
+                    theirs.get(neuron).is_some_and(|other| other != bias)
+                };
+                if own.iter().any(differs) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The bits of the bias of each shared neuron of a layer.
+    fn biases(&self, task: usize, layer: LayerId) -> Result<BTreeMap<Neuron, u32>> {
+        let net = &self.tasks[task];
+        let layer = net.coupling.layer(layer);
+        let biases = layer.layer.read_bias(&net.model.graph)?.unwrap_or_default();
+        let neuron = |(channel, bias): (&Channel, &f32)| {
+            self.neuron(task, *channel).map(|neuron| (neuron, bias.to_bits()))
+        };
+        Ok(layer.outputs.iter().zip(&biases).filter_map(neuron).collect())
+    }
+
     /// The tasks, ascending, that have each shared neuron among some `channels` of the layers whose
     /// weights were fused with those of a layer, itself included.
     pub(crate) fn holders(

@@ -20,6 +20,10 @@ pub struct Trial {
     pub size: f64,
     /// By how much each task's error rose, from 0 to 1; empty where it was not measured.
     pub drops: Vec<f64>,
+    /// How far the outputs are from the originals': their mean squared error relative to their variance;
+    /// left out where it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviation: Option<f64>,
     /// Whether this is the merge that was kept.
     pub kept: bool,
 }

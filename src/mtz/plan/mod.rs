@@ -3,6 +3,8 @@
 
 mod allocation;
 mod input_matching;
+pub mod layer_choice;
+mod peak;
 mod prediction;
 mod producers;
 mod sizes;
@@ -11,6 +13,7 @@ pub use allocation::{Allocation, Trial, allocate};
 pub(crate) use input_matching::{
     InputGroup, PlanState, UnmatchedInputs, settle_inputs, share_inputs,
 };
+pub use peak::{Peak, peak};
 pub use prediction::{Prediction, SitePlan, predict};
 pub(crate) use producers::{Producers, consumed_before_produced, consumers};
 pub use sizes::{Sizes, sizes};

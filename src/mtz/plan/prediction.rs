@@ -14,13 +14,13 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
 use crate::mtz::options::Budget;
 use crate::mtz::site::{
-    SettledGroups, SiteLayer, SiteSelection, common_neurons, corresponding_layers,
+    OWN_WEIGHTS, SettledGroups, SiteLayer, SiteSelection, common_neurons, corresponding_layers,
 };
 use crate::mtz::statistics::statistics_bytes;
 
 use super::input_matching::{PlanState, settle_inputs};
 use super::producers::{Producers, consumed_before_produced, consumers};
-use super::sizes::{Sizes, sizes};
+use super::sizes::{Sizes, sizes_by};
 
 /// What would happen at a site that several nets have. Lists follow `tasks`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -102,11 +102,19 @@ pub fn predict(
                     selection = SiteSelection::at(&joint, alignment, site)?;
                 }
             }
-            settled.fuse(&mut joint, &members);
+            if site.own_weights {
+                settled.join_groups(&members);
+                selection.reason = Some(OWN_WEIGHTS.to_owned());
+            } else {
+                settled.fuse(&mut joint, &members);
+            }
         }
-        sites.push(plan(&joint, &selection, targets)?);
+        sites.push(plan(&joint, &selection, budget, targets)?);
     }
-    let sizes = sizes(&joint)?;
+    let sizes = sizes_by(&joint, |task, layer| {
+        let keeps = budget.keeps_bias(joint.tasks[task].coupling.layer(layer));
+        Ok(!keeps || joint.shares_bias(task, layer)?)
+    })?;
     Ok(Prediction { sites, sizes })
 }
 
@@ -157,7 +165,12 @@ fn quota(budget: &Budget, name: &str, most: usize) -> Result<usize> {
     }
 }
 
-fn plan(joint: &JointModel, selection: &SiteSelection, targets: bool) -> Result<SitePlan> {
+fn plan(
+    joint: &JointModel,
+    selection: &SiteSelection,
+    budget: &Budget,
+    targets: bool,
+) -> Result<SitePlan> {
     let members =
         if selection.reason.is_some() { selection.all.clone() } else { selection.members() };
     let neurons = match selection.reason {
@@ -172,7 +185,7 @@ fn plan(joint: &JointModel, selection: &SiteSelection, targets: bool) -> Result<
         } else {
             selection.columns.count / selection.taps
         },
-        saved: saved(selection, &members, &neurons),
+        saved: saved(selection, budget, &members, &neurons),
         reason: selection.reason.clone(),
         ..SitePlan::default()
     };
@@ -189,7 +202,12 @@ fn plan(joint: &JointModel, selection: &SiteSelection, targets: bool) -> Result<
 }
 
 /// Parameters of shared neurons that are stored once in place of several times.
-fn saved(selection: &SiteSelection, members: &[SiteLayer], neurons: &[Vec<(usize, usize)>]) -> u64 {
+fn saved(
+    selection: &SiteSelection,
+    budget: &Budget,
+    members: &[SiteLayer],
+    neurons: &[Vec<(usize, usize)>],
+) -> u64 {
     let mut sets: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
     for neuron in neurons {
         *sets.entry(neuron.iter().map(|(member, _)| *member).collect()).or_default() += 1;
@@ -197,8 +215,10 @@ fn saved(selection: &SiteSelection, members: &[SiteLayer], neurons: &[Vec<(usize
     let inputs = members.first().and_then(|m| m.layer.inputs.as_ref()).map_or(0, Vec::len);
     let of_neuron = |set: &[usize]| -> usize {
         let copies = set.len() - 1;
-        let bias = if members[set[0]].layer.layer.bias.is_some() { copies } else { 0 };
-        let weights = match members[set[0]].layer.per_channel {
+        let first = &members[set[0]].layer;
+        let keeps_bias = budget.keeps_bias(first) && !selection.duplicates;
+        let bias = if first.layer.bias.is_some() && !keeps_bias { copies } else { 0 };
+        let weights = match first.per_channel {
             true => selection.taps * copies,
             false if selection.duplicates => inputs * selection.taps * copies,
             false => selection.columns.holders(set).iter().map(|n| n.saturating_sub(1)).sum(),

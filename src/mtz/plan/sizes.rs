@@ -39,6 +39,15 @@ impl Sizes {
 /// # Errors
 /// If a layer's weight is not a matrix.
 pub fn sizes(joint: &JointModel) -> Result<Sizes> {
+    sizes_by(joint, |task, layer| joint.shares_bias(task, layer))
+}
+
+/// As [`sizes`], where `shares_bias` tells whether the shared neurons of a layer have one bias for all
+/// tasks.
+pub(super) fn sizes_by(
+    joint: &JointModel,
+    shares_bias: impl Fn(usize, LayerId) -> Result<bool>,
+) -> Result<Sizes> {
     let mut sizes = Sizes { specific: vec![0; joint.tasks.len()], ..Sizes::default() };
     for (task, net) in joint.tasks.iter().enumerate() {
         let owners = owners(joint, task);
@@ -49,6 +58,7 @@ pub fn sizes(joint: &JointModel) -> Result<Sizes> {
             original += (out * inputs * taps + if has_bias { out } else { 0 }) as u64;
             let partners = joint.partners(task, LayerId(id));
             let own = (task, LayerId(id));
+            let common_bias = partners.len() < 2 || shares_bias(task, LayerId(id))?;
             // Layers whose inputs nobody tracks are fused only where they are the same as they are.
             let columns = match layer.per_channel || layer.inputs.is_none() {
                 true => vec![(None, inputs)],
@@ -67,7 +77,9 @@ pub fn sizes(joint: &JointModel) -> Result<Sizes> {
                 };
                 let rows: Vec<&[usize]> = rows.iter().map(Vec::as_slice).collect();
                 if has_bias {
-                    add(&rows, n);
+                    let own = [task];
+                    let alone = (!common_bias).then_some(&own[..]);
+                    add(&rows.iter().copied().chain(alone).collect::<Vec<_>>(), n);
                 }
                 for (columns, m) in &columns {
                     let both = rows.iter().copied().chain(columns.iter().map(|c| c.as_slice()));

@@ -8,6 +8,6 @@ mod settled;
 
 pub(crate) use common_inputs::CommonInputs;
 pub(crate) use layers::{SiteLayer, common_neurons, corresponding_layers, layers_at, taps};
-pub use record::SiteRecord;
+pub use record::{OWN_WEIGHTS, SiteRecord};
 pub(crate) use selection::SiteSelection;
 pub(crate) use settled::SettledGroups;

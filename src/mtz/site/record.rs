@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Why nothing is shared where layers keep their weights.
+pub const OWN_WEIGHTS: &str = "every task keeps its own weights";
+
 /// What happened at a site that several nets have. Lists follow `tasks`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SiteRecord {
@@ -22,6 +25,9 @@ pub struct SiteRecord {
     /// What each pair costs that was chosen here, in units that are the same for all layers.
     #[serde(skip)]
     pub pair_costs: Vec<f64>,
+    /// What the errors of shared neurons mean for the outputs, in units that are the same for all layers.
+    #[serde(skip)]
+    pub loss: f64,
     /// Predicted mean squared error of the shared neurons' pre-activations, relative to their mean
     /// square.
     pub relative_errors: Vec<f64>,
@@ -38,6 +44,25 @@ impl SiteRecord {
     pub(crate) fn add_error(&mut self, alpha: f64, error: f64, total: f64) {
         self.cost += alpha * error / 2.0;
         self.relative_errors.push(if total > 0.0 { error / total } else { 0.0 });
+    }
+
+    /// Notes that the layers keep their weights; what it would have cost to share them stays known.
+    pub(crate) fn keep_own_weights(&mut self) {
+        let kept = SiteRecord {
+            tasks: std::mem::take(&mut self.tasks),
+            layers: std::mem::take(&mut self.layers),
+            neurons: std::mem::take(&mut self.neurons),
+            inputs: std::mem::take(&mut self.inputs),
+            loss: self.loss,
+            reason: Some(OWN_WEIGHTS.to_owned()),
+            ..SiteRecord::default()
+        };
+        *self = kept;
+    }
+
+    /// Whether the layers keep their weights.
+    pub fn keeps_weights(&self) -> bool {
+        self.reason.as_deref() == Some(OWN_WEIGHTS)
     }
 
     /// Whether weights were fused here, not shared before.

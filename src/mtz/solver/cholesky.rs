@@ -6,14 +6,14 @@
 //! has the same bits on any number of threads, and it is faster than LAPACK's on row-major data.
 
 use std::collections::VecDeque;
-use std::iter;
+use std::ops::Range;
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView2, Axis, Zip, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use ndarray_linalg::{Cholesky, Diag, SolveTriangular, UPLO};
 
-use crate::calib::product::{add_times, single_threaded_blas, submatrix, times};
+use crate::calib::product::{add_times, single_threaded_blas, times};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Damping that experiments settled on, relative to the mean diagonal entry; 1e-4 … 1e-3 is flat.
@@ -34,7 +34,12 @@ const TINY: f64 = 1e-12;
 
 /// What to add to the diagonal of `h`: `damping` times the mean diagonal entry.
 pub fn ridge(h: ArrayView2<f64>, damping: f64) -> f64 {
-    damping * (h.diag().sum() / h.nrows().max(1) as f64).max(TINY)
+    relative_ridge(h.diag().sum(), h.nrows(), damping)
+}
+
+/// [`ridge`] of a matrix of `size` rows with the given trace.
+pub fn relative_ridge(trace: f64, size: usize, damping: f64) -> f64 {
+    damping * (trace / size.max(1) as f64).max(TINY)
 }
 
 /// The Cholesky factor H = Uᵀ U of a symmetric positive definite matrix. It takes about half of the
@@ -42,6 +47,7 @@ pub fn ridge(h: ArrayView2<f64>, damping: f64) -> f64 {
 pub struct Spd {
     size: usize,
     blocks: Vec<BlockRow>,
+    ridge: f64,
 }
 
 /// Rows `start..start + inverse.nrows()` of U.
@@ -66,28 +72,44 @@ impl Spd {
     /// Where `h` is not square.
     pub fn factor(h: ArrayView2<f64>, ridge: f64) -> Result<Spd> {
         assert!(h.is_square(), "only a square matrix has a Cholesky factor");
-        if !ridge.is_finite() || !Zip::from(h).all(|v| v.is_finite()) {
-            return Err(Error::new(ErrorKind::Numeric, "a Hessian contains NaN or infinity"));
-        }
-        single_threaded_blas();
-        let least = ridge.max(self::ridge(h, LEAST_RETRY));
-        let growing = (1..ATTEMPTS).map(|attempt| least * 10f64.powi(attempt));
-        iter::once(ridge).chain(growing).find_map(|ridge| Self::attempt(h, ridge)).ok_or_else(
-            || {
-                Error::new(ErrorKind::Numeric, "a Hessian is not positive definite")
-                    .hint("use more calibration samples or a larger damping")
-            },
-        )
+        let mean = h.diag().sum() / h.nrows().max(1) as f64;
+        Self::factor_rows(h.nrows(), Ridges::of_matrix(ridge, mean), |rows| {
+            h.slice(s![rows.clone(), rows.start..]).to_owned()
+        })
     }
 
-    fn attempt(h: ArrayView2<f64>, ridge: f64) -> Option<Spd> {
-        let size = h.nrows();
-        // Block row k starts as rows of H and becomes rows of U; later ones are updated on the way.
-        let mut waiting: VecDeque<Array2<f64>> = (0..size)
-            .into_par_iter()
-            .step_by(BLOCK)
-            .map(|start| h.slice(s![start..size.min(start + BLOCK), start..]).to_owned())
-            .collect();
+    /// [`Spd::factor`] of a matrix of `size` rows, of which `rows` makes a few at a time: those from
+    /// the diagonal on to the right. So it is never there as a whole.
+    ///
+    /// # Errors
+    /// As [`Spd::factor`].
+    pub fn factor_rows(
+        size: usize,
+        ridges: Ridges,
+        rows: impl Fn(Range<usize>) -> Array2<f64> + Sync,
+    ) -> Result<Spd> {
+        single_threaded_blas();
+        let not_finite = || Error::new(ErrorKind::Numeric, "a Hessian contains NaN or infinity");
+        for ridge in ridges.all() {
+            // Block row k starts as rows of H and becomes rows of U.
+            let waiting: VecDeque<Array2<f64>> = (0..size)
+                .into_par_iter()
+                .step_by(BLOCK)
+                .map(|start| rows(start..size.min(start + BLOCK)))
+                .collect();
+            if !ridge.is_finite() || !waiting.iter().flatten().all(|v| v.is_finite()) {
+                return Err(not_finite());
+            }
+            if let Some(factor) = Self::attempt(size, waiting, ridge) {
+                return Ok(factor);
+            }
+        }
+        Err(Error::new(ErrorKind::Numeric, "a Hessian is not positive definite")
+            .hint("use more calibration samples or a larger damping"))
+    }
+
+    /// Later block rows are updated on the way.
+    fn attempt(size: usize, mut waiting: VecDeque<Array2<f64>>, ridge: f64) -> Option<Spd> {
         waiting.iter_mut().for_each(|row| row.diag_mut().mapv_inplace(|v| v + ridge));
         let mut blocks = Vec::with_capacity(waiting.len());
         while let Some(row) = waiting.pop_front() {
@@ -99,7 +121,12 @@ impl Spd {
             });
             blocks.push(block);
         }
-        Some(Spd { size, blocks })
+        Some(Spd { size, blocks, ridge })
+    }
+
+    /// What was added to the diagonal.
+    pub fn ridge(&self) -> f64 {
+        self.ridge
     }
 
     /// Bytes that the factor takes.
@@ -159,6 +186,32 @@ impl Spd {
     }
 }
 
+/// What is added to a diagonal, one attempt after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Ridges {
+    first: Option<f64>,
+    least: f64,
+}
+
+impl Ridges {
+    /// For a matrix whose mean diagonal entry is `mean`.
+    pub fn of_matrix(ridge: f64, mean: f64) -> Ridges {
+        Ridges { first: Some(ridge), least: ridge.max(LEAST_RETRY * mean.max(TINY)) }
+    }
+
+    /// For the inner products of a few samples of many inputs, whose matrix has the mean diagonal entry
+    /// `mean`. A ridge that would not make that matrix positive definite is not tried here either.
+    pub fn of_few_samples(ridge: f64, mean: f64) -> Ridges {
+        let ridges = Self::of_matrix(ridge, mean);
+        Ridges { first: ridges.first.filter(|ridge| *ridge != 0.0), ..ridges }
+    }
+
+    fn all(self) -> impl Iterator<Item = f64> {
+        let growing = (1..ATTEMPTS).map(move |attempt| self.least * 10f64.powi(attempt));
+        self.first.into_iter().chain(growing)
+    }
+}
+
 impl BlockRow {
     /// Factors the block on the diagonal of `row` and divides the rest by it.
     fn factor(start: usize, row: &Array2<f64>) -> Option<BlockRow> {
@@ -171,46 +224,10 @@ impl BlockRow {
     }
 }
 
-/// What is left of a layer's Hessian once its private inputs adjust themselves to any change of the
-/// shared ones.
-pub struct Schur {
-    /// H_ss − H_sp H_pp⁻¹ H_ps: the Hessian of the shared inputs alone.
-    pub hessian: Array2<f64>,
-    /// K = H_pp⁻¹ H_ps, private × shared. See [`super::fuse::readjust`].
-    pub gain: Array2<f64>,
-}
-
-/// Eliminates the private inputs from a Hessian; `shared` and `private` are disjoint lists of its
-/// rows. H_pp is damped by `damping` times its mean diagonal entry.
-///
-/// # Errors
-/// [`ErrorKind::Numeric`] as [`Spd::factor`].
-///
-/// # Panics
-/// Where an index is not a row of `h`.
-pub fn schur(
-    h: ArrayView2<f64>,
-    shared: &[usize],
-    private: &[usize],
-    damping: f64,
-) -> Result<Schur> {
-    let mut hessian = submatrix(h, shared, shared);
-    if private.is_empty() {
-        return Ok(Schur { hessian, gain: Array2::zeros((0, shared.len())) });
-    }
-    let coupling = submatrix(h, shared, private);
-    let own = submatrix(h, private, private);
-    let gain = Spd::factor(own.view(), ridge(own.view(), damping))?.solve(coupling.t());
-    add_times(-1.0, coupling.view(), gain.view(), hessian.view_mut());
-    let symmetric = (&hessian + &hessian.t()) / 2.0;
-    Ok(Schur { hessian: symmetric, gain })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::calib::product::tests::{on_threads, random};
-    use ndarray_linalg::Inverse;
     use proptest::prelude::*;
 
     fn spd(size: usize, seed: u64) -> Array2<f64> {
@@ -233,17 +250,6 @@ mod tests {
             prop_assert!(worst(&h.dot(&x), &b) < 1e-9);
             let half = factor.solve_half(b.view());
             prop_assert!(worst(&half.t().dot(&half), &b.t().dot(&x)) < 1e-8);
-        }
-
-        #[test]
-        fn schur_is_the_inverse_of_the_inverse_block(size in 2usize..12, mask: u16, seed: u64) {
-            let h = spd(size, seed);
-            let (s, p): (Vec<_>, Vec<_>) = (0..size).partition(|i| *i == 0 || mask >> i & 1 == 1);
-            let block = |m: &Array2<f64>, i: &[usize], j: &[usize]| m.select(Axis(0), i).select(Axis(1), j);
-            let direct = block(&h.inv().unwrap(), &s, &s).inv().unwrap();
-            let got = schur(h.view(), &s, &p, 0.0).unwrap();
-            prop_assert!(worst(&got.hessian, &direct) < 1e-8);
-            prop_assert!(worst(&block(&h, &p, &p).dot(&got.gain), &block(&h, &p, &s)) < 1e-9);
         }
     }
 

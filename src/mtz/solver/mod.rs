@@ -3,6 +3,11 @@
 pub mod channelwise;
 pub mod cholesky;
 pub mod fuse;
+pub mod hessian;
+mod junction;
+pub mod memory;
 pub(crate) mod neuron_set;
+pub mod observations;
 pub mod pair_cost;
 pub mod refit;
+pub mod samples;

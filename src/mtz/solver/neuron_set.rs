@@ -4,15 +4,15 @@
 //! layer: their Hessians add up, and their common weights are its weights. Adding one net at a time
 //! (sec. 3.4) then is the paper's pair of layers over and over.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, Zip};
 
 use crate::error::Result;
 use crate::mtz::matching::Pairing;
 use crate::mtz::options::{MergeOptions, Method};
 
-use super::cholesky::schur;
-use super::fuse::{apply_masks, readjust};
-use super::pair_cost::{Factors, Problem};
+use super::fuse::apply_masks;
+use super::hessian::{Gain, Hessian, Reduced, block};
+use super::pair_cost::{Factors, Problem, Weights};
 
 /// Neurons of a layer that the same members of a site own.
 #[derive(Debug, Clone)]
@@ -22,9 +22,9 @@ pub(crate) struct NeuronSet {
     /// The common inputs that the weights and the Hessian speak of, ascending.
     pub(crate) inputs: Vec<usize>,
     /// The members' Hessians over these inputs, added up; empty where nobody joins any more.
-    pub(crate) hessian: Array2<f64>,
+    pub(crate) hessian: Hessian,
     /// Weights, neurons × inputs.
-    pub(crate) weights: Array2<f64>,
+    pub(crate) weights: Weights,
     /// How much each neuron matters.
     pub(crate) importance: Option<Array1<f64>>,
     /// Per neuron, its row in each member.
@@ -40,7 +40,7 @@ pub(crate) struct PairProblem {
     problem: Problem,
     factors: Factors,
     inputs: Vec<usize>,
-    gains: [Option<Array2<f64>>; 2],
+    gains: [Option<Gain>; 2],
 }
 
 impl NeuronSet {
@@ -49,10 +49,10 @@ impl NeuronSet {
         inputs.iter().filter_map(|i| self.inputs.binary_search(i).ok()).collect()
     }
 
-    /// The neuron set without the neurons at `gone`, if any are left.
+    /// The set without the neurons at `gone`, if any are left.
     fn without(mut self, gone: &[usize]) -> Option<NeuronSet> {
         let kept = complement(gone, self.rows.len());
-        self.weights = self.weights.select(Axis(0), &kept);
+        self.weights = self.weights.select(Axis(0), &kept).into_shared();
         self.importance = self.importance.map(|s| s.select(Axis(0), &kept));
         self.rows = kept.iter().map(|n| self.rows[*n].clone()).collect();
         (!kept.is_empty()).then_some(self)
@@ -60,40 +60,30 @@ impl NeuronSet {
 
     /// The Hessian and weights over some of the inputs. In `refit`, what other inputs can make up
     /// for does not count; their gain tells how they do.
-    fn over(&mut self, inputs: &[usize], keep: bool, options: &MergeOptions) -> Result<Reduced> {
+    fn over(&self, inputs: &[usize], options: &MergeOptions) -> Result<(Reduced, Weights)> {
         let shared = self.places(inputs);
-        let weights = self.weights.select(Axis(1), &shared);
-        if shared.len() == self.inputs.len() {
-            let hessian = match keep {
-                true => self.hessian.clone(),
-                false => std::mem::take(&mut self.hessian),
-            };
-            return Ok(Reduced { hessian, gain: None, weights });
-        }
-        let (hessian, gain) = reduced(self.hessian.view(), &shared, self.inputs.len(), options)?;
-        Ok(Reduced { hessian, gain, weights })
+        let own = reduced(&self.hessian, &shared, self.inputs.len(), options)?;
+        Ok((own, some_columns(&self.weights, &shared)))
     }
 
-    /// The two neuron sets over the inputs that both have. A Hessian that is not to be kept may move
-    /// into the meeting.
+    /// The two sets over the inputs that both have.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Numeric`] where a Hessian cannot be factored.
     pub(crate) fn pair_problem(
-        &mut self,
-        other: &mut NeuronSet,
-        [keep, keep_other]: [bool; 2],
+        &self,
+        other: &NeuronSet,
         options: &MergeOptions,
     ) -> Result<PairProblem> {
         let has = |i: &&usize| other.inputs.binary_search(i).is_ok();
         let inputs: Vec<usize> = self.inputs.iter().filter(has).copied().collect();
-        let a = self.over(&inputs, keep, options)?;
-        let b = other.over(&inputs, keep_other, options)?;
+        let (a, w_a) = self.over(&inputs, options)?;
+        let (b, w_b) = other.over(&inputs, options)?;
         let problem = Problem {
             h_a: a.hessian,
             h_b: b.hessian,
-            w_a: a.weights,
-            w_b: b.weights,
+            w_a,
+            w_b,
             s_a: self.importance.clone(),
             s_b: other.importance.clone(),
         };
@@ -102,28 +92,29 @@ impl NeuronSet {
 }
 
 /// A Hessian over its `shared` columns (eqs. 7–8). In `refit`, what the other columns below `width` can
-/// make up for does not count, and the gain tells how they do; see [`readjust`].
+/// make up for does not count, and the gain tells how they do.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Numeric`] where the Hessian cannot be factored.
 pub(crate) fn reduced(
-    hessian: ArrayView2<f64>,
+    hessian: &Hessian,
     shared: &[usize],
     width: usize,
     options: &MergeOptions,
-) -> Result<(Array2<f64>, Option<Array2<f64>>)> {
+) -> Result<Reduced> {
     let private = match options.method {
         Method::Mtz => Vec::new(),
         Method::Refit => complement(shared, width),
     };
-    let part = schur(hessian, shared, &private, options.damping)?;
-    Ok((part.hessian, (!private.is_empty()).then_some(part.gain)))
+    hessian.reduced(shared, &private, options.damping)
 }
 
-struct Reduced {
-    hessian: Array2<f64>,
-    gain: Option<Array2<f64>>,
-    weights: Array2<f64>,
+/// Some columns of weights, without a copy where these are all.
+pub(crate) fn some_columns(weights: &Weights, columns: &[usize]) -> Weights {
+    match columns.iter().copied().eq(0..weights.ncols()) {
+        true => weights.clone(),
+        false => weights.select(Axis(1), columns).into_shared(),
+    }
 }
 
 impl PairProblem {
@@ -135,7 +126,7 @@ impl PairProblem {
         self.problem.cost_keeping(options.metric, options.damping, &mut self.factors)
     }
 
-    /// Makes each pair one neuron.
+    /// Makes each pair one neuron; its Hessian is kept where it will be asked for (`keep`).
     ///
     /// # Errors
     /// As [`Problem::fuse`].
@@ -144,41 +135,29 @@ impl PairProblem {
         a: &NeuronSet,
         b: &NeuronSet,
         pairs: &[(usize, usize)],
+        keep: bool,
         options: &MergeOptions,
     ) -> Result<NeuronSet> {
         let mut fused = self.problem.fuse_with(pairs, options.damping, &self.factors)?;
         if a.sparse && b.sparse {
             self.mask(a.constant, pairs, &mut fused);
         }
-        let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
-        let moved = |set: &NeuronSet, rows: &[usize], gain: &Option<Array2<f64>>| {
-            let columns = set.places(&self.inputs);
-            let change = WeightChange {
-                columns: &columns,
-                common: &fused,
-                private: &complement(&columns, set.inputs.len()),
-                gain: gain.as_ref(),
-                sparse: set.sparse,
-            };
-            change.of(set.weights.select(Axis(0), rows))
-        };
-        let parts = [(a, moved(a, &left, &self.gains[0])), (b, moved(b, &right, &self.gains[1]))];
         let mut inputs: Vec<usize> = a.inputs.iter().chain(&b.inputs).copied().collect();
         inputs.sort_unstable();
         inputs.dedup();
-        let mut weights = Array2::zeros((pairs.len(), inputs.len()));
-        for (set, moved) in &parts {
-            let place = places(&inputs, set);
-            place.iter().zip(moved.columns()).for_each(|(c, v)| weights.column_mut(*c).assign(&v));
-        }
-        let hessian = sum(a, b, &inputs);
         let rows =
             pairs.iter().map(|(i, j)| a.rows[*i].iter().chain(&b.rows[*j]).copied().collect());
         Ok(NeuronSet {
             members: a.members.iter().chain(&b.members).copied().collect(),
+            hessian: match keep {
+                true => {
+                    let (here, there) = (places(&inputs, a), places(&inputs, b));
+                    Hessian::sum([(&a.hessian, &here), (&b.hessian, &there)], inputs.len())
+                }
+                false => Hessian::empty(),
+            },
+            weights: self.all_weights([a, b], &inputs, pairs, fused).into_shared(),
             inputs,
-            hessian,
-            weights,
             importance: importance(a, b, pairs),
             rows: rows.collect(),
             sparse: a.sparse && b.sparse,
@@ -186,8 +165,37 @@ impl PairProblem {
         })
     }
 
+    /// The weights of fused neurons for the inputs of either set.
+    fn all_weights(
+        &self,
+        sets: [&NeuronSet; 2],
+        inputs: &[usize],
+        pairs: &[(usize, usize)],
+        fused: Array2<f32>,
+    ) -> Array2<f32> {
+        if inputs == self.inputs {
+            return fused;
+        }
+        let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
+        let mut weights = Array2::zeros((pairs.len(), inputs.len()));
+        for ((set, rows), gain) in sets.into_iter().zip([left, right]).zip(&self.gains) {
+            let columns = set.places(&self.inputs);
+            let change = WeightChange {
+                columns: &columns,
+                common: fused.view(),
+                private: &complement(&columns, set.inputs.len()),
+                gain: gain.as_ref(),
+                sparse: set.sparse,
+            };
+            let moved = change.of(set.weights.select(Axis(0), &rows));
+            let place = places(inputs, set);
+            place.iter().zip(moved.columns()).for_each(|(c, v)| weights.column_mut(*c).assign(&v));
+        }
+        weights
+    }
+
     /// Applies to each fused neuron, but for its bias, the mask of the two that has more ones.
-    fn mask(&self, constant: usize, pairs: &[(usize, usize)], fused: &mut Array2<f64>) {
+    fn mask(&self, constant: usize, pairs: &[(usize, usize)], fused: &mut Array2<f32>) {
         let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
         let constant = self.inputs.iter().position(|i| *i == constant);
         let biases = constant.map(|c| (c, fused.column(c).to_owned()));
@@ -205,39 +213,46 @@ pub(crate) struct WeightChange<'a> {
     /// Columns that get them.
     pub(crate) columns: &'a [usize],
     /// Neurons × these columns.
-    pub(crate) common: &'a Array2<f64>,
+    pub(crate) common: ArrayView2<'a, f32>,
     /// The other columns.
     pub(crate) private: &'a [usize],
-    /// How the other columns make up for it; see [`readjust`]. They stay where there is none.
-    pub(crate) gain: Option<&'a Array2<f64>>,
+    /// How the other columns make up for it. They stay where there is none.
+    pub(crate) gain: Option<&'a Gain>,
     /// Whether zeros of the other columns stay.
     pub(crate) sparse: bool,
 }
 
 impl WeightChange<'_> {
     /// What the neurons' weights become.
-    pub(crate) fn of(&self, mut weights: Array2<f64>) -> Array2<f64> {
-        let put = |weights: &mut Array2<f64>, columns: &[usize], values: &Array2<f64>| {
-            let values = columns.iter().zip(values.columns());
-            values.for_each(|(column, v)| weights.column_mut(*column).assign(&v));
-        };
-        if let Some(gain) = self.gain {
-            let old = weights.select(Axis(1), self.columns);
-            let own = weights.select(Axis(1), self.private);
-            let mut adjusted = readjust(own.view(), gain.view(), old.view(), self.common.view());
-            if self.sparse {
-                keep_zeros(&mut adjusted, &own);
+    pub(crate) fn of(&self, mut weights: Array2<f32>) -> Array2<f32> {
+        let block = block(weights.ncols());
+        let blocks = weights.axis_chunks_iter_mut(Axis(0), block);
+        for (mut weights, common) in blocks.zip(self.common.axis_chunks_iter(Axis(0), block)) {
+            if let Some(gain) = self.gain {
+                let old = weights.select(Axis(1), self.columns);
+                let own = weights.select(Axis(1), self.private);
+                let mut adjusted = gain.readjust(own.view(), old.view(), common).mapv(|w| w as f32);
+                if self.sparse {
+                    keep_zeros(&mut adjusted, &own);
+                }
+                put(&mut weights, self.private, adjusted.view());
             }
-            put(&mut weights, self.private, &adjusted);
+            put(&mut weights, self.columns, common);
         }
-        put(&mut weights, self.columns, self.common);
         weights
     }
 }
 
-/// Lets neuron sets join one by one; `pairs` tells, for each of those gathered so far, which of its neurons
-/// become one with which of the next net's. What is not paired stays. Hessians are kept where somebody
-/// joins later, or if all are to be kept (`keep`).
+/// Gives some columns of weights their values.
+fn put(weights: &mut ArrayViewMut2<f32>, columns: &[usize], values: ArrayView2<f32>) {
+    Zip::from(weights.rows_mut()).and(values.rows()).for_each(|mut to, from| {
+        columns.iter().zip(from).for_each(|(column, value)| to[*column] = *value);
+    });
+}
+
+/// Lets sets join one by one; `pairs` tells, for each of those gathered so far, which of its neurons
+/// become one with which of the next net's. What is not paired stays. Sums of Hessians are there only
+/// where somebody joins later, or if all are to be kept (`keep`).
 ///
 /// # Errors
 /// As [`NeuronSet::pair_problem`], [`PairProblem::join`] and `pairs`.
@@ -253,18 +268,17 @@ pub(crate) fn join_sets(
 ) -> Result<Vec<NeuronSet>> {
     let mut waiting = sets.into_iter();
     let mut gathered: Vec<NeuronSet> = waiting.next().into_iter().collect();
-    while let Some(mut next_net) = waiting.next() {
+    while let Some(next_net) = waiting.next() {
         let keep = keep || waiting.len() > 0;
-        let last = gathered.len() - 1;
-        let problems = gathered.iter_mut().enumerate();
-        let mut problems = problems
-            .map(|(i, set)| set.pair_problem(&mut next_net, [keep, keep || i < last], options))
+        let mut problems = gathered
+            .iter()
+            .map(|set| set.pair_problem(&next_net, options))
             .collect::<Result<Vec<PairProblem>>>()?;
         let pairs = pairs(&gathered, &next_net, &mut problems)?;
         let mut after = Vec::new();
         for ((set, problem), pairs) in gathered.into_iter().zip(problems).zip(&pairs) {
             if !pairs.is_empty() {
-                after.push(problem.join(&set, &next_net, pairs, options)?);
+                after.push(problem.join(&set, &next_net, pairs, keep, options)?);
             }
             let paired: Vec<usize> = pairs.iter().map(|(i, _)| *i).collect();
             after.extend(set.without(&paired));
@@ -277,7 +291,7 @@ pub(crate) fn join_sets(
 }
 
 /// Takes back what a weight became that was zero.
-fn keep_zeros(weights: &mut Array2<f64>, before: &Array2<f64>) {
+fn keep_zeros(weights: &mut Array2<f32>, before: &Array2<f32>) {
     weights.zip_mut_with(before, |w, before| {
         if *before == 0.0 {
             *w = 0.0;
@@ -288,22 +302,6 @@ fn keep_zeros(weights: &mut Array2<f64>, before: &Array2<f64>) {
 /// Where a neuron set's inputs are among `inputs`.
 fn places(inputs: &[usize], set: &NeuronSet) -> Vec<usize> {
     set.inputs.iter().filter_map(|i| inputs.binary_search(i).ok()).collect()
-}
-
-/// The sum of two Hessians over `inputs`; empty where one was not kept.
-fn sum(a: &NeuronSet, b: &NeuronSet, inputs: &[usize]) -> Array2<f64> {
-    if a.hessian.is_empty() || b.hessian.is_empty() {
-        return Array2::default((0, 0));
-    }
-    let mut sum = Array2::zeros((inputs.len(), inputs.len()));
-    for set in [a, b] {
-        let place = places(inputs, set);
-        for (row, from) in place.iter().zip(set.hessian.rows()) {
-            let mut to = sum.row_mut(*row);
-            place.iter().zip(from).for_each(|(column, value)| to[*column] += value);
-        }
-    }
-    sum
 }
 
 /// The members' mean importance of each pair.

@@ -1,19 +1,20 @@
 //! What it costs to share a neuron of net A with a neuron of net B (sec. 3.3, eqs. 10–12).
 //!
-//! With δ = w_i − w_j the cost collapses to d_ij = ½ δᵀ P δ, P = H_A (H_A + H_B)⁻¹ H_B, which is
-//! symmetric: P = H_s − H_s (H_A + H_B)⁻¹ H_s for either side s. That form needs one Cholesky factor
-//! and half a substitution of the weights, never an inverse, and never P itself. We take the side
-//! with the smaller trace, because the subtraction then loses fewer digits.
+//! With δ = w_i − w_j the cost collapses to d_ij = ½ δᵀ P δ, P = H_A (H_A + H_B)⁻¹ H_B; see
+//! [`super::junction`] for how that is computed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
+use ndarray::{ArcArray2, Array1, Array2, Zip};
 
-use crate::calib::product::{add_times, times};
+use super::cholesky::Spd;
+use super::hessian::Hessian;
+use super::junction::{Junction, half_distances};
 use crate::error::{Error, ErrorKind, Result};
 
-use super::cholesky::{Spd, ridge};
+/// Weights of neurons, one row each; shared until somebody changes them.
+pub type Weights = ArcArray2<f32>;
 
 /// Ratios of sensitivities up to 2³ either way are told apart; see [`Problem::cost`].
 const LEVELS: i32 = 3;
@@ -62,13 +63,13 @@ impl Metric {
 #[derive(Debug, Clone)]
 pub struct Problem {
     /// α/n_A Σ x xᵀ over A's samples (eq. 7), S×S.
-    pub h_a: Array2<f64>,
+    pub h_a: Hessian,
     /// (1−α)/n_B Σ x xᵀ over B's samples (eq. 8), S×S.
-    pub h_b: Array2<f64>,
+    pub h_b: Hessian,
     /// Weights of A's neurons from the shared inputs, n_A×S.
-    pub w_a: Array2<f64>,
+    pub w_a: Weights,
     /// Weights of B's neurons from the shared inputs, n_B×S.
-    pub w_b: Array2<f64>,
+    pub w_b: Weights,
     /// How much an error of each neuron of A matters, n_A numbers ≥ 0; 1 where left out.
     pub s_a: Option<Array1<f64>>,
     /// How much an error of each neuron of B matters, n_B numbers ≥ 0; 1 where left out.
@@ -135,15 +136,11 @@ impl Problem {
         factors: &mut Factors,
     ) -> Result<Array2<f64>> {
         check_sensitivities(&self.s_a, &self.s_b)?;
-        let (w_a, w_b) = (self.w_a.view(), self.w_b.view());
+        let weights = [self.w_a.view(), self.w_b.view()];
         let mut cost = match metric {
             Metric::Hessian => self.hessian_cost(damping, factors)?,
-            Metric::Weight => half_distances(w_a, w_b, w_a.t(), w_b.t()),
-            Metric::Activation => {
-                let sum = &self.h_a + &self.h_b;
-                let (t_a, t_b) = (times(sum.view(), w_a.t()), times(sum.view(), w_b.t()));
-                half_distances(w_a, w_b, t_a.view(), t_b.view())
-            }
+            Metric::Weight => half_distances(weights, weights.map(|w| w.reversed_axes())),
+            Metric::Activation => self.h_a.distances(weights) + self.h_b.distances(weights),
         };
         if cost.iter().any(|d| !d.is_finite()) {
             return Err(not_finite());
@@ -154,18 +151,23 @@ impl Problem {
     }
 
     fn hessian_cost(&self, damping: f64, factors: &mut Factors) -> Result<Array2<f64>> {
-        let base = Base::of(self, damping);
-        let (w_a, w_b) = (self.w_a.view(), self.w_b.view());
-        let (t_a, t_b) = (base.times(w_a.t()), base.times(w_b.t()));
-        let before = half_distances(w_a, w_b, t_a.view(), t_b.view());
+        let junction = Junction::of([&self.h_a, &self.h_b], damping);
+        let weights = [self.w_a.view(), self.w_b.view()];
+        let images = weights.map(|w| junction.images(w));
+        let before = junction.distances(weights, [&images[0], &images[1]]);
         let mut cost = Array2::zeros(before.dim());
         for level in self.levels() {
-            let (factor, c) = (base.factor(level)?, base.scale(level));
-            let (v_a, v_b) = (factor.solve_half(t_a.view()), factor.solve_half(t_b.view()));
-            let after = half_distances(v_a.t(), v_b.t(), v_a.view(), v_b.view());
+            let factor = junction.factor(level)?;
+            let pull = junction.pull(level, &factor);
+            let (of_before, of_after) = pull.parts();
+            let features = [pull.features(&images[0]), pull.features(&images[1])];
+            let after = half_distances(
+                [features[0].t(), features[1].t()],
+                [features[0].view(), features[1].view()],
+            );
             Zip::indexed(&mut cost).and(&before).and(&after).par_for_each(|(i, j), d, h, v| {
                 let balance = self.balance(i, j);
-                *d += balance.weight * balance.part(level) * (c * h - c * c * v);
+                *d += balance.weight * balance.part(level) * (of_before * h + of_after * v);
             });
             factors.keep(level, factor);
         }
@@ -237,70 +239,6 @@ impl Factors {
     pub(crate) fn get(&self, level: i32) -> Option<&Spd> {
         self.levels.get(&level)
     }
-}
-
-/// The damped Hessian that the formulas start from, and the factors of the two Hessians' sums.
-pub(crate) struct Base<'p> {
-    problem: &'p Problem,
-    /// Whether the side with the smaller trace is A.
-    pub(crate) is_a: bool,
-    ridge_a: f64,
-    ridge_b: f64,
-}
-
-impl<'p> Base<'p> {
-    pub(crate) fn of(problem: &'p Problem, damping: f64) -> Self {
-        let ridge_a = ridge(problem.h_a.view(), damping);
-        let ridge_b = ridge(problem.h_b.view(), damping);
-        let is_a = problem.h_a.diag().sum() <= problem.h_b.diag().sum();
-        Base { problem, is_a, ridge_a, ridge_b }
-    }
-
-    /// H_s · `x`, damped.
-    pub(crate) fn times(&self, x: ArrayView2<f64>) -> Array2<f64> {
-        let (h, ridge) = match self.is_a {
-            true => (&self.problem.h_a, self.ridge_a),
-            false => (&self.problem.h_b, self.ridge_b),
-        };
-        let mut product = &x * ridge;
-        add_times(1.0, h.view(), x, product.view_mut());
-        product
-    }
-
-    /// The factor that H_s carries at a level.
-    pub(crate) fn scale(&self, level: i32) -> f64 {
-        let root = f64::from(level).exp2().sqrt();
-        if self.is_a { root } else { root.recip() }
-    }
-
-    /// The factor of √r H_A + H_B/√r, r = 2^`level`. What damping a second attempt adds counts as
-    /// the other side's, so all formulas stay consistent.
-    pub(crate) fn factor(&self, level: i32) -> Result<Spd> {
-        let root = f64::from(level).exp2().sqrt();
-        let inverse = root.recip();
-        let sum = Zip::from(&self.problem.h_a)
-            .and(&self.problem.h_b)
-            .par_map_collect(|a, b| a * root + b * inverse);
-        Spd::factor(sum.view(), self.ridge_a * root + self.ridge_b / root)
-    }
-}
-
-/// ½ (w_i − w_j)ᵀ M (w_i − w_j) for all rows i of `w_a` and j of `w_b`, from M w_i and M w_j as
-/// columns of `m_a` and `m_b`.
-fn half_distances(
-    w_a: ArrayView2<f64>,
-    w_b: ArrayView2<f64>,
-    m_a: ArrayView2<f64>,
-    m_b: ArrayView2<f64>,
-) -> Array2<f64> {
-    let own = |w: ArrayView2<f64>, m: ArrayView2<f64>| -> Array1<f64> {
-        w.outer_iter().zip(m.axis_iter(Axis(1))).map(|(w, m)| w.dot(&m) / 2.0).collect()
-    };
-    let (own_a, own_b) = (own(w_a, m_a), own(w_b, m_b));
-    let mut distances =
-        Array2::from_shape_fn((w_a.nrows(), w_b.nrows()), |(i, j)| own_a[i] + own_b[j]);
-    add_times(-1.0, w_a, m_b, distances.view_mut());
-    distances
 }
 
 #[cfg(test)]

@@ -4,31 +4,42 @@
 //! The paper keeps the original weights here. Refitting absorbs the drift of earlier layers before
 //! neurons are paired, and gives task-specific weights the same correction without any labels.
 
-use ndarray::parallel::prelude::*;
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Zip, s};
+use std::ops::Range;
 
-use crate::calib::gram::Moments;
-use crate::calib::product::{add_times, submatrix};
+use ndarray::parallel::prelude::*;
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, Zip, s};
+
+use super::cholesky::{Spd, relative_ridge, ridge};
+use super::hessian::{Scaled, block};
+use super::observations::Observations;
+use super::samples::Samples;
+use crate::calib::product::submatrix;
+use crate::calib::wide::{add_wide, times_wide, widened};
 use crate::error::{Error, ErrorKind, Result};
 
-use super::cholesky::{Spd, ridge};
-
-/// W = argmin Σ ‖W x − y‖² + λ ‖W − W₀‖² over the rows of `moments`, that is
+/// W = argmin Σ ‖W x − y‖² + λ ‖W − W₀‖² over the observed rows, that is
 /// (Σ x xᵀ + λ I) Wᵀ = Σ x yᵀ + λ W₀ᵀ, with λ = `damping` times the mean diagonal entry.
 ///
-/// `current` is W₀, outputs × (inputs + 1) with the bias as last column, and so is the result. The
-/// ridge pulls towards the current weights, so inputs that never vary keep them.
+/// `weights` are W₀ before, outputs × (inputs + 1) with the bias as last column, and W afterwards. The
+/// ridge pulls towards W₀, so inputs that never vary keep their weights.
 ///
 /// # Errors
-/// [`ErrorKind::Calibration`] where `moments` have no targets or saw no rows,
+/// [`ErrorKind::Calibration`] where the pre-activations are not known,
 /// [`ErrorKind::Numeric`] where the system cannot be solved.
 ///
 /// # Panics
-/// Where the shape of `current` does not fit.
-pub fn refit(moments: &Moments, current: ArrayView2<f64>, damping: f64) -> Result<Array2<f64>> {
-    let (hessian, missing) = normal_equations(moments, current)?;
-    let step = Spd::factor(hessian.view(), ridge(hessian.view(), damping))?.solve(missing.view());
-    finite(&current + &step.t())
+/// Where the shape of `weights` does not fit.
+pub fn refit(observed: &Observations, mut weights: ArrayViewMut2<f32>, damping: f64) -> Result<()> {
+    let fit = Fit::of(observed)?;
+    let factor = fit.factor(damping)?;
+    let block = block(weights.ncols());
+    for (i, mut weights) in weights.axis_chunks_iter_mut(Axis(0), block).enumerate() {
+        let outputs = i * block..i * block + weights.nrows();
+        let step = fit.step(&factor, fit.missing(outputs, weights.view()).view());
+        let change = |w: &mut f32, step: &f64| *w = (f64::from(*w) + step) as f32;
+        Zip::from(&mut weights).and(&step).par_for_each(change);
+    }
+    finite(weights.view())
 }
 
 /// Part of a layer's weights that are zero in a net that was pruned, at least.
@@ -36,7 +47,7 @@ const SPARSE: f64 = 0.05;
 
 /// The weights of a pruned layer that are not zero, outputs × inputs; `None` for a dense layer. Biases,
 /// the last column of `weights`, do not count.
-pub fn connections(weights: &Array2<f64>) -> Option<Array2<bool>> {
+pub fn connections(weights: ArrayView2<f32>) -> Option<Array2<bool>> {
     let inputs = weights.slice(s![.., ..weights.ncols().saturating_sub(1)]);
     let zeros = inputs.iter().filter(|w| **w == 0.0).count();
     (zeros as f64 > SPARSE * inputs.len() as f64).then(|| inputs.mapv(|w| w != 0.0))
@@ -52,72 +63,171 @@ pub fn connections(weights: &Array2<f64>) -> Option<Array2<bool>> {
 /// # Panics
 /// As [`refit`].
 pub fn refit_sparse(
-    moments: &Moments,
-    current: ArrayView2<f64>,
+    observed: &Observations,
+    mut weights: ArrayViewMut2<f32>,
     kept: &Array2<bool>,
     bias: bool,
     damping: f64,
-) -> Result<Array2<f64>> {
-    let mut weights = current.to_owned();
+) -> Result<()> {
     Zip::from(weights.slice_mut(s![.., ..kept.ncols()])).and(kept).for_each(|w, kept| {
         if !kept {
             *w = 0.0;
         }
     });
-    let (hessian, missing) = normal_equations(moments, weights.view())?;
-    let ridge = ridge(hessian.view(), damping);
-    let rows = weights.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
-    rows.try_for_each(|(output, mut row)| -> Result<()> {
-        let constant = bias.then_some(kept.ncols());
-        let kept: Vec<usize> =
-            (0..kept.ncols()).filter(|i| kept[(output, *i)]).chain(constant).collect();
-        let own = submatrix(hessian.view(), &kept, &kept);
-        let wanted = missing.column(output).select(Axis(0), &kept).insert_axis(Axis(1));
-        let step = Spd::factor(own.view(), ridge)?.solve(wanted.view());
-        kept.iter().zip(&step).for_each(|(i, change)| row[*i] += change);
-        Ok(())
-    })?;
-    finite(weights)
+    let fit = Fit::of(observed)?;
+    let ridge = fit.ridge(damping);
+    let block = block(weights.ncols());
+    for (i, mut weights) in weights.axis_chunks_iter_mut(Axis(0), block).enumerate() {
+        let outputs = i * block..i * block + weights.nrows();
+        let missing = fit.missing(outputs.clone(), weights.view());
+        let rows = weights.axis_iter_mut(Axis(0)).into_par_iter().zip(outputs).enumerate();
+        rows.try_for_each(|(at, (mut row, output))| -> Result<()> {
+            let constant = bias.then_some(kept.ncols());
+            let kept: Vec<usize> =
+                (0..kept.ncols()).filter(|i| kept[(output, *i)]).chain(constant).collect();
+            let step = fit.step_of(&kept, missing.column(at), ridge)?;
+            kept.iter().zip(&step).for_each(|(i, step)| {
+                row[*i] = (f64::from(row[*i]) + step) as f32;
+            });
+            Ok(())
+        })?;
+    }
+    finite(weights.view())
 }
 
-/// Per output the mean squared error of `weights` on the rows of `moments`.
+/// Per output the mean squared error of `weights` on the observed rows.
 ///
 /// # Errors
-/// [`ErrorKind::Calibration`] where `moments` have no targets or saw no rows.
+/// [`ErrorKind::Calibration`] where the pre-activations are not known.
 ///
 /// # Panics
 /// Where the shape of `weights` does not fit.
-pub fn residual(moments: &Moments, weights: ArrayView2<f64>) -> Result<Array1<f64>> {
-    let (_, missing) = normal_equations(moments, weights)?;
-    let (cross, squares) = targets(moments)?;
-    let n = moments.rows()?;
-    // yᵀy − 2 wᵀX y + wᵀ X Xᵀ w = yᵀy − wᵀ X y − wᵀ (X y − X Xᵀ w)
-    let per_output = Zip::from(weights.rows()).and(cross.columns()).and(missing.columns());
-    let fitted = per_output.map_collect(|w, xy, left| w.dot(&xy) / n + w.dot(&left));
-    Ok(Zip::from(&fitted).and(squares).map_collect(|fit, yy| (yy / n - fit).max(0.0)))
+pub fn residual(observed: &Observations, weights: ArrayView2<f32>) -> Result<Array1<f64>> {
+    let fit = Fit::of(observed)?;
+    let block = block(weights.ncols());
+    let blocks = weights.axis_chunks_iter(Axis(0), block).enumerate().flat_map(|(i, weights)| {
+        let outputs = i * block..i * block + weights.nrows();
+        fit.errors(outputs.clone(), weights, fit.missing(outputs, weights).view()).to_vec()
+    });
+    Ok(blocks.collect())
 }
 
-/// Mean x xᵀ, and what `weights` leave of mean x yᵀ: mean x yᵀ − (mean x xᵀ) Wᵀ.
-fn normal_equations(
-    moments: &Moments,
-    weights: ArrayView2<f64>,
-) -> Result<(Array2<f64>, Array2<f64>)> {
-    let (cross, _) = targets(moments)?;
-    let hessian = moments.scaled(1.0)?;
-    let mut missing = &cross / moments.rows()?;
-    add_times(-1.0, hessian.view(), weights.t(), missing.view_mut());
-    Ok((hessian, missing))
+/// A least squares fit of weights to pre-activations.
+enum Fit<'s> {
+    /// To mean x xᵀ, mean x yᵀ and mean y².
+    Means { hessian: &'s Scaled, cross: &'s Array2<f64>, squares: &'s Array1<f64> },
+    /// To all x and y.
+    Rows { samples: &'s Samples, targets: &'s Array2<f32> },
 }
 
-fn targets(moments: &Moments) -> Result<(ArrayView2<'_, f64>, ArrayView1<'_, f64>)> {
-    moments.cross().zip(moments.target_squares()).ok_or_else(|| {
-        Error::new(ErrorKind::Calibration, "a layer was calibrated without its pre-activations")
-    })
+impl<'s> Fit<'s> {
+    fn of(observed: &'s Observations) -> Result<Self> {
+        match observed {
+            Observations::Means { hessian, targets: Some((cross, squares)), .. } => {
+                Ok(Fit::Means { hessian, cross, squares })
+            }
+            Observations::Rows { samples, targets: Some(targets) } => {
+                Ok(Fit::Rows { samples, targets })
+            }
+            _ => Err(Error::new(
+                ErrorKind::Calibration,
+                "a layer was calibrated without its pre-activations",
+            )),
+        }
+    }
+
+    fn ridge(&self, damping: f64) -> f64 {
+        match self {
+            Fit::Means { hessian, .. } => hessian.factor() * ridge(hessian.matrix(), damping),
+            Fit::Rows { samples, .. } => relative_ridge(samples.trace(), samples.size(), damping),
+        }
+    }
+
+    fn factor(&self, damping: f64) -> Result<Spd> {
+        match self {
+            Fit::Means { hessian, .. } => {
+                Spd::factor(hessian.matrix(), ridge(hessian.matrix(), damping))
+            }
+            Fit::Rows { samples, .. } => samples.factor(self.ridge(damping)),
+        }
+    }
+
+    /// What the weights of some outputs leave, one column per output: of mean x yᵀ, that is mean x yᵀ −
+    /// (mean x xᵀ) Wᵀ, or of every row's targets.
+    fn missing(&self, outputs: Range<usize>, weights: ArrayView2<f32>) -> Array2<f64> {
+        match self {
+            Fit::Means { hessian, cross, .. } => {
+                let mut missing = cross.slice(s![.., outputs]).to_owned();
+                add_wide(-hessian.factor(), hessian.matrix(), weights.t(), missing.view_mut());
+                missing
+            }
+            Fit::Rows { samples, targets } => {
+                let mut missing = widened(targets.slice(s![.., outputs]));
+                add_wide(-1.0, samples.rows(), weights.t(), missing.view_mut());
+                missing
+            }
+        }
+    }
+
+    /// How weights change for what they leave, one row per output.
+    fn step(&self, factor: &Spd, missing: ArrayView2<f64>) -> Array2<f64> {
+        let solved = factor.solve(missing);
+        match self {
+            Fit::Means { hessian, .. } => solved.reversed_axes() / hessian.factor(),
+            // (XᵀX/n + λI)⁻¹ Xᵀr/n = Xᵀ (XXᵀ/n + λI)⁻¹ r/n
+            Fit::Rows { samples, .. } => times_wide(solved.t(), samples.rows()) * samples.scale(),
+        }
+    }
+
+    /// As [`Fit::step`] for one output with some of the inputs.
+    fn step_of(&self, kept: &[usize], missing: ArrayView1<f64>, ridge: f64) -> Result<Array1<f64>> {
+        let (own, wanted) = match self {
+            Fit::Means { hessian, .. } => {
+                let own = submatrix(hessian.matrix(), kept, kept) * hessian.factor();
+                (own, missing.select(Axis(0), kept))
+            }
+            Fit::Rows { samples, .. } => {
+                let samples = samples.select(kept);
+                if kept.len() > samples.rows().nrows() {
+                    let solved = samples.factor(ridge)?.solve(missing.insert_axis(Axis(1)));
+                    let step = times_wide(solved.t(), samples.rows()) * samples.scale();
+                    return Ok(step.row(0).to_owned());
+                }
+                let x = widened(samples.rows());
+                (x.t().dot(&x) * samples.scale(), x.t().dot(&missing) * samples.scale())
+            }
+        };
+        let solved = Spd::factor(own.view(), ridge)?.solve(wanted.insert_axis(Axis(1)).view());
+        Ok(solved.column(0).to_owned())
+    }
+
+    /// The mean squared errors of weights of some outputs, from what they leave.
+    fn errors(
+        &self,
+        outputs: Range<usize>,
+        weights: ArrayView2<f32>,
+        missing: ArrayView2<f64>,
+    ) -> Array1<f64> {
+        match self {
+            Fit::Rows { samples, .. } => {
+                missing.columns().into_iter().map(|r| r.dot(&r) * samples.scale()).collect()
+            }
+            // yᵀy − 2 wᵀX y + wᵀ X Xᵀ w = yᵀy − wᵀ X y − wᵀ (X y − X Xᵀ w)
+            Fit::Means { cross, squares, .. } => {
+                let of = |(at, output): (usize, usize)| {
+                    let w = weights.row(at).mapv(f64::from);
+                    let fit = w.dot(&cross.column(output)) + w.dot(&missing.column(at));
+                    (squares[output] - fit).max(0.0)
+                };
+                outputs.enumerate().map(of).collect()
+            }
+        }
+    }
 }
 
-fn finite(weights: Array2<f64>) -> Result<Array2<f64>> {
+fn finite(weights: ArrayView2<f32>) -> Result<()> {
     if weights.iter().all(|w| w.is_finite()) {
-        return Ok(weights);
+        return Ok(());
     }
     Err(Error::new(ErrorKind::Numeric, "a layer's refitted weights are not finite"))
 }
@@ -125,108 +235,164 @@ fn finite(weights: Array2<f64>) -> Result<Array2<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calib::gram::Moments;
     use crate::calib::product::tests::random;
     use crate::mtz::solver::cholesky::DAMPING;
-    use ndarray::s;
+    use std::sync::Arc;
 
-    /// Moments of random rows whose targets are `weights` · [x, 1] plus `noise`.
-    fn calibrated(weights: &Array2<f64>, rows: usize, noise: &Array2<f64>) -> Moments {
-        let inputs = weights.ncols() - 1;
-        let x = random(rows, inputs, 1).mapv(|v| v as f32);
-        let wide = x.mapv(f64::from);
-        let y = wide.dot(&weights.slice(s![.., ..inputs]).t()) + weights.column(inputs) + noise;
-        let mut moments = Moments::with_targets(inputs, weights.nrows());
-        moments.push_with(x.view(), y.mapv(|v| v as f32).view()).unwrap();
-        moments
+    fn single(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
+        random(rows, columns, seed).mapv(|w| w as f32)
     }
 
-    fn worst(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
+    /// Both forms of what random rows show whose targets are `weights` · [x, 1] plus `noise`.
+    fn calibrated(weights: &Array2<f32>, rows: usize, noise: &Array2<f64>) -> [Observations; 2] {
+        observed(single(rows, weights.ncols() - 1, 1), weights, noise)
+    }
+
+    fn observed(x: Array2<f32>, weights: &Array2<f32>, noise: &Array2<f64>) -> [Observations; 2] {
+        let inputs = x.ncols();
+        let mut rows = Array2::<f32>::ones((x.nrows(), inputs + 1));
+        rows.slice_mut(s![.., ..inputs]).assign(&x);
+        let y = rows.mapv(f64::from).dot(&weights.mapv(f64::from).t()) + noise;
+        let y = y.mapv(|v| v as f32);
+        let mut moments = Moments::with_targets(inputs, weights.nrows());
+        moments.push_with(x.view(), y.view()).unwrap();
+        let samples = Samples::new(Arc::new(rows), 1.0 / x.nrows() as f64);
+        [moments.try_into().unwrap(), Observations::Rows { samples, targets: Some(y) }]
+    }
+
+    fn worst(a: &Array2<f32>, b: &Array2<f32>) -> f32 {
+        assert_eq!(a.dim(), b.dim());
         (a - b).iter().fold(0.0, |worst, d| worst.max(d.abs()))
+    }
+
+    fn refitted(observed: &Observations, current: &Array2<f32>, damping: f64) -> Array2<f32> {
+        let mut weights = current.clone();
+        refit(observed, weights.view_mut(), damping).unwrap();
+        weights
     }
 
     #[test]
     fn known_weights_are_found_again() {
-        let truth = random(5, 13, 2);
-        let moments = calibrated(&truth, 400, &Array2::zeros((400, 5)));
-        let found = refit(&moments, Array2::zeros((5, 13)).view(), 1e-9).unwrap();
-        assert!(worst(&found, &truth) < 1e-5);
-        assert!(residual(&moments, found.view()).unwrap().iter().all(|e| *e < 1e-6));
+        let truth = single(5, 13, 2);
+        for observed in calibrated(&truth, 400, &Array2::zeros((400, 5))) {
+            let found = refitted(&observed, &Array2::zeros((5, 13)), 1e-9);
+            assert!(worst(&found, &truth) < 1e-5);
+            assert!(residual(&observed, found.view()).unwrap().iter().all(|e| *e < 1e-6));
+        }
     }
 
     #[test]
     fn the_solution_is_the_least_ridge_objective() {
-        let (truth, current) = (random(3, 7, 3), random(3, 7, 4));
-        let moments = calibrated(&truth, 50, &random(50, 3, 5));
-        let lambda = ridge(moments.scaled(1.0).unwrap().view(), 0.5);
-        let objective = |w: &Array2<f64>| {
-            let pull = (w - &current).mapv(|d| d * d).sum_axis(Axis(1)) * lambda;
-            residual(&moments, w.view()).unwrap() + pull
-        };
-        let found = refit(&moments, current.view(), 0.5).unwrap();
-        let least = objective(&found);
-        for seed in 0..20 {
-            let other = &found + &random(3, 7, seed) * 0.05;
-            assert!(objective(&other).iter().zip(&least).all(|(o, l)| o > l));
+        let (truth, current) = (single(3, 7, 3), single(3, 7, 4));
+        for observed in calibrated(&truth, 50, &random(50, 3, 5)) {
+            let lambda = observed.hessian().ridge(0.5);
+            let objective = |w: &Array2<f32>| {
+                let pull = (w - &current).mapv(|d| f64::from(d * d)).sum_axis(Axis(1)) * lambda;
+                residual(&observed, w.view()).unwrap() + pull
+            };
+            let found = refitted(&observed, &current, 0.5);
+            let least = objective(&found);
+            for seed in 0..20 {
+                let other = &found + &single(3, 7, seed) * 0.05;
+                assert!(objective(&other).iter().zip(&least).all(|(o, l)| o > l));
+            }
+        }
+    }
+
+    #[test]
+    fn few_rows_and_their_sums_lead_to_the_same_weights() {
+        for rows in [1, 3, 12, 40] {
+            let current = single(4, 25, 4);
+            let [sums, few] = calibrated(&single(4, 25, 3), rows, &random(rows, 4, 5));
+            for damping in [1e-2, 0.1] {
+                let (a, b) =
+                    (refitted(&sums, &current, damping), refitted(&few, &current, damping));
+                assert!(worst(&a, &b) < 5e-4, "{rows} rows");
+            }
+            let kept = single(4, 24, 6).mapv(|w| w > 0.3);
+            let sparse = |observed: &Observations| {
+                let mut weights = current.clone();
+                refit_sparse(observed, weights.view_mut(), &kept, true, 1e-2).unwrap();
+                weights
+            };
+            assert!(worst(&sparse(&sums), &sparse(&few)) < 5e-4, "{rows} rows");
+            let errors = [&sums, &few].map(|o| residual(o, current.view()).unwrap());
+            assert!(
+                errors[0].iter().zip(&errors[1]).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + b))
+            );
         }
     }
 
     #[test]
     fn the_residual_is_the_mean_squared_error() {
-        let (truth, noise) = (random(3, 7, 3), random(50, 3, 5));
-        let moments = calibrated(&truth, 50, &noise);
+        let (truth, noise) = (single(3, 7, 3), random(50, 3, 5));
         let wanted = (&noise * &noise).mean_axis(Axis(0)).unwrap();
-        let found = residual(&moments, truth.view()).unwrap();
-        assert!((found - wanted).iter().all(|d| d.abs() < 1e-5));
+        for observed in calibrated(&truth, 50, &noise) {
+            let found = residual(&observed, truth.view()).unwrap();
+            assert!((found - &wanted).iter().all(|d| d.abs() < 1e-5));
+        }
     }
 
     #[test]
     fn weights_that_fit_already_and_dead_inputs_stay() {
-        let truth = random(4, 9, 6);
-        let mut rows = random(60, 8, 1).mapv(|v| v as f32);
+        let truth = single(4, 9, 6);
+        let mut rows = single(60, 8, 1);
         rows.column_mut(2).fill(0.0);
-        let y = rows.mapv(f64::from).dot(&truth.slice(s![.., ..8]).t()) + truth.column(8);
-        let mut moments = Moments::with_targets(8, 4);
-        moments.push_with(rows.view(), y.mapv(|v| v as f32).view()).unwrap();
-        let kept = refit(&moments, truth.view(), DAMPING).unwrap();
-        assert!(worst(&kept, &truth) < 1e-5);
-        assert_eq!(kept.column(2), truth.column(2));
+        for observed in observed(rows, &truth, &Array2::zeros((60, 4))) {
+            let kept = refitted(&observed, &truth, DAMPING);
+            assert!(worst(&kept, &truth) < 1e-5);
+            assert_eq!(kept.column(2), truth.column(2));
+        }
     }
 
     #[test]
     fn sparse_refits_keep_zeros_and_use_only_their_connections() {
-        let mut current = random(6, 9, 7);
+        let mut current = single(6, 9, 7);
         current.mapv_inplace(|w| if w < 0.2 { 0.0 } else { w });
         current.row_mut(5).fill(0.0);
-        let noise = random(80, 6, 8);
-        let moments = calibrated(&random(6, 9, 9), 80, &noise);
         let kept = current.slice(s![.., ..8]).mapv(|w| w != 0.0);
-        let found = refit_sparse(&moments, current.view(), &kept, true, DAMPING).unwrap();
-        for (row, (new, old)) in found.outer_iter().zip(current.outer_iter()).enumerate() {
-            assert!(new.iter().zip(old).take(8).all(|(n, o)| *o != 0.0 || *n == 0.0));
-            // Nothing is left to gain along the connections there are: the gradient is the ridge's.
-            let (hessian, missing) = normal_equations(&moments, found.view()).unwrap();
-            let lambda = ridge(hessian.view(), DAMPING);
-            for i in (0..9).filter(|i| *i == 8 || old[*i] != 0.0) {
-                let gradient = missing[(i, row)] - lambda * (new[i] - old[i]);
-                assert!(gradient.abs() < 1e-9, "gradient {gradient}");
+        for observed in calibrated(&single(6, 9, 9), 80, &random(80, 6, 8)) {
+            let mut found = current.clone();
+            refit_sparse(&observed, found.view_mut(), &kept, true, DAMPING).unwrap();
+            let lambda = observed.hessian().ridge(DAMPING);
+            let before = residual(&observed, found.view()).unwrap();
+            for (row, (new, old)) in found.outer_iter().zip(current.outer_iter()).enumerate() {
+                assert!(new.iter().zip(old).take(8).all(|(n, o)| *o != 0.0 || *n == 0.0));
+                // Nothing is left to gain along the connections there are: the gradient is the ridge's.
+                for i in (0..9).filter(|i| *i == 8 || old[*i] != 0.0) {
+                    let mut moved = found.clone();
+                    moved[(row, i)] += 1e-2;
+                    let rise = residual(&observed, moved.view()).unwrap()[row] - before[row];
+                    let curvature = observed.hessian().mean_square((&moved - &found).view())[row];
+                    let slope = (rise - curvature) / 2e-2 + lambda * f64::from(new[i] - old[i]);
+                    assert!(slope.abs() < 1e-4, "slope {slope}");
+                }
             }
         }
     }
 
     #[test]
     fn a_full_mask_is_no_mask() {
-        let current = random(4, 9, 7);
-        let moments = calibrated(&random(4, 9, 9), 80, &random(80, 4, 8));
-        let dense = refit(&moments, current.view(), DAMPING).unwrap();
+        let current = single(4, 9, 7);
         let all = Array2::from_elem((4, 8), true);
-        let sparse = refit_sparse(&moments, current.view(), &all, true, DAMPING).unwrap();
-        assert!(worst(&dense, &sparse) < 1e-10);
+        for observed in calibrated(&single(4, 9, 9), 80, &random(80, 4, 8)) {
+            let dense = refitted(&observed, &current, DAMPING);
+            let mut sparse = current.clone();
+            refit_sparse(&observed, sparse.view_mut(), &all, true, DAMPING).unwrap();
+            assert!(worst(&dense, &sparse) < 1e-6);
+        }
     }
 
     #[test]
     fn targets_and_samples_are_needed() {
-        let kind = |m: &Moments| refit(m, Array2::zeros((2, 4)).view(), 0.1).unwrap_err().kind();
-        assert_eq!(kind(&Moments::new(3)), ErrorKind::Calibration);
-        assert_eq!(kind(&Moments::with_targets(3, 2)), ErrorKind::Calibration);
+        let untargeted = |m: Moments| -> Result<()> {
+            refit(&m.try_into()?, Array2::zeros((2, 4)).view_mut(), 0.1)
+        };
+        let mut seen = Moments::new(3);
+        seen.push(Array2::zeros((1, 3)).view()).unwrap();
+        for moments in [seen, Moments::new(3), Moments::with_targets(3, 2)] {
+            assert_eq!(untargeted(moments).unwrap_err().kind(), ErrorKind::Calibration);
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Statistics that the method takes of layers: moments with the weights they belong to, and how much
 //! errors of each neuron matter.
 
+mod probe;
+
 use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
@@ -9,14 +11,19 @@ use crate::calib::gram::Moments;
 use crate::couple::{CoupledLayer, LayerId};
 use crate::error::Result;
 use crate::mtz::joint::JointModel;
+use crate::mtz::solver::memory::Extent;
+use crate::mtz::solver::observations::Observations;
+use crate::mtz::solver::pair_cost::Weights;
+
+pub use probe::Probe;
 
 /// Sensitivities of a task's layers: E[(∂outputs/∂z)²] per row.
 pub type Sensitivities = BTreeMap<LayerId, Array1<f64>>;
 
 /// A layer of one task at a site: its statistics and its weights with the bias as last column.
 pub(crate) struct LayerStats {
-    pub(crate) moments: Moments,
-    pub(crate) weights: Array2<f64>,
+    pub(crate) observed: Observations,
+    pub(crate) weights: Weights,
 }
 
 /// A depthwise layer of one task: statistics and weights of each channel, the bias last.
@@ -58,6 +65,21 @@ pub(crate) fn statistics_bytes(
         true => Moments::bytes(taps, usize::from(targets)).saturating_mul(out as u64),
         false => Moments::bytes(inputs.saturating_mul(taps), if targets { out } else { 0 }),
     }
+}
+
+/// What the work at a layer takes of memory; `None` for a depthwise layer, which takes hardly any.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the layer's weight is not a matrix.
+pub(crate) fn extent(
+    joint: &JointModel,
+    task: usize,
+    layer: &CoupledLayer,
+) -> Result<Option<Extent>> {
+    let (outputs, inputs, taps) = layer.layer.sizes(&joint.tasks[task].model.graph)?;
+    let inputs = inputs.saturating_mul(taps).saturating_add(1);
+    let tasks = joint.tasks.len();
+    Ok((!layer.per_channel).then_some(Extent { outputs, inputs, tasks }))
 }
 
 /// Energies below this are rounding errors: the neuron never changes.

@@ -48,20 +48,54 @@ fn a_saved_model_is_the_encoded_one() {
     assert_eq!(load(&path).unwrap(), normal(&model));
 }
 
+/// The data files in a folder.
+fn data_files(folder: &Path) -> Vec<String> {
+    names(folder).into_iter().filter(|name| name.ends_with(".data")).collect()
+}
+
+fn save_within(model: &Model, path: &Path, options: &SaveOptions, limit: u64) -> Result<u64> {
+    stage_within(model, path, options, limit, &Silent)?.commit()
+}
+
 #[test]
 fn large_tensors_move_out_when_asked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.onnx");
     let model = model("a", &[(1, 10), (2, 5000), (3, 2000), (2, 5000)]);
-    let always = options(External::Always("weights.bin".into()), 1024);
+    let always = options(External::Always, 1024);
     let size = save(&model, &path, &always).unwrap();
-    let data = folder.path().join("weights.bin");
-    assert_eq!(fs::metadata(&data).unwrap().len(), 7056, "two tensors, on page and line");
+    let data = data_files(folder.path());
+    assert_eq!(data.len(), 1);
+    let length = fs::metadata(folder.path().join(&data[0])).unwrap().len();
+    assert_eq!(length, 7056, "two tensors, on page and line");
     assert_eq!(size, 7056 + fs::metadata(&path).unwrap().len());
     assert_eq!(load(&path).unwrap(), normal(&model));
     save(&load(&path).unwrap(), &path, &always).unwrap();
     assert_eq!(load(&path).unwrap(), normal(&model), "a model may be saved over its own data");
-    assert_eq!(names(folder.path()), ["a.onnx", "weights.bin"]);
+    assert_eq!(names(folder.path()).len(), 2);
+}
+
+#[test]
+fn data_files_are_called_after_their_contents_and_old_ones_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.onnx");
+    let always = options(External::Always, 1024);
+    let mine = ["a.onnx.mine.data", "b.onnx.0123456789abcdef.data"];
+    mine.iter().for_each(|name| fs::write(folder.path().join(name), "x").unwrap());
+    let mut seen = Vec::new();
+    for value in [1, 2, 1] {
+        let draft = stage(&model("a", &[(value, 5000)]), &path, &always, &Silent).unwrap();
+        assert_eq!(load(draft.path()).unwrap(), normal(&model("a", &[(value, 5000)])));
+        draft.commit().unwrap();
+        let data = data_files(folder.path());
+        let ours: Vec<String> = data.into_iter().filter(|d| !mine.contains(&&**d)).collect();
+        assert_eq!(ours.len(), 1, "{ours:?}");
+        seen.extend(ours);
+        assert_eq!(load(&path).unwrap(), normal(&model("a", &[(value, 5000)])));
+    }
+    assert!(seen[0] == seen[2] && seen[0] != seen[1]);
+    save(&model("a", &[(1, 5000)]), &path, &SaveOptions::default()).unwrap();
+    assert_eq!(data_files(folder.path()), mine);
 }
 
 #[test]
@@ -70,8 +104,32 @@ fn large_tensors_move_out_when_the_model_is_too_large() {
     let path = folder.path().join("a.onnx");
     let model = model("a", &[(1, 10), (2, 5000)]);
     save_within(&model, &path, &SaveOptions::default(), 1000).unwrap();
-    assert_eq!(names(folder.path()), ["a.onnx", "a.onnx.data"]);
+    assert_eq!(data_files(folder.path()).len(), 1);
     assert_eq!(load(&path).unwrap(), normal(&model));
+}
+
+#[test]
+fn a_draft_is_in_no_place_until_it_is_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.onnx");
+    save(&model("a", &[(1, 10)]), &path, &SaveOptions::default()).unwrap();
+    let before = fs::read(&path).unwrap();
+    let new = model("a", &[(2, 10)]);
+    let draft = || stage(&new, &path, &SaveOptions::default(), &Silent).unwrap();
+    assert_eq!(load(draft().path()).unwrap(), normal(&new));
+    assert_eq!(fs::read(&path).unwrap(), before);
+    draft().commit_as(&folder.path().join("a.rejected.onnx")).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(names(folder.path()), ["a.onnx", "a.rejected.onnx"]);
+    let mut last = draft();
+    last.add_metadata("key", "value").unwrap();
+    last.add_text(&folder.path().join("a.json"), "{}").unwrap();
+    let bytes = last.bytes().unwrap();
+    assert_eq!(last.commit().unwrap(), bytes);
+    let found = load(&path).unwrap();
+    assert_eq!(found.metadata.get("key").map(String::as_str), Some("value"));
+    assert_eq!(found.graph, normal(&new).graph);
+    assert_eq!(names(folder.path()), ["a.json", "a.onnx", "a.rejected.onnx"]);
 }
 
 #[test]
@@ -91,7 +149,7 @@ fn a_model_that_does_not_fit_is_refused() {
 fn without_large_tensors_there_is_no_data_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.onnx");
-    let always = options(External::Always("a.data".into()), 1024);
+    let always = options(External::Always, 1024);
     save(&model("a", &[(1, 10)]), &path, &always).unwrap();
     assert_eq!(names(folder.path()), ["a.onnx"]);
 }
@@ -99,43 +157,66 @@ fn without_large_tensors_there_is_no_data_file() {
 #[test]
 fn split_models_share_equal_tensors() {
     let folder = tempfile::tempdir().unwrap();
-    let deep = folder.path().join("data");
-    fs::create_dir(&deep).unwrap();
+    let target = folder.path().join("deep/tasks");
     let a = model("a", &[(1, 5000), (2, 10), (3, 100)]);
     let b = model("b", &[(4, 5000), (1, 5000), (2, 10)]);
-    let (a_path, b_path) = (folder.path().join("a.onnx"), folder.path().join("b.onnx"));
-    let shared = deep.join("shared.data");
-    let size = save_split(&[(&a, &a_path), (&b, &b_path)], &shared).unwrap();
-    let lengths = [&a_path, &b_path, &shared].map(|p| fs::metadata(p).unwrap().len());
+    let size = save_split(&[(&a, "a"), (&b, "b")], &target).unwrap();
+    let files = names(&target);
+    assert!(files.len() == 3 && files[2].starts_with("weights-"), "{files:?}");
+    let lengths: Vec<u64> =
+        files.iter().map(|f| fs::metadata(target.join(f)).unwrap().len()).collect();
     assert_eq!(lengths[2], 8192 + 5000, "5000 bytes, 100 on the next line, 5000 on the next page");
     assert_eq!(size, lengths.iter().sum::<u64>());
-    assert_eq!(load(&a_path).unwrap(), normal(&a));
-    assert_eq!(load(&b_path).unwrap(), normal(&b));
+    assert_eq!(load(&target.join("a.onnx")).unwrap(), normal(&a));
+    assert_eq!(load(&target.join("b.onnx")).unwrap(), normal(&b));
+    assert_eq!(names(folder.path()), ["deep"]);
 }
 
 #[test]
-fn shared_data_must_lie_below_the_models() {
+fn a_split_replaces_its_models_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
-    let deep = folder.path().join("models");
-    fs::create_dir(&deep).unwrap();
-    let model = model("a", &[(1, 100)]);
-    let path = deep.join("a.onnx");
-    for shared in [folder.path().join("shared.data"), path.clone()] {
-        let error = save_split(&[(&model, &path)], &shared).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    let target = folder.path().join("tasks");
+    let net = |value| model("net", &[(value, 5000)]);
+    save_split(&[(&net(1), "a"), (&net(1), "old")], &target).unwrap();
+    fs::write(target.join("notes.txt"), "mine").unwrap();
+    fs::write(target.join("weights-mine.bin"), "mine").unwrap();
+    let count = |folder: &Path| names(folder).len();
+    save_split(&[(&net(2), "a")], &target).unwrap();
+    assert_eq!(load(&target.join("a.onnx")).unwrap(), normal(&net(2)));
+    assert_eq!(load(&target.join("old.onnx")).unwrap(), normal(&net(1)), "still reads its weights");
+    assert_eq!(count(&target), 6);
+    // A folder inside cannot be linked: one by one.
+    fs::create_dir(target.join("sub")).unwrap();
+    save_split(&[(&net(3), "a"), (&net(3), "old")], &target).unwrap();
+    assert_eq!(load(&target.join("a.onnx")).unwrap(), normal(&net(3)));
+    assert_eq!(count(&target), 6, "{:?}", names(&target));
+    assert_eq!(names(folder.path()), ["tasks"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_split_through_a_link_leaves_the_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let [target, link] = ["tasks", "link"].map(|name| folder.path().join(name));
+    fs::create_dir(&target).unwrap();
+    std::os::unix::fs::symlink("tasks", &link).unwrap();
+    for value in [1, 2] {
+        save_split(&[(&model("net", &[(value, 5000)]), "a")], &link).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(names(&target).len(), 2);
     }
-    assert!(names(&deep).is_empty());
 }
 
 #[test]
-fn data_files_are_siblings() {
+fn split_files_stay_in_their_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.onnx");
-    for name in ["", ".", "..", "/tmp/a", "b/a", "b/", "a.onnx"] {
-        let always = options(External::Always(name.into()), 0);
-        let error = save(&model("a", &[(1, 100)]), &path, &always).unwrap_err();
+    let net = model("net", &[(1, 5000)]);
+    for name in ["../evil", "/tmp/evil", "..", "", "a\nb", &"x".repeat(300)] {
+        let error = save_split(&[(&net, name)], &folder.path().join("tasks")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage, "{name}");
     }
+    let twice = save_split(&[(&net, "a"), (&net, "a")], &folder.path().join("tasks"));
+    assert_eq!(twice.unwrap_err().kind(), ErrorKind::Usage);
     assert!(names(folder.path()).is_empty());
 }
 
@@ -159,9 +240,6 @@ fn failures_leave_nothing_behind() {
             "{error}"
         );
     }
-    // The data file could be written, the model cannot.
-    let always = options(External::Always("a.data".into()), 0);
-    save(&model, &folder.path().join("dir"), &always).unwrap_err();
     assert_eq!(names(folder.path()), ["dir", "file"]);
 }
 
@@ -178,17 +256,16 @@ fn a_failed_save_keeps_the_old_file() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn devices_are_written_directly() {
+fn devices_get_the_whole_model() {
     let model = model("a", &[(1, 5000)]);
     let full = Path::new("/dev/full");
     let error = save(&model, full, &SaveOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().contains("No space left on device"), "{error}");
     save(&model, Path::new("/dev/null"), &SaveOptions::default()).unwrap();
-    let always = options(External::Always("a.data".into()), 0);
+    let always = options(External::Always, 0);
     let error = save(&model, Path::new("/dev/null"), &always).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
-    assert!(is_device(full) && is_device(Path::new("/dev/null")));
 }
 
 #[cfg(unix)]

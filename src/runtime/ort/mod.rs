@@ -2,6 +2,7 @@
 
 mod cuda;
 mod library;
+mod log;
 mod recurrence;
 mod session;
 
@@ -27,6 +28,8 @@ struct OnnxRuntime {
     loaded: Loaded,
     /// The CUDA device, or `None` for the CPU.
     cuda: Option<usize>,
+    /// Why [`Device::Auto`] did not take CUDA in a build that has it.
+    passed_over: Option<String>,
     threads: Option<usize>,
 }
 
@@ -50,15 +53,21 @@ pub(super) fn open(options: &RuntimeOptions) -> Result<Opened> {
             return if asked_for { Err(error) } else { Ok(Opened::Missing(error)) };
         }
     };
+    let mut passed_over = None;
     let cuda = match options.device {
         Device::Cpu => None,
         Device::Cuda(number) => {
             cuda::check(&loaded, number)?;
             Some(number)
         }
-        Device::Auto => cuda::check(&loaded, 0).is_ok().then_some(0),
+        Device::Auto => {
+            let refused = cuda::check(&loaded, 0).err();
+            passed_over = refused.as_ref().filter(|_| cuda::is_built_in()).map(Error::to_string);
+            refused.is_none().then_some(0)
+        }
     };
-    Ok(Opened::Ready(Arc::new(OnnxRuntime { loaded, cuda, threads: options.threads })))
+    let threads = options.threads;
+    Ok(Opened::Ready(Arc::new(OnnxRuntime { loaded, cuda, passed_over, threads })))
 }
 
 impl Backend for OnnxRuntime {
@@ -71,6 +80,10 @@ impl Backend for OnnxRuntime {
         let version = version.map(|v| format!(" {v}")).unwrap_or_default();
         let device = self.cuda.map_or("CPU".to_string(), |number| format!("CUDA:{number}"));
         format!("ONNX Runtime{version} ({device})")
+    }
+
+    fn passed_over(&self) -> Option<&str> {
+        self.passed_over.as_deref()
     }
 
     fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
@@ -126,8 +139,7 @@ fn initialise(library: &Path) -> Result<Loaded> {
             .map_err(|error| not_loadable(&absolute, error))?
             .with_name(env!("CARGO_PKG_NAME"))
             .with_telemetry(false)
-            // What goes wrong reaches the caller as an error; printed too, it would be said twice.
-            .with_logger(Arc::new(|_, _, _, _, _| {}))
+            .with_logger(Arc::new(|level, _, _, _, message| log::take(level, message)))
             .build()
             .map_err(failed)?;
         environment.set_log_level(LogLevel::Fatal);
@@ -181,7 +193,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// An error of ONNX Runtime as ours, without the place in its sources.
+/// An error of ONNX Runtime as ours, without the place in its sources and the machine's name.
 fn failed<R>(error: ::ort::Error<R>) -> Error {
     // `file.cc:1 function [ONNXRuntimeError] : number : code : what happened`
     let message = error.message();
@@ -189,6 +201,7 @@ fn failed<R>(error: ::ort::Error<R>) -> Error {
         .rsplit_once("[ONNXRuntimeError] : ")
         .and_then(|(_, rest)| rest.splitn(3, " : ").nth(2))
         .unwrap_or(message);
+    let what = what.split_once(" ; GPU=").map_or(what, |(failure, _)| failure);
     Error::new(ErrorKind::Backend, format!("ONNX Runtime: {}", one_line(what)))
 }
 

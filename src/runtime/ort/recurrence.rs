@@ -14,11 +14,12 @@ use super::{OnnxRuntime, failed};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(super) struct OrtRecurrence {
-    session: OrtSession,
+    /// Values on the device, freed before the session that allocated them.
+    states: Vec<Kept>,
     binding: IoBinding,
+    session: OrtSession,
     /// The inputs that are no state.
     inputs: Vec<Port>,
-    states: Vec<Kept>,
     /// For each output, the number of the state that it is.
     is_state: Vec<Option<usize>>,
     /// Where state is kept.
@@ -53,7 +54,7 @@ impl OrtRecurrence {
             .into_iter()
             .map(|s| Ok(Kept { input: s.input, output: s.output, value: to_value(&s.value)? }))
             .collect::<Result<_>>()?;
-        Ok(OrtRecurrence { session, binding, inputs, states, is_state, memory })
+        Ok(OrtRecurrence { states, binding, session, inputs, is_state, memory })
     }
 
     /// Binds inputs, state and places for the results.

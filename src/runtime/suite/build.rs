@@ -122,7 +122,7 @@ fn value(name: &str, dtype: DataType, dims: Option<&[Dim]>) -> pb::ValueInfoProt
         value: match dim {
             Dim::Known(size) => Some(Value::DimValue(*size as i64)),
             Dim::Symbol(name) => Some(Value::DimParam(name.clone())),
-            Dim::Unknown => None,
+            Dim::Formula(_) | Dim::Unknown => None,
         },
         ..Default::default()
     };

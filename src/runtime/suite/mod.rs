@@ -1,6 +1,7 @@
 //! The same tests for every backend.
 //!
 //! ONNX Runtime is left out where its library is not found, unless `ONNX_ZIP_REQUIRE_ORT` is set.
+//! `ONNX_ZIP_TEST_DEVICE` names a device other than the CPU, where the backends that have it are tested.
 
 mod build;
 mod refusals;
@@ -12,12 +13,21 @@ use self::build::Onnx;
 use super::*;
 use crate::ir::{DataType, Dim};
 
+/// The device to test on.
+fn device() -> Device {
+    let named = std::env::var("ONNX_ZIP_TEST_DEVICE").ok().filter(|name| !name.is_empty());
+    named.map_or(Device::Cpu, |name| name.parse().unwrap())
+}
+
 /// Runs `test` on every backend that can be had here.
 fn each_backend(test: impl Fn(&dyn Backend)) {
     let mut tested = 0;
+    let device = device();
     for entry in BACKENDS {
-        let options =
-            RuntimeOptions { choice: entry.choice, device: Device::Cpu, ..Default::default() };
+        if device != Device::Cpu && entry.choice == RuntimeChoice::Tract {
+            continue;
+        }
+        let options = RuntimeOptions { choice: entry.choice, device, ..Default::default() };
         match open(&options) {
             Ok(backend) => {
                 assert_eq!(backend.name(), entry.name);
@@ -26,6 +36,7 @@ fn each_backend(test: impl Fn(&dyn Backend)) {
             }
             Err(error) => {
                 assert!(std::env::var_os("ONNX_ZIP_REQUIRE_ORT").is_none(), "{error}");
+                assert_eq!(device, Device::Cpu, "{error}");
                 assert_eq!(entry.choice, RuntimeChoice::Ort, "{error}");
             }
         }
@@ -349,7 +360,7 @@ fn repeated_runs_give_the_same_bits_on_any_number_of_threads() {
     each_backend(|backend| {
         let outputs = |threads| {
             let choice = backend.name().parse().unwrap();
-            let device = Device::Cpu;
+            let device = device();
             let options = RuntimeOptions { choice, device, threads, ..Default::default() };
             let backend = open(&options).unwrap();
             load(backend.as_ref(), &model).run(&[("x", &x)]).unwrap()
@@ -364,7 +375,8 @@ fn repeated_runs_give_the_same_bits_on_any_number_of_threads() {
 fn backends_describe_themselves() {
     each_backend(|backend| {
         let text = backend.describe();
-        assert!(text.ends_with("(CPU)"), "{text}");
+        let device = device().to_string().to_uppercase();
+        assert!(text.ends_with(&format!("({device})")), "{text}");
         assert!(text.starts_with("ONNX Runtime") || text.starts_with("tract 0."), "{text}");
     });
 }

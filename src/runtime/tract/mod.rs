@@ -154,6 +154,7 @@ fn symbolic_shapes(inputs: &[Port], model: &InferenceModel) -> Result<Vec<Vec<TD
         let dims = dims.map(|(axis, dim)| match dim {
             Dim::Known(size) => size.to_dim(),
             Dim::Symbol(name) => symbol(format!("named {name}")),
+            Dim::Formula(size) => symbol(format!("computed as {size}")),
             Dim::Unknown if axis == 0 => symbol("batch".to_string()),
             Dim::Unknown => symbol(format!("axis {axis} of {}", port.name)),
         });

@@ -13,13 +13,29 @@ pub(crate) fn spd(size: usize, seed: u64) -> Array2<f64> {
 
 pub(crate) fn problem(inputs: usize, n_a: usize, n_b: usize, seed: u64) -> Problem {
     Problem {
-        h_a: spd(inputs, seed),
-        h_b: spd(inputs, seed ^ 1) * 0.3,
-        w_a: random(n_a, inputs, seed ^ 2),
-        w_b: random(n_b, inputs, seed ^ 3),
+        h_a: spd(inputs, seed).into(),
+        h_b: (spd(inputs, seed ^ 1) * 0.3).into(),
+        w_a: single(random(n_a, inputs, seed ^ 2)),
+        w_b: single(random(n_b, inputs, seed ^ 3)),
         s_a: None,
         s_b: None,
     }
+}
+
+/// Weights, rounded to single precision.
+pub(in crate::mtz::solver) fn single(weights: Array2<f64>) -> Weights {
+    weights.mapv(|w| w as f32).into_shared()
+}
+
+/// The matrix of a Hessian that is one.
+pub(in crate::mtz::solver) fn matrix(hessian: &Hessian) -> Array2<f64> {
+    let dense = hessian.dense();
+    &dense.matrix() * dense.factor()
+}
+
+/// The difference of two neurons' weights.
+fn delta(p: &Problem, i: usize, j: usize) -> Array1<f64> {
+    p.w_a.row(i).mapv(f64::from) - p.w_b.row(j).mapv(f64::from)
 }
 
 /// Sensitivities whose logarithms spread over ±1.
@@ -29,10 +45,10 @@ pub(crate) fn sensitivities(n: usize, seed: u64) -> Option<Array1<f64>> {
 
 /// Eq. 12 as the paper prints it: ½ δᵀ (H_A⁻¹ + H_B⁻¹)⁻¹ δ.
 fn three_inverses(p: &Problem, i: usize, j: usize) -> f64 {
-    let h_a = &p.h_a * sensitivity(&p.s_a, i);
-    let h_b = &p.h_b * sensitivity(&p.s_b, j);
+    let h_a = matrix(&p.h_a) * sensitivity(&p.s_a, i);
+    let h_b = matrix(&p.h_b) * sensitivity(&p.s_b, j);
     let middle = (h_a.inv().unwrap() + h_b.inv().unwrap()).inv().unwrap();
-    let delta = &p.w_a.row(i) - &p.w_b.row(j);
+    let delta = delta(p, i, j);
     middle.dot(&delta).dot(&delta) / 2.0
 }
 
@@ -80,13 +96,14 @@ fn lifelike(inputs: usize, seed: u64) -> Array2<f64> {
 fn the_optimal_matcher_recovers_a_permutation() {
     let (n, inputs) = (60, 90);
     let order: Vec<usize> = (0..n).map(|i| (i * 7 + 3) % n).collect();
-    let w_a = random(n, inputs, 5);
-    let w_b = w_a.select(Axis(0), &order);
+    let w_a = single(random(n, inputs, 5));
+    let w_b = w_a.select(Axis(0), &order).into_shared();
     let (h_a, h_b) = (lifelike(inputs, 6) * 0.5, lifelike(inputs, 7) * 0.5);
-    let mean_square: Vec<f64> = w_a.outer_iter().map(|w| h_a.dot(&w).dot(&w)).collect();
+    let mean_square = Hessian::from(h_a.clone()).mean_square(w_a.view());
     let sensitive = (sensitivities(n, 8), sensitivities(n, 9));
     for (s_a, s_b) in [(None, None), sensitive] {
-        let (w_a, w_b, h_a, h_b) = (w_a.clone(), w_b.clone(), h_a.clone(), h_b.clone());
+        let (w_a, w_b) = (w_a.clone(), w_b.clone());
+        let (h_a, h_b) = (h_a.clone().into(), h_b.clone().into());
         let cost = Problem { h_a, h_b, w_a, w_b, s_a, s_b }.cost(Metric::Hessian, DAMPING).unwrap();
         let pairing = Optimal.pair(cost.view(), Share::Fraction(1.0)).unwrap();
         for (&(i, j), d) in pairing.pairs().iter().zip(pairing.costs()) {
@@ -103,12 +120,12 @@ fn the_optimal_matcher_recovers_a_permutation() {
 #[test]
 fn other_metrics_are_plain_distances() {
     let p = problem(6, 3, 2, 1);
-    let sum = &p.h_a + &p.h_b;
+    let sum = matrix(&p.h_a) + matrix(&p.h_b);
     let (weight, activation) = (p.cost(Metric::Weight, 0.0), p.cost(Metric::Activation, 0.0));
     let (weight, activation) = (weight.unwrap(), activation.unwrap());
     for i in 0..3 {
         for j in 0..2 {
-            let delta = &p.w_a.row(i) - &p.w_b.row(j);
+            let delta = delta(&p, i, j);
             assert!((weight[(i, j)] - delta.dot(&delta) / 2.0).abs() < 1e-12);
             assert!((activation[(i, j)] - sum.dot(&delta).dot(&delta) / 2.0).abs() < 1e-12);
         }
@@ -130,10 +147,12 @@ fn what_is_not_a_number_is_a_numeric_error() {
     let kind = |p: &Problem| p.cost(Metric::Hessian, DAMPING).unwrap_err().kind();
     let sound = problem(4, 2, 2, 1);
     let mut p = sound.clone();
-    p.w_a[(0, 0)] = f64::NAN;
+    p.w_a[(0, 0)] = f32::NAN;
     assert_eq!(kind(&p), ErrorKind::Numeric);
     p = sound.clone();
-    p.h_b[(2, 1)] = f64::INFINITY;
+    let mut infinite = matrix(&p.h_b);
+    infinite[(1, 2)] = f64::INFINITY;
+    p.h_b = infinite.into();
     assert_eq!(kind(&p), ErrorKind::Numeric);
     p = sound;
     p.s_a = Some(Array1::from_vec(vec![1.0, -1.0]));

@@ -1,0 +1,108 @@
+//! Whatever is read, the program answers: with a result or with an error, in time, in memory.
+//!
+//! Models are changed in the ways in which exporters, editing by hand and malice change them; other
+//! files byte by byte. Seeds are the fixtures, and every file of `fixtures/hostile` is replayed as it is.
+//! `cargo test` tries a few hundred changes, the same every time. With `ONNX_ZIP_FUZZ_MINUTES` every
+//! target goes on with others for so long (`make fuzz MINUTES=10`). What fails is made as small as can
+//! be and printed; the file is left in `target/fuzz`.
+
+mod changes;
+mod files;
+mod models;
+mod watch;
+
+use onnx_zip::ir::Model;
+use onnx_zip::onnx;
+use proptest::prelude::*;
+
+use self::changes::{Change, change, changed};
+use self::watch::{fuzz, within_bounds};
+
+#[test]
+fn files_of_the_corpus_are_answered() {
+    for (name, bytes) in models::corpus() {
+        within_bounds(&name, &bytes, || {
+            let Ok(model) = onnx::decode(bytes.clone().into(), None, &name) else { return };
+            models::plan(model.clone(), &models::seed(0));
+            models::plan(model.clone(), &model);
+        });
+    }
+}
+
+#[test]
+fn changed_bytes_are_answered() {
+    let edits = || proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6);
+    fuzz("bytes", (any::<prop::sample::Index>(), edits()), |(seed, edits)| {
+        let mut bytes = onnx::encode(&models::any_seed(seed)).expect("seeds can be written");
+        for (place, value) in edits {
+            let place = place.index(bytes.len());
+            bytes[place] = *value;
+        }
+        within_bounds("bytes", &bytes.clone(), move || {
+            let Ok(model) = onnx::decode(bytes.into(), None, "m") else { return };
+            models::plan(model.clone(), &model);
+        });
+    });
+}
+
+#[test]
+fn changed_models_are_planned() {
+    fuzz("plan", cases(), |(seed, changes)| {
+        let original = models::any_seed(seed);
+        let Some((bytes, model)) = written(&original, changes) else { return };
+        within_bounds("plan", &bytes, || models::plan(model, &original));
+    });
+}
+
+#[test]
+fn changed_models_are_merged() {
+    fuzz("merge", cases(), |(seed, changes)| {
+        let original = models::any_seed(seed);
+        let Some((bytes, model)) = written(&original, changes) else { return };
+        within_bounds("merge", &bytes, || models::merge(model, &original));
+    });
+}
+
+#[test]
+fn changed_joint_models_are_taken_apart() {
+    let edits = || proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6);
+    fuzz("recipe", (edits(), changes_of_models()), |(edits, changes)| {
+        let mut model = changed(&models::joint(), changes);
+        models::edit_recipe(&mut model, edits);
+        let Ok(bytes) = onnx::encode(&model) else { return };
+        within_bounds("recipe", &bytes, || models::restore(&model));
+    });
+}
+
+#[test]
+fn changed_statistics_and_samples_are_read() {
+    let edits = || proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6);
+    let cut = any::<prop::sample::Index>();
+    fuzz("files", (0..files::KINDS, edits(), cut), |(kind, edits, cut)| {
+        let mut bytes = files::seed(*kind);
+        for (place, value) in edits {
+            let place = place.index(bytes.len());
+            bytes[place] = *value;
+        }
+        // Every other file is cut off.
+        let cut = cut.index(2 * bytes.len());
+        bytes.truncate(cut.max(1));
+        within_bounds("files", &bytes.clone(), || files::read(*kind, &bytes));
+    });
+}
+
+/// A seed, and what is changed in it.
+fn cases() -> impl Strategy<Value = (prop::sample::Index, Vec<Change>)> {
+    (any::<prop::sample::Index>(), changes_of_models())
+}
+
+fn changes_of_models() -> impl Strategy<Value = Vec<Change>> {
+    proptest::collection::vec(change(), 1..6)
+}
+
+/// The changed model as a file, and as it is read back; `None` where it cannot be.
+fn written(original: &Model, changes: &[Change]) -> Option<(Vec<u8>, Model)> {
+    let bytes = onnx::encode(&changed(original, changes)).ok()?;
+    let model = onnx::decode(bytes.clone().into(), None, "changed").ok()?;
+    Some((bytes, model))
+}

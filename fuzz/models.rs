@@ -1,0 +1,164 @@
+//! Models to change, and what is done with them.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use onnx_zip::calib::data::{DataOptions, Dataset};
+use onnx_zip::emit::{self, EmitOptions, FORMS, RECIPE_KEY};
+use onnx_zip::ir::Model;
+use onnx_zip::mtz::matching::Share;
+use onnx_zip::mtz::options::{Budget, MergeOptions};
+use onnx_zip::mtz::plan::predict;
+use onnx_zip::onnx;
+use onnx_zip::progress::Silent;
+use onnx_zip::runtime::{self, Port, RuntimeChoice, RuntimeOptions, fixed_batch};
+use onnx_zip::zipper::{self, Calibration, Input};
+use proptest::sample::Index;
+
+/// Files whose models are changed, below `fixtures`.
+const SEEDS: &[&str] = &[
+    "hostile/t_cnn1",
+    "hostile/t_mlp0",
+    "hostile/tiny0",
+    "hostile/argmax_out",
+    "hostile/film",
+    "hostile/glu_first",
+    "hostile/gn_net",
+    "hostile/qdqnet",
+    "hostile/scalar_first",
+    "hostile/segdyn",
+    "hostile/siamese",
+    "hostile/sub_if3",
+    "hostile/sub_loop",
+    "hostile/sub_scan",
+    "hostile/tied",
+    "hostile/unshuffle",
+    "models/zoo/gru_mnist",
+    "models/zoo/mobilenet_mnist",
+    "models/zoo/inception_mnist",
+];
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// All models of the corpus by name.
+pub fn corpus() -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(fixtures().join("hostile")).expect("the corpus");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|suffix| suffix == "onnx"));
+    paths.sort();
+    let read = |path: PathBuf| {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        (name, std::fs::read(path).expect("a file of the corpus"))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn seeds() -> &'static [Model] {
+    static ALL: OnceLock<Vec<Model>> = OnceLock::new();
+    let load = |name: &&str| {
+        onnx::load(&fixtures().join(name).with_extension("onnx")).expect("seeds can be read")
+    };
+    ALL.get_or_init(|| SEEDS.iter().map(load).collect())
+}
+
+/// The model of seed number `number`.
+pub fn seed(number: usize) -> Model {
+    seeds()[number].clone()
+}
+
+/// Some seed.
+pub fn any_seed(index: &Index) -> Model {
+    seed(index.index(SEEDS.len()))
+}
+
+fn inputs(a: Model, b: &Model) -> Vec<Input> {
+    let input = |(name, model): (&str, Model)| Input { name: name.to_owned(), model };
+    [("a", a), ("b", b.clone())].map(input).into()
+}
+
+/// What `plan` does.
+pub fn plan(a: Model, b: &Model) {
+    let Ok(prepared) = zipper::prepare(inputs(a, b)) else { return };
+    let budget = Budget::uniform(Share::Fraction(0.5));
+    let _ = predict(&prepared.joint, &prepared.alignment, &budget, true);
+}
+
+/// What `merge` does on few made-up samples, in all forms.
+pub fn merge(a: Model, b: &Model) {
+    let Some(data) = [&a, b].map(samples).into_iter().collect::<Option<Vec<Dataset>>>() else {
+        return;
+    };
+    let batch = [&a, b].iter().find_map(|m| fixed_batch(&ports(m))).unwrap_or(3).min(3);
+    let Ok(prepared) = zipper::prepare(inputs(a, b)) else { return };
+    let options = RuntimeOptions { choice: RuntimeChoice::Tract, ..RuntimeOptions::default() };
+    let backend = runtime::open(&options).expect("tract is always there");
+    let calibration = Calibration { backend, data, stored: Vec::new(), batch, memory: 1 << 28 };
+    let options = MergeOptions {
+        budget: Budget::uniform(Share::Fraction(0.5)),
+        max_rows: 64,
+        ..MergeOptions::default()
+    };
+    let Ok((joint, _)) = zipper::merge(prepared, &calibration, &options, &Silent) else { return };
+    for (_, form, _) in FORMS {
+        let options = EmitOptions { form: *form, ..EmitOptions::default() };
+        let Ok(written) = emit::emit(&joint, &options) else { continue };
+        let Ok(bytes) = onnx::encode(&written) else { continue };
+        let read = onnx::decode(bytes.into(), None, "joint").expect("what is written can be read");
+        emit::restore(&read).expect("what is written can be taken apart");
+    }
+}
+
+fn ports(model: &Model) -> Vec<Port> {
+    let port = |id: &onnx_zip::ir::ValueId| {
+        let value = model.graph.value(*id);
+        let ty = value.ty.clone()?;
+        Some(Port { name: value.name.clone(), dtype: ty.dtype, shape: ty.shape })
+    };
+    model.graph.inputs.iter().filter_map(port).collect()
+}
+
+/// A few samples for a model; `None` where its inputs are too large or too open for that.
+fn samples(model: &Model) -> Option<Dataset> {
+    let ports = ports(model);
+    let elements = |port: &Port| {
+        let extents = port.shape.as_ref()?.iter().filter_map(|d| d.known());
+        extents.into_iter().try_fold(1usize, |n, d| n.checked_mul(d))
+    };
+    if !ports.iter().all(|port| elements(port).is_some_and(|n| n < 1 << 20)) {
+        return None;
+    }
+    let dims = [("height".to_owned(), 12), ("width".to_owned(), 8)].into();
+    let options = DataOptions { dims, ..DataOptions::default() };
+    Dataset::synthetic(&ports, 3, 0, &options).ok()
+}
+
+/// A small joint model.
+pub fn joint() -> Model {
+    onnx::load(&fixtures().join("hostile/tinyj.onnx")).expect("a joint model")
+}
+
+/// Changes bytes of what a joint model says about itself.
+pub fn edit_recipe(model: &mut Model, edits: &[(Index, u8)]) {
+    let Some(text) = model.metadata.get_mut(RECIPE_KEY) else { return };
+    let mut bytes = std::mem::take(text).into_bytes();
+    for (place, value) in edits {
+        let place = place.index(bytes.len());
+        // Digits become digits, so that the whole stays readable often enough.
+        let digit = bytes[place].is_ascii_digit();
+        bytes[place] = if digit { b'0' + value % 10 } else { value % 128 };
+    }
+    *text = String::from_utf8_lossy(&bytes).into_owned();
+}
+
+/// What is done with a joint model that is read.
+pub fn restore(model: &Model) {
+    let Ok(joint) = emit::restore(model) else { return };
+    for task in 0..joint.tasks.len() {
+        let _ = emit::emit_task(&joint, task);
+    }
+    for (_, form, _) in FORMS {
+        let _ = emit::emit(&joint, &EmitOptions { form: *form, ..EmitOptions::default() });
+    }
+}

@@ -1,0 +1,99 @@
+//! Reading safetensors files that may be anything.
+//!
+//! The header says how long the file is. Only a file that is as long is read as a whole, so that
+//! devices, holes and foreign files do not fill the memory.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// Headers are shorter: names and sizes of a few thousand arrays.
+const LONGEST_HEADER: u64 = 1 << 26;
+
+/// What a header says of an array.
+#[derive(Deserialize)]
+struct Entry {
+    data_offsets: (u64, u64),
+}
+
+/// The bytes of a file whose header fits its length.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] for a file of another kind or length; else what reading meets.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a file"));
+    }
+    let length = metadata.len();
+    let mut start = [0; 8];
+    file.read_exact(&mut start).map_err(|_| foreign())?;
+    let header = u64::from_le_bytes(start);
+    if header > LONGEST_HEADER || header > length.saturating_sub(8) {
+        return Err(foreign());
+    }
+    let mut bytes = start.to_vec();
+    file.by_ref().take(header).read_to_end(&mut bytes)?;
+    let data = bytes.get(8..).and_then(end_of_data).ok_or_else(foreign)?;
+    if header.checked_add(8).and_then(|n| n.checked_add(data)) != Some(length) {
+        return Err(foreign());
+    }
+    let rest = usize::try_from(data).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    bytes.try_reserve_exact(rest).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    file.take(data).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Where the data of the last array end, counted from the end of the header.
+fn end_of_data(header: &[u8]) -> Option<u64> {
+    let entries: Map<String, Value> = serde_json::from_slice(header).ok()?;
+    let arrays = entries.into_iter().filter(|(name, _)| name != "__metadata__");
+    let ends = arrays.map(|(_, entry)| {
+        serde_json::from_value(entry).map(|entry: Entry| entry.data_offsets.1).ok()
+    });
+    ends.collect::<Option<Vec<u64>>>().map(|ends| ends.into_iter().max().unwrap_or(0))
+}
+
+fn foreign() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is of another kind, or cut off")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn only_whole_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let header =
+            br#"{"__metadata__":{"k":"v"},"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        let mut whole = (header.len() as u64).to_le_bytes().to_vec();
+        whole.extend(header);
+        whole.extend([7; 8]);
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(read(&path).unwrap(), whole);
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    #[test]
+    fn holes_and_devices_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        File::create(&path).unwrap().set_len(1 << 42).unwrap();
+        assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(read(folder.path()).is_err());
+        if cfg!(unix) {
+            assert!(read(Path::new("/dev/zero")).is_err());
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Sizes for open extents where nobody gives any: what nets of their kind usually take.
+//!
+//! Which size a net runs at, only a run tells: reshapes ask for multiples, detectors for sides that
+//! halve evenly. So a list of trials is made, the likeliest first, and the caller takes the first at
+//! which all nets run.
+
+use std::collections::BTreeMap;
+
+use super::column::dim_key;
+use crate::runtime::Port;
+
+/// Sizes by the names that [`super::DataOptions::dims`] knows them by.
+pub type Extents = BTreeMap<String, usize>;
+
+/// Height and width of images, both open. Multiples of 32 near 224, and those of lines of text.
+const IMAGES: &[(usize, usize)] = &[
+    (224, 224),
+    (256, 256),
+    (320, 320),
+    (192, 192),
+    (640, 640),
+    (48, 320),
+    (32, 320),
+    (32, 100),
+    (64, 64),
+    (32, 32),
+];
+
+/// Tokens, steps and the like.
+const STEPS: &[usize] = &[32, 64, 128, 16, 224, 256, 100, 1024, 16_000];
+
+/// Channels of images.
+const CHANNELS: &[usize] = &[3, 1];
+
+/// What an open extent counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Channels,
+    Height,
+    Width,
+    Steps,
+}
+
+/// One open extent of an input.
+struct Open {
+    key: String,
+    kind: Kind,
+    /// The extent that another net fixes at the same place.
+    aligned: Option<usize>,
+}
+
+/// Sizes to try for the extents that `nets` leave open and `given` does not fix, the likeliest first;
+/// none where nothing is open. Extents with the same name have the same size.
+pub fn trials(nets: &[&[Port]], given: &Extents) -> Vec<Extents> {
+    let mut open: Vec<Open> = Vec::new();
+    for (net, port, axis) in open_axes(nets) {
+        let Some(input) = nets.get(net).and_then(|ports| ports.get(port)) else { continue };
+        let key = dim_key(input, axis);
+        if given.contains_key(&key) || open.iter().any(|own| own.key == key) {
+            continue;
+        }
+        let rank = input.shape.as_ref().map_or(0, Vec::len);
+        let aligned = nets.iter().find_map(|other| {
+            let shape = other.get(port)?.shape.as_ref().filter(|shape| shape.len() == rank)?;
+            shape.get(axis)?.known()
+        });
+        open.push(Open { key, kind: kind(input, rank, axis), aligned });
+    }
+    if open.is_empty() {
+        return Vec::new();
+    }
+    let mut all: Vec<Extents> = Vec::new();
+    let mut add = |trial: Extents| {
+        if !all.contains(&trial) {
+            all.push(trial);
+        }
+    };
+    for aligns in [true, false] {
+        for channels in CHANNELS {
+            for place in 0..IMAGES.len().max(STEPS.len()) {
+                add(trial(&open, place, *channels, aligns));
+            }
+        }
+    }
+    all
+}
+
+/// Net, input and axis of every open extent but the first axis, which counts samples.
+fn open_axes(nets: &[&[Port]]) -> Vec<(usize, usize, usize)> {
+    let mut axes = Vec::new();
+    for (net, ports) in nets.iter().enumerate() {
+        for (port, input) in ports.iter().enumerate() {
+            let shape = input.shape.iter().flatten().enumerate().skip(1);
+            let open = shape.filter(|(_, dim)| dim.known().is_none());
+            axes.extend(open.map(|(axis, _)| (net, port, axis)));
+        }
+    }
+    axes
+}
+
+/// Images are [batch, channels, height, width], or with the channels last.
+fn kind(port: &Port, rank: usize, axis: usize) -> Kind {
+    let last = |axis: usize| {
+        let dim = port.shape.as_ref().and_then(|shape| shape.get(axis));
+        dim.and_then(crate::ir::Dim::known).is_some_and(|n| n <= 4)
+    };
+    match (rank, axis) {
+        (4, 1) if last(3) => Kind::Height,
+        (4, 2) if last(3) => Kind::Width,
+        (4, 1) => Kind::Channels,
+        (4, 2) => Kind::Height,
+        (4, 3) => Kind::Width,
+        _ => Kind::Steps,
+    }
+}
+
+fn trial(open: &[Open], place: usize, channels: usize, aligns: bool) -> Extents {
+    let (height, width) = IMAGES[place.min(IMAGES.len() - 1)];
+    let size = |own: &Open| match (own.aligned.filter(|_| aligns), own.kind) {
+        (Some(aligned), _) => aligned,
+        (None, Kind::Channels) => channels,
+        (None, Kind::Height) => height,
+        (None, Kind::Width) => width,
+        (None, Kind::Steps) => STEPS[place.min(STEPS.len() - 1)],
+    };
+    open.iter().map(|own| (own.key.clone(), size(own))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::DataType;
+    use crate::ir::builder::shape;
+
+    fn port(name: &str, dims: &str) -> Port {
+        Port { name: name.to_owned(), dtype: DataType::F32, shape: Some(shape(dims)) }
+    }
+
+    fn sizes(pairs: &[(&str, usize)]) -> Extents {
+        pairs.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect()
+    }
+
+    #[test]
+    fn nothing_is_tried_where_nothing_is_open() {
+        let fixed = [port("x", "n,3,8,8")];
+        assert!(trials(&[&fixed], &Extents::new()).is_empty());
+        let open = [port("x", "n,3,h,8")];
+        assert!(trials(&[&open], &sizes(&[("h", 5)])).is_empty());
+    }
+
+    #[test]
+    fn images_are_tried_at_multiples_of_32() {
+        let open = [port("x", "n,3,h,?")];
+        let all = trials(&[&open], &Extents::new());
+        assert_eq!(all[0], sizes(&[("h", 224), ("x:3", 224)]));
+        assert!(all.contains(&sizes(&[("h", 48), ("x:3", 320)])));
+    }
+
+    #[test]
+    fn what_another_net_fixes_comes_first() {
+        let (open, fixed) = ([port("x", "n,3,h,w")], [port("y", "n,3,32,320")]);
+        let all = trials(&[&open, &fixed], &Extents::new());
+        assert_eq!(all[..2], [sizes(&[("h", 32), ("w", 320)]), sizes(&[("h", 224), ("w", 224)])]);
+    }
+
+    #[test]
+    fn inputs_with_the_same_extent_get_the_same_size() {
+        let open = [port("ids", "n,length"), port("mask", "n,length")];
+        assert_eq!(trials(&[&open], &Extents::new())[0], sizes(&[("length", 32)]));
+    }
+}

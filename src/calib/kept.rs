@@ -1,0 +1,100 @@
+//! Statistics of a layer's inputs: second moments, or where there are fewer rows than that takes, the
+//! rows themselves.
+
+use ndarray::{Array2, Axis, s};
+
+use super::gram::{Moments, not_finite};
+use super::im2col::chunk_rows;
+use super::wide::squares;
+use crate::error::Result;
+
+/// What is known of a layer's inputs and, where there are targets, of their pre-activations.
+#[derive(Debug, Clone)]
+pub enum Statistics {
+    /// Sums over all rows.
+    Moments(Moments),
+    /// All rows.
+    Rows(KeptRows),
+}
+
+/// Rows x (with a constant 1 as last entry, for the bias) and, where there are targets, their
+/// pre-activations y.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeptRows {
+    inputs: Array2<f32>,
+    targets: Option<Array2<f32>>,
+}
+
+impl Statistics {
+    /// The statistics with only these targets, in this order.
+    ///
+    /// # Panics
+    /// Where there is no such target.
+    pub fn select_outputs(self, outputs: &[usize]) -> Statistics {
+        match self {
+            Statistics::Moments(moments) => Statistics::Moments(moments.select_outputs(outputs)),
+            Statistics::Rows(rows) => Statistics::Rows(KeptRows {
+                targets: rows.targets.map(|y| y.select(Axis(1), outputs)),
+                inputs: rows.inputs,
+            }),
+        }
+    }
+
+    /// The sums over all rows.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Calibration`] for NaN or infinite entries.
+    pub fn into_moments(self) -> Result<Moments> {
+        match self {
+            Statistics::Moments(moments) => Ok(moments),
+            Statistics::Rows(rows) => rows.moments(),
+        }
+    }
+}
+
+impl KeptRows {
+    /// Rows with their constant, and targets of as many rows.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Calibration`] for NaN or infinite entries.
+    pub(super) fn new(inputs: Array2<f32>, targets: Option<Array2<f32>>) -> Result<KeptRows> {
+        let sound = |m: &Array2<f32>| squares(m.view()).is_finite();
+        match sound(&inputs) && targets.as_ref().is_none_or(sound) {
+            true => Ok(KeptRows { inputs, targets }),
+            false => Err(not_finite()),
+        }
+    }
+
+    /// The rows and their targets.
+    pub fn into_parts(self) -> (Array2<f32>, Option<Array2<f32>>) {
+        (self.inputs, self.targets)
+    }
+
+    /// The sums over all rows.
+    pub(super) fn moments(&self) -> Result<Moments> {
+        let width = self.inputs.ncols() - 1;
+        let outputs = self.targets.as_ref().map_or(0, |y| y.ncols());
+        let mut moments = match self.targets {
+            Some(_) => Moments::with_targets(width, outputs),
+            None => Moments::new(width),
+        };
+        let chunk = chunk_rows(width + outputs);
+        for (i, rows) in self.inputs.axis_chunks_iter(Axis(0), chunk).enumerate() {
+            let inputs = rows.slice(s![.., ..width]);
+            match &self.targets {
+                Some(y) => {
+                    let targets = y.slice(s![i * chunk..i * chunk + rows.nrows(), ..]);
+                    moments.push_with(inputs, targets)?;
+                }
+                None => moments.push(inputs)?,
+            }
+        }
+        Ok(moments)
+    }
+}
+
+impl From<Moments> for Statistics {
+    fn from(moments: Moments) -> Self {
+        Statistics::Moments(moments)
+    }
+}

@@ -1,0 +1,72 @@
+//! How much is folded.
+
+use crate::ir::{Graph, Tensor};
+
+/// Bytes by which results may be larger than what they are made from, all together: initial states and
+/// light-weight test models, but no giant tables of zeros.
+const GROWTH: u64 = 1 << 28;
+
+/// The same for models whose constants take a gigabyte already.
+const GROWTH_OF_LARGE: u64 = 1 << 24;
+
+/// Constants of this many bytes make a model a large one.
+const LARGE: u64 = 1 << 30;
+
+/// How many times everything that is constant may be read and written.
+const REWRITES: u64 = 64;
+
+/// What may still be computed of one model.
+pub(in crate::canon) struct Budget {
+    growth: u64,
+    work: u64,
+}
+
+impl Budget {
+    /// The budget for a graph as it was read.
+    pub(in crate::canon) fn of(graph: &Graph) -> Self {
+        let constants = graph.values().filter_map(|(id, _)| graph.initializer(id));
+        let live: u64 = constants.map(|t| t.data.len() as u64).sum();
+        let growth = if live < LARGE { GROWTH } else { GROWTH_OF_LARGE };
+        Budget { growth, work: live.saturating_mul(REWRITES).saturating_add(GROWTH) }
+    }
+
+    /// Takes what a result of `bytes` costs; `false`, and nothing taken, where it costs too much.
+    pub(super) fn take(&mut self, inputs: &[&Tensor], bytes: u64) -> bool {
+        let mut parts: Vec<(*const u8, u64)> =
+            inputs.iter().map(|t| (t.data.as_ptr(), t.data.len() as u64)).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        let growth = bytes.saturating_sub(parts.iter().map(|(_, length)| length).sum());
+        let read: u64 = inputs.iter().map(|t| t.data.len() as u64).sum();
+        let work = bytes.saturating_add(read);
+        let affordable = growth <= self.growth && work <= self.work;
+        if affordable {
+            self.growth -= growth;
+            self.work -= work;
+        }
+        affordable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rewriting_is_cheap_and_doubling_is_not() {
+        let tensor = |bytes: usize| Tensor {
+            dtype: crate::ir::DataType::U8,
+            dims: vec![bytes],
+            data: vec![0; bytes].into(),
+        };
+        let weight = tensor(1 << 20);
+        let mut budget = Budget { growth: 1 << 20, work: 1 << 30 };
+        for _ in 0..100 {
+            assert!(budget.take(&[&weight], 1 << 20));
+        }
+        assert!(budget.take(&[&weight, &weight], 1 << 21), "grows by itself once");
+        assert!(!budget.take(&[&weight, &weight], 1 << 21));
+        assert!(budget.take(&[&weight, &tensor(1 << 20)], 1 << 21), "two weights side by side");
+        assert!(!Budget { growth: 1 << 20, work: 1 << 20 }.take(&[&weight], 1 << 20));
+    }
+}

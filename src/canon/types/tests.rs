@@ -1,0 +1,170 @@
+use super::*;
+use crate::ir::builder::{GraphBuilder, shape as dims};
+use crate::ir::{Attribute, DataType};
+
+fn declared(dims_text: &str) -> Option<TensorType> {
+    Some(TensorType { dtype: DataType::F32, shape: Some(dims(dims_text)) })
+}
+
+#[test]
+fn inference_wins_and_the_file_fills_gaps() {
+    assert_eq!(refined(declared("n,?,4"), declared("1,3,5")), declared("n,3,4"));
+    assert_eq!(refined(None, declared("2")), declared("2"));
+    let rank_unknown = Some(TensorType { dtype: DataType::F32, shape: None });
+    assert_eq!(refined(rank_unknown.clone(), declared("2")), declared("2"));
+    assert_eq!(refined(declared("2"), rank_unknown), declared("2"));
+}
+
+#[test]
+fn unnamed_leading_extents_are_one_batch() {
+    let mut b = GraphBuilder::new("net", 13);
+    let (x, y) = (b.input("x", "?,3,?"), b.input("y", "?,5"));
+    let mut model = b.build(&[]);
+    name_extents(&mut model.graph);
+    assert_eq!(shape(&model.graph, x), Some(dims("batch,3,x.2")));
+    assert_eq!(shape(&model.graph, y), Some(dims("batch,5")));
+}
+
+#[test]
+fn an_unnamed_extent_beside_a_named_one_stays_apart() {
+    let mut b = GraphBuilder::new("net", 13);
+    let (x, y) = (b.input("x", "N,3"), b.input("y", "?,5"));
+    let mut model = b.build(&[]);
+    name_extents(&mut model.graph);
+    assert_eq!(shape(&model.graph, x), Some(dims("N,3")));
+    assert_eq!(shape(&model.graph, y), Some(dims("y.0,5")));
+}
+
+#[test]
+fn a_stale_batch_size_is_forgotten() {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "?,3");
+    let y = b.op("Mystery", "y", &[x], []);
+    b.graph().set_type(y, declared("1,7"));
+    let mut model = b.build(&[y]);
+    name_extents(&mut model.graph);
+    infer(&mut model.graph).unwrap();
+    assert_eq!(shape(&model.graph, y), Some(dims("?,7")));
+}
+
+/// The shape of a value after inference.
+fn inferred(b: GraphBuilder, value: ValueId) -> Option<Vec<Dim>> {
+    let mut graph = b.build(&[value]).graph;
+    infer(&mut graph).unwrap();
+    shape(&graph, value)
+}
+
+fn text(shape: Option<Vec<Dim>>) -> String {
+    let Some(shape) = shape else { return "of unknown rank".to_owned() };
+    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn ints(b: &mut GraphBuilder, values: &[i64]) -> ValueId {
+    b.constant("c", crate::ir::Tensor::from_i64(vec![values.len()], values))
+}
+
+fn int(b: &mut GraphBuilder, value: i64) -> ValueId {
+    b.constant("c", crate::ir::Tensor::from_i64(Vec::new(), &[value]))
+}
+
+/// As PyTorch exports `x.view(x.size(0), -1, 12, 32)` and its way back.
+#[test]
+fn heads_are_split_and_joined_with_open_extents() {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "batch,length,384");
+    let shape = b.op("Shape", "shape", &[x], []);
+    let zero = int(&mut b, 0);
+    let batch = b.op("Gather", "batch", &[shape, zero], [("axis", 0.into())]);
+    let axes = ints(&mut b, &[0]);
+    let batch = b.op("Unsqueeze", "batch1", &[batch, axes], []);
+    let rest = ints(&mut b, &[-1, 12, 32]);
+    let target = b.op("Concat", "target", &[batch, rest], [("axis", 0.into())]);
+    let heads = b.op("Reshape", "heads", &[x, target], []);
+    let turned = b.op("Transpose", "turned", &[heads], [("perm", [0, 2, 1, 3].into())]);
+    let scores = b.op("Transpose", "keys", &[heads], [("perm", [0, 2, 3, 1].into())]);
+    let scores = b.op("MatMul", "scores", &[turned, scores], []);
+    let mixed = b.op("MatMul", "mixed", &[scores, turned], []);
+    let back = b.op("Transpose", "back", &[mixed], [("perm", [0, 2, 1, 3].into())]);
+    let whole = ints(&mut b, &[-1, 384]);
+    let rows = b.op("Reshape", "rows", &[back, whole], []);
+    let model = b.build(&[rows, scores]);
+    let mut graph = model.graph;
+    infer(&mut graph).unwrap();
+    assert_eq!(text(super::shape(&graph, heads)), "batch,length,12,32");
+    assert_eq!(text(super::shape(&graph, scores)), "batch,12,length,length");
+    assert_eq!(text(super::shape(&graph, rows)), "batch*length,384");
+}
+
+/// As PyTorch exports `mask.expand(batch, 1, length, length)`, in which -1 would stand for an extent.
+#[test]
+fn masks_are_expanded_to_computed_targets() {
+    let mut b = GraphBuilder::new("net", 13);
+    let mask = b.input("mask", "batch,length");
+    let shape = b.op("Shape", "shape", &[mask], []);
+    let one = ints(&mut b, &[1]);
+    let (start, end) = (ints(&mut b, &[1]), ints(&mut b, &[2]));
+    let length = b.op("Slice", "length", &[shape, start, end], []);
+    let (start, end) = (ints(&mut b, &[0]), ints(&mut b, &[1]));
+    let batch = b.op("Slice", "batch", &[shape, start, end], []);
+    let target = b.op("Concat", "target", &[batch, one, length, length], [("axis", 0.into())]);
+    let rank = ints(&mut b, &[4]);
+    let ones = b.op(
+        "ConstantOfShape",
+        "ones",
+        &[rank],
+        [("value", Attribute::Tensor(crate::ir::Tensor::from_i64(vec![1], &[1])))],
+    );
+    let minus = int(&mut b, -1);
+    let minuses = b.op("Mul", "minuses", &[ones, minus], []);
+    let open = b.op("Equal", "open", &[target, minuses], []);
+    let target = b.op("Where", "fixed", &[open, ones, target], []);
+    let axes = ints(&mut b, &[1, 2]);
+    let wide = b.op("Unsqueeze", "wide", &[mask, axes], []);
+    let y = b.op("Expand", "y", &[wide, target], []);
+    assert_eq!(text(inferred(b, y)), "batch,1,length,length");
+}
+
+#[test]
+fn positions_are_as_many_as_tokens() {
+    let mut b = GraphBuilder::new("net", 13);
+    let ids = b.input("ids", "batch,length");
+    let shape = b.op("Shape", "shape", &[ids], []);
+    let one = int(&mut b, 1);
+    let length = b.op("Gather", "length", &[shape, one], []);
+    let zero = int(&mut b, 0);
+    let positions = b.op("Range", "positions", &[zero, length, one], []);
+    let next = b.op("Add", "next", &[length, one], []);
+    let more = b.op("Range", "more", &[zero, next, one], []);
+    let both = b.op("Concat", "both", &[positions, more], [("axis", 0.into())]);
+    assert_eq!(text(inferred(b, both)), "2*length + 1");
+}
+
+#[test]
+fn windows_over_open_images_have_formulas() {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "n,3,height,64");
+    let w = b.weights("w", &[8, 3, 3, 3]);
+    let conv = [("strides", [2, 2].into()), ("pads", [1, 1, 1, 1].into())];
+    let a = b.op("Conv", "a", &[x, w], conv);
+    let w = b.weights("w1", &[8, 3, 1, 1]);
+    let short = b.op("Conv", "short", &[x, w], [("strides", [2, 2].into())]);
+    let sum = b.op("Add", "sum", &[a, short], []);
+    assert_eq!(text(inferred(b, sum)), "n,8,floor((height + 1)/2),32");
+}
+
+#[test]
+fn types_come_out_of_branches() {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "n,4");
+    let condition = b.input("condition", "");
+    let branch = |op: &str| {
+        let mut sub = Graph::new(op);
+        let outer = sub.add_value("outer", ValueKind::Captured(x), None);
+        let y = sub.add_op(op, "y", &[outer], []);
+        sub.outputs.push(y);
+        Attribute::Graph(Box::new(sub))
+    };
+    let (then, other) = (branch("Relu"), branch("Neg"));
+    let y = b.op("If", "y", &[condition], [("then_branch", then), ("else_branch", other)]);
+    assert_eq!(text(inferred(b, y)), "n,4");
+}

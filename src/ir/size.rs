@@ -1,0 +1,422 @@
+//! Sizes that may be known only at run time: sums of products of named extents.
+//!
+//! Equal sizes are equal values: terms are sorted, and what a rounded quotient keeps is its remainder.
+//! Arithmetic that overflows or grows past any shape's needs gives no size rather than a wrong one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::tensor::Dim;
+
+/// Sums of more products are given up.
+const MOST_TERMS: usize = 8;
+
+/// Sizes with more factors, those of quotients included, are given up.
+const MOST_FACTORS: usize = 48;
+
+/// A sum of products of a number and extents. Extents are at least 0.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Size {
+    /// Numbers other than 0 by the factors that they are multiplied with: sorted, each as often as it
+    /// is one. The plain number has none.
+    terms: BTreeMap<Vec<Factor>, i64>,
+}
+
+/// An extent that is known only at run time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Factor {
+    Named(String),
+    /// A size divided by a number and rounded down; numbers in the size are below the divisor.
+    Quotient(Box<Size>, i64),
+}
+
+impl Size {
+    /// A plain number.
+    pub fn number(number: i64) -> Self {
+        Size { terms: (number != 0).then(|| (Vec::new(), number)).into_iter().collect() }
+    }
+
+    /// A named extent.
+    pub fn named(name: impl Into<String>) -> Self {
+        Size::lone(Factor::Named(name.into()))
+    }
+
+    fn lone(factor: Factor) -> Self {
+        Size { terms: BTreeMap::from([(vec![factor], 1)]) }
+    }
+
+    /// An extent, if something is known of it.
+    pub fn of(dim: &Dim) -> Option<Self> {
+        match dim {
+            Dim::Known(n) => Some(Size::number(i64::try_from(*n).ok()?)),
+            Dim::Symbol(name) => Some(Size::named(name.as_str())),
+            Dim::Formula(size) => Some((**size).clone()),
+            Dim::Unknown => None,
+        }
+    }
+
+    /// The number, if there is no name in it.
+    pub fn value(&self) -> Option<i64> {
+        match self.terms.len() {
+            0 => Some(0),
+            1 => self.terms.get([].as_slice()).copied(),
+            _ => None,
+        }
+    }
+
+    /// The extent of this size.
+    pub fn dim(self) -> Dim {
+        if let Some(number) = self.value() {
+            return usize::try_from(number).map_or(Dim::Unknown, Dim::Known);
+        }
+        match self.only_factor() {
+            Some(Factor::Named(name)) => Dim::Symbol(name.clone()),
+            _ => Dim::Formula(Box::new(self)),
+        }
+    }
+
+    /// The factor that is all of the size.
+    fn only_factor(&self) -> Option<&Factor> {
+        match self.terms.first_key_value()? {
+            (factors, 1) if self.terms.len() == 1 && factors.len() == 1 => factors.first(),
+            _ => None,
+        }
+    }
+
+    /// Whether the size is at least 0 whatever the named extents are.
+    pub fn is_natural(&self) -> bool {
+        self.terms.values().all(|factor| *factor >= 0)
+    }
+
+    /// The sum of two sizes; `None` if it overflows.
+    pub fn plus(&self, other: &Size) -> Option<Size> {
+        let mut sum = self.clone();
+        for (names, factor) in &other.terms {
+            sum.add(names, *factor)?;
+        }
+        sum.limited()
+    }
+
+    /// The difference of two sizes; `None` if it overflows.
+    pub fn minus(&self, other: &Size) -> Option<Size> {
+        self.plus(&other.times(&Size::number(-1))?)
+    }
+
+    /// The product of two sizes; `None` if it overflows.
+    pub fn times(&self, other: &Size) -> Option<Size> {
+        let mut product = Size::default();
+        for (a, x) in &self.terms {
+            for (b, y) in &other.terms {
+                let mut names = [a.as_slice(), b].concat();
+                names.sort_unstable();
+                product.add(&names, x.checked_mul(*y)?)?;
+            }
+        }
+        product.limited()
+    }
+
+    /// The quotient of two sizes, rounded towards negative infinity; `None` unless the divisor is a
+    /// number above 0 or divides the size whatever the named extents are.
+    pub fn over(&self, other: &Size) -> Option<Size> {
+        match other.value() {
+            Some(divisor) => self.over_number(divisor),
+            None => self.over_product(other),
+        }
+    }
+
+    fn over_number(&self, divisor: i64) -> Option<Size> {
+        if divisor <= 0 {
+            return None;
+        }
+        let (mut whole, mut rest) = (Size::default(), Size::default());
+        for (names, factor) in &self.terms {
+            whole.add(names, factor.div_euclid(divisor))?;
+            rest.add(names, factor.rem_euclid(divisor))?;
+        }
+        if rest.value().is_some() {
+            return whole.limited();
+        }
+        // A quotient of a quotient is one quotient.
+        let number = Size::number(rest.terms.get([].as_slice()).copied().unwrap_or(0));
+        if let Some(Factor::Quotient(inner, by)) = rest.minus(&number)?.only_factor() {
+            let inner = inner.plus(&number.times(&Size::number(*by))?)?;
+            return whole.plus(&inner.over_number(by.checked_mul(divisor)?)?);
+        }
+        whole.plus(&Size::lone(Factor::Quotient(Box::new(rest), divisor)))
+    }
+
+    /// How many factors there are, those of quotients included.
+    fn factors(&self) -> usize {
+        let count = |factor: &Factor| match factor {
+            Factor::Named(_) => 1,
+            Factor::Quotient(inner, _) => inner.factors().saturating_add(1),
+        };
+        self.terms.keys().flatten().map(count).fold(0, usize::saturating_add)
+    }
+
+    /// The exact quotient by one product.
+    fn over_product(&self, other: &Size) -> Option<Size> {
+        let (divisor, 1) = (other.terms.first_key_value()?, other.terms.len()) else { return None };
+        let mut quotient = Size::default();
+        for (names, factor) in &self.terms {
+            let mut left = names.clone();
+            for name in divisor.0 {
+                left.remove(left.iter().position(|own| own == name)?);
+            }
+            if factor.checked_rem(*divisor.1)? != 0 {
+                return None;
+            }
+            quotient.add(&left, factor.checked_div(*divisor.1)?)?;
+        }
+        quotient.limited()
+    }
+
+    fn add(&mut self, names: &[Factor], factor: i64) -> Option<()> {
+        let sum = self.terms.get(names).copied().unwrap_or(0).checked_add(factor)?;
+        match sum {
+            0 => self.terms.remove(names),
+            _ => self.terms.insert(names.to_vec(), sum),
+        };
+        Some(())
+    }
+
+    fn limited(self) -> Option<Size> {
+        (self.terms.len() <= MOST_TERMS && self.factors() <= MOST_FACTORS).then_some(self)
+    }
+}
+
+/// What sizes can be computed with: numbers, or values of a graph.
+pub trait Arithmetic {
+    /// What stands for a size.
+    type Value;
+
+    /// A named extent; `None` where nobody knows it.
+    fn named(&mut self, name: &str) -> Option<Self::Value>;
+
+    /// A plain number.
+    fn number(&mut self, number: i64) -> Self::Value;
+
+    /// `Add`, `Mul` or `Div` of two sizes; quotients are of sizes that are at least 0.
+    fn op(&mut self, op: &'static str, a: Self::Value, b: Self::Value) -> Self::Value;
+}
+
+impl Size {
+    /// Computes the size; `None` where a name in it is not known.
+    pub fn compute<A: Arithmetic>(&self, with: &mut A) -> Option<A::Value> {
+        let mut sum = None;
+        for (factors, number) in &self.terms {
+            let mut product = None;
+            for factor in factors {
+                let value = match factor {
+                    Factor::Named(name) => with.named(name)?,
+                    Factor::Quotient(inner, by) => {
+                        let (inner, by) = (inner.compute(with)?, with.number(*by));
+                        with.op("Div", inner, by)
+                    }
+                };
+                product = Some(joined(with, "Mul", product, value));
+            }
+            let term = match (product, number) {
+                (Some(product), 1) => product,
+                (product, number) => {
+                    let number = with.number(*number);
+                    joined(with, "Mul", product, number)
+                }
+            };
+            sum = Some(joined(with, "Add", sum, term));
+        }
+        Some(sum.unwrap_or_else(|| with.number(0)))
+    }
+}
+
+fn joined<A: Arithmetic>(
+    with: &mut A,
+    op: &'static str,
+    first: Option<A::Value>,
+    second: A::Value,
+) -> A::Value {
+    match first {
+        Some(first) => with.op(op, first, second),
+        None => second,
+    }
+}
+
+/// As in `2*n*m + n - 1`.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.terms.is_empty() {
+            return f.write_str("0");
+        }
+        // The plain number is the first term and comes last.
+        for (place, (names, factor)) in self.terms.iter().rev().enumerate() {
+            match (place, *factor < 0) {
+                (0, true) => f.write_str("-")?,
+                (0, false) => {}
+                (_, true) => f.write_str(" - ")?,
+                (_, false) => f.write_str(" + ")?,
+            }
+            match (factor.unsigned_abs(), names.is_empty()) {
+                (1, false) => {}
+                (number, true) => write!(f, "{number}")?,
+                (number, false) => write!(f, "{number}*")?,
+            }
+            for (place, name) in names.iter().enumerate() {
+                write!(f, "{}{name}", if place == 0 { "" } else { "*" })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Factor::Named(name) => f.write_str(name),
+            Factor::Quotient(size, by) => write!(f, "floor(({size})/{by})"),
+        }
+    }
+}
+
+impl Dim {
+    /// The extent that `compute` makes of this one, where something is known of both.
+    pub fn computed(&self, compute: impl FnOnce(&Size) -> Option<Size>) -> Dim {
+        Size::of(self).and_then(|size| compute(&size)).map_or(Dim::Unknown, Size::dim)
+    }
+
+    /// The sum of this extent and a number.
+    pub fn plus(&self, number: i64) -> Dim {
+        self.computed(|size| size.plus(&Size::number(number)))
+    }
+
+    /// The product of this extent and a number.
+    pub fn times(&self, number: i64) -> Dim {
+        self.computed(|size| size.times(&Size::number(number)))
+    }
+
+    /// The quotient of this extent and a number, rounded down.
+    pub fn over(&self, number: i64) -> Dim {
+        self.computed(|size| size.over(&Size::number(number)))
+    }
+
+    /// The sum of extents.
+    pub fn sum<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
+        Dim::fold(dims, 0, Size::plus)
+    }
+
+    /// The product of extents.
+    pub fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
+        Dim::fold(dims, 1, Size::times)
+    }
+
+    fn fold<'a>(
+        dims: impl IntoIterator<Item = &'a Dim>,
+        start: i64,
+        with: fn(&Size, &Size) -> Option<Size>,
+    ) -> Dim {
+        let all =
+            dims.into_iter().try_fold(Size::number(start), |all, d| with(&all, &Size::of(d)?));
+        all.map_or(Dim::Unknown, Size::dim)
+    }
+
+    /// Whether two extents are surely equal.
+    pub fn is_surely(&self, other: &Dim) -> bool {
+        self == other && *self != Dim::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn n() -> Size {
+        Size::named("n")
+    }
+
+    fn text(size: Option<Size>) -> String {
+        size.map_or("none".to_owned(), |size| size.to_string())
+    }
+
+    #[test]
+    fn sums_and_products_have_one_form() {
+        let (h, six) = (Size::named("h"), Size::number(6));
+        let product = n().times(&h).unwrap().times(&six).unwrap();
+        assert_eq!(product.to_string(), "6*h*n");
+        assert_eq!(h.times(&six).unwrap().times(&n()), Some(product.clone()));
+        assert_eq!(text(product.plus(&Size::number(-1))), "6*h*n - 1");
+        assert_eq!(n().plus(&n()), n().times(&Size::number(2)));
+        assert_eq!(n().minus(&n()), Some(Size::number(0)));
+        assert_eq!(text(Size::number(1).minus(&n())), "-n + 1");
+    }
+
+    #[test]
+    fn quotients_are_exact_or_keep_their_remainder() {
+        let two = Size::number(2);
+        let product = n().times(&Size::named("h")).unwrap().times(&Size::number(6)).unwrap();
+        assert_eq!(text(product.over(&two.times(&n()).unwrap())), "3*h");
+        assert_eq!(text(product.over(&product)), "1");
+        assert_eq!(text(n().over(&Size::named("h"))), "none");
+        assert_eq!(text(n().plus(&Size::number(5)).unwrap().over(&two)), "floor((n + 1)/2) + 2");
+        assert_eq!(text(n().minus(&Size::number(1)).unwrap().over(&two)), "floor((n + 1)/2) - 1");
+        let quarter = n().plus(&Size::number(1)).unwrap().over(&two).unwrap();
+        let quarter = quarter.plus(&Size::number(1)).unwrap().over(&two);
+        assert_eq!(text(quarter), "floor((n + 3)/4)");
+        assert_eq!(Size::number(7).over(&two), Some(Size::number(3)));
+        assert_eq!(Size::number(7).over(&Size::number(0)), None);
+    }
+
+    struct Numbers(i64);
+
+    impl Arithmetic for Numbers {
+        type Value = i64;
+
+        fn named(&mut self, name: &str) -> Option<i64> {
+            (name == "n").then_some(self.0)
+        }
+
+        fn number(&mut self, number: i64) -> i64 {
+            number
+        }
+
+        fn op(&mut self, op: &'static str, a: i64, b: i64) -> i64 {
+            match op {
+                "Add" => a + b,
+                "Mul" => a * b,
+                _ => a / b,
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_computed() {
+        let two = Size::number(2);
+        let half = n().plus(&Size::number(5)).unwrap().over(&two).unwrap();
+        let size = half.times(&n()).unwrap().minus(&Size::number(4)).unwrap();
+        assert_eq!(size.compute(&mut Numbers(7)), Some(6 * 7 - 4));
+        assert_eq!(Size::number(0).compute(&mut Numbers(7)), Some(0));
+        assert_eq!(Size::named("h").compute(&mut Numbers(7)), None);
+    }
+
+    #[test]
+    fn what_overflows_or_grows_too_long_is_not_known() {
+        assert_eq!(Size::number(i64::MAX).times(&Size::number(2)), None);
+        assert_eq!(Size::number(i64::MAX).plus(&Size::number(1)), None);
+        let mut size = n();
+        while let Some(next) = size.times(&n().plus(&Size::number(1)).unwrap()) {
+            size = next;
+        }
+        let mut quotient = n();
+        while let Some(next) = quotient.times(&n()).and_then(|q| q.over(&Size::number(3))) {
+            quotient = next;
+        }
+    }
+
+    #[test]
+    fn extents_and_sizes_are_each_other() {
+        for dim in [Dim::Known(3), Dim::Symbol("n".into()), Dim::Symbol("n".into()).times(2)] {
+            assert_eq!(Size::of(&dim).map(Size::dim), Some(dim));
+        }
+        assert_eq!(Dim::Unknown.plus(1), Dim::Unknown);
+        assert_eq!(Dim::product([&Dim::Known(2), &Dim::Known(3)]), Dim::Known(6));
+        assert_eq!(Dim::Known(1).plus(-2), Dim::Unknown);
+    }
+}

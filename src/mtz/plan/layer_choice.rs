@@ -1,0 +1,176 @@
+//! Which layers keep their weights, where whole layers are the unit of sharing.
+//!
+//! A trial in which all layers share tells what each costs and saves. Layers that keep their weights stay
+//! dense, one node per task, and their channels stay paired, so that giving one layer up changes nothing
+//! about what the others can share: savings add up.
+
+use std::collections::BTreeSet;
+
+use crate::align::Alignment;
+use crate::ir::NodeId;
+use crate::mtz::joint::JointModel;
+use crate::mtz::site::SiteRecord;
+
+use super::prediction::Prediction;
+
+/// At the knee, a part of the saving must buy so many times that part of the loss.
+const KNEE_SLOPE: f64 = 1.5;
+
+/// Errors up to this part of the pre-activations' mean square are rounding.
+const NEGLIGIBLE: f64 = 1e-6;
+
+/// Steps of size in which layers are weighed against each other.
+const SCALE: u64 = 10_000;
+
+/// What it costs and saves to share the weights of one node of the models.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerCost {
+    /// Places of its sites: several for gates of a recurrent node, and where a node makes several groups.
+    pub places: Vec<usize>,
+    /// What its errors mean for the outputs; 0 where they are rounding.
+    pub loss: f64,
+    /// Parameters that are stored once in place of once per task.
+    pub saved: u64,
+}
+
+/// What the layers cost and save that shared weights in a trial, or would have; `plan` is that of a merge
+/// in which all share. Layers whose weights the user leaves to the tasks are not among them.
+pub fn layer_costs(
+    joint: &JointModel,
+    alignment: &Alignment,
+    plan: &Prediction,
+    trial: &[SiteRecord],
+) -> Vec<LayerCost> {
+    let mut costs: Vec<(Option<NodeId>, LayerCost)> = Vec::new();
+    let sites = alignment.sites.iter().enumerate().filter(|(_, site)| site.is_common());
+    for ((place, site), (plan, record)) in sites.zip(plan.sites.iter().zip(trial)) {
+        let is_open = record.reason.is_none() || record.keeps_weights();
+        let is_fixed = site.own_weights || alignment.is_duplicate(site);
+        if !is_open || is_fixed || plan.saved == 0 {
+            continue;
+        }
+        let is_rounding = record.relative_errors.iter().all(|error| *error < NEGLIGIBLE)
+            && !record.keeps_weights();
+        let loss = if is_rounding { 0.0 } else { record.loss.max(0.0) };
+        let mut members = site.members();
+        let node = members.next().map(|(t, id)| joint.tasks[t].coupling.layer(id).layer.node);
+        match costs.iter_mut().find(|(other, _)| node.is_some() && *other == node) {
+            Some((_, cost)) => {
+                cost.places.push(place);
+                cost.loss += loss;
+                cost.saved += plan.saved;
+            }
+            None => costs.push((node, LayerCost { places: vec![place], loss, saved: plan.saved })),
+        }
+    }
+    costs.into_iter().map(|(_, cost)| cost).collect()
+}
+
+/// The layers that keep their weights where `spare` parameters may be stored again: those that together
+/// take away most loss. A knapsack problem, solved over [`SCALE`] steps of size, which are rounded up.
+pub fn for_size(costs: &[LayerCost], spare: u64) -> BTreeSet<usize> {
+    let wanted: Vec<&LayerCost> = costs.iter().filter(|cost| cost.loss > 0.0).collect();
+    let total: u64 = wanted.iter().map(|cost| cost.saved).sum();
+    if total <= spare {
+        return wanted.iter().flat_map(|cost| cost.places.iter().copied()).collect();
+    }
+    let steps = usize::try_from(spare.min(SCALE)).unwrap_or_default();
+    let size = |cost: &LayerCost| -> usize {
+        let share = u128::from(cost.saved) * steps as u128;
+        usize::try_from(share.div_ceil(u128::from(spare.max(1)))).unwrap_or(usize::MAX)
+    };
+    let mut best = vec![0.0; steps + 1];
+    let mut taken: Vec<Vec<bool>> = Vec::new();
+    for cost in &wanted {
+        let (size, mut row) = (size(cost).max(1), vec![false; steps + 1]);
+        for room in (size..=steps).rev() {
+            let with = best[room - size] + cost.loss;
+            if with > best[room] {
+                best[room] = with;
+                row[room] = true;
+            }
+        }
+        taken.push(row);
+    }
+    let (mut room, mut own) = (steps, BTreeSet::new());
+    for (cost, row) in wanted.iter().zip(&taken).rev() {
+        if row[room] {
+            room -= size(cost).max(1);
+            own.extend(&cost.places);
+        }
+    }
+    own
+}
+
+/// The layers that keep their weights at the knee of the curve of loss over size: those that take away a
+/// much larger part of the loss than they take of the saving. A single layer without which nothing works
+/// must not make all others look harmless: its loss counts as much as the second largest.
+pub fn at_knee(costs: &[LayerCost]) -> BTreeSet<usize> {
+    let mut losses: Vec<f64> = costs.iter().map(|cost| cost.loss).collect();
+    losses.sort_unstable_by(f64::total_cmp);
+    let most = losses.iter().rev().nth(1).or(losses.last()).copied().unwrap_or(0.0);
+    let total: f64 = losses.iter().map(|loss| loss.min(most)).sum();
+    let saved: f64 = costs.iter().map(|cost| cost.saved as f64).sum();
+    let pays = |cost: &&LayerCost| {
+        let (loss, size) = (cost.loss.min(most) / total, cost.saved as f64 / saved);
+        cost.loss > 0.0 && loss > KNEE_SLOPE * size
+    };
+    costs.iter().filter(pays).flat_map(|cost| cost.places.iter().copied()).collect()
+}
+
+/// The part of what all layers save that those with `own` weights give up, in parameters.
+pub fn given_up(costs: &[LayerCost], own: &BTreeSet<usize>) -> u64 {
+    let is_own = |cost: &&LayerCost| cost.places.iter().all(|place| own.contains(place));
+    costs.iter().filter(is_own).map(|cost| cost.saved).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn costs(all: &[(f64, u64)]) -> Vec<LayerCost> {
+        let cost = |(place, (loss, saved)): (usize, &(f64, u64))| LayerCost {
+            places: vec![place],
+            loss: *loss,
+            saved: *saved,
+        };
+        all.iter().enumerate().map(cost).collect()
+    }
+
+    #[test]
+    fn what_takes_away_most_loss_is_given_up() {
+        let costs = costs(&[(1.0, 10), (1.0, 1000), (3.0, 100)]);
+        assert_eq!(for_size(&costs, 0), BTreeSet::new());
+        assert_eq!(for_size(&costs, 10), BTreeSet::from([0]));
+        assert_eq!(for_size(&costs, 110), BTreeSet::from([0, 2]));
+        assert_eq!(for_size(&costs, 109), BTreeSet::from([2]));
+        assert_eq!(for_size(&costs, 2000), BTreeSet::from([0, 1, 2]));
+    }
+
+    #[test]
+    fn layers_that_fit_together_are_better_than_the_best_one() {
+        assert_eq!(for_size(&costs(&[(10.0, 100), (1.0, 20)]), 50), BTreeSet::from([1]));
+        let costs = costs(&[(6.0, 10), (5.0, 9), (5.0, 9)]);
+        assert_eq!(for_size(&costs, 18), BTreeSet::from([1, 2]));
+        let large: Vec<LayerCost> =
+            costs.iter().map(|c| LayerCost { saved: c.saved << 50, ..c.clone() }).collect();
+        assert_eq!(for_size(&large, 18 << 50), BTreeSet::from([1, 2]));
+    }
+
+    #[test]
+    fn the_knee_keeps_small_costly_layers_and_nothing_where_nothing_is_lost() {
+        assert_eq!(at_knee(&costs(&[(5.0, 10), (1.0, 1000)])), BTreeSet::from([0]));
+        let costly = costs(&[(1000.0, 10), (1.0, 10), (0.1, 1000)]);
+        assert_eq!(at_knee(&costly), BTreeSet::from([0, 1]));
+        assert_eq!(at_knee(&costs(&[(1.0, 100), (1.0, 100)])), BTreeSet::new());
+        assert_eq!(at_knee(&costs(&[(0.0, 100), (0.0, 1)])), BTreeSet::new());
+        assert_eq!(for_size(&costs(&[(0.0, 100)]), 1000), BTreeSet::new());
+    }
+
+    #[test]
+    fn savings_add_up() {
+        let costs = costs(&[(1.0, 10), (1.0, 1000)]);
+        assert_eq!(given_up(&costs, &BTreeSet::from([1])), 1000);
+        assert_eq!(given_up(&costs, &BTreeSet::new()), 0);
+    }
+}

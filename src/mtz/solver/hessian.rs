@@ -1,0 +1,297 @@
+//! A layer's Hessian over some of its inputs, in either of two forms that give the same answers: the
+//! matrix, or the samples that it is made of where these are fewer than its inputs.
+
+use std::sync::Arc;
+
+use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
+
+use super::cholesky::{Spd, relative_ridge, ridge};
+use super::junction::half_distances;
+use super::samples::{SampleGain, Samples};
+use crate::calib::product::{add_times, submatrix};
+use crate::calib::wide::{times_wide, widened};
+use crate::error::Result;
+
+/// How many rows of weights are worked on at once in double precision: they take 32 MiB, and where
+/// inputs are few, enough rows for one product to be worth its start.
+pub(crate) fn block(inputs: usize) -> usize {
+    ((4 << 20) / inputs.max(1)).clamp(16, 512)
+}
+
+/// A symmetric positive semidefinite matrix over a layer's inputs.
+#[derive(Debug, Clone)]
+pub enum Hessian {
+    /// A matrix, times a factor.
+    Dense(Scaled),
+    /// Rows that it is the scaled sum of squares of.
+    Samples(Samples),
+}
+
+/// A matrix times a factor, so that the matrix can be shared.
+#[derive(Debug, Clone)]
+pub struct Scaled {
+    matrix: Arc<Array2<f64>>,
+    factor: f64,
+}
+
+impl Scaled {
+    /// `matrix` times `factor`.
+    pub fn new(matrix: Array2<f64>, factor: f64) -> Scaled {
+        Scaled { matrix: Arc::new(matrix), factor }
+    }
+
+    /// The matrix without the factor.
+    pub fn matrix(&self) -> ArrayView2<'_, f64> {
+        self.matrix.view()
+    }
+
+    /// The factor.
+    pub fn factor(&self) -> f64 {
+        self.factor
+    }
+}
+
+impl From<Array2<f64>> for Hessian {
+    fn from(matrix: Array2<f64>) -> Self {
+        Hessian::Dense(Scaled { matrix: Arc::new(matrix), factor: 1.0 })
+    }
+}
+
+impl Hessian {
+    /// Of nothing: stands for one that nobody asks any more.
+    pub fn empty() -> Hessian {
+        Array2::default((0, 0)).into()
+    }
+
+    /// Whether it is over no inputs.
+    pub fn is_empty(&self) -> bool {
+        self.size() == 0
+    }
+
+    /// Number of inputs.
+    pub fn size(&self) -> usize {
+        match self {
+            Hessian::Dense(dense) => dense.matrix.nrows(),
+            Hessian::Samples(samples) => samples.size(),
+        }
+    }
+
+    /// The sum of the diagonal.
+    pub fn trace(&self) -> f64 {
+        match self {
+            Hessian::Dense(dense) => dense.factor * dense.matrix.diag().sum(),
+            Hessian::Samples(samples) => samples.trace(),
+        }
+    }
+
+    /// What damping adds to the diagonal: `damping` times its mean entry.
+    pub fn ridge(&self, damping: f64) -> f64 {
+        relative_ridge(self.trace(), self.size(), damping)
+    }
+
+    /// The Hessian times a factor.
+    pub fn times(self, factor: f64) -> Hessian {
+        match self {
+            Hessian::Dense(own) => {
+                Hessian::Dense(Scaled { factor: own.factor * factor, matrix: own.matrix })
+            }
+            Hessian::Samples(samples) => Hessian::Samples(samples.times(factor)),
+        }
+    }
+
+    /// The matrix, times [`Scaled::factor`].
+    pub fn dense(&self) -> Scaled {
+        match self {
+            Hessian::Dense(dense) => dense.clone(),
+            Hessian::Samples(own) => Scaled { matrix: Arc::new(own.dense()), factor: 1.0 },
+        }
+    }
+
+    /// wᵀ H w for each row w of `weights`: the neuron's second moment before activation, or an error's
+    /// where `weights` is a difference.
+    ///
+    /// # Panics
+    /// Where `weights` has not one column per input.
+    pub fn mean_square<T: Copy + Into<f64> + Sync>(&self, weights: ArrayView2<T>) -> Array1<f64> {
+        let mean_square = |weights: ArrayView2<T>| match self {
+            Hessian::Samples(samples) => samples.mean_square(weights),
+            Hessian::Dense(dense) => {
+                let product = times_wide(weights, dense.matrix());
+                let rows = Zip::from(product.rows()).and(weights.rows());
+                rows.map_collect(|hw, w| {
+                    let sum: f64 = hw.iter().zip(w).map(|(h, w)| h * (*w).into()).sum();
+                    (dense.factor * sum).max(0.0)
+                })
+            }
+        };
+        let blocks = weights.axis_chunks_iter(Axis(0), block(self.size()));
+        blocks.flat_map(|weights| mean_square(weights).to_vec()).collect()
+    }
+
+    /// The mean of each row of `weights` times the inputs, where the last input is constant and H is a
+    /// mean.
+    pub fn means(&self, weights: ArrayView2<f32>) -> Array1<f64> {
+        match self {
+            Hessian::Samples(samples) => samples.means(weights),
+            Hessian::Dense(dense) => {
+                let constant = dense.matrix.row(dense.matrix.nrows().saturating_sub(1));
+                let means = times_wide(weights, constant.insert_axis(Axis(1)));
+                means.column(0).to_owned() * dense.factor
+            }
+        }
+    }
+
+    /// ½ (w_i − w_j)ᵀ H (w_i − w_j) for all rows i of one weight and j of another.
+    pub(super) fn distances(&self, weights: [ArrayView2<f32>; 2]) -> Array2<f64> {
+        match self {
+            Hessian::Dense(dense) => {
+                let images = weights.map(|w| times_wide(dense.matrix(), w.t()));
+                half_distances(weights, [images[0].view(), images[1].view()]) * dense.factor
+            }
+            Hessian::Samples(samples) => {
+                let images = weights.map(|w| samples.images(w));
+                let (a, b) = (images[0].view(), images[1].view());
+                half_distances([a.t(), b.t()], [a, b]) * samples.scale()
+            }
+        }
+    }
+
+    /// The Hessian of some of the inputs, in the given order.
+    ///
+    /// # Panics
+    /// Where there is no such input.
+    pub fn select(&self, inputs: &[usize]) -> Hessian {
+        if inputs.iter().copied().eq(0..self.size()) {
+            return self.clone();
+        }
+        match self {
+            Hessian::Dense(own) => {
+                let matrix = Arc::new(submatrix(own.matrix(), inputs, inputs));
+                Hessian::Dense(Scaled { matrix, factor: own.factor })
+            }
+            Hessian::Samples(samples) => Hessian::Samples(samples.select(inputs)),
+        }
+    }
+
+    /// The sum of Hessians, each over inputs that stand at some places among `size`.
+    pub fn sum(parts: [(&Hessian, &[usize]); 2], size: usize) -> Hessian {
+        if let [(Hessian::Samples(a), here), (Hessian::Samples(b), there)] = parts
+            && a.rows().nrows() + b.rows().nrows() < size
+        {
+            return Hessian::Samples(Samples::sum([(a, here), (b, there)], size));
+        }
+        let mut sum = Array2::zeros((size, size));
+        for (part, places) in parts {
+            let part = part.dense();
+            for (row, from) in places.iter().zip(part.matrix.rows()) {
+                let mut to = sum.row_mut(*row);
+                let values = places.iter().zip(from);
+                values.for_each(|(column, value)| to[*column] += part.factor * value);
+            }
+        }
+        sum.into()
+    }
+
+    /// The diagonal of (H + λI)⁻¹, λ as damping adds it.
+    ///
+    /// # Errors
+    /// As [`Spd::factor`].
+    pub fn inverse_diagonal(&self, damping: f64) -> Result<Array1<f64>> {
+        match self {
+            Hessian::Samples(samples) => samples.inverse_diagonal(self.ridge(damping)),
+            Hessian::Dense(own) => {
+                let factor = Spd::factor(own.matrix(), ridge(own.matrix(), damping))?;
+                let unit = Array2::eye(self.size());
+                Ok(factor.solve(unit.view()).diag().to_owned() / own.factor)
+            }
+        }
+    }
+
+    /// Eliminates the private inputs; `shared` and `private` are disjoint lists of inputs. H_pp is
+    /// damped by `damping` times its mean diagonal entry.
+    ///
+    /// # Errors
+    /// As [`Spd::factor`].
+    ///
+    /// # Panics
+    /// Where there is no such input.
+    pub fn reduced(&self, shared: &[usize], private: &[usize], damping: f64) -> Result<Reduced> {
+        if private.is_empty() {
+            return Ok(Reduced { hessian: self.select(shared), gain: None });
+        }
+        Ok(match self {
+            Hessian::Dense(own) => {
+                let (matrix, gain) = schur(own.matrix(), shared, private, damping)?;
+                let hessian = Scaled { matrix: Arc::new(matrix), factor: own.factor };
+                Reduced { hessian: Hessian::Dense(hessian), gain: Some(Gain::Dense(gain)) }
+            }
+            Hessian::Samples(samples) => {
+                let (left, gain) = samples.reduced(shared, private, damping)?;
+                Reduced { hessian: Hessian::Samples(left), gain: Some(Gain::Samples(gain)) }
+            }
+        })
+    }
+}
+
+/// What is left of a layer's Hessian once its private inputs adjust themselves to any change of the
+/// shared ones.
+pub struct Reduced {
+    /// H_ss − H_sp H_pp⁻¹ H_ps: the Hessian of the shared inputs alone.
+    pub hessian: Hessian,
+    /// How the private inputs adjust themselves, where there are any.
+    pub gain: Option<Gain>,
+}
+
+/// K = H_pp⁻¹ H_ps: how private weights make up for a change of the shared ones.
+#[derive(Clone)]
+pub enum Gain {
+    /// The matrix, private × shared.
+    Dense(Array2<f64>),
+    /// What it follows from.
+    Samples(SampleGain),
+}
+
+impl Gain {
+    /// The best private weights once the shared ones have changed: w_P + K (w_S,old − w_S,new).
+    ///
+    /// `private` is n×P, `old` and `new` are the shared weights n×S before and after.
+    ///
+    /// # Panics
+    /// Where the shapes do not fit.
+    pub fn readjust<T: Copy + Into<f64> + Sync>(
+        &self,
+        private: ArrayView2<T>,
+        old: ArrayView2<T>,
+        new: ArrayView2<T>,
+    ) -> Array2<f64> {
+        let mut change = widened(old);
+        change.zip_mut_with(&new, |old, new| *old -= (*new).into());
+        let mut adjusted = widened(private);
+        match self {
+            Gain::Samples(gain) => gain.add(change.view(), adjusted),
+            Gain::Dense(gain) => {
+                add_times(1.0, change.view(), gain.t(), adjusted.view_mut());
+                adjusted
+            }
+        }
+    }
+}
+
+/// [`Hessian::reduced`] of a matrix: the Schur complement and the gain.
+fn schur(
+    h: ArrayView2<f64>,
+    shared: &[usize],
+    private: &[usize],
+    damping: f64,
+) -> Result<(Array2<f64>, Array2<f64>)> {
+    let mut left = submatrix(h, shared, shared);
+    let coupling = submatrix(h, shared, private);
+    let own = submatrix(h, private, private);
+    let gain = Spd::factor(own.view(), ridge(own.view(), damping))?.solve(coupling.t());
+    add_times(-1.0, coupling.view(), gain.view(), left.view_mut());
+    let symmetric = (&left + &left.t()) / 2.0;
+    Ok((symmetric, gain))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! The Hessians of two layers that are to have neurons in common, weighed against each other: what
+//! costs (eqs. 11–12) and common weights (eq. 10) are computed from.
+//!
+//! With A and B the two Hessians, each damped and times what an error of its neuron counts, the cost is
+//! ½ δᵀ P δ with P = A (A + B)⁻¹ B, and the common weights are w_j + (A + B)⁻¹ A δ, δ = w_i − w_j.
+//!
+//! Matrices: P = H_s − H_s (A + B)⁻¹ H_s for either side s. That form needs one Cholesky factor and half
+//! a substitution of the weights, never an inverse, and never P itself. We take the side with the smaller
+//! trace, because the subtraction then loses fewer digits.
+//!
+//! Samples: A = αI + X_Aᵀ X_A and B = βI + X_Bᵀ X_B. With ρ = α + β, Z the rows of both, one below the
+//! other, G = ZZᵀ + ρI, and T = β/ρ on A's rows and −α/ρ on B's,
+//!
+//!   P = (αβ/ρ) I + ρ Zᵀ T G⁻¹ T Z  and  (A + B)⁻¹ A = (α/ρ) I + Zᵀ G⁻¹ T Z.
+
+use std::sync::OnceLock;
+
+use ndarray::parallel::prelude::*;
+use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, s};
+
+use super::cholesky::{Ridges, Spd};
+use super::hessian::{Hessian, Scaled};
+use super::samples::Samples;
+use crate::calib::wide::{add_wide, inner_products, widened};
+use crate::error::Result;
+
+/// The two Hessians with their damping.
+pub(super) struct Junction<'p> {
+    form: Form<'p>,
+    /// Whether changes are taken from A's side.
+    pub(super) is_a: bool,
+    ridges: [f64; 2],
+    /// The mean diagonal entries of H_A and H_B.
+    means: [f64; 2],
+}
+
+enum Form<'p> {
+    /// H_A and H_B.
+    Dense([Scaled; 2]),
+    Samples {
+        parts: [&'p Samples; 2],
+        /// The inner products of all rows of both, once they are needed; the upper triangle counts.
+        products: OnceLock<Array2<f64>>,
+    },
+}
+
+/// How much an error of A counts, and one of B: √r and 1/√r, r = 2^level.
+fn weights(level: i32) -> [f64; 2] {
+    let root = f64::from(level).exp2().sqrt();
+    [root, root.recip()]
+}
+
+impl<'p> Junction<'p> {
+    /// Two Hessians over the same inputs; `damping` counts relative to each one's mean diagonal entry.
+    pub(super) fn of([a, b]: [&'p Hessian; 2], damping: f64) -> Self {
+        let form = match (a, b) {
+            (Hessian::Samples(a), Hessian::Samples(b)) => {
+                Form::Samples { parts: [a, b], products: OnceLock::new() }
+            }
+            _ => Form::Dense([a.dense(), b.dense()]),
+        };
+        let ridges = [a, b].map(|h| h.ridge(damping));
+        let means = [a, b].map(|h| h.trace() / h.size().max(1) as f64);
+        Junction { form, is_a: a.trace() <= b.trace(), ridges, means }
+    }
+
+    fn side(&self) -> usize {
+        if self.is_a { 0 } else { 1 }
+    }
+
+    /// What the formulas ask of weights, whatever the level: one column per row of `weights`.
+    pub(super) fn images<T: Copy + Into<f64> + Sync>(&self, weights: ArrayView2<T>) -> Array2<f64> {
+        match &self.form {
+            Form::Dense(both) => {
+                let own = &both[self.side()];
+                let mut product = widened(weights.t()) * self.ridges[self.side()];
+                add_wide(own.factor(), own.matrix(), weights.t(), product.view_mut());
+                product
+            }
+            Form::Samples { parts: [a, b], .. } => {
+                let high = a.rows().nrows();
+                let mut images = Array2::zeros((high + b.rows().nrows(), weights.nrows()));
+                add_wide(1.0, a.rows(), weights.t(), images.slice_mut(s![..high, ..]));
+                add_wide(1.0, b.rows(), weights.t(), images.slice_mut(s![high.., ..]));
+                images
+            }
+        }
+    }
+
+    /// Half the squared distances of all rows of two weights in the metric that [`Pull::parts`] calls
+    /// the first one. Images are those of the weights.
+    pub(super) fn distances<T: Copy + Into<f64> + Sync>(
+        &self,
+        weights: [ArrayView2<T>; 2],
+        images: [&Array2<f64>; 2],
+    ) -> Array2<f64> {
+        match &self.form {
+            Form::Dense(_) => half_distances(weights, images.map(|i| i.view())),
+            Form::Samples { .. } => half_distances(weights, weights.map(|w| w.reversed_axes())),
+        }
+    }
+
+    /// The factor of √r H_A + H_B/√r, r = 2^`level`, or of what stands for it. What damping a second
+    /// attempt adds counts as the other side's, so all formulas stay consistent.
+    pub(super) fn factor(&self, level: i32) -> Result<Spd> {
+        let [of_a, of_b] = weights(level);
+        let ridge = self.ridges[0] * of_a + self.ridges[1] * of_b;
+        let mean = self.means[0] * of_a + self.means[1] * of_b;
+        match &self.form {
+            Form::Dense([a, b]) => {
+                let (of_a, of_b) = (of_a * a.factor(), of_b * b.factor());
+                Spd::factor_rows(a.matrix().nrows(), Ridges::of_matrix(ridge, mean), |rows| {
+                    let part = s![rows.clone(), rows.start..];
+                    let (a, b) = (a.matrix(), b.matrix());
+                    Zip::from(a.slice(part))
+                        .and(b.slice(part))
+                        .map_collect(|a, b| a * of_a + b * of_b)
+                })
+            }
+            Form::Samples { parts: [a, b], products } => {
+                let roots = self.roots(level);
+                let products = products.get_or_init(|| inner_products(&[a.rows(), b.rows()]));
+                let ridges = Ridges::of_few_samples(ridge, mean);
+                Spd::factor_rows(products.nrows(), ridges, |rows| {
+                    let mut part = products.slice(s![rows.clone(), rows.start..]).to_owned();
+                    let right = roots.slice(s![rows.start..]);
+                    Zip::from(part.rows_mut()).and(roots.slice(s![rows])).for_each(
+                        |mut row, root| row.zip_mut_with(&right, |v, other| *v *= root * other),
+                    );
+                    part
+                })
+            }
+        }
+    }
+
+    /// What each row of both samples is multiplied with at a level.
+    fn roots(&self, level: i32) -> Array1<f64> {
+        let Form::Samples { parts, .. } = &self.form else { return Array1::default(0) };
+        let parts = parts.iter().zip(weights(level));
+        let roots = parts.flat_map(|(part, weight)| {
+            std::iter::repeat_n((part.scale() * weight).sqrt(), part.rows().nrows())
+        });
+        roots.collect()
+    }
+
+    /// What pulls at the weights of a pair at a level.
+    pub(super) fn pull<'f>(&'f self, level: i32, factor: &'f Spd) -> Pull<'f, 'p> {
+        let weight = weights(level)[self.side()];
+        // The side's own damping and, of what the factor has in all, the other's.
+        let own = self.ridges[self.side()] * weight;
+        Pull { junction: self, factor, level, weight, own, other: factor.ridge() - own }
+    }
+}
+
+/// [`Junction`] at one level.
+pub(super) struct Pull<'f, 'p> {
+    junction: &'f Junction<'p>,
+    factor: &'f Spd,
+    level: i32,
+    weight: f64,
+    own: f64,
+    other: f64,
+}
+
+impl Pull<'_, '_> {
+    /// The cost of a pair is the sum of two half squared distances with these factors: that of the
+    /// weights in [`Junction::distances`] and that of their [`Pull::features`].
+    pub(super) fn parts(&self) -> (f64, f64) {
+        match &self.junction.form {
+            Form::Dense(_) => (self.weight, -self.weight * self.weight),
+            Form::Samples { .. } => {
+                (self.own * self.other / self.factor.ridge(), self.factor.ridge())
+            }
+        }
+    }
+
+    /// What weights with these images look like to the factor, one column each.
+    pub(super) fn features(&self, images: &Array2<f64>) -> Array2<f64> {
+        match &self.junction.form {
+            Form::Dense(_) => self.factor.solve_half(images.view()),
+            Form::Samples { .. } => self.factor.solve_half(self.turned(images).view()),
+        }
+    }
+
+    /// T Z w from X w.
+    fn turned(&self, images: &Array2<f64>) -> Array2<f64> {
+        let mut turned = images.clone();
+        let Form::Samples { parts, .. } = &self.junction.form else { return turned };
+        let ridge = self.factor.ridge();
+        let (own, other) = (self.other / ridge, -self.own / ridge);
+        let high = parts[0].rows().nrows();
+        let [of_a, of_b] = if self.junction.is_a { [own, other] } else { [other, own] };
+        let roots = self.junction.roots(self.level);
+        Zip::indexed(turned.rows_mut()).and(&roots).par_for_each(|row, mut values, root| {
+            let turn = if row < high { of_a } else { of_b };
+            values.mapv_inplace(|v| v * root * turn);
+        });
+        turned
+    }
+
+    /// (A + B)⁻¹ H_s δ for rows δ and their images, one row each.
+    pub(super) fn steps(&self, differences: &Array2<f64>, images: &Array2<f64>) -> Array2<f64> {
+        match &self.junction.form {
+            Form::Dense(_) => {
+                let pull = images * self.weight;
+                self.factor.solve(pull.view()).reversed_axes()
+            }
+            Form::Samples { parts: [a, b], .. } => {
+                let mut solved = self.factor.solve(self.turned(images).view());
+                let roots = self.junction.roots(self.level);
+                Zip::from(solved.rows_mut())
+                    .and(&roots)
+                    .for_each(|mut row, root| row.mapv_inplace(|v| v * root));
+                let (above, below) = solved.view().split_at(Axis(0), a.rows().nrows());
+                let mut steps = differences * (self.own / self.factor.ridge());
+                add_wide(1.0, above.t(), a.rows(), steps.view_mut());
+                add_wide(1.0, below.t(), b.rows(), steps.view_mut());
+                steps
+            }
+        }
+    }
+}
+
+/// ½ (w_i − w_j)ᵀ M (w_i − w_j) for all rows i of one weight and j of another, from M w_i and M w_j as
+/// columns.
+pub(super) fn half_distances<A, B>(
+    [w_a, w_b]: [ArrayView2<A>; 2],
+    [m_a, m_b]: [ArrayView2<B>; 2],
+) -> Array2<f64>
+where
+    A: Copy + Into<f64> + Sync,
+    B: Copy + Into<f64> + Sync,
+{
+    let own = |w: ArrayView2<A>, m: ArrayView2<B>| -> Array1<f64> {
+        let pairs = w.axis_iter(Axis(0)).into_par_iter().zip(m.axis_iter(Axis(1)).into_par_iter());
+        let dots = pairs.map(|(w, m)| {
+            w.iter().zip(m).map(|(w, m)| (*w).into() * (*m).into()).sum::<f64>() / 2.0
+        });
+        dots.collect::<Vec<f64>>().into()
+    };
+    let (own_a, own_b) = (own(w_a, m_a), own(w_b, m_b));
+    let mut distances =
+        Array2::from_shape_fn((w_a.nrows(), w_b.nrows()), |(i, j)| own_a[i] + own_b[j]);
+    add_wide(-1.0, w_a, m_b, distances.view_mut());
+    distances
+}

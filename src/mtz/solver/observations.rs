@@ -1,0 +1,85 @@
+//! What is known of a layer's inputs, and of what it is to compute from them.
+
+use ndarray::{Array1, Array2};
+
+use super::hessian::{Hessian, Scaled};
+use super::samples::Samples;
+use crate::calib::gram::Moments;
+use crate::calib::kept::Statistics;
+use crate::error::Result;
+
+/// A layer's rows x, the constant for the bias last, and the pre-activations y that it had in the
+/// original net, where they are known.
+#[derive(Debug, Clone)]
+pub enum Observations {
+    /// Means over the rows.
+    Means {
+        /// Mean x xᵀ.
+        hessian: Scaled,
+        /// Mean x yᵀ and mean y².
+        targets: Option<(Array2<f64>, Array1<f64>)>,
+        /// Number of rows.
+        count: u64,
+    },
+    /// The rows.
+    Rows {
+        /// All x.
+        samples: Samples,
+        /// All y.
+        targets: Option<Array2<f32>>,
+    },
+}
+
+impl Observations {
+    /// Number of rows.
+    pub fn count(&self) -> u64 {
+        match self {
+            Observations::Means { count, .. } => *count,
+            Observations::Rows { samples, .. } => samples.rows().nrows() as u64,
+        }
+    }
+
+    /// Mean x xᵀ.
+    pub fn hessian(&self) -> Hessian {
+        match self {
+            Observations::Means { hessian, .. } => Hessian::Dense(hessian.clone()),
+            Observations::Rows { samples, .. } => Hessian::Samples(samples.clone()),
+        }
+    }
+
+    /// Forgets the pre-activations.
+    pub(crate) fn drop_targets(&mut self) {
+        match self {
+            Observations::Means { targets, .. } => *targets = None,
+            Observations::Rows { targets, .. } => *targets = None,
+        }
+    }
+}
+
+impl TryFrom<Statistics> for Observations {
+    type Error = crate::error::Error;
+
+    /// Of statistics of at least one row.
+    fn try_from(statistics: Statistics) -> Result<Self> {
+        Ok(match statistics {
+            Statistics::Moments(moments) => moments.try_into()?,
+            Statistics::Rows(rows) => {
+                let (inputs, targets) = rows.into_parts();
+                let scale = 1.0 / inputs.nrows().max(1) as f64;
+                Observations::Rows { samples: Samples::new(inputs.into(), scale), targets }
+            }
+        })
+    }
+}
+
+impl TryFrom<Moments> for Observations {
+    type Error = crate::error::Error;
+
+    fn try_from(moments: Moments) -> Result<Self> {
+        let (count, rows) = (moments.count(), moments.rows()?);
+        let (matrix, targets) = moments.into_sums();
+        let targets = targets.map(|(cross, squares)| (cross / rows, squares / rows));
+        let hessian = Scaled::new(matrix, 1.0 / rows);
+        Ok(Observations::Means { hessian, targets, count })
+    }
+}

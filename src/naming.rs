@@ -1,0 +1,190 @@
+//! Names that come from files: how they are shown, and which of them may name a task or a file.
+//!
+//! A model may be hostile or broken: a name in it may be a path out of a folder, hold sequences that
+//! move a terminal's cursor, or be as long as the file.
+
+use std::borrow::Cow;
+
+/// Characters of a name that are shown.
+const NAME: usize = 200;
+
+/// Characters of a sentence that are shown.
+const SENTENCE: usize = 700;
+
+/// Bytes of a task's name: with a suffix it still names a file on every file system.
+const TASK: usize = 200;
+
+/// A name as one line, cut where it is too long to read.
+pub(crate) fn shown(name: &str) -> Cow<'_, str> {
+    cut(escaped(name), NAME)
+}
+
+/// A sentence that holds names, as one line, in which each of them is cut as by [`shown`].
+pub(crate) fn sentence(text: &str) -> Cow<'_, str> {
+    let line = escaped(text);
+    if line.split(' ').all(|word| is_short(word, NAME)) {
+        return cut(line, SENTENCE);
+    }
+    let words: Vec<Cow<'_, str>> = line.split(' ').map(|w| cut(Cow::Borrowed(w), NAME)).collect();
+    Cow::Owned(cut(Cow::Owned(words.join(" ")), SENTENCE).into_owned())
+}
+
+/// Text in which no character does anything but stand there; lines stay lines.
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
+    replaced(text, |c| c != '\n' && is_active(c), |c| c.escape_default().collect())
+}
+
+/// JSON in which the same characters are escaped; it means what it meant.
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
+    let escape = |c: char| {
+        let mut units = [0; 2];
+        c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+    };
+    // Such characters are never part of JSON's own syntax, line breaks excepted.
+    replaced(text, |c| c != '\n' && is_active(c), escape)
+}
+
+/// Why `name` cannot name a task; `None` where it can. Output names and file names are made of it.
+pub(crate) fn task_fault(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name == "." || name == ".." {
+        Some("it is a folder's own name")
+    } else if name.contains(['/', '\\']) {
+        Some("it holds a '/' or a '\\'")
+    } else if name.chars().any(char::is_control) {
+        Some("it holds a control character")
+    } else if name.len() > TASK {
+        Some("it is longer than 200 bytes")
+    } else {
+        None
+    }
+}
+
+/// Why a file cannot be called after `name`, with a suffix; `None` where it can.
+pub(crate) fn file_fault(name: &str) -> Option<&'static str> {
+    task_fault(name).or_else(|| if cfg!(windows) { windows_fault(name) } else { None })
+}
+
+/// `name` with every part replaced that a task's name cannot have.
+pub(crate) fn to_task(name: &str) -> String {
+    let plain = |c: char| if c.is_control() || c == '/' || c == '\\' { '_' } else { c };
+    let mut task: String = name.chars().map(plain).collect();
+    // A number may have to be appended.
+    task.truncate(task.floor_char_boundary(TASK - 20));
+    if task_fault(&task).is_some() { "model".to_owned() } else { task }
+}
+
+/// What Windows does not take.
+fn windows_fault(name: &str) -> Option<&'static str> {
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    let numbered = |kind| stem.strip_prefix(kind).is_some_and(|n: &str| n.len() == 1 && n != "0");
+    let is_port = ["COM", "LPT"].into_iter().any(numbered);
+    let is_device = is_port || ["CON", "PRN", "AUX", "NUL"].contains(&stem.as_str());
+    if name.contains(['<', '>', ':', '"', '|', '?', '*']) {
+        Some("it holds one of < > : \" | ? *")
+    } else if is_device {
+        Some("it is the name of a device")
+    } else {
+        None
+    }
+}
+
+/// Control characters, and those that change the direction or the breaks of the text around them.
+fn is_active(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}')
+}
+
+fn escaped(text: &str) -> Cow<'_, str> {
+    replaced(text, is_active, |c| c.escape_default().collect())
+}
+
+fn replaced(text: &str, which: fn(char) -> bool, by: impl Fn(char) -> String) -> Cow<'_, str> {
+    if !text.chars().any(which) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match which(c) {
+            true => out.push_str(&by(c)),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn is_short(text: &str, limit: usize) -> bool {
+    text.len() <= limit || text.chars().nth(limit).is_none()
+}
+
+/// Leaves out the middle of what is longer than `limit` characters.
+fn cut(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
+    if is_short(&text, limit) {
+        return text;
+    }
+    let (head, tail) = (limit * 2 / 3, limit / 4);
+    let length = text.chars().count();
+    let mut out: String = text.chars().take(head).collect();
+    out.push('…');
+    out.extend(text.chars().skip(length - tail));
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_on_one_line_of_a_sane_length() {
+        assert_eq!(shown("größer/conv_1"), "größer/conv_1");
+        assert_eq!(shown("a\u{1b}[2J\nb\u{9b}\u{202e}"), "a\\u{1b}[2J\\nb\\u{9b}\\u{202e}");
+        let long = shown(&"é".repeat(100_000)).into_owned();
+        assert!(long.chars().count() <= NAME && long.contains('…'));
+    }
+
+    #[test]
+    fn sentences_keep_their_words_and_cut_their_names() {
+        let long = "x".repeat(100_000);
+        let text = format!("node '{long}' has\nno input '{long}'; export the model again");
+        let line = sentence(&text);
+        assert!(line.chars().count() <= SENTENCE && line.ends_with("'; export the model again"));
+        assert!(line.starts_with("node 'xxx") && line.contains("has\\nno input 'xx"));
+        let words = sentence(&"word ".repeat(10_000)).into_owned();
+        assert!(words.chars().count() <= SENTENCE);
+        assert!(matches!(sentence("an ordinary sentence"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn lines_and_json_keep_their_breaks() {
+        assert_eq!(lines("a\u{7}\nb"), "a\\u{7}\nb");
+        let text = "{\n  \"a\u{7f}\u{202e}\": 1\n}";
+        assert_eq!(json(text), "{\n  \"a\\u007f\\u202e\": 1\n}");
+        let value: serde_json::Value = serde_json::from_str(&json(text)).unwrap();
+        assert_eq!(value, serde_json::from_str::<serde_json::Value>(text).unwrap());
+    }
+
+    #[test]
+    fn paths_and_control_characters_name_no_task() {
+        for name in ["cats", "größe 2", "..hidden", "a:b", ".x"] {
+            assert_eq!(task_fault(name), None, "{name}");
+        }
+        let long = "x".repeat(201);
+        for name in ["", ".", "..", "../evil", "/etc/x", "a\\b", "a\0", "a\n", long.as_str()] {
+            assert!(task_fault(name).is_some() && file_fault(name).is_some(), "{name:?}");
+            assert_eq!(task_fault(&to_task(name)), None, "{name:?}");
+        }
+        assert_eq!(to_task("a/b\u{1b}c"), "a_b_c");
+    }
+
+    #[test]
+    fn windows_has_names_of_its_own() {
+        for name in ["con", "Nul.b", "COM1", "lpt9.x", "a:b", "what?"] {
+            assert!(windows_fault(name).is_some(), "{name}");
+        }
+        for name in ["console", "com", "lpt", "a.con", "nul1"] {
+            assert_eq!(windows_fault(name), None, "{name}");
+        }
+    }
+}

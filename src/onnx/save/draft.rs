@@ -1,0 +1,122 @@
+//! A model that is complete but not yet in its place.
+
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::onnx::data_file::is_digest;
+use crate::onnx::proto::ModelProto;
+use crate::onnx::write::entry;
+use crate::staging::{Stage, Target, folder_of, resolve};
+
+/// A model that is written, and can be read, but is not yet where it is to be. Dropping it removes it.
+pub struct Draft<'p> {
+    stage: Stage<'p>,
+    target: PathBuf,
+    at: PathBuf,
+    data: Option<String>,
+}
+
+impl<'p> Draft<'p> {
+    pub(super) fn new(
+        stage: Stage<'p>,
+        target: &Path,
+        at: PathBuf,
+        data: Option<String>,
+    ) -> Draft<'p> {
+        Draft { stage, target: target.to_owned(), at, data }
+    }
+
+    /// Where the model is until then.
+    pub fn path(&self) -> &Path {
+        &self.at
+    }
+
+    /// Where it is to be, as its user calls that.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// The number of bytes so far, external data and further files included.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the files are gone.
+    pub fn bytes(&self) -> Result<u64> {
+        self.stage.bytes()
+    }
+
+    /// Adds an entry to the model's metadata. Nothing that was checked changes: the fields of a message
+    /// may stand in any order, so the entry is one more field at the end of the file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the file cannot be written.
+    pub fn add_metadata(&mut self, key: &str, value: &str) -> Result<()> {
+        let field = ModelProto { metadata_props: vec![entry(key, value)], ..Default::default() };
+        let file = OpenOptions::new().append(true).open(&self.at);
+        let added = file.and_then(|mut file| {
+            file.write_all(&field.encode_to_vec())?;
+            file.sync_all()
+        });
+        added.map_err(|e| {
+            Error::new(ErrorKind::Io, format!("cannot write '{}'", self.target.display()))
+                .because(e)
+        })
+    }
+
+    /// Adds a text file that belongs to the model and is put into place with it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where it cannot be written.
+    pub fn add_text(&mut self, path: &Path, text: &str) -> Result<()> {
+        self.stage.write(path, |out| out.write_all(text.as_bytes())).map(drop)
+    }
+
+    /// Puts the model into place under another name in the same folder.
+    ///
+    /// # Errors
+    /// As [`Draft::commit`].
+    pub fn commit_as(mut self, path: &Path) -> Result<u64> {
+        self.stage.divert(&self.target, path)?;
+        path.clone_into(&mut self.target);
+        self.commit()
+    }
+
+    /// Puts everything into place and returns the number of bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where that cannot be done, [`ErrorKind::Interrupted`] where the reader of a
+    /// pipe is no longer waited for; then all files are as they were.
+    pub fn commit(self) -> Result<u64> {
+        let bytes = self.stage.commit()?;
+        if let Ok(Target::File(real)) = resolve(&self.target) {
+            remove_old_data(&real, self.data.as_deref());
+        }
+        Ok(bytes)
+    }
+}
+
+/// Removes the data files of models that were in `model` before, or of killed runs.
+fn remove_old_data(model: &Path, current: Option<&str>) {
+    let (Some(name), Ok(entries)) = (model.file_name(), fs::read_dir(folder_of(model))) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let file = entry.file_name();
+        if is_data_of(&file, name) && file.to_str() != current {
+            // It is of no use, and does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether `file` is called as the data files of `model` are.
+fn is_data_of(file: &OsStr, model: &OsStr) -> bool {
+    let digits = file.to_str().zip(model.to_str()).and_then(|(file, model)| {
+        file.strip_prefix(model)?.strip_prefix('.')?.strip_suffix(".data")
+    });
+    digits.is_some_and(is_digest)
+}

@@ -1,0 +1,322 @@
+//! Values that are sizes: shapes on their way from `Shape` to the reshape that reads them.
+//!
+//! Exporters compute with shapes at run time. What is known of such values (numbers, and formulas of the
+//! model's open extents) is followed here, so that types can be told from them.
+
+use crate::ir::{Attribute, DataType, Graph, Size, Tensor, ValueId};
+
+use super::join::{picked, slices};
+use super::types::shape_range;
+use super::{NodeView, normal_axis};
+
+/// Values of more elements are no shapes.
+const LONGEST: usize = 64;
+
+/// A scalar or vector of sizes, as far as they are known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sizes {
+    /// Whether this is a scalar, not a vector of one.
+    pub scalar: bool,
+    /// The elements. Truth is 1, falsehood 0.
+    pub elements: Vec<Option<Size>>,
+}
+
+impl Sizes {
+    fn vector(elements: Vec<Option<Size>>) -> Self {
+        Sizes { scalar: false, elements }
+    }
+
+    /// Of a scalar, or a vector of one: its element.
+    pub fn single(&self) -> Option<&Size> {
+        match self.elements.as_slice() {
+            [only] => only.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The elements as numbers, if all are known.
+    pub fn numbers(&self) -> Option<Vec<i64>> {
+        self.elements.iter().map(|e| e.as_ref()?.value()).collect()
+    }
+}
+
+/// The sizes in a constant, if it may be a shape or a part of one.
+pub fn constant_sizes(graph: &Graph, id: ValueId) -> Option<Sizes> {
+    tensor_sizes(graph.initializer(id)?)
+}
+
+fn tensor_sizes(tensor: &Tensor) -> Option<Sizes> {
+    if tensor.dims.len() > 1 || tensor.dims.iter().any(|n| *n > LONGEST) {
+        return None;
+    }
+    let elements = match tensor.to_i64() {
+        Some(numbers) => numbers.into_iter().map(|v| Some(Size::number(v))).collect(),
+        None => tensor.to_f64().ok()?.into_iter().map(whole).collect(),
+    };
+    Some(Sizes { scalar: tensor.dims.is_empty(), elements })
+}
+
+/// A float as a size, if it is one.
+fn whole(value: f64) -> Option<Size> {
+    (value.fract() == 0.0 && value.abs() < 2f64.powi(53)).then(|| Size::number(value as i64))
+}
+
+/// What is known of the outputs of a node that are scalars or vectors of sizes.
+pub fn sizes(node: &NodeView<'_>) -> Vec<Option<Sizes>> {
+    if !node.node.domain.is_empty() {
+        return Vec::new();
+    }
+    match node.node.op.as_str() {
+        "Split" => split(node),
+        _ => vec![size(node).filter(|sizes| sizes.elements.len() <= LONGEST)],
+    }
+}
+
+fn size(node: &NodeView<'_>) -> Option<Sizes> {
+    let input = |index| node.sizes(index);
+    match node.node.op.as_str() {
+        "Constant" => match node.node.attributes.get("value")? {
+            Attribute::Tensor(tensor) => tensor_sizes(tensor),
+            _ => None,
+        },
+        "Shape" => {
+            let dims = node.shape(0)?;
+            let dims = dims.get(shape_range(node, dims.len()))?;
+            Some(Sizes::vector(dims.iter().map(Size::of).collect()))
+        }
+        "Size" => {
+            let dims: Vec<Option<Size>> = node.shape(0)?.iter().map(Size::of).collect();
+            Some(Sizes { scalar: true, elements: vec![product(&dims)] })
+        }
+        "Identity" | "Floor" | "Ceil" | "Round" => input(0),
+        "Cast" => input(0).filter(|_| keeps_sizes(node)),
+        "Gather" => gather(&input(0)?, &input(1)?),
+        "Slice" => slice(node, &input(0)?),
+        "Squeeze" => {
+            let data = input(0)?;
+            (data.elements.len() == 1).then_some(Sizes { scalar: true, ..data })
+        }
+        "Unsqueeze" => input(0).filter(|s| s.scalar).map(|s| Sizes::vector(s.elements)),
+        "Reshape" => reshape(input(0)?, &input(1)?),
+        "Concat" => {
+            let parts: Option<Vec<Sizes>> = (0..node.node.inputs.len()).map(input).collect();
+            Some(Sizes::vector(parts?.into_iter().flat_map(|p| p.elements).collect()))
+        }
+        "ConstantOfShape" => filled(node, &input(0)?),
+        "Expand" => repeated(input(0)?, &input(1)?),
+        "Range" => range(&input(0)?, &input(1)?, &input(2)?),
+        "Where" => choice(&input(0)?, &input(1)?, &input(2)?),
+        "Not" => each(&input(0)?, |a| Some(Size::number(i64::from(a.value()? == 0)))),
+        "Neg" => each(&input(0)?, |a| a.times(&Size::number(-1))),
+        "Abs" => each(&input(0)?, |a| match a.value() {
+            Some(n) => n.checked_abs().map(Size::number),
+            None => a.is_natural().then(|| a.clone()),
+        }),
+        "ReduceProd" => reduced(node, &input(0)?, product),
+        "ReduceSum" => reduced(node, &input(0)?, |all| {
+            all.iter().try_fold(Size::number(0), |sum, size| sum.plus(size.as_ref()?))
+        }),
+        op => combine(&input(0)?, &input(1)?, binary(node, op)?),
+    }
+}
+
+/// Whether a `Cast` is to integers or to floats that hold any size.
+fn keeps_sizes(node: &NodeView<'_>) -> bool {
+    let to = i32::try_from(node.node.int("to", 0)).map(DataType::from_code);
+    matches!(to, Ok(DataType::I64 | DataType::I32 | DataType::F32 | DataType::F64))
+}
+
+type Binary = fn(&Size, &Size) -> Option<Size>;
+
+fn binary(node: &NodeView<'_>, op: &str) -> Option<Binary> {
+    let float = node.ty(0).is_none_or(|ty| ty.dtype.is_float());
+    Some(match op {
+        "Add" => Size::plus,
+        "Sub" => Size::minus,
+        "Mul" => Size::times,
+        "Div" if float => exact_quotient,
+        "Div" => quotient,
+        "Mod" => remainder,
+        "Min" => |a, b| ordered(a, b).map(|less| if less { a.clone() } else { b.clone() }),
+        "Max" => |a, b| ordered(a, b).map(|less| if less { b.clone() } else { a.clone() }),
+        "Equal" => |a, b| equal(a, b).map(truth),
+        "Less" => |a, b| ordered(b, a).map(|at_most| truth(!at_most)),
+        "Greater" => |a, b| ordered(a, b).map(|at_most| truth(!at_most)),
+        "LessOrEqual" => |a, b| ordered(a, b).map(truth),
+        "GreaterOrEqual" => |a, b| ordered(b, a).map(truth),
+        "And" => Size::times,
+        "Or" => |a, b| Some(truth(a.value()? != 0 || b.value()? != 0)),
+        _ => return None,
+    })
+}
+
+fn truth(holds: bool) -> Size {
+    Size::number(i64::from(holds))
+}
+
+/// Whether `a` is at most `b`, where that holds or fails whatever the open extents are.
+fn ordered(a: &Size, b: &Size) -> Option<bool> {
+    let (less, more) = (b.minus(a)?, a.minus(b)?.minus(&Size::number(1))?);
+    match (less.is_natural(), more.is_natural()) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
+}
+
+fn equal(a: &Size, b: &Size) -> Option<bool> {
+    match a == b {
+        true => Some(true),
+        // Neither may be the other where one is surely above it.
+        false => (ordered(a, b)? != ordered(b, a)?).then_some(false),
+    }
+}
+
+/// Integers are rounded towards zero.
+fn quotient(a: &Size, b: &Size) -> Option<Size> {
+    match (a.value(), b.value()) {
+        (Some(a), Some(b)) => a.checked_div(b).map(Size::number),
+        _ if a.is_natural() => a.over(b),
+        _ => exact_quotient(a, b),
+    }
+}
+
+fn exact_quotient(a: &Size, b: &Size) -> Option<Size> {
+    a.over(b).filter(|quotient| quotient.times(b).as_ref() == Some(a))
+}
+
+fn remainder(a: &Size, b: &Size) -> Option<Size> {
+    a.minus(&quotient(a, b)?.times(b)?)
+}
+
+fn product(sizes: &[Option<Size>]) -> Option<Size> {
+    sizes.iter().try_fold(Size::number(1), |all, size| all.times(size.as_ref()?))
+}
+
+fn gather(data: &Sizes, indices: &Sizes) -> Option<Sizes> {
+    let pick = |index: &Option<Size>| {
+        let index = normal_axis(index.as_ref()?.value()?, data.elements.len())?;
+        data.elements.get(index).cloned()
+    };
+    let elements: Option<Vec<_>> = indices.elements.iter().map(pick).collect();
+    (!data.scalar).then_some(Sizes { scalar: indices.scalar, elements: elements? })
+}
+
+fn slice(node: &NodeView<'_>, data: &Sizes) -> Option<Sizes> {
+    match slices(node, 1)?.as_slice() {
+        [(0, start, end, step)] if !data.scalar => {
+            let indices = picked(data.elements.len(), *start, *end, *step);
+            let elements: Option<Vec<_>> =
+                indices.iter().map(|i| data.elements.get(*i).cloned()).collect();
+            elements.map(Sizes::vector)
+        }
+        _ => None,
+    }
+}
+
+fn split(node: &NodeView<'_>) -> Vec<Option<Sizes>> {
+    let parts = || {
+        let data = node.sizes(0).filter(|data| !data.scalar)?;
+        let mut rest = data.elements.into_iter();
+        let length = crate::ir::Dim::Known(rest.len());
+        let lengths = super::types::split_sizes(node, &[length]);
+        let lengths: Option<Vec<usize>> = lengths.iter().map(crate::ir::Dim::known).collect();
+        let part = |length: usize| Some(Sizes::vector(rest.by_ref().take(length).collect()));
+        Some(lengths?.into_iter().map(part).collect())
+    };
+    parts().unwrap_or_default()
+}
+
+/// Between scalars and vectors only.
+fn reshape(data: Sizes, target: &Sizes) -> Option<Sizes> {
+    let scalar = match target.numbers()?.as_slice() {
+        [] => true,
+        [n] if *n == -1 || usize::try_from(*n) == Ok(data.elements.len()) => false,
+        _ => return None,
+    };
+    Some(Sizes { scalar, ..data })
+}
+
+/// The length in a shape of one axis; 1 in that of a scalar.
+fn length(shape: &Sizes) -> Option<usize> {
+    match shape.numbers()?.as_slice() {
+        [] => Some(1),
+        [length] => usize::try_from(*length).ok().filter(|length| *length <= LONGEST),
+        _ => None,
+    }
+}
+
+fn filled(node: &NodeView<'_>, shape: &Sizes) -> Option<Sizes> {
+    let element = match node.node.attributes.get("value") {
+        Some(Attribute::Tensor(element)) => tensor_sizes(element)?.elements.into_iter().next()?,
+        Some(_) => return None,
+        None => Some(Size::number(0)),
+    };
+    let elements = vec![element; length(shape)?];
+    Some(Sizes { scalar: shape.elements.is_empty(), elements })
+}
+
+fn repeated(data: Sizes, shape: &Sizes) -> Option<Sizes> {
+    let length = length(shape)?;
+    match (data.elements.as_slice(), length) {
+        ([_], _) if shape.elements.is_empty() => Some(data),
+        ([only], _) => Some(Sizes::vector(vec![only.clone(); length])),
+        (all, length) if length == 1 || length == all.len() => Some(data),
+        _ => None,
+    }
+}
+
+fn range(start: &Sizes, limit: &Sizes, step: &Sizes) -> Option<Sizes> {
+    let number = |sizes: &Sizes| sizes.single()?.value();
+    let (mut at, limit, step) = (number(start)?, number(limit)?, number(step)?);
+    let mut elements = Vec::new();
+    while (step > 0 && at < limit) || (step < 0 && at > limit) {
+        elements.push(Some(Size::number(at)));
+        at = at.checked_add(step).filter(|_| elements.len() <= LONGEST)?;
+    }
+    Some(Sizes::vector(elements))
+}
+
+fn each(data: &Sizes, op: fn(&Size) -> Option<Size>) -> Option<Sizes> {
+    let elements = data.elements.iter().map(|size| op(size.as_ref()?)).collect();
+    Some(Sizes { scalar: data.scalar, elements })
+}
+
+/// How many elements operands have when they are broadcast, and whether the result is a scalar.
+fn broadcast(operands: &[&Sizes]) -> Option<(usize, bool)> {
+    let length = operands.iter().map(|s| s.elements.len()).find(|n| *n != 1).unwrap_or(1);
+    let fits = operands.iter().all(|s| s.elements.len() == 1 || s.elements.len() == length);
+    fits.then(|| (length, operands.iter().all(|s| s.scalar)))
+}
+
+fn at(sizes: &Sizes, index: usize) -> Option<&Size> {
+    sizes.elements.get(if sizes.elements.len() == 1 { 0 } else { index })?.as_ref()
+}
+
+fn combine(a: &Sizes, b: &Sizes, op: Binary) -> Option<Sizes> {
+    let (length, scalar) = broadcast(&[a, b])?;
+    let element = |i: usize| op(at(a, i)?, at(b, i)?);
+    Some(Sizes { scalar, elements: (0..length).map(element).collect() })
+}
+
+fn choice(condition: &Sizes, a: &Sizes, b: &Sizes) -> Option<Sizes> {
+    let (length, scalar) = broadcast(&[condition, a, b])?;
+    let element = |i: usize| match at(condition, i).and_then(Size::value) {
+        Some(0) => at(b, i).cloned(),
+        Some(_) => at(a, i).cloned(),
+        None => at(a, i).filter(|own| at(b, i) == Some(*own)).cloned(),
+    };
+    Some(Sizes { scalar, elements: (0..length).map(element).collect() })
+}
+
+fn reduced(
+    node: &NodeView<'_>,
+    data: &Sizes,
+    reduce: fn(&[Option<Size>]) -> Option<Size>,
+) -> Option<Sizes> {
+    if node.node.int("noop_with_empty_axes", 0) != 0 {
+        return None;
+    }
+    let scalar = data.scalar || node.node.int("keepdims", 1) == 0;
+    Some(Sizes { scalar, elements: vec![reduce(&data.elements)] })
+}

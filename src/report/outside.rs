@@ -1,0 +1,69 @@
+//! Parameters that belong to no layer.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::format::count;
+use super::table::{Left, Right, Table};
+use crate::couple::Outside;
+
+/// Parameters of one model that belong to no layer, all for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutsideRecord {
+    /// The reason, as a noun phrase.
+    pub reason: String,
+    /// How many numbers they are.
+    pub parameters: u64,
+    /// Names of the constants that hold them.
+    pub names: Vec<String>,
+}
+
+impl OutsideRecord {
+    /// One record for each reason, that with the most parameters first.
+    pub fn by_reason(all: Vec<Outside>) -> Vec<OutsideRecord> {
+        let mut records: Vec<OutsideRecord> = Vec::new();
+        for Outside { name, elements, reason } in all {
+            match records.iter_mut().find(|record| record.reason == reason) {
+                Some(record) => {
+                    record.parameters = record.parameters.saturating_add(elements);
+                    record.names.push(name);
+                }
+                None => {
+                    records.push(OutsideRecord { reason, parameters: elements, names: vec![name] })
+                }
+            }
+        }
+        records.sort_by_key(|record| std::cmp::Reverse(record.parameters));
+        records
+    }
+}
+
+/// The records as a table below a line that says how many parameters they are; empty where there are
+/// none. `whose` says of which model.
+pub(super) fn outside(records: &[OutsideRecord], whose: &str) -> String {
+    if records.is_empty() {
+        return String::new();
+    }
+    let total = records.iter().fold(0u64, |sum, record| sum.saturating_add(record.parameters));
+    let mut out = String::new();
+    let _ = writeln!(out, "{} parameters{whose} belong to no layer:", count(total));
+    let mut table = Table::new([("parameters", Right), ("constants", Left), ("why", Left)]);
+    for record in records {
+        let names = several(&record.names);
+        table.row([count(record.parameters), names, record.reason.clone()]);
+    }
+    out.push_str(&table.render());
+    out
+}
+
+/// A list of names that stays short.
+pub(super) fn several(names: &[String]) -> String {
+    const SHOWN: usize = 2;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 if names.is_empty() => "–".to_owned(),
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

@@ -1,0 +1,53 @@
+//! NVIDIA's libraries as pip installs them: `pip install onnxruntime-gpu[cuda,cudnn]` puts them into
+//! folders that the dynamic linker does not search.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ::ort::util::preload_dylib;
+
+/// What the CUDA provider links to or opens, each after those that it needs itself.
+const LIBRARIES: [&str; 7] = [
+    "libcudart.so.",
+    "libnvrtc.so.",
+    "libcublasLt.so.",
+    "libcublas.so.",
+    "libcurand.so.",
+    "libcufft.so.",
+    "libcudnn.so.",
+];
+
+/// Loads the libraries of NVIDIA's packages that stand beside that of `library`, where the dynamic
+/// linker does not find them by itself. What cannot be loaded is told by the provider when it starts.
+pub(super) fn preload(library: &Path) {
+    for path in libraries_beside(library) {
+        let found = path.file_name().is_some_and(|name| preload_dylib(name).is_ok());
+        if !found {
+            let _ = preload_dylib(path.as_os_str());
+        }
+    }
+}
+
+/// The libraries in `nvidia/*/lib` beside the package `onnxruntime/capi` that holds `library`, in the
+/// order in which they need each other.
+pub(super) fn libraries_beside(library: &Path) -> Vec<PathBuf> {
+    let library = library.canonicalize().unwrap_or_else(|_| library.to_path_buf());
+    let Some(packages) = library.ancestors().nth(3) else { return Vec::new() };
+    let files: Vec<PathBuf> = entries(&packages.join("nvidia"))
+        .into_iter()
+        .flat_map(|package| entries(&package.join("lib")))
+        .collect();
+    LIBRARIES.iter().flat_map(|stem| files.iter().filter(|file| is(file, stem)).cloned()).collect()
+}
+
+fn is(file: &Path, stem: &str) -> bool {
+    file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(stem))
+}
+
+/// The entries of `dir` in the order of their names; none where it cannot be read.
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}

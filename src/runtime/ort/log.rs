@@ -1,0 +1,25 @@
+//! What ONNX Runtime writes to its log. It is not printed, because what goes wrong reaches the caller as an
+//! error; but some errors have their reason in the log alone.
+
+use std::sync::{Mutex, PoisonError};
+
+use ::ort::environment::Environment;
+use ::ort::logging::LogLevel;
+
+static KEPT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Takes one message of the runtime.
+pub(super) fn take(level: LogLevel, message: &str) {
+    if level >= LogLevel::Error {
+        KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+    }
+}
+
+/// Does `work`; gives the errors that were logged meanwhile, too.
+pub(super) fn listening<T>(environment: &Environment, work: impl FnOnce() -> T) -> (T, String) {
+    environment.set_log_level(LogLevel::Error);
+    let outcome = work();
+    environment.set_log_level(LogLevel::Fatal);
+    let kept = std::mem::take(&mut *KEPT.lock().unwrap_or_else(PoisonError::into_inner));
+    (outcome, kept.join("; "))
+}

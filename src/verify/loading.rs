@@ -1,0 +1,74 @@
+//! Which runtimes can take part.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::{Joint, Subject, Verification};
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::runtime::Backend;
+
+/// Brings everything into the runtimes.
+pub(super) struct Loading<'a> {
+    pub(super) joint: Joint<'a>,
+    pub(super) subjects: &'a [Subject<'a>],
+    pub(super) batch: usize,
+    pub(super) report: &'a mut Verification,
+    pub(super) progress: &'a dyn Progress,
+}
+
+impl Loading<'_> {
+    /// One engine per backend that loads the original nets and the joint model; and what others that
+    /// run the original nets say of the joint model.
+    pub(super) fn engines(
+        &mut self,
+        backends: &[Arc<dyn Backend>],
+    ) -> Result<(Vec<Engine>, Vec<String>)> {
+        let (mut engines, mut refused) = (Vec::new(), Vec::new());
+        let mut refusal = None;
+        for backend in backends {
+            self.progress.check()?;
+            let backend = backend.as_ref();
+            let error = match self.engine(backend) {
+                Ok(engine) => {
+                    engines.push(engine);
+                    continue;
+                }
+                Err(e) if !is_refusal(&e) => return Err(e),
+                Err(e) => e,
+            };
+            let (who, why) = (backend.describe(), self.by_name(&error));
+            match Engine::try_originals(backend, self.subjects, self.batch) {
+                // Where an engine is at hand, that one may be the judge; if not, this one is.
+                Ok(()) if engines.is_empty() => {
+                    self.report.failures.push(format!("{who} cannot run it: {why}"));
+                }
+                Ok(()) => refused.push(format!("{who}: {why}")),
+                Err(e) if !is_refusal(&e) => return Err(e),
+                Err(e) => {
+                    self.report.unable.push(format!("{who}: {e}"));
+                    refusal = refusal.or(Some(e));
+                }
+            }
+        }
+        match refusal {
+            Some(e) if engines.is_empty() && self.report.failures.is_empty() => Err(e),
+            _ => Ok((engines, refused)),
+        }
+    }
+
+    fn engine(&self, backend: &dyn Backend) -> Result<Engine> {
+        let originals = Engine::originals(backend, self.subjects)?;
+        Engine::new(backend, self.joint, self.subjects, originals)
+    }
+
+    /// What a runtime says, which names the file as it is called for now.
+    fn by_name(&self, error: &Error) -> String {
+        error.to_string().replace(&self.joint.path.display().to_string(), self.joint.name)
+    }
+}
+
+/// Whether a runtime is to blame and not the files.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Backend | ErrorKind::Unsupported)
+}

@@ -1,0 +1,94 @@
+//! What a joint model's file says about how far its tasks are from their originals.
+//!
+//! A merge measures that on the finished file and writes it into its metadata. Whatever is done to the
+//! file later, be it quantisation or an edit, can be held against it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Verification;
+use crate::ir::Model;
+
+/// Metadata key of [`Reported`], as JSON.
+pub const DEVIATION_KEY: &str = "onnx_zip.deviation";
+
+/// Deviations below this are rounding, which depends on the number of threads; files must not.
+const ROUNDING: f64 = 1e-3;
+
+/// How far the tasks were from their originals when the file was verified.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Reported {
+    /// Whether that was measured on made-up samples.
+    pub synthetic: bool,
+    /// Root mean square of the difference relative to that of the original, by task and output;
+    /// rounded up to two digits.
+    pub tasks: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+impl Reported {
+    /// What a verification on samples that were made up, or not, has found.
+    pub fn of(checked: &Verification, synthetic: bool) -> Self {
+        let tasks = checked.tasks.iter().map(|task| {
+            let outputs = task.outputs.iter().filter_map(|output| {
+                let first = output.runtimes.first()?;
+                Some((output.name.clone(), rounded_up(first.original.relative)))
+            });
+            (task.name.clone(), outputs.collect())
+        });
+        Reported { synthetic, tasks: tasks.collect() }
+    }
+
+    /// What the file of `model` says; `None` where it says nothing, or nothing that makes sense.
+    pub fn read(model: &Model) -> Option<Self> {
+        serde_json::from_str(model.metadata.get(DEVIATION_KEY)?).ok()
+    }
+
+    /// As metadata; `None` where there is nothing to say.
+    pub fn text(&self) -> Option<String> {
+        let finite = self.tasks.values().flat_map(BTreeMap::values).all(|d| d.is_finite());
+        if finite { serde_json::to_string(self).ok() } else { None }
+    }
+}
+
+/// The largest deviation that still is what was reported. A merge measures on samples that its weights
+/// were fitted to; where these are few, others deviate three times as much.
+pub(super) fn allowed(reported: f64) -> f64 {
+    (4.0 * reported).max(reported + 0.05)
+}
+
+fn rounded_up(deviation: f64) -> f64 {
+    let at_least = deviation.max(ROUNDING);
+    if !at_least.is_finite() {
+        return at_least;
+    }
+    let digit = 10f64.powi(1 - at_least.log10().floor() as i32);
+    (at_least * digit).ceil() / digit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deviations_are_rounded_up_to_two_digits() {
+        let cases = [(0.0, 0.001), (1e-7, 0.001), (0.0123, 0.013), (0.3801, 0.39), (2.51, 2.6)];
+        for (deviation, expected) in cases {
+            let rounded = rounded_up(deviation);
+            assert!((rounded - expected).abs() < 1e-9, "{deviation}: {rounded}");
+        }
+        assert!(!rounded_up(f64::INFINITY).is_finite());
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let outputs = BTreeMap::from([("logits".to_owned(), 0.013)]);
+        let reported = Reported { synthetic: true, tasks: [("a".to_owned(), outputs)].into() };
+        let mut model = Model::default();
+        assert_eq!(Reported::read(&model), None);
+        model.metadata.insert(DEVIATION_KEY.to_owned(), reported.text().unwrap());
+        assert_eq!(Reported::read(&model), Some(reported));
+        model.metadata.insert(DEVIATION_KEY.to_owned(), "[]".to_owned());
+        assert_eq!(Reported::read(&model), None);
+    }
+}

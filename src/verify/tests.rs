@@ -1,0 +1,208 @@
+use ndarray::ArrayD;
+
+use super::*;
+use crate::calib::data::DataOptions;
+use crate::ir::{DataType, Dim};
+use crate::progress::Silent;
+use crate::runtime::{HostArray, Port, Session};
+
+/// What a runtime makes of a net: whether it loads, and what it computes.
+#[derive(Debug, Clone, Copy)]
+enum Does {
+    Load(f32),
+    FailToLoad,
+    FailToRun,
+}
+
+use Does::{FailToLoad, FailToRun, Load};
+
+/// A runtime whose results are made up.
+#[derive(Clone, Copy)]
+struct Fake {
+    name: &'static str,
+    original: Does,
+    net: Does,
+    joint: Does,
+}
+
+struct FakeSession {
+    does: Does,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+}
+
+fn port(name: &str) -> Port {
+    let shape = Some(vec![Dim::Symbol("n".to_owned()), Dim::Known(2)]);
+    Port { name: name.to_owned(), dtype: DataType::F32, shape }
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Backend, "it is broken")
+}
+
+impl Backend for Fake {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn describe(&self) -> String {
+        format!("{} 1.0", self.name)
+    }
+
+    fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
+        let (does, output) = match source {
+            ModelSource::Bytes(b"original") => (self.original, "y"),
+            ModelSource::Bytes(_) => (self.net, "y"),
+            ModelSource::File(_) => (self.joint, "a/y"),
+        };
+        let (inputs, outputs) = (vec![port("x")], vec![port(output)]);
+        match does {
+            FailToLoad => Err(broken()),
+            _ => Ok(Box::new(FakeSession { does, inputs, outputs })),
+        }
+    }
+}
+
+impl Session for FakeSession {
+    fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    fn run(&mut self, inputs: &[(&str, &HostArray)]) -> Result<Vec<HostArray>> {
+        let Load(value) = self.does else { return Err(broken()) };
+        let shape = inputs[0].1.shape().to_vec();
+        Ok(vec![ArrayD::from_elem(shape, value).into()])
+    }
+}
+
+/// A runtime in which everything is the same.
+const GOOD: Fake = Fake { name: "good", original: Load(1.0), net: Load(1.0), joint: Load(1.0) };
+
+/// Another one.
+const OTHER: Fake = Fake { name: "other", ..GOOD };
+
+fn checked(backends: &[Fake], reported: Option<f64>) -> Result<Verification> {
+    let data = Dataset::synthetic(&[port("x")], 8, 0, &DataOptions::default())?;
+    let reported = reported.map(|deviation| BTreeMap::from([("y".to_owned(), deviation)]));
+    let subject = Subject {
+        task: "a",
+        original: ModelSource::Bytes(b"original"),
+        net: Some(ModelSource::Bytes(b"net")),
+        data: &data,
+        reported: reported.as_ref(),
+    };
+    let backends: Vec<Arc<dyn Backend>> =
+        backends.iter().map(|b| Arc::new(*b) as Arc<dyn Backend>).collect();
+    let joint = Joint { path: Path::new("/tmp/hidden/joint.onnx"), name: "joint.onnx" };
+    verify(joint, &[subject], &backends, 4, &Limits::default(), &Silent)
+}
+
+/// What failed and what was not compared.
+fn verdict(backends: &[Fake]) -> (Vec<String>, Vec<String>) {
+    let report = checked(backends, None).unwrap();
+    (report.failures, report.unable)
+}
+
+#[test]
+fn runtimes_that_agree_have_nothing_to_say() {
+    let report = checked(&[GOOD, OTHER], None).unwrap();
+    assert!(report.passed() && report.unable.is_empty(), "{report:?}");
+    assert_eq!(report.runtimes, ["good 1.0", "other 1.0"]);
+    assert_eq!((report.joint.as_str(), report.tasks[0].samples), ("joint.onnx", 8));
+}
+
+#[test]
+fn the_first_that_runs_the_originals_judges() {
+    for original in [FailToLoad, FailToRun] {
+        // It would refuse the joint model, too; and says nothing.
+        let unable = Fake { original, joint: FailToLoad, ..OTHER };
+        let (failures, notes) = verdict(&[unable, GOOD]);
+        assert!(failures.is_empty(), "{failures:?}");
+        assert!(notes.len() == 1 && notes[0].starts_with("other 1.0: a: "), "{notes:?}");
+        for joint in [FailToLoad, FailToRun] {
+            let judge = Fake { joint, ..GOOD };
+            assert_eq!(verdict(&[unable, judge]).0.len(), 1);
+            let late = Fake { original: FailToRun, ..OTHER };
+            assert_eq!(verdict(&[late, judge]).0.len(), 1);
+        }
+        let error = checked(&[unable], None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Backend);
+    }
+}
+
+#[test]
+fn the_judge_must_run_what_was_merged_and_others_need_not() {
+    for does in [FailToLoad, FailToRun] {
+        for broken in [Fake { joint: does, ..GOOD }, Fake { net: does, ..GOOD }] {
+            let (failures, notes) = verdict(&[broken, OTHER]);
+            assert!(failures.len() == 1 && notes.is_empty(), "{failures:?} {notes:?}");
+            let (failures, notes) = verdict(&[OTHER, broken]);
+            assert!(failures.is_empty() && notes.len() == 1, "{failures:?} {notes:?}");
+        }
+    }
+}
+
+#[test]
+fn runtimes_that_disagree_fail_unless_they_do_so_on_the_originals() {
+    let wrong = Fake { joint: Load(2.0), ..OTHER };
+    let (failures, _) = verdict(&[GOOD, wrong]);
+    assert!(failures.iter().any(|f| f.contains("differs from the first runtime")), "{failures:?}");
+    let strange = Fake { original: Load(3.0), net: Load(4.0), joint: Load(5.0), ..OTHER };
+    let (failures, notes) = verdict(&[GOOD, strange]);
+    assert!(failures.is_empty(), "{failures:?}");
+    assert!(notes.len() == 1 && notes[0].contains("the original itself differs"), "{notes:?}");
+}
+
+#[test]
+fn a_file_that_is_further_off_than_it_says_fails() {
+    let off = |by: f32| Fake { net: Load(1.0 + by), joint: Load(1.0 + by), ..GOOD };
+    for (by, reported, passes) in [
+        (0.38, None, true),
+        (0.38, Some(0.001), false),
+        (0.38, Some(0.3), true),
+        (0.02, Some(0.001), true),
+        (f32::NAN, Some(0.3), false),
+    ] {
+        let report = checked(&[off(by)], reported).unwrap();
+        assert_eq!(report.passed(), passes, "{by} {reported:?}: {:?}", report.failures);
+        assert_eq!(report.tasks[0].outputs[0].reported, reported);
+    }
+    let report = checked(&[off(0.38)], Some(0.001)).unwrap();
+    let said = "task 'a', output 'y': differs from the original by 38.0 %, and by 0.1 % when it was \
+                merged";
+    assert_eq!(report.failures, [said]);
+}
+
+#[test]
+fn the_hidden_place_of_the_file_is_not_told() {
+    struct Telling;
+    impl Backend for Telling {
+        fn name(&self) -> &'static str {
+            "telling"
+        }
+        fn describe(&self) -> String {
+            "telling".to_owned()
+        }
+        fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
+            match source {
+                ModelSource::File(path) => {
+                    let message = format!("cannot load {}", path.display());
+                    Err(Error::new(ErrorKind::Backend, message))
+                }
+                bytes => GOOD.load(bytes),
+            }
+        }
+    }
+    let data = Dataset::synthetic(&[port("x")], 8, 0, &DataOptions::default()).unwrap();
+    let original = ModelSource::Bytes(b"original");
+    let subject = Subject { task: "a", original, net: None, data: &data, reported: None };
+    let joint = Joint { path: Path::new("/tmp/hidden/joint.onnx"), name: "joint.onnx" };
+    let backends: [Arc<dyn Backend>; 1] = [Arc::new(Telling)];
+    let report = verify(joint, &[subject], &backends, 4, &Limits::default(), &Silent).unwrap();
+    let said = ["telling cannot run it: joint.onnx: cannot load joint.onnx"];
+    assert_eq!(report.failures, said);
+}

@@ -1,0 +1,47 @@
+//! Nets with open sizes, as exporters write them: every product is a layer, and every parameter that is
+//! in none has a reason.
+
+use std::path::Path;
+
+use onnx_zip::canon::{CanonOptions, canonicalise};
+use onnx_zip::couple::{Coupling, outside};
+use onnx_zip::onnx::load;
+
+/// Layers of a net, and the reasons why parameters are in none.
+fn seen(name: &str) -> (usize, Vec<String>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/open");
+    let model = load(&folder.join(format!("{name}.onnx"))).unwrap();
+    let model = canonicalise(model, &CanonOptions::default()).unwrap();
+    let coupling = Coupling::of(&model.graph).unwrap();
+    let reasons = outside(&model.graph, &coupling).into_iter().map(|o| o.reason);
+    (coupling.layers.len(), reasons.collect())
+}
+
+#[test]
+fn products_are_layers_whatever_is_open() {
+    // Per block four projections of attention and two of the perceptron.
+    for (name, layers) in [
+        ("encoder_14", 2 * 6 + 1),
+        ("encoder_17", 2 * 6 + 1),
+        ("vision_14", 1 + 2 * 6 + 1),
+        ("vision_17", 1 + 2 * 6 + 1),
+        ("recogniser_14", 3 + 2 * 2 + 1),
+        ("stem_13", 3),
+    ] {
+        let (found, reasons) = seen(name);
+        assert_eq!(found, layers, "{name}: {reasons:#?}");
+        let products: Vec<&String> = reasons
+            .iter()
+            .filter(|reason| reason.contains("MatMul") || reason.contains("Conv"))
+            .collect();
+        assert!(products.is_empty(), "{name}: {products:#?}");
+    }
+}
+
+#[test]
+fn tables_and_normalisations_have_their_reasons() {
+    let (_, reasons) = seen("encoder_17");
+    let tables = reasons.iter().filter(|reason| reason.starts_with("rows of a table")).count();
+    assert_eq!(tables, 2, "{reasons:#?}");
+    assert!(reasons.iter().any(|reason| reason.contains("LayerNormalization")), "{reasons:#?}");
+}
