@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::align::Alignment;
 use crate::calib::data::Dataset;
 use crate::calib::store::LayerMoments;
 use crate::calib::stream::Source;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::grad;
+use crate::ir::ValueId;
 use crate::mtz::driver::Driver;
-use crate::mtz::joint::JointModel;
+use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Budget, MergeOptions, Method};
 use crate::mtz::plan::{Prediction, predict};
@@ -25,10 +25,12 @@ use crate::runtime::Backend;
 
 mod batches;
 mod candidates;
+mod nothing;
 mod prepare;
 mod search;
 
 use batches::{batch_in_parts, batch_size, batch_with_gradients};
+use nothing::{has_equal_constants, misaligned};
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
@@ -75,7 +77,8 @@ pub struct Outcome {
 /// Merges prepared nets: shares neurons and fuses their weights.
 ///
 /// # Errors
-/// [`ErrorKind::Misaligned`] if there is nothing that could be shared; else as the stages it runs.
+/// [`ErrorKind::Misaligned`] if no layer could be shared and no constant is the same; else as the stages
+/// it runs.
 pub fn merge(
     prepared: Prepared,
     calibration: &Calibration,
@@ -112,10 +115,12 @@ fn zipped(
     let Prepared { mut joint, alignment, mut seconds } = prepared;
     seconds.push(("sensitivities", importance.seconds));
     let start = Instant::now();
+    let data: Vec<Dataset> =
+        joint.tasks.iter().zip(&calibration.data).map(|(task, data)| fed(task, data)).collect();
     let sources: Vec<Source<'_>> = joint
         .tasks
         .iter()
-        .zip(&calibration.data)
+        .zip(&data)
         .map(|(task, data)| Source {
             backend: calibration.backend.as_ref(),
             data,
@@ -143,6 +148,17 @@ fn zipped(
     Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples, retrained }))
 }
 
+/// The samples for a task's net. A net that has features on the first axis of an input takes nothing but
+/// whole batches.
+fn fed(task: &Task, data: &Dataset) -> Dataset {
+    let features_first = |input: &ValueId| task.coupling.axis(*input).is_some_and(|a| a.axis == 0);
+    let graph = &task.model.graph;
+    match graph.fixed_batch().filter(|_| graph.inputs.iter().any(features_first)) {
+        Some(size) => data.filling(size),
+        None => data.clone(),
+    }
+}
+
 /// How much the neurons of the original nets matter.
 struct Importance {
     /// Per task; empty where pairs are not weighted.
@@ -167,7 +183,7 @@ impl Importance {
             // It may be that nothing is to be shared, where something could be.
             let all = Budget::uniform(Share::Fraction(1.0));
             let plan = predict(joint, alignment, &all, false)?;
-            if shares_nothing(&plan) {
+            if shares_nothing(&plan) && !has_equal_constants(joint) {
                 return Err(misaligned(joint, alignment, &plan));
             }
         }
@@ -219,23 +235,4 @@ impl Importance {
         }
         Ok(())
     }
-}
-
-fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
-    let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
-    let names = names.join(" and ");
-    let first = plan.sites.first().and_then(|s| Some((s.layers.first()?, s.reason.as_ref()?)));
-    let what = match (alignment.divergences.iter().flatten().next(), first) {
-        (Some(d), _) => format!(
-            "{names} have no layers in common that could be shared: they first differ at '{}' against '{}' ({})",
-            d.a.as_deref().unwrap_or("the end"),
-            d.b.as_deref().unwrap_or("the end"),
-            d.difference
-        ),
-        (None, Some((layer, reason))) => format!(
-            "{names} have no layers that could be shared, from the first one on ('{layer}': {reason})"
-        ),
-        (None, None) => format!("{names} have no layers with weights"),
-    };
-    Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
 }

@@ -10,10 +10,11 @@
 //!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
-//!    there is none still; `recurrent`; `shuffle` last, since it looks for what the others left.
+//!    `padding`; `left` before `gemm`, whose product without a bias lets `affine` add one; `addend`,
+//!    which takes away a computed bias; `bias` where there is none still; `recurrent`; `shuffle` last, since it looks for what the others left.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
+mod addend;
 mod affine;
 mod bias;
 mod check;
@@ -21,6 +22,7 @@ mod constants;
 mod extents;
 mod fold;
 mod gemm;
+mod left;
 mod limits;
 mod noop;
 mod operands;
@@ -29,6 +31,7 @@ mod recurrent;
 mod regroup;
 mod resize;
 mod rewire;
+mod rows;
 mod shapes;
 mod shuffle;
 mod types;
@@ -42,8 +45,10 @@ use std::ops::Deref;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 
+pub use fold::dequantise;
 pub use limits::check_sizes;
 pub use regroup::{PerGroup, per_group, regroup};
+pub use rows::split_rows;
 pub use types::infer as infer_types;
 
 /// A model in canonical form, with the types of all values inferred; only this module makes one.
@@ -121,7 +126,9 @@ const TIDY: &[Pass] = &[
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
     Pass { name: "padding", run: Rewrite(padding::run) },
+    Pass { name: "left", run: Rewrite(left::run) },
     Pass { name: "gemm", run: Rewrite(gemm::run) },
+    Pass { name: "addend", run: Rewrite(addend::run) },
     Pass { name: "affine", run: Rewrite(affine::run) },
     Pass { name: "bias", run: Rewrite(bias::run) },
     Pass { name: "recurrent", run: Rewrite(recurrent::run) },

@@ -19,6 +19,7 @@ use crate::canon::{CanonOptions, canonicalise};
 use crate::couple::{CoupledLayer, Coupling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
+use crate::mtz::joint::coupled;
 use crate::progress::Progress;
 use crate::runtime::fixed_batch;
 
@@ -83,7 +84,7 @@ impl CalibrateArgs {
             return Err(Error::new(ErrorKind::Usage, "there is no model to calibrate"));
         };
         data.record.notes.iter().for_each(|note| console.note(note));
-        let model = canonicalise(model, &CanonOptions::default())?.into_inner();
+        let (model, _) = coupled(canonicalise(model, &CanonOptions::default())?)?;
         let source = Source {
             backend: backend.as_ref(),
             data: &data.dataset,

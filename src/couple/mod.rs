@@ -124,6 +124,17 @@ pub struct Coupling {
     pub axes: Vec<Option<ChannelAxis>>,
     /// How channels flow through each node that tracked channels reach.
     pub flows: BTreeMap<NodeId, Flow>,
+    /// Nodes of which several rows are one channel.
+    pub tied: Vec<Tied>,
+}
+
+/// A node of which several rows are one channel, such as the halves of a gated unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tied {
+    /// The node.
+    pub node: NodeId,
+    /// All rows in parts in each of which no channel is twice.
+    pub rows: Vec<Vec<usize>>,
 }
 
 impl Coupling {

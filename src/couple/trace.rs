@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::atoms::{Atoms, Mark};
 use super::inputs::channel_axis;
 use super::{
-    Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, End, Frozen, GroupId, LayerId,
+    Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, End, Frozen, GroupId, LayerId, Tied,
 };
 use crate::error::Result;
-use crate::ir::{Consumers, Dim, Graph, NodeId, ValueId};
+use crate::ir::{Consumers, Dim, Graph, Node, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
+
+/// Layers that one node may become at most.
+const MOST_PARTS: usize = 16;
 
 /// State of the walk through the graph.
 struct Tracer<'g> {
@@ -49,9 +52,9 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
     for node in graph.topological_order()? {
         tracer.visit(node);
     }
-    tracer.freeze_repeated_rows();
+    let tied = tracer.freeze_repeated_rows();
     tracer.freeze_outputs();
-    Ok(tracer.resolve())
+    Ok(Coupling { tied, ..tracer.resolve() })
 }
 
 impl Tracer<'_> {
@@ -71,14 +74,17 @@ impl Tracer<'_> {
     fn visit(&mut self, id: NodeId) {
         let node = self.graph.node(id);
         let rule = node.domain.is_empty().then(|| ops::rule(&node.op)).flatten();
-        let tracked = node.inputs.iter().flatten().any(|v| self.labels[v.index()].is_some());
+        let tracked = node.reads().any(|v| self.labels[v.index()].is_some());
         let flow = match rule {
             _ if tracked && !self.has_room(id) => Flow::whole("more channels than are followed"),
             Some(rule) => {
                 let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
-                let weighted =
-                    matches!(flow, Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_));
-                if tracked || weighted { flow } else { Flow::Untracked }
+                let begins = match &flow {
+                    Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_) => true,
+                    Flow::Whole(whole) => whole.outputs.iter().flatten().any(Labels::go_on),
+                    _ => false,
+                };
+                if tracked || begins { flow } else { Flow::Untracked }
             }
             None if tracked => Flow::whole("an operator without a channel rule"),
             None => Flow::Untracked,
@@ -213,11 +219,14 @@ impl Tracer<'_> {
         Labels { axis: labels.axis, atoms: labels.atoms.iter().map(atom).collect() }
     }
 
-    /// Freezes channels that reach an output without passing another layer: outputs are the task's own.
+    /// Freezes channels that reach an answer without passing another layer: the answers of a model are its
+    /// task's own. An output that leads to a further layer shows hidden channels and is no answer.
     fn freeze_outputs(&mut self) {
         let reason = self.reason("a model output", None, Some(End::Output));
+        let hidden = self.before_layers();
         let mut seen = HashSet::new();
         let mut stack = self.graph.outputs.clone();
+        stack.retain(|output| !hidden.contains(output));
         while let Some(value) = stack.pop() {
             if !seen.insert(value) {
                 continue;
@@ -233,6 +242,20 @@ impl Tracer<'_> {
                 stack.extend(node.reads());
             }
         }
+    }
+
+    /// All values that some layer depends on.
+    fn before_layers(&self) -> HashSet<ValueId> {
+        let layers = self.layers.iter().map(|(layer, _)| layer.node);
+        let mut stack: Vec<ValueId> = layers.flat_map(|id| self.graph.node(id).reads()).collect();
+        let mut seen = HashSet::new();
+        while let Some(value) = stack.pop() {
+            if seen.insert(value) {
+                let producer = self.graph.producer(value).map(|id| self.graph.node(id));
+                stack.extend(producer.into_iter().flat_map(Node::reads));
+            }
+        }
+        seen
     }
 
     fn reason(&mut self, reason: &str, node: Option<NodeId>, end: Option<End>) -> u32 {
@@ -265,7 +288,7 @@ impl Tracer<'_> {
             })
             .collect();
         let layers = self.number_layers(&axes, &mut groups);
-        Coupling { groups, layers, axes, flows: self.flows }
+        Coupling { groups, layers, axes, flows: self.flows, tied: Vec::new() }
     }
 
     /// The layers with their final numbers: one for each group that rows of a node belong to.
@@ -293,23 +316,33 @@ impl Tracer<'_> {
         layers
     }
 
-    /// A channel that is two rows of one layer cannot be paired row by row.
-    fn freeze_repeated_rows(&mut self) {
+    /// A channel that is two rows of one layer cannot be paired row by row. Returns the nodes with such
+    /// rows.
+    fn freeze_repeated_rows(&mut self) -> Vec<Tied> {
+        let mut tied = Vec::new();
         for (layer, _) in self.layers.clone() {
             let Some(labels) = self.labels[layer.output.index()].clone() else { continue };
-            let mut seen = HashSet::new();
-            let repeated: Vec<Atom> = labels
-                .atoms
-                .iter()
-                .copied()
-                .filter(|a| !seen.insert(self.atoms.root(*a)))
-                .collect();
-            if !repeated.is_empty() {
+            let mut parts: Vec<Vec<usize>> = Vec::new();
+            let mut seen: HashMap<Atom, usize> = HashMap::new();
+            for (row, atom) in labels.atoms.iter().enumerate() {
+                let times = seen.entry(self.atoms.root(*atom)).or_default();
+                parts.resize(parts.len().max(*times + 1), Vec::new());
+                parts[*times].push(row);
+                *times += 1;
+            }
+            let later: Vec<Atom> =
+                parts.iter().skip(1).flatten().map(|r| labels.atoms[*r]).collect();
+            if !later.is_empty() {
                 let reason =
                     self.reason("channels of one layer that are added up", Some(layer.node), None);
-                self.atoms.freeze(&repeated, reason);
+                self.atoms.freeze(&later, reason);
+            }
+            let is_gate = matches!(layer.kind, LayerKind::Gate(_));
+            if !is_gate && (2..=MOST_PARTS).contains(&parts.len()) {
+                tied.push(Tied { node: layer.node, rows: parts });
             }
         }
+        tied
     }
 
     fn describe(&self, marks: &[Mark], frozen: Option<u32>) -> ChannelGroup {

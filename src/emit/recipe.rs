@@ -10,7 +10,7 @@ mod indices;
 
 use std::collections::HashSet;
 
-use crate::canon::regroup;
+use crate::canon::{dequantise, regroup};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, Tensor, TensorType, ValueId};
 use crate::mtz::joint::{JointModel, Neuron, Task};
@@ -145,9 +145,11 @@ pub fn restore(model: &Model) -> Result<JointModel> {
     let mut allowance = Allowance::default();
     let lists = recipe.lists.iter().map(|list| indices::read_all(list, &mut allowance));
     let lists = lists.collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
+    let mut stored = model.graph.clone();
+    dequantise(&mut stored).in_model(&model.name)?;
     let mut tasks = Vec::new();
     for task in &recipe.tasks {
-        let net = assemble::net(model, task, &lists).in_model(&model.name)?;
+        let net = assemble::net(&stored, task, &lists).in_model(&model.name)?;
         tasks.push(Task::new(&task.name, net)?);
     }
     let (mut sharing, mut fused) = (Vec::new(), Vec::new());

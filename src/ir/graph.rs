@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
+use super::codes::Codes;
 use super::index::Index;
 use super::tensor::{Tensor, TensorType};
 use crate::error::{Error, ErrorKind, Result};
@@ -163,6 +164,19 @@ impl Node {
     pub fn reads(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.inputs.iter().flatten().copied().chain(self.subgraphs().flat_map(Graph::captures))
     }
+
+    /// Points everything the node reads at other values. A node that is copied into another graph
+    /// reads that graph's values afterwards, and so do its sub-graphs.
+    pub fn redirect(&mut self, mut to: impl FnMut(ValueId) -> ValueId) {
+        for input in self.inputs.iter_mut().flatten() {
+            *input = to(*input);
+        }
+        for attribute in self.attributes.values_mut() {
+            if let Attribute::Graph(sub) = attribute {
+                sub.recapture(&mut to);
+            }
+        }
+    }
 }
 
 /// A computation graph.
@@ -177,6 +191,7 @@ pub struct Graph {
     values: Vec<Value>,
     nodes: Vec<Option<Node>>,
     names: HashMap<String, ValueId>,
+    codes: BTreeMap<ValueId, Codes>,
     index: Index,
 }
 
@@ -234,6 +249,14 @@ impl Graph {
         match &self.value(id).kind {
             ValueKind::Initializer(tensor) => Some(tensor),
             _ => None,
+        }
+    }
+
+    /// Element type and shape of a value, where known: those of its tensor for a constant.
+    pub fn type_of(&self, id: ValueId) -> Option<TensorType> {
+        match self.initializer(id) {
+            Some(tensor) => Some(tensor.ty()),
+            None => self.value(id).ty.clone(),
         }
     }
 
@@ -373,6 +396,16 @@ impl Graph {
         self.values[id.index()].kind = ValueKind::Initializer(tensor);
     }
 
+    /// How a constant was stored in few bits, if it was.
+    pub fn codes(&self, id: ValueId) -> Option<&Codes> {
+        self.codes.get(&id)
+    }
+
+    /// Remembers how a constant was stored.
+    pub fn set_codes(&mut self, id: ValueId, codes: Codes) {
+        self.codes.insert(id, codes);
+    }
+
     /// Drops a constant that nothing reads.
     pub fn drop_initializer(&mut self, id: ValueId) {
         if let kind @ ValueKind::Initializer(_) = &mut self.values[id.index()].kind {
@@ -388,6 +421,13 @@ impl Graph {
     /// Sets the type of a value that is not a dense tensor, as an encoded `TypeProto`.
     pub fn set_foreign_type(&mut self, id: ValueId, encoded: Vec<u8>) {
         self.values[id.index()].foreign_type = Some(encoded);
+    }
+
+    /// Gives a value the type of a value of another graph.
+    pub fn set_type_like(&mut self, id: ValueId, graph: &Graph, other: ValueId) {
+        let Value { foreign_type, element, .. } = graph.value(other).clone();
+        let (ty, value) = (graph.type_of(other), &mut self.values[id.index()]);
+        (value.ty, value.foreign_type, value.element) = (ty, foreign_type, element);
     }
 
     /// Sets the type of the tensors in a sequence or an optional value.
@@ -408,20 +448,8 @@ impl Graph {
     /// Makes every reader of `old` (nodes, their sub-graphs, graph outputs) read `new` instead.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
         for id in self.index.move_readers(old, new) {
-            let Some(node) = &mut self.nodes[id.index()] else { continue };
-            for input in node.inputs.iter_mut().flatten() {
-                if *input == old {
-                    *input = new;
-                }
-            }
-            for attribute in node.attributes.values_mut() {
-                if let Attribute::Graph(sub) = attribute {
-                    for value in &mut sub.values {
-                        if value.kind == ValueKind::Captured(old) {
-                            value.kind = ValueKind::Captured(new);
-                        }
-                    }
-                }
+            if let Some(node) = &mut self.nodes[id.index()] {
+                node.redirect(|read| if read == old { new } else { read });
             }
         }
         for output in &mut self.outputs {
@@ -432,7 +460,7 @@ impl Graph {
     }
 
     /// Points captured values at other values of the enclosing graph.
-    pub fn recapture(&mut self, mut outer: impl FnMut(ValueId) -> ValueId) {
+    fn recapture(&mut self, mut outer: impl FnMut(ValueId) -> ValueId) {
         for value in &mut self.values {
             if let ValueKind::Captured(id) = value.kind {
                 value.kind = ValueKind::Captured(outer(id));
@@ -440,8 +468,8 @@ impl Graph {
         }
     }
 
-    /// Puts `prefix/` before the name of every value of the graph and its sub-graphs, except
-    /// captured ones.
+    /// Puts `prefix/` before the name of every node and value of the graph and its sub-graphs, except
+    /// captured values.
     pub fn prefix_names(&mut self, prefix: &str) {
         for value in &mut self.values {
             if !matches!(value.kind, ValueKind::Captured(_)) {
@@ -451,6 +479,7 @@ impl Graph {
         self.names =
             (0u32..).map(ValueId).zip(&self.values).map(|(id, v)| (v.name.clone(), id)).collect();
         for node in self.nodes.iter_mut().flatten() {
+            node.name = format!("{prefix}/{}", node.name);
             for attribute in node.attributes.values_mut() {
                 if let Attribute::Graph(sub) = attribute {
                     sub.prefix_names(prefix);

@@ -6,6 +6,7 @@
 //! tracked behind it.
 
 mod axes;
+mod control;
 mod conv;
 mod elementwise;
 mod gate;
@@ -15,10 +16,12 @@ mod linear;
 mod norm;
 mod parameter;
 mod pool;
+mod quantise;
 mod recurrent;
 mod reshape;
 mod shape;
 mod sizes;
+mod space;
 mod types;
 mod view;
 
@@ -50,6 +53,13 @@ pub struct Labels {
     pub axis: usize,
     /// One entry per index along the axis.
     pub atoms: Vec<Atom>,
+}
+
+impl Labels {
+    /// Whether some of the channels began before the node that has these labels.
+    pub fn go_on(&self) -> bool {
+        self.atoms.iter().any(|atom| *atom != Atom::NEW)
+    }
 }
 
 /// The role of an operand for the channels that flow through its node.
@@ -172,6 +182,10 @@ static RULES: &[&dyn OpRule] = &[
     &join::Slice,
     &join::Gather,
     &shape::Shape,
+    &space::SpaceToDepth,
+    &space::DepthToSpace,
+    &control::Control,
+    &quantise::Quantise,
     &shape::Cast,
 ];
 

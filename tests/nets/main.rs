@@ -9,6 +9,7 @@ mod laws;
 mod layers;
 mod open;
 mod outputs;
+mod patterns;
 mod permute;
 mod recurrent;
 mod reshapes;

@@ -21,6 +21,8 @@ pub(super) struct Column {
     source: Source,
     fit: Fit,
     normalise: Option<Normalise>,
+    /// Whether the input is a single number, the same for all samples of a run.
+    is_single: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -45,6 +47,14 @@ impl Column {
     ) -> Result<Self> {
         let Named { name, array } = named;
         let wrong = |clause: &str| wrong_array(file, &name, clause);
+        let is_single = is_single(port);
+        let array = match is_single {
+            true => single(array).ok_or_else(|| {
+                let input = &port.name;
+                wrong(&format!("has several values, but input '{input}' is one for all samples"))
+            })?,
+            false => array,
+        };
         let Some((samples, sample)) = array.shape().split_first() else {
             return Err(wrong("is a single number where samples are needed"));
         };
@@ -76,7 +86,8 @@ impl Column {
         let fitted = fit.shape(sample).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
         let source = Source::Array(Arc::new(array));
-        Ok(Column { input: port.name.clone(), dtype: port.dtype, source, fit, normalise })
+        let input = port.name.clone();
+        Ok(Column { input, dtype: port.dtype, source, fit, normalise, is_single })
     }
 
     /// The images of `files` for an input.
@@ -96,7 +107,8 @@ impl Column {
         let fitted = fit.shape(&images.sample()).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
         let source = Source::Images(Arc::new(images));
-        Ok(Column { input: port.name.clone(), dtype: port.dtype, source, fit, normalise })
+        let (input, dtype) = (port.name.clone(), port.dtype);
+        Ok(Column { input, dtype, source, fit, normalise, is_single: false })
     }
 
     /// `len` made-up samples for input number `index`.
@@ -126,14 +138,17 @@ impl Column {
             source: Source::Synthetic(Arc::new(generator)),
             fit: Fit::Same,
             normalise: None,
+            is_single: is_single(port),
         })
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Number of samples; `None` where there may be any number of them.
+    pub(super) fn len(&self) -> Option<usize> {
         match &self.source {
-            Source::Array(array) => array.rows().unwrap_or(0),
-            Source::Images(images) => images.len(),
-            Source::Synthetic(generator) => generator.len,
+            _ if self.is_single => None,
+            Source::Array(array) => array.rows(),
+            Source::Images(images) => Some(images.len()),
+            Source::Synthetic(generator) => Some(generator.len),
         }
     }
 
@@ -159,6 +174,7 @@ impl Column {
             )
             .because(error)
         };
+        let rows = if self.is_single { &[0] } else { rows };
         let raw = match &self.source {
             Source::Array(array) => array.select_rows(rows).map_err(spoilt)?,
             Source::Images(images) => images.rows(rows)?,
@@ -168,20 +184,37 @@ impl Column {
             Error::new(ErrorKind::Calibration, format!("samples for '{}' differ", self.input))
         })?;
         let typed = fitted.cast(self.dtype).map_err(spoilt)?;
-        Ok(match &self.normalise {
+        let ready = match &self.normalise {
             Some(normalise) => normalise.apply(typed),
             None => typed,
-        })
+        };
+        match self.is_single {
+            true => ready.reshaped(&[]).ok_or_else(|| {
+                Error::new(ErrorKind::Calibration, format!("'{}' is no single value", self.input))
+            }),
+            false => Ok(ready),
+        }
     }
+}
+
+/// Whether an input takes one number per run, whatever the number of samples.
+fn is_single(port: &Port) -> bool {
+    port.shape.as_ref().is_some_and(Vec::is_empty)
+}
+
+/// The value of an array in which there is only one, perhaps once per sample, as one row.
+fn single(array: HostArray) -> Option<HostArray> {
+    let len = array.len();
+    let rows = array.reshaped(&[len])?;
+    let first = rows.slice_rows(0..len.min(1)).ok()?;
+    let all = HostArray::stack(&vec![first.clone(); len]).ok()?;
+    (all == rows).then_some(first)
 }
 
 /// The shape of one sample of an input, `None` in place of open sizes; `None` altogether where the
 /// rank is open.
 fn sample_shape(port: &Port, options: &DataOptions) -> Result<Option<Vec<Option<usize>>>> {
     let Some(shape) = &port.shape else { return Ok(None) };
-    if shape.is_empty() {
-        return Err(refused(port, "which has no axis for samples"));
-    }
     let size = |(axis, dim): (usize, &Dim)| {
         dim.known().or_else(|| options.dims.get(&dim_key(port, axis)).copied())
     };

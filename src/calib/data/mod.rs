@@ -105,7 +105,7 @@ impl Dataset {
         for (named, port) in named {
             let name = named.name.clone();
             let column = Column::from_array(file, named, port, options)?;
-            same_length(&name, column.len())?;
+            column.len().map_or(Ok(()), |len| same_length(&name, len))?;
             columns.push(column);
         }
         let mut notes = Vec::new();
@@ -150,10 +150,10 @@ impl Dataset {
     }
 
     fn new(columns: Vec<Column>, labels: Option<Vec<i64>>, mut notes: Vec<String>) -> Result<Self> {
-        let len = columns
-            .first()
-            .map(Column::len)
-            .ok_or_else(|| Error::new(ErrorKind::Calibration, "the model has no inputs to feed"))?;
+        if columns.is_empty() {
+            return Err(Error::new(ErrorKind::Calibration, "the model has no inputs to feed"));
+        }
+        let len = columns.iter().find_map(Column::len).or(labels.as_ref().map(Vec::len));
         for column in columns.iter().filter(|column| column.feeds_raw_bytes()) {
             notes.push(format!(
                 "uint8 data is fed to input '{}' unscaled, from 0 to 255; pass --scale 1/255 if the \
@@ -161,7 +161,7 @@ impl Dataset {
                 column.input
             ));
         }
-        Ok(Dataset { columns, labels, rows: (0..len).collect(), notes })
+        Ok(Dataset { columns, labels, rows: (0..len.unwrap_or(1)).collect(), notes })
     }
 
     /// Number of samples.
@@ -234,6 +234,15 @@ impl Dataset {
     /// The first `len` samples, or all where there are fewer.
     pub fn take(&self, len: usize) -> Dataset {
         Dataset { rows: self.rows.iter().take(len).copied().collect(), ..self.clone() }
+    }
+
+    /// Samples that fill batches of `size`: those that are left over are left out, and where there are
+    /// fewer, they are repeated.
+    pub fn filling(&self, size: usize) -> Dataset {
+        let (len, size) = (self.len(), size.max(1));
+        let count = (len - len % size).max(if len > 0 { size } else { 0 });
+        let rows = self.rows.iter().cycle().take(count).copied().collect();
+        Dataset { rows, ..self.clone() }
     }
 
     /// `len` samples at random, in their order in the file, or all where there are fewer; the same

@@ -3,6 +3,8 @@
 mod layout;
 pub(crate) mod matrix;
 mod model;
+mod tied;
 
 pub use layout::{Block, Owner};
 pub use model::{Fused, JointModel, Neuron, Sharing, Task};
+pub use tied::coupled;

@@ -5,9 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::canon::Canonical;
 use crate::couple::{Channel, CoupledLayer, Coupling, GroupId, LayerId};
 use crate::error::Result;
 use crate::ir::Model;
+
+use super::tied::coupled;
 
 /// Names a neuron that several tasks share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +34,15 @@ impl Task {
     /// As [`Coupling::of`].
     pub fn new(name: impl Into<String>, model: Model) -> Result<Self> {
         let coupling = Coupling::of(&model.graph)?;
+        Ok(Task { name: name.into(), model, coupling })
+    }
+
+    /// A task of a net that is merged for the first time.
+    ///
+    /// # Errors
+    /// As [`Task::new`].
+    pub fn fresh(name: impl Into<String>, model: Canonical) -> Result<Self> {
+        let (model, coupling) = coupled(model)?;
         Ok(Task { name: name.into(), model, coupling })
     }
 }

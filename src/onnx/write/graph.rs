@@ -3,8 +3,9 @@
 //! Values are linked by name in a file. A captured value goes by the name that its origin has in
 //! the outer graph; a value of a sub-graph that would hide an outer value gets another name.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use super::codes::{self, Stored};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Node, NodeId, Value, ValueId, ValueKind};
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
@@ -20,7 +21,7 @@ pub(super) struct GraphWriter<'a> {
 }
 
 /// The names of one graph's values in the file, and the graphs around it.
-struct Scope<'a> {
+pub(super) struct Scope<'a> {
     /// By value; `None` where nothing in the graph uses the value.
     names: Vec<Option<String>>,
     taken: HashSet<String>,
@@ -35,23 +36,32 @@ impl<'a> GraphWriter<'a> {
 
     /// The graph as a message, its nodes in topological order.
     pub(super) fn write(&self, graph: &Graph) -> Result<GraphProto> {
-        let scope = Scope::new(graph, self.outer)?;
-        let inner = GraphWriter { ir_version: self.ir_version, outer: Some(&scope) };
+        let mut scope = Scope::new(graph, self.outer)?;
         let order = graph.topological_order()?;
         let constants = constants(graph, &scope);
+        let stored = match self.ir_version < FIRST_IR_WITH_CONSTANTS {
+            true => BTreeMap::new(),
+            false => codes::stored(graph, &mut scope, &constants)?,
+        };
+        let inner = GraphWriter { ir_version: self.ir_version, outer: Some(&scope) };
         let mut inputs = graph.inputs.clone();
         if self.ir_version < FIRST_IR_WITH_CONSTANTS {
             inputs.extend(&constants);
         }
         Ok(GraphProto {
             name: Some(graph.name.clone()),
-            initializer: initializers(graph, &scope, &constants)?,
+            initializer: initializers(graph, &scope, &constants, &stored)?,
             input: infos(graph, &scope, &inputs)?,
             output: infos(graph, &scope, &graph.outputs)?,
             value_info: infos(graph, &scope, &typed_values(graph, &order))?,
-            node: order
-                .iter()
-                .map(|&id| inner.node(graph.node(id), &scope).at_node(&graph.node(id).name))
+            node: stored
+                .values()
+                .map(|stored| Ok(stored.node.clone()))
+                .chain(
+                    order.iter().map(|&id| {
+                        inner.node(graph.node(id), &scope).at_node(&graph.node(id).name)
+                    }),
+                )
                 .collect::<Result<_>>()?,
             ..GraphProto::default()
         })
@@ -90,7 +100,14 @@ impl<'a> Scope<'a> {
         Ok(scope)
     }
 
-    fn name(&self, id: ValueId) -> Result<String> {
+    /// A name like `base` for a value that the file has beside those of the graph.
+    pub(super) fn claim(&mut self, graph: &Graph, base: &str) -> String {
+        let name = self.free_name(graph, base);
+        self.taken.insert(name.clone());
+        name
+    }
+
+    pub(super) fn name(&self, id: ValueId) -> Result<String> {
         self.names.get(id.index()).cloned().flatten().ok_or_else(|| {
             Error::new(ErrorKind::Format, format!("the graph has no value with {id:?}"))
         })
@@ -173,9 +190,17 @@ fn initializers(
     graph: &Graph,
     scope: &Scope<'_>,
     constants: &[ValueId],
+    stored: &BTreeMap<ValueId, Stored>,
 ) -> Result<Vec<TensorProto>> {
-    let tensors = constants.iter().filter_map(|&id| Some((id, graph.initializer(id)?)));
-    tensors.map(|(id, tensor)| tensor::encode(&scope.name(id)?, tensor)).collect()
+    let mut all = Vec::new();
+    for id in constants {
+        match (stored.get(id), graph.initializer(*id)) {
+            (Some(stored), _) => all.extend(stored.tensors.iter().cloned()),
+            (None, Some(tensor)) => all.push(tensor::encode(&scope.name(*id)?, tensor)?),
+            (None, None) => {}
+        }
+    }
+    Ok(all)
 }
 
 /// Computed values whose type is known, in the order of their nodes; the graph's outputs carry
