@@ -57,6 +57,24 @@ pub struct Calibration {
     pub memory: u64,
 }
 
+impl Calibration {
+    /// The same with samples as the nets take them. A net that has features on the first axis of an input
+    /// takes nothing but whole batches.
+    fn fitting(&self, joint: &JointModel) -> Calibration {
+        let fitting = |(task, data): (&Task, &Dataset)| {
+            let graph = &task.model.graph;
+            let has_features =
+                |input: &ValueId| task.coupling.axis(*input).map(|a| a.axis) == Some(0);
+            match graph.fixed_batch().filter(|_| graph.inputs.iter().any(has_features)) {
+                Some(size) => data.filling(size),
+                None => data.clone(),
+            }
+        };
+        let data = joint.tasks.iter().zip(&self.data).map(fitting).collect();
+        Calibration { data, ..self.clone() }
+    }
+}
+
 /// What happened during a merge.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -99,6 +117,7 @@ pub fn merge_and_retrain(
     retraining: Option<&Retraining<'_>>,
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome)> {
+    let calibration = &calibration.fitting(&prepared.joint);
     let importance = Importance::measure(&prepared, calibration, options, progress)?;
     zipped(prepared, calibration, &importance, options, retraining, progress)
 }
@@ -115,12 +134,10 @@ fn zipped(
     let Prepared { mut joint, alignment, mut seconds } = prepared;
     seconds.push(("sensitivities", importance.seconds));
     let start = Instant::now();
-    let data: Vec<Dataset> =
-        joint.tasks.iter().zip(&calibration.data).map(|(task, data)| fed(task, data)).collect();
     let sources: Vec<Source<'_>> = joint
         .tasks
         .iter()
-        .zip(&data)
+        .zip(&calibration.data)
         .map(|(task, data)| Source {
             backend: calibration.backend.as_ref(),
             data,
@@ -146,17 +163,6 @@ fn zipped(
     let sizes = sizes(&joint)?;
     let without_sensitivity = importance.without.clone();
     Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples, retrained }))
-}
-
-/// The samples for a task's net. A net that has features on the first axis of an input takes nothing but
-/// whole batches.
-fn fed(task: &Task, data: &Dataset) -> Dataset {
-    let features_first = |input: &ValueId| task.coupling.axis(*input).is_some_and(|a| a.axis == 0);
-    let graph = &task.model.graph;
-    match graph.fixed_batch().filter(|_| graph.inputs.iter().any(features_first)) {
-        Some(size) => data.filling(size),
-        None => data.clone(),
-    }
 }
 
 /// How much the neurons of the original nets matter.

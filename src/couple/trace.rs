@@ -128,23 +128,28 @@ impl Tracer<'_> {
                 }
             }
             Flow::Partwise(partwise) => {
-                for (a, b) in &partwise.coupled {
-                    for (x, y) in a.iter().zip(b) {
-                        self.atoms.unite(*x, *y);
-                    }
-                }
+                self.unite(&partwise.coupled);
                 if let Some(output) = self.graph.node(id).output(0) {
                     self.labels[output.index()] = Some(partwise.output.clone());
                 }
             }
             Flow::Relabel(picks) => self.relabel(id, picks),
             Flow::Whole(whole) => {
+                self.unite(&whole.coupled);
                 let outputs = self.graph.node(id).outputs.clone();
                 for (output, labels) in outputs.into_iter().zip(&whole.outputs) {
                     let (Some(output), Some(labels)) = (output, labels) else { continue };
                     let labels = self.with_new_atoms(id, labels);
                     self.labels[output.index()] = Some(labels);
                 }
+            }
+        }
+    }
+
+    fn unite(&mut self, coupled: &[(Vec<Atom>, Vec<Atom>)]) {
+        for (a, b) in coupled {
+            for (x, y) in a.iter().zip(b) {
+                self.atoms.unite(*x, *y);
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Operators that run sub-graphs.
 //!
-//! What happens inside is not followed. A value that comes out like one that went in has the channels of
-//! that one: it is put together and taken apart in the same way.
+//! What happens inside is not followed. A value that comes out has the channels of those of the same shape
+//! that went in, which are taken to be combined one by one: all are paired in the same way.
 
-use crate::ir::{Dim, ValueId};
+use crate::ir::{Dim, Graph, Node, ValueId};
 
 use super::{Flow, Labels, NodeView, OpRule, Whole};
 
@@ -16,20 +16,28 @@ impl OpRule for Control {
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
-        let outputs = node.node.outputs.iter().enumerate().map(|(number, output)| {
-            let sources = match node.node.op.as_str() {
-                "If" => node.node.reads().skip(1).collect(),
-                _ => Vec::from_iter(initial(node, number)),
-            };
-            sources.into_iter().find_map(|source| alike(node, source, (*output)?))
-        });
-        Flow::Whole(Whole { reason: "a sub-graph", outputs: outputs.collect() })
+        let (mut outputs, mut coupled) = (Vec::new(), Vec::new());
+        for (number, output) in node.node.outputs.iter().enumerate() {
+            let sources = initial(node, number).into_iter().chain(captured(node.node));
+            let mut sources = sources.filter_map(|source| alike(node, source, (*output)?));
+            let first = sources.next();
+            let others = sources.filter(|l| first.as_ref().is_some_and(|f| f.axis == l.axis));
+            coupled.extend(others.filter_map(|l| Some((first.clone()?.atoms, l.atoms))));
+            outputs.push(first);
+        }
+        Flow::Whole(Whole { reason: "a sub-graph", outputs, coupled })
     }
+}
+
+/// What the sub-graphs of a node read from around them.
+fn captured(node: &Node) -> impl Iterator<Item = ValueId> + '_ {
+    node.subgraphs().flat_map(Graph::captures)
 }
 
 /// What a state of a loop begins with, by the number of the output that it ends in.
 fn initial(node: &NodeView<'_>, number: usize) -> Option<ValueId> {
     match node.node.op.as_str() {
+        "If" => None,
         "Loop" => node.node.input(number + 2),
         _ => {
             let scanned = usize::try_from(node.node.int("num_scan_inputs", 0)).ok()?;

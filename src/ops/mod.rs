@@ -5,6 +5,7 @@
 //! operator without a rule gets its channels whole, in the order of the task's own net, and nothing is
 //! tracked behind it.
 
+mod alike;
 mod axes;
 mod control;
 mod conv;
@@ -111,6 +112,8 @@ pub struct Whole {
     pub reason: &'static str,
     /// Labels of the outputs; nothing is tracked behind an output that has none.
     pub outputs: Vec<Option<Labels>>,
+    /// Channels that must be the same channel.
+    pub coupled: Vec<(Vec<Atom>, Vec<Atom>)>,
 }
 
 /// How channels flow through a node.
@@ -136,12 +139,12 @@ pub enum Flow {
 impl Flow {
     /// The node needs its channels whole, and none are tracked behind it.
     pub fn whole(reason: &'static str) -> Flow {
-        Flow::Whole(Whole { reason, outputs: Vec::new() })
+        Flow::Whole(Whole { reason, ..Whole::default() })
     }
 
     /// The node needs its channels whole; those of its only tracked output are `labels`.
     pub fn whole_with(reason: &'static str, labels: Labels) -> Flow {
-        Flow::Whole(Whole { reason, outputs: vec![Some(labels)] })
+        Flow::Whole(Whole { reason, outputs: vec![Some(labels)], ..Whole::default() })
     }
 }
 
@@ -187,6 +190,7 @@ static RULES: &[&dyn OpRule] = &[
     &control::Control,
     &quantise::Quantise,
     &shape::Cast,
+    &alike::Alike,
 ];
 
 /// The rule for operator `op` of the standard operator set.

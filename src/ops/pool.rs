@@ -52,7 +52,18 @@ impl OpRule for Global {
 
 impl OpRule for Reduce {
     fn ops(&self) -> &'static [&'static str] {
-        &["ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2", "ReduceL1", "ReduceProd"]
+        &[
+            "ReduceMean",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceSum",
+            "ReduceL2",
+            "ReduceL1",
+            "ReduceProd",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+            "ReduceSumSquare",
+        ]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {

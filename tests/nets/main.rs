@@ -1,6 +1,8 @@
 //! Merges of trained nets, by laws and by numbers.
 
 mod accuracy;
+mod drawn;
+mod exact;
 mod grouped;
 mod groups;
 mod input_matching;

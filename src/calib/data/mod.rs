@@ -37,6 +37,8 @@ pub struct Dataset {
     labels: Option<Vec<i64>>,
     /// The samples that were chosen, in order.
     rows: Vec<usize>,
+    /// The number of samples is a multiple of this.
+    whole: usize,
     notes: Vec<String>,
 }
 
@@ -161,7 +163,7 @@ impl Dataset {
                 column.input
             ));
         }
-        Ok(Dataset { columns, labels, rows: (0..len.unwrap_or(1)).collect(), notes })
+        Ok(Dataset { columns, labels, rows: (0..len.unwrap_or(1)).collect(), whole: 1, notes })
     }
 
     /// Number of samples.
@@ -233,16 +235,25 @@ impl Dataset {
 
     /// The first `len` samples, or all where there are fewer.
     pub fn take(&self, len: usize) -> Dataset {
-        Dataset { rows: self.rows.iter().take(len).copied().collect(), ..self.clone() }
+        let rows = self.rows.iter().take(self.in_whole(len)).copied().collect();
+        Dataset { rows, ..self.clone() }
     }
 
-    /// Samples that fill batches of `size`: those that are left over are left out, and where there are
-    /// fewer, they are repeated.
+    /// Samples that fill batches of `size`, as parts of them will: those that are left over are left out,
+    /// and where there are fewer, they are repeated.
     pub fn filling(&self, size: usize) -> Dataset {
         let (len, size) = (self.len(), size.max(1));
         let count = (len - len % size).max(if len > 0 { size } else { 0 });
         let rows = self.rows.iter().cycle().take(count).copied().collect();
-        Dataset { rows, ..self.clone() }
+        Dataset { rows, whole: size, ..self.clone() }
+    }
+
+    /// At most `len`, so that batches are filled.
+    fn in_whole(&self, len: usize) -> usize {
+        match self.whole {
+            1 => len,
+            whole => (len - len % whole).max(whole),
+        }
     }
 
     /// `len` samples at random, in their order in the file, or all where there are fewer; the same
@@ -254,7 +265,8 @@ impl Dataset {
     /// [`Dataset::subset`], and all other samples.
     pub fn split(&self, len: usize, seed: u64) -> (Dataset, Dataset) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let drawn = rand::seq::index::sample(&mut random, self.len(), len.min(self.len()));
+        let len = self.in_whole(len).min(self.len());
+        let drawn = rand::seq::index::sample(&mut random, self.len(), len);
         let mut is_drawn = vec![false; self.len()];
         drawn.iter().for_each(|index| is_drawn[index] = true);
         let part = |wanted: bool| {

@@ -241,6 +241,15 @@ fn a_scalar_input_is_fed_its_value_for_any_number_of_samples() {
 }
 
 #[test]
+fn whole_batches_stay_whole_in_parts() {
+    let data = Dataset::synthetic(&[image_port()], 16, 1, &DataOptions::default()).unwrap();
+    let whole = data.filling(6);
+    let (some, others) = whole.split(8, 3);
+    assert_eq!([whole.len(), some.len(), others.len(), whole.take(1).len()], [12, 6, 6, 6]);
+    assert_eq!([data.filling(20).len(), data.take(0).len()], [20, 0]);
+}
+
+#[test]
 fn integers_out_of_range_are_an_error_of_their_batch() {
     let data = Npz::new().with("ids", &array![[1i64], [300]]);
     let data = data.open(&[port("ids", DataType::U8, &[1])], &DataOptions::default()).unwrap();

@@ -31,6 +31,7 @@ pub(crate) struct Sums {
 struct Sum {
     value: ValueId,
     name: String,
+    dtype: DataType,
     owners: BTreeSet<usize>,
     /// Each term with the tasks that contribute it, in order of first contribution.
     terms: Vec<(ValueId, BTreeSet<usize>)>,
@@ -48,11 +49,11 @@ impl Sums {
         Sums { gates, outputs: outputs.collect(), sums: BTreeMap::new() }
     }
 
-    /// Adds a task's terms to the sum `key` and returns the sum's value.
+    /// Adds a task's terms, of type `dtype`, to the sum `key` and returns the sum's value.
     pub(crate) fn add(
         &mut self,
         builder: &mut Builder,
-        key: Key,
+        (key, dtype): (Key, DataType),
         owner: &Owner,
         task: usize,
         terms: &[ValueId],
@@ -61,6 +62,7 @@ impl Sums {
         let sum = self.sums.entry(key).or_insert_with(|| Sum {
             value: builder.graph.add_value(&format!("{name}.sum"), ValueKind::Detached, None),
             name: name.to_owned(),
+            dtype,
             owners: match owner {
                 Owner::Tasks(tasks) => tasks.iter().copied().collect(),
                 Owner::Input => BTreeSet::new(),
@@ -99,21 +101,13 @@ impl Sums {
     }
 }
 
-/// The element type of a product: that of the weights.
-fn product_type(builder: &Builder, product: ValueId) -> DataType {
-    let weights = builder.graph.producer(product).and_then(|id| builder.graph.node(id).input(1));
-    let ty = weights.and_then(|weights| builder.graph.type_of(weights));
-    ty.map_or(DataType::F32, |ty| ty.dtype)
-}
-
 fn write_sum(builder: &mut Builder, gates: &Gates, sum: &Sum) {
     let (common, masked): (Vec<_>, Vec<_>) =
         sum.terms.iter().partition(|(_, tasks)| *tasks == sum.owners);
     let mut terms: Vec<ValueId> = common.into_iter().map(|(term, _)| *term).collect();
     for (term, tasks) in masked {
         let name = format!("{}.masked", builder.graph.value(*term).name);
-        let dtype = product_type(builder, *term);
-        terms.push(gates.gated(builder, tasks.iter().copied(), *term, dtype, &name));
+        terms.push(gates.gated(builder, tasks.iter().copied(), *term, sum.dtype, &name));
     }
     match terms.split_last() {
         Some((last, rest)) if !rest.is_empty() => {

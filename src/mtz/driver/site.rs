@@ -156,9 +156,14 @@ impl Driver<'_> {
     ) -> Result<Option<f64>> {
         let mut loss = None;
         if !self.probes.is_empty() {
+            let weight = member.layer.layer.weight;
+            let codes = self.joint.tasks[member.task].model.graph.codes(weight).cloned();
             let kept = self.weights(member.task, &member.layer)?;
             let before = self.deviation_with(member, fitted)?;
             let after = self.deviation_with(member, fused.weights)?;
+            if let Some(codes) = codes {
+                self.joint.tasks[member.task].model.graph.set_codes(weight, codes);
+            }
             self.write(member.task, &member.layer, kept.view())?;
             loss = Some((after - before).max(0.0));
         }

@@ -1,5 +1,6 @@
 //! The joint model: task nets, their shared neurons, and the layout that follows from them.
 
+mod grid;
 mod layout;
 pub(crate) mod matrix;
 mod model;

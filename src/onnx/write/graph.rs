@@ -26,6 +26,11 @@ pub(super) struct Scope<'a> {
     names: Vec<Option<String>>,
     taken: HashSet<String>,
     outer: Option<&'a Scope<'a>>,
+    /// The nodes that make floats of the graph's constants in few bits.
+    floats: BTreeMap<ValueId, NodeProto>,
+    /// Those of outer constants that the graph reads, once more: runtimes compute in few bits where such a
+    /// node stands beside its reader.
+    captured_floats: Vec<NodeProto>,
 }
 
 impl<'a> GraphWriter<'a> {
@@ -43,6 +48,7 @@ impl<'a> GraphWriter<'a> {
             true => BTreeMap::new(),
             false => codes::stored(graph, &mut scope, &constants)?,
         };
+        scope.floats = stored.iter().map(|(id, stored)| (*id, stored.node.clone())).collect();
         let inner = GraphWriter { ir_version: self.ir_version, outer: Some(&scope) };
         let mut inputs = graph.inputs.clone();
         if self.ir_version < FIRST_IR_WITH_CONSTANTS {
@@ -56,7 +62,9 @@ impl<'a> GraphWriter<'a> {
             value_info: infos(graph, &scope, &typed_values(graph, &order))?,
             node: stored
                 .values()
-                .map(|stored| Ok(stored.node.clone()))
+                .map(|stored| &stored.node)
+                .chain(&scope.captured_floats)
+                .map(|node| Ok(node.clone()))
                 .chain(
                     order.iter().map(|&id| {
                         inner.node(graph.node(id), &scope).at_node(&graph.node(id).name)
@@ -85,11 +93,19 @@ impl<'a> Scope<'a> {
     /// Names every value that the graph uses.
     fn new(graph: &Graph, outer: Option<&'a Scope<'a>>) -> Result<Self> {
         let used = used_values(graph)?;
-        let mut scope =
-            Scope { names: vec![None; graph.value_count()], taken: HashSet::new(), outer };
+        let mut scope = Scope {
+            names: vec![None; graph.value_count()],
+            taken: HashSet::new(),
+            outer,
+            floats: BTreeMap::new(),
+            captured_floats: Vec::new(),
+        };
         for (id, value) in graph.values().filter(|(id, _)| used.contains(id)) {
             let name = match value.kind {
-                ValueKind::Captured(origin) => scope.captured(value, origin)?,
+                ValueKind::Captured(origin) => match scope.floats_of(origin) {
+                    Some(node) => scope.made_again(graph, &value.name, node),
+                    None => scope.captured(value, origin)?,
+                },
                 _ => scope.free_name(graph, &value.name),
             };
             scope.taken.insert(name.clone());
@@ -115,6 +131,19 @@ impl<'a> Scope<'a> {
 
     fn argument(&self, id: Option<ValueId>) -> Result<String> {
         id.map_or_else(|| Ok(String::new()), |id| self.name(id))
+    }
+
+    /// The node that makes floats of an outer constant, if it is stored in few bits.
+    fn floats_of(&self, origin: ValueId) -> Option<NodeProto> {
+        self.outer?.floats.get(&origin).cloned()
+    }
+
+    /// Adds a copy of a node of the outer graph; returns the name of what it computes here.
+    fn made_again(&mut self, graph: &Graph, name: &str, node: NodeProto) -> String {
+        let name = self.free_name(graph, name);
+        let (node_name, output) = (Some(format!("{name}.floats")), vec![name.clone()]);
+        self.captured_floats.push(NodeProto { name: node_name, output, ..node });
+        name
     }
 
     fn captured(&self, value: &Value, origin: ValueId) -> Result<String> {

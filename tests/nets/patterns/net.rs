@@ -25,7 +25,10 @@ pub const PATTERNS: &[Pattern] = &[
     ("integer, boolean and double outputs", typed_outputs),
     ("samples last", samples_last),
     ("scalar input", scalar_input),
+    ("twins", twins),
+    ("weights in few bits", few_bits),
     ("branch", branch),
+    ("branch of three layers", branch_of_three),
     ("loop", looped),
     ("scan", scanned),
 ];
@@ -230,6 +233,32 @@ fn scalar_input(b: &mut GraphBuilder) -> Vec<ValueId> {
     vec![b.op("Sub", "above", &[scores, threshold], [])]
 }
 
+/// One layer for two inputs.
+fn twins(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let (x, z) = (images(b), b.input("z", "n,3,8,8"));
+    let (w, bias) = (b.weights("first.w", &[6, 3, 3, 3]), b.weights("first.b", &[6]));
+    let [one, two] = [x, z].map(|x| {
+        let y = b.op("Conv", "first", &[x, w, bias], [("pads", [1, 1, 1, 1].into())]);
+        relu(b, y)
+    });
+    let x = b.op("Sub", "difference", &[one, two], []);
+    vec![rest(b, x, 6)]
+}
+
+fn few_bits(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = images(b);
+    let floats = b.weights("drawn", &[6, 3, 3, 3]);
+    let floats = b.graph().initializer(floats).unwrap().to_f32().unwrap();
+    let codes = floats.mapv(|w| (w * 200.0) as i64);
+    let codes = b.constant("codes", Tensor::from_ints(DataType::I8, &codes).unwrap());
+    let steps = b.positive("steps", &[6]);
+    let w = b.op("DequantizeLinear", "w", &[codes, steps], [("axis", 0.into())]);
+    let bias = b.weights("bias", &[6]);
+    let x = b.op("Conv", "first", &[x, w, bias], [("pads", [1, 1, 1, 1].into())]);
+    let x = relu(b, x);
+    vec![rest(b, x, 6)]
+}
+
 /// A sub-graph that captures `outer` and computes `op` of them.
 fn body(b: &mut GraphBuilder, name: &str, op: &str, outer: &[ValueId]) -> Graph {
     let mut graph = Graph::new(name);
@@ -254,6 +283,24 @@ fn branch(b: &mut GraphBuilder) -> Vec<ValueId> {
     let zero = b.scalar("zero", 0.0);
     let positive = b.op("Greater", "positive", &[sum, zero], []);
     let (yes, no) = (body(b, "yes", "Sub", &[one, two]), body(b, "no", "Mul", &[one, two]));
+    let branches = [("then_branch", yes), ("else_branch", no)];
+    let branches = branches.map(|(name, graph)| (name, Attribute::Graph(Box::new(graph))));
+    let x = b.op("If", "branch", &[positive], branches);
+    vec![rest(b, x, 6)]
+}
+
+/// Branches that combine three layers, each in an order of its own.
+fn branch_of_three(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = images(b);
+    let [one, two, three] = ["one", "two", "three"].map(|name| {
+        let y = conv(b, name, x, 6, 3);
+        relu(b, y)
+    });
+    let sum = b.op("ReduceSum", "sum", &[x], [("keepdims", 0.into())]);
+    let zero = b.scalar("zero", 0.0);
+    let positive = b.op("Greater", "positive", &[sum, zero], []);
+    let yes = body(b, "yes", "Sub", &[three, one]);
+    let no = body(b, "no", "Sum", &[two, three, one]);
     let branches = [("then_branch", yes), ("else_branch", no)];
     let branches = branches.map(|(name, graph)| (name, Attribute::Graph(Box::new(graph))));
     let x = b.op("If", "branch", &[positive], branches);
