@@ -11,7 +11,7 @@ use crate::calib::stream::Source;
 use crate::error::{ErrorKind, Result};
 use crate::grad;
 use crate::ir::ValueId;
-use crate::mtz::driver::Driver;
+use crate::mtz::driver::{Driver, DriverInputs};
 use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Budget, MergeOptions, Method};
@@ -36,6 +36,7 @@ pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
 pub use search::{Goal, merge_for};
 
+pub use crate::align::Matching;
 pub use crate::mtz::plan::Trial;
 
 /// Samples that sensitivities are estimated from.
@@ -62,15 +63,15 @@ impl Calibration {
     /// takes nothing but whole batches.
     fn fitting(&self, joint: &JointModel) -> Calibration {
         let fitting = |(task, data): (&Task, &Dataset)| {
-            let graph = &task.model.graph;
+            let graph = task.graph();
             let has_features =
-                |input: &ValueId| task.coupling.axis(*input).map(|a| a.axis) == Some(0);
+                |input: &ValueId| task.coupling().axis(*input).map(|a| a.axis) == Some(0);
             match graph.fixed_batch().filter(|_| graph.inputs.iter().any(has_features)) {
                 Some(size) => data.filling(size),
                 None => data.clone(),
             }
         };
-        let data = joint.tasks.iter().zip(&self.data).map(fitting).collect();
+        let data = joint.tasks().iter().zip(&self.data).map(fitting).collect();
         Calibration { data, ..self.clone() }
     }
 }
@@ -135,13 +136,13 @@ fn zipped(
     seconds.push(("sensitivities", importance.seconds));
     let start = Instant::now();
     let sources: Vec<Source<'_>> = joint
-        .tasks
+        .tasks()
         .iter()
         .zip(&calibration.data)
         .map(|(task, data)| Source {
             backend: calibration.backend.as_ref(),
             data,
-            batch: batch_in_parts(&task.model, calibration.batch, calibration.memory),
+            batch: batch_in_parts(task.model(), calibration.batch, calibration.memory),
             memory: calibration.memory,
         })
         .collect();
@@ -153,9 +154,10 @@ fn zipped(
         Ok(Rounds::new(plan, layers, progress))
     };
     let mut rounds = retraining.map(rounds).transpose()?;
-    let zip =
-        Driver::new(&mut joint, &alignment, sources, sensitivities, stored, options, progress)?;
-    let sites = zip.run(&mut |joint| rounds.as_mut().map_or(Ok(false), |r| r.between(joint)))?;
+    let alignment = &alignment;
+    let inputs = DriverInputs { alignment, sources, sensitivities, stored, options, progress };
+    let driver = Driver::new(&mut joint, inputs)?;
+    let sites = driver.run(&mut |joint| rounds.as_mut().map_or(Ok(false), |r| r.between(joint)))?;
     let retrained = rounds.map(|r| r.finish(&mut joint)).transpose()?;
     let training = retrained.as_ref().map(Retrained::seconds);
     seconds.push(("zip", start.elapsed().as_secs_f64() - training.unwrap_or(0.0)));
@@ -212,13 +214,13 @@ impl Importance {
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<()> {
-        progress.begin("sensitivities", joint.tasks.len() as u64);
-        for (task, data) in joint.tasks.iter().zip(&calibration.data) {
+        progress.begin("sensitivities", joint.tasks().len() as u64);
+        for (task, data) in joint.tasks().iter().zip(&calibration.data) {
             progress.check()?;
-            let batch = batch_with_gradients(&task.model, calibration.batch, calibration.memory);
+            let batch = batch_with_gradients(task.model(), calibration.batch, calibration.memory);
             let measured = grad::sensitivities(
-                &task.model,
-                &task.coupling,
+                task.model(),
+                task.coupling(),
                 calibration.backend.as_ref(),
                 data,
                 SENSITIVITY_SAMPLES,
@@ -228,7 +230,7 @@ impl Importance {
             self.sensitivities.push(match measured {
                 Ok(sensitivities) => sensitivities,
                 Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Backend) => {
-                    self.without.push((task.name.clone(), e.to_string()));
+                    self.without.push((task.name().to_owned(), e.to_string()));
                     BTreeMap::new()
                 }
                 Err(e) => return Err(e),

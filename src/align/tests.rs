@@ -39,7 +39,7 @@ fn several(widths: &[&[usize]]) -> Alignment {
         coupling,
         shares_outputs: false,
     });
-    align(&nets.collect::<Vec<_>>())
+    align(&nets.collect::<Vec<_>>(), Matching::Auto)
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn inputs_of_different_size_correspond_in_part() {
 fn a_third_net_finds_its_counterparts_in_either_of_the_others() {
     let alignment = several(&[&[8, 6, 4, 2], &[8, 6, 6, 4, 2], &[8, 6, 6, 4, 3]]);
     assert_eq!(alignment.sites.len(), 4);
-    let nets = |site: &Site| site.members().map(|(net, _)| net).collect::<Vec<_>>();
+    let nets = |site: &Site| site.members().map(|m| m.task.0).collect::<Vec<_>>();
     let members: Vec<_> = alignment.sites.iter().map(nets).collect();
     assert_eq!(members.iter().filter(|m| **m == [0, 1, 2]).count(), 3);
     assert_eq!(members.iter().filter(|m| **m == [1, 2]).count(), 1);
@@ -117,7 +117,7 @@ fn gates_of_equal_size_find_each_other() {
     let couplings = graphs.each_ref().map(|graph| Coupling::of(graph).unwrap());
     let [a, b] =
         [0, 1].map(|i| Net { graph: &graphs[i], coupling: &couplings[i], shares_outputs: false });
-    let alignment = align(&[a, b]);
+    let alignment = align(&[a, b], Matching::Auto);
     let names: Vec<&str> = alignment
         .common()
         .filter_map(|site| Some(couplings[1].layer(site.layers[1]?).name.as_str()))

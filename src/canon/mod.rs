@@ -6,8 +6,9 @@
 //! 1. once: `constants` before all others, which look for initializers only; the checks of what the
 //!    model asks for (`limits`) and for training mode; `upgrade`, so that the others know one version of
 //!    each operator.
-//! 2. until nothing changes: `noop`, `fold`, `shapes`, `extents`, `views`, `resize`. Each may uncover
-//!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
+//! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
+//!    `shapes`, `extents`, `views`, `resize`. Each may uncover work for the others: a folded constant
+//!    makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
 //!    `padding`; `left` before `gemm`, whose product without a bias lets `affine` add one; `addend`,
@@ -34,7 +35,9 @@ mod rewire;
 mod rows;
 mod shapes;
 mod shuffle;
+mod tokenwise;
 mod types;
+mod unfuse;
 mod ungroup;
 mod untie;
 mod upgrade;
@@ -56,6 +59,11 @@ pub use types::infer as infer_types;
 pub struct Canonical(Model);
 
 impl Canonical {
+    /// A model that was in canonical form when it was stored.
+    pub(crate) fn stored(model: Model) -> Canonical {
+        Canonical(model)
+    }
+
     /// The model, to be changed: what comes out need not be canonical any more.
     pub fn into_inner(self) -> Model {
         self.0
@@ -115,6 +123,7 @@ enum Run {
 use Run::{Fold, Rewrite};
 
 const TIDY: &[Pass] = &[
+    Pass { name: "unfuse", run: Rewrite(unfuse::run) },
     Pass { name: "noop", run: Rewrite(noop::run) },
     Pass { name: "fold", run: Fold(fold::run) },
     Pass { name: "shapes", run: Rewrite(shapes::run) },

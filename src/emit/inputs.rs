@@ -53,8 +53,8 @@ pub fn inputs_are_separate<T: AsRef<str>>(tasks: &[T], inputs: &[T]) -> bool {
 /// Names for the inputs that all tasks have in common: those of the first task, unless they could be
 /// taken for inputs of one task each.
 fn common_names(joint: &JointModel) -> Vec<String> {
-    let tasks: Vec<String> = joint.tasks.iter().map(|task| task.name.clone()).collect();
-    let first = joint.tasks.first().map(|task| &task.model.graph);
+    let tasks: Vec<String> = joint.tasks().iter().map(|task| task.name().to_owned()).collect();
+    let first = joint.tasks().first().map(|task| task.graph());
     let name = |(graph, id): (&Graph, ValueId)| graph.value(id).name.clone();
     let ids = first.into_iter().flat_map(|graph| graph.inputs.iter().map(move |id| (graph, *id)));
     let names: Vec<String> = ids.map(name).collect();
@@ -73,16 +73,16 @@ pub(super) fn add_inputs(
     let shared = mode.is_shared(joint)?;
     let common = if shared { common_names(joint) } else { Vec::new() };
     let mut all: Vec<Vec<ValueId>> = Vec::new();
-    for task in &joint.tasks {
+    for task in joint.tasks() {
         if let (true, Some(first)) = (shared, all.first()) {
             all.push(first.clone());
             continue;
         }
-        let graph = &task.model.graph;
+        let graph = task.graph();
         let mut ids = Vec::new();
         for (place, input) in graph.inputs.iter().enumerate() {
             let value = graph.value(*input);
-            let own = || format!("{}/{}", task.name, value.name);
+            let own = || format!("{}/{}", task.name(), value.name);
             let name = common.get(place).cloned().unwrap_or_else(own);
             ids.push(builder.graph.add_input(&name, typed(value.ty.as_ref())?));
         }
@@ -105,7 +105,7 @@ pub fn inputs_agree(joint: &JointModel) -> bool {
             })
             .collect()
     };
-    let mut signatures = joint.tasks.iter().map(|t| signature(&t.model.graph));
+    let mut signatures = joint.tasks().iter().map(|t| signature(t.graph()));
     let first = signatures.next();
     signatures.all(|s| Some(&s) == first.as_ref())
 }

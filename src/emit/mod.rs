@@ -22,6 +22,7 @@ mod value;
 
 use std::collections::BTreeMap;
 
+use crate::align::TaskId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, ValueId};
 use crate::mtz::joint::JointModel;
@@ -60,7 +61,7 @@ impl EmitOptions {
             .hint("use --form heads or --form switch"));
         }
         if self.form != Form::Heads {
-            joint.tasks.iter().try_for_each(|task| forms::gates::check(task))?;
+            joint.tasks().iter().try_for_each(|task| forms::gates::check(task))?;
         }
         self.inputs.is_shared(joint).map(drop)
     }
@@ -88,7 +89,8 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     let mut outputs = Vec::new();
     for (task, inputs) in inputs.iter().enumerate() {
         let sums = sums.as_mut();
-        let values = TaskEmitter::new(joint, task, &layouts, &mut builder, sums).run(inputs)?;
+        let values =
+            TaskEmitter::new(joint, TaskId(task), &layouts, &mut builder, sums).run(inputs)?;
         outputs.push(values);
     }
     if let Some(sums) = sums {
@@ -112,15 +114,16 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
 /// # Errors
 /// As [`emit`].
 pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
-    let mut builder = Builder::new(&joint.tasks[task].name);
-    let source = &joint.tasks[task].model.graph;
+    let mut builder = Builder::new(joint.tasks()[task].name());
+    let source = joint.tasks()[task].graph();
     let mut inputs = Vec::new();
     for input in &source.inputs {
         let value = source.value(*input);
         inputs.push(builder.graph.add_input(&value.name, typed(value.ty.as_ref())?));
     }
     let layouts = Layouts::of(joint);
-    let outputs = TaskEmitter::new(joint, task, &layouts, &mut builder, None).run(&inputs)?;
+    let outputs =
+        TaskEmitter::new(joint, TaskId(task), &layouts, &mut builder, None).run(&inputs)?;
     for (output, source_output) in outputs.iter().zip(&source.outputs) {
         let name = &source.value(*source_output).name;
         builder.add_output(*output, name, source, *source_output);
@@ -128,15 +131,15 @@ pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
     let mut graph = builder.graph;
     graph.remove_dead_nodes();
     let mut model = wrap(joint, graph);
-    model.name.clone_from(&joint.tasks[task].name);
+    joint.tasks()[task].name().clone_into(&mut model.name);
     Ok(model)
 }
 
 fn name_outputs(joint: &JointModel, builder: &mut Builder, outputs: &[Vec<ValueId>]) {
-    for (task, values) in joint.tasks.iter().zip(outputs) {
-        let graph = &task.model.graph;
+    for (task, values) in joint.tasks().iter().zip(outputs) {
+        let graph = task.graph();
         for (value, source) in values.iter().zip(&graph.outputs) {
-            let name = format!("{}/{}", task.name, graph.value(*source).name);
+            let name = format!("{}/{}", task.name(), graph.value(*source).name);
             builder.add_output(*value, &name, graph, *source);
         }
     }
@@ -146,17 +149,17 @@ fn wrap(joint: &JointModel, graph: Graph) -> Model {
     let mut opsets: BTreeMap<String, i64> = BTreeMap::new();
     let mut functions: Vec<Vec<u8>> = Vec::new();
     let mut ir_version = 8;
-    for task in &joint.tasks {
-        for (domain, version) in &task.model.opsets {
+    for task in joint.tasks() {
+        for (domain, version) in &task.model().opsets {
             let entry = opsets.entry(domain.clone()).or_insert(*version);
             *entry = (*entry).max(*version);
         }
-        for function in &task.model.functions {
+        for function in &task.model().functions {
             if !functions.contains(function) {
                 functions.push(function.clone());
             }
         }
-        ir_version = ir_version.max(task.model.ir_version);
+        ir_version = ir_version.max(task.model().ir_version);
     }
     Model {
         name: graph.name.clone(),

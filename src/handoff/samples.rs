@@ -33,7 +33,7 @@ pub(super) fn write(
     folder: &Path,
     progress: &dyn Progress,
 ) -> Result<Task> {
-    let net = Net { graph: &task.model.graph, name: &task.name, number, folder };
+    let net = Net { graph: task.graph(), name: task.name(), number, folder };
     let mut teacher = lesson.teacher;
     let fixed =
         net.graph.fixed_batch().or_else(|| teacher.as_ref().and_then(|t| fixed_batch(t.inputs())));
@@ -67,10 +67,10 @@ pub(super) fn write(
     };
     let is_input = |column: &&Column| column.role == "input";
     let inputs = columns.iter().filter(is_input).map(|column| Stored {
-        name: format!("{}/{}", task.name, column.name),
+        name: format!("{}/{}", task.name(), column.name),
         file: column.file.clone(),
     });
-    let (name, batch) = (task.name.clone(), net.graph.fixed_batch());
+    let (name, batch) = (task.name().to_owned(), net.graph.fixed_batch());
     Ok(Task { name, samples, batch, inputs: inputs.collect(), targets, labels })
 }
 

@@ -9,6 +9,7 @@ use crate::ops::LayerKind;
 
 use super::matching::{Matcher, Share, matcher};
 use super::solver::cholesky::DAMPING;
+use super::solver::options::SolverOptions;
 use super::solver::pair_cost::Metric;
 
 /// How weights are fused.
@@ -116,6 +117,11 @@ impl Budget {
         self.biases == Biases::PerTask && is_plain
     }
 
+    /// Whether nothing is shared of the layer called `name`.
+    pub(crate) fn shares_nothing_of(&self, name: &str) -> bool {
+        matches!(self.share(name, usize::MAX), Share::Count(0) | Share::Fraction(0.0))
+    }
+
     /// What numbers of shared neurons are multiples of, where they are not told exactly.
     pub fn multiple(&self) -> usize {
         self.multiple
@@ -204,6 +210,12 @@ impl MergeOptions {
             Method::Refit => "optimal",
         };
         matcher(self.matcher.as_deref().unwrap_or(default), self.seed)
+    }
+
+    /// What the formulas depend on besides matrices.
+    pub(crate) fn solver(&self) -> SolverOptions {
+        let compensates = self.method == Method::Refit;
+        SolverOptions { compensates, metric: self.metric, damping: self.damping }
     }
 
     /// The weight of each task's error.

@@ -5,7 +5,9 @@
 
 mod comparison;
 mod format;
+#[cfg(feature = "html")]
 mod html;
+mod lineage;
 mod model;
 mod outside;
 mod plan;
@@ -28,7 +30,9 @@ use crate::retrain::Retrained;
 use crate::verify::Verification;
 
 pub use comparison::complaint;
+#[cfg(feature = "html")]
 pub use html::html;
+pub use lineage::LineageRecord;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
 pub use outside::OutsideRecord;
 pub use plan::Plan;
@@ -227,6 +231,9 @@ pub struct Settings {
 pub struct Structure {
     /// Where each model but the first differs from the first; `null` where it does not.
     pub divergences: Vec<Option<Divergence>>,
+    /// Models that have a backbone in common with one before them.
+    #[serde(default)]
+    pub lineages: Vec<LineageRecord>,
     /// Layers of each task without a counterpart.
     pub unmatched: Vec<Vec<String>>,
     /// Frozen channels.

@@ -113,18 +113,18 @@ impl<'a> Course<'a> {
                     ErrorKind::Calibration,
                     format!("{} samples do not fill a batch of {batch}", train.len()),
                 )
-                .in_model(&joint.tasks[task].name));
+                .in_model(joint.tasks()[task].name()));
             }
             batches.push(Batches::new(train, batch, options.seed + stream));
             held.push(rest);
         }
-        let weights = options.task_weights(joint.tasks.len());
+        let weights = options.task_weights(joint.tasks().len());
         let (start, history, best) = match resumed {
             Some(c) => (c.iteration, c.history.clone(), Best::of(c, &weights)),
             None => (0, Vec::new(), Best::none(built)),
         };
         Ok(Course {
-            names: joint.tasks.iter().map(|t| t.name.clone()).collect(),
+            names: joint.tasks().iter().map(|t| t.name().to_owned()).collect(),
             weights,
             built,
             start,

@@ -15,8 +15,8 @@ const FEWEST: usize = 16;
 /// Whether some constants of different tasks are the same bit for bit.
 pub(super) fn has_equal_constants(joint: &JointModel) -> bool {
     let mut owners: HashMap<&Tensor, usize> = HashMap::new();
-    let constants = joint.tasks.iter().enumerate().flat_map(|(number, task)| {
-        let graph = &task.model.graph;
+    let constants = joint.tasks().iter().enumerate().flat_map(|(number, task)| {
+        let graph = task.graph();
         graph.values().filter_map(move |(id, _)| Some((number, graph.initializer(id)?)))
     });
     let mut large = constants.filter(|(_, tensor)| tensor.len() >= FEWEST);
@@ -25,10 +25,10 @@ pub(super) fn has_equal_constants(joint: &JointModel) -> bool {
 
 /// Why nets have no layers in common.
 pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
-    if let Some(error) = joint.tasks.iter().find_map(without_layers) {
+    if let Some(error) = joint.tasks().iter().find_map(without_layers) {
         return error;
     }
-    let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
+    let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
     let names = names.join(" and ");
     let first = plan.sites.first().and_then(|s| Some((s.layers.first()?, s.reason.as_ref()?)));
     let what = match (alignment.divergences.iter().flatten().next(), first) {
@@ -48,10 +48,10 @@ pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Predi
 
 /// What to say of a net without layers whose weights belong to operators of runtimes.
 fn without_layers(task: &Task) -> Option<Error> {
-    if !task.coupling.layers.is_empty() {
+    if !task.coupling().layers.is_empty() {
         return None;
     }
-    let graph = &task.model.graph;
+    let graph = task.graph();
     let node = graph.nodes().map(|(_, node)| node).find(|node| has_weights(graph, node))?;
     let message = format!(
         "the weights are those of {}, which runtimes put in the place of layers that could be shared",
@@ -60,7 +60,7 @@ fn without_layers(task: &Task) -> Option<Error> {
     let error = Error::new(ErrorKind::Misaligned, message).at_node(&node.name);
     Some(
         error
-            .in_model(&task.name)
+            .in_model(task.name())
             .hint("merge the model as it was before it was optimised or quantised for a runtime"),
     )
 }

@@ -218,8 +218,8 @@ impl Search<'_> {
     }
 
     fn for_drop(&self, limit: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-        let nets = &self.prepared.joint.tasks;
-        let before = self.errors(&nets.iter().map(|t| &t.model).collect::<Vec<_>>())?;
+        let nets = self.prepared.joint.tasks();
+        let before = self.errors(&nets.iter().map(|t| t.model()).collect::<Vec<_>>())?;
         let full = self.full(self.retraining)?;
         let mut trials = vec![self.trial(&full.joint, &full.outcome, &before)?];
         if within(&trials[0], limit) {
@@ -299,7 +299,7 @@ impl Search<'_> {
     }
 
     fn trial(&self, joint: &JointModel, outcome: &Outcome, before: &[f64]) -> Result<Trial> {
-        let nets: Vec<&Model> = joint.tasks.iter().map(|t| &t.model).collect();
+        let nets: Vec<&Model> = joint.tasks().iter().map(|t| t.model()).collect();
         let drops = self.errors(&nets)?.iter().zip(before).map(|(after, b)| after - b).collect();
         Ok(Trial { size: ratio(outcome), drops, deviation: None, kept: false })
     }

@@ -89,7 +89,7 @@ fn every_form_computes_what_drawn_task_nets_do() {
         let nets = [1, 2].map(|seed| net(drawn, seed));
         let batch = batch(&nets[0]);
         let joint = merge(nets, 0.5);
-        let nets: Vec<Model> = joint.tasks.iter().map(|task| task.model.clone()).collect();
+        let nets: Vec<Model> = joint.tasks().iter().map(|task| task.model().clone()).collect();
         for (backend, wanted) in runtimes(&nets, &batch) {
             check_in(&backend, &joint, &batch, &wanted, &backend.describe());
         }
@@ -106,7 +106,7 @@ fn a_permuted_copy_of_a_drawn_net_is_half_the_size() {
         let joint = merge([a, b], 1.0);
         check_in(&backend(), &joint, &batch, &[wanted.clone(), wanted], "copy");
         let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
-        let (stored, one) = (floats(&written), floats(&joint.tasks[0].model));
+        let (stored, one) = (floats(&written), floats(joint.tasks()[0].model()));
         assert!(stored <= one, "{stored} floats are stored in place of {one}");
     });
 }

@@ -106,6 +106,6 @@ pub fn check_in(
             }
         }
         let written = onnx::decode(onnx::encode(&model).unwrap().into(), None, "joint").unwrap();
-        assert_eq!(emit::restore(&written).unwrap().tasks.len(), 2, "{name}, {form_name}");
+        assert_eq!(emit::restore(&written).unwrap().tasks().len(), 2, "{name}, {form_name}");
     }
 }

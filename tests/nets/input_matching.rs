@@ -89,7 +89,7 @@ fn check(joint: &JointModel) {
     let written = emit::emit(joint, &EmitOptions::default()).unwrap();
     let read = onnx::decode(onnx::encode(&written).unwrap().into(), None, "joint").unwrap();
     let restored = emit::restore(&read).unwrap();
-    for task in 0..joint.tasks.len() {
+    for task in joint.task_ids() {
         assert_eq!(restored.sharing(task), joint.sharing(task));
     }
 }
@@ -110,11 +110,11 @@ fn check_copies((joint, outcome): &(JointModel, Outcome), original: &ArrayD<f32>
 
 /// What a layer and the layer that makes the outputs have of a net's parameters.
 fn parameters(joint: &JointModel, task: usize, layers: &[&str]) -> u64 {
-    let net = &joint.tasks[task];
-    let all = net.coupling.layers.iter();
+    let net = &joint.tasks()[task];
+    let all = net.coupling().layers.iter();
     let count = |(number, layer): (usize, &CoupledLayer)| {
-        let is_last = number + 1 == net.coupling.layers.len();
-        let (out, inputs, taps) = layer.layer.sizes(&net.model.graph).unwrap();
+        let is_last = number + 1 == net.coupling().layers.len();
+        let (out, inputs, taps) = layer.layer.sizes(net.graph()).unwrap();
         let counts = is_last || layers.contains(&layer.name.as_str());
         if counts { (out * (inputs * taps + 1)) as u64 } else { 0 }
     };

@@ -46,17 +46,16 @@ fn merged_for(
     prepared: &Prepared,
     options: &MergeOptions,
 ) -> (JointModel, Outcome, Vec<Trial>) {
-    let data = images(&prepared.joint.tasks[0].model, "mnist_train", 600);
+    let data = images(prepared.joint.tasks()[0].model(), "mnist_train", 600);
     merge_for(goal, prepared, &calibration(&data), options, None, &[], &Silent).unwrap()
 }
 
 /// Places of the sites whose layers' names contain any of `names`.
 fn places(prepared: &Prepared, names: &[&str]) -> BTreeSet<usize> {
-    let name = |task: usize, id| prepared.joint.tasks[task].coupling.layer(id).name.clone();
+    let name = |own| prepared.joint.layer(own).name.clone();
     let sites = prepared.alignment.sites.iter().enumerate();
-    let wanted = sites.filter(|(_, site)| {
-        site.members().any(|(task, id)| names.iter().any(|n| name(task, id).contains(n)))
-    });
+    let wanted = sites
+        .filter(|(_, site)| site.members().any(|own| names.iter().any(|n| name(own).contains(n))));
     wanted.map(|(place, _)| place).collect()
 }
 
@@ -118,7 +117,7 @@ fn biases_of_the_tasks_take_one_number_for_each_neuron_and_lose_less() {
         let (nets, options) = (prepared(a.clone(), b.clone()), options(biases));
         let (joint, outcome) = zipper::merge(nets, &calibration(&data), &options, &Silent).unwrap();
         check_forms(&joint);
-        let joined = outputs(&joint.tasks[0].model, &[]).remove(0);
+        let joined = outputs(joint.tasks()[0].model(), &[]).remove(0);
         let original = outputs(&a, &[]).remove(0);
         let squares: f32 = joined.iter().zip(&original).map(|(x, y)| (x - y).powi(2)).sum();
         let rows: usize = outcome.sites.iter().map(|site| site.shared).sum();

@@ -3,6 +3,7 @@
 mod accuracy;
 mod drawn;
 mod exact;
+mod finetunes;
 mod grouped;
 mod groups;
 mod input_matching;
@@ -18,4 +19,5 @@ mod reshapes;
 mod retraining;
 mod several;
 mod support;
+mod tokens;
 mod zoo;

@@ -35,7 +35,7 @@ fn every_form_computes_what_the_task_nets_do() {
         let batch = batch(&nets[0]);
         let joint = merge(nets, 0.5);
         let wanted: Vec<Vec<HostArray>> =
-            joint.tasks.iter().map(|task| run(&task.model, &batch)).collect();
+            joint.tasks().iter().map(|task| run(task.model(), &batch)).collect();
         check(&joint, &batch, &wanted, pattern.0);
     });
 }

@@ -23,10 +23,10 @@ pub fn permuted(model: &Model, seed: u64) -> Model {
 /// [`permuted`] with a choice of what becomes of `BatchNormalization`.
 pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
     let options = CanonOptions { batchnorm, ..CanonOptions::default() };
-    let mut task = Task::fresh("p", canonicalise(model.clone(), &options).unwrap()).unwrap();
-    let coupling = task.coupling.clone();
+    let task = Task::fresh("p", canonicalise(model.clone(), &options).unwrap()).unwrap();
+    let (mut net, coupling) = (task.model().clone(), task.coupling().clone());
     let orders = Orders::new(&coupling, seed);
-    let graph = &mut task.model.graph;
+    let graph = &mut net.graph;
     for id in 0..coupling.layers.len() {
         permute_layer(graph, &coupling, LayerId(id), &orders);
     }
@@ -44,7 +44,7 @@ pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
         }
     }
     straighten_outputs(graph, &coupling, &orders);
-    task.model
+    net
 }
 
 /// For each group, the old index of the channel that comes to each index.

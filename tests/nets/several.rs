@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::ArrayD;
 
+use onnx_zip::align::TaskId;
 use onnx_zip::calib::data::Dataset;
 use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::ir::{Model, Tensor};
@@ -80,7 +81,7 @@ fn neurons_are_shared_by_any_subset_of_the_tasks() {
         let (joint, outcome) = merge(&three(), &options(method, share));
         assert!(outcome.sizes.joint() < outcome.sizes.separate());
         let owners: std::collections::BTreeSet<_> = (0..3)
-            .flat_map(|task| joint.layout(task))
+            .flat_map(|task| joint.layout(TaskId(task)))
             .flatten()
             .map(|block| block.owner)
             .filter(|owner| owner.is_shared())
@@ -92,10 +93,12 @@ fn neurons_are_shared_by_any_subset_of_the_tasks() {
 
 /// The sets of tasks that share neurons of the first layer, with how many.
 fn sets(joint: &JointModel) -> BTreeMap<Vec<usize>, usize> {
-    let first = |task: usize| joint.tasks[task].coupling.layers[0].outputs[0].group;
-    let blocks = (0..joint.tasks.len()).flat_map(|task| joint.layout(task)[first(task).0].clone());
+    let first = |task: TaskId| joint.task(task).coupling().layers[0].outputs[0].group;
+    let blocks = joint.task_ids().flat_map(|task| joint.layout(task)[first(task).0].clone());
     let shared = blocks.filter_map(|block| match block.owner {
-        Owner::Tasks(tasks) if tasks.len() > 1 => Some((tasks, block.channels.len())),
+        Owner::Tasks(tasks) if tasks.len() > 1 => {
+            Some((tasks.iter().map(|task| task.0).collect(), block.channels.len()))
+        }
         _ => None,
     });
     shared.collect()
@@ -155,7 +158,7 @@ fn a_net_is_added_to_a_joint_model_that_was_written_and_read() {
         Part::Net(Box::new(Input { name: "c".into(), model: nets[2].clone() })),
     ];
     let (joint, outcome) = merge_parts(parts, data(3), &options(Method::Refit, 0.9));
-    for (old, new) in first.layout(0).iter().zip(joint.layout(0)) {
+    for (old, new) in first.layout(TaskId(0)).iter().zip(joint.layout(TaskId(0))) {
         let shared = |blocks: &[onnx_zip::mtz::joint::Block]| -> usize {
             blocks.iter().filter(|b| b.owner.is_shared()).map(|b| b.channels.len()).sum()
         };

@@ -8,6 +8,7 @@ use super::fit::Fit;
 use super::folder::Images;
 use super::normalise::Normalise;
 use super::options::DataOptions;
+use super::rows::{Rows, find};
 use super::synthetic::Generator;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim};
@@ -28,7 +29,7 @@ pub(super) struct Column {
 #[derive(Debug, Clone)]
 enum Source {
     /// All samples in the type of their file, which is often the smallest.
-    Array(Arc<HostArray>),
+    Array(Arc<dyn Rows>),
     Images(Arc<Images>),
     Synthetic(Arc<Generator>),
 }
@@ -49,16 +50,16 @@ impl Column {
         let wrong = |clause: &str| wrong_array(file, &name, clause);
         let is_single = is_single(port);
         let array = match is_single {
-            true => single(array).ok_or_else(|| {
+            true => Arc::new(single(array.as_ref())?.ok_or_else(|| {
                 let input = &port.name;
                 wrong(&format!("has several values, but input '{input}' is one for all samples"))
-            })?,
+            })?),
             false => array,
         };
         let Some((samples, sample)) = array.shape().split_first() else {
             return Err(wrong("is a single number where samples are needed"));
         };
-        if array.is_empty() {
+        if array.shape().contains(&0) {
             return Err(wrong(&format!("is empty: its shape is {}", shape_text(array.shape()))));
         }
         let wanted = sample_shape(port, options)?;
@@ -79,13 +80,21 @@ impl Column {
             ))
             .hint("give the order of the axes with --layout, or the size of an open one with --dim")
         })?;
-        if let Some(position) = array.first_non_finite() {
-            let row = position / sample.iter().product::<usize>().max(1);
+        if let Some(row) = array.first_not_finite()? {
             return Err(wrong(&format!("has a value in sample {row} that is NaN or infinite")));
+        }
+        if let Some(rows) = options.tables.get(&port.name)
+            && let Some((row, number)) = find(array.as_ref(), |some| outside(some, *rows))?
+        {
+            let (input, last) = (&port.name, rows.saturating_sub(1));
+            return Err(wrong(&format!(
+                "has {number} in sample {row}, but input '{input}' picks rows of a table from 0 to {last}"
+            ))
+            .hint("give ids of the model's own vocabulary"));
         }
         let fitted = fit.shape(sample).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
-        let source = Source::Array(Arc::new(array));
+        let source = Source::Array(Arc::clone(&array));
         let input = port.name.clone();
         Ok(Column { input, dtype: port.dtype, source, fit, normalise, is_single })
     }
@@ -131,7 +140,8 @@ impl Column {
             })
         });
         let sizes = sizes.collect::<Result<Vec<usize>>>()?;
-        let generator = Generator::new(port, index, sizes, len, seed)?;
+        let rows = options.tables.get(&port.name).copied();
+        let generator = Generator::new(port, index, sizes, len, seed)?.below(rows);
         Ok(Column {
             input: port.name.clone(),
             dtype: port.dtype,
@@ -146,7 +156,7 @@ impl Column {
     pub(super) fn len(&self) -> Option<usize> {
         match &self.source {
             _ if self.is_single => None,
-            Source::Array(array) => array.rows(),
+            Source::Array(array) => Some(array.count()),
             Source::Images(images) => Some(images.len()),
             Source::Synthetic(generator) => Some(generator.len),
         }
@@ -176,7 +186,7 @@ impl Column {
         };
         let rows = if self.is_single { &[0] } else { rows };
         let raw = match &self.source {
-            Source::Array(array) => array.select_rows(rows).map_err(spoilt)?,
+            Source::Array(array) => array.rows(rows).map_err(spoilt)?,
             Source::Images(images) => images.rows(rows)?,
             Source::Synthetic(generator) => generator.rows(rows)?,
         };
@@ -203,12 +213,22 @@ fn is_single(port: &Port) -> bool {
 }
 
 /// The value of an array in which there is only one, perhaps once per sample, as one row.
-fn single(array: HostArray) -> Option<HostArray> {
-    let len = array.len();
-    let rows = array.reshaped(&[len])?;
-    let first = rows.slice_rows(0..len.min(1)).ok()?;
-    let all = HostArray::stack(&vec![first.clone(); len]).ok()?;
-    (all == rows).then_some(first)
+fn single(array: &dyn Rows) -> Result<Option<HostArray>> {
+    let all = array.whole()?;
+    let len = all.len();
+    let Some(rows) = all.reshaped(&[len]) else { return Ok(None) };
+    let first = rows.slice_rows(0..len.min(1))?;
+    let repeated = HostArray::stack(&vec![first.clone(); len])?;
+    Ok((repeated == rows).then_some(first))
+}
+
+/// The first number that is none of a table with so many rows, and its position. Negative numbers count
+/// from the end of the table.
+fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
+    let rows = rows as i64;
+    let numbers = array.clone().integers()?;
+    let at = numbers.iter().position(|number| *number >= rows || *number < -rows)?;
+    Some((at, numbers.iter().nth(at).copied()?))
 }
 
 /// The shape of one sample of an input, `None` in place of open sizes; `None` altogether where the

@@ -59,7 +59,7 @@ impl<I: FnMut(&mut Graph, usize) -> ValueId> Zeros<'_, I> {
 
     /// The shapes of the task's inputs, empty where not known.
     fn dims(&self) -> impl Iterator<Item = &[Dim]> {
-        let graph = &self.task.model.graph;
+        let graph = self.task.graph();
         let dims = |id: &ValueId| graph.value(*id).ty.as_ref().and_then(|ty| ty.shape.as_deref());
         graph.inputs.iter().map(move |id| dims(id).unwrap_or_default())
     }

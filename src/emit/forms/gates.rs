@@ -35,7 +35,7 @@ fn pass(dtype: DataType) -> Option<Pass> {
 /// # Errors
 /// [`ErrorKind::Usage`] naming an output that is no tensor, or of a type without a zero.
 pub(crate) fn check(task: &Task) -> Result<()> {
-    let graph = &task.model.graph;
+    let graph = task.graph();
     let zero = |id: ValueId| graph.type_of(id).is_some_and(|ty| pass(ty.dtype).is_some());
     match graph.outputs.iter().find(|id| !zero(**id)) {
         Some(output) => {
@@ -43,7 +43,9 @@ pub(crate) fn check(task: &Task) -> Result<()> {
             let message = format!(
                 "output '{name}' is no tensor that could be zero, as the outputs of tasks that are not selected are"
             );
-            Err(Error::new(ErrorKind::Usage, message).hint("use --form heads").in_model(&task.name))
+            Err(Error::new(ErrorKind::Usage, message)
+                .hint("use --form heads")
+                .in_model(task.name()))
         }
         None => Ok(()),
     }
@@ -57,11 +59,11 @@ impl Gates {
     pub(super) fn new(joint: &JointModel, builder: &mut Builder, selected: ValueId) -> Gates {
         let number = builder.op("Squeeze", "task.number", &[selected], []);
         let gate = |(index, task): (usize, &Task)| {
-            let name = format!("{}/index", task.name);
+            let name = format!("{}/index", task.name());
             let index = builder.constant(&name, Tensor::from_i64(Vec::new(), &[index as i64]));
-            builder.op("Equal", &format!("{}/gate", task.name), &[number, index], [])
+            builder.op("Equal", &format!("{}/gate", task.name()), &[number, index], [])
         };
-        Gates(joint.tasks.iter().enumerate().map(gate).collect())
+        Gates(joint.tasks().iter().enumerate().map(gate).collect())
     }
 
     /// `value` of type `dtype` where one of `tasks` is selected, and zeros elsewhere.

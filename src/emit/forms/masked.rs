@@ -41,8 +41,8 @@ impl Sums {
     pub(crate) fn new(joint: &JointModel, builder: &mut Builder) -> Self {
         let selected = add_task_input(&mut builder.graph);
         let gates = Gates::new(joint, builder, selected);
-        let outputs = joint.tasks.iter().map(|task| {
-            let graph = &task.model.graph;
+        let outputs = joint.tasks().iter().map(|task| {
+            let graph = task.graph();
             let dtype = |id: &ValueId| graph.type_of(*id).map_or(DataType::F32, |ty| ty.dtype);
             graph.outputs.iter().map(dtype).collect()
         });
@@ -64,7 +64,7 @@ impl Sums {
             name: name.to_owned(),
             dtype,
             owners: match owner {
-                Owner::Tasks(tasks) => tasks.iter().copied().collect(),
+                Owner::Tasks(tasks) => tasks.iter().map(|task| task.0).collect(),
                 Owner::Input => BTreeSet::new(),
             },
             terms: Vec::new(),

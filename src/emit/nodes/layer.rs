@@ -13,9 +13,10 @@ use crate::ops::Layer;
 impl TaskEmitter<'_> {
     /// A layer: for each block of rows, the sum of its products with the input pieces.
     pub(crate) fn emit_layer(&mut self, layer: &Layer) -> Result<()> {
-        let coupling = &self.source().coupling;
+        let coupling = &self.source().coupling();
         let Some(outputs) = coupling.axis(layer.output) else {
-            return self.emit_whole(layer.node);
+            self.emit_whole(layer.node)?;
+            return layer.addition.map_or(Ok(()), |addition| self.emit_whole(addition));
         };
         let held = self.held(layer.input)?;
         let columns = layer.sizes(self.graph())?.1;
@@ -26,7 +27,11 @@ impl TaskEmitter<'_> {
         };
         if bundles.is_empty() {
             let value = self.whole(layer.input)?;
-            let owner = Owner::Tasks(vec![self.task]);
+            // Columns that nobody follows belong to all tasks that the layer was fused with.
+            let owner = match first.is_some_and(|l| l.inputs.is_none()) {
+                true => Owner::Input,
+                false => Owner::Tasks(vec![self.task]),
+            };
             bundles.push(Piece { value, owner, positions: (0..columns).collect() });
         }
         let name = self.graph().node(layer.node).name.clone();
@@ -50,12 +55,12 @@ impl TaskEmitter<'_> {
 
     /// Parts of a layer's rows that one node computes: all those of which the task has the weights
     /// for itself, and each of the others.
-    fn rows_together(&self, layer: &Layer, parts: Vec<Part>) -> Vec<Vec<Part>> {
+    pub(crate) fn rows_together(&self, layer: &Layer, parts: Vec<Part>) -> Vec<Vec<Part>> {
         let own = Owner::Tasks(vec![self.task]);
         let mut together: Vec<Vec<Part>> = Vec::new();
         let mut own_at = None;
         for part in parts {
-            let id = self.source().coupling.layer_making(layer.node, part.group);
+            let id = self.source().coupling().layer_making(layer.node, part.group);
             let is_sum = part.first.is_some() && self.fused(id).is_some();
             if is_sum || self.common(id, &part.owner, &Owner::Input) != own {
                 together.push(vec![part]);
@@ -70,11 +75,11 @@ impl TaskEmitter<'_> {
 
     /// The number of the layers that a layer was fused with, if any.
     pub(crate) fn fused(&self, layer: Option<LayerId>) -> Option<u32> {
-        self.joint.fused()[self.task][layer?.0]
+        self.joint.fused()[self.task.0][layer?.0]
     }
 
     fn emit_rows(&mut self, layer: &Layer, bundles: &[Piece], rows: &Part) -> Result<ValueId> {
-        let id = self.source().coupling.layer_making(layer.node, rows.group);
+        let id = self.source().coupling().layer_making(layer.node, rows.group);
         let name = self.graph().node(layer.node).name.clone();
         let bias = layer.bias.filter(|bias| !self.adds_nothing(*bias, &rows.positions));
         let bias = match bias {
@@ -138,7 +143,7 @@ impl TaskEmitter<'_> {
         match (self.sums.as_deref_mut(), rows.first.zip(fused)) {
             (Some(sums), Some((first, fused))) => {
                 let key = ((first, fused, extents), dtype.unwrap_or(DataType::F32));
-                sums.add(self.builder, key, &rows.owner, self.task, terms, &name)
+                sums.add(self.builder, key, &rows.owner, self.task.0, terms, &name)
             }
             _ => add_up(self.builder, terms, &name),
         }
@@ -147,7 +152,8 @@ impl TaskEmitter<'_> {
     /// The tasks that have a block of weights in common: those that own its rows and its columns and
     /// whose layers were fused.
     pub(crate) fn common(&self, layer: Option<LayerId>, rows: &Owner, columns: &Owner) -> Owner {
-        let mut tasks = layer.map_or(vec![self.task], |id| self.joint.partners(self.task, id));
+        let mut tasks =
+            layer.map_or(vec![self.task], |id| self.joint.partners(self.task.layer(id)));
         for owner in [rows, columns] {
             if let Owner::Tasks(own) = owner {
                 tasks.retain(|t| own.contains(t));
@@ -158,7 +164,7 @@ impl TaskEmitter<'_> {
 
     /// The group of the channel at one index of a value's tracked axis.
     fn group_at(&self, value: ValueId, index: Option<&usize>) -> Option<GroupId> {
-        Some(self.source().coupling.axis(value)?.channels.get(*index?)?.group)
+        Some(self.source().coupling().axis(value)?.channels.get(*index?)?.group)
     }
 
     /// The product of some rows with one input piece, and the bias added to it.
@@ -172,7 +178,7 @@ impl TaskEmitter<'_> {
         let graph = self.graph();
         let source = graph.node(layer.node);
         let mut node = source.clone();
-        let id = self.source().coupling.layer_making(layer.node, rows.group);
+        let id = self.source().coupling().layer_making(layer.node, rows.group);
         let common = self.common(id, &rows.owner, &input.owner);
         node.name = self.name(&common, &source.name);
         let (row_axis, column_axis) = if layer.in_first() { (1, 0) } else { (0, 1) };
@@ -195,7 +201,7 @@ impl TaskEmitter<'_> {
             node.name = self.name(&piece.owner, &source.name);
             node.inputs[0] = Some(piece.value);
             let group = self.group_at(layer.output, piece.positions.first());
-            let id = group.and_then(|g| self.source().coupling.layer_making(layer.node, g));
+            let id = group.and_then(|g| self.source().coupling().layer_making(layer.node, g));
             let common = self.common(id, &piece.owner, &Owner::Input);
             let bias = layer.bias.filter(|bias| self.adds_nothing(*bias, &piece.positions));
             node.inputs.retain(|input| bias.is_none() || *input != bias);
@@ -213,7 +219,7 @@ impl TaskEmitter<'_> {
 }
 
 /// Parts as one, in their order.
-fn one_part(parts: &[Part]) -> Part {
+pub(super) fn one_part(parts: &[Part]) -> Part {
     let positions = parts.iter().flat_map(|part| part.positions.iter().copied()).collect();
     match parts {
         [only] => only.clone(),

@@ -62,7 +62,7 @@ impl TaskEmitter<'_> {
         let node = self.graph().node(id);
         for (i, operand) in partwise.operands.iter().enumerate() {
             let (Operand::Channels, Some(source)) = (operand, node.input(i)) else { continue };
-            let Some(axis) = self.source().coupling.axis(source) else { continue };
+            let Some(axis) = self.source().coupling().axis(source) else { continue };
             let value = self.whole(source)?;
             operands[i] = Some(self.cut(axis, value, &node.name));
         }
@@ -77,7 +77,7 @@ impl TaskEmitter<'_> {
         };
         let target = self.graph().initializer(source).and_then(Tensor::to_i64);
         let Some(mut target) = target else { return self.whole(source) };
-        let channels = self.source().coupling.axis(data);
+        let channels = self.source().coupling().axis(data);
         for (axis, size) in target.iter_mut().enumerate() {
             match (channels, *size) {
                 (_, count) if axis == entry && count != -1 => *size = n as i64,

@@ -72,7 +72,7 @@ impl TaskEmitter<'_> {
         }
         let name = self.name(owner, name);
         let target = self.builder.constant(&name, stacked.ok_or_else(unusual)?);
-        let task = self.task;
+        let task = self.task.0;
         let placed = placed.into_iter().map(|(source, parts, start)| Placed {
             task,
             source,
@@ -103,7 +103,7 @@ impl TaskEmitter<'_> {
         if let Some(codes) = codes {
             self.builder.graph.set_codes(target, codes);
         }
-        self.builder.placed.push(Placed { task: self.task, source, parts, target, start: 0 });
+        self.builder.placed.push(Placed { task: self.task.0, source, parts, target, start: 0 });
         target
     }
 }

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::align::Alignment;
-use crate::couple::Channel;
+use crate::align::{Alignment, TaskChannel};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
@@ -17,6 +16,7 @@ use crate::mtz::site::{
     OWN_WEIGHTS, SettledGroups, SiteLayer, SiteSelection, common_neurons, corresponding_layers,
 };
 use crate::mtz::statistics::statistics_bytes;
+use crate::ops::LayerKind;
 
 use super::input_matching::{PlanState, settle_inputs};
 use super::producers::{Producers, consumed_before_produced, consumers};
@@ -102,7 +102,8 @@ pub fn predict(
                     selection = SiteSelection::at(&joint, alignment, site)?;
                 }
             }
-            if site.own_weights {
+            let nothing = budget.shares_nothing_of(&members[0].layer.name);
+            if site.own_weights || nothing && alignment.is_by_index(site) {
                 settled.join_groups(&members);
                 selection.reason = Some(OWN_WEIGHTS.to_owned());
             } else {
@@ -111,9 +112,9 @@ pub fn predict(
         }
         sites.push(plan(&joint, &selection, budget, targets)?);
     }
-    let sizes = sizes_by(&joint, |task, layer| {
-        let keeps = budget.keeps_bias(joint.tasks[task].coupling.layer(layer));
-        Ok(!keeps || joint.shares_bias(task, layer)?)
+    let sizes = sizes_by(&joint, |layer| {
+        let keeps = budget.keeps_bias(joint.layer(layer));
+        Ok(!keeps || joint.shares_bias(layer)?)
     })?;
     Ok(Prediction { sites, sizes })
 }
@@ -127,27 +128,23 @@ fn share(
     budget: &Budget,
 ) -> Result<()> {
     let name = &members[0].layer.name;
-    let place = |m: &SiteLayer| Some((m.task, m.group()?));
     let mut order: Vec<&SiteLayer> = members.iter().collect();
-    order.sort_by_key(|m| !place(m).is_some_and(|g| settled.is_settled(g)));
-    let mut neurons: Vec<(usize, Channel)> = Vec::new();
+    order.sort_by_key(|m| !m.group().is_some_and(|g| settled.is_settled(g)));
+    let mut neurons: Vec<TaskChannel> = Vec::new();
     for (at, member) in order.iter().enumerate() {
-        let is_settled = order[..at].iter().any(|other| match (place(other), place(member)) {
+        let is_settled = order[..at].iter().any(|other| match (other.group(), member.group()) {
             (Some(a), Some(b)) => settled.settled_together(a, b),
             _ => false,
         });
-        let own: Vec<(usize, Channel)> =
-            member.layer.outputs.iter().map(|c| (member.task, *c)).collect();
+        let own: Vec<TaskChannel> =
+            member.layer.outputs.iter().map(|c| member.task.channel(*c)).collect();
         let count = match at > 0 && !is_settled {
             true => quota(budget, name, neurons.len().min(own.len())).at_node(name)?,
             false => 0,
         };
         neurons.iter().zip(&own).take(count).for_each(|(a, b)| joint.share(*a, *b));
-        let known: BTreeSet<_> =
-            neurons.iter().filter_map(|(task, c)| joint.neuron(*task, *c)).collect();
-        let is_new = |(task, c): &&(usize, Channel)| {
-            joint.neuron(*task, *c).is_none_or(|neuron| !known.contains(&neuron))
-        };
+        let known: BTreeSet<_> = neurons.iter().filter_map(|c| joint.neuron(*c)).collect();
+        let is_new = |c: &&TaskChannel| joint.neuron(**c).is_none_or(|n| !known.contains(&n));
         neurons.extend(own.iter().filter(is_new));
     }
     Ok(())
@@ -190,12 +187,13 @@ fn plan(
         ..SitePlan::default()
     };
     for member in &members {
-        let (out, inputs, _) = member.layer.layer.sizes(&joint.tasks[member.task].model.graph)?;
-        plan.tasks.push(member.task);
+        let net = joint.task(member.task);
+        let (out, inputs, _) = member.layer.layer.sizes(net.graph())?;
+        plan.tasks.push(member.task.0);
         plan.layers.push(member.layer.name.clone());
         plan.neurons.push(out);
         plan.inputs.push(inputs);
-        let bytes = statistics_bytes(joint, member.task, &member.layer, targets);
+        let bytes = statistics_bytes(net, &member.layer, targets);
         plan.statistics = plan.statistics.saturating_add(bytes);
     }
     Ok(plan)
@@ -212,7 +210,10 @@ fn saved(
     for neuron in neurons {
         *sets.entry(neuron.iter().map(|(member, _)| *member).collect()).or_default() += 1;
     }
-    let inputs = members.first().and_then(|m| m.layer.inputs.as_ref()).map_or(0, Vec::len);
+    let inputs = members.first().map_or(0, |m| match m.layer.layer.kind {
+        LayerKind::Table { rows } => rows,
+        _ => m.layer.inputs.as_ref().map_or(0, Vec::len),
+    });
     let of_neuron = |set: &[usize]| -> usize {
         let copies = set.len() - 1;
         let first = &members[set[0]].layer;

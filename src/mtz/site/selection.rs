@@ -65,7 +65,7 @@ fn apart(alignment: &Alignment, all: &[SiteLayer]) -> String {
     if all.iter().any(|m| m.group().is_none()) {
         return "its channels belong to several groups".to_owned();
     }
-    let refusal = |m: &SiteLayer| alignment.refused.get(&(m.task, m.group()?)).cloned();
+    let refusal = |m: &SiteLayer| alignment.refused.get(&m.group()?).cloned();
     all.iter()
         .find_map(refusal)
         .unwrap_or_else(|| "its channels correspond to those of another layer".to_owned())

@@ -2,12 +2,16 @@
 
 pub mod channelwise;
 pub mod cholesky;
+pub mod diagonal;
 pub mod fuse;
 pub mod hessian;
 mod junction;
+pub(crate) mod layer;
 pub mod memory;
 pub(crate) mod neuron_set;
 pub mod observations;
+pub mod options;
 pub mod pair_cost;
 pub mod refit;
 pub mod samples;
+pub(crate) mod shared_channels;
