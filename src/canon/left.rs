@@ -1,9 +1,8 @@
 //! Weights on the left of a product come to stand on its right, between two transpositions:
 //! `W·x = (xᵀ·Wᵀ)ᵀ`.
 //!
-//! Nets that keep features before samples multiply a constant matrix with the data. Layers have their weights on the right.
-
-use ndarray::IxDyn;
+//! Nets that keep features before samples multiply a constant matrix with the data. Layers have their
+//! weights on the right.
 
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
@@ -84,13 +83,10 @@ fn constant(graph: &mut Graph, value: ValueId) -> Option<ValueId> {
 }
 
 fn transposed(tensor: &Tensor) -> Option<Tensor> {
-    let wide = tensor.to_f64().ok()?;
-    let matrix = match tensor.dims.as_slice() {
-        [] | [_] => wide.into_shape_with_order(IxDyn(&[1, tensor.len()])).ok()?,
-        [_, _] => wide,
-        _ => return None,
-    };
-    Tensor::from_f64(tensor.dtype, &matrix.reversed_axes()).ok()
+    match tensor.dims.as_slice() {
+        [] | [_] => Tensor { dims: vec![1, tensor.len()], ..tensor.clone() }.transposed(),
+        _ => tensor.transposed(),
+    }
 }
 
 /// What is added to the transposed product in place of `addend`.

@@ -11,8 +11,10 @@
 //!    makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `padding`; `left` before `gemm`, whose product without a bias lets `affine` add one; `addend`,
-//!    which takes away a computed bias; `bias` where there is none still; `recurrent`; `shuffle` last, since it looks for what the others left.
+//!    `padding`; `einsum` and `left` before `gemm`, whose product without a bias lets `affine` add
+//!    one; `addend`, which takes away a computed bias; `bias` where there is none still;
+//!    `recurrent`; `shuffle`, `positions` and `largest` last, since they look for what the others
+//!    left.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
 mod addend;
@@ -20,14 +22,17 @@ mod affine;
 mod bias;
 mod check;
 mod constants;
+mod einsum;
 mod extents;
 mod fold;
 mod gemm;
+mod largest;
 mod left;
 mod limits;
 mod noop;
 mod operands;
 mod padding;
+mod positions;
 mod recurrent;
 mod regroup;
 mod resize;
@@ -135,6 +140,7 @@ const TIDY: &[Pass] = &[
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
     Pass { name: "padding", run: Rewrite(padding::run) },
+    Pass { name: "einsum", run: Rewrite(einsum::run) },
     Pass { name: "left", run: Rewrite(left::run) },
     Pass { name: "gemm", run: Rewrite(gemm::run) },
     Pass { name: "addend", run: Rewrite(addend::run) },
@@ -142,6 +148,8 @@ const LAYERS: &[Pass] = &[
     Pass { name: "bias", run: Rewrite(bias::run) },
     Pass { name: "recurrent", run: Rewrite(recurrent::run) },
     Pass { name: "shuffle", run: Rewrite(shuffle::run) },
+    Pass { name: "positions", run: Rewrite(positions::run) },
+    Pass { name: "largest", run: Rewrite(largest::run) },
 ];
 
 /// More rounds than any chain of simplifications needs; passing it means that two passes undo each

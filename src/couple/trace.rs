@@ -237,9 +237,8 @@ impl Tracer<'_> {
         let hidden = self.before_layers();
         let mut seen = HashSet::new();
         let mut stack = self.graph.outputs.clone();
-        stack.retain(|output| !hidden.contains(output));
         while let Some(value) = stack.pop() {
-            if !seen.insert(value) {
+            if hidden.contains(&value) || !seen.insert(value) {
                 continue;
             }
             if let Some(labels) = &self.labels[value.index()] {

@@ -8,6 +8,9 @@ use crate::ir::{Attribute, Graph, Node, Tensor, ValueId, ValueKind};
 use super::recipe::Placed;
 use super::trainable::Scope;
 
+/// Matrices of fewer elements are stored as they are.
+const SMALL: usize = 32;
+
 /// Operators that give another result each time they run.
 const RANDOM: &[&str] = &[
     "RandomNormal",
@@ -26,6 +29,8 @@ pub(super) struct Builder {
     /// Whether parameters are one only where the plan says so, not wherever they are equal.
     pub(super) untied: bool,
     constants: HashMap<u64, Vec<(Option<Scope>, ValueId)>>,
+    /// Matrices by what stays the same where their axes are exchanged.
+    matrices: HashMap<([usize; 2], u64), ValueId>,
     nodes: HashMap<String, Vec<Option<ValueId>>>,
 }
 
@@ -36,6 +41,7 @@ impl Builder {
             placed: Vec::new(),
             untied: false,
             constants: HashMap::new(),
+            matrices: HashMap::new(),
             nodes: HashMap::new(),
         }
     }
@@ -61,9 +67,22 @@ impl Builder {
         if let Some((_, id)) = found {
             return *id;
         }
+        let key = of_matrix(&tensor);
         let id = self.graph.add_initializer(name, tensor);
         same.push((scope, id));
+        if let Some(key) = key {
+            self.matrices.entry(key).or_insert(id);
+        }
         id
+    }
+
+    /// The initializer that holds a matrix with its axes exchanged, as where one net uses a table both to
+    /// embed and to score.
+    pub(super) fn turned(&self, matrix: &Tensor) -> Option<ValueId> {
+        let id = *self.matrices.get(&of_matrix(matrix)?)?;
+        let stored = self.graph.initializer(id)?;
+        let is_turned = stored != matrix && stored.transposed().as_ref() == Some(matrix);
+        is_turned.then_some(id)
     }
 
     /// The outputs of `node`, whose inputs are values of the joint graph; the `i`-th output is
@@ -138,4 +157,15 @@ impl Builder {
         self.graph.set_type_like(value, net, like);
         self.graph.outputs.push(value);
     }
+}
+
+/// What a matrix of weights and its transpose have in common: sides and a sum; `None` for small constants.
+fn of_matrix(tensor: &Tensor) -> Option<([usize; 2], u64)> {
+    let [rows, columns] = *tensor.dims.first_chunk()?;
+    let is_large = tensor.dims.len() == 2 && tensor.dtype.is_float() && tensor.len() >= SMALL;
+    let element = tensor.dtype.size().filter(|_| is_large)?;
+    let value =
+        |bytes: &[u8]| bytes.iter().fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
+    let sum = tensor.data.chunks_exact(element).fold(0u64, |sum, e| sum.wrapping_add(value(e)));
+    Some(([rows.min(columns), rows.max(columns)], sum))
 }

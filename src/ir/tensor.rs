@@ -174,6 +174,24 @@ impl Tensor {
         Some(Tensor { dtype: self.dtype, dims, data: data.into() })
     }
 
+    /// A matrix with its axes exchanged; `None` for other tensors, and where elements are not whole bytes.
+    pub fn transposed(&self) -> Option<Tensor> {
+        let ([rows, columns], size) = (*self.dims.first_chunk()?, self.dtype.size()?);
+        if self.dims.len() != 2
+            || self.data.len() != rows.checked_mul(columns)?.checked_mul(size)?
+        {
+            return None;
+        }
+        let mut data = Vec::with_capacity(self.data.len());
+        for column in 0..columns {
+            for row in 0..rows {
+                let start = (row * columns + column) * size;
+                data.extend_from_slice(self.data.get(start..start + size)?);
+            }
+        }
+        Some(Tensor { dtype: self.dtype, dims: vec![columns, rows], data: data.into() })
+    }
+
     /// Integers of type `dtype`; `None` if one of them does not fit.
     pub fn from_ints(dtype: DataType, array: &ArrayD<i64>) -> Option<Tensor> {
         let bytes = |v: &i64| -> Option<Vec<u8>> {

@@ -138,7 +138,7 @@ impl TaskEmitter<'_> {
     ) -> ValueId {
         let name = self.name(&rows.owner, name);
         let fused = self.fused(id);
-        let weight = id.map(|id| self.source().coupling.layer(id).layer.weight);
+        let weight = id.map(|id| self.source().coupling().layer(id).layer.weight);
         let dtype = weight.and_then(|weight| Some(self.graph().type_of(weight)?.dtype));
         match (self.sums.as_deref_mut(), rows.first.zip(fused)) {
             (Some(sums), Some((first, fused))) => {

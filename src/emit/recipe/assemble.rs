@@ -35,6 +35,10 @@ pub(super) fn net(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> R
                 Error::new(ErrorKind::Format, format!("initializer '{}' is missing", block.from))
                     .hint("another tool has changed the joint model; take the file as written")
             })?;
+            let part = match block.turned {
+                true => &part.transposed().ok_or_else(damaged)?,
+                false => part,
+            };
             tensor.put(part, block.start, &block.parts, lists).ok_or_else(damaged)?;
             if let (Some(codes), []) = (from.and_then(|v| joint.codes(v)), block.parts.as_slice()) {
                 net.graph.set_codes(id, codes.clone());

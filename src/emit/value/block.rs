@@ -3,7 +3,7 @@
 use crate::emit::recipe::Placed;
 use crate::emit::task::TaskEmitter;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Tensor, ValueId, ValueKind};
+use crate::ir::{Attribute, Tensor, ValueId, ValueKind};
 use crate::mtz::joint::Owner;
 
 /// A block of a constant that is stored together with others.
@@ -79,6 +79,7 @@ impl TaskEmitter<'_> {
             parts,
             target,
             start,
+            turned: false,
         });
         self.builder.placed.extend(placed);
         Ok(target)
@@ -99,11 +100,26 @@ impl TaskEmitter<'_> {
         let codes = codes.and_then(|codes| {
             parts.iter().try_fold(codes.clone(), |codes, (axis, at)| codes.select(*axis, at))
         });
+        let turned = self.builder.turned(&block).filter(|_| !self.builder.untied);
+        if let Some(target) = turned {
+            let task = self.task.0;
+            self.builder.placed.push(Placed {
+                task,
+                source,
+                parts,
+                target,
+                start: 0,
+                turned: true,
+            });
+            let perm = [("perm", Attribute::Ints(vec![1, 0]))];
+            return self.builder.op("Transpose", &name, &[target], perm);
+        }
         let target = self.builder.constant_in(scope, &name, block);
         if let Some(codes) = codes {
             self.builder.graph.set_codes(target, codes);
         }
-        self.builder.placed.push(Placed { task: self.task.0, source, parts, target, start: 0 });
+        let task = self.task.0;
+        self.builder.placed.push(Placed { task, source, parts, target, start: 0, turned: false });
         target
     }
 }
