@@ -1,5 +1,6 @@
 //! A joint model and what can be done with it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::mtz::joint::JointModel;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::runtime::{ModelSource, Session};
+use crate::staging::Stage;
 
 /// A joint model in a file, which is the user's or, after [`Merger::merge`](super::Merger::merge), the
 /// library's own until it is saved.
@@ -97,7 +99,22 @@ impl Joint {
     pub fn save(&self, output: impl AsRef<Path>, progress: &dyn Progress) -> Result<u64> {
         let output = output.as_ref();
         output::check(output, std::slice::from_ref(&self.path))?;
-        write(&onnx::load(&self.path)?, output, progress)
+        if !self.stands_alone() {
+            return write(&onnx::load(&self.path)?, output, progress);
+        }
+        progress.check()?;
+        let mut stage = Stage::new(progress);
+        stage.write(output, |out| {
+            std::io::copy(&mut File::open(&self.path)?, out)?;
+            Ok(())
+        })?;
+        stage.commit()
+    }
+
+    /// Whether the library's own folder holds its file and no other, which external data would be in.
+    fn stands_alone(&self) -> bool {
+        let folder = self.folder.as_ref().and_then(|folder| folder.path().read_dir().ok());
+        folder.is_some_and(|entries| entries.count() == 1)
     }
 
     /// Writes one task as a plain model, which has the inputs and outputs of the task's original.

@@ -70,8 +70,9 @@ pub fn collect(
     }
     let mut gathering = Gathering::new(limit.kept);
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
-        let rows = input_rows(kind, x, 0..usize::MAX, positions)?;
-        let targets = y.map(|y| output_rows(kind, y, 0..usize::MAX, positions)).transpose()?;
+        let rows = rows_of(End::Input, kind, x, 0..usize::MAX, positions)?;
+        let targets =
+            y.map(|y| rows_of(End::Output, kind, y, 0..usize::MAX, positions)).transpose()?;
         gathering.add(&rows, targets.as_ref())
     })?;
     let statistics = gathering.finish()?;
@@ -98,8 +99,9 @@ pub fn collect_channels(
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
         moments.par_iter_mut().enumerate().try_for_each(|(channel, sum)| {
             let own = layer.layer.row(channel)..layer.layer.row(channel) + 1;
-            let rows = input_rows(kind, x.clone(), own.clone(), positions)?;
-            let targets = y.clone().map(|y| output_rows(kind, y, own, positions)).transpose()?;
+            let rows = rows_of(End::Input, kind, x.clone(), own.clone(), positions)?;
+            let targets =
+                y.clone().map(|y| rows_of(End::Output, kind, y, own, positions)).transpose()?;
             sum.add(&rows, targets.as_ref())
         })
     })?;
@@ -226,41 +228,31 @@ fn floats(array: &HostArray) -> Result<CowArray<'_, f32, IxDyn>> {
     }
 }
 
-fn input_rows<'x>(
-    kind: &LayerKind,
-    x: ArrayViewD<'x, f32>,
-    channels: Range<usize>,
-    positions: Positions,
-) -> Result<Rows<'x>> {
-    match kind {
-        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. } => {
-            Rows::features(x, positions)
-        }
-        LayerKind::Conv(g) => {
-            let channels = within(channels, &x);
-            Rows::patches(x, &window(g)?, channels, positions)
-        }
-        LayerKind::ConvTranspose(g) => {
-            let channels = within(channels, &x);
-            let window = window(g)?.transposed(&g.output_padding)?;
-            Rows::patches(x, &window, channels, positions)
-        }
-    }
+/// Which end of a layer rows are of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Input,
+    Output,
 }
 
-fn output_rows<'x>(
+/// The rows of a layer's inputs, or of its pre-activations.
+fn rows_of<'x>(
+    end: End,
     kind: &LayerKind,
-    y: ArrayViewD<'x, f32>,
+    values: ArrayViewD<'x, f32>,
     channels: Range<usize>,
     positions: Positions,
 ) -> Result<Rows<'x>> {
-    match kind {
-        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. } => {
-            Rows::features(y, positions)
+    let channels = within(channels, &values);
+    match (kind, end) {
+        (LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. }, _) => {
+            Rows::features(values, positions)
         }
-        LayerKind::Conv(_) | LayerKind::ConvTranspose(_) => {
-            let channels = within(channels, &y);
-            Rows::channels(y, channels, positions)
+        (_, End::Output) => Rows::channels(values, channels, positions),
+        (LayerKind::Conv(g), End::Input) => Rows::patches(values, &window(g)?, channels, positions),
+        (LayerKind::ConvTranspose(g), End::Input) => {
+            let window = window(g)?.transposed(&g.output_padding)?;
+            Rows::patches(values, &window, channels, positions)
         }
     }
 }

@@ -126,14 +126,7 @@ impl Builder {
         inputs: &[ValueId],
         attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) -> ValueId {
-        let node = Node {
-            name: name.to_owned(),
-            op: op.to_owned(),
-            inputs: inputs.iter().copied().map(Some).collect(),
-            attributes: attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
-            ..Node::default()
-        };
-        self.single(node)
+        self.single(Node::standard(op, name, inputs, attributes))
     }
 
     /// The only output of `node`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{Dim, Graph, TensorType, ValueId};
 use crate::mtz::joint::JointModel;
 
@@ -34,7 +34,7 @@ impl InputMode {
                 ErrorKind::Usage,
                 "the models take inputs of different types or shapes and cannot share them",
             )
-            .hint("leave out --inputs shared")),
+            .hint(Hint::from("leave out ").option_as("inputs", "shared"))),
         }
     }
 }

@@ -23,7 +23,7 @@ mod value;
 use std::collections::BTreeMap;
 
 use crate::align::TaskId;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{Graph, Model, ValueId};
 use crate::mtz::joint::JointModel;
 
@@ -58,7 +58,12 @@ impl EmitOptions {
                 ErrorKind::Usage,
                 "the masked form needs models with inputs of the same types and shapes",
             )
-            .hint("use --form heads or --form switch"));
+            .hint(
+                Hint::from("use ")
+                    .option_as("form", "heads")
+                    .then(" or ")
+                    .option_as("form", "switch"),
+            ));
         }
         if self.form != Form::Heads {
             joint.tasks().iter().try_for_each(|task| forms::gates::check(task))?;

@@ -7,7 +7,7 @@ use ndarray::{Array1, ArrayD};
 use super::Lesson;
 use super::manifest::{Stored, Target, Task};
 use super::npy::NpyFile;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim, Graph, ValueId};
 use crate::mtz::joint;
 use crate::progress::Progress;
@@ -106,8 +106,11 @@ impl Net<'_> {
             let of_output = |c: &&Column| c.role == "output" && c.name == value.name;
             let Some(column) = columns.iter().find(of_output) else {
                 let message = format!("the original model has no output '{}'", value.name);
-                return Err(Error::new(ErrorKind::Usage, message)
-                    .hint("give --teacher once per task, in the order of the tasks"));
+                return Err(Error::new(ErrorKind::Usage, message).hint(
+                    Hint::from("give ")
+                        .option("teacher")
+                        .then(" once per task, in the order of the tasks"),
+                ));
             };
             targets.push(Target {
                 output: format!("{}/{}", self.name, value.name),
@@ -125,8 +128,11 @@ impl Net<'_> {
     /// The term for labels.
     fn classified(&self, labels: Option<&str>) -> Result<Target> {
         let file = labels.ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "cross-entropy needs labels and the data have none")
-                .hint("add an array 'labels', or distil from --teacher instead")
+            Error::new(ErrorKind::Usage, "cross-entropy needs labels and the data have none").hint(
+                Hint::from("add an array 'labels', or distil from ")
+                    .option("teacher")
+                    .then(" instead"),
+            )
         })?;
         let output = self.graph.outputs.first().copied();
         let output = output.ok_or_else(|| Error::new(ErrorKind::Format, "there is no output"))?;

@@ -1,14 +1,25 @@
 //! The graph representation that every stage works on.
 
 pub mod builder;
+mod change;
 pub mod codes;
-pub mod graph;
+mod graph;
+mod ids;
 mod index;
+mod model;
+mod node;
+mod order;
+mod part;
 pub mod size;
 pub mod tensor;
 pub mod text;
+mod value;
 
 pub use codes::Codes;
-pub use graph::{Attribute, Consumers, Graph, Model, Node, NodeId, Value, ValueId, ValueKind};
+pub use graph::{Consumers, Graph};
+pub use ids::{NodeId, ValueId};
+pub use model::Model;
+pub use node::{Attribute, Node};
 pub use size::Size;
 pub use tensor::{DataType, Dim, Tensor, TensorType};
+pub use value::{Value, ValueKind};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::onnx;
 use crate::progress::Progress;
@@ -228,9 +228,13 @@ impl<'a> Course<'a> {
             format!("the loss is no number any more in iteration {}", step + 1),
         )
         .in_model(task)
-        .hint(format!(
-            "use a smaller --learning-rate (it is {rate}), and check the samples (--scale)"
-        ))
+        .hint(
+            Hint::from("use a smaller ")
+                .option("learning-rate")
+                .then(format!(" (it is {rate}), and check the samples ("))
+                .option("scale")
+                .then(")"),
+        )
     }
 
     /// Validates the current weights, and keeps them if they are the best.

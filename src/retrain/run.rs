@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
 use crate::emit::{InputMode, PreActivations, Trainable, inputs_agree, trainable};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::{Model, Tensor, ValueId};
 use crate::mtz::joint::{JointModel, Task};
 use crate::progress::Progress;
@@ -185,7 +185,10 @@ fn examples<'a>(
         let found = lesson.teachers.len();
         let message = format!("{found} original models were given for {tasks} tasks");
         return Err(Error::new(ErrorKind::Usage, message).hint(
-            "give --teacher once per task, in order, or learn labels: --loss cross-entropy",
+            Hint::from("give ")
+                .option("teacher")
+                .then(" once per task, in order, or learn labels: ")
+                .option_as("loss", "cross-entropy"),
         ));
     }
     let mut teachers = Vec::new();
@@ -234,7 +237,7 @@ fn classes(model: &Model) -> Result<usize> {
             ErrorKind::Unsupported,
             "labels can be learnt by one output of shape batch×classes",
         )
-        .hint("learn from the original models with --teacher")
+        .hint(Hint::from("learn from the original models with ").option("teacher"))
     })
 }
 

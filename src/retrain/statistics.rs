@@ -5,7 +5,7 @@ use ndarray::{Array1, Axis};
 
 use crate::align::TaskId;
 use crate::calib::stream::{Source, Stream};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Node, NodeId, Tensor, ValueId};
 use crate::mtz::joint::JointModel;
 use crate::progress::Progress;
@@ -31,8 +31,11 @@ pub(super) fn reset_statistics(
     }
     if all.iter().all(Vec::is_empty) {
         let message = "the joint model has no BatchNormalization whose statistics could be taken";
-        return Err(Error::new(ErrorKind::Usage, message)
-            .hint("merge with --batchnorm per-task, which keeps that of the models"));
+        return Err(Error::new(ErrorKind::Usage, message).hint(
+            Hint::from("merge with ")
+                .option_as("batchnorm", "per-task")
+                .then(", which keeps that of the models"),
+        ));
     }
     let runs = all.iter().zip(&sources).map(|(nodes, s)| (nodes.len() * s.batches()) as u64).sum();
     progress.begin("statistics of normalisations", runs);

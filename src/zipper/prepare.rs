@@ -10,7 +10,7 @@ use crate::align::{
 };
 use crate::canon::{BatchNorm, CanonOptions, canonicalise};
 use crate::couple::End;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::{Fused, JointModel, Neuron, Sharing, Task};
 
@@ -34,7 +34,7 @@ pub enum Part {
 }
 
 /// How nets are prepared.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PrepareOptions {
     /// What becomes of `BatchNormalization` in nets; joint models keep what they have.
     pub batchnorm: BatchNorm,
@@ -43,6 +43,12 @@ pub struct PrepareOptions {
     pub share_outputs: bool,
     /// Whether channels correspond by index.
     pub matching: Matching,
+    /// Patterns of layer names. The weights of layers that correspond to others and whose name, in any net,
+    /// matches one are left to the tasks. Layers behind them share all the same, and duplicates are kept.
+    pub own_weights: Vec<String>,
+    /// A pattern of layer names. What comes behind the last layer that corresponds to others and whose name,
+    /// in any net, matches it is left to the tasks.
+    pub until: Option<String>,
 }
 
 /// Nets in canonical form with their correspondence: what can be said without data.
@@ -56,26 +62,15 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Leaves what comes behind a layer to the tasks: the last layer that corresponds to others and
-    /// whose name, in any net, matches `glob`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Usage`] if `glob` is no pattern or matches no such layer.
-    pub fn share_until(&mut self, glob: &str) -> Result<()> {
-        let last = self.matching(glob)?.last().copied();
+    /// Leaves to the tasks what options ask for.
+    fn leave(&mut self, own_weights: &[String], until: Option<&str>) -> Result<()> {
+        for glob in own_weights {
+            let places = self.matching(glob)?;
+            self.alignment.keep_weights(&places);
+        }
+        let last = until.map(|glob| self.matching(glob)).transpose()?;
+        let last = last.and_then(|places| places.last().copied());
         last.into_iter().for_each(|last| self.alignment.cut_behind(last));
-        Ok(())
-    }
-
-    /// Leaves the weights of layers to the tasks: of all that correspond to others and whose name, in
-    /// any net, matches `glob`. Layers behind them share all the same. What nets have in common as it
-    /// is stays so.
-    ///
-    /// # Errors
-    /// As [`Prepared::share_until`].
-    pub fn keep_weights(&mut self, glob: &str) -> Result<()> {
-        let places = self.matching(glob)?;
-        self.alignment.keep_weights(&places);
         Ok(())
     }
 
@@ -129,7 +124,8 @@ pub fn prepare(inputs: Vec<Input>) -> Result<Prepared> {
 /// Canonicalises, couples and aligns nets and the task nets of joint models, in their order.
 ///
 /// # Errors
-/// As the stages it runs; [`ErrorKind::Usage`] for fewer than two tasks or equal names.
+/// As the stages it runs; [`ErrorKind::Usage`] for fewer than two tasks or equal names, and for patterns
+/// that match no layer.
 pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepared> {
     let start = Instant::now();
     let (inputs, known) = tasks_of(parts);
@@ -153,16 +149,38 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
         shares_outputs: options.share_outputs
             || known.as_ref().is_some_and(|known| known.shares_outputs(task)),
     });
-    let alignment = align(&nets.collect::<Vec<_>>(), options.matching);
+    let mut alignment = align(&nets.collect::<Vec<_>>(), options.matching);
     let seconds = vec![
         ("canonicalise", canonicalised),
         ("align", start.elapsed().as_secs_f64() - canonicalised),
     ];
     let mut joint = restored(tasks, known)?;
+    alignment.keep_weights(&left_to_tasks(&joint, &alignment));
     share_duplicates(&mut joint, &alignment);
     alignment.lineages.iter().for_each(|lineage| share_lineage(&mut joint, lineage));
     share_inputs(&mut joint, &alignment);
-    Ok(Prepared { joint, alignment, seconds })
+    let mut prepared = Prepared { joint, alignment, seconds };
+    prepared.leave(&options.own_weights, options.until.as_deref())?;
+    Ok(prepared)
+}
+
+/// The places of layers that a joint model leaves to its tasks: neurons are shared, weights are not.
+fn left_to_tasks(joint: &JointModel, alignment: &Alignment) -> BTreeSet<usize> {
+    let neurons = |(task, id): (usize, LayerId)| -> BTreeSet<Neuron> {
+        let outputs = &joint.tasks[task].coupling.layer(id).outputs;
+        outputs.iter().filter_map(|channel| joint.neuron(task, *channel)).collect()
+    };
+    let is_left = |site: &Site| {
+        let members: Vec<(usize, LayerId)> = site.members().collect();
+        members.iter().enumerate().any(|(at, one)| {
+            let partners = joint.partners(one.0, one.1);
+            let apart = members[at + 1..].iter().filter(|other| !partners.contains(&other.0));
+            let own = neurons(*one);
+            apart.into_iter().any(|other| !own.is_disjoint(&neurons(*other)))
+        })
+    };
+    let places = alignment.sites.iter().enumerate();
+    places.filter(|(_, site)| is_left(site)).map(|(place, _)| place).collect()
 }
 
 /// Shares the channels that unlike inputs have in common. A net that lacks a channel is one whose
@@ -269,7 +287,7 @@ fn check_names(inputs: &[Input]) -> Result<()> {
     match inputs.iter().find(|input| !names.insert(input.name.as_str())) {
         Some(input) => {
             Err(Error::new(ErrorKind::Usage, format!("two tasks are called '{}'", input.name))
-                .hint("name them with --name"))
+                .hint(Hint::from("name them with ").option("name")))
         }
         None => Ok(()),
     }

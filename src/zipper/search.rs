@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::calib::data::Dataset;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
@@ -150,7 +150,8 @@ impl Search<'_> {
                 100.0 * size,
                 100.0 * ratio(&full.outcome)
             );
-            return Err(Error::new(ErrorKind::Usage, message).hint("give a larger --target-size"));
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint(Hint::from("give a larger ").option("target-size")));
         }
         self.at_size(full, parameters)
     }
@@ -332,14 +333,18 @@ fn error_rate(net: &Model, data: &Dataset, backend: &dyn Backend, batch: usize) 
     for range in data.batches(batch) {
         let labels = data.labels(range.clone()).ok_or_else(|| {
             Error::new(ErrorKind::Calibration, "there are no labels to measure errors with")
-                .hint("give labelled samples: --data")
+                .hint(Hint::from("give labelled samples: ").option("data"))
         })?;
         let outputs = session.run(&feeds(&data.batch(range)?))?;
         let first = outputs.first().map(|o| o.as_f32()).transpose()?;
         let scores = first.filter(|s| s.ndim() > 1 && s.shape()[0] == labels.len());
         let scores = scores.ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "its first output does not tell classes")
-                .hint("merge it with --share in place of --max-drop")
+            Error::new(ErrorKind::Unsupported, "its first output does not tell classes").hint(
+                Hint::from("merge it with ")
+                    .option("share")
+                    .then(" in place of ")
+                    .option("max-drop"),
+            )
         })?;
         wrong += misclassified(&scores, &labels);
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use onnx_zip::calib::data::Dataset;
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions, restore};
 use onnx_zip::ir::Model;
@@ -12,27 +11,18 @@ use onnx_zip::mtz::options::{Biases, Budget, MergeOptions, Unit};
 use onnx_zip::mtz::plan::{Trial, predict, sizes};
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
-use onnx_zip::zipper::{self, Calibration, Goal, Input, Outcome, Prepared, merge_for};
+use onnx_zip::zipper::{self, Goal, Input, Outcome, Prepared, merge_for};
 
 use crate::permute::permuted;
 use crate::support::{
-    backend, canonical, check_forms, check_size, deviation, images, joint_outputs, model, outputs,
+    calibration, canonical, check_forms, check_size, deviation, images, joint_outputs, model,
+    outputs,
 };
 
 fn prepared(a: Model, b: Model) -> Prepared {
     let inputs = [("a", a), ("b", b)];
     let inputs = inputs.map(|(name, model)| Input { name: name.to_owned(), model });
     zipper::prepare(inputs.into()).unwrap()
-}
-
-fn calibration(data: &Dataset) -> Calibration {
-    Calibration {
-        backend: backend(),
-        data: vec![data.clone(), data.clone()],
-        stored: Vec::new(),
-        batch: 64,
-        memory: 1 << 30,
-    }
 }
 
 fn options(biases: Biases) -> MergeOptions {

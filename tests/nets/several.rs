@@ -14,11 +14,12 @@ use onnx_zip::mtz::options::{Budget, MergeOptions, Method};
 use onnx_zip::mtz::plan::predict;
 use onnx_zip::mtz::plan::sizes;
 use onnx_zip::onnx;
-use onnx_zip::zipper::{self, Input, Outcome, Part};
+use onnx_zip::progress::Silent;
+use onnx_zip::zipper::{self, Calibration, Input, Outcome, Part};
 
 use crate::permute::permuted;
 use crate::support::{
-    check_forms, check_size, deviation, images, joint_outputs, merge_parts, model, outputs,
+    backend, check_forms, check_size, deviation, images, joint_outputs, merge_parts, model, outputs,
 };
 
 const NETS: [&str; 3] = ["lenet5_mnist_a", "lenet5_mnist_b", "zoo/lenet5_small_fashion"];
@@ -166,6 +167,44 @@ fn a_net_is_added_to_a_joint_model_that_was_written_and_read() {
     }
     assert!(outcome.sizes.specific[2] < outcome.sizes.originals[2]);
     check(&joint);
+}
+
+#[test]
+fn layers_that_a_joint_model_leaves_to_its_tasks_stay_theirs() {
+    let nets = three();
+    let inputs = nets[..2].iter().cloned().zip(["a", "b"]);
+    let inputs = inputs.map(|(model, name)| Input { name: name.to_owned(), model }).collect();
+    let mut prepared = zipper::prepare(inputs).unwrap();
+    prepared.keep_weights("conv1*").unwrap();
+    let calibration = Calibration {
+        backend: backend(),
+        data: data(2),
+        stored: Vec::new(),
+        batch: 64,
+        memory: 1 << 30,
+    };
+    let all = options(Method::Refit, 1.0);
+    let (first, before) = zipper::merge(prepared, &calibration, &all, &Silent).unwrap();
+    let read = || {
+        let written = emit::emit(&first, &EmitOptions::default()).unwrap();
+        Part::Joint(emit::restore(&written).unwrap())
+    };
+    let (again, after) = merge_parts(vec![read()], data(2), &options(Method::Refit, 0.0));
+    assert_eq!(after.sizes, before.sizes);
+    let old = joint_outputs(&first, Form::Heads);
+    for (old, new) in old.iter().zip(&joint_outputs(&again, Form::Heads)) {
+        assert!(deviation(new, old) < 1e-5, "{}", deviation(new, old));
+    }
+    let net = Part::Net(Box::new(Input { name: "c".into(), model: nets[2].clone() }));
+    let (joined, _) = merge_parts(vec![read(), net], data(3), &all);
+    for task in 0..2 {
+        let graphs = [&first, &joined].map(|joint| &joint.tasks[task].model.graph);
+        let weights = graphs.map(|graph| {
+            let conv = graph.nodes().find(|(_, node)| node.is("Conv")).unwrap().1;
+            graph.initializer(conv.input(1).unwrap()).unwrap().to_f32().unwrap()
+        });
+        assert!(deviation(&weights[1], &weights[0]) < 1e-3, "first layer of task {task}");
+    }
 }
 
 #[test]

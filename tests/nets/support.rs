@@ -90,6 +90,17 @@ pub fn merge_with(
     zipper::merge(prepared, &calibration, options, &Silent).unwrap()
 }
 
+/// Two tasks calibrated on the same samples.
+pub fn calibration(data: &Dataset) -> Calibration {
+    Calibration {
+        backend: backend(),
+        data: vec![data.clone(), data.clone()],
+        stored: Vec::new(),
+        batch: 64,
+        memory: 1 << 30,
+    }
+}
+
 /// Outputs for one batch of named arrays.
 pub fn run(model: &Model, batch: &[(String, HostArray)]) -> Vec<ArrayD<f32>> {
     let bytes = onnx::encode(model).unwrap();

@@ -216,8 +216,7 @@ impl Merger {
         let sharing = &self.options.sharing;
         let batchnorm = self.options.models.batchnorm;
         let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
-        let mut prepared = prepare_parts(parts, preparation)?;
-        sharing.cut(&mut prepared)?;
+        let prepared = prepare_parts(parts, preparation)?;
         self.check_plan(&prepared, &options)?;
         let structure = structure(&prepared);
         let nets = prepared.joint.tasks().iter().map(Task::graph);

@@ -87,7 +87,8 @@ fn replace(graph: &mut Graph, readers: &Consumers, id: NodeId, opset: i64, rule:
     };
     let output = site.output;
     if let Some(former) = graph.producer(output) {
-        graph.remove_node(former);
+        // Not removed: it may be behind this one, in the order that is being followed.
+        graph.edit_node(former, |node| node.outputs.clear());
     }
     graph.edit_node(last, |node| node.outputs = vec![Some(output)]);
     true

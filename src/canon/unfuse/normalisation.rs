@@ -17,10 +17,12 @@ pub(super) fn of_sum(site: &mut Site<'_>) -> Option<ValueId> {
     if is_named || outputs.iter().skip(1).take(2).any(Option::is_some) {
         return None;
     }
-    let mut sum = site.op("Add", &[site.input(0)?, site.input(1)?]);
+    let mut data = site.input(0)?;
+    // The bias is that of the layer before, as a rule.
     if let Some(bias) = site.input(4) {
-        sum = site.op("Add", &[sum, bias]);
+        data = site.op("Add", &[data, bias]);
     }
+    let sum = site.op("Add", &[data, site.input(1)?]);
     if let Some(kept) = kept {
         let id = site.id;
         site.graph.edit_node(id, |node| node.outputs.truncate(1));

@@ -1,6 +1,6 @@
 //! Gates: what is passed on where a task is selected, and is zero elsewhere.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{Attribute, DataType, Tensor, ValueId};
 use crate::mtz::joint::{JointModel, Task};
 
@@ -44,7 +44,7 @@ pub(crate) fn check(task: &Task) -> Result<()> {
                 "output '{name}' is no tensor that could be zero, as the outputs of tasks that are not selected are"
             );
             Err(Error::new(ErrorKind::Usage, message)
-                .hint("use --form heads")
+                .hint(Hint::from("use ").option_as("form", "heads"))
                 .in_model(task.name()))
         }
         None => Ok(()),

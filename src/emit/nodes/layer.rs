@@ -4,7 +4,7 @@ use crate::couple::{GroupId, LayerId};
 use crate::emit::forms::extents::Extents;
 use crate::emit::task::TaskEmitter;
 use crate::emit::value::partition::Part;
-use crate::emit::value::pieces::{Held, Piece, join, split};
+use crate::emit::value::pieces::{Held, Piece, join, pieces_of};
 use crate::error::Result;
 use crate::ir::{Attribute, DataType, Node, ValueId};
 use crate::mtz::joint::Owner;
@@ -39,14 +39,8 @@ impl TaskEmitter<'_> {
         for parts in self.rows_together(layer, self.parts(&outputs.channels)) {
             let rows = one_part(&parts);
             let value = self.emit_rows(layer, &bundles, &rows)?;
-            let sizes: Vec<usize> = parts.iter().map(|part| part.positions.len()).collect();
             let name = self.name(&rows.owner, &name);
-            let values = split(self.builder, layer.out_axis, value, &sizes, &name);
-            pieces.extend(values.into_iter().zip(parts).map(|(value, part)| Piece {
-                value,
-                owner: part.owner,
-                positions: part.positions,
-            }));
+            pieces.extend(pieces_of(self.builder, layer.out_axis, value, parts, &name));
         }
         let held = Held::Pieces { axis: layer.out_axis, len: outputs.channels.len(), pieces };
         self.hold(layer.output, held);

@@ -156,3 +156,6 @@ impl<'a> Driver<'a> {
         self.settled.settled_together(x, y)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,9 @@ use ndarray::{ArrayView2, Axis};
 
 use crate::align::Site;
 use crate::error::Result;
-use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord, SiteSelection, common_neurons};
+use crate::mtz::site::{
+    CommonInputs, SiteLayer, SiteRecord, SiteSelection, SiteShape, common_neurons,
+};
 use crate::mtz::solver::layer::settle;
 
 use super::Driver;
@@ -72,22 +74,17 @@ impl Driver<'_> {
     }
 
     fn record(&self, selection: &SiteSelection) -> Result<SiteRecord> {
-        let members =
-            if selection.reason.is_some() { selection.all.clone() } else { selection.members() };
-        let mut record = SiteRecord {
+        let SiteShape { tasks, layers, neurons, inputs } =
+            SiteShape::of(self.joint, &selection.recorded())?;
+        Ok(SiteRecord {
+            tasks,
+            layers,
+            neurons,
+            inputs,
             shared_inputs: selection.columns.count / selection.taps.max(1),
             reason: selection.reason.clone(),
             ..SiteRecord::default()
-        };
-        for member in &members {
-            let graph = self.joint.task(member.task).graph();
-            let (out, inputs, _) = member.layer.layer.sizes(graph)?;
-            record.tasks.push(member.task.0);
-            record.layers.push(member.layer.name.clone());
-            record.neurons.push(out);
-            record.inputs.push(inputs);
-        }
-        Ok(record)
+        })
     }
 
     /// Pairs and fuses the rows of corresponding layers and writes their weights; where they keep their `own`,

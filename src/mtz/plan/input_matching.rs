@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::align::{Alignment, TaskGroup, TaskId};
 use crate::couple::{End, GroupId};
 use crate::mtz::joint::{JointModel, Neuron};
-use crate::mtz::matching::Share;
 use crate::mtz::options::Budget;
 use crate::mtz::site::{SettledGroups, SiteLayer};
 
@@ -184,11 +183,8 @@ impl PlanState<'_> {
         else {
             return Some(most);
         };
-        match self.budget.share(name, most) {
-            Share::Count(count) => Some(count.min(most)),
-            Share::Fraction(part) => Some((part * most as f64).round() as usize),
-            Share::MaxCost(_) => (facts.producers == ProducerState::None).then_some(most),
-        }
+        let told = self.budget.share(name, most).pairs(most).map(|count| count.min(most));
+        told.or((facts.producers == ProducerState::None).then_some(most))
     }
 }
 

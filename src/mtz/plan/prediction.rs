@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::align::{Alignment, TaskChannel};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
-use crate::mtz::matching::Share;
 use crate::mtz::options::Budget;
 use crate::mtz::site::{
-    OWN_WEIGHTS, SettledGroups, SiteLayer, SiteSelection, common_neurons, corresponding_layers,
+    OWN_WEIGHTS, SettledGroups, SiteLayer, SiteSelection, SiteShape, common_neurons,
+    corresponding_layers,
 };
 use crate::mtz::statistics::statistics_bytes;
 use crate::ops::LayerKind;
@@ -151,15 +151,12 @@ fn share(
 }
 
 fn quota(budget: &Budget, name: &str, most: usize) -> Result<usize> {
-    match budget.share(name, most) {
-        Share::Count(count) if count > most => {
-            let message = format!("{count} neurons cannot be shared where a layer has {most}");
-            Err(Error::new(ErrorKind::Usage, message))
-        }
-        Share::Count(count) => Ok(count),
-        Share::Fraction(part) => Ok((part * most as f64).round() as usize),
-        Share::MaxCost(_) => Ok(most),
+    let count = budget.share(name, most).pairs(most).unwrap_or(most);
+    if count > most {
+        let message = format!("{count} neurons cannot be shared where a layer has {most}");
+        return Err(Error::new(ErrorKind::Usage, message));
     }
+    Ok(count)
 }
 
 fn plan(
@@ -168,14 +165,19 @@ fn plan(
     budget: &Budget,
     targets: bool,
 ) -> Result<SitePlan> {
-    let members =
-        if selection.reason.is_some() { selection.all.clone() } else { selection.members() };
+    let members = selection.recorded();
     let neurons = match selection.reason {
         Some(_) => Vec::new(),
         None => common_neurons(joint, &members),
     };
     let depthwise = members.iter().all(|m| m.layer.per_channel);
-    let mut plan = SitePlan {
+    let statistics = |m: &SiteLayer| statistics_bytes(joint.task(m.task), &m.layer, targets);
+    let SiteShape { tasks, layers, neurons: rows, inputs } = SiteShape::of(joint, &members)?;
+    Ok(SitePlan {
+        tasks,
+        layers,
+        neurons: rows,
+        inputs,
         shared: neurons.len(),
         shared_inputs: if depthwise {
             neurons.len()
@@ -183,20 +185,9 @@ fn plan(
             selection.columns.count / selection.taps
         },
         saved: saved(selection, budget, &members, &neurons),
+        statistics: members.iter().map(statistics).fold(0, u64::saturating_add),
         reason: selection.reason.clone(),
-        ..SitePlan::default()
-    };
-    for member in &members {
-        let net = joint.task(member.task);
-        let (out, inputs, _) = member.layer.layer.sizes(net.graph())?;
-        plan.tasks.push(member.task.0);
-        plan.layers.push(member.layer.name.clone());
-        plan.neurons.push(out);
-        plan.inputs.push(inputs);
-        let bytes = statistics_bytes(net, &member.layer, targets);
-        plan.statistics = plan.statistics.saturating_add(bytes);
-    }
-    Ok(plan)
+    })
 }
 
 /// Parameters of shared neurons that are stored once in place of several times.
@@ -232,6 +223,7 @@ fn saved(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mtz::matching::Share;
     use crate::zipper::fixtures;
 
     fn predicted(share: Share) -> Prediction {

@@ -55,6 +55,29 @@ impl SiteLayer {
     }
 }
 
+/// The layers of a site as records name them. Lists follow `tasks`.
+pub(crate) struct SiteShape {
+    pub(crate) tasks: Vec<usize>,
+    pub(crate) layers: Vec<String>,
+    pub(crate) neurons: Vec<usize>,
+    pub(crate) inputs: Vec<usize>,
+}
+
+impl SiteShape {
+    /// # Errors
+    /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
+    pub(crate) fn of(joint: &JointModel, members: &[SiteLayer]) -> Result<SiteShape> {
+        let sizes = |m: &SiteLayer| m.layer.layer.sizes(joint.task(m.task).graph());
+        let sizes: Vec<(usize, usize, usize)> = members.iter().map(sizes).collect::<Result<_>>()?;
+        Ok(SiteShape {
+            tasks: members.iter().map(|m| m.task.0).collect(),
+            layers: members.iter().map(|m| m.layer.name.clone()).collect(),
+            neurons: sizes.iter().map(|(out, ..)| *out).collect(),
+            inputs: sizes.iter().map(|(_, inputs, _)| *inputs).collect(),
+        })
+    }
+}
+
 /// The layers of a site.
 pub(crate) fn layers_at(joint: &JointModel, site: &Site) -> Vec<SiteLayer> {
     let member = |own: TaskLayer| {

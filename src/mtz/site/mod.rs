@@ -7,7 +7,9 @@ mod selection;
 mod settled;
 
 pub(crate) use common_inputs::CommonInputs;
-pub(crate) use layers::{SiteLayer, common_neurons, corresponding_layers, layers_at, taps};
+pub(crate) use layers::{
+    SiteLayer, SiteShape, common_neurons, corresponding_layers, layers_at, taps,
+};
 pub use record::{OWN_WEIGHTS, SiteRecord};
 pub(crate) use selection::SiteSelection;
 pub(crate) use settled::SettledGroups;

@@ -54,6 +54,11 @@ impl SiteSelection {
         Ok(SiteSelection { all, zipped, columns, taps, duplicates, reason })
     }
 
+    /// The layers that a record is about: those that can share neurons, or all where none can.
+    pub(crate) fn recorded(&self) -> Vec<SiteLayer> {
+        if self.reason.is_some() { self.all.clone() } else { self.members() }
+    }
+
     /// The layers that can share neurons, in the tasks' order.
     pub(crate) fn members(&self) -> Vec<SiteLayer> {
         self.zipped.iter().map(|i| self.all[*i].clone()).collect()

@@ -9,7 +9,8 @@ use crate::error::Result;
 
 use super::hessian::block;
 use super::junction::Junction;
-use super::pair_cost::{Factors, Problem, check_sensitivities, not_finite};
+use super::pair_cost::{Factors, Problem, not_finite};
+use super::shapes::check_pairs;
 
 impl Problem {
     /// The common weights w = (H_A + H_B)⁻¹ (H_A w_i + H_B w_j) of each pair (i, j), one row per pair.
@@ -21,10 +22,7 @@ impl Problem {
     /// keep their weights bit for bit.
     ///
     /// # Errors
-    /// As [`Problem::cost`].
-    ///
-    /// # Panics
-    /// Where the shapes of the fields do not fit together, or a pair names no neuron.
+    /// As [`Problem::cost`]; [`crate::error::ErrorKind::Usage`] where a pair names no neuron.
     pub fn fuse(&self, pairs: &[(usize, usize)], damping: f64) -> Result<Array2<f32>> {
         self.fuse_with(pairs, damping, &Factors::default())
     }
@@ -36,7 +34,8 @@ impl Problem {
         damping: f64,
         factors: &Factors,
     ) -> Result<Array2<f32>> {
-        check_sensitivities(&self.s_a, &self.s_b)?;
+        self.check()?;
+        check_pairs(pairs, (self.w_a.nrows(), self.w_b.nrows()))?;
         if let Some(diagonals) = self.diagonals(damping) {
             return self.fuse_diagonals(&diagonals, pairs);
         }

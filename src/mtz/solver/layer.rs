@@ -158,3 +158,6 @@ pub(crate) fn settle(
     let members = set.members.iter().enumerate();
     members.map(|(nth, at)| states[*at].settle(set, nth, holders, options)).collect()
 }
+
+#[cfg(test)]
+mod tests;

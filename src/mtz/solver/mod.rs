@@ -14,4 +14,5 @@ pub mod options;
 pub mod pair_cost;
 pub mod refit;
 pub mod samples;
+mod shapes;
 pub(crate) mod shared_channels;

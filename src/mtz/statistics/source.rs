@@ -118,7 +118,7 @@ impl<'a> StatisticsSource<'a> {
             reason = reason.or(large.map(|extent| {
                 let mib = |bytes: u64| bytes.div_ceil(1 << 20);
                 format!(
-                    "the work at it would take {} MiB, and there are {} MiB (--memory)",
+                    "the work at it would take {} MiB, and {} MiB are allowed",
                     mib(extent.least(self.rows)),
                     mib(self.options.memory)
                 )
