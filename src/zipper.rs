@@ -25,12 +25,13 @@ use crate::runtime::Backend;
 
 mod batches;
 mod candidates;
+mod equal;
 mod nothing;
 mod prepare;
 mod search;
 
 use batches::{batch_in_parts, batch_size, batch_with_gradients};
-use nothing::{has_equal_constants, misaligned};
+use nothing::misaligned;
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
@@ -191,7 +192,7 @@ impl Importance {
             // It may be that nothing is to be shared, where something could be.
             let all = Budget::uniform(Share::Fraction(1.0));
             let plan = predict(joint, alignment, &all, false)?;
-            if shares_nothing(&plan) && !has_equal_constants(joint) {
+            if shares_nothing(&plan) && !equal::have_equal_weights(joint) {
                 return Err(misaligned(joint, alignment, &plan));
             }
         }

@@ -11,6 +11,7 @@ use super::gathering::Gathering;
 use super::gram::Moments;
 use super::im2col::{Positions, Rows};
 use super::kept::Statistics;
+use super::mask::Mask;
 use super::recurrent;
 use super::stream::Stream;
 use super::window::Window;
@@ -69,10 +70,15 @@ pub fn collect(
         return Ok(Statistics::Counts(counts));
     }
     let mut gathering = Gathering::new(limit.kept);
-    each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
-        let rows = rows_of(End::Input, kind, x, 0..usize::MAX, positions)?;
-        let targets =
+    let is_tokenwise = matches!(kind, LayerKind::Gemm | LayerKind::MatMul);
+    each_batch(layer, inputs, targets, limit, progress, |x, y, positions, mask| {
+        let mask = mask.filter(|mask| is_tokenwise && mask.covers(x.shape()));
+        let mut rows = rows_of(End::Input, kind, x, 0..usize::MAX, positions)?;
+        let mut targets =
             y.map(|y| rows_of(End::Output, kind, y, 0..usize::MAX, positions)).transpose()?;
+        if let Some(mask) = mask {
+            (rows, targets) = (rows.masked(mask), targets.map(|targets| targets.masked(mask)));
+        }
         gathering.add(&rows, targets.as_ref())
     })?;
     let statistics = gathering.finish()?;
@@ -96,7 +102,7 @@ pub fn collect_channels(
     let kind = &layer.layer.kind;
     let mut moments: Vec<Gathering> = Vec::new();
     moments.resize_with(layer.outputs.len(), || Gathering::new(0));
-    each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
+    each_batch(layer, inputs, targets, limit, progress, |x, y, positions, _| {
         moments.par_iter_mut().enumerate().try_for_each(|(channel, sum)| {
             let own = layer.layer.row(channel)..layer.layer.row(channel) + 1;
             let rows = rows_of(End::Input, kind, x.clone(), own.clone(), positions)?;
@@ -108,6 +114,9 @@ pub fn collect_channels(
     moments.into_iter().map(|sum| sum.finish()?.into_moments()).collect()
 }
 
+/// A layer's inputs or pre-activations.
+type View<'x> = ArrayViewD<'x, f32>;
+
 /// Runs all batches up to a layer and hands on its inputs and target pre-activations.
 fn each_batch(
     layer: &CoupledLayer,
@@ -115,7 +124,7 @@ fn each_batch(
     mut targets: Option<Running<'_, '_>>,
     limit: RowLimit,
     progress: &dyn Progress,
-    mut visit: impl FnMut(ArrayViewD<'_, f32>, Option<ArrayViewD<'_, f32>>, Positions) -> Result<()>,
+    mut visit: impl FnMut(View<'_>, Option<View<'_>>, Positions, Option<&Mask>) -> Result<()>,
 ) -> Result<()> {
     let at = inputs.stream.position_of(layer.layer.node);
     let mut step = inputs.stream.prepare(inputs.model, at, &input_taps(layer, inputs.model))?;
@@ -144,7 +153,9 @@ fn each_batch(
             (Some(t), Some(y)) => Some(pre_activations(layer, t.model, y).at_node(&layer.name)?),
             _ => None,
         };
-        visit(x.view(), y.as_ref().map(|y| y.view()), positions).at_node(&layer.name)?;
+        let mask = inputs.stream.mask(batch)?;
+        visit(x.view(), y.as_ref().map(|y| y.view()), positions, mask.as_ref())
+            .at_node(&layer.name)?;
         progress.step();
     }
     inputs.stream.finish(step);

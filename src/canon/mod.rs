@@ -5,7 +5,7 @@
 //!
 //! 1. once: `constants` before all others, which look for initializers only; the checks of what the
 //!    model asks for (`limits`) and for training mode; `upgrade`, so that the others know one version of
-//!    each operator.
+//!    each operator; `hoist`, so that weights of sub-graphs are seen.
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
 //!    `shapes`, `extents`, `views`, `resize`. Each may uncover work for the others: a folded constant
 //!    makes a shape known, a known shape a reshape idle.
@@ -26,6 +26,7 @@ mod einsum;
 mod extents;
 mod fold;
 mod gemm;
+mod hoist;
 mod largest;
 mod left;
 mod limits;
@@ -175,6 +176,7 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<()> {
     types::name_extents(&mut model.graph);
     check::inference_mode(&model.graph)?;
     upgrade::run(model, options.target_opset)?;
+    hoist::run(&mut model.graph);
     settle(model)?;
     let budget = &mut fold::Budget::of(&model.graph);
     repeat(&[TIDY], model, options, budget)?;

@@ -8,6 +8,8 @@
 mod atoms;
 mod inputs;
 mod outside;
+mod rows;
+mod tied;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -111,6 +113,8 @@ pub struct CoupledLayer {
     pub outputs: Vec<Channel>,
     /// Whether every row consumes its own channel only (depthwise).
     pub per_channel: bool,
+    /// Whether its matrix is that of another layer, too: an embedding and an output layer.
+    pub tied: bool,
 }
 
 /// The channel structure of one graph.
@@ -172,9 +176,10 @@ impl Coupling {
         makers.find(|l| self.layer(*l).layer.node == node)
     }
 
-    /// The first layer whose weights node `node` holds.
+    /// The first layer whose weights or biases node `node` holds.
     pub fn layer_of(&self, node: NodeId) -> Option<LayerId> {
-        self.layers.iter().position(|l| l.layer.node == node).map(LayerId)
+        let holds = |l: &CoupledLayer| l.layer.node == node || l.layer.last_node() == node;
+        self.layers.iter().position(holds).map(LayerId)
     }
 }
 

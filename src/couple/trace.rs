@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::atoms::{Atoms, Mark};
 use super::inputs::channel_axis;
+use super::rows::by_group;
+use super::tied;
 use super::{
     Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, End, Frozen, GroupId, LayerId, Tied,
 };
@@ -297,7 +299,8 @@ impl Tracer<'_> {
                 })
             })
             .collect();
-        let layers = self.number_layers(&axes, &mut groups);
+        let mut layers = self.number_layers(&axes, &mut groups);
+        tied::mark(self.graph, &mut layers);
         Coupling { groups, layers, axes, flows: self.flows, tied: Vec::new() }
     }
 
@@ -407,32 +410,7 @@ impl Tracer<'_> {
             inputs: inputs.filter(fits),
             outputs,
             per_channel,
+            tied: false,
         }
     }
-}
-
-/// A layer for each group that the rows belong to.
-fn by_group(all: CoupledLayer) -> Vec<CoupledLayer> {
-    let mut rows: Vec<(GroupId, Vec<usize>)> = Vec::new();
-    for (row, channel) in all.outputs.iter().enumerate() {
-        match rows.iter_mut().find(|(group, _)| *group == channel.group) {
-            Some((_, own)) => own.push(row),
-            None => rows.push((channel.group, vec![row])),
-        }
-    }
-    if rows.len() < 2 {
-        return vec![all];
-    }
-    let pick = |channels: &[Channel], own: &[usize]| own.iter().map(|r| channels[*r]).collect();
-    let part = |(number, (_, own)): (usize, (GroupId, Vec<usize>))| CoupledLayer {
-        name: format!("{}:{number}", all.name),
-        inputs: match &all.inputs {
-            Some(inputs) if all.per_channel => Some(pick(inputs, &own)),
-            inputs => inputs.clone(),
-        },
-        outputs: pick(&all.outputs, &own),
-        per_channel: all.per_channel,
-        layer: Layer { rows: Some(own), ..all.layer.clone() },
-    };
-    rows.into_iter().enumerate().map(part).collect()
 }

@@ -8,9 +8,6 @@ use crate::ir::{Attribute, Graph, Node, Tensor, ValueId, ValueKind};
 use super::recipe::Placed;
 use super::trainable::Scope;
 
-/// Matrices of fewer elements are stored as they are.
-const SMALL: usize = 32;
-
 /// Operators that give another result each time they run.
 const RANDOM: &[&str] = &[
     "RandomNormal",
@@ -29,9 +26,18 @@ pub(super) struct Builder {
     /// Whether parameters are one only where the plan says so, not wherever they are equal.
     pub(super) untied: bool,
     constants: HashMap<u64, Vec<(Option<Scope>, ValueId)>>,
-    /// Matrices by what stays the same where their axes are exchanged.
-    matrices: HashMap<([usize; 2], u64), ValueId>,
     nodes: HashMap<String, Vec<Option<ValueId>>>,
+    /// Large matrices by their extents.
+    large: HashMap<(usize, usize), Vec<ValueId>>,
+}
+
+/// Elements of a matrix for which a node is worth not storing it another time.
+const LARGE: usize = 1024;
+
+fn content(scope: &Option<Scope>, tensor: &Tensor) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (scope, tensor.dtype, &tensor.dims, &tensor.data).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Builder {
@@ -41,8 +47,8 @@ impl Builder {
             placed: Vec::new(),
             untied: false,
             constants: HashMap::new(),
-            matrices: HashMap::new(),
             nodes: HashMap::new(),
+            large: HashMap::new(),
         }
     }
 
@@ -58,31 +64,48 @@ impl Builder {
         name: &str,
         tensor: Tensor,
     ) -> ValueId {
-        let mut hasher = DefaultHasher::new();
-        (&scope, tensor.dtype, &tensor.dims, &tensor.data).hash(&mut hasher);
-        let same = self.constants.entry(hasher.finish()).or_default();
+        let same = self.constants.entry(content(&scope, &tensor)).or_default();
         let graph = &self.graph;
         let found =
             same.iter().find(|(s, id)| *s == scope && graph.initializer(*id) == Some(&tensor));
         if let Some((_, id)) = found {
             return *id;
         }
-        let key = of_matrix(&tensor);
+        if let ([rows, columns], true) = (tensor.dims.as_slice(), tensor.len() >= LARGE) {
+            let at = (*rows, *columns);
+            let id = self.graph.add_initializer(name, tensor);
+            same.push((scope, id));
+            self.large.entry(at).or_default().push(id);
+            return id;
+        }
         let id = self.graph.add_initializer(name, tensor);
         same.push((scope, id));
-        if let Some(key) = key {
-            self.matrices.entry(key).or_insert(id);
-        }
         id
     }
 
-    /// The initializer that holds a matrix with its axes exchanged, as where one net uses a table both to
-    /// embed and to score.
-    pub(super) fn turned(&self, matrix: &Tensor) -> Option<ValueId> {
-        let id = *self.matrices.get(&of_matrix(matrix)?)?;
-        let stored = self.graph.initializer(id)?;
-        let is_turned = stored != matrix && stored.transposed().as_ref() == Some(matrix);
-        is_turned.then_some(id)
+    /// The initializer that holds a large matrix with its axes swapped, as an embedding that is an output
+    /// layer's weight too. A matrix that trains is one only with what the plan says.
+    pub(super) fn swapped(&self, tensor: &Tensor) -> Option<ValueId> {
+        let [rows, columns] = *tensor.dims.as_slice() else { return None };
+        let is_large = tensor.len() >= LARGE && rows.min(columns) > 1 && tensor.dtype.is_float();
+        let mut stored = self.large.get(&(columns, rows)).into_iter().flatten();
+        let mut swapped = None;
+        if !is_large || self.untied || self.holds(tensor) {
+            return None;
+        }
+        stored
+            .find(|id| {
+                let swapped = swapped.get_or_insert_with(|| tensor.transposed());
+                swapped.as_ref() == self.graph.initializer(**id)
+            })
+            .copied()
+    }
+
+    /// Whether there is an initializer with this content.
+    fn holds(&self, tensor: &Tensor) -> bool {
+        let scope: Option<Scope> = None;
+        let mut same = self.constants.get(&content(&scope, tensor)).into_iter().flatten();
+        same.any(|(_, id)| self.graph.initializer(*id) == Some(tensor))
     }
 
     /// The outputs of `node`, whose inputs are values of the joint graph; the `i`-th output is
@@ -150,15 +173,4 @@ impl Builder {
         self.graph.set_type_like(value, net, like);
         self.graph.outputs.push(value);
     }
-}
-
-/// What a matrix of weights and its transpose have in common: sides and a sum; `None` for small constants.
-fn of_matrix(tensor: &Tensor) -> Option<([usize; 2], u64)> {
-    let [rows, columns] = *tensor.dims.first_chunk()?;
-    let is_large = tensor.dims.len() == 2 && tensor.dtype.is_float() && tensor.len() >= SMALL;
-    let element = tensor.dtype.size().filter(|_| is_large)?;
-    let value =
-        |bytes: &[u8]| bytes.iter().fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
-    let sum = tensor.data.chunks_exact(element).fold(0u64, |sum, e| sum.wrapping_add(value(e)));
-    Some(([rows.min(columns), rows.max(columns)], sum))
 }

@@ -41,8 +41,8 @@ pub(super) struct Placed {
     pub(super) target: ValueId,
     /// Where the block begins along the target's first axis.
     pub(super) start: usize,
-    /// Whether the target holds the block with its axes exchanged.
-    pub(super) turned: bool,
+    /// Whether the target holds the block with its two axes swapped.
+    pub(super) transposed: bool,
 }
 
 /// The recipe of a joint model, for its metadata.
@@ -72,7 +72,8 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
             let parts = cut.map(|(axis, list)| (*axis, intern(&mut recipe.lists, list)));
             let parts = parts.collect();
             let from = graph.value(place.target).name.clone();
-            let block = BlockRecipe { from, parts, start: place.start, turned: place.turned };
+            let block =
+                BlockRecipe { from, parts, start: place.start, transposed: place.transposed };
             match weights.iter_mut().find(|w| w.name == *name) {
                 Some(weight) => weight.blocks.push(block),
                 None => weights.push(WeightRecipe { name: name.clone(), blocks: vec![block] }),

@@ -11,7 +11,7 @@ use ndarray::Dimension;
 use crate::align::TaskId;
 use crate::couple::LayerId;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{DataType, Graph, Model, NodeId, Tensor, ValueId};
+use crate::ir::{DataType, Graph, Model, Node, NodeId, Tensor, ValueId};
 use crate::mtz::joint::{JointModel, Neuron, Owner};
 use crate::ops::{gates, is_parameter};
 
@@ -127,7 +127,9 @@ pub(super) fn parameters(graph: &Graph) -> BTreeMap<ValueId, NodeId> {
     let mut found = BTreeMap::new();
     for (id, node) in graph.nodes().filter(|(_, n)| n.domain.is_empty()) {
         for (index, input) in node.inputs.iter().enumerate() {
-            let Some(value) = input.filter(|_| is_parameter(&node.op, index)) else { continue };
+            let trains =
+                |value: &ValueId| is_parameter(&node.op, index) || is_bias(graph, node, *value);
+            let Some(value) = input.filter(trains) else { continue };
             for value in blocks(graph, value) {
                 if graph.initializer(value).is_some_and(|t| t.dtype == DataType::F32) {
                     found.entry(value).or_insert(id);
@@ -136,6 +138,24 @@ pub(super) fn parameters(graph: &Graph) -> BTreeMap<ValueId, NodeId> {
         }
     }
     found
+}
+
+/// Whether a constant is the bias of products over tokens, which an addition of its own adds.
+fn is_bias(graph: &Graph, node: &Node, value: ValueId) -> bool {
+    let is_vector = graph.initializer(value).is_some_and(|tensor| tensor.dims.len() == 1);
+    let mut others = node.reads().filter(|other| *other != value);
+    is_vector && node.is("Add") && others.any(|other| is_product(graph, other))
+}
+
+/// Whether a value is a product with a constant matrix, or a sum whose last term is one.
+fn is_product(graph: &Graph, value: ValueId) -> bool {
+    let node = |value: ValueId| graph.producer(value).map(|id| graph.node(id));
+    let last = match node(value) {
+        Some(sum) if sum.is("Add") => sum.input(1).and_then(node),
+        other => other,
+    };
+    let matrix = last.filter(|node| node.is("MatMul")).and_then(|node| node.input(1));
+    matrix.is_some_and(|matrix| graph.initializer(matrix).is_some())
 }
 
 /// The constants that a value consists of: itself, or what is joined to it.

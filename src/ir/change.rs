@@ -151,6 +151,11 @@ impl Graph {
         }
     }
 
+    /// Makes a value one of the enclosing graph's.
+    pub fn set_captured(&mut self, id: ValueId, outer: ValueId) {
+        self.values[id.index()].kind = ValueKind::Captured(outer);
+    }
+
     /// Points captured values at other values of the enclosing graph.
     pub(super) fn recapture(&mut self, mut outer: impl FnMut(ValueId) -> ValueId) {
         for value in &mut self.values {

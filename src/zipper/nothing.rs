@@ -1,27 +1,10 @@
-//! Nets without a layer that could be shared: whether they have anything in common, and what to say where
-//! they have not.
-
-use std::collections::HashMap;
+//! What to say of nets without a layer that could be shared.
 
 use crate::align::Alignment;
 use crate::error::{Error, ErrorKind};
-use crate::ir::{Graph, Node, Tensor};
+use crate::ir::{Graph, Node};
 use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::plan::Prediction;
-
-/// Constants of fewer elements are shapes and bounds, which all nets have in common.
-const FEWEST: usize = 16;
-
-/// Whether some constants of different tasks are the same bit for bit.
-pub(super) fn has_equal_constants(joint: &JointModel) -> bool {
-    let mut owners: HashMap<&Tensor, usize> = HashMap::new();
-    let constants = joint.tasks().iter().enumerate().flat_map(|(number, task)| {
-        let graph = task.graph();
-        graph.values().filter_map(move |(id, _)| Some((number, graph.initializer(id)?)))
-    });
-    let mut large = constants.filter(|(_, tensor)| tensor.len() >= FEWEST);
-    large.any(|(number, tensor)| *owners.entry(tensor).or_insert(number) != number)
-}
 
 /// Why nets have no layers in common.
 pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {

@@ -166,15 +166,15 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
 
 /// The places of layers that a joint model leaves to its tasks: neurons are shared, weights are not.
 fn left_to_tasks(joint: &JointModel, alignment: &Alignment) -> BTreeSet<usize> {
-    let neurons = |(task, id): (usize, LayerId)| -> BTreeSet<Neuron> {
-        let outputs = &joint.tasks[task].coupling.layer(id).outputs;
-        outputs.iter().filter_map(|channel| joint.neuron(task, *channel)).collect()
+    let neurons = |own: TaskLayer| -> BTreeSet<Neuron> {
+        let outputs = &joint.layer(own).outputs;
+        outputs.iter().filter_map(|channel| joint.neuron(own.task.channel(*channel))).collect()
     };
     let is_left = |site: &Site| {
-        let members: Vec<(usize, LayerId)> = site.members().collect();
+        let members: Vec<TaskLayer> = site.members().collect();
         members.iter().enumerate().any(|(at, one)| {
-            let partners = joint.partners(one.0, one.1);
-            let apart = members[at + 1..].iter().filter(|other| !partners.contains(&other.0));
+            let partners = joint.partners(*one);
+            let apart = members[at + 1..].iter().filter(|other| !partners.contains(&other.task));
             let own = neurons(*one);
             apart.into_iter().any(|other| !own.is_disjoint(&neurons(*other)))
         })

@@ -15,7 +15,7 @@ use onnx_zip::mtz::plan::predict;
 use onnx_zip::mtz::plan::sizes;
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
-use onnx_zip::zipper::{self, Calibration, Input, Outcome, Part};
+use onnx_zip::zipper::{self, Calibration, Input, Outcome, Part, PrepareOptions};
 
 use crate::permute::permuted;
 use crate::support::{
@@ -173,9 +173,10 @@ fn a_net_is_added_to_a_joint_model_that_was_written_and_read() {
 fn layers_that_a_joint_model_leaves_to_its_tasks_stay_theirs() {
     let nets = three();
     let inputs = nets[..2].iter().cloned().zip(["a", "b"]);
-    let inputs = inputs.map(|(model, name)| Input { name: name.to_owned(), model }).collect();
-    let mut prepared = zipper::prepare(inputs).unwrap();
-    prepared.keep_weights("conv1*").unwrap();
+    let part =
+        |(model, name): (Model, &str)| Part::Net(Box::new(Input { name: name.to_owned(), model }));
+    let kept = PrepareOptions { own_weights: vec!["conv1*".to_owned()], ..Default::default() };
+    let prepared = zipper::prepare_parts(inputs.map(part).collect(), kept).unwrap();
     let calibration = Calibration {
         backend: backend(),
         data: data(2),
@@ -198,7 +199,7 @@ fn layers_that_a_joint_model_leaves_to_its_tasks_stay_theirs() {
     let net = Part::Net(Box::new(Input { name: "c".into(), model: nets[2].clone() }));
     let (joined, _) = merge_parts(vec![read(), net], data(3), &all);
     for task in 0..2 {
-        let graphs = [&first, &joined].map(|joint| &joint.tasks[task].model.graph);
+        let graphs = [&first, &joined].map(|joint| joint.task(TaskId(task)).graph());
         let weights = graphs.map(|graph| {
             let conv = graph.nodes().find(|(_, node)| node.is("Conv")).unwrap().1;
             graph.initializer(conv.input(1).unwrap()).unwrap().to_f32().unwrap()

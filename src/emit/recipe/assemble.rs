@@ -35,10 +35,9 @@ pub(super) fn net(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> R
                 Error::new(ErrorKind::Format, format!("initializer '{}' is missing", block.from))
                     .hint("another tool has changed the joint model; take the file as written")
             })?;
-            let part = match block.turned {
-                true => &part.transposed().ok_or_else(damaged)?,
-                false => part,
-            };
+            let swapped = block.transposed.then(|| part.transposed()).flatten();
+            let part = if block.transposed { swapped.as_ref() } else { Some(part) };
+            let part = part.ok_or_else(damaged)?;
             tensor.put(part, block.start, &block.parts, lists).ok_or_else(damaged)?;
             if let (Some(codes), []) = (from.and_then(|v| joint.codes(v)), block.parts.as_slice()) {
                 net.graph.set_codes(id, codes.clone());

@@ -79,7 +79,7 @@ impl TaskEmitter<'_> {
             parts,
             target,
             start,
-            turned: false,
+            transposed: false,
         });
         self.builder.placed.extend(placed);
         Ok(target)
@@ -95,32 +95,29 @@ impl TaskEmitter<'_> {
     ) -> ValueId {
         let name = self.name(owner, &self.graph().value(source).name);
         let scope = self.builder.untied.then(|| self.scope(source, &parts, owner)).flatten();
-        // What is trained is stored as what it is.
-        let codes = self.graph().codes(source).filter(|_| !self.builder.untied);
-        let codes = codes.and_then(|codes| {
-            parts.iter().try_fold(codes.clone(), |codes, (axis, at)| codes.select(*axis, at))
-        });
-        let turned = self.builder.turned(&block).filter(|_| !self.builder.untied);
-        if let Some(target) = turned {
-            let task = self.task.0;
-            self.builder.placed.push(Placed {
-                task,
-                source,
-                parts,
-                target,
-                start: 0,
-                turned: true,
-            });
-            let perm = [("perm", Attribute::Ints(vec![1, 0]))];
-            return self.builder.op("Transpose", &name, &[target], perm);
-        }
-        let target = self.builder.constant_in(scope, &name, block);
-        if let Some(codes) = codes {
-            self.builder.graph.set_codes(target, codes);
-        }
-        let task = self.task.0;
-        self.builder.placed.push(Placed { task, source, parts, target, start: 0, turned: false });
-        target
+        let swapped = self.builder.swapped(&block);
+        let (target, value) = match swapped {
+            Some(target) => {
+                let order = [("perm", Attribute::Ints(vec![1, 0]))];
+                (target, self.builder.op("Transpose", &name, &[target], order))
+            }
+            None => {
+                // What is trained is stored as what it is.
+                let codes = self.graph().codes(source).filter(|_| !self.builder.untied);
+                let mut cuts = parts.iter();
+                let codes = codes.and_then(|codes| {
+                    cuts.try_fold(codes.clone(), |codes, (axis, at)| codes.select(*axis, at))
+                });
+                let target = self.builder.constant_in(scope, &name, block);
+                if let Some(codes) = codes {
+                    self.builder.graph.set_codes(target, codes);
+                }
+                (target, target)
+            }
+        };
+        let (task, transposed) = (self.task.0, swapped.is_some());
+        self.builder.placed.push(Placed { task, source, parts, target, start: 0, transposed });
+        value
     }
 }
 

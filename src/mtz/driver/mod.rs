@@ -23,7 +23,7 @@ use crate::mtz::site::{SettledGroups, SiteLayer, SiteRecord, SiteSelection};
 use crate::mtz::statistics::{Probe, Sensitivities, StatisticsSource, Weighting};
 use crate::progress::Progress;
 
-use outlook::{LaterCosts, Outlook};
+use outlook::{LaterCosts, Outlook, View};
 use pairing::PairChoice;
 
 /// Is handed the joint model between two layers that are merged (line 10 of Algorithm 1), and says
@@ -121,6 +121,23 @@ impl<'a> Driver<'a> {
             self.repeat_gates(place)?;
         }
         Ok(records)
+    }
+
+    /// What sharing neurons costs at the later layers of groups that several layers make; `None` where
+    /// there are no such groups.
+    fn look_ahead(&self) -> Result<Option<Outlook>> {
+        let view = View {
+            joint: self.joint,
+            alignment: self.alignment,
+            options: self.options,
+            choice: &self.choice,
+            weighting: self.weighting,
+            statistics: &self.statistics,
+            producers: &self.producers,
+            settled: &self.settled,
+            progress: self.progress,
+        };
+        view.look_ahead()
     }
 
     /// Tells how much is left to do from a site on.

@@ -78,6 +78,9 @@ fn apart(alignment: &Alignment, all: &[SiteLayer]) -> String {
 
 /// Why layers of corresponding groups cannot share neurons.
 fn obstacle(members: &[SiteLayer], columns: &CommonInputs) -> Option<String> {
+    if members.iter().any(|m| m.layer.tied) {
+        return Some("its matrix is a table and an output layer's weight".to_owned());
+    }
     let with_bias = members.iter().filter(|m| m.layer.layer.bias.is_some()).count();
     if with_bias > 0 && with_bias < members.len() {
         return Some("only some of the layers have a bias".to_owned());

@@ -2,7 +2,9 @@
 
 pub mod channelwise;
 pub mod cholesky;
+mod damping;
 pub mod diagonal;
+mod distances;
 pub mod fuse;
 pub mod hessian;
 mod junction;

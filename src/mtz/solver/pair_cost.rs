@@ -10,8 +10,9 @@ use ndarray::{ArcArray2, Array1, Array2, Zip};
 
 use super::cholesky::Spd;
 use super::diagonal::Diagonals;
+use super::distances::half_distances;
 use super::hessian::Hessian;
-use super::junction::{Junction, half_distances};
+use super::junction::Junction;
 use super::shapes::{self, Side};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -134,6 +134,7 @@ impl<'a> StatisticsSource<'a> {
             && self.options.passes == Passes::PerLayer
             && self.tasks[own.task.0].merged.is_some()
             && layer.layer.bias.is_some()
+            && !layer.tied
             && self.fits(joint.task(own.task), layer)
     }
 

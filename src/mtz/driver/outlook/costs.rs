@@ -9,15 +9,8 @@ use crate::mtz::solver::channelwise::ChannelwiseProblem;
 use crate::mtz::solver::neuron_set::join_sets;
 use crate::mtz::statistics::ChannelStats;
 
-use super::search::{GroupSearch, KnownNeurons};
-
-/// One layer that makes a group's channels, in the tasks whose pairs are looked for.
-pub(super) struct Producer<'a> {
-    /// The layer of each task.
-    pub(super) members: &'a [SiteLayer],
-    /// Which of them joins the others.
-    pub(super) next_net: usize,
-}
+use super::producer::{KnownNeurons, Producer};
+use super::search::GroupSearch;
 
 impl GroupSearch<'_> {
     /// Adds what a layer costs to `total`, neurons × channels of the next net.

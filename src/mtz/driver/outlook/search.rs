@@ -1,12 +1,9 @@
 //! Pairs all groups again and again, until nothing changes.
 
-use std::collections::HashMap;
-
 use ndarray::Array2;
 
-use crate::align::{Alignment, TaskChannel, TaskGroup};
+use crate::align::{Alignment, TaskGroup};
 use crate::error::{Context, Result};
-use crate::mtz::driver::Driver;
 use crate::mtz::driver::pairing::{PairChoice, against_chance};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options::{MergeOptions, Method};
@@ -15,9 +12,10 @@ use crate::mtz::site::{SettledGroups, SiteLayer, SiteSelection, corresponding_la
 use crate::mtz::statistics::Weighting;
 use crate::progress::Progress;
 
-use super::costs::Producer;
+use super::later::{GroupCosts, LaterCosts, Outlook};
+use super::producer::{KnownNeurons, Producer};
 use super::statistics::OriginalStats;
-use super::{CorrespondingGroups, GroupCosts, LaterCosts, Outlook};
+use super::view::{CorrespondingGroups, View};
 
 /// Rounds through all groups at most.
 const SWEEPS: usize = 4;
@@ -37,35 +35,19 @@ pub(super) struct GroupSearch<'a> {
     progress: &'a dyn Progress,
 }
 
-/// Neurons of a correspondence so far.
-pub(super) struct KnownNeurons {
-    /// The channel of each of their owners.
-    pub(super) owners: Vec<Vec<TaskChannel>>,
-    /// The neuron of each channel.
-    pub(super) places: HashMap<TaskChannel, usize>,
-}
-
-impl KnownNeurons {
-    fn new(owners: Vec<Vec<TaskChannel>>) -> KnownNeurons {
-        let channels = owners.iter().enumerate();
-        let places = channels.flat_map(|(n, own)| own.iter().map(move |c| (*c, n))).collect();
-        KnownNeurons { owners, places }
-    }
-}
-
 impl<'a> GroupSearch<'a> {
-    pub(super) fn new(driver: &'a Driver<'_>, statistics: OriginalStats) -> Self {
+    pub(super) fn new(view: View<'a, 'a>, statistics: OriginalStats) -> Self {
         GroupSearch {
-            joint: driver.joint.clone(),
-            alignment: driver.alignment,
-            options: driver.options,
-            weighting: driver.weighting,
+            joint: view.joint.clone(),
+            alignment: view.alignment,
+            options: view.options,
+            weighting: view.weighting,
             statistics,
-            choice: &driver.choice,
-            before: &driver.settled,
-            settled: driver.settled.clone(),
+            choice: view.choice,
+            before: view.settled,
+            settled: view.settled.clone(),
             later: LaterCosts::default(),
-            progress: driver.progress,
+            progress: view.progress,
         }
     }
 
