@@ -57,6 +57,7 @@ pub fn merge_for(
     tests: &[Dataset],
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+    let calibration = &calibration.fitting(&prepared.joint);
     let importance = Importance::measure(prepared, calibration, options, progress)?;
     let plan = predict(&prepared.joint, &prepared.alignment, &options.budget, false)?;
     let search =
