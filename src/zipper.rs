@@ -25,12 +25,20 @@ use crate::runtime::Backend;
 
 mod batches;
 mod candidates;
+mod decisions;
+mod frontier;
+mod measure;
+mod plan_file;
 mod prepare;
 mod search;
 
 use batches::{batch_in_parts, batch_size, batch_with_gradients};
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
+pub use decisions::{Decisions, SiteNames};
+pub use frontier::{FrontierPoint, frontier, knee};
+pub use measure::TaskLoss;
+pub use plan_file::{FileRecord, LayerRecord, PlanFile, Weights};
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
 pub use search::{Goal, merge_for};
 
@@ -68,6 +76,8 @@ pub struct Outcome {
     pub without_sensitivity: Vec<(String, String)>,
     /// Samples used, per task.
     pub samples: Vec<usize>,
+    /// What a search has decided about layers; nothing where there was none.
+    pub decisions: Decisions,
     /// What came of retraining; `None` where there was none.
     pub retrained: Option<Retrained>,
 }
@@ -140,7 +150,10 @@ fn zipped(
     seconds.extend(training.map(|seconds| ("retrain", seconds)));
     let sizes = sizes(&joint)?;
     let without_sensitivity = importance.without.clone();
-    Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples, retrained }))
+    let decisions = Decisions::default();
+    let outcome =
+        Outcome { sites, sizes, seconds, without_sensitivity, samples, decisions, retrained };
+    Ok((joint, outcome))
 }
 
 /// How much the neurons of the original nets matter.

@@ -30,7 +30,7 @@ use crate::runtime::{Backend, ModelSource, feeds};
 
 use engine::{Engine, JointFeed};
 use loading::Loading;
-pub use measure::{Deviation, misclassified};
+pub use measure::{Deviation, largest, misclassified};
 pub use reported::{DEVIATION_KEY, Reported};
 use tally::Tally;
 pub use wiring::Wiring;
