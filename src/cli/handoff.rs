@@ -6,8 +6,8 @@ use clap::ValueEnum;
 
 use super::Status;
 use super::console::Console;
-use super::data::{DataArgs, Net};
-use super::runtime::RuntimeArgs;
+use crate::api::data::{Given, Net};
+use crate::api::options::RuntimeOptions;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::handoff::{self, Lesson, Loss};
@@ -28,10 +28,10 @@ pub(super) enum LossName {
 pub(super) struct Request<'a> {
     pub(super) joint: &'a Path,
     pub(super) teachers: &'a [PathBuf],
-    pub(super) data: &'a DataArgs,
+    pub(super) data: Given<'a>,
     pub(super) samples: usize,
     pub(super) loss: LossName,
-    pub(super) runtime: &'a RuntimeArgs,
+    pub(super) runtime: &'a RuntimeOptions,
     pub(super) seed: u64,
     pub(super) folder: &'a Path,
 }

@@ -5,6 +5,7 @@
 
 mod comparison;
 mod format;
+#[cfg(feature = "html")]
 mod html;
 mod model;
 mod outside;
@@ -28,6 +29,7 @@ use crate::retrain::Retrained;
 use crate::verify::Verification;
 
 pub use comparison::complaint;
+#[cfg(feature = "html")]
 pub use html::html;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
 pub use outside::OutsideRecord;
