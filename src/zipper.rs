@@ -33,12 +33,12 @@ mod prepare;
 mod search;
 
 use batches::{batch_in_parts, batch_size, batch_with_gradients};
-#[cfg(test)]
-pub(crate) use prepare::fixtures;
 pub use decisions::{Decisions, SiteNames};
 pub use frontier::{FrontierPoint, frontier, knee};
 pub use measure::TaskLoss;
 pub use plan_file::{FileRecord, LayerRecord, PlanFile, Weights};
+#[cfg(test)]
+pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
 pub use search::{Goal, merge_for};
 

@@ -3,7 +3,6 @@
 use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
-use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
 use crate::error::{Context, Result};
 use crate::ir::Model;

@@ -43,8 +43,6 @@ pub struct PlanFile {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRecord {
-    /// Name of the task, where it is a model's and was given.
-    pub name: Option<String>,
     /// Where it is, relative to the plan's folder.
     pub path: PathBuf,
     /// SHA-256 of its content, in hexadecimal digits.
@@ -108,7 +106,7 @@ struct RawLayer {
 }
 
 impl PlanFile {
-    /// Reads a plan of `tasks` nets, if that is known.
+    /// Reads a plan.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] for a text that is no plan, with the line.
@@ -120,7 +118,8 @@ impl PlanFile {
             fault(format!("it is no plan: line {line}: {message}"))
         })?;
         if raw.version != VERSION {
-            let message = format!("its version is {}, and this program knows {VERSION}", raw.version);
+            let message =
+                format!("its version is {}, and this program knows {VERSION}", raw.version);
             return Err(fault(message));
         }
         let option = |(name, value): (String, Value)| {
@@ -142,7 +141,7 @@ impl PlanFile {
     /// The file. Equal plans have equal texts.
     pub fn text(&self) -> String {
         let mut out = format!("{HEAD}version = {VERSION}\n");
-        let mut line = |out: &mut String, key: &str, value: Value| {
+        let line = |out: &mut String, key: &str, value: Value| {
             out.push_str(&format!("{key} = {value}\n"));
         };
         for (key, text) in [("tool", &self.tool), ("runtime", &self.runtime)] {
@@ -151,11 +150,9 @@ impl PlanFile {
             }
         }
         let files = [("model", &self.models), ("data", &self.data), ("gram", &self.gram)];
-        for (kind, file) in files.iter().flat_map(|(kind, all)| all.iter().map(move |f| (kind, f))) {
+        for (kind, file) in files.iter().flat_map(|(kind, all)| all.iter().map(move |f| (kind, f)))
+        {
             out.push_str(&format!("\n[[{kind}]]\n"));
-            if let Some(name) = &file.name {
-                line(&mut out, "name", name.as_str().into());
-            }
             line(&mut out, "path", file.path.to_string_lossy().as_ref().into());
             if let Some(sum) = &file.sha256 {
                 line(&mut out, "sha256", sum.as_str().into());
@@ -239,7 +236,8 @@ impl RawLayer {
 }
 
 fn fault(message: String) -> Error {
-    Error::new(ErrorKind::Format, message).hint("correct the plan, or write another with --save-plan")
+    Error::new(ErrorKind::Format, message)
+        .hint("correct the plan, or write another with --save-plan")
 }
 
 /// The values of an option as typed; `None` for what cannot be typed.
@@ -272,17 +270,14 @@ mod tests {
     use super::*;
 
     fn plan() -> PlanFile {
-        let file = |path: &str| FileRecord {
-            name: Some("a \"quoted\"\nname".to_owned()),
-            path: path.into(),
-            sha256: Some("00ff".to_owned()),
-        };
+        let file = |path: &str| FileRecord { path: path.into(), sha256: Some("00ff".to_owned()) };
         let options = [
             ("scale", vec!["1/255"]),
             ("seed", vec!["7"]),
             ("damping", vec!["0.0001"]),
             ("share", vec!["80%"]),
             ("until", vec!["1.50"]),
+            ("name", vec!["a \"quoted\"\nname", "b"]),
             ("no-recipe", vec!["true"]),
             ("mean", vec!["-0.5", "nan", "1e400"]),
         ];
@@ -314,7 +309,8 @@ mod tests {
         let again = PlanFile::parse(&text).unwrap();
         assert_eq!(again, plan(), "{text}");
         assert_eq!(again.text(), text);
-        for line in ["seed = 7\n", "damping = 0.0001\n", "no-recipe = true\n", "until = \"1.50\"\n"] {
+        for line in ["seed = 7\n", "damping = 0.0001\n", "no-recipe = true\n", "until = \"1.50\"\n"]
+        {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
     }

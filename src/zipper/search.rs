@@ -17,9 +17,7 @@ use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::misclassified;
 
 use super::candidates::Candidates;
-use super::{
-    Calibration, Decisions, Importance, Outcome, Prepared, SiteNames, batch_size, zipped,
-};
+use super::{Calibration, Decisions, Importance, Outcome, Prepared, SiteNames, batch_size, zipped};
 
 /// Merges at most between as much sharing as possible and none.
 const STEPS: usize = 6;
@@ -74,11 +72,11 @@ pub(super) struct Choice {
     /// Places of sites whose layers keep their weights.
     pub(super) own: BTreeSet<usize>,
     /// How many neurons layers share, beside what the options say.
-    shares: Vec<(String, Share)>,
+    pub(super) shares: Vec<(String, Share)>,
     /// Whether neurons are the unit.
     pub(super) neurons: bool,
     /// Samples on which it is measured what each layer costs.
-    probe: usize,
+    pub(super) probe: usize,
 }
 
 /// A merge with all that can be shared, and what each layer costs there.
@@ -310,7 +308,7 @@ impl<'a> Search<'a> {
         let numbers = (separate, outcome.sizes.joint().min(separate), parameters);
         let alignment = &self.prepared.alignment;
         let allocation = allocate(joint, alignment, &outcome.sites, numbers, multiple)?;
-                let (mut own, mut shares) = (BTreeSet::new(), Vec::new());
+        let (mut own, mut shares) = (BTreeSet::new(), Vec::new());
         for (layer, count) in allocation {
             match count {
                 0 => own.extend(self.prepared.producers_beside(&layer)),
