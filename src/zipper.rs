@@ -42,6 +42,7 @@ pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
 pub use search::{Goal, merge_for};
 
+pub use crate::align::Matching;
 pub use crate::mtz::plan::Trial;
 
 /// Samples that sensitivities are estimated from.

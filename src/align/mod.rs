@@ -7,6 +7,7 @@
 mod duplicates;
 mod groups;
 mod layers;
+mod lineage;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use crate::couple::{Channel, Coupling, GroupId, LayerId};
 use crate::ir::Graph;
 
 pub use duplicates::Duplicates;
+pub use lineage::{Lineage, Matching};
 
 /// The correspondence between nets.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -35,6 +37,8 @@ pub struct Alignment {
     pub refused: BTreeMap<(usize, GroupId), String>,
     /// Layers that are identical in several nets.
     pub duplicates: Duplicates,
+    /// Nets that have a backbone in common with another one: their channels correspond by index.
+    pub lineages: Vec<Lineage>,
     /// Where each net but the first differs from the first; `None` where it does not.
     pub divergences: Vec<Option<Divergence>>,
 }
@@ -86,16 +90,19 @@ pub struct Net<'a> {
 }
 
 /// Aligns nets.
-pub fn align(nets: &[Net<'_>]) -> Alignment {
+pub fn align(nets: &[Net<'_>], matching: Matching) -> Alignment {
     let sites = layers::sites(nets);
     let (mut groups, mut refused) = groups::groups(nets, &sites);
     let duplicates = duplicates::duplicates(nets, &sites);
     let frozen = duplicates::groups(nets, &sites, &duplicates, &groups);
     refused.retain(|(net, group), _| !frozen.iter().any(|f| f[*net] == Some(*group)));
     groups.extend(frozen);
+    let lineages = lineage::lineages(nets, &sites, matching);
+    let by_index = lineage::add_groups(nets, &lineages, &mut groups);
+    refused.retain(|group, _| !by_index.contains(group));
     let divergences = (1..nets.len()).map(|net| layers::divergence(nets, &sites, net)).collect();
     let (inputs, unlike_inputs) = groups::inputs(nets, &sites);
-    Alignment { sites, groups, inputs, unlike_inputs, refused, duplicates, divergences }
+    Alignment { sites, groups, inputs, unlike_inputs, refused, duplicates, lineages, divergences }
 }
 
 impl Alignment {
@@ -109,6 +116,28 @@ impl Alignment {
         let nets = |member: (usize, LayerId)| self.duplicates.get(&member);
         let has_all = |nets: &BTreeSet<usize>| site.members().all(|(net, _)| nets.contains(&net));
         site.members().all(|member| nets(member).is_some_and(has_all))
+    }
+
+    /// The first of the nets that have a layer in common by index with `net`, itself included; `None` if it
+    /// has a lineage with no other.
+    pub fn ancestor(&self, net: usize, layer: LayerId) -> Option<usize> {
+        let up = |(net, layer): (usize, LayerId)| {
+            let own = self.lineages.iter().find(|lineage| lineage.net == net)?;
+            let (parent, _) = own.layers.iter().find(|(_, own)| *own == layer)?;
+            Some((own.parent, *parent))
+        };
+        let is_parent = |lineage: &Lineage| {
+            lineage.parent == net && lineage.layers.iter().any(|(parent, _)| *parent == layer)
+        };
+        let first = std::iter::successors(Some((net, layer)), |own| up(*own)).last();
+        let (first, _) =
+            first.filter(|(first, _)| *first != net || self.lineages.iter().any(is_parent))?;
+        Some(first)
+    }
+
+    /// Whether layers of a site correspond by index.
+    pub fn is_by_index(&self, site: &Site) -> bool {
+        site.members().any(|(net, layer)| self.ancestor(net, layer).is_some())
     }
 
     /// Splits the sites behind the `last`-th, so that their layers correspond to nothing.

@@ -39,7 +39,7 @@ fn several(widths: &[&[usize]]) -> Alignment {
         coupling,
         shares_outputs: false,
     });
-    align(&nets.collect::<Vec<_>>())
+    align(&nets.collect::<Vec<_>>(), Matching::Auto)
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn gates_of_equal_size_find_each_other() {
     let couplings = graphs.each_ref().map(|graph| Coupling::of(graph).unwrap());
     let [a, b] =
         [0, 1].map(|i| Net { graph: &graphs[i], coupling: &couplings[i], shares_outputs: false });
-    let alignment = align(&[a, b]);
+    let alignment = align(&[a, b], Matching::Auto);
     let names: Vec<&str> = alignment
         .common()
         .filter_map(|site| Some(couplings[1].layer(site.layers[1]?).name.as_str()))

@@ -82,7 +82,7 @@ impl Calibrator<'_> {
         let statistics = &self.options.statistics;
         let coupling = Coupling::of(&model.graph)?;
         let layers: Vec<&CoupledLayer> =
-            coupling.layers.iter().filter(|layer| !layer.per_channel).collect();
+            coupling.layers.iter().filter(|l| !l.per_channel && !l.layer.is_table()).collect();
         self.check_memory(model, &layers)?;
         self.progress.begin("calibrate", (source.batches() * layers.len()) as u64);
         let limit = RowLimit { rows: statistics.max_rows, kept: 0, seed: statistics.seed };

@@ -1,10 +1,11 @@
 //! Calibration and test data, as given, for the models that they are for.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::models::Loaded;
 use super::options::SampleOptions;
-use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, trials};
+use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::report::DataRecord;
@@ -72,6 +73,8 @@ pub(crate) struct Net<'a> {
     pub(crate) file: usize,
     /// The net itself, to try sizes with where it leaves some open.
     pub(crate) source: Option<ModelSource<'a>>,
+    /// How many rows the tables have from which its inputs pick, by input.
+    pub(crate) tables: BTreeMap<String, usize>,
 }
 
 /// What open sizes are tried with.
@@ -132,6 +135,7 @@ impl Given<'_> {
                 ports: &m.ports,
                 file: m.file(),
                 source: Some(m.source()),
+                tables: tables(&m.model.graph),
             })
             .collect();
         self.open_nets(&nets, limit, seed, Some(trial))
@@ -170,6 +174,7 @@ impl Given<'_> {
         }
         let open = |(i, net): (usize, &Net<'_>)| {
             let input = self.inputs.get(place(i, net)).or(self.inputs.first());
+            let options = DataOptions { tables: net.tables.clone(), ..options.clone() };
             let opened = match input {
                 Some(DataInput::Path(path)) => Dataset::open(path, net.ports, &options),
                 Some(DataInput::Arrays(arrays)) => {

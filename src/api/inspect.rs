@@ -77,6 +77,7 @@ fn kind(layer: &CoupledLayer) -> String {
     let (op, geometry) = match &layer.layer.kind {
         LayerKind::Gemm => return "Gemm".to_owned(),
         LayerKind::MatMul => return "MatMul".to_owned(),
+        LayerKind::Table { .. } => return "table".to_owned(),
         LayerKind::Gate(gate) => return format!("{} gate", gate.op),
         LayerKind::Conv(geometry) => ("Conv", geometry),
         LayerKind::ConvTranspose(geometry) => ("ConvTranspose", geometry),

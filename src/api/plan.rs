@@ -26,7 +26,8 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
     let PlanOptions { sharing, method, statistics, .. } = options;
     let budget = sharing.budget(method.is_paper(), false)?;
     let ToMerge { tasks: loaded, parts } = models::load_parts(models, names)?;
-    let mut prepared = prepare_parts(parts, sharing.preparation(options.models.batchnorm))?;
+    let preparation = sharing.preparation(options.models.batchnorm, method.is_paper())?;
+    let mut prepared = prepare_parts(parts, preparation)?;
     sharing.cut(&mut prepared)?;
     let prediction =
         predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;

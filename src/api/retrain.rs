@@ -9,7 +9,7 @@ use super::options::RetrainOptions;
 use super::verdict::Place;
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{TOOL, output};
-use crate::calib::data::Dataset;
+use crate::calib::data::{Dataset, tables};
 use crate::emit::{self, EmitOptions, FORM_KEY, Form, InputMode, RECIPE_KEY, emit};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
@@ -192,8 +192,13 @@ impl Retrainer {
             ports.push(crate::compare::ports(graph, &graph.inputs).in_model(&task.name)?);
         }
         let tasks = joint.tasks.iter().zip(&ports).enumerate();
-        let nets =
-            tasks.map(|(file, (task, ports))| Net { name: &task.name, ports, file, source: None });
+        let nets = tasks.map(|(file, (task, ports))| Net {
+            name: &task.name,
+            ports,
+            file,
+            source: None,
+            tables: tables(&task.model.graph),
+        });
         let nets: Vec<Net<'_>> = nets.collect();
         let data = given.open_nets(&nets, self.options.limit.unwrap_or(usize::MAX), seed, None)?;
         for (task, data) in joint.tasks.iter().zip(&data) {

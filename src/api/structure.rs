@@ -1,7 +1,8 @@
 //! What prepared nets say about their structure.
 
+use crate::align::Lineage;
 use crate::couple::{LayerId, outside};
-use crate::report::{FrozenRecord, OutsideRecord, Structure};
+use crate::report::{FrozenRecord, LineageRecord, OutsideRecord, Structure};
 use crate::zipper::Prepared;
 
 /// Which parts of prepared nets correspond and which cannot be shared.
@@ -9,8 +10,18 @@ pub(crate) fn structure(prepared: &Prepared) -> Structure {
     let (tasks, alignment) = (&prepared.joint.tasks, &prepared.alignment);
     let matched =
         |task: usize, id: LayerId| alignment.common().any(|site| site.layers[task] == Some(id));
-    let mut structure =
-        Structure { divergences: alignment.divergences.clone(), ..Structure::default() };
+    let record = |lineage: &Lineage| LineageRecord {
+        task: tasks[lineage.net].name.clone(),
+        parent: tasks[lineage.parent].name.clone(),
+        distance: lineage.distance,
+        layers: lineage.layers.len(),
+        groups: lineage.groups.len(),
+    };
+    let mut structure = Structure {
+        divergences: alignment.divergences.clone(),
+        lineages: alignment.lineages.iter().map(record).collect(),
+        ..Structure::default()
+    };
     for (number, task) in tasks.iter().enumerate() {
         let layers = task.coupling.layers.iter().enumerate();
         let alone = layers.filter(|(i, _)| !matched(number, LayerId(*i)));

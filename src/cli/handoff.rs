@@ -8,6 +8,7 @@ use super::Status;
 use super::console::Console;
 use crate::api::data::{Given, Net};
 use crate::api::options::RuntimeOptions;
+use crate::calib::data::tables;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::handoff::{self, Lesson, Loss};
@@ -50,8 +51,13 @@ impl Request<'_> {
         });
         let ports = ports.collect::<Result<Vec<_>>>()?;
         let nets = plan.tasks.iter().zip(&ports).enumerate();
-        let nets =
-            nets.map(|(file, (task, ports))| Net { name: &task.name, ports, file, source: None });
+        let nets = nets.map(|(file, (task, ports))| Net {
+            name: &task.name,
+            ports,
+            file,
+            source: None,
+            tables: tables(&task.model.graph),
+        });
         let nets: Vec<Net<'_>> = nets.collect();
         let teachers = self.teachers(&nets, console)?;
         let data = self.data.open_nets(&nets, self.samples, self.seed, None)?;

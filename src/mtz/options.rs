@@ -116,6 +116,11 @@ impl Budget {
         self.biases == Biases::PerTask && is_plain
     }
 
+    /// Whether nothing is shared of the layer called `name`.
+    pub(crate) fn shares_nothing_of(&self, name: &str) -> bool {
+        matches!(self.share(name, usize::MAX), Share::Count(0) | Share::Fraction(0.0))
+    }
+
     /// What numbers of shared neurons are multiples of, where they are not told exactly.
     pub fn multiple(&self) -> usize {
         self.multiple

@@ -268,6 +268,7 @@ fn structure(report: &Report, names: &[&str]) -> Markup {
                     }
                 }
             }
+            @for record in &structure.lineages { li { (record.sentence()) "." } }
             @if structure.divergences.iter().flatten().next().is_none() {
                 li { "All layers with weights correspond." }
             }

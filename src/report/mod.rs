@@ -11,6 +11,7 @@ mod format;
 mod frontier;
 #[cfg(feature = "html")]
 mod html;
+mod lineage;
 mod model;
 mod outside;
 mod picture;
@@ -39,6 +40,7 @@ pub(crate) use format::each;
 pub use frontier::{Frontier, FrontierRecord, FrontierTask};
 #[cfg(feature = "html")]
 pub use html::html;
+pub use lineage::LineageRecord;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
 pub use outside::OutsideRecord;
 pub use picture::{LayerBox, Link, Picture};
@@ -241,6 +243,9 @@ pub struct Settings {
 pub struct Structure {
     /// Where each model but the first differs from the first; `null` where it does not.
     pub divergences: Vec<Option<Divergence>>,
+    /// Models that have a backbone in common with one before them.
+    #[serde(default)]
+    pub lineages: Vec<LineageRecord>,
     /// Layers of each task without a counterpart.
     pub unmatched: Vec<Vec<String>>,
     /// Frozen channels.

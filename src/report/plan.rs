@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::format::{bytes, count, each, percent};
+use super::lineage::lineages;
 use super::table::{Left, Right, Table};
 use super::{SCHEMA, Structure, text};
 use crate::mtz::plan::{Peak, Prediction};
@@ -51,6 +52,7 @@ impl Plan {
             sites.len(),
             each(&self.layers),
         );
+        out.push_str(&lineages(&self.structure.lineages));
         out.push_str(&self.site_table());
         out.push('\n');
         out.push_str(&text::structure(&self.structure, &self.tasks));

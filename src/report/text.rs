@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::comparison::comparison;
 use super::format::{bytes, count, each, percent, seconds, small};
+use super::lineage::lineages;
 use super::outside::outside;
 use super::retraining::rounds;
 use super::table::{Left, Right, Table};
@@ -21,6 +22,7 @@ pub fn text(report: &Report, all: bool) -> String {
     out.push('\n');
     out.push_str(&sizes(report));
     out.push('\n');
+    out.push_str(&lineages(&report.structure.lineages));
     out.push_str(&layers(report, all));
     out.push_str(&search(report));
     let names: Vec<String> = report.tasks.iter().map(|t| t.name.clone()).collect();

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use globset::Glob;
 
-use crate::align::{Alignment, Net, Site, align};
+use crate::align::{Alignment, Lineage, Matching, Net, Site, align};
 use crate::canon::{BatchNorm, CanonOptions, canonicalise};
 use crate::couple::{Channel, End, GroupId, LayerId};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +39,8 @@ pub struct PrepareOptions {
     /// Whether neurons that make outputs may be shared, too. Tasks of joint models that share some
     /// already may in any case.
     pub share_outputs: bool,
+    /// Whether channels correspond by index.
+    pub matching: Matching,
 }
 
 /// Nets in canonical form with their correspondence: what can be said without data.
@@ -147,13 +149,14 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
         shares_outputs: options.share_outputs
             || known.as_ref().is_some_and(|known| known.shares_outputs(task)),
     });
-    let alignment = align(&nets.collect::<Vec<_>>());
+    let alignment = align(&nets.collect::<Vec<_>>(), options.matching);
     let seconds = vec![
         ("canonicalise", canonicalised),
         ("align", start.elapsed().as_secs_f64() - canonicalised),
     ];
     let mut joint = restored(tasks, known)?;
     share_duplicates(&mut joint, &alignment);
+    alignment.lineages.iter().for_each(|lineage| share_lineage(&mut joint, lineage));
     share_inputs(&mut joint, &alignment);
     Ok(Prepared { joint, alignment, seconds })
 }
@@ -202,6 +205,22 @@ fn share_duplicates(joint: &mut JointModel, alignment: &Alignment) {
             }
         }
         joint.fuse(&layers);
+    }
+}
+
+/// Shares the channels of a backbone by index. Tasks of one joint model keep the pairs that they have.
+fn share_lineage(joint: &mut JointModel, lineage: &Lineage) {
+    for (theirs, own) in &lineage.groups {
+        let size = joint.tasks[lineage.net].coupling.group(*own).size;
+        let channel = |group: GroupId| move |index: usize| Channel { group, index };
+        let pairs = (0..size).map(channel(*theirs)).zip((0..size).map(channel(*own)));
+        let is_open = |joint: &JointModel| {
+            let mut all = (0..size).map(channel(*own));
+            all.all(|channel| joint.neuron(lineage.net, channel).is_none())
+        };
+        if is_open(joint) {
+            pairs.for_each(|(a, b)| joint.share((lineage.parent, a), (lineage.net, b)));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Merges of trained nets, by laws and by numbers.
 
 mod accuracy;
+mod finetunes;
 mod grouped;
 mod groups;
 mod input_matching;
@@ -15,4 +16,5 @@ mod reshapes;
 mod retraining;
 mod several;
 mod support;
+mod tokens;
 mod zoo;

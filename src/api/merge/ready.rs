@@ -49,8 +49,9 @@ impl Merger {
         let trial = Tried { backend: backend.as_ref(), progress };
         let data = self.open_data(&loaded, options.seed, trial)?;
         let sharing = &self.options.sharing;
-        let mut prepared =
-            prepare_parts(parts, sharing.preparation(self.options.models.batchnorm))?;
+        let batchnorm = self.options.models.batchnorm;
+        let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
+        let mut prepared = prepare_parts(parts, preparation)?;
         sharing.cut(&mut prepared)?;
         self.check_plan(&prepared, &options)?;
         let sites = prepared.sites();

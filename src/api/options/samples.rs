@@ -1,6 +1,8 @@
 //! How samples are prepared.
 
 #[cfg(feature = "cli")]
+use std::collections::BTreeMap;
+
 use super::parse;
 use crate::calib::data::{DataOptions, Layout, Resize, Scale};
 
@@ -49,6 +51,7 @@ impl SampleOptions {
             resize: self.resize,
             split: self.part.clone(),
             dims: self.dim.iter().cloned().collect(),
+            tables: BTreeMap::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::canon::BatchNorm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Biases, Budget, Unit};
-use crate::zipper::{Goal, PrepareOptions, Prepared};
+use crate::zipper::{Goal, Matching, PrepareOptions, Prepared};
 
 /// How much to share.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +63,10 @@ pub struct ShareOptions {
     /// order. No layer follows that could make up for the error.
     #[cfg_attr(feature = "cli", arg(long))]
     pub share_outputs: bool,
+    /// Whether channels correspond by index: those of a backbone that models were fine-tuned from
+    #[cfg_attr(feature = "cli", arg(long, value_name = "HOW", default_value = "auto",
+          value_parser = parse::choices(Matching::ALL)))]
+    pub correspondence: Matching,
     /// Round numbers of shared neurons to a multiple of N, which runs faster on many devices, e.g. 16
     ///
     /// All neurons of a layer stay all, and whole numbers of --keep-shared stay as they are.
@@ -82,6 +86,7 @@ impl Default for ShareOptions {
             until: None,
             own_weights: Vec::new(),
             share_outputs: false,
+            correspondence: Matching::Auto,
             round: 1,
         }
     }
@@ -195,8 +200,28 @@ impl ShareOptions {
     }
 
     /// How models are prepared for sharing.
-    pub(crate) fn preparation(&self, batchnorm: BatchNorm) -> PrepareOptions {
-        PrepareOptions { batchnorm, share_outputs: self.share_outputs }
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if channels shall correspond by index while only some neurons are shared.
+    pub(crate) fn preparation(&self, batchnorm: BatchNorm, paper: bool) -> Result<PrepareOptions> {
+        let some = self.unit(paper) != Unit::Layer
+            && (self.unit(paper) == Unit::Mixed || self.share != Some(1.0) || self.has_rules());
+        let matching = match self.correspondence {
+            Matching::Index if some => {
+                let message =
+                    "channels correspond by index where all neurons of a layer are shared";
+                return Err(Error::new(ErrorKind::Usage, message)
+                    .hint("use --unit layer, or leave out --correspondence index"));
+            }
+            Matching::Auto if some => Matching::Search,
+            wish => wish,
+        };
+        Ok(PrepareOptions { batchnorm, share_outputs: self.share_outputs, matching })
+    }
+
+    /// Whether layers share otherwise than in full.
+    fn has_rules(&self) -> bool {
+        !self.keep_shared.is_empty() || self.max_cost.is_some()
     }
 
     /// The option that makes the joint model smaller or its graph denser, if there is one.

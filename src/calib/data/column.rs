@@ -8,7 +8,7 @@ use super::fit::Fit;
 use super::folder::Images;
 use super::normalise::Normalise;
 use super::options::DataOptions;
-use super::rows::Rows;
+use super::rows::{Rows, find};
 use super::synthetic::Generator;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim};
@@ -73,6 +73,15 @@ impl Column {
         if let Some(row) = array.first_not_finite()? {
             return Err(wrong(&format!("has a value in sample {row} that is NaN or infinite")));
         }
+        if let Some(rows) = options.tables.get(&port.name)
+            && let Some((row, number)) = find(array.as_ref(), |some| outside(some, *rows))?
+        {
+            let (input, last) = (&port.name, rows.saturating_sub(1));
+            return Err(wrong(&format!(
+                "has {number} in sample {row}, but input '{input}' picks rows of a table from 0 to {last}"
+            ))
+            .hint("give ids of the model's own vocabulary"));
+        }
         let fitted = fit.shape(sample).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
         let source = Source::Array(Arc::clone(&array));
@@ -119,7 +128,8 @@ impl Column {
             })
         });
         let sizes = sizes.collect::<Result<Vec<usize>>>()?;
-        let generator = Generator::new(port, index, sizes, len, seed)?;
+        let rows = options.tables.get(&port.name).copied();
+        let generator = Generator::new(port, index, sizes, len, seed)?.below(rows);
         Ok(Column {
             input: port.name.clone(),
             dtype: port.dtype,
@@ -173,6 +183,15 @@ impl Column {
             None => typed,
         })
     }
+}
+
+/// The first number that is none of a table with so many rows, and its position. Negative numbers count
+/// from the end of the table.
+fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
+    let rows = rows as i64;
+    let numbers = array.clone().integers()?;
+    let at = numbers.iter().position(|number| *number >= rows || *number < -rows)?;
+    Some((at, numbers.iter().nth(at).copied()?))
 }
 
 /// The shape of one sample of an input, `None` in place of open sizes; `None` altogether where the

@@ -13,6 +13,7 @@ mod npy;
 mod options;
 mod rows;
 mod synthetic;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ pub use self::extents::{Extents, trials};
 use self::folder::Listing;
 pub use self::options::{DataOptions, Layout, Resize, Scale};
 pub use self::rows::{Arrays, Rows, Spooler};
+pub use self::tables::tables;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{HostArray, Port};
 
@@ -81,7 +83,8 @@ impl Dataset {
         Self::of_arrays(Path::new("the data"), matched, ports, options)
     }
 
-    /// `len` made-up samples: floats from N(0, 1), integers 0 or 1, the same for the same seed.
+    /// `len` made-up samples: floats from N(0, 1), numbers of rows where an integer input picks
+    /// rows of a table ([`DataOptions::tables`]), other integers 0 or 1, the same for the same seed.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] naming an input of which a size other than the batch is open and

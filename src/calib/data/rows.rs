@@ -42,16 +42,29 @@ pub trait Rows: Send + Sync + fmt::Debug {
         if !self.dtype().is_float() {
             return Ok(None);
         }
-        let sample = self.shape().iter().skip(1).product::<usize>().max(1);
-        let step = (CHUNK / sample).max(1);
-        for start in (0..self.count()).step_by(step) {
-            let rows: Vec<usize> = (start..self.count().min(start + step)).collect();
-            if let Some(position) = self.rows(&rows)?.first_non_finite() {
-                return Ok(Some(start + position / sample));
-            }
-        }
-        Ok(None)
+        let found = find(self, |array| Some((array.first_non_finite()?, ())))?;
+        Ok(found.map(|(sample, ())| sample))
     }
+}
+
+/// The first sample that holds an element which `look` finds, and what it says of it. `look` gets some
+/// samples at a time and tells the element's position among theirs.
+///
+/// # Errors
+/// As [`Rows::rows`].
+pub(super) fn find<R: Rows + ?Sized, T>(
+    array: &R,
+    look: impl Fn(&HostArray) -> Option<(usize, T)>,
+) -> Result<Option<(usize, T)>> {
+    let sample = array.shape().iter().skip(1).product::<usize>().max(1);
+    let step = (CHUNK / sample).max(1);
+    for start in (0..array.count()).step_by(step) {
+        let rows: Vec<usize> = (start..array.count().min(start + step)).collect();
+        if let Some((position, found)) = look(&array.rows(&rows)?) {
+            return Ok(Some((start + position / sample, found)));
+        }
+    }
+    Ok(None)
 }
 
 impl Rows for HostArray {

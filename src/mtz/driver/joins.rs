@@ -37,17 +37,17 @@ pub(super) struct LayerState {
     fitted: Option<Weights>,
 }
 
-/// The common inputs of the site's member `at` with their columns. The bias is the weight of a
-/// constant input, which is shared unless every task keeps its own bias.
+/// The common inputs of the site's member `at` with their columns. The bias is the weight of the `constant`
+/// input, which is shared unless every task keeps its own bias.
 fn inputs(
     member: &SiteLayer,
     at: usize,
     columns: &CommonInputs,
+    constant: usize,
     keeps_bias: bool,
 ) -> Vec<(usize, usize)> {
-    let channels = member.layer.inputs.as_ref().map_or(0, Vec::len);
     let bias = member.layer.layer.bias.filter(|_| !keeps_bias);
-    let bias = bias.map(|_| (columns.count, channels * columns.taps));
+    let bias = bias.map(|_| (columns.count, constant));
     columns.of[at].iter().copied().chain(bias).collect()
 }
 
@@ -75,7 +75,7 @@ impl Driver<'_> {
             set.importance = self.importance(member.task, member.id, &stats);
             let keeps_bias = self.options.budget.keeps_bias(&member.layer);
             states.push(LayerState {
-                inputs: inputs(member, at, columns, keeps_bias),
+                inputs: inputs(member, at, columns, stats.weights.ncols() - 1, keeps_bias),
                 has_bias: member.layer.layer.bias.is_some(),
                 gain,
                 shared: Vec::new(),
@@ -97,10 +97,10 @@ impl Driver<'_> {
         columns: &CommonInputs,
         stats: &LayerStats,
     ) -> Result<(NeuronSet, Option<Gain>)> {
+        let (constant, keeps_bias) =
+            (stats.weights.ncols() - 1, self.options.budget.keeps_bias(&member.layer));
         let (inputs, shared): (Vec<usize>, Vec<usize>) =
-            inputs(member, at, columns, self.options.budget.keeps_bias(&member.layer))
-                .into_iter()
-                .unzip();
+            inputs(member, at, columns, constant, keeps_bias).into_iter().unzip();
         let alpha = self.options.task_weights(self.joint.tasks.len());
         let has_bias = member.layer.layer.bias.is_some();
         let own = self.reduced(&stats.observed.hessian(), &shared, has_bias)?;

@@ -40,7 +40,7 @@ impl Driver<'_> {
             return Ok(record);
         }
         let members = selection.members();
-        let own = site.own_weights;
+        let own = site.own_weights || self.leaves_alone(site, &members[0]);
         match members[0].layer.per_channel {
             true if own && self.probes.is_empty() => {
                 members.iter().try_for_each(|member| self.refit_alone(member.task, member.id))?;
@@ -56,6 +56,12 @@ impl Driver<'_> {
             false => self.settled.fuse(self.joint, &members),
         }
         Ok(record)
+    }
+
+    /// Whether weights are the tasks' own though channels correspond by index: nothing is to be shared.
+    fn leaves_alone(&self, site: &Site, first: &SiteLayer) -> bool {
+        let budget = &self.options.budget;
+        self.alignment.is_by_index(site) && budget.shares_nothing_of(&first.layer.name)
     }
 
     /// How far a task's outputs are from the original net's where a layer has these weights.

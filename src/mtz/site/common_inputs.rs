@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::align::Alignment;
 use crate::couple::Channel;
 use crate::mtz::joint::{JointModel, Neuron};
+use crate::ops::LayerKind;
 
 use super::layers::SiteLayer;
 
@@ -27,6 +28,10 @@ enum Source {
     Neuron { neuron: Neuron, nth: usize, pixels: usize },
     /// The n-th pixel of a channel of a model input.
     Input { input: usize, channel: usize, nth: usize },
+    /// A row of a table.
+    Row(usize),
+    /// A column of layers that correspond by index with that of a net.
+    Column { ancestor: usize, column: usize },
 }
 
 impl CommonInputs {
@@ -75,7 +80,12 @@ impl CommonInputs {
 
 /// What stands at each input of a layer; `None` for what only its own net has.
 fn sources(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec<Option<Source>> {
-    let channels = member.layer.inputs.as_deref().unwrap_or_default();
+    if let LayerKind::Table { rows } = member.layer.layer.kind {
+        return (0..rows).map(|row| Some(Source::Row(row))).collect();
+    }
+    let Some(channels) = member.layer.inputs.as_deref() else {
+        return columns(joint, alignment, member);
+    };
     let mut pixels: HashMap<Channel, usize> = HashMap::new();
     let nth: Vec<usize> = channels
         .iter()
@@ -92,4 +102,12 @@ fn sources(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec
         None => Some(Source::Input { input: input_of(channel)?, channel: channel.index, nth }),
     };
     channels.iter().zip(nth).map(source).collect()
+}
+
+/// The inputs of a layer whose channels nobody follows: by index, where it descends from that of another net.
+fn columns(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec<Option<Source>> {
+    let sizes = member.layer.layer.sizes(&joint.tasks[member.task].model.graph);
+    let ancestor = alignment.ancestor(member.task, member.id);
+    let Some((ancestor, (_, inputs, _))) = ancestor.zip(sizes.ok()) else { return Vec::new() };
+    (0..inputs).map(|column| Some(Source::Column { ancestor, column })).collect()
 }

@@ -1,0 +1,245 @@
+//! Nets that descend from one backbone: their layers have nearly the same weights at the same indices.
+//!
+//! The distance of two layers is measured against what chance gives: that of the same weights with the rows
+//! in any other order. It is 0 for equal layers and about 1 for unrelated ones. Channels between close layers
+//! correspond by index, whatever operators stand there, so nothing is to be searched and nothing moves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ndarray::{Array3, Axis};
+use serde::{Deserialize, Serialize};
+
+use crate::couple::{Channel, CoupledLayer, End, GroupId, LayerId};
+
+use super::{Correspondence, Net, Site};
+
+/// Layers up to this distance are close. Weights at it have a cosine of about 0.44.
+const CLOSE: f64 = 0.75;
+
+/// How many standard deviations from chance the common part of all close layers is at least.
+const SIGNIFICANT: f64 = 6.0;
+
+/// The part of the weights of corresponding layers that close ones have at least.
+const MOST_WEIGHTS: f64 = 0.5;
+
+/// Whether channels correspond by index or by what a search finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Matching {
+    /// By index where nets have a backbone in common, by a search elsewhere.
+    #[default]
+    Auto,
+    /// By index wherever layers of equal sizes correspond.
+    Index,
+    /// By a search everywhere.
+    Search,
+}
+
+impl Matching {
+    /// Every choice with its name on the command line and what it means.
+    pub const ALL: [(&'static str, Matching, &'static str); 3] = [
+        (
+            "auto",
+            Matching::Auto,
+            "by index in a backbone that the models have in common, else searched",
+        ),
+        ("index", Matching::Index, "by index wherever layers of equal sizes correspond"),
+        ("search", Matching::Search, "searched everywhere"),
+    ];
+}
+
+/// A net that has a backbone in common with one before it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Lineage {
+    /// The net.
+    pub net: usize,
+    /// The net before it that is closest.
+    pub parent: usize,
+    /// The mean distance of close layers, weighted by their weights.
+    pub distance: f64,
+    /// Close layers: of the parent, of the net.
+    pub layers: Vec<(LayerId, LayerId)>,
+    /// Groups whose channels correspond by index: of the parent, of the net.
+    pub groups: Vec<(GroupId, GroupId)>,
+}
+
+/// The lineage of each net that has a backbone in common with one before it.
+pub(super) fn lineages(nets: &[Net<'_>], sites: &[Site], matching: Matching) -> Vec<Lineage> {
+    if matching == Matching::Search {
+        return Vec::new();
+    }
+    let nearest = |net: usize| {
+        let found = (0..net).filter_map(|parent| lineage(nets, sites, parent, net, matching));
+        found.min_by(|a, b| a.distance.total_cmp(&b.distance))
+    };
+    (1..nets.len()).filter_map(nearest).collect()
+}
+
+/// How close two corresponding layers are.
+struct Closeness {
+    pair: (LayerId, LayerId),
+    /// Their distance relative to chance.
+    distance: f64,
+    /// What they have in common beyond chance, and its standard deviation if they were unrelated.
+    common: (f64, f64),
+    weights: usize,
+}
+
+fn lineage(
+    nets: &[Net<'_>],
+    sites: &[Site],
+    parent: usize,
+    net: usize,
+    matching: Matching,
+) -> Option<Lineage> {
+    let pairs = sites.iter().filter_map(|site| Some((site.layers[parent]?, site.layers[net]?)));
+    let measured: Vec<Closeness> =
+        pairs.filter_map(|pair| closeness(nets[parent], nets[net], pair)).collect();
+    let close: Vec<&Closeness> =
+        measured.iter().filter(|c| matching == Matching::Index || c.distance <= CLOSE).collect();
+    let total: usize = measured.iter().map(|c| c.weights).sum();
+    let weights: usize = close.iter().map(|c| c.weights).sum();
+    let common: f64 = close.iter().map(|c| c.common.0).sum();
+    let deviation = close.iter().map(|c| c.common.1.powi(2)).sum::<f64>().sqrt();
+    let is_descent = weights as f64 >= MOST_WEIGHTS * total as f64
+        && common >= SIGNIFICANT * deviation
+        && common > 0.0;
+    if close.is_empty() || !(is_descent || matching == Matching::Index) {
+        return None;
+    }
+    let sum: f64 = close.iter().map(|c| c.distance * c.weights as f64).sum();
+    let layers: Vec<(LayerId, LayerId)> = close.iter().map(|c| c.pair).collect();
+    let groups = groups(nets[parent], nets[net], &layers, &measured);
+    Some(Lineage { net, parent, distance: sum / weights.max(1) as f64, layers, groups })
+}
+
+/// How close two layers of equal sizes are; `None` for others, and for those with a single row, which have
+/// no other order.
+fn closeness(a: Net<'_>, b: Net<'_>, pair: (LayerId, LayerId)) -> Option<Closeness> {
+    let (x, y) = (a.coupling.layer(pair.0), b.coupling.layer(pair.1));
+    let sizes = x.layer.sizes(a.graph).ok()?;
+    if sizes != y.layer.sizes(b.graph).ok()? || sizes.0 < 2 {
+        return None;
+    }
+    let (v, w) = (x.layer.read(a.graph).ok()?, y.layer.read(b.graph).ok()?);
+    let sum = |values: &Array3<f32>, other: &Array3<f32>| -> f64 {
+        values.iter().zip(other).map(|(v, w)| f64::from(*v) * f64::from(*w)).sum()
+    };
+    let column_sums = |values: &Array3<f32>| values.mapv(f64::from).sum_axis(Axis(0));
+    let by_chance = (column_sums(&v) * column_sums(&w)).sum() / sizes.0 as f64;
+    let (own, other, common) = (sum(&v, &v), sum(&w, &w), sum(&v, &w));
+    let at_chance = own + other - 2.0 * by_chance;
+    let relative = (own + other - 2.0 * common).max(0.0) / at_chance.max(f64::MIN_POSITIVE);
+    let weights = v.len();
+    let deviation = (own * other / weights.max(1) as f64).sqrt();
+    let distance = if at_chance > 0.0 { relative.sqrt() } else { 1.0 };
+    distance.is_finite().then_some(Closeness {
+        pair,
+        distance,
+        common: (common - by_chance, deviation),
+        weights,
+    })
+}
+
+/// Groups that close layers make or read at the same places, and that correspond to no others.
+///
+/// A group is one of the backbone if most weights that make its channels are close; if no layers make it, if
+/// those that read it are. Channels of inputs correspond anyway. Those that only lead to an output are the
+/// task's own, as heads are.
+fn groups(
+    a: Net<'_>,
+    b: Net<'_>,
+    close: &[(LayerId, LayerId)],
+    measured: &[Closeness],
+) -> Vec<(GroupId, GroupId)> {
+    let close: BTreeSet<(LayerId, LayerId)> = close.iter().copied().collect();
+    let mut made: BTreeMap<(GroupId, GroupId), [usize; 2]> = BTreeMap::new();
+    let mut read: BTreeMap<(GroupId, GroupId), [usize; 2]> = BTreeMap::new();
+    let mut apart: BTreeSet<(GroupId, GroupId)> = BTreeSet::new();
+    for measured in measured {
+        let (x, y) = (a.coupling.layer(measured.pair.0), b.coupling.layer(measured.pair.1));
+        let columns = |layer: &CoupledLayer| layer.inputs.clone().unwrap_or_default();
+        let sides = [(x.outputs.clone(), y.outputs.clone(), &mut made)];
+        let sides = sides.into_iter().chain([(columns(x), columns(y), &mut read)]);
+        for (left, right, votes) in sides {
+            for pair in same_places(&left, &right, &mut apart) {
+                let votes = votes.entry(pair).or_default();
+                votes[usize::from(close.contains(&measured.pair))] += measured.weights;
+            }
+        }
+    }
+    let wins = |votes: &[usize; 2]| votes[1] > votes[0];
+    let all: BTreeSet<(GroupId, GroupId)> = made.keys().chain(read.keys()).copied().collect();
+    let count = |own: &dyn Fn(&(GroupId, GroupId)) -> bool| all.iter().filter(|p| own(p)).count();
+    let is_backbone = |pair: &&(GroupId, GroupId)| {
+        let votes = made.get(*pair).or(read.get(*pair));
+        let is_only = count(&|p| p.0 == pair.0) == 1 && count(&|p| p.1 == pair.1) == 1;
+        votes.is_some_and(wins) && is_only && !apart.contains(pair) && may_share(a, b, **pair)
+    };
+    all.iter().filter(is_backbone).copied().collect()
+}
+
+/// The groups of channels at the same places of two layers; those with other indices are kept `apart`.
+fn same_places(
+    left: &[Channel],
+    right: &[Channel],
+    apart: &mut BTreeSet<(GroupId, GroupId)>,
+) -> BTreeSet<(GroupId, GroupId)> {
+    let mut found = BTreeSet::new();
+    for (x, y) in left.iter().zip(right) {
+        let pair = (x.group, y.group);
+        found.insert(pair);
+        if x.index != y.index {
+            apart.insert(pair);
+        }
+    }
+    found
+}
+
+fn may_share(a: Net<'_>, b: Net<'_>, (x, y): (GroupId, GroupId)) -> bool {
+    let (left, right) = (a.coupling.group(x), b.coupling.group(y));
+    let is_inner = |net: Net<'_>, group: &crate::couple::ChannelGroup| match group.end() {
+        Some(End::Input) => false,
+        Some(End::Output) => net.shares_outputs || !group.consumers.is_empty(),
+        None => true,
+    };
+    left.size == right.size && is_inner(a, left) && is_inner(b, right)
+}
+
+/// Adds the groups of lineages that make channels to those that correspond, though they are frozen.
+pub(super) fn add_groups(
+    nets: &[Net<'_>],
+    lineages: &[Lineage],
+    classes: &mut Vec<Correspondence>,
+) -> BTreeSet<(usize, GroupId)> {
+    let mut added = BTreeSet::new();
+    for lineage in lineages {
+        let is_made =
+            |net: usize, group: GroupId| !nets[net].coupling.group(group).producers.is_empty();
+        for (parent, own) in &lineage.groups {
+            if !is_made(lineage.parent, *parent) || !is_made(lineage.net, *own) {
+                continue;
+            }
+            added.extend([(lineage.parent, *parent), (lineage.net, *own)]);
+            let holds = |net: usize, group: GroupId| {
+                classes.iter().position(|class| class[net] == Some(group))
+            };
+            match (holds(lineage.parent, *parent), holds(lineage.net, *own)) {
+                (None, None) => {
+                    let mut class = vec![None; nets.len()];
+                    class[lineage.parent] = Some(*parent);
+                    class[lineage.net] = Some(*own);
+                    classes.push(class);
+                }
+                (Some(class), None) if classes[class][lineage.net].is_none() => {
+                    classes[class][lineage.net] = Some(*own);
+                }
+                (None, Some(class)) if classes[class][lineage.parent].is_none() => {
+                    classes[class][lineage.parent] = Some(*parent);
+                }
+                _ => {}
+            }
+        }
+    }
+    added
+}

@@ -1,0 +1,207 @@
+//! Corrections of low rank as layers of the tasks' nets.
+//!
+//! A layer with weights W + U V becomes the layer with W, which it has in common with others, a layer with V
+//! that reads the same inputs, a layer with U behind it, and their sum. So a corrected net is a plain net,
+//! and nothing else needs to know of corrections.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ndarray::{Array2, Array3, ArrayD, IxDyn};
+
+use crate::couple::{Channel, CoupledLayer, Coupling, LayerId};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::{Attribute, DataType, Dim, Graph, Node, Tensor, TensorType, ValueKind};
+use crate::ops::LayerKind;
+
+use super::matrix;
+use super::model::{Fused, JointModel, Sharing, Task};
+
+/// The correction of a layer, with the weights that it corrects.
+#[derive(Debug, Clone)]
+pub(crate) struct Thin {
+    /// Rows of the layer.
+    pub(crate) rows: Vec<usize>,
+    /// Columns of its matrix.
+    pub(crate) columns: Vec<usize>,
+    /// W: rows × columns.
+    pub(crate) common: Array2<f32>,
+    /// U: rows × rank.
+    pub(crate) left: Array2<f32>,
+    /// V: rank × columns.
+    pub(crate) right: Array2<f32>,
+}
+
+/// Corrections by task and layer.
+pub(crate) type Corrections = BTreeMap<(usize, LayerId), Thin>;
+
+/// Whether a layer can have a correction: one node with weights for all its rows.
+pub(crate) fn may_have_correction(layer: &CoupledLayer) -> bool {
+    let plain = match &layer.layer.kind {
+        LayerKind::Gemm | LayerKind::MatMul => true,
+        LayerKind::Conv(geometry) => geometry.groups == 1,
+        LayerKind::ConvTranspose(_) | LayerKind::Gate(_) => false,
+    };
+    plain && !layer.per_channel && layer.layer.rows.is_none()
+}
+
+impl JointModel {
+    /// The joint model with corrections as layers; their weights are still added to those of the layers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] if a layer's weight is not a matrix.
+    pub(crate) fn with_corrections(self, corrections: &Corrections) -> Result<JointModel> {
+        if corrections.is_empty() {
+            return Ok(self);
+        }
+        let (mut tasks, mut sharing, mut fused) = (Vec::new(), Sharing::new(), Fused::new());
+        for (number, task) in self.tasks.iter().enumerate() {
+            let own = corrections.iter().filter(|((task, _), _)| *task == number);
+            let mut model = task.model.clone();
+            for ((_, id), thin) in own {
+                let layer = task.coupling.layer(*id);
+                split(&mut model.graph, layer, thin).at_node(&layer.name).in_model(&task.name)?;
+            }
+            let new = Task::new(task.name.clone(), model)?;
+            let places = places(&task.coupling, &new.coupling);
+            let mut neurons: Vec<Vec<_>> =
+                new.coupling.groups.iter().map(|group| vec![None; group.size]).collect();
+            for (group, channels) in self.sharing(number).iter().enumerate() {
+                for (index, neuron) in channels.iter().enumerate().filter(|(_, n)| n.is_some()) {
+                    let old = Channel { group: crate::couple::GroupId(group), index };
+                    let new = places.get(&old).ok_or_else(lost)?;
+                    neurons[new.group.0][new.index] = *neuron;
+                }
+            }
+            fused.push(numbers(&task.coupling, &new.coupling, &self.fused()[number]));
+            sharing.push(neurons);
+            tasks.push(new);
+        }
+        JointModel::with_sharing(tasks, sharing, fused).ok_or_else(lost)
+    }
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Numeric, "a correction changes which channels are shared")
+        .hint("merge without --corrections")
+}
+
+/// Where the channels of a net are once it has more layers: its values are still there.
+fn places(old: &Coupling, new: &Coupling) -> HashMap<Channel, Channel> {
+    let axes = old.axes.iter().zip(&new.axes);
+    let both = axes.filter_map(|(old, new)| Some((old.as_ref()?, new.as_ref()?)));
+    both.flat_map(|(old, new)| old.channels.iter().copied().zip(new.channels.iter().copied()))
+        .collect()
+}
+
+/// The number that each layer's weights have in common with others: those of the layers of the same nodes.
+fn numbers(old: &Coupling, new: &Coupling, fused: &[Option<u32>]) -> Vec<Option<u32>> {
+    let mut of_node: HashMap<_, Vec<Option<u32>>> = HashMap::new();
+    for (layer, number) in old.layers.iter().zip(fused).rev() {
+        of_node.entry(layer.layer.node).or_default().push(*number);
+    }
+    let number = |layer: &CoupledLayer| of_node.get_mut(&layer.layer.node)?.pop().flatten();
+    new.layers.iter().map(number).collect()
+}
+
+/// Takes the correction out of a layer's weights, and puts it beside as two layers and a sum.
+fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &Thin) -> Result<()> {
+    let mut weights = matrix::read(layer, graph)?;
+    for (row, common) in thin.rows.iter().zip(thin.common.rows()) {
+        let values = thin.columns.iter().zip(common);
+        values.for_each(|(column, value)| weights[(*row, *column)] = *value);
+    }
+    matrix::write(layer, graph, weights.view())?;
+    let (out, inputs, taps) = layer.layer.sizes(graph)?;
+    let rank = thin.right.nrows();
+    let mut right = Array3::zeros((rank, inputs, taps));
+    for (at, column) in thin.columns.iter().enumerate().filter(|(_, c)| **c < inputs * taps) {
+        for r in 0..rank {
+            right[(r, column / taps, column % taps)] = thin.right[(r, at)];
+        }
+    }
+    let mut left = Array3::zeros((out, rank, 1));
+    for (at, row) in thin.rows.iter().enumerate() {
+        (0..rank).for_each(|r| left[(*row, r, 0)] = thin.left[(at, r)]);
+    }
+    let Some(dtype) = graph.initializer(layer.layer.weight).map(|weight| weight.dtype) else {
+        return Err(lost());
+    };
+    let spatial = match &layer.layer.kind {
+        LayerKind::Conv(geometry) => geometry.kernel.clone(),
+        _ => Vec::new(),
+    };
+    insert(graph, layer, [right, left], dtype, &spatial)
+}
+
+fn insert(
+    graph: &mut Graph,
+    layer: &CoupledLayer,
+    [right, left]: [Array3<f32>; 2],
+    dtype: DataType,
+    spatial: &[usize],
+) -> Result<()> {
+    let in_first = layer.layer.in_first();
+    let (node, output) = (graph.node(layer.layer.node).clone(), layer.layer.output);
+    let rank = right.dim().0;
+    let tensors = [
+        tensor(&right, dtype, in_first, spatial)?,
+        tensor(&left, dtype, in_first, &vec![1; spatial.len()])?,
+    ];
+    let [right, left] = tensors.map(|tensor| graph.add_initializer(&format!("{}.rank", node.name), tensor));
+    let ty = graph.value(output).ty.clone();
+    let narrow = ty.clone().map(|ty| with_size(ty, layer.layer.out_axis, rank));
+    let value = |graph: &mut Graph, name: &str, ty: Option<TensorType>| {
+        graph.add_value(&format!("{}.{name}", node.name), ValueKind::Detached, ty)
+    };
+    let [reduced, corrected, common] =
+        [("reduced", narrow), ("correction", ty.clone()), ("common", ty)]
+            .map(|(name, ty)| value(graph, name, ty));
+    graph.edit_node(layer.layer.node, |node| node.outputs = vec![Some(common)]);
+    let down = Node {
+        name: format!("{}.reduced", node.name),
+        inputs: vec![Some(layer.layer.input), Some(right)],
+        outputs: vec![Some(reduced)],
+        ..node.clone()
+    };
+    let up = Node {
+        name: format!("{}.correction", node.name),
+        op: node.op.clone(),
+        inputs: vec![Some(reduced), Some(left)],
+        outputs: vec![Some(corrected)],
+        attributes: match layer.layer.kind {
+            LayerKind::Gemm => [("transB".to_owned(), Attribute::Int(1))].into(),
+            _ => Default::default(),
+        },
+        ..Node::default()
+    };
+    let sum = Node {
+        name: format!("{}.corrected", node.name),
+        op: "Add".to_owned(),
+        inputs: vec![Some(common), Some(corrected)],
+        outputs: vec![Some(output)],
+        ..Node::default()
+    };
+    [down, up, sum].map(|node| graph.add_node(node));
+    Ok(())
+}
+
+/// A weight [out, in, taps] as it is stored.
+fn tensor(w: &Array3<f32>, dtype: DataType, in_first: bool, spatial: &[usize]) -> Result<Tensor> {
+    let mut w = w.view();
+    if in_first {
+        w.swap_axes(0, 1);
+    }
+    let (a, b, _) = w.dim();
+    let dims: Vec<usize> = [a, b].into_iter().chain(spatial.iter().copied()).collect();
+    let values: Vec<f64> = w.iter().map(|w| f64::from(*w)).collect();
+    let array = ArrayD::from_shape_vec(IxDyn(&dims), values).map_err(|e| lost().because(e))?;
+    Tensor::from_f64(dtype, &array)
+}
+
+fn with_size(mut ty: TensorType, axis: usize, size: usize) -> TensorType {
+    let dim = ty.shape.as_mut().and_then(|shape| shape.get_mut(axis));
+    if let Some(dim) = dim {
+        *dim = Dim::Known(size);
+    }
+    ty
+}

@@ -1,0 +1,155 @@
+//! How far weights are common: which layers keep theirs, and which get corrections of what rank.
+//!
+//! Between one set of weights and a set for each task lie corrections: every rank takes away a part of a layer's
+//! loss, each less than the one before. What is spent goes where it takes away most loss per parameter, over
+//! all layers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::couple::LayerId;
+
+use super::layer_choice::LayerCost;
+
+/// The rank of each layer's correction, by task and layer.
+pub type Ranks = BTreeMap<(usize, LayerId), usize>;
+
+/// What corrections of a layer take and give.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Curve {
+    /// The layers that are corrected: those of all tasks but the first.
+    pub layers: Vec<(usize, LayerId)>,
+    /// Parameters of one rank in all of them.
+    pub size: u64,
+    /// The part of the layer's loss that each rank takes away.
+    pub gains: Vec<f64>,
+}
+
+impl Curve {
+    /// The part of the loss that is left at a rank.
+    pub fn left(&self, rank: usize) -> f64 {
+        self.gains.iter().skip(rank).sum()
+    }
+}
+
+/// How parameters are spent.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Spending {
+    /// Places of the sites whose layers keep their weights.
+    pub own: BTreeSet<usize>,
+    /// Ranks of the others' corrections.
+    pub ranks: Ranks,
+}
+
+/// A step from one form of a layer's weights to the next on the way from common ones to each task's own.
+struct Step {
+    layer: usize,
+    size: u64,
+    /// Loss that it takes away per parameter.
+    gain: f64,
+    /// What the layer has after it: the rank, or its own weights.
+    rank: Option<usize>,
+}
+
+/// Spends up to `spare` parameters where they take away most loss.
+pub fn spend(costs: &[LayerCost], spare: u64) -> Spending {
+    let mut steps: Vec<Step> =
+        costs.iter().enumerate().flat_map(|(layer, cost)| steps(layer, cost)).collect();
+    // Steps of one layer are in order: each takes away less per parameter than the one before.
+    steps.sort_by(|a, b| b.gain.total_cmp(&a.gain));
+    let (mut left, mut stuck) = (spare, BTreeSet::new());
+    let mut reached: BTreeMap<usize, Option<usize>> = BTreeMap::new();
+    for step in steps {
+        if stuck.contains(&step.layer) || step.size > left {
+            stuck.insert(step.layer);
+            continue;
+        }
+        left -= step.size;
+        reached.insert(step.layer, step.rank);
+    }
+    let mut spending = Spending::default();
+    for (layer, rank) in reached {
+        let cost = &costs[layer];
+        match (rank, &cost.curve) {
+            (Some(rank), Some(curve)) => {
+                spending.ranks.extend(curve.layers.iter().map(|own| (*own, rank)));
+            }
+            _ => spending.own.extend(&cost.places),
+        }
+    }
+    spending
+}
+
+/// The steps of a layer along the lower hull of its loss over its size.
+fn steps(layer: usize, cost: &LayerCost) -> Vec<Step> {
+    if cost.loss <= 0.0 || cost.saved == 0 {
+        return Vec::new();
+    }
+    let mut points: Vec<(u64, f64, Option<usize>)> = vec![(0, cost.loss, Some(0))];
+    if let Some(curve) = cost.curve.as_ref().filter(|curve| curve.size > 0) {
+        let mut left = curve.left(0);
+        for (rank, gain) in (1..).zip(&curve.gains) {
+            left = (left - gain).max(0.0);
+            let size = curve.size * rank as u64;
+            if size >= cost.saved {
+                break;
+            }
+            points.push((size, cost.loss * left, Some(rank)));
+        }
+    }
+    points.push((cost.saved, 0.0, None));
+    let mut hull: Vec<(u64, f64, Option<usize>)> = Vec::new();
+    let slope = |a: &(u64, f64, Option<usize>), b: &(u64, f64, Option<usize>)| {
+        (a.1 - b.1) / (b.0 - a.0) as f64
+    };
+    for point in points {
+        while let [.., before, last] = hull.as_slice()
+            && slope(before, last) <= slope(last, &point)
+        {
+            hull.pop();
+        }
+        hull.push(point);
+    }
+    let pairs = hull.windows(2);
+    let step = |pair: &[(u64, f64, Option<usize>)]| {
+        let (a, b) = (pair.first()?, pair.get(1)?);
+        Some(Step { layer, size: b.0 - a.0, gain: slope(a, b), rank: b.2 })
+    };
+    pairs.filter_map(step).filter(|step| step.gain > 0.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cost(place: usize, loss: f64, saved: u64, size: u64, gains: &[f64]) -> LayerCost {
+        let layers = vec![(1, LayerId(place))];
+        let curve = Some(Curve { layers, size, gains: gains.to_vec() });
+        LayerCost { places: vec![place], loss, saved, curve }
+    }
+
+    fn ranks(spending: &Spending) -> Vec<(usize, usize)> {
+        spending.ranks.iter().map(|((_, layer), rank)| (layer.0, *rank)).collect()
+    }
+
+    #[test]
+    fn ranks_go_where_they_take_away_most_loss() {
+        let costs =
+            [cost(0, 1.0, 100, 10, &[0.6, 0.3, 0.1]), cost(1, 2.0, 100, 10, &[0.9, 0.05, 0.05])];
+        assert_eq!(spend(&costs, 0), Spending::default());
+        assert_eq!(ranks(&spend(&costs, 10)), [(1, 1)]);
+        assert_eq!(ranks(&spend(&costs, 20)), [(0, 1), (1, 1)]);
+        assert_eq!(ranks(&spend(&costs, 39)), [(0, 2), (1, 1)]);
+        assert_eq!(ranks(&spend(&costs, 1000)), [(0, 3), (1, 3)]);
+    }
+
+    #[test]
+    fn small_layers_keep_their_weights_where_ranks_buy_less() {
+        let flat = [0.25; 4];
+        let costs = [cost(0, 1.0, 12, 10, &flat), cost(1, 1.0, 1000, 100, &flat)];
+        let spending = spend(&costs, 112);
+        assert_eq!((spending.own, spending.ranks.len()), (BTreeSet::from([0]), 1));
+        let none = LayerCost { curve: None, ..cost(0, 1.0, 12, 0, &[]) };
+        assert_eq!(spend(&[none.clone()], 12).own, BTreeSet::from([0]));
+        assert_eq!(spend(&[LayerCost { loss: 0.0, ..none }], 12), Spending::default());
+    }
+}

@@ -1,0 +1,193 @@
+//! What a task adds to common weights: a correction of low rank.
+//!
+//! Where the neurons of B join those of A, the best common weights leave the cost ½ Σ δᵀ P δ over the pairs'
+//! differences δ = w_j − w_i ([`super::pair_cost`]). A correction U V of B's weights takes from the
+//! differences Δ what its rank allows, and the common weights are those of A and of B without it. What it
+//! takes is most if U V keeps the largest singular values of S^½ Δ P^½, with S what errors of each row count.
+//! The left singular vectors Q are the eigenvectors of S^½ Δ P Δᵀ S^½, so
+//!
+//!   U = S^−½ Q  and  V = Qᵀ S^½ Δ,
+//!
+//! and P^½ is never needed. With all of them, A and B keep their weights. One of two tasks needs a correction,
+//! and of n tasks all but the first.
+
+use ndarray::{Array1, Array2, Axis, s};
+
+use super::cholesky::eigenpairs;
+use super::junction::Junction;
+use super::pair_cost::{Problem, sensitivity};
+use crate::calib::product::times;
+use crate::calib::wide::widened;
+use crate::error::Result;
+
+/// Rows of which eigenvectors are taken at most: they take time in proportion to the third power.
+const MOST_ROWS: usize = 3000;
+
+/// A row counts at least this part of the mean, so that no correction blows up where errors do not matter.
+const LEAST: f64 = 1e-3;
+
+/// The correction of one layer's weights.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LowRank {
+    /// The member of the site whose weights are corrected.
+    pub(crate) member: usize,
+    /// Its rows, one for each row of `left`.
+    pub(crate) rows: Vec<usize>,
+    /// U: rows × rank.
+    pub(crate) left: Array2<f32>,
+    /// V: rank × common inputs.
+    pub(crate) right: Array2<f32>,
+    /// What each rank takes from the cost, whether it is used or not; descending.
+    pub(crate) gains: Vec<f64>,
+}
+
+impl LowRank {
+    /// How many products of a column and a row it is.
+    pub(crate) fn rank(&self) -> usize {
+        self.right.nrows()
+    }
+
+    /// The weights with the correction: rows of the member that stand at `rows`, over the common inputs at
+    /// `places`.
+    pub(crate) fn added_to(
+        &self,
+        weights: &Array2<f32>,
+        rows: &[usize],
+        places: &[usize],
+    ) -> Array2<f32> {
+        let at = |row: &usize| self.rows.iter().position(|own| own == row);
+        let right = widened(self.right.select(Axis(1), places).view());
+        let sum = times(widened(self.left.view()).view(), right.view());
+        let mut corrected = weights.clone();
+        for (row, mut weights) in rows.iter().zip(corrected.rows_mut()) {
+            let Some(at) = at(row) else { continue };
+            weights.zip_mut_with(&sum.row(at), |w, change| *w = (f64::from(*w) + change) as f32);
+        }
+        corrected
+    }
+}
+
+impl Problem {
+    /// The correction of `rank` that takes most from the cost of `pairs`, one row of U for each. Weights of
+    /// the `constant` input are left out: biases are no part of it. `None` for too many rows.
+    ///
+    /// # Errors
+    /// As [`Problem::cost`].
+    pub(crate) fn low_rank(
+        &self,
+        pairs: &[(usize, usize)],
+        rank: usize,
+        constant: Option<usize>,
+        damping: f64,
+    ) -> Result<Option<LowRank>> {
+        if pairs.is_empty() || pairs.len() > MOST_ROWS {
+            return Ok(None);
+        }
+        let roots = self.roots(pairs);
+        let mut scaled = self.differences(pairs);
+        constant.map(|column| scaled.column_mut(column).fill(0.0));
+        scaled *= &roots.view().insert_axis(Axis(1));
+        let junction = Junction::of([&self.h_a, &self.h_b], damping);
+        let factor = junction.factor(0)?;
+        let pull = junction.pull(0, &factor);
+        let images = junction.images(scaled.view());
+        let features = pull.features(&images);
+        let (of_before, of_after) = pull.parts();
+        let before = junction.products(scaled.view(), &images);
+        let cost = before * of_before + times(features.t(), features.view()) * of_after;
+        let (values, vectors) = eigenpairs(&cost)?;
+        let rank = rank.min(pairs.len()).min(scaled.ncols());
+        let chosen = vectors.slice(s![.., ..rank]);
+        let mut right = times(chosen.t(), scaled.view());
+        let mut left = &chosen / &roots.view().insert_axis(Axis(1));
+        balance(&mut left, &mut right);
+        Ok(Some(LowRank {
+            left: left.mapv(|v| v as f32),
+            right: right.mapv(|v| v as f32),
+            gains: values.iter().map(|v| v.max(0.0)).collect(),
+            ..LowRank::default()
+        }))
+    }
+
+    /// w_j − w_i of each pair.
+    fn differences(&self, pairs: &[(usize, usize)]) -> Array2<f64> {
+        let mut differences = Array2::zeros((pairs.len(), self.w_a.ncols()));
+        for ((i, j), mut row) in pairs.iter().zip(differences.rows_mut()) {
+            let weights = self.w_b.row(*j).into_iter().zip(self.w_a.row(*i));
+            let values = row.iter_mut().zip(weights);
+            values.for_each(|(to, (b, a))| *to = f64::from(*b) - f64::from(*a));
+        }
+        differences
+    }
+
+    /// The root of what errors of each pair count.
+    fn roots(&self, pairs: &[(usize, usize)]) -> Array1<f64> {
+        let weight = |(i, j): &(usize, usize)| {
+            (sensitivity(&self.s_a, *i) * sensitivity(&self.s_b, *j)).sqrt()
+        };
+        let weights: Array1<f64> = pairs.iter().map(weight).collect();
+        let least = weights.mean().unwrap_or(1.0) * LEAST;
+        let floor = if least > 0.0 { least } else { 1.0 };
+        weights.mapv(|weight| weight.max(floor).sqrt())
+    }
+}
+
+/// Makes each column of U as long as its row of V.
+fn balance(left: &mut Array2<f64>, right: &mut Array2<f64>) {
+    for (mut column, mut row) in left.columns_mut().into_iter().zip(right.rows_mut()) {
+        let (a, b) = (column.dot(&column), row.dot(&row));
+        if a > 0.0 && b > 0.0 {
+            let factor = (b / a).sqrt().sqrt();
+            column *= factor;
+            row /= factor;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mtz::solver::cholesky::DAMPING;
+    use crate::mtz::solver::pair_cost::Metric;
+    use crate::mtz::solver::pair_cost::tests::{problem, sensitivities};
+    use proptest::prelude::*;
+
+    /// The summed cost of all pairs where B has its correction.
+    fn left_over(p: &Problem, pairs: &[(usize, usize)], rank: usize) -> f64 {
+        let found = p.low_rank(pairs, rank, None, 0.0).unwrap().unwrap();
+        let mut p = p.clone();
+        let change = found.left.dot(&found.right);
+        for ((_, j), change) in pairs.iter().zip(change.rows()) {
+            p.w_b.row_mut(*j).zip_mut_with(&change, |w, c| *w -= c);
+        }
+        let cost = p.cost(Metric::Hessian, 0.0).unwrap();
+        pairs.iter().map(|pair| cost[*pair]).sum()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn each_rank_takes_what_it_says(inputs in 2usize..12, seed: u64) {
+            let p = problem(inputs, 4, 4, seed);
+            let pairs: Vec<_> = (0..4).map(|i| (i, 3 - i)).collect();
+            let gains = p.low_rank(&pairs, 0, None, 0.0).unwrap().unwrap().gains;
+            for rank in 0..=4 {
+                let left: f64 = gains.iter().skip(rank).sum::<f64>() / 2.0;
+                let found = left_over(&p, &pairs, rank);
+                prop_assert!((found - left).abs() < 1e-4 * (1e-3 + gains[0]), "{found} {left}");
+            }
+        }
+
+        #[test]
+        fn all_ranks_are_the_difference(inputs in 2usize..12, seed: u64) {
+            let mut p = problem(inputs, 4, 3, seed);
+            p.s_a = sensitivities(4, seed ^ 4);
+            p.s_b = sensitivities(3, seed ^ 5);
+            let pairs = [(0, 2), (3, 0), (1, 1)];
+            let found = p.low_rank(&pairs, 3, None, DAMPING).unwrap().unwrap();
+            let change = found.left.dot(&found.right).mapv(f64::from);
+            let wanted = p.differences(&pairs);
+            prop_assert!((&change - &wanted).iter().all(|d| d.abs() < 1e-3));
+        }
+    }
+}

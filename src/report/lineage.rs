@@ -1,0 +1,44 @@
+//! Models that have a backbone in common.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::naming::sentence;
+
+/// A model that has a backbone in common with one before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LineageRecord {
+    /// Name of the task.
+    pub task: String,
+    /// Name of the task whose backbone it has.
+    pub parent: String,
+    /// Mean distance of the backbone's weights, relative to the same weights in any other order: 0 for equal
+    /// weights, about 1 for unrelated ones.
+    pub distance: f64,
+    /// Layers of the backbone.
+    pub layers: usize,
+    /// Groups of channels that correspond by index.
+    pub groups: usize,
+}
+
+impl LineageRecord {
+    /// The record as a sentence without its full stop.
+    pub fn sentence(&self) -> String {
+        let layers = if self.layers == 1 { "layer" } else { "layers" };
+        let text = format!(
+            "{} is a fine-tune of {}'s backbone: {} {layers}, mean relative distance {:.3}, channels correspond by index",
+            self.task, self.parent, self.layers, self.distance
+        );
+        sentence(&text).into_owned()
+    }
+}
+
+/// The records as lines.
+pub(super) fn lineages(records: &[LineageRecord]) -> String {
+    let mut out = String::new();
+    for record in records {
+        let _ = writeln!(out, "{}", record.sentence());
+    }
+    out
+}

@@ -1,0 +1,185 @@
+//! Laws of merges of nets that descend from one backbone.
+
+use ndarray::ArrayD;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use onnx_zip::canon::BatchNorm;
+use onnx_zip::couple::{Channel, GroupId};
+use onnx_zip::emit::{self, EmitOptions, FORMS};
+use onnx_zip::ir::builder::GraphBuilder;
+use onnx_zip::ir::{Model, Tensor};
+use onnx_zip::mtz::joint::JointModel;
+use onnx_zip::mtz::matching::Share;
+use onnx_zip::mtz::options::{Budget, MergeOptions};
+use onnx_zip::mtz::plan::predict;
+use onnx_zip::zipper::{Input, Matching, Outcome, Part, PrepareOptions, Prepared, prepare_parts};
+
+use crate::permute::permuted;
+use crate::support::{
+    canonical, check_forms, check_size, deviation, images, joint_outputs, merge_with, model,
+    outputs,
+};
+
+/// The net in canonical form, its weights moved by noise of this relative size.
+fn moved(model: &Model, noise: f32, seed: u64) -> Model {
+    let mut model = canonical(model, BatchNorm::Fold);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let weights: Vec<_> = model
+        .graph
+        .values()
+        .filter_map(|(id, _)| Some((id, model.graph.initializer(id)?.to_f32().ok()?)))
+        .collect();
+    for (id, mut weight) in weights {
+        let scale =
+            noise * (weight.iter().map(|w| w * w).sum::<f32>() / weight.len() as f32).sqrt();
+        weight.mapv_inplace(|w| w + scale * rng.random_range(-1.0..1.0));
+        model.graph.set_initializer(id, Tensor::from_f32(&weight));
+    }
+    model
+}
+
+fn parts(nets: &[Model]) -> Vec<Part> {
+    let input = |(nth, model): (usize, &Model)| {
+        let name = ["a", "b", "c"][nth].to_owned();
+        Part::Net(Box::new(Input { name, model: model.clone() }))
+    };
+    nets.iter().enumerate().map(input).collect()
+}
+
+fn prepared(nets: &[Model]) -> Prepared {
+    prepare_parts(parts(nets), PrepareOptions::default()).unwrap()
+}
+
+fn merged(nets: &[Model], share: f64) -> (JointModel, Outcome) {
+    let data = images(&nets[0], "mnist_train", 400);
+    let budget = Budget::uniform(Share::Fraction(share));
+    let options = MergeOptions { budget, ..MergeOptions::default() };
+    let all = nets.iter().map(|_| data.clone()).collect();
+    merge_with(parts(nets), all, &options, PrepareOptions::default())
+}
+
+/// Whether every shared channel is one with that of the same index.
+fn keeps_indices(joint: &JointModel) -> bool {
+    let groups = joint.sharing(0).iter().enumerate();
+    let mut shared = groups.flat_map(|(group, channels)| {
+        let own = channels.iter().enumerate();
+        own.filter_map(move |(index, n)| Some((*n, Channel { group: GroupId(group), index })))
+            .filter(|(n, _)| n.is_some())
+    });
+    shared.all(|(neuron, channel)| {
+        let mut others = joint.sharing(1).iter().flat_map(|channels| channels.iter().enumerate());
+        others.any(|(index, other)| *other == neuron && index == channel.index)
+    })
+}
+
+fn count(model: &Model, op: &str) -> usize {
+    model.graph.nodes().filter(|(_, node)| node.is(op)).count()
+}
+
+/// A net with an operator that no rule knows between its layers, and one that needs its channels whole.
+fn with_unknown_operators() -> Model {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("image", "batch,1,28,28");
+    let axis = b.constant("axis", Tensor::from_i64(vec![], &[1]));
+    let conv = |b: &mut GraphBuilder, name: &str, x, dims: &[usize]| {
+        let (w, bias) =
+            (b.weights(&format!("{name}.w"), dims), b.weights(&format!("{name}.b"), &dims[..1]));
+        b.op("Conv", name, &[x, w, bias], [("strides", [2, 2].into())])
+    };
+    let y = conv(&mut b, "first", x, &[8, 1, 3, 3]);
+    let y = b.op("CumSum", "sums", &[y, axis], []);
+    let y = conv(&mut b, "second", y, &[6, 8, 3, 3]);
+    let y = b.op("LRN", "lrn", &[y], [("size", 3.into())]);
+    let y = b.op("Relu", "relu", &[y], []);
+    let y = conv(&mut b, "third", y, &[6, 6, 3, 3]);
+    let y = b.op("GlobalAveragePool", "pool", &[y], []);
+    let y = b.op("Flatten", "flat", &[y], []);
+    let (w, bias) = (b.weights("fc.w", &[10, 6]), b.weights("fc.b", &[10]));
+    let y = b.op("Gemm", "fc", &[y, w, bias], [("transB", 1.into())]);
+    b.build(&[y])
+}
+
+#[test]
+fn a_moved_copy_is_paired_by_index_and_nothing_is_gathered() {
+    for name in ["zoo/resnet_mnist", "zoo/mobilenet_mnist", "zoo/gru_mnist", "lenet5_mnist_a"] {
+        let nets = [canonical(&model(name), BatchNorm::Fold), moved(&model(name), 1e-4, 1)];
+        let lineages = prepared(&nets).alignment.lineages;
+        assert_eq!(lineages.len(), 1, "{name}");
+        assert!(lineages[0].distance < 1e-3, "{name}: {}", lineages[0].distance);
+        let (joint, outcome) = merged(&nets, 1.0);
+        assert!(keeps_indices(&joint), "{name}");
+        let part = outcome.sizes.joint() as f64 / outcome.sizes.separate() as f64;
+        assert!(part < 0.56, "{name}: {part}");
+        let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
+        assert_eq!(count(&written, "Gather"), 2 * count(&nets[0], "Gather"), "{name}");
+        for (net, joined) in nets.iter().zip(joint_outputs(&joint, emit::Form::Heads)) {
+            assert!(deviation(&joined, &outputs(net, &[])[0]) < 1e-2, "{name}");
+        }
+    }
+}
+
+#[test]
+fn channels_correspond_by_index_through_operators_of_every_kind() {
+    let net = with_unknown_operators();
+    let nets = [canonical(&net, BatchNorm::Fold), moved(&net, 1e-4, 1)];
+    let (joint, outcome) = merged(&nets, 1.0);
+    let kept: Vec<_> = outcome.sites.iter().filter(|site| site.reason.is_some()).collect();
+    assert!(kept.iter().all(|site| site.layers[0] == "fc"), "{kept:?}");
+    let plan = prepared(&nets);
+    let budget = Budget::uniform(Share::Fraction(1.0));
+    let predicted = predict(&plan.joint, &plan.alignment, &budget, false).unwrap();
+    assert_eq!(predicted.sizes, outcome.sizes);
+    check_size(&joint);
+    check_forms(&joint);
+    for (_, form, _) in FORMS {
+        let written = emit::emit(&joint, &EmitOptions { form: *form, ..EmitOptions::default() });
+        assert_eq!(count(&written.unwrap(), "Gather"), 0);
+    }
+    for (net, joined) in nets.iter().zip(joint_outputs(&joint, emit::Form::Heads)) {
+        assert!(deviation(&joined, &outputs(net, &[])[0]) < 1e-2);
+    }
+}
+
+#[test]
+fn fine_tunes_that_share_nothing_are_left_as_they_are() {
+    let net = with_unknown_operators();
+    for net in [net, model("zoo/resnet_mnist")] {
+        let nets = [canonical(&net, BatchNorm::Fold), moved(&net, 1e-2, 1)];
+        let (joint, outcome) = merged(&nets, 0.0);
+        assert_eq!(outcome.sizes.shared, 0);
+        for (net, joined) in nets.iter().zip(joint_outputs(&joint, emit::Form::Heads)) {
+            let before: &ArrayD<f32> = &outputs(net, &[])[0];
+            assert!(deviation(&joined, before) < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn unrelated_and_permuted_nets_have_no_lineage() {
+    let pairs = [
+        [model("lenet5_mnist_a"), model("lenet5_mnist_b")],
+        [model("lenet300_mnist_a"), model("lenet300_fashion")],
+        [model("zoo/resnet_mnist"), model("zoo/resnet_fashion")],
+        [model("zoo/mobilenet_mnist"), model("zoo/mobilenet_fashion")],
+        [model("zoo/lstm_mnist"), model("zoo/lstm_fashion")],
+        [model("zoo/resnet_mnist"), permuted(&model("zoo/resnet_mnist"), 1)],
+        [model("lenet300_mnist_a"), permuted(&model("lenet300_mnist_a"), 1)],
+    ];
+    for nets in pairs {
+        assert_eq!(prepared(&nets).alignment.lineages, [], "{}", nets[1].name);
+    }
+}
+
+#[test]
+fn indices_can_be_forced_and_left_alone() {
+    let net = model("lenet5_mnist_a");
+    let prepared = |nets: &[Model], matching| {
+        let options = PrepareOptions { matching, ..PrepareOptions::default() };
+        prepare_parts(parts(nets), options).unwrap().alignment.lineages.len()
+    };
+    let copy = [net.clone(), moved(&net, 1e-3, 1)];
+    assert_eq!(prepared(&copy, Matching::Search), 0);
+    let apart = [net, model("lenet5_mnist_b")];
+    assert_eq!((prepared(&apart, Matching::Auto), prepared(&apart, Matching::Index)), (0, 1));
+}
