@@ -2,6 +2,7 @@
 
 mod bad_data;
 mod bad_input;
+mod browser;
 mod commands;
 mod compare;
 mod files;
