@@ -107,8 +107,7 @@ fn accuracy(checked: &Verification) -> String {
 }
 
 fn usage(report: &Report) -> String {
-    let file = report.joint.path.rsplit(['/', '\\']).next().unwrap_or_default();
-    let file = file.replace(['\\', '"', '\n', '\r', '`'], "");
+    let file = file_name(&report.joint.path).replace(['\\', '"', '\n', '\r', '`'], "");
     format!(
         "## Use\n\nForm `{}`, {} inputs. Outputs are called `TASK/OUTPUT`.\n\n```python\nimport onnxruntime\n\n\
          session = onnxruntime.InferenceSession(\"{file}\")\nfor port in session.get_inputs():\n    \
@@ -142,12 +141,13 @@ fn origin(report: &Report) -> String {
     let mut out =
         "## Origin\n\n| task | model | SHA-256 | samples |\n|---|---|---|---|\n".to_owned();
     for task in &report.tasks {
-        let source = task.data.source.as_deref().unwrap_or("random numbers");
+        // Where files were on a machine is nobody's business.
+        let source = task.data.source.as_deref().map_or("random numbers", file_name);
         let _ = writeln!(
             out,
             "| {} | {} | `{}` | {} of {} |",
             plain(&task.name),
-            plain(&task.path),
+            plain(file_name(&task.path)),
             plain(&task.sha256),
             task.data.samples,
             plain(source),
@@ -163,6 +163,11 @@ fn origin(report: &Report) -> String {
     let _ = writeln!(out, "\nJoint model: SHA-256 `{}`.", plain(&report.joint.sha256));
     let _ = writeln!(out, "Made with {}: {}.", plain(&report.runtime), settings.join(", "));
     out
+}
+
+/// The last part of a path.
+fn file_name(path: &str) -> &str {
+    path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default()
 }
 
 /// Text that is text in a table of Markdown, whatever it holds: names come from files.

@@ -5,7 +5,7 @@ use maud::{Markup, html as page};
 /// Size of the chart, and of the space for its axes.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 320.0;
-const LEFT: f64 = 62.0;
+const LEFT: f64 = 78.0;
 const BOTTOM: f64 = 44.0;
 const SPACE: f64 = 16.0;
 

@@ -213,6 +213,10 @@ fn the_page_is_complete_and_safe() {
     let hover = "fc1\nshared by zebra and &lt;ant&gt;\n300 neurons, 784 inputs\n235,500 parameters\n\
                  predicted cost 0.0123\nerror 1.1 % | 2.0 %";
     assert!(graph.contains(&format!("<title>{hover}</title>")), "{graph}");
+    assert!(
+        graph.contains("<rect class=\"layer t1\"")
+            && graph.contains("<rect class=\"layer shared\"")
+    );
     assert!(graph.contains("weights of zebra only") && graph.contains("fc&lt;3&gt;"));
 }
 

@@ -41,7 +41,13 @@ fn browser() -> Option<PathBuf> {
 fn opened(browser: &Path, page: &Path, more: &[&str]) -> String {
     let profile = tempfile::tempdir().unwrap();
     let output = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--no-first-run",
+        ])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(format!("--window-size={},{}", WINDOW.0, WINDOW.1))
         .args(more)
@@ -85,7 +91,11 @@ fn reports_are_laid_out_in_a_browser() {
     assert!(seen["boxes"].as_u64() > Some(5) && seen["boxes"] == seen["visible"], "{seen}");
     assert!(seen["rows"].as_u64() < seen["boxes"].as_u64(), "{seen}");
     assert!(seen["bars"].as_u64() > Some(3), "{seen}");
-    let dark = looked_at(&browser, &page, &["--force-dark-mode", "--blink-settings=preferredColorScheme=0"]);
+    let dark = looked_at(
+        &browser,
+        &page,
+        &["--force-dark-mode", "--blink-settings=preferredColorScheme=0"],
+    );
     assert_ne!(dark["ink"], seen["ink"], "{dark}");
     assert!(colours(&browser, &page) > 20);
 }

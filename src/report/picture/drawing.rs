@@ -7,9 +7,12 @@ use super::{LayerBox, Link, Picture};
 use crate::naming::sentence;
 use crate::report::format::{count, percent, small};
 
-/// Width of the picture, and of its column of names.
+/// Width of the picture, and of its column of names at most.
 const WIDTH: f64 = 960.0;
 const NAMES: f64 = 190.0;
+
+/// Width of a letter of a name.
+const LETTER: f64 = 6.8;
 
 /// Rows from which on they are drawn closer together.
 const MANY: usize = 40;
@@ -21,6 +24,8 @@ pub(crate) const COLOURS: usize = 6;
 struct Layout<'a> {
     picture: &'a Picture,
     tasks: usize,
+    /// Width of the column of names.
+    names: f64,
     pitch: f64,
     height: f64,
     /// Width of the largest box.
@@ -42,8 +47,10 @@ pub(crate) fn drawing(picture: &Picture, tasks: &[&str]) -> Markup {
     let (pitch, height) = if rows > MANY { (17.0, 9.0) } else { (32.0, 16.0) };
     let lanes = tasks.len().max(1) as f64;
     let most = picture.boxes.iter().map(|b| b.parameters).max().unwrap_or(1).max(1) as f64;
-    let widest = (WIDTH - NAMES) / lanes * 0.86;
-    let layout = Layout { picture, tasks: tasks.len(), pitch, height, widest, most };
+    let longest = picture.boxes.iter().flat_map(|b| b.layers.first()).map(|n| n.chars().count());
+    let names = (longest.max().unwrap_or(0) as f64 * LETTER + 40.0).min(NAMES);
+    let widest = (WIDTH - names) / lanes * 0.86;
+    let layout = Layout { picture, tasks: tasks.len(), names, pitch, height, widest, most };
     let whole = layout.y(rows) + 22.0;
     page! {
         figure {
@@ -82,7 +89,7 @@ impl Layout<'_> {
 
     fn lane(&self, task: usize) -> f64 {
         let lanes = self.tasks.max(1) as f64;
-        NAMES + (WIDTH - NAMES) * (task as f64 + 0.5) / lanes
+        self.names + (WIDTH - self.names) * (task as f64 + 0.5) / lanes
     }
 
     fn place(&self, drawn: &LayerBox) -> Place {
@@ -99,7 +106,7 @@ impl Layout<'_> {
         let Place { x, y, width } = self.place(drawn);
         // A box stands out against lines that pass behind it.
         page! {
-            rect.layer class=(format!("layer {}", owner(&drawn.tasks))) id=(format!("layer-{at}"))
+            rect class=(format!("layer {}", owner(&drawn.tasks))) id=(format!("layer-{at}"))
                 x=(format!("{:.1}", x - width / 2.0)) y=(format!("{y:.1}"))
                 width=(format!("{width:.1}")) height=(self.height) rx="3" {
                 title { (title(drawn, tasks)) }
@@ -113,7 +120,7 @@ impl Layout<'_> {
         let name = first.and_then(|b| b.layers.first()).map_or("", String::as_str);
         let size = if self.height < 12.0 { "small" } else { "" };
         page! {
-            text.name class=(format!("name {size}")) x=(NAMES - 26.0)
+            text class=(format!("name {size}")) x=(self.names - 26.0)
                 y=(format!("{:.1}", self.y(row) + self.height * 0.8)) { (shortened(name)) }
         }
     }
@@ -133,7 +140,7 @@ impl Layout<'_> {
                 @let from = self.place(&self.picture.boxes[at]);
                 (curve((from.x, from.y + self.height), (x, y), 0.0, &[task]))
             }
-            text.end class=(format!("end t{}", task % COLOURS)) x=(format!("{x:.1}"))
+            text class=(format!("end t{}", task % COLOURS)) x=(format!("{x:.1}"))
                 y=(format!("{:.1}", y + 13.0)) { (shortened(name)) }
         }
     }
@@ -146,7 +153,7 @@ impl Layout<'_> {
         // What passes other rows goes round their boxes.
         let round =
             if rows > 1 { a.width.max(b.width) / 2.0 + 8.0 * rows.min(9) as f64 } else { 0.0 };
-        let side = if a.x.min(b.x) < NAMES + (WIDTH - NAMES) * 0.49 { -1.0 } else { 1.0 };
+        let side = if a.x.min(b.x) < self.names + (WIDTH - self.names) * 0.49 { -1.0 } else { 1.0 };
         curve((a.x, a.y + self.height), (b.x, b.y), side * round, &link.tasks)
     }
 }
