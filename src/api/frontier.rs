@@ -201,7 +201,7 @@ impl Room<'_> {
     ) -> Result<Option<(f64, f64)>> {
         let ready = self.ready;
         let sizes = &point.outcome.sizes;
-        let tasks = joint.tasks.iter().zip(ready.loaded.iter().zip(&ready.data));
+        let tasks = joint.tasks().iter().zip(ready.loaded.iter().zip(&ready.data));
         let originals: Vec<Original<'_>> = tasks
             .zip(&sizes.originals)
             .map(|((net, (model, data)), parameters)| Original {
@@ -209,7 +209,7 @@ impl Room<'_> {
                 bytes: model.bytes,
                 parameters: *parameters,
                 nodes: model.nodes,
-                net: &net.model,
+                net: net.model(),
                 data: &data.dataset,
             })
             .collect();

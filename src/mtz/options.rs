@@ -9,6 +9,7 @@ use crate::ops::LayerKind;
 
 use super::matching::{Matcher, Share, matcher};
 use super::solver::cholesky::DAMPING;
+use super::solver::options::SolverOptions;
 use super::solver::pair_cost::Metric;
 
 /// How weights are fused.
@@ -209,6 +210,12 @@ impl MergeOptions {
             Method::Refit => "optimal",
         };
         matcher(self.matcher.as_deref().unwrap_or(default), self.seed)
+    }
+
+    /// What the formulas depend on besides matrices.
+    pub(crate) fn solver(&self) -> SolverOptions {
+        let compensates = self.method == Method::Refit;
+        SolverOptions { compensates, metric: self.metric, damping: self.damping }
     }
 
     /// The weight of each task's error.

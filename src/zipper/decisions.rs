@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::couple::LayerId;
+use crate::align::TaskLayer;
 use crate::error::Result;
 use crate::mtz::matching::Share;
 use crate::mtz::options::Budget;
@@ -37,13 +37,14 @@ impl SiteNames {
 impl Prepared {
     /// The layers that several nets have, in the order in which they are merged.
     pub fn sites(&self) -> Vec<SiteNames> {
-        let name = |task: usize, id: LayerId| {
-            self.joint.tasks.get(task).map(|t| t.coupling.layer(id).name.clone())
-        };
+        let name = |own: TaskLayer| self.joint.layer(own).name.clone();
         let sites = self.alignment.sites.iter().enumerate().filter(|(_, site)| site.is_common());
         let names = |(place, site): (usize, &crate::align::Site)| {
-            let layers = site.layers.iter().enumerate();
-            SiteNames { place, layers: layers.map(|(t, id)| name(t, (*id)?)).collect() }
+            let member = |task| {
+                let layer = site.layer_of(task)?;
+                Some(name(TaskLayer { task, layer }))
+            };
+            SiteNames { place, layers: self.joint.task_ids().map(member).collect() }
         };
         sites.map(names).collect()
     }

@@ -55,17 +55,17 @@ pub fn frontier(
 ) -> Result<(Vec<TaskLoss>, Vec<FrontierPoint>)> {
     let search = Search::new(prepared, calibration, options, None, tests, progress)?;
     let gauges = gauges(&search)?;
-    let nets = prepared.joint.tasks.iter().zip(&gauges);
+    let nets = prepared.joint.tasks().iter().zip(&gauges);
     let originals: Vec<TaskLoss> =
-        nets.map(|(task, gauge)| gauge.measure(&task.model)).collect::<Result<_>>()?;
+        nets.map(|(task, gauge)| gauge.measure(task.model())).collect::<Result<_>>()?;
     let full = search.full(None)?;
     let choices = choices(&search, &full, points);
     let mut found = Vec::new();
     let mut add = |joint: &JointModel, outcome: Outcome| -> Result<()> {
         progress.check()?;
-        let tasks = joint.tasks.iter().zip(&gauges);
+        let tasks = joint.tasks().iter().zip(&gauges);
         let tasks: Vec<TaskLoss> =
-            tasks.map(|(task, gauge)| gauge.measure(&task.model)).collect::<Result<_>>()?;
+            tasks.map(|(task, gauge)| gauge.measure(task.model())).collect::<Result<_>>()?;
         let loss = loss(&tasks, &originals, &options.task_weights(tasks.len()));
         let point = FrontierPoint { size: ratio(&outcome), outcome, tasks, loss };
         visit(&point, joint)?;
@@ -96,11 +96,11 @@ fn loss(tasks: &[TaskLoss], originals: &[TaskLoss], alpha: &[f64]) -> f64 {
 fn gauges<'a>(search: &Search<'a>) -> Result<Vec<Gauge<'a>>> {
     let Calibration { backend, batch, memory, .. } = search.calibration;
     let gauge = |(task, data): (&Task, &'a Dataset)| {
-        let batch = batch_size(&task.model, *batch);
+        let batch = batch_size(task.model(), *batch);
         let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
-        Gauge::new(&task.model, source, search.options.seed)
+        Gauge::new(task.model(), source, search.options.seed)
     };
-    search.prepared.joint.tasks.iter().zip(search.tests).map(gauge).collect()
+    search.prepared.joint.tasks().iter().zip(search.tests).map(gauge).collect()
 }
 
 /// What is shared at all points but that where everything is.

@@ -8,6 +8,7 @@ mod compare;
 mod files;
 mod frontier;
 mod goals;
+mod halves;
 mod handoff;
 mod hostile;
 mod merge;

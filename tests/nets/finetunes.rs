@@ -4,6 +4,7 @@ use ndarray::ArrayD;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use onnx_zip::align::TaskId;
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::{Channel, GroupId};
 use onnx_zip::emit::{self, EmitOptions, FORMS};
@@ -61,14 +62,15 @@ fn merged(nets: &[Model], share: f64) -> (JointModel, Outcome) {
 
 /// Whether every shared channel is one with that of the same index.
 fn keeps_indices(joint: &JointModel) -> bool {
-    let groups = joint.sharing(0).iter().enumerate();
+    let groups = joint.sharing(TaskId(0)).iter().enumerate();
     let mut shared = groups.flat_map(|(group, channels)| {
         let own = channels.iter().enumerate();
         own.filter_map(move |(index, n)| Some((*n, Channel { group: GroupId(group), index })))
             .filter(|(n, _)| n.is_some())
     });
     shared.all(|(neuron, channel)| {
-        let mut others = joint.sharing(1).iter().flat_map(|channels| channels.iter().enumerate());
+        let mut others =
+            joint.sharing(TaskId(1)).iter().flat_map(|channels| channels.iter().enumerate());
         others.any(|(index, other)| *other == neuron && index == channel.index)
     })
 }

@@ -280,7 +280,7 @@ impl Merger {
         let tests: Vec<Dataset> = data.iter().map(|d| d.to_measure(SAMPLES)).collect();
         let unlabelled = tests.iter().position(|t| !t.has_labels());
         if let Some(task) = unlabelled.filter(|_| wish.measures()) {
-            let name = &prepared.joint.tasks[task].name;
+            let name = prepared.joint.tasks()[task].name();
             return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
                 .in_model(name)
                 .hint("give labels with --data, or --target-size in place of --max-drop"));

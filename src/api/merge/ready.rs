@@ -7,10 +7,11 @@ use super::{Merger, SAMPLES, SYNTHETIC};
 use crate::api::data::{SYNTHETIC_SAMPLES, TaskData, Tried};
 use crate::api::models::{self, Loaded, ToMerge};
 use crate::error::Result;
+use crate::mtz::joint::Task;
 use crate::mtz::options::{self as mtz, Passes};
 use crate::mtz::solver::memory::beside;
 use crate::progress::Progress;
-use crate::runtime::Backend;
+use crate::runtime::{Backend, measuring};
 use crate::zipper::{Calibration, Prepared, SiteNames, prepare_parts};
 
 /// Models and samples, read and understood.
@@ -51,12 +52,12 @@ impl Merger {
         let sharing = &self.options.sharing;
         let batchnorm = self.options.models.batchnorm;
         let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
-        let mut prepared = prepare_parts(parts, preparation)?;
-        sharing.cut(&mut prepared)?;
+        let prepared = prepare_parts(parts, preparation)?;
         self.check_plan(&prepared, &options)?;
         let sites = prepared.sites();
+        let nets = prepared.joint.tasks().iter().map(Task::graph);
         let calibration = Calibration {
-            backend: Arc::clone(&backend),
+            backend: measuring(Arc::clone(&backend), nets),
             data: data.iter().map(|d| d.dataset.clone()).collect(),
             stored: self.stored(&loaded)?,
             batch: self.options.runtime.batch,

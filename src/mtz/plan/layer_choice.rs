@@ -53,7 +53,7 @@ pub fn layer_costs(
             && !record.keeps_weights();
         let loss = if is_rounding { 0.0 } else { record.loss.max(0.0) };
         let mut members = site.members();
-        let node = members.next().map(|(t, id)| joint.tasks[t].coupling.layer(id).layer.node);
+        let node = members.next().map(|own| joint.layer(own).layer.node);
         match costs.iter_mut().find(|(other, _)| node.is_some() && *other == node) {
             Some((_, cost)) => {
                 cost.places.push(place);

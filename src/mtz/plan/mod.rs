@@ -7,6 +7,7 @@ pub mod layer_choice;
 mod peak;
 mod prediction;
 mod producers;
+mod similar_inputs;
 mod sizes;
 
 pub use allocation::{Allocation, Trial, allocate};
@@ -16,4 +17,5 @@ pub(crate) use input_matching::{
 pub use peak::{Peak, peak};
 pub use prediction::{Prediction, SitePlan, predict};
 pub(crate) use producers::{Producers, consumed_before_produced, consumers};
+pub(crate) use similar_inputs::similar_inputs;
 pub use sizes::{Sizes, sizes};

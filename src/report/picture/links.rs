@@ -10,14 +10,14 @@ use super::Link;
 /// The links between boxes, where `holders` names the nodes of each box.
 pub(super) fn links(joint: &JointModel, holders: &[Vec<(usize, NodeId)>]) -> Vec<Link> {
     let mut found: BTreeMap<(usize, usize), BTreeSet<usize>> = BTreeMap::new();
-    for (task, net) in joint.tasks.iter().enumerate() {
+    for (task, net) in joint.tasks().iter().enumerate() {
         let own = |b: &[(usize, NodeId)]| b.iter().find(|(t, _)| *t == task).map(|(_, n)| *n);
         let mut places: HashMap<NodeId, Vec<usize>> = HashMap::new();
         for (at, holder) in holders.iter().enumerate() {
             own(holder).into_iter().for_each(|node| places.entry(node).or_default().push(at));
         }
         for (node, readers) in &places {
-            for source in sources(&net.model.graph, *node, &places) {
+            for source in sources(net.graph(), *node, &places) {
                 let writers = places.get(&source).into_iter().flatten();
                 for (from, to) in writers.flat_map(|w| readers.iter().map(move |r| (*w, *r))) {
                     found.entry((from, to)).or_default().insert(task);

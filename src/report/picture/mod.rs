@@ -6,7 +6,7 @@ mod links;
 
 use serde::{Deserialize, Serialize};
 
-use crate::align::{Alignment, Site};
+use crate::align::{Alignment, Site, TaskLayer};
 use crate::couple::LayerId;
 use crate::ir::NodeId;
 use crate::mtz::joint::JointModel;
@@ -104,10 +104,10 @@ impl Picture {
 }
 
 fn members(joint: &JointModel, site: &Site) -> Vec<Member> {
-    let member = |(task, id): (usize, LayerId)| {
-        let net = joint.tasks.get(task)?;
-        let layer = &net.coupling.layer(id).layer;
-        let (out, inputs, taps) = layer.sizes(&net.model.graph).ok()?;
+    let member = |own: TaskLayer| {
+        let (net, task, id) = (joint.task(own.task), own.task.0, own.layer);
+        let layer = &net.layer(id).layer;
+        let (out, inputs, taps) = layer.sizes(net.graph()).ok()?;
         let biases = if layer.bias.is_some() { out } else { 0 };
         let parameters = (out * inputs * taps + biases) as u64;
         Some(Member { task, id, node: layer.node, out, inputs, parameters })
@@ -137,7 +137,7 @@ fn drawn(
     record: Option<&SiteRecord>,
 ) -> Vec<LayerBox> {
     let name = |m: &Member| {
-        let layer = joint.tasks.get(m.task).map(|t| t.coupling.layer(m.id).name.clone());
+        let layer = joint.tasks().get(m.task).map(|t| t.layer(m.id).name.clone());
         layer.unwrap_or_default()
     };
     let alone = |m: &Member, parameters: u64| LayerBox {
