@@ -25,13 +25,21 @@ use crate::runtime::Backend;
 
 mod batches;
 mod candidates;
+mod decisions;
 mod equal;
+mod frontier;
+mod measure;
 mod nothing;
+mod plan_file;
 mod prepare;
 mod search;
 
 use batches::{batch_in_parts, batch_size, batch_with_gradients};
+pub use decisions::{Decisions, SiteNames};
+pub use frontier::{FrontierPoint, frontier, knee};
+pub use measure::TaskLoss;
 use nothing::misaligned;
+pub use plan_file::{FileRecord, LayerRecord, PlanFile, Weights};
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
@@ -90,6 +98,8 @@ pub struct Outcome {
     pub without_sensitivity: Vec<(String, String)>,
     /// Samples used, per task.
     pub samples: Vec<usize>,
+    /// What a search has decided about layers; nothing where there was none.
+    pub decisions: Decisions,
     /// What came of retraining; `None` where there was none.
     pub retrained: Option<Retrained>,
 }
@@ -165,7 +175,10 @@ fn zipped(
     seconds.extend(training.map(|seconds| ("retrain", seconds)));
     let sizes = sizes(&joint)?;
     let without_sensitivity = importance.without.clone();
-    Ok((joint, Outcome { sites, sizes, seconds, without_sensitivity, samples, retrained }))
+    let decisions = Decisions::default();
+    let outcome =
+        Outcome { sites, sizes, seconds, without_sensitivity, samples, decisions, retrained };
+    Ok((joint, outcome))
 }
 
 /// How much the neurons of the original nets matter.
