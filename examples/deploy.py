@@ -5,8 +5,9 @@
 
 Merges pairs of nets and converts the joint models and their originals with every tool that is
 installed. Prints, per pair, form and size, size(joint, converted) / size(A + B, converted): by more
-than 0.03 above that of the ONNX files, or with other outputs than the joint model, it is marked. For
-int8 a second table has the test errors. Tools are packages of Python, of which those that are missing
+than 0.03 above that of the ONNX files as merged, or with other outputs than the joint model, it is
+marked. What is converted is the copy of `onnx-zip strip`. Of formats with a file of weights, that one
+counts. For int8 a second table has the test errors. Tools are packages of Python, of which those that are missing
 are named and skipped:
 
     pip install onnxconverter-common onnxsim onnxslim openvino MNN ncnn pnnx
@@ -47,8 +48,8 @@ class Bench:
         self.models = [MODELS / f"{net}.onnx" for net in nets]
         self.names = [model.stem for model in self.models]
 
-    def joint(self, size: str, form: str) -> Path:
-        """The joint model without what only this tool reads; another form is the same merge."""
+    def joint(self, size: str, form: str) -> tuple[Path, Path]:
+        """The joint model, and a copy without what only this tool reads. Other forms are the same merge."""
         whole = OUT / "layers" / f"{self.pair}_{size}.onnx"
         train = [subset(f"{task}_train", SAMPLES) for task in self.tasks]
         merge(whole, self.models, train, "--max-rows", ROWS, *SIZES[size])
@@ -60,7 +61,7 @@ class Bench:
                  "--no-compare", "--samples", 1)
             whole = other
         tool("strip", whole, "-o", stripped)
-        return stripped
+        return whole, stripped
 
     @cache
     def original(self, task: int, way: str) -> Converted:
@@ -79,8 +80,8 @@ class Bench:
         return [select({"image": images}, task) for task, images in enumerate(both)]
 
     def row(self, size: str, form: str) -> list[str]:
-        joint = self.joint(size, form)
-        before = joint.stat().st_size / sum(model.stat().st_size for model in self.models)
+        whole, joint = self.joint(size, form)
+        before = whole.stat().st_size / sum(model.stat().st_size for model in self.models)
         cells = [self.title, form, size, f"{before:.2f}"]
         for way in self.arguments.tools:
             try:
@@ -113,7 +114,7 @@ class Bench:
 
     def errors(self, size: str, form: str, way: str) -> list[str]:
         """Test errors of the originals, the joint model, and both quantised."""
-        joint = self.joint(size, form)
+        _, joint = self.joint(size, form)
         samples = self.calibration(form)
         nets = {
             "A, B": [in_runtime(model) for model in self.models],

@@ -11,7 +11,7 @@
 //!    makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
+//!    `unstack`; `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
 //!    there is none still; `recurrent`; `shuffle` last, since it looks for what the others left.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
@@ -37,6 +37,7 @@ mod tokenwise;
 mod types;
 mod unfuse;
 mod ungroup;
+mod unstack;
 mod untie;
 mod upgrade;
 mod views;
@@ -130,6 +131,7 @@ const TIDY: &[Pass] = &[
 
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
+    Pass { name: "unstack", run: Rewrite(unstack::run) },
     Pass { name: "padding", run: Rewrite(padding::run) },
     Pass { name: "gemm", run: Rewrite(gemm::run) },
     Pass { name: "affine", run: Rewrite(affine::run) },

@@ -175,6 +175,11 @@ impl<'a> TaskEmitter<'a> {
     /// A value of the task's net as one tensor in its original order.
     pub(super) fn whole(&mut self, value: ValueId) -> Result<ValueId> {
         let held = self.held(value)?;
+        let axis = self.source().coupling().axis(value);
+        if axis.is_some_and(|axis| axis.within.is_some()) {
+            let message = "channels of attention heads that are stored in another order";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         let name = self.name(&Owner::Tasks(vec![self.task]), &self.graph().value(value).name);
         Ok(held.whole(self.builder, &name))
     }
@@ -198,6 +203,7 @@ impl<'a> TaskEmitter<'a> {
             Some(Flow::PerChannel(layer)) => self.emit_per_channel(layer),
             Some(Flow::Recurrent(gates)) => self.emit_recurrent(id, gates),
             Some(Flow::Partwise(partwise)) => self.emit_partwise(id, partwise),
+            Some(Flow::Together(together)) => self.emit_together(id, together),
             Some(Flow::Relabel(picks)) => self.emit_relabel(id, picks),
         }
     }

@@ -2,6 +2,8 @@
 
 #[path = "fused.rs"]
 mod fused;
+#[path = "quantised.rs"]
+pub mod quantised;
 #[path = "recurrent.rs"]
 mod recurrent;
 

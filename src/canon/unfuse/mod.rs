@@ -5,6 +5,8 @@
 //! weights for a processor.
 
 mod activation;
+mod attention;
+mod embedding;
 mod layer;
 mod normalisation;
 mod quantised;
@@ -36,6 +38,12 @@ const RULES: &[(&str, &str, Rule)] = &[
     (RUNTIME, "FastGelu", activation::fast_gelu),
     (RUNTIME, "QuickGelu", activation::quick_gelu),
     (RUNTIME, "SkipLayerNormalization", normalisation::of_sum),
+    (RUNTIME, "SkipSimplifiedLayerNormalization", normalisation::simplified_sum),
+    ("", "SimplifiedLayerNormalization", normalisation::simplified),
+    (RUNTIME, "SimplifiedLayerNormalization", normalisation::simplified),
+    (RUNTIME, "EmbedLayerNormalization", embedding::normalised),
+    (RUNTIME, "Attention", attention::attention),
+    (RUNTIME, "MultiHeadAttention", attention::multi_head),
     ("", "LayerNormalization", normalisation::early),
     ("", "QLinearConv", quantised::convolution),
     ("", "QLinearMatMul", quantised::product),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ir::{Attribute, ValueId};
+use crate::ir::{Attribute, Tensor, ValueId};
 
 use super::{Site, types};
 
@@ -33,6 +33,41 @@ pub(super) fn of_sum(site: &mut Site<'_>) -> Option<ValueId> {
     normalised(site, sum, scale, shift, epsilon)
 }
 
+/// As [`of_sum`], by the root of the mean square alone.
+pub(super) fn simplified_sum(site: &mut Site<'_>) -> Option<ValueId> {
+    if site.node().outputs.iter().skip(1).any(Option::is_some) {
+        return None;
+    }
+    let mut sum = site.op("Add", &[site.input(0)?, site.input(1)?]);
+    if let Some(bias) = site.input(3) {
+        sum = site.op("Add", &[sum, bias]);
+    }
+    let (scale, epsilon) = (site.input(2)?, site.node().float("epsilon", 1e-12));
+    by_root(site, sum, scale, epsilon)
+}
+
+/// Normalisation by the root of the mean square over the last axis.
+pub(super) fn simplified(site: &mut Site<'_>) -> Option<ValueId> {
+    let (data, scale) = (site.input(0)?, site.input(1)?);
+    let last = types::shape(site.graph, data).map(|shape| shape.len() as i64 - 1);
+    let axis = site.node().int("axis", -1);
+    if !site.has_one_output() || (axis != -1 && Some(axis) != last) {
+        return None;
+    }
+    let epsilon = site.node().float("epsilon", 1e-5);
+    by_root(site, data, scale, epsilon)
+}
+
+fn by_root(site: &mut Site<'_>, data: ValueId, scale: ValueId, epsilon: f32) -> Option<ValueId> {
+    let square = site.op("Mul", &[data, data]);
+    let mean = mean(site, square);
+    let epsilon = site.number(f64::from(epsilon))?;
+    let raised = site.op("Add", &[mean, epsilon]);
+    let root = site.op("Sqrt", &[raised]);
+    let unit = site.op("Div", &[data, root]);
+    Some(site.op("Mul", &[unit, scale]))
+}
+
 /// `LayerNormalization` in a model of an older operator set, as ONNX Runtime writes it.
 pub(super) fn early(site: &mut Site<'_>) -> Option<ValueId> {
     let data = site.input(0)?;
@@ -46,7 +81,7 @@ pub(super) fn early(site: &mut Site<'_>) -> Option<ValueId> {
     normalised(site, data, scale, shift, epsilon)
 }
 
-fn normalised(
+pub(super) fn normalised(
     site: &mut Site<'_>,
     data: ValueId,
     scale: ValueId,
@@ -74,5 +109,9 @@ fn normalised(
 
 /// The mean over the last axis, which is kept.
 fn mean(site: &mut Site<'_>, data: ValueId) -> ValueId {
+    if site.opset >= 18 {
+        let axes = site.graph.add_initializer("axes", Tensor::from_i64(vec![1], &[-1]));
+        return site.op("ReduceMean", &[data, axes]);
+    }
     site.op_with("ReduceMean", data, ("axes", Attribute::Ints(vec![-1])))
 }

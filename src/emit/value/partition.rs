@@ -13,6 +13,8 @@ use crate::ir::NodeId;
 use crate::mtz::joint::{Block, JointModel, Neuron, Owner};
 use crate::ops::LayerKind;
 
+use super::heads::cut_in_heads;
+
 /// Indices along an axis that make one piece.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
@@ -59,7 +61,9 @@ impl Partition {
                 blocks.into_iter().map(|b| (stays(&b), b)).map(|(s, b)| (b, s)).collect()
             });
         let sizes = coupling.groups.iter().map(|group| group.size).collect();
-        Partition { blocks: blocks.collect(), sizes }
+        let mut blocks: Vec<Vec<(Block, bool)>> = blocks.collect();
+        cut_in_heads(joint, task, &touched, &mut blocks);
+        Partition { blocks, sizes }
     }
 
     /// The parts of an axis with these channels: shared ones first, the task's own behind them.

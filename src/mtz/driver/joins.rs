@@ -5,7 +5,7 @@ use ndarray::{Array2, Axis, concatenate};
 use crate::error::{Context, Result};
 use crate::mtz::matching::Share;
 use crate::mtz::options::Method;
-use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord};
+use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord, head_blocks};
 use crate::mtz::solver::layer::{LayerState, LayerStats};
 use crate::mtz::solver::neuron_set::{NeuronSet, PairProblem, join_sets, split_by_set};
 
@@ -93,7 +93,11 @@ impl Driver<'_> {
         self.add_later(members, sets, next_net, &mut cost);
         let owners = sets.iter().flat_map(|p| std::iter::repeat_n(p.members.len(), p.rows.len()));
         let owners: Vec<usize> = owners.collect();
-        let pairing = self.choice.choose(&cost, &owners, name)?;
+        let rows = sets.iter().flat_map(|p| (0..p.rows.len()).map(|n| channel(members, p, n)));
+        let columns = (0..next_net.rows.len()).map(|n| channel(members, next_net, n));
+        let (rows, columns): (Vec<_>, Vec<_>) = (rows.collect(), columns.collect());
+        let heads = head_blocks(self.joint, &rows, &columns);
+        let pairing = self.choice.choose(&cost, &owners, heads.as_ref(), name)?;
         let unit = self.unit(&members[sets[0].members[0]], &members[next_net.members[0]], &cost);
         record.pair_costs.extend(pairing.costs().iter().map(|c| c * unit));
         let pairs = split_by_set(sets, &pairing);

@@ -4,7 +4,7 @@ use ndarray::Array2;
 
 use crate::error::Result;
 use crate::mtz::joint::{JointModel, Neuron};
-use crate::mtz::matching::{Matcher, Pairing, pair_by_owners};
+use crate::mtz::matching::{HeadBlocks, Matcher, Pairing, pair_by_owners, pair_heads};
 use crate::mtz::options::{MergeOptions, Method};
 use crate::mtz::site::SiteLayer;
 use crate::mtz::solver::neuron_set::NeuronSet;
@@ -31,15 +31,19 @@ impl<'a> PairChoice<'a> {
     /// Pairs neurons, which `owners` tasks have each, with the next net's.
     ///
     /// In `refit`, the next net keeps to the neurons that most tasks share. What that costs is made up for
-    /// later; in `mtz` nothing would do that.
+    /// later; in `mtz` nothing would do that. Channels of attention heads are paired head by head.
     pub(super) fn choose(
         &self,
         cost: &Array2<f64>,
         owners: &[usize],
+        heads: Option<&HeadBlocks>,
         name: &str,
     ) -> Result<Pairing> {
         let most = cost.nrows().min(cost.ncols());
         let share = self.options.budget.share(name, most);
+        if let Some(heads) = heads {
+            return pair_heads(&*self.matcher, cost.view(), owners, heads, share);
+        }
         let found = match self.options.method {
             Method::Refit => pair_by_owners(&*self.matcher, cost.view(), owners, share)?,
             Method::Mtz => self.matcher.pair(cost.view(), share)?,

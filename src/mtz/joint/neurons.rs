@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::align::{TaskChannel, TaskGroup, TaskId};
+use crate::couple::GroupId;
 
 use super::model::{JointModel, Neuron};
 
@@ -55,8 +56,29 @@ impl JointModel {
     }
 
     /// Makes two channels one neuron, together with all channels that either is one neuron with
-    /// already.
+    /// already. Heads that they belong to become one, too, unless they are one with others.
     pub(crate) fn share(&mut self, a: TaskChannel, b: TaskChannel) {
+        self.make_one(a, b);
+        let head = |own: TaskChannel| {
+            let head = self.task(own.task).coupling().head(own.channel)?;
+            Some(own.task.channel(head))
+        };
+        let Some((a, b)) = head(a).zip(head(b)) else { return };
+        let has = |own: TaskChannel, neuron| {
+            self.sharing[own.task.0][own.channel.group.0].contains(&Some(neuron))
+        };
+        let is_free = match (self.neuron(a), self.neuron(b)) {
+            (None, None) => true,
+            (Some(neuron), None) => !has(b, neuron),
+            (None, Some(neuron)) => !has(a, neuron),
+            (Some(_), Some(_)) => false,
+        };
+        if is_free {
+            self.make_one(a, b);
+        }
+    }
+
+    fn make_one(&mut self, a: TaskChannel, b: TaskChannel) {
         let neuron = match (self.neuron(a), self.neuron(b)) {
             (Some(kept), Some(given_up)) => {
                 let all = self.sharing.iter_mut().flatten().flatten();
@@ -88,6 +110,15 @@ impl JointModel {
         let alone = |n: &Neuron| gone.contains(n) && owners[n.0 as usize].len() < 2;
         let left = self.sharing.iter_mut().flatten().flatten();
         left.filter(|n| n.as_ref().is_some_and(alone)).for_each(|n| *n = None);
+        let nests = &self.task(own.task).coupling().nests;
+        let Some(heads) = nests.iter().find(|n| n.channels == own.group).map(|n| n.heads) else {
+            return;
+        };
+        let sharing = &self.sharing[own.task.0];
+        let is_shared = |group: GroupId| sharing[group.0].iter().any(Option::is_some);
+        if is_shared(heads) && !nests.iter().any(|n| n.heads == heads && is_shared(n.channels)) {
+            self.unshare(own.task.group(heads));
+        }
     }
 
     /// Counts neurons from 0 without gaps again, in the same order.

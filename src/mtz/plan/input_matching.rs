@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::align::{Alignment, TaskGroup, TaskId};
+use crate::align::{Alignment, TaskChannel, TaskGroup, TaskId};
 use crate::couple::{End, GroupId};
 use crate::mtz::joint::{JointModel, Neuron};
 use crate::mtz::options::Budget;
@@ -29,6 +29,12 @@ impl InputGroup {
     /// The task and the group.
     pub(crate) fn place(&self, members: &[SiteLayer]) -> TaskGroup {
         members[self.member].task.group(self.group)
+    }
+
+    /// The channels, with the task of the layer that reads them.
+    pub(crate) fn all(&self, reader: &SiteLayer) -> Vec<TaskChannel> {
+        let group = reader.task.group(self.group);
+        self.channels.iter().map(|index| group.channel(*index)).collect()
     }
 }
 

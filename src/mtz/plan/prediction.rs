@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::align::{Alignment, TaskChannel};
+use crate::couple::GroupId;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options::Budget;
@@ -142,12 +143,38 @@ fn share(
             true => quota(budget, name, neurons.len().min(own.len())).at_node(name)?,
             false => 0,
         };
+        let count = match (neurons.first(), own.first()) {
+            (Some(a), Some(b)) => in_heads(joint, *a, *b, count),
+            _ => count,
+        };
         neurons.iter().zip(&own).take(count).for_each(|(a, b)| joint.share(*a, *b));
         let known: BTreeSet<_> = neurons.iter().filter_map(|c| joint.neuron(*c)).collect();
         let is_new = |c: &&TaskChannel| joint.neuron(**c).is_none_or(|n| !known.contains(&n));
         neurons.extend(own.iter().filter(is_new));
     }
     Ok(())
+}
+
+/// How many of `count` channels of two groups whole heads have; as many as are paired already, where other
+/// channels of the same heads have paired them.
+fn in_heads(joint: &JointModel, a: TaskChannel, b: TaskChannel, count: usize) -> usize {
+    let nest = |own: TaskChannel| joint.task(own.task).coupling().nest(own.channel.group);
+    match (nest(a), nest(b)) {
+        (None, None) => count,
+        (Some(x), Some(y)) if x.width() == y.width() => {
+            let neurons = |own: TaskChannel, heads: GroupId| {
+                let all = joint.sharing(own.task)[heads.0].iter().flatten();
+                all.copied().collect::<BTreeSet<_>>()
+            };
+            let theirs = neurons(b, y.heads);
+            let known = neurons(a, x.heads).intersection(&theirs).count();
+            match known {
+                0 => count / x.width() * x.width(),
+                known => known * x.width(),
+            }
+        }
+        _ => 0,
+    }
 }
 
 fn quota(budget: &Budget, name: &str, most: usize) -> Result<usize> {

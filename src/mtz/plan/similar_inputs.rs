@@ -6,8 +6,8 @@ use ndarray::{Array2, Array3};
 
 use crate::error::Result;
 use crate::mtz::joint::JointModel;
-use crate::mtz::matching::{Share, dissimilarity, least_cost_pairs};
-use crate::mtz::site::{SiteLayer, common_neurons};
+use crate::mtz::matching::{Optimal, Share, dissimilarity, least_cost_pairs, pair_heads};
+use crate::mtz::site::{SiteLayer, common_neurons, head_blocks};
 
 use super::input_matching::{InputGroup, UnmatchedInputs};
 
@@ -29,7 +29,16 @@ pub(crate) fn similar_inputs(
     // Sums over rows come out the same whatever the neurons are numbered.
     rows.sort_unstable();
     let rows = (!rows.is_empty()).then_some(rows.as_slice());
-    least_cost_pairs(&dissimilarity(&a?, &b?, rows)?, Share::Count(unmatched.most))
+    let (cost, share) = (dissimilarity(&a?, &b?, rows)?, Share::Count(unmatched.most));
+    let [rows, columns] = input_groups.map(|own| own.all(&members[own.member]));
+    match head_blocks(joint, &rows, &columns) {
+        Some(heads) => {
+            let owners = vec![1; rows.len()];
+            let found = pair_heads(&Optimal, cost.view(), &owners, &heads, share)?;
+            Ok(found.pairs().to_vec())
+        }
+        None => least_cost_pairs(&cost, share),
+    }
 }
 
 /// The weights of a layer for channels that it reads: [channels, rows, weights of each].

@@ -1,12 +1,14 @@
 //! Layers that correspond, their common inputs, what became of them, and which groups are settled with each other.
 
 mod common_inputs;
+mod heads;
 mod layers;
 mod record;
 mod selection;
 mod settled;
 
 pub(crate) use common_inputs::CommonInputs;
+pub(crate) use heads::head_blocks;
 pub(crate) use layers::{
     SiteLayer, SiteShape, common_neurons, corresponding_layers, layers_at, taps,
 };

@@ -2,13 +2,15 @@
 
 use ndarray::Array2;
 
-use crate::align::{Alignment, TaskGroup};
+use crate::align::{Alignment, TaskChannel, TaskGroup};
 use crate::error::{Context, Result};
 use crate::mtz::driver::pairing::{PairChoice, against_chance};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options::{MergeOptions, Method};
 use crate::mtz::plan::{InputGroup, UnmatchedInputs, share_inputs, similar_inputs};
-use crate::mtz::site::{SettledGroups, SiteLayer, SiteSelection, corresponding_layers, layers_at};
+use crate::mtz::site::{
+    SettledGroups, SiteLayer, SiteSelection, corresponding_layers, head_blocks, layers_at,
+};
 use crate::mtz::statistics::Weighting;
 use crate::progress::Progress;
 
@@ -138,7 +140,11 @@ impl<'a> GroupSearch<'a> {
         let total = &costs[0] + &later;
         let name = first[0].layer.name.clone();
         let owners: Vec<usize> = neurons.owners.iter().map(Vec::len).collect();
-        let pairing = self.choice.choose(&total, &owners, &name).at_node(&name)?;
+        let rows: Vec<TaskChannel> =
+            neurons.owners.iter().filter_map(|own| own.first().copied()).collect();
+        let columns: Vec<TaskChannel> = (0..size).map(|index| next_net.channel(index)).collect();
+        let heads = head_blocks(&self.joint, &rows, &columns);
+        let pairing = self.choice.choose(&total, &owners, heads.as_ref(), &name).at_node(&name)?;
         let unit = match self.options.method {
             Method::Refit => 1.0,
             Method::Mtz => against_chance(&total),
