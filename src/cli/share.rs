@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::plan::ModelArgs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::matching::Share;
-use crate::mtz::options::{Biases, Budget, Unit};
+use crate::mtz::options::{Biases, Budget, Ranks, Unit};
 use crate::zipper::{Goal, Matching, PrepareOptions, Prepared};
 
 /// How much to share.
@@ -65,6 +65,12 @@ pub(super) struct ShareArgs {
     /// Whether channels correspond by index: those of a backbone that models were fine-tuned from
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = correspondences())]
     correspondence: String,
+    /// Corrections of shared weights that a task gets where they take away most loss for their size
+    ///
+    /// They make the graph larger by three nodes each. Used with --target-size, with --share below 1, or to
+    /// the size of the knee.
+    #[arg(long, value_enum, value_name = "KIND")]
+    corrections: Option<CorrectionsArg>,
     /// Round numbers of shared neurons to a multiple of N, which runs faster on many devices, e.g. 16
     ///
     /// All neurons of a layer stay all, and whole numbers of --keep-shared stay as they are.
@@ -82,6 +88,13 @@ enum UnitArg {
     Neuron,
     /// Both ways; the one whose outputs are closer to the originals' is kept
     Mixed,
+}
+
+/// Corrections of shared weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CorrectionsArg {
+    /// Two thin products beside the common one, of as low a rank as pays
+    LowRank,
 }
 
 /// Whose biases of shared neurons are.
@@ -150,6 +163,21 @@ impl ShareArgs {
             None => Biases::PerTask,
         });
         Ok(budget)
+    }
+
+    /// The ranks of corrections, none yet, where corrections are asked for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] where no size decides about ranks.
+    pub(super) fn corrections(&self, paper: bool, has_goal: bool) -> Result<Option<Ranks>> {
+        let Some(CorrectionsArg::LowRank) = self.corrections else { return Ok(None) };
+        if self.unit(paper) == Unit::Neuron || !has_goal {
+            let message = "--corrections needs whole layers, a size that they may take, and weights that stay";
+            return Err(Error::new(ErrorKind::Usage, message).hint(
+                "use --unit layer with --target-size, --share below 1 or neither, and --retrain end",
+            ));
+        }
+        Ok(Some(Ranks::new()))
     }
 
     /// What is shared as a whole. `paper` tells whether the method is the paper's, which knows neurons

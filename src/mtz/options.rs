@@ -1,9 +1,11 @@
 //! What decides how much is shared and how.
 
+use std::collections::BTreeMap;
+
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
-use crate::couple::CoupledLayer;
+use crate::couple::{CoupledLayer, LayerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::LayerKind;
 
@@ -47,6 +49,9 @@ pub enum Passes {
     #[default]
     PerLayer,
 }
+
+/// The rank of each layer's correction, by task and layer.
+pub type Ranks = BTreeMap<(usize, LayerId), usize>;
 
 /// How many neurons to share, per layer.
 #[derive(Debug, Clone)]
@@ -172,6 +177,9 @@ pub struct MergeOptions {
     pub max_rows: usize,
     /// Bytes that one layer's statistics may take.
     pub memory: u64,
+    /// The ranks of corrections of low rank, none where a layer has no entry; `None` where there are to be no
+    /// corrections.
+    pub corrections: Option<Ranks>,
     /// Samples per task on which it is measured what each layer's errors do to the outputs; 0 to tell it
     /// from sensitivities.
     pub probe: usize,
@@ -192,6 +200,7 @@ impl Default for MergeOptions {
             damping: DAMPING,
             max_rows: 1 << 18,
             memory: 4 << 30,
+            corrections: None,
             probe: 0,
             seed: 0,
         }

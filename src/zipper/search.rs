@@ -7,8 +7,9 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
-use crate::mtz::options::{Budget, MergeOptions, Unit};
+use crate::mtz::options::{Budget, MergeOptions, Ranks, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
+use crate::mtz::plan::ranks::spend;
 use crate::mtz::plan::{Prediction, Trial, allocate, predict};
 use crate::onnx;
 use crate::progress::Progress;
@@ -27,6 +28,9 @@ const PROBE: usize = 256;
 
 /// Merges at most in which layers are chosen again by what they cost.
 const REFINEMENTS: usize = 3;
+
+/// Merges at most in which ranks of corrections are chosen.
+const CORRECTIONS: usize = 2;
 
 /// What a merge shall reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,6 +81,8 @@ pub(super) struct Choice {
     budget: Budget,
     /// Whether neurons are the unit.
     pub(super) neurons: bool,
+    /// Ranks of corrections.
+    pub(super) ranks: Ranks,
     /// Samples on which it is measured what each layer costs.
     probe: usize,
 }
@@ -114,7 +120,9 @@ impl Search<'_> {
         let mut prepared = self.prepared.clone();
         prepared.alignment.keep_weights(&choice.own);
         let budget = choice.budget.clone();
-        let options = MergeOptions { budget, probe: choice.probe, ..self.options.clone() };
+        let corrections = self.options.corrections.as_ref().map(|_| choice.ranks.clone());
+        let options =
+            MergeOptions { budget, corrections, probe: choice.probe, ..self.options.clone() };
         let importance = &self.importance;
         zipped(prepared, self.calibration, importance, &options, retraining, self.progress)
     }
@@ -135,7 +143,8 @@ impl Search<'_> {
 
     fn everything(&self) -> Choice {
         let budget = self.options.budget.clone();
-        Choice { own: BTreeSet::new(), budget, neurons: false, probe: 0 }
+        let ranks = Ranks::new();
+        Choice { own: BTreeSet::new(), budget, neurons: false, ranks, probe: 0 }
     }
 
     fn for_size(&self, size: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
@@ -179,6 +188,7 @@ impl Search<'_> {
         if self.options.unit != Unit::Neuron {
             let first = Choice { own, ..self.everything() };
             self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
+            self.correct(&full.costs, &mut found, spare)?;
         }
         found.best(|outcome| outcome.sizes.joint() <= parameters)
     }
@@ -193,7 +203,32 @@ impl Search<'_> {
         found.add(self.everything(), full.joint, full.outcome)?;
         // What a layer costs depends on those before it. The size of the knee is kept.
         self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
+        self.correct(&full.costs, &mut found, spare)?;
         found.best(|outcome| outcome.sizes.joint() <= largest)
+    }
+
+    /// Merges with corrections of low rank, where they are asked for, and once more with what layers cost then.
+    fn correct(&self, costs: &[LayerCost], found: &mut Candidates<'_>, spare: u64) -> Result<()> {
+        if self.options.corrections.is_none() {
+            return Ok(());
+        }
+        let mut costs = costs.to_vec();
+        for _ in 0..CORRECTIONS {
+            let spending = spend(&costs, spare);
+            let choice = Choice {
+                own: spending.own,
+                ranks: spending.ranks,
+                probe: PROBE,
+                ..self.everything()
+            };
+            if found.has(&choice) {
+                break;
+            }
+            let (joint, outcome) = self.zipped(&choice, None)?;
+            costs = self.costs(&outcome);
+            found.add(choice, joint, outcome)?;
+        }
+        Ok(())
     }
 
     /// Merges with the layers of `first` left to the tasks, finds out what layers cost then, and chooses
@@ -294,7 +329,8 @@ impl Search<'_> {
                 count => budget.layer(&layer, Share::Count(count))?,
             }
         }
-        Ok(Some(Choice { own, budget, neurons: true, probe: 0 }))
+        let ranks = Ranks::new();
+        Ok(Some(Choice { own, budget, neurons: true, ranks, probe: 0 }))
     }
 
     fn trial(&self, joint: &JointModel, outcome: &Outcome, before: &[f64]) -> Result<Trial> {

@@ -38,7 +38,7 @@ use crate::retrain::Retraining;
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{Joint, Limits, Subject, Verification, verify};
 use crate::zipper::{
-    Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
+    Calibration, Goal, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
 };
 
 use comparison::ComparisonArgs;
@@ -251,6 +251,10 @@ impl MergeArgs {
             unit: self.share.unit(neurons),
             ..MergeOptions::default()
         };
+        let goal = self.goal.goal().or_else(|| self.share.goal(neurons));
+        let goal = goal.filter(|goal| !matches!(goal, Goal::Drop(_)));
+        let chooses = goal.is_some() && !self.retraining.is_per_layer();
+        options.corrections = self.share.corrections(neurons, chooses)?;
         self.method.apply(&mut options);
         if !self.gram.is_empty() {
             options.passes = Passes::One;

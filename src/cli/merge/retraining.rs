@@ -66,6 +66,11 @@ impl RetrainingArgs {
         row.map(|(when, ..)| *when)
     }
 
+    /// Whether weights change between layers.
+    pub(super) fn is_per_layer(&self) -> bool {
+        self.moment() == Some(When::PerLayer)
+    }
+
     /// Refuses to train on nothing.
     ///
     /// # Errors

@@ -6,10 +6,12 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 use crate::couple::Channel;
 use crate::error::{Context, Result};
+use crate::mtz::joint::{Thin, may_have_correction};
 use crate::mtz::matching::{Pairing, Share, pair_by_owners};
 use crate::mtz::options::Method;
 use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord};
 use crate::mtz::solver::hessian::{Gain, Hessian, Reduced, block};
+use crate::mtz::solver::low_rank::LowRank;
 use crate::mtz::solver::neuron_set::{
     NeuronSet, PairProblem, WeightChange, complement, join_sets, reduced, some_columns,
     split_by_set,
@@ -33,6 +35,8 @@ pub(super) struct LayerState {
     pub(super) errors: Vec<f64>,
     /// The mean squares of their pre-activations, added up.
     pub(super) total: f64,
+    /// What its weights have besides the common ones.
+    pub(super) correction: Option<Thin>,
     /// The layer's weights before any were shared, where they are asked for.
     fitted: Option<Weights>,
 }
@@ -73,6 +77,7 @@ impl Driver<'_> {
         for (at, (member, stats)) in members.iter().zip(all_stats).enumerate() {
             let (mut set, gain) = self.neuron_set(member, at, columns, &stats)?;
             set.importance = self.importance(member.task, member.id, &stats);
+            set.rank = self.rank(member);
             let keeps_bias = self.options.budget.keeps_bias(&member.layer);
             states.push(LayerState {
                 inputs: inputs(member, at, columns, stats.weights.ncols() - 1, keeps_bias),
@@ -81,6 +86,7 @@ impl Driver<'_> {
                 shared: Vec::new(),
                 errors: Vec::new(),
                 total: 0.0,
+                correction: None,
                 fitted: keep.then(|| stats.weights.clone()),
                 stats,
             });
@@ -113,8 +119,17 @@ impl Driver<'_> {
             rows: (0..stats.weights.nrows()).map(|row| vec![row]).collect(),
             sparse: connections(stats.weights.view()).is_some(),
             constant: columns.count,
+            rank: None,
+            corrections: Vec::new(),
         };
         Ok((set, own.gain))
+    }
+
+    /// The rank of a layer's correction; `None` where corrections are not asked for or cannot be.
+    fn rank(&self, member: &SiteLayer) -> Option<usize> {
+        let ranks = self.options.corrections.as_ref()?;
+        let rank = ranks.get(&(member.task, member.id)).copied().unwrap_or(0);
+        may_have_correction(&member.layer).then_some(rank)
     }
 
     /// A layer's Hessian over its shared columns (eqs. 7–8). In `refit`, what private columns can
@@ -284,7 +299,14 @@ impl Driver<'_> {
                 state.inputs.iter().filter(is_common).copied().collect();
             let (inputs, own): (Vec<usize>, Vec<usize>) = shared.iter().copied().unzip();
             let rows: Vec<usize> = set.rows.iter().map(|r| r[nth]).collect();
-            let common = some_columns(&set.weights, &set.places(&inputs));
+            let places = set.places(&inputs);
+            let mut common = some_columns(&set.weights, &places);
+            let correction = set.corrections.iter().find(|own| own.member == *at);
+            if let Some(correction) = correction.filter(|own| own.rank() > 0) {
+                let plain = common.to_owned();
+                common = correction.added_to(&plain, &rows, &places).into_shared();
+                state.correction = Some(thin(correction, plain, &rows, &places, &own));
+            }
             let width = adjustable(state.stats.weights.ncols(), state.has_bias);
             let private = complement(&own, width);
             let adjusts = self.options.method == Method::Refit && !private.is_empty();
@@ -314,6 +336,25 @@ impl Driver<'_> {
             state.shared.extend(rows);
         }
         Ok(())
+    }
+}
+
+/// A correction as the layer's own rows and columns.
+fn thin(
+    correction: &LowRank,
+    common: Array2<f32>,
+    rows: &[usize],
+    places: &[usize],
+    columns: &[usize],
+) -> Thin {
+    let order: Vec<usize> =
+        rows.iter().filter_map(|row| correction.rows.iter().position(|own| own == row)).collect();
+    Thin {
+        rows: rows.to_vec(),
+        columns: columns.to_vec(),
+        common,
+        left: correction.left.select(Axis(0), &order),
+        right: correction.right.select(Axis(1), places),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::calib::stream::{Source, Stream};
 use crate::couple::{CoupledLayer, LayerId};
 use crate::error::Result;
 use crate::ir::Model;
-use crate::mtz::joint::{JointModel, matrix};
+use crate::mtz::joint::{Corrections, JointModel, matrix};
 use crate::mtz::matching::Matcher;
 use crate::mtz::options::{MergeOptions, Method, Passes};
 use crate::mtz::plan::Producers;
@@ -51,6 +51,8 @@ pub struct Driver<'a> {
     rows: usize,
     /// What later layers of a group cost, by the task and layer at which it is paired.
     later: BTreeMap<(usize, LayerId), LaterCosts>,
+    /// Corrections of common weights so far.
+    corrections: Corrections,
     /// What tells, task by task, what a layer's errors do to the outputs; empty where nobody asks.
     probes: Vec<Probe<'a>>,
     progress: &'a dyn Progress,
@@ -97,6 +99,7 @@ impl<'a> Driver<'a> {
             producers,
             rows: options.max_rows,
             later: BTreeMap::new(),
+            corrections: Corrections::new(),
             probes,
             progress,
         })
@@ -124,6 +127,9 @@ impl<'a> Driver<'a> {
                 site.members().try_for_each(|(task, layer)| self.refit_alone(task, layer))?;
             }
             self.repeat_gates(place)?;
+        }
+        if !self.corrections.is_empty() {
+            *self.joint = self.joint.clone().with_corrections(&self.corrections)?;
         }
         Ok(records)
     }

@@ -136,6 +136,9 @@ impl Driver<'_> {
                 self.settle(set, columns, &mut states)?;
             }
         }
+        for correction in sets.iter().flat_map(|set| &set.corrections) {
+            record.gains.push((members[correction.member].task, correction.gains.clone()));
+        }
         let alpha = self.options.task_weights(self.joint.tasks.len());
         for (member, state) in members.iter().zip(&states) {
             let errors = Array1::from(state.errors.clone());
@@ -146,6 +149,10 @@ impl Driver<'_> {
             let fused = Fused { weights: state.stats.weights.view(), shares };
             let loss = self.replace(member, state.fitted(), fused, own)?;
             record.loss += alpha[member.task] * loss.unwrap_or(predicted);
+            if let Some(thin) = state.correction.clone().filter(|_| !own) {
+                record.ranks.push((member.task, thin.right.nrows()));
+                self.corrections.insert((member.task, member.id), thin);
+            }
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())

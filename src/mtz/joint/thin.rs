@@ -99,8 +99,8 @@ fn numbers(old: &Coupling, new: &Coupling, fused: &[Option<u32>]) -> Vec<Option<
     for (layer, number) in old.layers.iter().zip(fused).rev() {
         of_node.entry(layer.layer.node).or_default().push(*number);
     }
-    let number = |layer: &CoupledLayer| of_node.get_mut(&layer.layer.node)?.pop().flatten();
-    new.layers.iter().map(number).collect()
+    let mut number = |layer: &CoupledLayer| of_node.get_mut(&layer.layer.node)?.pop().flatten();
+    new.layers.iter().map(&mut number).collect()
 }
 
 /// Takes the correction out of a layer's weights, and puts it beside as two layers and a sum.
@@ -147,7 +147,8 @@ fn insert(
         tensor(&right, dtype, in_first, spatial)?,
         tensor(&left, dtype, in_first, &vec![1; spatial.len()])?,
     ];
-    let [right, left] = tensors.map(|tensor| graph.add_initializer(&format!("{}.rank", node.name), tensor));
+    let [right, left] =
+        tensors.map(|tensor| graph.add_initializer(&format!("{}.rank", node.name), tensor));
     let ty = graph.value(output).ty.clone();
     let narrow = ty.clone().map(|ty| with_size(ty, layer.layer.out_axis, rank));
     let value = |graph: &mut Graph, name: &str, ty: Option<TensorType>| {
@@ -181,7 +182,9 @@ fn insert(
         outputs: vec![Some(output)],
         ..Node::default()
     };
-    [down, up, sum].map(|node| graph.add_node(node));
+    for node in [down, up, sum] {
+        graph.add_node(node);
+    }
     Ok(())
 }
 

@@ -7,11 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::couple::LayerId;
+use crate::mtz::options::Ranks;
 
 use super::layer_choice::LayerCost;
-
-/// The rank of each layer's correction, by task and layer.
-pub type Ranks = BTreeMap<(usize, LayerId), usize>;
 
 /// What corrections of a layer take and give.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -5,6 +5,7 @@ pub mod cholesky;
 pub mod fuse;
 pub mod hessian;
 mod junction;
+pub(crate) mod low_rank;
 pub mod memory;
 pub(crate) mod neuron_set;
 pub mod observations;

@@ -12,6 +12,7 @@ use crate::mtz::options::{MergeOptions, Method};
 
 use super::fuse::apply_masks;
 use super::hessian::{Gain, Hessian, Reduced, block};
+use super::low_rank::LowRank;
 use super::pair_cost::{Factors, Problem, Weights};
 
 /// Neurons of a layer that the same members of a site own.
@@ -33,6 +34,10 @@ pub(crate) struct NeuronSet {
     pub(crate) sparse: bool,
     /// The constant input.
     pub(crate) constant: usize,
+    /// The rank of the correction that its weights get where it joins others; `None` where none is asked for.
+    pub(crate) rank: Option<usize>,
+    /// Corrections of the members' weights.
+    pub(crate) corrections: Vec<LowRank>,
 }
 
 /// Two neuron sets over the inputs that both have.
@@ -126,6 +131,35 @@ impl PairProblem {
         self.problem.cost_keeping(options.metric, options.damping, &mut self.factors)
     }
 
+    /// Takes from the weights of `b`, which joins `a`, the correction that it gets. Only layers all of whose
+    /// neurons join at once over the same inputs get one, and no sparse ones.
+    ///
+    /// # Errors
+    /// As [`Problem::cost`].
+    pub(crate) fn correct(
+        &mut self,
+        a: &NeuronSet,
+        b: &NeuronSet,
+        pairs: &[(usize, usize)],
+        options: &MergeOptions,
+    ) -> Result<Option<LowRank>> {
+        let alike = self.inputs == a.inputs && self.inputs == b.inputs;
+        let whole = b.members.len() == 1 && pairs.len() == b.rows.len() && !(a.sparse && b.sparse);
+        let Some(rank) = b.rank.filter(|_| alike && whole) else { return Ok(None) };
+        let constant = self.inputs.iter().position(|input| *input == a.constant);
+        let found = self.problem.low_rank(pairs, rank, constant, options.damping)?;
+        let Some(mut found) = found else { return Ok(None) };
+        found.member = b.members[0];
+        found.rows = pairs.iter().map(|(_, j)| b.rows[*j][0]).collect();
+        if found.rank() > 0 {
+            let change = found.left.dot(&found.right);
+            for ((_, j), change) in pairs.iter().zip(change.rows()) {
+                self.problem.w_b.row_mut(*j).zip_mut_with(&change, |w, c| *w -= c);
+            }
+        }
+        Ok(Some(found))
+    }
+
     /// Makes each pair one neuron; its Hessian is kept where it will be asked for (`keep`).
     ///
     /// # Errors
@@ -162,6 +196,8 @@ impl PairProblem {
             rows: rows.collect(),
             sparse: a.sparse && b.sparse,
             constant: a.constant,
+            rank: None,
+            corrections: a.corrections.iter().chain(&b.corrections).cloned().collect(),
         })
     }
 
@@ -276,9 +312,12 @@ pub(crate) fn join_sets(
             .collect::<Result<Vec<PairProblem>>>()?;
         let pairs = pairs(&gathered, &next_net, &mut problems)?;
         let mut after = Vec::new();
-        for ((set, problem), pairs) in gathered.into_iter().zip(problems).zip(&pairs) {
+        for ((set, mut problem), pairs) in gathered.into_iter().zip(problems).zip(&pairs) {
             if !pairs.is_empty() {
-                after.push(problem.join(&set, &next_net, pairs, keep, options)?);
+                let correction = problem.correct(&set, &next_net, pairs, options)?;
+                let mut joined = problem.join(&set, &next_net, pairs, keep, options)?;
+                joined.corrections.extend(correction);
+                after.push(joined);
             }
             let paired: Vec<usize> = pairs.iter().map(|(i, _)| *i).collect();
             after.extend(set.without(&paired));

@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""Test errors of merged fine-tunes of one backbone beside those of simpler ways: a table of docs/results.md.
+
+    examples/finetunes.py [--models A B] [--samples N]
+
+Each row is a way to serve both tasks: the part of the parameters of both nets that it stores, the error of
+each task in percent on 10 000 test images, and the mean rise over both originals in points. Nothing is
+retrained. What the tool makes stays in out/results/. The simpler ways:
+
+- one task's backbone: all weights but those of the last layer are the other task's;
+- average: of each weight of both, with each task's own last layer;
+- average + statistics anew: each channel of each layer is scaled and shifted per task so that its mean and
+  variance are those of the original, as BatchNorm does that takes its statistics anew;
+- RegMean: common weights by least squares over both tasks' inputs of each layer.
+
+Runs in `.venv`; needs `make build`.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.lib.stride_tricks import sliding_window_view
+from onnx import numpy_helper
+
+from experiment import DATA, MODELS, OUT, error, errors, merge, subset, table
+
+TASKS = ("mnist", "fashion")
+# Positions of each image that least squares see.
+POSITIONS = 16
+# What the tool is asked for, and how the table calls it.
+WAYS = {
+    "onnx-zip, all shared": ("--share", 1),
+    "onnx-zip, all shared, pairs searched": ("--share", 1, "--correspondence", "search"),
+    "onnx-zip, 55 %": ("--target-size", "55%"),
+    "onnx-zip, 55 %, corrections": ("--target-size", "55%", "--corrections", "low-rank"),
+    "onnx-zip, 60 %": ("--target-size", "60%"),
+    "onnx-zip, 60 %, corrections": ("--target-size", "60%", "--corrections", "low-rank"),
+}
+
+
+class Net:
+    """A model whose weights can be replaced."""
+
+    def __init__(self, path: Path):
+        self.model = onnx.load(path)
+        self.values = {t.name: numpy_helper.to_array(t) for t in self.model.graph.initializer}
+        names = {n.output[0]: n.input[0] for n in self.model.graph.node if n.op_type == "Identity"}
+        weights = [n for n in self.model.graph.node if n.op_type in ("Conv", "Gemm")]
+        for node in weights:
+            # A tensor that two layers have in common becomes one of each.
+            for slot in (1, 2):
+                value = self.values[names.get(node.input[slot], node.input[slot])]
+                node.input[slot] = f"{node.output[0]}.{slot}"
+                self.values[node.input[slot]] = value
+        self.layers = weights
+        read = {name for node in self.model.graph.node for name in node.input}
+        self.values = {name: value for name, value in self.values.items() if name in read}
+
+    def weights(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(self.values[self.layers[layer].input[slot]] for slot in (1, 2))
+
+    def set(self, layer: int, weight: np.ndarray, bias: np.ndarray) -> None:
+        for slot, value in ((1, weight), (2, bias)):
+            self.values[self.layers[layer].input[slot]] = value.astype(np.float32)
+
+    def bytes(self, outputs: list[str] = ()) -> bytes:
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        del model.graph.initializer[:]
+        tensors = [numpy_helper.from_array(v, name) for name, v in self.values.items()]
+        model.graph.initializer.extend(tensors)
+        if outputs:
+            del model.graph.output[:]
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        return model.SerializeToString()
+
+    def run(self, outputs: list[str], images: np.ndarray) -> list[np.ndarray]:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = ort.InferenceSession(self.bytes(outputs), options)
+        return session.run(outputs, {self.model.graph.input[0].name: images})
+
+    def inner(self) -> range:
+        """All layers but the last."""
+        return range(len(self.layers) - 1)
+
+
+def images(task: str, samples: int) -> np.ndarray:
+    return np.load(DATA / f"{task}_train.npz")["image"][:samples, None].astype(np.float32) / 255
+
+
+def averaged(nets: list[Net], own: Net) -> None:
+    for layer in own.inner():
+        parts = [net.weights(layer) for net in nets]
+        own.set(layer, *(sum(values) / len(nets) for values in zip(*parts)))
+
+
+def anew(original: Net, own: Net, data: np.ndarray) -> None:
+    """Gives the channels of each layer the mean and variance of the original's."""
+    for layer in own.inner():
+        name = own.layers[layer].output[0]
+        wanted, found = (net.run([name], data)[0] for net in (original, own))
+        (mean, spread), (own_mean, own_spread) = (
+            (v.mean((0, 2, 3)), v.std((0, 2, 3)) + 1e-6) for v in (wanted, found)
+        )
+        weight, bias = own.weights(layer)
+        scale = spread / own_spread
+        own.set(layer, weight * scale[:, None, None, None], (bias - own_mean) * scale + mean)
+
+
+def rows(node: onnx.NodeProto, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Some of the patches that a convolution sees, one per row, with a one behind."""
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    height, width = attributes["kernel_shape"]
+    top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
+    down, along = attributes.get("strides", [1, 1])
+    padded = np.pad(values, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    windows = sliding_window_view(padded, (height, width), (2, 3))[:, :, ::down, ::along]
+    y, x = (rng.integers(0, size, POSITIONS) for size in windows.shape[2:4])
+    patches = windows[:, :, y, x].transpose(0, 2, 1, 3, 4).reshape(len(values) * POSITIONS, -1)
+    return np.hstack([patches, np.ones((len(patches), 1), np.float32)])
+
+
+def regmean(nets: list[Net], own: list[Net], data: list[np.ndarray]) -> None:
+    for layer in own[0].inner():
+        grams, matrices = [], []
+        for net, samples in zip(nets, data):
+            node, rng = net.layers[layer], np.random.default_rng(layer)
+            source = node.input[0]
+            is_input = source == net.model.graph.input[0].name
+            x = rows(node, samples if is_input else net.run([source], samples)[0], rng)
+            gram = x.T.astype(np.float64) @ x / len(x)
+            # RegMean shrinks the products of different inputs.
+            grams.append(0.9 * gram + 0.1 * np.diag(gram.diagonal() + 1e-8))
+            weight, bias = net.weights(layer)
+            matrices.append(np.hstack([weight.reshape(len(weight), -1), bias[:, None]]))
+        sums = sum(g @ m.T for g, m in zip(grams, matrices))
+        common = np.linalg.solve(sum(grams), sums).T
+        weight, _ = nets[0].weights(layer)
+        for net in own:
+            net.set(layer, common[:, :-1].reshape(weight.shape), common[:, -1])
+
+
+def baselines(paths: list[Path], samples: int) -> dict[str, list[Net]]:
+    """Nets of each task by the name of the way they came about."""
+    def load() -> list[Net]:
+        return [Net(path) for path in paths]
+
+    nets, data = load(), [images(task, samples) for task in TASKS]
+    ways = {f"backbone of {task}": load() for task in TASKS}
+    for way, parent in zip(ways.values(), nets):
+        for own in way:
+            for layer in own.inner():
+                own.set(layer, *parent.weights(layer))
+    ways["average"] = load()
+    ways["average + statistics anew"] = load()
+    ways["RegMean"] = load()
+    ways["RegMean + statistics anew"] = load()
+    for name in ("average", "average + statistics anew"):
+        for own in ways[name]:
+            averaged(nets, own)
+    for name in ("RegMean", "RegMean + statistics anew"):
+        regmean(nets, ways[name], data)
+    for name in ("average + statistics anew", "RegMean + statistics anew"):
+        for original, own, samples_of_task in zip(nets, ways[name], data):
+            anew(original, own, samples_of_task)
+    return ways
+
+
+def row(name: str, size: float, before: list[float], after: list[float]) -> list[str]:
+    rise = np.mean(after) - np.mean(before)
+    found = " / ".join(f"{error:.2f}" for error in after)
+    return [name, f"{100 * size:.1f} %", found, f"{rise:+.2f}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    known = [MODELS / "finetunes" / f"resnet_{task}.onnx" for task in TASKS]
+    parser.add_argument("--models", nargs=2, type=Path, default=known, metavar="FILE")
+    parser.add_argument("--samples", type=int, default=3000, metavar="N")
+    arguments = parser.parse_args()
+    paths = [path.resolve() for path in arguments.models]
+    tests = [DATA / f"{task}_test.npz" for task in TASKS]
+    train = [subset(f"{task}_train", arguments.samples) for task in TASKS]
+    OUT.mkdir(parents=True, exist_ok=True)
+    before = [error(path, None, test) for path, test in zip(paths, tests)]
+    lines = [row("both nets", 1.0, before, before)]
+    for name, nets in baselines(paths, 1000).items():
+        after = []
+        for task, net, test in zip(TASKS, nets, tests):
+            path = OUT / f"{paths[0].stem}_{name.replace(' ', '_')}_{task}.onnx"
+            path.write_bytes(net.bytes())
+            after.append(error(path, None, test))
+        lines.append(row(name, 0.5, before, after))
+    for number, (name, options) in enumerate(WAYS.items()):
+        joint = OUT / f"finetunes_{paths[0].stem}_{arguments.samples}_{number}.onnx"
+        names = [word for task in TASKS for word in ("--name", task)]
+        report = merge(joint, paths, train, *names, *options, "--threads", 1, "--no-compare")
+        after = [found for _, found in errors(joint, paths, tests)]
+        lines.append(row(name, report["compression"]["parameters_of_all"], before, after))
+    print(table(["way", "parameters", "errors, %", "mean rise"], lines))
+
+
+if __name__ == "__main__":
+    main()
