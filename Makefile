@@ -7,7 +7,7 @@ python := $(CURDIR)/.venv/bin/python
 export ONNX_ZIP_PYTHON := $(python)
 unexport ORT_DYLIB_PATH
 
-.PHONY: setup build test test-rust test-python check lint demo fuzz bench speed retraining step-time gpu clean
+.PHONY: setup build wheel test test-rust test-python test-wheel check lint demo fuzz bench speed retraining step-time gpu clean
 .DEFAULT_GOAL := build
 
 setup: ## install what is missing: OpenBLAS, Python packages, ONNX Runtime, Fashion-MNIST
@@ -16,18 +16,27 @@ setup: ## install what is missing: OpenBLAS, Python packages, ONNX Runtime, Fash
 build: ## the optimised binary, target/release/onnx-zip
 	cargo build --release
 
-test: test-rust test-python ## all tests
+wheel: setup ## the Python package, in out/wheels
+	scripts/wheel.sh build
 
+test: test-rust test-python test-wheel ## all tests
+
+# With the whole workspace, so that dependencies have the features that the wheel needs, too.
 test-rust: setup
-	cargo test --release
+	cargo test --release --workspace
 
 # The Rust tests have built the program.
 test-python: setup test-rust
 	tests/python/run.sh
 
+# After the tests, which have compiled its dependencies.
+test-wheel: test-rust wheel
+	scripts/wheel.sh test
+
 lint: ## formatting, Clippy and the API's documentation
-	cargo fmt --check
-	cargo clippy --release --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release --no-default-features --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
 
 check: ## everything a change must pass
@@ -58,4 +67,4 @@ gpu: setup build ## CUDA against the CPU; without a GPU, small cases on the CPU 
 
 clean:
 	cargo clean
-	rm -rf out .venv .venv-training .onnxruntime fixtures/data/fashion_*.npz
+	rm -rf out .venv .venv-training .venv-wheel .onnxruntime fixtures/data/fashion_*.npz

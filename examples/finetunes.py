@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
 """Test errors of merged fine-tunes of one backbone beside those of simpler ways: a table of docs/results.md.
 
-    examples/finetunes.py [--models A B] [--samples N]
+    examples/finetunes.py [PAIR…] [--samples N]
 
-Each row is a way to serve both tasks: the part of the parameters of both nets that it stores, the error of
-each task in percent on 10 000 test images, and the mean rise over both originals in points. Nothing is
+Each row is a way to serve both tasks: the part of the parameters and of the files of both nets that it takes, the
+error of each task in percent on 10 000 test images, and the mean rise over both originals in points. Nothing is
 retrained. What the tool makes stays in out/results/. The simpler ways:
 
-- one task's backbone: all weights but those of the last layer are the other task's;
-- average: of each weight of both, with each task's own last layer;
+- one task's backbone: all constants but those of the last layer are the other task's;
+- average: of each constant of both, with each task's own last layer;
 - average + statistics anew: each channel of each layer is scaled and shifted per task so that its mean and
   variance are those of the original, as BatchNorm does that takes its statistics anew;
 - RegMean: common weights by least squares over both tasks' inputs of each layer.
 
-Runs in `.venv`; needs `make build`.
+The last two are there for convolutional nets. Runs in `.venv`; needs `make build`.
 """
 
 import argparse
@@ -28,16 +28,22 @@ from onnx import numpy_helper
 from experiment import DATA, MODELS, OUT, error, errors, merge, subset, table
 
 TASKS = ("mnist", "fashion")
+PAIRS = {
+    "resnet": [MODELS / "finetunes" / f"resnet_{task}.onnx" for task in TASKS],
+    "vit": [MODELS / "vit" / f"tuned_{task}.onnx" for task in TASKS],
+    "vit, two seeds": [MODELS / "vit" / f"vit_{task}.onnx" for task in TASKS],
+}
 # Positions of each image that least squares see.
 POSITIONS = 16
 # What the tool is asked for, and how the table calls it.
 WAYS = {
     "onnx-zip, all shared": ("--share", 1),
     "onnx-zip, all shared, pairs searched": ("--share", 1, "--correspondence", "search"),
+    "onnx-zip, all shared, scales": ("--share", 1, "--corrections", "scale"),
     "onnx-zip, 55 %": ("--target-size", "55%"),
-    "onnx-zip, 55 %, corrections": ("--target-size", "55%", "--corrections", "low-rank"),
-    "onnx-zip, 60 %": ("--target-size", "60%"),
-    "onnx-zip, 60 %, corrections": ("--target-size", "60%", "--corrections", "low-rank"),
+    "onnx-zip, 55 %, scales": ("--target-size", "55%", "--corrections", "scale"),
+    "onnx-zip, 55 %, low rank": ("--target-size", "55%", "--corrections", "low-rank"),
+    "onnx-zip, 60 %, low rank": ("--target-size", "60%", "--corrections", "low-rank"),
 }
 
 
@@ -79,7 +85,7 @@ class Net:
 
     def run(self, outputs: list[str], images: np.ndarray) -> list[np.ndarray]:
         options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
         session = ort.InferenceSession(self.bytes(outputs), options)
         return session.run(outputs, {self.model.graph.input[0].name: images})
 
@@ -87,15 +93,27 @@ class Net:
         """All layers but the last."""
         return range(len(self.layers) - 1)
 
+    def common(self) -> list[str]:
+        """Names of all constants of floating point but those of the last layer."""
+        last = set(self.layers[-1].input)
+        return [n for n, v in self.values.items() if v.dtype == np.float32 and n not in last]
+
+    def has_convolutions_only(self) -> bool:
+        return not any(node.op_type == "MatMul" for node in self.model.graph.node)
+
+    def size(self) -> float:
+        """The part of the parameters of two such nets that one of them and a last layer take."""
+        total = sum(v.size for v in self.values.values() if v.dtype == np.float32)
+        return (total + sum(v.size for v in self.weights(len(self.layers) - 1))) / (2 * total)
+
 
 def images(task: str, samples: int) -> np.ndarray:
     return np.load(DATA / f"{task}_train.npz")["image"][:samples, None].astype(np.float32) / 255
 
 
 def averaged(nets: list[Net], own: Net) -> None:
-    for layer in own.inner():
-        parts = [net.weights(layer) for net in nets]
-        own.set(layer, *(sum(values) / len(nets) for values in zip(*parts)))
+    for name in own.common():
+        own.values[name] = sum(net.values[name] for net in nets) / np.float32(len(nets))
 
 
 def anew(original: Net, own: Net, data: np.ndarray) -> None:
@@ -153,15 +171,16 @@ def baselines(paths: list[Path], samples: int) -> dict[str, list[Net]]:
     ways = {f"backbone of {task}": load() for task in TASKS}
     for way, parent in zip(ways.values(), nets):
         for own in way:
-            for layer in own.inner():
-                own.set(layer, *parent.weights(layer))
+            own.values.update({name: parent.values[name] for name in own.common()})
     ways["average"] = load()
-    ways["average + statistics anew"] = load()
-    ways["RegMean"] = load()
-    ways["RegMean + statistics anew"] = load()
-    for name in ("average", "average + statistics anew"):
-        for own in ways[name]:
-            averaged(nets, own)
+    for own in ways["average"]:
+        averaged(nets, own)
+    if not nets[0].has_convolutions_only():
+        return ways
+    for name in ("average + statistics anew", "RegMean", "RegMean + statistics anew"):
+        ways[name] = load()
+    for own in ways["average + statistics anew"]:
+        averaged(nets, own)
     for name in ("RegMean", "RegMean + statistics anew"):
         regmean(nets, ways[name], data)
     for name in ("average + statistics anew", "RegMean + statistics anew"):
@@ -170,38 +189,47 @@ def baselines(paths: list[Path], samples: int) -> dict[str, list[Net]]:
     return ways
 
 
-def row(name: str, size: float, before: list[float], after: list[float]) -> list[str]:
+def row(
+    name: str, size: float, before: list[float], after: list[float], file: float | None = None
+) -> list[str]:
     rise = np.mean(after) - np.mean(before)
     found = " / ".join(f"{error:.2f}" for error in after)
-    return [name, f"{100 * size:.1f} %", found, f"{rise:+.2f}"]
+    written = "–" if file is None else f"{100 * file:.1f} %"
+    return [name, f"{100 * size:.1f} %", written, found, f"{rise:+.2f}"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = [MODELS / "finetunes" / f"resnet_{task}.onnx" for task in TASKS]
-    parser.add_argument("--models", nargs=2, type=Path, default=known, metavar="FILE")
+    parser.add_argument("pairs", nargs="*", metavar="PAIR", help=f"of {', '.join(PAIRS)}")
     parser.add_argument("--samples", type=int, default=3000, metavar="N")
     arguments = parser.parse_args()
-    paths = [path.resolve() for path in arguments.models]
+    for name in arguments.pairs or PAIRS:
+        print(f"\n{name}\n")
+        print(report(name, PAIRS[name], arguments.samples))
+
+
+def report(pair: str, paths: list[Path], samples: int) -> str:
     tests = [DATA / f"{task}_test.npz" for task in TASKS]
-    train = [subset(f"{task}_train", arguments.samples) for task in TASKS]
+    train = [subset(f"{task}_train", samples) for task in TASKS]
     OUT.mkdir(parents=True, exist_ok=True)
     before = [error(path, None, test) for path, test in zip(paths, tests)]
     lines = [row("both nets", 1.0, before, before)]
     for name, nets in baselines(paths, 1000).items():
         after = []
         for task, net, test in zip(TASKS, nets, tests):
-            path = OUT / f"{paths[0].stem}_{name.replace(' ', '_')}_{task}.onnx"
+            path = OUT / f"{pair}_{name}_{task}.onnx".replace(" ", "_")
             path.write_bytes(net.bytes())
             after.append(error(path, None, test))
-        lines.append(row(name, 0.5, before, after))
+        lines.append(row(name, nets[0].size(), before, after))
     for number, (name, options) in enumerate(WAYS.items()):
-        joint = OUT / f"finetunes_{paths[0].stem}_{arguments.samples}_{number}.onnx"
+        joint = OUT / f"finetunes_{pair}_{samples}_{number}.onnx".replace(" ", "_")
         names = [word for task in TASKS for word in ("--name", task)]
         report = merge(joint, paths, train, *names, *options, "--threads", 1, "--no-compare")
         after = [found for _, found in errors(joint, paths, tests)]
-        lines.append(row(name, report["compression"]["parameters_of_all"], before, after))
-    print(table(["way", "parameters", "errors, %", "mean rise"], lines))
+        gain = report["compression"]
+        sizes = gain["parameters_of_all"], gain["bytes_of_all"]
+        lines.append(row(name, sizes[0], before, after, sizes[1]))
+    return table(["way", "parameters", "file", "errors, %", "mean rise"], lines)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 #   OpenBLAS and Fashion-MNIST   from the distribution's packages
 #   .venv                        onnx, onnxruntime and numpy at the pinned versions
 #   .venv-training               ONNX Runtime training, where there is a wheel of it
+#   .venv-wheel                  what builds the Python package
 #   .onnxruntime                 the ONNX Runtime library, where onnx-zip looks for it
 #   fixtures/data/fashion_*.npz  converted from the package's files
 set -euo pipefail
@@ -115,6 +116,7 @@ install_packages
 check_python
 make_venv .venv fixtures/requirements.txt
 make_training_venv
+make_venv .venv-wheel python/requirements.txt
 link_onnxruntime
 convert_fashion_mnist
 say "ready"

@@ -83,8 +83,10 @@
 //! images, and [`onnx::save`] writes the joint model; `examples/merge.rs` does both.
 
 pub mod align;
+pub mod api;
 pub mod calib;
 pub mod canon;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod compare;
 pub mod couple;
@@ -105,3 +107,16 @@ pub mod runtime;
 mod staging;
 pub mod verify;
 pub mod zipper;
+
+pub use api::options::{
+    CalibrateOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions, VerifyOptions,
+};
+pub use api::{
+    DataInput, Destination, Joint, Merged, Merger, ModelInput, RetrainDestination, Retrainer,
+    add_statistics, calibrate, inspect, plan, prune, verify,
+};
+pub use calib::data::Arrays;
+pub use error::{Error, ErrorKind, Result};
+pub use progress::{Progress, Silent};
+pub use report::Report;
+pub use runtime::HostArray;

@@ -16,6 +16,16 @@ pub trait Progress: Sync {
     /// Something the user should know.
     fn note(&self, message: &str);
 
+    /// Something the user must not overlook.
+    fn warn(&self, message: &str) {
+        self.note(message);
+    }
+
+    /// What went wrong, which even who wants to hear nothing must know.
+    fn fault(&self, message: &str) {
+        self.note(message);
+    }
+
     /// Whether the user asked to stop.
     fn stopped(&self) -> bool;
 

@@ -68,6 +68,7 @@ fn corresponds(a: &LayerKind, b: &LayerKind) -> bool {
             let resets = |inputs: &GateInputs| *inputs == GateInputs::Reset;
             (a.op, a.name, resets(&a.inputs)) == (b.op, b.name, resets(&b.inputs))
         }
+        (LayerKind::Table { rows: a }, LayerKind::Table { rows: b }) => a == b,
         _ => false,
     }
 }
@@ -77,6 +78,7 @@ pub(super) fn describe(kind: &LayerKind) -> String {
     match kind {
         LayerKind::Gemm => "Gemm".to_owned(),
         LayerKind::MatMul => "MatMul".to_owned(),
+        LayerKind::Table { rows } => format!("a table of {rows} rows"),
         LayerKind::Gate(gate) => {
             let reset = if gate.inputs == GateInputs::Reset { " with the reset first" } else { "" };
             format!("gate {} of {}{reset}", gate.name, gate.op)

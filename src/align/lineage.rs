@@ -37,14 +37,14 @@ pub enum Matching {
 
 impl Matching {
     /// Every choice with its name on the command line and what it means.
-    pub const ALL: [(Matching, &'static str, &'static str); 3] = [
+    pub const ALL: [(&'static str, Matching, &'static str); 3] = [
         (
-            Matching::Auto,
             "auto",
+            Matching::Auto,
             "by index in a backbone that the models have in common, else searched",
         ),
-        (Matching::Index, "index", "by index wherever layers of equal sizes correspond"),
-        (Matching::Search, "search", "searched everywhere"),
+        ("index", Matching::Index, "by index wherever layers of equal sizes correspond"),
+        ("search", Matching::Search, "searched everywhere"),
     ];
 }
 

@@ -1,12 +1,12 @@
 //! Statistics of a layer's inputs: second moments, or where there are fewer rows than that takes, the
 //! rows themselves.
 
-use ndarray::{Array2, Axis, s};
+use ndarray::{Array1, Array2, Axis, s};
 
 use super::gram::{Moments, not_finite};
 use super::im2col::chunk_rows;
 use super::wide::squares;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// What is known of a layer's inputs and, where there are targets, of their pre-activations.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub enum Statistics {
     Moments(Moments),
     /// All rows.
     Rows(KeptRows),
+    /// How often each row of a table is picked.
+    Counts(Array1<f64>),
 }
 
 /// Rows x (with a constant 1 as last entry, for the bias) and, where there are targets, their
@@ -37,17 +39,22 @@ impl Statistics {
                 targets: rows.targets.map(|y| y.select(Axis(1), outputs)),
                 inputs: rows.inputs,
             }),
+            Statistics::Counts(counts) => Statistics::Counts(counts),
         }
     }
 
     /// The sums over all rows.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Calibration`] for NaN or infinite entries.
+    /// [`ErrorKind::Calibration`] for NaN or infinite entries, [`ErrorKind::Unsupported`] for a table.
     pub fn into_moments(self) -> Result<Moments> {
         match self {
             Statistics::Moments(moments) => Ok(moments),
             Statistics::Rows(rows) => rows.moments(),
+            Statistics::Counts(_) => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the rows of a table have no second moments",
+            )),
         }
     }
 }

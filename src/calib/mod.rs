@@ -1,6 +1,7 @@
 //! Calibration: data in, second moments of layer inputs out.
 
 pub(crate) mod container;
+mod counts;
 pub mod data;
 mod gathering;
 pub mod gram;

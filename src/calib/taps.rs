@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayViewD, CowArray, IxDyn};
 
+use super::counts;
 use super::gathering::Gathering;
 use super::gram::Moments;
 use super::im2col::{Positions, Rows};
@@ -63,6 +64,10 @@ pub fn collect(
     progress: &dyn Progress,
 ) -> Result<Statistics> {
     let kind = &layer.layer.kind;
+    if let LayerKind::Table { rows } = kind {
+        let counts = counts::collect(layer, *rows, inputs, progress).at_node(&layer.name)?;
+        return Ok(Statistics::Counts(counts));
+    }
     let mut gathering = Gathering::new(limit.kept);
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
         let rows = input_rows(kind, x, 0..usize::MAX, positions)?;
@@ -115,7 +120,10 @@ fn each_batch(
     let mut target_step = match &mut targets {
         Some(t) => {
             // The gates of a node are read one after the other.
-            let behind = if is_gate(layer) { at } else { at + 1 };
+            let behind = match is_gate(layer) {
+                true => at,
+                false => t.stream.position_of(layer.layer.last_node()) + 1,
+            };
             Some(t.stream.prepare(t.model, behind, &target_taps(layer, t.model))?)
         }
         None => None,
@@ -225,7 +233,9 @@ fn input_rows<'x>(
     positions: Positions,
 ) -> Result<Rows<'x>> {
     match kind {
-        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) => Rows::features(x, positions),
+        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. } => {
+            Rows::features(x, positions)
+        }
         LayerKind::Conv(g) => {
             let channels = within(channels, &x);
             Rows::patches(x, &window(g)?, channels, positions)
@@ -245,7 +255,9 @@ fn output_rows<'x>(
     positions: Positions,
 ) -> Result<Rows<'x>> {
     match kind {
-        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) => Rows::features(y, positions),
+        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. } => {
+            Rows::features(y, positions)
+        }
         LayerKind::Conv(_) | LayerKind::ConvTranspose(_) => {
             let channels = within(channels, &y);
             Rows::channels(y, channels, positions)

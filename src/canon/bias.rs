@@ -1,9 +1,14 @@
 //! Gives every layer a bias, zero where it had none: a merge refits layers, and what changed before
 //! a layer shifts its pre-activations.
+//!
+//! A product with more than two axes (`MatMul`) has no bias among its inputs. It is followed by an
+//! `Add` of a vector, and both together are the layer.
 
 use crate::canon::CanonOptions;
 use crate::error::Result;
-use crate::ir::{Model, NodeId, Tensor};
+use crate::ir::{Graph, Model, Node, NodeId, Tensor, ValueKind};
+
+use super::tokenwise::{Product, product};
 
 pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let graph = &model.graph;
@@ -14,13 +19,13 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
         .filter(|(_, node)| node.is("Conv") || (node.is("Gemm") && node.int("transB", 0) == 1))
         .filter_map(|(id, node)| {
             let weight = graph.initializer(node.input(1)?)?;
-            let (rows, size) = (*weight.dims.first()?, weight.dtype.size()?);
-            let data = vec![0; rows.checked_mul(size)?].into();
-            let zeros = Tensor { dtype: weight.dtype, dims: vec![rows], data };
+            let zeros = zeros(weight, *weight.dims.first()?)?;
             weight.dtype.is_float().then(|| (id, format!("{}.bias", node.name), zeros))
         })
         .collect();
-    let modified = !missing.is_empty();
+    let products = graph.nodes().filter_map(|(id, _)| product(graph, id));
+    let bare: Vec<Product> = products.filter(|product| product.bias(graph).is_none()).collect();
+    let mut modified = !missing.is_empty();
     for (id, name, zeros) in missing {
         let bias = model.graph.add_initializer(&name, zeros);
         model.graph.edit_node(id, |node| {
@@ -28,7 +33,34 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
             node.inputs.push(Some(bias));
         });
     }
+    for product in bare {
+        modified |= add_behind(&mut model.graph, &product).is_some();
+    }
     Ok(modified)
+}
+
+fn zeros(weight: &Tensor, rows: usize) -> Option<Tensor> {
+    let data = vec![0; rows.checked_mul(weight.dtype.size()?)?].into();
+    Some(Tensor { dtype: weight.dtype, dims: vec![rows], data })
+}
+
+/// Puts an addition of zeros behind a product. What reads the product, or is called after it, stays.
+fn add_behind(graph: &mut Graph, product: &Product) -> Option<()> {
+    let node = graph.node(product.node);
+    let (name, output) = (node.name.clone(), node.output(0)?);
+    let zeros = zeros(graph.initializer(node.input(1)?)?, product.columns)?;
+    let ty = graph.value(output).ty.clone();
+    let bias = graph.add_initializer(&format!("{name}.bias"), zeros);
+    let value = graph.add_value(&format!("{name}.product"), ValueKind::Detached, ty);
+    graph.edit_node(product.node, |node| node.outputs = vec![Some(value)]);
+    graph.add_node(Node {
+        name: format!("{name}.add"),
+        op: "Add".to_owned(),
+        inputs: vec![Some(value), Some(bias)],
+        outputs: vec![Some(output)],
+        ..Node::default()
+    });
+    Some(())
 }
 
 #[cfg(test)]
@@ -59,5 +91,21 @@ mod tests {
         let model = crate::canon::canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
         let (_, fc) = model.graph.nodes().next().unwrap();
         assert_eq!(model.graph.initializer(fc.input(2).unwrap()).unwrap().dims, [5]);
+    }
+
+    #[test]
+    fn a_product_of_three_axes_gets_an_addition_of_zeros() {
+        let mut b = GraphBuilder::new("net", 17);
+        let x = b.input("x", "n,t,3");
+        let w = b.weights("w", &[3, 5]);
+        let y = b.op("MatMul", "y", &[x, w], []);
+        let model = crate::canon::canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
+        let graph = &model.graph;
+        let ops: Vec<&str> = graph.nodes().map(|(_, node)| node.op.as_str()).collect();
+        assert_eq!(ops, ["MatMul", "Add"]);
+        assert_eq!(graph.value(graph.outputs[0]).name, "y");
+        let coupling = crate::couple::Coupling::of(graph);
+        let layer = &coupling.unwrap().layers[0].layer;
+        assert_eq!(layer.read_bias(graph).unwrap().unwrap().len(), 5);
     }
 }

@@ -31,6 +31,7 @@ mod resize;
 mod rewire;
 mod shapes;
 mod shuffle;
+mod tokenwise;
 mod types;
 mod ungroup;
 mod untie;

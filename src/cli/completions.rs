@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, Status, output};
+use super::{Cli, Status, printing};
 use crate::error::Result;
 
 /// Print a script that completes commands and flags in a shell
@@ -20,7 +20,7 @@ impl CompletionsArgs {
     pub(super) fn run(&self) -> Result<Status> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "onnx-zip", &mut script);
-        output::print(&String::from_utf8_lossy(&script))?;
+        printing::print(&String::from_utf8_lossy(&script))?;
         Ok(Status::Done)
     }
 }

@@ -34,18 +34,6 @@ impl Console {
         Console { quiet, verbose, terminal, stage: Mutex::new(stage) }
     }
 
-    /// Something the user must not overlook.
-    pub(super) fn warn(&self, message: &str) {
-        if !self.quiet {
-            self.line(&format!("WARNING: {message}"));
-        }
-    }
-
-    /// What went wrong, which even who wants to hear nothing must know.
-    pub(super) fn fault(&self, message: &str) {
-        self.line(&format!("error: {message}"));
-    }
-
     /// What makes the command fail although it ran; said even where little is to be said.
     pub(super) fn fail(&self, message: &str) {
         self.line(&format!("FAILED: {message}"));
@@ -108,6 +96,16 @@ impl Progress for Console {
         if !self.quiet {
             self.line(&format!("note: {message}"));
         }
+    }
+
+    fn warn(&self, message: &str) {
+        if !self.quiet {
+            self.line(&format!("WARNING: {message}"));
+        }
+    }
+
+    fn fault(&self, message: &str) {
+        self.line(&format!("error: {message}"));
     }
 
     fn stopped(&self) -> bool {

@@ -4,13 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Status;
 use super::console::Console;
-use super::{Status, output};
-use crate::emit;
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::mtz::joint::JointModel;
-use crate::onnx::{self, SaveOptions};
-use crate::progress::Progress;
+use crate::api::Joint;
+use crate::error::Result;
 
 /// Write one task of a joint model as a plain single-task model
 ///
@@ -32,25 +29,7 @@ pub(super) struct ExtractArgs {
 
 impl ExtractArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
-        output::check(&self.output, std::slice::from_ref(&self.joint))?;
-        let joint = restore(&self.joint)?;
-        let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
-        let task = names.iter().position(|name| *name == self.task).ok_or_else(|| {
-            Error::new(ErrorKind::Usage, format!("there is no task '{}'", self.task))
-                .hint(format!("choose one of {}", names.join(", ")))
-                .in_model(self.joint.display())
-        })?;
-        let model = emit::plain_task(&joint, task);
-        console.check()?;
-        onnx::stage(&model, &self.output, &SaveOptions::default(), console)?.commit()?;
+        Joint::at(&self.joint).extract(&self.task, &self.output, console)?;
         Ok(Status::Done)
     }
-}
-
-/// The joint model in a file.
-///
-/// # Errors
-/// As [`onnx::load`] and [`emit::restore`].
-pub(super) fn restore(path: &std::path::Path) -> Result<JointModel> {
-    emit::restore(&onnx::load(path)?).in_model(path.display())
 }

@@ -6,8 +6,9 @@ use clap::ValueEnum;
 
 use super::Status;
 use super::console::Console;
-use super::data::{DataArgs, Net};
-use super::runtime::RuntimeArgs;
+use crate::api::data::{Given, Net};
+use crate::api::options::RuntimeOptions;
+use crate::calib::data::tables;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::handoff::{self, Lesson, Loss};
@@ -28,10 +29,10 @@ pub(super) enum LossName {
 pub(super) struct Request<'a> {
     pub(super) joint: &'a Path,
     pub(super) teachers: &'a [PathBuf],
-    pub(super) data: &'a DataArgs,
+    pub(super) data: Given<'a>,
     pub(super) samples: usize,
     pub(super) loss: LossName,
-    pub(super) runtime: &'a RuntimeArgs,
+    pub(super) runtime: &'a RuntimeOptions,
     pub(super) seed: u64,
     pub(super) folder: &'a Path,
 }
@@ -50,8 +51,13 @@ impl Request<'_> {
         });
         let ports = ports.collect::<Result<Vec<_>>>()?;
         let nets = plan.tasks.iter().zip(&ports).enumerate();
-        let nets =
-            nets.map(|(file, (task, ports))| Net { name: &task.name, ports, file, source: None });
+        let nets = nets.map(|(file, (task, ports))| Net {
+            name: &task.name,
+            ports,
+            file,
+            source: None,
+            tables: tables(&task.model.graph),
+        });
         let nets: Vec<Net<'_>> = nets.collect();
         let teachers = self.teachers(&nets, console)?;
         let data = self.data.open_nets(&nets, self.samples, self.seed, None)?;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Status;
 use super::console::Console;
-use super::{Status, output};
+use crate::api::output;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::handoff;
 use crate::onnx::{self, SaveOptions};

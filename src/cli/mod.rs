@@ -3,28 +3,21 @@
 mod calibrate;
 mod completions;
 mod console;
-mod data;
 mod extract;
 mod footprint;
 mod handoff;
 mod import;
+mod inputs;
 mod inspect;
-mod memory;
+mod keywords;
 mod merge;
-mod models;
-mod output;
 mod plan;
+mod printing;
 mod prune;
 mod retrain;
-mod runtime;
-mod share;
-mod size;
 mod split;
-mod statistics;
 mod stop;
 mod strip;
-mod structure;
-mod verdict;
 mod verify;
 
 use std::ffi::OsString;
@@ -33,9 +26,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::error::{Error, ErrorKind, Result};
 use console::Console;
-
-/// Name and version of the program, for reports.
-const TOOL: &str = concat!("onnx-zip ", env!("CARGO_PKG_VERSION"));
+pub use keywords::{Keyword, keywords, options};
 
 /// Merge pre-trained ONNX models into one smaller multi-task model
 ///
@@ -124,11 +115,20 @@ pub fn error_code(error: &Error) -> u8 {
 /// # Errors
 /// Whatever the command meets.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
+    let program = std::env::current_exe().into_iter().map(Into::into).collect();
+    run_as(program, args)
+}
+
+/// [`run`] in a process that others start by the command `program`.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_as(program: Vec<OsString>, args: impl IntoIterator<Item = OsString>) -> Result<Status> {
     let cli = Cli::parse_from(args);
     stop::install()?;
     let console = Console::new(cli.verbosity.quiet, cli.verbosity.verbose);
     match cli.command {
-        Command::Merge(args) => args.run(&console),
+        Command::Merge(args) => args.run(program, &console),
         Command::Plan(args) => args.run(),
         Command::Inspect(args) => args.run(),
         Command::Prune(args) => args.run(&console),

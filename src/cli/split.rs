@@ -4,13 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Status;
 use super::console::Console;
-use super::extract::restore;
-use super::{Status, output};
-use crate::emit;
+use crate::api::Joint;
 use crate::error::Result;
-use crate::onnx;
-use crate::progress::Progress;
 
 /// Write one model per task, all of which read their weights from one common file
 ///
@@ -30,18 +27,7 @@ pub(super) struct SplitArgs {
 
 impl SplitArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
-        let joint = restore(&self.joint)?;
-        for task in &joint.tasks {
-            let path = self.output.join(format!("{}.onnx", task.name));
-            output::check_input(&path, std::slice::from_ref(&self.joint))?;
-        }
-        let models = (0..joint.tasks.len())
-            .map(|task| emit::emit_task(&joint, task))
-            .collect::<Result<Vec<_>>>()?;
-        console.check()?;
-        let names = joint.tasks.iter().map(|task| task.name.as_str());
-        let named: Vec<_> = models.iter().zip(names).collect();
-        onnx::save_split(&named, &self.output)?;
+        Joint::at(&self.joint).split(&self.output, console)?;
         Ok(Status::Done)
     }
 }

@@ -95,34 +95,50 @@ pub struct Candidate<'a> {
 /// on one thread. What cannot be measured is left out, with the reason.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] where `joint` is no joint model of such originals,
-/// [`ErrorKind::Calibration`] where samples cannot be read, [`ErrorKind::Interrupted`].
+/// [`ErrorKind::Interrupted`].
 pub fn compare(
     joint: &Candidate<'_>,
     originals: &[Original<'_>],
-    backend: &dyn Backend,
+    backend: Result<&dyn Backend>,
     progress: &dyn Progress,
 ) -> Result<Comparison> {
     let sum = |of: fn(&Original<'_>) -> u64| originals.iter().map(of).sum();
-    let feeds = Feeds::new(joint.model, originals).in_model(joint.path.display())?;
     let mut unmeasured = Vec::new();
-    let latency = match latency::measure(joint.path, originals, &feeds, backend, progress) {
-        Ok(latency) => Some(latency),
-        Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
-        Err(e) => {
-            unmeasured.push(format!("latency: {e}"));
-            None
-        }
-    };
+    let feeds = Feeds::new(joint.model, originals).in_model(joint.path.display());
+    let feeds = left_out(feeds, "latency and multiply-adds", &mut unmeasured)?;
+    let latency = feeds.as_ref().map(|feeds| {
+        let measured =
+            backend.and_then(|b| latency::measure(joint.path, originals, feeds, b, progress));
+        left_out(measured, "latency", &mut unmeasured)
+    });
     Ok(Comparison {
         bytes: Against::new(joint.bytes, sum(|o| o.bytes)),
         parameters: Against::new(joint.parameters, sum(|o| o.parameters)),
         nodes: Against::new(nodes(&joint.model.graph), sum(|o| o.nodes)),
-        multiply_adds: all_multiply_adds(joint, originals, &feeds),
-        latency,
+        multiply_adds: feeds.and_then(|feeds| all_multiply_adds(joint, originals, &feeds)),
+        latency: latency.transpose()?.flatten(),
         memory: None,
         unmeasured,
     })
+}
+
+/// What was measured, if it could be; else the reason is noted.
+///
+/// # Errors
+/// [`ErrorKind::Interrupted`].
+pub fn left_out<T>(
+    measured: Result<T>,
+    what: &str,
+    unmeasured: &mut Vec<String>,
+) -> Result<Option<T>> {
+    match measured {
+        Ok(measured) => Ok(Some(measured)),
+        Err(e) if e.kind() == ErrorKind::Interrupted => Err(e),
+        Err(e) => {
+            unmeasured.push(format!("{what}: {e}"));
+            Ok(None)
+        }
+    }
 }
 
 fn all_multiply_adds(

@@ -90,7 +90,7 @@ fn reason(graph: &Graph, coupling: &Coupling, reader: NodeId, value: ValueId) ->
     match (node.op.as_str(), flow) {
         ("MatMul" | "Gemm", _) => product(graph, node, slot),
         ("Gather", _) if slot == 0 => {
-            "rows of a table (Gather), which are picked, not added up".to_owned()
+            "rows of a constant that are picked along another axis (Gather)".to_owned()
         }
         (
             "DequantizeLinear" | "QLinearConv" | "QLinearMatMul" | "ConvInteger" | "MatMulInteger",

@@ -69,6 +69,9 @@ impl Tracer<'_> {
     }
 
     fn visit(&mut self, id: NodeId) {
+        if self.flows.contains_key(&id) {
+            return;
+        }
         let node = self.graph.node(id);
         let rule = node.domain.is_empty().then(|| ops::rule(&node.op)).flatten();
         let tracked = node.inputs.iter().flatten().any(|v| self.labels[v.index()].is_some());
@@ -110,8 +113,11 @@ impl Tracer<'_> {
 
     fn apply(&mut self, id: NodeId, flow: &Flow) {
         match flow {
-            Flow::Untracked => {}
-            Flow::Layer(layer) => self.enter_layer(layer),
+            Flow::Untracked | Flow::Bias => {}
+            Flow::Layer(layer) => {
+                self.enter_layer(layer);
+                layer.addition.map(|addition| self.flows.insert(addition, Flow::Bias));
+            }
             Flow::Recurrent(gates) => self.enter_gates(id, gates),
             Flow::PerChannel(layer) => {
                 let number = self.layers.len() as u32;

@@ -191,7 +191,9 @@ impl<'a> TaskEmitter<'a> {
         match task.coupling.flows.get(&id) {
             _ if self.grouped.is_part(id) => Ok(()),
             None | Some(Flow::Untracked | Flow::Whole(_)) => self.emit_whole(id),
+            Some(Flow::Layer(layer)) if layer.is_table() => self.emit_table(layer),
             Some(Flow::Layer(layer)) => self.emit_layer(layer),
+            Some(Flow::Bias) => Ok(()),
             Some(Flow::PerChannel(layer)) => self.emit_per_channel(layer),
             Some(Flow::Recurrent(gates)) => self.emit_recurrent(id, gates),
             Some(Flow::Partwise(partwise)) => self.emit_partwise(id, partwise),

@@ -267,6 +267,23 @@ impl Graph {
         table
     }
 
+    /// The node that reads `value`, where that is the only use of the value.
+    pub fn only_use(&self, value: ValueId) -> Option<NodeId> {
+        if self.outputs.contains(&value) {
+            return None;
+        }
+        let mut user = None;
+        for id in self.index.readers(value) {
+            let Some(node) = &self.nodes[id.index()] else { continue };
+            match node.reads().filter(|read| *read == value).count() {
+                0 => {}
+                1 if user.is_none_or(|user| user == *id) => user = Some(*id),
+                _ => return None,
+            }
+        }
+        user
+    }
+
     /// A name close to `base` that no value has yet.
     pub fn fresh_name(&self, base: &str) -> String {
         self.free_name(base, self.index.first_number(base))

@@ -31,6 +31,11 @@ impl Index {
         }
     }
 
+    /// The nodes that may read a value, perhaps more than once each.
+    pub(super) fn readers(&self, value: ValueId) -> &[NodeId] {
+        self.readers.get(value.index()).map_or(&[], Vec::as_slice)
+    }
+
     /// The nodes that may read `old` and are about to read `new`.
     pub(super) fn move_readers(&mut self, old: ValueId, new: ValueId) -> Vec<NodeId> {
         let mut moved = std::mem::take(self.of(old));

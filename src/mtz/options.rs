@@ -177,9 +177,11 @@ pub struct MergeOptions {
     pub max_rows: usize,
     /// Bytes that one layer's statistics may take.
     pub memory: u64,
-    /// The ranks of corrections of low rank, none where a layer has no entry; `None` where there are to be no
-    /// corrections.
+    /// Whether common weights are corrected for each task: by a scale of each neuron, and by products of these
+    /// ranks, none where a layer has no entry.
     pub corrections: Option<Ranks>,
+    /// Whether a goal chooses ranks.
+    pub choose_ranks: bool,
     /// Samples per task on which it is measured what each layer's errors do to the outputs; 0 to tell it
     /// from sensitivities.
     pub probe: usize,
@@ -201,6 +203,7 @@ impl Default for MergeOptions {
             max_rows: 1 << 18,
             memory: 4 << 30,
             corrections: None,
+            choose_ranks: false,
             probe: 0,
             seed: 0,
         }

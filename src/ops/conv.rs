@@ -79,6 +79,7 @@ fn conv_layer(node: &NodeView<'_>) -> Option<Layer> {
         out_axis: 1,
         weight,
         bias,
+        addition: None,
         rows: None,
     })
 }

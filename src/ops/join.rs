@@ -215,6 +215,9 @@ impl OpRule for Gather {
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
+        if let Some(table) = super::table::table(node) {
+            return Flow::Layer(table);
+        }
         let rank = node.shape(0).map_or(0, |s| s.len());
         let axis = normal_axis(node.node.int("axis", 0), rank);
         let (Some(labels), Some(indices)) = (node.labels(0), node.ints(1)) else {

@@ -37,6 +37,12 @@ pub enum LayerKind {
     ConvTranspose(ConvGeometry),
     /// A gate of a recurrent node, whose weights are rows of the node's.
     Gate(Gate),
+    /// Picks rows of a table stored `[in, out]`: a product with one-hot inputs, which correspond by
+    /// their numbers.
+    Table {
+        /// Number of rows.
+        rows: usize,
+    },
 }
 
 /// A node whose weights produce new channels.
@@ -56,8 +62,10 @@ pub struct Layer {
     pub out_axis: usize,
     /// The weight initializer.
     pub weight: ValueId,
-    /// The bias initializer, an input of the node itself.
+    /// The bias initializer, an input of the node itself or of the addition.
     pub bias: Option<ValueId>,
+    /// The node behind that adds the bias, where the layer's own node cannot, and returns its output.
+    pub addition: Option<NodeId>,
     /// The rows of the weight that belong to the layer; `None` for all. The rows of one node form several
     /// layers if they belong to different groups.
     pub rows: Option<Vec<usize>>,
@@ -66,7 +74,20 @@ pub struct Layer {
 impl Layer {
     /// Whether weights are stored `[in, out, …]`.
     pub fn in_first(&self) -> bool {
-        matches!(self.kind, LayerKind::MatMul | LayerKind::ConvTranspose(_))
+        matches!(
+            self.kind,
+            LayerKind::MatMul | LayerKind::ConvTranspose(_) | LayerKind::Table { .. }
+        )
+    }
+
+    /// Whether the layer picks rows of a table.
+    pub fn is_table(&self) -> bool {
+        matches!(self.kind, LayerKind::Table { .. })
+    }
+
+    /// The node that returns the layer's output.
+    pub fn last_node(&self) -> NodeId {
+        self.addition.unwrap_or(self.node)
     }
 
     /// Index of the layer's row number `row` along the node's output.

@@ -31,7 +31,7 @@ impl OpRule for MatMul {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         match layer(node, LayerKind::MatMul) {
-            Some(layer) => Flow::Layer(layer),
+            Some(layer) => Flow::Layer(with_addition(node, layer)),
             None => mixed_rows(node),
         }
     }
@@ -55,6 +55,23 @@ fn mixed_rows(node: &NodeView<'_>) -> Flow {
     }
 }
 
+/// The layer with the bias that the only node behind it adds.
+fn with_addition(node: &NodeView<'_>, layer: Layer) -> Layer {
+    let added = || {
+        let id = node.graph.only_use(layer.output)?;
+        let addition = node.graph.node(id);
+        let slot = usize::from(addition.input(0) == Some(layer.output));
+        let bias = addition.input(slot).filter(|_| addition.is("Add"))?;
+        let (vector, matrix) = (node.graph.initializer(bias)?, node.constant(1)?);
+        let fits = vector.dims.first() == matrix.dims.get(1) && vector.dims.len() == 1;
+        (fits && vector.dtype == matrix.dtype).then_some((id, bias, addition.output(0)?))
+    };
+    match added() {
+        Some((id, bias, output)) => Layer { bias: Some(bias), addition: Some(id), output, ..layer },
+        None => layer,
+    }
+}
+
 fn layer(node: &NodeView<'_>, kind: LayerKind) -> Option<Layer> {
     let weight = node.node.input(1)?;
     let tensor = node.graph.initializer(weight)?;
@@ -75,6 +92,7 @@ fn layer(node: &NodeView<'_>, kind: LayerKind) -> Option<Layer> {
         out_axis: rank - 1,
         weight,
         bias,
+        addition: None,
         rows: None,
     })
 }

@@ -19,6 +19,7 @@ mod recurrent;
 mod reshape;
 mod shape;
 mod sizes;
+mod table;
 mod types;
 mod view;
 
@@ -110,6 +111,8 @@ pub enum Flow {
     Untracked,
     /// Weights contract all input channels and produce new ones (Conv, Gemm, MatMul).
     Layer(Layer),
+    /// The node adds the bias of a layer before it, which counts as done there.
+    Bias,
     /// Weights of one channel each (depthwise convolution).
     PerChannel(Layer),
     /// Gates that produce the same channels, on the last axis of every output, and consume them

@@ -96,6 +96,7 @@ fn layers(node: &NodeView<'_>) -> Option<Vec<Layer>> {
             out_axis: 3,
             weight,
             bias: Some(bias),
+            addition: None,
             rows: None,
         })
     };

@@ -121,7 +121,12 @@ fn few_rows(layer: &CoupledLayer, graph: &Graph) -> Result<usize> {
 
 /// Why a layer's weights stay.
 fn reason(layer: &CoupledLayer) -> Option<String> {
-    layer.per_channel.then(|| "a depthwise convolution has few weights".to_owned())
+    let why = match layer.per_channel {
+        true => "a depthwise convolution has few weights",
+        false if layer.layer.is_table() => "rows of a table are picked, not added up",
+        false => return None,
+    };
+    Some(why.to_owned())
 }
 
 /// The weights that stay: all but the part with the least saliency.

@@ -1,15 +1,32 @@
 //! Numbers as people read them.
 
-use indicatif::{HumanBytes, HumanCount};
-
 /// `1234567` as `1,234,567`.
 pub(super) fn count(n: u64) -> String {
-    HumanCount(n).to_string()
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// `1069547` as `1.02 MiB`.
 pub(super) fn bytes(n: u64) -> String {
-    HumanBytes(n).to_string()
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut size = n as f64 / 1024.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next();
+    while size >= 1024.0 {
+        let Some(next) = units.next() else { break };
+        (size, unit) = (size / 1024.0, Some(next));
+    }
+    format!("{size:.2} {}", unit.unwrap_or(&""))
 }
 
 /// A fraction as a percentage with one decimal.
@@ -58,7 +75,10 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!([0, 999, 1000].map(count), ["0", "999", "1,000"]);
         assert_eq!(bytes(1_069_547), "1.02 MiB");
+        let sizes = [0, 1023, 1024, 5 << 30, u64::MAX];
+        assert_eq!(sizes.map(bytes), ["0 B", "1023 B", "1.00 KiB", "5.00 GiB", "16.00 EiB"]);
         assert_eq!((percent(0.5312), error(0.0156)), ("53.1 %".into(), "1.56 %".into()));
         let small_numbers = [0.0, 0.012345, 1.0, 123.456, 4321.0, 12345.0, 1e-9];
         let texts = ["0", "0.0123", "1.00", "123", "4321", "1.2e4", "1.0e-9"];

@@ -5,6 +5,7 @@
 
 mod comparison;
 mod format;
+#[cfg(feature = "html")]
 mod html;
 mod lineage;
 mod model;
@@ -29,6 +30,7 @@ use crate::retrain::Retrained;
 use crate::verify::Verification;
 
 pub use comparison::complaint;
+#[cfg(feature = "html")]
 pub use html::html;
 pub use lineage::LineageRecord;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};

@@ -110,7 +110,11 @@ fn layers(report: &Report, all: bool) -> String {
 /// What its tasks have besides common weights.
 fn corrections(site: &SiteRecord) -> String {
     let ranks: Vec<String> = site.ranks.iter().map(|(_, rank)| rank.to_string()).collect();
-    if ranks.is_empty() { String::new() } else { format!("correction of rank {}", each(&ranks)) }
+    match site.ranks.iter().map(|(_, rank)| *rank).max() {
+        None => String::new(),
+        Some(0) => "scaled per task".to_owned(),
+        Some(_) => format!("correction of rank {}", each(&ranks)),
+    }
 }
 
 /// The predicted error of a layer's shared neurons relative to their mean square, per task.

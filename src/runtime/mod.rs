@@ -18,6 +18,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use array::HostArray;
+pub use ort::look_in;
 pub use port::{Port, feeds, fixed_batch, shape_text};
 pub use recurrence::{Recurrence, State};
 

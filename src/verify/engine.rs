@@ -8,46 +8,51 @@ use super::{Joint, Subject, Wiring};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::runtime::{Backend, HostArray, ModelSource, Port, Session, feeds, fixed_batch};
 
-/// A runtime with the joint model and the nets behind it.
-pub(super) struct Engine {
+/// A runtime with the joint model. The nets behind it are loaded one at a time, when they are compared:
+/// each holds its weights and the activations of a batch.
+pub(super) struct Engine<'a> {
     pub(super) name: &'static str,
     pub(super) description: String,
     pub(super) wiring: Wiring,
-    pub(super) nets: Vec<Nets>,
+    backend: &'a dyn Backend,
+    subjects: &'a [Subject<'a>],
+    /// Of the original nets.
+    ports: Vec<Ports>,
     joint: Box<dyn Session>,
 }
 
-/// The nets behind one task.
-pub(super) struct Nets {
-    pub(super) original: Box<dyn Session>,
-    pub(super) exact: Option<Box<dyn Session>>,
+/// What goes into an original net and comes out of it.
+pub(super) struct Ports {
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
 }
 
 /// What the joint model is fed for one batch of one task.
 pub(super) struct JointFeed<'a> {
     pub(super) number: usize,
     pub(super) range: Range<usize>,
-    pub(super) subjects: &'a [Subject<'a>],
+    pub(super) own: &'a [(String, HostArray)],
 }
 
-impl Engine {
-    /// Loads the original nets of all tasks.
-    pub(super) fn originals(
-        backend: &dyn Backend,
-        subjects: &[Subject<'_>],
-    ) -> Result<Vec<Box<dyn Session>>> {
-        let load = |s: &Subject<'_>| backend.load(s.original).in_model(s.task);
+impl<'a> Engine<'a> {
+    /// Loads the original nets of all tasks, one after the other: whether the runtime takes them.
+    pub(super) fn ports(backend: &dyn Backend, subjects: &[Subject<'_>]) -> Result<Vec<Ports>> {
+        let load = |s: &Subject<'_>| {
+            let net = backend.load(s.original).in_model(s.task)?;
+            Ok(Ports { inputs: net.inputs().to_vec(), outputs: net.outputs().to_vec() })
+        };
         subjects.iter().map(load).collect()
     }
 
-    /// Loads the original nets of all tasks and runs each on a first batch, of `batch` samples where
-    /// it does not fix that: what loads need not run.
+    /// Loads the original nets of all tasks, one after the other, and runs each on a first batch, of
+    /// `batch` samples where it does not fix that: what loads need not run.
     pub(super) fn try_originals(
         backend: &dyn Backend,
         subjects: &[Subject<'_>],
         batch: usize,
     ) -> Result<()> {
-        for (net, subject) in Self::originals(backend, subjects)?.iter_mut().zip(subjects) {
+        for subject in subjects {
+            let mut net = backend.load(subject.original).in_model(subject.task)?;
             let size = fixed_batch(net.inputs()).unwrap_or(batch.min(subject.data.len()));
             // Less than a batch is the fault of the data.
             if size <= subject.data.len() {
@@ -58,24 +63,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Loads the joint model and the nets that it must compute, beside the original ones.
+    /// Loads the joint model, where the original nets have `ports`.
     pub(super) fn new(
-        backend: &dyn Backend,
+        backend: &'a dyn Backend,
         joint: Joint<'_>,
-        subjects: &[Subject<'_>],
-        originals: Vec<Box<dyn Session>>,
+        subjects: &'a [Subject<'a>],
+        ports: Vec<Ports>,
     ) -> Result<Self> {
         let session = backend.load(ModelSource::File(joint.path)).in_model(joint.name)?;
         let wiring = Wiring::of(session.inputs(), session.outputs()).in_model(joint.name)?;
-        let nets = subjects.iter().zip(originals).map(|(subject, original)| {
-            let exact = subject.net.map(|net| backend.load(net).in_model(subject.task));
-            Ok(Nets { original, exact: exact.transpose()? })
-        });
         Ok(Engine {
             name: backend.name(),
             description: backend.describe(),
             wiring,
-            nets: nets.collect::<Result<_>>()?,
+            backend,
+            subjects,
+            ports,
             joint: session,
         })
     }
@@ -85,39 +88,32 @@ impl Engine {
         let names = self.wiring.inputs_of(&self.wiring.tasks[task]);
         let is_own = |port: &&Port| names.contains(&port.name.as_str());
         let own: Vec<Port> = self.joint.inputs().iter().filter(is_own).cloned().collect();
-        fixed_batch(&own).or_else(|| fixed_batch(self.nets[task].original.inputs()))
+        fixed_batch(&own).or_else(|| fixed_batch(&self.ports[task].inputs))
     }
 
     /// Names of a task's outputs.
     pub(super) fn outputs(&self, task: usize) -> Vec<&str> {
-        self.nets[task].original.outputs().iter().map(|p| p.name.as_str()).collect()
+        self.ports[task].outputs.iter().map(|p| p.name.as_str()).collect()
     }
 
-    /// Outputs for one task, whose samples are `own`: of the net that the joint model must compute,
-    /// where it is at hand, and of the joint model.
-    pub(super) fn merged(
-        &mut self,
-        feed: &JointFeed<'_>,
-        own: &[(String, HostArray)],
-    ) -> Result<(Option<Vec<HostArray>>, Vec<HostArray>)> {
-        let exact = self.nets[feed.number].exact.as_mut();
-        let exact = exact.map(|net| net.run(&feeds(own))).transpose()?;
-        Ok((exact, self.joint(feed, own)?))
+    /// Loads a task's original net.
+    pub(super) fn original(&self, task: usize) -> Result<Box<dyn Session>> {
+        self.backend.load(self.subjects[task].original)
     }
 
-    /// Runs the joint model for one task, whose samples are `own`; gives its outputs in the order of
-    /// the original net.
-    fn joint(
-        &mut self,
-        feed: &JointFeed<'_>,
-        own: &[(String, HostArray)],
-    ) -> Result<Vec<HostArray>> {
-        let inputs = self.feeds(feed, own)?;
+    /// Loads the net that the joint model must compute for a task, where it is at hand.
+    pub(super) fn exact(&self, task: usize) -> Result<Option<Box<dyn Session>>> {
+        self.subjects[task].net.map(|net| self.backend.load(net)).transpose()
+    }
+
+    /// Runs the joint model for one task; gives its outputs in the order of the original net.
+    pub(super) fn joint(&mut self, feed: &JointFeed<'_>) -> Result<Vec<HostArray>> {
+        let inputs = self.feeds(feed)?;
         let mut results: Vec<Option<HostArray>> =
             self.joint.run(&feeds(&inputs))?.into_iter().map(Some).collect();
         let task = &self.wiring.tasks[feed.number];
         let ports = self.joint.outputs();
-        let outputs = self.nets[feed.number].original.outputs().iter().map(|output| {
+        let outputs = self.ports[feed.number].outputs.iter().map(|output| {
             let name = format!("{task}/{}", output.name);
             let at = ports.iter().position(|p| p.name == name);
             at.and_then(|at| results.get_mut(at)?.take())
@@ -126,14 +122,10 @@ impl Engine {
         outputs.collect()
     }
 
-    fn feeds(
-        &self,
-        feed: &JointFeed<'_>,
-        own: &[(String, HostArray)],
-    ) -> Result<Vec<(String, HostArray)>> {
-        let mut inputs = self.named(feed.number, own)?;
+    fn feeds(&self, feed: &JointFeed<'_>) -> Result<Vec<(String, HostArray)>> {
+        let mut inputs = self.named(feed.number, feed.own)?;
         if self.wiring.separate() {
-            for other in (0..feed.subjects.len()).filter(|t| *t != feed.number) {
+            for other in (0..self.subjects.len()).filter(|t| *t != feed.number) {
                 let arrays = self.bystander(other, feed)?;
                 inputs.extend(self.named(other, &arrays)?);
             }
@@ -147,7 +139,7 @@ impl Engine {
 
     /// Samples of a task that is not being checked, but whose inputs must be fed.
     fn bystander(&self, task: usize, feed: &JointFeed<'_>) -> Result<Vec<(String, HostArray)>> {
-        let data = feed.subjects[task].data;
+        let data = self.subjects[task].data;
         let size = self.fixed_batch(task).unwrap_or(feed.range.len());
         let indices: Vec<usize> =
             (0..size).map(|i| (feed.range.start + i) % data.len().max(1)).collect();

@@ -9,21 +9,21 @@ use crate::progress::Progress;
 use crate::runtime::Backend;
 
 /// Brings everything into the runtimes.
-pub(super) struct Loading<'a> {
+pub(super) struct Loading<'a, 'r> {
     pub(super) joint: Joint<'a>,
     pub(super) subjects: &'a [Subject<'a>],
     pub(super) batch: usize,
-    pub(super) report: &'a mut Verification,
+    pub(super) report: &'r mut Verification,
     pub(super) progress: &'a dyn Progress,
 }
 
-impl Loading<'_> {
+impl<'a> Loading<'a, '_> {
     /// One engine per backend that loads the original nets and the joint model; and what others that
     /// run the original nets say of the joint model.
     pub(super) fn engines(
         &mut self,
-        backends: &[Arc<dyn Backend>],
-    ) -> Result<(Vec<Engine>, Vec<String>)> {
+        backends: &'a [Arc<dyn Backend>],
+    ) -> Result<(Vec<Engine<'a>>, Vec<String>)> {
         let (mut engines, mut refused) = (Vec::new(), Vec::new());
         let mut refusal = None;
         for backend in backends {
@@ -57,9 +57,9 @@ impl Loading<'_> {
         }
     }
 
-    fn engine(&self, backend: &dyn Backend) -> Result<Engine> {
-        let originals = Engine::originals(backend, self.subjects)?;
-        Engine::new(backend, self.joint, self.subjects, originals)
+    fn engine(&self, backend: &'a dyn Backend) -> Result<Engine<'a>> {
+        let ports = Engine::ports(backend, self.subjects)?;
+        Engine::new(backend, self.joint, self.subjects, ports)
     }
 
     /// What a runtime says, which names the file as it is called for now.
@@ -69,6 +69,6 @@ impl Loading<'_> {
 }
 
 /// Whether a runtime is to blame and not the files.
-fn is_refusal(error: &Error) -> bool {
+pub(super) fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Backend | ErrorKind::Unsupported)
 }

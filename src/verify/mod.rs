@@ -9,6 +9,7 @@
 //! computes them otherwise, or cannot run the joint model, is not compared; that is said and fails
 //! nothing.
 
+mod check;
 mod engine;
 mod loading;
 mod measure;
@@ -17,7 +18,6 @@ mod tally;
 mod wiring;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,13 +26,13 @@ use serde::{Deserialize, Serialize};
 use crate::calib::data::Dataset;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
-use crate::runtime::{Backend, ModelSource, feeds};
+use crate::runtime::{Backend, ModelSource};
 
-use engine::{Engine, JointFeed};
+use check::Check;
+use engine::Engine;
 use loading::Loading;
 pub use measure::{Deviation, misclassified};
 pub use reported::{DEVIATION_KEY, Reported};
-use tally::Tally;
 pub use wiring::Wiring;
 
 /// The file to check.
@@ -168,11 +168,12 @@ pub fn verify(
     if let Some(engine) = engines.first() {
         same_tasks(&engine.wiring, subjects)?;
     }
-    let batches = |(number, subject): (usize, &Subject<'_>)| {
+    let runs = |(number, subject): (usize, &Subject<'_>)| {
         let size = fixed_batch(&engines, number).unwrap_or(batch).max(1);
-        subject.data.len().div_ceil(size) as u64
+        let nets = if subject.net.is_some() { 3 } else { 2 };
+        subject.data.len().div_ceil(size) * nets * engines.len()
     };
-    progress.begin("verify", subjects.iter().enumerate().map(batches).sum());
+    progress.begin("verify", subjects.iter().enumerate().map(runs).sum::<usize>() as u64);
     for number in 0..subjects.len() {
         let report = &mut report;
         let refused = &mut refused;
@@ -197,107 +198,8 @@ fn same_tasks(wiring: &Wiring, subjects: &[Subject<'_>]) -> Result<()> {
 }
 
 /// The batch size that a subject's model insists on.
-fn fixed_batch(engines: &[Engine], number: usize) -> Option<usize> {
+fn fixed_batch(engines: &[Engine<'_>], number: usize) -> Option<usize> {
     engines.iter().find_map(|engine| engine.fixed_batch(number))
-}
-
-/// The check of one task.
-struct Check<'a> {
-    subjects: &'a [Subject<'a>],
-    number: usize,
-    batch: usize,
-    limits: &'a Limits,
-    report: &'a mut Verification,
-    /// What runtimes say that run the original nets, but not the joint model.
-    refused: &'a mut Vec<String>,
-    progress: &'a dyn Progress,
-}
-
-impl Check<'_> {
-    fn subject(&self) -> &Subject<'_> {
-        &self.subjects[self.number]
-    }
-
-    fn run(&mut self, engines: &mut Vec<Engine>) -> Result<TaskVerification> {
-        let mut tally = Tally::default();
-        let ranges = self.ranges(engines)?;
-        for range in ranges {
-            self.progress.check()?;
-            self.step(range, engines, &mut tally)?;
-            self.progress.step();
-        }
-        let subject = self.subject();
-        let (failures, notes) = tally.verdict(subject, self.limits);
-        let task = tally.into_report(subject);
-        self.report.failures.extend(failures);
-        self.report.unable.extend(notes);
-        Ok(task)
-    }
-
-    /// The samples of each batch; where a model fixes its batch size, samples that do not fill one
-    /// are left out.
-    fn ranges(&self, engines: &[Engine]) -> Result<Vec<Range<usize>>> {
-        let data = self.subject().data;
-        let fixed = fixed_batch(engines, self.number);
-        let size = fixed.unwrap_or(self.batch).max(1);
-        let full = |range: &Range<usize>| fixed.is_none() || range.len() == size;
-        let ranges: Vec<_> = data.batches(size).filter(full).collect();
-        if ranges.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Calibration,
-                format!("{} samples do not fill a batch of {size}", data.len()),
-            )
-            .in_model(self.subject().task));
-        }
-        Ok(ranges)
-    }
-
-    /// Runs one batch in every engine; an engine that fails is dropped.
-    fn step(
-        &mut self,
-        range: Range<usize>,
-        engines: &mut Vec<Engine>,
-        tally: &mut Tally,
-    ) -> Result<()> {
-        let data = self.subject().data;
-        let own = data.batch(range.clone())?;
-        let labels = data.labels(range.clone());
-        let feed = JointFeed { number: self.number, range, subjects: self.subjects };
-        let mut first = None;
-        let mut kept = Vec::new();
-        let mut judged = false;
-        for mut engine in engines.drain(..) {
-            let reference = match engine.nets[self.number].original.run(&feeds(&own)) {
-                Ok(reference) => reference,
-                Err(e) => {
-                    self.report.unable.push(format!("{}: {e}", engine.description));
-                    continue;
-                }
-            };
-            let is_judge = !std::mem::replace(&mut judged, true);
-            match engine.merged(&feed, &own) {
-                Ok((exact, found)) => {
-                    let batch = tally::Batch { reference, exact, found, labels: labels.as_deref() };
-                    tally.add(&engine, self.number, batch, &mut first);
-                    kept.push(engine);
-                }
-                Err(e) if is_judge => {
-                    self.report.failures.push(format!("{}: {e}", engine.description));
-                }
-                Err(e) => self.report.unable.push(format!("{}: {e}", engine.description)),
-            }
-        }
-        *engines = kept;
-        if engines.is_empty() {
-            // Now one of these is the first that runs the original nets.
-            self.report.failures.append(self.refused);
-        }
-        match engines.is_empty() && self.report.failures.is_empty() {
-            true => Err(Error::new(ErrorKind::Backend, "no runtime can run the original models")
-                .hint(self.report.unable.join("; "))),
-            false => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]

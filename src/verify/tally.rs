@@ -58,7 +58,7 @@ impl Tally {
     /// Adds a batch; `first` holds what the first runtime made of it.
     pub(super) fn add(
         &mut self,
-        engine: &Engine,
+        engine: &Engine<'_>,
         task: usize,
         batch: Batch<'_>,
         first: &mut Option<First>,
@@ -99,7 +99,7 @@ impl Tally {
     }
 
     /// The place of an engine's entry.
-    fn runtime(&mut self, engine: &Engine) -> usize {
+    fn runtime(&mut self, engine: &Engine<'_>) -> usize {
         let known = self.runtimes.iter().position(|r| r.name == engine.name);
         known.unwrap_or_else(|| {
             self.runtimes.push(Runtime {

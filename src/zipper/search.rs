@@ -209,7 +209,7 @@ impl Search<'_> {
 
     /// Merges with corrections of low rank, where they are asked for, and once more with what layers cost then.
     fn correct(&self, costs: &[LayerCost], found: &mut Candidates<'_>, spare: u64) -> Result<()> {
-        if self.options.corrections.is_none() {
+        if self.options.corrections.is_none() || !self.options.choose_ranks {
             return Ok(());
         }
         let mut costs = costs.to_vec();

@@ -2,7 +2,7 @@
 
 use onnx_zip::report::Report;
 
-use crate::tool::{Tool, fashion, mnist, stderr, stdout};
+use crate::tool::{Tool, ended, fashion, fixture, mnist, stderr, stdout};
 
 /// Multiply-adds of LeNet-300-100.
 const ONE: u64 = 784 * 300 + 300 * 100 + 100 * 10;
@@ -84,4 +84,31 @@ fn the_comparison_can_be_left_out() {
     let args = merging(&a, &b, &["--no-compare", "--require", "smaller"]);
     let output = tool.run(2, &args);
     assert!(stderr(&output).contains("cannot be used with"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_comparison_that_fails_is_said_and_the_model_stays() {
+    let tool = Tool::new();
+    tool.merge(&["--share", "1", "--samples", "16", "--no-verify", "--no-compare"]);
+    let other = fixture("models/lenet300_mnist_b.onnx");
+    let merge = |code: i32, more: &[&str]| {
+        let args = ["merge", "joint.onnx", &other, "-o", "three.onnx", "--share", "1"];
+        let few = ["--runtime", "tract", "--samples", "16", "--no-verify", "--json"];
+        let report = ["--report", "three.html"];
+        let mut command = tool.command(&[&args[..], &few, &report, more].concat());
+        // Tasks of a joint model are measured from temporary files.
+        let output = ended(code, command.env("TMPDIR", tool.path("nowhere")));
+        assert!(tool.path("three.onnx").is_file());
+        output
+    };
+    let output = merge(0, &[]);
+    let said = loud(&stderr(&output), "WARNING: the comparison with the originals is not complete");
+    assert!(said.len() == 1 && said[0].contains("temporary file"), "{}", stderr(&output));
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    let compared = report.comparison.unwrap();
+    assert!(compared.memory.is_none() && compared.latency.is_some() && compared.is_smaller());
+    assert!(report.warnings.iter().any(|warning| warning.contains("temporary file")));
+    let page = std::fs::read_to_string(tool.path("three.html")).unwrap();
+    assert!(page.contains("comparison with the originals is not complete"));
+    merge(0, &["--require", "smaller"]);
 }

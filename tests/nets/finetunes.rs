@@ -225,17 +225,30 @@ fn corrections_of_full_rank_are_the_original_nets() {
 #[test]
 fn corrections_take_away_loss_within_the_size() {
     let (nets, prepared, calibration) = apart();
-    let mut options = MergeOptions { corrections: Some(Ranks::new()), ..MergeOptions::default() };
+    let mut options = MergeOptions {
+        corrections: Some(Ranks::new()),
+        choose_ranks: true,
+        ..MergeOptions::default()
+    };
     options.budget.set_biases(Biases::PerTask);
-    let (plain, before) = zipper::merge(prepared.clone(), &calibration, &options, &Silent).unwrap();
+    let merge = |options: &MergeOptions| {
+        zipper::merge(prepared.clone(), &calibration, options, &Silent).unwrap()
+    };
+    let (scaled, before) = merge(&options);
+    let (plain, _) = merge(&MergeOptions { corrections: None, ..options.clone() });
+    assert!(worst(&scaled, &nets) < worst(&plain, &nets));
+    check_forms(&scaled);
     let goal = Goal::Size(0.62);
     let (joint, outcome, trials) =
         merge_for(goal, &prepared, &calibration, &options, None, &[], &Silent).unwrap();
     let size = outcome.sizes.joint() as f64 / outcome.sizes.separate() as f64;
     assert!(size <= 0.62, "{size}");
     assert_eq!(outcome.sizes.originals, before.sizes.originals);
-    assert!(outcome.sites.iter().any(|site| !site.ranks.is_empty()), "{trials:?}");
-    assert!(worst(&joint, &nets) < worst(&plain, &nets));
+    assert!(
+        outcome.sites.iter().any(|site| !site.ranks.iter().all(|(_, rank)| *rank == 0)),
+        "{trials:?}"
+    );
+    assert!(worst(&joint, &nets) < worst(&scaled, &nets));
     check_forms(&joint);
     check_size(&joint);
     let written = emit::emit(&joint, &EmitOptions::default()).unwrap();

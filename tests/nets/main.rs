@@ -16,4 +16,5 @@ mod reshapes;
 mod retraining;
 mod several;
 mod support;
+mod tokens;
 mod zoo;

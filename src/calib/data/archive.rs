@@ -3,13 +3,18 @@
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
+use std::sync::Arc;
 
 use zip::ZipArchive;
 
 use super::npy;
 use super::options::DataOptions;
+use super::rows::{Arrays, Rows};
 use crate::error::{Error, ErrorKind, Result};
-use crate::runtime::{HostArray, Port};
+use crate::runtime::Port;
+
+/// What arrays in memory are called in messages.
+const IN_MEMORY: &str = "the data";
 
 /// Names under which labels are looked for.
 const LABELS: [&str; 5] = ["labels", "y", "label", "targets", "target"];
@@ -21,7 +26,7 @@ const SPLITS: [&str; 7] = ["train", "test", "val", "valid", "validation", "dev",
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) name: String,
-    pub(super) array: HostArray,
+    pub(super) array: Arc<dyn Rows>,
 }
 
 /// The arrays for `ports`, in their order, and the labels.
@@ -53,7 +58,7 @@ pub(super) fn read_npz(file: &Path, ports: &[Port], options: &DataOptions) -> Re
         let entry = archive.by_name(entry).map_err(damaged)?;
         let length = entry.size();
         let array = npy::read(entry, length).map_err(|clause| wrong_array(file, name, &clause))?;
-        Ok(Named { name: name.to_string(), array })
+        Ok(Named { name: name.to_string(), array: Arc::new(array) })
     };
     Ok(Matched {
         inputs: chosen.inputs.iter().map(|name| read(name)).collect::<Result<_>>()?,
@@ -79,7 +84,40 @@ pub(super) fn read_npy(file: &Path, ports: &[Port]) -> Result<Matched> {
         Error::new(ErrorKind::Calibration, format!("{} {clause}", file.display()))
     })?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Matched { inputs: vec![Named { name, array }], labels: None })
+    Ok(Matched { inputs: vec![Named { name, array: Arc::new(array) }], labels: None })
+}
+
+/// Picks what `ports` need from arrays in memory.
+///
+/// # Errors
+/// [`ErrorKind::Calibration`] where there is no array for one of the inputs, or too many.
+pub(super) fn pick(arrays: &Arrays, ports: &[Port], options: &DataOptions) -> Result<Matched> {
+    let file = Path::new(IN_MEMORY);
+    let in_order = || ports.iter().map(|port| port.name.clone()).chain([LABELS[0].to_owned()]);
+    let names = match &arrays.names {
+        Some(names) => names.clone(),
+        None => in_order().take(arrays.arrays.len()).collect(),
+    };
+    if names.len() < arrays.arrays.len() {
+        let (found, inputs) = (arrays.arrays.len(), ports.len());
+        return Err(Error::new(
+            ErrorKind::Calibration,
+            format!(
+                "{file} has {found} arrays, but the model has {inputs} inputs",
+                file = IN_MEMORY
+            ),
+        )
+        .hint("give one array per input, and perhaps one of labels behind them"));
+    }
+    let chosen = choose(names.iter().map(String::as_str).collect(), file, ports, options)?;
+    let named = |name: &str| {
+        let array = names.iter().zip(&arrays.arrays).find(|(own, _)| *own == name);
+        array.map(|(_, array)| Named { name: name.to_owned(), array: Arc::clone(array) })
+    };
+    Ok(Matched {
+        inputs: chosen.inputs.iter().filter_map(|name| named(name)).collect(),
+        labels: chosen.labels.and_then(named),
+    })
 }
 
 /// An error about one array of a file.
@@ -147,7 +185,7 @@ fn no_array(file: &Path, input: &str, names: &[&str], split: Option<&str>) -> Er
         .filter(|split| names.iter().any(|name| without(name, split).is_some()))
         .collect();
     let hint = if split.is_none() && !splits.is_empty() {
-        format!("choose a part of the data with --split {}", splits.join(" or --split "))
+        format!("choose a part of the data with --part {}", splits.join(" or --part "))
     } else {
         format!("save the samples under the name '{input}'")
     };
@@ -224,7 +262,7 @@ mod tests {
         let cases: [(&[&str], Option<&str>, &str); 4] = [
             (&["a", "b"], None, "d.npz has no array for input 'image'; its arrays are: a, b; save"),
             (&[], None, "its arrays are: none"),
-            (&["train_x", "test_x"], None, "with --split train or --split test"),
+            (&["train_x", "test_x"], None, "with --part train or --part test"),
             (&["train_x"], Some("test"), "for input 'image' in its part 'test'"),
         ];
         for (names, split, expected) in cases {

@@ -8,6 +8,7 @@ use super::fit::Fit;
 use super::folder::Images;
 use super::normalise::Normalise;
 use super::options::DataOptions;
+use super::rows::{Rows, find};
 use super::synthetic::Generator;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim};
@@ -26,7 +27,7 @@ pub(super) struct Column {
 #[derive(Debug, Clone)]
 enum Source {
     /// All samples in the type of their file, which is often the smallest.
-    Array(Arc<HostArray>),
+    Array(Arc<dyn Rows>),
     Images(Arc<Images>),
     Synthetic(Arc<Generator>),
 }
@@ -48,7 +49,7 @@ impl Column {
         let Some((samples, sample)) = array.shape().split_first() else {
             return Err(wrong("is a single number where samples are needed"));
         };
-        if array.is_empty() {
+        if array.shape().contains(&0) {
             return Err(wrong(&format!("is empty: its shape is {}", shape_text(array.shape()))));
         }
         let wanted = sample_shape(port, options)?;
@@ -69,13 +70,21 @@ impl Column {
             ))
             .hint("give the order of the axes with --layout, or the size of an open one with --dim")
         })?;
-        if let Some(position) = array.first_non_finite() {
-            let row = position / sample.iter().product::<usize>().max(1);
+        if let Some(row) = array.first_not_finite()? {
             return Err(wrong(&format!("has a value in sample {row} that is NaN or infinite")));
+        }
+        if let Some(rows) = options.tables.get(&port.name)
+            && let Some((row, number)) = find(array.as_ref(), |some| outside(some, *rows))?
+        {
+            let (input, last) = (&port.name, rows.saturating_sub(1));
+            return Err(wrong(&format!(
+                "has {number} in sample {row}, but input '{input}' picks rows of a table from 0 to {last}"
+            ))
+            .hint("give ids of the model's own vocabulary"));
         }
         let fitted = fit.shape(sample).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
-        let source = Source::Array(Arc::new(array));
+        let source = Source::Array(Arc::clone(&array));
         Ok(Column { input: port.name.clone(), dtype: port.dtype, source, fit, normalise })
     }
 
@@ -119,7 +128,8 @@ impl Column {
             })
         });
         let sizes = sizes.collect::<Result<Vec<usize>>>()?;
-        let generator = Generator::new(port, index, sizes, len, seed)?;
+        let rows = options.tables.get(&port.name).copied();
+        let generator = Generator::new(port, index, sizes, len, seed)?.below(rows);
         Ok(Column {
             input: port.name.clone(),
             dtype: port.dtype,
@@ -131,7 +141,7 @@ impl Column {
 
     pub(super) fn len(&self) -> usize {
         match &self.source {
-            Source::Array(array) => array.rows().unwrap_or(0),
+            Source::Array(array) => array.count(),
             Source::Images(images) => images.len(),
             Source::Synthetic(generator) => generator.len,
         }
@@ -160,7 +170,7 @@ impl Column {
             .because(error)
         };
         let raw = match &self.source {
-            Source::Array(array) => array.select_rows(rows).map_err(spoilt)?,
+            Source::Array(array) => array.rows(rows).map_err(spoilt)?,
             Source::Images(images) => images.rows(rows)?,
             Source::Synthetic(generator) => generator.rows(rows)?,
         };
@@ -173,6 +183,15 @@ impl Column {
             None => typed,
         })
     }
+}
+
+/// The first number that is none of a table with so many rows, and its position. Negative numbers count
+/// from the end of the table.
+fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
+    let rows = rows as i64;
+    let numbers = array.clone().integers()?;
+    let at = numbers.iter().position(|number| *number >= rows || *number < -rows)?;
+    Some((at, numbers.iter().nth(at).copied()?))
 }
 
 /// The shape of one sample of an input, `None` in place of open sizes; `None` altogether where the

@@ -11,7 +11,9 @@ mod folder;
 mod normalise;
 mod npy;
 mod options;
+mod rows;
 mod synthetic;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,8 @@ use self::column::Column;
 pub use self::extents::{Extents, trials};
 use self::folder::Listing;
 pub use self::options::{DataOptions, Layout, Resize, Scale};
+pub use self::rows::{Arrays, Rows, Spooler};
+pub use self::tables::tables;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{HostArray, Port};
 
@@ -69,7 +73,18 @@ impl Dataset {
         }
     }
 
-    /// `len` made-up samples: floats from N(0, 1), integers 0 or 1, the same for the same seed.
+    /// Takes samples from memory for a model with inputs `ports`.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn from_arrays(arrays: &Arrays, ports: &[Port], options: &DataOptions) -> Result<Self> {
+        options.validate()?;
+        let matched = archive::pick(arrays, ports, options)?;
+        Self::of_arrays(Path::new("the data"), matched, ports, options)
+    }
+
+    /// `len` made-up samples: floats from N(0, 1), numbers of rows where an integer input picks
+    /// rows of a table ([`DataOptions::tables`]), other integers 0 or 1, the same for the same seed.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] naming an input of which a size other than the batch is open and
@@ -111,8 +126,9 @@ impl Dataset {
         let mut notes = Vec::new();
         let mut labels = None;
         if let Some(Named { name, array }) = matched.labels {
-            same_length(&name, array.rows().unwrap_or(0))?;
-            labels = class_labels(array);
+            same_length(&name, array.count())?;
+            let all: Vec<usize> = (0..array.count()).collect();
+            labels = class_labels(array.rows(&all)?);
             if labels.is_none() {
                 notes
                     .push(format!("array '{name}' is not one integer per sample, so it is unused"));

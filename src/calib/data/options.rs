@@ -25,6 +25,8 @@ pub struct DataOptions {
     /// Sizes for dimensions that the model leaves open, by their symbol, or by `INPUT:AXIS` where
     /// they have none.
     pub dims: BTreeMap<String, usize>,
+    /// How many rows the table has from which an input picks, by input; see [`super::tables`].
+    pub tables: BTreeMap<String, usize>,
 }
 
 /// A factor, written as a number or a fraction (`1/255`).

@@ -18,6 +18,8 @@ pub(super) struct Generator {
     dtype: DataType,
     sample: Vec<usize>,
     pub(super) len: usize,
+    /// Integers are below this.
+    below: i64,
 }
 
 impl Generator {
@@ -34,7 +36,7 @@ impl Generator {
     ) -> Result<Self> {
         const INPUTS_APART: u64 = 0x9e37_79b9_7f4a_7c15;
         let seed = seed.wrapping_add(INPUTS_APART.wrapping_mul(index as u64));
-        let generator = Generator { seed, dtype: port.dtype, sample, len };
+        let generator = Generator { seed, dtype: port.dtype, sample, len, below: 2 };
         generator.rows(&[]).map(|_| generator).map_err(|error| {
             Error::new(
                 ErrorKind::Calibration,
@@ -44,8 +46,13 @@ impl Generator {
         })
     }
 
-    /// The samples `rows`: floats from N(0, 1), integers 0 or 1. More would be no ids of a small
-    /// table, and masks take nothing else.
+    /// With integers that are numbers of a table with so many rows, where there is one.
+    pub(super) fn below(self, rows: Option<usize>) -> Self {
+        Generator { below: rows.map_or(self.below, |rows| rows.max(1) as i64), ..self }
+    }
+
+    /// The samples `rows`: floats from N(0, 1), integers that are rows of a table, or 0 or 1: masks take
+    /// nothing else.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for element types that arrays cannot have.
@@ -53,14 +60,22 @@ impl Generator {
         let per_row: usize = self.sample.iter().product();
         let mut values = Vec::with_capacity(rows.len() * per_row);
         let floats = self.dtype.is_float();
+        // Bytes and flags hold no more.
+        let below = match self.dtype {
+            DataType::Bool => 2,
+            DataType::U8 | DataType::I8 => self.below.min(128),
+            _ => self.below,
+        };
         for row in rows {
             let mut random = ChaCha8Rng::seed_from_u64(self.seed);
             random.set_stream(*row as u64);
             values.extend((0..per_row).map(|_| {
                 if floats {
                     normal(&mut random)
-                } else {
+                } else if below == 2 {
                     f64::from(u8::from(random.random::<bool>()))
+                } else {
+                    random.random_range(0..below) as f64
                 }
             }));
         }

@@ -136,7 +136,7 @@ fn a_split_of_the_data_is_chosen_by_name() {
     };
     assert_eq!(open(Some("test")).unwrap().labels(0..2), Some(vec![1, 2]));
     assert_eq!(open(Some("train")).unwrap().len(), 4);
-    fails(open(None), "choose a part of the data with --split train or --split test");
+    fails(open(None), "choose a part of the data with --part train or --part test");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use ndarray::{ArrayD, ArrayViewMutD};
 use crate::error::Result;
 use crate::ir::{Consumers, Graph, Model, NodeId, Tensor, ValueId};
 
-use super::{BatchNorm, CanonOptions, rewire, types};
+use super::{BatchNorm, CanonOptions, rewire, tokenwise, types};
 use term::Term;
 
 /// Runs the pass.
@@ -39,28 +39,32 @@ fn fold(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
         if rewire::only_reader(graph, readers, data) != Some(id) {
             continue;
         }
-        let Some(term) = term::read(graph, id, data, layer.rank, layer.channels) else { continue };
+        let Some(term) = term::read(graph, id, data, &layer) else { continue };
         let (weight, bias) = layer.folded(graph, &term)?;
         if !rewire::bypass(graph, output, data) {
             return None;
         }
         let bias_name = format!("{}.bias", graph.node(layer.node).name);
         rewire::store(graph, readers, layer.node, 1, "weight", weight);
-        rewire::store(graph, readers, layer.node, 2, &bias_name, bias);
+        let (adds, slot) = layer.bias;
+        rewire::store(graph, readers, adds, slot, &bias_name, bias);
         return Some(());
     }
     None
 }
 
-/// A layer that takes a factor and a shift per output channel; channels are axis 1 of its output.
-/// A normalisation that stays, say before a layer, takes them in its own scale and shift.
+/// A layer that takes a factor and a shift per output channel. A normalisation that stays, say before a layer, takes them in its own scale and shift.
 struct Foldable {
     node: NodeId,
+    /// The node and input that hold the bias.
+    bias: (NodeId, usize),
+    /// The axis of the output that runs over channels.
+    axis: usize,
     /// Rank of the output.
     rank: usize,
     /// Output channels.
     channels: usize,
-    /// For a transposed convolution, whose weight is `[in, out/groups, …]`: the number of groups.
+    /// For a layer whose weight is `[in, out/groups, …]`: the number of groups.
     transposed: Option<usize>,
 }
 
@@ -69,6 +73,9 @@ impl Foldable {
     fn at(graph: &Graph, output: ValueId) -> Option<Self> {
         let id = graph.producer(output)?;
         let node = graph.node(id);
+        if node.is("Add") {
+            return Self::tokenwise(graph, id);
+        }
         let weight = graph.initializer(node.input(1)?).filter(|t| t.dtype.is_float())?;
         let first = *weight.dims.first()?;
         let groups = usize::try_from(node.int("group", 1)).ok().filter(|g| *g > 0)?;
@@ -86,7 +93,22 @@ impl Foldable {
         let fits = node.input(2).is_none_or(|b| {
             graph.initializer(b).is_some_and(|t| t.dtype == weight.dtype && t.dims == [channels])
         });
-        fits.then_some(Foldable { node: id, rank, channels, transposed })
+        fits.then_some(Foldable { node: id, bias: (id, 2), axis: 1, rank, channels, transposed })
+    }
+
+    /// The product whose bias node `id` adds.
+    fn tokenwise(graph: &Graph, id: NodeId) -> Option<Self> {
+        let operands = graph.node(id).reads().filter_map(|value| graph.producer(value));
+        let product = operands.filter_map(|node| tokenwise::product(graph, node)).next()?;
+        let addition = product.bias(graph).filter(|addition| addition.node == id)?;
+        Some(Foldable {
+            node: product.node,
+            bias: (id, addition.slot),
+            axis: product.rank - 1,
+            rank: product.rank,
+            channels: product.columns,
+            transposed: Some(1),
+        })
     }
 
     /// The layer's weight and bias with `term` folded in; `None` if that leaves no finite numbers.
@@ -97,7 +119,8 @@ impl Foldable {
         for (i, mut slab) in weight.outer_iter_mut().enumerate() {
             self.scale(i, &mut slab, tensor.dims[0], &term.scale)?;
         }
-        let old = node.input(2).and_then(|b| graph.initializer(b)?.to_f64().ok());
+        let (adds, slot) = self.bias;
+        let old = graph.node(adds).input(slot).and_then(|b| graph.initializer(b)?.to_f64().ok());
         let bias: Vec<f64> = (0..self.channels)
             .map(|c| {
                 let old = old.as_ref().map_or(0.0, |b| b[[c].as_slice()]);

@@ -2,30 +2,28 @@
 
 use crate::ir::{Graph, Node, NodeId, Tensor, ValueId};
 
+use super::Foldable;
+
 /// `y = scale·x + shift`, one of each per channel.
 pub(super) struct Term {
     pub(super) scale: Vec<f64>,
     pub(super) shift: Vec<f64>,
 }
 
-/// Node `id` as a term of its operand `data`, which has `rank` axes and `channels` along axis 1.
-pub(super) fn read(
-    graph: &Graph,
-    id: NodeId,
-    data: ValueId,
-    rank: usize,
-    channels: usize,
-) -> Option<Term> {
+/// Node `id` as a term of its operand `data`, which `layer` computes.
+pub(super) fn read(graph: &Graph, id: NodeId, data: ValueId, layer: &Foldable) -> Option<Term> {
+    let channels = layer.channels;
     let node = graph.node(id);
     if !node.domain.is_empty() {
         return None;
     }
     if node.op == "BatchNormalization" {
-        return (node.input(0) == Some(data)).then(|| batch_norm(graph, node, channels))?;
+        let fits = node.input(0) == Some(data) && layer.axis == 1;
+        return fits.then(|| batch_norm(graph, node, channels))?;
     }
     let first = node.input(0) == Some(data);
     let other = node.input(usize::from(first))?;
-    let constant = per_channel(graph.initializer(other)?, rank, channels)?;
+    let constant = per_channel(graph.initializer(other)?, layer)?;
     let (ones, zeros) = (vec![1.0; channels], vec![0.0; channels]);
     let term = |scale, shift| Some(Term { scale, shift });
     match (node.op.as_str(), first) {
@@ -53,10 +51,11 @@ fn batch_norm(graph: &Graph, node: &Node, channels: usize) -> Option<Term> {
 
 /// The elements of a constant that, broadcast against the data, has one element per channel or one
 /// for all, and does not widen the data.
-fn per_channel(tensor: &Tensor, rank: usize, channels: usize) -> Option<Vec<f64>> {
+fn per_channel(tensor: &Tensor, layer: &Foldable) -> Option<Vec<f64>> {
+    let Foldable { rank, channels, axis, .. } = *layer;
     let missing = rank.checked_sub(tensor.dims.len())?;
     let fits =
-        |(i, extent): (usize, &usize)| *extent == 1 || (i + missing == 1 && *extent == channels);
+        |(i, extent): (usize, &usize)| *extent == 1 || (i + missing == axis && *extent == channels);
     if !tensor.dims.iter().enumerate().all(fits) {
         return None;
     }

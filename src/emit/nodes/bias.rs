@@ -12,7 +12,7 @@ use crate::ops::{Layer, LayerKind};
 pub(crate) struct Bias {
     /// By the first product.
     pub(crate) within: Option<ValueId>,
-    /// Behind all products.
+    /// Behind all products, by a node of its own.
     pub(crate) beside: Option<ValueId>,
 }
 
@@ -35,6 +35,12 @@ impl TaskEmitter<'_> {
         name: &str,
     ) -> Bias {
         let Some((value, owner)) = bias else { return Bias::default() };
+        if layer.addition.is_some() {
+            // Zeros that a net did not have to begin with take no node. In training they may change.
+            let idle =
+                !self.builder.untied && self.builder.graph.initializer(value).is_some_and(is_zero);
+            return Bias { within: None, beside: (!idle).then_some(value) };
+        }
         let is_sum = self.sums.is_some() && rows.first.is_some() && self.fused(id).is_some();
         if !is_sum || owner == rows.owner {
             return Bias { within: Some(value), beside: None };
@@ -53,4 +59,8 @@ impl TaskEmitter<'_> {
         let axes = self.builder.constant(&format!("{name}.axes"), axes);
         self.builder.op("Unsqueeze", &format!("{name}.bias"), &[values, axes], [])
     }
+}
+
+fn is_zero(tensor: &Tensor) -> bool {
+    tensor.data.iter().all(|byte| *byte == 0)
 }

@@ -15,7 +15,8 @@ impl TaskEmitter<'_> {
     pub(crate) fn emit_layer(&mut self, layer: &Layer) -> Result<()> {
         let coupling = &self.source().coupling;
         let Some(outputs) = coupling.axis(layer.output) else {
-            return self.emit_whole(layer.node);
+            self.emit_whole(layer.node)?;
+            return layer.addition.map_or(Ok(()), |addition| self.emit_whole(addition));
         };
         let held = self.held(layer.input)?;
         let columns = layer.sizes(self.graph())?.1;
@@ -54,7 +55,7 @@ impl TaskEmitter<'_> {
 
     /// Parts of a layer's rows that one node computes: all those of which the task has the weights
     /// for itself, and each of the others.
-    fn rows_together(&self, layer: &Layer, parts: Vec<Part>) -> Vec<Vec<Part>> {
+    pub(crate) fn rows_together(&self, layer: &Layer, parts: Vec<Part>) -> Vec<Vec<Part>> {
         let own = Owner::Tasks(vec![self.task]);
         let mut together: Vec<Vec<Part>> = Vec::new();
         let mut own_at = None;
@@ -212,7 +213,7 @@ impl TaskEmitter<'_> {
 }
 
 /// Parts as one, in their order.
-fn one_part(parts: &[Part]) -> Part {
+pub(super) fn one_part(parts: &[Part]) -> Part {
     let positions = parts.iter().flat_map(|part| part.positions.iter().copied()).collect();
     match parts {
         [only] => only.clone(),

@@ -6,3 +6,4 @@ pub(crate) mod layer;
 mod partwise;
 mod recurrent;
 mod relabel;
+mod table;

@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 use crate::couple::Channel;
 use crate::error::{Context, Result};
-use crate::mtz::joint::{Thin, may_have_correction};
+use crate::mtz::joint::{Thin, may_have_correction, may_have_scale};
 use crate::mtz::matching::{Pairing, Share, pair_by_owners};
 use crate::mtz::options::Method;
 use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord};
@@ -78,6 +78,7 @@ impl Driver<'_> {
             let (mut set, gain) = self.neuron_set(member, at, columns, &stats)?;
             set.importance = self.importance(member.task, member.id, &stats);
             set.rank = self.rank(member);
+            set.scales = may_have_scale(&member.layer);
             let keeps_bias = self.options.budget.keeps_bias(&member.layer);
             states.push(LayerState {
                 inputs: inputs(member, at, columns, stats.weights.ncols() - 1, keeps_bias),
@@ -120,6 +121,7 @@ impl Driver<'_> {
             sparse: connections(stats.weights.view()).is_some(),
             constant: columns.count,
             rank: None,
+            scales: false,
             corrections: Vec::new(),
         };
         Ok((set, own.gain))
@@ -302,7 +304,7 @@ impl Driver<'_> {
             let places = set.places(&inputs);
             let mut common = some_columns(&set.weights, &places);
             let correction = set.corrections.iter().find(|own| own.member == *at);
-            if let Some(correction) = correction.filter(|own| own.rank() > 0) {
+            if let Some(correction) = correction.filter(|own| own.is_some()) {
                 let plain = common.to_owned();
                 common = correction.added_to(&plain, &rows, &places).into_shared();
                 state.correction = Some(thin(correction, plain, &rows, &places, &own));
@@ -353,6 +355,7 @@ fn thin(
         rows: rows.to_vec(),
         columns: columns.to_vec(),
         common,
+        scale: order.iter().filter_map(|row| correction.scale.get(*row).copied()).collect(),
         left: correction.left.select(Axis(0), &order),
         right: correction.right.select(Axis(1), places),
     }

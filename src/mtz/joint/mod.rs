@@ -7,4 +7,4 @@ mod thin;
 
 pub use layout::{Block, Owner};
 pub use model::{Fused, JointModel, Neuron, Sharing, Task};
-pub(crate) use thin::{Corrections, Thin, may_have_correction};
+pub(crate) use thin::{Corrections, Thin, may_have_correction, may_have_scale};

@@ -1,8 +1,8 @@
 //! Corrections of low rank as layers of the tasks' nets.
 //!
-//! A layer with weights W + U V becomes the layer with W, which it has in common with others, a layer with V
-//! that reads the same inputs, a layer with U behind it, and their sum. So a corrected net is a plain net,
-//! and nothing else needs to know of corrections.
+//! A layer with weights diag(s) (W + U V) becomes the layer with W, which it has in common with others, a layer
+//! with V that reads the same inputs, a layer with U behind it, their sum, and a `BatchNormalization` that
+//! scales. So a corrected net is a plain net, and nothing else needs to know of corrections.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,6 +25,8 @@ pub(crate) struct Thin {
     pub(crate) columns: Vec<usize>,
     /// W: rows × columns.
     pub(crate) common: Array2<f32>,
+    /// s, one for each row; empty where nothing is scaled.
+    pub(crate) scale: Vec<f32>,
     /// U: rows × rank.
     pub(crate) left: Array2<f32>,
     /// V: rank × columns.
@@ -39,9 +41,16 @@ pub(crate) fn may_have_correction(layer: &CoupledLayer) -> bool {
     let plain = match &layer.layer.kind {
         LayerKind::Gemm | LayerKind::MatMul => true,
         LayerKind::Conv(geometry) => geometry.groups == 1,
-        LayerKind::ConvTranspose(_) | LayerKind::Gate(_) => false,
+        LayerKind::ConvTranspose(_) | LayerKind::Gate(_) | LayerKind::Table { .. } => false,
     };
     plain && !layer.per_channel && layer.layer.rows.is_none()
+}
+
+/// Whether a corrected layer can be scaled by a node behind it: its channels are on the second axis.
+pub(crate) fn may_have_scale(layer: &CoupledLayer) -> bool {
+    let has_bias = layer.layer.bias.is_some() && layer.layer.addition.is_none();
+    let kind = matches!(layer.layer.kind, LayerKind::Gemm | LayerKind::Conv(_));
+    kind && has_bias && layer.layer.out_axis == 1 && may_have_correction(layer)
 }
 
 impl JointModel {
@@ -106,11 +115,20 @@ fn numbers(old: &Coupling, new: &Coupling, fused: &[Option<u32>]) -> Vec<Option<
 /// Takes the correction out of a layer's weights, and puts it beside as two layers and a sum.
 fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &Thin) -> Result<()> {
     let mut weights = matrix::read(layer, graph)?;
+    for (row, scale) in thin.rows.iter().zip(&thin.scale) {
+        weights.row_mut(*row).mapv_inplace(|w| w / scale);
+    }
     for (row, common) in thin.rows.iter().zip(thin.common.rows()) {
         let values = thin.columns.iter().zip(common);
         values.for_each(|(column, value)| weights[(*row, *column)] = *value);
     }
     matrix::write(layer, graph, weights.view())?;
+    if !thin.scale.is_empty() {
+        scale_behind(graph, layer, thin);
+    }
+    if thin.right.nrows() == 0 {
+        return Ok(());
+    }
     let (out, inputs, taps) = layer.layer.sizes(graph)?;
     let rank = thin.right.nrows();
     let mut right = Array3::zeros((rank, inputs, taps));
@@ -133,6 +151,32 @@ fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &Thin) -> Result<()> {
     insert(graph, layer, [right, left], dtype, &spatial)
 }
 
+/// Puts a node behind a layer that scales its channels and returns its output.
+fn scale_behind(graph: &mut Graph, layer: &CoupledLayer, thin: &Thin) {
+    let (name, out) = (layer.name.clone(), layer.outputs.len());
+    let mut scale = vec![1.0f32; out];
+    thin.rows.iter().zip(&thin.scale).for_each(|(row, own)| scale[*row] = *own);
+    let output = layer.layer.output;
+    let ty = graph.value(output).ty.clone();
+    let plain = graph.add_value(&format!("{name}.unscaled"), ValueKind::Detached, ty);
+    graph.edit_node(layer.layer.last_node(), |node| node.outputs = vec![Some(plain)]);
+    let vectors = [("scale", scale), ("shift", vec![0.0; out]), ("mean", vec![0.0; out])];
+    let vectors = vectors.into_iter().chain([("variance", vec![1.0; out])]);
+    let mut inputs = vec![Some(plain)];
+    for (what, values) in vectors {
+        let tensor = Tensor::from_f32(&ndarray::Array1::from(values).into_dyn());
+        inputs.push(Some(graph.add_initializer(&format!("{name}.{what}"), tensor)));
+    }
+    graph.add_node(Node {
+        name: format!("{name}.scaled"),
+        op: "BatchNormalization".to_owned(),
+        inputs,
+        outputs: vec![Some(output)],
+        attributes: [("epsilon".to_owned(), Attribute::Float(0.0))].into(),
+        ..Node::default()
+    });
+}
+
 fn insert(
     graph: &mut Graph,
     layer: &CoupledLayer,
@@ -141,7 +185,8 @@ fn insert(
     spatial: &[usize],
 ) -> Result<()> {
     let in_first = layer.layer.in_first();
-    let (node, output) = (graph.node(layer.layer.node).clone(), layer.layer.output);
+    let node = graph.node(layer.layer.node).clone();
+    let output = graph.node(layer.layer.last_node()).output(0).ok_or_else(lost)?;
     let rank = right.dim().0;
     let tensors = [
         tensor(&right, dtype, in_first, spatial)?,
@@ -157,7 +202,7 @@ fn insert(
     let [reduced, corrected, common] =
         [("reduced", narrow), ("correction", ty.clone()), ("common", ty)]
             .map(|(name, ty)| value(graph, name, ty));
-    graph.edit_node(layer.layer.node, |node| node.outputs = vec![Some(common)]);
+    graph.edit_node(layer.layer.last_node(), |node| node.outputs = vec![Some(common)]);
     let down = Node {
         name: format!("{}.reduced", node.name),
         inputs: vec![Some(layer.layer.input), Some(right)],

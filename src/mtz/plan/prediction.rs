@@ -17,6 +17,7 @@ use crate::mtz::site::{
     OWN_WEIGHTS, SettledGroups, SiteLayer, SiteSelection, common_neurons, corresponding_layers,
 };
 use crate::mtz::statistics::statistics_bytes;
+use crate::ops::LayerKind;
 
 use super::input_matching::{PlanState, settle_inputs};
 use super::producers::{Producers, consumed_before_produced, consumers};
@@ -213,7 +214,10 @@ fn saved(
     for neuron in neurons {
         *sets.entry(neuron.iter().map(|(member, _)| *member).collect()).or_default() += 1;
     }
-    let inputs = members.first().and_then(|m| m.layer.inputs.as_ref()).map_or(0, Vec::len);
+    let inputs = members.first().map_or(0, |m| match m.layer.layer.kind {
+        LayerKind::Table { rows } => rows,
+        _ => m.layer.inputs.as_ref().map_or(0, Vec::len),
+    });
     let of_neuron = |set: &[usize]| -> usize {
         let copies = set.len() - 1;
         let first = &members[set[0]].layer;

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::align::Alignment;
 use crate::couple::Channel;
 use crate::mtz::joint::{JointModel, Neuron};
+use crate::ops::LayerKind;
 
 use super::layers::SiteLayer;
 
@@ -27,6 +28,8 @@ enum Source {
     Neuron { neuron: Neuron, nth: usize, pixels: usize },
     /// The n-th pixel of a channel of a model input.
     Input { input: usize, channel: usize, nth: usize },
+    /// A row of a table.
+    Row(usize),
     /// A column of layers that correspond by index with that of a net.
     Column { ancestor: usize, column: usize },
 }
@@ -77,6 +80,9 @@ impl CommonInputs {
 
 /// What stands at each input of a layer; `None` for what only its own net has.
 fn sources(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec<Option<Source>> {
+    if let LayerKind::Table { rows } = member.layer.layer.kind {
+        return (0..rows).map(|row| Some(Source::Row(row))).collect();
+    }
     let Some(channels) = member.layer.inputs.as_deref() else {
         return columns(joint, alignment, member);
     };

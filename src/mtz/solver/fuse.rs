@@ -37,6 +37,9 @@ impl Problem {
         factors: &Factors,
     ) -> Result<Array2<f32>> {
         check_sensitivities(&self.s_a, &self.s_b)?;
+        if let Some(diagonals) = self.diagonals(damping) {
+            return self.fuse_diagonals(&diagonals, pairs);
+        }
         let (a, b): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
         let junction = Junction::of([&self.h_a, &self.h_b], damping);
         // The side whose neurons change by a multiple of the difference is the other one.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 
 use super::cholesky::{Spd, relative_ridge, ridge};
+use super::diagonal::Diagonal;
 use super::junction::half_distances;
 use super::samples::{SampleGain, Samples};
 use crate::calib::product::{add_times, submatrix};
@@ -18,6 +19,18 @@ pub(crate) fn block(inputs: usize) -> usize {
     ((4 << 20) / inputs.max(1)).clamp(16, 512)
 }
 
+/// What damping grows by for each input per row.
+const OF_FEW_ROWS: f64 = 0.05;
+
+/// Inputs per row up to which rows are many.
+const MANY_ROWS: f64 = 0.25;
+
+/// The damping of a Hessian of `inputs` inputs of which so many rows were seen. With hardly more rows than
+/// inputs, least squares follow what is peculiar to these rows: a larger ridge keeps them from that.
+pub(super) fn damping_of(damping: f64, inputs: usize, rows: f64) -> f64 {
+    damping.max(OF_FEW_ROWS * (inputs as f64 / rows - MANY_ROWS))
+}
+
 /// A symmetric positive semidefinite matrix over a layer's inputs.
 #[derive(Debug, Clone)]
 pub enum Hessian {
@@ -25,6 +38,8 @@ pub enum Hessian {
     Dense(Scaled),
     /// Rows that it is the scaled sum of squares of.
     Samples(Samples),
+    /// Of a table, whose inputs are one-hot.
+    Diagonal(Diagonal),
 }
 
 /// A matrix times a factor, so that the matrix can be shared.
@@ -32,12 +47,23 @@ pub enum Hessian {
 pub struct Scaled {
     matrix: Arc<Array2<f64>>,
     factor: f64,
+    seen: f64,
 }
 
 impl Scaled {
-    /// `matrix` times `factor`.
+    /// `matrix` times `factor`, of any number of rows.
     pub fn new(matrix: Array2<f64>, factor: f64) -> Scaled {
-        Scaled { matrix: Arc::new(matrix), factor }
+        Scaled { matrix: Arc::new(matrix), factor, seen: f64::INFINITY }
+    }
+
+    /// The same, of so many rows; see [`damping_of`].
+    pub fn seen(self, rows: f64) -> Scaled {
+        Scaled { seen: rows, ..self }
+    }
+
+    /// What damping adds to the diagonal of the matrix without the factor.
+    pub(super) fn ridge(&self, damping: f64) -> f64 {
+        ridge(self.matrix(), damping_of(damping, self.matrix.nrows(), self.seen))
     }
 
     /// The matrix without the factor.
@@ -53,7 +79,7 @@ impl Scaled {
 
 impl From<Array2<f64>> for Hessian {
     fn from(matrix: Array2<f64>) -> Self {
-        Hessian::Dense(Scaled { matrix: Arc::new(matrix), factor: 1.0 })
+        Hessian::Dense(Scaled::new(matrix, 1.0))
     }
 }
 
@@ -73,6 +99,7 @@ impl Hessian {
         match self {
             Hessian::Dense(dense) => dense.matrix.nrows(),
             Hessian::Samples(samples) => samples.size(),
+            Hessian::Diagonal(diagonal) => diagonal.size(),
         }
     }
 
@@ -81,21 +108,26 @@ impl Hessian {
         match self {
             Hessian::Dense(dense) => dense.factor * dense.matrix.diag().sum(),
             Hessian::Samples(samples) => samples.trace(),
+            Hessian::Diagonal(diagonal) => diagonal.trace(),
         }
     }
 
-    /// What damping adds to the diagonal: `damping` times its mean entry.
+    /// What damping adds to the diagonal: `damping` times its mean entry, more where few rows were seen.
     pub fn ridge(&self, damping: f64) -> f64 {
-        relative_ridge(self.trace(), self.size(), damping)
+        match self {
+            Hessian::Dense(dense) => dense.factor * dense.ridge(damping),
+            Hessian::Samples(samples) => samples.ridge(damping),
+            // An id tells of its own row alone: ids that were never seen weigh nothing already.
+            Hessian::Diagonal(_) => relative_ridge(self.trace(), self.size(), damping),
+        }
     }
 
     /// The Hessian times a factor.
     pub fn times(self, factor: f64) -> Hessian {
         match self {
-            Hessian::Dense(own) => {
-                Hessian::Dense(Scaled { factor: own.factor * factor, matrix: own.matrix })
-            }
+            Hessian::Dense(own) => Hessian::Dense(Scaled { factor: own.factor * factor, ..own }),
             Hessian::Samples(samples) => Hessian::Samples(samples.times(factor)),
+            Hessian::Diagonal(diagonal) => Hessian::Diagonal(diagonal.times(factor)),
         }
     }
 
@@ -103,7 +135,8 @@ impl Hessian {
     pub fn dense(&self) -> Scaled {
         match self {
             Hessian::Dense(dense) => dense.clone(),
-            Hessian::Samples(own) => Scaled { matrix: Arc::new(own.dense()), factor: 1.0 },
+            Hessian::Samples(own) => Scaled::new(own.dense(), 1.0).seen(own.seen()),
+            Hessian::Diagonal(own) => Scaled::new(Array2::from_diag(&own.entries()), 1.0),
         }
     }
 
@@ -115,6 +148,7 @@ impl Hessian {
     pub fn mean_square<T: Copy + Into<f64> + Sync>(&self, weights: ArrayView2<T>) -> Array1<f64> {
         let mean_square = |weights: ArrayView2<T>| match self {
             Hessian::Samples(samples) => samples.mean_square(weights),
+            Hessian::Diagonal(diagonal) => diagonal.mean_square(weights),
             Hessian::Dense(dense) => {
                 let product = times_wide(weights, dense.matrix());
                 let rows = Zip::from(product.rows()).and(weights.rows());
@@ -133,6 +167,7 @@ impl Hessian {
     pub fn means(&self, weights: ArrayView2<f32>) -> Array1<f64> {
         match self {
             Hessian::Samples(samples) => samples.means(weights),
+            Hessian::Diagonal(diagonal) => diagonal.means(weights),
             Hessian::Dense(dense) => {
                 let constant = dense.matrix.row(dense.matrix.nrows().saturating_sub(1));
                 let means = times_wide(weights, constant.insert_axis(Axis(1)));
@@ -153,6 +188,7 @@ impl Hessian {
                 let (a, b) = (images[0].view(), images[1].view());
                 half_distances([a.t(), b.t()], [a, b]) * samples.scale()
             }
+            Hessian::Diagonal(diagonal) => diagonal.distances(weights),
         }
     }
 
@@ -167,9 +203,10 @@ impl Hessian {
         match self {
             Hessian::Dense(own) => {
                 let matrix = Arc::new(submatrix(own.matrix(), inputs, inputs));
-                Hessian::Dense(Scaled { matrix, factor: own.factor })
+                Hessian::Dense(Scaled { matrix, ..own.clone() })
             }
             Hessian::Samples(samples) => Hessian::Samples(samples.select(inputs)),
+            Hessian::Diagonal(diagonal) => Hessian::Diagonal(diagonal.select(inputs)),
         }
     }
 
@@ -180,6 +217,9 @@ impl Hessian {
         {
             return Hessian::Samples(Samples::sum([(a, here), (b, there)], size));
         }
+        if let [(Hessian::Diagonal(a), here), (Hessian::Diagonal(b), there)] = parts {
+            return Hessian::Diagonal(Diagonal::sum([(a, here), (b, there)], size));
+        }
         let mut sum = Array2::zeros((size, size));
         for (part, places) in parts {
             let part = part.dense();
@@ -189,7 +229,16 @@ impl Hessian {
                 values.for_each(|(column, value)| to[*column] += part.factor * value);
             }
         }
-        sum.into()
+        let seen = parts.iter().map(|(part, _)| part.seen()).sum();
+        Hessian::Dense(Scaled::new(sum, 1.0).seen(seen))
+    }
+
+    fn seen(&self) -> f64 {
+        match self {
+            Hessian::Dense(dense) => dense.seen,
+            Hessian::Samples(samples) => samples.seen(),
+            Hessian::Diagonal(_) => f64::INFINITY,
+        }
     }
 
     /// The diagonal of (H + λI)⁻¹, λ as damping adds it.
@@ -199,8 +248,9 @@ impl Hessian {
     pub fn inverse_diagonal(&self, damping: f64) -> Result<Array1<f64>> {
         match self {
             Hessian::Samples(samples) => samples.inverse_diagonal(self.ridge(damping)),
+            Hessian::Diagonal(own) => Ok(own.inverse(self.ridge(damping))),
             Hessian::Dense(own) => {
-                let factor = Spd::factor(own.matrix(), ridge(own.matrix(), damping))?;
+                let factor = Spd::factor(own.matrix(), own.ridge(damping))?;
                 let unit = Array2::eye(self.size());
                 Ok(factor.solve(unit.view()).diag().to_owned() / own.factor)
             }
@@ -221,14 +271,17 @@ impl Hessian {
         }
         Ok(match self {
             Hessian::Dense(own) => {
+                let damping = damping_of(damping, private.len(), own.seen);
                 let (matrix, gain) = schur(own.matrix(), shared, private, damping)?;
-                let hessian = Scaled { matrix: Arc::new(matrix), factor: own.factor };
+                let hessian = Scaled { matrix: Arc::new(matrix), ..own.clone() };
                 Reduced { hessian: Hessian::Dense(hessian), gain: Some(Gain::Dense(gain)) }
             }
             Hessian::Samples(samples) => {
                 let (left, gain) = samples.reduced(shared, private, damping)?;
                 Reduced { hessian: Hessian::Samples(left), gain: Some(Gain::Samples(gain)) }
             }
+            // Inputs that are never there together make up for nothing.
+            Hessian::Diagonal(_) => Reduced { hessian: self.select(shared), gain: None },
         })
     }
 }

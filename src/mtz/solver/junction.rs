@@ -109,6 +109,20 @@ impl<'p> Junction<'p> {
         }
     }
 
+    /// The inner product of each row of one weight with the same row of another in that metric; `images` are
+    /// those of the other.
+    pub(super) fn row_products(
+        &self,
+        weights: ArrayView2<f64>,
+        other: ArrayView2<f64>,
+        images: &Array2<f64>,
+    ) -> Array1<f64> {
+        match &self.form {
+            Form::Dense(_) => (&weights * &images.t()).sum_axis(Axis(1)),
+            Form::Samples { .. } => (&weights * &other).sum_axis(Axis(1)),
+        }
+    }
+
     /// The factor of √r H_A + H_B/√r, r = 2^`level`, or of what stands for it. What damping a second
     /// attempt adds counts as the other side's, so all formulas stay consistent.
     pub(super) fn factor(&self, level: i32) -> Result<Spd> {

@@ -2,6 +2,7 @@
 
 pub mod channelwise;
 pub mod cholesky;
+pub mod diagonal;
 pub mod fuse;
 pub mod hessian;
 mod junction;

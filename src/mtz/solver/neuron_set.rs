@@ -4,6 +4,8 @@
 //! layer: their Hessians add up, and their common weights are its weights. Adding one net at a time
 //! (sec. 3.4) then is the paper's pair of layers over and over.
 
+mod correction;
+
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, Zip};
 
 use crate::error::Result;
@@ -36,6 +38,8 @@ pub(crate) struct NeuronSet {
     pub(crate) constant: usize,
     /// The rank of the correction that its weights get where it joins others; `None` where none is asked for.
     pub(crate) rank: Option<usize>,
+    /// Whether its neurons may be multiples of those that they join.
+    pub(crate) scales: bool,
     /// Corrections of the members' weights.
     pub(crate) corrections: Vec<LowRank>,
 }
@@ -131,35 +135,6 @@ impl PairProblem {
         self.problem.cost_keeping(options.metric, options.damping, &mut self.factors)
     }
 
-    /// Takes from the weights of `b`, which joins `a`, the correction that it gets. Only layers all of whose
-    /// neurons join at once over the same inputs get one, and no sparse ones.
-    ///
-    /// # Errors
-    /// As [`Problem::cost`].
-    pub(crate) fn correct(
-        &mut self,
-        a: &NeuronSet,
-        b: &NeuronSet,
-        pairs: &[(usize, usize)],
-        options: &MergeOptions,
-    ) -> Result<Option<LowRank>> {
-        let alike = self.inputs == a.inputs && self.inputs == b.inputs;
-        let whole = b.members.len() == 1 && pairs.len() == b.rows.len() && !(a.sparse && b.sparse);
-        let Some(rank) = b.rank.filter(|_| alike && whole) else { return Ok(None) };
-        let constant = self.inputs.iter().position(|input| *input == a.constant);
-        let found = self.problem.low_rank(pairs, rank, constant, options.damping)?;
-        let Some(mut found) = found else { return Ok(None) };
-        found.member = b.members[0];
-        found.rows = pairs.iter().map(|(_, j)| b.rows[*j][0]).collect();
-        if found.rank() > 0 {
-            let change = found.left.dot(&found.right);
-            for ((_, j), change) in pairs.iter().zip(change.rows()) {
-                self.problem.w_b.row_mut(*j).zip_mut_with(&change, |w, c| *w -= c);
-            }
-        }
-        Ok(Some(found))
-    }
-
     /// Makes each pair one neuron; its Hessian is kept where it will be asked for (`keep`).
     ///
     /// # Errors
@@ -197,6 +172,7 @@ impl PairProblem {
             sparse: a.sparse && b.sparse,
             constant: a.constant,
             rank: None,
+            scales: false,
             corrections: a.corrections.iter().chain(&b.corrections).cloned().collect(),
         })
     }

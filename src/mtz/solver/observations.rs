@@ -2,6 +2,7 @@
 
 use ndarray::{Array1, Array2};
 
+use super::diagonal::Diagonal;
 use super::hessian::{Hessian, Scaled};
 use super::samples::Samples;
 use crate::calib::gram::Moments;
@@ -21,6 +22,13 @@ pub enum Observations {
         /// Number of rows.
         count: u64,
     },
+    /// How often rows of a table are picked.
+    Counts {
+        /// Mean x xᵀ.
+        hessian: Diagonal,
+        /// Number of rows.
+        count: u64,
+    },
     /// The rows.
     Rows {
         /// All x.
@@ -34,7 +42,7 @@ impl Observations {
     /// Number of rows.
     pub fn count(&self) -> u64 {
         match self {
-            Observations::Means { count, .. } => *count,
+            Observations::Means { count, .. } | Observations::Counts { count, .. } => *count,
             Observations::Rows { samples, .. } => samples.rows().nrows() as u64,
         }
     }
@@ -43,6 +51,7 @@ impl Observations {
     pub fn hessian(&self) -> Hessian {
         match self {
             Observations::Means { hessian, .. } => Hessian::Dense(hessian.clone()),
+            Observations::Counts { hessian, .. } => Hessian::Diagonal(hessian.clone()),
             Observations::Rows { samples, .. } => Hessian::Samples(samples.clone()),
         }
     }
@@ -52,6 +61,7 @@ impl Observations {
         match self {
             Observations::Means { targets, .. } => *targets = None,
             Observations::Rows { targets, .. } => *targets = None,
+            Observations::Counts { .. } => {}
         }
     }
 }
@@ -63,10 +73,16 @@ impl TryFrom<Statistics> for Observations {
     fn try_from(statistics: Statistics) -> Result<Self> {
         Ok(match statistics {
             Statistics::Moments(moments) => moments.try_into()?,
+            Statistics::Counts(counts) => Observations::Counts {
+                hessian: Diagonal::of_counts(&counts),
+                count: counts.sum() as u64,
+            },
             Statistics::Rows(rows) => {
                 let (inputs, targets) = rows.into_parts();
                 let scale = 1.0 / inputs.nrows().max(1) as f64;
-                Observations::Rows { samples: Samples::new(inputs.into(), scale), targets }
+                let seen = inputs.nrows() as f64;
+                let samples = Samples::new(inputs.into(), scale).of_rows(seen);
+                Observations::Rows { samples, targets }
             }
         })
     }
@@ -79,7 +95,7 @@ impl TryFrom<Moments> for Observations {
         let (count, rows) = (moments.count(), moments.rows()?);
         let (matrix, targets) = moments.into_sums();
         let targets = targets.map(|(cross, squares)| (cross / rows, squares / rows));
-        let hessian = Scaled::new(matrix, 1.0 / rows);
+        let hessian = Scaled::new(matrix, 1.0 / rows).seen(rows);
         Ok(Observations::Means { hessian, targets, count })
     }
 }

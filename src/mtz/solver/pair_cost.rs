@@ -9,6 +9,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{ArcArray2, Array1, Array2, Zip};
 
 use super::cholesky::Spd;
+use super::diagonal::Diagonals;
 use super::hessian::Hessian;
 use super::junction::{Junction, half_distances};
 use crate::error::{Error, ErrorKind, Result};
@@ -151,8 +152,19 @@ impl Problem {
     }
 
     fn hessian_cost(&self, damping: f64, factors: &mut Factors) -> Result<Array2<f64>> {
-        let junction = Junction::of([&self.h_a, &self.h_b], damping);
         let weights = [self.w_a.view(), self.w_b.view()];
+        if let Some(diagonals) = self.diagonals(damping) {
+            let mut cost = Array2::zeros((self.w_a.nrows(), self.w_b.nrows()));
+            for level in self.levels() {
+                let own = diagonals.cost(weights, level);
+                Zip::indexed(&mut cost).and(&own).par_for_each(|(i, j), d, own| {
+                    let balance = self.balance(i, j);
+                    *d += balance.weight * balance.part(level) * own;
+                });
+            }
+            return Ok(cost);
+        }
+        let junction = Junction::of([&self.h_a, &self.h_b], damping);
         let images = weights.map(|w| junction.images(w));
         let before = junction.distances(weights, [&images[0], &images[1]]);
         let mut cost = Array2::zeros(before.dim());
@@ -172,6 +184,14 @@ impl Problem {
             factors.keep(level, factor);
         }
         Ok(cost)
+    }
+
+    /// The two Hessians, if both are diagonal.
+    pub(super) fn diagonals(&self, damping: f64) -> Option<Diagonals> {
+        match (&self.h_a, &self.h_b) {
+            (Hessian::Diagonal(a), Hessian::Diagonal(b)) => Some(Diagonals::of([a, b], damping)),
+            _ => None,
+        }
     }
 
     /// The levels that have a part in any pair.

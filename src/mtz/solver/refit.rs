@@ -9,7 +9,7 @@ use std::ops::Range;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, Zip, s};
 
-use super::cholesky::{Spd, relative_ridge, ridge};
+use super::cholesky::Spd;
 use super::hessian::{Scaled, block};
 use super::observations::Observations;
 use super::samples::Samples;
@@ -138,16 +138,14 @@ impl<'s> Fit<'s> {
 
     fn ridge(&self, damping: f64) -> f64 {
         match self {
-            Fit::Means { hessian, .. } => hessian.factor() * ridge(hessian.matrix(), damping),
-            Fit::Rows { samples, .. } => relative_ridge(samples.trace(), samples.size(), damping),
+            Fit::Means { hessian, .. } => hessian.factor() * hessian.ridge(damping),
+            Fit::Rows { samples, .. } => samples.ridge(damping),
         }
     }
 
     fn factor(&self, damping: f64) -> Result<Spd> {
         match self {
-            Fit::Means { hessian, .. } => {
-                Spd::factor(hessian.matrix(), ridge(hessian.matrix(), damping))
-            }
+            Fit::Means { hessian, .. } => Spd::factor(hessian.matrix(), hessian.ridge(damping)),
             Fit::Rows { samples, .. } => samples.factor(self.ridge(damping)),
         }
     }
@@ -257,7 +255,8 @@ mod tests {
         let y = y.mapv(|v| v as f32);
         let mut moments = Moments::with_targets(inputs, weights.nrows());
         moments.push_with(x.view(), y.view()).unwrap();
-        let samples = Samples::new(Arc::new(rows), 1.0 / x.nrows() as f64);
+        let seen = x.nrows() as f64;
+        let samples = Samples::new(Arc::new(rows), 1.0 / seen).of_rows(seen);
         [moments.try_into().unwrap(), Observations::Rows { samples, targets: Some(y) }]
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, s};
 
 use super::cholesky::{Ridges, Spd, relative_ridge};
+use super::hessian::damping_of;
 use crate::calib::product::{add_upper_gram, symmetric};
 use crate::calib::wide::{add_wide, inner_products, squares, times_wide, widened};
 use crate::error::Result;
@@ -24,13 +25,29 @@ pub struct Samples {
     scale: f64,
     /// The trace of H.
     trace: f64,
+    /// How many rows of the data these stand for.
+    seen: f64,
 }
 
 impl Samples {
     /// H = `scale` Σ x xᵀ over the rows of a matrix.
     pub fn new(rows: Arc<Array2<f32>>, scale: f64) -> Samples {
         let trace = scale * squares(rows.view());
-        Samples { rows, scale, trace }
+        Samples { rows, scale, trace, seen: f64::INFINITY }
+    }
+
+    /// The same, of so many rows of the data.
+    pub fn of_rows(self, seen: f64) -> Samples {
+        Samples { seen, ..self }
+    }
+
+    pub(super) fn seen(&self) -> f64 {
+        self.seen
+    }
+
+    /// What damping adds to the diagonal.
+    pub(super) fn ridge(&self, damping: f64) -> f64 {
+        relative_ridge(self.trace, self.size(), damping_of(damping, self.size(), self.seen))
     }
 
     /// The rows.
@@ -70,7 +87,7 @@ impl Samples {
         if inputs.iter().copied().eq(0..self.size()) {
             return self.clone();
         }
-        Samples::new(Arc::new(columns(self.rows(), inputs)), self.scale)
+        Samples::new(Arc::new(columns(self.rows(), inputs)), self.scale).of_rows(self.seen)
     }
 
     /// X wᵀ for each row w of `weights`, rows × weights' rows.
@@ -135,7 +152,7 @@ impl Samples {
         damping: f64,
     ) -> Result<(Samples, SampleGain)> {
         let (own, theirs) = (self.select(shared), self.select(private));
-        let factor = theirs.factor(relative_ridge(theirs.trace, theirs.size(), damping))?;
+        let factor = theirs.factor(theirs.ridge(damping))?;
         let root = factor.ridge().sqrt();
         let mut left = Array2::<f32>::zeros(own.rows.dim());
         let blocks = left.axis_chunks_iter_mut(Axis(1), BLOCK);
@@ -143,7 +160,7 @@ impl Samples {
             let half = factor.solve_half(widened(x).view());
             left.zip_mut_with(&half, |to, from| *to = (root * from) as f32);
         }
-        let left = Samples::new(Arc::new(left), self.scale);
+        let left = Samples::new(Arc::new(left), self.scale).of_rows(self.seen);
         Ok((left, SampleGain { shared: own, private: theirs, factor: Arc::new(factor) }))
     }
 
@@ -163,7 +180,8 @@ impl Samples {
                 });
             start = end;
         }
-        Samples::new(Arc::new(rows), 1.0)
+        let seen = parts.iter().map(|(part, _)| part.seen).sum();
+        Samples::new(Arc::new(rows), 1.0).of_rows(seen)
     }
 }
 

@@ -62,12 +62,14 @@ pub(crate) fn statistics_bytes(
         return u64::MAX;
     };
     match layer.per_channel {
+        _ if layer.layer.is_table() => 8 * inputs as u64,
         true => Moments::bytes(taps, usize::from(targets)).saturating_mul(out as u64),
         false => Moments::bytes(inputs.saturating_mul(taps), if targets { out } else { 0 }),
     }
 }
 
-/// What the work at a layer takes of memory; `None` for a depthwise layer, which takes hardly any.
+/// What the work at a layer takes of memory; `None` for depthwise layers and tables, which take
+/// hardly any.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the layer's weight is not a matrix.
@@ -79,7 +81,8 @@ pub(crate) fn extent(
     let (outputs, inputs, taps) = layer.layer.sizes(&joint.tasks[task].model.graph)?;
     let inputs = inputs.saturating_mul(taps).saturating_add(1);
     let tasks = joint.tasks.len();
-    Ok((!layer.per_channel).then_some(Extent { outputs, inputs, tasks }))
+    let is_matrix = !layer.per_channel && !layer.layer.is_table();
+    Ok(is_matrix.then_some(Extent { outputs, inputs, tasks }))
 }
 
 /// Energies below this are rounding errors: the neuron never changes.

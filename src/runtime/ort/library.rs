@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What decides where to look. Taken from the process once, so that the search can be tested.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,8 @@ pub(super) struct Surroundings {
     pub(super) option: Option<PathBuf>,
     /// `ORT_DYLIB_PATH`.
     pub(super) variable: Option<PathBuf>,
+    /// Folders that the host of this library knows of.
+    pub(super) host_dirs: Vec<PathBuf>,
     pub(super) executable_dir: Option<PathBuf>,
     pub(super) working_dir: Option<PathBuf>,
     /// `VIRTUAL_ENV`.
@@ -21,6 +23,18 @@ pub(super) struct Surroundings {
     /// The Python whose module path is searched.
     pub(super) python: Option<&'static str>,
     pub(super) system_dirs: Vec<PathBuf>,
+}
+
+/// See [`look_in`].
+static HOST_DIRS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Looks for the library in `folder` first, as long as the user names none. For programs that host this
+/// library, such as Python, and know their packages.
+pub fn look_in(folder: PathBuf) {
+    let mut folders = HOST_DIRS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !folders.contains(&folder) {
+        folders.push(folder);
+    }
 }
 
 /// A place that was searched, and the libraries in it, newest first.
@@ -40,6 +54,7 @@ impl Surroundings {
         Surroundings {
             option: option.map(Path::to_path_buf),
             variable: path("ORT_DYLIB_PATH"),
+            host_dirs: HOST_DIRS.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             executable_dir: env::current_exe()
                 .ok()
                 .and_then(|exe| Some(exe.canonicalize().ok()?.parent()?.to_path_buf())),
@@ -68,7 +83,8 @@ impl Surroundings {
     /// The places to search, in order. Lazy, because asking Python takes a process.
     pub(super) fn places(&self) -> impl Iterator<Item = Place> + '_ {
         type Search = fn(&Surroundings) -> Vec<PathBuf>;
-        const SEARCHES: [(&str, Search); 5] = [
+        const SEARCHES: [(&str, Search); 6] = [
+            ("the host's packages", Surroundings::in_host),
             ("the program's folder", Surroundings::beside_executable),
             (".onnxruntime/", Surroundings::in_project),
             ("VIRTUAL_ENV", Surroundings::in_virtual_env),
@@ -78,6 +94,10 @@ impl Surroundings {
         SEARCHES
             .into_iter()
             .map(|(name, search)| Place { name: name.to_string(), libraries: search(self) })
+    }
+
+    fn in_host(&self) -> Vec<PathBuf> {
+        self.host_dirs.iter().flat_map(|dir| libraries_in(dir, 0)).collect()
     }
 
     fn beside_executable(&self) -> Vec<PathBuf> {
@@ -235,6 +255,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
         let expected = [
+            "host/libonnxruntime.so.1.29.0",
             "bin/libonnxruntime.so",
             "work/.onnxruntime/onnxruntime-linux-x64-1.31.1/lib/libonnxruntime.so.1.31.1",
             "venv/lib/python3.11/site-packages/onnxruntime/capi/libonnxruntime.so.1.30.0",
@@ -246,6 +267,7 @@ mod tests {
         fs::create_dir_all(at("work/deep/inside")).unwrap();
 
         let surroundings = Surroundings {
+            host_dirs: vec![at("host")],
             executable_dir: Some(at("bin")),
             working_dir: Some(at("work/deep/inside")),
             virtual_env: Some(at("venv")),

@@ -14,6 +14,7 @@ use ::ort::LoadDynamicError;
 use ::ort::environment::Environment;
 use ::ort::logging::LogLevel;
 
+pub use self::library::look_in;
 use self::library::{Place, Surroundings};
 use super::shield::shielded;
 use super::{

@@ -20,8 +20,9 @@ fn rows(count: usize, inputs: usize, seed: u64) -> Array2<f32> {
 /// The two forms of one Hessian.
 fn both(rows: &Array2<f32>, scale: f64) -> [Hessian; 2] {
     let wide = rows.mapv(f64::from);
-    let dense = Hessian::Dense(Scaled::new(wide.t().dot(&wide), scale));
-    [dense, Hessian::Samples(Samples::new(Arc::new(rows.clone()), scale))]
+    let seen = rows.nrows() as f64;
+    let dense = Hessian::Dense(Scaled::new(wide.t().dot(&wide), scale).seen(seen));
+    [dense, Hessian::Samples(Samples::new(Arc::new(rows.clone()), scale).of_rows(seen))]
 }
 
 fn single(rows: usize, columns: usize, seed: u64) -> Weights {
@@ -176,6 +177,16 @@ fn equal_neurons_of_few_samples_keep_their_weights_bit_for_bit() {
     assert_eq!(p.fuse(&[(2, 0), (0, 1), (1, 2)], 1e-4).unwrap(), p.w_b);
     std::mem::swap(&mut p.h_a, &mut p.h_b);
     assert_eq!(p.fuse(&[(2, 0), (0, 1), (1, 2)], 1e-4).unwrap(), p.w_b);
+}
+
+#[test]
+fn few_rows_are_damped_more() {
+    for rows in [1.0, 10.0, 100.0, 390.0] {
+        assert!(damping_of(1e-4, 100, rows) > damping_of(1e-4, 100, rows + 1.0));
+    }
+    for rows in [400.0, 1e5, f64::INFINITY] {
+        assert_eq!(damping_of(1e-4, 100, rows), 1e-4);
+    }
 }
 
 #[test]

@@ -1,0 +1,301 @@
+"""Merge several pre-trained ONNX networks into one smaller multi-task model.
+
+``merge`` makes a :class:`Joint` model, ``plan`` tells what it would do, ``inspect`` shows one model,
+``verify`` compares a joint model with its originals, ``retrain`` trains one a little more, ``prune``
+leaves out weights, and ``calibrate`` stores statistics. Keywords are the options of the command line,
+with the same defaults.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from . import _inputs, _native
+from ._joint import Joint
+from ._keywords import arguments, documented
+from ._place import find_onnxruntime, program
+from ._progress import listener
+from ._report import Report, Verification
+from .errors import Error, RequirementError, UsageError
+
+__version__ = _native.__version__
+
+__all__ = [
+    "Error",
+    "Joint",
+    "Report",
+    "Verification",
+    "calibrate",
+    "errors",
+    "inspect",
+    "merge",
+    "plan",
+    "prune",
+    "retrain",
+    "verify",
+]
+
+find_onnxruntime()
+
+
+@documented("merge")
+def merge(models, data=None, *, progress=False, **options):
+    """Merge trained models into one smaller multi-task model.
+
+    Neurons or layers that do nearly the same are stored once, with weights that serve all tasks, and
+    layers behind them make up for the change. Inputs that show what the models see (``data``, no labels
+    needed) decide what "nearly the same" means. Outputs of the joint model are called ``TASK/OUTPUT``.
+    The joint model is verified against the originals.
+
+    Parameters
+    ----------
+    models : dict or list
+        The models: paths, bytes or ``onnx.ModelProto``. The keys of a dict name the tasks; models in a
+        list are called after their files. A joint model counts for all its tasks.
+    data : optional
+        Samples such as the models see: a path (``.npz``, ``.npy`` or a folder of images), an array whose
+        first axis counts samples, a dict of arrays by the names of the inputs, a tuple of arrays in the
+        inputs' order, or any iterable of batches of these, such as a torch ``DataLoader``. An array
+        called ``labels``, or one array more than there are inputs, holds labels. Give one set for all
+        models, a dict of sets by the names of the tasks, or a list with one set per model. Arrays are
+        not copied; iterables are read once, into a temporary file, and need not fit into memory.
+    progress : bool or callable, default: False
+        Shows bars, by tqdm, or calls ``progress(stage, done, steps)``.
+    **options
+        OPTIONS
+
+    Returns
+    -------
+    Joint
+        The joint model, with the report of the merge.
+
+    Raises
+    ------
+    onnx_zip.errors.Error
+        With the sentence that the command line prints. ``RequirementError`` where the joint model is not
+        what ``require`` asks for, which has it as ``joint``.
+    """
+    found, names = _inputs.models(models)
+    sets = _inputs.data(data, names)
+    heard = listener(progress)
+    try:
+        native = _native.merge(
+            found, names, sets, arguments("merge", options), program(), heard
+        )
+    finally:
+        heard.close()
+    joint = Joint._of(native)
+    unmet, worse = native.complaints()
+    if unmet is not None:
+        raise RequirementError(unmet if worse is None else f"{unmet}: {worse}", joint)
+    if worse is not None:
+        heard.warn(worse)
+    return joint
+
+
+@documented("plan")
+def plan(models, **options):
+    """Show what a merge would do; needs no data.
+
+    Parameters
+    ----------
+    models : dict or list
+        As for :func:`merge`.
+    **options
+        OPTIONS
+
+    Returns
+    -------
+    Report
+        Which layers correspond, what cannot be shared and why, sizes and memory.
+    """
+    found, names = _inputs.models(models)
+    data, text = _native.plan(found, names, arguments("plan", options))
+    return Report(text, data)
+
+
+def inspect(model):
+    """Show the layers of one model and which of its channels can be shared.
+
+    Parameters
+    ----------
+    model : str, os.PathLike, bytes or onnx.ModelProto
+        The model.
+
+    Returns
+    -------
+    Report
+        Layers and channels of the simplified model that a merge works on.
+    """
+    data, text = _native.inspect(_inputs.model(model))
+    return Report(text, data)
+
+
+@documented("verify")
+def verify(joint, models, data=None, *, progress=False, **options):
+    """Compare a joint model with its originals, in ONNX Runtime and in tract.
+
+    Parameters
+    ----------
+    joint : Joint, str or os.PathLike
+        The joint model.
+    models : dict or list
+        Its original models, in the order of its tasks or by their names.
+    data : optional
+        As for :func:`merge`.
+    progress : bool or callable, default: False
+        As for :func:`merge`.
+    **options
+        OPTIONS
+
+    Returns
+    -------
+    Verification
+        True where nothing failed.
+    """
+    found, names = _inputs.models(_in_order(models, joint))
+    heard = listener(progress)
+    try:
+        told, text = _native.verify(
+            os.fspath(joint),
+            found,
+            _inputs.data(data, names),
+            arguments("verify", options),
+            heard,
+        )
+    finally:
+        heard.close()
+    return Verification(text, told)
+
+
+@documented("retrain")
+def retrain(joint, teachers=(), data=None, *, progress=False, **options):
+    """Train a joint model a little more, so that it does what its original models did.
+
+    Parameters
+    ----------
+    joint : Joint, str or os.PathLike
+        The joint model, in any form.
+    teachers : dict or list, optional
+        The original models to learn from, in the order of the tasks or by their names; without them the
+        model learns from labels.
+    data : optional
+        As for :func:`merge`; retraining needs some.
+    progress : bool or callable, default: False
+        As for :func:`merge`.
+    **options
+        OPTIONS
+
+    Returns
+    -------
+    Joint
+        The retrained model, with the report of its training.
+    """
+    found, names = _inputs.models(_in_order(teachers, joint))
+    heard = listener(progress)
+    try:
+        native, told, text = _native.retrain(
+            os.fspath(joint),
+            found,
+            _inputs.data(data, names or _tasks(joint)),
+            arguments("retrain", options),
+            heard,
+        )
+    finally:
+        heard.close()
+    return Joint._of(native, Report(text, told))
+
+
+@documented("prune")
+def prune(model, data=None, *, output=None, progress=False, **options):
+    """Leave out the weights that a model's layers can do without.
+
+    Parameters
+    ----------
+    model : str, os.PathLike, bytes or onnx.ModelProto
+        The model.
+    data : optional
+        As for :func:`merge`.
+    output : str or os.PathLike, optional
+        Where to write the pruned model.
+    progress : bool or callable, default: False
+        As for :func:`merge`.
+    **options
+        OPTIONS
+
+    Returns
+    -------
+    Report or bytes
+        What was left out, where there is an ``output``; else the serialised model.
+    """
+    heard = listener(progress)
+    with tempfile.TemporaryDirectory(prefix="onnx-zip-") as folder:
+        path = Path(folder) / "pruned.onnx" if output is None else Path(os.fspath(output))
+        try:
+            told, text = _native.prune(
+                _inputs.model(model),
+                _inputs.data(data, []),
+                arguments("prune", options),
+                os.fspath(path),
+                heard,
+            )
+        finally:
+            heard.close()
+        return Report(text, told) if output is not None else path.read_bytes()
+
+
+@documented("calibrate")
+def calibrate(model=None, data=None, *, output, merge=None, progress=False, **options):
+    """Store the statistics of one model's layer inputs, or add up stored ones.
+
+    Statistics of several parts of the data add up to those of all of it. ``merge(..., gram=[...])`` takes
+    them in place of data.
+
+    Parameters
+    ----------
+    model : str, os.PathLike, bytes or onnx.ModelProto, optional
+        The model.
+    data : optional
+        As for :func:`merge`.
+    output : str or os.PathLike
+        Where to write the statistics.
+    merge : list of str or os.PathLike, optional
+        Files of statistics of one model to add up, in place of ``model`` and ``data``.
+    progress : bool or callable, default: False
+        As for :func:`merge`.
+    **options
+        OPTIONS
+    """
+    heard = listener(progress)
+    try:
+        if merge is not None:
+            if model is not None or data is not None:
+                raise TypeError("calibrate() takes a model and data, or files to add up")
+            _native.add_statistics([os.fspath(p) for p in merge], os.fspath(output), heard)
+            return
+        if model is None or data is None:
+            raise TypeError("calibrate() needs a model and data")
+        _native.calibrate(
+            _inputs.model(model),
+            _inputs.data(data, []),
+            arguments("calibrate", options),
+            os.fspath(output),
+            heard,
+        )
+    finally:
+        heard.close()
+
+
+def _tasks(joint):
+    return (joint if isinstance(joint, Joint) else Joint(joint)).tasks
+
+
+def _in_order(models, joint):
+    """Models by the names of tasks, in the order of the joint model's tasks."""
+    if not hasattr(models, "keys"):
+        return models
+    tasks = _tasks(joint)
+    if set(models) != set(tasks):
+        given, wanted = ", ".join(map(str, models)), ", ".join(tasks)
+        raise UsageError(f"the models are called {given}, but the tasks are {wanted}")
+    return {task: models[task] for task in tasks}

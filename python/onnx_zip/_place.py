@@ -1,0 +1,25 @@
+"""Where things are: ONNX Runtime's library, and this program."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from . import _native
+
+
+def find_onnxruntime():
+    """Tells where the ``onnxruntime`` of this environment keeps its library, without importing it."""
+    try:
+        spec = find_spec("onnxruntime")
+    except (ImportError, ValueError):
+        return
+    if spec is None or spec.origin is None:
+        return
+    folder = Path(spec.origin).parent / "capi"
+    if any(folder.glob("*onnxruntime.*")):
+        _native.look_in(str(folder))
+
+
+def program():
+    """The command that starts the command line in this environment."""
+    return [sys.executable, "-m", "onnx_zip"]

@@ -1,0 +1,192 @@
+//! The commands, as functions of the module.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use onnx_zip::cli::options;
+use onnx_zip::{
+    CalibrateOptions, DataInput, MergeOptions, Merger, ModelInput, PlanOptions, PruneOptions,
+    RetrainOptions, Retrainer, VerifyOptions, report,
+};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::arrays::Data;
+use crate::errors::exception;
+use crate::joint::NativeJoint;
+use crate::listener::{Listener, quietly};
+
+/// A model: the path of a file, or bytes.
+pub(crate) struct Model(ModelInput);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Model {
+    type Error = PyErr;
+
+    fn extract(model: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Model(match model.cast::<PyBytes>() {
+            Ok(bytes) => bytes.as_bytes().to_vec().into(),
+            Err(_) => model.extract::<PathBuf>()?.into(),
+        }))
+    }
+}
+
+fn inputs(data: Vec<PyRef<'_, Data>>) -> Vec<DataInput> {
+    data.iter().map(|data| data.input.clone()).collect()
+}
+
+/// A report: its JSON and its text.
+type Told = (String, String);
+
+fn told(report: &impl serde::Serialize, text: String) -> PyResult<Told> {
+    let json = serde_json::to_string(report);
+    let json = json.map_err(|e| pyo3::exceptions::PyValueError::new_err(e.to_string()))?;
+    Ok((json, text))
+}
+
+/// Options from arguments of the command line.
+pub(crate) fn read<T: Arguments>(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<T> {
+    T::read(arguments).map_err(|error| exception(py, &error))
+}
+
+/// What can be read from arguments of the command line.
+pub(crate) trait Arguments: Sized {
+    fn read(arguments: Vec<OsString>) -> onnx_zip::Result<Self>;
+}
+
+macro_rules! arguments {
+    ($($options:ty),* $(,)?) => {$(
+        impl Arguments for $options {
+            fn read(arguments: Vec<OsString>) -> onnx_zip::Result<Self> {
+                options(arguments)
+            }
+        }
+    )*};
+}
+arguments!(
+    MergeOptions,
+    PlanOptions,
+    CalibrateOptions,
+    PruneOptions,
+    VerifyOptions,
+    RetrainOptions,
+    onnx_zip::api::options::RuntimeOptions,
+);
+
+/// Merges models.
+#[pyfunction]
+pub(crate) fn merge(
+    py: Python<'_>,
+    models: Vec<Model>,
+    names: Vec<String>,
+    data: Vec<PyRef<'_, Data>>,
+    arguments: Vec<OsString>,
+    program: Vec<OsString>,
+    listener: Py<PyAny>,
+) -> PyResult<NativeJoint> {
+    let merger = Merger::new(read::<MergeOptions>(py, arguments)?).names(names).program(program);
+    let merger = models.into_iter().fold(merger, |merger, model| merger.model(model.0));
+    let merger = inputs(data).into_iter().fold(merger, Merger::data);
+    let joint = Listener::new(listener).run(py, |progress| merger.merge(progress))?;
+    Ok(NativeJoint::new(joint))
+}
+
+/// What a merge would do.
+#[pyfunction]
+pub(crate) fn plan(
+    py: Python<'_>,
+    models: Vec<Model>,
+    names: Vec<String>,
+    arguments: Vec<OsString>,
+) -> PyResult<Told> {
+    let options: PlanOptions = read(py, arguments)?;
+    let models: Vec<ModelInput> = models.into_iter().map(|model| model.0).collect();
+    let plan = quietly(py, || onnx_zip::plan(&models, &names, &options))?;
+    told(&plan, plan.text())
+}
+
+/// One model and what of it can be shared.
+#[pyfunction]
+pub(crate) fn inspect(py: Python<'_>, model: Model) -> PyResult<Told> {
+    let found = quietly(py, || onnx_zip::inspect(&model.0))?;
+    told(&found, found.text())
+}
+
+/// A joint model against its originals.
+#[pyfunction]
+pub(crate) fn verify(
+    py: Python<'_>,
+    joint: PathBuf,
+    models: Vec<Model>,
+    data: Vec<PyRef<'_, Data>>,
+    arguments: Vec<OsString>,
+    listener: Py<PyAny>,
+) -> PyResult<Told> {
+    let options: VerifyOptions = read(py, arguments)?;
+    let (models, data) = (models.into_iter().map(|m| m.0).collect::<Vec<_>>(), inputs(data));
+    let checked = Listener::new(listener)
+        .run(py, |progress| onnx_zip::verify(&joint, &models, &data, &options, progress))?;
+    told(&checked, report::verification(&checked))
+}
+
+/// Leaves out weights of one model.
+#[pyfunction]
+pub(crate) fn prune(
+    py: Python<'_>,
+    model: Model,
+    data: Vec<PyRef<'_, Data>>,
+    arguments: Vec<OsString>,
+    output: PathBuf,
+    listener: Py<PyAny>,
+) -> PyResult<Told> {
+    let options: PruneOptions = read(py, arguments)?;
+    let data = inputs(data);
+    let pruned = Listener::new(listener)
+        .run(py, |progress| onnx_zip::prune(&model.0, &data, &options, &output, progress))?;
+    told(&pruned, pruned.text())
+}
+
+/// Stores the statistics of one model.
+#[pyfunction]
+pub(crate) fn calibrate(
+    py: Python<'_>,
+    model: Model,
+    data: Vec<PyRef<'_, Data>>,
+    arguments: Vec<OsString>,
+    output: PathBuf,
+    listener: Py<PyAny>,
+) -> PyResult<()> {
+    let options: CalibrateOptions = read(py, arguments)?;
+    let data = inputs(data);
+    Listener::new(listener)
+        .run(py, |progress| onnx_zip::calibrate(&model.0, &data, &options, &output, progress))
+}
+
+/// Adds up stored statistics.
+#[pyfunction]
+pub(crate) fn add_statistics(
+    py: Python<'_>,
+    shards: Vec<PathBuf>,
+    output: PathBuf,
+    listener: Py<PyAny>,
+) -> PyResult<()> {
+    Listener::new(listener).run(py, |progress| onnx_zip::add_statistics(&shards, &output, progress))
+}
+
+/// Trains a joint model a little more.
+#[pyfunction]
+pub(crate) fn retrain(
+    py: Python<'_>,
+    joint: PathBuf,
+    teachers: Vec<Model>,
+    data: Vec<PyRef<'_, Data>>,
+    arguments: Vec<OsString>,
+    listener: Py<PyAny>,
+) -> PyResult<(NativeJoint, String, String)> {
+    let retrainer = Retrainer::new(joint, read::<RetrainOptions>(py, arguments)?);
+    let retrainer = teachers.into_iter().fold(retrainer, |r, model| r.teacher(model.0));
+    let retrainer = inputs(data).into_iter().fold(retrainer, Retrainer::data);
+    let (joint, outcome) =
+        Listener::new(listener).run(py, |progress| retrainer.retrain(progress))?;
+    let (json, text) = told(&outcome, report::retraining(&outcome))?;
+    Ok((NativeJoint::new(joint), json, text))
+}

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Writes onnx_zip/__init__.pyi from the table of options; with --check, tells whether it is up to date."""
+
+import sys
+from pathlib import Path
+
+from onnx_zip._keywords import keywords
+
+STUB = Path(__file__).parent / "onnx_zip" / "__init__.pyi"
+
+HEAD = '''"""Types of onnx_zip, written by stubs.py from the table of options."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import errors as errors
+from .errors import Error as Error
+
+__version__: str
+
+_Path = str | os.PathLike[str]
+# An onnx.ModelProto counts by its method SerializeToString.
+_Model = _Path | bytes | Any
+_Models = Mapping[str, _Model] | Sequence[_Model]
+_Batch = ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
+_Samples = _Path | _Batch | Iterable[_Batch]
+_Data = _Samples | Mapping[str, _Samples] | Sequence[_Samples] | None
+_Progress = bool | Callable[[str, int, int], object]
+
+class Report:
+    def to_dict(self) -> dict[str, Any]: ...
+    def save(self, path: _Path) -> None: ...
+    def keys(self) -> Iterable[str]: ...
+    def __getitem__(self, key: str) -> Any: ...
+    def _repr_html_(self) -> str | None: ...
+
+class Verification(Report):
+    @property
+    def passed(self) -> bool: ...
+    def __bool__(self) -> bool: ...
+
+class Joint:
+    report: Report | None
+    def __init__(self, path: _Path) -> None: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def tasks(self) -> list[str]: ...
+    def save(self, path: _Path) -> int: ...
+    @overload
+    def extract(self, task: str, path: None = None) -> bytes: ...
+    @overload
+    def extract(self, task: str, path: _Path) -> None: ...
+    def split(self, folder: _Path) -> None: ...
+    def to_bytes(self) -> bytes: ...
+    def __fspath__(self) -> str: ...
+    def _repr_html_(self) -> str | None: ...
+'''
+
+# Per function: its command, what stands before the options, and what it returns.
+FUNCTIONS = {
+    "merge": ("models: _Models, data: _Data = None, *, progress: _Progress = False", "Joint"),
+    "plan": ("models: _Models, *", "Report"),
+    "verify": (
+        "joint: Joint | _Path, models: _Models, data: _Data = None, *, progress: _Progress = False",
+        "Verification",
+    ),
+    "retrain": (
+        "joint: Joint | _Path, teachers: _Models = (), data: _Data = None, *,"
+        " progress: _Progress = False",
+        "Joint",
+    ),
+    "prune": (
+        "model: _Model, data: _Data = None, *, output: _Path | None = None,"
+        " progress: _Progress = False",
+        "Report | bytes",
+    ),
+    "calibrate": (
+        "model: _Model | None = None, data: _Data = None, *, output: _Path,"
+        " merge: Sequence[_Path] | None = None, progress: _Progress = False",
+        "None",
+    ),
+}
+
+TYPES = {
+    "int": "int",
+    "float": "float",
+    "float or str": "float | str",
+    "int or str": "int | str",
+    "path": "_Path",
+    "str": "str",
+    "dict or str": "Mapping[str, float | str] | str",
+}
+
+
+def annotation(keyword):
+    """The type of a keyword's value."""
+    if keyword.value is None:
+        return "bool"
+    if keyword.choices:
+        kind = f"Literal[{', '.join(repr(name) for name, _ in keyword.choices)}]"
+    else:
+        kind = TYPES[keyword.type.removesuffix(" or list")]
+    if keyword.is_list:
+        kind = f"{kind} | Sequence[{kind}]"
+    return kind if keyword.default is not None or keyword.is_required else f"{kind} | None"
+
+
+def parameters(command):
+    """The keywords of a command, one a line."""
+    rows = sorted(keywords(command).values(), key=lambda keyword: not keyword.is_required)
+    for keyword in rows:
+        default = "" if keyword.is_required else f" = {keyword.default!r}"
+        yield f"{keyword.name}: {annotation(keyword)}{default}"
+
+
+def stub():
+    """The whole file."""
+    parts = [HEAD]
+    run = ",\n        ".join(
+        ["self", "feeds: ArrayLike | Mapping[str, ArrayLike]", "*", *parameters("run")]
+    )
+    parts.append(f"    def run(\n        {run},\n    ) -> dict[str, np.ndarray]: ...\n")
+    parts.append("\ndef inspect(model: _Model) -> Report: ...\n")
+    for name, (fixed, result) in FUNCTIONS.items():
+        lines = ",\n    ".join([*fixed.split(", "), *parameters(name)])
+        parts.append(f"def {name}(\n    {lines},\n) -> {result}: ...\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(STUB.read_text(encoding="utf-8") != stub() and "run stubs.py: the options have changed")
+    STUB.write_text(stub(), encoding="utf-8")

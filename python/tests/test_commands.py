@@ -1,0 +1,214 @@
+"""The functions beside merge, their keywords, and the command."""
+
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_zip
+import onnxruntime
+import pytest
+from onnx_zip._keywords import arguments, keywords
+
+COMMANDS = ["merge", "plan", "calibrate", "prune", "verify", "retrain"]
+
+
+def run(*words, **options):
+    command = [sys.executable, "-m", "onnx_zip", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_keywords_are_the_options_of_the_command_line(command):
+    text = run(command, "--help").stdout
+    flags = set(re.findall(r"^ +(?:-\w, )?--([a-z][a-z-]+)", text, re.MULTILINE))
+    # Models, data and places of results are arguments of the functions.
+    places = {"data", "name", "output", "report", "json", "dry-run", "keep-rejected", "teacher"}
+    places |= {"export", "merge", "quiet", "verbose", "help", "version"}
+    function = getattr(onnx_zip, command)
+    found = inspect.signature(function).parameters
+    assert {flag.replace("-", "_") for flag in flags - places} == set(keywords(command))
+    assert set(keywords(command)) <= set(found)
+    for keyword in keywords(command).values():
+        parameter = found[keyword.name]
+        if not keyword.is_required:
+            assert parameter.default == keyword.default
+        assert f"\n{keyword.name} : " in function.__doc__, keyword.name
+        shown = re.search(rf"--{keyword.flag} <[^\n]*(?:\n(?! +-)[^\n]*)*", text)
+        stated = shown and re.search(r"\[default: ([^\]\s]+)\]", shown[0])
+        if stated and keyword.default is not None and not keyword.is_list:
+            assert str(keyword.default) == stated[1] or float(keyword.default) == float(stated[1])
+
+
+def test_types_are_those_of_the_options():
+    script = Path(__file__).parents[1] / "stubs.py"
+    subprocess.run([sys.executable, script, "--check"], check=True)
+
+
+def test_values_are_written_as_the_command_line_reads_them():
+    given = {
+        "share": np.float32(0.5),
+        "keep_shared": {"fc1": 50, "conv*": 0.5},
+        "alpha": [0.25, 0.75],
+        "share_outputs": True,
+        "no_verify": False,
+        "scale": 1 / 4,
+        "until": None,
+    }
+    assert arguments("merge", given) == [
+        "--share=0.5",
+        "--keep-shared=fc1=50",
+        "--keep-shared=conv*=0.5",
+        "--alpha=0.25",
+        "--alpha=0.75",
+        "--share-outputs",
+        "--scale=0.25",
+    ]
+
+
+def test_errors_are_exceptions_with_the_sentences_of_the_command_line(digits, samples, tmp_path):
+    missing = tmp_path / "missing.onnx"
+    cases = [
+        ([digits, missing], {}, onnx_zip.errors.FileError),
+        ([digits, digits], {"keep_shared": "nothing*=1"}, onnx_zip.errors.UsageError),
+        ([digits, digits], {"until": "nothing*"}, onnx_zip.errors.UsageError),
+    ]
+    for models, options, kind in cases:
+        with pytest.raises(kind) as caught:
+            onnx_zip.merge(models, data=samples, **options)
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        found = run("merge", *models, "-o", tmp_path / "joint.onnx", "-q", *flags)
+        assert found.returncode == 2
+        assert found.stderr.strip().removeprefix("error: ") == str(caught.value)
+        assert isinstance(caught.value, onnx_zip.Error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_arguments_are_named(digits, samples):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'sharing'"):
+        onnx_zip.merge([digits, digits], sharing=1)
+    with pytest.raises(TypeError, match="missing a required keyword argument: 'sparsity'"):
+        onnx_zip.prune(digits)
+    with pytest.raises(onnx_zip.errors.UsageError, match="a share lies between 0 and 1"):
+        onnx_zip.merge([digits, digits], share=2)
+    with pytest.raises(TypeError, match="not int"):
+        onnx_zip.merge([digits, 3])
+    images, _ = samples
+    with pytest.raises(onnx_zip.errors.DataError, match="no batches"):
+        onnx_zip.merge([digits, digits], data=iter(()))
+    with pytest.raises(onnx_zip.errors.DataError, match="image"):
+        onnx_zip.merge([digits, digits], data=images.reshape(-1, 7))
+    with pytest.raises(TypeError, match="complex"):
+        onnx_zip.merge([digits, digits], data=images.astype(complex))
+
+
+def test_ctrl_c_stops_a_merge(digits, others, tmp_path):
+    code = """
+import numpy as np, onnx_zip, os, signal, sys, threading, time
+images = np.random.default_rng(0).random((20000, 1, 28, 28), np.float32)
+def stop(stage, done, steps):
+    if stage == "zip" or done == 1:
+        os.kill(os.getpid(), signal.SIGINT)
+try:
+    onnx_zip.merge(sys.argv[1:3], data=images, samples=20000, progress=stop)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    command = [sys.executable, "-c", code, str(digits), str(others)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout == "stopped\n", done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_installed_onnxruntime_computes(merged):
+    assert merged.report["runtime"].startswith(f"ONNX Runtime {onnxruntime.__version__}")
+
+
+def test_it_works_without_onnxruntime(digits, others, tmp_path):
+    code = """
+import sys
+sys.modules["onnxruntime"] = None
+import onnx_zip
+joint = onnx_zip.merge(sys.argv[1:3], share=0)
+print(joint.report["runtime"])
+"""
+    kept = {key: os.environ[key] for key in ("LANG", "HOME") if key in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(digits), str(others)],
+        capture_output=True, text=True, cwd=tmp_path, env={**kept, "PATH": ""},
+    )
+    assert done.stdout.startswith("tract"), done.stderr
+    assert "tract computes" in done.stderr
+
+
+def test_plans_and_models_are_reported(digits, others):
+    plan = onnx_zip.plan({"a": digits, "b": others}, share=0.5)
+    assert plan["tasks"] == ["a", "b"] and plan["layers"] == [3, 3]
+    assert "a" in str(plan)
+    found = onnx_zip.inspect(digits.read_bytes())
+    assert [layer["neurons"] for layer in found["layers"]] == [300, 100, 10]
+
+
+def test_a_joint_model_is_verified_against_its_originals(merged, digits, others, samples):
+    checked = onnx_zip.verify(merged, {"b": others, "a": digits}, data=samples, max_drop=5)
+    assert checked.passed and checked
+    assert [task["name"] for task in checked["tasks"]] == ["a", "b"]
+    assert checked["tasks"][0]["error_before"] < 0.1
+    swapped = onnx_zip.verify(merged, {"a": others, "b": digits}, data=samples, max_deviation=1e-3)
+    assert not swapped
+    with pytest.raises(onnx_zip.errors.UsageError, match="the tasks are a, b"):
+        onnx_zip.verify(merged, {"x": digits, "y": others})
+
+
+def test_retraining_brings_a_joint_model_closer(merged, digits, others, samples):
+    images, _ = samples
+    teachers = {"a": digits, "b": others}
+    joint = onnx_zip.retrain(merged, teachers, data=images, iterations=60, loss="scores")
+    assert joint.tasks == ["a", "b"] and joint.report["outcome"]
+
+    def deviation(one):
+        found = one.run(images[:200])
+        runs = {t: onnxruntime.InferenceSession(p).run(None, {"image": images[:200]})[0]
+                for t, p in teachers.items()}
+        return sum(np.square(found[f"{t}/logits"] - run).mean() for t, run in runs.items())
+
+    assert deviation(joint) < deviation(merged)
+
+
+def test_pruning_leaves_out_weights(digits, samples, tmp_path):
+    images, _ = samples
+    model = onnx.load_from_string(onnx_zip.prune(digits, data=images, sparsity=0.9))
+    weights = [onnx.numpy_helper.to_array(w) for w in model.graph.initializer]
+    zeros = np.mean(np.concatenate([(w == 0).ravel() for w in weights if w.ndim > 1]))
+    assert 0.89 < zeros < 0.91
+    report = onnx_zip.prune(digits, images, sparsity="90%", output=tmp_path / "sparse.onnx")
+    assert report["output"] == str(tmp_path / "sparse.onnx")
+    assert (tmp_path / "sparse.onnx").exists()
+
+
+def test_statistics_of_parts_add_up_and_stand_for_data(quick, digits, others, samples, tmp_path):
+    images, _ = samples
+    for name, part in {"1": images[:300], "2": images[300:], "all": images}.items():
+        onnx_zip.calibrate(digits, part, output=tmp_path / f"a{name}.gram")
+    onnx_zip.calibrate(merge=[tmp_path / "a1.gram", tmp_path / "a2.gram"], output=tmp_path / "a.gram")
+    onnx_zip.calibrate(others, iter([images]), output=tmp_path / "b.gram")
+    gram = [tmp_path / "a.gram", tmp_path / "b.gram"]
+    joint = onnx_zip.merge([digits, others], gram=gram, share=1, no_compare=True, no_verify=True)
+    assert joint.report["compression"]["parameters"] < 0.6
+
+
+def test_the_command_is_installed_and_ends_with_its_exit_code(digits, tmp_path):
+    command = Path(sys.executable).with_name("onnx-zip")
+    assert command.exists() or shutil.which("onnx-zip")
+    version = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout == f"onnx-zip {onnx_zip.__version__}\n"
+    assert run("inspect", tmp_path / "missing.onnx").returncode == 2
+    shown = run("inspect", digits, "--json")
+    assert json.loads(shown.stdout) == onnx_zip.inspect(digits).to_dict()

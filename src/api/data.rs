@@ -1,0 +1,257 @@
+//! Calibration and test data, as given, for the models that they are for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::models::Loaded;
+use super::options::SampleOptions;
+use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::report::DataRecord;
+use crate::runtime::{Backend, ModelSource, Port, feeds, fixed_batch};
+
+/// Samples that are made up where there is no data.
+pub(crate) const SYNTHETIC_SAMPLES: usize = 2048;
+
+/// What reports say of samples that are in no file.
+const IN_MEMORY: &str = "arrays in memory";
+
+/// Samples as they are given.
+///
+/// ```
+/// use onnx_zip::{Arrays, DataInput};
+/// let file: DataInput = "images.npz".into();
+/// let images = ndarray::ArrayD::<f32>::zeros(vec![100, 784]);
+/// let arrays: DataInput = Arrays::in_order([images.into()]).into();
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum DataInput {
+    /// A `.npz` or `.npy` file, or a folder of images.
+    Path(PathBuf),
+    /// Arrays in memory, or batches that were read from an iterator.
+    Arrays(Arrays),
+}
+
+impl From<PathBuf> for DataInput {
+    fn from(path: PathBuf) -> Self {
+        DataInput::Path(path)
+    }
+}
+
+impl From<&Path> for DataInput {
+    fn from(path: &Path) -> Self {
+        DataInput::Path(path.to_owned())
+    }
+}
+
+impl From<&str> for DataInput {
+    fn from(path: &str) -> Self {
+        DataInput::Path(path.into())
+    }
+}
+
+impl From<Arrays> for DataInput {
+    fn from(arrays: Arrays) -> Self {
+        DataInput::Arrays(arrays)
+    }
+}
+
+/// Samples for some models, and how they are prepared.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    pub(crate) inputs: &'a [DataInput],
+    pub(crate) options: &'a SampleOptions,
+}
+
+/// A net that wants samples.
+pub(crate) struct Net<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) ports: &'a [Port],
+    /// Which of the models that were given it is from.
+    pub(crate) file: usize,
+    /// The net itself, to try sizes with where it leaves some open.
+    pub(crate) source: Option<ModelSource<'a>>,
+    /// How many rows the tables have from which its inputs pick, by input.
+    pub(crate) tables: BTreeMap<String, usize>,
+}
+
+/// What open sizes are tried with.
+#[derive(Clone, Copy)]
+pub(crate) struct Tried<'a> {
+    pub(crate) backend: &'a dyn Backend,
+    pub(crate) progress: &'a dyn Progress,
+}
+
+/// Samples for one model.
+pub(crate) struct TaskData {
+    pub(crate) dataset: Dataset,
+    /// The samples of the same source that were not drawn.
+    pub(crate) rest: Dataset,
+    pub(crate) record: DataRecord,
+}
+
+/// Samples that tell an error well enough.
+const TELLING: usize = 200;
+
+impl TaskData {
+    /// Samples to measure errors on: those that were not drawn, unless they are too few.
+    pub(crate) fn to_measure(&self, limit: usize) -> Dataset {
+        match self.rest.len() < TELLING {
+            true => self.dataset.take(limit),
+            false => self.rest.take(limit),
+        }
+    }
+}
+
+impl Given<'_> {
+    /// Whether samples have to be made up.
+    pub(crate) fn is_synthetic(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    /// Whether all models see the same samples.
+    pub(crate) fn is_common(&self) -> bool {
+        self.inputs.len() == 1
+    }
+
+    /// Opens samples for each model: at most `limit`, drawn with `seed` where there are more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a number of files that fits neither once nor per model; as
+    /// [`Dataset::open`], naming the model.
+    pub(crate) fn open(
+        &self,
+        models: &[Loaded],
+        limit: usize,
+        seed: u64,
+        trial: Tried<'_>,
+    ) -> Result<Vec<TaskData>> {
+        let nets: Vec<Net<'_>> = models
+            .iter()
+            .map(|m| Net {
+                name: &m.name,
+                ports: &m.ports,
+                file: m.file(),
+                source: Some(m.source()),
+                tables: tables(&m.model.graph),
+            })
+            .collect();
+        self.open_nets(&nets, limit, seed, Some(trial))
+    }
+
+    /// [`Self::open`] for nets that are not loaded from files.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_nets(
+        &self,
+        nets: &[Net<'_>],
+        limit: usize,
+        seed: u64,
+        trial: Option<Tried<'_>>,
+    ) -> Result<Vec<TaskData>> {
+        let given = self.inputs.len();
+        let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
+        if given > 1 && given != nets.len() && given != files {
+            let message = format!("--data was given {given} times for {} models", nets.len());
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint("give it once, or once per model in the models' order"));
+        }
+        // A joint model's data serves all its tasks.
+        let place = |i: usize, net: &Net<'_>| if given == nets.len() { i } else { net.file };
+        let mut options = self.options.reading();
+        options.validate()?;
+        let mut sizes = None;
+        if let Some(trial) = trial.filter(|_| self.is_synthetic()) {
+            let found = settled(nets, &options, seed, trial)?;
+            sizes = (!found.is_empty()).then(|| taken(&found));
+            options.dims.extend(found);
+        }
+        if let (Some(trial), Some(sizes)) = (trial, &sizes) {
+            trial.progress.note(sizes);
+        }
+        let open = |(i, net): (usize, &Net<'_>)| {
+            let input = self.inputs.get(place(i, net)).or(self.inputs.first());
+            let options = DataOptions { tables: net.tables.clone(), ..options.clone() };
+            let opened = match input {
+                Some(DataInput::Path(path)) => Dataset::open(path, net.ports, &options),
+                Some(DataInput::Arrays(arrays)) => {
+                    Dataset::from_arrays(arrays, net.ports, &options)
+                }
+                None => {
+                    let len = SYNTHETIC_SAMPLES.min(limit);
+                    Dataset::synthetic(net.ports, len, seed, &options)
+                }
+            };
+            let opened = opened.in_model(net.name)?;
+            let available = opened.len();
+            let (dataset, rest) = opened.split(limit, seed);
+            let record = DataRecord {
+                source: input.map(DataInput::name),
+                samples: dataset.len(),
+                available,
+                labels: dataset.has_labels(),
+                notes: dataset.notes().iter().chain(&sizes).cloned().collect(),
+            };
+            Ok(TaskData { dataset, rest, record })
+        };
+        nets.iter().enumerate().map(open).collect()
+    }
+}
+
+impl DataInput {
+    /// What reports say of it.
+    fn name(&self) -> String {
+        match self {
+            DataInput::Path(path) => path.display().to_string(),
+            DataInput::Arrays(_) => IN_MEMORY.to_owned(),
+        }
+    }
+}
+
+/// Sizes for the extents that nets leave open: the first at which all of them run. None where nothing is
+/// open, or where nothing that is tried serves; the error that names the open extent comes later.
+///
+/// # Errors
+/// As [`Backend::load`]; [`ErrorKind::Interrupted`] where the user stops it.
+fn settled(
+    nets: &[Net<'_>],
+    options: &DataOptions,
+    seed: u64,
+    trial: Tried<'_>,
+) -> Result<Extents> {
+    let ports: Vec<&[Port]> = nets.iter().map(|net| net.ports).collect();
+    let candidates = trials(&ports, &options.dims);
+    if candidates.is_empty() {
+        return Ok(Extents::new());
+    }
+    let mut sessions = Vec::new();
+    for net in nets {
+        let Some(source) = net.source else { return Ok(Extents::new()) };
+        sessions.push(trial.backend.load(source).in_model(net.name)?);
+    }
+    for extents in candidates {
+        trial.progress.check()?;
+        let mut tried = options.clone();
+        tried.dims.extend(extents.clone());
+        let runs = nets.iter().zip(&mut sessions).all(|(net, session)| {
+            let samples = fixed_batch(net.ports).unwrap_or(1);
+            let data = Dataset::synthetic(net.ports, samples, seed, &tried);
+            let batch = data.and_then(|data| data.batch(0..samples));
+            batch.and_then(|batch| session.run(&feeds(&batch))).is_ok()
+        });
+        if runs {
+            return Ok(extents);
+        }
+    }
+    Ok(Extents::new())
+}
+
+/// A remark about sizes that were found by trial.
+fn taken(extents: &Extents) -> String {
+    let sizes: Vec<String> = extents.iter().map(|(key, n)| format!("{key} = {n}")).collect();
+    let sizes = sizes.join(", ");
+    format!("the models leave sizes open, and these were taken: {sizes}; --dim takes others")
+}

@@ -1,0 +1,123 @@
+//! What loading models costs in memory, told by a process of its own.
+//!
+//! The peak of a process never falls again, so that of a merge says nothing about its result.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::options::RuntimeOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+
+/// Name of the command that tells it.
+const COMMAND: &str = "footprint";
+
+/// How long the process may take.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// How often somebody looks whether it has ended, and whether it is still waited for.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Bytes that a process needs at its peak to load models on one thread of a runtime; `None` where
+/// `program` cannot be run or the platform does not tell.
+///
+/// # Errors
+/// [`ErrorKind::Backend`] where loading does not end; [`ErrorKind::Interrupted`].
+pub(crate) fn of(
+    program: &[OsString],
+    models: &[&Path],
+    runtime: &RuntimeOptions,
+    name: &str,
+    progress: &dyn Progress,
+) -> Result<Option<u64>> {
+    let Some((program, arguments)) = program.split_first() else { return Ok(None) };
+    let mut command = Command::new(program);
+    command.args(arguments).arg(COMMAND).args(runtime.arguments(name)).arg("--").args(models);
+    let told = answer(&mut command, LONGEST, progress)?;
+    Ok(told.and_then(|told| serde_json::from_slice::<Option<u64>>(&told).ok().flatten()))
+}
+
+/// What a process prints that ends well, which is less than a pipe holds; `None` for one that does not
+/// start or fails. A process that takes too long, or that nobody waits for any more, is killed.
+fn answer(
+    command: &mut Command,
+    longest: Duration,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<u8>>> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(mut child) = command.spawn() else { return Ok(None) };
+    let start = Instant::now();
+    loop {
+        let fault = match child.try_wait() {
+            Ok(None) if start.elapsed() >= longest => Some(endless(longest)),
+            Ok(None) => progress.check().err(),
+            Ok(Some(_)) => break,
+            Err(_) => return Ok(None),
+        };
+        if let Some(fault) = fault {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(fault);
+        }
+        thread::sleep(GLANCE);
+    }
+    let output = child.wait_with_output().ok().filter(|output| output.status.success());
+    Ok(output.map(|output| output.stdout))
+}
+
+fn endless(longest: Duration) -> Error {
+    let message = format!("loading the models has not ended after {} s", longest.as_secs());
+    Error::new(ErrorKind::Backend, message).hint("leave the comparison out with --no-compare")
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    /// Somebody who has pressed Ctrl-C.
+    struct Impatient;
+
+    impl Progress for Impatient {
+        fn begin(&self, _: &str, _: u64) {}
+
+        fn step(&self) {}
+
+        fn note(&self, _: &str) {}
+
+        fn stopped(&self) -> bool {
+            true
+        }
+    }
+
+    fn sleeping() -> Command {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        command
+    }
+
+    #[test]
+    fn a_process_that_does_not_end_is_killed() {
+        let start = Instant::now();
+        let short = Duration::from_millis(50);
+        let error = answer(&mut sleeping(), short, &Silent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Backend);
+        let error = answer(&mut sleeping(), LONGEST, &Impatient).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
+        assert!(start.elapsed() < LONGEST);
+    }
+
+    #[test]
+    fn only_a_process_that_ends_well_is_believed() {
+        let said = |script: &str| {
+            let mut command = Command::new("sh");
+            answer(command.args(["-c", script]), LONGEST, &Silent).unwrap()
+        };
+        assert_eq!(said("printf 17"), Some(b"17".to_vec()));
+        assert_eq!(said("printf 17; exit 1"), None);
+        assert_eq!(answer(&mut Command::new("/no/such/program"), LONGEST, &Silent).unwrap(), None);
+    }
+}

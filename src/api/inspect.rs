@@ -1,0 +1,108 @@
+//! One model and what of it can be shared.
+
+use super::TOOL;
+use super::models::{self, ModelInput};
+use crate::align::only_group;
+use crate::canon::{CanonOptions, canonicalise};
+use crate::couple::{CoupledLayer, Coupling, Frozen, LayerId, outside};
+use crate::error::Result;
+use crate::ir::{Graph, ValueId};
+use crate::ops::LayerKind;
+use crate::report::{GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA};
+use crate::runtime::Port;
+
+/// The layers of one model, as a merge sees them, and which of its channels can be shared.
+///
+/// ```
+/// let report = onnx_zip::inspect(&"fixtures/models/lenet300_fashion.onnx".into())?;
+/// assert_eq!(report.layers.len(), 3);
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of reading the model.
+pub fn inspect(model: &ModelInput) -> Result<ModelReport> {
+    let loaded = models::load_one(model, String::new())?;
+    let (producer, opset) = (loaded.model.producer.clone(), loaded.model.opset());
+    let graph = &loaded.model.graph;
+    let (inputs, outputs) = (ports(graph, &graph.inputs)?, ports(graph, &graph.outputs)?);
+    let model = canonicalise(loaded.model, &CanonOptions::default())?.into_inner();
+    let coupling = Coupling::of(&model.graph)?;
+    let layers = coupling
+        .layers
+        .iter()
+        .map(|layer| layer_record(&model.graph, &coupling, layer))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(ModelReport {
+        schema: SCHEMA,
+        tool: TOOL.to_owned(),
+        path: loaded.path.display().to_string(),
+        sha256: loaded.sha256,
+        bytes: loaded.bytes,
+        producer,
+        opset,
+        inputs,
+        outputs,
+        parameters: layers.iter().map(|l| l.parameters).sum(),
+        layers,
+        groups: groups(&coupling),
+        outside: OutsideRecord::by_reason(outside(&model.graph, &coupling)),
+    })
+}
+
+fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<PortRecord>> {
+    let record = |port: Port| {
+        let (dtype, shape) = (format!("{:?}", port.dtype), port.shape_text());
+        PortRecord { name: port.name, dtype, shape }
+    };
+    Ok(crate::compare::ports(graph, ids)?.into_iter().map(record).collect())
+}
+
+fn layer_record(graph: &Graph, coupling: &Coupling, layer: &CoupledLayer) -> Result<LayerRecord> {
+    let (out, inputs, taps) = layer.layer.sizes(graph)?;
+    let bias = if layer.layer.bias.is_some() { out } else { 0 };
+    let group = only_group(&layer.outputs).map(|id| coupling.group(id).name.clone());
+    Ok(LayerRecord {
+        name: layer.name.clone(),
+        kind: kind(layer),
+        neurons: out,
+        inputs,
+        parameters: (out * inputs * taps + bias) as u64,
+        group: group.unwrap_or_default(),
+    })
+}
+
+/// Kind and window of a layer, e.g. `Conv 3×3/2`.
+fn kind(layer: &CoupledLayer) -> String {
+    let (op, geometry) = match &layer.layer.kind {
+        LayerKind::Gemm => return "Gemm".to_owned(),
+        LayerKind::MatMul => return "MatMul".to_owned(),
+        LayerKind::Table { .. } => return "table".to_owned(),
+        LayerKind::Gate(gate) => return format!("{} gate", gate.op),
+        LayerKind::Conv(geometry) => ("Conv", geometry),
+        LayerKind::ConvTranspose(geometry) => ("ConvTranspose", geometry),
+    };
+    let by = |sizes: &[usize]| sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
+    let mut text = format!("{op} {}", by(&geometry.kernel));
+    if geometry.strides.iter().any(|s| *s != 1) {
+        text += &format!(" stride {}", by(&geometry.strides));
+    }
+    if layer.per_channel {
+        text += " depthwise";
+    }
+    text
+}
+
+fn groups(coupling: &Coupling) -> Vec<GroupRecord> {
+    let names = |layers: &[LayerId]| -> Vec<String> {
+        layers.iter().map(|id| coupling.layer(*id).name.clone()).collect()
+    };
+    let record = |group: &crate::couple::ChannelGroup| GroupRecord {
+        name: group.name.clone(),
+        channels: group.size,
+        producers: names(&group.producers),
+        consumers: names(&group.consumers),
+        frozen: group.frozen.as_ref().map(Frozen::to_string),
+    };
+    coupling.groups.iter().map(record).collect()
+}

@@ -1,0 +1,179 @@
+//! A joint model and what can be done with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::merge::Merged;
+use super::options::RuntimeOptions;
+use super::output;
+use crate::compare::ports;
+use crate::emit;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::Model;
+use crate::mtz::joint::JointModel;
+use crate::onnx::{self, SaveOptions};
+use crate::progress::Progress;
+use crate::runtime::{ModelSource, Session};
+
+/// A joint model in a file, which is the user's or, after [`Merger::merge`](super::Merger::merge), the
+/// library's own until it is saved.
+#[derive(Debug, Clone)]
+pub struct Joint {
+    path: PathBuf,
+    /// Removes the file when the last clone is gone.
+    folder: Option<Arc<TempDir>>,
+    merged: Option<Merged>,
+}
+
+/// A folder for files of the library's own.
+pub(super) fn folder() -> Result<TempDir> {
+    TempDir::with_prefix("onnx-zip-").map_err(|e| {
+        Error::new(ErrorKind::Io, "cannot make a temporary folder for the joint model")
+            .because(e)
+            .hint("free space there, or name another folder in TMPDIR")
+    })
+}
+
+impl Joint {
+    /// A joint model that a merge wrote before.
+    ///
+    /// # Errors
+    /// Those of reading it; [`ErrorKind::Format`] for another model.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let joint = Joint { path: path.into(), folder: None, merged: None };
+        joint.restore()?;
+        Ok(joint)
+    }
+
+    /// [`Joint::open`] without a look at the file.
+    #[cfg(feature = "cli")]
+    pub(crate) fn at(path: &Path) -> Self {
+        Joint { path: path.to_owned(), folder: None, merged: None }
+    }
+
+    pub(super) fn in_folder(folder: TempDir, path: PathBuf, merged: Option<Merged>) -> Self {
+        Joint { path, folder: Some(Arc::new(folder)), merged }
+    }
+
+    /// The file that it is in; one of the library's own is removed with the last clone of the model.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the file is the library's own.
+    pub fn is_temporary(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// What came of the merge; `None` for a model that was opened.
+    pub fn outcome(&self) -> Option<&Merged> {
+        self.merged.as_ref()
+    }
+
+    /// Names of its tasks.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub fn tasks(&self) -> Result<Vec<String>> {
+        Ok(self.restore()?.tasks.into_iter().map(|task| task.name).collect())
+    }
+
+    /// Names of its inputs.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub fn inputs(&self) -> Result<Vec<String>> {
+        let model = onnx::load(&self.path)?;
+        let ports = ports(&model.graph, &model.graph.inputs).in_model(self.path.display())?;
+        Ok(ports.into_iter().map(|port| port.name).collect())
+    }
+
+    /// Writes it to another file, whole or not at all.
+    ///
+    /// # Errors
+    /// As [`onnx::save`].
+    pub fn save(&self, output: impl AsRef<Path>, progress: &dyn Progress) -> Result<u64> {
+        let output = output.as_ref();
+        output::check(output, std::slice::from_ref(&self.path))?;
+        write(&onnx::load(&self.path)?, output, progress)
+    }
+
+    /// Writes one task as a plain model, which has the inputs and outputs of the task's original.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] where there is no such task; as [`onnx::save`].
+    pub fn extract(
+        &self,
+        task: &str,
+        output: impl AsRef<Path>,
+        progress: &dyn Progress,
+    ) -> Result<u64> {
+        let output = output.as_ref();
+        output::check(output, std::slice::from_ref(&self.path))?;
+        write(&self.task(task)?, output, progress)
+    }
+
+    /// One task as the bytes of a plain model.
+    ///
+    /// # Errors
+    /// As [`Joint::extract`].
+    pub fn extract_bytes(&self, task: &str) -> Result<Vec<u8>> {
+        onnx::encode(&self.task(task)?)
+    }
+
+    /// Writes one model per task into a folder; all of them read their weights from one common file.
+    ///
+    /// # Errors
+    /// As [`onnx::save_split`].
+    pub fn split(&self, folder: impl AsRef<Path>, progress: &dyn Progress) -> Result<()> {
+        let (joint, folder) = (self.restore()?, folder.as_ref());
+        for task in &joint.tasks {
+            let path = folder.join(format!("{}.onnx", task.name));
+            output::check_input(&path, std::slice::from_ref(&self.path))?;
+        }
+        let models = (0..joint.tasks.len())
+            .map(|task| emit::emit_task(&joint, task))
+            .collect::<Result<Vec<_>>>()?;
+        progress.check()?;
+        let names = joint.tasks.iter().map(|task| task.name.as_str());
+        let named: Vec<_> = models.iter().zip(names).collect();
+        onnx::save_split(&named, folder)?;
+        Ok(())
+    }
+
+    /// The joint model, ready to run.
+    ///
+    /// # Errors
+    /// Those of opening the runtime and of loading the model there.
+    pub fn session(
+        &self,
+        runtime: &RuntimeOptions,
+        progress: &dyn Progress,
+    ) -> Result<Box<dyn Session>> {
+        let backend = runtime.open(progress)?;
+        backend.load(ModelSource::File(&self.path)).in_model(self.path.display())
+    }
+
+    /// One task as a plain model.
+    fn task(&self, task: &str) -> Result<Model> {
+        let joint = self.restore()?;
+        let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
+        let place = names.iter().position(|name| *name == task).ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("there is no task '{task}'"))
+                .hint(format!("choose one of {}", names.join(", ")))
+                .in_model(self.path.display())
+        })?;
+        Ok(emit::plain_task(&joint, place))
+    }
+
+    fn restore(&self) -> Result<JointModel> {
+        emit::restore(&onnx::load(&self.path)?).in_model(self.path.display())
+    }
+}
+
+fn write(model: &Model, output: &Path, progress: &dyn Progress) -> Result<u64> {
+    progress.check()?;
+    onnx::stage(model, output, &SaveOptions::default(), progress)?.commit()
+}

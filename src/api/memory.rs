@@ -1,0 +1,77 @@
+//! How much memory there is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a command takes where it is not told and cannot find out.
+const DEFAULT: u64 = 4 << 30;
+
+/// The memory that a command may take where it is not told: half of what is free.
+pub(crate) fn default() -> u64 {
+    free(Path::new("/")).map_or(DEFAULT, |free| free / 2)
+}
+
+/// Free bytes of the machine, or of the control group that the process is in where that is less; `None`
+/// where the system does not say. `root` is the folder that /proc and /sys are in.
+fn free(root: &Path) -> Option<u64> {
+    let machine = field(&root.join("proc/meminfo"), "MemAvailable:").map(|kib| kib * 1024);
+    let own = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let group = root.join("sys/fs/cgroup");
+    // A limit of any group above counts, too. In a container the path may be that outside of it.
+    let folders = Path::new(path).ancestors().map(|part| group.join(part));
+    let version_2 = folders.filter_map(|at| room(&at, "memory.max", "memory.current"));
+    let at = group.join("memory");
+    let version_1 = room(&at, "memory.limit_in_bytes", "memory.usage_in_bytes");
+    machine.into_iter().chain(version_2).chain(version_1).min()
+}
+
+/// What is left of a control group's limit; pages of files that nobody needs count as free.
+fn room(group: &Path, limit: &str, used: &str) -> Option<u64> {
+    let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
+    let (limit, used) = (number(limit)?, number(used)?);
+    let stat: PathBuf = group.join("memory.stat");
+    let spare = field(&stat, "inactive_file").or_else(|| field(&stat, "total_inactive_file"));
+    Some(limit.saturating_sub(used.saturating_sub(spare.unwrap_or(0))))
+}
+
+/// The number behind a name at the beginning of a line.
+fn field(file: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut lines = text.lines().map(str::split_whitespace);
+    lines.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()?.parse().ok())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_of_machine_and_groups_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        assert_eq!(free(root.path()), None);
+        put("proc/meminfo", "MemTotal: 900 kB\nMemAvailable:   500 kB\n");
+        assert_eq!(free(root.path()), Some(500 * 1024));
+        put("proc/self/cgroup", "0::/a/b\n");
+        put("sys/fs/cgroup/a/b/memory.max", "max\n");
+        put("sys/fs/cgroup/a/b/memory.current", "70000\n");
+        assert_eq!(free(root.path()), Some(500 * 1024));
+        put("sys/fs/cgroup/a/memory.max", "100000\n");
+        put("sys/fs/cgroup/a/memory.current", "80000\n");
+        put("sys/fs/cgroup/a/memory.stat", "anon 3\ninactive_file 5000\n");
+        assert_eq!(free(root.path()), Some(25_000));
+        put("sys/fs/cgroup/memory/memory.limit_in_bytes", "9000\n");
+        put("sys/fs/cgroup/memory/memory.usage_in_bytes", "8000\n");
+        assert_eq!(free(root.path()), Some(1000));
+    }
+
+    #[test]
+    fn there_is_some() {
+        assert!(default() > 1 << 20);
+    }
+}

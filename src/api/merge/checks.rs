@@ -1,0 +1,101 @@
+//! What is checked before a merge and after it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Merger;
+use super::record::Facts;
+use crate::api::models::Loaded;
+use crate::api::verify::SAMPLES as VERIFIED_SAMPLES;
+use crate::calib::data::Dataset;
+use crate::calib::store::{self, LayerMoments};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mtz::joint::JointModel;
+use crate::mtz::options as mtz;
+use crate::mtz::plan::predict;
+use crate::onnx::{self, Draft};
+use crate::progress::Progress;
+use crate::runtime::{Backend, ModelSource};
+use crate::verify::{Joint, Limits, Subject, Verification, verify};
+use crate::zipper::Prepared;
+
+impl Merger {
+    /// Statistics from earlier calibrations, in the order of the models.
+    pub(super) fn stored(&self, loaded: &[Loaded]) -> Result<Vec<LayerMoments>> {
+        let gram = &self.options.calibration.gram;
+        if !gram.is_empty() && gram.len() != loaded.len() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("{} statistics were given for {} models", gram.len(), loaded.len()),
+            )
+            .hint("give --gram once per model, in their order"));
+        }
+        let of_model = |(path, model): (&PathBuf, &Loaded)| {
+            let (moments, meta) = store::load(path)?;
+            if meta.model_sha256 == model.sha256 {
+                return Ok(moments);
+            }
+            Err(Error::new(
+                ErrorKind::Calibration,
+                format!("the statistics are not those of {}", model.path.display()),
+            )
+            .in_model(path.display())
+            .hint("calibrate the model again"))
+        };
+        gram.iter().zip(loaded).map(of_model).collect()
+    }
+
+    /// What can be told before the data is touched: whether every rule and wish makes sense.
+    pub(super) fn check_plan(
+        &self,
+        prepared: &Prepared,
+        options: &mtz::MergeOptions,
+    ) -> Result<()> {
+        let usage = |message: &str| Error::new(ErrorKind::Usage, message);
+        self.options.result.emit().check(&prepared.joint)?;
+        if let Some(first) = prepared.joint.tasks.first() {
+            let layers: Vec<String> =
+                first.coupling.layers.iter().map(|layer| layer.name.clone()).collect();
+            if let Some(glob) = options.budget.unused(&layers).first() {
+                let message = format!("--keep-shared '{glob}' matches no layer of {}", first.name);
+                return Err(usage(&message).hint(format!("its layers are {}", layers.join(", "))));
+            }
+        }
+        predict(&prepared.joint, &prepared.alignment, &options.budget, false).map(drop)
+    }
+
+    /// Checks the file before it gets its place, against the nets it was written from and the originals.
+    pub(super) fn check(
+        &self,
+        joint: &JointModel,
+        draft: &Draft<'_>,
+        facts: &Facts<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Option<Verification>> {
+        if self.options.result.no_verify || facts.was_stopped() {
+            return Ok(None);
+        }
+        let nets: Vec<Vec<u8>> =
+            joint.tasks.iter().map(|t| onnx::encode(&t.model)).collect::<Result<_>>()?;
+        let samples: Vec<Dataset> = facts
+            .data
+            .iter()
+            .map(|d| d.dataset.subset(VERIFIED_SAMPLES, facts.options.seed))
+            .collect();
+        let mut subjects = Vec::new();
+        for ((model, net), data) in facts.loaded.iter().zip(&nets).zip(&samples) {
+            subjects.push(Subject {
+                task: &model.name,
+                original: model.source(),
+                net: Some(ModelSource::Bytes(net)),
+                data,
+                reported: None,
+            });
+        }
+        let runtime = &self.options.runtime;
+        let backends: Vec<Arc<dyn Backend>> = runtime.all(&facts.backend)?;
+        let name = draft.target().display().to_string();
+        let joint = Joint { path: draft.path(), name: &name };
+        verify(joint, &subjects, &backends, runtime.batch, &Limits::default(), progress).map(Some)
+    }
+}

@@ -1,0 +1,156 @@
+//! The joint model against the models that it replaces.
+
+use std::io::Write;
+
+use tempfile::NamedTempFile;
+
+use super::Merger;
+use super::record::{Facts, Shape};
+use crate::api::footprint;
+use crate::api::models::Loaded;
+use crate::api::options::Requirement;
+use crate::compare::{Against, Candidate, Comparison, Original, compare, left_out};
+use crate::emit::Form;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mtz::joint::JointModel;
+use crate::onnx::{self, Draft};
+use crate::progress::Progress;
+use crate::report;
+use crate::runtime::ModelSource;
+
+/// What came of a comparison.
+#[derive(Default)]
+pub(super) struct Compared {
+    /// What was measured; `None` where nothing was.
+    pub(super) comparison: Option<Comparison>,
+    /// What should have been measured and was not, as sentences.
+    pub(super) missing: Vec<String>,
+}
+
+impl Merger {
+    /// Compares the complete file with the originals, if that is wanted. A comparison that fails says so
+    /// loudly, and the joint model stays what it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Interrupted`].
+    pub(super) fn compare(
+        &self,
+        joint: &JointModel,
+        draft: &Draft<'_>,
+        facts: &Facts<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Compared> {
+        if self.options.result.no_compare || facts.was_stopped() {
+            return Ok(Compared::default());
+        }
+        let mut missing = Vec::new();
+        let measured = measured(joint, draft, facts, progress);
+        let comparison = left_out(measured, "nothing was measured", &mut missing)?;
+        missing.extend(comparison.iter().flat_map(|c| c.unmeasured.iter().cloned()));
+        for what in missing.iter_mut() {
+            *what = format!("the comparison with the originals is not complete: {what}");
+            progress.warn(what);
+        }
+        Ok(Compared { comparison, missing })
+    }
+
+    /// What was required and is not so, as a sentence.
+    pub(super) fn unmet(&self, compared: Option<&Comparison>) -> Option<String> {
+        let met = |required: &Requirement| match required {
+            Requirement::Smaller => compared.map(Comparison::is_smaller),
+            Requirement::Faster => compared.and_then(Comparison::is_fast),
+        };
+        let required = &self.options.result.require;
+        let unmet = |required: &&Requirement| met(required) != Some(true);
+        let texts = required.iter().filter(unmet).map(|required| {
+            let measured = if met(required).is_some() { "" } else { " (not measured)" };
+            format!("{}{measured}", required.name())
+        });
+        let texts: Vec<String> = texts.collect();
+        (!texts.is_empty()).then(|| format!("--require {} is not met", texts.join(",")))
+    }
+
+    /// In what the joint model is worse than its originals, and the option that helps.
+    pub(super) fn complaint(&self, compared: &Comparison, shape: Shape) -> Option<String> {
+        let complaint = report::complaint(compared)?;
+        let remedy = if compared.is_smaller() && shape.form != Form::Heads {
+            "compute all tasks in one run: --form heads"
+        } else if let Some(remedy) = self.options.sharing.remedy(self.counts_neurons()) {
+            remedy
+        } else if shape.separate {
+            "tasks that read one input compute shared layers once: --inputs shared"
+        } else {
+            "more saves nothing here: keep the originals where this matters"
+        };
+        Some(format!("{complaint}; {remedy}"))
+    }
+}
+
+/// Everything that can be compared.
+fn measured(
+    joint: &JointModel,
+    draft: &Draft<'_>,
+    facts: &Facts<'_>,
+    progress: &dyn Progress,
+) -> Result<Comparison> {
+    let sizes = &facts.outcome.sizes;
+    let tasks = joint.tasks.iter().zip(facts.loaded.iter().zip(&facts.data));
+    let originals: Vec<Original<'_>> = tasks
+        .zip(&sizes.originals)
+        .map(|((net, (model, data)), parameters)| Original {
+            source: model.source(),
+            bytes: model.bytes,
+            parameters: *parameters,
+            nodes: model.nodes,
+            net: &net.model,
+            data: &data.dataset,
+        })
+        .collect();
+    let candidate = Candidate {
+        path: draft.path(),
+        model: &onnx::load(draft.path())?,
+        bytes: draft.bytes()?,
+        parameters: sizes.joint(),
+    };
+    let backend = facts.merger.options.runtime.single_threaded(&facts.backend);
+    let backend = backend.as_ref().map(|b| b.as_ref());
+    let backend = backend.map_err(|e| Error::new(e.kind(), e.to_string()));
+    let mut compared = compare(&candidate, &originals, backend, progress)?;
+    let memory = memory(draft, facts, progress);
+    compared.memory = left_out(memory, "memory", &mut compared.unmeasured)?.flatten();
+    Ok(compared)
+}
+
+/// Peak memory of a process that loads the joint model, and of one that loads all originals.
+fn memory(
+    draft: &Draft<'_>,
+    facts: &Facts<'_>,
+    progress: &dyn Progress,
+) -> Result<Option<Against<u64>>> {
+    let asides: Vec<Option<NamedTempFile>> =
+        facts.loaded.iter().map(aside).collect::<Result<_>>()?;
+    let paths = facts.loaded.iter().zip(&asides).map(|(model, aside)| match aside {
+        Some(file) => file.path(),
+        None => model.path.as_path(),
+    });
+    let Merger { program, options, .. } = facts.merger;
+    let name = facts.backend.name();
+    let measure = |paths: &[_]| footprint::of(program, paths, &options.runtime, name, progress);
+    let joint = measure(&[draft.path()])?;
+    let originals = measure(&paths.collect::<Vec<_>>())?;
+    Ok(joint.zip(originals).map(|(joint, originals)| Against::new(joint, originals)))
+}
+
+/// A file of a net that has none of its own.
+fn aside(model: &Loaded) -> Result<Option<NamedTempFile>> {
+    let ModelSource::Bytes(bytes) = model.source() else { return Ok(None) };
+    let file = NamedTempFile::new().and_then(|mut file| {
+        file.write_all(bytes)?;
+        Ok(file)
+    });
+    file.map(Some).map_err(|e| {
+        Error::new(ErrorKind::Io, "cannot write a temporary file to measure memory with")
+            .because(e)
+            .hint("free space there, or leave the comparison out with --no-compare")
+    })
+}

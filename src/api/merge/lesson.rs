@@ -1,0 +1,84 @@
+//! Retraining as a part of a merge.
+
+use crate::api::models::Loaded;
+use crate::api::options::RetrainingOptions;
+use crate::calib::data::Dataset;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::Model;
+use crate::onnx;
+use crate::retrain::{Lesson, RetrainOptions, Retraining};
+use crate::runtime::{Backend, ModelSource};
+
+/// The net as it was before the merge.
+fn original(loaded: &Loaded) -> Result<Model> {
+    match loaded.source() {
+        ModelSource::File(path) => onnx::load(path),
+        ModelSource::Bytes(bytes) => onnx::decode(bytes.to_vec().into(), None, &loaded.name),
+    }
+}
+
+/// What is learnt, and with what.
+pub(super) struct Classroom<'a> {
+    pub(super) teachers: &'a [Model],
+    /// Samples of each task.
+    pub(super) data: &'a [Dataset],
+    /// Whether all models see the same samples.
+    pub(super) common: bool,
+    pub(super) backend: &'a dyn Backend,
+    pub(super) batch: usize,
+    pub(super) seed: u64,
+}
+
+impl RetrainingOptions {
+    /// Refuses to train on nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if retraining is wished for without data.
+    pub(super) fn check(&self, has_data: bool) -> Result<()> {
+        if has_data || (self.retrain.is_none() && !self.reset_bn) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Usage, "there are no samples to retrain on")
+            .hint("give inputs such as the models see: --data"))
+    }
+
+    /// The original models, where they are learnt from.
+    ///
+    /// # Errors
+    /// As [`onnx::load`].
+    pub(super) fn teachers(&self, loaded: &[Loaded]) -> Result<Vec<Model>> {
+        match self.retrain {
+            Some(_) => loaded.iter().map(original).collect(),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What is wished for, if anything.
+    pub(super) fn plan<'a>(&self, room: &Classroom<'a>) -> Option<Retraining<'a>> {
+        let moment = self.retrain;
+        if moment.is_none() && !self.reset_bn {
+            return None;
+        }
+        // Samples that all tasks have in common run through what they share once.
+        let data = if room.common { &room.data[..1] } else { room.data };
+        let options = RetrainOptions {
+            iterations: if moment.is_some() { self.iterations } else { 0 },
+            batch: room.batch,
+            seed: room.seed,
+            reset_statistics: self.reset_bn,
+            ..RetrainOptions::default()
+        };
+        Some(Retraining {
+            when: moment.unwrap_or_default(),
+            lesson: Lesson {
+                data,
+                teachers: room.teachers,
+                backend: room.backend,
+                checkpoint: None,
+                resume: false,
+            },
+            options,
+            original_iterations: self.original_iterations,
+        })
+    }
+}

@@ -1,0 +1,399 @@
+//! The main job: several models become one.
+
+mod checks;
+mod comparison;
+mod lesson;
+mod placing;
+mod record;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::data::{DataInput, Given, SYNTHETIC_SAMPLES, TaskData, Tried};
+use super::joint::Joint;
+use super::models::{self, Loaded, ModelInput, ToMerge};
+use super::options::{MergeOptions, PlanOptions};
+use super::output;
+use super::plan;
+use super::structure::structure;
+use super::verdict::Place;
+use crate::calib::data::Dataset;
+use crate::emit::{RECIPE_KEY, emit};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mtz::joint::JointModel;
+use crate::mtz::options::{self as mtz, Passes};
+use crate::mtz::solver::memory::beside;
+use crate::onnx::{self, SaveOptions};
+use crate::progress::Progress;
+use crate::report::{Plan, Report};
+use crate::retrain::{Retraining, When};
+use crate::verify::Verification;
+use crate::zipper::{
+    Calibration, Goal, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
+};
+
+use comparison::Compared;
+use lesson::Classroom;
+use placing::Findings;
+use record::{Facts, Shape};
+
+/// Samples of a merge with data.
+const SAMPLES: usize = 10_000;
+
+const SYNTHETIC: &str = "no --data was given, so the models were calibrated on random numbers: expect \
+    a loss of accuracy that real samples avoid; a few thousand unlabelled inputs are enough (--data)";
+
+/// Merges trained models into one smaller multi-task model.
+///
+/// ```no_run
+/// use onnx_zip::{MergeOptions, Merger, Silent};
+///
+/// let mut options = MergeOptions::default();
+/// options.goal.target_size = Some(0.6);
+/// let joint = Merger::new(options)
+///     .named_model("cats", "cats.onnx")
+///     .named_model("cars", std::fs::read("cars.onnx")?)
+///     .data("images.npz")
+///     .merge(&Silent)?;
+/// joint.save("joint.onnx", &Silent)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Merger {
+    pub(super) options: MergeOptions,
+    models: Vec<ModelInput>,
+    names: Vec<String>,
+    data: Vec<DataInput>,
+    program: Vec<OsString>,
+}
+
+/// Where a merge writes its files.
+#[derive(Debug, Clone, Copy)]
+pub struct Destination<'a> {
+    /// The joint model's file.
+    pub output: &'a Path,
+    /// Files of reports, `.json` or `.html`.
+    pub reports: &'a [PathBuf],
+    /// Whether a joint model that fails its verification is kept beside `output`.
+    pub keep_rejected: bool,
+}
+
+impl<'a> Destination<'a> {
+    /// A file without reports.
+    pub fn new(output: &'a Path) -> Self {
+        Destination { output, reports: &[], keep_rejected: false }
+    }
+}
+
+/// What came of a merge.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Merged {
+    /// Everything about the merge.
+    pub report: Report,
+    /// Whether the joint model passed its verification.
+    pub passed: bool,
+    /// What was required of the joint model and is not so, as a sentence.
+    pub unmet: Option<String>,
+    /// In what the joint model is worse than its originals, as a sentence.
+    pub worse: Option<String>,
+}
+
+/// What is merged, and how.
+struct Request<'a> {
+    prepared: &'a Prepared,
+    calibration: &'a Calibration,
+    options: &'a mtz::MergeOptions,
+    retraining: Option<Retraining<'a>>,
+}
+
+/// A joint model that is not written yet.
+struct Zipped {
+    joint: JointModel,
+    outcome: Outcome,
+    search: Vec<Trial>,
+}
+
+impl Merger {
+    /// Nothing to merge yet.
+    pub fn new(options: MergeOptions) -> Self {
+        Merger { options, ..Merger::default() }
+    }
+
+    /// Adds a model, whose task is called after its file. A joint model counts for all its tasks.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<ModelInput>) -> Self {
+        self.models.push(model.into());
+        self
+    }
+
+    /// Adds a model whose task is called `name`; then all models need names.
+    #[must_use]
+    pub fn named_model(mut self, name: impl Into<String>, model: impl Into<ModelInput>) -> Self {
+        self.names.push(name.into());
+        self.model(model)
+    }
+
+    /// Adds samples: once for all models, or once per model in their order.
+    #[must_use]
+    pub fn data(mut self, data: impl Into<DataInput>) -> Self {
+        self.data.push(data.into());
+        self
+    }
+
+    /// Names the tasks, one name per task.
+    #[must_use]
+    pub fn names(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.names = names.into_iter().collect();
+        self
+    }
+
+    /// The command that starts `onnx-zip`, by which the comparison measures the memory that models take;
+    /// without it memory is not measured.
+    #[must_use]
+    pub fn program(mut self, program: impl IntoIterator<Item = OsString>) -> Self {
+        self.program = program.into_iter().collect();
+        self
+    }
+
+    /// What a merge would do; needs no data.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a goal, which is found out by merging; as [`plan()`](super::plan()).
+    pub fn plan(&self) -> Result<Plan> {
+        if self.options.goal.goal().is_some() {
+            let message = "how much to share for a goal is found out by merging";
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint("leave out --dry-run, or give --share in place of the goal"));
+        }
+        let MergeOptions { models, sharing, method, tuning, .. } = self.options.clone();
+        let options = PlanOptions { models, sharing, method, statistics: tuning.statistics };
+        plan::plan(&self.models, &self.names, &options)
+    }
+
+    /// Merges the models into a file of the library's own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Parity`] where the joint model fails its verification; else as
+    /// [`Merger::merge_into`].
+    pub fn merge(&self, progress: &dyn Progress) -> Result<Joint> {
+        let folder = super::joint::folder()?;
+        let output = folder.path().join("joint.onnx");
+        let merged = self.merge_into(&Destination::new(&output), progress)?;
+        if !merged.passed {
+            let failures = merged.report.verification.map(|v| v.failures).unwrap_or_default();
+            let message = "the joint model failed its verification";
+            return Err(Error::new(ErrorKind::Parity, message).because(failures.join("; ")));
+        }
+        Ok(Joint::in_folder(folder, output, Some(merged)))
+    }
+
+    /// Merges the models into the file of `destination`, which appears whole, verified and with its
+    /// reports, or not at all.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for options that make no sense; [`ErrorKind::Misaligned`] where there is
+    /// nothing to share; [`ErrorKind::Interrupted`] where `progress` says so.
+    pub fn merge_into(
+        &self,
+        destination: &Destination<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Merged> {
+        let mut options = self.method_options()?;
+        let place = self.check_outputs(destination)?;
+        self.options.retraining.check(!self.given().is_synthetic())?;
+        let start = Instant::now();
+        let ToMerge { tasks: loaded, parts } = models::load_parts(&self.models, &self.names)?;
+        self.options.tuning.apply(&mut options, loaded.len())?;
+        let weights: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
+        options.memory = beside(options.memory, &weights);
+        let backend = self.options.runtime.open(progress)?;
+        let trial = Tried { backend: backend.as_ref(), progress };
+        let data = self.open_data(&loaded, options.seed, trial)?;
+        let sharing = &self.options.sharing;
+        let batchnorm = self.options.models.batchnorm;
+        let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
+        let mut prepared = prepare_parts(parts, preparation)?;
+        sharing.cut(&mut prepared)?;
+        self.check_plan(&prepared, &options)?;
+        let structure = structure(&prepared);
+        let calibration = Calibration {
+            backend: Arc::clone(&backend),
+            data: data.iter().map(|d| d.dataset.clone()).collect(),
+            stored: self.stored(&loaded)?,
+            batch: self.options.runtime.batch,
+            memory: options.memory,
+        };
+        let read = start.elapsed().as_secs_f64();
+        let zipped = self.zip(&loaded, prepared, calibration, &options, &data, progress)?;
+        let Zipped { joint, outcome, search } = zipped;
+        let facts = Facts {
+            merger: self,
+            options,
+            loaded,
+            data,
+            structure,
+            outcome,
+            search,
+            read,
+            backend,
+        };
+        self.write(destination, &place, &joint, facts, progress)
+    }
+
+    /// Merges, as often as the goal takes.
+    fn zip(
+        &self,
+        loaded: &[Loaded],
+        prepared: Prepared,
+        calibration: Calibration,
+        options: &mtz::MergeOptions,
+        data: &[TaskData],
+        progress: &dyn Progress,
+    ) -> Result<Zipped> {
+        let teachers = self.options.retraining.teachers(loaded)?;
+        let room = Classroom {
+            teachers: &teachers,
+            data: &calibration.data,
+            common: self.given().is_common(),
+            backend: calibration.backend.as_ref(),
+            batch: calibration.batch,
+            seed: options.seed,
+        };
+        let request = Request {
+            prepared: &prepared,
+            calibration: &calibration,
+            options,
+            retraining: self.options.retraining.plan(&room),
+        };
+        self.search(&request, data, progress)
+    }
+
+    fn search(
+        &self,
+        request: &Request<'_>,
+        data: &[TaskData],
+        progress: &dyn Progress,
+    ) -> Result<Zipped> {
+        let Request { prepared, calibration, options, retraining } = request;
+        let (retraining, MergeOptions { goal: wish, sharing, .. }) =
+            (retraining.as_ref(), &self.options);
+        let Some(goal) = wish.goal().or_else(|| sharing.goal(self.counts_neurons())) else {
+            let prepared = (*prepared).clone();
+            let (joint, outcome) =
+                merge_and_retrain(prepared, calibration, options, retraining, progress)?;
+            return Ok(Zipped { joint, outcome, search: Vec::new() });
+        };
+        let tests: Vec<Dataset> = data.iter().map(|d| d.to_measure(SAMPLES)).collect();
+        let unlabelled = tests.iter().position(|t| !t.has_labels());
+        if let Some(task) = unlabelled.filter(|_| wish.measures()) {
+            let name = &prepared.joint.tasks[task].name;
+            return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
+                .in_model(name)
+                .hint("give labels with --data, or --target-size in place of --max-drop"));
+        }
+        let (joint, outcome, search) =
+            merge_for(goal, prepared, calibration, options, retraining, &tests, progress)?;
+        Ok(Zipped { joint, outcome, search })
+    }
+
+    /// Writes, verifies and compares the joint model, and puts it into its place.
+    fn write(
+        &self,
+        destination: &Destination<'_>,
+        place: &Place<'_>,
+        joint: &JointModel,
+        mut facts: Facts<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Merged> {
+        let start = Instant::now();
+        let options = self.options.result.emit();
+        let mut model = emit(joint, &options)?;
+        if self.options.result.no_recipe {
+            model.metadata.remove(RECIPE_KEY);
+        }
+        let draft = onnx::stage(&model, destination.output, &SaveOptions::default(), progress)?;
+        drop(model);
+        let shape = Shape { form: options.form, separate: !options.inputs.is_shared(joint)? };
+        facts.outcome.seconds.push(("write", start.elapsed().as_secs_f64()));
+        let start = Instant::now();
+        let checked = match self.check(joint, &draft, &facts, progress) {
+            Ok(checked) => checked,
+            Err(e) => return Err(place.unchecked(draft, e)),
+        };
+        facts.outcome.seconds.push(("verify", start.elapsed().as_secs_f64()));
+        let start = Instant::now();
+        let compared = match checked.as_ref().is_none_or(Verification::passed) {
+            true => self.compare(joint, &draft, &facts, progress)?,
+            false => Compared::default(),
+        };
+        facts.outcome.seconds.push(("compare", start.elapsed().as_secs_f64()));
+        let findings = Findings { shape, checked, compared };
+        self.settle(destination, place, draft, &facts, findings, progress)
+    }
+
+    /// Options of the method, but those that depend on the number of tasks.
+    fn method_options(&self) -> Result<mtz::MergeOptions> {
+        let (neurons, sharing) = (self.counts_neurons(), &self.options.sharing);
+        let mut options = mtz::MergeOptions {
+            budget: sharing.budget(neurons, self.given().is_common())?,
+            unit: sharing.unit(neurons),
+            method: self.options.method.method,
+            passes: self.options.method.passes,
+            ..mtz::MergeOptions::default()
+        };
+        let goal = self.options.goal.goal().or_else(|| sharing.goal(neurons));
+        let goal = goal.filter(|goal| !matches!(goal, Goal::Drop(_)));
+        let stays = self.options.retraining.retrain != Some(When::PerLayer);
+        sharing.correct(neurons, goal.is_some(), stays, &mut options)?;
+        if !self.options.calibration.gram.is_empty() {
+            options.passes = Passes::One;
+        }
+        Ok(options)
+    }
+
+    /// Whether only neurons can be the unit: in the paper's method, and where there are no sensitivities
+    /// since statistics stand for the data.
+    fn counts_neurons(&self) -> bool {
+        self.options.method.is_paper() || !self.options.calibration.gram.is_empty()
+    }
+
+    /// Everything that is to be written can be; found out before the work starts.
+    fn check_outputs<'a>(&self, to: &Destination<'a>) -> Result<Place<'a>> {
+        let inputs = ModelInput::paths(&self.models);
+        output::check(to.output, &inputs)?;
+        to.reports.iter().try_for_each(|report| output::check(report, &inputs))?;
+        output::check_distinct(to.reports.iter().map(PathBuf::as_path).chain([to.output]))?;
+        Place::new(to.output, to.keep_rejected, &inputs)
+    }
+
+    fn given(&self) -> Given<'_> {
+        Given { inputs: &self.data, options: &self.options.samples }
+    }
+
+    /// Whether nothing is known of the models' real inputs.
+    fn is_made_up(&self) -> bool {
+        self.given().is_synthetic() && self.options.calibration.gram.is_empty()
+    }
+
+    fn open_data(&self, loaded: &[Loaded], seed: u64, trial: Tried<'_>) -> Result<Vec<TaskData>> {
+        let progress = trial.progress;
+        let limit = match self.given().is_synthetic() {
+            true => SYNTHETIC_SAMPLES,
+            false => SAMPLES,
+        };
+        let limit = self.options.calibration.samples.unwrap_or(limit);
+        let data = self.given().open(loaded, limit, seed, trial)?;
+        if self.is_made_up() {
+            progress.warn(SYNTHETIC);
+            return Ok(data);
+        }
+        for (model, data) in loaded.iter().zip(&data) {
+            let notes = data.record.notes.iter();
+            notes.for_each(|n| progress.note(&format!("{}: {n}", model.name)));
+        }
+        Ok(data)
+    }
+}

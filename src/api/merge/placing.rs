@@ -1,0 +1,66 @@
+//! The joint model and its reports on their way into their places.
+
+use std::path::{Path, PathBuf};
+
+use super::comparison::Compared;
+use super::record::{Facts, Shape, Written};
+use super::{Destination, Merged, Merger};
+use crate::api::verdict::{Place, Settled};
+use crate::api::{models, output};
+use crate::error::Result;
+use crate::onnx::Draft;
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::verify::Verification;
+
+/// What was found out about a joint model before it gets its place.
+pub(super) struct Findings {
+    pub(super) shape: Shape,
+    pub(super) checked: Option<Verification>,
+    pub(super) compared: Compared,
+}
+
+impl Merger {
+    /// Puts the joint model into its place, with its reports, unless its check failed.
+    pub(super) fn settle(
+        &self,
+        destination: &Destination<'_>,
+        place: &Place<'_>,
+        mut draft: Draft<'_>,
+        facts: &Facts<'_>,
+        findings: Findings,
+        progress: &dyn Progress,
+    ) -> Result<Merged> {
+        let Findings { shape, checked, compared } = findings;
+        let passed = checked.as_ref().is_none_or(Verification::passed);
+        let worse = compared.comparison.as_ref().and_then(|c| self.complaint(c, shape));
+        let unmet = passed.then(|| self.unmet(compared.comparison.as_ref())).flatten();
+        if passed {
+            place.note(&mut draft, checked.as_ref(), self.given().is_synthetic())?;
+        }
+        let (bytes, sha256) = (draft.bytes()?, models::sha256(draft.path())?);
+        let of = |settled: Settled| {
+            let written = Written { bytes, sha256, settled, shape };
+            facts.report(&written, checked, compared, worse.clone())
+        };
+        let report;
+        if passed {
+            report = of(Settled { path: place.output.to_owned(), written: true });
+            for (path, text) in reports(destination.reports, &report)? {
+                draft.add_text(path, &text)?;
+            }
+            draft.commit()?;
+        } else {
+            report = of(place.reject(draft, progress)?);
+            let files = reports(destination.reports, &report)?;
+            output::write(files.iter().map(|(path, text)| (*path, text.as_str())), progress)?;
+        }
+        Ok(Merged { report, passed, unmet, worse })
+    }
+}
+
+/// The reports that are wished for, each with its file.
+fn reports<'a>(paths: &'a [PathBuf], report: &Report) -> Result<Vec<(&'a Path, String)>> {
+    let text = |path: &PathBuf| output::report(path, report);
+    paths.iter().map(|path| Ok((path.as_path(), text(path)?))).collect()
+}

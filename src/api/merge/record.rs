@@ -1,0 +1,163 @@
+//! The report of a merge.
+
+use std::sync::Arc;
+
+use super::comparison::Compared;
+use super::{Merger, SYNTHETIC};
+use crate::api::TOOL;
+use crate::api::data::TaskData;
+use crate::api::models::Loaded;
+use crate::api::verdict::Settled;
+use crate::emit::Form;
+use crate::mtz::options as mtz;
+use crate::mtz::solver::pair_cost::Metric;
+use crate::report::{
+    Compression, JointRecord, Parameters, Report, SCHEMA, Settings, StageTime, Structure,
+    TaskRecord,
+};
+use crate::retrain::Ending;
+use crate::runtime::Backend;
+use crate::verify::Verification;
+use crate::zipper::{Outcome, Trial};
+
+/// What is known after a merge.
+pub(crate) struct Facts<'a> {
+    pub(crate) merger: &'a Merger,
+    pub(crate) options: mtz::MergeOptions,
+    pub(crate) loaded: Vec<Loaded>,
+    pub(crate) data: Vec<TaskData>,
+    pub(crate) structure: Structure,
+    pub(crate) outcome: Outcome,
+    /// What was tried on the way to a goal.
+    pub(crate) search: Vec<Trial>,
+    /// Seconds spent on reading models and data.
+    pub(crate) read: f64,
+    pub(crate) backend: Arc<dyn Backend>,
+}
+
+/// How the joint model is laid out.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) form: Form,
+    /// Whether tasks have inputs of their own.
+    pub(crate) separate: bool,
+}
+
+/// The file that was written.
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
+    pub(crate) settled: Settled,
+    pub(crate) shape: Shape,
+}
+
+impl Facts<'_> {
+    /// Whether retraining was stopped by the user, who waits for the end.
+    pub(crate) fn was_stopped(&self) -> bool {
+        let rounds = self.outcome.retrained.iter().flat_map(|r| &r.rounds);
+        rounds.last().is_some_and(|r| r.ending == Ending::Interrupted)
+    }
+
+    pub(crate) fn report(
+        &self,
+        written: &Written,
+        checked: Option<Verification>,
+        compared: Compared,
+        worse: Option<String>,
+    ) -> Report {
+        let tasks = self.tasks();
+        let joint = self.joint(written);
+        Report {
+            schema: SCHEMA,
+            tool: TOOL.to_owned(),
+            compression: Compression::new(&tasks, &joint),
+            tasks,
+            joint,
+            settings: self.settings(),
+            runtime: self.backend.describe(),
+            synthetic_data: self.merger.given().is_synthetic(),
+            layers: self.outcome.sites.clone(),
+            structure: self.structure.clone(),
+            search: self.search.clone(),
+            seconds: self.seconds(),
+            retraining: self.outcome.retrained.clone(),
+            verification: checked,
+            warnings: self.warnings(worse, compared.missing),
+            comparison: compared.comparison,
+        }
+    }
+
+    fn tasks(&self) -> Vec<TaskRecord> {
+        let parameters = &self.outcome.sizes.originals;
+        let record = |((model, data), parameters): ((&Loaded, &TaskData), &u64)| {
+            let without = self.outcome.without_sensitivity.iter().find(|(t, _)| *t == model.name);
+            TaskRecord {
+                name: model.name.clone(),
+                path: model.path.display().to_string(),
+                sha256: model.sha256.clone(),
+                bytes: model.bytes,
+                parameters: *parameters,
+                data: data.record.clone(),
+                without_sensitivity: without.map(|(_, reason)| reason.clone()),
+            }
+        };
+        self.loaded.iter().zip(&self.data).zip(parameters).map(record).collect()
+    }
+
+    fn joint(&self, written: &Written) -> JointRecord {
+        let names: Vec<&str> = self.loaded.iter().map(|m| m.name.as_str()).collect();
+        JointRecord {
+            path: written.settled.path.display().to_string(),
+            written: written.settled.written,
+            sha256: written.sha256.clone(),
+            bytes: written.bytes,
+            parameters: Parameters::new(&self.outcome.sizes, &names),
+            form: written.shape.form.name().to_owned(),
+            inputs: if written.shape.separate { "separate" } else { "shared" }.to_owned(),
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let options = &self.options;
+        let sharing = &self.merger.options.sharing;
+        let metric = Metric::ALL.iter().find(|(metric, ..)| *metric == options.metric);
+        Settings {
+            method: options.method,
+            matcher: options.matcher().map(|m| m.name().to_owned()).unwrap_or_default(),
+            metric: metric.map_or("", |(_, name, _)| name).to_owned(),
+            passes: options.passes,
+            share: sharing.default_text(self.merger.counts_neurons()),
+            unit: options.unit,
+            biases: options.budget.biases(),
+            keep_shared: sharing.rule_texts(),
+            own_weights: sharing.own_weights.clone(),
+            share_outputs: sharing.share_outputs,
+            alpha: options.task_weights(self.loaded.len()),
+            damping: options.damping,
+            max_rows: options.max_rows,
+            batch: self.merger.options.runtime.batch,
+            seed: options.seed,
+        }
+    }
+
+    fn seconds(&self) -> Vec<StageTime> {
+        let read = [("read", self.read)];
+        let all = read.iter().chain(&self.outcome.seconds);
+        all.map(|(stage, s)| StageTime { stage: (*stage).to_owned(), seconds: *s }).collect()
+    }
+
+    fn warnings(&self, worse: Option<String>, missing: Vec<String>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.merger.is_made_up() {
+            warnings.push(SYNTHETIC.to_owned());
+        }
+        for (task, reason) in &self.outcome.without_sensitivity {
+            warnings.push(format!(
+                "pairs were not weighted by sensitivities, because of {task}: {reason}"
+            ));
+        }
+        warnings.extend(worse);
+        warnings.extend(missing);
+        warnings
+    }
+}

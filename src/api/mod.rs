@@ -1,0 +1,37 @@
+//! What users of the library need: options, a merger, the joint model and what can be done with it.
+//!
+//! The command line and the Python package are thin layers over this room, whose types are re-exported
+//! at the root of the crate. Models come from files or bytes ([`ModelInput`]), samples from files,
+//! arrays or iterators of batches ([`DataInput`], [`Arrays`](crate::Arrays)). Long work reports to
+//! a [`Progress`](crate::progress::Progress).
+
+mod calibrate;
+pub(crate) mod data;
+pub(crate) mod footprint;
+mod inspect;
+mod joint;
+mod memory;
+mod merge;
+pub(crate) mod models;
+pub mod options;
+pub(crate) mod output;
+mod plan;
+mod prune;
+mod retrain;
+mod structure;
+mod verdict;
+mod verify;
+
+pub use calibrate::{add_statistics, calibrate};
+pub use data::DataInput;
+pub use inspect::inspect;
+pub use joint::Joint;
+pub use merge::{Destination, Merged, Merger};
+pub use models::ModelInput;
+pub use plan::plan;
+pub use prune::prune;
+pub use retrain::{RetrainDestination, Retrainer};
+pub use verify::verify;
+
+/// Name and version of the program, for reports.
+pub(crate) const TOOL: &str = concat!("onnx-zip ", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,330 @@
+//! Models that are worked on, with what reports say about them.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::canon::check_sizes;
+use crate::compare::{nodes, ports};
+use crate::emit::{self, SOURCE_KEY};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::Model;
+use crate::mtz::joint::JointModel;
+use crate::naming::{shown, task_fault, to_task};
+use crate::onnx;
+use crate::runtime::{ModelSource, Port};
+use crate::zipper::{Input, Part};
+
+/// A model as it is given.
+///
+/// ```
+/// use onnx_zip::ModelInput;
+/// let file: ModelInput = "cats.onnx".into();
+/// let bytes: ModelInput = std::fs::read("fixtures/models/lenet300_mnist_a.onnx")?.into();
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ModelInput {
+    /// A file; weights in external data lie beside it.
+    Path(PathBuf),
+    /// A serialised `ModelProto` that holds all its weights.
+    Bytes(Bytes),
+}
+
+impl ModelInput {
+    /// The files among some inputs.
+    pub(crate) fn paths(inputs: &[ModelInput]) -> Vec<PathBuf> {
+        let path = |input: &ModelInput| match input {
+            ModelInput::Path(path) => Some(path.clone()),
+            ModelInput::Bytes(_) => None,
+        };
+        inputs.iter().filter_map(path).collect()
+    }
+
+    /// What it is called in messages.
+    pub(crate) fn shown(&self) -> &Path {
+        match self {
+            ModelInput::Path(path) => path,
+            ModelInput::Bytes(_) => Path::new("model"),
+        }
+    }
+
+    /// The graph.
+    ///
+    /// # Errors
+    /// As [`onnx::load`].
+    pub(crate) fn read(&self) -> Result<Model> {
+        match self {
+            ModelInput::Path(path) => onnx::load(path),
+            ModelInput::Bytes(bytes) => onnx::decode(bytes.clone(), None, "model"),
+        }
+    }
+}
+
+impl From<PathBuf> for ModelInput {
+    fn from(path: PathBuf) -> Self {
+        ModelInput::Path(path)
+    }
+}
+
+impl From<&Path> for ModelInput {
+    fn from(path: &Path) -> Self {
+        ModelInput::Path(path.to_owned())
+    }
+}
+
+impl From<&str> for ModelInput {
+    fn from(path: &str) -> Self {
+        ModelInput::Path(path.into())
+    }
+}
+
+impl From<Vec<u8>> for ModelInput {
+    fn from(bytes: Vec<u8>) -> Self {
+        ModelInput::Bytes(bytes.into())
+    }
+}
+
+/// A model with what reports say about its file.
+pub(crate) struct Loaded {
+    /// Name of the task.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) sha256: String,
+    /// Size, external data included.
+    pub(crate) bytes: u64,
+    /// Nodes of its graph.
+    pub(crate) nodes: u64,
+    /// The inputs that data must feed.
+    pub(crate) ports: Vec<Port>,
+    pub(crate) model: Model,
+    /// Which of the models that were given it is from.
+    file: usize,
+    /// The net itself where it has no file of its own.
+    net: Option<Bytes>,
+    /// Whether it has its name from a joint model.
+    named: bool,
+}
+
+impl Loaded {
+    /// The original net, for a runtime.
+    pub(crate) fn source(&self) -> ModelSource<'_> {
+        match &self.net {
+            Some(bytes) => ModelSource::Bytes(bytes),
+            None => ModelSource::File(&self.path),
+        }
+    }
+
+    /// Which of the models that were given it is from.
+    pub(crate) fn file(&self) -> usize {
+        self.file
+    }
+}
+
+/// Tasks to merge, and the parts that they come from.
+pub(crate) struct ToMerge {
+    /// One per task; their models are in the parts.
+    pub(crate) tasks: Vec<Loaded>,
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Loads what is to be merged: nets, and joint models with all their tasks. Tasks are called `names`,
+/// or where there are none as in their joint model or after their files.
+///
+/// # Errors
+/// As [`onnx::load`] and [`emit::restore`]; [`ErrorKind::Usage`] for unusable names.
+pub(crate) fn load_parts(inputs: &[ModelInput], names: &[String]) -> Result<ToMerge> {
+    let mut tasks: Vec<Loaded> = Vec::new();
+    let mut joints: Vec<Option<JointModel>> = Vec::new();
+    for (file, input) in inputs.iter().enumerate() {
+        let loaded = Loaded { file, ..load_one(input, String::new())? };
+        if !emit::is_joint(&loaded.model) {
+            joints.push(None);
+            tasks.push(loaded);
+            continue;
+        }
+        let joint = emit::restore(&loaded.model).in_model(loaded.path.display())?;
+        for task in 0..joint.tasks.len() {
+            tasks.push(of_joint(&joint, task, &loaded)?);
+        }
+        joints.push(Some(joint));
+    }
+    name_tasks(&mut tasks, names)?;
+    let mut named = tasks.iter_mut();
+    let mut parts = Vec::new();
+    for joint in joints {
+        let Some(mut joint) = joint else {
+            parts.extend(named.next().map(|task| {
+                let mut model = std::mem::take(&mut task.model);
+                model.metadata.insert(SOURCE_KEY.to_owned(), task.sha256.clone());
+                Part::Net(Box::new(Input { name: task.name.clone(), model }))
+            }));
+            continue;
+        };
+        let names = named.by_ref().map(|task| task.name.clone());
+        joint.tasks.iter_mut().zip(names).for_each(|(task, name)| task.name = name);
+        parts.push(Part::Joint(joint));
+    }
+    Ok(ToMerge { tasks, parts })
+}
+
+/// One task of a joint model's file.
+fn of_joint(joint: &JointModel, task: usize, file: &Loaded) -> Result<Loaded> {
+    let model = emit::plain_task(joint, task);
+    let ports = ports(&model.graph, &model.graph.inputs).in_model(file.path.display())?;
+    let net = onnx::encode(&model)?;
+    let sha256 = model.metadata.get(SOURCE_KEY).unwrap_or(&file.sha256).clone();
+    Ok(Loaded {
+        name: joint.tasks[task].name.clone(),
+        path: file.path.clone(),
+        sha256,
+        bytes: net.len() as u64,
+        nodes: nodes(&model.graph),
+        ports,
+        model: Model::default(),
+        file: file.file,
+        net: Some(net.into()),
+        named: true,
+    })
+}
+
+/// Names tasks as told, or those of plain nets after their files.
+fn name_tasks(tasks: &mut [Loaded], names: &[String]) -> Result<()> {
+    if !names.is_empty() {
+        let names = check_names(names, tasks.len())?;
+        tasks.iter_mut().zip(names).for_each(|(task, name)| task.name = name);
+        return Ok(());
+    }
+    let mut taken: Vec<String> = tasks.iter().map(|t| t.name.clone()).collect();
+    for task in tasks.iter_mut().filter(|t| !t.named) {
+        task.name = stem(&task.path, &taken);
+        taken.push(task.name.clone());
+    }
+    Ok(())
+}
+
+/// Loads models, which are called `names`, or after their files where there are none.
+///
+/// # Errors
+/// As [`onnx::load`]; [`ErrorKind::Usage`] for unusable names.
+pub(crate) fn load(inputs: &[ModelInput], names: &[String]) -> Result<Vec<Loaded>> {
+    let paths: Vec<&Path> = inputs.iter().map(ModelInput::shown).collect();
+    let names = task_names(&paths, names)?;
+    inputs.iter().zip(names).map(|(input, name)| load_one(input, name)).collect()
+}
+
+/// Loads one model, called `name`.
+///
+/// # Errors
+/// As [`onnx::load`].
+pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
+    let path = input.shown().to_owned();
+    let model = input.read()?;
+    check_sizes(&model).in_model(path.display())?;
+    let ports = ports(&model.graph, &model.graph.inputs).in_model(path.display())?;
+    let (sha256, length, net) = match input {
+        ModelInput::Path(path) => {
+            let (sha256, length) = fingerprint(path).in_model(path.display())?;
+            (sha256, length, None)
+        }
+        ModelInput::Bytes(bytes) => {
+            (digits(&Sha256::digest(bytes)), bytes.len() as u64, Some(bytes.clone()))
+        }
+    };
+    let weights = model.graph.values().filter_map(|(id, _)| model.graph.initializer(id));
+    let stored: u64 = weights.map(|tensor| tensor.data.len() as u64).sum();
+    // More weights than the file is long: they lie in other files.
+    let bytes = if stored > length { length + stored } else { length };
+    let nodes = nodes(&model.graph);
+    Ok(Loaded { name, path, sha256, bytes, nodes, ports, model, file: 0, net, named: false })
+}
+
+/// SHA-256 of a file, in hexadecimal digits.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where it cannot be read.
+pub(crate) fn sha256(path: &Path) -> Result<String> {
+    fingerprint(path).map(|(digits, _)| digits)
+}
+
+/// SHA-256 of a file, in hexadecimal digits, and its length.
+fn fingerprint(path: &Path) -> Result<(String, u64)> {
+    let mut hasher = Sha256::new();
+    let length = File::open(path)
+        .and_then(|mut file| io::copy(&mut file, &mut hasher))
+        .map_err(|e| Error::new(ErrorKind::Io, "cannot read the model").because(e))?;
+    Ok((digits(&hasher.finalize()), length))
+}
+
+fn digits(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// One name per model: those given, or the file stems, made unique.
+fn task_names(paths: &[&Path], names: &[String]) -> Result<Vec<String>> {
+    if !names.is_empty() {
+        return check_names(names, paths.len());
+    }
+    let mut stems: Vec<String> = Vec::new();
+    paths.iter().for_each(|path| stems.push(stem(path, &stems)));
+    Ok(stems)
+}
+
+/// Names that tasks can have, one for each of `tasks`.
+fn check_names(names: &[String], tasks: usize) -> Result<Vec<String>> {
+    let usage = |message: String| Error::new(ErrorKind::Usage, message);
+    if names.len() != tasks {
+        let message = format!("{} names were given for {tasks} models", names.len());
+        return Err(usage(message).hint("give --name once per model, in the models' order"));
+    }
+    for (i, name) in names.iter().enumerate() {
+        if let Some(fault) = task_fault(name) {
+            let message = format!("'{}' cannot name a task: {fault}", shown(name));
+            return Err(usage(message).hint("names of outputs and of files are made of it"));
+        }
+        if names.iter().take(i).any(|other| other == name) {
+            return Err(usage(format!("two tasks are called '{name}'"))
+                .hint("give every model another --name"));
+        }
+    }
+    Ok(names.to_vec())
+}
+
+/// The stem of a file's name, with a number where it is taken.
+fn stem(path: &Path, taken: &[String]) -> String {
+    let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+    let stem = to_task(&stem);
+    let mut numbered = (2..).map(|n| format!("{stem}_{n}"));
+    match taken.contains(&stem) {
+        true => numbered.find(|name| !taken.contains(name)).unwrap_or(stem.clone()),
+        false => stem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_stems_made_unique() {
+        let paths = ["x/net.onnx", "y/net.onnx", "net_2.onnx"].map(Path::new);
+        assert_eq!(task_names(&paths, &[]).unwrap(), ["net", "net_2", "net_2_2"]);
+        let odd = ["x/...onnx", "a\u{1b}[2J.onnx"].map(Path::new);
+        assert_eq!(task_names(&odd, &[]).unwrap(), ["model", "a_[2J"]);
+    }
+
+    #[test]
+    fn names_that_cannot_be_output_names_are_refused() {
+        let paths = ["a.onnx", "b.onnx"].map(Path::new);
+        let names = |a: &str, b: &str| task_names(&paths, &[a.to_owned(), b.to_owned()]);
+        assert_eq!(names("cats", "dogs").unwrap(), ["cats", "dogs"]);
+        for (a, b) in [("a/b", "c"), ("", "c"), ("c", "c"), ("a\n", "c"), ("..", "c")] {
+            assert_eq!(names(a, b).unwrap_err().kind(), ErrorKind::Usage);
+        }
+        assert!(task_names(&paths, &["a".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,282 @@
+//! Options of every command, with their defaults and their help.
+//!
+//! The command line parses into these structures and Python's keywords are read from the command line,
+//! so every option stands here and nowhere else. The first line of an option's documentation is its
+//! help.
+
+mod corrections;
+mod method;
+#[cfg(feature = "cli")]
+mod parse;
+mod result;
+mod retraining;
+mod runtime;
+mod samples;
+mod share;
+mod statistics;
+mod training;
+
+use std::path::PathBuf;
+
+pub use corrections::Corrections;
+pub use method::{MethodOptions, TuningOptions};
+pub use result::{Requirement, ResultOptions};
+pub use retraining::{Moment, RetrainingOptions};
+pub use runtime::RuntimeOptions;
+pub use samples::SampleOptions;
+pub use share::{GoalOptions, KeepShared, ShareOptions};
+pub use statistics::StatisticsOptions;
+pub use training::TrainingOptions;
+
+#[cfg(feature = "cli")]
+use crate::canon::BATCH_NORMS;
+use crate::canon::BatchNorm;
+use crate::prune::Saliency;
+use crate::verify::Limits;
+
+/// How to treat `BatchNormalization`, and what to share.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[non_exhaustive]
+pub struct ModelOptions {
+    /// What becomes of BatchNormalization behind layers
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "HOW", default_value = "fold",
+        value_parser = parse::choices(BATCH_NORMS.iter().copied())))]
+    pub batchnorm: BatchNorm,
+}
+
+/// Options of a merge.
+///
+/// ```
+/// let mut options = onnx_zip::MergeOptions::default();
+/// options.goal.target_size = Some(0.6);
+/// options.runtime.batch = 32;
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[non_exhaustive]
+pub struct MergeOptions {
+    /// How models are read.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub models: ModelOptions,
+    /// How samples are prepared.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub samples: SampleOptions,
+    /// Where statistics come from.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub calibration: CalibrationOptions,
+    /// How much to share.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub sharing: ShareOptions,
+    /// What to reach; how much to share follows from it.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub goal: GoalOptions,
+    /// How weights are fused.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub method: MethodOptions,
+    /// How pairs are found.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub tuning: TuningOptions,
+    /// Whether to retrain.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub retraining: RetrainingOptions,
+    /// Which runtime to use.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub runtime: RuntimeOptions,
+    /// What comes out.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub result: ResultOptions,
+}
+
+/// Where a merge's statistics come from.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(next_help_heading = "Data"))]
+#[non_exhaustive]
+pub struct CalibrationOptions {
+    /// Samples to calibrate on, drawn at random where there are more [default: 10000, or 2048 without
+    /// data]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = parse::at_least_one()))]
+    pub samples: Option<usize>,
+    /// Statistics that `onnx-zip calibrate` stored, once per model in their order; takes the place of
+    /// data and implies --passes one
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    pub gram: Vec<PathBuf>,
+}
+
+/// Options of a plan.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[non_exhaustive]
+pub struct PlanOptions {
+    /// How models are read.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub models: ModelOptions,
+    /// How much to share.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub sharing: ShareOptions,
+    /// How weights are fused.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub method: MethodOptions,
+    /// Limits of statistics.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub statistics: StatisticsOptions,
+}
+
+/// Options of the statistics of one model.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[non_exhaustive]
+pub struct CalibrateOptions {
+    /// How samples are prepared.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub samples: SampleOptions,
+    /// Samples to run, drawn at random where there are more [default: all]
+    #[cfg_attr(feature = "cli", arg(
+        long = "samples", value_name = "N", help_heading = "Data",
+        value_parser = parse::at_least_one()))]
+    pub limit: Option<usize>,
+    /// Limits of statistics.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub statistics: StatisticsOptions,
+    /// Which runtime to use.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub runtime: RuntimeOptions,
+}
+
+/// Options of pruning.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[non_exhaustive]
+pub struct PruneOptions {
+    /// Part of each layer's weights that become zero: 0.9 or 90%; biases stay
+    #[cfg_attr(feature = "cli", arg(long, value_name = "S", value_parser = share::fraction))]
+    pub sparsity: f64,
+    /// How weights are chosen
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "METHOD", default_value = "l-obs",
+        value_parser = parse::choices(SALIENCIES)))]
+    pub method: Saliency,
+    /// How samples are prepared.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub samples: SampleOptions,
+    /// Samples to take statistics from, drawn at random where there are more
+    #[cfg_attr(feature = "cli", arg(
+        long = "samples", value_name = "N", default_value_t = 10_000, help_heading = "Data",
+        value_parser = parse::at_least_one()))]
+    pub limit: usize,
+    /// Added to each Hessian's diagonal, relative to its mean
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "D",
+        default_value_t = crate::mtz::options::MergeOptions::default().damping))]
+    pub damping: f64,
+    /// Limits of statistics.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub statistics: StatisticsOptions,
+    /// Which runtime to use.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub runtime: RuntimeOptions,
+}
+
+#[cfg(feature = "cli")]
+const SALIENCIES: [(&str, Saliency, &str); 2] = [
+    (
+        "l-obs",
+        Saliency::LObs,
+        "those that cost least, if the others make up for them (optimal brain surgeon)",
+    ),
+    ("magnitude", Saliency::Magnitude, "the smallest"),
+];
+
+impl PruneOptions {
+    /// Options for this part of zeros.
+    pub fn sparsity(sparsity: f64) -> Self {
+        PruneOptions {
+            sparsity,
+            method: Saliency::LObs,
+            samples: SampleOptions::default(),
+            limit: 10_000,
+            damping: crate::mtz::options::MergeOptions::default().damping,
+            statistics: StatisticsOptions::default(),
+            runtime: RuntimeOptions::default(),
+        }
+    }
+}
+
+/// Options of a verification.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    /// How samples are prepared.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub samples: SampleOptions,
+    /// Samples to run, drawn at random [default: all, or 256 without data]
+    #[cfg_attr(feature = "cli", arg(
+        long = "samples", value_name = "N", help_heading = "Data",
+        value_parser = parse::at_least_one()))]
+    pub limit: Option<usize>,
+    /// Fail where an output differs from the original by more than this
+    #[cfg_attr(feature = "cli", arg(long, value_name = "X", help_heading = None))]
+    pub max_deviation: Option<f64>,
+    /// Fail where a task's error rises by more than this many percentage points; needs labels
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PT", help_heading = None))]
+    pub max_drop: Option<f64>,
+    /// Largest difference between runtimes, relative to an output's largest element
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "X", default_value_t = Limits::default().tolerance,
+        help_heading = None))]
+    pub tolerance: f64,
+    /// Which runtime to use.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub runtime: RuntimeOptions,
+    /// Seed of made-up samples and of the choice of samples
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "N", default_value_t = 0, help_heading = None))]
+    pub seed: u64,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        VerifyOptions {
+            samples: SampleOptions::default(),
+            limit: None,
+            max_deviation: None,
+            max_drop: None,
+            tolerance: Limits::default().tolerance,
+            runtime: RuntimeOptions::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// Options of retraining a joint model.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[non_exhaustive]
+pub struct RetrainOptions {
+    /// How samples are prepared.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub samples: SampleOptions,
+    /// Samples per task, drawn at random where there are more [default: all]
+    #[cfg_attr(feature = "cli", arg(
+        long = "samples", value_name = "N", help_heading = "Data",
+        value_parser = parse::at_least_one()))]
+    pub limit: Option<usize>,
+    /// How to train.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub training: TrainingOptions,
+    /// Save training in this file at every validation
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE", help_heading = "Training"))]
+    pub checkpoint: Option<PathBuf>,
+    /// Go on from the file of --checkpoint; it comes to the same as training in one go
+    #[cfg_attr(feature = "cli", arg(long, requires = "checkpoint", help_heading = "Training"))]
+    pub resume: bool,
+    /// Which runtime to use.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub runtime: RuntimeOptions,
+    /// Leave out the check of the joint model against the original models, before it is put into place
+    #[cfg_attr(feature = "cli", arg(long, help_heading = "Result"))]
+    pub no_verify: bool,
+}

@@ -1,0 +1,78 @@
+//! What comes out of a merge.
+
+#[cfg(feature = "cli")]
+use super::parse::choices;
+#[cfg(feature = "cli")]
+use crate::emit::FORMS;
+use crate::emit::{EmitOptions, Form, InputMode};
+
+/// What comes out of a merge.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(next_help_heading = "Result"))]
+#[non_exhaustive]
+pub struct ResultOptions {
+    /// Form of the joint model
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "FORM", default_value = Form::default().name(),
+        value_parser = choices(FORMS.iter().copied())))]
+    pub form: Form,
+    /// Whether tasks read one common input or each their own
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "MODE", default_value = "auto", value_parser = choices(INPUT_MODES)))]
+    pub inputs: InputMode,
+    /// Leave out the plan by which `extract`, `split` and `retrain` take the joint model apart again
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub no_recipe: bool,
+    /// Leave out the check of the joint model against the original models, before it is put into place
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub no_verify: bool,
+    /// Leave out the comparison with the original models: nodes, multiply-adds, latency, memory
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub no_compare: bool,
+    /// End with exit code 1 where the joint model is not this, against all originals together; a list
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "WHAT,…", value_delimiter = ',', conflicts_with = "no_compare",
+        value_parser = choices(REQUIREMENTS)))]
+    pub require: Vec<Requirement>,
+}
+
+/// What a joint model must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Requirement {
+    /// Its file has fewer bytes than those of all originals together.
+    Smaller,
+    /// One run of all tasks takes at most 2 % longer than theirs, on one thread with a batch of one.
+    Faster,
+}
+
+pub(super) const REQUIREMENTS: [(&str, Requirement, &str); 2] = [
+    ("smaller", Requirement::Smaller, "Its file has fewer bytes than theirs"),
+    (
+        "faster",
+        Requirement::Faster,
+        "One run of all tasks takes at most 2 % longer than theirs, on one thread with a batch of one",
+    ),
+];
+
+impl Requirement {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        REQUIREMENTS.iter().find(|(_, own, _)| *own == self).map_or("", |(name, ..)| name)
+    }
+}
+
+impl ResultOptions {
+    /// How the joint model is written.
+    pub(crate) fn emit(&self) -> EmitOptions {
+        EmitOptions { form: self.form, inputs: self.inputs }
+    }
+}
+
+#[cfg(feature = "cli")]
+const INPUT_MODES: [(&str, InputMode, &str); 3] = [
+    ("auto", InputMode::Auto, "common where all models take the same types and shapes"),
+    ("shared", InputMode::Shared, "one common input, called as in the first model"),
+    ("separate", InputMode::Separate, "NAME/INPUT for each task"),
+];

@@ -1,0 +1,149 @@
+//! Which runtime to use.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[cfg(feature = "cli")]
+use super::parse::choices;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::runtime::{self, Backend, Device, RuntimeChoice};
+
+/// The runtime that is always there.
+const TRACT: &str = "tract";
+
+const WITHOUT_ORT: &str = "ONNX Runtime's library was not found, so tract computes, which takes longer; \
+    name the library with --runtime-library, or ask for --runtime tract";
+
+/// Which runtime to use.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(next_help_heading = "Runtime"))]
+#[non_exhaustive]
+pub struct RuntimeOptions {
+    /// Inference runtime
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "NAME", default_value = "auto", value_parser = choices(RUNTIMES)))]
+    pub runtime: RuntimeChoice,
+    /// Device to compute on: auto, cpu, cuda or cuda:N; auto takes CUDA where it works
+    #[cfg_attr(feature = "cli", arg(long, value_name = "DEVICE", default_value = "auto"))]
+    pub device: Device,
+    /// ONNX Runtime's shared library, or a folder that holds it
+    ///
+    /// [default: what ORT_DYLIB_PATH names, else it is looked for beside the program, in
+    /// .onnxruntime/, in Python's packages and in the system's library folders]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PATH"))]
+    pub runtime_library: Option<PathBuf>,
+    /// Samples per batch, where a model does not fix it
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "N", default_value_t = 128,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 20)))]
+    pub batch: usize,
+    /// Threads to compute with [default: one per core]
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "N",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096)))]
+    pub threads: Option<usize>,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        RuntimeOptions {
+            runtime: RuntimeChoice::default(),
+            device: Device::default(),
+            runtime_library: None,
+            batch: 128,
+            threads: None,
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+const RUNTIMES: [(&str, RuntimeChoice, &str); 3] = [
+    ("auto", RuntimeChoice::Auto, "ONNX Runtime where its library is found, else tract"),
+    ("ort", RuntimeChoice::Ort, "ONNX Runtime"),
+    ("tract", RuntimeChoice::Tract, "tract, which is part of this program"),
+];
+
+impl RuntimeOptions {
+    /// The runtime for calibration; sets the number of threads of the whole process. Says so where it is
+    /// not the one that everybody expects.
+    ///
+    /// # Errors
+    /// As [`runtime::open`].
+    pub(crate) fn open(&self, progress: &dyn Progress) -> Result<Arc<dyn Backend>> {
+        self.start_threads()?;
+        let options = self.opening();
+        let backend = runtime::open(&options)?;
+        if options.choice == RuntimeChoice::Auto && backend.name() == TRACT {
+            progress.warn(WITHOUT_ORT);
+        }
+        if let Some(reason) = backend.passed_over() {
+            progress.note(&format!("the CPU computes: {reason}"));
+        }
+        Ok(backend)
+    }
+
+    /// Starts the threads that were asked for. A process has one pool, so asking for as many again is
+    /// no error.
+    fn start_threads(&self) -> Result<()> {
+        let Some(threads) = self.threads else { return Ok(()) };
+        let started = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        match started {
+            Err(_) if rayon::current_num_threads() == threads => Ok(()),
+            Err(e) => {
+                Err(Error::new(ErrorKind::Usage, format!("cannot start {threads} threads"))
+                    .because(e))
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The runtimes to verify in: that of calibration and, where none was asked for, tract.
+    ///
+    /// # Errors
+    /// As [`runtime::open`].
+    pub(crate) fn all(&self, first: &Arc<dyn Backend>) -> Result<Vec<Arc<dyn Backend>>> {
+        let mut all = vec![Arc::clone(first)];
+        let options = self.opening();
+        if options.choice == RuntimeChoice::Auto && first.name() != TRACT {
+            let choice = RuntimeChoice::Tract;
+            let device = Device::Cpu;
+            all.push(runtime::open(&runtime::RuntimeOptions { choice, device, ..options })?);
+        }
+        Ok(all)
+    }
+
+    /// The runtime of `first` on one thread of the CPU, to take times in.
+    ///
+    /// # Errors
+    /// As [`runtime::open`].
+    pub(crate) fn single_threaded(&self, first: &Arc<dyn Backend>) -> Result<Arc<dyn Backend>> {
+        runtime::open(&runtime::RuntimeOptions {
+            choice: first.name().parse()?,
+            device: Device::Cpu,
+            library: self.runtime_library.clone(),
+            threads: Some(1),
+        })
+    }
+
+    /// Arguments by which another process opens the runtime called `name` as
+    /// [`Self::single_threaded`] does.
+    pub(crate) fn arguments(&self, name: &str) -> Vec<OsString> {
+        let fixed = ["--runtime", name, "--device", "cpu", "--threads", "1"].map(OsString::from);
+        let library = self.runtime_library.iter();
+        let library =
+            library.flat_map(|path| ["--runtime-library".into(), path.clone().into_os_string()]);
+        fixed.into_iter().chain(library).collect()
+    }
+
+    fn opening(&self) -> runtime::RuntimeOptions {
+        runtime::RuntimeOptions {
+            choice: self.runtime,
+            device: self.device,
+            library: self.runtime_library.clone(),
+            threads: self.threads,
+        }
+    }
+}

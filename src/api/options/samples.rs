@@ -1,0 +1,57 @@
+//! How samples are prepared.
+
+#[cfg(feature = "cli")]
+use std::collections::BTreeMap;
+
+use super::parse;
+use crate::calib::data::{DataOptions, Layout, Resize, Scale};
+
+/// How stored samples become what the models were trained on.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(next_help_heading = "Data"))]
+#[non_exhaustive]
+pub struct SampleOptions {
+    /// Multiply every element by this number or fraction, e.g. 1/255
+    #[cfg_attr(feature = "cli", arg(long, value_name = "F", allow_hyphen_values = true))]
+    pub scale: Option<Scale>,
+    /// Subtract this after scaling: one value, or one per channel, e.g. 0.485,0.456,0.406
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "V,…", value_delimiter = ',', allow_hyphen_values = true)
+    )]
+    pub mean: Vec<f32>,
+    /// Divide by this after --mean: one value, or one per channel, e.g. 0.229,0.224,0.225
+    #[cfg_attr(feature = "cli", arg(long, value_name = "V,…", value_delimiter = ','))]
+    pub std: Vec<f32>,
+    /// Resize images of a folder to this, then cut the centre out to the model's size, e.g. 256x256
+    /// [default: the model's size]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WxH"))]
+    pub resize: Option<Resize>,
+    /// Where the channels of stored images are, where their shape does not tell: nchw or nhwc
+    #[cfg_attr(feature = "cli", arg(long, value_name = "LAYOUT"))]
+    pub layout: Option<Layout>,
+    /// Use only the arrays of this part of the file, e.g. test for test_images and test_labels
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
+    pub part: Option<String>,
+    /// Size of an open dimension, by its name or as INPUT:AXIS; repeatable, e.g. height=224
+    #[cfg_attr(feature = "cli", arg(
+        long = "dim", value_name = "NAME=SIZE", value_parser = parse::dimension))]
+    pub dim: Vec<(String, usize)>,
+}
+
+impl SampleOptions {
+    /// The options of the data readers.
+    pub(crate) fn reading(&self) -> DataOptions {
+        DataOptions {
+            scale: self.scale,
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            layout: self.layout,
+            resize: self.resize,
+            split: self.part.clone(),
+            dims: self.dim.iter().cloned().collect(),
+            tables: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! How much to share.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::corrections::Corrections;
+#[cfg(feature = "cli")]
+use super::{corrections::CORRECTIONS, parse};
+use crate::canon::BatchNorm;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mtz::matching::Share;
+use crate::mtz::options::{Biases, Budget, Unit};
+use crate::zipper::{Goal, Matching, PrepareOptions, Prepared};
+
+/// How much to share.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(next_help_heading = "Sharing"))]
+#[non_exhaustive]
+pub struct ShareOptions {
+    /// How much to share, from 0 to 1 or in percent [default: up to the knee]
+    ///
+    /// Of what can be saved at most, where layers are the unit; of each layer's neurons, where neurons are.
+    /// 1 shares all, 0 merges nothing. Without it, layers whose weights save little and cost much stay the
+    /// tasks' own. Layers that make outputs always do without --share-outputs.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = fraction))]
+    pub share: Option<f64>,
+    /// What is shared or left to the tasks as a whole [default: layer; neuron with --method mtz,
+    /// --keep-shared, --max-cost, --round or --gram]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "UNIT", value_parser = parse::choices(UNITS)))]
+    pub unit: Option<Unit>,
+    /// Whose the biases of shared neurons are [default: per-task where each model has samples of its own
+    /// and layers are the unit; shared otherwise]
+    ///
+    /// Tasks that see one input compute what they share once, as long as their biases are shared, too.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHOSE", value_parser = parse::choices(BIASES)))]
+    pub biases: Option<Biases>,
+    /// Share otherwise in the layers that GLOB matches; repeatable, the last match wins
+    ///
+    /// Layers go by their names in the first model, see `onnx-zip inspect`. What to share is a whole
+    /// number of neurons (fc1=50), a part with a decimal point or in percent (conv*=0.5, conv*=50%),
+    /// or, with an e or ε before it, the largest cost of a pair (fc2=e0.01).
+    #[cfg_attr(feature = "cli", arg(long, value_name = "GLOB=N|F|eE"))]
+    pub keep_shared: Vec<KeepShared>,
+    /// Share, in every layer, the pairs that cost less than this (the paper's ε)
+    ///
+    /// The cost of a pair is the predicted increase of the layer's mean squared error.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "E", conflicts_with = "share", value_parser = cost))]
+    pub max_cost: Option<f64>,
+    /// Share up to the last layer that GLOB matches and leave the rest to the tasks
+    ///
+    /// For joint models with one trunk and a head per task. Example: --until 'block4*'
+    #[cfg_attr(feature = "cli", arg(long, value_name = "GLOB"))]
+    pub until: Option<String>,
+    /// Leave the weights of layers that GLOB matches to the tasks, and share behind them; repeatable
+    ///
+    /// Their channels stay paired, for the layers behind them. Worth it for small layers where sharing costs
+    /// much, such as first convolutions; but tasks with one input have no computation in common then.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "GLOB"))]
+    pub own_weights: Vec<String>,
+    /// Share neurons of the layers that make outputs, too
+    ///
+    /// For models whose outputs mean the same: embeddings, or classes of one list. Every output keeps its
+    /// order. No layer follows that could make up for the error.
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub share_outputs: bool,
+    /// Whether channels correspond by index: those of a backbone that models were fine-tuned from
+    #[cfg_attr(feature = "cli", arg(long, value_name = "HOW", default_value = "auto",
+          value_parser = parse::choices(Matching::ALL)))]
+    pub correspondence: Matching,
+    /// Corrections of shared weights that a task gets where they take away most loss for their size
+    ///
+    /// A scale is one node behind a layer, a product of low rank three beside it. Ranks are chosen for
+    /// --target-size, for --share below 1, or for the size of the knee.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "KIND", value_parser = parse::choices(CORRECTIONS)))]
+    pub corrections: Option<Corrections>,
+    /// Round numbers of shared neurons to a multiple of N, which runs faster on many devices, e.g. 16
+    ///
+    /// All neurons of a layer stay all, and whole numbers of --keep-shared stay as they are.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 1,
+          value_parser = parse::at_least_one()))]
+    pub round: usize,
+}
+
+impl Default for ShareOptions {
+    fn default() -> Self {
+        ShareOptions {
+            share: None,
+            unit: None,
+            biases: None,
+            keep_shared: Vec::new(),
+            max_cost: None,
+            until: None,
+            own_weights: Vec::new(),
+            share_outputs: false,
+            correspondence: Matching::Auto,
+            corrections: None,
+            round: 1,
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+const UNITS: [(&str, Unit, &str); 3] = [
+    (
+        "layer",
+        Unit::Layer,
+        "Whole layers: graphs stay dense, and every runtime and converter keeps the saving",
+    ),
+    (
+        "neuron",
+        Unit::Neuron,
+        "Neurons, as in the paper: layers fall into shared and task-specific blocks",
+    ),
+    ("mixed", Unit::Mixed, "Both ways; the one whose outputs are closer to the originals' is kept"),
+];
+
+#[cfg(feature = "cli")]
+const BIASES: [(&str, Biases, &str); 2] = [
+    ("per-task", Biases::PerTask, "Every task has its own: one number per neuron, and no node"),
+    ("shared", Biases::Shared, "A shared neuron has one bias"),
+];
+
+/// What a merge shall reach; how much to share follows from it.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(next_help_heading = "Sharing"))]
+#[non_exhaustive]
+pub struct GoalOptions {
+    /// Merge to this part of all models' parameters, with the least predicted loss: 0.6 or 60%
+    ///
+    /// Merges once with all that can be shared, to measure what every layer costs, and then up to three times
+    /// without those that cost most for what they save. The closest to the originals is kept.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = fraction, conflicts_with_all = ["share", "max_cost"]))]
+    pub target_size: Option<f64>,
+    /// Share as much as possible while no task's error rises by more than this, in percentage points
+    ///
+    /// Needs labelled samples (--data); those that the models are not calibrated on are measured, where
+    /// there are any. Merges up to eight times.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PT", value_parser = cost,
+          conflicts_with_all = ["share", "max_cost", "target_size"]))]
+    pub max_drop: Option<f64>,
+}
+
+impl GoalOptions {
+    /// The goal, if there is one.
+    pub(crate) fn goal(&self) -> Option<Goal> {
+        let drop = self.max_drop.map(|points| Goal::Drop(points / 100.0));
+        self.target_size.map(Goal::Size).or(drop)
+    }
+
+    /// Whether errors are measured on labelled samples.
+    pub(crate) fn measures(&self) -> bool {
+        self.max_drop.is_some()
+    }
+}
+
+/// What to share in the layers that a pattern matches, written `GLOB=N`, `GLOB=F` or `GLOB=eE`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeepShared {
+    /// The pattern of layer names.
+    pub glob: String,
+    /// How much to share.
+    pub share: Share,
+}
+
+impl ShareOptions {
+    /// The budget of all layers; `one_input` tells whether all tasks see the same samples.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a pattern that is none.
+    pub(crate) fn budget(&self, paper: bool, one_input: bool) -> Result<Budget> {
+        let mut budget = Budget::uniform(self.default(paper));
+        for rule in &self.keep_shared {
+            budget.rule(&rule.glob, rule.share)?;
+        }
+        budget.round(self.round);
+        budget.set_biases(match self.biases {
+            Some(biases) => biases,
+            None if one_input || self.unit(paper) == Unit::Neuron => Biases::Shared,
+            None => Biases::PerTask,
+        });
+        Ok(budget)
+    }
+
+    /// What is shared as a whole. `paper` tells whether the method is the paper's, which knows neurons
+    /// only.
+    pub(crate) fn unit(&self, paper: bool) -> Unit {
+        let counts_neurons =
+            !self.keep_shared.is_empty() || self.max_cost.is_some() || self.round > 1;
+        match self.unit {
+            Some(unit) => unit,
+            None if paper || counts_neurons => Unit::Neuron,
+            None => Unit::Layer,
+        }
+    }
+
+    /// What the share means as a goal, where layers are the unit.
+    pub(crate) fn goal(&self, paper: bool) -> Option<Goal> {
+        if self.unit(paper) == Unit::Neuron || self.max_cost.is_some() {
+            return None;
+        }
+        match self.share {
+            None => Some(Goal::Knee),
+            Some(part) if part > 0.0 && part < 1.0 => Some(Goal::Part(part)),
+            Some(_) => None,
+        }
+    }
+
+    /// How models are prepared for sharing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if channels shall correspond by index while only some neurons are shared.
+    pub(crate) fn preparation(&self, batchnorm: BatchNorm, paper: bool) -> Result<PrepareOptions> {
+        let some = self.unit(paper) != Unit::Layer
+            && (self.unit(paper) == Unit::Mixed || self.share != Some(1.0) || self.has_rules());
+        let matching = match self.correspondence {
+            Matching::Index if some => {
+                let message =
+                    "channels correspond by index where all neurons of a layer are shared";
+                return Err(Error::new(ErrorKind::Usage, message)
+                    .hint("use --unit layer, or leave out --correspondence index"));
+            }
+            Matching::Auto if some => Matching::Search,
+            wish => wish,
+        };
+        Ok(PrepareOptions { batchnorm, share_outputs: self.share_outputs, matching })
+    }
+
+    /// Whether layers share otherwise than in full.
+    fn has_rules(&self) -> bool {
+        !self.keep_shared.is_empty() || self.max_cost.is_some()
+    }
+
+    /// The option that makes the joint model smaller or its graph denser, if there is one.
+    pub(crate) fn remedy(&self, paper: bool) -> Option<&'static str> {
+        if self.unit(paper) != Unit::Layer {
+            return Some("whole layers keep graphs dense: --unit layer");
+        }
+        if self.share.is_some_and(|part| part < 1.0) {
+            return Some("share more: a larger --share, or a size such as --target-size 60%");
+        }
+        if self.until.is_some() || !self.own_weights.is_empty() {
+            return Some("leave fewer layers to the tasks by --until and --own-weights");
+        }
+        (self.share.is_none()).then_some("share more: --share 1, or a smaller --target-size")
+    }
+
+    /// Leaves to the tasks what --own-weights names and what comes behind the layer of --until.
+    ///
+    /// # Errors
+    /// As [`Prepared::share_until`] and [`Prepared::keep_weights`].
+    pub(crate) fn cut(&self, prepared: &mut Prepared) -> Result<()> {
+        self.own_weights.iter().try_for_each(|glob| prepared.keep_weights(glob))?;
+        self.until.as_ref().map_or(Ok(()), |glob| prepared.share_until(glob))
+    }
+
+    /// How much is shared where no rule says otherwise, as typed.
+    pub(crate) fn default_text(&self, paper: bool) -> String {
+        match (self.goal(paper), self.share) {
+            (Some(Goal::Knee), _) => "knee".to_owned(),
+            (_, Some(part)) => Typed(Share::Fraction(part)).to_string(),
+            _ => Typed(self.default(paper)).to_string(),
+        }
+    }
+
+    /// The rules, as typed.
+    pub(crate) fn rule_texts(&self) -> Vec<String> {
+        let text = |rule: &KeepShared| format!("{}={}", rule.glob, Typed(rule.share));
+        self.keep_shared.iter().map(text).collect()
+    }
+
+    /// How much is shared where no rule says otherwise and no goal either.
+    fn default(&self, paper: bool) -> Share {
+        let part = match self.goal(paper) {
+            Some(_) => 1.0,
+            None => self.share.unwrap_or(1.0),
+        };
+        self.max_cost.map_or(Share::Fraction(part), Share::MaxCost)
+    }
+}
+
+/// A share the way it is typed.
+struct Typed(Share);
+
+impl fmt::Display for Typed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Share::Count(n) => write!(f, "{n}"),
+            Share::Fraction(part) => write!(f, "{part:?}"),
+            Share::MaxCost(cost) => write!(f, "e{cost:?}"),
+        }
+    }
+}
+
+impl FromStr for KeepShared {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (glob, amount) = text.rsplit_once('=').ok_or_else(|| misread(text))?;
+        if glob.is_empty() {
+            return Err(misread(text));
+        }
+        Budget::uniform(Share::Count(0)).rule(glob, Share::Count(0))?;
+        let share = parse_share(amount).ok_or_else(|| misread(text))?;
+        Ok(KeepShared { glob: glob.to_owned(), share })
+    }
+}
+
+fn misread(text: &str) -> Error {
+    Error::new(ErrorKind::Usage, format!("'{text}' does not say what to share"))
+        .hint("write a pattern and a number, e.g. fc1=50, conv*=0.5, conv*=50% or fc2=e0.01")
+}
+
+/// Whole numbers are counts, numbers with a point or a percent sign are parts.
+fn parse_share(text: &str) -> Option<Share> {
+    if let Some(limit) = text.strip_prefix(['e', 'ε']) {
+        return cost(limit).ok().map(Share::MaxCost);
+    }
+    match text.parse() {
+        Ok(count) => Some(Share::Count(count)),
+        Err(_) => fraction(text).ok().map(Share::Fraction),
+    }
+}
+
+pub(crate) fn fraction(text: &str) -> Result<f64, String> {
+    let value = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse().map(|p: f64| p / 100.0),
+        None => text.parse(),
+    };
+    value
+        .ok()
+        .filter(|part| (0.0..=1.0).contains(part))
+        .ok_or_else(|| "a share lies between 0 and 1, or 0% and 100%".to_owned())
+}
+
+fn cost(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|cost: &f64| *cost >= 0.0);
+    value.ok_or_else(|| "a cost is a number that is not negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_parts_and_costs_are_told_apart() {
+        let cases = [
+            ("fc1=50", Share::Count(50)),
+            ("fc1=1", Share::Count(1)),
+            ("fc1=1.0", Share::Fraction(1.0)),
+            ("fc1=50%", Share::Fraction(0.5)),
+            ("fc1=e0.01", Share::MaxCost(0.01)),
+            ("a=b=ε1", Share::MaxCost(1.0)),
+        ];
+        for (text, share) in cases {
+            assert_eq!(text.parse::<KeepShared>().unwrap().share, share, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for text in ["fc1", "=3", "fc1=", "fc1=1.5", "fc1=-1", "fc1=101%", "fc1=e-1", "fc[=3"] {
+            assert_eq!(text.parse::<KeepShared>().unwrap_err().kind(), ErrorKind::Usage, "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_written_as_typed() {
+        for text in ["50", "0.5", "1.0", "e0.01"] {
+            assert_eq!(Typed(parse_share(text).unwrap()).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What a merge would do.
+
+use super::TOOL;
+use super::models::{self, ModelInput, ToMerge};
+use super::options::PlanOptions;
+use super::structure::structure;
+use crate::error::Result;
+use crate::mtz::plan::{peak, predict};
+use crate::report::Plan;
+use crate::zipper::prepare_parts;
+
+/// Which layers correspond, what cannot be shared and why, and how large the joint model would be.
+/// Tasks are called `names`, or after their files where there are none. Needs no data.
+///
+/// ```
+/// use onnx_zip::{PlanOptions, plan};
+/// let models = ["a", "b"].map(|net| format!("fixtures/models/lenet300_mnist_{net}.onnx"));
+/// let plan = plan(&models.map(|path| path.as_str().into()), &[], &PlanOptions::default())?;
+/// assert_eq!(plan.tasks, ["lenet300_mnist_a", "lenet300_mnist_b"]);
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of reading and aligning the models.
+pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> Result<Plan> {
+    let PlanOptions { sharing, method, statistics, .. } = options;
+    let budget = sharing.budget(method.is_paper(), false)?;
+    let ToMerge { tasks: loaded, parts } = models::load_parts(models, names)?;
+    let preparation = sharing.preparation(options.models.batchnorm, method.is_paper())?;
+    let mut prepared = prepare_parts(parts, preparation)?;
+    sharing.cut(&mut prepared)?;
+    let prediction =
+        predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
+    let sizes: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
+    let memory = peak(&prepared.joint, &sizes, statistics.max_rows, statistics.bytes())?;
+    let tasks = &prepared.joint.tasks;
+    Ok(Plan::new(
+        TOOL.to_owned(),
+        tasks.iter().map(|t| t.name.clone()).collect(),
+        tasks.iter().map(|t| t.coupling.layers.len()).collect(),
+        prediction,
+        memory,
+        structure(&prepared),
+    ))
+}

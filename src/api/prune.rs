@@ -1,0 +1,62 @@
+//! Leaves out weights of one model.
+
+use std::path::Path;
+
+use super::data::{DataInput, Given, SYNTHETIC_SAMPLES, Tried};
+use super::models::{self, Loaded, ModelInput};
+use super::options::PruneOptions;
+use super::{TOOL, output};
+use crate::calib::stream::Source;
+use crate::canon::{CanonOptions, canonicalise};
+use crate::error::{Error, ErrorKind, Result};
+use crate::onnx::{self, SaveOptions};
+use crate::progress::Progress;
+use crate::prune as surgeon;
+use crate::report::PruneReport;
+use crate::runtime::fixed_batch;
+
+/// Writes the model without the weights that its layers can do without: a part of each layer's weights
+/// becomes zero, and those that stay are fitted to what the layer computed before. There is no training.
+///
+/// # Errors
+/// Those of reading and running the model; [`ErrorKind::Usage`] for options that make no sense.
+pub fn prune(
+    model: &ModelInput,
+    data: &[DataInput],
+    options: &PruneOptions,
+    output: &Path,
+    progress: &dyn Progress,
+) -> Result<PruneReport> {
+    output::check(output, &ModelInput::paths(std::slice::from_ref(model)))?;
+    let mut loaded = models::load(std::slice::from_ref(model), &[])?;
+    let backend = options.runtime.open(progress)?;
+    let given = Given { inputs: data, options: &options.samples };
+    let limit = if given.is_synthetic() { SYNTHETIC_SAMPLES } else { options.limit };
+    let trial = Tried { backend: backend.as_ref(), progress };
+    let (limit, seed) = (limit.min(options.limit), options.statistics.seed);
+    let mut data = given.open(&loaded, limit, seed, trial)?;
+    let (Some(Loaded { name, model, ports, .. }), Some(data)) = (loaded.pop(), data.pop()) else {
+        return Err(Error::new(ErrorKind::Usage, "there is no model to prune"));
+    };
+    if given.is_synthetic() {
+        progress.warn("no --data was given, so the model was pruned on random numbers");
+    }
+    let mut model = canonicalise(model, &CanonOptions::default())?.into_inner();
+    let source = Source {
+        backend: backend.as_ref(),
+        data: &data.dataset,
+        batch: fixed_batch(&ports).unwrap_or(options.runtime.batch),
+        memory: options.statistics.bytes(),
+    };
+    let method = surgeon::PruneOptions {
+        sparsity: options.sparsity,
+        saliency: options.method,
+        damping: options.damping,
+        max_rows: options.statistics.max_rows,
+        seed,
+    };
+    let layers =
+        surgeon::prune(&mut model, source, &method, progress).map_err(|e| e.in_model(&name))?;
+    onnx::stage(&model, output, &SaveOptions::default(), progress)?.commit()?;
+    Ok(PruneReport::new(TOOL.to_owned(), output.display().to_string(), layers))
+}

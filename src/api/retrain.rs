@@ -1,0 +1,290 @@
+//! A joint model is trained a little more.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::data::{DataInput, Given, Net, TaskData};
+use super::models::{self, Loaded, ModelInput};
+use super::options::RetrainOptions;
+use super::verdict::Place;
+use super::verify::SAMPLES as VERIFIED_SAMPLES;
+use super::{TOOL, output};
+use crate::calib::data::{Dataset, tables};
+use crate::emit::{self, EmitOptions, FORM_KEY, Form, InputMode, RECIPE_KEY, emit};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::ir::Model;
+use crate::mtz::joint::JointModel;
+use crate::onnx::{self, Draft, SaveOptions};
+use crate::progress::Progress;
+use crate::report::{RetrainReport, RetrainSettings, SCHEMA};
+use crate::retrain::{Ending, Lesson, retrain};
+use crate::runtime::{Backend, ModelSource};
+use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, Wiring, verify};
+
+/// Trains a joint model a little more, towards what its original models compute or towards labels.
+#[derive(Debug, Clone)]
+pub struct Retrainer {
+    options: RetrainOptions,
+    joint: PathBuf,
+    teachers: Vec<ModelInput>,
+    data: Vec<DataInput>,
+}
+
+/// Where retraining writes its files.
+#[derive(Debug, Clone, Copy)]
+pub struct RetrainDestination<'a> {
+    /// The joint model's file.
+    pub output: &'a Path,
+    /// A file for the report, as JSON.
+    pub report: Option<&'a Path>,
+    /// Whether a joint model that fails its verification is kept beside `output`.
+    pub keep_rejected: bool,
+}
+
+impl<'a> RetrainDestination<'a> {
+    /// A file without a report.
+    pub fn new(output: &'a Path) -> Self {
+        RetrainDestination { output, report: None, keep_rejected: false }
+    }
+}
+
+impl Retrainer {
+    /// Retrains the joint model in a file.
+    pub fn new(joint: impl Into<PathBuf>, options: RetrainOptions) -> Self {
+        Retrainer { options, joint: joint.into(), teachers: Vec::new(), data: Vec::new() }
+    }
+
+    /// Adds the original model of a task to learn from, once per task in the order of the tasks.
+    #[must_use]
+    pub fn teacher(mut self, model: impl Into<ModelInput>) -> Self {
+        self.teachers.push(model.into());
+        self
+    }
+
+    /// Adds samples: once for all tasks, or once per task in their order.
+    #[must_use]
+    pub fn data(mut self, data: impl Into<DataInput>) -> Self {
+        self.data.push(data.into());
+        self
+    }
+
+    /// Trains and verifies the joint model, into a file of the library's own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Parity`] where the joint model fails its verification; else as
+    /// [`Retrainer::retrain_into`].
+    pub fn retrain(&self, progress: &dyn Progress) -> Result<(super::Joint, RetrainReport)> {
+        let folder = super::joint::folder()?;
+        let output = folder.path().join("joint.onnx");
+        let report = self.retrain_into(&RetrainDestination::new(&output), progress)?;
+        match &report.verification {
+            Some(checked) if !checked.passed() => {
+                let message = "the joint model failed its verification";
+                Err(Error::new(ErrorKind::Parity, message).because(checked.failures.join("; ")))
+            }
+            _ => Ok((super::Joint::in_folder(folder, output, None), report)),
+        }
+    }
+
+    /// Trains, verifies and writes the joint model, in the form of the given one. Also after an
+    /// interruption, the weights that did best so far are written.
+    ///
+    /// # Errors
+    /// Those of reading and running the models; [`ErrorKind::Usage`] for options that make no sense.
+    pub fn retrain_into(
+        &self,
+        to: &RetrainDestination<'_>,
+        progress: &dyn Progress,
+    ) -> Result<RetrainReport> {
+        let place = self.check_outputs(to)?;
+        let file = onnx::load(&self.joint)?;
+        let mut joint = emit::restore(&file).in_model(self.joint.display())?;
+        let batch = self.options.runtime.batch;
+        let options = self.options.training.options(batch, !self.teachers.is_empty());
+        options.validate(joint.tasks.len())?;
+        let mut teachers = self.load_teachers(&joint)?;
+        let models: Vec<Model> =
+            teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
+        let data = self.open_data(&joint, options.seed, progress)?;
+        let backend = self.options.runtime.open(progress)?;
+        // Samples that all tasks have in common run through what they share once.
+        let count = if self.given().is_common() { 1 } else { data.len() };
+        let sets: Vec<Dataset> = data.iter().take(count).map(|d| d.dataset.clone()).collect();
+        let lesson = Lesson {
+            data: &sets,
+            teachers: &models,
+            backend: backend.as_ref(),
+            checkpoint: self.options.checkpoint.as_deref(),
+            resume: self.options.resume,
+        };
+        let outcome = retrain(&mut joint, &lesson, &options, progress)?;
+        let model = laid_out(&joint, &file)?;
+        let draft = onnx::stage(&model, to.output, &SaveOptions::default(), progress)?;
+        // Who has asked to stop does not wait for a check.
+        let checked = match outcome.ending {
+            Ending::Interrupted => Ok(None),
+            _ => self.check(&draft, &joint, &teachers, &data, &backend, progress),
+        };
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(e) => return Err(place.unchecked(draft, e)),
+        };
+        let report = RetrainReport {
+            schema: SCHEMA,
+            tool: TOOL.to_owned(),
+            joint: self.joint.display().to_string(),
+            output: to.output.display().to_string(),
+            written: true,
+            settings: RetrainSettings::new(&options),
+            runtime: backend.describe(),
+            outcome,
+            verification: checked,
+        };
+        self.settle(to, &place, draft, report, progress)
+    }
+
+    fn given(&self) -> Given<'_> {
+        Given { inputs: &self.data, options: &self.options.samples }
+    }
+
+    fn check_outputs<'a>(&self, to: &RetrainDestination<'a>) -> Result<Place<'a>> {
+        let mut inputs = ModelInput::paths(&self.teachers);
+        inputs.push(self.joint.clone());
+        output::check(to.output, &inputs)?;
+        if let Some(path) = &self.options.checkpoint {
+            output::check_file(path)?;
+        }
+        let others = || to.report.into_iter().chain(self.options.checkpoint.as_deref());
+        others().try_for_each(|other| output::check(other, &inputs))?;
+        output::check_distinct(others().chain([to.output]))?;
+        Place::new(to.output, to.keep_rejected, &inputs)
+    }
+
+    fn load_teachers(&self, joint: &JointModel) -> Result<Vec<Loaded>> {
+        if self.teachers.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.teachers.len() != joint.tasks.len() {
+            let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
+            let message =
+                format!("{} original models for {} tasks", self.teachers.len(), names.len());
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint(format!("give --teacher once for each of {}", names.join(", "))));
+        }
+        let names: Vec<String> = joint.tasks.iter().map(|t| t.name.clone()).collect();
+        models::load(&self.teachers, &names)
+    }
+
+    fn open_data(
+        &self,
+        joint: &JointModel,
+        seed: u64,
+        progress: &dyn Progress,
+    ) -> Result<Vec<TaskData>> {
+        let given = self.given();
+        if given.is_synthetic() {
+            return Err(Error::new(ErrorKind::Usage, "there are no samples to train on")
+                .hint("give inputs such as the models see, with or without labels: --data"));
+        }
+        let mut ports = Vec::new();
+        for task in &joint.tasks {
+            let graph = &task.model.graph;
+            ports.push(crate::compare::ports(graph, &graph.inputs).in_model(&task.name)?);
+        }
+        let tasks = joint.tasks.iter().zip(&ports).enumerate();
+        let nets = tasks.map(|(file, (task, ports))| Net {
+            name: &task.name,
+            ports,
+            file,
+            source: None,
+            tables: tables(&task.model.graph),
+        });
+        let nets: Vec<Net<'_>> = nets.collect();
+        let data = given.open_nets(&nets, self.options.limit.unwrap_or(usize::MAX), seed, None)?;
+        for (task, data) in joint.tasks.iter().zip(&data) {
+            data.record.notes.iter().for_each(|n| {
+                progress.note(&format!("{}: {n}", task.name));
+            });
+        }
+        Ok(data)
+    }
+
+    /// Checks the file before it gets its place, against its nets and the originals.
+    fn check(
+        &self,
+        draft: &Draft<'_>,
+        joint: &JointModel,
+        teachers: &[Loaded],
+        data: &[TaskData],
+        backend: &Arc<dyn Backend>,
+        progress: &dyn Progress,
+    ) -> Result<Option<Verification>> {
+        if self.options.no_verify || teachers.is_empty() {
+            return Ok(None);
+        }
+        let nets: Vec<Vec<u8>> =
+            joint.tasks.iter().map(|t| onnx::encode(&t.model)).collect::<Result<_>>()?;
+        let samples: Vec<Dataset> = data
+            .iter()
+            .map(|d| d.dataset.subset(VERIFIED_SAMPLES, self.options.training.seed))
+            .collect();
+        let subjects: Vec<Subject<'_>> = teachers
+            .iter()
+            .zip(nets.iter().zip(&samples))
+            .map(|(teacher, (net, data))| Subject {
+                task: &teacher.name,
+                original: teacher.source(),
+                net: Some(ModelSource::Bytes(net)),
+                data,
+                reported: None,
+            })
+            .collect();
+        let backends = self.options.runtime.all(backend)?;
+        let limits = Limits::default();
+        let name = draft.target().display().to_string();
+        let joint = Joint { path: draft.path(), name: &name };
+        verify(joint, &subjects, &backends, self.options.runtime.batch, &limits, progress).map(Some)
+    }
+
+    /// Puts the joint model into its place, with its report, unless its check failed.
+    fn settle(
+        &self,
+        to: &RetrainDestination<'_>,
+        place: &Place<'_>,
+        mut draft: Draft<'_>,
+        mut report: RetrainReport,
+        progress: &dyn Progress,
+    ) -> Result<RetrainReport> {
+        let passed = report.verification.as_ref().is_none_or(Verification::passed);
+        if passed {
+            place.note(&mut draft, report.verification.as_ref(), false)?;
+            if let Some(path) = to.report {
+                draft.add_text(path, &output::json(&report)?)?;
+            }
+            draft.commit()?;
+        } else {
+            let settled = place.reject(draft, progress)?;
+            report.output = settled.path.display().to_string();
+            report.written = settled.written;
+            let json = output::json(&report)?;
+            output::write(to.report.iter().map(|path| (*path, json.as_str())), progress)?;
+        }
+        Ok(report)
+    }
+}
+
+/// A joint model in the form, and with the inputs and other metadata, of the file that it came from.
+fn laid_out(joint: &JointModel, file: &Model) -> Result<Model> {
+    let form = file.metadata.get(FORM_KEY).and_then(|name| Form::named(name)).unwrap_or_default();
+    let ports = |ids| crate::compare::ports(&file.graph, ids);
+    let wiring = Wiring::of(&ports(&file.graph.inputs)?, &ports(&file.graph.outputs)?)?;
+    let inputs = if wiring.separate() { InputMode::Separate } else { InputMode::Auto };
+    let mut model = emit(joint, &EmitOptions { form, inputs })?;
+    for (key, value) in &file.metadata {
+        // What was measured before the weights changed holds no longer.
+        if ![RECIPE_KEY, FORM_KEY, DEVIATION_KEY].contains(&key.as_str()) {
+            model.metadata.insert(key.clone(), value.clone());
+        }
+    }
+    Ok(model)
+}

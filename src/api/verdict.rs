@@ -1,0 +1,90 @@
+//! What becomes of a joint model that is written and checked, but not yet in its place.
+
+use std::path::{Path, PathBuf};
+
+use super::output;
+use crate::error::{Error, ErrorKind, Result};
+use crate::onnx::Draft;
+use crate::progress::Progress;
+use crate::staging::{Target, resolve};
+use crate::verify::{DEVIATION_KEY, Reported, Verification};
+
+/// Where a joint model goes.
+pub(crate) struct Place<'a> {
+    pub(crate) output: &'a Path,
+    /// Where one goes that failed its check; `None` where it is not kept.
+    pub(crate) rejected: Option<PathBuf>,
+}
+
+/// What became of it.
+pub(crate) struct Settled {
+    /// Where it is, or would be.
+    pub(crate) path: PathBuf,
+    /// Whether it is there.
+    pub(crate) written: bool,
+}
+
+impl<'a> Place<'a> {
+    /// For `output`; with `keep`, a rejected model goes beside it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] where nothing can be beside it, or that would be one of the `inputs`.
+    pub(crate) fn new(output: &'a Path, keep: bool, inputs: &[PathBuf]) -> Result<Self> {
+        if !keep {
+            return Ok(Place { output, rejected: None });
+        }
+        let Ok(Target::File(real)) = resolve(output) else {
+            let message =
+                format!("'{}' is no file beside which another could be", output.display());
+            return Err(Error::new(ErrorKind::Usage, message).hint("leave out --keep-rejected"));
+        };
+        let stem = real.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let suffix = real.extension().map(|s| format!(".{}", s.to_string_lossy()));
+        let name = format!("{stem}.rejected{}", suffix.unwrap_or_default());
+        let rejected = real.with_file_name(name);
+        output::check(&rejected, inputs)?;
+        Ok(Place { output, rejected: Some(rejected) })
+    }
+
+    /// Keeps a model of which the check came to no end, where that is wished for; gives the error back.
+    pub(crate) fn unchecked(&self, draft: Draft<'_>, error: Error) -> Error {
+        let Some(rejected) = &self.rejected else { return error };
+        match draft.commit_as(rejected) {
+            Ok(_) => error.hint(format!("the model is kept as '{}'", rejected.display())),
+            Err(second) => second,
+        }
+    }
+
+    /// Notes in a model that passed its check how far its tasks are from their originals.
+    ///
+    /// # Errors
+    /// As [`Draft::add_metadata`].
+    pub(crate) fn note(
+        &self,
+        draft: &mut Draft<'_>,
+        checked: Option<&Verification>,
+        synthetic: bool,
+    ) -> Result<()> {
+        match checked.and_then(|checked| Reported::of(checked, synthetic).text()) {
+            Some(text) => draft.add_metadata(DEVIATION_KEY, &text),
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves a model that failed its check out of its place, where the old file stays as it is.
+    ///
+    /// # Errors
+    /// As [`Draft::commit_as`].
+    pub(crate) fn reject(&self, draft: Draft<'_>, progress: &dyn Progress) -> Result<Settled> {
+        let output = self.output.display();
+        let what =
+            format!("the joint model failed its verification and is not written to '{output}'");
+        let Some(rejected) = &self.rejected else {
+            progress.fault(&format!("{what}; --keep-rejected keeps such a model beside it"));
+            return Ok(Settled { path: self.output.to_owned(), written: false });
+        };
+        draft.commit_as(rejected)?;
+        progress.fault(&format!("{what}; it is kept as '{}'", rejected.display()));
+        Ok(Settled { path: rejected.clone(), written: true })
+    }
+}

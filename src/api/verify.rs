@@ -1,0 +1,94 @@
+//! A joint model against its originals.
+
+use std::path::Path;
+
+use super::data::{DataInput, Given, Tried};
+use super::models::{self, ModelInput};
+use super::options::VerifyOptions;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::onnx;
+use crate::progress::Progress;
+use crate::verify::{Joint, Limits, Reported, Subject, Verification, Wiring};
+
+const NO_LIMIT: &str = "the file does not say how far its tasks were from their originals when it was \
+    merged, so no deviation fails; set a limit with --max-deviation or --max-drop";
+
+const OTHER_SAMPLES: &str = "deviations were measured on made-up samples either now or when the file was \
+    merged, so no deviation fails; set a limit with --max-deviation or --max-drop";
+
+/// Samples of a verification without data.
+pub(crate) const SAMPLES: usize = 256;
+
+/// Compares the joint model in a file with its originals, which are given in the order of its tasks.
+///
+/// # Errors
+/// Those of reading and running the models; a joint model that fails the comparison is no error.
+pub fn verify(
+    joint: &Path,
+    models: &[ModelInput],
+    data: &[DataInput],
+    options: &VerifyOptions,
+    progress: &dyn Progress,
+) -> Result<Verification> {
+    let (tasks, reported) = joint_tasks(joint)?;
+    if tasks.len() != models.len() {
+        let names = tasks.join(", ");
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("{} models were given for the tasks {names}", models.len()),
+        )
+        .hint("give the original model of each task, in that order"));
+    }
+    let mut originals = models::load(models, &[])?;
+    for (original, task) in originals.iter_mut().zip(&tasks) {
+        original.name.clone_from(task);
+    }
+    let given = Given { inputs: data, options: &options.samples };
+    if options.max_drop.is_some() && given.is_synthetic() {
+        return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
+            .hint("give labels with --data"));
+    }
+    let all = if given.is_synthetic() { SAMPLES } else { usize::MAX };
+    let first = options.runtime.open(progress)?;
+    // What was measured on made-up samples says nothing about others.
+    let like = |file: &&Reported| file.synthetic == given.is_synthetic();
+    let limits_of = reported.as_ref().filter(like);
+    let trial = Tried { backend: first.as_ref(), progress };
+    let data = given.open(&originals, options.limit.unwrap_or(all), options.seed, trial)?;
+    let subjects: Vec<Subject<'_>> = tasks
+        .iter()
+        .zip(originals.iter().zip(&data))
+        .map(|(task, (original, data))| Subject {
+            task: task.as_str(),
+            original: original.source(),
+            net: None,
+            data: &data.dataset,
+            reported: limits_of.and_then(|file| file.tasks.get(task)),
+        })
+        .collect();
+    let limits = Limits {
+        tolerance: options.tolerance,
+        deviation: options.max_deviation,
+        drop: options.max_drop.map(|points| points / 100.0),
+    };
+    let backends = options.runtime.all(&first)?;
+    let name = joint.display().to_string();
+    let file = Joint { path: joint, name: &name };
+    let batch = options.runtime.batch;
+    let checked = crate::verify::verify(file, &subjects, &backends, batch, &limits, progress)?;
+    if limits_of.is_none() && options.max_deviation.is_none() && options.max_drop.is_none() {
+        progress.note(match reported {
+            Some(_) => OTHER_SAMPLES,
+            None => NO_LIMIT,
+        });
+    }
+    Ok(checked)
+}
+
+/// Names of a joint model's tasks, and what its file says about them.
+fn joint_tasks(path: &Path) -> Result<(Vec<String>, Option<Reported>)> {
+    let model = onnx::load(path)?;
+    let ports = |ids| crate::compare::ports(&model.graph, ids);
+    let wiring = Wiring::of(&ports(&model.graph.inputs)?, &ports(&model.graph.outputs)?);
+    Ok((wiring.in_model(path.display())?.tasks, Reported::read(&model)))
+}

@@ -1,0 +1,42 @@
+//! Models and data named on the command line.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::api::DataInput;
+
+/// Models to merge.
+#[derive(Args)]
+pub(super) struct ModelArgs {
+    /// The trained models, as .onnx files
+    ///
+    /// A joint model counts for all its tasks, so that another net can be added to it.
+    #[arg(value_name = "MODEL", required = true, num_args = 1..)]
+    pub(super) paths: Vec<PathBuf>,
+    /// Name of a task, once per model in order; outputs become NAME/OUTPUT [default: file name]
+    #[arg(long = "name", value_name = "NAME")]
+    pub(super) names: Vec<String>,
+}
+
+/// Where samples come from.
+#[derive(Args)]
+#[command(next_help_heading = "Data")]
+pub(super) struct DataArgs {
+    /// Samples: a .npz or .npy file, or a folder of images
+    ///
+    /// Give it once for all models, or once per model in the models' order. A .npz holds one array per
+    /// model input, under the input's name (a single array serves a single input), and perhaps
+    /// `labels`. A folder of images holds one sub-folder per class. Samples need no labels; with
+    /// labels, errors are reported. Without data, samples are made up from random numbers, which
+    /// costs accuracy. Example: --data mnist.npz --data fashion.npz
+    #[arg(short, long, value_name = "PATH")]
+    pub(super) data: Vec<PathBuf>,
+}
+
+impl DataArgs {
+    /// The samples, as the library takes them.
+    pub(super) fn inputs(&self) -> Vec<DataInput> {
+        self.data.iter().cloned().map(DataInput::Path).collect()
+    }
+}

@@ -1,0 +1,160 @@
+//! Options of commands for programs in other languages: their names, defaults and help, and how their
+//! values are read.
+
+use std::ffi::OsString;
+
+use clap::builder::StyledStr;
+use clap::{Arg, ArgAction, Args, Command};
+use serde::Serialize;
+
+use crate::api::options::{
+    CalibrateOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions, RuntimeOptions,
+    VerifyOptions,
+};
+use crate::error::{Error, ErrorKind, Result};
+
+/// One option of a command.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Keyword {
+    /// Its flag, without the dashes.
+    pub flag: String,
+    /// What stands for its value in help; none for a switch.
+    pub value: Option<String>,
+    /// Its default, as typed; none where it depends on other options or is no value at all.
+    pub default: Option<String>,
+    /// Values that it takes, each with a line of help; empty where they cannot be listed.
+    pub choices: Vec<(String, String)>,
+    /// Whether it takes several values.
+    pub is_list: bool,
+    /// Whether there is no command without it.
+    pub is_required: bool,
+    /// What it does.
+    pub help: String,
+}
+
+/// The options of `command`; none where there is no such command.
+pub fn keywords(command: &str) -> Vec<Keyword> {
+    let empty = || Command::new("options");
+    let command = match command {
+        "merge" => MergeOptions::augment_args(empty()),
+        "plan" => PlanOptions::augment_args(empty()),
+        "calibrate" => CalibrateOptions::augment_args(empty()),
+        "prune" => PruneOptions::augment_args(empty()),
+        "verify" => VerifyOptions::augment_args(empty()),
+        "retrain" => RetrainOptions::augment_args(empty()),
+        "run" => RuntimeOptions::augment_args(empty()),
+        _ => empty(),
+    };
+    command.get_arguments().filter_map(keyword).collect()
+}
+
+fn keyword(arg: &Arg) -> Option<Keyword> {
+    let flag = arg.get_long()?.to_owned();
+    let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+    let name = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string);
+    let default = arg.get_default_values().first();
+    let text = |text: Option<&StyledStr>| text.map(ToString::to_string).unwrap_or_default();
+    let choices = arg.get_possible_values().into_iter().filter(|_| !is_switch);
+    Some(Keyword {
+        flag,
+        value: name.filter(|_| !is_switch),
+        default: default.map(|d| d.to_string_lossy().into_owned()).filter(|_| !is_switch),
+        choices: choices.map(|v| (v.get_name().to_owned(), text(v.get_help()))).collect(),
+        is_list: matches!(arg.get_action(), ArgAction::Append),
+        is_required: arg.is_required_set(),
+        help: text(arg.get_long_help().or(arg.get_help())),
+    })
+}
+
+/// Reads options from arguments such as `--share=0.5`, as the command line does.
+///
+/// ```
+/// use onnx_zip::{MergeOptions, cli::options};
+/// let options: MergeOptions = options(["--target-size=60%".into()])?;
+/// assert_eq!(options.goal.target_size, Some(0.6));
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Usage`] with the sentence of the command line.
+pub fn options<T: Args>(arguments: impl IntoIterator<Item = OsString>) -> Result<T> {
+    let refused = |error: clap::Error| {
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let first = text.split("\n\n").next().unwrap_or(text);
+        let line: Vec<&str> = first.split_whitespace().collect();
+        Error::new(ErrorKind::Usage, line.join(" "))
+    };
+    let command = T::augment_args(Command::new("options").no_binary_name(true));
+    let matches = command.try_get_matches_from(arguments).map_err(refused)?;
+    T::from_arg_matches(&matches).map_err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn defaults<T: Args + Default + PartialEq + Debug>() {
+        assert_eq!(options::<T>([]).unwrap(), T::default());
+    }
+
+    #[test]
+    fn options_have_the_defaults_of_the_command_line() {
+        defaults::<MergeOptions>();
+        defaults::<PlanOptions>();
+        defaults::<CalibrateOptions>();
+        defaults::<VerifyOptions>();
+        defaults::<RetrainOptions>();
+        let pruning: PruneOptions = options(["--sparsity=0.5".into()]).unwrap();
+        assert_eq!(pruning, PruneOptions::sparsity(0.5));
+    }
+
+    #[test]
+    fn every_option_of_a_command_is_a_keyword_or_names_a_place() {
+        // Models, data, where results go, and what only the command line can do.
+        let places = [
+            "name",
+            "data",
+            "output",
+            "report",
+            "json",
+            "dry-run",
+            "keep-rejected",
+            "teacher",
+            "export",
+            "merge",
+            "quiet",
+            "verbose",
+            "help",
+            "version",
+        ];
+        let cli = Cli::command();
+        for name in ["merge", "plan", "calibrate", "prune", "verify", "retrain"] {
+            let command = cli.find_subcommand(name).unwrap();
+            let known: Vec<String> = keywords(name).into_iter().map(|k| k.flag).collect();
+            assert!(!known.is_empty());
+            let flags = command.get_arguments().filter_map(Arg::get_long);
+            for flag in flags.filter(|flag| !places.contains(flag)) {
+                assert!(known.iter().any(|k| k == flag), "{name} --{flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_command_line_refuses_is_refused_with_its_sentence() {
+        let error = options::<MergeOptions>(["--share=2".into()]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert_eq!(
+            error.to_string(),
+            "invalid value '2' for '--share <F>': a share lies between 0 and 1, or 0% and 100%"
+        );
+        let both = ["--share=1", "--target-size=0.5"].map(OsString::from);
+        let error = options::<MergeOptions>(both).unwrap_err().to_string();
+        assert!(error.contains("cannot be used with"), "{error}");
+    }
+}

@@ -1,0 +1,131 @@
+//! `merge`: the main job.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::console::Console;
+use super::inputs::{DataArgs, ModelArgs};
+use super::{Status, printing};
+use crate::api::options::MergeOptions;
+use crate::api::{Destination, Merged, Merger, output};
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::report;
+
+/// Merge trained models into one smaller multi-task model
+///
+/// The models are aligned layer by layer; neurons that do nearly the same are stored once, with
+/// weights that serve all tasks, and layers behind them make up for the change. Inputs that show what
+/// the models see (--data, no labels needed) decide what "nearly the same" means. Outputs of the joint
+/// model are called NAME/OUTPUT.
+#[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct MergeArgs {
+    #[command(flatten)]
+    models: ModelArgs,
+    /// Where to write the joint model; an existing file is replaced when the new one is complete
+    #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    options: MergeOptions,
+    #[command(flatten)]
+    result: MergeResultArgs,
+}
+
+/// Where results go.
+#[derive(Args)]
+#[command(next_help_heading = "Result")]
+struct MergeResultArgs {
+    /// Write a report, as .json or .html; repeatable
+    #[arg(long, value_name = "FILE", value_parser = report_path)]
+    report: Vec<PathBuf>,
+    /// Print the report as JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// Show what would be done and stop, like `onnx-zip plan`
+    #[arg(long)]
+    dry_run: bool,
+    /// Keep a joint model that fails that check, as STEM.rejected.onnx beside the output; else nothing
+    /// is left of it
+    #[arg(long, conflicts_with = "no_verify")]
+    keep_rejected: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Two models of one kind of input, calibrated on up to 10000 of your samples:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz --scale 1/255
+
+  Each model with its own data, task names, and a report to read in a browser:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --name digits --name fashion \\
+        --data digits.npz --data fashion.npz --scale 1/255 --report joint.html
+
+  Share less where it costs most: 80 % everywhere, 20 neurons in fc2, nothing in the last layers:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz \\
+        --share 0.8 --keep-shared fc2=20 --keep-shared 'head*=0'
+
+  Two embeddings in one list of dimensions, or two classifiers of one list of classes:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz --share-outputs
+
+  As small as possible while no task's error rises by more than half a point (needs labels):
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data labelled.npz --max-drop 0.5
+
+  The paper's method, unchanged:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz --method mtz
+
+  Try it without data; good for frozen backbones that both models have in common:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx";
+
+impl MergeArgs {
+    pub(super) fn run(self, program: Vec<OsString>, console: &Console) -> Result<Status> {
+        let MergeArgs { models, output, data, options, result } = self;
+        let merger = models.paths.into_iter().fold(Merger::new(options), Merger::model);
+        let merger = data.data.into_iter().fold(merger, Merger::data);
+        let merger = merger.names(models.names).program(program);
+        let Some(output) = output.filter(|_| !result.dry_run) else {
+            let plan = merger.plan()?;
+            printing::print(&if result.json { output::json(&plan)? } else { plan.text() })?;
+            return Ok(Status::Done);
+        };
+        let destination = Destination {
+            output: &output,
+            reports: &result.report,
+            keep_rejected: result.keep_rejected,
+        };
+        let merged = merger.merge_into(&destination, console)?;
+        console.finish();
+        if result.json {
+            printing::print_beside(&output, &output::json(&merged.report)?)?;
+        } else if !console.quiet {
+            printing::print_beside(&output, &report::text(&merged.report, console.verbose))?;
+        }
+        Ok(status(&merged, console))
+    }
+}
+
+/// How the command ends. Says loudly where the joint model is not what was required, and in what it is
+/// worse than its originals.
+fn status(merged: &Merged, console: &Console) -> Status {
+    if !merged.passed {
+        return Status::VerificationFailed;
+    }
+    match (&merged.unmet, &merged.worse) {
+        (Some(unmet), Some(worse)) => console.fail(&format!("{unmet}: {worse}")),
+        (Some(unmet), None) => console.fail(unmet),
+        (None, Some(worse)) => console.warn(worse),
+        (None, None) => {}
+    }
+    if merged.unmet.is_none() { Status::Done } else { Status::RequirementUnmet }
+}
+
+fn report_path(text: &str) -> std::result::Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension().and_then(|s| s.to_str()) {
+        Some("json" | "html") => Ok(path),
+        _ => Err("the name of a report ends in .json or .html".to_owned()),
+    }
+}

@@ -1,0 +1,141 @@
+//! `retrain`: a joint model is trained a little more.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::console::Console;
+use super::handoff::{LossName, Request};
+use super::inputs::DataArgs;
+use super::{Status, printing};
+use crate::api::data::Given;
+use crate::api::options::RetrainOptions;
+use crate::api::{RetrainDestination, Retrainer, output};
+use crate::error::{Error, ErrorKind, Result};
+use crate::report;
+use crate::retrain::LossKind;
+use crate::verify::Verification;
+
+/// Train a joint model a little more, so that it does what its original models did
+///
+/// All parameters are trained at once, towards the scores of the original models (--teacher, no
+/// labels needed) or towards labels. Shared weights learn from every task. Needs nothing but ONNX
+/// Runtime: gradients and optimiser are part of the graph that it runs. The weights that do best on
+/// samples kept for validation are written, also after Ctrl-C.
+#[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct RetrainArgs {
+    /// The joint model, in any form
+    #[arg(value_name = "JOINT")]
+    joint: PathBuf,
+    /// Where to write the retrained joint model, in the form of the given one
+    #[arg(short, long, value_name = "FILE", required_unless_present = "export")]
+    output: Option<PathBuf>,
+    /// Write a folder for ONNX Runtime training instead, with scripts that train there; it must be new
+    /// or empty, and `onnx-zip import` takes the trained weights back
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "checkpoint"])]
+    export: Option<PathBuf>,
+    /// The original model of a task, to learn from; once per task, in the order of the tasks
+    #[arg(long, value_name = "MODEL")]
+    teacher: Vec<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    options: RetrainOptions,
+    #[command(flatten)]
+    result: RetrainResultArgs,
+}
+
+/// Where results go.
+#[derive(Args)]
+#[command(next_help_heading = "Result")]
+struct RetrainResultArgs {
+    /// Write a report, as .json
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Print the report as JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// Keep a joint model that fails that check, as STEM.rejected.onnx beside the output; else nothing
+    /// is left of it
+    #[arg(long, conflicts_with = "no_verify")]
+    keep_rejected: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Without labels, towards what the original models compute:
+    onnx-zip retrain joint.onnx --teacher a.onnx --teacher b.onnx -o joint2.onnx \\
+        --data images.npz --scale 1/255
+
+  Each task with its own samples, towards their labels:
+    onnx-zip retrain joint.onnx -o joint2.onnx --loss cross-entropy \\
+        --data digits.npz --data fashion.npz --scale 1/255
+
+  With ONNX Runtime training, in a folder of its own (then, as its README.md says: python train.py):
+    onnx-zip retrain joint.onnx --teacher a.onnx --teacher b.onnx --data images.npz --scale 1/255 \\
+        --export training/
+    onnx-zip import training/ -o joint2.onnx";
+
+/// Samples per task in a folder for ONNX Runtime training, where there are more.
+const EXPORTED_SAMPLES: usize = 10_000;
+
+impl RetrainArgs {
+    pub(super) fn run(self, console: &Console) -> Result<Status> {
+        match (&self.export, &self.output) {
+            (Some(folder), _) => self.hand_off(folder, console),
+            (None, Some(output)) => self.train(output, console),
+            (None, None) => Err(Error::new(ErrorKind::Usage, "there is no place for the result")
+                .hint("give --output")),
+        }
+    }
+
+    fn train(&self, output: &Path, console: &Console) -> Result<Status> {
+        let retrainer = Retrainer::new(&self.joint, self.options.clone());
+        let retrainer = self.teacher.iter().fold(retrainer, |r, path| r.teacher(path.as_path()));
+        let retrainer = self.data.inputs().into_iter().fold(retrainer, Retrainer::data);
+        let to = RetrainDestination {
+            output,
+            report: self.result.report.as_deref(),
+            keep_rejected: self.result.keep_rejected,
+        };
+        let report = retrainer.retrain_into(&to, console)?;
+        console.finish();
+        let text = match self.result.json {
+            true => output::json(&report)?,
+            false => report::retraining(&report),
+        };
+        printing::print_beside(output, &text)?;
+        let passed = report.verification.as_ref().is_none_or(Verification::passed);
+        Ok(if passed { Status::Done } else { Status::VerificationFailed })
+    }
+
+    /// Leaves training to ONNX Runtime training.
+    fn hand_off(&self, folder: &Path, console: &Console) -> Result<Status> {
+        let options =
+            self.options.training.options(self.options.runtime.batch, !self.teacher.is_empty());
+        let loss = match options.loss {
+            LossKind::CrossEntropy => LossName::CrossEntropy,
+            LossKind::Distillation => LossName::Distillation,
+            _ => {
+                return Err(Error::new(ErrorKind::Usage, "ONNX Runtime training has no such loss")
+                    .hint("export with --loss distillation or --loss cross-entropy"));
+            }
+        };
+        if options.mix {
+            return Err(Error::new(ErrorKind::Usage, "train.py does not mix samples")
+                .hint("leave out --mix, or train here"));
+        }
+        let request = Request {
+            joint: &self.joint,
+            teachers: &self.teacher,
+            data: Given { inputs: &self.data.inputs(), options: &self.options.samples },
+            samples: self.options.limit.unwrap_or(EXPORTED_SAMPLES),
+            loss,
+            runtime: &self.options.runtime,
+            seed: options.seed,
+            folder,
+        };
+        request.run(console)
+    }
+}

@@ -1,0 +1,32 @@
+//! Tables that are the matrix of another layer, too: tied embeddings.
+
+use crate::ir::{Graph, Tensor};
+use crate::ops::LayerKind;
+
+use super::CoupledLayer;
+
+/// Notes which layers have one matrix with another, because it is a table and an output layer's weight.
+/// Their weights stay as they are, so that they stay one.
+pub(super) fn mark(graph: &Graph, layers: &mut [CoupledLayer]) {
+    let weight = |layer: &CoupledLayer| graph.initializer(layer.layer.weight);
+    let mut tied = Vec::new();
+    for (at, layer) in layers.iter().enumerate().filter(|(_, l)| l.layer.is_table()) {
+        let Some(table) = weight(layer) else { continue };
+        for (other, matrix) in layers.iter().enumerate() {
+            let is_same = |stored: &Tensor| match matrix.layer.kind {
+                LayerKind::Gemm => stored == table,
+                LayerKind::MatMul => is_transposed(stored, table),
+                _ => false,
+            };
+            if weight(matrix).is_some_and(is_same) {
+                tied.extend([at, other]);
+            }
+        }
+    }
+    tied.into_iter().for_each(|at| layers[at].tied = true);
+}
+
+fn is_transposed(a: &Tensor, b: &Tensor) -> bool {
+    let swapped = matches!((a.dims.as_slice(), b.dims.as_slice()), ([m, n], [p, q]) if m == q && n == p);
+    swapped && a.transposed().as_ref() == Some(b)
+}

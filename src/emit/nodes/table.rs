@@ -1,0 +1,40 @@
+//! Tables of which rows are picked: each block of columns is a table.
+
+use crate::emit::task::TaskEmitter;
+use crate::emit::value::pieces::{Held, Piece, split};
+use crate::error::Result;
+use crate::ops::Layer;
+
+impl TaskEmitter<'_> {
+    /// A table: for each block of channels, the same rows of its columns.
+    pub(crate) fn emit_table(&mut self, layer: &Layer) -> Result<()> {
+        let coupling = &self.source().coupling;
+        let Some(outputs) = coupling.axis(layer.output) else {
+            return self.emit_whole(layer.node);
+        };
+        let numbers = self.whole(layer.input)?;
+        let source = self.graph().node(layer.node);
+        let mut pieces = Vec::new();
+        for parts in self.rows_together(layer, self.parts(&outputs.channels)) {
+            let rows = super::layer::one_part(&parts);
+            let id = coupling.layer_making(layer.node, rows.group);
+            let owner = self.common(id, &rows.owner, &crate::mtz::joint::Owner::Input);
+            let table = self.block(layer.weight, &[(1, rows.positions.as_slice())], &owner)?;
+            let mut node = source.clone();
+            node.name = self.name(&owner, &source.name);
+            node.inputs = vec![Some(table), Some(numbers)];
+            let value = self.builder.single(node);
+            let sizes: Vec<usize> = parts.iter().map(|part| part.positions.len()).collect();
+            let name = self.name(&rows.owner, &source.name);
+            let values = split(self.builder, layer.out_axis, value, &sizes, &name);
+            pieces.extend(values.into_iter().zip(parts).map(|(value, part)| Piece {
+                value,
+                owner: part.owner,
+                positions: part.positions,
+            }));
+        }
+        let held = Held::Pieces { axis: layer.out_axis, len: outputs.channels.len(), pieces };
+        self.hold(layer.output, held);
+        Ok(())
+    }
+}

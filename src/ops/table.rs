@@ -1,0 +1,27 @@
+//! Tables of which a net picks rows by computed numbers: embeddings.
+
+use super::{Layer, LayerKind, NodeView, normal_axis};
+
+/// `Gather` of whole rows of a constant table as a layer whose inputs are one-hot numbers.
+pub(super) fn table(node: &NodeView<'_>) -> Option<Layer> {
+    let weight = node.node.input(0)?;
+    let tensor = node.graph.initializer(weight).filter(|t| t.dtype.is_float())?;
+    let [rows, _] = tensor.dims.as_slice() else { return None };
+    let numbers = node.node.input(1)?;
+    let is_computed = node.graph.initializer(numbers).is_none();
+    let rank = node.shape(1)?.len();
+    let is_first = normal_axis(node.node.int("axis", 0), 2) == Some(0);
+    (is_computed && is_first && rank > 0).then_some(Layer {
+        node: node.id,
+        kind: LayerKind::Table { rows: *rows },
+        input: numbers,
+        // No axis of the numbers is contracted.
+        in_axis: usize::MAX,
+        output: node.node.output(0)?,
+        out_axis: rank,
+        weight,
+        bias: None,
+        addition: None,
+        rows: None,
+    })
+}

@@ -1,0 +1,185 @@
+//! The check of one task, in all runtimes.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::engine::{Engine, JointFeed};
+use super::loading::is_refusal;
+use super::tally::{self, First, Tally};
+use super::{Limits, Subject, TaskVerification, Verification, fixed_batch};
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::runtime::{HostArray, Session, feeds};
+
+/// Elements of inputs and outputs from which on no further batch is begun before those at hand are
+/// compared.
+const HELD: usize = 32 << 20;
+
+/// The check of one task.
+pub(super) struct Check<'a> {
+    pub(super) subjects: &'a [Subject<'a>],
+    pub(super) number: usize,
+    pub(super) batch: usize,
+    pub(super) limits: &'a Limits,
+    pub(super) report: &'a mut Verification,
+    /// What runtimes say that run the original nets, but not the joint model.
+    pub(super) refused: &'a mut Vec<String>,
+    pub(super) progress: &'a dyn Progress,
+}
+
+/// One batch of samples.
+struct Piece {
+    range: Range<usize>,
+    own: Vec<(String, HostArray)>,
+    labels: Option<Vec<i64>>,
+    /// What the first runtime made of it.
+    first: Option<First>,
+}
+
+impl Check<'_> {
+    /// Runs all samples through every engine; an engine that fails is dropped.
+    pub(super) fn run(&mut self, engines: &mut Vec<Engine<'_>>) -> Result<TaskVerification> {
+        let mut tally = Tally::default();
+        let mut ranges = self.ranges(engines)?;
+        while !ranges.is_empty() {
+            self.step(&mut ranges, engines, &mut tally)?;
+        }
+        let subject = self.subject();
+        let (failures, notes) = tally.verdict(subject, self.limits);
+        let task = tally.into_report(subject);
+        self.report.failures.extend(failures);
+        self.report.unable.extend(notes);
+        Ok(task)
+    }
+
+    fn subject(&self) -> &Subject<'_> {
+        &self.subjects[self.number]
+    }
+
+    /// The samples of each batch; where a model fixes its batch size, samples that do not fill one
+    /// are left out.
+    fn ranges(&self, engines: &[Engine<'_>]) -> Result<VecDeque<Range<usize>>> {
+        let data = self.subject().data;
+        let fixed = fixed_batch(engines, self.number);
+        let size = fixed.unwrap_or(self.batch).max(1);
+        let full = |range: &Range<usize>| fixed.is_none() || range.len() == size;
+        let ranges: VecDeque<_> = data.batches(size).filter(full).collect();
+        if ranges.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Calibration,
+                format!("{} samples do not fill a batch of {size}", data.len()),
+            )
+            .in_model(self.subject().task));
+        }
+        Ok(ranges)
+    }
+
+    /// Runs as many batches as are held at a time, in one engine after the other.
+    fn step(
+        &mut self,
+        ranges: &mut VecDeque<Range<usize>>,
+        engines: &mut Vec<Engine<'_>>,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let mut pieces = Vec::new();
+        let mut judged = false;
+        let mut kept = Vec::new();
+        for mut engine in engines.drain(..) {
+            // The first engine that runs the original net takes as many batches as can be held.
+            let more = if judged { &mut VecDeque::new() } else { &mut *ranges };
+            let references = match self.references(&engine, &mut pieces, more) {
+                Ok(references) => references,
+                Err(e) if !is_refusal(&e) => return Err(e),
+                Err(e) => {
+                    self.report.unable.push(format!("{}: {e}", engine.description));
+                    continue;
+                }
+            };
+            let is_judge = !std::mem::replace(&mut judged, true);
+            match self.compare(&mut engine, references, &mut pieces, tally) {
+                Ok(()) => kept.push(engine),
+                Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                Err(e) if is_judge => {
+                    self.report.failures.push(format!("{}: {e}", engine.description));
+                }
+                Err(e) => self.report.unable.push(format!("{}: {e}", engine.description)),
+            }
+        }
+        *engines = kept;
+        if engines.is_empty() {
+            // No runtime is left for further batches.
+            ranges.clear();
+            // Now one of these is the first that runs the original nets.
+            self.report.failures.append(self.refused);
+        }
+        match engines.is_empty() && self.report.failures.is_empty() {
+            true => Err(Error::new(ErrorKind::Backend, "no runtime can run the original models")
+                .hint(self.report.unable.join("; "))),
+            false => Ok(()),
+        }
+    }
+
+    /// Outputs of the original net for each piece; `more` batches become pieces until enough is held.
+    fn references(
+        &self,
+        engine: &Engine<'_>,
+        pieces: &mut Vec<Piece>,
+        more: &mut VecDeque<Range<usize>>,
+    ) -> Result<Vec<Vec<HostArray>>> {
+        let mut net = engine.original(self.number)?;
+        let (mut references, mut held) = (Vec::new(), 0);
+        loop {
+            if references.len() == pieces.len()
+                && held < HELD
+                && let Some(range) = more.pop_front()
+            {
+                pieces.push(self.piece(range)?);
+            }
+            let Some(piece) = pieces.get(references.len()) else { return Ok(references) };
+            let found = self.outputs(net.as_mut(), piece)?;
+            let inputs = piece.own.iter().map(|(_, array)| array);
+            held += inputs.chain(&found).map(HostArray::len).sum::<usize>();
+            references.push(found);
+        }
+    }
+
+    fn piece(&self, range: Range<usize>) -> Result<Piece> {
+        let data = self.subject().data;
+        let (own, labels) = (data.batch(range.clone())?, data.labels(range.clone()));
+        Ok(Piece { range, own, labels, first: None })
+    }
+
+    fn outputs(&self, net: &mut dyn Session, piece: &Piece) -> Result<Vec<HostArray>> {
+        self.progress.check()?;
+        let outputs = net.run(&feeds(&piece.own))?;
+        self.progress.step();
+        Ok(outputs)
+    }
+
+    /// Runs the net that the joint model must compute, and then the joint model, on all pieces.
+    fn compare(
+        &self,
+        engine: &mut Engine<'_>,
+        references: Vec<Vec<HostArray>>,
+        pieces: &mut [Piece],
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let number = self.number;
+        let mut exact: Vec<Option<Vec<HostArray>>> = pieces.iter().map(|_| None).collect();
+        if let Some(mut net) = engine.exact(number)? {
+            for (piece, outputs) in pieces.iter().zip(&mut exact) {
+                *outputs = Some(self.outputs(net.as_mut(), piece)?);
+            }
+        }
+        for ((piece, reference), exact) in pieces.iter_mut().zip(references).zip(exact) {
+            self.progress.check()?;
+            let feed = JointFeed { number, range: piece.range.clone(), own: &piece.own };
+            let found = engine.joint(&feed)?;
+            self.progress.step();
+            let labels = piece.labels.as_deref();
+            let batch = tally::Batch { reference, exact, found, labels };
+            tally.add(engine, number, batch, &mut piece.first);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! What nets have in common as it is, whatever operators read it.
+
+use std::collections::HashSet;
+
+use crate::ir::{DataType, Tensor};
+use crate::mtz::joint::JointModel;
+
+/// Constants of fewer elements are axes and bounds.
+const FEWEST: usize = 16;
+
+/// Whether weights are in several tasks' nets bit for bit, so that they are stored once.
+pub(super) fn have_equal_weights(joint: &JointModel) -> bool {
+    let mut seen: HashSet<(&[usize], &[u8])> = HashSet::new();
+    joint.tasks.iter().any(|task| {
+        let graph = &task.model.graph;
+        let constants = graph.values().filter_map(|(id, _)| graph.initializer(id));
+        let own: Vec<_> = constants
+            .filter(|tensor| is_weight(tensor))
+            .map(|tensor| (tensor.dims.as_slice(), tensor.data.as_ref()))
+            .collect();
+        let common = own.iter().any(|weight| seen.contains(weight));
+        seen.extend(own);
+        common
+    })
+}
+
+/// Shapes are no weights, nor is one number over and over.
+fn is_weight(tensor: &Tensor) -> bool {
+    let Some(size) = tensor.dtype.size() else { return false };
+    let mut elements = tensor.data.chunks(size);
+    let first = elements.next();
+    tensor.dtype != DataType::I64
+        && tensor.len() >= FEWEST
+        && elements.any(|element| Some(element) != first)
+}
