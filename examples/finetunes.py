@@ -35,6 +35,8 @@ PAIRS = {
 }
 # Positions of each image that least squares see.
 POSITIONS = 16
+# What keeps the experiment short.
+THRIFT = ("--threads", 1, "--max-rows", 65536, "--no-compare")
 # What the tool is asked for, and how the table calls it.
 WAYS = {
     "onnx-zip, all shared": ("--share", 1),
@@ -224,7 +226,7 @@ def report(pair: str, paths: list[Path], samples: int) -> str:
     for number, (name, options) in enumerate(WAYS.items()):
         joint = OUT / f"finetunes_{pair}_{samples}_{number}.onnx".replace(" ", "_")
         names = [word for task in TASKS for word in ("--name", task)]
-        report = merge(joint, paths, train, *names, *options, "--threads", 1, "--no-compare")
+        report = merge(joint, paths, train, *names, *options, *THRIFT)
         after = [found for _, found in errors(joint, paths, tests)]
         gain = report["compression"]
         sizes = gain["parameters_of_all"], gain["bytes_of_all"]
