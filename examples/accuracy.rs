@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     let prepared = zipper::prepare(inputs.into_iter().collect::<Result<_>>()?)?;
     let tests = [open(a, test_a)?, open(b, test_b)?];
     let before: Vec<f64> = (0..2)
-        .map(|t| error(&prepared.joint.tasks[t].model, &tests[t], backend.as_ref()))
+        .map(|t| error(prepared.joint.tasks()[t].model(), &tests[t], backend.as_ref()))
         .collect::<Result<_>>()?;
     let method = rest.first().map_or("refit", String::as_str);
     let share = rest.get(1).and_then(|s| s.parse().ok()).unwrap_or(1.0);
@@ -69,7 +69,7 @@ fn main() -> Result<()> {
     }
     println!("{:?} {:?} {:?}", outcome.sizes, outcome.seconds, outcome.without_sensitivity);
     for (t, test) in tests.iter().enumerate() {
-        let after = error(&joint.tasks[t].model, test, backend.as_ref())?;
+        let after = error(joint.tasks()[t].model(), test, backend.as_ref())?;
         println!("task {t}: {:.2} % -> {after:.2} %  (+{:.2})", before[t], after - before[t]);
     }
     Ok(())

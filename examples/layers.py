@@ -1,16 +1,20 @@
 """Whole layers as the unit of sharing, beside neurons: sizes and errors of four pairs of nets.
 
-    .venv/bin/python examples/layers.py [NET…]
+    .venv/bin/python examples/layers.py [NET…] [--ways WAY…] [--retrain STEPS]
 
 The pairs and samples of examples/curves.py, nothing retrained. Prints one table per pair: a merge
 without any option, merges to two sizes, merges that share all layers with biases per task and with
 common ones, and a merge that shares 90 % of the neurons of every layer.
+
+With `--retrain`, every joint model is trained for so many steps towards its originals on all 60 000
+images of each task, without labels (`examples/full_data.py` gets them), and measured again.
 """
 
-import sys
+import argparse
+from pathlib import Path
 
-from curves import NETS, measured, point, rise
-from experiment import OUT, table
+from curves import NETS, TASKS, measured, point, rise
+from experiment import DATA, MODELS, OUT, ROOT, data_options, errors, table, tool
 
 WAYS = {
     "knee": (),
@@ -21,20 +25,48 @@ WAYS = {
 }
 
 
+def retrained(net: str, joint: Path, steps: int) -> list[tuple[float, float]]:
+    """Errors before all and after retraining, of both tasks."""
+    trained = joint.with_name(f"{joint.stem}_retrained_{steps}.onnx")
+    models = [MODELS / "zoo" / f"{net}_{task}.onnx" for task in TASKS]
+    if not trained.exists():
+        teachers = [word for model in models for word in ("--teacher", model)]
+        samples = [ROOT / "out" / "data" / f"{task}_train.npz" for task in TASKS]
+        options = ("--iterations", steps, "--no-verify")
+        tool("retrain", joint, *teachers, "-o", trained, *data_options(samples), *options)
+    return errors(trained, models, [DATA / f"{task}_test.npz" for task in TASKS])
+
+
+def cells(pairs: list[tuple[float, float]]) -> list[str]:
+    return [" / ".join(f"{after:.2f}" for _, after in pairs), f"{rise(pairs):+.2f}"]
+
+
+def report(net: str, ways: list[str], steps: int | None) -> None:
+    rows = []
+    for name in ways:
+        joint = OUT / "layers" / f"{net}_{name}.onnx"
+        size, found = measured(net, joint, *WAYS[name])
+        words = f"`{' '.join(WAYS[name])}`" if WAYS[name] else "none"
+        rows.append([words, f"{size:.1%}", *cells(found)])
+        if steps:
+            rows[-1] += cells(retrained(net, joint, steps))
+    if not steps:
+        size, found = point(net, "refit", 0.9)
+        rows.append(["`--unit neuron --share 0.9`", f"{size:.1%}", *cells(found)])
+    before = " / ".join(f"{before:.2f}" for before, _ in found)
+    print(f"\n{NETS[net]}, before {before}\n")
+    header = ["options", "parameters", "MNIST / Fashion-MNIST", "rise"]
+    print(table(header + (["retrained", "rise"] if steps else []), rows), flush=True)
+
+
 def main() -> None:
-    for net in sys.argv[1:] or NETS:
-        points = {}
-        for name, options in WAYS.items():
-            words = f"`{' '.join(options)}`" if options else "none"
-            points[words] = measured(net, OUT / "layers" / f"{net}_{name}.onnx", *options)
-        points["`--unit neuron --share 0.9`"] = point(net, "refit", 0.9)
-        rows = []
-        for words, (size, errors) in points.items():
-            after = " / ".join(f"{after:.2f}" for _, after in errors)
-            rows.append([words, f"{size:.1%}", after, f"{rise(errors):+.2f}"])
-        before = " / ".join(f"{before:.2f}" for before, _ in errors)
-        print(f"\n{NETS[net]}, before {before}\n")
-        print(table(["options", "parameters", "MNIST / Fashion-MNIST", "rise"], rows), flush=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("nets", nargs="*", metavar="NET", help=f"of {', '.join(NETS)}")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--retrain", type=int, metavar="STEPS")
+    arguments = parser.parse_args()
+    for net in arguments.nets or NETS:
+        report(net, arguments.ways, arguments.retrain)
 
 
 if __name__ == "__main__":

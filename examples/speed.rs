@@ -247,17 +247,17 @@ impl Case {
 
     /// Positions under the kernel of each layer.
     fn taps(&self, prepared: &Prepared) -> Result<BTreeMap<String, usize>> {
-        let first = &prepared.joint.tasks[0];
+        let first = &prepared.joint.tasks()[0];
         let sizes = |layer: &onnx_zip::couple::CoupledLayer| {
-            Ok((layer.name.clone(), layer.layer.sizes(&first.model.graph)?.2))
+            Ok((layer.name.clone(), layer.layer.sizes(&first.model().graph)?.2))
         };
-        first.coupling.layers.iter().map(sizes).collect()
+        first.coupling().layers.iter().map(sizes).collect()
     }
 
     /// Two forward passes of each net.
     fn run_forward(&self, prepared: &Prepared, backend: &Arc<dyn Backend>) -> Result<()> {
-        for (task, data) in prepared.joint.tasks.iter().zip(&self.data) {
-            let mut session = loaded(&task.model, backend)?;
+        for (task, data) in prepared.joint.tasks().iter().zip(&self.data) {
+            let mut session = loaded(task.model(), backend)?;
             for range in data.batches(BATCH).chain(data.batches(BATCH)) {
                 session.run(&feeds(&data.batch(range)?))?;
             }
@@ -267,8 +267,8 @@ impl Case {
 
     fn run_backward(&self, prepared: &Prepared, backend: &Arc<dyn Backend>) -> Result<()> {
         let (backend, seed) = (backend.as_ref(), self.options.seed);
-        for (task, data) in prepared.joint.tasks.iter().zip(&self.data) {
-            let (model, coupling) = (&task.model, &task.coupling);
+        for (task, data) in prepared.joint.tasks().iter().zip(&self.data) {
+            let (model, coupling) = (task.model(), task.coupling());
             let samples = SENSITIVITY_SAMPLES;
             grad::sensitivities(model, coupling, backend, data, samples, BATCH, seed)?;
         }

@@ -155,7 +155,7 @@ pub fn edit_recipe(model: &mut Model, edits: &[(Index, u8)]) {
 /// What is done with a joint model that is read.
 pub fn restore(model: &Model) {
     let Ok(joint) = emit::restore(model) else { return };
-    for task in 0..joint.tasks.len() {
+    for task in 0..joint.tasks().len() {
         let _ = emit::emit_task(&joint, task);
     }
     for (_, form, _) in FORMS {

@@ -3,10 +3,14 @@
 //! An [`Error`] is opaque: callers match on its [`ErrorKind`] and print it. Its text is one sentence
 //! that names the model and the node where the trouble is, followed by what to do next.
 
+mod hint;
+
 use std::error::Error as StdError;
 use std::fmt;
 
 use crate::naming::{sentence, shown};
+
+pub use hint::Hint;
 
 /// The library's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -51,7 +55,7 @@ struct Inner {
     message: String,
     model: Option<String>,
     node: Option<String>,
-    hint: Option<String>,
+    hint: Option<Hint>,
     source: Option<Source>,
 }
 
@@ -93,7 +97,7 @@ impl Error {
 
     /// Says what the user can do next.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
         self.0.hint.get_or_insert_with(|| hint.into());
         self
     }
@@ -105,15 +109,33 @@ impl Error {
         self
     }
 
+    /// The text of the error, with options named as flags of the command line. [`Display`](fmt::Display)
+    /// names them as fields of the library's options.
+    pub fn with_flags(&self) -> impl fmt::Display + '_ {
+        Worded { error: self, word: hint::as_flag }
+    }
+
     /// The category of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 }
 
+/// An error whose hint names options in some way.
+struct Worded<'a> {
+    error: &'a Error,
+    word: fn(&str, Option<&str>) -> String,
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &self.0;
+        Worded { error: self, word: hint::as_field }.fmt(f)
+    }
+}
+
+impl fmt::Display for Worded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.error.0;
         if let Some(model) = &inner.model {
             write!(f, "{}: ", shown(model))?;
         }
@@ -127,7 +149,7 @@ impl fmt::Display for Error {
             write!(f, " ({})", sentence(source.trim()))?;
         }
         if let Some(hint) = &inner.hint {
-            write!(f, "; {}", sentence(hint))?;
+            write!(f, "; {}", sentence(&hint.worded(self.word)))?;
         }
         Ok(())
     }
@@ -174,6 +196,20 @@ mod tests {
             "a.onnx: node 'conv1': weights are not finite (NaN at 3); export the model again"
         );
         assert_eq!(error.kind(), ErrorKind::Format);
+    }
+
+    #[test]
+    fn front_ends_name_options_their_own_way() {
+        let hint =
+            Hint::from("merge with ").option_as("batchnorm", "per-task").then(" or a larger ");
+        let error = Error::new(ErrorKind::Usage, "there is none").hint(hint.option("target-size"));
+        let text = error.to_string();
+        assert_eq!(text, "there is none; merge with batchnorm=per-task or a larger target_size");
+        let text = error.with_flags().to_string();
+        assert_eq!(
+            text,
+            "there is none; merge with --batchnorm per-task or a larger --target-size"
+        );
     }
 
     #[test]

@@ -9,13 +9,38 @@
 //! onnx   canon          couple   align    calib       mtz    mtz               emit
 //! ```
 //!
-//! [`zipper`] alone knows this order. The two halves of a merge are [`zipper::prepare`], which needs
+//! [`Merger`] takes models and samples and gives a verified [`Joint`] model; [`api`] has it and what else
+//! users need, re-exported here. All other modules are the rooms behind it, which change without notice.
+//!
+//! ```
+//! use onnx_zip::{MergeOptions, Merger, Silent};
+//!
+//! let mut options = MergeOptions::default();
+//! options.sharing.share = Some(0.0);
+//! let joint = Merger::new(options)
+//!     .named_model("digits", "fixtures/models/lenet300_mnist_a.onnx")
+//!     .named_model("fashion", "fixtures/models/lenet300_fashion.onnx")
+//!     .merge(&Silent)?;
+//! assert_eq!(joint.tasks()?, ["digits", "fashion"]);
+//! # Ok::<(), onnx_zip::Error>(())
+//! ```
+//!
+//! # Features
+//!
+//! - `cli` (default): the command line, and how it reads options ([`cli::options`]).
+//! - `html`: reports as HTML; part of `cli`.
+//!
+//! `default-features = false` leaves out clap, indicatif and HTML.
+//!
+//! # Rooms
+//!
+//! [`zipper`] alone knows the order of the steps. The two halves of a merge are [`zipper::prepare`], which needs
 //! no data and tells what corresponds and what cannot be shared, and [`zipper::merge`], which shares
 //! neurons and fuses weights. All approximation happens in [`mtz`]; every other stage computes the
 //! same function before and after, up to rounding. Between stages each task is a plain network that
 //! can be run, saved or merged.
 //!
-//! # Example
+//! # Example of the rooms
 //!
 //! Two classifiers with a frozen feature extractor in common, merged without any samples at hand. The
 //! extractor is found by what it computes, not by its name, and is stored once.

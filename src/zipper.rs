@@ -11,7 +11,7 @@ use crate::calib::store::LayerMoments;
 use crate::calib::stream::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grad;
-use crate::mtz::driver::Driver;
+use crate::mtz::driver::{Driver, DriverInputs};
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Budget, MergeOptions, Method};
@@ -25,6 +25,7 @@ use crate::runtime::Backend;
 
 mod batches;
 mod candidates;
+mod equal;
 mod prepare;
 mod search;
 
@@ -115,13 +116,13 @@ fn zipped(
     let start = Instant::now();
     let originals = sizes(&joint)?.originals;
     let sources: Vec<Source<'_>> = joint
-        .tasks
+        .tasks()
         .iter()
         .zip(&calibration.data)
         .map(|(task, data)| Source {
             backend: calibration.backend.as_ref(),
             data,
-            batch: batch_in_parts(&task.model, calibration.batch, calibration.memory),
+            batch: batch_in_parts(task.model(), calibration.batch, calibration.memory),
             memory: calibration.memory,
         })
         .collect();
@@ -133,9 +134,10 @@ fn zipped(
         Ok(Rounds::new(plan, layers, progress))
     };
     let mut rounds = retraining.map(rounds).transpose()?;
-    let zip =
-        Driver::new(&mut joint, &alignment, sources, sensitivities, stored, options, progress)?;
-    let sites = zip.run(&mut |joint| rounds.as_mut().map_or(Ok(false), |r| r.between(joint)))?;
+    let alignment = &alignment;
+    let inputs = DriverInputs { alignment, sources, sensitivities, stored, options, progress };
+    let driver = Driver::new(&mut joint, inputs)?;
+    let sites = driver.run(&mut |joint| rounds.as_mut().map_or(Ok(false), |r| r.between(joint)))?;
     let retrained = rounds.map(|r| r.finish(&mut joint)).transpose()?;
     let training = retrained.as_ref().map(Retrained::seconds);
     seconds.push(("zip", start.elapsed().as_secs_f64() - training.unwrap_or(0.0)));
@@ -170,7 +172,7 @@ impl Importance {
             // It may be that nothing is to be shared, where something could be.
             let all = Budget::uniform(Share::Fraction(1.0));
             let plan = predict(joint, alignment, &all, false)?;
-            if shares_nothing(&plan) {
+            if shares_nothing(&plan) && !equal::have_equal_weights(joint) {
                 return Err(misaligned(joint, alignment, &plan));
             }
         }
@@ -193,13 +195,13 @@ impl Importance {
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<()> {
-        progress.begin("sensitivities", joint.tasks.len() as u64);
-        for (task, data) in joint.tasks.iter().zip(&calibration.data) {
+        progress.begin("sensitivities", joint.tasks().len() as u64);
+        for (task, data) in joint.tasks().iter().zip(&calibration.data) {
             progress.check()?;
-            let batch = batch_with_gradients(&task.model, calibration.batch, calibration.memory);
+            let batch = batch_with_gradients(task.model(), calibration.batch, calibration.memory);
             let measured = grad::sensitivities(
-                &task.model,
-                &task.coupling,
+                task.model(),
+                task.coupling(),
                 calibration.backend.as_ref(),
                 data,
                 SENSITIVITY_SAMPLES,
@@ -209,7 +211,7 @@ impl Importance {
             self.sensitivities.push(match measured {
                 Ok(sensitivities) => sensitivities,
                 Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Backend) => {
-                    self.without.push((task.name.clone(), e.to_string()));
+                    self.without.push((task.name().to_owned(), e.to_string()));
                     BTreeMap::new()
                 }
                 Err(e) => return Err(e),
@@ -225,7 +227,7 @@ impl Importance {
 }
 
 fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
-    let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
+    let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
     let names = names.join(" and ");
     let first = plan.sites.first().and_then(|s| Some((s.layers.first()?, s.reason.as_ref()?)));
     let what = match (alignment.divergences.iter().flatten().next(), first) {

@@ -119,6 +119,18 @@ fn hand_made_graphs_compute_the_same_in_newer_operator_sets() {
 }
 
 #[test]
+fn layers_on_integers_compute_the_same_on_floats() {
+    for (name, model) in cases::quantised::all() {
+        let canonical = canonicalise(model.clone(), &CanonOptions::default()).unwrap();
+        let left = operators(&canonical.graph);
+        let floats = ["Conv", "Gemm", "MatMul"];
+        assert!(left.iter().any(|op| floats.contains(&op.as_str())), "{name}: {left:?}");
+        assert!(!left.iter().any(|op| op == name), "{name}: {left:?}");
+        assert_same(name, &model, &canonical, 3);
+    }
+}
+
+#[test]
 fn canonical_form_is_reached_in_one_go() {
     for case in cases::all() {
         let once = canonicalise(case.model, &CanonOptions::default()).unwrap().into_inner();

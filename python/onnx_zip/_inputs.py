@@ -18,6 +18,10 @@ _NEAREST = {
 }
 
 
+# Samples that are read from a data set at once.
+_BATCH = 256
+
+
 def model(given):
     """The path or the bytes of a model."""
     if isinstance(given, bytes):
@@ -84,6 +88,9 @@ def _samples(given):
     if _is_array(given) or _is_arrays(given):
         names, arrays = _arrays(given)
         return _native.Data.arrays(names, arrays)
+    if hasattr(given, "with_format") and hasattr(given, "iter"):
+        # A data set of Hugging Face yields single samples; its own method cuts batches.
+        return _spooled(given.with_format("numpy").iter(batch_size=_BATCH))
     if isinstance(given, Iterable):
         return _spooled(given)
     raise TypeError(
@@ -100,7 +107,10 @@ def _is_arrays(given):
 def _arrays(given):
     """Names, if there are some, and arrays."""
     if isinstance(given, Mapping):
-        return [str(name) for name in given], [array(value) for value in given.values()]
+        found = {str(name): array(value) for name, value in given.items()}
+        # Texts and paths beside the samples feed no model.
+        numbers = {name: a for name, a in found.items() if a.dtype.kind not in "OSU"}
+        return list(numbers), list(numbers.values())
     if isinstance(given, (tuple, list)):
         return None, [array(value) for value in given]
     return None, [array(given)]

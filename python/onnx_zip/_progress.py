@@ -25,7 +25,7 @@ class Listener:
 
     def warn(self, message):
         """Something the user must not overlook."""
-        warnings.warn(message, UserWarning, stacklevel=5)
+        warnings.warn(message, UserWarning, stacklevel=3)
 
     def close(self):
         """The end of all stages."""

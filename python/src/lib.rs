@@ -29,7 +29,7 @@ fn main(py: Python<'_>, program: Vec<OsString>, arguments: Vec<OsString>) -> u8 
         Ok(status) => status.code(),
         Err(error) => {
             // Where not even this can be written, the exit code must do.
-            let _ = writeln!(io::stderr(), "error: {error}");
+            let _ = writeln!(io::stderr(), "error: {}", error.with_flags());
             cli::error_code(&error)
         }
     })

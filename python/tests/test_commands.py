@@ -30,7 +30,8 @@ def test_keywords_are_the_options_of_the_command_line(command):
     flags = set(re.findall(r"^ +(?:-\w, )?--([a-z][a-z-]+)", text, re.MULTILINE))
     # Models, data and places of results are arguments of the functions.
     places = {"data", "name", "output", "report", "json", "dry-run", "keep-rejected", "teacher"}
-    places |= {"export", "merge", "quiet", "verbose", "help", "version"}
+    places |= {"export", "merge", "quiet", "verbose", "help", "version", "plan", "save-plan"}
+    places |= {"allow-changed"}
     function = getattr(onnx_zip, command)
     found = inspect.signature(function).parameters
     assert {flag.replace("-", "_") for flag in flags - places} == set(keywords(command))
@@ -47,7 +48,7 @@ def test_keywords_are_the_options_of_the_command_line(command):
 
 
 def test_types_are_those_of_the_options():
-    script = Path(__file__).parents[1] / "stubs.py"
+    script = Path(__file__).parents[1] / "scripts" / "stubs.py"
     subprocess.run([sys.executable, script, "--check"], check=True)
 
 
@@ -108,23 +109,27 @@ def test_wrong_arguments_are_named(digits, samples):
         onnx_zip.merge([digits, digits], data=images.astype(complex))
 
 
-def test_ctrl_c_stops_a_merge(digits, others, tmp_path):
+def test_ctrl_c_stops_a_merge_and_leaves_nothing(digits, others, tmp_path):
     code = """
 import numpy as np, onnx_zip, os, signal, sys, threading, time
 images = np.random.default_rng(0).random((20000, 1, 28, 28), np.float32)
-def stop(stage, done, steps):
-    if stage == "zip" or done == 1:
-        os.kill(os.getpid(), signal.SIGINT)
+begun = threading.Event()
+def progress(stage, done, steps):
+    begun.set()
+def stop():
+    begun.wait()
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=stop).start()
 try:
-    onnx_zip.merge(sys.argv[1:3], data=images, samples=20000, progress=stop)
+    onnx_zip.merge(sys.argv[1:3], data=images, samples=20000, progress=progress)
 except KeyboardInterrupt:
     print("stopped")
 """
     command = [sys.executable, "-c", code, str(digits), str(others)]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.stdout == "stopped\n", done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("onnx-zip*")) == []
 
 
 def test_the_installed_onnxruntime_computes(merged):
@@ -139,7 +144,7 @@ import onnx_zip
 joint = onnx_zip.merge(sys.argv[1:3], share=0)
 print(joint.report["runtime"])
 """
-    kept = {key: os.environ[key] for key in ("LANG", "HOME") if key in os.environ}
+    kept = {key: os.environ[key] for key in ("LANG", "HOME", "PYTHONPATH") if key in os.environ}
     done = subprocess.run(
         [sys.executable, "-c", code, str(digits), str(others)],
         capture_output=True, text=True, cwd=tmp_path, env={**kept, "PATH": ""},
@@ -167,10 +172,12 @@ def test_a_joint_model_is_verified_against_its_originals(merged, digits, others,
         onnx_zip.verify(merged, {"x": digits, "y": others})
 
 
-def test_retraining_brings_a_joint_model_closer(merged, digits, others, samples):
+def test_retraining_brings_a_joint_model_closer(digits, others, samples):
     images, _ = samples
     teachers = {"a": digits, "b": others}
-    joint = onnx_zip.retrain(merged, teachers, data=images, iterations=60, loss="scores")
+    options = {"method": "mtz", "samples": 400, "no_compare": True, "no_verify": True}
+    merged = onnx_zip.merge(teachers, data=images, **options)
+    joint = onnx_zip.retrain(merged, teachers, data=images, iterations=100)
     assert joint.tasks == ["a", "b"] and joint.report["outcome"]
 
     def deviation(one):
@@ -201,7 +208,7 @@ def test_statistics_of_parts_add_up_and_stand_for_data(quick, digits, others, sa
     onnx_zip.calibrate(others, iter([images]), output=tmp_path / "b.gram")
     gram = [tmp_path / "a.gram", tmp_path / "b.gram"]
     joint = onnx_zip.merge([digits, others], gram=gram, share=1, no_compare=True, no_verify=True)
-    assert joint.report["compression"]["parameters"] < 0.6
+    assert joint.report["compression"]["parameters_of_all"] < 0.6
 
 
 def test_the_command_is_installed_and_ends_with_its_exit_code(digits, tmp_path):

@@ -19,7 +19,7 @@ def examples():
                 yield pytest.param(page, code, id=f"{page}-{number}")
 
 
-@pytest.mark.parametrize(("page", "code"), examples())
+@pytest.mark.parametrize(("page", "code"), list(examples()))
 def test_examples_run(page, code, digits, others, samples, tmp_path, monkeypatch):
     images, labels = samples
     shutil.copy(digits, tmp_path / "cats.onnx")

@@ -10,24 +10,24 @@ use crate::couple::{CoupledLayer, GroupId, LayerId};
 use crate::ir::{NodeId, Tensor, ValueId};
 use crate::ops::LayerKind;
 
-use super::{Correspondence, Net, Site, only_group};
+use super::{Correspondence, Net, Site, TaskGroup, TaskId, TaskLayer, only_group};
 
-/// The nets that have an identical layer, itself included, by net and layer. Only layers that two nets
-/// or more have are listed.
-pub type Duplicates = BTreeMap<(usize, LayerId), BTreeSet<usize>>;
+/// The nets that have a layer identical to this one, its own included. Only layers that two nets or more
+/// have are listed.
+pub type Duplicates = BTreeMap<TaskLayer, BTreeSet<TaskId>>;
 
 /// Finds the duplicates among corresponding layers.
 pub(super) fn duplicates(nets: &[Net<'_>], sites: &[Site]) -> Duplicates {
     let mut found = Duplicates::new();
     for site in sites.iter().filter(|s| s.is_common()) {
-        for (net, layer) in site.members() {
-            let same = |(other, id): (usize, LayerId)| {
-                let (own, others) = (weights(nets[net], layer), weights(nets[other], id));
-                (own.is_some() && own == others).then_some(other)
+        for member in site.members() {
+            let same = |other: TaskLayer| {
+                let [own, others] = [member, other].map(|m| weights(nets[m.task.0], m.layer));
+                (own.is_some() && own == others).then_some(other.task)
             };
-            let all: BTreeSet<usize> = site.members().filter_map(same).collect();
+            let all: BTreeSet<TaskId> = site.members().filter_map(same).collect();
             if all.len() > 1 {
-                found.insert((net, layer), all);
+                found.insert(member, all);
             }
         }
     }
@@ -47,15 +47,15 @@ struct Needs {
 struct Shrinking<'a> {
     found: &'a mut Duplicates,
     nets: &'a [Net<'a>],
-    site_of: BTreeMap<(usize, LayerId), &'a Site>,
+    site_of: BTreeMap<TaskLayer, &'a Site>,
     /// Per net and layer.
     needs: Vec<Vec<Needs>>,
     /// Layers of a net that need another one, or a group.
-    behind: BTreeMap<(usize, LayerId), Vec<LayerId>>,
-    around: BTreeMap<(usize, GroupId), Vec<LayerId>>,
+    behind: BTreeMap<TaskLayer, Vec<TaskLayer>>,
+    around: BTreeMap<TaskGroup, Vec<TaskLayer>>,
     /// Groups of a net that have a producer which is no duplicate of another net's.
-    lost: BTreeSet<(usize, GroupId, usize)>,
-    waiting: Vec<(usize, LayerId)>,
+    lost: BTreeSet<(TaskGroup, TaskId)>,
+    waiting: Vec<TaskLayer>,
 }
 
 impl<'a> Shrinking<'a> {
@@ -73,23 +73,24 @@ impl<'a> Shrinking<'a> {
             found,
             needs,
         };
-        for (net, layers) in shrinking.needs.iter().enumerate() {
-            for (layer, needs) in layers.iter().enumerate() {
-                let layer = LayerId(layer);
+        for (task, layers) in (0..).map(TaskId).zip(&shrinking.needs) {
+            for (layer, needs) in (0..).map(LayerId).zip(layers) {
+                let own = task.layer(layer);
                 for needed in &needs.before {
-                    shrinking.behind.entry((net, *needed)).or_default().push(layer);
+                    shrinking.behind.entry(task.layer(*needed)).or_default().push(own);
                 }
                 for group in &needs.groups {
-                    shrinking.around.entry((net, *group)).or_default().push(layer);
+                    shrinking.around.entry(task.group(*group)).or_default().push(own);
                 }
             }
         }
-        for (net, own) in nets.iter().enumerate() {
+        for (task, own) in (0..).map(TaskId).zip(nets) {
             for (id, group) in own.coupling.groups() {
                 for producer in &group.producers {
-                    let has = shrinking.found.get(&(net, *producer));
-                    let lacks = |other: &usize| !has.is_some_and(|all| all.contains(other));
-                    let lost = (0..nets.len()).filter(lacks).map(|other| (net, id, other));
+                    let has = shrinking.found.get(&task.layer(*producer));
+                    let lacks = |other: &TaskId| !has.is_some_and(|all| all.contains(other));
+                    let others = (0..nets.len()).map(TaskId);
+                    let lost = others.filter(lacks).map(|other| (task.group(id), other));
                     shrinking.lost.extend(lost);
                 }
             }
@@ -98,45 +99,44 @@ impl<'a> Shrinking<'a> {
     }
 
     fn run(mut self) {
-        while let Some((net, layer)) = self.waiting.pop() {
-            let all = self.found.get(&(net, layer)).into_iter().flatten().copied();
-            let gone: Vec<usize> = all.filter(|other| self.lacks(net, layer, *other)).collect();
+        while let Some(own) = self.waiting.pop() {
+            let all = self.found.get(&own).into_iter().flatten().copied();
+            let gone: Vec<TaskId> = all.filter(|other| self.lacks(own, *other)).collect();
             for other in gone {
-                let theirs = self.site_of.get(&(net, layer)).and_then(|site| site.layers[other]);
-                self.take(net, layer, other);
+                let theirs = self.site_of.get(&own).and_then(|site| site.layer_of(other));
+                self.take(own, other);
                 if let Some(theirs) = theirs {
-                    self.take(other, theirs, net);
+                    self.take(other.layer(theirs), own.task);
                 }
             }
         }
     }
 
     /// Whether a layer lacks something to be a duplicate of another net's.
-    fn lacks(&self, net: usize, layer: LayerId, other: usize) -> bool {
-        let needs = &self.needs[net][layer.0];
-        let has =
-            |needed: &LayerId| self.found.get(&(net, *needed)).is_some_and(|s| s.contains(&other));
+    fn lacks(&self, TaskLayer { task, layer }: TaskLayer, other: TaskId) -> bool {
+        let needs = &self.needs[task.0][layer.0];
+        let found = |needed: &LayerId| self.found.get(&task.layer(*needed));
+        let has = |needed: &LayerId| found(needed).is_some_and(|all| all.contains(&other));
         !needs.before.iter().all(has)
-            || needs.groups.iter().any(|group| self.lost.contains(&(net, *group, other)))
+            || needs.groups.iter().any(|group| self.lost.contains(&(task.group(*group), other)))
     }
 
     /// Takes a net from a duplicate, which takes two; those that need it are looked at again.
-    fn take(&mut self, net: usize, layer: LayerId, other: usize) {
-        let Some(all) = self.found.get_mut(&(net, layer)) else { return };
+    fn take(&mut self, own: TaskLayer, other: TaskId) {
+        let Some(all) = self.found.get_mut(&own) else { return };
         let mut gone = vec![other];
         all.remove(&other);
         if all.len() < 2 {
             gone.extend(all.iter().copied());
-            self.found.remove(&(net, layer));
+            self.found.remove(&own);
         }
-        let behind = self.behind.get(&(net, layer)).into_iter().flatten();
-        self.waiting.extend(behind.map(|layer| (net, *layer)));
-        let made: BTreeSet<GroupId> =
-            self.nets[net].coupling.layer(layer).outputs.iter().map(|c| c.group).collect();
+        self.waiting.extend(self.behind.get(&own).into_iter().flatten());
+        let layer = self.nets[own.task.0].coupling.layer(own.layer);
+        let made: BTreeSet<TaskGroup> =
+            layer.outputs.iter().map(|c| own.task.group(c.group)).collect();
         for (group, other) in made.iter().flat_map(|group| gone.iter().map(move |o| (*group, *o))) {
-            if self.lost.insert((net, group, other)) {
-                let around = self.around.get(&(net, group)).into_iter().flatten();
-                self.waiting.extend(around.map(|layer| (net, *layer)));
+            if self.lost.insert((group, other)) {
+                self.waiting.extend(self.around.get(&group).into_iter().flatten());
             }
         }
     }
@@ -198,10 +198,10 @@ pub(super) fn groups(
     let mut added: Vec<Correspondence> = Vec::new();
     for site in sites.iter().filter(|s| s.is_common()) {
         let mut groups: Correspondence = vec![None; nets.len()];
-        let first = site.members().find_map(|(net, layer)| found.get(&(net, layer)));
-        for net in first.into_iter().flatten() {
-            let layer = site.layers[*net].map(|id| nets[*net].coupling.layer(id));
-            groups[*net] = layer.and_then(|layer| only_group(&layer.outputs));
+        let first = site.members().find_map(|member| found.get(&member));
+        for task in first.into_iter().flatten() {
+            let layer = site.layer_of(*task).map(|id| nets[task.0].coupling.layer(id));
+            groups[task.0] = layer.and_then(|layer| only_group(&layer.outputs));
         }
         let is_known = known
             .iter()

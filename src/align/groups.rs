@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::couple::{Channel, End, Frozen, GroupId, LayerId};
+use crate::couple::{Channel, End, Frozen, GroupId};
 
-use super::{Correspondence, Net, Site, only_group};
+use super::{Correspondence, Net, Site, TaskGroup, TaskLayer, only_group};
 
-/// Reasons why groups cannot be paired, by net and group.
-type Refusals = BTreeMap<(usize, GroupId), String>;
+/// Reasons why groups cannot be paired.
+type Refusals = BTreeMap<TaskGroup, String>;
 
 /// Corresponding groups, and those that cannot be paired.
 ///
@@ -18,7 +18,8 @@ pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, 
     let mut refused = Refusals::new();
     for site in sites.iter().filter(|s| s.is_common()) {
         let mut class: Option<usize> = None;
-        for (net, layer) in site.members() {
+        for TaskLayer { task, layer } in site.members() {
+            let net = task.0;
             let Some(group) = only_group(&nets[net].coupling.layer(layer).outputs) else {
                 continue;
             };
@@ -27,7 +28,7 @@ pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, 
                 continue;
             }
             if let Some(frozen) = obstacle(nets[net], group) {
-                refused.insert((net, group), frozen.to_string());
+                refused.insert(task.group(group), frozen.to_string());
                 continue;
             }
             match class {
@@ -62,7 +63,7 @@ pub(super) fn inputs(
     let mut inputs: Vec<(Correspondence, bool)> = Vec::new();
     for site in sites.iter().filter(|s| s.is_common()) {
         let read: Vec<(usize, GroupId, Vec<usize>)> =
-            site.members().filter_map(|(net, layer)| input(nets[net], net, layer)).collect();
+            site.members().filter_map(|m| input(nets[m.task.0], m)).collect();
         let Some((_, _, order)) = read.first() else { continue };
         let is_known = |(groups, _): &(Correspondence, bool)| {
             read.iter().any(|(net, group, _)| groups[*net] == Some(*group))
@@ -85,14 +86,14 @@ pub(super) fn inputs(
 
 /// The model input that a layer consumes: its group, and the channel at each column. Hidden units of a
 /// recurrent layer do not count.
-fn input(own: Net<'_>, net: usize, layer: LayerId) -> Option<(usize, GroupId, Vec<usize>)> {
-    let layer = own.coupling.layer(layer);
+fn input(own: Net<'_>, member: TaskLayer) -> Option<(usize, GroupId, Vec<usize>)> {
+    let layer = own.coupling.layer(member.layer);
     let made = only_group(&layer.outputs);
     let read = layer.inputs.as_ref()?.iter().filter(|c| Some(c.group) != made);
     let channels: Vec<Channel> = read.copied().collect();
     let group = only_group(&channels)?;
     let is_input = own.coupling.group(group).end() == Some(End::Input);
-    is_input.then(|| (net, group, channels.iter().map(|c| c.index).collect()))
+    is_input.then(|| (member.task.0, group, channels.iter().map(|c| c.index).collect()))
 }
 
 fn several(groups: &Correspondence) -> bool {

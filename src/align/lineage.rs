@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::couple::{Channel, CoupledLayer, End, GroupId, LayerId};
 
-use super::{Correspondence, Net, Site};
+use super::{Correspondence, Net, Site, TaskGroup, TaskId};
 
 /// Layers up to this distance are close. Weights at it have a cosine of about 0.44.
 const CLOSE: f64 = 0.75;
@@ -52,9 +52,9 @@ impl Matching {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Lineage {
     /// The net.
-    pub net: usize,
+    pub net: TaskId,
     /// The net before it that is closest.
-    pub parent: usize,
+    pub parent: TaskId,
     /// The mean distance of close layers, weighted by their weights.
     pub distance: f64,
     /// Close layers: of the parent, of the net.
@@ -69,7 +69,8 @@ pub(super) fn lineages(nets: &[Net<'_>], sites: &[Site], matching: Matching) -> 
         return Vec::new();
     }
     let nearest = |net: usize| {
-        let found = (0..net).filter_map(|parent| lineage(nets, sites, parent, net, matching));
+        let (net, before) = (TaskId(net), (0..net).map(TaskId));
+        let found = before.filter_map(|parent| lineage(nets, sites, parent, net, matching));
         found.min_by(|a, b| a.distance.total_cmp(&b.distance))
     };
     (1..nets.len()).filter_map(nearest).collect()
@@ -88,13 +89,13 @@ struct Closeness {
 fn lineage(
     nets: &[Net<'_>],
     sites: &[Site],
-    parent: usize,
-    net: usize,
+    parent: TaskId,
+    net: TaskId,
     matching: Matching,
 ) -> Option<Lineage> {
-    let pairs = sites.iter().filter_map(|site| Some((site.layers[parent]?, site.layers[net]?)));
+    let pairs = sites.iter().filter_map(|site| Some((site.layer_of(parent)?, site.layer_of(net)?)));
     let measured: Vec<Closeness> =
-        pairs.filter_map(|pair| closeness(nets[parent], nets[net], pair)).collect();
+        pairs.filter_map(|pair| closeness(nets[parent.0], nets[net.0], pair)).collect();
     let close: Vec<&Closeness> =
         measured.iter().filter(|c| matching == Matching::Index || c.distance <= CLOSE).collect();
     let total: usize = measured.iter().map(|c| c.weights).sum();
@@ -109,7 +110,7 @@ fn lineage(
     }
     let sum: f64 = close.iter().map(|c| c.distance * c.weights as f64).sum();
     let layers: Vec<(LayerId, LayerId)> = close.iter().map(|c| c.pair).collect();
-    let groups = groups(nets[parent], nets[net], &layers, &measured);
+    let groups = groups(nets[parent.0], nets[net.0], &layers, &measured);
     Some(Lineage { net, parent, distance: sum / weights.max(1) as f64, layers, groups })
 }
 
@@ -211,31 +212,32 @@ pub(super) fn add_groups(
     nets: &[Net<'_>],
     lineages: &[Lineage],
     classes: &mut Vec<Correspondence>,
-) -> BTreeSet<(usize, GroupId)> {
+) -> BTreeSet<TaskGroup> {
     let mut added = BTreeSet::new();
     for lineage in lineages {
         let is_made =
-            |net: usize, group: GroupId| !nets[net].coupling.group(group).producers.is_empty();
+            |own: TaskGroup| !nets[own.task.0].coupling.group(own.group).producers.is_empty();
         for (parent, own) in &lineage.groups {
-            if !is_made(lineage.parent, *parent) || !is_made(lineage.net, *own) {
+            let (parent, own) = (lineage.parent.group(*parent), lineage.net.group(*own));
+            if !is_made(parent) || !is_made(own) {
                 continue;
             }
-            added.extend([(lineage.parent, *parent), (lineage.net, *own)]);
-            let holds = |net: usize, group: GroupId| {
-                classes.iter().position(|class| class[net] == Some(group))
+            added.extend([parent, own]);
+            let holds = |own: TaskGroup| {
+                classes.iter().position(|class| class[own.task.0] == Some(own.group))
             };
-            match (holds(lineage.parent, *parent), holds(lineage.net, *own)) {
+            match (holds(parent), holds(own)) {
                 (None, None) => {
                     let mut class = vec![None; nets.len()];
-                    class[lineage.parent] = Some(*parent);
-                    class[lineage.net] = Some(*own);
+                    class[parent.task.0] = Some(parent.group);
+                    class[own.task.0] = Some(own.group);
                     classes.push(class);
                 }
-                (Some(class), None) if classes[class][lineage.net].is_none() => {
-                    classes[class][lineage.net] = Some(*own);
+                (Some(class), None) if classes[class][own.task.0].is_none() => {
+                    classes[class][own.task.0] = Some(own.group);
                 }
-                (None, Some(class)) if classes[class][lineage.parent].is_none() => {
-                    classes[class][lineage.parent] = Some(*parent);
+                (None, Some(class)) if classes[class][parent.task.0].is_none() => {
+                    classes[class][parent.task.0] = Some(parent.group);
                 }
                 _ => {}
             }

@@ -9,6 +9,7 @@ mod groups;
 mod layers;
 mod lineage;
 mod run;
+mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,7 @@ use crate::ir::Graph;
 
 pub use duplicates::Duplicates;
 pub use lineage::{Lineage, Matching};
+pub use task::{TaskChannel, TaskGroup, TaskId, TaskLayer};
 
 /// The correspondence between nets.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -33,8 +35,8 @@ pub struct Alignment {
     /// Corresponding model inputs with more channels in one net than in another, or in another
     /// order. Those that have the same index are shared.
     pub unlike_inputs: Vec<Correspondence>,
-    /// Groups behind corresponding layers that cannot be paired, by net, with the reason.
-    pub refused: BTreeMap<(usize, GroupId), String>,
+    /// Groups behind corresponding layers that cannot be paired, with the reason.
+    pub refused: BTreeMap<TaskGroup, String>,
     /// Layers that are identical in several nets.
     pub duplicates: Duplicates,
     /// Nets that have a backbone in common with another one: their channels correspond by index.
@@ -56,9 +58,15 @@ pub struct Site {
 }
 
 impl Site {
-    /// The nets that have the layer, with their layer, in their order.
-    pub fn members(&self) -> impl Iterator<Item = (usize, LayerId)> {
-        self.layers.iter().enumerate().filter_map(|(net, layer)| Some((net, (*layer)?)))
+    /// The layer of each net that has one, in the nets' order.
+    pub fn members(&self) -> impl Iterator<Item = TaskLayer> {
+        let layers = (0..).map(TaskId).zip(&self.layers);
+        layers.filter_map(|(task, layer)| Some(task.layer((*layer)?)))
+    }
+
+    /// The layer of one net.
+    pub fn layer_of(&self, task: TaskId) -> Option<LayerId> {
+        self.layers.get(task.0).copied().flatten()
     }
 
     /// Whether several nets have the layer.
@@ -95,7 +103,7 @@ pub fn align(nets: &[Net<'_>], matching: Matching) -> Alignment {
     let (mut groups, mut refused) = groups::groups(nets, &sites);
     let duplicates = duplicates::duplicates(nets, &sites);
     let frozen = duplicates::groups(nets, &sites, &duplicates, &groups);
-    refused.retain(|(net, group), _| !frozen.iter().any(|f| f[*net] == Some(*group)));
+    refused.retain(|own, _| !frozen.iter().any(|f| f[own.task.0] == Some(own.group)));
     groups.extend(frozen);
     let lineages = lineage::lineages(nets, &sites, matching);
     let by_index = lineage::add_groups(nets, &lineages, &mut groups);
@@ -113,31 +121,30 @@ impl Alignment {
 
     /// Whether the layers of a site are duplicates: identical, with identical layers before them.
     pub fn is_duplicate(&self, site: &Site) -> bool {
-        let nets = |member: (usize, LayerId)| self.duplicates.get(&member);
-        let has_all = |nets: &BTreeSet<usize>| site.members().all(|(net, _)| nets.contains(&net));
+        let nets = |member: TaskLayer| self.duplicates.get(&member);
+        let has_all = |nets: &BTreeSet<TaskId>| site.members().all(|m| nets.contains(&m.task));
         site.members().all(|member| nets(member).is_some_and(has_all))
     }
 
-    /// The first of the nets that have a layer in common by index with `net`, itself included; `None` if it
-    /// has a lineage with no other.
-    pub fn ancestor(&self, net: usize, layer: LayerId) -> Option<usize> {
-        let up = |(net, layer): (usize, LayerId)| {
-            let own = self.lineages.iter().find(|lineage| lineage.net == net)?;
-            let (parent, _) = own.layers.iter().find(|(_, own)| *own == layer)?;
-            Some((own.parent, *parent))
+    /// The first of the nets that have a layer in common by index with that of another, itself included;
+    /// `None` if it has a lineage with no other.
+    pub fn ancestor(&self, own: TaskLayer) -> Option<TaskId> {
+        let up = |own: TaskLayer| {
+            let lineage = self.lineages.iter().find(|lineage| lineage.net == own.task)?;
+            let (parent, _) = lineage.layers.iter().find(|(_, layer)| *layer == own.layer)?;
+            Some(lineage.parent.layer(*parent))
         };
         let is_parent = |lineage: &Lineage| {
-            lineage.parent == net && lineage.layers.iter().any(|(parent, _)| *parent == layer)
+            let mut parents = lineage.layers.iter().map(|(parent, _)| parent);
+            lineage.parent == own.task && parents.any(|parent| *parent == own.layer)
         };
-        let first = std::iter::successors(Some((net, layer)), |own| up(*own)).last();
-        let (first, _) =
-            first.filter(|(first, _)| *first != net || self.lineages.iter().any(is_parent))?;
-        Some(first)
+        let first = std::iter::successors(Some(own), |own| up(*own)).last()?.task;
+        (first != own.task || self.lineages.iter().any(is_parent)).then_some(first)
     }
 
     /// Whether layers of a site correspond by index.
     pub fn is_by_index(&self, site: &Site) -> bool {
-        site.members().any(|(net, layer)| self.ancestor(net, layer).is_some())
+        site.members().any(|member| self.ancestor(member).is_some())
     }
 
     /// Splits the sites behind the `last`-th, so that their layers correspond to nothing.
@@ -153,11 +160,11 @@ impl Alignment {
                 self.sites.push(site);
                 continue;
             }
-            for (net, layer) in site.members() {
+            for member in site.members() {
                 let mut layers = vec![None; site.layers.len()];
-                layers[net] = Some(layer);
+                layers[member.task.0] = Some(member.layer);
                 self.sites.push(Site { layers, own_weights: false });
-                self.duplicates.remove(&(net, layer));
+                self.duplicates.remove(&member);
             }
         }
     }
@@ -173,10 +180,21 @@ impl Alignment {
         }
     }
 
-    /// The number of the correspondence that `group` of `net` belongs to.
-    pub fn correspondence(&self, net: usize, group: GroupId) -> Option<usize> {
-        self.groups.iter().position(|groups| groups[net] == Some(group))
+    /// The groups of a correspondence, in the nets' order.
+    pub fn members(&self, correspondence: usize) -> impl Iterator<Item = TaskGroup> {
+        members(&self.groups[correspondence])
     }
+
+    /// The number of the correspondence that a group belongs to.
+    pub fn correspondence(&self, own: TaskGroup) -> Option<usize> {
+        self.groups.iter().position(|groups| groups[own.task.0] == Some(own.group))
+    }
+}
+
+/// The groups of a correspondence, in the nets' order.
+pub fn members(groups: &Correspondence) -> impl Iterator<Item = TaskGroup> {
+    let all = (0..).map(TaskId).zip(groups);
+    all.filter_map(|(task, group)| Some(task.group((*group)?)))
 }
 
 /// The group of `channels`, if all belong to one.

@@ -75,7 +75,7 @@ impl Classes {
     fn values(&self, nets: &[Net<'_>], site: &Site, net: usize) -> Vec<Option<f64>> {
         let most = |layer: &LayerId| {
             let worths =
-                site.members().filter_map(|(other, id)| worth(nets[other], nets[net], id, *layer));
+                site.members().filter_map(|m| worth(nets[m.task.0], nets[net], m.layer, *layer));
             worths.reduce(f64::max)
         };
         self.examples.iter().map(most).collect()

@@ -77,7 +77,7 @@ fn inputs_of_different_size_correspond_in_part() {
 fn a_third_net_finds_its_counterparts_in_either_of_the_others() {
     let alignment = several(&[&[8, 6, 4, 2], &[8, 6, 6, 4, 2], &[8, 6, 6, 4, 3]]);
     assert_eq!(alignment.sites.len(), 4);
-    let nets = |site: &Site| site.members().map(|(net, _)| net).collect::<Vec<_>>();
+    let nets = |site: &Site| site.members().map(|m| m.task.0).collect::<Vec<_>>();
     let members: Vec<_> = alignment.sites.iter().map(nets).collect();
     assert_eq!(members.iter().filter(|m| **m == [0, 1, 2]).count(), 3);
     assert_eq!(members.iter().filter(|m| **m == [1, 2]).count(), 1);

@@ -15,7 +15,7 @@ use crate::couple::{CoupledLayer, Coupling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::progress::Progress;
-use crate::runtime::fixed_batch;
+use crate::runtime::{fixed_batch, measuring};
 
 /// Stores the statistics (second moments) of a model's layer inputs in the file `output`. Without
 /// `data`, samples are made up.
@@ -66,6 +66,7 @@ impl Calibrator<'_> {
         };
         data.record.notes.iter().for_each(|note| progress.note(note));
         let model = canonicalise(model, &CanonOptions::default())?.into_inner();
+        let backend = measuring(backend, [&model.graph]);
         let source = Source {
             backend: backend.as_ref(),
             data: &data.dataset,

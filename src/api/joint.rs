@@ -1,5 +1,6 @@
 //! A joint model and what can be done with it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::mtz::joint::JointModel;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::runtime::{ModelSource, Session};
+use crate::staging::Stage;
 
 /// A joint model in a file, which is the user's or, after [`Merger::merge`](super::Merger::merge), the
 /// library's own until it is saved.
@@ -77,7 +79,7 @@ impl Joint {
     /// # Errors
     /// Those of reading it.
     pub fn tasks(&self) -> Result<Vec<String>> {
-        Ok(self.restore()?.tasks.into_iter().map(|task| task.name).collect())
+        Ok(self.restore()?.tasks().iter().map(|task| task.name().to_owned()).collect())
     }
 
     /// Names of its inputs.
@@ -97,7 +99,22 @@ impl Joint {
     pub fn save(&self, output: impl AsRef<Path>, progress: &dyn Progress) -> Result<u64> {
         let output = output.as_ref();
         output::check(output, std::slice::from_ref(&self.path))?;
-        write(&onnx::load(&self.path)?, output, progress)
+        if !self.stands_alone() {
+            return write(&onnx::load(&self.path)?, output, progress);
+        }
+        progress.check()?;
+        let mut stage = Stage::new(progress);
+        stage.write(output, |out| {
+            std::io::copy(&mut File::open(&self.path)?, out)?;
+            Ok(())
+        })?;
+        stage.commit()
+    }
+
+    /// Whether the library's own folder holds its file and no other, which external data would be in.
+    fn stands_alone(&self) -> bool {
+        let folder = self.folder.as_ref().and_then(|folder| folder.path().read_dir().ok());
+        folder.is_some_and(|entries| entries.count() == 1)
     }
 
     /// Writes one task as a plain model, which has the inputs and outputs of the task's original.
@@ -129,15 +146,15 @@ impl Joint {
     /// As [`onnx::save_split`].
     pub fn split(&self, folder: impl AsRef<Path>, progress: &dyn Progress) -> Result<()> {
         let (joint, folder) = (self.restore()?, folder.as_ref());
-        for task in &joint.tasks {
-            let path = folder.join(format!("{}.onnx", task.name));
+        for task in joint.tasks() {
+            let path = folder.join(format!("{}.onnx", task.name()));
             output::check_input(&path, std::slice::from_ref(&self.path))?;
         }
-        let models = (0..joint.tasks.len())
+        let models = (0..joint.tasks().len())
             .map(|task| emit::emit_task(&joint, task))
             .collect::<Result<Vec<_>>>()?;
         progress.check()?;
-        let names = joint.tasks.iter().map(|task| task.name.as_str());
+        let names = joint.tasks().iter().map(|task| task.name());
         let named: Vec<_> = models.iter().zip(names).collect();
         onnx::save_split(&named, folder)?;
         Ok(())
@@ -159,7 +176,7 @@ impl Joint {
     /// One task as a plain model.
     fn task(&self, task: &str) -> Result<Model> {
         let joint = self.restore()?;
-        let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
+        let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
         let place = names.iter().position(|name| *name == task).ok_or_else(|| {
             Error::new(ErrorKind::Usage, format!("there is no task '{task}'"))
                 .hint(format!("choose one of {}", names.join(", ")))

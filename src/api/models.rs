@@ -148,7 +148,7 @@ pub(crate) fn load_parts(inputs: &[ModelInput], names: &[String]) -> Result<ToMe
             continue;
         }
         let joint = emit::restore(&loaded.model).in_model(loaded.path.display())?;
-        for task in 0..joint.tasks.len() {
+        for task in 0..joint.tasks().len() {
             tasks.push(of_joint(&joint, task, &loaded)?);
         }
         joints.push(Some(joint));
@@ -166,7 +166,7 @@ pub(crate) fn load_parts(inputs: &[ModelInput], names: &[String]) -> Result<ToMe
             continue;
         };
         let names = named.by_ref().map(|task| task.name.clone());
-        joint.tasks.iter_mut().zip(names).for_each(|(task, name)| task.name = name);
+        joint.task_ids().zip(names).for_each(|(task, name)| joint.rename(task, name));
         parts.push(Part::Joint(joint));
     }
     Ok(ToMerge { tasks, parts })
@@ -179,7 +179,7 @@ fn of_joint(joint: &JointModel, task: usize, file: &Loaded) -> Result<Loaded> {
     let net = onnx::encode(&model)?;
     let sha256 = model.metadata.get(SOURCE_KEY).unwrap_or(&file.sha256).clone();
     Ok(Loaded {
-        name: joint.tasks[task].name.clone(),
+        name: joint.tasks()[task].name().to_owned(),
         path: file.path.clone(),
         sha256,
         bytes: net.len() as u64,

@@ -27,17 +27,16 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
     let budget = sharing.budget(method.is_paper(), false)?;
     let ToMerge { tasks: loaded, parts } = models::load_parts(models, names)?;
     let preparation = sharing.preparation(options.models.batchnorm, method.is_paper())?;
-    let mut prepared = prepare_parts(parts, preparation)?;
-    sharing.cut(&mut prepared)?;
+    let prepared = prepare_parts(parts, preparation)?;
     let prediction =
         predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
     let sizes: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
     let memory = peak(&prepared.joint, &sizes, statistics.max_rows, statistics.bytes())?;
-    let tasks = &prepared.joint.tasks;
+    let tasks = prepared.joint.tasks();
     Ok(Plan::new(
         TOOL.to_owned(),
-        tasks.iter().map(|t| t.name.clone()).collect(),
-        tasks.iter().map(|t| t.coupling.layers.len()).collect(),
+        tasks.iter().map(|t| t.name().to_owned()).collect(),
+        tasks.iter().map(|t| t.coupling().layers.len()).collect(),
         prediction,
         memory,
         structure(&prepared),

@@ -101,7 +101,7 @@ impl Retrainer {
         let mut joint = emit::restore(&file).in_model(self.joint.display())?;
         let batch = self.options.runtime.batch;
         let options = self.options.training.options(batch, !self.teachers.is_empty());
-        options.validate(joint.tasks.len())?;
+        options.validate(joint.tasks().len())?;
         let mut teachers = self.load_teachers(&joint)?;
         let models: Vec<Model> =
             teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
@@ -164,14 +164,14 @@ impl Retrainer {
         if self.teachers.is_empty() {
             return Ok(Vec::new());
         }
-        if self.teachers.len() != joint.tasks.len() {
-            let names: Vec<&str> = joint.tasks.iter().map(|t| t.name.as_str()).collect();
+        if self.teachers.len() != joint.tasks().len() {
+            let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
             let message =
                 format!("{} original models for {} tasks", self.teachers.len(), names.len());
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint(format!("give --teacher once for each of {}", names.join(", "))));
         }
-        let names: Vec<String> = joint.tasks.iter().map(|t| t.name.clone()).collect();
+        let names: Vec<String> = joint.tasks().iter().map(|t| t.name().to_owned()).collect();
         models::load(&self.teachers, &names)
     }
 
@@ -187,23 +187,23 @@ impl Retrainer {
                 .hint("give inputs such as the models see, with or without labels: --data"));
         }
         let mut ports = Vec::new();
-        for task in &joint.tasks {
-            let graph = &task.model.graph;
-            ports.push(crate::compare::ports(graph, &graph.inputs).in_model(&task.name)?);
+        for task in joint.tasks() {
+            let graph = task.graph();
+            ports.push(crate::compare::ports(graph, &graph.inputs).in_model(task.name())?);
         }
-        let tasks = joint.tasks.iter().zip(&ports).enumerate();
+        let tasks = joint.tasks().iter().zip(&ports).enumerate();
         let nets = tasks.map(|(file, (task, ports))| Net {
-            name: &task.name,
+            name: task.name(),
             ports,
             file,
             source: None,
-            tables: tables(&task.model.graph),
+            tables: tables(task.graph()),
         });
         let nets: Vec<Net<'_>> = nets.collect();
         let data = given.open_nets(&nets, self.options.limit.unwrap_or(usize::MAX), seed, None)?;
-        for (task, data) in joint.tasks.iter().zip(&data) {
+        for (task, data) in joint.tasks().iter().zip(&data) {
             data.record.notes.iter().for_each(|n| {
-                progress.note(&format!("{}: {n}", task.name));
+                progress.note(&format!("{}: {n}", task.name()));
             });
         }
         Ok(data)
@@ -223,7 +223,7 @@ impl Retrainer {
             return Ok(None);
         }
         let nets: Vec<Vec<u8>> =
-            joint.tasks.iter().map(|t| onnx::encode(&t.model)).collect::<Result<_>>()?;
+            joint.tasks().iter().map(|t| onnx::encode(t.model())).collect::<Result<_>>()?;
         let samples: Vec<Dataset> = data
             .iter()
             .map(|d| d.dataset.subset(VERIFIED_SAMPLES, self.options.training.seed))

@@ -7,12 +7,12 @@ use crate::zipper::Prepared;
 
 /// Which parts of prepared nets correspond and which cannot be shared.
 pub(crate) fn structure(prepared: &Prepared) -> Structure {
-    let (tasks, alignment) = (&prepared.joint.tasks, &prepared.alignment);
+    let (tasks, alignment) = (prepared.joint.tasks(), &prepared.alignment);
     let matched =
         |task: usize, id: LayerId| alignment.common().any(|site| site.layers[task] == Some(id));
     let record = |lineage: &Lineage| LineageRecord {
-        task: tasks[lineage.net].name.clone(),
-        parent: tasks[lineage.parent].name.clone(),
+        task: tasks[lineage.net.0].name().to_owned(),
+        parent: tasks[lineage.parent.0].name().to_owned(),
         distance: lineage.distance,
         layers: lineage.layers.len(),
         groups: lineage.groups.len(),
@@ -23,16 +23,16 @@ pub(crate) fn structure(prepared: &Prepared) -> Structure {
         ..Structure::default()
     };
     for (number, task) in tasks.iter().enumerate() {
-        let layers = task.coupling.layers.iter().enumerate();
+        let layers = task.coupling().layers.iter().enumerate();
         let alone = layers.filter(|(i, _)| !matched(number, LayerId(*i)));
         structure.unmatched.push(alone.map(|(_, layer)| layer.name.clone()).collect());
-        let outside = outside(&task.model.graph, &task.coupling);
+        let outside = outside(task.graph(), task.coupling());
         structure.outside.push(OutsideRecord::by_reason(outside));
         // Those of inputs and outputs are expected to stay.
-        let groups = task.coupling.groups.iter().filter(|g| g.end().is_none());
+        let groups = task.coupling().groups.iter().filter(|g| g.end().is_none());
         structure.frozen.extend(groups.filter_map(|group| {
             Some(FrozenRecord {
-                task: task.name.clone(),
+                task: task.name().to_owned(),
                 group: group.name.clone(),
                 channels: group.size,
                 reason: group.frozen.as_ref()?.to_string(),

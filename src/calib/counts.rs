@@ -4,7 +4,7 @@ use ndarray::Array1;
 
 use super::taps::Running;
 use crate::couple::CoupledLayer;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 
 /// How often each of `rows` rows is picked in the net `running`.
@@ -25,11 +25,13 @@ pub(super) fn collect(
     for batch in 0..stream.source().batches() {
         progress.check()?;
         for picked in stream.run(model, &mut step, batch)? {
-            let numbers = picked.as_ref().clone().integers();
-            let numbers = numbers.ok_or_else(|| {
+            let numbers = picked.as_ref().clone().integers().ok_or_else(|| {
                 Error::new(ErrorKind::Backend, "the numbers of a table's rows are no integers")
-            });
-            add(&mut counts, numbers.at_node(&layer.name)?.iter().copied()).at_node(&layer.name)?;
+            })?;
+            let mask = stream.mask(batch)?.filter(|mask| mask.is_over(numbers.shape()));
+            let counts_at = |token: usize| mask.as_ref().is_none_or(|mask| mask.counts(token));
+            let all = numbers.iter().enumerate();
+            add(&mut counts, all.filter(|(token, _)| counts_at(*token)).map(|(_, n)| *n))?;
         }
         progress.step();
     }

@@ -9,6 +9,7 @@ use std::ops::Range;
 use ndarray::parallel::prelude::*;
 use ndarray::{ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMut2, Axis, CowArray, Ix3};
 
+use super::mask::Mask;
 pub use super::positions::Positions;
 use super::window::Window;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +35,8 @@ pub struct Rows<'a> {
     samples: Option<Vec<usize>>,
     /// The position of each row; `None` where every position is a row.
     chosen: Option<Vec<usize>>,
+    /// The rows that are left where some were taken out.
+    left: Option<Vec<usize>>,
 }
 
 impl<'a> Rows<'a> {
@@ -89,7 +92,8 @@ impl<'a> Rows<'a> {
             Some(samples) => wanted.chosen(samples, available),
             None => wanted.chosen(&(0..count).collect::<Vec<_>>(), available),
         };
-        Rows { data, shape, per_sample: wanted.per_sample(available), samples, chosen }
+        let per_sample = wanted.per_sample(available);
+        Rows { data, shape, per_sample, samples, chosen, left: None }
     }
 
     /// Rows of a convolution's output `[samples, channels, spatial…]`: the channels at a position.
@@ -115,8 +119,31 @@ impl<'a> Rows<'a> {
 
     /// Number of rows.
     pub fn len(&self) -> usize {
+        self.left.as_ref().map_or_else(|| self.all(), Vec::len)
+    }
+
+    /// Number of rows with those that were taken out.
+    fn all(&self) -> usize {
         let samples = self.samples.as_ref().map_or(self.data.len_of(Axis(0)), Vec::len);
         samples * self.per_sample
+    }
+
+    /// The rows whose tokens count, of values that the mask covers.
+    pub(super) fn masked(self, mask: &Mask) -> Self {
+        let positions = self.data.len_of(Axis(1));
+        let counts = |row: &usize| {
+            let (sample, position) = self.place(*row);
+            mask.counts(sample * positions + position)
+        };
+        let left = Some((0..self.all()).filter(counts).collect());
+        Rows { left, ..self }
+    }
+
+    /// The sample and the position of a row.
+    fn place(&self, row: usize) -> (usize, usize) {
+        let (sample, nth) = (row / self.per_sample, row % self.per_sample);
+        let sample = self.samples.as_ref().map_or(sample, |samples| samples[sample]);
+        (sample, self.chosen.as_ref().map_or(nth, |chosen| chosen[row]))
     }
 
     /// Whether there are no rows.
@@ -142,9 +169,8 @@ impl<'a> Rows<'a> {
     }
 
     fn fill(&self, index: usize, mut row: ArrayViewMut1<f32>) {
-        let (sample, nth) = (index / self.per_sample, index % self.per_sample);
-        let sample = self.samples.as_ref().map_or(sample, |samples| samples[sample]);
-        let position = self.chosen.as_ref().map_or(nth, |chosen| chosen[index]);
+        let taken = self.left.as_ref().map_or(index, |left| left[index]);
+        let (sample, position) = self.place(taken);
         let sample = self.data.index_axis(Axis(0), sample);
         match &self.shape {
             Shape::Features => row.assign(&sample.index_axis(Axis(0), position)),

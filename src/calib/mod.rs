@@ -7,6 +7,7 @@ mod gathering;
 pub mod gram;
 pub mod im2col;
 pub mod kept;
+mod mask;
 mod positions;
 pub mod product;
 mod recurrent;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::data::Dataset;
+use super::mask::{Mask, mask_input};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Dim, Model, NodeId, TensorType, ValueId};
 use crate::onnx;
@@ -52,6 +53,8 @@ pub struct Stream<'a> {
     position: usize,
     /// One cut per batch; empty where nothing is kept.
     kept: Vec<Cut>,
+    /// The input that tells padding from tokens, where there is one.
+    mask: Option<String>,
 }
 
 /// A step of a stream, prepared: the part of the net between two cuts.
@@ -75,7 +78,19 @@ impl<'a> Stream<'a> {
     /// [`ErrorKind::Format`] if the graph has a cycle.
     pub fn new(model: &Model, source: Source<'a>) -> Result<Self> {
         let order = model.graph.topological_order()?;
-        Ok(Stream { source, order, position: 0, kept: Vec::new() })
+        let mask = mask_input(&model.graph);
+        Ok(Stream { source, order, position: 0, kept: Vec::new(), mask })
+    }
+
+    /// Which tokens of a batch count; `None` where all do.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] if the data cannot be read.
+    pub(super) fn mask(&self, batch: usize) -> Result<Option<Mask>> {
+        let Some(name) = &self.mask else { return Ok(None) };
+        let arrays = self.source.data.batch(self.source.range(batch))?;
+        let array = arrays.into_iter().find(|(input, _)| input == name);
+        Ok(array.and_then(|(_, array)| Mask::of(array)))
     }
 
     /// From the next step on, the values at the cut may take so many bytes.

@@ -11,6 +11,7 @@ use super::gathering::Gathering;
 use super::gram::Moments;
 use super::im2col::{Positions, Rows};
 use super::kept::Statistics;
+use super::mask::Mask;
 use super::recurrent;
 use super::stream::Stream;
 use super::window::Window;
@@ -69,9 +70,15 @@ pub fn collect(
         return Ok(Statistics::Counts(counts));
     }
     let mut gathering = Gathering::new(limit.kept);
-    each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
-        let rows = input_rows(kind, x, 0..usize::MAX, positions)?;
-        let targets = y.map(|y| output_rows(kind, y, 0..usize::MAX, positions)).transpose()?;
+    let is_tokenwise = matches!(kind, LayerKind::Gemm | LayerKind::MatMul);
+    each_batch(layer, inputs, targets, limit, progress, |x, y, positions, mask| {
+        let mask = mask.filter(|mask| is_tokenwise && mask.covers(x.shape()));
+        let mut rows = rows_of(End::Input, kind, x, 0..usize::MAX, positions)?;
+        let mut targets =
+            y.map(|y| rows_of(End::Output, kind, y, 0..usize::MAX, positions)).transpose()?;
+        if let Some(mask) = mask {
+            (rows, targets) = (rows.masked(mask), targets.map(|targets| targets.masked(mask)));
+        }
         gathering.add(&rows, targets.as_ref())
     })?;
     let statistics = gathering.finish()?;
@@ -95,16 +102,20 @@ pub fn collect_channels(
     let kind = &layer.layer.kind;
     let mut moments: Vec<Gathering> = Vec::new();
     moments.resize_with(layer.outputs.len(), || Gathering::new(0));
-    each_batch(layer, inputs, targets, limit, progress, |x, y, positions| {
+    each_batch(layer, inputs, targets, limit, progress, |x, y, positions, _| {
         moments.par_iter_mut().enumerate().try_for_each(|(channel, sum)| {
             let own = layer.layer.row(channel)..layer.layer.row(channel) + 1;
-            let rows = input_rows(kind, x.clone(), own.clone(), positions)?;
-            let targets = y.clone().map(|y| output_rows(kind, y, own, positions)).transpose()?;
+            let rows = rows_of(End::Input, kind, x.clone(), own.clone(), positions)?;
+            let targets =
+                y.clone().map(|y| rows_of(End::Output, kind, y, own, positions)).transpose()?;
             sum.add(&rows, targets.as_ref())
         })
     })?;
     moments.into_iter().map(|sum| sum.finish()?.into_moments()).collect()
 }
+
+/// A layer's inputs or pre-activations.
+type View<'x> = ArrayViewD<'x, f32>;
 
 /// Runs all batches up to a layer and hands on its inputs and target pre-activations.
 fn each_batch(
@@ -113,7 +124,7 @@ fn each_batch(
     mut targets: Option<Running<'_, '_>>,
     limit: RowLimit,
     progress: &dyn Progress,
-    mut visit: impl FnMut(ArrayViewD<'_, f32>, Option<ArrayViewD<'_, f32>>, Positions) -> Result<()>,
+    mut visit: impl FnMut(View<'_>, Option<View<'_>>, Positions, Option<&Mask>) -> Result<()>,
 ) -> Result<()> {
     let at = inputs.stream.position_of(layer.layer.node);
     let mut step = inputs.stream.prepare(inputs.model, at, &input_taps(layer, inputs.model))?;
@@ -142,7 +153,9 @@ fn each_batch(
             (Some(t), Some(y)) => Some(pre_activations(layer, t.model, y).at_node(&layer.name)?),
             _ => None,
         };
-        visit(x.view(), y.as_ref().map(|y| y.view()), positions).at_node(&layer.name)?;
+        let mask = inputs.stream.mask(batch)?;
+        visit(x.view(), y.as_ref().map(|y| y.view()), positions, mask.as_ref())
+            .at_node(&layer.name)?;
         progress.step();
     }
     inputs.stream.finish(step);
@@ -226,41 +239,31 @@ fn floats(array: &HostArray) -> Result<CowArray<'_, f32, IxDyn>> {
     }
 }
 
-fn input_rows<'x>(
-    kind: &LayerKind,
-    x: ArrayViewD<'x, f32>,
-    channels: Range<usize>,
-    positions: Positions,
-) -> Result<Rows<'x>> {
-    match kind {
-        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. } => {
-            Rows::features(x, positions)
-        }
-        LayerKind::Conv(g) => {
-            let channels = within(channels, &x);
-            Rows::patches(x, &window(g)?, channels, positions)
-        }
-        LayerKind::ConvTranspose(g) => {
-            let channels = within(channels, &x);
-            let window = window(g)?.transposed(&g.output_padding)?;
-            Rows::patches(x, &window, channels, positions)
-        }
-    }
+/// Which end of a layer rows are of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Input,
+    Output,
 }
 
-fn output_rows<'x>(
+/// The rows of a layer's inputs, or of its pre-activations.
+fn rows_of<'x>(
+    end: End,
     kind: &LayerKind,
-    y: ArrayViewD<'x, f32>,
+    values: ArrayViewD<'x, f32>,
     channels: Range<usize>,
     positions: Positions,
 ) -> Result<Rows<'x>> {
-    match kind {
-        LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. } => {
-            Rows::features(y, positions)
+    let channels = within(channels, &values);
+    match (kind, end) {
+        (LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. }, _) => {
+            Rows::features(values, positions)
         }
-        LayerKind::Conv(_) | LayerKind::ConvTranspose(_) => {
-            let channels = within(channels, &y);
-            Rows::channels(y, channels, positions)
+        (_, End::Output) => Rows::channels(values, channels, positions),
+        (LayerKind::Conv(g), End::Input) => Rows::patches(values, &window(g)?, channels, positions),
+        (LayerKind::ConvTranspose(g), End::Input) => {
+            let window = window(g)?.transposed(&g.output_padding)?;
+            Rows::patches(values, &window, channels, positions)
         }
     }
 }

@@ -108,4 +108,16 @@ mod tests {
         let layer = &coupling.unwrap().layers[0].layer;
         assert_eq!(layer.read_bias(graph).unwrap().unwrap().len(), 5);
     }
+
+    #[test]
+    fn zeros_behind_products_that_others_follow_stay() {
+        let mut b = GraphBuilder::new("net", 17);
+        let x = b.input("x", "n,t,3");
+        let w = b.weights("w", &[3, 3]);
+        let y = b.op("MatMul", "y", &[x, w], []);
+        let sum = b.op("Add", "sum", &[y, x], []);
+        let model = crate::canon::canonicalise(b.build(&[sum]), &CanonOptions::default()).unwrap();
+        let ops: Vec<&str> = model.graph.nodes().map(|(_, node)| node.op.as_str()).collect();
+        assert_eq!(ops.iter().filter(|op| **op == "Add").count(), 2, "{ops:?}");
+    }
 }

@@ -31,3 +31,39 @@ fn weights(graph: &Graph) -> Vec<(ValueId, Tensor)> {
     let weights = ids.filter_map(|id| Some((id, graph.initializer(id)?.clone())));
     weights.filter(|(_, tensor)| tensor.len() >= FEWEST).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::ValueKind;
+    use crate::ir::builder::GraphBuilder;
+
+    #[test]
+    fn weights_of_branches_move_out_and_short_constants_stay() {
+        let mut b = GraphBuilder::new("net", 17);
+        let (x, condition) = (b.input("x", "n,8"), b.input("c", ""));
+        let branch = || {
+            let mut sub = Graph::new("branch");
+            let outer = sub.add_value("x", ValueKind::Captured(x), None);
+            let weight = |n: usize| Tensor::from_f32(&ndarray::ArrayD::ones(vec![8, n]));
+            let wide = sub.add_initializer("w", weight(8));
+            let short = sub.add_initializer("s", weight(1));
+            let product = sub.add_op("MatMul", "product", &[outer, wide], []);
+            let y = sub.add_op("MatMul", "y", &[product, short], []);
+            sub.outputs.push(y);
+            Attribute::Graph(Box::new(sub))
+        };
+        let branches = [("then_branch", branch()), ("else_branch", branch())];
+        let y = b.op("If", "y", &[condition], branches);
+        let mut graph = b.build(&[y]).graph;
+        run(&mut graph);
+        let outside = graph.values().filter(|(id, _)| graph.initializer(*id).is_some()).count();
+        assert_eq!(outside, 2);
+        let (_, node) = graph.nodes().next().unwrap();
+        for sub in node.subgraphs() {
+            let left = sub.values().filter_map(|(id, _)| sub.initializer(id));
+            assert_eq!(left.map(|t| t.dims.clone()).collect::<Vec<_>>(), [[8, 1]]);
+            assert_eq!(sub.captures().count(), 2);
+        }
+    }
+}

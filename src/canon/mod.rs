@@ -5,12 +5,13 @@
 //!
 //! 1. once: `constants` before all others, which look for initializers only; the checks of what the
 //!    model asks for (`limits`) and for training mode; `upgrade`, so that the others know one version of
-//!    each operator.
-//! 2. until nothing changes: `noop`, `fold`, `shapes`, `extents`, `views`, `resize`. Each may uncover
-//!    work for the others: a folded constant makes a shape known, a known shape a reshape idle.
+//!    each operator; `hoist`, so that weights of sub-graphs are seen.
+//! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
+//!    `shapes`, `extents`, `views`, `resize`. Each may uncover work for the others: a folded constant
+//!    makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
+//!    `unstack`; `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
 //!    there is none still; `recurrent`; `shuffle` last, since it looks for what the others left.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
@@ -21,6 +22,7 @@ mod constants;
 mod extents;
 mod fold;
 mod gemm;
+mod hoist;
 mod limits;
 mod noop;
 mod operands;
@@ -33,7 +35,9 @@ mod shapes;
 mod shuffle;
 mod tokenwise;
 mod types;
+mod unfuse;
 mod ungroup;
+mod unstack;
 mod untie;
 mod upgrade;
 mod views;
@@ -52,6 +56,11 @@ pub use types::infer as infer_types;
 pub struct Canonical(Model);
 
 impl Canonical {
+    /// A model that was in canonical form when it was stored.
+    pub(crate) fn stored(model: Model) -> Canonical {
+        Canonical(model)
+    }
+
     /// The model, to be changed: what comes out need not be canonical any more.
     pub fn into_inner(self) -> Model {
         self.0
@@ -111,6 +120,7 @@ enum Run {
 use Run::{Fold, Rewrite};
 
 const TIDY: &[Pass] = &[
+    Pass { name: "unfuse", run: Rewrite(unfuse::run) },
     Pass { name: "noop", run: Rewrite(noop::run) },
     Pass { name: "fold", run: Fold(fold::run) },
     Pass { name: "shapes", run: Rewrite(shapes::run) },
@@ -121,6 +131,7 @@ const TIDY: &[Pass] = &[
 
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
+    Pass { name: "unstack", run: Rewrite(unstack::run) },
     Pass { name: "padding", run: Rewrite(padding::run) },
     Pass { name: "gemm", run: Rewrite(gemm::run) },
     Pass { name: "affine", run: Rewrite(affine::run) },
@@ -152,6 +163,7 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<()> {
     types::name_extents(&mut model.graph);
     check::inference_mode(&model.graph)?;
     upgrade::run(model, options.target_opset)?;
+    hoist::run(&mut model.graph);
     settle(model)?;
     let budget = &mut fold::Budget::of(&model.graph);
     repeat(&[TIDY], model, options, budget)?;

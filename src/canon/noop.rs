@@ -5,7 +5,7 @@
 use crate::error::Result;
 use crate::ir::{Consumers, DataType, Graph, Model, Node, NodeId, Tensor, ValueId};
 
-use super::{CanonOptions, rewire, types};
+use super::{CanonOptions, rewire, tokenwise, types};
 
 /// Runs the pass.
 ///
@@ -45,7 +45,9 @@ fn unchanged_input(graph: &Graph, readers: &Consumers, id: NodeId) -> Option<Val
         "Concat" | "Sum" | "Mean" | "Max" | "Min" => (node.inputs.len() == 1).then_some(first),
         "Pad" => pads_nothing(graph, node).then_some(first),
         "MaxPool" | "AveragePool" => looks_at_one(node).then_some(first),
-        "Mul" | "Div" | "Add" | "Sub" => neutral_operand(graph, node),
+        "Mul" | "Div" | "Add" | "Sub" => {
+            neutral_operand(graph, node).filter(|source| !adds_bias(graph, *source, id))
+        }
         _ => None,
     }
 }
@@ -84,6 +86,12 @@ fn looks_at_one(node: &Node) -> bool {
         && all("kernel_shape", 1)
         && all("strides", 1)
         && all("pads", 0)
+}
+
+/// Whether a node adds the bias of the product that makes `source`: every layer has one, perhaps of zeros.
+fn adds_bias(graph: &Graph, source: ValueId, id: NodeId) -> bool {
+    let product = graph.producer(source).and_then(|node| tokenwise::product(graph, node));
+    product.and_then(|product| product.bias(graph)).is_some_and(|addition| addition.node == id)
 }
 
 /// The other operand of a product with one or a sum with zero, if that operand sets the shape.

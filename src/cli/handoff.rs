@@ -45,18 +45,18 @@ impl Request<'_> {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
         let joint = onnx::load(self.joint)?;
         let plan = emit::restore(&joint).in_model(self.joint.display())?;
-        let ports = plan.tasks.iter().map(|task| {
-            let graph = &task.model.graph;
-            crate::compare::ports(graph, &graph.inputs).in_model(&task.name)
+        let ports = plan.tasks().iter().map(|task| {
+            let graph = task.graph();
+            crate::compare::ports(graph, &graph.inputs).in_model(task.name())
         });
         let ports = ports.collect::<Result<Vec<_>>>()?;
-        let nets = plan.tasks.iter().zip(&ports).enumerate();
+        let nets = plan.tasks().iter().zip(&ports).enumerate();
         let nets = nets.map(|(file, (task, ports))| Net {
-            name: &task.name,
+            name: task.name(),
             ports,
             file,
             source: None,
-            tables: tables(&task.model.graph),
+            tables: tables(task.graph()),
         });
         let nets: Vec<Net<'_>> = nets.collect();
         let teachers = self.teachers(&nets, console)?;

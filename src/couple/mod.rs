@@ -6,8 +6,14 @@
 //! several producers, which generalises the permuted shortcuts of the paper's sec. 3.7.
 
 mod atoms;
+mod constants;
+mod head_flow;
+mod heads;
 mod inputs;
 mod outside;
+mod resolve;
+mod rows;
+mod tied;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -43,6 +49,36 @@ pub struct ChannelAxis {
     pub axis: usize,
     /// The channel of every index along the axis.
     pub channels: Vec<Channel>,
+    /// The second axis of channels that lie on two ([`crate::ops::Labels::within`]).
+    pub within: Option<usize>,
+}
+
+/// Channels that move in blocks, as those of attention heads do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nest {
+    /// The group that falls into heads.
+    pub channels: GroupId,
+    /// The group with one channel per head. Groups with the same heads move together.
+    pub heads: GroupId,
+    /// The head of each channel, as an index in `heads`.
+    pub head_of: Vec<usize>,
+    /// Whether the channels of a head keep their order, as where positions are rotated into them.
+    pub is_fixed: bool,
+}
+
+impl Nest {
+    /// The channels of each head, in order.
+    pub fn blocks(&self) -> Vec<Vec<usize>> {
+        let heads = self.head_of.iter().max().map_or(0, |most| most + 1);
+        let mut blocks = vec![Vec::new(); heads];
+        self.head_of.iter().enumerate().for_each(|(channel, head)| blocks[*head].push(channel));
+        blocks
+    }
+
+    /// Number of channels in a head.
+    pub fn width(&self) -> usize {
+        self.head_of.iter().filter(|head| **head == 0).count()
+    }
 }
 
 /// Why the channels of a group cannot be shared.
@@ -111,6 +147,8 @@ pub struct CoupledLayer {
     pub outputs: Vec<Channel>,
     /// Whether every row consumes its own channel only (depthwise).
     pub per_channel: bool,
+    /// Whether its matrix is that of another layer, too: an embedding and an output layer.
+    pub tied: bool,
 }
 
 /// The channel structure of one graph.
@@ -124,6 +162,8 @@ pub struct Coupling {
     pub axes: Vec<Option<ChannelAxis>>,
     /// How channels flow through each node that tracked channels reach.
     pub flows: BTreeMap<NodeId, Flow>,
+    /// Groups that fall into heads.
+    pub nests: Vec<Nest>,
 }
 
 impl Coupling {
@@ -138,6 +178,17 @@ impl Coupling {
     /// The group named by `id`.
     pub fn group(&self, id: GroupId) -> &ChannelGroup {
         &self.groups[id.0]
+    }
+
+    /// The heads that a group falls into, if it does.
+    pub fn nest(&self, group: GroupId) -> Option<&Nest> {
+        self.nests.iter().find(|nest| nest.channels == group)
+    }
+
+    /// The channel that stands for the head of `channel`.
+    pub fn head(&self, channel: Channel) -> Option<Channel> {
+        let nest = self.nest(channel.group)?;
+        Some(Channel { group: nest.heads, index: *nest.head_of.get(channel.index)? })
     }
 
     /// The layer named by `id`.
@@ -161,9 +212,10 @@ impl Coupling {
         makers.find(|l| self.layer(*l).layer.node == node)
     }
 
-    /// The first layer whose weights node `node` holds.
+    /// The first layer whose weights or biases node `node` holds.
     pub fn layer_of(&self, node: NodeId) -> Option<LayerId> {
-        self.layers.iter().position(|l| l.layer.node == node).map(LayerId)
+        let holds = |l: &CoupledLayer| l.layer.node == node || l.layer.last_node() == node;
+        self.layers.iter().position(holds).map(LayerId)
     }
 }
 

@@ -82,9 +82,12 @@ fn reason(graph: &Graph, coupling: &Coupling, reader: NodeId, value: ValueId) ->
         return format!("read by {} of {}, which no rule covers", node.op, node.domain);
     }
     let flow = coupling.flows.get(&reader);
-    if let Some(Flow::Partwise(partwise)) = flow
-        && matches!(partwise.operands.get(slot), Some(Operand::Param { .. }))
-    {
+    let operands = match flow {
+        Some(Flow::Partwise(partwise)) => partwise.operands.as_slice(),
+        Some(Flow::Together(together)) => together.operands.as_slice(),
+        _ => &[],
+    };
+    if matches!(operands.get(slot), Some(Operand::Param { .. })) {
         return format!("one entry per channel ({}), which goes with the channels", node.op);
     }
     match (node.op.as_str(), flow) {

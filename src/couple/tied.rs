@@ -27,6 +27,7 @@ pub(super) fn mark(graph: &Graph, layers: &mut [CoupledLayer]) {
 }
 
 fn is_transposed(a: &Tensor, b: &Tensor) -> bool {
-    let swapped = matches!((a.dims.as_slice(), b.dims.as_slice()), ([m, n], [p, q]) if m == q && n == p);
+    let swapped =
+        matches!((a.dims.as_slice(), b.dims.as_slice()), ([m, n], [p, q]) if m == q && n == p);
     swapped && a.transposed().as_ref() == Some(b)
 }

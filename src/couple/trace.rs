@@ -1,28 +1,30 @@
 //! Follows channels through a graph and groups them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::atoms::{Atoms, Mark};
+use super::heads::Heads;
 use super::inputs::channel_axis;
-use super::{
-    Channel, ChannelAxis, ChannelGroup, CoupledLayer, Coupling, End, Frozen, GroupId, LayerId,
-};
+use super::{Coupling, End, Frozen};
 use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
 
 /// State of the walk through the graph.
-struct Tracer<'g> {
-    graph: &'g Graph,
-    atoms: Atoms,
-    labels: Vec<Option<Labels>>,
-    layers: Vec<(Layer, bool)>,
-    flows: BTreeMap<NodeId, Flow>,
-    reasons: Vec<Frozen>,
+pub(super) struct Tracer<'g> {
+    pub(super) graph: &'g Graph,
+    pub(super) atoms: Atoms,
+    pub(super) labels: Vec<Option<Labels>>,
+    pub(super) layers: Vec<(Layer, bool)>,
+    pub(super) flows: BTreeMap<NodeId, Flow>,
+    pub(super) reasons: Vec<Frozen>,
     /// Nodes other than layers at which channels begin, by their index.
-    makers: HashMap<u32, NodeId>,
+    pub(super) makers: HashMap<u32, NodeId>,
+    pub(super) heads: Heads,
+    /// Reshapes that put no channels on two axes.
+    pub(super) closed: &'g BTreeSet<NodeId>,
     /// Channels that may still be followed, counted at every value that they go through.
-    room: usize,
+    pub(super) room: usize,
 }
 
 /// Channels of one value that are followed, so that a few bytes in a file do not fill the memory.
@@ -31,7 +33,20 @@ const MOST_CHANNELS: usize = 1 << 22;
 /// The sum of the channels of all values that are followed.
 const MOST_LABELS: usize = 1 << 25;
 
+/// Follows channels until all that are on two axes are heads that can be moved.
 pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
+    let mut closed = BTreeSet::new();
+    loop {
+        let (coupling, open) = follow(graph, &closed)?;
+        if open.is_empty() {
+            return Ok(coupling);
+        }
+        closed.extend(open);
+    }
+}
+
+/// The coupling where `closed` reshapes put no channels on two axes, and others that must not.
+fn follow(graph: &Graph, closed: &BTreeSet<NodeId>) -> Result<(Coupling, BTreeSet<NodeId>)> {
     let mut tracer = Tracer {
         graph,
         atoms: Atoms::default(),
@@ -40,6 +55,8 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
         flows: BTreeMap::new(),
         reasons: Vec::new(),
         makers: HashMap::new(),
+        heads: Heads::default(),
+        closed,
         room: MOST_LABELS,
     };
     let readers = graph.consumers();
@@ -50,6 +67,7 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
         tracer.visit(node);
     }
     tracer.freeze_repeated_rows();
+    tracer.heads.unite(&mut tracer.atoms);
     tracer.freeze_outputs();
     Ok(tracer.resolve())
 }
@@ -65,27 +83,33 @@ impl Tracer<'_> {
         let atoms = self.atoms.fresh(size, Mark::Input(index as u32));
         let reason = self.reason("a model input", None, Some(End::Input));
         self.atoms.freeze(&atoms, reason);
-        self.labels[value.index()] = Some(Labels { axis, atoms });
+        self.labels[value.index()] = Some(Labels::along(axis, atoms));
     }
 
     fn visit(&mut self, id: NodeId) {
         if self.flows.contains_key(&id) {
             return;
         }
+        self.adopt(id);
         let node = self.graph.node(id);
         let rule = node.domain.is_empty().then(|| ops::rule(&node.op)).flatten();
         let tracked = node.inputs.iter().flatten().any(|v| self.labels[v.index()].is_some());
         let flow = match rule {
             _ if tracked && !self.has_room(id) => Flow::whole("more channels than are followed"),
+            Some(rule) if self.reads_heads(id) => self.head_flow(id, rule),
             Some(rule) => {
                 let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
                 let weighted =
                     matches!(flow, Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_));
                 if tracked || weighted { flow } else { Flow::Untracked }
             }
-            None if tracked => Flow::whole("an operator without a channel rule"),
+            None if tracked => {
+                self.spoil(id);
+                Flow::whole("an operator without a channel rule")
+            }
             None => Flow::Untracked,
         };
+        let flow = self.opened(id, flow);
         self.apply(id, &flow);
         self.room = self.room.saturating_sub(self.labelled(id));
         if flow != Flow::Untracked {
@@ -137,6 +161,15 @@ impl Tracer<'_> {
                     self.labels[output.index()] = Some(partwise.output.clone());
                 }
             }
+            Flow::Together(together) => {
+                for (x, y) in together.coupled.iter().flat_map(|(a, b)| a.iter().zip(b)) {
+                    self.atoms.unite(*x, *y);
+                }
+                for (output, labels) in self.graph.node(id).outputs.iter().zip(&together.outputs) {
+                    let Some(output) = output else { continue };
+                    self.labels[output.index()].clone_from(labels);
+                }
+            }
             Flow::Relabel(picks) => self.relabel(id, picks),
             Flow::Whole(whole) => {
                 let outputs = self.graph.node(id).outputs.clone();
@@ -152,14 +185,14 @@ impl Tracer<'_> {
     fn enter_layer(&mut self, layer: &Layer) {
         let number = self.layers.len() as u32;
         let Ok((out, inputs, _)) = layer.sizes(self.graph) else { return };
-        let fits = self.labels[layer.input.index()]
-            .as_ref()
-            .is_some_and(|l| l.axis == layer.in_axis && l.atoms.len() == inputs);
+        let fits = self.labels[layer.input.index()].as_ref().is_some_and(|l| {
+            l.axis == layer.in_axis && l.within.is_none() && l.atoms.len() == inputs
+        });
         if let Some(labels) = self.labels[layer.input.index()].clone().filter(|_| fits) {
             self.atoms.mark(&labels.atoms, Mark::Consumed(number));
         }
         let atoms = self.atoms.fresh(out, Mark::Produced(number));
-        self.labels[layer.output.index()] = Some(Labels { axis: layer.out_axis, atoms });
+        self.labels[layer.output.index()] = Some(Labels::along(layer.out_axis, atoms));
         self.layers.push((layer.clone(), false));
     }
 
@@ -185,7 +218,7 @@ impl Tracer<'_> {
         let outputs = self.graph.node(id).outputs.iter();
         for (output, axis) in outputs.zip(axes.into_iter().flatten()) {
             let Some(output) = output else { continue };
-            self.labels[output.index()] = Some(Labels { axis, atoms: atoms.clone() });
+            self.labels[output.index()] = Some(Labels::along(axis, atoms.clone()));
         }
     }
 
@@ -205,7 +238,7 @@ impl Tracer<'_> {
                 self.atoms.mark(&atoms, Mark::Picked(id.index() as u32, i as u32));
             }
             if let Some(output) = node.output(i) {
-                self.labels[output.index()] = Some(Labels { axis: pick.axis, atoms });
+                self.labels[output.index()] = Some(Labels::along(pick.axis, atoms));
             }
         }
     }
@@ -216,7 +249,7 @@ impl Tracer<'_> {
         self.makers.insert(id.index() as u32, id);
         let mut fresh = self.atoms.fresh(new, Mark::Made(id.index() as u32)).into_iter();
         let atom = |a: &Atom| if *a == Atom::NEW { fresh.next().unwrap_or(*a) } else { *a };
-        Labels { axis: labels.axis, atoms: labels.atoms.iter().map(atom).collect() }
+        Labels { atoms: labels.atoms.iter().map(atom).collect(), ..labels.clone() }
     }
 
     /// Freezes channels that reach an output without passing another layer: outputs are the task's own.
@@ -247,58 +280,6 @@ impl Tracer<'_> {
         self.reasons.len() as u32 - 1
     }
 
-    /// Turns sets of atoms into groups of channels with the same producers and consumers.
-    fn resolve(self) -> Coupling {
-        let mut ids: HashMap<(Vec<Mark>, Option<u32>), GroupId> = HashMap::new();
-        let mut groups: Vec<ChannelGroup> = Vec::new();
-        let mut channels: HashMap<Atom, Channel> = HashMap::new();
-        for (atom, marks, frozen) in self.atoms.channels() {
-            let group = *ids.entry((marks.clone(), frozen)).or_insert_with(|| {
-                groups.push(self.describe(&marks, frozen));
-                GroupId(groups.len() - 1)
-            });
-            channels.insert(atom, Channel { group, index: groups[group.0].size });
-            groups[group.0].size += 1;
-        }
-        let axes: Vec<Option<ChannelAxis>> = self
-            .labels
-            .iter()
-            .map(|labels| {
-                labels.as_ref().map(|l| ChannelAxis {
-                    axis: l.axis,
-                    channels: l.atoms.iter().map(|a| channels[&self.atoms.root(*a)]).collect(),
-                })
-            })
-            .collect();
-        let layers = self.number_layers(&axes, &mut groups);
-        Coupling { groups, layers, axes, flows: self.flows }
-    }
-
-    /// The layers with their final numbers: one for each group that rows of a node belong to.
-    fn number_layers(
-        &self,
-        axes: &[Option<ChannelAxis>],
-        groups: &mut [ChannelGroup],
-    ) -> Vec<CoupledLayer> {
-        let mut layers: Vec<CoupledLayer> = Vec::new();
-        let mut of_node: Vec<Vec<LayerId>> = Vec::new();
-        for (layer, per_channel) in &self.layers {
-            let parts = by_group(self.coupled(layer, *per_channel, axes));
-            of_node.push((layers.len()..layers.len() + parts.len()).map(LayerId).collect());
-            layers.extend(parts);
-        }
-        for (id, group) in groups.iter_mut().enumerate() {
-            let numbered = |ids: &[LayerId], keep: &dyn Fn(&CoupledLayer) -> bool| {
-                let all = ids.iter().flat_map(|l| of_node[l.0].iter().copied());
-                all.filter(|l| keep(&layers[l.0])).collect::<Vec<LayerId>>()
-            };
-            let makes = |l: &CoupledLayer| l.outputs.iter().any(|c| c.group == GroupId(id));
-            group.producers = numbered(&group.producers, &makes);
-            group.consumers = numbered(&group.consumers, &|_| true);
-        }
-        layers
-    }
-
     /// A channel that is two rows of one layer cannot be paired row by row.
     fn freeze_repeated_rows(&mut self) {
         for (layer, _) in self.layers.clone() {
@@ -317,85 +298,4 @@ impl Tracer<'_> {
             }
         }
     }
-
-    fn describe(&self, marks: &[Mark], frozen: Option<u32>) -> ChannelGroup {
-        let pick = |f: fn(&Mark) -> Option<u32>| -> Vec<LayerId> {
-            marks.iter().filter_map(f).map(|i| LayerId(i as usize)).collect()
-        };
-        let producers = pick(|m| if let Mark::Produced(l) = m { Some(*l) } else { None });
-        let consumers = pick(|m| if let Mark::Consumed(l) = m { Some(*l) } else { None });
-        let name = match (producers.first(), marks.first()) {
-            (Some(layer), _) => self.graph.node(self.layers[layer.0].0.node).name.clone(),
-            (None, Some(Mark::Input(i))) => {
-                self.graph.value(self.graph.inputs[*i as usize]).name.clone()
-            }
-            (None, Some(Mark::Made(i))) => {
-                let maker = self.makers.get(i).map(|id| self.graph.node(*id));
-                maker.map(|node| node.name.clone()).unwrap_or_default()
-            }
-            _ => String::new(),
-        };
-        let frozen = frozen.map(|i| self.reasons[i as usize].clone());
-        ChannelGroup { name, size: 0, producers, consumers, frozen }
-    }
-
-    fn coupled(
-        &self,
-        layer: &Layer,
-        per_channel: bool,
-        axes: &[Option<ChannelAxis>],
-    ) -> CoupledLayer {
-        let channels = |value: ValueId, axis: usize| {
-            axes[value.index()].as_ref().filter(|a| a.axis == axis).map(|a| a.channels.clone())
-        };
-        let outputs = channels(layer.output, layer.out_axis).unwrap_or_default();
-        let node = &self.graph.node(layer.node).name;
-        let input = || channels(layer.input, layer.in_axis);
-        let (name, inputs) = match &layer.kind {
-            LayerKind::Gate(gate) => {
-                let input = if gate.reads_input() { input() } else { Some(Vec::new()) };
-                let hidden = outputs.iter().copied().filter(|_| gate.reads_hidden());
-                let inputs = input.map(|read| read.into_iter().chain(hidden).collect());
-                (format!("{node}.{}", gate.name), inputs)
-            }
-            _ => (node.clone(), input()),
-        };
-        let inputs: Option<Vec<Channel>> = inputs;
-        let fits = |c: &Vec<Channel>| {
-            layer.sizes(self.graph).is_ok_and(|(_, n, _)| per_channel || n == c.len())
-        };
-        CoupledLayer {
-            layer: layer.clone(),
-            name,
-            inputs: inputs.filter(fits),
-            outputs,
-            per_channel,
-        }
-    }
-}
-
-/// A layer for each group that the rows belong to.
-fn by_group(all: CoupledLayer) -> Vec<CoupledLayer> {
-    let mut rows: Vec<(GroupId, Vec<usize>)> = Vec::new();
-    for (row, channel) in all.outputs.iter().enumerate() {
-        match rows.iter_mut().find(|(group, _)| *group == channel.group) {
-            Some((_, own)) => own.push(row),
-            None => rows.push((channel.group, vec![row])),
-        }
-    }
-    if rows.len() < 2 {
-        return vec![all];
-    }
-    let pick = |channels: &[Channel], own: &[usize]| own.iter().map(|r| channels[*r]).collect();
-    let part = |(number, (_, own)): (usize, (GroupId, Vec<usize>))| CoupledLayer {
-        name: format!("{}:{number}", all.name),
-        inputs: match &all.inputs {
-            Some(inputs) if all.per_channel => Some(pick(inputs, &own)),
-            inputs => inputs.clone(),
-        },
-        outputs: pick(&all.outputs, &own),
-        per_channel: all.per_channel,
-        layer: Layer { rows: Some(own), ..all.layer.clone() },
-    };
-    rows.into_iter().enumerate().map(part).collect()
 }

@@ -27,6 +27,17 @@ pub(super) struct Builder {
     pub(super) untied: bool,
     constants: HashMap<u64, Vec<(Option<Scope>, ValueId)>>,
     nodes: HashMap<String, Vec<Option<ValueId>>>,
+    /// Large matrices by their extents.
+    large: HashMap<(usize, usize), Vec<ValueId>>,
+}
+
+/// Elements of a matrix for which a node is worth not storing it another time.
+const LARGE: usize = 1024;
+
+fn content(scope: &Option<Scope>, tensor: &Tensor) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (scope, tensor.dtype, &tensor.dims, &tensor.data).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Builder {
@@ -37,6 +48,7 @@ impl Builder {
             untied: false,
             constants: HashMap::new(),
             nodes: HashMap::new(),
+            large: HashMap::new(),
         }
     }
 
@@ -52,18 +64,48 @@ impl Builder {
         name: &str,
         tensor: Tensor,
     ) -> ValueId {
-        let mut hasher = DefaultHasher::new();
-        (&scope, tensor.dtype, &tensor.dims, &tensor.data).hash(&mut hasher);
-        let same = self.constants.entry(hasher.finish()).or_default();
+        let same = self.constants.entry(content(&scope, &tensor)).or_default();
         let graph = &self.graph;
         let found =
             same.iter().find(|(s, id)| *s == scope && graph.initializer(*id) == Some(&tensor));
         if let Some((_, id)) = found {
             return *id;
         }
+        if let ([rows, columns], true) = (tensor.dims.as_slice(), tensor.len() >= LARGE) {
+            let at = (*rows, *columns);
+            let id = self.graph.add_initializer(name, tensor);
+            same.push((scope, id));
+            self.large.entry(at).or_default().push(id);
+            return id;
+        }
         let id = self.graph.add_initializer(name, tensor);
         same.push((scope, id));
         id
+    }
+
+    /// The initializer that holds a large matrix with its axes swapped, as an embedding that is an output
+    /// layer's weight too. A matrix that trains is one only with what the plan says.
+    pub(super) fn swapped(&self, tensor: &Tensor) -> Option<ValueId> {
+        let [rows, columns] = *tensor.dims.as_slice() else { return None };
+        let is_large = tensor.len() >= LARGE && rows.min(columns) > 1 && tensor.dtype.is_float();
+        let mut stored = self.large.get(&(columns, rows)).into_iter().flatten();
+        let mut swapped = None;
+        if !is_large || self.untied || self.holds(tensor) {
+            return None;
+        }
+        stored
+            .find(|id| {
+                let swapped = swapped.get_or_insert_with(|| tensor.transposed());
+                swapped.as_ref() == self.graph.initializer(**id)
+            })
+            .copied()
+    }
+
+    /// Whether there is an initializer with this content.
+    fn holds(&self, tensor: &Tensor) -> bool {
+        let scope: Option<Scope> = None;
+        let mut same = self.constants.get(&content(&scope, tensor)).into_iter().flatten();
+        same.any(|(_, id)| self.graph.initializer(*id) == Some(tensor))
     }
 
     /// The outputs of `node`, whose inputs are values of the joint graph; the `i`-th output is
@@ -107,14 +149,7 @@ impl Builder {
         inputs: &[ValueId],
         attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) -> ValueId {
-        let node = Node {
-            name: name.to_owned(),
-            op: op.to_owned(),
-            inputs: inputs.iter().copied().map(Some).collect(),
-            attributes: attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
-            ..Node::default()
-        };
-        self.single(node)
+        self.single(Node::standard(op, name, inputs, attributes))
     }
 
     /// The only output of `node`.

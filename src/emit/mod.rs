@@ -21,7 +21,8 @@ mod value;
 
 use std::collections::BTreeMap;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::align::TaskId;
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{Graph, Model, TensorType, ValueId};
 use crate::mtz::joint::JointModel;
 
@@ -66,7 +67,12 @@ impl EmitOptions {
                 ErrorKind::Usage,
                 "the masked form needs models with inputs of the same types and shapes",
             )
-            .hint("use --form heads or --form switch"));
+            .hint(
+                Hint::from("use ")
+                    .option_as("form", "heads")
+                    .then(" or ")
+                    .option_as("form", "switch"),
+            ));
         }
         self.inputs.is_shared(joint).map(drop)
     }
@@ -86,7 +92,7 @@ impl InputMode {
                 ErrorKind::Usage,
                 "the models take inputs of different types or shapes and cannot share them",
             )
-            .hint("leave out --inputs shared")),
+            .hint(Hint::from("leave out ").option_as("inputs", "shared"))),
         }
     }
 }
@@ -113,7 +119,8 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     let mut outputs = Vec::new();
     for (task, inputs) in inputs.iter().enumerate() {
         let sums = sums.as_mut();
-        let values = TaskEmitter::new(joint, task, &layouts, &mut builder, sums).run(inputs)?;
+        let values =
+            TaskEmitter::new(joint, TaskId(task), &layouts, &mut builder, sums).run(inputs)?;
         outputs.push(values);
     }
     if let Some(sums) = sums {
@@ -137,15 +144,16 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
 /// # Errors
 /// As [`emit`].
 pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
-    let mut builder = Builder::new(&joint.tasks[task].name);
-    let source = &joint.tasks[task].model.graph;
+    let mut builder = Builder::new(joint.tasks()[task].name());
+    let source = joint.tasks()[task].graph();
     let mut inputs = Vec::new();
     for input in &source.inputs {
         let value = source.value(*input);
         inputs.push(builder.graph.add_input(&value.name, typed(value.ty.as_ref())?));
     }
     let layouts = Layouts::of(joint);
-    let outputs = TaskEmitter::new(joint, task, &layouts, &mut builder, None).run(&inputs)?;
+    let outputs =
+        TaskEmitter::new(joint, TaskId(task), &layouts, &mut builder, None).run(&inputs)?;
     for (output, source_output) in outputs.iter().zip(&source.outputs) {
         let value = source.value(*source_output);
         builder.add_output(*output, &value.name, value.ty.clone());
@@ -153,7 +161,7 @@ pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
     let mut graph = builder.graph;
     graph.remove_dead_nodes();
     let mut model = wrap(joint, graph);
-    model.name.clone_from(&joint.tasks[task].name);
+    joint.tasks()[task].name().clone_into(&mut model.name);
     Ok(model)
 }
 
@@ -165,17 +173,17 @@ fn add_inputs(
 ) -> Result<Vec<Vec<ValueId>>> {
     let shared = mode.is_shared(joint)?;
     let mut all: Vec<Vec<ValueId>> = Vec::new();
-    for task in &joint.tasks {
+    for task in joint.tasks() {
         if let (true, Some(first)) = (shared, all.first()) {
             all.push(first.clone());
             continue;
         }
-        let graph = &task.model.graph;
+        let graph = task.graph();
         let mut ids = Vec::new();
         for input in &graph.inputs {
             let value = graph.value(*input);
             let name =
-                if shared { value.name.clone() } else { format!("{}/{}", task.name, value.name) };
+                if shared { value.name.clone() } else { format!("{}/{}", task.name(), value.name) };
             ids.push(builder.graph.add_input(&name, typed(value.ty.as_ref())?));
         }
         all.push(ids);
@@ -197,7 +205,7 @@ pub fn inputs_agree(joint: &JointModel) -> bool {
             })
             .collect()
     };
-    let mut signatures = joint.tasks.iter().map(|t| signature(&t.model.graph));
+    let mut signatures = joint.tasks().iter().map(|t| signature(t.graph()));
     let first = signatures.next();
     signatures.all(|s| Some(&s) == first.as_ref())
 }
@@ -209,11 +217,11 @@ fn typed(ty: Option<&TensorType>) -> Result<TensorType> {
 }
 
 fn name_outputs(joint: &JointModel, builder: &mut Builder, outputs: &[Vec<ValueId>]) {
-    for (task, values) in joint.tasks.iter().zip(outputs) {
-        let graph = &task.model.graph;
+    for (task, values) in joint.tasks().iter().zip(outputs) {
+        let graph = task.graph();
         for (value, source) in values.iter().zip(&graph.outputs) {
             let source = graph.value(*source);
-            let name = format!("{}/{}", task.name, source.name);
+            let name = format!("{}/{}", task.name(), source.name);
             builder.add_output(*value, &name, source.ty.clone());
         }
     }
@@ -223,17 +231,17 @@ fn wrap(joint: &JointModel, graph: Graph) -> Model {
     let mut opsets: BTreeMap<String, i64> = BTreeMap::new();
     let mut functions: Vec<Vec<u8>> = Vec::new();
     let mut ir_version = 8;
-    for task in &joint.tasks {
-        for (domain, version) in &task.model.opsets {
+    for task in joint.tasks() {
+        for (domain, version) in &task.model().opsets {
             let entry = opsets.entry(domain.clone()).or_insert(*version);
             *entry = (*entry).max(*version);
         }
-        for function in &task.model.functions {
+        for function in &task.model().functions {
             if !functions.contains(function) {
                 functions.push(function.clone());
             }
         }
-        ir_version = ir_version.max(task.model.ir_version);
+        ir_version = ir_version.max(task.model().ir_version);
     }
     Model {
         name: graph.name.clone(),

@@ -10,6 +10,8 @@ mod indices;
 
 use std::collections::HashSet;
 
+use crate::align::TaskId;
+use crate::canon::Canonical;
 use crate::canon::regroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, Tensor, TensorType, ValueId};
@@ -40,6 +42,8 @@ pub(super) struct Placed {
     pub(super) target: ValueId,
     /// Where the block begins along the target's first axis.
     pub(super) start: usize,
+    /// Whether the target holds the block with its two axes swapped.
+    pub(super) transposed: bool,
 }
 
 /// The recipe of a joint model, for its metadata.
@@ -47,8 +51,8 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
     let mut recipe = Recipe::default();
     let inner = graph.nodes().flat_map(|(_, node)| node.reads());
     let read: HashSet<ValueId> = inner.chain(graph.outputs.iter().copied()).collect();
-    for (index, task) in joint.tasks.iter().enumerate() {
-        let source = &task.model.graph;
+    for (index, task) in joint.tasks().iter().enumerate() {
+        let source = task.graph();
         let mut weights: Vec<WeightRecipe> = Vec::new();
         let own = || placed.iter().filter(|p| p.task == index);
         // What became bookkeeping, as the indices of a channel shuffle, is in no file.
@@ -69,19 +73,20 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
             let parts = cut.map(|(axis, list)| (*axis, intern(&mut recipe.lists, list)));
             let parts = parts.collect();
             let from = graph.value(place.target).name.clone();
-            let block = BlockRecipe { from, parts, start: place.start };
+            let block =
+                BlockRecipe { from, parts, start: place.start, transposed: place.transposed };
             match weights.iter_mut().find(|w| w.name == *name) {
                 Some(weight) => weight.blocks.push(block),
                 None => weights.push(WeightRecipe { name: name.clone(), blocks: vec![block] }),
             }
         }
         let names: Vec<&str> = weights.iter().map(|w| w.name.as_str()).collect();
-        let graph = onnx::encode(&without_weights(&task.model, &names))?;
+        let graph = onnx::encode(&without_weights(task.model(), &names))?;
         recipe.tasks.push(TaskRecipe {
-            name: task.name.clone(),
+            name: task.name().to_owned(),
             graph,
             weights,
-            sharing: sharing(joint, index),
+            sharing: sharing(joint, TaskId(index)),
             fused: indices::write(joint.fused()[index].iter().map(|n| n.map(|n| n as usize))),
             ..TaskRecipe::default()
         });
@@ -95,7 +100,7 @@ fn is_inline(tensor: &Tensor) -> bool {
     tensor.len() <= INLINE && !(is_vector && tensor.dtype.is_float())
 }
 
-fn sharing(joint: &JointModel, task: usize) -> Vec<String> {
+fn sharing(joint: &JointModel, task: TaskId) -> Vec<String> {
     let groups = joint.sharing(task).iter();
     groups
         .map(|group| match group.iter().any(Option::is_some) {
@@ -148,7 +153,7 @@ pub fn restore(model: &Model) -> Result<JointModel> {
     let mut tasks = Vec::new();
     for task in &recipe.tasks {
         let net = assemble::net(model, task, &lists).in_model(&model.name)?;
-        tasks.push(Task::new(&task.name, net)?);
+        tasks.push(Task::new(&task.name, Canonical::stored(net))?);
     }
     let (mut sharing, mut fused) = (Vec::new(), Vec::new());
     for (recipe, task) in recipe.tasks.iter().zip(&tasks) {
@@ -164,7 +169,7 @@ fn shared_neurons(
     task: &Task,
     allowance: &mut Allowance,
 ) -> Option<Vec<Vec<Option<Neuron>>>> {
-    let groups = &task.coupling.groups;
+    let groups = &task.coupling().groups;
     if recipe.sharing.len() != groups.len() {
         return None;
     }
@@ -206,9 +211,9 @@ pub fn is_joint(model: &Model) -> bool {
 
 /// One task of a joint model as a plain net, grouped convolutions as its original has them.
 pub fn plain_task(joint: &JointModel, task: usize) -> Model {
-    let task = &joint.tasks[task];
+    let task = &joint.tasks()[task];
     let producer = super::PRODUCER.to_owned();
-    let mut model = Model { name: task.name.clone(), producer, ..task.model.clone() };
+    let mut model = Model { name: task.name().to_owned(), producer, ..task.model().clone() };
     regroup(&mut model);
     model
 }

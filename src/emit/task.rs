@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::align::TaskId;
 use crate::couple::{Channel, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, Graph, Node, NodeId, ValueId, ValueKind};
@@ -32,7 +33,7 @@ impl Layouts {
 
     /// The layout of a model to be trained, in which every layer of a task's net is a node.
     pub(super) fn by_layer(joint: &JointModel) -> Self {
-        let grouped = joint.tasks.iter().map(|_| GroupedConvs::default()).collect();
+        let grouped = joint.tasks().iter().map(|_| GroupedConvs::default()).collect();
         Layouts { partitions: Partition::of(joint), grouped }
     }
 }
@@ -40,7 +41,7 @@ impl Layouts {
 /// Writes one task.
 pub(super) struct TaskEmitter<'a> {
     pub(super) joint: &'a JointModel,
-    pub(super) task: usize,
+    pub(super) task: TaskId,
     pub(super) builder: &'a mut Builder,
     pub(super) sums: Option<&'a mut Sums>,
     /// The net's parameters with a node that reads each; empty where nothing will be trained.
@@ -57,13 +58,13 @@ pub(super) struct TaskEmitter<'a> {
 impl<'a> TaskEmitter<'a> {
     pub(super) fn new(
         joint: &'a JointModel,
-        task: usize,
+        task: TaskId,
         layouts: &'a Layouts,
         builder: &'a mut Builder,
         sums: Option<&'a mut Sums>,
     ) -> Self {
         let parameters = match builder.untied {
-            true => parameters(&joint.tasks[task].model.graph),
+            true => parameters(joint.task(task).graph()),
             false => BTreeMap::new(),
         };
         TaskEmitter {
@@ -73,8 +74,8 @@ impl<'a> TaskEmitter<'a> {
             sums,
             parameters,
             common_biases: BTreeSet::new(),
-            partition: &layouts.partitions[task],
-            grouped: &layouts.grouped[task],
+            partition: &layouts.partitions[task.0],
+            grouped: &layouts.grouped[task.0],
             values: HashMap::new(),
             extents: ExtentTable::default(),
         }
@@ -83,33 +84,33 @@ impl<'a> TaskEmitter<'a> {
     /// Writes the task's nodes; `inputs` are its inputs in the joint graph. Returns its outputs.
     pub(super) fn run(&mut self, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
         let task = self.source();
-        for id in (0..task.coupling.layers.len()).map(LayerId) {
-            if self.joint.shares_bias(self.task, id)? {
+        for id in (0..task.coupling().layers.len()).map(LayerId) {
+            if self.joint.shares_bias(self.task.layer(id))? {
                 self.common_biases.insert(id);
             }
         }
         if self.sums.is_some() {
-            self.extents = ExtentTable::of(&task.model.graph)?;
+            self.extents = ExtentTable::of(task.graph())?;
         }
-        for (input, value) in task.model.graph.inputs.iter().zip(inputs) {
-            let held = match task.coupling.axis(*input) {
+        for (input, value) in task.model().graph.inputs.iter().zip(inputs) {
+            let held = match task.coupling().axis(*input) {
                 Some(axis) => {
-                    let name = &task.model.graph.value(*input).name;
+                    let name = &task.graph().value(*input).name;
                     self.cut(axis, *value, name)
                 }
                 None => Held::Whole(*value),
             };
             self.values.insert(*input, held);
         }
-        for id in task.model.graph.topological_order()? {
-            self.emit(id).at_node(&task.model.graph.node(id).name).in_model(&task.name)?;
+        for id in task.model().graph.topological_order()? {
+            self.emit(id).at_node(&task.graph().node(id).name).in_model(task.name())?;
         }
-        task.model.graph.outputs.iter().map(|v| self.whole(*v)).collect()
+        task.model().graph.outputs.iter().map(|v| self.whole(*v)).collect()
     }
 
     /// What the layers that share neurons compute, once per node; to be asked when all is written.
     pub(super) fn pre_activations(&self) -> Vec<PreActivations> {
-        let coupling = &self.source().coupling;
+        let coupling = &self.source().coupling();
         let mut found: Vec<PreActivations> = Vec::new();
         for (number, layer) in coupling.layers.iter().enumerate() {
             let output = layer.layer.output;
@@ -127,11 +128,11 @@ impl<'a> TaskEmitter<'a> {
     }
 
     pub(super) fn source(&self) -> &'a Task {
-        &self.joint.tasks[self.task]
+        self.joint.task(self.task)
     }
 
     pub(super) fn graph(&self) -> &'a Graph {
-        &self.source().model.graph
+        &self.source().model().graph
     }
 
     /// The parts of an axis with these channels.
@@ -141,12 +142,12 @@ impl<'a> TaskEmitter<'a> {
 
     /// A name that says whose weights or values it is about.
     pub(super) fn name(&self, owner: &Owner, base: &str) -> String {
-        let tasks = &self.joint.tasks;
+        let tasks = self.joint.tasks();
         let base = short(base);
         match owner {
-            Owner::Tasks(only) if only.len() == 1 => format!("{}/{base}", tasks[only[0]].name),
+            Owner::Tasks(only) if only.len() == 1 => format!("{}/{base}", tasks[only[0].0].name()),
             Owner::Tasks(some) if some.len() < tasks.len() => {
-                let names: Vec<&str> = some.iter().map(|t| tasks[*t].name.as_str()).collect();
+                let names: Vec<&str> = some.iter().map(|t| tasks[t.0].name()).collect();
                 format!("{}/{base}", names.join("+"))
             }
             _ => format!("shared/{base}"),
@@ -174,6 +175,11 @@ impl<'a> TaskEmitter<'a> {
     /// A value of the task's net as one tensor in its original order.
     pub(super) fn whole(&mut self, value: ValueId) -> Result<ValueId> {
         let held = self.held(value)?;
+        let axis = self.source().coupling().axis(value);
+        if axis.is_some_and(|axis| axis.within.is_some()) {
+            let message = "channels of attention heads that are stored in another order";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         let name = self.name(&Owner::Tasks(vec![self.task]), &self.graph().value(value).name);
         Ok(held.whole(self.builder, &name))
     }
@@ -188,7 +194,7 @@ impl<'a> TaskEmitter<'a> {
         if let Some(grouped) = self.grouped.at(id) {
             return self.emit_grouped(id, grouped);
         }
-        match task.coupling.flows.get(&id) {
+        match task.coupling().flows.get(&id) {
             _ if self.grouped.is_part(id) => Ok(()),
             None | Some(Flow::Untracked | Flow::Whole(_)) => self.emit_whole(id),
             Some(Flow::Layer(layer)) if layer.is_table() => self.emit_table(layer),
@@ -197,6 +203,7 @@ impl<'a> TaskEmitter<'a> {
             Some(Flow::PerChannel(layer)) => self.emit_per_channel(layer),
             Some(Flow::Recurrent(gates)) => self.emit_recurrent(id, gates),
             Some(Flow::Partwise(partwise)) => self.emit_partwise(id, partwise),
+            Some(Flow::Together(together)) => self.emit_together(id, together),
             Some(Flow::Relabel(picks)) => self.emit_relabel(id, picks),
         }
     }
@@ -216,7 +223,7 @@ impl<'a> TaskEmitter<'a> {
         let outputs = self.builder.node(node, &wanted);
         for (source, output) in sources.into_iter().zip(outputs) {
             let (Some(source), Some(output)) = (source, output) else { continue };
-            let held = match self.source().coupling.axis(source) {
+            let held = match self.source().coupling().axis(source) {
                 Some(axis) => self.cut(axis, output, &name),
                 None => Held::Whole(output),
             };
@@ -227,7 +234,7 @@ impl<'a> TaskEmitter<'a> {
 
     /// Points the sub-graphs of a copied node at values of the joint graph.
     fn capture(&mut self, node: &mut Node) -> Result<()> {
-        let prefix = self.source().name.clone();
+        let prefix = self.source().name().to_owned();
         for attribute in node.attributes.values_mut() {
             let Attribute::Graph(sub) = attribute else { continue };
             let mut captured = HashMap::new();

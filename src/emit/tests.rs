@@ -3,6 +3,8 @@ use std::path::Path;
 use ndarray::{ArrayD, IxDyn};
 
 use super::*;
+use crate::align::TaskId;
+use crate::canon::Canonical;
 use crate::couple::{Channel, GroupId, LayerId};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::{DataType, Tensor};
@@ -10,6 +12,13 @@ use crate::mtz::joint::Task;
 use crate::onnx;
 use crate::ops::{self, NodeView};
 use crate::runtime::{self, HostArray, ModelSource, RuntimeChoice, RuntimeOptions};
+
+const A: TaskId = TaskId(0);
+const B: TaskId = TaskId(1);
+
+fn task(name: &str, model: Model) -> Task {
+    Task::new(name, Canonical::stored(model)).unwrap()
+}
 
 fn fixture(name: &str) -> Model {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models").join(name);
@@ -29,23 +38,21 @@ fn fixture(name: &str) -> Model {
 /// Two LeNet-5 with every second channel of each hidden group shared with a shifted partner; the
 /// weights are those of the original nets, so that nothing is equal by chance.
 fn joint(share: usize) -> JointModel {
-    let tasks =
-        ["a", "b"].map(|n| Task::new(n, fixture(&format!("lenet5_mnist_{n}.onnx"))).unwrap());
+    let tasks = ["a", "b"].map(|n| task(n, fixture(&format!("lenet5_mnist_{n}.onnx"))));
     let mut joint = JointModel::new(tasks.to_vec());
-    let groups: Vec<(GroupId, usize)> = joint.tasks[0]
-        .coupling
+    let groups: Vec<(GroupId, usize)> = joint.tasks()[0]
+        .coupling()
         .groups()
         .filter(|(_, g)| g.frozen.is_none())
         .map(|(id, g)| (id, g.size))
         .collect();
     assert_eq!(groups.len(), 3);
-    for id in 0..joint.tasks[0].coupling.layers.len() {
-        joint.fuse(&[(0, LayerId(id)), (1, LayerId(id))]);
+    for id in 0..joint.tasks()[0].coupling().layers.len() {
+        joint.fuse(&[A.layer(LayerId(id)), B.layer(LayerId(id))]);
     }
     for (group, size) in groups {
         for index in (0..size).step_by(2).take(share) {
-            let b = Channel { group, index: (index + 3) % size };
-            joint.share((0, Channel { group, index }), (1, b));
+            joint.share(A.group(group).channel(index), B.group(group).channel((index + 3) % size));
         }
     }
     joint
@@ -89,8 +96,8 @@ fn close(a: &ArrayD<f32>, b: &ArrayD<f32>) {
 }
 
 fn originals(joint: &JointModel, x: &HostArray) -> Vec<ArrayD<f32>> {
-    let alone = |task: &Task| run(&task.model, &[("image", x.clone())]).remove(0).1;
-    joint.tasks.iter().map(alone).collect()
+    let alone = |task: &Task| run(task.model(), &[("image", x.clone())]).remove(0).1;
+    joint.tasks().iter().map(alone).collect()
 }
 
 fn task_input(task: usize) -> HostArray {
@@ -126,15 +133,15 @@ fn inputs_may_be_separate() {
 
 /// Makes the fused weights of shared neurons equal, as zipping does: those of task a win.
 fn fuse(joint: &mut JointModel) {
-    let [a, b] = joint.tasks.as_slice() else { unreachable!() };
+    let [a, b] = joint.tasks() else { unreachable!() };
     let (a, b) = (a.clone(), b.clone());
-    for (la, lb) in a.coupling.layers.iter().zip(&b.coupling.layers) {
-        let wa = la.layer.read(&a.model.graph).unwrap();
-        let ba = la.layer.read_bias(&a.model.graph).unwrap().unwrap();
-        let mut wb = lb.layer.read(&b.model.graph).unwrap();
-        let mut bb = lb.layer.read_bias(&b.model.graph).unwrap().unwrap();
-        let neuron_a = |c: &Channel| joint.neuron(0, *c);
-        let neuron_b = |c: &Channel| joint.neuron(1, *c);
+    for (la, lb) in a.coupling().layers.iter().zip(&b.coupling().layers) {
+        let wa = la.layer.read(&a.model().graph).unwrap();
+        let ba = la.layer.read_bias(&a.model().graph).unwrap().unwrap();
+        let mut wb = lb.layer.read(&b.model().graph).unwrap();
+        let mut bb = lb.layer.read_bias(&b.model().graph).unwrap().unwrap();
+        let neuron_a = |c: &Channel| joint.neuron(A.channel(*c));
+        let neuron_b = |c: &Channel| joint.neuron(B.channel(*c));
         let (ia, ib) = (la.inputs.as_ref().unwrap(), lb.inputs.as_ref().unwrap());
         for (i, row_a) in la.outputs.iter().enumerate() {
             let Some(n) = neuron_a(row_a) else { continue };
@@ -157,7 +164,7 @@ fn fuse(joint: &mut JointModel) {
                 }
             }
         }
-        lb.layer.write(&mut joint.tasks[1].model.graph, &wb, Some(&bb)).unwrap();
+        lb.layer.write(&mut joint.model_mut(B).graph, &wb, Some(&bb)).unwrap();
     }
 }
 
@@ -235,9 +242,8 @@ fn a_written_joint_model_is_restored_bit_for_bit() {
         let bytes = onnx::encode(&model).unwrap();
         let read = onnx::decode(bytes.into(), None, "joint").unwrap();
         let restored = restore(&read).unwrap();
-        for task in 0..2 {
-            let (before, after) =
-                (&joint.tasks[task].model.graph, &restored.tasks[task].model.graph);
+        for task in [A, B] {
+            let (before, after) = (joint.task(task).graph(), restored.task(task).graph());
             for (_, value) in before.values() {
                 let tensor =
                     |g: &Graph| g.initializer(g.value_named(&value.name).unwrap()).cloned();
@@ -265,7 +271,7 @@ fn constants_without_elements_are_restored() {
     let y = b.op("Conv", "y", &[large, w2], []);
     let mut net = b.build(&[y]);
     crate::canon::infer_types(&mut net.graph).unwrap();
-    let tasks = ["a", "b"].map(|name| Task::new(name, net.clone()).unwrap());
+    let tasks = ["a", "b"].map(|name| task(name, net.clone()));
     let model = emit(&JointModel::new(tasks.to_vec()), &EmitOptions::default()).unwrap();
     let bytes = onnx::encode(&model).unwrap();
     let restored = restore(&onnx::decode(bytes.into(), None, "joint").unwrap()).unwrap();
@@ -283,11 +289,10 @@ fn other_models_have_no_plan() {
 #[test]
 fn outputs_have_their_names_though_a_node_has_them_too() {
     let mut joint = joint(4);
-    for task in &mut joint.tasks {
-        let output = task.model.graph.outputs[0];
-        let last = task.model.graph.producer(output).unwrap();
-        task.model.graph.edit_node(last, |node| node.name = "logits".to_owned());
-        *task = Task::new(task.name.clone(), task.model.clone()).unwrap();
+    for id in [A, B] {
+        let graph = &mut joint.model_mut(id).graph;
+        let last = graph.producer(graph.outputs[0]).unwrap();
+        graph.edit_node(last, |node| node.name = "logits".to_owned());
     }
     fuse(&mut joint);
     for (_, form, _) in FORMS {

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use ndarray::Dimension;
 
+use crate::align::TaskId;
 use crate::couple::LayerId;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{DataType, Graph, Model, NodeId, Tensor, ValueId};
+use crate::ir::{DataType, Graph, Model, Node, NodeId, Tensor, ValueId};
 use crate::mtz::joint::{JointModel, Neuron, Owner};
 use crate::ops::{gates, is_parameter};
 
@@ -77,7 +78,7 @@ pub fn trainable(joint: &JointModel, inputs: InputMode) -> Result<Trainable> {
     let layouts = Layouts::by_layer(joint);
     let (mut outputs, mut layers) = (Vec::new(), Vec::new());
     for (task, inputs) in inputs.iter().enumerate() {
-        let mut emitter = TaskEmitter::new(joint, task, &layouts, &mut builder, None);
+        let mut emitter = TaskEmitter::new(joint, TaskId(task), &layouts, &mut builder, None);
         outputs.push(emitter.run(inputs)?);
         layers.push(emitter.pre_activations());
     }
@@ -105,8 +106,10 @@ impl Trainable {
             self.parameters.iter().map(|p| p.value).zip(values).collect();
         for place in &self.placed {
             let Some(block) = new.get(&place.target) else { continue };
-            let task = joint.tasks.get_mut(place.task).ok_or_else(other_model)?;
-            let graph = &mut task.model.graph;
+            if place.task >= joint.tasks().len() {
+                return Err(other_model());
+            }
+            let graph = &mut joint.model_mut(TaskId(place.task)).graph;
             let mut whole = graph.initializer(place.source).ok_or_else(other_model)?.clone();
             put(&mut whole, block, &place.parts).ok_or_else(other_model)?;
             graph.set_initializer(place.source, whole);
@@ -124,7 +127,9 @@ pub(super) fn parameters(graph: &Graph) -> BTreeMap<ValueId, NodeId> {
     let mut found = BTreeMap::new();
     for (id, node) in graph.nodes().filter(|(_, n)| n.domain.is_empty()) {
         for (index, input) in node.inputs.iter().enumerate() {
-            let Some(value) = input.filter(|_| is_parameter(&node.op, index)) else { continue };
+            let trains =
+                |value: &ValueId| is_parameter(&node.op, index) || is_bias(graph, node, *value);
+            let Some(value) = input.filter(trains) else { continue };
             for value in blocks(graph, value) {
                 if graph.initializer(value).is_some_and(|t| t.dtype == DataType::F32) {
                     found.entry(value).or_insert(id);
@@ -133,6 +138,24 @@ pub(super) fn parameters(graph: &Graph) -> BTreeMap<ValueId, NodeId> {
         }
     }
     found
+}
+
+/// Whether a constant is the bias of products over tokens, which an addition of its own adds.
+fn is_bias(graph: &Graph, node: &Node, value: ValueId) -> bool {
+    let is_vector = graph.initializer(value).is_some_and(|tensor| tensor.dims.len() == 1);
+    let mut others = node.reads().filter(|other| *other != value);
+    is_vector && node.is("Add") && others.any(|other| is_product(graph, other))
+}
+
+/// Whether a value is a product with a constant matrix, or a sum whose last term is one.
+fn is_product(graph: &Graph, value: ValueId) -> bool {
+    let node = |value: ValueId| graph.producer(value).map(|id| graph.node(id));
+    let last = match node(value) {
+        Some(sum) if sum.is("Add") => sum.input(1).and_then(node),
+        other => other,
+    };
+    let matrix = last.filter(|node| node.is("MatMul")).and_then(|node| node.input(1));
+    matrix.is_some_and(|matrix| graph.initializer(matrix).is_some())
 }
 
 /// The constants that a value consists of: itself, or what is joined to it.
@@ -174,14 +197,14 @@ impl TaskEmitter<'_> {
         parts: &[(usize, Vec<usize>)],
         owner: &Owner,
     ) -> Option<Scope> {
-        let (task, own) = (self.source(), Scope::Own(self.task, source));
-        let graph = &task.model.graph;
+        let (task, own) = (self.source(), Scope::Own(self.task.0, source));
+        let graph = task.graph();
         let node = *self.parameters.get(&source)?;
         if !owner.is_shared() {
             return Some(own);
         }
         let first = parts.first().and_then(|(_, positions)| positions.first().copied());
-        let axis = graph.node(node).output(0).and_then(|v| task.coupling.axis(v));
+        let axis = graph.node(node).output(0).and_then(|v| task.coupling().axis(v));
         // Rows of a recurrent layer are its units, gate by gate.
         let units = axis.map_or(1, |axis| axis.channels.len().max(1));
         let (gate, first) = match gates(&graph.node(node).op).is_empty() {
@@ -193,14 +216,14 @@ impl TaskEmitter<'_> {
         };
         let channel = first.zip(axis).and_then(|(first, axis)| axis.channels.get(first));
         let Some((channel, neuron)) =
-            channel.and_then(|c| Some((c, self.joint.neuron(self.task, *c)?)))
+            channel.and_then(|c| Some((c, self.joint.neuron(self.task.channel(*c))?)))
         else {
             return Some(own);
         };
         // Layers of different depth may correspond, but always as the same one of their group.
-        let place = match task.coupling.layer_of(node) {
+        let place = match task.coupling().layer_of(node) {
             Some(layer) => {
-                let producers = &task.coupling.group(channel.group).producers;
+                let producers = &task.coupling().group(channel.group).producers;
                 format!("layer {:?}{gate}", producers.iter().position(|p| *p == layer))
             }
             None => {

@@ -1,6 +1,7 @@
 //! Gradients of matrix products.
 
-use crate::ir::{Attribute, Node, NodeId, ValueId};
+use crate::error::Result;
+use crate::ir::{Attribute, Dim, Node, NodeId, ValueId};
 
 use super::{Grads, Tape, unsupported};
 
@@ -18,6 +19,30 @@ impl Tape {
             ("alpha", Attribute::Float(alpha)),
         ];
         self.op_with("Gemm", &[a, b], attributes)
+    }
+
+    /// The gradient of an operand of a product of stacks, summed over the stacks that it was repeated for.
+    fn over_batches(
+        &mut self,
+        node: &Node,
+        operand: ValueId,
+        gradient: ValueId,
+    ) -> Result<ValueId> {
+        let (own, all) = (self.shape(operand)?, self.shape(self.output(node)?)?);
+        let lead = all.len().saturating_sub(own.len());
+        let is_repeated = |axis: usize| {
+            let extent = axis.checked_sub(lead).and_then(|own_axis| own.get(own_axis));
+            extent.is_none_or(|n| *n == Dim::Known(1) && all.get(axis) != Some(&Dim::Known(1)))
+        };
+        let axes: Vec<usize> =
+            (0..all.len().saturating_sub(2)).filter(|a| is_repeated(*a)).collect();
+        match axes.is_empty() {
+            true => Ok(gradient),
+            false => {
+                let sum = self.summed(gradient, &axes, true);
+                Ok(self.shaped_like(sum, operand))
+            }
+        }
     }
 
     /// The value with its last two of `rank` axes exchanged.
@@ -53,13 +78,15 @@ pub(super) fn gemm(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grad
 pub(super) fn matmul(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
     let (a, b) = (tape.input(node, 0)?, tape.input(node, 1)?);
     let (rank_a, rank_b) = (tape.shape(a)?.len(), tape.shape(b)?.len());
-    if rank_a < 2 || rank_b < 2 || (rank_b > 2 && rank_a != rank_b) {
-        return Err(unsupported("a matrix product with a vector or with unlike batches"));
+    if rank_a < 2 || rank_b < 2 {
+        return Err(unsupported("a matrix product with a vector"));
     }
-    let da = tape.wants(node, 0).then(|| {
+    let mut da = None;
+    if tape.wants(node, 0) {
         let transposed = tape.exchanged(b, rank_b);
-        tape.op("MatMul", &[dy, transposed])
-    });
+        let product = tape.op("MatMul", &[dy, transposed]);
+        da = Some(tape.over_batches(node, a, product)?);
+    }
     let mut db = None;
     if tape.wants(node, 1) && rank_b == 2 {
         // All leading axes of a count rows.
@@ -68,7 +95,8 @@ pub(super) fn matmul(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Gr
         db = Some(tape.product((rows, true), (drows, false), 1.0));
     } else if tape.wants(node, 1) {
         let transposed = tape.exchanged(a, rank_a);
-        db = Some(tape.op("MatMul", &[transposed, dy]));
+        let product = tape.op("MatMul", &[transposed, dy]);
+        db = Some(tape.over_batches(node, b, product)?);
     }
     Ok(vec![da, db])
 }

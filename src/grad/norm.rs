@@ -113,6 +113,29 @@ pub(super) fn layer_norm(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -
     Ok(vec![Some(dx), dscale, dbias])
 }
 
+/// y = x·r·scale with r = 1/√(mean of x² + epsilon): dx = r·(g − n·mean of g·n) with g = dy·scale, n = x·r
+pub(super) fn rms_norm(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let (x, scale) = (tape.input(node, 0)?, tape.input(node, 1)?);
+    let shape = tape.shape(x)?;
+    let first = normal_axis(node.int("axis", -1), shape.len())
+        .ok_or_else(|| unsupported("a normalisation over an axis that is not there"))?;
+    let axes: Vec<usize> = (first..shape.len()).collect();
+    let count: Option<usize> = axes.iter().map(|a| shape.get(*a)?.known()).product();
+    let count = count.ok_or_else(|| unsupported("a mean over extents known at run time"))?;
+    let square = tape.op("Mul", &[x, x]);
+    let mean = average(tape, square, &axes, count);
+    let root = inverse_deviation(tape, mean, node.float("epsilon", 1e-5));
+    let normal = tape.op("Mul", &[x, root]);
+    let scaled = tape.op("Mul", &[dy, scale]);
+    let along = tape.op("Mul", &[scaled, normal]);
+    let along = average(tape, along, &axes, count);
+    let along = tape.op("Mul", &[normal, along]);
+    let rest = tape.op("Sub", &[scaled, along]);
+    let dx = tape.op("Mul", &[rest, root]);
+    let dscale = tape.reduced(node, 1, |t| t.op("Mul", &[dy, normal]))?;
+    Ok(vec![Some(dx), dscale])
+}
+
 /// y = x·D⁻ᵝ with D = bias + α/size·Σ x² over neighbouring channels:
 /// dx = dy·D⁻ᵝ − 2αβ/size · x · Σ dy·x·D⁻ᵝ⁻¹ over the channels that have this one as a neighbour
 pub(super) fn local_response(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {

@@ -52,8 +52,17 @@ pub(super) fn mean(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Gra
     let reduction = Reduction::of(tape, id, node, dy)?;
     let shape = tape.shape(reduction.x)?;
     let count: Option<usize> = reduction.axes.iter().map(|a| shape[*a].known()).product();
-    let count = count.ok_or_else(|| unsupported("a mean over extents known only at run time"))?;
-    let share = tape.scaled(reduction.dy, 1.0 / count.max(1) as f32);
+    let share = match count {
+        Some(count) => tape.scaled(reduction.dy, 1.0 / count.max(1) as f32),
+        None => {
+            let [all, left] = [reduction.x, reduction.dy].map(|value| {
+                let size = tape.op("Size", &[value]);
+                tape.cast(size)
+            });
+            let part = tape.op("Div", &[left, all]);
+            tape.op("Mul", &[reduction.dy, part])
+        }
+    };
     Ok(vec![Some(spread(tape, reduction.x, share))])
 }
 

@@ -14,7 +14,40 @@ fn extent(tape: &Tape, node: &Node, value: ValueId) -> Result<(usize, usize)> {
     axis.zip(extent).ok_or_else(|| unsupported("indices along an extent known only at run time"))
 }
 
+/// The axis and index of a `Gather` of one index from an axis whose extent is known only at run time.
+fn lone_index(tape: &Tape, node: &Node, rank: usize) -> Option<(usize, i64)> {
+    let axis = normal_axis(node.int("axis", 0), rank)?;
+    let is_open = tape.shape(node.input(0)?).ok()?.get(axis)?.known().is_none();
+    let index = tape.graph.initializer(node.input(1)?).filter(|t| t.dims.is_empty() && is_open)?;
+    Some((axis, *index.to_i64()?.first()?))
+}
+
 impl Tape {
+    /// The value among zeros, from index `start` of `axis` on, with the extent that `like` has there.
+    fn padded_to(
+        &mut self,
+        value: ValueId,
+        like: ValueId,
+        (axis, rank): (usize, usize),
+        start: i64,
+    ) -> ValueId {
+        let extents = [like, value].map(|value| {
+            let shape = self.op("Shape", &[value]);
+            self.cut(shape, 0, axis, axis + 1)
+        });
+        let given = self.ints(&[start]);
+        let before = match start {
+            0.. => given,
+            _ => self.op("Add", &[extents[0], given]),
+        };
+        let taken = self.op("Add", &[before, extents[1]]);
+        let behind = self.op("Sub", &[extents[0], taken]);
+        let others = [axis, rank - 1, rank - 1 - axis].map(|n| self.ints(&vec![0; n]));
+        let pads = [others[0], before, others[1], behind, others[2]];
+        let pads = self.op_with("Concat", &pads, [("axis", Attribute::Int(0))]);
+        self.op("Pad", &[value, pads])
+    }
+
     /// Indices `start..end` along `axis`.
     fn cut(&mut self, value: ValueId, axis: usize, start: usize, end: usize) -> ValueId {
         let bounds = [start, end, axis].map(|n| self.ints(&[n as i64]));
@@ -103,9 +136,13 @@ pub(super) fn slice(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Gr
         .ok_or_else(|| unsupported("a slice with computed bounds"))?;
     let mut gradient = dy;
     for (axis, start, end, step) in bounds {
-        let extent = shape[axis]
-            .known()
-            .ok_or_else(|| unsupported("a slice of an extent known only at run time"))?;
+        let Some(extent) = shape[axis].known() else {
+            if step != 1 {
+                return Err(unsupported("a slice of an extent known only at run time"));
+            }
+            gradient = tape.padded_to(gradient, x, (axis, shape.len()), start);
+            continue;
+        };
         let indices = picked(extent, start, end, step);
         gradient = tape.scattered(gradient, (axis, shape.len()), &indices, extent)?;
     }
@@ -115,6 +152,12 @@ pub(super) fn slice(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Gr
 pub(super) fn gather(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
     let x = tape.input(node, 0)?;
     let rank = tape.shape(x)?.len();
+    if let Some((axis, index)) = lone_index(tape, node, rank) {
+        // A scalar index drops the axis.
+        let axes = tape.ints(&[axis as i64]);
+        let dy = tape.op("Unsqueeze", &[dy, axes]);
+        return Ok(vec![Some(tape.padded_to(dy, x, (axis, rank), index))]);
+    }
     let (axis, extent) = extent(tape, node, x)?;
     let view = NodeView::new(&tape.graph, id, &[]);
     let index_rank = view.shape(1).map(|shape| shape.len());

@@ -50,6 +50,10 @@ pub(super) fn reshape(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> G
     Ok(vec![Some(tape.shaped_like(dy, x))])
 }
 
+pub(super) fn expand(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
+    Ok(vec![tape.reduced(node, 0, |_| dy)?])
+}
+
 pub(super) fn transpose(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
     let rank = tape.shape(tape.input(node, 0)?)?.len();
     let perm = node.ints("perm").map_or_else(|| (0..rank as i64).rev().collect(), <[i64]>::to_vec);

@@ -82,8 +82,8 @@ pub fn export(
     progress: &dyn Progress,
 ) -> Result<()> {
     let plan = emit::restore(joint)?;
-    if plan.tasks.len() != lessons.len() {
-        let names: Vec<&str> = plan.tasks.iter().map(|t| t.name.as_str()).collect();
+    if plan.tasks().len() != lessons.len() {
+        let names: Vec<&str> = plan.tasks().iter().map(|t| t.name()).collect();
         let message =
             format!("{} tasks are to be trained, not those of the joint model", lessons.len());
         return Err(Error::new(ErrorKind::Usage, message)
@@ -95,9 +95,9 @@ pub fn export(
     let steps = lessons.iter().map(|l| l.data.len().div_ceil(batch.max(1)) as u64).sum();
     progress.begin("export", steps);
     let mut tasks = Vec::new();
-    for (number, (task, lesson)) in plan.tasks.iter().zip(lessons).enumerate() {
+    for (number, (task, lesson)) in plan.tasks().iter().zip(lessons).enumerate() {
         let written = samples::write(task, number, lesson, loss, batch, folder, progress);
-        tasks.push(written.in_model(&task.name)?);
+        tasks.push(written.in_model(task.name())?);
     }
     onnx::save(joint, &folder.join(JOINT), &SaveOptions::default())?;
     // The tools for making artifacts take one file of up to 2 GB only.

@@ -7,7 +7,7 @@ use ndarray::{Array1, ArrayD};
 use super::Lesson;
 use super::manifest::{Stored, Target, Task};
 use super::npy::NpyFile;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim, Graph, ValueId};
 use crate::mtz::joint;
 use crate::progress::Progress;
@@ -33,7 +33,7 @@ pub(super) fn write(
     folder: &Path,
     progress: &dyn Progress,
 ) -> Result<Task> {
-    let net = Net { graph: &task.model.graph, name: &task.name, number, folder };
+    let net = Net { graph: task.graph(), name: task.name(), number, folder };
     let mut teacher = lesson.teacher;
     let fixed =
         net.graph.fixed_batch().or_else(|| teacher.as_ref().and_then(|t| fixed_batch(t.inputs())));
@@ -67,10 +67,10 @@ pub(super) fn write(
     };
     let is_input = |column: &&Column| column.role == "input";
     let inputs = columns.iter().filter(is_input).map(|column| Stored {
-        name: format!("{}/{}", task.name, column.name),
+        name: format!("{}/{}", task.name(), column.name),
         file: column.file.clone(),
     });
-    let (name, batch) = (task.name.clone(), net.graph.fixed_batch());
+    let (name, batch) = (task.name().to_owned(), net.graph.fixed_batch());
     Ok(Task { name, samples, batch, inputs: inputs.collect(), targets, labels })
 }
 
@@ -106,8 +106,11 @@ impl Net<'_> {
             let of_output = |c: &&Column| c.role == "output" && c.name == value.name;
             let Some(column) = columns.iter().find(of_output) else {
                 let message = format!("the original model has no output '{}'", value.name);
-                return Err(Error::new(ErrorKind::Usage, message)
-                    .hint("give --teacher once per task, in the order of the tasks"));
+                return Err(Error::new(ErrorKind::Usage, message).hint(
+                    Hint::from("give ")
+                        .option("teacher")
+                        .then(" once per task, in the order of the tasks"),
+                ));
             };
             targets.push(Target {
                 output: format!("{}/{}", self.name, value.name),
@@ -125,8 +128,11 @@ impl Net<'_> {
     /// The term for labels.
     fn classified(&self, labels: Option<&str>) -> Result<Target> {
         let file = labels.ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "cross-entropy needs labels and the data have none")
-                .hint("add an array 'labels', or distil from --teacher instead")
+            Error::new(ErrorKind::Usage, "cross-entropy needs labels and the data have none").hint(
+                Hint::from("add an array 'labels', or distil from ")
+                    .option("teacher")
+                    .then(" instead"),
+            )
         })?;
         let output = self.graph.outputs.first().copied();
         let output = output.ok_or_else(|| Error::new(ErrorKind::Format, "there is no output"))?;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use ndarray::{ArrayD, IxDyn};
 
 use super::*;
+use crate::align::TaskId;
 use crate::calib::data::DataOptions;
 use crate::canon::{CanonOptions, canonicalise};
-use crate::couple::{Channel, GroupId, LayerId};
+use crate::couple::{GroupId, LayerId};
 use crate::emit::{EmitOptions, FORMS, InputMode, emit, restore};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::{Attribute, Graph, Node, Tensor, ValueId};
@@ -40,20 +41,20 @@ fn net(seed: usize) -> Model {
 /// Two nets that share every second channel of the convolution, with a shifted partner.
 fn joint() -> JointModel {
     let task = |name: &str, seed: usize| {
-        let model = canonicalise(net(seed), &CanonOptions::default()).unwrap().into_inner();
+        let model = canonicalise(net(seed), &CanonOptions::default()).unwrap();
         Task::new(name, model).unwrap()
     };
     let mut joint = JointModel::new(vec![task("a", 0), task("b", 5)]);
-    let mut groups = joint.tasks[0].coupling.groups();
+    let mut groups = joint.tasks()[0].coupling().groups();
     let (group, _): (GroupId, _) = groups.find(|(_, g)| g.frozen.is_none()).unwrap();
     drop(groups);
-    let layers = &joint.tasks[0].coupling.layers;
+    let layers = &joint.tasks()[0].coupling().layers;
     let conv = LayerId(layers.iter().position(|layer| layer.name == "conv").unwrap());
-    joint.fuse(&[(0, conv), (1, conv)]);
+    joint.fuse(&[TaskId(0).layer(conv), TaskId(1).layer(conv)]);
     for (index, partner) in [(0, 3), (2, 1)] {
-        let (a, b) = (Channel { group, index }, Channel { group, index: partner });
         copy_neuron(&mut joint, index, partner);
-        joint.share((0, a), (1, b));
+        let (a, b) = (TaskId(0).group(group), TaskId(1).group(group));
+        joint.share(a.channel(index), b.channel(partner));
     }
     joint
 }
@@ -62,7 +63,7 @@ fn joint() -> JointModel {
 fn copy_neuron(joint: &mut JointModel, from: usize, to: usize) {
     for name in ["conv.weight", "conv.bias"] {
         let array = |joint: &JointModel, task: usize| {
-            let graph = &joint.tasks[task].model.graph;
+            let graph = joint.tasks()[task].graph();
             let id = graph.value_named(name).unwrap();
             (id, graph.initializer(id).unwrap().to_f32().unwrap())
         };
@@ -71,7 +72,7 @@ fn copy_neuron(joint: &mut JointModel, from: usize, to: usize) {
         target
             .index_axis_mut(ndarray::Axis(0), to)
             .assign(&source.index_axis(ndarray::Axis(0), from));
-        joint.tasks[1].model.graph.set_initializer(id, Tensor::from_f32(&target));
+        joint.model_mut(TaskId(1)).graph.set_initializer(id, Tensor::from_f32(&target));
     }
 }
 
@@ -152,17 +153,17 @@ fn trained_weights_reach_every_task_and_stay_shared() {
         change(&mut model, &trainable, |v| 0.5 * v + 0.1);
         let back = restore(&trained(&joint, &model).unwrap()).unwrap();
         close(&outputs(&model), &outputs(&emit(&back, &EmitOptions::default()).unwrap()));
-        for (old, new) in plan.tasks.iter().zip(&back.tasks) {
+        for (old, new) in plan.tasks().iter().zip(back.tasks()) {
             for name in ["scale", "conv.weight", "conv.bias", "fc.weight", "fc.bias"] {
                 let of = |task: &Task| {
-                    let graph = &task.model.graph;
+                    let graph = task.graph();
                     let id = graph.value_named(name).unwrap();
                     graph.initializer(id).unwrap().to_f32().unwrap()
                 };
                 assert_eq!(of(old).mapv(|v| 0.5 * v + 0.1), of(new), "{form:?} {name}");
             }
         }
-        assert_eq!(plan.sharing(0), back.sharing(0));
+        assert_eq!(plan.sharing(TaskId(0)), back.sharing(TaskId(0)));
         let size = |plan: &JointModel| {
             let model = emit(plan, &EmitOptions::default()).unwrap();
             onnx::encode(&model).unwrap().len()
@@ -174,7 +175,7 @@ fn trained_weights_reach_every_task_and_stay_shared() {
 #[test]
 fn zeros_in_weights_are_masked() {
     let mut plan = joint();
-    let graph = &mut plan.tasks[0].model.graph;
+    let graph = &mut plan.model_mut(TaskId(0)).graph;
     let id = graph.value_named("fc.weight").unwrap();
     let mut weight = graph.initializer(id).unwrap().to_f32().unwrap();
     weight.iter_mut().step_by(3).for_each(|v| *v = 0.0);
@@ -298,11 +299,11 @@ fn samples(model: &Model, len: usize) -> Dataset {
 fn exported(target: &Path, loss: Loss, teachers: bool) -> Result<()> {
     let plan = joint();
     let base = emit(&plan, &EmitOptions::default()).unwrap();
-    let data = samples(&plan.tasks[0].model, 70);
+    let data = samples(plan.tasks()[0].model(), 70);
     let lessons = plan
-        .tasks
+        .tasks()
         .iter()
-        .map(|task| Lesson { teacher: teachers.then(|| session(&task.model)), data: &data });
+        .map(|task| Lesson { teacher: teachers.then(|| session(task.model())), data: &data });
     export(&base, lessons.collect(), loss, 32, target, &Silent)
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::graph::{Node, NodeId, ValueId};
+use super::ids::{NodeId, ValueId};
+use super::node::Node;
 
 /// Where values are read, and how far names are counted. It follows from the graph, so graphs that are
 /// equal otherwise are equal.

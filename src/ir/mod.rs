@@ -1,12 +1,23 @@
 //! The graph representation that every stage works on.
 
 pub mod builder;
-pub mod graph;
+mod change;
+mod graph;
+mod ids;
 mod index;
+mod model;
+mod node;
+mod order;
+mod part;
 pub mod size;
 pub mod tensor;
 pub mod text;
+mod value;
 
-pub use graph::{Attribute, Consumers, Graph, Model, Node, NodeId, Value, ValueId, ValueKind};
+pub use graph::{Consumers, Graph};
+pub use ids::{NodeId, ValueId};
+pub use model::Model;
+pub use node::{Attribute, Node};
 pub use size::Size;
 pub use tensor::{DataType, Dim, Tensor, TensorType};
+pub use value::{Value, ValueKind};

@@ -159,6 +159,21 @@ impl Tensor {
         self.len() == 0
     }
 
+    /// A matrix with its axes swapped; `None` for other tensors.
+    pub fn transposed(&self) -> Option<Tensor> {
+        let ([rows, columns], Some(size)) = (self.dims.as_slice(), self.dtype.size()) else {
+            return None;
+        };
+        let mut data = Vec::with_capacity(self.data.len());
+        for column in 0..*columns {
+            for row in 0..*rows {
+                let at = (row * columns + column) * size;
+                data.extend_from_slice(self.data.get(at..at + size)?);
+            }
+        }
+        Some(Tensor { dtype: self.dtype, dims: vec![*columns, *rows], data: data.into() })
+    }
+
     /// The entries in a range of the outermost axis, which share their bytes with the tensor; `None` for
     /// a scalar, for elements that are not whole bytes and where there are no such entries.
     pub fn rows(&self, rows: std::ops::Range<usize>) -> Option<Tensor> {

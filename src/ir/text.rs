@@ -14,8 +14,8 @@
 
 use std::fmt::{self, Write};
 
-use super::graph::{Attribute, Graph, Node, NodeId, Value, ValueId, ValueKind};
 use super::tensor::{DataType, Dim, Tensor, TensorType};
+use super::{Attribute, Graph, Node, NodeId, Value, ValueId, ValueKind};
 
 /// Integer constants of up to this many elements are shown in full.
 const SHOWN_ELEMENTS: usize = 8;

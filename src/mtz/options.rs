@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
-use crate::couple::{CoupledLayer, LayerId};
+use crate::align::TaskLayer;
+use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::LayerKind;
 
 use super::matching::{Matcher, Share, matcher};
 use super::solver::cholesky::DAMPING;
+use super::solver::options::SolverOptions;
 use super::solver::pair_cost::Metric;
 
 /// How weights are fused.
@@ -51,7 +53,7 @@ pub enum Passes {
 }
 
 /// The rank of each layer's correction, by task and layer.
-pub type Ranks = BTreeMap<(usize, LayerId), usize>;
+pub type Ranks = BTreeMap<TaskLayer, usize>;
 
 /// How many neurons to share, per layer.
 #[derive(Debug, Clone)]
@@ -221,6 +223,12 @@ impl MergeOptions {
             Method::Refit => "optimal",
         };
         matcher(self.matcher.as_deref().unwrap_or(default), self.seed)
+    }
+
+    /// What the formulas depend on besides matrices.
+    pub(crate) fn solver(&self) -> SolverOptions {
+        let compensates = self.method == Method::Refit;
+        SolverOptions { compensates, metric: self.metric, damping: self.damping }
     }
 
     /// The weight of each task's error.

@@ -1,6 +1,9 @@
 //! Operators that move axes.
 
+use crate::ir::Dim;
+
 use super::elementwise::on_axis;
+use super::reshape::counted;
 use super::types::{permutation, squeezed_axes, unsqueezed_axes};
 use super::{Flow, NodeView, OpRule, Operand};
 
@@ -10,6 +13,9 @@ pub struct Squeeze;
 pub struct Unsqueeze;
 /// `Transpose`.
 pub struct Transpose;
+
+/// `Expand`.
+pub struct Repeat;
 
 impl OpRule for Squeeze {
     fn ops(&self) -> &'static [&'static str] {
@@ -47,6 +53,30 @@ impl OpRule for Transpose {
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let perm = node.shape(0).and_then(|s| permutation(node, s.len()));
         moved(node, |axis| perm.as_ref()?.iter().position(|p| *p == axis))
+    }
+}
+
+impl OpRule for Repeat {
+    fn ops(&self) -> &'static [&'static str] {
+        &["Expand"]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let reason = "channels that are repeated";
+        let (Some(from), Some(to)) = (node.shape(0), node.output_shape(0)) else {
+            return Flow::whole(reason);
+        };
+        match node.labels(0) {
+            Some(labels) => {
+                let axis = labels.axis + to.len() - from.len();
+                let kept = to.get(axis).and_then(Dim::known) == Some(labels.atoms.len());
+                match kept {
+                    true => on_axis(node, axis, vec![Operand::Channels, counted(axis, 1)]),
+                    false => Flow::whole(reason),
+                }
+            }
+            None => Flow::whole(reason),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::ir::Dim;
 
 use super::types::broadcast;
-use super::{Flow, Labels, NodeView, OpRule, Operand, Partwise, aligned_axis};
+use super::{Expand, Flow, Labels, NodeView, OpRule, Operand, Partwise, aligned_axis};
 
 /// Functions of one tensor.
 pub struct Unary;
@@ -71,7 +71,7 @@ pub(super) fn same_axis(node: &NodeView<'_>, mut operands: Vec<Operand>) -> Flow
             output: labels.clone(),
             operands,
             coupled: Vec::new(),
-            expand: (1, 1),
+            expand: Expand::NONE,
         }),
         None => Flow::whole("channels where a plain operand is expected"),
     }
@@ -135,8 +135,8 @@ impl OpRule for Binary {
         };
         let mut operands = Vec::new();
         let mut coupled = Vec::new();
-        for (i, shape) in shapes.iter().enumerate() {
-            match operand(node, i, shape, rank, &lead) {
+        for i in 0..shapes.len() {
+            match operand(node, i, rank, &lead) {
                 Some(Operand::Channels) => {
                     if let Some(labels) = node.labels(i) {
                         coupled.push((lead.atoms.clone(), labels.atoms.clone()));
@@ -147,7 +147,7 @@ impl OpRule for Binary {
                 None => return fixed_order(&shapes, lead),
             }
         }
-        Flow::Partwise(Partwise { output: lead, operands, coupled, expand: (1, 1) })
+        Flow::Partwise(Partwise { output: lead, operands, coupled, expand: Expand::NONE })
     }
 }
 
@@ -161,16 +161,21 @@ fn fixed_order(shapes: &[Vec<Dim>], lead: Labels) -> Flow {
 }
 
 fn on_output_axis(labels: &Labels, rank: usize, out_rank: usize) -> Labels {
-    Labels { axis: labels.axis + out_rank - rank, atoms: labels.atoms.clone() }
+    Labels::along(labels.axis + out_rank - rank, labels.atoms.clone())
 }
 
-fn operand(
+/// The role of input `index`, which broadcasting lines up with an output of rank `rank` that carries the
+/// channels `lead`; `None` where it does not follow their order.
+pub(super) fn operand(
     node: &NodeView<'_>,
     index: usize,
-    shape: &[Dim],
     rank: usize,
     lead: &Labels,
 ) -> Option<Operand> {
+    if node.node.input(index).is_none() {
+        return Some(Operand::Plain);
+    }
+    let shape = node.shape(index)?;
     let axis = aligned_axis(lead.axis, rank, shape.len());
     if let Some(labels) = node.labels(index) {
         let fits = axis == Some(labels.axis) && labels.atoms.len() == lead.atoms.len();

@@ -5,7 +5,7 @@ use crate::ir::Dim;
 use super::elementwise::same_axis;
 use super::types::split_sizes;
 use super::view::normal_axis;
-use super::{Atom, Flow, Labels, NodeView, OpRule, Operand, Partwise, Pick, Whole};
+use super::{Atom, Expand, Flow, Labels, NodeView, OpRule, Operand, Partwise, Pick, Whole};
 
 /// `Concat`.
 pub struct Concat;
@@ -38,7 +38,7 @@ impl OpRule for Concat {
             });
             let reason = "a concatenation with values that carry no channels";
             return match parts.collect::<Option<Vec<Vec<Atom>>>>() {
-                Some(parts) => Flow::whole_with(reason, Labels { axis, atoms: parts.concat() }),
+                Some(parts) => Flow::whole_with(reason, Labels::along(axis, parts.concat())),
                 None => Flow::whole(reason),
             };
         };
@@ -66,9 +66,12 @@ fn side_by_side(node: &NodeView<'_>) -> Flow {
         None => node.constant(i).map(|_| Operand::Param { axis: lead.axis }),
     });
     match operands.collect::<Option<Vec<Operand>>>() {
-        Some(operands) => {
-            Flow::Partwise(Partwise { output: lead.clone(), operands, coupled, expand: (1, 1) })
-        }
+        Some(operands) => Flow::Partwise(Partwise {
+            output: lead.clone(),
+            operands,
+            coupled,
+            expand: Expand::NONE,
+        }),
         None => Flow::whole(reason),
     }
 }
@@ -131,7 +134,7 @@ impl OpRule for Slice {
                     atoms = kept.into_iter().map(|i| atoms[i]).collect();
                 }
                 let reason = "a slice of channels and other axes at once";
-                Flow::whole_with(reason, Labels { axis: labels.axis, atoms })
+                Flow::whole_with(reason, Labels::along(labels.axis, atoms))
             }
         }
     }

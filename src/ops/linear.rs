@@ -1,6 +1,9 @@
 //! Fully connected layers.
 
-use super::{Flow, Labels, Layer, LayerKind, NodeView, OpRule, Operand, Partwise};
+use super::elementwise::operand;
+use super::{
+    Expand, Flow, Labels, Layer, LayerKind, NodeView, OpRule, Operand, Partwise, Together,
+};
 
 /// `Gemm` in canonical form (`alpha = beta = transB = 1`, `transA = 0`).
 pub struct Gemm;
@@ -43,16 +46,51 @@ fn mixed_rows(node: &NodeView<'_>) -> Flow {
     let ranks = node.shape(0).zip(node.shape(1)).map(|(a, b)| (a.len(), b.len()));
     match (node.labels(0), node.labels(1), ranks) {
         (None, Some(labels), Some((a, b))) if a > 1 && b > 1 && labels.axis == b - 1 => {
-            let output = Labels { axis: a.max(b) - 1, atoms: labels.atoms.clone() };
+            let output = Labels::along(a.max(b) - 1, labels.atoms.clone());
             Flow::Partwise(Partwise {
                 output,
                 operands: vec![Operand::Plain, Operand::Channels],
                 coupled: Vec::new(),
-                expand: (1, 1),
+                expand: Expand::NONE,
             })
         }
-        _ => Flow::whole("a matrix product of computed values"),
+        (Some(left), Some(right), Some((a, b)))
+            if a > 1 && b > 1 && left.axis == a - 1 && right.axis == b - 2 =>
+        {
+            scalar_products(left, right)
+        }
+        _ => stacked(node).unwrap_or(Flow::whole("a matrix product of computed values")),
     }
+}
+
+/// A product of stacks of matrices, one of each channel, as of attention heads.
+fn stacked(node: &NodeView<'_>) -> Option<Flow> {
+    let ranks = [node.shape(0)?.len(), node.shape(1)?.len()];
+    let rank = ranks[0].max(ranks[1]);
+    let lead = (0..2).filter_map(|i| Some((i, node.labels(i)?))).max_by_key(|(_, l)| l.atoms.len());
+    let (first, labels) = lead?;
+    let lead = Labels::along(labels.axis + rank - ranks[first], labels.atoms.clone());
+    if lead.axis + 2 >= rank {
+        return None;
+    }
+    let operands = [0, 1].map(|i| operand(node, i, rank, &lead));
+    let coupled = [0, 1].into_iter().filter_map(|i| node.labels(i));
+    let coupled = coupled.map(|own| (lead.atoms.clone(), own.atoms.clone())).collect();
+    let operands = operands.into_iter().collect::<Option<Vec<Operand>>>()?;
+    Some(Flow::Partwise(Partwise { output: lead, operands, coupled, expand: Expand::NONE }))
+}
+
+/// A product that sums over channels of both operands: the n-th channel of one meets the n-th of the
+/// other.
+fn scalar_products(left: &Labels, right: &Labels) -> Flow {
+    if left.atoms.len() != right.atoms.len() {
+        return Flow::whole("a matrix product of unlike values");
+    }
+    Flow::Together(Together {
+        operands: vec![Operand::Channels; 2],
+        coupled: Some((left.atoms.clone(), right.atoms.clone())),
+        outputs: Vec::new(),
+    })
 }
 
 /// The layer with the bias that the only node behind it adds.

@@ -9,6 +9,7 @@ mod axes;
 mod conv;
 mod elementwise;
 mod gate;
+mod heads;
 mod join;
 mod layer;
 mod linear;
@@ -25,6 +26,7 @@ mod view;
 
 pub use conv::same_pads;
 pub use gate::{Gate, GateInputs};
+pub use heads::{HeadProduct, head_flow, head_product};
 pub use join::{picked, slices};
 pub use layer::{ConvGeometry, Layer, LayerKind};
 pub use parameter::is_parameter;
@@ -51,6 +53,16 @@ pub struct Labels {
     pub axis: usize,
     /// One entry per index along the axis.
     pub atoms: Vec<Atom>,
+    /// The second axis of channels that lie on two, as those of attention heads do: index h of the first
+    /// and d of the second, of extent n, hold channel h·n + d.
+    pub within: Option<usize>,
+}
+
+impl Labels {
+    /// Channels along one axis.
+    pub fn along(axis: usize, atoms: Vec<Atom>) -> Labels {
+        Labels { axis, atoms, within: None }
+    }
 }
 
 /// The role of an operand for the channels that flow through its node.
@@ -69,6 +81,8 @@ pub enum Operand {
     Shape {
         /// Position in the shape vector.
         entry: usize,
+        /// Channels that the entry counts as one: those of a head, else 1.
+        width: usize,
     },
 }
 
@@ -81,9 +95,57 @@ pub struct Partwise {
     pub operands: Vec<Operand>,
     /// Channels that must be the same channel (operands of an addition).
     pub coupled: Vec<(Vec<Atom>, Vec<Atom>)>,
-    /// Copies of the tracked axis outside and inside it: a channel at index `c` of `n` occupies
-    /// indices `(o·n + c)·inner + i` of the output for all `o < outer`, `i < inner`.
-    pub expand: (usize, usize),
+    /// How often channels come out.
+    pub expand: Expand,
+}
+
+/// Copies of channels outside and inside of the tracked axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expand {
+    /// Copies of the whole axis, one behind the other.
+    pub outer: usize,
+    /// Copies of every run of channels.
+    pub inner: usize,
+    /// Channels in a run: those of a head, else 1.
+    pub width: usize,
+}
+
+impl Expand {
+    /// Every channel comes out once.
+    pub const NONE: Expand = Expand { outer: 1, inner: 1, width: 1 };
+
+    /// How many indices of the output every channel occupies.
+    pub fn copies(&self) -> usize {
+        self.outer * self.inner
+    }
+
+    /// Where `positions` of an axis of extent `n` end up.
+    pub fn places(&self, positions: &[usize], n: usize) -> Vec<usize> {
+        let runs = n / self.width.max(1);
+        let mut out = Vec::with_capacity(positions.len() * self.copies());
+        for o in 0..self.outer {
+            for run in positions.chunks(self.width.max(1)) {
+                for i in 0..self.inner {
+                    out.extend(run.iter().map(|p| {
+                        let (head, depth) = (p / self.width, p % self.width);
+                        ((o * runs + head) * self.inner + i) * self.width + depth
+                    }));
+                }
+            }
+        }
+        out
+    }
+}
+
+/// A node that reads all channels at once, in any order, as a normalisation over channels does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Together {
+    /// The role of each input. All that carry channels carry the same ones.
+    pub operands: Vec<Operand>,
+    /// Channels that must be the same channel (operands of a scalar product).
+    pub coupled: Option<(Vec<Atom>, Vec<Atom>)>,
+    /// Labels of the outputs: the channels that were read, or none, as for a sum over them.
+    pub outputs: Vec<Option<Labels>>,
 }
 
 /// An output whose indices along one axis are picked from the node's inputs.
@@ -120,6 +182,8 @@ pub enum Flow {
     Recurrent(Vec<Layer>),
     /// Every channel is processed separately.
     Partwise(Partwise),
+    /// All channels are processed at once, in any order.
+    Together(Together),
     /// Channels are reordered, joined or dropped; values do not change. One entry per output.
     Relabel(Vec<Pick>),
     /// The node needs its channels whole and in order.
@@ -164,12 +228,14 @@ static RULES: &[&dyn OpRule] = &[
     &recurrent::Recurrent,
     &norm::PerChannelNorm,
     &norm::LocalResponse,
+    &norm::Norm,
     &norm::Softmax,
     &reshape::Flatten,
     &reshape::Reshape,
     &axes::Squeeze,
     &axes::Unsqueeze,
     &axes::Transpose,
+    &axes::Repeat,
     &join::Concat,
     &join::Split,
     &join::Slice,

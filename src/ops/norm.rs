@@ -1,13 +1,15 @@
 //! Normalisation.
 
-use super::elementwise::{same_axis, whole_alike};
+use super::elementwise::{operand, same_axis, whole_alike};
 use super::view::normal_axis;
-use super::{Flow, NodeView, OpRule, Operand};
+use super::{Flow, NodeView, OpRule, Operand, Together};
 
 /// Normalisation with statistics of one channel each.
 pub struct PerChannelNorm;
 /// Normalisation over neighbouring channels.
 pub struct LocalResponse;
+/// Normalisation over whole axes.
+pub struct Norm;
 /// Softmax, LogSoftmax, Hardmax.
 pub struct Softmax;
 
@@ -32,9 +34,19 @@ impl OpRule for PerChannelNorm {
 
 impl OpRule for LocalResponse {
     fn ops(&self) -> &'static [&'static str] {
+        &["LRN"]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        whole_alike(node, "a normalisation over neighbouring channels")
+    }
+}
+
+impl OpRule for Norm {
+    fn ops(&self) -> &'static [&'static str] {
         &[
-            "LRN",
             "LayerNormalization",
+            "RMSNormalization",
             "MeanVarianceNormalization",
             "GroupNormalization",
             "LpNormalization",
@@ -42,25 +54,35 @@ impl OpRule for LocalResponse {
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let reason = "a normalisation over several channels";
+        let (Some(labels), Some(shape)) = (node.labels(0), node.shape(0)) else {
+            return Flow::whole(reason);
+        };
+        let Some(axes) = normalised(node, shape.len()) else { return whole_alike(node, reason) };
+        let inputs = 1..node.node.inputs.len();
+        let operands: Option<Vec<Operand>> = std::iter::once(Some(Operand::Channels))
+            .chain(inputs.map(|i| operand(node, i, shape.len(), labels)))
+            .collect();
         let lone_output = node.node.outputs.iter().flatten().count() == 1;
-        match (node.labels(0), node.shape(0)) {
-            (Some(labels), Some(shape))
-                if lone_output && !normalised(node, shape.len()).contains(&labels.axis) =>
-            {
-                let mut operands = vec![Operand::Plain; node.node.inputs.len()];
-                operands[0] = Operand::Channels;
+        match operands {
+            None => whole_alike(node, reason),
+            Some(operands) if !axes.contains(&labels.axis) && lone_output => {
                 same_axis(node, operands)
             }
-            _ => whole_alike(node, "a normalisation over several channels"),
+            Some(operands) if axes.contains(&labels.axis) => {
+                let outputs = vec![Some(labels.clone())];
+                Flow::Together(Together { operands, coupled: None, outputs })
+            }
+            Some(_) => whole_alike(node, reason),
         }
     }
 }
 
-/// The axes of the statistics; all axes if they are unknown.
-fn normalised(node: &NodeView<'_>, rank: usize) -> Vec<usize> {
+/// The axes of the statistics; `None` where they are no whole axes.
+fn normalised(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
     let axis = |default| normal_axis(node.node.int("axis", default), rank);
     match node.node.op.as_str() {
-        "LayerNormalization" => axis(-1).map(|first| (first..rank).collect()),
+        "LayerNormalization" | "RMSNormalization" => axis(-1).map(|first| (first..rank).collect()),
         "LpNormalization" => axis(-1).map(|axis| vec![axis]),
         "MeanVarianceNormalization" => {
             let given = node.node.ints("axes").unwrap_or(&[0, 2, 3]);
@@ -68,7 +90,6 @@ fn normalised(node: &NodeView<'_>, rank: usize) -> Vec<usize> {
         }
         _ => None,
     }
-    .unwrap_or_else(|| (0..rank).collect())
 }
 
 impl OpRule for Softmax {
@@ -84,7 +105,12 @@ impl OpRule for Softmax {
             (Some(labels), Some(axis)) if axis != labels.axis => {
                 same_axis(node, vec![Operand::Channels])
             }
-            _ => whole_alike(node, "a softmax over channels"),
+            (Some(labels), Some(_)) if !node.node.is("Hardmax") => Flow::Together(Together {
+                operands: vec![Operand::Channels],
+                coupled: None,
+                outputs: vec![Some(labels.clone())],
+            }),
+            _ => whole_alike(node, "a maximum over channels"),
         }
     }
 }

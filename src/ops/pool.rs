@@ -2,7 +2,7 @@
 
 use super::elementwise::{same_axis, whole_alike};
 use super::types::reduced_axes;
-use super::{Atom, Flow, Labels, NodeView, OpRule, Operand};
+use super::{Atom, Flow, Labels, NodeView, OpRule, Operand, Together};
 
 /// Pooling windows.
 pub struct Window;
@@ -52,7 +52,18 @@ impl OpRule for Global {
 
 impl OpRule for Reduce {
     fn ops(&self) -> &'static [&'static str] {
-        &["ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2", "ReduceL1", "ReduceProd"]
+        &[
+            "ReduceMean",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceSum",
+            "ReduceL2",
+            "ReduceL1",
+            "ReduceProd",
+            "ReduceSumSquare",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+        ]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
@@ -63,7 +74,9 @@ impl OpRule for Reduce {
             return Flow::whole("a reduction over computed axes");
         };
         if axes.contains(&labels.axis) {
-            return Flow::whole("a reduction over the channel axis");
+            let mut operands = vec![Operand::Plain; node.node.inputs.len()];
+            operands[0] = Operand::Channels;
+            return Flow::Together(Together { operands, coupled: None, outputs: Vec::new() });
         }
         let Flow::Partwise(mut partwise) = same_axis(node, vec![Operand::Channels, Operand::Plain])
         else {
@@ -126,7 +139,7 @@ fn widened(labels: &Labels, pads: &[(i64, i64)]) -> Flow {
     let Some((Ok(before), Ok(behind))) = widths else { return Flow::whole(reason) };
     let new = |n| vec![Atom::NEW; n];
     let atoms = [new(before), labels.atoms.clone(), new(behind)].concat();
-    Flow::whole_with(reason, Labels { axis: labels.axis, atoms })
+    Flow::whole_with(reason, Labels::along(labels.axis, atoms))
 }
 
 /// Widths of a `Pad` before and behind each of `rank` axes; `None` where they are computed.

@@ -5,7 +5,7 @@ use crate::ir::Dim;
 use super::elementwise::on_axis;
 use super::types::{flatten_axis, target_shape};
 use super::view::known_product;
-use super::{Flow, Labels, NodeView, OpRule, Operand, Partwise};
+use super::{Expand, Flow, Labels, NodeView, OpRule, Operand, Partwise};
 
 /// `Flatten`.
 pub struct Flatten;
@@ -46,10 +46,10 @@ fn merge(
     let block = labels.atoms.iter().flat_map(|a| std::iter::repeat_n(*a, inner));
     let atoms = (0..outer).flat_map(|_| block.clone()).collect();
     Flow::Partwise(Partwise {
-        output: Labels { axis, atoms },
+        output: Labels::along(axis, atoms),
         operands,
         coupled: Vec::new(),
-        expand: (outer, inner),
+        expand: Expand { outer, inner, width: 1 },
     })
 }
 
@@ -62,11 +62,12 @@ impl OpRule for Reshape {
         let (Some(labels), Some(from)) = (node.labels(0), node.shape(0)) else {
             return Flow::whole("a reshape of unknown rank");
         };
-        let to = node.ints(1).and(node.elements(1)).map(|to| target_shape(node, Some(&from), &to));
-        let Some(to) = to else { return Flow::whole("a reshape to a computed shape") };
+        let Some(to) = reshaped(node, &from) else {
+            return Flow::whole("a reshape to a computed shape");
+        };
         let moved = moved_ones(&from, &to);
         if let Some(axis) = moved.and_then(|m| m.iter().position(|p| *p == Some(labels.axis))) {
-            return on_axis(node, axis, vec![Operand::Channels, Operand::Shape { entry: axis }]);
+            return on_axis(node, axis, vec![Operand::Channels, counted(axis, 1)]);
         }
         let Some((ins, outs)) = block_around(&from, &to, labels.axis) else {
             return Flow::whole("a reshape that mixes channels with other axes");
@@ -76,10 +77,48 @@ impl OpRule for Reshape {
         let axis = match (wide.as_slice(), outs.clone().next()) {
             ([axis], _) => *axis,
             ([], Some(axis)) => axis,
+            ([heads, depths], _) => return split(node, labels, &from[ins], &to, (*heads, *depths)),
             _ => return Flow::whole("a reshape that splits the channel axis"),
         };
-        let operands = vec![Operand::Channels, Operand::Shape { entry: axis }];
-        merge(labels, &from, ins, axis, operands)
+        merge(labels, &from, ins, axis, vec![Operand::Channels, counted(axis, 1)])
+    }
+}
+
+/// A target shape of which one entry counts channels, or heads of so many channels.
+pub(super) fn counted(entry: usize, width: usize) -> Operand {
+    Operand::Shape { entry, width }
+}
+
+/// The shape that a reshape makes, as far as it is known.
+pub(super) fn reshaped(node: &NodeView<'_>, from: &[Dim]) -> Option<Vec<Dim>> {
+    match node.ints(1).and(node.elements(1)) {
+        Some(to) => Some(target_shape(node, Some(from), &to)),
+        // What is known of a computed shape, type inference has found out.
+        None => node.output_shape(0),
+    }
+}
+
+/// Channels on one axis that go to two, as those of attention heads do.
+fn split(
+    node: &NodeView<'_>,
+    labels: &Labels,
+    merged: &[Dim],
+    to: &[Dim],
+    (heads, depths): (usize, usize),
+) -> Flow {
+    let alone = known_product(merged) == Some(labels.atoms.len());
+    match to[depths].known().filter(|width| alone && *width > 0) {
+        Some(width) => {
+            let operands = vec![Operand::Channels, counted(heads, width)];
+            match on_axis(node, heads, operands) {
+                Flow::Partwise(mut partwise) => {
+                    partwise.output.within = Some(depths);
+                    Flow::Partwise(partwise)
+                }
+                other => other,
+            }
+        }
+        None => Flow::whole("a reshape that mixes channels with other axes"),
     }
 }
 

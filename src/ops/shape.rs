@@ -1,7 +1,7 @@
 //! Operators about shapes and types.
 
 use super::elementwise::same_axis;
-use super::{Flow, NodeView, OpRule, Operand};
+use super::{Flow, NodeView, OpRule, Operand, Together};
 
 /// `Shape`.
 pub struct Shape;
@@ -10,12 +10,16 @@ pub struct Cast;
 
 impl OpRule for Shape {
     fn ops(&self) -> &'static [&'static str] {
-        &["Shape"]
+        &["Shape", "Size"]
     }
 
     fn flow(&self, _: &NodeView<'_>) -> Flow {
-        // Permuted channels would do, but pieces have fewer channels, so the shape would change.
-        Flow::whole("a computed shape")
+        // Pieces have fewer channels, but all of them together have the shape in any order.
+        Flow::Together(Together {
+            operands: vec![Operand::Channels],
+            coupled: None,
+            outputs: Vec::new(),
+        })
     }
 }
 

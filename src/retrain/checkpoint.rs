@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::calib::container;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::progress::Silent;
 use crate::runtime::HostArray;
 use crate::staging::Stage;
@@ -129,7 +129,8 @@ impl Checkpoint {
         let at = self.iteration;
         if at > iterations {
             let message = format!("the checkpoint is at iteration {at} of {iterations}");
-            return Err(Error::new(ErrorKind::Usage, message).hint("ask for more --iterations"));
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint(Hint::from("ask for more ").option("iterations")));
         }
         let shapes = |arrays: &[HostArray], wanted: &[&[usize]]| {
             arrays.len() == wanted.len()
@@ -142,7 +143,7 @@ impl Checkpoint {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Format, "the checkpoint does not fit the training it names")
-            .hint("train anew without --resume"))
+            .hint(Hint::from("train anew without ").option("resume")))
     }
 }
 
@@ -157,8 +158,10 @@ fn parse(bytes: &[u8], fingerprint: &str) -> Result<Checkpoint> {
         return Err(Error::new(ErrorKind::Format, message).hint("train again"));
     }
     if header.fingerprint != fingerprint {
-        return Err(Error::new(ErrorKind::Usage, "the checkpoint is of another training")
-            .hint("give the same models, data and options, or train anew without --resume"));
+        return Err(Error::new(ErrorKind::Usage, "the checkpoint is of another training").hint(
+            Hint::from("give the same models, data and options, or train anew without ")
+                .option("resume"),
+        ));
     }
     let tensors = SafeTensors::deserialize(bytes).map_err(foreign)?;
     let part = |name: &str| -> Result<Vec<HostArray>> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::onnx;
 use crate::progress::Progress;
@@ -113,18 +113,18 @@ impl<'a> Course<'a> {
                     ErrorKind::Calibration,
                     format!("{} samples do not fill a batch of {batch}", train.len()),
                 )
-                .in_model(&joint.tasks[task].name));
+                .in_model(joint.tasks()[task].name()));
             }
             batches.push(Batches::new(train, batch, options.seed + stream));
             held.push(rest);
         }
-        let weights = options.task_weights(joint.tasks.len());
+        let weights = options.task_weights(joint.tasks().len());
         let (start, history, best) = match resumed {
             Some(c) => (c.iteration, c.history.clone(), Best::of(c, &weights)),
             None => (0, Vec::new(), Best::none(built)),
         };
         Ok(Course {
-            names: joint.tasks.iter().map(|t| t.name.clone()).collect(),
+            names: joint.tasks().iter().map(|t| t.name().to_owned()).collect(),
             weights,
             built,
             start,
@@ -228,9 +228,13 @@ impl<'a> Course<'a> {
             format!("the loss is no number any more in iteration {}", step + 1),
         )
         .in_model(task)
-        .hint(format!(
-            "use a smaller --learning-rate (it is {rate}), and check the samples (--scale)"
-        ))
+        .hint(
+            Hint::from("use a smaller ")
+                .option("learning-rate")
+                .then(format!(" (it is {rate}), and check the samples ("))
+                .option("scale")
+                .then(")"),
+        )
     }
 
     /// Validates the current weights, and keeps them if they are the best.

@@ -1,7 +1,7 @@
 //! Samples with their targets.
 
 use crate::calib::data::Dataset;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::progress::Progress;
 use crate::runtime::HostArray;
 
@@ -64,7 +64,10 @@ impl<'a> Examples<'a> {
         if !data.has_labels() {
             return Err(Error::new(ErrorKind::Usage, "the samples have no labels to learn")
                 .in_model(task)
-                .hint("add an array 'labels', or learn from the original models with --teacher"));
+                .hint(
+                    Hint::from("add an array 'labels', or learn from the original models with ")
+                        .option("teacher"),
+                ));
         }
         Ok(Examples { task: task.to_owned(), data, targets: Targets::Labels(classes) })
     }

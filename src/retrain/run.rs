@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
 use crate::emit::{InputMode, PreActivations, Trainable, inputs_agree, trainable};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::{Model, Tensor, ValueId};
 use crate::mtz::joint::{JointModel, Task};
 use crate::progress::Progress;
@@ -113,7 +113,7 @@ pub fn retrain(
     options: &RetrainOptions,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    options.validate(joint.tasks.len())?;
+    options.validate(joint.tasks().len())?;
     check_sets(joint, lesson)?;
     let start = Instant::now();
     let normalisations = match options.reset_statistics {
@@ -142,7 +142,7 @@ pub fn retrain(
 }
 
 fn check_sets(joint: &JointModel, lesson: &Lesson<'_>) -> Result<()> {
-    let (sets, tasks) = (lesson.data.len(), joint.tasks.len());
+    let (sets, tasks) = (lesson.data.len(), joint.tasks().len());
     if sets == 1 || sets == tasks {
         return Ok(());
     }
@@ -158,10 +158,10 @@ fn sources<'a>(
     let source = |(number, task): (usize, &Task)| Source {
         backend: lesson.backend,
         data: lesson.of_task(number),
-        batch: task.model.graph.fixed_batch().unwrap_or(options.batch).max(1),
+        batch: task.model().graph.fixed_batch().unwrap_or(options.batch).max(1),
         memory: options.memory,
     };
-    joint.tasks.iter().enumerate().map(source).collect()
+    joint.tasks().iter().enumerate().map(source).collect()
 }
 
 fn examples<'a>(
@@ -170,13 +170,13 @@ fn examples<'a>(
     options: &RetrainOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<Examples<'a>>> {
-    let tasks = joint.tasks.len();
+    let tasks = joint.tasks().len();
     if options.loss.needs_labels() {
-        let labelled = joint.tasks.iter().enumerate().map(|(t, task)| {
+        let labelled = joint.tasks().iter().enumerate().map(|(t, task)| {
             Examples::labelled(
-                &task.name,
+                task.name(),
                 lesson.of_task(t),
-                classes(&task.model).in_model(&task.name)?,
+                classes(task.model()).in_model(task.name())?,
             )
         });
         return labelled.collect();
@@ -185,20 +185,23 @@ fn examples<'a>(
         let found = lesson.teachers.len();
         let message = format!("{found} original models were given for {tasks} tasks");
         return Err(Error::new(ErrorKind::Usage, message).hint(
-            "give --teacher once per task, in order, or learn labels: --loss cross-entropy",
+            Hint::from("give ")
+                .option("teacher")
+                .then(" once per task, in order, or learn labels: ")
+                .option_as("loss", "cross-entropy"),
         ));
     }
     let mut teachers = Vec::new();
-    for (number, (task, model)) in joint.tasks.iter().zip(lesson.teachers).enumerate() {
+    for (number, (task, model)) in joint.tasks().iter().zip(lesson.teachers).enumerate() {
         let layers = wanted_layers(trainable, number, options);
         let layers = layers.iter().map(|l| l.layer).collect();
         let asked = Asked { task, loss: options.loss, layers };
         let batch = options.batch.max(64);
-        teachers.push(Teacher::new(model, &task.name, lesson.backend, &asked, batch)?);
+        teachers.push(Teacher::new(model, task.name(), lesson.backend, &asked, batch)?);
     }
     if options.mix {
         let live = |(t, teacher): (usize, Teacher)| {
-            Examples::live(&joint.tasks[t].name, lesson.of_task(t), teacher)
+            Examples::live(joint.tasks()[t].name(), lesson.of_task(t), teacher)
         };
         return Ok(teachers.into_iter().enumerate().map(live).collect());
     }
@@ -206,7 +209,7 @@ fn examples<'a>(
         teachers.iter().enumerate().map(|(t, teacher)| teacher.runs(lesson.of_task(t).len()));
     progress.begin("original models", runs.sum());
     let taught = teachers.into_iter().enumerate().map(|(t, teacher)| {
-        let task = &joint.tasks[t].name;
+        let task = &joint.tasks()[t].name();
         Examples::taught(task, lesson.of_task(t), teacher, options.memory, progress).in_model(task)
     });
     taught.collect()
@@ -234,7 +237,7 @@ fn classes(model: &Model) -> Result<usize> {
             ErrorKind::Unsupported,
             "labels can be learnt by one output of shape batch×classes",
         )
-        .hint("learn from the original models with --teacher")
+        .hint(Hint::from("learn from the original models with ").option("teacher"))
     })
 }
 
@@ -243,27 +246,27 @@ fn losses(
     examples: &mut [Examples<'_>],
     options: &RetrainOptions,
 ) -> Result<Vec<TaskLoss>> {
-    let weights = options.task_weights(joint.tasks.len());
+    let weights = options.task_weights(joint.tasks().len());
     let mut losses = Vec::new();
-    let tasks = joint.tasks.iter().zip(examples).zip(weights).enumerate();
+    let tasks = joint.tasks().iter().zip(examples).zip(weights).enumerate();
     for (number, ((task, examples), weight)) in tasks {
         let energies = examples.energies()?;
         let layers = wanted_layers(trainable, number, options).len();
         let outputs = energies.len().saturating_sub(layers);
-        if outputs != task.model.graph.outputs.len() {
+        if outputs != task.model().graph.outputs.len() {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!(
                     "the original model has {} outputs, and the joint model {} for the task",
                     outputs,
-                    task.model.graph.outputs.len()
+                    task.model().graph.outputs.len()
                 ),
             )
-            .in_model(&task.name)
+            .in_model(task.name())
             .hint("give the models that were merged, in the order of the tasks"));
         }
         let labelled = examples.is_labelled();
-        losses.push(TaskLoss { task: task.name.clone(), weight, labelled, energies });
+        losses.push(TaskLoss { task: task.name().to_owned(), weight, labelled, energies });
     }
     Ok(losses)
 }

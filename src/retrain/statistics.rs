@@ -3,8 +3,9 @@
 
 use ndarray::{Array1, Axis};
 
+use crate::align::TaskId;
 use crate::calib::stream::{Source, Stream};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Node, NodeId, Tensor, ValueId};
 use crate::mtz::joint::JointModel;
 use crate::progress::Progress;
@@ -25,25 +26,29 @@ pub(super) fn reset_statistics(
     progress: &dyn Progress,
 ) -> Result<usize> {
     let mut all = Vec::new();
-    for task in 0..joint.tasks.len() {
+    for task in 0..joint.tasks().len() {
         all.push(normalisations(joint, task)?);
     }
     if all.iter().all(Vec::is_empty) {
         let message = "the joint model has no BatchNormalization whose statistics could be taken";
-        return Err(Error::new(ErrorKind::Usage, message)
-            .hint("merge with --batchnorm per-task, which keeps that of the models"));
+        return Err(Error::new(ErrorKind::Usage, message).hint(
+            Hint::from("merge with ")
+                .option_as("batchnorm", "per-task")
+                .then(", which keeps that of the models"),
+        ));
     }
     let runs = all.iter().zip(&sources).map(|(nodes, s)| (nodes.len() * s.batches()) as u64).sum();
     progress.begin("statistics of normalisations", runs);
     for (number, (source, nodes)) in sources.into_iter().zip(&all).enumerate() {
-        reset_task(joint, number, nodes, source, progress).in_model(&joint.tasks[number].name)?;
+        reset_task(joint, number, nodes, source, progress)
+            .in_model(joint.tasks()[number].name())?;
     }
     Ok(all.iter().map(Vec::len).sum())
 }
 
 /// The nodes of a task with constant statistics, in topological order.
 fn normalisations(joint: &JointModel, task: usize) -> Result<Vec<NodeId>> {
-    let graph = &joint.tasks[task].model.graph;
+    let graph = joint.tasks()[task].graph();
     let is_constant = |v: ValueId| graph.initializer(v).is_some_and(|t| t.dtype == DataType::F32);
     let is_wanted = |node: &Node| {
         node.is("BatchNormalization")
@@ -61,7 +66,7 @@ fn reset_task(
     progress: &dyn Progress,
 ) -> Result<()> {
     let batches = source.batches();
-    let model = &mut joint.tasks[task].model;
+    let model = joint.model_mut(TaskId(task));
     let mut stream = Stream::new(model, source)?;
     for id in nodes {
         let node = model.graph.node(*id);
@@ -178,7 +183,7 @@ mod tests {
         let mut apart = joint([1, 9], BatchNorm::PerTask);
         assert_eq!(reset(&mut apart).unwrap(), 4);
         for (task, name) in [0, 1].into_iter().flat_map(|t| [(t, "1"), (t, "2")]) {
-            let mut model = apart.tasks[task].model.clone();
+            let mut model = apart.tasks()[task].model().clone();
             let value = |name: String| model.graph.value_named(&name).unwrap();
             let constant = |what: &str| {
                 let tensor = model.graph.initializer(value(format!("{what}{name}"))).unwrap();
@@ -198,7 +203,7 @@ mod tests {
         // Common statistics stay common if the nets see the same samples.
         let mut alike = joint([1, 1], BatchNorm::PerTask);
         reset(&mut alike).unwrap();
-        let bytes = |task: usize| onnx::encode(&alike.tasks[task].model).unwrap();
+        let bytes = |task: usize| onnx::encode(alike.tasks()[task].model()).unwrap();
         assert!(bytes(0) == bytes(1));
         let error = reset(&mut joint([1, 9], BatchNorm::Fold)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);

@@ -36,7 +36,8 @@ impl Asked<'_> {
         let sizes = |coupling: &Coupling, graph: &Graph| -> Result<Vec<_>> {
             coupling.layers.iter().map(|l| l.layer.sizes(graph)).collect()
         };
-        let (own, Task { coupling, model, .. }) = (Coupling::of(graph)?, self.task);
+        let own = Coupling::of(graph)?;
+        let (coupling, model) = (self.task.coupling(), self.task.model());
         if sizes(&own, graph)? != sizes(coupling, &model.graph)? {
             let message = "the original model's layers are not those of its task";
             return Err(Error::new(ErrorKind::Usage, message)
@@ -67,7 +68,7 @@ impl Teacher {
         asked: &Asked<'_>,
         batch: usize,
     ) -> Result<Self> {
-        let keeps = asked.task.model.graph.nodes().any(|(_, n)| n.is("BatchNormalization"));
+        let keeps = asked.task.model().graph.nodes().any(|(_, n)| n.is("BatchNormalization"));
         let batchnorm = if keeps { BatchNorm::PerTask } else { BatchNorm::Fold };
         let options = CanonOptions { batchnorm, ..CanonOptions::default() };
         let mut net = canonicalise(model.clone(), &options)?.into_inner();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::align::TaskId;
 use crate::calib::data::{DataOptions, Dataset};
 use crate::emit::{EmitOptions, InputMode, emit, trainable};
 use crate::error::ErrorKind;
@@ -168,7 +169,7 @@ fn mixed_samples_teach_and_depend_on_seed_and_step_alone() {
 #[test]
 fn layers_are_merged_behind_retrained_ones_as_behind_others() {
     let net = |joint: &JointModel, task: usize| {
-        let graph = &joint.tasks[task].model.graph;
+        let graph = joint.tasks()[task].graph();
         ["w1", "w2", "w3"].map(|name| {
             let weight = graph.initializer(graph.value_named(name).unwrap()).unwrap();
             weight.to_f32().unwrap()
@@ -194,9 +195,9 @@ fn layers_come_nearer_to_those_of_the_originals() {
     let (backend, sets) = (backend(), [data.clone()]);
     // Pre-activations of the fully connected layer of either net.
     let hidden = |joint: &JointModel| {
-        let all = joint.tasks.iter().map(|task| {
-            let mut model = task.model.clone();
-            model.graph.outputs = vec![task.coupling.layers[1].layer.output];
+        let all = joint.tasks().iter().map(|task| {
+            let mut model = task.model().clone();
+            model.graph.outputs = vec![task.coupling().layers[1].layer.output];
             let mut session =
                 backend.load(ModelSource::Bytes(&onnx::encode(&model).unwrap())).unwrap();
             let batch = data.batch(0..100).unwrap();
@@ -233,7 +234,7 @@ fn tasks_fed_apart_or_together_train_alike() {
     let outcome = |data: &[Dataset]| {
         let options = RetrainOptions { iterations: 1, validation: 0.0, batch: 400, ..options() };
         let after = trained(&joint, &lesson(data, &nets, backend.as_ref()), &options).0;
-        let graph = after.tasks[0].model.graph.clone();
+        let graph = after.tasks()[0].graph().clone();
         let weight = graph.value_named("w2").unwrap();
         graph.initializer(weight).unwrap().to_f32().unwrap()
     };
@@ -248,17 +249,17 @@ fn tasks_fed_apart_or_together_train_alike() {
 fn pruned_connections_stay_pruned_and_biases_of_two_tasks_part() {
     let (mut joint, nets, data) = merged(1.0);
     let backend = backend();
-    let graph = &mut joint.tasks[1].model.graph;
+    let graph = &mut joint.model_mut(TaskId(1)).graph;
     let head = graph.value_named("w3").unwrap();
     let mut weight = graph.initializer(head).unwrap().to_f32().unwrap();
     weight.iter_mut().step_by(3).for_each(|w| *w = 0.0);
     graph.set_initializer(head, crate::ir::Tensor::from_f32(&weight));
     let (after, _) = trained(&joint, &lesson(&[data], &nets, backend.as_ref()), &options());
     let read = |task: usize, layer: usize| {
-        let task = &after.tasks[task];
-        let layer = &task.coupling.layers[layer].layer;
-        let bias = layer.read_bias(&task.model.graph).unwrap().unwrap();
-        (layer.read(&task.model.graph).unwrap(), bias)
+        let task = &after.tasks()[task];
+        let layer = &task.coupling().layers[layer].layer;
+        let bias = layer.read_bias(task.graph()).unwrap().unwrap();
+        (layer.read(task.graph()).unwrap(), bias)
     };
     let (kept, bias) = read(1, 2);
     let zeros = kept.iter().filter(|w| **w == 0.0).count();

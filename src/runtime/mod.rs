@@ -11,6 +11,7 @@ mod shield;
 #[cfg(test)]
 mod suite;
 mod tract;
+mod wide;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use array::HostArray;
 pub use ort::look_in;
 pub use port::{Port, feeds, fixed_batch, shape_text};
 pub use recurrence::{Recurrence, State};
+pub use wide::measuring;
 
 use crate::error::{Error, ErrorKind, Result};
 

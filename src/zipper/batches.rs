@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn batches_fit_into_memory() {
         let prepared = fixtures(&["lenet5_mnist_a", "lenet5_mnist_b"]);
-        let model = &prepared.joint.tasks[0].model;
+        let model = prepared.joint.tasks()[0].model();
         assert_eq!(batch_in_parts(model, 128, 1 << 30), 128);
         // 20 channels of 24 × 24 are the largest value.
         assert_eq!(batch_in_parts(model, 128, COPIES * 4 * 20 * 24 * 24 * 10), 10);

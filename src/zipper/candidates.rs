@@ -24,11 +24,11 @@ impl<'a> Candidates<'a> {
     pub(super) fn new(search: &'a Search<'a>) -> Result<Self> {
         let Calibration { backend, data, batch, memory, .. } = search.calibration;
         let probe = |(task, data): (&'a Task, &'a Dataset)| {
-            let batch = batch_size(&task.model, *batch);
+            let batch = batch_size(task.model(), *batch);
             let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
-            Probe::new(&task.model, &source, JUDGED, search.options.seed)
+            Probe::new(task.model(), &source, JUDGED, search.options.seed)
         };
-        let tasks = search.prepared.joint.tasks.iter().zip(data);
+        let tasks = search.prepared.joint.tasks().iter().zip(data);
         let probes = tasks.map(probe).collect::<Result<_>>()?;
         Ok(Candidates { search, probes, all: Vec::new() })
     }
@@ -40,10 +40,10 @@ impl<'a> Candidates<'a> {
         joint: JointModel,
         outcome: Outcome,
     ) -> Result<()> {
-        let alpha = self.search.options.task_weights(joint.tasks.len());
+        let alpha = self.search.options.task_weights(joint.tasks().len());
         let mut deviation = 0.0;
-        for ((task, probe), alpha) in joint.tasks.iter().zip(&self.probes).zip(alpha) {
-            deviation += alpha * probe.deviation(&task.model)?;
+        for ((task, probe), alpha) in joint.tasks().iter().zip(&self.probes).zip(alpha) {
+            deviation += alpha * probe.deviation(task.model())?;
         }
         self.all.push((choice, joint, outcome, deviation));
         Ok(())

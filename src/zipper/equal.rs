@@ -11,8 +11,8 @@ const FEWEST: usize = 16;
 /// Whether weights are in several tasks' nets bit for bit, so that they are stored once.
 pub(super) fn have_equal_weights(joint: &JointModel) -> bool {
     let mut seen: HashSet<(&[usize], &[u8])> = HashSet::new();
-    joint.tasks.iter().any(|task| {
-        let graph = &task.model.graph;
+    joint.tasks().iter().any(|task| {
+        let graph = task.graph();
         let constants = graph.values().filter_map(|(id, _)| graph.initializer(id));
         let own: Vec<_> = constants
             .filter(|tensor| is_weight(tensor))

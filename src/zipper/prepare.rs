@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use globset::Glob;
 
-use crate::align::{Alignment, Lineage, Matching, Net, Site, align};
+use crate::align::{
+    Alignment, Lineage, Matching, Net, Site, TaskChannel, TaskGroup, TaskLayer, align,
+};
 use crate::canon::{BatchNorm, CanonOptions, canonicalise};
-use crate::couple::{Channel, End, GroupId, LayerId};
-use crate::error::{Error, ErrorKind, Result};
+use crate::couple::End;
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::{Fused, JointModel, Neuron, Sharing, Task};
 
@@ -32,7 +34,7 @@ pub enum Part {
 }
 
 /// How nets are prepared.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PrepareOptions {
     /// What becomes of `BatchNormalization` in nets; joint models keep what they have.
     pub batchnorm: BatchNorm,
@@ -41,6 +43,12 @@ pub struct PrepareOptions {
     pub share_outputs: bool,
     /// Whether channels correspond by index.
     pub matching: Matching,
+    /// Patterns of layer names. The weights of layers that correspond to others and whose name, in any net,
+    /// matches one are left to the tasks. Layers behind them share all the same, and duplicates are kept.
+    pub own_weights: Vec<String>,
+    /// A pattern of layer names. What comes behind the last layer that corresponds to others and whose name,
+    /// in any net, matches it is left to the tasks.
+    pub until: Option<String>,
 }
 
 /// Nets in canonical form with their correspondence: what can be said without data.
@@ -54,35 +62,24 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Leaves what comes behind a layer to the tasks: the last layer that corresponds to others and
-    /// whose name, in any net, matches `glob`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Usage`] if `glob` is no pattern or matches no such layer.
-    pub fn share_until(&mut self, glob: &str) -> Result<()> {
-        let last = self.matching(glob)?.last().copied();
+    /// Leaves to the tasks what options ask for.
+    fn leave(&mut self, own_weights: &[String], until: Option<&str>) -> Result<()> {
+        for glob in own_weights {
+            let places = self.matching(glob)?;
+            self.alignment.keep_weights(&places);
+        }
+        let last = until.map(|glob| self.matching(glob)).transpose()?;
+        let last = last.and_then(|places| places.last().copied());
         last.into_iter().for_each(|last| self.alignment.cut_behind(last));
-        Ok(())
-    }
-
-    /// Leaves the weights of layers to the tasks: of all that correspond to others and whose name, in
-    /// any net, matches `glob`. Layers behind them share all the same. What nets have in common as it
-    /// is stays so.
-    ///
-    /// # Errors
-    /// As [`Prepared::share_until`].
-    pub fn keep_weights(&mut self, glob: &str) -> Result<()> {
-        let places = self.matching(glob)?;
-        self.alignment.keep_weights(&places);
         Ok(())
     }
 
     /// The places of the sites that produce the same channels as the layer called `name`.
     pub(super) fn producers_beside(&self, name: &str) -> BTreeSet<usize> {
-        let correspondence = |(task, id): (usize, LayerId)| {
-            let layer = self.joint.tasks[task].coupling.layer(id);
-            let group = crate::align::only_group(&layer.outputs)?;
-            Some((layer.name == name, self.alignment.correspondence(task, group)?))
+        let correspondence = |own: TaskLayer| {
+            let layer = self.joint.layer(own);
+            let group = own.task.group(crate::align::only_group(&layer.outputs)?);
+            Some((layer.name == name, self.alignment.correspondence(group)?))
         };
         let sites = self.alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common());
         let sites: Vec<(usize, Vec<(bool, usize)>)> = sites
@@ -100,8 +97,7 @@ impl Prepared {
         let matcher = Glob::new(glob)
             .map_err(|e| usage(format!("'{glob}' is not a layer pattern")).because(e))?
             .compile_matcher();
-        let name =
-            |(task, id): (usize, LayerId)| self.joint.tasks[task].coupling.layer(id).name.clone();
+        let name = |own: TaskLayer| self.joint.layer(own).name.clone();
         let sites = self.alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common());
         let matches = |site: &Site| site.members().map(name).any(|n| matcher.is_match(n));
         let places: BTreeSet<usize> =
@@ -128,7 +124,8 @@ pub fn prepare(inputs: Vec<Input>) -> Result<Prepared> {
 /// Canonicalises, couples and aligns nets and the task nets of joint models, in their order.
 ///
 /// # Errors
-/// As the stages it runs; [`ErrorKind::Usage`] for fewer than two tasks or equal names.
+/// As the stages it runs; [`ErrorKind::Usage`] for fewer than two tasks or equal names, and for patterns
+/// that match no layer.
 pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepared> {
     let start = Instant::now();
     let (inputs, known) = tasks_of(parts);
@@ -140,41 +137,58 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
         let batchnorm = if known.is_some() { BatchNorm::PerTask } else { options.batchnorm };
         let options = CanonOptions { target_opset: opset, batchnorm };
         let model = canonicalise(input.model, &options).map_err(|e| e.in_model(&input.name))?;
-        tasks.push(Task::new(input.name, model.into_inner())?);
+        tasks.push(Task::new(input.name, model)?);
     }
     let canonicalised = start.elapsed().as_secs_f64();
     let nets = tasks.iter().zip(&known).map(|(task, known)| Net {
-        graph: &task.model.graph,
-        coupling: &task.coupling,
+        graph: task.graph(),
+        coupling: task.coupling(),
         shares_outputs: options.share_outputs
             || known.as_ref().is_some_and(|known| known.shares_outputs(task)),
     });
-    let alignment = align(&nets.collect::<Vec<_>>(), options.matching);
+    let mut alignment = align(&nets.collect::<Vec<_>>(), options.matching);
     let seconds = vec![
         ("canonicalise", canonicalised),
         ("align", start.elapsed().as_secs_f64() - canonicalised),
     ];
     let mut joint = restored(tasks, known)?;
+    alignment.keep_weights(&left_to_tasks(&joint, &alignment));
     share_duplicates(&mut joint, &alignment);
     alignment.lineages.iter().for_each(|lineage| share_lineage(&mut joint, lineage));
     share_inputs(&mut joint, &alignment);
-    Ok(Prepared { joint, alignment, seconds })
+    let mut prepared = Prepared { joint, alignment, seconds };
+    prepared.leave(&options.own_weights, options.until.as_deref())?;
+    Ok(prepared)
+}
+
+/// The places of layers that a joint model leaves to its tasks: neurons are shared, weights are not.
+fn left_to_tasks(joint: &JointModel, alignment: &Alignment) -> BTreeSet<usize> {
+    let neurons = |own: TaskLayer| -> BTreeSet<Neuron> {
+        let outputs = &joint.layer(own).outputs;
+        outputs.iter().filter_map(|channel| joint.neuron(own.task.channel(*channel))).collect()
+    };
+    let is_left = |site: &Site| {
+        let members: Vec<TaskLayer> = site.members().collect();
+        members.iter().enumerate().any(|(at, one)| {
+            let partners = joint.partners(*one);
+            let apart = members[at + 1..].iter().filter(|other| !partners.contains(&other.task));
+            let own = neurons(*one);
+            apart.into_iter().any(|other| !own.is_disjoint(&neurons(*other)))
+        })
+    };
+    let places = alignment.sites.iter().enumerate();
+    places.filter(|(_, site)| is_left(site)).map(|(place, _)| place).collect()
 }
 
 /// Shares the channels that unlike inputs have in common. A net that lacks a channel is one whose
 /// weights for it are zero (the paper's fictive inputs), and zeros need not be stored.
 fn share_inputs(joint: &mut JointModel, alignment: &Alignment) {
     for groups in &alignment.unlike_inputs {
-        let groups = groups.iter().enumerate().filter_map(|(task, group)| Some((task, (*group)?)));
-        let groups: Vec<(usize, GroupId)> = groups.collect();
-        let size = |joint: &JointModel, (task, group): (usize, GroupId)| {
-            joint.tasks[task].coupling.group(group).size
-        };
-        let most = groups.iter().map(|own| size(joint, *own)).max().unwrap_or(0);
+        let groups: Vec<TaskGroup> = crate::align::members(groups).collect();
+        let most = groups.iter().map(|own| joint.group(*own).size).max().unwrap_or(0);
         for index in 0..most {
-            let have = groups.iter().filter(|own| index < size(joint, **own));
-            let have: Vec<(usize, Channel)> =
-                have.map(|(task, group)| (*task, Channel { group: *group, index })).collect();
+            let have = groups.iter().filter(|own| index < joint.group(**own).size);
+            let have: Vec<TaskChannel> = have.map(|group| group.channel(index)).collect();
             have.iter().skip(1).for_each(|other| joint.share(have[0], *other));
         }
     }
@@ -183,24 +197,19 @@ fn share_inputs(joint: &mut JointModel, alignment: &Alignment) {
 /// Shares the neurons of layers that nets have in common as they are, each with itself.
 fn share_duplicates(joint: &mut JointModel, alignment: &Alignment) {
     for site in alignment.common() {
-        let of = |(net, layer): (usize, LayerId)| alignment.duplicates.get(&(net, layer));
+        let of = |member: TaskLayer| alignment.duplicates.get(&member);
         let Some(nets) = site.members().find_map(of) else { continue };
-        let layers: Vec<(usize, LayerId)> =
-            site.members().filter(|(net, _)| nets.contains(net)).collect();
-        let channels: Vec<Vec<Channel>> = layers
-            .iter()
-            .map(|(task, id)| joint.tasks[*task].coupling.layer(*id).outputs.clone())
-            .collect();
-        let is_shared = |(task, _): &(usize, LayerId), own: &[Channel]| {
-            own.iter().any(|c| joint.neuron(*task, *c).is_some())
+        let layers: Vec<TaskLayer> = site.members().filter(|m| nets.contains(&m.task)).collect();
+        let channels = |own: &TaskLayer| -> Vec<TaskChannel> {
+            joint.layer(*own).outputs.iter().map(|c| own.task.channel(*c)).collect()
         };
+        let channels: Vec<Vec<TaskChannel>> = layers.iter().map(channels).collect();
         // At another layer of the group, or in a joint model, they are shared already.
-        if layers.iter().zip(&channels).all(|(layer, own)| !is_shared(layer, own)) {
-            let mut all = layers.iter().zip(&channels);
-            let Some((first, rows)) = all.next() else { continue };
-            for (other, own) in all {
-                for (row, same) in rows.iter().zip(own) {
-                    joint.share((first.0, *row), (other.0, *same));
+        if channels.iter().flatten().all(|c| joint.neuron(*c).is_none()) {
+            let Some((first, others)) = channels.split_first() else { continue };
+            for own in others {
+                for (row, same) in first.iter().zip(own) {
+                    joint.share(*row, *same);
                 }
             }
         }
@@ -211,15 +220,10 @@ fn share_duplicates(joint: &mut JointModel, alignment: &Alignment) {
 /// Shares the channels of a backbone by index. Tasks of one joint model keep the pairs that they have.
 fn share_lineage(joint: &mut JointModel, lineage: &Lineage) {
     for (theirs, own) in &lineage.groups {
-        let size = joint.tasks[lineage.net].coupling.group(*own).size;
-        let channel = |group: GroupId| move |index: usize| Channel { group, index };
-        let pairs = (0..size).map(channel(*theirs)).zip((0..size).map(channel(*own)));
-        let is_open = |joint: &JointModel| {
-            let mut all = (0..size).map(channel(*own));
-            all.all(|channel| joint.neuron(lineage.net, channel).is_none())
-        };
-        if is_open(joint) {
-            pairs.for_each(|(a, b)| joint.share((lineage.parent, a), (lineage.net, b)));
+        let (theirs, own) = (lineage.parent.group(*theirs), lineage.net.group(*own));
+        let all = 0..joint.group(own).size;
+        if all.clone().all(|index| joint.neuron(own.channel(index)).is_none()) {
+            all.for_each(|index| joint.share(theirs.channel(index), own.channel(index)));
         }
     }
 }
@@ -235,7 +239,7 @@ struct Known {
 impl Known {
     /// Whether neurons that make the outputs of `task` are shared.
     fn shares_outputs(&self, task: &Task) -> bool {
-        let mut groups = task.coupling.groups.iter().zip(&self.neurons);
+        let mut groups = task.coupling().groups.iter().zip(&self.neurons);
         groups.any(|(group, neurons)| {
             group.end() == Some(End::Output) && neurons.iter().any(Option::is_some)
         })
@@ -255,16 +259,16 @@ fn tasks_of(parts: Vec<Part>) -> (Vec<Input>, Vec<Option<Known>>) {
             }
             Part::Joint(joint) => joint,
         };
-        for (task, net) in joint.tasks.iter().enumerate() {
+        for (task, net) in joint.task_ids().zip(joint.tasks()) {
             let moved = |n: &Option<Neuron>| n.map(|n| Neuron(n.0 + neurons));
             let groups = joint.sharing(task).iter();
             known.push(Some(Known {
                 neurons: groups.map(|g| g.iter().map(moved).collect()).collect(),
-                fused: joint.fused()[task].iter().map(|f| f.map(|f| f + layers)).collect(),
+                fused: joint.fused()[task.0].iter().map(|f| f.map(|f| f + layers)).collect(),
             }));
-            inputs.push(Input { name: net.name.clone(), model: net.model.clone() });
+            inputs.push(Input { name: net.name().to_owned(), model: net.model().clone() });
         }
-        let all = (0..joint.tasks.len()).flat_map(|t| joint.sharing(t).iter().flatten().flatten());
+        let all = joint.task_ids().flat_map(|t| joint.sharing(t).iter().flatten().flatten());
         neurons += all.map(|n| n.0 + 1).max().unwrap_or(0);
         layers += joint.fused().iter().flatten().flatten().map(|f| f + 1).max().unwrap_or(0);
     }
@@ -280,7 +284,7 @@ fn check_names(inputs: &[Input]) -> Result<()> {
     match inputs.iter().find(|input| !names.insert(input.name.as_str())) {
         Some(input) => {
             Err(Error::new(ErrorKind::Usage, format!("two tasks are called '{}'", input.name))
-                .hint("name them with --name"))
+                .hint(Hint::from("name them with ").option("name")))
         }
         None => Ok(()),
     }
@@ -293,14 +297,14 @@ fn restored(tasks: Vec<Task>, known: Vec<Option<Known>>) -> Result<JointModel> {
     }
     let (mut sharing, mut fused): (Sharing, Fused) = (Vec::new(), Vec::new());
     for (task, known) in tasks.iter().zip(known) {
-        let groups: Vec<usize> = task.coupling.groups.iter().map(|g| g.size).collect();
-        let layers = task.coupling.layers.len();
+        let groups: Vec<usize> = task.coupling().groups.iter().map(|g| g.size).collect();
+        let layers = task.coupling().layers.len();
         let own = known.unwrap_or_else(|| Known {
             neurons: groups.iter().map(|n| vec![None; *n]).collect(),
             fused: vec![None; layers],
         });
         if own.neurons.iter().map(Vec::len).ne(groups) {
-            return Err(changed().in_model(&task.name));
+            return Err(changed().in_model(task.name()));
         }
         sharing.push(own.neurons);
         fused.push(own.fused);

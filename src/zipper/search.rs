@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::calib::data::Dataset;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
@@ -158,7 +158,8 @@ impl Search<'_> {
                 100.0 * size,
                 100.0 * ratio(&full.outcome)
             );
-            return Err(Error::new(ErrorKind::Usage, message).hint("give a larger --target-size"));
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint(Hint::from("give a larger ").option("target-size")));
         }
         self.at_size(full, parameters)
     }
@@ -252,8 +253,8 @@ impl Search<'_> {
     }
 
     fn for_drop(&self, limit: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-        let nets = &self.prepared.joint.tasks;
-        let before = self.errors(&nets.iter().map(|t| &t.model).collect::<Vec<_>>())?;
+        let nets = self.prepared.joint.tasks();
+        let before = self.errors(&nets.iter().map(|t| t.model()).collect::<Vec<_>>())?;
         let full = self.full(self.retraining)?;
         let mut trials = vec![self.trial(&full.joint, &full.outcome, &before)?];
         if within(&trials[0], limit) {
@@ -334,7 +335,7 @@ impl Search<'_> {
     }
 
     fn trial(&self, joint: &JointModel, outcome: &Outcome, before: &[f64]) -> Result<Trial> {
-        let nets: Vec<&Model> = joint.tasks.iter().map(|t| &t.model).collect();
+        let nets: Vec<&Model> = joint.tasks().iter().map(|t| t.model()).collect();
         let drops = self.errors(&nets)?.iter().zip(before).map(|(after, b)| after - b).collect();
         Ok(Trial { size: ratio(outcome), drops, deviation: None, kept: false })
     }
@@ -367,14 +368,18 @@ fn error_rate(net: &Model, data: &Dataset, backend: &dyn Backend, batch: usize) 
     for range in data.batches(batch) {
         let labels = data.labels(range.clone()).ok_or_else(|| {
             Error::new(ErrorKind::Calibration, "there are no labels to measure errors with")
-                .hint("give labelled samples: --data")
+                .hint(Hint::from("give labelled samples: ").option("data"))
         })?;
         let outputs = session.run(&feeds(&data.batch(range)?))?;
         let first = outputs.first().map(|o| o.as_f32()).transpose()?;
         let scores = first.filter(|s| s.ndim() > 1 && s.shape()[0] == labels.len());
         let scores = scores.ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "its first output does not tell classes")
-                .hint("merge it with --share in place of --max-drop")
+            Error::new(ErrorKind::Unsupported, "its first output does not tell classes").hint(
+                Hint::from("merge it with ")
+                    .option("share")
+                    .then(" in place of ")
+                    .option("max-drop"),
+            )
         })?;
         wrong += misclassified(&scores, &labels);
     }

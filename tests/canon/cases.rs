@@ -1,5 +1,9 @@
 //! Graphs as exporters write them, with the operators that are left in canonical form.
 
+#[path = "fused.rs"]
+mod fused;
+#[path = "quantised.rs"]
+pub mod quantised;
 #[path = "recurrent.rs"]
 mod recurrent;
 
@@ -20,10 +24,15 @@ pub type Build = fn(&mut GraphBuilder) -> ValueId;
 pub fn all() -> Vec<Case> {
     ROWS.iter()
         .chain(recurrent::ROWS)
+        .chain(fused::ROWS)
         .map(|(name, opset, operators, build)| {
             let mut b = GraphBuilder::new(name, *opset);
             let y = build(&mut b);
-            Case { name, model: b.build(&[y]), operators }
+            let mut model = b.build(&[y]);
+            for domain in model.graph.nodes().map(|(_, node)| node.domain.clone()) {
+                model.opsets.entry(domain).or_insert(1);
+            }
+            Case { name, model, operators }
         })
         .collect()
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use onnx_zip::align::TaskId;
 use onnx_zip::emit::{EmitOptions, emit, restore};
 use onnx_zip::onnx;
 
@@ -12,7 +13,7 @@ fn renamed(name: &str) -> Tool {
     let tool = Tool::new();
     tool.merge(&["--name", "a", "--name", "second", "--no-verify", "--quiet"]);
     let mut joint = restore(&onnx::load(&tool.path("joint.onnx")).unwrap()).unwrap();
-    joint.tasks[1].name = name.to_owned();
+    joint.rename(TaskId(1), name);
     let model = emit(&joint, &EmitOptions::default()).unwrap();
     onnx::save(&model, &tool.path("joint.onnx"), &Default::default()).unwrap();
     tool

@@ -6,6 +6,7 @@ mod commands;
 mod compare;
 mod files;
 mod goals;
+mod halves;
 mod handoff;
 mod hostile;
 mod merge;

@@ -23,10 +23,10 @@ fn increase(nets: [(&str, &str); 2], method: Method, samples: usize) -> f64 {
         assert_eq!(site.shared, site.neurons[0], "{:?} is shared fully", site.layers);
     }
     let after: Vec<f64> = joint
-        .tasks
+        .tasks()
         .iter()
         .zip(nets)
-        .map(|(t, (_, task))| error(&t.model, &images(&t.model, &format!("{task}_test"), 10_000)))
+        .map(|(t, (_, task))| error(t.model(), &images(t.model(), &format!("{task}_test"), 10_000)))
         .collect();
     println!("{nets:?} {method:?}: {before:?} -> {after:?}");
     (after.iter().sum::<f64>() - before.iter().sum::<f64>()) / 2.0

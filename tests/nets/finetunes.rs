@@ -4,6 +4,7 @@ use ndarray::ArrayD;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use onnx_zip::align::TaskId;
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::{Channel, GroupId, LayerId};
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
@@ -65,14 +66,15 @@ fn merged(nets: &[Model], share: f64) -> (JointModel, Outcome) {
 
 /// Whether every shared channel is one with that of the same index.
 fn keeps_indices(joint: &JointModel) -> bool {
-    let groups = joint.sharing(0).iter().enumerate();
+    let groups = joint.sharing(TaskId(0)).iter().enumerate();
     let mut shared = groups.flat_map(|(group, channels)| {
         let own = channels.iter().enumerate();
         own.filter_map(move |(index, n)| Some((*n, Channel { group: GroupId(group), index })))
             .filter(|(n, _)| n.is_some())
     });
     shared.all(|(neuron, channel)| {
-        let mut others = joint.sharing(1).iter().flat_map(|channels| channels.iter().enumerate());
+        let mut others =
+            joint.sharing(TaskId(1)).iter().flat_map(|channels| channels.iter().enumerate());
         others.any(|(index, other)| *other == neuron && index == channel.index)
     })
 }
@@ -210,9 +212,9 @@ fn worst(joint: &JointModel, nets: &[Model]) -> f32 {
 #[test]
 fn corrections_of_full_rank_are_the_original_nets() {
     let (nets, prepared, calibration) = apart();
-    let coupling = &prepared.joint.tasks[1].coupling;
+    let coupling = prepared.joint.tasks()[1].coupling();
     let full = (0..coupling.layers.len())
-        .map(|id| ((1, LayerId(id)), coupling.layer(LayerId(id)).outputs.len()));
+        .map(|id| (TaskId(1).layer(LayerId(id)), coupling.layer(LayerId(id)).outputs.len()));
     let corrections: Ranks = full.collect();
     let mut options = MergeOptions { corrections: Some(corrections), ..MergeOptions::default() };
     options.budget.set_biases(Biases::PerTask);
@@ -254,7 +256,7 @@ fn corrections_take_away_loss_within_the_size() {
     let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
     assert_eq!(count(&written, "Gather"), 0);
     let restored = emit::restore(&written).unwrap();
-    for (task, again) in joint.tasks.iter().zip(&restored.tasks) {
-        assert_eq!(outputs(&task.model, &[]), outputs(&again.model, &[]));
+    for (task, again) in joint.tasks().iter().zip(restored.tasks()) {
+        assert_eq!(outputs(task.model(), &[]), outputs(again.model(), &[]));
     }
 }

@@ -94,9 +94,9 @@ fn nodes(model: &Model) -> BTreeMap<String, usize> {
 }
 
 fn is_right_in_every_form(joint: &JointModel) {
-    let batch = samples(&joint.tasks[0].model, 5).batch(0..5).unwrap();
+    let batch = samples(joint.tasks()[0].model(), 5).batch(0..5).unwrap();
     let alone: Vec<ArrayD<f32>> =
-        joint.tasks.iter().map(|t| run(&t.model, &batch).remove(0)).collect();
+        joint.tasks().iter().map(|t| run(t.model(), &batch).remove(0)).collect();
     for (_, form, _) in emit::FORMS {
         let model =
             emit::emit(joint, &EmitOptions { form: *form, ..EmitOptions::default() }).unwrap();
@@ -111,8 +111,8 @@ fn is_right_in_every_form(joint: &JointModel) {
         }
         let written = onnx::decode(onnx::encode(&model).unwrap().into(), None, "joint").unwrap();
         let restored = emit::restore(&written).unwrap();
-        for (before, after) in joint.tasks.iter().zip(&restored.tasks) {
-            assert_eq!(constants(&before.model), constants(&after.model), "{form:?}");
+        for (before, after) in joint.tasks().iter().zip(restored.tasks()) {
+            assert_eq!(constants(before.model()), constants(after.model()), "{form:?}");
         }
         // Constants that happen to be equal, as biases of zeros, are stored once; the plan counts each.
         let (stored, planned) = (stored(&model), sizes(joint).unwrap().joint());

@@ -3,6 +3,7 @@
 use ndarray::{Array1, Array2};
 use rand::{Rng, SeedableRng};
 
+use onnx_zip::align::TaskId;
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions};
 use onnx_zip::ir::builder::GraphBuilder;
@@ -55,8 +56,8 @@ fn channels_that_the_first_layer_cannot_tell_apart_are_paired_by_the_later_ones(
         let nets = [a.clone(), permuted(&a, 5), permuted(&a, 6)].map(|net| (net, data.clone()));
         let (joint, outcome) = merge(nets, &MergeOptions { method, ..MergeOptions::default() });
         assert_eq!(outcome.sites.iter().map(|s| s.shared).collect::<Vec<_>>(), [5, 8, 5, 0]);
-        for task in &joint.tasks {
-            let lost = deviation(&run(&task.model, &batch)[0], &original);
+        for task in joint.tasks() {
+            let lost = deviation(&run(task.model(), &batch)[0], &original);
             assert!(lost < 1e-3, "{method:?} lost {lost}");
         }
     }
@@ -73,7 +74,7 @@ fn a_joint_model_with_such_groups_can_be_taken_apart_again() {
     let read = onnx::decode(onnx::encode(&written).unwrap().into(), None, "joint").unwrap();
     let restored = emit::restore(&read).unwrap();
     for task in 0..3 {
-        assert_eq!(restored.sharing(task), joint.sharing(task));
+        assert_eq!(restored.sharing(TaskId(task)), joint.sharing(TaskId(task)));
     }
 }
 

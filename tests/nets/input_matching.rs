@@ -2,7 +2,6 @@
 
 use ndarray::{Array1, Array4, ArrayD, s};
 
-use onnx_zip::calib::data::Dataset;
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::{CoupledLayer, Coupling};
 use onnx_zip::emit::{self, EmitOptions};
@@ -13,12 +12,12 @@ use onnx_zip::mtz::options::{Budget, MergeOptions, Method, Unit};
 use onnx_zip::mtz::plan::predict;
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
-use onnx_zip::zipper::{self, Calibration, Goal, Input, Outcome, merge_for};
+use onnx_zip::zipper::{self, Goal, Input, Outcome, Part, PrepareOptions, merge_for};
 
 use crate::permute::permuted;
 use crate::support::{
-    backend, canonical, check_forms, check_size, deviation, images, joint_outputs, merge, model,
-    outputs,
+    calibration, canonical, check_forms, check_size, deviation, images, joint_outputs, merge,
+    model, outputs,
 };
 
 fn options(method: Method, share: f64) -> MergeOptions {
@@ -89,7 +88,7 @@ fn check(joint: &JointModel) {
     let written = emit::emit(joint, &EmitOptions::default()).unwrap();
     let read = onnx::decode(onnx::encode(&written).unwrap().into(), None, "joint").unwrap();
     let restored = emit::restore(&read).unwrap();
-    for task in 0..joint.tasks.len() {
+    for task in joint.task_ids() {
         assert_eq!(restored.sharing(task), joint.sharing(task));
     }
 }
@@ -110,11 +109,11 @@ fn check_copies((joint, outcome): &(JointModel, Outcome), original: &ArrayD<f32>
 
 /// What a layer and the layer that makes the outputs have of a net's parameters.
 fn parameters(joint: &JointModel, task: usize, layers: &[&str]) -> u64 {
-    let net = &joint.tasks[task];
-    let all = net.coupling.layers.iter();
+    let net = &joint.tasks()[task];
+    let all = net.coupling().layers.iter();
     let count = |(number, layer): (usize, &CoupledLayer)| {
-        let is_last = number + 1 == net.coupling.layers.len();
-        let (out, inputs, taps) = layer.layer.sizes(&net.model.graph).unwrap();
+        let is_last = number + 1 == net.coupling().layers.len();
+        let (out, inputs, taps) = layer.layer.sizes(net.graph()).unwrap();
         let counts = is_last || layers.contains(&layer.name.as_str());
         if counts { (out * (inputs * taps + 1)) as u64 } else { 0 }
     };
@@ -209,21 +208,12 @@ fn layers_may_keep_their_weights_and_those_behind_them_share() {
         let (original, first) = (outputs(&a, &[]).remove(0), first_layer(&a));
         let data = calibration(&images(&a, "mnist_train", 600));
         let inputs = [("b", permuted(&a, 7)), ("a", a)];
-        let inputs = inputs.map(|(name, model)| Input { name: name.into(), model });
-        let mut prepared = zipper::prepare(inputs.into()).unwrap();
-        prepared.keep_weights(&first).unwrap();
+        let parts =
+            inputs.map(|(name, model)| Part::Net(Box::new(Input { name: name.into(), model })));
+        let kept = PrepareOptions { own_weights: vec![first.clone()], ..Default::default() };
+        let prepared = zipper::prepare_parts(parts.into(), kept).unwrap();
         let merged = zipper::merge(prepared, &data, &options(method, 1.0), &Silent).unwrap();
         check_copies(&merged, &original, &[&first]);
-    }
-}
-
-fn calibration(data: &Dataset) -> Calibration {
-    Calibration {
-        backend: backend(),
-        data: vec![data.clone(), data.clone()],
-        stored: Vec::new(),
-        batch: 64,
-        memory: 1 << 30,
     }
 }
 

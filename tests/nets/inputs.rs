@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayD, IxDyn};
 
+use onnx_zip::align::TaskId;
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::error::ErrorKind;
@@ -90,9 +91,9 @@ fn a_net_of_grey_images_is_found_in_a_net_of_coloured_ones() {
         assert_eq!(outcome.sites[0].shared_inputs, 1);
         // The output layers, and the filters of the two colours that grey images lack.
         assert_eq!(outcome.sizes.specific, [27, 27 + 6 * 2 * 9]);
-        for (task, original) in joint.tasks.iter().zip([&grey, &colour]) {
+        for (task, original) in joint.tasks().iter().zip([&grey, &colour]) {
             let batch = samples(original).batch(0..32).unwrap();
-            let lost = deviation(&run(&task.model, &batch)[0], &run(original, &batch)[0]);
+            let lost = deviation(&run(task.model(), &batch)[0], &run(original, &batch)[0]);
             assert!(lost < 1e-4, "{method:?} lost {lost}");
         }
     }
@@ -109,10 +110,10 @@ fn every_form_takes_inputs_of_different_kinds() {
         let batches: Vec<Batch> =
             nets.iter().map(|net| samples(net).batch(0..8).unwrap()).collect();
         let expected: Vec<ArrayD<f32>> = joint
-            .tasks
+            .tasks()
             .iter()
             .zip(&batches)
-            .map(|(task, batch)| run(&task.model, batch).remove(0))
+            .map(|(task, batch)| run(task.model(), batch).remove(0))
             .collect();
         for form in [Form::Heads, Form::Switch] {
             for (got, expected) in joint_outputs(&joint, form, &batches).iter().zip(&expected) {
@@ -125,7 +126,9 @@ fn every_form_takes_inputs_of_different_kinds() {
         let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
         let read = onnx::decode(onnx::encode(&written).unwrap().into(), None, "joint").unwrap();
         let restored = emit::restore(&read).unwrap();
-        (0..3).for_each(|task| assert_eq!(restored.sharing(task), joint.sharing(task)));
+        (0..3).for_each(|task| {
+            assert_eq!(restored.sharing(TaskId(task)), joint.sharing(TaskId(task)))
+        });
     }
 }
 
@@ -164,7 +167,7 @@ fn layers_that_move_differently_share_weights_in_every_form() {
         let (joint, outcome) = merge(nets.map(|net| (net, images.clone())), &options);
         assert!(outcome.sites[..2].iter().all(|site| site.shared > 0));
         let batch = images.batch(0..8).unwrap();
-        let alone = joint.tasks.iter().map(|task| run(&task.model, &batch).remove(0));
+        let alone = joint.tasks().iter().map(|task| run(task.model(), &batch).remove(0));
         let alone: Vec<ArrayD<f32>> = alone.collect();
         for form in [Form::Heads, Form::Masked, Form::Switch] {
             let batches: Vec<Batch> = vec![batch.clone(); 3];

@@ -81,13 +81,13 @@ fn every_task_may_keep_its_own_batch_norm() {
         support::merge_with(vec![net("a", &a), net("b", &b)], data, &options, kept).0
     };
     let (full, half) = (merged(Method::Refit, 1.0), merged(Method::Mtz, 0.5));
-    assert!(full.tasks[0].model.graph.nodes().any(|(_, n)| n.is("BatchNormalization")));
+    assert!(full.tasks()[0].model().graph.nodes().any(|(_, n)| n.is("BatchNormalization")));
     for (_, form, _) in FORMS {
         for joined in joint_outputs(&full, *form) {
             let lost = deviation(&joined, &original);
             assert!(lost < 1e-4, "{form:?} lost {lost}");
         }
-        let alone = half.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0));
+        let alone = half.tasks().iter().map(|t| outputs(t.model(), &[]).remove(0));
         for (joined, alone) in joint_outputs(&half, *form).iter().zip(alone) {
             assert!(deviation(joined, &alone) < 1e-5, "{form:?}");
         }
@@ -99,7 +99,7 @@ fn all_forms_of_a_partial_merge_agree_with_its_task_nets() {
     let (a, b) = (model("lenet5_mnist_a"), model("lenet5_mnist_b"));
     let (joint, _) = merge(a, b, &options(Method::Refit, 0.5));
     let alone: Vec<ArrayD<f32>> =
-        joint.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0)).collect();
+        joint.tasks().iter().map(|t| outputs(t.model(), &[]).remove(0)).collect();
     for (name, form, _) in FORMS {
         for (joined, alone) in joint_outputs(&joint, *form).iter().zip(&alone) {
             assert!(deviation(joined, alone) < 1e-5, "{name}");
@@ -128,7 +128,7 @@ fn widths_may_differ() {
     let (joint, outcome) = merge(a, b, &options(Method::Refit, 1.0));
     assert!(outcome.sizes.shared > 0);
     let alone: Vec<ArrayD<f32>> =
-        joint.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0)).collect();
+        joint.tasks().iter().map(|t| outputs(t.model(), &[]).remove(0)).collect();
     for (joined, alone) in joint_outputs(&joint, Form::Heads).iter().zip(&alone) {
         assert!(deviation(joined, alone) < 1e-5);
     }
@@ -165,7 +165,7 @@ fn layers_whose_statistics_do_not_fit_stay_as_they_are() {
     let shared: Vec<usize> = outcome.sites.iter().map(|s| s.shared).collect();
     assert_eq!(shared, [20, 50, 0, 0]);
     assert!(outcome.sites[2].reason.as_ref().unwrap().contains("--memory"));
-    let alone = joint.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0));
+    let alone = joint.tasks().iter().map(|t| outputs(t.model(), &[]).remove(0));
     for (joined, alone) in joint_outputs(&joint, Form::Heads).iter().zip(alone) {
         assert!(deviation(joined, &alone) < 1e-5);
     }

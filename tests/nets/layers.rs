@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use onnx_zip::calib::data::Dataset;
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions, restore};
 use onnx_zip::ir::Model;
@@ -12,27 +11,18 @@ use onnx_zip::mtz::options::{Biases, Budget, MergeOptions, Unit};
 use onnx_zip::mtz::plan::{Trial, predict, sizes};
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
-use onnx_zip::zipper::{self, Calibration, Goal, Input, Outcome, Prepared, merge_for};
+use onnx_zip::zipper::{self, Goal, Input, Outcome, Prepared, merge_for};
 
 use crate::permute::permuted;
 use crate::support::{
-    backend, canonical, check_forms, check_size, deviation, images, joint_outputs, model, outputs,
+    calibration, canonical, check_forms, check_size, deviation, images, joint_outputs, model,
+    outputs,
 };
 
 fn prepared(a: Model, b: Model) -> Prepared {
     let inputs = [("a", a), ("b", b)];
     let inputs = inputs.map(|(name, model)| Input { name: name.to_owned(), model });
     zipper::prepare(inputs.into()).unwrap()
-}
-
-fn calibration(data: &Dataset) -> Calibration {
-    Calibration {
-        backend: backend(),
-        data: vec![data.clone(), data.clone()],
-        stored: Vec::new(),
-        batch: 64,
-        memory: 1 << 30,
-    }
 }
 
 fn options(biases: Biases) -> MergeOptions {
@@ -46,17 +36,16 @@ fn merged_for(
     prepared: &Prepared,
     options: &MergeOptions,
 ) -> (JointModel, Outcome, Vec<Trial>) {
-    let data = images(&prepared.joint.tasks[0].model, "mnist_train", 600);
+    let data = images(prepared.joint.tasks()[0].model(), "mnist_train", 600);
     merge_for(goal, prepared, &calibration(&data), options, None, &[], &Silent).unwrap()
 }
 
 /// Places of the sites whose layers' names contain any of `names`.
 fn places(prepared: &Prepared, names: &[&str]) -> BTreeSet<usize> {
-    let name = |task: usize, id| prepared.joint.tasks[task].coupling.layer(id).name.clone();
+    let name = |own| prepared.joint.layer(own).name.clone();
     let sites = prepared.alignment.sites.iter().enumerate();
-    let wanted = sites.filter(|(_, site)| {
-        site.members().any(|(task, id)| names.iter().any(|n| name(task, id).contains(n)))
-    });
+    let wanted = sites
+        .filter(|(_, site)| site.members().any(|own| names.iter().any(|n| name(own).contains(n))));
     wanted.map(|(place, _)| place).collect()
 }
 
@@ -118,7 +107,7 @@ fn biases_of_the_tasks_take_one_number_for_each_neuron_and_lose_less() {
         let (nets, options) = (prepared(a.clone(), b.clone()), options(biases));
         let (joint, outcome) = zipper::merge(nets, &calibration(&data), &options, &Silent).unwrap();
         check_forms(&joint);
-        let joined = outputs(&joint.tasks[0].model, &[]).remove(0);
+        let joined = outputs(joint.tasks()[0].model(), &[]).remove(0);
         let original = outputs(&a, &[]).remove(0);
         let squares: f32 = joined.iter().zip(&original).map(|(x, y)| (x - y).powi(2)).sum();
         let rows: usize = outcome.sites.iter().map(|site| site.shared).sum();

@@ -17,4 +17,5 @@ mod retraining;
 mod several;
 mod support;
 mod tokens;
+mod transformers;
 mod zoo;

@@ -21,8 +21,9 @@ fn seen(name: &str) -> (usize, Vec<String>) {
 fn products_are_layers_whatever_is_open() {
     // Per block four projections of attention and two of the perceptron.
     for (name, layers) in [
-        ("encoder_14", 2 * 6 + 1),
-        ("encoder_17", 2 * 6 + 1),
+        // The encoders also have tables of tokens and positions.
+        ("encoder_14", 2 + 2 * 6 + 1),
+        ("encoder_17", 2 + 2 * 6 + 1),
         ("vision_14", 1 + 2 * 6 + 1),
         ("vision_17", 1 + 2 * 6 + 1),
         ("recogniser_14", 3 + 2 * 2 + 1),
@@ -39,9 +40,8 @@ fn products_are_layers_whatever_is_open() {
 }
 
 #[test]
-fn tables_and_normalisations_have_their_reasons() {
+fn normalisations_have_their_reasons_and_tables_are_layers() {
     let (_, reasons) = seen("encoder_17");
-    let tables = reasons.iter().filter(|reason| reason.starts_with("rows of a table")).count();
-    assert_eq!(tables, 2, "{reasons:#?}");
+    assert!(!reasons.iter().any(|reason| reason.contains("Gather")), "{reasons:#?}");
     assert!(reasons.iter().any(|reason| reason.contains("LayerNormalization")), "{reasons:#?}");
 }

@@ -1,5 +1,6 @@
 //! Laws of merges that share neurons of the layers that make outputs, too.
 
+use onnx_zip::align::TaskId;
 use onnx_zip::calib::data::Dataset;
 use onnx_zip::couple::End;
 use onnx_zip::emit::{self, EmitOptions, FORMS};
@@ -23,7 +24,7 @@ fn merge(
 ) -> (JointModel, Outcome) {
     let tasks = parts.iter().map(|part| match part {
         Part::Net(_) => 1,
-        Part::Joint(joint) => joint.tasks.len(),
+        Part::Joint(joint) => joint.tasks().len(),
     });
     let data: Vec<Dataset> =
         vec![images(&model("lenet5_mnist_a"), "mnist_train", 600); tasks.sum()];
@@ -38,9 +39,9 @@ fn net(name: &str, model: &Model) -> Part {
 
 /// How many neurons of the layers that make outputs a task shares.
 fn shared_outputs(joint: &JointModel, task: usize) -> usize {
-    let coupling = &joint.tasks[task].coupling;
+    let coupling = joint.tasks()[task].coupling();
     let groups = coupling.groups().filter(|(_, group)| group.end() == Some(End::Output));
-    groups.map(|(id, _)| joint.sharing(task)[id.0].iter().flatten().count()).sum()
+    groups.map(|(id, _)| joint.sharing(TaskId(task))[id.0].iter().flatten().count()).sum()
 }
 
 fn check(joint: &JointModel) {

@@ -1,16 +1,15 @@
 //! Copies of a net with its channels in another order, which compute the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ndarray::Axis;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 
 use onnx_zip::canon::BatchNorm;
-use onnx_zip::couple::{Channel, Coupling, LayerId};
+use onnx_zip::couple::{Channel, Coupling, LayerId, Nest};
 use onnx_zip::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
-use onnx_zip::mtz::joint::Task;
-use onnx_zip::ops::{Flow, Operand, Partwise};
+use onnx_zip::ops::{Flow, Operand};
 
 use crate::support::canonical;
 
@@ -24,17 +23,20 @@ pub fn permuted(model: &Model, seed: u64) -> Model {
 
 /// [`permuted`] with a choice of what becomes of `BatchNormalization`.
 pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
-    let mut task = Task::new("p", canonical(model, batchnorm)).unwrap();
-    let coupling = task.coupling.clone();
+    let mut net = canonical(model, batchnorm);
+    let coupling = Coupling::of(&net.graph).unwrap();
     let orders = Orders::new(&coupling, seed);
-    let graph = &mut task.model.graph;
+    let graph = &mut net.graph;
     for id in 0..coupling.layers.len() {
         permute_layer(graph, &coupling, LayerId(id), &orders);
     }
     for (id, flow) in &coupling.flows {
         match flow {
             Flow::Partwise(partwise) => {
-                permute_parameters(graph, &coupling, *id, partwise, &orders)
+                permute_parameters(graph, &coupling, *id, &partwise.operands, &orders)
+            }
+            Flow::Together(together) => {
+                permute_parameters(graph, &coupling, *id, &together.operands, &orders)
             }
             Flow::Whole(_) => straighten(graph, &coupling, *id, &orders),
             Flow::Recurrent(gates) => {
@@ -44,7 +46,7 @@ pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
             _ => {}
         }
     }
-    task.model
+    net
 }
 
 /// For each group, the old index of the channel that comes to each index.
@@ -61,7 +63,31 @@ impl Orders {
             }
             order
         };
-        Orders(coupling.groups.iter().map(order).collect())
+        let mut orders: Vec<Vec<usize>> = coupling.groups.iter().map(order).collect();
+        let mut families: BTreeMap<usize, Vec<&Nest>> = BTreeMap::new();
+        coupling.nests.iter().for_each(|nest| families.entry(nest.heads.0).or_default().push(nest));
+        for (heads, nests) in families {
+            let moves = |nest: &&Nest| coupling.group(nest.channels).frozen.is_none();
+            let may_move = nests.iter().all(moves);
+            let mut order: Vec<usize> = (0..orders[heads].len()).collect();
+            if may_move {
+                order.shuffle(&mut rng);
+            }
+            for nest in nests {
+                let blocks = nest.blocks();
+                for (block, old) in blocks.iter().zip(&order) {
+                    let mut inside = blocks[*old].clone();
+                    if may_move && !nest.is_fixed {
+                        inside.shuffle(&mut rng);
+                    }
+                    for (new, old) in block.iter().zip(inside) {
+                        orders[nest.channels.0][*new] = old;
+                    }
+                }
+            }
+            orders[heads] = order;
+        }
+        Orders(orders)
     }
 
     /// For each index of an axis with these channels, the old index that comes there.
@@ -100,14 +126,14 @@ fn permute_parameters(
     graph: &mut Graph,
     coupling: &Coupling,
     id: NodeId,
-    partwise: &Partwise,
+    operands: &[Operand],
     orders: &Orders,
 ) {
     let node = graph.node(id).clone();
-    let channels = coupling.axis(node.outputs[0].unwrap()).unwrap();
-    let places = orders.places(&channels.channels);
-    for (operand, input) in partwise.operands.iter().zip(&node.inputs) {
+    for (operand, input) in operands.iter().zip(&node.inputs) {
         let (Operand::Param { axis }, Some(value)) = (operand, input) else { continue };
+        let channels = coupling.axis(node.outputs[0].unwrap()).unwrap();
+        let places = orders.places(&channels.channels);
         let tensor = graph.initializer(*value).unwrap().to_f32().unwrap();
         graph.set_initializer(*value, Tensor::from_f32(&tensor.select(Axis(*axis), &places)));
     }

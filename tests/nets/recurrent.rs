@@ -166,7 +166,7 @@ fn merge(a: &Model, b: &Model, options: &MergeOptions) -> (JointModel, Outcome) 
 }
 
 fn alone(joint: &JointModel) -> Vec<ArrayD<f32>> {
-    joint.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0)).collect()
+    joint.tasks().iter().map(|t| outputs(t.model(), &[]).remove(0)).collect()
 }
 
 #[test]
@@ -224,8 +224,8 @@ fn all_forms_of_a_partial_merge_agree_with_its_task_nets() {
         let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
         let written = onnx::decode(onnx::encode(&written).unwrap().into(), None, "joint").unwrap();
         let restored = emit::restore(&written).unwrap();
-        for (restored, alone) in restored.tasks.iter().zip(&alone) {
-            assert_eq!(&outputs(&restored.model, &[])[0], alone, "{kind:?}");
+        for (restored, alone) in restored.tasks().iter().zip(&alone) {
+            assert_eq!(&outputs(restored.model(), &[])[0], alone, "{kind:?}");
         }
     }
 }
@@ -277,7 +277,7 @@ fn errors(nets: [&str; 2], method: Method) -> [[f64; 2]; 2] {
     let before = [0, 1].map(|i| error(&nets[i], &test[i]));
     let parts = [0, 1].map(|i| (nets[i].clone(), data("train", i, 1000)));
     let (joint, _) = support::merge(parts, &MergeOptions { method, ..MergeOptions::default() });
-    let after = [0, 1].map(|i| error(&joint.tasks[i].model, &test[i]));
+    let after = [0, 1].map(|i| error(joint.tasks()[i].model(), &test[i]));
     println!("{method:?}: {before:?} -> {after:?}");
     [before, after]
 }
@@ -297,7 +297,8 @@ fn retraining_recurrent_nets_wins_back_and_keeps_what_is_shared() {
             onnx::encode(&emit::emit(joint, &EmitOptions::default()).unwrap()).unwrap().len()
         };
         let mean_error = |joint: &JointModel| {
-            let errors = [0, 1].map(|at| error(&joint.tasks[at].model, &samples("test", at, 2000)));
+            let errors =
+                [0, 1].map(|at| error(joint.tasks()[at].model(), &samples("test", at, 2000)));
             errors.iter().sum::<f64>() / 2.0
         };
         let (before, stored) = (mean_error(&joint), size(&joint));

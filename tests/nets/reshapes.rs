@@ -121,7 +121,7 @@ fn every_form_computes_what_the_task_nets_do_and_sharing_nothing_changes_nothing
                 for (task, joined) in joined.iter().enumerate() {
                     let alone = match share {
                         0.0 => &nets[task],
-                        _ => &joint.tasks[task].model,
+                        _ => joint.tasks()[task].model(),
                     };
                     let lost = deviation(joined, &outputs(alone, &data, None)[0]);
                     assert!(lost < 1e-5, "{form:?} at {share}, batch {batch}: lost {lost}");

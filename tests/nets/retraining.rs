@@ -25,7 +25,7 @@ fn increases(nets: [(&str, &str); 2], samples: usize, iterations: usize) -> (f64
     let before = mean_error([&loaded[0].0, &loaded[1].0]);
     let (teachers, data): (Vec<_>, Vec<_>) = loaded.iter().cloned().unzip();
     let (mut joint, _) = merge(loaded, &MergeOptions::default());
-    let merged = mean_error([&joint.tasks[0].model, &joint.tasks[1].model]);
+    let merged = mean_error([joint.tasks()[0].model(), joint.tasks()[1].model()]);
     let backend = backend();
     let lesson = Lesson {
         data: &data,
@@ -36,7 +36,7 @@ fn increases(nets: [(&str, &str); 2], samples: usize, iterations: usize) -> (f64
     };
     let options = RetrainOptions { iterations, ..RetrainOptions::default() };
     let outcome = retrain(&mut joint, &lesson, &options, &Silent).unwrap();
-    let after = mean_error([&joint.tasks[0].model, &joint.tasks[1].model]);
+    let after = mean_error([joint.tasks()[0].model(), joint.tasks()[1].model()]);
     println!("{nets:?}: {before:.3}, merged {merged:.3}, {after:.3} at {}", outcome.best);
     (merged - before, after - before)
 }

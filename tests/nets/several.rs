@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::ArrayD;
 
+use onnx_zip::align::TaskId;
 use onnx_zip::calib::data::Dataset;
 use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::ir::{Model, Tensor};
@@ -13,11 +14,12 @@ use onnx_zip::mtz::options::{Budget, MergeOptions, Method};
 use onnx_zip::mtz::plan::predict;
 use onnx_zip::mtz::plan::sizes;
 use onnx_zip::onnx;
-use onnx_zip::zipper::{self, Input, Outcome, Part};
+use onnx_zip::progress::Silent;
+use onnx_zip::zipper::{self, Calibration, Input, Outcome, Part, PrepareOptions};
 
 use crate::permute::permuted;
 use crate::support::{
-    check_forms, check_size, deviation, images, joint_outputs, merge_parts, model, outputs,
+    backend, check_forms, check_size, deviation, images, joint_outputs, merge_parts, model, outputs,
 };
 
 const NETS: [&str; 3] = ["lenet5_mnist_a", "lenet5_mnist_b", "zoo/lenet5_small_fashion"];
@@ -80,7 +82,7 @@ fn neurons_are_shared_by_any_subset_of_the_tasks() {
         let (joint, outcome) = merge(&three(), &options(method, share));
         assert!(outcome.sizes.joint() < outcome.sizes.separate());
         let owners: std::collections::BTreeSet<_> = (0..3)
-            .flat_map(|task| joint.layout(task))
+            .flat_map(|task| joint.layout(TaskId(task)))
             .flatten()
             .map(|block| block.owner)
             .filter(|owner| owner.is_shared())
@@ -92,10 +94,12 @@ fn neurons_are_shared_by_any_subset_of_the_tasks() {
 
 /// The sets of tasks that share neurons of the first layer, with how many.
 fn sets(joint: &JointModel) -> BTreeMap<Vec<usize>, usize> {
-    let first = |task: usize| joint.tasks[task].coupling.layers[0].outputs[0].group;
-    let blocks = (0..joint.tasks.len()).flat_map(|task| joint.layout(task)[first(task).0].clone());
+    let first = |task: TaskId| joint.task(task).coupling().layers[0].outputs[0].group;
+    let blocks = joint.task_ids().flat_map(|task| joint.layout(task)[first(task).0].clone());
     let shared = blocks.filter_map(|block| match block.owner {
-        Owner::Tasks(tasks) if tasks.len() > 1 => Some((tasks, block.channels.len())),
+        Owner::Tasks(tasks) if tasks.len() > 1 => {
+            Some((tasks.iter().map(|task| task.0).collect(), block.channels.len()))
+        }
         _ => None,
     });
     shared.collect()
@@ -155,7 +159,7 @@ fn a_net_is_added_to_a_joint_model_that_was_written_and_read() {
         Part::Net(Box::new(Input { name: "c".into(), model: nets[2].clone() })),
     ];
     let (joint, outcome) = merge_parts(parts, data(3), &options(Method::Refit, 0.9));
-    for (old, new) in first.layout(0).iter().zip(joint.layout(0)) {
+    for (old, new) in first.layout(TaskId(0)).iter().zip(joint.layout(TaskId(0))) {
         let shared = |blocks: &[onnx_zip::mtz::joint::Block]| -> usize {
             blocks.iter().filter(|b| b.owner.is_shared()).map(|b| b.channels.len()).sum()
         };
@@ -163,6 +167,45 @@ fn a_net_is_added_to_a_joint_model_that_was_written_and_read() {
     }
     assert!(outcome.sizes.specific[2] < outcome.sizes.originals[2]);
     check(&joint);
+}
+
+#[test]
+fn layers_that_a_joint_model_leaves_to_its_tasks_stay_theirs() {
+    let nets = three();
+    let inputs = nets[..2].iter().cloned().zip(["a", "b"]);
+    let part =
+        |(model, name): (Model, &str)| Part::Net(Box::new(Input { name: name.to_owned(), model }));
+    let kept = PrepareOptions { own_weights: vec!["conv1*".to_owned()], ..Default::default() };
+    let prepared = zipper::prepare_parts(inputs.map(part).collect(), kept).unwrap();
+    let calibration = Calibration {
+        backend: backend(),
+        data: data(2),
+        stored: Vec::new(),
+        batch: 64,
+        memory: 1 << 30,
+    };
+    let all = options(Method::Refit, 1.0);
+    let (first, before) = zipper::merge(prepared, &calibration, &all, &Silent).unwrap();
+    let read = || {
+        let written = emit::emit(&first, &EmitOptions::default()).unwrap();
+        Part::Joint(emit::restore(&written).unwrap())
+    };
+    let (again, after) = merge_parts(vec![read()], data(2), &options(Method::Refit, 0.0));
+    assert_eq!(after.sizes, before.sizes);
+    let old = joint_outputs(&first, Form::Heads);
+    for (old, new) in old.iter().zip(&joint_outputs(&again, Form::Heads)) {
+        assert!(deviation(new, old) < 1e-5, "{}", deviation(new, old));
+    }
+    let net = Part::Net(Box::new(Input { name: "c".into(), model: nets[2].clone() }));
+    let (joined, _) = merge_parts(vec![read(), net], data(3), &all);
+    for task in 0..2 {
+        let graphs = [&first, &joined].map(|joint| joint.task(TaskId(task)).graph());
+        let weights = graphs.map(|graph| {
+            let conv = graph.nodes().find(|(_, node)| node.is("Conv")).unwrap().1;
+            graph.initializer(conv.input(1).unwrap()).unwrap().to_f32().unwrap()
+        });
+        assert!(deviation(&weights[1], &weights[0]) < 1e-3, "first layer of task {task}");
+    }
 }
 
 #[test]

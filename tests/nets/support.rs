@@ -90,6 +90,17 @@ pub fn merge_with(
     zipper::merge(prepared, &calibration, options, &Silent).unwrap()
 }
 
+/// Two tasks calibrated on the same samples.
+pub fn calibration(data: &Dataset) -> Calibration {
+    Calibration {
+        backend: backend(),
+        data: vec![data.clone(), data.clone()],
+        stored: Vec::new(),
+        batch: 64,
+        memory: 1 << 30,
+    }
+}
+
 /// Outputs for one batch of named arrays.
 pub fn run(model: &Model, batch: &[(String, HostArray)]) -> Vec<ArrayD<f32>> {
     let bytes = onnx::encode(model).unwrap();
@@ -139,7 +150,7 @@ pub fn joint_outputs(joint: &JointModel, form: Form) -> Vec<ArrayD<f32>> {
     if form == Form::Heads {
         return outputs(&model, &[]);
     }
-    (0..joint.tasks.len())
+    (0..joint.tasks().len())
         .map(|task| {
             let selected = ArrayD::from_elem(ndarray::IxDyn(&[1]), task as i64);
             outputs(&model, &[("task".to_owned(), HostArray::I64(selected))]).swap_remove(task)
@@ -150,7 +161,7 @@ pub fn joint_outputs(joint: &JointModel, form: Form) -> Vec<ArrayD<f32>> {
 /// Every form of a joint model computes what the task nets compute.
 pub fn check_forms(joint: &JointModel) {
     let alone: Vec<ArrayD<f32>> =
-        joint.tasks.iter().map(|t| outputs(&t.model, &[]).remove(0)).collect();
+        joint.tasks().iter().map(|t| outputs(t.model(), &[]).remove(0)).collect();
     for (name, form, _) in FORMS {
         for (joined, alone) in joint_outputs(joint, *form).iter().zip(&alone) {
             assert!(deviation(joined, alone) < 1e-5, "{name}");

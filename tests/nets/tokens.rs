@@ -6,11 +6,12 @@ use ndarray::{ArrayD, Axis};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use onnx_zip::calib::data::{DataOptions, Dataset};
+use onnx_zip::calib::data::{DataOptions, Dataset, tables};
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::{Coupling, GroupId};
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
-use onnx_zip::ir::{Model, Tensor};
+use onnx_zip::ir::builder::GraphBuilder;
+use onnx_zip::ir::{DataType, Model, Tensor};
 use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Budget, MergeOptions, Method};
@@ -20,15 +21,28 @@ use onnx_zip::runtime::{HostArray, ModelSource};
 
 use crate::support::{self, backend, canonical, deviation, model, run};
 
-/// Samples of text for an encoder, or random images.
+/// Samples of text for an encoder, or random images or ids.
 fn samples(net: &Model) -> Dataset {
     let bytes = onnx::encode(net).unwrap();
     let session = backend().load(ModelSource::Bytes(&bytes)).unwrap();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/open/tokens.npz");
     match session.inputs().len() {
-        2 => Dataset::open(&path, session.inputs(), &DataOptions::default()).unwrap(),
-        _ => Dataset::synthetic(session.inputs(), 64, 1, &DataOptions::default()).unwrap(),
+        2 => text(net, "tokens"),
+        _ => {
+            let dims = [("t".to_owned(), 7)].into();
+            let options =
+                DataOptions { dims, tables: tables(&net.graph), ..DataOptions::default() };
+            Dataset::synthetic(session.inputs(), 64, 1, &options).unwrap()
+        }
     }
+}
+
+/// Ids and masks of a fixture.
+fn text(net: &Model, name: &str) -> Dataset {
+    let bytes = onnx::encode(net).unwrap();
+    let session = backend().load(ModelSource::Bytes(&bytes)).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/open");
+    let path = folder.join(format!("{name}.npz"));
+    Dataset::open(&path, session.inputs(), &DataOptions::default()).unwrap()
 }
 
 fn outputs(net: &Model, data: &Dataset, task: Option<usize>) -> Vec<ArrayD<f32>> {
@@ -44,7 +58,7 @@ fn joint_outputs(joint: &JointModel, data: &Dataset, form: Form) -> Vec<ArrayD<f
     match form {
         Form::Heads => outputs(&written, data, None),
         _ => {
-            let tasks = 0..joint.tasks.len();
+            let tasks = 0..joint.tasks().len();
             tasks.map(|task| outputs(&written, data, Some(task)).swap_remove(task)).collect()
         }
     }
@@ -195,4 +209,119 @@ fn refitting_reaches_products_of_tokens() {
     };
     let (refit, mtz) = (loss(Method::Refit), loss(Method::Mtz));
     assert!(refit < 0.7 * mtz, "{refit} {mtz}");
+}
+
+#[test]
+fn padding_tells_nothing_of_a_layers_inputs() {
+    let a = model("open/encoder_17");
+    let b = moved(&a, 0.3);
+    let merged = |name: &str| {
+        let data = text(&a, name);
+        let nets = [(a.clone(), data.clone()), (b.clone(), data)];
+        onnx::encode(&written(&support::merge(nets, &options(Method::Refit, 1.0)).0)).unwrap()
+    };
+    assert!(merged("tokens") == merged("tokens_padded"));
+}
+
+/// A net of one perceptron over embedded tokens.
+fn embedded(rows: usize) -> Model {
+    let mut b = GraphBuilder::new("net", 17);
+    let ids = b.typed_input("ids", DataType::I64, "n,t");
+    let (table, up) = (b.weights("table", &[rows, 16]), b.weights("up", &[16, 24]));
+    let (down, out) = (b.weights("down", &[24, 16]), b.weights("out", &[16, 3]));
+    let x = b.op("Gather", "x", &[table, ids], []);
+    let hidden = b.op("MatMul", "hidden", &[x, up], []);
+    let hidden = b.op("Relu", "relu", &[hidden], []);
+    let y = b.op("MatMul", "down", &[hidden, down], []);
+    let y = b.op("Relu", "relu2", &[y], []);
+    let y = b.op("MatMul", "y", &[y, out], []);
+    b.build(&[y])
+}
+
+#[test]
+fn rows_of_one_vocabulary_are_fused_and_those_of_others_stay() {
+    let a = embedded(40);
+    let (near, other) = (moved(&a, 0.02), embedded(50));
+    let joint = merge(&a, &near, &options(Method::Refit, 1.0));
+    let size = bytes(&written(&joint));
+    let own = 3 * 17 * 4;
+    assert!(size < bytes(&a) + own + 600, "{size} of {}", bytes(&a));
+    let joined = outputs(&written(&joint), &samples(&a), None);
+    for (net, joined) in [&a, &near].into_iter().zip(joined) {
+        assert!(deviation(&joined, &outputs(net, &samples(&a), None)[0]) < 0.05);
+    }
+    let joint = merge(&a, &other, &options(Method::Refit, 1.0));
+    let rows: Vec<usize> = written(&joint)
+        .graph
+        .values()
+        .filter_map(|(id, _)| Some(written(&joint).graph.initializer(id)?.dims.clone()))
+        .filter(|dims| dims.len() == 2 && dims[1] == 16 && dims[0] >= 40)
+        .map(|dims| dims[0])
+        .collect();
+    assert_eq!(rows, [40, 50]);
+}
+
+/// A net whose output layer is its embedding, transposed.
+fn tied() -> Model {
+    let mut b = GraphBuilder::new("net", 17);
+    let ids = b.typed_input("ids", DataType::I64, "n,t");
+    let (table, up) = (b.weights("table", &[80, 16]), b.weights("up", &[16, 24]));
+    let down = b.weights("down", &[24, 16]);
+    let x = b.op("Gather", "x", &[table, ids], []);
+    let hidden = b.op("MatMul", "hidden", &[x, up], []);
+    let hidden = b.op("Relu", "relu", &[hidden], []);
+    let y = b.op("MatMul", "down", &[hidden, down], []);
+    let matrix = b.op("Transpose", "matrix", &[table], [("perm", [1, 0].into())]);
+    let y = b.op("MatMul", "y", &[y, matrix], []);
+    b.build(&[y])
+}
+
+#[test]
+fn tied_embeddings_stay_tied() {
+    let a = tied();
+    let b = moved(&a, 1.0);
+    let data = samples(&a);
+    for share in [0.0, 1.0] {
+        let joint = merge(&a, &b, &options(Method::Refit, share));
+        let joined = written(&joint);
+        assert!(bytes(&joined) <= bytes(&a) + bytes(&b), "{share}");
+        let restored = emit::restore(&joined).unwrap();
+        for (task, joined) in restored.tasks().iter().zip(outputs(&joined, &data, None)) {
+            assert!(deviation(&outputs(task.model(), &data, None)[0], &joined) < 1e-5, "{share}");
+        }
+        if share == 0.0 {
+            for (net, joined) in [&a, &b].into_iter().zip(outputs(&joined, &data, None)) {
+                assert!(deviation(&joined, &outputs(net, &data, None)[0]) < 1e-6);
+            }
+        }
+    }
+}
+
+/// A net without any layer: weights before an operator without a rule, of which the second are times a
+/// factor.
+fn unknown(factor: f32) -> Model {
+    let mut b = GraphBuilder::new("net", 17);
+    let x = b.input("x", "n,4,64");
+    let scale = b.weights("scale", &[4, 64]);
+    let other = b.weights("other", &[4, 64]);
+    let scaled = b.graph().initializer(other).unwrap().to_f32().unwrap() * factor;
+    b.graph().set_initializer(other, Tensor::from_f32(&scaled));
+    let y = b.op("Mod", "mod", &[x, scale], [("fmod", 1.into())]);
+    let y = b.op("Mod", "more", &[y, other], [("fmod", 1.into())]);
+    b.build(&[y])
+}
+
+#[test]
+fn what_is_equal_is_stored_once_whatever_reads_it() {
+    let (a, b) = (unknown(1.0), unknown(2.0));
+    let nothing = options(Method::Refit, 1.0);
+    for (other, parts) in [(&b, 3.0), (&a, 2.0)] {
+        let joint = merge(&a, other, &nothing);
+        let joined = written(&joint);
+        assert_eq!(bytes(&joined) as f64, parts * bytes(&a) as f64 / 2.0);
+        let data = samples(&a);
+        for (net, joined) in [&a, other].into_iter().zip(outputs(&joined, &data, None)) {
+            assert_eq!(joined, outputs(net, &data, None)[0]);
+        }
+    }
 }

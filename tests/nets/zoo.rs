@@ -77,7 +77,7 @@ fn emission_is_exact(arch: Architecture) {
     let zip = MergeOptions { method: Method::Mtz, passes: Passes::One, ..options(0.5) };
     let (joint, _) = merge(nets.map(|n| (n, data.clone())), &zip);
     let alone: Vec<ArrayD<f32>> =
-        joint.tasks.iter().map(|t| outputs(&t.model, None).remove(0)).collect();
+        joint.tasks().iter().map(|t| outputs(t.model(), None).remove(0)).collect();
     for form in [Form::Heads, Form::Masked, Form::Switch] {
         let model = emit::emit(&joint, &EmitOptions { form, ..EmitOptions::default() }).unwrap();
         for (task, alone) in alone.iter().enumerate() {
@@ -87,8 +87,8 @@ fn emission_is_exact(arch: Architecture) {
         }
         let written = onnx::decode(onnx::encode(&model).unwrap().into(), None, "joint").unwrap();
         let restored = emit::restore(&written).unwrap();
-        for (task, restored) in joint.tasks.iter().zip(&restored.tasks) {
-            assert_eq!(constants(&task.model), constants(&restored.model), "{}", arch.name);
+        for (task, restored) in joint.tasks().iter().zip(restored.tasks()) {
+            assert_eq!(constants(task.model()), constants(restored.model()), "{}", arch.name);
         }
     }
 }
@@ -126,7 +126,7 @@ fn a_permuted_copy_is_recognised(arch: Architecture) {
             arch.name
         );
     }
-    let ratio = weights(&joined) / joint.tasks.iter().map(|t| weights(&t.model)).sum::<f64>();
+    let ratio = weights(&joined) / joint.tasks().iter().map(|t| weights(t.model())).sum::<f64>();
     assert!(ratio < 0.505, "{}: {ratio} of both nets' weights are stored", arch.name);
     for joined in outputs(&joined, None) {
         let lost = deviation(&joined, &original);

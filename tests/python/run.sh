@@ -28,4 +28,20 @@ for form in heads masked switch; do
 done
 "$python" tests/python/check_model.py "$joint"/*.onnx
 
+# What people do with a joint model next keeps its saving and its answers.
+deploy() {
+    local form=$1 merged=$2 a=$3 b=$4
+    "$tool" strip "$merged" -o "$joint/device.onnx"
+    "$python" tests/python/deploy.py "$joint/device.onnx" --form "$form" --model "$a" --model "$b" \
+        --data fixtures/data/mnist_test.npz --data fixtures/data/fashion_test.npz
+}
+for form in heads masked switch; do
+    deploy "$form" "$joint/${form}_shared.onnx" "$a" "$b"
+done
+readonly conv=fixtures/models/zoo/resnet
+"$tool" merge ${conv}_mnist.onnx ${conv}_fashion.onnx -o "$joint/conv.onnx" --share 1 --quiet \
+    --data fixtures/data/mnist_train.npz --data fixtures/data/fashion_train.npz --scale 1/255 \
+    --samples 200 --max-rows 4096 --no-verify --no-compare
+deploy heads "$joint/conv.onnx" ${conv}_mnist.onnx ${conv}_fashion.onnx
+
 tests/python/handoff.sh

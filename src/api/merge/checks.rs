@@ -53,11 +53,12 @@ impl Merger {
     ) -> Result<()> {
         let usage = |message: &str| Error::new(ErrorKind::Usage, message);
         self.options.result.emit().check(&prepared.joint)?;
-        if let Some(first) = prepared.joint.tasks.first() {
+        if let Some(first) = prepared.joint.tasks().first() {
             let layers: Vec<String> =
-                first.coupling.layers.iter().map(|layer| layer.name.clone()).collect();
+                first.coupling().layers.iter().map(|layer| layer.name.clone()).collect();
             if let Some(glob) = options.budget.unused(&layers).first() {
-                let message = format!("--keep-shared '{glob}' matches no layer of {}", first.name);
+                let message =
+                    format!("--keep-shared '{glob}' matches no layer of {}", first.name());
                 return Err(usage(&message).hint(format!("its layers are {}", layers.join(", "))));
             }
         }
@@ -76,7 +77,7 @@ impl Merger {
             return Ok(None);
         }
         let nets: Vec<Vec<u8>> =
-            joint.tasks.iter().map(|t| onnx::encode(&t.model)).collect::<Result<_>>()?;
+            joint.tasks().iter().map(|t| onnx::encode(t.model())).collect::<Result<_>>()?;
         let samples: Vec<Dataset> = facts
             .data
             .iter()

@@ -94,7 +94,7 @@ fn measured(
     progress: &dyn Progress,
 ) -> Result<Comparison> {
     let sizes = &facts.outcome.sizes;
-    let tasks = joint.tasks.iter().zip(facts.loaded.iter().zip(&facts.data));
+    let tasks = joint.tasks().iter().zip(facts.loaded.iter().zip(&facts.data));
     let originals: Vec<Original<'_>> = tasks
         .zip(&sizes.originals)
         .map(|((net, (model, data)), parameters)| Original {
@@ -102,7 +102,7 @@ fn measured(
             bytes: model.bytes,
             parameters: *parameters,
             nodes: model.nodes,
-            net: &net.model,
+            net: net.model(),
             data: &data.dataset,
         })
         .collect();

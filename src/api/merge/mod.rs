@@ -22,13 +22,14 @@ use super::verdict::Place;
 use crate::calib::data::Dataset;
 use crate::emit::{RECIPE_KEY, emit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mtz::joint::JointModel;
+use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options::{self as mtz, Passes};
 use crate::mtz::solver::memory::beside;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{Plan, Report};
 use crate::retrain::{Retraining, When};
+use crate::runtime::measuring;
 use crate::verify::Verification;
 use crate::zipper::{
     Calibration, Goal, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
@@ -215,12 +216,12 @@ impl Merger {
         let sharing = &self.options.sharing;
         let batchnorm = self.options.models.batchnorm;
         let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
-        let mut prepared = prepare_parts(parts, preparation)?;
-        sharing.cut(&mut prepared)?;
+        let prepared = prepare_parts(parts, preparation)?;
         self.check_plan(&prepared, &options)?;
         let structure = structure(&prepared);
+        let nets = prepared.joint.tasks().iter().map(Task::graph);
         let calibration = Calibration {
-            backend: Arc::clone(&backend),
+            backend: measuring(Arc::clone(&backend), nets),
             data: data.iter().map(|d| d.dataset.clone()).collect(),
             stored: self.stored(&loaded)?,
             batch: self.options.runtime.batch,
@@ -289,7 +290,7 @@ impl Merger {
         let tests: Vec<Dataset> = data.iter().map(|d| d.to_measure(SAMPLES)).collect();
         let unlabelled = tests.iter().position(|t| !t.has_labels());
         if let Some(task) = unlabelled.filter(|_| wish.measures()) {
-            let name = &prepared.joint.tasks[task].name;
+            let name = prepared.joint.tasks()[task].name();
             return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
                 .in_model(name)
                 .hint("give labels with --data, or --target-size in place of --max-drop"));

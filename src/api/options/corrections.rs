@@ -1,7 +1,7 @@
 //! Corrections of common weights.
 
 use super::ShareOptions;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::options::{MergeOptions, Ranks, Unit};
 
 /// Corrections of shared weights.
@@ -40,14 +40,16 @@ impl ShareOptions {
         options: &mut MergeOptions,
     ) -> Result<()> {
         let Some(corrections) = self.corrections else { return Ok(()) };
-        let usage = |message, hint| Err(Error::new(ErrorKind::Usage, message).hint(hint));
+        let usage =
+            |message: &str, hint: Hint| Err(Error::new(ErrorKind::Usage, message).hint(hint));
         if self.unit(paper) != Unit::Layer || !stays {
             let message = "corrections are those of whole layers whose weights stay";
-            return usage(message, "use --unit layer, and --retrain end in place of per-layer");
+            let hint = Hint::from("use ").option_as("unit", "layer").then(" and ");
+            return usage(message, hint.option_as("retrain", "end"));
         }
         if corrections == Corrections::LowRank && !has_goal {
             let message = "no size tells how large corrections of low rank may be";
-            return usage(message, "give --target-size, or --share below 1, or neither");
+            return usage(message, Hint::from("give a size: ").option("target-size"));
         }
         options.corrections = Some(Ranks::new());
         options.choose_ranks = corrections == Corrections::LowRank;

@@ -10,7 +10,7 @@ use crate::canon::BatchNorm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Biases, Budget, Unit};
-use crate::zipper::{Goal, Matching, PrepareOptions, Prepared};
+use crate::zipper::{Goal, Matching, PrepareOptions};
 
 /// How much to share.
 #[derive(Debug, Clone, PartialEq)]
@@ -224,7 +224,13 @@ impl ShareOptions {
             Matching::Auto if some => Matching::Search,
             wish => wish,
         };
-        Ok(PrepareOptions { batchnorm, share_outputs: self.share_outputs, matching })
+        Ok(PrepareOptions {
+            batchnorm,
+            share_outputs: self.share_outputs,
+            matching,
+            own_weights: self.own_weights.clone(),
+            until: self.until.clone(),
+        })
     }
 
     /// Whether layers share otherwise than in full.
@@ -244,15 +250,6 @@ impl ShareOptions {
             return Some("leave fewer layers to the tasks by --until and --own-weights");
         }
         (self.share.is_none()).then_some("share more: --share 1, or a smaller --target-size")
-    }
-
-    /// Leaves to the tasks what --own-weights names and what comes behind the layer of --until.
-    ///
-    /// # Errors
-    /// As [`Prepared::share_until`] and [`Prepared::keep_weights`].
-    pub(crate) fn cut(&self, prepared: &mut Prepared) -> Result<()> {
-        self.own_weights.iter().try_for_each(|glob| prepared.keep_weights(glob))?;
-        self.until.as_ref().map_or(Ok(()), |glob| prepared.share_until(glob))
     }
 
     /// How much is shared where no rule says otherwise, as typed.

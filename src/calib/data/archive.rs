@@ -10,7 +10,7 @@ use zip::ZipArchive;
 use super::npy;
 use super::options::DataOptions;
 use super::rows::{Arrays, Rows};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::runtime::Port;
 
 /// What arrays in memory are called in messages.
@@ -185,9 +185,12 @@ fn no_array(file: &Path, input: &str, names: &[&str], split: Option<&str>) -> Er
         .filter(|split| names.iter().any(|name| without(name, split).is_some()))
         .collect();
     let hint = if split.is_none() && !splits.is_empty() {
-        format!("choose a part of the data with --part {}", splits.join(" or --part "))
+        let choose = Hint::from("choose a part of the data with ");
+        splits.iter().enumerate().fold(choose, |hint, (nth, split)| {
+            if nth > 0 { hint.then(" or ") } else { hint }.option_as("part", *split)
+        })
     } else {
-        format!("save the samples under the name '{input}'")
+        Hint::from(format!("save the samples under the name '{input}'"))
     };
     Error::new(
         ErrorKind::Calibration,
@@ -262,7 +265,7 @@ mod tests {
         let cases: [(&[&str], Option<&str>, &str); 4] = [
             (&["a", "b"], None, "d.npz has no array for input 'image'; its arrays are: a, b; save"),
             (&[], None, "its arrays are: none"),
-            (&["train_x", "test_x"], None, "with --part train or --part test"),
+            (&["train_x", "test_x"], None, "with part=train or part=test"),
             (&["train_x"], Some("test"), "for input 'image' in its part 'test'"),
         ];
         for (names, split, expected) in cases {

@@ -10,7 +10,7 @@ use super::normalise::Normalise;
 use super::options::DataOptions;
 use super::rows::{Rows, find};
 use super::synthetic::Generator;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
 use crate::runtime::{HostArray, Port, shape_text};
 
@@ -68,7 +68,12 @@ impl Column {
                 port.name,
                 port.shape_text()
             ))
-            .hint("give the order of the axes with --layout, or the size of an open one with --dim")
+            .hint(
+                Hint::from("give the order of the axes with ")
+                    .option("layout")
+                    .then(", or the size of an open one with ")
+                    .option("dim"),
+            )
         })?;
         if let Some(row) = array.first_not_finite()? {
             return Err(wrong(&format!("has a value in sample {row} that is NaN or infinite")));
@@ -123,8 +128,9 @@ impl Column {
             .ok_or_else(|| refused(port, "so samples for it cannot be made up"))?;
         let sizes = wanted.iter().enumerate().map(|(axis, size)| {
             size.ok_or_else(|| {
-                refused(port, "whose open sizes must be known to make samples up")
-                    .hint(format!("pass --dim {}=N", dim_key(port, axis + 1)))
+                refused(port, "whose open sizes must be known to make samples up").hint(
+                    Hint::from("pass ").option_as("dim", format!("{}=N", dim_key(port, axis + 1))),
+                )
             })
         });
         let sizes = sizes.collect::<Result<Vec<usize>>>()?;

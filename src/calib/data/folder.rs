@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::archive::unreadable;
 use super::fit::Fit;
 use super::options::{DataOptions, Resize};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::runtime::HostArray;
 
 const SUFFIXES: [&str; 3] = ["png", "jpg", "jpeg"];
@@ -198,7 +198,10 @@ fn frame(input: &str, wanted: &[Option<usize>], options: &DataOptions) -> Result
             }
             _ => {
                 return Err(refused(format!("input '{input}' takes {pixels} values, not images"))
-                    .hint("give the size of grey images that fill it with --resize WxH"));
+                    .hint(
+                        Hint::from("give the size of grey images that fill it with ")
+                            .option_as("resize", "WxH"),
+                    ));
             }
         },
         _ => {
@@ -215,7 +218,7 @@ fn frame(input: &str, wanted: &[Option<usize>], options: &DataOptions) -> Result
         .zip(side(height, options.resize.map(|size| size.height)))
         .ok_or_else(|| {
             refused(format!("input '{input}' leaves the size of images open"))
-                .hint("give it with --resize WxH")
+                .hint(Hint::from("give it with ").option_as("resize", "WxH"))
         })?;
     let resize = options.resize.unwrap_or(Resize { width, height });
     if resize.width < width || resize.height < height {

@@ -331,3 +331,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn ids_that_are_no_row_of_the_models_table_are_refused_by_name() {
+    let ids = |numbers: Array2<i64>| Npz::new().with("ids", &numbers);
+    let tables = [("ids".to_owned(), 5)].into();
+    let options = DataOptions { tables, ..DataOptions::default() };
+    let ports = [port("ids", DataType::I64, &[2])];
+    assert!(ids(array![[0, 4], [-1, 2]]).open(&ports, &options).is_ok());
+    for wrong in [7, 5, -6] {
+        let error = ids(array![[0, 4], [1, wrong]]).open(&ports, &options);
+        fails(error, &format!("has {wrong} in sample 1, but input 'ids' picks rows of a table"));
+    }
+    let made_up = Dataset::synthetic(&ports, 200, 1, &options).unwrap();
+    let numbers = made_up.batch(0..200).unwrap().remove(0).1.integers().unwrap();
+    assert!((0..5).all(|id| numbers.iter().any(|n| *n == id)));
+    assert!(numbers.iter().all(|n| (0..5).contains(n)));
+}

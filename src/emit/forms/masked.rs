@@ -36,11 +36,12 @@ struct Sum {
 impl Sums {
     pub(crate) fn new(joint: &JointModel, builder: &mut Builder) -> Self {
         let selected = add_task_input(&mut builder.graph);
-        let gates = (0..joint.tasks.len())
+        let gates = (0..joint.tasks().len())
             .map(|task| {
-                let name = format!("{}/gate", joint.tasks[task].name);
+                let name = format!("{}/gate", joint.tasks()[task].name());
                 let index = Tensor::from_i64(vec![1], &[task as i64]);
-                let index = builder.constant(&format!("{}/index", joint.tasks[task].name), index);
+                let index =
+                    builder.constant(&format!("{}/index", joint.tasks()[task].name()), index);
                 let equal = builder.op("Equal", &format!("{name}.is"), &[selected, index], []);
                 let to = Attribute::Int(i64::from(float_type(joint).code()));
                 builder.op("Cast", &name, &[equal], [("to", to)])
@@ -63,7 +64,7 @@ impl Sums {
             value: builder.graph.add_value(&format!("{name}.sum"), ValueKind::Detached, None),
             name: name.to_owned(),
             owners: match owner {
-                Owner::Tasks(tasks) => tasks.iter().copied().collect(),
+                Owner::Tasks(tasks) => tasks.iter().map(|task| task.0).collect(),
                 Owner::Input => BTreeSet::new(),
             },
             terms: Vec::new(),
@@ -105,9 +106,9 @@ impl Sums {
 
 /// The element type of the nets' weights.
 fn float_type(joint: &JointModel) -> DataType {
-    let weights = joint.tasks.iter().flat_map(|task| {
-        let graph = &task.model.graph;
-        task.coupling.layers.iter().filter_map(|l| graph.initializer(l.layer.weight))
+    let weights = joint.tasks().iter().flat_map(|task| {
+        let graph = task.graph();
+        task.coupling().layers.iter().filter_map(|l| graph.initializer(l.layer.weight))
     });
     weights.map(|w| w.dtype).next().unwrap_or(DataType::F32)
 }

@@ -15,15 +15,15 @@ pub(crate) fn switch(joint: &JointModel, mut graph: Graph) -> Result<Graph> {
     let needed = tasks_of_nodes(&graph, &per_task);
     let order = graph.topological_order()?;
     let selected = add_task_input(&mut graph);
-    let conditions: Vec<ValueId> = (0..joint.tasks.len().saturating_sub(1))
+    let conditions: Vec<ValueId> = (0..joint.tasks().len().saturating_sub(1))
         .map(|task| {
-            let name = format!("{}/selected", joint.tasks[task].name);
+            let name = format!("{}/selected", joint.tasks()[task].name());
             let index = Tensor::from_i64(vec![1], &[task as i64]);
             let index = graph.add_initializer(&format!("{name}.index"), index);
             graph.add_op("Equal", &name, &[selected, index], [])
         })
         .collect();
-    let branches: Vec<Vec<NodeId>> = (0..joint.tasks.len())
+    let branches: Vec<Vec<NodeId>> = (0..joint.tasks().len())
         .map(|task| {
             let own = BTreeSet::from([task]);
             order.iter().copied().filter(|n| needed.get(n) == Some(&own)).collect()
@@ -56,9 +56,9 @@ pub(crate) fn switch(joint: &JointModel, mut graph: Graph) -> Result<Graph> {
 fn split_outputs(joint: &JointModel, graph: &Graph) -> Vec<Vec<ValueId>> {
     let mut outputs = graph.outputs.iter().copied();
     joint
-        .tasks
+        .tasks()
         .iter()
-        .map(|t| outputs.by_ref().take(t.model.graph.outputs.len()).collect())
+        .map(|t| outputs.by_ref().take(t.model().graph.outputs.len()).collect())
         .collect()
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::align::TaskId;
 use crate::canon::{PerGroup, per_group};
 use crate::couple::LayerId;
 use crate::emit::task::TaskEmitter;
@@ -59,10 +60,10 @@ impl GroupedConvs {
 /// The grouped convolutions of each task's net.
 pub(crate) fn grouped_convs(joint: &JointModel, partitions: &[Partition]) -> Vec<GroupedConvs> {
     let mut found: Vec<BTreeMap<NodeId, GroupedConv>> = Vec::new();
-    for (task, partition) in partitions.iter().enumerate() {
-        let net = &joint.tasks[task];
+    for (task, partition) in joint.task_ids().zip(partitions) {
+        let net = joint.task(task);
         let mut of_task = BTreeMap::new();
-        for written in per_group(&net.model.graph) {
+        for written in per_group(net.graph()) {
             let grouped = GroupedConv::of(net, &written);
             let grouped = grouped.filter(|grouped| grouped.is_even(joint, task, partition));
             of_task.extend(grouped.map(|grouped| (written.concat, grouped)));
@@ -70,43 +71,42 @@ pub(crate) fn grouped_convs(joint: &JointModel, partitions: &[Partition]) -> Vec
         found.push(of_task);
     }
     while let Some((task, id)) = fused_with_others(joint, &found) {
-        found[task].remove(&id);
+        found[task.0].remove(&id);
     }
-    let tasks = found.into_iter().zip(&joint.tasks);
-    tasks
-        .map(|(whole, task)| GroupedConvs { parts: parts(&whole, &task.model.graph), whole })
-        .collect()
+    let tasks = found.into_iter().zip(joint.tasks());
+    tasks.map(|(whole, task)| GroupedConvs { parts: parts(&whole, task.graph()), whole }).collect()
 }
 
 /// A grouped convolution whose lanes are not all fused with those of one other per task.
 fn fused_with_others(
     joint: &JointModel,
     found: &[BTreeMap<NodeId, GroupedConv>],
-) -> Option<(usize, NodeId)> {
-    let mut home: HashMap<(usize, NodeId), NodeId> = HashMap::new();
-    for (task, grouped) in found.iter().enumerate() {
+) -> Option<(TaskId, NodeId)> {
+    let mut home: HashMap<(TaskId, NodeId), NodeId> = HashMap::new();
+    for (task, grouped) in joint.task_ids().zip(found) {
         for (id, conv) in grouped {
             home.extend(conv.lanes.iter().map(|lane| ((task, lane.layer.node), *id)));
         }
     }
-    let mut homes: BTreeMap<u32, BTreeSet<(usize, Option<NodeId>)>> = BTreeMap::new();
-    for (task, net) in joint.tasks.iter().enumerate() {
-        for (layer, number) in net.coupling.layers.iter().zip(&joint.fused()[task]) {
+    let mut homes: BTreeMap<u32, BTreeSet<(TaskId, Option<NodeId>)>> = BTreeMap::new();
+    for (task, net) in joint.task_ids().zip(joint.tasks()) {
+        for (layer, number) in net.coupling().layers.iter().zip(&joint.fused()[task.0]) {
             let Some(number) = number else { continue };
             let home = home.get(&(task, layer.layer.node)).copied();
             homes.entry(*number).or_default().insert((task, home));
         }
     }
-    let strays = |task: usize, conv: &GroupedConv| {
+    let strays = |task: TaskId, conv: &GroupedConv| {
         let own: BTreeSet<NodeId> = conv.lanes.iter().map(|lane| lane.layer.node).collect();
-        let layers = joint.tasks[task].coupling.layers.iter().zip(&joint.fused()[task]);
+        let layers = joint.task(task).coupling().layers.iter().zip(&joint.fused()[task.0]);
         let numbers = layers.filter(|(l, _)| own.contains(&l.layer.node)).filter_map(|(_, n)| *n);
-        let with: BTreeSet<&(usize, Option<NodeId>)> =
+        let with: BTreeSet<&(TaskId, Option<NodeId>)> =
             numbers.filter_map(|n| homes.get(&n)).flatten().collect();
-        let tasks: BTreeSet<usize> = with.iter().map(|(task, _)| *task).collect();
+        let tasks: BTreeSet<TaskId> = with.iter().map(|(task, _)| *task).collect();
         with.iter().any(|(_, home)| home.is_none()) || tasks.len() < with.len()
     };
-    let all = found.iter().enumerate().flat_map(|(t, g)| g.iter().map(move |(id, c)| (t, id, c)));
+    let all = joint.task_ids().zip(found);
+    let all = all.flat_map(|(task, convs)| convs.iter().map(move |(id, conv)| (task, id, conv)));
     let mut all = all.filter(|(task, _, conv)| strays(*task, conv));
     all.next().map(|(task, id, _)| (task, *id))
 }
@@ -131,7 +131,7 @@ fn parts(whole: &BTreeMap<NodeId, GroupedConv>, graph: &Graph) -> BTreeSet<NodeI
 impl GroupedConv {
     /// The grouped convolution of a task's net, if its channels are tracked.
     fn of(task: &Task, found: &PerGroup) -> Option<GroupedConv> {
-        let (graph, coupling) = (&task.model.graph, &task.coupling);
+        let (graph, coupling) = (task.graph(), task.coupling());
         let input = graph.node(found.split).input(0)?;
         let output = graph.node(found.concat).output(0)?;
         let mut lanes = Vec::new();
@@ -150,8 +150,8 @@ impl GroupedConv {
     }
 
     /// Whether every block of weights has as many rows, columns and owners in each lane.
-    fn is_even(&self, joint: &JointModel, task: usize, partition: &Partition) -> bool {
-        let coupling = &joint.tasks[task].coupling;
+    fn is_even(&self, joint: &JointModel, task: TaskId, partition: &Partition) -> bool {
+        let coupling = joint.task(task).coupling();
         let axes = coupling.axis(self.input).zip(coupling.axis(self.output));
         let Some((read, made)) = axes.filter(|(read, made)| read.axis == 1 && made.axis == 1)
         else {
@@ -176,8 +176,8 @@ impl GroupedConv {
                 let group = made.channels.get(*row)?.group;
                 let layer = coupling.layer_making(lane.layer.node, group)?;
                 let is_shared = part.owner.is_shared();
-                let biases = is_shared.then(|| joint.shares_bias(task, layer).ok());
-                Some((joint.partners(task, layer), biases))
+                let biases = is_shared.then(|| joint.shares_bias(task.layer(layer)).ok());
+                Some((joint.partners(task.layer(layer)), biases))
             };
             same(self.lanes.iter().map(rows)) && same(self.lanes.iter().map(common))
         };
@@ -196,7 +196,7 @@ impl TaskEmitter<'_> {
     /// A grouped convolution: for each block of rows, the sum of its products with the input pieces.
     pub(crate) fn emit_grouped(&mut self, id: NodeId, grouped: &GroupedConv) -> Result<()> {
         let name = self.graph().node(id).name.clone();
-        let Some(axis) = self.source().coupling.axis(grouped.output) else { return Ok(()) };
+        let Some(axis) = self.source().coupling().axis(grouped.output) else { return Ok(()) };
         let held = self.held(grouped.input)?;
         let bundles = self.bundles(&held, &name);
         let parts = self.parts(&axis.channels);
@@ -219,7 +219,7 @@ impl TaskEmitter<'_> {
 
     /// The number of the first layer that a lane's weights were fused with, the same in every task.
     fn lane_number(&self, lane: &Lane) -> Option<u32> {
-        let layers = self.source().coupling.layers.iter().zip(&self.joint.fused()[self.task]);
+        let layers = self.source().coupling().layers.iter().zip(&self.joint.fused()[self.task.0]);
         layers.filter(|(l, _)| l.layer.node == lane.layer.node).filter_map(|(_, n)| *n).min()
     }
 
@@ -235,7 +235,7 @@ impl TaskEmitter<'_> {
         let makes_first =
             |lane: &&&Lane| rows.positions.first().is_some_and(|p| lane.rows.contains(p));
         let layer = lanes.iter().find(makes_first).map_or(&lanes[0].layer, |lane| &lane.layer);
-        let id = self.source().coupling.layer_making(layer.node, rows.group);
+        let id = self.source().coupling().layer_making(layer.node, rows.group);
         let biases = lanes.iter().zip(&of_lanes).filter_map(|(lane, rows)| {
             let rows = rows.iter().map(|(_, row)| *row).collect();
             Some(Stacked { source: lane.layer.bias?, parts: vec![(0, rows)] })

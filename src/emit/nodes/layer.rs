@@ -4,7 +4,7 @@ use crate::couple::{GroupId, LayerId};
 use crate::emit::forms::extents::Extents;
 use crate::emit::task::TaskEmitter;
 use crate::emit::value::partition::Part;
-use crate::emit::value::pieces::{Held, Piece, join, split};
+use crate::emit::value::pieces::{Held, Piece, join, pieces_of};
 use crate::error::Result;
 use crate::ir::{Attribute, Node, ValueId};
 use crate::mtz::joint::Owner;
@@ -13,7 +13,7 @@ use crate::ops::Layer;
 impl TaskEmitter<'_> {
     /// A layer: for each block of rows, the sum of its products with the input pieces.
     pub(crate) fn emit_layer(&mut self, layer: &Layer) -> Result<()> {
-        let coupling = &self.source().coupling;
+        let coupling = &self.source().coupling();
         let Some(outputs) = coupling.axis(layer.output) else {
             self.emit_whole(layer.node)?;
             return layer.addition.map_or(Ok(()), |addition| self.emit_whole(addition));
@@ -39,14 +39,8 @@ impl TaskEmitter<'_> {
         for parts in self.rows_together(layer, self.parts(&outputs.channels)) {
             let rows = one_part(&parts);
             let value = self.emit_rows(layer, &bundles, &rows)?;
-            let sizes: Vec<usize> = parts.iter().map(|part| part.positions.len()).collect();
             let name = self.name(&rows.owner, &name);
-            let values = split(self.builder, layer.out_axis, value, &sizes, &name);
-            pieces.extend(values.into_iter().zip(parts).map(|(value, part)| Piece {
-                value,
-                owner: part.owner,
-                positions: part.positions,
-            }));
+            pieces.extend(pieces_of(self.builder, layer.out_axis, value, parts, &name));
         }
         let held = Held::Pieces { axis: layer.out_axis, len: outputs.channels.len(), pieces };
         self.hold(layer.output, held);
@@ -60,7 +54,7 @@ impl TaskEmitter<'_> {
         let mut together: Vec<Vec<Part>> = Vec::new();
         let mut own_at = None;
         for part in parts {
-            let id = self.source().coupling.layer_making(layer.node, part.group);
+            let id = self.source().coupling().layer_making(layer.node, part.group);
             let is_sum = part.first.is_some() && self.fused(id).is_some();
             if is_sum || self.common(id, &part.owner, &Owner::Input) != own {
                 together.push(vec![part]);
@@ -75,11 +69,11 @@ impl TaskEmitter<'_> {
 
     /// The number of the layers that a layer was fused with, if any.
     pub(crate) fn fused(&self, layer: Option<LayerId>) -> Option<u32> {
-        self.joint.fused()[self.task][layer?.0]
+        self.joint.fused()[self.task.0][layer?.0]
     }
 
     fn emit_rows(&mut self, layer: &Layer, bundles: &[Piece], rows: &Part) -> Result<ValueId> {
-        let id = self.source().coupling.layer_making(layer.node, rows.group);
+        let id = self.source().coupling().layer_making(layer.node, rows.group);
         let name = self.graph().node(layer.node).name.clone();
         let bias = match layer.bias {
             Some(bias) => {
@@ -140,7 +134,7 @@ impl TaskEmitter<'_> {
         match (self.sums.as_deref_mut(), rows.first.zip(fused)) {
             (Some(sums), Some((first, fused))) => {
                 let key = (first, fused, extents);
-                sums.add(self.builder, key, &rows.owner, self.task, terms, &name)
+                sums.add(self.builder, key, &rows.owner, self.task.0, terms, &name)
             }
             _ => add_up(self.builder, terms, &name),
         }
@@ -149,7 +143,8 @@ impl TaskEmitter<'_> {
     /// The tasks that have a block of weights in common: those that own its rows and its columns and
     /// whose layers were fused.
     pub(crate) fn common(&self, layer: Option<LayerId>, rows: &Owner, columns: &Owner) -> Owner {
-        let mut tasks = layer.map_or(vec![self.task], |id| self.joint.partners(self.task, id));
+        let mut tasks =
+            layer.map_or(vec![self.task], |id| self.joint.partners(self.task.layer(id)));
         for owner in [rows, columns] {
             if let Owner::Tasks(own) = owner {
                 tasks.retain(|t| own.contains(t));
@@ -160,7 +155,7 @@ impl TaskEmitter<'_> {
 
     /// The group of the channel at one index of a value's tracked axis.
     fn group_at(&self, value: ValueId, index: Option<&usize>) -> Option<GroupId> {
-        Some(self.source().coupling.axis(value)?.channels.get(*index?)?.group)
+        Some(self.source().coupling().axis(value)?.channels.get(*index?)?.group)
     }
 
     /// The product of some rows with one input piece, and the bias added to it.
@@ -174,7 +169,7 @@ impl TaskEmitter<'_> {
         let graph = self.graph();
         let source = graph.node(layer.node);
         let mut node = source.clone();
-        let id = self.source().coupling.layer_making(layer.node, rows.group);
+        let id = self.source().coupling().layer_making(layer.node, rows.group);
         let common = self.common(id, &rows.owner, &input.owner);
         node.name = self.name(&common, &source.name);
         let (row_axis, column_axis) = if layer.in_first() { (1, 0) } else { (0, 1) };
@@ -197,7 +192,7 @@ impl TaskEmitter<'_> {
             node.name = self.name(&piece.owner, &source.name);
             node.inputs[0] = Some(piece.value);
             let group = self.group_at(layer.output, piece.positions.first());
-            let id = group.and_then(|g| self.source().coupling.layer_making(layer.node, g));
+            let id = group.and_then(|g| self.source().coupling().layer_making(layer.node, g));
             let common = self.common(id, &piece.owner, &Owner::Input);
             for input in node.inputs.iter_mut().skip(1).flatten() {
                 *input = self.block(*input, &[(0, piece.positions.as_slice())], &common)?;

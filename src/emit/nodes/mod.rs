@@ -7,3 +7,4 @@ mod partwise;
 mod recurrent;
 mod relabel;
 mod table;
+mod together;

@@ -1,7 +1,7 @@
 //! Nodes that treat every channel alone.
 
 use crate::emit::task::TaskEmitter;
-use crate::emit::value::pieces::{Held, Piece};
+use crate::emit::value::pieces::{Held, Piece, concat};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{NodeId, Tensor, ValueId};
 use crate::mtz::joint::Owner;
@@ -20,7 +20,10 @@ impl TaskEmitter<'_> {
                 _ => None,
             });
         }
-        let mut partition = common_partition(partwise, &operands);
+        let mut partition = match partwise.operands.contains(&Operand::Channels) {
+            true => common_partition(partwise, &operands),
+            false => self.made(output),
+        };
         if partition.is_none() {
             self.cut_alike(id, partwise, &mut operands)?;
             partition = common_partition(partwise, &operands);
@@ -30,14 +33,16 @@ impl TaskEmitter<'_> {
         for (index, (owner, positions)) in partition.iter().enumerate() {
             let mut copy = node.clone();
             copy.name = self.name(owner, &node.name);
-            let expanded = expand(positions, partwise.output.atoms.len(), partwise.expand);
+            let all = partwise.output.atoms.len();
+            let expanded = partwise.expand.places(positions, all / partwise.expand.copies().max(1));
             for (i, operand) in partwise.operands.iter().enumerate() {
                 let Some(source) = node.input(i) else { continue };
                 let value = match (operand, &operands[i]) {
                     (Operand::Channels, Some(Held::Pieces { pieces, .. })) => pieces[index].value,
                     (Operand::Param { axis }, _) => self.param(source, *axis, owner, positions)?,
-                    (Operand::Shape { entry }, _) => {
-                        self.resized(id, *entry, owner, expanded.len())?
+                    (Operand::Shape { entry, width }, _) => {
+                        let counts = (expanded.len() / width, all / width);
+                        self.resized(id, *entry, owner, counts)?
                     }
                     _ => self.whole(source)?,
                 };
@@ -52,6 +57,13 @@ impl TaskEmitter<'_> {
         Ok(())
     }
 
+    /// The pieces of a value whose channels begin in constants.
+    fn made(&self, output: ValueId) -> Option<Parts> {
+        let axis = self.source().coupling().axis(output)?;
+        let parts = self.parts(&axis.channels).into_iter();
+        Some(parts.map(|part| (part.owner, part.positions)).collect())
+    }
+
     /// Cuts operands that came in different pieces at the bounds of their channels' blocks.
     fn cut_alike(
         &mut self,
@@ -62,64 +74,111 @@ impl TaskEmitter<'_> {
         let node = self.graph().node(id);
         for (i, operand) in partwise.operands.iter().enumerate() {
             let (Operand::Channels, Some(source)) = (operand, node.input(i)) else { continue };
-            let Some(axis) = self.source().coupling.axis(source) else { continue };
+            let axis = self.source().coupling().axis(source).filter(|axis| axis.within.is_none());
+            let Some(axis) = axis else { continue };
             let value = self.whole(source)?;
             operands[i] = Some(self.cut(axis, value, &node.name));
         }
         Ok(())
     }
 
-    /// The target shape of reshape `id` for a piece of channels, of which `n` come out at `entry`.
-    fn resized(&mut self, id: NodeId, entry: usize, owner: &Owner, n: usize) -> Result<ValueId> {
+    /// The target shape of reshape `id` for a piece of channels, of which `n` come out at `entry` in place
+    /// of `all`.
+    fn resized(
+        &mut self,
+        id: NodeId,
+        entry: usize,
+        owner: &Owner,
+        (n, all): (usize, usize),
+    ) -> Result<ValueId> {
         let node = self.graph().node(id);
         let (Some(data), Some(source)) = (node.input(0), node.input(1)) else {
             return Err(Error::new(ErrorKind::Format, "a reshape without a target shape"));
         };
+        let name = self.name(owner, &self.graph().value(source).name);
         let target = self.graph().initializer(source).and_then(Tensor::to_i64);
-        let Some(mut target) = target else { return self.whole(source) };
-        let channels = self.source().coupling.axis(data);
+        let Some(mut target) = target else {
+            let computed = self.whole(source)?;
+            return Ok(if n == all { computed } else { self.replaced(computed, entry, n, &name) });
+        };
+        let channels = self.source().coupling().axis(data).map(|c| c.axis);
+        let shape = self.graph().value(data).ty.as_ref().and_then(|ty| ty.shape.as_ref());
         for (axis, size) in target.iter_mut().enumerate() {
-            match (channels, *size) {
-                (_, count) if axis == entry && count != -1 => *size = n as i64,
+            match *size {
+                -1 => {}
+                _ if axis == entry => *size = n as i64,
                 // A zero copies the extent at its place, and there the input has fewer channels now.
-                (Some(c), 0) if axis == c.axis => *size = c.channels.len() as i64,
+                0 if channels == Some(axis) => {
+                    let extent = shape.and_then(|shape| shape.get(axis)?.known());
+                    extent.into_iter().for_each(|extent| *size = extent as i64);
+                }
                 _ => {}
             }
         }
         let tensor = Tensor::from_i64(vec![target.len()], &target);
-        Ok(self.builder.constant(&self.name(owner, &self.graph().value(source).name), tensor))
+        Ok(self.builder.constant(&name, tensor))
+    }
+
+    /// A computed shape with `n` as its entry `entry`.
+    fn replaced(&mut self, shape: ValueId, entry: usize, n: usize, name: &str) -> ValueId {
+        let mut ints = |value: i64, what: &str| {
+            self.builder.constant(&format!("{name}.{what}"), Tensor::from_i64(vec![1], &[value]))
+        };
+        let (zero, at, behind) =
+            (ints(0, "zero"), ints(entry as i64, "at"), ints(entry as i64 + 1, "behind"));
+        let (end, count) = (ints(i64::MAX, "end"), ints(n as i64, "count"));
+        let before = self.builder.op("Slice", &format!("{name}.before"), &[shape, zero, at], []);
+        let rest = self.builder.op("Slice", &format!("{name}.rest"), &[shape, behind, end], []);
+        concat(self.builder, 0, &[before, count, rest], &format!("{name}.resized"))
     }
 }
 
-/// The pieces that all operands with channels are cut into; `None` if they are cut differently.
-fn common_partition(
-    partwise: &Partwise,
-    operands: &[Option<Held>],
-) -> Option<Vec<(Owner, Vec<usize>)>> {
-    let mut partition: Option<Vec<(Owner, Vec<usize>)>> = None;
+type Parts = Vec<(Owner, Vec<usize>)>;
+
+/// The pieces that all operands with channels are cut into, as positions of one that has them all; `None`
+/// if they are cut differently.
+///
+/// Of operands with heads, one may have an index for each channel and another for each head.
+fn common_partition(partwise: &Partwise, operands: &[Option<Held>]) -> Option<Parts> {
+    let expected = partwise.output.atoms.len() / partwise.expand.copies().max(1);
+    let mut all: Vec<(usize, Parts)> = Vec::new();
     for (operand, held) in partwise.operands.iter().zip(operands) {
         if *operand != Operand::Channels {
             continue;
         }
-        let Some(Held::Pieces { pieces, .. }) = held else { return None };
-        let own: Vec<_> = pieces.iter().map(|p| (p.owner.clone(), p.positions.clone())).collect();
-        match &partition {
-            None => partition = Some(own),
-            Some(first) if *first == own => {}
-            Some(_) => return None,
-        }
+        let Some(Held::Pieces { len, pieces, .. }) = held else { return None };
+        let own = pieces.iter().map(|p| (p.owner.clone(), p.positions.clone())).collect();
+        all.push((*len, own));
     }
-    partition
+    let fewest = all.iter().map(|(len, _)| *len).chain([expected]).min()?;
+    let heads: Option<Vec<Parts>> =
+        all.iter().map(|(len, parts)| in_heads(parts, len / fewest.max(1))).collect();
+    let heads = heads?;
+    let lead = all.iter().find(|(len, _)| *len == expected);
+    let fits = all.iter().all(|own| Some(own.0) != lead.map(|l| l.0) || Some(own) == lead);
+    if !fits || heads.windows(2).any(|pair| pair[0] != pair[1]) {
+        return None;
+    }
+    match lead {
+        Some((_, parts)) => Some(parts.clone()),
+        None if fewest == expected => heads.into_iter().next(),
+        None => None,
+    }
 }
 
-/// Where `positions` of an axis end up when the axis is repeated outside and inside.
-fn expand(positions: &[usize], len: usize, (outer, inner): (usize, usize)) -> Vec<usize> {
-    let n = len / (outer * inner).max(1);
-    let mut out = Vec::with_capacity(positions.len() * outer * inner);
-    for o in 0..outer {
-        for p in positions {
-            out.extend((0..inner).map(|i| (o * n + p) * inner + i));
-        }
+/// Pieces of whole heads of `width` channels as positions of heads.
+fn in_heads(parts: &Parts, width: usize) -> Option<Parts> {
+    let head = |run: &[usize]| {
+        let head = run.first()? / width;
+        (run.len() == width && run.iter().all(|p| p / width == head)).then_some(head)
+    };
+    let of_part = |(owner, positions): &(Owner, Vec<usize>)| {
+        let heads: Option<Vec<usize>> = positions.chunks(width.max(1)).map(head).collect();
+        Some((owner.clone(), heads?))
+    };
+    match width {
+        0 => None,
+        1 => Some(parts.clone()),
+        _ => parts.iter().map(of_part).collect(),
     }
-    out
 }

@@ -36,7 +36,7 @@ enum Weight {
 impl TaskEmitter<'_> {
     /// A recurrent node over the joint order of its input's channels and of its hidden units.
     pub(crate) fn emit_recurrent(&mut self, id: NodeId, layers: &[Layer]) -> Result<()> {
-        let coupling = &self.source().coupling;
+        let coupling = &self.source().coupling();
         let first = layers.first().and_then(|l| match &l.kind {
             LayerKind::Gate(gate) => Some((l, gate, coupling.axis(l.output)?)),
             _ => None,
@@ -110,7 +110,7 @@ impl TaskEmitter<'_> {
         weight: Weight,
         group: GroupId,
     ) -> Option<LayerId> {
-        let coupling = &self.source().coupling;
+        let coupling = &self.source().coupling();
         let mut makers = coupling.group(group).producers.iter().copied();
         makers.find(|id| {
             let layer = &coupling.layer(*id).layer;

@@ -42,7 +42,8 @@ impl TaskEmitter<'_> {
         let mut wanted = Vec::new();
         for (slot, picked) in picks.iter().enumerate() {
             let Some(output) = node.output(slot) else { continue };
-            let axis = self.source().coupling.axis(output).filter(|axis| axis.axis == picked.axis);
+            let axis =
+                self.source().coupling().axis(output).filter(|axis| axis.axis == picked.axis);
             let Some(axis) = axis else { return self.emit_whole(id) };
             for part in self.parts(&axis.channels) {
                 let taken =

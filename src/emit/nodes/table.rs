@@ -1,14 +1,14 @@
 //! Tables of which rows are picked: each block of columns is a table.
 
 use crate::emit::task::TaskEmitter;
-use crate::emit::value::pieces::{Held, Piece, split};
+use crate::emit::value::pieces::{Held, pieces_of};
 use crate::error::Result;
 use crate::ops::Layer;
 
 impl TaskEmitter<'_> {
     /// A table: for each block of channels, the same rows of its columns.
     pub(crate) fn emit_table(&mut self, layer: &Layer) -> Result<()> {
-        let coupling = &self.source().coupling;
+        let coupling = self.source().coupling();
         let Some(outputs) = coupling.axis(layer.output) else {
             return self.emit_whole(layer.node);
         };
@@ -24,14 +24,8 @@ impl TaskEmitter<'_> {
             node.name = self.name(&owner, &source.name);
             node.inputs = vec![Some(table), Some(numbers)];
             let value = self.builder.single(node);
-            let sizes: Vec<usize> = parts.iter().map(|part| part.positions.len()).collect();
             let name = self.name(&rows.owner, &source.name);
-            let values = split(self.builder, layer.out_axis, value, &sizes, &name);
-            pieces.extend(values.into_iter().zip(parts).map(|(value, part)| Piece {
-                value,
-                owner: part.owner,
-                positions: part.positions,
-            }));
+            pieces.extend(pieces_of(self.builder, layer.out_axis, value, parts, &name));
         }
         let held = Held::Pieces { axis: layer.out_axis, len: outputs.channels.len(), pieces };
         self.hold(layer.output, held);

@@ -36,6 +36,9 @@ pub(super) fn net(joint: &Model, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> R
                 Error::new(ErrorKind::Format, format!("initializer '{}' is missing", block.from))
                     .hint("another tool has changed the joint model; take the file as written")
             })?;
+            let swapped = block.transposed.then(|| part.transposed()).flatten();
+            let part = if block.transposed { swapped.as_ref() } else { Some(part) };
+            let part = part.ok_or_else(damaged)?;
             tensor.put(part, block.start, &block.parts, lists).ok_or_else(damaged)?;
         }
         let dtype = ty.dtype;

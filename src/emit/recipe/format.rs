@@ -61,6 +61,9 @@ pub(super) struct BlockRecipe {
     /// Where the block begins along the initializer's first axis.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) start: usize,
+    /// Whether the initializer holds the block with its two axes swapped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) transposed: bool,
 }
 
 fn is_zero(start: &usize) -> bool {

@@ -3,7 +3,7 @@
 use crate::emit::recipe::Placed;
 use crate::emit::task::TaskEmitter;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Tensor, ValueId, ValueKind};
+use crate::ir::{Attribute, Tensor, ValueId, ValueKind};
 use crate::mtz::joint::Owner;
 
 /// A block of a constant that is stored together with others.
@@ -72,13 +72,14 @@ impl TaskEmitter<'_> {
         }
         let name = self.name(owner, name);
         let target = self.builder.constant(&name, stacked.ok_or_else(unusual)?);
-        let task = self.task;
+        let task = self.task.0;
         let placed = placed.into_iter().map(|(source, parts, start)| Placed {
             task,
             source,
             parts,
             target,
             start,
+            transposed: false,
         });
         self.builder.placed.extend(placed);
         Ok(target)
@@ -94,9 +95,20 @@ impl TaskEmitter<'_> {
     ) -> ValueId {
         let name = self.name(owner, &self.graph().value(source).name);
         let scope = self.builder.untied.then(|| self.scope(source, &parts, owner)).flatten();
-        let target = self.builder.constant_in(scope, &name, block);
-        self.builder.placed.push(Placed { task: self.task, source, parts, target, start: 0 });
-        target
+        let swapped = self.builder.swapped(&block);
+        let (target, value) = match swapped {
+            Some(target) => {
+                let order = [("perm", Attribute::Ints(vec![1, 0]))];
+                (target, self.builder.op("Transpose", &name, &[target], order))
+            }
+            None => {
+                let target = self.builder.constant_in(scope, &name, block);
+                (target, target)
+            }
+        };
+        let (task, transposed) = (self.task.0, swapped.is_some());
+        self.builder.placed.push(Placed { task, source, parts, target, start: 0, transposed });
+        value
     }
 }
 

@@ -7,10 +7,13 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::align::TaskId;
 use crate::couple::{Channel, GroupId, LayerId};
 use crate::ir::NodeId;
 use crate::mtz::joint::{Block, JointModel, Neuron, Owner};
 use crate::ops::LayerKind;
+
+use super::heads::cut_in_heads;
 
 /// Indices along an axis that make one piece.
 #[derive(Debug, Clone)]
@@ -37,11 +40,11 @@ impl Partition {
     /// The partition of each task of a joint model.
     pub(crate) fn of(joint: &JointModel) -> Vec<Partition> {
         let apart = fused_otherwise(joint);
-        (0..joint.tasks.len()).map(|task| Partition::of_task(joint, task, &apart)).collect()
+        joint.task_ids().map(|task| Partition::of_task(joint, task, &apart)).collect()
     }
 
-    fn of_task(joint: &JointModel, task: usize, apart: &BTreeSet<Neuron>) -> Partition {
-        let coupling = &joint.tasks[task].coupling;
+    fn of_task(joint: &JointModel, task: TaskId, apart: &BTreeSet<Neuron>) -> Partition {
+        let coupling = joint.task(task).coupling();
         let touched = touched(joint, task);
         let own = Owner::Tasks(vec![task]);
         let blocks =
@@ -58,7 +61,9 @@ impl Partition {
                 blocks.into_iter().map(|b| (stays(&b), b)).map(|(s, b)| (b, s)).collect()
             });
         let sizes = coupling.groups.iter().map(|group| group.size).collect();
-        Partition { blocks: blocks.collect(), sizes }
+        let mut blocks: Vec<Vec<(Block, bool)>> = blocks.collect();
+        cut_in_heads(joint, task, &touched, &mut blocks);
+        Partition { blocks, sizes }
     }
 
     /// The parts of an axis with these channels: shared ones first, the task's own behind them.
@@ -108,23 +113,23 @@ fn side_by_side(found: Vec<(Part, bool)>) -> Vec<Part> {
 }
 
 /// The groups of a task that layers fused with those of other tasks make or read.
-fn touched(joint: &JointModel, task: usize) -> BTreeSet<GroupId> {
-    let layers = joint.tasks[task].coupling.layers.iter().enumerate();
-    let fused = layers.filter(|(id, _)| joint.partners(task, LayerId(*id)).len() > 1);
+fn touched(joint: &JointModel, task: TaskId) -> BTreeSet<GroupId> {
+    let layers = joint.task(task).coupling().layers.iter().enumerate();
+    let fused = layers.filter(|(id, _)| joint.partners(task.layer(LayerId(*id))).len() > 1);
     let channels =
         fused.flat_map(|(_, layer)| layer.outputs.iter().chain(layer.inputs.iter().flatten()));
     channels.map(|channel| channel.group).collect()
 }
 
 /// A node with the tasks' nodes that its weights are fused with.
-type Partners = Vec<(usize, NodeId)>;
+type Partners = Vec<(TaskId, NodeId)>;
 
 /// The shared neurons of nodes of which some rows are fused with other nodes than others: they cannot
 /// be rows of one weight.
 fn fused_otherwise(joint: &JointModel) -> BTreeSet<Neuron> {
     let mut partners: BTreeMap<u32, Partners> = BTreeMap::new();
-    for (task, net) in joint.tasks.iter().enumerate() {
-        for (layer, number) in net.coupling.layers.iter().zip(&joint.fused()[task]) {
+    for (task, net) in joint.task_ids().zip(joint.tasks()) {
+        for (layer, number) in net.coupling().layers.iter().zip(&joint.fused()[task.0]) {
             let Some(number) = number else { continue };
             let of_number = partners.entry(*number).or_default();
             if !of_number.contains(&(task, layer.layer.node)) {
@@ -134,13 +139,13 @@ fn fused_otherwise(joint: &JointModel) -> BTreeSet<Neuron> {
     }
     let owners = joint.owners();
     let mut apart = BTreeSet::new();
-    for (task, net) in joint.tasks.iter().enumerate() {
-        type Rows<'a> = (NodeId, &'a LayerKind, &'a [usize]);
+    for (task, net) in joint.task_ids().zip(joint.tasks()) {
+        type Rows<'a> = (NodeId, &'a LayerKind, &'a [TaskId]);
         let mut rows: HashMap<Rows<'_>, (Vec<&Partners>, Vec<Neuron>)> = HashMap::new();
         let none = Partners::new();
-        for (layer, number) in net.coupling.layers.iter().zip(&joint.fused()[task]) {
+        for (layer, number) in net.coupling().layers.iter().zip(&joint.fused()[task.0]) {
             let with = number.and_then(|n| partners.get(&n)).filter(|p| p.len() > 1);
-            for neuron in layer.outputs.iter().filter_map(|c| joint.neuron(task, *c)) {
+            for neuron in layer.outputs.iter().filter_map(|c| joint.neuron(task.channel(*c))) {
                 let owners = owners[neuron.0 as usize].as_slice();
                 let own = rows.entry((layer.layer.node, &layer.layer.kind, owners)).or_default();
                 if !own.0.contains(&with.unwrap_or(&none)) {

@@ -3,6 +3,7 @@
 use crate::couple::ChannelAxis;
 use crate::emit::builder::Builder;
 use crate::emit::task::TaskEmitter;
+use crate::emit::value::partition::Part;
 use crate::ir::{Attribute, Node, Tensor, ValueId};
 use crate::mtz::joint::Owner;
 
@@ -102,6 +103,20 @@ pub(crate) fn pick(
         builder.constant(&format!("{name}.order"), Tensor::from_i64(vec![place.len()], place));
     let attributes = [("axis", Attribute::Int(axis as i64))];
     builder.op("Gather", &format!("{name}.ordered"), &[value, indices], attributes)
+}
+
+/// A value that holds the parts of an axis one behind the other, as pieces.
+pub(crate) fn pieces_of(
+    builder: &mut Builder,
+    axis: usize,
+    value: ValueId,
+    parts: Vec<Part>,
+    name: &str,
+) -> Vec<Piece> {
+    let sizes: Vec<usize> = parts.iter().map(|part| part.positions.len()).collect();
+    let values = split(builder, axis, value, &sizes, name);
+    let piece = |(value, Part { owner, positions, .. })| Piece { value, owner, positions };
+    values.into_iter().zip(parts).map(piece).collect()
 }
 
 /// `value` cut along `axis` into stretches of these sizes; nothing to do for one.

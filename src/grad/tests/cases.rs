@@ -21,6 +21,8 @@ pub(super) const CASES: &[(&str, i64, Build)] = &[
     ("MatMul", 13, |b| binary(b, "MatMul", &[4, 3], &[3, 2])),
     ("MatMul", 13, |b| binary(b, "MatMul", &[2, 4, 3], &[3, 2])),
     ("MatMul", 13, |b| binary(b, "MatMul", &[2, 4, 3], &[2, 3, 2])),
+    ("MatMul", 13, |b| binary(b, "MatMul", &[2, 1, 4, 3], &[5, 3, 2])),
+    ("MatMul", 13, |b| binary(b, "MatMul", &[3, 4], &[2, 4, 2])),
     ("Conv", 13, |b| conv(b, "Conv", &[2, 2, 5, 4], &[3, 2, 3, 2], [])),
     ("Conv", 13, |b| {
         let window = [ints("strides", &[2, 1]), ints("pads", &[1, 0, 2, 1])];
@@ -150,6 +152,10 @@ pub(super) const CASES: &[(&str, i64, Build)] = &[
         let (scale, bias) = (variable(b, &[2, 4], 0.5, 2.0), variable(b, &[2, 4], -1.0, 1.0));
         vec![b.op("LayerNormalization", "y", &[x, scale, bias], [("axis", 1.into())])]
     }),
+    ("RMSNormalization", 23, |b| {
+        let (x, scale) = (variable(b, &[3, 2, 4], -1.0, 1.0), variable(b, &[4], 0.5, 2.0));
+        vec![b.op("RMSNormalization", "y", &[x, scale], [("epsilon", 0.1.into())])]
+    }),
     ("LRN", 13, |b| {
         let x = variable(b, &[2, 5, 3, 2], -1.0, 1.0);
         let attributes = [("size", 3.into()), ("alpha", 0.5.into()), ("bias", 2.0.into())];
@@ -176,6 +182,10 @@ pub(super) const CASES: &[(&str, i64, Build)] = &[
     ("GlobalMaxPool", 13, |b| global(b, "GlobalMaxPool")),
     ("ReduceMean", 18, |b| reduce(b, "ReduceMean", 1)),
     ("ReduceMean", 13, |b| unary(b, "ReduceMean", [ints("axes", &[0]), ("keepdims", 0.into())])),
+    ("ReduceMean", 13, |b| {
+        let x = open(b);
+        vec![b.op("ReduceMean", "y", &[x], [ints("axes", &[1])])]
+    }),
     ("ReduceSum", 13, |b| reduce(b, "ReduceSum", 0)),
     ("ReduceMax", 18, |b| reduce(b, "ReduceMax", 0)),
     ("ReduceMin", 18, |b| reduce(b, "ReduceMin", 1)),
@@ -191,6 +201,10 @@ pub(super) const CASES: &[(&str, i64, Build)] = &[
     ("Reshape", 13, |b| with_ints(b, "Reshape", &[2, 6], &[3, -1])),
     ("Squeeze", 13, |b| with_ints(b, "Squeeze", &[2, 1, 3], &[1])),
     ("Unsqueeze", 13, |b| with_ints(b, "Unsqueeze", &[2, 3], &[1])),
+    ("Expand", 13, |b| {
+        let (x, shape) = (variable(b, &[2, 1, 3], -1.0, 1.0), b.ints("shape", &[4, 2, 2, 1]));
+        vec![b.op("Expand", "y", &[x, shape], [])]
+    }),
     ("Transpose", 13, |b| {
         let x = variable(b, &[2, 3, 4], -1.0, 1.0);
         vec![b.op("Transpose", "y", &[x], [ints("perm", &[2, 0, 1])])]
@@ -206,6 +220,17 @@ pub(super) const CASES: &[(&str, i64, Build)] = &[
     ("Split", 13, |b| split(b, &[2, 2], false)),
     ("Slice", 13, |b| slice(b, 1, 4, 1)),
     ("Slice", 13, |b| slice(b, -1, -6, -2)),
+    ("Slice", 13, |b| {
+        let x = open(b);
+        let bounds = [-3, -1, 1].map(|n| b.ints("bound", &[n]));
+        let y = b.op("Slice", "y", &[x, bounds[0], bounds[1], bounds[2]], []);
+        let shape = b.ints("shape", &[2, 2, 3]);
+        vec![b.op("Reshape", "shaped", &[y, shape], [])]
+    }),
+    ("Gather", 13, |b| {
+        let (x, first) = (open(b), b.constant("first", Tensor::from_i64(Vec::new(), &[0])));
+        vec![b.op("Gather", "y", &[x, first], [("axis", 1.into())])]
+    }),
     ("Gather", 13, |b| {
         let x = variable(b, &[2, 3, 4], -2.0, 2.0);
         let last = b.constant("last", Tensor::from_i64(Vec::new(), &[-1]));
@@ -238,6 +263,18 @@ fn unary<const N: usize>(
 fn positive_unary(b: &mut GraphBuilder, op: &str) -> Vec<ValueId> {
     let x = variable(b, &[2, 3], 0.5, 3.0);
     vec![b.op(op, "y", &[x], [])]
+}
+
+/// A value [2, 5, 3] of which the second extent is known only at run time.
+fn open(b: &mut GraphBuilder) -> ValueId {
+    let (x, ones) = (variable(b, &[2, 15], -1.0, 1.0), b.ints("ones", &[1; 5]));
+    let found = b.op("NonZero", "found", &[ones], []);
+    let places = b.op("Shape", "places", &[found], []);
+    let bounds = [1, 2, 0].map(|n| b.ints("bound", &[n]));
+    let count = b.op("Slice", "count", &[places, bounds[0], bounds[1], bounds[2]], []);
+    let (two, three) = (b.ints("two", &[2]), b.ints("three", &[3]));
+    let target = b.op("Concat", "target", &[two, count, three], [("axis", 0.into())]);
+    b.op("Reshape", "open", &[x, target], [])
 }
 
 fn binary(b: &mut GraphBuilder, op: &str, left: &[usize], right: &[usize]) -> Vec<ValueId> {

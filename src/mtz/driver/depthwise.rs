@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use ndarray::{Array1, Array2, Array3, Axis};
+use ndarray::Array2;
 
 use crate::calib::gram::Moments;
 use crate::error::{Context, Result};
 use crate::mtz::site::{SiteLayer, SiteRecord, common_neurons};
-use crate::mtz::solver::channelwise::{ChannelNeuron, common_weights};
+use crate::mtz::solver::shared_channels::{ChannelLayer, share_channels};
+use crate::mtz::statistics::ChannelStats;
 
 use super::Driver;
 use super::site::Fused;
@@ -22,59 +23,34 @@ impl Driver<'_> {
         record: &mut SiteRecord,
     ) -> Result<()> {
         let start = Instant::now();
+        let alpha = self.options.task_weights(self.joint.tasks().len());
         let mut all_stats = Vec::new();
         for member in members {
-            all_stats.push(self.channel_stats(member.task, &member.layer)?);
+            all_stats.push(self.statistics.of_channels(self.joint, member.place())?);
         }
         let gathered = start.elapsed().as_secs_f64();
-        let alpha = self.options.task_weights(self.joint.tasks.len());
-        let hessians: Vec<Array3<f64>> = members
-            .iter()
-            .zip(&all_stats)
-            .map(|(member, stats)| stats.hessians(alpha[member.task]))
-            .collect::<Result<_>>()?;
-        let name = &members[0].layer.name;
+        let layer = |(member, stats): (&SiteLayer, &ChannelStats)| {
+            let hessians = stats.hessians(alpha[member.task.0])?;
+            let importance = self.weighting.of_channels(member.place(), stats)?;
+            Ok(ChannelLayer::new(hessians, stats.weights.clone(), importance))
+        };
+        let mut layers: Vec<ChannelLayer> =
+            members.iter().zip(&all_stats).map(layer).collect::<Result<_>>()?;
         let neurons = common_neurons(self.joint, members);
-        let fitted: Vec<Array2<f64>> = all_stats.iter().map(|s| s.weights.clone()).collect();
-        let (mut errors, mut losses) = (vec![(0.0, 0.0); members.len()], vec![0.0; members.len()]);
-        let weights: Vec<Array1<f64>> = members
-            .iter()
-            .zip(&all_stats)
-            .map(|(member, stats)| self.channel_weights(member, stats))
-            .collect::<Result<_>>()?;
-        for rows in &neurons {
-            let channels: Vec<ChannelNeuron<'_>> = rows
-                .iter()
-                .map(|(at, row)| ChannelNeuron {
-                    hessian: hessians[*at].index_axis(Axis(0), *row),
-                    weights: all_stats[*at].weights.row(*row),
-                    importance: 1.0,
-                })
-                .collect();
-            let common = common_weights(&channels, self.options.damping).at_node(name)?;
-            for ((at, row), channel) in rows.iter().zip(&channels) {
-                let form = |w: &Array1<f64>| channel.hessian.dot(w).dot(w).max(0.0);
-                let error = form(&(&common - &channel.weights));
-                errors[*at].0 += error;
-                errors[*at].1 += form(&channel.weights.to_owned());
-                losses[*at] += weights[*at][*row] * error;
-            }
-            for (at, row) in rows {
-                all_stats[*at].weights.row_mut(*row).assign(&common);
-            }
-        }
+        let name = &members[0].layer.name;
+        share_channels(&mut layers, &neurons, self.options.damping).at_node(name)?;
         record.shared = neurons.len();
         record.shared_inputs = neurons.len();
         record.rows =
             all_stats.iter().map(|s| s.moments.first().map_or(0, Moments::count)).collect();
         // The Hessians carry α already.
-        errors.iter().for_each(|(error, total)| record.add_error(1.0, *error, *total));
-        for (at, (member, stats)) in members.iter().zip(&all_stats).enumerate() {
-            let shares = neurons.iter().flatten().any(|(other, _)| *other == at);
-            let [fitted, weights] = [&fitted[at], &stats.weights].map(|w| w.mapv(|w| w as f32));
-            let fused = Fused { weights: weights.view(), shares };
+        layers.iter().for_each(|layer| record.add_error(1.0, layer.error, layer.total));
+        for ((member, stats), layer) in members.iter().zip(&all_stats).zip(&layers) {
+            let single = |weights: &Array2<f64>| weights.mapv(|w| w as f32);
+            let (fitted, weights) = (single(&stats.weights), single(&layer.weights));
+            let fused = Fused { weights: weights.view(), shares: layer.shares };
             let loss = self.replace(member, fitted.view(), fused, own)?;
-            record.loss += loss.map_or(losses[at], |loss| alpha[member.task] * loss);
+            record.loss += loss.map_or(layer.loss, |loss| alpha[member.task.0] * loss);
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use ndarray::{Array1, ArrayView2, Axis};
+use ndarray::{ArrayView2, Axis};
 
 use crate::align::Site;
-use crate::couple::LayerId;
 use crate::error::Result;
-use crate::mtz::options::Method;
-use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord, SiteSelection, common_neurons};
-use crate::mtz::statistics::{LayerStats, inverse};
+use crate::mtz::site::{
+    CommonInputs, SiteLayer, SiteRecord, SiteSelection, SiteShape, common_neurons,
+};
+use crate::mtz::solver::layer::settle;
 
 use super::Driver;
 
@@ -21,19 +21,18 @@ pub(super) struct Fused<'a> {
 }
 
 impl Driver<'_> {
-    /// Zips the layers of a site that several nets have.
+    /// Merges the layers of a site that several nets have.
     pub(super) fn site(&mut self, site: &Site) -> Result<SiteRecord> {
         let mut selection = SiteSelection::at(self.joint, self.alignment, site)?;
         if selection.duplicates {
             return self.duplicates(&selection);
         }
         if selection.reason.is_none() {
-            selection.reason = self.too_large(&selection.all)?;
+            selection.reason = self.statistics.too_large(self.joint, &selection.all)?;
         }
         let alone = |i: &usize| selection.reason.is_some() || !selection.zipped.contains(i);
         for member in (0..selection.all.len()).filter(alone) {
-            let member = &selection.all[member];
-            self.refit_alone(member.task, member.id)?;
+            self.refit_alone(selection.all[member].place())?;
         }
         let mut record = self.record(&selection)?;
         if record.reason.is_some() {
@@ -43,10 +42,10 @@ impl Driver<'_> {
         let own = site.own_weights || self.leaves_alone(site, &members[0]);
         match members[0].layer.per_channel {
             true if own && self.probes.is_empty() => {
-                members.iter().try_for_each(|member| self.refit_alone(member.task, member.id))?;
+                members.iter().try_for_each(|member| self.refit_alone(member.place()))?;
             }
             true => self.depthwise(&members, own, &mut record)?,
-            false => self.zip_site(&members, &selection.columns, own, &mut record)?,
+            false => self.merge_layers(&members, &selection.columns, own, &mut record)?,
         }
         match own {
             true => {
@@ -64,23 +63,6 @@ impl Driver<'_> {
         self.alignment.is_by_index(site) && budget.shares_nothing_of(&first.layer.name)
     }
 
-    /// How far a task's outputs are from the original net's where a layer has these weights.
-    fn deviation_with(&mut self, member: &SiteLayer, weights: ArrayView2<f32>) -> Result<f64> {
-        self.write(member.task, &member.layer, weights)?;
-        let model = &self.joint.tasks[member.task].model;
-        self.probes.get(member.task).map_or(Ok(0.0), |probe| probe.deviation(model))
-    }
-
-    /// What errors of shared rows, which count as `weights` say, mean for the outputs; in `mtz`, which
-    /// knows nothing of outputs, relative to the rows' mean squares.
-    pub(super) fn loss(&self, errors: &Array1<f64>, weights: &Array1<f64>, total: f64) -> f64 {
-        match self.options.method {
-            Method::Refit => errors.dot(weights),
-            Method::Mtz if total > 0.0 => errors.sum() / total,
-            Method::Mtz => 0.0,
-        }
-    }
-
     /// Layers that are the same as they are stay so.
     fn duplicates(&self, selection: &SiteSelection) -> Result<SiteRecord> {
         let mut record = self.record(selection)?;
@@ -92,27 +74,22 @@ impl Driver<'_> {
     }
 
     fn record(&self, selection: &SiteSelection) -> Result<SiteRecord> {
-        let members =
-            if selection.reason.is_some() { selection.all.clone() } else { selection.members() };
-        let mut record = SiteRecord {
+        let SiteShape { tasks, layers, neurons, inputs } =
+            SiteShape::of(self.joint, &selection.recorded())?;
+        Ok(SiteRecord {
+            tasks,
+            layers,
+            neurons,
+            inputs,
             shared_inputs: selection.columns.count / selection.taps.max(1),
             reason: selection.reason.clone(),
             ..SiteRecord::default()
-        };
-        for member in &members {
-            let graph = &self.joint.tasks[member.task].model.graph;
-            let (out, inputs, _) = member.layer.layer.sizes(graph)?;
-            record.tasks.push(member.task);
-            record.layers.push(member.layer.name.clone());
-            record.neurons.push(out);
-            record.inputs.push(inputs);
-        }
-        Ok(record)
+        })
     }
 
     /// Pairs and fuses the rows of corresponding layers and writes their weights; where they keep their `own`,
     /// only tells what it would cost to fuse them.
-    pub(super) fn zip_site(
+    pub(super) fn merge_layers(
         &mut self,
         members: &[SiteLayer],
         columns: &CommonInputs,
@@ -122,36 +99,39 @@ impl Driver<'_> {
         let start = Instant::now();
         let mut all_stats = Vec::new();
         for member in members {
-            let stats = self.layer_stats(member.task, &member.layer)?;
+            let stats = self.statistics.of_layer(self.joint, member.place())?;
             record.rows.push(stats.observed.count());
             all_stats.push(stats);
         }
         let gathered = start.elapsed().as_secs_f64();
-        let keep = own || !self.probes.is_empty();
-        let (mut states, sets) = self.layer_states(members, columns, all_stats, keep)?;
+        let measures = !self.probes.is_empty();
+        let (mut states, sets) = self.layer_states(members, columns, all_stats, own || measures)?;
         let sets = self.gather(members, sets, record)?;
-        if !own || !self.probes.is_empty() {
+        if !own || measures {
             for set in sets.iter().filter(|set| set.members.len() > 1) {
                 record.shared += set.rows.len();
-                self.settle(set, columns, &mut states)?;
+                let holders = columns.holders(&set.members);
+                settle(set, &holders, &mut states, self.options.solver())?;
             }
         }
         for correction in sets.iter().flat_map(|set| &set.corrections) {
-            record.gains.push((members[correction.member].task, correction.gains.clone()));
+            let task = members[correction.member].task.0;
+            record.gains.push((task, correction.gains.clone()));
         }
-        let alpha = self.options.task_weights(self.joint.tasks.len());
+        let alpha = self.options.task_weights(self.joint.tasks().len());
         for (member, state) in members.iter().zip(&states) {
-            let errors = Array1::from(state.errors.clone());
-            record.add_error(alpha[member.task], errors.sum(), state.total);
-            let weights = self.weights_of(member, &state.stats).select(Axis(0), &state.shared);
-            let predicted = self.loss(&errors, &weights, state.total);
+            let (alpha, errors) = (alpha[member.task.0], state.row_errors());
+            record.add_error(alpha, errors.sum(), state.total);
+            let weights = self.weighting.of_rows(member.place(), &state.stats);
+            let weights = weights.select(Axis(0), &state.shared);
+            let predicted = self.weighting.loss(&errors, &weights, state.total);
             let shares = !state.shared.is_empty();
             let fused = Fused { weights: state.stats.weights.view(), shares };
             let loss = self.replace(member, state.fitted(), fused, own)?;
-            record.loss += alpha[member.task] * loss.unwrap_or(predicted);
-            if let Some(thin) = state.correction.clone().filter(|_| !own) {
-                record.ranks.push((member.task, thin.right.nrows()));
-                self.corrections.insert((member.task, member.id), thin);
+            record.loss += alpha * loss.unwrap_or(predicted);
+            if let Some(corrected) = state.correction.clone().filter(|_| !own) {
+                record.ranks.push((member.task.0, corrected.right.nrows()));
+                self.corrections.insert(member.place(), corrected);
             }
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
@@ -169,10 +149,10 @@ impl Driver<'_> {
     ) -> Result<Option<f64>> {
         let mut loss = None;
         if !self.probes.is_empty() {
-            let kept = self.weights(member.task, &member.layer)?;
+            let kept = self.joint.weights(member.place())?;
             let before = self.deviation_with(member, fitted)?;
             let after = self.deviation_with(member, fused.weights)?;
-            self.write(member.task, &member.layer, kept.view())?;
+            self.joint.write(member.place(), kept.view())?;
             loss = Some((after - before).max(0.0));
         }
         match own {
@@ -182,45 +162,23 @@ impl Driver<'_> {
         Ok(loss)
     }
 
-    /// Gives a layer its weights, with rows that are shared now or not.
-    pub(super) fn update(
-        &mut self,
-        member: &SiteLayer,
-        weights: ArrayView2<f32>,
-        shares: bool,
-    ) -> Result<()> {
-        if !shares && !self.adjusts(member.task, &member.layer) {
-            return Ok(());
-        }
-        let changed = self.write(member.task, &member.layer, weights)?;
-        // Neurons that were alike keep their weights, and nothing behind them has to make up for it.
-        if shares && changed {
-            self.diverge(member.task);
-        }
-        Ok(())
+    /// How far a task's outputs are from the original net's where a layer has these weights.
+    fn deviation_with(&mut self, member: &SiteLayer, weights: ArrayView2<f32>) -> Result<f64> {
+        self.joint.write(member.place(), weights)?;
+        let model = self.joint.task(member.task).model();
+        self.probes.get(member.task.0).map_or(Ok(0.0), |probe| probe.deviation(model))
     }
 
-    /// How much each row matters: its sensitivity, or where there is none, the inverse of its
-    /// mean square, so that errors are relative. Nothing in `mtz`.
-    pub(super) fn importance(
-        &self,
-        task: usize,
-        id: LayerId,
-        stats: &LayerStats,
-    ) -> Option<Array1<f64>> {
-        if self.options.method == Method::Mtz {
-            return None;
+    /// Gives a layer its weights, with rows that are shared now or not.
+    fn update(&mut self, member: &SiteLayer, weights: ArrayView2<f32>, shares: bool) -> Result<()> {
+        if !shares && !self.statistics.adjusts(self.joint, member.place()) {
+            return Ok(());
         }
-        if let Some(s) = self.sensitivities.get(task).and_then(|s| s.get(&id)) {
-            // Relative to the layer's mean, so that the scale of a task's outputs does not decide
-            // whose neurons count.
-            let mean = s.mean().unwrap_or(1.0).max(f64::MIN_POSITIVE);
-            return Some(s.mapv(|v| (v / mean).max(1e-3)));
+        let changed = self.joint.write(member.place(), weights)?;
+        // Neurons that were alike keep their weights, and nothing behind them has to make up for it.
+        if shares && changed {
+            self.statistics.diverge(member.task);
         }
-        // The constant's part of the mean square is a shift that the next bias absorbs.
-        let hessian = stats.observed.hessian();
-        let means = hessian.means(stats.weights.view());
-        let variances = hessian.mean_square(stats.weights.view()) - &means * &means;
-        Some(inverse(&variances))
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The order in which a joint model stores channels: blocks with the same owner.
 
+use crate::align::TaskId;
 use crate::couple::End;
 
 use super::model::{JointModel, Neuron};
@@ -10,7 +11,7 @@ pub enum Owner {
     /// Channels of a model input.
     Input,
     /// Channels of these tasks (ascending); one task alone for task-specific channels.
-    Tasks(Vec<usize>),
+    Tasks(Vec<TaskId>),
 }
 
 impl Owner {
@@ -33,9 +34,9 @@ pub struct Block {
 
 impl JointModel {
     /// How the joint model stores each group of a task: shared blocks first, the task's own last.
-    pub fn layout(&self, task: usize) -> Vec<Vec<Block>> {
+    pub fn layout(&self, task: TaskId) -> Vec<Vec<Block>> {
         let owners = self.owners();
-        let groups = self.tasks[task].coupling.groups.iter().zip(self.sharing(task));
+        let groups = self.task(task).coupling().groups.iter().zip(self.sharing(task));
         groups
             .map(|(group, channels)| {
                 // Where only some channels of an input have a counterpart, the others are the

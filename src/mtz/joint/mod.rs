@@ -1,10 +1,15 @@
 //! The joint model: task nets, their shared neurons, and the layout that follows from them.
 
+mod common_weights;
+mod fused;
 mod layout;
 pub(crate) mod matrix;
 mod model;
+mod neurons;
+mod task;
 mod thin;
 
 pub use layout::{Block, Owner};
-pub use model::{Fused, JointModel, Neuron, Sharing, Task};
-pub(crate) use thin::{Corrections, Thin, may_have_correction, may_have_scale};
+pub use model::{Fused, JointModel, Neuron, Sharing};
+pub use task::Task;
+pub(crate) use thin::{Corrections, may_have_correction, may_have_scale};

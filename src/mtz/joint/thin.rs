@@ -6,35 +6,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ndarray::{Array2, Array3, ArrayD, IxDyn};
+use ndarray::{Array3, ArrayD, IxDyn};
 
-use crate::couple::{Channel, CoupledLayer, Coupling, LayerId};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::align::TaskLayer;
+use crate::couple::{Channel, CoupledLayer, Coupling, GroupId};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::{Attribute, DataType, Dim, Graph, Node, Tensor, TensorType, ValueKind};
+use crate::mtz::solver::low_rank::CorrectedRows;
 use crate::ops::LayerKind;
 
 use super::matrix;
-use super::model::{Fused, JointModel, Sharing, Task};
-
-/// The correction of a layer, with the weights that it corrects.
-#[derive(Debug, Clone)]
-pub(crate) struct Thin {
-    /// Rows of the layer.
-    pub(crate) rows: Vec<usize>,
-    /// Columns of its matrix.
-    pub(crate) columns: Vec<usize>,
-    /// W: rows × columns.
-    pub(crate) common: Array2<f32>,
-    /// s, one for each row; empty where nothing is scaled.
-    pub(crate) scale: Vec<f32>,
-    /// U: rows × rank.
-    pub(crate) left: Array2<f32>,
-    /// V: rank × columns.
-    pub(crate) right: Array2<f32>,
-}
+use super::model::{Fused, JointModel, Sharing};
 
 /// Corrections by task and layer.
-pub(crate) type Corrections = BTreeMap<(usize, LayerId), Thin>;
+pub(crate) type Corrections = BTreeMap<TaskLayer, CorrectedRows>;
 
 /// Whether a layer can have a correction: one node with weights for all its rows.
 pub(crate) fn may_have_correction(layer: &CoupledLayer) -> bool {
@@ -58,30 +43,27 @@ impl JointModel {
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if a layer's weight is not a matrix.
-    pub(crate) fn with_corrections(self, corrections: &Corrections) -> Result<JointModel> {
-        if corrections.is_empty() {
-            return Ok(self);
-        }
+    pub(crate) fn with_corrections(&self, corrections: &Corrections) -> Result<JointModel> {
         let (mut tasks, mut sharing, mut fused) = (Vec::new(), Sharing::new(), Fused::new());
-        for (number, task) in self.tasks.iter().enumerate() {
-            let own = corrections.iter().filter(|((task, _), _)| *task == number);
-            let mut model = task.model.clone();
-            for ((_, id), thin) in own {
-                let layer = task.coupling.layer(*id);
-                split(&mut model.graph, layer, thin).at_node(&layer.name).in_model(&task.name)?;
+        for id in self.task_ids() {
+            let task = self.task(id);
+            let mut model = task.model().clone();
+            for (own, thin) in corrections.iter().filter(|(own, _)| own.task == id) {
+                let layer = self.layer(*own);
+                split(&mut model.graph, layer, thin).at_node(&layer.name).in_model(task.name())?;
             }
-            let new = Task::new(task.name.clone(), model)?;
-            let places = places(&task.coupling, &new.coupling);
-            let mut neurons: Vec<Vec<_>> =
-                new.coupling.groups.iter().map(|group| vec![None; group.size]).collect();
-            for (group, channels) in self.sharing(number).iter().enumerate() {
+            let new = task.with_model(model)?;
+            let places = places(task.coupling(), new.coupling());
+            let groups = new.coupling().groups.iter();
+            let mut neurons: Vec<Vec<_>> = groups.map(|group| vec![None; group.size]).collect();
+            for (group, channels) in self.sharing(id).iter().enumerate() {
                 for (index, neuron) in channels.iter().enumerate().filter(|(_, n)| n.is_some()) {
-                    let old = Channel { group: crate::couple::GroupId(group), index };
+                    let old = Channel { group: GroupId(group), index };
                     let new = places.get(&old).ok_or_else(lost)?;
                     neurons[new.group.0][new.index] = *neuron;
                 }
             }
-            fused.push(numbers(&task.coupling, &new.coupling, &self.fused()[number]));
+            fused.push(numbers(task.coupling(), new.coupling(), &self.fused()[id.0]));
             sharing.push(neurons);
             tasks.push(new);
         }
@@ -91,7 +73,7 @@ impl JointModel {
 
 fn lost() -> Error {
     Error::new(ErrorKind::Numeric, "a correction changes which channels are shared")
-        .hint("merge without --corrections")
+        .hint(Hint::from("merge without ").option("corrections"))
 }
 
 /// Where the channels of a net are once it has more layers: its values are still there.
@@ -113,7 +95,7 @@ fn numbers(old: &Coupling, new: &Coupling, fused: &[Option<u32>]) -> Vec<Option<
 }
 
 /// Takes the correction out of a layer's weights, and puts it beside as two layers and a sum.
-fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &Thin) -> Result<()> {
+fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) -> Result<()> {
     let mut weights = matrix::read(layer, graph)?;
     for (row, scale) in thin.rows.iter().zip(&thin.scale) {
         weights.row_mut(*row).mapv_inplace(|w| w / scale);
@@ -152,7 +134,7 @@ fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &Thin) -> Result<()> {
 }
 
 /// Puts a node behind a layer that scales its channels and returns its output.
-fn scale_behind(graph: &mut Graph, layer: &CoupledLayer, thin: &Thin) {
+fn scale_behind(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) {
     let (name, out) = (layer.name.clone(), layer.outputs.len());
     let mut scale = vec![1.0f32; out];
     thin.rows.iter().zip(&thin.scale).for_each(|(row, own)| scale[*row] = *own);

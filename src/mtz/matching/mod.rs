@@ -5,6 +5,7 @@
 
 mod by_owners;
 mod greedy;
+mod heads;
 mod optimal;
 mod random;
 mod weight_similarity;
@@ -13,6 +14,7 @@ use ndarray::ArrayView2;
 
 pub(crate) use by_owners::pair_by_owners;
 pub use greedy::Greedy;
+pub(crate) use heads::{HeadBlocks, pair_heads};
 pub use optimal::Optimal;
 pub use random::Random;
 pub(crate) use weight_similarity::{dissimilarity, least_cost_pairs};
@@ -50,24 +52,32 @@ impl Share {
         }
     }
 
+    /// How many of `most` pairs these are; `None` where that depends on what pairs cost.
+    pub(crate) fn pairs(self, most: usize) -> Option<usize> {
+        match self {
+            Share::Count(count) => Some(count),
+            Share::Fraction(part) => Some((part * most as f64).round() as usize),
+            Share::MaxCost(_) => None,
+        }
+    }
+
     fn quota(self, cost: ArrayView2<f64>) -> Result<Quota> {
         let most = cost.nrows().min(cost.ncols());
         if !cost.iter().all(|d| d.is_finite()) {
             return Err(Error::new(ErrorKind::Numeric, "a pairing cost is not finite"));
         }
-        match self {
-            Share::Count(count) if count <= most => Ok(Quota::Exactly(count)),
-            Share::Count(count) => Err(usage(format!(
-                "{count} shared neurons were asked for where the smaller layer has {most}"
-            ))),
-            Share::Fraction(part) if (0.0..=1.0).contains(&part) => {
-                Ok(Quota::Exactly((part * most as f64).round() as usize))
-            }
-            Share::Fraction(part) => {
+        match (self, self.pairs(most)) {
+            (Share::Fraction(part), _) if !(0.0..=1.0).contains(&part) => {
                 Err(usage(format!("a share of {part} is not between 0 and 1")))
             }
-            Share::MaxCost(limit) if limit.is_nan() => Err(usage("a cost limit is not a number")),
-            Share::MaxCost(limit) => Ok(Quota::Below(limit)),
+            (Share::MaxCost(limit), _) if limit.is_nan() => {
+                Err(usage("a cost limit is not a number"))
+            }
+            (Share::MaxCost(limit), _) => Ok(Quota::Below(limit)),
+            (_, Some(count)) if count > most => Err(usage(format!(
+                "{count} shared neurons were asked for where the smaller layer has {most}"
+            ))),
+            (_, count) => Ok(Quota::Exactly(count.unwrap_or(0))),
         }
     }
 }

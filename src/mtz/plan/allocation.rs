@@ -130,12 +130,12 @@ fn plan(
     let mut savings = Vec::new();
     let correspondences = correspondences(joint, alignment);
     for (site, record) in alignment.common().zip(trial) {
-        let Some((task, id)) = site.members().find(|(t, _)| record.tasks.contains(t)) else {
+        let Some(own) = site.members().find(|m| record.tasks.contains(&m.task.0)) else {
             continue;
         };
-        let layer = joint.tasks[task].coupling.layer(id);
+        let (task, layer) = (own.task, joint.layer(own));
         let group = crate::align::only_group(&layer.outputs);
-        let correspondence = group.and_then(|g| alignment.correspondence(task, g));
+        let correspondence = group.and_then(|g| alignment.correspondence(task.group(g)));
         let (Some(correspondence), None) = (correspondence, &record.reason) else { continue };
         if !record.pair_costs.is_empty() {
             let mut costs = record.pair_costs.clone();
@@ -143,7 +143,7 @@ fn plan(
             let (layer, shared) = (layer.name.clone(), record.shared);
             groups.entry(correspondence).or_insert(Group { layer, costs, shared, most: shared });
         }
-        let Ok((_, inputs, taps)) = layer.layer.sizes(&joint.tasks[task].model.graph) else {
+        let Ok((_, inputs, taps)) = layer.layer.sizes(joint.task(task).graph()) else {
             continue;
         };
         let bias = if layer.layer.bias.is_some() { 1.0 } else { 0.0 };
@@ -157,24 +157,25 @@ fn plan(
             (_, true) | (None, _) => saving.fixed += (inputs * taps) as f64,
             (Some(channels), false) => {
                 for channel in channels {
-                    let own = joint.tasks[task].coupling.group(channel.group);
+                    let group = task.group(channel.group);
+                    let own = joint.group(group);
                     let is_input = own.end() == Some(End::Input);
-                    let neuron = joint.neuron(task, *channel);
+                    let neuron = joint.neuron(task.channel(*channel));
                     let elsewhere = neuron.and_then(|neuron| correspondences.get(&neuron));
-                    let (correspondence, size) =
-                        match (alignment.correspondence(task, channel.group), elsewhere) {
-                            (Some(correspondence), _) => (correspondence, own.size),
-                            // They are neurons of another group, as many as that one shares.
-                            (None, Some(correspondence)) => {
-                                let neurons = &joint.sharing(task)[channel.group.0];
-                                (*correspondence, neurons.iter().flatten().count())
-                            }
-                            (None, None) => {
-                                let is_common = is_input || neuron.is_some();
-                                saving.fixed += if is_common { taps as f64 } else { 0.0 };
-                                continue;
-                            }
-                        };
+                    let (correspondence, size) = match (alignment.correspondence(group), elsewhere)
+                    {
+                        (Some(correspondence), _) => (correspondence, own.size),
+                        // They are neurons of another group, as many as that one shares.
+                        (None, Some(correspondence)) => {
+                            let neurons = &joint.sharing(task)[channel.group.0];
+                            (*correspondence, neurons.iter().flatten().count())
+                        }
+                        (None, None) => {
+                            let is_common = is_input || neuron.is_some();
+                            saving.fixed += if is_common { taps as f64 } else { 0.0 };
+                            continue;
+                        }
+                    };
                     *saving.columns.entry(correspondence).or_default() += taps as f64 / size as f64;
                 }
             }
@@ -187,10 +188,9 @@ fn plan(
 /// The correspondence whose pairs made each shared neuron.
 fn correspondences(joint: &JointModel, alignment: &Alignment) -> BTreeMap<Neuron, usize> {
     let mut correspondences = BTreeMap::new();
-    for (correspondence, groups) in alignment.groups.iter().enumerate() {
-        for (task, group) in groups.iter().enumerate() {
-            let Some(group) = group else { continue };
-            let neurons = joint.sharing(task)[group.0].iter().flatten();
+    for correspondence in 0..alignment.groups.len() {
+        for group in alignment.members(correspondence) {
+            let neurons = joint.sharing(group.task)[group.group.0].iter().flatten();
             correspondences.extend(neurons.map(|neuron| (*neuron, correspondence)));
         }
     }

@@ -7,10 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::align::Alignment;
-use crate::couple::{Channel, End, GroupId};
+use crate::align::{Alignment, TaskChannel, TaskGroup, TaskId};
+use crate::couple::{End, GroupId};
 use crate::mtz::joint::{JointModel, Neuron};
-use crate::mtz::matching::Share;
 use crate::mtz::options::Budget;
 use crate::mtz::site::{SettledGroups, SiteLayer};
 
@@ -28,8 +27,14 @@ pub(crate) struct InputGroup {
 
 impl InputGroup {
     /// The task and the group.
-    pub(crate) fn place(&self, members: &[SiteLayer]) -> (usize, GroupId) {
-        (members[self.member].task, self.group)
+    pub(crate) fn place(&self, members: &[SiteLayer]) -> TaskGroup {
+        members[self.member].task.group(self.group)
+    }
+
+    /// The channels, with the task of the layer that reads them.
+    pub(crate) fn all(&self, reader: &SiteLayer) -> Vec<TaskChannel> {
+        let group = reader.task.group(self.group);
+        self.channels.iter().map(|index| group.channel(*index)).collect()
     }
 }
 
@@ -101,7 +106,7 @@ impl PlanState<'_> {
     }
 
     /// The neurons of `known` that the open channels of a task may become.
-    fn adopted(&self, known: &GroupFacts, open: &GroupFacts, task: usize) -> Option<Choice> {
+    fn adopted(&self, known: &GroupFacts, open: &GroupFacts, task: TaskId) -> Option<Choice> {
         // Blocks of weights are stored once where their inputs are the same to the last one.
         let channels = adoptable(self.joint, known, task);
         let fits = open.producers == ProducerState::None
@@ -138,13 +143,13 @@ impl PlanState<'_> {
     ) -> Option<UnmatchedInputs> {
         let (groups, others) = (members[h].input_groups(), members[n].input_groups());
         groups.into_iter().zip(others).find_map(|(mine, theirs)| {
-            let known = self.facts((members[h].task, mine))?;
-            let open = self.facts((members[n].task, theirs))?;
+            let known = self.facts(members[h].task.group(mine))?;
+            let open = self.facts(members[n].task.group(theirs))?;
             let Choice { known: left, open: right, most } = choose(&known, &open)?;
             let each = members[h].pixels(mine);
             let fits = each.is_some()
                 && each == members[n].pixels(theirs)
-                && !consumed_beside(self.joint, (members[n].task, theirs), &known.neurons);
+                && !consumed_beside(self.joint, members[n].task.group(theirs), &known.neurons);
             fits.then_some(UnmatchedInputs {
                 known: InputGroup { member: h, group: mine, channels: left },
                 open: InputGroup { member: n, group: theirs, channels: right },
@@ -153,16 +158,16 @@ impl PlanState<'_> {
         })
     }
 
-    fn facts(&self, (task, group): (usize, GroupId)) -> Option<GroupFacts> {
-        let own = self.joint.tasks[task].coupling.group(group);
-        let channels = &self.joint.sharing(task)[group.0];
+    fn facts(&self, place: TaskGroup) -> Option<GroupFacts> {
+        let own = self.joint.group(place);
+        let channels = &self.joint.sharing(place.task)[place.group.0];
         let shared = channels.iter().enumerate().filter_map(|(at, n)| Some(((*n)?, at)));
         let free = channels.iter().enumerate().filter(|(_, n)| n.is_none()).map(|(at, _)| at);
-        let correspondence = self.alignment.correspondence(task, group);
+        let correspondence = self.alignment.correspondence(place);
         let producers = match correspondence {
             _ if own.frozen.is_some() => ProducerState::Settled,
             None => ProducerState::None,
-            Some(_) if self.settled.is_settled((task, group)) => ProducerState::Settled,
+            Some(_) if self.settled.is_settled(place) => ProducerState::Settled,
             Some(correspondence) if self.producers.produced_from(correspondence, self.place) => {
                 ProducerState::ToCome
             }
@@ -184,17 +189,14 @@ impl PlanState<'_> {
         else {
             return Some(most);
         };
-        match self.budget.share(name, most) {
-            Share::Count(count) => Some(count.min(most)),
-            Share::Fraction(part) => Some((part * most as f64).round() as usize),
-            Share::MaxCost(_) => (facts.producers == ProducerState::None).then_some(most),
-        }
+        let told = self.budget.share(name, most).pairs(most).map(|count| count.min(most));
+        told.or((facts.producers == ProducerState::None).then_some(most))
     }
 }
 
 /// The channels of a group that another task's may become: those that the task has elsewhere, or where
 /// there are none, all that are shared neurons. So blocks of neurons with the same owners stay whole.
-fn adoptable(joint: &JointModel, known: &GroupFacts, adopter: usize) -> Vec<usize> {
+fn adoptable(joint: &JointModel, known: &GroupFacts, adopter: TaskId) -> Vec<usize> {
     let all = joint.sharing(adopter).iter().flatten().flatten();
     let own: BTreeSet<Neuron> = all.filter(|n| known.neurons.contains_key(n)).copied().collect();
     let is_wanted = |n: &Neuron| own.is_empty() || own.contains(n);
@@ -208,14 +210,14 @@ fn adoptable(joint: &JointModel, known: &GroupFacts, adopter: usize) -> Vec<usiz
 /// them apart.
 fn consumed_beside(
     joint: &JointModel,
-    (task, group): (usize, GroupId),
+    TaskGroup { task, group }: TaskGroup,
     neurons: &BTreeMap<Neuron, usize>,
 ) -> bool {
-    let coupling = &joint.tasks[task].coupling;
+    let coupling = joint.task(task).coupling();
     let mut layers = coupling.group(group).consumers.iter().map(|l| coupling.layer(*l));
     layers.any(|layer| {
         let mut others = layer.inputs.iter().flatten().filter(|c| c.group != group);
-        others.any(|c| joint.neuron(task, *c).is_some_and(|n| neurons.contains_key(&n)))
+        others.any(|c| joint.neuron(task.channel(*c)).is_some_and(|n| neurons.contains_key(&n)))
     })
 }
 
@@ -239,8 +241,7 @@ pub(crate) fn share_inputs(
     pairs: &[(usize, usize)],
 ) {
     let channel = |input_group: &InputGroup, at: usize| {
-        let (task, group) = input_group.place(members);
-        (task, Channel { group, index: input_group.channels[at] })
+        input_group.place(members).channel(input_group.channels[at])
     };
     for (i, j) in pairs {
         joint.share(channel(&unmatched.known, *i), channel(&unmatched.open, *j));

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::align::{Alignment, Site};
+use crate::align::{Alignment, Site, TaskId};
 use crate::ir::NodeId;
 use crate::mtz::joint::JointModel;
 use crate::mtz::site::SiteRecord;
@@ -62,7 +62,7 @@ pub fn layer_costs(
         let left = curve.as_ref().map_or(1.0, |curve| curve.left(corrected).max(LEAST_LEFT));
         let loss = if is_rounding { 0.0 } else { record.loss.max(0.0) / left };
         let mut members = site.members();
-        let node = members.next().map(|(t, id)| joint.tasks[t].coupling.layer(id).layer.node);
+        let node = members.next().map(|own| joint.layer(own).layer.node);
         match costs.iter_mut().find(|(other, _)| node.is_some() && *other == node) {
             Some((_, cost)) => {
                 cost.places.push(place);
@@ -83,10 +83,10 @@ pub fn layer_costs(
 fn curve(joint: &JointModel, site: &Site, record: &SiteRecord) -> Option<Curve> {
     let mut curve = Curve::default();
     for (task, gains) in &record.gains {
-        let layer = site.layers[*task]?;
-        let net = &joint.tasks[*task];
-        let (out, inputs, taps) = net.coupling.layer(layer).layer.sizes(&net.model.graph).ok()?;
-        curve.layers.push((*task, layer));
+        let task = TaskId(*task);
+        let own = task.layer(site.layer_of(task)?);
+        let (out, inputs, taps) = joint.layer(own).layer.sizes(joint.task(task).graph()).ok()?;
+        curve.layers.push(own);
         curve.size += (out + inputs * taps) as u64;
         curve.gains.resize(curve.gains.len().max(gains.len()), 0.0);
         curve.gains.iter_mut().zip(gains).for_each(|(sum, gain)| *sum += gain);

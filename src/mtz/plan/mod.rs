@@ -8,6 +8,7 @@ mod peak;
 mod prediction;
 mod producers;
 pub mod ranks;
+mod similar_inputs;
 mod sizes;
 
 pub use allocation::{Allocation, Trial, allocate};
@@ -17,4 +18,5 @@ pub(crate) use input_matching::{
 pub use peak::{Peak, peak};
 pub use prediction::{Prediction, SitePlan, predict};
 pub(crate) use producers::{Producers, consumed_before_produced, consumers};
+pub(crate) use similar_inputs::similar_inputs;
 pub use sizes::{Sizes, sizes};

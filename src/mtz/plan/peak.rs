@@ -34,9 +34,10 @@ impl Peak {
 pub fn peak(joint: &JointModel, models: &[u64], max_rows: usize, memory: u64) -> Result<Peak> {
     let mut peak = Peak { models: resident(models), ..Peak::default() };
     let left = beside(memory, models);
-    for (task, net) in joint.tasks.iter().enumerate() {
-        for layer in &net.coupling.layers {
-            let plan = extent(joint, task, layer)?.and_then(|extent| extent.plan(max_rows, left));
+    for net in joint.tasks() {
+        for layer in &net.coupling().layers {
+            let plan = extent(joint.tasks().len(), net, layer)?
+                .and_then(|extent| extent.plan(max_rows, left));
             if let Some(plan) = plan.filter(|plan| plan.bytes > peak.work) {
                 (peak.work, peak.layer) = (plan.bytes, Some(layer.name.clone()));
             }

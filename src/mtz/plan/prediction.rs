@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::align::Alignment;
-use crate::couple::Channel;
+use crate::align::{Alignment, TaskChannel};
+use crate::couple::GroupId;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
-use crate::mtz::matching::Share;
 use crate::mtz::options::Budget;
 use crate::mtz::site::{
-    OWN_WEIGHTS, SettledGroups, SiteLayer, SiteSelection, common_neurons, corresponding_layers,
+    OWN_WEIGHTS, SettledGroups, SiteLayer, SiteSelection, SiteShape, common_neurons,
+    corresponding_layers,
 };
 use crate::mtz::statistics::statistics_bytes;
 use crate::ops::LayerKind;
@@ -113,9 +113,9 @@ pub fn predict(
         }
         sites.push(plan(&joint, &selection, budget, targets)?);
     }
-    let sizes = sizes_by(&joint, |task, layer| {
-        let keeps = budget.keeps_bias(joint.tasks[task].coupling.layer(layer));
-        Ok(!keeps || joint.shares_bias(task, layer)?)
+    let sizes = sizes_by(&joint, |layer| {
+        let keeps = budget.keeps_bias(joint.layer(layer));
+        Ok(!keeps || joint.shares_bias(layer)?)
     })?;
     Ok(Prediction { sites, sizes })
 }
@@ -129,42 +129,61 @@ fn share(
     budget: &Budget,
 ) -> Result<()> {
     let name = &members[0].layer.name;
-    let place = |m: &SiteLayer| Some((m.task, m.group()?));
     let mut order: Vec<&SiteLayer> = members.iter().collect();
-    order.sort_by_key(|m| !place(m).is_some_and(|g| settled.is_settled(g)));
-    let mut neurons: Vec<(usize, Channel)> = Vec::new();
+    order.sort_by_key(|m| !m.group().is_some_and(|g| settled.is_settled(g)));
+    let mut neurons: Vec<TaskChannel> = Vec::new();
     for (at, member) in order.iter().enumerate() {
-        let is_settled = order[..at].iter().any(|other| match (place(other), place(member)) {
+        let is_settled = order[..at].iter().any(|other| match (other.group(), member.group()) {
             (Some(a), Some(b)) => settled.settled_together(a, b),
             _ => false,
         });
-        let own: Vec<(usize, Channel)> =
-            member.layer.outputs.iter().map(|c| (member.task, *c)).collect();
+        let own: Vec<TaskChannel> =
+            member.layer.outputs.iter().map(|c| member.task.channel(*c)).collect();
         let count = match at > 0 && !is_settled {
             true => quota(budget, name, neurons.len().min(own.len())).at_node(name)?,
             false => 0,
         };
-        neurons.iter().zip(&own).take(count).for_each(|(a, b)| joint.share(*a, *b));
-        let known: BTreeSet<_> =
-            neurons.iter().filter_map(|(task, c)| joint.neuron(*task, *c)).collect();
-        let is_new = |(task, c): &&(usize, Channel)| {
-            joint.neuron(*task, *c).is_none_or(|neuron| !known.contains(&neuron))
+        let count = match (neurons.first(), own.first()) {
+            (Some(a), Some(b)) => in_heads(joint, *a, *b, count),
+            _ => count,
         };
+        neurons.iter().zip(&own).take(count).for_each(|(a, b)| joint.share(*a, *b));
+        let known: BTreeSet<_> = neurons.iter().filter_map(|c| joint.neuron(*c)).collect();
+        let is_new = |c: &&TaskChannel| joint.neuron(**c).is_none_or(|n| !known.contains(&n));
         neurons.extend(own.iter().filter(is_new));
     }
     Ok(())
 }
 
-fn quota(budget: &Budget, name: &str, most: usize) -> Result<usize> {
-    match budget.share(name, most) {
-        Share::Count(count) if count > most => {
-            let message = format!("{count} neurons cannot be shared where a layer has {most}");
-            Err(Error::new(ErrorKind::Usage, message))
+/// How many of `count` channels of two groups whole heads have; as many as are paired already, where other
+/// channels of the same heads have paired them.
+fn in_heads(joint: &JointModel, a: TaskChannel, b: TaskChannel, count: usize) -> usize {
+    let nest = |own: TaskChannel| joint.task(own.task).coupling().nest(own.channel.group);
+    match (nest(a), nest(b)) {
+        (None, None) => count,
+        (Some(x), Some(y)) if x.width() == y.width() => {
+            let neurons = |own: TaskChannel, heads: GroupId| {
+                let all = joint.sharing(own.task)[heads.0].iter().flatten();
+                all.copied().collect::<BTreeSet<_>>()
+            };
+            let theirs = neurons(b, y.heads);
+            let known = neurons(a, x.heads).intersection(&theirs).count();
+            match known {
+                0 => count / x.width() * x.width(),
+                known => known * x.width(),
+            }
         }
-        Share::Count(count) => Ok(count),
-        Share::Fraction(part) => Ok((part * most as f64).round() as usize),
-        Share::MaxCost(_) => Ok(most),
+        _ => 0,
     }
+}
+
+fn quota(budget: &Budget, name: &str, most: usize) -> Result<usize> {
+    let count = budget.share(name, most).pairs(most).unwrap_or(most);
+    if count > most {
+        let message = format!("{count} neurons cannot be shared where a layer has {most}");
+        return Err(Error::new(ErrorKind::Usage, message));
+    }
+    Ok(count)
 }
 
 fn plan(
@@ -173,14 +192,19 @@ fn plan(
     budget: &Budget,
     targets: bool,
 ) -> Result<SitePlan> {
-    let members =
-        if selection.reason.is_some() { selection.all.clone() } else { selection.members() };
+    let members = selection.recorded();
     let neurons = match selection.reason {
         Some(_) => Vec::new(),
         None => common_neurons(joint, &members),
     };
     let depthwise = members.iter().all(|m| m.layer.per_channel);
-    let mut plan = SitePlan {
+    let statistics = |m: &SiteLayer| statistics_bytes(joint.task(m.task), &m.layer, targets);
+    let SiteShape { tasks, layers, neurons: rows, inputs } = SiteShape::of(joint, &members)?;
+    Ok(SitePlan {
+        tasks,
+        layers,
+        neurons: rows,
+        inputs,
         shared: neurons.len(),
         shared_inputs: if depthwise {
             neurons.len()
@@ -188,19 +212,9 @@ fn plan(
             selection.columns.count / selection.taps
         },
         saved: saved(selection, budget, &members, &neurons),
+        statistics: members.iter().map(statistics).fold(0, u64::saturating_add),
         reason: selection.reason.clone(),
-        ..SitePlan::default()
-    };
-    for member in &members {
-        let (out, inputs, _) = member.layer.layer.sizes(&joint.tasks[member.task].model.graph)?;
-        plan.tasks.push(member.task);
-        plan.layers.push(member.layer.name.clone());
-        plan.neurons.push(out);
-        plan.inputs.push(inputs);
-        let bytes = statistics_bytes(joint, member.task, &member.layer, targets);
-        plan.statistics = plan.statistics.saturating_add(bytes);
-    }
-    Ok(plan)
+    })
 }
 
 /// Parameters of shared neurons that are stored once in place of several times.
@@ -236,6 +250,7 @@ fn saved(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mtz::matching::Share;
     use crate::zipper::fixtures;
 
     fn predicted(share: Share) -> Prediction {

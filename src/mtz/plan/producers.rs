@@ -17,8 +17,7 @@ impl Producers {
         for (place, site) in alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common()) {
             let members = corresponding_layers(joint, alignment, site);
             let Some(first) = members.first() else { continue };
-            let correspondence =
-                first.group().and_then(|group| alignment.correspondence(first.task, group));
+            let correspondence = first.group().and_then(|group| alignment.correspondence(group));
             let hopeless = have_unlike_inputs(joint, alignment, &members);
             if let Some(correspondence) = correspondence.filter(|_| !hopeless) {
                 producers
@@ -81,7 +80,7 @@ pub(crate) fn consumed_before_produced(
 fn have_unlike_inputs(joint: &JointModel, alignment: &Alignment, members: &[SiteLayer]) -> bool {
     let reads_inputs = |m: &SiteLayer| {
         let groups = m.input_groups();
-        let coupling = &joint.tasks[m.task].coupling;
+        let coupling = joint.task(m.task).coupling();
         !groups.is_empty() && groups.iter().all(|g| coupling.group(*g).end() == Some(End::Input))
     };
     let per_channel = members.iter().any(|m| m.layer.per_channel);
@@ -95,7 +94,7 @@ fn consumed_correspondences(alignment: &Alignment, members: &[SiteLayer]) -> Vec
     for member in members {
         let groups = member.input_groups().into_iter();
         let correspondences: BTreeSet<usize> =
-            groups.filter_map(|group| alignment.correspondence(member.task, group)).collect();
+            groups.filter_map(|g| alignment.correspondence(member.task.group(g))).collect();
         correspondences
             .into_iter()
             .for_each(|correspondence| *consumers.entry(correspondence).or_default() += 1);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::align::{TaskId, TaskLayer};
 use crate::couple::{Channel, CoupledLayer, LayerId};
 use crate::error::Result;
 use crate::mtz::joint::{JointModel, Owner};
@@ -39,43 +40,43 @@ impl Sizes {
 /// # Errors
 /// If a layer's weight is not a matrix.
 pub fn sizes(joint: &JointModel) -> Result<Sizes> {
-    sizes_by(joint, |task, layer| joint.shares_bias(task, layer))
+    sizes_by(joint, |layer| joint.shares_bias(layer))
 }
 
 /// As [`sizes`], where `shares_bias` tells whether the shared neurons of a layer have one bias for all
 /// tasks.
 pub(super) fn sizes_by(
     joint: &JointModel,
-    shares_bias: impl Fn(usize, LayerId) -> Result<bool>,
+    shares_bias: impl Fn(TaskLayer) -> Result<bool>,
 ) -> Result<Sizes> {
-    let mut sizes = Sizes { specific: vec![0; joint.tasks.len()], ..Sizes::default() };
-    for (task, net) in joint.tasks.iter().enumerate() {
+    let mut sizes = Sizes { specific: vec![0; joint.tasks().len()], ..Sizes::default() };
+    for (task, net) in joint.task_ids().zip(joint.tasks()) {
         let owners = owners(joint, task);
         let mut original = 0;
-        for (id, layer) in net.coupling.layers.iter().enumerate() {
-            let (out, inputs, taps) = layer.layer.sizes(&net.model.graph)?;
+        for (id, layer) in (0..).map(LayerId).zip(&net.coupling().layers) {
+            let (out, inputs, taps) = layer.layer.sizes(net.graph())?;
             let has_bias = layer.layer.bias.is_some();
             original += (out * inputs * taps + if has_bias { out } else { 0 }) as u64;
-            let partners = joint.partners(task, LayerId(id));
-            let own = (task, LayerId(id));
-            let common_bias = partners.len() < 2 || shares_bias(task, LayerId(id))?;
+            let own = task.layer(id);
+            let partners = joint.partners(own);
+            let common_bias = partners.len() < 2 || shares_bias(own)?;
             // Layers whose inputs nobody tracks are fused only where they are the same as they are.
             let columns = match layer.per_channel || layer.inputs.is_none() {
                 true => vec![(None, inputs)],
                 false => count(joint, own, &owners, columns),
             };
             for (rows, n) in count(joint, own, &owners, rows) {
-                let mut add = |tasks: &[&[usize]], count: usize| {
-                    let common = |t: &&usize| tasks.iter().all(|owners| owners.contains(t));
-                    let owners: Vec<&usize> = partners.iter().filter(common).collect();
+                let mut add = |tasks: &[&[TaskId]], count: usize| {
+                    let common = |t: &&TaskId| tasks.iter().all(|owners| owners.contains(t));
+                    let owners: Vec<&TaskId> = partners.iter().filter(common).collect();
                     match owners.as_slice() {
                         // The first owner counts for all of them.
                         [first, _, ..] if **first == task => sizes.shared += count as u64,
                         [_, _, ..] => {}
-                        _ => sizes.specific[task] += count as u64,
+                        _ => sizes.specific[task.0] += count as u64,
                     }
                 };
-                let rows: Vec<&[usize]> = rows.iter().map(Vec::as_slice).collect();
+                let rows: Vec<&[TaskId]> = rows.iter().map(Vec::as_slice).collect();
                 if has_bias {
                     let own = [task];
                     let alone = (!common_bias).then_some(&own[..]);
@@ -94,11 +95,11 @@ pub(super) fn sizes_by(
 
 /// The tasks that store a block of weights together as far as one of its sides goes; `None` for the
 /// side of a model input, which belongs to nobody.
-type Owners = Option<Vec<usize>>;
+type Owners = Option<Vec<TaskId>>;
 
 /// The owners of each channel of each group of a task.
-fn owners(joint: &JointModel, task: usize) -> Vec<Vec<Owners>> {
-    let groups = joint.tasks[task].coupling.groups.iter().zip(joint.layout(task));
+fn owners(joint: &JointModel, task: TaskId) -> Vec<Vec<Owners>> {
+    let groups = joint.task(task).coupling().groups.iter().zip(joint.layout(task));
     groups
         .map(|(group, blocks)| {
             let mut owners = vec![None; group.size];
@@ -114,14 +115,14 @@ fn owners(joint: &JointModel, task: usize) -> Vec<Vec<Owners>> {
 /// How many of some channels of a layer each set of tasks has in the layers that it was fused with.
 fn count(
     joint: &JointModel,
-    layer: (usize, LayerId),
+    own: TaskLayer,
     owners: &[Vec<Owners>],
     channels: fn(&CoupledLayer) -> &[Channel],
 ) -> Vec<(Owners, usize)> {
-    let holders = joint.holders(layer, channels);
+    let holders = joint.holders(own, channels);
     let mut counts: BTreeMap<Owners, usize> = BTreeMap::new();
-    for channel in channels(joint.tasks[layer.0].coupling.layer(layer.1)) {
-        let neuron = joint.neuron(layer.0, *channel);
+    for channel in channels(joint.layer(own)) {
+        let neuron = joint.neuron(own.task.channel(*channel));
         let owners = match neuron.and_then(|neuron| holders.get(&neuron)) {
             Some(holders) => Some(holders.clone()),
             None => owners[channel.group.0][channel.index].clone(),

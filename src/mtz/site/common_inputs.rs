@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::align::Alignment;
-use crate::couple::Channel;
+use crate::align::{Alignment, TaskId};
+use crate::couple::{Channel, CoupledLayer};
 use crate::mtz::joint::{JointModel, Neuron};
+use crate::mtz::solver::layer::{LayerInputs, LayerStats};
 use crate::ops::LayerKind;
 
 use super::layers::SiteLayer;
@@ -31,7 +32,7 @@ enum Source {
     /// A row of a table.
     Row(usize),
     /// A column of layers that correspond by index with that of a net.
-    Column { ancestor: usize, column: usize },
+    Column { ancestor: TaskId, column: usize },
 }
 
 impl CommonInputs {
@@ -68,6 +69,24 @@ impl CommonInputs {
         CommonInputs { of: of.collect(), count: names.len() * taps, taps }
     }
 
+    /// The common inputs of the layer `at`. The constant input is one of them unless every task keeps its
+    /// own bias (`keeps_bias`).
+    pub(crate) fn of_layer(
+        &self,
+        at: usize,
+        layer: &CoupledLayer,
+        stats: &LayerStats,
+        keeps_bias: bool,
+    ) -> LayerInputs {
+        let bias = layer.layer.bias.filter(|_| !keeps_bias);
+        let bias = bias.map(|_| (self.count, stats.weights.ncols() - 1));
+        LayerInputs {
+            columns: self.of[at].iter().copied().chain(bias).collect(),
+            constant: self.count,
+            has_bias: layer.layer.bias.is_some(),
+        }
+    }
+
     /// How many of the given layers have each common input.
     pub(crate) fn holders(&self, members: &[usize]) -> Vec<usize> {
         let mut holders = vec![0; self.count];
@@ -96,18 +115,19 @@ fn sources(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec
         })
         .collect();
     let input_of =
-        |c: &Channel| alignment.inputs.iter().position(|i| i[member.task] == Some(c.group));
-    let source = |(channel, nth): (&Channel, usize)| match joint.neuron(member.task, *channel) {
-        Some(neuron) => Some(Source::Neuron { neuron, nth, pixels: pixels[channel] }),
-        None => Some(Source::Input { input: input_of(channel)?, channel: channel.index, nth }),
-    };
+        |c: &Channel| alignment.inputs.iter().position(|i| i[member.task.0] == Some(c.group));
+    let source =
+        |(channel, nth): (&Channel, usize)| match joint.neuron(member.task.channel(*channel)) {
+            Some(neuron) => Some(Source::Neuron { neuron, nth, pixels: pixels[channel] }),
+            None => Some(Source::Input { input: input_of(channel)?, channel: channel.index, nth }),
+        };
     channels.iter().zip(nth).map(source).collect()
 }
 
 /// The inputs of a layer whose channels nobody follows: by index, where it descends from that of another net.
 fn columns(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec<Option<Source>> {
-    let sizes = member.layer.layer.sizes(&joint.tasks[member.task].model.graph);
-    let ancestor = alignment.ancestor(member.task, member.id);
+    let sizes = member.layer.layer.sizes(joint.task(member.task).graph());
+    let ancestor = alignment.ancestor(member.place());
     let Some((ancestor, (_, inputs, _))) = ancestor.zip(sizes.ok()) else { return Vec::new() };
     (0..inputs).map(|column| Some(Source::Column { ancestor, column })).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::align::{Alignment, Site, only_group};
+use crate::align::{Alignment, Site, TaskGroup, TaskId, TaskLayer, only_group};
 use crate::couple::{CoupledLayer, GroupId, LayerId};
 use crate::error::Result;
 use crate::mtz::joint::{JointModel, Neuron};
@@ -10,15 +10,20 @@ use crate::mtz::joint::{JointModel, Neuron};
 /// The layer of one task at a site.
 #[derive(Debug, Clone)]
 pub(crate) struct SiteLayer {
-    pub(crate) task: usize,
+    pub(crate) task: TaskId,
     pub(crate) id: LayerId,
     pub(crate) layer: CoupledLayer,
 }
 
 impl SiteLayer {
+    /// The layer's task and number.
+    pub(crate) fn place(&self) -> TaskLayer {
+        self.task.layer(self.id)
+    }
+
     /// The group of the layer's rows, where they are of one.
-    pub(crate) fn group(&self) -> Option<GroupId> {
-        only_group(&self.layer.outputs)
+    pub(crate) fn group(&self) -> Option<TaskGroup> {
+        only_group(&self.layer.outputs).map(|group| self.task.group(group))
     }
 
     /// The groups that the layer reads, in the order of its columns.
@@ -45,16 +50,39 @@ impl SiteLayer {
     /// Whether the layer reads channels that it makes.
     pub(crate) fn consumes_own_outputs(&self) -> bool {
         let inputs = self.layer.inputs.as_deref().unwrap_or_default();
-        let reads = inputs.iter().any(|channel| Some(channel.group) == self.group());
+        let reads = inputs.iter().any(|c| Some(self.task.group(c.group)) == self.group());
         reads && !self.layer.per_channel
+    }
+}
+
+/// The layers of a site as records name them. Lists follow `tasks`.
+pub(crate) struct SiteShape {
+    pub(crate) tasks: Vec<usize>,
+    pub(crate) layers: Vec<String>,
+    pub(crate) neurons: Vec<usize>,
+    pub(crate) inputs: Vec<usize>,
+}
+
+impl SiteShape {
+    /// # Errors
+    /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
+    pub(crate) fn of(joint: &JointModel, members: &[SiteLayer]) -> Result<SiteShape> {
+        let sizes = |m: &SiteLayer| m.layer.layer.sizes(joint.task(m.task).graph());
+        let sizes: Vec<(usize, usize, usize)> = members.iter().map(sizes).collect::<Result<_>>()?;
+        Ok(SiteShape {
+            tasks: members.iter().map(|m| m.task.0).collect(),
+            layers: members.iter().map(|m| m.layer.name.clone()).collect(),
+            neurons: sizes.iter().map(|(out, ..)| *out).collect(),
+            inputs: sizes.iter().map(|(_, inputs, _)| *inputs).collect(),
+        })
     }
 }
 
 /// The layers of a site.
 pub(crate) fn layers_at(joint: &JointModel, site: &Site) -> Vec<SiteLayer> {
-    let member = |(task, id): (usize, LayerId)| {
-        let layer = joint.tasks[task].coupling.layer(id).clone();
-        SiteLayer { task, id, layer }
+    let member = |own: TaskLayer| {
+        let layer = joint.layer(own).clone();
+        SiteLayer { task: own.task, id: own.layer, layer }
     };
     site.members().map(member).collect()
 }
@@ -75,7 +103,7 @@ pub(crate) fn corresponding_layers(
 /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
 pub(crate) fn taps(joint: &JointModel, members: &[SiteLayer]) -> Result<usize> {
     match members.first() {
-        Some(m) => Ok(m.layer.layer.sizes(&joint.tasks[m.task].model.graph)?.2),
+        Some(m) => Ok(m.layer.layer.sizes(joint.task(m.task).graph())?.2),
         None => Ok(1),
     }
 }
@@ -88,7 +116,7 @@ pub(crate) fn common_neurons(
     let mut rows: BTreeMap<Neuron, Vec<(usize, usize)>> = BTreeMap::new();
     for (at, member) in members.iter().enumerate() {
         for (row, channel) in member.layer.outputs.iter().enumerate() {
-            if let Some(neuron) = joint.neuron(member.task, *channel) {
+            if let Some(neuron) = joint.neuron(member.task.channel(*channel)) {
                 rows.entry(neuron).or_default().push((at, row));
             }
         }
@@ -98,7 +126,7 @@ pub(crate) fn common_neurons(
 
 /// The layers whose groups correspond: those of the correspondence that most layers belong to.
 pub(crate) fn of_one_correspondence(alignment: &Alignment, all: &[SiteLayer]) -> Vec<usize> {
-    let correspondence = |m: &SiteLayer| alignment.correspondence(m.task, m.group()?);
+    let correspondence = |m: &SiteLayer| alignment.correspondence(m.group()?);
     let correspondences: Vec<Option<usize>> = all.iter().map(correspondence).collect();
     let size = |correspondence: &usize| {
         correspondences.iter().filter(|c| **c == Some(*correspondence)).count()

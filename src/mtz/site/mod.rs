@@ -1,13 +1,17 @@
 //! Layers that correspond, their common inputs, what became of them, and which groups are settled with each other.
 
 mod common_inputs;
+mod heads;
 mod layers;
 mod record;
 mod selection;
 mod settled;
 
 pub(crate) use common_inputs::CommonInputs;
-pub(crate) use layers::{SiteLayer, common_neurons, corresponding_layers, layers_at, taps};
+pub(crate) use heads::head_blocks;
+pub(crate) use layers::{
+    SiteLayer, SiteShape, common_neurons, corresponding_layers, layers_at, taps,
+};
 pub use record::{OWN_WEIGHTS, SiteRecord};
 pub(crate) use selection::SiteSelection;
 pub(crate) use settled::SettledGroups;

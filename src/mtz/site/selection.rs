@@ -54,6 +54,11 @@ impl SiteSelection {
         Ok(SiteSelection { all, zipped, columns, taps, duplicates, reason })
     }
 
+    /// The layers that a record is about: those that can share neurons, or all where none can.
+    pub(crate) fn recorded(&self) -> Vec<SiteLayer> {
+        if self.reason.is_some() { self.all.clone() } else { self.members() }
+    }
+
     /// The layers that can share neurons, in the tasks' order.
     pub(crate) fn members(&self) -> Vec<SiteLayer> {
         self.zipped.iter().map(|i| self.all[*i].clone()).collect()
@@ -65,7 +70,7 @@ fn apart(alignment: &Alignment, all: &[SiteLayer]) -> String {
     if all.iter().any(|m| m.group().is_none()) {
         return "its channels belong to several groups".to_owned();
     }
-    let refusal = |m: &SiteLayer| alignment.refused.get(&(m.task, m.group()?)).cloned();
+    let refusal = |m: &SiteLayer| alignment.refused.get(&m.group()?).cloned();
     all.iter()
         .find_map(refusal)
         .unwrap_or_else(|| "its channels correspond to those of another layer".to_owned())
@@ -73,6 +78,9 @@ fn apart(alignment: &Alignment, all: &[SiteLayer]) -> String {
 
 /// Why layers of corresponding groups cannot share neurons.
 fn obstacle(members: &[SiteLayer], columns: &CommonInputs) -> Option<String> {
+    if members.iter().any(|m| m.layer.tied) {
+        return Some("its matrix is a table and an output layer's weight".to_owned());
+    }
     let with_bias = members.iter().filter(|m| m.layer.layer.bias.is_some()).count();
     if with_bias > 0 && with_bias < members.len() {
         return Some("only some of the layers have a bias".to_owned());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::align::TaskGroup;
 use crate::couple::GroupId;
 use crate::mtz::joint::JointModel;
 
@@ -12,19 +13,19 @@ use super::layers::SiteLayer;
 /// A group is paired at the first site that makes it; at its other sites the pairs are given.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SettledGroups {
-    set: BTreeMap<(usize, GroupId), usize>,
-    members: BTreeMap<usize, Vec<(usize, GroupId)>>,
+    set: BTreeMap<TaskGroup, usize>,
+    members: BTreeMap<usize, Vec<TaskGroup>>,
     sets: usize,
 }
 
 impl SettledGroups {
     /// What a joint model has paired before.
     pub(crate) fn of(joint: &JointModel) -> SettledGroups {
-        let mut first: BTreeMap<_, (usize, GroupId)> = BTreeMap::new();
+        let mut first: BTreeMap<_, TaskGroup> = BTreeMap::new();
         let mut settled = SettledGroups::default();
-        for task in 0..joint.tasks.len() {
+        for task in joint.task_ids() {
             for (group, channels) in joint.sharing(task).iter().enumerate() {
-                let own = (task, GroupId(group));
+                let own = task.group(GroupId(group));
                 for neuron in channels.iter().flatten() {
                     let other = *first.entry(*neuron).or_insert(own);
                     if !settled.settled_together(other, own) {
@@ -38,18 +39,18 @@ impl SettledGroups {
 
     /// Notes in `joint` and here that the weights of corresponding layers are fused.
     pub(crate) fn fuse(&mut self, joint: &mut JointModel, members: &[SiteLayer]) {
-        joint.fuse(&members.iter().map(|m| (m.task, m.id)).collect::<Vec<_>>());
+        joint.fuse(&members.iter().map(SiteLayer::place).collect::<Vec<_>>());
         self.join_groups(members);
     }
 
     /// Settles the groups of corresponding layers among each other.
     pub(crate) fn join_groups(&mut self, members: &[SiteLayer]) {
-        let groups: Vec<_> = members.iter().filter_map(|m| Some((m.task, m.group()?))).collect();
+        let groups: Vec<_> = members.iter().filter_map(SiteLayer::group).collect();
         self.join(&groups);
     }
 
     /// Settles groups among each other.
-    pub(crate) fn join(&mut self, groups: &[(usize, GroupId)]) {
+    pub(crate) fn join(&mut self, groups: &[TaskGroup]) {
         let known: BTreeSet<usize> =
             groups.iter().filter_map(|g| self.set.get(g).copied()).collect();
         // The largest set takes the others in, so that a group seldom moves.
@@ -58,7 +59,7 @@ impl SettledGroups {
             self.sets += 1;
             self.sets
         });
-        let mut moved: Vec<(usize, GroupId)> =
+        let mut moved: Vec<TaskGroup> =
             groups.iter().copied().filter(|group| !self.set.contains_key(group)).collect();
         for set in known.into_iter().filter(|set| *set != into) {
             moved.extend(self.members.remove(&set).unwrap_or_default());
@@ -71,12 +72,12 @@ impl SettledGroups {
     }
 
     /// Whether a group is settled with any other.
-    pub(crate) fn is_settled(&self, group: (usize, GroupId)) -> bool {
+    pub(crate) fn is_settled(&self, group: TaskGroup) -> bool {
         self.set.contains_key(&group)
     }
 
     /// Whether two groups are settled with each other.
-    pub(crate) fn settled_together(&self, a: (usize, GroupId), b: (usize, GroupId)) -> bool {
+    pub(crate) fn settled_together(&self, a: TaskGroup, b: TaskGroup) -> bool {
         self.set.get(&a).is_some_and(|set| self.set.get(&b) == Some(set))
     }
 }

@@ -11,7 +11,8 @@ use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
 use crate::error::{Error, ErrorKind, Result};
 
 use super::cholesky::ridge;
-use super::pair_cost::{Metric, check_sensitivities, not_finite, sensitivity};
+use super::pair_cost::{Metric, not_finite, sensitivity};
+use super::shapes::{self, Side, misshapen};
 
 /// A channel whose input is always zero needs some damping.
 const LEAST_DAMPING: f64 = 1e-6;
@@ -37,13 +38,10 @@ impl ChannelwiseProblem {
     /// The cost of each pair, n_A×n_B; see [`super::pair_cost::Problem::cost`].
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`] where numbers are not finite or a Hessian is far from positive
-    /// definite.
-    ///
-    /// # Panics
-    /// Where the shapes of the fields do not fit together.
+    /// [`ErrorKind::Usage`] where the shapes of the fields do not fit together; [`ErrorKind::Numeric`]
+    /// where numbers are not finite or a Hessian is far from positive definite.
     pub fn cost(&self, metric: Metric, damping: f64) -> Result<Array2<f64>> {
-        check_sensitivities(&self.s_a, &self.s_b)?;
+        self.check()?;
         let mut cost = Array2::zeros((self.w_a.nrows(), self.w_b.nrows()));
         let rows = cost.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
         rows.try_for_each(|(i, mut row)| {
@@ -61,6 +59,20 @@ impl ChannelwiseProblem {
             })
         })?;
         Ok(cost)
+    }
+
+    fn check(&self) -> Result<()> {
+        let sides = [(&self.w_a, &self.h_a, &self.s_a), (&self.w_b, &self.h_b, &self.s_b)];
+        let square = sides.iter().all(|(_, hessians, _)| hessians.dim().1 == hessians.dim().2);
+        if !square {
+            return Err(misshapen("a channel's Hessian is not square"));
+        }
+        shapes::check(sides.map(|(weights, hessians, sensitivities)| Side {
+            weights: weights.dim(),
+            inputs: hessians.dim().1,
+            hessians: Some(hessians.dim().0),
+            sensitivities: sensitivities.as_ref(),
+        }))
     }
 
     fn delta(&self, i: usize, j: usize) -> Array1<f64> {
@@ -104,13 +116,15 @@ pub struct ChannelNeuron<'a> {
 /// (Σ s H) w = Σ s H w_t. Equal channels keep their weights bit for bit.
 ///
 /// # Errors
+/// [`ErrorKind::Usage`] where there is no channel or the shapes do not fit together;
 /// [`ErrorKind::Numeric`] where numbers are not finite or the Hessians are not positive definite.
-///
-/// # Panics
-/// Where there is no channel or the shapes do not fit together.
 pub fn common_weights(channels: &[ChannelNeuron<'_>], damping: f64) -> Result<Array1<f64>> {
-    let reference = channels[channels.len() - 1].weights.to_owned();
+    let Some(last) = channels.last() else { return Err(misshapen("there is no channel")) };
+    let reference = last.weights.to_owned();
     let k = reference.len();
+    if channels.iter().any(|c| c.weights.len() != k || c.hessian.dim() != (k, k)) {
+        return Err(misshapen(format!("not all channels have {k} weights")));
+    }
     let (mut sum, mut pull) = (Array2::zeros((k, k)), Array1::zeros(k));
     for channel in channels {
         let ridge = ridge(channel.hessian, damping.max(LEAST_DAMPING));

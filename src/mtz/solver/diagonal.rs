@@ -8,13 +8,11 @@
 use std::sync::Arc;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
 
 use super::cholesky::relative_ridge;
-use super::junction::half_distances;
-use super::pair_cost::Problem;
+use super::distances::half_distances;
 use crate::calib::wide::widened;
-use crate::error::Result;
 
 /// Damping where none is asked for: rows that nobody picked get their mean.
 const LEAST_DAMPING: f64 = 1e-6;
@@ -141,26 +139,16 @@ impl Diagonals {
     }
 }
 
-impl Problem {
-    /// The common weights of pairs under diagonal Hessians. Equal neurons keep their weights bit for bit.
-    pub(super) fn fuse_diagonals(
-        &self,
-        diagonals: &Diagonals,
-        pairs: &[(usize, usize)],
-    ) -> Result<Array2<f32>> {
-        let [a, b] = &diagonals.0;
-        let places: Vec<usize> = pairs.iter().map(|(_, j)| *j).collect();
-        let mut fused = self.w_b.select(Axis(0), &places);
-        let rows = fused.axis_iter_mut(Axis(0)).into_par_iter().zip(pairs);
-        rows.for_each(|(mut row, (i, j))| {
-            let ratio = f64::from(self.level(*i, *j)).exp2();
-            let own = self.w_a.row(*i);
-            for (((w, own), a), b) in row.iter_mut().zip(own).zip(a).zip(b) {
-                let (here, there) = (f64::from(*w), f64::from(*own));
-                *w = (here + a * ratio / (a * ratio + b) * (there - here)) as f32;
-            }
-        });
-        Ok(fused)
+impl Diagonals {
+    /// Makes `row` of B and its counterpart `own` of A one at a level. Equal rows keep their weights bit for
+    /// bit.
+    pub(super) fn join(&self, own: ArrayView1<f32>, mut row: ArrayViewMut1<f32>, level: i32) {
+        let ratio = f64::from(level).exp2();
+        let [a, b] = &self.0;
+        for (((w, own), a), b) in row.iter_mut().zip(own).zip(a).zip(b) {
+            let (here, there) = (f64::from(*w), f64::from(*own));
+            *w = (here + a * ratio / (a * ratio + b) * (there - here)) as f32;
+        }
     }
 }
 
@@ -169,8 +157,8 @@ mod tests {
     use super::*;
     use crate::calib::product::tests::random;
     use crate::mtz::solver::hessian::Hessian;
-    use crate::mtz::solver::pair_cost::Metric;
     use crate::mtz::solver::pair_cost::tests::{sensitivities, single};
+    use crate::mtz::solver::pair_cost::{Metric, Problem};
     use ndarray::array;
 
     fn problem(as_matrix: bool, sensitive: bool) -> Problem {

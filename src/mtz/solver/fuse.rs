@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Zip};
 
 use crate::calib::wide::widened;
 use crate::error::Result;
 
+use super::diagonal::Diagonals;
 use super::hessian::block;
 use super::junction::Junction;
-use super::pair_cost::{Factors, Problem, check_sensitivities, not_finite};
+use super::pair_cost::{Factors, Problem, not_finite};
+use super::shapes::check_pairs;
 
 impl Problem {
     /// The common weights w = (H_A + H_B)⁻¹ (H_A w_i + H_B w_j) of each pair (i, j), one row per pair.
@@ -21,10 +24,7 @@ impl Problem {
     /// keep their weights bit for bit.
     ///
     /// # Errors
-    /// As [`Problem::cost`].
-    ///
-    /// # Panics
-    /// Where the shapes of the fields do not fit together, or a pair names no neuron.
+    /// As [`Problem::cost`]; [`crate::error::ErrorKind::Usage`] where a pair names no neuron.
     pub fn fuse(&self, pairs: &[(usize, usize)], damping: f64) -> Result<Array2<f32>> {
         self.fuse_with(pairs, damping, &Factors::default())
     }
@@ -36,9 +36,10 @@ impl Problem {
         damping: f64,
         factors: &Factors,
     ) -> Result<Array2<f32>> {
-        check_sensitivities(&self.s_a, &self.s_b)?;
+        self.check()?;
+        check_pairs(pairs, (self.w_a.nrows(), self.w_b.nrows()))?;
         if let Some(diagonals) = self.diagonals(damping) {
-            return self.fuse_diagonals(&diagonals, pairs);
+            return Ok(self.fuse_diagonals(&diagonals, pairs));
         }
         let (a, b): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
         let junction = Junction::of([&self.h_a, &self.h_b], damping);
@@ -72,6 +73,15 @@ impl Problem {
             return Err(not_finite());
         }
         Ok(weights)
+    }
+
+    /// The common weights of pairs under diagonal Hessians.
+    fn fuse_diagonals(&self, diagonals: &Diagonals, pairs: &[(usize, usize)]) -> Array2<f32> {
+        let places: Vec<usize> = pairs.iter().map(|(_, j)| *j).collect();
+        let mut fused = self.w_b.select(Axis(0), &places);
+        let rows = fused.axis_iter_mut(Axis(0)).into_par_iter().zip(pairs);
+        rows.for_each(|(row, (i, j))| diagonals.join(self.w_a.row(*i), row, self.level(*i, *j)));
+        fused
     }
 
     /// The pairs' places in `pairs`, by level.

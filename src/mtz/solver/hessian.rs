@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 
 use super::cholesky::{Spd, relative_ridge, ridge};
+use super::damping::damping_of;
 use super::diagonal::Diagonal;
-use super::junction::half_distances;
+use super::distances::half_distances;
 use super::samples::{SampleGain, Samples};
 use crate::calib::product::{add_times, submatrix};
 use crate::calib::wide::{times_wide, widened};
@@ -17,18 +18,6 @@ use crate::error::Result;
 /// inputs are few, enough rows for one product to be worth its start.
 pub(crate) fn block(inputs: usize) -> usize {
     ((4 << 20) / inputs.max(1)).clamp(16, 512)
-}
-
-/// What damping grows by for each input per row.
-const OF_FEW_ROWS: f64 = 0.05;
-
-/// Inputs per row up to which rows are many.
-const MANY_ROWS: f64 = 0.25;
-
-/// The damping of a Hessian of `inputs` inputs of which so many rows were seen. With hardly more rows than
-/// inputs, least squares follow what is peculiar to these rows: a larger ridge keeps them from that.
-pub(super) fn damping_of(damping: f64, inputs: usize, rows: f64) -> f64 {
-    damping.max(OF_FEW_ROWS * (inputs as f64 / rows - MANY_ROWS))
 }
 
 /// A symmetric positive semidefinite matrix over a layer's inputs.

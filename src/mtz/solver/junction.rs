@@ -15,10 +15,10 @@
 
 use std::sync::OnceLock;
 
-use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, s};
 
 use super::cholesky::{Ridges, Spd};
+use super::distances::half_distances;
 use super::hessian::{Hessian, Scaled};
 use super::samples::Samples;
 use crate::calib::product::times;
@@ -242,28 +242,4 @@ impl Pull<'_, '_> {
             }
         }
     }
-}
-
-/// ½ (w_i − w_j)ᵀ M (w_i − w_j) for all rows i of one weight and j of another, from M w_i and M w_j as
-/// columns.
-pub(super) fn half_distances<A, B>(
-    [w_a, w_b]: [ArrayView2<A>; 2],
-    [m_a, m_b]: [ArrayView2<B>; 2],
-) -> Array2<f64>
-where
-    A: Copy + Into<f64> + Sync,
-    B: Copy + Into<f64> + Sync,
-{
-    let own = |w: ArrayView2<A>, m: ArrayView2<B>| -> Array1<f64> {
-        let pairs = w.axis_iter(Axis(0)).into_par_iter().zip(m.axis_iter(Axis(1)).into_par_iter());
-        let dots = pairs.map(|(w, m)| {
-            w.iter().zip(m).map(|(w, m)| (*w).into() * (*m).into()).sum::<f64>() / 2.0
-        });
-        dots.collect::<Vec<f64>>().into()
-    };
-    let (own_a, own_b) = (own(w_a, m_a), own(w_b, m_b));
-    let mut distances =
-        Array2::from_shape_fn((w_a.nrows(), w_b.nrows()), |(i, j)| own_a[i] + own_b[j]);
-    add_wide(-1.0, w_a, m_b, distances.view_mut());
-    distances
 }

@@ -50,7 +50,45 @@ pub(crate) struct LowRank {
     pub(crate) gains: Vec<f64>,
 }
 
+/// The correction of some rows of a layer's matrix, with the weights that it corrects.
+#[derive(Debug, Clone)]
+pub(crate) struct CorrectedRows {
+    /// Rows of the layer.
+    pub(crate) rows: Vec<usize>,
+    /// Columns of its matrix.
+    pub(crate) columns: Vec<usize>,
+    /// W: rows × columns.
+    pub(crate) common: Array2<f32>,
+    /// s, one for each row; empty where nothing is scaled.
+    pub(crate) scale: Vec<f32>,
+    /// U: rows × rank.
+    pub(crate) left: Array2<f32>,
+    /// V: rank × columns.
+    pub(crate) right: Array2<f32>,
+}
+
 impl LowRank {
+    /// The correction of `common` weights of these rows of the member, over the common inputs at `places`,
+    /// which stand in these `columns` of its matrix.
+    pub(crate) fn of_rows(
+        &self,
+        common: Array2<f32>,
+        rows: &[usize],
+        places: &[usize],
+        columns: &[usize],
+    ) -> CorrectedRows {
+        let at = |row: &usize| self.rows.iter().position(|own| own == row);
+        let order: Vec<usize> = rows.iter().filter_map(at).collect();
+        CorrectedRows {
+            rows: rows.to_vec(),
+            columns: columns.to_vec(),
+            common,
+            scale: order.iter().filter_map(|row| self.scale.get(*row).copied()).collect(),
+            left: self.left.select(Axis(0), &order),
+            right: self.right.select(Axis(1), places),
+        }
+    }
+
     /// Whether it changes anything.
     pub(crate) fn is_some(&self) -> bool {
         self.right.nrows() > 0 || !self.scale.is_empty()

@@ -2,14 +2,20 @@
 
 pub mod channelwise;
 pub mod cholesky;
+mod damping;
 pub mod diagonal;
+mod distances;
 pub mod fuse;
 pub mod hessian;
 mod junction;
+pub(crate) mod layer;
 pub(crate) mod low_rank;
 pub mod memory;
 pub(crate) mod neuron_set;
 pub mod observations;
+pub mod options;
 pub mod pair_cost;
 pub mod refit;
 pub mod samples;
+mod shapes;
+pub(crate) mod shared_channels;

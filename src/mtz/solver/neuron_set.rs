@@ -10,11 +10,11 @@ use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, Zip};
 
 use crate::error::Result;
 use crate::mtz::matching::Pairing;
-use crate::mtz::options::{MergeOptions, Method};
 
 use super::fuse::apply_masks;
 use super::hessian::{Gain, Hessian, Reduced, block};
 use super::low_rank::LowRank;
+use super::options::SolverOptions;
 use super::pair_cost::{Factors, Problem, Weights};
 
 /// Neurons of a layer that the same members of a site own.
@@ -69,7 +69,7 @@ impl NeuronSet {
 
     /// The Hessian and weights over some of the inputs. In `refit`, what other inputs can make up
     /// for does not count; their gain tells how they do.
-    fn over(&self, inputs: &[usize], options: &MergeOptions) -> Result<(Reduced, Weights)> {
+    fn over(&self, inputs: &[usize], options: SolverOptions) -> Result<(Reduced, Weights)> {
         let shared = self.places(inputs);
         let own = reduced(&self.hessian, &shared, self.inputs.len(), options)?;
         Ok((own, some_columns(&self.weights, &shared)))
@@ -82,7 +82,7 @@ impl NeuronSet {
     pub(crate) fn pair_problem(
         &self,
         other: &NeuronSet,
-        options: &MergeOptions,
+        options: SolverOptions,
     ) -> Result<PairProblem> {
         let has = |i: &&usize| other.inputs.binary_search(i).is_ok();
         let inputs: Vec<usize> = self.inputs.iter().filter(has).copied().collect();
@@ -109,11 +109,11 @@ pub(crate) fn reduced(
     hessian: &Hessian,
     shared: &[usize],
     width: usize,
-    options: &MergeOptions,
+    options: SolverOptions,
 ) -> Result<Reduced> {
-    let private = match options.method {
-        Method::Mtz => Vec::new(),
-        Method::Refit => complement(shared, width),
+    let private = match options.compensates {
+        true => complement(shared, width),
+        false => Vec::new(),
     };
     hessian.reduced(shared, &private, options.damping)
 }
@@ -131,7 +131,7 @@ impl PairProblem {
     ///
     /// # Errors
     /// As [`Problem::cost`].
-    pub(crate) fn cost(&mut self, options: &MergeOptions) -> Result<Array2<f64>> {
+    pub(crate) fn cost(&mut self, options: SolverOptions) -> Result<Array2<f64>> {
         self.problem.cost_keeping(options.metric, options.damping, &mut self.factors)
     }
 
@@ -145,7 +145,7 @@ impl PairProblem {
         b: &NeuronSet,
         pairs: &[(usize, usize)],
         keep: bool,
-        options: &MergeOptions,
+        options: SolverOptions,
     ) -> Result<NeuronSet> {
         let mut fused = self.problem.fuse_with(pairs, options.damping, &self.factors)?;
         if a.sparse && b.sparse {
@@ -271,7 +271,7 @@ fn put(weights: &mut ArrayViewMut2<f32>, columns: &[usize], values: ArrayView2<f
 pub(crate) fn join_sets(
     sets: Vec<NeuronSet>,
     keep: bool,
-    options: &MergeOptions,
+    options: SolverOptions,
     mut pairs: impl FnMut(
         &[NeuronSet],
         &NeuronSet,

@@ -10,8 +10,10 @@ use ndarray::{ArcArray2, Array1, Array2, Zip};
 
 use super::cholesky::Spd;
 use super::diagonal::Diagonals;
+use super::distances::half_distances;
 use super::hessian::Hessian;
-use super::junction::{Junction, half_distances};
+use super::junction::Junction;
+use super::shapes::{self, Side};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Weights of neurons, one row each; shared until somebody changes them.
@@ -120,11 +122,9 @@ impl Problem {
     /// some forty times one Cholesky factor, and then one weighted sum per pair instead of products.
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`] where the Hessians or weights are not finite, a sensitivity is
-    /// negative or not finite, or no damping makes the Hessians positive definite.
-    ///
-    /// # Panics
-    /// Where the shapes of the fields do not fit together.
+    /// [`ErrorKind::Usage`] where the shapes of the fields do not fit together; [`ErrorKind::Numeric`]
+    /// where the Hessians or weights are not finite, a sensitivity is negative or not finite, or no
+    /// damping makes the Hessians positive definite.
     pub fn cost(&self, metric: Metric, damping: f64) -> Result<Array2<f64>> {
         self.cost_keeping(metric, damping, &mut Factors::default())
     }
@@ -136,7 +136,7 @@ impl Problem {
         damping: f64,
         factors: &mut Factors,
     ) -> Result<Array2<f64>> {
-        check_sensitivities(&self.s_a, &self.s_b)?;
+        self.check()?;
         let weights = [self.w_a.view(), self.w_b.view()];
         let mut cost = match metric {
             Metric::Hessian => self.hessian_cost(damping, factors)?,
@@ -149,6 +149,20 @@ impl Problem {
         // Rounding leaves alike neurons a little below zero.
         cost.mapv_inplace(|d| d.max(0.0));
         Ok(cost)
+    }
+
+    /// Checks that the fields fit together.
+    ///
+    /// # Errors
+    /// As [`shapes::check`].
+    pub(super) fn check(&self) -> Result<()> {
+        let sides = [(&self.w_a, &self.h_a, &self.s_a), (&self.w_b, &self.h_b, &self.s_b)];
+        shapes::check(sides.map(|(weights, hessian, sensitivities)| Side {
+            weights: weights.dim(),
+            inputs: hessian.size(),
+            hessians: None,
+            sensitivities: sensitivities.as_ref(),
+        }))
     }
 
     fn hessian_cost(&self, damping: f64, factors: &mut Factors) -> Result<Array2<f64>> {
@@ -218,18 +232,6 @@ impl Problem {
     pub(crate) fn level(&self, i: usize, j: usize) -> i32 {
         self.balance(i, j).level.round() as i32
     }
-}
-
-/// Sensitivities must be finite and not negative.
-pub(crate) fn check_sensitivities(
-    s_a: &Option<Array1<f64>>,
-    s_b: &Option<Array1<f64>>,
-) -> Result<()> {
-    let bad = |s: &f64| !s.is_finite() || *s < 0.0;
-    if s_a.iter().chain(s_b).flatten().any(bad) {
-        return Err(Error::new(ErrorKind::Numeric, "a neuron's sensitivity is not a number ≥ 0"));
-    }
-    Ok(())
 }
 
 pub(crate) fn not_finite() -> Error {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, s};
 
 use super::cholesky::{Ridges, Spd, relative_ridge};
-use super::hessian::damping_of;
+use super::damping::damping_of;
 use crate::calib::product::{add_upper_gram, symmetric};
 use crate::calib::wide::{add_wide, inner_products, squares, times_wide, widened};
 use crate::error::Result;

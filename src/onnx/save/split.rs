@@ -7,7 +7,7 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 
 use super::{name_data, stream};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::naming::file_fault;
 use crate::onnx::data_file::{DataFile, is_digest};
@@ -41,7 +41,9 @@ pub fn save_split(models: &[(&Model, &str)], folder: &Path) -> Result<u64> {
         if let Some(fault) = file_fault(name) {
             let message = format!("no file can be called after '{name}': {fault}");
             return Err(Error::new(ErrorKind::Usage, message).hint(
-                "merge again with another --name, or extract the task into a file of your own",
+                Hint::from("merge again with another ")
+                    .option("name")
+                    .then(", or extract the task into a file of your own"),
             ));
         }
         if !names.insert(OsString::from(format!("{name}.onnx"))) {

@@ -10,7 +10,7 @@ use tract_onnx::prelude::*;
 use super::super::port::named_dim;
 use super::super::{ModelSource, Port};
 use super::failed;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
 
 /// The model's inputs, its outputs as far as they are declared, and its graph.
@@ -34,7 +34,7 @@ pub(super) fn parse(source: ModelSource<'_>) -> Result<(Vec<Port>, Vec<Port>, In
         let name = Some(&node.name).filter(|name| !name.is_empty()).or(node.output.first());
         let message = format!("tract has no operator '{}'", node.op_type);
         return Err(Error::new(ErrorKind::Backend, message)
-            .hint("use --runtime ort")
+            .hint(Hint::from("use ").option_as("runtime", "ort"))
             .at_node(name.map_or("", String::as_str)));
     }
     let nothing_computes =

@@ -15,7 +15,7 @@ use super::array::with_array;
 use super::port::in_port_order;
 use super::shield::shielded;
 use super::{Backend, Device, HostArray, ModelSource, Opened, Port, RuntimeOptions, Session};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Dim;
 
 type Plan = Arc<TypedRunnableModel>;
@@ -33,7 +33,12 @@ pub(super) fn open(options: &RuntimeOptions) -> Result<Opened> {
                 ErrorKind::Backend,
                 format!("device cuda:{number} cannot be used: tract computes on the CPU only"),
             )
-            .hint("use --runtime ort, or --device cpu"),
+            .hint(
+                Hint::from("use ")
+                    .option_as("runtime", "ort")
+                    .then(", or ")
+                    .option_as("device", "cpu"),
+            ),
         ),
     })
 }

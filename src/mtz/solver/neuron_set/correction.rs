@@ -4,8 +4,8 @@ use ndarray::Array1;
 
 use super::{NeuronSet, PairProblem};
 use crate::error::Result;
-use crate::mtz::options::MergeOptions;
 use crate::mtz::solver::low_rank::LowRank;
+use crate::mtz::solver::options::SolverOptions;
 
 impl PairProblem {
     /// Takes from the weights of `b`, which joins `a`, the correction that it gets. Only layers all of whose
@@ -18,7 +18,7 @@ impl PairProblem {
         a: &NeuronSet,
         b: &NeuronSet,
         pairs: &[(usize, usize)],
-        options: &MergeOptions,
+        options: SolverOptions,
     ) -> Result<Option<LowRank>> {
         let alike = self.inputs == a.inputs && self.inputs == b.inputs;
         let whole = b.members.len() == 1 && pairs.len() == b.rows.len() && !(a.sparse && b.sparse);
@@ -47,7 +47,7 @@ impl PairProblem {
         &mut self,
         pairs: &[(usize, usize)],
         constant: Option<usize>,
-        options: &MergeOptions,
+        options: SolverOptions,
     ) -> Result<Vec<f32>> {
         let problem = &mut self.problem;
         let scale = problem.scales(pairs, constant, options.damping)?;

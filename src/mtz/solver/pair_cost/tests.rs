@@ -174,3 +174,26 @@ fn metrics_are_found_by_name() {
     }
     assert_eq!(Metric::named("cosine").unwrap_err().kind(), ErrorKind::Usage);
 }
+
+#[test]
+fn matrices_that_do_not_fit_together_are_refused() {
+    let sound = problem(4, 3, 2, 1);
+    let other = problem(5, 2, 3, 2);
+    let cases = [
+        Problem { w_a: other.w_a.clone(), ..sound.clone() },
+        Problem { h_b: other.h_b.clone(), ..sound.clone() },
+        Problem { s_a: sensitivities(2, 1), ..sound.clone() },
+        Problem { s_b: sensitivities(3, 1), ..sound.clone() },
+    ];
+    for (case, problem) in cases.iter().enumerate() {
+        for metric in [Metric::Hessian, Metric::Weight, Metric::Activation] {
+            let error = problem.cost(metric, DAMPING).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{case} {metric:?}");
+        }
+        assert_eq!(problem.fuse(&[(0, 0)], DAMPING).unwrap_err().kind(), ErrorKind::Usage);
+    }
+    for pair in [(3, 0), (0, 2)] {
+        assert_eq!(sound.fuse(&[pair], DAMPING).unwrap_err().kind(), ErrorKind::Usage);
+    }
+    sound.fuse(&[(2, 1)], DAMPING).unwrap();
+}

@@ -16,12 +16,10 @@ use ndarray::ArrayD;
 use self::missing::Missing;
 use super::super::shield::shielded;
 use super::{Loaded, failed, log};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Tensor;
 use crate::ir::builder::GraphBuilder;
 use crate::onnx;
-
-const ELSE_CPU: &str = "or use --device cpu";
 
 /// The CUDA provider for one device, set up to compute what the CPU computes.
 ///
@@ -112,7 +110,7 @@ fn probe() -> crate::ir::Model {
 
 fn unavailable(number: usize, what: &str, next_step: &str) -> Error {
     Error::new(ErrorKind::Backend, format!("device cuda:{number} cannot be used: {what}"))
-        .hint(format!("{next_step}, {ELSE_CPU}"))
+        .hint(Hint::from(next_step).then(", or use ").option_as("device", "cpu"))
 }
 
 /// The provider's library, where it does not lie beside ONNX Runtime's.

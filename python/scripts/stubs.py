@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onnx_zip._keywords import keywords
 
-STUB = Path(__file__).parent / "onnx_zip" / "__init__.pyi"
+STUB = Path(__file__).parents[1] / "onnx_zip" / "__init__.pyi"
 
 HEAD = '''"""Types of onnx_zip, written by stubs.py from the table of options."""
 

@@ -1,0 +1,244 @@
+"""Types of onnx_zip, written by stubs.py from the table of options."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import errors as errors
+from .errors import Error as Error
+
+__version__: str
+
+_Path = str | os.PathLike[str]
+# An onnx.ModelProto counts by its method SerializeToString.
+_Model = _Path | bytes | Any
+_Models = Mapping[str, _Model] | Sequence[_Model]
+_Batch = ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
+_Samples = _Path | _Batch | Iterable[_Batch]
+_Data = _Samples | Mapping[str, _Samples] | Sequence[_Samples] | None
+_Progress = bool | Callable[[str, int, int], object]
+
+class Report:
+    def to_dict(self) -> dict[str, Any]: ...
+    def save(self, path: _Path) -> None: ...
+    def keys(self) -> Iterable[str]: ...
+    def __getitem__(self, key: str) -> Any: ...
+    def _repr_html_(self) -> str | None: ...
+
+class Verification(Report):
+    @property
+    def passed(self) -> bool: ...
+    def __bool__(self) -> bool: ...
+
+class Joint:
+    report: Report | None
+    def __init__(self, path: _Path) -> None: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def tasks(self) -> list[str]: ...
+    def save(self, path: _Path) -> int: ...
+    @overload
+    def extract(self, task: str, path: None = None) -> bytes: ...
+    @overload
+    def extract(self, task: str, path: _Path) -> None: ...
+    def split(self, folder: _Path) -> None: ...
+    def to_bytes(self) -> bytes: ...
+    def __fspath__(self) -> str: ...
+    def _repr_html_(self) -> str | None: ...
+    def run(
+        self,
+        feeds: ArrayLike | Mapping[str, ArrayLike],
+        *,
+        runtime: Literal['auto', 'ort', 'tract'] = 'auto',
+        device: str = 'auto',
+        runtime_library: _Path | None = None,
+        batch: int = 128,
+        threads: int | None = None,
+    ) -> dict[str, np.ndarray]: ...
+
+def inspect(model: _Model) -> Report: ...
+def merge(
+    models: _Models,
+    data: _Data = None,
+    *,
+    progress: _Progress = False,
+    batchnorm: Literal['fold', 'per-task'] = 'fold',
+    scale: float | str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    resize: str | None = None,
+    layout: str | None = None,
+    part: str | None = None,
+    dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    samples: int | None = None,
+    gram: _Path | Sequence[_Path] | None = None,
+    share: float | str | None = None,
+    unit: Literal['layer', 'neuron', 'mixed'] | None = None,
+    biases: Literal['per-task', 'shared'] | None = None,
+    keep_shared: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    max_cost: float | None = None,
+    until: str | None = None,
+    own_weights: str | Sequence[str] | None = None,
+    share_outputs: bool = False,
+    round: int = 1,
+    target_size: float | str | None = None,
+    max_drop: float | None = None,
+    method: Literal['refit', 'mtz'] = 'refit',
+    passes: Literal['per-layer', 'one'] = 'per-layer',
+    matcher: Literal['optimal', 'greedy', 'random'] | None = None,
+    metric: Literal['hessian', 'weight', 'activation'] = 'hessian',
+    alpha: float | Sequence[float] | None = None,
+    damping: float = 0.0001,
+    max_rows: int = 262144,
+    memory: int | str | None = None,
+    seed: int = 0,
+    retrain: Literal['none', 'per-layer', 'end'] = 'none',
+    iterations: int = 1000,
+    original_iterations: int | None = None,
+    reset_bn: bool = False,
+    runtime: Literal['auto', 'ort', 'tract'] = 'auto',
+    device: str = 'auto',
+    runtime_library: _Path | None = None,
+    batch: int = 128,
+    threads: int | None = None,
+    form: Literal['heads', 'masked', 'switch'] = 'heads',
+    inputs: Literal['auto', 'shared', 'separate'] = 'auto',
+    no_recipe: bool = False,
+    no_verify: bool = False,
+    no_compare: bool = False,
+    require: Literal['smaller', 'faster'] | Sequence[Literal['smaller', 'faster']] | None = None,
+) -> Joint: ...
+def plan(
+    models: _Models,
+    *,
+    batchnorm: Literal['fold', 'per-task'] = 'fold',
+    share: float | str | None = None,
+    unit: Literal['layer', 'neuron', 'mixed'] | None = None,
+    biases: Literal['per-task', 'shared'] | None = None,
+    keep_shared: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    max_cost: float | None = None,
+    until: str | None = None,
+    own_weights: str | Sequence[str] | None = None,
+    share_outputs: bool = False,
+    round: int = 1,
+    method: Literal['refit', 'mtz'] = 'refit',
+    passes: Literal['per-layer', 'one'] = 'per-layer',
+    max_rows: int = 262144,
+    memory: int | str | None = None,
+    seed: int = 0,
+) -> Report: ...
+def verify(
+    joint: Joint | _Path,
+    models: _Models,
+    data: _Data = None,
+    *,
+    progress: _Progress = False,
+    scale: float | str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    resize: str | None = None,
+    layout: str | None = None,
+    part: str | None = None,
+    dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    samples: int | None = None,
+    max_deviation: float | None = None,
+    max_drop: float | None = None,
+    tolerance: float = 0.001,
+    runtime: Literal['auto', 'ort', 'tract'] = 'auto',
+    device: str = 'auto',
+    runtime_library: _Path | None = None,
+    batch: int = 128,
+    threads: int | None = None,
+    seed: int = 0,
+) -> Verification: ...
+def retrain(
+    joint: Joint | _Path,
+    teachers: _Models = (),
+    data: _Data = None,
+    *,
+    progress: _Progress = False,
+    scale: float | str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    resize: str | None = None,
+    layout: str | None = None,
+    part: str | None = None,
+    dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    samples: int | None = None,
+    iterations: int = 1000,
+    loss: Literal['distillation', 'divergence', 'scores', 'mse', 'cross-entropy'] | None = None,
+    temperature: float = 4,
+    layers: float = 0,
+    weights: float | Sequence[float] | None = None,
+    optimizer: Literal['sgd', 'adam', 'adamw'] = 'adam',
+    learning_rate: float = 0.001,
+    weight_decay: float = 0.01,
+    validation: float | str = 0.1,
+    patience: int = 10,
+    mix: bool = False,
+    reset_bn: bool = False,
+    seed: int = 0,
+    checkpoint: _Path | None = None,
+    resume: bool = False,
+    runtime: Literal['auto', 'ort', 'tract'] = 'auto',
+    device: str = 'auto',
+    runtime_library: _Path | None = None,
+    batch: int = 128,
+    threads: int | None = None,
+    no_verify: bool = False,
+) -> Joint: ...
+def prune(
+    model: _Model,
+    data: _Data = None,
+    *,
+    output: _Path | None = None,
+    progress: _Progress = False,
+    sparsity: float | str,
+    method: Literal['l-obs', 'magnitude'] = 'l-obs',
+    scale: float | str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    resize: str | None = None,
+    layout: str | None = None,
+    part: str | None = None,
+    dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    samples: int = 10000,
+    damping: float = 0.0001,
+    max_rows: int = 262144,
+    memory: int | str | None = None,
+    seed: int = 0,
+    runtime: Literal['auto', 'ort', 'tract'] = 'auto',
+    device: str = 'auto',
+    runtime_library: _Path | None = None,
+    batch: int = 128,
+    threads: int | None = None,
+) -> Report | bytes: ...
+def calibrate(
+    model: _Model | None = None,
+    data: _Data = None,
+    *,
+    output: _Path,
+    merge: Sequence[_Path] | None = None,
+    progress: _Progress = False,
+    scale: float | str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    resize: str | None = None,
+    layout: str | None = None,
+    part: str | None = None,
+    dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    samples: int | None = None,
+    max_rows: int = 262144,
+    memory: int | str | None = None,
+    seed: int = 0,
+    runtime: Literal['auto', 'ort', 'tract'] = 'auto',
+    device: str = 'auto',
+    runtime_library: _Path | None = None,
+    batch: int = 128,
+    threads: int | None = None,
+) -> None: ...

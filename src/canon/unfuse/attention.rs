@@ -1,0 +1,126 @@
+//! Attention in one node.
+
+use crate::ir::{Attribute, DataType, Tensor, ValueId};
+
+use super::{Site, types};
+
+/// What products of queries and keys are added to, and scaled by.
+struct Scores {
+    heads: usize,
+    /// 0 for the root of the depth's inverse.
+    scale: f32,
+    /// One number per token that is attended to, 0 where it does not count.
+    mask: Option<ValueId>,
+    lowest: f32,
+    bias: Option<ValueId>,
+}
+
+impl Scores {
+    fn of(site: &Site<'_>, [mask, bias]: [usize; 2]) -> Option<Scores> {
+        let heads =
+            usize::try_from(site.node().int("num_heads", 0)).ok().filter(|heads| *heads > 0)?;
+        let mask = site.input(mask);
+        // Masks of other ranks hold lengths, or one row for each query.
+        let is_row = |mask| types::shape(site.graph, mask).is_some_and(|shape| shape.len() == 2);
+        let fits = mask.is_none_or(is_row) && site.node().int("unidirectional", 0) == 0;
+        let fits = fits && site.has_one_output();
+        fits.then(|| Scores {
+            heads,
+            scale: site.node().float("scale", 0.0),
+            mask,
+            lowest: site.node().float("mask_filter_value", -10_000.0),
+            bias: site.input(bias),
+        })
+    }
+}
+
+/// Input, one weight and bias for queries, keys and values, mask, past, bias of the scores.
+pub(super) fn attention(site: &mut Site<'_>) -> Option<ValueId> {
+    let scores = Scores::of(site, [3, 5])?;
+    let plain =
+        site.input(4).is_none() && site.input(6).is_none() && site.node().int("do_rotary", 0) == 0;
+    let weight = site.graph.initializer(site.input(1)?).filter(|_| plain)?;
+    let width = *weight.dims.get(1)? / 3;
+    if weight.dims.get(1) != Some(&(3 * width)) || site.node().ints("qkv_hidden_sizes").is_some() {
+        return None;
+    }
+    let product = site.op("MatMul", &[site.input(0)?, site.input(1)?]);
+    let product = added(site, product, site.input(2));
+    let mut part = |n: usize| {
+        let bounds = [n * width, (n + 1) * width].map(|at| ints(site, &[at as i64]));
+        let axis = ints(site, &[2]);
+        site.op("Slice", &[product, bounds[0], bounds[1], axis])
+    };
+    let all = [part(0), part(1), part(2)];
+    attended(site, all, width, &scores)
+}
+
+/// Queries, keys, values, a bias for all of them, mask, bias of the scores, past.
+pub(super) fn multi_head(site: &mut Site<'_>) -> Option<ValueId> {
+    let scores = Scores::of(site, [4, 5])?;
+    let plain = (6..10).all(|slot| site.input(slot).is_none());
+    let mut all = [site.input(0)?, site.input(1)?, site.input(2).filter(|_| plain)?];
+    let extent = |value| {
+        let shape = types::shape(site.graph, value).filter(|shape| shape.len() == 3)?;
+        shape.last()?.known()
+    };
+    let widths: Option<Vec<usize>> = all.iter().map(|value| extent(*value)).collect();
+    let width = widths.filter(|widths| widths.iter().all(|w| *w == widths[0]))?[0];
+    if let Some(bias) = site.input(3) {
+        for (n, value) in all.iter_mut().enumerate() {
+            let bounds = [n * width, (n + 1) * width].map(|at| ints(site, &[at as i64]));
+            let own = site.op("Slice", &[bias, bounds[0], bounds[1]]);
+            *value = site.op("Add", &[*value, own]);
+        }
+    }
+    attended(site, all, width, &scores)
+}
+
+/// Values mixed by the softmax of the products of queries and keys.
+fn attended(
+    site: &mut Site<'_>,
+    all: [ValueId; 3],
+    width: usize,
+    scores: &Scores,
+) -> Option<ValueId> {
+    let depth = width / scores.heads;
+    if depth * scores.heads != width {
+        return None;
+    }
+    let [query, key, value] =
+        [(0, [0, 2, 1, 3]), (1, [0, 2, 3, 1]), (2, [0, 2, 1, 3])].map(|(n, perm)| {
+            let target = ints(site, &[0, 0, scores.heads as i64, depth as i64]);
+            let split = site.op("Reshape", &[all[n], target]);
+            site.op_with("Transpose", split, ("perm", Attribute::Ints(perm.to_vec())))
+        });
+    let product = site.op("MatMul", &[query, key]);
+    let scale = if scores.scale == 0.0 { (depth as f32).sqrt().recip() } else { scores.scale };
+    let mut product = site.scaled(product, f64::from(scale))?;
+    if let Some(mask) = scores.mask {
+        let axes = ints(site, &[1, 2]);
+        let wide = site.op("Unsqueeze", &[mask, axes]);
+        let ty = site.input(0).and_then(|data| types::of(site.graph, data));
+        let to = ty.map_or(DataType::F32, |ty| ty.dtype).code();
+        let wide = site.op_with("Cast", wide, ("to", Attribute::Int(i64::from(to))));
+        let one = site.number(1.0)?;
+        let hidden = site.op("Sub", &[one, wide]);
+        let lowest = site.scaled(hidden, f64::from(scores.lowest))?;
+        product = site.op("Add", &[product, lowest]);
+    }
+    product = added(site, product, scores.bias);
+    let weights = site.op_with("Softmax", product, ("axis", Attribute::Int(-1)));
+    let mixed = site.op("MatMul", &[weights, value]);
+    let mixed = site.op_with("Transpose", mixed, ("perm", Attribute::Ints(vec![0, 2, 1, 3])));
+    let target = ints(site, &[0, 0, width as i64]);
+    Some(site.op("Reshape", &[mixed, target]))
+}
+
+fn ints(site: &mut Site<'_>, values: &[i64]) -> ValueId {
+    let name = format!("{}.ints", site.name);
+    site.graph.add_initializer(&name, Tensor::from_i64(vec![values.len()], values))
+}
+
+/// The sum with what is there.
+fn added(site: &mut Site<'_>, value: ValueId, other: Option<ValueId>) -> ValueId {
+    other.map_or(value, |other| site.op("Add", &[value, other]))
+}

@@ -1,0 +1,182 @@
+//! Operators that ONNX Runtime puts in the place of others become the standard ones they stand for.
+//!
+//! A model that was saved after optimisation, or quantised to operators, has its weights where no rule
+//! of the standard operators looks for them. What is left alone: operators that also reorder their
+//! weights for a processor.
+
+mod activation;
+mod attention;
+mod embedding;
+mod layer;
+mod normalisation;
+mod quantised;
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, IxDyn};
+
+use crate::error::Result;
+use crate::ir::{
+    Attribute, Consumers, DataType, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
+};
+
+use super::{CanonOptions, rewire, types};
+
+/// The operator set of what is added by ONNX Runtime.
+const RUNTIME: &str = "com.microsoft";
+
+/// Adds the nodes that an operator stands for and returns their result; `None` leaves it alone.
+type Rule = fn(&mut Site<'_>) -> Option<ValueId>;
+
+/// Operators with their domain and what takes their place.
+const RULES: &[(&str, &str, Rule)] = &[
+    (RUNTIME, "FusedConv", layer::convolution),
+    (RUNTIME, "FusedGemm", layer::gemm),
+    (RUNTIME, "FusedMatMul", layer::product),
+    (RUNTIME, "BiasGelu", activation::bias_gelu),
+    (RUNTIME, "Gelu", activation::gelu),
+    (RUNTIME, "FastGelu", activation::fast_gelu),
+    (RUNTIME, "QuickGelu", activation::quick_gelu),
+    (RUNTIME, "SkipLayerNormalization", normalisation::of_sum),
+    (RUNTIME, "SkipSimplifiedLayerNormalization", normalisation::simplified_sum),
+    ("", "SimplifiedLayerNormalization", normalisation::simplified),
+    (RUNTIME, "SimplifiedLayerNormalization", normalisation::simplified),
+    (RUNTIME, "EmbedLayerNormalization", embedding::normalised),
+    (RUNTIME, "Attention", attention::attention),
+    (RUNTIME, "MultiHeadAttention", attention::multi_head),
+    ("", "LayerNormalization", normalisation::early),
+    ("", "QLinearConv", quantised::convolution),
+    ("", "QLinearMatMul", quantised::product),
+    (RUNTIME, "QGemm", quantised::gemm),
+    (RUNTIME, "QLinearAdd", quantised::pair),
+    (RUNTIME, "QLinearMul", quantised::pair),
+    (RUNTIME, "QLinearConcat", quantised::concat),
+    (RUNTIME, "QLinearGlobalAveragePool", quantised::single),
+    (RUNTIME, "QLinearAveragePool", quantised::single),
+    (RUNTIME, "QLinearSigmoid", quantised::single),
+    (RUNTIME, "QLinearLeakyRelu", quantised::single),
+    (RUNTIME, "QLinearSoftmax", quantised::softmax),
+    ("", "MatMulInteger", quantised::dynamic),
+    ("", "ConvInteger", quantised::dynamic),
+];
+
+/// Runs the pass.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
+    let opset = model.opset();
+    let graph = &mut model.graph;
+    let (readers, before) = (graph.consumers(), graph.nodes().count());
+    let mut modified = false;
+    for id in graph.topological_order()? {
+        let node = graph.node(id);
+        let rule = RULES.iter().find(|(domain, op, _)| node.op == *op && node.domain == *domain);
+        if let Some((_, _, rule)) = rule {
+            modified |= replace(graph, &readers, id, opset, *rule);
+        }
+    }
+    if !modified && graph.nodes().count() != before {
+        // A rule that found out late that it does not apply.
+        rewire::prune(graph);
+    }
+    if !graph.nodes().any(|(_, node)| node.domain == RUNTIME) {
+        model.opsets.remove(RUNTIME);
+    }
+    Ok(modified)
+}
+
+fn replace(graph: &mut Graph, readers: &Consumers, id: NodeId, opset: i64, rule: Rule) -> bool {
+    let Some(output) = graph.node(id).output(0) else { return false };
+    let name = graph.node(id).name.clone();
+    let mut site = Site { graph, readers, id, output, opset, name };
+    let Some(last) = rule(&mut site).and_then(|value| site.graph.producer(value)) else {
+        return false;
+    };
+    let output = site.output;
+    if let Some(former) = graph.producer(output) {
+        // Not removed: it may be behind this one, in the order that is being followed.
+        graph.edit_node(former, |node| node.outputs.clear());
+    }
+    graph.edit_node(last, |node| node.outputs = vec![Some(output)]);
+    true
+}
+
+/// One node that is replaced.
+struct Site<'a> {
+    graph: &'a mut Graph,
+    /// Of the graph before the pass.
+    readers: &'a Consumers,
+    id: NodeId,
+    /// The value that the result replaces: the node's, or one behind it.
+    output: ValueId,
+    opset: i64,
+    name: String,
+}
+
+impl Site<'_> {
+    fn node(&self) -> &Node {
+        self.graph.node(self.id)
+    }
+
+    fn input(&self, index: usize) -> Option<ValueId> {
+        self.node().input(index)
+    }
+
+    fn constant(&self, index: usize) -> Option<&Tensor> {
+        self.graph.initializer(self.input(index)?)
+    }
+
+    /// Whether only the first output is in use.
+    fn has_one_output(&self) -> bool {
+        self.node().outputs.iter().skip(1).all(Option::is_none)
+    }
+
+    /// Attributes of the node other than these.
+    fn attributes_but(&self, names: &[&str]) -> BTreeMap<String, Attribute> {
+        let mut attributes = self.node().attributes.clone();
+        attributes.retain(|name, _| !names.contains(&name.as_str()));
+        attributes
+    }
+
+    /// Adds a node of the standard operator set.
+    fn add(
+        &mut self,
+        op: &str,
+        inputs: &[Option<ValueId>],
+        attributes: BTreeMap<String, Attribute>,
+    ) -> ValueId {
+        let name = format!("{}.{}", self.name, op.to_lowercase());
+        let output = self.graph.add_value(&name, ValueKind::Detached, None);
+        let name = self.graph.value(output).name.clone();
+        let (op, inputs) = (op.to_owned(), inputs.to_vec());
+        let outputs = vec![Some(output)];
+        self.graph.add_node(Node { name, op, inputs, outputs, attributes, ..Node::default() });
+        output
+    }
+
+    fn op(&mut self, op: &str, inputs: &[ValueId]) -> ValueId {
+        let inputs: Vec<_> = inputs.iter().copied().map(Some).collect();
+        self.add(op, &inputs, BTreeMap::new())
+    }
+
+    fn op_with(&mut self, op: &str, input: ValueId, attribute: (&str, Attribute)) -> ValueId {
+        let (name, value) = attribute;
+        self.add(op, &[Some(input)], BTreeMap::from([(name.to_owned(), value)]))
+    }
+
+    /// A number of the type of the node's data, float where that is not known.
+    fn number(&mut self, value: f64) -> Option<ValueId> {
+        let ty = self.input(0).and_then(|data| types::of(self.graph, data));
+        let dtype = ty.map_or(DataType::F32, |ty| ty.dtype);
+        let tensor = Tensor::from_f64(dtype, &ArrayD::from_elem(IxDyn(&[]), value)).ok()?;
+        let name = format!("{}.number", self.name);
+        Some(self.graph.add_initializer(&name, tensor))
+    }
+
+    /// The product of a value and a number.
+    fn scaled(&mut self, value: ValueId, factor: f64) -> Option<ValueId> {
+        let factor = self.number(factor)?;
+        Some(self.op("Mul", &[value, factor]))
+    }
+}

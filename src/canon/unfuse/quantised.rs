@@ -1,0 +1,169 @@
+//! Operators on numbers of few bits become those on floats, between `DequantizeLinear` and
+//! `QuantizeLinear`. Constants among them are folded, so weights are floats again.
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, IxDyn};
+
+use crate::canon::rewire;
+use crate::ir::{Attribute, Tensor, ValueId};
+
+use super::Site;
+
+/// `QLinearConv`: data, weight and result, each with scale and zero point, and a bias.
+pub(super) fn convolution(site: &mut Site<'_>) -> Option<ValueId> {
+    let bias = bias(site, 8, 1.0)?;
+    let x = dequantised(site, 0, 0)?;
+    let weight = dequantised(site, 3, 0)?;
+    let attributes = site.node().attributes.clone();
+    let y = site.add("Conv", &[Some(x), Some(weight), bias], attributes);
+    quantised(site, y, 6)
+}
+
+/// `QLinearMatMul`. Scales of several numbers are those of the second factor's columns.
+pub(super) fn product(site: &mut Site<'_>) -> Option<ValueId> {
+    site.constant(1).filter(|scale| scale.len() == 1)?;
+    let columns = site.constant(3).map_or(0, |weight| weight.dims.len() as i64 - 1);
+    let a = dequantised(site, 0, 0)?;
+    let b = dequantised(site, 3, columns.max(0))?;
+    let y = site.op("MatMul", &[a, b]);
+    quantised(site, y, 6)
+}
+
+/// `QGemm`, whose result is a float where it has no scale.
+pub(super) fn gemm(site: &mut Site<'_>) -> Option<ValueId> {
+    let alpha = site.node().float("alpha", 1.0);
+    let columns = 1 - site.node().int("transB", 0).clamp(0, 1);
+    let bias = bias(site, 6, f64::from(alpha))?;
+    let a = dequantised(site, 0, 0)?;
+    let b = dequantised(site, 3, columns)?;
+    let attributes = site.node().attributes.clone();
+    let y = site.add("Gemm", &[Some(a), Some(b), bias], attributes);
+    if site.input(7).is_none() { Some(y) } else { quantised(site, y, 7) }
+}
+
+/// Operators of two operands.
+pub(super) fn pair(site: &mut Site<'_>) -> Option<ValueId> {
+    let op = standard(site)?;
+    let (a, b) = (dequantised(site, 0, 0)?, dequantised(site, 3, 0)?);
+    let y = site.op(&op, &[a, b]);
+    quantised(site, y, 6)
+}
+
+/// Operators of one operand.
+pub(super) fn single(site: &mut Site<'_>) -> Option<ValueId> {
+    let op = standard(site)?;
+    if site.node().int("channels_last", 0) != 0 {
+        return None;
+    }
+    let x = dequantised(site, 0, 0)?;
+    let attributes = site.attributes_but(&["channels_last"]);
+    let y = site.add(&op, &[Some(x)], attributes);
+    quantised(site, y, 3)
+}
+
+/// `Softmax` in its meaning since operator set 13.
+pub(super) fn softmax(site: &mut Site<'_>) -> Option<ValueId> {
+    if site.node().int("opset", 0) < 13 {
+        return None;
+    }
+    let x = dequantised(site, 0, 0)?;
+    let attributes = site.attributes_but(&["opset"]);
+    let y = site.add("Softmax", &[Some(x)], attributes);
+    quantised(site, y, 3)
+}
+
+/// `QLinearConcat`: scale and zero point of the result, then the operands with theirs.
+pub(super) fn concat(site: &mut Site<'_>) -> Option<ValueId> {
+    let operands: Vec<usize> = (2..site.node().inputs.len()).step_by(3).collect();
+    let parts: Option<Vec<_>> =
+        operands.into_iter().map(|index| Some(Some(dequantised(site, index, 0)?))).collect();
+    let attributes = site.node().attributes.clone();
+    let y = site.add("Concat", &parts?, attributes);
+    quantised(site, y, 0)
+}
+
+/// A product of dynamically quantised data with a constant weight: the integers, converted to floats,
+/// are multiplied by the product of both scales. What is behind that is the product of floats.
+pub(super) fn dynamic(site: &mut Site<'_>) -> Option<ValueId> {
+    let (data, zero) = (site.input(0)?, site.input(2)?);
+    let source = site.graph.node(site.graph.producer(data)?);
+    let scale = source.output(1)?;
+    if !source.is("DynamicQuantizeLinear") || source.output(2) != Some(zero) {
+        return None;
+    }
+    let is_conv = site.node().op == "ConvInteger";
+    let (output, weight_scale) = behind(site, scale)?;
+    let weight = site.constant(1)?.clone();
+    let axis = if is_conv { 0 } else { weight.dims.len().checked_sub(1)? };
+    let scales = numbers(&weight_scale, weight.dims[axis])?;
+    let zeros = site.input(3).map(|_| numbers(site.constant(3)?, weight.dims[axis]));
+    let x = site.op("DequantizeLinear", &[data, scale, zero]);
+    let mut parts = vec![site.input(1), Some(site.graph.add_initializer("scale", scales))];
+    if let Some(zeros) = zeros {
+        parts.push(Some(site.graph.add_initializer("zero_point", zeros?)));
+    }
+    let along = BTreeMap::from([("axis".to_owned(), Attribute::Int(axis as i64))]);
+    let weight = site.add("DequantizeLinear", &parts, along);
+    let attributes = site.node().attributes.clone();
+    site.output = output;
+    Some(site.add(if is_conv { "Conv" } else { "MatMul" }, &[Some(x), Some(weight)], attributes))
+}
+
+/// The product of the node's result, as floats, with the scales of data and weight; and the latter.
+fn behind(site: &Site<'_>, scale: ValueId) -> Option<(ValueId, Tensor)> {
+    let graph = &*site.graph;
+    let reader = |value: ValueId| rewire::only_reader(graph, site.readers, value);
+    let cast = graph.node(reader(site.output)?);
+    let floats = cast.output(0).filter(|_| cast.is("Cast"))?;
+    let rescaled = graph.node(reader(floats)?);
+    let factor = rescaled.inputs.iter().flatten().find(|value| **value != floats)?;
+    let factors = graph.node(graph.producer(*factor)?);
+    if !rescaled.is("Mul") || !factors.is("Mul") || !factors.inputs.contains(&Some(scale)) {
+        return None;
+    }
+    let constant = factors.inputs.iter().flatten().find_map(|v| graph.initializer(*v))?;
+    Some((rescaled.output(0)?, constant.clone()))
+}
+
+/// One number, or one per channel, without axes of one index.
+fn numbers(tensor: &Tensor, channels: usize) -> Option<Tensor> {
+    let dims = match tensor.len() {
+        1 => Vec::new(),
+        n if n == channels && tensor.dims.iter().filter(|d| **d != 1).count() == 1 => vec![n],
+        _ => return None,
+    };
+    Some(Tensor { dims, ..tensor.clone() })
+}
+
+/// The operator of floats that a `QLinear…` stands for.
+fn standard(site: &Site<'_>) -> Option<String> {
+    site.node().op.strip_prefix("QLinear").map(str::to_owned)
+}
+
+/// The operand at `index` as floats; scale and zero point follow it.
+fn dequantised(site: &mut Site<'_>, index: usize, axis: i64) -> Option<ValueId> {
+    let inputs = [Some(site.input(index)?), Some(site.input(index + 1)?), site.input(index + 2)];
+    let along = BTreeMap::from([("axis".to_owned(), Attribute::Int(axis))]);
+    Some(site.add("DequantizeLinear", &inputs, along))
+}
+
+/// The result with the scale at `index` and the zero point behind it.
+fn quantised(site: &mut Site<'_>, value: ValueId, index: usize) -> Option<ValueId> {
+    let inputs = [Some(value), Some(site.input(index)?), site.input(index + 1)];
+    Some(site.add("QuantizeLinear", &inputs, BTreeMap::new()))
+}
+
+/// The bias at `index`, whose scale is the product of those of data and weight; `Some(None)` without.
+fn bias(site: &mut Site<'_>, index: usize, factor: f64) -> Option<Option<ValueId>> {
+    let Some(bias) = site.input(index) else { return Some(None) };
+    let (data, weight) = (site.constant(1)?, site.constant(4)?);
+    let (dtype, one) = (weight.dtype, data.to_f64().ok().filter(|scale| scale.len() == 1)?);
+    let scales = weight.to_f64().ok()? * *one.first()? * factor;
+    let dims = if scales.len() == 1 { Vec::new() } else { vec![scales.len()] };
+    let scales: ArrayD<f64> = scales.into_shape_with_order(IxDyn(&dims)).ok()?;
+    let scale = Tensor::from_f64(dtype, &scales).ok()?;
+    let scale = site.graph.add_initializer("bias_scale", scale);
+    let along = BTreeMap::from([("axis".to_owned(), Attribute::Int(0))]);
+    Some(Some(site.add("DequantizeLinear", &[Some(bias), Some(scale)], along)))
+}

@@ -1,0 +1,99 @@
+//! How channels that lie on two axes, as those of attention heads do, flow through nodes.
+
+use super::heads::Kept;
+use super::trace::Tracer;
+use crate::ir::{NodeId, ValueId};
+use crate::ops::{
+    self, Expand, Flow, HeadProduct, Labels, NodeView, OpRule, Operand, Partwise, head_product,
+};
+
+impl Tracer<'_> {
+    /// Whether a node reads channels on two axes.
+    pub(super) fn reads_heads(&self, id: NodeId) -> bool {
+        let labels = |value: &ValueId| self.labels[value.index()].as_ref();
+        let read = self.graph.node(id).inputs.iter().flatten().filter_map(labels);
+        read.into_iter().any(|labels| labels.within.is_some())
+    }
+
+    /// Notes that a node needs the heads that it reads whole.
+    pub(super) fn spoil(&mut self, id: NodeId) {
+        for value in self.graph.node(id).inputs.iter().flatten() {
+            let labels = self.labels[value.index()].as_ref().filter(|l| l.within.is_some());
+            labels.into_iter().for_each(|labels| self.heads.spoil(labels));
+        }
+    }
+
+    /// The flow through a node that reads channels on two axes. Where the depths of a head cannot be
+    /// followed, they keep their order, and heads are what flows.
+    pub(super) fn head_flow(&mut self, id: NodeId, rule: &dyn OpRule) -> Flow {
+        let view = NodeView::new(self.graph, id, &self.labels);
+        if let Some(product) = head_product(&view) {
+            return self.head_product(id, product);
+        }
+        if let Some(flow) = ops::head_flow(&view) {
+            return flow;
+        }
+        if self.graph.node(id).is("Shape") || self.graph.node(id).is("Size") {
+            return rule.flow(&NodeView::new(self.graph, id, &self.labels));
+        }
+        let kept = Kept { order: true, product: self.graph.node(id).is("MatMul") };
+        let mut before = Vec::new();
+        for value in self.graph.node(id).inputs.iter().flatten() {
+            let Some(labels) = self.labels[value.index()].clone() else { continue };
+            if let Some(width) = self.depth(*value, &labels) {
+                let heads = self.heads.of(&mut self.atoms, id, &labels, width, kept);
+                self.labels[value.index()] = Some(Labels::along(labels.axis, heads));
+                before.push((*value, labels));
+            }
+        }
+        let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
+        for (value, labels) in before {
+            self.labels[value.index()] = Some(labels);
+        }
+        if !matches!(flow, Flow::Partwise(_)) {
+            self.spoil(id);
+        }
+        flow
+    }
+
+    /// Channels of each head, where a value has channels on two axes.
+    fn depth(&self, value: ValueId, labels: &Labels) -> Option<usize> {
+        self.graph.value(value).ty.as_ref()?.shape.as_ref()?.get(labels.within?)?.known()
+    }
+
+    /// A product of stacks of matrices, one of each head.
+    fn head_product(&mut self, id: NodeId, product: HeadProduct) -> Flow {
+        let node = self.graph.node(id);
+        let labels = |slot: usize| self.labels[node.input(slot)?.index()].clone();
+        let (Some(left), Some(right)) = (labels(0), labels(1)) else { return Flow::Untracked };
+        let kept = Kept { order: false, product: true };
+        let (output, coupled) = match product {
+            HeadProduct::Scores { axis, heads } => {
+                let width = left.atoms.len() / heads.max(1);
+                let [a, b] = [&left, &right]
+                    .map(|labels| self.heads.of(&mut self.atoms, id, labels, width, kept));
+                (Labels::along(axis, a.clone()), vec![(left.atoms, right.atoms), (a, b)])
+            }
+            HeadProduct::Mixed(values) => {
+                let width = values.atoms.len() / left.atoms.len().max(1);
+                let heads = self.heads.of(&mut self.atoms, id, &values, width, kept);
+                (values, vec![(left.atoms, heads)])
+            }
+        };
+        let operands = vec![Operand::Channels; 2];
+        Flow::Partwise(Partwise { output, operands, coupled, expand: Expand::NONE })
+    }
+
+    /// A flow that puts channels on two axes is noted, or is none where the reshape is closed.
+    pub(super) fn opened(&mut self, id: NodeId, flow: Flow) -> Flow {
+        let Flow::Partwise(partwise) = &flow else { return flow };
+        if partwise.output.within.is_none() || self.reads_heads(id) {
+            return flow;
+        }
+        if self.closed.contains(&id) {
+            return Flow::whole("a reshape that splits the channel axis");
+        }
+        self.heads.enter(id, &partwise.output);
+        flow
+    }
+}

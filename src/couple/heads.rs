@@ -1,0 +1,205 @@
+//! Attention heads: blocks of channels that move as a whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::atoms::{Atoms, Mark};
+use super::{Channel, ChannelGroup, GroupId, Nest};
+use crate::ir::NodeId;
+use crate::ops::{Atom, Labels};
+
+/// Heads with the channels of each.
+#[derive(Debug)]
+struct HeadSet {
+    /// The channels of all heads, one head behind the other.
+    members: Vec<Atom>,
+    /// The channel that stands for each head, on axes that have one index per head.
+    heads: Vec<Atom>,
+    /// Whether the channels of a head keep their order.
+    is_fixed: bool,
+    /// Whether a product of stacks of matrices runs over the heads.
+    is_used: bool,
+}
+
+impl HeadSet {
+    fn width(&self) -> usize {
+        self.members.len() / self.heads.len().max(1)
+    }
+}
+
+/// Everything that is known of heads while a graph is followed.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    sets: Vec<HeadSet>,
+    /// Reshapes that put channels on two axes, with these channels.
+    splits: Vec<(NodeId, Vec<Atom>)>,
+    /// Channels, on two axes, that an operator needs whole.
+    spoilt: Vec<Atom>,
+}
+
+impl Heads {
+    /// Notes a reshape that puts channels on two axes.
+    pub(super) fn enter(&mut self, node: NodeId, labels: &Labels) {
+        self.splits.push((node, labels.atoms.clone()));
+    }
+
+    /// Notes channels on two axes that cannot be followed further.
+    pub(super) fn spoil(&mut self, labels: &Labels) {
+        self.spoilt.extend(labels.atoms.first());
+    }
+
+    /// The channels that stand for the heads of `labels`, new ones where they have none so far.
+    pub(super) fn of(
+        &mut self,
+        atoms: &mut Atoms,
+        node: NodeId,
+        labels: &Labels,
+        width: usize,
+        kept: Kept,
+    ) -> Vec<Atom> {
+        let blocks: Vec<&[Atom]> = labels.atoms.chunks(width.max(1)).collect();
+        let root = |block: &[Atom]| block.first().map(|atom| atoms.root(*atom));
+        let firsts: Vec<Option<Atom>> = blocks.iter().map(|block| root(block)).collect();
+        for set in self.sets.iter_mut().filter(|set| set.width() == width) {
+            let known: HashMap<Atom, Atom> = set
+                .members
+                .chunks(width.max(1))
+                .zip(&set.heads)
+                .filter_map(|(block, head)| Some((root(block)?, *head)))
+                .collect();
+            let found: Option<Vec<Atom>> =
+                firsts.iter().map(|first| known.get(first.as_ref()?).copied()).collect();
+            if let Some(found) = found {
+                kept.note(set);
+                return found;
+            }
+        }
+        let mut seen: HashMap<Option<Atom>, usize> = HashMap::new();
+        let mut members = Vec::new();
+        let places: Vec<usize> = blocks
+            .iter()
+            .zip(&firsts)
+            .map(|(block, first)| {
+                let next = seen.len();
+                *seen.entry(*first).or_insert_with(|| {
+                    members.extend_from_slice(block);
+                    next
+                })
+            })
+            .collect();
+        let heads = atoms.fresh(seen.len(), Mark::Made(node.index() as u32));
+        let mut set = HeadSet { members, heads: heads.clone(), is_fixed: false, is_used: false };
+        kept.note(&mut set);
+        self.sets.push(set);
+        places.into_iter().map(|place| heads[place]).collect()
+    }
+
+    /// Makes heads one where their channels are.
+    pub(super) fn unite(&self, atoms: &mut Atoms) {
+        let mut first: HashMap<(Atom, usize), Vec<Atom>> = HashMap::new();
+        for set in &self.sets {
+            let Some(member) = set.members.first() else { continue };
+            let key = (atoms.root(*member), set.width());
+            let known = first.entry(key).or_insert_with(|| set.heads.clone()).clone();
+            known.iter().zip(&set.heads).for_each(|(a, b)| atoms.unite(*a, *b));
+        }
+    }
+
+    /// The nests, and the reshapes whose heads are none that can be moved.
+    pub(super) fn resolve(
+        &self,
+        atoms: &Atoms,
+        channels: &HashMap<Atom, Channel>,
+        groups: &[ChannelGroup],
+    ) -> (Vec<Nest>, BTreeSet<NodeId>) {
+        let channel = |atom: &Atom| channels[&atoms.root(*atom)];
+        let mut nests: BTreeMap<GroupId, Nest> = BTreeMap::new();
+        let used: BTreeSet<GroupId> = self
+            .sets
+            .iter()
+            .filter(|set| set.is_used)
+            .flat_map(|set| set.heads.iter().map(|head| channel(head).group))
+            .collect();
+        let mut bad: BTreeSet<GroupId> = self.spoilt.iter().map(|a| channel(a).group).collect();
+        for set in &self.sets {
+            let members: Vec<Channel> = set.members.iter().map(channel).collect();
+            let heads: Vec<Channel> = set.heads.iter().map(channel).collect();
+            let (Some(first), Some(head)) = (members.first(), heads.first()) else { continue };
+            let nest = nests.entry(first.group).or_insert_with(|| Nest {
+                channels: first.group,
+                heads: head.group,
+                head_of: vec![usize::MAX; groups[first.group.0].size],
+                is_fixed: set.is_fixed,
+            });
+            nest.is_fixed |= set.is_fixed;
+            let mut is_sound = used.contains(&head.group) && nest.heads == head.group;
+            for (place, member) in members.iter().enumerate() {
+                let head = &heads[place / set.width().max(1)];
+                is_sound &= member.group == first.group && head.group == nest.heads;
+                if member.group == first.group {
+                    let own = &mut nest.head_of[member.index];
+                    is_sound &= *own == usize::MAX || *own == head.index;
+                    *own = head.index;
+                }
+            }
+            if !is_sound {
+                bad.extend(members.iter().chain(&heads).map(|c| c.group));
+            }
+        }
+        bad.extend(nests.values().filter(|n| !n.is_even(groups)).map(|n| n.channels));
+        spread(&nests, &mut bad);
+        let is_bad = |found: &[Atom]| {
+            found
+                .iter()
+                .map(channel)
+                .any(|c| bad.contains(&c.group) || !nests.contains_key(&c.group))
+        };
+        let closed = self.splits.iter().filter(|(_, found)| is_bad(found)).map(|(id, _)| *id);
+        (nests.values().cloned().collect(), closed.collect())
+    }
+}
+
+/// What a node does with the heads that it reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    /// It needs the channels of each head in their order.
+    pub(super) order: bool,
+    /// It is a product of stacks of matrices, one of each head.
+    pub(super) product: bool,
+}
+
+impl Kept {
+    fn note(self, set: &mut HeadSet) {
+        set.is_fixed |= self.order;
+        set.is_used |= self.product;
+    }
+}
+
+/// What shares heads with what is bad is bad.
+fn spread(nests: &BTreeMap<GroupId, Nest>, bad: &mut BTreeSet<GroupId>) {
+    loop {
+        let before = bad.len();
+        for nest in nests.values() {
+            if bad.contains(&nest.channels) || bad.contains(&nest.heads) {
+                bad.extend([nest.channels, nest.heads]);
+            }
+        }
+        if bad.len() == before {
+            return;
+        }
+    }
+}
+
+impl Nest {
+    /// Whether all channels are in heads, and equally many in each.
+    fn is_even(&self, groups: &[ChannelGroup]) -> bool {
+        let heads = groups[self.heads.0].size;
+        let mut count = vec![0usize; heads];
+        for head in &self.head_of {
+            match count.get_mut(*head) {
+                Some(count) => *count += 1,
+                None => return false,
+            }
+        }
+        self.heads != self.channels && count.iter().all(|n| *n == count[0])
+    }
+}

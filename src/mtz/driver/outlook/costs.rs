@@ -1,0 +1,126 @@
+//! What the layers that make a group cost, pair by pair.
+
+use ndarray::{Array1, Array2};
+
+use crate::error::Result;
+use crate::mtz::driver::pairing::known_pairs;
+use crate::mtz::site::{CommonInputs, SiteLayer, taps};
+use crate::mtz::solver::channelwise::ChannelwiseProblem;
+use crate::mtz::solver::neuron_set::join_sets;
+use crate::mtz::statistics::ChannelStats;
+
+use super::producer::{KnownNeurons, Producer};
+use super::search::GroupSearch;
+
+impl GroupSearch<'_> {
+    /// Adds what a layer costs to `total`, neurons × channels of the next net.
+    pub(super) fn add_cost(
+        &self,
+        producer: &Producer<'_>,
+        neurons: &KnownNeurons,
+        total: &mut Array2<f64>,
+    ) -> Result<()> {
+        match producer.members[producer.next_net].layer.per_channel {
+            true => self.add_depthwise(producer, neurons, total),
+            false => self.add_layer(producer, neurons, total),
+        }
+    }
+
+    fn add_layer(
+        &self,
+        producer: &Producer<'_>,
+        neurons: &KnownNeurons,
+        total: &mut Array2<f64>,
+    ) -> Result<()> {
+        let members = producer.members;
+        let taps = taps(&self.joint, members)?;
+        let columns = CommonInputs::of(&self.joint, self.alignment, members, taps);
+        if columns.count == 0 {
+            return Ok(());
+        }
+        let options = self.options.solver();
+        let alpha = self.options.task_weights(self.joint.tasks().len());
+        let (mut sets, mut importance) = (Vec::new(), Vec::new());
+        for (at, member) in members.iter().enumerate() {
+            let Some(stats) = self.statistics.layers.get(&member.place()) else { return Ok(()) };
+            let keeps_bias = self.options.budget.keeps_bias(&member.layer);
+            let inputs = columns.of_layer(at, &member.layer, stats, keeps_bias);
+            sets.push(inputs.neuron_set(at, stats, alpha[member.task.0], options)?.0);
+            importance.push(self.weighting.of_rows(member.place(), stats));
+        }
+        let last = sets.remove(producer.next_net);
+        let settled = join_sets(sets, true, options, |here, next_net, _| {
+            Ok(known_pairs(&self.joint, members, here, next_net))
+        });
+        for set in settled? {
+            let cost = set.pair_problem(&last, options)?.cost(options)?;
+            let first = set.members[0];
+            for (n, rows) in set.rows.iter().enumerate() {
+                let channel = members[first].task.channel(members[first].layer.outputs[rows[0]]);
+                let Some(neuron) = neurons.places.get(&channel) else { continue };
+                let row = Row { neuron: *neuron, importance: importance[first][rows[0]] };
+                row.add(producer, &importance[producer.next_net], &cost.row(n).to_owned(), total);
+            }
+        }
+        Ok(())
+    }
+
+    /// Of neurons that tasks share already, the first task counts.
+    fn add_depthwise(
+        &self,
+        producer: &Producer<'_>,
+        neurons: &KnownNeurons,
+        total: &mut Array2<f64>,
+    ) -> Result<()> {
+        let member = &producer.members[producer.next_net];
+        let alpha = self.options.task_weights(self.joint.tasks().len());
+        let of = |m: &SiteLayer| self.statistics.depthwise.get(&m.place());
+        let Some(theirs) = of(member) else { return Ok(()) };
+        let weights =
+            |m: &SiteLayer, stats: &ChannelStats| self.weighting.of_channels(m.place(), stats);
+        let s_b = weights(member, theirs)?;
+        for other in producer.members.iter().filter(|m| m.task != member.task) {
+            let Some(own) = of(other) else { continue };
+            let problem = ChannelwiseProblem {
+                h_a: own.hessians(alpha[other.task.0])?,
+                h_b: theirs.hessians(alpha[member.task.0])?,
+                w_a: own.weights.clone(),
+                w_b: theirs.weights.clone(),
+                s_a: None,
+                s_b: None,
+            };
+            let cost = problem.cost(self.options.metric, self.options.damping)?;
+            let s_a = weights(other, own)?;
+            for (i, channel) in other.layer.outputs.iter().enumerate() {
+                let own = other.task.channel(*channel);
+                let is_first = |n: &&usize| neurons.owners[**n].first() == Some(&own);
+                let Some(neuron) = neurons.places.get(&own).filter(is_first) else { continue };
+                let row = Row { neuron: *neuron, importance: s_a[i] };
+                row.add(producer, &s_b, &cost.row(i).to_owned(), total);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A neuron and how much it matters at a layer.
+struct Row {
+    neuron: usize,
+    importance: f64,
+}
+
+impl Row {
+    /// Adds what pairs with the next net's rows cost, weighted by how much both matter.
+    fn add(
+        &self,
+        producer: &Producer<'_>,
+        theirs: &Array1<f64>,
+        cost: &Array1<f64>,
+        total: &mut Array2<f64>,
+    ) {
+        let channels = &producer.members[producer.next_net].layer.outputs;
+        for (j, channel) in channels.iter().enumerate() {
+            total[(self.neuron, channel.index)] += (self.importance * theirs[j]).sqrt() * cost[j];
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! How pairs are chosen by their costs.
+
+use ndarray::Array2;
+
+use crate::error::Result;
+use crate::mtz::joint::{JointModel, Neuron};
+use crate::mtz::matching::{HeadBlocks, Matcher, Pairing, pair_by_owners, pair_heads};
+use crate::mtz::options::{MergeOptions, Method};
+use crate::mtz::site::SiteLayer;
+use crate::mtz::solver::neuron_set::NeuronSet;
+
+use std::collections::HashMap;
+
+use crate::align::TaskChannel;
+
+/// How pairs are chosen by their costs.
+pub(super) struct PairChoice<'a> {
+    options: &'a MergeOptions,
+    matcher: Box<dyn Matcher>,
+}
+
+impl<'a> PairChoice<'a> {
+    /// The way that `options` ask for.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Usage`] if the matcher is not known.
+    pub(super) fn new(options: &'a MergeOptions) -> Result<Self> {
+        Ok(PairChoice { options, matcher: options.matcher()? })
+    }
+
+    /// Pairs neurons, which `owners` tasks have each, with the next net's.
+    ///
+    /// In `refit`, the next net keeps to the neurons that most tasks share. What that costs is made up for
+    /// later; in `mtz` nothing would do that. Channels of attention heads are paired head by head.
+    pub(super) fn choose(
+        &self,
+        cost: &Array2<f64>,
+        owners: &[usize],
+        heads: Option<&HeadBlocks>,
+        name: &str,
+    ) -> Result<Pairing> {
+        let most = cost.nrows().min(cost.ncols());
+        let share = self.options.budget.share(name, most);
+        if let Some(heads) = heads {
+            return pair_heads(&*self.matcher, cost.view(), owners, heads, share);
+        }
+        let found = match self.options.method {
+            Method::Refit => pair_by_owners(&*self.matcher, cost.view(), owners, share)?,
+            Method::Mtz => self.matcher.pair(cost.view(), share)?,
+        };
+        Ok(found.rounded_down(most, self.options.budget.multiple_of(share)))
+    }
+}
+
+/// What makes a pair's cost relative to that of one drawn by lot.
+pub(super) fn against_chance(cost: &Array2<f64>) -> f64 {
+    cost.mean().filter(|mean| *mean > 0.0).map_or(1.0, f64::recip)
+}
+
+/// The channel of a neuron set's neuron in the first of its members.
+pub(super) fn channel(members: &[SiteLayer], set: &NeuronSet, neuron: usize) -> TaskChannel {
+    let member = &members[set.members[0]];
+    member.task.channel(member.layer.outputs[set.rows[neuron][0]])
+}
+
+/// Pairs that another site of the same group has settled, by neuron set.
+pub(super) fn known_pairs(
+    joint: &JointModel,
+    members: &[SiteLayer],
+    sets: &[NeuronSet],
+    next_net: &NeuronSet,
+) -> Vec<Vec<(usize, usize)>> {
+    let neuron = |set: &NeuronSet, n: usize| joint.neuron(channel(members, set, n));
+    let theirs: HashMap<Neuron, usize> =
+        (0..next_net.rows.len()).filter_map(|j| Some((neuron(next_net, j)?, j))).collect();
+    let of_set = |set: &NeuronSet| {
+        let neurons = 0..set.rows.len();
+        neurons.filter_map(|i| Some((i, *theirs.get(&neuron(set, i)?)?))).collect()
+    };
+    sets.iter().map(of_set).collect()
+}

@@ -1,0 +1,111 @@
+//! Which layers were fused with each other, and what they have in common for it.
+
+use std::collections::BTreeMap;
+
+use crate::align::{TaskId, TaskLayer};
+use crate::couple::{Channel, CoupledLayer, LayerId};
+use crate::error::Result;
+
+use super::model::{Fused, JointModel, Neuron};
+
+impl JointModel {
+    /// Notes that layers of different tasks have equal weights wherever neurons are shared.
+    pub(crate) fn fuse(&mut self, layers: &[TaskLayer]) {
+        let next = self.fused_with.last_key_value().map_or(0, |(last, _)| last + 1);
+        for layer in layers {
+            self.unfuse(*layer);
+            self.fused[layer.task.0][layer.layer.0] = Some(next);
+        }
+        self.fused_with.insert(next, layers.iter().copied().collect());
+    }
+
+    /// Notes that a layer has weights of its own.
+    pub(crate) fn unfuse(&mut self, layer: TaskLayer) {
+        let Some(number) = self.fused[layer.task.0][layer.layer.0].take() else { return };
+        if let Some(layers) = self.fused_with.get_mut(&number) {
+            layers.remove(&layer);
+            if layers.is_empty() {
+                self.fused_with.remove(&number);
+            }
+        }
+    }
+
+    /// Which layers of each task were fused with each other.
+    pub fn fused(&self) -> &Fused {
+        &self.fused
+    }
+
+    /// The layers whose weights were fused with those of a layer, itself included, in order.
+    fn together(&self, layer: TaskLayer) -> Vec<TaskLayer> {
+        let number = self.fused[layer.task.0][layer.layer.0];
+        let layers = number.and_then(|number| self.fused_with.get(&number));
+        layers.map_or_else(|| vec![layer], |layers| layers.iter().copied().collect())
+    }
+
+    /// The tasks, ascending, whose weights were fused with those of a layer; none but its own where
+    /// it has weights of its own.
+    pub fn partners(&self, layer: TaskLayer) -> Vec<TaskId> {
+        let mut tasks: Vec<TaskId> = self.together(layer).into_iter().map(|l| l.task).collect();
+        tasks.dedup();
+        tasks
+    }
+
+    /// Whether the shared neurons of a layer have the same bias in every task whose weights were fused
+    /// with it. Layers of one node hold their biases in one vector and give one answer.
+    ///
+    /// # Errors
+    /// As [`crate::ops::Layer::read_bias`].
+    pub fn shares_bias(&self, layer: TaskLayer) -> Result<bool> {
+        let own = &self.layer(layer).layer;
+        for (id, other) in (0..).map(LayerId).zip(&self.task(layer.task).coupling().layers) {
+            let same = other.layer.node == own.node && other.layer.kind == own.kind;
+            if same && !self.has_common_bias(layer.task.layer(id))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn has_common_bias(&self, layer: TaskLayer) -> Result<bool> {
+        let own = self.biases(layer)?;
+        for other in self.together(layer).into_iter().filter(|l| l.task != layer.task) {
+            let theirs = self.biases(other)?;
+            let differs =
+                |(neuron, bias): (&Neuron, &u32)| theirs.get(neuron).is_some_and(|b| b != bias);
+            if own.iter().any(differs) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The bits of the bias of each shared neuron of a layer.
+    fn biases(&self, own: TaskLayer) -> Result<BTreeMap<Neuron, u32>> {
+        let layer = self.layer(own);
+        let biases = layer.layer.read_bias(self.task(own.task).graph())?.unwrap_or_default();
+        let neuron = |(channel, bias): (&Channel, &f32)| {
+            self.neuron(own.task.channel(*channel)).map(|neuron| (neuron, bias.to_bits()))
+        };
+        Ok(layer.outputs.iter().zip(&biases).filter_map(neuron).collect())
+    }
+
+    /// The tasks, ascending, that have each shared neuron among some `channels` of the layers whose
+    /// weights were fused with those of a layer, itself included.
+    pub(crate) fn holders(
+        &self,
+        layer: TaskLayer,
+        channels: fn(&CoupledLayer) -> &[Channel],
+    ) -> BTreeMap<Neuron, Vec<TaskId>> {
+        let mut holders: BTreeMap<Neuron, Vec<TaskId>> = BTreeMap::new();
+        for other in self.together(layer) {
+            for channel in channels(self.layer(other)) {
+                let Some(neuron) = self.neuron(other.task.channel(*channel)) else { continue };
+                let tasks = holders.entry(neuron).or_default();
+                if tasks.last() != Some(&other.task) {
+                    tasks.push(other.task);
+                }
+            }
+        }
+        holders
+    }
+}

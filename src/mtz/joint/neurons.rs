@@ -1,0 +1,133 @@
+//! Which channels are one neuron.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::align::{TaskChannel, TaskGroup, TaskId};
+use crate::couple::GroupId;
+
+use super::model::{JointModel, Neuron};
+
+impl JointModel {
+    /// The shared neuron of each channel of each group of a task.
+    pub fn sharing(&self, task: TaskId) -> &[Vec<Option<Neuron>>] {
+        &self.sharing[task.0]
+    }
+
+    /// The shared neuron that a task's channel is, if any.
+    pub fn neuron(&self, own: TaskChannel) -> Option<Neuron> {
+        self.sharing[own.task.0][own.channel.group.0][own.channel.index]
+    }
+
+    fn neuron_mut(&mut self, own: TaskChannel) -> &mut Option<Neuron> {
+        &mut self.sharing[own.task.0][own.channel.group.0][own.channel.index]
+    }
+
+    /// The neurons of some groups: of each, the channels that are it, in the given order.
+    pub fn neurons_of(&self, groups: &[TaskGroup]) -> Vec<Vec<TaskChannel>> {
+        let mut neurons: Vec<Vec<TaskChannel>> = Vec::new();
+        let mut known: BTreeMap<Neuron, usize> = BTreeMap::new();
+        for group in groups {
+            for (index, neuron) in self.sharing[group.task.0][group.group.0].iter().enumerate() {
+                let channel = group.channel(index);
+                match neuron.and_then(|n| known.get(&n)) {
+                    Some(place) => neurons[*place].push(channel),
+                    None => {
+                        neuron.map(|n| known.insert(n, neurons.len()));
+                        neurons.push(vec![channel]);
+                    }
+                }
+            }
+        }
+        neurons
+    }
+
+    /// The tasks that have each neuron, ascending.
+    pub(crate) fn owners(&self) -> Vec<Vec<TaskId>> {
+        let mut owners = vec![Vec::new(); self.neurons as usize];
+        for (task, groups) in (0..).map(TaskId).zip(&self.sharing) {
+            for neuron in groups.iter().flatten().flatten() {
+                let tasks: &mut Vec<TaskId> = &mut owners[neuron.0 as usize];
+                if tasks.last() != Some(&task) {
+                    tasks.push(task);
+                }
+            }
+        }
+        owners
+    }
+
+    /// Makes two channels one neuron, together with all channels that either is one neuron with
+    /// already. Heads that they belong to become one, too, unless they are one with others.
+    pub(crate) fn share(&mut self, a: TaskChannel, b: TaskChannel) {
+        self.make_one(a, b);
+        let head = |own: TaskChannel| {
+            let head = self.task(own.task).coupling().head(own.channel)?;
+            Some(own.task.channel(head))
+        };
+        let Some((a, b)) = head(a).zip(head(b)) else { return };
+        let has = |own: TaskChannel, neuron| {
+            self.sharing[own.task.0][own.channel.group.0].contains(&Some(neuron))
+        };
+        let is_free = match (self.neuron(a), self.neuron(b)) {
+            (None, None) => true,
+            (Some(neuron), None) => !has(b, neuron),
+            (None, Some(neuron)) => !has(a, neuron),
+            (Some(_), Some(_)) => false,
+        };
+        if is_free {
+            self.make_one(a, b);
+        }
+    }
+
+    fn make_one(&mut self, a: TaskChannel, b: TaskChannel) {
+        let neuron = match (self.neuron(a), self.neuron(b)) {
+            (Some(kept), Some(given_up)) => {
+                let all = self.sharing.iter_mut().flatten().flatten();
+                all.filter(|n| **n == Some(given_up)).for_each(|n| *n = Some(kept));
+                kept
+            }
+            (Some(neuron), None) | (None, Some(neuron)) => neuron,
+            (None, None) => {
+                self.neurons += 1;
+                Neuron(self.neurons - 1)
+            }
+        };
+        *self.neuron_mut(a) = Some(neuron);
+        *self.neuron_mut(b) = Some(neuron);
+    }
+
+    /// Makes the channels of each neuron the same one again, as [`JointModel::neurons_of`] gave them.
+    pub(crate) fn share_all(&mut self, neurons: &[Vec<TaskChannel>]) {
+        for pair in neurons.iter().flat_map(|owners| owners.windows(2)) {
+            self.share(pair[0], pair[1]);
+        }
+    }
+
+    /// Takes a group out of all neurons that it shares.
+    pub(crate) fn unshare(&mut self, own: TaskGroup) {
+        let gone: BTreeSet<Neuron> =
+            self.sharing[own.task.0][own.group.0].iter_mut().filter_map(Option::take).collect();
+        let owners = self.owners();
+        let alone = |n: &Neuron| gone.contains(n) && owners[n.0 as usize].len() < 2;
+        let left = self.sharing.iter_mut().flatten().flatten();
+        left.filter(|n| n.as_ref().is_some_and(alone)).for_each(|n| *n = None);
+        let nests = &self.task(own.task).coupling().nests;
+        let Some(heads) = nests.iter().find(|n| n.channels == own.group).map(|n| n.heads) else {
+            return;
+        };
+        let sharing = &self.sharing[own.task.0];
+        let is_shared = |group: GroupId| sharing[group.0].iter().any(Option::is_some);
+        if is_shared(heads) && !nests.iter().any(|n| n.heads == heads && is_shared(n.channels)) {
+            self.unshare(own.task.group(heads));
+        }
+    }
+
+    /// Counts neurons from 0 without gaps again, in the same order.
+    pub(crate) fn renumber(&mut self) {
+        let used: BTreeSet<Neuron> =
+            self.sharing.iter().flatten().flatten().flatten().copied().collect();
+        let numbers: BTreeMap<Neuron, Neuron> = used.into_iter().zip((0..).map(Neuron)).collect();
+        let all = self.sharing.iter_mut().flatten().flatten();
+        all.for_each(|n| *n = n.and_then(|n| numbers.get(&n).copied()));
+        self.neurons = numbers.len() as u32;
+    }
+}

@@ -1,0 +1,114 @@
+//! Pairs of whole heads: heads first, and then the channels of each.
+
+use ndarray::{Array2, ArrayView2, Axis};
+
+use crate::error::Result;
+
+use super::{Matcher, Pairing, Quota, Share, pair_by_owners};
+
+/// Rows and columns that fall into heads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct HeadBlocks {
+    /// The rows of each head of the one side.
+    pub(crate) rows: Vec<Vec<usize>>,
+    /// The columns of each head of the other.
+    pub(crate) columns: Vec<Vec<usize>>,
+    /// Whether the channels of a head keep their order.
+    pub(crate) is_fixed: bool,
+    /// The pairs of heads, where other channels of the same heads have told them.
+    pub(crate) known: Option<Vec<(usize, usize)>>,
+}
+
+impl HeadBlocks {
+    /// Channels of each head; `None` if heads are unlike, so that none can be paired.
+    fn width(&self) -> Option<usize> {
+        let mut all = self.rows.iter().chain(&self.columns).map(Vec::len);
+        let first = all.next().filter(|width| *width > 0)?;
+        all.all(|width| width == first).then_some(first)
+    }
+
+    /// The best pairs of the channels of two heads.
+    fn inside(
+        &self,
+        matcher: &dyn Matcher,
+        cost: ArrayView2<f64>,
+        (a, b): (usize, usize),
+    ) -> Result<Vec<(usize, usize)>> {
+        let (rows, columns) = (&self.rows[a], &self.columns[b]);
+        if self.is_fixed {
+            return Ok(rows.iter().copied().zip(columns.iter().copied()).collect());
+        }
+        let part = cost.select(Axis(0), rows).select(Axis(1), columns);
+        let found = matcher.pair(part.view(), Share::Fraction(1.0))?;
+        Ok(found.pairs().iter().map(|(i, j)| (rows[*i], columns[*j])).collect())
+    }
+}
+
+/// Pairs whole heads. The cost of a pair of heads is that of the best pairs of their channels.
+///
+/// # Errors
+/// As [`Matcher::pair`].
+pub(crate) fn pair_heads(
+    matcher: &dyn Matcher,
+    cost: ArrayView2<f64>,
+    owners: &[usize],
+    blocks: &HeadBlocks,
+    share: Share,
+) -> Result<Pairing> {
+    let quota = share.quota(cost)?;
+    let Some(width) = blocks.width() else { return Pairing::new(cost, Vec::new()) };
+    if let Some(known) = &blocks.known {
+        let pairs = known.iter().map(|pair| blocks.inside(matcher, cost, *pair));
+        return Pairing::new(cost, pairs.collect::<Result<Vec<_>>>()?.concat());
+    }
+    let mut inside = Vec::new();
+    let mut totals = Array2::zeros((blocks.rows.len(), blocks.columns.len()));
+    for ((a, b), total) in totals.indexed_iter_mut() {
+        let pairs = blocks.inside(matcher, cost, (a, b))?;
+        *total = pairs.iter().map(|pair| cost[*pair]).sum();
+        inside.push(pairs);
+    }
+    let share = match quota {
+        Quota::Exactly(count) => Share::Count(count / width),
+        Quota::Below(limit) => Share::MaxCost(limit * width as f64),
+    };
+    let heads: Vec<usize> = blocks.rows.iter().map(|rows| owners[rows[0]]).collect();
+    let found = pair_by_owners(matcher, totals.view(), &heads, share)?;
+    let of_pair = |(a, b): &(usize, usize)| inside[a * blocks.columns.len() + b].clone();
+    Pairing::new(cost, found.pairs().iter().flat_map(of_pair).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::super::Optimal;
+    use super::*;
+
+    fn blocks(is_fixed: bool, known: Option<Vec<(usize, usize)>>) -> HeadBlocks {
+        let both = vec![vec![0, 1], vec![2, 3]];
+        HeadBlocks { rows: both.clone(), columns: both, is_fixed, known }
+    }
+
+    #[test]
+    fn heads_stay_together_where_single_channels_would_be_cheaper_apart() {
+        let cost = array![
+            [0.0, 9.0, 5.0, 2.0],
+            [9.0, 9.0, 2.0, 5.0],
+            [2.0, 5.0, 9.0, 9.0],
+            [5.0, 2.0, 9.0, 0.0],
+        ];
+        let pairs = |blocks: &HeadBlocks, share| {
+            pair_heads(&Optimal, cost.view(), &[1; 4], blocks, share).unwrap().pairs().to_vec()
+        };
+        let all = Share::Fraction(1.0);
+        assert_eq!(pairs(&blocks(false, None), all), [(0, 3), (1, 2), (2, 0), (3, 1)]);
+        assert_eq!(pairs(&blocks(true, None), all), [(0, 2), (1, 3), (2, 0), (3, 1)]);
+        let known = Some(vec![(0, 0), (1, 1)]);
+        assert_eq!(pairs(&blocks(true, known), all), [(0, 0), (1, 1), (2, 2), (3, 3)]);
+        assert_eq!(pairs(&blocks(false, None), Share::Count(3)).len(), 2, "whole heads");
+        assert_eq!(pairs(&blocks(false, None), Share::MaxCost(1.0)), []);
+        let unlike = HeadBlocks { rows: vec![(0..4).collect()], ..blocks(false, None) };
+        assert_eq!(pairs(&unlike, all), [], "unlike heads are not paired");
+    }
+}

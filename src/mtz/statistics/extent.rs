@@ -1,0 +1,31 @@
+//! What statistics of a layer take of memory.
+
+use crate::calib::gram::Moments;
+use crate::couple::CoupledLayer;
+use crate::error::Result;
+use crate::mtz::joint::Task;
+use crate::mtz::solver::memory::Extent;
+
+/// Bytes that the statistics of one layer take; `targets` tells whether they hold pre-activations.
+pub(crate) fn statistics_bytes(net: &Task, layer: &CoupledLayer, targets: bool) -> u64 {
+    let Ok((out, inputs, taps)) = layer.layer.sizes(net.graph()) else {
+        return u64::MAX;
+    };
+    match layer.per_channel {
+        _ if layer.layer.is_table() => 8 * inputs as u64,
+        true => Moments::bytes(taps, usize::from(targets)).saturating_mul(out as u64),
+        false => Moments::bytes(inputs.saturating_mul(taps), if targets { out } else { 0 }),
+    }
+}
+
+/// What the work at a layer of a net takes of memory, where so many `tasks` are merged; `None` for
+/// depthwise layers and tables, which take hardly any.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the layer's weight is not a matrix.
+pub(crate) fn extent(tasks: usize, net: &Task, layer: &CoupledLayer) -> Result<Option<Extent>> {
+    let (outputs, inputs, taps) = layer.layer.sizes(net.graph())?;
+    let inputs = inputs.saturating_mul(taps).saturating_add(1);
+    let is_matrix = !layer.per_channel && !layer.layer.is_table();
+    Ok(is_matrix.then_some(Extent { outputs, inputs, tasks }))
+}

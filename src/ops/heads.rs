@@ -1,0 +1,196 @@
+//! Channels on two axes, as those of attention heads: how they flow, and when only heads can move.
+//!
+//! A reshape puts the channels of a layer on an axis of heads and one of depths ([`Labels::within`]). From
+//! there to the reshape that puts them on one axis again, heads are blocks that move as a whole. The depths
+//! of a head may move as well, as long as nothing but the product of queries and keys reads them.
+
+use crate::ir::Dim;
+
+use super::elementwise::on_axis;
+use super::reshape::{counted, moved_ones, reshaped};
+use super::types::{permutation, squeezed_axes, unsqueezed_axes};
+use super::{Expand, Flow, Labels, NodeView, Operand, Partwise, aligned_axis};
+
+/// A product of stacks of matrices, one of each head.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeadProduct {
+    /// Of queries and keys, over the depths of each head. The scores have one channel per head, on this
+    /// axis.
+    Scores {
+        /// The axis of heads.
+        axis: usize,
+        /// The number of heads.
+        heads: usize,
+    },
+    /// Of scores, which have one channel per head, and values.
+    Mixed(Labels),
+}
+
+/// The product that a node computes of channels on two axes, if it is one.
+pub fn head_product(node: &NodeView<'_>) -> Option<HeadProduct> {
+    let (left, right) = (node.labels(0)?, node.labels(1)?);
+    let rank = node.shape(0)?.len();
+    if !node.node.is("MatMul") || node.shape(1)?.len() != rank || left.axis != right.axis {
+        return None;
+    }
+    let heads = node.shape(0)?.get(left.axis)?.known()?;
+    let same = node.shape(1)?.get(right.axis)?.known() == Some(heads);
+    match (left.within, right.within) {
+        (Some(a), Some(b)) if a + 1 == rank && b + 2 == rank && same => {
+            let alike = left.atoms.len() == right.atoms.len() && are_distinct(left, right);
+            alike.then_some(HeadProduct::Scores { axis: left.axis, heads })
+        }
+        (None, Some(b)) if b + 1 == rank && left.axis + 2 < rank && same => {
+            (left.atoms.len() == heads).then(|| HeadProduct::Mixed(right.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// Whether no channel is in several heads.
+fn are_distinct(left: &Labels, right: &Labels) -> bool {
+    [left, right].iter().all(|labels| {
+        let mut atoms = labels.atoms.clone();
+        atoms.sort_unstable();
+        atoms.windows(2).all(|pair| pair[0] != pair[1])
+    })
+}
+
+/// How channels on two axes flow through a node; `None` where heads can move at most.
+pub fn head_flow(node: &NodeView<'_>) -> Option<Flow> {
+    let labels = node.labels(0).filter(|labels| labels.within.is_some());
+    match node.node.op.as_str() {
+        "Transpose" => {
+            let perm = permutation(node, node.shape(0)?.len())?;
+            moved(node, labels?, vec![], |axis| perm.iter().position(|p| *p == axis))
+        }
+        "Squeeze" => {
+            let gone = squeezed_axes(node, &node.shape(0)?)?;
+            moved(node, labels?, vec![Operand::Plain], |axis| {
+                let before = gone.iter().filter(|a| **a < axis).count();
+                (!gone.contains(&axis)).then(|| axis - before)
+            })
+        }
+        "Unsqueeze" => {
+            let shape = node.shape(0)?;
+            let new = unsqueezed_axes(node, shape.len())?;
+            let old: Vec<usize> =
+                (0..shape.len() + new.len()).filter(|i| !new.contains(i)).collect();
+            moved(node, labels?, vec![Operand::Plain], |axis| old.get(axis).copied())
+        }
+        "Reshape" => reshape(node, labels?),
+        "Expand" => {
+            let (from, to) = (node.shape(0)?, node.output_shape(0)?);
+            let extent = |shape: &[Dim], axis: usize| shape.get(axis).and_then(Dim::known);
+            let kept = |axis: usize| extent(&from, axis).filter(|n| extent(&to, axis) == Some(*n));
+            let labels = labels?;
+            (from.len() == to.len()
+                && kept(labels.axis).is_some()
+                && kept(labels.within?).is_some())
+            .then_some(())?;
+            let width = depth(node, labels)?;
+            moved(node, labels, vec![counted(labels.axis, width)], Some)
+        }
+        "Identity" | "Cast" => moved(node, labels?, vec![], Some),
+        "Add" | "Sub" | "Mul" | "Div" => arithmetic(node),
+        _ => None,
+    }
+}
+
+/// Channels of each head.
+fn depth(node: &NodeView<'_>, labels: &Labels) -> Option<usize> {
+    node.shape(0)?.get(labels.within?)?.known()
+}
+
+/// A node that moves both axes by `place`.
+fn moved(
+    node: &NodeView<'_>,
+    labels: &Labels,
+    others: Vec<Operand>,
+    place: impl Fn(usize) -> Option<usize>,
+) -> Option<Flow> {
+    let (axis, within) = (place(labels.axis)?, place(labels.within?)?);
+    match on_axis(node, axis, [vec![Operand::Channels], others].concat()) {
+        Flow::Partwise(mut partwise) => {
+            partwise.output.within = Some(within);
+            Some(Flow::Partwise(partwise))
+        }
+        _ => None,
+    }
+}
+
+/// A reshape that moves axes of extent 1, puts the depths of every head behind each other again, or
+/// repeats heads that an `Expand` has copied.
+fn reshape(node: &NodeView<'_>, labels: &Labels) -> Option<Flow> {
+    let from = node.shape(0)?;
+    let to = reshaped(node, &from)?;
+    let (heads, depths, width) = (labels.axis, labels.within?, depth(node, labels)?);
+    if let Some(places) = moved_ones(&from, &to) {
+        let place = |axis: usize| places.iter().position(|p| *p == Some(axis));
+        return moved(node, labels, vec![counted(place(heads)?, width)], place);
+    }
+    let tail = from.get(heads + 1..)?;
+    let beside = [from.get(..heads)?, tail.get(1..)?].concat();
+    let same_others = are_equal(&beside, &[to.get(..heads)?, to.get(heads + 1..)?].concat());
+    if depths == heads + 1 && same_others {
+        let fits = to.get(heads)?.known() == Some(labels.atoms.len());
+        let operands = vec![Operand::Channels, counted(heads, 1)];
+        return fits.then(|| on_axis(node, heads, operands));
+    }
+    let copies = tail.first()?.known()?;
+    let merged = to.get(heads)?.known() == Some(labels.atoms.len() / width * copies);
+    (same_others && merged && depths > heads + 1).then(|| {
+        let blocks = labels.atoms.chunks(width);
+        let atoms = blocks.flat_map(|block| std::iter::repeat_n(block, copies)).flatten();
+        Flow::Partwise(Partwise {
+            output: Labels {
+                axis: heads,
+                atoms: atoms.copied().collect(),
+                within: Some(depths - 1),
+            },
+            operands: vec![Operand::Channels, counted(heads, width)],
+            coupled: Vec::new(),
+            expand: Expand { outer: 1, inner: copies, width },
+        })
+    })
+}
+
+/// Whether extents are equal, given that they hold equally many elements.
+fn are_equal(from: &[Dim], to: &[Dim]) -> bool {
+    let unlike = from.iter().zip(to).filter(|(a, b)| !a.is_surely(b));
+    let are_open = unlike.clone().all(|(a, b)| a.known().is_none() || b.known().is_none());
+    from.len() == to.len() && are_open && unlike.count() < 2
+}
+
+/// Arithmetic with what is the same for all channels, or between channels of equal heads.
+fn arithmetic(node: &NodeView<'_>) -> Option<Flow> {
+    let rank = node.shape(0)?.len().max(node.shape(1)?.len());
+    let lead = (0..2).filter_map(|i| Some((i, node.labels(i)?))).find(|(_, l)| l.within.is_some());
+    let (first, lead) = lead?;
+    if node.shape(first)?.len() != rank {
+        return None;
+    }
+    let (mut operands, mut coupled) = (Vec::new(), Vec::new());
+    for i in 0..2 {
+        let shape = node.shape(i)?;
+        match node.labels(i) {
+            Some(own) if (own.axis, own.within) == (lead.axis, lead.within) => {
+                if shape.len() != rank || own.atoms.len() != lead.atoms.len() {
+                    return None;
+                }
+                coupled.push((lead.atoms.clone(), own.atoms.clone()));
+                operands.push(Operand::Channels);
+            }
+            Some(_) => return None,
+            None => {
+                let same = |axis: usize| match aligned_axis(axis, rank, shape.len()) {
+                    Some(axis) => shape.get(axis) == Some(&Dim::Known(1)),
+                    None => true,
+                };
+                (same(lead.axis) && same(lead.within?)).then(|| operands.push(Operand::Plain))?;
+            }
+        }
+    }
+    let output = lead.clone();
+    Some(Flow::Partwise(Partwise { output, operands, coupled, expand: Expand::NONE }))
+}

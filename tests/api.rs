@@ -1,0 +1,132 @@
+//! The façade of the library: what is in it, and that it does what it says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ndarray::{ArrayD, Axis};
+use onnx_zip::{
+    Arrays, DataInput, ErrorKind, HostArray, Joint, MergeOptions, Merger, ModelInput, PlanOptions,
+    Silent, inspect, plan,
+};
+
+fn net(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/models/lenet300_{name}.onnx"))
+}
+
+fn images() -> ArrayD<f32> {
+    ArrayD::from_shape_fn(vec![120, 1, 28, 28], |i| {
+        ((i[0] * 31 + i[2] * 7 + i[3]) % 17) as f32 / 17.0
+    })
+}
+
+fn merger(data: impl Into<DataInput>) -> Merger {
+    let mut options = MergeOptions::default();
+    options.sharing.share = Some(1.0);
+    options.result.no_compare = true;
+    Merger::new(options)
+        .named_model("a", net("mnist_a"))
+        .named_model("b", fs::read(net("mnist_b")).unwrap())
+        .data(data)
+}
+
+fn bytes(joint: &Joint) -> Vec<u8> {
+    fs::read(joint.path()).unwrap()
+}
+
+#[test]
+fn arrays_and_batches_of_them_give_the_same_joint_model() {
+    let whole = merger(Arrays::named([("image", images().into())])).merge(&Silent).unwrap();
+    let batches = images()
+        .axis_chunks_iter(Axis(0), 50)
+        .map(|c| Ok(vec![HostArray::from(c.to_owned())]))
+        .collect::<Vec<_>>();
+    let streamed = Arrays::from_batches(batches).unwrap();
+    let streamed = merger(streamed).merge(&Silent).unwrap();
+    assert_eq!(bytes(&whole), bytes(&streamed));
+    let merged = whole.outcome().unwrap();
+    assert!(merged.passed && merged.report.compression.parameters_of_all < 0.55);
+    assert_eq!(merged.report.joint.bytes, bytes(&whole).len() as u64);
+}
+
+#[test]
+fn a_joint_model_is_saved_opened_and_taken_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let joint = merger(Arrays::in_order([images().into()])).merge(&Silent).unwrap();
+    joint.save(at("joint.onnx"), &Silent).unwrap();
+    assert_eq!(fs::read(at("joint.onnx")).unwrap(), bytes(&joint));
+    let opened = Joint::open(at("joint.onnx")).unwrap();
+    assert_eq!(opened.tasks().unwrap(), ["a", "b"]);
+    opened.extract("a", at("a.onnx"), &Silent).unwrap();
+    assert_eq!(fs::read(at("a.onnx")).unwrap(), opened.extract_bytes("a").unwrap());
+    opened.split(at("tasks"), &Silent).unwrap();
+    assert!(at("tasks/b.onnx").is_file());
+    let error = opened.extract("c", at("c.onnx"), &Silent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(Joint::open(at("a.onnx")).is_err());
+    // Files of the library's own go with the last clone.
+    let (own, clone) = (joint.path().to_owned(), joint.clone());
+    drop(joint);
+    assert!(own.exists());
+    drop(clone);
+    assert!(!own.exists());
+}
+
+#[test]
+fn models_are_told_about_without_data() {
+    let models = ["mnist_a", "mnist_b"].map(|name| ModelInput::from(net(name)));
+    let plan = plan(&models, &["x".to_owned(), "y".to_owned()], &PlanOptions::default()).unwrap();
+    assert_eq!(plan.tasks, ["x", "y"]);
+    let from_bytes: ModelInput = fs::read(net("mnist_a")).unwrap().into();
+    let (file, memory) = (inspect(&models[0]).unwrap(), inspect(&from_bytes).unwrap());
+    assert_eq!((file.sha256, file.layers), (memory.sha256, memory.layers));
+}
+
+/// What users may rely on. A version may add to this list; one that takes a line away, or changes it, breaks
+/// what they have built.
+#[test]
+fn the_facade_keeps_what_users_rely_on() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for file in sources(&root.join("src/api")) {
+        found.extend(items(&fs::read_to_string(&file).unwrap()));
+    }
+    let promised = fs::read_to_string(root.join("tests/api.txt")).unwrap();
+    let lost: Vec<&str> = promised.lines().filter(|l| !found.iter().any(|f| f == l)).collect();
+    assert!(promised.lines().count() > 50);
+    assert!(lost.is_empty(), "src/api has no longer:\n{}", lost.join("\n"));
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(sources(&path)),
+            false => found.push(path),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Public items of a file, each on one line, without bodies.
+fn items(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut open = false;
+    for line in text.lines().map(str::trim) {
+        if open {
+            let item = found.last_mut().unwrap();
+            item.push(' ');
+            item.push_str(line);
+        } else if line.starts_with("pub ") && !line.starts_with("pub use") {
+            found.push(line.to_owned());
+        } else {
+            continue;
+        }
+        let is_function = found.last().is_some_and(|item| item.starts_with("pub fn"));
+        open = is_function && !line.ends_with(['{', ';']);
+    }
+    let plain = |item: String| item.trim_end_matches([' ', '{', ';', ',']).to_owned();
+    found.into_iter().map(plain).collect()
+}
