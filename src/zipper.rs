@@ -146,6 +146,7 @@ fn zipped(
     let Prepared { mut joint, alignment, mut seconds } = prepared;
     seconds.push(("sensitivities", importance.seconds));
     let start = Instant::now();
+    let originals = sizes(&joint)?.originals;
     let sources: Vec<Source<'_>> = joint
         .tasks()
         .iter()
@@ -173,7 +174,8 @@ fn zipped(
     let training = retrained.as_ref().map(Retrained::seconds);
     seconds.push(("zip", start.elapsed().as_secs_f64() - training.unwrap_or(0.0)));
     seconds.extend(training.map(|seconds| ("retrain", seconds)));
-    let sizes = sizes(&joint)?;
+    // Corrections are no part of the originals.
+    let sizes = Sizes { originals, ..sizes(&joint)? };
     let without_sensitivity = importance.without.clone();
     let decisions = Decisions::default();
     let outcome =

@@ -1,8 +1,11 @@
 //! What decides how much is shared and how.
 
+use std::collections::BTreeMap;
+
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
+use crate::align::TaskLayer;
 use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::LayerKind;
@@ -48,6 +51,9 @@ pub enum Passes {
     #[default]
     PerLayer,
 }
+
+/// The rank of each layer's correction, by task and layer.
+pub type Ranks = BTreeMap<TaskLayer, usize>;
 
 /// How many neurons to share, per layer.
 #[derive(Debug, Clone)]
@@ -173,6 +179,11 @@ pub struct MergeOptions {
     pub max_rows: usize,
     /// Bytes that one layer's statistics may take.
     pub memory: u64,
+    /// Whether common weights are corrected for each task: by a scale of each neuron, and by products of these
+    /// ranks, none where a layer has no entry.
+    pub corrections: Option<Ranks>,
+    /// Whether a goal chooses ranks.
+    pub choose_ranks: bool,
     /// Samples per task on which it is measured what each layer's errors do to the outputs; 0 to tell it
     /// from sensitivities.
     pub probe: usize,
@@ -193,6 +204,8 @@ impl Default for MergeOptions {
             damping: DAMPING,
             max_rows: 1 << 18,
             memory: 4 << 30,
+            corrections: None,
+            choose_ranks: false,
             probe: 0,
             seed: 0,
         }

@@ -24,6 +24,8 @@ fn site(name: &str, shared: usize, reason: Option<&str>) -> SiteRecord {
     SiteRecord {
         tasks: vec![0, 1],
         loss: 0.0,
+        gains: Vec::new(),
+        ranks: Vec::new(),
         pair_costs: Vec::new(),
         layers: vec![name.to_owned(); 2],
         neurons: vec![300, 300],

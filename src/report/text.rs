@@ -96,7 +96,7 @@ fn layers(report: &Report, all: bool) -> String {
             site.shared_inputs.to_string(),
             number(small(site.cost)),
             number(relative(site)),
-            site.reason.clone().unwrap_or_default(),
+            site.reason.clone().unwrap_or_else(|| corrections(site)),
         ]);
     }
     let mut out = table.render();
@@ -105,6 +105,16 @@ fn layers(report: &Report, all: bool) -> String {
         let _ = writeln!(out, "  … and {hidden} more layers; -v shows them all");
     }
     out
+}
+
+/// What its tasks have besides common weights.
+fn corrections(site: &SiteRecord) -> String {
+    let ranks: Vec<String> = site.ranks.iter().map(|(_, rank)| rank.to_string()).collect();
+    match site.ranks.iter().map(|(_, rank)| *rank).max() {
+        None => String::new(),
+        Some(0) => "scaled per task".to_owned(),
+        Some(_) => format!("correction of rank {}", each(&ranks)),
+    }
 }
 
 /// The predicted error of a layer's shared neurons relative to their mean square, per task.

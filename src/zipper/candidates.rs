@@ -50,7 +50,9 @@ impl<'a> Candidates<'a> {
     }
 
     pub(super) fn has(&self, choice: &Choice) -> bool {
-        self.all.iter().any(|(other, ..)| other.own == choice.own && !other.neurons)
+        self.all.iter().any(|(other, ..)| {
+            other.own == choice.own && other.ranks == choice.ranks && !other.neurons
+        })
     }
 
     /// The best of those that fit, retrained where that is asked for, and all that were tried.

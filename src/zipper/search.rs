@@ -7,8 +7,9 @@ use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
-use crate::mtz::options::{MergeOptions, Unit};
+use crate::mtz::options::{MergeOptions, Ranks, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
+use crate::mtz::plan::ranks::spend;
 use crate::mtz::plan::{Prediction, Trial, allocate, predict};
 use crate::onnx;
 use crate::progress::Progress;
@@ -27,6 +28,9 @@ const PROBE: usize = 256;
 
 /// Merges at most in which layers are chosen again by what they cost.
 const REFINEMENTS: usize = 3;
+
+/// Merges at most in which ranks of corrections are chosen.
+const CORRECTIONS: usize = 2;
 
 /// What a merge shall reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,6 +80,8 @@ pub(super) struct Choice {
     pub(super) shares: Vec<(String, Share)>,
     /// Whether neurons are the unit.
     pub(super) neurons: bool,
+    /// Ranks of corrections.
+    pub(super) ranks: Ranks,
     /// Samples on which it is measured what each layer costs.
     pub(super) probe: usize,
 }
@@ -128,7 +134,8 @@ impl<'a> Search<'a> {
         retraining: Option<&Retraining<'_>>,
     ) -> Result<(JointModel, Outcome)> {
         let mut prepared = self.prepared.clone();
-        let mut options = MergeOptions { probe: choice.probe, ..self.options.clone() };
+        let corrections = self.options.corrections.as_ref().map(|_| choice.ranks.clone());
+        let mut options = MergeOptions { corrections, probe: choice.probe, ..self.options.clone() };
         let decisions = Decisions { own: choice.own.clone(), shares: choice.shares.clone() };
         prepared.decide(&decisions, &mut options.budget)?;
         let importance = &self.importance;
@@ -153,7 +160,8 @@ impl<'a> Search<'a> {
     }
 
     pub(super) fn everything(&self) -> Choice {
-        Choice { own: BTreeSet::new(), shares: Vec::new(), neurons: false, probe: 0 }
+        let (own, ranks) = (BTreeSet::new(), Ranks::new());
+        Choice { own, shares: Vec::new(), neurons: false, ranks, probe: 0 }
     }
 
     /// Nothing that could be shared.
@@ -205,6 +213,7 @@ impl<'a> Search<'a> {
         if self.options.unit != Unit::Neuron {
             let first = Choice { own, ..self.everything() };
             self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
+            self.correct(&full.costs, &mut found, spare)?;
         }
         found.best(|outcome| outcome.sizes.joint() <= parameters)
     }
@@ -219,7 +228,32 @@ impl<'a> Search<'a> {
         found.add(self.everything(), full.joint, full.outcome)?;
         // What a layer costs depends on those before it. The size of the knee is kept.
         self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
+        self.correct(&full.costs, &mut found, spare)?;
         found.best(|outcome| outcome.sizes.joint() <= largest)
+    }
+
+    /// Merges with corrections of low rank, where they are asked for, and once more with what layers cost then.
+    fn correct(&self, costs: &[LayerCost], found: &mut Candidates<'_>, spare: u64) -> Result<()> {
+        if self.options.corrections.is_none() || !self.options.choose_ranks {
+            return Ok(());
+        }
+        let mut costs = costs.to_vec();
+        for _ in 0..CORRECTIONS {
+            let spending = spend(&costs, spare);
+            let choice = Choice {
+                own: spending.own,
+                ranks: spending.ranks,
+                probe: PROBE,
+                ..self.everything()
+            };
+            if found.has(&choice) {
+                break;
+            }
+            let (joint, outcome) = self.zipped(&choice, None)?;
+            costs = self.costs(&outcome);
+            found.add(choice, joint, outcome)?;
+        }
+        Ok(())
     }
 
     /// Merges with the layers of `first` left to the tasks, finds out what layers cost then, and chooses
@@ -317,7 +351,7 @@ impl<'a> Search<'a> {
                 count => shares.push((layer, Share::Count(count))),
             }
         }
-        Some(Choice { own, shares, neurons: true, probe: 0 })
+        Some(Choice { own, shares, neurons: true, ranks: Ranks::new(), probe: 0 })
     }
 
     fn trial(&self, joint: &JointModel, outcome: &Outcome, before: &[f64]) -> Result<Trial> {

@@ -6,20 +6,24 @@ use rand_chacha::ChaCha8Rng;
 
 use onnx_zip::align::TaskId;
 use onnx_zip::canon::BatchNorm;
-use onnx_zip::couple::{Channel, GroupId};
-use onnx_zip::emit::{self, EmitOptions, FORMS};
+use onnx_zip::couple::{Channel, GroupId, LayerId};
+use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Model, Tensor};
 use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
-use onnx_zip::mtz::options::{Budget, MergeOptions};
+use onnx_zip::mtz::options::{Biases, Budget, MergeOptions, Ranks};
 use onnx_zip::mtz::plan::predict;
-use onnx_zip::zipper::{Input, Matching, Outcome, Part, PrepareOptions, Prepared, prepare_parts};
+use onnx_zip::progress::Silent;
+use onnx_zip::zipper::{
+    self, Calibration, Goal, Input, Matching, Outcome, Part, PrepareOptions, Prepared, merge_for,
+    prepare_parts,
+};
 
 use crate::permute::permuted;
 use crate::support::{
-    canonical, check_forms, check_size, deviation, images, joint_outputs, merge_with, model,
-    outputs,
+    backend, canonical, check_forms, check_size, deviation, images, joint_outputs, merge_with,
+    model, outputs,
 };
 
 /// The net in canonical form, its weights moved by noise of this relative size.
@@ -114,8 +118,8 @@ fn a_moved_copy_is_paired_by_index_and_nothing_is_gathered() {
         let part = outcome.sizes.joint() as f64 / outcome.sizes.separate() as f64;
         assert!(part < 0.56, "{name}: {part}");
         let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
-        assert_eq!(count(&written, "Gather"), 2 * count(&nets[0], "Gather"), "{name}");
-        for (net, joined) in nets.iter().zip(joint_outputs(&joint, emit::Form::Heads)) {
+        assert!(count(&written, "Gather") <= 2 * count(&nets[0], "Gather"), "{name}");
+        for (net, joined) in nets.iter().zip(joint_outputs(&joint, Form::Heads)) {
             assert!(deviation(&joined, &outputs(net, &[])[0]) < 1e-2, "{name}");
         }
     }
@@ -138,7 +142,7 @@ fn channels_correspond_by_index_through_operators_of_every_kind() {
         let written = emit::emit(&joint, &EmitOptions { form: *form, ..EmitOptions::default() });
         assert_eq!(count(&written.unwrap(), "Gather"), 0);
     }
-    for (net, joined) in nets.iter().zip(joint_outputs(&joint, emit::Form::Heads)) {
+    for (net, joined) in nets.iter().zip(joint_outputs(&joint, Form::Heads)) {
         assert!(deviation(&joined, &outputs(net, &[])[0]) < 1e-2);
     }
 }
@@ -150,7 +154,7 @@ fn fine_tunes_that_share_nothing_are_left_as_they_are() {
         let nets = [canonical(&net, BatchNorm::Fold), moved(&net, 1e-2, 1)];
         let (joint, outcome) = merged(&nets, 0.0);
         assert_eq!(outcome.sizes.shared, 0);
-        for (net, joined) in nets.iter().zip(joint_outputs(&joint, emit::Form::Heads)) {
+        for (net, joined) in nets.iter().zip(joint_outputs(&joint, Form::Heads)) {
             let before: &ArrayD<f32> = &outputs(net, &[])[0];
             assert!(deviation(&joined, before) < 1e-6);
         }
@@ -184,4 +188,75 @@ fn indices_can_be_forced_and_left_alone() {
     assert_eq!(prepared(&copy, Matching::Search), 0);
     let apart = [net, model("lenet5_mnist_b")];
     assert_eq!((prepared(&apart, Matching::Auto), prepared(&apart, Matching::Index)), (0, 1));
+}
+
+/// Two nets of one backbone that are apart, with statistics of 400 images.
+fn apart() -> ([Model; 2], Prepared, Calibration) {
+    let nets = [
+        canonical(&model("zoo/resnet_mnist"), BatchNorm::Fold),
+        moved(&model("zoo/resnet_mnist"), 0.3, 1),
+    ];
+    let data = vec![images(&nets[0], "mnist_train", 400); 2];
+    let calibration =
+        Calibration { backend: backend(), data, stored: Vec::new(), batch: 200, memory: 1 << 30 };
+    let prepared = prepared(&nets);
+    (nets, prepared, calibration)
+}
+
+/// The largest deviation of a joint model's outputs from those of the nets.
+fn worst(joint: &JointModel, nets: &[Model]) -> f32 {
+    let all = nets.iter().zip(joint_outputs(joint, Form::Heads));
+    all.map(|(net, joined)| deviation(&joined, &outputs(net, &[])[0])).fold(0.0, f32::max)
+}
+
+#[test]
+fn corrections_of_full_rank_are_the_original_nets() {
+    let (nets, prepared, calibration) = apart();
+    let coupling = prepared.joint.tasks()[1].coupling();
+    let full = (0..coupling.layers.len())
+        .map(|id| (TaskId(1).layer(LayerId(id)), coupling.layer(LayerId(id)).outputs.len()));
+    let corrections: Ranks = full.collect();
+    let mut options = MergeOptions { corrections: Some(corrections), ..MergeOptions::default() };
+    options.budget.set_biases(Biases::PerTask);
+    let (joint, outcome) = zipper::merge(prepared, &calibration, &options, &Silent).unwrap();
+    assert!(worst(&joint, &nets) < 1e-3, "{}", worst(&joint, &nets));
+    assert!(outcome.sites.iter().any(|site| site.ranks == [(1, 64)]));
+    check_forms(&joint);
+}
+
+#[test]
+fn corrections_take_away_loss_within_the_size() {
+    let (nets, prepared, calibration) = apart();
+    let mut options = MergeOptions {
+        corrections: Some(Ranks::new()),
+        choose_ranks: true,
+        ..MergeOptions::default()
+    };
+    options.budget.set_biases(Biases::PerTask);
+    let merge = |options: &MergeOptions| {
+        zipper::merge(prepared.clone(), &calibration, options, &Silent).unwrap()
+    };
+    let (scaled, before) = merge(&options);
+    let (plain, _) = merge(&MergeOptions { corrections: None, ..options.clone() });
+    assert!(worst(&scaled, &nets) < worst(&plain, &nets));
+    check_forms(&scaled);
+    let goal = Goal::Size(0.62);
+    let (joint, outcome, trials) =
+        merge_for(goal, &prepared, &calibration, &options, None, &[], &Silent).unwrap();
+    let size = outcome.sizes.joint() as f64 / outcome.sizes.separate() as f64;
+    assert!(size <= 0.62, "{size}");
+    assert_eq!(outcome.sizes.originals, before.sizes.originals);
+    assert!(
+        outcome.sites.iter().any(|site| !site.ranks.iter().all(|(_, rank)| *rank == 0)),
+        "{trials:?}"
+    );
+    assert!(worst(&joint, &nets) < worst(&scaled, &nets));
+    check_forms(&joint);
+    check_size(&joint);
+    let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
+    assert_eq!(count(&written, "Gather"), 0);
+    let restored = emit::restore(&written).unwrap();
+    for (task, again) in joint.tasks().iter().zip(restored.tasks()) {
+        assert_eq!(outputs(task.model(), &[]), outputs(again.model(), &[]));
+    }
 }

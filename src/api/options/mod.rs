@@ -4,6 +4,7 @@
 //! so every option stands here and nowhere else. The first line of an option's documentation is its
 //! help.
 
+mod corrections;
 mod method;
 #[cfg(feature = "cli")]
 mod parse;
@@ -17,6 +18,7 @@ mod training;
 
 use std::path::PathBuf;
 
+pub use corrections::Corrections;
 pub use method::{MethodOptions, TuningOptions};
 pub use result::{Requirement, ResultOptions};
 pub use retraining::{Moment, RetrainingOptions};

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::corrections::Corrections;
 #[cfg(feature = "cli")]
-use super::parse;
+use super::{corrections::CORRECTIONS, parse};
 use crate::canon::BatchNorm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::matching::Share;
@@ -67,6 +68,12 @@ pub struct ShareOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "HOW", default_value = "auto",
           value_parser = parse::choices(Matching::ALL)))]
     pub correspondence: Matching,
+    /// Corrections of shared weights that a task gets where they take away most loss for their size
+    ///
+    /// A scale is one node behind a layer, a product of low rank three beside it. Ranks are chosen for
+    /// --target-size, for --share below 1, or for the size of the knee.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "KIND", value_parser = parse::choices(CORRECTIONS)))]
+    pub corrections: Option<Corrections>,
     /// Round numbers of shared neurons to a multiple of N, which runs faster on many devices, e.g. 16
     ///
     /// All neurons of a layer stay all, and whole numbers of --keep-shared stay as they are.
@@ -87,6 +94,7 @@ impl Default for ShareOptions {
             own_weights: Vec::new(),
             share_outputs: false,
             correspondence: Matching::Auto,
+            corrections: None,
             round: 1,
         }
     }

@@ -3,6 +3,7 @@
 use ndarray::{Array2, Axis, concatenate};
 
 use crate::error::{Context, Result};
+use crate::mtz::joint::{may_have_correction, may_have_scale};
 use crate::mtz::matching::Share;
 use crate::mtz::options::Method;
 use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord, head_blocks};
@@ -31,10 +32,19 @@ impl Driver<'_> {
             let alpha = alpha[member.task.0];
             let (mut set, gain) = inputs.neuron_set(at, &stats, alpha, self.options.solver())?;
             set.importance = self.weighting.importance(member.place(), &stats);
+            set.rank = self.rank(member);
+            set.scales = may_have_scale(&member.layer);
             states.push(LayerState::new(stats, inputs, gain, keep));
             sets.push(set);
         }
         Ok((states, sets))
+    }
+
+    /// The rank of a layer's correction; `None` where corrections are not asked for or cannot be.
+    fn rank(&self, member: &SiteLayer) -> Option<usize> {
+        let ranks = self.options.corrections.as_ref()?;
+        let rank = ranks.get(&member.place()).copied().unwrap_or(0);
+        may_have_correction(&member.layer).then_some(rank)
     }
 
     /// Lets the neuron sets join one by one.

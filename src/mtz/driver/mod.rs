@@ -16,7 +16,7 @@ use crate::align::{Alignment, Site, TaskLayer};
 use crate::calib::store::LayerMoments;
 use crate::calib::stream::Source;
 use crate::error::Result;
-use crate::mtz::joint::JointModel;
+use crate::mtz::joint::{Corrections, JointModel};
 use crate::mtz::options::MergeOptions;
 use crate::mtz::plan::Producers;
 use crate::mtz::site::{SettledGroups, SiteLayer, SiteRecord, SiteSelection};
@@ -61,6 +61,8 @@ pub struct Driver<'a> {
     settled: SettledGroups,
     /// What later layers of a group cost, by the layer at which it is paired.
     later: LaterCosts,
+    /// Corrections of common weights so far.
+    corrections: Corrections,
     progress: &'a dyn Progress,
 }
 
@@ -91,6 +93,7 @@ impl<'a> Driver<'a> {
             producers,
             settled,
             later: LaterCosts::default(),
+            corrections: Corrections::new(),
             progress,
         })
     }
@@ -119,6 +122,9 @@ impl<'a> Driver<'a> {
                 site.members().try_for_each(|member| self.refit_alone(member))?;
             }
             self.repeat_gates(place)?;
+        }
+        if !self.corrections.is_empty() {
+            *self.joint = self.joint.with_corrections(&self.corrections)?;
         }
         Ok(records)
     }

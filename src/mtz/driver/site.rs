@@ -114,6 +114,10 @@ impl Driver<'_> {
                 settle(set, &holders, &mut states, self.options.solver())?;
             }
         }
+        for correction in sets.iter().flat_map(|set| &set.corrections) {
+            let task = members[correction.member].task.0;
+            record.gains.push((task, correction.gains.clone()));
+        }
         let alpha = self.options.task_weights(self.joint.tasks().len());
         for (member, state) in members.iter().zip(&states) {
             let (alpha, errors) = (alpha[member.task.0], state.row_errors());
@@ -125,6 +129,10 @@ impl Driver<'_> {
             let fused = Fused { weights: state.stats.weights.view(), shares };
             let loss = self.replace(member, state.fitted(), fused, own)?;
             record.loss += alpha * loss.unwrap_or(predicted);
+            if let Some(corrected) = state.correction.clone().filter(|_| !own) {
+                record.ranks.push((member.task.0, corrected.right.nrows()));
+                self.corrections.insert(member.place(), corrected);
+            }
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())

@@ -35,6 +35,15 @@ impl Task {
         Ok(Task { name: name.into(), model, coupling })
     }
 
+    /// The task with another canonical model.
+    ///
+    /// # Errors
+    /// As [`Coupling::of`].
+    pub(super) fn with_model(&self, model: Model) -> Result<Self> {
+        let coupling = Coupling::of(&model.graph)?;
+        Ok(Task { name: self.name.clone(), model, coupling })
+    }
+
     /// Name; prefix of the task's outputs.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,47 +1,41 @@
 //! Corrections of low rank as layers of the tasks' nets.
 //!
-//! A layer with weights W + U V becomes the layer with W, which it has in common with others, a layer with V
-//! that reads the same inputs, a layer with U behind it, and their sum. So a corrected net is a plain net,
-//! and nothing else needs to know of corrections.
+//! A layer with weights diag(s) (W + U V) becomes the layer with W, which it has in common with others, a layer
+//! with V that reads the same inputs, a layer with U behind it, their sum, and a `BatchNormalization` that
+//! scales. So a corrected net is a plain net, and nothing else needs to know of corrections.
 
 use std::collections::{BTreeMap, HashMap};
 
-use ndarray::{Array2, Array3, ArrayD, IxDyn};
+use ndarray::{Array3, ArrayD, IxDyn};
 
-use crate::couple::{Channel, CoupledLayer, Coupling, LayerId};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::align::TaskLayer;
+use crate::couple::{Channel, CoupledLayer, Coupling, GroupId};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::{Attribute, DataType, Dim, Graph, Node, Tensor, TensorType, ValueKind};
+use crate::mtz::solver::low_rank::CorrectedRows;
 use crate::ops::LayerKind;
 
 use super::matrix;
-use super::model::{Fused, JointModel, Sharing, Task};
-
-/// The correction of a layer, with the weights that it corrects.
-#[derive(Debug, Clone)]
-pub(crate) struct Thin {
-    /// Rows of the layer.
-    pub(crate) rows: Vec<usize>,
-    /// Columns of its matrix.
-    pub(crate) columns: Vec<usize>,
-    /// W: rows × columns.
-    pub(crate) common: Array2<f32>,
-    /// U: rows × rank.
-    pub(crate) left: Array2<f32>,
-    /// V: rank × columns.
-    pub(crate) right: Array2<f32>,
-}
+use super::model::{Fused, JointModel, Sharing};
 
 /// Corrections by task and layer.
-pub(crate) type Corrections = BTreeMap<(usize, LayerId), Thin>;
+pub(crate) type Corrections = BTreeMap<TaskLayer, CorrectedRows>;
 
 /// Whether a layer can have a correction: one node with weights for all its rows.
 pub(crate) fn may_have_correction(layer: &CoupledLayer) -> bool {
     let plain = match &layer.layer.kind {
         LayerKind::Gemm | LayerKind::MatMul => true,
         LayerKind::Conv(geometry) => geometry.groups == 1,
-        LayerKind::ConvTranspose(_) | LayerKind::Gate(_) => false,
+        LayerKind::ConvTranspose(_) | LayerKind::Gate(_) | LayerKind::Table { .. } => false,
     };
     plain && !layer.per_channel && layer.layer.rows.is_none()
+}
+
+/// Whether a corrected layer can be scaled by a node behind it: its channels are on the second axis.
+pub(crate) fn may_have_scale(layer: &CoupledLayer) -> bool {
+    let has_bias = layer.layer.bias.is_some() && layer.layer.addition.is_none();
+    let kind = matches!(layer.layer.kind, LayerKind::Gemm | LayerKind::Conv(_));
+    kind && has_bias && layer.layer.out_axis == 1 && may_have_correction(layer)
 }
 
 impl JointModel {
@@ -49,30 +43,27 @@ impl JointModel {
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if a layer's weight is not a matrix.
-    pub(crate) fn with_corrections(self, corrections: &Corrections) -> Result<JointModel> {
-        if corrections.is_empty() {
-            return Ok(self);
-        }
+    pub(crate) fn with_corrections(&self, corrections: &Corrections) -> Result<JointModel> {
         let (mut tasks, mut sharing, mut fused) = (Vec::new(), Sharing::new(), Fused::new());
-        for (number, task) in self.tasks.iter().enumerate() {
-            let own = corrections.iter().filter(|((task, _), _)| *task == number);
-            let mut model = task.model.clone();
-            for ((_, id), thin) in own {
-                let layer = task.coupling.layer(*id);
-                split(&mut model.graph, layer, thin).at_node(&layer.name).in_model(&task.name)?;
+        for id in self.task_ids() {
+            let task = self.task(id);
+            let mut model = task.model().clone();
+            for (own, thin) in corrections.iter().filter(|(own, _)| own.task == id) {
+                let layer = self.layer(*own);
+                split(&mut model.graph, layer, thin).at_node(&layer.name).in_model(task.name())?;
             }
-            let new = Task::new(task.name.clone(), model)?;
-            let places = places(&task.coupling, &new.coupling);
-            let mut neurons: Vec<Vec<_>> =
-                new.coupling.groups.iter().map(|group| vec![None; group.size]).collect();
-            for (group, channels) in self.sharing(number).iter().enumerate() {
+            let new = task.with_model(model)?;
+            let places = places(task.coupling(), new.coupling());
+            let groups = new.coupling().groups.iter();
+            let mut neurons: Vec<Vec<_>> = groups.map(|group| vec![None; group.size]).collect();
+            for (group, channels) in self.sharing(id).iter().enumerate() {
                 for (index, neuron) in channels.iter().enumerate().filter(|(_, n)| n.is_some()) {
-                    let old = Channel { group: crate::couple::GroupId(group), index };
+                    let old = Channel { group: GroupId(group), index };
                     let new = places.get(&old).ok_or_else(lost)?;
                     neurons[new.group.0][new.index] = *neuron;
                 }
             }
-            fused.push(numbers(&task.coupling, &new.coupling, &self.fused()[number]));
+            fused.push(numbers(task.coupling(), new.coupling(), &self.fused()[id.0]));
             sharing.push(neurons);
             tasks.push(new);
         }
@@ -82,7 +73,7 @@ impl JointModel {
 
 fn lost() -> Error {
     Error::new(ErrorKind::Numeric, "a correction changes which channels are shared")
-        .hint("merge without --corrections")
+        .hint(Hint::from("merge without ").option("corrections"))
 }
 
 /// Where the channels of a net are once it has more layers: its values are still there.
@@ -99,18 +90,27 @@ fn numbers(old: &Coupling, new: &Coupling, fused: &[Option<u32>]) -> Vec<Option<
     for (layer, number) in old.layers.iter().zip(fused).rev() {
         of_node.entry(layer.layer.node).or_default().push(*number);
     }
-    let number = |layer: &CoupledLayer| of_node.get_mut(&layer.layer.node)?.pop().flatten();
-    new.layers.iter().map(number).collect()
+    let mut number = |layer: &CoupledLayer| of_node.get_mut(&layer.layer.node)?.pop().flatten();
+    new.layers.iter().map(&mut number).collect()
 }
 
 /// Takes the correction out of a layer's weights, and puts it beside as two layers and a sum.
-fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &Thin) -> Result<()> {
+fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) -> Result<()> {
     let mut weights = matrix::read(layer, graph)?;
+    for (row, scale) in thin.rows.iter().zip(&thin.scale) {
+        weights.row_mut(*row).mapv_inplace(|w| w / scale);
+    }
     for (row, common) in thin.rows.iter().zip(thin.common.rows()) {
         let values = thin.columns.iter().zip(common);
         values.for_each(|(column, value)| weights[(*row, *column)] = *value);
     }
     matrix::write(layer, graph, weights.view())?;
+    if !thin.scale.is_empty() {
+        scale_behind(graph, layer, thin);
+    }
+    if thin.right.nrows() == 0 {
+        return Ok(());
+    }
     let (out, inputs, taps) = layer.layer.sizes(graph)?;
     let rank = thin.right.nrows();
     let mut right = Array3::zeros((rank, inputs, taps));
@@ -133,6 +133,32 @@ fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &Thin) -> Result<()> {
     insert(graph, layer, [right, left], dtype, &spatial)
 }
 
+/// Puts a node behind a layer that scales its channels and returns its output.
+fn scale_behind(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) {
+    let (name, out) = (layer.name.clone(), layer.outputs.len());
+    let mut scale = vec![1.0f32; out];
+    thin.rows.iter().zip(&thin.scale).for_each(|(row, own)| scale[*row] = *own);
+    let output = layer.layer.output;
+    let ty = graph.value(output).ty.clone();
+    let plain = graph.add_value(&format!("{name}.unscaled"), ValueKind::Detached, ty);
+    graph.edit_node(layer.layer.last_node(), |node| node.outputs = vec![Some(plain)]);
+    let vectors = [("scale", scale), ("shift", vec![0.0; out]), ("mean", vec![0.0; out])];
+    let vectors = vectors.into_iter().chain([("variance", vec![1.0; out])]);
+    let mut inputs = vec![Some(plain)];
+    for (what, values) in vectors {
+        let tensor = Tensor::from_f32(&ndarray::Array1::from(values).into_dyn());
+        inputs.push(Some(graph.add_initializer(&format!("{name}.{what}"), tensor)));
+    }
+    graph.add_node(Node {
+        name: format!("{name}.scaled"),
+        op: "BatchNormalization".to_owned(),
+        inputs,
+        outputs: vec![Some(output)],
+        attributes: [("epsilon".to_owned(), Attribute::Float(0.0))].into(),
+        ..Node::default()
+    });
+}
+
 fn insert(
     graph: &mut Graph,
     layer: &CoupledLayer,
@@ -141,13 +167,15 @@ fn insert(
     spatial: &[usize],
 ) -> Result<()> {
     let in_first = layer.layer.in_first();
-    let (node, output) = (graph.node(layer.layer.node).clone(), layer.layer.output);
+    let node = graph.node(layer.layer.node).clone();
+    let output = graph.node(layer.layer.last_node()).output(0).ok_or_else(lost)?;
     let rank = right.dim().0;
     let tensors = [
         tensor(&right, dtype, in_first, spatial)?,
         tensor(&left, dtype, in_first, &vec![1; spatial.len()])?,
     ];
-    let [right, left] = tensors.map(|tensor| graph.add_initializer(&format!("{}.rank", node.name), tensor));
+    let [right, left] =
+        tensors.map(|tensor| graph.add_initializer(&format!("{}.rank", node.name), tensor));
     let ty = graph.value(output).ty.clone();
     let narrow = ty.clone().map(|ty| with_size(ty, layer.layer.out_axis, rank));
     let value = |graph: &mut Graph, name: &str, ty: Option<TensorType>| {
@@ -156,7 +184,7 @@ fn insert(
     let [reduced, corrected, common] =
         [("reduced", narrow), ("correction", ty.clone()), ("common", ty)]
             .map(|(name, ty)| value(graph, name, ty));
-    graph.edit_node(layer.layer.node, |node| node.outputs = vec![Some(common)]);
+    graph.edit_node(layer.layer.last_node(), |node| node.outputs = vec![Some(common)]);
     let down = Node {
         name: format!("{}.reduced", node.name),
         inputs: vec![Some(layer.layer.input), Some(right)],
@@ -181,7 +209,9 @@ fn insert(
         outputs: vec![Some(output)],
         ..Node::default()
     };
-    [down, up, sum].map(|node| graph.add_node(node));
+    for node in [down, up, sum] {
+        graph.add_node(node);
+    }
     Ok(())
 }
 

@@ -6,18 +6,22 @@
 
 use std::collections::BTreeSet;
 
-use crate::align::Alignment;
+use crate::align::{Alignment, Site, TaskId};
 use crate::ir::NodeId;
 use crate::mtz::joint::JointModel;
 use crate::mtz::site::SiteRecord;
 
 use super::prediction::Prediction;
+use super::ranks::Curve;
 
 /// At the knee, a part of the saving must buy so many times that part of the loss.
 const KNEE_SLOPE: f64 = 1.5;
 
 /// Errors up to this part of the pre-activations' mean square are rounding.
 const NEGLIGIBLE: f64 = 1e-6;
+
+/// A trial with corrections tells what a layer costs without them if they leave at least this part.
+const LEAST_LEFT: f64 = 0.05;
 
 /// Steps of size in which layers are weighed against each other.
 const SCALE: u64 = 10_000;
@@ -31,6 +35,8 @@ pub struct LayerCost {
     pub loss: f64,
     /// Parameters that are stored once in place of once per task.
     pub saved: u64,
+    /// What corrections of low rank take and give, where there can be any.
+    pub curve: Option<Curve>,
 }
 
 /// What the layers cost and save that shared weights in a trial, or would have; `plan` is that of a merge
@@ -51,7 +57,10 @@ pub fn layer_costs(
         }
         let is_rounding = record.relative_errors.iter().all(|error| *error < NEGLIGIBLE)
             && !record.keeps_weights();
-        let loss = if is_rounding { 0.0 } else { record.loss.max(0.0) };
+        let curve = curve(joint, site, record);
+        let corrected = record.ranks.iter().map(|(_, rank)| *rank).max().unwrap_or(0);
+        let left = curve.as_ref().map_or(1.0, |curve| curve.left(corrected).max(LEAST_LEFT));
+        let loss = if is_rounding { 0.0 } else { record.loss.max(0.0) / left };
         let mut members = site.members();
         let node = members.next().map(|own| joint.layer(own).layer.node);
         match costs.iter_mut().find(|(other, _)| node.is_some() && *other == node) {
@@ -59,11 +68,32 @@ pub fn layer_costs(
                 cost.places.push(place);
                 cost.loss += loss;
                 cost.saved += plan.saved;
+                cost.curve = None;
             }
-            None => costs.push((node, LayerCost { places: vec![place], loss, saved: plan.saved })),
+            None => {
+                let saved = plan.saved;
+                costs.push((node, LayerCost { places: vec![place], loss, saved, curve }));
+            }
         }
     }
     costs.into_iter().map(|(_, cost)| cost).collect()
+}
+
+/// What corrections of the layers of a site take and give, as a trial has found.
+fn curve(joint: &JointModel, site: &Site, record: &SiteRecord) -> Option<Curve> {
+    let mut curve = Curve::default();
+    for (task, gains) in &record.gains {
+        let task = TaskId(*task);
+        let own = task.layer(site.layer_of(task)?);
+        let (out, inputs, taps) = joint.layer(own).layer.sizes(joint.task(task).graph()).ok()?;
+        curve.layers.push(own);
+        curve.size += (out + inputs * taps) as u64;
+        curve.gains.resize(curve.gains.len().max(gains.len()), 0.0);
+        curve.gains.iter_mut().zip(gains).for_each(|(sum, gain)| *sum += gain);
+    }
+    let total: f64 = curve.gains.iter().sum();
+    curve.gains.iter_mut().for_each(|gain| *gain /= total);
+    (total > 0.0).then_some(curve)
 }
 
 /// The layers that keep their weights where `spare` parameters may be stored again: those that together
@@ -133,6 +163,7 @@ mod tests {
             places: vec![place],
             loss: *loss,
             saved: *saved,
+            curve: None,
         };
         all.iter().enumerate().map(cost).collect()
     }

@@ -7,6 +7,7 @@ pub mod layer_choice;
 mod peak;
 mod prediction;
 mod producers;
+pub mod ranks;
 mod similar_inputs;
 mod sizes;
 

@@ -6,18 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::couple::LayerId;
+use crate::align::TaskLayer;
+use crate::mtz::options::Ranks;
 
 use super::layer_choice::LayerCost;
-
-/// The rank of each layer's correction, by task and layer.
-pub type Ranks = BTreeMap<(usize, LayerId), usize>;
 
 /// What corrections of a layer take and give.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Curve {
     /// The layers that are corrected: those of all tasks but the first.
-    pub layers: Vec<(usize, LayerId)>,
+    pub layers: Vec<TaskLayer>,
     /// Parameters of one rank in all of them.
     pub size: u64,
     /// The part of the layer's loss that each rank takes away.
@@ -120,15 +118,17 @@ fn steps(layer: usize, cost: &LayerCost) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::align::TaskId;
+    use crate::couple::LayerId;
 
     fn cost(place: usize, loss: f64, saved: u64, size: u64, gains: &[f64]) -> LayerCost {
-        let layers = vec![(1, LayerId(place))];
+        let layers = vec![TaskId(1).layer(LayerId(place))];
         let curve = Some(Curve { layers, size, gains: gains.to_vec() });
         LayerCost { places: vec![place], loss, saved, curve }
     }
 
     fn ranks(spending: &Spending) -> Vec<(usize, usize)> {
-        spending.ranks.iter().map(|((_, layer), rank)| (layer.0, *rank)).collect()
+        spending.ranks.iter().map(|(own, rank)| (own.layer.0, *rank)).collect()
     }
 
     #[test]

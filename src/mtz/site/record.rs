@@ -25,6 +25,12 @@ pub struct SiteRecord {
     /// What each pair costs that was chosen here, in units that are the same for all layers.
     #[serde(skip)]
     pub pair_costs: Vec<f64>,
+    /// What each rank of a correction takes from the cost, by task.
+    #[serde(skip)]
+    pub gains: Vec<(usize, Vec<f64>)>,
+    /// The ranks of corrections, by task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<(usize, usize)>,
     /// What the errors of shared neurons mean for the outputs, in units that are the same for all layers.
     #[serde(skip)]
     pub loss: f64,
@@ -54,6 +60,7 @@ impl SiteRecord {
             neurons: std::mem::take(&mut self.neurons),
             inputs: std::mem::take(&mut self.inputs),
             loss: self.loss,
+            gains: std::mem::take(&mut self.gains),
             reason: Some(OWN_WEIGHTS.to_owned()),
             ..SiteRecord::default()
         };

@@ -1,4 +1,4 @@
-//! Symmetric positive definite systems: the only user of LAPACK.
+//! Symmetric systems: the only user of LAPACK.
 //!
 //! LAPACK's own Cholesky rounds differently with every thread count. Here the matrix is cut into
 //! block rows of fixed height: LAPACK factors the blocks on the diagonal on one thread, and
@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView2, Axis, s};
-use ndarray_linalg::{Cholesky, Diag, SolveTriangular, UPLO};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray_linalg::{Cholesky, Diag, Eigh, SolveTriangular, UPLO};
 
 use crate::calib::product::{add_times, single_threaded_blas, times};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +40,23 @@ pub fn ridge(h: ArrayView2<f64>, damping: f64) -> f64 {
 /// [`ridge`] of a matrix of `size` rows with the given trace.
 pub fn relative_ridge(trace: f64, size: usize, damping: f64) -> f64 {
     damping * (trace / size.max(1) as f64).max(TINY)
+}
+
+/// The eigenvalues of a symmetric matrix, descending, with their vectors as columns.
+///
+/// # Errors
+/// [`ErrorKind::Numeric`] where LAPACK finds none, as of a matrix that is not finite.
+pub fn eigenpairs(matrix: &Array2<f64>) -> Result<(Array1<f64>, Array2<f64>)> {
+    single_threaded_blas();
+    let failed = || Error::new(ErrorKind::Numeric, "a matrix of costs has no eigenvalues");
+    if !matrix.iter().all(|value| value.is_finite()) {
+        return Err(failed());
+    }
+    let symmetric = (matrix + &matrix.t()) / 2.0;
+    let (values, vectors) = symmetric.eigh(UPLO::Upper).map_err(|e| failed().because(e))?;
+    let descending = s![..;-1];
+    let vectors = vectors.slice(s![.., ..;-1]).as_standard_layout().into_owned();
+    Ok((values.slice(descending).to_owned(), vectors))
 }
 
 /// The Cholesky factor H = Uᵀ U of a symmetric positive definite matrix. It takes about half of the
@@ -251,6 +268,15 @@ mod tests {
             let half = factor.solve_half(b.view());
             prop_assert!(worst(&half.t().dot(&half), &b.t().dot(&x)) < 1e-8);
         }
+    }
+
+    #[test]
+    fn eigenpairs_are_in_order_and_put_the_matrix_together() {
+        let h = spd(40, 3);
+        let (values, vectors) = eigenpairs(&h).unwrap();
+        assert!(values.windows(2).into_iter().all(|pair| pair[0] >= pair[1]));
+        let together = (&vectors * &values.insert_axis(Axis(0))).dot(&vectors.t());
+        assert!(worst(&together, &h) < 1e-9);
     }
 
     #[test]

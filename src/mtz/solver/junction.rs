@@ -21,6 +21,7 @@ use super::cholesky::{Ridges, Spd};
 use super::distances::half_distances;
 use super::hessian::{Hessian, Scaled};
 use super::samples::Samples;
+use crate::calib::product::times;
 use crate::calib::wide::{add_wide, inner_products, widened};
 use crate::error::Result;
 
@@ -97,6 +98,28 @@ impl<'p> Junction<'p> {
         match &self.form {
             Form::Dense(_) => half_distances(weights, images.map(|i| i.view())),
             Form::Samples { .. } => half_distances(weights, weights.map(|w| w.reversed_axes())),
+        }
+    }
+
+    /// The inner products of all rows of weights in the metric of [`Junction::distances`].
+    pub(super) fn products(&self, weights: ArrayView2<f64>, images: &Array2<f64>) -> Array2<f64> {
+        match &self.form {
+            Form::Dense(_) => times(weights, images.view()),
+            Form::Samples { .. } => times(weights, weights.t()),
+        }
+    }
+
+    /// The inner product of each row of one weight with the same row of another in that metric; `images` are
+    /// those of the other.
+    pub(super) fn row_products(
+        &self,
+        weights: ArrayView2<f64>,
+        other: ArrayView2<f64>,
+        images: &Array2<f64>,
+    ) -> Array1<f64> {
+        match &self.form {
+            Form::Dense(_) => (&weights * &images.t()).sum_axis(Axis(1)),
+            Form::Samples { .. } => (&weights * &other).sum_axis(Axis(1)),
         }
     }
 

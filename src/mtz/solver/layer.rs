@@ -5,6 +5,7 @@ use ndarray::{Array1, ArrayView2, Axis};
 use crate::error::Result;
 
 use super::hessian::{Gain, block};
+use super::low_rank::CorrectedRows;
 use super::neuron_set::{NeuronSet, WeightChange, complement, reduced, some_columns};
 use super::observations::Observations;
 use super::options::SolverOptions;
@@ -59,6 +60,9 @@ impl LayerInputs {
             rows: (0..stats.weights.nrows()).map(|row| vec![row]).collect(),
             sparse: connections(stats.weights.view()).is_some(),
             constant: self.constant,
+            rank: None,
+            scales: false,
+            corrections: Vec::new(),
         };
         Ok((set, own.gain))
     }
@@ -75,6 +79,8 @@ pub(crate) struct LayerState {
     pub(crate) errors: Vec<f64>,
     /// The mean squares of their pre-activations, added up.
     pub(crate) total: f64,
+    /// What its weights have besides the common ones.
+    pub(crate) correction: Option<CorrectedRows>,
     /// The layer's weights before any were shared, where they are asked for.
     fitted: Option<Weights>,
 }
@@ -90,7 +96,7 @@ impl LayerState {
     ) -> LayerState {
         let fitted = keep.then(|| stats.weights.clone());
         let (shared, errors) = (Vec::new(), Vec::new());
-        LayerState { stats, inputs, gain, shared, errors, total: 0.0, fitted }
+        LayerState { stats, inputs, gain, shared, errors, total: 0.0, correction: None, fitted }
     }
 
     /// The layer's weights before any were shared, where they were kept.
@@ -117,7 +123,15 @@ impl LayerState {
             self.inputs.columns.iter().filter(is_common).copied().collect();
         let (inputs, own): (Vec<usize>, Vec<usize>) = shared.iter().copied().unzip();
         let rows: Vec<usize> = set.rows.iter().map(|r| r[nth]).collect();
-        let common = some_columns(&set.weights, &set.places(&inputs));
+        let places = set.places(&inputs);
+        let mut common = some_columns(&set.weights, &places);
+        let at = set.members[nth];
+        let correction = set.corrections.iter().find(|own| own.member == at);
+        if let Some(correction) = correction.filter(|own| own.is_some()) {
+            let plain = common.to_owned();
+            common = correction.added_to(&plain, &rows, &places).into_shared();
+            self.correction = Some(correction.of_rows(plain, &rows, &places, &own));
+        }
         let width = self.inputs.adjustable(self.stats.weights.ncols());
         let private = complement(&own, width);
         let adjusts = options.compensates && !private.is_empty();

@@ -10,6 +10,10 @@
 //!
 //! and P^½ is never needed. With all of them, A and B keep their weights. One of two tasks needs a correction,
 //! and of n tasks all but the first.
+//!
+//! Before that, each neuron of B may be a multiple of the common one: w_j ≈ s w_i with
+//! s = w_iᵀ P w_j / w_iᵀ P w_i. B then joins with w_j/s, whose errors count s² times as much. That is what
+//! BatchNorm does that each task keeps behind common weights, also where an exporter has folded it.
 
 use ndarray::{Array1, Array2, Axis, s};
 
@@ -26,13 +30,18 @@ const MOST_ROWS: usize = 3000;
 /// A row counts at least this part of the mean, so that no correction blows up where errors do not matter.
 const LEAST: f64 = 1e-3;
 
-/// The correction of one layer's weights.
+/// Neurons of B are at most so many times as large as those of A, or as small.
+const MOST_SCALE: f64 = 4.0;
+
+/// The correction of one layer's weights: diag(s) (W + U V).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LowRank {
     /// The member of the site whose weights are corrected.
     pub(crate) member: usize,
     /// Its rows, one for each row of `left`.
     pub(crate) rows: Vec<usize>,
+    /// s, one for each row; empty where the layer is not scaled.
+    pub(crate) scale: Vec<f32>,
     /// U: rows × rank.
     pub(crate) left: Array2<f32>,
     /// V: rank × common inputs.
@@ -41,10 +50,48 @@ pub(crate) struct LowRank {
     pub(crate) gains: Vec<f64>,
 }
 
+/// The correction of some rows of a layer's matrix, with the weights that it corrects.
+#[derive(Debug, Clone)]
+pub(crate) struct CorrectedRows {
+    /// Rows of the layer.
+    pub(crate) rows: Vec<usize>,
+    /// Columns of its matrix.
+    pub(crate) columns: Vec<usize>,
+    /// W: rows × columns.
+    pub(crate) common: Array2<f32>,
+    /// s, one for each row; empty where nothing is scaled.
+    pub(crate) scale: Vec<f32>,
+    /// U: rows × rank.
+    pub(crate) left: Array2<f32>,
+    /// V: rank × columns.
+    pub(crate) right: Array2<f32>,
+}
+
 impl LowRank {
-    /// How many products of a column and a row it is.
-    pub(crate) fn rank(&self) -> usize {
-        self.right.nrows()
+    /// The correction of `common` weights of these rows of the member, over the common inputs at `places`,
+    /// which stand in these `columns` of its matrix.
+    pub(crate) fn of_rows(
+        &self,
+        common: Array2<f32>,
+        rows: &[usize],
+        places: &[usize],
+        columns: &[usize],
+    ) -> CorrectedRows {
+        let at = |row: &usize| self.rows.iter().position(|own| own == row);
+        let order: Vec<usize> = rows.iter().filter_map(at).collect();
+        CorrectedRows {
+            rows: rows.to_vec(),
+            columns: columns.to_vec(),
+            common,
+            scale: order.iter().filter_map(|row| self.scale.get(*row).copied()).collect(),
+            left: self.left.select(Axis(0), &order),
+            right: self.right.select(Axis(1), places),
+        }
+    }
+
+    /// Whether it changes anything.
+    pub(crate) fn is_some(&self) -> bool {
+        self.right.nrows() > 0 || !self.scale.is_empty()
     }
 
     /// The weights with the correction: rows of the member that stand at `rows`, over the common inputs at
@@ -61,7 +108,10 @@ impl LowRank {
         let mut corrected = weights.clone();
         for (row, mut weights) in rows.iter().zip(corrected.rows_mut()) {
             let Some(at) = at(row) else { continue };
-            weights.zip_mut_with(&sum.row(at), |w, change| *w = (f64::from(*w) + change) as f32);
+            let scale = self.scale.get(at).map_or(1.0, |scale| f64::from(*scale));
+            weights.zip_mut_with(&sum.row(at), |w, change| {
+                *w = (scale * (f64::from(*w) + change)) as f32;
+            });
         }
         corrected
     }
@@ -85,7 +135,9 @@ impl Problem {
         }
         let roots = self.roots(pairs);
         let mut scaled = self.differences(pairs);
-        constant.map(|column| scaled.column_mut(column).fill(0.0));
+        if let Some(column) = constant {
+            scaled.column_mut(column).fill(0.0);
+        }
         scaled *= &roots.view().insert_axis(Axis(1));
         let junction = Junction::of([&self.h_a, &self.h_b], damping);
         let factor = junction.factor(0)?;
@@ -107,6 +159,42 @@ impl Problem {
             gains: values.iter().map(|v| v.max(0.0)).collect(),
             ..LowRank::default()
         }))
+    }
+
+    /// How many times neuron j of each pair is neuron i.
+    ///
+    /// # Errors
+    /// As [`Problem::cost`].
+    pub(crate) fn scales(
+        &self,
+        pairs: &[(usize, usize)],
+        constant: Option<usize>,
+        damping: f64,
+    ) -> Result<Vec<f32>> {
+        let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
+        let mut rows = [(&self.w_a, left), (&self.w_b, right)]
+            .map(|(weights, rows)| widened(weights.select(Axis(0), &rows).view()));
+        if let Some(column) = constant {
+            rows.iter_mut().for_each(|w| w.column_mut(column).fill(0.0));
+        }
+        let junction = Junction::of([&self.h_a, &self.h_b], damping);
+        let factor = junction.factor(0)?;
+        let pull = junction.pull(0, &factor);
+        let [a, b] = &rows;
+        let images = [junction.images(a.view()), junction.images(b.view())];
+        let features = [pull.features(&images[0]), pull.features(&images[1])];
+        let (of_before, of_after) = pull.parts();
+        let before = junction.row_products(b.view(), a.view(), &images[0]);
+        let own = junction.row_products(a.view(), a.view(), &images[0]);
+        let after = (&features[0] * &features[1]).sum_axis(Axis(0));
+        let own_after = (&features[0] * &features[0]).sum_axis(Axis(0));
+        let scale = |row: usize| {
+            let common = of_before * before[row] + of_after * after[row];
+            let own = of_before * own[row] + of_after * own_after[row];
+            let scale = if own > 0.0 { common / own } else { 1.0 };
+            if scale > 0.0 { scale.clamp(1.0 / MOST_SCALE, MOST_SCALE) as f32 } else { 1.0 }
+        };
+        Ok((0..pairs.len()).map(scale).collect())
     }
 
     /// w_j − w_i of each pair.
@@ -151,6 +239,19 @@ mod tests {
     use crate::mtz::solver::pair_cost::Metric;
     use crate::mtz::solver::pair_cost::tests::{problem, sensitivities};
     use proptest::prelude::*;
+
+    #[test]
+    fn multiples_are_found() {
+        let mut p = problem(9, 4, 3, 5);
+        let pairs = [(0, 2), (3, 0), (1, 1)];
+        for ((i, j), scale) in pairs.iter().zip([0.5, 2.0, 100.0]) {
+            let weights = p.w_a.row(*i).mapv(|w| w * scale);
+            p.w_b.row_mut(*j).assign(&weights);
+        }
+        let found = p.scales(&pairs, None, 0.0).unwrap();
+        let wanted = [0.5, 2.0, 4.0];
+        assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
+    }
 
     /// The summed cost of all pairs where B has its correction.
     fn left_over(p: &Problem, pairs: &[(usize, usize)], rank: usize) -> f64 {

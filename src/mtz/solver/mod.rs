@@ -9,6 +9,7 @@ pub mod fuse;
 pub mod hessian;
 mod junction;
 pub(crate) mod layer;
+pub(crate) mod low_rank;
 pub mod memory;
 pub(crate) mod neuron_set;
 pub mod observations;

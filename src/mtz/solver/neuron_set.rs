@@ -4,6 +4,8 @@
 //! layer: their Hessians add up, and their common weights are its weights. Adding one net at a time
 //! (sec. 3.4) then is the paper's pair of layers over and over.
 
+mod correction;
+
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, Zip};
 
 use crate::error::Result;
@@ -11,6 +13,7 @@ use crate::mtz::matching::Pairing;
 
 use super::fuse::apply_masks;
 use super::hessian::{Gain, Hessian, Reduced, block};
+use super::low_rank::LowRank;
 use super::options::SolverOptions;
 use super::pair_cost::{Factors, Problem, Weights};
 
@@ -33,6 +36,12 @@ pub(crate) struct NeuronSet {
     pub(crate) sparse: bool,
     /// The constant input.
     pub(crate) constant: usize,
+    /// The rank of the correction that its weights get where it joins others; `None` where none is asked for.
+    pub(crate) rank: Option<usize>,
+    /// Whether its neurons may be multiples of those that they join.
+    pub(crate) scales: bool,
+    /// Corrections of the members' weights.
+    pub(crate) corrections: Vec<LowRank>,
 }
 
 /// Two neuron sets over the inputs that both have.
@@ -162,6 +171,9 @@ impl PairProblem {
             rows: rows.collect(),
             sparse: a.sparse && b.sparse,
             constant: a.constant,
+            rank: None,
+            scales: false,
+            corrections: a.corrections.iter().chain(&b.corrections).cloned().collect(),
         })
     }
 
@@ -276,9 +288,12 @@ pub(crate) fn join_sets(
             .collect::<Result<Vec<PairProblem>>>()?;
         let pairs = pairs(&gathered, &next_net, &mut problems)?;
         let mut after = Vec::new();
-        for ((set, problem), pairs) in gathered.into_iter().zip(problems).zip(&pairs) {
+        for ((set, mut problem), pairs) in gathered.into_iter().zip(problems).zip(&pairs) {
             if !pairs.is_empty() {
-                after.push(problem.join(&set, &next_net, pairs, keep, options)?);
+                let correction = problem.correct(&set, &next_net, pairs, options)?;
+                let mut joined = problem.join(&set, &next_net, pairs, keep, options)?;
+                joined.corrections.extend(correction);
+                after.push(joined);
             }
             let paired: Vec<usize> = pairs.iter().map(|(i, _)| *i).collect();
             after.extend(set.without(&paired));

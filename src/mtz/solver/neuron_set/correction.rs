@@ -1,0 +1,63 @@
+//! What neurons that join keep to themselves: the correction of their common weights.
+
+use ndarray::Array1;
+
+use super::{NeuronSet, PairProblem};
+use crate::error::Result;
+use crate::mtz::solver::low_rank::LowRank;
+use crate::mtz::solver::options::SolverOptions;
+
+impl PairProblem {
+    /// Takes from the weights of `b`, which joins `a`, the correction that it gets. Only layers all of whose
+    /// neurons join at once over the same inputs get one, and no sparse ones.
+    ///
+    /// # Errors
+    /// As [`PairProblem::cost`].
+    pub(crate) fn correct(
+        &mut self,
+        a: &NeuronSet,
+        b: &NeuronSet,
+        pairs: &[(usize, usize)],
+        options: SolverOptions,
+    ) -> Result<Option<LowRank>> {
+        let alike = self.inputs == a.inputs && self.inputs == b.inputs;
+        let whole = b.members.len() == 1 && pairs.len() == b.rows.len() && !(a.sparse && b.sparse);
+        let Some(rank) = b.rank.filter(|_| alike && whole) else { return Ok(None) };
+        let constant = self.inputs.iter().position(|input| *input == a.constant);
+        let scale = match b.scales {
+            true => self.rescale(pairs, constant, options)?,
+            false => Vec::new(),
+        };
+        let found = self.problem.low_rank(pairs, rank, constant, options.damping)?;
+        let Some(mut found) = found else { return Ok(None) };
+        found.member = b.members[0];
+        found.rows = pairs.iter().map(|(_, j)| b.rows[*j][0]).collect();
+        found.scale = scale;
+        if found.right.nrows() > 0 {
+            let change = found.left.dot(&found.right);
+            for ((_, j), change) in pairs.iter().zip(change.rows()) {
+                self.problem.w_b.row_mut(*j).zip_mut_with(&change, |w, c| *w -= c);
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Divides the weights of the neurons that join by what they are multiples of, and weighs their errors.
+    fn rescale(
+        &mut self,
+        pairs: &[(usize, usize)],
+        constant: Option<usize>,
+        options: SolverOptions,
+    ) -> Result<Vec<f32>> {
+        let problem = &mut self.problem;
+        let scale = problem.scales(pairs, constant, options.damping)?;
+        let mut importance =
+            problem.s_b.take().unwrap_or_else(|| Array1::ones(problem.w_b.nrows()));
+        for ((_, j), scale) in pairs.iter().zip(&scale) {
+            problem.w_b.row_mut(*j).mapv_inplace(|w| w / scale);
+            importance[*j] *= f64::from(*scale).powi(2);
+        }
+        problem.s_b = Some(importance);
+        Ok(scale)
+    }
+}
