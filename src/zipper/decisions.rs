@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::align::TaskLayer;
 use crate::error::Result;
 use crate::mtz::matching::Share;
-use crate::mtz::options::Budget;
+use crate::mtz::options::{MergeOptions, Ranks};
 
 use super::Prepared;
 
@@ -16,6 +16,8 @@ pub struct Decisions {
     pub own: BTreeSet<usize>,
     /// How many neurons layers share, by their names in the first net.
     pub shares: Vec<(String, Share)>,
+    /// Ranks of the tasks' corrections.
+    pub ranks: Ranks,
 }
 
 /// Corresponding layers.
@@ -25,6 +27,8 @@ pub struct SiteNames {
     pub place: usize,
     /// The layer's name in each net that has one.
     pub layers: Vec<Option<String>>,
+    /// The layers themselves, in the order of their nets.
+    pub members: Vec<TaskLayer>,
 }
 
 impl SiteNames {
@@ -44,17 +48,20 @@ impl Prepared {
                 let layer = site.layer_of(task)?;
                 Some(name(TaskLayer { task, layer }))
             };
-            SiteNames { place, layers: self.joint.task_ids().map(member).collect() }
+            let layers = self.joint.task_ids().map(member).collect();
+            SiteNames { place, layers, members: site.members().collect() }
         };
         sites.map(names).collect()
     }
 
-    /// Decides about layers before they are merged.
+    /// Decides about layers before they are merged. Without corrections in `options` there are no ranks.
     ///
     /// # Errors
-    /// As [`Budget::layer`].
-    pub fn decide(&mut self, decisions: &Decisions, budget: &mut Budget) -> Result<()> {
+    /// As [`crate::mtz::options::Budget::layer`].
+    pub fn decide(&mut self, decisions: &Decisions, options: &mut MergeOptions) -> Result<()> {
         self.alignment.keep_weights(&decisions.own);
-        decisions.shares.iter().try_for_each(|(name, share)| budget.layer(name, *share))
+        options.corrections = options.corrections.take().map(|_| decisions.ranks.clone());
+        let shares = &decisions.shares;
+        shares.iter().try_for_each(|(name, share)| options.budget.layer(name, *share))
     }
 }

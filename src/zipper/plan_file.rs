@@ -59,6 +59,8 @@ pub struct LayerRecord {
     /// How many neurons are shared, as typed behind the layer of `--keep-shared`; `None` where the
     /// options tell.
     pub shared: Option<String>,
+    /// The rank of each net's correction of common weights; empty where none has one.
+    pub ranks: Vec<usize>,
     /// A remark for people.
     pub about: String,
 }
@@ -103,6 +105,8 @@ struct RawLayer {
     #[serde(default)]
     weights: Weights,
     shared: Option<Value>,
+    #[serde(default)]
+    ranks: Vec<usize>,
 }
 
 impl PlanFile {
@@ -180,6 +184,10 @@ impl PlanFile {
             if let Some(shared) = &layer.shared {
                 line(&mut out, "shared", value(shared));
             }
+            if !layer.ranks.is_empty() {
+                let ranks = layer.ranks.iter().map(|rank| value(&rank.to_string()));
+                line(&mut out, "ranks", Value::Array(ranks.collect()));
+            }
         }
         out
     }
@@ -231,7 +239,8 @@ impl RawLayer {
             _ => Err(fault("'shared' of a layer is a number, or a part as text".to_owned())),
         });
         let shared = shared.transpose()?;
-        Ok(LayerRecord { layers, weights: self.weights, shared, about: String::new() })
+        let (weights, ranks) = (self.weights, self.ranks);
+        Ok(LayerRecord { layers, weights, shared, ranks, about: String::new() })
     }
 }
 
@@ -286,6 +295,7 @@ mod tests {
             layers: names.iter().map(|name| name.map(str::to_owned)).collect(),
             weights: if shared.is_none() { Weights::Own } else { Weights::Common },
             shared: shared.map(str::to_owned),
+            ranks: if shared == Some("50") { vec![0, 7] } else { Vec::new() },
             about: String::new(),
         };
         PlanFile {

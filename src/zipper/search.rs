@@ -134,10 +134,10 @@ impl<'a> Search<'a> {
         retraining: Option<&Retraining<'_>>,
     ) -> Result<(JointModel, Outcome)> {
         let mut prepared = self.prepared.clone();
-        let corrections = self.options.corrections.as_ref().map(|_| choice.ranks.clone());
-        let mut options = MergeOptions { corrections, probe: choice.probe, ..self.options.clone() };
-        let decisions = Decisions { own: choice.own.clone(), shares: choice.shares.clone() };
-        prepared.decide(&decisions, &mut options.budget)?;
+        let mut options = MergeOptions { probe: choice.probe, ..self.options.clone() };
+        let Choice { own, shares, ranks, .. } = choice.clone();
+        let decisions = Decisions { own, shares, ranks };
+        prepared.decide(&decisions, &mut options)?;
         let importance = &self.importance;
         let (joint, mut outcome) =
             zipped(prepared, self.calibration, importance, &options, retraining, self.progress)?;

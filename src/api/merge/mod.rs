@@ -265,7 +265,7 @@ impl Merger {
             (retraining.as_ref(), &self.options);
         if let Some(decisions) = self.decisions(&prepared.sites())? {
             let (mut prepared, mut options) = ((*prepared).clone(), (*options).clone());
-            prepared.decide(&decisions, &mut options.budget)?;
+            prepared.decide(&decisions, &mut options)?;
             let (joint, mut outcome) =
                 merge_and_retrain(prepared, calibration, &options, retraining, progress)?;
             outcome.decisions = decisions;

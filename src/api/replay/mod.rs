@@ -9,6 +9,7 @@ use super::data::DataInput;
 use super::merge::Merger;
 use super::models::ModelInput;
 use super::options::{KeepShared, Typed};
+use crate::align::TaskLayer;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::mtz::site::SiteRecord;
 use crate::progress::Progress;
@@ -125,6 +126,11 @@ impl Merger {
                 let rule: KeepShared = format!("*={text}").parse()?;
                 decisions.shares.push((first.first().to_owned(), rule.share));
             }
+            let rank = |own: &TaskLayer| {
+                let rank = layer.ranks.get(own.task.0).copied().filter(|rank| *rank > 0)?;
+                Some((*own, rank))
+            };
+            decisions.ranks.extend(first.members.iter().filter_map(rank));
             if layer.weights == Weights::Own {
                 decisions.own.extend(found.map(|site| site.place));
             }
@@ -193,10 +199,21 @@ fn layers(made: &Made<'_>) -> Vec<LayerRecord> {
             layers: site.layers.clone(),
             weights,
             shared: share.map(|(_, share)| Typed(*share).to_string()),
+            ranks: ranks(site, made.decisions),
             about: format!("{} neurons of {} inputs", each(&record.neurons), each(&record.inputs)),
         });
     }
     layers
+}
+
+/// The rank of each net's correction; empty where none has one.
+fn ranks(site: &SiteNames, decisions: &Decisions) -> Vec<usize> {
+    let rank = |net: usize| {
+        let own = site.members.iter().find(|own| own.task.0 == net);
+        own.and_then(|own| decisions.ranks.get(own)).copied().unwrap_or(0)
+    };
+    let ranks: Vec<usize> = (0..site.layers.len()).map(rank).collect();
+    if ranks.iter().all(|rank| *rank == 0) { Vec::new() } else { ranks }
 }
 
 fn unknown(layer: &LayerRecord, sites: &[SiteNames]) -> Error {
