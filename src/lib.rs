@@ -134,14 +134,17 @@ pub mod verify;
 pub mod zipper;
 
 pub use api::options::{
-    CalibrateOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions, VerifyOptions,
+    CalibrateOptions, FrontierOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions,
+    VerifyOptions,
 };
 pub use api::{
-    DataInput, Destination, Joint, Merged, Merger, ModelInput, RetrainDestination, Retrainer,
-    add_statistics, calibrate, inspect, plan, prune, verify,
+    DataInput, Destination, FrontierDestination, Joint, Merged, Merger, ModelInput,
+    RetrainDestination, Retrainer, add_statistics, calibrate, inspect, plan, prune, read_plan,
+    verify,
 };
 pub use calib::data::Arrays;
 pub use error::{Error, ErrorKind, Result};
 pub use progress::{Progress, Silent};
 pub use report::Report;
 pub use runtime::HostArray;
+pub use zipper::PlanFile;

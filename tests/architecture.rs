@@ -41,6 +41,7 @@ const HOMES: &[(&str, &[&str], &str)] = &[
         &["mtz/solver/cholesky.rs", "runtime/tract/mod.rs"],
         "LAPACK is called in one file; tract needs the BLAS behind it linked",
     ),
+    ("toml", &["zipper/plan_file.rs"], "plans have one format and one reader"),
     ("lapjv", &["mtz/matching/optimal.rs"], "a matcher keeps its algorithm to itself"),
     ("image", &["calib/data/"], "decoding is the data readers' business"),
     (

@@ -8,6 +8,7 @@
 mod calibrate;
 pub(crate) mod data;
 pub(crate) mod footprint;
+mod frontier;
 mod inspect;
 mod joint;
 mod memory;
@@ -17,6 +18,7 @@ pub mod options;
 pub(crate) mod output;
 mod plan;
 mod prune;
+mod replay;
 mod retrain;
 mod structure;
 mod verdict;
@@ -24,14 +26,18 @@ mod verify;
 
 pub use calibrate::{add_statistics, calibrate};
 pub use data::DataInput;
+pub use frontier::FrontierDestination;
 pub use inspect::inspect;
 pub use joint::Joint;
 pub use merge::{Destination, Merged, Merger};
 pub use models::ModelInput;
 pub use plan::plan;
 pub use prune::prune;
+pub use replay::{read_plan, resolved};
 pub use retrain::{RetrainDestination, Retrainer};
 pub use verify::verify;
+
+use options::MergeOptions;
 
 /// Name and version of the program, for reports.
 pub(crate) const TOOL: &str = concat!("onnx-zip ", env!("CARGO_PKG_VERSION"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::naming;
 use crate::progress::Progress;
-use crate::report::Report;
+use crate::report::{Frontier, Report};
 use crate::staging::{Stage, Target, folder_of, resolve, same_file, sweep};
 
 /// Makes sure that `output` can be written and is none of the `inputs`. Removes what killed runs have
@@ -104,19 +104,61 @@ pub(crate) fn write<'a>(
     stage.commit().map(drop)
 }
 
-/// The report of a merge as its file's name asks for: JSON, or HTML.
+/// How a report is written, by its file's suffix.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Markdown,
+    Csv,
+    Html,
+}
+
+impl Format {
+    fn of(path: &Path) -> Format {
+        match path.extension().and_then(|suffix| suffix.to_str()) {
+            Some("json") => Format::Json,
+            Some("md") => Format::Markdown,
+            Some("csv") => Format::Csv,
+            _ => Format::Html,
+        }
+    }
+}
+
+/// The report of a merge as its file's name asks for: JSON, a model card in Markdown, or HTML.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for HTML in a build without it.
 pub(crate) fn report(path: &Path, report: &Report) -> Result<String> {
-    if path.extension().is_some_and(|suffix| suffix == "json") {
-        return json(report);
+    match Format::of(path) {
+        Format::Json => json(report),
+        Format::Markdown => Ok(crate::report::card(report)),
+        #[cfg(feature = "html")]
+        _ => Ok(crate::report::html(report)),
+        #[cfg(not(feature = "html"))]
+        _ => Err(no_html()),
     }
-    #[cfg(feature = "html")]
-    return Ok(crate::report::html(report));
-    #[cfg(not(feature = "html"))]
-    Err(Error::new(ErrorKind::Usage, "this build writes no HTML reports")
-        .hint("name a .json file, or build with the feature `html`"))
+}
+
+/// A curve as its file's name asks for: JSON, CSV, Markdown, or HTML.
+///
+/// # Errors
+/// As [`report`].
+pub(crate) fn frontier(path: &Path, curve: &Frontier) -> Result<String> {
+    match Format::of(path) {
+        Format::Json => json(curve),
+        Format::Markdown => Ok(curve.markdown()),
+        Format::Csv => Ok(curve.csv()),
+        #[cfg(feature = "html")]
+        Format::Html => Ok(curve.html()),
+        #[cfg(not(feature = "html"))]
+        Format::Html => Err(no_html()),
+    }
+}
+
+#[cfg(not(feature = "html"))]
+fn no_html() -> Error {
+    Error::new(ErrorKind::Usage, "this build writes no HTML reports")
+        .hint("name a .json file, or build with the feature `html`")
 }
 
 /// A structure as JSON text.

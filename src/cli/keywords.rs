@@ -8,8 +8,8 @@ use clap::{Arg, ArgAction, Args, Command};
 use serde::Serialize;
 
 use crate::api::options::{
-    CalibrateOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions, RuntimeOptions,
-    VerifyOptions,
+    CalibrateOptions, FrontierOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions,
+    RuntimeOptions, VerifyOptions,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -38,6 +38,7 @@ pub fn keywords(command: &str) -> Vec<Keyword> {
     let command = match command {
         "merge" => MergeOptions::augment_args(empty()),
         "plan" => PlanOptions::augment_args(empty()),
+        "frontier" => FrontierOptions::augment_args(empty()),
         "calibrate" => CalibrateOptions::augment_args(empty()),
         "prune" => PruneOptions::augment_args(empty()),
         "verify" => VerifyOptions::augment_args(empty()),
@@ -107,6 +108,7 @@ mod tests {
     fn options_have_the_defaults_of_the_command_line() {
         defaults::<MergeOptions>();
         defaults::<PlanOptions>();
+        defaults::<FrontierOptions>();
         defaults::<CalibrateOptions>();
         defaults::<VerifyOptions>();
         defaults::<RetrainOptions>();
@@ -122,6 +124,11 @@ mod tests {
             "data",
             "output",
             "report",
+            "plan",
+            "save-plan",
+            "allow-changed",
+            "plans",
+            "keep",
             "json",
             "dry-run",
             "keep-rejected",
@@ -134,7 +141,7 @@ mod tests {
             "version",
         ];
         let cli = Cli::command();
-        for name in ["merge", "plan", "calibrate", "prune", "verify", "retrain"] {
+        for name in ["merge", "plan", "frontier", "calibrate", "prune", "verify", "retrain"] {
             let command = cli.find_subcommand(name).unwrap();
             let known: Vec<String> = keywords(name).into_iter().map(|k| k.flag).collect();
             assert!(!known.is_empty());

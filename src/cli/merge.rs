@@ -13,6 +13,7 @@ use crate::api::{Destination, Merged, Merger, output};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::report;
+use crate::zipper::PlanFile;
 
 /// Merge trained models into one smaller multi-task model
 ///
@@ -40,9 +41,18 @@ pub(super) struct MergeArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Result")]
 struct MergeResultArgs {
-    /// Write a report, as .json or .html; repeatable
+    /// Write a report: .html, .json, or .md for a model card; repeatable
     #[arg(long, value_name = "FILE", value_parser = report_path)]
     report: Vec<PathBuf>,
+    /// Repeat the merge of a plan; models and options that are given here replace those of the plan
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Write a plan of the merge, a TOML file to change and to repeat the merge from
+    #[arg(long, value_name = "FILE")]
+    save_plan: Option<PathBuf>,
+    /// Follow the plan although models or samples are not those that it was made with
+    #[arg(long, requires = "plan")]
+    allow_changed: bool,
     /// Print the report as JSON instead of text
     #[arg(long)]
     json: bool,
@@ -77,15 +87,32 @@ Examples:
   The paper's method, unchanged:
     onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz --method mtz
 
+  Write the merge down, change the plan, and repeat it:
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz --save-plan joint.toml
+    onnx-zip merge --plan joint.toml -o joint2.onnx
+
   Try it without data; good for frozen backbones that both models have in common:
     onnx-zip merge a.onnx b.onnx -o joint.onnx";
 
 impl MergeArgs {
-    pub(super) fn run(self, program: Vec<OsString>, console: &Console) -> Result<Status> {
+    /// Merges. `typed` holds the options as they were typed, those of `plan` among them.
+    pub(super) fn run(
+        self,
+        program: Vec<OsString>,
+        plan: Option<PlanFile>,
+        typed: PlanFile,
+        console: &Console,
+    ) -> Result<Status> {
         let MergeArgs { models, output, data, options, result } = self;
         let merger = models.paths.into_iter().fold(Merger::new(options), Merger::model);
         let merger = data.data.into_iter().fold(merger, Merger::data);
-        let merger = merger.names(models.names).program(program);
+        let mut merger = merger.names(models.names).program(program);
+        if let Some(plan) = plan {
+            merger = merger.follow(plan, result.allow_changed);
+        }
+        if let Some(path) = &result.save_plan {
+            merger = merger.write_plan(path, typed);
+        }
         let Some(output) = output.filter(|_| !result.dry_run) else {
             let plan = merger.plan()?;
             printing::print(&if result.json { output::json(&plan)? } else { plan.text() })?;
@@ -125,7 +152,7 @@ fn status(merged: &Merged, console: &Console) -> Status {
 fn report_path(text: &str) -> std::result::Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.extension().and_then(|s| s.to_str()) {
-        Some("json" | "html") => Ok(path),
-        _ => Err("the name of a report ends in .json or .html".to_owned()),
+        Some("json" | "html" | "md") => Ok(path),
+        _ => Err("the name of a report ends in .html, .json or .md".to_owned()),
     }
 }

@@ -5,6 +5,7 @@ mod completions;
 mod console;
 mod extract;
 mod footprint;
+mod frontier;
 mod handoff;
 mod import;
 mod inputs;
@@ -14,6 +15,7 @@ mod merge;
 mod plan;
 mod printing;
 mod prune;
+mod replay;
 mod retrain;
 mod split;
 mod stop;
@@ -22,11 +24,13 @@ mod verify;
 
 use std::ffi::OsString;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::zipper::PlanFile;
 use console::Console;
 pub use keywords::{Keyword, keywords, options};
+use replay::{Expanded, typed_options};
 
 /// Merge pre-trained ONNX models into one smaller multi-task model
 ///
@@ -46,6 +50,7 @@ const EXAMPLES: &str = "\
 Examples:
   onnx-zip plan a.onnx b.onnx                        what could be shared, without any data
   onnx-zip merge a.onnx b.onnx -o joint.onnx --data images.npz --scale 1/255
+  onnx-zip frontier a.onnx b.onnx --data images.npz --scale 1/255 --report curve.html
   onnx-zip verify joint.onnx a.onnx b.onnx --data test.npz --scale 1/255
   onnx-zip extract joint.onnx --task a -o a_again.onnx
 
@@ -66,6 +71,7 @@ struct Verbosity {
 enum Command {
     Merge(Box<merge::MergeArgs>),
     Plan(plan::PlanArgs),
+    Frontier(Box<frontier::FrontierArgs>),
     Inspect(inspect::InspectArgs),
     Prune(Box<prune::PruneArgs>),
     Calibrate(calibrate::CalibrateArgs),
@@ -124,12 +130,17 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
 /// # Errors
 /// As [`run`].
 pub fn run_as(program: Vec<OsString>, args: impl IntoIterator<Item = OsString>) -> Result<Status> {
-    let cli = Cli::parse_from(args);
+    let Expanded { args, plan } = replay::expand(args.into_iter().collect())?;
+    let matches = Cli::command().get_matches_from(args);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let options = matches.subcommand().map(|(_, own)| typed_options(own)).unwrap_or_default();
+    let typed = PlanFile { options, ..PlanFile::default() };
     stop::install()?;
     let console = Console::new(cli.verbosity.quiet, cli.verbosity.verbose);
     match cli.command {
-        Command::Merge(args) => args.run(program, &console),
+        Command::Merge(args) => args.run(program, plan, typed, &console),
         Command::Plan(args) => args.run(),
+        Command::Frontier(args) => args.run(&typed, &console),
         Command::Inspect(args) => args.run(),
         Command::Prune(args) => args.run(&console),
         Command::Calibrate(args) => args.run(&console),
@@ -146,8 +157,6 @@ pub fn run_as(program: Vec<OsString>, args: impl IntoIterator<Item = OsString>) 
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

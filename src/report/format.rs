@@ -61,7 +61,7 @@ pub(super) fn seconds(s: f64) -> String {
 }
 
 /// One number where all are equal, else all of them.
-pub(super) fn each<T: PartialEq + ToString>(values: &[T]) -> String {
+pub(crate) fn each<T: PartialEq + ToString>(values: &[T]) -> String {
     match values {
         [first, rest @ ..] if rest.iter().all(|v| v == first) => first.to_string(),
         _ => values.iter().map(T::to_string).collect::<Vec<_>>().join(" | "),

@@ -3,11 +3,14 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html as page};
 
 use super::Report;
+use super::chart::{Axis, Series, Spot, chart};
 use super::comparison::{remarks, rows};
 use super::format::{bytes, count, each, error, percent, seconds, small};
 use super::outside::several;
+use super::picture::{COLOURS, drawing};
 use super::text::relative;
 use crate::compare::Comparison;
+use crate::mtz::plan::Trial;
 use crate::mtz::site::SiteRecord;
 use crate::naming;
 use crate::verify::Verification;
@@ -18,30 +21,41 @@ const STYLE: &str = include_str!("style.css");
 pub fn html(report: &Report) -> String {
     let names: Vec<&str> = report.tasks.iter().map(|t| t.name.as_str()).collect();
     let title = names.join(" + ");
+    let body = page! {
+        h1 { (title) }
+        (summary(report))
+        @for warning in &report.warnings { p.warning { (warning) } }
+        h2 { "Size" } (sizes(report))
+        @if !report.picture.boxes.is_empty() {
+            h2 { "The joint graph" } (drawing(&report.picture, &names))
+        }
+        @if report.search.len() > 1 { h2 { "What was tried" } (tried(&report.search)) }
+        @if let Some(checked) = &report.verification {
+            h2 { "Accuracy" } (verification(checked))
+        }
+        @if let Some(compared) = &report.comparison {
+            h2 { "Against the originals" } (comparison(compared))
+        }
+        h2 { "Layers" } (layers(&report.layers))
+        h2 { "Structure" } (structure(report, &names))
+        h2 { "How it was made" } (provenance(report))
+    };
+    whole(&title, &body)
+}
+
+/// A self-contained page around a body.
+pub(super) fn whole(title: &str, body: &Markup) -> String {
     let page = page! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
                 title { (title) " – onnx-zip" }
                 style { (PreEscaped(STYLE)) }
             }
-            body {
-                h1 { (title) }
-                (summary(report))
-                @for warning in &report.warnings { p.warning { (warning) } }
-                h2 { "Size" } (sizes(report))
-                h2 { "Layers" } (layers(&report.layers))
-                @if let Some(checked) = &report.verification {
-                    h2 { "Accuracy" } (verification(checked))
-                }
-                @if let Some(compared) = &report.comparison {
-                    h2 { "Against the originals" } (comparison(compared))
-                }
-                h2 { "Structure" } (structure(report, &names))
-                h2 { "How it was made" } (provenance(report))
-            }
+            body { main { (body) } }
         }
     };
     naming::lines(&page.into_string()).into_owned()
@@ -49,48 +63,123 @@ pub fn html(report: &Report) -> String {
 
 fn summary(report: &Report) -> Markup {
     let gain = &report.compression;
+    let latency = report.comparison.as_ref().and_then(|c| c.latency.as_ref());
     page! {
         p.summary {
             code { (report.joint.path) } " holds " (report.tasks.len()) " tasks in "
             (bytes(report.joint.bytes)) ": " strong { (percent(gain.bytes_of_all)) }
             " of all models together, " (percent(gain.bytes_of_smallest)) " of the smallest."
         }
+        div.cards {
+            div.card { span.figure { (percent(gain.bytes_of_all)) } span { "of all models' bytes" } }
+            div.card {
+                span.figure { (percent(gain.parameters_of_all)) } span { "of their parameters" }
+            }
+            @for task in report.verification.iter().flat_map(|v| &v.tasks) {
+                @if let (Some(before), Some(after)) = (task.error_before, task.error_after) {
+                    div.card {
+                        span.figure { (error(before)) " → " (error(after)) }
+                        span { "error of " (task.name) }
+                    }
+                } @else if let Some(agreement) = task.agreement {
+                    div.card {
+                        span.figure { (percent(agreement)) }
+                        span { (task.name) ": same class as the original" }
+                    }
+                }
+            }
+            @if let Some(latency) = latency {
+                div.card {
+                    span.figure { (small(latency.ratio)) " ×" }
+                    span { "latency of all originals" }
+                }
+            }
+        }
+    }
+}
+
+/// Merges that were tried for a goal.
+fn tried(trials: &[Trial]) -> Markup {
+    let spot = |trial: &Trial| {
+        let worst = trial.drops.iter().copied().reduce(f64::max);
+        let y = worst.or(trial.deviation)?;
+        let title = format!("{} of all parameters: {}", percent(trial.size), error(y));
+        Some(Spot { x: trial.size, y, title, marked: trial.kept })
+    };
+    let mut points: Vec<Spot> = trials.iter().filter_map(spot).collect();
+    points.sort_by(|a, b| a.x.total_cmp(&b.x));
+    let rises = trials.iter().any(|t| !t.drops.is_empty());
+    let name = if rises { "largest rise of an error" } else { "deviation of the outputs" };
+    let across = Axis::of(points.iter().map(|s| s.x), |x| format!("{:.0} %", 100.0 * x));
+    let up =
+        Axis::of(points.iter().map(|s| s.y).chain([0.0]), |y| format!("{} %", small(100.0 * y)));
+    let series = Series {
+        name: format!("{name}; the kept one is ringed"),
+        class: "shared".to_owned(),
+        points,
+    };
+    page! {
+        (chart(&[series], (&across, &up), ("parameters, of all models together", name)))
+        p.hint { code { "onnx-zip frontier" } " measures the whole curve." }
     }
 }
 
 fn sizes(report: &Report) -> Markup {
     let parameters = &report.joint.parameters;
     let whole = report.tasks.iter().map(|t| t.parameters).sum::<u64>().max(parameters.total);
-    let row = |name: &str, n: u64, size: Option<u64>| {
+    let row = |name: &str, n: u64, size: Option<u64>, class: String| {
         page! {
             tr {
                 td { (name) }
                 td.number { (count(n)) }
                 td.number { @if let Some(size) = size { (bytes(size)) } }
-                td { (bar(n as f64 / whole.max(1) as f64)) }
+                td { (bar(n as f64 / whole.max(1) as f64, &class)) }
             }
         }
     };
+    let colour = |task: usize| format!("t{}", task % COLOURS);
     page! {
         table {
             tr { th { "model" } th.number { "parameters" } th.number { "file" } th {} }
-            @for task in &report.tasks { (row(&task.name, task.parameters, Some(task.bytes))) }
-            (row("joint", parameters.total, Some(report.joint.bytes)))
-            (row("– shared", parameters.shared, None))
-            @for (task, n) in &parameters.specific { (row(&format!("– {task} only"), *n, None)) }
+            @for (at, task) in report.tasks.iter().enumerate() {
+                (row(&task.name, task.parameters, Some(task.bytes), colour(at)))
+            }
+            tr.joint {
+                td { strong { "joint" } }
+                td.number { (count(parameters.total)) }
+                td.number { (bytes(report.joint.bytes)) }
+                td {
+                    div.track {
+                        (piece(parameters.shared, whole, "shared"))
+                        @for (at, n) in parameters.specific.values().enumerate() {
+                            (piece(*n, whole, &colour(at)))
+                        }
+                    }
+                }
+            }
+            (row("– shared", parameters.shared, None, "shared".to_owned()))
+            @for (at, (task, n)) in parameters.specific.iter().enumerate() {
+                (row(&format!("– {task} only"), *n, None, colour(at)))
+            }
         }
     }
 }
 
+/// A piece of a bar.
+fn piece(n: u64, whole: u64, class: &str) -> Markup {
+    let width = format!("width:{:.1}%", 100.0 * n as f64 / whole.max(1) as f64);
+    page! { div class=(format!("bar {class}")) style=(width) {} }
+}
+
 /// A bar of this part of the full width.
-fn bar(part: f64) -> Markup {
+fn bar(part: f64, class: &str) -> Markup {
     let width = format!("width:{:.1}%", 100.0 * part.clamp(0.0, 1.0));
-    page! { div.track { div.bar style=(width) {} } }
+    page! { div.track { div class=(format!("bar {class}")) style=(width) {} } }
 }
 
 fn layers(sites: &[SiteRecord]) -> Markup {
     page! {
-        table {
+        div.wide { table {
             tr {
                 th { "layer" } th.number { "neurons" } th.number { "shared" } th { "share" }
                 th.number { "inputs" } th.number { "shared" }
@@ -103,7 +192,7 @@ fn layers(sites: &[SiteRecord]) -> Markup {
                     @if let Some(reason) = &site.reason {
                         td.number { "–" } td.reason { (reason) }
                     } @else {
-                        td.number { (site.shared) } td { (bar(share(site))) }
+                        td.number { (site.shared) } td { (bar(share(site), "shared")) }
                     }
                     td.number { (each(&site.inputs)) }
                     td.number { (site.shared_inputs) }
@@ -111,7 +200,7 @@ fn layers(sites: &[SiteRecord]) -> Markup {
                     td.number { @if site.reason.is_none() { (relative(site)) } }
                 }
             }
-        }
+        } }
     }
 }
 

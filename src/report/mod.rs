@@ -3,13 +3,18 @@
 //! Each command fills one serialisable structure; its JSON is the structure itself, its text and its
 //! HTML are views of it. `schema` counts changes that would break a reader of the JSON.
 
+mod card;
+#[cfg(feature = "html")]
+mod chart;
 mod comparison;
 mod format;
+mod frontier;
 #[cfg(feature = "html")]
 mod html;
 mod lineage;
 mod model;
 mod outside;
+mod picture;
 mod plan;
 mod pruning;
 mod retraining;
@@ -29,12 +34,16 @@ use crate::mtz::site::SiteRecord;
 use crate::retrain::Retrained;
 use crate::verify::Verification;
 
+pub use card::card;
 pub use comparison::complaint;
+pub(crate) use format::each;
+pub use frontier::{Frontier, FrontierRecord, FrontierTask};
 #[cfg(feature = "html")]
 pub use html::html;
 pub use lineage::LineageRecord;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
 pub use outside::OutsideRecord;
+pub use picture::{LayerBox, Link, Picture};
 pub use plan::Plan;
 pub use pruning::PruneReport;
 pub use retraining::{RetrainReport, RetrainSettings, retraining};
@@ -67,6 +76,9 @@ pub struct Report {
     pub layers: Vec<SiteRecord>,
     /// Which parts correspond and which cannot be shared.
     pub structure: Structure,
+    /// The layers of the joint model, and what feeds what.
+    #[serde(default)]
+    pub picture: Picture,
     /// Merges that were tried on the way to a size or a loss; empty where there was no such goal.
     pub search: Vec<Trial>,
     /// Seconds per stage, in order.

@@ -20,18 +20,20 @@ pub(super) use Align::{Left, Right};
 
 impl Table {
     /// A table with these column headers.
-    pub(super) fn new<const N: usize>(columns: [(&str, Align); N]) -> Self {
+    pub(super) fn new<'a>(columns: impl IntoIterator<Item = (&'a str, Align)>) -> Self {
+        let columns: Vec<(&str, Align)> = columns.into_iter().collect();
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING);
         table.set_content_arrangement(ContentArrangement::Disabled);
-        let aligns = columns.map(|(_, align)| align).to_vec();
-        table.set_header(cells(&aligns, columns.map(|(header, _)| header.to_owned()).to_vec()));
+        let aligns: Vec<Align> = columns.iter().map(|(_, align)| *align).collect();
+        let headers = columns.iter().map(|(header, _)| (*header).to_owned());
+        table.set_header(cells(&aligns, headers.collect()));
         Table { columns: aligns, table }
     }
 
     /// Adds a row.
-    pub(super) fn row<const N: usize>(&mut self, texts: [String; N]) {
-        self.table.add_row(cells(&self.columns, texts.to_vec()));
+    pub(super) fn row(&mut self, texts: impl Into<Vec<String>>) {
+        self.table.add_row(cells(&self.columns, texts.into()));
     }
 
     /// The lines, each indented by two spaces; columns that are empty in every row are left out.

@@ -58,6 +58,22 @@ fn checked(name: &str) -> TaskVerification {
     }
 }
 
+fn picture() -> Picture {
+    let layer = |row: usize, tasks: &[usize], name: &str| LayerBox {
+        row,
+        tasks: tasks.to_vec(),
+        layers: vec![name.to_owned(); tasks.len()],
+        parameters: 235_500,
+        neurons: 300,
+        inputs: 784,
+        cost: (tasks.len() > 1).then_some(0.0123),
+        errors: if tasks.len() > 1 { vec![0.011, 0.02] } else { Vec::new() },
+    };
+    let boxes = vec![layer(0, &[0, 1], "fc1"), layer(1, &[0], "fc<3>"), layer(1, &[1], "fc<3>")];
+    let link = |to: usize| Link { from: 0, to, tasks: vec![to - 1] };
+    Picture { boxes, links: vec![link(1), link(2)] }
+}
+
 fn compared() -> Comparison {
     let latency = Latency {
         runtime: "tract 0.0.0".to_owned(),
@@ -117,6 +133,7 @@ fn report() -> Report {
         synthetic_data: true,
         layers: vec![site("fc1", 300, None), site("fc3", 0, Some("the model's outputs"))],
         structure: Structure::default(),
+        picture: picture(),
         search: Vec::new(),
         seconds: vec![StageTime { stage: "zip".to_owned(), seconds: 1.25 }],
         retraining: None,
@@ -193,4 +210,29 @@ fn the_page_is_complete_and_safe() {
         assert!(!page.contains(foreign), "{foreign}");
     }
     assert!(page.contains("width:100.0%") && page.contains("multiply-adds"));
+    let graph = page.split("<svg").nth(1).unwrap();
+    assert_eq!(graph.matches("<rect").count(), 3);
+    let hover = "fc1\nshared by zebra and &lt;ant&gt;\n300 neurons, 784 inputs\n235,500 parameters\n\
+                 predicted cost 0.0123\nerror 1.1 % | 2.0 %";
+    assert!(graph.contains(&format!("<title>{hover}</title>")), "{graph}");
+    assert!(
+        graph.contains("<rect class=\"layer t1\"")
+            && graph.contains("<rect class=\"layer shared\"")
+    );
+    assert!(graph.contains("weights of zebra only") && graph.contains("fc&lt;3&gt;"));
+}
+
+#[test]
+fn a_model_card_has_metadata_and_text_that_stays_text() {
+    let mut report = report();
+    report.tasks[0].name = "a|b <script>".to_owned();
+    let card = card(&report);
+    assert!(card.starts_with("---\nlibrary_name: onnx\ntags:\n- onnx\n"), "{card}");
+    assert_eq!(card.lines().filter(|line| *line == "---").count(), 2);
+    assert!(card.contains("a\\|b \\<script\\>") && !card.contains("<script>"), "{card}");
+    for part in
+        ["50.4 %", "| fc1 | 300 | 300 |", "multiply-adds", "InferenceSession(\"joint.onnx\")"]
+    {
+        assert!(card.contains(part), "{part} is missing in\n{card}");
+    }
 }

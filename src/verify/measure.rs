@@ -131,7 +131,7 @@ pub fn misclassified(scores: &ArrayD<f32>, labels: &[i64]) -> usize {
 }
 
 /// The place of the first of the largest scores, NaN left out.
-fn largest<'a>(scores: impl IntoIterator<Item = &'a f32>) -> i64 {
+pub fn largest<'a>(scores: impl IntoIterator<Item = &'a f32>) -> i64 {
     let better = |best: (i64, f32), (i, v): (i64, &f32)| if *v > best.1 { (i, *v) } else { best };
     (0..).zip(scores).fold((0, f32::NEG_INFINITY), better).0
 }

@@ -31,7 +31,7 @@ use crate::runtime::{Backend, ModelSource};
 use check::Check;
 use engine::Engine;
 use loading::Loading;
-pub use measure::{Deviation, misclassified};
+pub use measure::{Deviation, largest, misclassified};
 pub use reported::{DEVIATION_KEY, Reported};
 pub use wiring::Wiring;
 

@@ -7,7 +7,7 @@ use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
-use crate::mtz::options::{Budget, MergeOptions, Ranks, Unit};
+use crate::mtz::options::{MergeOptions, Ranks, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
 use crate::mtz::plan::ranks::spend;
 use crate::mtz::plan::{Prediction, Trial, allocate, predict};
@@ -18,7 +18,7 @@ use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::misclassified;
 
 use super::candidates::Candidates;
-use super::{Calibration, Importance, Outcome, Prepared, batch_size, zipped};
+use super::{Calibration, Decisions, Importance, Outcome, Prepared, SiteNames, batch_size, zipped};
 
 /// Merges at most between as much sharing as possible and none.
 const STEPS: usize = 6;
@@ -61,10 +61,8 @@ pub fn merge_for(
     tests: &[Dataset],
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-    let importance = Importance::measure(prepared, calibration, options, progress)?;
-    let plan = predict(&prepared.joint, &prepared.alignment, &options.budget, false)?;
-    let search =
-        Search { prepared, plan, calibration, importance, options, retraining, tests, progress };
+    let calibration = &calibration.fitting(&prepared.joint);
+    let search = Search::new(prepared, calibration, options, retraining, tests, progress)?;
     match goal {
         Goal::Size(size) => search.for_size(size),
         Goal::Part(part) => search.for_part(part),
@@ -78,20 +76,21 @@ pub fn merge_for(
 pub(super) struct Choice {
     /// Places of sites whose layers keep their weights.
     pub(super) own: BTreeSet<usize>,
-    budget: Budget,
+    /// How many neurons layers share, beside what the options say.
+    pub(super) shares: Vec<(String, Share)>,
     /// Whether neurons are the unit.
     pub(super) neurons: bool,
     /// Ranks of corrections.
     pub(super) ranks: Ranks,
     /// Samples on which it is measured what each layer costs.
-    probe: usize,
+    pub(super) probe: usize,
 }
 
 /// A merge with all that can be shared, and what each layer costs there.
-struct Full {
-    joint: JointModel,
-    outcome: Outcome,
-    costs: Vec<LayerCost>,
+pub(super) struct Full {
+    pub(super) joint: JointModel,
+    pub(super) outcome: Outcome,
+    pub(super) costs: Vec<LayerCost>,
 }
 
 pub(super) struct Search<'a> {
@@ -102,11 +101,28 @@ pub(super) struct Search<'a> {
     importance: Importance,
     pub(super) options: &'a MergeOptions,
     pub(super) retraining: Option<&'a Retraining<'a>>,
-    tests: &'a [Dataset],
-    progress: &'a dyn Progress,
+    pub(super) tests: &'a [Dataset],
+    pub(super) progress: &'a dyn Progress,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    /// Finds out what all merges of a search have in common.
+    ///
+    /// # Errors
+    /// As [`super::merge`].
+    pub(super) fn new(
+        prepared: &'a Prepared,
+        calibration: &'a Calibration,
+        options: &'a MergeOptions,
+        retraining: Option<&'a Retraining<'a>>,
+        tests: &'a [Dataset],
+        progress: &'a dyn Progress,
+    ) -> Result<Search<'a>> {
+        let importance = Importance::measure(prepared, calibration, options, progress)?;
+        let plan = predict(&prepared.joint, &prepared.alignment, &options.budget, false)?;
+        Ok(Search { prepared, plan, calibration, importance, options, retraining, tests, progress })
+    }
+
     /// Merges as `choice` says.
     pub(super) fn merge(&self, choice: &Choice) -> Result<(JointModel, Outcome)> {
         self.zipped(choice, self.retraining)
@@ -118,17 +134,19 @@ impl Search<'_> {
         retraining: Option<&Retraining<'_>>,
     ) -> Result<(JointModel, Outcome)> {
         let mut prepared = self.prepared.clone();
-        prepared.alignment.keep_weights(&choice.own);
-        let budget = choice.budget.clone();
         let corrections = self.options.corrections.as_ref().map(|_| choice.ranks.clone());
-        let options =
-            MergeOptions { budget, corrections, probe: choice.probe, ..self.options.clone() };
+        let mut options = MergeOptions { corrections, probe: choice.probe, ..self.options.clone() };
+        let decisions = Decisions { own: choice.own.clone(), shares: choice.shares.clone() };
+        prepared.decide(&decisions, &mut options.budget)?;
         let importance = &self.importance;
-        zipped(prepared, self.calibration, importance, &options, retraining, self.progress)
+        let (joint, mut outcome) =
+            zipped(prepared, self.calibration, importance, &options, retraining, self.progress)?;
+        outcome.decisions = decisions;
+        Ok((joint, outcome))
     }
 
     /// A merge with all that can be shared.
-    fn full(&self, retraining: Option<&Retraining<'_>>) -> Result<Full> {
+    pub(super) fn full(&self, retraining: Option<&Retraining<'_>>) -> Result<Full> {
         let probe = if self.options.unit == Unit::Neuron { 0 } else { PROBE };
         let (joint, outcome) = self.zipped(&Choice { probe, ..self.everything() }, retraining)?;
         let costs = self.costs(&outcome);
@@ -141,10 +159,16 @@ impl Search<'_> {
         layer_choice::layer_costs(joint, alignment, &self.plan, &outcome.sites)
     }
 
-    fn everything(&self) -> Choice {
-        let budget = self.options.budget.clone();
-        let ranks = Ranks::new();
-        Choice { own: BTreeSet::new(), budget, neurons: false, ranks, probe: 0 }
+    pub(super) fn everything(&self) -> Choice {
+        let (own, shares, ranks) = (BTreeSet::new(), Vec::new(), Ranks::new());
+        Choice { own, shares, neurons: false, ranks, probe: 0 }
+    }
+
+    /// Nothing that could be shared.
+    fn nothing(&self) -> Choice {
+        let none = |site: SiteNames| (site.first().to_owned(), Share::Count(0));
+        let shares = self.prepared.sites().into_iter().map(none).collect();
+        Choice { shares, ..self.everything() }
     }
 
     fn for_size(&self, size: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
@@ -178,7 +202,7 @@ impl Search<'_> {
         let mut found = Candidates::new(self)?;
         let neurons = match self.options.unit {
             Unit::Layer => None,
-            Unit::Neuron | Unit::Mixed => self.by_neurons(&full, parameters)?,
+            Unit::Neuron | Unit::Mixed => self.by_neurons(&full, parameters),
         };
         let own = layer_choice::for_size(&full.costs, spare);
         found.add(self.everything(), full.joint, full.outcome)?;
@@ -267,7 +291,7 @@ impl Search<'_> {
         let mut tried: Vec<Choice> = vec![self.everything()];
         for _ in 0..STEPS {
             let size = (too_small + enough) / 2.0;
-            let choices = self.choices(&full, (size * separate) as u64)?;
+            let choices = self.choices(&full, (size * separate) as u64);
             let Some(choice) = choices.into_iter().next() else { break };
             // Sizes between those of two sets of whole layers come to the smaller set.
             if tried.iter().any(|other| other.own == choice.own && !choice.own.is_empty()) {
@@ -288,8 +312,7 @@ impl Search<'_> {
         let (kept, joint, outcome) = match best {
             Some(best) => best,
             None => {
-                let budget = Budget::uniform(Share::Fraction(0.0));
-                let (joint, outcome) = self.merge(&Choice { budget, ..self.everything() })?;
+                let (joint, outcome) = self.merge(&self.nothing())?;
                 trials.push(self.trial(&joint, &outcome, &before)?);
                 (trials.len() - 1, joint, outcome)
             }
@@ -299,7 +322,7 @@ impl Search<'_> {
     }
 
     /// What to share for so many parameters, by the units that are allowed.
-    fn choices(&self, full: &Full, parameters: u64) -> Result<Vec<Choice>> {
+    pub(super) fn choices(&self, full: &Full, parameters: u64) -> Vec<Choice> {
         let mut choices = Vec::new();
         if self.options.unit != Unit::Neuron {
             let spare = parameters.saturating_sub(full.outcome.sizes.joint());
@@ -307,31 +330,28 @@ impl Search<'_> {
             choices.push(Choice { own, ..self.everything() });
         }
         if self.options.unit != Unit::Layer {
-            choices.extend(self.by_neurons(full, parameters)?);
+            choices.extend(self.by_neurons(full, parameters));
         }
-        Ok(choices)
+        choices
     }
 
     /// How many neurons of each group to share. The weights of groups of which none is shared are left
     /// to the tasks, and their channels stay paired for the layers behind them.
-    fn by_neurons(&self, full: &Full, parameters: u64) -> Result<Option<Choice>> {
+    fn by_neurons(&self, full: &Full, parameters: u64) -> Option<Choice> {
         let Full { joint, outcome, .. } = full;
         let separate = outcome.sizes.separate();
         let multiple = self.options.budget.multiple();
         let numbers = (separate, outcome.sizes.joint().min(separate), parameters);
         let alignment = &self.prepared.alignment;
-        let found = allocate(joint, alignment, &outcome.sites, numbers, multiple);
-        let Some(allocation) = found else { return Ok(None) };
-        let mut budget = self.options.budget.clone();
-        let mut own = BTreeSet::new();
+        let allocation = allocate(joint, alignment, &outcome.sites, numbers, multiple)?;
+        let (mut own, mut shares) = (BTreeSet::new(), Vec::new());
         for (layer, count) in allocation {
             match count {
                 0 => own.extend(self.prepared.producers_beside(&layer)),
-                count => budget.layer(&layer, Share::Count(count))?,
+                count => shares.push((layer, Share::Count(count))),
             }
         }
-        let ranks = Ranks::new();
-        Ok(Some(Choice { own, budget, neurons: true, ranks, probe: 0 }))
+        Some(Choice { own, shares, neurons: true, ranks: Ranks::new(), probe: 0 })
     }
 
     fn trial(&self, joint: &JointModel, outcome: &Outcome, before: &[f64]) -> Result<Trial> {

@@ -2,14 +2,17 @@
 
 mod bad_data;
 mod bad_input;
+mod browser;
 mod commands;
 mod compare;
 mod files;
+mod frontier;
 mod goals;
 mod halves;
 mod handoff;
 mod hostile;
 mod merge;
+mod plans;
 mod prune;
 mod rejected;
 mod retrain;

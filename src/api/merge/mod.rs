@@ -4,44 +4,42 @@ mod checks;
 mod comparison;
 mod lesson;
 mod placing;
+mod ready;
 mod record;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::data::{DataInput, Given, SYNTHETIC_SAMPLES, TaskData, Tried};
+use super::data::{DataInput, Given, TaskData};
 use super::joint::Joint;
-use super::models::{self, Loaded, ModelInput, ToMerge};
+use super::models::{Loaded, ModelInput};
 use super::options::{MergeOptions, PlanOptions};
 use super::output;
 use super::plan;
+use super::replay::Replay;
 use super::structure::structure;
 use super::verdict::Place;
 use crate::calib::data::Dataset;
 use crate::emit::{RECIPE_KEY, emit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mtz::joint::{JointModel, Task};
-use crate::mtz::options::{self as mtz, Passes};
-use crate::mtz::solver::memory::beside;
+use crate::mtz::joint::JointModel;
+use crate::mtz::options as mtz;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
-use crate::report::{Plan, Report};
-use crate::retrain::{Retraining, When};
-use crate::runtime::measuring;
+use crate::report::{Picture, Plan, Report};
+use crate::retrain::Retraining;
 use crate::verify::Verification;
-use crate::zipper::{
-    Calibration, Goal, Outcome, Prepared, Trial, merge_and_retrain, merge_for, prepare_parts,
-};
+use crate::zipper::{Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for};
 
 use comparison::Compared;
 use lesson::Classroom;
 use placing::Findings;
+pub(super) use ready::Ready;
 use record::{Facts, Shape};
 
 /// Samples of a merge with data.
-const SAMPLES: usize = 10_000;
+pub(super) const SAMPLES: usize = 10_000;
 
 const SYNTHETIC: &str = "no --data was given, so the models were calibrated on random numbers: expect \
     a loss of accuracy that real samples avoid; a few thousand unlabelled inputs are enough (--data)";
@@ -64,9 +62,10 @@ const SYNTHETIC: &str = "no --data was given, so the models were calibrated on r
 #[derive(Debug, Clone, Default)]
 pub struct Merger {
     pub(super) options: MergeOptions,
-    models: Vec<ModelInput>,
-    names: Vec<String>,
-    data: Vec<DataInput>,
+    pub(super) models: Vec<ModelInput>,
+    pub(super) names: Vec<String>,
+    pub(super) data: Vec<DataInput>,
+    pub(super) replay: Replay,
     program: Vec<OsString>,
 }
 
@@ -202,40 +201,23 @@ impl Merger {
         destination: &Destination<'_>,
         progress: &dyn Progress,
     ) -> Result<Merged> {
-        let mut options = self.method_options()?;
         let place = self.check_outputs(destination)?;
-        self.options.retraining.check(!self.given().is_synthetic())?;
-        let start = Instant::now();
-        let ToMerge { tasks: loaded, parts } = models::load_parts(&self.models, &self.names)?;
-        self.options.tuning.apply(&mut options, loaded.len())?;
-        let weights: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
-        options.memory = beside(options.memory, &weights);
-        let backend = self.options.runtime.open(progress)?;
-        let trial = Tried { backend: backend.as_ref(), progress };
-        let data = self.open_data(&loaded, options.seed, trial)?;
-        let sharing = &self.options.sharing;
-        let batchnorm = self.options.models.batchnorm;
-        let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
-        let prepared = prepare_parts(parts, preparation)?;
-        self.check_plan(&prepared, &options)?;
+        let Ready { loaded, data, prepared, sites, calibration, options, memory, backend, read } =
+            self.ready(progress)?;
         let structure = structure(&prepared);
-        let nets = prepared.joint.tasks().iter().map(Task::graph);
-        let calibration = Calibration {
-            backend: measuring(Arc::clone(&backend), nets),
-            data: data.iter().map(|d| d.dataset.clone()).collect(),
-            stored: self.stored(&loaded)?,
-            batch: self.options.runtime.batch,
-            memory: options.memory,
-        };
-        let read = start.elapsed().as_secs_f64();
+        let alignment = prepared.alignment.clone();
         let zipped = self.zip(&loaded, prepared, calibration, &options, &data, progress)?;
         let Zipped { joint, outcome, search } = zipped;
+        let picture = Picture::of(&joint, &alignment, &outcome.sites);
         let facts = Facts {
             merger: self,
             options,
+            memory,
             loaded,
             data,
             structure,
+            sites,
+            picture,
             outcome,
             search,
             read,
@@ -281,6 +263,14 @@ impl Merger {
         let Request { prepared, calibration, options, retraining } = request;
         let (retraining, MergeOptions { goal: wish, sharing, .. }) =
             (retraining.as_ref(), &self.options);
+        if let Some(decisions) = self.decisions(&prepared.sites())? {
+            let (mut prepared, mut options) = ((*prepared).clone(), (*options).clone());
+            prepared.decide(&decisions, &mut options.budget)?;
+            let (joint, mut outcome) =
+                merge_and_retrain(prepared, calibration, &options, retraining, progress)?;
+            outcome.decisions = decisions;
+            return Ok(Zipped { joint, outcome, search: Vec::new() });
+        }
         let Some(goal) = wish.goal().or_else(|| sharing.goal(self.counts_neurons())) else {
             let prepared = (*prepared).clone();
             let (joint, outcome) =
@@ -335,26 +325,6 @@ impl Merger {
         self.settle(destination, place, draft, &facts, findings, progress)
     }
 
-    /// Options of the method, but those that depend on the number of tasks.
-    fn method_options(&self) -> Result<mtz::MergeOptions> {
-        let (neurons, sharing) = (self.counts_neurons(), &self.options.sharing);
-        let mut options = mtz::MergeOptions {
-            budget: sharing.budget(neurons, self.given().is_common())?,
-            unit: sharing.unit(neurons),
-            method: self.options.method.method,
-            passes: self.options.method.passes,
-            ..mtz::MergeOptions::default()
-        };
-        let goal = self.options.goal.goal().or_else(|| sharing.goal(neurons));
-        let goal = goal.filter(|goal| !matches!(goal, Goal::Drop(_)));
-        let stays = self.options.retraining.retrain != Some(When::PerLayer);
-        sharing.correct(neurons, goal.is_some(), stays, &mut options)?;
-        if !self.options.calibration.gram.is_empty() {
-            options.passes = Passes::One;
-        }
-        Ok(options)
-    }
-
     /// Whether only neurons can be the unit: in the paper's method, and where there are no sensitivities
     /// since statistics stand for the data.
     fn counts_neurons(&self) -> bool {
@@ -365,8 +335,10 @@ impl Merger {
     fn check_outputs<'a>(&self, to: &Destination<'a>) -> Result<Place<'a>> {
         let inputs = ModelInput::paths(&self.models);
         output::check(to.output, &inputs)?;
-        to.reports.iter().try_for_each(|report| output::check(report, &inputs))?;
-        output::check_distinct(to.reports.iter().map(PathBuf::as_path).chain([to.output]))?;
+        let plan = self.replay.written.iter().map(|(path, _)| path);
+        let texts = || to.reports.iter().chain(plan.clone()).map(PathBuf::as_path);
+        texts().try_for_each(|path| output::check(path, &inputs))?;
+        output::check_distinct(texts().chain([to.output]))?;
         Place::new(to.output, to.keep_rejected, &inputs)
     }
 
@@ -377,24 +349,5 @@ impl Merger {
     /// Whether nothing is known of the models' real inputs.
     fn is_made_up(&self) -> bool {
         self.given().is_synthetic() && self.options.calibration.gram.is_empty()
-    }
-
-    fn open_data(&self, loaded: &[Loaded], seed: u64, trial: Tried<'_>) -> Result<Vec<TaskData>> {
-        let progress = trial.progress;
-        let limit = match self.given().is_synthetic() {
-            true => SYNTHETIC_SAMPLES,
-            false => SAMPLES,
-        };
-        let limit = self.options.calibration.samples.unwrap_or(limit);
-        let data = self.given().open(loaded, limit, seed, trial)?;
-        if self.is_made_up() {
-            progress.warn(SYNTHETIC);
-            return Ok(data);
-        }
-        for (model, data) in loaded.iter().zip(&data) {
-            let notes = data.record.notes.iter();
-            notes.for_each(|n| progress.note(&format!("{}: {n}", model.name)));
-        }
-        Ok(data)
     }
 }

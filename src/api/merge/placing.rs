@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::comparison::Compared;
 use super::record::{Facts, Shape, Written};
 use super::{Destination, Merged, Merger};
+use crate::api::replay::Made;
 use crate::api::verdict::{Place, Settled};
 use crate::api::{models, output};
 use crate::error::Result;
@@ -46,21 +47,37 @@ impl Merger {
         let report;
         if passed {
             report = of(Settled { path: place.output.to_owned(), written: true });
-            for (path, text) in reports(destination.reports, &report)? {
+            for (path, text) in self.texts(destination, &report, facts)? {
                 draft.add_text(path, &text)?;
             }
             draft.commit()?;
         } else {
             report = of(place.reject(draft, progress)?);
-            let files = reports(destination.reports, &report)?;
+            let files = self.texts(destination, &report, facts)?;
             output::write(files.iter().map(|(path, text)| (*path, text.as_str())), progress)?;
         }
         Ok(Merged { report, passed, unmet, worse })
     }
-}
-
-/// The reports that are wished for, each with its file.
-fn reports<'a>(paths: &'a [PathBuf], report: &Report) -> Result<Vec<(&'a Path, String)>> {
-    let text = |path: &PathBuf| output::report(path, report);
-    paths.iter().map(|path| Ok((path.as_path(), text(path)?))).collect()
+    /// The reports that are wished for, and the plan, each with its file.
+    fn texts<'a>(
+        &'a self,
+        destination: &Destination<'a>,
+        report: &Report,
+        facts: &Facts<'_>,
+    ) -> Result<Vec<(&'a Path, String)>> {
+        let text = |path: &'a PathBuf| Ok((path.as_path(), output::report(path, report)?));
+        let mut texts: Vec<(&Path, String)> =
+            destination.reports.iter().map(text).collect::<Result<_>>()?;
+        if let Some((path, plan)) = &self.replay.written {
+            let made = Made {
+                runtime: facts.backend.describe(),
+                memory: facts.memory,
+                sites: &facts.sites,
+                records: &facts.outcome.sites,
+                decisions: &facts.outcome.decisions,
+            };
+            texts.push((path, self.plan_of(path, plan, &made)?));
+        }
+        Ok(texts)
+    }
 }

@@ -12,21 +12,25 @@ use crate::emit::Form;
 use crate::mtz::options as mtz;
 use crate::mtz::solver::pair_cost::Metric;
 use crate::report::{
-    Compression, JointRecord, Parameters, Report, SCHEMA, Settings, StageTime, Structure,
+    Compression, JointRecord, Parameters, Picture, Report, SCHEMA, Settings, StageTime, Structure,
     TaskRecord,
 };
 use crate::retrain::Ending;
 use crate::runtime::Backend;
 use crate::verify::Verification;
-use crate::zipper::{Outcome, Trial};
+use crate::zipper::{Outcome, SiteNames, Trial};
 
 /// What is known after a merge.
 pub(crate) struct Facts<'a> {
     pub(crate) merger: &'a Merger,
     pub(crate) options: mtz::MergeOptions,
+    /// Bytes that the merge may take, as asked for.
+    pub(crate) memory: u64,
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
     pub(crate) structure: Structure,
+    pub(crate) sites: Vec<SiteNames>,
+    pub(crate) picture: Picture,
     pub(crate) outcome: Outcome,
     /// What was tried on the way to a goal.
     pub(crate) search: Vec<Trial>,
@@ -78,6 +82,7 @@ impl Facts<'_> {
             synthetic_data: self.merger.given().is_synthetic(),
             layers: self.outcome.sites.clone(),
             structure: self.structure.clone(),
+            picture: self.picture.clone(),
             search: self.search.clone(),
             seconds: self.seconds(),
             retraining: self.outcome.retrained.clone(),

@@ -24,6 +24,7 @@ pub use result::{Requirement, ResultOptions};
 pub use retraining::{Moment, RetrainingOptions};
 pub use runtime::RuntimeOptions;
 pub use samples::SampleOptions;
+pub(crate) use share::Typed;
 pub use share::{GoalOptions, KeepShared, ShareOptions};
 pub use statistics::StatisticsOptions;
 pub use training::TrainingOptions;
@@ -279,4 +280,69 @@ pub struct RetrainOptions {
     /// Leave out the check of the joint model against the original models, before it is put into place
     #[cfg_attr(feature = "cli", arg(long, help_heading = "Result"))]
     pub no_verify: bool,
+}
+
+/// Options of a curve of size against loss.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[non_exhaustive]
+pub struct FrontierOptions {
+    /// How models are read.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub models: ModelOptions,
+    /// How samples are prepared.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub samples: SampleOptions,
+    /// Samples to calibrate on, drawn at random where there are more [default: 10000, or 2048 without
+    /// data]; errors are measured on the others, where there are enough
+    #[cfg_attr(feature = "cli", arg(
+        long = "samples", value_name = "N", help_heading = "Data",
+        value_parser = parse::at_least_one()))]
+    pub limit: Option<usize>,
+    /// What may be shared.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub sharing: ShareOptions,
+    /// How weights are fused.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub method: MethodOptions,
+    /// How pairs are found.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub tuning: TuningOptions,
+    /// Which runtime to use.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub runtime: RuntimeOptions,
+    /// Merges at most; the first shares all that can be shared
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "N", default_value_t = 10, help_heading = "Result",
+        value_parser = parse::at_least_one()))]
+    pub points: usize,
+    /// Measure the time of a run, too
+    #[cfg_attr(feature = "cli", arg(long, help_heading = "Result"))]
+    pub latency: bool,
+}
+
+impl Default for FrontierOptions {
+    fn default() -> Self {
+        FrontierOptions {
+            models: ModelOptions::default(),
+            samples: SampleOptions::default(),
+            limit: None,
+            sharing: ShareOptions::default(),
+            method: MethodOptions::default(),
+            tuning: TuningOptions::default(),
+            runtime: RuntimeOptions::default(),
+            points: 10,
+            latency: false,
+        }
+    }
+}
+
+impl From<FrontierOptions> for MergeOptions {
+    fn from(options: FrontierOptions) -> Self {
+        let FrontierOptions { models, samples, limit, sharing, method, tuning, runtime, .. } =
+            options;
+        let calibration = CalibrationOptions { samples: limit, ..CalibrationOptions::default() };
+        let rest = MergeOptions::default();
+        MergeOptions { models, samples, calibration, sharing, method, tuning, runtime, ..rest }
+    }
 }

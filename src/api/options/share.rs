@@ -278,7 +278,7 @@ impl ShareOptions {
 }
 
 /// A share the way it is typed.
-struct Typed(Share);
+pub(crate) struct Typed(pub(crate) Share);
 
 impl fmt::Display for Typed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

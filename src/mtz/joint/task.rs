@@ -5,6 +5,8 @@ use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::error::Result;
 use crate::ir::{Graph, Model};
 
+use super::tied::coupled;
+
 /// One task of a joint model.
 #[derive(Debug, Clone)]
 pub struct Task {
@@ -31,6 +33,15 @@ impl Task {
     pub(super) fn with_model(&self, model: Model) -> Result<Self> {
         let coupling = Coupling::of(&model.graph)?;
         Ok(Task { name: self.name.clone(), model, coupling })
+    }
+
+    /// A task of a net that is merged for the first time.
+    ///
+    /// # Errors
+    /// As [`Task::new`].
+    pub fn fresh(name: impl Into<String>, model: Canonical) -> Result<Self> {
+        let (model, coupling) = coupled(model)?;
+        Ok(Task { name: name.into(), model, coupling })
     }
 
     /// Name; prefix of the task's outputs.

@@ -1,0 +1,233 @@
+//! The curve of size against loss.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::merge::{Merger, Ready, SAMPLES};
+use super::models::ModelInput;
+use super::replay::Made;
+use super::{TOOL, output};
+use crate::calib::data::Dataset;
+use crate::compare::{Candidate, Original, compare};
+use crate::emit::emit;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mtz::joint::JointModel;
+use crate::onnx::{self, Draft, SaveOptions};
+use crate::progress::Progress;
+use crate::report::{Frontier, FrontierRecord, FrontierTask, Picture, SCHEMA};
+use crate::runtime::Backend;
+use crate::zipper::{FrontierPoint, PlanFile, frontier, knee};
+
+/// Where a curve goes, and what is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct FrontierDestination<'a> {
+    /// Merges at most.
+    pub points: usize,
+    /// Whether the time of a run is measured, too.
+    pub latency: bool,
+    /// Files of reports: `.html`, `.json`, `.csv` or `.md`.
+    pub reports: &'a [PathBuf],
+    /// A folder for the plans of all merges.
+    pub plans: Option<&'a Path>,
+    /// A folder for all joint models and their plans.
+    pub keep: Option<&'a Path>,
+}
+
+/// What all points need.
+struct Room<'a> {
+    merger: &'a Merger,
+    to: &'a FrontierDestination<'a>,
+    template: &'a PlanFile,
+    ready: &'a Ready,
+    /// The runtime on one thread, where times are taken.
+    timer: Option<&'a dyn Backend>,
+    /// A folder for joint models that nobody keeps.
+    aside: &'a Path,
+    progress: &'a dyn Progress,
+}
+
+impl Merger {
+    /// Merges for several sizes, from all that can be shared on, and measures what each costs the tasks: their
+    /// errors where samples have labels, else how far outputs are from the originals'. `plan` holds the options
+    /// as they would be typed, for the plans of the points.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for options that fix how much is shared; else as [`Merger::merge_into`].
+    pub fn frontier(
+        &self,
+        to: &FrontierDestination<'_>,
+        plan: &PlanFile,
+        progress: &dyn Progress,
+    ) -> Result<Frontier> {
+        self.check_open()?;
+        let start = Instant::now();
+        let inputs = ModelInput::paths(&self.models);
+        to.reports.iter().try_for_each(|report| output::check(report, &inputs))?;
+        output::check_distinct(to.reports.iter().map(PathBuf::as_path))?;
+        [to.plans, to.keep].into_iter().flatten().try_for_each(folder)?;
+        let ready = self.ready(progress)?;
+        let timer = self.options.runtime.single_threaded(&ready.backend)?;
+        let aside = tempfile::tempdir()
+            .map_err(|e| Error::new(ErrorKind::Io, "cannot make a temporary folder").because(e))?;
+        let room = Room {
+            merger: self,
+            to,
+            template: plan,
+            ready: &ready,
+            timer: to.latency.then_some(timer.as_ref()),
+            aside: aside.path(),
+            progress,
+        };
+        let mut records = Vec::new();
+        let mut visit = |point: &FrontierPoint, joint: &JointModel| {
+            records.push(room.record(point, joint)?);
+            Ok(())
+        };
+        let tests: Vec<Dataset> = ready.data.iter().map(|d| d.to_measure(SAMPLES)).collect();
+        let (originals, points) = frontier(
+            &ready.prepared,
+            &ready.calibration,
+            &ready.options,
+            &tests,
+            to.points,
+            &mut visit,
+            progress,
+        )?;
+        records.sort_by(|a: &FrontierRecord, b| a.size.total_cmp(&b.size));
+        let at: Vec<(f64, f64)> = records.iter().map(|r| (r.size, r.loss)).collect();
+        if let Some(record) = knee(&at).and_then(|at| records.get_mut(at)) {
+            record.knee = true;
+        }
+        let parameters = points.first().map(|p| p.outcome.sizes.originals.clone());
+        let parameters = parameters.unwrap_or_default();
+        let tasks = ready.loaded.iter().zip(&tests).zip(originals.iter().zip(&parameters));
+        let tasks = tasks.map(|((model, data), (original, parameters))| FrontierTask {
+            name: model.name.clone(),
+            path: model.path.display().to_string(),
+            bytes: model.bytes,
+            parameters: *parameters,
+            samples: data.len(),
+            original: *original,
+        });
+        let curve = Frontier {
+            schema: SCHEMA,
+            tool: TOOL.to_owned(),
+            runtime: ready.backend.describe(),
+            tasks: tasks.collect(),
+            points: records,
+            seconds: start.elapsed().as_secs_f64(),
+        };
+        let text = |path: &PathBuf| Ok((path.clone(), output::frontier(path, &curve)?));
+        let texts: Vec<(PathBuf, String)> = to.reports.iter().map(text).collect::<Result<_>>()?;
+        output::write(texts.iter().map(|(path, text)| (path.as_path(), text.as_str())), progress)?;
+        Ok(curve)
+    }
+
+    /// Refuses what fixes how much is shared.
+    fn check_open(&self) -> Result<()> {
+        let super::MergeOptions { sharing, goal, calibration, .. } = &self.options;
+        let fixed = [
+            ("--share", sharing.share.is_some()),
+            ("--max-cost", sharing.max_cost.is_some()),
+            ("--target-size", goal.target_size.is_some()),
+            ("--max-drop", goal.max_drop.is_some()),
+            ("--gram", !calibration.gram.is_empty()),
+        ];
+        match fixed.iter().find(|(_, is)| *is) {
+            Some((option, _)) => {
+                let message = format!("{option} is of no use for a curve, which has all sizes");
+                Err(Error::new(ErrorKind::Usage, message).hint("leave it out"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Room<'_> {
+    /// Writes what is wished for of a point, and what a report says of it.
+    fn record(&self, point: &FrontierPoint, joint: &JointModel) -> Result<FrontierRecord> {
+        let Room { ready, to, .. } = self;
+        // Sizes tell points apart: no two merges of a curve are equally large and not the same.
+        let name = format!("joint-{:.2}", 100.0 * point.size);
+        let place = |folder: &Path, suffix: &str| folder.join(format!("{name}.{suffix}"));
+        let model = emit(joint, &self.merger.options.result.emit())?;
+        let path = place(to.keep.unwrap_or(self.aside), "onnx");
+        let mut draft = onnx::stage(&model, &path, &SaveOptions::default(), self.progress)?;
+        let bytes = draft.bytes()?;
+        let latency = self.timer.map(|timer| self.latency(point, joint, &draft, timer));
+        let latency = latency.transpose()?.flatten();
+        let made = Made {
+            runtime: ready.backend.describe(),
+            memory: ready.memory,
+            sites: &ready.sites,
+            records: &point.outcome.sites,
+            decisions: &point.outcome.decisions,
+        };
+        let plan = |path: &Path| self.merger.plan_of(path, self.template, &made);
+        let beside = |folder: &Path| {
+            let path = place(folder, "toml");
+            plan(&path).map(|text| (path, text))
+        };
+        if let Some((path, text)) = to.keep.map(beside).transpose()? {
+            draft.add_text(&path, &text)?;
+            draft.commit()?;
+        }
+        if let Some((path, text)) = to.plans.map(beside).transpose()? {
+            output::write([(path.as_path(), text.as_str())], self.progress)?;
+        }
+        let report = to.reports.first().map_or(Path::new(""), PathBuf::as_path);
+        let own = point.outcome.sites.iter().filter(|site| site.keeps_weights());
+        Ok(FrontierRecord {
+            size: point.size,
+            parameters: point.outcome.sizes.joint(),
+            bytes,
+            tasks: point.tasks.clone(),
+            loss: point.loss,
+            latency,
+            own: own.filter_map(|site| site.layers.first().cloned()).collect(),
+            knee: false,
+            plan: plan(report)?,
+            picture: Picture::of(joint, &ready.prepared.alignment, &point.outcome.sites),
+        })
+    }
+
+    /// Seconds of the joint model and of all originals, where they can be measured.
+    fn latency(
+        &self,
+        point: &FrontierPoint,
+        joint: &JointModel,
+        draft: &Draft<'_>,
+        timer: &dyn Backend,
+    ) -> Result<Option<(f64, f64)>> {
+        let ready = self.ready;
+        let sizes = &point.outcome.sizes;
+        let tasks = joint.tasks().iter().zip(ready.loaded.iter().zip(&ready.data));
+        let originals: Vec<Original<'_>> = tasks
+            .zip(&sizes.originals)
+            .map(|((net, (model, data)), parameters)| Original {
+                source: model.source(),
+                bytes: model.bytes,
+                parameters: *parameters,
+                nodes: model.nodes,
+                net: net.model(),
+                data: &data.dataset,
+            })
+            .collect();
+        let candidate = Candidate {
+            path: draft.path(),
+            model: &onnx::load(draft.path())?,
+            bytes: draft.bytes()?,
+            parameters: sizes.joint(),
+        };
+        let compared = compare(&candidate, &originals, Ok(timer), self.progress)?;
+        compared.unmeasured.iter().for_each(|what| self.progress.warn(what));
+        Ok(compared.latency.map(|l| (l.joint, l.originals.iter().sum())))
+    }
+}
+
+/// Makes a folder.
+fn folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|e| {
+        Error::new(ErrorKind::Io, format!("cannot make the folder '{}'", path.display())).because(e)
+    })
+}

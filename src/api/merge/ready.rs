@@ -1,0 +1,109 @@
+//! What a merge needs before it starts.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Merger, SAMPLES, SYNTHETIC};
+use crate::api::data::{SYNTHETIC_SAMPLES, TaskData, Tried};
+use crate::api::models::{self, Loaded, ToMerge};
+use crate::error::Result;
+use crate::mtz::joint::Task;
+use crate::mtz::options::{self as mtz, Passes};
+use crate::mtz::solver::memory::beside;
+use crate::progress::Progress;
+use crate::retrain::When;
+use crate::runtime::{Backend, measuring};
+use crate::zipper::{Calibration, Goal, Prepared, SiteNames, prepare_parts};
+
+/// Models and samples, read and understood.
+pub(crate) struct Ready {
+    pub(crate) loaded: Vec<Loaded>,
+    pub(crate) data: Vec<TaskData>,
+    pub(crate) prepared: Prepared,
+    /// The layers that models have in common.
+    pub(crate) sites: Vec<SiteNames>,
+    pub(crate) calibration: Calibration,
+    pub(crate) options: mtz::MergeOptions,
+    /// Bytes that the merge may take, as asked for.
+    pub(crate) memory: u64,
+    pub(crate) backend: Arc<dyn Backend>,
+    /// Seconds that this took.
+    pub(crate) read: f64,
+}
+
+impl Merger {
+    /// Reads models and samples and finds out what corresponds.
+    ///
+    /// # Errors
+    /// As [`Merger::merge_into`].
+    pub(crate) fn ready(&self, progress: &dyn Progress) -> Result<Ready> {
+        let mut options = self.method_options()?;
+        self.options.retraining.check(!self.given().is_synthetic())?;
+        let start = Instant::now();
+        self.check_followed(progress)?;
+        let ToMerge { tasks: loaded, parts } = models::load_parts(&self.models, &self.names)?;
+        self.options.tuning.apply(&mut options, loaded.len())?;
+        let memory = options.memory;
+        let weights: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
+        options.memory = beside(options.memory, &weights);
+        let backend = self.options.runtime.open(progress)?;
+        self.compare_makers(&backend.describe(), progress);
+        let trial = Tried { backend: backend.as_ref(), progress };
+        let data = self.open_data(&loaded, options.seed, trial)?;
+        let sharing = &self.options.sharing;
+        let batchnorm = self.options.models.batchnorm;
+        let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
+        let prepared = prepare_parts(parts, preparation)?;
+        self.check_plan(&prepared, &options)?;
+        let sites = prepared.sites();
+        let nets = prepared.joint.tasks().iter().map(Task::graph);
+        let calibration = Calibration {
+            backend: measuring(Arc::clone(&backend), nets),
+            data: data.iter().map(|d| d.dataset.clone()).collect(),
+            stored: self.stored(&loaded)?,
+            batch: self.options.runtime.batch,
+            memory: options.memory,
+        };
+        let read = start.elapsed().as_secs_f64();
+        Ok(Ready { loaded, data, prepared, sites, calibration, options, memory, backend, read })
+    }
+
+    /// Options of the method, but those that depend on the number of tasks.
+    fn method_options(&self) -> Result<mtz::MergeOptions> {
+        let (neurons, sharing) = (self.counts_neurons(), &self.options.sharing);
+        let mut options = mtz::MergeOptions {
+            budget: sharing.budget(neurons, self.given().is_common())?,
+            unit: sharing.unit(neurons),
+            method: self.options.method.method,
+            passes: self.options.method.passes,
+            ..mtz::MergeOptions::default()
+        };
+        let goal = self.options.goal.goal().or_else(|| sharing.goal(neurons));
+        let goal = goal.filter(|goal| !matches!(goal, Goal::Drop(_)));
+        let stays = self.options.retraining.retrain != Some(When::PerLayer);
+        sharing.correct(neurons, goal.is_some(), stays, &mut options)?;
+        if !self.options.calibration.gram.is_empty() {
+            options.passes = Passes::One;
+        }
+        Ok(options)
+    }
+
+    fn open_data(&self, loaded: &[Loaded], seed: u64, trial: Tried<'_>) -> Result<Vec<TaskData>> {
+        let progress = trial.progress;
+        let limit = match self.given().is_synthetic() {
+            true => SYNTHETIC_SAMPLES,
+            false => SAMPLES,
+        };
+        let limit = self.options.calibration.samples.unwrap_or(limit);
+        let data = self.given().open(loaded, limit, seed, trial)?;
+        if self.is_made_up() {
+            progress.warn(SYNTHETIC);
+            return Ok(data);
+        }
+        for (model, data) in loaded.iter().zip(&data) {
+            let notes = data.record.notes.iter();
+            notes.for_each(|n| progress.note(&format!("{}: {n}", model.name)));
+        }
+        Ok(data)
+    }
+}

@@ -1,0 +1,227 @@
+//! Plans: merges that are written down, and repeated.
+
+mod fingerprint;
+mod paths;
+
+use std::path::{Path, PathBuf};
+
+use super::data::DataInput;
+use super::merge::Merger;
+use super::models::ModelInput;
+use super::options::{KeepShared, Typed};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::mtz::site::SiteRecord;
+use crate::progress::Progress;
+use crate::report::each;
+use crate::zipper::{Decisions, FileRecord, LayerRecord, PlanFile, SiteNames, Weights};
+
+pub use paths::resolved;
+
+/// A plan that a merge follows, and one that it writes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Replay {
+    /// What it follows.
+    pub(super) followed: Option<PlanFile>,
+    /// Whether files may be others than those of the plan.
+    pub(super) allow_changed: bool,
+    /// What it writes, as far as it is known before, and where.
+    pub(super) written: Option<(PathBuf, PlanFile)>,
+}
+
+/// What a merge knows of itself.
+pub(super) struct Made<'a> {
+    pub(super) runtime: String,
+    pub(super) memory: u64,
+    pub(super) sites: &'a [SiteNames],
+    pub(super) records: &'a [SiteRecord],
+    pub(super) decisions: &'a Decisions,
+}
+
+/// Reads a plan.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where there is no such file; as [`PlanFile::parse`].
+pub fn read_plan(path: &Path) -> Result<PlanFile> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Error::new(ErrorKind::Io, "cannot read the plan").because(e).in_model(path.display())
+    })?;
+    PlanFile::parse(&text).in_model(path.display())
+}
+
+impl Merger {
+    /// Decides about layers as a plan does, where it does, and checks that models and samples are those it was
+    /// made with, where it has their checksums. Options, models and samples are given apart.
+    #[must_use]
+    pub fn follow(mut self, plan: PlanFile, allow_changed: bool) -> Self {
+        self.replay.followed = Some(plan);
+        self.replay.allow_changed = allow_changed;
+        self
+    }
+
+    /// Writes a plan of the merge beside the joint model; `plan` holds the options as they would be typed.
+    #[must_use]
+    pub fn write_plan(mut self, path: impl Into<PathBuf>, plan: PlanFile) -> Self {
+        self.replay.written = Some((path.into(), plan));
+        self
+    }
+
+    /// Compares what is to be merged with the plan that is followed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for what is not the plan's, unless that is allowed.
+    pub(super) fn check_followed(&self, progress: &dyn Progress) -> Result<()> {
+        let Some(plan) = &self.replay.followed else { return Ok(()) };
+        let gram = &self.options.calibration.gram;
+        let files: [(&str, &[FileRecord], Vec<Option<FileRecord>>); 3] = [
+            ("models", &plan.models, self.models.iter().map(of_model).collect::<Result<_>>()?),
+            ("data", &plan.data, self.data.iter().map(of_data).collect::<Result<_>>()?),
+            ("gram", &plan.gram, gram.iter().map(|p| of_file(p).map(Some)).collect::<Result<_>>()?),
+        ];
+        for (kind, wanted, found) in &files {
+            if wanted.len() != found.len() && wanted.iter().any(|file| file.sha256.is_some()) {
+                let (n, m) = (wanted.len(), found.len());
+                let message = format!("the plan has {n} entries of {kind}, and {m} are given");
+                return Err(Error::new(ErrorKind::Usage, message).hint("give as many as it has"));
+            }
+            for (wanted, found) in wanted.iter().zip(found) {
+                self.check_file(wanted, found.as_ref(), progress)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_file(
+        &self,
+        wanted: &FileRecord,
+        found: Option<&FileRecord>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let Some((sum, found)) = wanted.sha256.as_ref().zip(found) else { return Ok(()) };
+        if found.sha256.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(sum)) {
+            return Ok(());
+        }
+        let path = found.path.display();
+        let message = format!("'{path}' is not what the plan was made with: its SHA-256 differs");
+        if self.replay.allow_changed {
+            progress.warn(&message);
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Usage, message)
+            .hint("restore the file, or go on with --allow-changed"))
+    }
+
+    /// What the plan that is followed decides about layers; `None` where it leaves that to the options.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a layer that models do not have in common, or a share that is none.
+    pub(super) fn decisions(&self, sites: &[SiteNames]) -> Result<Option<Decisions>> {
+        let layers = self.replay.followed.iter().flat_map(|plan| &plan.layers);
+        let mut decisions = None;
+        for layer in layers {
+            let decisions = decisions.get_or_insert_with(Decisions::default);
+            let mut found = sites.iter().filter(|site| layer.is_of(&site.layers)).peekable();
+            let Some(first) = found.peek() else { return Err(unknown(layer, sites)) };
+            if let Some(text) = &layer.shared {
+                let rule: KeepShared = format!("*={text}").parse()?;
+                decisions.shares.push((first.first().to_owned(), rule.share));
+            }
+            if layer.weights == Weights::Own {
+                decisions.own.extend(found.map(|site| site.place));
+            }
+        }
+        Ok(decisions)
+    }
+
+    /// Says where a plan is followed with another program or runtime than that which made it.
+    pub(super) fn compare_makers(&self, runtime: &str, progress: &dyn Progress) {
+        let Some(plan) = &self.replay.followed else { return };
+        for (made, now) in [(&plan.tool, super::TOOL), (&plan.runtime, runtime)] {
+            if let Some(made) = made.as_ref().filter(|made| *made != now) {
+                progress.warn(&format!(
+                    "the plan was made with {made}, and this is {now}: the joint model may differ"
+                ));
+            }
+        }
+    }
+
+    /// The plan of a merge that was made, for a file in this place.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where a file that was merged cannot be read any more.
+    pub(super) fn plan_of(&self, path: &Path, plan: &PlanFile, made: &Made<'_>) -> Result<String> {
+        let gram = &self.options.calibration.gram;
+        let moved = |record: FileRecord| FileRecord {
+            path: paths::seen_from(path, &record.path),
+            ..record
+        };
+        let files = |all: Result<Vec<Option<FileRecord>>>| -> Result<Vec<FileRecord>> {
+            Ok(all?.into_iter().flatten().map(moved).collect())
+        };
+        let mut options = plan.options.clone();
+        if !self.names.is_empty() {
+            options.insert("name".to_owned(), self.names.clone());
+        }
+        options.entry("memory".to_owned()).or_insert_with(|| vec![made.memory.to_string()]);
+        let seed = self.options.tuning.statistics.seed;
+        options.entry("seed".to_owned()).or_insert_with(|| vec![seed.to_string()]);
+        options.sort_keys();
+        let plan = PlanFile {
+            tool: Some(super::TOOL.to_owned()),
+            runtime: Some(made.runtime.clone()),
+            models: files(self.models.iter().map(of_model).collect())?,
+            data: files(self.data.iter().map(of_data).collect())?,
+            gram: files(gram.iter().map(|p| of_file(p).map(Some)).collect())?,
+            options,
+            layers: layers(made),
+        };
+        Ok(plan.text())
+    }
+}
+
+/// What was decided about layers that can be decided about.
+fn layers(made: &Made<'_>) -> Vec<LayerRecord> {
+    let mut layers: Vec<LayerRecord> = Vec::new();
+    for (site, record) in made.sites.iter().zip(made.records) {
+        let is_open = record.reason.is_none() || record.keeps_weights();
+        // The gates of a recurrent node have its name and its fate.
+        if !is_open || layers.iter().any(|other| other.layers == site.layers) {
+            continue;
+        }
+        let share = made.decisions.shares.iter().find(|(name, _)| name == site.first());
+        let weights = if record.keeps_weights() { Weights::Own } else { Weights::Common };
+        layers.push(LayerRecord {
+            layers: site.layers.clone(),
+            weights,
+            shared: share.map(|(_, share)| Typed(*share).to_string()),
+            about: format!("{} neurons of {} inputs", each(&record.neurons), each(&record.inputs)),
+        });
+    }
+    layers
+}
+
+fn unknown(layer: &LayerRecord, sites: &[SiteNames]) -> Error {
+    let mut names: Vec<&str> = sites.iter().map(SiteNames::first).collect();
+    names.dedup();
+    let message =
+        format!("the plan's layer '{}' is none that the models have in common", layer.shown());
+    Error::new(ErrorKind::Usage, message).hint(format!("they are {}", names.join(", ")))
+}
+
+fn of_model(model: &ModelInput) -> Result<Option<FileRecord>> {
+    match model {
+        ModelInput::Path(path) => of_file(path).map(Some),
+        ModelInput::Bytes(_) => Ok(None),
+    }
+}
+
+fn of_data(data: &DataInput) -> Result<Option<FileRecord>> {
+    match data {
+        DataInput::Path(path) => of_file(path).map(Some),
+        DataInput::Arrays(_) => Ok(None),
+    }
+}
+
+fn of_file(path: &Path) -> Result<FileRecord> {
+    let sum = fingerprint::sha256(path).in_model(path.display())?;
+    Ok(FileRecord { path: path.to_owned(), sha256: Some(sum) })
+}

@@ -1,0 +1,177 @@
+//! Plans on the command line: their options come before those that are typed.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory};
+use indexmap::IndexMap;
+
+use super::Cli;
+use crate::api::options::MergeOptions;
+use crate::api::{read_plan, resolved};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::zipper::{FileRecord, PlanFile};
+
+/// The command that follows plans.
+const MERGE: &str = "merge";
+
+/// Names of options that say what a machine has, and of what a plan has tables for.
+const NOT_IN_PLANS: [&str; 3] = ["gram", "runtime-library", "threads"];
+
+/// Names of options by which the decisions of a plan about layers come to nothing.
+const DECIDING: [&str; 5] = ["share", "target-size", "max-drop", "max-cost", "unit"];
+
+/// A command line, with what a plan adds to it.
+pub(super) struct Expanded {
+    pub(super) args: Vec<OsString>,
+    /// The plan, without what typed options replace.
+    pub(super) plan: Option<PlanFile>,
+}
+
+/// Adds the options of the plan that a command line names, if it does.
+///
+/// # Errors
+/// As [`read_plan`]; [`ErrorKind::Format`] for options that no plan holds.
+pub(super) fn expand(args: Vec<OsString>) -> Result<Expanded> {
+    let lenient = Cli::command().ignore_errors(true);
+    let matches = lenient.try_get_matches_from(&args).ok();
+    let typed = matches.as_ref().and_then(|m| m.subcommand_matches(MERGE));
+    let named = typed.and_then(|t| Some((t, t.try_get_one::<PathBuf>("plan").ok()??)));
+    let Some((typed, path)) = named else { return Ok(Expanded { args, plan: None }) };
+    let mut plan = read_plan(path)?;
+    let added = Typed::of(typed).added(&mut plan, path).in_model(path.display())?;
+    let place = args.iter().skip(1).position(|arg| arg == MERGE).map_or(args.len(), |at| at + 2);
+    let (before, after) = args.split_at(place.min(args.len()));
+    let args = before.iter().cloned().chain(added).chain(after.iter().cloned()).collect();
+    Ok(Expanded { args, plan: Some(plan) })
+}
+
+/// The options of a merge that were typed, as a plan holds them.
+pub(super) fn typed_options(matches: &ArgMatches) -> IndexMap<String, Vec<String>> {
+    let mut options = IndexMap::new();
+    for arg in merge_options().get_arguments() {
+        let id = arg.get_id().as_str();
+        let Some(name) = arg.get_long().filter(|name| !NOT_IN_PLANS.contains(name)) else {
+            continue;
+        };
+        if !is_typed(matches, id) {
+            continue;
+        }
+        let raw = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
+        let values: Vec<String> = match is_switch(arg) {
+            true => vec!["true".to_owned()],
+            false => raw.map(|value| value.to_string_lossy().into_owned()).collect(),
+        };
+        options.insert(name.to_owned(), values);
+    }
+    options
+}
+
+/// The options of a merge, without models, data, and where results go.
+fn merge_options() -> Command {
+    MergeOptions::augment_args(Command::new("options"))
+}
+
+fn is_switch(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::SetTrue)
+}
+
+fn is_typed(matches: &ArgMatches, id: &str) -> bool {
+    // Not every command has every option.
+    matches.try_contains_id(id).unwrap_or(false)
+        && matches.value_source(id) == Some(ValueSource::CommandLine)
+}
+
+/// What was typed beside a plan.
+struct Typed {
+    options: Command,
+    /// Identifiers.
+    ids: BTreeSet<String>,
+    models: bool,
+    names: bool,
+    data: bool,
+}
+
+impl Typed {
+    fn of(matches: &ArgMatches) -> Typed {
+        let options = merge_options();
+        let ids = options.get_arguments().map(|arg| arg.get_id().to_string());
+        let ids = ids.filter(|id| is_typed(matches, id)).collect();
+        let is = |id: &str| is_typed(matches, id);
+        Typed { ids, models: is("paths"), names: is("names"), data: is("data"), options }
+    }
+
+    /// The arguments that `plan` adds. Takes out of it what typed ones replace.
+    fn added(&self, plan: &mut PlanFile, path: &Path) -> Result<Vec<OsString>> {
+        let mut added: Vec<OsString> = Vec::new();
+        let option = |name: &str, value: &String| OsString::from(format!("--{name}={value}"));
+        for (name, values) in &plan.options {
+            if name == "name" {
+                if !self.names && !self.models {
+                    added.extend(values.iter().map(|value| option(name, value)));
+                }
+                continue;
+            }
+            let arg = self.option(name)?;
+            if self.replaces(arg) {
+                continue;
+            }
+            match (is_switch(arg), values.as_slice()) {
+                (false, values) => added.extend(values.iter().map(|value| option(name, value))),
+                (true, [is]) if is == "true" => added.push(format!("--{name}").into()),
+                (true, [is]) if is == "false" => {}
+                (true, _) => {
+                    let message = format!("option '{name}' is true or false");
+                    return Err(Error::new(ErrorKind::Format, message));
+                }
+            }
+        }
+        let gram = self.ids.contains("gram");
+        for (name, files, typed) in [
+            ("data", &mut plan.data, self.data || gram),
+            ("gram", &mut plan.gram, gram || self.data),
+        ] {
+            if typed {
+                files.clear();
+            }
+            for file in files.iter() {
+                let mut value = OsString::from(format!("--{name}="));
+                value.push(resolved(path, &file.path));
+                added.push(value);
+            }
+        }
+        if self.models {
+            plan.models.clear();
+        }
+        // A name may begin with a dash.
+        let model =
+            |file: &FileRecord| Path::new(".").join(resolved(path, &file.path)).into_os_string();
+        added.extend(plan.models.iter().map(model));
+        let decided =
+            self.options.get_arguments().filter(|arg| self.ids.contains(arg.get_id().as_str()));
+        if decided.filter_map(Arg::get_long).any(|name| DECIDING.contains(&name)) {
+            plan.layers.clear();
+        }
+        Ok(added)
+    }
+
+    fn option(&self, name: &str) -> Result<&Arg> {
+        let found = self.options.get_arguments().find(|arg| arg.get_long() == Some(name));
+        found.filter(|_| !NOT_IN_PLANS.contains(&name)).ok_or_else(|| {
+            Error::new(ErrorKind::Format, format!("no plan has an option '{name}'"))
+                .hint("`onnx-zip help merge` lists options; models, data and gram have tables")
+        })
+    }
+
+    /// Whether an option was typed, or another one that excludes it.
+    fn replaces(&self, arg: &Arg) -> bool {
+        let excludes = |a: &Arg, b: &Arg| {
+            self.options.get_arg_conflicts_with(a).iter().any(|other| other.get_id() == b.get_id())
+        };
+        let mut typed =
+            self.options.get_arguments().filter(|a| self.ids.contains(a.get_id().as_str()));
+        typed.any(|own| own.get_id() == arg.get_id() || excludes(own, arg) || excludes(arg, own))
+    }
+}

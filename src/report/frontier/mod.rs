@@ -1,0 +1,117 @@
+//! The curve of size against loss.
+
+#[cfg(feature = "html")]
+mod page;
+mod tables;
+
+use serde::{Deserialize, Serialize};
+
+use crate::zipper::TaskLoss;
+
+use super::Picture;
+
+/// Merges of some models for several sizes, with what they cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Frontier {
+    /// [`super::SCHEMA`].
+    pub schema: u32,
+    /// Name and version of the program.
+    pub tool: String,
+    /// The runtime that computed, with version and device.
+    pub runtime: String,
+    /// The models, one per task.
+    pub tasks: Vec<FrontierTask>,
+    /// The merges, by ascending size.
+    pub points: Vec<FrontierRecord>,
+    /// Seconds that everything took.
+    pub seconds: f64,
+}
+
+/// One model of a curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrontierTask {
+    /// Name of the task.
+    pub name: String,
+    /// File that the model was read from.
+    pub path: String,
+    /// Size of the model, external data included.
+    pub bytes: u64,
+    /// Weights and biases of its layers.
+    pub parameters: u64,
+    /// Samples that were measured.
+    pub samples: usize,
+    /// What the model itself does on them.
+    pub original: TaskLoss,
+}
+
+/// One merge of a curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrontierRecord {
+    /// Parameters as a part of those of all models together.
+    pub size: f64,
+    /// Weights and biases of the joint model's layers.
+    pub parameters: u64,
+    /// Size of the joint model's file.
+    pub bytes: u64,
+    /// What it costs each task.
+    pub tasks: Vec<TaskLoss>,
+    /// What it costs all tasks together: the mean rise of the errors where all tasks have labels, else
+    /// the mean deviation of the outputs.
+    pub loss: f64,
+    /// Seconds of one run of all tasks, and of all originals; `None` where they were not measured.
+    pub latency: Option<(f64, f64)>,
+    /// Layers that keep weights of their own.
+    pub own: Vec<String>,
+    /// Whether this is the knee of the curve.
+    pub knee: bool,
+    /// The plan from which `onnx-zip merge` makes this joint model.
+    pub plan: String,
+    /// The joint graph.
+    pub picture: Picture,
+}
+
+/// What a curve shows of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    /// Its error.
+    Error,
+    /// Samples that get another class than from the original.
+    Disagreement,
+    /// The deviation of its outputs.
+    Deviation,
+}
+
+impl Measure {
+    fn of(self, loss: &TaskLoss) -> Option<f64> {
+        match self {
+            Measure::Error => loss.error,
+            Measure::Disagreement => loss.agreement.map(|part| 1.0 - part),
+            Measure::Deviation => Some(loss.deviation),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Measure::Error => "error",
+            Measure::Disagreement => "other class than the original",
+            Measure::Deviation => "deviation from the original",
+        }
+    }
+}
+
+impl Frontier {
+    /// The best that is known of every task.
+    fn measure(&self) -> Measure {
+        let all = || {
+            let points = self.points.iter().flat_map(|p| &p.tasks);
+            points.chain(self.tasks.iter().map(|t| &t.original))
+        };
+        if all().all(|loss| loss.error.is_some()) {
+            Measure::Error
+        } else if all().all(|loss| loss.agreement.is_some()) {
+            Measure::Disagreement
+        } else {
+            Measure::Deviation
+        }
+    }
+}

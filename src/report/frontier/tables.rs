@@ -1,0 +1,145 @@
+//! The curve as text, CSV and Markdown.
+
+use std::fmt::Write;
+
+use super::{Frontier, FrontierRecord};
+use crate::naming::{lines, shown};
+use crate::report::format::{bytes, count, error, percent, seconds, small};
+use crate::report::table::{Left, Right, Table};
+
+impl Frontier {
+    /// The curve for people, on a screen.
+    pub fn text(&self) -> String {
+        let measure = self.measure();
+        let names: Vec<String> = self
+            .tasks
+            .iter()
+            .map(|t| format!("{} {}", shown(&t.name), measure_head(self)))
+            .collect();
+        let latency = self.points.iter().any(|p| p.latency.is_some());
+        let mut columns =
+            vec![("point", Right), ("parameters", Right), ("size", Right), ("file", Right)];
+        columns.extend(names.iter().map(|name| (name.as_str(), Right)));
+        columns.extend(latency.then_some(("latency", Right)));
+        columns.extend([("own layers", Right), ("", Left)]);
+        let mut table = Table::new(columns);
+        for (at, point) in (1..).zip(&self.points) {
+            let mut row = vec![at.to_string()];
+            row.extend([count(point.parameters), percent(point.size), bytes(point.bytes)]);
+            row.extend(point.tasks.iter().map(|t| measure.of(t).map_or("–".into(), error)));
+            row.extend(latency.then(|| ratio(point)));
+            row.push(point.own.len().to_string());
+            row.push(if point.knee { "◀ knee".to_owned() } else { String::new() });
+            table.row(row);
+        }
+        let mut row = vec![String::new(), count(self.tasks.iter().map(|t| t.parameters).sum())];
+        row.extend([percent(1.0), bytes(self.tasks.iter().map(|t| t.bytes).sum())]);
+        row.extend(self.tasks.iter().map(|t| measure.of(&t.original).map_or("–".into(), error)));
+        row.extend(latency.then(|| "1.00".to_owned()));
+        row.extend([String::new(), "originals".to_owned()]);
+        table.row(row);
+        let mut out = table.render();
+        let samples: Vec<usize> = self.tasks.iter().map(|t| t.samples).collect();
+        let samples = crate::report::each(&samples);
+        let _ = writeln!(
+            out,
+            "{samples} samples per task; {} with {}",
+            seconds(self.seconds),
+            self.runtime
+        );
+        lines(&out).into_owned()
+    }
+
+    /// The curve as comma-separated values: a row per merge.
+    pub fn csv(&self) -> String {
+        let mut head: Vec<String> =
+            ["point", "size", "parameters", "bytes"].map(str::to_owned).into();
+        for task in &self.tasks {
+            let of = |what: &str| field(&format!("{} {what}", task.name));
+            head.extend(["error", "agreement", "deviation"].map(of));
+        }
+        head.extend(
+            ["loss", "seconds", "seconds_originals", "own_layers", "knee"].map(str::to_owned),
+        );
+        let mut out = format!("{}\n", head.join(","));
+        let number = |x: Option<f64>| x.map(|x| x.to_string()).unwrap_or_default();
+        for (at, point) in (1..).zip(&self.points) {
+            let mut row: Vec<String> = vec![at.to_string(), point.size.to_string()];
+            row.extend([point.parameters.to_string(), point.bytes.to_string()]);
+            for task in &point.tasks {
+                row.extend([
+                    number(task.error),
+                    number(task.agreement),
+                    task.deviation.to_string(),
+                ]);
+            }
+            row.extend([point.loss.to_string(), number(point.latency.map(|l| l.0))]);
+            row.extend([number(point.latency.map(|l| l.1)), field(&point.own.join(" "))]);
+            row.push(point.knee.to_string());
+            let _ = writeln!(out, "{}", row.join(","));
+        }
+        out
+    }
+
+    /// The curve as a table in Markdown.
+    pub fn markdown(&self) -> String {
+        let measure = self.measure();
+        let names: Vec<&str> = self.tasks.iter().map(|t| t.name.as_str()).collect();
+        let mut out =
+            format!("# Size against loss: {}\n\n", super::super::card::plain(&names.join(" + ")));
+        let heads: Vec<String> = names
+            .iter()
+            .map(|name| format!("{}, {}", super::super::card::plain(name), measure.name()))
+            .collect();
+        let _ = writeln!(out, "| size | parameters | file | {} | |", heads.join(" | "));
+        let _ = writeln!(out, "|{}", "---|".repeat(heads.len() + 4));
+        for point in &self.points {
+            let losses: Vec<String> =
+                point.tasks.iter().map(|t| measure.of(t).map_or("–".into(), error)).collect();
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} | {} | {} |",
+                percent(point.size),
+                count(point.parameters),
+                bytes(point.bytes),
+                losses.join(" | "),
+                if point.knee { "knee" } else { "" }
+            );
+        }
+        let before: Vec<String> =
+            self.tasks.iter().map(|t| measure.of(&t.original).map_or("–".into(), error)).collect();
+        let _ = writeln!(
+            out,
+            "| 100.0 % | {} | {} | {} | originals |",
+            count(self.tasks.iter().map(|t| t.parameters).sum()),
+            bytes(self.tasks.iter().map(|t| t.bytes).sum()),
+            before.join(" | ")
+        );
+        let _ = writeln!(out, "\nMade by {} with {}.", self.tool, self.runtime);
+        out
+    }
+}
+
+/// What stands behind a task's name at the head of its column.
+fn measure_head(curve: &Frontier) -> &'static str {
+    match curve.measure() {
+        super::Measure::Error => "error",
+        super::Measure::Disagreement => "differs",
+        super::Measure::Deviation => "deviation",
+    }
+}
+
+fn ratio(point: &FrontierRecord) -> String {
+    point.latency.map_or("–".to_owned(), |(joint, originals)| small(joint / originals))
+}
+
+/// A field of comma-separated values. Names of layers and tasks come from files: none may become a formula of a
+/// spreadsheet.
+fn field(text: &str) -> String {
+    let text = text.replace(['\n', '\r'], " ");
+    let text = if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text };
+    match text.contains([',', '"', ' ']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text,
+    }
+}

@@ -1,0 +1,183 @@
+//! The curve of size against loss: merges that leave more and more layers to the tasks.
+//!
+//! One trial tells what every layer costs and saves. A point of the curve is a choice of layers, and a
+//! merge of its own: what is measured is what a user gets. What no choice changes is found out once:
+//! sensitivities, the trial's probes, and what the originals make of the samples.
+
+use std::collections::BTreeSet;
+
+use crate::calib::data::Dataset;
+use crate::calib::stream::Source;
+use crate::error::Result;
+use crate::mtz::joint::{JointModel, Task};
+use crate::mtz::options::{MergeOptions, Unit};
+use crate::mtz::plan::layer_choice::{at_knee, for_size, given_up};
+use crate::progress::Progress;
+
+use super::measure::{Gauge, TaskLoss};
+use super::search::{Choice, Full, Search, ratio};
+use super::{Calibration, Outcome, Prepared, batch_size};
+
+/// Steps of size in which different choices of layers are looked for.
+const STEPS: u64 = 200;
+
+/// One merge of the curve.
+#[derive(Debug, Clone)]
+pub struct FrontierPoint {
+    /// Parameters as a part of those of all originals.
+    pub size: f64,
+    /// What happened, and what was decided.
+    pub outcome: Outcome,
+    /// What it costs each task.
+    pub tasks: Vec<TaskLoss>,
+    /// What it costs all tasks: the mean rise of their errors where all have labels, else the mean
+    /// deviation of their outputs, weighted as the merge weighs tasks.
+    pub loss: f64,
+}
+
+/// Is handed each point with its joint model as soon as it is measured.
+pub type Visit<'a> = dyn FnMut(&FrontierPoint, &JointModel) -> Result<()> + 'a;
+
+/// Merges for up to `points` sizes from all that can be shared to none of what costs anything, by
+/// ascending size, and measures each on `tests`, one set of samples per task. Returns what the original
+/// nets do on them, and the points.
+///
+/// # Errors
+/// As [`super::merge`] and `visit`.
+pub fn frontier(
+    prepared: &Prepared,
+    calibration: &Calibration,
+    options: &MergeOptions,
+    tests: &[Dataset],
+    points: usize,
+    visit: &mut Visit<'_>,
+    progress: &dyn Progress,
+) -> Result<(Vec<TaskLoss>, Vec<FrontierPoint>)> {
+    let calibration = &calibration.fitting(&prepared.joint);
+    let search = Search::new(prepared, calibration, options, None, tests, progress)?;
+    let gauges = gauges(&search)?;
+    let nets = prepared.joint.tasks().iter().zip(&gauges);
+    let originals: Vec<TaskLoss> =
+        nets.map(|(task, gauge)| gauge.measure(task.model())).collect::<Result<_>>()?;
+    let full = search.full(None)?;
+    let choices = choices(&search, &full, points);
+    let mut found = Vec::new();
+    let mut add = |joint: &JointModel, outcome: Outcome| -> Result<()> {
+        progress.check()?;
+        let tasks = joint.tasks().iter().zip(&gauges);
+        let tasks: Vec<TaskLoss> =
+            tasks.map(|(task, gauge)| gauge.measure(task.model())).collect::<Result<_>>()?;
+        let loss = loss(&tasks, &originals, &options.task_weights(tasks.len()));
+        let point = FrontierPoint { size: ratio(&outcome), outcome, tasks, loss };
+        visit(&point, joint)?;
+        found.push(point);
+        Ok(())
+    };
+    add(&full.joint, full.outcome)?;
+    drop(full.joint);
+    for (at, choice) in choices.iter().enumerate() {
+        progress.status(&format!("point {} of {}", at + 2, choices.len() + 1));
+        let (joint, outcome) = search.merge(choice)?;
+        add(&joint, outcome)?;
+    }
+    found.sort_by(|a, b| a.size.total_cmp(&b.size));
+    Ok((originals, found))
+}
+
+/// What all tasks lose.
+fn loss(tasks: &[TaskLoss], originals: &[TaskLoss], alpha: &[f64]) -> f64 {
+    let rise = |(after, before): (&TaskLoss, &TaskLoss)| Some(after.error? - before.error?);
+    let rises: Option<Vec<f64>> = tasks.iter().zip(originals).map(rise).collect();
+    match rises {
+        Some(rises) => rises.iter().sum::<f64>() / rises.len().max(1) as f64,
+        None => tasks.iter().zip(alpha).map(|(task, alpha)| alpha * task.deviation).sum(),
+    }
+}
+
+fn gauges<'a>(search: &Search<'a>) -> Result<Vec<Gauge<'a>>> {
+    let Calibration { backend, batch, memory, .. } = search.calibration;
+    let gauge = |(task, data): (&Task, &'a Dataset)| {
+        let batch = batch_size(task.model(), *batch);
+        let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
+        Gauge::new(task.model(), source, search.options.seed)
+    };
+    search.prepared.joint.tasks().iter().zip(search.tests).map(gauge).collect()
+}
+
+/// What is shared at all points but that where everything is.
+fn choices(search: &Search<'_>, full: &Full, points: usize) -> Vec<Choice> {
+    let more = points.saturating_sub(1);
+    if search.options.unit == Unit::Layer {
+        let own = sets(full, more);
+        return own.into_iter().map(|own| Choice { own, ..search.everything() }).collect();
+    }
+    let sizes = &full.outcome.sizes;
+    let (least, most) = (sizes.joint().min(sizes.separate()), sizes.separate());
+    let step = |at: usize| least + (most - least) * at as u64 / (more as u64 + 1);
+    (1..=more).flat_map(|at| search.choices(full, step(at))).collect()
+}
+
+/// Sets of layers that keep their weights, none empty, evenly over the sizes that they lead to; that of
+/// the knee, where a plain merge would end, is among them.
+fn sets(full: &Full, wanted: usize) -> Vec<BTreeSet<usize>> {
+    let costs = &full.costs;
+    let total: u64 = costs.iter().filter(|cost| cost.loss > 0.0).map(|cost| cost.saved).sum();
+    let spare = |step: u64| (u128::from(total) * u128::from(step) / u128::from(STEPS)) as u64;
+    let mut all: Vec<BTreeSet<usize>> = vec![at_knee(costs)];
+    all.extend((1..=STEPS).map(|step| for_size(costs, spare(step))));
+    let mut sized: Vec<(u64, BTreeSet<usize>)> = Vec::new();
+    for own in all {
+        if !own.is_empty() && !sized.iter().any(|(_, other)| *other == own) {
+            sized.push((given_up(costs, &own), own));
+        }
+    }
+    let Some((_, knee)) = sized.first().cloned() else { return Vec::new() };
+    let mut chosen = vec![knee];
+    for at in (1..=wanted).rev() {
+        let target = total as f64 * at as f64 / wanted as f64;
+        let open = sized.iter().filter(|(_, own)| !chosen.contains(own));
+        let distance = |size: u64| (size as f64 - target).abs();
+        let nearest = open.min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)));
+        if let Some((_, own)) = nearest.filter(|_| chosen.len() < wanted) {
+            chosen.push(own.clone());
+        }
+    }
+    chosen.truncate(wanted);
+    chosen
+}
+
+/// The point at the knee of the curve: that which is nearest to the least size at the least loss, both
+/// relative to their ranges. `None` where there is no point.
+pub fn knee(points: &[(f64, f64)]) -> Option<usize> {
+    let range = |of: fn(&(f64, f64)) -> f64| {
+        let low = points.iter().map(of).fold(f64::INFINITY, f64::min);
+        let high = points.iter().map(of).fold(f64::NEG_INFINITY, f64::max);
+        move |value: f64| if high > low { (value - low) / (high - low) } else { 0.0 }
+    };
+    let (size, loss) = (range(|p| p.0), range(|p| p.1));
+    let distance = |point: &(f64, f64)| size(point.0) + loss(point.1);
+    let numbered = points.iter().enumerate();
+    numbered.min_by(|a, b| distance(a.1).total_cmp(&distance(b.1))).map(|(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_knee_is_where_the_curve_bends() {
+        assert_eq!(knee(&[(0.5, 4.0), (0.6, 1.0), (0.8, 0.5), (1.0, 0.0)]), Some(1));
+        assert_eq!(knee(&[(0.5, 0.0), (0.9, 0.0)]), Some(0));
+        assert_eq!(knee(&[]), None);
+    }
+
+    #[test]
+    fn errors_count_where_all_tasks_have_them() {
+        let task = |error, deviation| TaskLoss { error, agreement: None, deviation };
+        let before = [task(Some(0.1), 0.0), task(Some(0.2), 0.0)];
+        let after = [task(Some(0.2), 0.5), task(Some(0.2), 0.1)];
+        assert!((loss(&after, &before, &[0.5, 0.5]) - 0.05).abs() < 1e-12);
+        let unlabelled = [after[0], task(None, 0.1)];
+        assert!((loss(&unlabelled, &before, &[0.5, 0.5]) - 0.3).abs() < 1e-12);
+    }
+}

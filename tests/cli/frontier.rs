@@ -1,0 +1,77 @@
+//! The curve of size against loss.
+
+use std::fs;
+
+use onnx_zip::report::{Frontier, Report};
+
+use crate::tool::{Tool, fashion, fashion_images, files, images, mnist, stdout};
+
+fn curve<'a>(a: &'a str, b: &'a str, data: [&'a str; 2], more: &[&'a str]) -> Vec<&'a str> {
+    let args = ["frontier", a, b, "--data", data[0], "--data", data[1], "--scale", "1/255"];
+    let few = ["--samples", "200", "--runtime", "tract"];
+    [&args[..], &few, more].concat()
+}
+
+#[test]
+fn a_curve_falls_from_all_that_is_shared_and_its_points_are_plans() {
+    let (tool, a, b) = (Tool::new(), mnist(), fashion());
+    let (x, y) = (images(), fashion_images());
+    let reports =
+        ["--report", "c.html", "--report", "c.json", "--report", "c.csv", "--report", "c.md"];
+    let more = [&["--keep", "kept", "--plans", "plans"], &reports[..], &["--latency"]].concat();
+    let output = tool.run(0, &curve(&a, &b, [&x, &y], &more));
+    let json = fs::read_to_string(tool.path("c.json")).unwrap();
+    let found: Frontier = serde_json::from_str(&json).unwrap();
+    // Two layers can be shared: both, either, or none.
+    assert!((2..=4).contains(&found.points.len()), "{}", stdout(&output));
+    assert!(found.points.is_sorted_by(|p, q| p.size < q.size));
+    assert_eq!(found.points.iter().filter(|p| p.knee).count(), 1);
+    assert!(
+        found.points[0].own.is_empty() && found.points[0].loss >= found.points.last().unwrap().loss
+    );
+    assert!(found.tasks.iter().all(|t| t.original.error.is_some() && t.samples > 200));
+    assert!(found.points.iter().all(|p| p.latency.is_some_and(|(a, b)| a > 0.0 && b > 0.0)));
+    let text = stdout(&output);
+    assert!(text.contains("◀ knee") && text.contains("originals"), "{text}");
+    assert_eq!(
+        fs::read_to_string(tool.path("c.csv")).unwrap().lines().count(),
+        found.points.len() + 1
+    );
+    let page = fs::read_to_string(tool.path("c.html")).unwrap();
+    assert!(page.matches("<circle").count() > 2 * found.points.len() && !page.contains("<script"));
+    assert_eq!(files(&tool.path("kept")).len(), 2 * found.points.len());
+    for (point, (name, _)) in found.points.iter().zip(files(&tool.path("plans"))) {
+        let plan = format!("plans/{name}");
+        let args =
+            ["merge", "--plan", &plan, "-o", "again.onnx", "--json", "--no-verify", "--no-compare"];
+        let report: Report = serde_json::from_slice(&tool.run(0, &args).stdout).unwrap();
+        assert!((report.compression.parameters_of_all - point.size).abs() < 1e-9);
+        let kept =
+            fs::read(tool.path(&format!("kept/{}", name.replace(".toml", ".onnx")))).unwrap();
+        assert!(kept == fs::read(tool.path("again.onnx")).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn without_labels_outputs_are_compared_and_neurons_can_be_the_unit() {
+    let (tool, a, b) = (Tool::new(), mnist(), fashion());
+    let args = ["frontier", &a, &b, "--runtime", "tract", "--samples", "64", "--points", "4"];
+    let output = tool.run(0, &[&args[..], &["--unit", "neuron", "--json"]].concat());
+    let found: Frontier = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found.points.len(), 4);
+    assert!(found.points.is_sorted_by(|p, q| p.size < q.size));
+    let all = || found.points.iter().flat_map(|p| &p.tasks);
+    assert!(all().all(|t| t.error.is_none() && t.agreement.is_some()));
+    assert!(
+        found.points[0].plan.contains("seed = 0") && found.points[1].plan.contains("shared = ")
+    );
+}
+
+#[test]
+fn what_fixes_the_size_is_refused() {
+    let (tool, a, b) = (Tool::new(), mnist(), fashion());
+    let error = tool.refused(&["frontier", &a, &b, "--share", "1"]);
+    assert!(error.contains("--share"), "{error}");
+    let error = tool.refused(&["frontier", &a, &b, "--report", "nowhere/c.html"]);
+    assert!(error.contains("nowhere"), "{error}");
+}
