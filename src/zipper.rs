@@ -25,6 +25,7 @@ use crate::runtime::Backend;
 
 mod batches;
 mod candidates;
+mod corrections;
 mod decisions;
 mod equal;
 mod frontier;

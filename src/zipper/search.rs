@@ -9,7 +9,6 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
 use crate::mtz::options::{MergeOptions, Ranks, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
-use crate::mtz::plan::ranks::spend;
 use crate::mtz::plan::{Prediction, Trial, allocate, predict};
 use crate::onnx;
 use crate::progress::Progress;
@@ -24,13 +23,10 @@ use super::{Calibration, Decisions, Importance, Outcome, Prepared, SiteNames, ba
 const STEPS: usize = 6;
 
 /// Samples per task on which a trial measures what each layer costs.
-const PROBE: usize = 256;
+pub(super) const PROBE: usize = 256;
 
 /// Merges at most in which layers are chosen again by what they cost.
 const REFINEMENTS: usize = 3;
-
-/// Merges at most in which ranks of corrections are chosen.
-const CORRECTIONS: usize = 2;
 
 /// What a merge shall reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,7 +124,7 @@ impl<'a> Search<'a> {
         self.zipped(choice, self.retraining)
     }
 
-    fn zipped(
+    pub(super) fn zipped(
         &self,
         choice: &Choice,
         retraining: Option<&Retraining<'_>>,
@@ -154,7 +150,7 @@ impl<'a> Search<'a> {
     }
 
     /// What each layer costs, as a merge has found out.
-    fn costs(&self, outcome: &Outcome) -> Vec<LayerCost> {
+    pub(super) fn costs(&self, outcome: &Outcome) -> Vec<LayerCost> {
         let Prepared { joint, alignment, .. } = self.prepared;
         layer_choice::layer_costs(joint, alignment, &self.plan, &outcome.sites)
     }
@@ -230,30 +226,6 @@ impl<'a> Search<'a> {
         self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
         self.correct(&full.costs, &mut found, spare)?;
         found.best(|outcome| outcome.sizes.joint() <= largest)
-    }
-
-    /// Merges with corrections of low rank, where they are asked for, and once more with what layers cost then.
-    fn correct(&self, costs: &[LayerCost], found: &mut Candidates<'_>, spare: u64) -> Result<()> {
-        if self.options.corrections.is_none() || !self.options.choose_ranks {
-            return Ok(());
-        }
-        let mut costs = costs.to_vec();
-        for _ in 0..CORRECTIONS {
-            let spending = spend(&costs, spare);
-            let choice = Choice {
-                own: spending.own,
-                ranks: spending.ranks,
-                probe: PROBE,
-                ..self.everything()
-            };
-            if found.has(&choice) {
-                break;
-            }
-            let (joint, outcome) = self.zipped(&choice, None)?;
-            costs = self.costs(&outcome);
-            found.add(choice, joint, outcome)?;
-        }
-        Ok(())
     }
 
     /// Merges with the layers of `first` left to the tasks, finds out what layers cost then, and chooses
