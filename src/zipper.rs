@@ -135,6 +135,27 @@ pub fn merge_and_retrain(
     zipped(prepared, calibration, &importance, options, retraining, progress)
 }
 
+/// [`merge_and_retrain`] where it is decided about layers already, as an earlier merge has.
+///
+/// # Errors
+/// As [`merge_and_retrain`] and [`Prepared::decide`].
+pub fn merge_decided(
+    mut prepared: Prepared,
+    decisions: Decisions,
+    calibration: &Calibration,
+    options: &MergeOptions,
+    retraining: Option<&Retraining<'_>>,
+    progress: &dyn Progress,
+) -> Result<(JointModel, Outcome)> {
+    // As in a search, where nets have something in common even if nothing of it is shared in the end.
+    let importance = Importance::measure(&prepared, calibration, options, progress)?;
+    let mut options = options.clone();
+    prepared.decide(&decisions, &mut options)?;
+    let (joint, outcome) =
+        zipped(prepared, calibration, &importance, &options, retraining, progress)?;
+    Ok((joint, Outcome { decisions, ..outcome }))
+}
+
 /// [`merge_and_retrain`] with what is known of the neurons' importance.
 fn zipped(
     prepared: Prepared,

@@ -10,7 +10,7 @@ use crate::tool::{Tool, fashion, fixture, images, mnist, stderr};
 fn planned(tool: &Tool, models: [&str; 2], more: &[&str]) -> String {
     let images = images();
     let args = ["merge", models[0], models[1], "-o", "a.onnx", "--save-plan", "a.toml", "--json"];
-    let few = ["--data", &images, "--scale", "1/255", "--samples", "64", "--runtime", "tract"];
+    let few = ["--data", &images, "--scale", "1/255", "--samples", "32", "--runtime", "tract"];
     let quick = ["--no-verify", "--no-compare"];
     tool.run(0, &[&args[..], &few, &quick, more].concat());
     fs::read_to_string(tool.path("a.toml")).unwrap()

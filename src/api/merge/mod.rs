@@ -30,7 +30,9 @@ use crate::progress::Progress;
 use crate::report::{Picture, Plan, Report};
 use crate::retrain::Retraining;
 use crate::verify::Verification;
-use crate::zipper::{Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_for};
+use crate::zipper::{
+    Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_decided, merge_for,
+};
 
 use comparison::Compared;
 use lesson::Classroom;
@@ -264,11 +266,15 @@ impl Merger {
         let (retraining, MergeOptions { goal: wish, sharing, .. }) =
             (retraining.as_ref(), &self.options);
         if let Some(decisions) = self.decisions(&prepared.sites())? {
-            let (mut prepared, mut options) = ((*prepared).clone(), (*options).clone());
-            prepared.decide(&decisions, &mut options)?;
-            let (joint, mut outcome) =
-                merge_and_retrain(prepared, calibration, &options, retraining, progress)?;
-            outcome.decisions = decisions;
+            let prepared = (*prepared).clone();
+            let (joint, outcome) = merge_decided(
+                prepared,
+                decisions,
+                calibration,
+                options,
+                retraining,
+                progress,
+            )?;
             return Ok(Zipped { joint, outcome, search: Vec::new() });
         }
         let Some(goal) = wish.goal().or_else(|| sharing.goal(self.counts_neurons())) else {
