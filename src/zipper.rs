@@ -38,7 +38,6 @@ mod search;
 use batches::{batch_in_parts, batch_size, batch_with_gradients};
 pub use decisions::{Decisions, SiteNames};
 pub use frontier::{FrontierPoint, frontier, knee};
-pub use measure::TaskLoss;
 use nothing::misaligned;
 pub use plan_file::{FileRecord, LayerRecord, PlanFile, Weights};
 #[cfg(test)]

@@ -37,7 +37,7 @@ use crate::verify::Verification;
 pub use card::card;
 pub use comparison::complaint;
 pub(crate) use format::each;
-pub use frontier::{Frontier, FrontierRecord, FrontierTask};
+pub use frontier::{Frontier, FrontierRecord, FrontierTask, TaskLoss};
 #[cfg(feature = "html")]
 pub use html::html;
 pub use lineage::LineageRecord;

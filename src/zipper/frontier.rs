@@ -13,8 +13,9 @@ use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options::{MergeOptions, Unit};
 use crate::mtz::plan::layer_choice::{at_knee, for_size, given_up};
 use crate::progress::Progress;
+use crate::report::TaskLoss;
 
-use super::measure::{Gauge, TaskLoss};
+use super::measure::Gauge;
 use super::search::{Choice, Full, Search, ratio};
 use super::{Calibration, Outcome, Prepared, batch_size};
 

@@ -1,30 +1,18 @@
 //! What a merge costs a task, on its outputs.
 
 use ndarray::ArrayD;
-use serde::{Deserialize, Serialize};
 
 use crate::calib::stream::Source;
 use crate::error::{Context, Result};
 use crate::ir::Model;
 use crate::mtz::statistics::Probe;
 use crate::onnx;
+use crate::report::TaskLoss;
 use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::largest;
 
 /// Samples on which the distance of outputs is taken.
 const PROBED: usize = 1024;
-
-/// What a net's outputs have lost against those of its original.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct TaskLoss {
-    /// Fraction of samples that are classified wrongly, where there are labels.
-    pub error: Option<f64>,
-    /// Fraction of samples that get the same class as from the original, where outputs are scores of
-    /// classes.
-    pub agreement: Option<f64>,
-    /// Mean squared distance of the outputs, relative to their variance.
-    pub deviation: f64,
-}
 
 /// Samples of one task, with what its original makes of them.
 pub(super) struct Gauge<'a> {

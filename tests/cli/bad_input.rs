@@ -138,7 +138,7 @@ fn arguments_that_make_no_sense() {
         (&["--name", "only"], "1 names were given for 2 models"),
         (&["--name", "a", "--name", "a"], "two tasks are called 'a'"),
         (&["--name", "a/b", "--name", "c"], "cannot name a task"),
-        (&["--report", "report.txt"], ".json or .html"),
+        (&["--report", "report.txt"], ".html, .json or .md"),
         (&["--frobnicate"], "--frobnicate"),
     ];
     for (more, expected) in cases {

@@ -267,14 +267,8 @@ impl Merger {
             (retraining.as_ref(), &self.options);
         if let Some(decisions) = self.decisions(&prepared.sites())? {
             let prepared = (*prepared).clone();
-            let (joint, outcome) = merge_decided(
-                prepared,
-                decisions,
-                calibration,
-                options,
-                retraining,
-                progress,
-            )?;
+            let (joint, outcome) =
+                merge_decided(prepared, decisions, calibration, options, retraining, progress)?;
             return Ok(Zipped { joint, outcome, search: Vec::new() });
         }
         let Some(goal) = wish.goal().or_else(|| sharing.goal(self.counts_neurons())) else {

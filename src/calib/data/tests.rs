@@ -136,7 +136,7 @@ fn a_split_of_the_data_is_chosen_by_name() {
     };
     assert_eq!(open(Some("test")).unwrap().labels(0..2), Some(vec![1, 2]));
     assert_eq!(open(Some("train")).unwrap().len(), 4);
-    fails(open(None), "choose a part of the data with --part train or --part test");
+    fails(open(None), "choose a part of the data with part=train or part=test");
 }
 
 #[test]
@@ -297,8 +297,8 @@ fn made_up_samples_fill_the_inputs() {
     };
     let made = |options: &DataOptions| Dataset::synthetic(&ports, 4, 9, options);
     fails(made(&sized(&[])), "input 'ids' is I64 n×length");
-    fails(made(&sized(&[])), "pass --dim length=N");
-    fails(made(&sized(&[("length", 5)])), "pass --dim image:1=N");
+    fails(made(&sized(&[])), "pass dim=length=N");
+    fails(made(&sized(&[("length", 5)])), "pass dim=image:1=N");
 
     let data = made(&sized(&[("length", 5), ("image:1", 3)])).unwrap();
     assert!(data.notes()[0].contains("made up"), "{:?}", data.notes());

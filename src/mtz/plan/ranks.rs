@@ -101,7 +101,7 @@ fn steps(layer: usize, cost: &LayerCost) -> Vec<Step> {
     };
     for point in points {
         while let [.., before, last] = hull.as_slice()
-            && slope(before, last) <= slope(last, &point)
+            && slope(before, last) < slope(last, &point)
         {
             hull.pop();
         }

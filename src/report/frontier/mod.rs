@@ -6,9 +6,19 @@ mod tables;
 
 use serde::{Deserialize, Serialize};
 
-use crate::zipper::TaskLoss;
-
 use super::Picture;
+
+/// What a net's outputs have lost against those of its original.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct TaskLoss {
+    /// Fraction of samples that are classified wrongly, where there are labels.
+    pub error: Option<f64>,
+    /// Fraction of samples that get the same class as from the original, where outputs are scores of
+    /// classes.
+    pub agreement: Option<f64>,
+    /// Mean squared distance of the outputs, relative to their variance.
+    pub deviation: f64,
+}
 
 /// Merges of some models for several sizes, with what they cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

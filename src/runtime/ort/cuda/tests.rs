@@ -34,7 +34,7 @@ fn the_message_names_device_part_and_next_step() {
     let error = unavailable(1, "there is no GPU", "buy one");
     assert_eq!(
         error.to_string(),
-        "device cuda:1 cannot be used: there is no GPU; buy one, or use --device cpu"
+        "device cuda:1 cannot be used: there is no GPU; buy one, or use device=cpu"
     );
 }
 
