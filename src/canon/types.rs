@@ -131,8 +131,7 @@ fn distrust_fixed_batch(graph: &mut Graph) {
         .collect();
     for id in computed {
         let Some(mut ty) = graph.value(id).ty.clone() else { continue };
-        let first = ty.shape.as_mut().and_then(|s| s.first_mut());
-        if let Some(first) = first.filter(|first| first.known().is_some()) {
+        if let Some(first) = ty.shape.as_mut().and_then(|s| s.first_mut()) {
             *first = Dim::Unknown;
             graph.set_type(id, Some(ty));
         }
@@ -146,7 +145,13 @@ pub(super) fn shape(graph: &Graph, value: ValueId) -> Option<Vec<Dim>> {
 
 /// The type of a value: that of its tensor for a constant.
 pub(super) fn of(graph: &Graph, value: ValueId) -> Option<TensorType> {
-    graph.type_of(value)
+    match graph.initializer(value) {
+        Some(tensor) => {
+            let shape = tensor.dims.iter().map(|d| Dim::Known(*d)).collect();
+            Some(TensorType { dtype: tensor.dtype, shape: Some(shape) })
+        }
+        None => graph.value(value).ty.clone(),
+    }
 }
 
 /// One extent of a value.

@@ -1,7 +1,6 @@
 //! Writing models: ir → protobuf messages.
 
 mod attribute;
-mod codes;
 mod graph;
 
 use prost::Message;

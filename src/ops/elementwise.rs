@@ -45,18 +45,6 @@ impl OpRule for Unary {
             "Identity",
             "Not",
             "Swish",
-            "Tan",
-            "Asin",
-            "Acos",
-            "Atan",
-            "Sinh",
-            "Cosh",
-            "Asinh",
-            "Acosh",
-            "Atanh",
-            "Shrink",
-            "IsNaN",
-            "IsInf",
         ]
     }
 
@@ -128,8 +116,6 @@ impl OpRule for Binary {
             "LessOrEqual",
             "And",
             "Or",
-            "Xor",
-            "Mod",
             "Where",
         ]
     }

@@ -5,9 +5,7 @@
 //! operator without a rule gets its channels whole, in the order of the task's own net, and nothing is
 //! tracked behind it.
 
-mod alike;
 mod axes;
-mod control;
 mod conv;
 mod elementwise;
 mod gate;
@@ -18,12 +16,10 @@ mod linear;
 mod norm;
 mod parameter;
 mod pool;
-mod quantise;
 mod recurrent;
 mod reshape;
 mod shape;
 mod sizes;
-mod space;
 mod table;
 mod types;
 mod view;
@@ -66,13 +62,6 @@ impl Labels {
     /// Channels along one axis.
     pub fn along(axis: usize, atoms: Vec<Atom>) -> Labels {
         Labels { axis, atoms, within: None }
-    }
-}
-
-impl Labels {
-    /// Whether some of the channels began before the node that has these labels.
-    pub fn go_on(&self) -> bool {
-        self.atoms.iter().any(|atom| *atom != Atom::NEW)
     }
 }
 
@@ -175,8 +164,6 @@ pub struct Whole {
     pub reason: &'static str,
     /// Labels of the outputs; nothing is tracked behind an output that has none.
     pub outputs: Vec<Option<Labels>>,
-    /// Channels that must be the same channel.
-    pub coupled: Vec<(Vec<Atom>, Vec<Atom>)>,
 }
 
 /// How channels flow through a node.
@@ -206,12 +193,12 @@ pub enum Flow {
 impl Flow {
     /// The node needs its channels whole, and none are tracked behind it.
     pub fn whole(reason: &'static str) -> Flow {
-        Flow::Whole(Whole { reason, ..Whole::default() })
+        Flow::Whole(Whole { reason, outputs: Vec::new() })
     }
 
     /// The node needs its channels whole; those of its only tracked output are `labels`.
     pub fn whole_with(reason: &'static str, labels: Labels) -> Flow {
-        Flow::Whole(Whole { reason, outputs: vec![Some(labels)], ..Whole::default() })
+        Flow::Whole(Whole { reason, outputs: vec![Some(labels)] })
     }
 }
 
@@ -254,12 +241,7 @@ static RULES: &[&dyn OpRule] = &[
     &join::Slice,
     &join::Gather,
     &shape::Shape,
-    &space::SpaceToDepth,
-    &space::DepthToSpace,
-    &control::Control,
-    &quantise::Quantise,
     &shape::Cast,
-    &alike::Alike,
 ];
 
 /// The rule for operator `op` of the standard operator set.
