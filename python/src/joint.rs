@@ -14,12 +14,15 @@ use crate::arrays::{host_array, numpy_array};
 use crate::commands::read;
 use crate::listener::{Listener, quietly};
 
+/// A session, with the folders in which its runtime was looked for.
+type Opened = (Vec<OsString>, Box<dyn Session>);
+
 /// A joint model in a file.
 #[pyclass(frozen)]
 pub(crate) struct NativeJoint {
     joint: Joint,
     /// The model in a runtime, from the first run on.
-    session: Mutex<Option<(Vec<OsString>, Box<dyn Session>)>>,
+    session: Mutex<Option<Opened>>,
 }
 
 impl NativeJoint {

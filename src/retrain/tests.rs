@@ -326,7 +326,7 @@ fn mistakes_are_told() {
     let error = run(&nets, &wild);
     assert_eq!(error.kind(), ErrorKind::Numeric);
     assert!(error.to_string().contains("learning_rate"), "{error}");
-    assert!(run(&nets[..1], &options()).to_string().contains("--teacher"));
+    assert!(run(&nets[..1], &options()).to_string().contains("teacher"));
     let labels = RetrainOptions { loss: LossKind::CrossEntropy, ..options() };
     assert!(run(&[], &labels).to_string().contains("no labels"));
     let large = RetrainOptions { batch: 500, ..options() };

@@ -7,7 +7,8 @@ use super::image;
 
 /// Models whose operators on integers have floats in their place in canonical form.
 pub fn all() -> Vec<(&'static str, Model)> {
-    let cases: [(&str, fn(&mut GraphBuilder) -> ValueId); 4] = [
+    type Build = fn(&mut GraphBuilder) -> ValueId;
+    let cases: [(&str, Build); 4] = [
         ("QLinearConv", convolution),
         ("QLinearMatMul", product),
         ("MatMulInteger", dynamic_product),

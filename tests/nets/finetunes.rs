@@ -69,7 +69,7 @@ fn keeps_indices(joint: &JointModel) -> bool {
     let groups = joint.sharing(TaskId(0)).iter().enumerate();
     let mut shared = groups.flat_map(|(group, channels)| {
         let own = channels.iter().enumerate();
-        own.filter_map(move |(index, n)| Some((*n, Channel { group: GroupId(group), index })))
+        own.map(move |(index, n)| (*n, Channel { group: GroupId(group), index }))
             .filter(|(n, _)| n.is_some())
     });
     shared.all(|(neuron, channel)| {

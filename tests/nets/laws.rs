@@ -164,7 +164,7 @@ fn layers_whose_statistics_do_not_fit_stay_as_they_are() {
     let (joint, outcome) = merge(a, b, &options);
     let shared: Vec<usize> = outcome.sites.iter().map(|s| s.shared).collect();
     assert_eq!(shared, [20, 50, 0, 0]);
-    assert!(outcome.sites[2].reason.as_ref().unwrap().contains("memory"));
+    assert!(outcome.sites[2].reason.as_ref().unwrap().contains("MiB are allowed"));
     let alone = joint.tasks().iter().map(|t| outputs(t.model(), &[]).remove(0));
     for (joined, alone) in joint_outputs(&joint, Form::Heads).iter().zip(alone) {
         assert!(deviation(joined, &alone) < 1e-5);

@@ -73,7 +73,8 @@ impl Merger {
     pub(super) fn check_followed(&self, progress: &dyn Progress) -> Result<()> {
         let Some(plan) = &self.replay.followed else { return Ok(()) };
         let gram = &self.options.calibration.gram;
-        let files: [(&str, &[FileRecord], Vec<Option<FileRecord>>); 3] = [
+        type Found = Vec<Option<FileRecord>>;
+        let files: [(&str, &[FileRecord], Found); 3] = [
             ("models", &plan.models, self.models.iter().map(of_model).collect::<Result<_>>()?),
             ("data", &plan.data, self.data.iter().map(of_data).collect::<Result<_>>()?),
             ("gram", &plan.gram, gram.iter().map(|p| of_file(p).map(Some)).collect::<Result<_>>()?),

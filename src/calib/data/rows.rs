@@ -322,7 +322,7 @@ mod tests {
     fn batch(start: usize, rows: usize) -> Vec<HostArray> {
         let x = ArrayD::from_shape_fn(vec![rows, 2], |i| (10 * (start + i[0]) + i[1]) as f32);
         let y = ArrayD::from_shape_fn(vec![rows], |i| (start + i[0]) as i64);
-        let b = ArrayD::from_shape_fn(vec![rows, 1], |i| (start + i[0]) % 2 == 0);
+        let b = ArrayD::from_shape_fn(vec![rows, 1], |i| (start + i[0]).is_multiple_of(2));
         vec![x.into(), y.into(), b.into()]
     }
 

@@ -149,7 +149,7 @@ mod tests {
         let spending = spend(&costs, 112);
         assert_eq!((spending.own, spending.ranks.len()), (BTreeSet::from([0]), 1));
         let none = LayerCost { curve: None, ..cost(0, 1.0, 12, 0, &[]) };
-        assert_eq!(spend(&[none.clone()], 12).own, BTreeSet::from([0]));
+        assert_eq!(spend(std::slice::from_ref(&none), 12).own, BTreeSet::from([0]));
         assert_eq!(spend(&[LayerCost { loss: 0.0, ..none }], 12), Spending::default());
     }
 }

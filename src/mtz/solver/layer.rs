@@ -169,8 +169,8 @@ pub(crate) fn settle(
     states: &mut [LayerState],
     options: SolverOptions,
 ) -> Result<()> {
-    let members = set.members.iter().enumerate();
-    members.map(|(nth, at)| states[*at].settle(set, nth, holders, options)).collect()
+    let mut members = set.members.iter().enumerate();
+    members.try_for_each(|(nth, at)| states[*at].settle(set, nth, holders, options))
 }
 
 #[cfg(test)]
