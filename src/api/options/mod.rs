@@ -296,7 +296,7 @@ pub struct FrontierOptions {
     /// Samples to calibrate on, drawn at random where there are more [default: 10000, or 2048 without
     /// data]; errors are measured on the others, where there are enough
     #[cfg_attr(feature = "cli", arg(
-        long = "samples", value_name = "N", help_heading = "Data",
+        id = "samples", long = "samples", value_name = "N", help_heading = "Data",
         value_parser = parse::at_least_one()))]
     pub limit: Option<usize>,
     /// What may be shared.

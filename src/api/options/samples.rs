@@ -1,8 +1,8 @@
 //! How samples are prepared.
 
-#[cfg(feature = "cli")]
 use std::collections::BTreeMap;
 
+#[cfg(feature = "cli")]
 use super::parse;
 use crate::calib::data::{DataOptions, Layout, Resize, Scale};
 
