@@ -30,9 +30,9 @@ done
 
 # What people do with a joint model next keeps its saving and its answers.
 deploy() {
-    local form=$1 merged=$2 a=$3 b=$4
+    local form=$1 merged=$2 one=$3 other=$4
     "$tool" strip "$merged" -o "$joint/device.onnx"
-    "$python" tests/python/deploy.py "$joint/device.onnx" --form "$form" --model "$a" --model "$b" \
+    "$python" tests/python/deploy.py "$joint/device.onnx" --form "$form" --model "$one" --model "$other" \
         --data fixtures/data/mnist_test.npz --data fixtures/data/fashion_test.npz
 }
 for form in heads masked switch; do
