@@ -18,7 +18,8 @@ build() {
 pythons() {
     local minor
     for minor in 10 11 12 13 14 15; do
-        command -v "python3.$minor" || true
+        # What pyenv puts in the place of a version that is not chosen fails.
+        "python3.$minor" -c "import venv" 2>/dev/null && command -v "python3.$minor" || true
     done
 }
 

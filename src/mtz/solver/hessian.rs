@@ -45,7 +45,7 @@ impl Scaled {
         Scaled { matrix: Arc::new(matrix), factor, seen: f64::INFINITY }
     }
 
-    /// The same, of so many rows; see [`damping_of`].
+    /// The same, of so many rows: damping is larger where they are few.
     pub fn seen(self, rows: f64) -> Scaled {
         Scaled { seen: rows, ..self }
     }
