@@ -7,6 +7,7 @@ use super::models::Loaded;
 use super::options::SampleOptions;
 use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::mtz::joint::{JointModel, Task};
 use crate::progress::Progress;
 use crate::report::DataRecord;
 use crate::runtime::{Backend, ModelSource, Port, feeds, fixed_batch};
@@ -75,6 +76,31 @@ pub(crate) struct Net<'a> {
     pub(crate) source: Option<ModelSource<'a>>,
     /// How many rows the tables have from which its inputs pick, by input.
     pub(crate) tables: BTreeMap<String, usize>,
+}
+
+/// The inputs of each task of a joint model.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for an input that is not a tensor.
+pub(crate) fn task_ports(joint: &JointModel) -> Result<Vec<Vec<Port>>> {
+    let ports = |task: &Task| {
+        let graph = task.graph();
+        crate::compare::ports(graph, &graph.inputs).in_model(task.name())
+    };
+    joint.tasks().iter().map(ports).collect()
+}
+
+/// The tasks of a joint model, each of a file of its own, with their [`task_ports`].
+pub(crate) fn task_nets<'a>(joint: &'a JointModel, ports: &'a [Vec<Port>]) -> Vec<Net<'a>> {
+    let tasks = joint.tasks().iter().zip(ports).enumerate();
+    let net = |(file, (task, ports)): (usize, (&'a Task, &'a Vec<Port>))| Net {
+        name: task.name(),
+        ports,
+        file,
+        source: None,
+        tables: tables(task.graph()),
+    };
+    tasks.map(net).collect()
 }
 
 /// What open sizes are tried with.

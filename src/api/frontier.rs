@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::merge::{Merger, Ready, SAMPLES};
+use super::merge::{Merger, Ready, SAMPLES, with_originals};
 use super::models::ModelInput;
 use super::replay::Made;
 use super::{TOOL, output};
 use crate::calib::data::Dataset;
-use crate::compare::{Candidate, Original, compare};
 use crate::emit::emit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
@@ -200,26 +199,9 @@ impl Room<'_> {
         timer: &dyn Backend,
     ) -> Result<Option<(f64, f64)>> {
         let ready = self.ready;
+        let models = (ready.loaded.as_slice(), ready.data.as_slice());
         let sizes = &point.outcome.sizes;
-        let tasks = joint.tasks().iter().zip(ready.loaded.iter().zip(&ready.data));
-        let originals: Vec<Original<'_>> = tasks
-            .zip(&sizes.originals)
-            .map(|((net, (model, data)), parameters)| Original {
-                source: model.source(),
-                bytes: model.bytes,
-                parameters: *parameters,
-                nodes: model.nodes,
-                net: net.model(),
-                data: &data.dataset,
-            })
-            .collect();
-        let candidate = Candidate {
-            path: draft.path(),
-            model: &onnx::load(draft.path())?,
-            bytes: draft.bytes()?,
-            parameters: sizes.joint(),
-        };
-        let compared = compare(&candidate, &originals, Ok(timer), self.progress)?;
+        let compared = with_originals(joint, draft, models, sizes, Ok(timer), self.progress)?;
         compared.unmeasured.iter().for_each(|what| self.progress.warn(what));
         Ok(compared.latency.map(|l| (l.joint, l.originals.iter().sum())))
     }

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::data::{DataInput, Given, Net, TaskData};
+use super::data::{DataInput, Given, TaskData, task_nets, task_ports};
 use super::models::{self, Loaded, ModelInput};
 use super::options::RetrainOptions;
 use super::verdict::Place;
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{TOOL, output};
-use crate::calib::data::{Dataset, tables};
+use crate::calib::data::Dataset;
 use crate::emit::{self, EmitOptions, FORM_KEY, Form, InputMode, RECIPE_KEY, emit};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
@@ -186,20 +186,8 @@ impl Retrainer {
             return Err(Error::new(ErrorKind::Usage, "there are no samples to train on")
                 .hint("give inputs such as the models see, with or without labels: --data"));
         }
-        let mut ports = Vec::new();
-        for task in joint.tasks() {
-            let graph = task.graph();
-            ports.push(crate::compare::ports(graph, &graph.inputs).in_model(task.name())?);
-        }
-        let tasks = joint.tasks().iter().zip(&ports).enumerate();
-        let nets = tasks.map(|(file, (task, ports))| Net {
-            name: task.name(),
-            ports,
-            file,
-            source: None,
-            tables: tables(task.graph()),
-        });
-        let nets: Vec<Net<'_>> = nets.collect();
+        let ports = task_ports(joint)?;
+        let nets = task_nets(joint, &ports);
         let data = given.open_nets(&nets, self.options.limit.unwrap_or(usize::MAX), seed, None)?;
         for (task, data) in joint.tasks().iter().zip(&data) {
             data.record.notes.iter().for_each(|n| {

@@ -6,9 +6,8 @@ use clap::ValueEnum;
 
 use super::Status;
 use super::console::Console;
-use crate::api::data::{Given, Net};
+use crate::api::data::{Given, Net, task_nets, task_ports};
 use crate::api::options::RuntimeOptions;
-use crate::calib::data::tables;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::handoff::{self, Lesson, Loss};
@@ -45,20 +44,8 @@ impl Request<'_> {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
         let joint = onnx::load(self.joint)?;
         let plan = emit::restore(&joint).in_model(self.joint.display())?;
-        let ports = plan.tasks().iter().map(|task| {
-            let graph = task.graph();
-            crate::compare::ports(graph, &graph.inputs).in_model(task.name())
-        });
-        let ports = ports.collect::<Result<Vec<_>>>()?;
-        let nets = plan.tasks().iter().zip(&ports).enumerate();
-        let nets = nets.map(|(file, (task, ports))| Net {
-            name: task.name(),
-            ports,
-            file,
-            source: None,
-            tables: tables(task.graph()),
-        });
-        let nets: Vec<Net<'_>> = nets.collect();
+        let ports = task_ports(&plan)?;
+        let nets = task_nets(&plan, &ports);
         let teachers = self.teachers(&nets, console)?;
         let data = self.data.open_nets(&nets, self.samples, self.seed, None)?;
         for note in data.iter().flat_map(|d| &d.record.notes) {

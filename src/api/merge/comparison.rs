@@ -6,6 +6,7 @@ use tempfile::NamedTempFile;
 
 use super::Merger;
 use super::record::{Facts, Shape};
+use crate::api::data::TaskData;
 use crate::api::footprint;
 use crate::api::models::Loaded;
 use crate::api::options::Requirement;
@@ -13,10 +14,11 @@ use crate::compare::{Against, Candidate, Comparison, Original, compare, left_out
 use crate::emit::Form;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::joint::JointModel;
+use crate::mtz::plan::Sizes;
 use crate::onnx::{self, Draft};
 use crate::progress::Progress;
 use crate::report;
-use crate::runtime::ModelSource;
+use crate::runtime::{Backend, ModelSource};
 
 /// What came of a comparison.
 #[derive(Default)]
@@ -86,15 +88,20 @@ impl Merger {
     }
 }
 
-/// Everything that can be compared.
-fn measured(
+/// Compares a joint model with the models and samples that it was made from; latency is measured in
+/// `backend`.
+///
+/// # Errors
+/// As [`compare`], and those of reading the file.
+pub(crate) fn with_originals(
     joint: &JointModel,
     draft: &Draft<'_>,
-    facts: &Facts<'_>,
+    (loaded, data): (&[Loaded], &[TaskData]),
+    sizes: &Sizes,
+    backend: Result<&dyn Backend>,
     progress: &dyn Progress,
 ) -> Result<Comparison> {
-    let sizes = &facts.outcome.sizes;
-    let tasks = joint.tasks().iter().zip(facts.loaded.iter().zip(&facts.data));
+    let tasks = joint.tasks().iter().zip(loaded.iter().zip(data));
     let originals: Vec<Original<'_>> = tasks
         .zip(&sizes.originals)
         .map(|((net, (model, data)), parameters)| Original {
@@ -112,10 +119,22 @@ fn measured(
         bytes: draft.bytes()?,
         parameters: sizes.joint(),
     };
+    compare(&candidate, &originals, backend, progress)
+}
+
+/// Everything that can be compared.
+fn measured(
+    joint: &JointModel,
+    draft: &Draft<'_>,
+    facts: &Facts<'_>,
+    progress: &dyn Progress,
+) -> Result<Comparison> {
+    let models = (facts.loaded.as_slice(), facts.data.as_slice());
     let backend = facts.merger.options.runtime.single_threaded(&facts.backend);
     let backend = backend.as_ref().map(|b| b.as_ref());
     let backend = backend.map_err(|e| Error::new(e.kind(), e.to_string()));
-    let mut compared = compare(&candidate, &originals, backend, progress)?;
+    let sizes = &facts.outcome.sizes;
+    let mut compared = with_originals(joint, draft, models, sizes, backend, progress)?;
     let memory = memory(draft, facts, progress);
     compared.memory = left_out(memory, "memory", &mut compared.unmeasured)?.flatten();
     Ok(compared)

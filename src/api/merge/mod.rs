@@ -35,6 +35,7 @@ use crate::zipper::{
 };
 
 use comparison::Compared;
+pub(super) use comparison::with_originals;
 use lesson::Classroom;
 use placing::Findings;
 pub(super) use ready::Ready;
