@@ -15,7 +15,7 @@ use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{Frontier, FrontierRecord, FrontierTask, Picture, SCHEMA};
 use crate::runtime::Backend;
-use crate::zipper::{FrontierPoint, PlanFile, frontier, knee};
+use crate::zipper::{FrontierPoint, Job, PlanFile, frontier, knee};
 
 /// Where a curve goes, and what is measured.
 #[derive(Debug, Clone, Copy)]
@@ -83,15 +83,8 @@ impl Merger {
             Ok(())
         };
         let tests: Vec<Dataset> = ready.data.iter().map(|d| d.to_measure(SAMPLES)).collect();
-        let (originals, points) = frontier(
-            &ready.prepared,
-            &ready.calibration,
-            &ready.options,
-            &tests,
-            to.points,
-            &mut visit,
-            progress,
-        )?;
+        let job = Job::new(&ready.calibration, &ready.options, progress);
+        let (originals, points) = frontier(&ready.prepared, &tests, to.points, &mut visit, &job)?;
         records.sort_by(|a: &FrontierRecord, b| a.size.total_cmp(&b.size));
         let at: Vec<(f64, f64)> = records.iter().map(|r| (r.size, r.loss)).collect();
         if let Some(record) = knee(&at).and_then(|at| records.get_mut(at)) {

@@ -28,7 +28,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, DataType, Dim, Graph, Node, Tensor, ValueId};
 
 pub use rules::differentiable_ops;
-pub use sensitivity::sensitivities;
+pub use sensitivity::{Sample, sensitivities};
 
 /// Gradients of a node's inputs, `None` where not needed.
 type Grads = Result<Vec<Option<ValueId>>>;

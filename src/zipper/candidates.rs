@@ -22,11 +22,11 @@ pub(super) struct Candidates<'a> {
 
 impl<'a> Candidates<'a> {
     pub(super) fn new(search: &'a Search<'a>) -> Result<Self> {
-        let Calibration { backend, data, batch, memory, .. } = search.calibration;
+        let Calibration { backend, data, batch, memory, .. } = search.job.calibration;
         let probe = |(task, data): (&'a Task, &'a Dataset)| {
             let batch = batch_size(task.model(), *batch);
             let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
-            Probe::new(task.model(), &source, JUDGED, search.options.seed)
+            Probe::new(task.model(), &source, JUDGED, search.job.options.seed)
         };
         let tasks = search.prepared.joint.tasks().iter().zip(data);
         let probes = tasks.map(probe).collect::<Result<_>>()?;
@@ -40,7 +40,7 @@ impl<'a> Candidates<'a> {
         joint: JointModel,
         outcome: Outcome,
     ) -> Result<()> {
-        let alpha = self.search.options.task_weights(joint.tasks().len());
+        let alpha = self.search.job.options.task_weights(joint.tasks().len());
         let mut deviation = 0.0;
         for ((task, probe), alpha) in joint.tasks().iter().zip(&self.probes).zip(alpha) {
             deviation += alpha * probe.deviation(task.model())?;
@@ -72,7 +72,7 @@ impl<'a> Candidates<'a> {
         let trials: Vec<Trial> = self.all.iter().enumerate().map(trial).collect();
         let (search, mut all) = (self.search, self.all);
         let (choice, joint, outcome, _) = all.swap_remove(best);
-        if search.retraining.is_none() {
+        if search.job.retraining.is_none() {
             return Ok((joint, outcome, trials));
         }
         let (joint, outcome) = search.merge(&choice)?;

@@ -18,7 +18,7 @@ impl Search<'_> {
         found: &mut Candidates<'_>,
         spare: u64,
     ) -> Result<()> {
-        if self.options.corrections.is_none() || !self.options.choose_ranks {
+        if self.job.options.corrections.is_none() || !self.job.options.choose_ranks {
             return Ok(());
         }
         let mut costs = costs.to_vec();

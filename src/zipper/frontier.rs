@@ -10,14 +10,13 @@ use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
 use crate::error::Result;
 use crate::mtz::joint::{JointModel, Task};
-use crate::mtz::options::{MergeOptions, Unit};
+use crate::mtz::options::Unit;
 use crate::mtz::plan::layer_choice::{at_knee, for_size, given_up};
-use crate::progress::Progress;
 use crate::report::TaskLoss;
 
 use super::measure::Gauge;
 use super::search::{Choice, Full, Search, ratio};
-use super::{Calibration, Outcome, Prepared, batch_size};
+use super::{Calibration, Job, Outcome, Prepared, batch_size};
 
 /// Steps of size in which different choices of layers are looked for.
 const STEPS: u64 = 200;
@@ -47,14 +46,13 @@ pub type Visit<'a> = dyn FnMut(&FrontierPoint, &JointModel) -> Result<()> + 'a;
 /// As [`super::merge`] and `visit`.
 pub fn frontier(
     prepared: &Prepared,
-    calibration: &Calibration,
-    options: &MergeOptions,
     tests: &[Dataset],
     points: usize,
     visit: &mut Visit<'_>,
-    progress: &dyn Progress,
+    job: &Job<'_>,
 ) -> Result<(Vec<TaskLoss>, Vec<FrontierPoint>)> {
-    let search = Search::new(prepared, calibration, options, None, tests, progress)?;
+    let Job { options, progress, .. } = *job;
+    let search = Search::new(prepared, tests, job)?;
     let gauges = gauges(&search)?;
     let nets = prepared.joint.tasks().iter().zip(&gauges);
     let originals: Vec<TaskLoss> =
@@ -95,11 +93,11 @@ fn loss(tasks: &[TaskLoss], originals: &[TaskLoss], alpha: &[f64]) -> f64 {
 }
 
 fn gauges<'a>(search: &Search<'a>) -> Result<Vec<Gauge<'a>>> {
-    let Calibration { backend, batch, memory, .. } = search.calibration;
+    let Calibration { backend, batch, memory, .. } = search.job.calibration;
     let gauge = |(task, data): (&Task, &'a Dataset)| {
         let batch = batch_size(task.model(), *batch);
         let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
-        Gauge::new(task.model(), source, search.options.seed)
+        Gauge::new(task.model(), source, search.job.options.seed)
     };
     search.prepared.joint.tasks().iter().zip(search.tests).map(gauge).collect()
 }
@@ -107,7 +105,7 @@ fn gauges<'a>(search: &Search<'a>) -> Result<Vec<Gauge<'a>>> {
 /// What is shared at all points but that where everything is.
 fn choices(search: &Search<'_>, full: &Full, points: usize) -> Vec<Choice> {
     let more = points.saturating_sub(1);
-    if search.options.unit == Unit::Layer {
+    if search.job.options.unit == Unit::Layer {
         let own = sets(full, more);
         return own.into_iter().map(|own| Choice { own, ..search.everything() }).collect();
     }

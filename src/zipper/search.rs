@@ -11,13 +11,12 @@ use crate::mtz::options::{MergeOptions, Ranks, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
 use crate::mtz::plan::{Prediction, Trial, allocate, predict};
 use crate::onnx;
-use crate::progress::Progress;
 use crate::retrain::Retraining;
 use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::misclassified;
 
 use super::candidates::Candidates;
-use super::{Calibration, Decisions, Importance, Outcome, Prepared, SiteNames, batch_size, zipped};
+use super::{Decisions, Importance, Job, Outcome, Prepared, SiteNames, batch_size, zipped};
 
 /// Merges at most between as much sharing as possible and none.
 const STEPS: usize = 6;
@@ -43,7 +42,7 @@ pub enum Goal {
 }
 
 /// Merges prepared nets for a goal. `tests` are labelled samples, one set per task, for
-/// [`Goal::Drop`], whose loss is that after `retraining`.
+/// [`Goal::Drop`]. That loss is measured after retraining, if the job retrains.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for a size that cannot be reached; [`ErrorKind::Unsupported`] where errors cannot
@@ -51,13 +50,10 @@ pub enum Goal {
 pub fn merge_for(
     goal: Goal,
     prepared: &Prepared,
-    calibration: &Calibration,
-    options: &MergeOptions,
-    retraining: Option<&Retraining<'_>>,
     tests: &[Dataset],
-    progress: &dyn Progress,
+    job: &Job<'_>,
 ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-    let search = Search::new(prepared, calibration, options, retraining, tests, progress)?;
+    let search = Search::new(prepared, tests, job)?;
     match goal {
         Goal::Size(size) => search.for_size(size),
         Goal::Part(part) => search.for_part(part),
@@ -92,57 +88,47 @@ pub(super) struct Search<'a> {
     pub(super) prepared: &'a Prepared,
     /// A merge with all that can be shared.
     plan: Prediction,
-    pub(super) calibration: &'a Calibration,
     importance: Importance,
-    pub(super) options: &'a MergeOptions,
-    pub(super) retraining: Option<&'a Retraining<'a>>,
     pub(super) tests: &'a [Dataset],
-    pub(super) progress: &'a dyn Progress,
+    pub(super) job: Job<'a>,
 }
 
 impl<'a> Search<'a> {
-    /// Finds out what all merges of a search have in common.
+    /// Measures what all merges of a search have in common.
     ///
     /// # Errors
     /// As [`super::merge`].
     pub(super) fn new(
         prepared: &'a Prepared,
-        calibration: &'a Calibration,
-        options: &'a MergeOptions,
-        retraining: Option<&'a Retraining<'a>>,
         tests: &'a [Dataset],
-        progress: &'a dyn Progress,
+        job: &Job<'a>,
     ) -> Result<Search<'a>> {
-        let importance = Importance::measure(prepared, calibration, options, progress)?;
-        let plan = predict(&prepared.joint, &prepared.alignment, &options.budget, false)?;
-        Ok(Search { prepared, plan, calibration, importance, options, retraining, tests, progress })
+        let importance = Importance::measure(prepared, job)?;
+        let plan = predict(&prepared.joint, &prepared.alignment, &job.options.budget, false)?;
+        Ok(Search { prepared, plan, importance, tests, job: *job })
     }
 
-    /// Merges as `choice` says.
+    /// Merges by `choice`, and retrains if the job retrains.
     pub(super) fn merge(&self, choice: &Choice) -> Result<(JointModel, Outcome)> {
-        self.zipped(choice, self.retraining)
+        self.zipped(choice, self.job.retraining)
     }
 
+    /// Merges by `choice`.
     pub(super) fn zipped(
         &self,
         choice: &Choice,
         retraining: Option<&Retraining<'_>>,
     ) -> Result<(JointModel, Outcome)> {
-        let mut prepared = self.prepared.clone();
-        let mut options = MergeOptions { probe: choice.probe, ..self.options.clone() };
+        let options = MergeOptions { probe: choice.probe, ..self.job.options.clone() };
+        let job = Job { options: &options, retraining, ..self.job };
         let Choice { own, shares, ranks, .. } = choice.clone();
-        let decisions = Decisions { own, shares, ranks };
-        prepared.decide(&decisions, &mut options)?;
-        let importance = &self.importance;
-        let (joint, mut outcome) =
-            zipped(prepared, self.calibration, importance, &options, retraining, self.progress)?;
-        outcome.decisions = decisions;
-        Ok((joint, outcome))
+        let decisions = Some(Decisions { own, shares, ranks });
+        zipped(self.prepared.clone(), decisions, &self.importance, &job)
     }
 
     /// A merge with all that can be shared.
     pub(super) fn full(&self, retraining: Option<&Retraining<'_>>) -> Result<Full> {
-        let probe = if self.options.unit == Unit::Neuron { 0 } else { PROBE };
+        let probe = if self.job.options.unit == Unit::Neuron { 0 } else { PROBE };
         let (joint, outcome) = self.zipped(&Choice { probe, ..self.everything() }, retraining)?;
         let costs = self.costs(&outcome);
         Ok(Full { joint, outcome, costs })
@@ -195,7 +181,7 @@ impl<'a> Search<'a> {
     fn at_size(&self, full: Full, parameters: u64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let spare = parameters.saturating_sub(full.outcome.sizes.joint());
         let mut found = Candidates::new(self)?;
-        let neurons = match self.options.unit {
+        let neurons = match self.job.options.unit {
             Unit::Layer => None,
             Unit::Neuron | Unit::Mixed => self.by_neurons(&full, parameters),
         };
@@ -205,7 +191,7 @@ impl<'a> Search<'a> {
             let (joint, outcome) = self.zipped(&choice, None)?;
             found.add(choice, joint, outcome)?;
         }
-        if self.options.unit != Unit::Neuron {
+        if self.job.options.unit != Unit::Neuron {
             let first = Choice { own, ..self.everything() };
             self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
             self.correct(&full.costs, &mut found, spare)?;
@@ -250,7 +236,7 @@ impl<'a> Search<'a> {
     fn for_drop(&self, limit: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let nets = self.prepared.joint.tasks();
         let before = self.errors(&nets.iter().map(|t| t.model()).collect::<Vec<_>>())?;
-        let full = self.full(self.retraining)?;
+        let full = self.full(self.job.retraining)?;
         let mut trials = vec![self.trial(&full.joint, &full.outcome, &before)?];
         if within(&trials[0], limit) {
             trials[0].kept = true;
@@ -295,12 +281,12 @@ impl<'a> Search<'a> {
     /// What to share for so many parameters, by the units that are allowed.
     pub(super) fn choices(&self, full: &Full, parameters: u64) -> Vec<Choice> {
         let mut choices = Vec::new();
-        if self.options.unit != Unit::Neuron {
+        if self.job.options.unit != Unit::Neuron {
             let spare = parameters.saturating_sub(full.outcome.sizes.joint());
             let own = layer_choice::for_size(&full.costs, spare);
             choices.push(Choice { own, ..self.everything() });
         }
-        if self.options.unit != Unit::Layer {
+        if self.job.options.unit != Unit::Layer {
             choices.extend(self.by_neurons(full, parameters));
         }
         choices
@@ -311,7 +297,7 @@ impl<'a> Search<'a> {
     fn by_neurons(&self, full: &Full, parameters: u64) -> Option<Choice> {
         let Full { joint, outcome, .. } = full;
         let separate = outcome.sizes.separate();
-        let multiple = self.options.budget.multiple();
+        let multiple = self.job.options.budget.multiple();
         let numbers = (separate, outcome.sizes.joint().min(separate), parameters);
         let alignment = &self.prepared.alignment;
         let allocation = allocate(joint, alignment, &outcome.sites, numbers, multiple)?;
@@ -332,12 +318,12 @@ impl<'a> Search<'a> {
     }
 
     fn errors(&self, nets: &[&Model]) -> Result<Vec<f64>> {
-        self.progress.begin("measure errors", nets.len() as u64);
+        self.job.progress.begin("measure errors", nets.len() as u64);
         let one = |(net, data): (&&Model, &Dataset)| {
-            self.progress.check()?;
-            self.progress.step();
-            let batch = batch_size(net, self.calibration.batch);
-            error_rate(net, data, self.calibration.backend.as_ref(), batch).in_model(&net.name)
+            self.job.progress.check()?;
+            self.job.progress.step();
+            let batch = batch_size(net, self.job.calibration.batch);
+            error_rate(net, data, self.job.calibration.backend.as_ref(), batch).in_model(&net.name)
         };
         nets.iter().zip(self.tests).map(one).collect()
     }

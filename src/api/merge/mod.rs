@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::data::{DataInput, Given, TaskData};
 use super::joint::Joint;
-use super::models::{Loaded, ModelInput};
+use super::models::ModelInput;
 use super::options::{MergeOptions, PlanOptions};
 use super::output;
 use super::plan;
@@ -22,17 +22,13 @@ use super::structure::structure;
 use super::verdict::Place;
 use crate::calib::data::Dataset;
 use crate::emit::{RECIPE_KEY, emit};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
-use crate::mtz::options as mtz;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{Picture, Plan, Report};
-use crate::retrain::Retraining;
 use crate::verify::Verification;
-use crate::zipper::{
-    Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_decided, merge_for,
-};
+use crate::zipper::{Job, Outcome, Prepared, Trial, merge_decided, merge_for};
 
 use comparison::Compared;
 pub(super) use comparison::with_originals;
@@ -102,14 +98,6 @@ pub struct Merged {
     pub unmet: Option<String>,
     /// In what the joint model is worse than its originals, as a sentence.
     pub worse: Option<String>,
-}
-
-/// What is merged, and how.
-struct Request<'a> {
-    prepared: &'a Prepared,
-    calibration: &'a Calibration,
-    options: &'a mtz::MergeOptions,
-    retraining: Option<Retraining<'a>>,
 }
 
 /// A joint model that is not written yet.
@@ -209,8 +197,23 @@ impl Merger {
             self.ready(progress)?;
         let structure = structure(&prepared);
         let alignment = prepared.alignment.clone();
-        let zipped = self.zip(&loaded, prepared, calibration, &options, &data, progress)?;
-        let Zipped { joint, outcome, search } = zipped;
+        let teachers = self.options.retraining.teachers(&loaded)?;
+        let room = Classroom {
+            teachers: &teachers,
+            data: &calibration.data,
+            common: self.given().is_common(),
+            backend: calibration.backend.as_ref(),
+            batch: calibration.batch,
+            seed: options.seed,
+        };
+        let retraining = self.options.retraining.plan(&room);
+        let job = Job {
+            calibration: &calibration,
+            options: &options,
+            retraining: retraining.as_ref(),
+            progress,
+        };
+        let Zipped { joint, outcome, search } = self.zip(prepared, &data, &job)?;
         let picture = Picture::of(&joint, &alignment, &outcome.sites);
         let facts = Facts {
             merger: self,
@@ -229,65 +232,22 @@ impl Merger {
         self.write(destination, &place, &joint, facts, progress)
     }
 
-    /// Merges, as often as the goal takes.
-    fn zip(
-        &self,
-        loaded: &[Loaded],
-        prepared: Prepared,
-        calibration: Calibration,
-        options: &mtz::MergeOptions,
-        data: &[TaskData],
-        progress: &dyn Progress,
-    ) -> Result<Zipped> {
-        let teachers = self.options.retraining.teachers(loaded)?;
-        let room = Classroom {
-            teachers: &teachers,
-            data: &calibration.data,
-            common: self.given().is_common(),
-            backend: calibration.backend.as_ref(),
-            batch: calibration.batch,
-            seed: options.seed,
-        };
-        let request = Request {
-            prepared: &prepared,
-            calibration: &calibration,
-            options,
-            retraining: self.options.retraining.plan(&room),
-        };
-        self.search(&request, data, progress)
-    }
-
-    fn search(
-        &self,
-        request: &Request<'_>,
-        data: &[TaskData],
-        progress: &dyn Progress,
-    ) -> Result<Zipped> {
-        let Request { prepared, calibration, options, retraining } = request;
-        let (retraining, MergeOptions { goal: wish, sharing, .. }) =
-            (retraining.as_ref(), &self.options);
-        if let Some(decisions) = self.decisions(&prepared.sites())? {
-            let prepared = (*prepared).clone();
-            let (joint, outcome) =
-                merge_decided(prepared, decisions, calibration, options, retraining, progress)?;
-            return Ok(Zipped { joint, outcome, search: Vec::new() });
-        }
-        let Some(goal) = wish.goal().or_else(|| sharing.goal(self.counts_neurons())) else {
-            let prepared = (*prepared).clone();
-            let (joint, outcome) =
-                merge_and_retrain(prepared, calibration, options, retraining, progress)?;
+    /// Merges once, or as often as the goal takes.
+    fn zip(&self, prepared: Prepared, data: &[TaskData], job: &Job<'_>) -> Result<Zipped> {
+        let MergeOptions { goal: wish, sharing, .. } = &self.options;
+        let decisions = self.decisions(&prepared.sites())?;
+        let goal = wish.goal().or_else(|| sharing.goal(self.counts_neurons()));
+        let Some(goal) = goal.filter(|_| decisions.is_none()) else {
+            let (joint, outcome) = merge_decided(prepared, decisions, job)?;
             return Ok(Zipped { joint, outcome, search: Vec::new() });
         };
         let tests: Vec<Dataset> = data.iter().map(|d| d.to_measure(SAMPLES)).collect();
         let unlabelled = tests.iter().position(|t| !t.has_labels());
         if let Some(task) = unlabelled.filter(|_| wish.measures()) {
             let name = prepared.joint.tasks()[task].name();
-            return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
-                .in_model(name)
-                .hint("give labels with --data, or --target-size in place of --max-drop"));
+            return Err(unmeasurable().in_model(name));
         }
-        let (joint, outcome, search) =
-            merge_for(goal, prepared, calibration, options, retraining, &tests, progress)?;
+        let (joint, outcome, search) = merge_for(goal, &prepared, &tests, job)?;
         Ok(Zipped { joint, outcome, search })
     }
 
@@ -351,4 +311,11 @@ impl Merger {
     fn is_made_up(&self) -> bool {
         self.given().is_synthetic() && self.options.calibration.gram.is_empty()
     }
+}
+
+/// The error about a limit of loss without labels to measure it.
+fn unmeasurable() -> Error {
+    let hint = Hint::from("add labels to ").option("data").then(", or give ");
+    Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")
+        .hint(hint.option("target-size").then(" in place of ").option("max-drop"))
 }
