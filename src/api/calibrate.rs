@@ -12,7 +12,7 @@ use crate::calib::stream::{Source, Stream};
 use crate::calib::taps::{RowLimit, Running, collect};
 use crate::canon::{CanonOptions, canonicalise};
 use crate::couple::{CoupledLayer, Coupling};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::progress::Progress;
 use crate::runtime::{fixed_batch, measuring};
@@ -108,7 +108,7 @@ impl Calibrator<'_> {
         }
         let mib = needed >> 20;
         Err(Error::new(ErrorKind::Memory, format!("the statistics take {mib} MiB"))
-            .hint("allow that with --memory")
+            .hint(Hint::from("allow more with ").option("memory"))
             .in_model(&model.name))
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::models::Loaded;
 use super::options::SampleOptions;
 use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
 use crate::progress::Progress;
 use crate::report::DataRecord;
@@ -181,9 +181,10 @@ impl Given<'_> {
         let given = self.inputs.len();
         let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
         if given > 1 && given != nets.len() && given != files {
-            let message = format!("--data was given {given} times for {} models", nets.len());
+            let message = format!("samples were given {given} times for {} models", nets.len());
+            let hint = Hint::from("give ").option("data");
             return Err(Error::new(ErrorKind::Usage, message)
-                .hint("give it once, or once per model in the models' order"));
+                .hint(hint.then(" once, or once per model in the models' order")));
         }
         // A joint model's data serves all its tasks.
         let place = |i: usize, net: &Net<'_>| if given == nets.len() { i } else { net.file };
@@ -273,6 +274,13 @@ fn settled(
         }
     }
     Ok(Extents::new())
+}
+
+/// The error about missing samples; `verb` says what for.
+pub(crate) fn no_samples(verb: &str) -> Error {
+    let hint = Hint::from("give inputs such as the models see, with or without labels: ");
+    Error::new(ErrorKind::Usage, format!("there are no samples to {verb} on"))
+        .hint(hint.option("data"))
 }
 
 /// A remark about sizes that were found by trial.

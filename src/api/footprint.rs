@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::options::RuntimeOptions;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::progress::Progress;
 
 /// Name of the command that tells it.
@@ -70,7 +70,8 @@ fn answer(
 
 fn endless(longest: Duration) -> Error {
     let message = format!("loading the models has not ended after {} s", longest.as_secs());
-    Error::new(ErrorKind::Backend, message).hint("leave the comparison out with --no-compare")
+    Error::new(ErrorKind::Backend, message)
+        .hint(Hint::from("leave out the comparison: ").option("no-compare"))
 }
 
 #[cfg(all(test, unix))]

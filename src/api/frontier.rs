@@ -9,7 +9,7 @@ use super::replay::Made;
 use super::{TOOL, output};
 use crate::calib::data::Dataset;
 use crate::emit::emit;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
@@ -119,16 +119,17 @@ impl Merger {
     fn check_open(&self) -> Result<()> {
         let super::MergeOptions { sharing, goal, calibration, .. } = &self.options;
         let fixed = [
-            ("--share", sharing.share.is_some()),
-            ("--max-cost", sharing.max_cost.is_some()),
-            ("--target-size", goal.target_size.is_some()),
-            ("--max-drop", goal.max_drop.is_some()),
-            ("--gram", !calibration.gram.is_empty()),
+            ("share", sharing.share.is_some()),
+            ("max-cost", sharing.max_cost.is_some()),
+            ("target-size", goal.target_size.is_some()),
+            ("max-drop", goal.max_drop.is_some()),
+            ("gram", !calibration.gram.is_empty()),
         ];
         match fixed.iter().find(|(_, is)| *is) {
             Some((option, _)) => {
-                let message = format!("{option} is of no use for a curve, which has all sizes");
-                Err(Error::new(ErrorKind::Usage, message).hint("leave it out"))
+                let message = "a curve covers all sizes and cannot fix how much to share";
+                let hint = Hint::from("leave out ").option(option);
+                Err(Error::new(ErrorKind::Usage, message).hint(hint))
             }
             None => Ok(()),
         }

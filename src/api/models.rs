@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::canon::check_sizes;
 use crate::compare::{nodes, ports};
 use crate::emit::{self, SOURCE_KEY};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::naming::{shown, task_fault, to_task};
@@ -279,7 +279,8 @@ fn check_names(names: &[String], tasks: usize) -> Result<Vec<String>> {
     let usage = |message: String| Error::new(ErrorKind::Usage, message);
     if names.len() != tasks {
         let message = format!("{} names were given for {tasks} models", names.len());
-        return Err(usage(message).hint("give --name once per model, in the models' order"));
+        let hint = Hint::from("give ").option("name");
+        return Err(usage(message).hint(hint.then(" once per model, in the models' order")));
     }
     for (i, name) in names.iter().enumerate() {
         if let Some(fault) = task_fault(name) {
@@ -288,7 +289,7 @@ fn check_names(names: &[String], tasks: usize) -> Result<Vec<String>> {
         }
         if names.iter().take(i).any(|other| other == name) {
             return Err(usage(format!("two tasks are called '{name}'"))
-                .hint("give every model another --name"));
+                .hint(Hint::from("give every model another ").option("name")));
         }
     }
     Ok(names.to_vec())

@@ -11,7 +11,7 @@ use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{TOOL, output};
 use crate::calib::data::Dataset;
 use crate::emit::{self, EmitOptions, FORM_KEY, Form, InputMode, RECIPE_KEY, emit};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::onnx::{self, Draft, SaveOptions};
@@ -46,6 +46,13 @@ impl<'a> RetrainDestination<'a> {
     pub fn new(output: &'a Path) -> Self {
         RetrainDestination { output, report: None, keep_rejected: false }
     }
+}
+
+/// Original models, samples and runtime of a retraining.
+struct Material {
+    teachers: Vec<Loaded>,
+    data: Vec<TaskData>,
+    backend: Arc<dyn Backend>,
 }
 
 impl Retrainer {
@@ -107,7 +114,7 @@ impl Retrainer {
             teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
         let data = self.open_data(&joint, options.seed, progress)?;
         let backend = self.options.runtime.open(progress)?;
-        // Samples that all tasks have in common run through what they share once.
+        // Tasks with common samples run their shared layers once.
         let count = if self.given().is_common() { 1 } else { data.len() };
         let sets: Vec<Dataset> = data.iter().take(count).map(|d| d.dataset.clone()).collect();
         let lesson = Lesson {
@@ -118,12 +125,14 @@ impl Retrainer {
             resume: self.options.resume,
         };
         let outcome = retrain(&mut joint, &lesson, &options, progress)?;
+        let runtime = backend.describe();
+        let material = Material { teachers, data, backend };
         let model = laid_out(&joint, &file)?;
         let draft = onnx::stage(&model, to.output, &SaveOptions::default(), progress)?;
-        // Who has asked to stop does not wait for a check.
+        // After Ctrl-C the file is written at once, without a check.
         let checked = match outcome.ending {
             Ending::Interrupted => Ok(None),
-            _ => self.check(&draft, &joint, &teachers, &data, &backend, progress),
+            _ => self.check(&draft, &joint, &material, progress),
         };
         let checked = match checked {
             Ok(checked) => checked,
@@ -136,11 +145,11 @@ impl Retrainer {
             output: to.output.display().to_string(),
             written: true,
             settings: RetrainSettings::new(&options),
-            runtime: backend.describe(),
+            runtime,
             outcome,
             verification: checked,
         };
-        self.settle(to, &place, draft, report, progress)
+        settle(to, &place, draft, report, progress)
     }
 
     fn given(&self) -> Given<'_> {
@@ -168,8 +177,9 @@ impl Retrainer {
             let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
             let message =
                 format!("{} original models for {} tasks", self.teachers.len(), names.len());
+            let hint = Hint::from("give ").option("teacher");
             return Err(Error::new(ErrorKind::Usage, message)
-                .hint(format!("give --teacher once for each of {}", names.join(", "))));
+                .hint(hint.then(format!(" once for each of {}", names.join(", ")))));
         }
         let names: Vec<String> = joint.tasks().iter().map(|t| t.name().to_owned()).collect();
         models::load(&self.teachers, &names)
@@ -183,8 +193,7 @@ impl Retrainer {
     ) -> Result<Vec<TaskData>> {
         let given = self.given();
         if given.is_synthetic() {
-            return Err(Error::new(ErrorKind::Usage, "there are no samples to train on")
-                .hint("give inputs such as the models see, with or without labels: --data"));
+            return Err(super::data::no_samples("train"));
         }
         let ports = task_ports(joint)?;
         let nets = task_nets(joint, &ports);
@@ -202,11 +211,10 @@ impl Retrainer {
         &self,
         draft: &Draft<'_>,
         joint: &JointModel,
-        teachers: &[Loaded],
-        data: &[TaskData],
-        backend: &Arc<dyn Backend>,
+        material: &Material,
         progress: &dyn Progress,
     ) -> Result<Option<Verification>> {
+        let Material { teachers, data, backend } = material;
         if self.options.no_verify || teachers.is_empty() {
             return Ok(None);
         }
@@ -233,32 +241,31 @@ impl Retrainer {
         let joint = Joint { path: draft.path(), name: &name };
         verify(joint, &subjects, &backends, self.options.runtime.batch, &limits, progress).map(Some)
     }
+}
 
-    /// Puts the joint model into its place, with its report, unless its check failed.
-    fn settle(
-        &self,
-        to: &RetrainDestination<'_>,
-        place: &Place<'_>,
-        mut draft: Draft<'_>,
-        mut report: RetrainReport,
-        progress: &dyn Progress,
-    ) -> Result<RetrainReport> {
-        let passed = report.verification.as_ref().is_none_or(Verification::passed);
-        if passed {
-            place.note(&mut draft, report.verification.as_ref(), false)?;
-            if let Some(path) = to.report {
-                draft.add_text(path, &output::json(&report)?)?;
-            }
-            draft.commit()?;
-        } else {
-            let settled = place.reject(draft, progress)?;
-            report.output = settled.path.display().to_string();
-            report.written = settled.written;
-            let json = output::json(&report)?;
-            output::write(to.report.iter().map(|path| (*path, json.as_str())), progress)?;
+/// Puts the joint model into its place, with its report, unless its check failed.
+fn settle(
+    to: &RetrainDestination<'_>,
+    place: &Place<'_>,
+    mut draft: Draft<'_>,
+    mut report: RetrainReport,
+    progress: &dyn Progress,
+) -> Result<RetrainReport> {
+    let passed = report.verification.as_ref().is_none_or(Verification::passed);
+    if passed {
+        place.note(&mut draft, report.verification.as_ref(), false)?;
+        if let Some(path) = to.report {
+            draft.add_text(path, &output::json(&report)?)?;
         }
-        Ok(report)
+        draft.commit()?;
+    } else {
+        let settled = place.reject(draft, progress)?;
+        report.output = settled.path.display().to_string();
+        report.written = settled.written;
+        let json = output::json(&report)?;
+        output::write(to.report.iter().map(|path| (*path, json.as_str())), progress)?;
     }
+    Ok(report)
 }
 
 /// A joint model in the form, and with the inputs and other metadata, of the file that it came from.

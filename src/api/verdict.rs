@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::output;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::onnx::Draft;
 use crate::progress::Progress;
 use crate::staging::{Target, resolve};
@@ -36,7 +36,8 @@ impl<'a> Place<'a> {
         let Ok(Target::File(real)) = resolve(output) else {
             let message =
                 format!("'{}' is no file beside which another could be", output.display());
-            return Err(Error::new(ErrorKind::Usage, message).hint("leave out --keep-rejected"));
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint(Hint::from("leave out ").option("keep-rejected")));
         };
         let stem = real.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let suffix = real.extension().map(|s| format!(".{}", s.to_string_lossy()));

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::data::{DataInput, Given, Tried};
 use super::models::{self, ModelInput};
 use super::options::VerifyOptions;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::onnx;
 use crate::progress::Progress;
 use crate::verify::{Joint, Limits, Reported, Subject, Verification, Wiring};
@@ -45,8 +45,8 @@ pub fn verify(
     }
     let given = Given { inputs: data, options: &options.samples };
     if options.max_drop.is_some() && given.is_synthetic() {
-        return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
-            .hint("give labels with --data"));
+        return Err(Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")
+            .hint(Hint::from("add labels to ").option("data")));
     }
     let all = if given.is_synthetic() { SAMPLES } else { usize::MAX };
     let first = options.runtime.open(progress)?;

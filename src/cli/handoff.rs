@@ -10,7 +10,7 @@ use crate::api::data::{Given, Net, task_nets, task_ports};
 use crate::api::options::RuntimeOptions;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::handoff::{self, Lesson, Loss};
+use crate::handoff::{self, ExportOptions, Lesson, Loss};
 use crate::onnx;
 use crate::progress::Progress;
 use crate::runtime::{ModelSource, Session};
@@ -57,8 +57,8 @@ impl Request<'_> {
             LossName::Distillation => Loss::Distillation,
             LossName::CrossEntropy => Loss::CrossEntropy,
         };
-        let batch = self.runtime.batch;
-        handoff::export(&joint, lessons.collect(), loss, batch, self.folder, console)
+        let options = ExportOptions { loss, batch: self.runtime.batch };
+        handoff::export(&joint, lessons.collect(), options, self.folder, console)
             .in_model(self.joint.display())?;
         console.finish();
         let folder = self.folder.display();

@@ -35,6 +35,7 @@ pub use forward::{Forward, forward};
 pub use import::trained;
 pub use operators::TRAINABLE_OPS;
 pub use samples::Loss;
+use samples::Net;
 
 /// The joint model in the folder, as it was given.
 pub const JOINT: &str = "joint.onnx";
@@ -65,8 +66,17 @@ pub struct Lesson<'a> {
     pub data: &'a Dataset,
 }
 
-/// Writes the folder `target`, whole or not at all: `lessons` has one entry per task of the joint
-/// model, in order; samples pass through the teachers `batch` at a time.
+/// How samples and targets are written.
+#[derive(Debug, Clone, Copy)]
+pub struct ExportOptions {
+    /// The targets.
+    pub loss: Loss,
+    /// Samples per run of a teacher, unless a model fixes it.
+    pub batch: usize,
+}
+
+/// Writes the folder `target`, whole or not at all. `lessons` has one entry per task of the joint
+/// model, in order.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] for what is no joint model, [`ErrorKind::Unsupported`] naming a node that
@@ -76,8 +86,7 @@ pub struct Lesson<'a> {
 pub fn export(
     joint: &Model,
     lessons: Vec<Lesson<'_>>,
-    loss: Loss,
-    batch: usize,
+    options: ExportOptions,
     target: &Path,
     progress: &dyn Progress,
 ) -> Result<()> {
@@ -92,11 +101,12 @@ pub fn export(
     let Forward { model, trainable } = forward(&plan)?;
     let draft = Draft::beside(target)?;
     let folder = &draft.path();
-    let steps = lessons.iter().map(|l| l.data.len().div_ceil(batch.max(1)) as u64).sum();
+    let steps = lessons.iter().map(|l| l.data.len().div_ceil(options.batch.max(1)) as u64).sum();
     progress.begin("export", steps);
     let mut tasks = Vec::new();
     for (number, (task, lesson)) in plan.tasks().iter().zip(lessons).enumerate() {
-        let written = samples::write(task, number, lesson, loss, batch, folder, progress);
+        let net = Net { graph: task.graph(), name: task.name(), number, folder };
+        let written = net.write(lesson, options, progress);
         tasks.push(written.in_model(task.name())?);
     }
     onnx::save(joint, &folder.join(JOINT), &SaveOptions::default())?;

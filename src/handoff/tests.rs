@@ -304,7 +304,7 @@ fn exported(target: &Path, loss: Loss, teachers: bool) -> Result<()> {
         .tasks()
         .iter()
         .map(|task| Lesson { teacher: teachers.then(|| session(task.model())), data: &data });
-    export(&base, lessons.collect(), loss, 32, target, &Silent)
+    export(&base, lessons.collect(), ExportOptions { loss, batch: 32 }, target, &Silent)
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::mtz::joint::{JointModel, Task};
 use crate::progress::Progress;
 use crate::runtime::{Backend, HostArray};
 
-use super::course::Course;
+use super::course::{Course, Setup};
 use super::examples::Examples;
 use super::graph::{Built, TaskLoss, build};
 use super::options::RetrainOptions;
@@ -133,7 +133,8 @@ pub fn retrain(
     let mut examples = examples((joint, &trainable), lesson, options, progress)?;
     let losses = losses((joint, &trainable), &mut examples, options)?;
     let built = build(&trainable, &losses, options, batch)?;
-    let mut course = Course::new(joint, &built, examples, lesson, options, batch, progress)?;
+    let setup = Setup { built: &built, lesson, options, batch, progress };
+    let mut course = Course::new(joint, examples, setup)?;
     let outcome = Outcome { normalisations, ..course.run()? };
     let best = course.best.parameters;
     let values = stored(&trainable, &built, best)?;

@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 
 /// Version of the format.
 const VERSION: i64 = 1;
@@ -246,7 +246,7 @@ impl RawLayer {
 
 fn fault(message: String) -> Error {
     Error::new(ErrorKind::Format, message)
-        .hint("correct the plan, or write another with --save-plan")
+        .hint(Hint::from("correct the plan, or write another with ").option("save-plan"))
 }
 
 /// The values of an option as typed; `None` for what cannot be typed.

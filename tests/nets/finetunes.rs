@@ -16,8 +16,8 @@ use onnx_zip::mtz::options::{Biases, Budget, MergeOptions, Ranks};
 use onnx_zip::mtz::plan::predict;
 use onnx_zip::progress::Silent;
 use onnx_zip::zipper::{
-    self, Calibration, Goal, Input, Job, Matching, Outcome, Part, PrepareOptions, Prepared, merge_for,
-    prepare_parts,
+    self, Calibration, Goal, Input, Job, Matching, Outcome, Part, PrepareOptions, Prepared,
+    merge_for, prepare_parts,
 };
 
 use crate::permute::permuted;

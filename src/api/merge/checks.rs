@@ -9,7 +9,7 @@ use crate::api::models::Loaded;
 use crate::api::verify::SAMPLES as VERIFIED_SAMPLES;
 use crate::calib::data::Dataset;
 use crate::calib::store::{self, LayerMoments};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options as mtz;
 use crate::mtz::plan::predict;
@@ -28,7 +28,7 @@ impl Merger {
                 ErrorKind::Usage,
                 format!("{} statistics were given for {} models", gram.len(), loaded.len()),
             )
-            .hint("give --gram once per model, in their order"));
+            .hint(Hint::from("give ").option("gram").then(" once per model, in their order")));
         }
         let of_model = |(path, model): (&PathBuf, &Loaded)| {
             let (moments, meta) = store::load(path)?;
@@ -57,9 +57,9 @@ impl Merger {
             let layers: Vec<String> =
                 first.coupling().layers.iter().map(|layer| layer.name.clone()).collect();
             if let Some(glob) = options.budget.unused(&layers).first() {
-                let message =
-                    format!("--keep-shared '{glob}' matches no layer of {}", first.name());
-                return Err(usage(&message).hint(format!("its layers are {}", layers.join(", "))));
+                let message = format!("the rule for '{glob}' matches no layer of {}", first.name());
+                let hint = Hint::from("correct ").option("keep-shared").then("; its layers are ");
+                return Err(usage(&message).hint(hint.then(layers.join(", "))));
             }
         }
         predict(&prepared.joint, &prepared.alignment, &options.budget, false).map(drop)

@@ -12,7 +12,7 @@ use crate::api::models::Loaded;
 use crate::api::options::Requirement;
 use crate::compare::{Against, Candidate, Comparison, Original, compare, left_out};
 use crate::emit::Form;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::plan::Sizes;
 use crate::onnx::{self, Draft};
@@ -170,6 +170,8 @@ fn aside(model: &Loaded) -> Result<Option<NamedTempFile>> {
     file.map(Some).map_err(|e| {
         Error::new(ErrorKind::Io, "cannot write a temporary file to measure memory with")
             .because(e)
-            .hint("free space there, or leave the comparison out with --no-compare")
+            .hint(
+                Hint::from("free space there, or leave out the comparison: ").option("no-compare"),
+            )
     })
 }

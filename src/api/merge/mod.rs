@@ -155,9 +155,10 @@ impl Merger {
     /// [`ErrorKind::Usage`] for a goal, which is found out by merging; as [`plan()`](super::plan()).
     pub fn plan(&self) -> Result<Plan> {
         if self.options.goal.goal().is_some() {
-            let message = "how much to share for a goal is found out by merging";
+            let message = "only a merge finds out how much to share for a goal";
+            let hint = Hint::from("leave out ").option("dry-run").then(", or give ");
             return Err(Error::new(ErrorKind::Usage, message)
-                .hint("leave out --dry-run, or give --share in place of the goal"));
+                .hint(hint.option("share").then(" in place of the goal")));
         }
         let MergeOptions { models, sharing, method, tuning, .. } = self.options.clone();
         let options = PlanOptions { models, sharing, method, statistics: tuning.statistics };

@@ -3,7 +3,7 @@
 #[cfg(feature = "cli")]
 use super::parse::choices;
 use super::statistics::StatisticsOptions;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 #[cfg(feature = "cli")]
 use crate::mtz::matching::MATCHERS;
 use crate::mtz::options::{self as mtz, Method, Passes};
@@ -125,12 +125,13 @@ fn weights(alpha: &[f64], tasks: usize) -> Result<Vec<f64>> {
         return Ok(all);
     }
     if all.len() != tasks {
-        let message = format!("--alpha has {} weights for {tasks} tasks", all.len());
-        return Err(usage(message).hint("give one weight per task"));
+        let message = format!("{} weights were given for {tasks} tasks", all.len());
+        return Err(usage(message).hint(Hint::from("give one per task: ").option("alpha")));
     }
     let sum: f64 = all.iter().sum();
     if all.iter().any(|a| !(*a > 0.0 && *a < 1.0)) || (sum - 1.0).abs() > 1e-6 {
-        return Err(usage("the weights of --alpha must lie between 0 and 1 and sum to 1"));
+        return Err(usage("the tasks' weights must lie between 0 and 1 and sum to 1")
+            .hint(Hint::from("correct ").option("alpha")));
     }
     Ok(all)
 }

@@ -7,7 +7,7 @@ use super::corrections::Corrections;
 #[cfg(feature = "cli")]
 use super::{corrections::CORRECTIONS, parse};
 use crate::canon::BatchNorm;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Biases, Budget, Unit};
 use crate::zipper::{Goal, Matching, PrepareOptions};
@@ -218,8 +218,9 @@ impl ShareOptions {
             Matching::Index if some => {
                 let message =
                     "channels correspond by index where all neurons of a layer are shared";
+                let hint = Hint::from("use ").option_as("unit", "layer").then(", or leave out ");
                 return Err(Error::new(ErrorKind::Usage, message)
-                    .hint("use --unit layer, or leave out --correspondence index"));
+                    .hint(hint.option_as("correspondence", "index")));
             }
             Matching::Auto if some => Matching::Search,
             wish => wish,

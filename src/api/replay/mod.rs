@@ -10,7 +10,7 @@ use super::merge::Merger;
 use super::models::ModelInput;
 use super::options::{KeepShared, Typed};
 use crate::align::TaskLayer;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::site::SiteRecord;
 use crate::progress::Progress;
 use crate::report::each;
@@ -109,7 +109,7 @@ impl Merger {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Usage, message)
-            .hint("restore the file, or go on with --allow-changed"))
+            .hint(Hint::from("restore the file, or go on with ").option("allow-changed")))
     }
 
     /// What the plan that is followed decides about layers; `None` where it leaves that to the options.
