@@ -22,7 +22,9 @@ mod candidates;
 mod corrections;
 mod decisions;
 mod equal;
+mod error_limit;
 mod frontier;
+mod goal;
 mod importance;
 mod measure;
 mod plan_file;
@@ -32,12 +34,12 @@ mod search;
 use batches::{batch_in_parts, batch_size};
 pub use decisions::{Decisions, SiteNames};
 pub use frontier::{FrontierPoint, frontier, knee};
+pub use goal::{Goal, merge_for};
 use importance::Importance;
 pub use plan_file::{FileRecord, LayerRecord, PlanFile, Weights};
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
-pub use search::{Goal, merge_for};
 
 pub use crate::align::Matching;
 pub use crate::mtz::plan::Trial;

@@ -10,6 +10,7 @@ mod layers;
 mod lineage;
 mod run;
 mod task;
+mod worth;
 
 use std::collections::{BTreeMap, BTreeSet};
 

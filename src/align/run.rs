@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::couple::{CoupledLayer, LayerId};
 use crate::ops::LayerKind;
 
-use super::layers::{describe, worth};
+use super::worth::{describe, worth};
 use super::{Net, Site};
 
 /// Pairs of site and layer that are weighed. Of nets with more layers, those at about the same part of

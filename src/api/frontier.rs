@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::merge::{Merger, Ready, SAMPLES, with_originals};
+use super::merge::{Made, Merger, Ready, SAMPLES, with_originals};
 use super::models::ModelInput;
-use super::replay::Made;
 use super::{TOOL, output};
 use crate::calib::data::Dataset;
 use crate::emit::emit;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::merge::Merged;
+use super::merged::Merged;
 use super::options::RuntimeOptions;
 use super::output;
 use crate::compare::ports;

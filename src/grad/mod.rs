@@ -20,6 +20,7 @@ mod sensitivity;
 mod shape;
 mod unroll;
 mod weight_gradient;
+mod window;
 
 use std::collections::{HashMap, HashSet};
 

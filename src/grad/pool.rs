@@ -3,8 +3,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Attribute, Dim, Node, NodeId, ValueId};
 
-use super::conv::Window;
 use super::reduce::chosen;
+use super::window::Window;
 use super::{Grads, Tape, unsupported};
 
 fn kernel(node: &Node) -> Result<Vec<usize>> {

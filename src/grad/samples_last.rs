@@ -8,7 +8,7 @@
 use crate::ir::{Attribute, Node, NodeId, ValueId};
 
 use super::Tape;
-use super::conv::Window;
+use super::window::Window;
 
 /// Up to so many values of a sample, on either side: those of 64 samples are a mebibyte, which is
 /// what a core's cache holds.

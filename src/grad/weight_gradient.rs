@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ir::{Attribute, Node, ValueId};
 
 use super::Tape;
-use super::conv::Window;
+use super::window::Window;
 
 /// Σ over samples and positions of `small` times the patch of `large` under its window.
 pub(super) fn weight_gradient(

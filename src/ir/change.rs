@@ -188,7 +188,7 @@ impl Graph {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::ir::tensor::{DataType, Dim};
+    use crate::ir::{DataType, Dim};
 
     fn float(shape: Vec<Dim>) -> TensorType {
         TensorType { dtype: DataType::F32, shape: Some(shape) }

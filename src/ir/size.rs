@@ -6,7 +6,28 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::tensor::Dim;
+/// One dimension of a shape.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Dim {
+    /// Fixed size.
+    Known(usize),
+    /// Size known only at run time, by a name that is equal where sizes are equal.
+    Symbol(String),
+    /// Size known only at run time, computed from named ones; neither a number nor one name alone.
+    Formula(Box<Size>),
+    /// Nothing is known.
+    Unknown,
+}
+
+impl Dim {
+    /// The size, where it is fixed.
+    pub fn known(&self) -> Option<usize> {
+        match self {
+            Dim::Known(n) => Some(*n),
+            _ => None,
+        }
+    }
+}
 
 /// Sums of more products are given up.
 const MOST_TERMS: usize = 8;

@@ -14,7 +14,8 @@
 
 use std::fmt::{self, Write};
 
-use super::tensor::{DataType, Dim, Tensor, TensorType};
+use super::size::Dim;
+use super::tensor::{DataType, Tensor, TensorType};
 use super::{Attribute, Graph, Node, NodeId, Value, ValueId, ValueKind};
 
 /// Integer constants of up to this many elements are shown in full.

@@ -13,9 +13,10 @@ use super::batches::{Batches, split};
 use super::checkpoint::{Checkpoint, fingerprint};
 use super::examples::Examples;
 use super::graph::Built;
+use super::lesson::Lesson;
 use super::optimizer::schedule;
 use super::options::RetrainOptions;
-use super::run::{Ending, Lesson, Outcome, Point, TaskOutcome};
+use super::outcome::{Ending, Outcome, Point, TaskOutcome};
 use super::validate::{Quality, named, single, validate};
 
 /// Number of validations.

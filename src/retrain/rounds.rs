@@ -6,8 +6,10 @@ use crate::error::Result;
 use crate::mtz::joint::JointModel;
 use crate::progress::Progress;
 
+use super::lesson::Lesson;
 use super::options::RetrainOptions;
-use super::run::{Lesson, Outcome, retrain};
+use super::outcome::Outcome;
+use super::run::retrain;
 
 /// When a merge retrains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::io::Write;
 use tempfile::NamedTempFile;
 
 use super::Merger;
-use super::record::{Facts, Shape};
+use super::record::{Compared, Facts, Shape};
 use crate::api::data::TaskData;
 use crate::api::footprint;
 use crate::api::models::Loaded;
@@ -19,15 +19,6 @@ use crate::onnx::{self, Draft};
 use crate::progress::Progress;
 use crate::report;
 use crate::runtime::{Backend, ModelSource};
-
-/// What came of a comparison.
-#[derive(Default)]
-pub(super) struct Compared {
-    /// What was measured; `None` where nothing was.
-    pub(super) comparison: Option<Comparison>,
-    /// What should have been measured and was not, as sentences.
-    pub(super) missing: Vec<String>,
-}
 
 impl Merger {
     /// Compares the complete file with the originals, if that is wanted. A comparison that fails says so

@@ -2,10 +2,12 @@
 
 mod checks;
 mod comparison;
+mod corrections;
 mod lesson;
 mod placing;
 mod ready;
 mod record;
+mod replay;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,11 +15,11 @@ use std::time::Instant;
 
 use super::data::{DataInput, Given, TaskData};
 use super::joint::Joint;
+use super::merged::Merged;
 use super::models::ModelInput;
 use super::options::{MergeOptions, PlanOptions};
 use super::output;
 use super::plan;
-use super::replay::Replay;
 use super::structure::structure;
 use super::verdict::Place;
 use crate::calib::data::Dataset;
@@ -26,16 +28,18 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
-use crate::report::{Picture, Plan, Report};
+use crate::report::{Picture, Plan};
 use crate::verify::Verification;
 use crate::zipper::{Job, Outcome, Prepared, Trial, merge_decided, merge_for};
 
-use comparison::Compared;
 pub(super) use comparison::with_originals;
 use lesson::Classroom;
 use placing::Findings;
 pub(super) use ready::Ready;
-use record::{Facts, Shape};
+use record::{Compared, Facts, Shape};
+pub(super) use replay::Made;
+use replay::Replay;
+pub use replay::{read_plan, resolved};
 
 /// Samples of a merge with data.
 pub(super) const SAMPLES: usize = 10_000;
@@ -84,20 +88,6 @@ impl<'a> Destination<'a> {
     pub fn new(output: &'a Path) -> Self {
         Destination { output, reports: &[], keep_rejected: false }
     }
-}
-
-/// What came of a merge.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Merged {
-    /// Everything about the merge.
-    pub report: Report,
-    /// Whether the joint model passed its verification.
-    pub passed: bool,
-    /// What was required of the joint model and is not so, as a sentence.
-    pub unmet: Option<String>,
-    /// In what the joint model is worse than its originals, as a sentence.
-    pub worse: Option<String>,
 }
 
 /// A joint model that is not written yet.

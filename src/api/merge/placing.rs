@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::comparison::Compared;
-use super::record::{Facts, Shape, Written};
+use super::record::{Compared, Facts, Shape, Written};
+use super::replay::Made;
 use super::{Destination, Merged, Merger};
-use crate::api::replay::Made;
 use crate::api::verdict::{Place, Settled};
 use crate::api::{models, output};
 use crate::error::Result;

@@ -11,9 +11,8 @@ use crate::mtz::joint::Task;
 use crate::mtz::options::{self as mtz, Passes};
 use crate::mtz::solver::memory::beside;
 use crate::progress::Progress;
-use crate::retrain::When;
 use crate::runtime::{Backend, measuring};
-use crate::zipper::{Calibration, Goal, Prepared, SiteNames, prepare_parts};
+use crate::zipper::{Calibration, Prepared, SiteNames, prepare_parts};
 
 /// Models and samples, read and understood.
 pub(crate) struct Ready {
@@ -78,10 +77,7 @@ impl Merger {
             passes: self.options.method.passes,
             ..mtz::MergeOptions::default()
         };
-        let goal = self.options.goal.goal().or_else(|| sharing.goal(neurons));
-        let goal = goal.filter(|goal| !matches!(goal, Goal::Drop(_)));
-        let stays = self.options.retraining.retrain != Some(When::PerLayer);
-        sharing.correct(neurons, goal.is_some(), stays, &mut options)?;
+        self.correct(&mut options)?;
         if !self.options.calibration.gram.is_empty() {
             options.passes = Passes::One;
         }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::comparison::Compared;
 use super::{Merger, SYNTHETIC};
 use crate::api::TOOL;
 use crate::api::data::TaskData;
 use crate::api::models::Loaded;
 use crate::api::verdict::Settled;
+use crate::compare::Comparison;
 use crate::emit::Form;
 use crate::mtz::options as mtz;
 use crate::mtz::solver::pair_cost::Metric;
@@ -45,6 +45,15 @@ pub(crate) struct Shape {
     pub(crate) form: Form,
     /// Whether tasks have inputs of their own.
     pub(crate) separate: bool,
+}
+
+/// What came of a comparison.
+#[derive(Default)]
+pub(super) struct Compared {
+    /// What was measured; `None` where nothing was.
+    pub(super) comparison: Option<Comparison>,
+    /// What should have been measured and was not, as sentences.
+    pub(super) missing: Vec<String>,
 }
 
 /// The file that was written.

@@ -6,13 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::align::{Alignment, Site, TaskId};
+use crate::align::{Alignment, Site, TaskId, TaskLayer};
 use crate::ir::NodeId;
 use crate::mtz::joint::JointModel;
 use crate::mtz::site::SiteRecord;
 
 use super::prediction::Prediction;
-use super::ranks::Curve;
 
 /// At the knee, a part of the saving must buy so many times that part of the loss.
 const KNEE_SLOPE: f64 = 1.5;
@@ -25,6 +24,24 @@ const LEAST_LEFT: f64 = 0.05;
 
 /// Steps of size in which layers are weighed against each other.
 const SCALE: u64 = 10_000;
+
+/// What corrections of a layer take and give.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Curve {
+    /// The layers that are corrected: those of all tasks but the first.
+    pub layers: Vec<TaskLayer>,
+    /// Parameters of one rank in all of them.
+    pub size: u64,
+    /// The part of the layer's loss that each rank takes away.
+    pub gains: Vec<f64>,
+}
+
+impl Curve {
+    /// The part of the loss that is left at a rank.
+    pub fn left(&self, rank: usize) -> f64 {
+        self.gains.iter().skip(rank).sum()
+    }
+}
 
 /// What it costs and saves to share the weights of one node of the models.
 #[derive(Debug, Clone, PartialEq)]

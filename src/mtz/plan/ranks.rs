@@ -6,28 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::align::TaskLayer;
 use crate::mtz::options::Ranks;
 
 use super::layer_choice::LayerCost;
-
-/// What corrections of a layer take and give.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Curve {
-    /// The layers that are corrected: those of all tasks but the first.
-    pub layers: Vec<TaskLayer>,
-    /// Parameters of one rank in all of them.
-    pub size: u64,
-    /// The part of the layer's loss that each rank takes away.
-    pub gains: Vec<f64>,
-}
-
-impl Curve {
-    /// The part of the loss that is left at a rank.
-    pub fn left(&self, rank: usize) -> f64 {
-        self.gains.iter().skip(rank).sum()
-    }
-}
 
 /// How parameters are spent.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -120,6 +101,7 @@ mod tests {
     use super::*;
     use crate::align::TaskId;
     use crate::couple::LayerId;
+    use crate::mtz::plan::layer_choice::Curve;
 
     fn cost(place: usize, loss: f64, saved: u64, size: u64, gains: &[f64]) -> LayerCost {
         let layers = vec![TaskId(1).layer(LayerId(place))];

@@ -5,11 +5,12 @@ mod paths;
 
 use std::path::{Path, PathBuf};
 
-use super::data::DataInput;
-use super::merge::Merger;
-use super::models::ModelInput;
-use super::options::{KeepShared, Typed};
+use super::Merger;
 use crate::align::TaskLayer;
+use crate::api::TOOL;
+use crate::api::data::DataInput;
+use crate::api::models::ModelInput;
+use crate::api::options::{KeepShared, Typed};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::site::SiteRecord;
 use crate::progress::Progress;
@@ -20,22 +21,22 @@ pub use paths::resolved;
 
 /// A plan that a merge follows, and one that it writes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Replay {
+pub(in crate::api) struct Replay {
     /// What it follows.
-    pub(super) followed: Option<PlanFile>,
+    pub(in crate::api) followed: Option<PlanFile>,
     /// Whether files may be others than those of the plan.
-    pub(super) allow_changed: bool,
+    pub(in crate::api) allow_changed: bool,
     /// What it writes, as far as it is known before, and where.
-    pub(super) written: Option<(PathBuf, PlanFile)>,
+    pub(in crate::api) written: Option<(PathBuf, PlanFile)>,
 }
 
 /// What a merge knows of itself.
-pub(super) struct Made<'a> {
-    pub(super) runtime: String,
-    pub(super) memory: u64,
-    pub(super) sites: &'a [SiteNames],
-    pub(super) records: &'a [SiteRecord],
-    pub(super) decisions: &'a Decisions,
+pub(in crate::api) struct Made<'a> {
+    pub(in crate::api) runtime: String,
+    pub(in crate::api) memory: u64,
+    pub(in crate::api) sites: &'a [SiteNames],
+    pub(in crate::api) records: &'a [SiteRecord],
+    pub(in crate::api) decisions: &'a Decisions,
 }
 
 /// Reads a plan.
@@ -70,7 +71,7 @@ impl Merger {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for what is not the plan's, unless that is allowed.
-    pub(super) fn check_followed(&self, progress: &dyn Progress) -> Result<()> {
+    pub(in crate::api) fn check_followed(&self, progress: &dyn Progress) -> Result<()> {
         let Some(plan) = &self.replay.followed else { return Ok(()) };
         let gram = &self.options.calibration.gram;
         type Found = Vec<Option<FileRecord>>;
@@ -116,7 +117,7 @@ impl Merger {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for a layer that models do not have in common, or a share that is none.
-    pub(super) fn decisions(&self, sites: &[SiteNames]) -> Result<Option<Decisions>> {
+    pub(in crate::api) fn decisions(&self, sites: &[SiteNames]) -> Result<Option<Decisions>> {
         let layers = self.replay.followed.iter().flat_map(|plan| &plan.layers);
         let mut decisions = None;
         for layer in layers {
@@ -140,9 +141,9 @@ impl Merger {
     }
 
     /// Says where a plan is followed with another program or runtime than that which made it.
-    pub(super) fn compare_makers(&self, runtime: &str, progress: &dyn Progress) {
+    pub(in crate::api) fn compare_makers(&self, runtime: &str, progress: &dyn Progress) {
         let Some(plan) = &self.replay.followed else { return };
-        for (made, now) in [(&plan.tool, super::TOOL), (&plan.runtime, runtime)] {
+        for (made, now) in [(&plan.tool, TOOL), (&plan.runtime, runtime)] {
             if let Some(made) = made.as_ref().filter(|made| *made != now) {
                 progress.warn(&format!(
                     "the plan was made with {made}, and this is {now}: the joint model may differ"
@@ -155,7 +156,12 @@ impl Merger {
     ///
     /// # Errors
     /// [`ErrorKind::Io`] where a file that was merged cannot be read any more.
-    pub(super) fn plan_of(&self, path: &Path, plan: &PlanFile, made: &Made<'_>) -> Result<String> {
+    pub(in crate::api) fn plan_of(
+        &self,
+        path: &Path,
+        plan: &PlanFile,
+        made: &Made<'_>,
+    ) -> Result<String> {
         let gram = &self.options.calibration.gram;
         let moved = |record: FileRecord| FileRecord {
             path: paths::seen_from(path, &record.path),
@@ -173,7 +179,7 @@ impl Merger {
         options.entry("seed".to_owned()).or_insert_with(|| vec![seed.to_string()]);
         options.sort_keys();
         let plan = PlanFile {
-            tool: Some(super::TOOL.to_owned()),
+            tool: Some(TOOL.to_owned()),
             runtime: Some(made.runtime.clone()),
             models: files(self.models.iter().map(of_model).collect())?,
             data: files(self.data.iter().map(of_data).collect())?,
