@@ -17,18 +17,9 @@ use crate::ops::{gates, is_parameter};
 
 use super::builder::Builder;
 use super::recipe::Placed;
+use super::scope::Scope;
 use super::task::{Layouts, TaskEmitter};
 use super::{InputMode, add_inputs, name_outputs, wrap};
-
-/// Among which parameters equal ones are the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Scope {
-    /// The parameter of one task.
-    Own(usize, ValueId),
-    /// Parameters of shared neurons: the first of them, and which of the nodes that make or treat
-    /// this neuron reads them.
-    Shared(Neuron, String),
-}
 
 /// A parameter of the joint model.
 #[derive(Debug, Clone)]
