@@ -1,5 +1,5 @@
-//! The order of stages: load → canonicalise → couple → align → (calibrate → pair → fuse → retrain) per
-//! site → emit. Nobody else knows it.
+//! The order of stages: load → canonicalise → couple → align → (calibrate → pair → fuse → retrain)
+//! per site → emit. No other room knows it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,26 +44,26 @@ pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts}
 pub use crate::align::Matching;
 pub use crate::mtz::plan::Trial;
 
-/// How calibration runs.
+/// Samples and runtime of a calibration.
 #[derive(Clone)]
 pub struct Calibration {
     /// Runs the nets.
     pub backend: Arc<dyn Backend>,
     /// One data set per task.
     pub data: Vec<Dataset>,
-    /// Statistics of the original nets from earlier calibrations, per task, or empty. They count
-    /// where statistics are taken in one pass ([`crate::mtz::options::Passes::One`]).
+    /// Stored statistics of the original nets, per task, or empty. Used with
+    /// [`crate::mtz::options::Passes::One`].
     pub stored: Vec<LayerMoments>,
     /// Samples per batch; smaller where a model fixes its batch size.
     pub batch: usize,
-    /// Bytes that kept activations may take, per task.
+    /// Memory limit for kept activations, in bytes per task.
     pub memory: u64,
 }
 
-/// What happened during a merge.
+/// The outcome of a merge.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// What happened at each site that several nets have.
+    /// The record of each site of several nets.
     pub sites: Vec<SiteRecord>,
     /// Parameters before and after.
     pub sizes: Sizes,
@@ -73,9 +73,9 @@ pub struct Outcome {
     pub without_sensitivity: Vec<(String, String)>,
     /// Samples used, per task.
     pub samples: Vec<usize>,
-    /// What a search has decided about layers; nothing where there was none.
+    /// Decisions of a search about layers; empty without a search.
     pub decisions: Decisions,
-    /// What came of retraining; `None` where there was none.
+    /// Results of retraining; `None` without retraining.
     pub retrained: Option<Retrained>,
 }
 

@@ -35,7 +35,7 @@ pub fn calibrate(
     store::save(output, &moments, &meta, progress)
 }
 
-/// Adds up statistics of one model that were taken on several parts of the data.
+/// Adds up statistics of one model that were collected on several parts of the data.
 ///
 /// # Errors
 /// [`ErrorKind::Calibration`] for statistics of different models.

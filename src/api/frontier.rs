@@ -16,12 +16,12 @@ use crate::report::{Frontier, FrontierRecord, FrontierTask, Picture, SCHEMA};
 use crate::runtime::Backend;
 use crate::zipper::{FrontierPoint, Job, PlanFile, frontier, knee};
 
-/// Where a curve goes, and what is measured.
+/// Files of a curve, and options of its measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct FrontierDestination<'a> {
-    /// Merges at most.
+    /// Number of merges at most.
     pub points: usize,
-    /// Whether the time of a run is measured, too.
+    /// Whether to measure the time of a run.
     pub latency: bool,
     /// Files of reports: `.html`, `.json`, `.csv` or `.md`.
     pub reports: &'a [PathBuf],
@@ -31,23 +31,23 @@ pub struct FrontierDestination<'a> {
     pub keep: Option<&'a Path>,
 }
 
-/// What all points need.
+/// The context of all points.
 struct Room<'a> {
     merger: &'a Merger,
     to: &'a FrontierDestination<'a>,
     template: &'a PlanFile,
     ready: &'a Ready,
-    /// The runtime on one thread, where times are taken.
+    /// The runtime on one thread, for measuring times.
     timer: Option<&'a dyn Backend>,
-    /// A folder for joint models that nobody keeps.
+    /// A folder for joint models that are not kept.
     aside: &'a Path,
     progress: &'a dyn Progress,
 }
 
 impl Merger {
-    /// Merges for several sizes, from all that can be shared on, and measures what each costs the tasks: their
-    /// errors where samples have labels, else how far outputs are from the originals'. `plan` holds the options
-    /// as they would be typed, for the plans of the points.
+    /// Merges for several sizes, beginning with all that can be shared, and measures the loss of each
+    /// task: its error if samples have labels, else the deviation of its outputs. `plan` holds the
+    /// options as typed, for the plans of the points.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for options that fix how much is shared; else as [`Merger::merge_into`].
@@ -114,7 +114,7 @@ impl Merger {
         Ok(curve)
     }
 
-    /// Refuses what fixes how much is shared.
+    /// Refuses options that fix how much is shared.
     fn check_open(&self) -> Result<()> {
         let super::MergeOptions { sharing, goal, calibration, .. } = &self.options;
         let fixed = [
@@ -136,10 +136,10 @@ impl Merger {
 }
 
 impl Room<'_> {
-    /// Writes what is wished for of a point, and what a report says of it.
+    /// Writes the files of a point, and returns its entry of the report.
     fn record(&self, point: &FrontierPoint, joint: &JointModel) -> Result<FrontierRecord> {
         let Room { ready, to, .. } = self;
-        // Sizes tell points apart: no two merges of a curve are equally large and not the same.
+        // Sizes identify points: different merges of a curve have different sizes.
         let name = format!("joint-{:.2}", 100.0 * point.size);
         let place = |folder: &Path, suffix: &str| folder.join(format!("{name}.{suffix}"));
         let model = emit(joint, &self.merger.options.result.emit())?;
@@ -183,7 +183,7 @@ impl Room<'_> {
         })
     }
 
-    /// Seconds of the joint model and of all originals, where they can be measured.
+    /// Seconds per run of the joint model and of all originals, if they can be measured.
     fn latency(
         &self,
         point: &FrontierPoint,

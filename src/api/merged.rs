@@ -2,16 +2,16 @@
 
 use crate::report::Report;
 
-/// What came of a merge.
+/// The result of a merge.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Merged {
-    /// Everything about the merge.
+    /// The report.
     pub report: Report,
     /// Whether the joint model passed its verification.
     pub passed: bool,
-    /// What was required of the joint model and is not so, as a sentence.
+    /// Requirements that the joint model does not meet, as a sentence.
     pub unmet: Option<String>,
-    /// In what the joint model is worse than its originals, as a sentence.
+    /// The respects in which the joint model is worse than its originals, as a sentence.
     pub worse: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What users of the library need: options, a merger, the joint model and what can be done with it.
+//! The library's interface: options, a merger, the joint model, and one function per other command.
 //!
 //! The command line and the Python package are thin layers over this room, whose types are re-exported
 //! at the root of the crate. Models come from files or bytes ([`ModelInput`]), samples from files,

@@ -1,4 +1,4 @@
-//! A joint model is trained a little more.
+//! Retrains a joint model.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::retrain::{Ending, Lesson, retrain};
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, Wiring, verify};
 
-/// Trains a joint model a little more, towards what its original models compute or towards labels.
+/// Retrains a joint model towards the outputs of its original models, or towards labels.
 #[derive(Debug, Clone)]
 pub struct Retrainer {
     options: RetrainOptions,
@@ -30,7 +30,7 @@ pub struct Retrainer {
     data: Vec<DataInput>,
 }
 
-/// Where retraining writes its files.
+/// Output files of retraining.
 #[derive(Debug, Clone, Copy)]
 pub struct RetrainDestination<'a> {
     /// The joint model's file.
@@ -75,7 +75,7 @@ impl Retrainer {
         self
     }
 
-    /// Trains and verifies the joint model, into a file of the library's own.
+    /// Trains and verifies the joint model, into a temporary file.
     ///
     /// # Errors
     /// [`ErrorKind::Parity`] where the joint model fails its verification; else as
@@ -93,8 +93,8 @@ impl Retrainer {
         }
     }
 
-    /// Trains, verifies and writes the joint model, in the form of the given one. Also after an
-    /// interruption, the weights that did best so far are written.
+    /// Trains, verifies and writes the joint model, in the form of the given one. After an
+    /// interruption, the best weights so far are written.
     ///
     /// # Errors
     /// Those of reading and running the models; [`ErrorKind::Usage`] for options that make no sense.
@@ -206,7 +206,7 @@ impl Retrainer {
         Ok(data)
     }
 
-    /// Checks the file before it gets its place, against its nets and the originals.
+    /// Verifies the staged file against its nets and the originals.
     fn check(
         &self,
         draft: &Draft<'_>,
@@ -243,7 +243,7 @@ impl Retrainer {
     }
 }
 
-/// Puts the joint model into its place, with its report, unless its check failed.
+/// Puts the joint model into place with its report, unless its verification failed.
 fn settle(
     to: &RetrainDestination<'_>,
     place: &Place<'_>,
@@ -268,7 +268,7 @@ fn settle(
     Ok(report)
 }
 
-/// A joint model in the form, and with the inputs and other metadata, of the file that it came from.
+/// Emits a joint model with the form, inputs and metadata of its original file.
 fn laid_out(joint: &JointModel, file: &Model) -> Result<Model> {
     let form = file.metadata.get(FORM_KEY).and_then(|name| Form::named(name)).unwrap_or_default();
     let ports = |ids| crate::compare::ports(&file.graph, ids);
@@ -276,7 +276,7 @@ fn laid_out(joint: &JointModel, file: &Model) -> Result<Model> {
     let inputs = if wiring.separate() { InputMode::Separate } else { InputMode::Auto };
     let mut model = emit(joint, &EmitOptions { form, inputs })?;
     for (key, value) in &file.metadata {
-        // What was measured before the weights changed holds no longer.
+        // Measurements of the old weights are dropped.
         if ![RECIPE_KEY, FORM_KEY, DEVIATION_KEY].contains(&key.as_str()) {
             model.metadata.insert(key.clone(), value.clone());
         }

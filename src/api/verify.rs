@@ -1,4 +1,4 @@
-//! A joint model against its originals.
+//! Verifies a joint model against its originals.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ const NO_LIMIT: &str = "the file does not say how far its tasks were from their 
 const OTHER_SAMPLES: &str = "deviations were measured on made-up samples either now or when the file was \
     merged, so no deviation fails; set a limit with --max-deviation or --max-drop";
 
-/// Samples of a verification without data.
+/// Number of samples without data.
 pub(crate) const SAMPLES: usize = 256;
 
 /// Compares the joint model in a file with its originals, which are given in the order of its tasks.
@@ -50,7 +50,7 @@ pub fn verify(
     }
     let all = if given.is_synthetic() { SAMPLES } else { usize::MAX };
     let first = options.runtime.open(progress)?;
-    // What was measured on made-up samples says nothing about others.
+    // Deviations measured on random samples say nothing about real ones.
     let like = |file: &&Reported| file.synthetic == given.is_synthetic();
     let limits_of = reported.as_ref().filter(like);
     let trial = Tried { backend: first.as_ref(), progress };
@@ -85,7 +85,7 @@ pub fn verify(
     Ok(checked)
 }
 
-/// Names of a joint model's tasks, and what its file says about them.
+/// Names of a joint model's tasks, and the deviations that its file reports.
 fn joint_tasks(path: &Path) -> Result<(Vec<String>, Option<Reported>)> {
     let model = onnx::load(path)?;
     let ports = |ids| crate::compare::ports(&model.graph, ids);

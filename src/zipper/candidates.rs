@@ -1,4 +1,4 @@
-//! Merges that were tried for a goal, and which of them is kept.
+//! Merges that were tried for a goal; the best one is kept.
 
 use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
@@ -10,10 +10,10 @@ use crate::mtz::statistics::Probe;
 use super::search::{Choice, Search, ratio};
 use super::{Calibration, Outcome, batch_size};
 
-/// Samples per task by which merges are compared.
+/// Samples per task for comparing merges.
 const JUDGED: usize = 1024;
 
-/// Merges among which the best one is looked for.
+/// The merges tried so far.
 pub(super) struct Candidates<'a> {
     search: &'a Search<'a>,
     probes: Vec<Probe<'a>>,
@@ -33,7 +33,7 @@ impl<'a> Candidates<'a> {
         Ok(Candidates { search, probes, all: Vec::new() })
     }
 
-    /// Adds a merge, which is judged by how far it is from the original nets.
+    /// Adds a merge, and measures its deviation from the original nets.
     pub(super) fn add(
         &mut self,
         choice: Choice,
@@ -55,7 +55,7 @@ impl<'a> Candidates<'a> {
         })
     }
 
-    /// The best of those that fit, retrained where that is asked for, and all that were tried.
+    /// The best merge that fits, retrained if the job retrains, and the list of all that were tried.
     pub(super) fn best(
         self,
         fits: impl Fn(&Outcome) -> bool,

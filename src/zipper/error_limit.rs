@@ -13,7 +13,7 @@ use crate::verify::misclassified;
 use super::search::{Choice, Search, ratio};
 use super::{Outcome, SiteNames, batch_size};
 
-/// Merges at most between as much sharing as possible and none.
+/// Merges at most between full sharing and none.
 const STEPS: usize = 6;
 
 impl Search<'_> {
@@ -35,7 +35,7 @@ impl Search<'_> {
             let size = (too_small + enough) / 2.0;
             let choices = self.choices(&full, (size * separate) as u64);
             let Some(choice) = choices.into_iter().next() else { break };
-            // Sizes between those of two sets of whole layers come to the smaller set.
+            // Two sizes may lead to the same set of layers.
             if tried.iter().any(|other| other.own == choice.own && !choice.own.is_empty()) {
                 break;
             }

@@ -13,17 +13,17 @@ use super::candidates::Candidates;
 use super::search::{Choice, Full, PROBE, Search, ratio};
 use super::{Job, Outcome, Prepared};
 
-/// Merges at most in which layers are chosen again by what they cost.
+/// Rounds of choosing layers at most.
 const REFINEMENTS: usize = 3;
 
-/// What a merge shall reach.
+/// The goal of a search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Goal {
     /// At most this part of all models' parameters, with the least predicted loss.
     Size(f64),
-    /// This part, from 0 to 1, of what can be saved at most.
+    /// This part, from 0 to 1, of the largest possible saving.
     Part(f64),
-    /// All that can be shared but layers whose weights save little and cost much.
+    /// Share all layers except those that save little and cost much.
     Knee,
     /// As few parameters as possible while no task's classification error, a number from 0 to 1, rises
     /// by more than this.
@@ -69,7 +69,7 @@ impl Search<'_> {
         self.at_size(full, parameters)
     }
 
-    /// Gives up a part of what can be saved.
+    /// Merges for a part of the largest possible saving.
     fn for_part(&self, part: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let full = self.full(None)?;
         let (separate, least) =
@@ -99,7 +99,8 @@ impl Search<'_> {
         found.best(|outcome| outcome.sizes.joint() <= parameters)
     }
 
-    /// Leaves layers to the tasks as long as a small part of the saving buys a large part of the loss.
+    /// Leaves layers to the tasks as long as a small part of the saving removes a large part of the
+    /// loss.
     fn for_knee(&self) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let full = self.full(None)?;
         let first = Choice { own: layer_choice::at_knee(&full.costs), ..self.everything() };
@@ -107,14 +108,14 @@ impl Search<'_> {
         let largest = full.outcome.sizes.joint() + spare;
         let mut found = Candidates::new(self)?;
         found.add(self.everything(), full.joint, full.outcome)?;
-        // What a layer costs depends on those before it. The size of the knee is kept.
+        // The cost of a layer depends on earlier layers. Later choices keep the size of the first
+        // one.
         self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
         self.correct(&full.costs, &mut found, spare)?;
         found.best(|outcome| outcome.sizes.joint() <= largest)
     }
 
-    /// Merges with the layers of `first` left to the tasks, finds out what layers cost then, and chooses
-    /// again, until the choice is one that was tried.
+    /// Merges with `first`, measures the costs of layers, and chooses again, until a choice repeats.
     fn refine(
         &self,
         first: Choice,

@@ -1,4 +1,4 @@
-//! How much the neurons of the original nets matter, and whether the nets have anything in common.
+//! Sensitivities of the original nets, and the check that the nets have something in common.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use super::{Job, Prepared, equal};
 /// Samples that sensitivities are estimated from.
 const SENSITIVITY_SAMPLES: usize = 2048;
 
-/// How much the neurons of the original nets matter.
+/// Sensitivities of the original nets' neurons.
 pub(super) struct Importance {
     /// Per task; empty where pairs are not weighted.
     pub(super) sensitivities: Vec<Sensitivities>,
@@ -81,7 +81,8 @@ impl Importance {
             });
             progress.step();
         }
-        // Weights of all tasks are compared with each other: either all have them or none.
+        // Sensitivities of all tasks are compared with each other, so either all tasks have them or
+        // none.
         if !self.without.is_empty() {
             self.sensitivities.iter_mut().for_each(BTreeMap::clear);
         }

@@ -1,4 +1,4 @@
-//! What the merges of a search have in common, and what may differ.
+//! The common part of a search's merges, and the choices in which they differ.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +13,15 @@ use crate::retrain::Retraining;
 
 use super::{Decisions, Importance, Job, Outcome, Prepared, zipped};
 
-/// Samples per task on which a trial measures what each layer costs.
+/// Samples per task for measuring the cost of each layer.
 pub(super) const PROBE: usize = 256;
 
-/// What is shared in one merge.
+/// The choice of what one merge shares.
 #[derive(Clone)]
 pub(super) struct Choice {
     /// Places of sites whose layers keep their weights.
     pub(super) own: BTreeSet<usize>,
-    /// How many neurons layers share, beside what the options say.
+    /// Shares of layers, in addition to the options.
     pub(super) shares: Vec<(String, Share)>,
     /// Whether neurons are the unit.
     pub(super) neurons: bool,
@@ -31,7 +31,7 @@ pub(super) struct Choice {
     pub(super) probe: usize,
 }
 
-/// A merge with all that can be shared, and what each layer costs there.
+/// A merge with full sharing, and the cost of each layer in it.
 pub(super) struct Full {
     pub(super) joint: JointModel,
     pub(super) outcome: Outcome,
@@ -81,7 +81,7 @@ impl<'a> Search<'a> {
         zipped(self.prepared.clone(), decisions, &self.importance, &job)
     }
 
-    /// A merge with all that can be shared.
+    /// Merges with full sharing.
     pub(super) fn full(&self, retraining: Option<&Retraining<'_>>) -> Result<Full> {
         let probe = if self.job.options.unit == Unit::Neuron { 0 } else { PROBE };
         let (joint, outcome) = self.zipped(&Choice { probe, ..self.everything() }, retraining)?;

@@ -1,4 +1,4 @@
-//! What is checked before a merge and after it.
+//! Checks before and after a merge.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Merger {
         gram.iter().zip(loaded).map(of_model).collect()
     }
 
-    /// What can be told before the data is touched: whether every rule and wish makes sense.
+    /// Checks all options and rules before data is read.
     pub(super) fn check_plan(
         &self,
         prepared: &Prepared,
@@ -65,7 +65,7 @@ impl Merger {
         predict(&prepared.joint, &prepared.alignment, &options.budget, false).map(drop)
     }
 
-    /// Checks the file before it gets its place, against the nets it was written from and the originals.
+    /// Verifies the staged file against the nets that it was written from and the originals.
     pub(super) fn check(
         &self,
         joint: &JointModel,

@@ -1,4 +1,4 @@
-//! The joint model against the models that it replaces.
+//! Compares the joint model with its originals in size and speed.
 
 use std::io::Write;
 
@@ -21,8 +21,8 @@ use crate::report;
 use crate::runtime::{Backend, ModelSource};
 
 impl Merger {
-    /// Compares the complete file with the originals, if that is wanted. A comparison that fails says so
-    /// loudly, and the joint model stays what it is.
+    /// Compares the complete file with the originals, unless the options leave that out. A comparison
+    /// that fails gives a warning, not an error.
     ///
     /// # Errors
     /// [`ErrorKind::Interrupted`].
@@ -47,7 +47,7 @@ impl Merger {
         Ok(Compared { comparison, missing })
     }
 
-    /// What was required and is not so, as a sentence.
+    /// Requirements that are not met, as a sentence.
     pub(super) fn unmet(&self, compared: Option<&Comparison>) -> Option<String> {
         let met = |required: &Requirement| match required {
             Requirement::Smaller => compared.map(Comparison::is_smaller),
@@ -63,7 +63,7 @@ impl Merger {
         (!texts.is_empty()).then(|| format!("--require {} is not met", texts.join(",")))
     }
 
-    /// In what the joint model is worse than its originals, and the option that helps.
+    /// The respects in which the joint model is worse than its originals, and an option that helps.
     pub(super) fn complaint(&self, compared: &Comparison, shape: Shape) -> Option<String> {
         let complaint = report::complaint(compared)?;
         let remedy = if compared.is_smaller() && shape.form != Form::Heads {
@@ -79,8 +79,7 @@ impl Merger {
     }
 }
 
-/// Compares a joint model with the models and samples that it was made from; latency is measured in
-/// `backend`.
+/// Compares a joint model with its originals on their samples. Latency is measured in `backend`.
 ///
 /// # Errors
 /// As [`compare`], and those of reading the file.
@@ -113,7 +112,7 @@ pub(crate) fn with_originals(
     compare(&candidate, &originals, backend, progress)
 }
 
-/// Everything that can be compared.
+/// All measurements of the comparison.
 fn measured(
     joint: &JointModel,
     draft: &Draft<'_>,
@@ -151,7 +150,7 @@ fn memory(
     Ok(joint.zip(originals).map(|(joint, originals)| Against::new(joint, originals)))
 }
 
-/// A file of a net that has none of its own.
+/// A temporary file for a net without a file of its own.
 fn aside(model: &Loaded) -> Result<Option<NamedTempFile>> {
     let ModelSource::Bytes(bytes) = model.source() else { return Ok(None) };
     let file = NamedTempFile::new().and_then(|mut file| {

@@ -18,7 +18,7 @@ fn original(loaded: &Loaded) -> Result<Model> {
     }
 }
 
-/// What is learnt, and with what.
+/// Inputs of retraining.
 pub(super) struct Classroom<'a> {
     pub(super) teachers: &'a [Model],
     /// Samples of each task.
@@ -31,7 +31,7 @@ pub(super) struct Classroom<'a> {
 }
 
 impl RetrainingOptions {
-    /// Refuses to train on nothing.
+    /// Refuses to train without samples.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Usage`] if retraining is wished for without data.
@@ -42,7 +42,7 @@ impl RetrainingOptions {
         Err(no_samples("retrain"))
     }
 
-    /// The original models, where they are learnt from.
+    /// The original models, if the merge retrains.
     ///
     /// # Errors
     /// As [`onnx::load`].
@@ -53,7 +53,7 @@ impl RetrainingOptions {
         }
     }
 
-    /// What is wished for, if anything.
+    /// The retraining that the options ask for, if any.
     pub(super) fn plan<'a>(&self, room: &Classroom<'a>) -> Option<Retraining<'a>> {
         let moment = self.retrain;
         if moment.is_none() && !self.reset_bn {

@@ -1,4 +1,4 @@
-//! The main job: several models become one.
+//! Merges several models into one.
 
 mod checks;
 mod comparison;
@@ -41,7 +41,7 @@ pub(super) use replay::Made;
 use replay::Replay;
 pub use replay::{read_plan, resolved};
 
-/// Samples of a merge with data.
+/// Default number of samples with data.
 pub(super) const SAMPLES: usize = 10_000;
 
 const SYNTHETIC: &str = "no --data was given, so the models were calibrated on random numbers: expect \
@@ -72,7 +72,7 @@ pub struct Merger {
     program: Vec<OsString>,
 }
 
-/// Where a merge writes its files.
+/// Output files of a merge.
 #[derive(Debug, Clone, Copy)]
 pub struct Destination<'a> {
     /// The joint model's file.
@@ -98,19 +98,19 @@ struct Zipped {
 }
 
 impl Merger {
-    /// Nothing to merge yet.
+    /// A merger without models.
     pub fn new(options: MergeOptions) -> Self {
         Merger { options, ..Merger::default() }
     }
 
-    /// Adds a model, whose task is called after its file. A joint model counts for all its tasks.
+    /// Adds a model. Its task is named after the file. A joint model stands for all its tasks.
     #[must_use]
     pub fn model(mut self, model: impl Into<ModelInput>) -> Self {
         self.models.push(model.into());
         self
     }
 
-    /// Adds a model whose task is called `name`; then all models need names.
+    /// Adds a model whose task is called `name`. If one model has a name, all need one.
     #[must_use]
     pub fn named_model(mut self, name: impl Into<String>, model: impl Into<ModelInput>) -> Self {
         self.names.push(name.into());
@@ -131,18 +131,18 @@ impl Merger {
         self
     }
 
-    /// The command that starts `onnx-zip`, by which the comparison measures the memory that models take;
-    /// without it memory is not measured.
+    /// The command that starts `onnx-zip`, for measuring the memory of models. Without it, memory is
+    /// not measured.
     #[must_use]
     pub fn program(mut self, program: impl IntoIterator<Item = OsString>) -> Self {
         self.program = program.into_iter().collect();
         self
     }
 
-    /// What a merge would do; needs no data.
+    /// Plans the merge without data.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a goal, which is found out by merging; as [`plan()`](super::plan()).
+    /// [`ErrorKind::Usage`] for a goal, which needs merges; as [`plan()`](super::plan()).
     pub fn plan(&self) -> Result<Plan> {
         if self.options.goal.goal().is_some() {
             let message = "only a merge finds out how much to share for a goal";
@@ -155,7 +155,7 @@ impl Merger {
         plan::plan(&self.models, &self.names, &options)
     }
 
-    /// Merges the models into a file of the library's own.
+    /// Merges the models into a temporary file.
     ///
     /// # Errors
     /// [`ErrorKind::Parity`] where the joint model fails its verification; else as
@@ -277,13 +277,13 @@ impl Merger {
         self.settle(destination, place, draft, &facts, findings, progress)
     }
 
-    /// Whether only neurons can be the unit: in the paper's method, and where there are no sensitivities
-    /// since statistics stand for the data.
+    /// Whether only neurons can be the unit: with the paper's method, and with stored statistics,
+    /// which give no sensitivities.
     fn counts_neurons(&self) -> bool {
         self.options.method.is_paper() || !self.options.calibration.gram.is_empty()
     }
 
-    /// Everything that is to be written can be; found out before the work starts.
+    /// Checks before the work starts that all output files can be written.
     fn check_outputs<'a>(&self, to: &Destination<'a>) -> Result<Place<'a>> {
         let inputs = ModelInput::paths(&self.models);
         output::check(to.output, &inputs)?;
@@ -298,13 +298,13 @@ impl Merger {
         Given { inputs: &self.data, options: &self.options.samples }
     }
 
-    /// Whether nothing is known of the models' real inputs.
+    /// Whether there are neither samples nor stored statistics.
     fn is_made_up(&self) -> bool {
         self.given().is_synthetic() && self.options.calibration.gram.is_empty()
     }
 }
 
-/// The error about a limit of loss without labels to measure it.
+/// The error about a limit of the error without labels.
 fn unmeasurable() -> Error {
     let hint = Hint::from("add labels to ").option("data").then(", or give ");
     Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")

@@ -1,4 +1,4 @@
-//! What a merge needs before it starts.
+//! Prepares a merge: models, samples and options.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::runtime::{Backend, measuring};
 use crate::zipper::{Calibration, Prepared, SiteNames, prepare_parts};
 
-/// Models and samples, read and understood.
+/// Models and samples, read and prepared.
 pub(crate) struct Ready {
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
@@ -23,15 +23,15 @@ pub(crate) struct Ready {
     pub(crate) sites: Vec<SiteNames>,
     pub(crate) calibration: Calibration,
     pub(crate) options: mtz::MergeOptions,
-    /// Bytes that the merge may take, as asked for.
+    /// The memory limit in bytes, as given.
     pub(crate) memory: u64,
     pub(crate) backend: Arc<dyn Backend>,
-    /// Seconds that this took.
+    /// Seconds spent on reading.
     pub(crate) read: f64,
 }
 
 impl Merger {
-    /// Reads models and samples and finds out what corresponds.
+    /// Reads models and samples, and aligns the models.
     ///
     /// # Errors
     /// As [`Merger::merge_into`].
@@ -67,7 +67,7 @@ impl Merger {
         Ok(Ready { loaded, data, prepared, sites, calibration, options, memory, backend, read })
     }
 
-    /// Options of the method, but those that depend on the number of tasks.
+    /// Options of the method, except those that depend on the number of tasks.
     fn method_options(&self) -> Result<mtz::MergeOptions> {
         let (neurons, sharing) = (self.counts_neurons(), &self.options.sharing);
         let mut options = mtz::MergeOptions {

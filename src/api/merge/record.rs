@@ -20,11 +20,11 @@ use crate::runtime::Backend;
 use crate::verify::Verification;
 use crate::zipper::{Outcome, SiteNames, Trial};
 
-/// What is known after a merge.
+/// The facts about a merge.
 pub(crate) struct Facts<'a> {
     pub(crate) merger: &'a Merger,
     pub(crate) options: mtz::MergeOptions,
-    /// Bytes that the merge may take, as asked for.
+    /// The memory limit in bytes, as given.
     pub(crate) memory: u64,
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
@@ -32,14 +32,14 @@ pub(crate) struct Facts<'a> {
     pub(crate) sites: Vec<SiteNames>,
     pub(crate) picture: Picture,
     pub(crate) outcome: Outcome,
-    /// What was tried on the way to a goal.
+    /// Merges that were tried for a goal.
     pub(crate) search: Vec<Trial>,
     /// Seconds spent on reading models and data.
     pub(crate) read: f64,
     pub(crate) backend: Arc<dyn Backend>,
 }
 
-/// How the joint model is laid out.
+/// The layout of the joint model.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) form: Form,
@@ -47,12 +47,12 @@ pub(crate) struct Shape {
     pub(crate) separate: bool,
 }
 
-/// What came of a comparison.
+/// The result of a comparison.
 #[derive(Default)]
 pub(super) struct Compared {
-    /// What was measured; `None` where nothing was.
+    /// The measurements; `None` if there are none.
     pub(super) comparison: Option<Comparison>,
-    /// What should have been measured and was not, as sentences.
+    /// Measurements that failed, as sentences.
     pub(super) missing: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Written {
 }
 
 impl Facts<'_> {
-    /// Whether retraining was stopped by the user, who waits for the end.
+    /// Whether the user stopped retraining and waits for the end.
     pub(crate) fn was_stopped(&self) -> bool {
         let rounds = self.outcome.retrained.iter().flat_map(|r| &r.rounds);
         rounds.last().is_some_and(|r| r.ending == Ending::Interrupted)

@@ -1,4 +1,4 @@
-//! How weights are fused and pairs are found.
+//! Options of fusing and pairing.
 
 #[cfg(feature = "cli")]
 use super::parse::choices;
@@ -35,33 +35,33 @@ const PASSES: [(&str, Passes, &str); 2] = [
 #[cfg_attr(feature = "cli", command(next_help_heading = "Method"))]
 #[non_exhaustive]
 pub struct MethodOptions {
-    /// How weights are fused
+    /// How to fuse weights
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "NAME", default_value = "refit", value_parser = choices(METHODS)))]
     pub method: Method,
-    /// When statistics of the layers' inputs are taken
+    /// When to collect statistics of the layers' inputs
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "WHEN", default_value = "per-layer", value_parser = choices(PASSES)))]
     pub passes: Passes,
 }
 
-/// How pairs are found, and limits of the work.
+/// Options of pairing, and limits of the statistics.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[cfg_attr(feature = "cli", command(next_help_heading = "Method"))]
 #[non_exhaustive]
 pub struct TuningOptions {
-    /// How pairs of neurons are chosen [default: optimal, or greedy for --method mtz]
+    /// How to choose pairs of neurons [default: optimal, or greedy for --method mtz]
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "NAME",
         value_parser = choices(MATCHERS.map(|m| (m.name, m.name.to_owned(), m.about)))))]
     pub matcher: Option<String>,
-    /// What makes two neurons alike
+    /// The distance between two neurons
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "NAME", default_value = "hessian",
         value_parser = choices(Metric::ALL.map(|(metric, name, help)| (name, metric, help)))))]
     pub metric: Metric,
-    /// Weight of each task's error, e.g. 0.7,0.3, which sum to 1; or of the first of two tasks alone,
+    /// Weights of the tasks' errors, which sum to 1, e.g. 0.7,0.3; or that of the first of two tasks,
     /// e.g. 0.7 [default: equal]
     #[cfg_attr(feature = "cli", arg(long, value_name = "A,…", value_delimiter = ','))]
     pub alpha: Vec<f64>,
@@ -84,7 +84,7 @@ impl Default for TuningOptions {
 }
 
 impl MethodOptions {
-    /// Whether statistics hold pre-activations too.
+    /// Whether statistics include pre-activations.
     pub(crate) fn stores_targets(&self) -> bool {
         self.method == Method::Refit && self.passes == Passes::PerLayer
     }
@@ -115,7 +115,7 @@ impl TuningOptions {
     }
 }
 
-/// One weight per task; a single one is that of the first of two tasks.
+/// One weight per task. A single weight is that of the first of two tasks.
 fn weights(alpha: &[f64], tasks: usize) -> Result<Vec<f64>> {
     let all = match alpha {
         [first] if tasks == 2 => vec![*first, 1.0 - first],

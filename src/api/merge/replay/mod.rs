@@ -1,4 +1,4 @@
-//! Plans: merges that are written down, and repeated.
+//! Plans: recording a merge in a file, and repeating it.
 
 mod fingerprint;
 mod paths;
@@ -19,18 +19,18 @@ use crate::zipper::{Decisions, FileRecord, LayerRecord, PlanFile, SiteNames, Wei
 
 pub use paths::resolved;
 
-/// A plan that a merge follows, and one that it writes.
+/// The plan that a merge follows, and the plan that it writes.
 #[derive(Debug, Clone, Default)]
 pub(in crate::api) struct Replay {
-    /// What it follows.
+    /// The plan to follow.
     pub(in crate::api) followed: Option<PlanFile>,
-    /// Whether files may be others than those of the plan.
+    /// Whether files may differ from those of the plan.
     pub(in crate::api) allow_changed: bool,
-    /// What it writes, as far as it is known before, and where.
+    /// The file of the plan to write, with what is known before the merge.
     pub(in crate::api) written: Option<(PathBuf, PlanFile)>,
 }
 
-/// What a merge knows of itself.
+/// The facts about a merge that its plan records.
 pub(in crate::api) struct Made<'a> {
     pub(in crate::api) runtime: String,
     pub(in crate::api) memory: u64,
@@ -51,8 +51,8 @@ pub fn read_plan(path: &Path) -> Result<PlanFile> {
 }
 
 impl Merger {
-    /// Decides about layers as a plan does, where it does, and checks that models and samples are those it was
-    /// made with, where it has their checksums. Options, models and samples are given apart.
+    /// Takes decisions about layers from a plan, and compares models and samples with its checksums,
+    /// as far as the plan holds them. Options, models and samples are given separately.
     #[must_use]
     pub fn follow(mut self, plan: PlanFile, allow_changed: bool) -> Self {
         self.replay.followed = Some(plan);
@@ -60,17 +60,17 @@ impl Merger {
         self
     }
 
-    /// Writes a plan of the merge beside the joint model; `plan` holds the options as they would be typed.
+    /// Writes a plan of the merge beside the joint model. `plan` holds the options as typed.
     #[must_use]
     pub fn write_plan(mut self, path: impl Into<PathBuf>, plan: PlanFile) -> Self {
         self.replay.written = Some((path.into(), plan));
         self
     }
 
-    /// Compares what is to be merged with the plan that is followed.
+    /// Compares models and samples with the plan to follow.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for what is not the plan's, unless that is allowed.
+    /// [`ErrorKind::Usage`] for a file that differs, unless that is allowed.
     pub(in crate::api) fn check_followed(&self, progress: &dyn Progress) -> Result<()> {
         let Some(plan) = &self.replay.followed else { return Ok(()) };
         let gram = &self.options.calibration.gram;
@@ -113,10 +113,10 @@ impl Merger {
             .hint(Hint::from("restore the file, or go on with ").option("allow-changed")))
     }
 
-    /// What the plan that is followed decides about layers; `None` where it leaves that to the options.
+    /// The decisions of the plan to follow; `None` if it leaves them to the options.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a layer that models do not have in common, or a share that is none.
+    /// [`ErrorKind::Usage`] for a layer that the models do not have in common, or an invalid share.
     pub(in crate::api) fn decisions(&self, sites: &[SiteNames]) -> Result<Option<Decisions>> {
         let layers = self.replay.followed.iter().flat_map(|plan| &plan.layers);
         let mut decisions = None;
@@ -140,7 +140,7 @@ impl Merger {
         Ok(decisions)
     }
 
-    /// Says where a plan is followed with another program or runtime than that which made it.
+    /// Warns if the plan was made with another version or runtime.
     pub(in crate::api) fn compare_makers(&self, runtime: &str, progress: &dyn Progress) {
         let Some(plan) = &self.replay.followed else { return };
         for (made, now) in [(&plan.tool, TOOL), (&plan.runtime, runtime)] {
@@ -152,10 +152,10 @@ impl Merger {
         }
     }
 
-    /// The plan of a merge that was made, for a file in this place.
+    /// The text of the plan of a finished merge, for the file `path`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where a file that was merged cannot be read any more.
+    /// [`ErrorKind::Io`] if a merged file cannot be read any more.
     pub(in crate::api) fn plan_of(
         &self,
         path: &Path,
@@ -191,12 +191,12 @@ impl Merger {
     }
 }
 
-/// What was decided about layers that can be decided about.
+/// The decisions about layers that can be shared.
 fn layers(made: &Made<'_>) -> Vec<LayerRecord> {
     let mut layers: Vec<LayerRecord> = Vec::new();
     for (site, record) in made.sites.iter().zip(made.records) {
         let is_open = record.reason.is_none() || record.keeps_weights();
-        // The gates of a recurrent node have its name and its fate.
+        // All gates of a recurrent node have its name, and one decision.
         if !is_open || layers.iter().any(|other| other.layers == site.layers) {
             continue;
         }
@@ -213,7 +213,7 @@ fn layers(made: &Made<'_>) -> Vec<LayerRecord> {
     layers
 }
 
-/// The rank of each net's correction; empty where none has one.
+/// The rank of each net's correction; empty if there are none.
 fn ranks(site: &SiteNames, decisions: &Decisions) -> Vec<usize> {
     let rank = |net: usize| {
         let own = site.members.iter().find(|own| own.task.0 == net);
