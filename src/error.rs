@@ -1,7 +1,7 @@
 //! The one error type of the library.
 //!
 //! An [`Error`] is opaque: callers match on its [`ErrorKind`] and print it. Its text is one sentence
-//! that names the model and the node where the trouble is, followed by what to do next.
+//! that names the fault, the model, the node and the next step.
 
 mod hint;
 
@@ -90,7 +90,7 @@ impl Error {
         self
     }
 
-    /// Where work was when the user stopped it says nothing about a model.
+    /// An interruption is no fault of a model or node.
     fn has_place(&self) -> bool {
         self.0.kind != ErrorKind::Interrupted
     }
@@ -144,7 +144,7 @@ impl fmt::Display for Worded<'_> {
         }
         f.write_str(&sentence(&inner.message))?;
         if let Some(source) = &inner.source {
-            // What other programs say may have several lines.
+            // Messages of other programs may have several lines.
             let source = source.to_string().replace(['\n', '\r'], " ");
             write!(f, " ({})", sentence(source.trim()))?;
         }

@@ -1,4 +1,4 @@
-//! Layers that correspond.
+//! Groups corresponding layers into sites.
 
 use crate::couple::LayerId;
 
@@ -34,7 +34,7 @@ fn alone(nets: usize, net: usize, layer: LayerId) -> Site {
     Site { layers, own_weights: false }
 }
 
-/// Where `net` first differs from the first net.
+/// The first difference of `net` from the first net.
 pub(super) fn divergence(nets: &[Net<'_>], sites: &[Site], net: usize) -> Option<Divergence> {
     let (a, b) = (nets[0].coupling, nets[net].coupling);
     let pairs: Vec<(LayerId, LayerId)> =

@@ -1,4 +1,4 @@
-//! Whether two layers can correspond, and how much that is worth.
+//! Whether two layers can correspond, and the number of parameters that they could share.
 
 use crate::couple::{CoupledLayer, LayerId};
 use crate::ops::{GateInputs, LayerKind};
@@ -21,7 +21,7 @@ pub(super) fn worth(a: Net<'_>, b: Net<'_>, i: LayerId, j: LayerId) -> Option<f6
     };
     let alike = frozen(a, x) == frozen(b, y);
     let moves_alike = match (&x.layer.kind, &y.layer.kind) {
-        // The other fields of a gate are values of its net.
+        // The other fields of a gate are ids of its net.
         (LayerKind::Gate(_), LayerKind::Gate(_)) => true,
         (a, b) => a == b,
     };

@@ -12,7 +12,7 @@ use crate::align::TaskId;
 use crate::couple::LayerId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Graph, Model, Node, NodeId, Tensor, ValueId};
-use crate::mtz::joint::{JointModel, Neuron, Owner};
+use crate::mtz::joint::{JointModel, Owner};
 use crate::ops::{gates, is_parameter};
 
 use super::builder::Builder;
@@ -110,7 +110,7 @@ impl Trainable {
 }
 
 fn other_model() -> Error {
-    Error::new(ErrorKind::Format, "what was trained does not fit into the joint model")
+    Error::new(ErrorKind::Format, "the trained parameters do not fit the joint model")
 }
 
 /// The float constants of a graph that training moves, with a node that reads each.

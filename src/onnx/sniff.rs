@@ -8,7 +8,7 @@ const SIGNATURES: [(usize, &[u8], &str, &str); 8] = [
     (0, b"version https://git-lfs", "a Git LFS pointer", "fetch the real file with `git lfs pull`"),
     (0, b"\x80\x02", "a Python pickle", "export the network to ONNX"),
     (4, b"TFL3", "a TensorFlow Lite model", "convert it to ONNX"),
-    (4, b"ORTM", "a model in ORT format", "give the .onnx file that it was made from"),
+    (4, b"ORTM", "a model in ORT format", "give the .onnx file that it was converted from"),
     (8, b"{\"", "a safetensors file", "export the whole network to ONNX"),
 ];
 

@@ -1,4 +1,4 @@
-//! Reports of commands, for people and for programs.
+//! Reports of commands, as JSON and as text.
 //!
 //! Each command fills one serialisable structure; its JSON is the structure itself, its text and its
 //! HTML are views of it. `schema` counts changes that would break a reader of the JSON.
@@ -66,7 +66,7 @@ pub struct Report {
     pub joint: JointRecord,
     /// Its size relative to the originals.
     pub compression: Compression,
-    /// What was asked for.
+    /// The settings of the merge.
     pub settings: Settings,
     /// The runtime of calibration, with version and device.
     pub runtime: String,
@@ -74,12 +74,12 @@ pub struct Report {
     pub synthetic_data: bool,
     /// Results of each site: pairs, costs, errors.
     pub layers: Vec<SiteRecord>,
-    /// Which parts correspond and which cannot be shared.
+    /// Corresponding parts, and parts that cannot be shared.
     pub structure: Structure,
-    /// The layers of the joint model, and what feeds what.
+    /// The layers of the joint model and their connections.
     #[serde(default)]
     pub picture: Picture,
-    /// Merges that were tried on the way to a size or a loss; empty where there was no such goal.
+    /// Merges that were tried for a goal; empty without a goal.
     pub search: Vec<Trial>,
     /// Seconds per stage, in order.
     pub seconds: Vec<StageTime>,
@@ -88,7 +88,7 @@ pub struct Report {
     pub retraining: Option<Retrained>,
     /// Comparison of the written file with the original models; `None` if it was not asked for.
     pub verification: Option<Verification>,
-    /// What the joint model costs against the original models; `None` if it was not asked for.
+    /// Comparison with the original models in size and speed; `None` if it was not asked for.
     #[serde(default)]
     pub comparison: Option<Comparison>,
     /// Warnings.
@@ -158,7 +158,7 @@ fn is_written() -> bool {
 /// Weights and biases of the joint model's layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameters {
-    /// All of them.
+    /// Their number.
     pub total: u64,
     /// Stored once for several tasks.
     pub shared: u64,
@@ -167,7 +167,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// The joint model's parameters, where `tasks` are the tasks' names in order.
+    /// The joint model's parameters; `tasks` are the tasks' names in order.
     pub fn new(sizes: &Sizes, tasks: &[&str]) -> Self {
         let specific = tasks.iter().zip(&sizes.specific).map(|(t, n)| ((*t).to_owned(), *n));
         Parameters { total: sizes.joint(), shared: sizes.shared, specific: specific.collect() }
@@ -206,15 +206,15 @@ impl Compression {
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// How weights are fused.
+    /// The method of fusing.
     pub method: Method,
-    /// How pairs are chosen.
+    /// The matcher.
     pub matcher: String,
     /// The metric of pairs.
     pub metric: String,
     /// The source of statistics.
     pub passes: Passes,
-    /// How much is shared, as on the command line; `knee` if the tool decided.
+    /// The share, as on the command line; `knee` for the default.
     pub share: String,
     /// The unit of sharing.
     pub unit: Unit,
@@ -234,16 +234,16 @@ pub struct Settings {
     pub max_rows: usize,
     /// Samples per batch.
     pub batch: usize,
-    /// Seed of everything random.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
 /// Corresponding parts, and parts that cannot be shared.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Structure {
-    /// Where each model but the first differs from the first; `null` where it does not.
+    /// The first difference of each model but the first from the first; `null` if there is none.
     pub divergences: Vec<Option<Divergence>>,
-    /// Models that have a backbone in common with one before them.
+    /// Models with the backbone of an earlier model.
     #[serde(default)]
     pub lineages: Vec<LineageRecord>,
     /// Layers of each task without a counterpart.

@@ -66,7 +66,7 @@ pub struct LayerRecord {
     pub inputs: usize,
     /// Weights and biases.
     pub parameters: u64,
-    /// Name of the group of its neurons; empty where they belong to several.
+    /// Name of the group of its neurons; empty if they belong to several groups.
     pub group: String,
 }
 
@@ -86,7 +86,7 @@ pub struct GroupRecord {
 }
 
 impl ModelReport {
-    /// The model for people.
+    /// The model as text.
     pub fn text(&self) -> String {
         let mut out = format!(
             "{}: {}, {} parameters in {} layers, opset {}",

@@ -43,7 +43,7 @@ impl Plan {
         Plan { schema: SCHEMA, tool, tasks, layers, prediction, memory, structure }
     }
 
-    /// The plan for people.
+    /// The plan as text.
     pub fn text(&self) -> String {
         let sites = &self.prediction.sites;
         let mut out = format!(

@@ -29,7 +29,7 @@ impl PruneReport {
         PruneReport { schema: SCHEMA, tool, output, layers }
     }
 
-    /// The report for people.
+    /// The report as text.
     pub fn text(&self) -> String {
         let sum = |of: fn(&PruneRecord) -> usize| self.layers.iter().map(of).sum::<usize>();
         let (weights, kept) = (sum(|l| l.weights), sum(|l| l.kept));

@@ -244,18 +244,15 @@ impl<'a> Course<'a> {
 
     fn diverged(&self, task: &str, step: usize) -> Error {
         let rate = self.setup.options.learning_rate;
-        Error::new(
-            ErrorKind::Numeric,
-            format!("the loss is no number any more in iteration {}", step + 1),
-        )
-        .in_model(task)
-        .hint(
-            Hint::from("use a smaller ")
-                .option("learning-rate")
-                .then(format!(" (it is {rate}), and check the samples ("))
-                .option("scale")
-                .then(")"),
-        )
+        Error::new(ErrorKind::Numeric, format!("the loss is not finite in iteration {}", step + 1))
+            .in_model(task)
+            .hint(
+                Hint::from("use a smaller ")
+                    .option("learning-rate")
+                    .then(format!(" (it is {rate}), and check the samples ("))
+                    .option("scale")
+                    .then(")"),
+            )
     }
 
     /// Validates the current weights, and keeps them if they are the best.

@@ -91,7 +91,7 @@ impl<'a> Rounds<'a> {
         Rounds { plan, share, done: Vec::new(), progress }
     }
 
-    /// Retrains between two layers, and says whether anything may have changed.
+    /// Retrains between two layers; returns whether weights may have changed.
     ///
     /// # Errors
     /// As [`retrain`].

@@ -19,12 +19,14 @@ use super::outcome::Outcome;
 use super::statistics::reset_statistics;
 use super::teacher::{Asked, Teacher};
 
-/// Retrains a joint model, after taking new statistics of its normalisations if that is asked for.
-/// Afterwards it has the best weights by validation or, without samples for validation, the last ones.
+/// Retrains a joint model, after recomputing the statistics of its normalisations if the options ask
+/// for that. Afterwards it has the best weights by validation or, without samples for validation, the
+/// last ones.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for options or data that do not fit the joint model; [`ErrorKind::Unsupported`]
-/// where an operator has no gradient; [`ErrorKind::Numeric`] where a loss is no number any more.
+/// [`ErrorKind::Usage`] for options or data that do not fit the joint model;
+/// [`ErrorKind::Unsupported`] if an operator has no gradient; [`ErrorKind::Numeric`] if a loss is not
+/// finite.
 pub fn retrain(
     joint: &mut JointModel,
     lesson: &Lesson<'_>,
@@ -152,11 +154,8 @@ fn classes(model: &Model) -> Result<usize> {
         _ => None,
     }
     .ok_or_else(|| {
-        Error::new(
-            ErrorKind::Unsupported,
-            "labels can be learnt by one output of shape batch×classes",
-        )
-        .hint(Hint::from("learn from the original models with ").option("teacher"))
+        Error::new(ErrorKind::Unsupported, "labels train one output of shape batch×classes only")
+            .hint(Hint::from("learn from the original models with ").option("teacher"))
     })
 }
 

@@ -96,12 +96,12 @@ pub trait Session: Send {
 /// Which runtime to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RuntimeChoice {
-    /// ONNX Runtime where its library is found, else tract.
+    /// ONNX Runtime if its library is found, else tract.
     #[default]
     Auto,
     /// ONNX Runtime, by way of its shared library.
     Ort,
-    /// tract, which is part of this program.
+    /// tract, which is built in.
     Tract,
 }
 

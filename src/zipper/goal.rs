@@ -59,7 +59,7 @@ impl Search<'_> {
         let parameters = (size * separate as f64) as u64;
         if least > parameters {
             let message = format!(
-                "a joint model of {:.1} % of all models cannot be had: with all that can be shared it has {:.1} %",
+                "a joint model of {:.1} % of all models is out of reach: with full sharing it has {:.1} %",
                 100.0 * size,
                 100.0 * ratio(&full.outcome)
             );

@@ -41,7 +41,7 @@ impl Merger {
         let comparison = left_out(measured, "nothing was measured", &mut missing)?;
         missing.extend(comparison.iter().flat_map(|c| c.unmeasured.iter().cloned()));
         for what in missing.iter_mut() {
-            *what = format!("the comparison with the originals is not complete: {what}");
+            *what = format!("the comparison with the originals is incomplete: {what}");
             progress.warn(what);
         }
         Ok(Compared { comparison, missing })
@@ -73,7 +73,7 @@ impl Merger {
         } else if shape.separate {
             "tasks that read one input compute shared layers once: --inputs shared"
         } else {
-            "more saves nothing here: keep the originals where this matters"
+            "no option saves more here: keep the originals if this matters"
         };
         Some(format!("{complaint}; {remedy}"))
     }

@@ -21,7 +21,7 @@ impl Merger {
         // Retraining between layers changes weights that later corrections refer to.
         let weights_change = self.options.retraining.retrain == Some(When::PerLayer);
         if sharing.unit(neurons) != Unit::Layer || weights_change {
-            let message = "corrections are those of whole layers whose weights stay";
+            let message = "corrections need whole layers as the unit, and weights that stay after a layer is merged";
             let hint = Hint::from("use ").option_as("unit", "layer").then(" and ");
             return usage(message, hint.option_as("retrain", "end"));
         }

@@ -14,11 +14,11 @@ pub(super) const CORRECTIONS: [(&str, Corrections, &str); 2] = [
     (
         "scale",
         Corrections::Scale,
-        "A scale of each channel of convolutions and Gemm, as BatchNorm that each task keeps",
+        "A scale per channel of convolutions and Gemm, as a BatchNorm per task",
     ),
     (
         "low-rank",
         Corrections::LowRank,
-        "The scale, and two thin products beside the common one, of as low a rank as pays",
+        "The scale, and a product of low rank beside the common weights; the rank is chosen by its gain",
     ),
 ];

@@ -14,19 +14,15 @@ const METHODS: [(&str, Method, &str); 2] = [
     (
         "refit",
         Method::Refit,
-        "every layer is refitted to what it computed before, from its new inputs",
+        "refit every layer to its original pre-activations, from its new inputs",
     ),
-    ("mtz", Method::Mtz, "the paper's (eqs. 3–12); weights that are not shared stay untouched"),
+    ("mtz", Method::Mtz, "the paper's (eqs. 3–12); weights that are not shared stay unchanged"),
 ];
 
 #[cfg(feature = "cli")]
 const PASSES: [(&str, Passes, &str); 2] = [
-    (
-        "per-layer",
-        Passes::PerLayer,
-        "layer by layer, from the inputs that layers get after zipping",
-    ),
-    ("one", Passes::One, "once, from the inputs that layers get in the original models"),
+    ("per-layer", Passes::PerLayer, "layer by layer, from the inputs after merging earlier layers"),
+    ("one", Passes::One, "once, from the inputs in the original models"),
 ];
 
 /// How weights are fused.

@@ -185,9 +185,9 @@ const SALIENCIES: [(&str, Saliency, &str); 2] = [
     (
         "l-obs",
         Saliency::LObs,
-        "those that cost least, if the others make up for them (optimal brain surgeon)",
+        "by least cost after refitting the other weights (optimal brain surgeon)",
     ),
-    ("magnitude", Saliency::Magnitude, "the smallest"),
+    ("magnitude", Saliency::Magnitude, "by least magnitude"),
 ];
 
 impl PruneOptions {

@@ -72,7 +72,7 @@ impl ResultOptions {
 
 #[cfg(feature = "cli")]
 const INPUT_MODES: [(&str, InputMode, &str); 3] = [
-    ("auto", InputMode::Auto, "common where all models take the same types and shapes"),
-    ("shared", InputMode::Shared, "one common input, called as in the first model"),
+    ("auto", InputMode::Auto, "common if all models take the same types and shapes"),
+    ("shared", InputMode::Shared, "one common input, named as in the first model"),
     ("separate", InputMode::Separate, "NAME/INPUT for each task"),
 ];

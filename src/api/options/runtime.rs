@@ -61,9 +61,9 @@ impl Default for RuntimeOptions {
 
 #[cfg(feature = "cli")]
 const RUNTIMES: [(&str, RuntimeChoice, &str); 3] = [
-    ("auto", RuntimeChoice::Auto, "ONNX Runtime where its library is found, else tract"),
+    ("auto", RuntimeChoice::Auto, "ONNX Runtime if its library is found, else tract"),
     ("ort", RuntimeChoice::Ort, "ONNX Runtime"),
-    ("tract", RuntimeChoice::Tract, "tract, which is part of this program"),
+    ("tract", RuntimeChoice::Tract, "tract, which is built in"),
 ];
 
 impl RuntimeOptions {

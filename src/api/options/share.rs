@@ -111,15 +111,15 @@ const UNITS: [(&str, Unit, &str); 3] = [
     (
         "neuron",
         Unit::Neuron,
-        "Neurons, as in the paper: layers fall into shared and task-specific blocks",
+        "Neurons, as in the paper: layers are split into shared and task-specific blocks",
     ),
-    ("mixed", Unit::Mixed, "Both ways; the one whose outputs are closer to the originals' is kept"),
+    ("mixed", Unit::Mixed, "Try both; keep the one whose outputs are closer to the originals'"),
 ];
 
 #[cfg(feature = "cli")]
 const BIASES: [(&str, Biases, &str); 2] = [
-    ("per-task", Biases::PerTask, "Every task has its own: one number per neuron, and no node"),
-    ("shared", Biases::Shared, "A shared neuron has one bias"),
+    ("per-task", Biases::PerTask, "One bias per task: one number per neuron, and no node"),
+    ("shared", Biases::Shared, "One bias per shared neuron"),
 ];
 
 /// The goal of a merge, which decides how much to share.
@@ -218,7 +218,7 @@ impl ShareOptions {
         let matching = match self.correspondence {
             Matching::Index if some => {
                 let message =
-                    "channels correspond by index where all neurons of a layer are shared";
+                    "channels correspond by index only if all neurons of a layer are shared";
                 let hint = Hint::from("use ").option_as("unit", "layer").then(", or leave out ");
                 return Err(Error::new(ErrorKind::Usage, message)
                     .hint(hint.option_as("correspondence", "index")));
@@ -307,7 +307,7 @@ impl FromStr for KeepShared {
 }
 
 fn misread(text: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("'{text}' does not say what to share"))
+    Error::new(ErrorKind::Usage, format!("'{text}' is no share"))
         .hint("write a pattern and a number, e.g. fc1=50, conv*=0.5, conv*=50% or fc2=e0.01")
 }
 

@@ -75,7 +75,7 @@ impl Share {
             }
             (Share::MaxCost(limit), _) => Ok(Quota::Below(limit)),
             (_, Some(count)) if count > most => Err(usage(format!(
-                "{count} shared neurons were asked for where the smaller layer has {most}"
+                "{count} shared neurons are more than the smaller layer has ({most})"
             ))),
             (_, count) => Ok(Quota::Exactly(count.unwrap_or(0))),
         }

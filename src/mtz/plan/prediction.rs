@@ -180,7 +180,7 @@ fn in_heads(joint: &JointModel, a: TaskChannel, b: TaskChannel, count: usize) ->
 fn quota(budget: &Budget, name: &str, most: usize) -> Result<usize> {
     let count = budget.share(name, most).pairs(most).unwrap_or(most);
     if count > most {
-        let message = format!("{count} neurons cannot be shared where a layer has {most}");
+        let message = format!("{count} neurons cannot be shared by a layer of {most}");
         return Err(Error::new(ErrorKind::Usage, message));
     }
     Ok(count)

@@ -104,7 +104,7 @@ impl Merger {
             return Ok(());
         }
         let path = found.path.display();
-        let message = format!("'{path}' is not what the plan was made with: its SHA-256 differs");
+        let message = format!("'{path}' differs from the file of the plan in its SHA-256");
         if self.replay.allow_changed {
             progress.warn(&message);
             return Ok(());
