@@ -1,4 +1,4 @@
-//! How much each channel of a layer's pre-activations matters to the outputs.
+//! Sensitivity of the outputs to each channel of a layer's pre-activations.
 
 use std::collections::BTreeMap;
 

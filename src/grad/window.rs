@@ -12,14 +12,14 @@ pub(super) struct Window {
     pub(super) strides: Vec<i64>,
     pub(super) pads: Vec<i64>,
     pub(super) dilations: Vec<i64>,
-    /// Spatial extents of what the window slides over.
+    /// Spatial extents of the larger tensor.
     pub(super) from: Vec<usize>,
-    /// Spatial extents of what it gives.
+    /// Spatial extents of the smaller tensor.
     pub(super) to: Vec<usize>,
 }
 
 impl Window {
-    /// The window of a node that makes `to` out of `from`.
+    /// The window of a node with input `from` and output `to`.
     pub(super) fn of(
         tape: &Tape,
         node: &Node,
@@ -57,7 +57,8 @@ impl Window {
         ]
     }
 
-    /// How much of `from`, behind, no window covers; negative where the last ones overhang.
+    /// The number of elements at the end of `from` that no window covers; negative if the last
+    /// windows overhang.
     pub(super) fn rest(&self) -> Vec<i64> {
         let n = self.kernel.len();
         let span = |i: usize| self.dilations[i] * (self.kernel[i] as i64 - 1) + 1;
@@ -67,7 +68,7 @@ impl Window {
         (0..n).map(|i| self.from[i] as i64 - back(i)).collect()
     }
 
-    /// Attributes of the transposed convolution that undoes the change of shape.
+    /// Attributes of the transposed convolution that restores the shape.
     pub(super) fn backward(&self) -> Vec<(&'static str, Attribute)> {
         // A negative rest means that the last windows overhang (ceil mode): crop instead of pad.
         let n = self.kernel.len();

@@ -1,4 +1,4 @@
-//! The samples of a task with what its outputs should be, as `.npy` files.
+//! Writes the samples of a task and the targets of its outputs as `.npy` files.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::ir::{DataType, Dim, Graph, ValueId};
 use crate::progress::Progress;
 use crate::runtime::{HostArray, feeds, fixed_batch};
 
-/// What outputs are trained towards.
+/// The loss of the outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Loss {
     /// The outputs of the original net: squared error relative to their variance. Needs no labels.
@@ -179,11 +179,11 @@ struct Column {
 }
 
 impl Column {
-    /// The variance of the elements; 1 where they are all the same.
+    /// The variance of the elements; 1 if all are equal.
     fn variance(&self) -> f64 {
         let [n, sum, squares] = self.moments;
         let variance = squares / n - (sum / n).powi(2);
-        // Rounding leaves about this much of the squares where elements are equal.
+        // Equal elements leave a rounding error of about this size.
         if variance > 1e-12 * squares / n { variance } else { 1.0 }
     }
 }
