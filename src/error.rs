@@ -18,6 +18,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
 /// What went wrong, in the categories a caller can act upon.
+///
+/// ```
+/// use onnx_zip::ErrorKind;
+///
+/// let missing = onnx_zip::inspect(&"missing.onnx".into()).unwrap_err();
+/// assert_eq!(missing.kind(), ErrorKind::Io);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -46,6 +53,17 @@ pub enum ErrorKind {
 }
 
 /// An error of the library: a kind, a place and a next step.
+///
+/// ```
+/// use onnx_zip::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::Format, "weights are not finite")
+///     .at_node("conv1")
+///     .in_model("a.onnx")
+///     .hint("export the model again");
+/// let text = "a.onnx: node 'conv1': weights are not finite; export the model again";
+/// assert_eq!(error.to_string(), text);
+/// ```
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 

@@ -3,6 +3,26 @@
 use crate::error::{Error, ErrorKind, Result};
 
 /// Receives the progress of long work, and may cancel it.
+///
+/// ```
+/// use onnx_zip::Progress;
+///
+/// /// Prints stages and notes, and never cancels.
+/// struct Printed;
+///
+/// impl Progress for Printed {
+///     fn begin(&self, stage: &str, steps: u64) {
+///         println!("{stage}: {steps} steps");
+///     }
+///     fn step(&self) {}
+///     fn note(&self, message: &str) {
+///         println!("{message}");
+///     }
+///     fn stopped(&self) -> bool {
+///         false
+///     }
+/// }
+/// ```
 pub trait Progress: Sync {
     /// Begins a stage of `steps` steps.
     fn begin(&self, stage: &str, steps: u64);

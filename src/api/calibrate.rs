@@ -20,6 +20,14 @@ use crate::runtime::{fixed_batch, measuring};
 /// Stores the statistics (second moments) of a model's layer inputs in the file `output`. Without
 /// `data`, samples are made up.
 ///
+/// ```no_run
+/// use onnx_zip::{CalibrateOptions, Silent, calibrate};
+///
+/// let (model, data) = ("a.onnx".into(), ["part1.npz".into()]);
+/// calibrate(&model, &data, &CalibrateOptions::default(), "a1.gram".as_ref(), &Silent)?;
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
+///
 /// # Errors
 /// Those of reading and running the model; [`ErrorKind::Memory`] where the statistics take more than
 /// they may.
@@ -36,6 +44,13 @@ pub fn calibrate(
 }
 
 /// Adds up statistics of one model that were collected on several parts of the data.
+///
+/// ```no_run
+/// use onnx_zip::{Silent, add_statistics};
+///
+/// add_statistics(&["a1.gram".into(), "a2.gram".into()], "a.gram".as_ref(), &Silent)?;
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`ErrorKind::Calibration`] for statistics of different models.

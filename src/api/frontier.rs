@@ -17,7 +17,20 @@ use crate::runtime::Backend;
 use crate::zipper::{FrontierPoint, Job, PlanFile, frontier, knee};
 
 /// Files of a curve, and options of its measurement.
+///
+/// ```no_run
+/// use onnx_zip::{FrontierDestination, MergeOptions, Merger, PlanFile, Silent};
+///
+/// let reports = ["curve.html".into()];
+/// let mut destination = FrontierDestination::new(10);
+/// destination.reports = &reports;
+/// let merger = Merger::new(MergeOptions::default()).model("a.onnx").model("b.onnx");
+/// let curve = merger.data("images.npz").frontier(&destination, &PlanFile::default(), &Silent)?;
+/// assert!(curve.points.len() <= 10);
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct FrontierDestination<'a> {
     /// Number of merges at most.
     pub points: usize,
@@ -29,6 +42,13 @@ pub struct FrontierDestination<'a> {
     pub plans: Option<&'a Path>,
     /// A folder for all joint models and their plans.
     pub keep: Option<&'a Path>,
+}
+
+impl FrontierDestination<'_> {
+    /// Up to `points` merges, without any files.
+    pub fn new(points: usize) -> Self {
+        FrontierDestination { points, latency: false, reports: &[], plans: None, keep: None }
+    }
 }
 
 /// The context of all points.

@@ -21,6 +21,16 @@ use crate::staging::Stage;
 
 /// A joint model in a file. After [`Merger::merge`](super::Merger::merge) the file is a temporary one
 /// until the model is saved.
+///
+/// ```no_run
+/// use onnx_zip::{Joint, Silent};
+///
+/// let joint = Joint::open("joint.onnx")?;
+/// for task in joint.tasks()? {
+///     joint.extract(&task, format!("{task}.onnx"), &Silent)?;
+/// }
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Joint {
     path: PathBuf,

@@ -18,6 +18,16 @@ use crate::runtime::fixed_batch;
 /// Prunes a model: sets a part of each layer's weights to zero, and fits the others to the layer's
 /// original pre-activations. There is no training.
 ///
+/// ```no_run
+/// use onnx_zip::{PruneOptions, Silent, prune};
+///
+/// let (model, data) = ("a.onnx".into(), ["images.npz".into()]);
+/// let options = PruneOptions::sparsity(0.9);
+/// let report = prune(&model, &data, &options, "a_sparse.onnx".as_ref(), &Silent)?;
+/// assert!(!report.layers.is_empty());
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
+///
 /// # Errors
 /// Those of reading and running the model; [`ErrorKind::Usage`] for options that make no sense.
 pub fn prune(

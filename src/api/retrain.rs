@@ -22,6 +22,19 @@ use crate::runtime::{Backend, ModelSource};
 use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, Wiring, verify};
 
 /// Retrains a joint model towards the outputs of its original models, or towards labels.
+///
+/// ```no_run
+/// use onnx_zip::{RetrainOptions, Retrainer, Silent};
+///
+/// let (joint, report) = Retrainer::new("joint.onnx", RetrainOptions::default())
+///     .teacher("a.onnx")
+///     .teacher("b.onnx")
+///     .data("images.npz")
+///     .retrain(&Silent)?;
+/// joint.save("joint2.onnx", &Silent)?;
+/// assert!(report.outcome.iterations > 0);
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Retrainer {
     options: RetrainOptions,
@@ -31,7 +44,13 @@ pub struct Retrainer {
 }
 
 /// Output files of retraining.
+///
+/// ```
+/// let mut destination = onnx_zip::RetrainDestination::new("joint2.onnx".as_ref());
+/// destination.keep_rejected = true;
+/// ```
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct RetrainDestination<'a> {
     /// The joint model's file.
     pub output: &'a Path,

@@ -21,6 +21,16 @@ pub(crate) const SAMPLES: usize = 256;
 
 /// Compares the joint model in a file with its originals, which are given in the order of its tasks.
 ///
+/// ```no_run
+/// use onnx_zip::{Silent, VerifyOptions, verify};
+///
+/// let models = ["a.onnx".into(), "b.onnx".into()];
+/// let options = VerifyOptions::default();
+/// let checked = verify("joint.onnx".as_ref(), &models, &["test.npz".into()], &options, &Silent)?;
+/// assert!(checked.passed());
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
+///
 /// # Errors
 /// Those of reading and running the models; a joint model that fails the comparison is no error.
 pub fn verify(

@@ -8,6 +8,7 @@ use crate::naming::sentence;
 
 /// A model with the backbone of an earlier model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LineageRecord {
     /// Name of the task.
     pub task: String,

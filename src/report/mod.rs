@@ -54,7 +54,15 @@ pub use verification::verification;
 pub const SCHEMA: u32 = 1;
 
 /// Everything about one merge.
+///
+/// ```no_run
+/// let json = std::fs::read_to_string("joint.json")?;
+/// let report: onnx_zip::Report = serde_json::from_str(&json)?;
+/// println!("{}: {} bytes", report.joint.path, report.joint.bytes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -97,6 +105,7 @@ pub struct Report {
 
 /// One model that was merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TaskRecord {
     /// Name of the task.
     pub name: String,
@@ -116,6 +125,7 @@ pub struct TaskRecord {
 
 /// Calibration data of one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DataRecord {
     /// File or folder; `None` for synthetic samples.
     pub source: Option<String>,
@@ -131,6 +141,7 @@ pub struct DataRecord {
 
 /// The joint model's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct JointRecord {
     /// The file.
     pub path: String,
@@ -157,6 +168,7 @@ fn is_written() -> bool {
 
 /// Weights and biases of the joint model's layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Parameters {
     /// Their number.
     pub total: u64,
@@ -176,6 +188,7 @@ impl Parameters {
 
 /// Size of the joint model as a fraction of that of the original models.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Compression {
     /// Bytes against all originals together.
     pub bytes_of_all: f64,
@@ -205,6 +218,7 @@ impl Compression {
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Settings {
     /// The method of fusing.
     pub method: Method,
@@ -240,6 +254,7 @@ pub struct Settings {
 
 /// Corresponding parts, and parts that cannot be shared.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Structure {
     /// The first difference of each model but the first from the first; `null` if there is none.
     pub divergences: Vec<Option<Divergence>>,
@@ -257,6 +272,7 @@ pub struct Structure {
 
 /// Frozen channels of one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FrozenRecord {
     /// Name of the task.
     pub task: String,
@@ -270,6 +286,7 @@ pub struct FrozenRecord {
 
 /// Time of a stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StageTime {
     /// The stage.
     pub stage: String,

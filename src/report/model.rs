@@ -12,6 +12,7 @@ use crate::naming::shown;
 
 /// One model, its layers and the channels that can be shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ModelReport {
     /// [`super::SCHEMA`].
     pub schema: u32,
@@ -44,6 +45,7 @@ pub struct ModelReport {
 
 /// An input or output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PortRecord {
     /// Name.
     pub name: String,
@@ -55,6 +57,7 @@ pub struct PortRecord {
 
 /// A layer with weights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerRecord {
     /// Name of its node.
     pub name: String,
@@ -72,6 +75,7 @@ pub struct LayerRecord {
 
 /// Channels that move together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct GroupRecord {
     /// Name: that of the first producer.
     pub name: String,

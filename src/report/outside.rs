@@ -10,6 +10,7 @@ use crate::couple::Outside;
 
 /// Parameters of one model that belong to no layer, all for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct OutsideRecord {
     /// The reason, as a noun phrase.
     pub reason: String,

@@ -13,6 +13,7 @@ use crate::naming::{sentence, shown};
 
 /// The plan of a merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// [`SCHEMA`].
     pub schema: u32,

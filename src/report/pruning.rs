@@ -12,6 +12,7 @@ use crate::prune::PruneRecord;
 
 /// Results of pruning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PruneReport {
     /// [`SCHEMA`].
     pub schema: u32,

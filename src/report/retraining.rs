@@ -13,6 +13,7 @@ use crate::verify::Verification;
 
 /// Everything about one retraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RetrainReport {
     /// [`super::SCHEMA`].
     pub schema: u32,
@@ -37,6 +38,7 @@ pub struct RetrainReport {
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RetrainSettings {
     /// Steps at most.
     pub iterations: usize,

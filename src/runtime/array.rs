@@ -10,6 +10,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::DataType;
 
 /// An array in host memory, of one of the element types that sessions exchange.
+///
+/// ```
+/// use onnx_zip::HostArray;
+///
+/// let array = HostArray::from(ndarray::ArrayD::<f32>::zeros(vec![2, 3]));
+/// assert_eq!(array.shape(), [2, 3]);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum HostArray {
     /// 32-bit floats.

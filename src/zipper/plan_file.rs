@@ -21,7 +21,17 @@ const HEAD: &str = "\
 ";
 
 /// A recorded merge.
+///
+/// ```
+/// use onnx_zip::PlanFile;
+///
+/// let plan = PlanFile::parse("version = 1\n[options]\nshare = 0.5\n")?;
+/// assert_eq!(plan.options["share"], ["0.5"]);
+/// assert_eq!(PlanFile::parse(&plan.text())?, plan);
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct PlanFile {
     /// Name and version of the program that wrote the plan.
     pub tool: Option<String>,

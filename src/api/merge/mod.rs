@@ -73,7 +73,20 @@ pub struct Merger {
 }
 
 /// Output files of a merge.
+///
+/// ```no_run
+/// use onnx_zip::{Destination, MergeOptions, Merger, Silent};
+///
+/// let reports = ["joint.html".into(), "joint.json".into()];
+/// let mut destination = Destination::new("joint.onnx".as_ref());
+/// destination.reports = &reports;
+/// let merger = Merger::new(MergeOptions::default()).model("a.onnx").model("b.onnx");
+/// let merged = merger.merge_into(&destination, &Silent)?;
+/// assert!(merged.passed);
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Destination<'a> {
     /// The joint model's file.
     pub output: &'a Path,

@@ -107,6 +107,11 @@ pub struct CalibrationOptions {
 }
 
 /// Options of a plan.
+///
+/// ```
+/// let mut options = onnx_zip::PlanOptions::default();
+/// options.sharing.share = Some(0.5);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
@@ -126,6 +131,12 @@ pub struct PlanOptions {
 }
 
 /// Options of the statistics of one model.
+///
+/// ```
+/// let mut options = onnx_zip::CalibrateOptions::default();
+/// options.limit = Some(1000);
+/// options.statistics.seed = 7;
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
@@ -147,6 +158,11 @@ pub struct CalibrateOptions {
 }
 
 /// Options of pruning.
+///
+/// ```
+/// let mut options = onnx_zip::PruneOptions::sparsity(0.9);
+/// options.limit = 2000;
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
@@ -206,6 +222,11 @@ impl PruneOptions {
 }
 
 /// Options of a verification.
+///
+/// ```
+/// let mut options = onnx_zip::VerifyOptions::default();
+/// options.max_drop = Some(0.5);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
@@ -253,6 +274,11 @@ impl Default for VerifyOptions {
 }
 
 /// Options of retraining a joint model.
+///
+/// ```
+/// let mut options = onnx_zip::RetrainOptions::default();
+/// options.training.iterations = 500;
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
@@ -283,6 +309,11 @@ pub struct RetrainOptions {
 }
 
 /// Options of a curve of size against loss.
+///
+/// ```
+/// let mut options = onnx_zip::FrontierOptions::default();
+/// options.sharing.until = Some("block4*".into());
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]

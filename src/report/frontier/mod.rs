@@ -10,6 +10,7 @@ use super::Picture;
 
 /// The loss of a net's outputs against its original.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TaskLoss {
     /// Fraction of samples that are classified wrongly, if there are labels.
     pub error: Option<f64>,
@@ -22,6 +23,7 @@ pub struct TaskLoss {
 
 /// Merges of some models for several sizes, with their losses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Frontier {
     /// [`super::SCHEMA`].
     pub schema: u32,
@@ -39,6 +41,7 @@ pub struct Frontier {
 
 /// One model of a curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FrontierTask {
     /// Name of the task.
     pub name: String,
@@ -56,6 +59,7 @@ pub struct FrontierTask {
 
 /// One merge of a curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FrontierRecord {
     /// Parameters as a part of those of all models together.
     pub size: f64,

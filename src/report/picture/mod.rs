@@ -17,6 +17,7 @@ pub(super) use drawing::{COLOURS, drawing};
 
 /// The layers of a joint model in order, and their connections.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Picture {
     /// The layers.
     pub boxes: Vec<LayerBox>,
@@ -26,6 +27,7 @@ pub struct Picture {
 
 /// Weights that one task or several tasks own.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerBox {
     /// Its row from the inputs down. Corresponding layers are in one row.
     pub row: usize,
@@ -47,6 +49,7 @@ pub struct LayerBox {
 
 /// A connection of two boxes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Link {
     /// The producer.
     pub from: usize,

@@ -41,6 +41,15 @@ pub(in crate::api) struct Made<'a> {
 
 /// Reads a plan.
 ///
+/// ```no_run
+/// use onnx_zip::{MergeOptions, Merger, Silent, read_plan};
+///
+/// let plan = read_plan("joint.toml".as_ref())?;
+/// let merger = Merger::new(MergeOptions::default()).model("a.onnx").model("b.onnx");
+/// merger.follow(plan, false).merge(&Silent)?.save("joint.onnx", &Silent)?;
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
+///
 /// # Errors
 /// [`ErrorKind::Io`] where there is no such file; as [`PlanFile::parse`].
 pub fn read_plan(path: &Path) -> Result<PlanFile> {
