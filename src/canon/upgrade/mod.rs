@@ -107,7 +107,7 @@ fn check_target(model: &Model, own: i64, target: i64) -> Result<()> {
         return refused(ErrorKind::Unsupported, message, "convert with onnx.version_converter");
     }
     if target > own && !model.functions.is_empty() {
-        let message = format!("local functions cannot be brought from operator set {own}");
+        let message = format!("local functions cannot be converted from operator set {own}");
         return refused(ErrorKind::Unsupported, message, "inline them first with onnx.inliner");
     }
     Ok(())
