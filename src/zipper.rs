@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::align::Alignment;
 use crate::calib::data::Dataset;
 use crate::calib::store::LayerMoments;
 use crate::calib::stream::Source;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::grad;
+use crate::ir::ValueId;
 use crate::mtz::driver::{Driver, DriverInputs};
-use crate::mtz::joint::JointModel;
+use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Budget, MergeOptions, Method};
 use crate::mtz::plan::{Prediction, predict};
@@ -30,6 +30,7 @@ mod decisions;
 mod equal;
 mod frontier;
 mod measure;
+mod nothing;
 mod plan_file;
 mod prepare;
 mod search;
@@ -37,6 +38,7 @@ mod search;
 use batches::{batch_in_parts, batch_size, batch_with_gradients};
 pub use decisions::{Decisions, SiteNames};
 pub use frontier::{FrontierPoint, frontier, knee};
+use nothing::misaligned;
 pub use plan_file::{FileRecord, LayerRecord, PlanFile, Weights};
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
@@ -65,6 +67,24 @@ pub struct Calibration {
     pub memory: u64,
 }
 
+impl Calibration {
+    /// The same with samples as the nets take them. A net that has features on the first axis of an input
+    /// takes nothing but whole batches.
+    fn fitting(&self, joint: &JointModel) -> Calibration {
+        let fitting = |(task, data): (&Task, &Dataset)| {
+            let graph = task.graph();
+            let has_features =
+                |input: &ValueId| task.coupling().axis(*input).map(|a| a.axis) == Some(0);
+            match graph.fixed_batch().filter(|_| graph.inputs.iter().any(has_features)) {
+                Some(size) => data.filling(size),
+                None => data.clone(),
+            }
+        };
+        let data = joint.tasks().iter().zip(&self.data).map(fitting).collect();
+        Calibration { data, ..self.clone() }
+    }
+}
+
 /// What happened during a merge.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -87,7 +107,8 @@ pub struct Outcome {
 /// Merges prepared nets: shares neurons and fuses their weights.
 ///
 /// # Errors
-/// [`ErrorKind::Misaligned`] if there is nothing that could be shared; else as the stages it runs.
+/// [`ErrorKind::Misaligned`] if no layer could be shared and no constant is the same; else as the stages
+/// it runs.
 pub fn merge(
     prepared: Prepared,
     calibration: &Calibration,
@@ -108,6 +129,7 @@ pub fn merge_and_retrain(
     retraining: Option<&Retraining<'_>>,
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome)> {
+    let calibration = &calibration.fitting(&prepared.joint);
     let importance = Importance::measure(&prepared, calibration, options, progress)?;
     zipped(prepared, calibration, &importance, options, retraining, progress)
 }
@@ -258,23 +280,4 @@ impl Importance {
         }
         Ok(())
     }
-}
-
-fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
-    let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
-    let names = names.join(" and ");
-    let first = plan.sites.first().and_then(|s| Some((s.layers.first()?, s.reason.as_ref()?)));
-    let what = match (alignment.divergences.iter().flatten().next(), first) {
-        (Some(d), _) => format!(
-            "{names} have no layers in common that could be shared: they first differ at '{}' against '{}' ({})",
-            d.a.as_deref().unwrap_or("the end"),
-            d.b.as_deref().unwrap_or("the end"),
-            d.difference
-        ),
-        (None, Some((layer, reason))) => format!(
-            "{names} have no layers that could be shared, from the first one on ('{layer}': {reason})"
-        ),
-        (None, None) => format!("{names} have no layers with weights"),
-    };
-    Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
 }

@@ -1,6 +1,7 @@
 //! Writing models: ir → protobuf messages.
 
 mod attribute;
+mod codes;
 mod graph;
 
 use prost::Message;

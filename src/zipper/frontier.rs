@@ -54,6 +54,7 @@ pub fn frontier(
     visit: &mut Visit<'_>,
     progress: &dyn Progress,
 ) -> Result<(Vec<TaskLoss>, Vec<FrontierPoint>)> {
+    let calibration = &calibration.fitting(&prepared.joint);
     let search = Search::new(prepared, calibration, options, None, tests, progress)?;
     let gauges = gauges(&search)?;
     let nets = prepared.joint.tasks().iter().zip(&gauges);

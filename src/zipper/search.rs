@@ -57,6 +57,7 @@ pub fn merge_for(
     tests: &[Dataset],
     progress: &dyn Progress,
 ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+    let calibration = &calibration.fitting(&prepared.joint);
     let search = Search::new(prepared, calibration, options, retraining, tests, progress)?;
     match goal {
         Goal::Size(size) => search.for_size(size),

@@ -34,6 +34,14 @@ pub trait Rows: Send + Sync + fmt::Debug {
         self.shape().first().copied().unwrap_or(0)
     }
 
+    /// All of it.
+    ///
+    /// # Errors
+    /// As [`Rows::rows`].
+    fn whole(&self) -> Result<HostArray> {
+        self.rows(&(0..self.count()).collect::<Vec<_>>())
+    }
+
     /// The first sample that holds a value that is NaN or infinite.
     ///
     /// # Errors
@@ -78,6 +86,10 @@ impl Rows for HostArray {
 
     fn rows(&self, rows: &[usize]) -> Result<HostArray> {
         self.select_rows(rows)
+    }
+
+    fn whole(&self) -> Result<HostArray> {
+        Ok(self.clone())
     }
 }
 

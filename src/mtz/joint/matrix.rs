@@ -6,6 +6,8 @@ use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Graph, Tensor};
 
+use super::grid;
+
 /// Rows that are converted at once, so that a large weight is never there another time.
 const BLOCK: usize = 256;
 
@@ -34,7 +36,8 @@ pub(crate) fn read(layer: &CoupledLayer, graph: &Graph) -> Result<Array2<f32>> {
     Ok(matrix)
 }
 
-/// Gives a layer the weights of a matrix; whether that changes any.
+/// Gives a layer the weights of a matrix, or those nearest to them that can be stored in few bits where
+/// those of the layer are; whether that changes any.
 ///
 /// # Errors
 /// As [`read`].
@@ -43,6 +46,23 @@ pub(crate) fn write(
     graph: &mut Graph,
     matrix: ArrayView2<f32>,
 ) -> Result<bool> {
+    let weight = layer.layer.weight;
+    let Some(codes) = graph.codes(weight).cloned().filter(|_| layer.layer.rows.is_none()) else {
+        return write_as_is(layer, graph, matrix);
+    };
+    let changed = write_as_is(layer, graph, matrix)?;
+    let stored = graph.initializer(weight).and_then(|weight| codes.encode(weight));
+    let axis = usize::from(layer.layer.in_first());
+    match grid::rounded(matrix, &codes, axis).filter(|_| stored.is_none()) {
+        Some((rounded, codes)) => {
+            graph.set_codes(weight, codes);
+            write_as_is(layer, graph, rounded.view()).map(|_| changed)
+        }
+        None => Ok(changed),
+    }
+}
+
+fn write_as_is(layer: &CoupledLayer, graph: &mut Graph, matrix: ArrayView2<f32>) -> Result<bool> {
     let (out, inputs, taps) = layer.layer.sizes(graph)?;
     let (width, before) = (inputs * taps, layer.layer.stored(graph));
     let bias = matrix.column(width).to_owned();
