@@ -22,10 +22,18 @@ pub enum HostArray {
     I64(ArrayD<i64>),
     /// Signed 32-bit integers.
     I32(ArrayD<i32>),
-    /// Unsigned bytes.
-    U8(ArrayD<u8>),
+    /// Signed 16-bit integers.
+    I16(ArrayD<i16>),
     /// Signed bytes.
     I8(ArrayD<i8>),
+    /// Unsigned 64-bit integers.
+    U64(ArrayD<u64>),
+    /// Unsigned 32-bit integers.
+    U32(ArrayD<u32>),
+    /// Unsigned 16-bit integers.
+    U16(ArrayD<u16>),
+    /// Unsigned bytes.
+    U8(ArrayD<u8>),
     /// Truth values.
     Bool(ArrayD<bool>),
 }
@@ -39,8 +47,12 @@ macro_rules! with_array {
             HostArray::F16($array) => $body,
             HostArray::I64($array) => $body,
             HostArray::I32($array) => $body,
-            HostArray::U8($array) => $body,
+            HostArray::I16($array) => $body,
             HostArray::I8($array) => $body,
+            HostArray::U64($array) => $body,
+            HostArray::U32($array) => $body,
+            HostArray::U16($array) => $body,
+            HostArray::U8($array) => $body,
             HostArray::Bool($array) => $body,
         }
     };
@@ -62,7 +74,20 @@ macro_rules! from_array {
         }
     )*};
 }
-from_array!(F32(f32), F64(f64), F16(f16), I64(i64), I32(i32), U8(u8), I8(i8), Bool(bool));
+from_array!(
+    F32(f32),
+    F64(f64),
+    F16(f16),
+    I64(i64),
+    I32(i32),
+    I16(i16),
+    I8(i8),
+    U64(u64),
+    U32(u32),
+    U16(u16),
+    U8(u8),
+    Bool(bool),
+);
 
 impl HostArray {
     /// Element type.
@@ -73,8 +98,12 @@ impl HostArray {
             HostArray::F16(_) => DataType::F16,
             HostArray::I64(_) => DataType::I64,
             HostArray::I32(_) => DataType::I32,
-            HostArray::U8(_) => DataType::U8,
+            HostArray::I16(_) => DataType::I16,
             HostArray::I8(_) => DataType::I8,
+            HostArray::U64(_) => DataType::U64,
+            HostArray::U32(_) => DataType::U32,
+            HostArray::U16(_) => DataType::U16,
+            HostArray::U8(_) => DataType::U8,
             HostArray::Bool(_) => DataType::Bool,
         }
     }
@@ -192,7 +221,7 @@ impl HostArray {
                 }
             };
         }
-        stacked!(F32, F64, F16, I64, I32, U8, I8, Bool).ok_or_else(|| {
+        stacked!(F32, F64, F16, I64, I32, I16, I8, U64, U32, U16, U8, Bool).ok_or_else(|| {
             let found: Vec<String> =
                 parts.iter().map(|p| format!("{:?}{:?}", p.dtype(), p.shape())).collect();
             Error::new(
@@ -264,19 +293,30 @@ impl HostArray {
             HostArray::F16(array) => array.mapv(f64::from),
             HostArray::I64(array) => array.mapv(|v| v as f64),
             HostArray::I32(array) => array.mapv(f64::from),
-            HostArray::U8(array) => array.mapv(f64::from),
+            HostArray::I16(array) => array.mapv(f64::from),
             HostArray::I8(array) => array.mapv(f64::from),
+            HostArray::U64(array) => array.mapv(|v| v as f64),
+            HostArray::U32(array) => array.mapv(f64::from),
+            HostArray::U16(array) => array.mapv(f64::from),
+            HostArray::U8(array) => array.mapv(f64::from),
             HostArray::Bool(array) => array.mapv(|v| f64::from(u8::from(v))),
         }
     }
 
-    /// The elements as 64-bit integers; `None` for floats.
+    /// The elements as signed 64-bit integers; `None` for floats and for larger numbers.
     pub fn integers(self) -> Option<ArrayD<i64>> {
         match self {
             HostArray::I64(array) => Some(array),
             HostArray::I32(array) => Some(array.mapv(i64::from)),
-            HostArray::U8(array) => Some(array.mapv(i64::from)),
+            HostArray::I16(array) => Some(array.mapv(i64::from)),
             HostArray::I8(array) => Some(array.mapv(i64::from)),
+            HostArray::U64(array) => {
+                let small = array.iter().all(|v| i64::try_from(*v).is_ok());
+                small.then(|| array.mapv(|v| v as i64))
+            }
+            HostArray::U32(array) => Some(array.mapv(i64::from)),
+            HostArray::U16(array) => Some(array.mapv(i64::from)),
+            HostArray::U8(array) => Some(array.mapv(i64::from)),
             HostArray::Bool(array) => Some(array.mapv(i64::from)),
             HostArray::F32(_) | HostArray::F64(_) | HostArray::F16(_) => None,
         }
@@ -301,8 +341,12 @@ fn narrow(values: ArrayD<i64>, dtype: DataType) -> Option<HostArray> {
     match dtype {
         DataType::I64 => Some(values.into()),
         DataType::I32 => checked::<i32>(&values).map(HostArray::from),
-        DataType::U8 => checked::<u8>(&values).map(HostArray::from),
+        DataType::I16 => checked::<i16>(&values).map(HostArray::from),
         DataType::I8 => checked::<i8>(&values).map(HostArray::from),
+        DataType::U64 => checked::<u64>(&values).map(HostArray::from),
+        DataType::U32 => checked::<u32>(&values).map(HostArray::from),
+        DataType::U16 => checked::<u16>(&values).map(HostArray::from),
+        DataType::U8 => checked::<u8>(&values).map(HostArray::from),
         DataType::Bool => {
             values.iter().all(|v| matches!(v, 0 | 1)).then(|| values.mapv(|v| v == 1).into())
         }

@@ -258,10 +258,8 @@ pub(super) fn dim_key(port: &Port, axis: usize) -> String {
 fn is_castable(from: DataType, to: DataType) -> bool {
     match to {
         DataType::F32 | DataType::F64 | DataType::F16 => true,
-        DataType::I64 | DataType::I32 | DataType::U8 | DataType::I8 | DataType::Bool => {
-            !from.is_float()
-        }
-        _ => false,
+        DataType::BF16 | DataType::Other(_) => false,
+        _ => !from.is_float(),
     }
 }
 

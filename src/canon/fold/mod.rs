@@ -57,7 +57,6 @@ pub fn dequantise(graph: &mut Graph) -> Result<()> {
             graph.set_codes(output, codes);
         }
     }
-    rewire::prune(graph);
     Ok(())
 }
 
