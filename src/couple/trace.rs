@@ -71,7 +71,7 @@ fn follow(graph: &Graph, closed: &BTreeSet<NodeId>) -> Result<(Coupling, BTreeSe
     }
     let tied = tracer.freeze_repeated_rows();
     tracer.heads.unite(&mut tracer.atoms);
-    tracer.freeze_outputs();
+    tracer.freeze_outputs()?;
     let (coupling, open) = tracer.resolve();
     Ok((Coupling { tied, ..coupling }, open))
 }
@@ -265,12 +265,13 @@ impl Tracer<'_> {
     }
 
     /// Freezes channels that reach an answer without passing another layer: the answers of a model are its
-    /// task's own. An output that leads to a further layer shows hidden channels and is no answer.
-    fn freeze_outputs(&mut self) {
+    /// task's own. An output that leads to a further layer, or is computed from what does, shows hidden channels
+    /// and is no answer.
+    fn freeze_outputs(&mut self) -> Result<()> {
         let reason = self.reason("a model output", None, Some(End::Output));
         let hidden = self.before_layers();
         let mut seen = HashSet::new();
-        let mut stack = self.graph.outputs.clone();
+        let mut stack = self.answers(&hidden)?;
         while let Some(value) = stack.pop() {
             if hidden.contains(&value) || !seen.insert(value) {
                 continue;
@@ -278,14 +279,45 @@ impl Tracer<'_> {
             if let Some(labels) = &self.labels[value.index()] {
                 self.atoms.freeze(&labels.atoms, reason);
             }
-            let Some(id) = self.graph.producer(value) else { continue };
-            let node = self.graph.node(id);
-            let counts = node.is("Shape") || node.is("Size");
-            let flow = self.flows.get(&id);
-            if !counts && !matches!(flow, Some(Flow::Layer(_) | Flow::Recurrent(_))) {
-                stack.extend(node.reads());
+            if let Some(id) = self.graph.producer(value).filter(|id| !self.ends(*id)) {
+                stack.extend(self.graph.node(id).reads());
             }
         }
+        Ok(())
+    }
+
+    /// Whether no channel goes through a node.
+    fn ends(&self, id: NodeId) -> bool {
+        let node = self.graph.node(id);
+        node.is("Shape") || node.is("Size") || self.is_layer(id)
+    }
+
+    fn is_layer(&self, id: NodeId) -> bool {
+        matches!(self.flows.get(&id), Some(Flow::Layer(_) | Flow::Recurrent(_)))
+    }
+
+    /// The outputs but for those that are hidden, or computed from hidden channels without a layer.
+    fn answers(&self, hidden: &HashSet<ValueId>) -> Result<Vec<ValueId>> {
+        let is_tracked = |value: &&ValueId| self.labels[value.index()].is_some();
+        let mut shown: HashSet<ValueId> = hidden.iter().filter(is_tracked).copied().collect();
+        let mut answers = HashSet::new();
+        for id in self.graph.topological_order()? {
+            let node = self.graph.node(id);
+            let reads =
+                |set: &HashSet<ValueId>| !self.ends(id) && node.reads().any(|v| set.contains(&v));
+            let (is_answer, shows) = (self.is_layer(id) || reads(&answers), reads(&shown));
+            let outputs = node.outputs.iter().flatten().filter(|output| !hidden.contains(output));
+            for output in outputs {
+                if is_answer {
+                    answers.insert(*output);
+                }
+                if shows {
+                    shown.insert(*output);
+                }
+            }
+        }
+        let outputs = self.graph.outputs.iter();
+        Ok(outputs.filter(|v| answers.contains(v) || !shown.contains(v)).copied().collect())
     }
 
     /// All values that some layer depends on.

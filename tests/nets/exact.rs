@@ -10,14 +10,19 @@ use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Budget, MergeOptions};
 use onnx_zip::onnx;
-use onnx_zip::runtime::{Backend, HostArray, ModelSource, feeds};
+use onnx_zip::runtime::{Backend, HostArray, ModelSource, Port, feeds};
 
 use crate::support::{self, backend, deviation};
 
 /// Samples for a net.
 pub fn samples(model: &Model) -> Dataset {
-    let session = backend().load(ModelSource::Bytes(&onnx::encode(model).unwrap())).unwrap();
-    Dataset::synthetic(session.inputs(), 24, 1, &DataOptions::default()).unwrap()
+    let ports = model.graph.inputs.iter().map(|input| {
+        let value = model.graph.value(*input);
+        let ty = value.ty.clone().unwrap();
+        Port { name: value.name.clone(), dtype: ty.dtype, shape: ty.shape }
+    });
+    let ports: Vec<Port> = ports.collect();
+    Dataset::synthetic(&ports, 24, 1, &DataOptions::default()).unwrap()
 }
 
 /// Merges two nets; `share` is the part of their neurons that is shared.

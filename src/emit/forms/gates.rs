@@ -98,7 +98,9 @@ fn choose(
     dtype: DataType,
     name: &str,
 ) -> ValueId {
-    let zero = builder.constant("zero", Tensor::zero(dtype));
+    // No parameter of the model, so none of its initializers.
+    let zero = [("value", Attribute::Tensor(Tensor::zero(dtype)))];
+    let zero = builder.op("Constant", "zero", &[], zero);
     builder.op("Where", name, &[open, value, zero], [])
 }
 

@@ -4,7 +4,7 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, Axis, s};
 
 use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Graph, Tensor};
+use crate::ir::{Codes, Graph, Tensor};
 
 use super::grid;
 
@@ -47,9 +47,9 @@ pub(crate) fn write(
     matrix: ArrayView2<f32>,
 ) -> Result<bool> {
     let weight = layer.layer.weight;
-    let Some(codes) = graph.codes(weight).cloned().filter(|_| layer.layer.rows.is_none()) else {
-        return write_as_is(layer, graph, matrix);
-    };
+    let fit = |codes: &Codes| graph.initializer(weight).and_then(|w| codes.encode(w)).is_some();
+    let codes = graph.codes(weight).filter(|codes| layer.layer.rows.is_none() && fit(codes));
+    let Some(codes) = codes.cloned() else { return write_as_is(layer, graph, matrix) };
     let changed = write_as_is(layer, graph, matrix)?;
     let stored = graph.initializer(weight).and_then(|weight| codes.encode(weight));
     let axis = usize::from(layer.layer.in_first());

@@ -59,7 +59,8 @@ mod tests {
     use crate::onnx::proto::AttributeProto;
 
     fn graph(names: &[&str]) -> GraphProto {
-        let node = |name: &&str| NodeProto { name: Some((*name).to_owned()), ..NodeProto::default() };
+        let node =
+            |name: &&str| NodeProto { name: Some((*name).to_owned()), ..NodeProto::default() };
         GraphProto { node: names.iter().map(node).collect(), ..GraphProto::default() }
     }
 

@@ -57,7 +57,7 @@ pub fn linear(net: &mut Net, x: Live, out: usize, choice: u8) -> ValueId {
     }
 }
 
-fn layer(net: &mut Net, x: Live, choice: u8) -> Live {
+pub fn layer(net: &mut Net, x: Live, choice: u8) -> Live {
     let out = 4 + usize::from(choice % 4);
     let y = linear(net, x, out, choice / 4);
     features(net.activation(y, choice / 16), out)

@@ -187,6 +187,8 @@ impl Net {
             Form::Features { .. } => last,
             Form::Sequence { .. } => sequences::to_features(self, last, 0),
         };
+        // Nets without a hidden layer have nothing to share.
+        let flat = features::layer(self, flat, 1);
         let scores = features::linear(self, flat, 5, end >> 4);
         let mut outputs = vec![scores];
         if end & 1 != 0 {

@@ -339,8 +339,11 @@ fn looped(b: &mut GraphBuilder) -> Vec<ValueId> {
 }
 
 fn scanned(b: &mut GraphBuilder) -> Vec<ValueId> {
-    let x = b.input("x", "6,2,4");
-    let (w, first) = (b.weights("w", &[4, 8]), b.weights("state", &[2, 8]));
+    let (x, z) = (b.input("x", "6,2,4"), b.input("z", "6,4"));
+    let (w, first) = (b.weights("w", &[4, 8]), b.weights("first.w", &[8, 4]));
+    let first = b.op("Gemm", "first", &[z, first], [("transB", 1.into())]);
+    let (start, end) = (b.ints("start", &[0]), b.ints("end", &[2]));
+    let first = b.op("Slice", "state", &[first, start, end, start], []);
     let mut graph = Graph::new("body");
     let state = graph.add_input("state", float("2,8"));
     let step = graph.add_input("step", float("2,4"));
