@@ -15,6 +15,7 @@ mod inputs;
 mod names;
 mod nodes;
 mod recipe;
+mod scope;
 mod strip;
 mod task;
 mod trainable;

@@ -8,7 +8,7 @@ use crate::ir::{Codes, Graph, Tensor};
 
 use super::grid;
 
-/// Rows that are converted at once, so that a large weight is never there another time.
+/// Rows per conversion. A large weight is never copied as a whole.
 const BLOCK: usize = 256;
 
 /// The matrix of a layer.
