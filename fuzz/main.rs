@@ -8,6 +8,7 @@
 //! is left in `target/tmp/fuzz`.
 
 mod changes;
+mod checkpoints;
 mod files;
 mod models;
 mod watch;
@@ -89,6 +90,23 @@ fn changed_statistics_and_samples_are_read() {
         let cut = cut.index(2 * bytes.len());
         bytes.truncate(cut.max(1));
         within_bounds("files", &bytes.clone(), || files::read(*kind, &bytes));
+    });
+}
+
+#[test]
+fn training_resumes_from_changed_checkpoints() {
+    checkpoints::resume(checkpoints::seed());
+    let edits = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4);
+    // What stands at the beginning says what the rest is.
+    fuzz("checkpoint", (edits, any::<bool>()), |(edits, is_header)| {
+        let mut bytes = checkpoints::seed().to_vec();
+        let reach = if *is_header { bytes.len().min(1024) } else { bytes.len() };
+        for (place, value) in edits {
+            let place = place.index(reach);
+            let digit = bytes[place].is_ascii_digit();
+            bytes[place] = if digit { b'0' + value % 10 } else { *value };
+        }
+        within_bounds("checkpoint", &bytes, || checkpoints::resume(&bytes));
     });
 }
 

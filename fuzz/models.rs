@@ -1,8 +1,14 @@
 //! Models to change, and what is done with them.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions, FORMS, RECIPE_KEY};
 use onnx_zip::ir::Model;
@@ -38,7 +44,8 @@ const SEEDS: &[&str] = &[
     "models/zoo/inception_mnist",
 ];
 
-fn fixtures() -> PathBuf {
+/// The folder of all seeds.
+pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
@@ -139,17 +146,23 @@ pub fn joint() -> Model {
     onnx::load(&fixtures().join("hostile/tinyj.onnx")).expect("a joint model")
 }
 
-/// Changes bytes of what a joint model says about itself.
+/// Changes bytes of what a joint model says about itself, behind its compression.
 pub fn edit_recipe(model: &mut Model, edits: &[(Index, u8)]) {
     let Some(text) = model.metadata.get_mut(RECIPE_KEY) else { return };
-    let mut bytes = std::mem::take(text).into_bytes();
+    let Some((version, packed)) = text.split_once(':') else { return };
+    let packed = STANDARD.decode(packed).expect("the seed is base64");
+    let mut bytes = Vec::new();
+    ZlibDecoder::new(packed.as_slice()).read_to_end(&mut bytes).expect("the seed is compressed");
     for (place, value) in edits {
         let place = place.index(bytes.len());
         // Digits become digits, so that the whole stays readable often enough.
         let digit = bytes[place].is_ascii_digit();
-        bytes[place] = if digit { b'0' + value % 10 } else { value % 128 };
+        bytes[place] = if digit { b'0' + value % 10 } else { *value };
     }
-    *text = String::from_utf8_lossy(&bytes).into_owned();
+    let mut packer = ZlibEncoder::new(Vec::new(), Compression::fast());
+    packer.write_all(&bytes).expect("bytes can be compressed");
+    let packed = packer.finish().expect("bytes can be compressed");
+    *text = format!("{version}:{}", STANDARD.encode(packed));
 }
 
 /// What is done with a joint model that is read.

@@ -27,6 +27,7 @@ mod frontier;
 mod goal;
 mod importance;
 mod measure;
+mod nothing;
 mod plan_file;
 mod prepare;
 mod search;
@@ -126,6 +127,8 @@ pub fn merge_decided(
     decisions: Option<Decisions>,
     job: &Job<'_>,
 ) -> Result<(JointModel, Outcome)> {
+    let calibration = job.calibration.fitting(&prepared.joint);
+    let job = &Job { calibration: &calibration, ..*job };
     // Decisions may share nothing. The check for layers in common comes before them.
     let importance = Importance::measure(&prepared, job)?;
     zipped(prepared, decisions, &importance, job)

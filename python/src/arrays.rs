@@ -17,7 +17,8 @@ use crate::errors::exception;
 /// Evaluates an expression for the element type of a numpy array, and `None` for other types.
 macro_rules! for_element {
     ($array:expr, $found:ident => $body:expr) => {
-        for_element!(@ $array, $found => $body, f32, f64, f16, i64, i32, u8, i8, bool)
+        for_element!(@ $array, $found => $body, f32, f64, f16, i64, i32, i16, i8, u64, u32,
+            u16, u8, bool)
     };
     (@ $array:expr, $found:ident => $body:expr, $($element:ty),*) => {{
         $(if let Ok($found) = $array.cast::<PyArrayDyn<$element>>() { Some($body) } else)* { None }
@@ -110,8 +111,12 @@ pub(crate) fn numpy_array(py: Python<'_>, array: HostArray) -> PyResult<Py<PyAny
         HostArray::F16(a) => moved!(a),
         HostArray::I64(a) => moved!(a),
         HostArray::I32(a) => moved!(a),
-        HostArray::U8(a) => moved!(a),
+        HostArray::I16(a) => moved!(a),
         HostArray::I8(a) => moved!(a),
+        HostArray::U64(a) => moved!(a),
+        HostArray::U32(a) => moved!(a),
+        HostArray::U16(a) => moved!(a),
+        HostArray::U8(a) => moved!(a),
         HostArray::Bool(a) => moved!(a),
     })
 }

@@ -14,6 +14,7 @@ use crate::canon::{CanonOptions, canonicalise};
 use crate::couple::{CoupledLayer, Coupling};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
+use crate::mtz::joint::coupled;
 use crate::progress::Progress;
 use crate::runtime::{fixed_batch, measuring};
 
@@ -80,7 +81,7 @@ impl Calibrator<'_> {
             return Err(Error::new(ErrorKind::Usage, "there is no model to calibrate"));
         };
         data.record.notes.iter().for_each(|note| progress.note(note));
-        let model = canonicalise(model, &CanonOptions::default())?.into_inner();
+        let (model, _) = coupled(canonicalise(model, &CanonOptions::default())?)?;
         let backend = measuring(backend, [&model.graph]);
         let source = Source {
             backend: backend.as_ref(),

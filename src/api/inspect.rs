@@ -7,6 +7,7 @@ use crate::canon::{CanonOptions, canonicalise};
 use crate::couple::{CoupledLayer, Coupling, Frozen, LayerId, outside};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
+use crate::mtz::joint::coupled;
 use crate::ops::LayerKind;
 use crate::report::{GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA};
 use crate::runtime::Port;
@@ -26,8 +27,7 @@ pub fn inspect(model: &ModelInput) -> Result<ModelReport> {
     let (producer, opset) = (loaded.model.producer.clone(), loaded.model.opset());
     let graph = &loaded.model.graph;
     let (inputs, outputs) = (ports(graph, &graph.inputs)?, ports(graph, &graph.outputs)?);
-    let model = canonicalise(loaded.model, &CanonOptions::default())?.into_inner();
-    let coupling = Coupling::of(&model.graph)?;
+    let (model, coupling) = coupled(canonicalise(loaded.model, &CanonOptions::default())?)?;
     let layers = coupling
         .layers
         .iter()

@@ -11,26 +11,34 @@
 //!    makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `unstack`; `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
-//!    there is none still; `recurrent`; `shuffle` last, since it looks for what the others left.
+//!    `unstack`; `padding`; `einsum` and `left` before `gemm`, whose product without a bias lets `affine`
+//!    add one; `addend`, which takes away a computed bias; `bias` where there is none still;
+//!    `recurrent`; `shuffle`, `positions` and `largest` last, since they look for what the others
+//!    left.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
+mod addend;
 mod affine;
 mod bias;
 mod check;
 mod constants;
+mod einsum;
 mod extents;
 mod fold;
 mod gemm;
 mod hoist;
+mod largest;
+mod left;
 mod limits;
 mod noop;
 mod operands;
 mod padding;
+mod positions;
 mod recurrent;
 mod regroup;
 mod resize;
 mod rewire;
+mod rows;
 mod shapes;
 mod shuffle;
 mod tokenwise;
@@ -47,8 +55,10 @@ use std::ops::Deref;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 
+pub use fold::dequantise;
 pub use limits::check_sizes;
 pub use regroup::{PerGroup, per_group, regroup};
+pub use rows::split_rows;
 pub use types::infer as infer_types;
 
 /// A model in canonical form, with the types of all values inferred; only this module makes one.
@@ -133,11 +143,16 @@ const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
     Pass { name: "unstack", run: Rewrite(unstack::run) },
     Pass { name: "padding", run: Rewrite(padding::run) },
+    Pass { name: "einsum", run: Rewrite(einsum::run) },
+    Pass { name: "left", run: Rewrite(left::run) },
     Pass { name: "gemm", run: Rewrite(gemm::run) },
+    Pass { name: "addend", run: Rewrite(addend::run) },
     Pass { name: "affine", run: Rewrite(affine::run) },
     Pass { name: "bias", run: Rewrite(bias::run) },
     Pass { name: "recurrent", run: Rewrite(recurrent::run) },
     Pass { name: "shuffle", run: Rewrite(shuffle::run) },
+    Pass { name: "positions", run: Rewrite(positions::run) },
+    Pass { name: "largest", run: Rewrite(largest::run) },
 ];
 
 /// More rounds than any chain of simplifications needs; passing it means that two passes undo each

@@ -131,7 +131,8 @@ fn distrust_fixed_batch(graph: &mut Graph) {
         .collect();
     for id in computed {
         let Some(mut ty) = graph.value(id).ty.clone() else { continue };
-        if let Some(first) = ty.shape.as_mut().and_then(|s| s.first_mut()) {
+        let first = ty.shape.as_mut().and_then(|s| s.first_mut());
+        if let Some(first) = first.filter(|first| first.known().is_some()) {
             *first = Dim::Unknown;
             graph.set_type(id, Some(ty));
         }
@@ -145,13 +146,7 @@ pub(super) fn shape(graph: &Graph, value: ValueId) -> Option<Vec<Dim>> {
 
 /// The type of a value: that of its tensor for a constant.
 pub(super) fn of(graph: &Graph, value: ValueId) -> Option<TensorType> {
-    match graph.initializer(value) {
-        Some(tensor) => {
-            let shape = tensor.dims.iter().map(|d| Dim::Known(*d)).collect();
-            Some(TensorType { dtype: tensor.dtype, shape: Some(shape) })
-        }
-        None => graph.value(value).ty.clone(),
-    }
+    graph.type_of(value)
 }
 
 /// One extent of a value.

@@ -27,6 +27,9 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
         if std::mem::replace(&mut taken[value.index()], true) {
             let name = format!("{}.{}", graph.value(value).name, graph.node(id).name);
             let copy = graph.add_initializer(&name, tensor);
+            if let Some(codes) = graph.codes(value).cloned() {
+                graph.set_codes(copy, codes);
+            }
             graph.edit_node(id, |node| node.inputs[slot] = Some(copy));
             modified = true;
         }

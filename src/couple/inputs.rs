@@ -40,7 +40,8 @@ pub(super) fn channel_axis(
         Some(axis) => (input, *axis),
         None => (value, contracted),
     };
-    (axis > 0).then_some((value, axis))
+    // The first axis counts samples, unless it is moved.
+    (axis != 0 || contracted != 0).then_some((value, axis))
 }
 
 /// The places of axes behind a node that moves them; `None` for other nodes.

@@ -164,6 +164,17 @@ pub struct Coupling {
     pub flows: BTreeMap<NodeId, Flow>,
     /// Groups that fall into heads.
     pub nests: Vec<Nest>,
+    /// Nodes of which several rows are one channel.
+    pub tied: Vec<Tied>,
+}
+
+/// A node of which several rows are one channel, such as the halves of a gated unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tied {
+    /// The node.
+    pub node: NodeId,
+    /// All rows in parts in each of which no channel is twice.
+    pub rows: Vec<Vec<usize>>,
 }
 
 impl Coupling {

@@ -38,7 +38,7 @@ impl Tracer<'_> {
         let (nests, open) = self.heads.resolve(&self.atoms, &channels, &groups);
         let mut layers = self.number_layers(&axes, &mut groups);
         tied::mark(self.graph, &mut layers);
-        (Coupling { groups, layers, axes, flows: self.flows, nests }, open)
+        (Coupling { groups, layers, axes, flows: self.flows, nests, tied: Vec::new() }, open)
     }
 
     /// The layers with their final numbers: one for each group that rows of a node belong to.

@@ -231,3 +231,39 @@ fn an_axis_that_is_added_to_an_input_is_its_only_channel() {
     assert!(c.groups[0].end() == Some(End::Input));
     assert_eq!(c.layer(LayerId(0)).inputs.as_deref(), Some(&c.axis(x).unwrap().channels[..]));
 }
+
+#[test]
+fn an_output_before_a_further_layer_is_hidden() {
+    let mut g = Graph::new("features");
+    let x = image(&mut g, 3);
+    let features = conv(&mut g, "features", x, [4, 3, 3, 3], 1);
+    let y = conv(&mut g, "y", features, [2, 4, 3, 3], 1);
+    g.outputs = vec![features, y];
+    let c = coupled(&mut g);
+    let wanted = [row("x", 3, 0, true), row("features", 4, 1, false), row("y", 2, 1, true)];
+    assert_eq!(summary(&c), wanted);
+}
+
+#[test]
+fn halves_that_are_combined_are_rows_of_two_parts() {
+    let mut g = Graph::new("gated");
+    let x = image(&mut g, 3);
+    let double = conv(&mut g, "double", x, [4, 3, 3, 3], 1);
+    let halves =
+        ["values", "gates"].map(|name| g.add_value(name, crate::ir::ValueKind::Detached, None));
+    g.add_node(crate::ir::Node {
+        name: "split".to_owned(),
+        op: "Split".to_owned(),
+        inputs: vec![Some(double)],
+        outputs: halves.map(Some).to_vec(),
+        attributes: [("axis".to_owned(), Attribute::Int(1))].into(),
+        ..Default::default()
+    });
+    let product = g.add_op("Mul", "gated", &halves, []);
+    let y = conv(&mut g, "y", product, [2, 2, 3, 3], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(c.tied.len(), 1);
+    assert_eq!(c.tied[0].rows, [vec![0, 1], vec![2, 3]]);
+    assert!(c.group(c.axis(product).unwrap().channels[0].group).frozen.is_some());
+}

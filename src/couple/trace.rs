@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::atoms::{Atoms, Mark};
 use super::heads::Heads;
 use super::inputs::channel_axis;
-use super::{Coupling, End, Frozen};
+use super::{Coupling, End, Frozen, Tied};
 use crate::error::Result;
-use crate::ir::{Consumers, Dim, Graph, NodeId, ValueId};
+use crate::ir::{Consumers, Dim, Graph, Node, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
+
+/// Layers that one node may become at most.
+const MOST_PARTS: usize = 16;
 
 /// State of the walk through the graph.
 pub(super) struct Tracer<'g> {
@@ -66,10 +69,11 @@ fn follow(graph: &Graph, closed: &BTreeSet<NodeId>) -> Result<(Coupling, BTreeSe
     for node in graph.topological_order()? {
         tracer.visit(node);
     }
-    tracer.freeze_repeated_rows();
+    let tied = tracer.freeze_repeated_rows();
     tracer.heads.unite(&mut tracer.atoms);
-    tracer.freeze_outputs();
-    Ok(tracer.resolve())
+    tracer.freeze_outputs()?;
+    let (coupling, open) = tracer.resolve();
+    Ok((Coupling { tied, ..coupling }, open))
 }
 
 impl Tracer<'_> {
@@ -93,15 +97,18 @@ impl Tracer<'_> {
         self.adopt(id);
         let node = self.graph.node(id);
         let rule = node.domain.is_empty().then(|| ops::rule(&node.op)).flatten();
-        let tracked = node.inputs.iter().flatten().any(|v| self.labels[v.index()].is_some());
+        let tracked = node.reads().any(|v| self.labels[v.index()].is_some());
         let flow = match rule {
             _ if tracked && !self.has_room(id) => Flow::whole("more channels than are followed"),
             Some(rule) if self.reads_heads(id) => self.head_flow(id, rule),
             Some(rule) => {
                 let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
-                let weighted =
-                    matches!(flow, Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_));
-                if tracked || weighted { flow } else { Flow::Untracked }
+                let begins = match &flow {
+                    Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_) => true,
+                    Flow::Whole(whole) => whole.outputs.iter().flatten().any(Labels::go_on),
+                    _ => false,
+                };
+                if tracked || begins { flow } else { Flow::Untracked }
             }
             None if tracked => {
                 self.spoil(id);
@@ -152,11 +159,7 @@ impl Tracer<'_> {
                 }
             }
             Flow::Partwise(partwise) => {
-                for (a, b) in &partwise.coupled {
-                    for (x, y) in a.iter().zip(b) {
-                        self.atoms.unite(*x, *y);
-                    }
-                }
+                self.unite(&partwise.coupled);
                 if let Some(output) = self.graph.node(id).output(0) {
                     self.labels[output.index()] = Some(partwise.output.clone());
                 }
@@ -172,12 +175,21 @@ impl Tracer<'_> {
             }
             Flow::Relabel(picks) => self.relabel(id, picks),
             Flow::Whole(whole) => {
+                self.unite(&whole.coupled);
                 let outputs = self.graph.node(id).outputs.clone();
                 for (output, labels) in outputs.into_iter().zip(&whole.outputs) {
                     let (Some(output), Some(labels)) = (output, labels) else { continue };
                     let labels = self.with_new_atoms(id, labels);
                     self.labels[output.index()] = Some(labels);
                 }
+            }
+        }
+    }
+
+    fn unite(&mut self, coupled: &[(Vec<Atom>, Vec<Atom>)]) {
+        for (a, b) in coupled {
+            for (x, y) in a.iter().zip(b) {
+                self.atoms.unite(*x, *y);
             }
         }
     }
@@ -252,26 +264,74 @@ impl Tracer<'_> {
         Labels { atoms: labels.atoms.iter().map(atom).collect(), ..labels.clone() }
     }
 
-    /// Freezes channels that reach an output without passing another layer: outputs are the task's own.
-    fn freeze_outputs(&mut self) {
+    /// Freezes channels that reach an answer without passing another layer: the answers of a model are its
+    /// task's own. An output that leads to a further layer, or is computed from what does, shows hidden channels
+    /// and is no answer.
+    fn freeze_outputs(&mut self) -> Result<()> {
         let reason = self.reason("a model output", None, Some(End::Output));
+        let hidden = self.before_layers();
         let mut seen = HashSet::new();
-        let mut stack = self.graph.outputs.clone();
+        let mut stack = self.answers(&hidden)?;
         while let Some(value) = stack.pop() {
-            if !seen.insert(value) {
+            if hidden.contains(&value) || !seen.insert(value) {
                 continue;
             }
             if let Some(labels) = &self.labels[value.index()] {
                 self.atoms.freeze(&labels.atoms, reason);
             }
-            let Some(id) = self.graph.producer(value) else { continue };
-            let node = self.graph.node(id);
-            let counts = node.is("Shape") || node.is("Size");
-            let flow = self.flows.get(&id);
-            if !counts && !matches!(flow, Some(Flow::Layer(_) | Flow::Recurrent(_))) {
-                stack.extend(node.reads());
+            if let Some(id) = self.graph.producer(value).filter(|id| !self.ends(*id)) {
+                stack.extend(self.graph.node(id).reads());
             }
         }
+        Ok(())
+    }
+
+    /// Whether no channel goes through a node.
+    fn ends(&self, id: NodeId) -> bool {
+        let node = self.graph.node(id);
+        node.is("Shape") || node.is("Size") || self.is_layer(id)
+    }
+
+    fn is_layer(&self, id: NodeId) -> bool {
+        matches!(self.flows.get(&id), Some(Flow::Layer(_) | Flow::Recurrent(_)))
+    }
+
+    /// The outputs but for those that are hidden, or computed from hidden channels without a layer.
+    fn answers(&self, hidden: &HashSet<ValueId>) -> Result<Vec<ValueId>> {
+        let is_tracked = |value: &&ValueId| self.labels[value.index()].is_some();
+        let mut shown: HashSet<ValueId> = hidden.iter().filter(is_tracked).copied().collect();
+        let mut answers = HashSet::new();
+        for id in self.graph.topological_order()? {
+            let node = self.graph.node(id);
+            let reads =
+                |set: &HashSet<ValueId>| !self.ends(id) && node.reads().any(|v| set.contains(&v));
+            let (is_answer, shows) = (self.is_layer(id) || reads(&answers), reads(&shown));
+            let outputs = node.outputs.iter().flatten().filter(|output| !hidden.contains(output));
+            for output in outputs {
+                if is_answer {
+                    answers.insert(*output);
+                }
+                if shows {
+                    shown.insert(*output);
+                }
+            }
+        }
+        let outputs = self.graph.outputs.iter();
+        Ok(outputs.filter(|v| answers.contains(v) || !shown.contains(v)).copied().collect())
+    }
+
+    /// All values that some layer depends on.
+    fn before_layers(&self) -> HashSet<ValueId> {
+        let layers = self.layers.iter().map(|(layer, _)| layer.node);
+        let mut stack: Vec<ValueId> = layers.flat_map(|id| self.graph.node(id).reads()).collect();
+        let mut seen = HashSet::new();
+        while let Some(value) = stack.pop() {
+            if seen.insert(value) {
+                let producer = self.graph.producer(value).map(|id| self.graph.node(id));
+                stack.extend(producer.into_iter().flat_map(Node::reads));
+            }
+        }
+        seen
     }
 
     fn reason(&mut self, reason: &str, node: Option<NodeId>, end: Option<End>) -> u32 {
@@ -280,22 +340,32 @@ impl Tracer<'_> {
         self.reasons.len() as u32 - 1
     }
 
-    /// A channel that is two rows of one layer cannot be paired row by row.
-    fn freeze_repeated_rows(&mut self) {
+    /// A channel that is two rows of one layer cannot be paired row by row. Returns the nodes with such
+    /// rows.
+    fn freeze_repeated_rows(&mut self) -> Vec<Tied> {
+        let mut tied = Vec::new();
         for (layer, _) in self.layers.clone() {
             let Some(labels) = self.labels[layer.output.index()].clone() else { continue };
-            let mut seen = HashSet::new();
-            let repeated: Vec<Atom> = labels
-                .atoms
-                .iter()
-                .copied()
-                .filter(|a| !seen.insert(self.atoms.root(*a)))
-                .collect();
-            if !repeated.is_empty() {
+            let mut parts: Vec<Vec<usize>> = Vec::new();
+            let mut seen: HashMap<Atom, usize> = HashMap::new();
+            for (row, atom) in labels.atoms.iter().enumerate() {
+                let times = seen.entry(self.atoms.root(*atom)).or_default();
+                parts.resize(parts.len().max(*times + 1), Vec::new());
+                parts[*times].push(row);
+                *times += 1;
+            }
+            let later: Vec<Atom> =
+                parts.iter().skip(1).flatten().map(|r| labels.atoms[*r]).collect();
+            if !later.is_empty() {
                 let reason =
                     self.reason("channels of one layer that are added up", Some(layer.node), None);
-                self.atoms.freeze(&repeated, reason);
+                self.atoms.freeze(&later, reason);
+            }
+            let is_gate = matches!(layer.kind, LayerKind::Gate(_));
+            if !is_gate && (2..=MOST_PARTS).contains(&parts.len()) {
+                tied.push(Tied { node: layer.node, rows: parts });
             }
         }
+        tied
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::ir::{Attribute, Graph, Node, Tensor, TensorType, ValueId, ValueKind};
+use crate::ir::{Attribute, Graph, Node, Tensor, ValueId, ValueKind};
 
 use super::recipe::Placed;
 use super::scope::Scope;
@@ -161,8 +161,8 @@ impl Builder {
         }
     }
 
-    /// Makes `value` a graph output called `name`.
-    pub(super) fn add_output(&mut self, value: ValueId, name: &str, ty: Option<TensorType>) {
+    /// Makes `value` a graph output called `name`, of the type of `like` in a task's net.
+    pub(super) fn add_output(&mut self, value: ValueId, name: &str, net: &Graph, like: ValueId) {
         // A value that is fed, constant or an output already keeps its name.
         let free = self.graph.producer(value).is_some() && !self.graph.outputs.contains(&value);
         let value = if free { value } else { self.graph.add_op("Identity", name, &[value], []) };
@@ -170,7 +170,7 @@ impl Builder {
             self.graph.rename_value(other, &format!("{name}.inner"));
         }
         self.graph.rename_value(value, name);
-        self.graph.set_type(value, ty);
+        self.graph.set_type_like(value, net, like);
         self.graph.outputs.push(value);
     }
 }

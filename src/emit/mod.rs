@@ -11,6 +11,7 @@
 
 mod builder;
 mod forms;
+mod inputs;
 mod names;
 mod nodes;
 mod recipe;
@@ -24,28 +25,18 @@ use std::collections::BTreeMap;
 
 use crate::align::TaskId;
 use crate::error::{Error, ErrorKind, Hint, Result};
-use crate::ir::{Graph, Model, TensorType, ValueId};
+use crate::ir::{Graph, Model, ValueId};
 use crate::mtz::joint::JointModel;
 
 use builder::Builder;
+use inputs::{add_inputs, typed};
 use task::{Layouts, TaskEmitter};
 
 pub use forms::{FORMS, Form};
+pub use inputs::{InputMode, inputs_agree, inputs_are_separate};
 pub use recipe::{RECIPE_KEY, SOURCE_KEY, is_joint, plain_task, restore};
 pub use strip::stripped;
 pub use trainable::{Parameter, PreActivations, Trainable, trainable};
-
-/// Whether tasks read one common input or each their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum InputMode {
-    /// Shared where all tasks take inputs of the same types and shapes.
-    #[default]
-    Auto,
-    /// One common input.
-    Shared,
-    /// `<task>/<input>` each.
-    Separate,
-}
 
 /// How to write a joint model.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,7 +52,7 @@ impl EmitOptions {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] if shared inputs or the masked form are asked for but the tasks' inputs
-    /// differ.
+    /// differ, or a form of one task at a time where an output cannot be zero.
     pub fn check(&self, joint: &JointModel) -> Result<()> {
         if self.form == Form::Masked && !inputs_agree(joint) {
             return Err(Error::new(
@@ -75,26 +66,10 @@ impl EmitOptions {
                     .option_as("form", "switch"),
             ));
         }
-        self.inputs.is_shared(joint).map(drop)
-    }
-}
-
-impl InputMode {
-    /// Whether the tasks of `joint` read the same inputs.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Usage`] if they should but differ.
-    pub fn is_shared(self, joint: &JointModel) -> Result<bool> {
-        match self {
-            InputMode::Auto => Ok(inputs_agree(joint)),
-            InputMode::Separate => Ok(false),
-            InputMode::Shared if inputs_agree(joint) => Ok(true),
-            InputMode::Shared => Err(Error::new(
-                ErrorKind::Usage,
-                "the models take inputs of different types or shapes and cannot share them",
-            )
-            .hint(Hint::from("leave out ").option_as("inputs", "shared"))),
+        if self.form != Form::Heads {
+            joint.tasks().iter().try_for_each(|task| forms::gates::check(task))?;
         }
+        self.inputs.is_shared(joint).map(drop)
     }
 }
 
@@ -132,7 +107,7 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     graph.remove_dead_nodes();
     let recipe = recipe::write(joint, &graph, &placed)?;
     if options.form == Form::Switch {
-        graph = forms::switch::switch(joint, graph)?;
+        graph = forms::switch::switch(joint, graph, &inputs)?;
     }
     let mut model = wrap(joint, graph);
     model.metadata.insert(RECIPE_KEY.to_owned(), recipe);
@@ -156,8 +131,8 @@ pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
     let outputs =
         TaskEmitter::new(joint, TaskId(task), &layouts, &mut builder, None).run(&inputs)?;
     for (output, source_output) in outputs.iter().zip(&source.outputs) {
-        let value = source.value(*source_output);
-        builder.add_output(*output, &value.name, value.ty.clone());
+        let name = &source.value(*source_output).name;
+        builder.add_output(*output, name, source, *source_output);
     }
     let mut graph = builder.graph;
     graph.remove_dead_nodes();
@@ -166,64 +141,12 @@ pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
     Ok(model)
 }
 
-/// Adds the graph inputs and returns, per task, the value of each of its inputs.
-fn add_inputs(
-    joint: &JointModel,
-    mode: InputMode,
-    builder: &mut Builder,
-) -> Result<Vec<Vec<ValueId>>> {
-    let shared = mode.is_shared(joint)?;
-    let mut all: Vec<Vec<ValueId>> = Vec::new();
-    for task in joint.tasks() {
-        if let (true, Some(first)) = (shared, all.first()) {
-            all.push(first.clone());
-            continue;
-        }
-        let graph = task.graph();
-        let mut ids = Vec::new();
-        for input in &graph.inputs {
-            let value = graph.value(*input);
-            let name =
-                if shared { value.name.clone() } else { format!("{}/{}", task.name(), value.name) };
-            ids.push(builder.graph.add_input(&name, typed(value.ty.as_ref())?));
-        }
-        all.push(ids);
-    }
-    Ok(all)
-}
-
-/// Whether all tasks take inputs of the same types and fixed sizes.
-pub fn inputs_agree(joint: &JointModel) -> bool {
-    let signature = |graph: &Graph| -> Vec<_> {
-        graph
-            .inputs
-            .iter()
-            .map(|i| {
-                let ty = graph.value(*i).ty.as_ref();
-                let sizes = ty.and_then(|t| t.shape.as_ref());
-                let sizes = sizes.map(|s| s.iter().map(crate::ir::Dim::known).collect::<Vec<_>>());
-                (ty.map(|t| t.dtype), sizes)
-            })
-            .collect()
-    };
-    let mut signatures = joint.tasks().iter().map(|t| signature(t.graph()));
-    let first = signatures.next();
-    signatures.all(|s| Some(&s) == first.as_ref())
-}
-
-fn typed(ty: Option<&TensorType>) -> Result<TensorType> {
-    ty.cloned().ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "a model input is not a tensor of known type")
-    })
-}
-
 fn name_outputs(joint: &JointModel, builder: &mut Builder, outputs: &[Vec<ValueId>]) {
     for (task, values) in joint.tasks().iter().zip(outputs) {
         let graph = task.graph();
         for (value, source) in values.iter().zip(&graph.outputs) {
-            let source = graph.value(*source);
-            let name = format!("{}/{}", task.name(), source.name);
-            builder.add_output(*value, &name, source.ty.clone());
+            let name = format!("{}/{}", task.name(), graph.value(*source).name);
+            builder.add_output(*value, &name, graph, *source);
         }
     }
 }

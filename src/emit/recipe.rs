@@ -11,8 +11,7 @@ mod indices;
 use std::collections::HashSet;
 
 use crate::align::TaskId;
-use crate::canon::Canonical;
-use crate::canon::regroup;
+use crate::canon::{Canonical, dequantise, regroup};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, Tensor, TensorType, ValueId};
 use crate::mtz::joint::{JointModel, Neuron, Task};
@@ -150,9 +149,11 @@ pub fn restore(model: &Model) -> Result<JointModel> {
     let mut allowance = Allowance::default();
     let lists = recipe.lists.iter().map(|list| indices::read_all(list, &mut allowance));
     let lists = lists.collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
+    let mut stored = model.graph.clone();
+    dequantise(&mut stored).in_model(&model.name)?;
     let mut tasks = Vec::new();
     for task in &recipe.tasks {
-        let net = assemble::net(model, task, &lists).in_model(&model.name)?;
+        let net = assemble::net(&stored, task, &lists).in_model(&model.name)?;
         tasks.push(Task::new(&task.name, Canonical::stored(net))?);
     }
     let (mut sharing, mut fused) = (Vec::new(), Vec::new());

@@ -212,10 +212,7 @@ impl<'a> TaskEmitter<'a> {
     pub(super) fn emit_whole(&mut self, id: NodeId) -> Result<()> {
         let graph = self.graph();
         let mut node = graph.node(id).clone();
-        for input in node.inputs.iter_mut().flatten() {
-            *input = self.whole(*input)?;
-        }
-        self.capture(&mut node)?;
+        self.read_joint(&mut node)?;
         let name = node.name.clone();
         node.name = self.name(&Owner::Tasks(vec![self.task]), &name);
         let wanted: Vec<bool> = node.outputs.iter().map(Option::is_some).collect();
@@ -232,17 +229,18 @@ impl<'a> TaskEmitter<'a> {
         Ok(())
     }
 
-    /// Points the sub-graphs of a copied node at values of the joint graph.
-    fn capture(&mut self, node: &mut Node) -> Result<()> {
-        let prefix = self.source().name().to_owned();
+    /// Points a copied node, and its sub-graphs, at values of the joint graph.
+    fn read_joint(&mut self, node: &mut Node) -> Result<()> {
+        let mut wholes = HashMap::new();
+        for value in node.reads().collect::<Vec<_>>() {
+            wholes.insert(value, self.whole(value)?);
+        }
+        node.redirect(|value| wholes.get(&value).copied().unwrap_or(value));
+        let prefix = self.source().name();
         for attribute in node.attributes.values_mut() {
-            let Attribute::Graph(sub) = attribute else { continue };
-            let mut captured = HashMap::new();
-            for outer in sub.captures().collect::<Vec<_>>() {
-                captured.insert(outer, self.whole(outer)?);
+            if let Attribute::Graph(sub) = attribute {
+                sub.prefix_names(prefix);
             }
-            sub.recapture(|outer| captured.get(&outer).copied().unwrap_or(outer));
-            sub.prefix_names(&prefix);
         }
         Ok(())
     }

@@ -70,8 +70,12 @@ fn header(dtype: DataType, rows: usize, row: &[usize]) -> Result<Vec<u8>> {
         DataType::F16 => "<f2",
         DataType::I64 => "<i8",
         DataType::I32 => "<i4",
-        DataType::U8 => "|u1",
+        DataType::I16 => "<i2",
         DataType::I8 => "|i1",
+        DataType::U64 => "<u8",
+        DataType::U32 => "<u4",
+        DataType::U16 => "<u2",
+        DataType::U8 => "|u1",
         DataType::Bool => "|b1",
         other => {
             let message = format!("arrays of type {other:?} cannot be written");
@@ -102,8 +106,12 @@ fn write_elements(out: &mut impl Write, array: &HostArray) -> io::Result<()> {
         HostArray::F16(a) => each!(a),
         HostArray::I64(a) => each!(a),
         HostArray::I32(a) => each!(a),
-        HostArray::U8(a) => each!(a),
+        HostArray::I16(a) => each!(a),
         HostArray::I8(a) => each!(a),
+        HostArray::U64(a) => each!(a),
+        HostArray::U32(a) => each!(a),
+        HostArray::U16(a) => each!(a),
+        HostArray::U8(a) => each!(a),
         HostArray::Bool(a) => a.iter().try_for_each(|v| out.write_all(&[u8::from(*v)])),
     }
 }

@@ -1,5 +1,6 @@
 //! The one set of functions that change a graph.
 
+use super::codes::Codes;
 use super::graph::Graph;
 use super::ids::{NodeId, ValueId};
 use super::node::{Attribute, Node};
@@ -92,6 +93,11 @@ impl Graph {
         self.values[id.index()].kind = ValueKind::Initializer(tensor);
     }
 
+    /// Remembers how a constant was stored in few bits.
+    pub fn set_codes(&mut self, id: ValueId, codes: Codes) {
+        self.codes.insert(id, codes);
+    }
+
     /// Drops an unused constant.
     pub fn drop_initializer(&mut self, id: ValueId) {
         if let kind @ ValueKind::Initializer(_) = &mut self.values[id.index()].kind {
@@ -107,6 +113,13 @@ impl Graph {
     /// Sets the type of a value that is not a dense tensor, as an encoded `TypeProto`.
     pub fn set_foreign_type(&mut self, id: ValueId, encoded: Vec<u8>) {
         self.values[id.index()].foreign_type = Some(encoded);
+    }
+
+    /// Gives a value the type of a value of another graph.
+    pub fn set_type_like(&mut self, id: ValueId, graph: &Graph, other: ValueId) {
+        let Value { foreign_type, element, .. } = graph.value(other).clone();
+        let (ty, value) = (graph.type_of(other), &mut self.values[id.index()]);
+        (value.ty, value.foreign_type, value.element) = (ty, foreign_type, element);
     }
 
     /// Sets the type of the tensors in a sequence or an optional value.
@@ -127,20 +140,8 @@ impl Graph {
     /// Makes every consumer of `old` (nodes, their sub-graphs, graph outputs) read `new` instead.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
         for id in self.index.move_readers(old, new) {
-            let Some(node) = &mut self.nodes[id.index()] else { continue };
-            for input in node.inputs.iter_mut().flatten() {
-                if *input == old {
-                    *input = new;
-                }
-            }
-            for attribute in node.attributes.values_mut() {
-                if let Attribute::Graph(sub) = attribute {
-                    for value in &mut sub.values {
-                        if value.kind == ValueKind::Captured(old) {
-                            value.kind = ValueKind::Captured(new);
-                        }
-                    }
-                }
+            if let Some(node) = &mut self.nodes[id.index()] {
+                node.redirect(|read| if read == old { new } else { read });
             }
         }
         for output in &mut self.outputs {
@@ -156,7 +157,7 @@ impl Graph {
     }
 
     /// Points captured values at other values of the enclosing graph.
-    pub fn recapture(&mut self, mut outer: impl FnMut(ValueId) -> ValueId) {
+    pub(super) fn recapture(&mut self, mut outer: impl FnMut(ValueId) -> ValueId) {
         for value in &mut self.values {
             if let ValueKind::Captured(id) = value.kind {
                 value.kind = ValueKind::Captured(outer(id));
@@ -164,8 +165,8 @@ impl Graph {
         }
     }
 
-    /// Puts `prefix/` before the name of every value of the graph and its sub-graphs, except
-    /// captured ones.
+    /// Puts `prefix/` before the name of every node and value of the graph and its sub-graphs, except
+    /// captured values.
     pub fn prefix_names(&mut self, prefix: &str) {
         for value in &mut self.values {
             if !matches!(value.kind, ValueKind::Captured(_)) {
@@ -175,6 +176,7 @@ impl Graph {
         self.names =
             (0u32..).map(ValueId).zip(&self.values).map(|(id, v)| (v.name.clone(), id)).collect();
         for node in self.nodes.iter_mut().flatten() {
+            node.name = format!("{prefix}/{}", node.name);
             for attribute in node.attributes.values_mut() {
                 if let Attribute::Graph(sub) = attribute {
                     sub.prefix_names(prefix);

@@ -4,12 +4,13 @@
 //! unique inside a graph. A sub-graph (a branch of `If`) refers to values of the graph around it by
 //! [`ValueKind::Captured`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use super::codes::Codes;
 use super::ids::{NodeId, ValueId};
 use super::index::Index;
 use super::node::Node;
-use super::tensor::Tensor;
+use super::tensor::{Tensor, TensorType};
 use super::value::{Value, ValueKind};
 
 /// A computation graph.
@@ -24,6 +25,7 @@ pub struct Graph {
     pub(super) values: Vec<Value>,
     pub(super) nodes: Vec<Option<Node>>,
     pub(super) names: HashMap<String, ValueId>,
+    pub(super) codes: BTreeMap<ValueId, Codes>,
     pub(super) index: Index,
 }
 
@@ -82,6 +84,19 @@ impl Graph {
             ValueKind::Initializer(tensor) => Some(tensor),
             _ => None,
         }
+    }
+
+    /// Element type and shape of a value, where known: those of its tensor for a constant.
+    pub fn type_of(&self, id: ValueId) -> Option<TensorType> {
+        match self.initializer(id) {
+            Some(tensor) => Some(tensor.ty()),
+            None => self.value(id).ty.clone(),
+        }
+    }
+
+    /// How a constant was stored in few bits, if it was.
+    pub fn codes(&self, id: ValueId) -> Option<&Codes> {
+        self.codes.get(&id)
     }
 
     /// The node that computes `id`.

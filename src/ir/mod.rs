@@ -2,6 +2,7 @@
 
 pub mod builder;
 mod change;
+pub mod codes;
 mod graph;
 mod ids;
 mod index;
@@ -14,6 +15,7 @@ pub mod tensor;
 pub mod text;
 mod value;
 
+pub use codes::Codes;
 pub use graph::{Consumers, Graph};
 pub use ids::{NodeId, ValueId};
 pub use model::Model;

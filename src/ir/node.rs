@@ -122,4 +122,17 @@ impl Node {
     pub fn reads(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.inputs.iter().flatten().copied().chain(self.subgraphs().flat_map(Graph::captures))
     }
+
+    /// Points everything the node reads at other values. A node that is copied into another graph
+    /// reads that graph's values afterwards, and so do its sub-graphs.
+    pub fn redirect(&mut self, mut to: impl FnMut(ValueId) -> ValueId) {
+        for input in self.inputs.iter_mut().flatten() {
+            *input = to(*input);
+        }
+        for attribute in self.attributes.values_mut() {
+            if let Attribute::Graph(sub) = attribute {
+                sub.recapture(&mut to);
+            }
+        }
+    }
 }

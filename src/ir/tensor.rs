@@ -40,6 +40,9 @@ pub enum DataType {
 }
 
 impl DataType {
+    /// The type of strings.
+    pub const STRING: DataType = DataType::Other(8);
+
     const CODES: [(DataType, i32); 13] = [
         (DataType::F32, 1),
         (DataType::U8, 2),
@@ -96,7 +99,7 @@ pub struct TensorType {
 }
 
 /// A constant tensor: little-endian elements in row-major order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tensor {
     /// Element type.
     pub dtype: DataType,
@@ -108,6 +111,16 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// A scalar of nought, `false` or the empty string; of other types that are not whole bytes, one
+    /// without data.
+    pub fn zero(dtype: DataType) -> Self {
+        // An empty element of the field `string_data`: its tag and its length.
+        let string = vec![0x32, 0];
+        let data =
+            if dtype == DataType::STRING { string } else { vec![0; dtype.size().unwrap_or(0)] };
+        Tensor { dtype, dims: Vec::new(), data: data.into() }
+    }
+
     /// A float tensor from a row-major array.
     pub fn from_f32(array: &ArrayD<f32>) -> Self {
         let data: Vec<u8> = array.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -118,6 +131,61 @@ impl Tensor {
     pub fn from_i64(dims: Vec<usize>, values: &[i64]) -> Self {
         let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Tensor { dtype: DataType::I64, dims, data: data.into() }
+    }
+
+    /// The entries `positions` along `axis`; `None` where there are none, or elements are not whole
+    /// bytes.
+    pub fn select(&self, axis: usize, positions: &[usize]) -> Option<Tensor> {
+        let (extent, size) = (*self.dims.get(axis)?, self.dtype.size()?);
+        let inner = self.dims[axis + 1..].iter().product::<usize>() * size;
+        let outer: usize = self.dims[..axis].iter().product();
+        let mut data = Vec::with_capacity(outer * positions.len() * inner);
+        for o in 0..outer {
+            for p in positions.iter().map(|p| (*p < extent).then_some(*p)) {
+                let start = (o * extent + p?) * inner;
+                data.extend_from_slice(self.data.get(start..start + inner)?);
+            }
+        }
+        let mut dims = self.dims.clone();
+        dims[axis] = positions.len();
+        Some(Tensor { dtype: self.dtype, dims, data: data.into() })
+    }
+
+    /// A matrix with its axes exchanged; `None` for other tensors, and where elements are not whole bytes.
+    pub fn transposed(&self) -> Option<Tensor> {
+        let ([rows, columns], size) = (*self.dims.first_chunk()?, self.dtype.size()?);
+        if self.dims.len() != 2
+            || self.data.len() != rows.checked_mul(columns)?.checked_mul(size)?
+        {
+            return None;
+        }
+        let mut data = Vec::with_capacity(self.data.len());
+        for column in 0..columns {
+            for row in 0..rows {
+                let start = (row * columns + column) * size;
+                data.extend_from_slice(self.data.get(start..start + size)?);
+            }
+        }
+        Some(Tensor { dtype: self.dtype, dims: vec![columns, rows], data: data.into() })
+    }
+
+    /// Integers of type `dtype`; `None` if one of them does not fit.
+    pub fn from_ints(dtype: DataType, array: &ArrayD<i64>) -> Option<Tensor> {
+        let bytes = |v: &i64| -> Option<Vec<u8>> {
+            Some(match dtype {
+                DataType::I64 => v.to_le_bytes().to_vec(),
+                DataType::I32 => i32::try_from(*v).ok()?.to_le_bytes().to_vec(),
+                DataType::I16 => i16::try_from(*v).ok()?.to_le_bytes().to_vec(),
+                DataType::I8 => i8::try_from(*v).ok()?.to_le_bytes().to_vec(),
+                DataType::U32 => u32::try_from(*v).ok()?.to_le_bytes().to_vec(),
+                DataType::U16 => u16::try_from(*v).ok()?.to_le_bytes().to_vec(),
+                DataType::U8 => u8::try_from(*v).ok()?.to_le_bytes().to_vec(),
+                DataType::Bool => vec![u8::from(*v != 0)],
+                _ => return None,
+            })
+        };
+        let data: Option<Vec<Vec<u8>>> = array.iter().map(bytes).collect();
+        Some(Tensor { dtype, dims: array.shape().to_vec(), data: data?.concat().into() })
     }
 
     /// Element type and shape.
@@ -134,21 +202,6 @@ impl Tensor {
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// A matrix with its axes swapped; `None` for other tensors.
-    pub fn transposed(&self) -> Option<Tensor> {
-        let ([rows, columns], Some(size)) = (self.dims.as_slice(), self.dtype.size()) else {
-            return None;
-        };
-        let mut data = Vec::with_capacity(self.data.len());
-        for column in 0..*columns {
-            for row in 0..*rows {
-                let at = (row * columns + column) * size;
-                data.extend_from_slice(self.data.get(at..at + size)?);
-            }
-        }
-        Some(Tensor { dtype: self.dtype, dims: vec![*columns, *rows], data: data.into() })
     }
 
     /// The entries in a range of the outermost axis, which share their bytes with the tensor; `None` for

@@ -78,7 +78,7 @@ const MOST_AXES: usize = 64;
 
 const UNCOUNTABLE: &str = "has a shape too large to count";
 
-const STRING: DataType = DataType::Other(Code::String as i32);
+const STRING: DataType = DataType::STRING;
 
 fn build(
     proto: TensorProto,

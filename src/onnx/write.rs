@@ -1,7 +1,9 @@
 //! Writing models: ir → protobuf messages.
 
 mod attribute;
+mod codes;
 mod graph;
+mod node_names;
 
 use prost::Message;
 
@@ -41,7 +43,8 @@ pub(super) fn check_size(proto: &ModelProto, limit: u64) -> Result<()> {
 
 /// The model as a message. Tensors share their bytes with the model.
 pub(super) fn to_proto(model: &Model) -> Result<ModelProto> {
-    let writer = GraphWriter::new(model.ir_version);
+    let mut graph = GraphWriter::new(model.ir_version).write(&model.graph).in_model(&model.name)?;
+    node_names::make_unique(&mut graph);
     let functions = model.functions.iter().map(|encoded| {
         FunctionProto::decode(encoded.as_slice()).map_err(|e| {
             Error::new(ErrorKind::Format, "a local function cannot be read").because(e)
@@ -55,7 +58,7 @@ pub(super) fn to_proto(model: &Model) -> Result<ModelProto> {
         ir_version: Some(model.ir_version),
         opset_import: model.opsets.iter().map(opset).collect(),
         producer_name: (!model.producer.is_empty()).then(|| model.producer.clone()),
-        graph: Some(writer.write(&model.graph).in_model(&model.name)?),
+        graph: Some(graph),
         metadata_props: model.metadata.iter().map(|(key, value)| entry(key, value)).collect(),
         functions: functions.collect::<Result<_>>().in_model(&model.name)?,
         ..ModelProto::default()

@@ -45,6 +45,18 @@ impl OpRule for Unary {
             "Identity",
             "Not",
             "Swish",
+            "Tan",
+            "Asin",
+            "Acos",
+            "Atan",
+            "Sinh",
+            "Cosh",
+            "Asinh",
+            "Acosh",
+            "Atanh",
+            "Shrink",
+            "IsNaN",
+            "IsInf",
         ]
     }
 
@@ -116,6 +128,8 @@ impl OpRule for Binary {
             "LessOrEqual",
             "And",
             "Or",
+            "Xor",
+            "Mod",
             "Where",
         ]
     }

@@ -93,7 +93,7 @@ impl OpRule for Split {
         if axis != Some(labels.axis) || sizes.iter().sum::<usize>() != labels.atoms.len() {
             let parts = vec![Some(labels.clone()); node.node.outputs.len()];
             let reason = "a split along another axis than channels";
-            return Flow::Whole(Whole { reason, outputs: parts });
+            return Flow::Whole(Whole { reason, outputs: parts, ..Whole::default() });
         }
         let mut start = 0;
         let parts = sizes.iter().map(|n| {

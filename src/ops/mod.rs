@@ -5,7 +5,9 @@
 //! operator without a rule gets its channels whole, in the order of the task's own net, and nothing is
 //! tracked behind it.
 
+mod alike;
 mod axes;
+mod control;
 mod conv;
 mod elementwise;
 mod gate;
@@ -16,10 +18,12 @@ mod linear;
 mod norm;
 mod parameter;
 mod pool;
+mod quantise;
 mod recurrent;
 mod reshape;
 mod shape;
 mod sizes;
+mod space;
 mod table;
 mod types;
 mod view;
@@ -62,6 +66,13 @@ impl Labels {
     /// Channels along one axis.
     pub fn along(axis: usize, atoms: Vec<Atom>) -> Labels {
         Labels { axis, atoms, within: None }
+    }
+}
+
+impl Labels {
+    /// Whether some of the channels began before the node that has these labels.
+    pub fn go_on(&self) -> bool {
+        self.atoms.iter().any(|atom| *atom != Atom::NEW)
     }
 }
 
@@ -164,6 +175,8 @@ pub struct Whole {
     pub reason: &'static str,
     /// Labels of the outputs; nothing is tracked behind an output that has none.
     pub outputs: Vec<Option<Labels>>,
+    /// Channels that must be the same channel.
+    pub coupled: Vec<(Vec<Atom>, Vec<Atom>)>,
 }
 
 /// How channels flow through a node.
@@ -193,12 +206,12 @@ pub enum Flow {
 impl Flow {
     /// The node needs its channels whole, and none are tracked behind it.
     pub fn whole(reason: &'static str) -> Flow {
-        Flow::Whole(Whole { reason, outputs: Vec::new() })
+        Flow::Whole(Whole { reason, ..Whole::default() })
     }
 
     /// The node needs its channels whole; those of its only tracked output are `labels`.
     pub fn whole_with(reason: &'static str, labels: Labels) -> Flow {
-        Flow::Whole(Whole { reason, outputs: vec![Some(labels)] })
+        Flow::Whole(Whole { reason, outputs: vec![Some(labels)], ..Whole::default() })
     }
 }
 
@@ -241,7 +254,12 @@ static RULES: &[&dyn OpRule] = &[
     &join::Slice,
     &join::Gather,
     &shape::Shape,
+    &space::SpaceToDepth,
+    &space::DepthToSpace,
+    &control::Control,
+    &quantise::Quantise,
     &shape::Cast,
+    &alike::Alike,
 ];
 
 /// The rule for operator `op` of the standard operator set.

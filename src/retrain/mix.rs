@@ -15,12 +15,15 @@ pub(super) fn parts(rows: usize, seed: u64, step: usize) -> Vec<f32> {
     (0..rows).map(|_| rng.random()).collect()
 }
 
-/// Each row of a batch mixed with the next one, the last with the first.
+/// Each row of a batch mixed with the next one, the last with the first. A single number stays what it is.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Unsupported`] for values that are not floating point.
 pub(super) fn mixed(batch: &HostArray, parts: &[f32]) -> Result<HostArray> {
     let values = batch.as_f32()?;
+    if values.ndim() == 0 {
+        return Ok(batch.clone());
+    }
     let mut result = values.clone();
     let next = (1..parts.len()).chain([0]);
     for ((mut row, next), part) in result.axis_iter_mut(Axis(0)).zip(next).zip(parts) {

@@ -7,7 +7,7 @@ use crate::canon::{BatchNorm, CanonOptions, canonicalise};
 use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, ValueId};
-use crate::mtz::joint::Task;
+use crate::mtz::joint::{Task, coupled};
 use crate::onnx;
 use crate::progress::Progress;
 use crate::runtime::{Backend, HostArray, ModelSource, Session, fixed_batch};
@@ -71,7 +71,7 @@ impl Teacher {
         let keeps = asked.task.model().graph.nodes().any(|(_, n)| n.is("BatchNormalization"));
         let batchnorm = if keeps { BatchNorm::PerTask } else { BatchNorm::Fold };
         let options = CanonOptions { batchnorm, ..CanonOptions::default() };
-        let mut net = canonicalise(model.clone(), &options)?.into_inner();
+        let (mut net, _) = coupled(canonicalise(model.clone(), &options)?)?;
         let graph = &net.graph;
         let rank = |v| graph.value(v).ty.as_ref().and_then(|t| Some(t.shape.as_ref()?.len()));
         let mut wanted: Vec<ValueId> = match asked.loss {

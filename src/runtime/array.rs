@@ -9,6 +9,8 @@ use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, concatenate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::DataType;
 
+mod cast;
+
 /// An array in host memory, of one of the element types that sessions exchange.
 ///
 /// ```
@@ -29,10 +31,18 @@ pub enum HostArray {
     I64(ArrayD<i64>),
     /// Signed 32-bit integers.
     I32(ArrayD<i32>),
-    /// Unsigned bytes.
-    U8(ArrayD<u8>),
+    /// Signed 16-bit integers.
+    I16(ArrayD<i16>),
     /// Signed bytes.
     I8(ArrayD<i8>),
+    /// Unsigned 64-bit integers.
+    U64(ArrayD<u64>),
+    /// Unsigned 32-bit integers.
+    U32(ArrayD<u32>),
+    /// Unsigned 16-bit integers.
+    U16(ArrayD<u16>),
+    /// Unsigned bytes.
+    U8(ArrayD<u8>),
     /// Truth values.
     Bool(ArrayD<bool>),
 }
@@ -46,8 +56,12 @@ macro_rules! with_array {
             HostArray::F16($array) => $body,
             HostArray::I64($array) => $body,
             HostArray::I32($array) => $body,
-            HostArray::U8($array) => $body,
+            HostArray::I16($array) => $body,
             HostArray::I8($array) => $body,
+            HostArray::U64($array) => $body,
+            HostArray::U32($array) => $body,
+            HostArray::U16($array) => $body,
+            HostArray::U8($array) => $body,
             HostArray::Bool($array) => $body,
         }
     };
@@ -69,7 +83,20 @@ macro_rules! from_array {
         }
     )*};
 }
-from_array!(F32(f32), F64(f64), F16(f16), I64(i64), I32(i32), U8(u8), I8(i8), Bool(bool));
+from_array!(
+    F32(f32),
+    F64(f64),
+    F16(f16),
+    I64(i64),
+    I32(i32),
+    I16(i16),
+    I8(i8),
+    U64(u64),
+    U32(u32),
+    U16(u16),
+    U8(u8),
+    Bool(bool),
+);
 
 impl HostArray {
     /// Element type.
@@ -80,8 +107,12 @@ impl HostArray {
             HostArray::F16(_) => DataType::F16,
             HostArray::I64(_) => DataType::I64,
             HostArray::I32(_) => DataType::I32,
-            HostArray::U8(_) => DataType::U8,
+            HostArray::I16(_) => DataType::I16,
             HostArray::I8(_) => DataType::I8,
+            HostArray::U64(_) => DataType::U64,
+            HostArray::U32(_) => DataType::U32,
+            HostArray::U16(_) => DataType::U16,
+            HostArray::U8(_) => DataType::U8,
             HostArray::Bool(_) => DataType::Bool,
         }
     }
@@ -199,7 +230,7 @@ impl HostArray {
                 }
             };
         }
-        stacked!(F32, F64, F16, I64, I32, U8, I8, Bool).ok_or_else(|| {
+        stacked!(F32, F64, F16, I64, I32, I16, I8, U64, U32, U16, U8, Bool).ok_or_else(|| {
             let found: Vec<String> =
                 parts.iter().map(|p| format!("{:?}{:?}", p.dtype(), p.shape())).collect();
             Error::new(
@@ -241,54 +272,6 @@ impl HostArray {
         reordered.unwrap_or(self)
     }
 
-    /// The array in the element type `dtype`: floats are rounded, integers must be in range.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] for types that no [`HostArray`] has, for floats that would become
-    /// integers, and for integers that `dtype` cannot hold.
-    pub fn cast(self, dtype: DataType) -> Result<HostArray> {
-        if self.dtype() == dtype {
-            return Ok(self);
-        }
-        let found = self.dtype();
-        let refused =
-            |why: &str| Error::new(ErrorKind::Unsupported, format!("{found:?} {why} {dtype:?}"));
-        match dtype {
-            DataType::F32 => Ok(self.floats().mapv(|v| v as f32).into()),
-            DataType::F64 => Ok(self.floats().into()),
-            DataType::F16 => Ok(self.floats().mapv(f16::from_f64).into()),
-            _ => {
-                let integers = self.integers().ok_or_else(|| refused("data cannot become"))?;
-                narrow(integers, dtype).ok_or_else(|| refused("values do not fit into"))
-            }
-        }
-    }
-
-    fn floats(self) -> ArrayD<f64> {
-        match self {
-            HostArray::F64(array) => array,
-            HostArray::F32(array) => array.mapv(f64::from),
-            HostArray::F16(array) => array.mapv(f64::from),
-            HostArray::I64(array) => array.mapv(|v| v as f64),
-            HostArray::I32(array) => array.mapv(f64::from),
-            HostArray::U8(array) => array.mapv(f64::from),
-            HostArray::I8(array) => array.mapv(f64::from),
-            HostArray::Bool(array) => array.mapv(|v| f64::from(u8::from(v))),
-        }
-    }
-
-    /// The elements as 64-bit integers; `None` for floats.
-    pub fn integers(self) -> Option<ArrayD<i64>> {
-        match self {
-            HostArray::I64(array) => Some(array),
-            HostArray::I32(array) => Some(array.mapv(i64::from)),
-            HostArray::U8(array) => Some(array.mapv(i64::from)),
-            HostArray::I8(array) => Some(array.mapv(i64::from)),
-            HostArray::Bool(array) => Some(array.mapv(i64::from)),
-            HostArray::F32(_) | HostArray::F64(_) | HostArray::F16(_) => None,
-        }
-    }
-
     /// Row-major position of the first NaN or infinite element.
     pub fn first_non_finite(&self) -> Option<usize> {
         match self {
@@ -297,23 +280,6 @@ impl HostArray {
             HostArray::F16(array) => array.iter().position(|v| !v.is_finite()),
             _ => None,
         }
-    }
-}
-
-fn narrow(values: ArrayD<i64>, dtype: DataType) -> Option<HostArray> {
-    fn checked<T: TryFrom<i64> + Clone>(values: &ArrayD<i64>) -> Option<ArrayD<T>> {
-        let narrowed: Option<Vec<T>> = values.iter().map(|v| T::try_from(*v).ok()).collect();
-        ArrayD::from_shape_vec(values.raw_dim(), narrowed?).ok()
-    }
-    match dtype {
-        DataType::I64 => Some(values.into()),
-        DataType::I32 => checked::<i32>(&values).map(HostArray::from),
-        DataType::U8 => checked::<u8>(&values).map(HostArray::from),
-        DataType::I8 => checked::<i8>(&values).map(HostArray::from),
-        DataType::Bool => {
-            values.iter().all(|v| matches!(v, 0 | 1)).then(|| values.mapv(|v| v == 1).into())
-        }
-        _ => None,
     }
 }
 

@@ -151,6 +151,9 @@ fn runtimes_that_disagree_fail_unless_they_do_so_on_the_originals() {
     let wrong = Fake { joint: Load(2.0), ..OTHER };
     let (failures, _) = verdict(&[GOOD, wrong]);
     assert!(failures.iter().any(|f| f.contains("differs from the first runtime")), "{failures:?}");
+    let rounding = Fake { net: Load(2.0), joint: Load(2.0), ..OTHER };
+    let (failures, notes) = verdict(&[GOOD, rounding]);
+    assert!(failures.is_empty() && notes.len() == 1, "{failures:?} {notes:?}");
     let strange = Fake { original: Load(3.0), net: Load(4.0), joint: Load(5.0), ..OTHER };
     let (failures, notes) = verdict(&[GOOD, strange]);
     assert!(failures.is_empty(), "{failures:?}");

@@ -4,6 +4,7 @@
 //! own, and as the first task calls them where they are common. In the forms that compute one task
 //! at a time, a last input selects the task by its number.
 
+use crate::emit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim};
 use crate::runtime::Port;
@@ -42,10 +43,7 @@ impl Wiring {
 
     /// Whether each task has inputs of its own.
     pub fn separate(&self) -> bool {
-        !self.inputs.is_empty()
-            && self.inputs.iter().all(|input| {
-                input.split_once('/').is_some_and(|(task, _)| self.tasks.iter().any(|t| t == task))
-            })
+        emit::inputs_are_separate(&self.tasks, &self.inputs)
     }
 
     /// The joint model's inputs for a task, in the order of the task's own.
@@ -92,6 +90,14 @@ mod tests {
         assert!(separate.separate() && !common.separate());
         assert_eq!(separate.inputs_of("a"), ["a/x", "a/u"]);
         assert_eq!(separate.inputs_of("b"), ["b/x"]);
+    }
+
+    #[test]
+    fn a_common_input_may_be_called_like_one_of_a_task() {
+        let outputs = floats(&["A/y", "B/y"]);
+        let wiring = Wiring::of(&floats(&["A/x"]), &outputs).unwrap();
+        assert!(!wiring.separate());
+        assert_eq!(wiring.inputs_of("B"), ["A/x"]);
     }
 
     #[test]

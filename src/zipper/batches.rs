@@ -1,12 +1,34 @@
 //! Batch sizes: the requested one, or a smaller one if values take too much memory.
 
-use crate::ir::{Dim, Model, TensorType};
+use crate::calib::data::Dataset;
+use crate::ir::{Dim, Model, TensorType, ValueId};
+use crate::mtz::joint::{JointModel, Task};
+
+use super::Calibration;
 
 /// Copies of a large value while a part of a net runs: in the runtime, as output, and at a cut.
 const COPIES: u64 = 8;
 
 /// Memory of a forward and backward pass relative to a forward pass.
 const WITH_GRADIENTS: u64 = 3;
+
+impl Calibration {
+    /// The same with samples that fit the nets. A net with features on the first axis of an input takes
+    /// whole batches only.
+    pub(super) fn fitting(&self, joint: &JointModel) -> Calibration {
+        let fitting = |(task, data): (&Task, &Dataset)| {
+            let graph = task.graph();
+            let has_features =
+                |input: &ValueId| task.coupling().axis(*input).map(|a| a.axis) == Some(0);
+            match graph.fixed_batch().filter(|_| graph.inputs.iter().any(has_features)) {
+                Some(size) => data.filling(size),
+                None => data.clone(),
+            }
+        };
+        let data = joint.tasks().iter().zip(&self.data).map(fitting).collect();
+        Calibration { data, ..self.clone() }
+    }
+}
 
 /// The batch size that a model fixes, else `default`.
 pub(super) fn batch_size(model: &Model, default: usize) -> usize {

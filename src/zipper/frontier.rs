@@ -52,6 +52,8 @@ pub fn frontier(
     job: &Job<'_>,
 ) -> Result<(Vec<TaskLoss>, Vec<FrontierPoint>)> {
     let Job { options, progress, .. } = *job;
+    let calibration = job.calibration.fitting(&prepared.joint);
+    let job = &Job { calibration: &calibration, ..*job };
     let search = Search::new(prepared, tests, job)?;
     let gauges = gauges(&search)?;
     let nets = prepared.joint.tasks().iter().zip(&gauges);

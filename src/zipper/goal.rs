@@ -42,6 +42,8 @@ pub fn merge_for(
     tests: &[Dataset],
     job: &Job<'_>,
 ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+    let calibration = job.calibration.fitting(&prepared.joint);
+    let job = &Job { calibration: &calibration, ..*job };
     let search = Search::new(prepared, tests, job)?;
     match goal {
         Goal::Size(size) => search.for_size(size),

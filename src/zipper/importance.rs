@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::align::Alignment;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::grad::{self, Sample};
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
@@ -13,6 +12,7 @@ use crate::mtz::plan::{Prediction, predict};
 use crate::mtz::statistics::Sensitivities;
 
 use super::batches::batch_with_gradients;
+use super::nothing::misaligned;
 use super::{Job, Prepared, equal};
 
 /// Samples that sensitivities are estimated from.
@@ -88,23 +88,4 @@ impl Importance {
         }
         Ok(())
     }
-}
-
-fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
-    let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
-    let names = names.join(" and ");
-    let first = plan.sites.first().and_then(|s| Some((s.layers.first()?, s.reason.as_ref()?)));
-    let what = match (alignment.divergences.iter().flatten().next(), first) {
-        (Some(d), _) => format!(
-            "{names} have no layers in common that could be shared: they first differ at '{}' against '{}' ({})",
-            d.a.as_deref().unwrap_or("the end"),
-            d.b.as_deref().unwrap_or("the end"),
-            d.difference
-        ),
-        (None, Some((layer, reason))) => format!(
-            "{names} have no layers that could be shared, from the first one on ('{layer}': {reason})"
-        ),
-        (None, None) => format!("{names} have no layers with weights"),
-    };
-    Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
 }

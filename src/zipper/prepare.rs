@@ -137,7 +137,10 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
         let batchnorm = if known.is_some() { BatchNorm::PerTask } else { options.batchnorm };
         let options = CanonOptions { target_opset: opset, batchnorm };
         let model = canonicalise(input.model, &options).map_err(|e| e.in_model(&input.name))?;
-        tasks.push(Task::new(input.name, model)?);
+        tasks.push(match known {
+            Some(_) => Task::new(input.name, model)?,
+            None => Task::fresh(input.name, model)?,
+        });
     }
     let canonicalised = start.elapsed().as_secs_f64();
     let nets = tasks.iter().zip(&known).map(|(task, known)| Net {

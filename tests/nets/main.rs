@@ -1,6 +1,8 @@
 //! Merges of trained nets, by laws and by numbers.
 
 mod accuracy;
+mod drawn;
+mod exact;
 mod finetunes;
 mod grouped;
 mod groups;
@@ -10,6 +12,7 @@ mod laws;
 mod layers;
 mod open;
 mod outputs;
+mod patterns;
 mod permute;
 mod recurrent;
 mod reshapes;

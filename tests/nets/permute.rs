@@ -1,17 +1,16 @@
 //! Copies of a net with its channels in another order, which compute the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ndarray::Axis;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 
-use onnx_zip::canon::BatchNorm;
+use onnx_zip::canon::{BatchNorm, CanonOptions, canonicalise};
 use onnx_zip::couple::{Channel, Coupling, LayerId, Nest};
 use onnx_zip::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
+use onnx_zip::mtz::joint::Task;
 use onnx_zip::ops::{Flow, Operand};
-
-use crate::support::canonical;
 
 /// The net in canonical form with the channels of every hidden group in another order.
 ///
@@ -23,8 +22,9 @@ pub fn permuted(model: &Model, seed: u64) -> Model {
 
 /// [`permuted`] with a choice of what becomes of `BatchNormalization`.
 pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
-    let mut net = canonical(model, batchnorm);
-    let coupling = Coupling::of(&net.graph).unwrap();
+    let options = CanonOptions { batchnorm, ..CanonOptions::default() };
+    let task = Task::fresh("p", canonicalise(model.clone(), &options).unwrap()).unwrap();
+    let (mut net, coupling) = (task.model().clone(), task.coupling().clone());
     let orders = Orders::new(&coupling, seed);
     let graph = &mut net.graph;
     for id in 0..coupling.layers.len() {
@@ -46,6 +46,7 @@ pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
             _ => {}
         }
     }
+    straighten_outputs(graph, &coupling, &orders);
     net
 }
 
@@ -134,8 +135,8 @@ fn permute_parameters(
         let (Operand::Param { axis }, Some(value)) = (operand, input) else { continue };
         let channels = coupling.axis(node.outputs[0].unwrap()).unwrap();
         let places = orders.places(&channels.channels);
-        let tensor = graph.initializer(*value).unwrap().to_f32().unwrap();
-        graph.set_initializer(*value, Tensor::from_f32(&tensor.select(Axis(*axis), &places)));
+        let tensor = graph.initializer(*value).unwrap().select(*axis, &places).unwrap();
+        graph.set_initializer(*value, tensor);
     }
 }
 
@@ -152,13 +153,11 @@ fn permute_states(graph: &mut Graph, id: NodeId, places: &[usize]) {
 /// Gives a node its channels in their old order, and what it makes of them in the new one.
 fn straighten(graph: &mut Graph, coupling: &Coupling, id: NodeId, orders: &Orders) {
     let node = graph.node(id).clone();
-    for (slot, input) in node.inputs.iter().enumerate() {
-        let Some((axis, places)) = input.and_then(|v| moved(coupling, v, orders)) else { continue };
-        let mut back = vec![0; places.len()];
-        places.iter().enumerate().for_each(|(new, old)| back[*old] = new);
-        let straight = graph.add_value("straight", ValueKind::Detached, None);
-        gather(graph, input.unwrap(), axis, &back, straight);
-        graph.edit_node(id, |node| node.inputs[slot] = Some(straight));
+    let read: BTreeSet<ValueId> = node.reads().collect();
+    for value in read {
+        let Some((axis, places)) = moved(coupling, value, orders) else { continue };
+        let straight = in_old_order(graph, value, axis, &places);
+        graph.edit_node(id, |node| node.redirect(|v| if v == value { straight } else { v }));
     }
     for (slot, output) in node.outputs.iter().enumerate() {
         let Some((axis, places)) = output.and_then(|v| moved(coupling, v, orders)) else {
@@ -168,6 +167,29 @@ fn straighten(graph: &mut Graph, coupling: &Coupling, id: NodeId, orders: &Order
         graph.edit_node(id, |node| node.outputs[slot] = Some(straight));
         gather(graph, straight, axis, &places, output.unwrap());
     }
+}
+
+/// Outputs with hidden channels come in their old order.
+fn straighten_outputs(graph: &mut Graph, coupling: &Coupling, orders: &Orders) {
+    for slot in 0..graph.outputs.len() {
+        let output = graph.outputs[slot];
+        let Some((axis, places)) = moved(coupling, output, orders) else { continue };
+        let straight = in_old_order(graph, output, axis, &places);
+        let name = graph.value(output).name.clone();
+        let ty = graph.value(output).ty.clone();
+        graph.rename_value(output, &format!("{name}.permuted"));
+        graph.rename_value(straight, &name);
+        graph.set_type(straight, ty);
+        graph.outputs[slot] = straight;
+    }
+}
+
+fn in_old_order(graph: &mut Graph, value: ValueId, axis: usize, places: &[usize]) -> ValueId {
+    let mut back = vec![0; places.len()];
+    places.iter().enumerate().for_each(|(new, old)| back[*old] = new);
+    let straight = graph.add_value("straight", ValueKind::Detached, None);
+    gather(graph, value, axis, &back, straight);
+    straight
 }
 
 /// Where the channels of a value come from, if they have moved.

@@ -22,6 +22,8 @@ pub(super) struct Column {
     source: Source,
     fit: Fit,
     normalise: Option<Normalise>,
+    /// Whether the input is a single number, the same for all samples of a run.
+    is_single: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -46,6 +48,14 @@ impl Column {
     ) -> Result<Self> {
         let Named { name, array } = named;
         let wrong = |clause: &str| wrong_array(file, &name, clause);
+        let is_single = is_single(port);
+        let array = match is_single {
+            true => Arc::new(single(array.as_ref())?.ok_or_else(|| {
+                let input = &port.name;
+                wrong(&format!("has several values, but input '{input}' is one for all samples"))
+            })?),
+            false => array,
+        };
         let Some((samples, sample)) = array.shape().split_first() else {
             return Err(wrong("is a single number where samples are needed"));
         };
@@ -90,7 +100,8 @@ impl Column {
         let fitted = fit.shape(sample).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
         let source = Source::Array(Arc::clone(&array));
-        Ok(Column { input: port.name.clone(), dtype: port.dtype, source, fit, normalise })
+        let input = port.name.clone();
+        Ok(Column { input, dtype: port.dtype, source, fit, normalise, is_single })
     }
 
     /// The images of `files` for an input.
@@ -110,7 +121,8 @@ impl Column {
         let fitted = fit.shape(&images.sample()).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
         let source = Source::Images(Arc::new(images));
-        Ok(Column { input: port.name.clone(), dtype: port.dtype, source, fit, normalise })
+        let (input, dtype) = (port.name.clone(), port.dtype);
+        Ok(Column { input, dtype, source, fit, normalise, is_single: false })
     }
 
     /// `len` made-up samples for input number `index`.
@@ -142,14 +154,17 @@ impl Column {
             source: Source::Synthetic(Arc::new(generator)),
             fit: Fit::Same,
             normalise: None,
+            is_single: is_single(port),
         })
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Number of samples; `None` where there may be any number of them.
+    pub(super) fn len(&self) -> Option<usize> {
         match &self.source {
-            Source::Array(array) => array.count(),
-            Source::Images(images) => images.len(),
-            Source::Synthetic(generator) => generator.len,
+            _ if self.is_single => None,
+            Source::Array(array) => Some(array.count()),
+            Source::Images(images) => Some(images.len()),
+            Source::Synthetic(generator) => Some(generator.len),
         }
     }
 
@@ -175,6 +190,7 @@ impl Column {
             )
             .because(error)
         };
+        let rows = if self.is_single { &[0] } else { rows };
         let raw = match &self.source {
             Source::Array(array) => array.rows(rows).map_err(spoilt)?,
             Source::Images(images) => images.rows(rows)?,
@@ -184,11 +200,32 @@ impl Column {
             Error::new(ErrorKind::Calibration, format!("samples for '{}' differ", self.input))
         })?;
         let typed = fitted.cast(self.dtype).map_err(spoilt)?;
-        Ok(match &self.normalise {
+        let ready = match &self.normalise {
             Some(normalise) => normalise.apply(typed),
             None => typed,
-        })
+        };
+        match self.is_single {
+            true => ready.reshaped(&[]).ok_or_else(|| {
+                Error::new(ErrorKind::Calibration, format!("'{}' is no single value", self.input))
+            }),
+            false => Ok(ready),
+        }
     }
+}
+
+/// Whether an input takes one number per run, whatever the number of samples.
+fn is_single(port: &Port) -> bool {
+    port.shape.as_ref().is_some_and(Vec::is_empty)
+}
+
+/// The value of an array in which there is only one, perhaps once per sample, as one row.
+fn single(array: &dyn Rows) -> Result<Option<HostArray>> {
+    let all = array.whole()?;
+    let len = all.len();
+    let Some(rows) = all.reshaped(&[len]) else { return Ok(None) };
+    let first = rows.slice_rows(0..len.min(1))?;
+    let repeated = HostArray::stack(&vec![first.clone(); len])?;
+    Ok((repeated == rows).then_some(first))
 }
 
 /// The first number that is none of a table with so many rows, and its position. Negative numbers count
@@ -204,9 +241,6 @@ fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
 /// rank is open.
 fn sample_shape(port: &Port, options: &DataOptions) -> Result<Option<Vec<Option<usize>>>> {
     let Some(shape) = &port.shape else { return Ok(None) };
-    if shape.is_empty() {
-        return Err(refused(port, "which has no axis for samples"));
-    }
     let size = |(axis, dim): (usize, &Dim)| {
         dim.known().or_else(|| options.dims.get(&dim_key(port, axis)).copied())
     };
@@ -224,10 +258,8 @@ pub(super) fn dim_key(port: &Port, axis: usize) -> String {
 fn is_castable(from: DataType, to: DataType) -> bool {
     match to {
         DataType::F32 | DataType::F64 | DataType::F16 => true,
-        DataType::I64 | DataType::I32 | DataType::U8 | DataType::I8 | DataType::Bool => {
-            !from.is_float()
-        }
-        _ => false,
+        DataType::BF16 | DataType::Other(_) => false,
+        _ => !from.is_float(),
     }
 }
 

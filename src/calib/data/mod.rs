@@ -41,6 +41,8 @@ pub struct Dataset {
     labels: Option<Vec<i64>>,
     /// The samples that were chosen, in order.
     rows: Vec<usize>,
+    /// The number of samples is a multiple of this.
+    whole: usize,
     notes: Vec<String>,
 }
 
@@ -120,7 +122,7 @@ impl Dataset {
         for (named, port) in named {
             let name = named.name.clone();
             let column = Column::from_array(file, named, port, options)?;
-            same_length(&name, column.len())?;
+            column.len().map_or(Ok(()), |len| same_length(&name, len))?;
             columns.push(column);
         }
         let mut notes = Vec::new();
@@ -166,10 +168,10 @@ impl Dataset {
     }
 
     fn new(columns: Vec<Column>, labels: Option<Vec<i64>>, mut notes: Vec<String>) -> Result<Self> {
-        let len = columns
-            .first()
-            .map(Column::len)
-            .ok_or_else(|| Error::new(ErrorKind::Calibration, "the model has no inputs to feed"))?;
+        if columns.is_empty() {
+            return Err(Error::new(ErrorKind::Calibration, "the model has no inputs to feed"));
+        }
+        let len = columns.iter().find_map(Column::len).or(labels.as_ref().map(Vec::len));
         for column in columns.iter().filter(|column| column.feeds_raw_bytes()) {
             notes.push(format!(
                 "uint8 data is fed to input '{}' unscaled, from 0 to 255; pass --scale 1/255 if the \
@@ -177,7 +179,7 @@ impl Dataset {
                 column.input
             ));
         }
-        Ok(Dataset { columns, labels, rows: (0..len).collect(), notes })
+        Ok(Dataset { columns, labels, rows: (0..len.unwrap_or(1)).collect(), whole: 1, notes })
     }
 
     /// Number of samples.
@@ -249,7 +251,25 @@ impl Dataset {
 
     /// The first `len` samples, or all where there are fewer.
     pub fn take(&self, len: usize) -> Dataset {
-        Dataset { rows: self.rows.iter().take(len).copied().collect(), ..self.clone() }
+        let rows = self.rows.iter().take(self.in_whole(len)).copied().collect();
+        Dataset { rows, ..self.clone() }
+    }
+
+    /// Samples that fill batches of `size`, as parts of them will: those that are left over are left out,
+    /// and where there are fewer, they are repeated.
+    pub fn filling(&self, size: usize) -> Dataset {
+        let (len, size) = (self.len(), size.max(1));
+        let count = (len - len % size).max(if len > 0 { size } else { 0 });
+        let rows = self.rows.iter().cycle().take(count).copied().collect();
+        Dataset { rows, whole: size, ..self.clone() }
+    }
+
+    /// At most `len`, so that batches are filled.
+    fn in_whole(&self, len: usize) -> usize {
+        match self.whole {
+            1 => len,
+            whole => (len - len % whole).max(whole),
+        }
     }
 
     /// `len` samples at random, in their order in the file, or all where there are fewer; the same
@@ -261,7 +281,8 @@ impl Dataset {
     /// [`Dataset::subset`], and all other samples.
     pub fn split(&self, len: usize, seed: u64) -> (Dataset, Dataset) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let drawn = rand::seq::index::sample(&mut random, self.len(), len.min(self.len()));
+        let len = self.in_whole(len).min(self.len());
+        let drawn = rand::seq::index::sample(&mut random, self.len(), len);
         let mut is_drawn = vec![false; self.len()];
         drawn.iter().for_each(|index| is_drawn[index] = true);
         let part = |wanted: bool| {

@@ -34,6 +34,14 @@ pub trait Rows: Send + Sync + fmt::Debug {
         self.shape().first().copied().unwrap_or(0)
     }
 
+    /// All of it.
+    ///
+    /// # Errors
+    /// As [`Rows::rows`].
+    fn whole(&self) -> Result<HostArray> {
+        self.rows(&(0..self.count()).collect::<Vec<_>>())
+    }
+
     /// The first sample that holds a value that is NaN or infinite.
     ///
     /// # Errors
@@ -78,6 +86,10 @@ impl Rows for HostArray {
 
     fn rows(&self, rows: &[usize]) -> Result<HostArray> {
         self.select_rows(rows)
+    }
+
+    fn whole(&self) -> Result<HostArray> {
+        Ok(self.clone())
     }
 }
 
@@ -273,8 +285,12 @@ fn encoded(array: &HostArray) -> Vec<u8> {
         HostArray::F16(a) => bytes!(a),
         HostArray::I64(a) => bytes!(a),
         HostArray::I32(a) => bytes!(a),
-        HostArray::U8(a) => a.iter().copied().collect(),
+        HostArray::I16(a) => bytes!(a),
         HostArray::I8(a) => bytes!(a),
+        HostArray::U64(a) => bytes!(a),
+        HostArray::U32(a) => bytes!(a),
+        HostArray::U16(a) => bytes!(a),
+        HostArray::U8(a) => a.iter().copied().collect(),
         HostArray::Bool(a) => a.iter().map(|v| u8::from(*v)).collect(),
     }
 }
@@ -297,7 +313,11 @@ fn decoded(dtype: DataType, shape: &[usize], bytes: &[u8]) -> Result<HostArray> 
         DataType::F16 => array!(f16),
         DataType::I64 => array!(i64),
         DataType::I32 => array!(i32),
+        DataType::I16 => array!(i16),
         DataType::I8 => array!(i8),
+        DataType::U64 => array!(u64),
+        DataType::U32 => array!(u32),
+        DataType::U16 => array!(u16),
         DataType::Bool => {
             let values = bytes.iter().map(|byte| *byte != 0).collect();
             ArrayD::from_shape_vec(IxDyn(shape), values).map(HostArray::from)

@@ -218,8 +218,35 @@ fn what_does_not_fit_is_told_with_file_array_and_both_sides() {
         "array 'image' is a single number",
     );
     let scalar = Port { shape: Some(vec![]), ..image_port() };
-    fails(npz(&Array2::zeros((4, 6))).open(&[scalar], &plain), "has no axis for samples");
+    let two = npz(&ndarray::arr2(&[[0.0, 1.0]])).open(&[scalar], &plain);
+    fails(two, "has several values, but input 'image' is one for all samples");
     fails(npz(&Array2::zeros((4, 6))).open(&[], &plain), "no inputs to feed");
+}
+
+#[test]
+fn a_scalar_input_is_fed_its_value_for_any_number_of_samples() {
+    let scalar = Port { shape: Some(vec![]), ..port("threshold", DataType::F32, &[]) };
+    let ports = [scalar, port("image", DataType::F32, &[6])];
+    let plain = DataOptions::default();
+    let images = || Npz::new().with("image", &Array2::<f32>::zeros((4, 6)));
+    for stored in [ndarray::arr0(0.5f32).into_dyn(), ndarray::arr1(&[0.5f32; 4]).into_dyn()] {
+        let data = images().with("threshold", &stored).open(&ports, &plain).unwrap();
+        assert_eq!(data.len(), 4);
+        let batch = data.batch(1..4).unwrap();
+        assert_eq!(batch[0].1, HostArray::from(ndarray::arr0(0.5f32).into_dyn()));
+        assert_eq!(batch[1].1.shape(), [3, 6]);
+    }
+    let made_up = Dataset::synthetic(&ports, 5, 1, &plain).unwrap();
+    assert_eq!(made_up.batch(2..4).unwrap()[0].1, made_up.batch(0..1).unwrap()[0].1);
+}
+
+#[test]
+fn whole_batches_stay_whole_in_parts() {
+    let data = Dataset::synthetic(&[image_port()], 16, 1, &DataOptions::default()).unwrap();
+    let whole = data.filling(6);
+    let (some, others) = whole.split(8, 3);
+    assert_eq!([whole.len(), some.len(), others.len(), whole.take(1).len()], [12, 6, 6, 6]);
+    assert_eq!([data.filling(20).len(), data.take(0).len()], [20, 0]);
 }
 
 #[test]

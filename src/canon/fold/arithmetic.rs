@@ -43,27 +43,8 @@ fn elements(tensor: &Tensor) -> Option<Elements> {
 fn encode(dtype: DataType, elements: Elements) -> Option<Tensor> {
     match elements {
         Elements::Float(array) => Tensor::from_f64(dtype, &array).ok(),
-        Elements::Int(array) => integers(dtype, &array),
+        Elements::Int(array) => Tensor::from_ints(dtype, &array),
     }
-}
-
-/// Integers of type `dtype`; `None` if one of them does not fit.
-fn integers(dtype: DataType, array: &ArrayD<i64>) -> Option<Tensor> {
-    let mut data = Vec::with_capacity(array.len() * dtype.size()?);
-    for v in array {
-        match dtype {
-            DataType::I64 => data.extend(v.to_le_bytes()),
-            DataType::I32 => data.extend(i32::try_from(*v).ok()?.to_le_bytes()),
-            DataType::I16 => data.extend(i16::try_from(*v).ok()?.to_le_bytes()),
-            DataType::I8 => data.extend(i8::try_from(*v).ok()?.to_le_bytes()),
-            DataType::U32 => data.extend(u32::try_from(*v).ok()?.to_le_bytes()),
-            DataType::U16 => data.extend(u16::try_from(*v).ok()?.to_le_bytes()),
-            DataType::U8 => data.extend(u8::try_from(*v).ok()?.to_le_bytes()),
-            DataType::Bool => data.push(u8::from(*v != 0)),
-            _ => return None,
-        }
-    }
-    Some(Tensor { dtype, dims: array.shape().to_vec(), data: data.into() })
 }
 
 fn cast(x: &Elements, to: DataType) -> Option<Tensor> {
@@ -71,13 +52,13 @@ fn cast(x: &Elements, to: DataType) -> Option<Tensor> {
         (Elements::Float(a), true) => Tensor::from_f64(to, a).ok(),
         (Elements::Int(a), true) => Tensor::from_f64(to, &a.mapv(|v| v as f64)).ok(),
         (Elements::Float(a), false) if to == DataType::Bool => {
-            integers(to, &a.mapv(|v| i64::from(v != 0.0)))
+            Tensor::from_ints(to, &a.mapv(|v| i64::from(v != 0.0)))
         }
         (Elements::Float(a), false) if a.iter().all(|v| v.abs() < 2f64.powi(53)) => {
-            integers(to, &a.mapv(|v| v as i64))
+            Tensor::from_ints(to, &a.mapv(|v| v as i64))
         }
         (Elements::Float(_), false) => None,
-        (Elements::Int(a), false) => integers(to, a),
+        (Elements::Int(a), false) => Tensor::from_ints(to, a),
     }
 }
 

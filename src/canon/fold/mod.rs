@@ -1,11 +1,13 @@
 //! Nodes whose inputs are all constant are computed here and now.
 //!
 //! Exporters leave transposes of weights, normalised weights and arithmetic on constants to the
-//! runtime; a layer is a layer only if its weight is stored. Quantised weights stay as they are.
+//! runtime; a layer is a layer only if its weight is stored. Weights of few bits are remembered as such, and
+//! written as such again where a merge leaves them as they are.
 
 mod arithmetic;
 mod budget;
 mod movement;
+mod quantised;
 mod reduce;
 
 use crate::error::Result;
@@ -26,12 +28,36 @@ pub(super) fn run(model: &mut Model, budget: &mut Budget) -> Result<bool> {
     let graph = &mut model.graph;
     let mut modified = false;
     for id in graph.topological_order()? {
-        let tensor = value(graph, id, budget);
-        if let (Some(output), Some(tensor)) = (graph.node(id).output(0), tensor) {
+        let Some(output) = graph.node(id).output(0) else { continue };
+        if let Some((tensor, codes)) = quantised::value(graph, id, budget) {
+            if rewire::replace_by_constant(graph, output, tensor) {
+                graph.set_codes(output, codes);
+                modified = true;
+            }
+        } else if let Some(tensor) = value(graph, id, budget) {
             modified |= rewire::replace_by_constant(graph, output, tensor);
         }
     }
     Ok(modified)
+}
+
+/// Makes floats of all constants that are stored in few bits. They are written in few bits again.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+pub fn dequantise(graph: &mut Graph) -> Result<()> {
+    let mut budget = Budget::of(graph);
+    for id in graph.topological_order()? {
+        let (Some(output), Some((tensor, codes))) =
+            (graph.node(id).output(0), quantised::value(graph, id, &mut budget))
+        else {
+            continue;
+        };
+        if rewire::replace_by_constant(graph, output, tensor) {
+            graph.set_codes(output, codes);
+        }
+    }
+    Ok(())
 }
 
 /// What a node with one output returns, if all it reads is constant and it is among the operators

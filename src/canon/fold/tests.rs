@@ -110,3 +110,28 @@ fn what_would_fill_memory_or_is_quantised_stays() {
     let weight = Tensor { dtype: DataType::I8, dims: vec![2], data: vec![1, 2].into() };
     assert_eq!(folded("DequantizeLinear", &[weight, floats(&[], &[0.5])], []), None);
 }
+
+#[test]
+fn constants_of_few_bits_become_floats_and_are_written_as_they_were() {
+    let mut b = GraphBuilder::new("net", 17);
+    let x = b.input("x", "n,2");
+    let numbers = ndarray::arr2(&[[-128i64, 5], [0, 127], [3, -7]]).into_dyn();
+    let numbers = b.constant("w", Tensor::from_ints(DataType::I8, &numbers).unwrap());
+    let scale = ndarray::arr1(&[0.1f32, 0.25, 0.037]).into_dyn();
+    let scale = b.constant("scale", Tensor::from_f32(&scale));
+    let w = b.op("DequantizeLinear", "floats", &[numbers, scale], [("axis", 0.into())]);
+    let y = b.op("Gemm", "y", &[x, w], [("transB", 1.into())]);
+    let model =
+        crate::canon::canonicalise(b.build(&[y]), &crate::canon::CanonOptions::default()).unwrap();
+    let (_, gemm) = model.graph.nodes().next().unwrap();
+    let floats = model.graph.initializer(gemm.input(1).unwrap()).unwrap().clone();
+    assert_eq!(floats.to_f32().unwrap()[[2, 1]], -7.0 * 0.037);
+    let bytes = crate::onnx::encode(&model).unwrap();
+    let mut read = crate::onnx::decode(bytes.into(), None, "read").unwrap();
+    let stored: Vec<DataType> =
+        read.graph.values().filter_map(|(id, _)| Some(read.graph.initializer(id)?.dtype)).collect();
+    assert!(stored.contains(&DataType::I8), "{stored:?}");
+    dequantise(&mut read.graph).unwrap();
+    let again = read.graph.nodes().find(|(_, n)| n.is("Gemm")).unwrap().1.input(1).unwrap();
+    assert_eq!(read.graph.initializer(again), Some(&floats));
+}

@@ -1,16 +1,17 @@
 //! The masked form: shared neurons are computed once for whichever task is selected.
 //!
 //! A shared neuron's pre-activation is the sum of products that all its tasks have in common and of
-//! products with task-specific inputs; the latter are multiplied by the gate of their tasks.
+//! products with task-specific inputs; the latter pass the gate of their tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::emit::builder::Builder;
 use crate::emit::nodes::layer::add_up;
-use crate::ir::{Attribute, DataType, Dim, Node, Tensor, TensorType, ValueId, ValueKind};
+use crate::ir::{DataType, Dim, Node, TensorType, ValueId, ValueKind};
 use crate::mtz::joint::{JointModel, Neuron, Owner};
 
 use super::extents::Extents;
+use super::gates::Gates;
 
 /// Name of the input that selects the task.
 pub(crate) const TASK_INPUT: &str = "task";
@@ -21,13 +22,16 @@ type Key = (Neuron, u32, Extents);
 
 /// Sums that several tasks contribute to.
 pub(crate) struct Sums {
-    gates: Vec<ValueId>,
+    gates: Gates,
+    /// The types of the tasks' outputs.
+    outputs: Vec<Vec<DataType>>,
     sums: BTreeMap<Key, Sum>,
 }
 
 struct Sum {
     value: ValueId,
     name: String,
+    dtype: DataType,
     owners: BTreeSet<usize>,
     /// Each term with the tasks that contribute it, in order of first contribution.
     terms: Vec<(ValueId, BTreeSet<usize>)>,
@@ -36,25 +40,20 @@ struct Sum {
 impl Sums {
     pub(crate) fn new(joint: &JointModel, builder: &mut Builder) -> Self {
         let selected = add_task_input(&mut builder.graph);
-        let gates = (0..joint.tasks().len())
-            .map(|task| {
-                let name = format!("{}/gate", joint.tasks()[task].name());
-                let index = Tensor::from_i64(vec![1], &[task as i64]);
-                let index =
-                    builder.constant(&format!("{}/index", joint.tasks()[task].name()), index);
-                let equal = builder.op("Equal", &format!("{name}.is"), &[selected, index], []);
-                let to = Attribute::Int(i64::from(float_type(joint).code()));
-                builder.op("Cast", &name, &[equal], [("to", to)])
-            })
-            .collect();
-        Sums { gates, sums: BTreeMap::new() }
+        let gates = Gates::new(joint, builder, selected);
+        let outputs = joint.tasks().iter().map(|task| {
+            let graph = task.graph();
+            let dtype = |id: &ValueId| graph.type_of(*id).map_or(DataType::F32, |ty| ty.dtype);
+            graph.outputs.iter().map(dtype).collect()
+        });
+        Sums { gates, outputs: outputs.collect(), sums: BTreeMap::new() }
     }
 
-    /// Adds a task's terms to the sum `key` and returns the sum's value.
+    /// Adds a task's terms, of type `dtype`, to the sum `key` and returns the sum's value.
     pub(crate) fn add(
         &mut self,
         builder: &mut Builder,
-        key: Key,
+        (key, dtype): (Key, DataType),
         owner: &Owner,
         task: usize,
         terms: &[ValueId],
@@ -63,6 +62,7 @@ impl Sums {
         let sum = self.sums.entry(key).or_insert_with(|| Sum {
             value: builder.graph.add_value(&format!("{name}.sum"), ValueKind::Detached, None),
             name: name.to_owned(),
+            dtype,
             owners: match owner {
                 Owner::Tasks(tasks) => tasks.iter().map(|task| task.0).collect(),
                 Owner::Input => BTreeSet::new(),
@@ -86,42 +86,28 @@ impl Sums {
         builder: &mut Builder,
         outputs: Vec<Vec<ValueId>>,
     ) -> Vec<Vec<ValueId>> {
-        let outputs: Vec<Vec<ValueId>> = outputs
-            .into_iter()
-            .zip(&self.gates)
-            .map(|(values, gate)| {
-                let gated = |v: ValueId| {
-                    let name = format!("{}.gated", builder.graph.value(v).name);
-                    builder.op("Mul", &name, &[v, *gate], [])
-                };
-                values.into_iter().map(gated).collect()
-            })
-            .collect();
+        let mut gated = Vec::new();
+        for (task, (values, types)) in outputs.iter().zip(&self.outputs).enumerate() {
+            let gate = |(value, dtype): (&ValueId, &DataType)| {
+                let name = format!("{}.gated", builder.graph.value(*value).name);
+                self.gates.gated(builder, [task], *value, *dtype, &name)
+            };
+            gated.push(values.iter().zip(types).map(gate).collect());
+        }
         for sum in self.sums.values() {
             write_sum(builder, &self.gates, sum);
         }
-        outputs
+        gated
     }
 }
 
-/// The element type of the nets' weights.
-fn float_type(joint: &JointModel) -> DataType {
-    let weights = joint.tasks().iter().flat_map(|task| {
-        let graph = task.graph();
-        task.coupling().layers.iter().filter_map(|l| graph.initializer(l.layer.weight))
-    });
-    weights.map(|w| w.dtype).next().unwrap_or(DataType::F32)
-}
-
-fn write_sum(builder: &mut Builder, gates: &[ValueId], sum: &Sum) {
+fn write_sum(builder: &mut Builder, gates: &Gates, sum: &Sum) {
     let (common, masked): (Vec<_>, Vec<_>) =
         sum.terms.iter().partition(|(_, tasks)| *tasks == sum.owners);
     let mut terms: Vec<ValueId> = common.into_iter().map(|(term, _)| *term).collect();
     for (term, tasks) in masked {
-        let own: Vec<ValueId> = tasks.iter().map(|t| gates[*t]).collect();
-        let gate = add_up(builder, &own, "gate");
         let name = format!("{}.masked", builder.graph.value(*term).name);
-        terms.push(builder.op("Mul", &name, &[*term, gate], []));
+        terms.push(gates.gated(builder, tasks.iter().copied(), *term, sum.dtype, &name));
     }
     match terms.split_last() {
         Some((last, rest)) if !rest.is_empty() => {

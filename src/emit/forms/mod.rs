@@ -1,6 +1,8 @@
 //! The forms a joint model can be written in.
 
+mod absent;
 pub(crate) mod extents;
+pub(crate) mod gates;
 pub(crate) mod masked;
 pub(crate) mod switch;
 

@@ -3,14 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::Result;
-use crate::ir::{Attribute, DataType, Graph, Node, NodeId, Tensor, TensorType, ValueId, ValueKind};
+use crate::ir::{Attribute, Graph, Node, NodeId, Tensor, Value, ValueId, ValueKind};
 use crate::mtz::joint::JointModel;
 
+use super::absent::Zeros;
 use super::masked::add_task_input;
 
 /// Turns a graph with one head per task into one with a branch per task. Weights and what several
-/// tasks need stay in the outer graph.
-pub(crate) fn switch(joint: &JointModel, mut graph: Graph) -> Result<Graph> {
+/// tasks need stay in the outer graph. `inputs` are the graph's inputs for each task.
+pub(crate) fn switch(
+    joint: &JointModel,
+    mut graph: Graph,
+    inputs: &[Vec<ValueId>],
+) -> Result<Graph> {
     let per_task = split_outputs(joint, &graph);
     let needed = tasks_of_nodes(&graph, &per_task);
     let order = graph.topological_order()?;
@@ -29,13 +34,15 @@ pub(crate) fn switch(joint: &JointModel, mut graph: Graph) -> Result<Graph> {
             order.iter().copied().filter(|n| needed.get(n) == Some(&own)).collect()
         })
         .collect();
-    let ifs =
-        Ifs { outer: &graph, per_task: &per_task, branches: &branches, conditions: &conditions };
-    let names: Vec<(String, Option<TensorType>)> = graph
-        .outputs
-        .iter()
-        .map(|o| (graph.value(*o).name.clone(), graph.value(*o).ty.clone()))
-        .collect();
+    let ifs = Ifs {
+        joint,
+        outer: &graph,
+        inputs,
+        per_task: &per_task,
+        branches: &branches,
+        conditions: &conditions,
+    };
+    let named: Vec<Value> = graph.outputs.iter().map(|o| graph.value(*o).clone()).collect();
     let mut node = ifs.node(0);
     for id in branches.iter().flatten() {
         graph.remove_node(*id);
@@ -43,9 +50,9 @@ pub(crate) fn switch(joint: &JointModel, mut graph: Graph) -> Result<Graph> {
     for output in std::mem::take(&mut graph.outputs) {
         graph.rename_value(output, "branch");
     }
-    let outputs: Vec<ValueId> = names
+    let outputs: Vec<ValueId> = named
         .into_iter()
-        .map(|(name, ty)| graph.add_value(&name, ValueKind::Detached, ty))
+        .map(|value| graph.add_value(&value.name, ValueKind::Detached, value.ty))
         .collect();
     node.outputs = outputs.iter().copied().map(Some).collect();
     graph.add_node(node);
@@ -81,7 +88,9 @@ type Inside = HashMap<ValueId, ValueId>;
 
 /// What the nested `If`s are made from.
 struct Ifs<'a> {
+    joint: &'a JointModel,
     outer: &'a Graph,
+    inputs: &'a [Vec<ValueId>],
     per_task: &'a [Vec<ValueId>],
     branches: &'a [Vec<NodeId>],
     conditions: &'a [ValueId],
@@ -113,20 +122,12 @@ impl Ifs<'_> {
         let mut graph = Graph::new(format!("else.{task}"));
         let mut node = self.node(task);
         let mut inner: HashMap<ValueId, ValueId> = HashMap::new();
-        let mut capture = |graph: &mut Graph, outer: ValueId| {
+        node.redirect(|outer| {
             *inner.entry(outer).or_insert_with(|| {
                 let name = format!("switch.{task}/{}", self.outer.value(outer).name);
                 graph.add_value(&name, ValueKind::Captured(outer), None)
             })
-        };
-        for input in node.inputs.iter_mut().flatten() {
-            *input = capture(&mut graph, *input);
-        }
-        for attribute in node.attributes.values_mut() {
-            if let Attribute::Graph(sub) = attribute {
-                sub.recapture(|outer| capture(&mut graph, outer));
-            }
-        }
+        });
         let outputs: Vec<ValueId> = self
             .per_task
             .iter()
@@ -152,14 +153,7 @@ impl Ifs<'_> {
             // Runtimes name what they derive from a node after it, e.g. `conv1.bias`, which must not
             // be the name of an initializer that the branch captures.
             node.name = format!("branch.{task}/{}", node.name);
-            for input in node.inputs.iter_mut().flatten() {
-                *input = self.inside(&mut graph, &mut map, task, *input);
-            }
-            for attribute in node.attributes.values_mut() {
-                if let Attribute::Graph(sub) = attribute {
-                    sub.recapture(|outer| self.inside(&mut graph, &mut map, task, outer));
-                }
-            }
+            node.redirect(|read| self.inside(&mut graph, &mut map, task, read));
             for output in node.outputs.iter_mut().flatten() {
                 let value = self.outer.value(*output);
                 let name = format!("branch.{task}/{}", value.name);
@@ -184,7 +178,7 @@ impl Ifs<'_> {
                         copy
                     }
                 } else {
-                    self.zeros(&mut graph, &mut map, task, *output)
+                    self.absent(&mut graph, &mut map, task, (owner, *output))
                 };
                 graph.outputs.push(value);
             }
@@ -200,34 +194,25 @@ impl Ifs<'_> {
         })
     }
 
-    /// Zeros in the shape of an output of another task, for as many samples as the task's input has.
-    /// Where that shape cannot be told, nothing at all.
-    fn zeros(&self, graph: &mut Graph, map: &mut Inside, task: usize, output: ValueId) -> ValueId {
+    /// Zeros in place of an output of task `owner` in the branch of `task`.
+    fn absent(
+        &self,
+        graph: &mut Graph,
+        map: &mut Inside,
+        task: usize,
+        (owner, output): (usize, ValueId),
+    ) -> ValueId {
         let value = self.outer.value(output);
         let name = format!("branch.{task}/{}.none", value.name);
-        let ty = value.ty.as_ref();
-        let dtype = ty.map_or(DataType::F32, |t| t.dtype);
-        let dims = ty.and_then(|t| t.shape.as_ref());
-        let fixed: Option<Vec<i64>> = dims
-            .and_then(|d| d.get(1..))
-            .and_then(|d| d.iter().map(|d| Some(d.known()? as i64)).collect());
-        let samples = self.outer.inputs.first().copied();
-        let (Some(fixed), Some(samples), Some(size)) = (fixed, samples, dtype.size()) else {
-            let tensor = Tensor { dtype, dims: vec![0], data: bytes::Bytes::new() };
-            return graph.add_op("Constant", &name, &[], [("value", Attribute::Tensor(tensor))]);
+        let mut zeros = Zeros {
+            task: &self.joint.tasks()[owner],
+            graph,
+            name,
+            input: |graph: &mut Graph, input: usize| {
+                self.inside(graph, map, task, self.inputs[owner][input])
+            },
+            shapes: BTreeMap::new(),
         };
-        let constant = |graph: &mut Graph, values: &[i64]| {
-            let tensor = Tensor::from_i64(vec![values.len()], values);
-            graph.add_op("Constant", &name, &[], [("value", Attribute::Tensor(tensor))])
-        };
-        let input = self.inside(graph, map, task, samples);
-        let shape = graph.add_op("Shape", &name, &[input], []);
-        let first = constant(graph, &[0]);
-        let batch = graph.add_op("Gather", &name, &[shape, first], []);
-        let rest = constant(graph, &fixed);
-        let axis = [("axis", Attribute::Int(0))];
-        let shape = graph.add_op("Concat", &name, &[batch, rest], axis);
-        let zero = Tensor { dtype, dims: vec![1], data: vec![0; size].into() };
-        graph.add_op("ConstantOfShape", &name, &[shape], [("value", Attribute::Tensor(zero))])
+        zeros.add(value.ty.as_ref())
     }
 }

@@ -25,6 +25,13 @@ impl TaskEmitter<'_> {
         }
     }
 
+    /// Whether some entries of a bias are all 0, as where canonical form has added one. Training starts
+    /// from them; other models do without.
+    pub(crate) fn adds_nothing(&self, bias: ValueId, rows: &[usize]) -> bool {
+        let entries = self.graph().initializer(bias).and_then(|bias| bias.select(0, rows));
+        !self.builder.untied && entries.is_some_and(|e| e.data.iter().all(|byte| *byte == 0))
+    }
+
     /// Where biases that belong to `owner` are added to rows of layer `id`. A sum that tasks have in
     /// common must not hold what they have not.
     pub(crate) fn placed_bias(

@@ -242,8 +242,9 @@ impl TaskEmitter<'_> {
         });
         let biases: Vec<Stacked> = biases.collect();
         let owner = self.bias_owner(id, &rows.owner);
+        let is_idle = biases.iter().all(|b| self.adds_nothing(b.source, &b.parts[0].1));
         let bias = match biases.as_slice() {
-            [] => None,
+            _ if is_idle => None,
             biases => Some((self.stack(biases, &format!("{name}.bias"), &owner)?, owner)),
         };
         let bias = self.placed_bias((id, layer), rows, bias, name);

@@ -6,7 +6,7 @@ use crate::emit::task::TaskEmitter;
 use crate::emit::value::partition::Part;
 use crate::emit::value::pieces::{Held, Piece, join, pieces_of};
 use crate::error::Result;
-use crate::ir::{Attribute, Node, ValueId};
+use crate::ir::{Attribute, DataType, Node, ValueId};
 use crate::mtz::joint::Owner;
 use crate::ops::Layer;
 
@@ -75,7 +75,8 @@ impl TaskEmitter<'_> {
     fn emit_rows(&mut self, layer: &Layer, bundles: &[Piece], rows: &Part) -> Result<ValueId> {
         let id = self.source().coupling().layer_making(layer.node, rows.group);
         let name = self.graph().node(layer.node).name.clone();
-        let bias = match layer.bias {
+        let bias = layer.bias.filter(|bias| !self.adds_nothing(*bias, &rows.positions));
+        let bias = match bias {
             Some(bias) => {
                 let owner = self.bias_owner(id, &rows.owner);
                 Some((self.block(bias, &[(0, rows.positions.as_slice())], &owner)?, owner))
@@ -131,9 +132,11 @@ impl TaskEmitter<'_> {
     ) -> ValueId {
         let name = self.name(&rows.owner, name);
         let fused = self.fused(id);
+        let weight = id.map(|id| self.source().coupling().layer(id).layer.weight);
+        let dtype = weight.and_then(|weight| Some(self.graph().type_of(weight)?.dtype));
         match (self.sums.as_deref_mut(), rows.first.zip(fused)) {
             (Some(sums), Some((first, fused))) => {
-                let key = (first, fused, extents);
+                let key = ((first, fused, extents), dtype.unwrap_or(DataType::F32));
                 sums.add(self.builder, key, &rows.owner, self.task.0, terms, &name)
             }
             _ => add_up(self.builder, terms, &name),
@@ -194,6 +197,8 @@ impl TaskEmitter<'_> {
             let group = self.group_at(layer.output, piece.positions.first());
             let id = group.and_then(|g| self.source().coupling().layer_making(layer.node, g));
             let common = self.common(id, &piece.owner, &Owner::Input);
+            let bias = layer.bias.filter(|bias| self.adds_nothing(*bias, &piece.positions));
+            node.inputs.retain(|input| bias.is_none() || *input != bias);
             for input in node.inputs.iter_mut().skip(1).flatten() {
                 *input = self.block(*input, &[(0, piece.positions.as_slice())], &common)?;
             }

@@ -2,37 +2,36 @@
 
 use super::damaged;
 use super::format::TaskRecipe;
+use crate::canon::dequantise;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Model, Tensor, ValueKind};
+use crate::ir::{Graph, Model, Tensor, ValueKind};
 use crate::onnx;
 
-/// The net of a task, its weights put together from the initializers of the joint model.
+/// The net of a task, its weights put together from the initializers of the joint graph.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] if the two do not belong together.
-pub(super) fn net(joint: &Model, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> Result<Model> {
+pub(super) fn net(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> Result<Model> {
     let mut net = onnx::decode(recipe.graph.clone().into(), None, &recipe.name)?;
+    dequantise(&mut net.graph)?;
     for weight in &recipe.weights {
         let id = net.graph.value_named(&weight.name).ok_or_else(damaged)?;
         let value = net.graph.value(id);
         let (ValueKind::Input, Some(ty)) = (&value.kind, &value.ty) else { return Err(damaged()) };
         let dims: Option<Vec<usize>> =
             ty.shape.as_ref().and_then(|s| s.iter().map(crate::ir::Dim::known).collect());
-        let (dims, size) = dims.zip(ty.dtype.size()).ok_or_else(damaged)?;
+        let dtype = ty.dtype;
+        let (dims, size) = dims.zip(dtype.size()).ok_or_else(damaged)?;
         let count = dims.iter().try_fold(size, |n, d| n.checked_mul(*d)).ok_or_else(damaged)?;
-        let stored: usize = joint
-            .graph
-            .values()
-            .filter_map(|(v, _)| joint.graph.initializer(v))
-            .map(|t| t.data.len())
-            .sum();
+        let stored: usize =
+            joint.values().filter_map(|(v, _)| joint.initializer(v)).map(|t| t.data.len()).sum();
         if count > stored.saturating_mul(2) {
             return Err(damaged());
         }
         let mut tensor = Whole { dims, size, data: vec![0; count] };
         for block in &weight.blocks {
-            let from = joint.graph.value_named(&block.from);
-            let part = from.and_then(|v| joint.graph.initializer(v)).ok_or_else(|| {
+            let from = joint.value_named(&block.from);
+            let part = from.and_then(|v| joint.initializer(v)).ok_or_else(|| {
                 Error::new(ErrorKind::Format, format!("initializer '{}' is missing", block.from))
                     .hint("another tool has changed the joint model; take the file as written")
             })?;
@@ -40,8 +39,10 @@ pub(super) fn net(joint: &Model, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> R
             let part = if block.transposed { swapped.as_ref() } else { Some(part) };
             let part = part.ok_or_else(damaged)?;
             tensor.put(part, block.start, &block.parts, lists).ok_or_else(damaged)?;
+            if let (Some(codes), []) = (from.and_then(|v| joint.codes(v)), block.parts.as_slice()) {
+                net.graph.set_codes(id, codes.clone());
+            }
         }
-        let dtype = ty.dtype;
         net.graph.inputs.retain(|v| *v != id);
         net.graph
             .set_initializer(id, Tensor { dtype, dims: tensor.dims, data: tensor.data.into() });

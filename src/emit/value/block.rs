@@ -42,7 +42,7 @@ impl TaskEmitter<'_> {
         let Some(tensor) = self.graph().initializer(source) else { return self.whole(source) };
         let mut block = tensor.clone();
         for (axis, positions) in parts {
-            block = select(&block, *axis, positions)?;
+            block = block.select(*axis, positions).ok_or_else(unusual)?;
         }
         let parts = parts.iter().map(|(axis, positions)| (*axis, positions.to_vec())).collect();
         Ok(self.place(source, block, parts, owner))
@@ -61,7 +61,7 @@ impl TaskEmitter<'_> {
             let Some(tensor) = self.graph().initializer(*source) else { return Err(unusual()) };
             let mut block = tensor.clone();
             for (axis, positions) in parts {
-                block = select(&block, *axis, positions)?;
+                block = block.select(*axis, positions).ok_or_else(unusual)?;
             }
             let start = stacked.as_ref().and_then(|t| t.dims.first().copied()).unwrap_or(0);
             placed.push((*source, parts.clone(), start));
@@ -102,7 +102,16 @@ impl TaskEmitter<'_> {
                 (target, self.builder.op("Transpose", &name, &[target], order))
             }
             None => {
+                // What is trained is stored as what it is.
+                let codes = self.graph().codes(source).filter(|_| !self.builder.untied);
+                let mut cuts = parts.iter();
+                let codes = codes.and_then(|codes| {
+                    cuts.try_fold(codes.clone(), |codes, (axis, at)| codes.select(*axis, at))
+                });
                 let target = self.builder.constant_in(scope, &name, block);
+                if let Some(codes) = codes {
+                    self.builder.graph.set_codes(target, codes);
+                }
                 (target, target)
             }
         };
@@ -110,25 +119,6 @@ impl TaskEmitter<'_> {
         self.builder.placed.push(Placed { task, source, parts, target, start: 0, transposed });
         value
     }
-}
-
-/// Entries `positions` of a tensor along `axis`.
-fn select(tensor: &Tensor, axis: usize, positions: &[usize]) -> Result<Tensor> {
-    let (Some(extent), Some(size)) = (tensor.dims.get(axis), tensor.dtype.size()) else {
-        return Err(unusual());
-    };
-    let inner = tensor.dims[axis + 1..].iter().product::<usize>() * size;
-    let outer: usize = tensor.dims[..axis].iter().product();
-    let mut data = Vec::with_capacity(outer * positions.len() * inner);
-    for o in 0..outer {
-        for p in positions {
-            let start = (o * extent + p) * inner;
-            data.extend_from_slice(&tensor.data[start..start + inner]);
-        }
-    }
-    let mut dims = tensor.dims.clone();
-    dims[axis] = positions.len();
-    Ok(Tensor { dtype: tensor.dtype, dims, data: data.into() })
 }
 
 /// One tensor behind the other along the first axis.

@@ -36,6 +36,38 @@ fn quotients_are_exact_or_keep_their_remainder() {
     assert_eq!(Size::number(7).over(&Size::number(0)), None);
 }
 
+struct Numbers(i64);
+
+impl Arithmetic for Numbers {
+    type Value = i64;
+
+    fn named(&mut self, name: &str) -> Option<i64> {
+        (name == "n").then_some(self.0)
+    }
+
+    fn number(&mut self, number: i64) -> i64 {
+        number
+    }
+
+    fn op(&mut self, op: &'static str, a: i64, b: i64) -> i64 {
+        match op {
+            "Add" => a + b,
+            "Mul" => a * b,
+            _ => a / b,
+        }
+    }
+}
+
+#[test]
+fn sizes_are_computed() {
+    let two = Size::number(2);
+    let half = n().plus(&Size::number(5)).unwrap().over(&two).unwrap();
+    let size = half.times(&n()).unwrap().minus(&Size::number(4)).unwrap();
+    assert_eq!(size.compute(&mut Numbers(7)), Some(6 * 7 - 4));
+    assert_eq!(Size::number(0).compute(&mut Numbers(7)), Some(0));
+    assert_eq!(Size::named("h").compute(&mut Numbers(7)), None);
+}
+
 #[test]
 fn what_overflows_or_grows_too_long_is_not_known() {
     assert_eq!(Size::number(i64::MAX).times(&Size::number(2)), None);

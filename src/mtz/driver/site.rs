@@ -150,9 +150,14 @@ impl Driver<'_> {
     ) -> Result<Option<f64>> {
         let mut loss = None;
         if !self.probes.is_empty() {
+            let weight = member.layer.layer.weight;
+            let codes = self.joint.task(member.task).graph().codes(weight).cloned();
             let kept = self.joint.weights(member.place())?;
             let before = self.deviation_with(member, fitted)?;
             let after = self.deviation_with(member, fused.weights)?;
+            if let Some(codes) = codes {
+                self.joint.model_mut(member.task).graph.set_codes(weight, codes);
+            }
             self.joint.write(member.place(), kept.view())?;
             loss = Some((after - before).max(0.0));
         }

@@ -4,7 +4,9 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, Axis, s};
 
 use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Graph, Tensor};
+use crate::ir::{Codes, Graph, Tensor};
+
+use super::grid;
 
 /// Rows per conversion. A large weight is never copied as a whole.
 const BLOCK: usize = 256;
@@ -34,7 +36,8 @@ pub(crate) fn read(layer: &CoupledLayer, graph: &Graph) -> Result<Array2<f32>> {
     Ok(matrix)
 }
 
-/// Writes a matrix into a layer's weights; returns whether that changed any.
+/// Gives a layer the weights of a matrix, or those nearest to them that can be stored in few bits where
+/// those of the layer are; whether that changes any.
 ///
 /// # Errors
 /// As [`read`].
@@ -43,6 +46,23 @@ pub(crate) fn write(
     graph: &mut Graph,
     matrix: ArrayView2<f32>,
 ) -> Result<bool> {
+    let weight = layer.layer.weight;
+    let fit = |codes: &Codes| graph.initializer(weight).and_then(|w| codes.encode(w)).is_some();
+    let codes = graph.codes(weight).filter(|codes| layer.layer.rows.is_none() && fit(codes));
+    let Some(codes) = codes.cloned() else { return write_as_is(layer, graph, matrix) };
+    let changed = write_as_is(layer, graph, matrix)?;
+    let stored = graph.initializer(weight).and_then(|weight| codes.encode(weight));
+    let axis = usize::from(layer.layer.in_first());
+    match grid::rounded(matrix, &codes, axis).filter(|_| stored.is_none()) {
+        Some((rounded, codes)) => {
+            graph.set_codes(weight, codes);
+            write_as_is(layer, graph, rounded.view()).map(|_| changed)
+        }
+        None => Ok(changed),
+    }
+}
+
+fn write_as_is(layer: &CoupledLayer, graph: &mut Graph, matrix: ArrayView2<f32>) -> Result<bool> {
     let (out, inputs, taps) = layer.layer.sizes(graph)?;
     let (width, before) = (inputs * taps, layer.layer.stored(graph));
     let bias = matrix.column(width).to_owned();

@@ -2,14 +2,17 @@
 
 mod common_weights;
 mod fused;
+mod grid;
 mod layout;
 pub(crate) mod matrix;
 mod model;
 mod neurons;
 mod task;
 mod thin;
+mod tied;
 
 pub use layout::{Block, Owner};
 pub use model::{Fused, JointModel, Neuron, Sharing};
 pub use task::Task;
 pub(crate) use thin::{Corrections, may_have_correction, may_have_scale};
+pub use tied::coupled;

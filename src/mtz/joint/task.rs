@@ -5,6 +5,8 @@ use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::error::Result;
 use crate::ir::{Graph, Model};
 
+use super::tied::coupled;
+
 /// One task of a joint model.
 #[derive(Debug, Clone)]
 pub struct Task {
@@ -21,6 +23,15 @@ impl Task {
     pub fn new(name: impl Into<String>, model: Canonical) -> Result<Self> {
         let model = model.into_inner();
         let coupling = Coupling::of(&model.graph)?;
+        Ok(Task { name: name.into(), model, coupling })
+    }
+
+    /// A task of a net that is merged for the first time.
+    ///
+    /// # Errors
+    /// As [`Task::new`].
+    pub fn fresh(name: impl Into<String>, model: Canonical) -> Result<Self> {
+        let (model, coupling) = coupled(model)?;
         Ok(Task { name: name.into(), model, coupling })
     }
 

@@ -3,8 +3,9 @@
 //! Values are linked by name in a file. A captured value goes by the name that its origin has in
 //! the outer graph; a value of a sub-graph that would hide an outer value gets another name.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use super::codes::{self, Stored};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Node, NodeId, Value, ValueId, ValueKind};
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
@@ -20,11 +21,16 @@ pub(super) struct GraphWriter<'a> {
 }
 
 /// The names of one graph's values in the file, and the graphs around it.
-struct Scope<'a> {
+pub(super) struct Scope<'a> {
     /// By value; `None` where nothing in the graph uses the value.
     names: Vec<Option<String>>,
     taken: HashSet<String>,
     outer: Option<&'a Scope<'a>>,
+    /// The nodes that make floats of the graph's constants in few bits.
+    floats: BTreeMap<ValueId, NodeProto>,
+    /// Those of outer constants that the graph reads, once more: runtimes compute in few bits where such a
+    /// node stands beside its reader.
+    captured_floats: Vec<NodeProto>,
 }
 
 impl<'a> GraphWriter<'a> {
@@ -35,23 +41,35 @@ impl<'a> GraphWriter<'a> {
 
     /// The graph as a message, its nodes in topological order.
     pub(super) fn write(&self, graph: &Graph) -> Result<GraphProto> {
-        let scope = Scope::new(graph, self.outer)?;
-        let inner = GraphWriter { ir_version: self.ir_version, outer: Some(&scope) };
+        let mut scope = Scope::new(graph, self.outer)?;
         let order = graph.topological_order()?;
         let constants = constants(graph, &scope);
+        let stored = match self.ir_version < FIRST_IR_WITH_CONSTANTS {
+            true => BTreeMap::new(),
+            false => codes::stored(graph, &mut scope, &constants)?,
+        };
+        scope.floats = stored.iter().map(|(id, stored)| (*id, stored.node.clone())).collect();
+        let inner = GraphWriter { ir_version: self.ir_version, outer: Some(&scope) };
         let mut inputs = graph.inputs.clone();
         if self.ir_version < FIRST_IR_WITH_CONSTANTS {
             inputs.extend(&constants);
         }
         Ok(GraphProto {
             name: Some(graph.name.clone()),
-            initializer: initializers(graph, &scope, &constants)?,
+            initializer: initializers(graph, &scope, &constants, &stored)?,
             input: infos(graph, &scope, &inputs)?,
             output: infos(graph, &scope, &graph.outputs)?,
             value_info: infos(graph, &scope, &typed_values(graph, &order))?,
-            node: order
-                .iter()
-                .map(|&id| inner.node(graph.node(id), &scope).at_node(&graph.node(id).name))
+            node: stored
+                .values()
+                .map(|stored| &stored.node)
+                .chain(&scope.captured_floats)
+                .map(|node| Ok(node.clone()))
+                .chain(
+                    order.iter().map(|&id| {
+                        inner.node(graph.node(id), &scope).at_node(&graph.node(id).name)
+                    }),
+                )
                 .collect::<Result<_>>()?,
             ..GraphProto::default()
         })
@@ -75,11 +93,19 @@ impl<'a> Scope<'a> {
     /// Names every value that the graph uses.
     fn new(graph: &Graph, outer: Option<&'a Scope<'a>>) -> Result<Self> {
         let used = used_values(graph)?;
-        let mut scope =
-            Scope { names: vec![None; graph.value_count()], taken: HashSet::new(), outer };
+        let mut scope = Scope {
+            names: vec![None; graph.value_count()],
+            taken: HashSet::new(),
+            outer,
+            floats: BTreeMap::new(),
+            captured_floats: Vec::new(),
+        };
         for (id, value) in graph.values().filter(|(id, _)| used.contains(id)) {
             let name = match value.kind {
-                ValueKind::Captured(origin) => scope.captured(value, origin)?,
+                ValueKind::Captured(origin) => match scope.floats_of(origin) {
+                    Some(node) => scope.made_again(graph, &value.name, node),
+                    None => scope.captured(value, origin)?,
+                },
                 _ => scope.free_name(graph, &value.name),
             };
             scope.taken.insert(name.clone());
@@ -90,7 +116,14 @@ impl<'a> Scope<'a> {
         Ok(scope)
     }
 
-    fn name(&self, id: ValueId) -> Result<String> {
+    /// A name like `base` for a value that the file has beside those of the graph.
+    pub(super) fn claim(&mut self, graph: &Graph, base: &str) -> String {
+        let name = self.free_name(graph, base);
+        self.taken.insert(name.clone());
+        name
+    }
+
+    pub(super) fn name(&self, id: ValueId) -> Result<String> {
         self.names.get(id.index()).cloned().flatten().ok_or_else(|| {
             Error::new(ErrorKind::Format, format!("the graph has no value with {id:?}"))
         })
@@ -98,6 +131,19 @@ impl<'a> Scope<'a> {
 
     fn argument(&self, id: Option<ValueId>) -> Result<String> {
         id.map_or_else(|| Ok(String::new()), |id| self.name(id))
+    }
+
+    /// The node that makes floats of an outer constant, if it is stored in few bits.
+    fn floats_of(&self, origin: ValueId) -> Option<NodeProto> {
+        self.outer?.floats.get(&origin).cloned()
+    }
+
+    /// Adds a copy of a node of the outer graph; returns the name of what it computes here.
+    fn made_again(&mut self, graph: &Graph, name: &str, node: NodeProto) -> String {
+        let name = self.free_name(graph, name);
+        let (node_name, output) = (Some(format!("{name}.floats")), vec![name.clone()]);
+        self.captured_floats.push(NodeProto { name: node_name, output, ..node });
+        name
     }
 
     fn captured(&self, value: &Value, origin: ValueId) -> Result<String> {
@@ -173,9 +219,17 @@ fn initializers(
     graph: &Graph,
     scope: &Scope<'_>,
     constants: &[ValueId],
+    stored: &BTreeMap<ValueId, Stored>,
 ) -> Result<Vec<TensorProto>> {
-    let tensors = constants.iter().filter_map(|&id| Some((id, graph.initializer(id)?)));
-    tensors.map(|(id, tensor)| tensor::encode(&scope.name(id)?, tensor)).collect()
+    let mut all = Vec::new();
+    for id in constants {
+        match (stored.get(id), graph.initializer(*id)) {
+            (Some(stored), _) => all.extend(stored.tensors.iter().cloned()),
+            (None, Some(tensor)) => all.push(tensor::encode(&scope.name(*id)?, tensor)?),
+            (None, None) => {}
+        }
+    }
+    Ok(all)
 }
 
 /// Computed values whose type is known, in the order of their nodes; the graph's outputs carry

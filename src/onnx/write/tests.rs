@@ -133,7 +133,7 @@ fn nested() -> (Graph, ValueId) {
     let mut g = Graph::new("g");
     let c = g.add_input("c", TensorType { dtype: DataType::Bool, shape: Some(Vec::new()) });
     let x = g.add_input("x", float(&[1]));
-    let branch = || {
+    let branch = |name: &str| {
         let mut inner = Graph::new("inner");
         let z = inner.add_value("z", ValueKind::Detached, None);
         let mut middle = Graph::new("middle");
@@ -141,9 +141,12 @@ fn nested() -> (Graph, ValueId) {
         let condition = middle.add_value("c", ValueKind::Captured(c), None);
         let passed_on = middle.add_value("x", ValueKind::Captured(x), None);
         let seen = inner.add_value("x", ValueKind::Captured(passed_on), None);
-        inner.add_node(call("Neg", &[Some(seen)], &[Some(z)]));
+        let mut neg = call("Neg", &[Some(seen)], &[Some(z)]);
+        neg.name = format!("{name}.neg");
+        inner.add_node(neg);
         inner.outputs = vec![z, seen];
         let mut node = call("If", &[Some(condition)], &[Some(out), None]);
+        node.name = format!("{name}.if");
         node.attributes.insert("then_branch".into(), Attribute::Graph(Box::new(inner)));
         middle.add_node(node);
         middle.outputs = vec![out];
@@ -152,7 +155,7 @@ fn nested() -> (Graph, ValueId) {
     let y = g.add_value("y", ValueKind::Detached, None);
     let mut node = call("If", &[Some(c)], &[Some(y)]);
     node.attributes =
-        [("then_branch".to_owned(), branch()), ("else_branch".to_owned(), branch())].into();
+        ["then_branch", "else_branch"].map(|name| (name.to_owned(), branch(name))).into();
     g.add_node(node);
     g.outputs.push(y);
     (g, x)

@@ -35,13 +35,15 @@ impl OrtSession {
 }
 
 /// Session options: all optimisations; no spinning, because other threads use the same cores;
-/// kernels that give the same bits each time.
+/// kernels that give the same bits each time. Quantised values are computed as the standard says: kernels
+/// for whole numbers round biases, too, and which layers have such kernels depends on how they are written.
 fn configured(runtime: &OnnxRuntime) -> Result<SessionBuilder> {
     let mut builder = Inner::builder(&runtime.loaded.environment)
         .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::All)?))
         .and_then(|b| Ok(b.with_deterministic_compute(true)?))
         .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
         .and_then(|b| Ok(b.with_inter_op_spinning(false)?))
+        .and_then(|b| Ok(b.with_config_entry("session.disable_quant_qdq", "1")?))
         .map_err(failed)?;
     if let Some(threads) = runtime.threads {
         builder = builder.with_intra_threads(threads.max(1)).map_err(failed)?;
@@ -104,8 +106,12 @@ pub(super) fn from_value(value: &DynValue, port: &Port) -> Result<HostArray> {
         Float16 => half::f16,
         Int64 => i64,
         Int32 => i32,
-        Uint8 => u8,
+        Int16 => i16,
         Int8 => i8,
+        Uint64 => u64,
+        Uint32 => u32,
+        Uint16 => u16,
+        Uint8 => u8,
         Bool => bool,
     )
 }

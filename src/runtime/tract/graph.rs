@@ -107,15 +107,19 @@ pub(super) fn completed(port: Port, fact: Option<&TypedFact>) -> Port {
     Port { dtype: data_type(fact.datum_type), shape: Some(dims.collect()), ..port }
 }
 
-const DATUM_TYPES: [(DatumType, DataType); 9] = [
+const DATUM_TYPES: [(DatumType, DataType); 13] = [
     (DatumType::F32, DataType::F32),
     (DatumType::F64, DataType::F64),
     (DatumType::F16, DataType::F16),
     (DatumType::I64, DataType::I64),
     (DatumType::TDim, DataType::I64),
     (DatumType::I32, DataType::I32),
-    (DatumType::U8, DataType::U8),
+    (DatumType::I16, DataType::I16),
     (DatumType::I8, DataType::I8),
+    (DatumType::U64, DataType::U64),
+    (DatumType::U32, DataType::U32),
+    (DatumType::U16, DataType::U16),
+    (DatumType::U8, DataType::U8),
     (DatumType::Bool, DataType::Bool),
 ];
 

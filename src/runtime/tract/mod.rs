@@ -228,8 +228,12 @@ fn from_tensor(tensor: &Tensor, port: &Port) -> Result<HostArray> {
         F16 => half::f16,
         I64 => i64,
         I32 => i32,
-        U8 => u8,
+        I16 => i16,
         I8 => i8,
+        U64 => u64,
+        U32 => u32,
+        U16 => u16,
+        U8 => u8,
         Bool => bool,
     )
     .map_err(failed)

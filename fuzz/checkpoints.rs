@@ -1,0 +1,76 @@
+//! Checkpoints of a training.
+
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use onnx_zip::calib::data::{DataOptions, Dataset};
+use onnx_zip::emit;
+use onnx_zip::error::Result;
+use onnx_zip::ir::Model;
+use onnx_zip::mtz::joint::JointModel;
+use onnx_zip::onnx;
+use onnx_zip::progress::Silent;
+use onnx_zip::retrain::{Lesson, RetrainOptions, retrain};
+use onnx_zip::runtime::{self, Backend, ModelSource, RuntimeChoice, RuntimeOptions};
+
+use super::models::fixtures;
+
+/// Steps of the training that writes the checkpoint.
+const ITERATIONS: usize = 2;
+
+/// What is trained.
+struct Training {
+    joint: JointModel,
+    teachers: Vec<Model>,
+    data: Vec<Dataset>,
+    backend: std::sync::Arc<dyn Backend>,
+}
+
+fn training() -> &'static Training {
+    static ONE: OnceLock<Training> = OnceLock::new();
+    ONE.get_or_init(|| {
+        let load = |name: &str| {
+            onnx::load(&fixtures().join("hostile").join(name)).expect("seeds can be read")
+        };
+        let options = RuntimeOptions { choice: RuntimeChoice::Tract, ..RuntimeOptions::default() };
+        let backend = runtime::open(&options).expect("tract is always there");
+        let teachers: Vec<Model> = ["t_mlp0.onnx", "t_mlp1.onnx"].map(load).into();
+        let samples = |model: &Model| {
+            let bytes = onnx::encode(model).expect("seeds can be written");
+            let session = backend.load(ModelSource::Bytes(&bytes)).expect("seeds run");
+            Dataset::synthetic(session.inputs(), 8, 0, &DataOptions::default()).expect("samples")
+        };
+        let data = teachers.iter().map(samples).collect();
+        let joint = emit::restore(&load("j_mlp.onnx")).expect("a joint model");
+        Training { joint, teachers, data, backend }
+    })
+}
+
+/// Trains for so many steps, with a checkpoint.
+fn train(path: &Path, iterations: usize, resume: bool) -> Result<()> {
+    let Training { joint, teachers, data, backend } = training();
+    let lesson =
+        Lesson { data, teachers, backend: backend.as_ref(), checkpoint: Some(path), resume };
+    let options = RetrainOptions { iterations, batch: 4, ..RetrainOptions::default() };
+    retrain(&mut joint.clone(), &lesson, &options, &Silent).map(drop)
+}
+
+/// A sound checkpoint.
+pub fn seed() -> &'static [u8] {
+    static ONE: OnceLock<Vec<u8>> = OnceLock::new();
+    ONE.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("training.ckpt");
+        train(&path, ITERATIONS, false).expect("the seed trains");
+        fs::read(path).expect("a checkpoint")
+    })
+}
+
+/// Resumes from a checkpoint.
+pub fn resume(bytes: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("training.ckpt");
+    fs::write(&path, bytes).expect("a file");
+    let _ = train(&path, ITERATIONS + 1, true);
+}

@@ -1,0 +1,110 @@
+//! The rows of one layer as several layers, whose results are put side by side.
+//!
+//! A gated unit multiplies one half of a layer's channels by the other half: a channel behind it is two
+//! rows of the layer. As rows of two layers, they are paired together like the layers of a residual
+//! stream.
+
+use crate::error::Result;
+use crate::ir::{Attribute, Graph, NodeId, Tensor, ValueId};
+
+use super::{Canonical, settle};
+
+/// Makes several layers of each of these nodes.
+///
+/// # Errors
+/// As [`super::canonicalise`].
+pub fn split_rows<'a>(
+    model: Canonical,
+    all: impl IntoIterator<Item = (NodeId, &'a [Vec<usize>])>,
+) -> Result<Canonical> {
+    let mut model = model.into_inner();
+    for (node, rows) in all {
+        split(&mut model.graph, node, rows);
+    }
+    settle(&mut model)?;
+    Ok(Canonical(model))
+}
+
+fn split(graph: &mut Graph, id: NodeId, parts: &[Vec<usize>]) -> Option<()> {
+    let whole = graph.node(id).clone();
+    let (data, output) = (whole.input(0)?, whole.output(0)?);
+    // Constants by their slots, with the axis of rows.
+    let in_first = whole.is("MatMul") || whole.is("ConvTranspose");
+    let slots = whole.inputs.iter().enumerate().skip(1);
+    let constants: Vec<(usize, Tensor, usize)> = slots
+        .filter_map(|(slot, value)| Some((slot, (*value)?)))
+        .map(|(slot, value)| {
+            let axis = usize::from(slot == 1 && in_first);
+            Some((slot, graph.initializer(value)?.clone(), axis))
+        })
+        .collect::<Option<_>>()?;
+    let is_depthwise = whole.int("group", 1) != 1;
+    let axis = if whole.is("MatMul") { -1 } else { 1 };
+    let mut results = Vec::new();
+    for (number, rows) in (1..).zip(parts) {
+        let name = format!("{}.{number}", whole.name);
+        let mut inputs = vec![data];
+        if is_depthwise {
+            inputs[0] = gathered(graph, &name, data, rows, axis);
+        }
+        for (slot, tensor, axis) in &constants {
+            inputs.resize(*slot, data);
+            let part = tensor.select(*axis, rows)?;
+            inputs.push(graph.add_initializer(&format!("{name}.{slot}"), part));
+        }
+        let result = graph.add_op(&whole.op, &name, &inputs, []);
+        let part = graph.producer(result)?;
+        graph.edit_node(part, |node| {
+            node.attributes.clone_from(&whole.attributes);
+            if is_depthwise {
+                node.attributes.insert("group".to_owned(), Attribute::Int(rows.len() as i64));
+            }
+        });
+        results.push(result);
+    }
+    graph.remove_node(id);
+    let order: Vec<usize> = parts.concat();
+    let mut place = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(at, row)| place[*row] = at);
+    let name = format!("{}.rows", whole.name);
+    let mut joined = graph.add_op("Concat", &name, &results, [("axis", Attribute::Int(axis))]);
+    if place.iter().enumerate().any(|(row, at)| row != *at) {
+        joined = gathered(graph, &name, joined, &place, axis);
+    }
+    let last = graph.producer(joined)?;
+    graph.edit_node(last, |node| node.outputs = vec![Some(output)]);
+    Some(())
+}
+
+fn gathered(graph: &mut Graph, name: &str, data: ValueId, rows: &[usize], axis: i64) -> ValueId {
+    let rows: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
+    let indices = Tensor::from_i64(vec![rows.len()], &rows);
+    let indices = graph.add_initializer(&format!("{name}.order"), indices);
+    graph.add_op("Gather", name, &[data, indices], [("axis", Attribute::Int(axis))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canon::{CanonOptions, canonicalise};
+    use crate::ir::builder::GraphBuilder;
+
+    #[test]
+    fn halves_become_layers_side_by_side() {
+        let mut b = GraphBuilder::new("net", 17);
+        let x = b.input("x", "n,3,8,8");
+        let (w, c) = (b.weights("w", &[4, 3, 3, 3]), b.weights("c", &[4]));
+        let y = b.op("Conv", "conv", &[x, w, c], []);
+        let z = b.op("Relu", "relu", &[y], []);
+        let model = canonicalise(b.build(&[z]), &CanonOptions::default()).unwrap();
+        let conv = model.graph.producer(y).unwrap();
+        let parts = [vec![0, 2], vec![1, 3]];
+        let split = split_rows(model, [(conv, &parts[..])]).unwrap();
+        let ops: Vec<&str> = split.graph.nodes().map(|(_, n)| n.op.as_str()).collect();
+        assert_eq!(ops, ["Relu", "Conv", "Conv", "Concat", "Gather"]);
+        let part = split.graph.nodes().find(|(_, n)| n.name == "conv.2").unwrap().1;
+        let (all, own) = (split.graph.value_named("c"), part.input(2).unwrap());
+        assert!(all.is_some());
+        assert_eq!(split.graph.initializer(own).unwrap().dims, [2]);
+    }
+}

@@ -1,0 +1,118 @@
+//! The inputs of a joint model: common to all tasks, or each task's own.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::ir::{Dim, Graph, TensorType, ValueId};
+use crate::mtz::joint::JointModel;
+
+use super::builder::Builder;
+
+/// Whether tasks read one common input or each their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InputMode {
+    /// Shared where all tasks take inputs of the same types and shapes.
+    #[default]
+    Auto,
+    /// One common input.
+    Shared,
+    /// `<task>/<input>` each.
+    Separate,
+}
+
+impl InputMode {
+    /// Whether the tasks of `joint` read the same inputs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if they should but differ.
+    pub fn is_shared(self, joint: &JointModel) -> Result<bool> {
+        match self {
+            InputMode::Auto => Ok(inputs_agree(joint)),
+            InputMode::Separate => Ok(false),
+            InputMode::Shared if inputs_agree(joint) => Ok(true),
+            InputMode::Shared => Err(Error::new(
+                ErrorKind::Usage,
+                "the models take inputs of different types or shapes and cannot share them",
+            )
+            .hint(Hint::from("leave out ").option_as("inputs", "shared"))),
+        }
+    }
+}
+
+/// Whether inputs of these names are the tasks' own, called `<task>/<input>`, and not common: each
+/// task has some, and there are no others.
+pub fn inputs_are_separate<T: AsRef<str>>(tasks: &[T], inputs: &[T]) -> bool {
+    let task = |input: &T| {
+        let (name, _) = input.as_ref().split_once('/')?;
+        tasks.iter().position(|task| task.as_ref() == name)
+    };
+    let owners: Option<BTreeSet<usize>> = inputs.iter().map(task).collect();
+    owners.is_some_and(|owners| owners.len() == tasks.len())
+}
+
+/// Names for the inputs that all tasks have in common: those of the first task, unless they could be
+/// taken for inputs of one task each.
+fn common_names(joint: &JointModel) -> Vec<String> {
+    let tasks: Vec<String> = joint.tasks().iter().map(|task| task.name().to_owned()).collect();
+    let first = joint.tasks().first().map(|task| task.graph());
+    let name = |(graph, id): (&Graph, ValueId)| graph.value(id).name.clone();
+    let ids = first.into_iter().flat_map(|graph| graph.inputs.iter().map(move |id| (graph, *id)));
+    let names: Vec<String> = ids.map(name).collect();
+    match inputs_are_separate(&tasks, &names) {
+        true => names.iter().map(|name| format!("shared/{name}")).collect(),
+        false => names,
+    }
+}
+
+/// Adds the graph inputs and returns, per task, the value of each of its inputs.
+pub(super) fn add_inputs(
+    joint: &JointModel,
+    mode: InputMode,
+    builder: &mut Builder,
+) -> Result<Vec<Vec<ValueId>>> {
+    let shared = mode.is_shared(joint)?;
+    let common = if shared { common_names(joint) } else { Vec::new() };
+    let mut all: Vec<Vec<ValueId>> = Vec::new();
+    for task in joint.tasks() {
+        if let (true, Some(first)) = (shared, all.first()) {
+            all.push(first.clone());
+            continue;
+        }
+        let graph = task.graph();
+        let mut ids = Vec::new();
+        for (place, input) in graph.inputs.iter().enumerate() {
+            let value = graph.value(*input);
+            let own = || format!("{}/{}", task.name(), value.name);
+            let name = common.get(place).cloned().unwrap_or_else(own);
+            ids.push(builder.graph.add_input(&name, typed(value.ty.as_ref())?));
+        }
+        all.push(ids);
+    }
+    Ok(all)
+}
+
+/// Whether all tasks take inputs of the same types and fixed sizes.
+pub fn inputs_agree(joint: &JointModel) -> bool {
+    let signature = |graph: &Graph| -> Vec<_> {
+        graph
+            .inputs
+            .iter()
+            .map(|i| {
+                let ty = graph.value(*i).ty.as_ref();
+                let sizes = ty.and_then(|t| t.shape.as_ref());
+                let sizes = sizes.map(|s| s.iter().map(Dim::known).collect::<Vec<_>>());
+                (ty.map(|t| t.dtype), sizes)
+            })
+            .collect()
+    };
+    let mut signatures = joint.tasks().iter().map(|t| signature(t.graph()));
+    let first = signatures.next();
+    signatures.all(|s| Some(&s) == first.as_ref())
+}
+
+/// The type of an input, which must be known.
+pub(super) fn typed(ty: Option<&TensorType>) -> Result<TensorType> {
+    ty.cloned().ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "a model input is not a tensor of known type")
+    })
+}

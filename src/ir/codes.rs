@@ -1,0 +1,128 @@
+//! Constants that a file keeps in few bits: whole numbers with a scale, as `DequantizeLinear` reads them.
+//!
+//! In the graph such a constant is the floats that it stands for. Where they are still multiples of the
+//! scale when the graph is written, they are written as the numbers that they were read from.
+
+use ndarray::{ArrayD, IxDyn};
+
+use super::tensor::{DataType, Tensor};
+
+/// How a constant of floats was stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Codes {
+    /// Type of the whole numbers.
+    pub dtype: DataType,
+    /// Axis along which there is a scale for each index; ignored where there is one scale for all.
+    pub axis: usize,
+    /// What a step is worth; its type is that of the constant.
+    pub scale: Tensor,
+    /// The numbers that stand for nought, in the shape of the scales; all 0 where left out.
+    pub zero: Option<Tensor>,
+}
+
+impl Codes {
+    /// Whether there is one scale for all elements.
+    pub fn is_uniform(&self) -> bool {
+        self.scale.len() == 1
+    }
+
+    /// The constant that numbers stand for; `None` where they do not fit the scales.
+    pub fn decode(&self, codes: &Tensor) -> Option<Tensor> {
+        let dims = IxDyn(&codes.dims);
+        let codes = ArrayD::from_shape_vec(dims.clone(), codes.to_i64()?).ok()?;
+        let (scale, zero) = self.aligned(codes.ndim(), self.axis)?;
+        let shifted = (&codes - &zero.broadcast(dims.clone())?).mapv(|v| v as f64);
+        Tensor::from_f64(self.scale.dtype, &(&shifted * &scale.broadcast(dims)?)).ok()
+    }
+
+    /// The codes that stand for a constant exactly, with the axis of their scales; `None` where there
+    /// are none. A matrix may have been transposed.
+    pub fn encode(&self, tensor: &Tensor) -> Option<(Tensor, usize)> {
+        if tensor.dtype != self.scale.dtype {
+            return None;
+        }
+        let axes = 0..if self.is_uniform() { 1 } else { tensor.dims.len() };
+        let mut axes: Vec<usize> = axes.collect();
+        axes.sort_by_key(|axis| *axis != self.axis);
+        axes.into_iter().find_map(|axis| Some((self.encode_along(tensor, axis)?, axis)))
+    }
+
+    fn encode_along(&self, tensor: &Tensor, axis: usize) -> Option<Tensor> {
+        let values = tensor.to_f64().ok()?;
+        let (scale, zero) = self.aligned(values.ndim(), axis)?;
+        let steps = (&values / &scale.broadcast(values.dim())?).mapv(f64::round);
+        if steps.iter().any(|step| !(step.abs() < 2f64.powi(32))) {
+            return None;
+        }
+        let codes = steps.mapv(|step| step as i64) + &zero.broadcast(values.dim())?;
+        let codes = Tensor::from_ints(self.dtype, &codes)?;
+        let own = Codes { axis, ..self.clone() };
+        (own.decode(&codes).as_ref() == Some(tensor)).then_some(codes)
+    }
+
+    /// Scales and zero points for an array of so many axes.
+    fn aligned(&self, rank: usize, axis: usize) -> Option<(ArrayD<f64>, ArrayD<i64>)> {
+        let mut dims = vec![1; rank];
+        if !self.is_uniform() {
+            *dims.get_mut(axis)? = self.scale.len();
+        }
+        let scale = self.scale.to_f64().ok()?.into_shape_with_order(IxDyn(&dims)).ok()?;
+        let zero = match &self.zero {
+            Some(zero) => zero.to_i64()?,
+            None => vec![0; self.scale.len()],
+        };
+        Some((scale, ArrayD::from_shape_vec(IxDyn(&dims), zero).ok()?))
+    }
+
+    /// How the entries `positions` of the constant along `axis` are stored.
+    pub fn select(&self, axis: usize, positions: &[usize]) -> Option<Codes> {
+        if self.is_uniform() || axis != self.axis {
+            return Some(self.clone());
+        }
+        let zero = match &self.zero {
+            Some(zero) => Some(zero.select(0, positions)?),
+            None => None,
+        };
+        Some(Codes { scale: self.scale.select(0, positions)?, zero, ..self.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{arr1, arr2};
+
+    fn codes() -> Codes {
+        let zero = arr1(&[3i64, -2, 0]).into_dyn();
+        Codes {
+            dtype: DataType::I8,
+            axis: 0,
+            scale: Tensor::from_f32(&arr1(&[0.1f32, 0.037, 3.0]).into_dyn()),
+            zero: Tensor::from_ints(DataType::I8, &zero),
+        }
+    }
+
+    fn stored() -> Tensor {
+        let numbers = arr2(&[[-128i64, 127], [5, -7], [0, 1]]).into_dyn();
+        Tensor::from_ints(DataType::I8, &numbers).unwrap()
+    }
+
+    #[test]
+    fn numbers_come_back_from_what_they_stand_for() {
+        let floats = codes().decode(&stored()).unwrap();
+        assert_eq!(floats.to_f32().unwrap()[[2, 1]], 3.0);
+        assert_eq!(codes().encode(&floats), Some((stored(), 0)));
+        let rows = codes().select(0, &[2, 0]).unwrap();
+        let (part, _) = rows.encode(&floats.select(0, &[2, 0]).unwrap()).unwrap();
+        assert_eq!(Some(part), stored().select(0, &[2, 0]));
+    }
+
+    #[test]
+    fn other_values_have_no_numbers() {
+        let mut floats = codes().decode(&stored()).unwrap().to_f32().unwrap();
+        floats[[1, 1]] *= 1.01;
+        assert_eq!(codes().encode(&Tensor::from_f32(&floats)), None);
+        floats[[1, 1]] = f32::INFINITY;
+        assert_eq!(codes().encode(&Tensor::from_f32(&floats)), None);
+    }
+}

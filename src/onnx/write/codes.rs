@@ -1,0 +1,68 @@
+//! Constants that are written as whole numbers with a scale.
+
+use std::collections::BTreeMap;
+
+use super::graph::Scope;
+use crate::error::Result;
+use crate::ir::{Codes, Graph, Tensor, ValueId};
+use crate::onnx::proto::attribute_proto::AttributeType;
+use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
+use crate::onnx::tensor;
+
+/// A constant in few bits.
+pub(super) struct Stored {
+    /// The node that makes floats of it.
+    pub(super) node: NodeProto,
+    /// What the node reads.
+    pub(super) tensors: Vec<TensorProto>,
+}
+
+/// The constants that have codes which stand for them exactly. A constant that is an output is written as
+/// it is.
+pub(super) fn stored(
+    graph: &Graph,
+    scope: &mut Scope<'_>,
+    constants: &[ValueId],
+) -> Result<BTreeMap<ValueId, Stored>> {
+    let mut all = BTreeMap::new();
+    for id in constants.iter().copied().filter(|id| !graph.outputs.contains(id)) {
+        let (Some(tensor), Some(codes)) = (graph.initializer(id), graph.codes(id)) else {
+            continue;
+        };
+        if let Some((numbers, axis)) = codes.encode(tensor) {
+            let name = scope.name(id)?;
+            let names = ["codes", "scale", "zero"]
+                .map(|part| scope.claim(graph, &format!("{name}.{part}")));
+            all.insert(id, one(&name, &names, &numbers, axis, codes)?);
+        }
+    }
+    Ok(all)
+}
+
+fn one(
+    name: &str,
+    names: &[String; 3],
+    numbers: &Tensor,
+    axis: usize,
+    codes: &Codes,
+) -> Result<Stored> {
+    let parts = [Some(numbers), Some(&codes.scale), codes.zero.as_ref()];
+    let named: Vec<(&String, &Tensor)> =
+        names.iter().zip(parts).filter_map(|(name, part)| Some((name, part?))).collect();
+    let tensors = named.iter().map(|(name, tensor)| tensor::encode(name, tensor));
+    let axis = AttributeProto {
+        name: Some("axis".to_owned()),
+        r#type: Some(AttributeType::Int as i32),
+        i: Some(axis as i64),
+        ..AttributeProto::default()
+    };
+    let node = NodeProto {
+        name: Some(format!("{name}.floats")),
+        op_type: Some("DequantizeLinear".to_owned()),
+        input: named.iter().map(|(name, _)| (*name).clone()).collect(),
+        output: vec![name.to_owned()],
+        attribute: if codes.is_uniform() { Vec::new() } else { vec![axis] },
+        ..NodeProto::default()
+    };
+    Ok(Stored { node, tensors: tensors.collect::<Result<_>>()? })
+}

@@ -1,0 +1,41 @@
+//! Operators that move, repeat or combine what is in each channel, and keep the channels in their order.
+
+use crate::ir::Dim;
+
+use super::{Flow, NodeView, OpRule};
+
+/// Operators whose other operands may belong to single channels: they get their channels whole.
+pub struct Alike;
+
+impl OpRule for Alike {
+    fn ops(&self) -> &'static [&'static str] {
+        &[
+            "CumSum",
+            "Trilu",
+            "Tile",
+            "GridSample",
+            "RoiAlign",
+            "MaxRoiPool",
+            "MaxUnpool",
+            "ReverseSequence",
+            "CastLike",
+            "GatherElements",
+            "ScatterElements",
+            "ScatterND",
+        ]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let reason = "an operator that may mix channels";
+        let shapes = node.shape(0).zip(node.output_shape(0));
+        match node.labels(0).zip(shapes) {
+            Some((labels, (from, to)))
+                if from.len() == to.len()
+                    && to.get(labels.axis).and_then(Dim::known) == Some(labels.atoms.len()) =>
+            {
+                Flow::whole_with(reason, labels.clone())
+            }
+            _ => Flow::whole(reason),
+        }
+    }
+}

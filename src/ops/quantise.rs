@@ -1,0 +1,36 @@
+//! Numbers of few bits and back.
+
+use super::elementwise::same_axis;
+use super::{Flow, NodeView, OpRule, Operand, normal_axis};
+
+/// `QuantizeLinear` and `DequantizeLinear`.
+pub struct Quantise;
+
+impl OpRule for Quantise {
+    fn ops(&self) -> &'static [&'static str] {
+        &["QuantizeLinear", "DequantizeLinear"]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let reason = "a quantisation by computed scales, or of blocks";
+        let (Some(labels), Some(shape)) = (node.labels(0), node.shape(0)) else {
+            return Flow::whole(reason);
+        };
+        let axis = normal_axis(node.node.int("axis", 1), shape.len());
+        let param = |index: usize| {
+            if node.node.input(index).is_none() {
+                return Some(Operand::Plain);
+            }
+            match node.constant(index)?.dims.as_slice() {
+                [] | [1] => Some(Operand::Plain),
+                [_] if axis == Some(labels.axis) => Some(Operand::Param { axis: 0 }),
+                [_] => Some(Operand::Plain),
+                _ => None,
+            }
+        };
+        match (1..node.node.inputs.len()).map(param).collect::<Option<Vec<Operand>>>() {
+            Some(params) => same_axis(node, [vec![Operand::Channels], params].concat()),
+            None => Flow::whole_with(reason, labels.clone()),
+        }
+    }
+}

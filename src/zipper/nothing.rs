@@ -1,0 +1,57 @@
+//! What to say of nets without a layer that could be shared.
+
+use crate::align::Alignment;
+use crate::error::{Error, ErrorKind};
+use crate::ir::{Graph, Node};
+use crate::mtz::joint::{JointModel, Task};
+use crate::mtz::plan::Prediction;
+
+/// Why nets have no layers in common.
+pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
+    if let Some(error) = joint.tasks().iter().find_map(without_layers) {
+        return error;
+    }
+    let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
+    let names = names.join(" and ");
+    let first = plan.sites.first().and_then(|s| Some((s.layers.first()?, s.reason.as_ref()?)));
+    let what = match (alignment.divergences.iter().flatten().next(), first) {
+        (Some(d), _) => format!(
+            "{names} have no layers in common that could be shared: they first differ at '{}' against '{}' ({})",
+            d.a.as_deref().unwrap_or("the end"),
+            d.b.as_deref().unwrap_or("the end"),
+            d.difference
+        ),
+        (None, Some((layer, reason))) => format!(
+            "{names} have no layers that could be shared, from the first one on ('{layer}': {reason})"
+        ),
+        (None, None) => format!("{names} have no layers with weights"),
+    };
+    Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
+}
+
+/// What to say of a net without layers whose weights belong to operators of runtimes.
+fn without_layers(task: &Task) -> Option<Error> {
+    if !task.coupling().layers.is_empty() {
+        return None;
+    }
+    let graph = task.graph();
+    let node = graph.nodes().map(|(_, node)| node).find(|node| has_weights(graph, node))?;
+    let message = format!(
+        "the weights are those of {}, which runtimes put in the place of layers that could be shared",
+        node.op
+    );
+    let error = Error::new(ErrorKind::Misaligned, message).at_node(&node.name);
+    Some(
+        error
+            .in_model(task.name())
+            .hint("merge the model as it was before it was optimised or quantised for a runtime"),
+    )
+}
+
+/// Whether a fused or quantised operator has a constant matrix.
+fn has_weights(graph: &Graph, node: &Node) -> bool {
+    let is_fused =
+        !node.domain.is_empty() || node.op.contains("Integer") || node.op.starts_with("QLinear");
+    let constants = node.inputs.iter().flatten().filter_map(|value| graph.initializer(*value));
+    is_fused && constants.into_iter().any(|tensor| tensor.dims.len() > 1)
+}

@@ -1,0 +1,60 @@
+//! Laws on nets that are written in ways of their own: gates, sub-graphs, outputs of every type.
+
+mod net;
+
+use onnx_zip::mtz::plan::sizes;
+use onnx_zip::runtime::HostArray;
+
+use crate::exact::{alike, batch, check, merge, run};
+use crate::permute::permuted;
+use net::{PATTERNS, Pattern};
+
+fn each(law: fn(&Pattern)) {
+    let failed: Vec<&str> = PATTERNS
+        .iter()
+        .filter(|pattern| std::panic::catch_unwind(|| law(pattern)).is_err())
+        .map(|pattern| pattern.0)
+        .collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn sharing_nothing_leaves_every_output_as_it_is() {
+    each(|pattern| {
+        let nets = [1, 2].map(|seed| net::net(pattern, seed));
+        let batch = batch(&nets[0]);
+        let wanted: Vec<Vec<HostArray>> = nets.iter().map(|net| run(net, &batch)).collect();
+        check(&merge(nets, 0.0), &batch, &wanted, pattern.0);
+    });
+}
+
+#[test]
+fn every_form_computes_what_the_task_nets_do() {
+    each(|pattern| {
+        let nets = [1, 2].map(|seed| net::net(pattern, seed));
+        let batch = batch(&nets[0]);
+        let joint = merge(nets, 0.5);
+        let wanted: Vec<Vec<HostArray>> =
+            joint.tasks().iter().map(|task| run(task.model(), &batch)).collect();
+        check(&joint, &batch, &wanted, pattern.0);
+    });
+}
+
+#[test]
+fn a_permuted_copy_is_recognised_and_nothing_is_lost() {
+    each(|pattern| {
+        let a = net::net(pattern, 1);
+        let b = permuted(&a, 7);
+        let batch = batch(&a);
+        let wanted = run(&a, &batch);
+        for (found, wanted) in run(&b, &batch).iter().zip(&wanted) {
+            alike(found, wanted, "the copy computes the same");
+        }
+        let joint = merge([a, b], 1.0);
+        check(&joint, &batch, &[wanted.clone(), wanted], pattern.0);
+        let sizes = sizes(&joint).unwrap();
+        // What makes the answers stays each task's own, and is the same weights in another order.
+        let own = sizes.joint() - sizes.originals[0];
+        assert!(own <= 5 * 8 + 5, "{}: {own} parameters are stored twice", pattern.0);
+    });
+}
