@@ -7,6 +7,7 @@
 mod broadcast;
 mod layers;
 mod moves;
+mod whole;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Dim, Graph, NodeId};
@@ -65,12 +66,15 @@ const CHECKS: &[(&[&str], (usize, usize), Check)] = &[
 /// [`ErrorKind::Format`] naming the node and what does not fit.
 pub(super) fn check(graph: &Graph, id: NodeId) -> Result<()> {
     let node = graph.node(id);
-    let row = CHECKS.iter().find(|(ops, ..)| ops.contains(&node.op.as_str()));
-    let Some((_, (least, most), check)) = row.filter(|_| node.domain.is_empty()) else {
+    if !node.domain.is_empty() {
         return Ok(());
-    };
+    }
     let operands = Operands(NodeView::new(graph, id, &[]));
-    let fault = wrong_count(&operands, *least, *most).or_else(|| check(&operands));
+    let row = CHECKS.iter().find(|(ops, ..)| ops.contains(&node.op.as_str()));
+    let fault = row
+        .and_then(|(_, (least, most), _)| wrong_count(&operands, *least, *most))
+        .or_else(|| whole::other_type(&operands))
+        .or_else(|| row.and_then(|(_, _, check)| check(&operands)));
     match fault {
         Some(fault) => Err(Error::new(ErrorKind::Format, format!("{} {fault}", node.op))
             .at_node(&node.name)
