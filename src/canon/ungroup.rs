@@ -95,7 +95,8 @@ impl Grouped {
         for (k, part) in parts.into_iter().enumerate() {
             let own: Vec<usize> = (k * rows..(k + 1) * rows).collect();
             let filters: Vec<usize> = (k * self.filters..(k + 1) * self.filters).collect();
-            outputs.push(self.part(graph, &node, k, part, (&own, &filters), 1)?);
+            let part = Part { input: part, rows: &own, filters: &filters, groups: 1 };
+            outputs.push(self.write(graph, &node, k, &part)?);
         }
         become_node(graph, self.id, "Concat", outputs);
         Some(())
@@ -112,7 +113,8 @@ impl Grouped {
         let mut outputs = Vec::new();
         for k in 0..self.filters {
             let own: Vec<usize> = (0..self.groups).map(|c| c * self.filters + k).collect();
-            outputs.push(self.part(graph, &node, k, input, (&own, &own), self.groups)?);
+            let part = Part { input, rows: &own, filters: &own, groups: self.groups };
+            outputs.push(self.write(graph, &node, k, &part)?);
         }
         let axis = [("axis", Attribute::Int(1))];
         let joined = graph.add_op("Concat", &format!("{}.join", node.name), &outputs, axis);
@@ -125,18 +127,11 @@ impl Grouped {
         Some(())
     }
 
-    /// The `k`-th convolution: entries `own` of the weight's first axis, `filters` of the bias.
-    fn part(
-        &self,
-        graph: &mut Graph,
-        node: &Node,
-        k: usize,
-        input: ValueId,
-        (own, filters): (&[usize], &[usize]),
-        groups: usize,
-    ) -> Option<ValueId> {
+    /// Writes the `k`-th convolution and returns its output.
+    fn write(&self, graph: &mut Graph, node: &Node, k: usize, part: &Part<'_>) -> Option<ValueId> {
+        let Part { input, rows, filters, groups } = *part;
         let name = format!("{}.{k}", node.name);
-        let weight = entries(&self.weight, own)?;
+        let weight = entries(&self.weight, rows)?;
         let mut inputs = vec![input, graph.add_initializer(&format!("{name}.weight"), weight)];
         if let Some(bias) = &self.bias {
             let bias = entries(bias, filters)?;
@@ -155,6 +150,16 @@ impl Grouped {
         });
         Some(output)
     }
+}
+
+/// One of the convolutions that a grouped one is split into.
+struct Part<'a> {
+    input: ValueId,
+    /// Entries of the weight's first axis.
+    rows: &'a [usize],
+    /// Entries of the bias.
+    filters: &'a [usize],
+    groups: usize,
 }
 
 /// Some entries of a tensor along its first axis.

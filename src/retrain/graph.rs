@@ -82,7 +82,9 @@ pub(super) fn build(
     }
     let knobs = ["learning_rate", "decay"].map(|name| tape.graph.add_input(name, scalar_type()));
     let mut outputs: Vec<ValueId> = parts.iter().map(|p| p.loss).collect();
-    let states = updates(&mut tape, trainable, &trained, options.optimizer, knobs, &mut outputs)?;
+    let [rate, decay] = knobs;
+    let rule = (options.optimizer, Knobs { rate, decay });
+    let states = updates(&mut tape, trainable, &trained, rule, &mut outputs)?;
     let knobs = knobs.map(|k| tape.graph.value(k).name.clone());
     let step = finished(tape, trainable, outputs)?;
     Ok(Built { step, check, states, trained, feeds, knobs })
@@ -261,8 +263,7 @@ fn updates(
     tape: &mut Tape,
     trainable: &Trainable,
     trained: &[usize],
-    kind: OptimizerKind,
-    [rate, decay]: [ValueId; 2],
+    rule: (OptimizerKind, Knobs),
     outputs: &mut Vec<ValueId>,
 ) -> Result<Vec<State>> {
     let (mut parameters, mut moments) = (Vec::new(), Vec::new());
@@ -281,18 +282,11 @@ fn updates(
         }
         tape.graph.set_input(parameter.value, ty.clone());
         let name = tape.graph.value(parameter.value).name.clone();
-        let state: Vec<ValueId> = (0..optimizer::states(kind))
+        let state: Vec<ValueId> = (0..optimizer::states(rule.0))
             .map(|i| tape.graph.add_input(&format!("moment{i}/{name}"), ty.clone()))
             .collect();
-        let knobs = Knobs { rate, decay };
-        let (new, new_state) = optimizer::update(
-            tape,
-            kind,
-            (parameter.value, gradient),
-            &state,
-            knobs,
-            parameter.is_weight,
-        );
+        let values = (parameter.value, gradient);
+        let (new, new_state) = optimizer::update(tape, rule, values, &state, parameter.is_weight);
         let zeros = ndarray::ArrayD::<f32>::zeros(value.raw_dim());
         parameters.push(link(tape, (parameter.value, new), value.into()));
         outputs.push(new);

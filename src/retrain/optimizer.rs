@@ -62,13 +62,13 @@ pub(super) fn schedule(options: &RetrainOptions, step: usize) -> Schedule {
     }
 }
 
-/// Writes the update of one parameter. Returns its new value and the new state.
+/// Writes the update of one parameter, whose weights may decay (`decays`). Returns its new value and
+/// the new state.
 pub(super) fn update(
     tape: &mut Tape,
-    kind: OptimizerKind,
+    (kind, knobs): (OptimizerKind, Knobs),
     (parameter, gradient): (ValueId, ValueId),
     state: &[ValueId],
-    knobs: Knobs,
     decays: bool,
 ) -> (ValueId, Vec<ValueId>) {
     let mut parameter = parameter;
