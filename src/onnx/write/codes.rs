@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::graph::Scope;
 use crate::error::Result;
 use crate::ir::{Codes, Graph, Tensor, ValueId};
 use crate::onnx::proto::attribute_proto::AttributeType;
@@ -17,23 +16,21 @@ pub(super) struct Stored {
     pub(super) tensors: Vec<TensorProto>,
 }
 
-/// The constants that have codes which stand for them exactly. A constant that is an output is written as
-/// it is.
+/// The constants, each with its name, that have codes which stand for them exactly. A constant that is an
+/// output is written as it is. `claim` gives names for what is written in a constant's place.
 pub(super) fn stored(
     graph: &Graph,
-    scope: &mut Scope<'_>,
-    constants: &[ValueId],
+    constants: &[(ValueId, String)],
+    mut claim: impl FnMut(&str) -> String,
 ) -> Result<BTreeMap<ValueId, Stored>> {
     let mut all = BTreeMap::new();
-    for id in constants.iter().copied().filter(|id| !graph.outputs.contains(id)) {
-        let (Some(tensor), Some(codes)) = (graph.initializer(id), graph.codes(id)) else {
+    for (id, name) in constants.iter().filter(|(id, _)| !graph.outputs.contains(id)) {
+        let (Some(tensor), Some(codes)) = (graph.initializer(*id), graph.codes(*id)) else {
             continue;
         };
         if let Some((numbers, axis)) = codes.encode(tensor) {
-            let name = scope.name(id)?;
-            let names = ["codes", "scale", "zero"]
-                .map(|part| scope.claim(graph, &format!("{name}.{part}")));
-            all.insert(id, one(&name, &names, &numbers, axis, codes)?);
+            let names = ["codes", "scale", "zero"].map(|part| claim(&format!("{name}.{part}")));
+            all.insert(*id, one(name, &names, &numbers, axis, codes)?);
         }
     }
     Ok(all)

@@ -21,7 +21,7 @@ pub(super) struct GraphWriter<'a> {
 }
 
 /// The names of one graph's values in the file, and the graphs around it.
-pub(super) struct Scope<'a> {
+struct Scope<'a> {
     /// By value; `None` where nothing in the graph uses the value.
     names: Vec<Option<String>>,
     taken: HashSet<String>,
@@ -46,7 +46,11 @@ impl<'a> GraphWriter<'a> {
         let constants = constants(graph, &scope);
         let stored = match self.ir_version < FIRST_IR_WITH_CONSTANTS {
             true => BTreeMap::new(),
-            false => codes::stored(graph, &mut scope, &constants)?,
+            false => {
+                let named = constants.iter().map(|id| Ok((*id, scope.name(*id)?)));
+                let named: Vec<(ValueId, String)> = named.collect::<Result<_>>()?;
+                codes::stored(graph, &named, |base| scope.claim(graph, base))?
+            }
         };
         scope.floats = stored.iter().map(|(id, stored)| (*id, stored.node.clone())).collect();
         let inner = GraphWriter { ir_version: self.ir_version, outer: Some(&scope) };
@@ -117,13 +121,13 @@ impl<'a> Scope<'a> {
     }
 
     /// A name like `base` for a value that the file has beside those of the graph.
-    pub(super) fn claim(&mut self, graph: &Graph, base: &str) -> String {
+    fn claim(&mut self, graph: &Graph, base: &str) -> String {
         let name = self.free_name(graph, base);
         self.taken.insert(name.clone());
         name
     }
 
-    pub(super) fn name(&self, id: ValueId) -> Result<String> {
+    fn name(&self, id: ValueId) -> Result<String> {
         self.names.get(id.index()).cloned().flatten().ok_or_else(|| {
             Error::new(ErrorKind::Format, format!("the graph has no value with {id:?}"))
         })
