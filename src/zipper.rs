@@ -18,7 +18,7 @@ use crate::mtz::options::{Budget, MergeOptions, Method};
 use crate::mtz::plan::{Prediction, predict};
 use crate::mtz::plan::{Sizes, sizes};
 use crate::mtz::site::SiteRecord;
-use crate::mtz::statistics::Sensitivities;
+use crate::mtz::statistics::{Sensitivities, Sharding};
 use crate::progress::Progress;
 use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
@@ -63,6 +63,8 @@ pub struct Calibration {
     pub batch: usize,
     /// Bytes that kept activations may take, per task.
     pub memory: u64,
+    /// Shards of the samples with their workers; `None` to take statistics in this process.
+    pub shards: Option<Sharding>,
 }
 
 /// What happened during a merge.
@@ -166,7 +168,9 @@ fn zipped(
     };
     let mut rounds = retraining.map(rounds).transpose()?;
     let alignment = &alignment;
-    let inputs = DriverInputs { alignment, sources, sensitivities, stored, options, progress };
+    let shards = calibration.shards.as_ref();
+    let inputs =
+        DriverInputs { alignment, sources, sensitivities, stored, shards, options, progress };
     let driver = Driver::new(&mut joint, inputs)?;
     let sites = driver.run(&mut |joint| rounds.as_mut().map_or(Ok(false), |r| r.between(joint)))?;
     let retrained = rounds.map(|r| r.finish(&mut joint)).transpose()?;

@@ -18,7 +18,7 @@ use crate::zipper::{FileRecord, PlanFile};
 const MERGE: &str = "merge";
 
 /// Names of options that say what a machine has, and of what a plan has tables for.
-const NOT_IN_PLANS: [&str; 3] = ["gram", "runtime-library", "threads"];
+const NOT_IN_PLANS: [&str; 4] = ["gram", "runtime-library", "threads", "workers"];
 
 /// Names of options by which the decisions of a plan about layers come to nothing.
 const DECIDING: [&str; 5] = ["share", "target-size", "max-drop", "max-cost", "unit"];

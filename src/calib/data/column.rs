@@ -145,6 +145,14 @@ impl Column {
         })
     }
 
+    /// The samples `rows` as they are stored, where they are an array.
+    pub(super) fn stored(&self, rows: &[usize]) -> Option<Result<HostArray>> {
+        match &self.source {
+            Source::Array(array) => Some(array.rows(rows)),
+            Source::Images(_) | Source::Synthetic(_) => None,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         match &self.source {
             Source::Array(array) => array.count(),
