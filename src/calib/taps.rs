@@ -93,7 +93,8 @@ pub(crate) fn collect_any(
 ) -> Result<Option<Statistics>> {
     let kind = &layer.layer.kind;
     if let LayerKind::Table { rows } = kind {
-        let counts = counts::collect(layer, *rows, inputs, progress).at_node(&layer.name)?;
+        let Running { model, stream } = inputs;
+        let counts = counts::collect(layer, *rows, model, stream, progress).at_node(&layer.name)?;
         return Ok(Some(Statistics::Counts(counts)));
     }
     let mut gathering = Gathering::new(limit.kept);
@@ -172,7 +173,8 @@ pub(crate) fn pass(
     progress: &dyn Progress,
 ) -> Result<()> {
     if let LayerKind::Table { rows } = layer.layer.kind {
-        return counts::collect(layer, rows, inputs, progress).map(drop);
+        let Running { model, stream } = inputs;
+        return counts::collect(layer, rows, model, stream, progress).map(drop);
     }
     let limit = RowLimit { rows: 1, kept: 0, seed: 0, part: None };
     each_batch(layer, inputs, targets, limit, progress, |_, _, _, _| Ok(()))
