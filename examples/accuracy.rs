@@ -51,6 +51,7 @@ fn main() -> Result<()> {
         stored: Vec::new(),
         batch: 256,
         memory: 2 << 30,
+        shards: None,
     };
     let (joint, outcome) = zipper::merge(prepared, &calibration, &options, &Silent)?;
     for site in &outcome.sites {

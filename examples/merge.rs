@@ -42,8 +42,14 @@ fn main() -> Result<()> {
     if let Some(difference) = prepared.alignment.divergences.iter().flatten().next() {
         println!("the models first differ at {difference:?}");
     }
-    let calibration =
-        Calibration { backend, data, stored: Vec::new(), batch: 128, memory: 2 << 30 };
+    let calibration = Calibration {
+        backend,
+        data,
+        stored: Vec::new(),
+        batch: 128,
+        memory: 2 << 30,
+        shards: None,
+    };
     let (merged, outcome) =
         zipper::merge(prepared, &calibration, &MergeOptions::default(), &Silent)?;
     for site in &outcome.sites {

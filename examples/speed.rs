@@ -203,6 +203,7 @@ impl Case {
             stored: Vec::new(),
             batch: BATCH,
             memory: 4 << 30,
+            shards: None,
         };
         let mut outcome = None;
         let merge = time(|| {

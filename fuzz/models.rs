@@ -101,7 +101,8 @@ pub fn merge(a: Model, b: &Model) {
     let Ok(prepared) = zipper::prepare(inputs(a, b)) else { return };
     let options = RuntimeOptions { choice: RuntimeChoice::Tract, ..RuntimeOptions::default() };
     let backend = runtime::open(&options).expect("tract is always there");
-    let calibration = Calibration { backend, data, stored: Vec::new(), batch, memory: 1 << 28 };
+    let calibration =
+        Calibration { backend, data, stored: Vec::new(), batch, memory: 1 << 28, shards: None };
     let options = MergeOptions {
         budget: Budget::uniform(Share::Fraction(0.5)),
         max_rows: 64,

@@ -83,7 +83,7 @@
 //!
 //! let prepared = zipper::prepare(inputs.into())?;
 //! let calibration =
-//!     Calibration { backend: backend.clone(), data, stored: Vec::new(), batch: 64, memory: 1 << 30 };
+//!     Calibration { backend: backend.clone(), data, stored: Vec::new(), batch: 64, memory: 1 << 30, shards: None };
 //! let (joint, outcome) = zipper::merge(prepared, &calibration, &MergeOptions::default(), &Silent)?;
 //! assert_eq!(outcome.sizes.shared, 32 * 8 + 32);
 //!
@@ -131,16 +131,17 @@ pub mod retrain;
 pub mod runtime;
 mod staging;
 pub mod verify;
+mod workers;
 pub mod zipper;
 
 pub use api::options::{
     CalibrateOptions, FrontierOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions,
-    VerifyOptions,
+    VerifyOptions, WorkerOptions,
 };
 pub use api::{
     DataInput, Destination, FrontierDestination, Joint, Merged, Merger, ModelInput,
     RetrainDestination, Retrainer, add_statistics, calibrate, inspect, plan, prune, read_plan,
-    verify,
+    verify, worker,
 };
 pub use calib::data::Arrays;
 pub use error::{Error, ErrorKind, Result};

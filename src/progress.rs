@@ -73,3 +73,24 @@ impl Progress for Silent {
         false
     }
 }
+
+/// Passes on remarks and when to stop, but no steps: those of a part are none of the whole.
+pub(crate) struct Unheard<'a>(pub(crate) &'a dyn Progress);
+
+impl Progress for Unheard<'_> {
+    fn begin(&self, _: &str, _: u64) {}
+
+    fn step(&self) {}
+
+    fn note(&self, message: &str) {
+        self.0.note(message);
+    }
+
+    fn warn(&self, message: &str) {
+        self.0.warn(message);
+    }
+
+    fn stopped(&self) -> bool {
+        self.0.stopped()
+    }
+}

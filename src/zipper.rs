@@ -13,6 +13,7 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::options::MergeOptions;
 use crate::mtz::plan::{Sizes, predict, sizes};
 use crate::mtz::site::SiteRecord;
+use crate::mtz::statistics::Sharding;
 use crate::progress::Progress;
 use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
@@ -59,6 +60,8 @@ pub struct Calibration {
     pub batch: usize,
     /// Memory limit for kept activations, in bytes per task.
     pub memory: u64,
+    /// Shards of the samples with their workers; `None` to take statistics in this process.
+    pub shards: Option<Sharding>,
 }
 
 /// The outcome of a merge.
@@ -161,6 +164,7 @@ fn zipped(
         sources: sources(&joint, calibration),
         sensitivities: &importance.sensitivities,
         stored: &calibration.stored,
+        shards: calibration.shards.as_ref(),
         options,
         progress,
     };

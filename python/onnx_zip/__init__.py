@@ -39,7 +39,7 @@ find_onnxruntime()
 
 
 @documented("merge")
-def merge(models, data=None, *, progress=False, **options):
+def merge(models, data=None, *, statistics=None, progress=False, **options):
     """Merge trained models into one smaller multi-task model.
 
     Neurons or layers that do nearly the same are stored once, with weights that serve all tasks, and
@@ -59,6 +59,8 @@ def merge(models, data=None, *, progress=False, **options):
         called ``labels``, or one array more than there are inputs, holds labels. Give one set for all
         models, a dict of sets by the names of the tasks, or a list with one set per model. Arrays are
         not copied; iterables are read once, into a temporary file, and need not fit into memory.
+    statistics : onnx_zip.distributed.RayStatistics, optional
+        Takes statistics on a cluster in place of this process.
     progress : bool or callable, default: False
         Shows bars, by tqdm, or calls ``progress(stage, done, steps)``.
     **options
@@ -77,13 +79,15 @@ def merge(models, data=None, *, progress=False, **options):
     """
     found, names = _inputs.models(models)
     sets = _inputs.data(data, names)
+    given = arguments("merge", options)
+    crew = None if statistics is None else (statistics.num_shards, statistics)
     heard = listener(progress)
     try:
-        native = _native.merge(
-            found, names, sets, arguments("merge", options), program(), heard
-        )
+        native = _native.merge(found, names, sets, given, program(), crew, heard)
     finally:
         heard.close()
+        if statistics is not None:
+            statistics.close()
     joint = Joint._of(native)
     unmet, worse = native.complaints()
     if unmet is not None:

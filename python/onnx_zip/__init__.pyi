@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import errors as errors
+from .distributed import RayStatistics
 from .errors import Error as Error
 
 __version__: str
@@ -66,6 +67,7 @@ def merge(
     models: _Models,
     data: _Data = None,
     *,
+    statistics: RayStatistics | None = None,
     progress: _Progress = False,
     batchnorm: Literal['fold', 'per-task'] = 'fold',
     scale: float | str | None = None,
@@ -77,6 +79,8 @@ def merge(
     dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
     samples: int | None = None,
     gram: _Path | Sequence[_Path] | None = None,
+    shards: int | None = None,
+    workers: _Path | None = None,
     share: float | str | None = None,
     unit: Literal['layer', 'neuron', 'mixed'] | None = None,
     biases: Literal['per-task', 'shared'] | None = None,

@@ -27,6 +27,7 @@ _TYPES = {
     "SIZE": "int or str",
     "PATH": "path",
     "FILE": "path",
+    "DIR": "path",
     "GLOB=N|F|eE": "dict or str",
     "NAME=SIZE": "dict or str",
 }

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import errors as errors
+from .distributed import RayStatistics
 from .errors import Error as Error
 
 __version__: str
@@ -64,7 +65,11 @@ class Joint:
 
 # Per function: its command, what stands before the options, and what it returns.
 FUNCTIONS = {
-    "merge": ("models: _Models, data: _Data = None, *, progress: _Progress = False", "Joint"),
+    "merge": (
+        "models: _Models, data: _Data = None, *, statistics: RayStatistics | None = None,"
+        " progress: _Progress = False",
+        "Joint",
+    ),
     "plan": ("models: _Models, *", "Report"),
     "verify": (
         "joint: Joint | _Path, models: _Models, data: _Data = None, *, progress: _Progress = False",

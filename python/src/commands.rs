@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use onnx_zip::cli::options;
+use onnx_zip::mtz::statistics::Sharding;
 use onnx_zip::{
     CalibrateOptions, DataInput, MergeOptions, Merger, ModelInput, PlanOptions, PruneOptions,
     RetrainOptions, Retrainer, VerifyOptions, report,
@@ -15,6 +16,7 @@ use crate::arrays::Data;
 use crate::errors::exception;
 use crate::joint::NativeJoint;
 use crate::listener::{Listener, quietly};
+use crate::shards::Crew;
 
 /// A model: the path of a file, or bytes.
 pub(crate) struct Model(ModelInput);
@@ -81,11 +83,14 @@ pub(crate) fn merge(
     data: Vec<PyRef<'_, Data>>,
     arguments: Vec<OsString>,
     program: Vec<OsString>,
+    crew: Option<(usize, Py<PyAny>)>,
     listener: Py<PyAny>,
 ) -> PyResult<NativeJoint> {
     let merger = Merger::new(read::<MergeOptions>(py, arguments)?).names(names).program(program);
     let merger = models.into_iter().fold(merger, |merger, model| merger.model(model.0));
     let merger = inputs(data).into_iter().fold(merger, Merger::data);
+    let sharding = crew.map(|(count, target)| Sharding::new(count, Crew::new(target)));
+    let merger = sharding.into_iter().fold(merger, Merger::sharding);
     let joint = Listener::new(listener).run(py, |progress| merger.merge(progress))?;
     Ok(NativeJoint::new(joint))
 }

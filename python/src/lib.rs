@@ -7,6 +7,7 @@ mod commands;
 mod errors;
 mod joint;
 mod listener;
+mod shards;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -48,6 +49,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<arrays::Spooler>()?;
     module.add_class::<arrays::Data>()?;
     module.add_class::<joint::NativeJoint>()?;
+    module.add_class::<shards::NativeShardWorker>()?;
     module.add_function(wrap_pyfunction!(keywords, module)?)?;
     module.add_function(wrap_pyfunction!(main, module)?)?;
     module.add_function(wrap_pyfunction!(look_in, module)?)?;

@@ -102,7 +102,8 @@ impl Calibrator<'_> {
             coupling.layers.iter().filter(|l| !l.per_channel && !l.layer.is_table()).collect();
         self.check_memory(model, &layers)?;
         self.progress.begin("calibrate", (source.batches() * layers.len()) as u64);
-        let limit = RowLimit { rows: statistics.max_rows, kept: 0, seed: statistics.seed };
+        let limit =
+            RowLimit { rows: statistics.max_rows, kept: 0, seed: statistics.seed, part: None };
         let mut stream = Stream::new(model, source)?;
         let mut all = LayerMoments::new();
         for layer in layers {

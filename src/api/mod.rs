@@ -23,6 +23,7 @@ mod retrain;
 mod structure;
 mod verdict;
 mod verify;
+mod worker;
 
 pub use calibrate::{add_statistics, calibrate};
 pub use data::DataInput;
@@ -36,6 +37,7 @@ pub use plan::plan;
 pub use prune::prune;
 pub use retrain::{RetrainDestination, Retrainer};
 pub use verify::verify;
+pub use worker::{shard_worker, worker};
 
 use options::MergeOptions;
 

@@ -78,22 +78,21 @@ impl Gathering {
         Ok(())
     }
 
-    /// The statistics of all rows.
+    /// The statistics of all rows; `None` where there are none.
     ///
     /// # Errors
-    /// [`ErrorKind::Calibration`] where there are none, or not finite ones.
-    pub(super) fn finish(mut self) -> Result<Statistics> {
+    /// [`ErrorKind::Calibration`] for rows that are not finite.
+    pub(super) fn finish(mut self) -> Result<Option<Statistics>> {
         if self.moments.is_none() && self.rows.len > 0 && self.rows.len <= self.kept {
             let targets = self.targets.map(Waiting::into_rows).transpose()?;
-            return KeptRows::new(self.rows.into_rows()?, targets).map(Statistics::Rows);
+            let rows = KeptRows::new(self.rows.into_rows()?, targets)?;
+            return Ok(Some(Statistics::Rows(rows)));
         }
         if self.rows.len > 0 {
             let targets = self.targets.as_ref().map_or(0, |t| t.width);
             self.push(chunk_rows(self.rows.width - 1 + targets))?;
         }
-        self.moments
-            .map(Statistics::Moments)
-            .ok_or_else(|| Error::new(ErrorKind::Calibration, "there are no calibration samples"))
+        Ok(self.moments.map(Statistics::Moments))
     }
 }
 

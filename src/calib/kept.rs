@@ -1,7 +1,7 @@
 //! Statistics of a layer's inputs: second moments, or where there are fewer rows than that takes, the
 //! rows themselves.
 
-use ndarray::{Array1, Array2, Axis, s};
+use ndarray::{Array1, Array2, Axis, concatenate, s};
 
 use super::gram::{Moments, not_finite};
 use super::im2col::chunk_rows;
@@ -43,6 +43,26 @@ impl Statistics {
         }
     }
 
+    /// The statistics of these rows and of those of `next` behind them. Up to `kept` rows stay rows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] for statistics of different layers.
+    pub fn and(self, next: Statistics, kept: usize) -> Result<Statistics> {
+        match (self, next) {
+            (Statistics::Counts(a), Statistics::Counts(b)) if a.len() == b.len() => {
+                Ok(Statistics::Counts(a + b))
+            }
+            (Statistics::Rows(a), Statistics::Rows(b)) if a.len() + b.len() <= kept => {
+                a.and(&b).map(Statistics::Rows)
+            }
+            (first, next) => {
+                let mut sum = first.into_moments()?;
+                sum.merge(&next.into_moments()?)?;
+                Ok(Statistics::Moments(sum))
+            }
+        }
+    }
+
     /// The sums over all rows.
     ///
     /// # Errors
@@ -64,12 +84,35 @@ impl KeptRows {
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Calibration`] for NaN or infinite entries.
-    pub(super) fn new(inputs: Array2<f32>, targets: Option<Array2<f32>>) -> Result<KeptRows> {
+    pub(crate) fn new(inputs: Array2<f32>, targets: Option<Array2<f32>>) -> Result<KeptRows> {
         let sound = |m: &Array2<f32>| squares(m.view()).is_finite();
         match sound(&inputs) && targets.as_ref().is_none_or(sound) {
             true => Ok(KeptRows { inputs, targets }),
             false => Err(not_finite()),
         }
+    }
+
+    /// These rows and those of `next` behind them.
+    fn and(&self, next: &KeptRows) -> Result<KeptRows> {
+        let behind = |a: &Array2<f32>, b: &Array2<f32>| {
+            concatenate(Axis(0), &[a.view(), b.view()]).map_err(|e| unlike().because(e))
+        };
+        let targets = match (&self.targets, &next.targets) {
+            (Some(a), Some(b)) => Some(behind(a, b)?),
+            (None, None) => None,
+            _ => return Err(unlike()),
+        };
+        Ok(KeptRows { inputs: behind(&self.inputs, &next.inputs)?, targets })
+    }
+
+    /// Number of rows.
+    fn len(&self) -> usize {
+        self.inputs.nrows()
+    }
+
+    /// The rows and their targets.
+    pub fn parts(&self) -> (&Array2<f32>, Option<&Array2<f32>>) {
+        (&self.inputs, self.targets.as_ref())
     }
 
     /// The rows and their targets.
@@ -98,6 +141,10 @@ impl KeptRows {
         }
         Ok(moments)
     }
+}
+
+fn unlike() -> Error {
+    Error::new(ErrorKind::Calibration, "statistics of layers of different sizes cannot be added")
 }
 
 impl From<Moments> for Statistics {

@@ -57,6 +57,25 @@ pub struct Stream<'a> {
     mask: Option<String>,
 }
 
+/// Where a stream stands, without its data and its runtime.
+#[derive(Clone)]
+pub(crate) struct Paused {
+    batch: usize,
+    memory: u64,
+    order: Vec<NodeId>,
+    position: usize,
+    kept: Vec<Cut>,
+    mask: Option<String>,
+}
+
+impl Paused {
+    /// The stream, which goes on from there.
+    pub(crate) fn resume<'a>(self, backend: &'a dyn Backend, data: &'a Dataset) -> Stream<'a> {
+        let Paused { batch, memory, order, position, kept, mask } = self;
+        Stream { source: Source { backend, data, batch, memory }, order, position, kept, mask }
+    }
+}
+
 /// A step of a stream, prepared: the part of the net between two cuts.
 pub struct Step {
     session: Option<Box<dyn Session>>,
@@ -80,6 +99,12 @@ impl<'a> Stream<'a> {
         let order = model.graph.topological_order()?;
         let mask = mask_input(&model.graph);
         Ok(Stream { source, order, position: 0, kept: Vec::new(), mask })
+    }
+
+    /// Where the stream stands.
+    pub(crate) fn pause(self) -> Paused {
+        let Stream { source: Source { batch, memory, .. }, order, position, kept, mask } = self;
+        Paused { batch, memory, order, position, kept, mask }
     }
 
     /// Which tokens of a batch count; `None` where all do.

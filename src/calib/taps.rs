@@ -31,10 +31,23 @@ pub struct RowLimit {
     pub kept: usize,
     /// Seed of the choice of samples and positions.
     pub seed: u64,
+    /// Where the samples stand among more of them, of which all together give so many rows.
+    pub part: Option<Part>,
+}
+
+/// Samples that are a part of more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The first of them.
+    pub first: usize,
+    /// How many there are in all.
+    pub samples: usize,
 }
 
 impl RowLimit {
     fn positions(self, samples: usize, first_sample: usize) -> Positions {
+        let part = self.part.unwrap_or(Part { first: 0, samples });
+        let (samples, first_sample) = (part.samples, part.first + first_sample);
         let per_sample = (self.rows / samples.max(1)).max(1);
         let of = (self.rows < samples).then_some((self.rows.max(1), samples));
         Positions::Sampled { per_sample, seed: self.seed, first_sample, of }
@@ -64,11 +77,25 @@ pub fn collect(
     limit: RowLimit,
     progress: &dyn Progress,
 ) -> Result<Statistics> {
+    collect_any(layer, inputs, targets, limit, progress)?.ok_or_else(no_samples)
+}
+
+/// [`collect`] where the samples may give no rows, as a part of them may.
+///
+/// # Errors
+/// As [`collect`].
+pub(crate) fn collect_any(
+    layer: &CoupledLayer,
+    inputs: Running<'_, '_>,
+    targets: Option<Running<'_, '_>>,
+    limit: RowLimit,
+    progress: &dyn Progress,
+) -> Result<Option<Statistics>> {
     let kind = &layer.layer.kind;
     if let LayerKind::Table { rows } = kind {
         let Running { model, stream } = inputs;
         let counts = counts::collect(layer, *rows, model, stream, progress).at_node(&layer.name)?;
-        return Ok(Statistics::Counts(counts));
+        return Ok(Some(Statistics::Counts(counts)));
     }
     let mut gathering = Gathering::new(limit.kept);
     let is_tokenwise = matches!(kind, LayerKind::Gemm | LayerKind::MatMul);
@@ -83,10 +110,14 @@ pub fn collect(
         gathering.add(&rows, targets.as_ref())
     })?;
     let statistics = gathering.finish()?;
-    Ok(match &layer.layer.rows {
+    Ok(statistics.map(|statistics| match &layer.layer.rows {
         Some(rows) => statistics.select_outputs(rows),
         None => statistics,
-    })
+    }))
+}
+
+fn no_samples() -> Error {
+    Error::new(ErrorKind::Calibration, "there are no calibration samples")
 }
 
 /// [`collect`] for a depthwise layer: the moments of every channel alone.
@@ -100,6 +131,20 @@ pub fn collect_channels(
     limit: RowLimit,
     progress: &dyn Progress,
 ) -> Result<Vec<Moments>> {
+    collect_any_channels(layer, inputs, targets, limit, progress)?.ok_or_else(no_samples)
+}
+
+/// [`collect_channels`] where the samples may give no rows, as a part of them may.
+///
+/// # Errors
+/// As [`collect`].
+pub(crate) fn collect_any_channels(
+    layer: &CoupledLayer,
+    inputs: Running<'_, '_>,
+    targets: Option<Running<'_, '_>>,
+    limit: RowLimit,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<Moments>>> {
     let kind = &layer.layer.kind;
     let mut moments: Vec<Gathering> = Vec::new();
     moments.resize_with(layer.outputs.len(), || Gathering::new(0));
@@ -112,7 +157,27 @@ pub fn collect_channels(
             sum.add(&rows, targets.as_ref())
         })
     })?;
-    moments.into_iter().map(|sum| sum.finish()?.into_moments()).collect()
+    let moments =
+        moments.into_iter().map(|sum| sum.finish()?.map(Statistics::into_moments).transpose());
+    moments.collect()
+}
+
+/// Runs a net up to a layer as [`collect`] does, for those that come after it, and takes nothing.
+///
+/// # Errors
+/// As [`collect`].
+pub(crate) fn pass(
+    layer: &CoupledLayer,
+    inputs: Running<'_, '_>,
+    targets: Option<Running<'_, '_>>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    if let LayerKind::Table { rows } = layer.layer.kind {
+        let Running { model, stream } = inputs;
+        return counts::collect(layer, rows, model, stream, progress).map(drop);
+    }
+    let limit = RowLimit { rows: 1, kept: 0, seed: 0, part: None };
+    each_batch(layer, inputs, targets, limit, progress, |_, _, _, _| Ok(()))
 }
 
 /// A layer's inputs or pre-activations.

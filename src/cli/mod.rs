@@ -21,6 +21,7 @@ mod split;
 mod stop;
 mod strip;
 mod verify;
+mod worker;
 
 use std::ffi::OsString;
 
@@ -81,6 +82,7 @@ enum Command {
     Strip(strip::StripArgs),
     Retrain(Box<retrain::RetrainArgs>),
     Import(import::ImportArgs),
+    Worker(worker::WorkerArgs),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Footprint(footprint::FootprintArgs),
@@ -150,6 +152,7 @@ pub fn run_as(program: Vec<OsString>, args: impl IntoIterator<Item = OsString>) 
         Command::Strip(args) => args.run(&console),
         Command::Retrain(args) => args.run(&console),
         Command::Import(args) => args.run(&console),
+        Command::Worker(args) => args.run(&console),
         Command::Completions(args) => args.run(),
         Command::Footprint(args) => args.run(&console),
     }

@@ -18,7 +18,7 @@ use crate::zipper::{FileRecord, PlanFile};
 const MERGE: &str = "merge";
 
 /// Names of options that depend on the machine, and of those that have tables in a plan.
-const NOT_IN_PLANS: [&str; 3] = ["gram", "runtime-library", "threads"];
+const NOT_IN_PLANS: [&str; 4] = ["gram", "runtime-library", "threads", "workers"];
 
 /// Names of options that override a plan's decisions about layers.
 const DECIDING: [&str; 5] = ["share", "target-size", "max-drop", "max-cost", "unit"];

@@ -76,6 +76,7 @@ fn merged_by(
         stored: Vec::new(),
         batch: 64,
         memory: 1 << 30,
+        shards: None,
     };
     let zip = MergeOptions {
         method,

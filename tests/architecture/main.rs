@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &["report"],
     &["compare", "handoff", "retrain"],
     &["verify"],
-    &["emit", "prune"],
+    &["emit", "prune", "workers"],
     &["mtz"],
     &["grad"],
     &["align", "calib"],

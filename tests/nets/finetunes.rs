@@ -197,8 +197,14 @@ fn apart() -> ([Model; 2], Prepared, Calibration) {
         moved(&model("zoo/resnet_mnist"), 0.3, 1),
     ];
     let data = vec![images(&nets[0], "mnist_train", 200); 2];
-    let calibration =
-        Calibration { backend: backend(), data, stored: Vec::new(), batch: 200, memory: 1 << 30 };
+    let calibration = Calibration {
+        backend: backend(),
+        data,
+        stored: Vec::new(),
+        batch: 200,
+        memory: 1 << 30,
+        shards: None,
+    };
     let prepared = prepared(&nets);
     (nets, prepared, calibration)
 }

@@ -183,6 +183,7 @@ fn layers_that_a_joint_model_leaves_to_its_tasks_stay_theirs() {
         stored: Vec::new(),
         batch: 64,
         memory: 1 << 30,
+        shards: None,
     };
     let all = options(Method::Refit, 1.0);
     let (first, before) = zipper::merge(prepared, &calibration, &all, &Silent).unwrap();

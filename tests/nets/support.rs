@@ -63,8 +63,14 @@ pub fn merge_in(
     let (nets, data): (Vec<Model>, Vec<Dataset>) = nets.into_iter().unzip();
     let inputs = nets.into_iter().zip(["a", "b", "c", "d", "e"]);
     let inputs = inputs.map(|(model, name)| Input { name: name.to_owned(), model }).collect();
-    let calibration =
-        Calibration { backend: backend(), data, stored: Vec::new(), batch, memory: 1 << 30 };
+    let calibration = Calibration {
+        backend: backend(),
+        data,
+        stored: Vec::new(),
+        batch,
+        memory: 1 << 30,
+        shards: None,
+    };
     zipper::merge(zipper::prepare(inputs).unwrap(), &calibration, options, &Silent).unwrap()
 }
 
@@ -84,8 +90,14 @@ pub fn merge_with(
     options: &MergeOptions,
     preparation: PrepareOptions,
 ) -> (JointModel, Outcome) {
-    let calibration =
-        Calibration { backend: backend(), data, stored: Vec::new(), batch: BATCH, memory: 1 << 30 };
+    let calibration = Calibration {
+        backend: backend(),
+        data,
+        stored: Vec::new(),
+        batch: BATCH,
+        memory: 1 << 30,
+        shards: None,
+    };
     let prepared = zipper::prepare_parts(parts, preparation).unwrap();
     zipper::merge(prepared, &calibration, options, &Silent).unwrap()
 }
@@ -98,6 +110,7 @@ pub fn calibration(data: &Dataset) -> Calibration {
         stored: Vec::new(),
         batch: 64,
         memory: 1 << 30,
+        shards: None,
     }
 }
 

@@ -26,6 +26,7 @@ use crate::calib::data::Dataset;
 use crate::emit::{RECIPE_KEY, emit};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
+use crate::mtz::statistics::Sharding;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{Picture, Plan};
@@ -69,6 +70,7 @@ pub struct Merger {
     pub(super) names: Vec<String>,
     pub(super) data: Vec<DataInput>,
     pub(super) replay: Replay,
+    sharding: Option<Sharding>,
     program: Vec<OsString>,
 }
 
@@ -141,6 +143,13 @@ impl Merger {
     #[must_use]
     pub fn names(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.names = names.into_iter().collect();
+        self
+    }
+
+    /// Takes statistics from these shards of the samples, which replace those of the options.
+    #[must_use]
+    pub fn sharding(mut self, sharding: Sharding) -> Self {
+        self.sharding = Some(sharding);
         self
     }
 

@@ -6,12 +6,15 @@ use std::time::Instant;
 use super::{Merger, SAMPLES, SYNTHETIC};
 use crate::api::data::{SYNTHETIC_SAMPLES, TaskData, Tried};
 use crate::api::models::{self, Loaded, ToMerge};
-use crate::error::Result;
+use crate::api::options::CalibrationOptions;
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::Task;
 use crate::mtz::options::{self as mtz, Passes};
 use crate::mtz::solver::memory::beside;
+use crate::mtz::statistics::{InProcess, Sharding};
 use crate::progress::Progress;
 use crate::runtime::{Backend, measuring};
+use crate::workers::Folder;
 use crate::zipper::{Calibration, Prepared, SiteNames, prepare_parts};
 
 /// Models and samples, read and prepared.
@@ -62,9 +65,32 @@ impl Merger {
             stored: self.stored(&loaded)?,
             batch: self.options.runtime.batch,
             memory: options.memory,
+            shards: self.shards(&backend)?,
         };
         let read = start.elapsed().as_secs_f64();
         Ok(Ready { loaded, data, prepared, sites, calibration, options, memory, backend, read })
+    }
+
+    /// Shards of the samples, where they are asked for.
+    fn shards(&self, backend: &Arc<dyn Backend>) -> Result<Option<Sharding>> {
+        let CalibrationOptions { shards, workers, gram, .. } = &self.options.calibration;
+        let sharding = match (&self.sharding, shards, workers) {
+            (Some(sharding), ..) => sharding.clone(),
+            (None, Some(count), None) => Sharding::new(*count, InProcess::new(Arc::clone(backend))),
+            (None, Some(count), Some(folder)) => Sharding::new(*count, Folder::new(folder)),
+            (None, None, None) => return Ok(None),
+            (None, None, Some(_)) => {
+                return Err(Error::new(ErrorKind::Usage, "workers need shards to work on")
+                    .hint(Hint::from("say how many: ").option("shards")));
+            }
+        };
+        if !gram.is_empty() {
+            let message = "stored statistics and shards take each other's place";
+            return Err(
+                Error::new(ErrorKind::Usage, message).hint(Hint::from("leave out ").option("gram"))
+            );
+        }
+        Ok(Some(sharding))
     }
 
     /// Options of the method, except those that depend on the number of tasks.

@@ -104,6 +104,35 @@ pub struct CalibrationOptions {
     /// implies --passes one
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     pub gram: Vec<PathBuf>,
+    /// Cut the samples into shards whose statistics are added up; the same shards give the same file,
+    /// whoever works on them
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "N", conflicts_with = "gram", value_parser = parse::at_least_one()))]
+    pub shards: Option<usize>,
+    /// Folder by which the merge reaches its workers, which run `onnx-zip worker`; new or empty
+    #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", requires = "shards"))]
+    pub workers: Option<PathBuf>,
+}
+
+/// Options of a worker.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[non_exhaustive]
+pub struct WorkerOptions {
+    /// Seconds without a word after which another worker is held for dead
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "N", default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(2..=86_400)))]
+    pub patience: u64,
+    /// Which runtime to use.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub runtime: RuntimeOptions,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        WorkerOptions { patience: 30, runtime: RuntimeOptions::default() }
+    }
 }
 
 /// Options of a plan.

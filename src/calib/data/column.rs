@@ -158,6 +158,15 @@ impl Column {
         })
     }
 
+    /// The samples `rows` as they are stored, where they are an array.
+    pub(super) fn stored(&self, rows: &[usize]) -> Option<Result<HostArray>> {
+        let rows = if self.is_single { &[0] } else { rows };
+        match &self.source {
+            Source::Array(array) => Some(array.rows(rows)),
+            Source::Images(_) | Source::Synthetic(_) => None,
+        }
+    }
+
     /// Number of samples; `None` where there may be any number of them.
     pub(super) fn len(&self) -> Option<usize> {
         match &self.source {

@@ -12,6 +12,7 @@ mod normalise;
 mod npy;
 mod options;
 mod rows;
+mod shard;
 mod synthetic;
 mod tables;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -29,6 +31,8 @@ pub use self::extents::{Extents, trials};
 use self::folder::Listing;
 pub use self::options::{DataOptions, Layout, Resize, Scale};
 pub use self::rows::{Arrays, Rows, Spooler};
+use self::shard::{Origin, Place};
+pub(crate) use self::shard::{ShardRecord, ShardSamples};
 pub use self::tables::tables;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{HostArray, Port};
@@ -44,6 +48,7 @@ pub struct Dataset {
     /// The number of samples is a multiple of this.
     whole: usize,
     notes: Vec<String>,
+    origin: Option<Arc<Origin>>,
 }
 
 impl Dataset {
@@ -54,6 +59,11 @@ impl Dataset {
     /// be read, [`ErrorKind::Calibration`] where it is damaged or does not fit the model: each names
     /// the file, the array, and what was expected and found.
     pub fn open(path: &Path, ports: &[Port], options: &DataOptions) -> Result<Self> {
+        let opened = Self::open_path(path, ports, options)?;
+        Ok(opened.from_place(Place::of_path(path), ports, options))
+    }
+
+    fn open_path(path: &Path, ports: &[Port], options: &DataOptions) -> Result<Self> {
         options.validate()?;
         if path.is_dir() {
             return Self::of_folder(path, ports, options);
@@ -82,7 +92,8 @@ impl Dataset {
     pub fn from_arrays(arrays: &Arrays, ports: &[Port], options: &DataOptions) -> Result<Self> {
         options.validate()?;
         let matched = archive::pick(arrays, ports, options)?;
-        Self::of_arrays(Path::new("the data"), matched, ports, options)
+        let taken = Self::of_arrays(Path::new("the data"), matched, ports, options)?;
+        Ok(taken.from_place(Place::Memory, ports, options))
     }
 
     /// `len` made-up samples: floats from N(0, 1), numbers of rows where an integer input picks
@@ -95,7 +106,8 @@ impl Dataset {
         let columns = ports.iter().enumerate();
         let columns = columns.map(|(i, port)| Column::synthetic(port, i, len, seed, options));
         let note = "the samples are made up, from random numbers; pass --data for better results";
-        Self::new(columns.collect::<Result<_>>()?, None, vec![note.to_string()])
+        let made = Self::new(columns.collect::<Result<_>>()?, None, vec![note.to_string()])?;
+        Ok(made.from_place(Place::Synthetic { len, seed }, ports, options))
     }
 
     fn of_arrays(
@@ -179,7 +191,8 @@ impl Dataset {
                 column.input
             ));
         }
-        Ok(Dataset { columns, labels, rows: (0..len.unwrap_or(1)).collect(), whole: 1, notes })
+        let rows = (0..len.unwrap_or(1)).collect();
+        Ok(Dataset { columns, labels, rows, whole: 1, notes, origin: None })
     }
 
     /// Number of samples.

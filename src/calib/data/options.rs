@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// How to read a dataset.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataOptions {
     /// Factor for every element, before `mean` and `std`.
     pub scale: Option<Scale>,
@@ -30,11 +32,11 @@ pub struct DataOptions {
 }
 
 /// A factor, written as a number or a fraction (`1/255`).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scale(pub f32);
 
 /// Order of the axes of stored images, after the sample axis N.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
     /// Height, width, channels.
     Nhwc,
@@ -43,7 +45,7 @@ pub enum Layout {
 }
 
 /// The size of an image in pixels, written `WxH`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resize {
     /// Pixels in a row.
     pub width: u32,

@@ -273,7 +273,7 @@ impl Rows for Spooled {
     }
 }
 
-fn encoded(array: &HostArray) -> Vec<u8> {
+pub(super) fn encoded(array: &HostArray) -> Vec<u8> {
     macro_rules! bytes {
         ($array:expr) => {
             $array.iter().flat_map(|v| v.to_le_bytes()).collect()
@@ -295,7 +295,7 @@ fn encoded(array: &HostArray) -> Vec<u8> {
     }
 }
 
-fn decoded(dtype: DataType, shape: &[usize], bytes: &[u8]) -> Result<HostArray> {
+pub(super) fn decoded(dtype: DataType, shape: &[usize], bytes: &[u8]) -> Result<HostArray> {
     macro_rules! array {
         ($element:ty) => {{
             let element = |chunk: &[u8]| {

@@ -16,11 +16,13 @@ use crate::align::{Alignment, Site, TaskLayer};
 use crate::calib::store::LayerMoments;
 use crate::calib::stream::Source;
 use crate::error::Result;
-use crate::mtz::joint::{Corrections, JointModel};
+use crate::mtz::joint::{Corrections, JointModel, Task};
 use crate::mtz::options::MergeOptions;
 use crate::mtz::plan::Producers;
 use crate::mtz::site::{SettledGroups, SiteLayer, SiteRecord, SiteSelection};
-use crate::mtz::statistics::{Probe, Sensitivities, StatisticsSource, Weighting};
+use crate::mtz::statistics::{
+    LayerStatistics, Probe, Sensitivities, Sharding, StatisticsSource, Streamed, Weighting,
+};
 use crate::progress::Progress;
 
 use outlook::{LaterCosts, Outlook, View};
@@ -41,6 +43,8 @@ pub struct DriverInputs<'a> {
     /// Stored statistics of the original nets, per task, in place of a pass over them
     /// ([`crate::mtz::options::Passes::One`]); may be empty.
     pub stored: &'a [LayerMoments],
+    /// Shards of the samples with their workers; `None` where samples stream through this process.
+    pub shards: Option<&'a Sharding>,
     /// Options of the merge.
     pub options: &'a MergeOptions,
     /// Reports stages.
@@ -54,7 +58,7 @@ pub struct Driver<'a> {
     options: &'a MergeOptions,
     choice: PairChoice<'a>,
     weighting: Weighting<'a>,
-    statistics: StatisticsSource<'a>,
+    statistics: LayerStatistics<'a>,
     /// Per task, measures the effect of a layer's errors on the outputs; empty if that is not
     /// measured.
     probes: Vec<Probe<'a>>,
@@ -74,13 +78,22 @@ impl<'a> Driver<'a> {
     /// [`crate::error::ErrorKind::Usage`] if the matcher is not known; as the runtime, where errors are
     /// measured ([`MergeOptions::probe`]).
     pub fn new(joint: &'a mut JointModel, inputs: DriverInputs<'a>) -> Result<Self> {
-        let DriverInputs { alignment, sources, sensitivities, stored, options, progress } = inputs;
-        let statistics = StatisticsSource::new(joint, sources, stored, options, progress)?;
+        let DriverInputs { alignment, sensitivities, stored, options, progress, .. } = inputs;
+        let DriverInputs { sources, shards, .. } = inputs;
+        let nets = || joint.tasks().iter().map(Task::model);
         let probe = |(model, source)| Probe::new(model, source, options.probe, options.seed);
         let probes = match options.probe {
             0 => Vec::new(),
-            _ => statistics.originals().map(probe).collect::<Result<_>>()?,
+            _ => nets().zip(&sources).map(probe).collect::<Result<_>>()?,
         };
+        let source: Box<dyn StatisticsSource + 'a> = match shards {
+            Some(shards) => {
+                Box::new(shards.source(&nets().collect::<Vec<_>>(), &sources, progress)?)
+            }
+            None => Box::new(Streamed::new(nets().cloned().zip(sources))?),
+        };
+        let tasks = joint.tasks().len();
+        let statistics = LayerStatistics::new(tasks, source, stored, options, progress);
         let settled = SettledGroups::of(joint);
         let producers = Producers::of(joint, alignment);
         Ok(Driver {
@@ -150,7 +163,7 @@ impl<'a> Driver<'a> {
     /// Reports the work that is left from a site on.
     fn begin(&self, site: usize) {
         let left = self.alignment.sites.len() - site;
-        self.progress.begin("zipping", (self.statistics.batches() * left) as u64);
+        self.progress.begin("zipping", (self.statistics.steps() * left) as u64);
     }
 
     /// Whether layers of a site can share neurons that they do not share yet.

@@ -88,6 +88,7 @@ fn driven<R>(options: &MergeOptions, work: impl FnOnce(Driver<'_>) -> R) -> (R, 
         sources: vec![source.clone(), source],
         sensitivities: &[],
         stored: &[],
+        shards: None,
         options,
         progress: &Silent,
     };

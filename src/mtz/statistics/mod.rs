@@ -2,14 +2,21 @@
 //! errors of each neuron matter.
 
 mod extent;
+mod layers;
 mod probe;
+mod sharded;
 mod source;
 mod stats;
+mod stored;
+mod streamed;
 mod weighting;
 
 pub(crate) use extent::{extent, statistics_bytes};
+pub(crate) use layers::LayerStatistics;
 pub use probe::Probe;
+pub use sharded::{InProcess, Job, ShardWorker, Sharding, Shards, Take};
 pub(crate) use source::StatisticsSource;
 pub(crate) use stats::ChannelStats;
 pub use stats::Sensitivities;
+pub(crate) use streamed::Streamed;
 pub(crate) use weighting::Weighting;

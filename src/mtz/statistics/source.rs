@@ -1,252 +1,67 @@
-//! Where statistics of layers come from: data that stream through the nets as they are at this point of
-//! the walk, or an earlier calibration.
+//! Where sums over the rows of layers' inputs come from.
 
-use ndarray::{Array2, Axis};
+use serde::{Deserialize, Serialize};
 
-use crate::align::{TaskId, TaskLayer};
+use crate::align::TaskLayer;
 use crate::calib::gram::Moments;
-use crate::calib::store::LayerMoments;
-use crate::calib::stream::{Source, Stream};
-use crate::calib::taps::{RowLimit, Running, collect, collect_channels};
+use crate::calib::kept::Statistics;
+use crate::calib::taps::RowLimit;
 use crate::couple::CoupledLayer;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::ir::Model;
-use crate::mtz::joint::{JointModel, Task};
-use crate::mtz::options::{MergeOptions, Method, Passes};
-use crate::mtz::site::SiteLayer;
-use crate::mtz::solver::layer::LayerStats;
-use crate::mtz::solver::memory::{Extent, Plan};
-use crate::mtz::solver::observations::Observations;
-use crate::mtz::solver::refit::{connections, refit, refit_sparse};
 use crate::progress::Progress;
 
-use super::extent::extent;
-use super::stats::ChannelStats;
+/// Gives statistics of one layer after the other, in the order of the walk.
+///
+/// Implementations differ in where the samples are: in this process ([`super::streamed`]), in an earlier
+/// calibration ([`super::stored`]), or in shards, each with a worker ([`super::sharded`]).
+pub(crate) trait StatisticsSource {
+    /// Steps of progress that one layer of each task takes together.
+    fn steps(&self) -> usize;
 
-/// Rows that settle the dozen weights of a channel.
-const CHANNEL_ROWS: usize = 1 << 16;
-
-/// Statistics of the layers of all tasks.
-#[derive(Clone)]
-pub(crate) struct StatisticsSource<'a> {
-    tasks: Vec<TaskStreams<'a>>,
-    /// Statistics of the original nets' layers that are there already, per task.
-    stored: &'a [LayerMoments],
-    /// Rows per layer and task at most.
-    rows: usize,
-    options: &'a MergeOptions,
-    progress: &'a dyn Progress,
-}
-
-/// One task's nets on their way through the data.
-#[derive(Clone)]
-struct TaskStreams<'a> {
-    model: Model,
-    original: Stream<'a>,
-    /// The net as merged so far; `None` while it is still the original.
-    merged: Option<Stream<'a>>,
-}
-
-impl<'a> StatisticsSource<'a> {
-    /// Statistics of the tasks of `joint`, each from its data. `stored` ones are used in place of a pass
-    /// over the original nets ([`Passes::One`]); it may be empty.
+    /// Statistics of the inputs of a layer.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Format`] if a net has a cycle.
-    pub(crate) fn new(
-        joint: &JointModel,
-        sources: Vec<Source<'a>>,
-        stored: &'a [LayerMoments],
-        options: &'a MergeOptions,
-        progress: &'a dyn Progress,
-    ) -> Result<Self> {
-        let streams = joint.tasks().iter().zip(sources).map(|(task, source)| {
-            let model = task.model().clone();
-            Ok(TaskStreams { original: Stream::new(&model, source)?, model, merged: None })
-        });
-        let tasks = streams.collect::<Result<_>>()?;
-        Ok(StatisticsSource { tasks, stored, rows: options.max_rows, options, progress })
-    }
+    /// As the runtime and the samples; [`crate::error::ErrorKind::Interrupted`] when stopped.
+    fn of_layer(&mut self, wanted: &Wanted<'_>, progress: &dyn Progress) -> Result<Statistics>;
 
-    /// The same source from here on, with other streams and so many rows at most.
-    pub(crate) fn apart(&self, rows: usize) -> Self {
-        StatisticsSource { rows, ..self.clone() }
-    }
+    /// The moments of every channel of a depthwise layer alone.
+    ///
+    /// # Errors
+    /// As [`StatisticsSource::of_layer`].
+    fn of_channels(&mut self, wanted: &Wanted<'_>, progress: &dyn Progress)
+    -> Result<Vec<Moments>>;
 
-    /// Batches of all tasks.
-    pub(crate) fn batches(&self) -> usize {
-        self.tasks.iter().map(|streams| streams.original.source().batches()).sum()
-    }
+    /// Weights have changed everywhere in the nets as merged so far.
+    fn restart(&mut self);
 
-    /// The original nets.
-    pub(crate) fn originals(&self) -> impl Iterator<Item = (&Model, &Source<'a>)> {
-        self.tasks.iter().map(|streams| (&streams.model, streams.original.source()))
-    }
+    /// The same source, for a walk of its own from the first layer on.
+    fn fork<'s>(&self) -> Box<dyn StatisticsSource + 's>
+    where
+        Self: 's;
+}
 
-    /// From here on the task's merged net differs from the original.
-    pub(crate) fn diverge(&mut self, task: TaskId) {
-        let streams = &mut self.tasks[task.0];
-        if streams.merged.is_none() && self.options.passes == Passes::PerLayer {
-            streams.merged = Some(streams.original.clone());
-        }
-    }
+/// A layer of which statistics are wanted.
+pub(crate) struct Wanted<'s> {
+    /// Whose layer it is, and which one.
+    pub(crate) own: TaskLayer,
+    pub(crate) layer: &'s CoupledLayer,
+    /// The task's net with the weights that it has now.
+    pub(crate) current: &'s Model,
+    pub(crate) view: View,
+    /// How many rows are taken, and how.
+    pub(crate) limit: RowLimit,
+    /// Bytes that values may take that are kept for the next layers; as before where it is `None`.
+    pub(crate) room: Option<u64>,
+}
 
-    /// The nets have other weights everywhere: their streams begin anew.
-    pub(crate) fn restart(&mut self) {
-        for task in (0..self.tasks.len()).map(TaskId) {
-            self.diverge(task);
-            self.tasks[task.0].merged.iter_mut().for_each(Stream::restart);
-        }
-    }
-
-    /// Whether the work at a layer fits into memory.
-    pub(crate) fn fits(&self, net: &Task, layer: &CoupledLayer) -> bool {
-        extent(self.tasks.len(), net, layer)
-            .is_ok_and(|extent| extent.is_none_or(|e| self.plan(e).is_some()))
-    }
-
-    /// Why nothing can be done about corresponding layers, where the work does not fit into memory.
-    pub(crate) fn too_large(
-        &self,
-        joint: &JointModel,
-        members: &[SiteLayer],
-    ) -> Result<Option<String>> {
-        let mut reason = None;
-        for member in members {
-            let extent = extent(self.tasks.len(), joint.task(member.task), &member.layer)?;
-            let large = extent.filter(|extent| self.plan(*extent).is_none());
-            reason = reason.or(large.map(|extent| {
-                let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-                format!(
-                    "the work at it would take {} MiB, and {} MiB are allowed",
-                    mib(extent.least(self.rows)),
-                    mib(self.options.memory)
-                )
-            }));
-        }
-        Ok(reason)
-    }
-
-    /// Whether refitting a layer can change it.
-    pub(crate) fn adjusts(&self, joint: &JointModel, own: TaskLayer) -> bool {
-        let layer = joint.layer(own);
-        self.options.method == Method::Refit
-            && self.options.passes == Passes::PerLayer
-            && self.tasks[own.task.0].merged.is_some()
-            && layer.layer.bias.is_some()
-            && !layer.tied
-            && self.fits(joint.task(own.task), layer)
-    }
-
-    /// Statistics of a layer and its weights, refitted where the net has changed before it.
-    pub(crate) fn of_layer(&mut self, joint: &JointModel, own: TaskLayer) -> Result<LayerStats> {
-        let (net, layer) = (joint.task(own.task), joint.layer(own));
-        if let Some(moments) = self.stored(own.task, layer) {
-            let weights = joint.weights(own)?.into_shared();
-            return Ok(LayerStats { observed: moments.try_into()?, weights });
-        }
-        let limit = self.limit(net, layer)?;
-        self.make_room(own.task, net, layer)?;
-        let adjusts = self.adjusts(joint, own);
-        let progress = self.progress;
-        let (inputs, targets) = self.running(joint, own.task, adjusts);
-        let mut observed: Observations = collect(layer, inputs, targets, limit, progress)
-            .and_then(Observations::try_from)
-            .in_model(net.name())?;
-        let mut weights = joint.weights(own)?;
-        if adjusts {
-            let damping = self.options.damping;
-            let fitted = match connections(weights.view()) {
-                None => refit(&observed, weights.view_mut(), damping),
-                Some(kept) => refit_sparse(&observed, weights.view_mut(), &kept, true, damping),
-            };
-            fitted.at_node(&layer.name).in_model(net.name())?;
-            observed.drop_targets();
-        }
-        Ok(LayerStats { observed, weights: weights.into_shared() })
-    }
-
-    /// Statistics of a depthwise layer and its weights, refitted where the net has changed before.
-    pub(crate) fn of_channels(
-        &mut self,
-        joint: &JointModel,
-        own: TaskLayer,
-    ) -> Result<ChannelStats> {
-        let (net, layer) = (joint.task(own.task), joint.layer(own));
-        let rows = self.rows.min(CHANNEL_ROWS);
-        let limit = RowLimit { rows, kept: 0, seed: self.options.seed };
-        let adjusts = self.adjusts(joint, own);
-        let progress = self.progress;
-        let (inputs, targets) = self.running(joint, own.task, adjusts);
-        let moments =
-            collect_channels(layer, inputs, targets, limit, progress).in_model(net.name())?;
-        let mut weights = joint.weights(own)?.mapv(f64::from);
-        if adjusts {
-            for (channel, moments) in moments.iter().enumerate() {
-                let mut own = weights.select(Axis(0), &[channel]).mapv(|w| w as f32);
-                refit(&moments.clone().try_into()?, own.view_mut(), self.options.damping)
-                    .at_node(&layer.name)
-                    .in_model(net.name())?;
-                weights.row_mut(channel).assign(&own.row(0).mapv(f64::from));
-            }
-        }
-        Ok(ChannelStats { moments, weights })
-    }
-
-    /// The weights of a layer, refitted to the inputs that it gets from the net as merged so far.
-    pub(crate) fn refitted(&mut self, joint: &JointModel, own: TaskLayer) -> Result<Array2<f32>> {
-        Ok(match joint.layer(own).per_channel {
-            true => self.of_channels(joint, own)?.weights.mapv(|w| w as f32),
-            false => self.of_layer(joint, own)?.weights.into_owned(),
-        })
-    }
-
-    fn plan(&self, extent: Extent) -> Option<Plan> {
-        extent.plan(self.rows, self.options.memory)
-    }
-
-    /// How many rows of a layer's inputs are taken, and how.
-    fn limit(&self, net: &Task, layer: &CoupledLayer) -> Result<RowLimit> {
-        let extent = extent(self.tasks.len(), net, layer)?;
-        let plan = extent.and_then(|extent| self.plan(extent));
-        let (rows, kept) = plan.map_or((self.rows, 0), |plan| (plan.rows, plan.kept));
-        Ok(RowLimit { rows, kept, seed: self.options.seed })
-    }
-
-    /// Keeps of the values at the cuts as much as fits beside the work at a layer.
-    fn make_room(&mut self, task: TaskId, net: &Task, layer: &CoupledLayer) -> Result<()> {
-        let extent = extent(self.tasks.len(), net, layer)?;
-        let work = extent.and_then(|extent| self.plan(extent)).map_or(0, |plan| plan.bytes);
-        let cuts = 2 * self.tasks.len() as u64;
-        let room = self.options.memory.saturating_sub(work) / cuts.max(1);
-        let streams = &mut self.tasks[task.0];
-        streams.original.allow(room);
-        streams.merged.iter_mut().for_each(|merged| merged.allow(room));
-        Ok(())
-    }
-
-    /// The nets whose layer inputs and target pre-activations count at a layer.
-    fn running<'s>(
-        &'s mut self,
-        joint: &'s JointModel,
-        task: TaskId,
-        with_targets: bool,
-    ) -> (Running<'s, 'a>, Option<Running<'s, 'a>>) {
-        let TaskStreams { model, original, merged } = &mut self.tasks[task.0];
-        let original = Running { model, stream: original };
-        match merged {
-            Some(merged) if self.options.passes == Passes::PerLayer => {
-                let current = joint.task(task).model();
-                let inputs = Running { model: current, stream: merged };
-                (inputs, with_targets.then_some(original))
-            }
-            _ => (original, None),
-        }
-    }
-
-    /// Stored statistics of a layer; they are those of the original net.
-    fn stored(&self, task: TaskId, layer: &CoupledLayer) -> Option<Moments> {
-        let stored = self.stored.get(task.0).filter(|_| self.options.passes == Passes::One)?;
-        stored.get(&layer.name).cloned()
-    }
+/// Which net counts at a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum View {
+    /// The original net.
+    Original,
+    /// The net as merged so far.
+    Merged,
+    /// The net as merged so far; beside it the original, whose pre-activations are targets.
+    WithTargets,
 }

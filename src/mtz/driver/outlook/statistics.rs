@@ -32,7 +32,7 @@ pub(super) fn original_statistics(
         .filter(|s| *s <= last)
         .collect();
     let mut statistics = OriginalStats::default();
-    let batches = view.statistics.batches() * sites.len();
+    let batches = view.statistics.steps() * sites.len();
     view.progress.begin("statistics of groups", batches as u64);
     let rows = (view.options.max_rows / FEWER_ROWS).max(1);
     for task in view.joint.task_ids() {

@@ -1,0 +1,35 @@
+//! Work for a merge that runs elsewhere.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::options::{RuntimeOptions, WorkerOptions};
+use crate::error::Result;
+use crate::mtz::statistics::ShardWorker;
+use crate::progress::Progress;
+use crate::workers;
+
+/// Takes statistics for the merge that reaches its workers by `folder`, until it ends. Waits for it where
+/// it has not begun.
+///
+/// # Errors
+/// Those of reading samples and running models, which end the merge, too;
+/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) where `progress` says so.
+pub fn worker(folder: &Path, options: &WorkerOptions, progress: &dyn Progress) -> Result<()> {
+    let backend = options.runtime.open(progress)?;
+    workers::work(folder, backend, Duration::from_secs(options.patience), progress)
+}
+
+/// A worker for one shard, from [`Job::nets`](crate::mtz::statistics::Job::nets) and
+/// [`Job::shard`](crate::mtz::statistics::Job::shard), that is to be asked by the caller.
+///
+/// # Errors
+/// As [`ShardWorker::new`].
+pub fn shard_worker(
+    nets: &[u8],
+    samples: &[u8],
+    options: &RuntimeOptions,
+    progress: &dyn Progress,
+) -> Result<ShardWorker> {
+    ShardWorker::new(nets, samples, options.open(progress)?)
+}

@@ -1,0 +1,212 @@
+//! Parts of a data set for other processes.
+//!
+//! Samples in a file stay there: who works on a part opens the file and takes its rows of it. Samples in
+//! memory travel as they are stored.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::rows::{decoded, encoded};
+use super::{Arrays, DataOptions, Dataset};
+use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::ir::{DataType, Dim};
+use crate::runtime::{HostArray, Port};
+
+/// Where a data set came from, and how it was read.
+#[derive(Debug)]
+pub(super) struct Origin {
+    place: Place,
+    ports: Vec<Port>,
+    options: DataOptions,
+}
+
+/// Where samples are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Place {
+    /// In a file or folder.
+    Path(PathBuf),
+    /// In this process.
+    Memory,
+    /// Nowhere: they are made up.
+    Synthetic { len: usize, seed: u64 },
+}
+
+impl Place {
+    /// A file or folder, which others may know by its whole path only.
+    pub(super) fn of_path(path: &Path) -> Place {
+        Place::Path(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+    }
+}
+
+/// A part of a data set, but for its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ShardRecord {
+    place: Place,
+    ports: Vec<PortRecord>,
+    options: DataOptions,
+    /// Element type and sizes of each array, where samples travel.
+    arrays: Vec<(i32, Vec<usize>)>,
+}
+
+/// A part of a data set as it travels.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ShardSamples {
+    pub(crate) record: ShardRecord,
+    /// Numbers of the samples in their file, or the samples themselves.
+    pub(crate) parts: Vec<Vec<u8>>,
+}
+
+/// An input as it travels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct PortRecord {
+    name: String,
+    dtype: i32,
+    shape: Option<Vec<Option<Extent>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Extent {
+    Known(usize),
+    Symbol(String),
+}
+
+impl From<&Port> for PortRecord {
+    fn from(port: &Port) -> Self {
+        let extent = |dim: &Dim| match dim {
+            Dim::Known(size) => Some(Extent::Known(*size)),
+            Dim::Symbol(name) => Some(Extent::Symbol(name.clone())),
+            Dim::Formula(_) | Dim::Unknown => None,
+        };
+        let shape = port.shape.as_ref().map(|shape| shape.iter().map(extent).collect());
+        PortRecord { name: port.name.clone(), dtype: port.dtype.code(), shape }
+    }
+}
+
+impl From<PortRecord> for Port {
+    fn from(record: PortRecord) -> Self {
+        let dim = |extent: Option<Extent>| match extent {
+            Some(Extent::Known(size)) => Dim::Known(size),
+            Some(Extent::Symbol(name)) => Dim::Symbol(name),
+            None => Dim::Unknown,
+        };
+        let shape = record.shape.map(|shape| shape.into_iter().map(dim).collect());
+        Port { name: record.name, dtype: DataType::from_code(record.dtype), shape }
+    }
+}
+
+impl Dataset {
+    /// Remembers where the data set came from.
+    pub(super) fn from_place(
+        mut self,
+        place: Place,
+        ports: &[Port],
+        options: &DataOptions,
+    ) -> Dataset {
+        let (ports, options) = (ports.to_vec(), options.clone());
+        self.origin = Some(Arc::new(Origin { place, ports, options }));
+        self
+    }
+
+    /// The samples `range` for another process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where there are no such samples, or they cannot be read.
+    pub(crate) fn shard(&self, range: Range<usize>) -> Result<ShardSamples> {
+        let (Some(origin), Some(rows)) = (&self.origin, self.rows.get(range)) else {
+            return Err(Error::new(ErrorKind::Calibration, "these samples cannot be shared out"));
+        };
+        let mut arrays = Vec::new();
+        let parts = match origin.place {
+            Place::Path(_) | Place::Synthetic { .. } => {
+                vec![rows.iter().flat_map(|row| (*row as u64).to_le_bytes()).collect()]
+            }
+            Place::Memory => {
+                let stored: Result<Vec<HostArray>> =
+                    self.columns.iter().filter_map(|column| column.stored(rows)).collect();
+                let stored = stored?;
+                arrays = stored.iter().map(|a| (a.dtype().code(), a.shape().to_vec())).collect();
+                stored.iter().map(encoded).collect()
+            }
+        };
+        let record = ShardRecord {
+            place: origin.place.clone(),
+            ports: origin.ports.iter().map(PortRecord::from).collect(),
+            options: origin.options.clone(),
+            arrays,
+        };
+        Ok(ShardSamples { record, parts })
+    }
+
+    /// The samples that another process gave with [`Dataset::shard`]; they have no labels.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`]; [`ErrorKind::Format`] for damaged ones.
+    pub(crate) fn of_shard(samples: ShardSamples) -> Result<Dataset> {
+        let ShardSamples { record, parts } = samples;
+        let ShardRecord { place, ports, options, arrays } = record;
+        let ports: Vec<Port> = ports.into_iter().map(Port::from).collect();
+        let whole = match place {
+            Place::Memory => {
+                let array = |((code, shape), bytes): (&(i32, Vec<usize>), &Vec<u8>)| {
+                    decoded(DataType::from_code(*code), shape, bytes)
+                };
+                let arrays = arrays.iter().zip(&parts).map(array).collect::<Result<Vec<_>>>()?;
+                return Dataset::from_arrays(&Arrays::in_order(arrays), &ports, &options);
+            }
+            Place::Path(path) => Dataset::open(&path, &ports, &options).map_err(|error| {
+                let unseen = !path.exists();
+                let hint = Hint::from("put the data where every worker sees it under one path");
+                if unseen { error.hint(hint) } else { error }
+            })?,
+            Place::Synthetic { len, seed } => Dataset::synthetic(&ports, len, seed, &options)?,
+        };
+        let (numbers, _) = parts.first().map(|part| part.as_chunks()).unwrap_or_default();
+        let rows: Vec<usize> =
+            numbers.iter().map(|bytes| u64::from_le_bytes(*bytes) as usize).collect();
+        whole.select(&rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array, ArrayD, IxDyn};
+
+    use super::*;
+
+    fn port(shape: Vec<Dim>) -> Port {
+        Port { name: "x".to_owned(), dtype: DataType::F32, shape: Some(shape) }
+    }
+
+    fn travelled(whole: &Dataset, range: Range<usize>) -> Dataset {
+        let ShardSamples { record, parts } = whole.shard(range).unwrap();
+        let record = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        Dataset::of_shard(ShardSamples { record, parts }).unwrap()
+    }
+
+    #[test]
+    fn a_part_has_the_samples_of_the_whole() {
+        let ports = [port(vec![Dim::Symbol("batch".into()), Dim::Known(3)])];
+        let options = DataOptions { mean: vec![0.1], ..DataOptions::default() };
+        let stored: ArrayD<u8> =
+            Array::from_iter(0..60u8).into_shape_with_order(IxDyn(&[20, 3])).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npy");
+        ndarray_npy::write_npy(&path, &stored).unwrap();
+        let arrays = Arrays::in_order([stored.into()]);
+        let all = [
+            Dataset::open(&path, &ports, &options).unwrap(),
+            Dataset::from_arrays(&arrays, &ports, &options).unwrap(),
+            Dataset::synthetic(&ports, 20, 5, &options).unwrap(),
+        ];
+        for whole in all.map(|data| data.subset(11, 3)) {
+            let part = travelled(&whole, 4..9);
+            assert_eq!(part.len(), 5);
+            assert_eq!(part.batch(0..5).unwrap(), whole.batch(4..9).unwrap());
+            assert!(whole.shard(9..12).is_err());
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `worker`: a part of a merge that runs elsewhere.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Status;
+use super::console::Console;
+use crate::api::options::WorkerOptions;
+use crate::api::worker;
+use crate::error::Result;
+
+/// Take statistics of samples for a merge on another machine
+///
+/// The merge (`onnx-zip merge --shards N --workers DIR`) and its workers see one folder. Workers may start
+/// before the merge and come and go; they end with it. What one of them leaves undone, another one does.
+#[derive(Args)]
+#[command(after_long_help = EXAMPLES, mut_arg("batch", |arg| arg.hide(true)))]
+pub(super) struct WorkerArgs {
+    /// The folder that the merge names with --workers
+    #[arg(long, value_name = "DIR")]
+    folder: PathBuf,
+    #[command(flatten)]
+    options: WorkerOptions,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Eight workers of a Slurm array, on eight shards:
+    sbatch --array=0-7 --wrap 'onnx-zip worker --folder /shared/merge'
+    onnx-zip merge a.onnx b.onnx -o joint.onnx --data /shared/images.npz \\
+        --shards 8 --workers /shared/merge";
+
+impl WorkerArgs {
+    pub(super) fn run(self, console: &Console) -> Result<Status> {
+        worker(&self.folder, &self.options, console)?;
+        console.finish();
+        Ok(Status::Done)
+    }
+}

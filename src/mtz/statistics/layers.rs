@@ -1,0 +1,204 @@
+//! Statistics of layers with their weights, as the walk needs them.
+
+use ndarray::{Array2, Axis};
+
+use crate::align::{TaskId, TaskLayer};
+use crate::calib::store::LayerMoments;
+use crate::calib::taps::RowLimit;
+use crate::couple::CoupledLayer;
+use crate::error::{Context, Result};
+use crate::mtz::joint::{JointModel, Task};
+use crate::mtz::options::{MergeOptions, Method, Passes};
+use crate::mtz::site::SiteLayer;
+use crate::mtz::solver::layer::LayerStats;
+use crate::mtz::solver::memory::{Extent, Plan};
+use crate::mtz::solver::observations::Observations;
+use crate::mtz::solver::refit::{connections, refit, refit_sparse};
+use crate::progress::Progress;
+
+use super::extent::extent;
+use super::source::{StatisticsSource, View, Wanted};
+use super::stats::ChannelStats;
+use super::stored::Stored;
+
+/// Rows that settle the dozen weights of a channel.
+const CHANNEL_ROWS: usize = 1 << 16;
+
+/// Statistics of the layers of all tasks, with weights that are refitted to them.
+pub(crate) struct LayerStatistics<'a> {
+    source: Box<dyn StatisticsSource + 'a>,
+    /// Per task, whether the net differs from the original by now.
+    diverged: Vec<bool>,
+    /// Rows per layer and task at most.
+    rows: usize,
+    options: &'a MergeOptions,
+    progress: &'a dyn Progress,
+}
+
+impl<'a> LayerStatistics<'a> {
+    /// Statistics of so many tasks from `source`. `stored` ones take the place of a pass over the original
+    /// nets ([`Passes::One`]); it may be empty.
+    pub(crate) fn new(
+        tasks: usize,
+        source: Box<dyn StatisticsSource + 'a>,
+        stored: &'a [LayerMoments],
+        options: &'a MergeOptions,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        let source: Box<dyn StatisticsSource + 'a> = match options.passes {
+            Passes::One if !stored.is_empty() => Box::new(Stored::new(stored, source)),
+            _ => source,
+        };
+        let diverged = vec![false; tasks];
+        LayerStatistics { source, diverged, rows: options.max_rows, options, progress }
+    }
+
+    /// The same statistics for a walk of its own, from so many rows at most.
+    pub(crate) fn apart(&self, rows: usize) -> Self {
+        let (source, diverged) = (self.source.fork(), self.diverged.clone());
+        LayerStatistics { source, diverged, rows, ..*self }
+    }
+
+    /// Steps of progress that one layer of each task takes together.
+    pub(crate) fn steps(&self) -> usize {
+        self.source.steps()
+    }
+
+    /// From here on the task's merged net differs from the original.
+    pub(crate) fn diverge(&mut self, task: TaskId) {
+        self.diverged[task.0] |= self.options.passes == Passes::PerLayer;
+    }
+
+    /// The nets have other weights everywhere: their streams begin anew.
+    pub(crate) fn restart(&mut self) {
+        if self.options.passes == Passes::PerLayer {
+            self.diverged.fill(true);
+            self.source.restart();
+        }
+    }
+
+    /// Whether the work at a layer fits into memory.
+    pub(crate) fn fits(&self, net: &Task, layer: &CoupledLayer) -> bool {
+        extent(self.diverged.len(), net, layer)
+            .is_ok_and(|extent| extent.is_none_or(|e| self.plan(e).is_some()))
+    }
+
+    /// Why nothing can be done about corresponding layers, where the work does not fit into memory.
+    pub(crate) fn too_large(
+        &self,
+        joint: &JointModel,
+        members: &[SiteLayer],
+    ) -> Result<Option<String>> {
+        let mut reason = None;
+        for member in members {
+            let extent = extent(self.diverged.len(), joint.task(member.task), &member.layer)?;
+            let large = extent.filter(|extent| self.plan(*extent).is_none());
+            reason = reason.or(large.map(|extent| {
+                let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+                format!(
+                    "the work at it would take {} MiB, and {} MiB are allowed",
+                    mib(extent.least(self.rows)),
+                    mib(self.options.memory)
+                )
+            }));
+        }
+        Ok(reason)
+    }
+
+    /// Whether refitting a layer can change it.
+    pub(crate) fn adjusts(&self, joint: &JointModel, own: TaskLayer) -> bool {
+        let layer = joint.layer(own);
+        self.options.method == Method::Refit
+            && self.diverged[own.task.0]
+            && layer.layer.bias.is_some()
+            && !layer.tied
+            && self.fits(joint.task(own.task), layer)
+    }
+
+    /// Statistics of a layer and its weights, refitted where the net has changed before it.
+    pub(crate) fn of_layer(&mut self, joint: &JointModel, own: TaskLayer) -> Result<LayerStats> {
+        let (net, layer) = (joint.task(own.task), joint.layer(own));
+        let adjusts = self.adjusts(joint, own);
+        let plan = extent(self.diverged.len(), net, layer)?.and_then(|extent| self.plan(extent));
+        let (rows, kept) = plan.map_or((self.rows, 0), |plan| (plan.rows, plan.kept));
+        let limit = RowLimit { rows, kept, seed: self.options.seed, part: None };
+        let room = Some(self.room_beside(plan.map_or(0, |plan| plan.bytes)));
+        let wanted = self.wanted(joint, own, limit, room, adjusts);
+        let mut observed: Observations = self
+            .source
+            .of_layer(&wanted, self.progress)
+            .and_then(Observations::try_from)
+            .in_model(net.name())?;
+        let mut weights = joint.weights(own)?;
+        if adjusts {
+            let damping = self.options.damping;
+            let fitted = match connections(weights.view()) {
+                None => refit(&observed, weights.view_mut(), damping),
+                Some(kept) => refit_sparse(&observed, weights.view_mut(), &kept, true, damping),
+            };
+            fitted.at_node(&layer.name).in_model(net.name())?;
+            observed.drop_targets();
+        }
+        Ok(LayerStats { observed, weights: weights.into_shared() })
+    }
+
+    /// Statistics of a depthwise layer and its weights, refitted where the net has changed before.
+    pub(crate) fn of_channels(
+        &mut self,
+        joint: &JointModel,
+        own: TaskLayer,
+    ) -> Result<ChannelStats> {
+        let (net, layer) = (joint.task(own.task), joint.layer(own));
+        let rows = self.rows.min(CHANNEL_ROWS);
+        let limit = RowLimit { rows, kept: 0, seed: self.options.seed, part: None };
+        let adjusts = self.adjusts(joint, own);
+        let wanted = self.wanted(joint, own, limit, None, adjusts);
+        let moments = self.source.of_channels(&wanted, self.progress).in_model(net.name())?;
+        let mut weights = joint.weights(own)?.mapv(f64::from);
+        if adjusts {
+            for (channel, moments) in moments.iter().enumerate() {
+                let mut own = weights.select(Axis(0), &[channel]).mapv(|w| w as f32);
+                refit(&moments.clone().try_into()?, own.view_mut(), self.options.damping)
+                    .at_node(&layer.name)
+                    .in_model(net.name())?;
+                weights.row_mut(channel).assign(&own.row(0).mapv(f64::from));
+            }
+        }
+        Ok(ChannelStats { moments, weights })
+    }
+
+    /// The weights of a layer, refitted to the inputs that it gets from the net as merged so far.
+    pub(crate) fn refitted(&mut self, joint: &JointModel, own: TaskLayer) -> Result<Array2<f32>> {
+        Ok(match joint.layer(own).per_channel {
+            true => self.of_channels(joint, own)?.weights.mapv(|w| w as f32),
+            false => self.of_layer(joint, own)?.weights.into_owned(),
+        })
+    }
+
+    fn plan(&self, extent: Extent) -> Option<Plan> {
+        extent.plan(self.rows, self.options.memory)
+    }
+
+    fn wanted<'s>(
+        &self,
+        joint: &'s JointModel,
+        own: TaskLayer,
+        limit: RowLimit,
+        room: Option<u64>,
+        adjusts: bool,
+    ) -> Wanted<'s> {
+        let view = match (self.diverged[own.task.0], adjusts) {
+            (false, _) => View::Original,
+            (true, false) => View::Merged,
+            (true, true) => View::WithTargets,
+        };
+        let current = joint.task(own.task).model();
+        Wanted { own, layer: joint.layer(own), current, view, limit, room }
+    }
+
+    /// How much of the values at each cut may be kept beside the work at a layer.
+    fn room_beside(&self, work: u64) -> u64 {
+        let cuts = 2 * self.diverged.len() as u64;
+        self.options.memory.saturating_sub(work) / cuts.max(1)
+    }
+}

@@ -1,0 +1,43 @@
+//! Workers in this process, one after the other.
+
+use std::sync::Arc;
+
+use super::{Job, ShardWorker, Shards, Take};
+use crate::error::Result;
+use crate::progress::{Progress, Unheard};
+use crate::runtime::Backend;
+
+/// All workers of a merge in its own process. They compute what workers elsewhere compute.
+pub struct InProcess {
+    backend: Arc<dyn Backend>,
+    workers: Vec<ShardWorker>,
+}
+
+impl InProcess {
+    /// Workers that run their nets with `backend`.
+    pub fn new(backend: Arc<dyn Backend>) -> InProcess {
+        InProcess { backend, workers: Vec::new() }
+    }
+}
+
+impl Shards for InProcess {
+    fn start(&mut self, job: &Job<'_>, _: &dyn Progress) -> Result<()> {
+        let worker = |shard| ShardWorker::new(job.nets(), &job.shard(shard)?, self.backend.clone());
+        self.workers = (0..job.shards()).map(worker).collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    fn ask(
+        &mut self,
+        request: Vec<u8>,
+        _: bool,
+        take: &mut Take<'_>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        for worker in &mut self.workers {
+            progress.check()?;
+            take(worker.answer(&request, &Unheard(progress))?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! Who lives.
+//!
+//! A process writes a number that grows into a file of its own. Others see it change: no clocks are compared.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::layout;
+use crate::error::Result;
+
+/// How often a process says that it lives.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Says that this process lives, until it is dropped.
+pub(super) struct Beat {
+    path: PathBuf,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Beat {
+    /// # Errors
+    /// [`crate::error::ErrorKind::Io`] where the file cannot be written.
+    pub(super) fn start(path: PathBuf) -> Result<Beat> {
+        layout::write(&path, b"0")?;
+        let (stop, stopped) = mpsc::channel::<()>();
+        let file = path.clone();
+        let thread = thread::spawn(move || {
+            let mut number = 0u64;
+            while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+                number += 1;
+                // A beat that is missed is no fault; many of them are death.
+                let _ = layout::write(&file, number.to_string().as_bytes());
+            }
+        });
+        Ok(Beat { path, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Beat {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.thread.take().map(JoinHandle::join);
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Watches files of others.
+pub(super) struct Watch {
+    patience: Duration,
+    seen: HashMap<PathBuf, (Vec<u8>, Instant)>,
+}
+
+impl Watch {
+    /// Holds for dead who has said nothing for so long.
+    pub(super) fn new(patience: Duration) -> Watch {
+        Watch { patience, seen: HashMap::new() }
+    }
+
+    /// Whether the process lives whose file this is.
+    pub(super) fn is_alive(&mut self, path: &Path) -> bool {
+        let Ok(now) = fs::read(path) else {
+            self.seen.remove(path);
+            return false;
+        };
+        let seen =
+            self.seen.entry(path.to_owned()).or_insert_with(|| (now.clone(), Instant::now()));
+        if seen.0 != now {
+            *seen = (now, Instant::now());
+        }
+        seen.1.elapsed() < self.patience
+    }
+
+    /// The names of all that live whose files are in a folder, in order.
+    pub(super) fn alive(&mut self, folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| !name.ends_with(".part")).collect();
+        names.retain(|name| self.is_alive(&folder.join(name)));
+        names.sort_unstable();
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_says_nothing_for_long_is_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, dead) = (folder.path().join("own"), folder.path().join("dead"));
+        let beat = Beat::start(own.clone()).unwrap();
+        fs::write(&dead, "17").unwrap();
+        let mut watch = Watch::new(3 * EVERY);
+        assert_eq!(watch.alive(folder.path()), ["dead", "own"]);
+        for _ in 0..8 {
+            thread::sleep(EVERY / 2);
+            assert!(watch.is_alive(&own));
+            watch.is_alive(&dead);
+        }
+        assert_eq!(watch.alive(folder.path()), ["own"]);
+        drop(beat);
+        assert!(!watch.is_alive(&own));
+    }
+}

@@ -1,0 +1,167 @@
+//! The side of a worker.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::beat::{Beat, Watch};
+use super::claims::Claims;
+use super::folder::LONGEST_PAUSE;
+use super::layout::{self, Current, Layout};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mtz::statistics::ShardWorker;
+use crate::progress::{Progress, Unheard};
+use crate::runtime::Backend;
+
+/// A merge is held for dead after this many times the patience with other workers: it waits for no one who
+/// replaces it.
+const PATIENCE_WITH_MERGES: u32 = 4;
+
+/// A shard that this process works on.
+#[derive(Default)]
+struct Work {
+    worker: Option<ShardWorker>,
+    next: u64,
+}
+
+/// Works for the merge that uses a folder, until it ends. Other workers are held for dead after `patience`
+/// without a word.
+///
+/// # Errors
+/// As [`ShardWorker`]; [`ErrorKind::Interrupted`] when stopped; [`ErrorKind::Calibration`] where the merge
+/// dies.
+pub(crate) fn work(
+    folder: &Path,
+    backend: Arc<dyn Backend>,
+    patience: Duration,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let layout = Layout::new(folder);
+    let Some(nets) = wait_for_nets(&layout, progress)? else { return Ok(()) };
+    let name = name();
+    let beat = Beat::start(layout.workers().join(&name));
+    let done = beat.and_then(|_beat| {
+        let claims = Claims::new(layout.clone(), name, ShardWorker::count(&nets)?);
+        let merge = Watch::new(patience * PATIENCE_WITH_MERGES);
+        let others = Watch::new(patience);
+        Worker { layout: &layout, nets, backend, claims, merge, others }.run(progress)
+    });
+    // Files vanish when a merge ends.
+    if layout.end().exists() { Ok(()) } else { done }
+}
+
+/// The nets of the merge, as soon as it has begun; `None` where it has ended.
+fn wait_for_nets(layout: &Layout, progress: &dyn Progress) -> Result<Option<Vec<u8>>> {
+    progress.status("waiting for a merge");
+    loop {
+        progress.check()?;
+        if layout.end().exists() {
+            return Ok(None);
+        }
+        if let Some(nets) = layout::read(&layout.nets())? {
+            return Ok(Some(nets));
+        }
+        thread::sleep(LONGEST_PAUSE);
+    }
+}
+
+/// A name that no other worker has.
+fn name() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}-{:x}", since.as_nanos(), std::process::id())
+}
+
+struct Worker<'a> {
+    layout: &'a Layout,
+    nets: Vec<u8>,
+    backend: Arc<dyn Backend>,
+    claims: Claims<Work>,
+    merge: Watch,
+    others: Watch,
+}
+
+impl Worker<'_> {
+    fn run(&mut self, progress: &dyn Progress) -> Result<()> {
+        let mut pause = Duration::from_millis(2);
+        loop {
+            progress.check()?;
+            if self.layout.end().exists() {
+                return Ok(());
+            }
+            if !self.merge.is_alive(&self.layout.merge()) {
+                return Err(Error::new(
+                    ErrorKind::Calibration,
+                    "the merge has died without a word",
+                )
+                .hint("start the merge again, in another folder"));
+            }
+            self.claims.settle(&mut self.others);
+            pause = match self.round(progress)? {
+                true => Duration::from_millis(2),
+                false => (pause * 3 / 2).min(LONGEST_PAUSE),
+            };
+            thread::sleep(pause);
+        }
+    }
+
+    /// Replies to what is open for any of its shards; whether there was something.
+    fn round(&mut self, progress: &dyn Progress) -> Result<bool> {
+        let Some(current) = self.layout.current() else { return Ok(false) };
+        let mut has_worked = false;
+        let shards: Vec<usize> = self.claims.held().keys().copied().collect();
+        for shard in shards {
+            let Some(mut work) = self.claims.held().remove(&shard) else { continue };
+            let done = self.catch_up(shard, &mut work, current, progress);
+            self.claims.held().insert(shard, work);
+            has_worked |= done.inspect_err(|error| self.report(shard, error))?;
+        }
+        Ok(has_worked)
+    }
+
+    /// Goes through the requests that a shard's worker has not seen. The merge waits for the last one
+    /// alone.
+    fn catch_up(
+        &self,
+        shard: usize,
+        work: &mut Work,
+        current: Current,
+        progress: &dyn Progress,
+    ) -> Result<bool> {
+        let quiet = Unheard(progress);
+        let mut has_worked = false;
+        work.next = work.next.max(current.first);
+        while work.next <= current.last {
+            // Requests vanish when their walk ends.
+            let Some(request) = layout::read(&self.layout.request(work.next))? else { break };
+            let worker = match &mut work.worker {
+                Some(worker) => worker,
+                none => match layout::read(&self.layout.shard(shard))? {
+                    Some(samples) => {
+                        progress.note(&format!("works on shard {shard}"));
+                        let worker = ShardWorker::new(&self.nets, &samples, self.backend.clone())?;
+                        none.insert(worker)
+                    }
+                    None => break,
+                },
+            };
+            let path = self.layout.reply(work.next, shard);
+            match work.next < current.last || path.exists() {
+                true => worker.replay(&request, &quiet)?,
+                false => layout::write(&path, &worker.answer(&request, &quiet)?)?,
+            }
+            work.next += 1;
+            has_worked = true;
+        }
+        Ok(has_worked)
+    }
+
+    /// Tells the merge why it waits in vain.
+    fn report(&self, shard: usize, error: &Error) {
+        if error.kind() != ErrorKind::Interrupted && !self.layout.end().exists() {
+            let text = format!("shard {shard}: {error}");
+            // Where not even this can be written, others take the shard over and fail, too.
+            let _ = layout::write(&self.layout.failed(), text.as_bytes());
+        }
+    }
+}
