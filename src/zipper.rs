@@ -34,7 +34,8 @@ mod plan_file;
 mod prepare;
 mod search;
 
-use batches::{batch_in_parts, batch_size, batch_with_gradients};
+use batches::batch_with_gradients;
+pub use batches::{batch_in_parts, values_of_batch};
 pub use decisions::{Decisions, SiteNames};
 pub use frontier::{FrontierPoint, frontier, knee};
 pub use plan_file::{FileRecord, LayerRecord, PlanFile, Weights};

@@ -1,5 +1,6 @@
 use super::*;
 use crate::compare::{Against, Latency};
+use crate::error::Hint;
 use crate::verify::{Deviation, OutputVerification, RuntimeDeviation, TaskVerification};
 
 fn task(name: &str) -> TaskRecord {
@@ -37,6 +38,7 @@ fn site(name: &str, shared: usize, reason: Option<&str>) -> SiteRecord {
         rows: vec![2048, 2048],
         seconds: (0.25, 0.5),
         reason: reason.map(str::to_owned),
+        hint: reason.map(|_| Hint::from("allow more: ").option("memory")),
     }
 }
 

@@ -101,8 +101,7 @@ impl<'a> Course<'a> {
         let values = resumed.iter().flat_map(|c| &c.state);
         states.iter_mut().zip(values).for_each(|(state, value)| state.value = value.clone());
         let stepper = lesson.backend.recur(ModelSource::Bytes(&bytes), states)?;
-        let bytes = onnx::encode(&built.check)?;
-        let checker = lesson.backend.load(ModelSource::Bytes(&bytes))?;
+        let checker = lesson.backend.load(ModelSource::Graph(&built.check))?;
         let (mut batches, mut held) = (Vec::new(), Vec::new());
         for (task, examples) in examples.iter().enumerate() {
             // All tasks get common samples in the same batch.

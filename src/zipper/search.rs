@@ -10,14 +10,15 @@ use crate::mtz::matching::Share;
 use crate::mtz::options::{MergeOptions, Ranks, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
 use crate::mtz::plan::{Prediction, Trial, allocate, predict};
-use crate::onnx;
 use crate::progress::Progress;
 use crate::retrain::Retraining;
 use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::misclassified;
 
 use super::candidates::Candidates;
-use super::{Calibration, Decisions, Importance, Outcome, Prepared, SiteNames, batch_size, zipped};
+use super::{
+    Calibration, Decisions, Importance, Outcome, Prepared, SiteNames, batch_in_parts, zipped,
+};
 
 /// Merges at most between as much sharing as possible and none.
 const STEPS: usize = 6;
@@ -336,7 +337,8 @@ impl<'a> Search<'a> {
         let one = |(net, data): (&&Model, &Dataset)| {
             self.progress.check()?;
             self.progress.step();
-            let batch = batch_size(net, self.calibration.batch);
+            let Calibration { batch, memory, .. } = self.calibration;
+            let batch = batch_in_parts(net, *batch, *memory);
             error_rate(net, data, self.calibration.backend.as_ref(), batch).in_model(&net.name)
         };
         nets.iter().zip(self.tests).map(one).collect()
@@ -353,8 +355,7 @@ pub(super) fn ratio(outcome: &Outcome) -> f64 {
 
 /// The part of samples whose largest output is not at their label.
 fn error_rate(net: &Model, data: &Dataset, backend: &dyn Backend, batch: usize) -> Result<f64> {
-    let bytes = onnx::encode(net)?;
-    let mut session = backend.load(ModelSource::Bytes(&bytes))?;
+    let mut session = backend.load(ModelSource::Graph(net))?;
     let mut wrong = 0;
     for range in data.batches(batch) {
         let labels = data.labels(range.clone()).ok_or_else(|| {

@@ -31,7 +31,8 @@ use crate::report::{Picture, Plan, Report};
 use crate::retrain::Retraining;
 use crate::verify::Verification;
 use crate::zipper::{
-    Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_decided, merge_for,
+    Calibration, Outcome, Prepared, Trial, batch_in_parts, merge_and_retrain, merge_decided,
+    merge_for,
 };
 
 use comparison::Compared;
@@ -209,6 +210,10 @@ impl Merger {
             self.ready(progress)?;
         let structure = structure(&prepared);
         let alignment = prepared.alignment.clone();
+        let tasks = prepared.joint.tasks().iter();
+        let batches =
+            tasks.map(|net| batch_in_parts(net.model(), calibration.batch, options.memory));
+        let batch = batches.min().unwrap_or(calibration.batch);
         let zipped = self.zip(&loaded, prepared, calibration, &options, &data, progress)?;
         let Zipped { joint, outcome, search } = zipped;
         let picture = Picture::of(&joint, &alignment, &outcome.sites);
@@ -216,6 +221,7 @@ impl Merger {
             merger: self,
             options,
             memory,
+            batch,
             loaded,
             data,
             structure,

@@ -9,7 +9,7 @@ use crate::calib::store::LayerMoments;
 use crate::calib::stream::{Source, Stream};
 use crate::calib::taps::{RowLimit, Running, collect, collect_channels};
 use crate::couple::CoupledLayer;
-use crate::error::{Context, Result};
+use crate::error::{Context, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options::{MergeOptions, Method, Passes};
@@ -110,18 +110,21 @@ impl<'a> StatisticsSource<'a> {
         &self,
         joint: &JointModel,
         members: &[SiteLayer],
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<(String, Hint)>> {
         let mut reason = None;
         for member in members {
             let extent = extent(self.tasks.len(), joint.task(member.task), &member.layer)?;
             let large = extent.filter(|extent| self.plan(*extent).is_none());
             reason = reason.or(large.map(|extent| {
                 let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-                format!(
+                let (least, allowed) = (extent.least(self.rows), self.options.memory);
+                let reason = format!(
                     "the work at it would take {} MiB, and {} MiB are allowed",
-                    mib(extent.least(self.rows)),
-                    mib(self.options.memory)
-                )
+                    mib(least),
+                    mib(allowed)
+                );
+                let more = format!("{}MiB more", mib(least.saturating_sub(allowed)));
+                (reason, Hint::from(format!("allow {more} with ")).option("memory"))
             }));
         }
         Ok(reason)
