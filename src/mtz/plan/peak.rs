@@ -1,4 +1,4 @@
-//! How much memory a merge takes.
+//! Peak memory of a merge.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,20 +10,19 @@ use crate::mtz::statistics::extent;
 /// Copies of a net's weights in a runtime: as they are read, and as its kernels want them.
 const IN_A_RUNTIME: u64 = 3;
 
-/// What a merge takes of memory at most, values kept between layers left out: of these there are as
-/// many as fit.
+/// Peak memory of a merge, without values kept between layers: they use what memory is left.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Peak {
-    /// Bytes of weights as they were and as they become, and of the program.
+    /// Bytes of the original weights, of the merged weights, and of the program.
     pub models: u64,
-    /// Bytes of what is done at a time beside that: the work at a layer, or a net in a runtime.
+    /// Bytes of one step beside that: the work at a layer, or a net in a runtime.
     pub work: u64,
-    /// The layer at which the work takes most.
+    /// The layer that needs most memory.
     pub layer: Option<String>,
 }
 
 impl Peak {
-    /// All bytes.
+    /// The sum of all bytes.
     pub fn bytes(&self) -> u64 {
         self.models.saturating_add(self.work)
     }
@@ -42,7 +41,7 @@ pub struct Means<'a> {
     pub memory: u64,
 }
 
-/// What merging the tasks of `joint` takes.
+/// Peak memory of merging the tasks of `joint`.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
