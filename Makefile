@@ -7,7 +7,7 @@ python := $(CURDIR)/.venv/bin/python
 export ONNX_ZIP_PYTHON := $(python)
 unexport ORT_DYLIB_PATH
 
-.PHONY: setup build wheel test test-rust test-python test-wheel check lint demo fuzz bench speed peers retraining step-time gpu clean
+.PHONY: setup build wheel test test-rust test-python test-wheel check lint demo fuzz bench speed scaling peers retraining step-time gpu clean
 .DEFAULT_GOAL := build
 
 setup: ## install what is missing: OpenBLAS, Python packages, ONNX Runtime, Fashion-MNIST
@@ -56,6 +56,9 @@ bench: setup
 
 speed: setup ## the time of a merge against that of its runtime passes and products alone
 	cargo run --release --example speed
+
+scaling: setup build ## how time grows with samples, nodes, tasks and width; larger sizes: make scaling LARGE=1
+	$(python) examples/scaling.py $(if $(LARGE),--large)
 
 peers: setup build ## time and accuracy of merges beside the paper's method in plain NumPy
 	$(python) examples/peers.py

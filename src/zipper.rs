@@ -33,7 +33,7 @@ mod plan_file;
 mod prepare;
 mod search;
 
-use batches::{batch_in_parts, batch_size};
+pub use batches::{batch_in_parts, values_of_batch};
 pub use decisions::{Decisions, SiteNames};
 pub use frontier::{FrontierPoint, frontier, knee};
 pub use goal::{Goal, merge_for};

@@ -44,6 +44,8 @@ pub struct Alignment {
     pub lineages: Vec<Lineage>,
     /// The first difference of each net but the first from the first; `None` if there is none.
     pub divergences: Vec<Option<Divergence>>,
+    /// The number of the correspondence that each group belongs to.
+    correspondences: BTreeMap<TaskGroup, usize>,
 }
 
 /// The group of each net, in their order; `None` for a net without a counterpart.
@@ -111,7 +113,23 @@ pub fn align(nets: &[Net<'_>], matching: Matching) -> Alignment {
     refused.retain(|group, _| !by_index.contains(group));
     let divergences = (1..nets.len()).map(|net| layers::divergence(nets, &sites, net)).collect();
     let (inputs, unlike_inputs) = groups::inputs(nets, &sites);
-    Alignment { sites, groups, inputs, unlike_inputs, refused, duplicates, lineages, divergences }
+    let mut correspondences = BTreeMap::new();
+    for (number, groups) in groups.iter().enumerate() {
+        members(groups).for_each(|own| {
+            correspondences.entry(own).or_insert(number);
+        });
+    }
+    Alignment {
+        sites,
+        groups,
+        inputs,
+        unlike_inputs,
+        refused,
+        duplicates,
+        lineages,
+        divergences,
+        correspondences,
+    }
 }
 
 impl Alignment {
@@ -188,7 +206,7 @@ impl Alignment {
 
     /// The number of the correspondence that a group belongs to.
     pub fn correspondence(&self, own: TaskGroup) -> Option<usize> {
-        self.groups.iter().position(|groups| groups[own.task.0] == Some(own.group))
+        self.correspondences.get(&own).copied()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::canon::check_sizes;
 use crate::compare::{nodes, ports};
 use crate::emit::{self, SOURCE_KEY};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
-use crate::ir::Model;
+use crate::ir::{Graph, Model};
 use crate::mtz::joint::JointModel;
 use crate::naming::{shown, task_fault, to_task};
 use crate::onnx;
@@ -89,6 +89,14 @@ impl From<Vec<u8>> for ModelInput {
     }
 }
 
+/// A net without a file of its own.
+enum Net {
+    /// As it was given.
+    Bytes(Bytes),
+    /// Taken out of a joint model.
+    Graph(Box<Model>),
+}
+
 /// A loaded model, with facts about its file.
 pub(crate) struct Loaded {
     /// Name of the task.
@@ -104,8 +112,8 @@ pub(crate) struct Loaded {
     pub(crate) model: Model,
     /// The index of its file among the given models.
     file: usize,
-    /// The encoded net, if it has no file of its own.
-    net: Option<Bytes>,
+    /// The net, if it has no file of its own.
+    net: Option<Net>,
     /// Whether the name comes from a joint model.
     named: bool,
 }
@@ -114,7 +122,8 @@ impl Loaded {
     /// The original net, for a runtime.
     pub(crate) fn source(&self) -> ModelSource<'_> {
         match &self.net {
-            Some(bytes) => ModelSource::Bytes(bytes),
+            Some(Net::Bytes(bytes)) => ModelSource::Bytes(bytes),
+            Some(Net::Graph(model)) => ModelSource::Graph(model),
             None => ModelSource::File(&self.path),
         }
     }
@@ -176,18 +185,17 @@ pub(crate) fn load_parts(inputs: &[ModelInput], names: &[String]) -> Result<ToMe
 fn of_joint(joint: &JointModel, task: usize, file: &Loaded) -> Result<Loaded> {
     let model = emit::plain_task(joint, task);
     let ports = ports(&model.graph, &model.graph.inputs).in_model(file.path.display())?;
-    let net = onnx::encode(&model)?;
     let sha256 = model.metadata.get(SOURCE_KEY).unwrap_or(&file.sha256).clone();
     Ok(Loaded {
         name: joint.tasks()[task].name().to_owned(),
         path: file.path.clone(),
         sha256,
-        bytes: net.len() as u64,
+        bytes: stored(&model.graph),
         nodes: nodes(&model.graph),
         ports,
         model: Model::default(),
         file: file.file,
-        net: Some(net.into()),
+        net: Some(Net::Graph(Box::new(model))),
         named: true,
     })
 }
@@ -232,15 +240,21 @@ pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
             (sha256, length, None)
         }
         ModelInput::Bytes(bytes) => {
-            (digits(&Sha256::digest(bytes)), bytes.len() as u64, Some(bytes.clone()))
+            let net = Net::Bytes(bytes.clone());
+            (digits(&Sha256::digest(bytes)), bytes.len() as u64, Some(net))
         }
     };
-    let weights = model.graph.values().filter_map(|(id, _)| model.graph.initializer(id));
-    let stored: u64 = weights.map(|tensor| tensor.data.len() as u64).sum();
+    let stored = stored(&model.graph);
     // The file is shorter than the weights, which lie in external files.
     let bytes = if stored > length { length + stored } else { length };
     let nodes = nodes(&model.graph);
     Ok(Loaded { name, path, sha256, bytes, nodes, ports, model, file: 0, net, named: false })
+}
+
+/// Bytes of a graph's constants.
+pub(crate) fn stored(graph: &Graph) -> u64 {
+    let constants = graph.values().filter_map(|(id, _)| graph.initializer(id));
+    constants.map(|tensor| tensor.data.len() as u64).sum()
 }
 
 /// SHA-256 of a file, in hexadecimal digits.

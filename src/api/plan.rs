@@ -2,12 +2,13 @@
 
 use super::TOOL;
 use super::models::{self, ModelInput, ToMerge};
-use super::options::PlanOptions;
+use super::options::{PlanOptions, RuntimeOptions};
 use super::structure::structure;
 use crate::error::Result;
-use crate::mtz::plan::{peak, predict};
+use crate::mtz::plan::{Means, peak, predict};
+use crate::mtz::solver::memory::beside;
 use crate::report::Plan;
-use crate::zipper::prepare_parts;
+use crate::zipper::{prepare_parts, values_of_batch};
 
 /// Finds the layers that correspond, the channels that cannot be shared and why, and the size of the
 /// joint model. Tasks get `names`, or the names of their files. Needs no data.
@@ -31,8 +32,17 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
     let prediction =
         predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
     let sizes: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
-    let memory = peak(&prepared.joint, &sizes, statistics.max_rows, statistics.bytes())?;
     let tasks = prepared.joint.tasks();
+    let left = beside(statistics.bytes(), &sizes);
+    let batch = RuntimeOptions::default().batch;
+    let values = tasks.iter().map(|net| values_of_batch(net.model(), batch, left));
+    let means = Means {
+        models: &sizes,
+        values: values.max().unwrap_or(0),
+        rows: statistics.max_rows,
+        memory: statistics.bytes(),
+    };
+    let memory = peak(&prepared.joint, means)?;
     Ok(Plan::new(
         TOOL.to_owned(),
         tasks.iter().map(|t| t.name().to_owned()).collect(),

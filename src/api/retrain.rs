@@ -237,19 +237,17 @@ impl Retrainer {
         if self.options.no_verify || teachers.is_empty() {
             return Ok(None);
         }
-        let nets: Vec<Vec<u8>> =
-            joint.tasks().iter().map(|t| onnx::encode(t.model())).collect::<Result<_>>()?;
         let samples: Vec<Dataset> = data
             .iter()
             .map(|d| d.dataset.subset(VERIFIED_SAMPLES, self.options.training.seed))
             .collect();
         let subjects: Vec<Subject<'_>> = teachers
             .iter()
-            .zip(nets.iter().zip(&samples))
+            .zip(joint.tasks().iter().zip(&samples))
             .map(|(teacher, (net, data))| Subject {
                 task: &teacher.name,
                 original: teacher.source(),
-                net: Some(ModelSource::Bytes(net)),
+                net: Some(ModelSource::Graph(net.model())),
                 data,
                 reported: None,
             })
@@ -257,7 +255,7 @@ impl Retrainer {
         let backends = self.options.runtime.all(backend)?;
         let limits = Limits::default();
         let name = draft.target().display().to_string();
-        let joint = Joint { path: draft.path(), name: &name };
+        let joint = Joint { path: draft.path(), name: &name, bytes: draft.bytes()? };
         verify(joint, &subjects, &backends, self.options.runtime.batch, &limits, progress).map(Some)
     }
 }

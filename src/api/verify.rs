@@ -40,7 +40,7 @@ pub fn verify(
     options: &VerifyOptions,
     progress: &dyn Progress,
 ) -> Result<Verification> {
-    let (tasks, reported) = joint_tasks(joint)?;
+    let JointFile { tasks, reported, bytes } = joint_file(joint)?;
     let originals = load_originals(models, &tasks)?;
     let given = Given { inputs: data, options: &options.samples };
     if options.max_drop.is_some() && given.is_synthetic() {
@@ -72,7 +72,7 @@ pub fn verify(
     };
     let backends = options.runtime.all(&first)?;
     let name = joint.display().to_string();
-    let file = Joint { path: joint, name: &name };
+    let file = Joint { path: joint, name: &name, bytes };
     let batch = options.runtime.batch;
     let checked = crate::verify::verify(file, &subjects, &backends, batch, &limits, progress)?;
     if limits_of.is_none() && options.max_deviation.is_none() && options.max_drop.is_none() {
@@ -99,10 +99,19 @@ fn load_originals(models: &[ModelInput], tasks: &[String]) -> Result<Vec<Loaded>
     Ok(originals)
 }
 
-/// Names of a joint model's tasks, and the deviations that its file reports.
-fn joint_tasks(path: &Path) -> Result<(Vec<String>, Option<Reported>)> {
+/// What a joint model's file tells.
+struct JointFile {
+    /// Names of its tasks.
+    tasks: Vec<String>,
+    reported: Option<Reported>,
+    /// Of its weights.
+    bytes: u64,
+}
+
+fn joint_file(path: &Path) -> Result<JointFile> {
     let model = onnx::load(path)?;
     let ports = |ids| crate::compare::ports(&model.graph, ids);
     let wiring = Wiring::of(&ports(&model.graph.inputs)?, &ports(&model.graph.outputs)?);
-    Ok((wiring.in_model(path.display())?.tasks, Reported::read(&model)))
+    let tasks = wiring.in_model(path.display())?.tasks;
+    Ok(JointFile { tasks, reported: Reported::read(&model), bytes: models::stored(&model.graph) })
 }

@@ -12,7 +12,6 @@ use super::data::Dataset;
 use super::mask::{Mask, mask_input};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Dim, Model, NodeId, TensorType, ValueId};
-use crate::onnx;
 use crate::runtime::{Backend, HostArray, ModelSource, Session};
 
 /// Values at the cut, for one batch.
@@ -167,9 +166,8 @@ impl<'a> Stream<'a> {
         let part = graph.between(&inputs, &step.outputs);
         step.feeds = part.inputs.iter().map(|v| (*v, part.value(*v).name.clone())).collect();
         let part = Model { graph: part, ..model.without_graph() };
-        let bytes = onnx::encode(&part)?;
-        step.session =
-            Some(self.source.backend.load(ModelSource::Bytes(&bytes)).in_model(&model.name)?);
+        let session = self.source.backend.load(ModelSource::Graph(&part)).in_model(&model.name)?;
+        step.session = Some(session);
         Ok(step)
     }
 
@@ -184,6 +182,8 @@ impl<'a> Stream<'a> {
         batch: usize,
     ) -> Result<Vec<Arc<HostArray>>> {
         let mut values = self.cut(model, batch)?;
+        // Behind the batch nobody asks for it again: the next cut takes its place.
+        self.kept.get_mut(batch).map(std::mem::take);
         if let Some(session) = &mut step.session {
             let feeds: Vec<(&str, &HostArray)> = step
                 .feeds

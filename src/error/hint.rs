@@ -1,5 +1,7 @@
 //! The next step for the user.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// The next step for the user: text that may name options, which every front end words its own way.
 ///
 /// ```
@@ -8,7 +10,7 @@
 /// assert_eq!(hint.worded(|name, value| format!("--{name} {}", value.unwrap_or_default())),
 ///            "choose --part train, or another file");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Hint(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,29 @@ impl Hint {
             Part::Option { name, value } => word(name, value.as_deref()),
         };
         self.0.iter().map(part).collect()
+    }
+
+    /// The text as reports say it, with options as flags.
+    pub fn in_flags(&self) -> String {
+        self.worded(as_flag)
+    }
+}
+
+impl PartialEq for Hint {
+    fn eq(&self, other: &Hint) -> bool {
+        self.in_flags() == other.in_flags()
+    }
+}
+
+impl Serialize for Hint {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.in_flags())
+    }
+}
+
+impl<'de> Deserialize<'de> for Hint {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Hint, D::Error> {
+        String::deserialize(from).map(Hint::from)
     }
 }
 

@@ -11,7 +11,6 @@ use crate::calib::data::Dataset;
 use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim, Model, TensorType, ValueId};
-use crate::onnx;
 use crate::runtime::{Backend, HostArray, ModelSource};
 
 /// The samples that sensitivities are estimated from, and how they are run.
@@ -44,20 +43,28 @@ pub fn sensitivities(
     let Sample { backend, data, batch, seed, .. } = sample;
     let layers: Vec<ValueId> = coupling.layers.iter().map(|l| l.layer.output).collect();
     let (graph, signs) = squared_gradients(model, coupling, &layers).in_model(&model.name)?;
-    let bytes = onnx::encode(&Model { graph, ..model.without_graph() })?;
-    let mut session = backend.load(ModelSource::Bytes(&bytes)).in_model(&model.name)?;
+    let backward = Model { graph, ..model.without_graph() };
+    let mut session = backend.load(ModelSource::Graph(&backward)).in_model(&model.name)?;
     let mut sums: Vec<Array1<f64>> = Vec::new();
     let samples = sample.samples.min(data.len());
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    // Samples draw alike whatever the size of batches.
+    let mut random: Vec<ChaCha8Rng> = (0..)
+        .zip(&signs)
+        .map(|(stream, _)| {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            random.set_stream(stream);
+            random
+        })
+        .collect();
     let mut start = 0;
     while start < samples {
         let end = (start + batch).min(samples);
         let mut feeds = data.batch(start..end).in_model(&model.name)?;
-        for (name, dims) in &signs {
+        for ((name, dims), random) in signs.iter().zip(&mut random) {
             let dims: Vec<usize> =
                 std::iter::once(end - start).chain(dims.iter().copied()).collect();
-            let random = |_| if rng.random::<bool>() { 1.0f32 } else { -1.0 };
-            feeds.push((name.clone(), HostArray::F32(ArrayD::from_shape_fn(IxDyn(&dims), random))));
+            let sign = |_| if random.random::<bool>() { 1.0f32 } else { -1.0 };
+            feeds.push((name.clone(), HostArray::F32(ArrayD::from_shape_fn(IxDyn(&dims), sign))));
         }
         let borrowed: Vec<(&str, &HostArray)> =
             feeds.iter().map(|(n, a)| (n.as_str(), a)).collect();

@@ -74,15 +74,8 @@ impl DataFile {
     }
 
     fn take_tensor(&mut self, tensor: &mut TensorProto) {
-        let raw = tensor.raw_data.take().unwrap_or_default();
-        let length = raw.len();
-        let offset = self.place(raw);
-        tensor.set_data_location(DataLocation::External);
-        tensor.external_data = vec![
-            entry(LOCATION, ""),
-            entry("offset", &offset.to_string()),
-            entry("length", &length.to_string()),
-        ];
+        let offset = self.place(tensor.raw_data.clone().unwrap_or_default());
+        move_out(tensor, "", offset);
     }
 
     fn place(&mut self, bytes: Bytes) -> u64 {
@@ -96,6 +89,18 @@ impl DataFile {
         self.len = offset + size;
         offset
     }
+}
+
+/// Takes a tensor's elements out of it, which stand in a file from an offset on.
+pub(super) fn move_out(tensor: &mut TensorProto, location: &str, offset: u64) -> Bytes {
+    let raw = tensor.raw_data.take().unwrap_or_default();
+    tensor.set_data_location(DataLocation::External);
+    tensor.external_data = vec![
+        entry(LOCATION, location),
+        entry("offset", &offset.to_string()),
+        entry("length", &raw.len().to_string()),
+    ];
+    raw
 }
 
 /// Whether `text` looks like what [`DataFile::digest`] gives.

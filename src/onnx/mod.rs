@@ -24,3 +24,4 @@ pub use finite::check_finite;
 pub use read::{decode, load};
 pub use save::{Draft, External, SaveOptions, save, save_split, stage};
 pub use write::encode;
+pub(crate) use write::{Apart, encode_any, encode_apart};

@@ -123,7 +123,7 @@ fn layers(sites: &[SiteRecord]) -> String {
     for site in sites {
         let name = plain(&each(&site.layers));
         let neurons = each(&site.neurons);
-        let _ = match &site.reason {
+        let _ = match &site.reason_with_hint() {
             Some(reason) => writeln!(out, "| {name} | {neurons} | – | {} | |", plain(reason)),
             None => {
                 let errors: Vec<String> =

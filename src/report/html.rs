@@ -189,7 +189,7 @@ fn layers(sites: &[SiteRecord]) -> Markup {
                 tr {
                     td { (each(&site.layers)) }
                     td.number { (each(&site.neurons)) }
-                    @if let Some(reason) = &site.reason {
+                    @if let Some(reason) = &site.reason_with_hint() {
                         td.number { "–" } td.reason { (reason) }
                     } @else {
                         td.number { (site.shared) } td { (bar(share(site), "shared")) }

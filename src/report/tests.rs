@@ -1,5 +1,6 @@
 use super::*;
 use crate::compare::{Against, Latency};
+use crate::error::Hint;
 use crate::verify::{Deviation, OutputVerification, RuntimeDeviation, TaskVerification};
 
 fn task(name: &str) -> TaskRecord {
@@ -37,6 +38,7 @@ fn site(name: &str, shared: usize, reason: Option<&str>) -> SiteRecord {
         rows: vec![2048, 2048],
         seconds: (0.25, 0.5),
         reason: reason.map(str::to_owned),
+        hint: None,
     }
 }
 
@@ -235,4 +237,15 @@ fn a_model_card_has_metadata_and_text_that_stays_text() {
     {
         assert!(card.contains(part), "{part} is missing in\n{card}");
     }
+}
+
+#[test]
+fn what_can_be_done_about_a_layer_is_in_text_and_json() {
+    let hint = Some(Hint::from("allow 300 MiB more with ").option("memory"));
+    let large = SiteRecord { hint, ..site("fc1", 0, Some("the work would take 9 GiB")) };
+    let said = "the work would take 9 GiB; allow 300 MiB more with --memory";
+    assert_eq!(large.reason_with_hint().as_deref(), Some(said));
+    let json = serde_json::to_string(&large).unwrap();
+    assert!(json.contains("allow 300 MiB more with --memory"), "{json}");
+    assert_eq!(serde_json::from_str::<SiteRecord>(&json).unwrap(), large);
 }

@@ -96,7 +96,7 @@ fn layers(report: &Report, all: bool) -> String {
             site.shared_inputs.to_string(),
             number(small(site.cost)),
             number(relative(site)),
-            site.reason.clone().unwrap_or_else(|| corrections(site)),
+            site.reason_with_hint().unwrap_or_else(|| corrections(site)),
         ]);
     }
     let mut out = table.render();

@@ -139,8 +139,7 @@ impl<'a> Course<'a> {
         };
         let states = setup.states(resumed.as_ref())?;
         let stepper = lesson.backend.recur(ModelSource::Bytes(&bytes), states)?;
-        let bytes = onnx::encode(&built.check)?;
-        let checker = lesson.backend.load(ModelSource::Bytes(&bytes))?;
+        let checker = lesson.backend.load(ModelSource::Graph(&built.check))?;
         let (batches, held) = setup.split(&names, &examples)?;
         let weights = options.task_weights(names.len());
         let (start, history, best) = match resumed {

@@ -8,7 +8,6 @@ use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, ValueId};
 use crate::mtz::joint::{Task, coupled};
-use crate::onnx;
 use crate::progress::Progress;
 use crate::runtime::{Backend, HostArray, ModelSource, Session, fixed_batch};
 
@@ -85,8 +84,7 @@ impl Teacher {
             net.graph.outputs.push(output);
         }
         net.graph.remove_dead_nodes();
-        let bytes = onnx::encode(&net)?;
-        let session = backend.load(ModelSource::Bytes(&bytes)).in_model(name)?;
+        let session = backend.load(ModelSource::Graph(&net)).in_model(name)?;
         let inputs = session.inputs().iter().map(|p| p.name.clone()).collect();
         let batch = fixed_batch(session.inputs()).unwrap_or(batch).max(1);
         Ok(Teacher { session, name: name.to_owned(), inputs, batch })

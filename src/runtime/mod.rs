@@ -25,6 +25,7 @@ pub use recurrence::{Recurrence, State};
 pub use wide::measuring;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::ir::Model;
 
 /// Where a model comes from.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,8 @@ pub enum ModelSource<'a> {
     Bytes(&'a [u8]),
     /// A file; external data lies beside it.
     File(&'a Path),
+    /// A graph with its weights, however large.
+    Graph(&'a Model),
 }
 
 impl ModelSource<'_> {

@@ -52,9 +52,10 @@ impl Backend for Wide {
         let mut model = match source {
             ModelSource::Bytes(bytes) => onnx::decode(bytes.to_vec().into(), None, "the model")?,
             ModelSource::File(path) => onnx::load(path)?,
+            ModelSource::Graph(model) => model.clone(),
         };
         widen(&mut model.graph)?;
-        let session = self.0.load(ModelSource::Bytes(&onnx::encode(&model)?))?;
+        let session = self.0.load(ModelSource::Graph(&model))?;
         Ok(Box::new(WideSession(session)))
     }
 }

@@ -96,7 +96,9 @@ impl Check<'_> {
                 }
             };
             let is_judge = !std::mem::replace(&mut judged, true);
-            match self.compare(&mut engine, references, &mut pieces, tally) {
+            let compared = self.compare(&mut engine, references, &mut pieces, tally);
+            engine.rest();
+            match compared {
                 Ok(()) => kept.push(engine),
                 Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
                 Err(e) if is_judge => {

@@ -8,6 +8,9 @@ use super::{Joint, Subject, Wiring};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::runtime::{Backend, HostArray, ModelSource, Port, Session, feeds, fixed_batch};
 
+/// A joint model of more bytes is loaded when it is its turn, too.
+const KEPT: u64 = 64 << 20;
+
 /// A runtime with the joint model. The nets behind it are loaded one at a time, when they are compared:
 /// each holds its weights and the activations of a batch.
 pub(super) struct Engine<'a> {
@@ -18,13 +21,22 @@ pub(super) struct Engine<'a> {
     subjects: &'a [Subject<'a>],
     /// Of the original nets.
     ports: Vec<Ports>,
-    joint: Box<dyn Session>,
+    joint: Joint<'a>,
+    joint_ports: Ports,
+    /// The joint model, while it is loaded.
+    session: Option<Box<dyn Session>>,
 }
 
 /// What goes into an original net and comes out of it.
 pub(super) struct Ports {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+}
+
+impl Ports {
+    fn of(session: &dyn Session) -> Ports {
+        Ports { inputs: session.inputs().to_vec(), outputs: session.outputs().to_vec() }
+    }
 }
 
 /// What the joint model is fed for one batch of one task.
@@ -37,10 +49,8 @@ pub(super) struct JointFeed<'a> {
 impl<'a> Engine<'a> {
     /// Loads the original nets of all tasks, one after the other: whether the runtime takes them.
     pub(super) fn ports(backend: &dyn Backend, subjects: &[Subject<'_>]) -> Result<Vec<Ports>> {
-        let load = |s: &Subject<'_>| {
-            let net = backend.load(s.original).in_model(s.task)?;
-            Ok(Ports { inputs: net.inputs().to_vec(), outputs: net.outputs().to_vec() })
-        };
+        let load =
+            |s: &Subject<'_>| Ok(Ports::of(backend.load(s.original).in_model(s.task)?.as_ref()));
         subjects.iter().map(load).collect()
     }
 
@@ -66,7 +76,7 @@ impl<'a> Engine<'a> {
     /// Loads the joint model, where the original nets have `ports`.
     pub(super) fn new(
         backend: &'a dyn Backend,
-        joint: Joint<'_>,
+        joint: Joint<'a>,
         subjects: &'a [Subject<'a>],
         ports: Vec<Ports>,
     ) -> Result<Self> {
@@ -79,15 +89,35 @@ impl<'a> Engine<'a> {
             backend,
             subjects,
             ports,
-            joint: session,
+            joint,
+            joint_ports: Ports::of(session.as_ref()),
+            session: (joint.bytes <= KEPT).then_some(session),
         })
+    }
+
+    /// Lets go of a joint model that is too large to be kept.
+    pub(super) fn rest(&mut self) {
+        if self.joint.bytes > KEPT {
+            self.session = None;
+        }
+    }
+
+    /// Runs the joint model.
+    fn run(&mut self, inputs: &[(String, HostArray)]) -> Result<Vec<HostArray>> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => {
+                self.backend.load(ModelSource::File(self.joint.path)).in_model(self.joint.name)?
+            }
+        };
+        self.session.insert(session).run(&feeds(inputs))
     }
 
     /// The batch size that a task's net or its inputs of the joint model insist on.
     pub(super) fn fixed_batch(&self, task: usize) -> Option<usize> {
         let names = self.wiring.inputs_of(&self.wiring.tasks[task]);
         let is_own = |port: &&Port| names.contains(&port.name.as_str());
-        let own: Vec<Port> = self.joint.inputs().iter().filter(is_own).cloned().collect();
+        let own: Vec<Port> = self.joint_ports.inputs.iter().filter(is_own).cloned().collect();
         fixed_batch(&own).or_else(|| fixed_batch(&self.ports[task].inputs))
     }
 
@@ -110,9 +140,9 @@ impl<'a> Engine<'a> {
     pub(super) fn joint(&mut self, feed: &JointFeed<'_>) -> Result<Vec<HostArray>> {
         let inputs = self.feeds(feed)?;
         let mut results: Vec<Option<HostArray>> =
-            self.joint.run(&feeds(&inputs))?.into_iter().map(Some).collect();
+            self.run(&inputs)?.into_iter().map(Some).collect();
         let task = &self.wiring.tasks[feed.number];
-        let ports = self.joint.outputs();
+        let ports = &self.joint_ports.outputs;
         let outputs = self.ports[feed.number].outputs.iter().map(|output| {
             let name = format!("{task}/{}", output.name);
             let at = ports.iter().position(|p| p.name == name);

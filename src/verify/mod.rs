@@ -42,6 +42,8 @@ pub struct Joint<'a> {
     pub path: &'a Path,
     /// What it is called in reports.
     pub name: &'a str,
+    /// Its bytes, external data included.
+    pub bytes: u64,
 }
 
 /// One task to check.
@@ -148,13 +150,13 @@ pub struct RuntimeDeviation {
 /// [`ErrorKind::Usage`] where the subjects are not the joint model's tasks, in order;
 /// [`ErrorKind::Backend`] where no backend can run the original nets; [`ErrorKind::Calibration`]
 /// where the data cannot be read or is less than one batch; [`ErrorKind::Interrupted`] when stopped.
-pub fn verify(
-    joint: Joint<'_>,
-    subjects: &[Subject<'_>],
-    backends: &[Arc<dyn Backend>],
+pub fn verify<'a>(
+    joint: Joint<'a>,
+    subjects: &'a [Subject<'a>],
+    backends: &'a [Arc<dyn Backend>],
     batch: usize,
-    limits: &Limits,
-    progress: &dyn Progress,
+    limits: &'a Limits,
+    progress: &'a dyn Progress,
 ) -> Result<Verification> {
     let mut report = Verification {
         joint: joint.name.to_owned(),

@@ -52,7 +52,7 @@ impl Backend for Fake {
     fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
         let (does, output) = match source {
             ModelSource::Bytes(b"original") => (self.original, "y"),
-            ModelSource::Bytes(_) => (self.net, "y"),
+            ModelSource::Bytes(_) | ModelSource::Graph(_) => (self.net, "y"),
             ModelSource::File(_) => (self.joint, "a/y"),
         };
         let (inputs, outputs) = (vec![port("x")], vec![port(output)]);
@@ -97,7 +97,7 @@ fn checked(backends: &[Fake], reported: Option<f64>) -> Result<Verification> {
     };
     let backends: Vec<Arc<dyn Backend>> =
         backends.iter().map(|b| Arc::new(*b) as Arc<dyn Backend>).collect();
-    let joint = Joint { path: Path::new("/tmp/hidden/joint.onnx"), name: "joint.onnx" };
+    let joint = Joint { path: Path::new("/tmp/hidden/joint.onnx"), name: "joint.onnx", bytes: 0 };
     verify(joint, &[subject], &backends, 4, &Limits::default(), &Silent)
 }
 
@@ -203,7 +203,7 @@ fn the_hidden_place_of_the_file_is_not_told() {
     let data = Dataset::synthetic(&[port("x")], 8, 0, &DataOptions::default()).unwrap();
     let original = ModelSource::Bytes(b"original");
     let subject = Subject { task: "a", original, net: None, data: &data, reported: None };
-    let joint = Joint { path: Path::new("/tmp/hidden/joint.onnx"), name: "joint.onnx" };
+    let joint = Joint { path: Path::new("/tmp/hidden/joint.onnx"), name: "joint.onnx", bytes: 0 };
     let backends: [Arc<dyn Backend>; 1] = [Arc::new(Telling)];
     let report = verify(joint, &[subject], &backends, 4, &Limits::default(), &Silent).unwrap();
     let said = ["telling cannot run it: joint.onnx: cannot load joint.onnx"];

@@ -12,6 +12,14 @@ const COPIES: u64 = 8;
 /// Memory of a forward and backward pass relative to a forward pass.
 const WITH_GRADIENTS: u64 = 3;
 
+/// More values at once than these many bytes make nothing faster.
+const ENOUGH: u64 = 1 << 30;
+
+/// What values of a batch may take, where the work may take `memory`: weights and statistics are there, too.
+fn room(memory: u64) -> u64 {
+    (memory / 4).min(ENOUGH)
+}
+
 impl Calibration {
     /// The same with samples that fit the nets. A net with features on the first axis of an input takes
     /// whole batches only.
@@ -31,20 +39,28 @@ impl Calibration {
 }
 
 /// The batch size that a model fixes, else `default`.
-pub(super) fn batch_size(model: &Model, default: usize) -> usize {
+fn batch_size(model: &Model, default: usize) -> usize {
     model.graph.fixed_batch().unwrap_or(default).max(1)
 }
 
-/// [`batch_size`] for running a net part by part within `memory` bytes.
-pub(super) fn batch_in_parts(model: &Model, default: usize, memory: u64) -> usize {
+/// [`batch_size`] for running a net whose values are not kept, within `memory` bytes.
+pub fn batch_in_parts(model: &Model, default: usize, memory: u64) -> usize {
     let largest = values(model).max().unwrap_or(0);
-    batch_size(model, default.min(fitting(memory, COPIES.saturating_mul(largest))))
+    batch_size(model, default.min(fitting(room(memory), COPIES.saturating_mul(largest))))
 }
 
 /// [`batch_size`] for running a net forward and backward within `memory` bytes.
 pub(super) fn batch_with_gradients(model: &Model, default: usize, memory: u64) -> usize {
     let all = values(model).fold(0u64, u64::saturating_add);
-    batch_size(model, default.min(fitting(memory, WITH_GRADIENTS.saturating_mul(all))))
+    batch_size(model, default.min(fitting(room(memory), WITH_GRADIENTS.saturating_mul(all))))
+}
+
+/// Bytes that the values of a batch take at most, where `batch` samples run at once within `memory` bytes.
+pub fn values_of_batch(model: &Model, batch: usize, memory: u64) -> u64 {
+    let largest = COPIES.saturating_mul(values(model).max().unwrap_or(0));
+    let all = WITH_GRADIENTS.saturating_mul(values(model).fold(0u64, u64::saturating_add));
+    let sample = largest.max(all);
+    sample.saturating_mul(batch_size(model, batch) as u64).min(room(memory)).max(sample)
 }
 
 fn fitting(memory: u64, sample: u64) -> usize {
@@ -75,10 +91,11 @@ mod tests {
         let model = prepared.joint.tasks()[0].model();
         assert_eq!(batch_in_parts(model, 128, 1 << 30), 128);
         // 20 channels of 24 × 24 are the largest value.
-        assert_eq!(batch_in_parts(model, 128, COPIES * 4 * 20 * 24 * 24 * 10), 10);
+        assert_eq!(batch_in_parts(model, 128, 4 * COPIES * 4 * 20 * 24 * 24 * 10), 10);
         assert_eq!(batch_in_parts(model, 128, 1), 1);
-        let both = batch_with_gradients(model, 128, 1 << 20);
+        let both = batch_with_gradients(model, 128, 4 << 20);
         assert!((2..128).contains(&both), "{both}");
-        assert!(batch_with_gradients(model, 128, 2 << 20) >= 2 * both);
+        assert!(batch_with_gradients(model, 128, 8 << 20) >= 2 * both);
+        assert!(batch_in_parts(model, 1 << 30, u64::MAX) < 1 << 20);
     }
 }

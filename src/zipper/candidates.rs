@@ -8,7 +8,7 @@ use crate::mtz::plan::Trial;
 use crate::mtz::statistics::Probe;
 
 use super::search::{Choice, Search, ratio};
-use super::{Calibration, Outcome, batch_size};
+use super::{Calibration, Outcome, batch_in_parts};
 
 /// Samples per task for comparing merges.
 const JUDGED: usize = 1024;
@@ -24,7 +24,7 @@ impl<'a> Candidates<'a> {
     pub(super) fn new(search: &'a Search<'a>) -> Result<Self> {
         let Calibration { backend, data, batch, memory, .. } = search.job.calibration;
         let probe = |(task, data): (&'a Task, &'a Dataset)| {
-            let batch = batch_size(task.model(), *batch);
+            let batch = batch_in_parts(task.model(), *batch, *memory);
             let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
             Probe::new(task.model(), &source, JUDGED, search.job.options.seed)
         };

@@ -6,12 +6,11 @@ use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
 use crate::mtz::plan::Trial;
-use crate::onnx;
 use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::misclassified;
 
 use super::search::{Choice, Search, ratio};
-use super::{Outcome, SiteNames, batch_size};
+use super::{Calibration, Outcome, SiteNames, batch_in_parts};
 
 /// Merges at most between full sharing and none.
 const STEPS: usize = 6;
@@ -81,7 +80,8 @@ impl Search<'_> {
         let one = |(net, data): (&&Model, &Dataset)| {
             self.job.progress.check()?;
             self.job.progress.step();
-            let batch = batch_size(net, self.job.calibration.batch);
+            let Calibration { batch, memory, .. } = self.job.calibration;
+            let batch = batch_in_parts(net, *batch, *memory);
             error_rate(net, data, self.job.calibration.backend.as_ref(), batch).in_model(&net.name)
         };
         nets.iter().zip(self.tests).map(one).collect()
@@ -94,8 +94,7 @@ fn within(trial: &Trial, limit: f64) -> bool {
 
 /// The part of samples whose largest score is not that of their label.
 fn error_rate(net: &Model, data: &Dataset, backend: &dyn Backend, batch: usize) -> Result<f64> {
-    let bytes = onnx::encode(net)?;
-    let mut session = backend.load(ModelSource::Bytes(&bytes))?;
+    let mut session = backend.load(ModelSource::Graph(net))?;
     let mut wrong = 0;
     for range in data.batches(batch) {
         let labels = data.labels(range.clone()).ok_or_else(|| {

@@ -16,7 +16,7 @@ use crate::report::TaskLoss;
 
 use super::measure::Gauge;
 use super::search::{Choice, Full, Search, ratio};
-use super::{Calibration, Job, Outcome, Prepared, batch_size};
+use super::{Calibration, Job, Outcome, Prepared, batch_in_parts};
 
 /// Number of sizes at which choices of layers are tried.
 const STEPS: u64 = 200;
@@ -97,7 +97,7 @@ fn loss(tasks: &[TaskLoss], originals: &[TaskLoss], alpha: &[f64]) -> f64 {
 fn gauges<'a>(search: &Search<'a>) -> Result<Vec<Gauge<'a>>> {
     let Calibration { backend, batch, memory, .. } = search.job.calibration;
     let gauge = |(task, data): (&Task, &'a Dataset)| {
-        let batch = batch_size(task.model(), *batch);
+        let batch = batch_in_parts(task.model(), *batch, *memory);
         let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
         Gauge::new(task.model(), source, search.job.options.seed)
     };

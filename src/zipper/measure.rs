@@ -6,7 +6,6 @@ use crate::calib::stream::Source;
 use crate::error::{Context, Result};
 use crate::ir::Model;
 use crate::mtz::statistics::Probe;
-use crate::onnx;
 use crate::report::TaskLoss;
 use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::largest;
@@ -60,9 +59,8 @@ fn differing(found: &[i64], wanted: &[i64]) -> f64 {
 
 /// The class of each sample; `None` if the net's first output holds no scores.
 fn classes(net: &Model, source: &Source<'_>) -> Result<Option<Vec<i64>>> {
-    let bytes = onnx::encode(net)?;
     let backend: &dyn Backend = source.backend;
-    let mut session = backend.load(ModelSource::Bytes(&bytes)).in_model(&net.name)?;
+    let mut session = backend.load(ModelSource::Graph(net)).in_model(&net.name)?;
     let mut all = Vec::new();
     for range in source.data.batches(source.batch) {
         let samples = range.len();

@@ -6,7 +6,7 @@ use onnx_zip::align::TaskId;
 use onnx_zip::emit::{EmitOptions, emit, restore};
 use onnx_zip::onnx;
 
-use crate::tool::{Tool, fashion, files, mnist, stderr, stdout};
+use crate::tool::{Tool, fashion, files, fixture, mnist, stderr, stdout};
 
 /// `joint.onnx`, in which the second task is called `name` by whoever has edited the file.
 fn renamed(name: &str) -> Tool {
@@ -197,4 +197,19 @@ mod unix {
         let names: Vec<String> = files(&tool.path(".")).into_iter().map(|f| f.0).collect();
         assert_eq!(names, ["joint.onnx", "pipe", "plain.onnx"]);
     }
+}
+
+#[test]
+fn a_joint_model_with_its_weights_beside_it_is_verified_and_merged_again() {
+    let tool = Tool::new();
+    tool.merge(&["--no-compare"]);
+    let path = tool.path("joint.onnx");
+    let apart = onnx::SaveOptions { external: onnx::External::Always, threshold: 1024 };
+    onnx::save(&onnx::load(&path).unwrap(), &path, &apart).unwrap();
+    let is_data = |(name, _): &(String, u64)| name.ends_with(".data");
+    assert!(files(path.parent().unwrap()).iter().any(is_data));
+    let (a, b, third) = (mnist(), fashion(), fixture("models/lenet300_mnist_b.onnx"));
+    tool.run(0, &["verify", "joint.onnx", &a, &b]);
+    let more = ["--name", "a", "--name", "b", "--name", "c", "--samples", "100", "--share", "1"];
+    tool.run(0, &[&["merge", "joint.onnx", &third, "-o", "three.onnx"][..], &more].concat());
 }

@@ -12,6 +12,7 @@ mod goals;
 mod halves;
 mod handoff;
 mod hostile;
+mod memory;
 mod merge;
 mod plans;
 mod prune;

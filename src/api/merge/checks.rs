@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options as mtz;
 use crate::mtz::plan::predict;
-use crate::onnx::{self, Draft};
+use crate::onnx::Draft;
 use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{Joint, Limits, Subject, Verification, verify};
@@ -76,19 +76,17 @@ impl Merger {
         if self.options.result.no_verify || facts.was_stopped() {
             return Ok(None);
         }
-        let nets: Vec<Vec<u8>> =
-            joint.tasks().iter().map(|t| onnx::encode(t.model())).collect::<Result<_>>()?;
         let samples: Vec<Dataset> = facts
             .data
             .iter()
             .map(|d| d.dataset.subset(VERIFIED_SAMPLES, facts.options.seed))
             .collect();
         let mut subjects = Vec::new();
-        for ((model, net), data) in facts.loaded.iter().zip(&nets).zip(&samples) {
+        for ((model, net), data) in facts.loaded.iter().zip(joint.tasks()).zip(&samples) {
             subjects.push(Subject {
                 task: &model.name,
                 original: model.source(),
-                net: Some(ModelSource::Bytes(net)),
+                net: Some(ModelSource::Graph(net.model())),
                 data,
                 reported: None,
             });
@@ -96,7 +94,8 @@ impl Merger {
         let runtime = &self.options.runtime;
         let backends: Vec<Arc<dyn Backend>> = runtime.all(&facts.backend)?;
         let name = draft.target().display().to_string();
-        let joint = Joint { path: draft.path(), name: &name };
-        verify(joint, &subjects, &backends, runtime.batch, &Limits::default(), progress).map(Some)
+        let joint = Joint { path: draft.path(), name: &name, bytes: draft.bytes()? };
+        let batch = facts.batch;
+        verify(joint, &subjects, &backends, batch, &Limits::default(), progress).map(Some)
     }
 }

@@ -1,5 +1,6 @@
 //! Compares the joint model with its originals in size and speed.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use tempfile::NamedTempFile;
@@ -14,7 +15,7 @@ use crate::compare::{Against, Candidate, Comparison, Original, compare, left_out
 use crate::emit::Form;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
-use crate::mtz::plan::Sizes;
+use crate::mtz::plan::{Sizes, compared as compared_bytes};
 use crate::onnx::{self, Draft};
 use crate::progress::Progress;
 use crate::report;
@@ -121,11 +122,14 @@ fn measured(
 ) -> Result<Comparison> {
     let models = (facts.loaded.as_slice(), facts.data.as_slice());
     let backend = facts.merger.options.runtime.single_threaded(&facts.backend);
+    let originals = facts.loaded.iter().map(|model| model.bytes).sum();
+    let room = || facts.check_room(compared_bytes(originals, draft.bytes()?));
     let backend = backend.as_ref().map(|b| b.as_ref());
     let backend = backend.map_err(|e| Error::new(e.kind(), e.to_string()));
+    let backend = room().and(backend);
     let sizes = &facts.outcome.sizes;
     let mut compared = with_originals(joint, draft, models, sizes, backend, progress)?;
-    let memory = memory(draft, facts, progress);
+    let memory = room().and_then(|()| memory(draft, facts, progress));
     compared.memory = left_out(memory, "memory", &mut compared.unmeasured)?.flatten();
     Ok(compared)
 }
@@ -152,9 +156,13 @@ fn memory(
 
 /// A temporary file for a net without a file of its own.
 fn aside(model: &Loaded) -> Result<Option<NamedTempFile>> {
-    let ModelSource::Bytes(bytes) = model.source() else { return Ok(None) };
+    let bytes = match model.source() {
+        ModelSource::File(_) => return Ok(None),
+        ModelSource::Bytes(bytes) => Cow::Borrowed(bytes),
+        ModelSource::Graph(net) => Cow::Owned(onnx::encode(net)?),
+    };
     let file = NamedTempFile::new().and_then(|mut file| {
-        file.write_all(bytes)?;
+        file.write_all(&bytes)?;
         Ok(file)
     });
     file.map(Some).map_err(|e| {

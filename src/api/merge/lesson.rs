@@ -14,6 +14,7 @@ use crate::runtime::{Backend, ModelSource};
 fn original(loaded: &Loaded) -> Result<Model> {
     match loaded.source() {
         ModelSource::File(path) => onnx::load(path),
+        ModelSource::Graph(model) => Ok(model.clone()),
         ModelSource::Bytes(bytes) => onnx::decode(bytes.to_vec().into(), None, &loaded.name),
     }
 }

@@ -31,7 +31,7 @@ use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{Picture, Plan};
 use crate::verify::Verification;
-use crate::zipper::{Job, Outcome, Prepared, Trial, merge_decided, merge_for};
+use crate::zipper::{Job, Outcome, Prepared, Trial, batch_in_parts, merge_decided, merge_for};
 
 pub(super) use comparison::with_originals;
 use lesson::Classroom;
@@ -210,6 +210,10 @@ impl Merger {
             self.ready(progress)?;
         let structure = structure(&prepared);
         let alignment = prepared.alignment.clone();
+        let tasks = prepared.joint.tasks().iter();
+        let batches =
+            tasks.map(|net| batch_in_parts(net.model(), calibration.batch, options.memory));
+        let batch = batches.min().unwrap_or(calibration.batch);
         let teachers = self.options.retraining.teachers(&loaded)?;
         let room = Classroom {
             teachers: &teachers,
@@ -232,6 +236,7 @@ impl Merger {
             merger: self,
             options,
             memory,
+            batch,
             loaded,
             data,
             structure,

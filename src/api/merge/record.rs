@@ -9,6 +9,7 @@ use crate::api::models::Loaded;
 use crate::api::verdict::Settled;
 use crate::compare::Comparison;
 use crate::emit::Form;
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::options as mtz;
 use crate::mtz::solver::pair_cost::Metric;
 use crate::report::{
@@ -26,6 +27,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) options: mtz::MergeOptions,
     /// The memory limit in bytes, as given.
     pub(crate) memory: u64,
+    /// Samples per batch through a whole net, within that.
+    pub(crate) batch: usize,
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
     pub(crate) structure: Structure,
@@ -64,7 +67,25 @@ pub(crate) struct Written {
     pub(crate) shape: Shape,
 }
 
+/// Bytes that the program takes in any case.
+const LITTLE: u64 = 256 << 20;
+
 impl Facts<'_> {
+    /// Refuses work of so many bytes that is not worth more than was allowed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`].
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<()> {
+        let largest = self.loaded.iter().map(|model| model.bytes).max().unwrap_or(0);
+        let allowed = self.memory.max(LITTLE).saturating_add(largest);
+        if bytes <= allowed {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let message = format!("takes {} MiB, and {} MiB are allowed", mib(bytes), mib(allowed));
+        Err(Error::new(ErrorKind::Usage, message).hint(Hint::from("allow more: ").option("memory")))
+    }
+
     /// Whether the user stopped retraining and waits for the end.
     pub(crate) fn was_stopped(&self) -> bool {
         let rounds = self.outcome.retrained.iter().flat_map(|r| &r.rounds);

@@ -28,7 +28,8 @@ impl Driver<'_> {
             return self.duplicates(&selection);
         }
         if selection.reason.is_none() {
-            selection.reason = self.statistics.too_large(self.joint, &selection.all)?;
+            let obstacle = self.statistics.too_large(self.joint, &selection.all)?;
+            (selection.reason, selection.hint) = obstacle.unzip();
         }
         let alone = |i: &usize| selection.reason.is_some() || !selection.zipped.contains(i);
         for member in (0..selection.all.len()).filter(alone) {
@@ -84,6 +85,7 @@ impl Driver<'_> {
             inputs,
             shared_inputs: selection.columns.count / selection.taps.max(1),
             reason: selection.reason.clone(),
+            hint: selection.hint.clone(),
             ..SiteRecord::default()
         })
     }
@@ -119,8 +121,10 @@ impl Driver<'_> {
             let task = members[correction.member].task.0;
             record.gains.push((task, correction.gains.clone()));
         }
+        // Common weights are in the layers' by now: every copy of a large layer counts.
+        drop(sets);
         let alpha = self.options.task_weights(self.joint.tasks().len());
-        for (member, state) in members.iter().zip(&states) {
+        for (member, state) in members.iter().zip(states) {
             let (alpha, errors) = (alpha[member.task.0], state.row_errors());
             record.add_error(alpha, errors.sum(), state.total);
             let weights = self.weighting.of_rows(member.place(), &state.stats);

@@ -107,11 +107,12 @@ impl PlanState<'_> {
 
     /// The neurons of `known` that the open channels of a task may join.
     fn adopted(&self, known: &GroupFacts, open: &GroupFacts, task: TaskId) -> Option<Choice> {
+        if open.producers != ProducerState::None || !open.neurons.is_empty() {
+            return None;
+        }
         // A block of weights is stored once only if all its inputs are the same.
         let channels = adoptable(self.joint, known, task);
-        let fits = open.producers == ProducerState::None
-            && open.neurons.is_empty()
-            && (1..=open.free.len()).contains(&channels.len());
+        let fits = (1..=open.free.len()).contains(&channels.len());
         fits.then(|| Choice { most: channels.len(), known: channels, open: open.free.clone() })
     }
 

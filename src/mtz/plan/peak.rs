@@ -7,6 +7,9 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::solver::memory::{beside, resident};
 use crate::mtz::statistics::extent;
 
+/// Copies of a net's weights in a runtime: as they are read, and as its kernels want them.
+const IN_A_RUNTIME: u64 = 3;
+
 /// Peak memory of a merge, without values kept between layers: they use what memory is left.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Peak {
@@ -25,27 +28,58 @@ impl Peak {
     }
 }
 
-/// Peak memory of merging the tasks of `joint`, whose files have `models` bytes, with a limit of
-/// `memory` bytes and of rows per layer.
+/// What a merge has to do with.
+#[derive(Debug, Clone, Copy)]
+pub struct Means<'a> {
+    /// Bytes of each model's file.
+    pub models: &'a [u64],
+    /// Bytes that the values of a batch take in a runtime.
+    pub values: u64,
+    /// Rows per layer at most.
+    pub rows: usize,
+    /// Bytes that the merge may take, as they were asked for.
+    pub memory: u64,
+}
+
+/// Peak memory of merging the tasks of `joint`.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
-pub fn peak(joint: &JointModel, models: &[u64], max_rows: usize, memory: u64) -> Result<Peak> {
+pub fn peak(joint: &JointModel, means: Means<'_>) -> Result<Peak> {
+    let Means { models, values, rows, memory } = means;
     let mut peak = Peak { models: resident(models), ..Peak::default() };
     let left = beside(memory, models);
     for net in joint.tasks() {
         for layer in &net.coupling().layers {
-            let plan = extent(joint.tasks().len(), net, layer)?
-                .and_then(|extent| extent.plan(max_rows, left));
+            let plan =
+                extent(joint.tasks().len(), net, layer)?.and_then(|extent| extent.plan(rows, left));
             if let Some(plan) = plan.filter(|plan| plan.bytes > peak.work) {
                 (peak.work, peak.layer) = (plan.bytes, Some(layer.name.clone()));
             }
         }
     }
-    // Runtimes have copies of a net's weights, in the file's form and in their own.
-    let running = 2 * models.iter().copied().max().unwrap_or(0);
+    let running = running(models, memory).saturating_add(values);
     if running > peak.work {
         (peak.work, peak.layer) = (running, None);
     }
     Ok(peak)
+}
+
+/// What runtimes take beside weights as they were and as they become, values left out.
+fn running(models: &[u64], memory: u64) -> u64 {
+    let all: u64 = models.iter().sum();
+    let largest = models.iter().copied().max().unwrap_or(0);
+    // When the file is there, the original weights are not.
+    let one = (IN_A_RUNTIME * largest).saturating_sub(all).max(largest);
+    let together = compared(all, all);
+    match together <= memory.saturating_add(largest) {
+        true => one.max(together.saturating_sub(2 * all)),
+        false => one,
+    }
+}
+
+/// Bytes that a comparison takes: weights of the task nets and of the joint model, and all models in a
+/// runtime at once.
+pub fn compared(originals: u64, joint: u64) -> u64 {
+    IN_A_RUNTIME * originals.saturating_add(joint)
 }

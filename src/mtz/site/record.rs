@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Hint;
+
 /// The reason of a site whose layers keep their weights.
 pub const OWN_WEIGHTS: &str = "every task keeps its own weights";
 
@@ -43,6 +45,9 @@ pub struct SiteRecord {
     pub seconds: (f64, f64),
     /// The reason why nothing is shared, if so.
     pub reason: Option<String>,
+    /// What can be done about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Hint>,
 }
 
 impl SiteRecord {
@@ -65,6 +70,15 @@ impl SiteRecord {
             ..SiteRecord::default()
         };
         *self = kept;
+    }
+
+    /// Why nothing is shared and what can be done about it, where nothing is.
+    pub fn reason_with_hint(&self) -> Option<String> {
+        let reason = self.reason.as_ref()?;
+        Some(match &self.hint {
+            Some(hint) => format!("{reason}; {}", hint.in_flags()),
+            None => reason.clone(),
+        })
     }
 
     /// Whether the layers keep their weights.

@@ -1,7 +1,7 @@
 //! Selects the layers of a site that can share neurons.
 
 use crate::align::{Alignment, Site};
-use crate::error::Result;
+use crate::error::{Hint, Result};
 use crate::mtz::joint::JointModel;
 
 use super::common_inputs::CommonInputs;
@@ -21,6 +21,8 @@ pub(crate) struct SiteSelection {
     pub(crate) duplicates: bool,
     /// The reason why no neurons can be shared, if so.
     pub(crate) reason: Option<String>,
+    /// What can be done about it.
+    pub(crate) hint: Option<Hint>,
 }
 
 impl SiteSelection {
@@ -51,7 +53,7 @@ impl SiteSelection {
             Some(_) => (Vec::new(), CommonInputs::default()),
             None => (zipped, columns),
         };
-        Ok(SiteSelection { all, zipped, columns, taps, duplicates, reason })
+        Ok(SiteSelection { all, zipped, columns, taps, duplicates, reason, hint: None })
     }
 
     /// The layers of the record: those that can share neurons, or all if none can.

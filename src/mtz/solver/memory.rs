@@ -77,7 +77,11 @@ impl Extent {
     pub fn plan(self, max_rows: usize, memory: u64) -> Option<Plan> {
         let few = self.inputs / self.tasks.max(2);
         if self.with_matrices() <= memory {
-            return Some(Plan { rows: max_rows, kept: few, bytes: self.with_matrices() });
+            let bytes = match max_rows <= few {
+                true => self.with_rows(max_rows).min(self.with_matrices()),
+                false => self.with_matrices(),
+            };
+            return Some(Plan { rows: max_rows, kept: few, bytes });
         }
         let (mut fits, mut too_many) = (0, max_rows.saturating_add(1));
         while too_many - fits > 1 {

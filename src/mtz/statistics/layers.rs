@@ -6,7 +6,7 @@ use crate::align::{TaskId, TaskLayer};
 use crate::calib::store::LayerMoments;
 use crate::calib::taps::RowLimit;
 use crate::couple::CoupledLayer;
-use crate::error::{Context, Result};
+use crate::error::{Context, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options::{MergeOptions, Method, Passes};
 use crate::mtz::site::SiteLayer;
@@ -88,18 +88,21 @@ impl<'a> LayerStatistics<'a> {
         &self,
         joint: &JointModel,
         members: &[SiteLayer],
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<(String, Hint)>> {
         let mut reason = None;
         for member in members {
             let extent = extent(self.diverged.len(), joint.task(member.task), &member.layer)?;
             let large = extent.filter(|extent| self.plan(*extent).is_none());
             reason = reason.or(large.map(|extent| {
                 let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-                format!(
+                let (least, allowed) = (extent.least(self.rows), self.options.memory);
+                let reason = format!(
                     "the work at it would take {} MiB, and {} MiB are allowed",
-                    mib(extent.least(self.rows)),
-                    mib(self.options.memory)
-                )
+                    mib(least),
+                    mib(allowed)
+                );
+                let more = format!("{}MiB more", mib(least.saturating_sub(allowed)));
+                (reason, Hint::from(format!("allow {more} with ")).option("memory"))
             }));
         }
         Ok(reason)

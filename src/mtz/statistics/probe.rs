@@ -10,7 +10,6 @@ use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
 use crate::error::{Context, Result};
 use crate::ir::Model;
-use crate::onnx;
 use crate::runtime::{Backend, ModelSource, feeds};
 
 /// A few samples of a task, with what its original net makes of them.
@@ -74,8 +73,7 @@ impl<'a> Probe<'a> {
 
     /// The outputs of floating point, batch by batch.
     fn outputs(&self, model: &Model) -> Result<Vec<Vec<ArrayD<f32>>>> {
-        let bytes = onnx::encode(model)?;
-        let mut session = self.backend.load(ModelSource::Bytes(&bytes)).in_model(&model.name)?;
+        let mut session = self.backend.load(ModelSource::Graph(model)).in_model(&model.name)?;
         let one = |range| {
             let outputs = session.run(&feeds(&self.data.batch(range)?)).in_model(&model.name)?;
             let floats = outputs.iter().filter(|output| output.dtype().is_float());

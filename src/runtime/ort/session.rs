@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use ::ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ::ort::session::{Session as Inner, SessionInputValue};
-use ::ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+use ::ort::value::{DynValue, Outlet, Tensor, TensorElementType, TensorRef, ValueType};
 
 use super::super::array::with_array;
 use super::super::port::{in_port_order, named_dim};
@@ -12,7 +12,11 @@ use super::super::shield::shielded;
 use super::super::{HostArray, ModelSource, Port, Session};
 use super::{OnnxRuntime, cuda, failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{DataType, Dim};
+use crate::ir::{DataType, Dim, Model};
+use crate::onnx::{self, Apart};
+
+/// Bytes of weights that are not there twice for the sake of speed.
+const HEAVY: usize = 64 << 20;
 
 pub(super) struct OrtSession {
     pub(super) inner: Inner,
@@ -27,11 +31,26 @@ impl OrtSession {
         let inner = match source {
             ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes).map_err(failed)?,
             ModelSource::File(path) => builder.commit_from_file(path).map_err(failed)?,
+            ModelSource::Graph(model) => from_graph(builder, model)?,
         };
         let inputs = inner.inputs().iter().map(port).collect();
         let outputs = inner.outputs().iter().map(port).collect();
         Ok(OrtSession { inner, inputs, outputs })
     }
+}
+
+/// Weights are handed over beside the message: in it, they would be there once more as bytes and once
+/// more as what is read from these.
+fn from_graph(mut builder: SessionBuilder, model: &Model) -> Result<Inner> {
+    let Apart { message, tensors } = onnx::encode_apart(model, |ty| ty == DataType::F32)?;
+    let total: usize = tensors.iter().map(|(_, tensor)| tensor.data.len()).sum();
+    for (name, tensor) in tensors {
+        let value = Tensor::from_array(tensor.to_f32()?).map_err(failed)?;
+        builder = builder.with_external_initializer(name, value.into_dyn()).map_err(failed)?;
+    }
+    // Kernels lay weights out anew before they run, beside the ones that are handed over.
+    builder = builder.with_prepacking(total < HEAVY).map_err(failed)?;
+    builder.commit_from_memory(&message).map_err(failed)
 }
 
 /// Session options: all optimisations; no spinning, because other threads use the same cores;

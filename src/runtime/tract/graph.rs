@@ -12,6 +12,7 @@ use super::super::{ModelSource, Port};
 use super::failed;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
+use crate::onnx::encode_any;
 
 /// The model's inputs, its outputs as far as they are declared, and its graph.
 pub(super) fn parse(source: ModelSource<'_>) -> Result<(Vec<Port>, Vec<Port>, InferenceModel)> {
@@ -22,6 +23,9 @@ pub(super) fn parse(source: ModelSource<'_>) -> Result<(Vec<Port>, Vec<Port>, In
         ModelSource::Bytes(mut bytes) => (onnx.proto_model_for_read(&mut bytes), None),
         ModelSource::File(path) => {
             (onnx.proto_model_for_path(path), path.parent().and_then(Path::to_str))
+        }
+        ModelSource::Graph(model) => {
+            (onnx.proto_model_for_read(&mut encode_any(model)?.as_slice()), None)
         }
     };
     let proto = proto.map_err(failed)?;

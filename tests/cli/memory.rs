@@ -1,0 +1,71 @@
+//! The memory that a merge takes against what its plan announces.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use onnx_zip::ir::builder::GraphBuilder;
+use onnx_zip::onnx::{SaveOptions, save};
+
+use crate::tool::{Tool, ended, stdout};
+
+/// A net of random layers with so many neurons; the same for the same number.
+fn net(path: &Path, widths: &[usize], number: usize) {
+    let mut b = GraphBuilder::new("net", 13);
+    b.weights("unused", &[number]);
+    let mut x = b.input("x", &format!("n,{}", widths[0]));
+    for (layer, sizes) in widths.windows(2).enumerate() {
+        let w = b.weights(&format!("w{layer}"), &[sizes[1], sizes[0]]);
+        x = b.op("Gemm", &format!("fc{layer}"), &[x, w], [("transB", 1.into())]);
+        if layer + 2 < widths.len() {
+            x = b.op("Relu", &format!("relu{layer}"), &[x], []);
+        }
+    }
+    save(&b.build(&[x]), path, &SaveOptions::default()).unwrap();
+}
+
+/// The most memory that a process has had, in bytes, as long as it runs.
+fn peak(child: &Child) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| 1024 * kilobytes)
+}
+
+/// The most memory that a command takes, which must end well.
+fn most(command: &mut Command) -> u64 {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut most = 0;
+    loop {
+        most = most.max(peak(&child).unwrap_or(0));
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success());
+            return most;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_merge_takes_what_its_plan_announces() {
+    let tool = Tool::new();
+    let announced = |more: &[&str]| {
+        let args = [&["plan", "a.onnx", "b.onnx", "--json"], more].concat();
+        let plan: serde_json::Value =
+            serde_json::from_str(&stdout(&ended(0, &mut tool.command(&args)))).unwrap();
+        plan["memory"]["models"].as_u64().unwrap() + plan["memory"]["work"].as_u64().unwrap()
+    };
+    for (widths, memory) in [([9000, 800, 300, 10], "4GiB"), ([2000, 1500, 300, 10], "64MiB")] {
+        net(&tool.path("a.onnx"), &widths, 1);
+        net(&tool.path("b.onnx"), &widths, 2);
+        let args = ["merge", "a.onnx", "b.onnx", "-o", "joint.onnx", "--share", "1"];
+        let limits = ["--memory", memory, "--max-rows", "200"];
+        let more = [&["--unit", "neuron", "--samples", "200"][..], &limits].concat();
+        let announced = announced(&limits);
+        let taken = most(&mut tool.command(&[&args[..], &more[..]].concat()));
+        let ratio = taken as f64 / announced as f64;
+        assert!((0.3..1.15).contains(&ratio), "{memory}: {taken} of {announced} bytes");
+    }
+}
