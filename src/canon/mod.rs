@@ -7,21 +7,24 @@
 //!    model asks for (`limits`) and for training mode; `upgrade`, so that the others know one version of
 //!    each operator; `hoist`, so that weights of sub-graphs are seen.
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
-//!    `shapes`, `extents`, `views`, `resize`. Each may uncover work for the others: a folded constant
+//!    `shapes`, `extents`, `views`, `contraction`, `batched`, `resize`. Each may uncover work for the others: a folded constant
 //!    makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `unstack`; `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
+//!    `unstack`; `group_norm`; `padding`; `gemm`, whose product without a bias lets `affine` add one; `bias` where
 //!    there is none still; `recurrent`; `shuffle` last, since it looks for what the others left.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
 mod affine;
+mod batched;
 mod bias;
 mod check;
 mod constants;
+mod contraction;
 mod extents;
 mod fold;
 mod gemm;
+mod group_norm;
 mod hoist;
 mod limits;
 mod noop;
@@ -126,12 +129,15 @@ const TIDY: &[Pass] = &[
     Pass { name: "shapes", run: Rewrite(shapes::run) },
     Pass { name: "extents", run: Rewrite(extents::run) },
     Pass { name: "views", run: Rewrite(views::run) },
+    Pass { name: "contraction", run: Rewrite(contraction::run) },
+    Pass { name: "batched", run: Rewrite(batched::run) },
     Pass { name: "resize", run: Rewrite(resize::run) },
 ];
 
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
     Pass { name: "unstack", run: Rewrite(unstack::run) },
+    Pass { name: "group_norm", run: Rewrite(group_norm::run) },
     Pass { name: "padding", run: Rewrite(padding::run) },
     Pass { name: "gemm", run: Rewrite(gemm::run) },
     Pass { name: "affine", run: Rewrite(affine::run) },

@@ -8,7 +8,7 @@ use super::inputs::channel_axis;
 use super::{Coupling, End, Frozen};
 use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, NodeId, ValueId};
-use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
+use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, Pick};
 
 /// State of the walk through the graph.
 pub(super) struct Tracer<'g> {
@@ -96,9 +96,14 @@ impl Tracer<'_> {
         let tracked = node.inputs.iter().flatten().any(|v| self.labels[v.index()].is_some());
         let flow = match rule {
             _ if tracked && !self.has_room(id) => Flow::whole("more channels than are followed"),
-            Some(rule) if self.reads_heads(id) => self.head_flow(id, rule),
+            Some(rule) if self.reads_heads(id) => {
+                let aside = self.set_aside(id);
+                let flow = self.head_flow(id, rule);
+                self.put_back(aside);
+                flow
+            }
             Some(rule) => {
-                let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
+                let flow = self.plain_flow(id, rule);
                 let weighted =
                     matches!(flow, Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_));
                 if tracked || weighted { flow } else { Flow::Untracked }

@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod finetunes;
+mod group_norm;
 mod grouped;
 mod groups;
 mod input_matching;

@@ -135,6 +135,10 @@ fn permute_parameters(
         let channels = coupling.axis(node.outputs[0].unwrap()).unwrap();
         let places = orders.places(&channels.channels);
         let tensor = graph.initializer(*value).unwrap().to_f32().unwrap();
+        if tensor.shape()[*axis] != places.len() {
+            // One number for each group of channels, the same for all.
+            continue;
+        }
         graph.set_initializer(*value, Tensor::from_f32(&tensor.select(Axis(*axis), &places)));
     }
 }

@@ -6,7 +6,7 @@ use ndarray::Array2;
 
 use crate::align::{TaskChannel, TaskLayer};
 use crate::mtz::joint::JointModel;
-use crate::mtz::site::SettledGroups;
+use crate::mtz::site::{HeadCosts, SettledGroups};
 
 /// What is known of groups before the walk.
 pub(in crate::mtz::driver) struct Outlook {
@@ -26,6 +26,8 @@ pub(in crate::mtz::driver) struct GroupCosts {
     pub(in crate::mtz::driver) neurons: HashMap<TaskChannel, usize>,
     /// Neurons × channels of the task.
     pub(in crate::mtz::driver) cost: Array2<f64>,
+    /// What pairs of attention heads cost in other groups with the same heads.
+    pub(in crate::mtz::driver) heads: HeadCosts,
     /// What each pair costs at all layers, in units that are the same for all groups.
     pub(in crate::mtz::driver) pair_costs: Vec<f64>,
 }

@@ -9,6 +9,7 @@
 //! themselves are found anew at each group's first layer, where the nets as they are by then count.
 
 mod costs;
+mod families;
 mod later;
 mod producer;
 mod search;
