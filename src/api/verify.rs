@@ -1,11 +1,11 @@
-//! A joint model against its originals.
+//! Verifies a joint model against its originals.
 
 use std::path::Path;
 
 use super::data::{DataInput, Given, Tried};
-use super::models::{self, ModelInput};
+use super::models::{self, Loaded, ModelInput};
 use super::options::VerifyOptions;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::onnx;
 use crate::progress::Progress;
 use crate::verify::{Joint, Limits, Reported, Subject, Verification, Wiring};
@@ -16,10 +16,20 @@ const NO_LIMIT: &str = "the file does not say how far its tasks were from their 
 const OTHER_SAMPLES: &str = "deviations were measured on made-up samples either now or when the file was \
     merged, so no deviation fails; set a limit with --max-deviation or --max-drop";
 
-/// Samples of a verification without data.
+/// Number of samples without data.
 pub(crate) const SAMPLES: usize = 256;
 
 /// Compares the joint model in a file with its originals, which are given in the order of its tasks.
+///
+/// ```no_run
+/// use onnx_zip::{Silent, VerifyOptions, verify};
+///
+/// let models = ["a.onnx".into(), "b.onnx".into()];
+/// let options = VerifyOptions::default();
+/// let checked = verify("joint.onnx".as_ref(), &models, &["test.npz".into()], &options, &Silent)?;
+/// assert!(checked.passed());
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 ///
 /// # Errors
 /// Those of reading and running the models; a joint model that fails the comparison is no error.
@@ -31,26 +41,15 @@ pub fn verify(
     progress: &dyn Progress,
 ) -> Result<Verification> {
     let (tasks, reported) = joint_tasks(joint)?;
-    if tasks.len() != models.len() {
-        let names = tasks.join(", ");
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!("{} models were given for the tasks {names}", models.len()),
-        )
-        .hint("give the original model of each task, in that order"));
-    }
-    let mut originals = models::load(models, &[])?;
-    for (original, task) in originals.iter_mut().zip(&tasks) {
-        original.name.clone_from(task);
-    }
+    let originals = load_originals(models, &tasks)?;
     let given = Given { inputs: data, options: &options.samples };
     if options.max_drop.is_some() && given.is_synthetic() {
-        return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
-            .hint("give labels with --data"));
+        return Err(Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")
+            .hint(Hint::from("add labels to ").option("data")));
     }
     let all = if given.is_synthetic() { SAMPLES } else { usize::MAX };
     let first = options.runtime.open(progress)?;
-    // What was measured on made-up samples says nothing about others.
+    // Deviations measured on random samples say nothing about real ones.
     let like = |file: &&Reported| file.synthetic == given.is_synthetic();
     let limits_of = reported.as_ref().filter(like);
     let trial = Tried { backend: first.as_ref(), progress };
@@ -85,7 +84,22 @@ pub fn verify(
     Ok(checked)
 }
 
-/// Names of a joint model's tasks, and what its file says about them.
+/// Loads the original models, which get the names of their tasks.
+fn load_originals(models: &[ModelInput], tasks: &[String]) -> Result<Vec<Loaded>> {
+    if tasks.len() != models.len() {
+        let names = tasks.join(", ");
+        let message = format!("{} models were given for the tasks {names}", models.len());
+        return Err(Error::new(ErrorKind::Usage, message)
+            .hint("give the original model of each task, in that order"));
+    }
+    let mut originals = models::load(models, &[])?;
+    for (original, task) in originals.iter_mut().zip(tasks) {
+        original.name.clone_from(task);
+    }
+    Ok(originals)
+}
+
+/// Names of a joint model's tasks, and the deviations that its file reports.
 fn joint_tasks(path: &Path) -> Result<(Vec<String>, Option<Reported>)> {
     let model = onnx::load(path)?;
     let ports = |ids| crate::compare::ports(&model.graph, ids);

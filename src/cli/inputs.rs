@@ -11,7 +11,7 @@ use crate::api::DataInput;
 pub(super) struct ModelArgs {
     /// The trained models, as .onnx files
     ///
-    /// A joint model counts for all its tasks, so that another net can be added to it.
+    /// A joint model stands for all its tasks, so nets can be added to it.
     #[arg(value_name = "MODEL", required = true, num_args = 1..)]
     pub(super) paths: Vec<PathBuf>,
     /// Name of a task, once per model in order; outputs become NAME/OUTPUT [default: file name]
@@ -25,11 +25,11 @@ pub(super) struct ModelArgs {
 pub(super) struct DataArgs {
     /// Samples: a .npz or .npy file, or a folder of images
     ///
-    /// Give it once for all models, or once per model in the models' order. A .npz holds one array per
-    /// model input, under the input's name (a single array serves a single input), and perhaps
-    /// `labels`. A folder of images holds one sub-folder per class. Samples need no labels; with
-    /// labels, errors are reported. Without data, samples are made up from random numbers, which
-    /// costs accuracy. Example: --data mnist.npz --data fashion.npz
+    /// Give it once for all models, or once per model in the models' order. A .npz holds one array
+    /// per model input, under the input's name (any name for a single input), and perhaps `labels`. A
+    /// folder of images holds one sub-folder per class. Samples need no labels; with labels, errors
+    /// are reported. Without data, random numbers are used, which costs accuracy. Example: --data
+    /// mnist.npz --data fashion.npz
     #[arg(short, long, value_name = "PATH")]
     pub(super) data: Vec<PathBuf>,
 }

@@ -1,5 +1,4 @@
-//! Options of commands for programs in other languages: their names, defaults and help, and how their
-//! values are read.
+//! Options of commands for programs in other languages: names, defaults, help, and parsing.
 
 use std::ffi::OsString;
 
@@ -18,21 +17,21 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Keyword {
     /// Its flag, without the dashes.
     pub flag: String,
-    /// What stands for its value in help; none for a switch.
+    /// The placeholder of its value in help; none for a switch.
     pub value: Option<String>,
-    /// Its default, as typed; none where it depends on other options or is no value at all.
+    /// Its default, as typed; none if it depends on other options or is absence.
     pub default: Option<String>,
-    /// Values that it takes, each with a line of help; empty where they cannot be listed.
+    /// Its possible values, each with a line of help; empty if they cannot be listed.
     pub choices: Vec<(String, String)>,
     /// Whether it takes several values.
     pub is_list: bool,
-    /// Whether there is no command without it.
+    /// Whether it is required.
     pub is_required: bool,
-    /// What it does.
+    /// Its help.
     pub help: String,
 }
 
-/// The options of `command`; none where there is no such command.
+/// The options of `command`; none if there is no such command.
 pub fn keywords(command: &str) -> Vec<Keyword> {
     let empty = || Command::new("options");
     let command = match command {
@@ -118,7 +117,7 @@ mod tests {
 
     #[test]
     fn every_option_of_a_command_is_a_keyword_or_names_a_place() {
-        // Models, data, where results go, and what only the command line can do.
+        // Models, data, outputs, and options of the command line only.
         let places = [
             "name",
             "data",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::parse;
 use crate::calib::data::{DataOptions, Layout, Resize, Scale};
 
-/// How stored samples become what the models were trained on.
+/// How to convert stored samples into model inputs.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[cfg_attr(feature = "cli", command(next_help_heading = "Data"))]
@@ -24,11 +24,11 @@ pub struct SampleOptions {
     /// Divide by this after --mean: one value, or one per channel, e.g. 0.229,0.224,0.225
     #[cfg_attr(feature = "cli", arg(long, value_name = "V,…", value_delimiter = ','))]
     pub std: Vec<f32>,
-    /// Resize images of a folder to this, then cut the centre out to the model's size, e.g. 256x256
+    /// Resize images of a folder to this, then crop the centre to the model's size, e.g. 256x256
     /// [default: the model's size]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WxH"))]
     pub resize: Option<Resize>,
-    /// Where the channels of stored images are, where their shape does not tell: nchw or nhwc
+    /// Channel order of stored images, if their shape is ambiguous: nchw or nhwc
     #[cfg_attr(feature = "cli", arg(long, value_name = "LAYOUT"))]
     pub layout: Option<Layout>,
     /// Use only the arrays of this part of the file, e.g. test for test_images and test_labels
@@ -41,7 +41,7 @@ pub struct SampleOptions {
 }
 
 impl SampleOptions {
-    /// The options of the data readers.
+    /// Options for the data readers.
     pub(crate) fn reading(&self) -> DataOptions {
         DataOptions {
             scale: self.scale,

@@ -1,14 +1,14 @@
 //! How many neurons to share in which layer, for a joint model of a given size.
 //!
-//! Starts from as much sharing as there was in a trial, where the price of every pair was found out, and
-//! gives up what saves least error-free size: always the costliest pairs, of the group where they cost
-//! most per parameter that giving them up brings back.
+//! Starts from the sharing of a trial, which measured the cost of every pair, and unshares pairs
+//! until the size is reached: always the costliest pairs of the group whose pairs cost most per
+//! parameter saved.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::align::Alignment;
+use crate::align::{Alignment, TaskLayer};
 use crate::couple::End;
 use crate::mtz::joint::{JointModel, Neuron};
 use crate::mtz::site::SiteRecord;
@@ -18,28 +18,28 @@ use crate::mtz::site::SiteRecord;
 pub struct Trial {
     /// Parameters, as a part of all models'.
     pub size: f64,
-    /// By how much each task's error rose, from 0 to 1; empty where it was not measured.
+    /// Rise of each task's error, from 0 to 1; empty if it was not measured.
     pub drops: Vec<f64>,
-    /// How far the outputs are from the originals': their mean squared error relative to their variance;
-    /// left out where it was not measured.
+    /// Mean squared error of the outputs against the originals', relative to their variance; left out
+    /// if it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deviation: Option<f64>,
-    /// Whether this is the merge that was kept.
+    /// Whether this merge was kept.
     pub kept: bool,
 }
 
-/// A group of neurons whose number is to be found.
+/// A correspondence whose number of shared neurons is to be chosen.
 #[derive(Debug, Clone)]
 struct Group {
-    /// The layer that rules for it go by.
+    /// The name of the layer by which rules match it.
     layer: String,
-    /// What pairs cost, ascending.
+    /// Costs of its pairs, ascending.
     costs: Vec<f64>,
     shared: usize,
     most: usize,
 }
 
-/// What one site saves: rows × (fixed + Σ per input neuron), once for every task but the first.
+/// Saving of one site: rows × (fixed + Σ per input neuron), for every task but the first.
 #[derive(Debug, Clone)]
 struct Saving {
     rows: usize,
@@ -48,12 +48,12 @@ struct Saving {
     copies: f64,
 }
 
-/// Numbers of shared neurons by the name of the layer that rules go by.
+/// Numbers of shared neurons, by the name of the layer that rules match.
 pub type Allocation = Vec<(String, usize)>;
 
-/// How many neurons to share, given what a trial with as much sharing as possible recorded. The
-/// numbers of parameters are those of all nets, of the trial and at most wanted; `None` if the trial is
-/// larger already. Numbers are multiples of `multiple` but where all neurons are shared.
+/// The number of neurons to share, from the records of a trial that shared all it could. `parameters`
+/// are those of all nets, of the trial, and the wanted maximum; `None` if even the trial is larger.
+/// Numbers are multiples of `multiple`, unless all neurons are shared.
 pub fn allocate(
     joint: &JointModel,
     alignment: &Alignment,
@@ -65,7 +65,7 @@ pub fn allocate(
         return None;
     }
     let (mut groups, savings) = plan(joint, alignment, trial);
-    // What is shared whatever the numbers are is no saving of any group.
+    // Weights that are shared in any case count as no group's saving.
     let constant = separate as f64 - least as f64 - saved(&groups, &savings);
     let size =
         |groups: &BTreeMap<usize, Group>| separate as f64 - constant - saved(groups, &savings);
@@ -94,7 +94,7 @@ pub fn allocate(
     Some(groups.into_values().map(|g| (g.layer, g.shared)).collect())
 }
 
-/// How many pairs are given up at once: a 64th of all, rounded to whole multiples.
+/// Pairs to unshare per step: a 64th of all, rounded to multiples.
 fn step(group: &Group, multiple: usize) -> Option<usize> {
     let multiple = multiple.max(1);
     let step = (group.most / 64).max(1).next_multiple_of(multiple);
@@ -103,7 +103,7 @@ fn step(group: &Group, multiple: usize) -> Option<usize> {
     (step > 0).then_some(step)
 }
 
-/// How many of the recorded pairs belong to so many shared neurons; more than two tasks record
+/// The number of recorded pairs for a number of shared neurons. With more than two tasks there are
 /// several pairs per neuron.
 fn cheapest(group: &Group, shared: usize) -> usize {
     (group.costs.len() * shared).checked_div(group.most).unwrap_or(0)
@@ -120,7 +120,7 @@ fn saved(groups: &BTreeMap<usize, Group>, savings: &[(usize, Saving)]) -> f64 {
     savings.iter().map(of).sum()
 }
 
-/// The groups of a trial, by correspondence, and what its sites save.
+/// The correspondences of a trial, and the savings of its sites.
 fn plan(
     joint: &JointModel,
     alignment: &Alignment,
@@ -133,9 +133,9 @@ fn plan(
         let Some(own) = site.members().find(|m| record.tasks.contains(&m.task.0)) else {
             continue;
         };
-        let (task, layer) = (own.task, joint.layer(own));
+        let layer = joint.layer(own);
         let group = crate::align::only_group(&layer.outputs);
-        let correspondence = group.and_then(|g| alignment.correspondence(task.group(g)));
+        let correspondence = group.and_then(|g| alignment.correspondence(own.task.group(g)));
         let (Some(correspondence), None) = (correspondence, &record.reason) else { continue };
         if !record.pair_costs.is_empty() {
             let mut costs = record.pair_costs.clone();
@@ -143,49 +143,58 @@ fn plan(
             let (layer, shared) = (layer.name.clone(), record.shared);
             groups.entry(correspondence).or_insert(Group { layer, costs, shared, most: shared });
         }
-        let Ok((_, inputs, taps)) = layer.layer.sizes(joint.task(task).graph()) else {
-            continue;
-        };
-        let bias = if layer.layer.bias.is_some() { 1.0 } else { 0.0 };
-        let mut saving = Saving {
-            rows: record.shared,
-            fixed: bias,
-            columns: BTreeMap::new(),
-            copies: record.tasks.len() as f64 - 1.0,
-        };
-        match (&layer.inputs, layer.per_channel) {
-            (_, true) | (None, _) => saving.fixed += (inputs * taps) as f64,
-            (Some(channels), false) => {
-                for channel in channels {
-                    let group = task.group(channel.group);
-                    let own = joint.group(group);
-                    let is_input = own.end() == Some(End::Input);
-                    let neuron = joint.neuron(task.channel(*channel));
-                    let elsewhere = neuron.and_then(|neuron| correspondences.get(&neuron));
-                    let (correspondence, size) = match (alignment.correspondence(group), elsewhere)
-                    {
-                        (Some(correspondence), _) => (correspondence, own.size),
-                        // They are neurons of another group, as many as that one shares.
-                        (None, Some(correspondence)) => {
-                            let neurons = &joint.sharing(task)[channel.group.0];
-                            (*correspondence, neurons.iter().flatten().count())
-                        }
-                        (None, None) => {
-                            let is_common = is_input || neuron.is_some();
-                            saving.fixed += if is_common { taps as f64 } else { 0.0 };
-                            continue;
-                        }
-                    };
-                    *saving.columns.entry(correspondence).or_default() += taps as f64 / size as f64;
-                }
-            }
-        }
-        savings.push((correspondence, saving));
+        let saving = saving(joint, alignment, &correspondences, own, record);
+        savings.extend(saving.map(|saving| (correspondence, saving)));
     }
     (groups, savings)
 }
 
-/// The correspondence whose pairs made each shared neuron.
+/// The saving of one site; `None` if its layer has no sizes.
+fn saving(
+    joint: &JointModel,
+    alignment: &Alignment,
+    correspondences: &BTreeMap<Neuron, usize>,
+    own: TaskLayer,
+    record: &SiteRecord,
+) -> Option<Saving> {
+    let (task, layer) = (own.task, joint.layer(own));
+    let (_, inputs, taps) = layer.layer.sizes(joint.task(task).graph()).ok()?;
+    let mut saving = Saving {
+        rows: record.shared,
+        fixed: if layer.layer.bias.is_some() { 1.0 } else { 0.0 },
+        columns: BTreeMap::new(),
+        copies: record.tasks.len() as f64 - 1.0,
+    };
+    let channels = match &layer.inputs {
+        Some(channels) if !layer.per_channel => channels,
+        _ => {
+            saving.fixed += (inputs * taps) as f64;
+            return Some(saving);
+        }
+    };
+    for channel in channels {
+        let group = task.group(channel.group);
+        let neuron = joint.neuron(task.channel(*channel));
+        let elsewhere = neuron.and_then(|neuron| correspondences.get(&neuron));
+        let (correspondence, size) = match (alignment.correspondence(group), elsewhere) {
+            (Some(correspondence), _) => (correspondence, joint.group(group).size),
+            // Inputs are neurons of another group: as many as that group shares.
+            (None, Some(correspondence)) => {
+                let neurons = &joint.sharing(task)[channel.group.0];
+                (*correspondence, neurons.iter().flatten().count())
+            }
+            (None, None) => {
+                let is_common = neuron.is_some() || joint.group(group).end() == Some(End::Input);
+                saving.fixed += if is_common { taps as f64 } else { 0.0 };
+                continue;
+            }
+        };
+        *saving.columns.entry(correspondence).or_default() += taps as f64 / size as f64;
+    }
+    Some(saving)
+}
+
+/// The correspondence that each shared neuron belongs to.
 fn correspondences(joint: &JointModel, alignment: &Alignment) -> BTreeMap<Neuron, usize> {
     let mut correspondences = BTreeMap::new();
     for correspondence in 0..alignment.groups.len() {
@@ -209,7 +218,7 @@ mod tests {
         predict(&prepared.joint, &prepared.alignment, budget, false).unwrap()
     }
 
-    /// Records of a merge with everything shared, where a pair of each layer costs what is given.
+    /// Records of a merge that shares everything, with the given cost of a pair per layer.
     fn trial(all: &Prediction, costs: [f64; 3]) -> Vec<SiteRecord> {
         let site = |(n, plan): (usize, &crate::mtz::plan::SitePlan)| SiteRecord {
             tasks: plan.tasks.clone(),

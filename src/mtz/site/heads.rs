@@ -8,7 +8,7 @@ use crate::align::TaskChannel;
 use crate::mtz::joint::{JointModel, Neuron};
 use crate::mtz::matching::HeadBlocks;
 
-/// What tells a head from others.
+/// The identity of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Head {
     Shared(Neuron),
@@ -34,8 +34,8 @@ impl Heads {
     }
 }
 
-/// The heads that the channels of two sides fall into; `None` where they are no heads'. Where only one
-/// side has heads, there are no blocks, so that nothing is paired.
+/// The heads of the channels of two sides; `None` if the channels belong to no heads. If only one
+/// side has heads, there are no blocks, so nothing is paired.
 pub(crate) fn head_blocks(
     joint: &JointModel,
     rows: &[TaskChannel],
@@ -77,7 +77,8 @@ struct Found {
     places: Vec<usize>,
 }
 
-/// The heads of some channels, each with the places of its channels; `None` if some are in none.
+/// The heads of some channels, each with the places of its channels; `None` if a channel belongs to
+/// no head.
 fn heads(joint: &JointModel, channels: &[TaskChannel]) -> Option<Vec<Found>> {
     let mut found: Vec<Found> = Vec::new();
     let mut places: HashMap<Head, usize> = HashMap::new();
