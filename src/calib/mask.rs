@@ -115,10 +115,10 @@ mod tests {
         b.constant("number", Tensor::from_f32(&arr0(value).into_dyn()))
     }
 
-    /// The input that masks tokens, and which of the numbers 0, 1 and 2 count.
-    fn found(graph: &Graph) -> Option<(String, [bool; 3])> {
+    /// The input that masks tokens, and which of three numbers count.
+    fn found(graph: &Graph, numbers: [i64; 3]) -> Option<(String, [bool; 3])> {
         let input = MaskInput::of(graph)?;
-        let numbers: ArrayD<i64> = arr2(&[[0, 1, 2]]).into_dyn();
+        let numbers: ArrayD<i64> = arr2(&[numbers]).into_dyn();
         let mask = input.mask(HostArray::I64(numbers))?;
         Some((input.name, [0, 1, 2].map(|token| mask.counts(token))))
     }
@@ -135,7 +135,7 @@ mod tests {
             let scaled = b.op("Mul", "scaled", &[scores, scale], []);
             b.op("Add", "masked", &[scaled, bias], [])
         });
-        assert_eq!(found(&graph), Some(("mask".to_owned(), [false, true, true])));
+        assert_eq!(found(&graph, [0, 1, 1]), Some(("mask".to_owned(), [false, true, true])));
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
             let hidden = b.op("Or", "hidden", &[later, flags], []);
             b.op("Where", "masked", &[hidden, lowest, scores], [])
         });
-        assert_eq!(found(&graph), Some(("mask".to_owned(), [true, false, false])));
+        assert_eq!(found(&graph, [0, 1, 1]), Some(("mask".to_owned(), [true, false, false])));
     }
 
     #[test]
@@ -163,12 +163,12 @@ mod tests {
             let lowest = number(b, -1e4);
             b.op("Where", "masked", &[flags, lowest, scores], [])
         });
-        assert_eq!(found(&graph), Some(("ids".to_owned(), [true, false, true])));
+        assert_eq!(found(&graph, [0, 1, 2]), Some(("ids".to_owned(), [true, false, true])));
     }
 
     #[test]
     fn without_a_mask_all_tokens_count() {
-        assert_eq!(found(&net(|_, [scores, ..]| scores)), None);
+        assert_eq!(found(&net(|_, [scores, ..]| scores), [0, 1, 2]), None);
     }
 
     #[test]
