@@ -11,9 +11,10 @@ retrained. What the tool makes stays in out/results/. The simpler ways:
 - average: of each constant of both, with each task's own last layer;
 - average + statistics anew: each channel of each layer is scaled and shifted per task so that its mean and
   variance are those of the original, as BatchNorm does that takes its statistics anew;
-- RegMean: common weights by least squares over both tasks' inputs of each layer.
+- RegMean: common weights by least squares over both tasks' inputs of each layer; everything else is averaged.
 
-The last two are there for convolutional nets. Runs in `.venv`; needs `make build`.
+Statistics are taken anew in convolutional nets only. TIES needs the weights that both nets were trained from, which
+are not kept. Runs in `.venv`; needs `make build`.
 """
 
 import argparse
@@ -56,16 +57,20 @@ class Net:
         self.model = onnx.load(path)
         self.values = {t.name: numpy_helper.to_array(t) for t in self.model.graph.initializer}
         names = {n.output[0]: n.input[0] for n in self.model.graph.node if n.op_type == "Identity"}
-        weights = [n for n in self.model.graph.node if n.op_type in ("Conv", "Gemm")]
+        weights = [n for n in self.model.graph.node if self.is_layer(n)]
         for node in weights:
             # A tensor that two layers have in common becomes one of each.
-            for slot in (1, 2):
+            for slot in range(1, len(node.input)):
                 value = self.values[names.get(node.input[slot], node.input[slot])]
                 node.input[slot] = f"{node.output[0]}.{slot}"
                 self.values[node.input[slot]] = value
         self.layers = weights
         read = {name for node in self.model.graph.node for name in node.input}
         self.values = {name: value for name, value in self.values.items() if name in read}
+
+    def is_layer(self, node: onnx.NodeProto) -> bool:
+        is_product = node.op_type == "MatMul" and node.input[1] in self.values
+        return is_product or node.op_type in ("Conv", "Gemm")
 
     def weights(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
         return tuple(self.values[self.layers[layer].input[slot]] for slot in (1, 2))
@@ -151,17 +156,25 @@ def regmean(nets: list[Net], own: list[Net], data: list[np.ndarray]) -> None:
             node, rng = net.layers[layer], np.random.default_rng(layer)
             source = node.input[0]
             is_input = source == net.model.graph.input[0].name
-            x = rows(node, samples if is_input else net.run([source], samples)[0], rng)
+            values = samples if is_input else net.run([source], samples)[0]
+            weight = net.values[node.input[1]]
+            if node.op_type == "MatMul":
+                x, matrix = values.reshape(-1, values.shape[-1]), weight.T
+            else:
+                x = rows(node, values, rng)
+                matrix = np.hstack([weight.reshape(len(weight), -1), net.weights(layer)[1][:, None]])
             gram = x.T.astype(np.float64) @ x / len(x)
             # RegMean shrinks the products of different inputs.
             grams.append(0.9 * gram + 0.1 * np.diag(gram.diagonal() + 1e-8))
-            weight, bias = net.weights(layer)
-            matrices.append(np.hstack([weight.reshape(len(weight), -1), bias[:, None]]))
+            matrices.append(matrix)
         sums = sum(g @ m.T for g, m in zip(grams, matrices))
         common = np.linalg.solve(sum(grams), sums).T
-        weight, _ = nets[0].weights(layer)
+        node = nets[0].layers[layer]
         for net in own:
-            net.set(layer, common[:, :-1].reshape(weight.shape), common[:, -1])
+            if node.op_type == "MatMul":
+                net.values[net.layers[layer].input[1]] = common.T.astype(np.float32)
+            else:
+                net.set(layer, common[:, :-1].reshape(nets[0].weights(layer)[0].shape), common[:, -1])
 
 
 def baselines(paths: list[Path], samples: int) -> dict[str, list[Net]]:
@@ -178,6 +191,10 @@ def baselines(paths: list[Path], samples: int) -> dict[str, list[Net]]:
     for own in ways["average"]:
         averaged(nets, own)
     if not nets[0].has_convolutions_only():
+        ways["RegMean"] = load()
+        for own in ways["RegMean"]:
+            averaged(nets, own)
+        regmean(nets, ways["RegMean"], data)
         return ways
     for name in ("average + statistics anew", "RegMean", "RegMean + statistics anew"):
         ways[name] = load()

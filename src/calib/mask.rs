@@ -1,71 +1,56 @@
 //! Masks of padding: which tokens of a sample attention ignores, so that they tell nothing of a layer's
 //! inputs.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use crate::ir::{DataType, Graph, ValueId};
+use super::scores::Score;
+use crate::ir::{DataType, Graph};
 use crate::runtime::HostArray;
 
-/// Operators through which a mask reaches the scores of attention.
-const PASSES: &[&str] = &[
-    "Cast",
-    "Unsqueeze",
-    "Squeeze",
-    "Reshape",
-    "Expand",
-    "Transpose",
-    "Slice",
-    "Tile",
-    "Identity",
-    "Sub",
-    "Mul",
-    "Add",
-    "Not",
-    "And",
-    "Or",
-    "Where",
-    "Equal",
-    "Greater",
-    "Less",
-    "Neg",
-    "Concat",
-];
+/// Scores this far below the best have no weight after a softmax.
+const NO_WEIGHT: f64 = 50.0;
 
-/// The input that masks tokens: numbers or flags [batch, tokens] that reach a `Softmax` by way of
-/// shapes and arithmetic alone, and pick no rows of a table.
-pub(super) fn mask_input(graph: &Graph) -> Option<String> {
-    let readers = graph.consumers();
-    let is_mask = |input: &&ValueId| {
-        let ty = graph.value(**input).ty.as_ref();
-        let is_flat = ty.is_some_and(|ty| {
-            let is_whole = matches!(ty.dtype, DataType::I64 | DataType::I32 | DataType::Bool);
-            is_whole && ty.shape.as_ref().is_some_and(|shape| shape.len() == 2)
-        });
-        is_flat && reaches_scores(graph, &readers, **input)
-    };
-    let input = graph.inputs.iter().find(is_mask)?;
-    Some(graph.value(*input).name.clone())
+/// An input that tells padding from tokens, with what it does to the scores of attention.
+#[derive(Debug, Clone)]
+pub(super) struct MaskInput {
+    pub(super) name: String,
+    score: Score,
 }
 
-fn reaches_scores(graph: &Graph, readers: &crate::ir::Consumers, input: ValueId) -> bool {
-    let mut seen = HashSet::new();
-    let (mut waiting, mut scores) = (vec![input], false);
-    while let Some(value) = waiting.pop() {
-        if !seen.insert(value) {
-            continue;
-        }
-        for id in &readers[value.index()] {
-            let node = graph.node(*id);
-            if node.is("Gather") && node.input(1) == Some(value) {
-                return false;
-            }
-            scores |= node.is("Softmax");
-            if node.domain.is_empty() && PASSES.contains(&node.op.as_str()) {
-                waiting.extend(node.outputs.iter().flatten());
-            }
-        }
+impl MaskInput {
+    /// The first input of whole numbers or flags [batch, tokens] that changes what goes into a `Softmax`,
+    /// token by token: a mask, or ids that are compared with that of padding.
+    pub(super) fn of(graph: &Graph) -> Option<MaskInput> {
+        let is_flat = |input: &crate::ir::ValueId| {
+            graph.value(*input).ty.as_ref().is_some_and(|ty| {
+                let is_whole = matches!(ty.dtype, DataType::I64 | DataType::I32 | DataType::Bool);
+                is_whole && ty.shape.as_ref().is_some_and(|shape| shape.len() == 2)
+            })
+        };
+        let scores: Vec<_> = graph
+            .nodes()
+            .filter(|(_, node)| node.is("Softmax"))
+            .filter_map(|(_, node)| node.input(0))
+            .collect();
+        graph.inputs.iter().copied().filter(is_flat).find_map(|input| {
+            let score = scores.iter().find_map(|value| Score::of(graph, *value, input))?;
+            Some(MaskInput { name: graph.value(input).name.clone(), score })
+        })
     }
-    scores
+
+    /// Which tokens of an array [samples, tokens] count; `None` where nothing is padding.
+    pub(super) fn mask(&self, array: HostArray) -> Option<Mask> {
+        let numbers = array.integers()?;
+        let samples = numbers.shape().first().copied()?;
+        let mut known: HashMap<i64, f64> = HashMap::new();
+        let scores: Vec<f64> = numbers
+            .iter()
+            .map(|number| *known.entry(*number).or_insert_with(|| self.score.at(*number as f64)))
+            .collect();
+        let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let counts: Vec<bool> = scores.iter().map(|score| *score > best - NO_WEIGHT).collect();
+        (counts.contains(&false) && counts.contains(&true)).then_some(Mask { counts, samples })
+    }
 }
 
 /// Which tokens of each sample count.
@@ -76,14 +61,6 @@ pub(super) struct Mask {
 }
 
 impl Mask {
-    /// Of an array [samples, tokens] whose zeros are padding; `None` where nothing is padding.
-    pub(super) fn of(array: HostArray) -> Option<Mask> {
-        let numbers = array.integers()?;
-        let samples = numbers.shape().first().copied()?;
-        let counts: Vec<bool> = numbers.iter().map(|number| *number != 0).collect();
-        (counts.contains(&false) && counts.contains(&true)).then_some(Mask { counts, samples })
-    }
-
     /// Whether values of this shape have a row for each token: [samples, tokens, …], or [samples·tokens, …].
     pub(super) fn covers(&self, shape: &[usize]) -> bool {
         let tokens = self.counts.len() / self.samples.max(1);
@@ -109,33 +86,95 @@ impl Mask {
 mod tests {
     use super::*;
     use crate::ir::builder::GraphBuilder;
-    use ndarray::arr2;
+    use crate::ir::{Tensor, ValueId};
+    use ndarray::{ArrayD, arr0, arr2};
 
-    #[test]
-    fn the_mask_is_the_input_that_is_added_to_scores() {
+    /// Attention over embedded ids, whose scores `masked` changes.
+    fn net(masked: impl FnOnce(&mut GraphBuilder, [ValueId; 3]) -> ValueId) -> Graph {
         let mut b = GraphBuilder::new("net", 17);
         let ids = b.typed_input("ids", DataType::I64, "n,t");
         let types = b.typed_input("types", DataType::I64, "n,t");
-        let mask = b.typed_input("mask", DataType::I64, "n,t");
+        let mask = b.typed_input("mask", DataType::Bool, "n,t");
         let table = b.weights("table", &[9, 4]);
         let tokens = b.op("Gather", "tokens", &[table, ids], []);
         let kinds = b.op("Gather", "kinds", &[table, types], []);
         let x = b.op("Add", "x", &[tokens, kinds], []);
         let turned = b.op("Transpose", "turned", &[x], [("perm", [0, 2, 1].into())]);
         let scores = b.op("MatMul", "scores", &[x, turned], []);
+        let scores = masked(&mut b, [scores, ids, mask]);
+        let y = b.op("Softmax", "y", &[scores], [("axis", 2.into())]);
+        b.build(&[y]).graph
+    }
+
+    fn wide(b: &mut GraphBuilder, mask: ValueId) -> ValueId {
         let axis = b.ints("axis", &[1]);
-        let wide = b.op("Unsqueeze", "wide", &[mask, axis], []);
-        let cast = b.op("Cast", "cast", &[wide], [("to", 1.into())]);
-        let masked = b.op("Add", "masked", &[scores, cast], []);
-        let y = b.op("Softmax", "y", &[masked], [("axis", 2.into())]);
-        assert_eq!(mask_input(&b.build(&[y]).graph).as_deref(), Some("mask"));
+        b.op("Unsqueeze", "wide", &[mask, axis], [])
+    }
+
+    fn number(b: &mut GraphBuilder, value: f32) -> ValueId {
+        b.constant("number", Tensor::from_f32(&arr0(value).into_dyn()))
+    }
+
+    /// The input that masks tokens, and which of three numbers count.
+    fn found(graph: &Graph, numbers: [i64; 3]) -> Option<(String, [bool; 3])> {
+        let input = MaskInput::of(graph)?;
+        let numbers: ArrayD<i64> = arr2(&[numbers]).into_dyn();
+        let mask = input.mask(HostArray::I64(numbers))?;
+        Some((input.name, [0, 1, 2].map(|token| mask.counts(token))))
+    }
+
+    #[test]
+    fn a_mask_that_is_added_hides_zeros() {
+        let graph = net(|b, [scores, _, mask]| {
+            let flags = wide(b, mask);
+            let cast = b.op("Cast", "cast", &[flags], [("to", 1.into())]);
+            let (one, lowest) = (number(b, 1.0), number(b, f32::MIN));
+            let hidden = b.op("Sub", "hidden", &[one, cast], []);
+            let bias = b.op("Mul", "bias", &[hidden, lowest], []);
+            let scale = number(b, 0.5);
+            let scaled = b.op("Mul", "scaled", &[scores, scale], []);
+            b.op("Add", "masked", &[scaled, bias], [])
+        });
+        assert_eq!(found(&graph, [0, 1, 1]), Some(("mask".to_owned(), [false, true, true])));
+    }
+
+    #[test]
+    fn a_mask_of_padding_hides_what_is_not_zero_beside_a_causal_one() {
+        let graph = net(|b, [scores, _, mask]| {
+            let flags = wide(b, mask);
+            let lowest = number(b, f32::NEG_INFINITY);
+            let later = b.weights("later", &[3, 3]);
+            let shape = b.op("Shape", "shape", &[scores], []);
+            let later = b.op("Expand", "all", &[later, shape], []);
+            let later = b.op("Trilu", "causal", &[later], []);
+            let later = b.op("Cast", "is_later", &[later], [("to", 9.into())]);
+            let hidden = b.op("Or", "hidden", &[later, flags], []);
+            b.op("Where", "masked", &[hidden, lowest, scores], [])
+        });
+        assert_eq!(found(&graph, [0, 1, 1]), Some(("mask".to_owned(), [true, false, false])));
+    }
+
+    #[test]
+    fn ids_are_compared_with_that_of_padding() {
+        let graph = net(|b, [scores, ids, _]| {
+            let pad = b.constant("pad", Tensor::from_i64(vec![], &[1]));
+            let is_pad = b.op("Equal", "is_pad", &[ids, pad], []);
+            let flags = wide(b, is_pad);
+            let lowest = number(b, -1e4);
+            b.op("Where", "masked", &[flags, lowest, scores], [])
+        });
+        assert_eq!(found(&graph, [0, 1, 2]), Some(("ids".to_owned(), [true, false, true])));
+    }
+
+    #[test]
+    fn without_a_mask_all_tokens_count() {
+        assert_eq!(found(&net(|_, [scores, ..]| scores), [0, 1, 2]), None);
     }
 
     #[test]
     fn masks_cover_values_with_a_row_per_token() {
-        let mask = Mask::of(HostArray::I64(arr2(&[[1, 1, 0], [1, 0, 0]]).into_dyn())).unwrap();
+        let mask = Mask { counts: vec![true, true, false, true, false, false], samples: 2 };
         assert!(mask.covers(&[2, 3, 8]) && mask.covers(&[6, 8]) && !mask.covers(&[2, 4, 8]));
         assert!(mask.counts(3) && !mask.counts(4));
-        assert!(Mask::of(HostArray::I64(arr2(&[[1, 1]]).into_dyn())).is_none());
     }
 }

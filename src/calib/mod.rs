@@ -11,6 +11,7 @@ mod mask;
 mod positions;
 pub mod product;
 mod recurrent;
+mod scores;
 pub mod store;
 pub mod stream;
 pub mod taps;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::data::Dataset;
-use super::mask::{Mask, mask_input};
+use super::mask::{Mask, MaskInput};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Dim, Model, NodeId, TensorType, ValueId};
 use crate::runtime::{Backend, HostArray, ModelSource, Session};
@@ -53,7 +53,7 @@ pub struct Stream<'a> {
     /// One cut per batch; empty where nothing is kept.
     kept: Vec<Cut>,
     /// The input that tells padding from tokens, where there is one.
-    mask: Option<String>,
+    mask: Option<MaskInput>,
 }
 
 /// Where a stream stands, without its data and its runtime.
@@ -64,7 +64,7 @@ pub(crate) struct Paused {
     order: Vec<NodeId>,
     position: usize,
     kept: Vec<Cut>,
-    mask: Option<String>,
+    mask: Option<MaskInput>,
 }
 
 impl Paused {
@@ -96,7 +96,7 @@ impl<'a> Stream<'a> {
     /// [`ErrorKind::Format`] if the graph has a cycle.
     pub fn new(model: &Model, source: Source<'a>) -> Result<Self> {
         let order = model.graph.topological_order()?;
-        let mask = mask_input(&model.graph);
+        let mask = MaskInput::of(&model.graph);
         Ok(Stream { source, order, position: 0, kept: Vec::new(), mask })
     }
 
@@ -111,10 +111,10 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// [`ErrorKind::Calibration`] if the data cannot be read.
     pub(super) fn mask(&self, batch: usize) -> Result<Option<Mask>> {
-        let Some(name) = &self.mask else { return Ok(None) };
+        let Some(mask) = &self.mask else { return Ok(None) };
         let arrays = self.source.data.batch(self.source.range(batch))?;
-        let array = arrays.into_iter().find(|(input, _)| input == name);
-        Ok(array.and_then(|(_, array)| Mask::of(array)))
+        let array = arrays.into_iter().find(|(input, _)| *input == mask.name);
+        Ok(array.and_then(|(_, array)| mask.mask(array)))
     }
 
     /// From the next step on, the values at the cut may take so many bytes.

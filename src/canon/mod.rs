@@ -7,25 +7,27 @@
 //!    model asks for (`limits`) and for training mode; `upgrade`, so that the others know one version of
 //!    each operator; `hoist`, so that weights of sub-graphs are seen.
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
-//!    `shapes`, `extents`, `views`, `resize`. Each may uncover work for the others: a folded constant
+//!    `shapes`, `extents`, `views`, `contraction`, `batched`, `resize`. Each may uncover work for the others: a folded constant
 //!    makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `unstack`; `padding`; `einsum` and `left` before `gemm`, whose product without a bias lets `affine`
-//!    add one; `addend`, which takes away a computed bias; `bias` where there is none still;
-//!    `recurrent`; `shuffle`, `positions` and `largest` last, since they look for what the others
-//!    left.
+//!    `unstack`; `group_norm`; `padding`; `left` before `gemm`, whose product without a bias lets
+//!    `affine` add one; `addend`, which takes away a computed bias; `bias` where there is
+//!    none still; `recurrent`; `shuffle`, `positions` and `largest` last, since they look for what the
+//!    others left.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
 mod addend;
 mod affine;
+mod batched;
 mod bias;
 mod check;
 mod constants;
-mod einsum;
+mod contraction;
 mod extents;
 mod fold;
 mod gemm;
+mod group_norm;
 mod hoist;
 mod largest;
 mod left;
@@ -136,14 +138,16 @@ const TIDY: &[Pass] = &[
     Pass { name: "shapes", run: Rewrite(shapes::run) },
     Pass { name: "extents", run: Rewrite(extents::run) },
     Pass { name: "views", run: Rewrite(views::run) },
+    Pass { name: "contraction", run: Rewrite(contraction::run) },
+    Pass { name: "batched", run: Rewrite(batched::run) },
     Pass { name: "resize", run: Rewrite(resize::run) },
 ];
 
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
     Pass { name: "unstack", run: Rewrite(unstack::run) },
+    Pass { name: "group_norm", run: Rewrite(group_norm::run) },
     Pass { name: "padding", run: Rewrite(padding::run) },
-    Pass { name: "einsum", run: Rewrite(einsum::run) },
     Pass { name: "left", run: Rewrite(left::run) },
     Pass { name: "gemm", run: Rewrite(gemm::run) },
     Pass { name: "addend", run: Rewrite(addend::run) },

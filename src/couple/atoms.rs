@@ -72,6 +72,12 @@ impl Atoms {
         };
     }
 
+    /// Whether nothing but a model input makes the channel, and no layer has read it so far.
+    pub(super) fn is_input(&self, atom: Atom) -> bool {
+        let marks = &self.marks[self.root(atom).0 as usize];
+        marks.iter().all(|mark| matches!(mark, Mark::Input(_)))
+    }
+
     /// Adds a mark to the channel of each atom.
     pub(super) fn mark(&mut self, atoms: &[Atom], mark: Mark) {
         for atom in atoms {

@@ -3,11 +3,11 @@
 use super::atoms::Mark;
 use super::trace::Tracer;
 use crate::ir::{Dim, Graph, NodeId, ValueId};
-use crate::ops::{Expand, Flow, Labels, NodeView, Operand, Partwise};
+use crate::ops::{Expand, Flow, Labels, NodeView, Operand, Partwise, aligned_axis, normal_axis};
 
 impl Tracer<'_> {
-    /// Channels of a constant that `Expand` repeats and a node joins with other channels, such as
-    /// those of a class token.
+    /// Channels that begin in a constant, repeated by `Expand` or cut by `Slice`, where a node puts them beside
+    /// others: those of a class token or of positions, say.
     pub(super) fn adopt(&mut self, id: NodeId) {
         let node = self.graph.node(id);
         let is_joined = ["Concat", "Add", "Mul", "Sub"].iter().any(|op| node.is(op));
@@ -18,22 +18,44 @@ impl Tracer<'_> {
             .flatten()
             .filter_map(|v| Some((*v, self.labels[v.index()].as_ref()?)));
         let lead = read.find(|(_, labels)| labels.within.is_none()).filter(|_| is_joined);
-        let Some((lead, lead_rank)) = lead.map(|(v, labels)| (labels.clone(), rank(v))) else {
+        let Some((lead, Some(lead_rank))) = lead.map(|(v, labels)| (labels.clone(), rank(v)))
+        else {
             return;
         };
         let untold = node.inputs.iter().flatten().filter(|v| self.labels[v.index()].is_none());
         for value in untold.collect::<Vec<_>>() {
-            let Some(expand) = self.graph.producer(*value) else { continue };
-            let flow = expanded(self.graph, expand, &lead).filter(|_| rank(*value) == lead_rank);
-            let Some(flow) = flow else { continue };
-            self.makers.insert(expand.index() as u32, expand);
-            let mark = Mark::Made(expand.index() as u32);
-            let atoms = self.atoms.fresh(lead.atoms.len(), mark);
-            let output = Labels::along(lead.axis, atoms);
+            let Some(maker) = self.graph.producer(*value) else { continue };
+            let axis = rank(*value).and_then(|rank| aligned_axis(lead.axis, lead_rank, rank));
+            let Some(axis) = axis else { continue };
+            let own = Labels::along(axis, lead.atoms.clone());
+            let flow = expanded(self.graph, maker, &own);
+            let Some(flow) = flow.or_else(|| sliced(self.graph, maker, &own)) else { continue };
+            self.makers.insert(maker.index() as u32, maker);
+            let mark = Mark::Made(maker.index() as u32);
+            let output = Labels::along(axis, self.atoms.fresh(lead.atoms.len(), mark));
             self.labels[value.index()] = Some(output.clone());
-            self.flows.insert(expand, Flow::Partwise(Partwise { output, ..flow }));
+            self.flows.insert(maker, Flow::Partwise(Partwise { output, ..flow }));
         }
     }
+}
+
+/// The flow of a `Slice` of a constant along other axes than that of the channels `lead` beside it: of the
+/// positions of as many tokens as there are, say.
+fn sliced(graph: &Graph, id: NodeId, lead: &Labels) -> Option<Partwise> {
+    let node = graph.node(id);
+    let tensor = graph.initializer(node.input(0)?).filter(|t| t.dtype.is_float())?;
+    let view = NodeView::new(graph, id, &[]);
+    let axes = view.ints(3).filter(|_| node.is("Slice"))?;
+    let axes: Option<Vec<usize>> =
+        axes.iter().map(|axis| normal_axis(*axis, tensor.dims.len())).collect();
+    let fits = tensor.dims.get(lead.axis) == Some(&lead.atoms.len()) && lead.atoms.len() > 1;
+    let plain = vec![Operand::Plain; node.inputs.len().saturating_sub(1)];
+    (fits && !axes?.contains(&lead.axis)).then(|| Partwise {
+        output: lead.clone(),
+        operands: [vec![Operand::Param { axis: lead.axis }], plain].concat(),
+        coupled: Vec::new(),
+        expand: Expand::NONE,
+    })
 }
 
 /// The flow of an `Expand` of a constant that has an entry for each of the channels `lead` beside it.

@@ -30,6 +30,9 @@ impl Tracer<'_> {
         if let Some(product) = head_product(&view) {
             return self.head_product(id, product);
         }
+        if let Some(params) = ops::group_norm(&view) {
+            return self.group_norm(id, params);
+        }
         if let Some(flow) = ops::head_flow(&view) {
             return flow;
         }
@@ -82,6 +85,18 @@ impl Tracer<'_> {
         };
         let operands = vec![Operand::Channels; 2];
         Flow::Partwise(Partwise { output, operands, coupled, expand: Expand::NONE })
+    }
+
+    /// A normalisation over the channels of each head, in any order: heads are groups of channels here.
+    fn group_norm(&mut self, id: NodeId, params: Vec<Operand>) -> Flow {
+        let node = self.graph.node(id);
+        let read = node.input(0).and_then(|v| Some((v, self.labels[v.index()].clone()?)));
+        let Some((value, output)) = read else { return Flow::Untracked };
+        let Some(width) = self.depth(value, &output) else { return Flow::Untracked };
+        let kept = Kept { order: false, product: true };
+        self.heads.of(&mut self.atoms, id, &output, width, kept);
+        let operands = [vec![Operand::Channels], params].concat();
+        Flow::Partwise(Partwise { output, operands, coupled: Vec::new(), expand: Expand::NONE })
     }
 
     /// A flow that puts channels on two axes is noted, or is none where the reshape is closed.

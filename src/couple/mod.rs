@@ -5,6 +5,7 @@
 //! ([`crate::ops`]); no architecture is described by hand. A residual stream is one group with
 //! several producers, which generalises the permuted shortcuts of the paper's sec. 3.7.
 
+mod aside;
 mod atoms;
 mod constants;
 mod head_flow;

@@ -8,7 +8,7 @@ use super::inputs::channel_axis;
 use super::{Coupling, End, Frozen, Tied};
 use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, Node, NodeId, ValueId};
-use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, NodeView, Pick};
+use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, Pick};
 
 /// Layers that one node may become at most.
 const MOST_PARTS: usize = 16;
@@ -100,9 +100,14 @@ impl Tracer<'_> {
         let tracked = node.reads().any(|v| self.labels[v.index()].is_some());
         let flow = match rule {
             _ if tracked && !self.has_room(id) => Flow::whole("more channels than are followed"),
-            Some(rule) if self.reads_heads(id) => self.head_flow(id, rule),
+            Some(rule) if self.reads_heads(id) => {
+                let aside = self.set_aside(id);
+                let flow = self.head_flow(id, rule);
+                self.put_back(aside);
+                flow
+            }
             Some(rule) => {
-                let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
+                let flow = self.plain_flow(id, rule);
                 let begins = match &flow {
                     Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_) => true,
                     Flow::Whole(whole) => whole.outputs.iter().flatten().any(Labels::go_on),

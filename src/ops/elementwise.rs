@@ -89,11 +89,11 @@ pub(super) fn same_axis(node: &NodeView<'_>, mut operands: Vec<Operand>) -> Flow
     }
 }
 
-/// [`same_axis`], but the channels come out on axis `axis`.
+/// [`same_axis`], but the channels come out on axis `axis` alone.
 pub(super) fn on_axis(node: &NodeView<'_>, axis: usize, operands: Vec<Operand>) -> Flow {
     match same_axis(node, operands) {
         Flow::Partwise(mut partwise) => {
-            partwise.output.axis = axis;
+            partwise.output = Labels::along(axis, partwise.output.atoms);
             Flow::Partwise(partwise)
         }
         other => other,

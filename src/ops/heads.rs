@@ -56,6 +56,16 @@ fn are_distinct(left: &Labels, right: &Labels) -> bool {
     })
 }
 
+/// The roles of scale and shift where a node normalises over the channels of each head and all that is behind
+/// them, as group normalisation does of groups; `None` for other nodes.
+pub fn group_norm(node: &NodeView<'_>) -> Option<Vec<Operand>> {
+    let labels = node.labels(0).filter(|labels| labels.axis == 1)?;
+    let heads = node.shape(0)?.get(1)?.known()?;
+    let is_one_each = |i| node.constant(i).is_some_and(|tensor| tensor.dims == [heads]);
+    let fits = node.node.is("InstanceNormalization") && (1..3).all(is_one_each);
+    (fits && labels.within.is_some()).then(|| vec![Operand::Param { axis: 0 }; 2])
+}
+
 /// How channels on two axes flow through a node; `None` where heads can move at most.
 pub fn head_flow(node: &NodeView<'_>) -> Option<Flow> {
     let labels = node.labels(0).filter(|labels| labels.within.is_some());
@@ -129,14 +139,17 @@ fn reshape(node: &NodeView<'_>, labels: &Labels) -> Option<Flow> {
         let place = |axis: usize| places.iter().position(|p| *p == Some(axis));
         return moved(node, labels, vec![counted(place(heads)?, width)], place);
     }
+    if are_equal(&from, &to) {
+        return moved(node, labels, vec![counted(heads, width)], Some);
+    }
+    if let Some(axis) = merged(&from, &to, heads).filter(|_| depths == heads + 1) {
+        let fits = to.get(axis)?.known() == Some(labels.atoms.len());
+        let operands = vec![Operand::Channels, counted(axis, 1)];
+        return fits.then(|| on_axis(node, axis, operands));
+    }
     let tail = from.get(heads + 1..)?;
     let beside = [from.get(..heads)?, tail.get(1..)?].concat();
     let same_others = are_equal(&beside, &[to.get(..heads)?, to.get(heads + 1..)?].concat());
-    if depths == heads + 1 && same_others {
-        let fits = to.get(heads)?.known() == Some(labels.atoms.len());
-        let operands = vec![Operand::Channels, counted(heads, 1)];
-        return fits.then(|| on_axis(node, heads, operands));
-    }
     let copies = tail.first()?.known()?;
     let merged = to.get(heads)?.known() == Some(labels.atoms.len() / width * copies);
     (same_others && merged && depths > heads + 1).then(|| {
@@ -153,6 +166,23 @@ fn reshape(node: &NodeView<'_>, labels: &Labels) -> Option<Flow> {
             expand: Expand { outer: 1, inner: copies, width },
         })
     })
+}
+
+/// The axis on which axes `heads` and the one behind it lie together: what is before them is the same, or
+/// what is behind them.
+fn merged(from: &[Dim], to: &[Dim], heads: usize) -> Option<usize> {
+    let (before, behind) = (from.get(..heads)?, from.get(heads + 2..)?);
+    let are_same =
+        |a: &[Dim], b: &[Dim]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_surely(b));
+    if to.get(..heads).is_some_and(|to| are_same(before, to)) {
+        return Some(heads);
+    }
+    let axis = to.len().checked_sub(behind.len() + 1)?;
+    if are_same(behind, to.get(axis + 1..)?) {
+        return Some(axis);
+    }
+    let beside = |shape: &[Dim], kept: usize| [&shape[..heads], &shape[heads + kept..]].concat();
+    (to.len() > heads && are_equal(&beside(from, 2), &beside(to, 1))).then_some(heads)
 }
 
 /// Whether extents are equal, given that they hold equally many elements.

@@ -30,7 +30,7 @@ mod view;
 
 pub use conv::same_pads;
 pub use gate::{Gate, GateInputs};
-pub use heads::{HeadProduct, head_flow, head_product};
+pub use heads::{HeadProduct, group_norm, head_flow, head_product};
 pub use join::{picked, slices};
 pub use layer::{ConvGeometry, Layer, LayerKind};
 pub use parameter::is_parameter;

@@ -72,7 +72,8 @@ impl OpRule for Reshape {
         if let Some(axis) = moved.and_then(|m| m.iter().position(|p| *p == Some(labels.axis))) {
             return on_axis(node, axis, vec![Operand::Channels, counted(axis, 1)]);
         }
-        let Some((ins, outs)) = block_around(&from, &to, labels.axis) else {
+        let block = block_around(&from, &to, labels.axis);
+        let Some((ins, outs)) = block.or_else(|| block_from_behind(&from, &to, labels.axis)) else {
             return Flow::whole("a reshape that mixes channels with other axes");
         };
         // Axes of extent 1 carry nothing: the channels go to the one axis that does.
@@ -232,6 +233,15 @@ fn block_around(from: &[Dim], to: &[Dim], axis: usize) -> Option<(Span, Span)> {
     None
 }
 
+/// [`block_around`] for shapes of which the last axes are known and some before them are not.
+fn block_from_behind(from: &[Dim], to: &[Dim], axis: usize) -> Option<(Span, Span)> {
+    let turned = |shape: &[Dim]| shape.iter().rev().cloned().collect::<Vec<Dim>>();
+    let behind = from.len().checked_sub(axis + 1)?;
+    let (ins, outs) = block_around(&turned(from), &turned(to), behind)?;
+    let back = |span: Span, rank: usize| rank - span.end..rank - span.start;
+    Some((back(ins, from.len()), back(outs, to.len())))
+}
+
 fn same_extent(a: &[Dim], b: &[Dim]) -> Option<bool> {
     if let ([a], [b]) = (a, b)
         && a.known().is_none()
@@ -264,6 +274,16 @@ mod tests {
         assert_eq!(block(&[-1, 6, 4, 4], &[-1, 2, 3, 4, 4], 1), Some((1..2, 1..3)));
         assert_eq!(block(&[-1, 4, 4, 6], &[-1, 96], 3), Some((1..4, 1..2)));
         assert_eq!(block(&[-1, 4], &[4, -1], 1), None);
+        let behind = |from: &[i64], to: &[i64], axis| {
+            let open = |spec: &[i64]| {
+                let all = dims(spec).into_iter();
+                all.map(|d| if d.known().is_some() { d } else { Dim::Unknown }).collect::<Vec<_>>()
+            };
+            block_from_behind(&open(from), &open(to), axis)
+        };
+        assert_eq!(behind(&[-1, -1, 16], &[-1, -1, 4, 4], 2), Some((2..3, 2..4)));
+        assert_eq!(behind(&[-1, 16], &[-1, -1, 4, 4], 1), Some((1..2, 2..4)));
+        assert_eq!(behind(&[-1, 16], &[-1, -1, 3, 4], 1), None);
     }
 
     #[test]

@@ -11,7 +11,8 @@ pub(super) fn table(node: &NodeView<'_>) -> Option<Layer> {
     let is_computed = node.graph.initializer(numbers).is_none();
     let rank = node.shape(1)?.len();
     let is_first = normal_axis(node.node.int("axis", 0), 2) == Some(0);
-    (is_computed && is_first && rank > 0).then_some(Layer {
+    let is_layer = is_computed && is_first && rank > 0 && !holds_angles(node);
+    is_layer.then_some(Layer {
         node: node.id,
         kind: LayerKind::Table { rows: *rows },
         input: numbers,
@@ -24,4 +25,22 @@ pub(super) fn table(node: &NodeView<'_>) -> Option<Layer> {
         addition: None,
         rows: None,
     })
+}
+
+/// Whether the rows of a table are factors of computed values alone, with an axis added for heads: cosines and
+/// sines of rotary embeddings, which are no weights.
+fn holds_angles(node: &NodeView<'_>) -> bool {
+    let graph = node.graph;
+    let wide = || {
+        let reader = graph.node(graph.only_use(node.node.output(0)?)?);
+        reader.output(0).filter(|_| reader.is("Unsqueeze"))
+    };
+    let Some(wide) = wide() else { return false };
+    let mut readers =
+        graph.nodes().map(|(_, node)| node).filter(|node| node.reads().any(|v| v == wide));
+    let is_factor = |node: &crate::ir::Node| {
+        let constants = node.inputs.iter().flatten().any(|v| graph.initializer(*v).is_some());
+        node.is("Mul") && !constants
+    };
+    readers.all(is_factor)
 }

@@ -1,4 +1,4 @@
-//! Operators that ONNX Runtime's optimiser writes.
+//! Operators that ONNX Runtime's optimiser writes, and others that stand for several.
 
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, ValueId};
@@ -15,6 +15,8 @@ pub const ROWS: &[(&str, i64, &[&str], Build)] = &[
     ("a dense layer fused with an activation", 13, &["Gemm", "LeakyRelu"], gemm),
     ("a product of a transposed weight", 13, &["Gemm"], transposed_weight),
     ("a product of transposed values", 13, &["Relu", "Transpose", "MatMul", "Mul"], product),
+    ("dense layers of several axes", 13,
+        &["MatMul", "Add", "Reshape", "Relu", "Reshape", "MatMul", "Add"], named_axes),
     ("GELU behind a bias", 13, &["Add", "Mul", "Erf", "Add", "Mul", "Mul"], bias_gelu),
     ("GELU by tanh", 13,
         &["Add", "Mul", "Mul", "Add", "Mul", "Mul", "Tanh", "Add", "Mul", "Mul"], fast_gelu),
@@ -84,6 +86,18 @@ fn product(b: &mut GraphBuilder) -> ValueId {
     let x = b.input("x", "batch,2,3,4");
     let y = b.op("Relu", "y", &[x], []);
     fused(b, "FusedMatMul", &[x, y], [("transB", 1.into()), ("alpha", 0.25.into())])
+}
+
+/// Layers as Keras writes those of attention.
+fn named_axes(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "batch,3,8");
+    let (up, bias, down) =
+        (b.weights("up", &[8, 2, 4]), b.weights("bias", &[2, 4]), b.weights("down", &[2, 4, 5]));
+    let equation = |text: &'static str| [("equation", text.into())];
+    let y = b.op("Einsum", "apart", &[x, up], equation("abc,cde->abde"));
+    let y = b.op("Add", "sum", &[y, bias], []);
+    let y = b.op("Relu", "relu", &[y], []);
+    b.op("Einsum", "y", &[y, down], equation("abcd,cde->abe"))
 }
 
 fn bias_gelu(b: &mut GraphBuilder) -> ValueId {

@@ -135,7 +135,12 @@ fn permute_parameters(
         let (Operand::Param { axis }, Some(value)) = (operand, input) else { continue };
         let channels = coupling.axis(node.outputs[0].unwrap()).unwrap();
         let places = orders.places(&channels.channels);
-        let tensor = graph.initializer(*value).unwrap().select(*axis, &places).unwrap();
+        let tensor = graph.initializer(*value).unwrap();
+        if tensor.dims[*axis] != places.len() {
+            // One number for each group of channels, the same for all.
+            continue;
+        }
+        let tensor = tensor.select(*axis, &places).unwrap();
         graph.set_initializer(*value, tensor);
     }
 }

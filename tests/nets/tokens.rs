@@ -116,7 +116,8 @@ fn permuted_units(net: &Model) -> Model {
         let only = |channels: &[onnx_zip::couple::Channel], id: GroupId| {
             channels.iter().enumerate().all(|(i, c)| c.group == id && c.index == i)
         };
-        if !only(&up.outputs, id) || !only(down.inputs.as_deref().unwrap(), id) {
+        let has_heads = coupling.nest(id).is_some();
+        if has_heads || !only(&up.outputs, id) || !only(down.inputs.as_deref().unwrap(), id) {
             continue;
         }
         let mut order: Vec<usize> = (0..group.size).collect();

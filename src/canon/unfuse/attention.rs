@@ -115,12 +115,12 @@ fn attended(
     Some(site.op("Reshape", &[mixed, target]))
 }
 
-fn ints(site: &mut Site<'_>, values: &[i64]) -> ValueId {
+pub(super) fn ints(site: &mut Site<'_>, values: &[i64]) -> ValueId {
     let name = format!("{}.ints", site.name);
     site.graph.add_initializer(&name, Tensor::from_i64(vec![values.len()], values))
 }
 
 /// The sum with what is there.
-fn added(site: &mut Site<'_>, value: ValueId, other: Option<ValueId>) -> ValueId {
+pub(super) fn added(site: &mut Site<'_>, value: ValueId, other: Option<ValueId>) -> ValueId {
     other.map_or(value, |other| site.op("Add", &[value, other]))
 }

@@ -8,10 +8,7 @@ use super::{Site, normalisation};
 /// of positions.
 pub(super) fn normalised(site: &mut Site<'_>) -> Option<ValueId> {
     let is_masked = site.input(7).is_some();
-    let further = site.node().outputs.iter().skip(1).flatten();
-    let is_read =
-        |v: &ValueId| !site.readers[v.index()].is_empty() || site.graph.outputs.contains(v);
-    if is_masked || further.into_iter().any(is_read) {
+    if is_masked || !site.only_first_is_read() {
         return None;
     }
     let (ids, table) = (site.input(0)?, site.input(2)?);

@@ -10,6 +10,8 @@ mod embedding;
 mod layer;
 mod normalisation;
 mod quantised;
+mod rotary;
+mod standard;
 
 use std::collections::BTreeMap;
 
@@ -44,6 +46,10 @@ const RULES: &[(&str, &str, Rule)] = &[
     (RUNTIME, "EmbedLayerNormalization", embedding::normalised),
     (RUNTIME, "Attention", attention::attention),
     (RUNTIME, "MultiHeadAttention", attention::multi_head),
+    (RUNTIME, "GroupQueryAttention", standard::grouped),
+    (RUNTIME, "RotaryEmbedding", rotary::contrib),
+    ("", "Attention", standard::attention),
+    ("", "RotaryEmbedding", rotary::standard),
     ("", "LayerNormalization", normalisation::early),
     ("", "QLinearConv", quantised::convolution),
     ("", "QLinearMatMul", quantised::product),
@@ -130,6 +136,15 @@ impl Site<'_> {
     /// Whether only the first output is in use.
     fn has_one_output(&self) -> bool {
         self.node().outputs.iter().skip(1).all(Option::is_none)
+    }
+
+    /// Whether nothing reads any output but the first.
+    fn only_first_is_read(&self) -> bool {
+        let is_read = |value: &ValueId| {
+            let readers = self.readers.get(value.index());
+            readers.is_some_and(|all| !all.is_empty()) || self.graph.outputs.contains(value)
+        };
+        !self.node().outputs.iter().skip(1).flatten().any(is_read)
     }
 
     /// Attributes of the node other than these.

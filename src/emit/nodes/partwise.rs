@@ -39,7 +39,10 @@ impl TaskEmitter<'_> {
                 let Some(source) = node.input(i) else { continue };
                 let value = match (operand, &operands[i]) {
                     (Operand::Channels, Some(Held::Pieces { pieces, .. })) => pieces[index].value,
-                    (Operand::Param { axis }, _) => self.param(source, *axis, owner, positions)?,
+                    (Operand::Param { axis }, _) => {
+                        let entries = self.entries(source, *axis, (positions, all));
+                        self.param(source, *axis, owner, &entries)?
+                    }
                     (Operand::Shape { entry, width }, _) => {
                         let counts = (expanded.len() / width, all / width);
                         self.resized(id, *entry, owner, counts)?
@@ -55,6 +58,21 @@ impl TaskEmitter<'_> {
             Held::Pieces { axis: partwise.output.axis, len: partwise.output.atoms.len(), pieces };
         self.hold(output, held);
         Ok(())
+    }
+
+    /// Which entries of a constant belong to the channels at some of `all` positions: one for each of them, or
+    /// one for each head.
+    fn entries(
+        &self,
+        source: ValueId,
+        axis: usize,
+        (positions, all): (&[usize], usize),
+    ) -> Vec<usize> {
+        let count = self.graph().initializer(source).and_then(|tensor| tensor.dims.get(axis));
+        match count.map_or(1, |count| all / (*count).max(1)) {
+            0 | 1 => positions.to_vec(),
+            width => positions.chunks(width).filter_map(|run| Some(run.first()? / width)).collect(),
+        }
     }
 
     /// The pieces of a value whose channels begin in constants.

@@ -106,8 +106,13 @@ impl Driver<'_> {
         let rows = sets.iter().flat_map(|p| (0..p.rows.len()).map(|n| channel(members, p, n)));
         let columns = (0..next_net.rows.len()).map(|n| channel(members, next_net, n));
         let (rows, columns): (Vec<_>, Vec<_>) = (rows.collect(), columns.collect());
-        let heads = head_blocks(self.joint, &rows, &columns);
-        let pairing = self.choice.choose(&cost, &owners, heads.as_ref(), name)?;
+        let mut heads = head_blocks(self.joint, &rows, &columns);
+        let later = self.later.at(members[next_net.members[0]].place());
+        if let (Some(heads), Some(later)) = (&mut heads, later) {
+            heads.blocks.elsewhere = Some(heads.matrix(&later.heads));
+        }
+        let blocks = heads.as_ref().map(|heads| &heads.blocks);
+        let pairing = self.choice.choose(&cost, &owners, blocks, name)?;
         let unit = self.unit(&members[sets[0].members[0]], &members[next_net.members[0]], &cost);
         record.pair_costs.extend(pairing.costs().iter().map(|c| c * unit));
         let pairs = split_by_set(sets, &pairing);

@@ -4,7 +4,7 @@ use ndarray::Array2;
 
 use crate::error::Result;
 use crate::mtz::joint::{JointModel, Neuron};
-use crate::mtz::matching::{HeadBlocks, Matcher, Pairing, pair_by_owners, pair_heads};
+use crate::mtz::matching::{HeadBlocks, Matcher, Pairing, head_costs, pair_by_owners, pair_heads};
 use crate::mtz::options::{MergeOptions, Method};
 use crate::mtz::site::SiteLayer;
 use crate::mtz::solver::neuron_set::NeuronSet;
@@ -49,6 +49,17 @@ impl<'a> PairChoice<'a> {
             Method::Mtz => self.matcher.pair(cost.view(), share)?,
         };
         Ok(found.rounded_down(most, self.options.budget.multiple_of(share)))
+    }
+}
+
+impl PairChoice<'_> {
+    /// What pairs of heads cost, each with the best pairs of its channels; `None` if heads are unlike.
+    pub(super) fn head_costs(
+        &self,
+        cost: &Array2<f64>,
+        heads: &HeadBlocks,
+    ) -> Result<Option<Array2<f64>>> {
+        head_costs(&*self.matcher, cost.view(), heads)
     }
 }
 

@@ -6,8 +6,11 @@ use crate::error::Result;
 
 use super::{Matcher, Pairing, Quota, Share, pair_by_owners};
 
+/// The cost of each pair of heads, and the pairs of channels of each.
+type AllPairs = (Array2<f64>, Vec<Vec<(usize, usize)>>);
+
 /// Rows and columns grouped into heads.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct HeadBlocks {
     /// The rows of each head of one side.
     pub(crate) rows: Vec<Vec<usize>>,
@@ -17,6 +20,8 @@ pub(crate) struct HeadBlocks {
     pub(crate) is_fixed: bool,
     /// The pairs of heads, if other channels have paired them already.
     pub(crate) known: Option<Vec<(usize, usize)>>,
+    /// What pairs of heads cost in other channels of theirs, rows × columns.
+    pub(crate) elsewhere: Option<Array2<f64>>,
 }
 
 impl HeadBlocks {
@@ -25,6 +30,18 @@ impl HeadBlocks {
         let mut all = self.rows.iter().chain(&self.columns).map(Vec::len);
         let first = all.next().filter(|width| *width > 0)?;
         all.all(|width| width == first).then_some(first)
+    }
+
+    /// The cost of every pair of heads, and its best pairs of channels, row by row.
+    fn all_pairs(&self, matcher: &dyn Matcher, cost: ArrayView2<f64>) -> Result<AllPairs> {
+        let mut inside = Vec::new();
+        let mut totals = Array2::zeros((self.rows.len(), self.columns.len()));
+        for ((a, b), total) in totals.indexed_iter_mut() {
+            let pairs = self.inside(matcher, cost, (a, b))?;
+            *total = pairs.iter().map(|pair| cost[*pair]).sum();
+            inside.push(pairs);
+        }
+        Ok((totals, inside))
     }
 
     /// The best pairs of the channels of two heads.
@@ -44,6 +61,18 @@ impl HeadBlocks {
     }
 }
 
+/// What pairs of heads cost, each with the best pairs of its channels; `None` if heads are unlike.
+///
+/// # Errors
+/// As [`Matcher::pair`].
+pub(crate) fn head_costs(
+    matcher: &dyn Matcher,
+    cost: ArrayView2<f64>,
+    blocks: &HeadBlocks,
+) -> Result<Option<Array2<f64>>> {
+    blocks.width().map(|_| Ok(blocks.all_pairs(matcher, cost)?.0)).transpose()
+}
+
 /// Pairs whole heads. The cost of a pair of heads is that of the best pairs of their channels.
 ///
 /// # Errors
@@ -61,12 +90,9 @@ pub(crate) fn pair_heads(
         let pairs = known.iter().map(|pair| blocks.inside(matcher, cost, *pair));
         return Pairing::new(cost, pairs.collect::<Result<Vec<_>>>()?.concat());
     }
-    let mut inside = Vec::new();
-    let mut totals = Array2::zeros((blocks.rows.len(), blocks.columns.len()));
-    for ((a, b), total) in totals.indexed_iter_mut() {
-        let pairs = blocks.inside(matcher, cost, (a, b))?;
-        *total = pairs.iter().map(|pair| cost[*pair]).sum();
-        inside.push(pairs);
+    let (mut totals, inside) = blocks.all_pairs(matcher, cost)?;
+    if let Some(elsewhere) = blocks.elsewhere.as_ref().filter(|own| own.dim() == totals.dim()) {
+        totals += elsewhere;
     }
     let share = match quota {
         Quota::Exactly(count) => Share::Count(count / width),
@@ -87,7 +113,7 @@ mod tests {
 
     fn blocks(is_fixed: bool, known: Option<Vec<(usize, usize)>>) -> HeadBlocks {
         let both = vec![vec![0, 1], vec![2, 3]];
-        HeadBlocks { rows: both.clone(), columns: both, is_fixed, known }
+        HeadBlocks { rows: both.clone(), columns: both, is_fixed, known, elsewhere: None }
     }
 
     #[test]
@@ -106,6 +132,9 @@ mod tests {
         assert_eq!(pairs(&blocks(true, None), all), [(0, 2), (1, 3), (2, 0), (3, 1)]);
         let known = Some(vec![(0, 0), (1, 1)]);
         assert_eq!(pairs(&blocks(true, known), all), [(0, 0), (1, 1), (2, 2), (3, 3)]);
+        let elsewhere = Some(array![[0.0, 99.0], [99.0, 0.0]]);
+        let beside = HeadBlocks { elsewhere, ..blocks(true, None) };
+        assert_eq!(pairs(&beside, all), [(0, 0), (1, 1), (2, 2), (3, 3)], "other channels count");
         assert_eq!(pairs(&blocks(false, None), Share::Count(3)).len(), 2, "whole heads");
         assert_eq!(pairs(&blocks(false, None), Share::MaxCost(1.0)), []);
         let unlike = HeadBlocks { rows: vec![(0..4).collect()], ..blocks(false, None) };

@@ -14,7 +14,7 @@ use ndarray::ArrayView2;
 
 pub(crate) use by_owners::pair_by_owners;
 pub use greedy::Greedy;
-pub(crate) use heads::{HeadBlocks, pair_heads};
+pub(crate) use heads::{HeadBlocks, head_costs, pair_heads};
 pub use optimal::Optimal;
 pub use random::Random;
 pub(crate) use weight_similarity::{dissimilarity, least_cost_pairs};

@@ -34,7 +34,7 @@ pub(crate) fn similar_inputs(
     match head_blocks(joint, &rows, &columns) {
         Some(heads) => {
             let owners = vec![1; rows.len()];
-            let found = pair_heads(&Optimal, cost.view(), &owners, &heads, share)?;
+            let found = pair_heads(&Optimal, cost.view(), &owners, &heads.blocks, share)?;
             Ok(found.pairs().to_vec())
         }
         None => least_cost_pairs(&cost, share),

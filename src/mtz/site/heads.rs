@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use ndarray::Array2;
+
 use crate::align::TaskChannel;
 use crate::mtz::joint::{JointModel, Neuron};
 use crate::mtz::matching::HeadBlocks;
@@ -13,13 +15,32 @@ enum Head {
     Own(TaskChannel),
 }
 
+/// Blocks of channels, with the channel that stands for the head of each.
+pub(crate) struct Heads {
+    pub(crate) blocks: HeadBlocks,
+    pub(crate) rows: Vec<TaskChannel>,
+    pub(crate) columns: Vec<TaskChannel>,
+}
+
+/// What pairs of heads cost.
+pub(crate) type HeadCosts = HashMap<(TaskChannel, TaskChannel), f64>;
+
+impl Heads {
+    /// Costs as a matrix, heads of rows × heads of columns.
+    pub(crate) fn matrix(&self, costs: &HeadCosts) -> Array2<f64> {
+        let shape = (self.rows.len(), self.columns.len());
+        let cost = |(a, b): (usize, usize)| costs.get(&(self.rows[a], self.columns[b]));
+        Array2::from_shape_fn(shape, |pair| cost(pair).copied().unwrap_or(0.0))
+    }
+}
+
 /// The heads of the channels of two sides; `None` if the channels belong to no heads. If only one
 /// side has heads, there are no blocks, so nothing is paired.
 pub(crate) fn head_blocks(
     joint: &JointModel,
     rows: &[TaskChannel],
     columns: &[TaskChannel],
-) -> Option<HeadBlocks> {
+) -> Option<Heads> {
     let nest = |own: &TaskChannel| joint.task(own.task).coupling().nest(own.channel.group);
     let mut nests = rows.iter().chain(columns).map(nest);
     let is_fixed = nests.clone().flatten().any(|nest| nest.is_fixed);
@@ -27,35 +48,49 @@ pub(crate) fn head_blocks(
         return None;
     }
     let (Some(rows), Some(columns)) = (heads(joint, rows), heads(joint, columns)) else {
-        return Some(HeadBlocks::default());
+        let blocks = HeadBlocks::default();
+        return Some(Heads { blocks, rows: Vec::new(), columns: Vec::new() });
     };
-    let place = |head: &Head| rows.iter().position(|(own, _)| own == head);
-    let known = columns.iter().enumerate().filter(|(_, (head, _))| matches!(head, Head::Shared(_)));
+    let place = |head: &Head| rows.iter().position(|found| found.head == *head);
+    let shared = columns.iter().enumerate().filter(|(_, f)| matches!(f.head, Head::Shared(_)));
     let known: Vec<(usize, usize)> =
-        known.filter_map(|(column, (head, _))| Some((place(head)?, column))).collect();
-    let channels = |all: Vec<(Head, Vec<usize>)>| all.into_iter().map(|(_, own)| own).collect();
-    Some(HeadBlocks {
-        rows: channels(rows),
-        columns: channels(columns),
+        shared.filter_map(|(column, found)| Some((place(&found.head)?, column))).collect();
+    let names = |all: &[Found]| all.iter().map(|found| found.channel).collect();
+    let (row_names, column_names) = (names(&rows), names(&columns));
+    let places = |all: Vec<Found>| all.into_iter().map(|found| found.places).collect();
+    let blocks = HeadBlocks {
+        rows: places(rows),
+        columns: places(columns),
         is_fixed,
         known: (!known.is_empty()).then_some(known),
-    })
+        elsewhere: None,
+    };
+    Some(Heads { blocks, rows: row_names, columns: column_names })
+}
+
+/// A head among some channels.
+struct Found {
+    head: Head,
+    /// The channel that stands for it.
+    channel: TaskChannel,
+    /// Where its channels are.
+    places: Vec<usize>,
 }
 
 /// The heads of some channels, each with the places of its channels; `None` if a channel belongs to
 /// no head.
-fn heads(joint: &JointModel, channels: &[TaskChannel]) -> Option<Vec<(Head, Vec<usize>)>> {
-    let mut found: Vec<(Head, Vec<usize>)> = Vec::new();
+fn heads(joint: &JointModel, channels: &[TaskChannel]) -> Option<Vec<Found>> {
+    let mut found: Vec<Found> = Vec::new();
     let mut places: HashMap<Head, usize> = HashMap::new();
     for (at, channel) in channels.iter().enumerate() {
         let own = joint.task(channel.task).coupling().head(channel.channel)?;
         let own = channel.task.channel(own);
         let head = joint.neuron(own).map_or(Head::Own(own), Head::Shared);
         let place = *places.entry(head).or_insert_with(|| {
-            found.push((head, Vec::new()));
+            found.push(Found { head, channel: own, places: Vec::new() });
             found.len() - 1
         });
-        found[place].1.push(at);
+        found[place].places.push(at);
     }
     Some(found)
 }

@@ -9,7 +9,7 @@ mod selection;
 mod settled;
 
 pub(crate) use common_inputs::CommonInputs;
-pub(crate) use heads::head_blocks;
+pub(crate) use heads::{HeadCosts, Heads, head_blocks};
 pub(crate) use layers::{
     SiteLayer, SiteShape, common_neurons, corresponding_layers, layers_at, taps,
 };

@@ -6,7 +6,7 @@ use ndarray::Array2;
 
 use crate::align::{TaskChannel, TaskLayer};
 use crate::mtz::joint::JointModel;
-use crate::mtz::site::SettledGroups;
+use crate::mtz::site::{HeadCosts, SettledGroups};
 
 /// Findings about groups before the main pass.
 pub(in crate::mtz::driver) struct Outlook {
@@ -26,6 +26,8 @@ pub(in crate::mtz::driver) struct GroupCosts {
     pub(in crate::mtz::driver) neurons: HashMap<TaskChannel, usize>,
     /// Neurons × channels of the task.
     pub(in crate::mtz::driver) cost: Array2<f64>,
+    /// The cost of pairs of attention heads in other groups with the same heads.
+    pub(in crate::mtz::driver) heads: HeadCosts,
     /// The cost of each pair at all layers, in the same unit for all groups.
     pub(in crate::mtz::driver) pair_costs: Vec<f64>,
 }

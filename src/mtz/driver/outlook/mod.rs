@@ -9,6 +9,7 @@
 //! are found anew at each group's first layer, from the nets as merged by then.
 
 mod costs;
+mod families;
 mod later;
 mod producer;
 mod search;

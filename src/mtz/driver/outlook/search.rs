@@ -1,5 +1,7 @@
 //! Pairs all groups repeatedly, until nothing changes.
 
+use std::collections::BTreeMap;
+
 use ndarray::Array2;
 
 use crate::align::{Alignment, TaskChannel, TaskGroup};
@@ -9,7 +11,8 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::options::{MergeOptions, Method};
 use crate::mtz::plan::{InputGroup, UnmatchedInputs, share_inputs, similar_inputs};
 use crate::mtz::site::{
-    SettledGroups, SiteLayer, SiteSelection, corresponding_layers, head_blocks, layers_at,
+    HeadCosts, SettledGroups, SiteLayer, SiteSelection, corresponding_layers, head_blocks,
+    layers_at,
 };
 use crate::mtz::statistics::Weighting;
 use crate::progress::Progress;
@@ -29,11 +32,13 @@ pub(super) struct GroupSearch<'a> {
     pub(super) options: &'a MergeOptions,
     pub(super) weighting: Weighting<'a>,
     pub(super) statistics: OriginalStats,
-    choice: &'a PairChoice<'a>,
+    pub(super) choice: &'a PairChoice<'a>,
     /// The groups that were settled before.
-    before: &'a SettledGroups,
+    pub(super) before: &'a SettledGroups,
     settled: SettledGroups,
     later: LaterCosts,
+    /// What pairs of attention heads cost in each group that joined others.
+    pub(super) heads: BTreeMap<TaskGroup, HeadCosts>,
     progress: &'a dyn Progress,
 }
 
@@ -49,6 +54,7 @@ impl<'a> GroupSearch<'a> {
             before: view.settled,
             settled: view.settled.clone(),
             later: LaterCosts::default(),
+            heads: BTreeMap::new(),
             progress: view.progress,
         }
     }
@@ -143,8 +149,16 @@ impl<'a> GroupSearch<'a> {
         let rows: Vec<TaskChannel> =
             neurons.owners.iter().filter_map(|own| own.first().copied()).collect();
         let columns: Vec<TaskChannel> = (0..size).map(|index| next_net.channel(index)).collect();
-        let heads = head_blocks(&self.joint, &rows, &columns);
-        let pairing = self.choice.choose(&total, &owners, heads.as_ref(), &name).at_node(&name)?;
+        let mut heads = head_blocks(&self.joint, &rows, &columns);
+        let known = match &mut heads {
+            Some(heads) => self.reopen(next_net, &total, heads)?,
+            None => None,
+        };
+        let blocks = heads.as_ref().map(|heads| &heads.blocks);
+        let pairing = self.choice.choose(&total, &owners, blocks, &name).at_node(&name)?;
+        if let (Some(blocks), Some(known)) = (blocks, known) {
+            self.close(next_net, blocks, &pairing, &known);
+        }
         let unit = match self.options.method {
             Method::Refit => 1.0,
             Method::Mtz => against_chance(&total),
@@ -182,7 +196,13 @@ impl<'a> GroupSearch<'a> {
         let weight = |member: &SiteLayer| self.weighting.of_layer(member.place());
         let unit = (weight(&first[0]) * weight(own)).sqrt();
         let cost = later / unit.max(f64::MIN_POSITIVE);
-        self.later.insert(own.place(), GroupCosts { neurons: neurons.places, cost, pair_costs });
+        let unit = unit.max(f64::MIN_POSITIVE);
+        let heads = self.elsewhere(next_net).map(|(pair, cost)| (pair, cost / unit));
+        let mut costs = HeadCosts::new();
+        heads.for_each(|(pair, cost)| *costs.entry(pair).or_default() += cost);
+        let neurons = neurons.places;
+        let costs = GroupCosts { neurons, cost, heads: costs, pair_costs };
+        self.later.insert(own.place(), costs);
     }
 
     /// Pairs channels whose consumer comes before their producers, by that consumer, as a first

@@ -1,0 +1,199 @@
+//! Heads that were put on one axis with the batch get an axis of their own.
+//!
+//! Exporters of multi-head attention write queries, keys and values as [batch·heads, tokens, depths], from
+//! products of three axes. Channels cannot be followed there. So the reshape that merges the two axes moves
+//! behind the operators that follow it, until another reshape takes its place.
+
+use std::cmp::Ordering;
+
+use crate::error::Result;
+use crate::ir::{
+    Attribute, Consumers, Dim, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
+};
+
+use super::types::shape;
+use super::{CanonOptions, rewire, types};
+
+/// Runs the pass.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
+    let graph = &mut model.graph;
+    let readers = graph.consumers();
+    let mut modified = false;
+    for id in graph.topological_order()? {
+        modified |= split(graph, &readers, id).is_some() || moved(graph, id).is_some();
+    }
+    Ok(modified)
+}
+
+/// Adds a node and infers its type, since nodes behind it are looked at in the same walk.
+fn added(
+    graph: &mut Graph,
+    op: &str,
+    name: &str,
+    inputs: &[ValueId],
+    attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
+) -> ValueId {
+    let value = graph.add_op(op, name, inputs, attributes);
+    if let Some(id) = graph.producer(value) {
+        types::infer_node(graph, id);
+    }
+    value
+}
+
+/// A reshape [.., a, b, ..] → [.., a·b, ..] of four axes to three.
+struct Merge {
+    source: ValueId,
+    shape: Vec<Dim>,
+    axis: usize,
+}
+
+impl Merge {
+    fn of(graph: &Graph, value: ValueId) -> Option<Merge> {
+        let node = graph.node(graph.producer(value)?);
+        let source = node.input(0).filter(|_| node.is("Reshape"))?;
+        let (from, to) = (shape(graph, source)?, shape(graph, value)?);
+        if from.len() != 4 || to.len() != 3 {
+            return None;
+        }
+        let axis = (0..3).find(|axis| {
+            let joined = Dim::product([&from[*axis], &from[*axis + 1]]);
+            let all = [&from[..*axis], &[joined], &from[*axis + 2..]].concat();
+            let unlike = all.iter().zip(&to).filter(|(a, b)| !a.is_surely(b));
+            let are_open = unlike.clone().all(|(a, b)| a.known().is_none() || b.known().is_none());
+            are_open && unlike.count() < 2
+        })?;
+        Some(Merge { source, shape: from, axis })
+    }
+
+    /// Whether another merge is of the same extents.
+    fn is_like(&self, other: &Merge) -> bool {
+        let both = self.axis..self.axis + 2;
+        let own = both.clone().map(|axis| &self.shape[axis]);
+        self.axis == other.axis && own.zip(both).all(|(a, axis)| a.is_surely(&other.shape[axis]))
+    }
+}
+
+/// [tokens, batch, channels] → [tokens, batch·heads, depths] splits channels and then merges two axes.
+fn split(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
+    let node = graph.node(id);
+    let (source, output) = (node.input(0).filter(|_| node.is("Reshape"))?, node.output(0)?);
+    let (from, to) = (shape(graph, source)?, shape(graph, output)?);
+    let ([tokens, _, channels], [same, _, depths]) = (from.as_slice(), to.as_slice()) else {
+        return None;
+    };
+    let (channels, depths) = (channels.known()?, depths.known().filter(|n| *n > 0)?);
+    let is_split = tokens.is_surely(same) && channels > depths && channels % depths == 0;
+    let to_front = |reader: &NodeId| {
+        let reader = graph.node(*reader);
+        reader.is("Transpose") && reader.ints("perm").and_then(<[i64]>::first) == Some(&1)
+    };
+    if !is_split || !readers.get(output.index())?.iter().all(to_front) {
+        return None;
+    }
+    let name = graph.node(id).name.clone();
+    let target = ints(graph, &name, &[0, 0, (channels / depths) as i64, depths as i64]);
+    let heads = added(graph, "Reshape", &format!("{name}.heads"), &[source, target], []);
+    let target = ints(graph, &name, &[0, -1, depths as i64]);
+    let merged = added(graph, "Reshape", &format!("{name}.merged"), &[heads, target], []);
+    rewire::bypass(graph, output, merged).then_some(())
+}
+
+/// A node behind merges does what it does before them.
+fn moved(graph: &mut Graph, id: NodeId) -> Option<()> {
+    let node = graph.node(id);
+    let output = node.output(0).filter(|_| node.domain.is_empty())?;
+    let merges: Vec<Option<Merge>> =
+        node.inputs.iter().map(|input| Merge::of(graph, (*input)?)).collect();
+    let (attribute, axis) = before_merges(graph, node, &merges)?;
+    let behind = shape(graph, output)?.get(axis + 1..)?.to_vec();
+    let mut copy = node.clone();
+    copy.attributes.extend(attribute);
+    for (input, merge) in copy.inputs.iter_mut().zip(&merges) {
+        if let Some(merge) = merge {
+            *input = Some(merge.source);
+        }
+    }
+    let name = copy.name.clone();
+    let value = graph.add_value(&format!("{name}.heads"), ValueKind::Detached, None);
+    copy.name = graph.value(value).name.clone();
+    copy.outputs = vec![Some(value)];
+    let copy = graph.add_node(copy);
+    types::infer_node(graph, copy);
+    let merged = merge(graph, &name, value, axis, &behind);
+    rewire::bypass(graph, output, merged).then_some(())
+}
+
+/// The attribute that changes where a node reads what is merged behind it, and the axis of the merge there;
+/// `None` for nodes that cannot.
+fn before_merges(
+    graph: &Graph,
+    node: &Node,
+    merges: &[Option<Merge>],
+) -> Option<(Option<(String, Attribute)>, usize)> {
+    let lead = merges.iter().flatten().next()?;
+    let is_like = |own: &Option<Merge>| own.as_ref().is_some_and(|merge| merge.is_like(lead));
+    match node.op.as_str() {
+        "Transpose" => {
+            let (perm, axis) = (node.ints("perm")?, lead.axis as i64);
+            let at = perm.iter().position(|own| *own == axis)?;
+            let both = |own: &i64| match own.cmp(&axis) {
+                Ordering::Less => vec![*own],
+                Ordering::Equal => vec![*own, own + 1],
+                Ordering::Greater => vec![own + 1],
+            };
+            let perm = Attribute::Ints(perm.iter().flat_map(both).collect());
+            (axis == 0 || at == 0).then_some((Some(("perm".to_owned(), perm)), at))
+        }
+        _ if lead.axis != 0 => None,
+        "Softmax" => {
+            let axis = node.int("axis", -1);
+            let new = if axis > 0 { axis + 1 } else { axis };
+            let attribute = ("axis".to_owned(), Attribute::Int(new));
+            (axis > 0 || (-2..0).contains(&axis)).then_some((Some(attribute), 0))
+        }
+        "MatMul" => merges.iter().all(is_like).then_some((None, 0)),
+        "Add" | "Sub" | "Mul" | "Div" | "Where" => {
+            let mut operands = merges.iter().zip(&node.inputs);
+            let fits = operands.all(|(own, input)| {
+                is_like(own) || own.is_none() && input.is_some_and(|v| is_alike_for_all(graph, v))
+            });
+            fits.then_some((None, 0))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a value of three axes at most is the same for all indices of the first.
+fn is_alike_for_all(graph: &Graph, value: ValueId) -> bool {
+    match shape(graph, value).as_deref() {
+        Some([first, _, _]) => *first == Dim::Known(1),
+        Some(shape) => shape.len() < 3,
+        None => false,
+    }
+}
+
+/// The value with axes `axis` and the one behind it merged, before axes of extents `behind`.
+fn merge(graph: &mut Graph, name: &str, value: ValueId, axis: usize, behind: &[Dim]) -> ValueId {
+    let before = vec![0; axis];
+    let behind: Option<Vec<i64>> = behind.iter().map(|dim| Some(dim.known()? as i64)).collect();
+    let target = match behind {
+        Some(behind) => ints(graph, name, &[before, vec![-1], behind].concat()),
+        None => {
+            let sizes = added(graph, "Shape", &format!("{name}.shape"), &[value], []);
+            let bounds = [axis as i64 + 2, i64::MAX].map(|bound| ints(graph, name, &[bound]));
+            let inputs = [sizes, bounds[0], bounds[1]];
+            let behind = added(graph, "Slice", &format!("{name}.behind"), &inputs, []);
+            let before = ints(graph, name, &[before, vec![-1]].concat());
+            let along = [("axis", Attribute::Int(0))];
+            added(graph, "Concat", &format!("{name}.target"), &[before, behind], along)
+        }
+    };
+    added(graph, "Reshape", &format!("{name}.merged"), &[value, target], [])
+}
+
+fn ints(graph: &mut Graph, name: &str, values: &[i64]) -> ValueId {
+    graph.add_initializer(&format!("{name}.ints"), Tensor::from_i64(vec![values.len()], values))
+}

@@ -1,0 +1,82 @@
+//! Groups with the same attention heads: queries and keys, and values.
+//!
+//! Heads are paired by the first group of them. What a pair of heads costs in the others counts as well.
+
+use std::collections::BTreeSet;
+
+use ndarray::Array2;
+
+use crate::align::{TaskChannel, TaskGroup};
+use crate::error::Result;
+use crate::mtz::matching::{HeadBlocks, Pairing};
+use crate::mtz::site::{HeadCosts, Heads};
+
+use super::search::GroupSearch;
+
+/// Pairs of heads.
+pub(super) type HeadPairs = BTreeSet<(usize, usize)>;
+
+impl GroupSearch<'_> {
+    /// Keeps what pairs of heads cost in a group, and adds what they cost in others. The first group of a
+    /// family forgets the pairs that others have kept, and returns them.
+    pub(super) fn reopen(
+        &mut self,
+        next_net: TaskGroup,
+        total: &Array2<f64>,
+        heads: &mut Heads,
+    ) -> Result<Option<HeadPairs>> {
+        if let Some(costs) = self.choice.head_costs(total, &heads.blocks)? {
+            let named =
+                |((a, b), cost): ((usize, usize), &f64)| ((heads.rows[a], heads.columns[b]), *cost);
+            self.heads.insert(next_net, costs.indexed_iter().map(named).collect());
+        }
+        let mut elsewhere = HeadCosts::new();
+        self.elsewhere(next_net).for_each(|(pair, cost)| {
+            *elsewhere.entry(pair).or_default() += cost;
+        });
+        heads.blocks.elsewhere = Some(heads.matrix(&elsewhere));
+        let others = self.others(next_net);
+        let is_first = others.iter().all(|other| next_net < *other);
+        let is_open = !others.iter().any(|other| self.before.is_settled(*other));
+        let known = heads.blocks.known.take_if(|_| is_first && is_open);
+        Ok(known.map(|pairs| pairs.into_iter().collect()))
+    }
+
+    /// Where heads are paired otherwise than before, the other groups of the family wait to be paired anew.
+    pub(super) fn close(
+        &mut self,
+        next_net: TaskGroup,
+        blocks: &HeadBlocks,
+        pairing: &Pairing,
+        known: &HeadPairs,
+    ) {
+        let head = |all: &[Vec<usize>], at: usize| all.iter().position(|own| own.contains(&at));
+        let found: Option<HeadPairs> = pairing
+            .pairs()
+            .iter()
+            .map(|(i, j)| Some((head(&blocks.rows, *i)?, head(&blocks.columns, *j)?)))
+            .collect();
+        if found.as_ref() != Some(known) {
+            self.others(next_net).into_iter().for_each(|other| self.joint.unshare(other));
+        }
+    }
+
+    /// What pairs of heads cost in the other groups of a family.
+    pub(super) fn elsewhere(
+        &self,
+        group: TaskGroup,
+    ) -> impl Iterator<Item = ((TaskChannel, TaskChannel), f64)> + use<'_> {
+        let others = self.others(group).into_iter();
+        let costs = others.filter_map(|other| self.heads.get(&other));
+        costs.flatten().map(|(pair, cost)| (*pair, *cost))
+    }
+
+    /// The other groups of a net with the same heads.
+    fn others(&self, group: TaskGroup) -> Vec<TaskGroup> {
+        let coupling = self.joint.task(group.task).coupling();
+        let Some(own) = coupling.nest(group.group) else { return Vec::new() };
+        let nests = coupling.nests.iter().filter(|nest| nest.heads == own.heads);
+        let others = nests.map(|nest| group.task.group(nest.channels));
+        others.filter(|other| *other != group).collect()
+    }
+}
