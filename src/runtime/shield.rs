@@ -14,7 +14,7 @@ thread_local! {
 ///
 /// The panic's message goes into the error, so the hook that would print it as well stays silent on
 /// this thread meanwhile.
-pub(super) fn shielded<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn shielded<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     silence_shielded_threads();
     let outer = SHIELDED.replace(true);
     // What a panic may leave half done is either dropped by the caller or local to `work`.

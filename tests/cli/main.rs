@@ -5,6 +5,7 @@ mod bad_input;
 mod browser;
 mod commands;
 mod compare;
+mod data;
 mod files;
 mod frontier;
 mod goals;

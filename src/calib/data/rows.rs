@@ -34,6 +34,12 @@ pub trait Rows: Send + Sync + fmt::Debug {
         self.shape().first().copied().unwrap_or(0)
     }
 
+    /// Whether all samples are looked through before the work begins. Others are looked at as they are
+    /// used.
+    fn is_scanned(&self) -> bool {
+        true
+    }
+
     /// The first sample that holds a value that is NaN or infinite.
     ///
     /// # Errors
@@ -279,7 +285,7 @@ fn encoded(array: &HostArray) -> Vec<u8> {
     }
 }
 
-fn decoded(dtype: DataType, shape: &[usize], bytes: &[u8]) -> Result<HostArray> {
+pub(super) fn decoded(dtype: DataType, shape: &[usize], bytes: &[u8]) -> Result<HostArray> {
     macro_rules! array {
         ($element:ty) => {{
             let element = |chunk: &[u8]| {
@@ -309,7 +315,7 @@ fn decoded(dtype: DataType, shape: &[usize], bytes: &[u8]) -> Result<HostArray> 
     })
 }
 
-fn no_spool(error: std::io::Error) -> Error {
+pub(super) fn no_spool(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Io, "cannot write the samples to a temporary file")
         .because(error)
         .hint("free space there, or name another folder in TMPDIR")
