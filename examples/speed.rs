@@ -32,7 +32,7 @@ use onnx_zip::calib::data::{DataOptions, Dataset, Scale};
 use onnx_zip::calib::product::single_threaded_blas;
 use onnx_zip::emit::{EmitOptions, emit};
 use onnx_zip::error::{Error, ErrorKind, Result};
-use onnx_zip::grad;
+use onnx_zip::grad::{self, Sample};
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Model, Tensor};
 use onnx_zip::mtz::options::MergeOptions;
@@ -268,9 +268,9 @@ impl Case {
     fn run_backward(&self, prepared: &Prepared, backend: &Arc<dyn Backend>) -> Result<()> {
         let (backend, seed) = (backend.as_ref(), self.options.seed);
         for (task, data) in prepared.joint.tasks().iter().zip(&self.data) {
-            let (model, coupling) = (task.model(), task.coupling());
             let samples = SENSITIVITY_SAMPLES;
-            grad::sensitivities(model, coupling, backend, data, samples, BATCH, seed)?;
+            let sample = Sample { backend, data, samples, batch: BATCH, seed };
+            grad::sensitivities(task.model(), task.coupling(), sample)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The one error type of the library.
 //!
 //! An [`Error`] is opaque: callers match on its [`ErrorKind`] and print it. Its text is one sentence
-//! that names the model and the node where the trouble is, followed by what to do next.
+//! that names the fault, the model, the node and the next step.
 
 mod hint;
 
@@ -18,6 +18,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
 /// What went wrong, in the categories a caller can act upon.
+///
+/// ```
+/// use onnx_zip::ErrorKind;
+///
+/// let missing = onnx_zip::inspect(&"missing.onnx".into()).unwrap_err();
+/// assert_eq!(missing.kind(), ErrorKind::Io);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -46,6 +53,17 @@ pub enum ErrorKind {
 }
 
 /// An error of the library: a kind, a place and a next step.
+///
+/// ```
+/// use onnx_zip::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::Format, "weights are not finite")
+///     .at_node("conv1")
+///     .in_model("a.onnx")
+///     .hint("export the model again");
+/// let text = "a.onnx: node 'conv1': weights are not finite; export the model again";
+/// assert_eq!(error.to_string(), text);
+/// ```
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -90,7 +108,7 @@ impl Error {
         self
     }
 
-    /// Where work was when the user stopped it says nothing about a model.
+    /// An interruption is no fault of a model or node.
     fn has_place(&self) -> bool {
         self.0.kind != ErrorKind::Interrupted
     }
@@ -144,7 +162,7 @@ impl fmt::Display for Worded<'_> {
         }
         f.write_str(&sentence(&inner.message))?;
         if let Some(source) = &inner.source {
-            // What other programs say may have several lines.
+            // Messages of other programs may have several lines.
             let source = source.to_string().replace(['\n', '\r'], " ");
             write!(f, " ({})", sentence(source.trim()))?;
         }

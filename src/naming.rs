@@ -1,4 +1,4 @@
-//! Names that come from files: how they are shown, and which of them may name a task or a file.
+//! Names from files: how to show them, and whether they may name a task or a file.
 //!
 //! A model may be hostile or broken: a name in it may be a path out of a folder, hold sequences that
 //! move a terminal's cursor, or be as long as the file.
@@ -14,12 +14,12 @@ const SENTENCE: usize = 700;
 /// Bytes of a task's name: with a suffix it still names a file on every file system.
 const TASK: usize = 200;
 
-/// A name as one line, cut where it is too long to read.
+/// A name as one line, shortened if it is too long to read.
 pub(crate) fn shown(name: &str) -> Cow<'_, str> {
     cut(escaped(name), NAME)
 }
 
-/// A sentence that holds names, as one line, in which each of them is cut as by [`shown`].
+/// A sentence with names, as one line, in which names are shortened as by [`shown`].
 pub(crate) fn sentence(text: &str) -> Cow<'_, str> {
     let line = escaped(text);
     if line.split(' ').all(|word| is_short(word, NAME)) {
@@ -29,12 +29,12 @@ pub(crate) fn sentence(text: &str) -> Cow<'_, str> {
     Cow::Owned(cut(Cow::Owned(words.join(" ")), SENTENCE).into_owned())
 }
 
-/// Text in which no character does anything but stand there; lines stay lines.
+/// Text without control characters; line breaks stay.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c != '\n' && is_active(c), |c| c.escape_default().collect())
 }
 
-/// JSON in which the same characters are escaped; it means what it meant.
+/// JSON with control characters escaped; its value stays the same.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
     let escape = |c: char| {
         let mut units = [0; 2];
@@ -44,7 +44,7 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c != '\n' && is_active(c), escape)
 }
 
-/// Why `name` cannot name a task; `None` where it can. Output names and file names are made of it.
+/// The reason why `name` cannot name a task, and so outputs and files; `None` if it can.
 pub(crate) fn task_fault(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("it is empty")
@@ -61,12 +61,12 @@ pub(crate) fn task_fault(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Why a file cannot be called after `name`, with a suffix; `None` where it can.
+/// The reason why `name` with a suffix cannot name a file; `None` if it can.
 pub(crate) fn file_fault(name: &str) -> Option<&'static str> {
     task_fault(name).or_else(|| if cfg!(windows) { windows_fault(name) } else { None })
 }
 
-/// `name` with every part replaced that a task's name cannot have.
+/// `name` with all invalid parts replaced.
 pub(crate) fn to_task(name: &str) -> String {
     let plain = |c: char| if c.is_control() || c == '/' || c == '\\' { '_' } else { c };
     let mut task: String = name.chars().map(plain).collect();
@@ -75,7 +75,7 @@ pub(crate) fn to_task(name: &str) -> String {
     if task_fault(&task).is_some() { "model".to_owned() } else { task }
 }
 
-/// What Windows does not take.
+/// Names that Windows does not accept.
 fn windows_fault(name: &str) -> Option<&'static str> {
     let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
     let numbered = |kind| stem.strip_prefix(kind).is_some_and(|n: &str| n.len() == 1 && n != "0");
@@ -119,7 +119,7 @@ fn is_short(text: &str, limit: usize) -> bool {
     text.len() <= limit || text.chars().nth(limit).is_none()
 }
 
-/// Leaves out the middle of what is longer than `limit` characters.
+/// Shortens a text to `limit` characters by leaving out its middle.
 fn cut(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
     if is_short(&text, limit) {
         return text;

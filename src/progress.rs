@@ -1,27 +1,47 @@
-//! How long work tells what it is doing, and is told to stop.
+//! Progress reporting and cancellation.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Listens to long work.
+/// Receives the progress of long work, and may cancel it.
+///
+/// ```
+/// use onnx_zip::Progress;
+///
+/// /// Prints stages and notes, and never cancels.
+/// struct Printed;
+///
+/// impl Progress for Printed {
+///     fn begin(&self, stage: &str, steps: u64) {
+///         println!("{stage}: {steps} steps");
+///     }
+///     fn step(&self) {}
+///     fn note(&self, message: &str) {
+///         println!("{message}");
+///     }
+///     fn stopped(&self) -> bool {
+///         false
+///     }
+/// }
+/// ```
 pub trait Progress: Sync {
-    /// A stage begins; it takes `steps` steps.
+    /// Begins a stage of `steps` steps.
     fn begin(&self, stage: &str, steps: u64);
 
-    /// One step of the current stage is done.
+    /// Ends one step of the current stage.
     fn step(&self);
 
-    /// How things stand in the current stage.
+    /// Describes the state of the current stage.
     fn status(&self, _: &str) {}
 
-    /// Something the user should know.
+    /// A note for the user.
     fn note(&self, message: &str);
 
-    /// Something the user must not overlook.
+    /// A warning.
     fn warn(&self, message: &str) {
         self.note(message);
     }
 
-    /// What went wrong, which even who wants to hear nothing must know.
+    /// A failure, which is shown even in quiet mode.
     fn fault(&self, message: &str) {
         self.note(message);
     }
@@ -41,7 +61,7 @@ pub trait Progress: Sync {
     }
 }
 
-/// Says nothing and never stops.
+/// Reports nothing and never cancels.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

@@ -29,6 +29,7 @@ _TYPES = {
     "FILE": "path",
     "GLOB=N|F|eE": "dict or str",
     "NAME=SIZE": "dict or str",
+    "INPUT=NAME": "dict or str",
 }
 
 

@@ -1,8 +1,8 @@
-//! Layers that are identical in several nets, as those of a backbone that was frozen in training.
+//! Finds layers that are identical in several nets, such as a frozen backbone.
 //!
-//! A layer is a duplicate if its weights are bit for bit those of the corresponding layer of another
-//! net, and everything before it is a duplicate too. Sharing it changes nothing, whatever stands
-//! between the layers, so frozen groups and outputs may be shared as well.
+//! A layer is a duplicate if its weights are bit-identical to those of the corresponding layer of
+//! another net, and all layers before it are duplicates too. Sharing a duplicate changes nothing, so
+//! even frozen groups and outputs may be shared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ use crate::ops::LayerKind;
 
 use super::{Correspondence, Net, Site, TaskGroup, TaskId, TaskLayer, only_group};
 
-/// The nets that have a layer identical to this one, its own included. Only layers that two nets or more
-/// have are listed.
+/// The nets with a layer identical to this one, its own included. Only layers of at least two nets
+/// are listed.
 pub type Duplicates = BTreeMap<TaskLayer, BTreeSet<TaskId>>;
 
 /// Finds the duplicates among corresponding layers.
@@ -35,25 +35,25 @@ pub(super) fn duplicates(nets: &[Net<'_>], sites: &[Site]) -> Duplicates {
     found
 }
 
-/// What a layer needs to be a duplicate.
+/// The conditions for a layer to be a duplicate.
 struct Needs {
     /// The nearest layers before it, which must be duplicates.
     before: BTreeSet<LayerId>,
-    /// The groups that it reads and makes, all of whose producers must be.
+    /// Its input and output groups, whose producers must all be duplicates.
     groups: BTreeSet<GroupId>,
 }
 
-/// Takes nets from duplicates where they lack what the duplicates need, until none does.
+/// Removes nets from duplicates whose conditions they do not meet, until all do.
 struct Shrinking<'a> {
     found: &'a mut Duplicates,
     nets: &'a [Net<'a>],
     site_of: BTreeMap<TaskLayer, &'a Site>,
     /// Per net and layer.
     needs: Vec<Vec<Needs>>,
-    /// Layers of a net that need another one, or a group.
+    /// Layers of a net that depend on another layer or a group.
     behind: BTreeMap<TaskLayer, Vec<TaskLayer>>,
     around: BTreeMap<TaskGroup, Vec<TaskLayer>>,
-    /// Groups of a net that have a producer which is no duplicate of another net's.
+    /// Groups of a net with a producer that is no duplicate of another net's.
     lost: BTreeSet<(TaskGroup, TaskId)>,
     waiting: Vec<TaskLayer>,
 }
@@ -112,7 +112,7 @@ impl<'a> Shrinking<'a> {
         }
     }
 
-    /// Whether a layer lacks something to be a duplicate of another net's.
+    /// Whether a layer fails a condition for being a duplicate of another net's.
     fn lacks(&self, TaskLayer { task, layer }: TaskLayer, other: TaskId) -> bool {
         let needs = &self.needs[task.0][layer.0];
         let found = |needed: &LayerId| self.found.get(&task.layer(*needed));
@@ -121,7 +121,8 @@ impl<'a> Shrinking<'a> {
             || needs.groups.iter().any(|group| self.lost.contains(&(task.group(*group), other)))
     }
 
-    /// Takes a net from a duplicate, which takes two; those that need it are looked at again.
+    /// Removes a net from a duplicate, which needs at least two nets, and checks the dependent layers
+    /// again.
     fn take(&mut self, own: TaskLayer, other: TaskId) {
         let Some(all) = self.found.get_mut(&own) else { return };
         let mut gone = vec![other];
@@ -153,8 +154,7 @@ fn weights<'a>(net: Net<'a>, id: LayerId) -> Option<(&'a Tensor, [Option<&'a Ten
     Some((constant(layer.weight)?, [layer.bias.and_then(constant), recurrence]))
 }
 
-/// Per layer, what it needs to be a duplicate: those before it, and those that write to or make the same
-/// channels.
+/// The conditions of each layer: the layers before it, and the producers of its channels.
 fn needs(net: Net<'_>) -> Vec<Needs> {
     let needs = |(layer, before): (&CoupledLayer, BTreeSet<LayerId>)| {
         let channels = layer.outputs.iter().chain(layer.inputs.iter().flatten());
@@ -188,7 +188,7 @@ fn layers_before(net: Net<'_>) -> Vec<BTreeSet<LayerId>> {
     before
 }
 
-/// Groups of duplicates that correspond although they are frozen.
+/// Corresponding groups of duplicates, although they are frozen.
 pub(super) fn groups(
     nets: &[Net<'_>],
     sites: &[Site],

@@ -1,4 +1,4 @@
-//! Corresponding groups: those of the rows of corresponding layers.
+//! Finds corresponding groups: those of the rows of corresponding layers.
 
 use std::collections::BTreeMap;
 
@@ -47,14 +47,14 @@ pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, 
     (classes, refused)
 }
 
-/// Why the channels of a group cannot be paired.
+/// The reason why the channels of a group cannot be paired.
 fn obstacle(net: Net<'_>, group: GroupId) -> Option<&Frozen> {
     let group = net.coupling.group(group);
     let is_shared = group.end() == Some(End::Output) && net.shares_outputs;
     group.frozen.as_ref().filter(|_| !is_shared)
 }
 
-/// Corresponding model inputs: those with equally many channels in the same order in all nets, and
+/// Corresponding model inputs: first those with the same channels in the same order in all nets, then
 /// the others.
 pub(super) fn inputs(
     nets: &[Net<'_>],
@@ -84,8 +84,8 @@ pub(super) fn inputs(
     (groups(alike), groups(unlike))
 }
 
-/// The model input that a layer consumes: its group, and the channel at each column. Hidden units of a
-/// recurrent layer do not count.
+/// The model input that a layer consumes: its group, and the channel of each column. Hidden units of
+/// a recurrent layer are left out.
 fn input(own: Net<'_>, member: TaskLayer) -> Option<(usize, GroupId, Vec<usize>)> {
     let layer = own.coupling.layer(member.layer);
     let made = only_group(&layer.outputs);

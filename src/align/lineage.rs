@@ -1,8 +1,8 @@
-//! Nets that descend from one backbone: their layers have nearly the same weights at the same indices.
+//! Finds fine-tuned copies of one backbone: nets with nearly the same weights at the same indices.
 //!
-//! The distance of two layers is measured against what chance gives: that of the same weights with the rows
-//! in any other order. It is 0 for equal layers and about 1 for unrelated ones. Channels between close layers
-//! correspond by index, whatever operators stand there, so nothing is to be searched and nothing moves.
+//! The distance of two layers is relative to that of the same weights with permuted rows: 0 for equal
+//! layers, about 1 for unrelated ones. Channels between close layers correspond by index, through any
+//! operators, so no search is needed and no channel moves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,44 +16,40 @@ use super::{Correspondence, Net, Site, TaskGroup, TaskId};
 /// Layers up to this distance are close. Weights at it have a cosine of about 0.44.
 const CLOSE: f64 = 0.75;
 
-/// How many standard deviations from chance the common part of all close layers is at least.
+/// Standard deviations from chance that the common part of all close layers must reach.
 const SIGNIFICANT: f64 = 6.0;
 
-/// The part of the weights of corresponding layers that close ones have at least.
+/// The part of the corresponding layers' weights that close layers must have.
 const MOST_WEIGHTS: f64 = 0.5;
 
-/// Whether channels correspond by index or by what a search finds.
+/// Whether channels correspond by index or by search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Matching {
-    /// By index where nets have a backbone in common, by a search elsewhere.
+    /// By index in a common backbone, by search elsewhere.
     #[default]
     Auto,
-    /// By index wherever layers of equal sizes correspond.
+    /// By index in all corresponding layers of equal sizes.
     Index,
-    /// By a search everywhere.
+    /// By search everywhere.
     Search,
 }
 
 impl Matching {
-    /// Every choice with its name on the command line and what it means.
+    /// Every choice with its name on the command line and its help.
     pub const ALL: [(&'static str, Matching, &'static str); 3] = [
-        (
-            "auto",
-            Matching::Auto,
-            "by index in a backbone that the models have in common, else searched",
-        ),
-        ("index", Matching::Index, "by index wherever layers of equal sizes correspond"),
-        ("search", Matching::Search, "searched everywhere"),
+        ("auto", Matching::Auto, "by index in a common backbone, else by search"),
+        ("index", Matching::Index, "by index in all corresponding layers of equal sizes"),
+        ("search", Matching::Search, "by search everywhere"),
     ];
 }
 
-/// A net that has a backbone in common with one before it.
+/// A net with the backbone of an earlier net.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Lineage {
     /// The net.
     pub net: TaskId,
-    /// The net before it that is closest.
+    /// The closest earlier net.
     pub parent: TaskId,
     /// The mean distance of close layers, weighted by their weights.
     pub distance: f64,
@@ -63,7 +59,7 @@ pub struct Lineage {
     pub groups: Vec<(GroupId, GroupId)>,
 }
 
-/// The lineage of each net that has a backbone in common with one before it.
+/// The lineage of each net with the backbone of an earlier net.
 pub(super) fn lineages(nets: &[Net<'_>], sites: &[Site], matching: Matching) -> Vec<Lineage> {
     if matching == Matching::Search {
         return Vec::new();
@@ -76,12 +72,12 @@ pub(super) fn lineages(nets: &[Net<'_>], sites: &[Site], matching: Matching) -> 
     (1..nets.len()).filter_map(nearest).collect()
 }
 
-/// How close two corresponding layers are.
+/// The closeness of two corresponding layers.
 struct Closeness {
     pair: (LayerId, LayerId),
     /// Their distance relative to chance.
     distance: f64,
-    /// What they have in common beyond chance, and its standard deviation if they were unrelated.
+    /// Their common part beyond chance, and its standard deviation for unrelated layers.
     common: (f64, f64),
     weights: usize,
 }
@@ -114,8 +110,8 @@ fn lineage(
     Some(Lineage { net, parent, distance: sum / weights.max(1) as f64, layers, groups })
 }
 
-/// How close two layers of equal sizes are; `None` for others, and for those with a single row, which have
-/// no other order.
+/// The closeness of two layers of equal sizes; `None` for other sizes, and for a single row, which
+/// has no permutation.
 fn closeness(a: Net<'_>, b: Net<'_>, pair: (LayerId, LayerId)) -> Option<Closeness> {
     let (x, y) = (a.coupling.layer(pair.0), b.coupling.layer(pair.1));
     let sizes = x.layer.sizes(a.graph).ok()?;
@@ -142,11 +138,11 @@ fn closeness(a: Net<'_>, b: Net<'_>, pair: (LayerId, LayerId)) -> Option<Closene
     })
 }
 
-/// Groups that close layers make or read at the same places, and that correspond to no others.
+/// Groups that close layers produce or consume at the same places, one to one.
 ///
-/// A group is one of the backbone if most weights that make its channels are close; if no layers make it, if
-/// those that read it are. Channels of inputs correspond anyway. Those that only lead to an output are the
-/// task's own, as heads are.
+/// A group belongs to the backbone if most weights of its producers are close, or, without producers,
+/// most weights of its consumers. Channels of inputs correspond anyway. Channels that only lead to an
+/// output are the task's own, like heads.
 fn groups(
     a: Net<'_>,
     b: Net<'_>,
@@ -207,7 +203,7 @@ fn may_share(a: Net<'_>, b: Net<'_>, (x, y): (GroupId, GroupId)) -> bool {
     left.size == right.size && is_inner(a, left) && is_inner(b, right)
 }
 
-/// Adds the groups of lineages that make channels to those that correspond, though they are frozen.
+/// Adds the produced groups of lineages to the correspondences, although they are frozen.
 pub(super) fn add_groups(
     nets: &[Net<'_>],
     lineages: &[Lineage],

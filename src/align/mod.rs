@@ -1,8 +1,8 @@
-//! Which layers and groups of several nets correspond.
+//! Finds the layers and groups of several nets that correspond.
 //!
-//! Nets are added one at a time. A new net's layers are aligned with the sites found so far by the
-//! longest common run, weighted by the parameters that sharing could save. So nets of different depth
-//! share the layers they have in common. Groups follow from their layers.
+//! Nets are added one at a time. A new net's layers are aligned with the sites found so far by their
+//! longest common subsequence, weighted by the parameters that sharing could save. So nets of
+//! different depths share their common layers. Groups follow from their layers.
 
 mod duplicates;
 mod groups;
@@ -10,6 +10,7 @@ mod layers;
 mod lineage;
 mod run;
 mod task;
+mod worth;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,35 +26,35 @@ pub use task::{TaskChannel, TaskGroup, TaskId, TaskLayer};
 /// The correspondence between nets.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Alignment {
-    /// Every layer of every net once, corresponding ones together, in an order that is topological
-    /// for each net.
+    /// Every layer of every net once, corresponding layers together, in a topological order of each
+    /// net.
     pub sites: Vec<Site>,
-    /// Corresponding groups whose channels may be paired, of two nets or more.
+    /// Corresponding groups of at least two nets, whose channels may be paired.
     pub groups: Vec<Correspondence>,
-    /// Corresponding model inputs, whose channels are shared as they are, of two nets or more.
+    /// Corresponding model inputs of at least two nets, whose channels are shared unchanged.
     pub inputs: Vec<Correspondence>,
-    /// Corresponding model inputs with more channels in one net than in another, or in another
-    /// order. Those that have the same index are shared.
+    /// Corresponding model inputs with different numbers or orders of channels. Channels of the same
+    /// index are shared.
     pub unlike_inputs: Vec<Correspondence>,
     /// Groups behind corresponding layers that cannot be paired, with the reason.
     pub refused: BTreeMap<TaskGroup, String>,
     /// Layers that are identical in several nets.
     pub duplicates: Duplicates,
-    /// Nets that have a backbone in common with another one: their channels correspond by index.
+    /// Nets with a backbone in common with another net, whose channels correspond by index.
     pub lineages: Vec<Lineage>,
-    /// Where each net but the first differs from the first; `None` where it does not.
+    /// The first difference of each net but the first from the first; `None` if there is none.
     pub divergences: Vec<Option<Divergence>>,
 }
 
 /// The group of each net, in their order; `None` for a net without a counterpart.
 pub type Correspondence = Vec<Option<GroupId>>;
 
-/// Layers that correspond: at most one of each net, at least one.
+/// Corresponding layers: at least one, and at most one of each net.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
     /// The layer of each net, in their order.
     pub layers: Vec<Option<LayerId>>,
-    /// Whether each layer keeps its own weights. Their channels are still paired.
+    /// Whether the layers keep their weights. Their channels are still paired.
     pub own_weights: bool,
 }
 
@@ -126,8 +127,8 @@ impl Alignment {
         site.members().all(|member| nets(member).is_some_and(has_all))
     }
 
-    /// The first of the nets that have a layer in common by index with that of another, itself included;
-    /// `None` if it has a lineage with no other.
+    /// The first net whose layer corresponds by index with that of `net`, itself included; `None` if
+    /// the net has no lineage with any other.
     pub fn ancestor(&self, own: TaskLayer) -> Option<TaskId> {
         let up = |own: TaskLayer| {
             let lineage = self.lineages.iter().find(|lineage| lineage.net == own.task)?;
@@ -147,13 +148,13 @@ impl Alignment {
         site.members().any(|member| self.ancestor(member).is_some())
     }
 
-    /// Splits the sites behind the `last`-th, so that their layers correspond to nothing.
+    /// Splits the sites behind the `last`-th, so that their layers have no counterparts.
     pub fn cut_behind(&mut self, last: usize) {
         let all = 0..self.sites.len();
         self.take_apart(&all.filter(|place| *place > last).collect());
     }
 
-    /// Splits the sites at some places, so that their layers correspond to nothing.
+    /// Splits the sites at some places, so that their layers have no counterparts.
     pub fn take_apart(&mut self, places: &BTreeSet<usize>) {
         for (place, site) in std::mem::take(&mut self.sites).into_iter().enumerate() {
             if !places.contains(&place) {
@@ -169,8 +170,8 @@ impl Alignment {
         }
     }
 
-    /// Leaves the weights of the layers at some places to the nets: only their channels are paired.
-    /// Duplicate layers are kept unchanged.
+    /// Lets the layers at some places keep their weights: only their channels are paired. Duplicate
+    /// layers stay shared.
     pub fn keep_weights(&mut self, places: &BTreeSet<usize>) {
         for place in places {
             let is_duplicate = self.sites.get(*place).is_some_and(|site| self.is_duplicate(site));

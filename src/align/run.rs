@@ -1,24 +1,25 @@
-//! The longest common run of layers.
+//! The longest common subsequence of layers.
 
 use std::collections::HashMap;
 
 use crate::couple::{CoupledLayer, LayerId};
 use crate::ops::LayerKind;
 
-use super::layers::{describe, worth};
+use super::worth::{describe, worth};
 use super::{Net, Site};
 
-/// Pairs of site and layer that are weighed. Of nets with more layers, those at about the same part of
-/// the way are.
+/// Pairs of site and layer to compare at most. In larger nets, only pairs at about the same relative
+/// depth are compared.
 const MOST_PAIRS: usize = 1 << 28;
 
-/// Longest common subsequence of the sites and the layers of `net`, weighted by the parameters that
-/// could be shared: pairs of site and layer.
+/// The longest common subsequence of the sites and the layers of `net`, weighted by the parameters
+/// that could be shared, as pairs of site and layer.
 pub(super) fn longest_common(nets: &[Net<'_>], sites: &[Site], net: usize) -> Vec<(usize, usize)> {
     let classes = Classes::of(nets[net]);
     let (n, m) = (sites.len(), classes.of_layer.len());
     let mut ways = Ways::new(n, m);
-    // What is won from a site and layer on; that of the site behind while it is overwritten.
+    // The best sum from a site and a layer on. Holds the values of the next site until they are
+    // overwritten.
     let mut best = vec![0.0f64; m + 1];
     for i in (0..n).rev() {
         let values = classes.values(nets, &sites[i], net);
@@ -41,10 +42,10 @@ pub(super) fn longest_common(nets: &[Net<'_>], sites: &[Site], net: usize) -> Ve
     ways.follow()
 }
 
-/// Layers of one net that are worth the same to any other layer.
+/// Classes of layers of one net that have the same worth to any other layer.
 struct Classes {
     of_layer: Vec<usize>,
-    /// A layer of each class.
+    /// One layer of each class.
     examples: Vec<LayerId>,
 }
 
@@ -54,7 +55,7 @@ impl Classes {
         let mut examples = Vec::new();
         let class = |(index, layer): (usize, &CoupledLayer)| {
             let kind = match &layer.layer.kind {
-                // What else is known of gates are values of their nets.
+                // The other fields of gates are ids of their nets.
                 LayerKind::Gate(_) => None,
                 kind => Some(kind.clone()),
             };
@@ -71,7 +72,7 @@ impl Classes {
         Classes { of_layer, examples }
     }
 
-    /// What each class is worth to a site at most; `None` where they cannot correspond.
+    /// The largest worth of each class to a site; `None` if they cannot correspond.
     fn values(&self, nets: &[Net<'_>], site: &Site, net: usize) -> Vec<Option<f64>> {
         let most = |layer: &LayerId| {
             let worths =
@@ -82,7 +83,7 @@ impl Classes {
     }
 }
 
-/// What to do with a site and a layer.
+/// The step at a site and a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Take,
@@ -90,12 +91,12 @@ enum Way {
     SkipLayer,
 }
 
-/// The best way on from every site and layer, two bits each.
+/// The best step at every site and layer, two bits each.
 struct Ways {
     bits: Vec<u8>,
     sites: usize,
     layers: usize,
-    /// Layers that are weighed for each site.
+    /// Number of layers that are compared with each site.
     width: usize,
 }
 
@@ -105,7 +106,7 @@ impl Ways {
         Ways { bits: vec![0; (sites * width).div_ceil(4)], sites, layers, width }
     }
 
-    /// The layers that are weighed for a site.
+    /// The layers that are compared with a site.
     fn band(&self, site: usize) -> std::ops::Range<usize> {
         let spare = self.layers - self.width;
         let start = spare * site / self.sites.max(2).saturating_sub(1);
@@ -138,7 +139,7 @@ impl Ways {
         }
     }
 
-    /// The pairs on the best way from the first site and layer.
+    /// The pairs on the best path from the first site and layer.
     fn follow(&self) -> Vec<(usize, usize)> {
         let (mut site, mut layer, mut run) = (0, 0, Vec::new());
         while site < self.sites && layer < self.layers {

@@ -1,10 +1,10 @@
-//! Names of tasks, and of groups, layers and channels of their nets.
+//! Ids of tasks, and of groups, layers and channels of their nets.
 
 use serde::{Deserialize, Serialize};
 
 use crate::couple::{Channel, GroupId, LayerId};
 
-/// A task of a joint model, and its net among those that are aligned: a place in their order.
+/// A task of a joint model, and its net in an alignment, by index.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
 )]

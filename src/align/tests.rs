@@ -112,7 +112,7 @@ fn recurrent(layers: &[[usize; 2]]) -> Graph {
 
 #[test]
 fn gates_of_equal_size_find_each_other() {
-    // Over the first layer of B, A's has as many parameters in common.
+    // A's layer has equally many parameters in common with the first layer of B.
     let graphs = [recurrent(&[[4, 4]]), recurrent(&[[4, 5], [4, 4]])];
     let couplings = graphs.each_ref().map(|graph| Coupling::of(graph).unwrap());
     let [a, b] =

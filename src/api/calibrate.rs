@@ -12,13 +12,21 @@ use crate::calib::stream::{Source, Stream};
 use crate::calib::taps::{RowLimit, Running, collect};
 use crate::canon::{CanonOptions, canonicalise};
 use crate::couple::{CoupledLayer, Coupling};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::progress::Progress;
 use crate::runtime::{fixed_batch, measuring};
 
 /// Stores the statistics (second moments) of a model's layer inputs in the file `output`. Without
 /// `data`, samples are made up.
+///
+/// ```no_run
+/// use onnx_zip::{CalibrateOptions, Silent, calibrate};
+///
+/// let (model, data) = ("a.onnx".into(), ["part1.npz".into()]);
+/// calibrate(&model, &data, &CalibrateOptions::default(), "a1.gram".as_ref(), &Silent)?;
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 ///
 /// # Errors
 /// Those of reading and running the model; [`ErrorKind::Memory`] where the statistics take more than
@@ -35,7 +43,14 @@ pub fn calibrate(
     store::save(output, &moments, &meta, progress)
 }
 
-/// Adds up statistics of one model that were taken on several parts of the data.
+/// Adds up statistics of one model that were collected on several parts of the data.
+///
+/// ```no_run
+/// use onnx_zip::{Silent, add_statistics};
+///
+/// add_statistics(&["a1.gram".into(), "a2.gram".into()], "a.gram".as_ref(), &Silent)?;
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`ErrorKind::Calibration`] for statistics of different models.
@@ -108,7 +123,7 @@ impl Calibrator<'_> {
         }
         let mib = needed >> 20;
         Err(Error::new(ErrorKind::Memory, format!("the statistics take {mib} MiB"))
-            .hint("allow that with --memory")
+            .hint(Hint::from("allow more with ").option("memory"))
             .in_model(&model.name))
     }
 }

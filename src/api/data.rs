@@ -1,4 +1,4 @@
-//! Calibration and test data, as given, for the models that they are for.
+//! Calibration and test data for each model.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use super::models::Loaded;
 use super::options::SampleOptions;
 use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
 use crate::progress::Progress;
 use crate::report::DataRecord;
 use crate::runtime::{Backend, ModelSource, Port, feeds, fixed_batch};
 
-/// Samples that are made up where there is no data.
+/// Number of random samples without data.
 pub(crate) const SYNTHETIC_SAMPLES: usize = 2048;
 
-/// What reports say of samples that are in no file.
+/// The path in reports of samples that are in no file.
 const IN_MEMORY: &str = "arrays in memory";
 
 /// Samples as they are given.
@@ -66,15 +66,15 @@ pub(crate) struct Given<'a> {
     pub(crate) options: &'a SampleOptions,
 }
 
-/// A net that wants samples.
+/// A net that needs samples.
 pub(crate) struct Net<'a> {
     pub(crate) name: &'a str,
     pub(crate) ports: &'a [Port],
-    /// Which of the models that were given it is from.
+    /// The index of its model among the given ones.
     pub(crate) file: usize,
-    /// The net itself, to try sizes with where it leaves some open.
+    /// The net itself, for finding sizes of open dimensions.
     pub(crate) source: Option<ModelSource<'a>>,
-    /// How many rows the tables have from which its inputs pick, by input.
+    /// The number of rows of the table that each input indexes.
     pub(crate) tables: BTreeMap<String, usize>,
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn task_ports(joint: &JointModel) -> Result<Vec<Vec<Port>>> {
     joint.tasks().iter().map(ports).collect()
 }
 
-/// The tasks of a joint model, each of a file of its own, with their [`task_ports`].
+/// The tasks of a joint model, with their [`task_ports`], as if each had a file of its own.
 pub(crate) fn task_nets<'a>(joint: &'a JointModel, ports: &'a [Vec<Port>]) -> Vec<Net<'a>> {
     let tasks = joint.tasks().iter().zip(ports).enumerate();
     let net = |(file, (task, ports)): (usize, (&'a Task, &'a Vec<Port>))| Net {
@@ -103,7 +103,7 @@ pub(crate) fn task_nets<'a>(joint: &'a JointModel, ports: &'a [Vec<Port>]) -> Ve
     tasks.map(net).collect()
 }
 
-/// What open sizes are tried with.
+/// Runtime and progress for trying open sizes.
 #[derive(Clone, Copy)]
 pub(crate) struct Tried<'a> {
     pub(crate) backend: &'a dyn Backend,
@@ -113,16 +113,16 @@ pub(crate) struct Tried<'a> {
 /// Samples for one model.
 pub(crate) struct TaskData {
     pub(crate) dataset: Dataset,
-    /// The samples of the same source that were not drawn.
+    /// The samples of the same source that calibration did not draw.
     pub(crate) rest: Dataset,
     pub(crate) record: DataRecord,
 }
 
-/// Samples that tell an error well enough.
+/// Number of samples that measure an error well enough.
 const TELLING: usize = 200;
 
 impl TaskData {
-    /// Samples to measure errors on: those that were not drawn, unless they are too few.
+    /// Samples for measuring errors: those that calibration did not draw, unless they are too few.
     pub(crate) fn to_measure(&self, limit: usize) -> Dataset {
         match self.rest.len() < TELLING {
             true => self.dataset.take(limit),
@@ -132,7 +132,7 @@ impl TaskData {
 }
 
 impl Given<'_> {
-    /// Whether samples have to be made up.
+    /// Whether samples are random numbers, for lack of data.
     pub(crate) fn is_synthetic(&self) -> bool {
         self.inputs.is_empty()
     }
@@ -181,9 +181,10 @@ impl Given<'_> {
         let given = self.inputs.len();
         let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
         if given > 1 && given != nets.len() && given != files {
-            let message = format!("--data was given {given} times for {} models", nets.len());
+            let message = format!("samples were given {given} times for {} models", nets.len());
+            let hint = Hint::from("give ").option("data");
             return Err(Error::new(ErrorKind::Usage, message)
-                .hint("give it once, or once per model in the models' order"));
+                .hint(hint.then(" once, or once per model in the models' order")));
         }
         // A joint model's data serves all its tasks.
         let place = |i: usize, net: &Net<'_>| if given == nets.len() { i } else { net.file };
@@ -229,7 +230,7 @@ impl Given<'_> {
 }
 
 impl DataInput {
-    /// What reports say of it.
+    /// The entry of a report.
     fn name(&self) -> String {
         match self {
             DataInput::Path(path) => path.display().to_string(),
@@ -238,8 +239,8 @@ impl DataInput {
     }
 }
 
-/// Sizes for the extents that nets leave open: the first at which all of them run. None where nothing is
-/// open, or where nothing that is tried serves; the error that names the open extent comes later.
+/// Sizes for open dimensions: the first ones with which all nets run. Empty if nothing is open, or if
+/// no size works; a later error then names the open dimension.
 ///
 /// # Errors
 /// As [`Backend::load`]; [`ErrorKind::Interrupted`] where the user stops it.
@@ -276,7 +277,14 @@ fn settled(
     Ok(Extents::new())
 }
 
-/// A remark about sizes that were found by trial.
+/// The error about missing samples; `verb` says what for.
+pub(crate) fn no_samples(verb: &str) -> Error {
+    let hint = Hint::from("give inputs such as the models see, with or without labels: ");
+    Error::new(ErrorKind::Usage, format!("there are no samples to {verb} on"))
+        .hint(hint.option("data"))
+}
+
+/// A note about sizes that were found by trial.
 fn taken(extents: &Extents) -> String {
     let sizes: Vec<String> = extents.iter().map(|(key, n)| format!("{key} = {n}")).collect();
     let sizes = sizes.join(", ");

@@ -1,6 +1,7 @@
-//! What loading models costs in memory, told by a process of its own.
+//! Measures the memory of loading models in a separate process.
 //!
-//! The peak of a process never falls again, so that of a merge says nothing about its result.
+//! The peak of a process never falls, so the peak of the merging process says nothing about the joint
+//! model.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,20 +10,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::options::RuntimeOptions;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::progress::Progress;
 
-/// Name of the command that tells it.
+/// Name of the hidden command that measures.
 const COMMAND: &str = "footprint";
 
-/// How long the process may take.
+/// Time limit of the process.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// How often somebody looks whether it has ended, and whether it is still waited for.
+/// Interval between checks for the end of the process and for cancellation.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// Bytes that a process needs at its peak to load models on one thread of a runtime; `None` where
-/// `program` cannot be run or the platform does not tell.
+/// Peak memory in bytes of a process that loads models on one thread of a runtime; `None` if
+/// `program` cannot be run or the platform does not report the peak.
 ///
 /// # Errors
 /// [`ErrorKind::Backend`] where loading does not end; [`ErrorKind::Interrupted`].
@@ -40,8 +41,8 @@ pub(crate) fn of(
     Ok(told.and_then(|told| serde_json::from_slice::<Option<u64>>(&told).ok().flatten()))
 }
 
-/// What a process prints that ends well, which is less than a pipe holds; `None` for one that does not
-/// start or fails. A process that takes too long, or that nobody waits for any more, is killed.
+/// The output of a process, which must fit into a pipe; `None` if it does not start or fails. Kills a
+/// process that exceeds the time limit or is cancelled.
 fn answer(
     command: &mut Command,
     longest: Duration,
@@ -70,7 +71,8 @@ fn answer(
 
 fn endless(longest: Duration) -> Error {
     let message = format!("loading the models has not ended after {} s", longest.as_secs());
-    Error::new(ErrorKind::Backend, message).hint("leave the comparison out with --no-compare")
+    Error::new(ErrorKind::Backend, message)
+        .hint(Hint::from("leave out the comparison: ").option("no-compare"))
 }
 
 #[cfg(all(test, unix))]
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
     use crate::progress::Silent;
 
-    /// Somebody who has pressed Ctrl-C.
+    /// A user who has pressed Ctrl-C.
     struct Impatient;
 
     impl Progress for Impatient {

@@ -3,26 +3,38 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::merge::{Merger, Ready, SAMPLES, with_originals};
+use super::merge::{Made, Merger, Ready, SAMPLES, with_originals};
 use super::models::ModelInput;
-use super::replay::Made;
 use super::{TOOL, output};
 use crate::calib::data::Dataset;
 use crate::emit::emit;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{Frontier, FrontierRecord, FrontierTask, Picture, SCHEMA};
 use crate::runtime::Backend;
-use crate::zipper::{FrontierPoint, PlanFile, frontier, knee};
+use crate::zipper::{FrontierPoint, Job, PlanFile, frontier, knee};
 
-/// Where a curve goes, and what is measured.
+/// Files of a curve, and options of its measurement.
+///
+/// ```no_run
+/// use onnx_zip::{FrontierDestination, MergeOptions, Merger, PlanFile, Silent};
+///
+/// let reports = ["curve.html".into()];
+/// let mut destination = FrontierDestination::new(10);
+/// destination.reports = &reports;
+/// let merger = Merger::new(MergeOptions::default()).model("a.onnx").model("b.onnx");
+/// let curve = merger.data("images.npz").frontier(&destination, &PlanFile::default(), &Silent)?;
+/// assert!(curve.points.len() <= 10);
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct FrontierDestination<'a> {
-    /// Merges at most.
+    /// Number of merges at most.
     pub points: usize,
-    /// Whether the time of a run is measured, too.
+    /// Whether to measure the time of a run.
     pub latency: bool,
     /// Files of reports: `.html`, `.json`, `.csv` or `.md`.
     pub reports: &'a [PathBuf],
@@ -32,23 +44,30 @@ pub struct FrontierDestination<'a> {
     pub keep: Option<&'a Path>,
 }
 
-/// What all points need.
+impl FrontierDestination<'_> {
+    /// Up to `points` merges, without any files.
+    pub fn new(points: usize) -> Self {
+        FrontierDestination { points, latency: false, reports: &[], plans: None, keep: None }
+    }
+}
+
+/// The context of all points.
 struct Room<'a> {
     merger: &'a Merger,
     to: &'a FrontierDestination<'a>,
     template: &'a PlanFile,
     ready: &'a Ready,
-    /// The runtime on one thread, where times are taken.
+    /// The runtime on one thread, for measuring times.
     timer: Option<&'a dyn Backend>,
-    /// A folder for joint models that nobody keeps.
+    /// A folder for joint models that are not kept.
     aside: &'a Path,
     progress: &'a dyn Progress,
 }
 
 impl Merger {
-    /// Merges for several sizes, from all that can be shared on, and measures what each costs the tasks: their
-    /// errors where samples have labels, else how far outputs are from the originals'. `plan` holds the options
-    /// as they would be typed, for the plans of the points.
+    /// Merges for several sizes, beginning with all that can be shared, and measures the loss of each
+    /// task: its error if samples have labels, else the deviation of its outputs. `plan` holds the
+    /// options as typed, for the plans of the points.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for options that fix how much is shared; else as [`Merger::merge_into`].
@@ -83,15 +102,8 @@ impl Merger {
             Ok(())
         };
         let tests: Vec<Dataset> = ready.data.iter().map(|d| d.to_measure(SAMPLES)).collect();
-        let (originals, points) = frontier(
-            &ready.prepared,
-            &ready.calibration,
-            &ready.options,
-            &tests,
-            to.points,
-            &mut visit,
-            progress,
-        )?;
+        let job = Job::new(&ready.calibration, &ready.options, progress);
+        let (originals, points) = frontier(&ready.prepared, &tests, to.points, &mut visit, &job)?;
         records.sort_by(|a: &FrontierRecord, b| a.size.total_cmp(&b.size));
         let at: Vec<(f64, f64)> = records.iter().map(|r| (r.size, r.loss)).collect();
         if let Some(record) = knee(&at).and_then(|at| records.get_mut(at)) {
@@ -122,20 +134,21 @@ impl Merger {
         Ok(curve)
     }
 
-    /// Refuses what fixes how much is shared.
+    /// Refuses options that fix how much is shared.
     fn check_open(&self) -> Result<()> {
         let super::MergeOptions { sharing, goal, calibration, .. } = &self.options;
         let fixed = [
-            ("--share", sharing.share.is_some()),
-            ("--max-cost", sharing.max_cost.is_some()),
-            ("--target-size", goal.target_size.is_some()),
-            ("--max-drop", goal.max_drop.is_some()),
-            ("--gram", !calibration.gram.is_empty()),
+            ("share", sharing.share.is_some()),
+            ("max-cost", sharing.max_cost.is_some()),
+            ("target-size", goal.target_size.is_some()),
+            ("max-drop", goal.max_drop.is_some()),
+            ("gram", !calibration.gram.is_empty()),
         ];
         match fixed.iter().find(|(_, is)| *is) {
             Some((option, _)) => {
-                let message = format!("{option} is of no use for a curve, which has all sizes");
-                Err(Error::new(ErrorKind::Usage, message).hint("leave it out"))
+                let message = "a curve covers all sizes and cannot fix how much to share";
+                let hint = Hint::from("leave out ").option(option);
+                Err(Error::new(ErrorKind::Usage, message).hint(hint))
             }
             None => Ok(()),
         }
@@ -143,10 +156,10 @@ impl Merger {
 }
 
 impl Room<'_> {
-    /// Writes what is wished for of a point, and what a report says of it.
+    /// Writes the files of a point, and returns its entry of the report.
     fn record(&self, point: &FrontierPoint, joint: &JointModel) -> Result<FrontierRecord> {
         let Room { ready, to, .. } = self;
-        // Sizes tell points apart: no two merges of a curve are equally large and not the same.
+        // Sizes identify points: different merges of a curve have different sizes.
         let name = format!("joint-{:.2}", 100.0 * point.size);
         let place = |folder: &Path, suffix: &str| folder.join(format!("{name}.{suffix}"));
         let model = emit(joint, &self.merger.options.result.emit())?;
@@ -190,7 +203,7 @@ impl Room<'_> {
         })
     }
 
-    /// Seconds of the joint model and of all originals, where they can be measured.
+    /// Seconds per run of the joint model and of all originals, if they can be measured.
     fn latency(
         &self,
         point: &FrontierPoint,

@@ -1,4 +1,4 @@
-//! One model and what of it can be shared.
+//! Shows the layers of one model and its shareable channels.
 
 use super::TOOL;
 use super::models::{self, ModelInput};
@@ -11,7 +11,7 @@ use crate::ops::LayerKind;
 use crate::report::{GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA};
 use crate::runtime::Port;
 
-/// The layers of one model, as a merge sees them, and which of its channels can be shared.
+/// Shows the layers of one model as a merge sees them, and the channels that can be shared.
 ///
 /// ```
 /// let report = onnx_zip::inspect(&"fixtures/models/lenet300_fashion.onnx".into())?;

@@ -1,4 +1,4 @@
-//! A joint model and what can be done with it.
+//! A joint model in a file, and operations on it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::merge::Merged;
+use super::merged::Merged;
 use super::options::RuntimeOptions;
 use super::output;
 use crate::compare::ports;
@@ -19,17 +19,27 @@ use crate::progress::Progress;
 use crate::runtime::{ModelSource, Session};
 use crate::staging::Stage;
 
-/// A joint model in a file, which is the user's or, after [`Merger::merge`](super::Merger::merge), the
-/// library's own until it is saved.
+/// A joint model in a file. After [`Merger::merge`](super::Merger::merge) the file is a temporary one
+/// until the model is saved.
+///
+/// ```no_run
+/// use onnx_zip::{Joint, Silent};
+///
+/// let joint = Joint::open("joint.onnx")?;
+/// for task in joint.tasks()? {
+///     joint.extract(&task, format!("{task}.onnx"), &Silent)?;
+/// }
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Joint {
     path: PathBuf,
-    /// Removes the file when the last clone is gone.
+    /// Removes the temporary file when the last clone is dropped.
     folder: Option<Arc<TempDir>>,
     merged: Option<Merged>,
 }
 
-/// A folder for files of the library's own.
+/// A temporary folder.
 pub(super) fn folder() -> Result<TempDir> {
     TempDir::with_prefix("onnx-zip-").map_err(|e| {
         Error::new(ErrorKind::Io, "cannot make a temporary folder for the joint model")
@@ -39,7 +49,7 @@ pub(super) fn folder() -> Result<TempDir> {
 }
 
 impl Joint {
-    /// A joint model that a merge wrote before.
+    /// Opens a joint model from an earlier merge.
     ///
     /// # Errors
     /// Those of reading it; [`ErrorKind::Format`] for another model.
@@ -49,7 +59,7 @@ impl Joint {
         Ok(joint)
     }
 
-    /// [`Joint::open`] without a look at the file.
+    /// [`Joint::open`] without reading the file.
     #[cfg(feature = "cli")]
     pub(crate) fn at(path: &Path) -> Self {
         Joint { path: path.to_owned(), folder: None, merged: None }
@@ -59,17 +69,17 @@ impl Joint {
         Joint { path, folder: Some(Arc::new(folder)), merged }
     }
 
-    /// The file that it is in; one of the library's own is removed with the last clone of the model.
+    /// The file. A temporary one is removed with the last clone of the model.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the file is the library's own.
+    /// Whether the file is a temporary one.
     pub fn is_temporary(&self) -> bool {
         self.folder.is_some()
     }
 
-    /// What came of the merge; `None` for a model that was opened.
+    /// The result of the merge; `None` for a model that was opened.
     pub fn outcome(&self) -> Option<&Merged> {
         self.merged.as_ref()
     }
@@ -111,13 +121,13 @@ impl Joint {
         stage.commit()
     }
 
-    /// Whether the library's own folder holds its file and no other, which external data would be in.
+    /// Whether the temporary folder holds only this file, so that the model has no external data.
     fn stands_alone(&self) -> bool {
         let folder = self.folder.as_ref().and_then(|folder| folder.path().read_dir().ok());
         folder.is_some_and(|entries| entries.count() == 1)
     }
 
-    /// Writes one task as a plain model, which has the inputs and outputs of the task's original.
+    /// Writes one task as a plain model with the inputs and outputs of the task's original.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] where there is no such task; as [`onnx::save`].
@@ -140,7 +150,7 @@ impl Joint {
         onnx::encode(&self.task(task)?)
     }
 
-    /// Writes one model per task into a folder; all of them read their weights from one common file.
+    /// Writes one model per task into a folder. All models read their weights from one common file.
     ///
     /// # Errors
     /// As [`onnx::save_split`].
@@ -160,7 +170,7 @@ impl Joint {
         Ok(())
     }
 
-    /// The joint model, ready to run.
+    /// Loads the joint model into a runtime.
     ///
     /// # Errors
     /// Those of opening the runtime and of loading the model there.

@@ -1,24 +1,24 @@
-//! How much memory there is.
+//! Finds the free memory of the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a command takes where it is not told and cannot find out.
+/// The default memory limit if free memory is unknown.
 const DEFAULT: u64 = 4 << 30;
 
-/// The memory that a command may take where it is not told: half of what is free.
+/// The default memory limit: half of the free memory.
 pub(crate) fn default() -> u64 {
     free(Path::new("/")).map_or(DEFAULT, |free| free / 2)
 }
 
-/// Free bytes of the machine, or of the control group that the process is in where that is less; `None`
-/// where the system does not say. `root` is the folder that /proc and /sys are in.
+/// Free bytes of the machine, or of the process's control group if that has less; `None` if the
+/// system does not report it. `root` is the folder of /proc and /sys.
 fn free(root: &Path) -> Option<u64> {
     let machine = field(&root.join("proc/meminfo"), "MemAvailable:").map(|kib| kib * 1024);
     let own = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let path = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let group = root.join("sys/fs/cgroup");
-    // A limit of any group above counts, too. In a container the path may be that outside of it.
+    // Limits of parent groups count, too. In a container the path may be that on the host.
     let folders = Path::new(path).ancestors().map(|part| group.join(part));
     let version_2 = folders.filter_map(|at| room(&at, "memory.max", "memory.current"));
     let at = group.join("memory");
@@ -26,7 +26,7 @@ fn free(root: &Path) -> Option<u64> {
     machine.into_iter().chain(version_2).chain(version_1).min()
 }
 
-/// What is left of a control group's limit; pages of files that nobody needs count as free.
+/// Free bytes within a control group's limit; reclaimable file pages count as free.
 fn room(group: &Path, limit: &str, used: &str) -> Option<u64> {
     let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, used) = (number(limit)?, number(used)?);
@@ -35,7 +35,7 @@ fn room(group: &Path, limit: &str, used: &str) -> Option<u64> {
     Some(limit.saturating_sub(used.saturating_sub(spare.unwrap_or(0))))
 }
 
-/// The number behind a name at the beginning of a line.
+/// The number after a name at the beginning of a line.
 fn field(file: &Path, name: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let mut lines = text.lines().map(str::split_whitespace);

@@ -1,4 +1,4 @@
-//! What users of the library need: options, a merger, the joint model and what can be done with it.
+//! The library's interface: options, a merger, the joint model, and one function per other command.
 //!
 //! The command line and the Python package are thin layers over this room, whose types are re-exported
 //! at the root of the crate. Models come from files or bytes ([`ModelInput`]), samples from files,
@@ -13,12 +13,12 @@ mod inspect;
 mod joint;
 mod memory;
 mod merge;
+mod merged;
 pub(crate) mod models;
 pub mod options;
 pub(crate) mod output;
 mod plan;
 mod prune;
-mod replay;
 mod retrain;
 mod structure;
 mod verdict;
@@ -29,11 +29,13 @@ pub use data::DataInput;
 pub use frontier::FrontierDestination;
 pub use inspect::inspect;
 pub use joint::Joint;
-pub use merge::{Destination, Merged, Merger};
+#[cfg(feature = "cli")]
+pub(crate) use merge::PREPROCESS;
+pub use merge::{Destination, Merger, read_plan, resolved};
+pub use merged::Merged;
 pub use models::ModelInput;
 pub use plan::plan;
 pub use prune::prune;
-pub use replay::{read_plan, resolved};
 pub use retrain::{RetrainDestination, Retrainer};
 pub use verify::verify;
 

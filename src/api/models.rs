@@ -1,4 +1,4 @@
-//! Models that are worked on, with what reports say about them.
+//! Loads models, with the facts that reports need.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::canon::check_sizes;
 use crate::compare::{nodes, ports};
 use crate::emit::{self, SOURCE_KEY};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::naming::{shown, task_fault, to_task};
@@ -18,7 +18,7 @@ use crate::onnx;
 use crate::runtime::{ModelSource, Port};
 use crate::zipper::{Input, Part};
 
-/// A model as it is given.
+/// A model, as given by the user.
 ///
 /// ```
 /// use onnx_zip::ModelInput;
@@ -29,14 +29,14 @@ use crate::zipper::{Input, Part};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ModelInput {
-    /// A file; weights in external data lie beside it.
+    /// A file. External data lies beside it.
     Path(PathBuf),
     /// A serialised `ModelProto` that holds all its weights.
     Bytes(Bytes),
 }
 
 impl ModelInput {
-    /// The files among some inputs.
+    /// The paths among some inputs.
     pub(crate) fn paths(inputs: &[ModelInput]) -> Vec<PathBuf> {
         let path = |input: &ModelInput| match input {
             ModelInput::Path(path) => Some(path.clone()),
@@ -45,7 +45,7 @@ impl ModelInput {
         inputs.iter().filter_map(path).collect()
     }
 
-    /// What it is called in messages.
+    /// Its name in messages.
     pub(crate) fn shown(&self) -> &Path {
         match self {
             ModelInput::Path(path) => path,
@@ -89,7 +89,7 @@ impl From<Vec<u8>> for ModelInput {
     }
 }
 
-/// A model with what reports say about its file.
+/// A loaded model, with facts about its file.
 pub(crate) struct Loaded {
     /// Name of the task.
     pub(crate) name: String,
@@ -102,11 +102,11 @@ pub(crate) struct Loaded {
     /// The inputs that data must feed.
     pub(crate) ports: Vec<Port>,
     pub(crate) model: Model,
-    /// Which of the models that were given it is from.
+    /// The index of its file among the given models.
     file: usize,
-    /// The net itself where it has no file of its own.
+    /// The encoded net, if it has no file of its own.
     net: Option<Bytes>,
-    /// Whether it has its name from a joint model.
+    /// Whether the name comes from a joint model.
     named: bool,
 }
 
@@ -119,21 +119,21 @@ impl Loaded {
         }
     }
 
-    /// Which of the models that were given it is from.
+    /// The index of its file among the given models.
     pub(crate) fn file(&self) -> usize {
         self.file
     }
 }
 
-/// Tasks to merge, and the parts that they come from.
+/// Tasks to merge, and the models that they come from.
 pub(crate) struct ToMerge {
-    /// One per task; their models are in the parts.
+    /// One entry per task. The models themselves are in `parts`.
     pub(crate) tasks: Vec<Loaded>,
     pub(crate) parts: Vec<Part>,
 }
 
-/// Loads what is to be merged: nets, and joint models with all their tasks. Tasks are called `names`,
-/// or where there are none as in their joint model or after their files.
+/// Loads the models to merge: nets, and joint models with all their tasks. Tasks get `names`, or
+/// without these the names in their joint model or of their files.
 ///
 /// # Errors
 /// As [`onnx::load`] and [`emit::restore`]; [`ErrorKind::Usage`] for unusable names.
@@ -192,7 +192,7 @@ fn of_joint(joint: &JointModel, task: usize, file: &Loaded) -> Result<Loaded> {
     })
 }
 
-/// Names tasks as told, or those of plain nets after their files.
+/// Names tasks by `names`, or plain nets after their files.
 fn name_tasks(tasks: &mut [Loaded], names: &[String]) -> Result<()> {
     if !names.is_empty() {
         let names = check_names(names, tasks.len())?;
@@ -207,7 +207,7 @@ fn name_tasks(tasks: &mut [Loaded], names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Loads models, which are called `names`, or after their files where there are none.
+/// Loads models. They get `names`, or without these the names of their files.
 ///
 /// # Errors
 /// As [`onnx::load`]; [`ErrorKind::Usage`] for unusable names.
@@ -237,7 +237,7 @@ pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
     };
     let weights = model.graph.values().filter_map(|(id, _)| model.graph.initializer(id));
     let stored: u64 = weights.map(|tensor| tensor.data.len() as u64).sum();
-    // More weights than the file is long: they lie in other files.
+    // The file is shorter than the weights, which lie in external files.
     let bytes = if stored > length { length + stored } else { length };
     let nodes = nodes(&model.graph);
     Ok(Loaded { name, path, sha256, bytes, nodes, ports, model, file: 0, net, named: false })
@@ -264,7 +264,7 @@ fn digits(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// One name per model: those given, or the file stems, made unique.
+/// One name per model: the given names, or file stems made unique.
 fn task_names(paths: &[&Path], names: &[String]) -> Result<Vec<String>> {
     if !names.is_empty() {
         return check_names(names, paths.len());
@@ -274,12 +274,13 @@ fn task_names(paths: &[&Path], names: &[String]) -> Result<Vec<String>> {
     Ok(stems)
 }
 
-/// Names that tasks can have, one for each of `tasks`.
+/// Checks the given names: one valid name per task.
 fn check_names(names: &[String], tasks: usize) -> Result<Vec<String>> {
     let usage = |message: String| Error::new(ErrorKind::Usage, message);
     if names.len() != tasks {
         let message = format!("{} names were given for {tasks} models", names.len());
-        return Err(usage(message).hint("give --name once per model, in the models' order"));
+        let hint = Hint::from("give ").option("name");
+        return Err(usage(message).hint(hint.then(" once per model, in the models' order")));
     }
     for (i, name) in names.iter().enumerate() {
         if let Some(fault) = task_fault(name) {
@@ -288,13 +289,13 @@ fn check_names(names: &[String], tasks: usize) -> Result<Vec<String>> {
         }
         if names.iter().take(i).any(|other| other == name) {
             return Err(usage(format!("two tasks are called '{name}'"))
-                .hint("give every model another --name"));
+                .hint(Hint::from("give every model another ").option("name")));
         }
     }
     Ok(names.to_vec())
 }
 
-/// The stem of a file's name, with a number where it is taken.
+/// The stem of a file's name, with a number if it is taken.
 fn stem(path: &Path, taken: &[String]) -> String {
     let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
     let stem = to_task(&stem);

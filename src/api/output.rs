@@ -1,4 +1,4 @@
-//! Where results go: checked before the work starts, written after it.
+//! Output files: checked before the work starts, written after it.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use crate::progress::Progress;
 use crate::report::{Frontier, Report};
 use crate::staging::{Stage, Target, folder_of, resolve, same_file, sweep};
 
-/// Makes sure that `output` can be written and is none of the `inputs`. Removes what killed runs have
-/// left beside it.
+/// Checks that `output` can be written and is none of the `inputs`. Removes leftovers of killed runs
+/// beside it.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for an output that is an input, by whatever path; [`ErrorKind::Io`] for one
@@ -33,7 +33,7 @@ pub(crate) fn check(output: &Path, inputs: &[PathBuf]) -> Result<()> {
     }
 }
 
-/// Makes sure that `output` is none of the `inputs`, by whatever path.
+/// Checks that `output` is none of the `inputs`, by any path.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] where it is.
@@ -44,7 +44,7 @@ pub(crate) fn check_input(output: &Path, inputs: &[PathBuf]) -> Result<()> {
         .hint("write to another file"))
 }
 
-/// Makes sure that `output` is a file, which can be read again.
+/// Checks that `output` is a file that can be read again.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for a device or a pipe.
@@ -58,7 +58,7 @@ pub(crate) fn check_file(output: &Path) -> Result<()> {
     }
 }
 
-/// Makes sure that no two `outputs` are one file.
+/// Checks that no two `outputs` are one file.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] where they are.
@@ -79,7 +79,7 @@ pub(crate) fn check_distinct<'a>(outputs: impl IntoIterator<Item = &'a Path>) ->
     Ok(())
 }
 
-/// Makes sure that files can be made in `folder`.
+/// Checks that files can be created in `folder`.
 fn check_folder(folder: &Path) -> Result<()> {
     sweep(folder);
     tempfile::tempfile_in(folder).map(drop).map_err(|e| {
@@ -104,7 +104,7 @@ pub(crate) fn write<'a>(
     stage.commit().map(drop)
 }
 
-/// How a report is written, by its file's suffix.
+/// The format of a report, by its file's suffix.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
     Json,
@@ -124,7 +124,7 @@ impl Format {
     }
 }
 
-/// The report of a merge as its file's name asks for: JSON, a model card in Markdown, or HTML.
+/// The report of a merge in the format of its file: JSON, a model card in Markdown, or HTML.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for HTML in a build without it.
@@ -139,7 +139,7 @@ pub(crate) fn report(path: &Path, report: &Report) -> Result<String> {
     }
 }
 
-/// A curve as its file's name asks for: JSON, CSV, Markdown, or HTML.
+/// A curve in the format of its file: JSON, CSV, Markdown, or HTML.
 ///
 /// # Errors
 /// As [`report`].

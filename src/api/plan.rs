@@ -1,4 +1,4 @@
-//! What a merge would do.
+//! Plans a merge without data.
 
 use super::TOOL;
 use super::models::{self, ModelInput, ToMerge};
@@ -9,8 +9,8 @@ use crate::mtz::plan::{peak, predict};
 use crate::report::Plan;
 use crate::zipper::prepare_parts;
 
-/// Which layers correspond, what cannot be shared and why, and how large the joint model would be.
-/// Tasks are called `names`, or after their files where there are none. Needs no data.
+/// Finds the layers that correspond, the channels that cannot be shared and why, and the size of the
+/// joint model. Tasks get `names`, or the names of their files. Needs no data.
 ///
 /// ```
 /// use onnx_zip::{PlanOptions, plan};

@@ -1,4 +1,4 @@
-//! Leaves out weights of one model.
+//! Prunes the weights of one model.
 
 use std::path::Path;
 
@@ -15,8 +15,18 @@ use crate::prune as surgeon;
 use crate::report::PruneReport;
 use crate::runtime::fixed_batch;
 
-/// Writes the model without the weights that its layers can do without: a part of each layer's weights
-/// becomes zero, and those that stay are fitted to what the layer computed before. There is no training.
+/// Prunes a model: sets a part of each layer's weights to zero, and fits the others to the layer's
+/// original pre-activations. There is no training.
+///
+/// ```no_run
+/// use onnx_zip::{PruneOptions, Silent, prune};
+///
+/// let (model, data) = ("a.onnx".into(), ["images.npz".into()]);
+/// let options = PruneOptions::sparsity(0.9);
+/// let report = prune(&model, &data, &options, "a_sparse.onnx".as_ref(), &Silent)?;
+/// assert!(!report.layers.is_empty());
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 ///
 /// # Errors
 /// Those of reading and running the model; [`ErrorKind::Usage`] for options that make no sense.

@@ -1,4 +1,4 @@
-//! A joint model is trained a little more.
+//! Retrains a joint model.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{TOOL, output};
 use crate::calib::data::Dataset;
 use crate::emit::{self, EmitOptions, FORM_KEY, Form, InputMode, RECIPE_KEY, emit};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::onnx::{self, Draft, SaveOptions};
@@ -21,7 +21,20 @@ use crate::retrain::{Ending, Lesson, retrain};
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, Wiring, verify};
 
-/// Trains a joint model a little more, towards what its original models compute or towards labels.
+/// Retrains a joint model towards the outputs of its original models, or towards labels.
+///
+/// ```no_run
+/// use onnx_zip::{RetrainOptions, Retrainer, Silent};
+///
+/// let (joint, report) = Retrainer::new("joint.onnx", RetrainOptions::default())
+///     .teacher("a.onnx")
+///     .teacher("b.onnx")
+///     .data("images.npz")
+///     .retrain(&Silent)?;
+/// joint.save("joint2.onnx", &Silent)?;
+/// assert!(report.outcome.iterations > 0);
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Retrainer {
     options: RetrainOptions,
@@ -30,8 +43,14 @@ pub struct Retrainer {
     data: Vec<DataInput>,
 }
 
-/// Where retraining writes its files.
+/// Output files of retraining.
+///
+/// ```
+/// let mut destination = onnx_zip::RetrainDestination::new("joint2.onnx".as_ref());
+/// destination.keep_rejected = true;
+/// ```
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct RetrainDestination<'a> {
     /// The joint model's file.
     pub output: &'a Path,
@@ -46,6 +65,13 @@ impl<'a> RetrainDestination<'a> {
     pub fn new(output: &'a Path) -> Self {
         RetrainDestination { output, report: None, keep_rejected: false }
     }
+}
+
+/// Original models, samples and runtime of a retraining.
+struct Material {
+    teachers: Vec<Loaded>,
+    data: Vec<TaskData>,
+    backend: Arc<dyn Backend>,
 }
 
 impl Retrainer {
@@ -68,7 +94,7 @@ impl Retrainer {
         self
     }
 
-    /// Trains and verifies the joint model, into a file of the library's own.
+    /// Trains and verifies the joint model, into a temporary file.
     ///
     /// # Errors
     /// [`ErrorKind::Parity`] where the joint model fails its verification; else as
@@ -86,8 +112,8 @@ impl Retrainer {
         }
     }
 
-    /// Trains, verifies and writes the joint model, in the form of the given one. Also after an
-    /// interruption, the weights that did best so far are written.
+    /// Trains, verifies and writes the joint model, in the form of the given one. After an
+    /// interruption, the best weights so far are written.
     ///
     /// # Errors
     /// Those of reading and running the models; [`ErrorKind::Usage`] for options that make no sense.
@@ -107,7 +133,7 @@ impl Retrainer {
             teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
         let data = self.open_data(&joint, options.seed, progress)?;
         let backend = self.options.runtime.open(progress)?;
-        // Samples that all tasks have in common run through what they share once.
+        // Tasks with common samples run their shared layers once.
         let count = if self.given().is_common() { 1 } else { data.len() };
         let sets: Vec<Dataset> = data.iter().take(count).map(|d| d.dataset.clone()).collect();
         let lesson = Lesson {
@@ -118,12 +144,14 @@ impl Retrainer {
             resume: self.options.resume,
         };
         let outcome = retrain(&mut joint, &lesson, &options, progress)?;
+        let runtime = backend.describe();
+        let material = Material { teachers, data, backend };
         let model = laid_out(&joint, &file)?;
         let draft = onnx::stage(&model, to.output, &SaveOptions::default(), progress)?;
-        // Who has asked to stop does not wait for a check.
+        // After Ctrl-C the file is written at once, without a check.
         let checked = match outcome.ending {
             Ending::Interrupted => Ok(None),
-            _ => self.check(&draft, &joint, &teachers, &data, &backend, progress),
+            _ => self.check(&draft, &joint, &material, progress),
         };
         let checked = match checked {
             Ok(checked) => checked,
@@ -136,11 +164,11 @@ impl Retrainer {
             output: to.output.display().to_string(),
             written: true,
             settings: RetrainSettings::new(&options),
-            runtime: backend.describe(),
+            runtime,
             outcome,
             verification: checked,
         };
-        self.settle(to, &place, draft, report, progress)
+        settle(to, &place, draft, report, progress)
     }
 
     fn given(&self) -> Given<'_> {
@@ -168,8 +196,9 @@ impl Retrainer {
             let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
             let message =
                 format!("{} original models for {} tasks", self.teachers.len(), names.len());
+            let hint = Hint::from("give ").option("teacher");
             return Err(Error::new(ErrorKind::Usage, message)
-                .hint(format!("give --teacher once for each of {}", names.join(", "))));
+                .hint(hint.then(format!(" once for each of {}", names.join(", ")))));
         }
         let names: Vec<String> = joint.tasks().iter().map(|t| t.name().to_owned()).collect();
         models::load(&self.teachers, &names)
@@ -183,8 +212,7 @@ impl Retrainer {
     ) -> Result<Vec<TaskData>> {
         let given = self.given();
         if given.is_synthetic() {
-            return Err(Error::new(ErrorKind::Usage, "there are no samples to train on")
-                .hint("give inputs such as the models see, with or without labels: --data"));
+            return Err(super::data::no_samples("train"));
         }
         let ports = task_ports(joint)?;
         let nets = task_nets(joint, &ports);
@@ -197,16 +225,15 @@ impl Retrainer {
         Ok(data)
     }
 
-    /// Checks the file before it gets its place, against its nets and the originals.
+    /// Verifies the staged file against its nets and the originals.
     fn check(
         &self,
         draft: &Draft<'_>,
         joint: &JointModel,
-        teachers: &[Loaded],
-        data: &[TaskData],
-        backend: &Arc<dyn Backend>,
+        material: &Material,
         progress: &dyn Progress,
     ) -> Result<Option<Verification>> {
+        let Material { teachers, data, backend } = material;
         if self.options.no_verify || teachers.is_empty() {
             return Ok(None);
         }
@@ -233,35 +260,34 @@ impl Retrainer {
         let joint = Joint { path: draft.path(), name: &name };
         verify(joint, &subjects, &backends, self.options.runtime.batch, &limits, progress).map(Some)
     }
-
-    /// Puts the joint model into its place, with its report, unless its check failed.
-    fn settle(
-        &self,
-        to: &RetrainDestination<'_>,
-        place: &Place<'_>,
-        mut draft: Draft<'_>,
-        mut report: RetrainReport,
-        progress: &dyn Progress,
-    ) -> Result<RetrainReport> {
-        let passed = report.verification.as_ref().is_none_or(Verification::passed);
-        if passed {
-            place.note(&mut draft, report.verification.as_ref(), false)?;
-            if let Some(path) = to.report {
-                draft.add_text(path, &output::json(&report)?)?;
-            }
-            draft.commit()?;
-        } else {
-            let settled = place.reject(draft, progress)?;
-            report.output = settled.path.display().to_string();
-            report.written = settled.written;
-            let json = output::json(&report)?;
-            output::write(to.report.iter().map(|path| (*path, json.as_str())), progress)?;
-        }
-        Ok(report)
-    }
 }
 
-/// A joint model in the form, and with the inputs and other metadata, of the file that it came from.
+/// Puts the joint model into place with its report, unless its verification failed.
+fn settle(
+    to: &RetrainDestination<'_>,
+    place: &Place<'_>,
+    mut draft: Draft<'_>,
+    mut report: RetrainReport,
+    progress: &dyn Progress,
+) -> Result<RetrainReport> {
+    let passed = report.verification.as_ref().is_none_or(Verification::passed);
+    if passed {
+        place.note(&mut draft, report.verification.as_ref(), false)?;
+        if let Some(path) = to.report {
+            draft.add_text(path, &output::json(&report)?)?;
+        }
+        draft.commit()?;
+    } else {
+        let settled = place.reject(draft, progress)?;
+        report.output = settled.path.display().to_string();
+        report.written = settled.written;
+        let json = output::json(&report)?;
+        output::write(to.report.iter().map(|path| (*path, json.as_str())), progress)?;
+    }
+    Ok(report)
+}
+
+/// Emits a joint model with the form, inputs and metadata of its original file.
 fn laid_out(joint: &JointModel, file: &Model) -> Result<Model> {
     let form = file.metadata.get(FORM_KEY).and_then(|name| Form::named(name)).unwrap_or_default();
     let ports = |ids| crate::compare::ports(&file.graph, ids);
@@ -269,7 +295,7 @@ fn laid_out(joint: &JointModel, file: &Model) -> Result<Model> {
     let inputs = if wiring.separate() { InputMode::Separate } else { InputMode::Auto };
     let mut model = emit(joint, &EmitOptions { form, inputs })?;
     for (key, value) in &file.metadata {
-        // What was measured before the weights changed holds no longer.
+        // Measurements of the old weights are dropped.
         if ![RECIPE_KEY, FORM_KEY, DEVIATION_KEY].contains(&key.as_str()) {
             model.metadata.insert(key.clone(), value.clone());
         }

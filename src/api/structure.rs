@@ -1,11 +1,11 @@
-//! What prepared nets say about their structure.
+//! Describes the structure of prepared nets.
 
 use crate::align::Lineage;
 use crate::couple::{LayerId, outside};
 use crate::report::{FrozenRecord, LineageRecord, OutsideRecord, Structure};
 use crate::zipper::Prepared;
 
-/// Which parts of prepared nets correspond and which cannot be shared.
+/// The parts of prepared nets that correspond, and those that cannot be shared.
 pub(crate) fn structure(prepared: &Prepared) -> Structure {
     let (tasks, alignment) = (prepared.joint.tasks(), &prepared.alignment);
     let matched =
@@ -28,7 +28,7 @@ pub(crate) fn structure(prepared: &Prepared) -> Structure {
         structure.unmatched.push(alone.map(|(_, layer)| layer.name.clone()).collect());
         let outside = outside(task.graph(), task.coupling());
         structure.outside.push(OutsideRecord::by_reason(outside));
-        // Those of inputs and outputs are expected to stay.
+        // Channels of inputs and outputs are never shared, so they need no reason.
         let groups = task.coupling().groups.iter().filter(|g| g.end().is_none());
         structure.frozen.extend(groups.filter_map(|group| {
             Some(FrozenRecord {

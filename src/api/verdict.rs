@@ -1,34 +1,34 @@
-//! What becomes of a joint model that is written and checked, but not yet in its place.
+//! Accepts or rejects a staged joint model after its verification.
 
 use std::path::{Path, PathBuf};
 
 use super::output;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::onnx::Draft;
 use crate::progress::Progress;
 use crate::staging::{Target, resolve};
 use crate::verify::{DEVIATION_KEY, Reported, Verification};
 
-/// Where a joint model goes.
+/// The destination of a joint model.
 pub(crate) struct Place<'a> {
     pub(crate) output: &'a Path,
-    /// Where one goes that failed its check; `None` where it is not kept.
+    /// The file of a rejected model; `None` if it is not kept.
     pub(crate) rejected: Option<PathBuf>,
 }
 
-/// What became of it.
+/// The final file of a joint model.
 pub(crate) struct Settled {
-    /// Where it is, or would be.
+    /// The path.
     pub(crate) path: PathBuf,
-    /// Whether it is there.
+    /// Whether the file was written.
     pub(crate) written: bool,
 }
 
 impl<'a> Place<'a> {
-    /// For `output`; with `keep`, a rejected model goes beside it.
+    /// A place for `output`. With `keep`, a rejected model goes beside it.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where nothing can be beside it, or that would be one of the `inputs`.
+    /// [`ErrorKind::Usage`] if no file can be beside it, or that file is one of the `inputs`.
     pub(crate) fn new(output: &'a Path, keep: bool, inputs: &[PathBuf]) -> Result<Self> {
         if !keep {
             return Ok(Place { output, rejected: None });
@@ -36,7 +36,8 @@ impl<'a> Place<'a> {
         let Ok(Target::File(real)) = resolve(output) else {
             let message =
                 format!("'{}' is no file beside which another could be", output.display());
-            return Err(Error::new(ErrorKind::Usage, message).hint("leave out --keep-rejected"));
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint(Hint::from("leave out ").option("keep-rejected")));
         };
         let stem = real.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let suffix = real.extension().map(|s| format!(".{}", s.to_string_lossy()));
@@ -46,7 +47,8 @@ impl<'a> Place<'a> {
         Ok(Place { output, rejected: Some(rejected) })
     }
 
-    /// Keeps a model of which the check came to no end, where that is wished for; gives the error back.
+    /// Keeps a model whose check failed with an error, if the user asked for that, and returns the
+    /// error.
     pub(crate) fn unchecked(&self, draft: Draft<'_>, error: Error) -> Error {
         let Some(rejected) = &self.rejected else { return error };
         match draft.commit_as(rejected) {
@@ -55,7 +57,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Notes in a model that passed its check how far its tasks are from their originals.
+    /// Stores the tasks' deviations from their originals in a model that passed.
     ///
     /// # Errors
     /// As [`Draft::add_metadata`].
@@ -71,7 +73,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Leaves a model that failed its check out of its place, where the old file stays as it is.
+    /// Rejects a model that failed. An old file in its place stays.
     ///
     /// # Errors
     /// As [`Draft::commit_as`].

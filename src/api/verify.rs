@@ -1,11 +1,11 @@
-//! A joint model against its originals.
+//! Verifies a joint model against its originals.
 
 use std::path::Path;
 
 use super::data::{DataInput, Given, Tried};
 use super::models::{self, ModelInput};
 use super::options::VerifyOptions;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::onnx;
 use crate::progress::Progress;
 use crate::verify::{Joint, Limits, Reported, Subject, Verification, Wiring};
@@ -16,10 +16,20 @@ const NO_LIMIT: &str = "the file does not say how far its tasks were from their 
 const OTHER_SAMPLES: &str = "deviations were measured on made-up samples either now or when the file was \
     merged, so no deviation fails; set a limit with --max-deviation or --max-drop";
 
-/// Samples of a verification without data.
+/// Number of samples without data.
 pub(crate) const SAMPLES: usize = 256;
 
 /// Compares the joint model in a file with its originals, which are given in the order of its tasks.
+///
+/// ```no_run
+/// use onnx_zip::{Silent, VerifyOptions, verify};
+///
+/// let models = ["a.onnx".into(), "b.onnx".into()];
+/// let options = VerifyOptions::default();
+/// let checked = verify("joint.onnx".as_ref(), &models, &["test.npz".into()], &options, &Silent)?;
+/// assert!(checked.passed());
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 ///
 /// # Errors
 /// Those of reading and running the models; a joint model that fails the comparison is no error.
@@ -45,12 +55,12 @@ pub fn verify(
     }
     let given = Given { inputs: data, options: &options.samples };
     if options.max_drop.is_some() && given.is_synthetic() {
-        return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
-            .hint("give labels with --data"));
+        return Err(Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")
+            .hint(Hint::from("add labels to ").option("data")));
     }
     let all = if given.is_synthetic() { SAMPLES } else { usize::MAX };
     let first = options.runtime.open(progress)?;
-    // What was measured on made-up samples says nothing about others.
+    // Deviations measured on random samples say nothing about real ones.
     let like = |file: &&Reported| file.synthetic == given.is_synthetic();
     let limits_of = reported.as_ref().filter(like);
     let trial = Tried { backend: first.as_ref(), progress };
@@ -85,7 +95,7 @@ pub fn verify(
     Ok(checked)
 }
 
-/// Names of a joint model's tasks, and what its file says about them.
+/// Names of a joint model's tasks, and the deviations that its file reports.
 fn joint_tasks(path: &Path) -> Result<(Vec<String>, Option<Reported>)> {
     let model = onnx::load(path)?;
     let ports = |ids| crate::compare::ports(&model.graph, ids);

@@ -2,12 +2,13 @@
 
 use ndarray::Array1;
 
-use super::taps::Running;
+use super::stream::Stream;
 use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ir::Model;
 use crate::progress::Progress;
 
-/// How often each of `rows` rows is picked in the net `running`.
+/// How often each of `rows` rows is picked in the net that `stream` runs.
 ///
 /// # Errors
 /// [`ErrorKind::Backend`] if the runtime fails, [`ErrorKind::Calibration`] where a table has no row with
@@ -15,10 +16,10 @@ use crate::progress::Progress;
 pub(super) fn collect(
     layer: &CoupledLayer,
     rows: usize,
-    running: Running<'_, '_>,
+    model: &Model,
+    stream: &mut Stream<'_>,
     progress: &dyn Progress,
 ) -> Result<Array1<f64>> {
-    let Running { model, stream } = running;
     let at = stream.position_of(layer.layer.node);
     let mut step = stream.prepare(model, at, &[layer.layer.input])?;
     let mut counts = Array1::zeros(rows);

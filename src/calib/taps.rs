@@ -66,7 +66,8 @@ pub fn collect(
 ) -> Result<Statistics> {
     let kind = &layer.layer.kind;
     if let LayerKind::Table { rows } = kind {
-        let counts = counts::collect(layer, *rows, inputs, progress).at_node(&layer.name)?;
+        let Running { model, stream } = inputs;
+        let counts = counts::collect(layer, *rows, model, stream, progress).at_node(&layer.name)?;
         return Ok(Statistics::Counts(counts));
     }
     let mut gathering = Gathering::new(limit.kept);

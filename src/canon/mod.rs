@@ -87,11 +87,11 @@ pub enum BatchNorm {
 
 /// All choices with their names and a line of help, for the command line and its documentation.
 pub const BATCH_NORMS: &[(&str, BatchNorm, &str)] = &[
-    ("fold", BatchNorm::Fold, "it is folded into the layer before it"),
+    ("fold", BatchNorm::Fold, "fold it into the previous layer"),
     (
         "per-task",
         BatchNorm::PerTask,
-        "every task keeps its own scale, shift and statistics behind shared weights",
+        "keep scale, shift and statistics per task, behind shared weights",
     ),
 ];
 

@@ -13,8 +13,8 @@ use crate::error::Result;
 
 /// Store the statistics of one model's layer inputs, or add up stored ones
 ///
-/// Statistics (second moments of each layer's inputs) of several parts of the data, taken on several
-/// machines, add up to those of all of it.
+/// Statistics are second moments of each layer's inputs. Those of several parts of the data, for
+/// example from several machines, add up to those of all data.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct CalibrateArgs {

@@ -1,4 +1,4 @@
-//! What the user sees while work goes on, on standard error.
+//! Progress on standard error.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use super::stop;
 use crate::naming::sentence;
 use crate::progress::Progress;
 
-/// How often a line tells how far a stage is, where there is no terminal for a bar.
+/// Interval of progress lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Progress of the current command: a bar on a terminal, lines elsewhere.
@@ -34,12 +34,12 @@ impl Console {
         Console { quiet, verbose, terminal, stage: Mutex::new(stage) }
     }
 
-    /// What makes the command fail although it ran; said even where little is to be said.
+    /// A failed verification or requirement; printed even with --quiet.
     pub(super) fn fail(&self, message: &str) {
         self.line(&format!("FAILED: {message}"));
     }
 
-    /// The end of all stages: the bar disappears.
+    /// Removes the bar at the end of all stages.
     pub(super) fn finish(&self) {
         self.stage().bar.finish_and_clear();
     }
@@ -48,7 +48,7 @@ impl Console {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A line above the bar. If nobody can read it, there is nobody to tell.
+    /// Prints a line above the bar. Errors of writing are ignored.
     fn line(&self, text: &str) {
         self.stage().bar.suspend(|| {
             let _ = writeln!(io::stderr(), "{}", sentence(text));

@@ -11,8 +11,8 @@ use crate::error::Result;
 
 /// Write one task of a joint model as a plain single-task model
 ///
-/// The model has the inputs and outputs of the task's original and computes what the joint model
-/// computes for it.
+/// The model has the inputs and outputs of the task's original, and computes the same outputs as the
+/// joint model.
 #[derive(Args)]
 #[command(after_long_help = "Example:\n  onnx-zip extract joint.onnx --task mnist -o mnist.onnx")]
 pub(super) struct ExtractArgs {

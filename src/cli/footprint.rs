@@ -1,4 +1,4 @@
-//! `footprint`: what loading models costs this process in memory.
+//! `footprint`: measures the memory of loading models in this process.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::compare::growth;
 use crate::error::Result;
 use crate::runtime::ModelSource;
 
-/// Print by how many bytes loading models lets the peak of this process's memory grow
+/// Print the growth in bytes of this process's peak memory by loading models
 #[derive(Args)]
 pub(super) struct FootprintArgs {
     /// The models

@@ -14,10 +14,9 @@ use crate::zipper::PlanFile;
 
 /// Measure what joint models of several sizes cost each task
 ///
-/// Merges for sizes from all that can be shared on, and measures each task's error where samples have
-/// labels, else how many samples get another class than from the original, or how far outputs are from
-/// the original's. Marks the knee of the curve. Every point is a plan that `onnx-zip merge --plan` makes
-/// a joint model from.
+/// Merges for several sizes, beginning with full sharing. Measures each task's error if samples have
+/// labels, else the samples whose class differs from the original's, or the deviation of outputs.
+/// Marks the knee of the curve. Every point is a plan for `onnx-zip merge --plan`.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct FrontierArgs {

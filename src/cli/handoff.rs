@@ -10,21 +10,21 @@ use crate::api::data::{Given, Net, task_nets, task_ports};
 use crate::api::options::RuntimeOptions;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::handoff::{self, Lesson, Loss};
+use crate::handoff::{self, ExportOptions, Lesson, Loss};
 use crate::onnx;
 use crate::progress::Progress;
 use crate::runtime::{ModelSource, Session};
 
-/// What outputs are trained towards, by the names of the command line.
+/// The loss of the outputs, by its name on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LossName {
-    /// What the original models give; needs no labels
+    /// Distil the outputs of the original models; needs no labels
     Distillation,
-    /// The labels of the data, by cross-entropy of each model's first output
+    /// Cross-entropy of each model's first output with the data's labels
     CrossEntropy,
 }
 
-/// What is to be exported.
+/// The inputs of an export.
 pub(super) struct Request<'a> {
     pub(super) joint: &'a Path,
     pub(super) teachers: &'a [PathBuf],
@@ -57,8 +57,8 @@ impl Request<'_> {
             LossName::Distillation => Loss::Distillation,
             LossName::CrossEntropy => Loss::CrossEntropy,
         };
-        let batch = self.runtime.batch;
-        handoff::export(&joint, lessons.collect(), loss, batch, self.folder, console)
+        let options = ExportOptions { loss, batch: self.runtime.batch };
+        handoff::export(&joint, lessons.collect(), options, self.folder, console)
             .in_model(self.joint.display())?;
         console.finish();
         let folder = self.folder.display();
@@ -69,7 +69,7 @@ impl Request<'_> {
         Ok(Status::Done)
     }
 
-    /// The original nets, where they are needed.
+    /// The original nets, if the loss needs them.
     fn teachers(
         &self,
         nets: &[Net<'_>],

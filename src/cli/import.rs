@@ -1,4 +1,4 @@
-//! `import`: trained weights come back into a joint model.
+//! `import`: takes trained weights back into a joint model.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use crate::handoff;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 
-/// Take weights that ONNX Runtime training has trained back into their joint model
+/// Import weights trained by ONNX Runtime training into their joint model
 ///
-/// DIR is a folder of `onnx-zip retrain --export`, in which train.py has run. The result is in the
-/// form, and has the inputs and metadata, of the joint model that was exported.
+/// DIR is a folder of `onnx-zip retrain --export` after train.py has run there. The result has the
+/// form, inputs and metadata of the exported joint model.
 #[derive(Args)]
 #[command(after_long_help = "Example:\n  onnx-zip import training/ -o joint2.onnx")]
 pub(super) struct ImportArgs {

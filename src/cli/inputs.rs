@@ -11,7 +11,7 @@ use crate::api::DataInput;
 pub(super) struct ModelArgs {
     /// The trained models, as .onnx files
     ///
-    /// A joint model counts for all its tasks, so that another net can be added to it.
+    /// A joint model stands for all its tasks, so nets can be added to it.
     #[arg(value_name = "MODEL", required = true, num_args = 1..)]
     pub(super) paths: Vec<PathBuf>,
     /// Name of a task, once per model in order; outputs become NAME/OUTPUT [default: file name]
@@ -29,7 +29,7 @@ pub(super) struct DataArgs {
     /// column per model input, under the input's name (a single one serves a single input), and perhaps
     /// `labels`. A folder of images (PNG, JPEG, WebP, BMP) or sounds (WAV) holds one sub-folder per
     /// class; a folder of .parquet or .tar files counts as one. Samples need no labels; with
-    /// labels, errors are reported. Without data, samples are made up from random numbers, which
+    /// labels, errors are reported. Without data, random numbers are used, which
     /// costs accuracy. Example: --data mnist.npz --data fashion.npz
     #[arg(short, long, value_name = "PATH")]
     pub(super) data: Vec<PathBuf>,

@@ -1,4 +1,4 @@
-//! `inspect`: one model and what of it can be shared.
+//! `inspect`: shows one model's layers and shareable channels.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,11 @@ use super::{Status, printing};
 use crate::api::{inspect, output};
 use crate::error::Result;
 
-/// Show the layers of one model and which of its channels can be shared
+/// Show the layers of one model and the channels that can be shared
 ///
-/// Layers and channels are those of the simplified model that a merge works on: BatchNorm is folded
-/// into the layer before it, MatMul and Add become Gemm, and so on. Channels of a group move
-/// together, for example those of a residual stream.
+/// Shows the canonical model that a merge works on: BatchNorm is folded into the previous layer,
+/// MatMul and Add become Gemm, and so on. Channels of a group are paired together, for example those
+/// of a residual stream.
 #[derive(Args)]
 pub(super) struct InspectArgs {
     /// The model, as an .onnx file

@@ -1,5 +1,4 @@
-//! Options of commands for programs in other languages: their names, defaults and help, and how their
-//! values are read.
+//! Options of commands for programs in other languages: names, defaults, help, and parsing.
 
 use std::ffi::OsString;
 
@@ -11,28 +10,30 @@ use crate::api::options::{
     CalibrateOptions, FrontierOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions,
     RuntimeOptions, VerifyOptions,
 };
+use super::replay::typed_options;
 use crate::error::{Error, ErrorKind, Result};
+use crate::zipper::PlanFile;
 
 /// One option of a command.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Keyword {
     /// Its flag, without the dashes.
     pub flag: String,
-    /// What stands for its value in help; none for a switch.
+    /// The placeholder of its value in help; none for a switch.
     pub value: Option<String>,
-    /// Its default, as typed; none where it depends on other options or is no value at all.
+    /// Its default, as typed; none if it depends on other options or is absence.
     pub default: Option<String>,
-    /// Values that it takes, each with a line of help; empty where they cannot be listed.
+    /// Its possible values, each with a line of help; empty if they cannot be listed.
     pub choices: Vec<(String, String)>,
     /// Whether it takes several values.
     pub is_list: bool,
-    /// Whether there is no command without it.
+    /// Whether it is required.
     pub is_required: bool,
-    /// What it does.
+    /// Its help.
     pub help: String,
 }
 
-/// The options of `command`; none where there is no such command.
+/// The options of `command`; none if there is no such command.
 pub fn keywords(command: &str) -> Vec<Keyword> {
     let empty = || Command::new("options");
     let command = match command {
@@ -79,6 +80,16 @@ fn keyword(arg: &Arg) -> Option<Keyword> {
 /// # Errors
 /// [`ErrorKind::Usage`] with the sentence of the command line.
 pub fn options<T: Args>(arguments: impl IntoIterator<Item = OsString>) -> Result<T> {
+    options_and_plan(arguments).map(|(options, _)| options)
+}
+
+/// [`options`], and a plan that holds those that were given.
+///
+/// # Errors
+/// As [`options`].
+pub fn options_and_plan<T: Args>(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(T, PlanFile)> {
     let refused = |error: clap::Error| {
         let text = error.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -88,7 +99,8 @@ pub fn options<T: Args>(arguments: impl IntoIterator<Item = OsString>) -> Result
     };
     let command = T::augment_args(Command::new("options").no_binary_name(true));
     let matches = command.try_get_matches_from(arguments).map_err(refused)?;
-    T::from_arg_matches(&matches).map_err(refused)
+    let plan = PlanFile { options: typed_options(&matches), ..PlanFile::default() };
+    Ok((T::from_arg_matches(&matches).map_err(refused)?, plan))
 }
 
 #[cfg(test)]
@@ -118,7 +130,7 @@ mod tests {
 
     #[test]
     fn every_option_of_a_command_is_a_keyword_or_names_a_place() {
-        // Models, data, where results go, and what only the command line can do.
+        // Models, data, outputs, and options of the command line only.
         let places = [
             "name",
             "data",

@@ -1,4 +1,4 @@
-//! `merge`: the main job.
+//! `merge`: merges models into one.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,16 +17,15 @@ use crate::zipper::PlanFile;
 
 /// Merge trained models into one smaller multi-task model
 ///
-/// The models are aligned layer by layer; neurons that do nearly the same are stored once, with
-/// weights that serve all tasks, and layers behind them make up for the change. Inputs that show what
-/// the models see (--data, no labels needed) decide what "nearly the same" means. Outputs of the joint
-/// model are called NAME/OUTPUT.
+/// Aligns the models layer by layer. Stores similar neurons once, with weights that serve all tasks,
+/// and adapts later layers to the change. Samples of the models' inputs (--data, no labels needed)
+/// decide which neurons are similar. Outputs of the joint model are called NAME/OUTPUT.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct MergeArgs {
     #[command(flatten)]
     models: ModelArgs,
-    /// Where to write the joint model; an existing file is replaced when the new one is complete
+    /// Where to write the joint model; replaces an existing file when the new one is complete
     #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -37,30 +36,29 @@ pub(super) struct MergeArgs {
     result: MergeResultArgs,
 }
 
-/// Where results go.
+/// Output files.
 #[derive(Args)]
 #[command(next_help_heading = "Result")]
 struct MergeResultArgs {
     /// Write a report: .html, .json, or .md for a model card; repeatable
     #[arg(long, value_name = "FILE", value_parser = report_path)]
     report: Vec<PathBuf>,
-    /// Repeat the merge of a plan; models and options that are given here replace those of the plan
+    /// Repeat the merge of a plan; models and options given here replace those of the plan
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-    /// Write a plan of the merge, a TOML file to change and to repeat the merge from
+    /// Write a plan of the merge: a TOML file for editing and repeating it
     #[arg(long, value_name = "FILE")]
     save_plan: Option<PathBuf>,
-    /// Follow the plan although models or samples are not those that it was made with
+    /// Follow the plan even if models or samples differ from those it was made with
     #[arg(long, requires = "plan")]
     allow_changed: bool,
     /// Print the report as JSON instead of text
     #[arg(long)]
     json: bool,
-    /// Show what would be done and stop, like `onnx-zip plan`
+    /// Show the plan and stop, like `onnx-zip plan`
     #[arg(long)]
     dry_run: bool,
-    /// Keep a joint model that fails that check, as STEM.rejected.onnx beside the output; else nothing
-    /// is left of it
+    /// Keep a joint model that fails its verification, as STEM.rejected.onnx beside the output
     #[arg(long, conflicts_with = "no_verify")]
     keep_rejected: bool,
 }
@@ -134,8 +132,8 @@ impl MergeArgs {
     }
 }
 
-/// How the command ends. Says loudly where the joint model is not what was required, and in what it is
-/// worse than its originals.
+/// The status of the command. Reports requirements that are not met, and respects in which the joint
+/// model is worse than its originals.
 fn status(merged: &Merged, console: &Console) -> Status {
     if !merged.passed {
         return Status::VerificationFailed;

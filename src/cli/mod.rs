@@ -29,13 +29,13 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::{Error, ErrorKind, Result};
 use crate::zipper::PlanFile;
 use console::Console;
-pub use keywords::{Keyword, keywords, options};
+pub use keywords::{Keyword, keywords, options, options_and_plan};
 use replay::{Expanded, typed_options};
 
 /// Merge pre-trained ONNX models into one smaller multi-task model
 ///
-/// Neurons that do nearly the same in several models are stored once (Multi-Task Zipping). The joint
-/// model computes every task, in one run or one at a time, and needs no retraining.
+/// Similar neurons of several models are stored once (Multi-Task Zipping). The joint model computes
+/// every task, in one run or one at a time, and needs no retraining.
 #[derive(Parser)]
 #[command(name = "onnx-zip", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_long_help = EXAMPLES)]
@@ -56,13 +56,13 @@ Examples:
 
 Exit codes: 0 done, 1 verification failed or --require not met, 2 error, 130 stopped by Ctrl-C.";
 
-/// How much is said.
+/// Verbosity.
 #[derive(Args)]
 struct Verbosity {
-    /// Say nothing but results and errors
+    /// Print only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 900)]
     quiet: bool,
-    /// Show every layer and every remark
+    /// Print every layer and every note
     #[arg(short, long, global = true, display_order = 901)]
     verbose: bool,
 }
@@ -86,14 +86,14 @@ enum Command {
     Footprint(footprint::FootprintArgs),
 }
 
-/// How a command ended.
+/// The status of a finished command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Everything is as it should be.
+    /// Success.
     Done,
     /// The command ran, but a verification failed.
     VerificationFailed,
-    /// The command ran, but its result is not what was required.
+    /// The command ran, but its result does not meet a requirement.
     RequirementUnmet,
 }
 
@@ -116,16 +116,16 @@ pub fn error_code(error: &Error) -> u8 {
 }
 
 /// Parses and runs a command line, whose first argument is the program. Prints help and ends the
-/// process where that is asked for, or where the arguments do not parse.
+/// process if help is asked for or arguments do not parse.
 ///
 /// # Errors
-/// Whatever the command meets.
+/// Those of the command.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
     let program = std::env::current_exe().into_iter().map(Into::into).collect();
     run_as(program, args)
 }
 
-/// [`run`] in a process that others start by the command `program`.
+/// [`run`], where `program` is the command that starts this process.
 ///
 /// # Errors
 /// As [`run`].

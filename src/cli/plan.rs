@@ -1,4 +1,4 @@
-//! `plan`: what a merge would do.
+//! `plan`: plans a merge without data.
 
 use clap::Args;
 
@@ -8,10 +8,10 @@ use crate::api::options::PlanOptions;
 use crate::api::{self, ModelInput, output};
 use crate::error::Result;
 
-/// Show what a merge would do; needs no data
+/// Plan a merge without data
 ///
-/// Tells which layers correspond, where the models first differ, which parts cannot be shared and
-/// why, how large the joint model would be, and what the merge would take of memory.
+/// Shows the layers that correspond, where the models first differ, the parts that cannot be shared
+/// and why, the size of the joint model, and the memory that the merge needs.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct PlanArgs {

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::naming;
 use crate::staging::{Target, is_stdout, resolve};
 
-/// Prints a result. A reader that has seen enough is no error.
+/// Prints a result. A closed pipe is no error.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] where standard output cannot be written.
@@ -15,7 +15,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
     print_to(&mut io::stdout().lock(), text)
 }
 
-/// Prints a result of which `output` is the other part: elsewhere, where that went to standard output.
+/// Prints a text beside the result in `output`: to standard error if `output` is standard output.
 ///
 /// # Errors
 /// As [`print`].

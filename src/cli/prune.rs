@@ -1,4 +1,4 @@
-//! `prune`: leaves out weights of one model.
+//! `prune`: prunes the weights of one model.
 
 use std::path::PathBuf;
 
@@ -11,11 +11,11 @@ use crate::api::options::PruneOptions;
 use crate::api::{output, prune};
 use crate::error::Result;
 
-/// Leave out the weights that a model's layers can do without
+/// Prune the weights of one model
 ///
-/// A part of each layer's weights becomes zero, and those that stay are fitted to what the layer computed
-/// before; there is no training. Merging two pruned models keeps their zeros: the joint model has no more
-/// connections than the two had.
+/// Sets a part of each layer's weights to zero, and fits the others to the layer's original outputs,
+/// without training. Merging two pruned models keeps their zeros: the joint model has no more
+/// connections than both together.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct PruneArgs {

@@ -1,4 +1,4 @@
-//! Plans on the command line: their options come before those that are typed.
+//! Inserts the options of a plan before the typed ones.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -10,27 +10,27 @@ use indexmap::IndexMap;
 
 use super::Cli;
 use crate::api::options::MergeOptions;
-use crate::api::{read_plan, resolved};
+use crate::api::{PREPROCESS, read_plan, resolved};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::zipper::{FileRecord, PlanFile};
 
-/// The command that follows plans.
+/// The command that can follow plans.
 const MERGE: &str = "merge";
 
-/// Names of options that say what a machine has, and of what a plan has tables for.
+/// Names of options that depend on the machine, and of those that have tables in a plan.
 const NOT_IN_PLANS: [&str; 3] = ["gram", "runtime-library", "threads"];
 
-/// Names of options by which the decisions of a plan about layers come to nothing.
+/// Names of options that override a plan's decisions about layers.
 const DECIDING: [&str; 5] = ["share", "target-size", "max-drop", "max-cost", "unit"];
 
-/// A command line, with what a plan adds to it.
+/// A command line with the options of a plan.
 pub(super) struct Expanded {
     pub(super) args: Vec<OsString>,
-    /// The plan, without what typed options replace.
+    /// The plan, without the parts that typed options replace.
     pub(super) plan: Option<PlanFile>,
 }
 
-/// Adds the options of the plan that a command line names, if it does.
+/// Adds the options of the plan that a command line names, if it names one.
 ///
 /// # Errors
 /// As [`read_plan`]; [`ErrorKind::Format`] for options that no plan holds.
@@ -48,7 +48,7 @@ pub(super) fn expand(args: Vec<OsString>) -> Result<Expanded> {
     Ok(Expanded { args, plan: Some(plan) })
 }
 
-/// The options of a merge that were typed, as a plan holds them.
+/// The typed options of a merge, in the form of a plan.
 pub(super) fn typed_options(matches: &ArgMatches) -> IndexMap<String, Vec<String>> {
     let mut options = IndexMap::new();
     for arg in merge_options().get_arguments() {
@@ -69,7 +69,7 @@ pub(super) fn typed_options(matches: &ArgMatches) -> IndexMap<String, Vec<String
     options
 }
 
-/// The options of a merge, without models, data, and where results go.
+/// The options of a merge, without models, data and outputs.
 fn merge_options() -> Command {
     MergeOptions::augment_args(Command::new("options"))
 }
@@ -84,7 +84,7 @@ fn is_typed(matches: &ArgMatches, id: &str) -> bool {
         && matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
-/// What was typed beside a plan.
+/// The arguments typed beside a plan.
 struct Typed {
     options: Command,
     /// Identifiers.
@@ -103,7 +103,7 @@ impl Typed {
         Typed { ids, models: is("paths"), names: is("names"), data: is("data"), options }
     }
 
-    /// The arguments that `plan` adds. Takes out of it what typed ones replace.
+    /// The arguments that `plan` adds. Removes from it the options that typed ones replace.
     fn added(&self, plan: &mut PlanFile, path: &Path) -> Result<Vec<OsString>> {
         let mut added: Vec<OsString> = Vec::new();
         let option = |name: &str, value: &String| OsString::from(format!("--{name}={value}"));
@@ -119,6 +119,10 @@ impl Typed {
                 continue;
             }
             match (is_switch(arg), values.as_slice()) {
+                (false, values) if name == PREPROCESS => {
+                    let file = |value: &String| resolved(path, Path::new(value)).to_string_lossy().into_owned();
+                    added.extend(values.iter().map(|value| option(name, &file(value))));
+                }
                 (false, values) => added.extend(values.iter().map(|value| option(name, value))),
                 (true, [is]) if is == "true" => added.push(format!("--{name}").into()),
                 (true, [is]) if is == "false" => {}
@@ -145,7 +149,7 @@ impl Typed {
         if self.models {
             plan.models.clear();
         }
-        // A name may begin with a dash.
+        // A value may begin with a dash.
         let model =
             |file: &FileRecord| Path::new(".").join(resolved(path, &file.path)).into_os_string();
         added.extend(plan.models.iter().map(model));

@@ -1,4 +1,4 @@
-//! `retrain`: a joint model is trained a little more.
+//! `retrain`: retrains a joint model.
 
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,12 @@ use crate::report;
 use crate::retrain::LossKind;
 use crate::verify::Verification;
 
-/// Train a joint model a little more, so that it does what its original models did
+/// Retrain a joint model towards its original models or labels
 ///
-/// All parameters are trained at once, towards the scores of the original models (--teacher, no
-/// labels needed) or towards labels. Shared weights learn from every task. Needs nothing but ONNX
-/// Runtime: gradients and optimiser are part of the graph that it runs. The weights that do best on
-/// samples kept for validation are written, also after Ctrl-C.
+/// Trains all parameters at once, towards the scores of the original models (--teacher, no labels
+/// needed) or towards labels. Shared weights learn from every task. Needs only ONNX Runtime:
+/// gradients and optimiser are part of the graph. Writes the weights with the best validation, also
+/// after Ctrl-C.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct RetrainArgs {
@@ -31,11 +31,11 @@ pub(super) struct RetrainArgs {
     /// Where to write the retrained joint model, in the form of the given one
     #[arg(short, long, value_name = "FILE", required_unless_present = "export")]
     output: Option<PathBuf>,
-    /// Write a folder for ONNX Runtime training instead, with scripts that train there; it must be new
-    /// or empty, and `onnx-zip import` takes the trained weights back
+    /// Instead write a folder with scripts for ONNX Runtime training; it must be new or empty, and
+    /// `onnx-zip import` reads the trained weights
     #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "checkpoint"])]
     export: Option<PathBuf>,
-    /// The original model of a task, to learn from; once per task, in the order of the tasks
+    /// The original model of a task; once per task, in the order of the tasks
     #[arg(long, value_name = "MODEL")]
     teacher: Vec<PathBuf>,
     #[command(flatten)]
@@ -46,7 +46,7 @@ pub(super) struct RetrainArgs {
     result: RetrainResultArgs,
 }
 
-/// Where results go.
+/// Output files.
 #[derive(Args)]
 #[command(next_help_heading = "Result")]
 struct RetrainResultArgs {
@@ -56,8 +56,7 @@ struct RetrainResultArgs {
     /// Print the report as JSON instead of text
     #[arg(long)]
     json: bool,
-    /// Keep a joint model that fails that check, as STEM.rejected.onnx beside the output; else nothing
-    /// is left of it
+    /// Keep a joint model that fails its verification, as STEM.rejected.onnx beside the output
     #[arg(long, conflicts_with = "no_verify")]
     keep_rejected: bool,
 }
@@ -77,7 +76,7 @@ Examples:
         --export training/
     onnx-zip import training/ -o joint2.onnx";
 
-/// Samples per task in a folder for ONNX Runtime training, where there are more.
+/// Samples per task in a folder for ONNX Runtime training at most.
 const EXPORTED_SAMPLES: usize = 10_000;
 
 impl RetrainArgs {
@@ -110,7 +109,7 @@ impl RetrainArgs {
         Ok(if passed { Status::Done } else { Status::VerificationFailed })
     }
 
-    /// Leaves training to ONNX Runtime training.
+    /// Exports a folder for ONNX Runtime training.
     fn hand_off(&self, folder: &Path, console: &Console) -> Result<Status> {
         let options =
             self.options.training.options(self.options.runtime.batch, !self.teacher.is_empty());

@@ -1,4 +1,4 @@
-//! `split`: one file per task over one file of weights.
+//! `split`: writes one file per task over one file of weights.
 
 use std::path::PathBuf;
 
@@ -9,18 +9,18 @@ use super::console::Console;
 use crate::api::Joint;
 use crate::error::Result;
 
-/// Write one model per task, all of which read their weights from one common file
+/// Write one model per task; all models read their weights from one common file
 ///
-/// Shared weights are stored once, in weights-DIGEST.bin, which is called after its contents; NAME.onnx
-/// holds the graph of task NAME and computes only that task. Models of the same names in the folder are
-/// replaced all at once.
+/// Shared weights are stored once, in weights-DIGEST.bin, which is named after its contents.
+/// NAME.onnx holds the graph of task NAME and computes only that task. Models of the same names in
+/// the folder are replaced all at once.
 #[derive(Args)]
 #[command(after_long_help = "Example:\n  onnx-zip split joint.onnx -o tasks/")]
 pub(super) struct SplitArgs {
     /// The joint model
     #[arg(value_name = "JOINT")]
     joint: PathBuf,
-    /// Folder to write into; it is made where it does not exist
+    /// Folder to write into; created if it does not exist
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
 }

@@ -1,7 +1,7 @@
-//! Ctrl-C: the first one asks to stop, the second one does.
+//! Ctrl-C: the first one asks to stop, the second one ends the process.
 //!
-//! Work that asks in between stops in order. Where nothing asks for a while (a runtime that computes, a
-//! large product, a damaged model), the process ends all the same; what it was writing has no place yet.
+//! Work that polls stops in order. If nothing polls for a while (a runtime that computes, a large
+//! product, a damaged model), the process ends anyway. Files being written are not in place yet.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +12,13 @@ use crate::error::{Error, ErrorKind, Result};
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// Whether somebody has been told.
+/// Whether a poll has seen the request.
 static HEARD: AtomicBool = AtomicBool::new(false);
 
 /// Exit code of a process that the user stopped.
 const INTERRUPTED: i32 = 130;
 
-/// How long work may take to ask.
+/// Time within which work must poll.
 const PATIENCE: Duration = Duration::from_millis(700);
 
 /// Listens to Ctrl-C and to requests to terminate.
@@ -48,8 +48,7 @@ pub(super) fn stopped() -> bool {
     stopped
 }
 
-/// Ends the process, whatever its other threads do. Runtimes must not be taken down while they compute,
-/// as an orderly exit would.
+/// Ends the process at once. An orderly exit would tear down runtimes while they compute.
 fn leave() -> ! {
     #[cfg(unix)]
     signal_hook::low_level::exit(INTERRUPTED);

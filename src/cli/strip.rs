@@ -1,4 +1,4 @@
-//! `strip`: a copy of a joint model for a device.
+//! `strip`: writes a copy of a joint model for a device.
 
 use std::path::PathBuf;
 
@@ -12,11 +12,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 
-/// Write a copy of a joint model that holds what a run needs and nothing more
+/// Write a copy of a joint model without data that a run does not need
 ///
-/// Leaves out the plan by which `extract`, `split`, `retrain` and `merge` take a joint model apart, and
-/// numbers inner values and nodes in place of their names. Inputs, outputs, weights and results stay as
-/// they are. Keep the original: a stripped copy cannot be taken apart.
+/// Removes the metadata by which `extract`, `split`, `retrain` and `merge` recover the task nets, and
+/// replaces names of inner values and nodes by numbers. Inputs, outputs, weights and results stay the
+/// same. Keep the original: a stripped copy cannot be taken apart.
 #[derive(Args)]
 #[command(after_long_help = "Example:\n  onnx-zip strip joint.onnx -o device.onnx")]
 pub(super) struct StripArgs {

@@ -1,4 +1,4 @@
-//! `verify`: a joint model against its originals.
+//! `verify`: compares a joint model with its originals.
 
 use std::path::PathBuf;
 
@@ -14,12 +14,12 @@ use crate::report;
 
 /// Compare a joint model with its originals, in ONNX Runtime and in tract
 ///
-/// Reports, per task, how far the joint model is from the original, how often both predict the same
-/// and, where there are labels, the error of both. That difference is the price of sharing and fails
-/// nothing, as long as it is what it was when the file was merged (up to four times as much, since new
-/// samples deviate more) and no limit is given. What fails, with exit code 1, is more than that, a
-/// missing or misshapen output, NaN, and runtimes that disagree with each other. The first runtime that
-/// can run the originals judges; one that cannot is named and fails nothing.
+/// Reports, per task, the deviation from the original, how often both predict the same class and,
+/// with labels, both errors. The deviation is the price of sharing. It fails the verification, with
+/// exit code 1, if it exceeds a given limit, or without a limit four times the deviation that the
+/// file reports from its merge. Missing outputs, wrong shapes, NaN, and runtimes that disagree fail,
+/// too. The first runtime that can run the originals judges; one that cannot is named and fails
+/// nothing.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct VerifyArgs {

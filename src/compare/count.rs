@@ -6,17 +6,17 @@ use crate::canon::infer_types;
 use crate::ir::{Attribute, Dim, Graph, Node, TensorType, ValueId, ValueKind};
 use crate::runtime::HostArray;
 
-/// Nodes of a graph and its sub-graphs. A `Constant` is a tensor in another place and does not count.
+/// Nodes of a graph and its sub-graphs. A `Constant` is a stored tensor and does not count.
 pub fn nodes(graph: &Graph) -> u64 {
     let within = |node: &Node| node.subgraphs().map(nodes).sum::<u64>();
     graph.nodes().map(|(_, node)| u64::from(!node.is("Constant")) + within(node)).sum()
 }
 
 /// Multiply-adds of all layers (convolutions, matrix products, recurrences) in `runs` runs of a graph
-/// that is fed arrays such as `fed`. Of an `If`, the first branch is taken once and the other one in all
-/// other runs, as the nested ones of the switch form do when each task is asked for once.
+/// with inputs like `fed`. An `If` takes its first branch once and the other branch in all other
+/// runs, as in the switch form when each task runs once.
 ///
-/// `None` where sizes stay open.
+/// `None` if sizes are unknown.
 pub fn multiply_adds(graph: &Graph, fed: &[(String, HostArray)], runs: u64) -> Option<u64> {
     let extents: HashMap<&str, &[usize]> =
         fed.iter().map(|(name, array)| (name.as_str(), array.shape())).collect();
@@ -42,7 +42,7 @@ fn of_runs(mut graph: Graph, runs: u64) -> Option<u64> {
     graph.nodes().map(|(_, node)| of_node(node)).try_fold(0u64, |sum, n| sum.checked_add(n?))
 }
 
-/// Of a node with layers in its sub-graphs.
+/// Multiply-adds of a node with sub-graphs.
 fn of_branches(graph: &Graph, node: &Node, runs: u64) -> Option<u64> {
     let others = runs.checked_sub(1).filter(|others| *others > 0 && node.is("If"))?;
     let branch = |name: &str, runs: u64| {
@@ -52,7 +52,7 @@ fn of_branches(graph: &Graph, node: &Node, runs: u64) -> Option<u64> {
     branch("then_branch", 1)?.checked_add(branch("else_branch", others)?)
 }
 
-/// A sub-graph that knows what it captures.
+/// A sub-graph with the types of its captured values.
 fn resolved(outer: &Graph, branch: &Graph) -> Graph {
     let mut branch = branch.clone();
     let captured: Vec<(ValueId, ValueId)> = branch
@@ -77,11 +77,11 @@ fn has_layers(graph: &Graph) -> bool {
         .any(|(_, node)| LAYERS.contains(&node.op.as_str()) || node.subgraphs().any(has_layers))
 }
 
-/// Operators that are counted, by name alone: fused ones of other domains compute the same.
+/// Counted operators, by name only: fused ones of other domains compute the same.
 const LAYERS: &[&str] =
     &["Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "LSTM", "GRU", "RNN"];
 
-/// Multiply-adds of one run of a node; none where it is no layer.
+/// Multiply-adds of one run of a node; 0 if it is no layer.
 fn of_layer(graph: &Graph, node: &Node) -> Option<u64> {
     if !LAYERS.contains(&node.op.as_str()) {
         return Some(0);
@@ -102,7 +102,7 @@ fn of_layer(graph: &Graph, node: &Node) -> Option<u64> {
     }
 }
 
-/// Places at which a filter is applied: samples times spatial positions.
+/// Positions of a filter: samples times spatial positions.
 fn positions(extents: &[u64]) -> Option<u64> {
     product(extents.get(2..)?)?.checked_mul(*extents.first()?)
 }
@@ -111,7 +111,7 @@ fn product(extents: &[u64]) -> Option<u64> {
     extents.iter().try_fold(1u64, |n, extent| n.checked_mul(*extent))
 }
 
-/// The extents of a value, where all are known.
+/// The extents of a value, if all are known.
 fn extents(graph: &Graph, value: ValueId) -> Option<Vec<u64>> {
     if let Some(tensor) = graph.initializer(value) {
         return Some(tensor.dims.iter().map(|d| *d as u64).collect());

@@ -11,7 +11,7 @@ use crate::verify::Wiring;
 /// Named arrays for one run.
 pub(super) type Feed = Vec<(String, HostArray)>;
 
-/// What one run of all tasks is fed.
+/// Inputs for one run of all tasks.
 pub(super) struct Feeds {
     /// Per original.
     pub(super) originals: Vec<Feed>,
@@ -50,7 +50,7 @@ impl Feeds {
     }
 }
 
-/// One sample, or as many as a batch must have, from the first on.
+/// The first sample, or as many samples as the batch size requires.
 fn sample(original: &Original<'_>) -> Result<Feed> {
     let graph = &original.net.graph;
     let size = fixed_batch(&ports(graph, &graph.inputs)?).unwrap_or(1).max(1);

@@ -1,4 +1,4 @@
-//! How long one run of all tasks takes, measured by turns.
+//! Measures the time of one run of all tasks, in alternating rounds.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,24 +11,24 @@ use crate::error::{Context, Result};
 use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource, Session, feeds};
 
-/// By how much longer a joint model may take before it counts as slower.
+/// A joint model counts as slower only beyond this relative difference.
 pub const TOLERANCE: f64 = 0.02;
 
-/// Time that is spent on rounds, warming up left out.
+/// Time spent on rounds, without warm-up.
 const ENOUGH: Duration = Duration::from_millis(300);
 
-/// Time after which there is no further round even where there were fewer than [`FEWEST_ROUNDS`].
+/// Time after which rounds end even if there were fewer than [`FEWEST_ROUNDS`].
 const MOST: Duration = Duration::from_secs(2);
 
 const FEWEST_ROUNDS: usize = 5;
 const MOST_ROUNDS: usize = 200;
 
-/// Seconds that one run of all tasks takes, on one thread and with a batch of one: medians.
+/// Median seconds of one run of all tasks, on one thread with a batch of one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// The runtime, with version and device.
     pub runtime: String,
-    /// Times that everything was run.
+    /// Number of rounds.
     pub rounds: usize,
     /// Of the joint model.
     pub joint: f64,
@@ -40,7 +40,7 @@ pub struct Latency {
     pub slower: bool,
 }
 
-/// A loaded model with what it is fed for one run of all its tasks.
+/// A loaded model with its inputs for one run of all tasks.
 struct Runner<'a> {
     session: Box<dyn Session>,
     runs: &'a [Feed],
@@ -81,8 +81,7 @@ pub(super) fn measure(
     Ok(summary(backend.describe(), &rounds(&mut runners, progress)?))
 }
 
-/// Seconds of every runner in every round; a runner that followed another one in one round goes before
-/// it in the next.
+/// Seconds of every runner in every round. The order is reversed from round to round.
 fn rounds(runners: &mut [Runner<'_>], progress: &dyn Progress) -> Result<Vec<Vec<f64>>> {
     let mut rounds = Vec::new();
     let start = Instant::now();
@@ -108,7 +107,7 @@ fn take((runner, seconds): (&mut Runner<'_>, &mut f64)) -> Result<()> {
     Ok(())
 }
 
-/// What rounds tell; the first column is the joint model's.
+/// Evaluates rounds; the first column is the joint model's.
 fn summary(runtime: String, rounds: &[Vec<f64>]) -> Latency {
     let column = |at: usize| rounds.iter().filter_map(move |r| r.get(at).copied());
     let models = rounds.first().map_or(0, Vec::len);

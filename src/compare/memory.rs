@@ -1,13 +1,13 @@
-//! What loading models costs in memory, as the system tells it.
+//! Measures the memory of loading models, as the system reports it.
 
 use crate::error::Result;
 use crate::runtime::{Backend, ModelSource};
 
-/// Where Linux tells a process about itself.
+/// The status file of the process on Linux.
 const STATUS: &str = "/proc/self/status";
 
-/// Bytes by which the peak of this process's memory grows while it loads models and keeps them all;
-/// `None` where the platform does not tell. Means what it says in a process that has done nothing else.
+/// Growth in bytes of this process's peak memory while it loads models and keeps them all; `None` if
+/// the platform does not report it. Valid only in a process that has done nothing else.
 ///
 /// # Errors
 /// As [`Backend::load`].
@@ -19,7 +19,7 @@ pub fn growth(backend: &dyn Backend, sources: &[ModelSource<'_>]) -> Result<Opti
     Ok(after.zip(before).map(|(after, before)| after.saturating_sub(before)))
 }
 
-/// The most memory that this process has had, in bytes.
+/// The peak memory of this process, in bytes.
 fn peak() -> Option<u64> {
     parse(&std::fs::read_to_string(STATUS).ok()?)
 }

@@ -1,7 +1,8 @@
-//! What a joint model costs, against the models that it replaces.
+//! Compares a joint model with its originals in size and speed.
 //!
-//! Bytes and counts are exact. Latency is measured on one thread, a sample at a time, in runs of the
-//! joint model and of its originals by turns, so that whatever else the machine does slows both alike.
+//! Bytes and counts are exact. Latency is measured on one thread, one sample at a time, in
+//! alternating runs of the joint model and its originals, so that other load on the machine slows
+//! both alike.
 
 mod count;
 mod feeds;
@@ -36,14 +37,14 @@ pub struct Against<T> {
 }
 
 impl Against<u64> {
-    /// Two counts and their ratio, which is 1 where there is nothing to compare with.
+    /// Two counts and their ratio, which is 1 if the originals' count is 0.
     pub fn new(joint: u64, originals: u64) -> Self {
         let ratio = if originals > 0 { joint as f64 / originals as f64 } else { 1.0 };
         Against { joint, originals, ratio }
     }
 }
 
-/// What a joint model costs, against its originals.
+/// Size and speed of a joint model against its originals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Sizes of the files, external data included.
@@ -52,20 +53,20 @@ pub struct Comparison {
     pub parameters: Against<u64>,
     /// Nodes in the files, `Constant` left out.
     pub nodes: Against<u64>,
-    /// Multiply-adds of all layers in one run of all tasks; `None` where sizes are not known.
+    /// Multiply-adds of all layers in one run of all tasks; `None` if sizes are not known.
     pub multiply_adds: Option<Against<u64>>,
-    /// Seconds of one run of all tasks; `None` where it could not be measured.
+    /// Seconds of one run of all tasks; `None` if it could not be measured.
     pub latency: Option<Latency>,
-    /// Bytes by which loading lets the peak memory of a process grow; `None` where the platform
-    /// does not tell.
+    /// Growth in bytes of a process's peak memory by loading; `None` if the platform does not report
+    /// it.
     pub memory: Option<Against<u64>>,
-    /// What was not measured, and why.
+    /// Measurements that failed, with the reason.
     pub unmeasured: Vec<String>,
 }
 
 /// One model that was merged.
 pub struct Original<'a> {
-    /// The model as it was.
+    /// The original model.
     pub source: ModelSource<'a>,
     /// Size of its file.
     pub bytes: u64,
@@ -73,7 +74,7 @@ pub struct Original<'a> {
     pub parameters: u64,
     /// Nodes of its graph.
     pub nodes: u64,
-    /// A net in canonical form with the same layers, to count multiply-adds in.
+    /// A net in canonical form with the same layers, for counting multiply-adds.
     pub net: &'a Model,
     /// Samples for its inputs.
     pub data: &'a Dataset,
@@ -91,8 +92,8 @@ pub struct Candidate<'a> {
     pub parameters: u64,
 }
 
-/// Compares a joint model with its originals; latency is measured in `backend`, which should compute
-/// on one thread. What cannot be measured is left out, with the reason.
+/// Compares a joint model with its originals. Latency is measured in `backend`, which should compute
+/// on one thread. Measurements that fail are left out, with the reason.
 ///
 /// # Errors
 /// [`ErrorKind::Interrupted`].
@@ -122,7 +123,7 @@ pub fn compare(
     })
 }
 
-/// What was measured, if it could be; else the reason is noted.
+/// The value of a measurement; `None` if it failed, with the reason added to `missing`.
 ///
 /// # Errors
 /// [`ErrorKind::Interrupted`].
@@ -159,7 +160,7 @@ impl Comparison {
         self.bytes.joint < self.bytes.originals
     }
 
-    /// Whether the joint model takes at most [`TOLERANCE`] longer than its originals; `None` where that
+    /// Whether the joint model takes at most [`TOLERANCE`] longer than its originals; `None` if that
     /// was not measured.
     pub fn is_fast(&self) -> Option<bool> {
         self.latency.as_ref().map(|latency| !latency.slower)

@@ -6,8 +6,8 @@ use crate::ir::{Dim, Graph, NodeId, ValueId};
 use crate::ops::{Expand, Flow, Labels, NodeView, Operand, Partwise};
 
 impl Tracer<'_> {
-    /// Channels that begin in a constant, repeated by `Expand`, where a node puts them beside others: those
-    /// of a class token, say.
+    /// Channels of a constant that `Expand` repeats and a node joins with other channels, such as
+    /// those of a class token.
     pub(super) fn adopt(&mut self, id: NodeId) {
         let node = self.graph.node(id);
         let is_joined = ["Concat", "Add", "Mul", "Sub"].iter().any(|op| node.is(op));

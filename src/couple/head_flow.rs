@@ -1,4 +1,4 @@
-//! How channels that lie on two axes, as those of attention heads do, flow through nodes.
+//! The flow of channels on two axes, such as those of attention heads, through nodes.
 
 use super::heads::Kept;
 use super::trace::Tracer;
@@ -15,7 +15,7 @@ impl Tracer<'_> {
         read.into_iter().any(|labels| labels.within.is_some())
     }
 
-    /// Notes that a node needs the heads that it reads whole.
+    /// Marks the heads that a node reads as needed whole.
     pub(super) fn spoil(&mut self, id: NodeId) {
         for value in self.graph.node(id).inputs.iter().flatten() {
             let labels = self.labels[value.index()].as_ref().filter(|l| l.within.is_some());
@@ -23,8 +23,8 @@ impl Tracer<'_> {
         }
     }
 
-    /// The flow through a node that reads channels on two axes. Where the depths of a head cannot be
-    /// followed, they keep their order, and heads are what flows.
+    /// The flow through a node that reads channels on two axes. If the depths of a head cannot be
+    /// followed, they keep their order, and only heads flow on.
     pub(super) fn head_flow(&mut self, id: NodeId, rule: &dyn OpRule) -> Flow {
         let view = NodeView::new(self.graph, id, &self.labels);
         if let Some(product) = head_product(&view) {

@@ -1,4 +1,4 @@
-//! Attention heads: blocks of channels that move as a whole.
+//! Attention heads: blocks of channels that are paired as a whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -26,7 +26,7 @@ impl HeadSet {
     }
 }
 
-/// Everything that is known of heads while a graph is followed.
+/// The state of heads during a walk through the graph.
 #[derive(Debug, Default)]
 pub(super) struct Heads {
     sets: Vec<HeadSet>,
@@ -93,7 +93,7 @@ impl Heads {
         places.into_iter().map(|place| heads[place]).collect()
     }
 
-    /// Makes heads one where their channels are.
+    /// Unites heads whose channels are united.
     pub(super) fn unite(&self, atoms: &mut Atoms) {
         let mut first: HashMap<(Atom, usize), Vec<Atom>> = HashMap::new();
         for set in &self.sets {
@@ -104,7 +104,7 @@ impl Heads {
         }
     }
 
-    /// The nests, and the reshapes whose heads are none that can be moved.
+    /// The nests, and the reshapes whose heads cannot be paired.
     pub(super) fn resolve(
         &self,
         atoms: &Atoms,
@@ -158,12 +158,12 @@ impl Heads {
     }
 }
 
-/// What a node does with the heads that it reads.
+/// The use of heads by a node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kept {
-    /// It needs the channels of each head in their order.
+    /// The node needs the channels of each head in their order.
     pub(super) order: bool,
-    /// It is a product of stacks of matrices, one of each head.
+    /// The node is a batched product with one matrix per head.
     pub(super) product: bool,
 }
 
@@ -174,7 +174,7 @@ impl Kept {
     }
 }
 
-/// What shares heads with what is bad is bad.
+/// Badness spreads to all nests that share heads.
 fn spread(nests: &BTreeMap<GroupId, Nest>, bad: &mut BTreeSet<GroupId>) {
     loop {
         let before = bad.len();

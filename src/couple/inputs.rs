@@ -1,4 +1,4 @@
-//! Which axis of a model input runs over channels.
+//! Finds the channel axis of a model input.
 
 use crate::ir::{Consumers, Graph, NodeId, Tensor, ValueId};
 use crate::ops::{gates, moved_ones, normal_axis};

@@ -1,4 +1,4 @@
-//! Coupled channels: which channels of which tensors are the same channel.
+//! Coupled channels: finds the channels of different tensors that are the same channel.
 //!
 //! The unit that may be permuted, paired and shared is the [`ChannelGroup`]: all channels with the
 //! same producers and the same consumers. Groups follow from the rules of operators
@@ -81,12 +81,12 @@ impl Nest {
     }
 }
 
-/// Why the channels of a group cannot be shared.
+/// The reason why the channels of a group cannot be shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frozen {
     /// The reason, as a noun phrase.
     pub reason: String,
-    /// The node that asks for it; empty for model inputs and outputs.
+    /// The node that is the reason; empty for model inputs and outputs.
     pub node: String,
     /// Set for channels of a model input, which are shared in their order, and of a model output, which
     /// are shared on request.
@@ -114,7 +114,7 @@ impl fmt::Display for Frozen {
 /// Channels that move together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChannelGroup {
-    /// Name for people: that of the first producer.
+    /// Name for messages: that of the first producer.
     pub name: String,
     /// Number of channels.
     pub size: usize,
@@ -180,7 +180,7 @@ impl Coupling {
         &self.groups[id.0]
     }
 
-    /// The heads that a group falls into, if it does.
+    /// The heads of a group, if it has heads.
     pub fn nest(&self, group: GroupId) -> Option<&Nest> {
         self.nests.iter().find(|nest| nest.channels == group)
     }

@@ -1,4 +1,4 @@
-//! Which stored numbers are no layer's, and why.
+//! Finds parameters that belong to no layer, with the reason.
 
 use crate::ir::{Graph, Node, NodeId, Tensor, ValueId};
 use crate::ops::{self, Flow, LayerKind, Operand};
@@ -12,7 +12,7 @@ pub struct Outside {
     pub name: String,
     /// Number of its elements.
     pub elements: u64,
-    /// Why it belongs to no layer, as a noun phrase.
+    /// The reason why it belongs to no layer, as a noun phrase.
     pub reason: String,
 }
 
@@ -107,7 +107,7 @@ fn reason(graph: &Graph, coupling: &Coupling, reader: NodeId, value: ValueId) ->
     }
 }
 
-/// Why a product with a constant is no layer.
+/// The reason why a product with a constant is no layer.
 fn product(graph: &Graph, node: &Node, slot: usize) -> String {
     let rank = |slot: usize| {
         let value = node.input(slot)?;

@@ -21,19 +21,19 @@ pub(super) struct Tracer<'g> {
     /// Nodes other than layers at which channels begin, by their index.
     pub(super) makers: HashMap<u32, NodeId>,
     pub(super) heads: Heads,
-    /// Reshapes that put no channels on two axes.
+    /// Reshapes that do not split channels into two axes.
     pub(super) closed: &'g BTreeSet<NodeId>,
     /// Channels that may still be followed, counted at every value that they go through.
     pub(super) room: usize,
 }
 
-/// Channels of one value that are followed, so that a few bytes in a file do not fill the memory.
+/// Followed channels per value at most, so that a small file cannot fill the memory.
 const MOST_CHANNELS: usize = 1 << 22;
 
-/// The sum of the channels of all values that are followed.
+/// Followed channels of all values at most.
 const MOST_LABELS: usize = 1 << 25;
 
-/// Follows channels until all that are on two axes are heads that can be moved.
+/// Follows channels until all channels on two axes are heads that can be paired.
 pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
     let mut closed = BTreeSet::new();
     loop {

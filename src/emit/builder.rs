@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::ir::{Attribute, Graph, Node, Tensor, TensorType, ValueId, ValueKind};
 
 use super::recipe::Placed;
-use super::trainable::Scope;
+use super::scope::Scope;
 
 /// Operators that give another result each time they run.
 const RANDOM: &[&str] = &[

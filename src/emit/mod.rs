@@ -14,6 +14,7 @@ mod forms;
 mod names;
 mod nodes;
 mod recipe;
+mod scope;
 mod strip;
 mod task;
 mod trainable;

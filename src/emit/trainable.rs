@@ -12,23 +12,14 @@ use crate::align::TaskId;
 use crate::couple::LayerId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Graph, Model, Node, NodeId, Tensor, ValueId};
-use crate::mtz::joint::{JointModel, Neuron, Owner};
+use crate::mtz::joint::{JointModel, Owner};
 use crate::ops::{gates, is_parameter};
 
 use super::builder::Builder;
 use super::recipe::Placed;
+use super::scope::Scope;
 use super::task::{Layouts, TaskEmitter};
 use super::{InputMode, add_inputs, name_outputs, wrap};
-
-/// Among which parameters equal ones are the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Scope {
-    /// The parameter of one task.
-    Own(usize, ValueId),
-    /// Parameters of shared neurons: the first of them, and which of the nodes that make or treat
-    /// this neuron reads them.
-    Shared(Neuron, String),
-}
 
 /// A parameter of the joint model.
 #[derive(Debug, Clone)]
@@ -119,7 +110,7 @@ impl Trainable {
 }
 
 fn other_model() -> Error {
-    Error::new(ErrorKind::Format, "what was trained does not fit into the joint model")
+    Error::new(ErrorKind::Format, "the trained parameters do not fit the joint model")
 }
 
 /// The float constants of a graph that training moves, with a node that reads each.

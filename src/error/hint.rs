@@ -1,6 +1,6 @@
-//! What the user can do next.
+//! The next step for the user.
 
-/// What the user can do next: text that may name options, which every front end words its own way.
+/// The next step for the user: text that may name options, which every front end words its own way.
 ///
 /// ```
 /// use onnx_zip::error::Hint;

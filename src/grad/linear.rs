@@ -6,7 +6,7 @@ use crate::ir::{Attribute, Dim, Node, NodeId, ValueId};
 use super::{Grads, Tape, unsupported};
 
 impl Tape {
-    /// op(a)·op(b) of matrices, transposed where asked for, times `alpha`.
+    /// op(a)·op(b)·`alpha` of matrices, where op transposes or not.
     fn product(
         &mut self,
         (a, trans_a): (ValueId, bool),
@@ -21,7 +21,8 @@ impl Tape {
         self.op_with("Gemm", &[a, b], attributes)
     }
 
-    /// The gradient of an operand of a product of stacks, summed over the stacks that it was repeated for.
+    /// The gradient of an operand of a batched product, summed over the axes along which it was
+    /// broadcast.
     fn over_batches(
         &mut self,
         node: &Node,
@@ -89,7 +90,7 @@ pub(super) fn matmul(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Gr
     }
     let mut db = None;
     if tape.wants(node, 1) && rank_b == 2 {
-        // All leading axes of a count rows.
+        // All leading axes of `a` are rows.
         let (inner, outer) = (tape.sizes(b, 0)?[0] as i64, tape.sizes(b, 0)?[1] as i64);
         let (rows, drows) = (tape.reshaped(a, &[-1, inner]), tape.reshaped(dy, &[-1, outer]));
         db = Some(tape.product((rows, true), (drows, false), 1.0));

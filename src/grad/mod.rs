@@ -20,6 +20,7 @@ mod sensitivity;
 mod shape;
 mod unroll;
 mod weight_gradient;
+mod window;
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,7 +29,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, DataType, Dim, Graph, Node, Tensor, ValueId};
 
 pub use rules::differentiable_ops;
-pub use sensitivity::sensitivities;
+pub use sensitivity::{Sample, sensitivities};
 
 /// Gradients of a node's inputs, `None` where not needed.
 type Grads = Result<Vec<Option<ValueId>>>;
@@ -37,10 +38,10 @@ type Grads = Result<Vec<Option<ValueId>>>;
 pub struct Tape {
     /// The graph: the net, then its gradient.
     pub graph: Graph,
-    /// Values whose gradient is needed: the wanted ones and all that depend on them.
+    /// Values whose gradient is needed: the wanted values, and all values that depend on them.
     active: HashSet<ValueId>,
     grads: HashMap<ValueId, ValueId>,
-    /// How many values were added; makes their names unique without a search.
+    /// Number of added values, for unique names.
     added: usize,
 }
 
@@ -86,7 +87,7 @@ impl Tape {
         let order = self.graph.topological_order()?;
         for id in order.into_iter().rev() {
             let node = self.graph.node(id).clone();
-            // The rules of operators with several outputs ask for the others' gradients themselves.
+            // Rules of operators with several outputs read the other outputs' gradients themselves.
             let Some(gradient) = node.outputs.iter().flatten().find_map(|o| self.gradient(*o))
             else {
                 continue;
@@ -183,7 +184,7 @@ impl Tape {
         self.op_with("Cast", &[value], [("to", to)])
     }
 
-    /// 1 where `a` relates to `b`, else 0.
+    /// 1 where the comparison of `a` with `b` holds, else 0.
     fn indicator(&mut self, relation: &str, a: ValueId, b: ValueId) -> ValueId {
         let holds = self.op(relation, &[a, b]);
         self.cast(holds)
@@ -195,7 +196,7 @@ impl Tape {
         self.op("Reshape", &[value, shape])
     }
 
-    /// `value` in the shape `dims`; 0 keeps an extent, −1 takes what is left.
+    /// `value` reshaped to `dims`; 0 keeps an extent, −1 is inferred.
     fn reshaped(&mut self, value: ValueId, dims: &[i64]) -> ValueId {
         let dims = self.ints(dims);
         self.op("Reshape", &[value, dims])
@@ -229,7 +230,7 @@ impl Tape {
     }
 }
 
-/// An error about what a rule does not cover.
+/// An error about a case that a rule does not cover.
 fn unsupported(what: &str) -> Error {
     Error::new(ErrorKind::Unsupported, what)
 }

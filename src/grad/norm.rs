@@ -27,7 +27,7 @@ fn inverse_deviation(tape: &mut Tape, variance: ValueId, epsilon: f32) -> ValueI
     tape.op("Reciprocal", &[deviation])
 }
 
-/// In inference mode: mean and variance are parameters, and stay as they are.
+/// Inference mode: mean and variance are constants.
 pub(super) fn batch_norm(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
     let x = tape.input(node, 0)?;
     let rank = tape.shape(x)?.len();
@@ -70,7 +70,7 @@ impl Normalised {
         Ok(Normalised { axes, count, value, inverse_deviation })
     }
 
-    /// From the gradient of the normalised value to that of what was normalised.
+    /// The gradient of the input, from that of the normalised value.
     fn back(&self, tape: &mut Tape, gradient: ValueId) -> ValueId {
         let mean = average(tape, gradient, &self.axes, self.count);
         let along = tape.op("Mul", &[gradient, self.value]);

@@ -3,8 +3,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Attribute, Dim, Node, NodeId, ValueId};
 
-use super::conv::Window;
 use super::reduce::chosen;
+use super::window::Window;
 use super::{Grads, Tape, unsupported};
 
 fn kernel(node: &Node) -> Result<Vec<usize>> {
@@ -33,7 +33,7 @@ pub(super) fn max_pool(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> 
     overlapping(tape, (x, y, dy), &window)
 }
 
-/// Windows side by side: maxima and their gradients are repeated over their windows.
+/// Windows without overlap: maxima and their gradients are repeated over their windows.
 fn blown_up(tape: &mut Tape, (x, y, dy): (ValueId, ValueId, ValueId), window: &Window) -> ValueId {
     let scales: Vec<f32> =
         [1.0, 1.0].into_iter().chain(window.kernel.iter().map(|k| *k as f32)).collect();
@@ -41,8 +41,8 @@ fn blown_up(tape: &mut Tape, (x, y, dy): (ValueId, ValueId, ValueId), window: &W
     chosen(tape, x, maxima, gradients)
 }
 
-/// Windows that overlap. One plane per tap of the window: what the tap reads, whether it is the
-/// maximum, and its share of dy, spread back by the transposed one-hot convolution that read it.
+/// Overlapping windows, with one plane per kernel tap: the tap's element, whether it is the maximum,
+/// and its part of dy. The transposed one-hot convolution scatters that part back.
 fn overlapping(tape: &mut Tape, (x, y, dy): (ValueId, ValueId, ValueId), window: &Window) -> Grads {
     let c = channels(tape, x)?;
     let taps: usize = window.kernel.iter().product();
@@ -53,7 +53,7 @@ fn overlapping(tape: &mut Tape, (x, y, dy): (ValueId, ValueId, ValueId), window:
     let dims: Vec<usize> = [c * taps, 1].into_iter().chain(window.kernel.clone()).collect();
     let weight = tape.floats(&dims, one_hot)?;
     let group = ("group", Attribute::Int(c as i64));
-    // With ceil mode the last windows overhang: pad for them, too.
+    // In ceil mode the last windows overhang, so padding covers them, too.
     let n = window.kernel.len();
     let mut reading = window.clone();
     for (i, rest) in window.rest().into_iter().enumerate() {
@@ -90,7 +90,7 @@ pub(super) fn average_pool(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId)
     Ok(vec![Some(tape.op_with("ConvTranspose", &[share, ones], attributes))])
 }
 
-/// How many elements the window at each position averages, in row-major order.
+/// The number of averaged elements per window, in row-major order.
 fn counts(window: &Window, with_pads: bool) -> Vec<f32> {
     let n = window.kernel.len();
     let along = |i: usize, at: usize| -> f32 {
@@ -110,7 +110,7 @@ fn counts(window: &Window, with_pads: bool) -> Vec<f32> {
 }
 
 pub(super) fn global_average_pool(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
-    // A product with a plane of equal parts spreads dy as well.
+    // A product with a constant plane distributes dy evenly.
     let extents = tape.sizes(tape.input(node, 0)?, 2)?;
     let count: usize = extents.iter().product();
     let dims = [vec![1, 1], extents].concat();

@@ -31,13 +31,13 @@ impl Reduction {
     }
 }
 
-/// `dy` for every element of `x` that went into it.
+/// `dy` for every element of `x` that contributes to it.
 fn spread(tape: &mut Tape, x: ValueId, dy: ValueId) -> ValueId {
     let shape = tape.op("Shape", &[x]);
     tape.op("Expand", &[dy, shape])
 }
 
-/// `dy` for every element of `x` that is the result.
+/// `dy` for every element of `x` that equals the result.
 pub(super) fn chosen(tape: &mut Tape, x: ValueId, y: ValueId, dy: ValueId) -> ValueId {
     let hit = tape.indicator("Equal", x, y);
     tape.op("Mul", &[hit, dy])

@@ -1,4 +1,4 @@
-//! Which operators have a gradient.
+//! The table of operators with a gradient.
 
 use crate::ir::{Node, NodeId, ValueId};
 
@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Writes the gradients of a node's inputs from that of its first output. It may leave out inputs
-/// whose gradient nobody wants.
+/// whose gradient is not needed.
 pub(super) type Rule = fn(&mut Tape, NodeId, &Node, ValueId) -> Grads;
 
 /// Rules by operator. `tests.rs` compares each with finite differences.

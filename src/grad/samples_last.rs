@@ -1,17 +1,17 @@
-//! Convolutions of small images with the samples as the last axis.
+//! Rewrites convolutions of small images with the samples as the last axis.
 //!
-//! ONNX Runtime gathers patches and multiplies matrices sample by sample. Where a sample has few
-//! positions, both are slow: runs are short and matrices narrow. With samples as a last axis, over
-//! which the window does not slide, there is one wide product for all of them. Larger images do not
-//! fit into caches that way, and what turning axes costs is no longer won back.
+//! ONNX Runtime copies patches and multiplies matrices sample by sample. With few positions per
+//! sample, both are slow: memory runs are short and matrices narrow. With samples as the last axis,
+//! over which the window does not slide, there is one wide product for all samples. Larger images do
+//! not fit into caches that way, and the transposes cost more than they save.
 
 use crate::ir::{Attribute, Node, NodeId, ValueId};
 
 use super::Tape;
-use super::conv::Window;
+use super::window::Window;
 
-/// Up to so many values of a sample, on either side: those of 64 samples are a mebibyte, which is
-/// what a core's cache holds.
+/// Values per sample at most, for input and output: those of 64 samples are a mebibyte, which fits a
+/// core's cache.
 const VALUES: usize = 4096;
 
 /// What a convolution is for.
@@ -26,18 +26,18 @@ pub(super) enum Use {
 }
 
 impl Use {
-    /// Up to how many positions of the window it is faster with samples last.
+    /// The largest number of positions at which samples last are faster.
     fn positions(self) -> usize {
         match self {
-            // An addition or an activation behind it becomes a pass of its own.
+            // A following addition or activation needs a pass of its own.
             Use::Net => 100,
             Use::Gradient => 200,
-            // It writes more than it reads.
+            // Its output is larger than its input.
             Use::Transposed => 32,
         }
     }
 
-    /// Whether a convolution with `groups`, and weights of these sizes, is faster so.
+    /// Whether a convolution with `groups`, and weights of these sizes, is faster with samples last.
     pub(super) fn is_faster(self, window: &Window, weight: &[usize], groups: i64) -> bool {
         let positions: usize = window.to.iter().product();
         let from: usize = window.from.iter().product();
@@ -62,8 +62,7 @@ pub(super) fn convolution(
     tape.permuted(result, &samples_first(window))
 }
 
-/// Writes a convolution of the net itself anew. Whatever reads its result reads the same value as
-/// before.
+/// Rewrites a convolution of the net. Its output keeps its id.
 pub(super) fn rewrite(tape: &mut Tape, id: NodeId, node: &Node, window: &Window) {
     let inputs: Vec<ValueId> = node.reads().collect();
     let result = before_turning_back(tape, "Conv", &inputs, window);
@@ -75,7 +74,7 @@ pub(super) fn rewrite(tape: &mut Tape, id: NodeId, node: &Node, window: &Window)
     });
 }
 
-/// The result of `op`, of data, weight and perhaps bias, as [channels, spatial axes…, samples].
+/// The result of `op` on data, weight and possibly bias, as [channels, spatial axes…, samples].
 fn before_turning_back(tape: &mut Tape, op: &str, inputs: &[ValueId], window: &Window) -> ValueId {
     let rank = window.kernel.len() as i64 + 2;
     let (first_axis, last_axis) = (tape.ints(&[0]), tape.ints(&[rank]));
@@ -92,7 +91,7 @@ fn before_turning_back(tape: &mut Tape, op: &str, inputs: &[ValueId], window: &W
     tape.op("Squeeze", &[result, first_axis])
 }
 
-/// The window with an axis of samples behind.
+/// The window with samples as an additional last axis.
 fn with_samples(window: &Window) -> Window {
     let (before, behind) = window.pads.split_at(window.kernel.len());
     Window {

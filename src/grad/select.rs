@@ -6,7 +6,7 @@ use crate::ops::{NodeView, normal_axis, picked, slices};
 
 use super::{Grads, Tape, unsupported};
 
-/// The axis of a node that has one, and its extent for a value.
+/// A node's axis, and its extent in a value.
 fn extent(tape: &Tape, node: &Node, value: ValueId) -> Result<(usize, usize)> {
     let shape = tape.shape(value)?;
     let axis = normal_axis(node.int("axis", 0), shape.len());
@@ -54,8 +54,8 @@ impl Tape {
         self.op("Slice", &[value, bounds[0], bounds[1], bounds[2]])
     }
 
-    /// The tensor of extent `extent` along `axis` into whose entries `indices` the entries of
-    /// `value` are added.
+    /// Scatters by addition: a tensor of extent `extent` along `axis`, where the entries of `value`
+    /// are added at `indices`.
     fn scattered(
         &mut self,
         value: ValueId,
@@ -73,8 +73,8 @@ impl Tape {
             let pads = self.ints(&pads);
             return Ok(self.op("Pad", &[value, pads]));
         }
-        // One entry of zeros behind the value stands for "nothing"; each round takes one more entry
-        // for every index that occurs again.
+        // An entry of zeros after the value stands for "nothing". Each round adds one more entry for
+        // every repeated index.
         let mut pads = vec![0; 2 * rank];
         pads[rank + axis] = 1;
         let pads = self.ints(&pads);

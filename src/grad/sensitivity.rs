@@ -1,4 +1,4 @@
-//! How much each channel of a layer's pre-activations matters to the outputs.
+//! Sensitivity of the outputs to each channel of a layer's pre-activations.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,21 @@ use crate::ir::{DataType, Dim, Model, TensorType, ValueId};
 use crate::onnx;
 use crate::runtime::{Backend, HostArray, ModelSource};
 
+/// The samples that sensitivities are estimated from, and how they are run.
+#[derive(Clone, Copy)]
+pub struct Sample<'a> {
+    /// Runs the net with its backward pass.
+    pub backend: &'a dyn Backend,
+    /// The data set; its first samples are used.
+    pub data: &'a Dataset,
+    /// Number of samples at most.
+    pub samples: usize,
+    /// Samples per run.
+    pub batch: usize,
+    /// Seed of the random signs.
+    pub seed: u64,
+}
+
 /// E[(∂outputs/∂z)²] per channel of each layer's pre-activation z, mean over samples, summed over positions.
 ///
 /// One backward pass gives Σₖ (∂outputₖ/∂z)² without bias: the outputs are contracted with random
@@ -24,18 +39,15 @@ use crate::runtime::{Backend, HostArray, ModelSource};
 pub fn sensitivities(
     model: &Model,
     coupling: &Coupling,
-    backend: &dyn Backend,
-    data: &Dataset,
-    samples: usize,
-    batch: usize,
-    seed: u64,
+    sample: Sample<'_>,
 ) -> Result<BTreeMap<LayerId, Array1<f64>>> {
+    let Sample { backend, data, batch, seed, .. } = sample;
     let layers: Vec<ValueId> = coupling.layers.iter().map(|l| l.layer.output).collect();
     let (graph, signs) = squared_gradients(model, coupling, &layers).in_model(&model.name)?;
     let bytes = onnx::encode(&Model { graph, ..model.without_graph() })?;
     let mut session = backend.load(ModelSource::Bytes(&bytes)).in_model(&model.name)?;
     let mut sums: Vec<Array1<f64>> = Vec::new();
-    let samples = samples.min(data.len());
+    let samples = sample.samples.min(data.len());
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut start = 0;
     while start < samples {

@@ -25,8 +25,8 @@ const STEP: f32 = 2e-3;
 /// Builds a net whose operands to differentiate by are made by [`variable`]; gives its outputs.
 type Build = fn(&mut GraphBuilder) -> Vec<ValueId>;
 
-/// An operand: points that lie further apart than a difference reaches, in random order, so that
-/// no maximum changes hands and no kink is crossed.
+/// An operand: points further apart than the step of a difference, in random order, so that no step
+/// changes a maximum or crosses a kink.
 fn variable(b: &mut GraphBuilder, dims: &[usize], low: f32, high: f32) -> ValueId {
     let n: usize = dims.iter().product();
     let points = (0..n).map(|i| low + (high - low) * (i as f32 + 0.5) / n as f32);

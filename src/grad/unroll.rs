@@ -1,20 +1,20 @@
-//! Recurrent layers step by step, so that their gradient is that of the operators they consist of.
+//! Unrolls recurrent layers, so that their gradient follows from the gradients of simple operators.
 //!
-//! X·Wᵀ of all steps is one product. Its rows go to the steps, each of which adds h·Rᵀ and applies its
-//! gates. The outputs are the same values as before, so that nothing around a layer changes.
+//! X·Wᵀ of all steps is one product. Each step takes its rows, adds h·Rᵀ and applies the gates.
+//! Outputs keep their ids, so the rest of the net does not change.
 
 use crate::ir::{Attribute, Dim, Graph, Node, NodeId, Tensor, ValueId, ValueKind};
 use crate::ops::gates;
 
-/// Operators that are written step by step.
+/// Operators that are unrolled.
 pub(super) const UNROLLED: [&str; 3] = ["GRU", "LSTM", "RNN"];
 
-/// Activation functions of gates that there are operators for.
+/// Activation functions of gates that have an operator.
 const ACTIVATIONS: [&str; 3] = ["Sigmoid", "Tanh", "Relu"];
 
-/// Writes every recurrent layer step by step whose number of steps is known, and that is in canonical
-/// form: forward, steps first, without sequence lengths, peepholes and clipping. Others stay. Says
-/// whether there was any.
+/// Unrolls every recurrent layer with a known number of steps in canonical form: forward, steps
+/// first, without sequence lengths, peepholes and clipping. Others stay. Returns whether there was
+/// any.
 pub(super) fn unroll(graph: &mut Graph) -> bool {
     let recurrent = |(_, node): &(NodeId, &Node)| {
         node.domain.is_empty() && UNROLLED.contains(&node.op.as_str())
@@ -31,7 +31,7 @@ pub(super) fn unroll(graph: &mut Graph) -> bool {
     found
 }
 
-/// What a layer reads, and how large it is.
+/// Inputs and sizes of a layer.
 struct Layer {
     /// X, W and R.
     operands: [ValueId; 3],
@@ -65,7 +65,7 @@ impl Layer {
     }
 }
 
-/// The operators of a layer's activation functions; `None` where there is one without an operator.
+/// The operators of a layer's activation functions; `None` if one has no operator.
 fn activations(node: &Node) -> Option<Vec<&'static str>> {
     match node.attributes.get("activations") {
         Some(Attribute::Strs(names)) => {
@@ -80,32 +80,33 @@ fn activations(node: &Node) -> Option<Vec<&'static str>> {
     }
 }
 
-/// A layer that is being written.
+/// A layer being unrolled.
 struct Cells<'a> {
     graph: &'a mut Graph,
     node: Node,
     layer: Layer,
 }
 
-/// What passes from step to step: hidden units, and for LSTM cells.
+/// The state between steps: hidden units, and cells of an LSTM.
 #[derive(Clone, Copy)]
 struct Passed {
     hidden: ValueId,
     cell: Option<ValueId>,
 }
 
-/// What all steps have in common.
+/// Values common to all steps.
 struct Common {
     /// Rᵀ, units × rows.
     recurrence: ValueId,
-    /// For a GRU that resets hidden units before their product: Rᵀ of update and reset gate, and of the
-    /// hidden one.
+    /// For a GRU that resets hidden units before their product: Rᵀ of the update and reset gates, and
+    /// Rᵀ of the hidden gate.
     halves: Option<[ValueId; 2]>,
-    /// What is added to the product with the hidden units in each step.
+    /// The bias of the product with the hidden units.
     bias: Option<ValueId>,
 }
 
-/// What the reset gate of a GRU applies to: its result is multiplied by weights, or is a product already.
+/// The value that a GRU's reset gate multiplies: the hidden units before their product, or the
+/// product.
 enum Candidate {
     Weights(ValueId),
     Product(ValueId),
@@ -125,7 +126,7 @@ impl Cells<'_> {
         let directions = self.ints(&[1]);
         self.give(0, "Unsqueeze", &[all, directions]);
         match self.node.output(0) {
-            // So that the hidden units of all steps have a gradient where only the last ones are read.
+            // Gives the hidden units of all steps a gradient if only the last ones are read.
             Some(all) => {
                 let place = self.ints(&[self.layer.steps as i64 - 1]);
                 let last = self.op("Gather", &[all, place]);
@@ -169,7 +170,7 @@ impl Cells<'_> {
         (product, Common { recurrence, halves, bias })
     }
 
-    /// The initial states, zeros where none are given.
+    /// The initial states; zeros by default.
     fn start(&mut self, step: ValueId) -> Passed {
         let (hidden, cell) = (self.node.input(5), self.node.input(6));
         let is_lstm = self.node.is("LSTM");
@@ -259,7 +260,7 @@ impl Cells<'_> {
         self.op(op, &[value])
     }
 
-    /// The operator's result as output `slot` of the layer, where somebody reads it.
+    /// Writes the operator's result to output `slot` of the layer, if the output has consumers.
     fn give(&mut self, slot: usize, op: &str, inputs: &[ValueId]) {
         let Some(output) = self.node.output(slot) else { return };
         self.graph.add_node(Node {

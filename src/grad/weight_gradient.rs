@@ -1,14 +1,13 @@
 //! Gradients of the weights of convolutions.
 //!
-//! Matrix products of the gradient with patches, which are what a tap of the window reads at all
-//! positions, take up to one and a half times as long as a convolution: patches are written to memory
-//! and read again.
+//! The gradient is a matrix product with patches. A patch holds a kernel tap's elements at all
+//! positions. Writing and reading patches takes up to one and a half times as long as a convolution.
 
 use crate::error::Result;
 use crate::ir::{Attribute, Node, ValueId};
 
 use super::Tape;
-use super::conv::Window;
+use super::window::Window;
 
 /// Σ over samples and positions of `small` times the patch of `large` under its window.
 pub(super) fn weight_gradient(
@@ -34,16 +33,16 @@ pub(super) fn weight_gradient(
     Ok(Some(tape.reshaped(turned, &weight)))
 }
 
-/// What a weight links: `columns` channels with `rows`, in groups.
+/// The weight's sizes: `rows` output channels by `columns` input channels, in groups.
 struct Shape {
     groups: i64,
     rows: i64,
     columns: i64,
 }
 
-/// One convolution whose window is the whole of `small`, and whose channels are the samples. With
-/// channels last, next to each other, every position of its result is a tap and a channel, and what
-/// it reads for them is one long run. No patch of `large` is ever written down.
+/// One convolution with `small` as its kernel and samples as its channels. With channels last, every
+/// position of the result is a kernel tap and a channel, whose inputs are one contiguous run. No
+/// patch of `large` is ever stored.
 fn over_all_samples(
     tape: &mut Tape,
     (large, small): (ValueId, ValueId),
@@ -75,8 +74,9 @@ fn over_all_samples(
     tape.op("Slice", &[product, starts, ends, axes])
 }
 
-/// The padding of [`over_all_samples`], and whether its result has no more positions than taps: what
-/// no window covers would be read by further ones, unless it is padding that can be left out.
+/// The padding of [`over_all_samples`], and whether its result has as many positions as the kernel
+/// has taps. Elements that no window covers would add positions, unless they are padding that can be
+/// left out.
 fn pads_of_taps(window: &Window, columns: i64) -> (Vec<i64>, bool) {
     let n = window.kernel.len();
     let mut pads = window.pads.clone();
@@ -125,7 +125,7 @@ fn padded(tape: &mut Tape, large: ValueId, window: &Window) -> ValueId {
     tape.op("Pad", &[large, pads])
 }
 
-/// For every tap of the window, what it reads at all positions.
+/// For every kernel tap, its elements at all positions.
 fn patches(tape: &mut Tape, padded: ValueId, window: &Window) -> Vec<ValueId> {
     let n = window.kernel.len();
     let whole = (0..n)

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::staging::StagedFolder;
 
-/// A folder that is being filled; dropping it removes it.
+/// A folder under construction; dropping it removes it.
 pub(super) struct Draft(StagedFolder);
 
 impl Draft {
-    /// An empty folder that is to become `target`, which must be new or empty.
+    /// Creates an empty folder that will be renamed to `target`, which must be new or empty.
     pub(super) fn beside(target: &Path) -> Result<Self> {
         match fs::read_dir(target).map(|mut entries| entries.next().is_none()) {
             Ok(true) => {}

@@ -14,8 +14,8 @@ const OPSETS: std::ops::RangeInclusive<i64> = 14..=21;
 /// The newest version of the IR format that it reads.
 const NEWEST_IR: i64 = 10;
 
-/// Operators with weights, and at which inputs these are. A normalisation's scale and shift are
-/// weights, its statistics are not.
+/// Operators with weights, and the inputs that hold weights. A normalisation's scale and shift are
+/// weights; its statistics are not.
 const WEIGHTS: &[(&str, &[usize])] = &[
     ("Conv", &[1, 2]),
     ("Gemm", &[0, 1, 2]),
@@ -32,7 +32,7 @@ pub struct Forward {
     pub trainable: Vec<String>,
 }
 
-/// The net to train, rewritten where ONNX Runtime training needs it.
+/// Builds the net to train, with nodes rewritten for ONNX Runtime training.
 ///
 /// Zeros in weights stay zero: a pruned weight is multiplied by its mask.
 ///
@@ -55,14 +55,14 @@ pub fn forward(joint: &JointModel) -> Result<Forward> {
     Ok(Forward { model, trainable: names })
 }
 
-/// The joint net as it is emitted, with the recipe for taking it apart.
+/// The emitted joint net with its recipe.
 pub(super) fn plain(joint: &JointModel) -> Result<Model> {
     emit(joint, &EmitOptions { form: Form::Heads, inputs: InputMode::Separate })
 }
 
-/// The initializers that are nothing but weights of layers.
+/// The initializers that are used as weights of layers only.
 pub(super) fn trainable(graph: &Graph) -> Vec<ValueId> {
-    // Whether all uses of a value so far are those of a weight.
+    // Whether all uses of a value so far are as a weight.
     let mut uses: HashMap<ValueId, bool> = HashMap::new();
     for (_, node) in graph.nodes() {
         let entry = WEIGHTS.iter().find(|(op, _)| node.is(op));
@@ -83,12 +83,12 @@ pub(super) fn trainable(graph: &Graph) -> Vec<ValueId> {
     graph.values().map(|(id, _)| id).filter(is_weight).collect()
 }
 
-/// Multiplies a weight that has zeros by a constant that keeps them.
+/// Multiplies a weight by a constant mask of its zeros, so that they stay zero.
 fn mask(graph: &mut Graph, weight: ValueId) -> Result<()> {
     let Some(tensor) = graph.initializer(weight) else { return Ok(()) };
     let elements = tensor.to_f32()?;
     let zeros = elements.iter().filter(|v| **v == 0.0).count();
-    // A vector is a bias, which may well begin at zero; so may a matrix that nothing was learnt for.
+    // A vector is a bias, which may begin at zero. An untrained matrix may be zero, too.
     if elements.ndim() < 2 || zeros == 0 || zeros == elements.len() {
         return Ok(());
     }
@@ -107,8 +107,8 @@ fn mask(graph: &mut Graph, weight: ValueId) -> Result<()> {
     Ok(())
 }
 
-/// Between versions 13 and 25 only the types that operators take have changed for the operators that
-/// can be differentiated. Others keep their version.
+/// Between versions 13 and 25, operators with gradients have changed only in the types that they
+/// accept. Other versions stay.
 fn set_versions(model: &mut Model) -> Result<()> {
     let own = model.opset();
     let nearest = own.clamp(*OPSETS.start(), *OPSETS.end());

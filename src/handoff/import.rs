@@ -1,4 +1,4 @@
-//! Trained weights on their way back into the joint model.
+//! Imports trained weights into the joint model.
 
 use super::forward::{plain, trainable};
 use crate::emit::{EmitOptions, FORM_KEY, Form, InputMode, emit, inputs_agree, restore};
@@ -6,8 +6,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Model, Tensor, ValueId};
 use crate::verify::DEVIATION_KEY;
 
-/// The joint model with the weights of `trained`, in the same form, with the same inputs, plan and
-/// further metadata.
+/// The joint model with the weights of `trained`. Form, inputs, recipe and other metadata stay.
 ///
 /// Weights are found by their names in the form `heads`; whatever else `trained` holds is ignored.
 ///
@@ -37,7 +36,7 @@ pub fn trained(joint: &Model, trained: &Model) -> Result<Model> {
         None => emit(&plan, &separate)?,
     };
     let mut metadata = joint.metadata.clone();
-    // What was measured before the weights changed holds no longer.
+    // Measurements of the old weights are dropped.
     metadata.remove(DEVIATION_KEY);
     metadata.extend(result.metadata);
     Ok(Model { name: joint.name.clone(), metadata, ..result })

@@ -1,4 +1,4 @@
-//! What the scripts are told about the folder, as JSON.
+//! The description of the folder for its scripts, as JSON.
 
 use serde::Serialize;
 
@@ -49,7 +49,7 @@ pub(super) struct Target {
     pub(super) output: String,
     /// `mean_squared_error` or `cross_entropy`.
     pub(super) loss: &'static str,
-    /// What it should be, one row per sample: a file.
+    /// File of the target values, one row per sample.
     pub(super) file: String,
     /// Factor of the term.
     pub(super) weight: f64,

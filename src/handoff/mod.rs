@@ -1,13 +1,13 @@
-//! Hands a joint model to ONNX Runtime training and takes the trained weights back.
+//! Exports a joint model for ONNX Runtime training, and imports the trained weights.
 //!
-//! [`export`] fills a folder with what ONNX Runtime's on-device training needs: the joint net with an
-//! input per task ([`forward`]), the samples with the outputs of the original nets, and scripts that
-//! make the training artifacts and train. Nothing here runs Python. [`trained`] brings weights that
-//! were trained there, or by any other tool that keeps names and shapes of initializers, back into the
-//! joint model.
+//! [`export`] writes a folder for ONNX Runtime's on-device training: the joint net with an input per
+//! task ([`forward`]), samples with the outputs of the original nets, and scripts that make the
+//! training artifacts and train. This room runs no Python. [`trained`] imports weights that were
+//! trained there, or by any tool that keeps names and shapes of initializers.
 //!
-//! ONNX Runtime training computes wrong gradients for some nodes without a word, and aborts at others
-//! (`operators`); such a model is rewritten (`rewrite`) or refused before anything is written.
+//! ONNX Runtime training silently computes wrong gradients for some nodes, and aborts at others
+//! (`operators`). Such nodes are rewritten (`rewrite`), or the model is refused before anything is
+//! written.
 
 mod folder;
 mod forward;
@@ -35,20 +35,21 @@ pub use forward::{Forward, forward};
 pub use import::trained;
 pub use operators::TRAINABLE_OPS;
 pub use samples::Loss;
+use samples::Net;
 
-/// The joint model in the folder, as it was given.
+/// The unchanged joint model in the folder.
 pub const JOINT: &str = "joint.onnx";
 
 /// The net that is trained.
 pub const FORWARD: &str = "forward.onnx";
 
-/// The net that training leaves behind, from which weights are taken back.
+/// The trained net, from which weights are imported.
 pub const TRAINED: &str = "trained.onnx";
 
-/// Name of the description that the scripts read.
+/// Name of the manifest.
 const MANIFEST: &str = "handoff.json";
 
-/// What the folder holds beside models and samples.
+/// Other files of the folder.
 const SCRIPTS: &[(&str, &str)] = &[
     ("README.md", include_str!("python/README.md")),
     ("requirements.txt", include_str!("python/requirements.txt")),
@@ -59,14 +60,23 @@ const SCRIPTS: &[(&str, &str)] = &[
 
 /// What one task is trained on.
 pub struct Lesson<'a> {
-    /// The net to learn from, where it is at hand.
+    /// The net to learn from, if the loss needs one.
     pub teacher: Option<Box<dyn Session>>,
     /// Samples for the inputs of the task's net.
     pub data: &'a Dataset,
 }
 
-/// Writes the folder `target`, whole or not at all: `lessons` has one entry per task of the joint
-/// model, in order; samples pass through the teachers `batch` at a time.
+/// How samples and targets are written.
+#[derive(Debug, Clone, Copy)]
+pub struct ExportOptions {
+    /// The targets.
+    pub loss: Loss,
+    /// Samples per run of a teacher, unless a model fixes it.
+    pub batch: usize,
+}
+
+/// Writes the folder `target`, whole or not at all. `lessons` has one entry per task of the joint
+/// model, in order.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] for what is no joint model, [`ErrorKind::Unsupported`] naming a node that
@@ -76,8 +86,7 @@ pub struct Lesson<'a> {
 pub fn export(
     joint: &Model,
     lessons: Vec<Lesson<'_>>,
-    loss: Loss,
-    batch: usize,
+    options: ExportOptions,
     target: &Path,
     progress: &dyn Progress,
 ) -> Result<()> {
@@ -92,11 +101,12 @@ pub fn export(
     let Forward { model, trainable } = forward(&plan)?;
     let draft = Draft::beside(target)?;
     let folder = &draft.path();
-    let steps = lessons.iter().map(|l| l.data.len().div_ceil(batch.max(1)) as u64).sum();
+    let steps = lessons.iter().map(|l| l.data.len().div_ceil(options.batch.max(1)) as u64).sum();
     progress.begin("export", steps);
     let mut tasks = Vec::new();
     for (number, (task, lesson)) in plan.tasks().iter().zip(lessons).enumerate() {
-        let written = samples::write(task, number, lesson, loss, batch, folder, progress);
+        let net = Net { graph: task.graph(), name: task.name(), number, folder };
+        let written = net.write(lesson, options, progress);
         tasks.push(written.in_model(task.name())?);
     }
     onnx::save(joint, &folder.join(JOINT), &SaveOptions::default())?;

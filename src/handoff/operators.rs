@@ -1,15 +1,15 @@
-//! What ONNX Runtime training can differentiate.
+//! Operators that ONNX Runtime training differentiates correctly.
 //!
-//! Found by comparing the gradients of its version 1.19.2 with finite differences, operator by
-//! operator. What is not listed has no gradient there, aborts the process, or has a wrong gradient
-//! without a word.
+//! The list was found by comparing gradients of version 1.19.2 with finite differences, operator by
+//! operator. Other operators have no gradient there, abort the process, or silently get a wrong
+//! gradient.
 
 use std::collections::HashSet;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Consumers, Graph, Node, ValueId};
 
-/// Operators whose gradient is right, under the conditions of `objection`.
+/// Operators with a correct gradient, under the conditions of `objection`.
 pub const TRAINABLE_OPS: &[&str] = &[
     "Abs",
     "Add",
@@ -60,7 +60,7 @@ pub const TRAINABLE_OPS: &[&str] = &[
     "Where",
 ];
 
-/// Makes sure that the gradients of `trained` are right.
+/// Checks that ONNX Runtime training computes correct gradients for `trained`.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] naming the first node that stands in the way.
@@ -83,7 +83,7 @@ pub(super) fn check(graph: &Graph, trained: &[ValueId]) -> Result<()> {
     Ok(())
 }
 
-/// Why the gradient through a node would be wrong or missing.
+/// The reason why the gradient through a node would be wrong or missing; `None` if it is correct.
 fn objection(graph: &Graph, node: &Node, readers: &Consumers) -> Option<String> {
     let op = &node.op;
     if node.subgraphs().next().is_some() {

@@ -1,7 +1,7 @@
-//! Nodes without a right gradient in ONNX Runtime training, written in operators that have one.
+//! Rewrites nodes without a correct gradient in ONNX Runtime training in operators that have one.
 //!
-//! Every rewrite computes the same function, up to rounding. What cannot be rewritten stays as it is,
-//! and is refused by the check that follows.
+//! Every rewrite computes the same function, up to rounding. A node that cannot be rewritten stays,
+//! and the following check refuses it.
 
 use ndarray::{ArrayD, IxDyn};
 
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Node, NodeId, Tensor, ValueId};
 use crate::ops::{self, NodeView};
 
-/// Writes the value that takes the place of a node's output; `None` where that is not possible.
+/// Writes a replacement of a node's output; `None` if that is not possible.
 type Rewrite = fn(&mut Graph, &Node, &[Dim]) -> Option<ValueId>;
 
 const REWRITES: &[(&str, Rewrite)] = &[
@@ -44,7 +44,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-/// Every node with the shape of its first input, where that is known.
+/// Every node with the shape of its first input, if it is known.
 fn shapes(graph: &Graph) -> Result<Vec<(NodeId, Vec<Dim>)>> {
     let mut typed = graph.clone();
     let mut shapes = Vec::new();

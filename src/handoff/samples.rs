@@ -1,19 +1,18 @@
-//! The samples of a task with what its outputs should be, as `.npy` files.
+//! Writes the samples of a task and the targets of its outputs as `.npy` files.
 
 use std::path::Path;
 
 use ndarray::{Array1, ArrayD};
 
-use super::Lesson;
 use super::manifest::{Stored, Target, Task};
 use super::npy::NpyFile;
+use super::{ExportOptions, Lesson};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim, Graph, ValueId};
-use crate::mtz::joint;
 use crate::progress::Progress;
 use crate::runtime::{HostArray, feeds, fixed_batch};
 
-/// What outputs are trained towards.
+/// The loss of the outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Loss {
     /// The outputs of the original net: squared error relative to their variance. Needs no labels.
@@ -23,66 +22,74 @@ pub enum Loss {
     CrossEntropy,
 }
 
-/// Writes the samples of task `number` and describes them.
-pub(super) fn write(
-    task: &joint::Task,
-    number: usize,
-    lesson: Lesson<'_>,
-    loss: Loss,
-    batch: usize,
-    folder: &Path,
-    progress: &dyn Progress,
-) -> Result<Task> {
-    let net = Net { graph: task.graph(), name: task.name(), number, folder };
-    let mut teacher = lesson.teacher;
-    let fixed =
-        net.graph.fixed_batch().or_else(|| teacher.as_ref().and_then(|t| fixed_batch(t.inputs())));
-    let size = fixed.unwrap_or(batch).max(1);
-    // A net of fixed batch size takes whole batches only.
-    let samples = fixed.map_or(lesson.data.len(), |n| lesson.data.len() / n * n);
-    if samples == 0 {
-        let message = format!("{} samples do not fill a batch of {size}", lesson.data.len());
-        return Err(Error::new(ErrorKind::Calibration, message));
-    }
-    let mut columns = Columns::default();
-    for range in lesson.data.take(samples).batches(size) {
-        progress.check()?;
-        let batch = lesson.data.batch(range.clone())?;
-        for (name, array) in &batch {
-            columns.push("input", name, array, samples, &net)?;
-        }
-        if let Some(teacher) = teacher.as_mut().filter(|_| loss == Loss::Distillation) {
-            let names: Vec<String> = teacher.outputs().iter().map(|p| p.name.clone()).collect();
-            for (name, array) in names.iter().zip(teacher.run(&feeds(&batch))?) {
-                columns.push("output", name, &array, samples, &net)?;
-            }
-        }
-        progress.step();
-    }
-    let columns = columns.finish()?;
-    let labels = net.labels(lesson.data.labels(0..samples))?;
-    let targets = match loss {
-        Loss::Distillation => net.distilled(&columns)?,
-        Loss::CrossEntropy => vec![net.classified(labels.as_deref())?],
-    };
-    let is_input = |column: &&Column| column.role == "input";
-    let inputs = columns.iter().filter(is_input).map(|column| Stored {
-        name: format!("{}/{}", task.name(), column.name),
-        file: column.file.clone(),
-    });
-    let (name, batch) = (task.name().to_owned(), net.graph.fixed_batch());
-    Ok(Task { name, samples, batch, inputs: inputs.collect(), targets, labels })
-}
-
-/// The net of a task, and where its samples go.
-struct Net<'a> {
-    graph: &'a Graph,
-    name: &'a str,
-    number: usize,
-    folder: &'a Path,
+/// The net of a task, and the folder for its samples.
+pub(super) struct Net<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) name: &'a str,
+    /// The task's number, in names of files.
+    pub(super) number: usize,
+    pub(super) folder: &'a Path,
 }
 
 impl Net<'_> {
+    /// Writes the samples and targets of the task, and describes them.
+    pub(super) fn write(
+        &self,
+        lesson: Lesson<'_>,
+        options: ExportOptions,
+        progress: &dyn Progress,
+    ) -> Result<Task> {
+        let ExportOptions { loss, batch } = options;
+        let Lesson { mut teacher, data } = lesson;
+        let of_teacher = || teacher.as_ref().and_then(|t| fixed_batch(t.inputs()));
+        let fixed = self.graph.fixed_batch().or_else(of_teacher);
+        let size = fixed.unwrap_or(batch).max(1);
+        // A net of fixed batch size takes whole batches only.
+        let samples = fixed.map_or(data.len(), |n| data.len() / n * n);
+        if samples == 0 {
+            let message = format!("{} samples do not fill a batch of {size}", data.len());
+            return Err(Error::new(ErrorKind::Calibration, message));
+        }
+        let mut columns = Columns { net: self, rows: samples, all: Vec::new() };
+        for range in data.take(samples).batches(size) {
+            progress.check()?;
+            let batch = data.batch(range.clone())?;
+            for (name, array) in &batch {
+                columns.push("input", name, array)?;
+            }
+            if let Some(teacher) = teacher.as_mut().filter(|_| loss == Loss::Distillation) {
+                let names: Vec<String> = teacher.outputs().iter().map(|p| p.name.clone()).collect();
+                for (name, array) in names.iter().zip(teacher.run(&feeds(&batch))?) {
+                    columns.push("output", name, &array)?;
+                }
+            }
+            progress.step();
+        }
+        self.describe(&columns.finish()?, data.labels(0..samples), samples, loss)
+    }
+
+    /// The entry of the manifest.
+    fn describe(
+        &self,
+        columns: &[Column],
+        labels: Option<Vec<i64>>,
+        samples: usize,
+        loss: Loss,
+    ) -> Result<Task> {
+        let labels = self.labels(labels)?;
+        let targets = match loss {
+            Loss::Distillation => self.distilled(columns)?,
+            Loss::CrossEntropy => vec![self.classified(labels.as_deref())?],
+        };
+        let is_input = |column: &&Column| column.role == "input";
+        let inputs = columns.iter().filter(is_input).map(|column| Stored {
+            name: format!("{}/{}", self.name, column.name),
+            file: column.file.clone(),
+        });
+        let (name, batch) = (self.name.to_owned(), self.graph.fixed_batch());
+        Ok(Task { name, samples, batch, inputs: inputs.collect(), targets, labels })
+    }
+
     /// Writes labels and names their file.
     fn labels(&self, labels: Option<Vec<i64>>) -> Result<Option<String>> {
         let Some(labels) = labels else { return Ok(None) };
@@ -153,9 +160,13 @@ impl Net<'_> {
     }
 }
 
-/// The arrays of a task, in the order in which they were met.
-#[derive(Default)]
-struct Columns(Vec<(Column, NpyFile)>);
+/// The arrays of a task, in order of appearance.
+struct Columns<'a> {
+    net: &'a Net<'a>,
+    /// Rows of each array.
+    rows: usize,
+    all: Vec<(Column, NpyFile)>,
+}
 
 /// One array: samples of an input, or an output of the teacher.
 struct Column {
@@ -168,37 +179,31 @@ struct Column {
 }
 
 impl Column {
-    /// The variance of the elements; 1 where they are all the same.
+    /// The variance of the elements; 1 if all are equal.
     fn variance(&self) -> f64 {
         let [n, sum, squares] = self.moments;
         let variance = squares / n - (sum / n).powi(2);
-        // Rounding leaves about this much of the squares where elements are equal.
+        // Equal elements leave a rounding error of about this size.
         if variance > 1e-12 * squares / n { variance } else { 1.0 }
     }
 }
 
-impl Columns {
-    fn push(
-        &mut self,
-        role: &'static str,
-        name: &str,
-        batch: &HostArray,
-        rows: usize,
-        net: &Net<'_>,
-    ) -> Result<()> {
-        let known = self.0.iter().position(|(c, _)| c.role == role && c.name == name);
+impl Columns<'_> {
+    /// Appends a batch to its array, which begins with the first batch.
+    fn push(&mut self, role: &'static str, name: &str, batch: &HostArray) -> Result<()> {
+        let known = self.all.iter().position(|(c, _)| c.role == role && c.name == name);
         let at = match known {
             Some(at) => at,
             None => {
-                let of_role = self.0.iter().filter(|(c, _)| c.role == role).count();
-                let file = format!("task{}_{role}{of_role}.npy", net.number);
-                let array = NpyFile::create(&net.folder.join(&file), rows, batch)?;
+                let of_role = self.all.iter().filter(|(c, _)| c.role == role).count();
+                let file = format!("task{}_{role}{of_role}.npy", self.net.number);
+                let array = NpyFile::create(&self.net.folder.join(&file), self.rows, batch)?;
                 let column = Column { role, name: name.to_owned(), file, moments: [0.0; 3] };
-                self.0.push((column, array));
-                self.0.len() - 1
+                self.all.push((column, array));
+                self.all.len() - 1
             }
         };
-        let Some((column, array)) = self.0.get_mut(at) else { return Ok(()) };
+        let Some((column, array)) = self.all.get_mut(at) else { return Ok(()) };
         if role == "output"
             && let Some(view) = batch.f32_view()
         {
@@ -211,7 +216,7 @@ impl Columns {
     }
 
     fn finish(self) -> Result<Vec<Column>> {
-        let closed = self.0.into_iter().map(|(column, array)| array.finish().map(|()| column));
+        let closed = self.all.into_iter().map(|(column, array)| array.finish().map(|()| column));
         closed.collect()
     }
 }

@@ -189,7 +189,7 @@ fn zeros_in_weights_are_masked() {
     let ones: f32 =
         masks.iter().map(|id| model.graph.initializer(*id).unwrap().to_f32().unwrap().sum()).sum();
     assert_eq!((all, ones as usize), (weight.len(), weight.len() - weight.len().div_ceil(3)));
-    // What training might make of zeros has no effect.
+    // Training cannot change masked zeros.
     let names: Vec<String> =
         trainable.into_iter().filter(|n| n.starts_with("a/fc.weight")).collect();
     assert!(!names.is_empty());
@@ -304,7 +304,7 @@ fn exported(target: &Path, loss: Loss, teachers: bool) -> Result<()> {
         .tasks()
         .iter()
         .map(|task| Lesson { teacher: teachers.then(|| session(task.model())), data: &data });
-    export(&base, lessons.collect(), loss, 32, target, &Silent)
+    export(&base, lessons.collect(), ExportOptions { loss, batch: 32 }, target, &Silent)
 }
 
 #[test]

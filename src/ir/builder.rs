@@ -92,7 +92,7 @@ impl GraphBuilder {
         self.model.graph.add_op(op, name, inputs, attributes)
     }
 
-    /// The graph so far, for what this builder has no words for.
+    /// The graph so far, for changes beyond this builder.
     pub fn graph(&mut self) -> &mut Graph {
         &mut self.model.graph
     }

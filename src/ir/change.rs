@@ -80,7 +80,7 @@ impl Graph {
         }
     }
 
-    /// Turns a value into an input, behind those there are.
+    /// Turns a value into the last input.
     pub fn set_input(&mut self, id: ValueId, ty: TensorType) {
         self.values[id.index()].kind = ValueKind::Input;
         self.values[id.index()].ty = Some(ty);
@@ -92,7 +92,7 @@ impl Graph {
         self.values[id.index()].kind = ValueKind::Initializer(tensor);
     }
 
-    /// Drops a constant that nothing reads.
+    /// Drops an unused constant.
     pub fn drop_initializer(&mut self, id: ValueId) {
         if let kind @ ValueKind::Initializer(_) = &mut self.values[id.index()].kind {
             *kind = ValueKind::Detached;
@@ -124,7 +124,7 @@ impl Graph {
         name
     }
 
-    /// Makes every reader of `old` (nodes, their sub-graphs, graph outputs) read `new` instead.
+    /// Makes every consumer of `old` (nodes, their sub-graphs, graph outputs) read `new` instead.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
         for id in self.index.move_readers(old, new) {
             let Some(node) = &mut self.nodes[id.index()] else { continue };
@@ -188,7 +188,7 @@ impl Graph {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::ir::tensor::{DataType, Dim};
+    use crate::ir::{DataType, Dim};
 
     fn float(shape: Vec<Dim>) -> TensorType {
         TensorType { dtype: DataType::F32, shape: Some(shape) }

@@ -46,7 +46,7 @@ impl Graph {
         &self.values[id.index()]
     }
 
-    /// The batch size that the inputs insist on: the first known extent of their first axes.
+    /// The batch size that the inputs fix: the first known extent of their first axes.
     pub fn fixed_batch(&self) -> Option<usize> {
         let batch =
             |input: &ValueId| self.value(*input).ty.as_ref()?.shape.as_ref()?.first()?.known();
@@ -114,7 +114,7 @@ impl Graph {
         table
     }
 
-    /// The node that reads `value`, where that is the only use of the value.
+    /// The only consumer of `value`; `None` if there are others, or it is an output.
     pub fn only_use(&self, value: ValueId) -> Option<NodeId> {
         if self.outputs.contains(&value) {
             return None;
@@ -131,7 +131,7 @@ impl Graph {
         user
     }
 
-    /// A name close to `base` that no value has yet.
+    /// An unused name that begins with `base`.
     pub fn fresh_name(&self, base: &str) -> String {
         self.free_name(base, self.index.first_number(base))
     }

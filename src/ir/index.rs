@@ -1,17 +1,17 @@
-//! What a graph remembers about itself so that changing it takes no search.
+//! An index of a graph, so that changes need no search.
 
 use std::collections::HashMap;
 
 use super::ids::{NodeId, ValueId};
 use super::node::Node;
 
-/// Where values are read, and how far names are counted. It follows from the graph, so graphs that are
-/// equal otherwise are equal.
+/// Consumers of values, and counters of names. The index follows from the graph and does not count in
+/// comparisons.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
-    /// For each value, the nodes that have read it at some time, perhaps more than once.
+    /// For each value, all nodes that have ever read it, possibly repeated.
     readers: Vec<Vec<NodeId>>,
-    /// For names that were taken when they were asked for, the last number that was put behind them.
+    /// For each name that was taken, the last number appended to it.
     numbers: HashMap<String, u32>,
 }
 
@@ -32,12 +32,12 @@ impl Index {
         }
     }
 
-    /// The nodes that may read a value, perhaps more than once each.
+    /// Candidates for the consumers of a value, possibly repeated.
     pub(super) fn readers(&self, value: ValueId) -> &[NodeId] {
         self.readers.get(value.index()).map_or(&[], Vec::as_slice)
     }
 
-    /// The nodes that may read `old` and are about to read `new`.
+    /// Candidates for the consumers of `old`, which will read `new`.
     pub(super) fn move_readers(&mut self, old: ValueId, new: ValueId) -> Vec<NodeId> {
         let mut moved = std::mem::take(self.of(old));
         moved.sort_unstable();
@@ -46,12 +46,12 @@ impl Index {
         moved
     }
 
-    /// The number from which free names that begin with `base` are looked for.
+    /// The first number to try for a free name with the prefix `base`.
     pub(super) fn first_number(&self, base: &str) -> u32 {
         self.numbers.get(base).map_or(1, |last| last.saturating_add(1))
     }
 
-    /// Remembers that `name` was taken for `base`.
+    /// Records that `name` was taken for `base`.
     pub(super) fn number(&mut self, base: &str, name: &str) {
         let number = name.strip_prefix(base).and_then(|rest| rest.strip_prefix('.')?.parse().ok());
         if let Some(number) = number {

@@ -18,6 +18,6 @@ pub use graph::{Consumers, Graph};
 pub use ids::{NodeId, ValueId};
 pub use model::Model;
 pub use node::{Attribute, Node};
-pub use size::Size;
-pub use tensor::{DataType, Dim, Tensor, TensorType};
+pub use size::{Dim, Size};
+pub use tensor::{DataType, Tensor, TensorType};
 pub use value::{Value, ValueKind};

@@ -1,10 +1,10 @@
-//! A model: a graph and what gives its operators their meaning.
+//! A model: a graph with operator sets and metadata.
 
 use std::collections::BTreeMap;
 
 use super::graph::Graph;
 
-/// A model: a graph with the operator sets that give its operators their meaning.
+/// A model: a graph with the operator sets that define its operators.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Model {
     /// Short name for messages: the file's stem, or the task's name.

@@ -118,7 +118,7 @@ impl Node {
         })
     }
 
-    /// Everything the node reads: its inputs and what its sub-graphs capture.
+    /// All values that the node reads: its inputs, and the values captured by its sub-graphs.
     pub fn reads(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.inputs.iter().flatten().copied().chain(self.subgraphs().flat_map(Graph::captures))
     }

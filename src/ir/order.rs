@@ -1,4 +1,4 @@
-//! The order in which a graph's nodes can run.
+//! Topological order of a graph's nodes.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,7 +9,7 @@ use super::node::Node;
 use crate::error::{Error, ErrorKind, Result};
 
 impl Graph {
-    /// The nodes such that each stands behind everything it reads; ties keep the order of creation.
+    /// The nodes in topological order; ties keep the order of creation.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if the graph has a cycle; the error names a node on it.
@@ -59,8 +59,8 @@ impl Graph {
         Ok(order)
     }
 
-    /// Walks backwards from a node that still waits, over nodes that still wait: after as many steps
-    /// as there are nodes the walk must be on a cycle, not only behind one.
+    /// Walks backwards over waiting nodes. After as many steps as there are nodes, the walk is on a
+    /// cycle, not only behind one.
     fn node_on_cycle(&self, waiting: &[usize]) -> Option<NodeId> {
         let stuck = |id: &NodeId| waiting[id.index()] > 0;
         let mut at = self.nodes().map(|(id, _)| id).find(stuck)?;

@@ -1,24 +1,46 @@
 //! Sizes that may be known only at run time: sums of products of named extents.
 //!
-//! Equal sizes are equal values: terms are sorted, and what a rounded quotient keeps is its remainder.
-//! Arithmetic that overflows or grows past any shape's needs gives no size rather than a wrong one.
+//! Equal sizes are equal values: terms are sorted, and rounded quotients are reduced to a remainder.
+//! Arithmetic that overflows, or grows beyond the needs of shapes, gives no size rather than a wrong
+//! one.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::tensor::Dim;
+/// One dimension of a shape.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Dim {
+    /// Fixed size.
+    Known(usize),
+    /// Size known only at run time, with a name. Equal names are equal sizes.
+    Symbol(String),
+    /// Size computed from named sizes; neither a number nor a single name.
+    Formula(Box<Size>),
+    /// Nothing is known.
+    Unknown,
+}
 
-/// Sums of more products are given up.
+impl Dim {
+    /// The size, where it is fixed.
+    pub fn known(&self) -> Option<usize> {
+        match self {
+            Dim::Known(n) => Some(*n),
+            _ => None,
+        }
+    }
+}
+
+/// Products per sum at most.
 const MOST_TERMS: usize = 8;
 
-/// Sizes with more factors, those of quotients included, are given up.
+/// Factors per size at most, those of quotients included.
 const MOST_FACTORS: usize = 48;
 
 /// A sum of products of a number and extents. Extents are at least 0.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Size {
-    /// Numbers other than 0 by the factors that they are multiplied with: sorted, each as often as it
-    /// is one. The plain number has none.
+    /// Non-zero coefficients by their sorted factors, repeated as often as they occur. The constant
+    /// term has no factors.
     terms: BTreeMap<Vec<Factor>, i64>,
 }
 
@@ -55,7 +77,7 @@ impl Size {
         }
     }
 
-    /// The number, if there is no name in it.
+    /// The number, if the size is constant.
     pub fn value(&self) -> Option<i64> {
         match self.terms.len() {
             0 => Some(0),
@@ -83,7 +105,7 @@ impl Size {
         }
     }
 
-    /// Whether the size is at least 0 whatever the named extents are.
+    /// Whether the size is at least 0 for all values of the named extents.
     pub fn is_natural(&self) -> bool {
         self.terms.values().all(|factor| *factor >= 0)
     }
@@ -115,8 +137,8 @@ impl Size {
         product.limited()
     }
 
-    /// The quotient of two sizes, rounded towards negative infinity; `None` unless the divisor is a
-    /// number above 0 or divides the size whatever the named extents are.
+    /// The quotient of two sizes, rounded down; `None` unless the divisor is a positive number or
+    /// always divides the size.
     pub fn over(&self, other: &Size) -> Option<Size> {
         match other.value() {
             Some(divisor) => self.over_number(divisor),
@@ -145,7 +167,7 @@ impl Size {
         whole.plus(&Size::lone(Factor::Quotient(Box::new(rest), divisor)))
     }
 
-    /// How many factors there are, those of quotients included.
+    /// The number of factors, those of quotients included.
     fn factors(&self) -> usize {
         let count = |factor: &Factor| match factor {
             Factor::Named(_) => 1,
@@ -222,7 +244,7 @@ impl fmt::Display for Factor {
 }
 
 impl Dim {
-    /// The extent that `compute` makes of this one, where something is known of both.
+    /// Applies `compute` to this extent; unknown if the extent or the result is.
     pub fn computed(&self, compute: impl FnOnce(&Size) -> Option<Size>) -> Dim {
         Size::of(self).and_then(|size| compute(&size)).map_or(Dim::Unknown, Size::dim)
     }

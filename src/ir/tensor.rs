@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ndarray::{ArrayD, IxDyn};
 
-use super::size::Size;
+use super::size::Dim;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Element type of a tensor, as in `TensorProto.DataType`.
@@ -83,29 +83,6 @@ impl DataType {
     /// Whether the type is one of the floating-point types that hold weights.
     pub fn is_float(self) -> bool {
         matches!(self, DataType::F32 | DataType::F64 | DataType::F16 | DataType::BF16)
-    }
-}
-
-/// One dimension of a shape.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Dim {
-    /// Fixed size.
-    Known(usize),
-    /// Size known only at run time, by a name that is equal where sizes are equal.
-    Symbol(String),
-    /// Size known only at run time, computed from named ones; neither a number nor one name alone.
-    Formula(Box<Size>),
-    /// Nothing is known.
-    Unknown,
-}
-
-impl Dim {
-    /// The size, where it is fixed.
-    pub fn known(&self) -> Option<usize> {
-        match self {
-            Dim::Known(n) => Some(*n),
-            _ => None,
-        }
     }
 }
 

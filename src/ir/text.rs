@@ -14,7 +14,8 @@
 
 use std::fmt::{self, Write};
 
-use super::tensor::{DataType, Dim, Tensor, TensorType};
+use super::size::Dim;
+use super::tensor::{DataType, Tensor, TensorType};
 use super::{Attribute, Graph, Node, NodeId, Value, ValueId, ValueKind};
 
 /// Integer constants of up to this many elements are shown in full.
@@ -32,7 +33,7 @@ fn write_graph(text: &mut String, graph: &Graph, depth: usize) {
     for &id in &graph.inputs {
         line(text, &indent, format_args!("input {}", declared(graph.value(id))));
     }
-    // A graph under construction may have a cycle, and that is when its text is needed most.
+    // A graph under construction may have a cycle, which its text must show.
     let order =
         graph.topological_order().unwrap_or_else(|_| graph.nodes().map(|(id, _)| id).collect());
     for id in order {
@@ -74,7 +75,7 @@ fn list(ids: &[Option<ValueId>], show: impl Fn(ValueId) -> String) -> String {
     items.join(", ")
 }
 
-/// A value where it is defined: with its type.
+/// A value at its definition, with its type.
 fn declared(value: &Value) -> String {
     match (&value.ty, &value.foreign_type) {
         (Some(ty), _) => format!("{}: {ty}", value.name),
@@ -83,7 +84,7 @@ fn declared(value: &Value) -> String {
     }
 }
 
-/// A value where it is read: constants show what they are.
+/// A value at a use; constants show their type or elements.
 fn read(graph: &Graph, id: ValueId) -> String {
     let value = graph.value(id);
     match &value.kind {

@@ -14,7 +14,7 @@ pub enum ValueKind {
     Computed(NodeId),
     /// A value of the enclosing graph.
     Captured(ValueId),
-    /// Nothing produces it any more.
+    /// A value without a producer.
     Detached,
 }
 

@@ -1,8 +1,8 @@
 //! Multi-Task Zipping: which neurons to share, and with which weights.
 //!
-//! All approximation happens here. [`driver`] walks through the layers; what stands beside it sees
-//! matrices ([`solver`], [`matching`]), one site ([`site`]) or structure alone ([`plan`]): no file, no
-//! runtime.
+//! All approximation happens here. [`driver`] walks through the layers. The other modules see only a
+//! part: matrices ([`solver`], [`matching`]), one site ([`site`]), or structure ([`plan`]). None
+//! reads a file or knows a runtime.
 //!
 //! Where the paper's equations are:
 //!

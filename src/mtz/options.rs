@@ -1,4 +1,4 @@
-//! What decides how much is shared and how.
+//! Options of a merge: how much to share, and how.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +21,13 @@ use super::solver::pair_cost::Metric;
 pub enum Method {
     /// The paper's, exactly: eqs. 3–12; weights that are not shared stay untouched.
     Mtz,
-    /// Every layer is first refitted to the original pre-activations from the inputs it gets after
-    /// zipping; pairs are weighted by how much they matter to the outputs.
+    /// Every layer is first refitted to its original pre-activations from the inputs that it gets
+    /// after zipping. Pairs are weighted by their effect on the outputs.
     #[default]
     Refit,
 }
 
-/// What is shared or left to the tasks as a whole, where a goal decides how much to share.
+/// The unit that is shared or left to the tasks, if a goal decides how much to share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
@@ -37,11 +37,11 @@ pub enum Unit {
     Layer,
     /// Neurons, as in the paper: a layer may share a part of them.
     Neuron,
-    /// Both ways; the one with the less predicted loss is kept.
+    /// Tries both, and keeps the one with less predicted loss.
     Mixed,
 }
 
-/// Which inputs the statistics of a layer are taken from.
+/// The inputs that a layer's statistics are taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Passes {
@@ -64,14 +64,14 @@ pub struct Budget {
     biases: Biases,
 }
 
-/// Whose the biases of shared neurons are.
+/// Whether the biases of shared neurons are shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Biases {
     /// A shared neuron has one bias, as in the paper.
     #[default]
     Shared,
-    /// Every task has its own. That takes one number per neuron and no node: a shift on common weights.
+    /// Every task has its own bias: one number per neuron, and no node.
     PerTask,
 }
 
@@ -101,17 +101,17 @@ impl Budget {
         self.rule(&globset::escape(name), share)
     }
 
-    /// Rounds numbers of shared neurons to multiples of `multiple`, where they are not told exactly.
+    /// Rounds numbers of shared neurons to multiples of `multiple`, unless a rule gives them exactly.
     pub fn round(&mut self, multiple: usize) {
         self.multiple = multiple.max(1);
     }
 
-    /// Says whose the biases of shared neurons are.
+    /// Sets whether biases of shared neurons are shared.
     pub fn set_biases(&mut self, biases: Biases) {
         self.biases = biases;
     }
 
-    /// Whose the biases of shared neurons are.
+    /// Whether the biases of shared neurons are shared.
     pub fn biases(&self) -> Biases {
         self.biases
     }
@@ -123,22 +123,22 @@ impl Budget {
         self.biases == Biases::PerTask && is_plain
     }
 
-    /// Whether nothing is shared of the layer called `name`.
+    /// Whether the layer called `name` shares nothing.
     pub(crate) fn shares_nothing_of(&self, name: &str) -> bool {
         matches!(self.share(name, usize::MAX), Share::Count(0) | Share::Fraction(0.0))
     }
 
-    /// What numbers of shared neurons are multiples of, where they are not told exactly.
+    /// The number that shared neurons are rounded to a multiple of, unless a rule gives them exactly.
     pub fn multiple(&self) -> usize {
         self.multiple
     }
 
-    /// What the number of pairs that `share` leads to is a multiple of.
+    /// The number that the pairs of `share` are rounded to a multiple of.
     pub fn multiple_of(&self, share: Share) -> usize {
         if matches!(share, Share::MaxCost(_)) { self.multiple } else { 1 }
     }
 
-    /// The share of the layer called `name`, of `most` pairs that there can be.
+    /// The share of the layer called `name`, which has at most `most` pairs.
     pub fn share(&self, name: &str, most: usize) -> Share {
         let rule = self.rules.iter().rev().find(|(glob, _)| glob.is_match(name));
         rule.map_or(self.default, |(_, share)| *share).rounded(most, self.multiple)
@@ -154,19 +154,19 @@ impl Budget {
     }
 }
 
-/// Everything that zipping depends on besides the nets and their data.
+/// Everything that a merge depends on besides nets and data.
 #[derive(Debug, Clone)]
 pub struct MergeOptions {
     /// How weights are fused.
     pub method: Method,
     /// How many neurons to share.
     pub budget: Budget,
-    /// What a goal decides about.
+    /// The unit that a goal decides about.
     pub unit: Unit,
-    /// Name of the matcher; see [`super::matching::MATCHERS`]. `None` takes the method's own: greedy
+    /// Name of the matcher; see [`super::matching::MATCHERS`]. `None` is the method's default: greedy
     /// for `mtz`, optimal for `refit`.
     pub matcher: Option<String>,
-    /// What makes two neurons alike.
+    /// The distance between neurons.
     pub metric: Metric,
     /// Where statistics come from.
     pub passes: Passes,
@@ -179,13 +179,13 @@ pub struct MergeOptions {
     pub max_rows: usize,
     /// Bytes that one layer's statistics may take.
     pub memory: u64,
-    /// Whether common weights are corrected for each task: by a scale of each neuron, and by products of these
-    /// ranks, none where a layer has no entry.
+    /// Whether common weights are corrected for each task: by a scale of each neuron, and by a
+    /// product of the given rank, if the layer has an entry.
     pub corrections: Option<Ranks>,
     /// Whether a goal chooses ranks.
     pub choose_ranks: bool,
-    /// Samples per task on which it is measured what each layer's errors do to the outputs; 0 to tell it
-    /// from sensitivities.
+    /// Samples per task for measuring the effect of each layer's errors on the outputs; 0 estimates
+    /// it from sensitivities.
     pub probe: usize,
     /// Seed of everything random.
     pub seed: u64,
@@ -225,7 +225,7 @@ impl MergeOptions {
         matcher(self.matcher.as_deref().unwrap_or(default), self.seed)
     }
 
-    /// What the formulas depend on besides matrices.
+    /// Options of the solver.
     pub(crate) fn solver(&self) -> SolverOptions {
         let compensates = self.method == Method::Refit;
         SolverOptions { compensates, metric: self.metric, damping: self.damping }

@@ -35,8 +35,8 @@ impl DataFile {
         }
     }
 
-    /// Sixteen hexadecimal digits that stand for the contents: files with other contents have other
-    /// names, so that no model ever reads a file that is not its own.
+    /// A digest of sixteen hexadecimal digits. Files with different contents have different names, so
+    /// no model reads another model's file.
     pub(super) fn digest(&self) -> String {
         let mut hasher = Sha256::new();
         for (offset, bytes) in &self.parts {

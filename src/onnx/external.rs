@@ -17,7 +17,7 @@ use super::tensor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::staging::folder_of;
 
-/// The external data files of one model. Only what tensors ask for is read, each range once.
+/// The external data files of one model. Only ranges of tensors are read, each once.
 #[derive(Default)]
 pub(super) struct ExternalData {
     folder: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub(super) struct ExternalData {
 }
 
 impl ExternalData {
-    /// For a model that is not in a file: every reference is an error.
+    /// For a model in memory: every reference is an error.
     pub(super) fn none() -> Self {
         ExternalData::default()
     }
@@ -147,7 +147,7 @@ impl ExternalData {
     }
 }
 
-/// An open file and what has been read of it.
+/// An open file, and the parts read so far.
 struct OpenFile {
     file: File,
     size: u64,

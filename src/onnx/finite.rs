@@ -1,10 +1,10 @@
-//! A check on weights that no file format makes.
+//! Checks weights for NaN and infinity.
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{DataType, Graph, Model, Tensor, ValueId};
 
-/// Makes sure that every floating-point initializer is free of NaN and infinities, sub-graphs
-/// included. A single infinite element is a bound or a mask, not a weight, and is allowed.
+/// Checks that no floating-point initializer contains NaN or infinities, sub-graphs included. A
+/// single infinite element is allowed: it is a bound or a mask, not a weight.
 ///
 /// # Errors
 /// [`ErrorKind::Numeric`] naming the model, the initializer and a node that reads it.

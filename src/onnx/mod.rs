@@ -1,10 +1,10 @@
 //! The ONNX file format: protobuf ⇄ [`crate::ir`]. No other module sees protobuf types.
 //!
 //! Reading checks everything that the graph representation promises (unique names, every value
-//! defined once, no cycles, tensors that fill their shapes), so that later stages need not. What a
-//! model says beyond its function (doc strings, training graphs, quantization annotations, device
-//! placement) is dropped. Writing puts nodes into topological order and gives the same bytes for
-//! the same graph.
+//! defined once, no cycles, tensors that fill their shapes), so that later stages need not. Parts
+//! beyond a model's function (doc strings, training graphs, quantization annotations, device
+//! placement) are dropped. Writing puts nodes into topological order and gives the same bytes for the
+//! same graph.
 
 mod data_file;
 mod external;

@@ -43,7 +43,7 @@ pub fn decode(bytes: Bytes, folder: Option<&Path>, name: &str) -> Result<Model> 
     read_model(bytes, external, name).in_model(name)
 }
 
-/// Bytes that are looked at before a file is read as a whole.
+/// Bytes to inspect before a file is read as a whole.
 const PROBE: u64 = 1 << 12;
 
 /// Larger messages cannot be: protobuf counts their bytes in 31 bits, and larger weights lie in files
@@ -93,8 +93,8 @@ fn read_model(bytes: Bytes, mut external: ExternalData, name: &str) -> Result<Mo
     })
 }
 
-/// Decodes the protobuf message and makes sure that it describes a model: many files that are none
-/// decode to a message whose fields are all absent.
+/// Decodes the protobuf message and checks that it describes a model. Many other files decode to a
+/// message without any field.
 fn parse(bytes: Bytes) -> Result<ModelProto> {
     if bytes.is_empty() {
         return Err(Error::new(ErrorKind::Format, "the file is empty")
@@ -116,7 +116,7 @@ fn parse(bytes: Bytes) -> Result<ModelProto> {
     }
 }
 
-/// Says that bytes are no message of the format.
+/// The error about bytes that are not an ONNX message.
 fn no_model(bytes: &[u8], cause: Option<DecodeError>) -> Error {
     let error = Error::new(ErrorKind::Format, "this is not an ONNX model, or a damaged one");
     looking_like(
@@ -128,7 +128,7 @@ fn no_model(bytes: &[u8], cause: Option<DecodeError>) -> Error {
     )
 }
 
-/// What the bytes look like, where they look like anything known; else the error.
+/// An error that names the known format of the bytes; else the given error.
 fn looking_like(bytes: &[u8], error: Error) -> Error {
     match sniff::describe(bytes) {
         Some((what, hint)) => {

@@ -1,6 +1,6 @@
-//! What a file is that turned out to be no ONNX model.
+//! Recognises the format of a file that is not an ONNX model.
 
-/// Signatures of files that users take for models: offset, bytes, what it is, what to do.
+/// Signatures of files that are confused with models: offset, bytes, format, next step.
 const SIGNATURES: [(usize, &[u8], &str, &str); 8] = [
     (0, b"PK\x03\x04", "a zip archive", "unpack it; a PyTorch checkpoint must be exported to ONNX"),
     (0, b"\x1f\x8b", "a gzip archive", "unpack it"),
@@ -8,11 +8,11 @@ const SIGNATURES: [(usize, &[u8], &str, &str); 8] = [
     (0, b"version https://git-lfs", "a Git LFS pointer", "fetch the real file with `git lfs pull`"),
     (0, b"\x80\x02", "a Python pickle", "export the network to ONNX"),
     (4, b"TFL3", "a TensorFlow Lite model", "convert it to ONNX"),
-    (4, b"ORTM", "a model in ORT format", "give the .onnx file that it was made from"),
+    (4, b"ORTM", "a model in ORT format", "give the .onnx file that it was converted from"),
     (8, b"{\"", "a safetensors file", "export the whole network to ONNX"),
 ];
 
-/// What the bytes look like and what the user can do, where they look like anything known.
+/// The known format of the bytes, and the next step.
 pub(super) fn describe(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     let known = SIGNATURES
         .iter()

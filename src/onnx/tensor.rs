@@ -53,7 +53,7 @@ pub(super) fn encode(name: &str, tensor: &Tensor) -> Result<TensorProto> {
     Ok(proto)
 }
 
-/// What is wrong with a tensor: a clause to stand behind its name, or an error of its own.
+/// A fault of a tensor: a clause that follows its name, or a complete error.
 enum Fault {
     Here(ErrorKind, String),
     Elsewhere(Error),
@@ -103,7 +103,7 @@ fn build(
         }
         data
     };
-    // A small tensor must not keep the whole file in memory once the large ones have been replaced.
+    // A small tensor must not keep the whole file in memory after large tensors were replaced.
     let data = if data.len() < SMALL { Bytes::copy_from_slice(&data) } else { data };
     Ok(Tensor { dtype, dims, data })
 }

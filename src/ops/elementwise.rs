@@ -73,7 +73,7 @@ pub(super) fn same_axis(node: &NodeView<'_>, mut operands: Vec<Operand>) -> Flow
             coupled: Vec::new(),
             expand: Expand::NONE,
         }),
-        None => Flow::whole("channels where a plain operand is expected"),
+        None => Flow::whole("channels in an operand that must be plain"),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Layer-wise optimal brain surgeon: the weights of a net that its layers can do without.
+//! Prunes a net by the layer-wise optimal brain surgeon.
 //!
-//! Leaving out weight q of a neuron w costs its layer at least w_q² / (2 [H⁻¹]_qq), H the layer's Hessian
-//! (eqs. 7–8 with all inputs), if the other weights make up for it. The weights where that is least go.
-//! Those that stay are then fitted anew, all at once, from the inputs that the layer gets after pruning
-//! to the pre-activations that it had in the original net.
+//! Removing weight q of a neuron w costs its layer at least w_q² / (2 [H⁻¹]_qq) if the other weights
+//! compensate; H is the layer's Hessian (eqs. 7–8 with all inputs). The weights of least cost are
+//! removed. The others are then refitted at once, from the layer's inputs in the pruned net to its
+//! pre-activations in the original net.
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -19,23 +19,23 @@ use crate::mtz::solver::observations::Observations;
 use crate::mtz::solver::refit::{refit_sparse, residual};
 use crate::progress::Progress;
 
-/// How weights are chosen.
+/// The criterion for removing weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Saliency {
-    /// What leaving a weight out costs at least.
+    /// The least cost of removing the weight.
     #[default]
     LObs,
-    /// How small a weight is.
+    /// The magnitude of the weight.
     Magnitude,
 }
 
-/// What pruning depends on besides the net and its data.
+/// Options of pruning.
 #[derive(Debug, Clone)]
 pub struct PruneOptions {
-    /// Part of each layer's weights that go, from 0 to 1. Biases stay.
+    /// Part of each layer's weights to remove, from 0 to 1. Biases stay.
     pub sparsity: f64,
-    /// How weights are chosen.
+    /// The criterion for removing weights.
     pub saliency: Saliency,
     /// Added to Hessians' diagonals, relative to their mean.
     pub damping: f64,
@@ -45,18 +45,18 @@ pub struct PruneOptions {
     pub seed: u64,
 }
 
-/// What happened to one layer.
+/// The record of one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PruneRecord {
     /// Name of the layer.
     pub layer: String,
     /// Weights, without biases.
     pub weights: usize,
-    /// Those that are not zero.
+    /// Weights that are not zero.
     pub kept: usize,
     /// Mean squared error of the pre-activations relative to their mean square.
     pub relative_error: f64,
-    /// Why nothing was left out, where nothing was.
+    /// The reason why no weight was removed, if so.
     pub reason: Option<String>,
 }
 
@@ -113,13 +113,13 @@ pub fn prune(
     Ok(records)
 }
 
-/// How many rows are better kept than summed up.
+/// The number of rows below which rows are stored instead of a Gram matrix.
 fn few_rows(layer: &CoupledLayer, graph: &Graph) -> Result<usize> {
     let (_, inputs, taps) = layer.layer.sizes(graph)?;
     Ok(inputs * taps / 2)
 }
 
-/// Why a layer's weights stay.
+/// The reason why a layer's weights stay.
 fn reason(layer: &CoupledLayer) -> Option<String> {
     let why = match layer.per_channel {
         true => "a depthwise convolution has few weights",

@@ -54,7 +54,7 @@ fn metadata(report: &Report) -> String {
     if errors {
         out.push_str("metrics:\n- accuracy\n");
     }
-    // Only who publishes the card knows them.
+    // The publisher of the card fills these in.
     out.push_str(
         "# license:\n# base_model:\n# - NAME/MODEL\n# base_model_relation: merge\n---\n\n",
     );
@@ -141,7 +141,7 @@ fn origin(report: &Report) -> String {
     let mut out =
         "## Origin\n\n| task | model | SHA-256 | samples |\n|---|---|---|---|\n".to_owned();
     for task in &report.tasks {
-        // Where files were on a machine is nobody's business.
+        // The card shows no paths of the machine.
         let source = task.data.source.as_deref().map_or("random numbers", file_name);
         let _ = writeln!(
             out,
@@ -170,7 +170,7 @@ fn file_name(path: &str) -> &str {
     path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default()
 }
 
-/// Text that is text in a table of Markdown, whatever it holds: names come from files.
+/// Escapes a text for a table in Markdown. Names come from files and may hold anything.
 pub(super) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! A chart of points: size against what is lost.
+//! A chart of points: loss over size.
 
 use maud::{Markup, html as page};
 
@@ -14,7 +14,7 @@ const MARKS: f64 = 5.0;
 
 /// A line through points.
 pub(super) struct Series {
-    /// What it shows.
+    /// Its label.
     pub(super) name: String,
     /// The class of its colour.
     pub(super) class: String,
@@ -25,9 +25,9 @@ pub(super) struct Series {
 pub(super) struct Spot {
     pub(super) x: f64,
     pub(super) y: f64,
-    /// What is shown to who points at it.
+    /// Its tooltip.
     pub(super) title: String,
-    /// Whether it stands out.
+    /// Whether it is highlighted.
     pub(super) marked: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A joint model against its originals, for people.
+//! The comparison of a joint model with its originals, as text.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::compare::{Against, Comparison};
 /// One row: what is compared, the joint model, its originals together, the ratio.
 pub(super) type Row = [String; 4];
 
-/// What was compared, in rows of texts.
+/// The comparison as rows of texts.
 pub(super) fn rows(compared: &Comparison) -> Vec<Row> {
     let mut rows = vec![
         row("file", compared.bytes, bytes),
@@ -40,7 +40,7 @@ fn time(seconds: f64) -> String {
     format!("{} ms", small(1e3 * seconds))
 }
 
-/// How it was measured, and what was not.
+/// Notes on the measurement, and measurements that failed.
 pub(super) fn remarks(compared: &Comparison) -> Vec<String> {
     let measured = compared.latency.as_ref().map(|latency| {
         format!(
@@ -52,7 +52,7 @@ pub(super) fn remarks(compared: &Comparison) -> Vec<String> {
     measured.into_iter().chain(missing).collect()
 }
 
-/// The comparison for people.
+/// The comparison as text.
 pub(super) fn comparison(compared: &Comparison) -> String {
     let columns =
         [("against the originals", Left), ("joint", Right), ("originals", Right), ("ratio", Right)];
@@ -65,8 +65,8 @@ pub(super) fn comparison(compared: &Comparison) -> String {
     out
 }
 
-/// In what the joint model is worse than its originals, as a sentence; `None` where it is smaller and no
-/// slower.
+/// The respects in which the joint model is worse than its originals, as a sentence; `None` if it is
+/// smaller and no slower.
 pub fn complaint(compared: &Comparison) -> Option<String> {
     let Comparison { bytes: sizes, latency, .. } = compared;
     let larger = (!compared.is_smaller()).then(|| {

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Formats numbers for reading.
 
 /// `1234567` as `1,234,567`.
 pub(super) fn count(n: u64) -> String {
@@ -51,7 +51,7 @@ pub(super) fn small(x: f64) -> String {
     }
 }
 
-/// Seconds as people read them.
+/// Seconds in a readable unit.
 pub(super) fn seconds(s: f64) -> String {
     if s < 60.0 {
         format!("{s:.1} s")
@@ -60,7 +60,7 @@ pub(super) fn seconds(s: f64) -> String {
     }
 }
 
-/// One number where all are equal, else all of them.
+/// One number if all are equal, else all numbers.
 pub(crate) fn each<T: PartialEq + ToString>(values: &[T]) -> String {
     match values {
         [first, rest @ ..] if rest.iter().all(|v| v == first) => first.to_string(),

@@ -1,4 +1,4 @@
-//! Models that have a backbone in common.
+//! Models with a common backbone.
 
 use std::fmt::Write;
 
@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::naming::sentence;
 
-/// A model that has a backbone in common with one before it.
+/// A model with the backbone of an earlier model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LineageRecord {
     /// Name of the task.
     pub task: String,
-    /// Name of the task whose backbone it has.
+    /// Name of the task with the same backbone.
     pub parent: String,
     /// Mean distance of the backbone's weights, relative to the same weights in any other order: 0 for equal
     /// weights, about 1 for unrelated ones.

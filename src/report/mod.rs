@@ -1,4 +1,4 @@
-//! Reports of commands, for people and for programs.
+//! Reports of commands, as JSON and as text.
 //!
 //! Each command fills one serialisable structure; its JSON is the structure itself, its text and its
 //! HTML are views of it. `schema` counts changes that would break a reader of the JSON.
@@ -54,7 +54,15 @@ pub use verification::verification;
 pub const SCHEMA: u32 = 1;
 
 /// Everything about one merge.
+///
+/// ```no_run
+/// let json = std::fs::read_to_string("joint.json")?;
+/// let report: onnx_zip::Report = serde_json::from_str(&json)?;
+/// println!("{}: {} bytes", report.joint.path, report.joint.bytes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -66,7 +74,7 @@ pub struct Report {
     pub joint: JointRecord,
     /// Its size relative to the originals.
     pub compression: Compression,
-    /// What was asked for.
+    /// The settings of the merge.
     pub settings: Settings,
     /// The runtime of calibration, with version and device.
     pub runtime: String,
@@ -74,12 +82,12 @@ pub struct Report {
     pub synthetic_data: bool,
     /// Results of each site: pairs, costs, errors.
     pub layers: Vec<SiteRecord>,
-    /// Which parts correspond and which cannot be shared.
+    /// Corresponding parts, and parts that cannot be shared.
     pub structure: Structure,
-    /// The layers of the joint model, and what feeds what.
+    /// The layers of the joint model and their connections.
     #[serde(default)]
     pub picture: Picture,
-    /// Merges that were tried on the way to a size or a loss; empty where there was no such goal.
+    /// Merges that were tried for a goal; empty without a goal.
     pub search: Vec<Trial>,
     /// Seconds per stage, in order.
     pub seconds: Vec<StageTime>,
@@ -88,7 +96,7 @@ pub struct Report {
     pub retraining: Option<Retrained>,
     /// Comparison of the written file with the original models; `None` if it was not asked for.
     pub verification: Option<Verification>,
-    /// What the joint model costs against the original models; `None` if it was not asked for.
+    /// Comparison with the original models in size and speed; `None` if it was not asked for.
     #[serde(default)]
     pub comparison: Option<Comparison>,
     /// Warnings.
@@ -97,6 +105,7 @@ pub struct Report {
 
 /// One model that was merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TaskRecord {
     /// Name of the task.
     pub name: String,
@@ -116,6 +125,7 @@ pub struct TaskRecord {
 
 /// Calibration data of one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DataRecord {
     /// File or folder; `None` for synthetic samples.
     pub source: Option<String>,
@@ -131,6 +141,7 @@ pub struct DataRecord {
 
 /// The joint model's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct JointRecord {
     /// The file.
     pub path: String,
@@ -157,8 +168,9 @@ fn is_written() -> bool {
 
 /// Weights and biases of the joint model's layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Parameters {
-    /// All of them.
+    /// Their number.
     pub total: u64,
     /// Stored once for several tasks.
     pub shared: u64,
@@ -167,7 +179,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// The joint model's parameters, where `tasks` are the tasks' names in order.
+    /// The joint model's parameters; `tasks` are the tasks' names in order.
     pub fn new(sizes: &Sizes, tasks: &[&str]) -> Self {
         let specific = tasks.iter().zip(&sizes.specific).map(|(t, n)| ((*t).to_owned(), *n));
         Parameters { total: sizes.joint(), shared: sizes.shared, specific: specific.collect() }
@@ -176,6 +188,7 @@ impl Parameters {
 
 /// Size of the joint model as a fraction of that of the original models.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Compression {
     /// Bytes against all originals together.
     pub bytes_of_all: f64,
@@ -205,16 +218,17 @@ impl Compression {
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Settings {
-    /// How weights are fused.
+    /// The method of fusing.
     pub method: Method,
-    /// How pairs are chosen.
+    /// The matcher.
     pub matcher: String,
     /// The metric of pairs.
     pub metric: String,
     /// The source of statistics.
     pub passes: Passes,
-    /// How much is shared, as on the command line; `knee` if the tool decided.
+    /// The share, as on the command line; `knee` for the default.
     pub share: String,
     /// The unit of sharing.
     pub unit: Unit,
@@ -234,16 +248,17 @@ pub struct Settings {
     pub max_rows: usize,
     /// Samples per batch.
     pub batch: usize,
-    /// Seed of everything random.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
 /// Corresponding parts, and parts that cannot be shared.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Structure {
-    /// Where each model but the first differs from the first; `null` where it does not.
+    /// The first difference of each model but the first from the first; `null` if there is none.
     pub divergences: Vec<Option<Divergence>>,
-    /// Models that have a backbone in common with one before them.
+    /// Models with the backbone of an earlier model.
     #[serde(default)]
     pub lineages: Vec<LineageRecord>,
     /// Layers of each task without a counterpart.
@@ -257,6 +272,7 @@ pub struct Structure {
 
 /// Frozen channels of one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FrozenRecord {
     /// Name of the task.
     pub task: String,
@@ -270,6 +286,7 @@ pub struct FrozenRecord {
 
 /// Time of a stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StageTime {
     /// The stage.
     pub stage: String,

@@ -12,6 +12,7 @@ use crate::naming::shown;
 
 /// One model, its layers and the channels that can be shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ModelReport {
     /// [`super::SCHEMA`].
     pub schema: u32,
@@ -44,6 +45,7 @@ pub struct ModelReport {
 
 /// An input or output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PortRecord {
     /// Name.
     pub name: String,
@@ -55,6 +57,7 @@ pub struct PortRecord {
 
 /// A layer with weights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerRecord {
     /// Name of its node.
     pub name: String,
@@ -66,12 +69,13 @@ pub struct LayerRecord {
     pub inputs: usize,
     /// Weights and biases.
     pub parameters: u64,
-    /// Name of the group of its neurons; empty where they belong to several.
+    /// Name of the group of its neurons; empty if they belong to several groups.
     pub group: String,
 }
 
 /// Channels that move together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct GroupRecord {
     /// Name: that of the first producer.
     pub name: String,
@@ -86,7 +90,7 @@ pub struct GroupRecord {
 }
 
 impl ModelReport {
-    /// The model for people.
+    /// The model as text.
     pub fn text(&self) -> String {
         let mut out = format!(
             "{}: {}, {} parameters in {} layers, opset {}",

@@ -10,17 +10,18 @@ use crate::couple::Outside;
 
 /// Parameters of one model that belong to no layer, all for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct OutsideRecord {
     /// The reason, as a noun phrase.
     pub reason: String,
-    /// How many numbers they are.
+    /// Number of parameters.
     pub parameters: u64,
-    /// Names of the constants that hold them.
+    /// Names of the constants.
     pub names: Vec<String>,
 }
 
 impl OutsideRecord {
-    /// One record for each reason, that with the most parameters first.
+    /// One record per reason, by descending number of parameters.
     pub fn by_reason(all: Vec<Outside>) -> Vec<OutsideRecord> {
         let mut records: Vec<OutsideRecord> = Vec::new();
         for Outside { name, elements, reason } in all {
@@ -39,8 +40,8 @@ impl OutsideRecord {
     }
 }
 
-/// The records as a table below a line that says how many parameters they are; empty where there are
-/// none. `whose` says of which model.
+/// The records as a table below a line with the number of parameters; empty without records. `whose`
+/// names the model.
 pub(super) fn outside(records: &[OutsideRecord], whose: &str) -> String {
     if records.is_empty() {
         return String::new();

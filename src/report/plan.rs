@@ -13,6 +13,7 @@ use crate::naming::{sentence, shown};
 
 /// The plan of a merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -43,7 +44,7 @@ impl Plan {
         Plan { schema: SCHEMA, tool, tasks, layers, prediction, memory, structure }
     }
 
-    /// The plan for people.
+    /// The plan as text.
     pub fn text(&self) -> String {
         let sites = &self.prediction.sites;
         let mut out = format!(

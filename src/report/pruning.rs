@@ -12,6 +12,7 @@ use crate::prune::PruneRecord;
 
 /// Results of pruning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PruneReport {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -29,7 +30,7 @@ impl PruneReport {
         PruneReport { schema: SCHEMA, tool, output, layers }
     }
 
-    /// The report for people.
+    /// The report as text.
     pub fn text(&self) -> String {
         let sum = |of: fn(&PruneRecord) -> usize| self.layers.iter().map(of).sum::<usize>();
         let (weights, kept) = (sum(|l| l.weights), sum(|l| l.kept));

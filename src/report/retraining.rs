@@ -1,4 +1,4 @@
-//! A retraining for people and for programs.
+//! The report of a retraining.
 
 use std::fmt::Write;
 
@@ -13,6 +13,7 @@ use crate::verify::Verification;
 
 /// Everything about one retraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RetrainReport {
     /// [`super::SCHEMA`].
     pub schema: u32,
@@ -25,7 +26,7 @@ pub struct RetrainReport {
     /// Whether it exists: a rejected file is discarded unless it is kept on request.
     #[serde(default = "super::is_written")]
     pub written: bool,
-    /// What was asked for.
+    /// The settings.
     pub settings: RetrainSettings,
     /// The runtime, with version and device.
     pub runtime: String,
@@ -37,6 +38,7 @@ pub struct RetrainReport {
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RetrainSettings {
     /// Steps at most.
     pub iterations: usize,
@@ -58,7 +60,7 @@ pub struct RetrainSettings {
     /// Whether samples were mixed.
     #[serde(default)]
     pub mix: bool,
-    /// Seed of everything random.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
@@ -80,7 +82,7 @@ impl RetrainSettings {
     }
 }
 
-/// The retraining for people.
+/// The retraining as text.
 pub fn retraining(report: &RetrainReport) -> String {
     let mut out = round(&report.outcome);
     let place = if report.written { "written to" } else { "NOT written to" };
@@ -92,7 +94,7 @@ pub fn retraining(report: &RetrainReport) -> String {
     out
 }
 
-/// Retraining during a merge, for people: the last round, and the time of all rounds.
+/// Retraining during a merge as text: the last round, and the time of all rounds.
 pub(super) fn rounds(retrained: &Retrained) -> String {
     let mut out = retrained.rounds.last().map(round).unwrap_or_default();
     if let [_, _, ..] = retrained.rounds.as_slice() {
@@ -110,7 +112,7 @@ pub(super) fn rounds(retrained: &Retrained) -> String {
     out
 }
 
-/// One round, for people.
+/// One round as text.
 fn round(outcome: &Outcome) -> String {
     let mut out = String::new();
     if outcome.normalisations > 0 {

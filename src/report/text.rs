@@ -1,4 +1,4 @@
-//! A merge for people, on a screen.
+//! The report of a merge as text.
 
 use std::fmt::Write;
 
@@ -107,7 +107,7 @@ fn layers(report: &Report, all: bool) -> String {
     out
 }
 
-/// What its tasks have besides common weights.
+/// The tasks' own parts of a layer besides common weights.
 fn corrections(site: &SiteRecord) -> String {
     let ranks: Vec<String> = site.ranks.iter().map(|(_, rank)| rank.to_string()).collect();
     match site.ranks.iter().map(|(_, rank)| *rank).max() {
@@ -123,7 +123,7 @@ pub(super) fn relative(site: &SiteRecord) -> String {
     each(&texts)
 }
 
-/// Where models differ and what is frozen; `tasks` are the tasks' names.
+/// Differences of the models, and frozen channels; `tasks` are the tasks' names.
 pub(super) fn structure(structure: &Structure, tasks: &[String]) -> String {
     let mut out = String::new();
     for (task, divergence) in tasks.iter().skip(1).zip(&structure.divergences) {

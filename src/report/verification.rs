@@ -1,4 +1,4 @@
-//! A verification for people.
+//! The report of a verification.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use super::table::{Left, Right, Table};
 use crate::naming::sentence;
 use crate::verify::{TaskVerification, Verification};
 
-/// The verification for people.
+/// The verification as text.
 pub fn verification(report: &Verification) -> String {
     let mut out = task_table(&report.tasks);
     out.push('\n');

@@ -20,7 +20,7 @@ use crate::runtime::HostArray;
 use crate::staging::Stage;
 
 use super::options::RetrainOptions;
-use super::run::Point;
+use super::outcome::Point;
 
 /// Key of our entry in the container's metadata.
 const KEY: &str = "onnx-zip";

@@ -7,15 +7,16 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::onnx;
 use crate::progress::Progress;
-use crate::runtime::{HostArray, ModelSource, Recurrence, Session};
+use crate::runtime::{HostArray, ModelSource, Recurrence, Session, State};
 
 use super::batches::{Batches, split};
 use super::checkpoint::{Checkpoint, fingerprint};
 use super::examples::Examples;
 use super::graph::Built;
+use super::lesson::Lesson;
 use super::optimizer::schedule;
 use super::options::RetrainOptions;
-use super::run::{Ending, Lesson, Outcome, Point, TaskOutcome};
+use super::outcome::{Ending, Outcome, Point, TaskOutcome};
 use super::validate::{Quality, named, single, validate};
 
 /// Number of validations.
@@ -52,11 +53,21 @@ fn weighted(qualities: &[Quality], weights: &[f64]) -> f64 {
     qualities.iter().zip(weights).map(|(q, w)| q.loss * w).sum()
 }
 
+/// What a training needs: graphs, samples and options.
+pub(super) struct Setup<'a> {
+    pub(super) built: &'a Built,
+    pub(super) lesson: &'a Lesson<'a>,
+    pub(super) options: &'a RetrainOptions,
+    /// Samples of each task per step.
+    pub(super) batch: usize,
+    pub(super) progress: &'a dyn Progress,
+}
+
 /// Training under way.
 pub(super) struct Course<'a> {
     names: Vec<String>,
     weights: Vec<f64>,
-    built: &'a Built,
+    setup: Setup<'a>,
     /// Steps taken before.
     start: usize,
     /// File and fingerprint of the training, if it is saved.
@@ -64,28 +75,61 @@ pub(super) struct Course<'a> {
     stepper: Box<dyn Recurrence>,
     checker: Box<dyn Session>,
     examples: Vec<Examples<'a>>,
+    /// Batches for training, per task.
     batches: Vec<Batches>,
+    /// Samples for validation, per task.
     held: Vec<Vec<usize>>,
-    options: &'a RetrainOptions,
-    batch: usize,
-    progress: &'a dyn Progress,
     pub(super) best: Best,
     history: Vec<Point>,
     /// Seconds spent on steps.
     stepping: f64,
 }
 
+impl<'a> Setup<'a> {
+    /// Splits the samples of each task into batches for training and samples for validation.
+    fn split(
+        &self,
+        names: &[String],
+        examples: &[Examples<'_>],
+    ) -> Result<(Vec<Batches>, Vec<Vec<usize>>)> {
+        let Setup { options, batch, .. } = *self;
+        let mut parts = Vec::new();
+        for (task, (name, examples)) in names.iter().zip(examples).enumerate() {
+            // All tasks get common samples in the same batch.
+            let stream = if self.lesson.data.len() == 1 { 0 } else { task as u64 };
+            let (train, held) = split(examples.len(), options.validation, options.seed + stream);
+            if train.len() < batch {
+                let message = format!("{} samples do not fill a batch of {batch}", train.len());
+                return Err(Error::new(ErrorKind::Calibration, message).in_model(name));
+            }
+            parts.push((Batches::new(train, batch, options.seed + stream), held));
+        }
+        Ok(parts.into_iter().unzip())
+    }
+
+    /// The state to start from: that of the checkpoint, or the initial one.
+    fn states(&self, resumed: Option<&Checkpoint>) -> Result<Vec<State>> {
+        let Setup { built, options, .. } = *self;
+        let mut states = built.states.clone();
+        if let Some(checkpoint) = resumed {
+            let shapes: Vec<&[usize]> = states.iter().map(|s| s.value.shape()).collect();
+            checkpoint.check(options.iterations, &shapes, built.trained.len())?;
+            let values = states.iter_mut().zip(&checkpoint.state);
+            values.for_each(|(state, value)| state.value = value.clone());
+        }
+        Ok(states)
+    }
+}
+
 impl<'a> Course<'a> {
     /// Loads the graphs, and the checkpoint if training resumes from one.
     pub(super) fn new(
         joint: &JointModel,
-        built: &'a Built,
         examples: Vec<Examples<'a>>,
-        lesson: &Lesson<'a>,
-        options: &'a RetrainOptions,
-        batch: usize,
-        progress: &'a dyn Progress,
+        setup: Setup<'a>,
     ) -> Result<Self> {
+        let Setup { built, lesson, options, .. } = setup;
+        let names: Vec<String> = joint.tasks().iter().map(|t| t.name().to_owned()).collect();
         let bytes = onnx::encode(&built.step)?;
         let samples: Vec<usize> = examples.iter().map(Examples::len).collect();
         let saved = lesson.checkpoint.map(|path| (path, fingerprint(&bytes, options, &samples)));
@@ -93,40 +137,20 @@ impl<'a> Course<'a> {
             Some((path, name)) if lesson.resume => Some(Checkpoint::load(path, name)?),
             _ => None,
         };
-        let mut states = built.states.clone();
-        if let Some(checkpoint) = &resumed {
-            let shapes: Vec<&[usize]> = states.iter().map(|s| s.value.shape()).collect();
-            checkpoint.check(options.iterations, &shapes, built.trained.len())?;
-        }
-        let values = resumed.iter().flat_map(|c| &c.state);
-        states.iter_mut().zip(values).for_each(|(state, value)| state.value = value.clone());
+        let states = setup.states(resumed.as_ref())?;
         let stepper = lesson.backend.recur(ModelSource::Bytes(&bytes), states)?;
         let bytes = onnx::encode(&built.check)?;
         let checker = lesson.backend.load(ModelSource::Bytes(&bytes))?;
-        let (mut batches, mut held) = (Vec::new(), Vec::new());
-        for (task, examples) in examples.iter().enumerate() {
-            // All tasks get common samples in the same batch.
-            let stream = if lesson.data.len() == 1 { 0 } else { task as u64 };
-            let (train, rest) = split(examples.len(), options.validation, options.seed + stream);
-            if train.len() < batch {
-                return Err(Error::new(
-                    ErrorKind::Calibration,
-                    format!("{} samples do not fill a batch of {batch}", train.len()),
-                )
-                .in_model(joint.tasks()[task].name()));
-            }
-            batches.push(Batches::new(train, batch, options.seed + stream));
-            held.push(rest);
-        }
-        let weights = options.task_weights(joint.tasks().len());
+        let (batches, held) = setup.split(&names, &examples)?;
+        let weights = options.task_weights(names.len());
         let (start, history, best) = match resumed {
             Some(c) => (c.iteration, c.history.clone(), Best::of(c, &weights)),
             None => (0, Vec::new(), Best::none(built)),
         };
         Ok(Course {
-            names: joint.tasks().iter().map(|t| t.name().to_owned()).collect(),
+            names,
             weights,
-            built,
+            setup,
             start,
             saved,
             stepper,
@@ -134,9 +158,6 @@ impl<'a> Course<'a> {
             examples,
             batches,
             held,
-            options,
-            batch,
-            progress,
             best,
             history,
             stepping: 0.0,
@@ -146,19 +167,19 @@ impl<'a> Course<'a> {
     /// Trains to the end.
     pub(super) fn run(&mut self) -> Result<Outcome> {
         let start = Instant::now();
-        let all = self.options.iterations;
-        self.progress.begin("retraining", all as u64);
+        let all = self.setup.options.iterations;
+        self.setup.progress.begin("retraining", all as u64);
         if self.start == 0 {
             self.check(0, &[])?;
         } else {
-            (0..self.start).for_each(|_| self.progress.step());
+            (0..self.start).for_each(|_| self.setup.progress.step());
         }
         let before = self.history.first().map(|p| p.validation.clone()).unwrap_or_default();
         let every = all.div_ceil(CHECKS).max(1);
         let mut recent = Vec::new();
         let (mut done, mut ending) = (self.start, Ending::Complete);
         while done < all {
-            if self.progress.stopped() {
+            if self.setup.progress.stopped() {
                 ending = Ending::Interrupted;
                 break;
             }
@@ -199,53 +220,50 @@ impl<'a> Course<'a> {
         let start = Instant::now();
         let mut fed = Vec::new();
         for (examples, batches) in self.examples.iter_mut().zip(&mut self.batches) {
-            let parts = self.options.mix.then(|| batches.mixture(step));
+            let parts = self.setup.options.mix.then(|| batches.mixture(step));
             fed.push(examples.feed(&batches.of_step(step), parts.as_deref())?);
         }
-        let schedule = schedule(self.options, step);
+        let schedule = schedule(self.setup.options, step);
         let knobs =
             [schedule.rate, schedule.decay].map(|v| HostArray::from(ndarray::arr0(v).into_dyn()));
-        let mut inputs = named(&self.built.feeds, &fed);
-        inputs.extend(self.built.knobs.iter().map(String::as_str).zip(&knobs));
+        let mut inputs = named(&self.setup.built.feeds, &fed);
+        inputs.extend(self.setup.built.knobs.iter().map(String::as_str).zip(&knobs));
         let results = self.stepper.step(&inputs)?;
         let mut losses = Vec::new();
         for (result, name) in results.iter().zip(&self.names) {
-            let loss = f64::from(single(result)?) / self.batch as f64;
+            let loss = f64::from(single(result)?) / self.setup.batch as f64;
             if !loss.is_finite() {
                 return Err(self.diverged(name, step));
             }
             losses.push(loss);
         }
-        self.progress.step();
+        self.setup.progress.step();
         self.stepping += start.elapsed().as_secs_f64();
         Ok(losses)
     }
 
     fn diverged(&self, task: &str, step: usize) -> Error {
-        let rate = self.options.learning_rate;
-        Error::new(
-            ErrorKind::Numeric,
-            format!("the loss is no number any more in iteration {}", step + 1),
-        )
-        .in_model(task)
-        .hint(
-            Hint::from("use a smaller ")
-                .option("learning-rate")
-                .then(format!(" (it is {rate}), and check the samples ("))
-                .option("scale")
-                .then(")"),
-        )
+        let rate = self.setup.options.learning_rate;
+        Error::new(ErrorKind::Numeric, format!("the loss is not finite in iteration {}", step + 1))
+            .in_model(task)
+            .hint(
+                Hint::from("use a smaller ")
+                    .option("learning-rate")
+                    .then(format!(" (it is {rate}), and check the samples ("))
+                    .option("scale")
+                    .then(")"),
+            )
     }
 
     /// Validates the current weights, and keeps them if they are the best.
     fn check(&mut self, iteration: usize, recent: &[Vec<f64>]) -> Result<()> {
-        let count = self.built.trained.len();
+        let count = self.setup.built.trained.len();
         let mut parameters = self.stepper.state()?;
         parameters.truncate(count);
         let named: Vec<(String, HostArray)> =
-            self.built.states.iter().map(|s| s.input.clone()).zip(parameters).collect();
-        let held = (self.held.as_slice(), self.batch);
-        let (checker, feeds) = (self.checker.as_mut(), &self.built.feeds);
+            self.setup.built.states.iter().map(|s| s.input.clone()).zip(parameters).collect();
+        let held = (self.held.as_slice(), self.setup.batch);
+        let (checker, feeds) = (self.checker.as_mut(), &self.setup.built.feeds);
         let qualities = validate(checker, &named, &mut self.examples, feeds, held)?;
         let loss = weighted(&qualities, &self.weights);
         let validated = self.held.iter().all(|h| !h.is_empty());
@@ -289,12 +307,12 @@ impl<'a> Course<'a> {
             .collect();
         let speed = steps as f64 / self.stepping.max(1e-9);
         let speed = if steps > 0 { format!("; {speed:.0} steps/s") } else { String::new() };
-        self.progress.status(&format!("{iteration}: {}{speed}", tasks.join("; ")));
+        self.setup.progress.status(&format!("{iteration}: {}{speed}", tasks.join("; ")));
     }
 
     /// Whether the last validations have not improved.
     fn is_stuck(&self) -> bool {
         let since = self.history.iter().filter(|p| p.iteration > self.best.iteration).count();
-        since >= self.options.patience && !self.held.iter().any(Vec::is_empty)
+        since >= self.setup.options.patience && !self.held.iter().any(Vec::is_empty)
     }
 }

@@ -7,8 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::Result;
 use crate::runtime::HostArray;
 
-/// The part of each row of a batch in its mixture, uniform from 0 to 1; the rest is the next row's.
-/// Depends only on seed and step, so training can resume at any step.
+/// The part of each row in its mixture, uniform from 0 to 1; the rest comes from the next row. It
+/// depends only on seed and step, so training can resume at any step.
 pub(super) fn parts(rows: usize, seed: u64, step: usize) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(1 + step as u64);

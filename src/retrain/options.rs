@@ -59,7 +59,7 @@ impl LossKind {
     }
 }
 
-/// How parameters follow their gradients.
+/// The optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
@@ -81,7 +81,7 @@ impl OptimizerKind {
     ];
 }
 
-/// Everything that retraining depends on besides the nets and their data.
+/// Options of retraining.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetrainOptions {
     /// Steps of the optimiser; each takes one batch of every task.
@@ -103,11 +103,11 @@ pub struct RetrainOptions {
     pub layers: f64,
     /// Weight of each task's loss, relative to the others; empty for equal weights.
     pub weights: Vec<f64>,
-    /// Fraction of the samples that is kept for validation.
+    /// Fraction of the samples for validation.
     pub validation: f64,
     /// Validations without improvement after which training stops.
     pub patience: usize,
-    /// Whether training takes mixtures of two samples each instead of samples (mixup).
+    /// Whether training uses mixtures of two samples (mixup).
     pub mix: bool,
     /// Seed of the order of samples and of the choice for validation.
     pub seed: u64,

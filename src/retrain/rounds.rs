@@ -6,8 +6,10 @@ use crate::error::Result;
 use crate::mtz::joint::JointModel;
 use crate::progress::Progress;
 
+use super::lesson::Lesson;
 use super::options::RetrainOptions;
-use super::run::{Lesson, Outcome, retrain};
+use super::outcome::Outcome;
+use super::run::retrain;
 
 /// When a merge retrains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -89,7 +91,7 @@ impl<'a> Rounds<'a> {
         Rounds { plan, share, done: Vec::new(), progress }
     }
 
-    /// Retrains between two layers, and says whether anything may have changed.
+    /// Retrains between two layers; returns whether weights may have changed.
     ///
     /// # Errors
     /// As [`retrain`].

@@ -1,112 +1,32 @@
 //! Retraining from start to end.
 
-use std::path::Path;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
-use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
 use crate::emit::{InputMode, PreActivations, Trainable, inputs_agree, trainable};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::{Model, Tensor, ValueId};
 use crate::mtz::joint::{JointModel, Task};
 use crate::progress::Progress;
-use crate::runtime::{Backend, HostArray};
+use crate::runtime::HostArray;
 
-use super::course::Course;
+use super::course::{Course, Setup};
 use super::examples::Examples;
 use super::graph::{Built, TaskLoss, build};
+use super::lesson::Lesson;
 use super::options::RetrainOptions;
+use super::outcome::Outcome;
 use super::statistics::reset_statistics;
 use super::teacher::{Asked, Teacher};
-use super::validate::Quality;
 
-/// Samples, original nets and runtime of a retraining.
-#[derive(Clone, Copy)]
-pub struct Lesson<'a> {
-    /// Samples of each task, or one set for all tasks.
-    pub data: &'a [Dataset],
-    /// The original net of each task; may be empty if the targets are labels.
-    pub teachers: &'a [Model],
-    /// Runs everything.
-    pub backend: &'a dyn Backend,
-    /// The checkpoint, which is written at every validation.
-    pub checkpoint: Option<&'a Path>,
-    /// Whether training resumes from that file.
-    pub resume: bool,
-}
-
-impl<'a> Lesson<'a> {
-    /// The samples of a task.
-    fn of_task(&self, task: usize) -> &'a Dataset {
-        self.data.get(task).unwrap_or(&self.data[0])
-    }
-}
-
-/// One validation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Point {
-    /// Steps so far.
-    pub iteration: usize,
-    /// Mean loss of the steps since the last one, per task; empty before the first step.
-    pub training: Vec<f64>,
-    /// Quality on held-out samples, per task.
-    pub validation: Vec<Quality>,
-}
-
-/// Why training ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ending {
-    /// All steps were taken.
-    #[default]
-    Complete,
-    /// Validation had not improved for long.
-    Early,
-    /// The user asked to stop.
-    Interrupted,
-}
-
-/// Results of one task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TaskOutcome {
-    /// Name of the task.
-    pub name: String,
-    /// Quality before, on the samples for validation.
-    pub before: Quality,
-    /// Quality of the kept weights.
-    pub after: Quality,
-}
-
-/// Results of retraining.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Outcome {
-    /// Number of steps.
-    pub iterations: usize,
-    /// Step of the kept weights.
-    pub best: usize,
-    /// Why it ended.
-    pub ending: Ending,
-    /// One entry per task.
-    pub tasks: Vec<TaskOutcome>,
-    /// All validations.
-    pub history: Vec<Point>,
-    /// Steps per second, without validation.
-    pub speed: f64,
-    /// Seconds in all.
-    pub seconds: f64,
-    /// Number of normalisations with new statistics.
-    #[serde(default)]
-    pub normalisations: usize,
-}
-
-/// Retrains a joint model, after taking new statistics of its normalisations if that is asked for.
-/// Afterwards it has the best weights by validation or, without samples for validation, the last ones.
+/// Retrains a joint model, after recomputing the statistics of its normalisations if the options ask
+/// for that. Afterwards it has the best weights by validation or, without samples for validation, the
+/// last ones.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for options or data that do not fit the joint model; [`ErrorKind::Unsupported`]
-/// where an operator has no gradient; [`ErrorKind::Numeric`] where a loss is no number any more.
+/// [`ErrorKind::Usage`] for options or data that do not fit the joint model;
+/// [`ErrorKind::Unsupported`] if an operator has no gradient; [`ErrorKind::Numeric`] if a loss is not
+/// finite.
 pub fn retrain(
     joint: &mut JointModel,
     lesson: &Lesson<'_>,
@@ -133,7 +53,8 @@ pub fn retrain(
     let mut examples = examples((joint, &trainable), lesson, options, progress)?;
     let losses = losses((joint, &trainable), &mut examples, options)?;
     let built = build(&trainable, &losses, options, batch)?;
-    let mut course = Course::new(joint, &built, examples, lesson, options, batch, progress)?;
+    let setup = Setup { built: &built, lesson, options, batch, progress };
+    let mut course = Course::new(joint, examples, setup)?;
     let outcome = Outcome { normalisations, ..course.run()? };
     let best = course.best.parameters;
     let values = stored(&trainable, &built, best)?;
@@ -233,11 +154,8 @@ fn classes(model: &Model) -> Result<usize> {
         _ => None,
     }
     .ok_or_else(|| {
-        Error::new(
-            ErrorKind::Unsupported,
-            "labels can be learnt by one output of shape batch×classes",
-        )
-        .hint(Hint::from("learn from the original models with ").option("teacher"))
+        Error::new(ErrorKind::Unsupported, "labels train one output of shape batch×classes only")
+            .hint(Hint::from("learn from the original models with ").option("teacher"))
     })
 }
 

@@ -14,9 +14,9 @@ use crate::runtime::HostArray;
 /// Inputs of the operator that hold scale, shift, mean and variance.
 const CONSTANTS: [usize; 4] = [1, 2, 3, 4];
 
-/// Sets the mean and variance of every `BatchNormalization` of every task to those of its inputs in the
-/// joint model, one after the other, with the new statistics of earlier ones. `sources` are the tasks'
-/// samples. Returns the number of nodes.
+/// Recomputes the mean and variance of every `BatchNormalization` of every task from its inputs in
+/// the joint model, in order, so that later nodes see the new statistics of earlier ones. `sources`
+/// are the tasks' samples. Returns the number of nodes.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] where the joint model has no such node; as the runtime.
@@ -30,7 +30,7 @@ pub(super) fn reset_statistics(
         all.push(normalisations(joint, task)?);
     }
     if all.iter().all(Vec::is_empty) {
-        let message = "the joint model has no BatchNormalization whose statistics could be taken";
+        let message = "the joint model has no BatchNormalization with statistics to recompute";
         return Err(Error::new(ErrorKind::Usage, message).hint(
             Hint::from("merge with ")
                 .option_as("batchnorm", "per-task")

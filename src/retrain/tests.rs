@@ -15,7 +15,7 @@ use crate::mtz::options::{Budget, MergeOptions, Method};
 use crate::onnx;
 use crate::progress::Silent;
 use crate::runtime::{self, Backend, ModelSource, RuntimeOptions};
-use crate::zipper::{self, Calibration, Input, Prepared};
+use crate::zipper::{self, Calibration, Input, Job, Prepared};
 
 fn backend() -> Arc<dyn Backend> {
     runtime::open(&RuntimeOptions::default()).unwrap()
@@ -89,8 +89,10 @@ fn merged_by(
         options: RetrainOptions { learning_rate: rate, patience: 100, ..options() },
         original_iterations: None,
     });
+    let job = Job::new(&calibration, &zip, &Silent);
+    let retraining = plan.as_ref();
     let (joint, outcome) =
-        zipper::merge_and_retrain(prepared, &calibration, &zip, plan.as_ref(), &Silent).unwrap();
+        zipper::merge_decided(prepared, None, &Job { retraining, ..job }).unwrap();
     (joint, outcome.retrained, nets, data)
 }
 

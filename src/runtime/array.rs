@@ -1,4 +1,4 @@
-//! Tensors on their way into and out of a session.
+//! Tensors that go into and come out of a session.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -10,6 +10,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::DataType;
 
 /// An array in host memory, of one of the element types that sessions exchange.
+///
+/// ```
+/// use onnx_zip::HostArray;
+///
+/// let array = HostArray::from(ndarray::ArrayD::<f32>::zeros(vec![2, 3]));
+/// assert_eq!(array.shape(), [2, 3]);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum HostArray {
     /// 32-bit floats.
@@ -30,7 +37,7 @@ pub enum HostArray {
     Bool(ArrayD<bool>),
 }
 
-/// Evaluates the same expression for whichever array is inside.
+/// Evaluates the same expression for the array of any type.
 macro_rules! with_array {
     ($host:expr, $array:ident => $body:expr) => {
         match $host {
@@ -47,7 +54,7 @@ macro_rules! with_array {
 }
 pub(super) use with_array;
 
-/// Evaluates an expression for whichever array is inside and wraps the array it gives.
+/// Evaluates an expression for the array of any type, and wraps the resulting array.
 macro_rules! map_array {
     ($host:expr, $array:ident => $body:expr) => {
         with_array!($host, $array => HostArray::from($body))
@@ -110,7 +117,7 @@ impl HostArray {
         }
     }
 
-    /// [`HostArray::as_f32`] without a copy where the array is `f32` already.
+    /// [`HostArray::as_f32`] without a copy if the array is `f32` already.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for types that are not floating point.
@@ -216,7 +223,7 @@ impl HostArray {
         complete.then(|| map_array!(self, array => array.permuted_axes(axes)).into_row_major())
     }
 
-    /// The array with its elements in row-major order in memory; a copy only where they are not.
+    /// The array in row-major memory order; copied only if necessary.
     pub fn row_major(&self) -> Cow<'_, HostArray> {
         if with_array!(self, array => array.is_standard_layout()) {
             Cow::Borrowed(self)

@@ -33,12 +33,12 @@ use crate::error::{Error, ErrorKind, Result};
 pub enum ModelSource<'a> {
     /// A serialised `ModelProto` that holds all its weights.
     Bytes(&'a [u8]),
-    /// A file; weights in external data are looked for beside it.
+    /// A file; external data lies beside it.
     File(&'a Path),
 }
 
 impl ModelSource<'_> {
-    /// Tells a file that cannot be read from one that a runtime refuses.
+    /// Fails if the file cannot be read, which is another fault than a refusal by the runtime.
     fn check_readable(&self) -> Result<()> {
         let ModelSource::File(path) = self else { return Ok(()) };
         std::fs::File::open(path).map(drop).map_err(|error| {
@@ -57,7 +57,8 @@ pub trait Backend: Send + Sync {
     /// The runtime's version and device, e.g. `ONNX Runtime 1.31.1 (CUDA:0)`.
     fn describe(&self) -> String;
 
-    /// Why [`Device::Auto`] came to the CPU although the runtime is built for another device.
+    /// The reason why [`Device::Auto`] chose the CPU although the runtime is built for another
+    /// device.
     fn passed_over(&self) -> Option<&str> {
         None
     }
@@ -69,8 +70,8 @@ pub trait Backend: Send + Sync {
     /// refuses the model.
     fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>>;
 
-    /// Prepares a model that passes `states` on from one run to the next, which stay on the device
-    /// where the runtime can keep them there.
+    /// Prepares a model that passes `states` from one run to the next. They stay on the device if the
+    /// runtime supports it.
     ///
     /// # Errors
     /// As [`Backend::load`]; [`ErrorKind::Backend`] where the model has no such outputs.
@@ -98,19 +99,19 @@ pub trait Session: Send {
 /// Which runtime to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RuntimeChoice {
-    /// ONNX Runtime where its library is found, else tract.
+    /// ONNX Runtime if its library is found, else tract.
     #[default]
     Auto,
     /// ONNX Runtime, by way of its shared library.
     Ort,
-    /// tract, which is part of this program.
+    /// tract, which is built in.
     Tract,
 }
 
 /// Which device to compute on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
-    /// The first CUDA device where it works, else the CPU.
+    /// The first CUDA device if it works, else the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -126,9 +127,9 @@ pub struct RuntimeOptions {
     pub choice: RuntimeChoice,
     /// The device.
     pub device: Device,
-    /// ONNX Runtime's shared library, or a folder that holds it; looked for where it is `None`.
+    /// ONNX Runtime's shared library, or a folder that contains it; `None` searches for it.
     pub library: Option<PathBuf>,
-    /// Threads within one operator; the runtime's own choice where it is `None`.
+    /// Threads within one operator; `None` leaves it to the runtime.
     pub threads: Option<usize>,
 }
 
@@ -139,10 +140,10 @@ struct Entry {
     open: fn(&RuntimeOptions) -> Result<Opened>,
 }
 
-/// What came of trying to open a runtime.
+/// The result of opening a runtime.
 enum Opened {
     Ready(Arc<dyn Backend>),
-    /// The runtime is not installed: no reason to fail while another one may serve.
+    /// The runtime is not installed, so another one is tried.
     Missing(Error),
 }
 
@@ -152,11 +153,11 @@ const BACKENDS: &[Entry] = &[
     Entry { choice: RuntimeChoice::Tract, name: "tract", open: tract::open },
 ];
 
-/// Opens the chosen runtime, or the first one that is there.
+/// Opens the chosen runtime, or the first one that is installed.
 ///
 /// # Errors
-/// [`ErrorKind::Backend`] naming what is missing and the next step, where the runtime or the device
-/// that was asked for cannot be had.
+/// [`ErrorKind::Backend`] if the chosen runtime or device is not available; names the missing part
+/// and the next step.
 pub fn open(options: &RuntimeOptions) -> Result<Arc<dyn Backend>> {
     let mut missing = None;
     for entry in BACKENDS {

@@ -1,4 +1,4 @@
-//! What a model takes and gives, and the check of what it is fed.
+//! Inputs and outputs of a model, and the check of fed arrays.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// The size of axis 0, where the model fixes it.
+    /// The size of axis 0, if the model fixes it.
     pub fn fixed_batch(&self) -> Option<usize> {
         self.shape.as_ref()?.first()?.known()
     }
@@ -48,8 +48,8 @@ fn join(dims: &[String]) -> String {
     if dims.is_empty() { "scalar".to_string() } else { dims.join("×") }
 }
 
-/// A dimension from the name that a file gives it. Exporters write `?`, `-1` or `None` for sizes that
-/// have nothing to do with each other, which must not be taken for one and the same.
+/// A dimension from its name in a file. Exporters write `?`, `-1` or `None` for unrelated sizes,
+/// which must not count as equal.
 pub(super) fn named_dim(name: &str) -> Dim {
     if name == "None" || !name.contains(char::is_alphabetic) {
         Dim::Unknown
@@ -58,7 +58,7 @@ pub(super) fn named_dim(name: &str) -> Dim {
     }
 }
 
-/// The batch size that a model insists on, where one of its inputs fixes axis 0.
+/// The batch size that a model fixes by axis 0 of an input, if any.
 pub fn fixed_batch(ports: &[Port]) -> Option<usize> {
     ports.iter().find_map(Port::fixed_batch)
 }
@@ -70,8 +70,7 @@ pub fn feeds(named: &[(String, HostArray)]) -> Vec<(&str, &HostArray)> {
 
 /// The arrays in the order of `ports`.
 ///
-/// Checked here, before a runtime sees them, so that every backend refuses the same things in the
-/// same words.
+/// Checked here, so that every backend gives the same errors.
 ///
 /// # Errors
 /// [`ErrorKind::Backend`] where an input is missing, unknown, given twice, or of another type or

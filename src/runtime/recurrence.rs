@@ -1,10 +1,9 @@
-//! Models that pass values on from one run to the next.
+//! Models that pass state from one run to the next.
 
 use super::{HostArray, Session};
 use crate::error::{Error, ErrorKind, Result};
 
-/// A value that a model passes on: what output `output` gives is fed to input `input` in the next
-/// run.
+/// A state: output `output` is fed to input `input` in the next run.
 #[derive(Debug, Clone)]
 pub struct State {
     /// Name of the input.
@@ -15,10 +14,10 @@ pub struct State {
     pub value: HostArray,
 }
 
-/// A loaded model whose state stays where the runtime computes.
+/// A loaded model whose state stays on the device.
 pub trait Recurrence: Send {
-    /// Runs once from the current state. Takes the inputs that are no state, gives the outputs that
-    /// are none, in graph order.
+    /// Runs once from the current state. Takes the other inputs, and returns the other outputs in
+    /// graph order.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -35,7 +34,7 @@ pub trait Recurrence: Send {
 pub(super) struct Copied {
     session: Box<dyn Session>,
     states: Vec<State>,
-    /// For each output of the session, the number of the state that it is.
+    /// For each output of the session, the number of its state; `None` for other outputs.
     is_state: Vec<Option<usize>>,
 }
 

@@ -12,12 +12,11 @@ thread_local! {
 
 /// Runs `work`; a panic in it becomes an [`ErrorKind::Backend`] error that starts with `what`.
 ///
-/// The panic's message goes into the error, so the hook that would print it as well stays silent on
-/// this thread meanwhile.
+/// The error contains the panic's message, so the panic hook is silent on this thread meanwhile.
 pub(crate) fn shielded<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     silence_shielded_threads();
     let outer = SHIELDED.replace(true);
-    // What a panic may leave half done is either dropped by the caller or local to `work`.
+    // State that a panic leaves unfinished is local to `work` or dropped by the caller.
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
     SHIELDED.set(outer);
     outcome.unwrap_or_else(|payload| {

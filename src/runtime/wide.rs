@@ -1,7 +1,7 @@
-//! Half precision computed in single precision.
+//! Computes half-precision nets in single precision.
 //!
-//! Statistics of inputs and outputs tell differences that halves round away, and gradients of halves
-//! overflow. So nets with weights of 16 bits are measured as what they stand for.
+//! Half precision rounds away differences that statistics need, and its gradients overflow. So nets
+//! with 16-bit weights are measured in single precision.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::ir::{Attribute, DataType, Graph, Tensor, TensorType, ValueId, ValueKind};
 use crate::onnx;
 
-/// The backend to measure these nets with: `backend`, but where any of them has floats of 16 bits,
-/// those of all models that it loads are of 32 bits.
+/// The backend for measuring these nets: `backend`, or, if any net has 16-bit floats, a wrapper that
+/// converts all models to 32 bits.
 pub fn measuring<'a>(
     backend: Arc<dyn Backend>,
     nets: impl IntoIterator<Item = &'a Graph>,
@@ -90,7 +90,7 @@ fn widened(array: &HostArray) -> Option<HostArray> {
     }
 }
 
-/// Makes everything of 16 bits in a graph one of 32 bits, in its sub-graphs, too.
+/// Converts all 16-bit floats of a graph and its sub-graphs to 32 bits.
 fn widen(graph: &mut Graph) -> Result<()> {
     let values: Vec<ValueId> = graph.values().map(|(id, _)| id).collect();
     for id in values {

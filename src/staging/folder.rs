@@ -1,9 +1,9 @@
-//! A folder whose files belong together, and change together.
+//! A folder whose files are replaced together.
 //!
-//! A new folder is renamed once. One that holds something already is swapped with the new one in one
-//! step, after everything else in it was linked into the new one. Where that cannot be (another owner,
-//! a mount point, folders inside, a system without such a step), files are renamed one by one, models
-//! after the files that they read.
+//! A new folder is renamed once. An existing folder is swapped with the new one in one step, after
+//! its other files were linked into the new one. If that is impossible (another owner, a mount point,
+//! folders inside, no such system call), files are renamed one by one, models after the files that
+//! they read.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ use super::nursery::{Nursery, sweep};
 use super::{Replaced, failed, folder_of, no_room, sync_folder};
 use crate::error::Result;
 
-/// A folder that is being filled; dropping it removes it.
+/// A folder under construction; dropping it removes it.
 pub(crate) struct StagedFolder {
     nursery: Nursery,
     /// After what is in them.
@@ -24,12 +24,12 @@ pub(crate) struct StagedFolder {
     target: PathBuf,
     /// As the user calls it.
     name: PathBuf,
-    /// Whether it is filled inside of its target, because nothing can be written beside that.
+    /// Whether it is inside its target, because nothing can be written beside the target.
     inside: bool,
 }
 
 impl StagedFolder {
-    /// An empty folder that is to become `target`, or to put its files into it.
+    /// Creates an empty folder that will become `target`, or whose files will be moved there.
     pub(crate) fn new(target: &Path) -> Result<Self> {
         let name = target.to_owned();
         let refused = |e| failed(target, e).hint("name a folder");
@@ -69,7 +69,7 @@ impl StagedFolder {
         done.map_err(|e| failed(&self.name, e))
     }
 
-    /// Whether nobody would notice but by what is in it that the folder is another one.
+    /// Whether the folders can be swapped without a difference in owner, permissions or mount point.
     fn can_swap(&self, old: &Metadata) -> bool {
         let around = std::env::current_dir().is_ok_and(|cwd| cwd.starts_with(&self.target));
         !self.inside && !around && fs::metadata(self.path()).is_ok_and(|new| are_alike(old, &new))
@@ -95,7 +95,7 @@ impl StagedFolder {
             });
             return Err(e);
         }
-        // What others have put there in the meantime.
+        // Files that other processes have added in the meantime.
         for file in entries(&new)?.difference(&known) {
             let _ = fs::rename(new.join(file), self.target.join(file));
         }
@@ -126,7 +126,7 @@ impl StagedFolder {
     }
 }
 
-/// Folders that were made on the way to a new one; those that stay empty are removed again.
+/// Parent folders that were created for a new folder. Those that stay empty are removed again.
 struct Parents(Vec<PathBuf>);
 
 impl Parents {

@@ -1,10 +1,9 @@
 //! Files that appear whole or not at all.
 //!
-//! What is to be written is written into a hidden folder beside its target ([`nursery`]), and renamed
-//! when all of it is complete; until then it can be read there, to be checked. A run that is killed
-//! leaves such a folder behind, which the next one that writes beside it removes. Links are followed;
-//! devices and pipes are written at the end ([`stream`]). A folder that must be replaced as a whole is
-//! swapped ([`folder`]).
+//! Files are written into a hidden folder beside their targets ([`nursery`]), where they can be read
+//! and checked, and renamed when all are complete. A killed run leaves such a folder behind; the next
+//! run that writes beside it removes it. Links are followed. Devices and pipes are written at the end
+//! ([`stream`]). A folder that must be replaced as a whole is swapped ([`folder`]).
 
 mod folder;
 mod nursery;
@@ -27,7 +26,7 @@ pub(crate) use target::{Target, folder_of, is_stdout, resolve, same_file};
 /// Files written but not yet in place; dropping it removes them.
 pub(crate) struct Stage<'p> {
     progress: &'p dyn Progress,
-    /// By the folder that each is in.
+    /// By the folder of their targets.
     nurseries: Vec<(PathBuf, Nursery)>,
     files: Vec<Staged>,
 }
@@ -43,12 +42,12 @@ struct Staged {
 type Buffered = BufWriter<File>;
 
 impl<'p> Stage<'p> {
-    /// Nothing yet; `progress` says when to stop waiting for a reader of a pipe.
+    /// An empty stage. `progress` may cancel waiting for the reader of a pipe.
     pub(crate) fn new(progress: &'p dyn Progress) -> Self {
         Stage { progress, nurseries: Vec::new(), files: Vec::new() }
     }
 
-    /// Writes a file that is to become `target`, and says where it is until then.
+    /// Writes a file for `target`, and returns its temporary path.
     pub(crate) fn write(
         &mut self,
         target: &Path,
@@ -62,7 +61,7 @@ impl<'p> Stage<'p> {
         self.staged(target, write)
     }
 
-    /// [`Stage::write`] for what can only be written to a path.
+    /// [`Stage::write`] for a writer that takes a path.
     pub(crate) fn write_by_path(
         &mut self,
         target: &Path,
@@ -71,7 +70,7 @@ impl<'p> Stage<'p> {
         let write = |staged: &Staged| {
             let permissions = File::create_new(&staged.at)?.metadata()?.permissions();
             fill(&staged.at)?;
-            // The writer may have put a private file in place of this one.
+            // The writer may have replaced the file by one with private permissions.
             let file = File::open(&staged.at)?;
             file.set_permissions(permissions)?;
             file.sync_all()
@@ -91,7 +90,7 @@ impl<'p> Stage<'p> {
         Ok(at)
     }
 
-    /// Renames the file that is to become `from`, so that it becomes `to`, in the same folder.
+    /// Changes the target of the file for `from` to `to`, in the same folder.
     pub(crate) fn divert(&mut self, from: &Path, to: &Path) -> Result<()> {
         let file = self.files.iter_mut().find(|file| file.name == from);
         if let Some(file) = file {
@@ -111,8 +110,8 @@ impl<'p> Stage<'p> {
         self.files.iter().map(size).sum()
     }
 
-    /// Puts the files into place, in the order in which they were written, and returns their size
-    /// together. If one cannot be, all is as it was before, save what went into pipes.
+    /// Puts the files into place in the order of writing, and returns their total size. If one fails,
+    /// all are undone, except data written to pipes.
     pub(crate) fn commit(mut self) -> Result<u64> {
         let bytes = self.bytes()?;
         let files = std::mem::take(&mut self.files);
@@ -140,7 +139,7 @@ impl<'p> Stage<'p> {
         Ok(bytes)
     }
 
-    /// Where a file that is to become `target` is written.
+    /// The temporary path of a file for `target`.
     fn place(&mut self, name: &Path) -> Result<Staged> {
         let target = at(name)?;
         let (folder, file) = match &target {
@@ -172,15 +171,15 @@ impl<'p> Stage<'p> {
     }
 }
 
-/// A file that was put into its place, and what had been there.
+/// A file that was put into place, and the file that it replaced.
 struct Replaced<'a> {
     target: &'a Path,
-    /// The file from before, as a second link to it; `None` where there was none.
+    /// The replaced file, as a second link to it; `None` if there was none.
     before: Option<PathBuf>,
 }
 
 impl<'a> Replaced<'a> {
-    /// Renames `at` to `target`; with `undoable`, keeps what is there as far as it can be kept.
+    /// Renames `at` to `target`; with `undoable`, keeps the replaced file if possible.
     fn by(at: &Path, target: &'a Path, undoable: bool) -> io::Result<Self> {
         let mut before = None;
         if undoable && target.exists() {
@@ -190,12 +189,12 @@ impl<'a> Replaced<'a> {
         }
         let existed = target.exists();
         fs::rename(at, target)?;
-        // What could not be kept must at least not be removed.
+        // A file that could not be kept must not be removed.
         let before = before.or_else(|| existed.then(|| target.to_owned()));
         Ok(Replaced { target, before })
     }
 
-    /// The first error is the one to report, so those of this are not.
+    /// Errors of undoing are ignored: the first error is reported.
     fn undo(self) {
         let _ = match &self.before {
             Some(before) => fs::rename(before, self.target),
@@ -204,7 +203,7 @@ impl<'a> Replaced<'a> {
     }
 }
 
-/// A rename is on the disk when its folder is; not every system can tell a folder so.
+/// A rename is durable when its folder is synced, which not every system supports.
 fn sync_folder(folder: &Path) {
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }

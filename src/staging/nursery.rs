@@ -1,7 +1,7 @@
-//! Hidden folders in which files are written before they get their place.
+//! Hidden folders for files that are not in place yet.
 //!
-//! Each holds a locked file. The lock ends with the process, however that ends, so a folder whose lock
-//! can be had is a leftover. Both sides make sure of the lock before they touch anything else.
+//! Each folder holds a locked file. The lock ends with the process, so a folder whose lock is free is
+//! a leftover. Both sides take the lock before they touch anything else.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -19,18 +19,18 @@ const LOCK: &str = "lock";
 /// The folder for files.
 const FILES: &str = "new";
 
-/// Times that another process may take a new folder for a leftover before it is locked.
+/// Retries if another process takes a new folder for a leftover before it is locked.
 const TRIES: usize = 16;
 
 /// A hidden folder; dropping it removes it.
 pub(super) struct Nursery {
-    /// Removed before the lock is given up.
+    /// Removed before the lock is released.
     folder: TempDir,
     _lock: File,
 }
 
 impl Nursery {
-    /// A new one in `folder`, on its file system. Leftovers there are removed first.
+    /// Creates a hidden folder in `folder`, after removing leftovers there.
     pub(super) fn within(folder: &Path) -> io::Result<Self> {
         sweep(folder);
         for _ in 0..TRIES {
@@ -49,7 +49,7 @@ impl Nursery {
     }
 }
 
-/// The lock of a folder that was just made; `None` where another process has it already.
+/// The lock of a new folder; `None` if another process has it already.
 fn locked(folder: &Path) -> io::Result<Option<File>> {
     let path = folder.join(LOCK);
     let lock = match File::create_new(&path) {
@@ -62,18 +62,18 @@ fn locked(folder: &Path) -> io::Result<Option<File>> {
     match lock.try_lock() {
         Ok(()) => Ok(is_there(&path, &lock).then_some(lock)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        // A file system without locks: nobody else can have it, and nobody removes the folder.
+        // On a file system without locks, no process can take the lock, so none removes the folder.
         Err(TryLockError::Error(_)) => Ok(Some(lock)),
     }
 }
 
-/// Whether the locked file is still the one that others would see.
+/// Whether the locked file is still the one at its path.
 fn is_there(path: &Path, lock: &File) -> bool {
     let own = lock.try_clone().and_then(Handle::from_file);
     own.is_ok_and(|own| Handle::from_path(path).is_ok_and(|seen| seen == own))
 }
 
-/// Removes what killed runs have left in `folder`. What cannot be removed stays.
+/// Removes leftovers of killed runs in `folder`, as far as possible.
 pub(crate) fn sweep(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -89,7 +89,7 @@ pub(crate) fn sweep(folder: &Path) {
 fn remove_leftover(folder: &Path) {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
-    // In a folder that everybody may write to, it may be a trap: a link, or a pipe to wait at.
+    // In a world-writable folder, it may be a trap: a link, or a pipe that blocks.
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::OFlags;
@@ -117,7 +117,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let alive = Nursery::within(folder.path()).unwrap();
         fs::write(alive.path().join("a"), "x").unwrap();
-        // Killed at any moment: without a lock, and with one that nobody holds.
+        // Leftovers of a kill at any moment: without a lock file, and with an unheld one.
         for (name, lock) in [(".onnx-zip-1.tmp", false), (".onnx-zip-2.tmp", true)] {
             let dead = folder.path().join(name);
             fs::create_dir_all(dead.join(FILES)).unwrap();

@@ -1,4 +1,4 @@
-//! Devices, pipes and open files: what can only be written to.
+//! Write-only targets: devices, pipes and open files.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,10 +11,10 @@ use super::is_stdout;
 use crate::error::Error;
 use crate::progress::Progress;
 
-/// How often a wish to stop is noticed.
+/// Interval of polls for cancellation.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// Why a stream does not have everything.
+/// The reason why a stream is incomplete.
 pub(super) enum Failure {
     Stopped(Error),
     Io(io::Error),
@@ -22,15 +22,15 @@ pub(super) enum Failure {
 
 /// Copies the file `from` into the stream `to`, until it is done or `progress` says to stop.
 ///
-/// A pipe without a reader, or with a slow one, blocks its writer where nothing can be told to it. So
-/// another thread writes, which is left alone when nobody waits for it any more.
+/// A pipe without a reader, or with a slow one, blocks its writer, which cannot be cancelled then. So
+/// another thread writes, and is abandoned on cancellation.
 pub(super) fn pour(from: &Path, to: &Path, progress: &dyn Progress) -> Result<(), Failure> {
     let file = File::open(from).map_err(Failure::Io)?;
     let (done, result) = mpsc::channel();
     let to = to.to_owned();
     let writer = thread::Builder::new().name("output".to_owned());
     let spawned = writer.spawn(move || {
-        // Nobody hears of it where nobody waits.
+        // The receiver is gone if the wait was cancelled.
         let _ = done.send(copy(file, to));
     });
     spawned.map_err(Failure::Io)?;
@@ -47,7 +47,7 @@ pub(super) fn pour(from: &Path, to: &Path, progress: &dyn Progress) -> Result<()
 
 fn copy(mut from: File, to: PathBuf) -> io::Result<()> {
     if is_stdout(&to) {
-        // Opened by its name, a file would be written from its beginning, over what is there.
+        // Opening an open file by its name would overwrite it from the beginning.
         let mut out = io::stdout().lock();
         io::copy(&mut from, &mut out)?;
         return io::Write::flush(&mut out);

@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 /// Links on the way to a file; the system allows as many.
 const LINKS: usize = 40;
 
-/// What a path names, behind all links.
+/// The target of a path, with all links resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// A file that is there or can be made, and that a rename can replace.
+    /// A file that exists or can be created, and that a rename can replace.
     File(PathBuf),
-    /// A device, a pipe or an open file, which can only be written to.
+    /// A device, a pipe or an open file, which is write-only.
     Stream(PathBuf),
 }
 
-/// Follows `path`.
+/// Resolves `path`.
 ///
 /// # Errors
-/// [`io::ErrorKind::IsADirectory`] for a folder, [`io::ErrorKind::InvalidInput`] for what cannot be
-/// written; as the system says where the path leads nowhere.
+/// [`io::ErrorKind::IsADirectory`] for a folder, [`io::ErrorKind::InvalidInput`] for a target that
+/// cannot be written; else the error of the system.
 pub(crate) fn resolve(path: &Path) -> io::Result<Target> {
     if path.as_os_str().is_empty() {
         return Err(io::ErrorKind::NotFound.into());
@@ -64,7 +64,7 @@ fn of_kind(at: PathBuf, found: &Metadata) -> io::Result<Target> {
     Ok(Target::Stream(at))
 }
 
-/// What is not there can be made, unless its name is that of a folder.
+/// A missing file can be created, unless the path ends like a folder's.
 fn missing(at: PathBuf) -> io::Result<Target> {
     let ends_as_folder = at.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
     match at.file_name() {
@@ -73,8 +73,8 @@ fn missing(at: PathBuf) -> io::Result<Target> {
     }
 }
 
-/// Whether a link stands for a file that a process has open, as `/dev/stdout` does in the end. What
-/// such a link says need not be a path.
+/// Whether a link stands for an open file of a process, as `/dev/stdout` does. The text of such a
+/// link need not be a path.
 fn is_open_file(link: &Path) -> bool {
     let Ok(folder) = folder_of(link).canonicalize() else { return false };
     folder.starts_with("/proc") && folder.file_name().is_some_and(|name| name == "fd")
@@ -88,13 +88,13 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether both paths name one file. Opens files only: to open a pipe is to wait for its other end.
+/// Whether both paths name one file. Opens regular files only, since opening a pipe may block.
 pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
     let is_file = |path| fs::metadata(path).is_ok_and(|m| m.is_file());
     is_file(a) && is_file(b) && same_file::is_same_file(a, b).unwrap_or(false)
 }
 
-/// Whether what is written to `path` goes where results are printed.
+/// Whether `path` is standard output.
 #[cfg(unix)]
 pub(crate) fn is_stdout(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -103,7 +103,7 @@ pub(crate) fn is_stdout(path: &Path) -> bool {
     both.is_ok_and(|(a, b)| (a.dev(), a.ino()) == (b.dev(), b.ino()))
 }
 
-/// Whether what is written to `path` goes where results are printed.
+/// Whether `path` is standard output.
 #[cfg(not(unix))]
 pub(crate) fn is_stdout(_: &Path) -> bool {
     false

@@ -1,25 +1,25 @@
-//! How many samples run at once: as many as are asked for, unless their values take too much memory.
+//! Batch sizes: the requested one, or a smaller one if values take too much memory.
 
 use crate::ir::{Dim, Model, TensorType};
 
-/// Copies of a large value while a part of a net runs: in the runtime, on the way out, at a cut.
+/// Copies of a large value while a part of a net runs: in the runtime, as output, and at a cut.
 const COPIES: u64 = 8;
 
-/// How much the values of a net take with those of its backward pass, relative to its own.
+/// Memory of a forward and backward pass relative to a forward pass.
 const WITH_GRADIENTS: u64 = 3;
 
-/// The batch size that a model insists on, else `default`.
+/// The batch size that a model fixes, else `default`.
 pub(super) fn batch_size(model: &Model, default: usize) -> usize {
     model.graph.fixed_batch().unwrap_or(default).max(1)
 }
 
-/// [`batch_size`] where a net runs part by part within `memory` bytes.
+/// [`batch_size`] for running a net part by part within `memory` bytes.
 pub(super) fn batch_in_parts(model: &Model, default: usize, memory: u64) -> usize {
     let largest = values(model).max().unwrap_or(0);
     batch_size(model, default.min(fitting(memory, COPIES.saturating_mul(largest))))
 }
 
-/// [`batch_size`] where a net runs forward and backward within `memory` bytes.
+/// [`batch_size`] for running a net forward and backward within `memory` bytes.
 pub(super) fn batch_with_gradients(model: &Model, default: usize, memory: u64) -> usize {
     let all = values(model).fold(0u64, u64::saturating_add);
     batch_size(model, default.min(fitting(memory, WITH_GRADIENTS.saturating_mul(all))))
@@ -29,7 +29,7 @@ fn fitting(memory: u64, sample: u64) -> usize {
     usize::try_from(memory / sample.max(1)).unwrap_or(usize::MAX).max(1)
 }
 
-/// Bytes of one sample of each value that is computed and of which the sizes are known.
+/// Bytes per sample of each computed value of known sizes.
 fn values(model: &Model) -> impl Iterator<Item = u64> {
     let graph = &model.graph;
     let computed = graph.values().filter(|(id, _)| graph.initializer(*id).is_none());

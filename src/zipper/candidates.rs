@@ -1,4 +1,4 @@
-//! Merges that were tried for a goal, and which of them is kept.
+//! Merges that were tried for a goal; the best one is kept.
 
 use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
@@ -10,10 +10,10 @@ use crate::mtz::statistics::Probe;
 use super::search::{Choice, Search, ratio};
 use super::{Calibration, Outcome, batch_size};
 
-/// Samples per task by which merges are compared.
+/// Samples per task for comparing merges.
 const JUDGED: usize = 1024;
 
-/// Merges among which the best one is looked for.
+/// The merges tried so far.
 pub(super) struct Candidates<'a> {
     search: &'a Search<'a>,
     probes: Vec<Probe<'a>>,
@@ -22,25 +22,25 @@ pub(super) struct Candidates<'a> {
 
 impl<'a> Candidates<'a> {
     pub(super) fn new(search: &'a Search<'a>) -> Result<Self> {
-        let Calibration { backend, data, batch, memory, .. } = search.calibration;
+        let Calibration { backend, data, batch, memory, .. } = search.job.calibration;
         let probe = |(task, data): (&'a Task, &'a Dataset)| {
             let batch = batch_size(task.model(), *batch);
             let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
-            Probe::new(task.model(), &source, JUDGED, search.options.seed)
+            Probe::new(task.model(), &source, JUDGED, search.job.options.seed)
         };
         let tasks = search.prepared.joint.tasks().iter().zip(data);
         let probes = tasks.map(probe).collect::<Result<_>>()?;
         Ok(Candidates { search, probes, all: Vec::new() })
     }
 
-    /// Adds a merge, which is judged by how far it is from the original nets.
+    /// Adds a merge, and measures its deviation from the original nets.
     pub(super) fn add(
         &mut self,
         choice: Choice,
         joint: JointModel,
         outcome: Outcome,
     ) -> Result<()> {
-        let alpha = self.search.options.task_weights(joint.tasks().len());
+        let alpha = self.search.job.options.task_weights(joint.tasks().len());
         let mut deviation = 0.0;
         for ((task, probe), alpha) in joint.tasks().iter().zip(&self.probes).zip(alpha) {
             deviation += alpha * probe.deviation(task.model())?;
@@ -55,7 +55,7 @@ impl<'a> Candidates<'a> {
         })
     }
 
-    /// The best of those that fit, retrained where that is asked for, and all that were tried.
+    /// The best merge that fits, retrained if the job retrains, and the list of all that were tried.
     pub(super) fn best(
         self,
         fits: impl Fn(&Outcome) -> bool,
@@ -72,7 +72,7 @@ impl<'a> Candidates<'a> {
         let trials: Vec<Trial> = self.all.iter().enumerate().map(trial).collect();
         let (search, mut all) = (self.search, self.all);
         let (choice, joint, outcome, _) = all.swap_remove(best);
-        if search.retraining.is_none() {
+        if search.job.retraining.is_none() {
             return Ok((joint, outcome, trials));
         }
         let (joint, outcome) = search.merge(&choice)?;

@@ -1,4 +1,4 @@
-//! Merges whose common weights have corrections of low rank.
+//! Merges with corrections of low rank.
 
 use crate::error::Result;
 use crate::mtz::plan::layer_choice::LayerCost;
@@ -7,18 +7,19 @@ use crate::mtz::plan::ranks::spend;
 use super::candidates::Candidates;
 use super::search::{Choice, PROBE, Search};
 
-/// Merges at most in which ranks of corrections are chosen.
+/// Rounds of choosing ranks at most.
 const CORRECTIONS: usize = 2;
 
 impl Search<'_> {
-    /// Merges with corrections of low rank, where they are asked for, and once more with what layers cost then.
+    /// Merges with corrections of low rank, if they are asked for, and again with the costs measured
+    /// then.
     pub(super) fn correct(
         &self,
         costs: &[LayerCost],
         found: &mut Candidates<'_>,
         spare: u64,
     ) -> Result<()> {
-        if self.options.corrections.is_none() || !self.options.choose_ranks {
+        if self.job.options.corrections.is_none() || !self.job.options.choose_ranks {
             return Ok(());
         }
         let mut costs = costs.to_vec();

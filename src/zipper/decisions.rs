@@ -1,4 +1,4 @@
-//! What a merge has decided layer by layer, so that another one can repeat it.
+//! Decisions of a merge about each layer, by which another merge can repeat it.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use crate::mtz::options::{MergeOptions, Ranks};
 
 use super::Prepared;
 
-/// What is decided about layers, beside what the options say.
+/// Decisions about layers, in addition to the options.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Decisions {
     /// Places of sites, in the order of the alignment, whose layers keep their weights.
     pub own: BTreeSet<usize>,
-    /// How many neurons layers share, by their names in the first net.
+    /// Shares of layers, by their names in the first net.
     pub shares: Vec<(String, Share)>,
     /// Ranks of the tasks' corrections.
     pub ranks: Ranks,
@@ -54,7 +54,8 @@ impl Prepared {
         sites.map(names).collect()
     }
 
-    /// Decides about layers before they are merged. Without corrections in `options` there are no ranks.
+    /// Applies decisions to alignment and options. Without corrections in `options`, ranks have no
+    /// effect.
     ///
     /// # Errors
     /// As [`crate::mtz::options::Budget::layer`].

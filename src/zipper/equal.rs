@@ -1,14 +1,14 @@
-//! What nets have in common as it is, whatever operators read it.
+//! Finds equal weights of several nets, whatever operators read them.
 
 use std::collections::HashSet;
 
 use crate::ir::{DataType, Tensor};
 use crate::mtz::joint::JointModel;
 
-/// Constants of fewer elements are axes and bounds.
+/// Constants with fewer elements are axes and bounds, not weights.
 const FEWEST: usize = 16;
 
-/// Whether weights are in several tasks' nets bit for bit, so that they are stored once.
+/// Whether several nets have bit-identical weights, which are stored once.
 pub(super) fn have_equal_weights(joint: &JointModel) -> bool {
     let mut seen: HashSet<(&[usize], &[u8])> = HashSet::new();
     joint.tasks().iter().any(|task| {
@@ -24,7 +24,7 @@ pub(super) fn have_equal_weights(joint: &JointModel) -> bool {
     })
 }
 
-/// Shapes are no weights, nor is one number over and over.
+/// Shapes and constant-filled tensors are not weights.
 fn is_weight(tensor: &Tensor) -> bool {
     let Some(size) = tensor.dtype.size() else { return false };
     let mut elements = tensor.data.chunks(size);

@@ -1,8 +1,8 @@
 //! The curve of size against loss: merges that leave more and more layers to the tasks.
 //!
-//! One trial tells what every layer costs and saves. A point of the curve is a choice of layers, and a
-//! merge of its own: what is measured is what a user gets. What no choice changes is found out once:
-//! sensitivities, the trial's probes, and what the originals make of the samples.
+//! One trial measures the cost and saving of every layer. Each point of the curve is a choice of
+//! layers and a merge of its own, so it measures the file that a user gets. Sensitivities, probes and
+//! the originals' outputs are computed once.
 
 use std::collections::BTreeSet;
 
@@ -10,16 +10,15 @@ use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
 use crate::error::Result;
 use crate::mtz::joint::{JointModel, Task};
-use crate::mtz::options::{MergeOptions, Unit};
+use crate::mtz::options::Unit;
 use crate::mtz::plan::layer_choice::{at_knee, for_size, given_up};
-use crate::progress::Progress;
 use crate::report::TaskLoss;
 
 use super::measure::Gauge;
 use super::search::{Choice, Full, Search, ratio};
-use super::{Calibration, Outcome, Prepared, batch_size};
+use super::{Calibration, Job, Outcome, Prepared, batch_size};
 
-/// Steps of size in which different choices of layers are looked for.
+/// Number of sizes at which choices of layers are tried.
 const STEPS: u64 = 200;
 
 /// One merge of the curve.
@@ -27,34 +26,33 @@ const STEPS: u64 = 200;
 pub struct FrontierPoint {
     /// Parameters as a part of those of all originals.
     pub size: f64,
-    /// What happened, and what was decided.
+    /// Records and decisions of the merge.
     pub outcome: Outcome,
-    /// What it costs each task.
+    /// The loss of each task.
     pub tasks: Vec<TaskLoss>,
-    /// What it costs all tasks: the mean rise of their errors where all have labels, else the mean
-    /// deviation of their outputs, weighted as the merge weighs tasks.
+    /// The loss of all tasks: the mean rise of their errors if all have labels, else the mean
+    /// deviation of their outputs, with the tasks' weights.
     pub loss: f64,
 }
 
-/// Is handed each point with its joint model as soon as it is measured.
+/// Called with each point and its joint model as soon as it is measured.
 pub type Visit<'a> = dyn FnMut(&FrontierPoint, &JointModel) -> Result<()> + 'a;
 
-/// Merges for up to `points` sizes from all that can be shared to none of what costs anything, by
-/// ascending size, and measures each on `tests`, one set of samples per task. Returns what the original
-/// nets do on them, and the points.
+/// Merges for up to `points` sizes, from full sharing to sharing only what costs nothing, and
+/// measures each on `tests`, one set of samples per task. Returns the measurements of the original
+/// nets, and the points by ascending size.
 ///
 /// # Errors
 /// As [`super::merge`] and `visit`.
 pub fn frontier(
     prepared: &Prepared,
-    calibration: &Calibration,
-    options: &MergeOptions,
     tests: &[Dataset],
     points: usize,
     visit: &mut Visit<'_>,
-    progress: &dyn Progress,
+    job: &Job<'_>,
 ) -> Result<(Vec<TaskLoss>, Vec<FrontierPoint>)> {
-    let search = Search::new(prepared, calibration, options, None, tests, progress)?;
+    let Job { options, progress, .. } = *job;
+    let search = Search::new(prepared, tests, job)?;
     let gauges = gauges(&search)?;
     let nets = prepared.joint.tasks().iter().zip(&gauges);
     let originals: Vec<TaskLoss> =
@@ -84,7 +82,7 @@ pub fn frontier(
     Ok((originals, found))
 }
 
-/// What all tasks lose.
+/// The loss of all tasks.
 fn loss(tasks: &[TaskLoss], originals: &[TaskLoss], alpha: &[f64]) -> f64 {
     let rise = |(after, before): (&TaskLoss, &TaskLoss)| Some(after.error? - before.error?);
     let rises: Option<Vec<f64>> = tasks.iter().zip(originals).map(rise).collect();
@@ -95,19 +93,19 @@ fn loss(tasks: &[TaskLoss], originals: &[TaskLoss], alpha: &[f64]) -> f64 {
 }
 
 fn gauges<'a>(search: &Search<'a>) -> Result<Vec<Gauge<'a>>> {
-    let Calibration { backend, batch, memory, .. } = search.calibration;
+    let Calibration { backend, batch, memory, .. } = search.job.calibration;
     let gauge = |(task, data): (&Task, &'a Dataset)| {
         let batch = batch_size(task.model(), *batch);
         let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
-        Gauge::new(task.model(), source, search.options.seed)
+        Gauge::new(task.model(), source, search.job.options.seed)
     };
     search.prepared.joint.tasks().iter().zip(search.tests).map(gauge).collect()
 }
 
-/// What is shared at all points but that where everything is.
+/// The choices of all points except that of full sharing.
 fn choices(search: &Search<'_>, full: &Full, points: usize) -> Vec<Choice> {
     let more = points.saturating_sub(1);
-    if search.options.unit == Unit::Layer {
+    if search.job.options.unit == Unit::Layer {
         let own = sets(full, more);
         return own.into_iter().map(|own| Choice { own, ..search.everything() }).collect();
     }
@@ -117,8 +115,8 @@ fn choices(search: &Search<'_>, full: &Full, points: usize) -> Vec<Choice> {
     (1..=more).flat_map(|at| search.choices(full, step(at))).collect()
 }
 
-/// Sets of layers that keep their weights, none empty, evenly over the sizes that they lead to; that of
-/// the knee, where a plain merge would end, is among them.
+/// Non-empty sets of layers that keep their weights, spread evenly over the resulting sizes. The set
+/// at the knee, which is a merge's default, is among them.
 fn sets(full: &Full, wanted: usize) -> Vec<BTreeSet<usize>> {
     let costs = &full.costs;
     let total: u64 = costs.iter().filter(|cost| cost.loss > 0.0).map(|cost| cost.saved).sum();
@@ -146,8 +144,8 @@ fn sets(full: &Full, wanted: usize) -> Vec<BTreeSet<usize>> {
     chosen
 }
 
-/// The point at the knee of the curve: that which is nearest to the least size at the least loss, both
-/// relative to their ranges. `None` where there is no point.
+/// The point at the knee of the curve: the nearest to least size and least loss, both relative to
+/// their ranges. `None` without points.
 pub fn knee(points: &[(f64, f64)]) -> Option<usize> {
     let range = |of: fn(&(f64, f64)) -> f64| {
         let low = points.iter().map(of).fold(f64::INFINITY, f64::min);

@@ -1,4 +1,4 @@
-//! What a merge costs a task, on its outputs.
+//! Measures the loss of a task.
 
 use ndarray::ArrayD;
 
@@ -11,10 +11,10 @@ use crate::report::TaskLoss;
 use crate::runtime::{Backend, ModelSource, feeds};
 use crate::verify::largest;
 
-/// Samples on which the distance of outputs is taken.
+/// Samples for measuring the deviation of outputs.
 const PROBED: usize = 1024;
 
-/// Samples of one task, with what its original makes of them.
+/// Samples of one task, with the outputs of its original.
 pub(super) struct Gauge<'a> {
     probe: Probe<'a>,
     source: Source<'a>,
@@ -58,7 +58,7 @@ fn differing(found: &[i64], wanted: &[i64]) -> f64 {
     unlike as f64 / wanted.len().max(1) as f64
 }
 
-/// The class of each sample, where a net's first output are scores.
+/// The class of each sample; `None` if the net's first output holds no scores.
 fn classes(net: &Model, source: &Source<'_>) -> Result<Option<Vec<i64>>> {
     let bytes = onnx::encode(net)?;
     let backend: &dyn Backend = source.backend;

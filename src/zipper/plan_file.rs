@@ -1,7 +1,7 @@
-//! A merge as a file that people can read and change, and from which it can be repeated.
+//! A plan: a file that records a merge, for reading, editing and repeating it.
 //!
-//! TOML. Options go by their names on the command line, so that whatever can be asked for can be
-//! written down; the file knows nothing of what they mean.
+//! The format is TOML. Options have their names of the command line, so every option can be recorded;
+//! this file does not know their meaning.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 
 /// Version of the format.
 const VERSION: i64 = 1;
@@ -20,22 +20,32 @@ const HEAD: &str = "\
 # Layers are weighed anew where their tables are removed.
 ";
 
-/// A merge, written down.
+/// A recorded merge.
+///
+/// ```
+/// use onnx_zip::PlanFile;
+///
+/// let plan = PlanFile::parse("version = 1\n[options]\nshare = 0.5\n")?;
+/// assert_eq!(plan.options["share"], ["0.5"]);
+/// assert_eq!(PlanFile::parse(&plan.text())?, plan);
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct PlanFile {
-    /// Name and version of the program that wrote it.
+    /// Name and version of the program that wrote the plan.
     pub tool: Option<String>,
-    /// The runtime that computed, with version and device.
+    /// The runtime, with version and device.
     pub runtime: Option<String>,
     /// The models, in their order.
     pub models: Vec<FileRecord>,
-    /// Their samples: one for all, or one per model.
+    /// Samples: one file for all models, or one per model.
     pub data: Vec<FileRecord>,
-    /// Their statistics, where these take the place of samples.
+    /// Stored statistics that replace samples.
     pub gram: Vec<FileRecord>,
     /// Options with their values, in their order.
     pub options: IndexMap<String, Vec<String>>,
-    /// What was decided about layers.
+    /// Decisions about layers.
     pub layers: Vec<LayerRecord>,
 }
 
@@ -43,40 +53,39 @@ pub struct PlanFile {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRecord {
-    /// Where it is, relative to the plan's folder.
+    /// Its path, relative to the plan's folder.
     pub path: PathBuf,
     /// SHA-256 of its content, in hexadecimal digits.
     pub sha256: Option<String>,
 }
 
-/// What was decided about corresponding layers.
+/// The decision about corresponding layers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LayerRecord {
     /// Name of the layer in each net; `None` where a net has none.
     pub layers: Vec<Option<String>>,
-    /// Whose its weights are.
+    /// Whether the weights are common.
     pub weights: Weights,
-    /// How many neurons are shared, as typed behind the layer of `--keep-shared`; `None` where the
-    /// options tell.
+    /// The share of neurons, as in `--keep-shared`; `None` if the options decide.
     pub shared: Option<String>,
-    /// The rank of each net's correction of common weights; empty where none has one.
+    /// The rank of each net's correction of common weights; empty if there are none.
     pub ranks: Vec<usize>,
-    /// A remark for people.
+    /// A comment for readers.
     pub about: String,
 }
 
-/// Whose the weights of corresponding layers are.
+/// Whether the weights of corresponding layers are common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Weights {
-    /// As many as can be are stored once for all tasks.
+    /// Weights are stored once for all tasks, as far as possible.
     #[default]
     Common,
-    /// Each task has its own.
+    /// Each task has its own weights.
     Own,
 }
 
-/// The file as it is read.
+/// The file as parsed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -98,9 +107,9 @@ struct Raw {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLayer {
-    /// Its name, where it is the same in all nets.
+    /// Its name, if it is the same in all nets.
     name: Option<String>,
-    /// Its name in each net; empty where a net has none.
+    /// Its name in each net; empty if a net has none.
     names: Option<Vec<String>>,
     #[serde(default)]
     weights: Weights,
@@ -113,7 +122,7 @@ impl PlanFile {
     /// Reads a plan.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] for a text that is no plan, with the line.
+    /// [`ErrorKind::Format`] for an invalid text, with the line.
     pub fn parse(text: &str) -> Result<PlanFile> {
         let raw: Raw = toml::from_str(text).map_err(|e| {
             let before = e.span().and_then(|span| text.get(..span.start));
@@ -142,7 +151,7 @@ impl PlanFile {
         })
     }
 
-    /// The file. Equal plans have equal texts.
+    /// The text of the file. Equal plans have equal texts.
     pub fn text(&self) -> String {
         let mut out = format!("{HEAD}version = {VERSION}\n");
         let line = |out: &mut String, key: &str, value: Value| {
@@ -207,7 +216,7 @@ impl LayerRecord {
         }
     }
 
-    /// Whether this speaks of layers of these names, one per net.
+    /// Whether the record is about layers of these names, one per net.
     pub fn is_of(&self, layers: &[Option<String>]) -> bool {
         match self.layers.as_slice() {
             [only] => layers.iter().all(|name| name == only),
@@ -215,7 +224,7 @@ impl LayerRecord {
         }
     }
 
-    /// The layer's names for people.
+    /// The layer's names, for messages.
     pub fn shown(&self) -> String {
         let names: Vec<&str> = self.layers.iter().map(|n| n.as_deref().unwrap_or("–")).collect();
         names.join(" | ")
@@ -246,10 +255,10 @@ impl RawLayer {
 
 fn fault(message: String) -> Error {
     Error::new(ErrorKind::Format, message)
-        .hint("correct the plan, or write another with --save-plan")
+        .hint(Hint::from("correct the plan, or write another with ").option("save-plan"))
 }
 
-/// The values of an option as typed; `None` for what cannot be typed.
+/// The values of an option as typed; `None` for a value that the command line cannot express.
 fn texts(value: &Value) -> Option<Vec<String>> {
     let one = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
@@ -264,7 +273,7 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// What was typed, as the plainest value that is read as the same again.
+/// A typed text as the plainest TOML value that parses to the same text.
 fn value(text: &str) -> Value {
     let same = |value: &Value| texts(value).is_some_and(|all| all == [text]);
     let integer = text.parse().map(Value::Integer).ok();

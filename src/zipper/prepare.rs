@@ -1,4 +1,4 @@
-//! What can be said of nets without data: their canonical form and what corresponds.
+//! Prepares nets without data: canonical form, coupling and alignment.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -25,7 +25,7 @@ pub struct Input {
     pub model: Model,
 }
 
-/// What to merge: a net, or a joint model to which other nets are added.
+/// A model to merge: a net, or a joint model to which others are added.
 pub enum Part {
     /// One task.
     Net(Box<Input>),
@@ -33,28 +33,28 @@ pub enum Part {
     Joint(JointModel),
 }
 
-/// How nets are prepared.
+/// Options of preparation.
 #[derive(Debug, Clone, Default)]
 pub struct PrepareOptions {
-    /// What becomes of `BatchNormalization` in nets; joint models keep what they have.
+    /// How to treat `BatchNormalization` in nets; joint models keep theirs.
     pub batchnorm: BatchNorm,
-    /// Whether neurons that make outputs may be shared, too. Tasks of joint models that share some
-    /// already may in any case.
+    /// Whether neurons of output layers may be shared. Tasks of joint models that share some already
+    /// may in any case.
     pub share_outputs: bool,
     /// Whether channels correspond by index.
     pub matching: Matching,
-    /// Patterns of layer names. The weights of layers that correspond to others and whose name, in any net,
-    /// matches one are left to the tasks. Layers behind them share all the same, and duplicates are kept.
+    /// Patterns of layer names. Corresponding layers with a matching name in any net keep their
+    /// weights per task. Later layers are still shared, and duplicates stay shared.
     pub own_weights: Vec<String>,
-    /// A pattern of layer names. What comes behind the last layer that corresponds to others and whose name,
-    /// in any net, matches it is left to the tasks.
+    /// A pattern of layer names. Layers behind the last corresponding layer with a matching name in
+    /// any net are left to the tasks.
     pub until: Option<String>,
 }
 
-/// Nets in canonical form with their correspondence: what can be said without data.
+/// Nets in canonical form with their alignment.
 #[derive(Clone)]
 pub struct Prepared {
-    /// The nets; neurons are shared only where a joint model was given.
+    /// The nets. Only tasks of a given joint model share neurons already.
     pub joint: JointModel,
     /// Which layers and groups correspond.
     pub alignment: Alignment,
@@ -62,7 +62,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Leaves to the tasks what options ask for.
+    /// Applies the options that leave layers to the tasks.
     fn leave(&mut self, own_weights: &[String], until: Option<&str>) -> Result<()> {
         for glob in own_weights {
             let places = self.matching(glob)?;
@@ -91,7 +91,7 @@ impl Prepared {
         sites.iter().filter(|(_, all)| makes(all)).map(|(place, _)| *place).collect()
     }
 
-    /// The places of the sites that several nets have and of which any layer's name matches `glob`.
+    /// The places of sites of several nets with a layer whose name matches `glob`.
     fn matching(&self, glob: &str) -> Result<BTreeSet<usize>> {
         let usage = |message: String| Error::new(ErrorKind::Usage, message);
         let matcher = Glob::new(glob)
@@ -133,7 +133,7 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
     let opset = inputs.iter().map(|i| i.model.opset().max(OLDEST_OPSET)).max();
     let mut tasks = Vec::new();
     for (input, known) in inputs.into_iter().zip(&known) {
-        // Folding it into weights that tasks share already would tell them apart.
+        // Folding it into shared weights would make them differ.
         let batchnorm = if known.is_some() { BatchNorm::PerTask } else { options.batchnorm };
         let options = CanonOptions { target_opset: opset, batchnorm };
         let model = canonicalise(input.model, &options).map_err(|e| e.in_model(&input.name))?;
@@ -161,7 +161,7 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
     Ok(prepared)
 }
 
-/// The places of layers that a joint model leaves to its tasks: neurons are shared, weights are not.
+/// The places of layers of a joint model with shared neurons and separate weights.
 fn left_to_tasks(joint: &JointModel, alignment: &Alignment) -> BTreeSet<usize> {
     let neurons = |own: TaskLayer| -> BTreeSet<Neuron> {
         let outputs = &joint.layer(own).outputs;
@@ -180,8 +180,8 @@ fn left_to_tasks(joint: &JointModel, alignment: &Alignment) -> BTreeSet<usize> {
     places.filter(|(_, site)| is_left(site)).map(|(place, _)| place).collect()
 }
 
-/// Shares the channels that unlike inputs have in common. A net that lacks a channel is one whose
-/// weights for it are zero (the paper's fictive inputs), and zeros need not be stored.
+/// Shares the common channels of inputs with different numbers of channels. A net without a channel
+/// has zero weights for it (the paper's fictive inputs), which need not be stored.
 fn share_inputs(joint: &mut JointModel, alignment: &Alignment) {
     for groups in &alignment.unlike_inputs {
         let groups: Vec<TaskGroup> = crate::align::members(groups).collect();
@@ -194,7 +194,7 @@ fn share_inputs(joint: &mut JointModel, alignment: &Alignment) {
     }
 }
 
-/// Shares the neurons of layers that nets have in common as they are, each with itself.
+/// Shares the neurons of duplicate layers, each with its copy.
 fn share_duplicates(joint: &mut JointModel, alignment: &Alignment) {
     for site in alignment.common() {
         let of = |member: TaskLayer| alignment.duplicates.get(&member);
@@ -204,7 +204,7 @@ fn share_duplicates(joint: &mut JointModel, alignment: &Alignment) {
             joint.layer(*own).outputs.iter().map(|c| own.task.channel(*c)).collect()
         };
         let channels: Vec<Vec<TaskChannel>> = layers.iter().map(channels).collect();
-        // At another layer of the group, or in a joint model, they are shared already.
+        // Another layer of the group, or a joint model, may have shared them already.
         if channels.iter().flatten().all(|c| joint.neuron(*c).is_none()) {
             let Some((first, others)) = channels.split_first() else { continue };
             for own in others {
@@ -217,7 +217,7 @@ fn share_duplicates(joint: &mut JointModel, alignment: &Alignment) {
     }
 }
 
-/// Shares the channels of a backbone by index. Tasks of one joint model keep the pairs that they have.
+/// Shares the channels of a backbone by index. Tasks of one joint model keep their pairs.
 fn share_lineage(joint: &mut JointModel, lineage: &Lineage) {
     for (theirs, own) in &lineage.groups {
         let (theirs, own) = (lineage.parent.group(*theirs), lineage.net.group(*own));
@@ -228,7 +228,7 @@ fn share_lineage(joint: &mut JointModel, lineage: &Lineage) {
     }
 }
 
-/// What a task of a joint model shares already.
+/// The sharing of a joint model's task.
 struct Known {
     /// Per group and channel.
     neurons: Vec<Vec<Option<Neuron>>>,
@@ -237,7 +237,7 @@ struct Known {
 }
 
 impl Known {
-    /// Whether neurons that make the outputs of `task` are shared.
+    /// Whether output neurons of `task` are shared.
     fn shares_outputs(&self, task: &Task) -> bool {
         let mut groups = task.coupling().groups.iter().zip(&self.neurons);
         groups.any(|(group, neurons)| {
@@ -246,7 +246,7 @@ impl Known {
     }
 }
 
-/// All tasks with what they share already. The numbers of different joint models are kept apart.
+/// All tasks with their sharing. Numbers of different joint models are kept apart.
 fn tasks_of(parts: Vec<Part>) -> (Vec<Input>, Vec<Option<Known>>) {
     let (mut inputs, mut known) = (Vec::new(), Vec::new());
     let (mut neurons, mut layers) = (0, 0);
@@ -290,7 +290,7 @@ fn check_names(inputs: &[Input]) -> Result<()> {
     }
 }
 
-/// The joint model of tasks that share what is known already.
+/// The joint model of tasks with given sharing.
 fn restored(tasks: Vec<Task>, known: Vec<Option<Known>>) -> Result<JointModel> {
     if known.iter().all(Option::is_none) {
         return Ok(JointModel::new(tasks));

@@ -65,7 +65,7 @@ fn arrays_of_words() {
 fn as_many_files_as_models_or_one() {
     let (tool, images) = (Tool::new(), images());
     let error = merging(&tool, &["--data", &images, "--data", &images, "--data", &images]);
-    assert!(error.contains("--data was given 3 times for 2 models"), "{error}");
+    assert!(error.contains("samples were given 3 times for 2 models"), "{error}");
 }
 
 #[test]

@@ -72,6 +72,13 @@ fn a_preprocessing_takes_the_place_of_options() {
     tool.write("preprocessor_config.json", steps.as_bytes());
     let file = ["--preprocess", "preprocessor_config.json"];
     assert!(merged(&tool, "digits", &file) == expected);
+    // A plan in another folder finds the file, too.
+    fs::create_dir(tool.path("plans")).unwrap();
+    merged(&tool, "digits", &[&file[..], &["--save-plan", "plans/p.toml"]].concat());
+    let plan = fs::read_to_string(tool.path("plans/p.toml")).unwrap();
+    assert!(plan.contains("../preprocessor_config.json"), "{plan}");
+    tool.run(0, &["merge", "--plan", "plans/p.toml", "-o", "joint.onnx", "--no-compare", "-q"]);
+    assert!(fs::read(tool.path("joint.onnx")).unwrap() == expected);
     let (a, b, data) = (mnist(), fashion(), samples("digits"));
     let refused = |more: &[&str]| {
         let args = ["merge", &a, &b, "-o", "new.onnx", "--data", &data, "--runtime", "tract"];

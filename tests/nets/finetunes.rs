@@ -16,8 +16,8 @@ use onnx_zip::mtz::options::{Biases, Budget, MergeOptions, Ranks};
 use onnx_zip::mtz::plan::predict;
 use onnx_zip::progress::Silent;
 use onnx_zip::zipper::{
-    self, Calibration, Goal, Input, Matching, Outcome, Part, PrepareOptions, Prepared, merge_for,
-    prepare_parts,
+    self, Calibration, Goal, Input, Job, Matching, Outcome, Part, PrepareOptions, Prepared,
+    merge_for, prepare_parts,
 };
 
 use crate::permute::permuted;
@@ -242,7 +242,7 @@ fn corrections_take_away_loss_within_the_size() {
     check_forms(&scaled);
     let goal = Goal::Size(0.62);
     let (joint, outcome, trials) =
-        merge_for(goal, &prepared, &calibration, &options, None, &[], &Silent).unwrap();
+        merge_for(goal, &prepared, &[], &Job::new(&calibration, &options, &Silent)).unwrap();
     let size = outcome.sizes.joint() as f64 / outcome.sizes.separate() as f64;
     assert!(size <= 0.62, "{size}");
     assert_eq!(outcome.sizes.originals, before.sizes.originals);

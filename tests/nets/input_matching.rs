@@ -12,7 +12,7 @@ use onnx_zip::mtz::options::{Budget, MergeOptions, Method, Unit};
 use onnx_zip::mtz::plan::predict;
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
-use onnx_zip::zipper::{self, Goal, Input, Outcome, Part, PrepareOptions, merge_for};
+use onnx_zip::zipper::{self, Goal, Input, Job, Outcome, Part, PrepareOptions, merge_for};
 
 use crate::permute::permuted;
 use crate::support::{
@@ -193,7 +193,7 @@ fn a_size_is_met_behind_differences() {
         let options = MergeOptions { unit: Unit::Neuron, ..options(Method::Refit, 1.0) };
         let goal = Goal::Size(0.7);
         let (joint, outcome, _) =
-            merge_for(goal, &prepared, &calibration, &options, None, &[], &Silent).unwrap();
+            merge_for(goal, &prepared, &[], &Job::new(&calibration, &options, &Silent)).unwrap();
         let size = outcome.sizes.joint() as f64 / outcome.sizes.separate() as f64;
         assert!((0.67..=0.7).contains(&size), "{size}");
         check(&joint);

@@ -11,7 +11,7 @@ use onnx_zip::mtz::options::{Biases, Budget, MergeOptions, Unit};
 use onnx_zip::mtz::plan::{Trial, predict, sizes};
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
-use onnx_zip::zipper::{self, Goal, Input, Outcome, Prepared, merge_for};
+use onnx_zip::zipper::{self, Goal, Input, Job, Outcome, Prepared, merge_for};
 
 use crate::permute::permuted;
 use crate::support::{
@@ -37,7 +37,7 @@ fn merged_for(
     options: &MergeOptions,
 ) -> (JointModel, Outcome, Vec<Trial>) {
     let data = images(prepared.joint.tasks()[0].model(), "mnist_train", 600);
-    merge_for(goal, prepared, &calibration(&data), options, None, &[], &Silent).unwrap()
+    merge_for(goal, prepared, &[], &Job::new(&calibration(&data), options, &Silent)).unwrap()
 }
 
 /// Places of the sites whose layers' names contain any of `names`.

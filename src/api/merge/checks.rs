@@ -1,4 +1,4 @@
-//! What is checked before a merge and after it.
+//! Checks before and after a merge.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::api::models::Loaded;
 use crate::api::verify::SAMPLES as VERIFIED_SAMPLES;
 use crate::calib::data::Dataset;
 use crate::calib::store::{self, LayerMoments};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options as mtz;
 use crate::mtz::plan::predict;
@@ -28,7 +28,7 @@ impl Merger {
                 ErrorKind::Usage,
                 format!("{} statistics were given for {} models", gram.len(), loaded.len()),
             )
-            .hint("give --gram once per model, in their order"));
+            .hint(Hint::from("give ").option("gram").then(" once per model, in their order")));
         }
         let of_model = |(path, model): (&PathBuf, &Loaded)| {
             let (moments, meta) = store::load(path)?;
@@ -45,7 +45,7 @@ impl Merger {
         gram.iter().zip(loaded).map(of_model).collect()
     }
 
-    /// What can be told before the data is touched: whether every rule and wish makes sense.
+    /// Checks all options and rules before data is read.
     pub(super) fn check_plan(
         &self,
         prepared: &Prepared,
@@ -57,15 +57,15 @@ impl Merger {
             let layers: Vec<String> =
                 first.coupling().layers.iter().map(|layer| layer.name.clone()).collect();
             if let Some(glob) = options.budget.unused(&layers).first() {
-                let message =
-                    format!("--keep-shared '{glob}' matches no layer of {}", first.name());
-                return Err(usage(&message).hint(format!("its layers are {}", layers.join(", "))));
+                let message = format!("the rule for '{glob}' matches no layer of {}", first.name());
+                let hint = Hint::from("correct ").option("keep-shared").then("; its layers are ");
+                return Err(usage(&message).hint(hint.then(layers.join(", "))));
             }
         }
         predict(&prepared.joint, &prepared.alignment, &options.budget, false).map(drop)
     }
 
-    /// Checks the file before it gets its place, against the nets it was written from and the originals.
+    /// Verifies the staged file against the nets that it was written from and the originals.
     pub(super) fn check(
         &self,
         joint: &JointModel,

@@ -1,18 +1,18 @@
-//! The joint model against the models that it replaces.
+//! Compares the joint model with its originals in size and speed.
 
 use std::io::Write;
 
 use tempfile::NamedTempFile;
 
 use super::Merger;
-use super::record::{Facts, Shape};
+use super::record::{Compared, Facts, Shape};
 use crate::api::data::TaskData;
 use crate::api::footprint;
 use crate::api::models::Loaded;
 use crate::api::options::Requirement;
 use crate::compare::{Against, Candidate, Comparison, Original, compare, left_out};
 use crate::emit::Form;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::plan::Sizes;
 use crate::onnx::{self, Draft};
@@ -20,18 +20,9 @@ use crate::progress::Progress;
 use crate::report;
 use crate::runtime::{Backend, ModelSource};
 
-/// What came of a comparison.
-#[derive(Default)]
-pub(super) struct Compared {
-    /// What was measured; `None` where nothing was.
-    pub(super) comparison: Option<Comparison>,
-    /// What should have been measured and was not, as sentences.
-    pub(super) missing: Vec<String>,
-}
-
 impl Merger {
-    /// Compares the complete file with the originals, if that is wanted. A comparison that fails says so
-    /// loudly, and the joint model stays what it is.
+    /// Compares the complete file with the originals, unless the options leave that out. A comparison
+    /// that fails gives a warning, not an error.
     ///
     /// # Errors
     /// [`ErrorKind::Interrupted`].
@@ -50,13 +41,13 @@ impl Merger {
         let comparison = left_out(measured, "nothing was measured", &mut missing)?;
         missing.extend(comparison.iter().flat_map(|c| c.unmeasured.iter().cloned()));
         for what in missing.iter_mut() {
-            *what = format!("the comparison with the originals is not complete: {what}");
+            *what = format!("the comparison with the originals is incomplete: {what}");
             progress.warn(what);
         }
         Ok(Compared { comparison, missing })
     }
 
-    /// What was required and is not so, as a sentence.
+    /// Requirements that are not met, as a sentence.
     pub(super) fn unmet(&self, compared: Option<&Comparison>) -> Option<String> {
         let met = |required: &Requirement| match required {
             Requirement::Smaller => compared.map(Comparison::is_smaller),
@@ -72,7 +63,7 @@ impl Merger {
         (!texts.is_empty()).then(|| format!("--require {} is not met", texts.join(",")))
     }
 
-    /// In what the joint model is worse than its originals, and the option that helps.
+    /// The respects in which the joint model is worse than its originals, and an option that helps.
     pub(super) fn complaint(&self, compared: &Comparison, shape: Shape) -> Option<String> {
         let complaint = report::complaint(compared)?;
         let remedy = if compared.is_smaller() && shape.form != Form::Heads {
@@ -82,14 +73,13 @@ impl Merger {
         } else if shape.separate {
             "tasks that read one input compute shared layers once: --inputs shared"
         } else {
-            "more saves nothing here: keep the originals where this matters"
+            "no option saves more here: keep the originals if this matters"
         };
         Some(format!("{complaint}; {remedy}"))
     }
 }
 
-/// Compares a joint model with the models and samples that it was made from; latency is measured in
-/// `backend`.
+/// Compares a joint model with its originals on their samples. Latency is measured in `backend`.
 ///
 /// # Errors
 /// As [`compare`], and those of reading the file.
@@ -122,7 +112,7 @@ pub(crate) fn with_originals(
     compare(&candidate, &originals, backend, progress)
 }
 
-/// Everything that can be compared.
+/// All measurements of the comparison.
 fn measured(
     joint: &JointModel,
     draft: &Draft<'_>,
@@ -160,7 +150,7 @@ fn memory(
     Ok(joint.zip(originals).map(|(joint, originals)| Against::new(joint, originals)))
 }
 
-/// A file of a net that has none of its own.
+/// A temporary file for a net without a file of its own.
 fn aside(model: &Loaded) -> Result<Option<NamedTempFile>> {
     let ModelSource::Bytes(bytes) = model.source() else { return Ok(None) };
     let file = NamedTempFile::new().and_then(|mut file| {
@@ -170,6 +160,8 @@ fn aside(model: &Loaded) -> Result<Option<NamedTempFile>> {
     file.map(Some).map_err(|e| {
         Error::new(ErrorKind::Io, "cannot write a temporary file to measure memory with")
             .because(e)
-            .hint("free space there, or leave the comparison out with --no-compare")
+            .hint(
+                Hint::from("free space there, or leave out the comparison: ").option("no-compare"),
+            )
     })
 }

@@ -1,9 +1,10 @@
 //! Retraining as a part of a merge.
 
+use crate::api::data::no_samples;
 use crate::api::models::Loaded;
 use crate::api::options::RetrainingOptions;
 use crate::calib::data::Dataset;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::ir::Model;
 use crate::onnx;
 use crate::retrain::{Lesson, RetrainOptions, Retraining};
@@ -17,7 +18,7 @@ fn original(loaded: &Loaded) -> Result<Model> {
     }
 }
 
-/// What is learnt, and with what.
+/// Inputs of retraining.
 pub(super) struct Classroom<'a> {
     pub(super) teachers: &'a [Model],
     /// Samples of each task.
@@ -30,19 +31,18 @@ pub(super) struct Classroom<'a> {
 }
 
 impl RetrainingOptions {
-    /// Refuses to train on nothing.
+    /// Refuses to train without samples.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if retraining is wished for without data.
+    /// [`crate::error::ErrorKind::Usage`] if retraining is wished for without data.
     pub(super) fn check(&self, has_data: bool) -> Result<()> {
         if has_data || (self.retrain.is_none() && !self.reset_bn) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Usage, "there are no samples to retrain on")
-            .hint("give inputs such as the models see: --data"))
+        Err(no_samples("retrain"))
     }
 
-    /// The original models, where they are learnt from.
+    /// The original models, if the merge retrains.
     ///
     /// # Errors
     /// As [`onnx::load`].
@@ -53,13 +53,13 @@ impl RetrainingOptions {
         }
     }
 
-    /// What is wished for, if anything.
+    /// The retraining that the options ask for, if any.
     pub(super) fn plan<'a>(&self, room: &Classroom<'a>) -> Option<Retraining<'a>> {
         let moment = self.retrain;
         if moment.is_none() && !self.reset_bn {
             return None;
         }
-        // Samples that all tasks have in common run through what they share once.
+        // Tasks with common samples run their shared layers once.
         let data = if room.common { &room.data[..1] } else { room.data };
         let options = RetrainOptions {
             iterations: if moment.is_some() { self.iterations } else { 0 },

@@ -1,11 +1,13 @@
-//! The main job: several models become one.
+//! Merges several models into one.
 
 mod checks;
 mod comparison;
+mod corrections;
 mod lesson;
 mod placing;
 mod ready;
 mod record;
+mod replay;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,35 +15,35 @@ use std::time::Instant;
 
 use super::data::{DataInput, Given, TaskData};
 use super::joint::Joint;
-use super::models::{Loaded, ModelInput};
+use super::merged::Merged;
+use super::models::ModelInput;
 use super::options::{MergeOptions, PlanOptions};
 use super::output;
 use super::plan;
-use super::replay::Replay;
 use super::structure::structure;
 use super::verdict::Place;
 use crate::calib::data::Dataset;
 use crate::emit::{RECIPE_KEY, emit};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
-use crate::mtz::options as mtz;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
-use crate::report::{Picture, Plan, Report};
-use crate::retrain::Retraining;
+use crate::report::{Picture, Plan};
 use crate::verify::Verification;
-use crate::zipper::{
-    Calibration, Outcome, Prepared, Trial, merge_and_retrain, merge_decided, merge_for,
-};
+use crate::zipper::{Job, Outcome, Prepared, Trial, merge_decided, merge_for};
 
-use comparison::Compared;
 pub(super) use comparison::with_originals;
 use lesson::Classroom;
 use placing::Findings;
 pub(super) use ready::Ready;
-use record::{Facts, Shape};
+use record::{Compared, Facts, Shape};
+pub(super) use replay::Made;
+use replay::Replay;
+#[cfg(feature = "cli")]
+pub(crate) use replay::PREPROCESS;
+pub use replay::{read_plan, resolved};
 
-/// Samples of a merge with data.
+/// Default number of samples with data.
 pub(super) const SAMPLES: usize = 10_000;
 
 const SYNTHETIC: &str = "no --data was given, so the models were calibrated on random numbers: expect \
@@ -72,8 +74,21 @@ pub struct Merger {
     program: Vec<OsString>,
 }
 
-/// Where a merge writes its files.
+/// Output files of a merge.
+///
+/// ```no_run
+/// use onnx_zip::{Destination, MergeOptions, Merger, Silent};
+///
+/// let reports = ["joint.html".into(), "joint.json".into()];
+/// let mut destination = Destination::new("joint.onnx".as_ref());
+/// destination.reports = &reports;
+/// let merger = Merger::new(MergeOptions::default()).model("a.onnx").model("b.onnx");
+/// let merged = merger.merge_into(&destination, &Silent)?;
+/// assert!(merged.passed);
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Destination<'a> {
     /// The joint model's file.
     pub output: &'a Path,
@@ -90,28 +105,6 @@ impl<'a> Destination<'a> {
     }
 }
 
-/// What came of a merge.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Merged {
-    /// Everything about the merge.
-    pub report: Report,
-    /// Whether the joint model passed its verification.
-    pub passed: bool,
-    /// What was required of the joint model and is not so, as a sentence.
-    pub unmet: Option<String>,
-    /// In what the joint model is worse than its originals, as a sentence.
-    pub worse: Option<String>,
-}
-
-/// What is merged, and how.
-struct Request<'a> {
-    prepared: &'a Prepared,
-    calibration: &'a Calibration,
-    options: &'a mtz::MergeOptions,
-    retraining: Option<Retraining<'a>>,
-}
-
 /// A joint model that is not written yet.
 struct Zipped {
     joint: JointModel,
@@ -120,19 +113,19 @@ struct Zipped {
 }
 
 impl Merger {
-    /// Nothing to merge yet.
+    /// A merger without models.
     pub fn new(options: MergeOptions) -> Self {
         Merger { options, ..Merger::default() }
     }
 
-    /// Adds a model, whose task is called after its file. A joint model counts for all its tasks.
+    /// Adds a model. Its task is named after the file. A joint model stands for all its tasks.
     #[must_use]
     pub fn model(mut self, model: impl Into<ModelInput>) -> Self {
         self.models.push(model.into());
         self
     }
 
-    /// Adds a model whose task is called `name`; then all models need names.
+    /// Adds a model whose task is called `name`. If one model has a name, all need one.
     #[must_use]
     pub fn named_model(mut self, name: impl Into<String>, model: impl Into<ModelInput>) -> Self {
         self.names.push(name.into());
@@ -153,30 +146,31 @@ impl Merger {
         self
     }
 
-    /// The command that starts `onnx-zip`, by which the comparison measures the memory that models take;
-    /// without it memory is not measured.
+    /// The command that starts `onnx-zip`, for measuring the memory of models. Without it, memory is
+    /// not measured.
     #[must_use]
     pub fn program(mut self, program: impl IntoIterator<Item = OsString>) -> Self {
         self.program = program.into_iter().collect();
         self
     }
 
-    /// What a merge would do; needs no data.
+    /// Plans the merge without data.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a goal, which is found out by merging; as [`plan()`](super::plan()).
+    /// [`ErrorKind::Usage`] for a goal, which needs merges; as [`plan()`](super::plan()).
     pub fn plan(&self) -> Result<Plan> {
         if self.options.goal.goal().is_some() {
-            let message = "how much to share for a goal is found out by merging";
+            let message = "only a merge finds out how much to share for a goal";
+            let hint = Hint::from("leave out ").option("dry-run").then(", or give ");
             return Err(Error::new(ErrorKind::Usage, message)
-                .hint("leave out --dry-run, or give --share in place of the goal"));
+                .hint(hint.option("share").then(" in place of the goal")));
         }
         let MergeOptions { models, sharing, method, tuning, .. } = self.options.clone();
         let options = PlanOptions { models, sharing, method, statistics: tuning.statistics };
         plan::plan(&self.models, &self.names, &options)
     }
 
-    /// Merges the models into a file of the library's own.
+    /// Merges the models into a temporary file.
     ///
     /// # Errors
     /// [`ErrorKind::Parity`] where the joint model fails its verification; else as
@@ -209,8 +203,23 @@ impl Merger {
             self.ready(progress)?;
         let structure = structure(&prepared);
         let alignment = prepared.alignment.clone();
-        let zipped = self.zip(&loaded, prepared, calibration, &options, &data, progress)?;
-        let Zipped { joint, outcome, search } = zipped;
+        let teachers = self.options.retraining.teachers(&loaded)?;
+        let room = Classroom {
+            teachers: &teachers,
+            data: &calibration.data,
+            common: self.given().is_common(),
+            backend: calibration.backend.as_ref(),
+            batch: calibration.batch,
+            seed: options.seed,
+        };
+        let retraining = self.options.retraining.plan(&room);
+        let job = Job {
+            calibration: &calibration,
+            options: &options,
+            retraining: retraining.as_ref(),
+            progress,
+        };
+        let Zipped { joint, outcome, search } = self.zip(prepared, &data, &job)?;
         let picture = Picture::of(&joint, &alignment, &outcome.sites);
         let facts = Facts {
             merger: self,
@@ -229,65 +238,22 @@ impl Merger {
         self.write(destination, &place, &joint, facts, progress)
     }
 
-    /// Merges, as often as the goal takes.
-    fn zip(
-        &self,
-        loaded: &[Loaded],
-        prepared: Prepared,
-        calibration: Calibration,
-        options: &mtz::MergeOptions,
-        data: &[TaskData],
-        progress: &dyn Progress,
-    ) -> Result<Zipped> {
-        let teachers = self.options.retraining.teachers(loaded)?;
-        let room = Classroom {
-            teachers: &teachers,
-            data: &calibration.data,
-            common: self.given().is_common(),
-            backend: calibration.backend.as_ref(),
-            batch: calibration.batch,
-            seed: options.seed,
-        };
-        let request = Request {
-            prepared: &prepared,
-            calibration: &calibration,
-            options,
-            retraining: self.options.retraining.plan(&room),
-        };
-        self.search(&request, data, progress)
-    }
-
-    fn search(
-        &self,
-        request: &Request<'_>,
-        data: &[TaskData],
-        progress: &dyn Progress,
-    ) -> Result<Zipped> {
-        let Request { prepared, calibration, options, retraining } = request;
-        let (retraining, MergeOptions { goal: wish, sharing, .. }) =
-            (retraining.as_ref(), &self.options);
-        if let Some(decisions) = self.decisions(&prepared.sites())? {
-            let prepared = (*prepared).clone();
-            let (joint, outcome) =
-                merge_decided(prepared, decisions, calibration, options, retraining, progress)?;
-            return Ok(Zipped { joint, outcome, search: Vec::new() });
-        }
-        let Some(goal) = wish.goal().or_else(|| sharing.goal(self.counts_neurons())) else {
-            let prepared = (*prepared).clone();
-            let (joint, outcome) =
-                merge_and_retrain(prepared, calibration, options, retraining, progress)?;
+    /// Merges once, or as often as the goal takes.
+    fn zip(&self, prepared: Prepared, data: &[TaskData], job: &Job<'_>) -> Result<Zipped> {
+        let MergeOptions { goal: wish, sharing, .. } = &self.options;
+        let decisions = self.decisions(&prepared.sites())?;
+        let goal = wish.goal().or_else(|| sharing.goal(self.counts_neurons()));
+        let Some(goal) = goal.filter(|_| decisions.is_none()) else {
+            let (joint, outcome) = merge_decided(prepared, decisions, job)?;
             return Ok(Zipped { joint, outcome, search: Vec::new() });
         };
         let tests: Vec<Dataset> = data.iter().map(|d| d.to_measure(SAMPLES)).collect();
         let unlabelled = tests.iter().position(|t| !t.has_labels());
         if let Some(task) = unlabelled.filter(|_| wish.measures()) {
             let name = prepared.joint.tasks()[task].name();
-            return Err(Error::new(ErrorKind::Usage, "--max-drop needs labelled samples")
-                .in_model(name)
-                .hint("give labels with --data, or --target-size in place of --max-drop"));
+            return Err(unmeasurable().in_model(name));
         }
-        let (joint, outcome, search) =
-            merge_for(goal, prepared, calibration, options, retraining, &tests, progress)?;
+        let (joint, outcome, search) = merge_for(goal, &prepared, &tests, job)?;
         Ok(Zipped { joint, outcome, search })
     }
 
@@ -326,13 +292,13 @@ impl Merger {
         self.settle(destination, place, draft, &facts, findings, progress)
     }
 
-    /// Whether only neurons can be the unit: in the paper's method, and where there are no sensitivities
-    /// since statistics stand for the data.
+    /// Whether only neurons can be the unit: with the paper's method, and with stored statistics,
+    /// which give no sensitivities.
     fn counts_neurons(&self) -> bool {
         self.options.method.is_paper() || !self.options.calibration.gram.is_empty()
     }
 
-    /// Everything that is to be written can be; found out before the work starts.
+    /// Checks before the work starts that all output files can be written.
     fn check_outputs<'a>(&self, to: &Destination<'a>) -> Result<Place<'a>> {
         let inputs = ModelInput::paths(&self.models);
         output::check(to.output, &inputs)?;
@@ -347,8 +313,15 @@ impl Merger {
         Given { inputs: &self.data, options: &self.options.samples }
     }
 
-    /// Whether nothing is known of the models' real inputs.
+    /// Whether there are neither samples nor stored statistics.
     fn is_made_up(&self) -> bool {
         self.given().is_synthetic() && self.options.calibration.gram.is_empty()
     }
+}
+
+/// The error about a limit of the error without labels.
+fn unmeasurable() -> Error {
+    let hint = Hint::from("add labels to ").option("data").then(", or give ");
+    Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")
+        .hint(hint.option("target-size").then(" in place of ").option("max-drop"))
 }

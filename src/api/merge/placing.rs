@@ -1,11 +1,10 @@
-//! The joint model and its reports on their way into their places.
+//! Puts the joint model and its reports into place.
 
 use std::path::{Path, PathBuf};
 
-use super::comparison::Compared;
-use super::record::{Facts, Shape, Written};
+use super::record::{Compared, Facts, Shape, Written};
+use super::replay::Made;
 use super::{Destination, Merged, Merger};
-use crate::api::replay::Made;
 use crate::api::verdict::{Place, Settled};
 use crate::api::{models, output};
 use crate::error::Result;
@@ -14,7 +13,7 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::verify::Verification;
 
-/// What was found out about a joint model before it gets its place.
+/// Results of the checks of a staged joint model.
 pub(super) struct Findings {
     pub(super) shape: Shape,
     pub(super) checked: Option<Verification>,
@@ -22,7 +21,7 @@ pub(super) struct Findings {
 }
 
 impl Merger {
-    /// Puts the joint model into its place, with its reports, unless its check failed.
+    /// Puts the joint model into place with its reports, unless its verification failed.
     pub(super) fn settle(
         &self,
         destination: &Destination<'_>,
@@ -58,7 +57,7 @@ impl Merger {
         }
         Ok(Merged { report, passed, unmet, worse })
     }
-    /// The reports that are wished for, and the plan, each with its file.
+    /// The texts of the requested reports and of the plan, each with its file.
     fn texts<'a>(
         &'a self,
         destination: &Destination<'a>,

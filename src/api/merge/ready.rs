@@ -1,4 +1,4 @@
-//! What a merge needs before it starts.
+//! Prepares a merge: models, samples and options.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,11 +11,10 @@ use crate::mtz::joint::Task;
 use crate::mtz::options::{self as mtz, Passes};
 use crate::mtz::solver::memory::beside;
 use crate::progress::Progress;
-use crate::retrain::When;
 use crate::runtime::{Backend, measuring};
-use crate::zipper::{Calibration, Goal, Prepared, SiteNames, prepare_parts};
+use crate::zipper::{Calibration, Prepared, SiteNames, prepare_parts};
 
-/// Models and samples, read and understood.
+/// Models and samples, read and prepared.
 pub(crate) struct Ready {
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
@@ -24,15 +23,15 @@ pub(crate) struct Ready {
     pub(crate) sites: Vec<SiteNames>,
     pub(crate) calibration: Calibration,
     pub(crate) options: mtz::MergeOptions,
-    /// Bytes that the merge may take, as asked for.
+    /// The memory limit in bytes, as given.
     pub(crate) memory: u64,
     pub(crate) backend: Arc<dyn Backend>,
-    /// Seconds that this took.
+    /// Seconds spent on reading.
     pub(crate) read: f64,
 }
 
 impl Merger {
-    /// Reads models and samples and finds out what corresponds.
+    /// Reads models and samples, and aligns the models.
     ///
     /// # Errors
     /// As [`Merger::merge_into`].
@@ -68,7 +67,7 @@ impl Merger {
         Ok(Ready { loaded, data, prepared, sites, calibration, options, memory, backend, read })
     }
 
-    /// Options of the method, but those that depend on the number of tasks.
+    /// Options of the method, except those that depend on the number of tasks.
     fn method_options(&self) -> Result<mtz::MergeOptions> {
         let (neurons, sharing) = (self.counts_neurons(), &self.options.sharing);
         let mut options = mtz::MergeOptions {
@@ -78,10 +77,7 @@ impl Merger {
             passes: self.options.method.passes,
             ..mtz::MergeOptions::default()
         };
-        let goal = self.options.goal.goal().or_else(|| sharing.goal(neurons));
-        let goal = goal.filter(|goal| !matches!(goal, Goal::Drop(_)));
-        let stays = self.options.retraining.retrain != Some(When::PerLayer);
-        sharing.correct(neurons, goal.is_some(), stays, &mut options)?;
+        self.correct(&mut options)?;
         if !self.options.calibration.gram.is_empty() {
             options.passes = Passes::One;
         }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::comparison::Compared;
 use super::{Merger, SYNTHETIC};
 use crate::api::TOOL;
 use crate::api::data::TaskData;
 use crate::api::models::Loaded;
 use crate::api::verdict::Settled;
+use crate::compare::Comparison;
 use crate::emit::Form;
 use crate::mtz::options as mtz;
 use crate::mtz::solver::pair_cost::Metric;
@@ -20,11 +20,11 @@ use crate::runtime::Backend;
 use crate::verify::Verification;
 use crate::zipper::{Outcome, SiteNames, Trial};
 
-/// What is known after a merge.
+/// The facts about a merge.
 pub(crate) struct Facts<'a> {
     pub(crate) merger: &'a Merger,
     pub(crate) options: mtz::MergeOptions,
-    /// Bytes that the merge may take, as asked for.
+    /// The memory limit in bytes, as given.
     pub(crate) memory: u64,
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
@@ -32,19 +32,28 @@ pub(crate) struct Facts<'a> {
     pub(crate) sites: Vec<SiteNames>,
     pub(crate) picture: Picture,
     pub(crate) outcome: Outcome,
-    /// What was tried on the way to a goal.
+    /// Merges that were tried for a goal.
     pub(crate) search: Vec<Trial>,
     /// Seconds spent on reading models and data.
     pub(crate) read: f64,
     pub(crate) backend: Arc<dyn Backend>,
 }
 
-/// How the joint model is laid out.
+/// The layout of the joint model.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) form: Form,
     /// Whether tasks have inputs of their own.
     pub(crate) separate: bool,
+}
+
+/// The result of a comparison.
+#[derive(Default)]
+pub(super) struct Compared {
+    /// The measurements; `None` if there are none.
+    pub(super) comparison: Option<Comparison>,
+    /// Measurements that failed, as sentences.
+    pub(super) missing: Vec<String>,
 }
 
 /// The file that was written.
@@ -56,7 +65,7 @@ pub(crate) struct Written {
 }
 
 impl Facts<'_> {
-    /// Whether retraining was stopped by the user, who waits for the end.
+    /// Whether the user stopped retraining and waits for the end.
     pub(crate) fn was_stopped(&self) -> bool {
         let rounds = self.outcome.retrained.iter().flat_map(|r| &r.rounds);
         rounds.last().is_some_and(|r| r.ending == Ending::Interrupted)

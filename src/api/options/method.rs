@@ -1,9 +1,9 @@
-//! How weights are fused and pairs are found.
+//! Options of fusing and pairing.
 
 #[cfg(feature = "cli")]
 use super::parse::choices;
 use super::statistics::StatisticsOptions;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 #[cfg(feature = "cli")]
 use crate::mtz::matching::MATCHERS;
 use crate::mtz::options::{self as mtz, Method, Passes};
@@ -14,19 +14,15 @@ const METHODS: [(&str, Method, &str); 2] = [
     (
         "refit",
         Method::Refit,
-        "every layer is refitted to what it computed before, from its new inputs",
+        "refit every layer to its original pre-activations, from its new inputs",
     ),
-    ("mtz", Method::Mtz, "the paper's (eqs. 3–12); weights that are not shared stay untouched"),
+    ("mtz", Method::Mtz, "the paper's (eqs. 3–12); weights that are not shared stay unchanged"),
 ];
 
 #[cfg(feature = "cli")]
 const PASSES: [(&str, Passes, &str); 2] = [
-    (
-        "per-layer",
-        Passes::PerLayer,
-        "layer by layer, from the inputs that layers get after zipping",
-    ),
-    ("one", Passes::One, "once, from the inputs that layers get in the original models"),
+    ("per-layer", Passes::PerLayer, "layer by layer, from the inputs after merging earlier layers"),
+    ("one", Passes::One, "once, from the inputs in the original models"),
 ];
 
 /// How weights are fused.
@@ -35,33 +31,33 @@ const PASSES: [(&str, Passes, &str); 2] = [
 #[cfg_attr(feature = "cli", command(next_help_heading = "Method"))]
 #[non_exhaustive]
 pub struct MethodOptions {
-    /// How weights are fused
+    /// How to fuse weights
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "NAME", default_value = "refit", value_parser = choices(METHODS)))]
     pub method: Method,
-    /// When statistics of the layers' inputs are taken
+    /// When to collect statistics of the layers' inputs
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "WHEN", default_value = "per-layer", value_parser = choices(PASSES)))]
     pub passes: Passes,
 }
 
-/// How pairs are found, and limits of the work.
+/// Options of pairing, and limits of the statistics.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[cfg_attr(feature = "cli", command(next_help_heading = "Method"))]
 #[non_exhaustive]
 pub struct TuningOptions {
-    /// How pairs of neurons are chosen [default: optimal, or greedy for --method mtz]
+    /// How to choose pairs of neurons [default: optimal, or greedy for --method mtz]
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "NAME",
         value_parser = choices(MATCHERS.map(|m| (m.name, m.name.to_owned(), m.about)))))]
     pub matcher: Option<String>,
-    /// What makes two neurons alike
+    /// The distance between two neurons
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "NAME", default_value = "hessian",
         value_parser = choices(Metric::ALL.map(|(metric, name, help)| (name, metric, help)))))]
     pub metric: Metric,
-    /// Weight of each task's error, e.g. 0.7,0.3, which sum to 1; or of the first of two tasks alone,
+    /// Weights of the tasks' errors, which sum to 1, e.g. 0.7,0.3; or that of the first of two tasks,
     /// e.g. 0.7 [default: equal]
     #[cfg_attr(feature = "cli", arg(long, value_name = "A,…", value_delimiter = ','))]
     pub alpha: Vec<f64>,
@@ -84,7 +80,7 @@ impl Default for TuningOptions {
 }
 
 impl MethodOptions {
-    /// Whether statistics hold pre-activations too.
+    /// Whether statistics include pre-activations.
     pub(crate) fn stores_targets(&self) -> bool {
         self.method == Method::Refit && self.passes == Passes::PerLayer
     }
@@ -115,7 +111,7 @@ impl TuningOptions {
     }
 }
 
-/// One weight per task; a single one is that of the first of two tasks.
+/// One weight per task. A single weight is that of the first of two tasks.
 fn weights(alpha: &[f64], tasks: usize) -> Result<Vec<f64>> {
     let all = match alpha {
         [first] if tasks == 2 => vec![*first, 1.0 - first],
@@ -125,12 +121,13 @@ fn weights(alpha: &[f64], tasks: usize) -> Result<Vec<f64>> {
         return Ok(all);
     }
     if all.len() != tasks {
-        let message = format!("--alpha has {} weights for {tasks} tasks", all.len());
-        return Err(usage(message).hint("give one weight per task"));
+        let message = format!("{} weights were given for {tasks} tasks", all.len());
+        return Err(usage(message).hint(Hint::from("give one per task: ").option("alpha")));
     }
     let sum: f64 = all.iter().sum();
     if all.iter().any(|a| !(*a > 0.0 && *a < 1.0)) || (sum - 1.0).abs() > 1e-6 {
-        return Err(usage("the weights of --alpha must lie between 0 and 1 and sum to 1"));
+        return Err(usage("the tasks' weights must lie between 0 and 1 and sum to 1")
+            .hint(Hint::from("correct ").option("alpha")));
     }
     Ok(all)
 }

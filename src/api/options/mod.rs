@@ -35,12 +35,12 @@ use crate::canon::BatchNorm;
 use crate::prune::Saliency;
 use crate::verify::Limits;
 
-/// How to treat `BatchNormalization`, and what to share.
+/// How to treat `BatchNormalization`.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
 pub struct ModelOptions {
-    /// What becomes of BatchNormalization behind layers
+    /// How to treat BatchNormalization: fold it into the previous layer, or keep it per task
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "HOW", default_value = "fold",
         value_parser = parse::choices(BATCH_NORMS.iter().copied())))]
@@ -70,13 +70,13 @@ pub struct MergeOptions {
     /// How much to share.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub sharing: ShareOptions,
-    /// What to reach; how much to share follows from it.
+    /// A goal, which decides how much to share.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub goal: GoalOptions,
     /// How weights are fused.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub method: MethodOptions,
-    /// How pairs are found.
+    /// How to choose pairs.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub tuning: TuningOptions,
     /// Whether to retrain.
@@ -85,28 +85,33 @@ pub struct MergeOptions {
     /// Which runtime to use.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub runtime: RuntimeOptions,
-    /// What comes out.
+    /// The form of the result.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub result: ResultOptions,
 }
 
-/// Where a merge's statistics come from.
+/// The samples or stored statistics of a merge.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[cfg_attr(feature = "cli", command(next_help_heading = "Data"))]
 #[non_exhaustive]
 pub struct CalibrationOptions {
-    /// Samples to calibrate on, drawn at random where there are more [default: 10000, or 2048 without
+    /// Samples to calibrate on, drawn at random if there are more [default: 10000, or 2048 without
     /// data]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = parse::at_least_one()))]
     pub samples: Option<usize>,
-    /// Statistics that `onnx-zip calibrate` stored, once per model in their order; takes the place of
-    /// data and implies --passes one
+    /// Statistics from `onnx-zip calibrate`, once per model in their order; replaces data, and
+    /// implies --passes one
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     pub gram: Vec<PathBuf>,
 }
 
 /// Options of a plan.
+///
+/// ```
+/// let mut options = onnx_zip::PlanOptions::default();
+/// options.sharing.share = Some(0.5);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
@@ -126,6 +131,12 @@ pub struct PlanOptions {
 }
 
 /// Options of the statistics of one model.
+///
+/// ```
+/// let mut options = onnx_zip::CalibrateOptions::default();
+/// options.limit = Some(1000);
+/// options.statistics.seed = 7;
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
@@ -133,7 +144,7 @@ pub struct CalibrateOptions {
     /// How samples are prepared.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub samples: SampleOptions,
-    /// Samples to run, drawn at random where there are more [default: all]
+    /// Samples to run, drawn at random if there are more [default: all]
     #[cfg_attr(feature = "cli", arg(
         long = "samples", value_name = "N", help_heading = "Data",
         value_parser = parse::at_least_one()))]
@@ -147,14 +158,19 @@ pub struct CalibrateOptions {
 }
 
 /// Options of pruning.
+///
+/// ```
+/// let mut options = onnx_zip::PruneOptions::sparsity(0.9);
+/// options.limit = 2000;
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
 pub struct PruneOptions {
-    /// Part of each layer's weights that become zero: 0.9 or 90%; biases stay
+    /// Part of each layer's weights to set to zero: 0.9 or 90%; biases stay
     #[cfg_attr(feature = "cli", arg(long, value_name = "S", value_parser = share::fraction))]
     pub sparsity: f64,
-    /// How weights are chosen
+    /// How to choose weights
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "METHOD", default_value = "l-obs",
         value_parser = parse::choices(SALIENCIES)))]
@@ -162,7 +178,7 @@ pub struct PruneOptions {
     /// How samples are prepared.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub samples: SampleOptions,
-    /// Samples to take statistics from, drawn at random where there are more
+    /// Samples for the statistics, drawn at random if there are more
     #[cfg_attr(feature = "cli", arg(
         long = "samples", value_name = "N", default_value_t = 10_000, help_heading = "Data",
         value_parser = parse::at_least_one()))]
@@ -185,9 +201,9 @@ const SALIENCIES: [(&str, Saliency, &str); 2] = [
     (
         "l-obs",
         Saliency::LObs,
-        "those that cost least, if the others make up for them (optimal brain surgeon)",
+        "by least cost after refitting the other weights (optimal brain surgeon)",
     ),
-    ("magnitude", Saliency::Magnitude, "the smallest"),
+    ("magnitude", Saliency::Magnitude, "by least magnitude"),
 ];
 
 impl PruneOptions {
@@ -206,6 +222,11 @@ impl PruneOptions {
 }
 
 /// Options of a verification.
+///
+/// ```
+/// let mut options = onnx_zip::VerifyOptions::default();
+/// options.max_drop = Some(0.5);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
@@ -218,10 +239,10 @@ pub struct VerifyOptions {
         long = "samples", value_name = "N", help_heading = "Data",
         value_parser = parse::at_least_one()))]
     pub limit: Option<usize>,
-    /// Fail where an output differs from the original by more than this
+    /// Fail if an output differs from the original by more than this
     #[cfg_attr(feature = "cli", arg(long, value_name = "X", help_heading = None))]
     pub max_deviation: Option<f64>,
-    /// Fail where a task's error rises by more than this many percentage points; needs labels
+    /// Fail if a task's error rises by more than this many percentage points; needs labels
     #[cfg_attr(feature = "cli", arg(long, value_name = "PT", help_heading = None))]
     pub max_drop: Option<f64>,
     /// Largest difference between runtimes, relative to an output's largest element
@@ -253,6 +274,11 @@ impl Default for VerifyOptions {
 }
 
 /// Options of retraining a joint model.
+///
+/// ```
+/// let mut options = onnx_zip::RetrainOptions::default();
+/// options.training.iterations = 500;
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
@@ -260,7 +286,7 @@ pub struct RetrainOptions {
     /// How samples are prepared.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub samples: SampleOptions,
-    /// Samples per task, drawn at random where there are more [default: all]
+    /// Samples per task, drawn at random if there are more [default: all]
     #[cfg_attr(feature = "cli", arg(
         long = "samples", value_name = "N", help_heading = "Data",
         value_parser = parse::at_least_one()))]
@@ -268,21 +294,26 @@ pub struct RetrainOptions {
     /// How to train.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub training: TrainingOptions,
-    /// Save training in this file at every validation
+    /// Save the state of training in this file at every validation
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE", help_heading = "Training"))]
     pub checkpoint: Option<PathBuf>,
-    /// Go on from the file of --checkpoint; it comes to the same as training in one go
+    /// Resume from the file of --checkpoint; the result is that of training without a break
     #[cfg_attr(feature = "cli", arg(long, requires = "checkpoint", help_heading = "Training"))]
     pub resume: bool,
     /// Which runtime to use.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub runtime: RuntimeOptions,
-    /// Leave out the check of the joint model against the original models, before it is put into place
+    /// Skip verifying the joint model against the original models
     #[cfg_attr(feature = "cli", arg(long, help_heading = "Result"))]
     pub no_verify: bool,
 }
 
 /// Options of a curve of size against loss.
+///
+/// ```
+/// let mut options = onnx_zip::FrontierOptions::default();
+/// options.sharing.until = Some("block4*".into());
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
@@ -293,8 +324,8 @@ pub struct FrontierOptions {
     /// How samples are prepared.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub samples: SampleOptions,
-    /// Samples to calibrate on, drawn at random where there are more [default: 10000, or 2048 without
-    /// data]; errors are measured on the others, where there are enough
+    /// Samples to calibrate on, drawn at random if there are more [default: 10000, or 2048 without
+    /// data]; errors are measured on the others, if there are enough
     #[cfg_attr(feature = "cli", arg(
         id = "samples", long = "samples", value_name = "N", help_heading = "Data",
         value_parser = parse::at_least_one()))]
@@ -305,18 +336,18 @@ pub struct FrontierOptions {
     /// How weights are fused.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub method: MethodOptions,
-    /// How pairs are found.
+    /// How to choose pairs.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub tuning: TuningOptions,
     /// Which runtime to use.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub runtime: RuntimeOptions,
-    /// Merges at most; the first shares all that can be shared
+    /// Number of merges at most; the first shares all that can be shared
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "N", default_value_t = 10, help_heading = "Result",
         value_parser = parse::at_least_one()))]
     pub points: usize,
-    /// Measure the time of a run, too
+    /// Also measure the time of a run
     #[cfg_attr(feature = "cli", arg(long, help_heading = "Result"))]
     pub latency: bool,
 }

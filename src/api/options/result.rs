@@ -1,4 +1,4 @@
-//! What comes out of a merge.
+//! Options of the result of a merge.
 
 #[cfg(feature = "cli")]
 use super::parse::choices;
@@ -6,7 +6,7 @@ use super::parse::choices;
 use crate::emit::FORMS;
 use crate::emit::{EmitOptions, Form, InputMode};
 
-/// What comes out of a merge.
+/// Options of the result of a merge.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[cfg_attr(feature = "cli", command(next_help_heading = "Result"))]
@@ -21,23 +21,23 @@ pub struct ResultOptions {
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "MODE", default_value = "auto", value_parser = choices(INPUT_MODES)))]
     pub inputs: InputMode,
-    /// Leave out the plan by which `extract`, `split` and `retrain` take the joint model apart again
+    /// Leave out the metadata by which `extract`, `split` and `retrain` recover the task nets
     #[cfg_attr(feature = "cli", arg(long))]
     pub no_recipe: bool,
-    /// Leave out the check of the joint model against the original models, before it is put into place
+    /// Skip verifying the joint model against the original models
     #[cfg_attr(feature = "cli", arg(long))]
     pub no_verify: bool,
-    /// Leave out the comparison with the original models: nodes, multiply-adds, latency, memory
+    /// Skip the comparison with the original models: nodes, multiply-adds, latency, memory
     #[cfg_attr(feature = "cli", arg(long))]
     pub no_compare: bool,
-    /// End with exit code 1 where the joint model is not this, against all originals together; a list
+    /// Exit with code 1 unless the joint model is this, compared with all originals together; a list
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "WHAT,…", value_delimiter = ',', conflicts_with = "no_compare",
         value_parser = choices(REQUIREMENTS)))]
     pub require: Vec<Requirement>,
 }
 
-/// What a joint model must be.
+/// A requirement on the joint model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Requirement {
@@ -72,7 +72,7 @@ impl ResultOptions {
 
 #[cfg(feature = "cli")]
 const INPUT_MODES: [(&str, InputMode, &str); 3] = [
-    ("auto", InputMode::Auto, "common where all models take the same types and shapes"),
-    ("shared", InputMode::Shared, "one common input, called as in the first model"),
+    ("auto", InputMode::Auto, "common if all models take the same types and shapes"),
+    ("shared", InputMode::Shared, "one common input, named as in the first model"),
     ("separate", InputMode::Separate, "NAME/INPUT for each task"),
 ];

@@ -18,12 +18,11 @@ pub struct RetrainingOptions {
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "N", default_value_t = RetrainOptions::default().iterations))]
     pub iterations: usize,
-    /// Steps that each original model was trained for; the report tells how many times fewer
-    /// retraining took
+    /// Steps that each original model was trained for; the report compares retraining with them
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub original_iterations: Option<u64>,
-    /// Take the statistics of BatchNormalization anew, from the samples, before retraining or in its
-    /// place; needs --batchnorm per-task
+    /// Recompute the statistics of BatchNormalization from the samples, before or without retraining;
+    /// needs --batchnorm per-task
     #[cfg_attr(feature = "cli", arg(long))]
     pub reset_bn: bool,
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::runtime::{self, Backend, Device, RuntimeChoice};
 
-/// The runtime that is always there.
+/// The built-in runtime.
 const TRACT: &str = "tract";
 
 const WITHOUT_ORT: &str = "ONNX Runtime's library was not found, so tract computes, which takes longer; \
@@ -29,18 +29,18 @@ pub struct RuntimeOptions {
     /// Device to compute on: auto, cpu, cuda or cuda:N; auto takes CUDA where it works
     #[cfg_attr(feature = "cli", arg(long, value_name = "DEVICE", default_value = "auto"))]
     pub device: Device,
-    /// ONNX Runtime's shared library, or a folder that holds it
+    /// ONNX Runtime's shared library, or a folder that contains it
     ///
-    /// [default: what ORT_DYLIB_PATH names, else it is looked for beside the program, in
-    /// .onnxruntime/, in Python's packages and in the system's library folders]
+    /// [default: ORT_DYLIB_PATH, else searched beside the program, in .onnxruntime/, in Python's
+    /// packages and in the system's library folders]
     #[cfg_attr(feature = "cli", arg(long, value_name = "PATH"))]
     pub runtime_library: Option<PathBuf>,
-    /// Samples per batch, where a model does not fix it
+    /// Samples per batch, unless a model fixes it
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "N", default_value_t = 128,
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 20)))]
     pub batch: usize,
-    /// Threads to compute with [default: one per core]
+    /// Number of threads [default: one per core]
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "N",
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096)))]
@@ -61,14 +61,14 @@ impl Default for RuntimeOptions {
 
 #[cfg(feature = "cli")]
 const RUNTIMES: [(&str, RuntimeChoice, &str); 3] = [
-    ("auto", RuntimeChoice::Auto, "ONNX Runtime where its library is found, else tract"),
+    ("auto", RuntimeChoice::Auto, "ONNX Runtime if its library is found, else tract"),
     ("ort", RuntimeChoice::Ort, "ONNX Runtime"),
-    ("tract", RuntimeChoice::Tract, "tract, which is part of this program"),
+    ("tract", RuntimeChoice::Tract, "tract, which is built in"),
 ];
 
 impl RuntimeOptions {
-    /// The runtime for calibration; sets the number of threads of the whole process. Says so where it is
-    /// not the one that everybody expects.
+    /// Opens the runtime for calibration, and sets the number of threads of the process. Reports a
+    /// fallback to another runtime.
     ///
     /// # Errors
     /// As [`runtime::open`].
@@ -85,8 +85,7 @@ impl RuntimeOptions {
         Ok(backend)
     }
 
-    /// Starts the threads that were asked for. A process has one pool, so asking for as many again is
-    /// no error.
+    /// Starts the threads. A process has one pool, so asking for the same number again is no error.
     fn start_threads(&self) -> Result<()> {
         let Some(threads) = self.threads else { return Ok(()) };
         let started = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
@@ -100,7 +99,7 @@ impl RuntimeOptions {
         }
     }
 
-    /// The runtimes to verify in: that of calibration and, where none was asked for, tract.
+    /// The runtimes for verification: that of calibration, and tract unless the user chose a runtime.
     ///
     /// # Errors
     /// As [`runtime::open`].
@@ -115,7 +114,7 @@ impl RuntimeOptions {
         Ok(all)
     }
 
-    /// The runtime of `first` on one thread of the CPU, to take times in.
+    /// The runtime of `first` on one CPU thread, for measuring times.
     ///
     /// # Errors
     /// As [`runtime::open`].
@@ -128,8 +127,8 @@ impl RuntimeOptions {
         })
     }
 
-    /// Arguments by which another process opens the runtime called `name` as
-    /// [`Self::single_threaded`] does.
+    /// Arguments with which another process opens the runtime called `name`, like
+    /// [`Self::single_threaded`].
     pub(crate) fn arguments(&self, name: &str) -> Vec<OsString> {
         let fixed = ["--runtime", name, "--device", "cpu", "--threads", "1"].map(OsString::from);
         let library = self.runtime_library.iter();

@@ -8,7 +8,7 @@ use super::parse;
 use crate::calib::data::{DataOptions, Layout, Resize, Scale, SoundSteps};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How stored samples become what the models were trained on.
+/// How to convert stored samples into model inputs.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[cfg_attr(feature = "cli", command(next_help_heading = "Data"))]
@@ -35,11 +35,11 @@ pub struct SampleOptions {
     /// Divide by this after --mean: one value, or one per channel, e.g. 0.229,0.224,0.225
     #[cfg_attr(feature = "cli", arg(long, value_name = "V,…", value_delimiter = ','))]
     pub std: Vec<f32>,
-    /// Resize images to this, then cut the centre out to the model's size, e.g. 256x256
+    /// Resize images to this, then crop the centre to the model's size, e.g. 256x256
     /// [default: the model's size]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WxH"))]
     pub resize: Option<Resize>,
-    /// Where the channels of stored images are, where their shape does not tell: nchw or nhwc
+    /// Channel order of stored images, if their shape is ambiguous: nchw or nhwc
     #[cfg_attr(feature = "cli", arg(long, value_name = "LAYOUT"))]
     pub layout: Option<Layout>,
     /// Use only this part of the data, e.g. test for the arrays test_images and test_labels, or for files

@@ -7,7 +7,7 @@ use super::corrections::Corrections;
 #[cfg(feature = "cli")]
 use super::{corrections::CORRECTIONS, parse};
 use crate::canon::BatchNorm;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::matching::Share;
 use crate::mtz::options::{Biases, Budget, Unit};
 use crate::zipper::{Goal, Matching, PrepareOptions};
@@ -20,26 +20,26 @@ use crate::zipper::{Goal, Matching, PrepareOptions};
 pub struct ShareOptions {
     /// How much to share, from 0 to 1 or in percent [default: up to the knee]
     ///
-    /// Of what can be saved at most, where layers are the unit; of each layer's neurons, where neurons are.
-    /// 1 shares all, 0 merges nothing. Without it, layers whose weights save little and cost much stay the
-    /// tasks' own. Layers that make outputs always do without --share-outputs.
+    /// With layers as the unit, the part of the largest possible saving; with neurons, the part of
+    /// each layer's neurons. 1 shares all, 0 nothing. By default, layers whose weights save little
+    /// and cost much are not shared. Output layers are shared only with --share-outputs.
     #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = fraction))]
     pub share: Option<f64>,
-    /// What is shared or left to the tasks as a whole [default: layer; neuron with --method mtz,
-    /// --keep-shared, --max-cost, --round or --gram]
+    /// The unit of sharing [default: layer; neuron with --method mtz, --keep-shared, --max-cost,
+    /// --round or --gram]
     #[cfg_attr(feature = "cli", arg(long, value_name = "UNIT", value_parser = parse::choices(UNITS)))]
     pub unit: Option<Unit>,
-    /// Whose the biases of shared neurons are [default: per-task where each model has samples of its own
+    /// Whether shared neurons share their biases [default: per-task if each model has its own samples
     /// and layers are the unit; shared otherwise]
     ///
-    /// Tasks that see one input compute what they share once, as long as their biases are shared, too.
+    /// Tasks with one common input compute shared layers once only if biases are shared, too.
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHOSE", value_parser = parse::choices(BIASES)))]
     pub biases: Option<Biases>,
-    /// Share otherwise in the layers that GLOB matches; repeatable, the last match wins
+    /// Set the share of layers that match GLOB; repeatable, the last match wins
     ///
-    /// Layers go by their names in the first model, see `onnx-zip inspect`. What to share is a whole
-    /// number of neurons (fc1=50), a part with a decimal point or in percent (conv*=0.5, conv*=50%),
-    /// or, with an e or ε before it, the largest cost of a pair (fc2=e0.01).
+    /// GLOB is matched with layer names of the first model, see `onnx-zip inspect`. The share is a
+    /// whole number of neurons (fc1=50), a part with a decimal point or in percent (conv*=0.5,
+    /// conv*=50%), or, after e or ε, the largest cost of a pair (fc2=e0.01).
     #[cfg_attr(feature = "cli", arg(long, value_name = "GLOB=N|F|eE"))]
     pub keep_shared: Vec<KeepShared>,
     /// Share, in every layer, the pairs that cost less than this (the paper's ε)
@@ -47,36 +47,37 @@ pub struct ShareOptions {
     /// The cost of a pair is the predicted increase of the layer's mean squared error.
     #[cfg_attr(feature = "cli", arg(long, value_name = "E", conflicts_with = "share", value_parser = cost))]
     pub max_cost: Option<f64>,
-    /// Share up to the last layer that GLOB matches and leave the rest to the tasks
+    /// Share only layers up to the last one that matches GLOB
     ///
     /// For joint models with one trunk and a head per task. Example: --until 'block4*'
     #[cfg_attr(feature = "cli", arg(long, value_name = "GLOB"))]
     pub until: Option<String>,
-    /// Leave the weights of layers that GLOB matches to the tasks, and share behind them; repeatable
+    /// Keep the weights of layers that match GLOB per task, and share later layers; repeatable
     ///
-    /// Their channels stay paired, for the layers behind them. Worth it for small layers where sharing costs
-    /// much, such as first convolutions; but tasks with one input have no computation in common then.
+    /// Their channels stay paired for later layers. Useful for small layers that are costly to share,
+    /// such as first convolutions. Tasks with one input then have no computation in common.
     #[cfg_attr(feature = "cli", arg(long, value_name = "GLOB"))]
     pub own_weights: Vec<String>,
-    /// Share neurons of the layers that make outputs, too
+    /// Also share neurons of output layers
     ///
-    /// For models whose outputs mean the same: embeddings, or classes of one list. Every output keeps its
-    /// order. No layer follows that could make up for the error.
+    /// For models whose outputs have the same meaning: embeddings, or one list of classes. The order
+    /// of outputs stays. No later layer can compensate for the error.
     #[cfg_attr(feature = "cli", arg(long))]
     pub share_outputs: bool,
-    /// Whether channels correspond by index: those of a backbone that models were fine-tuned from
+    /// How to find corresponding channels: by index for models fine-tuned from one backbone, or by
+    /// search
     #[cfg_attr(feature = "cli", arg(long, value_name = "HOW", default_value = "auto",
           value_parser = parse::choices(Matching::ALL)))]
     pub correspondence: Matching,
-    /// Corrections of shared weights that a task gets where they take away most loss for their size
+    /// Per-task corrections of shared weights, where they remove most loss for their size
     ///
-    /// A scale is one node behind a layer, a product of low rank three beside it. Ranks are chosen for
-    /// --target-size, for --share below 1, or for the size of the knee.
+    /// A scale adds one node behind a layer, a product of low rank three nodes. Ranks are chosen for
+    /// --target-size, for --share below 1, or for the default size.
     #[cfg_attr(feature = "cli", arg(long, value_name = "KIND", value_parser = parse::choices(CORRECTIONS)))]
     pub corrections: Option<Corrections>,
-    /// Round numbers of shared neurons to a multiple of N, which runs faster on many devices, e.g. 16
+    /// Round numbers of shared neurons to multiples of N, e.g. 16, which run faster on many devices
     ///
-    /// All neurons of a layer stay all, and whole numbers of --keep-shared stay as they are.
+    /// Fully shared layers, and whole numbers of --keep-shared, are not rounded.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 1,
           value_parser = parse::at_least_one()))]
     pub round: usize,
@@ -110,32 +111,32 @@ const UNITS: [(&str, Unit, &str); 3] = [
     (
         "neuron",
         Unit::Neuron,
-        "Neurons, as in the paper: layers fall into shared and task-specific blocks",
+        "Neurons, as in the paper: layers are split into shared and task-specific blocks",
     ),
-    ("mixed", Unit::Mixed, "Both ways; the one whose outputs are closer to the originals' is kept"),
+    ("mixed", Unit::Mixed, "Try both; keep the one whose outputs are closer to the originals'"),
 ];
 
 #[cfg(feature = "cli")]
 const BIASES: [(&str, Biases, &str); 2] = [
-    ("per-task", Biases::PerTask, "Every task has its own: one number per neuron, and no node"),
-    ("shared", Biases::Shared, "A shared neuron has one bias"),
+    ("per-task", Biases::PerTask, "One bias per task: one number per neuron, and no node"),
+    ("shared", Biases::Shared, "One bias per shared neuron"),
 ];
 
-/// What a merge shall reach; how much to share follows from it.
+/// The goal of a merge, which decides how much to share.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[cfg_attr(feature = "cli", command(next_help_heading = "Sharing"))]
 #[non_exhaustive]
 pub struct GoalOptions {
-    /// Merge to this part of all models' parameters, with the least predicted loss: 0.6 or 60%
+    /// Merge to this part of all models' parameters with the least predicted loss: 0.6 or 60%
     ///
-    /// Merges once with all that can be shared, to measure what every layer costs, and then up to three times
-    /// without those that cost most for what they save. The closest to the originals is kept.
+    /// Merges once with all layers shared, to measure the cost of each, then up to three times
+    /// without the layers that cost most for their saving. Keeps the result closest to the originals.
     #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = fraction, conflicts_with_all = ["share", "max_cost"]))]
     pub target_size: Option<f64>,
     /// Share as much as possible while no task's error rises by more than this, in percentage points
     ///
-    /// Needs labelled samples (--data); those that the models are not calibrated on are measured, where
+    /// Needs labelled samples (--data). Measures on samples that were not used for calibration, if
     /// there are any. Merges up to eight times.
     #[cfg_attr(feature = "cli", arg(long, value_name = "PT", value_parser = cost,
           conflicts_with_all = ["share", "max_cost", "target_size"]))]
@@ -155,7 +156,7 @@ impl GoalOptions {
     }
 }
 
-/// What to share in the layers that a pattern matches, written `GLOB=N`, `GLOB=F` or `GLOB=eE`.
+/// The share of layers that match a pattern, written `GLOB=N`, `GLOB=F` or `GLOB=eE`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeepShared {
     /// The pattern of layer names.
@@ -168,7 +169,7 @@ impl ShareOptions {
     /// The budget of all layers; `one_input` tells whether all tasks see the same samples.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a pattern that is none.
+    /// [`ErrorKind::Usage`] for an invalid pattern.
     pub(crate) fn budget(&self, paper: bool, one_input: bool) -> Result<Budget> {
         let mut budget = Budget::uniform(self.default(paper));
         for rule in &self.keep_shared {
@@ -183,7 +184,7 @@ impl ShareOptions {
         Ok(budget)
     }
 
-    /// What is shared as a whole. `paper` tells whether the method is the paper's, which knows neurons
+    /// The unit of sharing. `paper` says whether the method is the paper's, which shares neurons
     /// only.
     pub(crate) fn unit(&self, paper: bool) -> Unit {
         let counts_neurons =
@@ -195,7 +196,7 @@ impl ShareOptions {
         }
     }
 
-    /// What the share means as a goal, where layers are the unit.
+    /// The share as a goal, with layers as the unit.
     pub(crate) fn goal(&self, paper: bool) -> Option<Goal> {
         if self.unit(paper) == Unit::Neuron || self.max_cost.is_some() {
             return None;
@@ -207,19 +208,20 @@ impl ShareOptions {
         }
     }
 
-    /// How models are prepared for sharing.
+    /// Options for preparing models.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if channels shall correspond by index while only some neurons are shared.
+    /// [`ErrorKind::Usage`] if channels correspond by index but only some neurons are shared.
     pub(crate) fn preparation(&self, batchnorm: BatchNorm, paper: bool) -> Result<PrepareOptions> {
         let some = self.unit(paper) != Unit::Layer
             && (self.unit(paper) == Unit::Mixed || self.share != Some(1.0) || self.has_rules());
         let matching = match self.correspondence {
             Matching::Index if some => {
                 let message =
-                    "channels correspond by index where all neurons of a layer are shared";
+                    "channels correspond by index only if all neurons of a layer are shared";
+                let hint = Hint::from("use ").option_as("unit", "layer").then(", or leave out ");
                 return Err(Error::new(ErrorKind::Usage, message)
-                    .hint("use --unit layer, or leave out --correspondence index"));
+                    .hint(hint.option_as("correspondence", "index")));
             }
             Matching::Auto if some => Matching::Search,
             wish => wish,
@@ -233,12 +235,12 @@ impl ShareOptions {
         })
     }
 
-    /// Whether layers share otherwise than in full.
+    /// Whether rules or limits make layers share in part.
     fn has_rules(&self) -> bool {
         !self.keep_shared.is_empty() || self.max_cost.is_some()
     }
 
-    /// The option that makes the joint model smaller or its graph denser, if there is one.
+    /// An option that makes the joint model smaller or its graph denser, if there is one.
     pub(crate) fn remedy(&self, paper: bool) -> Option<&'static str> {
         if self.unit(paper) != Unit::Layer {
             return Some("whole layers keep graphs dense: --unit layer");
@@ -252,7 +254,7 @@ impl ShareOptions {
         (self.share.is_none()).then_some("share more: --share 1, or a smaller --target-size")
     }
 
-    /// How much is shared where no rule says otherwise, as typed.
+    /// The default share, as typed.
     pub(crate) fn default_text(&self, paper: bool) -> String {
         match (self.goal(paper), self.share) {
             (Some(Goal::Knee), _) => "knee".to_owned(),
@@ -267,7 +269,7 @@ impl ShareOptions {
         self.keep_shared.iter().map(text).collect()
     }
 
-    /// How much is shared where no rule says otherwise and no goal either.
+    /// The default share, without a goal.
     fn default(&self, paper: bool) -> Share {
         let part = match self.goal(paper) {
             Some(_) => 1.0,
@@ -277,7 +279,7 @@ impl ShareOptions {
     }
 }
 
-/// A share the way it is typed.
+/// A share as typed.
 pub(crate) struct Typed(pub(crate) Share);
 
 impl fmt::Display for Typed {
@@ -305,7 +307,7 @@ impl FromStr for KeepShared {
 }
 
 fn misread(text: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("'{text}' does not say what to share"))
+    Error::new(ErrorKind::Usage, format!("'{text}' is no share"))
         .hint("write a pattern and a number, e.g. fc1=50, conv*=0.5, conv*=50% or fc2=e0.01")
 }
 

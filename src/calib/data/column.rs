@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::archive::wrong_array;
+use super::complaints::wrong_array;
 use super::fit::Fit;
+use super::formats::Content;
 use super::media::{Media, is_sound};
 use super::normalise::Normalise;
 use super::options::DataOptions;
 use super::picture::Pictures;
 use super::rows::{Rows, find};
 use super::sound::Sounds;
-use super::source::Content;
 use super::synthetic::Generator;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::Content;
+use super::formats::Content;
 use crate::error::Result;
 use crate::runtime::HostArray;
 

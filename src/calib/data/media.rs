@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::archive::unreadable;
+use super::complaints::unreadable;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of the largest file: more is a mistake, and would only fill the memory.

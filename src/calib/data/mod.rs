@@ -3,32 +3,24 @@
 //! A [`Dataset`] keeps samples as they are stored, as bytes or as files, and converts them batch by
 //! batch: select rows → fit the axes to the model's → cast to the input's type → normalise.
 
-mod archive;
 mod choice;
 mod column;
+mod complaints;
 mod extents;
 mod fit;
-mod folder;
+mod formats;
 mod labels;
 mod media;
 mod normalise;
-mod npy;
 mod options;
-#[cfg(feature = "parquet")]
-mod parquet;
 mod picture;
 mod preprocess;
 mod resample;
 mod rows;
-mod safetensors;
-mod shards;
 mod sound;
-mod source;
 mod stored;
 mod synthetic;
-mod table;
 mod tables;
-mod tar;
 #[cfg(test)]
 mod tests;
 
@@ -38,15 +30,15 @@ use std::path::Path;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use self::archive::{IN_MEMORY, Memory, wrong_array};
 use self::choice::choose;
 use self::column::Column;
+use self::complaints::wrong_array;
 pub use self::extents::{Extents, trials};
+use self::formats::{IN_MEMORY, Memory, Source};
 use self::labels::labels;
 pub use self::options::{DataOptions, Layout, PictureSteps, Resize, Scale, Sizing, SoundSteps};
 pub use self::resample::Filter;
 pub use self::rows::{Arrays, Rows, Spooler};
-use self::source::Source;
 pub use self::tables::tables;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{HostArray, Port};
@@ -71,7 +63,7 @@ impl Dataset {
     /// the file, the array, and what was expected and found.
     pub fn open(path: &Path, ports: &[Port], options: &DataOptions) -> Result<Self> {
         options.validate()?;
-        let (mut source, is_part) = source::open(path, options)?;
+        let (mut source, is_part) = formats::open(path, options)?;
         let whole = DataOptions { split: None, ..options.clone() };
         Self::of(path, source.as_mut(), ports, if is_part { &whole } else { options })
     }

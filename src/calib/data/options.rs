@@ -1,7 +1,6 @@
 //! How stored samples become what a model was trained on.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::str::FromStr;
 
 use super::resample::Filter;
@@ -98,16 +97,6 @@ pub struct Resize {
 }
 
 impl DataOptions {
-    /// Takes steps from Hugging Face's `preprocessor_config.json`, where these options do not say
-    /// otherwise.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`] where the file cannot be read; [`ErrorKind::Usage`] where it asks for what is
-    /// not known.
-    pub fn preprocess(&mut self, file: &Path) -> Result<()> {
-        super::preprocess::apply(file, self)
-    }
-
     /// The size that pictures have in the end, as far as options tell.
     pub(super) fn picture_size(&self) -> Option<Resize> {
         let of_steps = |steps: PictureSteps| match (steps.crop, steps.sizing) {

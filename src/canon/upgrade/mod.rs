@@ -142,7 +142,7 @@ fn convert(graph: &mut Graph, id: NodeId, version: i64) -> Result<()> {
         }
         Some((_, _, With(rewrite))) => rewrite(graph, id),
         None if breaks(&op, version) => Err(unsupported(format!(
-            "{op} cannot be brought from operator set {} to {version}",
+            "{op} cannot be converted from operator set {} to {version}",
             version - 1
         ))),
         None => Ok(()),

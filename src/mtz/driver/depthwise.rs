@@ -1,4 +1,4 @@
-//! Depthwise layers: every channel has weights of its own, shared exactly if the channel is.
+//! Depthwise layers. A channel's weights are shared exactly if the channel is shared.
 
 use std::time::Instant;
 
@@ -14,8 +14,8 @@ use super::Driver;
 use super::site::Fused;
 
 impl Driver<'_> {
-    /// Fuses the rows of corresponding depthwise layers, whose channels are paired already; where they keep
-    /// their `own` weights, only tells what that would cost.
+    /// Fuses the rows of corresponding depthwise layers, whose channels are paired already. If they
+    /// keep their `own` weights, only computes the cost.
     pub(super) fn depthwise(
         &mut self,
         members: &[SiteLayer],
@@ -43,7 +43,7 @@ impl Driver<'_> {
         record.shared_inputs = neurons.len();
         record.rows =
             all_stats.iter().map(|s| s.moments.first().map_or(0, Moments::count)).collect();
-        // The Hessians carry α already.
+        // The Hessians contain α already.
         layers.iter().for_each(|layer| record.add_error(1.0, layer.error, layer.total));
         for ((member, stats), layer) in members.iter().zip(&all_stats).zip(&layers) {
             let single = |weights: &Array2<f64>| weights.mapv(|w| w as f32);

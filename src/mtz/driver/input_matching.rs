@@ -1,4 +1,4 @@
-//! Pairs channels by what reads them, where what makes them says nothing; see [`crate::mtz::plan`].
+//! Pairs channels by their consumers if their producers do not correspond; see [`crate::mtz::plan`].
 
 use crate::error::{Context, Result};
 use crate::mtz::plan::{PlanState, consumers, settle_inputs, similar_inputs};
@@ -6,7 +6,7 @@ use crate::mtz::plan::{PlanState, consumers, settle_inputs, similar_inputs};
 use super::Driver;
 
 impl Driver<'_> {
-    /// Pairs the inputs of the layers at a site that nothing else pairs.
+    /// Pairs the inputs of a site's layers that no other step pairs.
     pub(super) fn match_inputs(&mut self, place: usize) -> Result<()> {
         let members = consumers(self.joint, self.alignment, &self.alignment.sites[place]);
         if !members.iter().all(|m| self.statistics.fits(self.joint.task(m.task), &m.layer)) {

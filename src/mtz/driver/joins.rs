@@ -1,4 +1,4 @@
-//! How the layers of a site come to share neurons, one net after the other.
+//! Joins the layers of a site, one net after the other.
 
 use ndarray::{Array2, Axis, concatenate};
 
@@ -14,8 +14,8 @@ use super::Driver;
 use super::pairing::{against_chance, channel, known_pairs};
 
 impl Driver<'_> {
-    /// Every layer as a neuron set of its own, over the inputs that it has in common with others; whether
-    /// its weights are to be kept as they are now (`keep`).
+    /// Makes each layer a neuron set over its common inputs. With `keep`, its weights stay as they
+    /// are now.
     pub(super) fn layer_states(
         &self,
         members: &[SiteLayer],
@@ -40,21 +40,21 @@ impl Driver<'_> {
         Ok((states, sets))
     }
 
-    /// The rank of a layer's correction; `None` where corrections are not asked for or cannot be.
+    /// The rank of a layer's correction; `None` if corrections are off or impossible.
     fn rank(&self, member: &SiteLayer) -> Option<usize> {
         let ranks = self.options.corrections.as_ref()?;
         let rank = ranks.get(&member.place()).copied().unwrap_or(0);
         may_have_correction(&member.layer).then_some(rank)
     }
 
-    /// Lets the neuron sets join one by one.
+    /// Joins the neuron sets one by one.
     pub(super) fn gather(
         &mut self,
         members: &[SiteLayer],
         mut sets: Vec<NeuronSet>,
         record: &mut SiteRecord,
     ) -> Result<Vec<NeuronSet>> {
-        // Those whose neurons are settled go first: they tell the others which neurons these are.
+        // Sets with settled neurons go first: their pairs are known.
         sets.sort_by_key(|p| !self.is_settled(&members[p.members[0]]));
         join_sets(sets, false, self.options.solver(), |here, next_net, problems| {
             let own = &members[next_net.members[0]];
@@ -71,7 +71,7 @@ impl Driver<'_> {
         .at_node(&members[0].layer.name)
     }
 
-    /// Pairs a layer's neurons with those gathered so far and records them as shared.
+    /// Pairs a layer's neurons with those joined so far, and records them as shared.
     fn pair(
         &mut self,
         members: &[SiteLayer],
@@ -120,8 +120,8 @@ impl Driver<'_> {
         Ok(pairs)
     }
 
-    /// What makes costs of different layers comparable: mean sensitivities in `refit`; in `mtz`, how
-    /// much better a pair is than one drawn by lot.
+    /// The factor that makes costs of different layers comparable: mean sensitivities in `refit`; in
+    /// `mtz`, the cost relative to that of a random pair.
     fn unit(&self, a: &SiteLayer, b: &SiteLayer, cost: &Array2<f64>) -> f64 {
         let weight = |member: &SiteLayer| self.weighting.of_layer(member.place());
         match self.options.method {
@@ -130,8 +130,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Whether pairs cost nothing where a layer pairs its group: it keeps its weights, and layers that do
-    /// not are still to come.
+    /// Whether pairs cost nothing at the layer that pairs its group: it keeps its weights, and later
+    /// layers of the group do not.
     fn is_free(&self, member: &SiteLayer) -> bool {
         let mut sites = self.alignment.sites.iter();
         let keeps =
@@ -139,7 +139,7 @@ impl Driver<'_> {
         keeps && self.later.cost_anything(member.place())
     }
 
-    /// Adds what the pairs cost at later layers of their group.
+    /// Adds the pairs' costs at later layers of their group.
     fn add_later(
         &self,
         members: &[SiteLayer],

@@ -1,8 +1,8 @@
 //! Merges nets layer by layer (Algorithm 1 of the paper).
 //!
-//! The driver walks: it knows the order, and writes weights and sharing into the joint model. What it asks
-//! is answered elsewhere: [statistics](super::statistics) of layers, [plans](super::plan) without data,
-//! and [common weights](super::solver).
+//! The driver knows the order of the walk, and writes weights and sharing into the joint model. Other
+//! modules compute: [statistics](super::statistics) of layers, [plans](super::plan) without data, and
+//! [common weights](super::solver).
 
 mod depthwise;
 mod input_matching;
@@ -26,24 +26,24 @@ use crate::progress::Progress;
 use outlook::{LaterCosts, Outlook, View};
 use pairing::PairChoice;
 
-/// Is handed the joint model between two layers that are merged (line 10 of Algorithm 1), and says
-/// whether it has changed weights.
+/// Called with the joint model between two merged layers (line 10 of Algorithm 1); returns whether it
+/// changed weights.
 pub type Between<'a> = dyn FnMut(&mut JointModel) -> Result<bool> + 'a;
 
-/// What a merge depends on besides the nets.
+/// Inputs of a merge besides the nets.
 pub struct DriverInputs<'a> {
-    /// Which layers correspond.
+    /// Correspondences of layers.
     pub alignment: &'a Alignment,
     /// The calibration data of each task.
     pub sources: Vec<Source<'a>>,
-    /// How much the neurons of each task matter; empty where that is not known.
+    /// Sensitivities of each task's neurons; empty if they are not known.
     pub sensitivities: &'a [Sensitivities],
-    /// Statistics of the original nets, per task, which are used in place of a pass over them
-    /// ([`crate::mtz::options::Passes::One`]); it may be empty.
+    /// Stored statistics of the original nets, per task, in place of a pass over them
+    /// ([`crate::mtz::options::Passes::One`]); may be empty.
     pub stored: &'a [LayerMoments],
-    /// How to merge.
+    /// Options of the merge.
     pub options: &'a MergeOptions,
-    /// Where stages are reported.
+    /// Reports stages.
     pub progress: &'a dyn Progress,
 }
 
@@ -55,13 +55,14 @@ pub struct Driver<'a> {
     choice: PairChoice<'a>,
     weighting: Weighting<'a>,
     statistics: StatisticsSource<'a>,
-    /// What tells, task by task, what a layer's errors do to the outputs; empty where nobody asks.
+    /// Per task, measures the effect of a layer's errors on the outputs; empty if that is not
+    /// measured.
     probes: Vec<Probe<'a>>,
     producers: Producers,
     settled: SettledGroups,
-    /// What later layers of a group cost, by the layer at which it is paired.
+    /// Costs of pairs at later layers of their groups.
     later: LaterCosts,
-    /// Corrections of common weights so far.
+    /// Corrections of common weights found so far.
     corrections: Corrections,
     progress: &'a dyn Progress,
 }
@@ -98,8 +99,8 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// Merges all layers, and calls `between` before each layer that is merged but the first;
-    /// afterwards the joint model's nets have their final weights.
+    /// Merges all layers, and calls `between` before each merged layer but the first. Afterwards the
+    /// joint model's nets have their final weights.
     ///
     /// # Errors
     /// As the stages it runs: calibration, solving, matching; as `between`.
@@ -129,8 +130,8 @@ impl<'a> Driver<'a> {
         Ok(records)
     }
 
-    /// What sharing neurons costs at the later layers of groups that several layers make; `None` where
-    /// there are no such groups.
+    /// Costs of pairs at the later producers of groups with several producers; `None` if there are no
+    /// such groups.
     fn look_ahead(&self) -> Result<Option<Outlook>> {
         let view = View {
             joint: self.joint,
@@ -146,7 +147,7 @@ impl<'a> Driver<'a> {
         view.look_ahead()
     }
 
-    /// Tells how much is left to do from a site on.
+    /// Reports the work that is left from a site on.
     fn begin(&self, site: usize) {
         let left = self.alignment.sites.len() - site;
         self.progress.begin("zipping", (self.statistics.batches() * left) as u64);
@@ -158,7 +159,7 @@ impl<'a> Driver<'a> {
         Ok(selection.reason.is_none() && !selection.duplicates)
     }
 
-    /// A layer that has no counterpart still makes up for what changed before it.
+    /// Refits a layer without a counterpart to its changed inputs.
     fn refit_alone(&mut self, layer: TaskLayer) -> Result<()> {
         if !self.statistics.adjusts(self.joint, layer) {
             return Ok(());
@@ -168,7 +169,7 @@ impl<'a> Driver<'a> {
         self.joint.write(layer, weights.view()).map(drop)
     }
 
-    /// Whether a layer's neurons are settled with those of another layer anywhere.
+    /// Whether a layer's neurons are settled with those of any other layer.
     fn is_settled(&self, member: &SiteLayer) -> bool {
         member.group().is_some_and(|group| self.settled.is_settled(group))
     }

@@ -1,4 +1,4 @@
-//! How pairs are chosen by their costs.
+//! Chooses pairs by their costs.
 
 use ndarray::Array2;
 
@@ -13,14 +13,14 @@ use std::collections::HashMap;
 
 use crate::align::TaskChannel;
 
-/// How pairs are chosen by their costs.
+/// Chooses pairs by their costs.
 pub(super) struct PairChoice<'a> {
     options: &'a MergeOptions,
     matcher: Box<dyn Matcher>,
 }
 
 impl<'a> PairChoice<'a> {
-    /// The way that `options` ask for.
+    /// The matcher that `options` name.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Usage`] if the matcher is not known.
@@ -28,10 +28,10 @@ impl<'a> PairChoice<'a> {
         Ok(PairChoice { options, matcher: options.matcher()? })
     }
 
-    /// Pairs neurons, which `owners` tasks have each, with the next net's.
+    /// Pairs neurons, each with `owners` tasks, with the next net's.
     ///
-    /// In `refit`, the next net keeps to the neurons that most tasks share. What that costs is made up for
-    /// later; in `mtz` nothing would do that. Channels of attention heads are paired head by head.
+    /// In `refit`, the next net prefers the neurons that most tasks share: later refits compensate
+    /// for the cost, which `mtz` cannot. Channels of attention heads are paired head by head.
     pub(super) fn choose(
         &self,
         cost: &Array2<f64>,
@@ -52,7 +52,7 @@ impl<'a> PairChoice<'a> {
     }
 }
 
-/// What makes a pair's cost relative to that of one drawn by lot.
+/// The factor that makes a pair's cost relative to that of a random pair.
 pub(super) fn against_chance(cost: &Array2<f64>) -> f64 {
     cost.mean().filter(|mean| *mean > 0.0).map_or(1.0, f64::recip)
 }
@@ -63,7 +63,7 @@ pub(super) fn channel(members: &[SiteLayer], set: &NeuronSet, neuron: usize) -> 
     member.task.channel(member.layer.outputs[set.rows[neuron][0]])
 }
 
-/// Pairs that another site of the same group has settled, by neuron set.
+/// Pairs of the same group that another site has settled, by neuron set.
 pub(super) fn known_pairs(
     joint: &JointModel,
     members: &[SiteLayer],

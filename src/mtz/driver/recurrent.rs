@@ -1,10 +1,10 @@
 //! Hidden units of recurrent layers.
 //!
-//! A recurrent layer reads what it makes: which of its inputs are shared depends on its own pairs. So
-//! these are found before the walk through the layers, when all groups are paired again and again: the
-//! units that were paired in one round are shared inputs in the next. They stay as they are then, and
-//! the walk gives them their common weights, gate by gate. As every gate moves the units that all of them
-//! read, it goes through them again.
+//! A recurrent layer reads the channels that it produces, so its shared inputs depend on its own
+//! pairs. These pairs are found before the main pass, when all groups are paired repeatedly: the
+//! units paired in one round are shared inputs in the next. The main pass keeps these pairs and fuses
+//! the weights gate by gate. Every gate changes the hidden units that all gates read, so the gates
+//! are fitted several times.
 
 use ndarray::Array2;
 
@@ -16,12 +16,12 @@ use crate::ops::LayerKind;
 
 use super::Driver;
 
-/// How often the gates of a recurrent layer are gone through again.
+/// Additional passes over the gates of a recurrent layer.
 const ROUNDS: usize = 2;
 
 impl Driver<'_> {
-    /// Fits the gates of a node again where the site at `place` is its last one: to the hidden units as
-    /// they are by now. Weights go half of the way, since the units follow.
+    /// Fits the gates of a node again after its last site, to the changed hidden units. Weights move
+    /// half of the way, since the units change with them.
     pub(super) fn repeat_gates(&mut self, place: usize) -> Result<()> {
         let sites = &self.alignment.sites;
         let node = |site: &Site| {
@@ -42,7 +42,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Fits the layers of a site again, if that can change them, and moves their weights half of the way.
+    /// Fits the layers of a site again and moves their weights half of the way, if they can change.
     fn go_half_way(&mut self, site: &Site) -> Result<()> {
         let selection = SiteSelection::at(self.joint, self.alignment, site)?;
         let members = selection.members();

@@ -13,15 +13,15 @@ use crate::mtz::solver::layer::settle;
 
 use super::Driver;
 
-/// A layer's weights where some rows are shared.
+/// A layer's weights with some rows shared.
 pub(super) struct Fused<'a> {
     pub(super) weights: ArrayView2<'a, f32>,
-    /// Whether any row is.
+    /// Whether any row is shared.
     pub(super) shares: bool,
 }
 
 impl Driver<'_> {
-    /// Merges the layers of a site that several nets have.
+    /// Merges the layers of a site of several nets.
     pub(super) fn site(&mut self, site: &Site) -> Result<SiteRecord> {
         let mut selection = SiteSelection::at(self.joint, self.alignment, site)?;
         if selection.duplicates {
@@ -57,13 +57,14 @@ impl Driver<'_> {
         Ok(record)
     }
 
-    /// Whether weights are the tasks' own though channels correspond by index: nothing is to be shared.
+    /// Whether channels correspond by index and the tasks keep their weights, so nothing is to be
+    /// shared.
     fn leaves_alone(&self, site: &Site, first: &SiteLayer) -> bool {
         let budget = &self.options.budget;
         self.alignment.is_by_index(site) && budget.shares_nothing_of(&first.layer.name)
     }
 
-    /// Layers that are the same as they are stay so.
+    /// Keeps duplicate layers unchanged.
     fn duplicates(&self, selection: &SiteSelection) -> Result<SiteRecord> {
         let mut record = self.record(selection)?;
         record.shared = common_neurons(self.joint, &selection.all).len();
@@ -87,8 +88,8 @@ impl Driver<'_> {
         })
     }
 
-    /// Pairs and fuses the rows of corresponding layers and writes their weights; where they keep their `own`,
-    /// only tells what it would cost to fuse them.
+    /// Pairs and fuses the rows of corresponding layers, and writes their weights. If they keep their
+    /// `own` weights, only computes the cost.
     pub(super) fn merge_layers(
         &mut self,
         members: &[SiteLayer],
@@ -138,8 +139,8 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Gives a layer its fused weights, or where it keeps its `own`, those that were `fitted` to its inputs.
-    /// Returns by how much fusing moves the task's outputs, where that is measured.
+    /// Writes a layer's fused weights, or, if it keeps its `own`, the weights that were `fitted` to
+    /// its inputs. Returns the change of the task's outputs by fusing, if it is measured.
     pub(super) fn replace(
         &mut self,
         member: &SiteLayer,
@@ -162,20 +163,20 @@ impl Driver<'_> {
         Ok(loss)
     }
 
-    /// How far a task's outputs are from the original net's where a layer has these weights.
+    /// Deviation of a task's outputs from the original net's when a layer has these weights.
     fn deviation_with(&mut self, member: &SiteLayer, weights: ArrayView2<f32>) -> Result<f64> {
         self.joint.write(member.place(), weights)?;
         let model = self.joint.task(member.task).model();
         self.probes.get(member.task.0).map_or(Ok(0.0), |probe| probe.deviation(model))
     }
 
-    /// Gives a layer its weights, with rows that are shared now or not.
+    /// Writes a layer's weights, with or without shared rows.
     fn update(&mut self, member: &SiteLayer, weights: ArrayView2<f32>, shares: bool) -> Result<()> {
         if !shares && !self.statistics.adjusts(self.joint, member.place()) {
             return Ok(());
         }
         let changed = self.joint.write(member.place(), weights)?;
-        // Neurons that were alike keep their weights, and nothing behind them has to make up for it.
+        // Equal neurons keep their weights, so later layers have nothing to compensate.
         if shares && changed {
             self.statistics.diverge(member.task);
         }

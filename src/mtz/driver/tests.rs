@@ -77,7 +77,7 @@ fn options(method: Method, share: f64) -> MergeOptions {
     MergeOptions { method, budget, ..MergeOptions::default() }
 }
 
-/// Hands a driver of the two nets to `work`, and returns the nets as they are then.
+/// Runs `work` with a driver of the two nets, and returns the nets afterwards.
 fn driven<R>(options: &MergeOptions, work: impl FnOnce(Driver<'_>) -> R) -> (R, JointModel) {
     let backend = backend();
     let data = samples(backend.as_ref());
@@ -194,7 +194,7 @@ fn the_outlook_knows_what_pairs_cost_at_later_layers_and_changes_nothing() {
     });
     assert_eq!(first.0, again.0);
     assert!(joint.task_ids().all(|task| joint.sharing(task).iter().flatten().all(Option::is_none)));
-    // What the second producer of the stream costs is nothing for a channel and its copy alone.
+    // Only a channel and its copy cost nothing at the stream's second producer.
     let (cost, rows) = first;
     for (channel, row) in rows.iter().filter(|(channel, _)| channel.task == TaskId(0)) {
         let partner = ORDER.iter().position(|unit| *unit == channel.channel.index).unwrap();

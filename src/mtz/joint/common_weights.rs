@@ -34,7 +34,8 @@ impl JointModel {
         }
         let (of_a, of_b) = (self.weights(a)?, self.weights(b)?);
         let bits = |weight: Option<&f32>| weight.map(|w| w.to_bits());
-        // Each row of these has its own inputs alone, or the same untracked ones in all nets.
+        // Rows of these layers read either inputs of their own or the same untracked inputs in all
+        // nets.
         let all = self.layer(a).per_channel || self.layer(a).inputs.is_none();
         Ok(rows.iter().all(|(i, j)| match all {
             true => (0..of_a.ncols().saturating_sub(1))
@@ -57,11 +58,11 @@ impl JointModel {
         neurons(a).into_iter().filter_map(|(n, row)| Some((row, *theirs.get(&n)?))).collect()
     }
 
-    /// The columns of two layers that read the same weights' worth of one neuron.
+    /// Pairs of columns of two layers that read the same neuron with equally many weights.
     fn common_columns(&self, a: TaskLayer, b: TaskLayer) -> Vec<(usize, usize)> {
         let (of_a, of_b) = (self.columns(a), self.columns(b));
         let both = of_a.iter().filter_map(|(neuron, own)| Some((own, of_b.get(neuron)?)));
-        // A neuron that is flattened to other numbers of pixels is another input.
+        // A neuron flattened to another number of pixels is another input.
         let alike = both.filter(|(own, theirs)| own.len() == theirs.len());
         alike.flat_map(|(own, theirs)| own.iter().copied().zip(theirs.iter().copied())).collect()
     }

@@ -1,4 +1,4 @@
-//! Which layers were fused with each other, and what they have in common for it.
+//! Layers that were fused with each other: their tasks, biases and shared neurons.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::error::Result;
 use super::model::{Fused, JointModel, Neuron};
 
 impl JointModel {
-    /// Notes that layers of different tasks have equal weights wherever neurons are shared.
+    /// Marks layers of different tasks as fused: their weights are equal wherever neurons are shared.
     pub(crate) fn fuse(&mut self, layers: &[TaskLayer]) {
         let next = self.fused_with.last_key_value().map_or(0, |(last, _)| last + 1);
         for layer in layers {
@@ -19,7 +19,7 @@ impl JointModel {
         self.fused_with.insert(next, layers.iter().copied().collect());
     }
 
-    /// Notes that a layer has weights of its own.
+    /// Marks a layer as not fused.
     pub(crate) fn unfuse(&mut self, layer: TaskLayer) {
         let Some(number) = self.fused[layer.task.0][layer.layer.0].take() else { return };
         if let Some(layers) = self.fused_with.get_mut(&number) {
@@ -30,28 +30,28 @@ impl JointModel {
         }
     }
 
-    /// Which layers of each task were fused with each other.
+    /// The fused layers of each task.
     pub fn fused(&self) -> &Fused {
         &self.fused
     }
 
-    /// The layers whose weights were fused with those of a layer, itself included, in order.
+    /// The layers that were fused with a layer, itself included, in order.
     fn together(&self, layer: TaskLayer) -> Vec<TaskLayer> {
         let number = self.fused[layer.task.0][layer.layer.0];
         let layers = number.and_then(|number| self.fused_with.get(&number));
         layers.map_or_else(|| vec![layer], |layers| layers.iter().copied().collect())
     }
 
-    /// The tasks, ascending, whose weights were fused with those of a layer; none but its own where
-    /// it has weights of its own.
+    /// The tasks, ascending, whose layers were fused with a layer; only its own task if it was not
+    /// fused.
     pub fn partners(&self, layer: TaskLayer) -> Vec<TaskId> {
         let mut tasks: Vec<TaskId> = self.together(layer).into_iter().map(|l| l.task).collect();
         tasks.dedup();
         tasks
     }
 
-    /// Whether the shared neurons of a layer have the same bias in every task whose weights were fused
-    /// with it. Layers of one node hold their biases in one vector and give one answer.
+    /// Whether the shared neurons of a layer have the same bias in all fused tasks. Layers of one
+    /// node store their biases in one vector, so they have one answer.
     ///
     /// # Errors
     /// As [`crate::ops::Layer::read_bias`].
@@ -89,8 +89,8 @@ impl JointModel {
         Ok(layer.outputs.iter().zip(&biases).filter_map(neuron).collect())
     }
 
-    /// The tasks, ascending, that have each shared neuron among some `channels` of the layers whose
-    /// weights were fused with those of a layer, itself included.
+    /// For each shared neuron, the tasks, ascending, that have it among some `channels` of the layers
+    /// fused with a layer, itself included.
     pub(crate) fn holders(
         &self,
         layer: TaskLayer,

@@ -5,7 +5,7 @@ use crate::couple::End;
 
 use super::model::{JointModel, Neuron};
 
-/// Whose weights a block of channels carries.
+/// The owner of a block of channels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Owner {
     /// Channels of a model input.
@@ -24,11 +24,11 @@ impl Owner {
 /// Channels of one group with the same owner, in the order in which the joint model stores them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// Who owns the channels.
+    /// The owner.
     pub owner: Owner,
     /// Channel indices inside the task's group; the `i`-th is the same neuron for every owner.
     pub channels: Vec<usize>,
-    /// The first neuron of the block, which names it across tasks; `None` where not shared.
+    /// The first neuron of the block, which identifies it in all tasks; `None` if it is not shared.
     pub first: Option<Neuron>,
 }
 
@@ -39,8 +39,7 @@ impl JointModel {
         let groups = self.task(task).coupling().groups.iter().zip(self.sharing(task));
         groups
             .map(|(group, channels)| {
-                // Where only some channels of an input have a counterpart, the others are the
-                // task's own.
+                // Channels of an input without a counterpart are the task's own.
                 let is_input =
                     group.end() == Some(End::Input) && channels.iter().all(Option::is_none);
                 let mut keyed: Vec<(Owner, Option<Neuron>, usize)> = channels

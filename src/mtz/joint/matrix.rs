@@ -6,7 +6,7 @@ use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Graph, Tensor};
 
-/// Rows that are converted at once, so that a large weight is never there another time.
+/// Rows per conversion. A large weight is never copied as a whole.
 const BLOCK: usize = 256;
 
 /// The matrix of a layer.
@@ -34,7 +34,7 @@ pub(crate) fn read(layer: &CoupledLayer, graph: &Graph) -> Result<Array2<f32>> {
     Ok(matrix)
 }
 
-/// Gives a layer the weights of a matrix; whether that changes any.
+/// Writes a matrix into a layer's weights; returns whether that changed any.
 ///
 /// # Errors
 /// As [`read`].

@@ -28,19 +28,19 @@ pub struct JointModel {
     /// Per task, group and channel.
     pub(super) sharing: Sharing,
     pub(super) fused: Fused,
-    /// The layers that have each of those numbers.
+    /// The layers of each number in `fused`.
     pub(super) fused_with: BTreeMap<u32, BTreeSet<TaskLayer>>,
 }
 
 /// The shared neuron of each channel, per task and group.
 pub type Sharing = Vec<Vec<Vec<Option<Neuron>>>>;
 
-/// A number per task and layer, the same for layers whose weights were fused with each other; `None`
-/// for a layer with weights of its own.
+/// A number per task and layer, equal for layers that were fused with each other; `None` for a layer
+/// that was not fused.
 pub type Fused = Vec<Vec<Option<u32>>>;
 
 impl JointModel {
-    /// A joint model in which nothing is shared yet.
+    /// A joint model that shares nothing yet.
     pub fn new(tasks: Vec<Task>) -> Self {
         let sharing = tasks
             .iter()
@@ -50,8 +50,8 @@ impl JointModel {
         JointModel { tasks, neurons: 0, sharing, fused, fused_with: BTreeMap::new() }
     }
 
-    /// A joint model with the given sharing and fused layers; `None` if a neuron is twice in one group
-    /// or among the inputs of a layer, or a number is missing or too many.
+    /// A joint model with the given sharing and fused layers; `None` if a neuron occurs twice in one
+    /// group or among the inputs of a layer, or if lengths do not fit.
     pub(crate) fn with_sharing(tasks: Vec<Task>, sharing: Sharing, fused: Fused) -> Option<Self> {
         let mut neurons = 0;
         for (task, groups) in tasks.iter().zip(&sharing) {
@@ -61,7 +61,7 @@ impl JointModel {
                 return None;
             }
         }
-        // Neurons are counted from 0 without gaps, which bounds tables indexed by them.
+        // Neurons are numbered from 0 without gaps, so tables indexed by them stay small.
         let total: usize = sharing.iter().flatten().map(Vec::len).sum();
         let sizes = |t: &Task| t.coupling().groups.iter().map(|g| g.size).collect::<Vec<_>>();
         let sizes = tasks.iter().map(sizes);
@@ -104,7 +104,7 @@ impl JointModel {
         self.task(own.task).coupling().group(own.group)
     }
 
-    /// Gives a task another name.
+    /// Renames a task.
     pub fn rename(&mut self, task: TaskId, name: impl Into<String>) {
         self.tasks[task.0].name = name.into();
     }
@@ -117,8 +117,8 @@ impl JointModel {
         matrix::read(self.layer(own), self.task(own.task).graph())
     }
 
-    /// Gives a layer its weights; whether that changes any. Who changes weights from shared inputs of
-    /// shared neurons gives all layers that are fused with this one the same.
+    /// Writes a layer's weights; returns whether that changed any. The caller writes equal weights
+    /// between shared inputs and shared neurons into all layers that are fused with this one.
     ///
     /// # Errors
     /// As [`JointModel::weights`].
@@ -128,13 +128,14 @@ impl JointModel {
         matrix::write(&layer, &mut task.model.graph, weights)
     }
 
-    /// The net of a task, whose constants may be changed: all that fused layers share alike.
+    /// The net of a task, for changing constants. The caller changes the constants of fused layers
+    /// alike.
     pub(crate) fn model_mut(&mut self, task: TaskId) -> &mut Model {
         &mut self.tasks[task.0].model
     }
 }
 
-/// Whether no neuron is twice in one group, or among the groups that one layer reads.
+/// Whether no neuron occurs twice in one group, or twice among the inputs of one layer.
 fn are_told_apart(task: &Task, sharing: &[Vec<Option<Neuron>>]) -> bool {
     let repeats = |groups: &BTreeSet<GroupId>| {
         let own = groups.iter().filter_map(|group| sharing.get(group.0));

@@ -1,4 +1,4 @@
-//! Which channels are one neuron.
+//! Shared neurons of a joint model: reading and changing them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ impl JointModel {
         &mut self.sharing[own.task.0][own.channel.group.0][own.channel.index]
     }
 
-    /// The neurons of some groups: of each, the channels that are it, in the given order.
+    /// The neurons of some groups: the channels of each neuron, in the given order.
     pub fn neurons_of(&self, groups: &[TaskGroup]) -> Vec<Vec<TaskChannel>> {
         let mut neurons: Vec<Vec<TaskChannel>> = Vec::new();
         let mut known: BTreeMap<Neuron, usize> = BTreeMap::new();
@@ -55,8 +55,8 @@ impl JointModel {
         owners
     }
 
-    /// Makes two channels one neuron, together with all channels that either is one neuron with
-    /// already. Heads that they belong to become one, too, unless they are one with others.
+    /// Makes two channels one neuron, and with them all channels that share either of them already.
+    /// Their attention heads are paired too, unless they are paired with others.
     pub(crate) fn share(&mut self, a: TaskChannel, b: TaskChannel) {
         self.make_one(a, b);
         let head = |own: TaskChannel| {
@@ -95,14 +95,14 @@ impl JointModel {
         *self.neuron_mut(b) = Some(neuron);
     }
 
-    /// Makes the channels of each neuron the same one again, as [`JointModel::neurons_of`] gave them.
+    /// Restores neurons that [`JointModel::neurons_of`] returned.
     pub(crate) fn share_all(&mut self, neurons: &[Vec<TaskChannel>]) {
         for pair in neurons.iter().flat_map(|owners| owners.windows(2)) {
             self.share(pair[0], pair[1]);
         }
     }
 
-    /// Takes a group out of all neurons that it shares.
+    /// Unshares all channels of a group.
     pub(crate) fn unshare(&mut self, own: TaskGroup) {
         let gone: BTreeSet<Neuron> =
             self.sharing[own.task.0][own.group.0].iter_mut().filter_map(Option::take).collect();
@@ -121,7 +121,7 @@ impl JointModel {
         }
     }
 
-    /// Counts neurons from 0 without gaps again, in the same order.
+    /// Renumbers neurons from 0 without gaps, in the same order.
     pub(crate) fn renumber(&mut self) {
         let used: BTreeSet<Neuron> =
             self.sharing.iter().flatten().flatten().flatten().copied().collect();

@@ -1,8 +1,8 @@
 //! Corrections of low rank as layers of the tasks' nets.
 //!
-//! A layer with weights diag(s) (W + U V) becomes the layer with W, which it has in common with others, a layer
-//! with V that reads the same inputs, a layer with U behind it, their sum, and a `BatchNormalization` that
-//! scales. So a corrected net is a plain net, and nothing else needs to know of corrections.
+//! A layer with weights diag(s) (W + U V) is split into the layer with the common W, a layer with V
+//! on the same inputs, a layer with U behind it, their sum, and a `BatchNormalization` that scales. A
+//! corrected net is a plain net, so no other code needs to know of corrections.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,7 +21,7 @@ use super::model::{Fused, JointModel, Sharing};
 /// Corrections by task and layer.
 pub(crate) type Corrections = BTreeMap<TaskLayer, CorrectedRows>;
 
-/// Whether a layer can have a correction: one node with weights for all its rows.
+/// Whether a layer can have a correction: it is one node, with weights for all rows.
 pub(crate) fn may_have_correction(layer: &CoupledLayer) -> bool {
     let plain = match &layer.layer.kind {
         LayerKind::Gemm | LayerKind::MatMul => true,
@@ -31,7 +31,7 @@ pub(crate) fn may_have_correction(layer: &CoupledLayer) -> bool {
     plain && !layer.per_channel && layer.layer.rows.is_none()
 }
 
-/// Whether a corrected layer can be scaled by a node behind it: its channels are on the second axis.
+/// Whether a node behind a corrected layer can scale it: its channels are on the second axis.
 pub(crate) fn may_have_scale(layer: &CoupledLayer) -> bool {
     let has_bias = layer.layer.bias.is_some() && layer.layer.addition.is_none();
     let kind = matches!(layer.layer.kind, LayerKind::Gemm | LayerKind::Conv(_));
@@ -39,7 +39,8 @@ pub(crate) fn may_have_scale(layer: &CoupledLayer) -> bool {
 }
 
 impl JointModel {
-    /// The joint model with corrections as layers; their weights are still added to those of the layers.
+    /// The joint model with corrections as layers of their own. The given nets still hold weights and
+    /// corrections as one sum.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if a layer's weight is not a matrix.
@@ -76,7 +77,7 @@ fn lost() -> Error {
         .hint(Hint::from("merge without ").option("corrections"))
 }
 
-/// Where the channels of a net are once it has more layers: its values are still there.
+/// The groups and channels of a net after layers were added, found by its old values.
 fn places(old: &Coupling, new: &Coupling) -> HashMap<Channel, Channel> {
     let axes = old.axes.iter().zip(&new.axes);
     let both = axes.filter_map(|(old, new)| Some((old.as_ref()?, new.as_ref()?)));
@@ -84,7 +85,7 @@ fn places(old: &Coupling, new: &Coupling) -> HashMap<Channel, Channel> {
         .collect()
 }
 
-/// The number that each layer's weights have in common with others: those of the layers of the same nodes.
+/// The number in `fused` of each layer, taken from the layers of the same nodes.
 fn numbers(old: &Coupling, new: &Coupling, fused: &[Option<u32>]) -> Vec<Option<u32>> {
     let mut of_node: HashMap<_, Vec<Option<u32>>> = HashMap::new();
     for (layer, number) in old.layers.iter().zip(fused).rev() {
@@ -94,7 +95,7 @@ fn numbers(old: &Coupling, new: &Coupling, fused: &[Option<u32>]) -> Vec<Option<
     new.layers.iter().map(&mut number).collect()
 }
 
-/// Takes the correction out of a layer's weights, and puts it beside as two layers and a sum.
+/// Subtracts the correction from a layer's weights and adds it as two layers and a sum.
 fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) -> Result<()> {
     let mut weights = matrix::read(layer, graph)?;
     for (row, scale) in thin.rows.iter().zip(&thin.scale) {
@@ -133,7 +134,7 @@ fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) -> Resul
     insert(graph, layer, [right, left], dtype, &spatial)
 }
 
-/// Puts a node behind a layer that scales its channels and returns its output.
+/// Adds a node that scales the channels of a layer, and returns its output.
 fn scale_behind(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) {
     let (name, out) = (layer.name.clone(), layer.outputs.len());
     let mut scale = vec![1.0f32; out];

@@ -1,4 +1,4 @@
-//! Pairs with neurons that several tasks share already.
+//! Pairs the next net with neurons that several tasks share already.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use crate::error::Result;
 
 use super::{Matcher, Pairing, Quota, Share};
 
-/// Pairs rows of `cost`, neurons that `owners` tasks have each, with columns, the next net's neurons:
-/// first with the rows of most owners, and only what these are too few for with those of fewer.
+/// Pairs rows of `cost`, which are neurons with `owners` tasks each, with columns, the next net's
+/// neurons. Rows with most owners are paired first; rows with fewer owners are used only when those
+/// run out.
 ///
-/// A joint model stores a block of weights for every set of tasks that own its rows and every set that
-/// own its columns. So where the next nets keep to one set, there are few blocks, and shared neurons read
-/// shared neurons.
+/// A joint model stores one block of weights per set of row owners and set of column owners. If all
+/// nets keep to one set, there are few blocks, and shared neurons read shared neurons.
 ///
 /// # Errors
 /// As [`Matcher::pair`].

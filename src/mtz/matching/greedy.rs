@@ -1,4 +1,4 @@
-//! The paper's rule (sec. 3.3): again and again the cheapest pair of neurons that are still free.
+//! The paper's rule (sec. 3.3): repeatedly takes the cheapest pair of free neurons.
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
@@ -9,8 +9,7 @@ use super::{Matcher, Pairing, Quota, Share};
 
 pub(crate) const NAME: &str = "greedy";
 
-/// Always the cheapest pair that is left; of equal costs the one with the lower neuron of A, then
-/// of B.
+/// Always takes the cheapest free pair; of equal costs the one with the lower neuron of A, then of B.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Greedy;
 

@@ -6,21 +6,21 @@ use crate::error::Result;
 
 use super::{Matcher, Pairing, Quota, Share, pair_by_owners};
 
-/// Rows and columns that fall into heads.
+/// Rows and columns grouped into heads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct HeadBlocks {
-    /// The rows of each head of the one side.
+    /// The rows of each head of one side.
     pub(crate) rows: Vec<Vec<usize>>,
     /// The columns of each head of the other.
     pub(crate) columns: Vec<Vec<usize>>,
     /// Whether the channels of a head keep their order.
     pub(crate) is_fixed: bool,
-    /// The pairs of heads, where other channels of the same heads have told them.
+    /// The pairs of heads, if other channels have paired them already.
     pub(crate) known: Option<Vec<(usize, usize)>>,
 }
 
 impl HeadBlocks {
-    /// Channels of each head; `None` if heads are unlike, so that none can be paired.
+    /// Channels of each head; `None` if heads differ in size, so that none can be paired.
     fn width(&self) -> Option<usize> {
         let mut all = self.rows.iter().chain(&self.columns).map(Vec::len);
         let first = all.next().filter(|width| *width > 0)?;

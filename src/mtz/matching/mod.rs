@@ -1,4 +1,4 @@
-//! Which neurons to pair, given what each pair costs.
+//! Chooses pairs of neurons by their costs.
 //!
 //! A new rule is one file beside this one and one row of [`MATCHERS`]; the values of the command
 //! line and their help come from there.
@@ -24,11 +24,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// How many neurons of a layer to share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Share {
-    /// So many pairs (the paper's Ñ_l).
+    /// This many pairs (the paper's Ñ_l).
     Count(usize),
     /// This part, 0 … 1, of the smaller layer, rounded to whole pairs.
     Fraction(f64),
-    /// As many pairs as can be found that cost less than this each (the paper's ε_l).
+    /// As many pairs as possible that cost less than this each (the paper's ε_l).
     MaxCost(f64),
 }
 
@@ -52,7 +52,7 @@ impl Share {
         }
     }
 
-    /// How many of `most` pairs these are; `None` where that depends on what pairs cost.
+    /// The number of pairs, of at most `most`; `None` if it depends on the pairs' costs.
     pub(crate) fn pairs(self, most: usize) -> Option<usize> {
         match self {
             Share::Count(count) => Some(count),
@@ -75,7 +75,7 @@ impl Share {
             }
             (Share::MaxCost(limit), _) => Ok(Quota::Below(limit)),
             (_, Some(count)) if count > most => Err(usage(format!(
-                "{count} shared neurons were asked for where the smaller layer has {most}"
+                "{count} shared neurons are more than the smaller layer has ({most})"
             ))),
             (_, count) => Ok(Quota::Exactly(count.unwrap_or(0))),
         }

@@ -42,12 +42,12 @@ fn assign(cost: ArrayView2<f64>, count: usize, limit: f64) -> Result<Vec<usize>>
     let (n_a, n_b) = cost.dim();
     let size = n_a + n_b - count;
     let allowed = |d: &&f64| **d < limit;
-    // The solver tells costs apart by an absolute 2⁻⁵², and the sum of allowed ones must stay below
-    // what a forbidden one costs.
+    // The solver compares costs with an absolute precision of 2⁻⁵², and the sum of allowed costs must
+    // stay below the cost of a forbidden pair.
     let largest = cost.iter().filter(allowed).fold(0.0f64, |most, d| most.max(d.abs()));
     let scale = if largest > 0.0 { largest } else { 1.0 };
-    // Every solution has the same number of pairs with dummies, so their price is free. Near half of
-    // what the dearest real pair will cost, the solver guesses well who stays alone.
+    // Every solution has the same number of pairs with dummies, so their cost is arbitrary. About
+    // half the cost of the dearest real pair lets the solver guess well which neurons stay alone.
     let cheapest =
         |row: ArrayView1<f64>| row.iter().filter(allowed).copied().fold(largest, f64::min);
     let mut cheapest: Vec<f64> = cost.outer_iter().map(cheapest).collect();

@@ -1,4 +1,4 @@
-//! Pairs drawn by lot: the baseline that the paper compares with.
+//! Random pairs: the paper's baseline.
 
 use ndarray::ArrayView2;
 use rand::SeedableRng;
@@ -11,10 +11,10 @@ use super::{Matcher, Pairing, Quota, Share};
 
 pub(crate) const NAME: &str = "random";
 
-/// Pairs drawn by lot.
+/// Random pairs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Random {
-    /// Seed of the lots; every layer of the same size draws the same ones.
+    /// Seed; layers of the same size draw the same pairs.
     pub seed: u64,
 }
 

@@ -1,9 +1,9 @@
-//! Which inputs of two layers do the same work, told by the layers' weights alone.
+//! Pairs the inputs of two layers by the layers' weights alone.
 //!
-//! Where inputs are made by layers that do not correspond, nothing is known of them but what reads them.
-//! They are first compared by how the weights that read them are distributed over the rows, for which
-//! no rows have to be paired; then, in turns, rows by the weights that they give to paired inputs, and
-//! inputs by the weights that paired rows give to them.
+//! If the producers of inputs do not correspond, only their consumers tell inputs apart. First,
+//! inputs are compared by the distribution of their weights over rows, which needs no pairs of rows.
+//! Then rows are compared by their weights for paired inputs, and inputs by their weights in paired
+//! rows, in turns.
 
 use ndarray::{Array2, Array3, Axis};
 
@@ -15,15 +15,14 @@ use super::{Matcher, Optimal, Share};
 /// Points at which distributions of weights are compared.
 const QUANTILES: usize = 32;
 
-/// How often rows and inputs are paired in turns, at most.
+/// Rounds of pairing rows and inputs at most.
 const TURNS: usize = 6;
 
 /// As many pairs as there can be.
 const ALL: Share = Share::Fraction(1.0);
 
-/// What makes inputs of one layer unlike those of another, inputs × inputs. `a` and `b` are the layers'
-/// weights as [inputs, rows, weights of a row for an input]; `rows` are the pairs of rows, where they
-/// are known.
+/// Distances between the inputs of two layers, inputs × inputs. `a` and `b` are the layers' weights
+/// as [inputs, rows, weights of a row for an input]; `rows` are the pairs of rows, if they are known.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Numeric`] where a weight is not finite.

@@ -1,8 +1,8 @@
 //! How many neurons to share in which layer, for a joint model of a given size.
 //!
-//! Starts from as much sharing as there was in a trial, where the price of every pair was found out, and
-//! gives up what saves least error-free size: always the costliest pairs, of the group where they cost
-//! most per parameter that giving them up brings back.
+//! Starts from the sharing of a trial, which measured the cost of every pair, and unshares pairs
+//! until the size is reached: always the costliest pairs of the group whose pairs cost most per
+//! parameter saved.
 
 use std::collections::BTreeMap;
 
@@ -18,28 +18,28 @@ use crate::mtz::site::SiteRecord;
 pub struct Trial {
     /// Parameters, as a part of all models'.
     pub size: f64,
-    /// By how much each task's error rose, from 0 to 1; empty where it was not measured.
+    /// Rise of each task's error, from 0 to 1; empty if it was not measured.
     pub drops: Vec<f64>,
-    /// How far the outputs are from the originals': their mean squared error relative to their variance;
-    /// left out where it was not measured.
+    /// Mean squared error of the outputs against the originals', relative to their variance; left out
+    /// if it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deviation: Option<f64>,
-    /// Whether this is the merge that was kept.
+    /// Whether this merge was kept.
     pub kept: bool,
 }
 
-/// A group of neurons whose number is to be found.
+/// A correspondence whose number of shared neurons is to be chosen.
 #[derive(Debug, Clone)]
 struct Group {
-    /// The layer that rules for it go by.
+    /// The name of the layer by which rules match it.
     layer: String,
-    /// What pairs cost, ascending.
+    /// Costs of its pairs, ascending.
     costs: Vec<f64>,
     shared: usize,
     most: usize,
 }
 
-/// What one site saves: rows × (fixed + Σ per input neuron), once for every task but the first.
+/// Saving of one site: rows × (fixed + Σ per input neuron), for every task but the first.
 #[derive(Debug, Clone)]
 struct Saving {
     rows: usize,
@@ -48,12 +48,12 @@ struct Saving {
     copies: f64,
 }
 
-/// Numbers of shared neurons by the name of the layer that rules go by.
+/// Numbers of shared neurons, by the name of the layer that rules match.
 pub type Allocation = Vec<(String, usize)>;
 
-/// How many neurons to share, given what a trial with as much sharing as possible recorded. The
-/// numbers of parameters are those of all nets, of the trial and at most wanted; `None` if the trial is
-/// larger already. Numbers are multiples of `multiple` but where all neurons are shared.
+/// The number of neurons to share, from the records of a trial that shared all it could. `parameters`
+/// are those of all nets, of the trial, and the wanted maximum; `None` if even the trial is larger.
+/// Numbers are multiples of `multiple`, unless all neurons are shared.
 pub fn allocate(
     joint: &JointModel,
     alignment: &Alignment,
@@ -65,7 +65,7 @@ pub fn allocate(
         return None;
     }
     let (mut groups, savings) = plan(joint, alignment, trial);
-    // What is shared whatever the numbers are is no saving of any group.
+    // Weights that are shared in any case count as no group's saving.
     let constant = separate as f64 - least as f64 - saved(&groups, &savings);
     let size =
         |groups: &BTreeMap<usize, Group>| separate as f64 - constant - saved(groups, &savings);
@@ -94,7 +94,7 @@ pub fn allocate(
     Some(groups.into_values().map(|g| (g.layer, g.shared)).collect())
 }
 
-/// How many pairs are given up at once: a 64th of all, rounded to whole multiples.
+/// Pairs to unshare per step: a 64th of all, rounded to multiples.
 fn step(group: &Group, multiple: usize) -> Option<usize> {
     let multiple = multiple.max(1);
     let step = (group.most / 64).max(1).next_multiple_of(multiple);
@@ -103,7 +103,7 @@ fn step(group: &Group, multiple: usize) -> Option<usize> {
     (step > 0).then_some(step)
 }
 
-/// How many of the recorded pairs belong to so many shared neurons; more than two tasks record
+/// The number of recorded pairs for a number of shared neurons. With more than two tasks there are
 /// several pairs per neuron.
 fn cheapest(group: &Group, shared: usize) -> usize {
     (group.costs.len() * shared).checked_div(group.most).unwrap_or(0)
@@ -120,7 +120,7 @@ fn saved(groups: &BTreeMap<usize, Group>, savings: &[(usize, Saving)]) -> f64 {
     savings.iter().map(of).sum()
 }
 
-/// The groups of a trial, by correspondence, and what its sites save.
+/// The correspondences of a trial, and the savings of its sites.
 fn plan(
     joint: &JointModel,
     alignment: &Alignment,
@@ -165,7 +165,7 @@ fn plan(
                     let (correspondence, size) = match (alignment.correspondence(group), elsewhere)
                     {
                         (Some(correspondence), _) => (correspondence, own.size),
-                        // They are neurons of another group, as many as that one shares.
+                        // Inputs are neurons of another group: as many as that group shares.
                         (None, Some(correspondence)) => {
                             let neurons = &joint.sharing(task)[channel.group.0];
                             (*correspondence, neurons.iter().flatten().count())
@@ -185,7 +185,7 @@ fn plan(
     (groups, savings)
 }
 
-/// The correspondence whose pairs made each shared neuron.
+/// The correspondence that each shared neuron belongs to.
 fn correspondences(joint: &JointModel, alignment: &Alignment) -> BTreeMap<Neuron, usize> {
     let mut correspondences = BTreeMap::new();
     for correspondence in 0..alignment.groups.len() {
@@ -209,7 +209,7 @@ mod tests {
         predict(&prepared.joint, &prepared.alignment, budget, false).unwrap()
     }
 
-    /// Records of a merge with everything shared, where a pair of each layer costs what is given.
+    /// Records of a merge that shares everything, with the given cost of a pair per layer.
     fn trial(all: &Prediction, costs: [f64; 3]) -> Vec<SiteRecord> {
         let site = |(n, plan): (usize, &crate::mtz::plan::SitePlan)| SiteRecord {
             tasks: plan.tasks.clone(),

@@ -1,9 +1,9 @@
-//! Inputs of corresponding layers that layers without a counterpart make.
+//! Pairs inputs of corresponding layers whose producers have no counterpart.
 //!
-//! Weights are shared where rows and columns are. Where two nets differ before a layer, by another kernel
-//! or by a layer more, its inputs are made by each net's own weights, and these nets could not share
-//! anything from there on. But any order does for channels with weights of their own: to pair them
-//! changes nothing, it only says which columns of the layers behind stand for each other.
+//! A weight can be shared only if its row and its column are shared. If two nets differ before a
+//! layer, by another kernel or an additional layer, the layer's inputs have different producers, and
+//! nothing behind could be shared. Channels with separate weights can be paired in any way without
+//! changing outputs: a pair only says which columns of later layers correspond.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use super::producers::Producers;
 /// Channels that a layer reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InputGroup {
-    /// Which of a site's members reads them.
+    /// The member of the site that reads them.
     pub(crate) member: usize,
     pub(crate) group: GroupId,
     /// Indices in the group.
@@ -41,15 +41,15 @@ impl InputGroup {
 /// Channels of two tasks that may become the same inputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnmatchedInputs {
-    /// Those that are neurons already, if any are.
+    /// Channels that are shared neurons already, if any are.
     pub(crate) known: InputGroup,
-    /// Those that nothing has paired.
+    /// Channels that are not paired yet.
     pub(crate) open: InputGroup,
-    /// How many pairs there may be.
+    /// The number of pairs at most.
     pub(crate) most: usize,
 }
 
-/// Where a walk through the layers stands.
+/// The position of a walk through the layers.
 #[derive(Clone, Copy)]
 pub(crate) struct PlanState<'a> {
     pub(crate) joint: &'a JointModel,
@@ -61,18 +61,18 @@ pub(crate) struct PlanState<'a> {
     pub(crate) place: usize,
 }
 
-/// What else may pair the channels of a group.
+/// Whether another step pairs the channels of a group.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ProducerState {
-    /// Nothing: no corresponding layers make them, or none that could.
+    /// None does: the group has no corresponding producers that could share.
     None,
-    /// Corresponding layers that are still to come.
+    /// Corresponding producers follow in the walk.
     ToCome,
-    /// They are paired, or must stay as they are.
+    /// The channels are paired, or must stay as they are.
     Settled,
 }
 
-/// What is known of a group that a layer reads.
+/// The state of a group that a layer reads.
 struct GroupFacts {
     producers: ProducerState,
     correspondence: Option<usize>,
@@ -82,7 +82,7 @@ struct GroupFacts {
     free: Vec<usize>,
 }
 
-/// Channels of two groups that may be paired, and how many pairs there may be.
+/// Channels of two groups to pair, and the number of pairs at most.
 struct Choice {
     known: Vec<usize>,
     open: Vec<usize>,
@@ -90,8 +90,8 @@ struct Choice {
 }
 
 impl PlanState<'_> {
-    /// The first inputs of corresponding layers that can be paired but are not: what is open becomes
-    /// the neurons that others share already; what is left over, new ones.
+    /// The first inputs of corresponding layers that can be paired but are not. Open channels join
+    /// neurons that other tasks share already; the rest become new neurons.
     pub(crate) fn unmatched(&self, members: &[SiteLayer]) -> Option<UnmatchedInputs> {
         let count = members.len();
         let pairs = || (0..count).flat_map(move |h| (0..count).map(move |n| (h, n)));
@@ -105,9 +105,9 @@ impl PlanState<'_> {
         adopted.or_else(|| pairs().filter(|(h, n)| h < n).find_map(join))
     }
 
-    /// The neurons of `known` that the open channels of a task may become.
+    /// The neurons of `known` that the open channels of a task may join.
     fn adopted(&self, known: &GroupFacts, open: &GroupFacts, task: TaskId) -> Option<Choice> {
-        // Blocks of weights are stored once where their inputs are the same to the last one.
+        // A block of weights is stored once only if all its inputs are the same.
         let channels = adoptable(self.joint, known, task);
         let fits = open.producers == ProducerState::None
             && open.neurons.is_empty()
@@ -129,12 +129,13 @@ impl PlanState<'_> {
             _ => false,
         };
         let most = self.quota(b, self.quota(a, a.free.len().min(b.free.len()))?)?;
-        // What is not to be shared where it is made is settled all the same.
+        // A group that shares nothing at its producers is settled all the same.
         let fits = alike && (most > 0 || a.producers == ProducerState::ToCome);
         fits.then(|| Choice { known: a.free.clone(), open: b.free.clone(), most })
     }
 
-    /// The first groups of two members' inputs, in their order, of which `choose` picks channels.
+    /// The first pair of groups, in the order of the members' inputs, for which `choose` returns
+    /// channels.
     fn between(
         &self,
         [h, n]: [usize; 2],
@@ -181,8 +182,8 @@ impl PlanState<'_> {
         })
     }
 
-    /// How many of `most` pairs there may be: as many as the layers that make the channels are to share,
-    /// if there are any that correspond. `None` where that depends on what the pairs will cost there.
+    /// The number of pairs, of at most `most`: as many as corresponding producers of the channels
+    /// share, if there are any. `None` if that depends on the pairs' costs there.
     fn quota(&self, facts: &GroupFacts, most: usize) -> Option<usize> {
         let Some(name) =
             facts.correspondence.and_then(|correspondence| self.producers.first(correspondence))
@@ -194,8 +195,8 @@ impl PlanState<'_> {
     }
 }
 
-/// The channels of a group that another task's may become: those that the task has elsewhere, or where
-/// there are none, all that are shared neurons. So blocks of neurons with the same owners stay whole.
+/// The channels of a group that another task may share: neurons that this task has elsewhere, or, if
+/// there are none, all shared neurons. So blocks of neurons with the same owners stay whole.
 fn adoptable(joint: &JointModel, known: &GroupFacts, adopter: TaskId) -> Vec<usize> {
     let all = joint.sharing(adopter).iter().flatten().flatten();
     let own: BTreeSet<Neuron> = all.filter(|n| known.neurons.contains_key(n)).copied().collect();
@@ -206,8 +207,8 @@ fn adoptable(joint: &JointModel, known: &GroupFacts, adopter: TaskId) -> Vec<usi
     channels
 }
 
-/// Whether a layer that reads a group also reads some of `neurons` from another one: it could not tell
-/// them apart.
+/// Whether a layer that reads the group also reads some of `neurons` from another group. It could not
+/// tell them apart.
 fn consumed_beside(
     joint: &JointModel,
     TaskGroup { task, group }: TaskGroup,
@@ -221,7 +222,7 @@ fn consumed_beside(
     })
 }
 
-/// Makes unmatched inputs the same neurons, pair by pair, and settles them.
+/// Pairs unmatched inputs and settles their groups.
 pub(crate) fn settle_inputs(
     joint: &mut JointModel,
     settled: &mut SettledGroups,
@@ -233,7 +234,7 @@ pub(crate) fn settle_inputs(
     settled.join(&[unmatched.known.place(members), unmatched.open.place(members)]);
 }
 
-/// Makes unmatched inputs the same neurons, pair by pair.
+/// Pairs unmatched inputs.
 pub(crate) fn share_inputs(
     joint: &mut JointModel,
     members: &[SiteLayer],

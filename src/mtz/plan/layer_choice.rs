@@ -1,46 +1,63 @@
-//! Which layers keep their weights, where whole layers are the unit of sharing.
+//! Chooses the layers that keep their weights when whole layers are the unit of sharing.
 //!
-//! A trial in which all layers share tells what each costs and saves. Layers that keep their weights stay
-//! dense, one node per task, and their channels stay paired, so that giving one layer up changes nothing
-//! about what the others can share: savings add up.
+//! A trial that shares all layers measures the cost and the saving of each. A layer that keeps its
+//! weights stays dense, one node per task, and its channels stay paired. So its choice does not
+//! change what other layers can share, and savings add up.
 
 use std::collections::BTreeSet;
 
-use crate::align::{Alignment, Site, TaskId};
+use crate::align::{Alignment, Site, TaskId, TaskLayer};
 use crate::ir::NodeId;
 use crate::mtz::joint::JointModel;
 use crate::mtz::site::SiteRecord;
 
 use super::prediction::Prediction;
-use super::ranks::Curve;
 
-/// At the knee, a part of the saving must buy so many times that part of the loss.
+/// At the knee, giving up a part of the saving must remove this many times that part of the loss.
 const KNEE_SLOPE: f64 = 1.5;
 
 /// Errors up to this part of the pre-activations' mean square are rounding.
 const NEGLIGIBLE: f64 = 1e-6;
 
-/// A trial with corrections tells what a layer costs without them if they leave at least this part.
+/// A trial with corrections predicts a layer's cost without them if this part of the cost is left.
 const LEAST_LEFT: f64 = 0.05;
 
-/// Steps of size in which layers are weighed against each other.
+/// Resolution of sizes in the knapsack problem.
 const SCALE: u64 = 10_000;
 
-/// What it costs and saves to share the weights of one node of the models.
+/// Size and gain of a layer's corrections by rank.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Curve {
+    /// The corrected layers: those of all tasks but the first.
+    pub layers: Vec<TaskLayer>,
+    /// Parameters of one rank in all of them.
+    pub size: u64,
+    /// The part of the layer's loss that each rank removes.
+    pub gains: Vec<f64>,
+}
+
+impl Curve {
+    /// The part of the loss that remains at a rank.
+    pub fn left(&self, rank: usize) -> f64 {
+        self.gains.iter().skip(rank).sum()
+    }
+}
+
+/// Cost and saving of sharing the weights of one node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerCost {
     /// Places of its sites: several for gates of a recurrent node, and where a node makes several groups.
     pub places: Vec<usize>,
-    /// What its errors mean for the outputs; 0 where they are rounding.
+    /// Loss of the outputs; 0 if the layer's errors are rounding.
     pub loss: f64,
     /// Parameters that are stored once in place of once per task.
     pub saved: u64,
-    /// What corrections of low rank take and give, where there can be any.
+    /// Size and gain of corrections of low rank, if the layer can have them.
     pub curve: Option<Curve>,
 }
 
-/// What the layers cost and save that shared weights in a trial, or would have; `plan` is that of a merge
-/// in which all share. Layers whose weights the user leaves to the tasks are not among them.
+/// Cost and saving of each layer that shared weights in a trial, or would have. `plan` is that of a
+/// merge that shares all. Layers that the user leaves to the tasks are not included.
 pub fn layer_costs(
     joint: &JointModel,
     alignment: &Alignment,
@@ -79,7 +96,7 @@ pub fn layer_costs(
     costs.into_iter().map(|(_, cost)| cost).collect()
 }
 
-/// What corrections of the layers of a site take and give, as a trial has found.
+/// Size and gain of a site's corrections, as measured by a trial.
 fn curve(joint: &JointModel, site: &Site, record: &SiteRecord) -> Option<Curve> {
     let mut curve = Curve::default();
     for (task, gains) in &record.gains {
@@ -96,8 +113,8 @@ fn curve(joint: &JointModel, site: &Site, record: &SiteRecord) -> Option<Curve> 
     (total > 0.0).then_some(curve)
 }
 
-/// The layers that keep their weights where `spare` parameters may be stored again: those that together
-/// take away most loss. A knapsack problem, solved over ten thousand steps of size, which are rounded up.
+/// The layers that keep their weights when `spare` more parameters may be stored: those that together
+/// remove most loss. This is a knapsack problem, solved with sizes rounded up to ten-thousandths.
 pub fn for_size(costs: &[LayerCost], spare: u64) -> BTreeSet<usize> {
     let wanted: Vec<&LayerCost> = costs.iter().filter(|cost| cost.loss > 0.0).collect();
     let total: u64 = wanted.iter().map(|cost| cost.saved).sum();
@@ -132,9 +149,9 @@ pub fn for_size(costs: &[LayerCost], spare: u64) -> BTreeSet<usize> {
     own
 }
 
-/// The layers that keep their weights at the knee of the curve of loss over size: those that take away a
-/// much larger part of the loss than they take of the saving. A single layer without which nothing works
-/// must not make all others look harmless: its loss counts as much as the second largest.
+/// The layers that keep their weights at the knee of the curve of loss over size: each removes a much
+/// larger part of the loss than it gives up of the saving. The largest loss counts only as much as
+/// the second largest, so that a single essential layer does not make all others look harmless.
 pub fn at_knee(costs: &[LayerCost]) -> BTreeSet<usize> {
     let mut losses: Vec<f64> = costs.iter().map(|cost| cost.loss).collect();
     losses.sort_unstable_by(f64::total_cmp);
@@ -148,7 +165,7 @@ pub fn at_knee(costs: &[LayerCost]) -> BTreeSet<usize> {
     costs.iter().filter(pays).flat_map(|cost| cost.places.iter().copied()).collect()
 }
 
-/// The part of what all layers save that those with `own` weights give up, in parameters.
+/// The parameters that layers with `own` weights no longer save.
 pub fn given_up(costs: &[LayerCost], own: &BTreeSet<usize>) -> u64 {
     let is_own = |cost: &&LayerCost| cost.places.iter().all(|place| own.contains(place));
     costs.iter().filter(is_own).map(|cost| cost.saved).sum()

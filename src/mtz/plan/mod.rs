@@ -1,5 +1,5 @@
-//! What follows from structure alone, without data: matched inputs, predicted sharing, sizes, and how many
-//! neurons to share where.
+//! Planning without data, from structure alone: matched inputs, predicted sharing, sizes, and the
+//! number of neurons to share per layer.
 
 mod allocation;
 mod input_matching;

@@ -1,4 +1,4 @@
-//! How much memory a merge takes.
+//! Peak memory of a merge.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,27 +7,26 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::solver::memory::{beside, resident};
 use crate::mtz::statistics::extent;
 
-/// What a merge takes of memory at most, values kept between layers left out: of these there are as
-/// many as fit.
+/// Peak memory of a merge, without values kept between layers: they use what memory is left.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Peak {
-    /// Bytes of weights as they were and as they become, and of the program.
+    /// Bytes of the original weights, of the merged weights, and of the program.
     pub models: u64,
-    /// Bytes of what is done at a time beside that: the work at a layer, or a net in a runtime.
+    /// Bytes of one step beside that: the work at a layer, or a net in a runtime.
     pub work: u64,
-    /// The layer at which the work takes most.
+    /// The layer that needs most memory.
     pub layer: Option<String>,
 }
 
 impl Peak {
-    /// All bytes.
+    /// The sum of all bytes.
     pub fn bytes(&self) -> u64 {
         self.models.saturating_add(self.work)
     }
 }
 
-/// What merging the tasks of `joint`, whose files have `models` bytes, takes where it may take `memory`
-/// bytes and as many rows per layer.
+/// Peak memory of merging the tasks of `joint`, whose files have `models` bytes, with a limit of
+/// `memory` bytes and of rows per layer.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.

@@ -1,6 +1,6 @@
-//! What a merge would give, told from structure alone.
+//! Predicts the result of a merge from structure alone.
 //!
-//! How many neurons are shared follows from the budget; which ones does not change any size. So the
+//! The budget decides how many neurons are shared. Which ones are shared changes no size, so the
 //! first channels of each group stand in for those that data would choose.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,47 +23,47 @@ use super::input_matching::{PlanState, settle_inputs};
 use super::producers::{Producers, consumed_before_produced, consumers};
 use super::sizes::{Sizes, sizes_by};
 
-/// What would happen at a site that several nets have. Lists follow `tasks`.
+/// The prediction for a site of several nets. Lists follow `tasks`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SitePlan {
-    /// The tasks whose layers these are: those that can be zipped, or all where none can.
+    /// The tasks of the layers: those that can be zipped, or all if none can.
     pub tasks: Vec<usize>,
     /// Names of the layers.
     pub layers: Vec<String>,
     /// Neurons.
     pub neurons: Vec<usize>,
-    /// Neurons that would be shared; at most, where the budget is a limit of cost.
+    /// Shared neurons; an upper bound if the budget is a limit of cost.
     pub shared: usize,
     /// Inputs.
     pub inputs: Vec<usize>,
-    /// Inputs that would be shared.
+    /// Shared inputs.
     pub shared_inputs: usize,
-    /// Parameters that would be stored once instead of once per task.
+    /// Parameters that are stored once instead of once per task.
     pub saved: u64,
     /// Bytes of the layers' statistics, all of these tasks together.
     pub statistics: u64,
-    /// Why nothing can be shared, where nothing can.
+    /// The reason why nothing can be shared, if so.
     pub reason: Option<String>,
 }
 
-/// What a merge would give.
+/// The predicted result of a merge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// What would happen at each site that several nets have.
+    /// The prediction for each site of several nets.
     pub sites: Vec<SitePlan>,
     /// Parameters before and after.
     pub sizes: Sizes,
 }
 
 impl Prediction {
-    /// How many layers would be zipped.
+    /// The number of layers to zip.
     pub fn zipped(&self) -> usize {
         self.sites.iter().filter(|site| site.shared > 0 && site.reason.is_none()).count()
     }
 }
 
-/// What merging the tasks of `joint` would give; `targets` tells whether statistics hold
-/// pre-activations too. Of three tasks and more, which neurons would be shared by which of them is an
+/// Predicts the result of merging the tasks of `joint`. `targets` says whether statistics hold
+/// pre-activations too. With more than two tasks, the sets of tasks that share each neuron are an
 /// estimate.
 ///
 /// # Errors
@@ -120,8 +120,8 @@ pub fn predict(
     Ok(Prediction { sites, sizes })
 }
 
-/// The first channels of each layer share with those before it. Where another layer of the same
-/// group did so, its pairs stay.
+/// Pairs the first channels of each layer with those of the layers before. Pairs from another layer
+/// of the same group stay.
 fn share(
     joint: &mut JointModel,
     settled: &SettledGroups,
@@ -155,8 +155,8 @@ fn share(
     Ok(())
 }
 
-/// How many of `count` channels of two groups whole heads have; as many as are paired already, where other
-/// channels of the same heads have paired them.
+/// The number of channels, of at most `count`, that whole attention heads of two groups have. If
+/// other channels have paired the heads already, those pairs count.
 fn in_heads(joint: &JointModel, a: TaskChannel, b: TaskChannel, count: usize) -> usize {
     let nest = |own: TaskChannel| joint.task(own.task).coupling().nest(own.channel.group);
     match (nest(a), nest(b)) {
@@ -180,7 +180,7 @@ fn in_heads(joint: &JointModel, a: TaskChannel, b: TaskChannel, count: usize) ->
 fn quota(budget: &Budget, name: &str, most: usize) -> Result<usize> {
     let count = budget.share(name, most).pairs(most).unwrap_or(most);
     if count > most {
-        let message = format!("{count} neurons cannot be shared where a layer has {most}");
+        let message = format!("{count} neurons cannot be shared by a layer of {most}");
         return Err(Error::new(ErrorKind::Usage, message));
     }
     Ok(count)
@@ -217,7 +217,7 @@ fn plan(
     })
 }
 
-/// Parameters of shared neurons that are stored once in place of several times.
+/// Parameters of shared neurons that are stored once instead of several times.
 fn saved(
     selection: &SiteSelection,
     budget: &Budget,

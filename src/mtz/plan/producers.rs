@@ -1,4 +1,4 @@
-//! Which layers make channels and which read them, in the order of the walk.
+//! Producers and consumers of channels, in the order of the walk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use crate::couple::End;
 use crate::mtz::joint::JointModel;
 use crate::mtz::site::{CommonInputs, SiteLayer, corresponding_layers};
 
-/// Which layers make the channels of each correspondence: the places of their sites, ascending, and
-/// the names that budgets go by.
+/// The producers of each correspondence: the places of their sites, ascending, and the names by which
+/// budgets match them.
 pub(crate) struct Producers(BTreeMap<usize, Vec<(usize, String)>>);
 
 impl Producers {
@@ -29,12 +29,12 @@ impl Producers {
         Producers(producers)
     }
 
-    /// The name of the first layer that makes channels of `correspondence`.
+    /// The name of the first producer of `correspondence`.
     pub(crate) fn first(&self, correspondence: usize) -> Option<&str> {
         self.0.get(&correspondence)?.first().map(|(_, name)| name.as_str())
     }
 
-    /// Whether a layer at `place` or behind it makes channels of `correspondence`.
+    /// Whether `correspondence` has a producer at `place` or later.
     pub(crate) fn produced_from(&self, correspondence: usize, place: usize) -> bool {
         self.0
             .get(&correspondence)
@@ -42,7 +42,7 @@ impl Producers {
     }
 }
 
-/// The layers of a site that read what others make.
+/// The layers of a site that read channels of other layers.
 pub(crate) fn consumers(joint: &JointModel, alignment: &Alignment, site: &Site) -> Vec<SiteLayer> {
     if alignment.is_duplicate(site) {
         return Vec::new();
@@ -52,10 +52,9 @@ pub(crate) fn consumers(joint: &JointModel, alignment: &Alignment, site: &Site) 
     members
 }
 
-/// Where corresponding channels are read before any corresponding layers make them, as a residual stream
-/// behind different first layers, or by the first that make them, which are depthwise then: by the number
-/// of their correspondence, the places of the site that reads them first and of the one that makes them
-/// first.
+/// Correspondences with a consumer at or before their first corresponding producer: a residual stream
+/// behind different first layers, or channels whose first producer is depthwise. Maps each to the
+/// places of its first consumer and its first producer.
 pub(crate) fn consumed_before_produced(
     joint: &JointModel,
     alignment: &Alignment,
@@ -76,7 +75,7 @@ pub(crate) fn consumed_before_produced(
     early
 }
 
-/// Whether layers read model inputs that have nothing in common, so that they can never share anything.
+/// Whether layers read different model inputs, so that they can never share anything.
 fn have_unlike_inputs(joint: &JointModel, alignment: &Alignment, members: &[SiteLayer]) -> bool {
     let reads_inputs = |m: &SiteLayer| {
         let groups = m.input_groups();
@@ -88,7 +87,7 @@ fn have_unlike_inputs(joint: &JointModel, alignment: &Alignment, members: &[Site
     !per_channel && common == 0 && members.iter().all(reads_inputs)
 }
 
-/// The correspondences of which several layers read channels.
+/// The correspondences that several layers read.
 fn consumed_correspondences(alignment: &Alignment, members: &[SiteLayer]) -> Vec<usize> {
     let mut consumers: BTreeMap<usize, usize> = BTreeMap::new();
     for member in members {

@@ -1,58 +1,39 @@
-//! How far weights are common: which layers keep theirs, and which get corrections of what rank.
+//! Chooses the layers that keep their weights, and the ranks of the other layers' corrections.
 //!
-//! Between one set of weights and a set for each task lie corrections: every rank takes away a part of a layer's
-//! loss, each less than the one before. What is spent goes where it takes away most loss per parameter, over
-//! all layers.
+//! Corrections lie between one common set of weights and one set per task. Every rank removes a part
+//! of a layer's loss, each less than the one before. Parameters are spent where they remove most loss
+//! per parameter, over all layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::align::TaskLayer;
 use crate::mtz::options::Ranks;
 
 use super::layer_choice::LayerCost;
 
-/// What corrections of a layer take and give.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Curve {
-    /// The layers that are corrected: those of all tasks but the first.
-    pub layers: Vec<TaskLayer>,
-    /// Parameters of one rank in all of them.
-    pub size: u64,
-    /// The part of the layer's loss that each rank takes away.
-    pub gains: Vec<f64>,
-}
-
-impl Curve {
-    /// The part of the loss that is left at a rank.
-    pub fn left(&self, rank: usize) -> f64 {
-        self.gains.iter().skip(rank).sum()
-    }
-}
-
-/// How parameters are spent.
+/// The chosen layers and ranks.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Spending {
     /// Places of the sites whose layers keep their weights.
     pub own: BTreeSet<usize>,
-    /// Ranks of the others' corrections.
+    /// Ranks of the other layers' corrections.
     pub ranks: Ranks,
 }
 
-/// A step from one form of a layer's weights to the next on the way from common ones to each task's own.
+/// One step from a layer's common weights towards weights per task.
 struct Step {
     layer: usize,
     size: u64,
-    /// Loss that it takes away per parameter.
+    /// Loss that it removes per parameter.
     gain: f64,
-    /// What the layer has after it: the rank, or its own weights.
+    /// The layer's rank after the step; `None` for weights per task.
     rank: Option<usize>,
 }
 
-/// Spends up to `spare` parameters where they take away most loss.
+/// Spends up to `spare` parameters where they remove most loss.
 pub fn spend(costs: &[LayerCost], spare: u64) -> Spending {
     let mut steps: Vec<Step> =
         costs.iter().enumerate().flat_map(|(layer, cost)| steps(layer, cost)).collect();
-    // Steps of one layer are in order: each takes away less per parameter than the one before.
+    // Steps of one layer stay in order: each removes less per parameter than the one before.
     steps.sort_by(|a, b| b.gain.total_cmp(&a.gain));
     let (mut left, mut stuck) = (spare, BTreeSet::new());
     let mut reached: BTreeMap<usize, Option<usize>> = BTreeMap::new();
@@ -77,7 +58,7 @@ pub fn spend(costs: &[LayerCost], spare: u64) -> Spending {
     spending
 }
 
-/// The steps of a layer along the lower hull of its loss over its size.
+/// The steps of a layer along the lower convex hull of loss over size.
 fn steps(layer: usize, cost: &LayerCost) -> Vec<Step> {
     if cost.loss <= 0.0 || cost.saved == 0 {
         return Vec::new();
@@ -120,6 +101,7 @@ mod tests {
     use super::*;
     use crate::align::TaskId;
     use crate::couple::LayerId;
+    use crate::mtz::plan::layer_choice::Curve;
 
     fn cost(place: usize, loss: f64, saved: u64, size: u64, gains: &[f64]) -> LayerCost {
         let layers = vec![TaskId(1).layer(LayerId(place))];

@@ -1,4 +1,4 @@
-//! Pairs of unmatched inputs by the weights of the layers that read them.
+//! Pairs unmatched inputs by the weights of their consumers.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::mtz::site::{SiteLayer, common_neurons, head_blocks};
 
 use super::input_matching::{InputGroup, UnmatchedInputs};
 
-/// Pairs of unmatched inputs that do the most similar work in the layers that read them.
+/// Pairs unmatched inputs that have the most similar weights in their consumers.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
@@ -26,7 +26,7 @@ pub(crate) fn similar_inputs(
     let neurons = common_neurons(joint, &consumers).into_iter();
     let pair = |rows: Vec<(usize, usize)>| Some((rows.first()?.1, rows.get(1)?.1));
     let mut rows: Vec<(usize, usize)> = neurons.filter_map(pair).collect();
-    // Sums over rows come out the same whatever the neurons are numbered.
+    // Sums over rows do not depend on the numbering of neurons.
     rows.sort_unstable();
     let rows = (!rows.is_empty()).then_some(rows.as_slice());
     let (cost, share) = (dissimilarity(&a?, &b?, rows)?, Share::Count(unmatched.most));
@@ -41,7 +41,7 @@ pub(crate) fn similar_inputs(
     }
 }
 
-/// The weights of a layer for channels that it reads: [channels, rows, weights of each].
+/// A layer's weights for some input channels: [channels, rows, weights of each].
 fn input_weights(
     joint: &JointModel,
     member: &SiteLayer,

@@ -1,4 +1,4 @@
-//! The arithmetic of a plan: how many parameters a joint model stores, and for whom.
+//! The arithmetic of a plan: the number of parameters that a joint model stores, by owner.
 
 use std::collections::BTreeMap;
 
@@ -43,8 +43,8 @@ pub fn sizes(joint: &JointModel) -> Result<Sizes> {
     sizes_by(joint, |layer| joint.shares_bias(layer))
 }
 
-/// As [`sizes`], where `shares_bias` tells whether the shared neurons of a layer have one bias for all
-/// tasks.
+/// [`sizes`] with `shares_bias`, which says whether the shared neurons of a layer have one bias for
+/// all tasks.
 pub(super) fn sizes_by(
     joint: &JointModel,
     shares_bias: impl Fn(TaskLayer) -> Result<bool>,
@@ -60,7 +60,7 @@ pub(super) fn sizes_by(
             let own = task.layer(id);
             let partners = joint.partners(own);
             let common_bias = partners.len() < 2 || shares_bias(own)?;
-            // Layers whose inputs nobody tracks are fused only where they are the same as they are.
+            // Layers with untracked inputs are fused only if they are duplicates.
             let columns = match layer.per_channel || layer.inputs.is_none() {
                 true => vec![(None, inputs)],
                 false => count(joint, own, &owners, columns),
@@ -70,7 +70,7 @@ pub(super) fn sizes_by(
                     let common = |t: &&TaskId| tasks.iter().all(|owners| owners.contains(t));
                     let owners: Vec<&TaskId> = partners.iter().filter(common).collect();
                     match owners.as_slice() {
-                        // The first owner counts for all of them.
+                        // The first owner counts for all owners.
                         [first, _, ..] if **first == task => sizes.shared += count as u64,
                         [_, _, ..] => {}
                         _ => sizes.specific[task.0] += count as u64,
@@ -93,8 +93,7 @@ pub(super) fn sizes_by(
     Ok(sizes)
 }
 
-/// The tasks that store a block of weights together as far as one of its sides goes; `None` for the
-/// side of a model input, which belongs to nobody.
+/// The owners of one side of a block of weights; `None` for a model input, which has no owner.
 type Owners = Option<Vec<TaskId>>;
 
 /// The owners of each channel of each group of a task.
@@ -112,7 +111,7 @@ fn owners(joint: &JointModel, task: TaskId) -> Vec<Vec<Owners>> {
         .collect()
 }
 
-/// How many of some channels of a layer each set of tasks has in the layers that it was fused with.
+/// The number of a layer's channels per set of owners, among the layers that were fused with it.
 fn count(
     joint: &JointModel,
     own: TaskLayer,

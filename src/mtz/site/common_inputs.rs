@@ -1,4 +1,4 @@
-//! Which columns of corresponding layers are the same shared input.
+//! Finds the columns of corresponding layers that are the same shared input.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,13 +10,13 @@ use crate::ops::LayerKind;
 
 use super::layers::SiteLayer;
 
-/// The inputs that several layers have in common. Columns are counted as `input · taps + tap`; the
-/// bias is the weight of a constant input and not among them.
+/// The inputs that several layers have in common. A column has the index `input · taps + tap`. The
+/// bias is the weight of a constant input and has no column here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct CommonInputs {
-    /// Per layer, the common inputs that it has, ascending, each with its column.
+    /// Per layer, its common inputs, ascending, each with its column.
     pub(crate) of: Vec<Vec<(usize, usize)>>,
-    /// Number of common inputs; they are called 0, 1, ….
+    /// Number of common inputs, which are numbered from 0.
     pub(crate) count: usize,
     /// Weights per row and input.
     pub(crate) taps: usize,
@@ -25,13 +25,13 @@ pub(crate) struct CommonInputs {
 /// An input that layers may have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
-    /// The n-th pixel of a neuron that is flattened to so many.
+    /// The n-th pixel of a neuron that is flattened to this many pixels.
     Neuron { neuron: Neuron, nth: usize, pixels: usize },
     /// The n-th pixel of a channel of a model input.
     Input { input: usize, channel: usize, nth: usize },
     /// A row of a table.
     Row(usize),
-    /// A column of layers that correspond by index with that of a net.
+    /// A column of layers whose columns correspond by index.
     Column { ancestor: TaskId, column: usize },
 }
 
@@ -87,7 +87,7 @@ impl CommonInputs {
         }
     }
 
-    /// How many of the given layers have each common input.
+    /// The number of the given layers that have each common input.
     pub(crate) fn holders(&self, members: &[usize]) -> Vec<usize> {
         let mut holders = vec![0; self.count];
         for member in members {
@@ -97,7 +97,7 @@ impl CommonInputs {
     }
 }
 
-/// What stands at each input of a layer; `None` for what only its own net has.
+/// The common input at each input of a layer; `None` if no other net has it.
 fn sources(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec<Option<Source>> {
     if let LayerKind::Table { rows } = member.layer.layer.kind {
         return (0..rows).map(|row| Some(Source::Row(row))).collect();
@@ -124,7 +124,8 @@ fn sources(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec
     channels.iter().zip(nth).map(source).collect()
 }
 
-/// The inputs of a layer whose channels nobody follows: by index, where it descends from that of another net.
+/// The inputs of a layer whose input channels are not tracked: by index, if the layer is a fine-tuned
+/// copy of another net's.
 fn columns(joint: &JointModel, alignment: &Alignment, member: &SiteLayer) -> Vec<Option<Source>> {
     let sizes = member.layer.layer.sizes(joint.task(member.task).graph());
     let ancestor = alignment.ancestor(member.place());

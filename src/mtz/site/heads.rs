@@ -6,15 +6,15 @@ use crate::align::TaskChannel;
 use crate::mtz::joint::{JointModel, Neuron};
 use crate::mtz::matching::HeadBlocks;
 
-/// What tells a head from others.
+/// The identity of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Head {
     Shared(Neuron),
     Own(TaskChannel),
 }
 
-/// The heads that the channels of two sides fall into; `None` where they are no heads'. Where only one
-/// side has heads, there are no blocks, so that nothing is paired.
+/// The heads of the channels of two sides; `None` if the channels belong to no heads. If only one
+/// side has heads, there are no blocks, so nothing is paired.
 pub(crate) fn head_blocks(
     joint: &JointModel,
     rows: &[TaskChannel],
@@ -42,7 +42,8 @@ pub(crate) fn head_blocks(
     })
 }
 
-/// The heads of some channels, each with the places of its channels; `None` if some are in none.
+/// The heads of some channels, each with the places of its channels; `None` if a channel belongs to
+/// no head.
 fn heads(joint: &JointModel, channels: &[TaskChannel]) -> Option<Vec<(Head, Vec<usize>)>> {
     let mut found: Vec<(Head, Vec<usize>)> = Vec::new();
     let mut places: HashMap<Head, usize> = HashMap::new();

@@ -21,7 +21,7 @@ impl SiteLayer {
         self.task.layer(self.id)
     }
 
-    /// The group of the layer's rows, where they are of one.
+    /// The group of the layer's rows, if it is one group.
     pub(crate) fn group(&self) -> Option<TaskGroup> {
         only_group(&self.layer.outputs).map(|group| self.task.group(group))
     }
@@ -37,7 +37,7 @@ impl SiteLayer {
         groups
     }
 
-    /// How many columns each channel of a group has; `None` where they have not equally many.
+    /// The number of columns per channel of a group; `None` if it differs between channels.
     pub(crate) fn pixels(&self, group: GroupId) -> Option<usize> {
         let mut columns: HashMap<usize, usize> = HashMap::new();
         let read = self.layer.inputs.iter().flatten().filter(|c| c.group == group);
@@ -47,7 +47,7 @@ impl SiteLayer {
         counts.all(|n| n == first).then_some(first)
     }
 
-    /// Whether the layer reads channels that it makes.
+    /// Whether the layer reads channels that it produces.
     pub(crate) fn consumes_own_outputs(&self) -> bool {
         let inputs = self.layer.inputs.as_deref().unwrap_or_default();
         let reads = inputs.iter().any(|c| Some(self.task.group(c.group)) == self.group());
@@ -55,7 +55,7 @@ impl SiteLayer {
     }
 }
 
-/// The layers of a site as records name them. Lists follow `tasks`.
+/// Names and sizes of a site's layers, for records. Lists follow `tasks`.
 pub(crate) struct SiteShape {
     pub(crate) tasks: Vec<usize>,
     pub(crate) layers: Vec<String>,
@@ -108,7 +108,7 @@ pub(crate) fn taps(joint: &JointModel, members: &[SiteLayer]) -> Result<usize> {
     }
 }
 
-/// The neurons that rows of two layers or more are: (layer, row) of each, by neuron.
+/// The neurons that rows of at least two layers share: their (layer, row) pairs, by neuron.
 pub(crate) fn common_neurons(
     joint: &JointModel,
     members: &[SiteLayer],
@@ -124,7 +124,7 @@ pub(crate) fn common_neurons(
     rows.into_values().filter(|rows| rows.len() > 1).collect()
 }
 
-/// The layers whose groups correspond: those of the correspondence that most layers belong to.
+/// The layers of the correspondence that most layers belong to.
 pub(crate) fn of_one_correspondence(alignment: &Alignment, all: &[SiteLayer]) -> Vec<usize> {
     let correspondence = |m: &SiteLayer| alignment.correspondence(m.group()?);
     let correspondences: Vec<Option<usize>> = all.iter().map(correspondence).collect();

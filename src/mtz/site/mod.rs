@@ -1,4 +1,5 @@
-//! Layers that correspond, their common inputs, what became of them, and which groups are settled with each other.
+//! Corresponding layers: their common inputs, the record of their merge, and the groups whose pairs
+//! are fixed.
 
 mod common_inputs;
 mod heads;

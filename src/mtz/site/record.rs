@@ -1,37 +1,37 @@
-//! What happened at a site.
+//! The record of a site's merge.
 
 use serde::{Deserialize, Serialize};
 
-/// Why nothing is shared where layers keep their weights.
+/// The reason of a site whose layers keep their weights.
 pub const OWN_WEIGHTS: &str = "every task keeps its own weights";
 
-/// What happened at a site that several nets have. Lists follow `tasks`.
+/// The record of a site of several nets. Lists follow `tasks`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SiteRecord {
-    /// The tasks whose layers these are: those that were zipped, or all where none could be.
+    /// The tasks of the layers: those that were zipped, or all if none could be.
     pub tasks: Vec<usize>,
     /// Names of the layers.
     pub layers: Vec<String>,
     /// Neurons.
     pub neurons: Vec<usize>,
-    /// Neurons that two tasks or more share (Ñ_l).
+    /// Neurons that at least two tasks share (Ñ_l).
     pub shared: usize,
-    /// Inputs that two layers or more share (columns of the weight, without the bias).
+    /// Inputs that at least two layers share (columns of the weight, without the bias).
     pub shared_inputs: usize,
     /// Inputs.
     pub inputs: Vec<usize>,
     /// The predicted increase of Σ α E (eq. 11).
     pub cost: f64,
-    /// What each pair costs that was chosen here, in units that are the same for all layers.
+    /// The cost of each chosen pair, in the same unit for all layers.
     #[serde(skip)]
     pub pair_costs: Vec<f64>,
-    /// What each rank of a correction takes from the cost, by task.
+    /// The part of the cost that each rank of a correction removes, by task.
     #[serde(skip)]
     pub gains: Vec<(usize, Vec<f64>)>,
     /// The ranks of corrections, by task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranks: Vec<(usize, usize)>,
-    /// What the errors of shared neurons mean for the outputs, in units that are the same for all layers.
+    /// The loss of the outputs by the errors of shared neurons, in the same unit for all layers.
     #[serde(skip)]
     pub loss: f64,
     /// Predicted mean squared error of the shared neurons' pre-activations, relative to their mean
@@ -41,18 +41,18 @@ pub struct SiteRecord {
     pub rows: Vec<u64>,
     /// Seconds spent on statistics and on solving.
     pub seconds: (f64, f64),
-    /// Why nothing is shared, where nothing is.
+    /// The reason why nothing is shared, if so.
     pub reason: Option<String>,
 }
 
 impl SiteRecord {
-    /// Adds a layer's mean squared error, which counts α times, and the mean square it relates to.
+    /// Adds a layer's mean squared error, weighted by α, and the mean square that it is relative to.
     pub(crate) fn add_error(&mut self, alpha: f64, error: f64, total: f64) {
         self.cost += alpha * error / 2.0;
         self.relative_errors.push(if total > 0.0 { error / total } else { 0.0 });
     }
 
-    /// Notes that the layers keep their weights; what it would have cost to share them stays known.
+    /// Marks the layers as keeping their weights. The cost of sharing them stays in the record.
     pub(crate) fn keep_own_weights(&mut self) {
         let kept = SiteRecord {
             tasks: std::mem::take(&mut self.tasks),
@@ -72,7 +72,7 @@ impl SiteRecord {
         self.reason.as_deref() == Some(OWN_WEIGHTS)
     }
 
-    /// Whether weights were fused here, not shared before.
+    /// Whether weights were fused here; duplicate layers are shared without.
     pub(crate) fn is_zipped(&self) -> bool {
         self.shared > 0 && self.rows.iter().any(|rows| *rows > 0)
     }

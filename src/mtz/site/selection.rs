@@ -1,4 +1,4 @@
-//! Which layers of a site can share neurons, and why some cannot.
+//! Selects the layers of a site that can share neurons.
 
 use crate::align::{Alignment, Site};
 use crate::error::Result;
@@ -7,24 +7,24 @@ use crate::mtz::joint::JointModel;
 use super::common_inputs::CommonInputs;
 use super::layers::{SiteLayer, layers_at, of_one_correspondence, taps};
 
-/// What is to be done at a site.
+/// The layers of a site that take part in a merge.
 pub(crate) struct SiteSelection {
     /// All layers of the site.
     pub(crate) all: Vec<SiteLayer>,
-    /// Which of them can share neurons; none where there is a reason.
+    /// The layers that can share neurons; empty if there is a reason.
     pub(crate) zipped: Vec<usize>,
-    /// The common inputs of those that can.
+    /// The common inputs of these layers.
     pub(crate) columns: CommonInputs,
     /// Weights per row and input.
     pub(crate) taps: usize,
-    /// Whether the layers are the same as they are, so that nothing is to be done.
+    /// Whether the layers are duplicates, so that nothing is to be done.
     pub(crate) duplicates: bool,
-    /// Why no neurons can be shared, where none can.
+    /// The reason why no neurons can be shared, if so.
     pub(crate) reason: Option<String>,
 }
 
 impl SiteSelection {
-    /// What can be done at a site of several layers.
+    /// Selects the layers of a site that can share neurons.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
@@ -54,7 +54,7 @@ impl SiteSelection {
         Ok(SiteSelection { all, zipped, columns, taps, duplicates, reason })
     }
 
-    /// The layers that a record is about: those that can share neurons, or all where none can.
+    /// The layers of the record: those that can share neurons, or all if none can.
     pub(crate) fn recorded(&self) -> Vec<SiteLayer> {
         if self.reason.is_some() { self.all.clone() } else { self.members() }
     }
@@ -65,7 +65,7 @@ impl SiteSelection {
     }
 }
 
-/// Why no two of the layers can share neurons.
+/// The reason why no two of the layers can share neurons.
 fn apart(alignment: &Alignment, all: &[SiteLayer]) -> String {
     if all.iter().any(|m| m.group().is_none()) {
         return "its channels belong to several groups".to_owned();
@@ -76,7 +76,7 @@ fn apart(alignment: &Alignment, all: &[SiteLayer]) -> String {
         .unwrap_or_else(|| "its channels correspond to those of another layer".to_owned())
 }
 
-/// Why layers of corresponding groups cannot share neurons.
+/// The reason why layers of corresponding groups cannot share neurons.
 fn obstacle(members: &[SiteLayer], columns: &CommonInputs) -> Option<String> {
     if members.iter().any(|m| m.layer.tied) {
         return Some("its matrix is a table and an output layer's weight".to_owned());

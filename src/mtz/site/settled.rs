@@ -1,4 +1,4 @@
-//! Groups whose neurons are settled with each other.
+//! Groups whose pairs of neurons are fixed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,9 @@ use crate::mtz::joint::JointModel;
 
 use super::layers::SiteLayer;
 
-/// Sets of groups whose neurons are settled among each other.
+/// Sets of groups whose pairs are fixed (settled).
+///
+/// A group is paired at its first producing site; other sites find its pairs given.
 ///
 /// A group is paired at the first site that makes it; at its other sites the pairs are given.
 #[derive(Debug, Clone, Default)]
@@ -19,7 +21,7 @@ pub(crate) struct SettledGroups {
 }
 
 impl SettledGroups {
-    /// What a joint model has paired before.
+    /// The pairs that a joint model has from an earlier merge.
     pub(crate) fn of(joint: &JointModel) -> SettledGroups {
         let mut first: BTreeMap<_, TaskGroup> = BTreeMap::new();
         let mut settled = SettledGroups::default();
@@ -37,7 +39,7 @@ impl SettledGroups {
         settled
     }
 
-    /// Notes in `joint` and here that the weights of corresponding layers are fused.
+    /// Marks corresponding layers as fused in `joint`, and settles their groups.
     pub(crate) fn fuse(&mut self, joint: &mut JointModel, members: &[SiteLayer]) {
         joint.fuse(&members.iter().map(SiteLayer::place).collect::<Vec<_>>());
         self.join_groups(members);
@@ -53,7 +55,7 @@ impl SettledGroups {
     pub(crate) fn join(&mut self, groups: &[TaskGroup]) {
         let known: BTreeSet<usize> =
             groups.iter().filter_map(|g| self.set.get(g).copied()).collect();
-        // The largest set takes the others in, so that a group seldom moves.
+        // The largest set absorbs the others, so a group seldom moves.
         let size = |set: &usize| self.members.get(set).map_or(0, Vec::len);
         let into = known.iter().copied().max_by_key(size).unwrap_or_else(|| {
             self.sets += 1;

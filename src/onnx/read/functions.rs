@@ -1,8 +1,8 @@
-//! Local functions: every call becomes the nodes of the function's body.
+//! Inlines local functions: every call is replaced by the nodes of the function's body.
 //!
-//! Exporters write layers and whole blocks as functions of the file's own. Behind a call nothing can be
-//! said of types or channels; in the body, all of it. A call stays a call where the function means its
-//! operators by another version of an operator set than the model does.
+//! Exporters write layers and whole blocks as local functions. A call hides types and channels; the
+//! inlined body shows them. A call stays if the function imports another version of an operator set
+//! than the model.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -16,13 +16,13 @@ use super::read_domain;
 /// More nodes than any model has; functions that call functions can ask for any number.
 const MOST_NODES: usize = 250_000;
 
-/// Functions in functions, and so on, so deep.
+/// Nesting depth of functions at most.
 const DEEPEST: usize = 100;
 
 /// Domain, name and overload.
 type Key = (String, String, String);
 
-/// Puts the bodies of local functions in the place of calls.
+/// Replaces calls by the bodies of local functions.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] if a function calls itself, or calls expand to more nodes than any model has;
@@ -76,7 +76,7 @@ struct Inliner<'f> {
     functions: HashMap<Key, &'f FunctionProto>,
     /// Of the model; those of domains that only functions use are added.
     versions: &'f mut BTreeMap<String, i64>,
-    /// What names of values begin with, up to each `/`.
+    /// Prefixes of value names, up to each `/`.
     beginnings: HashSet<String>,
     inlined: BTreeSet<Key>,
     left: BTreeSet<Key>,
@@ -149,8 +149,8 @@ impl<'f> Inliner<'f> {
         Ok(expanded)
     }
 
-    /// Whether the function means its operators as the model does. Operator sets that the model does not
-    /// import become its own.
+    /// Whether the function's operator sets agree with the model's. Operator sets that the model does
+    /// not import are added to it.
     fn agrees(&mut self, function: &FunctionProto) -> bool {
         let own = versions(&function.opset_import);
         let mut used = BTreeSet::new();
@@ -218,7 +218,7 @@ fn domains(nodes: &[NodeProto], found: &mut BTreeSet<String>) {
     }
 }
 
-/// What names and attributes in a function's body stand for in one call.
+/// The bindings of names and attributes in one call of a function.
 struct Scope<'a> {
     prefix: &'a str,
     /// Names of the call's values by those of the function.

@@ -1,4 +1,4 @@
-//! A model that is complete but not yet in its place.
+//! A complete model that is not in place yet.
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
@@ -13,7 +13,7 @@ use crate::onnx::proto::ModelProto;
 use crate::onnx::write::entry;
 use crate::staging::{Stage, Target, folder_of, resolve};
 
-/// A model that is written, and can be read, but is not yet where it is to be. Dropping it removes it.
+/// A model that is written and can be read, but is not in place yet. Dropping it removes it.
 pub struct Draft<'p> {
     stage: Stage<'p>,
     target: PathBuf,
@@ -36,7 +36,7 @@ impl<'p> Draft<'p> {
         &self.at
     }
 
-    /// Where it is to be, as its user calls that.
+    /// Its target, as the user named it.
     pub fn target(&self) -> &Path {
         &self.target
     }
@@ -49,8 +49,8 @@ impl<'p> Draft<'p> {
         self.stage.bytes()
     }
 
-    /// Adds an entry to the model's metadata. Nothing that was checked changes: the fields of a message
-    /// may stand in any order, so the entry is one more field at the end of the file.
+    /// Adds an entry to the model's metadata without changing verified bytes: fields of a message may
+    /// have any order, so the entry is appended to the file.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] where the file cannot be written.

@@ -163,7 +163,7 @@ fn outputs(node: &Node, scope: &Scope<'_>) -> Result<Vec<String>> {
     node.outputs.iter().map(|id| scope.argument(*id)).collect()
 }
 
-/// The initializers that something reads.
+/// The initializers with consumers.
 fn constants(graph: &Graph, scope: &Scope<'_>) -> Vec<ValueId> {
     let ids = graph.values().map(|(id, _)| id);
     ids.filter(|&id| graph.initializer(id).is_some() && scope.name(id).is_ok()).collect()

@@ -8,37 +8,40 @@ use serde::{Deserialize, Serialize};
 
 use super::Picture;
 
-/// What a net's outputs have lost against those of its original.
+/// The loss of a net's outputs against its original.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TaskLoss {
-    /// Fraction of samples that are classified wrongly, where there are labels.
+    /// Fraction of samples that are classified wrongly, if there are labels.
     pub error: Option<f64>,
-    /// Fraction of samples that get the same class as from the original, where outputs are scores of
+    /// Fraction of samples with the same class as from the original, if outputs are scores of
     /// classes.
     pub agreement: Option<f64>,
     /// Mean squared distance of the outputs, relative to their variance.
     pub deviation: f64,
 }
 
-/// Merges of some models for several sizes, with what they cost.
+/// Merges of some models for several sizes, with their losses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Frontier {
     /// [`super::SCHEMA`].
     pub schema: u32,
     /// Name and version of the program.
     pub tool: String,
-    /// The runtime that computed, with version and device.
+    /// The runtime, with version and device.
     pub runtime: String,
     /// The models, one per task.
     pub tasks: Vec<FrontierTask>,
     /// The merges, by ascending size.
     pub points: Vec<FrontierRecord>,
-    /// Seconds that everything took.
+    /// Seconds in all.
     pub seconds: f64,
 }
 
 /// One model of a curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FrontierTask {
     /// Name of the task.
     pub name: String,
@@ -50,12 +53,13 @@ pub struct FrontierTask {
     pub parameters: u64,
     /// Samples that were measured.
     pub samples: usize,
-    /// What the model itself does on them.
+    /// Measurements of the model itself.
     pub original: TaskLoss,
 }
 
 /// One merge of a curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FrontierRecord {
     /// Parameters as a part of those of all models together.
     pub size: f64,
@@ -63,29 +67,29 @@ pub struct FrontierRecord {
     pub parameters: u64,
     /// Size of the joint model's file.
     pub bytes: u64,
-    /// What it costs each task.
+    /// The loss of each task.
     pub tasks: Vec<TaskLoss>,
-    /// What it costs all tasks together: the mean rise of the errors where all tasks have labels, else
-    /// the mean deviation of the outputs.
+    /// The loss of all tasks: the mean rise of their errors if all have labels, else the mean
+    /// deviation of their outputs.
     pub loss: f64,
-    /// Seconds of one run of all tasks, and of all originals; `None` where they were not measured.
+    /// Seconds per run of all tasks, and of all originals; `None` if they were not measured.
     pub latency: Option<(f64, f64)>,
     /// Layers that keep weights of their own.
     pub own: Vec<String>,
     /// Whether this is the knee of the curve.
     pub knee: bool,
-    /// The plan from which `onnx-zip merge` makes this joint model.
+    /// The plan for repeating this merge.
     pub plan: String,
     /// The joint graph.
     pub picture: Picture,
 }
 
-/// What a curve shows of a task.
+/// The measure of a task that a curve shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
     /// Its error.
     Error,
-    /// Samples that get another class than from the original.
+    /// The fraction of samples with another class than from the original.
     Disagreement,
     /// The deviation of its outputs.
     Deviation,
@@ -110,7 +114,7 @@ impl Measure {
 }
 
 impl Frontier {
-    /// The best that is known of every task.
+    /// The best measure that all points have of every task.
     fn measure(&self) -> Measure {
         let all = || {
             let points = self.points.iter().flat_map(|p| &p.tasks);

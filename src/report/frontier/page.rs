@@ -25,7 +25,7 @@ impl Frontier {
             }
             h2 { "Plans" }
             p {
-                "Each point is a plan: save it to a file beside which its paths lead to the models, and run "
+                "Each point is a plan. Save it to a file in the folder that its paths are relative to, and run "
                 code { "onnx-zip merge --plan FILE -o joint.onnx" } "."
             }
             @for (at, point) in (1..).zip(&self.points) {

@@ -8,7 +8,7 @@ use crate::report::format::{bytes, count, error, percent, seconds, small};
 use crate::report::table::{Left, Right, Table};
 
 impl Frontier {
-    /// The curve for people, on a screen.
+    /// The curve as text.
     pub fn text(&self) -> String {
         let measure = self.measure();
         let names: Vec<String> = self
@@ -120,7 +120,7 @@ impl Frontier {
     }
 }
 
-/// What stands behind a task's name at the head of its column.
+/// The suffix of a task's name in the header of its column.
 fn measure_head(curve: &Frontier) -> &'static str {
     match curve.measure() {
         super::Measure::Error => "error",
@@ -133,7 +133,7 @@ fn ratio(point: &FrontierRecord) -> String {
     point.latency.map_or("–".to_owned(), |(joint, originals)| small(joint / originals))
 }
 
-/// A field of comma-separated values. Names of layers and tasks come from files: none may become a formula of a
+/// Escapes a field of comma-separated values. Names come from files and must not become formulas in a
 /// spreadsheet.
 fn field(text: &str) -> String {
     let text = text.replace(['\n', '\r'], " ");

@@ -14,13 +14,13 @@ const NAMES: f64 = 190.0;
 /// Width of a letter of a name.
 const LETTER: f64 = 6.8;
 
-/// Rows from which on they are drawn closer together.
+/// Pictures with more rows are drawn closer.
 const MANY: usize = 40;
 
 /// Colours of tasks; further tasks begin anew.
 pub(crate) const COLOURS: usize = 6;
 
-/// Where things are.
+/// Positions on the page.
 struct Layout<'a> {
     picture: &'a Picture,
     tasks: usize,
@@ -56,7 +56,7 @@ pub(crate) fn drawing(picture: &Picture, tasks: &[&str]) -> Markup {
         figure {
             (legend(tasks))
             svg.graph viewBox=(format!("0 0 {WIDTH} {whole:.0}")) role="img"
-                aria-label="The layers of the joint model, coloured by whose weights they are" {
+                aria-label="The layers of the joint model, coloured by the owners of their weights" {
                 g.links { @for link in &picture.links { (layout.link(link)) } }
                 g.ends { @for task in 0..tasks.len() { (layout.end(task, tasks, rows)) } }
                 @for (at, drawn) in picture.boxes.iter().enumerate() {
@@ -150,7 +150,7 @@ impl Layout<'_> {
         let (from, to) = (&boxes[link.from], &boxes[link.to]);
         let (a, b) = (self.place(from), self.place(to));
         let rows = to.row.saturating_sub(from.row);
-        // What passes other rows goes round their boxes.
+        // A line past other rows goes round their boxes.
         let round =
             if rows > 1 { a.width.max(b.width) / 2.0 + 8.0 * rows.min(9) as f64 } else { 0.0 };
         let side = if a.x.min(b.x) < self.names + (WIDTH - self.names) * 0.49 { -1.0 } else { 1.0 };
@@ -170,7 +170,7 @@ fn curve((x, y): (f64, f64), (to_x, to_y): (f64, f64), aside: f64, tasks: &[usiz
     page! { path class=(owner(tasks)) d=(path) {} }
 }
 
-/// The class of what belongs to some tasks.
+/// The CSS class of a set of owners.
 fn owner(tasks: &[usize]) -> String {
     match tasks {
         [task] => format!("t{}", task % COLOURS),

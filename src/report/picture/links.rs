@@ -1,4 +1,4 @@
-//! Which layers read which: paths through a graph that pass no other layer.
+//! Links between layers: paths through a graph without another layer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! The joint graph as a picture: which layers there are, whose weights they are, and what feeds what.
+//! The joint graph as a picture: layers, owners of weights, and connections.
 
 #[cfg(feature = "html")]
 mod drawing;
@@ -15,19 +15,21 @@ use crate::mtz::site::SiteRecord;
 #[cfg(feature = "html")]
 pub(super) use drawing::{COLOURS, drawing};
 
-/// The layers of a joint model, in their order, and how they are connected.
+/// The layers of a joint model in order, and their connections.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Picture {
     /// The layers.
     pub boxes: Vec<LayerBox>,
-    /// Pairs of boxes of which the second reads what the first computes.
+    /// Pairs of boxes: producer and consumer.
     pub links: Vec<Link>,
 }
 
 /// Weights that one task or several tasks own.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerBox {
-    /// Its place from the inputs on; corresponding layers are in one row.
+    /// Its row from the inputs down. Corresponding layers are in one row.
     pub row: usize,
     /// Its owners.
     pub tasks: Vec<usize>,
@@ -39,20 +41,21 @@ pub struct LayerBox {
     pub neurons: usize,
     /// Inputs.
     pub inputs: usize,
-    /// The predicted cost, where neurons were fused.
+    /// The predicted cost, if neurons were fused.
     pub cost: Option<f64>,
-    /// The relative error of each owner's neurons, where they were fused.
+    /// The relative error of each owner's neurons, if they were fused.
     pub errors: Vec<f64>,
 }
 
-/// One box reads another one.
+/// A connection of two boxes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Link {
-    /// The box that computes.
+    /// The producer.
     pub from: usize,
-    /// The box that reads.
+    /// The consumer.
     pub to: usize,
-    /// The tasks in whose nets this is so.
+    /// The tasks that have the connection.
     pub tasks: Vec<usize>,
 }
 
@@ -68,7 +71,7 @@ struct Member {
 }
 
 impl Picture {
-    /// The picture of a joint model; `records` tell what happened at the sites that several nets have.
+    /// The picture of a joint model; `records` are those of the sites of several nets.
     pub fn of(joint: &JointModel, alignment: &Alignment, records: &[SiteRecord]) -> Picture {
         let mut boxes: Vec<LayerBox> = Vec::new();
         let mut holders: Vec<Vec<(usize, NodeId)>> = Vec::new();
@@ -78,7 +81,7 @@ impl Picture {
             let record = if site.is_common() { records.next() } else { None };
             let members = members(joint, site);
             let known = |m: &Member| holders.iter().flatten().any(|h| *h == (m.task, m.node));
-            // The gates of a recurrent node, and further groups of one node, are in its box.
+            // Gates of a recurrent node, and further groups of a node, share its box.
             if members.iter().all(known) {
                 members.iter().for_each(|m| grow(&mut boxes, &holders, m));
                 continue;
@@ -129,7 +132,7 @@ fn by_owner(joint: &JointModel, members: &[Member]) -> Vec<Vec<Member>> {
     groups.into_iter().map(|(_, group)| group).collect()
 }
 
-/// The boxes of layers that were fused with each other: what they share, and what is left of each.
+/// The boxes of fused layers: one per set of owners.
 fn drawn(
     joint: &JointModel,
     group: &[Member],
@@ -178,7 +181,7 @@ fn drawn(
 /// Adds the weights of a further layer of a node to the box that the node is in.
 fn grow(boxes: &mut [LayerBox], holders: &[Vec<(usize, NodeId)>], member: &Member) {
     let node = (member.task, member.node);
-    // What several tasks share counts once.
+    // Weights of several tasks count once.
     let at = holders.iter().position(|own| own.first() == Some(&node));
     if let Some(drawn) = at.and_then(|at| boxes.get_mut(at)) {
         drawn.parameters += member.parameters;

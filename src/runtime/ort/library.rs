@@ -1,4 +1,4 @@
-//! Where ONNX Runtime's shared library may be.
+//! Searches ONNX Runtime's shared library.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// What decides where to look. Taken from the process once, so that the search can be tested.
+/// The environment of the search, separate from the process for testing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Surroundings {
     /// The library or folder named by the caller.
     pub(super) option: Option<PathBuf>,
     /// `ORT_DYLIB_PATH`.
     pub(super) variable: Option<PathBuf>,
-    /// Folders that the host of this library knows of.
+    /// Folders registered by the host program.
     pub(super) host_dirs: Vec<PathBuf>,
     pub(super) executable_dir: Option<PathBuf>,
     pub(super) working_dir: Option<PathBuf>,
@@ -28,8 +28,8 @@ pub(super) struct Surroundings {
 /// See [`look_in`].
 static HOST_DIRS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Looks for the library in `folder` first, as long as the user names none. For programs that host this
-/// library, such as Python, and know their packages.
+/// Adds a folder to search first, unless the user names one. For host programs such as Python, which
+/// know their packages.
 pub fn look_in(folder: PathBuf) {
     let mut folders = HOST_DIRS.lock().unwrap_or_else(PoisonError::into_inner);
     if !folders.contains(&folder) {
@@ -44,8 +44,8 @@ pub(super) struct Place {
     pub(super) libraries: Vec<PathBuf>,
 }
 
-/// How deep a folder made for the library is searched: far enough for unpacked archives and for
-/// packages that sort their binaries by system and processor.
+/// Depth of the search in a folder: enough for unpacked archives, and for packages that sort binaries
+/// by system and processor.
 const OWN_FOLDER_DEPTH: usize = 6;
 
 impl Surroundings {
@@ -65,7 +65,7 @@ impl Surroundings {
         }
     }
 
-    /// The library that was asked for by name, which no other one may stand in for.
+    /// The library that the user named; no other one may replace it.
     pub(super) fn demanded(&self) -> Option<Place> {
         let (name, path) = match (&self.option, &self.variable) {
             (Some(path), _) => ("the given path", path),
@@ -80,7 +80,7 @@ impl Surroundings {
         Some(Place { name: format!("{name} {}", path.display()), libraries })
     }
 
-    /// The places to search, in order. Lazy, because asking Python takes a process.
+    /// The places to search, in order. Lazy, because querying Python starts a process.
     pub(super) fn places(&self) -> impl Iterator<Item = Place> + '_ {
         type Search = fn(&Surroundings) -> Vec<PathBuf>;
         const SEARCHES: [(&str, Search); 6] = [
@@ -138,7 +138,7 @@ pub(super) fn version(library: &Path) -> Option<String> {
     version.split('.').all(|part| part.parse::<u32>().is_ok()).then(|| version.to_string())
 }
 
-/// Where Python looks for modules. Asked once, because it takes a process.
+/// Python's module path. Queried once, because it starts a process.
 fn module_path(python: &str) -> &'static [PathBuf] {
     static PATH: OnceLock<Vec<PathBuf>> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -196,7 +196,7 @@ fn libraries_in(dir: &Path, depth: usize) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a folder on the way names another processor than this one, as packages for several do.
+/// Whether a folder of the path names another processor, as in packages for several processors.
 fn is_for_another_processor(path: &Path) -> bool {
     const PROCESSORS: [(&str, &[&str]); 2] =
         [("x86_64", &["x64", "x86_64", "amd64"]), ("aarch64", &["arm64", "aarch64"])];

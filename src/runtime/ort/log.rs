@@ -1,5 +1,5 @@
-//! What ONNX Runtime writes to its log. It is not printed, because what goes wrong reaches the caller as an
-//! error; but some errors have their reason in the log alone.
+//! Captures ONNX Runtime's log. It is not printed, since errors reach the caller; but some errors
+//! have their reason only in the log.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,14 +8,14 @@ use ::ort::logging::LogLevel;
 
 static KEPT: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Takes one message of the runtime.
+/// Records one message of the runtime.
 pub(super) fn take(level: LogLevel, message: &str) {
     if level >= LogLevel::Error {
         KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
     }
 }
 
-/// Does `work`; gives the errors that were logged meanwhile, too.
+/// Runs `work`; returns its result with the errors that were logged meanwhile.
 pub(super) fn listening<T>(environment: &Environment, work: impl FnOnce() -> T) -> (T, String) {
     environment.set_log_level(LogLevel::Error);
     let outcome = work();

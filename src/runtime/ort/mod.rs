@@ -29,7 +29,7 @@ struct OnnxRuntime {
     loaded: Loaded,
     /// The CUDA device, or `None` for the CPU.
     cuda: Option<usize>,
-    /// Why [`Device::Auto`] did not take CUDA in a build that has it.
+    /// The reason why [`Device::Auto`] did not choose CUDA in a build that has it.
     passed_over: Option<String>,
     threads: Option<usize>,
 }
@@ -102,7 +102,7 @@ impl Backend for OnnxRuntime {
     }
 }
 
-/// Loads the library, or gives the one that this process has loaded before.
+/// Loads the library, or returns the one that this process has loaded before.
 fn connect(surroundings: &Surroundings) -> Result<Loaded> {
     let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let demanded = surroundings.demanded();
@@ -194,7 +194,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// An error of ONNX Runtime as ours, without the place in its sources and the machine's name.
+/// Converts an error of ONNX Runtime, without source locations and the machine's name.
 fn failed<R>(error: ::ort::Error<R>) -> Error {
     // `file.cc:1 function [ONNXRuntimeError] : number : code : what happened`
     let message = error.message();

@@ -18,9 +18,9 @@ pub(super) struct OrtRecurrence {
     states: Vec<Kept>,
     binding: IoBinding,
     session: OrtSession,
-    /// The inputs that are no state.
+    /// The inputs that are not states.
     inputs: Vec<Port>,
-    /// For each output, the number of the state that it is.
+    /// For each output, the number of its state; `None` for other outputs.
     is_state: Vec<Option<usize>>,
     /// Where state is kept.
     memory: MemoryInfo<'static>,
@@ -69,8 +69,8 @@ impl OrtRecurrence {
         let host =
             MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)
                 .map_err(failed)?;
-        // Bound anew in every step: what was bound stays bound to the last step's results, which are
-        // the inputs of this one and must not be written over.
+        // Outputs are bound anew in every step. Old bindings refer to the last results, which are the
+        // inputs of this step and must not be overwritten.
         self.binding.clear_outputs();
         for (port, is_state) in self.session.outputs().iter().zip(&self.is_state) {
             let memory = if is_state.is_some() { &self.memory } else { &host };

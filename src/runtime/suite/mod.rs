@@ -19,7 +19,7 @@ fn device() -> Device {
     named.map_or(Device::Cpu, |name| name.parse().unwrap())
 }
 
-/// Runs `test` on every backend that can be had here.
+/// Runs `test` on every available backend.
 fn each_backend(test: impl Fn(&dyn Backend)) {
     let mut tested = 0;
     let device = device();

@@ -1,4 +1,4 @@
-//! What every backend must refuse, with an error rather than a panic.
+//! Faults that every backend must refuse with an error, not a panic.
 
 use super::*;
 
@@ -56,7 +56,7 @@ fn flipped_bits_never_panic() {
             let mut bytes = whole.clone();
             bytes[position] ^= 1 << (position % 8);
             if let Ok(mut session) = backend.load(ModelSource::Bytes(&bytes)) {
-                // The outcome is open; that there is one is what counts.
+                // Any result or error is right; a panic or crash is not.
                 let _ = session.run(&[("x", &ramp(&[2, 3]))]);
             }
         }
@@ -103,7 +103,7 @@ fn layers_that_do_not_fit_together_name_the_node() {
         .output("product")
         .bytes();
     each_backend(|backend| {
-        // Where sizes are open, the shapes of a run may be what shows it.
+        // With open sizes, only a run may show the fault.
         let outcome = backend.load(ModelSource::Bytes(&model));
         let outcome = outcome.and_then(|mut session| session.run(&[("x", &ramp(&[1, 3]))]));
         let error = outcome.unwrap_err();
@@ -115,7 +115,7 @@ fn layers_that_do_not_fit_together_name_the_node() {
 #[test]
 fn an_index_beyond_the_table_is_an_error() {
     if device() != Device::Cpu {
-        // A GPU's kernel has no way to say so, and gives zeros.
+        // A GPU's kernel cannot report the fault, and returns zeros.
         return;
     }
     let model = Onnx::default()

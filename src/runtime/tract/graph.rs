@@ -1,4 +1,4 @@
-//! What a file tells: ports, operators, and the graph in tract's form.
+//! Reads a file into ports and a graph in tract's form.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::ir::{DataType, Dim};
 /// The model's inputs, its outputs as far as they are declared, and its graph.
 pub(super) fn parse(source: ModelSource<'_>) -> Result<(Vec<Port>, Vec<Port>, InferenceModel)> {
     source.check_readable()?;
-    // Shapes of intermediate values contradict the shapes that plans are made for.
+    // Declared shapes of intermediate values may contradict those of a plan.
     let onnx = tract_onnx::onnx().with_ignore_value_info(true);
     let (proto, dir) = match source {
         ModelSource::Bytes(mut bytes) => (onnx.proto_model_for_read(&mut bytes), None),
@@ -55,8 +55,8 @@ fn is_fed(graph: &pb::GraphProto, value: &pb::ValueInfoProto) -> bool {
     graph.initializer.iter().all(|constant| constant.name != value.name)
 }
 
-/// The model with nodes whose names are no beginnings of others. tract names what it makes of a node
-/// after it, as 'conv.bias' of 'conv', and fails where a value is called so already.
+/// Renames nodes so that no name is a prefix of another. tract derives names from a node's name, such
+/// as 'conv.bias' from 'conv', and fails if a value has that name already.
 fn with_own_names(mut proto: pb::ModelProto) -> pb::ModelProto {
     let nodes = proto.graph.iter_mut().flat_map(|graph| &mut graph.node);
     nodes.enumerate().for_each(|(place, node)| node.name += &format!(" #{place}"));
@@ -99,7 +99,7 @@ fn port(value: &pb::ValueInfoProto) -> Port {
     }
 }
 
-/// An output of which the file tells only the name gets the type and rank that the plan found.
+/// An output with only a name in the file gets the type and rank of the plan.
 pub(super) fn completed(port: Port, fact: Option<&TypedFact>) -> Port {
     let (DataType::Other(0), Some(fact)) = (port.dtype, fact) else { return port };
     let size = |dim: &TDim| usize::try_from(dim.to_i64().ok()?).ok();

@@ -1,4 +1,4 @@
-//! tract, the runtime that is part of this program.
+//! tract, the built-in runtime.
 
 mod graph;
 
@@ -20,7 +20,7 @@ use crate::ir::Dim;
 
 type Plan = Arc<TypedRunnableModel>;
 
-/// The release in Cargo.toml; the crate itself does not tell.
+/// The version in Cargo.toml; the crate does not export it.
 const VERSION: &str = "0.23";
 
 struct Tract;
@@ -66,7 +66,7 @@ struct TractSession {
     outputs: Vec<Port>,
     symbolic: Option<Plan>,
     concrete: HashMap<Vec<Vec<usize>>, Plan>,
-    /// What plans are made from; weights are shared with the plans.
+    /// The source of plans, which share its weights.
     model: InferenceModel,
 }
 
@@ -123,7 +123,7 @@ impl Session for TractSession {
         let shapes = arrays.iter().map(|array| array.shape().to_vec()).collect();
         let plan = self.plan_for_shapes(shapes)?;
         let outcome = compute(&plan, &arrays, &self.outputs)?;
-        // Only now is it certain that the symbolic plan was at fault, not the data.
+        // This run proves that the symbolic plan was at fault, not the data.
         self.symbolic = None;
         Ok(outcome)
     }
@@ -136,7 +136,7 @@ fn has_open_sizes(inputs: &[Port]) -> bool {
     inputs.iter().any(is_open)
 }
 
-/// The shapes for one sample, where nothing but the batch axis is open.
+/// The shapes for one sample, if only the batch axis is open.
 fn shapes_for_batch_of_one(inputs: &[Port]) -> Option<Vec<Vec<usize>>> {
     let one_sample = |port: &Port| {
         let dims = port.shape.as_ref()?.iter().enumerate();
@@ -186,7 +186,7 @@ fn plan(model: &InferenceModel, inputs: &[Port], shapes: &[Vec<TDim>]) -> Result
     let mut model = model.clone();
     for (index, (port, shape)) in inputs.iter().zip(shapes).enumerate() {
         let dims = shape.iter().cloned().map(DimFact::from).collect();
-        // The type is told again, because the parser loses it where an input is an output too.
+        // The type is set again, because the parser loses it if an input is also an output.
         let fact = InferenceFact::dt_shape(datum_type(port)?, ShapeFactoid::closed(dims));
         model.set_input_fact(index, fact).map_err(failed)?;
     }
@@ -235,7 +235,7 @@ fn from_tensor(tensor: &Tensor, port: &Port) -> Result<HostArray> {
     .map_err(failed)
 }
 
-/// An error of tract as ours. Its chain names the node and operator first and may end in a dump.
+/// Converts an error of tract. Its chain names the node and operator first, and may end in a dump.
 fn failed(error: TractError) -> Error {
     const ENOUGH: usize = 500;
     let text = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! What the layers that make a group cost, pair by pair.
+//! Costs of pairs at the producers of a group.
 
 use ndarray::{Array1, Array2};
 
@@ -13,7 +13,7 @@ use super::producer::{KnownNeurons, Producer};
 use super::search::GroupSearch;
 
 impl GroupSearch<'_> {
-    /// Adds what a layer costs to `total`, neurons × channels of the next net.
+    /// Adds the costs at one layer to `total`, neurons × channels of the next net.
     pub(super) fn add_cost(
         &self,
         producer: &Producer<'_>,
@@ -65,7 +65,7 @@ impl GroupSearch<'_> {
         Ok(())
     }
 
-    /// Of neurons that tasks share already, the first task counts.
+    /// For neurons that tasks share already, the first task counts.
     fn add_depthwise(
         &self,
         producer: &Producer<'_>,
@@ -103,14 +103,14 @@ impl GroupSearch<'_> {
     }
 }
 
-/// A neuron and how much it matters at a layer.
+/// A neuron and its weight at a layer.
 struct Row {
     neuron: usize,
     importance: f64,
 }
 
 impl Row {
-    /// Adds what pairs with the next net's rows cost, weighted by how much both matter.
+    /// Adds the costs of pairs with the next net's rows, weighted by both neurons' weights.
     fn add(
         &self,
         producer: &Producer<'_>,

@@ -1,4 +1,4 @@
-//! What is known of groups before the walk.
+//! Findings about groups before the main pass.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,30 +8,30 @@ use crate::align::{TaskChannel, TaskLayer};
 use crate::mtz::joint::JointModel;
 use crate::mtz::site::SettledGroups;
 
-/// What is known of groups before the walk.
+/// Findings about groups before the main pass.
 pub(in crate::mtz::driver) struct Outlook {
-    /// The nets with the groups that are settled already.
+    /// The nets, with the groups that are settled already.
     pub(in crate::mtz::driver) joint: JointModel,
     pub(in crate::mtz::driver) settled: SettledGroups,
     pub(in crate::mtz::driver) later: LaterCosts,
 }
 
-/// What the later layers of groups cost, by the layer at which a task joins others.
+/// Costs of pairs at later layers of groups, by the layer at which a task joins others.
 #[derive(Default)]
 pub(in crate::mtz::driver) struct LaterCosts(BTreeMap<TaskLayer, GroupCosts>);
 
-/// What the later layers of a group cost where a task joins others at its first layer.
+/// Costs at the later layers of a group when a task joins others at its first layer.
 pub(in crate::mtz::driver) struct GroupCosts {
     /// The row of each channel of the others.
     pub(in crate::mtz::driver) neurons: HashMap<TaskChannel, usize>,
     /// Neurons × channels of the task.
     pub(in crate::mtz::driver) cost: Array2<f64>,
-    /// What each pair costs at all layers, in units that are the same for all groups.
+    /// The cost of each pair at all layers, in the same unit for all groups.
     pub(in crate::mtz::driver) pair_costs: Vec<f64>,
 }
 
 impl LaterCosts {
-    /// What later layers cost where a task joins others at `layer`.
+    /// Costs at later layers when a task joins others at `layer`.
     pub(in crate::mtz::driver) fn at(&self, layer: TaskLayer) -> Option<&GroupCosts> {
         self.0.get(&layer)
     }
@@ -41,7 +41,7 @@ impl LaterCosts {
         self.at(layer).is_some_and(|later| later.cost.iter().any(|cost| *cost != 0.0))
     }
 
-    /// Costs of pairs fixed before the walk came to their first layer.
+    /// Costs of pairs fixed before the main pass.
     pub(in crate::mtz::driver) fn pair_costs(&self, layer: TaskLayer) -> Vec<f64> {
         self.at(layer).map(|later| later.pair_costs.clone()).unwrap_or_default()
     }

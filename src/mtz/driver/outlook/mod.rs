@@ -1,12 +1,12 @@
-//! What it costs to share the neurons of groups that several layers make: a residual stream, or the
-//! channels of a depthwise convolution.
+//! Costs of sharing the neurons of groups with several producers: a residual stream, or the channels
+//! of a depthwise convolution.
 //!
-//! One pairing serves all producers, so its cost is the sum of theirs; this is what sec. 3.7 of the
-//! paper becomes where no layer counts as fully merged. What a later producer costs depends on how its
-//! inputs are paired, and in a residual net these lie behind the group. So before the walk through the
-//! layers all groups are paired, one after the other and again with what was found, until nothing
-//! changes, on statistics of the original nets. Of that the later producers' costs are kept. The pairs
-//! themselves are found anew at each group's first layer, where the nets as they are by then count.
+//! One pairing serves all producers, so its cost is the sum of theirs. This replaces sec. 3.7 of the
+//! paper, where one layer counts as fully merged. The cost at a later producer depends on the pairing
+//! of its inputs, and in a residual net these lie behind the group. So all groups are paired before
+//! the main pass, one after the other and again with the new pairs, until nothing changes, on
+//! statistics of the original nets. Only the later producers' costs are kept. The pairs themselves
+//! are found anew at each group's first layer, from the nets as merged by then.
 
 mod costs;
 mod later;
@@ -29,8 +29,8 @@ use view::CorrespondingGroups;
 pub(super) use view::View;
 
 impl View<'_, '_> {
-    /// Finds out what sharing neurons costs at the later layers of groups that several layers make;
-    /// `None` where there are no such groups.
+    /// Computes the costs of pairs at the later producers of groups with several producers; `None` if
+    /// there are no such groups.
     pub(in crate::mtz::driver) fn look_ahead(self) -> Result<Option<Outlook>> {
         let correspondences = self.correspondences()?;
         let is_open = |c: &CorrespondingGroups| {

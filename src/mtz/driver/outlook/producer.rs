@@ -1,15 +1,15 @@
-//! A layer that makes a group's channels, and what they are so far.
+//! A producer of a group, and the group's neurons so far.
 
 use std::collections::HashMap;
 
 use crate::align::TaskChannel;
 use crate::mtz::site::SiteLayer;
 
-/// One layer that makes a group's channels, in the tasks whose pairs are looked for.
+/// One producer of a group, in the tasks that are being paired.
 pub(super) struct Producer<'a> {
     /// The layer of each task.
     pub(super) members: &'a [SiteLayer],
-    /// Which of them joins the others.
+    /// The task that joins the others.
     pub(super) next_net: usize,
 }
 

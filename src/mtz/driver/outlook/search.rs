@@ -1,4 +1,4 @@
-//! Pairs all groups again and again, until nothing changes.
+//! Pairs all groups repeatedly, until nothing changes.
 
 use ndarray::Array2;
 
@@ -22,7 +22,7 @@ use super::view::{CorrespondingGroups, View};
 /// Rounds through all groups at most.
 const SWEEPS: usize = 4;
 
-/// Pairs of groups so far, on a joint model of their own.
+/// The pairs so far, in a joint model of their own.
 pub(super) struct GroupSearch<'a> {
     pub(super) joint: JointModel,
     pub(super) alignment: &'a Alignment,
@@ -30,7 +30,7 @@ pub(super) struct GroupSearch<'a> {
     pub(super) weighting: Weighting<'a>,
     pub(super) statistics: OriginalStats,
     choice: &'a PairChoice<'a>,
-    /// What was settled before.
+    /// The groups that were settled before.
     before: &'a SettledGroups,
     settled: SettledGroups,
     later: LaterCosts,
@@ -81,14 +81,14 @@ impl<'a> GroupSearch<'a> {
         Ok(Outlook { joint: self.joint, settled: self.settled, later: self.later })
     }
 
-    /// Pairs the groups of a correspondence anew, but for those that were settled before; whether that
-    /// changed anything.
+    /// Pairs the groups of a correspondence anew, except settled ones; returns whether that changed
+    /// anything.
     fn pair_groups(&mut self, correspondence: &CorrespondingGroups) -> Result<bool> {
         let before = self.before;
         let old = self.joint.neurons_of(&correspondence.groups);
         let mut order = correspondence.groups.clone();
         order.sort_by_key(|g| !before.is_settled(*g));
-        // What a recurrent layer costs depends on the pairs it had so far.
+        // The costs at a recurrent layer depend on its pairs so far.
         let open = order.iter().filter(|g| !before.is_settled(**g) && !correspondence.is_recurrent);
         let open: Vec<TaskGroup> = open.copied().collect();
         open.iter().for_each(|group| self.joint.unshare(*group));
@@ -102,15 +102,15 @@ impl<'a> GroupSearch<'a> {
             here.push(group);
         }
         if correspondence.consumer.is_some() && !told_apart {
-            // What makes the channels does not tell them apart yet; what reads them has.
+            // The producers do not tell the channels apart yet; their consumers did.
             open.iter().for_each(|group| self.joint.unshare(*group));
             self.joint.share_all(&old);
         }
         Ok(self.joint.neurons_of(&correspondence.groups) != old)
     }
 
-    /// Pairs one group with those of its correspondence that are there already; whether what makes them says what
-    /// pairs cost.
+    /// Pairs one group with those of its correspondence that are paired already; returns whether the
+    /// producers gave costs.
     fn join_group(
         &mut self,
         correspondence: &CorrespondingGroups,
@@ -161,14 +161,15 @@ impl<'a> GroupSearch<'a> {
         Ok(total.iter().any(|cost| *cost != 0.0))
     }
 
-    /// Whether what pairs cost at a site matters to the channels that it and others of `sites` produce:
-    /// weights that the tasks keep cost nothing. They tell which channels are alike where nothing else does.
+    /// Whether the costs at a site count for the channels that `sites` produce. Weights that the
+    /// tasks keep cost nothing, so they count only if no other site does.
     fn counts(&self, site: usize, sites: &[usize]) -> bool {
         let keeps = |site: &usize| self.alignment.sites[*site].own_weights;
         !keeps(&site) || sites.iter().all(keeps)
     }
 
-    /// Keeps what the later layers of a group cost, in the units of its first one, and the pairs' costs.
+    /// Keeps the costs at the later layers of a group, in the unit of its first layer, and the pairs'
+    /// costs.
     fn remember(
         &mut self,
         first: &[SiteLayer],
@@ -184,8 +185,8 @@ impl<'a> GroupSearch<'a> {
         self.later.insert(own.place(), GroupCosts { neurons: neurons.places, cost, pair_costs });
     }
 
-    /// Pairs the channels of a correspondence that are read before they are made by what reads them, as
-    /// something to begin with. Depthwise layers make what they read, and say more than that.
+    /// Pairs channels whose consumer comes before their producers, by that consumer, as a first
+    /// guess. Depthwise layers produce what they read, and give a better guess.
     fn pair_by_consumers(&mut self, groups: &[TaskGroup], consumer: usize) -> Result<()> {
         let site = &self.alignment.sites[consumer];
         let members = corresponding_layers(&self.joint, self.alignment, site);
@@ -214,8 +215,7 @@ impl<'a> GroupSearch<'a> {
         Ok(())
     }
 
-    /// Keeps the pairs of a recurrent correspondence as they were found, if its layers have any other
-    /// input in common.
+    /// Keeps the pairs of a recurrent correspondence, if its layers have another input in common.
     fn settle_recurrent(&mut self, correspondence: &CorrespondingGroups) -> Result<()> {
         let neurons = self.joint.neurons_of(&correspondence.groups);
         let open = correspondence.groups.iter().filter(|g| !self.settled.is_settled(**g));

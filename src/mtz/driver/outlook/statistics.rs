@@ -10,7 +10,7 @@ use crate::mtz::statistics::ChannelStats;
 
 use super::view::{CorrespondingGroups, View};
 
-/// One of so many calibration rows is enough to say which neurons are alike.
+/// Uses one of this many calibration rows, which is enough to find similar neurons.
 const FEWER_ROWS: usize = 4;
 
 /// Statistics of the original nets' layers.
@@ -20,7 +20,7 @@ pub(super) struct OriginalStats {
     pub(super) depthwise: BTreeMap<TaskLayer, ChannelStats>,
 }
 
-/// Statistics of the layers that make the correspondences.
+/// Collects statistics of the producers of the correspondences.
 pub(super) fn original_statistics(
     view: View<'_, '_>,
     correspondences: &[CorrespondingGroups],

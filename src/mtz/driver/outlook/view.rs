@@ -1,4 +1,4 @@
-//! What an outlook is made from.
+//! Inputs of an outlook.
 
 use crate::align::{Alignment, TaskGroup};
 use crate::mtz::driver::pairing::PairChoice;
@@ -9,7 +9,7 @@ use crate::mtz::site::SettledGroups;
 use crate::mtz::statistics::{StatisticsSource, Weighting};
 use crate::progress::Progress;
 
-/// The state of a walk before its first step; an outlook changes nothing of it.
+/// The state of a walk before its first step, which an outlook does not change.
 #[derive(Clone, Copy)]
 pub(in crate::mtz::driver) struct View<'a, 'd> {
     pub(in crate::mtz::driver) joint: &'a JointModel,
@@ -23,13 +23,13 @@ pub(in crate::mtz::driver) struct View<'a, 'd> {
     pub(in crate::mtz::driver) progress: &'a dyn Progress,
 }
 
-/// A correspondence and the sites that make its channels.
+/// A correspondence and its producing sites.
 pub(super) struct CorrespondingGroups {
     /// The group of each task that has one.
     pub(super) groups: Vec<TaskGroup>,
     /// Places in the alignment's sites.
     pub(super) sites: Vec<usize>,
-    /// Whether the first of them reads what it makes.
+    /// Whether the first of them reads channels that it produces.
     pub(super) is_recurrent: bool,
     /// The site that reads its channels before any site pairs them, if one does.
     pub(super) consumer: Option<usize>,

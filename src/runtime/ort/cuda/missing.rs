@@ -1,11 +1,11 @@
-//! What ONNX Runtime's messages say is missing.
+//! Finds the missing part in a message of ONNX Runtime.
 
 /// A part that a message of ONNX Runtime or CUDA names as missing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Missing {
     /// A device of this number.
     Device,
-    /// A driver that knows this version of CUDA.
+    /// A driver for this version of CUDA.
     NewerDriver,
     /// The driver's library.
     Driver(String),
@@ -69,7 +69,7 @@ fn in_search_path(install: &str) -> String {
     format!("{install}, or name the folder that holds it in {variable}")
 }
 
-/// The library of which the dynamic linker says that there is none.
+/// The library that the dynamic linker cannot find.
 fn unopened_library(message: &str) -> Option<&str> {
     let (before, _) = message.split_once(": cannot open shared object file")?;
     before.rsplit(char::is_whitespace).next().filter(|name| name.contains(".so"))

@@ -1,4 +1,4 @@
-//! Whether the CUDA execution provider works here, and which part is missing where it does not.
+//! Checks whether the CUDA execution provider works, and names the missing part if it does not.
 
 mod missing;
 mod packages;
@@ -21,11 +21,11 @@ use crate::ir::Tensor;
 use crate::ir::builder::GraphBuilder;
 use crate::onnx;
 
-/// The CUDA provider for one device, set up to compute what the CPU computes.
+/// The CUDA execution provider for one device, configured for the precision of the CPU.
 ///
-/// Left to itself, ONNX Runtime goes on without a provider that fails; here that is an error. TF32
-/// would round products to 10 bits, and timing the convolution algorithms would choose another one
-/// from run to run.
+/// By default, ONNX Runtime continues without a provider that fails; here that is an error. TF32
+/// would round products to 10 bits, and benchmarking convolution algorithms would choose different
+/// ones from run to run.
 pub(super) fn provider(number: usize) -> ExecutionProviderDispatch {
     CUDA::default()
         .with_device_id(i32::try_from(number).unwrap_or(i32::MAX))
@@ -35,7 +35,7 @@ pub(super) fn provider(number: usize) -> ExecutionProviderDispatch {
         .error_on_failure()
 }
 
-/// Whether this ONNX Runtime is one for CUDA, on whatever machine.
+/// Whether this ONNX Runtime is built for CUDA.
 pub(super) fn is_built_in() -> bool {
     CUDA::is_available().unwrap_or(false)
 }
@@ -70,7 +70,7 @@ pub(super) fn check(loaded: &Loaded, number: usize) -> Result<()> {
     start(loaded, number)
 }
 
-/// Computes a convolution on the device: the provider starts without cuDNN, and fails at the first
+/// Computes a convolution on the device. Without cuDNN, the provider starts, but fails at the first
 /// layer that needs it.
 fn start(loaded: &Loaded, number: usize) -> Result<()> {
     packages::preload(&loaded.library);
@@ -113,7 +113,7 @@ fn unavailable(number: usize, what: &str, next_step: &str) -> Error {
         .hint(Hint::from(next_step).then(", or use ").option_as("device", "cpu"))
 }
 
-/// The provider's library, where it does not lie beside ONNX Runtime's.
+/// The missing library of the provider, which must lie beside ONNX Runtime's.
 fn missing_library(library: &Path) -> Option<&'static str> {
     let name = if cfg!(windows) {
         "onnxruntime_providers_cuda.dll"

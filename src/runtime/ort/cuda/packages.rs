@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ::ort::util::preload_dylib;
 
-/// What the CUDA provider links to or opens, each after those that it needs itself.
+/// The libraries that the CUDA provider uses, each after its own dependencies.
 const LIBRARIES: [&str; 7] = [
     "libcudart.so.",
     "libnvrtc.so.",
@@ -17,8 +17,8 @@ const LIBRARIES: [&str; 7] = [
     "libcudnn.so.",
 ];
 
-/// Loads the libraries of NVIDIA's packages that stand beside that of `library`, where the dynamic
-/// linker does not find them by itself. What cannot be loaded is told by the provider when it starts.
+/// Loads the libraries of NVIDIA's packages beside the package of `library`, unless the dynamic
+/// linker finds them. The provider reports a library that cannot be loaded.
 pub(super) fn preload(library: &Path) {
     for path in libraries_beside(library) {
         let found = path.file_name().is_some_and(|name| preload_dylib(name).is_ok());
@@ -28,8 +28,8 @@ pub(super) fn preload(library: &Path) {
     }
 }
 
-/// The libraries in `nvidia/*/lib` beside the package `onnxruntime/capi` that holds `library`, in the
-/// order in which they need each other.
+/// The libraries in `nvidia/*/lib` beside the package `onnxruntime/capi` of `library`, in the order
+/// of their dependencies.
 pub(super) fn libraries_beside(library: &Path) -> Vec<PathBuf> {
     let library = library.canonicalize().unwrap_or_else(|_| library.to_path_buf());
     let Some(packages) = library.ancestors().nth(3) else { return Vec::new() };

@@ -17,10 +17,10 @@ use parquet::schema::types::ColumnDescriptor;
 
 use self::leaf::{flat, words};
 use self::records::{Numbers, Records};
-use super::archive::{unreadable, wrong_array};
-use super::choice::{Field, Kind};
-use super::options::DataOptions;
-use super::source::{Content, Files, Format, Source};
+use super::super::choice::{Field, Kind};
+use super::super::complaints::{unreadable, wrong_array};
+use super::super::options::DataOptions;
+use super::{Content, Files, Format, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::DataType;
 use crate::runtime::shielded;

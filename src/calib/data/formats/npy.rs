@@ -8,10 +8,10 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::choice::Field;
-use super::media::Anywhere;
-use super::source::{Content, Files, Format, Source};
-use super::stored::{Element, Stored, array_of};
+use super::super::choice::Field;
+use super::super::media::Anywhere;
+use super::super::stored::{Element, Stored, array_of};
+use super::{Content, Files, Format, Source};
 use crate::error::{Error, ErrorKind, Result as Outcome};
 use crate::runtime::HostArray;
 
@@ -65,11 +65,12 @@ struct File {
 
 /// Opens a file, of which samples are read when they are needed. Those of an array in Fortran order lie
 /// apart, so it is read as a whole.
-fn open(files: &Files, _: &super::options::DataOptions) -> Outcome<Box<dyn Source>> {
+fn open(files: &Files, _: &super::super::options::DataOptions) -> Outcome<Box<dyn Source>> {
     let path = files.first();
     let wrong =
         |clause: String| Error::new(ErrorKind::Calibration, format!("{} {clause}", path.display()));
-    let opened = std::fs::File::open(path).map_err(|e| super::archive::unreadable(path, e))?;
+    let opened =
+        std::fs::File::open(path).map_err(|e| super::super::complaints::unreadable(path, e))?;
     let (header, start) = Header::read(&mut BufReader::new(&opened)).map_err(wrong)?;
     let file = Anywhere::open(path)?;
     let array = if header.fortran_order {

@@ -1,16 +1,17 @@
-//! Plans: merges that are written down, and repeated.
+//! Plans: recording a merge in a file, and repeating it.
 
 mod fingerprint;
 mod paths;
 
 use std::path::{Path, PathBuf};
 
-use super::data::DataInput;
-use super::merge::Merger;
-use super::models::ModelInput;
-use super::options::{KeepShared, Typed};
+use super::Merger;
 use crate::align::TaskLayer;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::api::TOOL;
+use crate::api::data::DataInput;
+use crate::api::models::ModelInput;
+use crate::api::options::{KeepShared, Typed};
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::site::SiteRecord;
 use crate::progress::Progress;
 use crate::report::each;
@@ -18,27 +19,39 @@ use crate::zipper::{Decisions, FileRecord, LayerRecord, PlanFile, SiteNames, Wei
 
 pub use paths::resolved;
 
-/// A plan that a merge follows, and one that it writes.
+/// The option whose values are files of the plan.
+pub(crate) const PREPROCESS: &str = "preprocess";
+
+/// The plan that a merge follows, and the plan that it writes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Replay {
-    /// What it follows.
-    pub(super) followed: Option<PlanFile>,
-    /// Whether files may be others than those of the plan.
-    pub(super) allow_changed: bool,
-    /// What it writes, as far as it is known before, and where.
-    pub(super) written: Option<(PathBuf, PlanFile)>,
+pub(in crate::api) struct Replay {
+    /// The plan to follow.
+    pub(in crate::api) followed: Option<PlanFile>,
+    /// Whether files may differ from those of the plan.
+    pub(in crate::api) allow_changed: bool,
+    /// The file of the plan to write, with what is known before the merge.
+    pub(in crate::api) written: Option<(PathBuf, PlanFile)>,
 }
 
-/// What a merge knows of itself.
-pub(super) struct Made<'a> {
-    pub(super) runtime: String,
-    pub(super) memory: u64,
-    pub(super) sites: &'a [SiteNames],
-    pub(super) records: &'a [SiteRecord],
-    pub(super) decisions: &'a Decisions,
+/// The facts about a merge that its plan records.
+pub(in crate::api) struct Made<'a> {
+    pub(in crate::api) runtime: String,
+    pub(in crate::api) memory: u64,
+    pub(in crate::api) sites: &'a [SiteNames],
+    pub(in crate::api) records: &'a [SiteRecord],
+    pub(in crate::api) decisions: &'a Decisions,
 }
 
 /// Reads a plan.
+///
+/// ```no_run
+/// use onnx_zip::{MergeOptions, Merger, Silent, read_plan};
+///
+/// let plan = read_plan("joint.toml".as_ref())?;
+/// let merger = Merger::new(MergeOptions::default()).model("a.onnx").model("b.onnx");
+/// merger.follow(plan, false).merge(&Silent)?.save("joint.onnx", &Silent)?;
+/// # Ok::<(), onnx_zip::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`ErrorKind::Io`] where there is no such file; as [`PlanFile::parse`].
@@ -50,8 +63,8 @@ pub fn read_plan(path: &Path) -> Result<PlanFile> {
 }
 
 impl Merger {
-    /// Decides about layers as a plan does, where it does, and checks that models and samples are those it was
-    /// made with, where it has their checksums. Options, models and samples are given apart.
+    /// Takes decisions about layers from a plan, and compares models and samples with its checksums,
+    /// as far as the plan holds them. Options, models and samples are given separately.
     #[must_use]
     pub fn follow(mut self, plan: PlanFile, allow_changed: bool) -> Self {
         self.replay.followed = Some(plan);
@@ -59,18 +72,18 @@ impl Merger {
         self
     }
 
-    /// Writes a plan of the merge beside the joint model; `plan` holds the options as they would be typed.
+    /// Writes a plan of the merge beside the joint model. `plan` holds the options as typed.
     #[must_use]
     pub fn write_plan(mut self, path: impl Into<PathBuf>, plan: PlanFile) -> Self {
         self.replay.written = Some((path.into(), plan));
         self
     }
 
-    /// Compares what is to be merged with the plan that is followed.
+    /// Compares models and samples with the plan to follow.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for what is not the plan's, unless that is allowed.
-    pub(super) fn check_followed(&self, progress: &dyn Progress) -> Result<()> {
+    /// [`ErrorKind::Usage`] for a file that differs, unless that is allowed.
+    pub(in crate::api) fn check_followed(&self, progress: &dyn Progress) -> Result<()> {
         let Some(plan) = &self.replay.followed else { return Ok(()) };
         let gram = &self.options.calibration.gram;
         type Found = Vec<Option<FileRecord>>;
@@ -103,20 +116,20 @@ impl Merger {
             return Ok(());
         }
         let path = found.path.display();
-        let message = format!("'{path}' is not what the plan was made with: its SHA-256 differs");
+        let message = format!("'{path}' differs from the file of the plan in its SHA-256");
         if self.replay.allow_changed {
             progress.warn(&message);
             return Ok(());
         }
         Err(Error::new(ErrorKind::Usage, message)
-            .hint("restore the file, or go on with --allow-changed"))
+            .hint(Hint::from("restore the file, or go on with ").option("allow-changed")))
     }
 
-    /// What the plan that is followed decides about layers; `None` where it leaves that to the options.
+    /// The decisions of the plan to follow; `None` if it leaves them to the options.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a layer that models do not have in common, or a share that is none.
-    pub(super) fn decisions(&self, sites: &[SiteNames]) -> Result<Option<Decisions>> {
+    /// [`ErrorKind::Usage`] for a layer that the models do not have in common, or an invalid share.
+    pub(in crate::api) fn decisions(&self, sites: &[SiteNames]) -> Result<Option<Decisions>> {
         let layers = self.replay.followed.iter().flat_map(|plan| &plan.layers);
         let mut decisions = None;
         for layer in layers {
@@ -139,10 +152,10 @@ impl Merger {
         Ok(decisions)
     }
 
-    /// Says where a plan is followed with another program or runtime than that which made it.
-    pub(super) fn compare_makers(&self, runtime: &str, progress: &dyn Progress) {
+    /// Warns if the plan was made with another version or runtime.
+    pub(in crate::api) fn compare_makers(&self, runtime: &str, progress: &dyn Progress) {
         let Some(plan) = &self.replay.followed else { return };
-        for (made, now) in [(&plan.tool, super::TOOL), (&plan.runtime, runtime)] {
+        for (made, now) in [(&plan.tool, TOOL), (&plan.runtime, runtime)] {
             if let Some(made) = made.as_ref().filter(|made| *made != now) {
                 progress.warn(&format!(
                     "the plan was made with {made}, and this is {now}: the joint model may differ"
@@ -151,11 +164,16 @@ impl Merger {
         }
     }
 
-    /// The plan of a merge that was made, for a file in this place.
+    /// The text of the plan of a finished merge, for the file `path`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where a file that was merged cannot be read any more.
-    pub(super) fn plan_of(&self, path: &Path, plan: &PlanFile, made: &Made<'_>) -> Result<String> {
+    /// [`ErrorKind::Io`] if a merged file cannot be read any more.
+    pub(in crate::api) fn plan_of(
+        &self,
+        path: &Path,
+        plan: &PlanFile,
+        made: &Made<'_>,
+    ) -> Result<String> {
         let gram = &self.options.calibration.gram;
         let moved = |record: FileRecord| FileRecord {
             path: paths::seen_from(path, &record.path),
@@ -165,6 +183,9 @@ impl Merger {
             Ok(all?.into_iter().flatten().map(moved).collect())
         };
         let mut options = plan.options.clone();
+        for file in options.get_mut(PREPROCESS).into_iter().flatten() {
+            *file = paths::seen_from(path, Path::new(file.as_str())).to_string_lossy().into_owned();
+        }
         if !self.names.is_empty() {
             options.insert("name".to_owned(), self.names.clone());
         }
@@ -173,7 +194,7 @@ impl Merger {
         options.entry("seed".to_owned()).or_insert_with(|| vec![seed.to_string()]);
         options.sort_keys();
         let plan = PlanFile {
-            tool: Some(super::TOOL.to_owned()),
+            tool: Some(TOOL.to_owned()),
             runtime: Some(made.runtime.clone()),
             models: files(self.models.iter().map(of_model).collect())?,
             data: files(self.data.iter().map(of_data).collect())?,
@@ -185,12 +206,12 @@ impl Merger {
     }
 }
 
-/// What was decided about layers that can be decided about.
+/// The decisions about layers that can be shared.
 fn layers(made: &Made<'_>) -> Vec<LayerRecord> {
     let mut layers: Vec<LayerRecord> = Vec::new();
     for (site, record) in made.sites.iter().zip(made.records) {
         let is_open = record.reason.is_none() || record.keeps_weights();
-        // The gates of a recurrent node have its name and its fate.
+        // All gates of a recurrent node have its name, and one decision.
         if !is_open || layers.iter().any(|other| other.layers == site.layers) {
             continue;
         }
@@ -207,7 +228,7 @@ fn layers(made: &Made<'_>) -> Vec<LayerRecord> {
     layers
 }
 
-/// The rank of each net's correction; empty where none has one.
+/// The rank of each net's correction; empty if there are none.
 fn ranks(site: &SiteNames, decisions: &Decisions) -> Vec<usize> {
     let rank = |net: usize| {
         let own = site.members.iter().find(|own| own.task.0 == net);

@@ -1,12 +1,14 @@
-//! The rules of the source tree that the compiler does not know: imports go downward only, outside
-//! crates have one home each, files stay short, and only tests may panic.
+//! The rules of the source tree that the compiler does not know: imports go downward only, files of
+//! one room form no circles, outside crates have one home each, files stay short, and only tests may
+//! panic.
 //!
 //! A failure names the file, the line and the rule. When the code is right and the rule is not, change
 //! the table, with the reason.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+mod circles;
+mod scanner;
+
+use scanner::{all_files, closing_brace, code_of, is_word, sources, without_tests};
 
 /// Top-level modules from the highest floor to the lowest. A module may use those on lower floors
 /// only, so no two modules can need each other.
@@ -44,9 +46,9 @@ const HOMES: &[(&str, &[&str], &str)] = &[
     ("toml", &["zipper/plan_file.rs"], "plans have one format and one reader"),
     ("lapjv", &["mtz/matching/optimal.rs"], "a matcher keeps its algorithm to itself"),
     ("image", &["calib/data/"], "decoding is the data readers' business"),
-    ("parquet", &["calib/data/parquet/"], "a format has one reader"),
-    ("tar", &["calib/data/tar.rs"], "a format has one reader"),
-    ("csv_core", &["calib/data/table.rs"], "a format has one reader"),
+    ("parquet", &["calib/data/formats/parquet/"], "a format has one reader"),
+    ("tar", &["calib/data/formats/tar.rs"], "a format has one reader"),
+    ("csv_core", &["calib/data/formats/table.rs"], "a format has one reader"),
     ("hound", &["calib/data/sound.rs"], "a format has one reader"),
     (
         "clap",
@@ -157,155 +159,6 @@ fn the_scanner_sees_code_and_nothing_else() {
     assert!(names_crate("use ort;", "ort") && names_crate("x(::ort::y)", "ort"));
     assert!(!names_crate("import::x", "ort") && !names_crate("ort.x", "ort"));
     assert!(contains_word("x.unwrap()", ".unwrap()") && !contains_word("println!()", "print!"));
-}
-
-/// A file of `src/` without comments, literals and tests.
-struct Source {
-    /// Path below `src/`.
-    path: String,
-    code: String,
-}
-
-impl Source {
-    /// The top-level module that the file belongs to.
-    fn module(&self) -> &str {
-        self.path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
-    }
-
-    /// How many modules deep the file is.
-    fn depth(&self) -> usize {
-        let segments = self.path.trim_end_matches(".rs").split('/');
-        segments.filter(|segment| *segment != "mod").count()
-    }
-}
-
-/// Every file that is compiled into the library or the binary, except the list of modules itself.
-fn sources() -> Vec<Source> {
-    let mut sources = Vec::new();
-    let mut tests: BTreeSet<String> = BTreeSet::new();
-    for (path, text) in all_files() {
-        let (code, names) = without_tests(&code_of(&text));
-        let folder = match path.rsplit_once('/') {
-            Some((folder, "mod.rs")) => format!("{folder}/"),
-            _ => format!("{}/", path.trim_end_matches(".rs")),
-        };
-        tests.extend(names.iter().map(|name| format!("{folder}{name}")));
-        sources.push(Source { path, code });
-    }
-    let is_test = |path: &str| {
-        let stem = path.trim_end_matches(".rs");
-        tests.iter().any(|t| stem == t || stem.starts_with(&format!("{t}/")))
-    };
-    sources.retain(|s| s.path != "lib.rs" && !is_test(&s.path));
-    assert!(sources.len() > 50, "only {} files were found", sources.len());
-    sources
-}
-
-/// All files below `src/`, by path.
-fn all_files() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> = vec![root.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|suffix| suffix == "rs") {
-                let below = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
-                files.push((below, fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    files.sort();
-    files
-}
-
-/// The text with every comment and literal replaced by blanks, line by line as it was.
-fn code_of(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let mut code = String::with_capacity(text.len());
-    let mut at = 0;
-    while at < chars.len() {
-        let end = end_of_text(&chars, at);
-        for c in &chars[at..end.unwrap_or(at + 1)] {
-            code.push(if end.is_none() || *c == '\n' { *c } else { ' ' });
-        }
-        at = end.unwrap_or(at + 1);
-    }
-    code
-}
-
-/// Where the comment or literal that begins at `at` ends; `None` where none begins.
-fn end_of_text(chars: &[char], at: usize) -> Option<usize> {
-    let find = |from: usize, what: &str| -> usize {
-        let what: Vec<char> = what.chars().collect();
-        let place = chars.get(from..).and_then(|r| r.windows(what.len()).position(|w| w == what));
-        place.map_or(chars.len(), |n| from + n + what.len())
-    };
-    let next = |n: usize| chars.get(at + n).copied().unwrap_or(' ');
-    match chars[at] {
-        '/' if next(1) == '/' => Some(find(at, "\n") - 1),
-        '/' if next(1) == '*' => Some(find(at + 2, "*/")),
-        '\'' if next(1) == '\\' => Some(find(at + 3, "'")),
-        '\'' if next(2) == '\'' => Some(at + 3),
-        '"' => {
-            let mut end = at + 1;
-            while chars.get(end).is_some_and(|c| *c != '"') {
-                end += if chars[end] == '\\' { 2 } else { 1 };
-            }
-            Some(end + 1)
-        }
-        'r' if at == 0 || !is_word(chars[at - 1]) => {
-            let hashes = (1..).take_while(|n| next(*n) == '#').count();
-            let raw = next(1 + hashes) == '"';
-            raw.then(|| find(at + 2 + hashes, &format!("\"{}", "#".repeat(hashes))))
-        }
-        _ => None,
-    }
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
-}
-
-/// Code with blanks for what only tests compile, and the names of test modules in other files.
-fn without_tests(code: &str) -> (String, Vec<String>) {
-    let mark = |code: &str| {
-        let marks = ["#[cfg(test)]", "#[cfg(all(test,"];
-        marks.iter().filter_map(|mark| Some((code.find(mark)?, mark.len()))).min()
-    };
-    let mut kept = code.to_owned();
-    let mut modules = Vec::new();
-    while let Some((start, length)) = mark(&kept) {
-        let body = start + length;
-        let open = kept[body..].find(['{', ';']).map_or(kept.len(), |n| body + n);
-        let end = if kept[open..].starts_with('{') { closing_brace(&kept, open) } else { open };
-        let item = &kept[body..open];
-        if let Some((_, name)) = item.split_once("mod ").filter(|_| end == open) {
-            modules.push(name.trim().to_owned());
-        }
-        let blank: String =
-            kept[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
-        kept.replace_range(start..end, &blank);
-    }
-    (kept, modules)
-}
-
-/// The place behind the brace that closes the one at `open`.
-fn closing_brace(code: &str, open: usize) -> usize {
-    let mut depth = 0;
-    for (at, c) in code[open..].char_indices() {
-        depth += match c {
-            '{' => 1,
-            '}' => -1,
-            _ => 0,
-        };
-        if depth == 0 {
-            return open + at + 1;
-        }
-    }
-    code.len()
 }
 
 /// The top-level modules that code in a file `depth` modules deep names, each with its line.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use ndarray::Array1;
 
-use super::archive::unreadable;
-use super::choice::{Field, Kind};
-use super::media::Paths;
-use super::source::{Content, Source, suffix};
+use super::super::choice::{Field, Kind};
+use super::super::complaints::unreadable;
+use super::super::media::Paths;
+use super::{Content, Source, suffix};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::HostArray;
 

@@ -1,16 +1,16 @@
-//! Paths of a plan: they count from the folder that the plan is in.
+//! Paths in a plan, relative to the plan's folder.
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::staging::folder_of;
 
-/// Where a file of the plan at `plan` is.
+/// Resolves a path in the plan at `plan`.
 pub fn resolved(plan: &Path, file: &Path) -> PathBuf {
     let folder = plan.parent().unwrap_or(Path::new(""));
     folder.join(file)
 }
 
-/// How the plan at `plan` names a file; `file` counts from the working folder. Absolute paths stay.
+/// Makes a path relative to the plan at `plan`. Absolute paths stay.
 pub(super) fn seen_from(plan: &Path, file: &Path) -> PathBuf {
     let folder = folder_of(plan);
     if file.is_absolute() || folder == Path::new(".") {
@@ -22,7 +22,7 @@ pub(super) fn seen_from(plan: &Path, file: &Path) -> PathBuf {
     }
 }
 
-/// The way from a folder to a file, both absolute.
+/// The relative path from a folder to a file, both absolute.
 fn between(folder: &Path, file: &Path) -> PathBuf {
     let (from, to): (Vec<_>, Vec<_>) = (folder.components().collect(), file.components().collect());
     let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// SHA-256 of a file, or of the names and contents of all files of a folder, in hexadecimal digits.
+/// SHA-256 of a file, or of the names and contents of all files in a folder, in hexadecimal digits.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] for what cannot be read.

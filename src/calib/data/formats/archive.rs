@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use zip::ZipArchive;
 
-use super::choice::{Field, LABELS_KEY};
+use super::super::choice::{Field, LABELS_KEY};
+use super::super::complaints::{unreadable, wrong_array};
+use super::super::options::DataOptions;
+use super::super::rows::Arrays;
 use super::npy;
-use super::options::DataOptions;
-use super::rows::Arrays;
-use super::source::{Content, Files, Format, Source};
+use super::{Content, Files, Format, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Port;
 
@@ -19,7 +20,7 @@ pub(super) const FORMAT: Format =
     Format { name: "a .npz archive", suffixes: &["npz"], sharded: false, open };
 
 /// What arrays in memory are called in messages.
-pub(super) const IN_MEMORY: &str = "the data";
+pub(in crate::calib::data) const IN_MEMORY: &str = "the data";
 
 /// An archive, of which only those arrays are read that are needed.
 struct Archive {
@@ -59,7 +60,7 @@ impl Source for Archive {
 }
 
 /// Arrays in memory.
-pub(super) struct Memory<'a> {
+pub(in crate::calib::data) struct Memory<'a> {
     arrays: &'a Arrays,
     names: Vec<String>,
 }
@@ -69,7 +70,7 @@ impl<'a> Memory<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] where there are more arrays than inputs and labels.
-    pub(super) fn new(arrays: &'a Arrays, ports: &[Port]) -> Result<Self> {
+    pub(in crate::calib::data) fn new(arrays: &'a Arrays, ports: &[Port]) -> Result<Self> {
         let in_order = || ports.iter().map(|port| port.name.clone()).chain([LABELS_KEY.to_owned()]);
         let names = match &arrays.names {
             Some(names) => names.clone(),
@@ -97,14 +98,4 @@ impl Source for Memory<'_> {
             array.ok_or_else(|| wrong_array(Path::new(IN_MEMORY), field, "is not there"))?;
         Ok(Content::Array(Arc::clone(array)))
     }
-}
-
-/// An error about one array of a file.
-pub(super) fn wrong_array(file: &Path, array: &str, clause: &str) -> Error {
-    Error::new(ErrorKind::Calibration, format!("{}: array '{array}' {clause}", file.display()))
-}
-
-/// An error about a file that cannot be read at all.
-pub(super) fn unreadable(file: &Path, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("{} cannot be read", file.display())).because(error)
 }

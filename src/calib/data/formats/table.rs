@@ -8,12 +8,12 @@ use std::sync::Arc;
 use csv_core::{ReadFieldResult, ReaderBuilder};
 use ndarray::Array1;
 
-use super::archive::unreadable;
-use super::choice::{Field, Kind, LABELS_KEY};
+use super::super::choice::{Field, Kind, LABELS_KEY};
+use super::super::complaints::unreadable;
+use super::super::media::{LARGEST, Paths, too_large};
+use super::super::options::DataOptions;
 use super::folder::{PICTURES, SOUNDS};
-use super::media::{LARGEST, Paths, too_large};
-use super::options::DataOptions;
-use super::source::{Content, Files, Format, Source, suffix};
+use super::{Content, Files, Format, Source, suffix};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::HostArray;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::choice::{SPLITS, choose_part};
+use super::super::choice::{SPLITS, choose_part};
 use super::folder::entries;
-use super::source::{Format, suffix};
+use super::{Format, suffix};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How deep files may lie, as in `data/en/train-00000.parquet`.

@@ -1,14 +1,25 @@
 //! The forms in which samples are kept: one row per format, and what all of them give.
 
+mod archive;
+mod folder;
+mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod safetensors;
+mod shards;
+mod table;
+mod tar;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(super) use self::archive::{IN_MEMORY, Memory};
 use super::choice::Field;
+use super::complaints::unreadable;
 use super::media::Media;
 use super::options::DataOptions;
 use super::rows::Rows;
-use super::{archive, folder, npy, safetensors, shards, table, tar};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Samples that are opened as far as their fields are known.
@@ -85,7 +96,7 @@ pub(super) const FORMATS: &[Format] = &[
     table::FORMAT,
     tar::FORMAT,
     #[cfg(feature = "parquet")]
-    super::parquet::FORMAT,
+    parquet::FORMAT,
 ];
 
 /// Opens a file or a folder. The other result tells whether the part of [`DataOptions::split`] is taken
@@ -98,7 +109,7 @@ pub(super) fn open(path: &Path, options: &DataOptions) -> Result<(Box<dyn Source
     if path.is_dir() {
         return open_folder(path, options);
     }
-    let metadata = std::fs::metadata(path).map_err(|error| archive::unreadable(path, error))?;
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
     let format = suffix(path)
         .and_then(|own| FORMATS.iter().find(|format| format.suffixes.contains(&own.as_str())));
     let format = format.ok_or_else(|| unknown(path))?;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, Metadata};
 
-use super::archive::wrong_array;
-use super::choice::Field;
-use super::media::Anywhere;
-use super::options::DataOptions;
-use super::source::{Content, Files, Format, Source};
-use super::stored::{Element, Stored};
+use super::super::choice::Field;
+use super::super::complaints::wrong_array;
+use super::super::media::Anywhere;
+use super::super::options::DataOptions;
+use super::super::stored::{Element, Stored};
+use super::{Content, Files, Format, Source};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(super) const FORMAT: Format =

@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use tar::{Archive, EntryType, PaxExtensions};
 
-use super::archive::unreadable;
-use super::choice::{Field, Kind};
+use super::super::choice::{Field, Kind};
+use super::super::complaints::unreadable;
+use super::super::media::{Anywhere, LARGEST, Media, too_large};
+use super::super::options::DataOptions;
+use super::super::rows::Rows;
 use super::folder::{PICTURES, SOUNDS};
-use super::media::{Anywhere, LARGEST, Media, too_large};
 use super::npy;
-use super::options::DataOptions;
-use super::rows::Rows;
-use super::source::{Content, Files, Format, Source};
+use super::{Content, Files, Format, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::DataType;
 use crate::runtime::HostArray;

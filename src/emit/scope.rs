@@ -1,0 +1,14 @@
+//! Which equal parameters are one parameter.
+
+use crate::ir::ValueId;
+use crate::mtz::joint::Neuron;
+
+/// The owner of a parameter: equal parameters are stored once if their scopes are equal, too.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    /// The parameter of one task.
+    Own(usize, ValueId),
+    /// Parameters of shared neurons: the first neuron, and a name for the node that reads them among
+    /// its producers and operators.
+    Shared(Neuron, String),
+}

@@ -1,0 +1,110 @@
+//! Sensitivities of the original nets, and the check that the nets have something in common.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::align::Alignment;
+use crate::error::{Error, ErrorKind, Result};
+use crate::grad::{self, Sample};
+use crate::mtz::joint::JointModel;
+use crate::mtz::matching::Share;
+use crate::mtz::options::{Budget, Method};
+use crate::mtz::plan::{Prediction, predict};
+use crate::mtz::statistics::Sensitivities;
+
+use super::batches::batch_with_gradients;
+use super::{Job, Prepared, equal};
+
+/// Samples that sensitivities are estimated from.
+const SENSITIVITY_SAMPLES: usize = 2048;
+
+/// Sensitivities of the original nets' neurons.
+pub(super) struct Importance {
+    /// Per task; empty where pairs are not weighted.
+    pub(super) sensitivities: Vec<Sensitivities>,
+    /// Tasks that have no gradients, with the reason.
+    pub(super) without: Vec<(String, String)>,
+    /// Seconds that the measurement took.
+    pub(super) seconds: f64,
+}
+
+impl Importance {
+    /// Measures what the merges of a job need to know.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misaligned`] if the nets have nothing in common; else as [`grad::sensitivities`].
+    pub(super) fn measure(prepared: &Prepared, job: &Job<'_>) -> Result<Importance> {
+        let Job { calibration, options, .. } = job;
+        let Prepared { joint, alignment, .. } = prepared;
+        let plan = predict(joint, alignment, &options.budget, false)?;
+        let shares_nothing = |plan: &Prediction| plan.sites.iter().all(|s| s.reason.is_some());
+        if shares_nothing(&plan) {
+            // The options may share nothing although something could be shared.
+            let all = Budget::uniform(Share::Fraction(1.0));
+            let plan = predict(joint, alignment, &all, false)?;
+            if shares_nothing(&plan) && !equal::have_equal_weights(joint) {
+                return Err(misaligned(joint, alignment, &plan));
+            }
+        }
+        let start = Instant::now();
+        let mut importance =
+            Importance { sensitivities: Vec::new(), without: Vec::new(), seconds: 0.0 };
+        // With stored statistics there is no data: pairs are weighted by their mean square.
+        let weighted = options.method == Method::Refit && calibration.stored.is_empty();
+        if weighted && alignment.common().any(|site| !alignment.is_duplicate(site)) {
+            importance.add_sensitivities(joint, job)?;
+        }
+        importance.seconds = start.elapsed().as_secs_f64();
+        Ok(importance)
+    }
+
+    fn add_sensitivities(&mut self, joint: &JointModel, job: &Job<'_>) -> Result<()> {
+        let Job { calibration, options, progress, .. } = *job;
+        progress.begin("sensitivities", joint.tasks().len() as u64);
+        for (task, data) in joint.tasks().iter().zip(&calibration.data) {
+            progress.check()?;
+            let sample = Sample {
+                backend: calibration.backend.as_ref(),
+                data,
+                samples: SENSITIVITY_SAMPLES,
+                batch: batch_with_gradients(task.model(), calibration.batch, calibration.memory),
+                seed: options.seed,
+            };
+            let measured = grad::sensitivities(task.model(), task.coupling(), sample);
+            self.sensitivities.push(match measured {
+                Ok(sensitivities) => sensitivities,
+                Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Backend) => {
+                    self.without.push((task.name().to_owned(), e.to_string()));
+                    BTreeMap::new()
+                }
+                Err(e) => return Err(e),
+            });
+            progress.step();
+        }
+        // Sensitivities of all tasks are compared with each other, so either all tasks have them or
+        // none.
+        if !self.without.is_empty() {
+            self.sensitivities.iter_mut().for_each(BTreeMap::clear);
+        }
+        Ok(())
+    }
+}
+
+fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
+    let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
+    let names = names.join(" and ");
+    let first = plan.sites.first().and_then(|s| Some((s.layers.first()?, s.reason.as_ref()?)));
+    let what = match (alignment.divergences.iter().flatten().next(), first) {
+        (Some(d), _) => format!(
+            "{names} have no layers in common that could be shared: they first differ at '{}' against '{}' ({})",
+            d.a.as_deref().unwrap_or("the end"),
+            d.b.as_deref().unwrap_or("the end"),
+            d.difference
+        ),
+        (None, Some((layer, reason))) => format!(
+            "{names} have no layers that could be shared, from the first one on ('{layer}': {reason})"
+        ),
+        (None, None) => format!("{names} have no layers with weights"),
+    };
+    Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
+}
