@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use onnx_zip::cli::{options, options_and_plan};
 use onnx_zip::{
-    CalibrateOptions, DataInput, FrontierDestination, FrontierOptions, MergeOptions, Merger, ModelInput, PlanOptions, PruneOptions,
-    RetrainOptions, Retrainer, VerifyOptions, report,
+    CalibrateOptions, DataInput, FrontierDestination, FrontierOptions, MergeOptions, Merger,
+    ModelInput, PlanOptions, PruneOptions, RetrainOptions, Retrainer, VerifyOptions, report,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;

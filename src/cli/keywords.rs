@@ -6,11 +6,11 @@ use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, Args, Command};
 use serde::Serialize;
 
+use super::replay::typed_options;
 use crate::api::options::{
     CalibrateOptions, FrontierOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions,
     RuntimeOptions, VerifyOptions,
 };
-use super::replay::typed_options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::zipper::PlanFile;
 

@@ -120,7 +120,9 @@ impl Typed {
             }
             match (is_switch(arg), values.as_slice()) {
                 (false, values) if name == PREPROCESS => {
-                    let file = |value: &String| resolved(path, Path::new(value)).to_string_lossy().into_owned();
+                    let file = |value: &String| {
+                        resolved(path, Path::new(value)).to_string_lossy().into_owned()
+                    };
                     added.extend(values.iter().map(|value| option(name, &file(value))));
                 }
                 (false, values) => added.extend(values.iter().map(|value| option(name, value))),

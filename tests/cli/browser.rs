@@ -80,7 +80,11 @@ fn colours(browser: &Path, page: &Path) -> usize {
 /// Pages of a page as it is printed.
 fn printed(browser: &Path, page: &Path) -> usize {
     let pdf = page.with_extension("pdf");
-    opened(browser, page, &["--no-pdf-header-footer", &format!("--print-to-pdf={}", pdf.display())]);
+    opened(
+        browser,
+        page,
+        &["--no-pdf-header-footer", &format!("--print-to-pdf={}", pdf.display())],
+    );
     let bytes = fs::read(&pdf).unwrap();
     assert!(bytes.starts_with(b"%PDF"));
     let text = String::from_utf8_lossy(&bytes);

@@ -38,9 +38,9 @@ use placing::Findings;
 pub(super) use ready::Ready;
 use record::{Compared, Facts, Shape};
 pub(super) use replay::Made;
-use replay::Replay;
 #[cfg(feature = "cli")]
 pub(crate) use replay::PREPROCESS;
+use replay::Replay;
 pub use replay::{read_plan, resolved};
 
 /// Default number of samples with data.
