@@ -79,10 +79,31 @@ fn choices_and_keys_are_documented() {
 #[test]
 fn every_example_is_listed() {
     let list = read("examples/README.md");
-    for path in files_below(&root().join("examples"), "rs") {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        assert!(list.contains(&format!("({name})")), "{name}");
+    for suffix in ["rs", "py", "sh"] {
+        for path in files_below(&root().join("examples"), suffix) {
+            let name = path.strip_prefix("examples").unwrap().display().to_string();
+            assert!(list.contains(&format!("({name})")), "{name}");
+        }
     }
+}
+
+#[test]
+fn every_page_is_in_the_index() {
+    let index = read("docs/README.md");
+    let lost: Vec<String> = files_below(&root().join("docs"), "md")
+        .into_iter()
+        .map(|path| path.strip_prefix("docs").unwrap().display().to_string())
+        .filter(|page| page != "README.md" && !index.contains(&format!("({page})")))
+        .collect();
+    assert!(lost.is_empty(), "docs/README.md does not list {lost:?}");
+}
+
+#[test]
+fn the_picture_is_that_of_the_tables() {
+    let python = std::env::var("ONNX_ZIP_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = root().join("examples/picture.py");
+    let done = Command::new(python).arg(script).arg("--check").output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 #[test]
@@ -114,7 +135,8 @@ fn named_sources_exist() {
     let mut missing = Vec::new();
     for page in pages() {
         for code in code_in(&read(&page)) {
-            let is_path = |w: &&str| w.starts_with("src/") || w.starts_with("tests/");
+            let is_path =
+                |w: &&str| ["src/", "tests/", "examples/"].iter().any(|start| w.starts_with(start));
             let lost = code.split_whitespace().filter(is_path).filter(|w| !root().join(w).exists());
             missing.extend(lost.map(|w| format!("{}: {w}", page.display())));
         }
@@ -136,12 +158,21 @@ fn commands_and_options_exist() {
                     unknown.push(format!("{}: command {}", page.display(), pair[1]));
                 }
             }
+            if is_of_another_program(&words, &commands) {
+                continue;
+            }
             let flags = words.iter().filter(|w| w.starts_with("--") && w.len() > 2);
-            let strange = flags.filter(|w| !options.contains(**w) && !code.contains("cargo"));
+            let strange = flags.filter(|w| !options.contains(**w));
             unknown.extend(strange.map(|w| format!("{}: option {w}", page.display())));
         }
     }
     assert!(unknown.is_empty(), "\n{}", unknown.join("\n"));
+}
+
+/// Whether a line of code calls something else than the tool, which has options of its own.
+fn is_of_another_program(words: &[&str], commands: &BTreeSet<String>) -> bool {
+    let first = words.iter().find(|w| !w.is_empty()).copied().unwrap_or("");
+    !first.starts_with("--") && !commands.contains(first) && !words.contains(&"onnx-zip")
 }
 
 /// The commands of the tool, and the options of all of them.

@@ -88,6 +88,9 @@ fn a_preprocessing_takes_the_place_of_options() {
     let error = refused(&["--preprocess", "pad.json"]);
     assert!(error.contains("pad.json has `do_pad` = true, which is not understood"), "{error}");
     let thrice = [&file[..], &file, &file].concat();
-    assert!(refused(&thrice).contains("--preprocess was given 3 times for 2 models"));
+    assert!(
+        refused(&thrice)
+            .contains("preprocessing was given 3 times for 2 models; give --preprocess once")
+    );
     assert!(refused(&["--preprocess", "gone.json"]).contains("gone.json cannot be read"));
 }

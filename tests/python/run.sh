@@ -44,4 +44,7 @@ readonly conv=fixtures/models/zoo/resnet
     --samples 200 --max-rows 4096 --no-verify --no-compare
 deploy heads "$joint/conv.onnx" ${conv}_mnist.onnx ${conv}_fashion.onnx
 
+# What the pages tell people to type.
+"$python" tests/python/guides.py
+
 tests/python/handoff.sh

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[cfg(feature = "cli")]
 use super::parse;
 use crate::calib::data::{DataOptions, Layout, Resize, Scale, SoundSteps};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 
 /// How to convert stored samples into model inputs.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -87,8 +87,9 @@ impl SampleOptions {
         if given <= 1 || given == models {
             return Ok(());
         }
-        let message = format!("--preprocess was given {given} times for {models} models");
+        let message = format!("preprocessing was given {given} times for {models} models");
+        let hint = Hint::from("give ").option("preprocess");
         Err(Error::new(ErrorKind::Usage, message)
-            .hint("give it once, or once per model in the models' order"))
+            .hint(hint.then(" once, or once per model in the models' order")))
     }
 }
