@@ -164,7 +164,10 @@ fn cut_and_spoilt_samples_are_answered() {
         assert_eq!(read_samples(&whole, suffix, size), None, "{name}");
         for part in 0..40 {
             let cut = &whole[..whole.len() * part / 40];
-            assert!(read_samples(cut, suffix, size).is_some(), "{name} cut at {}", cut.len());
+            let error = read_samples(cut, suffix, size);
+            // An archive may end behind any sample, and of a sound only the beginning is read.
+            let may_do = matches!(suffix, "tar" | "wav");
+            assert!(may_do || error.is_some(), "{name} cut at {}", cut.len());
         }
         // What says most stands in front, and in Parquet and archives at the end.
         for position in (0..200).chain(whole.len() - 700..whole.len()).step_by(7) {
