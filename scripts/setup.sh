@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prepares a Debian or Ubuntu machine for building and testing; installs only what is missing.
 #   OpenBLAS and Fashion-MNIST   from the distribution's packages
+#   a headless browser           where the distribution has one
 #   .venv                        onnx, onnxruntime and numpy at the pinned versions
 #   .venv-training               ONNX Runtime training, where there is a wheel of it
 #   .venv-wheel                  what builds the Python package
@@ -68,6 +69,17 @@ install_packages() {
     }
 }
 
+# A browser opens the reports in a test. Not every distribution has one as a package.
+install_browser() {
+    local name
+    for name in chromium-headless-shell chromium chromium-browser google-chrome chrome; do
+        if command -v "$name" >/dev/null; then return 0; fi
+    done
+    say "installing chromium-headless-shell"
+    { command -v apt-get >/dev/null && apt install -y --no-install-recommends \
+        chromium-headless-shell; } || say "there is no browser: reports will not be opened in one"
+}
+
 check_python() {
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "Python 3.11 or later is needed and $python is $("$python" --version);" \
@@ -113,6 +125,7 @@ convert_fashion_mnist() {
 }
 
 install_packages
+install_browser
 check_python
 make_venv .venv fixtures/requirements.txt
 make_training_venv

@@ -1,6 +1,7 @@
 """Merge several pre-trained ONNX networks into one smaller multi-task model.
 
-``merge`` makes a :class:`Joint` model, ``plan`` tells what it would do, ``inspect`` shows one model,
+``merge`` makes a :class:`Joint` model, ``plan`` tells what it would do, ``frontier`` measures what joint
+models of several sizes cost, ``inspect`` shows one model,
 ``verify`` compares a joint model with its originals, ``retrain`` trains one a little more, ``prune``
 leaves out weights, and ``calibrate`` stores statistics. Keywords are the options of the command line,
 with the same defaults.
@@ -15,18 +16,20 @@ from ._joint import Joint
 from ._keywords import arguments, documented
 from ._place import find_onnxruntime, program
 from ._progress import listener
-from ._report import Report, Verification
+from ._report import Frontier, Report, Verification
 from .errors import Error, RequirementError, UsageError
 
 __version__ = _native.__version__
 
 __all__ = [
     "Error",
+    "Frontier",
     "Joint",
     "Report",
     "Verification",
     "calibrate",
     "errors",
+    "frontier",
     "inspect",
     "merge",
     "plan",
@@ -116,6 +119,53 @@ def plan(models, **options):
     found, names = _inputs.models(models)
     data, text = _native.plan(found, names, arguments("plan", options))
     return Report(text, data)
+
+
+@documented("frontier")
+def frontier(models, data=None, *, plans=None, keep=None, progress=False, **options):
+    """Measure what joint models of several sizes cost each task.
+
+    Merges for sizes from all that can be shared on, and measures each task's error where samples have
+    labels, else how many samples get another class than from the original, or how far outputs are from
+    the original's. Merges after the first reuse its statistics, so they take less time.
+
+    Parameters
+    ----------
+    models : dict or list
+        As for :func:`merge`.
+    data : optional
+        As for :func:`merge`.
+    plans : str or os.PathLike, optional
+        A folder for the plans of all points; ``onnx-zip merge --plan`` makes a joint model from one.
+        Models and samples that are no files are not in it.
+    keep : str or os.PathLike, optional
+        A folder for the joint models of all points, and their plans.
+    progress : bool or callable, default: False
+        As for :func:`merge`.
+    **options
+        OPTIONS
+
+    Returns
+    -------
+    Frontier
+        The points with their sizes and losses, and the knee of the curve; notebooks draw it.
+    """
+    found, names = _inputs.models(models)
+    sets = _inputs.data(data, names)
+    heard = listener(progress)
+    try:
+        (told, text), html, csv, markdown = _native.frontier(
+            found,
+            names,
+            sets,
+            arguments("frontier", options),
+            None if plans is None else os.fspath(plans),
+            None if keep is None else os.fspath(keep),
+            heard,
+        )
+    finally:
+        heard.close()
+    return Frontier(text, told, html, csv, markdown)
 
 
 def inspect(model):

@@ -30,6 +30,7 @@ _TYPES = {
     "DIR": "path",
     "GLOB=N|F|eE": "dict or str",
     "NAME=SIZE": "dict or str",
+    "INPUT=NAME": "dict or str",
 }
 
 

@@ -59,6 +59,15 @@ def merge(
 def plan(
     models: Sequence[_Model], names: Sequence[str], arguments: Sequence[str]
 ) -> tuple[str, str]: ...
+def frontier(
+    models: Sequence[_Model],
+    names: Sequence[str],
+    data: Sequence[Data],
+    arguments: Sequence[str],
+    plans: str | None,
+    keep: str | None,
+    listener: Any,
+) -> tuple[tuple[str, str], str, str, str]: ...
 def inspect(model: _Model) -> tuple[str, str]: ...
 def verify(
     joint: str,

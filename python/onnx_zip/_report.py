@@ -38,8 +38,11 @@ class Report:
         path = Path(os.fspath(path))
         if path.suffix == ".html" and self._html is None:
             raise ValueError("this report has no HTML: name a .json or .txt file")
-        texts = {".json": json.dumps(self._data, indent=2) + "\n", ".html": self._html}
-        path.write_text(texts.get(path.suffix, self._text), encoding="utf-8")
+        path.write_text(self._texts().get(path.suffix, self._text), encoding="utf-8")
+
+    def _texts(self):
+        """Its texts by the ends of names of files."""
+        return {".json": json.dumps(self._data, indent=2) + "\n", ".html": self._html}
 
     def __getitem__(self, key):
         return self._data[key]
@@ -75,3 +78,35 @@ class Verification(Report):
 
     def __bool__(self):
         return self.passed
+
+
+class Frontier(Report):
+    """The curve of size against loss: joint models of several sizes, and what each costs the tasks."""
+
+    def __init__(self, text, data, html, csv, markdown):
+        super().__init__(text, data, html)
+        self._csv = csv
+        self._markdown = markdown
+
+    @property
+    def points(self):
+        """list of dict: The joint models, from the smallest to the largest."""
+        return self["points"]
+
+    @property
+    def knee(self):
+        """dict or None: The point behind which size costs most."""
+        return next((point for point in self.points if point["knee"]), None)
+
+    def save(self, path):
+        """Writes it to a file.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            ``.html``, ``.json``, ``.csv``, ``.md`` or, for the text, any other name.
+        """
+        super().save(path)
+
+    def _texts(self):
+        return {**super()._texts(), ".csv": self._csv, ".md": self._markdown}

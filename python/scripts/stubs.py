@@ -45,6 +45,12 @@ class Verification(Report):
     def passed(self) -> bool: ...
     def __bool__(self) -> bool: ...
 
+class Frontier(Report):
+    @property
+    def points(self) -> list[dict[str, Any]]: ...
+    @property
+    def knee(self) -> dict[str, Any] | None: ...
+
 class Joint:
     report: Report | None
     def __init__(self, path: _Path) -> None: ...
@@ -71,6 +77,11 @@ FUNCTIONS = {
         "Joint",
     ),
     "plan": ("models: _Models, *", "Report"),
+    "frontier": (
+        "models: _Models, data: _Data = None, *, plans: _Path | None = None,"
+        " keep: _Path | None = None, progress: _Progress = False",
+        "Frontier",
+    ),
     "verify": (
         "joint: Joint | _Path, models: _Models, data: _Data = None, *, progress: _Progress = False",
         "Verification",

@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use onnx_zip::cli::options;
+use onnx_zip::cli::{options, options_and_plan};
 use onnx_zip::mtz::statistics::Sharding;
 use onnx_zip::{
-    CalibrateOptions, DataInput, MergeOptions, Merger, ModelInput, PlanOptions, PruneOptions,
-    RetrainOptions, Retrainer, VerifyOptions, report,
+    CalibrateOptions, DataInput, FrontierDestination, FrontierOptions, MergeOptions, Merger,
+    ModelInput, PlanOptions, PruneOptions, RetrainOptions, Retrainer, VerifyOptions, report,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -107,6 +107,37 @@ pub(crate) fn plan(
     let models: Vec<ModelInput> = models.into_iter().map(|model| model.0).collect();
     let plan = quietly(py, || onnx_zip::plan(&models, &names, &options))?;
     told(&plan, plan.text())
+}
+
+/// The curve of size against loss: its JSON, text, page, table and text in Markdown.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "these are the arguments of Python's function")]
+pub(crate) fn frontier(
+    py: Python<'_>,
+    models: Vec<Model>,
+    names: Vec<String>,
+    data: Vec<PyRef<'_, Data>>,
+    arguments: Vec<OsString>,
+    plans: Option<PathBuf>,
+    keep: Option<PathBuf>,
+    listener: Py<PyAny>,
+) -> PyResult<(Told, String, String, String)> {
+    let given = options_and_plan::<FrontierOptions>(arguments);
+    let (options, plan) = given.map_err(|error| exception(py, &error))?;
+    let (points, latency) = (options.points, options.latency);
+    let merger = models.into_iter().fold(Merger::new(options.into()), |m, model| m.model(model.0));
+    let merger = inputs(data).into_iter().fold(merger.names(names), Merger::data);
+    let curve = Listener::new(listener).run(py, |progress| {
+        let to = FrontierDestination {
+            points,
+            latency,
+            reports: &[],
+            plans: plans.as_deref(),
+            keep: keep.as_deref(),
+        };
+        merger.frontier(&to, &plan, progress)
+    })?;
+    Ok((told(&curve, curve.text())?, curve.html(), curve.csv(), curve.markdown()))
 }
 
 /// One model and what of it can be shared.

@@ -55,6 +55,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(look_in, module)?)?;
     module.add_function(wrap_pyfunction!(commands::merge, module)?)?;
     module.add_function(wrap_pyfunction!(commands::plan, module)?)?;
+    module.add_function(wrap_pyfunction!(commands::frontier, module)?)?;
     module.add_function(wrap_pyfunction!(commands::inspect, module)?)?;
     module.add_function(wrap_pyfunction!(commands::verify, module)?)?;
     module.add_function(wrap_pyfunction!(commands::prune, module)?)?;

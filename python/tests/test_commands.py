@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 from onnx_zip._keywords import arguments, keywords
 
-COMMANDS = ["merge", "plan", "calibrate", "prune", "verify", "retrain"]
+COMMANDS = ["merge", "plan", "frontier", "calibrate", "prune", "verify", "retrain"]
 
 
 def run(*words, **options):
@@ -31,7 +31,7 @@ def test_keywords_are_the_options_of_the_command_line(command):
     # Models, data and places of results are arguments of the functions.
     places = {"data", "name", "output", "report", "json", "dry-run", "keep-rejected", "teacher"}
     places |= {"export", "merge", "quiet", "verbose", "help", "version", "plan", "save-plan"}
-    places |= {"allow-changed"}
+    places |= {"allow-changed", "plans", "keep"}
     function = getattr(onnx_zip, command)
     found = inspect.signature(function).parameters
     assert {flag.replace("-", "_") for flag in flags - places} == set(keywords(command))
@@ -219,3 +219,45 @@ def test_the_command_is_installed_and_ends_with_its_exit_code(digits, tmp_path):
     assert run("inspect", tmp_path / "missing.onnx").returncode == 2
     shown = run("inspect", digits, "--json")
     assert json.loads(shown.stdout) == onnx_zip.inspect(digits).to_dict()
+
+
+def test_a_frontier_has_points_a_knee_and_plans(digits, others, samples, tmp_path):
+    curve = onnx_zip.frontier(
+        {"a": digits, "b": others},
+        data=samples,
+        points=3,
+        samples=200,
+        keep=tmp_path / "kept",
+        runtime="tract",
+    )
+    sizes = [point["size"] for point in curve.points]
+    assert 2 <= len(sizes) <= 3 and sizes == sorted(sizes)
+    assert curve.knee in curve.points
+    assert [task["name"] for task in curve["tasks"]] == ["a", "b"]
+    assert all(task["original"]["error"] is not None for task in curve["tasks"])
+    kept = sorted(path.suffix for path in (tmp_path / "kept").iterdir())
+    assert kept == [".onnx"] * len(sizes) + [".toml"] * len(sizes)
+    joint = onnx_zip.Joint(next((tmp_path / "kept").glob("*.onnx")))
+    assert joint.tasks == ["a", "b"]
+    for name, start in [("c.html", "<!DOCTYPE html>"), ("c.csv", "point,size"), ("c.json", "{")]:
+        curve.save(tmp_path / name)
+        assert (tmp_path / name).read_text().lower().startswith(start.lower())
+    assert "<svg" in curve._repr_html_()
+    with pytest.raises(onnx_zip.errors.UsageError, match="share"):
+        onnx_zip.frontier([digits, others], share=0.5)
+
+
+def test_samples_come_from_files_of_any_format(digits, others, quick):
+    from conftest import FIXTURES
+
+    formats = FIXTURES / "data" / "formats"
+    few = {**quick, "samples": 24, "scale": "1/255", "no_verify": True}
+    expected = onnx_zip.merge([digits, others], data=formats / "digits.npz", **few).to_bytes()
+    for name, more in [
+        ("digits.csv", {}),
+        ("shards", {}),
+        ("hub", {"part": "train", "column": {"labels": "word"}}),
+        ("digits.safetensors", {}),
+    ]:
+        joint = onnx_zip.merge([digits, others], data=formats / name, **few, **more)
+        assert joint.to_bytes() == expected, name

@@ -29,7 +29,7 @@ const IN_MEMORY: &str = "arrays in memory";
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum DataInput {
-    /// A `.npz` or `.npy` file, or a folder of images.
+    /// A file or folder of any known format.
     Path(PathBuf),
     /// Arrays in memory, or batches that were read from an iterator.
     Arrays(Arrays),
@@ -182,20 +182,22 @@ impl Given<'_> {
         // A joint model's data serves all its tasks.
         let per_net = self.inputs.len() == nets.len();
         let place = |i: usize, net: &Net<'_>| if per_net { i } else { net.file };
-        let mut options = self.options.reading();
-        options.validate()?;
+        let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
+        self.options.check_count(files)?;
         let mut sizes = None;
+        let mut found = Extents::new();
         if let Some(trial) = trial.filter(|_| self.is_synthetic()) {
-            let found = settled(nets, &options, seed, trial)?;
+            found = settled(nets, &self.options.reading(0)?, seed, trial)?;
             sizes = (!found.is_empty()).then(|| taken(&found));
-            options.dims.extend(found);
         }
         if let (Some(trial), Some(sizes)) = (trial, &sizes) {
             trial.progress.note(sizes);
         }
         let open = |(i, net): (usize, &Net<'_>)| {
             let input = self.inputs.get(place(i, net)).or(self.inputs.first());
-            let options = DataOptions { tables: net.tables.clone(), ..options.clone() };
+            let mut options = self.options.reading(net.file)?;
+            options.dims.extend(found.clone());
+            options.tables = net.tables.clone();
             let opened = opened(input, net, &options, limit, seed).in_model(net.name)?;
             let available = opened.len();
             let (dataset, rest) = opened.split(limit, seed);

@@ -30,7 +30,6 @@ use crate::zipper::{FrontierPoint, Job, PlanFile, frontier, knee};
 /// # Ok::<(), onnx_zip::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
 pub struct FrontierDestination<'a> {
     /// Number of merges at most.
     pub points: usize,

@@ -30,6 +30,8 @@ pub use data::DataInput;
 pub use frontier::FrontierDestination;
 pub use inspect::inspect;
 pub use joint::Joint;
+#[cfg(feature = "cli")]
+pub(crate) use merge::PREPROCESS;
 pub use merge::{Destination, Merger, read_plan, resolved};
 pub use merged::Merged;
 pub use models::ModelInput;

@@ -23,13 +23,14 @@ pub(super) struct ModelArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Data")]
 pub(super) struct DataArgs {
-    /// Samples: a .npz or .npy file, or a folder of images
+    /// Samples: a .npz, .npy, .safetensors, .csv, .tar or .parquet file, or a folder of images or sounds
     ///
-    /// Give it once for all models, or once per model in the models' order. A .npz holds one array
-    /// per model input, under the input's name (any name for a single input), and perhaps `labels`. A
-    /// folder of images holds one sub-folder per class. Samples need no labels; with labels, errors
-    /// are reported. Without data, random numbers are used, which costs accuracy. Example: --data
-    /// mnist.npz --data fashion.npz
+    /// Give it once for all models, or once per model in the models' order. A file holds one array or
+    /// column per model input, under the input's name (a single one serves a single input), and perhaps
+    /// `labels`. A folder of images (PNG, JPEG, WebP, BMP) or sounds (WAV) holds one sub-folder per
+    /// class; a folder of .parquet or .tar files counts as one. Samples need no labels; with
+    /// labels, errors are reported. Without data, random numbers are used, which
+    /// costs accuracy. Example: --data mnist.npz --data fashion.npz
     #[arg(short, long, value_name = "PATH")]
     pub(super) data: Vec<PathBuf>,
 }

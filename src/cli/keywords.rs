@@ -6,11 +6,13 @@ use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, Args, Command};
 use serde::Serialize;
 
+use super::replay::typed_options;
 use crate::api::options::{
     CalibrateOptions, FrontierOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions,
     RuntimeOptions, VerifyOptions,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::zipper::PlanFile;
 
 /// One option of a command.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -78,6 +80,16 @@ fn keyword(arg: &Arg) -> Option<Keyword> {
 /// # Errors
 /// [`ErrorKind::Usage`] with the sentence of the command line.
 pub fn options<T: Args>(arguments: impl IntoIterator<Item = OsString>) -> Result<T> {
+    options_and_plan(arguments).map(|(options, _)| options)
+}
+
+/// [`options`], and a plan that holds those that were given.
+///
+/// # Errors
+/// As [`options`].
+pub fn options_and_plan<T: Args>(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(T, PlanFile)> {
     let refused = |error: clap::Error| {
         let text = error.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -87,7 +99,8 @@ pub fn options<T: Args>(arguments: impl IntoIterator<Item = OsString>) -> Result
     };
     let command = T::augment_args(Command::new("options").no_binary_name(true));
     let matches = command.try_get_matches_from(arguments).map_err(refused)?;
-    T::from_arg_matches(&matches).map_err(refused)
+    let plan = PlanFile { options: typed_options(&matches), ..PlanFile::default() };
+    Ok((T::from_arg_matches(&matches).map_err(refused)?, plan))
 }
 
 #[cfg(test)]

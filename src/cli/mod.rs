@@ -30,7 +30,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::{Error, ErrorKind, Result};
 use crate::zipper::PlanFile;
 use console::Console;
-pub use keywords::{Keyword, keywords, options};
+pub use keywords::{Keyword, keywords, options, options_and_plan};
 use replay::{Expanded, typed_options};
 
 /// Merge pre-trained ONNX models into one smaller multi-task model

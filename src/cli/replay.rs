@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 
 use super::Cli;
 use crate::api::options::MergeOptions;
-use crate::api::{read_plan, resolved};
+use crate::api::{PREPROCESS, read_plan, resolved};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::zipper::{FileRecord, PlanFile};
 
@@ -119,6 +119,12 @@ impl Typed {
                 continue;
             }
             match (is_switch(arg), values.as_slice()) {
+                (false, values) if name == PREPROCESS => {
+                    let file = |value: &String| {
+                        resolved(path, Path::new(value)).to_string_lossy().into_owned()
+                    };
+                    added.extend(values.iter().map(|value| option(name, &file(value))));
+                }
                 (false, values) => added.extend(values.iter().map(|value| option(name, value))),
                 (true, [is]) if is == "true" => added.push(format!("--{name}").into()),
                 (true, [is]) if is == "false" => {}

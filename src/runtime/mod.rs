@@ -22,6 +22,8 @@ pub use array::HostArray;
 pub use ort::look_in;
 pub use port::{Port, feeds, fixed_batch, shape_text};
 pub use recurrence::{Recurrence, State};
+#[cfg(feature = "parquet")]
+pub(crate) use shield::shielded;
 pub use wide::measuring;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -13,7 +13,7 @@ thread_local! {
 /// Runs `work`; a panic in it becomes an [`ErrorKind::Backend`] error that starts with `what`.
 ///
 /// The error contains the panic's message, so the panic hook is silent on this thread meanwhile.
-pub(super) fn shielded<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn shielded<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     silence_shielded_threads();
     let outer = SHIELDED.replace(true);
     // State that a panic leaves unfinished is local to `work` or dropped by the caller.

@@ -7,7 +7,8 @@ use std::process::Command;
 use crate::tool::{Tool, fashion, fixture, images, mnist};
 
 /// Names of headless browsers' programs.
-const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+const BROWSERS: [&str; 5] =
+    ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome"];
 
 /// Size of the window.
 const WINDOW: (u32, u32) = (1000, 1400);
@@ -76,6 +77,20 @@ fn colours(browser: &Path, page: &Path) -> usize {
     picture.pixels().collect::<std::collections::HashSet<_>>().len()
 }
 
+/// Pages of a page as it is printed.
+fn printed(browser: &Path, page: &Path) -> usize {
+    let pdf = page.with_extension("pdf");
+    opened(
+        browser,
+        page,
+        &["--no-pdf-header-footer", &format!("--print-to-pdf={}", pdf.display())],
+    );
+    let bytes = fs::read(&pdf).unwrap();
+    assert!(bytes.starts_with(b"%PDF"));
+    let text = String::from_utf8_lossy(&bytes);
+    text.matches("/Type /Page\n").count()
+}
+
 #[test]
 fn reports_are_laid_out_in_a_browser() {
     let Some(browser) = browser() else { return };
@@ -98,6 +113,8 @@ fn reports_are_laid_out_in_a_browser() {
     );
     assert_ne!(dark["ink"], seen["ink"], "{dark}");
     assert!(colours(&browser, &page) > 20);
+    let pages = printed(&browser, &page);
+    assert!((1..=4).contains(&pages), "{pages} pages");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod bad_input;
 mod browser;
 mod commands;
 mod compare;
+mod data;
 mod distributed;
 mod files;
 mod frontier;

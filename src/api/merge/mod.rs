@@ -39,6 +39,8 @@ use placing::Findings;
 pub(super) use ready::Ready;
 use record::{Compared, Facts, Shape};
 pub(super) use replay::Made;
+#[cfg(feature = "cli")]
+pub(crate) use replay::PREPROCESS;
 use replay::Replay;
 pub use replay::{read_plan, resolved};
 

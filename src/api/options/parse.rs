@@ -52,9 +52,16 @@ pub(super) fn dimension(text: &str) -> Result<(String, usize), String> {
     parsed.ok_or_else(|| "write NAME=SIZE, e.g. height=224".to_owned())
 }
 
+/// Parses `INPUT=NAME`.
+pub(super) fn column(text: &str) -> Result<(String, String), String> {
+    let parsed = text.split_once('=').map(|(input, name)| (input.to_owned(), name.to_owned()));
+    let parsed = parsed.filter(|(input, name)| !input.is_empty() && !name.is_empty());
+    parsed.ok_or_else(|| "write INPUT=NAME, e.g. labels=fine_label".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{dimension, size};
+    use super::{column, dimension, size};
 
     #[test]
     fn sizes_have_units() {
@@ -72,6 +79,16 @@ mod tests {
         assert_eq!(dimension("image:2=224"), Ok(("image:2".to_owned(), 224)));
         for text in ["224", "h=", "=3", "h=0", "h=-1", "h=x"] {
             assert!(dimension(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn columns_have_an_input_and_a_name() {
+        let pair = |a: &str, b: &str| Ok((a.to_owned(), b.to_owned()));
+        assert_eq!(column("labels=fine"), pair("labels", "fine"));
+        assert_eq!(column("x=a=b"), pair("x", "a=b"));
+        for text in ["labels", "=x", "x="] {
+            assert!(column(text).is_err(), "{text}");
         }
     }
 }

@@ -3,12 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::archive::{Named, wrong_array};
+use super::complaints::wrong_array;
 use super::fit::Fit;
-use super::folder::Images;
+use super::formats::Content;
+use super::media::{Media, is_sound};
 use super::normalise::Normalise;
 use super::options::DataOptions;
+use super::picture::Pictures;
 use super::rows::{Rows, find};
+use super::sound::Sounds;
 use super::synthetic::Generator;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
@@ -19,37 +22,58 @@ use crate::runtime::{HostArray, Port, shape_text};
 pub(super) struct Column {
     pub(super) input: String,
     dtype: DataType,
-    source: Source,
+    values: Values,
     fit: Fit,
     normalise: Option<Normalise>,
     /// Whether the input is a single number, the same for all samples of a run.
     is_single: bool,
+    /// Rows of the table that an input picks from, where values are looked at as they are used.
+    unseen: Option<Option<usize>>,
 }
 
 #[derive(Debug, Clone)]
-enum Source {
+enum Values {
     /// All samples in the type of their file, which is often the smallest.
     Array(Arc<dyn Rows>),
-    Images(Arc<Images>),
+    Pictures(Arc<Pictures>),
+    Sounds(Arc<Sounds>),
     Synthetic(Arc<Generator>),
 }
 
 impl Column {
+    /// A field of a file, for an input.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where it does not fit.
+    pub(super) fn new(
+        file: &Path,
+        name: &str,
+        content: Content,
+        port: &Port,
+        options: &DataOptions,
+    ) -> Result<Self> {
+        match content {
+            Content::Array(array) => Self::from_array(file, name, array, port, options),
+            Content::Media(media) => Self::from_media(media, port, options),
+            Content::Text(_) => Err(wrong_array(file, name, "holds words, which feed no input")),
+        }
+    }
+
     /// Checks an array against the input it is for.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] where its type or shape does not fit, where it is empty, or where
     /// a value is not finite.
-    pub(super) fn from_array(
+    fn from_array(
         file: &Path,
-        named: Named,
+        name: &str,
+        array: Arc<dyn Rows>,
         port: &Port,
         options: &DataOptions,
     ) -> Result<Self> {
-        let Named { name, array } = named;
-        let wrong = |clause: &str| wrong_array(file, &name, clause);
+        let wrong = |clause: &str| wrong_array(file, name, clause);
         let is_single = is_single(port);
-        let array = match is_single {
+        let array: Arc<dyn Rows> = match is_single {
             true => Arc::new(single(array.as_ref())?.ok_or_else(|| {
                 let input = &port.name;
                 wrong(&format!("has several values, but input '{input}' is one for all samples"))
@@ -85,44 +109,46 @@ impl Column {
                     .option("dim"),
             )
         })?;
-        if let Some(row) = array.first_not_finite()? {
-            return Err(wrong(&format!("has a value in sample {row} that is NaN or infinite")));
-        }
-        if let Some(rows) = options.tables.get(&port.name)
-            && let Some((row, number)) = find(array.as_ref(), |some| outside(some, *rows))?
-        {
-            let (input, last) = (&port.name, rows.saturating_sub(1));
-            return Err(wrong(&format!(
-                "has {number} in sample {row}, but input '{input}' picks rows of a table from 0 to {last}"
-            ))
-            .hint("give ids of the model's own vocabulary"));
+        let table = options.tables.get(&port.name).copied();
+        if array.is_scanned() {
+            look_through(array.as_ref(), &port.name, table, |row| row).map_err(
+                |error| match error {
+                    Looked::Wrong(clause) => wrong(&clause),
+                    Looked::Table(clause) => wrong(&clause).hint(OWN_IDS),
+                    Looked::Unread(error) => error,
+                },
+            )?;
         }
         let fitted = fit.shape(sample).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
-        let source = Source::Array(Arc::clone(&array));
-        let input = port.name.clone();
-        Ok(Column { input, dtype: port.dtype, source, fit, normalise, is_single })
+        let unseen = (!array.is_scanned()).then_some(table);
+        let (input, values) = (port.name.clone(), Values::Array(array));
+        Ok(Column { input, dtype: port.dtype, values, fit, normalise, is_single, unseen })
     }
 
-    /// The images of `files` for an input.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Calibration`] where the input takes no images.
-    pub(super) fn from_images(
-        files: Vec<std::path::PathBuf>,
-        port: &Port,
-        options: &DataOptions,
-    ) -> Result<Self> {
+    /// Pictures or sounds for an input; the first one tells which.
+    fn from_media(media: Arc<dyn Media>, port: &Port, options: &DataOptions) -> Result<Self> {
         let wanted = sample_shape(port, options)?.unwrap_or_default();
-        if !is_castable(DataType::U8, port.dtype) {
-            return Err(refused(port, "which no image can be converted to"));
+        let first = media.bytes(&[0])?;
+        let of_sounds = first.first().is_some_and(|bytes| is_sound(bytes));
+        let stored = if of_sounds { DataType::F32 } else { DataType::U8 };
+        if !is_castable(stored, port.dtype) {
+            return Err(refused(port, "which no image or sound can be converted to"));
         }
-        let (images, fit) = Images::new(files, &port.name, &wanted, options)?;
-        let fitted = fit.shape(&images.sample()).unwrap_or_default();
+        let (values, fit, sample) = if of_sounds {
+            let sounds = Sounds::new(media, &port.name, &wanted, options)?;
+            let sample = vec![sounds.length()];
+            let fit = Fit::find(&sample, &wanted, None).unwrap_or(Fit::Same);
+            (Values::Sounds(Arc::new(sounds)), fit, sample)
+        } else {
+            let (pictures, fit) = Pictures::new(media, &port.name, &wanted, options)?;
+            let sample = pictures.sample().to_vec();
+            (Values::Pictures(Arc::new(pictures)), fit, sample)
+        };
+        let fitted = fit.shape(&sample).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
-        let source = Source::Images(Arc::new(images));
         let (input, dtype) = (port.name.clone(), port.dtype);
-        Ok(Column { input, dtype, source, fit, normalise, is_single: false })
+        Ok(Column { input, dtype, values, fit, normalise, is_single: false, unseen: None })
     }
 
     /// `len` made-up samples for input number `index`.
@@ -151,40 +177,66 @@ impl Column {
         Ok(Column {
             input: port.name.clone(),
             dtype: port.dtype,
-            source: Source::Synthetic(Arc::new(generator)),
+            values: Values::Synthetic(Arc::new(generator)),
             fit: Fit::Same,
             normalise: None,
             is_single: is_single(port),
+            unseen: None,
         })
     }
 
     /// The samples `rows` as they are stored, where they are an array.
     pub(super) fn stored(&self, rows: &[usize]) -> Option<Result<HostArray>> {
         let rows = if self.is_single { &[0] } else { rows };
-        match &self.source {
-            Source::Array(array) => Some(array.rows(rows)),
-            Source::Images(_) | Source::Synthetic(_) => None,
+        match &self.values {
+            Values::Array(array) => Some(array.rows(rows)),
+            Values::Pictures(_) | Values::Sounds(_) | Values::Synthetic(_) => None,
         }
     }
 
     /// Number of samples; `None` where there may be any number of them.
     pub(super) fn len(&self) -> Option<usize> {
-        match &self.source {
+        match &self.values {
             _ if self.is_single => None,
-            Source::Array(array) => Some(array.count()),
-            Source::Images(images) => Some(images.len()),
-            Source::Synthetic(generator) => Some(generator.len),
+            Values::Array(array) => Some(array.count()),
+            Values::Pictures(pictures) => Some(pictures.len()),
+            Values::Sounds(sounds) => Some(sounds.len()),
+            Values::Synthetic(generator) => Some(generator.len),
         }
+    }
+
+    /// What the user should know of how samples are prepared.
+    pub(super) fn note(&self) -> Option<String> {
+        let Values::Sounds(sounds) = &self.values else { return None };
+        let (length, input) = (sounds.length(), &self.input);
+        Some(format!(
+            "sounds for input '{input}' are cut or padded at their end to {length} values"
+        ))
     }
 
     /// Whether bytes are fed to a float input just as they are.
     pub(super) fn feeds_raw_bytes(&self) -> bool {
-        let bytes = match &self.source {
-            Source::Array(array) => array.dtype() == DataType::U8,
-            Source::Images(_) => true,
-            Source::Synthetic(_) => false,
+        let bytes = match &self.values {
+            Values::Array(array) => array.dtype() == DataType::U8,
+            Values::Pictures(_) => true,
+            Values::Sounds(_) | Values::Synthetic(_) => false,
         };
         bytes && self.dtype.is_float() && self.normalise.is_none()
+    }
+
+    /// Looks at values that nobody has seen before.
+    fn look(&self, raw: &HostArray, rows: &[usize], table: Option<usize>) -> Result<()> {
+        let name = &self.input;
+        let number_of = |at: usize| rows.get(at).copied().unwrap_or(at);
+        let about = |clause: &str| {
+            let message = format!("the array for input '{name}' {clause}");
+            Error::new(ErrorKind::Calibration, message)
+        };
+        look_through(raw, name, table, number_of).map_err(|error| match error {
+            Looked::Wrong(clause) => about(&clause),
+            Looked::Table(clause) => about(&clause).hint(OWN_IDS),
+            Looked::Unread(error) => error,
+        })
     }
 
     /// The samples `rows` as the input takes them.
@@ -200,11 +252,15 @@ impl Column {
             .because(error)
         };
         let rows = if self.is_single { &[0] } else { rows };
-        let raw = match &self.source {
-            Source::Array(array) => array.rows(rows).map_err(spoilt)?,
-            Source::Images(images) => images.rows(rows)?,
-            Source::Synthetic(generator) => generator.rows(rows)?,
+        let raw = match &self.values {
+            Values::Array(array) => array.rows(rows).map_err(spoilt)?,
+            Values::Pictures(pictures) => pictures.rows(rows)?,
+            Values::Sounds(sounds) => sounds.rows(rows)?,
+            Values::Synthetic(generator) => generator.rows(rows)?,
         };
+        if let Some(table) = self.unseen {
+            self.look(&raw, rows, table)?;
+        }
         let fitted = self.fit.apply(raw).ok_or_else(|| {
             Error::new(ErrorKind::Calibration, format!("samples for '{}' differ", self.input))
         })?;
@@ -235,6 +291,47 @@ fn single(array: &dyn Rows) -> Result<Option<HostArray>> {
     let first = rows.slice_rows(0..len.min(1))?;
     let repeated = HostArray::stack(&vec![first.clone(); len])?;
     Ok((repeated == rows).then_some(first))
+}
+
+/// The next step for ids of another vocabulary.
+const OWN_IDS: &str = "give ids of the model's own vocabulary";
+
+/// What is wrong with an array.
+enum Looked {
+    /// A clause about it.
+    Wrong(String),
+    /// A clause about ids.
+    Table(String),
+    /// It cannot be read.
+    Unread(Error),
+}
+
+impl From<Error> for Looked {
+    fn from(error: Error) -> Self {
+        Looked::Unread(error)
+    }
+}
+
+/// Looks for values that are no numbers of a model's.
+fn look_through<R: Rows + ?Sized>(
+    array: &R,
+    input: &str,
+    table: Option<usize>,
+    number_of: impl Fn(usize) -> usize,
+) -> Result<(), Looked> {
+    if let Some(row) = array.first_not_finite()? {
+        let row = number_of(row);
+        return Err(Looked::Wrong(format!("has a value in sample {row} that is NaN or infinite")));
+    }
+    if let Some(rows) = table
+        && let Some((row, number)) = find(array, |some| outside(some, rows))?
+    {
+        let (row, last) = (number_of(row), rows.saturating_sub(1));
+        return Err(Looked::Table(format!(
+            "has {number} in sample {row}, but input '{input}' picks rows of a table from 0 to {last}"
+        )));
+    }
+    Ok(())
 }
 
 /// The first number that is none of a table with so many rows, and its position. Negative numbers count

@@ -3,16 +3,23 @@
 //! A [`Dataset`] keeps samples as they are stored, as bytes or as files, and converts them batch by
 //! batch: select rows → fit the axes to the model's → cast to the input's type → normalise.
 
-mod archive;
+mod choice;
 mod column;
+mod complaints;
 mod extents;
 mod fit;
-mod folder;
+mod formats;
+mod labels;
+mod media;
 mod normalise;
-mod npy;
 mod options;
+mod picture;
+mod preprocess;
+mod resample;
 mod rows;
 mod shard;
+mod sound;
+mod stored;
 mod synthetic;
 mod tables;
 #[cfg(test)]
@@ -25,11 +32,14 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use self::archive::{Matched, Named, unreadable, wrong_array};
+use self::choice::choose;
 use self::column::Column;
+use self::complaints::wrong_array;
 pub use self::extents::{Extents, trials};
-use self::folder::Listing;
-pub use self::options::{DataOptions, Layout, Resize, Scale};
+use self::formats::{IN_MEMORY, Memory, Source};
+use self::labels::labels;
+pub use self::options::{DataOptions, Layout, PictureSteps, Resize, Scale, Sizing, SoundSteps};
+pub use self::resample::Filter;
 pub use self::rows::{Arrays, Rows, Spooler};
 use self::shard::{Origin, Place};
 pub(crate) use self::shard::{ShardRecord, ShardSamples};
@@ -52,7 +62,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens a `.npz` or `.npy` file, or a folder of images, for a model with inputs `ports`.
+    /// Opens a file or folder of any known format for a model with inputs `ports`.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for options that make no sense, [`ErrorKind::Io`] where the file cannot
@@ -65,24 +75,9 @@ impl Dataset {
 
     fn open_path(path: &Path, ports: &[Port], options: &DataOptions) -> Result<Self> {
         options.validate()?;
-        if path.is_dir() {
-            return Self::of_folder(path, ports, options);
-        }
-        let suffix = path.extension().map(|s| s.to_string_lossy().to_ascii_lowercase());
-        match suffix.as_deref() {
-            Some("npz") => {
-                Self::of_arrays(path, archive::read_npz(path, ports, options)?, ports, options)
-            }
-            Some("npy") => Self::of_arrays(path, archive::read_npy(path, ports)?, ports, options),
-            _ => Err(match std::fs::metadata(path) {
-                Err(error) => unreadable(path, error),
-                Ok(_) => Error::new(
-                    ErrorKind::Calibration,
-                    format!("{} is no kind of data that is known", path.display()),
-                )
-                .hint("give a .npz or .npy file, or a folder of images"),
-            }),
-        }
+        let (mut source, is_part) = formats::open(path, options)?;
+        let whole = DataOptions { split: None, ..options.clone() };
+        Self::of(path, source.as_mut(), ports, if is_part { &whole } else { options })
     }
 
     /// Takes samples from memory for a model with inputs `ports`.
@@ -91,8 +86,8 @@ impl Dataset {
     /// As [`Dataset::open`].
     pub fn from_arrays(arrays: &Arrays, ports: &[Port], options: &DataOptions) -> Result<Self> {
         options.validate()?;
-        let matched = archive::pick(arrays, ports, options)?;
-        let taken = Self::of_arrays(Path::new("the data"), matched, ports, options)?;
+        let mut memory = Memory::new(arrays, ports)?;
+        let taken = Self::of(Path::new(IN_MEMORY), &mut memory, ports, options)?;
         Ok(taken.from_place(Place::Memory, ports, options))
     }
 
@@ -110,15 +105,14 @@ impl Dataset {
         Ok(made.from_place(Place::Synthetic { len, seed }, ports, options))
     }
 
-    fn of_arrays(
+    fn of(
         file: &Path,
-        matched: Matched,
+        source: &mut dyn Source,
         ports: &[Port],
         options: &DataOptions,
     ) -> Result<Self> {
-        let named = matched.inputs.into_iter().zip(ports);
+        let chosen = choose(&source.fields(), file, ports, options)?;
         let mut first: Option<(String, usize)> = None;
-        let mut columns = Vec::new();
         let mut same_length = |name: &str, length: usize| match &first {
             Some((other, expected)) if *expected != length => Err(wrong_array(
                 file,
@@ -131,52 +125,22 @@ impl Dataset {
                 Ok(())
             }
         };
-        for (named, port) in named {
-            let name = named.name.clone();
-            let column = Column::from_array(file, named, port, options)?;
-            column.len().map_or(Ok(()), |len| same_length(&name, len))?;
+        let mut columns = Vec::new();
+        for (name, port) in chosen.inputs.iter().zip(ports) {
+            let column = Column::new(file, name, source.read(name)?, port, options)?;
+            column.len().map_or(Ok(()), |len| same_length(name, len))?;
             columns.push(column);
         }
-        let mut notes = Vec::new();
-        let mut labels = None;
-        if let Some(Named { name, array }) = matched.labels {
-            same_length(&name, array.count())?;
-            let all: Vec<usize> = (0..array.count()).collect();
-            labels = class_labels(array.rows(&all)?);
-            if labels.is_none() {
-                notes
-                    .push(format!("array '{name}' is not one integer per sample, so it is unused"));
-            }
+        let mut notes = source.notes();
+        let mut numbers = None;
+        if let Some(name) = chosen.labels {
+            let content = source.read(&name)?;
+            same_length(&name, content.count())?;
+            let found = labels(&name, content)?;
+            numbers = found.numbers;
+            notes.extend(found.note);
         }
-        Self::new(columns, labels, notes)
-    }
-
-    fn of_folder(folder: &Path, ports: &[Port], options: &DataOptions) -> Result<Self> {
-        let [port] = ports else {
-            return Err(Error::new(
-                ErrorKind::Calibration,
-                format!(
-                    "{} can feed one input, but the model has {}",
-                    folder.display(),
-                    ports.len()
-                ),
-            )
-            .hint("save a .npz with one array per input"));
-        };
-        let listing = Listing::of(folder)?;
-        let mut notes = Vec::new();
-        if listing.skipped > 0 {
-            let skipped = listing.skipped;
-            notes.push(format!("{skipped} files in {} are no PNG or JPEG", folder.display()));
-        }
-        if !listing.classes.is_empty() {
-            notes.push(format!(
-                "labels are the sub-folders in order: {}",
-                listing.classes.join(", ")
-            ));
-        }
-        let column = Column::from_images(listing.files, port, options)?;
-        Self::new(vec![column], listing.labels, notes)
+        Self::new(columns, numbers, notes)
     }
 
     fn new(columns: Vec<Column>, labels: Option<Vec<i64>>, mut notes: Vec<String>) -> Result<Self> {
@@ -184,6 +148,10 @@ impl Dataset {
             return Err(Error::new(ErrorKind::Calibration, "the model has no inputs to feed"));
         }
         let len = columns.iter().find_map(Column::len).or(labels.as_ref().map(Vec::len));
+        if len == Some(0) {
+            return Err(Error::new(ErrorKind::Calibration, "the data has no samples"));
+        }
+        notes.extend(columns.iter().filter_map(Column::note));
         for column in columns.iter().filter(|column| column.feeds_raw_bytes()) {
             notes.push(format!(
                 "uint8 data is fed to input '{}' unscaled, from 0 to 255; pass --scale 1/255 if the \
@@ -303,21 +271,5 @@ impl Dataset {
             Dataset { rows: rows.map(|(row, _)| *row).collect(), ..self.clone() }
         };
         (part(true), part(false))
-    }
-}
-
-/// One label per row, from integers or whole floats; `None` for anything else.
-fn class_labels(array: HostArray) -> Option<Vec<i64>> {
-    if array.shape().iter().skip(1).any(|size| *size != 1) {
-        return None;
-    }
-    match array.clone().integers() {
-        Some(integers) => Some(integers.iter().copied().collect()),
-        None => {
-            let floats = array.into_f32().ok()?;
-            // Class numbers are small, so a float that holds one holds it exactly.
-            let whole = |v: &f32| (v.fract() == 0.0 && v.abs() < 1e6).then_some(*v as i64);
-            floats.iter().map(whole).collect()
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::resample::Filter;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How to read a dataset.
@@ -27,8 +28,52 @@ pub struct DataOptions {
     /// Sizes for dimensions that the model leaves open, by their symbol, or by `INPUT:AXIS` where
     /// they have none.
     pub dims: BTreeMap<String, usize>,
+    /// Where inputs are taken from, by their names, and `labels`: columns, arrays or files that have
+    /// other names.
+    pub columns: BTreeMap<String, String>,
+    /// What becomes of pictures, where a file says so.
+    pub picture: Option<PictureSteps>,
+    /// What becomes of sounds.
+    pub sound: SoundSteps,
     /// How many rows the table has from which an input picks, by input; see [`super::tables`].
     pub tables: BTreeMap<String, usize>,
+}
+
+/// What becomes of a picture on its way to the model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PictureSteps {
+    /// How it gets its size.
+    pub sizing: Sizing,
+    /// How it is resized.
+    pub filter: Filter,
+    /// What is then cut out of its centre.
+    pub crop: Option<Resize>,
+    /// Whether red and blue change places.
+    pub swap: bool,
+}
+
+/// How a picture gets its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sizing {
+    /// It keeps its own.
+    Same,
+    /// It becomes as wide and as high.
+    Exact(Resize),
+    /// Its shorter side becomes so many pixels, and the longer one follows.
+    Shortest(u32),
+}
+
+/// What becomes of a sound on its way to the model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct SoundSteps {
+    /// The samples a second that it must have.
+    pub rate: Option<u32>,
+    /// Whether it gets mean 0 and variance 1.
+    pub normalise: bool,
+    /// Whether mean and variance are those of the sound without padding.
+    pub masked: bool,
+    /// What a short one is padded with.
+    pub padding: f32,
 }
 
 /// A factor, written as a number or a fraction (`1/255`).
@@ -54,6 +99,15 @@ pub struct Resize {
 }
 
 impl DataOptions {
+    /// The size that pictures have in the end, as far as options tell.
+    pub(super) fn picture_size(&self) -> Option<Resize> {
+        let of_steps = |steps: PictureSteps| match (steps.crop, steps.sizing) {
+            (Some(size), _) | (None, Sizing::Exact(size)) => Some(size),
+            (None, Sizing::Same | Sizing::Shortest(_)) => None,
+        };
+        self.resize.or_else(|| self.picture.and_then(of_steps))
+    }
+
     /// Whether values are changed at all.
     pub(super) fn normalises(&self) -> bool {
         self.scale.is_some() || !self.mean.is_empty() || !self.std.is_empty()
@@ -119,7 +173,7 @@ impl FromStr for Resize {
 }
 
 /// Beyond this a size is a mistake, and would only run out of memory.
-const MAX_SIDE: u32 = 1 << 15;
+pub(super) const MAX_SIDE: u32 = 1 << 15;
 
 fn usage(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Usage, message)

@@ -42,6 +42,12 @@ pub trait Rows: Send + Sync + fmt::Debug {
         self.rows(&(0..self.count()).collect::<Vec<_>>())
     }
 
+    /// Whether all samples are looked through before the work begins. Others are looked at as they are
+    /// used.
+    fn is_scanned(&self) -> bool {
+        true
+    }
+
     /// The first sample that holds a value that is NaN or infinite.
     ///
     /// # Errors
@@ -329,7 +335,7 @@ pub(super) fn decoded(dtype: DataType, shape: &[usize], bytes: &[u8]) -> Result<
     })
 }
 
-fn no_spool(error: std::io::Error) -> Error {
+pub(super) fn no_spool(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Io, "cannot write the samples to a temporary file")
         .because(error)
         .hint("free space there, or name another folder in TMPDIR")

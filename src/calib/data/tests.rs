@@ -13,6 +13,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::ir::{DataType, Dim};
 
+mod formats;
+mod prepared;
+
 fn port(name: &str, dtype: DataType, sample: &[usize]) -> Port {
     let batch = Dim::Symbol("batch".into());
     let shape = std::iter::once(batch).chain(sample.iter().map(|size| Dim::Known(*size)));
@@ -173,7 +176,7 @@ fn a_single_array_may_be_a_npy_file() {
     let expected: HostArray = array![[3.0f64, 4.0]].into_dyn().into();
     assert_eq!(data.batch(1..2).unwrap(), [("x".to_string(), expected)]);
     let two = [ports[0].clone(), image_port()];
-    fails(Dataset::open(&path, &two, &DataOptions::default()), "but the model has 2 inputs");
+    fails(Dataset::open(&path, &two, &DataOptions::default()), "has no array for input 'image'");
 }
 
 #[test]
@@ -265,11 +268,13 @@ fn unknown_and_missing_files_are_told_apart() {
     let open = |name: &str| {
         Dataset::open(&dir.path().join(name), &[image_port()], &DataOptions::default())
     };
-    for name in ["gone.npz", "gone.npy", "gone", "gone.csv"] {
+    for name in ["gone.npz", "gone.npy", "gone", "gone.csv", "gone.tar", "gone.parquet"] {
         assert_eq!(open(name).unwrap_err().kind(), ErrorKind::Io, "{name}");
     }
-    std::fs::write(dir.path().join("table.csv"), b"1,2").unwrap();
-    fails(open("table.csv"), "table.csv is no kind of data that is known; give a .npz");
+    std::fs::write(dir.path().join("table.doc"), b"1,2").unwrap();
+    fails(open("table.doc"), "table.doc is no kind of data that is known; give a .npz");
+    std::fs::write(dir.path().join("images.tar.gz"), b"").unwrap();
+    fails(open("images.tar.gz"), "unpack it first");
     std::fs::write(dir.path().join("page.npz"), b"<html>").unwrap();
     fails(open("page.npz"), "page.npz is not a whole .npz archive");
 }
@@ -329,7 +334,7 @@ fn folders_of_images_feed_pixels_and_labels() {
     assert_eq!(batch.shape(), [2, 3, 2, 3]);
     assert_eq!((batch[[0, 2, 1, 2]], batch[[1, 0, 0, 0]]), (1.0, 2.0));
     let two = [ports[0].clone(), image_port()];
-    fails(Dataset::open(dir.path(), &two, &options), "can feed one input");
+    fails(Dataset::open(dir.path(), &two, &options), "has no array for input");
 }
 
 proptest! {

@@ -19,6 +19,9 @@ use crate::zipper::{Decisions, FileRecord, LayerRecord, PlanFile, SiteNames, Wei
 
 pub use paths::resolved;
 
+/// The option whose values are files of the plan.
+pub(crate) const PREPROCESS: &str = "preprocess";
+
 /// The plan that a merge follows, and the plan that it writes.
 #[derive(Debug, Clone, Default)]
 pub(in crate::api) struct Replay {
@@ -180,6 +183,9 @@ impl Merger {
             Ok(all?.into_iter().flatten().map(moved).collect())
         };
         let mut options = plan.options.clone();
+        for file in options.get_mut(PREPROCESS).into_iter().flatten() {
+            *file = paths::seen_from(path, Path::new(file.as_str())).to_string_lossy().into_owned();
+        }
         if !self.names.is_empty() {
             options.insert("name".to_owned(), self.names.clone());
         }

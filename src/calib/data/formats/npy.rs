@@ -4,12 +4,19 @@
 //! not decide how much memory is taken before the data are there, nested literals must not exhaust
 //! the stack, and half precision has to be understood.
 
-use std::io::Read;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
 
-use half::f16;
-use ndarray::{ArrayD, IxDyn, ShapeBuilder};
-
+use super::super::choice::Field;
+use super::super::media::Anywhere;
+use super::super::stored::{Element, Stored, array_of};
+use super::{Content, Files, Format, Source};
+use crate::error::{Error, ErrorKind, Result as Outcome};
 use crate::runtime::HostArray;
+
+pub(super) const FORMAT: Format =
+    Format { name: "a .npy file", suffixes: &["npy"], sharded: false, open };
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -47,7 +54,49 @@ pub(super) fn read(mut reader: impl Read, length: u64) -> Result<HostArray, Stri
     if header.big_endian {
         data.chunks_exact_mut(bytes_per_element).for_each(<[u8]>::reverse);
     }
-    header.array(data)
+    array_of(header.element, &header.shape, header.fortran_order, data)
+}
+
+/// A file of one array.
+struct File {
+    name: String,
+    array: Content,
+}
+
+/// Opens a file, of which samples are read when they are needed. Those of an array in Fortran order lie
+/// apart, so it is read as a whole.
+fn open(files: &Files, _: &super::super::options::DataOptions) -> Outcome<Box<dyn Source>> {
+    let path = files.first();
+    let wrong =
+        |clause: String| Error::new(ErrorKind::Calibration, format!("{} {clause}", path.display()));
+    let opened =
+        std::fs::File::open(path).map_err(|e| super::super::complaints::unreadable(path, e))?;
+    let (header, start) = Header::read(&mut BufReader::new(&opened)).map_err(wrong)?;
+    let file = Anywhere::open(path)?;
+    let array = if header.fortran_order {
+        let array = read(BufReader::new(opened), file.length).map_err(wrong)?;
+        Content::Array(Arc::new(array))
+    } else {
+        let end = file.length;
+        let Header { element, big_endian, shape, .. } = header;
+        let stored = Stored::new(Arc::new(file), start as u64..end, element, big_endian, shape);
+        Content::Array(Arc::new(stored.map_err(wrong)?))
+    };
+    Ok(Box::new(File { name: name_of(path), array }))
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+impl Source for File {
+    fn fields(&self) -> Vec<Field> {
+        vec![Field::array(&self.name)]
+    }
+
+    fn read(&mut self, _: &str) -> Outcome<Content> {
+        Ok(self.array.clone())
+    }
 }
 
 struct Header {
@@ -57,48 +106,22 @@ struct Header {
     shape: Vec<usize>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Element {
-    Bool,
-    U8,
-    U16,
-    U32,
-    U64,
-    I8,
-    I16,
-    I32,
-    I64,
-    F16,
-    F32,
-    F64,
-}
-
-impl Element {
-    const NAMES: [(&'static str, Element); 13] = [
-        ("b1", Element::Bool),
-        ("?", Element::Bool),
-        ("u1", Element::U8),
-        ("u2", Element::U16),
-        ("u4", Element::U32),
-        ("u8", Element::U64),
-        ("i1", Element::I8),
-        ("i2", Element::I16),
-        ("i4", Element::I32),
-        ("i8", Element::I64),
-        ("f2", Element::F16),
-        ("f4", Element::F32),
-        ("f8", Element::F64),
-    ];
-
-    fn size(self) -> usize {
-        match self {
-            Element::Bool | Element::U8 | Element::I8 => 1,
-            Element::U16 | Element::I16 | Element::F16 => 2,
-            Element::U32 | Element::I32 | Element::F32 => 4,
-            Element::U64 | Element::I64 | Element::F64 => 8,
-        }
-    }
-}
+/// Names of elements.
+const NAMES: [(&str, Element); 13] = [
+    ("b1", Element::Bool),
+    ("?", Element::Bool),
+    ("u1", Element::U8),
+    ("u2", Element::U16),
+    ("u4", Element::U32),
+    ("u8", Element::U64),
+    ("i1", Element::I8),
+    ("i2", Element::I16),
+    ("i4", Element::I32),
+    ("i8", Element::I64),
+    ("f2", Element::F16),
+    ("f4", Element::F32),
+    ("f8", Element::F64),
+];
 
 impl Header {
     /// The header and its length in bytes.
@@ -144,7 +167,7 @@ impl Header {
             descr.strip_prefix(['\'', '"']).and_then(|rest| rest.split(['\'', '"']).next());
         let name = quoted.ok_or("holds records, not numbers")?;
         let bare = name.trim_start_matches(['<', '>', '|', '=']);
-        let element = Element::NAMES.iter().find(|(known, _)| *known == bare);
+        let element = NAMES.iter().find(|(known, _)| *known == bare);
         let element = element.map(|(_, element)| *element).ok_or_else(|| {
             format!("has elements of type '{name}', which are neither integers, floats nor bools")
         })?;
@@ -160,52 +183,6 @@ impl Header {
             .ok_or("has a shape that is not a list of sizes")?;
         Ok(Header { element, big_endian: name.starts_with('>'), fortran_order, shape })
     }
-
-    /// The array of `data` in the nearest type of [`HostArray`] that holds all its values.
-    fn array(self, data: Vec<u8>) -> Result<HostArray, String> {
-        let shape = IxDyn(&self.shape).set_f(self.fortran_order);
-        macro_rules! decoded {
-            ($stored:ty) => {
-                decoded!($stored, <$stored>::from)
-            };
-            ($stored:ty, $convert:expr) => {{
-                const SIZE: usize = size_of::<$stored>();
-                let element = |chunk: &[u8]| {
-                    let mut bytes = [0; SIZE];
-                    bytes.copy_from_slice(chunk);
-                    $convert(<$stored>::from_le_bytes(bytes))
-                };
-                let values: Vec<_> = data.chunks_exact(SIZE).map(element).collect();
-                ArrayD::from_shape_vec(shape, values).map(HostArray::from)
-            }};
-        }
-        let array = match self.element {
-            Element::Bool => {
-                if data.iter().any(|byte| *byte > 1) {
-                    return Err("has bools that are neither 0 nor 1".to_string());
-                }
-                decoded!(u8, |byte| byte == 1)
-            }
-            Element::U8 => ArrayD::from_shape_vec(shape, data).map(HostArray::from),
-            Element::I8 => decoded!(i8),
-            Element::U16 => decoded!(u16, i32::from),
-            Element::I16 => decoded!(i16, i32::from),
-            Element::U32 => decoded!(u32, i64::from),
-            Element::I32 => decoded!(i32),
-            Element::U64 => {
-                if data.chunks_exact(8).any(|chunk| chunk.last().is_some_and(|top| *top > 127)) {
-                    return Err("has unsigned integers beyond 63 bits".to_string());
-                }
-                decoded!(u64, |v| v as i64)
-            }
-            Element::I64 => decoded!(i64),
-            Element::F16 => decoded!(f16),
-            Element::F32 => decoded!(f32),
-            Element::F64 => decoded!(f64),
-        };
-        let array = array.map_err(|error| format!("does not fill its shape ({error})"))?;
-        Ok(array.into_row_major())
-    }
 }
 
 /// The sizes in `10, 28, 28`; a trailing comma and Python 2's long integers are allowed.
@@ -220,6 +197,7 @@ fn shape(text: &str) -> Option<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::f16;
     use ndarray::{Array2, ShapeBuilder, array};
     use ndarray_npy::WriteNpyExt;
     use proptest::prelude::*;

@@ -1,0 +1,101 @@
+//! Named arrays in `.npz` files and in memory.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zip::ZipArchive;
+
+use super::super::choice::{Field, LABELS_KEY};
+use super::super::complaints::{unreadable, wrong_array};
+use super::super::options::DataOptions;
+use super::super::rows::Arrays;
+use super::npy;
+use super::{Content, Files, Format, Source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::Port;
+
+pub(super) const FORMAT: Format =
+    Format { name: "a .npz archive", suffixes: &["npz"], sharded: false, open };
+
+/// What arrays in memory are called in messages.
+pub(in crate::calib::data) const IN_MEMORY: &str = "the data";
+
+/// An archive, of which only those arrays are read that are needed.
+struct Archive {
+    path: PathBuf,
+    zip: ZipArchive<BufReader<File>>,
+    entries: Vec<String>,
+}
+
+fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
+    let path = files.first().to_owned();
+    let file = File::open(&path).map_err(|error| unreadable(&path, error))?;
+    let zip = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(&path, error))?;
+    let entries = zip.file_names().map(str::to_string).collect();
+    Ok(Box::new(Archive { path, zip, entries }))
+}
+
+fn damaged(path: &Path, error: zip::result::ZipError) -> Error {
+    let message = format!("{} is not a whole .npz archive", path.display());
+    Error::new(ErrorKind::Calibration, message).because(error)
+}
+
+impl Source for Archive {
+    fn fields(&self) -> Vec<Field> {
+        let names = self.entries.iter().map(|name| name.strip_suffix(".npy").unwrap_or(name));
+        names.map(Field::array).collect()
+    }
+
+    fn read(&mut self, field: &str) -> Result<Content> {
+        let entry = format!("{field}.npy");
+        let entry = self.entries.iter().find(|e| **e == entry).map_or(field, String::as_str);
+        let entry = self.zip.by_name(entry).map_err(|error| damaged(&self.path, error))?;
+        let length = entry.size();
+        let array = npy::read(entry, length);
+        let array = array.map_err(|clause| wrong_array(&self.path, field, &clause))?;
+        Ok(Content::Array(Arc::new(array)))
+    }
+}
+
+/// Arrays in memory.
+pub(in crate::calib::data) struct Memory<'a> {
+    arrays: &'a Arrays,
+    names: Vec<String>,
+}
+
+impl<'a> Memory<'a> {
+    /// Arrays with their names, or with those of the inputs that they are for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where there are more arrays than inputs and labels.
+    pub(in crate::calib::data) fn new(arrays: &'a Arrays, ports: &[Port]) -> Result<Self> {
+        let in_order = || ports.iter().map(|port| port.name.clone()).chain([LABELS_KEY.to_owned()]);
+        let names = match &arrays.names {
+            Some(names) => names.clone(),
+            None => in_order().take(arrays.arrays.len()).collect(),
+        };
+        if names.len() < arrays.arrays.len() {
+            let (found, inputs) = (arrays.arrays.len(), ports.len());
+            let message =
+                format!("{IN_MEMORY} has {found} arrays, but the model has {inputs} inputs");
+            return Err(Error::new(ErrorKind::Calibration, message)
+                .hint("give one array per input, and perhaps one of labels behind them"));
+        }
+        Ok(Memory { arrays, names })
+    }
+}
+
+impl Source for Memory<'_> {
+    fn fields(&self) -> Vec<Field> {
+        self.names.iter().map(Field::array).collect()
+    }
+
+    fn read(&mut self, field: &str) -> Result<Content> {
+        let array = self.names.iter().zip(&self.arrays.arrays).find(|(own, _)| *own == field);
+        let (_, array) =
+            array.ok_or_else(|| wrong_array(Path::new(IN_MEMORY), field, "is not there"))?;
+        Ok(Content::Array(Arc::clone(array)))
+    }
+}

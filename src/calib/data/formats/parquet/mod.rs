@@ -1,0 +1,216 @@
+//! Parquet, as Hugging Face stores datasets: pictures and sounds as bytes, classes as numbers or words.
+//!
+//! Rows are decoded when they are needed, in the order of the file, and what was decoded is kept in a
+//! temporary file: a pass over the samples reads the file once, and no row group has to fit in memory.
+
+mod leaf;
+mod records;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::schema::types::ColumnDescriptor;
+
+use self::leaf::{flat, words};
+use self::records::{Numbers, Records};
+use super::super::choice::{Field, Kind};
+use super::super::complaints::{unreadable, wrong_array};
+use super::super::options::DataOptions;
+use super::{Content, Files, Format, Source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ir::DataType;
+use crate::runtime::shielded;
+
+pub(super) const FORMAT: Format =
+    Format { name: "Parquet", suffixes: &["parquet"], sharded: true, open };
+
+/// Rows that files may claim: each takes eight bytes before anything is read.
+const MOST_ROWS: usize = 100_000_000;
+
+/// One file.
+struct Shard {
+    path: PathBuf,
+    reader: SerializedFileReader<File>,
+}
+
+/// One row group, and the number of its first row.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    shard: usize,
+    index: usize,
+    first: usize,
+    rows: usize,
+}
+
+/// What a field is in the file.
+#[derive(Debug, Clone)]
+struct Leaf {
+    kind: Kind,
+    /// The path of the column, e.g. `image.bytes`.
+    path: String,
+    dtype: DataType,
+    /// Whether each row has a list.
+    listed: bool,
+}
+
+/// All files.
+struct Table {
+    shards: Arc<Vec<Shard>>,
+    groups: Arc<Vec<Group>>,
+    fields: BTreeMap<String, Leaf>,
+    given: PathBuf,
+}
+
+fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
+    let (mut shards, mut groups) = (Vec::new(), Vec::new());
+    let mut rows = 0usize;
+    for path in &files.all {
+        let reader = guarded(path, || {
+            let file = File::open(path).map_err(|error| unreadable(path, error))?;
+            SerializedFileReader::new(file).map_err(|error| damaged(path, error))
+        })?;
+        for (index, group) in reader.metadata().row_groups().iter().enumerate() {
+            let own = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
+            groups.push(Group { shard: shards.len(), index, first: rows, rows: own });
+            rows = rows.saturating_add(own);
+            if rows > MOST_ROWS {
+                let message = format!("{} claims more rows than are read", path.display());
+                return Err(Error::new(ErrorKind::Calibration, message)
+                    .hint(format!("give at most {MOST_ROWS}")));
+            }
+        }
+        shards.push(Shard { path: path.clone(), reader });
+    }
+    let fields = shards.first().map(fields).unwrap_or_default();
+    let given = files.given.clone();
+    Ok(Box::new(Table { shards: Arc::new(shards), groups: Arc::new(groups), fields, given }))
+}
+
+/// The fields of a file: numbers, bytes and words of a column each, and Hugging Face's pictures and
+/// sounds, which are structures with a column `bytes`.
+fn fields(shard: &Shard) -> BTreeMap<String, Leaf> {
+    let schema = shard.reader.metadata().file_metadata().schema_descr();
+    let mut fields = BTreeMap::new();
+    for (place, column) in schema.columns().iter().enumerate() {
+        let root = schema.get_column_root(place);
+        let parts = column.path().parts();
+        let in_structure = root.is_group() && parts.get(1).is_some_and(|part| part == "bytes");
+        let listed = column.max_rep_level() > 0;
+        if root.is_group() && !in_structure && !listed {
+            continue;
+        }
+        let Some((kind, dtype)) = kind(column, listed) else { continue };
+        let path = column.path().string();
+        fields.entry(root.name().to_owned()).or_insert(Leaf { kind, path, dtype, listed });
+    }
+    fields
+}
+
+fn kind(column: &ColumnDescriptor, listed: bool) -> Option<(Kind, DataType)> {
+    let converted = column.converted_type();
+    let unsigned = |bits: i8| column.logical_type_ref() == Some(&LogicalType::integer(bits, false));
+    let words = converted == ConvertedType::UTF8
+        || matches!(column.logical_type_ref(), Some(LogicalType::String | LogicalType::Enum));
+    Some(match column.physical_type() {
+        Physical::BOOLEAN => (Kind::Array, DataType::Bool),
+        Physical::INT32 if converted == ConvertedType::UINT_8 || unsigned(8) => {
+            (Kind::Array, DataType::U8)
+        }
+        Physical::INT32 if converted == ConvertedType::UINT_32 || unsigned(32) => {
+            (Kind::Array, DataType::I64)
+        }
+        Physical::INT32 => (Kind::Array, DataType::I32),
+        Physical::INT64 => (Kind::Array, DataType::I64),
+        Physical::FLOAT => (Kind::Array, DataType::F32),
+        Physical::DOUBLE => (Kind::Array, DataType::F64),
+        Physical::BYTE_ARRAY if !listed && words => (Kind::Text, DataType::U8),
+        Physical::BYTE_ARRAY if !listed => (Kind::Media, DataType::U8),
+        _ => return None,
+    })
+}
+
+impl Source for Table {
+    fn fields(&self) -> Vec<Field> {
+        let field = |(name, leaf): (&String, &Leaf)| Field { name: name.clone(), kind: leaf.kind };
+        self.fields.iter().map(field).collect()
+    }
+
+    fn read(&mut self, field: &str) -> Result<Content> {
+        let Some(leaf) = self.fields.get(field) else {
+            return Err(wrong_array(&self.given, field, "is not there"));
+        };
+        let column = Column {
+            shards: Arc::clone(&self.shards),
+            groups: Arc::clone(&self.groups),
+            leaf: leaf.clone(),
+            field: field.to_owned(),
+        };
+        Ok(match leaf.kind {
+            Kind::Text => Content::Text(words(&column)?),
+            Kind::Array if !leaf.listed => Content::Array(Arc::new(flat(&column)?)),
+            Kind::Array => Content::Array(Arc::new(Numbers::new(Records::new(column)?)?)),
+            Kind::Media => Content::Media(Arc::new(Records::new(column)?)),
+        })
+    }
+}
+
+/// One column of all files.
+struct Column {
+    shards: Arc<Vec<Shard>>,
+    groups: Arc<Vec<Group>>,
+    leaf: Leaf,
+    field: String,
+}
+
+impl Column {
+    fn rows(&self) -> usize {
+        self.groups.last().map_or(0, |group| group.first + group.rows)
+    }
+
+    /// The reader of one group.
+    fn reader(&self, group: Group) -> Result<parquet::column::reader::ColumnReader> {
+        let missing = || self.wrong(group, "is not there");
+        let shard = self.shards.get(group.shard).ok_or_else(missing)?;
+        let schema = shard.reader.metadata().file_metadata().schema_descr();
+        let own = |column: &Arc<ColumnDescriptor>| {
+            column.path().string() == self.leaf.path
+                && kind(column, self.leaf.listed) == Some((self.leaf.kind, self.leaf.dtype))
+        };
+        let place = schema.columns().iter().position(own).ok_or_else(missing)?;
+        guarded(&shard.path, || {
+            let group = shard.reader.get_row_group(group.index);
+            group
+                .and_then(|group| group.get_column_reader(place))
+                .map_err(|e| damaged(&shard.path, e))
+        })
+    }
+
+    /// An error about the column in one file.
+    fn wrong(&self, group: Group, clause: &str) -> Error {
+        wrong_array(self.path(group), &self.field, clause)
+    }
+
+    fn path(&self, group: Group) -> &Path {
+        self.shards.get(group.shard).map_or(Path::new(""), |shard| shard.path.as_path())
+    }
+}
+
+/// Runs a step of the reader; what would be a panic in it becomes an error about the file.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    shielded("reading Parquet", work).map_err(|error| match error.kind() {
+        ErrorKind::Backend => damaged(path, error),
+        _ => error,
+    })
+}
+
+fn damaged(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let message = format!(
+        "{} is no whole file of Parquet, or compressed otherwise than by Snappy",
+        path.display()
+    );
+    Error::new(ErrorKind::Calibration, message).because(error)
+}

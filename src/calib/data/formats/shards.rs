@@ -1,0 +1,124 @@
+//! Folders whose files are parts of one dataset.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::super::choice::{SPLITS, choose_part};
+use super::folder::entries;
+use super::{Format, suffix};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How deep files may lie, as in `data/en/train-00000.parquet`.
+const DEPTH: usize = 3;
+
+/// Files that a folder may have.
+const MOST: usize = 100_000;
+
+/// The files of one format below a folder, in the order of their paths.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where a folder cannot be read; [`ErrorKind::Calibration`] for too many files.
+pub(super) fn of(folder: &Path, format: &Format) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    add(folder, format.suffixes, DEPTH, &mut found)?;
+    Ok(found)
+}
+
+fn add(folder: &Path, suffixes: &[&str], depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+    let all = entries(folder)?;
+    if all.len() > MOST {
+        // A folder of pictures: shards are never so many.
+        return Ok(());
+    }
+    for path in all {
+        if path.is_dir() {
+            if depth > 1 {
+                add(&path, suffixes, depth - 1, found)?;
+            }
+        } else if suffix(&path).is_some_and(|own| suffixes.contains(&own.as_str())) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The files that belong to a part of the data, which their names or folders tell.
+///
+/// # Errors
+/// [`ErrorKind::Calibration`] where there is no such part, or where there are several and none is chosen.
+pub(super) fn of_part(
+    folder: &Path,
+    files: Vec<PathBuf>,
+    part: Option<&str>,
+) -> Result<Vec<PathBuf>> {
+    let refused = |message: String| {
+        Error::new(ErrorKind::Calibration, format!("{} {message}", folder.display()))
+    };
+    let Some(part) = part else {
+        let parts: BTreeSet<&str> = files
+            .iter()
+            .filter_map(|file| SPLITS.into_iter().find(|part| belongs(folder, file, part)))
+            .collect();
+        if parts.len() > 1 {
+            let parts: Vec<&str> = parts.into_iter().collect();
+            let message = format!("holds several parts of a dataset: {}", parts.join(", "));
+            return Err(refused(message).hint(choose_part(&parts)));
+        }
+        return Ok(files);
+    };
+    let chosen: Vec<PathBuf> =
+        files.into_iter().filter(|file| belongs(folder, file, part)).collect();
+    if chosen.is_empty() {
+        return Err(refused(format!("has no files of its part '{part}'"))
+            .hint("names of files or folders begin with the part, as in train-00000.parquet"));
+    }
+    Ok(chosen)
+}
+
+fn belongs(folder: &Path, file: &Path, part: &str) -> bool {
+    let below = file.strip_prefix(folder).unwrap_or(file);
+    below.components().any(|component| {
+        let name = component.as_os_str().to_string_lossy();
+        let rest = name.strip_prefix(part);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.']))
+    })
+}
+
+/// Refuses what Hugging Face's `save_to_disk` writes.
+///
+/// # Errors
+/// [`ErrorKind::Calibration`] where the folder holds Arrow files.
+pub(super) fn refuse_arrow(folder: &Path) -> Result<()> {
+    let mut found = Vec::new();
+    add(folder, &["arrow"], 2, &mut found)?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} holds Arrow files, which are not read", folder.display());
+    Err(Error::new(ErrorKind::Calibration, message)
+        .hint("write Parquet with `dataset.to_parquet(\"train-00000.parquet\")`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_or_folders_tell_the_part() {
+        let folder = Path::new("d");
+        let files = || -> Vec<PathBuf> {
+            ["d/train-0.parquet", "d/data/test-0.parquet", "d/val/0.parquet", "d/trainer.parquet"]
+                .map(PathBuf::from)
+                .into()
+        };
+        let of = |part| of_part(folder, files(), part);
+        assert_eq!(of(Some("test")).unwrap(), [PathBuf::from("d/data/test-0.parquet")]);
+        assert_eq!(of(Some("val")).unwrap(), [PathBuf::from("d/val/0.parquet")]);
+        assert_eq!(of(Some("train")).unwrap(), [PathBuf::from("d/train-0.parquet")]);
+        assert!(of(Some("dev")).unwrap_err().to_string().contains("no files of its part 'dev'"));
+        let error = of(None).unwrap_err().to_string();
+        assert!(error.contains("test, train, val; choose a part of the data with part=test"));
+        let plain = vec![PathBuf::from("d/0.parquet")];
+        assert_eq!(of_part(folder, plain.clone(), None).unwrap(), plain);
+    }
+}

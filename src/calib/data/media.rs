@@ -1,0 +1,108 @@
+//! Pictures and sounds as the bytes of files, wherever these lie.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use super::complaints::unreadable;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of the largest file: more is a mistake, and would only fill the memory.
+pub(super) const LARGEST: u64 = 1 << 28;
+
+/// Files that are read before they are decoded.
+pub(super) const AT_ONCE: usize = 64;
+
+/// Encoded samples.
+pub(super) trait Media: Send + Sync + fmt::Debug {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// What messages call one of them.
+    fn name(&self, row: usize) -> String;
+
+    /// The bytes of some of them, in that order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] for what cannot be read, [`ErrorKind::Calibration`] for what is too large.
+    fn bytes(&self, rows: &[usize]) -> Result<Vec<Vec<u8>>>;
+}
+
+/// Files of their own.
+#[derive(Debug)]
+pub(super) struct Paths(pub(super) Vec<PathBuf>);
+
+impl Media for Paths {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn name(&self, row: usize) -> String {
+        self.0.get(row).map(|path| path.display().to_string()).unwrap_or_default()
+    }
+
+    fn bytes(&self, rows: &[usize]) -> Result<Vec<Vec<u8>>> {
+        rows.iter().filter_map(|row| self.0.get(*row)).map(read_whole).collect()
+    }
+}
+
+fn read_whole(path: &PathBuf) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    // Folders and pipes have no length, so the limit is kept while reading.
+    let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
+    read.map_err(|error| unreadable(path, error))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(too_large(&path.display().to_string()));
+    }
+    Ok(bytes)
+}
+
+/// An error about a picture or a sound that no memory is given to.
+pub(super) fn too_large(name: &str) -> Error {
+    let message = format!("{name} is larger than {} MiB", LARGEST >> 20);
+    Error::new(ErrorKind::Calibration, message)
+}
+
+/// A file that is read at any place.
+pub(super) struct Anywhere {
+    path: PathBuf,
+    file: Mutex<File>,
+    /// Its length when it was opened.
+    pub(super) length: u64,
+}
+
+impl fmt::Debug for Anywhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Anywhere({})", self.path.display())
+    }
+}
+
+impl Anywhere {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where it cannot be opened.
+    pub(super) fn open(path: &std::path::Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| unreadable(path, error))?;
+        let length = file.metadata().map_err(|error| unreadable(path, error))?.len();
+        Ok(Anywhere { path: path.to_owned(), file: Mutex::new(file), length })
+    }
+
+    /// Fills `place` with the bytes at `offset`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where there are no such bytes, or no longer.
+    pub(super) fn read(&self, offset: u64, place: &mut [u8]) -> Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(place));
+        read.map_err(|error| unreadable(&self.path, error))
+    }
+}
+
+/// Whether these are the bytes of a sound.
+pub(super) fn is_sound(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WAVE")
+}

@@ -1,0 +1,69 @@
+//! Preprocessing against Hugging Face's own processors: `fixtures/data/prepared`, written by
+//! `fixtures/prepared.py`.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data").join(name)
+}
+
+/// What the processor of a name makes of samples, and what it must make.
+fn prepared(name: &str, samples: &str) -> (ndarray::ArrayD<f32>, ndarray::ArrayD<f32>) {
+    let mut archive =
+        ndarray_npy::NpzReader::new(File::open(fixture("prepared/expected.npz")).unwrap()).unwrap();
+    let expected: ndarray::ArrayD<f32> = archive.by_name(name).unwrap();
+    let mut options = DataOptions::default();
+    options.preprocess(&fixture(&format!("prepared/{name}.json"))).unwrap();
+    let ports = [port("pixel_values", DataType::F32, &expected.shape()[1..])];
+    let data = Dataset::open(&fixture(samples), &ports, &options).unwrap();
+    let found = only(data.batch(0..data.len()).unwrap());
+    assert_eq!(found.shape(), expected.shape(), "{name}");
+    (found, expected)
+}
+
+fn apart(a: &ndarray::ArrayD<f32>, b: &ndarray::ArrayD<f32>) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).collect()
+}
+
+fn furthest(distances: &[f32]) -> f32 {
+    distances.iter().copied().fold(0.0, f32::max)
+}
+
+#[test]
+fn pictures_are_prepared_as_by_their_processors() {
+    for name in ["vit", "clip", "convnext", "plain"] {
+        let (found, expected) = prepared(name, "prepared/pictures");
+        let distances = apart(&found, &expected);
+        // Pillow 13 resizes some pictures along their columns first. Then values that lie between two
+        // levels of 255 become the other one, divided by the least deviation.
+        assert!(furthest(&distances) < 1.01 / 255.0 / 0.26, "{name}: {}", furthest(&distances));
+        let others = distances.iter().filter(|distance| **distance > 1e-5).count();
+        assert!(others * 50 < distances.len(), "{name}: {others} of {}", distances.len());
+    }
+}
+
+#[test]
+fn sounds_are_prepared_as_by_their_extractors() {
+    for name in ["masked", "whole"] {
+        let (found, expected) = prepared(name, "formats/tones");
+        let distance = furthest(&apart(&found, &expected));
+        assert!(distance < 1e-4, "{name}: {distance}");
+    }
+}
+
+#[test]
+fn a_model_of_another_size_is_told() {
+    let mut options = DataOptions::default();
+    options.preprocess(&fixture("prepared/vit.json")).unwrap();
+    let ports = [port("x", DataType::F32, &[3, 32, 32])];
+    fails(
+        Dataset::open(&fixture("prepared/pictures"), &ports, &options),
+        "input 'x' takes images of 32x32, but the preprocessing makes 20x24",
+    );
+    // Options beside the file come first.
+    options.resize = Some("40x40".parse().unwrap());
+    let data = Dataset::open(&fixture("prepared/pictures"), &ports, &options).unwrap();
+    assert_eq!(only(data.batch(0..2).unwrap()).shape(), [2, 3, 32, 32]);
+}
