@@ -106,7 +106,8 @@ fn every_form_takes_inputs_of_different_kinds() {
         let budget = Budget::uniform(Share::Fraction(share));
         let options = MergeOptions { budget, ..MergeOptions::default() };
         let (joint, outcome) = merge(nets.clone().map(with_samples), &options);
-        assert_eq!(outcome.sizes.joint() < outcome.sizes.separate(), share > 0.0);
+        // Layers that the nets have in common bit for bit are stored once in any case.
+        assert!(outcome.sizes.joint() < outcome.sizes.separate(), "{share}");
         let batches: Vec<Batch> =
             nets.iter().map(|net| samples(net).batch(0..8).unwrap()).collect();
         let expected: Vec<ArrayD<f32>> = joint
