@@ -15,6 +15,7 @@ mod samples;
 mod share;
 mod statistics;
 mod training;
+mod worker;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ pub(crate) use share::Typed;
 pub use share::{GoalOptions, KeepShared, ShareOptions};
 pub use statistics::StatisticsOptions;
 pub use training::TrainingOptions;
+pub use worker::WorkerOptions;
 
 #[cfg(feature = "cli")]
 use crate::canon::BATCH_NORMS;
@@ -112,27 +114,6 @@ pub struct CalibrationOptions {
     /// Folder by which the merge reaches its workers, which run `onnx-zip worker`; new or empty
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", requires = "shards"))]
     pub workers: Option<PathBuf>,
-}
-
-/// Options of a worker.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "cli", derive(clap::Args))]
-#[non_exhaustive]
-pub struct WorkerOptions {
-    /// Seconds without a word after which another worker is held for dead
-    #[cfg_attr(feature = "cli", arg(
-        long, value_name = "N", default_value_t = 30,
-        value_parser = clap::value_parser!(u64).range(2..=86_400)))]
-    pub patience: u64,
-    /// Which runtime to use.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub runtime: RuntimeOptions,
-}
-
-impl Default for WorkerOptions {
-    fn default() -> Self {
-        WorkerOptions { patience: 30, runtime: RuntimeOptions::default() }
-    }
 }
 
 /// Options of a plan.
