@@ -57,7 +57,7 @@ fn prepared(nets: &[Model]) -> Prepared {
 }
 
 fn merged(nets: &[Model], share: f64) -> (JointModel, Outcome) {
-    let data = images(&nets[0], "mnist_train", 200);
+    let data = images(&nets[0], "mnist_train", 400);
     let budget = Budget::uniform(Share::Fraction(share));
     let options = MergeOptions { budget, ..MergeOptions::default() };
     let all = nets.iter().map(|_| data.clone()).collect();
@@ -190,13 +190,13 @@ fn indices_can_be_forced_and_left_alone() {
     assert_eq!((prepared(&apart, Matching::Auto), prepared(&apart, Matching::Index)), (0, 1));
 }
 
-/// Two nets of one backbone that are apart, with statistics of 200 images.
+/// Two nets of one backbone that are apart, with statistics of 400 images.
 fn apart() -> ([Model; 2], Prepared, Calibration) {
     let nets = [
         canonical(&model("zoo/resnet_mnist"), BatchNorm::Fold),
         moved(&model("zoo/resnet_mnist"), 0.3, 1),
     ];
-    let data = vec![images(&nets[0], "mnist_train", 200); 2];
+    let data = vec![images(&nets[0], "mnist_train", 400); 2];
     let calibration = Calibration {
         backend: backend(),
         data,
