@@ -115,8 +115,8 @@ def panel(net: str, left: float) -> list[str]:
     lines.append(f'<circle class="knee" cx="{x:.1f}" cy="{y:.1f}" r="7"/>')
     label = f"no option: {knee[0]:.0f} %, +{knee[1]:.2f}"
     # Where the curve of neurons does not pass.
-    below = 24 if knee[1] > 1 else -24
-    lines.append(f'<text x="{x + 9:.1f}" y="{y + below:.1f}">{label}</text>')
+    below = 38 if knee[1] > 1 else -34
+    lines.append(f'<text x="{x + 12:.1f}" y="{y + below:.1f}">{label}</text>')
     clip = f'<clipPath id="clip{left}"><rect x="{left}" y="{TOP}" width="{PANEL}" height="{DEPTH + 2}"/></clipPath>'
     return [clip, *lines]
 
