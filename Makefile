@@ -46,9 +46,10 @@ check: ## everything a change must pass
 demo: setup build ## merge three pairs of networks and print one table
 	examples/demo.sh
 
-fuzz: setup ## changed and hostile files for so many minutes per target: make fuzz MINUTES=10
-	cargo test --release --test fuzz --no-run
-	ulimit -v 16000000; ONNX_ZIP_FUZZ_MINUTES=$(or $(MINUTES),2) cargo test --release --test fuzz -- --nocapture
+fuzz: setup ## changed and hostile files, so many minutes per target: make fuzz MINUTES=10 [SEED=1]
+	cargo test --release --workspace --test fuzz --no-run
+	ulimit -v 16000000; ONNX_ZIP_FUZZ_MINUTES=$(or $(MINUTES),2) ONNX_ZIP_FUZZ_SEED=$(SEED) \
+		cargo test --release --workspace --test fuzz -- --nocapture
 
 bench: setup
 	cargo bench

@@ -3,8 +3,9 @@
 //! Models are changed in the ways in which exporters, editing by hand and malice change them; other
 //! files byte by byte. Seeds are the fixtures, and every file of `fixtures/hostile` is replayed as it is.
 //! `cargo test` tries a few hundred changes, the same every time. With `ONNX_ZIP_FUZZ_MINUTES` every
-//! target goes on with others for so long (`make fuzz MINUTES=10`). What fails is made as small as can
-//! be and printed; the file is left in `target/fuzz`.
+//! target goes on with others for so long (`make fuzz MINUTES=10`); `ONNX_ZIP_FUZZ_SEED` names the first
+//! of them, for a run that can be repeated. What fails is made as small as can be and printed; the file
+//! is left in `target/tmp/fuzz`.
 
 mod changes;
 mod files;

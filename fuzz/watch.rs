@@ -76,8 +76,12 @@ fn place(target: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz").join(target)
 }
 
-/// A number that differs from run to run.
+/// The number of the first round: `ONNX_ZIP_FUZZ_SEED`, or one that differs from run to run.
 fn started() -> u64 {
+    let named = std::env::var("ONNX_ZIP_FUZZ_SEED").ok().and_then(|seed| seed.parse().ok());
+    if let Some(seed) = named {
+        return seed;
+    }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(1, |now| now.as_nanos() as u64)
 }

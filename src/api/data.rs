@@ -178,16 +178,10 @@ impl Given<'_> {
         seed: u64,
         trial: Option<Tried<'_>>,
     ) -> Result<Vec<TaskData>> {
-        let given = self.inputs.len();
-        let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
-        if given > 1 && given != nets.len() && given != files {
-            let message = format!("samples were given {given} times for {} models", nets.len());
-            let hint = Hint::from("give ").option("data");
-            return Err(Error::new(ErrorKind::Usage, message)
-                .hint(hint.then(" once, or once per model in the models' order")));
-        }
+        self.check_count(nets)?;
         // A joint model's data serves all its tasks.
-        let place = |i: usize, net: &Net<'_>| if given == nets.len() { i } else { net.file };
+        let per_net = self.inputs.len() == nets.len();
+        let place = |i: usize, net: &Net<'_>| if per_net { i } else { net.file };
         let mut options = self.options.reading();
         options.validate()?;
         let mut sizes = None;
@@ -202,17 +196,7 @@ impl Given<'_> {
         let open = |(i, net): (usize, &Net<'_>)| {
             let input = self.inputs.get(place(i, net)).or(self.inputs.first());
             let options = DataOptions { tables: net.tables.clone(), ..options.clone() };
-            let opened = match input {
-                Some(DataInput::Path(path)) => Dataset::open(path, net.ports, &options),
-                Some(DataInput::Arrays(arrays)) => {
-                    Dataset::from_arrays(arrays, net.ports, &options)
-                }
-                None => {
-                    let len = SYNTHETIC_SAMPLES.min(limit);
-                    Dataset::synthetic(net.ports, len, seed, &options)
-                }
-            };
-            let opened = opened.in_model(net.name)?;
+            let opened = opened(input, net, &options, limit, seed).in_model(net.name)?;
             let available = opened.len();
             let (dataset, rest) = opened.split(limit, seed);
             let record = DataRecord {
@@ -225,6 +209,34 @@ impl Given<'_> {
             Ok(TaskData { dataset, rest, record })
         };
         nets.iter().enumerate().map(open).collect()
+    }
+
+    /// Checks that samples are given once, once per net, or once per file of a model.
+    fn check_count(&self, nets: &[Net<'_>]) -> Result<()> {
+        let given = self.inputs.len();
+        let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
+        if given <= 1 || given == nets.len() || given == files {
+            return Ok(());
+        }
+        let message = format!("samples were given {given} times for {} models", nets.len());
+        let hint = Hint::from("give ").option("data");
+        Err(Error::new(ErrorKind::Usage, message)
+            .hint(hint.then(" once, or once per model in the models' order")))
+    }
+}
+
+/// Opens the samples of one net, or draws random ones.
+fn opened(
+    input: Option<&DataInput>,
+    net: &Net<'_>,
+    options: &DataOptions,
+    limit: usize,
+    seed: u64,
+) -> Result<Dataset> {
+    match input {
+        Some(DataInput::Path(path)) => Dataset::open(path, net.ports, options),
+        Some(DataInput::Arrays(arrays)) => Dataset::from_arrays(arrays, net.ports, options),
+        None => Dataset::synthetic(net.ports, SYNTHETIC_SAMPLES.min(limit), seed, options),
     }
 }
 

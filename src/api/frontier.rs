@@ -49,6 +49,20 @@ impl FrontierDestination<'_> {
     pub fn new(points: usize) -> Self {
         FrontierDestination { points, latency: false, reports: &[], plans: None, keep: None }
     }
+
+    /// Checks that all files can be written, and creates the folders.
+    fn check(&self, inputs: &[PathBuf]) -> Result<()> {
+        self.reports.iter().try_for_each(|report| output::check(report, inputs))?;
+        output::check_distinct(self.reports.iter().map(PathBuf::as_path))?;
+        [self.plans, self.keep].into_iter().flatten().try_for_each(folder)
+    }
+
+    /// Writes the reports.
+    fn write(&self, curve: &Frontier, progress: &dyn Progress) -> Result<()> {
+        let text = |path: &PathBuf| Ok((path.clone(), output::frontier(path, curve)?));
+        let texts: Vec<(PathBuf, String)> = self.reports.iter().map(text).collect::<Result<_>>()?;
+        output::write(texts.iter().map(|(path, text)| (path.as_path(), text.as_str())), progress)
+    }
 }
 
 /// The context of all points.
@@ -79,10 +93,7 @@ impl Merger {
     ) -> Result<Frontier> {
         self.check_open()?;
         let start = Instant::now();
-        let inputs = ModelInput::paths(&self.models);
-        to.reports.iter().try_for_each(|report| output::check(report, &inputs))?;
-        output::check_distinct(to.reports.iter().map(PathBuf::as_path))?;
-        [to.plans, to.keep].into_iter().flatten().try_for_each(folder)?;
+        to.check(&ModelInput::paths(&self.models))?;
         let ready = self.ready(progress)?;
         let timer = self.options.runtime.single_threaded(&ready.backend)?;
         let aside = tempfile::tempdir()
@@ -109,9 +120,8 @@ impl Merger {
         if let Some(record) = knee(&at).and_then(|at| records.get_mut(at)) {
             record.knee = true;
         }
-        let parameters = points.first().map(|p| p.outcome.sizes.originals.clone());
-        let parameters = parameters.unwrap_or_default();
-        let tasks = ready.loaded.iter().zip(&tests).zip(originals.iter().zip(&parameters));
+        let parameters = points.first().map_or(&[][..], |p| &p.outcome.sizes.originals);
+        let tasks = ready.loaded.iter().zip(&tests).zip(originals.iter().zip(parameters));
         let tasks = tasks.map(|((model, data), (original, parameters))| FrontierTask {
             name: model.name.clone(),
             path: model.path.display().to_string(),
@@ -128,9 +138,7 @@ impl Merger {
             points: records,
             seconds: start.elapsed().as_secs_f64(),
         };
-        let text = |path: &PathBuf| Ok((path.clone(), output::frontier(path, &curve)?));
-        let texts: Vec<(PathBuf, String)> = to.reports.iter().map(text).collect::<Result<_>>()?;
-        output::write(texts.iter().map(|(path, text)| (path.as_path(), text.as_str())), progress)?;
+        to.write(&curve, progress)?;
         Ok(curve)
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::data::{DataInput, Given, Tried};
-use super::models::{self, ModelInput};
+use super::models::{self, Loaded, ModelInput};
 use super::options::VerifyOptions;
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::onnx;
@@ -41,18 +41,7 @@ pub fn verify(
     progress: &dyn Progress,
 ) -> Result<Verification> {
     let (tasks, reported) = joint_tasks(joint)?;
-    if tasks.len() != models.len() {
-        let names = tasks.join(", ");
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!("{} models were given for the tasks {names}", models.len()),
-        )
-        .hint("give the original model of each task, in that order"));
-    }
-    let mut originals = models::load(models, &[])?;
-    for (original, task) in originals.iter_mut().zip(&tasks) {
-        original.name.clone_from(task);
-    }
+    let originals = load_originals(models, &tasks)?;
     let given = Given { inputs: data, options: &options.samples };
     if options.max_drop.is_some() && given.is_synthetic() {
         return Err(Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")
@@ -93,6 +82,21 @@ pub fn verify(
         });
     }
     Ok(checked)
+}
+
+/// Loads the original models, which get the names of their tasks.
+fn load_originals(models: &[ModelInput], tasks: &[String]) -> Result<Vec<Loaded>> {
+    if tasks.len() != models.len() {
+        let names = tasks.join(", ");
+        let message = format!("{} models were given for the tasks {names}", models.len());
+        return Err(Error::new(ErrorKind::Usage, message)
+            .hint("give the original model of each task, in that order"));
+    }
+    let mut originals = models::load(models, &[])?;
+    for (original, task) in originals.iter_mut().zip(tasks) {
+        original.name.clone_from(task);
+    }
+    Ok(originals)
 }
 
 /// Names of a joint model's tasks, and the deviations that its file reports.

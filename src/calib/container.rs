@@ -1,7 +1,7 @@
-//! Reading safetensors files that may be anything.
+//! Reads safetensors files without trusting them.
 //!
-//! The header says how long the file is. Only a file that is as long is read as a whole, so that
-//! devices, holes and foreign files do not fill the memory.
+//! The header implies the length of the file. Only a file of that length is read as a whole, so
+//! devices, sparse files and other formats do not fill the memory.
 
 use std::fs::File;
 use std::io::{self, Read};

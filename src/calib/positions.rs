@@ -1,9 +1,9 @@
-//! Which output positions of a convolution become rows.
+//! Chooses the output positions of a convolution that become rows.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Which output positions of each sample become rows.
+/// The output positions of each sample that become rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Positions {
     /// Every position.
@@ -19,8 +19,8 @@ pub enum Positions {
         seed: u64,
         /// Number of the batch's first sample in the whole data set.
         first_sample: usize,
-        /// How many samples of how many give rows, where not all do: one of each of as many equal
-        /// stretches of the data set.
+        /// The number of samples that give rows, of all samples, if not all do: one from each of as
+        /// many equal stretches of the data set.
         of: Option<(usize, usize)>,
     },
 }

@@ -128,7 +128,7 @@ pub fn add_cross(left: ArrayView2<f32>, right: ArrayView2<f32>, mut sum: ArrayVi
     });
 }
 
-/// What `work` makes of each piece of some rows, in order.
+/// Applies `work` to each piece of some rows; returns the results in order.
 fn pieces<R: Send>(
     rows: ArrayView2<f32>,
     work: impl Fn(ArrayView2<f32>) -> R + Sync + Send,

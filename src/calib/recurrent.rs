@@ -1,5 +1,5 @@
-//! What the gates of a recurrent layer multiply with their weights, step by step: the inputs and the
-//! hidden units of the step before, as the net computes them.
+//! The inputs of recurrent gates, step by step: the step's input, and the hidden units of the step
+//! before, as the net computes them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::ir::{Graph, ValueId};
 use crate::ops::{Gate, GateInputs, Layer, LayerKind};
 use crate::runtime::HostArray;
 
-/// The values that the rows of a gate are made from.
+/// The probed values that form the rows of a gate.
 pub(super) fn taps(layer: &Layer, gate: &Gate, graph: &Graph) -> Vec<ValueId> {
     let initial = gate.initial.filter(|value| graph.initializer(*value).is_none());
     [layer.input, layer.output].into_iter().chain(initial).collect()
@@ -77,7 +77,7 @@ pub(super) fn pre_activations(
     sums.into_shape_with_order(dims).map_err(|_| misfit())
 }
 
-/// What the reset gate of a GRU lets through, with the weights of `graph`.
+/// The output of a GRU's reset gate, with the weights of `graph`.
 fn reset(layer: &Layer, gate: &Gate, graph: &Graph, rows: &Array3<f32>) -> Result<Array3<f32>> {
     /// The second gate of a GRU.
     const RESET: usize = 1;

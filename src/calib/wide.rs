@@ -1,5 +1,5 @@
-//! Products of matrices in single precision, taken in double precision panel by panel, so that no
-//! matrix is ever there twice. Same bits on any number of threads.
+//! Double-precision products of single-precision matrices, panel by panel, without a second copy of a
+//! matrix. The bits do not depend on the number of threads.
 
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};

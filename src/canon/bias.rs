@@ -44,7 +44,7 @@ fn zeros(weight: &Tensor, rows: usize) -> Option<Tensor> {
     Some(Tensor { dtype: weight.dtype, dims: vec![rows], data })
 }
 
-/// Puts an addition of zeros behind a product. What reads the product, or is called after it, stays.
+/// Adds zeros behind a product. The new output takes over the consumers and the name of the product.
 fn add_behind(graph: &mut Graph, product: &Product) -> Option<()> {
     let node = graph.node(product.node);
     let (name, output) = (node.name.clone(), node.output(0)?);

@@ -1,9 +1,9 @@
-//! What no simplification can mend: a model in training mode, and weights that are not numbers.
+//! Refuses models in training mode, and weights that are not finite.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Graph, Node, Tensor, ValueId};
 
-/// Makes sure that no node was exported in training mode.
+/// Checks that no node was exported in training mode.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] naming the node.
@@ -48,7 +48,7 @@ const MULTIPLY: &[&str] = &[
     "RNN",
 ];
 
-/// Makes sure that no initializer holds NaN, and none that is multiplied with holds infinities.
+/// Checks that no initializer contains NaN, and no factor of a product contains infinities.
 ///
 /// # Errors
 /// [`ErrorKind::Numeric`] naming the initializer and a node that reads it.

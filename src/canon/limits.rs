@@ -1,8 +1,8 @@
-//! How much a model may ask for.
+//! Limits of the sizes that a model may ask for.
 //!
-//! A file of a few bytes can ask for more memory than there is: by extents, by windows and padding, by
-//! values that double from node to node. What a node asks for is looked at before its types are
-//! inferred, and what it returns before the next node is.
+//! A file of a few bytes can ask for more memory than there is: by extents, by windows and padding,
+//! or by values that double from node to node. A node's attributes are checked before its types are
+//! inferred, and its outputs before the next node.
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Dim, Graph, Model, Node, NodeId, TensorType};
@@ -70,8 +70,7 @@ const PER_AXIS: &[(&str, &[usize])] = &[
     ("Upsample", &[1]),
 ];
 
-/// Makes sure that a model, as it was read, can be run in the memory of a usual machine, as far as its
-/// sizes are fixed.
+/// Checks that a model with its fixed sizes can be run in the memory of a usual machine.
 ///
 /// # Errors
 /// [`ErrorKind::Memory`] or [`ErrorKind::Format`] naming an input or a node.
@@ -85,8 +84,7 @@ pub fn check_sizes(model: &Model) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that the inputs of a graph are of sizes that can be, and that no node asks for sizes
-/// that cannot.
+/// Checks the sizes of a graph's inputs, and the sizes in all attributes.
 ///
 /// # Errors
 /// As [`asked`]; [`ErrorKind::Memory`] naming an input.
@@ -104,7 +102,7 @@ pub(super) fn check(graph: &Graph) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that a node asks for nothing that cannot be.
+/// Checks the sizes in a node's attributes.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] naming the node and what it asks for.
@@ -147,7 +145,7 @@ fn too_much(graph: &Graph, node: &Node) -> Option<String> {
     })
 }
 
-/// Makes sure that what a node returns can be held.
+/// Checks that a node's outputs fit into memory.
 ///
 /// # Errors
 /// [`ErrorKind::Memory`] naming the node.
@@ -162,7 +160,7 @@ pub(super) fn returned(graph: &Graph, id: NodeId) -> Result<()> {
     }
 }
 
-/// What makes a value of this type too large.
+/// The reason why a value of this type is too large.
 fn excess(ty: &TensorType) -> Option<String> {
     let shape = ty.shape.as_ref()?;
     if shape.len() > MOST_AXES {

@@ -1,4 +1,4 @@
-//! Nodes that return one of their inputs as it is are taken out.
+//! Removes nodes that return one of their inputs unchanged.
 //!
 //! They stand between a layer and what could be folded into it, and hide constants.
 

@@ -1,4 +1,4 @@
-//! The few ways in which passes change a graph.
+//! Changes of a graph that several passes need.
 
 use crate::ir::{Consumers, Graph, NodeId, Tensor, ValueId};
 
@@ -73,7 +73,7 @@ pub(super) fn store(
     }
 }
 
-/// The node that reads `value`, where that is the only use of the value.
+/// The only consumer of `value`; `None` if there are others, or it is an output.
 pub(super) fn only_reader(graph: &Graph, readers: &Consumers, value: ValueId) -> Option<NodeId> {
     match readers.get(value.index())?.as_slice() {
         [reader] if !graph.outputs.contains(&value) => {

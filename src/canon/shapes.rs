@@ -1,4 +1,4 @@
-//! Shapes that exporters compute at run time become constants.
+//! Replaces computed shapes by constants.
 //!
 //! A frozen size in a computed shape would have to follow every change of channel counts; a constant
 //! can be read and rewritten. Sizes are followed as formulas of named extents, so that a batch that is

@@ -113,51 +113,76 @@ fn task_part(
     options: &RetrainOptions,
     batch: usize,
 ) -> Result<TaskPart> {
-    let name = |tape: &Tape, v: &ValueId| tape.graph.value(*v).name.clone();
-    let inputs = trainable.inputs[number].iter().map(|v| name(tape, v)).collect();
+    let inputs = trainable.inputs[number].iter().map(|v| name(tape, *v)).collect();
     let mut targets = Vec::new();
     let mut total: Option<ValueId> = None;
     let mut first_scores = None;
     for (output, energy) in trainable.outputs[number].iter().zip(&task.energies) {
-        let mut found = scores(&tape.graph, *output, |v| tape.shape(v).ok().map(|s| s.len()));
+        let share = (task.weight / batch.max(1) as f64) as f32;
+        let taught = Taught { output: *output, energy: *energy, labelled: task.labelled, share };
+        let (scores, target, loss) = taught.write(tape, options, trainable.model.opset())?;
+        targets.push(target);
+        total = Some(match total {
+            Some(sum) => tape.op("Add", &[sum, loss]),
+            None => loss,
+        });
+        first_scores.get_or_insert(scores);
+    }
+    let (Some(mut loss), Some(first_scores)) = (total, first_scores) else {
+        return Err(Error::new(ErrorKind::Unsupported, "the model has no output to learn"));
+    };
+    if options.layers > 0.0 {
+        let layers = layer_losses(tape, trainable, (number, task), options, batch)?;
+        for (target, value) in layers {
+            targets.push(target);
+            loss = tape.op("Add", &[loss, value]);
+        }
+    }
+    Ok(TaskPart { feeds: Feeds { inputs, targets }, loss, first_scores })
+}
+
+fn name(tape: &Tape, value: ValueId) -> String {
+    tape.graph.value(value).name.clone()
+}
+
+/// One output of a task with a loss.
+struct Taught {
+    output: ValueId,
+    /// Mean energy of a sample's targets.
+    energy: f32,
+    labelled: bool,
+    /// Factor of the gradient.
+    share: f32,
+}
+
+impl Taught {
+    /// Writes the loss and seeds its gradient. Returns the scores, the name of the target, and the loss.
+    fn write(
+        self,
+        tape: &mut Tape,
+        options: &RetrainOptions,
+        opset: i64,
+    ) -> Result<(ValueId, String, ValueId)> {
+        let mut found = scores(&tape.graph, self.output, |v| tape.shape(v).ok().map(|s| s.len()));
         if options.loss == LossKind::Mse {
-            found.value = *output;
+            found.value = self.output;
         }
         let shape = tape.shape(found.value)?;
         let rank = shape.len();
         let ty = TensorType { dtype: DataType::F32, shape: Some(shape) };
-        let target = tape.graph.add_input(&format!("target/{}", name(tape, output)), ty);
-        targets.push(name(tape, &target));
-        let is_classifier = found.softmax || (task.labelled && rank == 2);
+        let target = tape.graph.add_input(&format!("target/{}", name(tape, self.output)), ty);
+        let is_classifier = found.softmax || (self.labelled && rank == 2);
         let loss = Loss {
             kind: options.loss.of_output(is_classifier),
             axis: found.axis,
             temperature: options.temperature as f32,
-            energy: *energy,
-            opset: trainable.model.opset(),
+            energy: self.energy,
+            opset,
         };
         let written = loss.write(tape, (found.value, target), rank)?;
-        let share = task.weight / batch.max(1) as f64;
-        let gradient = tape.scaled(written.gradient, share as f32);
+        let gradient = tape.scaled(written.gradient, self.share);
         tape.seed(found.value, gradient);
-        total = Some(match total {
-            Some(sum) => tape.op("Add", &[sum, written.value]),
-            None => written.value,
-        });
-        first_scores.get_or_insert(found.value);
-    }
-    match (total, first_scores) {
-        (Some(mut loss), Some(first_scores)) => {
-            if options.layers > 0.0 {
-                let layers = layer_losses(tape, trainable, (number, task), options, batch)?;
-                for (target, value) in layers {
-                    targets.push(target);
-                    loss = tape.op("Add", &[loss, value]);
-                }
-            }
-            Ok(TaskPart { feeds: Feeds { inputs, targets }, loss, first_scores })
-        }
-        _ => Err(Error::new(ErrorKind::Unsupported, "the model has no output to learn")),
+        Ok((found.value, name(tape, target), written.value))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::runtime::Backend;
 
-/// Brings everything into the runtimes.
+/// Loads all models into the runtimes.
 pub(super) struct Loading<'a, 'r> {
     pub(super) joint: Joint<'a>,
     pub(super) subjects: &'a [Subject<'a>],
@@ -62,7 +62,7 @@ impl<'a> Loading<'a, '_> {
         Engine::new(backend, self.joint, self.subjects, ports)
     }
 
-    /// What a runtime says, which names the file as it is called for now.
+    /// A runtime's message, with the temporary file name replaced.
     fn by_name(&self, error: &Error) -> String {
         error.to_string().replace(&self.joint.path.display().to_string(), self.joint.name)
     }

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::DataType;
 use crate::runtime::{HostArray, shape_text};
 
-/// How far an output is from its reference, over all samples.
+/// The deviation of an output from its reference, over all samples.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Deviation {
     /// Largest absolute difference of an element.
@@ -110,8 +110,8 @@ fn doubles(array: &HostArray) -> Result<ArrayD<f64>> {
     }
 }
 
-/// What an output predicts: the index of the largest element along the last axis, for every other
-/// position, or the elements themselves where they are integers; `None` for anything else.
+/// The predictions of an output: the index of the largest element along the last axis for each other
+/// position, or the elements themselves if they are integers; `None` for other types.
 pub(super) fn predictions(array: &HostArray) -> Option<Vec<i64>> {
     if let Some(integers) = array.clone().integers() {
         return Some(integers.iter().copied().collect());
@@ -124,7 +124,7 @@ pub(super) fn predictions(array: &HostArray) -> Option<Vec<i64>> {
     Some(scores.lanes(Axis(last)).into_iter().map(largest).collect())
 }
 
-/// How many of the rows of `scores`, one per label, are largest elsewhere than at their label.
+/// The number of rows of `scores` whose largest score is not at their label.
 pub fn misclassified(scores: &ArrayD<f32>, labels: &[i64]) -> usize {
     let rows = scores.outer_iter().zip(labels);
     rows.filter(|(row, label)| largest(row.iter()) != **label).count()

@@ -1,7 +1,7 @@
-//! What a joint model's file says about how far its tasks are from their originals.
+//! Deviations of the tasks from their originals, as reported by a joint model's file.
 //!
-//! A merge measures that on the finished file and writes it into its metadata. Whatever is done to the
-//! file later, be it quantisation or an edit, can be held against it.
+//! A merge measures deviations on the finished file and writes them into its metadata. Later changes
+//! of the file, such as quantisation, can be compared with them.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ pub const DEVIATION_KEY: &str = "onnx_zip.deviation";
 /// Deviations below this are rounding, which depends on the number of threads; files must not.
 const ROUNDING: f64 = 1e-3;
 
-/// How far the tasks were from their originals when the file was verified.
+/// The tasks' deviations from their originals when the file was verified.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Reported {
-    /// Whether that was measured on made-up samples.
+    /// Whether they were measured on random samples.
     pub synthetic: bool,
     /// Root mean square of the difference relative to that of the original, by task and output;
     /// rounded up to two digits.
@@ -27,7 +27,7 @@ pub struct Reported {
 }
 
 impl Reported {
-    /// What a verification on samples that were made up, or not, has found.
+    /// The deviations of a verification; `synthetic` says whether its samples were random.
     pub fn of(checked: &Verification, synthetic: bool) -> Self {
         let tasks = checked.tasks.iter().map(|task| {
             let outputs = task.outputs.iter().filter_map(|output| {
@@ -39,7 +39,7 @@ impl Reported {
         Reported { synthetic, tasks: tasks.collect() }
     }
 
-    /// What the file of `model` says; `None` where it says nothing, or nothing that makes sense.
+    /// The deviations in the metadata of `model`; `None` if they are missing or invalid.
     pub fn read(model: &Model) -> Option<Self> {
         serde_json::from_str(model.metadata.get(DEVIATION_KEY)?).ok()
     }

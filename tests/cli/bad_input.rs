@@ -127,7 +127,7 @@ fn arguments_that_make_no_sense() {
         (&["--share", "x"], "between 0 and 1"),
         (&["--share", "0.5", "--max-cost", "0.1"], "cannot be used with"),
         (&["--keep-shared", "fc[=3"], "is not a layer pattern"),
-        (&["--keep-shared", "fc1"], "what to share"),
+        (&["--keep-shared", "fc1"], "gives no share"),
         (&["--keep-shared", "conv*=0.5"], "matches no layer"),
         (&["--keep-shared", "fc1=5000"], "5000 neurons cannot be shared"),
         (&["--alpha", "0.5,0.6"], "sum to 1"),

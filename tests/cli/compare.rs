@@ -102,13 +102,13 @@ fn a_comparison_that_fails_is_said_and_the_model_stays() {
         output
     };
     let output = merge(0, &[]);
-    let said = loud(&stderr(&output), "WARNING: the comparison with the originals is not complete");
+    let said = loud(&stderr(&output), "WARNING: the comparison with the originals is incomplete");
     assert!(said.len() == 1 && said[0].contains("temporary file"), "{}", stderr(&output));
     let report: Report = serde_json::from_slice(&output.stdout).unwrap();
     let compared = report.comparison.unwrap();
     assert!(compared.memory.is_none() && compared.latency.is_some() && compared.is_smaller());
     assert!(report.warnings.iter().any(|warning| warning.contains("temporary file")));
     let page = std::fs::read_to_string(tool.path("three.html")).unwrap();
-    assert!(page.contains("comparison with the originals is not complete"));
+    assert!(page.contains("comparison with the originals is incomplete"));
     merge(0, &["--require", "smaller"]);
 }

@@ -307,7 +307,7 @@ impl FromStr for KeepShared {
 }
 
 fn misread(text: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("'{text}' is no share"))
+    Error::new(ErrorKind::Usage, format!("'{text}' gives no share"))
         .hint("write a pattern and a number, e.g. fc1=50, conv*=0.5, conv*=50% or fc2=e0.01")
 }
 

@@ -1,15 +1,15 @@
-//! Sizes for open extents where nobody gives any: what nets of their kind usually take.
+//! Likely sizes for open extents that the user does not give.
 //!
-//! Which size a net runs at, only a run tells: reshapes ask for multiples, detectors for sides that
-//! halve evenly. So a list of trials is made, the likeliest first, and the caller takes the first at
-//! which all nets run.
+//! Only a run shows whether a net accepts a size: reshapes need multiples, detectors need sides that
+//! halve evenly. So this is a list of trials, the likeliest first, and the caller takes the first one
+//! with which all nets run.
 
 use std::collections::BTreeMap;
 
 use super::column::dim_key;
 use crate::runtime::Port;
 
-/// Sizes by the names that [`super::DataOptions::dims`] knows them by.
+/// Sizes by their names in [`super::DataOptions::dims`].
 pub type Extents = BTreeMap<String, usize>;
 
 /// Height and width of images, both open. Multiples of 32 near 224, and those of lines of text.
@@ -45,7 +45,7 @@ enum Kind {
 struct Open {
     key: String,
     kind: Kind,
-    /// The extent that another net fixes at the same place.
+    /// The extent that another net fixes for the same axis.
     aligned: Option<usize>,
 }
 

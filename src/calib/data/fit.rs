@@ -1,14 +1,14 @@
-//! How the axes of a stored sample become those of a model's input.
+//! Maps the axes of a stored sample to those of a model's input.
 
 use super::options::Layout;
 use crate::runtime::HostArray;
 
-/// What is done with the axes of each sample.
+/// The change of a sample's axes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fit {
     /// Nothing.
     Same,
-    /// The elements are kept in order, the axes are cut anew.
+    /// A reshape: the elements keep their order.
     Reshape(Vec<usize>),
     /// Height, width, channels become channels, height, width.
     ChannelsFirst,

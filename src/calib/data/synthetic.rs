@@ -46,7 +46,7 @@ impl Generator {
         })
     }
 
-    /// With integers that are numbers of a table with so many rows, where there is one.
+    /// Limits integers to the rows of a table, if the input has one.
     pub(super) fn below(self, rows: Option<usize>) -> Self {
         Generator { below: rows.map_or(self.below, |rows| rows.max(1) as i64), ..self }
     }

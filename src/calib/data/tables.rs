@@ -1,10 +1,10 @@
-//! Which numbers integer inputs may hold: those of the rows of tables that a model picks by them.
+//! The range of integer inputs: the rows of the tables that they index.
 
 use std::collections::{BTreeMap, HashSet};
 
 use crate::ir::{Graph, ValueId};
 
-/// Operators that hand numbers on as they are.
+/// Operators that pass numbers on unchanged.
 const PASSES: &[&str] = &[
     "Cast",
     "Identity",
@@ -19,7 +19,7 @@ const PASSES: &[&str] = &[
     "Expand",
 ];
 
-/// For each input that picks rows of a table, how many rows the smallest of its tables has.
+/// For each input that indexes tables, the number of rows of the smallest table.
 pub fn tables(graph: &Graph) -> BTreeMap<String, usize> {
     let readers = graph.consumers();
     let mut found = BTreeMap::new();

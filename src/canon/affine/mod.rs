@@ -1,4 +1,4 @@
-//! What multiplies and shifts each channel behind a layer is folded into the layer.
+//! Folds scales and shifts per channel into the layer before them.
 //!
 //! `BatchNormalization` in inference mode is `y = k·x + s` per channel, and so are additions of a
 //! bias and the remnants that converters leave of it. A layer without them has one weight and one
@@ -133,7 +133,7 @@ impl Foldable {
             .then(|| Some((encode(&weight)?, encode(&bias)?)))?
     }
 
-    /// Scales what index `i` of the weight's first axis holds.
+    /// Scales entry `i` of the weight's first axis.
     fn scale(
         &self,
         i: usize,

@@ -2,8 +2,8 @@
 
 use crate::ir::{Graph, Tensor};
 
-/// Bytes by which results may be larger than what they are made from, all together: initial states and
-/// light-weight test models, but no giant tables of zeros.
+/// Bytes by which all results together may exceed their operands: enough for initial states and
+/// light-weight test models, but not for giant tables of zeros.
 const GROWTH: u64 = 1 << 28;
 
 /// The same for models whose constants take a gigabyte already.
@@ -12,7 +12,7 @@ const GROWTH_OF_LARGE: u64 = 1 << 24;
 /// Constants of this many bytes make a model a large one.
 const LARGE: u64 = 1 << 30;
 
-/// How many times everything that is constant may be read and written.
+/// The number of times that all constants may be read and written.
 const REWRITES: u64 = 64;
 
 /// What may still be computed of one model.
@@ -30,7 +30,8 @@ impl Budget {
         Budget { growth, work: live.saturating_mul(REWRITES).saturating_add(GROWTH) }
     }
 
-    /// Takes what a result of `bytes` costs; `false`, and nothing taken, where it costs too much.
+    /// Spends the cost of a result of `bytes`; returns `false` and spends nothing if it exceeds the
+    /// budget.
     pub(super) fn take(&mut self, inputs: &[&Tensor], bytes: u64) -> bool {
         let mut parts: Vec<(*const u8, u64)> =
             inputs.iter().map(|t| (t.data.as_ptr(), t.data.len() as u64)).collect();

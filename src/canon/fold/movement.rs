@@ -1,11 +1,11 @@
-//! Operators that move elements without looking at them.
+//! Operators that move elements without changing them.
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, concatenate};
 
 use crate::ir::{Attribute, Dim, Graph, Node, NodeId, Tensor};
 use crate::ops::{self, NodeView, normal_axis, picked, slices};
 
-/// Where the elements of a result come from.
+/// The source of a result's elements.
 enum Movement {
     Reshape(Vec<usize>),
     Transpose(Vec<usize>),

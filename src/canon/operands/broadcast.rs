@@ -45,7 +45,7 @@ pub(super) fn expand(operands: &Operands<'_>) -> Option<String> {
     clash(operands, &target, 0, false)
 }
 
-/// What is wrong where a constant of shape `dims` cannot stand beside input `other`.
+/// The fault of a constant of shape `dims` that does not broadcast with input `other`.
 fn clash(operands: &Operands<'_>, dims: &[usize], other: usize, one_way: bool) -> Option<String> {
     let shape = operands.shape(other)?;
     let missing = dims.len().saturating_sub(shape.len());

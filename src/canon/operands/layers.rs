@@ -147,7 +147,7 @@ fn groups(operands: &Operands<'_>) -> Result<usize, String> {
     usize::try_from(groups).ok().filter(|n| *n > 0).ok_or_else(|| format!("has {groups} groups"))
 }
 
-/// What is wrong with the window of a weight of `rank` axes.
+/// The fault in the window of a weight of `rank` axes.
 fn wrong_kernel(operands: &Operands<'_>, rank: usize) -> Option<String> {
     let Some(spatial) = rank.checked_sub(2).filter(|n| *n > 0) else {
         return Some(format!("has a weight of {rank} axes"));
@@ -163,7 +163,7 @@ fn wrong_kernel(operands: &Operands<'_>, rank: usize) -> Option<String> {
     wrong_window(operands, spatial)
 }
 
-/// What is wrong with strides, dilations and padding over `spatial` axes.
+/// The fault in strides, dilations and padding over `spatial` axes.
 fn wrong_window(operands: &Operands<'_>, spatial: usize) -> Option<String> {
     let lists =
         [("strides", spatial, 1), ("dilations", spatial, 1), ("output_padding", spatial, 0)];
@@ -175,7 +175,7 @@ fn wrong_window(operands: &Operands<'_>, spatial: usize) -> Option<String> {
     lists.into_iter().find_map(wrong).or_else(|| wrong(("pads", 2 * spatial, i64::MIN)))
 }
 
-/// What is wrong where the operand does not have `wanted` channels and `rank` axes.
+/// The fault of an operand without `wanted` channels and `rank` axes.
 fn wrong_channels(operands: &Operands<'_>, wanted: usize, rank: usize) -> Option<String> {
     if operands.rank(0).is_some_and(|found| found != rank) {
         return Some(format!("has a weight of {rank} axes for a value of another number of axes"));

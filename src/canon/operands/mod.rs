@@ -1,4 +1,4 @@
-//! Constants against the operators that read them.
+//! Checks constants against the operators that read them.
 //!
 //! A bias that is too short or a permutation of too many axes makes a model that no runtime can run.
 //! They are found here, once for all operators, so that everything behind may rely on them. Computed
@@ -7,15 +7,16 @@
 mod broadcast;
 mod layers;
 mod moves;
+mod whole;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Dim, Graph, NodeId};
 use crate::ops::NodeView;
 
-/// What is wrong with a node, as a clause that goes behind its operator; `None` where nothing is.
+/// A fault of a node, as a clause that follows its operator; `None` if there is none.
 type Check = fn(&Operands<'_>) -> Option<String>;
 
-/// For each operator, how many inputs it takes at least and at most, and what is asked of them.
+/// For each operator, the least and largest number of inputs, and the check of its inputs.
 #[rustfmt::skip]
 const CHECKS: &[(&[&str], (usize, usize), Check)] = &[
     (&["Conv"], (2, 3), layers::conv),
@@ -59,18 +60,21 @@ const CHECKS: &[(&[&str], (usize, usize), Check)] = &[
     (&["Clip"], (1, 3), bounds),
 ];
 
-/// Makes sure that the constants of a node fit its operator, as they are from operator set 13 on.
+/// Checks that the constants of a node fit its operator, in the form of operator set 13 and later.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] naming the node and what does not fit.
 pub(super) fn check(graph: &Graph, id: NodeId) -> Result<()> {
     let node = graph.node(id);
-    let row = CHECKS.iter().find(|(ops, ..)| ops.contains(&node.op.as_str()));
-    let Some((_, (least, most), check)) = row.filter(|_| node.domain.is_empty()) else {
+    if !node.domain.is_empty() {
         return Ok(());
-    };
+    }
     let operands = Operands(NodeView::new(graph, id, &[]));
-    let fault = wrong_count(&operands, *least, *most).or_else(|| check(&operands));
+    let row = CHECKS.iter().find(|(ops, ..)| ops.contains(&node.op.as_str()));
+    let fault = row
+        .and_then(|(_, (least, most), _)| wrong_count(&operands, *least, *most))
+        .or_else(|| whole::other_type(&operands))
+        .or_else(|| row.and_then(|(_, _, check)| check(&operands)));
     match fault {
         Some(fault) => Err(Error::new(ErrorKind::Format, format!("{} {fault}", node.op))
             .at_node(&node.name)
@@ -134,7 +138,7 @@ impl Operands<'_> {
         self.0.node.int(name, default)
     }
 
-    /// What is wrong where a constant input does not have these extents; open ones may be anything.
+    /// The fault of a constant input without these extents; open extents may have any size.
     fn wrong_shape(&self, slot: usize, what: &str, wanted: &[Option<usize>]) -> Option<String> {
         let found = self.constant(slot)?;
         let mut pairs = found.iter().zip(wanted);

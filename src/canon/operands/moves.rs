@@ -107,7 +107,7 @@ pub(super) fn squeeze(operands: &Operands<'_>) -> Option<String> {
             let extent = normal_axis(**axis, rank).and_then(|axis| operands.extent(0, axis));
             extent.is_some_and(|n| n != 1)
         };
-        // Only constants are surely of the shape that is known of them.
+        // Only shapes of constants are certain.
         operands.constant(0)?;
         axes.iter()
             .find(wide)
@@ -157,7 +157,7 @@ pub(super) fn on_axis(operands: &Operands<'_>) -> Option<String> {
     (rank > 0 && normal_axis(axis, rank).is_none()).then(|| no_axis(axis, rank))
 }
 
-/// What is wrong with a list of axes of a value of `rank` axes.
+/// The fault in a list of axes of a value of `rank` axes.
 fn bad_axes(axes: &[i64], rank: usize, once: bool) -> Option<String> {
     let mut seen = vec![false; rank];
     for axis in axes {

@@ -138,3 +138,15 @@ fn moves_that_do_not_fit_are_refused() {
         assert!(fault.is_some(), "case {number}");
     }
 }
+
+#[test]
+fn sizes_that_are_no_whole_numbers_are_refused() {
+    let float = |b: &mut GraphBuilder| vec![b.weights("w", &[2])];
+    let faults = ["Split", "Reshape", "TopK", "GatherND", "Unsqueeze"]
+        .map(|op| fault(op, "n,4", float, []).unwrap());
+    for (op, fault) in ["Split", "Reshape", "TopK", "GatherND", "Unsqueeze"].iter().zip(faults) {
+        let wanted = format!("node 'y': {op} needs whole numbers (int64) as input 1");
+        assert!(fault.starts_with(&wanted), "{fault}");
+    }
+    assert_eq!(fault("Tile", "n,4", ints(&[&[1, 2]]), []), None);
+}

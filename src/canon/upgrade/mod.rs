@@ -1,9 +1,9 @@
-//! Brings a model to a newer version of the standard operator set.
+//! Converts a model to a newer version of the standard operator set.
 //!
-//! A joint model has one version of it, so all models must be brought to the same. The model climbs
-//! one version at a time; at each step the nodes whose meaning would change are rewritten by the
-//! rows of [`CHANGES`]. What changed is known from [`history`], so that an operator without a row is
-//! noticed rather than misread.
+//! A joint model has one version, so all models are converted to the same. The model is converted one
+//! version at a time. At each step, nodes whose meaning would change are rewritten by the rows of
+//! [`CHANGES`]. [`history`] lists all changes, so an operator without a row is refused rather than
+//! misread.
 
 mod broadcast;
 mod history;
@@ -23,7 +23,7 @@ use super::{limits, types};
 /// its present meaning, and every runtime still takes it.
 const LEAST: i64 = 13;
 
-/// How a node is carried over a version that changed its operator.
+/// The conversion of a node to a version that changed its operator.
 enum Change {
     /// Attributes became inputs with these positions.
     Move(&'static [(&'static str, usize)]),
@@ -35,7 +35,7 @@ enum Change {
 
 use Change::{Drop, Move, With};
 
-/// Which operators change at which version, and how.
+/// The conversions, by operator and version.
 #[rustfmt::skip]
 const CHANGES: &[(&[&str], i64, Change)] = &[
     (&["Reshape"], 5, Move(&[("shape", 1)])),
@@ -107,14 +107,14 @@ fn check_target(model: &Model, own: i64, target: i64) -> Result<()> {
         return refused(ErrorKind::Unsupported, message, "convert with onnx.version_converter");
     }
     if target > own && !model.functions.is_empty() {
-        let message = format!("local functions cannot be brought from operator set {own}");
+        let message = format!("local functions cannot be converted from operator set {own}");
         return refused(ErrorKind::Unsupported, message, "inline them first with onnx.inliner");
     }
     Ok(())
 }
 
-/// One step of the climb. Types are inferred on the way, after each node, because they are right
-/// only in the meaning of the version just reached.
+/// Converts to the next version. Types are inferred after each node, because they are correct only in
+/// the new version.
 fn climb(graph: &mut Graph, version: i64) -> Result<()> {
     for id in graph.topological_order()? {
         let name = graph.node(id).name.clone();

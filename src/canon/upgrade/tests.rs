@@ -157,7 +157,7 @@ fn what_cannot_be_carried_over_is_named() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(
         error.to_string(),
-        "net: node 'loop': Scan cannot be brought from operator set 8 to 9; convert the model with \
+        "net: node 'loop': Scan cannot be converted from operator set 8 to 9; convert the model with \
          onnx.version_converter or export it with a newer opset"
     );
 }

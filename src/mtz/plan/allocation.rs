@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::align::Alignment;
+use crate::align::{Alignment, TaskLayer};
 use crate::couple::End;
 use crate::mtz::joint::{JointModel, Neuron};
 use crate::mtz::site::SiteRecord;
@@ -133,9 +133,9 @@ fn plan(
         let Some(own) = site.members().find(|m| record.tasks.contains(&m.task.0)) else {
             continue;
         };
-        let (task, layer) = (own.task, joint.layer(own));
+        let layer = joint.layer(own);
         let group = crate::align::only_group(&layer.outputs);
-        let correspondence = group.and_then(|g| alignment.correspondence(task.group(g)));
+        let correspondence = group.and_then(|g| alignment.correspondence(own.task.group(g)));
         let (Some(correspondence), None) = (correspondence, &record.reason) else { continue };
         if !record.pair_costs.is_empty() {
             let mut costs = record.pair_costs.clone();
@@ -143,46 +143,55 @@ fn plan(
             let (layer, shared) = (layer.name.clone(), record.shared);
             groups.entry(correspondence).or_insert(Group { layer, costs, shared, most: shared });
         }
-        let Ok((_, inputs, taps)) = layer.layer.sizes(joint.task(task).graph()) else {
-            continue;
-        };
-        let bias = if layer.layer.bias.is_some() { 1.0 } else { 0.0 };
-        let mut saving = Saving {
-            rows: record.shared,
-            fixed: bias,
-            columns: BTreeMap::new(),
-            copies: record.tasks.len() as f64 - 1.0,
-        };
-        match (&layer.inputs, layer.per_channel) {
-            (_, true) | (None, _) => saving.fixed += (inputs * taps) as f64,
-            (Some(channels), false) => {
-                for channel in channels {
-                    let group = task.group(channel.group);
-                    let own = joint.group(group);
-                    let is_input = own.end() == Some(End::Input);
-                    let neuron = joint.neuron(task.channel(*channel));
-                    let elsewhere = neuron.and_then(|neuron| correspondences.get(&neuron));
-                    let (correspondence, size) = match (alignment.correspondence(group), elsewhere)
-                    {
-                        (Some(correspondence), _) => (correspondence, own.size),
-                        // Inputs are neurons of another group: as many as that group shares.
-                        (None, Some(correspondence)) => {
-                            let neurons = &joint.sharing(task)[channel.group.0];
-                            (*correspondence, neurons.iter().flatten().count())
-                        }
-                        (None, None) => {
-                            let is_common = is_input || neuron.is_some();
-                            saving.fixed += if is_common { taps as f64 } else { 0.0 };
-                            continue;
-                        }
-                    };
-                    *saving.columns.entry(correspondence).or_default() += taps as f64 / size as f64;
-                }
-            }
-        }
-        savings.push((correspondence, saving));
+        let saving = saving(joint, alignment, &correspondences, own, record);
+        savings.extend(saving.map(|saving| (correspondence, saving)));
     }
     (groups, savings)
+}
+
+/// The saving of one site; `None` if its layer has no sizes.
+fn saving(
+    joint: &JointModel,
+    alignment: &Alignment,
+    correspondences: &BTreeMap<Neuron, usize>,
+    own: TaskLayer,
+    record: &SiteRecord,
+) -> Option<Saving> {
+    let (task, layer) = (own.task, joint.layer(own));
+    let (_, inputs, taps) = layer.layer.sizes(joint.task(task).graph()).ok()?;
+    let mut saving = Saving {
+        rows: record.shared,
+        fixed: if layer.layer.bias.is_some() { 1.0 } else { 0.0 },
+        columns: BTreeMap::new(),
+        copies: record.tasks.len() as f64 - 1.0,
+    };
+    let channels = match &layer.inputs {
+        Some(channels) if !layer.per_channel => channels,
+        _ => {
+            saving.fixed += (inputs * taps) as f64;
+            return Some(saving);
+        }
+    };
+    for channel in channels {
+        let group = task.group(channel.group);
+        let neuron = joint.neuron(task.channel(*channel));
+        let elsewhere = neuron.and_then(|neuron| correspondences.get(&neuron));
+        let (correspondence, size) = match (alignment.correspondence(group), elsewhere) {
+            (Some(correspondence), _) => (correspondence, joint.group(group).size),
+            // Inputs are neurons of another group: as many as that group shares.
+            (None, Some(correspondence)) => {
+                let neurons = &joint.sharing(task)[channel.group.0];
+                (*correspondence, neurons.iter().flatten().count())
+            }
+            (None, None) => {
+                let is_common = neuron.is_some() || joint.group(group).end() == Some(End::Input);
+                saving.fixed += if is_common { taps as f64 } else { 0.0 };
+                continue;
+            }
+        };
+        *saving.columns.entry(correspondence).or_default() += taps as f64 / size as f64;
+    }
+    Some(saving)
 }
 
 /// The correspondence that each shared neuron belongs to.

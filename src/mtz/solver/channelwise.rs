@@ -28,9 +28,9 @@ pub struct ChannelwiseProblem {
     pub w_a: Array2<f64>,
     /// Weights of B's channels, n_B×k.
     pub w_b: Array2<f64>,
-    /// How much an error of each channel of A matters, n_A numbers ≥ 0; 1 where left out.
+    /// Weight of each channel's error in A, n_A numbers ≥ 0; `None` stands for 1.
     pub s_a: Option<Array1<f64>>,
-    /// How much an error of each channel of B matters, n_B numbers ≥ 0; 1 where left out.
+    /// Weight of each channel's error in B, n_B numbers ≥ 0; `None` stands for 1.
     pub s_b: Option<Array1<f64>>,
 }
 

@@ -16,7 +16,7 @@ use ndarray_linalg::{Cholesky, Diag, Eigh, SolveTriangular, UPLO};
 use crate::calib::product::{add_times, single_threaded_blas, times};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Damping that experiments settled on, relative to the mean diagonal entry; 1e-4 … 1e-3 is flat.
+/// Default damping, relative to the mean diagonal entry. Results hardly change between 1e-4 and 1e-3.
 pub const DAMPING: f64 = 1e-4;
 
 /// Height of a block row.
@@ -32,7 +32,7 @@ const LEAST_RETRY: f64 = 1e-6;
 /// inputs are all dead) stay harmless.
 const TINY: f64 = 1e-12;
 
-/// What to add to the diagonal of `h`: `damping` times the mean diagonal entry.
+/// The ridge for the diagonal of `h`: `damping` times the mean diagonal entry.
 pub fn ridge(h: ArrayView2<f64>, damping: f64) -> f64 {
     relative_ridge(h.diag().sum(), h.nrows(), damping)
 }
@@ -95,8 +95,8 @@ impl Spd {
         })
     }
 
-    /// [`Spd::factor`] of a matrix of `size` rows, of which `rows` makes a few at a time: those from
-    /// the diagonal on to the right. So it is never there as a whole.
+    /// [`Spd::factor`] of a matrix of `size` rows that is never stored as a whole: `rows` computes a
+    /// few rows at a time, from the diagonal to the right.
     ///
     /// # Errors
     /// As [`Spd::factor`].
@@ -203,7 +203,7 @@ impl Spd {
     }
 }
 
-/// What is added to a diagonal, one attempt after the other.
+/// The ridges of successive attempts.
 #[derive(Debug, Clone, Copy)]
 pub struct Ridges {
     first: Option<f64>,

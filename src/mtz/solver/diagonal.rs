@@ -14,7 +14,7 @@ use super::cholesky::relative_ridge;
 use super::distances::half_distances;
 use crate::calib::wide::widened;
 
-/// Damping where none is asked for: rows that nobody picked get their mean.
+/// Least damping, so that rows that were never picked get the mean of both weights.
 const LEAST_DAMPING: f64 = 1e-6;
 
 /// A diagonal matrix, times a factor.
@@ -25,8 +25,8 @@ pub struct Diagonal {
 }
 
 impl Diagonal {
-    /// The frequencies of rows that were picked so many times each, and a constant input without a
-    /// weight. Where no row was picked at all, all count alike.
+    /// The frequencies of rows from their counts, and a constant input without a weight. If no row
+    /// was picked at all, all count alike.
     pub fn of_counts(counts: &Array1<f64>) -> Diagonal {
         let total = counts.sum();
         let alike = 1.0 / counts.len().max(1) as f64;
@@ -140,8 +140,8 @@ impl Diagonals {
 }
 
 impl Diagonals {
-    /// Makes `row` of B and its counterpart `own` of A one at a level. Equal rows keep their weights bit for
-    /// bit.
+    /// Fuses `row` of B with its counterpart `own` of A at a level. Equal rows keep their weights bit
+    /// for bit.
     pub(super) fn join(&self, own: ArrayView1<f32>, mut row: ArrayViewMut1<f32>, level: i32) {
         let ratio = f64::from(level).exp2();
         let [a, b] = &self.0;

@@ -1,4 +1,4 @@
-//! The common weights of neurons that are shared (sec. 3.3, eq. 10), and what follows from them.
+//! The common weights of shared neurons (sec. 3.3, eq. 10), and masks of sparse nets.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl Problem {
         self.fuse_with(pairs, damping, &Factors::default())
     }
 
-    /// [`Problem::fuse`] with factors that are there already.
+    /// [`Problem::fuse`] with given factors.
     pub(crate) fn fuse_with(
         &self,
         pairs: &[(usize, usize)],

@@ -1,5 +1,5 @@
-//! A layer's Hessian over some of its inputs, in either of two forms that give the same answers: the
-//! matrix, or the samples that it is made of where these are fewer than its inputs.
+//! A layer's Hessian over some of its inputs, in one of two forms with the same results: the matrix,
+//! or its samples if these are fewer than the inputs.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::calib::product::{add_times, submatrix};
 use crate::calib::wide::{times_wide, widened};
 use crate::error::Result;
 
-/// How many rows of weights are worked on at once in double precision: they take 32 MiB, and where
-/// inputs are few, enough rows for one product to be worth its start.
+/// Rows of weights per step in double precision: 32 MiB, or with few inputs, enough rows to amortise
+/// the start of a product.
 pub(crate) fn block(inputs: usize) -> usize {
     ((4 << 20) / inputs.max(1)).clamp(16, 512)
 }
@@ -25,7 +25,7 @@ pub(crate) fn block(inputs: usize) -> usize {
 pub enum Hessian {
     /// A matrix, times a factor.
     Dense(Scaled),
-    /// Rows that it is the scaled sum of squares of.
+    /// The rows whose scaled sum of squares it is.
     Samples(Samples),
     /// Of a table, whose inputs are one-hot.
     Diagonal(Diagonal),
@@ -45,12 +45,12 @@ impl Scaled {
         Scaled { matrix: Arc::new(matrix), factor, seen: f64::INFINITY }
     }
 
-    /// The same, of so many rows: damping is larger where they are few.
+    /// The same with a number of rows; few rows get more damping.
     pub fn seen(self, rows: f64) -> Scaled {
         Scaled { seen: rows, ..self }
     }
 
-    /// What damping adds to the diagonal of the matrix without the factor.
+    /// The ridge for the diagonal of the matrix without the factor.
     pub(super) fn ridge(&self, damping: f64) -> f64 {
         ridge(self.matrix(), damping_of(damping, self.matrix.nrows(), self.seen))
     }
@@ -73,7 +73,7 @@ impl From<Array2<f64>> for Hessian {
 }
 
 impl Hessian {
-    /// Of nothing: stands for one that nobody asks any more.
+    /// An empty Hessian, in place of one that is not needed any more.
     pub fn empty() -> Hessian {
         Array2::default((0, 0)).into()
     }
@@ -101,12 +101,12 @@ impl Hessian {
         }
     }
 
-    /// What damping adds to the diagonal: `damping` times its mean entry, more where few rows were seen.
+    /// The ridge for the diagonal: `damping` times its mean entry, more with few rows.
     pub fn ridge(&self, damping: f64) -> f64 {
         match self {
             Hessian::Dense(dense) => dense.factor * dense.ridge(damping),
             Hessian::Samples(samples) => samples.ridge(damping),
-            // An id tells of its own row alone: ids that were never seen weigh nothing already.
+            // Rows of a table are independent, and rows that were never picked have weight 0 already.
             Hessian::Diagonal(_) => relative_ridge(self.trace(), self.size(), damping),
         }
     }
@@ -269,22 +269,21 @@ impl Hessian {
                 let (left, gain) = samples.reduced(shared, private, damping)?;
                 Reduced { hessian: Hessian::Samples(left), gain: Some(Gain::Samples(gain)) }
             }
-            // Inputs that are never there together make up for nothing.
+            // Inputs of a table never occur together, so they cannot compensate.
             Hessian::Diagonal(_) => Reduced { hessian: self.select(shared), gain: None },
         })
     }
 }
 
-/// What is left of a layer's Hessian once its private inputs adjust themselves to any change of the
-/// shared ones.
+/// A layer's Hessian after its private inputs adjust to any change of the shared inputs.
 pub struct Reduced {
     /// H_ss − H_sp H_pp⁻¹ H_ps: the Hessian of the shared inputs alone.
     pub hessian: Hessian,
-    /// How the private inputs adjust themselves, where there are any.
+    /// The gain of the private inputs, if there are any.
     pub gain: Option<Gain>,
 }
 
-/// K = H_pp⁻¹ H_ps: how private weights make up for a change of the shared ones.
+/// The gain K = H_pp⁻¹ H_ps, by which private weights compensate for a change of the shared ones.
 #[derive(Clone)]
 pub enum Gain {
     /// The matrix, private × shared.
@@ -294,7 +293,7 @@ pub enum Gain {
 }
 
 impl Gain {
-    /// The best private weights once the shared ones have changed: w_P + K (w_S,old − w_S,new).
+    /// The best private weights after a change of the shared ones: w_P + K (w_S,old − w_S,new).
     ///
     /// `private` is n×P, `old` and `new` are the shared weights n×S before and after.
     ///

@@ -45,7 +45,7 @@ enum Form<'p> {
     },
 }
 
-/// How much an error of A counts, and one of B: √r and 1/√r, r = 2^level.
+/// Weights of an error of A and of B: √r and 1/√r, r = 2^level.
 fn weights(level: i32) -> [f64; 2] {
     let root = f64::from(level).exp2().sqrt();
     [root, root.recip()]
@@ -69,7 +69,7 @@ impl<'p> Junction<'p> {
         if self.is_a { 0 } else { 1 }
     }
 
-    /// What the formulas ask of weights, whatever the level: one column per row of `weights`.
+    /// The images of weights, which do not depend on the level: one column per row of `weights`.
     pub(super) fn images<T: Copy + Into<f64> + Sync>(&self, weights: ArrayView2<T>) -> Array2<f64> {
         match &self.form {
             Form::Dense(both) => {
@@ -156,7 +156,7 @@ impl<'p> Junction<'p> {
         }
     }
 
-    /// What each row of both samples is multiplied with at a level.
+    /// The factor of each row of both samples at a level.
     fn roots(&self, level: i32) -> Array1<f64> {
         let Form::Samples { parts, .. } = &self.form else { return Array1::default(0) };
         let parts = parts.iter().zip(weights(level));
@@ -166,7 +166,7 @@ impl<'p> Junction<'p> {
         roots.collect()
     }
 
-    /// What pulls at the weights of a pair at a level.
+    /// The factors of a pair's weights at a level.
     pub(super) fn pull<'f>(&'f self, level: i32, factor: &'f Spd) -> Pull<'f, 'p> {
         let weight = weights(level)[self.side()];
         // The side's own damping and, of what the factor has in all, the other's.
@@ -197,7 +197,7 @@ impl Pull<'_, '_> {
         }
     }
 
-    /// What weights with these images look like to the factor, one column each.
+    /// The features of weights with these images, one column each.
     pub(super) fn features(&self, images: &Array2<f64>) -> Array2<f64> {
         match &self.junction.form {
             Form::Dense(_) => self.factor.solve_half(images.view()),

@@ -1,4 +1,4 @@
-//! One layer among those of a site: how it becomes a neuron set, and what sharing does to its weights.
+//! One layer of a site: its neuron set, and its weights after sharing.
 
 use ndarray::{Array1, ArrayView2, Axis};
 
@@ -30,14 +30,14 @@ pub(crate) struct LayerInputs {
 }
 
 impl LayerInputs {
-    /// How many columns of a layer's matrix can make up for others. The last is the constant's, which has
-    /// no weight where there is no bias.
+    /// The number of columns that can compensate for others. The last column is the constant's, which
+    /// counts only with a bias.
     fn adjustable(&self, columns: usize) -> usize {
         columns - usize::from(!self.has_bias)
     }
 
-    /// The layer as a neuron set without importance, whose error counts `alpha` times; `at` names it.
-    /// The gain tells how columns that are not common make up for a change of the others.
+    /// The layer as a neuron set without sensitivities, with error weight `alpha`; `at` names it. The
+    /// gain says how private columns compensate for a change of the common ones.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Numeric`] where a Hessian cannot be factored.
@@ -68,20 +68,20 @@ impl LayerInputs {
     }
 }
 
-/// The state of a layer among others, and what follows from them.
+/// A layer during the joins of a site.
 pub(crate) struct LayerState {
     pub(crate) stats: LayerStats,
     inputs: LayerInputs,
-    /// How the other columns make up for a change of the common ones.
+    /// The gain of the private columns.
     gain: Option<Gain>,
     /// Rows that are shared, with the mean squared error of each one's pre-activation.
     pub(crate) shared: Vec<usize>,
     pub(crate) errors: Vec<f64>,
     /// The mean squares of their pre-activations, added up.
     pub(crate) total: f64,
-    /// What its weights have besides the common ones.
+    /// Its correction of the common weights.
     pub(crate) correction: Option<CorrectedRows>,
-    /// The layer's weights before any were shared, where they are asked for.
+    /// The layer's weights before sharing, if they are needed.
     fitted: Option<Weights>,
 }
 
@@ -109,8 +109,8 @@ impl LayerState {
         Array1::from(self.errors.clone())
     }
 
-    /// Gives rows of the layer, the `nth` member of a neuron set, the set's weights. `holders` tells how
-    /// many of the members have each common input.
+    /// Writes a neuron set's weights into rows of the layer, the set's `nth` member. `holders` is the
+    /// number of members with each common input.
     fn settle(
         &mut self,
         set: &NeuronSet,
@@ -158,8 +158,8 @@ impl LayerState {
     }
 }
 
-/// Gives the rows of a neuron set's members their common weights. `holders` tells how many of the members
-/// have each common input.
+/// Writes a neuron set's weights into the rows of its members. `holders` is the number of members
+/// with each common input.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Numeric`] where a Hessian cannot be factored.

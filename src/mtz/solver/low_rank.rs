@@ -1,4 +1,4 @@
-//! What a task adds to common weights: a correction of low rank.
+//! Corrections of low rank, which a task adds to common weights.
 //!
 //! Where the neurons of B join those of A, the best common weights leave the cost ½ Σ δᵀ P δ over the pairs'
 //! differences δ = w_j − w_i ([`super::pair_cost`]). A correction U V of B's weights takes from the
@@ -46,7 +46,7 @@ pub(crate) struct LowRank {
     pub(crate) left: Array2<f32>,
     /// V: rank × common inputs.
     pub(crate) right: Array2<f32>,
-    /// What each rank takes from the cost, whether it is used or not; descending.
+    /// The part of the cost that each rank removes, used or not; descending.
     pub(crate) gains: Vec<f64>,
 }
 
@@ -161,7 +161,7 @@ impl Problem {
         }))
     }
 
-    /// How many times neuron j of each pair is neuron i.
+    /// The scale s of each pair: neuron j is about s times neuron i.
     ///
     /// # Errors
     /// As [`Problem::cost`].

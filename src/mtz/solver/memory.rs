@@ -1,23 +1,23 @@
-//! What the work at a layer takes of memory, and how its statistics are taken so that it fits.
+//! Memory of the work at a layer, and the form of statistics that fits.
 
 use super::hessian::block;
 
-/// What models take of memory besides their weights: runtimes, code, graphs.
+/// Memory besides weights: runtimes, code, graphs.
 const REST: u64 = 96 << 20;
 
-/// Bytes that models whose weights take so many bytes each take in all: as they were and as they become.
+/// Bytes of all models, original and merged, given the bytes of each model's weights.
 pub fn resident(models: &[u64]) -> u64 {
     models.iter().fold(REST, |sum, bytes| sum.saturating_add(2 * bytes))
 }
 
-/// What `total` bytes of memory leave beside models whose weights take so many bytes each. The largest
-/// is counted once: that much a merge may take beside `total`.
+/// The part of `total` bytes that is left beside models with the given bytes of weights. The largest
+/// model counts once, since a merge may take it beside `total`.
 pub fn beside(total: u64, models: &[u64]) -> u64 {
     let largest = models.iter().copied().max().unwrap_or(0);
     total.saturating_sub(resident(models).saturating_sub(largest)).max(total / 2)
 }
 
-/// Rows with which a layer can be told anything of its inputs.
+/// The least useful number of rows.
 const FEWEST_ROWS: usize = 64;
 
 /// The layer of several tasks.
@@ -31,12 +31,12 @@ pub struct Extent {
     pub tasks: usize,
 }
 
-/// How a layer's statistics are taken.
+/// The form of a layer's statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// Rows at most.
     pub rows: usize,
-    /// Up to so many rows are kept as they are, and more of them summed up.
+    /// Rows are stored up to this number, and summed up beyond.
     pub kept: usize,
     /// Bytes that the work takes at most.
     pub bytes: u64,
@@ -52,8 +52,7 @@ impl Extent {
         weights.saturating_add(costs).saturating_add(bytes(&[32, n, rows]))
     }
 
-    /// Bytes that the work takes with a matrix per task: those, a factor and one that is being made,
-    /// and what weights look like to them.
+    /// Bytes of the work with one matrix per task: matrices, two factors, and features of weights.
     pub fn with_matrices(self) -> u64 {
         let (m, n, tasks) = (self.outputs as u64, self.inputs as u64, self.tasks as u64);
         let matrices = bytes(&[8, n, n, tasks + 1]);
@@ -70,11 +69,11 @@ impl Extent {
         kept.saturating_add(products).saturating_add(self.in_any_form())
     }
 
-    /// How statistics of at most `max_rows` rows are taken within `memory` bytes; `None` where too few
+    /// The form of statistics of at most `max_rows` rows within `memory` bytes; `None` if too few
     /// rows fit.
     ///
-    /// Rows are kept where all tasks' rows together are fewer than inputs: then the work with them is
-    /// less than with matrices. Where matrices do not fit, rows are kept in any case, as many as fit.
+    /// Rows are stored if all tasks together have fewer rows than inputs, which is less work than
+    /// matrices. If matrices do not fit, as many rows are stored as fit.
     pub fn plan(self, max_rows: usize, memory: u64) -> Option<Plan> {
         let few = self.inputs / self.tasks.max(2);
         if self.with_matrices() <= memory {

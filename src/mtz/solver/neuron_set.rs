@@ -1,4 +1,4 @@
-//! Neurons of one layer by the tasks that own them, and how more tasks join.
+//! Neurons of one layer with the same owners, and joins with further tasks.
 //!
 //! A layer's error is quadratic in its weights, so neurons that tasks share already are one more
 //! layer: their Hessians add up, and their common weights are its weights. Adding one net at a time
@@ -22,9 +22,9 @@ use super::pair_cost::{Factors, Problem, Weights};
 pub(crate) struct NeuronSet {
     /// The members, in the order in which they joined.
     pub(crate) members: Vec<usize>,
-    /// The common inputs that the weights and the Hessian speak of, ascending.
+    /// The common inputs of the weights and the Hessian, ascending.
     pub(crate) inputs: Vec<usize>,
-    /// The members' Hessians over these inputs, added up; empty where nobody joins any more.
+    /// The sum of the members' Hessians over these inputs; empty if no set joins any more.
     pub(crate) hessian: Hessian,
     /// Weights, neurons × inputs.
     pub(crate) weights: Weights,
@@ -36,9 +36,9 @@ pub(crate) struct NeuronSet {
     pub(crate) sparse: bool,
     /// The constant input.
     pub(crate) constant: usize,
-    /// The rank of the correction that its weights get where it joins others; `None` where none is asked for.
+    /// The rank of its correction when it joins others; `None` without corrections.
     pub(crate) rank: Option<usize>,
-    /// Whether its neurons may be multiples of those that they join.
+    /// Whether its neurons may be scaled copies of those that they join.
     pub(crate) scales: bool,
     /// Corrections of the members' weights.
     pub(crate) corrections: Vec<LowRank>,
@@ -67,8 +67,8 @@ impl NeuronSet {
         (!kept.is_empty()).then_some(self)
     }
 
-    /// The Hessian and weights over some of the inputs. In `refit`, what other inputs can make up
-    /// for does not count; their gain tells how they do.
+    /// The Hessian and weights over some of the inputs. In `refit`, errors that other inputs can
+    /// compensate do not count; the gain says how they compensate.
     fn over(&self, inputs: &[usize], options: SolverOptions) -> Result<(Reduced, Weights)> {
         let shared = self.places(inputs);
         let own = reduced(&self.hessian, &shared, self.inputs.len(), options)?;
@@ -100,8 +100,8 @@ impl NeuronSet {
     }
 }
 
-/// A Hessian over its `shared` columns (eqs. 7–8). In `refit`, what the other columns below `width` can
-/// make up for does not count, and the gain tells how they do.
+/// A Hessian over its `shared` columns (eqs. 7–8). In `refit`, errors that the other columns below
+/// `width` can compensate do not count; the gain says how they compensate.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Numeric`] where the Hessian cannot be factored.
@@ -127,7 +127,7 @@ pub(crate) fn some_columns(weights: &Weights, columns: &[usize]) -> Weights {
 }
 
 impl PairProblem {
-    /// What each pair costs, neurons of the one neuron set × neurons of the other.
+    /// The cost of each pair, neurons of one neuron set × neurons of the other.
     ///
     /// # Errors
     /// As [`Problem::cost`].
@@ -135,7 +135,7 @@ impl PairProblem {
         self.problem.cost_keeping(options.metric, options.damping, &mut self.factors)
     }
 
-    /// Makes each pair one neuron; its Hessian is kept where it will be asked for (`keep`).
+    /// Fuses each pair into one neuron; keeps the Hessian if it will be needed (`keep`).
     ///
     /// # Errors
     /// As [`Problem::fuse`].
@@ -206,7 +206,7 @@ impl PairProblem {
         weights
     }
 
-    /// Applies to each fused neuron, but for its bias, the mask of the two that has more ones.
+    /// Applies to each fused neuron, except its bias, the mask with more ones of the two.
     fn mask(&self, constant: usize, pairs: &[(usize, usize)], fused: &mut Array2<f32>) {
         let (left, right): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
         let constant = self.inputs.iter().position(|i| *i == constant);
@@ -228,7 +228,7 @@ pub(crate) struct WeightChange<'a> {
     pub(crate) common: ArrayView2<'a, f32>,
     /// The other columns.
     pub(crate) private: &'a [usize],
-    /// How the other columns make up for it. They stay where there is none.
+    /// The gain of the other columns; they stay without one.
     pub(crate) gain: Option<&'a Gain>,
     /// Whether zeros of the other columns stay.
     pub(crate) sparse: bool,
@@ -255,7 +255,7 @@ impl WeightChange<'_> {
     }
 }
 
-/// Gives some columns of weights their values.
+/// Writes values into some columns of weights.
 fn put(weights: &mut ArrayViewMut2<f32>, columns: &[usize], values: ArrayView2<f32>) {
     Zip::from(weights.rows_mut()).and(values.rows()).for_each(|mut to, from| {
         columns.iter().zip(from).for_each(|(column, value)| to[*column] = *value);
@@ -305,7 +305,7 @@ pub(crate) fn join_sets(
     Ok(gathered)
 }
 
-/// Takes back what a weight became that was zero.
+/// Resets weights that were zero.
 fn keep_zeros(weights: &mut Array2<f32>, before: &Array2<f32>) {
     weights.zip_mut_with(before, |w, before| {
         if *before == 0.0 {
@@ -314,12 +314,12 @@ fn keep_zeros(weights: &mut Array2<f32>, before: &Array2<f32>) {
     });
 }
 
-/// Where a neuron set's inputs are among `inputs`.
+/// The positions of a neuron set's inputs in `inputs`.
 fn places(inputs: &[usize], set: &NeuronSet) -> Vec<usize> {
     set.inputs.iter().filter_map(|i| inputs.binary_search(i).ok()).collect()
 }
 
-/// The members' mean importance of each pair.
+/// The mean sensitivity of each pair's members.
 fn importance(a: &NeuronSet, b: &NeuronSet, pairs: &[(usize, usize)]) -> Option<Array1<f64>> {
     let (s_a, s_b) = (a.importance.as_ref()?, b.importance.as_ref()?);
     let (n, m) = (a.members.len() as f64, b.members.len() as f64);

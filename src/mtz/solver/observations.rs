@@ -1,4 +1,4 @@
-//! What is known of a layer's inputs, and of what it is to compute from them.
+//! Observed inputs of a layer, and its target pre-activations.
 
 use ndarray::{Array1, Array2};
 
@@ -9,8 +9,8 @@ use crate::calib::gram::Moments;
 use crate::calib::kept::Statistics;
 use crate::error::Result;
 
-/// A layer's rows x, the constant for the bias last, and the pre-activations y that it had in the
-/// original net, where they are known.
+/// A layer's rows x, with the constant for the bias last, and its pre-activations y in the original
+/// net, if they are known.
 #[derive(Debug, Clone)]
 pub enum Observations {
     /// Means over the rows.

@@ -1,11 +1,11 @@
-//! What the formulas depend on besides matrices.
+//! Options of the solver.
 
 use super::pair_cost::Metric;
 
-/// What the formulas depend on besides matrices.
+/// Options of the solver.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SolverOptions {
-    /// Whether weights from inputs that nets do not share make up for a change of the others.
+    /// Whether weights of private inputs compensate for a change of shared ones.
     pub compensates: bool,
     /// What makes two neurons alike.
     pub metric: Metric,

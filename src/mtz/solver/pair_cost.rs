@@ -1,4 +1,4 @@
-//! What it costs to share a neuron of net A with a neuron of net B (sec. 3.3, eqs. 10–12).
+//! The cost of sharing a neuron of net A with a neuron of net B (sec. 3.3, eqs. 10–12).
 //!
 //! With δ = w_i − w_j the cost collapses to d_ij = ½ δᵀ P δ, P = H_A (H_A + H_B)⁻¹ H_B; see
 //! `junction` for how that is computed.
@@ -22,10 +22,10 @@ pub type Weights = ArcArray2<f32>;
 /// Ratios of sensitivities up to 2³ either way are told apart; see [`Problem::cost`].
 const LEVELS: i32 = 3;
 
-/// What factors may take that are kept: all of them up to some 6000 inputs.
+/// Memory limit for cached factors, which fits all factors up to about 6000 inputs.
 const KEPT_BYTES: u64 = 1 << 30;
 
-/// What "alike" means for two neurons.
+/// The metric of two neurons' distance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Metric {
     /// The paper's d_ij: the error that is left with the best common weights.
@@ -38,7 +38,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// Every metric with its name on the command line and what it compares.
+    /// Every metric with its name on the command line and its help.
     pub const ALL: [(Metric, &'static str, &'static str); 3] = [
         (Metric::Hessian, "hessian", "error left with the best common weights (the paper's)"),
         (Metric::Weight, "weight", "distance of the weights"),
@@ -73,13 +73,13 @@ pub struct Problem {
     pub w_a: Weights,
     /// Weights of B's neurons from the shared inputs, n_B×S.
     pub w_b: Weights,
-    /// How much an error of each neuron of A matters, n_A numbers ≥ 0; 1 where left out.
+    /// Weight of each neuron's error in A, n_A numbers ≥ 0; `None` stands for 1.
     pub s_a: Option<Array1<f64>>,
-    /// How much an error of each neuron of B matters, n_B numbers ≥ 0; 1 where left out.
+    /// Weight of each neuron's error in B, n_B numbers ≥ 0; `None` stands for 1.
     pub s_b: Option<Array1<f64>>,
 }
 
-/// How a pair weighs the two tasks: s_i e_A + s_j e_B = `weight` (√r e_A + e_B/√r).
+/// A pair's weights of the two tasks: s_i e_A + s_j e_B = `weight` (√r e_A + e_B/√r).
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Balance {
     /// √(s_i s_j)
@@ -129,7 +129,7 @@ impl Problem {
         self.cost_keeping(metric, damping, &mut Factors::default())
     }
 
-    /// [`Problem::cost`]; factors that it takes are kept for [`Problem::fuse_with`].
+    /// [`Problem::cost`]; its factors are cached for [`Problem::fuse_with`].
     pub(crate) fn cost_keeping(
         &self,
         metric: Metric,
@@ -146,7 +146,7 @@ impl Problem {
         if cost.iter().any(|d| !d.is_finite()) {
             return Err(not_finite());
         }
-        // Rounding leaves alike neurons a little below zero.
+        // Rounding can make costs of equal neurons slightly negative.
         cost.mapv_inplace(|d| d.max(0.0));
         Ok(cost)
     }
@@ -257,7 +257,7 @@ impl Factors {
         }
     }
 
-    /// The factor of a level, where it was kept.
+    /// The cached factor of a level.
     pub(crate) fn get(&self, level: i32) -> Option<&Spd> {
         self.levels.get(&level)
     }

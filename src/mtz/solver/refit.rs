@@ -150,8 +150,8 @@ impl<'s> Fit<'s> {
         }
     }
 
-    /// What the weights of some outputs leave, one column per output: of mean x yᵀ, that is mean x yᵀ −
-    /// (mean x xᵀ) Wᵀ, or of every row's targets.
+    /// The residuals of some outputs' weights, one column per output: mean x yᵀ − (mean x xᵀ) Wᵀ, or
+    /// the residual of every row's target.
     fn missing(&self, outputs: Range<usize>, weights: ArrayView2<f32>) -> Array2<f64> {
         match self {
             Fit::Means { hessian, cross, .. } => {
@@ -167,7 +167,7 @@ impl<'s> Fit<'s> {
         }
     }
 
-    /// How weights change for what they leave, one row per output.
+    /// The step of weights for their residuals, one row per output.
     fn step(&self, factor: &Spd, missing: ArrayView2<f64>) -> Array2<f64> {
         let solved = factor.solve(missing);
         match self {
@@ -199,7 +199,7 @@ impl<'s> Fit<'s> {
         Ok(solved.column(0).to_owned())
     }
 
-    /// The mean squared errors of weights of some outputs, from what they leave.
+    /// The mean squared errors of some outputs' weights, from their residuals.
     fn errors(
         &self,
         outputs: Range<usize>,

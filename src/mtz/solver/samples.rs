@@ -137,8 +137,7 @@ impl Samples {
         Ok(diagonal)
     }
 
-    /// What is left of H for the `shared` inputs once the `private` ones adjust themselves, and how
-    /// they do.
+    /// H of the `shared` inputs after the `private` ones adjust, and the gain of the private ones.
     ///
     /// With K = c X_p X_pᵀ it is H_ss − H_sp (H_pp + λI)⁻¹ H_ps = c λ X_sᵀ (K + λI)⁻¹ X_s: samples
     /// again, one per row.
@@ -185,7 +184,7 @@ impl Samples {
     }
 }
 
-/// How private inputs adjust themselves to a change of the shared ones: K = H_pp⁻¹ H_ps, from samples.
+/// The gain of private inputs for a change of the shared ones: K = H_pp⁻¹ H_ps, from samples.
 #[derive(Clone)]
 pub struct SampleGain {
     shared: Samples,

@@ -12,7 +12,7 @@ pub(crate) struct ChannelLayer {
     pub(crate) hessians: Array3<f64>,
     /// Weights, n×k.
     pub(crate) weights: Array2<f64>,
-    /// How much an error of each channel matters to the outputs.
+    /// Weight of each channel's error.
     pub(crate) importance: Array1<f64>,
     /// The mean squared errors of the shared channels, added up.
     pub(crate) error: f64,
@@ -56,7 +56,7 @@ impl ChannelLayer {
     }
 }
 
-/// Gives the channels of each neuron, (layer, row) each, their common weights.
+/// Computes the common weights of each neuron's channels, which are (layer, row) pairs.
 ///
 /// # Errors
 /// As [`common_weights`].

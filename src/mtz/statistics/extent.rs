@@ -1,4 +1,4 @@
-//! What statistics of a layer take of memory.
+//! Memory of a layer's statistics.
 
 use crate::calib::gram::Moments;
 use crate::couple::CoupledLayer;
@@ -18,8 +18,8 @@ pub(crate) fn statistics_bytes(net: &Task, layer: &CoupledLayer, targets: bool) 
     }
 }
 
-/// What the work at a layer of a net takes of memory, where so many `tasks` are merged; `None` for
-/// depthwise layers and tables, which take hardly any.
+/// Memory of the work at a layer when `tasks` nets are merged; `None` for depthwise layers and
+/// tables, which need hardly any.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the layer's weight is not a matrix.

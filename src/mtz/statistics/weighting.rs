@@ -14,17 +14,17 @@ use super::stats::{ChannelStats, Sensitivities};
 /// Energies below this are rounding errors: the neuron never changes.
 const DEAD: f64 = 1e-30;
 
-/// How errors of neurons, layers and tasks are weighed against each other.
+/// Weights of errors of neurons, layers and tasks.
 #[derive(Clone, Copy)]
 pub(crate) struct Weighting<'a> {
     pub(crate) method: Method,
-    /// Per task; empty where nothing is known of the outputs.
+    /// Sensitivities per task; empty if they are not known.
     pub(crate) sensitivities: &'a [Sensitivities],
 }
 
 impl Weighting<'_> {
-    /// How much each row of a layer matters: its sensitivity, or where there is none, the inverse of its
-    /// mean square, so that errors are relative. Nothing in `mtz`.
+    /// The weight of each row's error: its sensitivity, or without one the inverse of its mean
+    /// square, so that errors are relative. `None` in `mtz`.
     pub(crate) fn importance(self, own: TaskLayer, stats: &LayerStats) -> Option<Array1<f64>> {
         if self.method == Method::Mtz {
             return None;
@@ -42,7 +42,7 @@ impl Weighting<'_> {
         Some(inverse(&variances))
     }
 
-    /// How much each row of a layer matters, in units that are the same for all layers of a task.
+    /// The weight of each row's error, in the same unit for all layers of a task.
     pub(crate) fn of_rows(self, own: TaskLayer, stats: &LayerStats) -> Array1<f64> {
         match (self.method, self.importance(own, stats)) {
             (Method::Refit, Some(rows)) => rows * self.of_layer(own),
@@ -71,8 +71,8 @@ impl Weighting<'_> {
         mean.map_or(1.0, |mean| mean / self.task_scale(own.task))
     }
 
-    /// What errors of shared rows, which count as `weights` say, mean for the outputs; in `mtz`, which
-    /// knows nothing of outputs, relative to the rows' mean squares.
+    /// The loss of the outputs by errors of shared rows with `weights`; in `mtz`, which has no
+    /// sensitivities, the errors relative to the rows' mean squares.
     pub(crate) fn loss(self, errors: &Array1<f64>, weights: &Array1<f64>, total: f64) -> f64 {
         match self.method {
             Method::Refit => errors.dot(weights),
@@ -93,8 +93,8 @@ impl Weighting<'_> {
     }
 }
 
-/// How much errors matter that count relative to `mean_squares`. A neuron with hardly any mean square counts
-/// no more than a thousand times the mean, and those of a layer without any count alike.
+/// Weights of errors relative to `mean_squares`. A neuron with a tiny mean square counts at most a
+/// thousand times the mean. All neurons count alike if all mean squares are 0.
 fn inverse(mean_squares: &Array1<f64>) -> Array1<f64> {
     match mean_squares.mean() {
         Some(mean) if mean > DEAD => mean_squares.mapv(|e| 1.0 / e.max(1e-3 * mean)),

@@ -1,4 +1,4 @@
-//! What neurons that join keep to themselves: the correction of their common weights.
+//! Corrections of neurons that join others.
 
 use ndarray::Array1;
 
@@ -8,8 +8,8 @@ use crate::mtz::solver::low_rank::LowRank;
 use crate::mtz::solver::options::SolverOptions;
 
 impl PairProblem {
-    /// Takes from the weights of `b`, which joins `a`, the correction that it gets. Only layers all of whose
-    /// neurons join at once over the same inputs get one, and no sparse ones.
+    /// Subtracts from the weights of `b`, which joins `a`, its correction. Only dense layers whose
+    /// neurons all join at once over the same inputs get one.
     ///
     /// # Errors
     /// As [`PairProblem::cost`].
@@ -42,7 +42,7 @@ impl PairProblem {
         Ok(Some(found))
     }
 
-    /// Divides the weights of the neurons that join by what they are multiples of, and weighs their errors.
+    /// Divides the weights of joining neurons by their scales, and weights their errors accordingly.
     fn rescale(
         &mut self,
         pairs: &[(usize, usize)],

@@ -1,0 +1,53 @@
+//! Inputs that hold whole numbers by the standard: sizes, axes and positions.
+
+use crate::ir::DataType;
+
+use super::Operands;
+
+/// Per operator, the inputs that hold whole numbers.
+const WHOLE: &[(&[&str], &[usize])] = &[
+    (&["ConstantOfShape"], &[0]),
+    (
+        &[
+            "CenterCropPad",
+            "Expand",
+            "Gather",
+            "GatherElements",
+            "GatherND",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+            "ReduceMax",
+            "ReduceMean",
+            "ReduceMin",
+            "ReduceProd",
+            "ReduceSum",
+            "ReduceSumSquare",
+            "Reshape",
+            "ScatterElements",
+            "ScatterND",
+            "Split",
+            "Squeeze",
+            "Tile",
+            "TopK",
+            "Unsqueeze",
+        ],
+        &[1],
+    ),
+    (&["Pad"], &[1, 3]),
+    (&["Resize"], &[3]),
+    (&["Slice"], &[1, 2, 3, 4]),
+];
+
+/// The first input of another type than a node asks for.
+pub(super) fn other_type(operands: &Operands<'_>) -> Option<String> {
+    let op = operands.0.node.op.as_str();
+    let (_, slots) = WHOLE.iter().find(|(ops, _)| ops.contains(&op))?;
+    let other = |slot: &&usize| {
+        let ty = operands.0.ty(**slot);
+        ty.is_some_and(|ty| !matches!(ty.dtype, DataType::I64 | DataType::I32))
+    };
+    let slot = slots.iter().find(other)?;
+    Some(format!("needs whole numbers (int64) as input {slot}"))
+}
