@@ -27,10 +27,11 @@ text { fill: #e6edf3 } .small { fill: #9198a1 } .grid { stroke: #3d444d }
 .retrained { stroke: #3fb950; fill: #3fb950 } path.layers, path.neurons, path.paper { fill: none }
 }"""
 LEGEND = [
-    ("layers", "whole layers (the default)"),
+    ("knee", "no option"),
+    ("layers", "whole layers, the default"),
+    ("retrained", "the same, retrained"),
     ("neurons", "single neurons"),
-    ("paper", "the method of the paper"),
-    ("retrained", "whole layers, 1000 steps of retraining"),
+    ("paper", "the paper's method"),
 ]
 
 Point = tuple[float, float]
@@ -113,10 +114,10 @@ def panel(net: str, left: float) -> list[str]:
                 lines.append(f'<circle class="{way}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
     x, y = at(knee)
     lines.append(f'<circle class="knee" cx="{x:.1f}" cy="{y:.1f}" r="7"/>')
-    label = f"no option: {knee[0]:.0f} %, +{knee[1]:.2f}"
-    # Where the curve of neurons does not pass.
-    below = 24 if knee[1] > 1 else -24
-    lines.append(f'<text x="{x + 9:.1f}" y="{y + below:.1f}">{label}</text>')
+    label = f"{knee[0]:.0f} %, +{knee[1]:.2f}"
+    # Between the curves.
+    above = 14 if knee[1] > 1 else 34
+    lines.append(f'<text x="{x + 10:.1f}" y="{y - above:.1f}">{label}</text>')
     clip = f'<clipPath id="clip{left}"><rect x="{left}" y="{TOP}" width="{PANEL}" height="{DEPTH + 2}"/></clipPath>'
     return [clip, *lines]
 
@@ -130,7 +131,7 @@ def picture() -> str:
     x = LEFT
     for way, words in LEGEND:
         lines.append(f'<circle class="{way}" cx="{x}" cy="20" r="4"/><text x="{x + 9}" y="24">{words}</text>')
-        x += 26 + 6.2 * len(words)
+        x += 30 + 6.4 * len(words)
     lines.append('<text class="small" x="12" y="46">rise of the mean test error, points</text>')
     for number, net in enumerate(NETS):
         lines += panel(net, LEFT + number * (PANEL + GAP))
