@@ -6,6 +6,7 @@
 //! placement) are dropped. Writing puts nodes into topological order and gives the same bytes for the
 //! same graph.
 
+mod apart;
 mod data_file;
 mod external;
 mod finite;
@@ -20,8 +21,9 @@ mod tensor;
 mod types;
 mod write;
 
+pub(crate) use apart::{Apart, encode_apart};
 pub use finite::check_finite;
 pub use read::{decode, load};
 pub use save::{Draft, External, SaveOptions, save, save_split, stage};
 pub use write::encode;
-pub(crate) use write::{Apart, encode_any, encode_apart};
+pub(crate) use write::encode_any;

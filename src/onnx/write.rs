@@ -7,21 +7,15 @@ mod node_names;
 
 use prost::Message;
 
-use self::graph::{FIRST_IR_WITH_CONSTANTS, GraphWriter};
-use super::data_file::move_out;
+pub(super) use self::graph::FIRST_IR_WITH_CONSTANTS;
+use self::graph::GraphWriter;
 use super::proto::{FunctionProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use super::stream;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{DataType, Model, Tensor};
+use crate::ir::Model;
 
 /// The largest message that protobuf implementations accept, in bytes.
 pub(super) const PROTOBUF_LIMIT: u64 = i32::MAX as u64;
-
-/// Bytes from which on a tensor is worth a place of its own.
-const LARGE: usize = 1 << 16;
-
-/// What the file of tensors beside a message is called, which nobody looks for.
-const BESIDE: &str = "weights";
 
 /// The model as the bytes of a file, all tensors inline. Initializers that nothing reads are left
 /// out.
@@ -42,38 +36,8 @@ pub(crate) fn encode_any(model: &Model) -> Result<Vec<u8>> {
     written(to_proto(model)?).in_model(&model.name)
 }
 
-/// A model as bytes without its large tensors, which share their bytes with the model.
-pub(crate) struct Apart {
-    /// The message; it names the tensors as external data.
-    pub(crate) message: Vec<u8>,
-    /// The tensors by name.
-    pub(crate) tensors: Vec<(String, Tensor)>,
-}
-
-/// Large tensors of types that `is_apart` names stand beside the message; those of sub-graphs stay in it.
-///
-/// # Errors
-/// As [`encode`].
-pub(crate) fn encode_apart(model: &Model, is_apart: impl Fn(DataType) -> bool) -> Result<Apart> {
-    let mut proto = to_proto(model)?;
-    let mut tensors = Vec::new();
-    // Before this version, initializers are inputs, which may be fed.
-    let initializers = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
-    for tensor in initializers.filter(|_| model.ir_version >= FIRST_IR_WITH_CONSTANTS) {
-        let dtype = DataType::from_code(tensor.data_type());
-        let is_large = tensor.raw_data.as_ref().is_some_and(|raw| raw.len() >= LARGE);
-        if !is_large || !is_apart(dtype) {
-            continue;
-        }
-        let dims = tensor.dims.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect();
-        let data = move_out(tensor, BESIDE, 0);
-        tensors.push((tensor.name().to_owned(), Tensor { dtype, dims, data }));
-    }
-    check_size(&proto, PROTOBUF_LIMIT).in_model(&model.name)?;
-    Ok(Apart { message: written(proto).in_model(&model.name)?, tensors })
-}
-
-fn written(proto: ModelProto) -> Result<Vec<u8>> {
+/// The bytes of a message.
+pub(super) fn written(proto: ModelProto) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(proto.encoded_len());
     stream::write_model(proto, &mut bytes)
         .map_err(|e| Error::new(ErrorKind::Io, "cannot encode the model").because(e))?;

@@ -12,7 +12,7 @@ use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::{tensor, types};
 
 /// Files before this version list initializers among the inputs.
-pub(super) const FIRST_IR_WITH_CONSTANTS: i64 = 4;
+pub(in crate::onnx) const FIRST_IR_WITH_CONSTANTS: i64 = 4;
 
 /// Writes a graph that stands inside `outer`.
 pub(super) struct GraphWriter<'a> {
