@@ -35,6 +35,12 @@ class Verification(Report):
     def passed(self) -> bool: ...
     def __bool__(self) -> bool: ...
 
+class Frontier(Report):
+    @property
+    def points(self) -> list[dict[str, Any]]: ...
+    @property
+    def knee(self) -> dict[str, Any] | None: ...
+
 class Joint:
     report: Report | None
     def __init__(self, path: _Path) -> None: ...
@@ -70,6 +76,8 @@ def merge(
     statistics: RayStatistics | None = None,
     progress: _Progress = False,
     batchnorm: Literal['fold', 'per-task'] = 'fold',
+    preprocess: _Path | Sequence[_Path] | None = None,
+    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
     scale: float | str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
@@ -140,12 +148,60 @@ def plan(
     memory: int | str | None = None,
     seed: int = 0,
 ) -> Report: ...
+def frontier(
+    models: _Models,
+    data: _Data = None,
+    *,
+    plans: _Path | None = None,
+    keep: _Path | None = None,
+    progress: _Progress = False,
+    batchnorm: Literal['fold', 'per-task'] = 'fold',
+    preprocess: _Path | Sequence[_Path] | None = None,
+    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    scale: float | str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    resize: str | None = None,
+    layout: str | None = None,
+    part: str | None = None,
+    dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    samples: int | None = None,
+    share: float | str | None = None,
+    unit: Literal['layer', 'neuron', 'mixed'] | None = None,
+    biases: Literal['per-task', 'shared'] | None = None,
+    keep_shared: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    max_cost: float | None = None,
+    until: str | None = None,
+    own_weights: str | Sequence[str] | None = None,
+    share_outputs: bool = False,
+    correspondence: Literal['auto', 'index', 'search'] = 'auto',
+    corrections: Literal['scale', 'low-rank'] | None = None,
+    round: int = 1,
+    method: Literal['refit', 'mtz'] = 'refit',
+    passes: Literal['per-layer', 'one'] = 'per-layer',
+    matcher: Literal['optimal', 'greedy', 'random'] | None = None,
+    metric: Literal['hessian', 'weight', 'activation'] = 'hessian',
+    alpha: float | Sequence[float] | None = None,
+    damping: float = 0.0001,
+    max_rows: int = 262144,
+    memory: int | str | None = None,
+    seed: int = 0,
+    runtime: Literal['auto', 'ort', 'tract'] = 'auto',
+    device: str = 'auto',
+    runtime_library: _Path | None = None,
+    batch: int = 128,
+    threads: int | None = None,
+    points: int = 10,
+    latency: bool = False,
+) -> Frontier: ...
 def verify(
     joint: Joint | _Path,
     models: _Models,
     data: _Data = None,
     *,
     progress: _Progress = False,
+    preprocess: _Path | Sequence[_Path] | None = None,
+    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
     scale: float | str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
@@ -170,6 +226,8 @@ def retrain(
     data: _Data = None,
     *,
     progress: _Progress = False,
+    preprocess: _Path | Sequence[_Path] | None = None,
+    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
     scale: float | str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
@@ -208,6 +266,8 @@ def prune(
     progress: _Progress = False,
     sparsity: float | str,
     method: Literal['l-obs', 'magnitude'] = 'l-obs',
+    preprocess: _Path | Sequence[_Path] | None = None,
+    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
     scale: float | str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
@@ -233,6 +293,8 @@ def calibrate(
     output: _Path,
     merge: Sequence[_Path] | None = None,
     progress: _Progress = False,
+    preprocess: _Path | Sequence[_Path] | None = None,
+    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
     scale: float | str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
