@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use onnx_zip::calib::data::{DataOptions, Dataset};
-use onnx_zip::emit;
 use onnx_zip::error::Result;
 use onnx_zip::ir::Model;
 use onnx_zip::mtz::joint::JointModel;
@@ -14,7 +13,7 @@ use onnx_zip::progress::Silent;
 use onnx_zip::retrain::{Lesson, RetrainOptions, retrain};
 use onnx_zip::runtime::{self, Backend, ModelSource, RuntimeChoice, RuntimeOptions};
 
-use super::models::fixtures;
+use super::models::{merged, of_corpus};
 
 /// Steps of the training that writes the checkpoint.
 const ITERATIONS: usize = 2;
@@ -30,19 +29,16 @@ struct Training {
 fn training() -> &'static Training {
     static ONE: OnceLock<Training> = OnceLock::new();
     ONE.get_or_init(|| {
-        let load = |name: &str| {
-            onnx::load(&fixtures().join("hostile").join(name)).expect("seeds can be read")
-        };
         let options = RuntimeOptions { choice: RuntimeChoice::Tract, ..RuntimeOptions::default() };
         let backend = runtime::open(&options).expect("tract is always there");
-        let teachers: Vec<Model> = ["t_mlp0.onnx", "t_mlp1.onnx"].map(load).into();
+        let teachers: Vec<Model> = ["t_mlp0", "t_mlp1"].map(of_corpus).into();
         let samples = |model: &Model| {
             let bytes = onnx::encode(model).expect("seeds can be written");
             let session = backend.load(ModelSource::Bytes(&bytes)).expect("seeds run");
             Dataset::synthetic(session.inputs(), 8, 0, &DataOptions::default()).expect("samples")
         };
         let data = teachers.iter().map(samples).collect();
-        let joint = emit::restore(&load("j_mlp.onnx")).expect("a joint model");
+        let joint = merged(of_corpus("t_mlp0"), &teachers[1]).expect("seeds merge");
         Training { joint, teachers, data, backend }
     })
 }

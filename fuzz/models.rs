@@ -12,6 +12,7 @@ use flate2::write::ZlibEncoder;
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions, FORMS, RECIPE_KEY};
 use onnx_zip::ir::Model;
+use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Budget, MergeOptions};
 use onnx_zip::mtz::plan::predict;
@@ -45,7 +46,7 @@ const SEEDS: &[&str] = &[
 ];
 
 /// The folder of all seeds.
-pub fn fixtures() -> PathBuf {
+fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
@@ -94,11 +95,21 @@ pub fn plan(a: Model, b: &Model) {
 
 /// What `merge` does on few made-up samples, in all forms.
 pub fn merge(a: Model, b: &Model) {
-    let Some(data) = [&a, b].map(samples).into_iter().collect::<Option<Vec<Dataset>>>() else {
-        return;
-    };
+    let Some(joint) = merged(a, b) else { return };
+    for (_, form, _) in FORMS {
+        let options = EmitOptions { form: *form, ..EmitOptions::default() };
+        let Ok(written) = emit::emit(&joint, &options) else { continue };
+        let Ok(bytes) = onnx::encode(&written) else { continue };
+        let read = onnx::decode(bytes.into(), None, "joint").expect("what is written can be read");
+        emit::restore(&read).expect("what is written can be taken apart");
+    }
+}
+
+/// Two nets merged on few made-up samples; `None` where they cannot be.
+pub fn merged(a: Model, b: &Model) -> Option<JointModel> {
+    let data = [&a, b].map(samples).into_iter().collect::<Option<Vec<Dataset>>>()?;
     let batch = [&a, b].iter().find_map(|m| fixed_batch(&ports(m))).unwrap_or(3).min(3);
-    let Ok(prepared) = zipper::prepare(inputs(a, b)) else { return };
+    let prepared = zipper::prepare(inputs(a, b)).ok()?;
     let options = RuntimeOptions { choice: RuntimeChoice::Tract, ..RuntimeOptions::default() };
     let backend = runtime::open(&options).expect("tract is always there");
     let calibration =
@@ -108,14 +119,13 @@ pub fn merge(a: Model, b: &Model) {
         max_rows: 64,
         ..MergeOptions::default()
     };
-    let Ok((joint, _)) = zipper::merge(prepared, &calibration, &options, &Silent) else { return };
-    for (_, form, _) in FORMS {
-        let options = EmitOptions { form: *form, ..EmitOptions::default() };
-        let Ok(written) = emit::emit(&joint, &options) else { continue };
-        let Ok(bytes) = onnx::encode(&written) else { continue };
-        let read = onnx::decode(bytes.into(), None, "joint").expect("what is written can be read");
-        emit::restore(&read).expect("what is written can be taken apart");
-    }
+    zipper::merge(prepared, &calibration, &options, &Silent).ok().map(|(joint, _)| joint)
+}
+
+/// A model of the corpus.
+pub fn of_corpus(name: &str) -> Model {
+    let path = fixtures().join("hostile").join(name).with_extension("onnx");
+    onnx::load(&path).expect("seeds can be read")
 }
 
 fn ports(model: &Model) -> Vec<Port> {
@@ -144,7 +154,12 @@ fn samples(model: &Model) -> Option<Dataset> {
 
 /// A small joint model.
 pub fn joint() -> Model {
-    onnx::load(&fixtures().join("hostile/tinyj.onnx")).expect("a joint model")
+    static ONE: OnceLock<Model> = OnceLock::new();
+    let written = || {
+        let joint = merged(of_corpus("tiny0"), &of_corpus("tiny1")).expect("seeds merge");
+        emit::emit(&joint, &EmitOptions::default()).expect("a joint model")
+    };
+    ONE.get_or_init(written).clone()
 }
 
 /// Changes bytes of what a joint model says about itself, behind its compression.

@@ -59,9 +59,6 @@ impl OpRule for Reshape {
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
-        if let Some(labels) = regained(node) {
-            return Flow::whole_with("a normalisation over several channels", labels);
-        }
         let (Some(labels), Some(from)) = (node.labels(0), node.shape(0)) else {
             return Flow::whole("a reshape of unknown rank");
         };
@@ -124,35 +121,6 @@ fn split(
         }
         None => Flow::whole("a reshape that mixes channels with other axes"),
     }
-}
-
-/// Nodes between two reshapes at most.
-const MOST_BETWEEN: usize = 8;
-
-/// The channels of a value that was reshaped, went through nodes that keep its shape, and gets its old
-/// shape back, as where exporters write a normalisation over groups of channels.
-fn regained(node: &NodeView<'_>) -> Option<Labels> {
-    let shape = node.output_shape(0)?;
-    let reshaped = node.shape(0)?;
-    let mut value = node.node.input(0)?;
-    for _ in 0..MOST_BETWEEN {
-        let before = node.graph.node(node.graph.producer(value)?);
-        let source = before.input(0)?;
-        let known = node.type_of(source)?.shape?;
-        if before.is("Reshape") {
-            let labels = node.labels.get(source.index())?.clone()?;
-            return (value != node.node.input(0)? && same_dims(&known, &shape)).then_some(labels);
-        }
-        if !same_dims(&known, &reshaped) {
-            return None;
-        }
-        value = source;
-    }
-    None
-}
-
-fn same_dims(a: &[Dim], b: &[Dim]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_surely(b))
 }
 
 /// Which input axis stands where in the output of a reshape that moves, adds and drops nothing but axes

@@ -46,8 +46,8 @@ const HOMES: &[(&str, &[&str], &str)] = &[
     ("toml", &["zipper/plan_file.rs"], "plans have one format and one reader"),
     ("lapjv", &["mtz/matching/optimal.rs"], "a matcher keeps its algorithm to itself"),
     ("image", &["calib/data/"], "decoding is the data readers' business"),
-    ("parquet", &["calib/data/formats/parquet/"], "a format has one reader"),
-    ("tar", &["calib/data/formats/tar.rs"], "a format has one reader"),
+    ("parquet", &["calib/data/formats/"], "a format has one reader, and the table names it"),
+    ("tar", &["calib/data/formats/"], "a format has one reader, and the table names it"),
     ("csv_core", &["calib/data/formats/table.rs"], "a format has one reader"),
     ("hound", &["calib/data/sound.rs"], "a format has one reader"),
     (
