@@ -86,7 +86,7 @@ def merge(models, data=None, *, statistics=None, progress=False, **options):
     crew = None if statistics is None else (statistics.num_shards, statistics)
     heard = listener(progress)
     try:
-        native = _native.merge(found, names, sets, given, program(), crew, heard)
+        native = _native.merge(found, names, sets, given, (program(), crew), heard)
     finally:
         heard.close()
         if statistics is not None:

@@ -52,8 +52,7 @@ def merge(
     names: Sequence[str],
     data: Sequence[Data],
     arguments: Sequence[str],
-    program: Sequence[str],
-    crew: tuple[int, Any] | None,
+    workers: tuple[Sequence[str], tuple[int, Any] | None],
     listener: Any,
 ) -> NativeJoint: ...
 def plan(

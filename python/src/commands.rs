@@ -74,6 +74,9 @@ arguments!(
     onnx_zip::api::options::RuntimeOptions,
 );
 
+/// The command that starts a worker; the number of shards, and who takes their statistics.
+type Workers = (Vec<OsString>, Option<(usize, Py<PyAny>)>);
+
 /// Merges models.
 #[pyfunction]
 pub(crate) fn merge(
@@ -82,10 +85,10 @@ pub(crate) fn merge(
     names: Vec<String>,
     data: Vec<PyRef<'_, Data>>,
     arguments: Vec<OsString>,
-    program: Vec<OsString>,
-    crew: Option<(usize, Py<PyAny>)>,
+    workers: Workers,
     listener: Py<PyAny>,
 ) -> PyResult<NativeJoint> {
+    let (program, crew) = workers;
     let merger = Merger::new(read::<MergeOptions>(py, arguments)?).names(names).program(program);
     let merger = models.into_iter().fold(merger, |merger, model| merger.model(model.0));
     let merger = inputs(data).into_iter().fold(merger, Merger::data);

@@ -67,7 +67,7 @@ impl EmitOptions {
             ));
         }
         if self.form != Form::Heads {
-            joint.tasks().iter().try_for_each(|task| forms::gates::check(task))?;
+            joint.tasks().iter().try_for_each(forms::gates::check)?;
         }
         self.inputs.is_shared(joint).map(drop)
     }

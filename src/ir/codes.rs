@@ -51,7 +51,7 @@ impl Codes {
         let values = tensor.to_f64().ok()?;
         let (scale, zero) = self.aligned(values.ndim(), axis)?;
         let steps = (&values / &scale.broadcast(values.dim())?).mapv(f64::round);
-        if steps.iter().any(|step| !(step.abs() < 2f64.powi(32))) {
+        if steps.iter().any(|step| step.is_nan() || step.abs() >= 2f64.powi(32)) {
             return None;
         }
         let codes = steps.mapv(|step| step as i64) + &zero.broadcast(values.dim())?;

@@ -58,8 +58,11 @@ fn each(law: fn(&Drawn)) {
     }
 }
 
+/// A runtime, and what each net answers there.
+type Answers = (Arc<dyn Backend>, Vec<Vec<HostArray>>);
+
 /// The runtimes that are here and can run a net, each with what it makes of a batch.
-fn runtimes(nets: &[Model], batch: &[HostArray]) -> Vec<(Arc<dyn Backend>, Vec<Vec<HostArray>>)> {
+fn runtimes(nets: &[Model], batch: &[HostArray]) -> Vec<Answers> {
     let choices = [RuntimeChoice::Ort, RuntimeChoice::Tract];
     let opened = choices.into_iter().filter_map(|choice| {
         runtime::open(&RuntimeOptions { choice, ..RuntimeOptions::default() }).ok()

@@ -70,7 +70,7 @@ impl Dataset {
     /// the file, the array, and what was expected and found.
     pub fn open(path: &Path, ports: &[Port], options: &DataOptions) -> Result<Self> {
         let opened = Self::open_path(path, ports, options)?;
-        Ok(opened.from_place(Place::of_path(path), ports, options))
+        Ok(opened.placed(Place::of_path(path), ports, options))
     }
 
     fn open_path(path: &Path, ports: &[Port], options: &DataOptions) -> Result<Self> {
@@ -88,7 +88,7 @@ impl Dataset {
         options.validate()?;
         let mut memory = Memory::new(arrays, ports)?;
         let taken = Self::of(Path::new(IN_MEMORY), &mut memory, ports, options)?;
-        Ok(taken.from_place(Place::Memory, ports, options))
+        Ok(taken.placed(Place::Memory, ports, options))
     }
 
     /// `len` made-up samples: floats from N(0, 1), numbers of rows where an integer input picks
@@ -102,7 +102,7 @@ impl Dataset {
         let columns = columns.map(|(i, port)| Column::synthetic(port, i, len, seed, options));
         let note = "the samples are made up, from random numbers; pass --data for better results";
         let made = Self::new(columns.collect::<Result<_>>()?, None, vec![note.to_string()])?;
-        Ok(made.from_place(Place::Synthetic { len, seed }, ports, options))
+        Ok(made.placed(Place::Synthetic { len, seed }, ports, options))
     }
 
     fn of(

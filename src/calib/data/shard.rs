@@ -100,12 +100,7 @@ impl From<PortRecord> for Port {
 
 impl Dataset {
     /// Remembers where the data set came from.
-    pub(super) fn from_place(
-        mut self,
-        place: Place,
-        ports: &[Port],
-        options: &DataOptions,
-    ) -> Dataset {
+    pub(super) fn placed(mut self, place: Place, ports: &[Port], options: &DataOptions) -> Dataset {
         let (ports, options) = (ports.to_vec(), options.clone());
         self.origin = Some(Arc::new(Origin { place, ports, options }));
         self
