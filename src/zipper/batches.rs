@@ -43,13 +43,13 @@ fn batch_size(model: &Model, default: usize) -> usize {
     model.graph.fixed_batch().unwrap_or(default).max(1)
 }
 
-/// [`batch_size`] for running a net whose values are not kept, within `memory` bytes.
+/// The batch size for running a net whose values are not kept, within `memory` bytes.
 pub fn batch_in_parts(model: &Model, default: usize, memory: u64) -> usize {
     let largest = values(model).max().unwrap_or(0);
     batch_size(model, default.min(fitting(room(memory), COPIES.saturating_mul(largest))))
 }
 
-/// [`batch_size`] for running a net forward and backward within `memory` bytes.
+/// The batch size for running a net forward and backward within `memory` bytes.
 pub(super) fn batch_with_gradients(model: &Model, default: usize, memory: u64) -> usize {
     let all = values(model).fold(0u64, u64::saturating_add);
     batch_size(model, default.min(fitting(room(memory), WITH_GRADIENTS.saturating_mul(all))))
