@@ -29,7 +29,7 @@ use crate::ir::Model;
 pub fn load(path: &Path) -> Result<Model> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     read_file(path)
-        .and_then(|bytes| read_model(bytes, ExternalData::beside(path), &stem))
+        .and_then(|bytes| read_model(parse(bytes)?, ExternalData::beside(path), &stem))
         .in_model(path.display())
 }
 
@@ -40,7 +40,16 @@ pub fn load(path: &Path) -> Result<Model> {
 /// As [`load`]; the error names `name`.
 pub fn decode(bytes: Bytes, folder: Option<&Path>, name: &str) -> Result<Model> {
     let external = folder.map_or_else(ExternalData::none, ExternalData::in_folder);
-    read_model(bytes, external, name).in_model(name)
+    parse(bytes).and_then(|proto| read_model(proto, external, name)).in_model(name)
+}
+
+/// Reads a net that this program has written without its weights. No node may be left of it.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_net(bytes: Bytes, name: &str) -> Result<Model> {
+    let proto = ModelProto::decode(bytes.clone()).map_err(|e| no_model(&bytes, Some(e)));
+    proto.and_then(|proto| read_model(proto, ExternalData::none(), name)).in_model(name)
 }
 
 /// Bytes to inspect before a file is read as a whole.
@@ -73,8 +82,7 @@ fn read_file(path: &Path) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn read_model(bytes: Bytes, mut external: ExternalData, name: &str) -> Result<Model> {
-    let mut proto = parse(bytes)?;
+fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> Result<Model> {
     functions::inline(&mut proto)?;
     let graph = proto.graph.take().unwrap_or_default();
     let functions = proto.functions.into_iter().map(|f| read_function(f, &mut external));

@@ -12,7 +12,7 @@ use crate::onnx;
 /// # Errors
 /// [`ErrorKind::Format`] if the two do not belong together.
 pub(super) fn net(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> Result<Model> {
-    let mut net = onnx::decode(recipe.graph.clone().into(), None, &recipe.name)?;
+    let mut net = onnx::decode_net(recipe.graph.clone().into(), &recipe.name)?;
     dequantise(&mut net.graph)?;
     for weight in &recipe.weights {
         let id = net.graph.value_named(&weight.name).ok_or_else(damaged)?;
