@@ -6,6 +6,7 @@
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Dim, Graph, Model, Node, NodeId, TensorType};
+use crate::ops::REDUCTIONS;
 
 use super::types;
 
@@ -46,28 +47,13 @@ const SIZES: &[&str] = &[
 ];
 
 /// Inputs that have an entry or two per axis.
-const PER_AXIS: &[(&str, &[usize])] = &[
-    ("CenterCropPad", &[1]),
-    ("ConstantOfShape", &[0]),
-    ("Expand", &[1]),
-    ("Pad", &[1, 3]),
-    ("ReduceL1", &[1]),
-    ("ReduceL2", &[1]),
-    ("ReduceLogSum", &[1]),
-    ("ReduceLogSumExp", &[1]),
-    ("ReduceMax", &[1]),
-    ("ReduceMean", &[1]),
-    ("ReduceMin", &[1]),
-    ("ReduceProd", &[1]),
-    ("ReduceSum", &[1]),
-    ("ReduceSumSquare", &[1]),
-    ("Reshape", &[1]),
-    ("Resize", &[1, 2, 3]),
-    ("Slice", &[1, 2, 3, 4]),
-    ("Squeeze", &[1]),
-    ("Tile", &[1]),
-    ("Unsqueeze", &[1]),
-    ("Upsample", &[1]),
+const PER_AXIS: &[(&[&str], &[usize])] = &[
+    (&["ConstantOfShape"], &[0]),
+    (&["CenterCropPad", "Expand", "Reshape", "Squeeze", "Tile", "Unsqueeze", "Upsample"], &[1]),
+    (REDUCTIONS, &[1]),
+    (&["Pad"], &[1, 3]),
+    (&["Resize"], &[1, 2, 3]),
+    (&["Slice"], &[1, 2, 3, 4]),
 ];
 
 /// Checks that a model with its fixed sizes can be run in the memory of a usual machine.
@@ -138,7 +124,7 @@ fn too_much(graph: &Graph, node: &Node) -> Option<String> {
     if taps.is_none_or(|taps| taps > MOST_TAPS) {
         return Some(format!("has a window of {kernel:?}, beyond {MOST_TAPS} positions"));
     }
-    let (_, slots) = PER_AXIS.iter().find(|(op, _)| *op == node.op)?;
+    let (_, slots) = PER_AXIS.iter().find(|(ops, _)| ops.contains(&node.op.as_str()))?;
     slots.iter().find_map(|slot| {
         let entries = graph.initializer(node.input(*slot)?)?.len();
         (entries > 2 * MOST_AXES).then(|| format!("reads {entries} entries as input {slot}"))

@@ -38,7 +38,7 @@ pub use pool::pad_widths;
 pub use recurrent::gates;
 pub use reshape::moved_ones;
 pub use sizes::{Sizes, constant_sizes, sizes};
-pub use types::{infer, reduced_axes};
+pub use types::{REDUCTIONS, infer, reduced_axes};
 pub use view::{NodeView, aligned_axis, normal_axis};
 
 /// One channel of a tracked axis before coupling is resolved; equal atoms are the same channel.

@@ -1,7 +1,7 @@
 //! Operators over space: pooling, reductions, padding, resizing.
 
 use super::elementwise::{same_axis, whole_alike};
-use super::types::reduced_axes;
+use super::types::{REDUCTIONS, reduced_axes};
 use super::{Atom, Flow, Labels, NodeView, OpRule, Operand, Together};
 
 /// Pooling windows.
@@ -52,18 +52,7 @@ impl OpRule for Global {
 
 impl OpRule for Reduce {
     fn ops(&self) -> &'static [&'static str] {
-        &[
-            "ReduceMean",
-            "ReduceMax",
-            "ReduceMin",
-            "ReduceSum",
-            "ReduceL2",
-            "ReduceL1",
-            "ReduceProd",
-            "ReduceSumSquare",
-            "ReduceLogSum",
-            "ReduceLogSumExp",
-        ]
+        REDUCTIONS
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {

@@ -11,7 +11,7 @@ mod whole;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Dim, Graph, NodeId};
-use crate::ops::NodeView;
+use crate::ops::{NodeView, REDUCTIONS};
 
 /// A fault of a node, as a clause that follows its operator; `None` if there is none.
 type Check = fn(&Operands<'_>) -> Option<String>;
@@ -49,8 +49,7 @@ const CHECKS: &[(&[&str], (usize, usize), Check)] = &[
     (&["Unsqueeze"], (1, 2), moves::unsqueeze),
     (&["Pad"], (2, 4), moves::pad),
     (&["Tile"], (2, 2), moves::tile),
-    (&["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
-       "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"], (1, 2), moves::reduced),
+    (REDUCTIONS, (1, 2), moves::reduced),
     (&["Softmax", "LogSoftmax", "Hardmax"], (1, 1), moves::on_axis),
     (&["Abs", "Ceil", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "GlobalAveragePool",
        "GlobalLpPool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log",

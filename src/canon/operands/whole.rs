@@ -1,6 +1,7 @@
 //! Inputs that hold whole numbers by the standard: sizes, axes and positions.
 
 use crate::ir::DataType;
+use crate::ops::REDUCTIONS;
 
 use super::Operands;
 
@@ -14,16 +15,6 @@ const WHOLE: &[(&[&str], &[usize])] = &[
             "Gather",
             "GatherElements",
             "GatherND",
-            "ReduceL1",
-            "ReduceL2",
-            "ReduceLogSum",
-            "ReduceLogSumExp",
-            "ReduceMax",
-            "ReduceMean",
-            "ReduceMin",
-            "ReduceProd",
-            "ReduceSum",
-            "ReduceSumSquare",
             "Reshape",
             "ScatterElements",
             "ScatterND",
@@ -35,6 +26,7 @@ const WHOLE: &[(&[&str], &[usize])] = &[
         ],
         &[1],
     ),
+    (REDUCTIONS, &[1]),
     (&["Pad"], &[1, 3]),
     (&["Resize"], &[3]),
     (&["Slice"], &[1, 2, 3, 4]),

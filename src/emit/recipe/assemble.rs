@@ -14,6 +14,8 @@ use crate::onnx;
 pub(super) fn net(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> Result<Model> {
     let mut net = onnx::decode_net(recipe.graph.clone().into(), &recipe.name)?;
     dequantise(&mut net.graph)?;
+    let stored: usize =
+        joint.values().filter_map(|(v, _)| joint.initializer(v)).map(|t| t.data.len()).sum();
     for weight in &recipe.weights {
         let id = net.graph.value_named(&weight.name).ok_or_else(damaged)?;
         let value = net.graph.value(id);
@@ -23,8 +25,6 @@ pub(super) fn net(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> R
         let dtype = ty.dtype;
         let (dims, size) = dims.zip(dtype.size()).ok_or_else(damaged)?;
         let count = dims.iter().try_fold(size, |n, d| n.checked_mul(*d)).ok_or_else(damaged)?;
-        let stored: usize =
-            joint.values().filter_map(|(v, _)| joint.initializer(v)).map(|t| t.data.len()).sum();
         if count > stored.saturating_mul(2) {
             return Err(damaged());
         }

@@ -33,7 +33,7 @@ use crate::ir::{DataType, Dim, TensorType};
 
 use super::NodeView;
 
-pub use reduce::reduced_axes;
+pub use reduce::{REDUCTIONS, reduced_axes};
 
 pub(super) use axes::{permutation, shape_range, squeezed_axes, unsqueezed_axes};
 pub(super) use elementwise::broadcast;

@@ -5,22 +5,22 @@ use crate::ir::{DataType, Dim, TensorType};
 use super::super::{NodeView, normal_axis};
 use super::{Rows, of_input, one};
 
+/// The operators that reduce axes, which they read as input 1 or as an attribute.
+pub const REDUCTIONS: &[&str] = &[
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+];
+
 pub(super) const RULES: Rows = &[
-    (
-        &[
-            "ReduceL1",
-            "ReduceL2",
-            "ReduceLogSum",
-            "ReduceLogSumExp",
-            "ReduceMax",
-            "ReduceMean",
-            "ReduceMin",
-            "ReduceProd",
-            "ReduceSum",
-            "ReduceSumSquare",
-        ],
-        reduced,
-    ),
+    (REDUCTIONS, reduced),
     (&["ArgMax", "ArgMin"], place),
     (&["Det"], determinant),
     (&["NegativeLogLikelihoodLoss"], loss),
