@@ -7,7 +7,7 @@ use crate::error::{ErrorKind, Result};
 use crate::grad::{self, Sample};
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
-use crate::mtz::options::{Budget, Method};
+use crate::mtz::options::{Budget, Method, Unit};
 use crate::mtz::plan::{Prediction, predict};
 use crate::mtz::statistics::Sensitivities;
 
@@ -69,6 +69,7 @@ impl Importance {
                 samples: SENSITIVITY_SAMPLES,
                 batch: batch_with_gradients(task.model(), calibration.batch, calibration.memory),
                 seed: options.seed,
+                together: options.unit != Unit::Neuron,
             };
             let measured = grad::sensitivities(task.model(), task.coupling(), sample);
             self.sensitivities.push(match measured {
