@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use globset::Glob;
-
 use crate::align::{
     Alignment, Lineage, Matching, Net, Site, TaskChannel, TaskGroup, TaskLayer, align,
 };
@@ -13,6 +11,7 @@ use crate::couple::End;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::{Fused, JointModel, Neuron, Sharing, Task};
+use crate::mtz::options::layer_pattern;
 
 /// The oldest operator set of a canonical model.
 const OLDEST_OPSET: i64 = 13;
@@ -94,12 +93,10 @@ impl Prepared {
     /// The places of sites of several nets with a layer whose name matches `glob`.
     fn matching(&self, glob: &str) -> Result<BTreeSet<usize>> {
         let usage = |message: String| Error::new(ErrorKind::Usage, message);
-        let matcher = Glob::new(glob)
-            .map_err(|e| usage(format!("'{glob}' is not a layer pattern")).because(e))?
-            .compile_matcher();
+        let pattern = layer_pattern(glob)?;
         let name = |own: TaskLayer| self.joint.layer(own).name.clone();
         let sites = self.alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common());
-        let matches = |site: &Site| site.members().map(name).any(|n| matcher.is_match(n));
+        let matches = |site: &Site| site.members().map(name).any(|n| pattern.matches(&n));
         let places: BTreeSet<usize> =
             sites.filter(|(_, site)| matches(site)).map(|(place, _)| place).collect();
         if places.is_empty() {
