@@ -2,9 +2,9 @@
 //!
 //! Models are changed as by exporters, by hand or by malice; other files byte by byte. Seeds are the
 //! fixtures. Every file of `fixtures/hostile` is replayed unchanged. `cargo test` tries a few hundred
-//! changes, the same every time. With `ONNX_ZIP_FUZZ_MINUTES`, every target tries other changes for that
-//! long (`make fuzz MINUTES=10`). `ONNX_ZIP_FUZZ_SEED` sets the first seed, to repeat a run. A failing case
-//! is shrunk and printed, and its file stays in `target/tmp/fuzz`.
+//! changes, the same every time. With `ONNX_ZIP_FUZZ_MINUTES`, every target tries other changes for
+//! that long (`make fuzz MINUTES=10`). `ONNX_ZIP_FUZZ_SEED` sets the first seed, to repeat a run. A
+//! failing case is shrunk and printed, and its file stays in `target/tmp/fuzz`.
 
 mod changes;
 mod checkpoints;

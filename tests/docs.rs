@@ -1,4 +1,5 @@
-//! Compares the documentation with the code: pages name only what exists, and lists on pages are complete.
+//! Compares the documentation with the code: pages name only what exists, and lists on pages are
+//! complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,5 @@
-//! Reading any bytes as a model ends in a model or an error, and such a model can be written again. Reading
-//! any bytes as samples ends in samples or an error.
+//! Reading any bytes as a model ends in a model or an error, and such a model can be written again.
+//! Reading any bytes as samples ends in samples or an error.
 
 use std::fs;
 use std::io::Write;

@@ -1,6 +1,7 @@
 //! Python bindings: the compiled part of the package `onnx_zip`.
 //!
-//! Options arrive as arguments of the command line (`--share=0.5`), so that both use one table of options.
+//! Options arrive as arguments of the command line (`--share=0.5`), so that both use one table of
+//! options.
 
 mod arrays;
 mod commands;

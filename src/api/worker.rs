@@ -9,8 +9,8 @@ use crate::mtz::statistics::ShardWorker;
 use crate::progress::Progress;
 use crate::workers;
 
-/// Computes statistics for the merge that shares `folder` with its workers, until the merge ends. Waits for
-/// the merge if it has not begun.
+/// Computes statistics for the merge that shares `folder` with its workers, until the merge ends. Waits
+/// for the merge if it has not begun.
 ///
 /// # Errors
 /// Those of reading samples and running models, which end the merge, too;

@@ -117,7 +117,8 @@ impl ExternalData {
         Ok(path)
     }
 
-    /// Reads the external tensors of an attribute that stays encoded, and stores their elements inside it.
+    /// Reads the external tensors of an attribute that stays encoded, and stores their elements inside
+    /// it.
     pub(super) fn inline_attribute(&mut self, attribute: &mut AttributeProto) -> Result<()> {
         let sparse = attribute.sparse_tensor.iter_mut().chain(&mut attribute.sparse_tensors);
         let parts = sparse.flat_map(|s| s.values.iter_mut().chain(&mut s.indices));
@@ -164,8 +165,8 @@ impl OpenFile {
         Ok(OpenFile { file, size, read: 0, parts: BTreeMap::new() })
     }
 
-    /// The bytes from `start` to `end`. If overlapping parts would add up to more than the file, reads the
-    /// whole file and gives slices of it.
+    /// The bytes from `start` to `end`. If overlapping parts would add up to more than the file, reads
+    /// the whole file and gives slices of it.
     fn range(&mut self, start: u64, end: u64) -> io::Result<Bytes> {
         if let Some(known) = self.known(start, end) {
             return Ok(known);

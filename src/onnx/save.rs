@@ -61,7 +61,8 @@ pub fn save(model: &Model, path: &Path, options: &SaveOptions) -> Result<u64> {
 }
 
 /// Writes a model like [`save`], but does not put it into place yet, so that it can be checked first.
-/// Dropping the draft leaves everything as it was. `progress` may cancel waiting for the reader of a pipe.
+/// Dropping the draft leaves everything as it was. `progress` may cancel waiting for the reader of a
+/// pipe.
 ///
 /// # Errors
 /// As [`save`].

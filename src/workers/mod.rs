@@ -14,8 +14,8 @@
 //! | `failed` | the error of a worker | a worker |
 //! | `end` | the merge has ended | the merge |
 //!
-//! Claims need no lock: the worker of a shard affects the run time only. Two workers of one shard write the
-//! same bytes. A worker that loses its claim drops the shard.
+//! Claims need no lock: the worker of a shard affects the run time only. Two workers of one shard write
+//! the same bytes. A worker that loses its claim drops the shard.
 
 mod beat;
 mod claims;

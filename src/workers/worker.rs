@@ -14,8 +14,8 @@ use crate::mtz::statistics::ShardWorker;
 use crate::progress::{Progress, Unheard};
 use crate::runtime::Backend;
 
-/// A worker's patience with the merge, as a multiple of that with other workers: no other process can take
-/// the merge's place.
+/// A worker's patience with the merge, as a multiple of that with other workers: no other process can
+/// take the merge's place.
 const PATIENCE_WITH_MERGES: u32 = 4;
 
 /// The state of a shard: its worker, once it has begun, and the next request.

@@ -1,8 +1,8 @@
 //! Checks that files of one room use each other in one direction.
 //!
-//! A file may use its parent modules: a `mod.rs` holds a trait and the table of its rows, and each row is a
-//! file of its own. All other uses must not lead back to the file. The check sees paths only, not calls of
-//! methods.
+//! A file may use its parent modules: a `mod.rs` holds a trait and the table of its rows, and each row
+//! is a file of its own. All other uses must not lead back to the file. The check sees paths only, not
+//! calls of methods.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,8 @@
 //! Rules of the source tree that the compiler does not check: imports go downward only, files of one room
 //! form no circles, each outside crate has one home, files stay short, and only tests may panic.
 //!
-//! A failure names the file, the line and the rule. If the code is right and the rule is wrong, change the
-//! table and give the reason.
+//! A failure names the file, the line and the rule. If the code is right and the rule is wrong, change
+//! the table and give the reason.
 
 mod circles;
 mod scanner;

@@ -1,4 +1,5 @@
-//! Fused operators of ONNX Runtime's optimiser, and other operators that canonical form splits into several.
+//! Fused operators of ONNX Runtime's optimiser, and other operators that canonical form splits into
+//! several.
 
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, ValueId};

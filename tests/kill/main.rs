@@ -1,8 +1,8 @@
 //! Kills runs, or fails as on a full disk, at every system call that changes a file.
 //!
-//! `strace` counts the calls of a run. Then it kills the process at each of them in turn, or lets the call
-//! fail. Afterwards, all files must be the old ones or the new ones, whole. The next run must remove what a
-//! killed run has left.
+//! `strace` counts the calls of a run. Then it kills the process at each of them in turn, or lets the
+//! call fail. Afterwards, all files must be the old ones or the new ones, whole. The next run must
+//! remove what a killed run has left.
 
 #![cfg(target_os = "linux")]
 

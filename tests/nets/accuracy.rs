@@ -1,6 +1,6 @@
-//! Test errors of merged nets with all hidden layers fully shared, without retraining. The bounds for fully
-//! connected and shallow nets are those of `docs/method.md`, with 10 000 images for calibration and for the
-//! test.
+//! Test errors of merged nets with all hidden layers fully shared, without retraining. The bounds for
+//! fully connected and shallow nets are those of `docs/method.md`, with 10 000 images for calibration
+//! and for the test.
 
 use onnx_zip::mtz::options::{MergeOptions, Method};
 

@@ -1,8 +1,9 @@
 //! Laws on randomly drawn nets over the table of operators.
 //!
-//! By default, each run tries the same few nets. `ONNX_ZIP_DRAWN_NETS=1000` tries that many other nets. A net
-//! that breaks a law is shrunk and printed; add it to `patterns`. The laws do not hold for all nets yet:
-//! `cargo test --release --test nets -- --ignored drawn` shows the smallest nets that break them.
+//! By default, each run tries the same few nets. `ONNX_ZIP_DRAWN_NETS=1000` tries that many other nets.
+//! A net that breaks a law is shrunk and printed; add it to `patterns`. The laws do not hold for all
+//! nets yet: `cargo test --release --test nets -- --ignored drawn` shows the smallest nets that break
+//! them.
 
 mod control;
 mod features;

@@ -133,8 +133,8 @@ fn every_form_takes_inputs_of_different_kinds() {
     }
 }
 
-/// A convolutional net whose first layer has this window; `side` is the size of images, `None` for an open
-/// one.
+/// A convolutional net whose first layer has this window; `side` is the size of images, `None` for an
+/// open one.
 fn moving(window: [(&'static str, Attribute); 2], seed: usize, side: Option<usize>) -> Model {
     let mut b = GraphBuilder::new("net", 17);
     // An unused draw changes the random weights that follow.

@@ -14,7 +14,8 @@ use onnx_zip::ops::{Flow, Operand};
 
 /// The net in canonical form with the channels of every hidden group permuted.
 ///
-/// An operator that needs its channels whole gets them in their old order. Its outputs are permuted again.
+/// An operator that needs its channels whole gets them in their old order. Its outputs are permuted
+/// again.
 pub fn permuted(model: &Model, seed: u64) -> Model {
     permuted_with(model, seed, BatchNorm::Fold)
 }

@@ -31,8 +31,8 @@ const NETS: &[(&str, &[(usize, usize)])] = &[
     // Fused operators of ONNX Runtime.
     ("transformers/contrib_17", &[(4, 4), (4, 4)]),
     ("transformers/optimised_17", &[(4, 8), (4, 8)]),
-    // Nodes of newer operator sets and of text generators, for both layers: values, and halves of queries and
-    // keys that a rotary embedding combines.
+    // Nodes of newer operator sets and of text generators, for both layers: values, and halves of
+    // queries and keys that a rotary embedding combines.
     ("transformers/standard_23", &[(2, 4), (2, 4), (2, 4), (2, 2), (2, 2)]),
     (
         "transformers/cached_17",

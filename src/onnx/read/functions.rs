@@ -247,8 +247,8 @@ impl Scope<'_> {
         }
     }
 
-    /// The attribute with references resolved to the call's attributes or the function's defaults; `None` if
-    /// neither gives a value.
+    /// The attribute with references resolved to the call's attributes or the function's defaults;
+    /// `None` if neither gives a value.
     fn attribute(&self, attribute: &AttributeProto) -> Option<AttributeProto> {
         let mut attribute = attribute.clone();
         if let Some(reference) = attribute.ref_attr_name.take().filter(|name| !name.is_empty()) {

@@ -88,8 +88,8 @@ impl<'p> Draft<'p> {
     /// Puts everything into place and returns the number of bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if a file cannot be put into place, [`ErrorKind::Interrupted`] if waiting for the
-    /// reader of a pipe was cancelled; then all files are as they were.
+    /// [`ErrorKind::Io`] if a file cannot be put into place, [`ErrorKind::Interrupted`] if waiting for
+    /// the reader of a pipe was cancelled; then all files are as they were.
     pub fn commit(self) -> Result<u64> {
         let bytes = self.stage.commit()?;
         if let Ok(Target::File(real)) = resolve(&self.target) {

@@ -16,8 +16,8 @@ pub(super) struct Stored {
     pub(super) tensors: Vec<TensorProto>,
 }
 
-/// Those of `constants` that integers encode exactly. A constant that is an output stays as it is. `claim`
-/// gives names for the initializers that replace a constant.
+/// Those of `constants` that integers encode exactly. A constant that is an output stays as it is.
+/// `claim` gives names for the initializers that replace a constant.
 pub(super) fn stored(
     graph: &Graph,
     constants: &[(ValueId, String)],

@@ -28,8 +28,8 @@ struct Scope<'a> {
     outer: Option<&'a Scope<'a>>,
     /// The `DequantizeLinear` nodes of the graph's quantised constants.
     floats: BTreeMap<ValueId, NodeProto>,
-    /// Copies of the `DequantizeLinear` nodes of captured constants. Runtimes compute with integers only if
-    /// the node is in the same graph as its consumer.
+    /// Copies of the `DequantizeLinear` nodes of captured constants. Runtimes compute with integers
+    /// only if the node is in the same graph as its consumer.
     captured_floats: Vec<NodeProto>,
 }
 
@@ -157,8 +157,8 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// `name`, or a name like it that is free in this graph and all graphs around it. Never empty: an empty
-    /// name stands for an argument that is left out.
+    /// `name`, or a name like it that is free in this graph and all graphs around it. Never empty: an
+    /// empty name stands for an argument that is left out.
     fn free_name(&self, graph: &Graph, name: &str) -> String {
         let mut candidate = name.to_owned();
         let mut attempt = 0;

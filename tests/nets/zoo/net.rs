@@ -1,8 +1,8 @@
 //! The architectures of the `light_*` models of the Python `onnx` package, with seeded weights.
 //!
 //! The files hold structure only: every weight is a `ConstantOfShape`. Here weights are drawn by He
-//! initialisation, and normalisation gets matching statistics. A divisor reduces widths, so that tests have
-//! every node of the architecture but fewer weights.
+//! initialisation, and normalisation gets matching statistics. A divisor reduces widths, so that tests
+//! have every node of the architecture but fewer weights.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
