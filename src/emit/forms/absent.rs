@@ -19,8 +19,8 @@ pub(super) struct Zeros<'a, I> {
 }
 
 impl<I: FnMut(&mut Graph, usize) -> ValueId> Zeros<'_, I> {
-    /// Zeros in place of an output of type `ty`. If an extent does not follow from the inputs, it is 0, or the
-    /// number of samples if it is the first one.
+    /// Zeros in place of an output of type `ty`. If an extent does not follow from the inputs, it is 0,
+    /// or the number of samples if it is the first one.
     pub(super) fn add(&mut self, ty: Option<&TensorType>) -> ValueId {
         let zero = Tensor::zero(ty.map_or(DataType::F32, |ty| ty.dtype));
         let zero = self.constant(zero);
