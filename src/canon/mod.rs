@@ -11,10 +11,10 @@
 //!    makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `unstack`; `group_norm`; `padding`; `left` before `gemm`, whose products without a bias can take
-//! one    from `affine`; `addend`, which removes a computed bias; `bias` for layers that still have
-//! none;    `recurrent`; `shuffle`, `positions` and `largest` last, since they look for remaining
-//! patterns.
+//!    `unstack`; `group_norm`; `padding`; `left` before `gemm`, whose products without a bias can
+//!    take one from `affine`; `addend`, which removes a computed bias; `bias` for layers that still
+//!    have none; `recurrent`; `shuffle`, `positions` and `largest` last, since they look for
+//!    remaining patterns.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
 mod addend;
