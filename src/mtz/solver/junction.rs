@@ -1,9 +1,8 @@
-//! Combines the Hessians of two layers, to compute costs of pairs (eqs. 11–12) and common weights (eq.
-//! 10).
+//! Combines the Hessians of two layers, for costs of pairs (eqs. 11–12) and common weights (eq. 10).
 //!
 //! Let A and B be the two Hessians, each damped and multiplied by the weight of its neuron's error. The
-//! cost is ½ δᵀ P δ with P = A (A + B)⁻¹ B and δ = w_i − w_j. The common weights are w_j + (A + B)⁻¹ A
-//! δ.
+//! cost is ½ δᵀ P δ with P = A (A + B)⁻¹ B and δ = w_i − w_j.
+//! The common weights are w_j + (A + B)⁻¹ A δ.
 //!
 //! Matrices: P = H_s − H_s (A + B)⁻¹ H_s for either side s. That form needs one Cholesky factor and half
 //! a substitution of the weights, never an inverse, and never P itself. We take the side with the smaller

@@ -11,9 +11,9 @@
 //! and P^½ is never needed. At full rank, A and B keep their weights. Every task except the first needs a
 //! correction.
 //!
-//! In addition, each neuron of B may be a multiple of the common neuron: w_j ≈ s w_i with s = w_iᵀ P
-//! w_j / w_iᵀ P w_i. B then joins with w_j/s, and its errors count s² times as much. This acts like a
-//! BatchNorm of each task after common weights, even if an exporter has folded it.
+//! In addition, each neuron of B may be a multiple of the common neuron: w_j ≈ s w_i with
+//! s = w_iᵀ P w_j / w_iᵀ P w_i. B then joins with w_j/s, and its errors count s² times as much. This acts
+//! like a BatchNorm of each task after common weights, even if an exporter has folded it.
 
 use ndarray::{Array1, Array2, Axis, s};
 
