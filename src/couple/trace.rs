@@ -271,7 +271,7 @@ impl Tracer<'_> {
 
     /// Freezes channels that reach an answer without passing another layer, since the answers of a
     /// model belong to its task. An output is no answer if a further layer depends on it, or if it is
-    /// computed from hidden channels only.
+    /// computed from hidden channels without another layer.
     fn freeze_outputs(&mut self) -> Result<()> {
         let reason = self.reason("a model output", None, Some(End::Output));
         let hidden = self.before_layers();

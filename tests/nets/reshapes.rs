@@ -16,8 +16,8 @@ use onnx_zip::runtime::{HostArray, ModelSource};
 use crate::permute::permuted;
 use crate::support::{self, backend, deviation};
 
-/// A net for grey images with channels last. Between its second and third layer, channels are on axis
-/// 2. The third layer has one filter, whose channel moves to the last axis and back.
+/// A net for grey images with channels last. Between its second and third layer, channels are on axis 2.
+/// The third layer has one filter, whose channel moves to the last axis and back.
 fn images(seed: usize, batch: &str) -> Model {
     let mut b = GraphBuilder::new("net", 17);
     // An unused draw changes the random weights that follow.
