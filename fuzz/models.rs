@@ -1,4 +1,4 @@
-//! Models to change, and what is done with them.
+//! Models to change, and commands to run on them.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -86,14 +86,14 @@ fn inputs(a: Model, b: &Model) -> Vec<Input> {
     [("a", a), ("b", b.clone())].map(input).into()
 }
 
-/// What `plan` does.
+/// Plans a merge.
 pub fn plan(a: Model, b: &Model) {
     let Ok(prepared) = zipper::prepare(inputs(a, b)) else { return };
     let budget = Budget::uniform(Share::Fraction(0.5));
     let _ = predict(&prepared.joint, &prepared.alignment, &budget, true);
 }
 
-/// What `merge` does on few made-up samples, in all forms.
+/// Merges on a few random samples, in all forms.
 pub fn merge(a: Model, b: &Model) {
     let Some(joint) = merged(a, b) else { return };
     for (_, form, _) in FORMS {
@@ -105,7 +105,7 @@ pub fn merge(a: Model, b: &Model) {
     }
 }
 
-/// Two nets merged on few made-up samples; `None` where they cannot be.
+/// Two nets merged on a few random samples; `None` if they cannot be merged.
 pub fn merged(a: Model, b: &Model) -> Option<JointModel> {
     let data = [&a, b].map(samples).into_iter().collect::<Option<Vec<Dataset>>>()?;
     let batch = [&a, b].iter().find_map(|m| fixed_batch(&ports(m))).unwrap_or(3).min(3);
@@ -137,7 +137,7 @@ fn ports(model: &Model) -> Vec<Port> {
     model.graph.inputs.iter().filter_map(port).collect()
 }
 
-/// A few samples for a model; `None` where its inputs are too large or too open for that.
+/// A few samples for a model; `None` if its inputs are too large or have too many open sizes.
 fn samples(model: &Model) -> Option<Dataset> {
     let ports = ports(model);
     let elements = |port: &Port| {
@@ -162,7 +162,7 @@ pub fn joint() -> Model {
     ONE.get_or_init(written).clone()
 }
 
-/// Changes bytes of what a joint model says about itself, behind its compression.
+/// Changes bytes of a joint model's recipe, below its compression.
 pub fn edit_recipe(model: &mut Model, edits: &[(Index, u8)]) {
     let Some(text) = model.metadata.get_mut(RECIPE_KEY) else { return };
     let Some((version, packed)) = text.split_once(':') else { return };
@@ -171,7 +171,7 @@ pub fn edit_recipe(model: &mut Model, edits: &[(Index, u8)]) {
     ZlibDecoder::new(packed.as_slice()).read_to_end(&mut bytes).expect("the seed is compressed");
     for (place, value) in edits {
         let place = place.index(bytes.len());
-        // Digits become digits, so that the whole stays readable often enough.
+        // Digits become digits, so that the recipe often stays readable.
         let digit = bytes[place].is_ascii_digit();
         bytes[place] = if digit { b'0' + value % 10 } else { *value };
     }
@@ -181,7 +181,7 @@ pub fn edit_recipe(model: &mut Model, edits: &[(Index, u8)]) {
     *text = format!("{version}:{}", STANDARD.encode(packed));
 }
 
-/// What is done with a joint model that is read.
+/// Restores a joint model, and emits its tasks and every form.
 pub fn restore(model: &Model) {
     let Ok(joint) = emit::restore(model) else { return };
     for task in 0..joint.tasks().len() {

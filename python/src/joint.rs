@@ -14,7 +14,7 @@ use crate::arrays::{host_array, numpy_array};
 use crate::commands::read;
 use crate::listener::{Listener, quietly};
 
-/// A session, with the folders in which its runtime was looked for.
+/// A session, with the arguments that it was opened with.
 type Opened = (Vec<OsString>, Box<dyn Session>);
 
 /// A joint model in a file.
@@ -39,7 +39,7 @@ impl NativeJoint {
         quietly(py, || Joint::open(path)).map(NativeJoint::new)
     }
 
-    /// Where its file is.
+    /// The path of its file.
     #[getter]
     fn path(&self) -> PathBuf {
         self.joint.path().to_owned()
@@ -64,7 +64,7 @@ impl NativeJoint {
         Ok(Some((json, html, text)))
     }
 
-    /// What was required of the model and is not so, and in what it is worse than its originals.
+    /// Unmet requirements, and the respects in which the model is worse than its originals, as sentences.
     fn complaints(&self) -> (Option<String>, Option<String>) {
         let merged = self.joint.outcome();
         merged.map(|m| (m.unmet.clone(), m.worse.clone())).unwrap_or_default()

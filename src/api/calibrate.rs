@@ -30,8 +30,8 @@ use crate::runtime::{fixed_batch, measuring};
 /// ```
 ///
 /// # Errors
-/// Those of reading and running the model; [`ErrorKind::Memory`] where the statistics take more than
-/// they may.
+/// Those of reading and running the model; [`ErrorKind::Memory`] if the statistics exceed the limit of
+/// memory.
 pub fn calibrate(
     model: &ModelInput,
     data: &[DataInput],

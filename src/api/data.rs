@@ -15,10 +15,10 @@ use crate::runtime::{Backend, ModelSource, Port, feeds, fixed_batch};
 /// Number of random samples without data.
 pub(crate) const SYNTHETIC_SAMPLES: usize = 2048;
 
-/// The path in reports of samples that are in no file.
+/// The source of samples without a file, in reports.
 const IN_MEMORY: &str = "arrays in memory";
 
-/// Samples as they are given.
+/// Samples, as given by the user.
 ///
 /// ```
 /// use onnx_zip::{Arrays, DataInput};
@@ -59,7 +59,7 @@ impl From<Arrays> for DataInput {
     }
 }
 
-/// Samples for some models, and how they are prepared.
+/// The given samples, and how to prepare them.
 #[derive(Clone, Copy)]
 pub(crate) struct Given<'a> {
     pub(crate) inputs: &'a [DataInput],
@@ -118,7 +118,7 @@ pub(crate) struct TaskData {
     pub(crate) record: DataRecord,
 }
 
-/// Number of samples that measure an error well enough.
+/// Number of samples that suffice to measure an error.
 const TELLING: usize = 200;
 
 impl TaskData {
@@ -132,7 +132,7 @@ impl TaskData {
 }
 
 impl Given<'_> {
-    /// Whether samples are random numbers, for lack of data.
+    /// Whether there are no data, so that samples are random numbers.
     pub(crate) fn is_synthetic(&self) -> bool {
         self.inputs.is_empty()
     }
@@ -290,7 +290,7 @@ fn settled(
     Ok(Extents::new())
 }
 
-/// The error about missing samples; `verb` says what for.
+/// The error about missing samples; `verb` says what they are needed for.
 pub(crate) fn no_samples(verb: &str) -> Error {
     let hint = Hint::from("give inputs such as the models see, with or without labels: ");
     Error::new(ErrorKind::Usage, format!("there are no samples to {verb} on"))

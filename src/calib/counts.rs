@@ -1,4 +1,4 @@
-//! Statistics of a table: how often each of its rows is picked.
+//! Statistics of a table: counts of picked rows.
 
 use ndarray::Array1;
 
@@ -8,11 +8,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::progress::Progress;
 
-/// How often each of `rows` rows is picked in the net that `stream` runs.
+/// Counts how often the net of `stream` picks each of `rows` rows.
 ///
 /// # Errors
-/// [`ErrorKind::Backend`] if the runtime fails, [`ErrorKind::Calibration`] where a table has no row with
-/// a number.
+/// [`ErrorKind::Backend`] if the runtime fails, [`ErrorKind::Calibration`] if an index is outside the
+/// table.
 pub(super) fn collect(
     layer: &CoupledLayer,
     rows: usize,
@@ -40,7 +40,7 @@ pub(super) fn collect(
     Ok(counts)
 }
 
-/// Counts numbers; negative ones are counted from the end of the table.
+/// Counts indices; negative ones count from the end of the table.
 fn add(counts: &mut Array1<f64>, numbers: impl Iterator<Item = i64>) -> Result<()> {
     let rows = counts.len();
     for number in numbers {

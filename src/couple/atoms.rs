@@ -72,7 +72,7 @@ impl Atoms {
         };
     }
 
-    /// Whether nothing but a model input makes the channel, and no layer has read it so far.
+    /// Whether the channel comes from a model input only, and no layer has read it so far.
     pub(super) fn is_input(&self, atom: Atom) -> bool {
         let marks = &self.marks[self.root(atom).0 as usize];
         marks.iter().all(|mark| matches!(mark, Mark::Input(_)))

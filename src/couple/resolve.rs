@@ -1,4 +1,4 @@
-//! From sets of atoms to groups of channels and layers.
+//! Converts sets of atoms to groups of channels and layers.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -31,8 +31,8 @@ pub enum Method {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// Layers: the weights of each are common, or the tasks' own while their channels stay paired. Graphs
-    /// stay dense.
+    /// Layers: the weights of a layer are common, or each task keeps its own and the channels stay
+    /// paired. Graphs stay dense.
     #[default]
     Layer,
     /// Neurons, as in the paper: a layer may share a part of them.
@@ -123,8 +123,8 @@ impl Budget {
         self.biases
     }
 
-    /// Whether a layer's shared neurons have a bias for each task. Channels of depthwise layers and units of
-    /// recurrent ones have one for all tasks.
+    /// Whether a layer's shared neurons have a bias per task. Channels of depthwise layers and units of
+    /// recurrent layers have one for all tasks.
     pub(crate) fn keeps_bias(&self, layer: &CoupledLayer) -> bool {
         let is_plain = !layer.per_channel && !matches!(layer.layer.kind, LayerKind::Gate(_));
         self.biases == Biases::PerTask && is_plain

@@ -12,7 +12,7 @@ use crate::verify::misclassified;
 use super::search::{Choice, Search, ratio};
 use super::{Calibration, Outcome, SiteNames, batch_in_parts};
 
-/// Merges at most between full sharing and none.
+/// Limit of merges between full sharing and none.
 const STEPS: usize = 6;
 
 impl Search<'_> {

@@ -1,4 +1,4 @@
-//! What to say of nets without a layer that could be shared.
+//! Errors for nets without a layer that could be shared.
 
 use crate::align::Alignment;
 use crate::error::{Error, ErrorKind};
@@ -6,7 +6,7 @@ use crate::ir::{Graph, Node};
 use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::plan::Prediction;
 
-/// Why nets have no layers in common.
+/// The error that nets have no layers in common, with the reason.
 pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
     if let Some(error) = joint.tasks().iter().find_map(without_layers) {
         return error;
@@ -29,7 +29,7 @@ pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Predi
     Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
 }
 
-/// What to say of a net without layers whose weights belong to operators of runtimes.
+/// The error for a net without layers whose weights belong to a runtime's own operators, if it is one.
 fn without_layers(task: &Task) -> Option<Error> {
     if !task.coupling().layers.is_empty() {
         return None;

@@ -24,7 +24,7 @@ pub struct Input {
     pub model: Model,
 }
 
-/// A model to merge: a net, or a joint model to which others are added.
+/// A model to merge: a net, or a joint model to be extended.
 pub enum Part {
     /// One task.
     Net(Box<Input>),
@@ -37,16 +37,16 @@ pub enum Part {
 pub struct PrepareOptions {
     /// How to treat `BatchNormalization` in nets; joint models keep theirs.
     pub batchnorm: BatchNorm,
-    /// Whether neurons of output layers may be shared. Tasks of joint models that share some already
-    /// may in any case.
+    /// Whether neurons of output layers may be shared. Always allowed for tasks of joint models that
+    /// share some already.
     pub share_outputs: bool,
     /// Whether channels correspond by index.
     pub matching: Matching,
     /// Patterns of layer names. Corresponding layers with a matching name in any net keep their
     /// weights per task. Later layers are still shared, and duplicates stay shared.
     pub own_weights: Vec<String>,
-    /// A pattern of layer names. Layers behind the last corresponding layer with a matching name in
-    /// any net are left to the tasks.
+    /// A pattern of layer names. Layers after the last corresponding layer with a matching name in
+    /// any net are not shared.
     pub until: Option<String>,
 }
 
@@ -61,7 +61,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Applies the options that leave layers to the tasks.
+    /// Applies the options for layers with separate weights.
     fn leave(&mut self, own_weights: &[String], until: Option<&str>) -> Result<()> {
         for glob in own_weights {
             let places = self.matching(glob)?;

@@ -1,8 +1,9 @@
-//! Laws on nets that are drawn at random over the table of operators.
+//! Laws on randomly drawn nets over the table of operators.
 //!
-//! A run tries the same few nets every time. `ONNX_ZIP_DRAWN_NETS=1000` tries so many others. A net that breaks a
-//! law is made as small as can be and printed; it becomes a pattern of `patterns`. The laws do not hold for all
-//! nets yet: `cargo test --release --test nets -- --ignored drawn` shows the smallest that break them.
+//! By default, each run tries the same few nets. `ONNX_ZIP_DRAWN_NETS=1000` tries that many other nets.
+//! A net that breaks a law is shrunk and printed; add it to `patterns`. The laws do not hold for all
+//! nets yet: `cargo test --release --test nets -- --ignored drawn` shows the smallest nets that break
+//! them.
 
 mod control;
 mod features;
@@ -25,7 +26,7 @@ use crate::permute::permuted;
 use crate::support::backend;
 use net::{Drawn, net};
 
-/// Nets that each law is tried on where no number is given.
+/// Default number of nets per law.
 const NETS: u32 = 12;
 
 fn drawn() -> impl Strategy<Value = Drawn> {
@@ -58,10 +59,10 @@ fn each(law: fn(&Drawn)) {
     }
 }
 
-/// A runtime, and what each net answers there.
+/// A runtime, and the outputs of each net in it.
 type Answers = (Arc<dyn Backend>, Vec<Vec<HostArray>>);
 
-/// The runtimes that are here and can run a net, each with what it makes of a batch.
+/// The available runtimes that can run all nets, each with the nets' outputs for a batch.
 fn runtimes(nets: &[Model], batch: &[HostArray]) -> Vec<Answers> {
     let choices = [RuntimeChoice::Ort, RuntimeChoice::Tract];
     let opened = choices.into_iter().filter_map(|choice| {
@@ -118,7 +119,7 @@ fn a_permuted_copy_of_a_drawn_net_is_half_the_size() {
     });
 }
 
-/// Floats among the constants of a model that its outputs depend on.
+/// Number of floats in the constants that a model's outputs depend on.
 fn floats(model: &Model) -> usize {
     let graph = &model.graph;
     let read: BTreeSet<_> = graph.nodes().flat_map(|(_, node)| node.reads()).collect();

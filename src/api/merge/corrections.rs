@@ -8,10 +8,10 @@ use crate::retrain::When;
 use crate::zipper::Goal;
 
 impl Merger {
-    /// Puts the corrections that are asked for into the options of a merge.
+    /// Enters the requested corrections into the options of a merge.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where layers cannot have corrections, or no size limits their ranks.
+    /// [`ErrorKind::Usage`] if other options exclude corrections, or no size limits their ranks.
     pub(super) fn correct(&self, options: &mut MergeOptions) -> Result<()> {
         let sharing = &self.options.sharing;
         let Some(corrections) = sharing.corrections else { return Ok(()) };

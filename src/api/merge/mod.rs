@@ -306,8 +306,8 @@ impl Merger {
         self.settle(destination, place, draft, &facts, findings, progress)
     }
 
-    /// Whether only neurons can be the unit: with the paper's method, and with stored statistics,
-    /// which give no sensitivities.
+    /// Whether the unit must be neurons: with the paper's method, and with stored statistics, which
+    /// hold no sensitivities.
     fn counts_neurons(&self) -> bool {
         self.options.method.is_paper() || !self.options.calibration.gram.is_empty()
     }
@@ -333,7 +333,7 @@ impl Merger {
     }
 }
 
-/// The error about a limit of the error without labels.
+/// The error for a limit of task errors without labels.
 fn unmeasurable() -> Error {
     let hint = Hint::from("add labels to ").option("data").then(", or give ");
     Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")

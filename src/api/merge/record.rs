@@ -27,7 +27,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) options: mtz::MergeOptions,
     /// The memory limit in bytes, as given.
     pub(crate) memory: u64,
-    /// Samples per batch through a whole net, within that.
+    /// Samples per batch of whole nets, within the memory limit.
     pub(crate) batch: usize,
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
@@ -67,11 +67,11 @@ pub(crate) struct Written {
     pub(crate) shape: Shape,
 }
 
-/// Bytes that the program takes in any case.
+/// Memory in bytes that the program takes with any models.
 const LITTLE: u64 = 256 << 20;
 
 impl Facts<'_> {
-    /// Refuses work of so many bytes that is not worth more than was allowed.
+    /// Refuses optional work that needs `bytes` of memory if that exceeds the limit.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`].

@@ -69,7 +69,7 @@ pub struct ShareOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "HOW", default_value = "auto",
           value_parser = parse::choices(Matching::ALL)))]
     pub correspondence: Matching,
-    /// Per-task corrections of shared weights, where they remove most loss for their size
+    /// Correct shared weights per task, in the layers where that removes most loss for its size
     ///
     /// A scale adds one node behind a layer, a product of low rank three nodes. Ranks are chosen for
     /// --target-size, for --share below 1, or for the default size.

@@ -1,7 +1,7 @@
 //! Calibration and test data.
 //!
-//! A [`Dataset`] keeps samples as they are stored, as bytes or as files, and converts them batch by
-//! batch: select rows → fit the axes to the model's → cast to the input's type → normalise.
+//! A [`Dataset`] keeps samples as stored, as bytes or as files, and converts them batch by batch: select
+//! rows → fit the axes to the model's → cast to the input's type → normalise.
 
 mod choice;
 mod column;
@@ -51,7 +51,7 @@ use crate::runtime::{HostArray, Port};
 #[derive(Debug, Clone)]
 pub struct Dataset {
     columns: Vec<Column>,
-    /// One label per sample of the columns, chosen or not.
+    /// One label per sample of the columns, including samples that are not chosen.
     labels: Option<Vec<i64>>,
     /// The samples that were chosen, in order.
     rows: Vec<usize>,
@@ -91,8 +91,8 @@ impl Dataset {
         Ok(taken.placed(Place::Memory, ports, options))
     }
 
-    /// `len` made-up samples: floats from N(0, 1), numbers of rows where an integer input picks
-    /// rows of a table ([`DataOptions::tables`]), other integers 0 or 1, the same for the same seed.
+    /// `len` random samples, the same for the same seed. Floats are from N(0, 1), integers that index a
+    /// table are rows of it ([`DataOptions::tables`]), and other integers are 0 or 1.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] naming an input of which a size other than the batch is open and
@@ -236,8 +236,8 @@ impl Dataset {
         Dataset { rows, ..self.clone() }
     }
 
-    /// Samples that fill batches of `size`, as parts of them will: those that are left over are left out,
-    /// and where there are fewer, they are repeated.
+    /// Samples that fill batches of `size`, also after [`Dataset::take`] and [`Dataset::subset`]. Drops
+    /// excess samples, and repeats samples if there are fewer than one batch.
     pub fn filling(&self, size: usize) -> Dataset {
         let (len, size) = (self.len(), size.max(1));
         let count = (len - len % size).max(if len > 0 { size } else { 0 });
@@ -245,7 +245,7 @@ impl Dataset {
         Dataset { rows, whole: size, ..self.clone() }
     }
 
-    /// At most `len`, so that batches are filled.
+    /// The largest number up to `len` that fills batches.
     fn in_whole(&self, len: usize) -> usize {
         match self.whole {
             1 => len,

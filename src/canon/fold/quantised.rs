@@ -1,11 +1,11 @@
-//! Constants behind `DequantizeLinear`.
+//! Folds `DequantizeLinear` of constants.
 
 use crate::ir::{Codes, Graph, NodeId, Tensor};
 use crate::ops::normal_axis;
 
 use super::Budget;
 
-/// The constant that a `DequantizeLinear` of constants returns, and how it was stored.
+/// The result of a `DequantizeLinear` of constants, and its quantisation.
 pub(super) fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(Tensor, Codes)> {
     let node = graph.node(id);
     if !node.is("DequantizeLinear") {
@@ -21,7 +21,7 @@ pub(super) fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(T
     let is_uniform = scale.len() == 1;
     let axis = if is_uniform { 0 } else { normal_axis(node.int("axis", 1), rank)? };
     let flat = |tensor: &Tensor| tensor.dims.len() <= 1 && tensor.dims.len() <= rank;
-    // Blocks of several indices have a scale each, by an attribute that other versions ignore.
+    // With `block_size`, each block of indices has a scale; older versions ignore that attribute.
     if !flat(scale) || node.int("block_size", 0) != 0 || !zero.as_ref().is_none_or(flat) {
         return None;
     }

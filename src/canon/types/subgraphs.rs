@@ -1,4 +1,5 @@
-//! Types inside sub-graphs: of what they capture, of what a loop carries, and of all that follows.
+//! Types inside sub-graphs: of captured values, of values that a loop carries, and of all computed
+//! values.
 
 use crate::error::Result;
 use crate::ir::{Attribute, DataType, Dim, Graph, NodeId, TensorType, ValueKind};
@@ -27,7 +28,7 @@ pub(super) fn infer(graph: &mut Graph, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// Captured values have the types that they have outside.
+/// Gives captured values their outer types.
 fn capture(sub: &mut Graph, outer: &Graph) {
     let captured: Vec<_> = sub
         .values()
@@ -41,14 +42,14 @@ fn capture(sub: &mut Graph, outer: &Graph) {
     }
 }
 
-/// Types of the inputs of a node's sub-graphs, as far as the node tells them.
+/// Types of the inputs of a node's sub-graphs, as far as they follow from the node.
 fn fed(graph: &Graph, id: NodeId) -> Vec<Option<TensorType>> {
     let node = graph.node(id);
     let ty = |index: usize| super::of(graph, node.input(index)?);
     match node.op.as_str() {
         "Loop" if node.domain.is_empty() => {
             let scalar = |dtype| Some(TensorType { dtype, shape: Some(Vec::new()) });
-            // The first step sees the shape that goes in, later ones that which comes out.
+            // Carried values may change their shape after the first step.
             let carried =
                 (2..node.inputs.len()).map(|i| ty(i).map(|ty| TensorType { shape: None, ..ty }));
             [scalar(DataType::I64), scalar(DataType::Bool)].into_iter().chain(carried).collect()

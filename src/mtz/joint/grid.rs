@@ -1,14 +1,15 @@
-//! Weights that a model stores in few bits: what a merge makes of them is stored so, too.
+//! Quantises merged weights again if the original weights were quantised.
 //!
-//! Each row gets a step of its own, so that the largest weight of the row is the largest number. Rows that
-//! several tasks share are rounded in the same way.
+//! Each row gets its own scale, so that its largest weight becomes the largest integer. Shared rows are
+//! rounded alike in all tasks.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
 
 use crate::ir::{Codes, DataType, Tensor};
 
-/// The weights nearest to those of a matrix, the last column left aside, that can be stored like weights with
-/// these codes; and their own codes. `None` for types that have no signed counterpart here.
+/// Rounds a matrix, except its last column (the bias), to weights that can be quantised in the type of
+/// `before`; returns them with their new quantisation. `None` for types without a signed counterpart
+/// here.
 pub(super) fn rounded(
     matrix: ArrayView2<f32>,
     before: &Codes,
@@ -26,7 +27,7 @@ pub(super) fn rounded(
         if largest > 0.0 { f64::from(largest) / most } else { 1.0 }
     };
     let steps: Array1<f64> = weights.rows().into_iter().map(step).collect();
-    // What is stored is the step in the weights' type.
+    // The scale is stored in the weights' type, so compute with its rounded value.
     let scale = Tensor::from_f64(before.scale.dtype, &steps.into_dyn()).ok()?;
     let steps = scale.to_f64().ok()?;
     let mut result = matrix.to_owned();

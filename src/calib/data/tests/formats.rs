@@ -1,5 +1,5 @@
 //! The same samples in every format: `fixtures/data/formats`, written by `fixtures/formats.py` with the
-//! libraries that people use.
+//! usual libraries.
 
 use std::path::{Path, PathBuf};
 
