@@ -3,9 +3,9 @@
 //! Spectra, softmaxes over positions and the like lose the channels of an input. No layer has made what comes out,
 //! so it has one order in all nets, as an input has.
 
+use super::End;
 use super::atoms::Mark;
 use super::trace::{MOST_CHANNELS, Tracer};
-use super::End;
 use crate::ir::{NodeId, ValueId};
 use crate::ops::{Flow, Labels, Layer, LayerKind};
 
