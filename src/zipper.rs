@@ -24,6 +24,7 @@ mod corrections;
 mod decisions;
 mod equal;
 mod error_limit;
+mod extents;
 mod frontier;
 mod goal;
 mod importance;
@@ -39,6 +40,7 @@ pub use frontier::{FrontierPoint, frontier, knee};
 pub use goal::{Goal, merge_for};
 use importance::Importance;
 pub use plan_file::{FileRecord, LayerRecord, PlanFile, Weights};
+pub(crate) use prepare::check_several;
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};

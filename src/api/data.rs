@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::models::Loaded;
 use super::options::SampleOptions;
-use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials};
+use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials, unknown};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
+use crate::naming::shown;
 use crate::progress::Progress;
 use crate::report::DataRecord;
 use crate::runtime::{Backend, ModelSource, Port, feeds, fixed_batch};
@@ -184,6 +185,7 @@ impl Given<'_> {
         let place = |i: usize, net: &Net<'_>| if per_net { i } else { net.file };
         let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
         self.options.check_count(files)?;
+        self.check_sizes(nets)?;
         let mut sizes = None;
         let mut found = Extents::new();
         if let Some(trial) = trial.filter(|_| self.is_synthetic()) {
@@ -211,6 +213,24 @@ impl Given<'_> {
             Ok(TaskData { dataset, rest, record })
         };
         nets.iter().enumerate().map(open).collect()
+    }
+
+    /// Checks that sizes are given for extents that the nets leave open.
+    fn check_sizes(&self, nets: &[Net<'_>]) -> Result<()> {
+        let given: Extents = self.options.dim.iter().cloned().collect();
+        let ports: Vec<&[Port]> = nets.iter().map(|net| net.ports).collect();
+        let Some((name, open)) = unknown(&ports, &given) else { return Ok(()) };
+        let message = format!("'{}' is no size that the models' inputs leave open", shown(&name));
+        let hint = match open.is_empty() {
+            true => Hint::from("they leave none open: leave out ").option("dim"),
+            false => {
+                let open: Vec<String> = open.iter().map(|name| shown(name).into_owned()).collect();
+                let first = open.first().map(|name| format!("{name}=224")).unwrap_or_default();
+                let hint = format!("they leave open {}: give ", open.join(", "));
+                Hint::from(hint).option_as("dim", first)
+            }
+        };
+        Err(Error::new(ErrorKind::Usage, message).hint(hint))
     }
 
     /// Checks that samples are given once, once per net, or once per file of a model.

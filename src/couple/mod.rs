@@ -16,6 +16,7 @@ mod resolve;
 mod rows;
 mod tied;
 mod trace;
+mod unlearned;
 
 use std::collections::BTreeMap;
 use std::fmt;

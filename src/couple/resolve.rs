@@ -77,6 +77,7 @@ impl Tracer<'_> {
             (None, Some(Mark::Input(i))) => {
                 self.graph.value(self.graph.inputs[*i as usize]).name.clone()
             }
+            (None, Some(Mark::Unlearned(i))) => self.graph.value(*i).name.clone(),
             (None, Some(Mark::Made(i))) => {
                 let maker = self.makers.get(i).map(|id| self.graph.node(*id));
                 maker.map(|node| node.name.clone()).unwrap_or_default()

@@ -24,6 +24,8 @@ pub(super) struct Tracer<'g> {
     /// Nodes other than layers at which channels begin, by their index.
     pub(super) makers: HashMap<u32, NodeId>,
     pub(super) heads: Heads,
+    /// Values that depend on a layer.
+    pub(super) learned: HashSet<ValueId>,
     /// Reshapes that do not split channels into two axes.
     pub(super) closed: &'g BTreeSet<NodeId>,
     /// Number of channels that may still be followed, counted at every value on their way.
@@ -31,7 +33,7 @@ pub(super) struct Tracer<'g> {
 }
 
 /// Followed channels per value at most, so that a small file cannot fill the memory.
-const MOST_CHANNELS: usize = 1 << 22;
+pub(super) const MOST_CHANNELS: usize = 1 << 22;
 
 /// Followed channels of all values at most.
 const MOST_LABELS: usize = 1 << 25;
@@ -59,6 +61,7 @@ fn follow(graph: &Graph, closed: &BTreeSet<NodeId>) -> Result<(Coupling, BTreeSe
         reasons: Vec::new(),
         makers: HashMap::new(),
         heads: Heads::default(),
+        learned: HashSet::new(),
         closed,
         room: MOST_LABELS,
     };
@@ -123,6 +126,7 @@ impl Tracer<'_> {
         };
         let flow = self.opened(id, flow);
         self.apply(id, &flow);
+        self.learn(id, &flow);
         self.room = self.room.saturating_sub(self.labelled(id));
         if flow != Flow::Untracked {
             self.flows.insert(id, flow);
@@ -202,6 +206,7 @@ impl Tracer<'_> {
     fn enter_layer(&mut self, layer: &Layer) {
         let number = self.layers.len() as u32;
         let Ok((out, inputs, _)) = layer.sizes(self.graph) else { return };
+        self.begin_before(layer, inputs);
         let fits = self.labels[layer.input.index()].as_ref().is_some_and(|l| {
             l.axis == layer.in_axis && l.within.is_none() && l.atoms.len() == inputs
         });
@@ -221,6 +226,9 @@ impl Tracer<'_> {
         let atoms = self.atoms.fresh(units, Mark::Produced(first));
         for (number, layer) in (first..).zip(gates) {
             let LayerKind::Gate(gate) = &layer.kind else { continue };
+            if let Some(inputs) = self.extent(layer.input, layer.in_axis) {
+                self.begin_before(layer, inputs);
+            }
             self.atoms.mark(&atoms, Mark::Produced(number));
             if gate.reads_hidden() {
                 self.atoms.mark(&atoms, Mark::Consumed(number));
@@ -339,7 +347,7 @@ impl Tracer<'_> {
         seen
     }
 
-    fn reason(&mut self, reason: &str, node: Option<NodeId>, end: Option<End>) -> u32 {
+    pub(super) fn reason(&mut self, reason: &str, node: Option<NodeId>, end: Option<End>) -> u32 {
         let node = node.map(|id| self.graph.node(id).name.clone()).unwrap_or_default();
         self.reasons.push(Frozen { reason: reason.to_owned(), node, end });
         self.reasons.len() as u32 - 1

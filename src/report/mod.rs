@@ -3,6 +3,7 @@
 //! Each command fills one serialisable structure; its JSON is the structure itself, its text and its
 //! HTML are views of it. `schema` counts changes that would break a reader of the JSON.
 
+mod apart;
 mod card;
 #[cfg(feature = "html")]
 mod chart;
@@ -34,6 +35,7 @@ use crate::mtz::site::SiteRecord;
 use crate::retrain::Retrained;
 use crate::verify::Verification;
 
+pub(crate) use apart::apart;
 pub use card::card;
 pub use comparison::complaint;
 pub(crate) use format::each;

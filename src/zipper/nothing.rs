@@ -1,10 +1,36 @@
 //! Errors for nets without a layer that could be shared.
 
 use crate::align::Alignment;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Graph, Node};
 use crate::mtz::joint::{JointModel, Task};
-use crate::mtz::plan::Prediction;
+use crate::mtz::matching::Share;
+use crate::mtz::options::Budget;
+use crate::mtz::plan::{Prediction, predict};
+
+use super::Prepared;
+use super::equal::have_equal_weights;
+
+impl Prepared {
+    /// Makes sure that the nets have layers or weights in common.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misaligned`] where they have neither.
+    pub(crate) fn check_common(&self, budget: &Budget) -> Result<()> {
+        let Prepared { joint, alignment, .. } = self;
+        let shares_nothing = |plan: &Prediction| plan.sites.iter().all(|s| s.reason.is_some());
+        if !shares_nothing(&predict(joint, alignment, budget, false)?) {
+            return Ok(());
+        }
+        // The options may share nothing although something could be shared.
+        let all = Budget::uniform(Share::Fraction(1.0));
+        let plan = predict(joint, alignment, &all, false)?;
+        match shares_nothing(&plan) && !have_equal_weights(joint) {
+            true => Err(misaligned(joint, alignment, &plan)),
+            false => Ok(()),
+        }
+    }
+}
 
 /// The error that nets have no layers in common, with the reason.
 pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {

@@ -275,11 +275,21 @@ fn tasks_of(parts: Vec<Part>) -> (Vec<Input>, Vec<Option<Known>>) {
     (inputs, known)
 }
 
+/// Makes sure that there are several tasks to merge.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] where there are not.
+pub(crate) fn check_several(tasks: usize) -> Result<()> {
+    let given = match tasks {
+        0 => "no model was given",
+        1 => "1 model was given",
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::Usage, given).hint("give two models to merge, or more"))
+}
+
 fn check_names(inputs: &[Input]) -> Result<()> {
-    if inputs.len() < 2 {
-        return Err(Error::new(ErrorKind::Usage, format!("{} model was given", inputs.len()))
-            .hint("give two models to merge, or more"));
-    }
+    check_several(inputs.len())?;
     let mut names = BTreeSet::new();
     match inputs.iter().find(|input| !names.insert(input.name.as_str())) {
         Some(input) => {

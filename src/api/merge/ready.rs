@@ -15,7 +15,7 @@ use crate::mtz::statistics::{InProcess, Sharding};
 use crate::progress::Progress;
 use crate::runtime::{Backend, measuring};
 use crate::workers::Folder;
-use crate::zipper::{Calibration, Prepared, SiteNames, prepare_parts};
+use crate::zipper::{Calibration, Prepared, SiteNames, check_several, prepare_parts};
 
 /// Models and samples, read and prepared.
 pub(crate) struct Ready {
@@ -44,6 +44,7 @@ impl Merger {
         let start = Instant::now();
         self.check_followed(progress)?;
         let ToMerge { tasks: loaded, parts } = models::load_parts(&self.models, &self.names)?;
+        check_several(loaded.len())?;
         self.options.tuning.apply(&mut options, loaded.len())?;
         let memory = options.memory;
         let weights: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
@@ -57,6 +58,9 @@ impl Merger {
         let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
         let prepared = prepare_parts(parts, preparation)?;
         self.check_plan(&prepared, &options)?;
+        if self.is_made_up() {
+            progress.warn(SYNTHETIC);
+        }
         let sites = prepared.sites();
         let nets = prepared.joint.tasks().iter().map(Task::graph);
         let calibration = Calibration {
@@ -119,7 +123,6 @@ impl Merger {
         let limit = self.options.calibration.samples.unwrap_or(limit);
         let data = self.given().open(loaded, limit, seed, trial)?;
         if self.is_made_up() {
-            progress.warn(SYNTHETIC);
             return Ok(data);
         }
         for (model, data) in loaded.iter().zip(&data) {

@@ -14,7 +14,7 @@ use crate::mtz::options as mtz;
 use crate::mtz::solver::pair_cost::Metric;
 use crate::report::{
     Compression, JointRecord, Parameters, Picture, Report, SCHEMA, Settings, StageTime, Structure,
-    TaskRecord,
+    TaskRecord, apart,
 };
 use crate::retrain::Ending;
 use crate::runtime::Backend;
@@ -183,6 +183,9 @@ impl Facts<'_> {
 
     fn warnings(&self, worse: Option<String>, missing: Vec<String>) -> Vec<String> {
         let mut warnings = Vec::new();
+        let sites = self.outcome.sites.iter();
+        let reasons = sites.map(|site| (site.layers.first(), site.reason.as_ref()));
+        warnings.extend(apart(&self.structure, reasons));
         if self.merger.is_made_up() {
             warnings.push(SYNTHETIC.to_owned());
         }

@@ -348,7 +348,10 @@ fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
 fn sample_shape(port: &Port, options: &DataOptions) -> Result<Option<Vec<Option<usize>>>> {
     let Some(shape) = &port.shape else { return Ok(None) };
     let size = |(axis, dim): (usize, &Dim)| {
-        dim.known().or_else(|| options.dims.get(&dim_key(port, axis)).copied())
+        dim.known().or_else(|| {
+            let named = options.dims.get(&dim_key(port, axis));
+            named.or_else(|| options.dims.get(&place_key(port, axis))).copied()
+        })
     };
     Ok(Some(shape.iter().enumerate().skip(1).map(size).collect()))
 }
@@ -357,8 +360,13 @@ fn sample_shape(port: &Port, options: &DataOptions) -> Result<Option<Vec<Option<
 pub(super) fn dim_key(port: &Port, axis: usize) -> String {
     match port.shape.as_ref().and_then(|shape| shape.get(axis)) {
         Some(Dim::Symbol(name)) => name.clone(),
-        _ => format!("{}:{axis}", port.name),
+        _ => place_key(port, axis),
     }
+}
+
+/// The name of an axis by its place, which it has whether the model names it or not.
+pub(super) fn place_key(port: &Port, axis: usize) -> String {
+    format!("{}:{axis}", port.name)
 }
 
 fn is_castable(from: DataType, to: DataType) -> bool {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::column::dim_key;
+use super::column::{dim_key, place_key};
 use crate::runtime::Port;
 
 /// Sizes by their names in [`super::DataOptions::dims`].
@@ -56,7 +56,8 @@ pub fn trials(nets: &[&[Port]], given: &Extents) -> Vec<Extents> {
     for (net, port, axis) in open_axes(nets) {
         let Some(input) = nets.get(net).and_then(|ports| ports.get(port)) else { continue };
         let key = dim_key(input, axis);
-        if given.contains_key(&key) || open.iter().any(|own| own.key == key) {
+        let is_given = given.contains_key(&key) || given.contains_key(&place_key(input, axis));
+        if is_given || open.iter().any(|own| own.key == key) {
             continue;
         }
         let rank = input.shape.as_ref().map_or(0, Vec::len);
@@ -83,6 +84,23 @@ pub fn trials(nets: &[&[Port]], given: &Extents) -> Vec<Extents> {
         }
     }
     all
+}
+
+/// The names of all extents that `nets` leave open, the first axes left aside, and the name among `given` that
+/// is none of them, if there is one.
+pub fn unknown(nets: &[&[Port]], given: &Extents) -> Option<(String, Vec<String>)> {
+    let (mut open, mut places) = (Vec::new(), Vec::new());
+    for (net, port, axis) in open_axes(nets) {
+        let Some(input) = nets.get(net).and_then(|ports| ports.get(port)) else { continue };
+        let key = dim_key(input, axis);
+        places.push(place_key(input, axis));
+        if !open.contains(&key) {
+            open.push(key);
+        }
+    }
+    let is_known = |name: &&String| open.contains(name) || places.contains(name);
+    let name = given.keys().find(|name| !is_known(name))?.clone();
+    Some((name, open))
 }
 
 /// Net, input and axis of every open extent, except the first axis, which counts samples.
@@ -161,6 +179,19 @@ mod tests {
         let (open, fixed) = ([port("x", "n,3,h,w")], [port("y", "n,3,32,320")]);
         let all = trials(&[&open, &fixed], &Extents::new());
         assert_eq!(all[..2], [sizes(&[("h", 32), ("w", 320)]), sizes(&[("h", 224), ("w", 224)])]);
+    }
+
+    #[test]
+    fn names_of_no_open_extent_are_told() {
+        let open = [port("x", "n,3,h,?"), port("z", "n,4")];
+        let wrong = |name: &str| unknown(&[&open], &sizes(&[(name, 5)]));
+        for name in ["h", "x:2", "x:3"] {
+            assert_eq!(wrong(name), None, "{name}");
+        }
+        for name in ["n", "x:1", "z:1", "width"] {
+            let open = ["h", "x:3"].map(str::to_owned).to_vec();
+            assert_eq!(wrong(name), Some((name.to_owned(), open)));
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ use rand_chacha::ChaCha8Rng;
 use self::choice::choose;
 use self::column::Column;
 use self::complaints::wrong_array;
-pub use self::extents::{Extents, trials};
+pub use self::extents::{Extents, trials, unknown};
 use self::formats::{IN_MEMORY, Memory, Source};
 use self::labels::labels;
 pub use self::options::{DataOptions, Layout, PictureSteps, Resize, Scale, Sizing, SoundSteps};
