@@ -17,7 +17,7 @@ mod rows;
 mod tied;
 mod trace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use crate::error::Result;
@@ -167,6 +167,8 @@ pub struct Coupling {
     pub nests: Vec<Nest>,
     /// Nodes of which several rows are one channel.
     pub tied: Vec<Tied>,
+    /// The first layer of each node with weights or biases.
+    of_node: HashMap<NodeId, LayerId>,
 }
 
 /// A node of which several rows are one channel, such as the halves of a gated unit.
@@ -226,8 +228,7 @@ impl Coupling {
 
     /// The first layer whose weights or biases node `node` holds.
     pub fn layer_of(&self, node: NodeId) -> Option<LayerId> {
-        let holds = |l: &CoupledLayer| l.layer.node == node || l.layer.last_node() == node;
-        self.layers.iter().position(holds).map(LayerId)
+        self.of_node.get(&node).copied()
     }
 }
 
