@@ -18,7 +18,7 @@ mod tied;
 mod trace;
 mod unlearned;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use crate::error::Result;
@@ -168,6 +168,8 @@ pub struct Coupling {
     pub nests: Vec<Nest>,
     /// Nodes with several rows per channel.
     pub tied: Vec<Tied>,
+    /// The first layer of each node with weights or biases.
+    of_node: HashMap<NodeId, LayerId>,
 }
 
 /// A node with several rows per channel, such as the halves of a gated unit.
@@ -227,8 +229,7 @@ impl Coupling {
 
     /// The first layer whose weights or biases node `node` holds.
     pub fn layer_of(&self, node: NodeId) -> Option<LayerId> {
-        let holds = |l: &CoupledLayer| l.layer.node == node || l.layer.last_node() == node;
-        self.layers.iter().position(holds).map(LayerId)
+        self.of_node.get(&node).copied()
     }
 }
 

@@ -94,13 +94,19 @@ impl PlanState<'_> {
     /// neurons that other tasks share already; the rest become new neurons.
     pub(crate) fn unmatched(&self, members: &[SiteLayer]) -> Option<UnmatchedInputs> {
         let count = members.len();
+        let facts = |m: &SiteLayer| -> Vec<(GroupId, Option<GroupFacts>)> {
+            let groups = m.input_groups().into_iter();
+            groups.map(|group| (group, self.facts(m.task.group(group)))).collect()
+        };
+        let facts: Vec<_> = members.iter().map(facts).collect();
         let pairs = || (0..count).flat_map(move |h| (0..count).map(move |n| (h, n)));
         let adopt = |(h, n): (usize, usize)| {
             let task = members[n].task;
-            self.between([h, n], members, |known, open| self.adopted(known, open, task))
+            self.between([h, n], members, &facts, |known, open| self.adopted(known, open, task))
         };
-        let join =
-            |(h, n): (usize, usize)| self.between([h, n], members, |a, b| self.new_neurons(a, b));
+        let join = |(h, n): (usize, usize)| {
+            self.between([h, n], members, &facts, |a, b| self.new_neurons(a, b))
+        };
         let adopted = pairs().filter(|(h, n)| h != n).find_map(adopt);
         adopted.or_else(|| pairs().filter(|(h, n)| h < n).find_map(join))
     }
@@ -141,13 +147,12 @@ impl PlanState<'_> {
         &self,
         [h, n]: [usize; 2],
         members: &[SiteLayer],
+        facts: &[Vec<(GroupId, Option<GroupFacts>)>],
         choose: impl Fn(&GroupFacts, &GroupFacts) -> Option<Choice>,
     ) -> Option<UnmatchedInputs> {
-        let (groups, others) = (members[h].input_groups(), members[n].input_groups());
-        groups.into_iter().zip(others).find_map(|(mine, theirs)| {
-            let known = self.facts(members[h].task.group(mine))?;
-            let open = self.facts(members[n].task.group(theirs))?;
-            let Choice { known: left, open: right, most } = choose(&known, &open)?;
+        facts[h].iter().zip(&facts[n]).find_map(|((mine, known), (theirs, open))| {
+            let (mine, theirs, known, open) = (*mine, *theirs, known.as_ref()?, open.as_ref()?);
+            let Choice { known: left, open: right, most } = choose(known, open)?;
             let each = members[h].pixels(mine);
             let fits = each.is_some()
                 && each == members[n].pixels(theirs)
