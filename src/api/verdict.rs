@@ -34,8 +34,10 @@ impl<'a> Place<'a> {
             return Ok(Place { output, rejected: None });
         }
         let Ok(Target::File(real)) = resolve(output) else {
-            let message =
-                format!("'{}' is no file beside which another could be", output.display());
+            let message = format!(
+                "'{}' is not a regular file, so no rejected model can be kept beside it",
+                output.display()
+            );
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint(Hint::from("leave out ").option("keep-rejected")));
         };

@@ -47,7 +47,7 @@ fn add(counts: &mut Array1<f64>, numbers: impl Iterator<Item = i64>) -> Result<(
         let row = if number < 0 { number + rows as i64 } else { number };
         let count = usize::try_from(row).ok().and_then(|row| counts.get_mut(row));
         *count.ok_or_else(|| {
-            let message = format!("row {number} is picked of a table of {rows} rows");
+            let message = format!("index {number} is outside a table of {rows} rows");
             Error::new(ErrorKind::Calibration, message)
                 .hint("give ids of the model's own vocabulary")
         })? += 1.0;

@@ -110,7 +110,10 @@ fn data_place(path: &Path, data: &DataFile) -> Result<(std::path::PathBuf, Strin
     // If this fails, writing the model fails for the same reason, with a better error.
     let target = resolve(path).unwrap_or_else(|_| Target::File(path.to_owned()));
     let Target::File(real) = target else {
-        let message = format!("'{}' is no file that could have external data", path.display());
+        let message = format!(
+            "'{}' is not a regular file, so external data cannot lie beside it",
+            path.display()
+        );
         return Err(Error::new(ErrorKind::Usage, message).hint("name a file"));
     };
     let own = real.file_name().unwrap_or_default().to_string_lossy();

@@ -92,7 +92,7 @@ impl Worker<'_> {
             if !self.merge.is_alive(&self.layout.merge()) {
                 return Err(Error::new(
                     ErrorKind::Calibration,
-                    "the merge has died without a word",
+                    "the merge has stopped without saying so",
                 )
                 .hint("start the merge again, in another folder"));
             }

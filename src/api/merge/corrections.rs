@@ -28,7 +28,7 @@ impl Merger {
         let goal = self.options.goal.goal().or_else(|| sharing.goal(neurons));
         let limits_size = goal.is_some_and(|goal| !matches!(goal, Goal::Drop(_)));
         if corrections == Corrections::LowRank && !limits_size {
-            let message = "no size tells how large corrections of low rank may be";
+            let message = "corrections of low rank need a size limit";
             return usage(message, Hint::from("give a size: ").option("target-size"));
         }
         options.corrections = Some(Ranks::new());

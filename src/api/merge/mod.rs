@@ -173,7 +173,7 @@ impl Merger {
     /// [`ErrorKind::Usage`] for a goal, which needs merges; as [`plan()`](super::plan()).
     pub fn plan(&self) -> Result<Plan> {
         if self.options.goal.goal().is_some() {
-            let message = "only a merge finds out how much to share for a goal";
+            let message = "a plan alone cannot tell how much to share for a goal";
             let hint = Hint::from("leave out ").option("dry-run").then(", or give ");
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint(hint.option("share").then(" in place of the goal")));

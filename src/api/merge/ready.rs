@@ -84,12 +84,15 @@ impl Merger {
             (None, Some(count), Some(folder)) => Sharding::new(*count, Folder::new(folder)),
             (None, None, None) => return Ok(None),
             (None, None, Some(_)) => {
-                return Err(Error::new(ErrorKind::Usage, "workers need shards to work on")
-                    .hint(Hint::from("say how many: ").option("shards")));
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    "workers need samples that are split into shards",
+                )
+                .hint(Hint::from("say how many: ").option("shards")));
             }
         };
         if !gram.is_empty() {
-            let message = "stored statistics and shards take each other's place";
+            let message = "stored statistics cannot be combined with shards";
             return Err(
                 Error::new(ErrorKind::Usage, message).hint(Hint::from("leave out ").option("gram"))
             );

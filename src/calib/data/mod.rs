@@ -194,7 +194,12 @@ impl Dataset {
         let rows = self.rows.get(range.clone()).ok_or_else(|| {
             Error::new(
                 ErrorKind::Calibration,
-                format!("samples {}..{} are asked of {}", range.start, range.end, self.len()),
+                format!(
+                    "samples {}..{} are outside the data, which have {} samples",
+                    range.start,
+                    range.end,
+                    self.len()
+                ),
             )
         })?;
         let batches = self
@@ -225,7 +230,10 @@ impl Dataset {
             self.rows.get(*index).copied().ok_or_else(|| {
                 Error::new(
                     ErrorKind::Calibration,
-                    format!("sample {index} is asked of {}", self.len()),
+                    format!(
+                        "sample {index} is outside the data, which have {} samples",
+                        self.len()
+                    ),
                 )
             })
         });

@@ -182,7 +182,7 @@ fn sound(keys: &Keys<'_>) -> Result<SoundSteps, String> {
         return Err(wrong("padding_side", side));
     }
     let rate = keys.number("sampling_rate")?.filter(|rate| (1.0..1e7).contains(rate));
-    let rate = rate.ok_or("has a `sampling_rate` that is none")? as u32;
+    let rate = rate.ok_or("has no valid `sampling_rate`")? as u32;
     let padding = keys.number("padding_value")?.unwrap_or(0.0) as f32;
     let normalise = keys.step("do_normalize")?;
     let masked = keys.flag("return_attention_mask")?.unwrap_or(false);
@@ -245,7 +245,7 @@ fn filter(keys: &Keys<'_>) -> Result<Filter, String> {
     let found = Filter::ALL.iter().zip(0..).find(|(_, own)| f64::from(*own) == number);
     found
         .map(|(filter, _)| *filter)
-        .ok_or_else(|| format!("has `resample` = {number}, which is none"))
+        .ok_or_else(|| format!("has `resample` = {number}, which is no known filter"))
 }
 
 /// The sizing of pictures, and the crop that belongs to it, if any.
@@ -281,7 +281,7 @@ fn sizing(keys: &Keys<'_>) -> Result<(Sizing, Option<Resize>), String> {
     let side = (f64::from(shorter) / part) as u32;
     match (1..=MAX_SIDE).contains(&side) && side >= shorter {
         true => Ok((Sizing::Shortest(side), Some(square))),
-        false => Err(format!("has `crop_pct` = {part}, which is none")),
+        false => Err(format!("has `crop_pct` = {part}, which is out of range")),
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn check(task: &Task) -> Result<()> {
         Some(output) => {
             let name = &graph.value(*output).name;
             let message = format!(
-                "output '{name}' is no tensor that could be zero, as the outputs of tasks that are not selected are"
+                "output '{name}' cannot be zero while another task is selected: it is not a tensor, or its type has no zero"
             );
             Err(Error::new(ErrorKind::Usage, message)
                 .hint(Hint::from("use ").option_as("form", "heads"))

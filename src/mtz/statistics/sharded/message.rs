@@ -135,7 +135,7 @@ impl Reply {
                 match (by_channel, moments.len()) {
                     (true, _) => Reply::Channels(moments),
                     (false, 1) => Reply::Layer(Statistics::Moments(moments.remove(0))),
-                    _ => return Err(damaged("it tells of several layers")),
+                    _ => return Err(damaged("it is about several layers")),
                 }
             }
         })

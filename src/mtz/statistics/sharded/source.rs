@@ -124,7 +124,7 @@ impl StatisticsSource for Sharded {
                 (Reply::Nothing, before) => before,
                 (Reply::Layer(next), None) => Some(next),
                 (Reply::Layer(next), Some(sum)) => Some(sum.and(next, wanted.limit.kept)?),
-                (Reply::Channels(_), _) => return Err(damaged("it tells of channels")),
+                (Reply::Channels(_), _) => return Err(damaged("it is about channels")),
             };
             Ok(())
         };
@@ -145,7 +145,7 @@ impl StatisticsSource for Sharded {
                 (Reply::Channels(next), Some(sum)) if next.len() == sum.len() => {
                     sum.iter_mut().zip(&next).try_for_each(|(sum, next)| sum.merge(next))?;
                 }
-                _ => return Err(damaged("it tells of other channels")),
+                _ => return Err(damaged("it is about other channels")),
             }
             Ok(())
         };

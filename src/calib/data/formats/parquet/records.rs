@@ -72,7 +72,10 @@ impl Records {
         // An empty group begins at the same row as the next one, so take the last.
         let group = after.checked_sub(1).and_then(|at| self.column.groups.get(at)).copied();
         let Some(group) = group.filter(|group| row < group.first + group.rows) else {
-            let message = format!("sample {row} is asked of {}", self.column.rows());
+            let message = format!(
+                "sample {row} is outside the data, which have {} samples",
+                self.column.rows()
+            );
             return Err(Error::new(ErrorKind::Calibration, message));
         };
         let wanted = row - group.first;
@@ -89,7 +92,7 @@ impl Records {
         let run = take(&self.column, group, &mut cursor.reader, 1)?;
         if run.rows != 1 || run.has_gaps {
             let clause = format!(
-                "has no value in row {row}, which pictures and sounds that are only named lack"
+                "has no value in row {row}: pictures and sounds that are stored as paths have none"
             );
             return Err(self.column.wrong(group, &clause));
         }
