@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use onnx_zip::api::options::RuntimeOptions;
 use onnx_zip::runtime::Session;
-use onnx_zip::{HostArray, Joint, report};
+use onnx_zip::{Hint, HostArray, Joint, report};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -67,7 +67,8 @@ impl NativeJoint {
     /// Unmet requirements, and the respects in which the model is worse than its originals, as sentences.
     fn complaints(&self) -> (Option<String>, Option<String>) {
         let merged = self.joint.outcome();
-        merged.map(|m| (m.unmet.clone(), m.worse.clone())).unwrap_or_default()
+        let worded = |hint: &Option<Hint>| hint.as_ref().map(Hint::in_fields);
+        merged.map(|m| (worded(&m.unmet), worded(&m.worse))).unwrap_or_default()
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf, listener: Py<PyAny>) -> PyResult<u64> {

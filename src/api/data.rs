@@ -193,7 +193,7 @@ impl Given<'_> {
             sizes = (!found.is_empty()).then(|| taken(&found));
         }
         if let (Some(trial), Some(sizes)) = (trial, &sizes) {
-            trial.progress.note(sizes);
+            trial.progress.note(&trial.progress.worded(sizes));
         }
         let open = |(i, net): (usize, &Net<'_>)| {
             let input = self.inputs.get(place(i, net)).or(self.inputs.first());
@@ -318,8 +318,10 @@ pub(crate) fn no_samples(verb: &str) -> Error {
 }
 
 /// A note about sizes that were found by trial.
-fn taken(extents: &Extents) -> String {
+fn taken(extents: &Extents) -> Hint {
     let sizes: Vec<String> = extents.iter().map(|(key, n)| format!("{key} = {n}")).collect();
     let sizes = sizes.join(", ");
-    format!("the models leave sizes open, and these were taken: {sizes}; --dim takes others")
+    Hint::from(format!("the models leave sizes open, and these were taken: {sizes}; "))
+        .option("dim")
+        .then(" takes others")
 }

@@ -84,7 +84,10 @@ impl<'a> Place<'a> {
         let what =
             format!("the joint model failed its verification and is not written to '{output}'");
         let Some(rejected) = &self.rejected else {
-            progress.fault(&format!("{what}; --keep-rejected keeps such a model beside it"));
+            let remark = Hint::from(format!("{what}; "))
+                .option("keep-rejected")
+                .then(" keeps such a model beside it");
+            progress.fault(&progress.worded(&remark));
             return Ok(Settled { path: self.output.to_owned(), written: false });
         };
         draft.commit_as(rejected)?;

@@ -47,8 +47,12 @@ pub use replay::{read_plan, resolved};
 /// Default number of samples with data.
 pub(super) const SAMPLES: usize = 10_000;
 
-const SYNTHETIC: &str = "no --data was given, so the models were calibrated on random numbers: expect \
-    a loss of accuracy that real samples avoid; a few thousand unlabelled inputs are enough (--data)";
+/// The warning of a merge without samples.
+fn synthetic() -> Hint {
+    let text = "no samples were given, so the models were calibrated on random numbers: expect a loss of \
+        accuracy that real samples avoid; a few thousand unlabelled inputs are enough (";
+    Hint::from(text).option("data").then(")")
+}
 
 /// Merges trained models into one smaller multi-task model.
 ///

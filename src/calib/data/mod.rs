@@ -44,7 +44,7 @@ pub use self::rows::{Arrays, Rows, Spooler};
 use self::shard::{Origin, Place};
 pub(crate) use self::shard::{ShardRecord, ShardSamples};
 pub use self::tables::tables;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::runtime::{HostArray, Port};
 
 /// Samples for all inputs of a model, and perhaps a label for each.
@@ -57,7 +57,7 @@ pub struct Dataset {
     rows: Vec<usize>,
     /// The number of samples is a multiple of this.
     whole: usize,
-    notes: Vec<String>,
+    notes: Vec<Hint>,
     origin: Option<Arc<Origin>>,
 }
 
@@ -100,8 +100,10 @@ impl Dataset {
     pub fn synthetic(ports: &[Port], len: usize, seed: u64, options: &DataOptions) -> Result<Self> {
         let columns = ports.iter().enumerate();
         let columns = columns.map(|(i, port)| Column::synthetic(port, i, len, seed, options));
-        let note = "the samples are made up, from random numbers; pass --data for better results";
-        let made = Self::new(columns.collect::<Result<_>>()?, None, vec![note.to_string()])?;
+        let note = Hint::from("the samples are made up, from random numbers; give better ones (")
+            .option("data")
+            .then(")");
+        let made = Self::new(columns.collect::<Result<_>>()?, None, vec![note])?;
         Ok(made.placed(Place::Synthetic { len, seed }, ports, options))
     }
 
@@ -131,19 +133,19 @@ impl Dataset {
             column.len().map_or(Ok(()), |len| same_length(name, len))?;
             columns.push(column);
         }
-        let mut notes = source.notes();
+        let mut notes: Vec<Hint> = source.notes().into_iter().map(Hint::from).collect();
         let mut numbers = None;
         if let Some(name) = chosen.labels {
             let content = source.read(&name)?;
             same_length(&name, content.count())?;
             let found = labels(&name, content)?;
             numbers = found.numbers;
-            notes.extend(found.note);
+            notes.extend(found.note.map(Hint::from));
         }
         Self::new(columns, numbers, notes)
     }
 
-    fn new(columns: Vec<Column>, labels: Option<Vec<i64>>, mut notes: Vec<String>) -> Result<Self> {
+    fn new(columns: Vec<Column>, labels: Option<Vec<i64>>, mut notes: Vec<Hint>) -> Result<Self> {
         if columns.is_empty() {
             return Err(Error::new(ErrorKind::Calibration, "the model has no inputs to feed"));
         }
@@ -151,13 +153,13 @@ impl Dataset {
         if len == Some(0) {
             return Err(Error::new(ErrorKind::Calibration, "the data has no samples"));
         }
-        notes.extend(columns.iter().filter_map(Column::note));
+        notes.extend(columns.iter().filter_map(Column::note).map(Hint::from));
         for column in columns.iter().filter(|column| column.feeds_raw_bytes()) {
-            notes.push(format!(
-                "uint8 data is fed to input '{}' unscaled, from 0 to 255; pass --scale 1/255 if the \
-                 model was trained on values from 0 to 1",
-                column.input
-            ));
+            let fed =
+                format!("uint8 data is fed to input '{}' unscaled, from 0 to 255; ", column.input);
+            let remark =
+                Hint::from(format!("{fed}if the model was trained on values from 0 to 1, pass "));
+            notes.push(remark.option_as("scale", "1/255"));
         }
         let rows = (0..len.unwrap_or(1)).collect();
         Ok(Dataset { columns, labels, rows, whole: 1, notes, origin: None })
@@ -179,7 +181,7 @@ impl Dataset {
     }
 
     /// Remarks about the data that the user should see.
-    pub fn notes(&self) -> &[String] {
+    pub fn notes(&self) -> &[Hint] {
         &self.notes
     }
 
