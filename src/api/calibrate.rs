@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::runtime::{fixed_batch, measuring};
 
 /// Stores the statistics (second moments) of a model's layer inputs in the file `output`. Without
-/// `data`, samples are made up.
+/// `data`, samples are random numbers.
 ///
 /// ```no_run
 /// use onnx_zip::{CalibrateOptions, Silent, calibrate};

@@ -99,7 +99,7 @@ fn load_originals(models: &[ModelInput], tasks: &[String]) -> Result<Vec<Loaded>
     Ok(originals)
 }
 
-/// What a joint model's file tells.
+/// Facts from a joint model's file.
 struct JointFile {
     /// Names of its tasks.
     tasks: Vec<String>,

@@ -134,7 +134,7 @@ fn without_weights(model: &Model, names: &[&str]) -> Model {
 /// Recovers the task nets of a joint model, and their shared neurons.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] if the model is no joint model of this program, or was changed so that its
+/// [`ErrorKind::Format`] if the model is not a joint model of this program, or was changed so that its
 /// initializers no longer match its recipe.
 pub fn restore(model: &Model) -> Result<JointModel> {
     let Some(text) = model.metadata.get(RECIPE_KEY) else {

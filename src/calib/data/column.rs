@@ -335,7 +335,7 @@ fn look_through<R: Rows + ?Sized>(
     Ok(())
 }
 
-/// The first number that is no index of a table with `rows` rows, and its position. Negative numbers
+/// The first number that is not an index of a table with `rows` rows, and its position. Negative numbers
 /// count from the end of the table.
 fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
     let rows = rows as i64;
