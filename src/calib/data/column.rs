@@ -364,7 +364,7 @@ pub(super) fn dim_key(port: &Port, axis: usize) -> String {
     }
 }
 
-/// The name of an axis by its place, which it has whether the model names it or not.
+/// The name of an axis by its place. It is valid even if the model names the axis.
 pub(super) fn place_key(port: &Port, axis: usize) -> String {
     format!("{}:{axis}", port.name)
 }

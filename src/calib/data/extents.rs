@@ -86,8 +86,8 @@ pub fn trials(nets: &[&[Port]], given: &Extents) -> Vec<Extents> {
     all
 }
 
-/// The names of all extents that `nets` leave open, the first axes left aside, and the name among `given` that
-/// is none of them, if there is one.
+/// A name in `given` that is not an open extent of `nets`, with the names of all open extents except first
+/// axes; `None` if there is no such name.
 pub fn unknown(nets: &[&[Port]], given: &Extents) -> Option<(String, Vec<String>)> {
     let (mut open, mut places) = (Vec::new(), Vec::new());
     for (net, port, axis) in open_axes(nets) {
