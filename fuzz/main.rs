@@ -14,6 +14,7 @@ mod watch;
 
 use onnx_zip::ir::Model;
 use onnx_zip::onnx;
+use onnx_zip::runtime::{self, RuntimeChoice, RuntimeOptions};
 use proptest::prelude::*;
 
 use self::changes::{Change, change, changed};
@@ -26,6 +27,8 @@ fn files_of_the_corpus_are_answered() {
             let Ok(model) = onnx::decode(bytes.clone().into(), None, &name) else { return };
             models::plan(model.clone(), &models::seed(0));
             models::plan(model.clone(), &model);
+            models::merge(model.clone(), &model, RuntimeChoice::Tract);
+            models::restore(&model);
         });
     }
 }
@@ -57,11 +60,22 @@ fn changed_models_are_planned() {
 
 #[test]
 fn changed_models_are_merged() {
-    fuzz("merge", cases(), |(seed, changes)| {
-        let original = models::any_seed(seed);
-        let Some((bytes, model)) = written(&original, changes) else { return };
-        within_bounds("merge", &bytes, || models::merge(model, &original));
+    fuzz("merge", cases(), |(seed, changes)| merge("merge", RuntimeChoice::Tract, seed, changes));
+}
+
+#[test]
+fn changed_models_are_merged_in_onnx_runtime() {
+    let ort = RuntimeOptions { choice: RuntimeChoice::Ort, ..RuntimeOptions::default() };
+    runtime::open(&ort).expect("ONNX Runtime is found: run `make setup`");
+    fuzz("merge-ort", cases(), |(seed, changes)| {
+        merge("merge-ort", RuntimeChoice::Ort, seed, changes);
     });
+}
+
+fn merge(target: &str, choice: RuntimeChoice, seed: &prop::sample::Index, changes: &[Change]) {
+    let original = models::any_seed(seed);
+    let Some((bytes, model)) = written(&original, changes) else { return };
+    within_bounds(target, &bytes, || models::merge(model, &original, choice));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::mtz::joint::{JointModel, Task};
 use crate::naming::shown;
 use crate::progress::Progress;
 use crate::report::DataRecord;
-use crate::runtime::{Backend, ModelSource, Port, feeds, fixed_batch};
+use crate::runtime::{Backend, ModelSource, Port, Session, feeds, fixed_batch};
 
 /// Number of random samples without data.
 pub(crate) const SYNTHETIC_SAMPLES: usize = 2048;
@@ -272,8 +272,9 @@ impl DataInput {
     }
 }
 
-/// Sizes for open dimensions: the first ones with which all nets run. Empty if nothing is open, or if
-/// no size works; a later error then names the open dimension.
+/// Sizes for open dimensions: the first ones with which all nets run and answer once per sample, else the first
+/// ones with which they run, where a reshape makes several samples of one. Empty if nothing is open, or if no size
+/// works; a later error then names the open dimension.
 ///
 /// # Errors
 /// As [`Backend::load`]; [`ErrorKind::Interrupted`] where the user stops it.
@@ -293,21 +294,46 @@ fn settled(
         let Some(source) = net.source else { return Ok(Extents::new()) };
         sessions.push(trial.backend.load(source).in_model(net.name)?);
     }
+    let volume =
+        |extents: &Extents| extents.values().fold(1usize, |n, size| n.saturating_mul(*size));
+    let mut runs: Option<Extents> = None;
     for extents in candidates {
         trial.progress.check()?;
+        // What reshapes ask for is less than what they cut into several samples.
+        if runs.as_ref().is_some_and(|found| volume(&extents) >= volume(found)) {
+            continue;
+        }
         let mut tried = options.clone();
         tried.dims.extend(extents.clone());
-        let runs = nets.iter().zip(&mut sessions).all(|(net, session)| {
-            let samples = fixed_batch(net.ports).unwrap_or(1);
-            let data = Dataset::synthetic(net.ports, samples, seed, &tried);
-            let batch = data.and_then(|data| data.batch(0..samples));
-            batch.and_then(|batch| session.run(&feeds(&batch))).is_ok()
+        let mut nets = nets.iter().zip(&mut sessions);
+        let answers = nets.try_fold(true, |all, (net, session)| {
+            Some(all & answers_by_sample(net, session.as_mut(), seed, &tried)?)
         });
-        if runs {
-            return Ok(extents);
+        match answers {
+            Some(true) => return Ok(extents),
+            Some(false) => runs = runs.or(Some(extents)),
+            None => {}
         }
     }
-    Ok(Extents::new())
+    Ok(runs.unwrap_or_default())
+}
+
+/// Whether a net answers once per sample; `None` where it does not run.
+fn answers_by_sample(
+    net: &Net<'_>,
+    session: &mut dyn Session,
+    seed: u64,
+    options: &DataOptions,
+) -> Option<bool> {
+    let samples = fixed_batch(net.ports).unwrap_or(1);
+    let data = Dataset::synthetic(net.ports, samples, seed, options).ok()?;
+    let outputs = session.run(&feeds(&data.batch(0..samples).ok()?)).ok()?;
+    let is_open = |port: &Port| {
+        let first = port.shape.as_ref().and_then(|shape| shape.first());
+        first.is_some_and(|dim| dim.known().is_none())
+    };
+    let mut open = session.outputs().iter().zip(&outputs).filter(|(port, _)| is_open(port));
+    Some(open.all(|(_, array)| array.shape().first() == Some(&samples)))
 }
 
 /// The error about missing samples; `verb` says what they are needed for.

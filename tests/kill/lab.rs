@@ -52,6 +52,9 @@ impl Lab {
             let [a, b, joint] = ["a", "b", "joint"].map(|name| format!("{nets}/{name}.onnx"));
             let merge = ["merge", &a, &b, "-o", &joint, "--name", "a", "--name", "b", "--runtime"];
             lab.done(&[&merge[..], &["tract", "--samples", "4", "--share", "0.5"]].concat());
+            let (data, gram) = (format!("{nets}/x.npy"), format!("{nets}/a.gram"));
+            let calibrate = ["calibrate", &a, "--data", &data, "-o", &gram];
+            lab.done(&[&calibrate[..], &["--runtime", "tract", "--samples", "4"]].concat());
             let training = format!("{nets}/training");
             lab.done(&exporting(nets, &training));
             let [from, to] =

@@ -1,17 +1,22 @@
 //! Laws on nets with unusual patterns: gates, sub-graphs, outputs of every type.
 
+mod control;
 mod net;
+mod rows;
+mod stored;
 
 use onnx_zip::mtz::plan::sizes;
 use onnx_zip::runtime::HostArray;
 
 use crate::exact::{alike, batch, check, merge, run};
 use crate::permute::permuted;
-use net::{PATTERNS, Pattern};
+use net::Pattern;
 
 fn each(law: fn(&Pattern)) {
-    let failed: Vec<&str> = PATTERNS
-        .iter()
+    let all = [net::PATTERNS, rows::PATTERNS, stored::PATTERNS, control::PATTERNS];
+    let failed: Vec<&str> = all
+        .into_iter()
+        .flatten()
         .filter(|pattern| std::panic::catch_unwind(|| law(pattern)).is_err())
         .map(|pattern| pattern.0)
         .collect();

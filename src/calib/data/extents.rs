@@ -29,6 +29,12 @@ const IMAGES: &[(usize, usize)] = &[
 /// Tokens, steps and the like.
 const STEPS: &[usize] = &[32, 64, 128, 16, 224, 256, 100, 1024, 16_000];
 
+/// What a reshape or a matrix behind one may ask for, tried as sides and as steps.
+const ASKED_FOR: &[usize] = &[
+    28, 8, 16, 24, 40, 48, 56, 72, 80, 84, 96, 105, 112, 120, 128, 144, 160, 176, 200, 227, 240,
+    299, 331, 384, 416, 448, 480, 512, 600, 608, 672, 768, 800, 1024,
+];
+
 /// Channels of images.
 const CHANNELS: &[usize] = &[3, 1];
 
@@ -79,8 +85,16 @@ pub fn trials(nets: &[&[Port]], given: &Extents) -> Vec<Extents> {
     for aligns in [true, false] {
         for channels in CHANNELS {
             for place in 0..IMAGES.len().max(STEPS.len()) {
-                add(trial(&open, place, *channels, aligns));
+                let steps = STEPS[place.min(STEPS.len() - 1)];
+                let (height, width) = IMAGES[place.min(IMAGES.len() - 1)];
+                add(trial(&open, [*channels, height, width, steps], aligns));
             }
+        }
+    }
+    // Few models take one size only, so the rarer sizes come last.
+    for size in ASKED_FOR.iter().copied().chain(1..=64) {
+        for channels in CHANNELS {
+            add(trial(&open, [*channels, size, size, size], true));
         }
     }
     all
@@ -132,14 +146,14 @@ fn kind(port: &Port, rank: usize, axis: usize) -> Kind {
     }
 }
 
-fn trial(open: &[Open], place: usize, channels: usize, aligns: bool) -> Extents {
-    let (height, width) = IMAGES[place.min(IMAGES.len() - 1)];
+/// A size for every open extent: channels, height, width or steps, by what it counts.
+fn trial(open: &[Open], [channels, height, width, steps]: [usize; 4], aligns: bool) -> Extents {
     let size = |own: &Open| match (own.aligned.filter(|_| aligns), own.kind) {
         (Some(aligned), _) => aligned,
         (None, Kind::Channels) => channels,
         (None, Kind::Height) => height,
         (None, Kind::Width) => width,
-        (None, Kind::Steps) => STEPS[place.min(STEPS.len() - 1)],
+        (None, Kind::Steps) => steps,
     };
     open.iter().map(|own| (own.key.clone(), size(own))).collect()
 }
@@ -172,6 +186,9 @@ mod tests {
         let all = trials(&[&open], &Extents::new());
         assert_eq!(all[0], sizes(&[("h", 224), ("x:3", 224)]));
         assert!(all.contains(&sizes(&[("h", 48), ("x:3", 320)])));
+        // A matrix behind a Flatten may take one size only.
+        assert!(all.contains(&sizes(&[("h", 28), ("x:3", 28)])));
+        assert!(all.contains(&sizes(&[("h", 19), ("x:3", 19)])));
     }
 
     #[test]
