@@ -113,7 +113,7 @@ fn vgg16(backend: &Arc<dyn Backend>) -> Result<Case> {
     made_up("VGG-16", [("a", 4, 1000), ("b", 5, 40)].map(net), 64, 256, backend)
 }
 
-/// Nets with made-up images, of which each layer takes 16 rows.
+/// Nets with random images. Each layer takes 16 rows per image.
 fn made_up(
     name: &'static str,
     nets: [Model; 2],
@@ -397,12 +397,13 @@ fn bare_solves(site: &SiteRecord, taps: usize, refits: bool) -> Result<()> {
     Ok(())
 }
 
-/// Whether a layer's rows are kept as they are, since all tasks' are fewer than its inputs.
+/// Whether the rows of a layer are kept, because all tasks together have fewer rows than the layer has inputs.
 fn in_samples(site: &SiteRecord, width: usize) -> bool {
     site.rows.iter().sum::<u64>() as usize <= width
 }
 
-/// The size of the matrix of so many tasks at a layer of `width` inputs: that of its inputs, or of rows.
+/// The size of the matrix for the given number of tasks at a layer of `width` inputs: the number of inputs, or
+/// of rows.
 fn order(site: &SiteRecord, width: usize, tasks: usize) -> usize {
     match in_samples(site, width) {
         true => site.rows.iter().take(tasks).sum::<u64>() as usize,

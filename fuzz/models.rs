@@ -107,8 +107,8 @@ pub fn plan(a: Model, b: &Model) {
     let _ = predict(&prepared.joint, &prepared.alignment, &budget, true);
 }
 
-/// What `merge` does on few made-up samples, in all forms. What a runtime can run of the task nets, it can
-/// run of the joint model.
+/// Merges on a few random samples, in all forms. A runtime that runs the task nets must run the joint
+/// model, too.
 pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
     let Some(joint) = merged_in(a, b, choice) else { return };
     let nets = joint.tasks().iter().map(|task| answers(task.model(), None, choice));
@@ -119,7 +119,7 @@ pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
         let Ok(bytes) = onnx::encode(&written) else { continue };
         let read = onnx::decode(bytes.into(), None, "joint").expect("what is written can be read");
         emit::restore(&read).expect("what is written can be taken apart");
-        // tract refuses some models that it runs the parts of.
+        // tract refuses some models although it runs their parts.
         let Some(nets) = nets.as_ref().filter(|_| choice == RuntimeChoice::Ort) else { continue };
         let selected = (*form != Form::Heads).then_some(0);
         let found = answers(&read, selected, choice).expect("the joint model runs as its nets do");
@@ -131,7 +131,7 @@ pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
 /// Types and shapes of a model's outputs.
 type Answers = Vec<(DataType, Vec<usize>)>;
 
-/// What a model answers to made-up samples; `None` where it does not run.
+/// The outputs of a model for random samples; `None` if it does not run.
 fn answers(model: &Model, task: Option<i64>, choice: RuntimeChoice) -> Option<Answers> {
     let bytes = onnx::encode(model).ok()?;
     let mut session = backend(choice).load(ModelSource::Bytes(&bytes)).ok()?;
@@ -190,7 +190,8 @@ fn ports(model: &Model) -> Vec<Port> {
     model.graph.inputs.iter().filter_map(port).collect()
 }
 
-/// A few samples for some inputs; `None` where they are too large or too open for that.
+/// A few samples for the inputs; `None` if inputs are too large, or have open sizes other than
+/// height and width.
 fn samples(ports: &[Port]) -> Option<Dataset> {
     let elements = |port: &Port| {
         let extents = port.shape.as_ref()?.iter().filter_map(|d| d.known());

@@ -84,7 +84,7 @@ struct Closeness {
     weights: usize,
 }
 
-/// What the weights of layers come to, alone. Found once per layer, not once per pair of nets.
+/// Sums over the weights of single layers. Computed once per layer, not once per pair of nets.
 type Sums = BTreeMap<TaskLayer, Sum>;
 
 struct Sum {

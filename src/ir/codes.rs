@@ -12,8 +12,8 @@ use super::tensor::{DataType, Tensor};
 pub struct Codes {
     /// Type of the integers.
     pub dtype: DataType,
-    /// Axis along which there is a scale for each index, or for each block of indices where scales have as many axes
-    /// as the constant; ignored where there is one scale for all.
+    /// Axis with a scale for each index, or for each block of indices if scales have as many axes as the
+    /// constant; ignored if there is one scale for all.
     pub axis: usize,
     /// Scales; they have the constant's type.
     pub scale: Tensor,
@@ -27,12 +27,13 @@ impl Codes {
         self.scale.len() == 1
     }
 
-    /// Whether there is a scale for each block of several indices.
+    /// Whether each block of several indices has a scale of its own.
     pub fn is_blocked(&self) -> bool {
         self.scale.dims.len() > 1 && !self.is_uniform()
     }
 
-    /// The same codes with their scales along another axis; those of blocks for the matrix with its axes exchanged.
+    /// The same codes with their scales along another axis. Codes of blocks become those of the transposed
+    /// matrix.
     pub fn along(&self, axis: usize) -> Option<Codes> {
         if axis == self.axis || !self.is_blocked() {
             return Some(Codes { axis, ..self.clone() });
@@ -103,7 +104,7 @@ impl Codes {
         Some((scale.select(spread, &block_of), zero.select(spread, &block_of)))
     }
 
-    /// How the entries `positions` of the constant along `axis` are stored. Blocks stay whole or have no codes.
+    /// The codes of the entries `positions` of the constant along `axis`; `None` if they cut a block.
     pub fn select(&self, axis: usize, positions: &[usize]) -> Option<Codes> {
         if self.is_uniform() || (axis != self.axis && !self.is_blocked()) {
             return Some(self.clone());
@@ -120,7 +121,7 @@ impl Codes {
         Some(Codes { scale: self.scale.select(along, &positions)?, zero, ..self.clone() })
     }
 
-    /// The blocks that `positions` are, if they are all indices and whole blocks.
+    /// The blocks in `positions`, if `positions` has all indices of the axis, in whole blocks.
     fn blocks(&self, positions: &[usize]) -> Option<Vec<usize>> {
         let count = *self.scale.dims.get(self.axis)?;
         let size = positions.len().checked_div(count).filter(|size| *size > 0)?;

@@ -1,8 +1,8 @@
 //! Operators that run sub-graphs.
 //!
 //! What happens inside is not followed. A value that comes out has the channels of those of the same shape
-//! that went in, which are taken to be combined one by one: all are paired in the same way. Behind a layer inside of a
-//! sub-graph, channels begin anew.
+//! that went in. These are assumed to be combined channel by channel, so all are paired in the same way. Behind
+//! a layer inside a sub-graph, channels begin anew.
 
 use crate::ir::{Dim, Graph, Node, ValueId};
 
@@ -36,7 +36,7 @@ impl OpRule for Control {
     }
 }
 
-/// Operators whose outputs have channels of their own.
+/// Operators whose outputs have new channels.
 const MIXING: &[&str] =
     &["Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN", "DeformConv"];
 

@@ -7,8 +7,9 @@ use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
 use crate::ir::{Codes, DataType, Tensor};
 
-/// The weights nearest to those of a matrix, the last column left aside, that can be stored like weights with
-/// these codes, their rows along `axis`; and their own codes. `None` for types that have no signed counterpart here.
+/// Rounds a matrix, except its last column (the bias), to weights that can be quantised in the type and the
+/// blocks of `before`, with rows along `axis`; returns them with their new quantisation. `None` for types
+/// without a signed counterpart here.
 pub(super) fn rounded(
     matrix: ArrayView2<f32>,
     before: &Codes,
@@ -30,7 +31,7 @@ pub(super) fn rounded(
     let steps = Array2::from_shape_fn((matrix.nrows(), blocks), |(row, block)| {
         step(matrix.slice(s![row, block * size..(block + 1) * size]))
     });
-    // What is stored is the step in the weights' type.
+    // The scale is stored in the weights' type, so compute with its rounded value.
     let scale = Tensor::from_f64(before.scale.dtype, &steps.into_dyn()).ok()?;
     let steps = scale.to_f64().ok()?;
     if !steps.iter().all(|step| step.is_normal() && *step > 0.0) {

@@ -78,10 +78,10 @@ fn running(models: &[u64], memory: u64) -> u64 {
     }
 }
 
-/// Memory that is worth no refusal.
+/// Memory below which nothing is refused.
 const LITTLE: u64 = 256 << 20;
 
-/// Bytes that a merge with a limit of `memory` bytes may take: the largest model comes on top.
+/// Bytes that a merge with a limit of `memory` bytes may take: the largest model is not counted in the limit.
 pub fn allowed(models: &[u64], memory: u64) -> u64 {
     let largest = models.iter().copied().max().unwrap_or(0);
     memory.max(LITTLE).saturating_add(largest)

@@ -1,4 +1,4 @@
-//! Squared lengths of all rows of a matrix, and distances between those of two.
+//! Squared lengths of the rows of a matrix, and distances between the rows of two matrices.
 
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, s};
@@ -30,8 +30,8 @@ where
     distances
 }
 
-/// wᵀ M w for each row w of `weights`, M symmetric. Blocks of M left of its diagonal are those right of
-/// it, so they are not multiplied.
+/// wᵀ M w for each row w of `weights`. M is symmetric, so only its blocks on and right of the diagonal are
+/// multiplied.
 pub(super) fn quadratic_forms(matrix: ArrayView2<f64>, weights: ArrayView2<f64>) -> Array1<f64> {
     /// Rows of M in one product.
     const STRIP: usize = 512;
