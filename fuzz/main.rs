@@ -1,11 +1,10 @@
-//! Whatever is read, the program answers: with a result or with an error, in time, in memory.
+//! For any input, the program gives a result or an error, within bounds of time and memory.
 //!
-//! Models are changed in the ways in which exporters, editing by hand and malice change them; other
-//! files byte by byte. Seeds are the fixtures, and every file of `fixtures/hostile` is replayed as it is.
-//! `cargo test` tries a few hundred changes, the same every time. With `ONNX_ZIP_FUZZ_MINUTES` every
-//! target goes on with others for so long (`make fuzz MINUTES=10`); `ONNX_ZIP_FUZZ_SEED` names the first
-//! of them, for a run that can be repeated. What fails is made as small as can be and printed; the file
-//! is left in `target/tmp/fuzz`.
+//! Models are changed as by exporters, by hand or by malice; other files byte by byte. Seeds are the
+//! fixtures. Every file of `fixtures/hostile` is replayed unchanged. `cargo test` tries a few hundred
+//! changes, the same every time. With `ONNX_ZIP_FUZZ_MINUTES`, every target tries other changes for
+//! that long (`make fuzz MINUTES=10`). `ONNX_ZIP_FUZZ_SEED` sets the first seed, to repeat a run. A
+//! failing case is shrunk and printed, and its file stays in `target/tmp/fuzz`.
 
 mod changes;
 mod checkpoints;
@@ -111,7 +110,7 @@ fn changed_statistics_and_samples_are_read() {
 fn training_resumes_from_changed_checkpoints() {
     checkpoints::resume(checkpoints::seed());
     let edits = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4);
-    // What stands at the beginning says what the rest is.
+    // The header describes the rest of the file, so half of the edits change the header.
     fuzz("checkpoint", (edits, any::<bool>()), |(edits, is_header)| {
         let mut bytes = checkpoints::seed().to_vec();
         let reach = if *is_header { bytes.len().min(1024) } else { bytes.len() };
@@ -124,7 +123,7 @@ fn training_resumes_from_changed_checkpoints() {
     });
 }
 
-/// A seed, and what is changed in it.
+/// A seed, and its changes.
 fn cases() -> impl Strategy<Value = (prop::sample::Index, Vec<Change>)> {
     (any::<prop::sample::Index>(), changes_of_models())
 }
@@ -133,7 +132,7 @@ fn changes_of_models() -> impl Strategy<Value = Vec<Change>> {
     proptest::collection::vec(change(), 1..6)
 }
 
-/// The changed model as a file, and as it is read back; `None` where it cannot be.
+/// The changed model as a file, and as read back; `None` if it cannot be written or read.
 fn written(original: &Model, changes: &[Change]) -> Option<(Vec<u8>, Model)> {
     let bytes = onnx::encode(&changed(original, changes)).ok()?;
     let model = onnx::decode(bytes.clone().into(), None, "changed").ok()?;

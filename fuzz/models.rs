@@ -1,4 +1,4 @@
-//! Models to change, and what is done with them.
+//! Models to change, and commands to run on them.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -100,15 +100,14 @@ fn inputs(a: Model, b: &Model) -> Vec<Input> {
     [("a", a), ("b", b.clone())].map(input).into()
 }
 
-/// What `plan` does.
+/// Plans a merge.
 pub fn plan(a: Model, b: &Model) {
     let Ok(prepared) = zipper::prepare(inputs(a, b)) else { return };
     let budget = Budget::uniform(Share::Fraction(0.5));
     let _ = predict(&prepared.joint, &prepared.alignment, &budget, true);
 }
 
-/// What `merge` does on few made-up samples, in all forms. What a runtime can run of the task nets, it can
-/// run of the joint model.
+/// Merges on a few random samples, in all forms. ONNX Runtime must run a joint model whose task nets it runs.
 pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
     let Some(joint) = merged_in(a, b, choice) else { return };
     let nets = joint.tasks().iter().map(|task| answers(task.model(), None, choice));
@@ -131,7 +130,7 @@ pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
 /// Types and shapes of a model's outputs.
 type Answers = Vec<(DataType, Vec<usize>)>;
 
-/// What a model answers to made-up samples; `None` where it does not run.
+/// Types and shapes of what a model returns for random samples; `None` if it does not run.
 fn answers(model: &Model, task: Option<i64>, choice: RuntimeChoice) -> Option<Answers> {
     let bytes = onnx::encode(model).ok()?;
     let mut session = backend(choice).load(ModelSource::Bytes(&bytes)).ok()?;
@@ -152,7 +151,7 @@ fn backend(choice: RuntimeChoice) -> Arc<dyn Backend> {
     runtime::open(&options).expect("the runtime was there before")
 }
 
-/// Two nets merged on few made-up samples; `None` where they cannot be.
+/// Two nets merged on a few random samples; `None` if they cannot be merged.
 pub fn merged(a: Model, b: &Model) -> Option<JointModel> {
     merged_in(a, b, RuntimeChoice::Tract)
 }
@@ -190,7 +189,7 @@ fn ports(model: &Model) -> Vec<Port> {
     model.graph.inputs.iter().filter_map(port).collect()
 }
 
-/// A few samples for some inputs; `None` where they are too large or too open for that.
+/// A few samples for some inputs; `None` if these are too large or have too many open sizes.
 fn samples(ports: &[Port]) -> Option<Dataset> {
     let elements = |port: &Port| {
         let extents = port.shape.as_ref()?.iter().filter_map(|d| d.known());
@@ -214,7 +213,7 @@ pub fn joint() -> Model {
     ONE.get_or_init(written).clone()
 }
 
-/// Changes bytes of what a joint model says about itself, behind its compression.
+/// Changes bytes of a joint model's recipe, below its compression.
 pub fn edit_recipe(model: &mut Model, edits: &[(Index, u8)]) {
     let Some(text) = model.metadata.get_mut(RECIPE_KEY) else { return };
     let Some((version, packed)) = text.split_once(':') else { return };
@@ -223,7 +222,7 @@ pub fn edit_recipe(model: &mut Model, edits: &[(Index, u8)]) {
     ZlibDecoder::new(packed.as_slice()).read_to_end(&mut bytes).expect("the seed is compressed");
     for (place, value) in edits {
         let place = place.index(bytes.len());
-        // Digits become digits, so that the whole stays readable often enough.
+        // Digits become digits, so that the recipe often stays readable.
         let digit = bytes[place].is_ascii_digit();
         bytes[place] = if digit { b'0' + value % 10 } else { *value };
     }
@@ -233,7 +232,7 @@ pub fn edit_recipe(model: &mut Model, edits: &[(Index, u8)]) {
     *text = format!("{version}:{}", STANDARD.encode(packed));
 }
 
-/// What is done with a joint model that is read.
+/// Restores a joint model, and emits its tasks and every form.
 pub fn restore(model: &Model) {
     let Ok(joint) = emit::restore(model) else { return };
     for task in 0..joint.tasks().len() {

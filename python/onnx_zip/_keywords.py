@@ -1,5 +1,6 @@
 """Keywords of the functions: the options of the command line, from its own table."""
 
+import difflib
 import inspect
 import json
 import os
@@ -112,7 +113,9 @@ def arguments(command, given):
     known = keywords(command)
     for name in given:
         if name not in known:
-            raise TypeError(f"{command}() got an unexpected keyword argument '{name}'")
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean '{near[0]}'?" if near else ""
+            raise TypeError(f"{command}() got an unexpected keyword argument '{name}'{meant}")
     for keyword in known.values():
         if keyword.is_required and given.get(keyword.name) is None:
             raise TypeError(f"{command}() missing a required keyword argument: '{keyword.name}'")

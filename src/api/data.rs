@@ -16,10 +16,10 @@ use crate::runtime::{Backend, ModelSource, Port, Session, feeds, fixed_batch};
 /// Number of random samples without data.
 pub(crate) const SYNTHETIC_SAMPLES: usize = 2048;
 
-/// The path in reports of samples that are in no file.
+/// The source of samples without a file, in reports.
 const IN_MEMORY: &str = "arrays in memory";
 
-/// Samples as they are given.
+/// Samples, as given by the user.
 ///
 /// ```
 /// use onnx_zip::{Arrays, DataInput};
@@ -60,7 +60,7 @@ impl From<Arrays> for DataInput {
     }
 }
 
-/// Samples for some models, and how they are prepared.
+/// The given samples, and how to prepare them.
 #[derive(Clone, Copy)]
 pub(crate) struct Given<'a> {
     pub(crate) inputs: &'a [DataInput],
@@ -119,7 +119,7 @@ pub(crate) struct TaskData {
     pub(crate) record: DataRecord,
 }
 
-/// Number of samples that measure an error well enough.
+/// Number of samples that suffice to measure an error.
 const TELLING: usize = 200;
 
 impl TaskData {
@@ -133,7 +133,7 @@ impl TaskData {
 }
 
 impl Given<'_> {
-    /// Whether samples are random numbers, for lack of data.
+    /// Whether there are no data, so that samples are random numbers.
     pub(crate) fn is_synthetic(&self) -> bool {
         self.inputs.is_empty()
     }
@@ -193,7 +193,7 @@ impl Given<'_> {
             sizes = (!found.is_empty()).then(|| taken(&found));
         }
         if let (Some(trial), Some(sizes)) = (trial, &sizes) {
-            trial.progress.note(sizes);
+            trial.progress.note(&trial.progress.worded(sizes));
         }
         let open = |(i, net): (usize, &Net<'_>)| {
             let input = self.inputs.get(place(i, net)).or(self.inputs.first());
@@ -336,7 +336,7 @@ fn answers_by_sample(
     Some(open.all(|(_, array)| array.shape().first() == Some(&samples)))
 }
 
-/// The error about missing samples; `verb` says what for.
+/// The error about missing samples; `verb` says what they are needed for.
 pub(crate) fn no_samples(verb: &str) -> Error {
     let hint = Hint::from("give inputs such as the models see, with or without labels: ");
     Error::new(ErrorKind::Usage, format!("there are no samples to {verb} on"))
@@ -344,8 +344,10 @@ pub(crate) fn no_samples(verb: &str) -> Error {
 }
 
 /// A note about sizes that were found by trial.
-fn taken(extents: &Extents) -> String {
+fn taken(extents: &Extents) -> Hint {
     let sizes: Vec<String> = extents.iter().map(|(key, n)| format!("{key} = {n}")).collect();
     let sizes = sizes.join(", ");
-    format!("the models leave sizes open, and these were taken: {sizes}; --dim takes others")
+    Hint::from(format!("the models leave sizes open, and these were taken: {sizes}; "))
+        .option("dim")
+        .then(" takes others")
 }

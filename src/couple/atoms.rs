@@ -75,7 +75,7 @@ impl Atoms {
         };
     }
 
-    /// Whether nothing but model inputs make the channel, and no layer has read it so far.
+    /// Whether only model inputs produce the channel, and no layer has read it so far.
     pub(super) fn is_input(&self, atom: Atom) -> bool {
         let marks = &self.marks[self.root(atom).0 as usize];
         marks.iter().all(|mark| matches!(mark, Mark::Input(_) | Mark::Unlearned(_)))

@@ -27,8 +27,8 @@ const BY_CHANNELS: &[&str] = &[
 ];
 
 /// The value and axis at which the channels of a graph input begin: the axis of the input that the
-/// first layer behind it contracts, or axis 1 if there is none. If the axis is added on the way, as to
-/// grey images or sounds, channels begin at the value that the layer contracts.
+/// first layer after it contracts, or axis 1 without such a layer. If a node in between adds that axis,
+/// as for grey images or sounds, channels begin at the layer's input.
 pub(super) fn channel_axis(
     graph: &Graph,
     readers: &Consumers,
@@ -61,7 +61,7 @@ pub(super) fn channel_axis(
     (axis != 0 || contracted != 0).then_some((value, axis))
 }
 
-/// The places of axes behind a node that moves them; `None` for other nodes.
+/// The places of axes after a node that moves them; `None` for other nodes.
 fn moved(graph: &Graph, id: NodeId, axes: &[Option<usize>]) -> Option<Vec<Option<usize>>> {
     let node = graph.node(id);
     let rank = axes.len();

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, Node, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, Pick};
 
-/// Layers that one node may become at most.
+/// Limit of layers per node.
 const MOST_PARTS: usize = 16;
 
 /// State of the walk through the graph.
@@ -28,7 +28,7 @@ pub(super) struct Tracer<'g> {
     pub(super) learned: HashSet<ValueId>,
     /// Reshapes that do not split channels into two axes.
     pub(super) closed: &'g BTreeSet<NodeId>,
-    /// Channels that may still be followed, counted at every value that they go through.
+    /// Number of channels that may still be followed, counted at every value on their way.
     pub(super) room: usize,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
     }
 }
 
-/// The coupling where `closed` reshapes put no channels on two axes, and others that must not.
+/// The coupling if the `closed` reshapes put no channels on two axes, and further reshapes to close.
 fn follow(graph: &Graph, closed: &BTreeSet<NodeId>) -> Result<(Coupling, BTreeSet<NodeId>)> {
     let mut tracer = Tracer {
         graph,
@@ -133,7 +133,7 @@ impl Tracer<'_> {
         }
     }
 
-    /// Whether the channels that go into a node, and those that may come out, can be followed.
+    /// Whether the limits allow to follow the channels of a node's inputs and outputs.
     fn has_room(&self, id: NodeId) -> bool {
         let extents = |value: &ValueId| {
             let shape = self.graph.value(*value).ty.as_ref().and_then(|ty| ty.shape.as_ref());
@@ -143,7 +143,7 @@ impl Tracer<'_> {
         widest <= MOST_CHANNELS && self.labelled(id) <= MOST_CHANNELS.min(self.room)
     }
 
-    /// The channels of all values that a node reads and returns.
+    /// Number of channels of all values that a node reads and returns.
     fn labelled(&self, id: NodeId) -> usize {
         let node = self.graph.node(id);
         let values = node.inputs.iter().chain(&node.outputs).flatten();
@@ -218,7 +218,7 @@ impl Tracer<'_> {
         self.layers.push((layer.clone(), false));
     }
 
-    /// All gates produce the same channels, and consume those of the step before.
+    /// All gates produce the same channels, and consume those of the previous step.
     fn enter_gates(&mut self, id: NodeId, gates: &[Layer]) {
         let first = self.layers.len() as u32;
         let units = gates.first().and_then(|gate| gate.sizes(self.graph).ok());
@@ -277,9 +277,9 @@ impl Tracer<'_> {
         Labels { atoms: labels.atoms.iter().map(atom).collect(), ..labels.clone() }
     }
 
-    /// Freezes channels that reach an answer without passing another layer: the answers of a model are its
-    /// task's own. An output that leads to a further layer, or is computed from what does, shows hidden channels
-    /// and is no answer.
+    /// Freezes channels that reach an answer without passing another layer, since the answers of a
+    /// model belong to its task. An output is no answer if a further layer depends on it, or if it is
+    /// computed from hidden channels without another layer.
     fn freeze_outputs(&mut self) -> Result<()> {
         let reason = self.reason("a model output", None, Some(End::Output));
         let hidden = self.before_layers();
@@ -309,7 +309,7 @@ impl Tracer<'_> {
         matches!(self.flows.get(&id), Some(Flow::Layer(_) | Flow::Recurrent(_)))
     }
 
-    /// The outputs but for those that are hidden, or computed from hidden channels without a layer.
+    /// The outputs, except hidden ones and those that are computed from hidden channels without a layer.
     fn answers(&self, hidden: &HashSet<ValueId>) -> Result<Vec<ValueId>> {
         let is_tracked = |value: &&ValueId| self.labels[value.index()].is_some();
         let mut shown: HashSet<ValueId> = hidden.iter().filter(is_tracked).copied().collect();
@@ -353,8 +353,8 @@ impl Tracer<'_> {
         self.reasons.len() as u32 - 1
     }
 
-    /// A channel that is two rows of one layer cannot be paired row by row. Returns the nodes with such
-    /// rows.
+    /// Freezes channels with several rows in one layer, since these cannot be paired row by row.
+    /// Returns the nodes with such rows.
     fn freeze_repeated_rows(&mut self) -> Vec<Tied> {
         let mut tied = Vec::new();
         for (layer, _) in self.layers.clone() {

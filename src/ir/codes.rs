@@ -1,23 +1,23 @@
-//! Constants that a file keeps in few bits: whole numbers with a scale, as `DequantizeLinear` reads them.
+//! Quantised constants: integers with a scale and a zero point, as `DequantizeLinear` reads them.
 //!
-//! In the graph such a constant is the floats that it stands for. Where they are still multiples of the
-//! scale when the graph is written, they are written as the numbers that they were read from.
+//! The graph holds such a constant as floats. If all of them are still exact multiples of the scale when
+//! the graph is written, the file gets integers again.
 
 use ndarray::{ArrayD, Axis, IxDyn};
 
 use super::tensor::{DataType, Tensor};
 
-/// How a constant of floats was stored.
+/// The quantisation with which a float constant was stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Codes {
-    /// Type of the whole numbers.
+    /// Type of the integers.
     pub dtype: DataType,
-    /// Axis along which there is a scale for each index, or for each block of indices where scales have as many axes
-    /// as the constant; ignored where there is one scale for all.
+    /// Axis with one scale per index, or per block of indices if the scales have as many axes as the constant;
+    /// ignored if one scale serves all elements.
     pub axis: usize,
-    /// What a step is worth; its type is that of the constant.
+    /// Scales; they have the constant's type.
     pub scale: Tensor,
-    /// The numbers that stand for nought, in the shape of the scales; all 0 where left out.
+    /// Zero points, in the shape of the scales; `None` for zeros.
     pub zero: Option<Tensor>,
 }
 
@@ -44,7 +44,7 @@ impl Codes {
         Some(Codes { axis, scale: self.scale.transposed()?, zero, ..self.clone() })
     }
 
-    /// The constant that numbers stand for; `None` where they do not fit the scales.
+    /// The floats that these integers encode; `None` if shapes or types do not fit the scales.
     pub fn decode(&self, codes: &Tensor) -> Option<Tensor> {
         let dims = IxDyn(&codes.dims);
         let codes = ArrayD::from_shape_vec(dims.clone(), codes.to_i64()?).ok()?;
@@ -53,8 +53,8 @@ impl Codes {
         Tensor::from_f64(self.scale.dtype, &(&shifted * &scale.broadcast(dims)?)).ok()
     }
 
-    /// The codes that stand for a constant exactly, with the axis of their scales; `None` where there
-    /// are none. A matrix may have been transposed.
+    /// The integers that encode a constant exactly, and the axis of their scales; `None` if there are
+    /// none. The axis differs from `self.axis` if the constant was transposed.
     pub fn encode(&self, tensor: &Tensor) -> Option<(Tensor, usize)> {
         if tensor.dtype != self.scale.dtype {
             return None;
@@ -78,7 +78,7 @@ impl Codes {
         (own.decode(&codes).as_ref() == Some(tensor)).then_some(codes)
     }
 
-    /// Scales and zero points that can be broadcast to an array of this shape.
+    /// Scales and zero points, shaped to broadcast over an array of this shape.
     fn aligned(&self, shape: &[usize]) -> Option<(ArrayD<f64>, ArrayD<i64>)> {
         let mut dims = vec![1; shape.len()];
         if self.is_blocked() {
@@ -103,7 +103,7 @@ impl Codes {
         Some((scale.select(spread, &block_of), zero.select(spread, &block_of)))
     }
 
-    /// How the entries `positions` of the constant along `axis` are stored. Blocks stay whole or have no codes.
+    /// The quantisation of the entries `positions` along `axis`; `None` if a block is taken apart.
     pub fn select(&self, axis: usize, positions: &[usize]) -> Option<Codes> {
         if self.is_uniform() || (axis != self.axis && !self.is_blocked()) {
             return Some(self.clone());

@@ -121,8 +121,8 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A scalar of nought, `false` or the empty string; of other types that are not whole bytes, one
-    /// without data.
+    /// A scalar: 0, `false` or the empty string. It has no data for other types whose elements are not
+    /// whole bytes.
     pub fn zero(dtype: DataType) -> Self {
         // An empty element of the field `string_data`: its tag and its length.
         let string = vec![0x32, 0];
@@ -236,8 +236,8 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// The entries in a range of the outermost axis, which share their bytes with the tensor; `None` for
-    /// a scalar, for elements that are not whole bytes and where there are no such entries.
+    /// The entries in a range of the outermost axis, without copying. `None` for a scalar, for elements
+    /// that are not whole bytes, and for a range beyond the axis.
     pub fn rows(&self, rows: std::ops::Range<usize>) -> Option<Tensor> {
         let (count, inner) = self.dims.split_first()?;
         let row = inner.iter().product::<usize>() * self.dtype.size()?;

@@ -1,8 +1,8 @@
 //! Operators that run sub-graphs.
 //!
-//! What happens inside is not followed. A value that comes out has the channels of those of the same shape
-//! that went in, which are taken to be combined one by one: all are paired in the same way. Behind a layer inside of a
-//! sub-graph, channels begin anew.
+//! Channels are not followed inside sub-graphs. An output gets the channels of all inputs of the same
+//! shape. The sub-graph is assumed to combine them channel by channel, so all of them are paired alike. If there is a
+//! layer inside, the output gets new channels.
 
 use crate::ir::{Dim, Graph, Node, ValueId};
 
@@ -46,12 +46,12 @@ fn mixes(node: &Node) -> bool {
     inner.any(|(_, node)| MIXING.iter().any(|op| node.is(op)) || mixes(node))
 }
 
-/// What the sub-graphs of a node read from around them.
+/// The outer values that the sub-graphs of a node read.
 fn captured(node: &Node) -> impl Iterator<Item = ValueId> + '_ {
     node.subgraphs().flat_map(Graph::captures)
 }
 
-/// What a state of a loop begins with, by the number of the output that it ends in.
+/// The initial value of a loop's state, by the number of the output with its final value.
 fn initial(node: &NodeView<'_>, number: usize) -> Option<ValueId> {
     match node.node.op.as_str() {
         "If" => None,
@@ -64,7 +64,7 @@ fn initial(node: &NodeView<'_>, number: usize) -> Option<ValueId> {
     }
 }
 
-/// The labels of `source`, if `output` has the same shape as far as both are known.
+/// The labels of `source`, if `output` has the same shape, as far as both shapes are known.
 fn alike(node: &NodeView<'_>, source: ValueId, output: ValueId) -> Option<Labels> {
     let labels = node.labels.get(source.index())?.clone()?;
     let (from, to) = (node.type_of(source)?.shape?, node.type_of(output)?.shape?);

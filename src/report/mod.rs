@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
 use crate::compare::Comparison;
+use crate::error::Hint;
 use crate::mtz::options::{Biases, Method, Passes, Unit};
 use crate::mtz::plan::Sizes;
 use crate::mtz::plan::Trial;
@@ -138,7 +139,7 @@ pub struct DataRecord {
     /// Whether there are labels.
     pub labels: bool,
     /// Remarks about the data.
-    pub notes: Vec<String>,
+    pub notes: Vec<Hint>,
 }
 
 /// The joint model's file.

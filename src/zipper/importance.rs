@@ -27,7 +27,7 @@ pub(super) struct Importance {
 }
 
 impl Importance {
-    /// Measures what the merges of a job need to know.
+    /// Checks that the nets have something in common, and measures sensitivities if the job needs them.
     ///
     /// # Errors
     /// [`ErrorKind::Misaligned`] if the nets have nothing in common; else as [`grad::sensitivities`].

@@ -1,4 +1,4 @@
-//! What to say of nets without a layer that could be shared.
+//! Errors for nets without a layer that could be shared.
 
 use crate::align::Alignment;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,8 +32,8 @@ impl Prepared {
     }
 }
 
-/// Why nets have no layers in common.
-fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
+/// The error that nets have no layers in common, with the reason.
+pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
     if let Some(error) = joint.tasks().iter().find_map(without_layers) {
         return error;
     }
@@ -55,7 +55,7 @@ fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> E
     Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
 }
 
-/// What to say of a net without layers whose weights belong to operators of runtimes.
+/// The error for a net without layers whose weights belong to a runtime's own operators, if it is one.
 fn without_layers(task: &Task) -> Option<Error> {
     if !task.coupling().layers.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Files of a few bytes that ask for more than there is end in one sentence, at once.
+//! Small files that ask for more memory or time than there is end in one sentence, at once.
 
 use std::time::{Duration, Instant};
 

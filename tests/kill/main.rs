@@ -1,8 +1,8 @@
-//! Runs that are killed, and disks that are full, at every system call that changes a file.
+//! Kills runs, or fails as on a full disk, at every system call that changes a file.
 //!
-//! `strace` counts the calls of a run and then kills the process at each of them in turn, or lets it
-//! fail there. Whatever happens, files are those from before or those from after, whole; and the next
-//! run leaves nothing of the one that was killed.
+//! `strace` counts the calls of a run. Then it kills the process at each of them in turn, or lets the
+//! call fail. Afterwards, all files must be the old ones or the new ones, whole. The next run must
+//! remove what a killed run has left.
 
 #![cfg(target_os = "linux")]
 

@@ -1,4 +1,4 @@
-//! Laws on nets that are drawn at random over the table of operators.
+//! Laws on randomly drawn nets over the table of operators.
 //!
 //! A run tries the same few nets every time. `ONNX_ZIP_DRAWN_NETS=1000` tries so many others. A net that breaks a
 //! law is made as small as can be and printed; it becomes a pattern of `patterns`.
@@ -25,7 +25,7 @@ use crate::exact::{batch, check_in, merge, run_in};
 use crate::permute::permuted;
 use net::{Drawn, net};
 
-/// Nets that each law is tried on where no number is given.
+/// Default number of nets per law.
 const NETS: u32 = 12;
 
 fn drawn() -> impl Strategy<Value = Drawn> {
@@ -114,7 +114,7 @@ fn a_permuted_copy_of_a_drawn_net_is_half_the_size() {
     });
 }
 
-/// Floats among the constants of a model that its outputs depend on.
+/// Number of floats in the constants that a model's outputs depend on.
 fn floats(model: &Model) -> usize {
     let graph = &model.graph;
     let read: BTreeSet<_> = graph.nodes().flat_map(|(_, node)| node.reads()).collect();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Merger, SAMPLES, SYNTHETIC};
+use super::{Merger, SAMPLES, synthetic};
 use crate::api::data::{SYNTHETIC_SAMPLES, TaskData, Tried};
 use crate::api::models::{self, Loaded, ToMerge};
 use crate::api::options::CalibrationOptions;
@@ -59,7 +59,7 @@ impl Merger {
         let prepared = prepare_parts(parts, preparation)?;
         self.check_plan(&prepared, &options)?;
         if self.is_made_up() {
-            progress.warn(SYNTHETIC);
+            progress.warn(&progress.worded(&synthetic()));
         }
         let sites = prepared.sites();
         let nets = prepared.joint.tasks().iter().map(Task::graph);
@@ -84,12 +84,15 @@ impl Merger {
             (None, Some(count), Some(folder)) => Sharding::new(*count, Folder::new(folder)),
             (None, None, None) => return Ok(None),
             (None, None, Some(_)) => {
-                return Err(Error::new(ErrorKind::Usage, "workers need shards to work on")
-                    .hint(Hint::from("say how many: ").option("shards")));
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    "workers need samples that are split into shards",
+                )
+                .hint(Hint::from("say how many: ").option("shards")));
             }
         };
         if !gram.is_empty() {
-            let message = "stored statistics and shards take each other's place";
+            let message = "stored statistics cannot be combined with shards";
             return Err(
                 Error::new(ErrorKind::Usage, message).hint(Hint::from("leave out ").option("gram"))
             );
@@ -127,7 +130,7 @@ impl Merger {
         }
         for (model, data) in loaded.iter().zip(&data) {
             let notes = data.record.notes.iter();
-            notes.for_each(|n| progress.note(&format!("{}: {n}", model.name)));
+            notes.for_each(|n| progress.note(&format!("{}: {}", model.name, progress.worded(n))));
         }
         Ok(data)
     }

@@ -1,8 +1,8 @@
 //! Likely sizes for open extents that the user does not give.
 //!
-//! Only a run shows whether a net accepts a size: reshapes need multiples, detectors need sides that
-//! halve evenly. So this is a list of trials, the likeliest first, and the caller takes the first one
-//! with which all nets run.
+//! Only a run shows whether a net accepts a size: reshapes need multiples, and detectors need sides
+//! that can be halved several times. So this is a list of trials, the likeliest first. The caller takes
+//! the first one with which all nets run.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ const ASKED_FOR: &[usize] = &[
 /// Channels of images.
 const CHANNELS: &[usize] = &[3, 1];
 
-/// What an open extent counts.
+/// The meaning of an open extent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Channels,
@@ -55,8 +55,8 @@ struct Open {
     aligned: Option<usize>,
 }
 
-/// Sizes to try for the extents that `nets` leave open and `given` does not fix, the likeliest first;
-/// none where nothing is open. Extents with the same name have the same size.
+/// Sizes to try for the open extents of `nets` that `given` does not fix, the likeliest first; none if
+/// nothing is open. Extents with the same name have the same size.
 pub fn trials(nets: &[&[Port]], given: &Extents) -> Vec<Extents> {
     let mut open: Vec<Open> = Vec::new();
     for (net, port, axis) in open_axes(nets) {
@@ -117,7 +117,7 @@ pub fn unknown(nets: &[&[Port]], given: &Extents) -> Option<(String, Vec<String>
     Some((name, open))
 }
 
-/// Net, input and axis of every open extent but the first axis, which counts samples.
+/// Net, input and axis of every open extent, except the first axis, which counts samples.
 fn open_axes(nets: &[&[Port]]) -> Vec<(usize, usize, usize)> {
     let mut axes = Vec::new();
     for (net, ports) in nets.iter().enumerate() {

@@ -1,11 +1,11 @@
-//! Constants behind `DequantizeLinear`.
+//! Folds `DequantizeLinear` of constants.
 
 use crate::ir::{Codes, Graph, NodeId, Tensor};
 use crate::ops::normal_axis;
 
 use super::Budget;
 
-/// The constant that a `DequantizeLinear` of constants returns, and how it was stored.
+/// The result of a `DequantizeLinear` of constants, and its quantisation.
 pub(super) fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(Tensor, Codes)> {
     let node = graph.node(id);
     if !node.is("DequantizeLinear") {

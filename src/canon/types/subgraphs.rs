@@ -1,6 +1,6 @@
-//! Types inside sub-graphs: of what they capture, of what a loop carries, and of all that follows.
+//! Types inside sub-graphs: of captured values, of values that a loop carries, and of all computed values.
 //!
-//! What a loop carries is taken to keep its shape, or is open where a step may return another one.
+//! A value that a loop carries keeps its shape, unless a step may return another one: then its shape is open.
 
 use crate::error::Result;
 use crate::ir::{Attribute, DataType, Dim, Graph, Node, NodeId, TensorType, ValueKind};
@@ -74,7 +74,7 @@ fn depth(node: &Node) -> usize {
     node.subgraphs().map(|sub| 1 + inner(sub)).max().unwrap_or(0)
 }
 
-/// Captured values have the types that they have outside.
+/// Gives captured values their outer types.
 fn capture(sub: &mut Graph, outer: &Graph) {
     let captured: Vec<_> = sub
         .values()
@@ -88,7 +88,7 @@ fn capture(sub: &mut Graph, outer: &Graph) {
     }
 }
 
-/// Types of the inputs of a node's sub-graphs, as far as the node tells them.
+/// Types of the inputs of a node's sub-graphs, as far as they follow from the node.
 fn fed(graph: &Graph, id: NodeId) -> Vec<Option<TensorType>> {
     let node = graph.node(id);
     let ty = |index: usize| super::of(graph, node.input(index)?);

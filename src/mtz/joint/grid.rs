@@ -1,14 +1,15 @@
-//! Weights that a model stores in few bits: what a merge makes of them is stored so, too.
+//! Quantises merged weights again if the original weights were quantised.
 //!
-//! Each row gets a step of its own, so that the largest weight of the row is the largest number. Rows that
-//! several tasks share are rounded in the same way.
+//! Each row gets its own scale, so that its largest weight becomes the largest integer. Shared rows are
+//! rounded alike in all tasks.
 
 use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
 use crate::ir::{Codes, DataType, Tensor};
 
-/// The weights nearest to those of a matrix, the last column left aside, that can be stored like weights with
-/// these codes, their rows along `axis`; and their own codes. `None` for types that have no signed counterpart here.
+/// Rounds a matrix, except its last column (the bias), to weights that can be quantised in the type and the blocks
+/// of `before`; returns them with their new quantisation. Rows lie along `axis` of the weights. `None` for types
+/// without a signed counterpart here.
 pub(super) fn rounded(
     matrix: ArrayView2<f32>,
     before: &Codes,
@@ -30,7 +31,7 @@ pub(super) fn rounded(
     let steps = Array2::from_shape_fn((matrix.nrows(), blocks), |(row, block)| {
         step(matrix.slice(s![row, block * size..(block + 1) * size]))
     });
-    // What is stored is the step in the weights' type.
+    // The scale is stored in the weights' type, so compute with its rounded value.
     let scale = Tensor::from_f64(before.scale.dtype, &steps.into_dyn()).ok()?;
     let steps = scale.to_f64().ok()?;
     if !steps.iter().all(|step| step.is_normal() && *step > 0.0) {

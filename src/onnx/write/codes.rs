@@ -1,4 +1,4 @@
-//! Constants that are written as whole numbers with a scale.
+//! Writes quantised constants as integers with a scale.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::onnx::tensor;
 
-/// A constant in few bits.
+/// A quantised constant.
 pub(super) struct Stored {
-    /// The node that makes floats of it.
+    /// The `DequantizeLinear` that computes its floats.
     pub(super) node: NodeProto,
-    /// What the node reads.
+    /// The initializers that the node reads.
     pub(super) tensors: Vec<TensorProto>,
 }
 
-/// The constants, each with its name, that have codes which stand for them exactly. A constant that is an
-/// output is written as it is. `claim` gives names for what is written in a constant's place.
+/// Those of `constants` that integers encode exactly. A constant that is an output stays as it is.
+/// `claim` gives names for the initializers that replace a constant.
 pub(super) fn stored(
     graph: &Graph,
     constants: &[(ValueId, String)],

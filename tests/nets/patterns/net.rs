@@ -1,4 +1,4 @@
-//! Small nets, each with one way of writing things that exporters have.
+//! Small nets, each with one pattern that exporters write.
 
 use onnx_zip::ir::builder::{GraphBuilder, shape};
 use onnx_zip::ir::{
@@ -33,11 +33,11 @@ pub const PATTERNS: &[Pattern] = &[
     ("scan", scanned),
 ];
 
-/// The net of a pattern; weights follow from the seed.
+/// The net of a pattern, with weights of this seed.
 pub fn net(pattern: &Pattern, seed: usize) -> Model {
     let is_new = super::stored::PATTERNS.iter().any(|own| own.0 == pattern.0);
     let mut b = GraphBuilder::new("net", if is_new { 21 } else { 17 });
-    // Weights differ by what was drawn before.
+    // An unused draw changes the random weights that follow.
     b.weights("unused", &[seed + 1]);
     let outputs = (pattern.1)(&mut b);
     b.build(&outputs)
