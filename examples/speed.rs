@@ -1,21 +1,20 @@
-//! Times a merge against the runtime passes and the matrix work that it cannot do without.
+//! Compares the time of a merge with the time of its necessary runtime passes and matrix work alone.
 //!
 //!     cargo run --release --example speed [lenet5|stack|vgg16] [--repeat N]
 //!
-//! Everything is measured in one process, one after the other. What counts is the ratio: the whole
-//! merge, from models in memory to the bytes of the joint model, over the sum of
+//! Everything is measured in one process, one after the other. The result is a ratio: the time of the
+//! whole merge, from models in memory to the bytes of the joint model, over the sum of the times of
 //! - the nets' forward passes over the calibration data, four in all (each original and each zipped
 //!   net), and the backward passes behind the sensitivities, in whole nets that are loaded once;
 //! - bare products of the sizes of the Gram matrices (one half of each, they are symmetric) and the
-//!   cross-moments, on rows that lie ready in memory; and one Cholesky factor with its solves for
+//!   cross-moments, on rows that are ready in memory; and one Cholesky factor with its solves for
 //!   each refit and for each pair of layers.
 //!
 //! Uneven sensitivities take six more factors for each pair of layers, with half solves for all
-//! neurons. They are told apart ("levels"), and a second ratio counts them among what a merge
-//! cannot do without.
+//! neurons. They are listed separately ("levels"), and a second ratio counts them as necessary work.
 //!
-//! The best of all repetitions counts, on both sides. Besides the time that passes, the processors' time
-//! is told, which is steadier on a machine that does other work too.
+//! The best of all repetitions counts, on both sides. Processor time is printed beside elapsed time; it
+//! is steadier on a machine with other load.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -48,7 +47,7 @@ const BATCH: usize = 128;
 /// Rows of one product; larger ones are no faster.
 const ROWS: usize = 2048;
 
-/// Samples behind sensitivities, as in a merge.
+/// Samples for sensitivities, as in a merge.
 const SENSITIVITY_SAMPLES: usize = 2048;
 
 /// Ratios of sensitivities at which costs are computed.
@@ -96,8 +95,8 @@ fn lenet5(backend: &Arc<dyn Backend>) -> Result<Case> {
     Ok(Case { name: "LeNet-5", nets, data: [data.clone(), data], options: MergeOptions::default() })
 }
 
-/// Two stacks of eight 3×3 convolutions of 64 to 512 channels over 32×32 pixels, pooled after every
-/// second, with random weights; 1024 made-up images, 16 rows of each and layer.
+/// Two stacks of eight 3×3 convolutions of 64 to 512 channels over 32×32 pixels, with pooling after every
+/// second one and random weights; 1024 random images, 16 rows per image and layer.
 fn stacks(backend: &Arc<dyn Backend>) -> Result<Case> {
     let layers = [64, 64, 128, 128, 256, 256, 512, 512].map(Some);
     let layers: Vec<_> = layers.chunks(2).flat_map(|pair| [pair[0], pair[1], None]).collect();
@@ -184,7 +183,7 @@ fn loaded(net: &Model, backend: &Arc<dyn Backend>) -> Result<Box<dyn Session>> {
     backend.load(ModelSource::Bytes(&onnx::encode(net)?))
 }
 
-/// Seconds of everything that is measured, by one clock.
+/// Seconds of each measured part, by one clock.
 #[derive(Clone, Copy)]
 struct Times {
     merge: f64,
@@ -233,7 +232,7 @@ impl Case {
         Ok(())
     }
 
-    /// Times by both clocks: what has passed, and what all processors spent.
+    /// Times by both clocks: elapsed time and processor time.
     fn measure(&self, backend: &Arc<dyn Backend>) -> Result<([Times; 2], Outcome)> {
         let prepared = self.prepare()?;
         let taps = self.taps(&prepared)?;
@@ -319,7 +318,7 @@ impl Case {
     }
 }
 
-/// The least of each time.
+/// The minimum of each time.
 fn fastest(runs: impl Iterator<Item = Times>) -> Times {
     let least = |a: Times, b: Times| Times {
         merge: a.merge.min(b.merge),
@@ -341,15 +340,15 @@ fn fastest(runs: impl Iterator<Item = Times>) -> Times {
     runs.fold(longest, least)
 }
 
-/// Seconds that pass and that all processors spend.
+/// Elapsed seconds and processor seconds.
 fn time(work: impl FnOnce() -> Result<()>) -> Result<[f64; 2]> {
     let (start, spent) = (Instant::now(), processor_seconds());
     work()?;
     Ok([start.elapsed().as_secs_f64(), processor_seconds() - spent])
 }
 
-/// What all threads of this process have spent, in user and system mode, where the system tells it.
-/// Unlike the time that passes, it hardly depends on what else the machine does.
+/// Processor time of all threads of this process, in user and system mode, if the system reports it.
+/// Unlike elapsed time, it hardly depends on other load of the machine.
 fn processor_seconds() -> f64 {
     const TICKS_PER_SECOND: f64 = 100.0;
     let told = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();

@@ -80,11 +80,11 @@ where
     product
 }
 
-/// The inner products of all rows of some matrices, which stand one below the other. Only the upper
-/// triangle is meaningful.
+/// The inner products of all rows of some matrices, stacked vertically. Only the upper triangle is
+/// meaningful.
 ///
 /// # Panics
-/// Where the matrices are not equally wide.
+/// If the matrices do not have the same width.
 pub fn inner_products(parts: &[ArrayView2<f32>]) -> Array2<f64> {
     let rows: usize = parts.iter().map(|p| p.nrows()).sum();
     let columns = parts.first().map_or(0, |p| p.ncols());

@@ -1,4 +1,4 @@
-//! From sets of atoms to groups of channels and layers.
+//! Converts sets of atoms to groups of channels and layers.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -79,6 +79,7 @@ impl Tracer<'_> {
             (None, Some(Mark::Input(i))) => {
                 self.graph.value(self.graph.inputs[*i as usize]).name.clone()
             }
+            (None, Some(Mark::Unlearned(i))) => self.graph.value(*i).name.clone(),
             (None, Some(Mark::Made(i))) => {
                 let maker = self.makers.get(i).map(|id| self.graph.node(*id));
                 maker.map(|node| node.name.clone()).unwrap_or_default()

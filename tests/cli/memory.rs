@@ -1,4 +1,4 @@
-//! The memory that a merge takes against what its plan announces.
+//! Compares the memory that a merge takes with the prediction of its plan.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use onnx_zip::onnx::{SaveOptions, save};
 
 use crate::tool::{Tool, ended, stdout};
 
-/// A net of random layers with so many neurons; the same for the same number.
+/// Writes a net of random layers with these widths; `number` seeds the weights.
 fn net(path: &Path, widths: &[usize], number: usize) {
     let mut b = GraphBuilder::new("net", 13);
     b.weights("unused", &[number]);
@@ -26,14 +26,14 @@ fn net(path: &Path, widths: &[usize], number: usize) {
     save(&b.build(&[x]), path, &SaveOptions::default()).unwrap();
 }
 
-/// The most memory that a process has had, in bytes, as long as it runs.
+/// The peak memory of a running process, in bytes.
 fn peak(child: &Child) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| 1024 * kilobytes)
 }
 
-/// The most memory that a command takes, which must end well.
+/// The peak memory of a command, which must succeed.
 fn most(command: &mut Command) -> u64 {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut most = 0;

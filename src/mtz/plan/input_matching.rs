@@ -2,7 +2,7 @@
 //!
 //! A weight can be shared only if its row and its column are shared. If two nets differ before a
 //! layer, by another kernel or an additional layer, the layer's inputs have different producers, and
-//! nothing behind could be shared. Channels with separate weights can be paired in any way without
+//! no later layer could be shared. Channels with separate weights can be paired in any way without
 //! changing outputs: a pair only says which columns of later layers correspond.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,7 +136,7 @@ impl PlanState<'_> {
             _ => false,
         };
         let most = self.quota(b, self.quota(a, a.free.len().min(b.free.len()))?)?;
-        // A group that shares nothing at its producers is settled all the same.
+        // A group is settled even if it shares nothing at its producers.
         let fits = alike && (most > 0 || a.producers == ProducerState::ToCome);
         fits.then(|| Choice { known: a.free.clone(), open: b.free.clone(), most })
     }
