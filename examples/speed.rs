@@ -311,7 +311,7 @@ impl Case {
         let (backend, seed) = (backend.as_ref(), self.options.seed);
         for (task, data) in prepared.joint.tasks().iter().zip(&self.data) {
             let samples = SENSITIVITY_SAMPLES;
-            let sample = Sample { backend, data, samples, batch: BATCH, seed };
+            let sample = Sample { backend, data, samples, batch: BATCH, seed, together: true };
             grad::sensitivities(task.model(), task.coupling(), sample)?;
         }
         Ok(())

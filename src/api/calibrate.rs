@@ -102,8 +102,13 @@ impl Calibrator<'_> {
             coupling.layers.iter().filter(|l| !l.per_channel && !l.layer.is_table()).collect();
         self.check_memory(model, &layers)?;
         self.progress.begin("calibrate", (source.batches() * layers.len()) as u64);
-        let limit =
-            RowLimit { rows: statistics.max_rows, kept: 0, seed: statistics.seed, part: None };
+        let limit = RowLimit {
+            rows: statistics.max_rows,
+            kept: 0,
+            coherence: 1.0,
+            seed: statistics.seed,
+            part: None,
+        };
         let mut stream = Stream::new(model, source)?;
         let mut all = LayerMoments::new();
         for layer in layers {

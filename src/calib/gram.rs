@@ -164,6 +164,48 @@ impl Moments {
         if all_finite(&kept.squares) { Ok(()) } else { Err(not_finite()) }
     }
 
+    /// Adds rows, with their targets if there are any, that count as `weight` rows each but are not
+    /// counted: [`Moments::balanced`] spreads their weight over all rows.
+    ///
+    /// # Errors
+    /// As [`Moments::push_with`].
+    pub(super) fn push_means(
+        &mut self,
+        rows: ArrayView2<f32>,
+        targets: Option<ArrayView2<f32>>,
+        weight: f64,
+    ) -> Result<()> {
+        let (inputs, outputs) = (self.inputs(), self.outputs());
+        let mut sums = match targets {
+            Some(_) => Moments::with_targets(inputs, outputs),
+            None => Moments::new(inputs),
+        };
+        match targets {
+            Some(targets) => sums.push_with(rows, targets)?,
+            None => sums.push(rows)?,
+        }
+        sums.scale(weight);
+        self.merge(&Moments { count: 0, ..sums })
+    }
+
+    /// The sums with a total weight of as many as there are rows.
+    pub(super) fn balanced(mut self) -> Moments {
+        let last = self.inputs();
+        let weight = self.upper[(last, last)];
+        if weight > self.count as f64 {
+            self.scale(self.count as f64 / weight);
+        }
+        self
+    }
+
+    fn scale(&mut self, factor: f64) {
+        self.upper *= factor;
+        if let Some(targets) = &mut self.targets {
+            targets.cross *= factor;
+            targets.squares *= factor;
+        }
+    }
+
     fn add_rows(&mut self, rows: ArrayView2<f32>) -> Result<()> {
         let inputs = self.inputs();
         if rows.ncols() != inputs {
