@@ -107,8 +107,7 @@ pub fn plan(a: Model, b: &Model) {
     let _ = predict(&prepared.joint, &prepared.alignment, &budget, true);
 }
 
-/// Merges on a few random samples, in all forms. A runtime that runs the task nets must run the joint
-/// model, too.
+/// Merges on a few random samples, in all forms. ONNX Runtime must run a joint model whose task nets it runs.
 pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
     let Some(joint) = merged_in(a, b, choice) else { return };
     let nets = joint.tasks().iter().map(|task| answers(task.model(), None, choice));
@@ -131,7 +130,7 @@ pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
 /// Types and shapes of a model's outputs.
 type Answers = Vec<(DataType, Vec<usize>)>;
 
-/// The outputs of a model for random samples; `None` if it does not run.
+/// Types and shapes of what a model returns for random samples; `None` if it does not run.
 fn answers(model: &Model, task: Option<i64>, choice: RuntimeChoice) -> Option<Answers> {
     let bytes = onnx::encode(model).ok()?;
     let mut session = backend(choice).load(ModelSource::Bytes(&bytes)).ok()?;
@@ -152,7 +151,7 @@ fn backend(choice: RuntimeChoice) -> Arc<dyn Backend> {
     runtime::open(&options).expect("the runtime was there before")
 }
 
-/// Two nets merged on few made-up samples; `None` where they cannot be.
+/// Two nets merged on a few random samples; `None` if they cannot be merged.
 pub fn merged(a: Model, b: &Model) -> Option<JointModel> {
     merged_in(a, b, RuntimeChoice::Tract)
 }
@@ -190,8 +189,7 @@ fn ports(model: &Model) -> Vec<Port> {
     model.graph.inputs.iter().filter_map(port).collect()
 }
 
-/// A few samples for the inputs; `None` if inputs are too large, or have open sizes other than
-/// height and width.
+/// A few samples for some inputs; `None` if these are too large or have too many open sizes.
 fn samples(ports: &[Port]) -> Option<Dataset> {
     let elements = |port: &Port| {
         let extents = port.shape.as_ref()?.iter().filter_map(|d| d.known());

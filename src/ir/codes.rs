@@ -12,8 +12,8 @@ use super::tensor::{DataType, Tensor};
 pub struct Codes {
     /// Type of the integers.
     pub dtype: DataType,
-    /// Axis with a scale for each index, or for each block of indices if scales have as many axes as the
-    /// constant; ignored if there is one scale for all.
+    /// Axis with one scale per index, or per block of indices if the scales have as many axes as the constant;
+    /// ignored if one scale serves all elements.
     pub axis: usize,
     /// Scales; they have the constant's type.
     pub scale: Tensor,
@@ -27,7 +27,7 @@ impl Codes {
         self.scale.len() == 1
     }
 
-    /// Whether each block of several indices has a scale of its own.
+    /// Whether there is a scale for each block of several indices.
     pub fn is_blocked(&self) -> bool {
         self.scale.dims.len() > 1 && !self.is_uniform()
     }
@@ -45,7 +45,7 @@ impl Codes {
         Some(Codes { axis, scale: self.scale.transposed()?, zero, ..self.clone() })
     }
 
-    /// The constant that numbers stand for; `None` where they do not fit the scales.
+    /// The floats that these integers encode; `None` if shapes or types do not fit the scales.
     pub fn decode(&self, codes: &Tensor) -> Option<Tensor> {
         let dims = IxDyn(&codes.dims);
         let codes = ArrayD::from_shape_vec(dims.clone(), codes.to_i64()?).ok()?;
@@ -79,7 +79,7 @@ impl Codes {
         (own.decode(&codes).as_ref() == Some(tensor)).then_some(codes)
     }
 
-    /// Scales and zero points that can be broadcast to an array of this shape.
+    /// Scales and zero points, shaped to broadcast over an array of this shape.
     fn aligned(&self, shape: &[usize]) -> Option<(ArrayD<f64>, ArrayD<i64>)> {
         let mut dims = vec![1; shape.len()];
         if self.is_blocked() {
@@ -104,7 +104,7 @@ impl Codes {
         Some((scale.select(spread, &block_of), zero.select(spread, &block_of)))
     }
 
-    /// The codes of the entries `positions` of the constant along `axis`; `None` if they cut a block.
+    /// The quantisation of the entries `positions` along `axis`; `None` if a block is taken apart.
     pub fn select(&self, axis: usize, positions: &[usize]) -> Option<Codes> {
         if self.is_uniform() || (axis != self.axis && !self.is_blocked()) {
             return Some(self.clone());

@@ -1,8 +1,8 @@
 //! Operators that run sub-graphs.
 //!
-//! What happens inside is not followed. A value that comes out has the channels of those of the same shape
-//! that went in. These are assumed to be combined channel by channel, so all are paired in the same way. Behind
-//! a layer inside a sub-graph, channels begin anew.
+//! Channels are not followed inside sub-graphs. An output gets the channels of all inputs of the same
+//! shape. The sub-graph is assumed to combine them channel by channel, so all of them are paired alike. If there is a
+//! layer inside, the output gets new channels.
 
 use crate::ir::{Dim, Graph, Node, ValueId};
 
@@ -36,7 +36,7 @@ impl OpRule for Control {
     }
 }
 
-/// Operators whose outputs have new channels.
+/// Operators whose outputs have channels of their own.
 const MIXING: &[&str] =
     &["Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN", "DeformConv"];
 
@@ -46,7 +46,7 @@ fn mixes(node: &Node) -> bool {
     inner.any(|(_, node)| MIXING.iter().any(|op| node.is(op)) || mixes(node))
 }
 
-/// What the sub-graphs of a node read from around them.
+/// The outer values that the sub-graphs of a node read.
 fn captured(node: &Node) -> impl Iterator<Item = ValueId> + '_ {
     node.subgraphs().flat_map(Graph::captures)
 }

@@ -7,8 +7,8 @@ use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
 use crate::ir::{Codes, DataType, Tensor};
 
-/// Rounds a matrix, except its last column (the bias), to weights that can be quantised in the type and the
-/// blocks of `before`, with rows along `axis`; returns them with their new quantisation. `None` for types
+/// Rounds a matrix, except its last column (the bias), to weights that can be quantised in the type and the blocks
+/// of `before`; returns them with their new quantisation. Rows lie along `axis` of the weights. `None` for types
 /// without a signed counterpart here.
 pub(super) fn rounded(
     matrix: ArrayView2<f32>,

@@ -37,7 +37,7 @@ pub const PATTERNS: &[Pattern] = &[
 pub fn net(pattern: &Pattern, seed: usize) -> Model {
     let is_new = super::stored::PATTERNS.iter().any(|own| own.0 == pattern.0);
     let mut b = GraphBuilder::new("net", if is_new { 21 } else { 17 });
-    // Weights differ by what was drawn before.
+    // An unused draw changes the random weights that follow.
     b.weights("unused", &[seed + 1]);
     let outputs = (pattern.1)(&mut b);
     b.build(&outputs)
