@@ -20,8 +20,8 @@ fn line(parts: &[&[&str]]) -> Vec<String> {
     parts.concat().into_iter().map(str::to_owned).collect()
 }
 
-/// Arguments that make a run short.
-const FEW: [&str; 4] = ["--samples", "4", "--runtime", "tract"];
+/// Arguments that make a run short. Plans record the limit of memory, which else follows from the free memory.
+const FEW: [&str; 6] = ["--samples", "4", "--runtime", "tract", "--memory", "1GiB"];
 
 /// The command for the nets of either folder.
 fn both(command: impl Fn(&str) -> Vec<String>) -> (Vec<String>, Vec<String>) {
