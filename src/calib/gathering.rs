@@ -1,4 +1,4 @@
-//! Statistics that are being gathered, row by row.
+//! Accumulates statistics row by row.
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
@@ -7,11 +7,11 @@ use super::im2col::{Rows, chunk_rows};
 use super::kept::{KeptRows, Statistics};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Statistics so far. Rows wait until there are enough of them for one product: a model may insist on
-/// batches of one sample. So sums do not depend on the size of batches. As long as there are no more
-/// rows than may be kept, all of them wait.
+/// Statistics so far. Rows are buffered until there are enough of them for one product, since a model
+/// may fix a batch size of one. So sums do not depend on the batch size. Up to `kept` rows, all of them
+/// stay in the buffer.
 pub(super) struct Gathering {
-    /// How many rows may be kept.
+    /// Limit of rows that are kept instead of summed up.
     kept: usize,
     /// How much a mean over the positions of a sample counts; see [`Moments::push_means`].
     coherence: f64,
@@ -32,13 +32,13 @@ struct Means {
     weight: f64,
 }
 
-/// Rows that wait, in memory that is used again and again.
+/// Buffered rows; the memory is reused.
 #[derive(Default)]
 struct Waiting {
     values: Vec<f32>,
     width: usize,
     len: usize,
-    /// Whether a constant 1 stands at the end of each row.
+    /// Whether each row ends with a constant 1.
     constant: bool,
 }
 
@@ -50,7 +50,7 @@ impl Gathering {
         Gathering { kept, coherence, moments: None, summed: false, rows, targets: None, means }
     }
 
-    /// Adds rows, with their targets where there are some.
+    /// Adds rows, with their targets if there are any.
     pub(super) fn add(&mut self, rows: &Rows<'_>, targets: Option<&Rows<'_>>) -> Result<()> {
         let chunk = chunk_rows(rows.width() + targets.map_or(0, Rows::width));
         self.add_means(rows, targets, chunk)?;
@@ -133,7 +133,7 @@ impl Gathering {
         Ok(())
     }
 
-    /// The statistics of all rows; `None` where there are none.
+    /// The statistics of all rows; `None` without rows.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] for rows that are not finite.
@@ -182,7 +182,7 @@ impl Waiting {
         Ok(())
     }
 
-    /// All rows; later ones start afresh.
+    /// Takes all rows, and empties the buffer.
     fn take(&mut self) -> Result<ArrayView2<'_, f32>> {
         let len = std::mem::take(&mut self.len);
         let values = &self.values[..len * self.width];

@@ -5,7 +5,7 @@ use crate::ops::{self, Flow, LayerKind, Operand};
 
 use super::Coupling;
 
-/// A constant that is no weight and no bias of a layer.
+/// A constant that is neither a weight nor a bias of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outside {
     /// Name of the constant.
@@ -17,7 +17,7 @@ pub struct Outside {
 }
 
 /// All constants with parameters that belong to no layer, in the order of the graph. Single numbers and
-/// integers, such as shapes, are no parameters.
+/// integers, such as shapes, are not parameters.
 pub fn outside(graph: &Graph, coupling: &Coupling) -> Vec<Outside> {
     let mut belongs = vec![false; graph.value_count()];
     for layer in coupling.layers.iter().map(|layer| &layer.layer) {
@@ -107,7 +107,7 @@ fn reason(graph: &Graph, coupling: &Coupling, reader: NodeId, value: ValueId) ->
     }
 }
 
-/// The reason why a product with a constant is no layer.
+/// The reason why a product with a constant is not a layer.
 fn product(graph: &Graph, node: &Node, slot: usize) -> String {
     let rank = |slot: usize| {
         let value = node.input(slot)?;

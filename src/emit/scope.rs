@@ -1,4 +1,4 @@
-//! Which equal parameters are one parameter.
+//! Scopes: which equal parameters are one parameter.
 
 use crate::ir::ValueId;
 use crate::mtz::joint::Neuron;
@@ -8,7 +8,7 @@ use crate::mtz::joint::Neuron;
 pub(super) enum Scope {
     /// The parameter of one task.
     Own(usize, ValueId),
-    /// Parameters of shared neurons: the first neuron, and a name for the node that reads them among
-    /// its producers and operators.
+    /// Parameters of shared neurons: the first neuron, and a name for the place of the node that reads
+    /// them, which is the same in every task.
     Shared(Neuron, String),
 }

@@ -14,7 +14,7 @@ use crate::runtime::{Backend, HostArray, ModelSource, Session, fixed_batch};
 use super::options::LossKind;
 use super::scores::scores;
 
-/// The values that an original net is asked for.
+/// The values to take from an original net.
 pub(super) struct Asked<'a> {
     /// The task in the joint model.
     pub(super) task: &'a Task,
@@ -27,7 +27,7 @@ impl Asked<'_> {
     /// The pre-activations of the layers in the original net.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where its layers are not those of the task.
+    /// [`ErrorKind::Usage`] if its layers are not those of the task.
     fn layers_of(&self, graph: &Graph) -> Result<Vec<ValueId>> {
         if self.layers.is_empty() {
             return Ok(Vec::new());
@@ -143,7 +143,7 @@ pub(super) fn arrays(named: Vec<(String, HostArray)>) -> Vec<HostArray> {
 /// Labels as probabilities: 1 for the class, of `classes`, 0 for the others.
 ///
 /// # Errors
-/// [`ErrorKind::Calibration`] for a label that is no class.
+/// [`ErrorKind::Calibration`] for a label that is not a class.
 pub(super) fn one_hot(labels: &[i64], classes: usize) -> Result<HostArray> {
     let mut targets = ArrayD::<f32>::zeros(IxDyn(&[labels.len(), classes]));
     for (mut row, label) in targets.axis_iter_mut(Axis(0)).zip(labels) {

@@ -7,12 +7,12 @@ use crate::mtz::plan::ranks::spend;
 use super::candidates::Candidates;
 use super::search::{Choice, PROBE, Search};
 
-/// Rounds of choosing ranks at most.
+/// Limit of rounds of choosing ranks.
 const CORRECTIONS: usize = 2;
 
 impl Search<'_> {
-    /// Merges with corrections of low rank, if they are asked for, and again with the costs measured
-    /// then.
+    /// Merges with corrections of low rank, if they are requested, and merges again with the costs
+    /// measured by that.
     pub(super) fn correct(
         &self,
         costs: &[LayerCost],

@@ -1,4 +1,4 @@
-//! The commands beside `merge`.
+//! The commands other than `merge`.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn joint(form: &str) -> Tool {
     tool
 }
 
-/// The arguments of a verification of `joint.onnx` on few images.
+/// The arguments for verifying `joint.onnx` on few images.
 fn verifying<'a>(a: &'a str, b: &'a str, images: &'a str) -> Vec<&'a str> {
     let mut args = vec!["verify", "joint.onnx", a, b, "--data", images, "--scale", "1/255"];
     args.extend(["--samples", "100", "--runtime", "tract"]);
@@ -163,7 +163,8 @@ fn a_recipe_may_be_left_out_and_a_damaged_one_is_refused() {
     let model = onnx_zip::onnx::load(&tool.path("joint.onnx")).unwrap();
     let recipe = &model.metadata[RECIPE_KEY];
     let cut = recipe[..recipe.len() / 2].to_owned();
-    let texts = [("{\"version\":1}".to_owned(), "version 1"), (cut, "plan"), ("2:".into(), "plan")];
+    let texts =
+        [("{\"version\":1}".to_owned(), "version 1"), (cut, "recipe"), ("2:".into(), "recipe")];
     for (text, word) in texts {
         let mut model = model.clone();
         model.metadata.insert(RECIPE_KEY.to_owned(), text);

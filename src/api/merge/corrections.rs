@@ -8,10 +8,10 @@ use crate::retrain::When;
 use crate::zipper::Goal;
 
 impl Merger {
-    /// Puts the corrections that are asked for into the options of a merge.
+    /// Enters the requested corrections into the options of a merge.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where layers cannot have corrections, or no size limits their ranks.
+    /// [`ErrorKind::Usage`] if other options exclude corrections, or no size limits their ranks.
     pub(super) fn correct(&self, options: &mut MergeOptions) -> Result<()> {
         let sharing = &self.options.sharing;
         let Some(corrections) = sharing.corrections else { return Ok(()) };
@@ -28,7 +28,7 @@ impl Merger {
         let goal = self.options.goal.goal().or_else(|| sharing.goal(neurons));
         let limits_size = goal.is_some_and(|goal| !matches!(goal, Goal::Drop(_)));
         if corrections == Corrections::LowRank && !limits_size {
-            let message = "no size tells how large corrections of low rank may be";
+            let message = "corrections of low rank need a size limit";
             return usage(message, Hint::from("give a size: ").option("target-size"));
         }
         options.corrections = Some(Ranks::new());

@@ -1,4 +1,4 @@
-//! A task's net from the initializers of a joint model.
+//! Assembles a task's net from the initializers of a joint model.
 
 use super::damaged;
 use super::format::TaskRecipe;
@@ -7,10 +7,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, Tensor, ValueKind};
 use crate::onnx;
 
-/// The net of a task, its weights put together from the initializers of the joint graph.
+/// The net of a task, with weights assembled from the initializers of the joint graph.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] if the two do not belong together.
+/// [`ErrorKind::Format`] if the recipe does not fit the joint graph.
 pub(super) fn net(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> Result<Model> {
     let mut net = onnx::decode_net(recipe.graph.clone().into(), &recipe.name)?;
     dequantise(&mut net.graph)?;
@@ -50,7 +50,7 @@ pub(super) fn net(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> R
     Ok(net)
 }
 
-/// A tensor that is being put together.
+/// A tensor under construction.
 struct Whole {
     dims: Vec<usize>,
     size: usize,
@@ -58,8 +58,7 @@ struct Whole {
 }
 
 impl Whole {
-    /// Writes a block, which begins at row `start` of an initializer, to the indices that it holds;
-    /// `None` if it does not fit.
+    /// Writes the block at row `start` of an initializer to its indices; `None` if it does not fit.
     fn put(
         &mut self,
         stored: &Tensor,
@@ -100,7 +99,7 @@ impl Whole {
     }
 }
 
-/// Some rows of a tensor, from `start` on; a scalar has none.
+/// `count` rows of a tensor from `start` on, or the whole tensor; a scalar has no rows.
 fn rows(tensor: &Tensor, start: usize, count: Option<usize>) -> Option<Tensor> {
     let (Some(all), Some(count)) = (tensor.dims.first(), count) else {
         return Some(tensor.clone());
