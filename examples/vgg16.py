@@ -3,6 +3,7 @@
     .venv/bin/python examples/vgg16.py                       # a quarter of the width, 64 x 64 images
     .venv/bin/python examples/vgg16.py --width 1 --size 224  # the paper's net: 138 and 134 million parameters
     .venv/bin/python examples/vgg16.py --memory 3GiB A.onnx B.onnx
+    .venv/bin/python examples/vgg16.py --width 1 --size 224 --images 8 --only-merge
 
 The second net has 40 classes in place of 1000. Everything is shared but the output layers, neuron by
 neuron. Models that are named are merged in place of made ones; their images are of --size.
@@ -74,8 +75,10 @@ def main():
     parser.add_argument("--size", type=int, default=64, help="height and width of images")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--memory", help="as of onnx-zip merge")
+    parser.add_argument("--only-merge", action="store_true", help="no verification, no comparison")
     options = parser.parse_args()
     memory = ["--memory", options.memory] if options.memory else []
+    checks = ["--no-verify", "--no-compare"] if options.only_merge else []
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=OUT) as folder:
         folder = Path(folder)
@@ -90,16 +93,18 @@ def main():
         plan = json.loads(tool("plan", *models, *memory, "--json"))
         report = folder / "report.json"
         tool("merge", *models, "-o", folder / "joint.onnx", "--data", images, "--share", 1,
-             *NEURONS, "--report", report, *memory)
+             *NEURONS, "--report", report, *memory, *checks)
         report = json.loads(report.read_text())
     # The largest of the processes that have run.
-    taken = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    taken = used.ru_maxrss * 1024
     announced = plan["memory"]["models"] + plan["memory"]["work"]
     parameters = report["joint"]["parameters"]
     print(f"joint model: {report['compression']}")
     print(f"parameters: {parameters}")
     print(f"peak: {taken / 2**20:.0f} MiB, announced {announced / 2**20:.0f} MiB,"
           f" {taken / announced:.2f} of it")
+    print(f"processor time: {used.ru_utime + used.ru_stime:.0f} s")
     for stage in report["seconds"]:
         print(f"{stage['stage']:>16} {stage['seconds']:8.2f} s")
     for layer in report["layers"]:

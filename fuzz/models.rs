@@ -118,7 +118,7 @@ pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
         let Ok(bytes) = onnx::encode(&written) else { continue };
         let read = onnx::decode(bytes.into(), None, "joint").expect("what is written can be read");
         emit::restore(&read).expect("what is written can be taken apart");
-        // tract refuses some models that it runs the parts of.
+        // tract refuses some models although it runs their parts.
         let Some(nets) = nets.as_ref().filter(|_| choice == RuntimeChoice::Ort) else { continue };
         let selected = (*form != Form::Heads).then_some(0);
         let found = answers(&read, selected, choice).expect("the joint model runs as its nets do");

@@ -74,7 +74,7 @@ class Keyword:
         return f"{kind} or list" if self.is_list else kind
 
     def arguments(self, value):
-        """The arguments of the command line that say the same."""
+        """The equivalent arguments of the command line."""
         if value is None or value is False:
             return []
         if self.value is None:
@@ -109,7 +109,7 @@ def keywords(command):
 
 
 def arguments(command, given):
-    """The arguments of the command line for some keywords."""
+    """The arguments of the command line for the given keywords."""
     known = keywords(command)
     for name in given:
         if name not in known:

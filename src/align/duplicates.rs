@@ -55,7 +55,7 @@ struct Shrinking<'a> {
     /// Layers of a net that depend on another layer or a group.
     behind: BTreeMap<TaskLayer, Vec<TaskLayer>>,
     around: BTreeMap<TaskGroup, Vec<TaskLayer>>,
-    /// Groups of a net with a producer that is no duplicate of another net's.
+    /// Groups of a net with a producer that is not a duplicate of another net's.
     lost: BTreeSet<(TaskGroup, TaskId)>,
     waiting: Vec<TaskLayer>,
 }

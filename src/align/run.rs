@@ -45,8 +45,8 @@ pub(super) fn longest_common(nets: &[Net<'_>], sites: &[Site], net: usize) -> Ve
     (0..known).map(|at| (at, at)).chain(behind).collect()
 }
 
-/// How many of the first sites and layers correspond one by one: neither is worth more to any other.
-/// Nets of one architecture need no more comparisons.
+/// The number of leading sites and layers that correspond in order, because no other pair of either would
+/// be worth more. Nets of one architecture need no more comparisons.
 fn beginning(nets: &[Net<'_>], sites: &[Site], net: usize) -> usize {
     let own = |(net, layer): (usize, LayerId)| worth(nets[net], nets[net], layer, layer);
     let is_best = |(site, layer): (&Site, usize)| {

@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::runtime::{fixed_batch, measuring};
 
 /// Stores the statistics (second moments) of a model's layer inputs in the file `output`. Without
-/// `data`, samples are made up.
+/// `data`, samples are random numbers.
 ///
 /// ```no_run
 /// use onnx_zip::{CalibrateOptions, Silent, calibrate};
@@ -102,8 +102,13 @@ impl Calibrator<'_> {
             coupling.layers.iter().filter(|l| !l.per_channel && !l.layer.is_table()).collect();
         self.check_memory(model, &layers)?;
         self.progress.begin("calibrate", (source.batches() * layers.len()) as u64);
-        let limit =
-            RowLimit { rows: statistics.max_rows, kept: 0, seed: statistics.seed, part: None };
+        let limit = RowLimit {
+            rows: statistics.max_rows,
+            kept: 0,
+            coherence: 1.0,
+            seed: statistics.seed,
+            part: None,
+        };
         let mut stream = Stream::new(model, source)?;
         let mut all = LayerMoments::new();
         for layer in layers {

@@ -272,9 +272,9 @@ impl DataInput {
     }
 }
 
-/// Sizes for open dimensions: the first ones with which all nets run and answer once per sample, else the first
-/// ones with which they run, where a reshape makes several samples of one. Empty if nothing is open, or if no size
-/// works; a later error then names the open dimension.
+/// Sizes for open dimensions: the first with which all nets run and return one result per sample. Otherwise
+/// sizes with which they run although a reshape makes several samples of one. Empty if nothing is open, or if
+/// no size works; a later error then names the open dimension.
 ///
 /// # Errors
 /// As [`Backend::load`]; [`ErrorKind::Interrupted`] where the user stops it.
@@ -299,7 +299,7 @@ fn settled(
     let mut runs: Option<Extents> = None;
     for extents in candidates {
         trial.progress.check()?;
-        // What reshapes ask for is less than what they cut into several samples.
+        // The size that a reshape expects is smaller than sizes that it cuts into several samples.
         if runs.as_ref().is_some_and(|found| volume(&extents) >= volume(found)) {
             continue;
         }
@@ -318,7 +318,7 @@ fn settled(
     Ok(runs.unwrap_or_default())
 }
 
-/// Whether a net answers once per sample; `None` where it does not run.
+/// Whether a net returns one result per sample; `None` if it does not run.
 fn answers_by_sample(
     net: &Net<'_>,
     session: &mut dyn Session,

@@ -74,8 +74,8 @@ fn layer_record(graph: &Graph, coupling: &Coupling, layer: &CoupledLayer) -> Res
     })
 }
 
-/// The parameters of all layers, those of several nodes once: shared layers of a joint model, twins, and tied
-/// tables.
+/// The parameters of all layers. Weights of several nodes count once: shared layers of a joint model,
+/// identical layers, and tied tables.
 fn stored_once(graph: &Graph, coupling: &Coupling, records: &[LayerRecord]) -> u64 {
     let mut seen = HashSet::new();
     let tensor = |value: ValueId| {

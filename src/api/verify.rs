@@ -10,12 +10,6 @@ use crate::onnx;
 use crate::progress::Progress;
 use crate::verify::{Joint, Limits, Reported, Subject, Verification, Wiring};
 
-const NO_LIMIT: &str = "the file does not say how far its tasks were from their originals when it was \
-    merged, so no deviation fails; set a limit with --max-deviation or --max-drop";
-
-const OTHER_SAMPLES: &str = "deviations were measured on made-up samples either now or when the file was \
-    merged, so no deviation fails; set a limit with --max-deviation or --max-drop";
-
 /// Number of samples without data.
 pub(crate) const SAMPLES: usize = 256;
 
@@ -76,12 +70,26 @@ pub fn verify(
     let batch = options.runtime.batch;
     let checked = crate::verify::verify(file, &subjects, &backends, batch, &limits, progress)?;
     if limits_of.is_none() && options.max_deviation.is_none() && options.max_drop.is_none() {
-        progress.note(match reported {
-            Some(_) => OTHER_SAMPLES,
-            None => NO_LIMIT,
-        });
+        progress.note(&progress.worded(&without_limit(reported.is_some())));
     }
     Ok(checked)
+}
+
+/// The note that no deviation fails, and why: the file says nothing of its tasks' deviations, or, if they are
+/// `reported`, they are those of other samples.
+fn without_limit(reported: bool) -> Hint {
+    let why = match reported {
+        true => {
+            "deviations were measured on made-up samples either now or when the file was merged"
+        }
+        false => {
+            "the file does not say how far its tasks were from their originals when it was merged"
+        }
+    };
+    Hint::from(format!("{why}, so no deviation fails; set a limit with "))
+        .option("max-deviation")
+        .then(" or ")
+        .option("max-drop")
 }
 
 /// Loads the original models, which get the names of their tasks.
@@ -99,7 +107,7 @@ fn load_originals(models: &[ModelInput], tasks: &[String]) -> Result<Vec<Loaded>
     Ok(originals)
 }
 
-/// What a joint model's file tells.
+/// Facts from a joint model's file.
 struct JointFile {
     /// Names of its tasks.
     tasks: Vec<String>,

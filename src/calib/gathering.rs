@@ -13,9 +13,23 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) struct Gathering {
     /// Limit of rows that are kept instead of summed up.
     kept: usize,
+    /// How much a mean over the positions of a sample counts; see [`Moments::push_means`].
+    coherence: f64,
     moments: Option<Moments>,
+    /// Whether rows were added to the sums already, so that they cannot be kept.
+    summed: bool,
     rows: Waiting,
     targets: Option<Waiting>,
+    means: Means,
+}
+
+/// Means over the positions of samples that wait to be added.
+#[derive(Default)]
+struct Means {
+    rows: Waiting,
+    targets: Option<Waiting>,
+    /// How many rows each of them counts as.
+    weight: f64,
 }
 
 /// Buffered rows; the memory is reused.
@@ -30,24 +44,27 @@ struct Waiting {
 
 impl Gathering {
     /// No rows yet; up to `kept` of them are kept.
-    pub(super) fn new(kept: usize) -> Gathering {
+    pub(super) fn new(kept: usize, coherence: f64) -> Gathering {
         let rows = Waiting { constant: true, ..Waiting::default() };
-        Gathering { kept, moments: None, rows, targets: None }
+        let means = Means::default();
+        Gathering { kept, coherence, moments: None, summed: false, rows, targets: None, means }
     }
 
     /// Adds rows, with their targets if there are any.
     pub(super) fn add(&mut self, rows: &Rows<'_>, targets: Option<&Rows<'_>>) -> Result<()> {
         let chunk = chunk_rows(rows.width() + targets.map_or(0, Rows::width));
+        self.add_means(rows, targets, chunk)?;
         let mut start = 0;
         while start < rows.len() {
-            let room = match self.moments {
-                None => chunk * (self.kept / chunk + 1),
-                Some(_) => chunk,
+            let room = match self.summed {
+                false => chunk * (self.kept / chunk + 1),
+                true => chunk,
             };
             let count = (room - self.rows.len).min(rows.len() - start);
-            self.rows.add(rows, start, count)?;
+            self.rows.add(rows.width(), count, |room| rows.write(start, room))?;
             if let Some(targets) = targets {
-                self.targets.get_or_insert_default().add(targets, start, count)?;
+                let waiting = self.targets.get_or_insert_default();
+                waiting.add(targets.width(), count, |room| targets.write(start, room))?;
             }
             start += count;
             if self.rows.len == room {
@@ -57,16 +74,54 @@ impl Gathering {
         Ok(())
     }
 
-    /// Adds all buffered rows to the sums, `chunk` at a time.
+    /// Adds the means over each sample's positions, where they count more than other rows. Rows that
+    /// are kept have no weights.
+    fn add_means(
+        &mut self,
+        rows: &Rows<'_>,
+        targets: Option<&Rows<'_>>,
+        chunk: usize,
+    ) -> Result<()> {
+        let weight = (self.coherence - 1.0) * rows.per_sample() as f64;
+        if weight <= 0.0 || rows.positions() < 2 {
+            return Ok(());
+        }
+        self.means.weight = weight;
+        let mut start = 0;
+        while start < rows.samples() {
+            let count = (chunk - self.means.rows.len).min(rows.samples() - start);
+            let means = &mut self.means;
+            means.rows.add(rows.width(), count, |room| rows.write_means(start, room))?;
+            if let Some(targets) = targets {
+                let waiting = means.targets.get_or_insert_default();
+                waiting.add(targets.width(), count, |room| targets.write_means(start, room))?;
+            }
+            start += count;
+            if self.means.rows.len == chunk {
+                self.push_means()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds all means that wait to the sums.
+    fn push_means(&mut self) -> Result<()> {
+        let Means { rows, targets, weight } = &mut self.means;
+        let x = rows.take()?;
+        let y = targets.as_mut().map(Waiting::take).transpose()?;
+        let outputs = y.map(|y| y.ncols());
+        let moments = self.moments.get_or_insert_with(|| empty(x.ncols(), outputs));
+        moments.push_means(x, y, *weight)
+    }
+
+    /// Adds all rows that wait to the sums, so many at once.
     fn push(&mut self, chunk: usize) -> Result<()> {
+        self.summed = true;
         let x = self.rows.take()?;
         let y = self.targets.as_mut().map(Waiting::take).transpose()?;
         let inputs = x.ncols().saturating_sub(1);
-        let new = || match &y {
-            Some(y) => Moments::with_targets(inputs, y.ncols()),
-            None => Moments::new(inputs),
-        };
-        let moments = self.moments.get_or_insert_with(new);
+        let outputs = y.map(|y| y.ncols());
+        let moments = self.moments.get_or_insert_with(|| empty(inputs, outputs));
         for start in (0..x.nrows()).step_by(chunk) {
             let part = start..x.nrows().min(start + chunk);
             let rows = x.slice(s![part.clone(), ..inputs]);
@@ -83,7 +138,7 @@ impl Gathering {
     /// # Errors
     /// [`ErrorKind::Calibration`] for rows that are not finite.
     pub(super) fn finish(mut self) -> Result<Option<Statistics>> {
-        if self.moments.is_none() && self.rows.len > 0 && self.rows.len <= self.kept {
+        if !self.summed && self.rows.len > 0 && self.rows.len <= self.kept {
             let targets = self.targets.map(Waiting::into_rows).transpose()?;
             let rows = KeptRows::new(self.rows.into_rows()?, targets)?;
             return Ok(Some(Statistics::Rows(rows)));
@@ -92,14 +147,22 @@ impl Gathering {
             let targets = self.targets.as_ref().map_or(0, |t| t.width);
             self.push(chunk_rows(self.rows.width - 1 + targets))?;
         }
-        Ok(self.moments.map(Statistics::Moments))
+        if self.means.rows.len > 0 {
+            self.push_means()?;
+        }
+        Ok(self.moments.map(|moments| Statistics::Moments(moments.balanced())))
     }
 }
 
 impl Waiting {
-    /// Adds `count` of `rows`, from `start` on.
-    fn add(&mut self, rows: &Rows<'_>, start: usize, count: usize) -> Result<()> {
-        let width = rows.width() + usize::from(self.constant);
+    /// Adds `count` rows of `own` values, which `write` writes.
+    fn add(
+        &mut self,
+        own: usize,
+        count: usize,
+        write: impl FnOnce(ArrayViewMut2<f32>),
+    ) -> Result<()> {
+        let width = own + usize::from(self.constant);
         if self.width != width {
             if self.len > 0 {
                 return Err(resized());
@@ -114,7 +177,7 @@ impl Waiting {
         }
         let room = ArrayViewMut2::from_shape((count, width), &mut self.values[range]);
         let room = room.map_err(|e| resized().because(e))?;
-        rows.write(start, room.split_at(ndarray::Axis(1), rows.width()).0);
+        write(room.split_at(ndarray::Axis(1), own).0);
         self.len += count;
         Ok(())
     }
@@ -135,6 +198,92 @@ impl Waiting {
     }
 }
 
+/// Sums over no rows.
+fn empty(inputs: usize, outputs: Option<usize>) -> Moments {
+    match outputs {
+        Some(outputs) => Moments::with_targets(inputs, outputs),
+        None => Moments::new(inputs),
+    }
+}
+
 fn resized() -> Error {
     Error::new(ErrorKind::Calibration, "a layer's inputs change their size between batches")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::im2col::Positions;
+    use crate::calib::product::tests::random;
+    use crate::calib::wide::widened;
+    use ndarray::{Array1, ArrayD, Axis, IxDyn};
+
+    const SAMPLES: usize = 6;
+    const CHANNELS: usize = 3;
+    const PLANE: usize = 4;
+
+    fn activation(seed: u64) -> ArrayD<f32> {
+        let flat = random(1, SAMPLES * CHANNELS * PLANE, seed).mapv(|v| v as f32);
+        flat.into_shape_with_order(IxDyn(&[SAMPLES, CHANNELS, PLANE])).unwrap()
+    }
+
+    /// The moments of activations, in batches of so many samples.
+    fn gathered(x: &ArrayD<f32>, coherence: f64, kept: usize, batch: usize) -> Statistics {
+        let mut gathering = Gathering::new(kept, coherence);
+        for part in x.axis_chunks_iter(Axis(0), batch) {
+            let rows = Rows::channels(part, 0..CHANNELS, Positions::All).unwrap();
+            gathering.add(&rows, Some(&rows)).unwrap();
+        }
+        gathering.finish().unwrap().unwrap()
+    }
+
+    fn moments(x: &ArrayD<f32>, coherence: f64, batch: usize) -> Moments {
+        gathered(x, coherence, 0, batch).into_moments().unwrap()
+    }
+
+    #[test]
+    fn means_over_positions_count_as_often_as_errors_there_add_up() {
+        let (x, coherence) = (activation(1), 3.0);
+        let rows = Rows::channels(x.view(), 0..CHANNELS, Positions::All).unwrap();
+        let mut all = Array2::zeros((SAMPLES * PLANE, CHANNELS));
+        rows.write(0, all.view_mut());
+        let all = widened(all.view());
+        let mut wanted = all.t().dot(&all);
+        for sample in all.axis_chunks_iter(Axis(0), PLANE) {
+            let mean: Array1<f64> = sample.mean_axis(Axis(0)).unwrap();
+            let mean = mean.insert_axis(Axis(1));
+            wanted = wanted + mean.dot(&mean.t()) * (coherence - 1.0) * PLANE as f64;
+        }
+        let found = moments(&x, coherence, SAMPLES);
+        assert_eq!(found.count(), (SAMPLES * PLANE) as u64);
+        let whole = found.scaled(found.count() as f64).unwrap();
+        assert!((whole[(CHANNELS, CHANNELS)] - (SAMPLES * PLANE) as f64).abs() < 1e-9);
+        let part = whole.slice(s![..CHANNELS, ..CHANNELS]).to_owned();
+        assert!((&part * coherence - &wanted).iter().all(|d| d.abs() < 1e-4), "{part} {wanted}");
+        assert!(
+            (found.cross().unwrap().slice(s![..CHANNELS, ..]).to_owned() - part)
+                .iter()
+                .all(|d| d.abs() < 1e-4)
+        );
+    }
+
+    #[test]
+    fn what_is_the_same_everywhere_has_no_other_moments() {
+        let x = activation(2).slice(s![.., .., ..1]).to_owned();
+        let x = x.broadcast((SAMPLES, CHANNELS, PLANE)).unwrap().to_owned().into_dyn();
+        let (plain, weighted) = (moments(&x, 1.0, SAMPLES), moments(&x, 5.0, SAMPLES));
+        let off = plain.scaled(1.0).unwrap() - weighted.scaled(1.0).unwrap();
+        assert!(off.iter().all(|d| d.abs() < 1e-6));
+    }
+
+    #[test]
+    fn moments_do_not_depend_on_batches_and_kept_rows_have_no_weights() {
+        let x = activation(3);
+        assert_eq!(moments(&x, 3.0, 1), moments(&x, 3.0, SAMPLES));
+        let kept = gathered(&x, 3.0, SAMPLES * PLANE, 2);
+        assert!(matches!(&kept, Statistics::Rows(_)));
+        assert_eq!(kept.into_moments().unwrap(), moments(&x, 1.0, SAMPLES));
+        let too_many = gathered(&x, 3.0, SAMPLES * PLANE - 1, 2);
+        assert_eq!(too_many.into_moments().unwrap(), moments(&x, 3.0, SAMPLES));
+    }
 }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMut2, Axis, CowArray, Ix3};
+use ndarray::{Array1, ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMut2, Axis, CowArray, Ix3};
 
 use super::mask::Mask;
 pub use super::positions::Positions;
@@ -16,6 +16,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that one chunk of rows may take.
 const CHUNK_BYTES: usize = 64 << 20;
+
+/// Positions that a mean over all of a sample takes at most.
+const MEAN_POSITIONS: usize = 256;
 
 enum Shape {
     /// `[samples, positions, features]`: a row is a run of features.
@@ -124,8 +127,7 @@ impl<'a> Rows<'a> {
 
     /// Number of rows before masking.
     fn all(&self) -> usize {
-        let samples = self.samples.as_ref().map_or(self.data.len_of(Axis(0)), Vec::len);
-        samples * self.per_sample
+        self.samples() * self.per_sample
     }
 
     /// Keeps only the rows of tokens that are not padding.
@@ -144,6 +146,42 @@ impl<'a> Rows<'a> {
         let (sample, nth) = (row / self.per_sample, row % self.per_sample);
         let sample = self.samples.as_ref().map_or(sample, |samples| samples[sample]);
         (sample, self.chosen.as_ref().map_or(nth, |chosen| chosen[row]))
+    }
+
+    /// Number of samples that give rows.
+    pub(super) fn samples(&self) -> usize {
+        self.samples.as_ref().map_or(self.data.len_of(Axis(0)), Vec::len)
+    }
+
+    /// Rows of each sample.
+    pub(super) fn per_sample(&self) -> usize {
+        self.per_sample
+    }
+
+    /// Positions of each sample, of which some give rows.
+    pub(super) fn positions(&self) -> usize {
+        match &self.shape {
+            Shape::Features => self.data.len_of(Axis(1)),
+            Shape::Patches { taps, sources, .. } => sources.len() / taps.max(&1),
+        }
+    }
+
+    /// Writes the mean over the positions of each sample that gives rows, from the sample `start` on.
+    /// Of many positions it takes evenly spread ones.
+    pub(super) fn write_means(&self, start: usize, mut matrix: ArrayViewMut2<f32>) {
+        let step = self.positions().div_ceil(MEAN_POSITIONS).max(1);
+        let taken: Vec<usize> = (0..self.positions()).step_by(step).collect();
+        let means = matrix.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
+        means.for_each(|(i, mut mean)| {
+            let sample = self.samples.as_ref().map_or(start + i, |samples| samples[start + i]);
+            let mut row = Array1::zeros(mean.len());
+            mean.fill(0.0);
+            for position in &taken {
+                self.fill_from(sample, *position, row.view_mut());
+                mean += &row;
+            }
+            mean /= taken.len().max(1) as f32;
+        });
     }
 
     /// Whether there are no rows.
@@ -167,9 +205,13 @@ impl<'a> Rows<'a> {
         });
     }
 
-    fn fill(&self, index: usize, mut row: ArrayViewMut1<f32>) {
+    fn fill(&self, index: usize, row: ArrayViewMut1<f32>) {
         let taken = self.left.as_ref().map_or(index, |left| left[index]);
         let (sample, position) = self.place(taken);
+        self.fill_from(sample, position, row);
+    }
+
+    fn fill_from(&self, sample: usize, position: usize, mut row: ArrayViewMut1<f32>) {
         let sample = self.data.index_axis(Axis(0), sample);
         match &self.shape {
             Shape::Features => row.assign(&sample.index_axis(Axis(0), position)),

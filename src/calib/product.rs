@@ -86,7 +86,7 @@ pub fn submatrix(matrix: ArrayView2<f64>, rows: &[usize], columns: &[usize]) -> 
     part
 }
 
-/// `sum += rowsᵀ · rows`, upper triangle only (parts of the lower one are touched too).
+/// `sum += rowsᵀ · rows`, upper triangle only.
 ///
 /// Products are taken in single precision and added in double precision.
 ///
@@ -104,7 +104,7 @@ pub fn add_upper_gram(rows: ArrayView2<f32>, mut sum: ArrayViewMut2<f64>) {
             (upper_gram(own), own.t().dot(&piece.slice(s![.., end..])))
         });
         for (on_diagonal, beside) in products {
-            add_widened(&on_diagonal, diagonal.view_mut());
+            add_upper(&on_diagonal, diagonal.view_mut());
             add_widened(&beside, right.view_mut());
         }
     });
@@ -177,6 +177,14 @@ fn upper_gram(rows: ArrayView2<f32>) -> Array2<f32> {
         );
     }
     product
+}
+
+/// Adds the upper triangle of a square product.
+fn add_upper(product: &Array2<f32>, mut sum: ArrayViewMut2<f64>) {
+    for (start, (mut sum, term)) in sum.rows_mut().into_iter().zip(product.rows()).enumerate() {
+        let term = term.slice_move(s![start..]);
+        sum.slice_mut(s![start..]).zip_mut_with(&term, |total, term| *total += f64::from(*term));
+    }
 }
 
 fn add_widened(product: &Array2<f32>, mut sum: ArrayViewMut2<f64>) {

@@ -29,6 +29,9 @@ pub struct RowLimit {
     pub rows: usize,
     /// Up to this many rows are kept; more rows are summed up.
     pub kept: usize,
+    /// How many times as much as other errors of a convolution an error counts that is the same at all
+    /// positions of a sample; from 1.
+    pub coherence: f64,
     /// Seed of the choice of samples and positions.
     pub seed: u64,
     /// The place of these samples in a larger set; the limit of rows is that of the whole set.
@@ -96,7 +99,7 @@ pub(crate) fn collect_any(
         let counts = counts::collect(layer, *rows, model, stream, progress).at_node(&layer.name)?;
         return Ok(Some(Statistics::Counts(counts)));
     }
-    let mut gathering = Gathering::new(limit.kept);
+    let mut gathering = Gathering::new(limit.kept, coherence(kind, limit));
     let is_tokenwise = matches!(kind, LayerKind::Gemm | LayerKind::MatMul);
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions, mask| {
         let mask = mask.filter(|mask| is_tokenwise && mask.covers(x.shape()));
@@ -113,6 +116,14 @@ pub(crate) fn collect_any(
         Some(rows) => statistics.select_outputs(rows),
         None => statistics,
     }))
+}
+
+/// How much means over positions count: those of convolutions. Tokens may be padding.
+fn coherence(kind: &LayerKind, limit: RowLimit) -> f64 {
+    match kind {
+        LayerKind::Conv(_) | LayerKind::ConvTranspose(_) => limit.coherence,
+        _ => 1.0,
+    }
 }
 
 fn no_samples() -> Error {
@@ -146,7 +157,7 @@ pub(crate) fn collect_any_channels(
 ) -> Result<Option<Vec<Moments>>> {
     let kind = &layer.layer.kind;
     let mut moments: Vec<Gathering> = Vec::new();
-    moments.resize_with(layer.outputs.len(), || Gathering::new(0));
+    moments.resize_with(layer.outputs.len(), || Gathering::new(0, coherence(kind, limit)));
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions, _| {
         moments.par_iter_mut().enumerate().try_for_each(|(channel, sum)| {
             let own = layer.layer.row(channel)..layer.layer.row(channel) + 1;
@@ -175,7 +186,7 @@ pub(crate) fn pass(
         let Running { model, stream } = inputs;
         return counts::collect(layer, rows, model, stream, progress).map(drop);
     }
-    let limit = RowLimit { rows: 1, kept: 0, seed: 0, part: None };
+    let limit = RowLimit { rows: 1, kept: 0, coherence: 1.0, seed: 0, part: None };
     each_batch(layer, inputs, targets, limit, progress, |_, _, _, _| Ok(()))
 }
 

@@ -48,7 +48,7 @@ impl Terms {
         };
         let terms =
             Terms { left: letters(left)?, right: letters(right)?, result: letters(result)? };
-        // A sum over letters of one operand alone is no product.
+        // A sum over letters of one operand alone is not a product.
         let is_used = |own: &[char], other: &[char]| {
             own.iter().all(|c| other.contains(c) || terms.result.contains(c))
         };

@@ -18,7 +18,7 @@ use super::{CanonOptions, rewire, types};
 /// Runs the pass.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Unsupported`] for biases that are no floats.
+/// [`crate::error::ErrorKind::Unsupported`] for biases that are not floats.
 pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let graph = &mut model.graph;
     let recurrent = |(_, node): &(NodeId, &Node)| node.domain.is_empty() && is_recurrent(node);

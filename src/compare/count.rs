@@ -81,7 +81,7 @@ fn has_layers(graph: &Graph) -> bool {
 const LAYERS: &[&str] =
     &["Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "LSTM", "GRU", "RNN"];
 
-/// Multiply-adds of one run of a node; 0 if it is no layer.
+/// Multiply-adds of one run of a node; 0 if it is not a layer.
 fn of_layer(graph: &Graph, node: &Node) -> Option<u64> {
     if !LAYERS.contains(&node.op.as_str()) {
         return Some(0);

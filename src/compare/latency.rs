@@ -57,7 +57,7 @@ impl Runner<'_> {
     }
 }
 
-/// Runs the joint model and its originals by turns.
+/// Runs the joint model and its originals in turn.
 ///
 /// # Errors
 /// As [`Backend::load`] and [`Session::run`]; [`crate::error::ErrorKind::Interrupted`].

@@ -6,7 +6,7 @@ use crate::ops::{gates, moved_ones, normal_axis};
 /// Nodes between an input and the first layer behind it.
 const LONGEST_WAY: usize = 1000;
 
-/// Operators that have their channels on axis 1. Others leave axes where they are, if the rank stays the same.
+/// Operators whose channels are on axis 1. Other operators keep the axes if the rank stays the same.
 const BY_CHANNELS: &[&str] = &[
     "Conv",
     "ConvTranspose",

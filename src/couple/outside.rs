@@ -17,7 +17,7 @@ pub struct Outside {
 }
 
 /// All constants with parameters that belong to no layer, in the order of the graph. Single numbers and
-/// integers, such as shapes, are no parameters.
+/// integers, such as shapes, are not parameters.
 pub fn outside(graph: &Graph, coupling: &Coupling) -> Vec<Outside> {
     let mut belongs = vec![false; graph.value_count()];
     for layer in coupling.layers.iter().map(|layer| &layer.layer) {
@@ -107,7 +107,7 @@ fn reason(graph: &Graph, coupling: &Coupling, reader: NodeId, value: ValueId) ->
     }
 }
 
-/// The reason why a product with a constant is no layer.
+/// The reason why a product with a constant is not a layer.
 fn product(graph: &Graph, node: &Node, slot: usize) -> String {
     let rank = |slot: usize| {
         let value = node.input(slot)?;

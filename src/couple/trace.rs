@@ -277,8 +277,8 @@ impl Tracer<'_> {
         Labels { atoms: labels.atoms.iter().map(atom).collect(), ..labels.clone() }
     }
 
-    /// Freezes channels that reach an answer without passing another layer, since the answers of a
-    /// model belong to its task. An output is no answer if a further layer depends on it, or if it is
+    /// Freezes channels that reach an answer without passing another layer, since the answers of a model
+    /// belong to its task. An output is not an answer if a later layer depends on it, or if it is
     /// computed from hidden channels without another layer.
     fn freeze_outputs(&mut self) -> Result<()> {
         let reason = self.reason("a model output", None, Some(End::Output));

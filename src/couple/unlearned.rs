@@ -1,7 +1,7 @@
-//! Channels that begin at a value which is computed from model inputs without any layer.
+//! Channels that begin at a value that no layer, only operators without weights, computes from model inputs.
 //!
-//! Spectra, softmaxes over positions and the like lose the channels of an input. No layer has made what comes out,
-//! so it has one order in all nets, as an input has.
+//! Spectra, softmaxes over positions and similar operators lose the channels of an input. No layer
+//! produces their output, so its channels have the same order in all nets, like those of an input.
 
 use super::End;
 use super::atoms::Mark;
@@ -19,8 +19,8 @@ impl Tracer<'_> {
         }
     }
 
-    /// Lets channels begin at the input of a layer with so many inputs, if they have not begun and no layer comes
-    /// before it.
+    /// Starts new channels at the input of a layer with `inputs` inputs, if the input has none yet and no
+    /// layer comes before it.
     pub(super) fn begin_before(&mut self, layer: &Layer, inputs: usize) {
         let value = layer.input;
         let is_known = self.labels[value.index()].is_some() || self.learned.contains(&value);

@@ -134,13 +134,13 @@ fn without_weights(model: &Model, names: &[&str]) -> Model {
 /// Recovers the task nets of a joint model, and their shared neurons.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] if the model is no joint model of this program, or was changed so that its
-/// initializers no longer match its plan.
+/// [`ErrorKind::Format`] if the model is not a joint model of this program, or was changed so that its
+/// initializers no longer match its recipe.
 pub fn restore(model: &Model) -> Result<JointModel> {
     let Some(text) = model.metadata.get(RECIPE_KEY) else {
         return Err(Error::new(
             ErrorKind::Format,
-            "the model is not a joint model of onnx-zip, or its plan was left out",
+            "the model is not a joint model of onnx-zip, or its recipe was left out",
         )
         .hint("give a joint model as `onnx-zip merge` wrote it, not a stripped copy")
         .in_model(&model.name));
@@ -221,6 +221,6 @@ pub fn plain_task(joint: &JointModel, task: usize) -> Model {
 }
 
 fn damaged() -> Error {
-    Error::new(ErrorKind::Format, "the joint model's plan does not match its graph")
+    Error::new(ErrorKind::Format, "the joint model's recipe does not match its graph")
         .hint("another tool has changed the joint model; take the file as written")
 }

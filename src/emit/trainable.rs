@@ -181,7 +181,7 @@ fn put(whole: &mut Tensor, block: &Tensor, parts: &[(usize, Vec<usize>)]) -> Opt
 }
 
 impl TaskEmitter<'_> {
-    /// The scope of a block of `source`; `None` if it is no parameter.
+    /// The scope of a block of `source`; `None` if it is not a parameter.
     pub(super) fn scope(
         &self,
         source: ValueId,

@@ -29,7 +29,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, DataType, Dim, Graph, Node, Tensor, ValueId};
 
 pub use rules::differentiable_ops;
-pub use sensitivity::{Sample, sensitivities};
+pub use sensitivity::{Sample, Sensitivity, sensitivities};
 
 /// Gradients of a node's inputs, `None` where not needed.
 type Grads = Result<Vec<Option<ValueId>>>;

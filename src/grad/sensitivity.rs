@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array1, ArrayD, Axis, IxDyn};
+use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -10,7 +10,7 @@ use super::Tape;
 use crate::calib::data::Dataset;
 use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{DataType, Dim, Model, TensorType, ValueId};
+use crate::ir::{Attribute, DataType, Dim, Model, TensorType, ValueId};
 use crate::runtime::{Backend, HostArray, ModelSource};
 
 /// The samples that sensitivities are estimated from, and how they are run.
@@ -26,9 +26,25 @@ pub struct Sample<'a> {
     pub batch: usize,
     /// Seed of the random signs.
     pub seed: u64,
+    /// Whether to measure how errors of channels add up.
+    pub together: bool,
 }
 
-/// E[(∂outputs/∂z)²] per channel of each layer's pre-activation z, mean over samples, summed over positions.
+/// How the outputs depend on a layer's pre-activations z.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sensitivity {
+    /// E[(∂outputs/∂z)²] per channel: mean over samples, summed over positions.
+    pub channels: Array1<f64>,
+    /// E[Σ g gᵀ] with g = ∂outputs/∂z, over positions: how errors of channels add up. `None` where it was
+    /// not measured: for depthwise layers and for layers with many channels.
+    pub metric: Option<Array2<f64>>,
+    /// How errors at the positions of a sample add up: a mean error over all positions counts so many times
+    /// as much as errors that differ from position to position. 1 where each position counts by itself,
+    /// as many as there are positions where all of them have the same effect.
+    pub coherence: f64,
+}
+
+/// The sensitivity of the outputs to each layer.
 ///
 /// One backward pass gives Σₖ (∂outputₖ/∂z)² without bias: the outputs are contracted with random
 /// signs r, and E[(∂ rᵀoutputs/∂z)²] = Σₖ (∂outputₖ/∂z)² because different outputs' signs cancel.
@@ -39,13 +55,14 @@ pub fn sensitivities(
     model: &Model,
     coupling: &Coupling,
     sample: Sample<'_>,
-) -> Result<BTreeMap<LayerId, Array1<f64>>> {
-    let Sample { backend, data, batch, seed, .. } = sample;
+) -> Result<BTreeMap<LayerId, Sensitivity>> {
+    let Sample { backend, data, batch, seed, together, .. } = sample;
     let layers: Vec<ValueId> = coupling.layers.iter().map(|l| l.layer.output).collect();
-    let (graph, signs) = squared_gradients(model, coupling, &layers).in_model(&model.name)?;
+    let Squares { graph, signs, positions } =
+        squared_gradients(model, coupling, &layers, together).in_model(&model.name)?;
     let backward = Model { graph, ..model.without_graph() };
     let mut session = backend.load(ModelSource::Graph(&backward)).in_model(&model.name)?;
-    let mut sums: Vec<Array1<f64>> = Vec::new();
+    let mut sums: Vec<Array2<f64>> = Vec::new();
     let samples = sample.samples.min(data.len());
     // Samples draw alike whatever the size of batches.
     let mut random: Vec<ChaCha8Rng> = (0..)
@@ -70,7 +87,10 @@ pub fn sensitivities(
             feeds.iter().map(|(n, a)| (n.as_str(), a)).collect();
         let results = session.run(&borrowed).in_model(&model.name)?;
         for (i, result) in results.iter().enumerate() {
-            let values: Array1<f64> = result.as_f32()?.iter().map(|v| f64::from(*v)).collect();
+            let values = result.as_f32()?.mapv(f64::from);
+            let channels = values.shape().first().copied().unwrap_or(1);
+            let shape = (channels, values.len() / channels.max(1));
+            let values = values.into_shape_with_order(shape).map_err(|e| uneven().because(e))?;
             match sums.get_mut(i) {
                 Some(sum) => *sum += &values,
                 None => sums.push(values),
@@ -78,26 +98,66 @@ pub fn sensitivities(
         }
         start = end;
     }
-    let means = coupling.layers.iter().zip(sums).map(|(coupled, sum)| {
+    let mut sums = sums.into_iter();
+    let layers = coupling.layers.iter().zip(positions).enumerate();
+    let found = layers.filter_map(|(place, (coupled, positions))| {
+        let sum = sums.next()?;
+        let each = if sum.ncols() > 1 { sum.diag().sum() } else { sum.sum() };
+        let coherence = match positions {
+            Some(positions) => coherence(positions, each, sums.next()?.sum()),
+            None => 1.0,
+        };
         let mean = sum / samples.max(1) as f64;
-        match &coupled.layer.rows {
-            Some(rows) => mean.select(Axis(0), rows),
-            None => mean,
+        let (mut channels, mut metric) = match mean.ncols() > 1 {
+            true => (mean.diag().to_owned(), Some(mean)),
+            false => (mean.column(0).to_owned(), None),
+        };
+        if let Some(rows) = &coupled.layer.rows {
+            channels = channels.select(Axis(0), rows);
+            metric = metric.map(|metric| metric.select(Axis(0), rows).select(Axis(1), rows));
         }
+        Some((LayerId(place), Sensitivity { channels, metric, coherence }))
     });
-    Ok((0..layers.len()).map(LayerId).zip(means).collect())
+    Ok(found.collect())
 }
+
+fn uneven() -> Error {
+    Error::new(ErrorKind::Backend, "a backward pass gave a result of another shape")
+}
+
+/// From Σ g² and Σ (Σ g)² over samples and channels, with the inner sum over so many positions: the square
+/// of the mean gradient over the mean square of what differs from it, times the number of positions.
+fn coherence(positions: f64, each: f64, together: f64) -> f64 {
+    let apart = positions * each - together;
+    match apart > 0.0 {
+        true => (positions * together / apart).clamp(1.0, positions),
+        false => positions,
+    }
+}
+
+/// The backward pass.
+struct Squares {
+    /// Its outputs are, per layer, Σ g² over batch and positions per channel, and where the layer has
+    /// a known number of positions, Σ (Σ g)², the inner sum over positions.
+    graph: crate::ir::Graph,
+    signs: Signs,
+    /// Positions per sample of each layer.
+    positions: Vec<Option<f64>>,
+}
+
+/// Channels of a layer up to which it is measured how their errors add up.
+const TOGETHER: usize = 1024;
 
 /// Inputs for random signs: name and sizes without the batch axis.
 type Signs = Vec<(String, Vec<usize>)>;
 
-/// The net with its backward pass; outputs are Σ over batch and positions of the squared
-/// gradient, per channel of each layer.
+/// The net with its backward pass.
 fn squared_gradients(
     model: &Model,
     coupling: &Coupling,
     layers: &[ValueId],
-) -> Result<(crate::ir::Graph, Signs)> {
+    together: bool,
+) -> Result<Squares> {
     let outputs = model.graph.outputs.clone();
     let mut tape = Tape::new(model.graph.clone(), layers)?;
     let mut signs = Vec::new();
@@ -118,20 +178,136 @@ fn squared_gradients(
     }
     tape.run()?;
     tape.graph.outputs.clear();
+    let mut positions = Vec::new();
     for (value, coupled) in layers.iter().zip(&coupling.layers) {
         let Some(gradient) = tape.gradient(*value) else {
             return Err(Error::new(ErrorKind::Unsupported, "a layer that reaches no output")
                 .at_node(&coupled.name));
         };
-        let rank = tape.shape(*value)?.len();
-        let between: Vec<usize> = (1..rank).filter(|a| *a != coupled.layer.out_axis).collect();
-        let mut energy = tape.op("Mul", &[gradient, gradient]);
-        if !between.is_empty() {
-            energy = tape.summed(energy, &between, false);
-        }
-        let sum = tape.summed(energy, &[0], false);
-        tape.graph.outputs.push(sum);
+        let axis = coupled.layer.out_axis;
+        let together = together && !coupled.per_channel;
+        positions.push(add_sums(&mut tape, (*value, gradient), axis, together)?);
     }
     tape.graph.remove_dead_nodes();
-    Ok((tape.graph, signs))
+    Ok(Squares { graph: tape.graph, signs, positions })
+}
+
+/// Adds the outputs for a layer's pre-activation and its gradient: Σ g gᵀ over channels (`together`) or
+/// Σ g², and Σ (Σ g)² where there are several positions per sample, whose number it returns.
+fn add_sums(
+    tape: &mut Tape,
+    (value, gradient): (ValueId, ValueId),
+    axis: usize,
+    together: bool,
+) -> Result<Option<f64>> {
+    let shape = tape.shape(value)?;
+    let between: Vec<usize> = (1..shape.len()).filter(|other| *other != axis).collect();
+    let sum = match together && shape[axis].known().is_some_and(|n| (2..=TOGETHER).contains(&n)) {
+        true => gram(tape, gradient, axis, shape.len()),
+        false => squares(tape, gradient, &between),
+    };
+    tape.graph.outputs.push(sum);
+    let extents = between.iter().map(|axis| shape[*axis].known().map(|n| n as f64));
+    let several = extents.product::<Option<f64>>().filter(|n| *n > 1.0);
+    if several.is_some() {
+        let whole = tape.summed(gradient, &between, false);
+        let sum = squares(tape, whole, &[]);
+        tape.graph.outputs.push(sum);
+    }
+    Ok(several)
+}
+
+/// Σ g² over the batch and the axes `between`.
+fn squares(tape: &mut Tape, gradient: ValueId, between: &[usize]) -> ValueId {
+    let mut energy = tape.op("Mul", &[gradient, gradient]);
+    if !between.is_empty() {
+        energy = tape.summed(energy, between, false);
+    }
+    tape.summed(energy, &[0], false)
+}
+
+/// Σ g gᵀ over all other axes than that of the channels.
+fn gram(tape: &mut Tape, gradient: ValueId, axis: usize, rank: usize) -> ValueId {
+    let others = (0..rank).filter(|other| *other != axis);
+    let order = std::iter::once(axis).chain(others).map(|axis| axis as i64).collect();
+    let transposed = |tape: &mut Tape, value, order: Vec<i64>| {
+        tape.op_with("Transpose", &[value], [("perm", Attribute::Ints(order))])
+    };
+    let first = transposed(tape, gradient, order);
+    let flat = tape.ints(&[0, -1]);
+    let rows = tape.op("Reshape", &[first, flat]);
+    let columns = transposed(tape, rows, vec![1, 0]);
+    tape.op("MatMul", &[rows, columns])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::data::DataOptions;
+    use crate::ir::builder::GraphBuilder;
+    use crate::runtime::{self, RuntimeOptions};
+
+    const CHANNELS: usize = 4;
+    const CLASSES: usize = 3;
+
+    /// The sensitivities of a convolution over a plane of 5×5 and of the layer behind it.
+    fn measured(behind: fn(&mut GraphBuilder, ValueId) -> ValueId) -> (Model, Vec<Sensitivity>) {
+        let mut b = GraphBuilder::new("net", 13);
+        let x = b.input("x", "batch,2,5,5");
+        let weight = b.weights("conv.w", &[CHANNELS, 2, 1, 1]);
+        let conv = b.op("Conv", "conv", &[x, weight], []);
+        let out = behind(&mut b, conv);
+        let mut model = b.build(&[out]);
+        crate::canon::infer_types(&mut model.graph).unwrap();
+        let coupling = Coupling::of(&model.graph).unwrap();
+        let backend = runtime::open(&RuntimeOptions::default()).unwrap();
+        let session = backend.load(ModelSource::Graph(&model)).unwrap();
+        let options = DataOptions::default();
+        let data = Dataset::synthetic(session.inputs(), 512, 3, &options).unwrap();
+        let sample = Sample {
+            backend: backend.as_ref(),
+            data: &data,
+            samples: 512,
+            batch: 64,
+            seed: 0,
+            together: true,
+        };
+        let found = sensitivities(&model, &coupling, sample).unwrap();
+        (model, found.into_values().collect())
+    }
+
+    fn classes(b: &mut GraphBuilder, flat: ValueId, inputs: usize) -> ValueId {
+        let weight = b.weights("fc.w", &[CLASSES, inputs]);
+        b.op("Gemm", "fc", &[flat, weight], [("transB", 1.into())])
+    }
+
+    #[test]
+    fn errors_before_a_mean_add_up_over_positions_and_channels() {
+        let (model, found) = measured(|b, conv| {
+            let pooled = b.op("GlobalAveragePool", "pool", &[conv], []);
+            let flat = b.op("Flatten", "flat", &[pooled], []);
+            classes(b, flat, CHANNELS)
+        });
+        assert_eq!((found[0].coherence, found[1].coherence), (25.0, 1.0));
+        let weight = model.graph.initializer(model.graph.value_named("fc.w").unwrap()).unwrap();
+        let weight = weight.to_f32().unwrap().mapv(f64::from);
+        let weight = weight.into_dimensionality::<ndarray::Ix2>().unwrap();
+        // Each of 25 positions has a 25th of the effect.
+        let wanted = weight.t().dot(&weight) / 25.0;
+        let metric = found[0].metric.as_ref().unwrap();
+        let scale = wanted.diag().sum();
+        assert!((metric - &wanted).iter().all(|d| d.abs() < 0.1 * scale), "{metric} {wanted}");
+        assert_eq!(metric.diag(), found[0].channels);
+        let off = found[1].metric.as_ref().unwrap() - Array2::<f64>::eye(CLASSES);
+        assert!(off.iter().all(|d| d.abs() < 0.2), "{off}");
+    }
+
+    #[test]
+    fn errors_do_not_add_up_where_each_position_has_weights_of_its_own() {
+        let (_, found) = measured(|b, conv| {
+            let flat = b.op("Flatten", "flat", &[conv], []);
+            classes(b, flat, CHANNELS * 25)
+        });
+        assert!((1.0..2.5).contains(&found[0].coherence), "{}", found[0].coherence);
+    }
 }

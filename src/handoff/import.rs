@@ -8,10 +8,10 @@ use crate::verify::DEVIATION_KEY;
 
 /// The joint model with the weights of `trained`. Form, inputs, recipe and other metadata stay.
 ///
-/// Weights are found by their names in the form `heads`; whatever else `trained` holds is ignored.
+/// Weights are found by their names in the form `heads`; other contents of `trained` are ignored.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] for what is no joint model, or weights that are missing or of another type
+/// [`ErrorKind::Format`] for what is not a joint model, or weights that are missing or of another type
 /// or shape; [`ErrorKind::Numeric`] for weights that are not finite.
 pub fn trained(joint: &Model, trained: &Model) -> Result<Model> {
     let plan = restore(joint)?;

@@ -79,7 +79,7 @@ pub struct ExportOptions {
 /// model, in order.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] for what is no joint model, [`ErrorKind::Unsupported`] naming a node that
+/// [`ErrorKind::Format`] for what is not a joint model, [`ErrorKind::Unsupported`] naming a node that
 /// ONNX Runtime training cannot differentiate, [`ErrorKind::Usage`] where a teacher or labels are
 /// missing or the folder holds something already, [`ErrorKind::Calibration`] for samples that do not
 /// fit, [`ErrorKind::Io`] where files cannot be written.

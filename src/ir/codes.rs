@@ -32,7 +32,8 @@ impl Codes {
         self.scale.dims.len() > 1 && !self.is_uniform()
     }
 
-    /// The same codes with their scales along another axis; those of blocks for the matrix with its axes exchanged.
+    /// The same codes with their scales along another axis. Codes of blocks become those of the transposed
+    /// matrix.
     pub fn along(&self, axis: usize) -> Option<Codes> {
         if axis == self.axis || !self.is_blocked() {
             return Some(Codes { axis, ..self.clone() });
@@ -120,7 +121,7 @@ impl Codes {
         Some(Codes { scale: self.scale.select(along, &positions)?, zero, ..self.clone() })
     }
 
-    /// The blocks that `positions` are, if they are all indices and whole blocks.
+    /// The blocks in `positions`, if `positions` has all indices of the axis, in whole blocks.
     fn blocks(&self, positions: &[usize]) -> Option<Vec<usize>> {
         let count = *self.scale.dims.get(self.axis)?;
         let size = positions.len().checked_div(count).filter(|size| *size > 0)?;

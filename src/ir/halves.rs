@@ -1,6 +1,6 @@
-//! Integers of four bits, two of which are one byte, the first in its lower half.
+//! Integers of four bits, two in each byte. The first is in the lower half.
 
-/// Integers as they are packed; `None` if one of them does not fit.
+/// Packs integers; `None` if one of them is out of range.
 pub(super) fn packed(signed: bool, values: impl Iterator<Item = i64>) -> Option<Vec<u8>> {
     let range = if signed { -8..8 } else { 0..16 };
     let halves: Vec<u8> =
@@ -12,7 +12,7 @@ pub(super) fn packed(signed: bool, values: impl Iterator<Item = i64>) -> Option<
     Some(halves.chunks(2).map(byte).collect())
 }
 
-/// So many integers; `None` where there are fewer.
+/// Unpacks `count` integers; `None` if there are fewer.
 pub(super) fn unpacked(signed: bool, bytes: &[u8], count: usize) -> Option<Vec<i64>> {
     let value = |half: u8| match signed && half > 7 {
         true => i64::from(half) - 16,

@@ -99,7 +99,7 @@ impl Layer {
     /// Sizes `(out, in, taps)` of the weight; only the layer's own rows count.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] if the weight is no constant of rank 2 or more.
+    /// [`ErrorKind::Format`] if the weight is not a constant of rank 2 or more.
     pub fn sizes(&self, graph: &Graph) -> Result<(usize, usize, usize)> {
         let (out, inputs, taps) = self.stored_sizes(graph)?;
         Ok((self.rows.as_ref().map_or(out, Vec::len), inputs, taps))

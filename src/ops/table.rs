@@ -28,7 +28,7 @@ pub(super) fn table(node: &NodeView<'_>) -> Option<Layer> {
 }
 
 /// Whether picked rows only get an axis for heads and then multiply computed values. They are the
-/// cosines and sines of rotary embeddings, which are no weights.
+/// cosines and sines of rotary embeddings, which are not weights.
 fn holds_angles(node: &NodeView<'_>) -> bool {
     let graph = node.graph;
     let wide = || {

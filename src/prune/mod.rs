@@ -91,7 +91,13 @@ pub fn prune(
         record.kept = record.weights;
         if record.reason.is_none() {
             let (rows, seed) = (options.max_rows, options.seed);
-            let limit = RowLimit { rows, kept: few_rows(layer, &model.graph)?, seed, part: None };
+            let limit = RowLimit {
+                rows,
+                kept: few_rows(layer, &model.graph)?,
+                coherence: 1.0,
+                seed,
+                part: None,
+            };
             let inputs = Running { model, stream: &mut after };
             let targets = Running { model: &original, stream: &mut before };
             let statistics = collect(layer, inputs, Some(targets), limit, progress)?;

@@ -3,8 +3,8 @@
 use super::Structure;
 use crate::naming::shown;
 
-/// Why no layer is shared, as a clause; `None` if some layer is. `sites` are the corresponding layers: a name of
-/// each, and the reason why it is not shared.
+/// The reason why no layer is shared, as a clause; `None` if any layer is shared. `sites` has the name of
+/// each corresponding layer, and the reason why it is not shared.
 pub(crate) fn apart<'a>(
     structure: &Structure,
     sites: impl Iterator<Item = (Option<&'a String>, Option<&'a String>)>,

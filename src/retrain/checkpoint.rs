@@ -105,7 +105,7 @@ impl Checkpoint {
     /// Reads what [`Checkpoint::save`] has written for the training called `fingerprint`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is no such
+    /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is not such a
     /// file, [`ErrorKind::Usage`] where it is of another training.
     pub(super) fn load(path: &Path, fingerprint: &str) -> Result<Self> {
         let read = container::read(path).map_err(|e| match e.kind() {

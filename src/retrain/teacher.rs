@@ -143,7 +143,7 @@ pub(super) fn arrays(named: Vec<(String, HostArray)>) -> Vec<HostArray> {
 /// Labels as probabilities: 1 for the class, of `classes`, 0 for the others.
 ///
 /// # Errors
-/// [`ErrorKind::Calibration`] for a label that is no class.
+/// [`ErrorKind::Calibration`] for a label that is not a class.
 pub(super) fn one_hot(labels: &[i64], classes: usize) -> Result<HostArray> {
     let mut targets = ArrayD::<f32>::zeros(IxDyn(&[labels.len(), classes]));
     for (mut row, label) in targets.axis_iter_mut(Axis(0)).zip(labels) {

@@ -69,7 +69,7 @@ impl Recurrence for Copied {
 /// For each output, the number of its state, if it is one.
 ///
 /// # Errors
-/// [`ErrorKind::Backend`] if a state is no output.
+/// [`ErrorKind::Backend`] if a state is not an output.
 pub(super) fn wiring(states: &[State], outputs: &[&str]) -> Result<Vec<Option<usize>>> {
     if let Some(lost) = states.iter().find(|s| !outputs.contains(&s.output.as_str())) {
         return Err(Error::new(

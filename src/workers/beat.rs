@@ -1,4 +1,4 @@
-//! Heartbeats: how processes tell that the others are alive.
+//! Heartbeats, by which processes see that others are alive.
 //!
 //! Each process writes a growing number into a file of its own. Others watch it change, so the clocks of
 //! machines need not agree.

@@ -1,6 +1,6 @@
 //! Nets with the sizes of their samples.
 //!
-//! Gradients need sizes that a net leaves open, and samples tell them.
+//! Gradients need fixed sizes. Sizes that a net leaves open are those of its samples.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use crate::canon::infer_types;
 use crate::error::Result;
 use crate::ir::{Dim, Model, TensorType, ValueId};
 
-/// The net with the extents of `data` in place of open ones, but for the number of samples.
+/// The net with the extents of `data` in place of open ones. The number of samples stays open.
 ///
 /// # Errors
 /// As [`Dataset::batch`].

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::error::{ErrorKind, Result};
 use crate::grad::{self, Sample};
 use crate::mtz::joint::JointModel;
-use crate::mtz::options::Method;
+use crate::mtz::options::{Method, Unit};
 use crate::mtz::statistics::Sensitivities;
 
 use super::batches::batch_with_gradients;
@@ -59,6 +59,7 @@ impl Importance {
                 samples: SENSITIVITY_SAMPLES,
                 batch: batch_with_gradients(&model, calibration.batch, calibration.memory),
                 seed: options.seed,
+                together: options.unit != Unit::Neuron,
             };
             let measured = grad::sensitivities(&model, task.coupling(), sample);
             self.sensitivities.push(match measured {

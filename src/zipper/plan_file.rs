@@ -16,8 +16,8 @@ const VERSION: i64 = 1;
 
 const HEAD: &str = "\
 # A plan of onnx-zip. `onnx-zip merge --plan FILE -o joint.onnx` repeats the merge.
-# Options go by their names on the command line, and options given there come before these.
-# Layers are weighed anew where their tables are removed.
+# Options have their names on the command line. Options given there override these.
+# To choose layers anew, remove the tables of layers.
 ";
 
 /// A recorded merge.

@@ -323,7 +323,7 @@ fn restored(tasks: Vec<Task>, known: Vec<Option<Known>>) -> Result<JointModel> {
 }
 
 fn changed() -> Error {
-    Error::new(ErrorKind::Format, "the joint model's plan does not fit its nets")
+    Error::new(ErrorKind::Format, "the joint model's recipe does not fit its nets")
         .hint("merge the original models again")
 }
 

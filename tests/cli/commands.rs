@@ -163,7 +163,8 @@ fn a_recipe_may_be_left_out_and_a_damaged_one_is_refused() {
     let model = onnx_zip::onnx::load(&tool.path("joint.onnx")).unwrap();
     let recipe = &model.metadata[RECIPE_KEY];
     let cut = recipe[..recipe.len() / 2].to_owned();
-    let texts = [("{\"version\":1}".to_owned(), "version 1"), (cut, "plan"), ("2:".into(), "plan")];
+    let texts =
+        [("{\"version\":1}".to_owned(), "version 1"), (cut, "recipe"), ("2:".into(), "recipe")];
     for (text, word) in texts {
         let mut model = model.clone();
         model.metadata.insert(RECIPE_KEY.to_owned(), text);

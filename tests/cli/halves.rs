@@ -44,6 +44,6 @@ fn models_of_halves_are_measured_and_merged_like_those_of_floats() {
     let halves = errors("a.onnx", "b.onnx");
     assert_eq!(singles.len(), halves.len());
     for (single, half) in singles.iter().zip(&halves) {
-        assert!((single - half).abs() < 0.05 * single.max(0.01), "{singles:?} and {halves:?}");
+        assert!((single - half).abs() < 0.1 * single.max(0.01), "{singles:?} and {halves:?}");
     }
 }

@@ -61,7 +61,7 @@ fn a_checkpoint_from_beyond_the_end() {
     let error = tool.refused(&[args.as_slice(), &more, &["-o", "o.onnx"]].concat());
     assert!(error.contains("the checkpoint"), "{error}");
     let error = tool.refused(&["split", &old, "-o", "tasks"]);
-    assert!(error.contains("plan has version 1"), "{error}");
+    assert!(error.contains("recipe has version 1"), "{error}");
 }
 
 #[cfg(unix)]

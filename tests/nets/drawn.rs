@@ -1,7 +1,7 @@
 //! Laws on randomly drawn nets over the table of operators.
 //!
-//! A run tries the same few nets every time. `ONNX_ZIP_DRAWN_NETS=1000` tries so many others. A net that breaks a
-//! law is made as small as can be and printed; it becomes a pattern of `patterns`.
+//! A run tries the same few nets every time; with `ONNX_ZIP_DRAWN_NETS=1000`, it tries a thousand others. A net
+//! that breaks a law is reduced to a minimal one and printed; add it to `patterns`.
 
 mod control;
 mod features;
@@ -62,15 +62,15 @@ fn open(choice: RuntimeChoice) -> Arc<dyn Backend> {
     runtime::open(&RuntimeOptions { choice, ..RuntimeOptions::default() }).unwrap()
 }
 
-/// What nets answer.
+/// The outputs of nets.
 fn answers(backend: &Arc<dyn Backend>, nets: &[Model], batch: &[HostArray]) -> Result<Answers> {
     nets.iter().map(|net| run_in(backend, net, batch)).collect()
 }
 
 type Answers = Vec<Vec<HostArray>>;
 
-/// Makes sure that all forms of `joint` answer as `nets` do. ONNX Runtime must run all of them; tract
-/// is asked about those that it can run.
+/// Checks that all forms of `joint` compute the outputs of `nets`: in ONNX Runtime, which must run all of
+/// them, and in tract as far as it can run them.
 fn answers_as(joint: &JointModel, nets: &[Model], batch: &[HostArray]) {
     let ort = open(RuntimeChoice::Ort);
     let wanted = answers(&ort, nets, batch).unwrap();

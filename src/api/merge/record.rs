@@ -11,6 +11,7 @@ use crate::compare::Comparison;
 use crate::emit::Form;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::options as mtz;
+use crate::mtz::plan::allowed;
 use crate::mtz::solver::pair_cost::Metric;
 use crate::report::{
     Compression, JointRecord, Parameters, Picture, Report, SCHEMA, Settings, StageTime, Structure,
@@ -67,17 +68,14 @@ pub(crate) struct Written {
     pub(crate) shape: Shape,
 }
 
-/// Memory in bytes that the program takes with any models.
-const LITTLE: u64 = 256 << 20;
-
 impl Facts<'_> {
-    /// Refuses optional work that needs `bytes` of memory if that exceeds the limit.
+    /// Refuses work that would take more bytes than are allowed.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`].
     pub(crate) fn check_room(&self, bytes: u64) -> Result<()> {
-        let largest = self.loaded.iter().map(|model| model.bytes).max().unwrap_or(0);
-        let allowed = self.memory.max(LITTLE).saturating_add(largest);
+        let models: Vec<u64> = self.loaded.iter().map(|model| model.bytes).collect();
+        let allowed = allowed(&models, self.memory);
         if bytes <= allowed {
             return Ok(());
         }

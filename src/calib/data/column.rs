@@ -335,7 +335,7 @@ fn look_through<R: Rows + ?Sized>(
     Ok(())
 }
 
-/// The first number that is no index of a table with `rows` rows, and its position. Negative numbers
+/// The first number that is not an index of a table with `rows` rows, and its position. Negative numbers
 /// count from the end of the table.
 fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
     let rows = rows as i64;
@@ -364,7 +364,7 @@ pub(super) fn dim_key(port: &Port, axis: usize) -> String {
     }
 }
 
-/// The name of an axis by its place, which it has whether the model names it or not.
+/// The name of an axis by its place. It is valid even if the model names the axis.
 pub(super) fn place_key(port: &Port, axis: usize) -> String {
     format!("{}:{axis}", port.name)
 }

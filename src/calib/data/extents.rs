@@ -29,7 +29,7 @@ const IMAGES: &[(usize, usize)] = &[
 /// Tokens, steps and the like.
 const STEPS: &[usize] = &[32, 64, 128, 16, 224, 256, 100, 1024, 16_000];
 
-/// What a reshape or a matrix behind one may ask for, tried as sides and as steps.
+/// Sizes that a reshape, or a matrix behind one, may expect; tried as sides and as steps.
 const ASKED_FOR: &[usize] = &[
     28, 8, 16, 24, 40, 48, 56, 72, 80, 84, 96, 105, 112, 120, 128, 144, 160, 176, 200, 227, 240,
     299, 331, 384, 416, 448, 480, 512, 600, 608, 672, 768, 800, 1024,
@@ -91,7 +91,7 @@ pub fn trials(nets: &[&[Port]], given: &Extents) -> Vec<Extents> {
             }
         }
     }
-    // Few models take one size only, so the rarer sizes come last.
+    // Few models take one size only, so rare sizes are tried last.
     for size in ASKED_FOR.iter().copied().chain(1..=64) {
         for channels in CHANNELS {
             add(trial(&open, [*channels, size, size, size], true));
@@ -100,8 +100,8 @@ pub fn trials(nets: &[&[Port]], given: &Extents) -> Vec<Extents> {
     all
 }
 
-/// The names of all extents that `nets` leave open, the first axes left aside, and the name among `given` that
-/// is none of them, if there is one.
+/// A name in `given` that is not an open extent of `nets`, with the names of all open extents except first
+/// axes; `None` if there is no such name.
 pub fn unknown(nets: &[&[Port]], given: &Extents) -> Option<(String, Vec<String>)> {
     let (mut open, mut places) = (Vec::new(), Vec::new());
     for (net, port, axis) in open_axes(nets) {
@@ -146,7 +146,7 @@ fn kind(port: &Port, rank: usize, axis: usize) -> Kind {
     }
 }
 
-/// A size for every open extent: channels, height, width or steps, by what it counts.
+/// A size for every open extent, by its meaning: channels, height, width or steps.
 fn trial(open: &[Open], [channels, height, width, steps]: [usize; 4], aligns: bool) -> Extents {
     let size = |own: &Open| match (own.aligned.filter(|_| aligns), own.kind) {
         (Some(aligned), _) => aligned,

@@ -41,7 +41,7 @@ pub(super) fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(T
     Some((codes.decode(stored)?, codes))
 }
 
-/// Whether there is a scale for each block of `size` indices along `axis`, and all blocks are whole.
+/// Whether each block of `size` indices along `axis` has a scale, and all blocks are complete.
 fn is_blocked(stored: &Tensor, scale: &Tensor, axis: usize, size: i64) -> bool {
     let Ok(size) = usize::try_from(size) else { return false };
     let mut pairs = stored.dims.iter().zip(&scale.dims).enumerate();

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::ir::{Attribute, DataType, Dim, Graph, Node, NodeId, TensorType, ValueKind};
 use crate::ops::normal_axis;
 
-/// Sub-graphs in one another, within which shapes that loops carry are looked for: each takes one more look.
+/// Largest nesting depth at which the shapes of loop-carried values are inferred: each level repeats the
+/// inference of those inside it.
 const DEEPEST: usize = 4;
 
 /// Infers the types of all values in the sub-graphs of a node.
@@ -45,7 +46,7 @@ pub(super) fn infer(graph: &mut Graph, id: NodeId) -> Result<()> {
 /// The first input of a loop's body that is carried, after the count and the condition.
 const FIRST_STATE: usize = 2;
 
-/// Whether a step returns the shapes that it was fed. Shapes that it does not are forgotten.
+/// Whether a step of a loop returns the shapes that it was fed. Forgets all other shapes.
 fn keeps(fed: &mut [Option<TensorType>], body: &Graph) -> bool {
     let mut kept = true;
     for (state, output) in fed.iter_mut().skip(FIRST_STATE).zip(body.outputs.iter().skip(1)) {
@@ -68,7 +69,7 @@ fn forget(ty: &mut Option<TensorType>) {
     }
 }
 
-/// How deep sub-graphs lie in one another below a node.
+/// The nesting depth of the sub-graphs of a node.
 fn depth(node: &Node) -> usize {
     let inner = |sub: &Graph| sub.nodes().map(|(_, node)| depth(node)).max().unwrap_or(0);
     node.subgraphs().map(|sub| 1 + inner(sub)).max().unwrap_or(0)

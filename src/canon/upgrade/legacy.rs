@@ -24,7 +24,7 @@ const TYPE_NAMES: [(&str, i64); 12] = [
 /// `Cast` named its type by a string.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Unsupported`] for a name that is no type.
+/// [`crate::error::ErrorKind::Unsupported`] for a name that is not a type.
 pub(super) fn named_type(graph: &mut Graph, id: NodeId) -> Result<()> {
     let to = graph.node(id).str("to").map(str::to_ascii_uppercase);
     let code = TYPE_NAMES.iter().find(|(name, _)| to.as_deref() == Some(*name));

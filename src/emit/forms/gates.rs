@@ -33,7 +33,7 @@ fn pass(dtype: DataType) -> Option<Pass> {
 /// Checks that all outputs of a task can be zero while another task is computed.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] naming an output that is no tensor, or of a type without a zero.
+/// [`ErrorKind::Usage`] naming an output that is not a tensor, or of a type without a zero.
 pub(crate) fn check(task: &Task) -> Result<()> {
     let graph = task.graph();
     let zero = |id: ValueId| graph.type_of(id).is_some_and(|ty| pass(ty.dtype).is_some());

@@ -72,8 +72,9 @@ fn is_zero(start: &usize) -> bool {
 
 /// The text of a recipe.
 pub(super) fn encode(mut recipe: Recipe) -> Result<String> {
-    let failed =
-        |e: std::io::Error| Error::new(ErrorKind::Format, "the plan cannot be written").because(e);
+    let failed = |e: std::io::Error| {
+        Error::new(ErrorKind::Format, "the recipe cannot be written").because(e)
+    };
     recipe.tasks.iter_mut().for_each(|task| task.size = task.graph.len());
     let mut plain = serde_json::to_vec(&recipe).map_err(|e| failed(e.into()))?;
     plain.push(b'\n');
@@ -102,7 +103,7 @@ pub(super) fn decode(text: &str) -> Result<Recipe> {
     if version != VERSION {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("the joint model's plan has version {version}, and {VERSION} is read here"),
+            format!("the joint model's recipe has version {version}, and {VERSION} is read here"),
         )
         .hint("use the version of onnx-zip that wrote it, or merge the models again"));
     }

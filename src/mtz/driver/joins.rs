@@ -9,6 +9,7 @@ use crate::mtz::options::Method;
 use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord, head_blocks};
 use crate::mtz::solver::layer::{LayerState, LayerStats};
 use crate::mtz::solver::neuron_set::{NeuronSet, PairProblem, join_sets, split_by_set};
+use crate::mtz::solver::together::Origin;
 
 use super::Driver;
 use super::pairing::{against_chance, channel, known_pairs};
@@ -38,6 +39,22 @@ impl Driver<'_> {
             sets.push(set);
         }
         Ok((states, sets))
+    }
+
+    /// The members of a site as they are before they join, where it is known how errors of their neurons
+    /// add up.
+    pub(super) fn origins(&self, members: &[SiteLayer], sets: &[NeuronSet]) -> Vec<Origin> {
+        let origin = |set: &NeuronSet| {
+            let at = *set.members.first()?;
+            Some(Origin {
+                at,
+                hessian: set.hessian.clone(),
+                weights: set.weights.clone(),
+                inputs: set.inputs.clone(),
+                metric: self.weighting.metric(members[at].place())?,
+            })
+        };
+        sets.iter().filter_map(origin).collect()
     }
 
     /// The rank of a layer's correction; `None` if corrections are off or impossible.

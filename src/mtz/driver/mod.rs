@@ -93,7 +93,8 @@ impl<'a> Driver<'a> {
             None => Box::new(Streamed::new(nets().cloned().zip(sources))?),
         };
         let tasks = joint.tasks().len();
-        let statistics = LayerStatistics::new(tasks, source, stored, options, progress);
+        let statistics =
+            LayerStatistics::new(tasks, source, (stored, sensitivities), options, progress);
         let settled = SettledGroups::of(joint);
         let producers = Producers::of(joint, alignment);
         Ok(Driver {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use ndarray::{ArrayView2, Axis};
 
 use crate::align::Site;
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::mtz::site::{
     CommonInputs, SiteLayer, SiteRecord, SiteSelection, SiteShape, common_neurons,
 };
@@ -109,7 +109,12 @@ impl Driver<'_> {
         let gathered = start.elapsed().as_secs_f64();
         let measures = !self.probes.is_empty();
         let (mut states, sets) = self.layer_states(members, columns, all_stats, own || measures)?;
-        let sets = self.gather(members, sets, record)?;
+        let origins = self.origins(members, &sets);
+        let mut sets = self.gather(members, sets, record)?;
+        for set in &mut sets {
+            set.weigh_together(&origins, self.options.damping).at_node(&members[0].layer.name)?;
+        }
+        drop(origins);
         if !own || measures {
             for set in sets.iter().filter(|set| set.members.len() > 1) {
                 record.shared += set.rows.len();

@@ -72,10 +72,19 @@ fn running(models: &[u64], memory: u64) -> u64 {
     // After the file has been written, the original weights are no longer in memory.
     let one = (IN_A_RUNTIME * largest).saturating_sub(all).max(largest);
     let together = compared(all, all);
-    match together <= memory.saturating_add(largest) {
+    match together <= allowed(models, memory) {
         true => one.max(together.saturating_sub(2 * all)),
         false => one,
     }
+}
+
+/// Memory below which nothing is refused.
+const LITTLE: u64 = 256 << 20;
+
+/// Bytes that a merge with a limit of `memory` bytes may take: the largest model is not counted in the limit.
+pub fn allowed(models: &[u64], memory: u64) -> u64 {
+    let largest = models.iter().copied().max().unwrap_or(0);
+    memory.max(LITTLE).saturating_add(largest)
 }
 
 /// Bytes that a comparison takes: weights of the task nets and of the joint model, and all models in a

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use super::cholesky::{Spd, relative_ridge, ridge};
 use super::damping::damping_of;
 use super::diagonal::Diagonal;
-use super::distances::half_distances;
+use super::distances::{half_distances, quadratic_forms};
 use super::samples::{SampleGain, Samples};
 use crate::calib::product::{add_times, submatrix};
 use crate::calib::wide::{times_wide, widened};
@@ -139,12 +139,8 @@ impl Hessian {
             Hessian::Samples(samples) => samples.mean_square(weights),
             Hessian::Diagonal(diagonal) => diagonal.mean_square(weights),
             Hessian::Dense(dense) => {
-                let product = times_wide(weights, dense.matrix());
-                let rows = Zip::from(product.rows()).and(weights.rows());
-                rows.map_collect(|hw, w| {
-                    let sum: f64 = hw.iter().zip(w).map(|(h, w)| h * (*w).into()).sum();
-                    (dense.factor * sum).max(0.0)
-                })
+                let squares = quadratic_forms(dense.matrix(), widened(weights).view());
+                squares.mapv_into(|sum| (dense.factor * sum).max(0.0))
             }
         };
         let blocks = weights.axis_chunks_iter(Axis(0), block(self.size()));

@@ -22,7 +22,7 @@ use super::distances::half_distances;
 use super::hessian::{Hessian, Scaled};
 use super::samples::Samples;
 use crate::calib::product::times;
-use crate::calib::wide::{add_wide, inner_products, widened};
+use crate::calib::wide::{add_half_wide, add_wide, inner_products, widened};
 use crate::error::Result;
 
 /// The two Hessians with their damping.
@@ -75,7 +75,7 @@ impl<'p> Junction<'p> {
             Form::Dense(both) => {
                 let own = &both[self.side()];
                 let mut product = widened(weights.t()) * self.ridges[self.side()];
-                add_wide(own.factor(), own.matrix(), weights.t(), product.view_mut());
+                add_half_wide(own.factor(), own.matrix(), weights.t(), product.view_mut());
                 product
             }
             Form::Samples { parts: [a, b], .. } => {

@@ -19,3 +19,4 @@ pub mod refit;
 pub mod samples;
 mod shapes;
 pub(crate) mod shared_channels;
+pub(crate) mod together;

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Weights of neurons, one row each; copied on the first change.
 pub type Weights = ArcArray2<f32>;
 
-/// Ratios of sensitivities up to 2³ either way are told apart; see [`Problem::cost`].
+/// Ratios of sensitivities from 2⁻³ to 2³ are distinguished; see [`Problem::cost`].
 const LEVELS: i32 = 3;
 
 /// Memory limit for cached factors, which fits all factors up to about 6000 inputs.

@@ -14,7 +14,7 @@ use super::hessian::{Scaled, block};
 use super::observations::Observations;
 use super::samples::Samples;
 use crate::calib::product::submatrix;
-use crate::calib::wide::{add_wide, times_wide, widened};
+use crate::calib::wide::{add_half_wide, add_wide, times_wide, widened};
 use crate::error::{Error, ErrorKind, Result};
 
 /// W = argmin Σ ‖W x − y‖² + λ ‖W − W₀‖² over the observed rows, that is
@@ -156,7 +156,7 @@ impl<'s> Fit<'s> {
         match self {
             Fit::Means { hessian, cross, .. } => {
                 let mut missing = cross.slice(s![.., outputs]).to_owned();
-                add_wide(-hessian.factor(), hessian.matrix(), weights.t(), missing.view_mut());
+                add_half_wide(-hessian.factor(), hessian.matrix(), weights.t(), missing.view_mut());
                 missing
             }
             Fit::Rows { samples, targets } => {

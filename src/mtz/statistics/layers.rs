@@ -8,7 +8,7 @@ use crate::calib::taps::RowLimit;
 use crate::couple::CoupledLayer;
 use crate::error::{Context, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
-use crate::mtz::options::{MergeOptions, Method, Passes};
+use crate::mtz::options::{MergeOptions, Method, Passes, Unit};
 use crate::mtz::site::SiteLayer;
 use crate::mtz::solver::layer::LayerStats;
 use crate::mtz::solver::memory::{Extent, Plan};
@@ -18,7 +18,7 @@ use crate::progress::Progress;
 
 use super::extent::extent;
 use super::source::{StatisticsSource, View, Wanted};
-use super::stats::ChannelStats;
+use super::stats::{ChannelStats, Sensitivities};
 use super::stored::Stored;
 
 /// Number of rows that suffice for the dozen weights of a channel.
@@ -27,7 +27,9 @@ const CHANNEL_ROWS: usize = 1 << 16;
 /// Statistics of the layers of all tasks, with weights that are refitted to them.
 pub(crate) struct LayerStatistics<'a> {
     source: Box<dyn StatisticsSource + 'a>,
-    /// Per task, whether the merged net already differs from the original.
+    /// Sensitivities per task; empty if they are not known.
+    sensitivities: &'a [Sensitivities],
+    /// Per task, whether the net differs from the original by now.
     diverged: Vec<bool>,
     /// Rows per layer and task at most.
     rows: usize,
@@ -36,12 +38,12 @@ pub(crate) struct LayerStatistics<'a> {
 }
 
 impl<'a> LayerStatistics<'a> {
-    /// Statistics of `tasks` tasks from `source`. With [`Passes::One`], `stored` statistics replace a
-    /// pass over the original nets; may be empty.
+    /// Statistics of so many tasks from `source`. `stored` ones take the place of a pass over the original
+    /// nets ([`Passes::One`]); it may be empty, and so may the tasks' sensitivities.
     pub(crate) fn new(
         tasks: usize,
         source: Box<dyn StatisticsSource + 'a>,
-        stored: &'a [LayerMoments],
+        (stored, sensitivities): (&'a [LayerMoments], &'a [Sensitivities]),
         options: &'a MergeOptions,
         progress: &'a dyn Progress,
     ) -> Self {
@@ -50,7 +52,14 @@ impl<'a> LayerStatistics<'a> {
             _ => source,
         };
         let diverged = vec![false; tasks];
-        LayerStatistics { source, diverged, rows: options.max_rows, options, progress }
+        LayerStatistics {
+            source,
+            sensitivities,
+            diverged,
+            rows: options.max_rows,
+            options,
+            progress,
+        }
     }
 
     /// The same statistics for a separate walk, from at most `rows` rows.
@@ -124,7 +133,7 @@ impl<'a> LayerStatistics<'a> {
         let adjusts = self.adjusts(joint, own);
         let plan = extent(self.diverged.len(), net, layer)?.and_then(|extent| self.plan(extent));
         let (rows, kept) = plan.map_or((self.rows, 0), |plan| (plan.rows, plan.kept));
-        let limit = RowLimit { rows, kept, seed: self.options.seed, part: None };
+        let limit = self.limit(own, rows, kept);
         let room = Some(self.room_beside(plan.map_or(0, |plan| plan.bytes)));
         let wanted = self.wanted(joint, own, limit, room, adjusts);
         let mut observed: Observations = self
@@ -153,7 +162,7 @@ impl<'a> LayerStatistics<'a> {
     ) -> Result<ChannelStats> {
         let (net, layer) = (joint.task(own.task), joint.layer(own));
         let rows = self.rows.min(CHANNEL_ROWS);
-        let limit = RowLimit { rows, kept: 0, seed: self.options.seed, part: None };
+        let limit = self.limit(own, rows, 0);
         let adjusts = self.adjusts(joint, own);
         let wanted = self.wanted(joint, own, limit, None, adjusts);
         let moments = self.source.of_channels(&wanted, self.progress).in_model(net.name())?;
@@ -176,6 +185,14 @@ impl<'a> LayerStatistics<'a> {
             true => self.of_channels(joint, own)?.weights.mapv(|w| w as f32),
             false => self.of_layer(joint, own)?.weights.into_owned(),
         })
+    }
+
+    /// Which rows of a layer count, and how.
+    fn limit(&self, own: TaskLayer, rows: usize, kept: usize) -> RowLimit {
+        let known = self.sensitivities.get(own.task.0).and_then(|layers| layers.get(&own.layer));
+        let is_layer = self.options.unit != Unit::Neuron;
+        let coherence = known.filter(|_| is_layer).map_or(1.0, |sensitivity| sensitivity.coherence);
+        RowLimit { rows, kept, coherence, seed: self.options.seed, part: None }
     }
 
     fn plan(&self, extent: Extent) -> Option<Plan> {

@@ -7,9 +7,10 @@ use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
 use crate::calib::gram::Moments;
 use crate::couple::LayerId;
 use crate::error::Result;
+use crate::grad::Sensitivity;
 
-/// Sensitivities of a task's layers: E[(∂outputs/∂z)²] per row.
-pub type Sensitivities = BTreeMap<LayerId, Array1<f64>>;
+/// Sensitivities of the outputs to a task's layers.
+pub type Sensitivities = BTreeMap<LayerId, Sensitivity>;
 
 /// A depthwise layer of one task: statistics and weights of each channel, the bias last.
 pub(crate) struct ChannelStats {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::Array1;
+use ndarray::{Array1, Array2};
 
 use crate::align::{TaskId, TaskLayer};
 use crate::error::Result;
@@ -40,6 +40,14 @@ impl Weighting<'_> {
         let means = hessian.means(stats.weights.view());
         let variances = hessian.mean_square(stats.weights.view()) - &means * &means;
         Some(inverse(&variances))
+    }
+
+    /// How errors of a layer's rows add up, in the unit of [`Weighting::importance`]; `None` where that is
+    /// not known.
+    pub(crate) fn metric(self, own: TaskLayer) -> Option<Array2<f64>> {
+        let known = self.sensitivities.get(own.task.0)?.get(&own.layer)?;
+        let mean = known.channels.mean().unwrap_or(1.0).max(f64::MIN_POSITIVE);
+        known.metric.as_ref().filter(|_| self.method == Method::Refit).map(|metric| metric / mean)
     }
 
     /// The weight of each row's error, in the same unit for all layers of a task.
@@ -82,13 +90,13 @@ impl Weighting<'_> {
     }
 
     fn sensitivity(&self, own: TaskLayer) -> Option<&Array1<f64>> {
-        self.sensitivities.get(own.task.0)?.get(&own.layer)
+        Some(&self.sensitivities.get(own.task.0)?.get(&own.layer)?.channels)
     }
 
     /// The mean sensitivity of a task's layers.
     fn task_scale(self, task: TaskId) -> f64 {
         let all = self.sensitivities.get(task.0).into_iter().flat_map(BTreeMap::values);
-        let means: Vec<f64> = all.filter_map(|s| s.mean()).collect();
+        let means: Vec<f64> = all.filter_map(|s| s.channels.mean()).collect();
         (means.iter().sum::<f64>() / means.len().max(1) as f64).max(f64::MIN_POSITIVE)
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn stored(
     Ok(all)
 }
 
-/// The numbers that stand for a constant, and their codes along the axis of the constant.
+/// The integers that encode a constant, and their codes along the axis of the constant.
 fn along(codes: &Codes, tensor: &Tensor) -> Option<(Tensor, Codes)> {
     let (numbers, axis) = codes.encode(tensor)?;
     Some((numbers, codes.along(axis)?))

@@ -200,7 +200,7 @@ fn title(drawn: &LayerBox, tasks: &[&str]) -> String {
     lines.iter().map(|line| sentence(line).into_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// A name that fits into its column: its end tells more than its beginning.
+/// A name that fits into its column. The end is kept, since it says more than the beginning.
 fn shortened(name: &str) -> String {
     const MOST: usize = 24;
     let length = name.chars().count();

@@ -15,7 +15,7 @@ impl Onnx {
         self
     }
 
-    /// An output of which only the name is told.
+    /// An output with a name, but without type and shape.
     pub(super) fn output(mut self, name: &str) -> Self {
         self.0.output.push(pb::ValueInfoProto { name: name.into(), ..Default::default() });
         self

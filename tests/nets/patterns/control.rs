@@ -5,7 +5,7 @@ use onnx_zip::ir::{Attribute, DataType, Graph, Node, Tensor, TensorType, ValueId
 
 use super::net::{Pattern, conv, images, relu, rest};
 
-/// All of them.
+/// The patterns of this file.
 pub const PATTERNS: &[Pattern] =
     &[("branch in a loop", branch_in_loop), ("layers in branches", layers_in_branches)];
 
@@ -16,7 +16,7 @@ fn condition(b: &mut GraphBuilder, x: ValueId) -> ValueId {
     b.op("Greater", "positive", &[sum, zero], [])
 }
 
-/// Brings a value from around a graph into it.
+/// Captures a value of the outer graph.
 fn capture(outer: &Graph, inner: &mut Graph, value: ValueId) -> ValueId {
     inner.add_value(&outer.value(value).name, ValueKind::Captured(value), None)
 }
@@ -25,7 +25,7 @@ fn untyped(graph: &mut Graph, name: &str) -> ValueId {
     graph.add_input(name, TensorType { dtype: DataType::F32, shape: None })
 }
 
-/// Nothing says which shape the loop carries.
+/// The loop-carried value has no declared shape.
 fn branch_in_loop(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = images(b);
     let [start, step] = ["start", "step"].map(|name| {

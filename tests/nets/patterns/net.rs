@@ -8,7 +8,7 @@ use onnx_zip::ir::{
 /// A pattern: its name, and how its net is built.
 pub type Pattern = (&'static str, fn(&mut GraphBuilder) -> Vec<ValueId>);
 
-/// Those that need no file of their own.
+/// Patterns that need no file of their own.
 pub const PATTERNS: &[Pattern] = &[
     ("gated", gated),
     ("gated depthwise", gated_depthwise),

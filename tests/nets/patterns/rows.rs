@@ -1,11 +1,11 @@
-//! Layers of which several rows are one channel, and normalisations written out.
+//! Layers with several rows per channel, and normalisations written as single operators.
 
 use onnx_zip::ir::ValueId;
 use onnx_zip::ir::builder::GraphBuilder;
 
 use super::net::{Pattern, conv, halves, images, relu, rest};
 
-/// All of them.
+/// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
     ("gates between values", alternating),
     ("halves with slopes of their own", sloped_halves),
@@ -49,7 +49,7 @@ fn both_signs(b: &mut GraphBuilder) -> Vec<ValueId> {
     vec![rest(b, x, 12)]
 }
 
-/// One square matrix, three times in a row.
+/// A square matrix that is applied three times.
 fn three_times(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = b.input("x", "n,7");
     let (w, bias) = (b.weights("first.w", &[6, 7]), b.weights("first.b", &[6]));
@@ -64,7 +64,7 @@ fn three_times(b: &mut GraphBuilder) -> Vec<ValueId> {
     vec![b.op("Gemm", "head", &[x, w, bias], [("transB", 1.into())])]
 }
 
-/// One group, and the shape that it is taken back to is asked for.
+/// Normalises one group. The `Reshape` back takes its shape from a `Shape` node.
 fn computed_groups(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = images(b);
     let x = conv(b, "first", x, 6, 3);

@@ -7,7 +7,7 @@ use onnx_zip::ir::{DataType, Tensor, ValueId};
 
 use super::net::{Pattern, relu};
 
-/// All of them, which need operator set 21.
+/// The patterns of this file; they need operator set 21.
 pub const PATTERNS: &[Pattern] = &[
     ("weights in four bits", four_bits),
     ("weights in blocks", blocks),

@@ -26,6 +26,7 @@ pub(super) struct Request {
     pub(super) restart: bool,
     pub(super) rows: usize,
     pub(super) kept: usize,
+    pub(super) coherence: f64,
     pub(super) seed: u64,
     pub(super) room: Option<u64>,
     /// Constants of the task's net that have changed since the last request.

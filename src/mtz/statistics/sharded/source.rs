@@ -70,6 +70,7 @@ impl Sharded {
             restart: std::mem::take(&mut self.restarts),
             rows: wanted.limit.rows,
             kept: wanted.limit.kept,
+            coherence: wanted.limit.coherence,
             seed: wanted.limit.seed,
             room: wanted.room,
             changed,

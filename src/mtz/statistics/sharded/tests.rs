@@ -42,7 +42,7 @@ fn both(count: usize, rows: usize, kept: usize) -> Vec<(Statistics, Statistics)>
             layer: joint.layer(own),
             current: joint.task(own.task).model(),
             view: if layer == 0 { View::Original } else { View::WithTargets },
-            limit: RowLimit { rows, kept, seed: 7, part: None },
+            limit: RowLimit { rows, kept, coherence: 1.0, seed: 7, part: None },
             room: Some(1 << 22),
         };
         let a = whole.of_layer(&wanted, &Silent).unwrap();
@@ -153,7 +153,7 @@ fn a_worker_that_takes_over_replies_with_the_same_bytes() {
             layer: joint.layer(own),
             current: changed.task(own.task).model(),
             view: if layer == 0 { View::Original } else { View::WithTargets },
-            limit: RowLimit { rows: 1 << 10, kept: 0, seed: 7, part: None },
+            limit: RowLimit { rows: 1 << 10, kept: 0, coherence: 1.0, seed: 7, part: None },
             room: Some(1 << 22),
         };
         sharded.of_layer(&wanted, &Silent).unwrap();

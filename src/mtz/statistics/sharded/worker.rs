@@ -120,7 +120,13 @@ impl ShardWorker {
         }
         let layer = task.layer(request.layer)?;
         let part = Some(task.part);
-        let limit = RowLimit { rows: request.rows, kept: request.kept, seed: request.seed, part };
+        let limit = RowLimit {
+            rows: request.rows,
+            kept: request.kept,
+            coherence: request.coherence,
+            seed: request.seed,
+            part,
+        };
         let own = TaskLayer { task: TaskId(request.task), layer: LayerId(request.layer) };
         let (view, room) = (request.view, request.room);
         let wanted = Wanted { own, layer, current, view, limit, room };

@@ -44,7 +44,7 @@ pub(super) fn is_built_in() -> bool {
 ///
 /// # Errors
 /// [`ErrorKind::Backend`] naming what is missing: the provider in this build of ONNX Runtime, its
-/// library, the NVIDIA driver, CUDA's libraries, cuDNN, or whatever else a convolution fails on.
+/// library, the NVIDIA driver, CUDA's libraries, cuDNN, or another cause of a failed convolution.
 pub(super) fn check(loaded: &Loaded, number: usize) -> Result<()> {
     if !is_built_in() {
         return Err(unavailable(
