@@ -23,6 +23,9 @@ fn line(parts: &[&[&str]]) -> Vec<String> {
 /// Arguments that make a run short. Plans record the limit of memory, which else follows from the free memory.
 const FEW: [&str; 6] = ["--samples", "4", "--runtime", "tract", "--memory", "1GiB"];
 
+/// What a plan notes would differ from run to run without it.
+const MEMORY: [&str; 2] = ["--memory", "1GB"];
+
 /// The command for the nets of either folder.
 fn both(command: impl Fn(&str) -> Vec<String>) -> (Vec<String>, Vec<String>) {
     (command("OLD"), command("NEW"))
@@ -48,7 +51,7 @@ fn a_merge_leaves_the_old_model_or_the_new_one() {
     let (old, new) = both(|nets| {
         let [a, b] = ["a", "b"].map(|name| format!("{nets}/{name}.onnx"));
         let merge = ["merge", &a, &b, "-o", "joint.onnx", "--name", "a", "--name", "b"];
-        line(&[&merge, &["--report", "joint.html", "--save-plan", "joint.json"], &FEW])
+        line(&[&merge, &["--report", "joint.html", "--save-plan", "joint.toml"], &MEMORY, &FEW])
     });
     lab.endure(Some(&old), &new, Together::Each);
 }
@@ -85,7 +88,7 @@ fn a_frontier_leaves_old_files_or_new_ones() {
     let (old, new) = both(|nets| {
         let [a, b] = ["a", "b"].map(|name| format!("{nets}/{name}.onnx"));
         let frontier = ["frontier", &a, &b, "--points", "2", "--data", "OLD/x.npy"];
-        line(&[&frontier, &["--report", "curve.html", "--plans", "curve"], &FEW])
+        line(&[&frontier, &["--report", "curve.html", "--plans", "curve"], &MEMORY, &FEW])
     });
     lab.endure(Some(&old), &new, Together::Each);
 }
