@@ -40,6 +40,9 @@ pub enum DataType {
 }
 
 impl DataType {
+    /// Signed 4-bit integers, two to a byte.
+    pub const I4: DataType = DataType::Other(22);
+
     /// The type of strings.
     pub const STRING: DataType = DataType::Other(8);
 
@@ -171,6 +174,9 @@ impl Tensor {
 
     /// Integers of type `dtype`; `None` if one of them does not fit.
     pub fn from_ints(dtype: DataType, array: &ArrayD<i64>) -> Option<Tensor> {
+        if dtype == DataType::I4 {
+            return Self::from_nibbles(array);
+        }
         let bytes = |v: &i64| -> Option<Vec<u8>> {
             Some(match dtype {
                 DataType::I64 => v.to_le_bytes().to_vec(),
@@ -186,6 +192,16 @@ impl Tensor {
         };
         let data: Option<Vec<Vec<u8>>> = array.iter().map(bytes).collect();
         Some(Tensor { dtype, dims: array.shape().to_vec(), data: data?.concat().into() })
+    }
+
+    fn from_nibbles(array: &ArrayD<i64>) -> Option<Tensor> {
+        let values: Vec<i64> = array.iter().copied().collect();
+        let nibble = |v: i64| (-8..8).contains(&v).then_some((v & 15) as u8);
+        let byte = |pair: &[i64]| {
+            Some(nibble(*pair.first()?)? | nibble(pair.get(1).copied().unwrap_or(0))? << 4)
+        };
+        let data: Option<Vec<u8>> = values.chunks(2).map(byte).collect();
+        Some(Tensor { dtype: DataType::I4, dims: array.shape().to_vec(), data: data?.into() })
     }
 
     /// Element type and shape.
@@ -277,6 +293,12 @@ impl Tensor {
             DataType::U32 => chunks(raw).map(|b| i64::from(u32::from_le_bytes(b))).collect(),
             DataType::U16 => chunks(raw).map(|b| i64::from(u16::from_le_bytes(b))).collect(),
             DataType::U8 | DataType::Bool => raw.iter().map(|b| i64::from(*b)).collect(),
+            DataType::I4 => {
+                // The upper half of a byte keeps its sign when it is moved down.
+                let signed = |b: u8| i64::from((b as i8) >> 4);
+                let both = raw.iter().flat_map(|b| [signed(b << 4), signed(*b)]);
+                both.take(self.len()).collect()
+            }
             _ => return None,
         })
     }
@@ -332,6 +354,16 @@ mod tests {
         assert_eq!(part.to_f32().unwrap().into_iter().collect::<Vec<_>>(), [3., 4., 5., 6.]);
         assert_eq!(part.dims, [2, 2]);
         assert_eq!(tensor.rows(2..4), None);
+    }
+
+    #[test]
+    fn numbers_of_4_bits_round_trip() {
+        let values = ArrayD::from_shape_vec(IxDyn(&[3, 3]), vec![-8i64, 7, 0, -1, 1, 5, -5, 3, -3]);
+        let values = values.unwrap();
+        let tensor = Tensor::from_ints(DataType::I4, &values).unwrap();
+        assert_eq!((tensor.data.len(), tensor.data[0]), (5, 0x78));
+        assert_eq!(tensor.to_i64().unwrap(), values.iter().copied().collect::<Vec<_>>());
+        assert_eq!(Tensor::from_ints(DataType::I4, &(&values * 2)), None);
     }
 
     #[test]

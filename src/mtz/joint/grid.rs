@@ -15,7 +15,7 @@ pub(super) fn rounded(
     axis: usize,
 ) -> Option<(Array2<f32>, Codes)> {
     let (dtype, most) = match before.dtype {
-        DataType::I8 | DataType::U8 => (DataType::I8, f64::from(i8::MAX)),
+        DataType::I4 | DataType::I8 | DataType::U8 => (DataType::I8, f64::from(i8::MAX)),
         DataType::I16 | DataType::U16 => (DataType::I16, f64::from(i16::MAX)),
         _ => return None,
     };

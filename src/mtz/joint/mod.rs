@@ -1,5 +1,6 @@
 //! The joint model: task nets, their shared neurons, and the layout that follows from them.
 
+mod based;
 mod common_weights;
 mod fused;
 mod grid;
@@ -11,6 +12,7 @@ mod task;
 mod thin;
 mod tied;
 
+pub(crate) use based::{Based, Difference, added, may_have_difference};
 pub use layout::{Block, Owner};
 pub use model::{Fused, JointModel, Neuron, Sharing};
 pub use task::Task;

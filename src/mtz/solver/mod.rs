@@ -2,8 +2,10 @@
 
 pub mod channelwise;
 pub mod cholesky;
+pub(crate) mod correction;
 mod damping;
 pub mod diagonal;
+pub mod difference;
 mod distances;
 pub mod fuse;
 pub mod hessian;
