@@ -16,7 +16,7 @@ use onnx_zip::progress::Silent;
 use onnx_zip::runtime::{self, ModelSource, RuntimeOptions};
 use onnx_zip::zipper::{self, Calibration, Input};
 
-/// What the command line takes at most, unless told otherwise.
+/// The default of the command line's `--samples`.
 const SAMPLES: usize = 10_000;
 
 fn main() -> Result<()> {

@@ -1,7 +1,7 @@
 """How the time of plans and merges grows with samples, nodes, tasks and width.
 
     make scaling          # a few minutes
-    make scaling LARGE=1  # up to 16 000 samples, 100 000 nodes, 256 tasks and 16 384 neurons
+    make scaling LARGE=1  # up to 64 000 samples, 100 000 nodes, 256 tasks and 16 384 neurons
 
 Times are processor times of the whole command, so that other work on the machine counts little. The
 exponent is that between the two largest sizes: 1 means twice the size takes twice the time.
@@ -111,7 +111,7 @@ def by_width(folder, count):
 
 # What grows, its sizes in the short run and in the long one, and whether time must be linear in it.
 CASES = [
-    ("samples", by_samples, [4000, 16_000], [1000, 4000, 16_000], True),
+    ("samples", by_samples, [8000, 32_000], [1000, 4000, 16_000, 64_000], True),
     ("nodes (Identity), plan", by_identities, [3000, 30_000], [1000, 10_000, 100_000], True),
     ("nodes (MatMul), plan", by_products, [500, 5000], [1000, 10_000], True),
     ("tasks", by_tasks, [16, 64], [2, 16, 64, 256], True),

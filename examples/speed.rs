@@ -1,21 +1,20 @@
-//! Times a merge against the runtime passes and the matrix work that it cannot do without.
+//! Compares the time of a merge with the time of its necessary runtime passes and matrix work alone.
 //!
-//!     cargo run --release --example speed [lenet5|stack] [--repeat N]
+//!     cargo run --release --example speed [lenet5|stack|vgg16] [--repeat N]
 //!
-//! Everything is measured in one process, one after the other. What counts is the ratio: the whole
-//! merge, from models in memory to the bytes of the joint model, over the sum of
+//! Everything is measured in one process, one after the other. The result is a ratio: the time of the
+//! whole merge, from models in memory to the bytes of the joint model, over the sum of the times of
 //! - the nets' forward passes over the calibration data, four in all (each original and each zipped
 //!   net), and the backward passes behind the sensitivities, in whole nets that are loaded once;
 //! - bare products of the sizes of the Gram matrices (one half of each, they are symmetric) and the
-//!   cross-moments, on rows that lie ready in memory; and one Cholesky factor with its solves for
+//!   cross-moments, on rows that are ready in memory; and one Cholesky factor with its solves for
 //!   each refit and for each pair of layers.
 //!
 //! Uneven sensitivities take six more factors for each pair of layers, with half solves for all
-//! neurons. They are told apart ("levels"), and a second ratio counts them among what a merge
-//! cannot do without.
+//! neurons. They are listed separately ("levels"), and a second ratio counts them as necessary work.
 //!
-//! The best of all repetitions counts, on both sides. Besides the time that passes, the processors' time
-//! is told, which is steadier on a machine that does other work too.
+//! The best of all repetitions counts, on both sides. Processor time is printed beside elapsed time; it
+//! is steadier on a machine with other load.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -48,7 +47,7 @@ const BATCH: usize = 128;
 /// Rows of one product; larger ones are no faster.
 const ROWS: usize = 2048;
 
-/// Samples behind sensitivities, as in a merge.
+/// Samples for sensitivities, as in a merge.
 const SENSITIVITY_SAMPLES: usize = 2048;
 
 /// Ratios of sensitivities at which costs are computed.
@@ -57,7 +56,7 @@ const LEVELS: usize = 7;
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let asked_for = |name| {
-        let cases = ["lenet5", "stack"];
+        let cases = ["lenet5", "stack", "vgg16"];
         let named = arguments.iter().any(|a| cases.contains(&a.as_str()));
         !named || arguments.iter().any(|a| a == name)
     };
@@ -70,6 +69,9 @@ fn main() -> Result<()> {
     }
     if asked_for("stack") {
         stacks(&backend)?.report(&backend, repeat)?;
+    }
+    if asked_for("vgg16") {
+        vgg16(&backend)?.report(&backend, repeat)?;
     }
     Ok(())
 }
@@ -93,25 +95,54 @@ fn lenet5(backend: &Arc<dyn Backend>) -> Result<Case> {
     Ok(Case { name: "LeNet-5", nets, data: [data.clone(), data], options: MergeOptions::default() })
 }
 
-/// Two stacks of eight 3×3 convolutions of 64 to 512 channels over 32×32 pixels, pooled after every
-/// second, with random weights; 1024 made-up images, 16 rows of each and layer.
+/// Two stacks of eight 3×3 convolutions of 64 to 512 channels over 32×32 pixels, with pooling after every
+/// second one and random weights; 1024 random images, 16 rows per image and layer.
 fn stacks(backend: &Arc<dyn Backend>) -> Result<Case> {
-    const SAMPLES: usize = 1024;
-    let nets = [stack("a", 2), stack("b", 3)];
+    let layers = [64, 64, 128, 128, 256, 256, 512, 512].map(Some);
+    let layers: Vec<_> = layers.chunks(2).flat_map(|pair| [pair[0], pair[1], None]).collect();
+    let nets = [("a", 2), ("b", 3)].map(|(name, seed)| stack(name, seed, 32, &layers, &[10]));
+    made_up("conv stack to 512 channels", nets, 32, 1024, backend)
+}
+
+/// Two VGG-16 of random weights, of 1000 and 40 classes, with 256 made-up images of 64×64 pixels.
+fn vgg16(backend: &Arc<dyn Backend>) -> Result<Case> {
+    let blocks = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)];
+    let block = |(count, width)| std::iter::repeat_n(Some(width), count).chain([None]);
+    let layers: Vec<_> = blocks.into_iter().flat_map(block).collect();
+    let net = |(name, seed, classes)| stack(name, seed, 64, &layers, &[4096, 4096, classes]);
+    made_up("VGG-16", [("a", 4, 1000), ("b", 5, 40)].map(net), 64, 256, backend)
+}
+
+/// Nets with made-up images, of which each layer takes 16 rows.
+fn made_up(
+    name: &'static str,
+    nets: [Model; 2],
+    size: usize,
+    samples: usize,
+    backend: &Arc<dyn Backend>,
+) -> Result<Case> {
     let mut random = ChaCha8Rng::seed_from_u64(1);
-    let images =
-        Array4::from_shape_simple_fn((SAMPLES, 3, 32, 32), || random.random_range(-1.0f32..1.0));
+    let images = Array4::from_shape_simple_fn((samples, 3, size, size), || {
+        random.random_range(-1.0f32..1.0)
+    });
     let failed = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Io, e.to_string());
     let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
     let path = folder.path().join("images.npy");
     ndarray_npy::write_npy(&path, &images).map_err(|e| failed(&e))?;
     let data = Dataset::open(&path, loaded(&nets[0], backend)?.inputs(), &DataOptions::default())?;
-    let options = MergeOptions { max_rows: 16 * SAMPLES, ..MergeOptions::default() };
-    Ok(Case { name: "conv stack to 512 channels", nets, data: [data.clone(), data], options })
+    let options = MergeOptions { max_rows: 16 * samples, ..MergeOptions::default() };
+    Ok(Case { name, nets, data: [data.clone(), data], options })
 }
 
-/// Weights are drawn so that activations keep their scale from layer to layer.
-fn stack(name: &str, seed: u64) -> Model {
+/// 3×3 convolutions of the given channels, `None` for pooling, and fully connected layers. Weights are
+/// drawn so that activations keep their scale from layer to layer.
+fn stack(
+    name: &str,
+    seed: u64,
+    size: usize,
+    convolutions: &[Option<usize>],
+    connected: &[usize],
+) -> Model {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut weights = |dims: &[usize]| {
         let bound = (6.0 / dims[1..].iter().product::<usize>() as f32).sqrt();
@@ -119,22 +150,32 @@ fn stack(name: &str, seed: u64) -> Model {
         Tensor::from_f32(&ArrayD::from_shape_simple_fn(IxDyn(dims), drawn))
     };
     let mut b = GraphBuilder::new(name, 17);
-    let mut x = b.input("x", "batch,3,32,32");
-    let mut channels = 3;
-    for (i, width) in [64, 64, 128, 128, 256, 256, 512, 512].into_iter().enumerate() {
+    let mut x = b.input("x", &format!("batch,3,{size},{size}"));
+    let (mut channels, mut size) = (3, size);
+    for (i, layer) in convolutions.iter().enumerate() {
+        let Some(width) = *layer else {
+            let window = [("kernel_shape", [2, 2].into()), ("strides", [2, 2].into())];
+            x = b.op("MaxPool", &format!("pool{i}"), &[x], window);
+            size /= 2;
+            continue;
+        };
         let w = b.constant(&format!("{name}.w{i}"), weights(&[width, channels, 3, 3]));
         let bias = b.weights(&format!("{name}.b{i}"), &[width]);
         x = b.op("Conv", &format!("conv{i}"), &[x, w, bias], [("pads", [1, 1, 1, 1].into())]);
         x = b.op("Relu", &format!("relu{i}"), &[x], []);
-        if i % 2 == 1 {
-            let window = [("kernel_shape", [2, 2].into()), ("strides", [2, 2].into())];
-            x = b.op("MaxPool", &format!("pool{i}"), &[x], window);
-        }
         channels = width;
     }
     x = b.op("Flatten", "flat", &[x], []);
-    let w = b.constant(&format!("{name}.fc"), weights(&[10, 2048]));
-    x = b.op("Gemm", "fc", &[x, w], [("transB", 1.into())]);
+    let mut inputs = channels * size * size;
+    for (i, width) in connected.iter().enumerate() {
+        let w = b.constant(&format!("{name}.fc{i}"), weights(&[*width, inputs]));
+        let bias = b.weights(&format!("{name}.fb{i}"), &[*width]);
+        x = b.op("Gemm", &format!("fc{i}"), &[x, w, bias], [("transB", 1.into())]);
+        if i + 1 < connected.len() {
+            x = b.op("Relu", &format!("fr{i}"), &[x], []);
+        }
+        inputs = *width;
+    }
     b.build(&[x])
 }
 
@@ -142,7 +183,7 @@ fn loaded(net: &Model, backend: &Arc<dyn Backend>) -> Result<Box<dyn Session>> {
     backend.load(ModelSource::Bytes(&onnx::encode(net)?))
 }
 
-/// Seconds of everything that is measured, by one clock.
+/// Seconds of each measured part, by one clock.
 #[derive(Clone, Copy)]
 struct Times {
     merge: f64,
@@ -191,7 +232,7 @@ impl Case {
         Ok(())
     }
 
-    /// Times by both clocks: what has passed, and what all processors spent.
+    /// Times by both clocks: elapsed time and processor time.
     fn measure(&self, backend: &Arc<dyn Backend>) -> Result<([Times; 2], Outcome)> {
         let prepared = self.prepare()?;
         let taps = self.taps(&prepared)?;
@@ -277,7 +318,7 @@ impl Case {
     }
 }
 
-/// The least of each time.
+/// The minimum of each time.
 fn fastest(runs: impl Iterator<Item = Times>) -> Times {
     let least = |a: Times, b: Times| Times {
         merge: a.merge.min(b.merge),
@@ -299,15 +340,15 @@ fn fastest(runs: impl Iterator<Item = Times>) -> Times {
     runs.fold(longest, least)
 }
 
-/// Seconds that pass and that all processors spend.
+/// Elapsed seconds and processor seconds.
 fn time(work: impl FnOnce() -> Result<()>) -> Result<[f64; 2]> {
     let (start, spent) = (Instant::now(), processor_seconds());
     work()?;
     Ok([start.elapsed().as_secs_f64(), processor_seconds() - spent])
 }
 
-/// What all threads of this process have spent, in user and system mode, where the system tells it.
-/// Unlike the time that passes, it hardly depends on what else the machine does.
+/// Processor time of all threads of this process, in user and system mode, if the system reports it.
+/// Unlike elapsed time, it hardly depends on other load of the machine.
 fn processor_seconds() -> f64 {
     const TICKS_PER_SECOND: f64 = 100.0;
     let told = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -324,6 +365,10 @@ fn bare_products(site: &SiteRecord, taps: usize) {
         let rows = *rows as usize;
         let width = site.inputs[task] * taps;
         let x = Array2::<f32>::from_elem((ROWS.min(rows), width), 0.5);
+        if in_samples(site, width) {
+            black_box(x.dot(&x.t()));
+            continue;
+        }
         let y = Array2::<f32>::from_elem((x.nrows(), site.neurons[task]), 0.5);
         let half = x.slice(s![.., ..width.div_ceil(2)]);
         (0..rows.div_ceil(ROWS)).into_par_iter().for_each(|_| {
@@ -339,21 +384,36 @@ fn bare_solves(site: &SiteRecord, taps: usize, refits: bool) -> Result<()> {
         return Ok(());
     }
     for (task, neurons) in site.neurons.iter().enumerate() {
-        let width = site.inputs[task] * taps + 1;
-        let h = Array2::<f64>::eye(width) * 2.0;
-        let weights = Array2::<f64>::ones((width, *neurons));
         let shares = usize::from(task == 0);
-        for _ in 0..shares + usize::from(refits) {
+        for tasks in
+            std::iter::repeat_n(2, shares).chain(std::iter::repeat_n(1, usize::from(refits)))
+        {
+            let width = order(site, site.inputs[task] * taps + 1, tasks);
+            let h = Array2::<f64>::eye(width) * 2.0;
+            let weights = Array2::<f64>::ones((width, *neurons));
             black_box(Spd::factor(h.view(), 0.0)?.solve(weights.view()));
         }
     }
     Ok(())
 }
 
+/// Whether a layer's rows are kept as they are, since all tasks' are fewer than its inputs.
+fn in_samples(site: &SiteRecord, width: usize) -> bool {
+    site.rows.iter().sum::<u64>() as usize <= width
+}
+
+/// The size of the matrix of so many tasks at a layer of `width` inputs: that of its inputs, or of rows.
+fn order(site: &SiteRecord, width: usize, tasks: usize) -> usize {
+    match in_samples(site, width) {
+        true => site.rows.iter().take(tasks).sum::<u64>() as usize,
+        false => width,
+    }
+}
+
 /// The factors and half solves at further ratios of sensitivities of one pair of layers.
 fn bare_levels(site: &SiteRecord, taps: usize) -> Result<()> {
     let (Some(_), Some(inputs)) = (site.rows.first(), site.inputs.first()) else { return Ok(()) };
-    let width = inputs * taps + 1;
+    let width = order(site, inputs * taps + 1, site.rows.len());
     let h = Array2::<f64>::eye(width) * 2.0;
     let weights = Array2::<f64>::ones((width, site.neurons.iter().sum()));
     for _ in 1..LEVELS {

@@ -6,7 +6,7 @@ use onnx_zip::ir::{
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// One change: what is done, where, and with which number.
+/// One change: its kind, its places, and a number.
 #[derive(Debug, Clone)]
 pub struct Change {
     kind: usize,
@@ -24,7 +24,7 @@ pub fn change() -> impl Strategy<Value = Change> {
     })
 }
 
-/// Numbers that sizes, axes and counts are likely to be, and those that they must not be.
+/// Likely and invalid values of sizes, axes and counts.
 fn number() -> impl Strategy<Value = i64> {
     let extremes = prop::sample::select(vec![
         i64::MIN,
@@ -42,7 +42,7 @@ fn number() -> impl Strategy<Value = i64> {
     prop_oneof![4 => -3i64..12, 1 => 12i64..300, 2 => extremes]
 }
 
-/// The model with all changes made, as far as they can be.
+/// The model with all changes that are possible.
 pub fn changed(original: &Model, changes: &[Change]) -> Model {
     let mut model = original.clone();
     for change in changes {
@@ -334,7 +334,7 @@ fn rename_operator(model: &mut Model, places: &[Index; 3], _: i64) -> Option<()>
     Some(())
 }
 
-/// What read the node's first output reads its first input instead.
+/// Makes consumers of the node's first output read its first input instead.
 fn remove_node(model: &mut Model, places: &[Index; 3], _: i64) -> Option<()> {
     let id = node(&model.graph, &places[0])?;
     let (input, output) = (model.graph.node(id).input(0)?, model.graph.node(id).output(0)?);
@@ -407,7 +407,7 @@ fn set_opset(model: &mut Model, places: &[Index; 3], number: i64) -> Option<()> 
     Some(())
 }
 
-/// Feeds what was a constant.
+/// Turns a constant into an input.
 fn input_from_constant(model: &mut Model, places: &[Index; 3], _: i64) -> Option<()> {
     let (id, tensor) = constant(&model.graph, &places[0])?;
     let shape = tensor.dims.iter().map(|d| Dim::Known(*d)).collect();

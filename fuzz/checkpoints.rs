@@ -18,7 +18,7 @@ use super::models::{merged, of_corpus};
 /// Steps of the training that writes the checkpoint.
 const ITERATIONS: usize = 2;
 
-/// What is trained.
+/// The nets and samples of the training.
 struct Training {
     joint: JointModel,
     teachers: Vec<Model>,
@@ -43,7 +43,7 @@ fn training() -> &'static Training {
     })
 }
 
-/// Trains for so many steps, with a checkpoint.
+/// Trains for `iterations` steps with a checkpoint.
 fn train(path: &Path, iterations: usize, resume: bool) -> Result<()> {
     let Training { joint, teachers, data, backend } = training();
     let lesson =
@@ -52,7 +52,7 @@ fn train(path: &Path, iterations: usize, resume: bool) -> Result<()> {
     retrain(&mut joint.clone(), &lesson, &options, &Silent).map(drop)
 }
 
-/// A sound checkpoint.
+/// A valid checkpoint.
 pub fn seed() -> &'static [u8] {
     static ONE: OnceLock<Vec<u8>> = OnceLock::new();
     ONE.get_or_init(|| {

@@ -19,7 +19,7 @@ pub const KINDS: usize = NAMES.len();
 
 const NAMES: &[&str] = &["a.gram", "a.npz", "a.npy", "images/a.png", "images/a.jpg"];
 
-/// A sound file of a kind.
+/// A valid file of a kind.
 pub fn seed(kind: usize) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let array = Array4::from_shape_fn((2, 1, 6, 5), |(n, _, y, x)| (n + y * x) as f32);
@@ -48,7 +48,7 @@ pub fn seed(kind: usize) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// What is done with a file of a kind.
+/// Reads a file of a kind.
 pub fn read(kind: usize, bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(NAMES[kind]);

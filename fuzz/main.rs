@@ -1,11 +1,10 @@
-//! Whatever is read, the program answers: with a result or with an error, in time, in memory.
+//! For any input, the program gives a result or an error, within bounds of time and memory.
 //!
-//! Models are changed in the ways in which exporters, editing by hand and malice change them; other
-//! files byte by byte. Seeds are the fixtures, and every file of `fixtures/hostile` is replayed as it is.
-//! `cargo test` tries a few hundred changes, the same every time. With `ONNX_ZIP_FUZZ_MINUTES` every
-//! target goes on with others for so long (`make fuzz MINUTES=10`); `ONNX_ZIP_FUZZ_SEED` names the first
-//! of them, for a run that can be repeated. What fails is made as small as can be and printed; the file
-//! is left in `target/tmp/fuzz`.
+//! Models are changed as by exporters, by hand or by malice; other files byte by byte. Seeds are the
+//! fixtures. Every file of `fixtures/hostile` is replayed unchanged. `cargo test` tries a few hundred
+//! changes, the same every time. With `ONNX_ZIP_FUZZ_MINUTES`, every target tries other changes for
+//! that long (`make fuzz MINUTES=10`). `ONNX_ZIP_FUZZ_SEED` sets the first seed, to repeat a run. A
+//! failing case is shrunk and printed, and its file stays in `target/tmp/fuzz`.
 
 mod changes;
 mod checkpoints;
@@ -15,6 +14,7 @@ mod watch;
 
 use onnx_zip::ir::Model;
 use onnx_zip::onnx;
+use onnx_zip::runtime::{self, RuntimeChoice, RuntimeOptions};
 use proptest::prelude::*;
 
 use self::changes::{Change, change, changed};
@@ -27,6 +27,8 @@ fn files_of_the_corpus_are_answered() {
             let Ok(model) = onnx::decode(bytes.clone().into(), None, &name) else { return };
             models::plan(model.clone(), &models::seed(0));
             models::plan(model.clone(), &model);
+            models::merge(model.clone(), &model, RuntimeChoice::Tract);
+            models::restore(&model);
         });
     }
 }
@@ -58,11 +60,22 @@ fn changed_models_are_planned() {
 
 #[test]
 fn changed_models_are_merged() {
-    fuzz("merge", cases(), |(seed, changes)| {
-        let original = models::any_seed(seed);
-        let Some((bytes, model)) = written(&original, changes) else { return };
-        within_bounds("merge", &bytes, || models::merge(model, &original));
+    fuzz("merge", cases(), |(seed, changes)| merge("merge", RuntimeChoice::Tract, seed, changes));
+}
+
+#[test]
+fn changed_models_are_merged_in_onnx_runtime() {
+    let ort = RuntimeOptions { choice: RuntimeChoice::Ort, ..RuntimeOptions::default() };
+    runtime::open(&ort).expect("ONNX Runtime is found: run `make setup`");
+    fuzz("merge-ort", cases(), |(seed, changes)| {
+        merge("merge-ort", RuntimeChoice::Ort, seed, changes);
     });
+}
+
+fn merge(target: &str, choice: RuntimeChoice, seed: &prop::sample::Index, changes: &[Change]) {
+    let original = models::any_seed(seed);
+    let Some((bytes, model)) = written(&original, changes) else { return };
+    within_bounds(target, &bytes, || models::merge(model, &original, choice));
 }
 
 #[test]
@@ -97,7 +110,7 @@ fn changed_statistics_and_samples_are_read() {
 fn training_resumes_from_changed_checkpoints() {
     checkpoints::resume(checkpoints::seed());
     let edits = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4);
-    // What stands at the beginning says what the rest is.
+    // The header describes the rest of the file, so half of the edits change the header.
     fuzz("checkpoint", (edits, any::<bool>()), |(edits, is_header)| {
         let mut bytes = checkpoints::seed().to_vec();
         let reach = if *is_header { bytes.len().min(1024) } else { bytes.len() };
@@ -110,7 +123,7 @@ fn training_resumes_from_changed_checkpoints() {
     });
 }
 
-/// A seed, and what is changed in it.
+/// A seed, and its changes.
 fn cases() -> impl Strategy<Value = (prop::sample::Index, Vec<Change>)> {
     (any::<prop::sample::Index>(), changes_of_models())
 }
@@ -119,7 +132,7 @@ fn changes_of_models() -> impl Strategy<Value = Vec<Change>> {
     proptest::collection::vec(change(), 1..6)
 }
 
-/// The changed model as a file, and as it is read back; `None` where it cannot be.
+/// The changed model as a file, and as read back; `None` if it cannot be written or read.
 fn written(original: &Model, changes: &[Change]) -> Option<(Vec<u8>, Model)> {
     let bytes = onnx::encode(&changed(original, changes)).ok()?;
     let model = onnx::decode(bytes.clone().into(), None, "changed").ok()?;

@@ -1,4 +1,4 @@
-//! Running cases: how many, how long, and in how much memory.
+//! Runs cases, within bounds of number, time and memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-/// Cases of a target where no time is given.
+/// Default number of cases per target.
 const CASES: u32 = 150;
 
-/// What one case may take. The machine may be busy with other tests.
+/// Time limit of one case. It is generous, since the machine may be busy with other tests.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Bytes that the process may have taken at most after a case.
+/// Limit of the process's peak memory in bytes after a case.
 const MOST_MEMORY: u64 = 2 << 30;
 
 /// Runs a target on changes from `cases`.
@@ -36,7 +36,7 @@ where
             Ok(())
         });
         if let Err(TestError::Fail(reason, case)) = outcome {
-            // Once more, so that its file is the one that is left.
+            // Runs the smallest case again, so that its file stays.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&case)));
             panic!("{target}: {reason}\n{case:#?}\nsee {}", place(target).display());
         }
@@ -48,13 +48,13 @@ where
     }
 }
 
-/// Runs one case and makes sure that it came to an end in time and in memory. What it reads is left in
-/// a file, in case it takes the process down.
+/// Runs one case, and asserts that it ends within the bounds of time and memory. Writes its input into a
+/// file first, in case it crashes the process.
 pub fn within_bounds(target: &str, bytes: &[u8], case: impl FnOnce()) {
     let place = place(target);
     fs::create_dir_all(place.parent().unwrap_or(Path::new("."))).expect("a folder for cases");
     fs::write(&place, bytes).expect("the case is kept");
-    // Forgets the peak of the cases before.
+    // Resets the peak of earlier cases.
     let _ = fs::write("/proc/self/clear_refs", "5");
     let start = Instant::now();
     case();
@@ -64,7 +64,7 @@ pub fn within_bounds(target: &str, bytes: &[u8], case: impl FnOnce()) {
     assert!(peak < MOST_MEMORY, "it takes {peak} bytes");
 }
 
-/// The most memory that the process had, where the system tells.
+/// The peak memory of the process, if the system reports it.
 fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

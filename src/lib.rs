@@ -144,7 +144,7 @@ pub use api::{
     verify, worker,
 };
 pub use calib::data::Arrays;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Hint, Result};
 pub use progress::{Progress, Silent};
 pub use report::Report;
 pub use runtime::HostArray;

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     ExitCode::from(match cli::run(std::env::args_os()) {
         Ok(status) => status.code(),
         Err(error) => {
-            // Where not even this can be written, the exit code must do.
+            // If standard error cannot be written, the exit code must do.
             let _ = writeln!(io::stderr(), "error: {}", error.with_flags());
             cli::error_code(&error)
         }

@@ -1,6 +1,6 @@
 //! Progress reporting and cancellation.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 
 /// Receives the progress of long work, and may cancel it.
 ///
@@ -46,6 +46,11 @@ pub trait Progress: Sync {
         self.note(message);
     }
 
+    /// Words the options that a remark names: as fields of the library's options, or keywords of Python.
+    fn worded(&self, remark: &Hint) -> String {
+        remark.in_fields()
+    }
+
     /// Whether the user asked to stop.
     fn stopped(&self) -> bool;
 
@@ -88,6 +93,10 @@ impl Progress for Unheard<'_> {
 
     fn warn(&self, message: &str) {
         self.0.warn(message);
+    }
+
+    fn worded(&self, remark: &Hint) -> String {
+        self.0.worded(remark)
     }
 
     fn stopped(&self) -> bool {

@@ -24,6 +24,7 @@ mod corrections;
 mod decisions;
 mod equal;
 mod error_limit;
+mod extents;
 mod frontier;
 mod goal;
 mod importance;
@@ -39,6 +40,7 @@ pub use frontier::{FrontierPoint, frontier, knee};
 pub use goal::{Goal, merge_for};
 use importance::Importance;
 pub use plan_file::{FileRecord, LayerRecord, PlanFile, Weights};
+pub(crate) use prepare::check_several;
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
 pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
@@ -56,11 +58,11 @@ pub struct Calibration {
     /// Stored statistics of the original nets, per task, or empty. Used with
     /// [`crate::mtz::options::Passes::One`].
     pub stored: Vec<LayerMoments>,
-    /// Samples per batch; smaller where a model fixes its batch size.
+    /// Samples per batch, unless a model fixes its batch size.
     pub batch: usize,
     /// Memory limit for kept activations, in bytes per task.
     pub memory: u64,
-    /// Shards of the samples with their workers; `None` to take statistics in this process.
+    /// Shards of the samples with their workers; `None` to compute statistics in this process.
     pub shards: Option<Sharding>,
 }
 
@@ -120,8 +122,8 @@ pub fn merge(
     merge_decided(prepared, None, &Job::new(calibration, options, progress))
 }
 
-/// Merges prepared nets, with retraining where the job has it. `decisions` of an earlier merge take
-/// the place of new ones.
+/// Merges prepared nets, with retraining if the job retrains. `decisions` of an earlier merge replace
+/// new ones.
 ///
 /// # Errors
 /// As [`merge`], [`crate::retrain::retrain`] and [`Prepared::decide`].

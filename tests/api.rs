@@ -1,4 +1,4 @@
-//! The façade of the library: what is in it, and that it does what it says.
+//! The façade of the library: its items, and its behaviour.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ fn a_joint_model_is_saved_opened_and_taken_apart() {
     let error = opened.extract("c", at("c.onnx"), &Silent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(Joint::open(at("a.onnx")).is_err());
-    // Files of the library's own go with the last clone.
+    // Temporary files are removed with the last clone.
     let (own, clone) = (joint.path().to_owned(), joint.clone());
     drop(joint);
     assert!(own.exists());
@@ -82,8 +82,8 @@ fn models_are_told_about_without_data() {
     assert_eq!((file.sha256, file.layers), (memory.sha256, memory.layers));
 }
 
-/// What users may rely on. A version may add to this list; one that takes a line away, or changes it, breaks
-/// what they have built.
+/// The public items that users rely on. A new version may add lines; removing or changing a line is a
+/// breaking change.
 #[test]
 fn the_facade_keeps_what_users_rely_on() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,5 +1,5 @@
-//! Canonical form changes how a model is written, never what it computes: every fixture and every
-//! hand-made graph runs the same before and after, in every backend that can be had.
+//! Canonical form never changes what a model computes: every fixture and every hand-made graph gives the
+//! same outputs before and after, in every available backend.
 
 #[path = "canon/cases.rs"]
 mod cases;
@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 
 const TOLERANCE: f32 = 1e-5;
 
-/// tract, and ONNX Runtime where its library is found.
+/// tract, and ONNX Runtime if its library is found.
 fn backends() -> Vec<Arc<dyn Backend>> {
     [RuntimeChoice::Ort, RuntimeChoice::Tract]
         .into_iter()
@@ -31,7 +31,7 @@ fn backends() -> Vec<Arc<dyn Backend>> {
         .collect()
 }
 
-/// Seeded inputs; the extent that comes first, if open, is `batch`, and those of other names are 32.
+/// Seeded inputs. An open first extent is `batch`; other open extents are 32.
 fn inputs(graph: &Graph, batch: usize) -> Vec<(String, HostArray)> {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let ty = |id: &ValueId| graph.value(*id).ty.clone().unwrap();
@@ -68,8 +68,8 @@ fn run(backend: &dyn Backend, model: &Model, batch: usize) -> Result<Vec<ArrayD<
     Ok(outputs.into_iter().map(float).collect())
 }
 
-/// Runs the original in the first backend that can, and the canonical form in all of them. The
-/// original is not run in all: backends differ in how they read old operator sets.
+/// Runs the original in the first backend that supports it, and the canonical form in all backends. The
+/// original is not run in all, because backends interpret old operator sets differently.
 fn assert_same(name: &str, original: &Model, canonical: &Model, batch: usize) {
     let backends = backends();
     let before = backends.iter().find_map(|b| run(b.as_ref(), original, batch).ok());

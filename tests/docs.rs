@@ -1,4 +1,5 @@
-//! The documentation against the code: what a page says exists, and what exists is on its page.
+//! Compares the documentation with the code: pages name only what exists, and lists on pages are
+//! complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -169,13 +170,13 @@ fn commands_and_options_exist() {
     assert!(unknown.is_empty(), "\n{}", unknown.join("\n"));
 }
 
-/// Whether a line of code calls something else than the tool, which has options of its own.
+/// Whether a line of code calls another program, which has options of its own.
 fn is_of_another_program(words: &[&str], commands: &BTreeSet<String>) -> bool {
     let first = words.iter().find(|w| !w.is_empty()).copied().unwrap_or("");
     !first.starts_with("--") && !commands.contains(first) && !words.contains(&"onnx-zip")
 }
 
-/// The commands of the tool, and the options of all of them.
+/// The commands of the tool, and the options of all commands.
 fn command_line() -> (BTreeSet<String>, BTreeSet<String>) {
     let help = |args: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_onnx-zip")).args(args).output().unwrap();
@@ -202,7 +203,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// Files below a folder, relative to the repository, without what is built or installed.
+/// Files below a folder, relative to the repository, except built and installed ones.
 fn files_below(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -226,7 +227,7 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
     prose.flat_map(|part| part.split("](").skip(1)).filter_map(|rest| rest.split(')').next())
 }
 
-/// What links into a page may name: its headings, and ids.
+/// Valid anchors of links into a page: its headings, and ids.
 fn anchors(text: &str) -> BTreeSet<String> {
     let slug = |heading: &str| -> String {
         let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
@@ -237,7 +238,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.chain(ids.map(str::to_owned)).collect()
 }
 
-/// Lines of code blocks (joined where they go on), and code inside sentences.
+/// Lines of code blocks (with continuation lines joined), and code inside sentences.
 fn code_in(text: &str) -> Vec<String> {
     let mut code = Vec::new();
     for (i, part) in text.split("```").enumerate() {

@@ -1,5 +1,5 @@
-//! Whatever the bytes, reading a model ends in a model or an error, and a model that was read can be
-//! written. Reading samples ends in samples or an error.
+//! Reading any bytes as a model ends in a model or an error, and such a model can be written again.
+//! Reading any bytes as samples ends in samples or an error.
 
 use std::fs;
 use std::io::Write;
@@ -49,7 +49,7 @@ fn valid() -> &'static [u8] {
     })
 }
 
-/// Reads, and if that succeeds, uses everything that was read.
+/// Reads a model, and uses all parts of it if that succeeds.
 fn exercise(bytes: Vec<u8>) {
     let Ok(model) = onnx::decode(bytes.into(), None, "m") else { return };
     let _ = text::dump(&model.graph);
@@ -120,7 +120,7 @@ proptest! {
     }
 }
 
-/// Files of samples, by their format, each with the input that it feeds.
+/// Files of samples: the suffix of the format, the file, and the size of the input that it feeds.
 const SAMPLES: [(&str, &str, usize); 7] = [
     ("digits.npy", "npy", 784),
     ("digits.safetensors", "safetensors", 784),
@@ -143,7 +143,7 @@ fn input(size: usize) -> Port {
     Port { name: "x".into(), dtype: DataType::F32, shape: Some(shape.collect()) }
 }
 
-/// Reads a few samples and all labels from bytes; tells what went wrong.
+/// Reads a few samples and all labels from bytes; returns the error, if any.
 fn read_samples(bytes: &[u8], suffix: &str, size: usize) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("d").with_extension(suffix);
@@ -165,11 +165,11 @@ fn cut_and_spoilt_samples_are_answered() {
         for part in 0..40 {
             let cut = &whole[..whole.len() * part / 40];
             let error = read_samples(cut, suffix, size);
-            // An archive may end behind any sample, and of a sound only the beginning is read.
+            // An archive may end after any sample, and only the beginning of a sound is read.
             let may_do = matches!(suffix, "tar" | "wav");
             assert!(may_do || error.is_some(), "{name} cut at {}", cut.len());
         }
-        // What says most stands in front, and in Parquet and archives at the end.
+        // Headers are at the beginning; those of Parquet and archives at the end.
         for position in (0..200).chain(whole.len() - 700..whole.len()).step_by(7) {
             let mut spoilt = whole.clone();
             spoilt[position] ^= 0xff;

@@ -1,6 +1,6 @@
 //! `src/onnx/proto.rs` is generated from `proto/onnx.proto` and checked in, so that building needs
-//! no protobuf compiler. This test generates it again and compares; with `ONNX_ZIP_BLESS=1` in the
-//! environment it writes the new text instead.
+//! no protobuf compiler. This test generates it again and compares. With `ONNX_ZIP_BLESS=1` in the
+//! environment, it replaces the file instead.
 
 use std::path::Path;
 

@@ -31,7 +31,7 @@ fn decoding_undoes_encoding() {
         let model = onnx::load(&path).unwrap();
         let bytes = onnx::encode(&model).unwrap();
         let again = onnx::decode(bytes.clone().into(), None, &model.name).unwrap();
-        // Values may be numbered anew the first time; what the file says stays the same.
+        // The first round trip may renumber values, but the bytes of the file stay the same.
         assert_eq!(onnx::encode(&again).unwrap(), bytes, "{}", path.display());
         let third = onnx::decode(bytes.into(), None, &model.name).unwrap();
         assert_eq!(third, again, "{}", path.display());

@@ -1,4 +1,4 @@
-//! Types of outputs against ONNX's own inference, and against what the operators really return.
+//! Compares inferred types with ONNX's own inference, and with the values that operators return.
 //!
 //! `scripts/operator_types.py` writes the nodes.
 
@@ -11,7 +11,7 @@ use onnx_zip::onnx::load;
 
 const FILES: [&str; 5] = ["nodes", "nodes_13", "nodes_16", "nodes_17", "nodes_18"];
 
-/// A collection of nodes, with the types that ONNX tells of their outputs taken from them.
+/// A model of single nodes with our inferred types, and the types of its outputs as inferred by ONNX.
 fn nodes(file: &str) -> (Model, Vec<(ValueId, Option<TensorType>)>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/types/{file}.onnx"));
     let mut model = load(&path).unwrap();
@@ -23,7 +23,7 @@ fn nodes(file: &str) -> (Model, Vec<(ValueId, Option<TensorType>)>) {
     (model, told)
 }
 
-/// Whether `ours` says no less than `theirs`.
+/// Whether `ours` is at least as exact as `theirs`.
 fn covers(ours: Option<&TensorType>, theirs: &TensorType) -> bool {
     let Some(ours) = ours else { return false };
     let knows = |(ours, theirs): (&Dim, &Dim)| match theirs {
@@ -39,7 +39,7 @@ fn covers(ours: Option<&TensorType>, theirs: &TensorType) -> bool {
     shape && ours.dtype == theirs.dtype
 }
 
-/// A type as the metadata writes it.
+/// A type in the notation of the metadata.
 fn whole(ty: &TensorType) -> String {
     let extents: Vec<String> = ty.shape.iter().flatten().map(ToString::to_string).collect();
     format!("{}:{}", ty.dtype.code(), extents.join(","))
@@ -61,7 +61,7 @@ fn no_less_is_told_than_by_onnx() {
             ops.insert(node.op.clone());
             let ours = graph.value(id).ty.as_ref();
             let name = &graph.value(id).name;
-            // Where ONNX is mistaken, the operator is right.
+            // If ONNX's inference is wrong, the operator's result decides.
             let right = ours.is_some_and(|ours| model.metadata.get(name) == Some(&whole(ours)));
             if let Some(theirs) = theirs.filter(|theirs| !right && !covers(ours, theirs)) {
                 less.push(format!("{name}: {} where ONNX says {theirs}", text(ours)));
@@ -100,7 +100,7 @@ fn what_is_told_is_what_operators_return() {
 fn open_values_keep_their_rank() {
     let (model, _) = nodes("nodes");
     let graph = &model.graph;
-    // Outputs whose rank is a value's, not a type's; and those of sequences, which are no tensors.
+    // Outputs whose rank depends on a value, and outputs that are sequences.
     let free =
         ["Reshape", "Squeeze", "Unsqueeze", "ConstantOfShape", "MaxUnpool", "OptionalGetElement"];
     let mut lost: BTreeMap<&str, usize> = BTreeMap::new();

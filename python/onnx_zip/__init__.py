@@ -54,7 +54,7 @@ def merge(models, data=None, *, statistics=None, progress=False, **options):
     ----------
     models : dict or list
         The models: paths, bytes or ``onnx.ModelProto``. The keys of a dict name the tasks; models in a
-        list are called after their files. A joint model counts for all its tasks.
+        list are named after their files. A joint model counts for all its tasks.
     data : optional
         Samples such as the models see: a path (``.npz``, ``.npy`` or a folder of images), an array whose
         first axis counts samples, a dict of arrays by the names of the inputs, a tuple of arrays in the
@@ -77,8 +77,8 @@ def merge(models, data=None, *, statistics=None, progress=False, **options):
     Raises
     ------
     onnx_zip.errors.Error
-        With the sentence that the command line prints. ``RequirementError`` where the joint model is not
-        what ``require`` asks for, which has it as ``joint``.
+        With the sentence that the command line prints. ``RequirementError`` if the joint model does not
+        meet ``require``; its attribute ``joint`` is the joint model.
     """
     found, names = _inputs.models(models)
     sets = _inputs.data(data, names)
@@ -125,9 +125,9 @@ def plan(models, **options):
 def frontier(models, data=None, *, plans=None, keep=None, progress=False, **options):
     """Measure what joint models of several sizes cost each task.
 
-    Merges for sizes from all that can be shared on, and measures each task's error where samples have
-    labels, else how many samples get another class than from the original, or how far outputs are from
-    the original's. Merges after the first reuse its statistics, so they take less time.
+    Merges for several sizes, from full sharing on. Measures each task's error if samples have labels,
+    else the part of samples that get another class than from the original, or the distance of outputs
+    from the original's. Merges after the first reuse its statistics, so they take less time.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def frontier(models, data=None, *, plans=None, keep=None, progress=False, **opti
         As for :func:`merge`.
     plans : str or os.PathLike, optional
         A folder for the plans of all points; ``onnx-zip merge --plan`` makes a joint model from one.
-        Models and samples that are no files are not in it.
+        Plans hold only models and samples that are files.
     keep : str or os.PathLike, optional
         A folder for the joint models of all points, and their plans.
     progress : bool or callable, default: False
@@ -224,7 +224,7 @@ def verify(joint, models, data=None, *, progress=False, **options):
 
 @documented("retrain")
 def retrain(joint, teachers=(), data=None, *, progress=False, **options):
-    """Train a joint model a little more, so that it does what its original models did.
+    """Train a joint model a little more, towards the outputs of its original models.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def retrain(joint, teachers=(), data=None, *, progress=False, **options):
 
 @documented("prune")
 def prune(model, data=None, *, output=None, progress=False, **options):
-    """Leave out the weights that a model's layers can do without.
+    """Remove the weights that a model's layers need least.
 
     Parameters
     ----------
@@ -280,7 +280,7 @@ def prune(model, data=None, *, output=None, progress=False, **options):
     Returns
     -------
     Report or bytes
-        What was left out, where there is an ``output``; else the serialised model.
+        The report of removed weights if there is an ``output``; else the serialised model.
     """
     heard = listener(progress)
     with tempfile.TemporaryDirectory(prefix="onnx-zip-") as folder:
@@ -300,7 +300,7 @@ def prune(model, data=None, *, output=None, progress=False, **options):
 
 @documented("calibrate")
 def calibrate(model=None, data=None, *, output, merge=None, progress=False, **options):
-    """Store the statistics of one model's layer inputs, or add up stored ones.
+    """Store the statistics of one model's layer inputs, or add up stored statistics.
 
     Statistics of several parts of the data add up to those of all of it. ``merge(..., gram=[...])`` takes
     them in place of data.

@@ -1,4 +1,4 @@
-"""Models and samples, in the forms that users have them in."""
+"""Models and samples in all forms that functions take."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ import numpy as np
 from . import _native
 from .errors import DataError, UsageError
 
-# Types that the library does not take, and the nearest ones that hold all their values.
+# Types that the library does not take, and the smallest types that hold all their values.
 _NEAREST = {
     "int16": np.int32,
     "uint16": np.int32,
@@ -18,7 +18,7 @@ _NEAREST = {
 }
 
 
-# Samples that are read from a data set at once.
+# Samples per batch read from a data set.
 _BATCH = 256
 
 
@@ -108,7 +108,7 @@ def _arrays(given):
     """Names, if there are some, and arrays."""
     if isinstance(given, Mapping):
         found = {str(name): array(value) for name, value in given.items()}
-        # Texts and paths beside the samples feed no model.
+        # Texts and paths are not inputs of a model.
         numbers = {name: a for name, a in found.items() if a.dtype.kind not in "OSU"}
         return list(numbers), list(numbers.values())
     if isinstance(given, (tuple, list)):
@@ -117,7 +117,7 @@ def _arrays(given):
 
 
 def array(given):
-    """The same elements in an array that the library takes; no copy where it takes them as they are."""
+    """The elements in an array that the library takes; copied only if necessary."""
     if hasattr(given, "detach"):
         given = given.detach().cpu()
     found = np.asarray(given)

@@ -1,5 +1,6 @@
 """Keywords of the functions: the options of the command line, from its own table."""
 
+import difflib
 import inspect
 import json
 import os
@@ -73,7 +74,7 @@ class Keyword:
         return f"{kind} or list" if self.is_list else kind
 
     def arguments(self, value):
-        """The arguments of the command line that say the same."""
+        """The equivalent arguments of the command line."""
         if value is None or value is False:
             return []
         if self.value is None:
@@ -108,11 +109,13 @@ def keywords(command):
 
 
 def arguments(command, given):
-    """The arguments of the command line for some keywords."""
+    """The arguments of the command line for the given keywords."""
     known = keywords(command)
     for name in given:
         if name not in known:
-            raise TypeError(f"{command}() got an unexpected keyword argument '{name}'")
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean '{near[0]}'?" if near else ""
+            raise TypeError(f"{command}() got an unexpected keyword argument '{name}'{meant}")
     for keyword in known.values():
         if keyword.is_required and given.get(keyword.name) is None:
             raise TypeError(f"{command}() missing a required keyword argument: '{keyword.name}'")

@@ -1,4 +1,4 @@
-"""What long work tells: progress bars, warnings and remarks."""
+"""Progress of long work: bars, warnings and remarks."""
 
 import logging
 import warnings
@@ -7,7 +7,7 @@ logger = logging.getLogger("onnx_zip")
 
 
 class Listener:
-    """Hears nothing but warnings and remarks."""
+    """Reports warnings and remarks only."""
 
     def begin(self, stage, steps):
         """A stage begins."""
@@ -16,7 +16,7 @@ class Listener:
         """One step of the stage is done."""
 
     def status(self, message):
-        """How things stand."""
+        """The state of the stage."""
         logger.info(message)
 
     def note(self, message):
@@ -73,7 +73,7 @@ class Calls(Listener):
 
 
 def listener(progress):
-    """What hears of progress: nothing, tqdm's bars, or a function."""
+    """The listener for ``progress``: none, tqdm's bars, or a function."""
     if callable(progress):
         return Calls(progress)
     if not progress:

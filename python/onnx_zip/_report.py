@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class Report:
-    """What a command found out.
+    """The result of a command.
 
     Entries are read as from a dict: ``report["joint"]["bytes"]``. ``str()`` gives the text that the
     command line prints, and notebooks show HTML where there is some.
@@ -19,7 +19,7 @@ class Report:
         self._data = json.loads(data)
 
     def to_dict(self):
-        """Everything in it, as dicts, lists, numbers and strings.
+        """The whole report, as dicts, lists, numbers and strings.
 
         Returns
         -------
@@ -41,7 +41,7 @@ class Report:
         path.write_text(self._texts().get(path.suffix, self._text), encoding="utf-8")
 
     def _texts(self):
-        """Its texts by the ends of names of files."""
+        """Its texts by suffix of the file."""
         return {".json": json.dumps(self._data, indent=2) + "\n", ".html": self._html}
 
     def __getitem__(self, key):
@@ -95,7 +95,7 @@ class Frontier(Report):
 
     @property
     def knee(self):
-        """dict or None: The point behind which size costs most."""
+        """dict or None: The point nearest to the smallest size at the smallest loss."""
         return next((point for point in self.points if point["knee"]), None)
 
     def save(self, path):

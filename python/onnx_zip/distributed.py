@@ -1,4 +1,4 @@
-"""Merges whose samples are worked on by many machines.
+"""Merges whose samples are processed on many machines.
 
 ``merge(..., statistics=RayStatistics(num_shards=8))`` cuts the samples into shards, each with an actor on a
 `Ray <https://docs.ray.io>`_ cluster. The joint model depends on the number of shards, but not on the cluster:
@@ -13,7 +13,7 @@ from .errors import DataError
 
 __all__ = ["RayStatistics"]
 
-# A shard whose actors die more often than this during one request kills them itself.
+# After this many deaths of its actors during one request, a shard itself is the likely cause.
 _MOST_DEATHS = 5
 
 
@@ -35,12 +35,12 @@ class RayStatistics:
 
     Uses the cluster that ``ray.init`` has connected to, or else starts a local one. Samples in files must be
     found under the same path on every node; arrays travel. An actor that dies, also with its node, is
-    replaced by one that goes through the requests so far again.
+    replaced by a new one, which repeats the requests so far.
 
     Parameters
     ----------
     num_shards : int
-        How many shards there are. It decides about the result; the number of nodes does not.
+        The number of shards. The result depends on it, but not on the number of nodes.
     num_cpus : float, default: 1
         Cores that Ray reserves for each actor, which are also its threads where ``threads`` says nothing
         else.
@@ -111,7 +111,7 @@ class RayStatistics:
         )
 
     def _replace(self, number):
-        """A new actor for a shard, which catches up; its reply to the last request."""
+        """Starts a new actor for a shard, repeats the requests so far, and returns its reply to the last."""
         actor = self._actors[number] = self._actor(number)
         *seen, last = self._requests
         for request in seen:

@@ -29,11 +29,11 @@ class UsageError(Error, ValueError):
 
 
 class FormatError(Error, ValueError):
-    """A file is not what its format promises."""
+    """A file does not follow its format."""
 
 
 class UnsupportedError(Error):
-    """The model is valid but uses something that is not handled."""
+    """The model is valid but uses an unsupported feature."""
 
 
 class MisalignedError(Error):
@@ -53,7 +53,7 @@ class BackendError(Error):
 
 
 class VerificationError(Error):
-    """A joint model does not compute what it must."""
+    """A joint model does not compute the outputs that it should."""
 
 
 class MemoryLimitError(Error, MemoryError):
@@ -61,7 +61,7 @@ class MemoryLimitError(Error, MemoryError):
 
 
 class RequirementError(Error):
-    """The joint model is not what ``require`` asks for.
+    """The joint model does not meet ``require``.
 
     Attributes
     ----------

@@ -65,7 +65,7 @@ impl Rows for NumpyRows {
     }
 }
 
-/// Some rows of an array that has the shape it had; nothing for another one.
+/// Some rows of an array; `None` if its shape has changed.
 fn select<T: Element + Copy>(
     array: &Bound<'_, PyArrayDyn<T>>,
     shape: &[usize],

@@ -50,7 +50,7 @@ pub(crate) fn read<T: Arguments>(py: Python<'_>, arguments: Vec<OsString>) -> Py
     T::read(arguments).map_err(|error| exception(py, &error))
 }
 
-/// What can be read from arguments of the command line.
+/// Options that can be parsed from arguments of the command line.
 pub(crate) trait Arguments: Sized {
     fn read(arguments: Vec<OsString>) -> onnx_zip::Result<Self>;
 }
@@ -74,7 +74,8 @@ arguments!(
     onnx_zip::api::options::RuntimeOptions,
 );
 
-/// The command that starts a worker; the number of shards, and who takes their statistics.
+/// The command that starts a worker; the number of shards, and the Python object that computes their
+/// statistics.
 type Workers = (Vec<OsString>, Option<(usize, Py<PyAny>)>);
 
 /// Merges models.
@@ -98,7 +99,7 @@ pub(crate) fn merge(
     Ok(NativeJoint::new(joint))
 }
 
-/// What a merge would do.
+/// Plans a merge.
 #[pyfunction]
 pub(crate) fn plan(
     py: Python<'_>,
@@ -112,7 +113,7 @@ pub(crate) fn plan(
     told(&plan, plan.text())
 }
 
-/// The curve of size against loss: its JSON, text, page, table and text in Markdown.
+/// Measures the curve of size against loss; returns it as JSON, text, HTML, CSV and Markdown.
 #[pyfunction]
 #[expect(clippy::too_many_arguments, reason = "these are the arguments of Python's function")]
 pub(crate) fn frontier(
@@ -143,14 +144,14 @@ pub(crate) fn frontier(
     Ok((told(&curve, curve.text())?, curve.html(), curve.csv(), curve.markdown()))
 }
 
-/// One model and what of it can be shared.
+/// Describes one model and its shareable channels.
 #[pyfunction]
 pub(crate) fn inspect(py: Python<'_>, model: Model) -> PyResult<Told> {
     let found = quietly(py, || onnx_zip::inspect(&model.0))?;
     told(&found, found.text())
 }
 
-/// A joint model against its originals.
+/// Compares a joint model with its originals.
 #[pyfunction]
 pub(crate) fn verify(
     py: Python<'_>,
@@ -167,7 +168,7 @@ pub(crate) fn verify(
     told(&checked, report::verification(&checked))
 }
 
-/// Leaves out weights of one model.
+/// Prunes one model.
 #[pyfunction]
 pub(crate) fn prune(
     py: Python<'_>,
@@ -211,7 +212,7 @@ pub(crate) fn add_statistics(
     Listener::new(listener).run(py, |progress| onnx_zip::add_statistics(&shards, &output, progress))
 }
 
-/// Trains a joint model a little more.
+/// Retrains a joint model.
 #[pyfunction]
 pub(crate) fn retrain(
     py: Python<'_>,

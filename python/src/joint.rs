@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use onnx_zip::api::options::RuntimeOptions;
 use onnx_zip::runtime::Session;
-use onnx_zip::{HostArray, Joint, report};
+use onnx_zip::{Hint, HostArray, Joint, report};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -14,7 +14,7 @@ use crate::arrays::{host_array, numpy_array};
 use crate::commands::read;
 use crate::listener::{Listener, quietly};
 
-/// A session, with the folders in which its runtime was looked for.
+/// A session, with the arguments that it was opened with.
 type Opened = (Vec<OsString>, Box<dyn Session>);
 
 /// A joint model in a file.
@@ -39,7 +39,7 @@ impl NativeJoint {
         quietly(py, || Joint::open(path)).map(NativeJoint::new)
     }
 
-    /// Where its file is.
+    /// The path of its file.
     #[getter]
     fn path(&self) -> PathBuf {
         self.joint.path().to_owned()
@@ -64,10 +64,11 @@ impl NativeJoint {
         Ok(Some((json, html, text)))
     }
 
-    /// What was required of the model and is not so, and in what it is worse than its originals.
+    /// Unmet requirements, and the respects in which the model is worse than its originals, as sentences.
     fn complaints(&self) -> (Option<String>, Option<String>) {
         let merged = self.joint.outcome();
-        merged.map(|m| (m.unmet.clone(), m.worse.clone())).unwrap_or_default()
+        let worded = |hint: &Option<Hint>| hint.as_ref().map(Hint::in_fields);
+        merged.map(|m| (worded(&m.unmet), worded(&m.worse))).unwrap_or_default()
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf, listener: Py<PyAny>) -> PyResult<u64> {

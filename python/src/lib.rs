@@ -1,6 +1,7 @@
-//! Python bindings: what the package `onnx_zip` is made of.
+//! Python bindings: the compiled part of the package `onnx_zip`.
 //!
-//! Options arrive as arguments of the command line (`--share=0.5`), so that both have one table of them.
+//! Options arrive as arguments of the command line (`--share=0.5`), so that both use one table of
+//! options.
 
 mod arrays;
 mod commands;
@@ -29,7 +30,7 @@ fn main(py: Python<'_>, program: Vec<OsString>, arguments: Vec<OsString>) -> u8 
     py.detach(|| match cli::run_as(program, arguments) {
         Ok(status) => status.code(),
         Err(error) => {
-            // Where not even this can be written, the exit code must do.
+            // If standard error cannot be written, the exit code must do.
             let _ = writeln!(io::stderr(), "error: {}", error.with_flags());
             cli::error_code(&error)
         }

@@ -1,4 +1,4 @@
-//! Progress towards Python, and Ctrl-C from there.
+//! Reports progress to Python, and takes Ctrl-C from there.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::errors::exception;
 
-/// Tells a Python object what goes on, and stops where a signal handler or that object raises.
+/// Reports progress to a Python object, and stops if a signal handler or that object raises.
 pub(crate) struct Listener {
     target: Py<PyAny>,
     raised: Mutex<Option<PyErr>>,
@@ -18,7 +18,7 @@ impl Listener {
         Listener { target, raised: Mutex::new(None) }
     }
 
-    /// Does work without Python's lock.
+    /// Runs work without Python's lock.
     pub(crate) fn run<T: Send>(
         &self,
         py: Python<'_>,
@@ -77,7 +77,7 @@ impl Progress for Listener {
     }
 }
 
-/// Does short work without Python's lock.
+/// Runs short work without Python's lock.
 pub(crate) fn quietly<T: Send>(
     py: Python<'_>,
     work: impl Send + FnOnce() -> std::result::Result<T, Error>,

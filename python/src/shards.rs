@@ -1,4 +1,4 @@
-//! Shards of a merge whose workers Python starts.
+//! Shards of a merge with workers started by Python.
 
 use std::ffi::OsString;
 use std::sync::{Mutex, PoisonError};
@@ -99,13 +99,13 @@ impl NativeShardWorker {
         Ok(NativeShardWorker { worker: Mutex::new(worker) })
     }
 
-    /// The sums of the shard that a request asks for.
+    /// The shard's sums for a request.
     fn answer<'py>(&self, py: Python<'py>, request: Vec<u8>) -> PyResult<Bound<'py, PyBytes>> {
         let reply = quietly(py, || self.lock().answer(&request, &onnx_zip::Silent))?;
         Ok(PyBytes::new(py, &reply))
     }
 
-    /// Takes note of a request that was answered.
+    /// Applies a request that was answered before.
     fn replay(&self, py: Python<'_>, request: Vec<u8>) -> PyResult<()> {
         quietly(py, || self.lock().replay(&request, &onnx_zip::Silent))
     }

@@ -96,6 +96,8 @@ def test_errors_are_exceptions_with_the_sentences_of_the_command_line(digits, sa
 def test_wrong_arguments_are_named(digits, samples):
     with pytest.raises(TypeError, match="unexpected keyword argument 'sharing'"):
         onnx_zip.merge([digits, digits], sharing=1)
+    with pytest.raises(TypeError, match="did you mean 'target_size'?"):
+        onnx_zip.merge([digits, digits], targetsize=0.6)
     with pytest.raises(TypeError, match="missing a required keyword argument: 'sparsity'"):
         onnx_zip.prune(digits)
     with pytest.raises(onnx_zip.errors.UsageError, match="a share lies between 0 and 1"):

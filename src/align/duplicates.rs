@@ -10,7 +10,7 @@ use crate::couple::{CoupledLayer, GroupId, LayerId};
 use crate::ir::{NodeId, Tensor, ValueId};
 use crate::ops::LayerKind;
 
-use super::{Correspondence, Net, Site, TaskGroup, TaskId, TaskLayer, only_group};
+use super::{Correspondence, Net, Site, TaskGroup, TaskId, TaskLayer, members, only_group};
 
 /// The nets with a layer identical to this one, its own included. Only layers of at least two nets
 /// are listed.
@@ -31,7 +31,9 @@ pub(super) fn duplicates(nets: &[Net<'_>], sites: &[Site]) -> Duplicates {
             }
         }
     }
-    Shrinking::new(nets, sites, &mut found).run();
+    if !found.is_empty() {
+        Shrinking::new(nets, sites, &mut found).run();
+    }
     found
 }
 
@@ -196,6 +198,7 @@ pub(super) fn groups(
     known: &[Correspondence],
 ) -> Vec<Correspondence> {
     let mut added: Vec<Correspondence> = Vec::new();
+    let mut taken: BTreeSet<TaskGroup> = known.iter().flat_map(members).collect();
     for site in sites.iter().filter(|s| s.is_common()) {
         let mut groups: Correspondence = vec![None; nets.len()];
         let first = site.members().find_map(|member| found.get(&member));
@@ -203,11 +206,9 @@ pub(super) fn groups(
             let layer = site.layer_of(*task).map(|id| nets[task.0].coupling.layer(id));
             groups[task.0] = layer.and_then(|layer| only_group(&layer.outputs));
         }
-        let is_known = known
-            .iter()
-            .chain(&added)
-            .any(|old| old.iter().zip(&groups).any(|(old, new)| old.is_some() && old == new));
-        if !is_known && groups.iter().flatten().count() > 1 {
+        let is_known = members(&groups).any(|own| taken.contains(&own));
+        if !is_known && members(&groups).count() > 1 {
+            taken.extend(members(&groups));
             added.push(groups);
         }
     }

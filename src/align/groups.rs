@@ -15,6 +15,7 @@ type Refusals = BTreeMap<TaskGroup, String>;
 /// corresponds, too: layers without a counterpart write to its channels with their own weights.
 pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, Refusals) {
     let mut classes: Vec<Correspondence> = Vec::new();
+    let mut class_of: BTreeMap<TaskGroup, usize> = BTreeMap::new();
     let mut refused = Refusals::new();
     for site in sites.iter().filter(|s| s.is_common()) {
         let mut class: Option<usize> = None;
@@ -23,23 +24,21 @@ pub(super) fn groups(nets: &[Net<'_>], sites: &[Site]) -> (Vec<Correspondence>, 
             let Some(group) = only_group(&nets[net].coupling.layer(layer).outputs) else {
                 continue;
             };
-            if let Some(known) = classes.iter().position(|c| c[net] == Some(group)) {
-                class = class.or(Some(known));
+            if let Some(known) = class_of.get(&task.group(group)) {
+                class = class.or(Some(*known));
                 continue;
             }
             if let Some(frozen) = obstacle(nets[net], group) {
                 refused.insert(task.group(group), frozen.to_string());
                 continue;
             }
-            match class {
-                Some(class) if classes[class][net].is_none() => classes[class][net] = Some(group),
-                Some(_) => {}
-                None => {
-                    class = Some(classes.len());
-                    let mut first = vec![None; nets.len()];
-                    first[net] = Some(group);
-                    classes.push(first);
-                }
+            let class = *class.get_or_insert_with(|| {
+                classes.push(vec![None; nets.len()]);
+                classes.len() - 1
+            });
+            if classes[class][net].is_none() {
+                classes[class][net] = Some(group);
+                class_of.insert(task.group(group), class);
             }
         }
     }

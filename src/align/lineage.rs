@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ndarray::{Array3, Axis};
+use ndarray::{Array2, Array3, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::couple::{Channel, CoupledLayer, End, GroupId, LayerId};
 
-use super::{Correspondence, Net, Site, TaskGroup, TaskId};
+use super::{Correspondence, Net, Site, TaskGroup, TaskId, TaskLayer};
 
 /// Layers up to this distance are close. Weights at it have a cosine of about 0.44.
 const CLOSE: f64 = 0.75;
@@ -64,9 +64,11 @@ pub(super) fn lineages(nets: &[Net<'_>], sites: &[Site], matching: Matching) -> 
     if matching == Matching::Search {
         return Vec::new();
     }
+    let mut known = BTreeMap::new();
     let nearest = |net: usize| {
         let (net, before) = (TaskId(net), (0..net).map(TaskId));
-        let found = before.filter_map(|parent| lineage(nets, sites, parent, net, matching));
+        let found =
+            before.filter_map(|parent| lineage(nets, sites, [parent, net], matching, &mut known));
         found.min_by(|a, b| a.distance.total_cmp(&b.distance))
     };
     (1..nets.len()).filter_map(nearest).collect()
@@ -82,16 +84,39 @@ struct Closeness {
     weights: usize,
 }
 
+/// What the weights of layers come to, alone. Found once per layer, not once per pair of nets.
+type Sums = BTreeMap<TaskLayer, Sum>;
+
+struct Sum {
+    squares: f64,
+    columns: Array2<f64>,
+}
+
+impl Sum {
+    fn of(weights: &Array3<f32>) -> Sum {
+        let (_, inputs, taps) = weights.dim();
+        let mut columns = Array2::<f64>::zeros((inputs, taps));
+        let rows = weights.axis_iter(Axis(0));
+        rows.for_each(|row| columns.zip_mut_with(&row, |sum, w| *sum += f64::from(*w)));
+        Sum { squares: product(weights, weights), columns }
+    }
+}
+
+fn product(values: &Array3<f32>, other: &Array3<f32>) -> f64 {
+    values.iter().zip(other).map(|(v, w)| f64::from(*v) * f64::from(*w)).sum()
+}
+
 fn lineage(
     nets: &[Net<'_>],
     sites: &[Site],
-    parent: TaskId,
-    net: TaskId,
+    [parent, net]: [TaskId; 2],
     matching: Matching,
+    known: &mut Sums,
 ) -> Option<Lineage> {
-    let pairs = sites.iter().filter_map(|site| Some((site.layer_of(parent)?, site.layer_of(net)?)));
-    let measured: Vec<Closeness> =
-        pairs.filter_map(|pair| closeness(nets[parent.0], nets[net.0], pair)).collect();
+    let pair =
+        |site: &Site| Some([parent.layer(site.layer_of(parent)?), net.layer(site.layer_of(net)?)]);
+    let pairs = sites.iter().filter_map(pair);
+    let measured: Vec<Closeness> = pairs.filter_map(|pair| closeness(nets, pair, known)).collect();
     let close: Vec<&Closeness> =
         measured.iter().filter(|c| matching == Matching::Index || c.distance <= CLOSE).collect();
     let total: usize = measured.iter().map(|c| c.weights).sum();
@@ -112,26 +137,30 @@ fn lineage(
 
 /// The closeness of two layers of equal sizes; `None` for other sizes, and for a single row, which
 /// has no permutation.
-fn closeness(a: Net<'_>, b: Net<'_>, pair: (LayerId, LayerId)) -> Option<Closeness> {
-    let (x, y) = (a.coupling.layer(pair.0), b.coupling.layer(pair.1));
-    let sizes = x.layer.sizes(a.graph).ok()?;
-    if sizes != y.layer.sizes(b.graph).ok()? || sizes.0 < 2 {
+fn closeness(nets: &[Net<'_>], pair: [TaskLayer; 2], known: &mut Sums) -> Option<Closeness> {
+    let layer = |own: TaskLayer| {
+        let net = nets[own.task.0];
+        (&net.coupling.layer(own.layer).layer, net.graph)
+    };
+    let [(x, of_x), (y, of_y)] = pair.map(layer);
+    let sizes = x.sizes(of_x).ok()?;
+    if sizes != y.sizes(of_y).ok()? || sizes.0 < 2 {
         return None;
     }
-    let (v, w) = (x.layer.read(a.graph).ok()?, y.layer.read(b.graph).ok()?);
-    let sum = |values: &Array3<f32>, other: &Array3<f32>| -> f64 {
-        values.iter().zip(other).map(|(v, w)| f64::from(*v) * f64::from(*w)).sum()
-    };
-    let column_sums = |values: &Array3<f32>| values.mapv(f64::from).sum_axis(Axis(0));
-    let by_chance = (column_sums(&v) * column_sums(&w)).sum() / sizes.0 as f64;
-    let (own, other, common) = (sum(&v, &v), sum(&w, &w), sum(&v, &w));
+    let (v, w) = (x.read(of_x).ok()?, y.read(of_y).ok()?);
+    for (own, weights) in pair.iter().zip([&v, &w]) {
+        known.entry(*own).or_insert_with(|| Sum::of(weights));
+    }
+    let (a, b) = (known.get(&pair[0])?, known.get(&pair[1])?);
+    let by_chance = (&a.columns * &b.columns).sum() / sizes.0 as f64;
+    let (own, other, common) = (a.squares, b.squares, product(&v, &w));
     let at_chance = own + other - 2.0 * by_chance;
     let relative = (own + other - 2.0 * common).max(0.0) / at_chance.max(f64::MIN_POSITIVE);
     let weights = v.len();
     let deviation = (own * other / weights.max(1) as f64).sqrt();
     let distance = if at_chance > 0.0 { relative.sqrt() } else { 1.0 };
     distance.is_finite().then_some(Closeness {
-        pair,
+        pair: (pair[0].layer, pair[1].layer),
         distance,
         common: (common - by_chance, deviation),
         weights,

@@ -15,7 +15,9 @@ const MOST_PAIRS: usize = 1 << 28;
 /// The longest common subsequence of the sites and the layers of `net`, weighted by the parameters
 /// that could be shared, as pairs of site and layer.
 pub(super) fn longest_common(nets: &[Net<'_>], sites: &[Site], net: usize) -> Vec<(usize, usize)> {
-    let classes = Classes::of(nets[net]);
+    let known = beginning(nets, sites, net);
+    let classes = Classes::of(nets[net], known);
+    let sites = &sites[known..];
     let (n, m) = (sites.len(), classes.of_layer.len());
     let mut ways = Ways::new(n, m);
     // The best sum from a site and a layer on. Holds the values of the next site until they are
@@ -39,7 +41,27 @@ pub(super) fn longest_common(nets: &[Net<'_>], sites: &[Site], net: usize) -> Ve
             best[j] = take.map_or(skip, |take| take.max(skip));
         }
     }
-    ways.follow()
+    let behind = ways.follow().into_iter().map(|(site, layer)| (known + site, known + layer));
+    (0..known).map(|at| (at, at)).chain(behind).collect()
+}
+
+/// The number of leading sites and layers that correspond in order, because no other pair of either would
+/// be worth more. Nets of one architecture need no more comparisons.
+fn beginning(nets: &[Net<'_>], sites: &[Site], net: usize) -> usize {
+    let own = |(net, layer): (usize, LayerId)| worth(nets[net], nets[net], layer, layer);
+    let is_best = |(site, layer): (&Site, usize)| {
+        let layer = LayerId(layer);
+        let members = site.members().map(|member| (member.task.0, member.layer));
+        let most = members.chain([(net, layer)]).filter_map(own).reduce(f64::max);
+        most.is_some() && worth_to(nets, site, net, layer) >= most
+    };
+    sites.iter().zip(0..nets[net].coupling.layers.len()).take_while(|pair| is_best(*pair)).count()
+}
+
+/// The largest worth of a layer to a site; `None` if they cannot correspond.
+fn worth_to(nets: &[Net<'_>], site: &Site, net: usize, layer: LayerId) -> Option<f64> {
+    let worths = site.members().filter_map(|m| worth(nets[m.task.0], nets[net], m.layer, layer));
+    worths.reduce(f64::max)
 }
 
 /// Classes of layers of one net that have the same worth to any other layer.
@@ -50,7 +72,8 @@ struct Classes {
 }
 
 impl Classes {
-    fn of(net: Net<'_>) -> Self {
+    /// Of the layers from the `first` on.
+    fn of(net: Net<'_>, first: usize) -> Self {
         let mut known = HashMap::new();
         let mut examples = Vec::new();
         let class = |(index, layer): (usize, &CoupledLayer)| {
@@ -68,18 +91,13 @@ impl Classes {
                 examples.len() - 1
             })
         };
-        let of_layer = net.coupling.layers.iter().enumerate().map(class).collect();
+        let of_layer = net.coupling.layers.iter().enumerate().skip(first).map(class).collect();
         Classes { of_layer, examples }
     }
 
     /// The largest worth of each class to a site; `None` if they cannot correspond.
     fn values(&self, nets: &[Net<'_>], site: &Site, net: usize) -> Vec<Option<f64>> {
-        let most = |layer: &LayerId| {
-            let worths =
-                site.members().filter_map(|m| worth(nets[m.task.0], nets[net], m.layer, *layer));
-            worths.reduce(f64::max)
-        };
-        self.examples.iter().map(most).collect()
+        self.examples.iter().map(|layer| worth_to(nets, site, net, *layer)).collect()
     }
 }
 

@@ -30,8 +30,8 @@ use crate::runtime::{fixed_batch, measuring};
 /// ```
 ///
 /// # Errors
-/// Those of reading and running the model; [`ErrorKind::Memory`] where the statistics take more than
-/// they may.
+/// Those of reading and running the model; [`ErrorKind::Memory`] if the statistics exceed the limit of
+/// memory.
 pub fn calibrate(
     model: &ModelInput,
     data: &[DataInput],
@@ -80,7 +80,7 @@ impl Calibrator<'_> {
         else {
             return Err(Error::new(ErrorKind::Usage, "there is no model to calibrate"));
         };
-        data.record.notes.iter().for_each(|note| progress.note(note));
+        data.record.notes.iter().for_each(|note| progress.note(&progress.worded(note)));
         let (model, _) = coupled(canonicalise(model, &CanonOptions::default())?)?;
         let backend = measuring(backend, [&model.graph]);
         let source = Source {

@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 
 use super::models::Loaded;
 use super::options::SampleOptions;
-use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials};
+use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials, unknown};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
+use crate::naming::shown;
 use crate::progress::Progress;
 use crate::report::DataRecord;
-use crate::runtime::{Backend, ModelSource, Port, feeds, fixed_batch};
+use crate::runtime::{Backend, ModelSource, Port, Session, feeds, fixed_batch};
 
 /// Number of random samples without data.
 pub(crate) const SYNTHETIC_SAMPLES: usize = 2048;
 
-/// The path in reports of samples that are in no file.
+/// The source of samples without a file, in reports.
 const IN_MEMORY: &str = "arrays in memory";
 
-/// Samples as they are given.
+/// Samples, as given by the user.
 ///
 /// ```
 /// use onnx_zip::{Arrays, DataInput};
@@ -59,7 +60,7 @@ impl From<Arrays> for DataInput {
     }
 }
 
-/// Samples for some models, and how they are prepared.
+/// The given samples, and how to prepare them.
 #[derive(Clone, Copy)]
 pub(crate) struct Given<'a> {
     pub(crate) inputs: &'a [DataInput],
@@ -118,7 +119,7 @@ pub(crate) struct TaskData {
     pub(crate) record: DataRecord,
 }
 
-/// Number of samples that measure an error well enough.
+/// Number of samples that suffice to measure an error.
 const TELLING: usize = 200;
 
 impl TaskData {
@@ -132,7 +133,7 @@ impl TaskData {
 }
 
 impl Given<'_> {
-    /// Whether samples are random numbers, for lack of data.
+    /// Whether there are no data, so that samples are random numbers.
     pub(crate) fn is_synthetic(&self) -> bool {
         self.inputs.is_empty()
     }
@@ -184,6 +185,7 @@ impl Given<'_> {
         let place = |i: usize, net: &Net<'_>| if per_net { i } else { net.file };
         let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
         self.options.check_count(files)?;
+        self.check_sizes(nets)?;
         let mut sizes = None;
         let mut found = Extents::new();
         if let Some(trial) = trial.filter(|_| self.is_synthetic()) {
@@ -191,7 +193,7 @@ impl Given<'_> {
             sizes = (!found.is_empty()).then(|| taken(&found));
         }
         if let (Some(trial), Some(sizes)) = (trial, &sizes) {
-            trial.progress.note(sizes);
+            trial.progress.note(&trial.progress.worded(sizes));
         }
         let open = |(i, net): (usize, &Net<'_>)| {
             let input = self.inputs.get(place(i, net)).or(self.inputs.first());
@@ -211,6 +213,24 @@ impl Given<'_> {
             Ok(TaskData { dataset, rest, record })
         };
         nets.iter().enumerate().map(open).collect()
+    }
+
+    /// Checks that sizes are given for extents that the nets leave open.
+    fn check_sizes(&self, nets: &[Net<'_>]) -> Result<()> {
+        let given: Extents = self.options.dim.iter().cloned().collect();
+        let ports: Vec<&[Port]> = nets.iter().map(|net| net.ports).collect();
+        let Some((name, open)) = unknown(&ports, &given) else { return Ok(()) };
+        let message = format!("'{}' is no size that the models' inputs leave open", shown(&name));
+        let hint = match open.is_empty() {
+            true => Hint::from("they leave none open: leave out ").option("dim"),
+            false => {
+                let open: Vec<String> = open.iter().map(|name| shown(name).into_owned()).collect();
+                let first = open.first().map(|name| format!("{name}=224")).unwrap_or_default();
+                let hint = format!("they leave open {}: give ", open.join(", "));
+                Hint::from(hint).option_as("dim", first)
+            }
+        };
+        Err(Error::new(ErrorKind::Usage, message).hint(hint))
     }
 
     /// Checks that samples are given once, once per net, or once per file of a model.
@@ -252,8 +272,9 @@ impl DataInput {
     }
 }
 
-/// Sizes for open dimensions: the first ones with which all nets run. Empty if nothing is open, or if
-/// no size works; a later error then names the open dimension.
+/// Sizes for open dimensions: the first ones with which all nets run and answer once per sample, else the first
+/// ones with which they run, where a reshape makes several samples of one. Empty if nothing is open, or if no size
+/// works; a later error then names the open dimension.
 ///
 /// # Errors
 /// As [`Backend::load`]; [`ErrorKind::Interrupted`] where the user stops it.
@@ -273,24 +294,49 @@ fn settled(
         let Some(source) = net.source else { return Ok(Extents::new()) };
         sessions.push(trial.backend.load(source).in_model(net.name)?);
     }
+    let volume =
+        |extents: &Extents| extents.values().fold(1usize, |n, size| n.saturating_mul(*size));
+    let mut runs: Option<Extents> = None;
     for extents in candidates {
         trial.progress.check()?;
+        // What reshapes ask for is less than what they cut into several samples.
+        if runs.as_ref().is_some_and(|found| volume(&extents) >= volume(found)) {
+            continue;
+        }
         let mut tried = options.clone();
         tried.dims.extend(extents.clone());
-        let runs = nets.iter().zip(&mut sessions).all(|(net, session)| {
-            let samples = fixed_batch(net.ports).unwrap_or(1);
-            let data = Dataset::synthetic(net.ports, samples, seed, &tried);
-            let batch = data.and_then(|data| data.batch(0..samples));
-            batch.and_then(|batch| session.run(&feeds(&batch))).is_ok()
+        let mut nets = nets.iter().zip(&mut sessions);
+        let answers = nets.try_fold(true, |all, (net, session)| {
+            Some(all & answers_by_sample(net, session.as_mut(), seed, &tried)?)
         });
-        if runs {
-            return Ok(extents);
+        match answers {
+            Some(true) => return Ok(extents),
+            Some(false) => runs = runs.or(Some(extents)),
+            None => {}
         }
     }
-    Ok(Extents::new())
+    Ok(runs.unwrap_or_default())
 }
 
-/// The error about missing samples; `verb` says what for.
+/// Whether a net answers once per sample; `None` where it does not run.
+fn answers_by_sample(
+    net: &Net<'_>,
+    session: &mut dyn Session,
+    seed: u64,
+    options: &DataOptions,
+) -> Option<bool> {
+    let samples = fixed_batch(net.ports).unwrap_or(1);
+    let data = Dataset::synthetic(net.ports, samples, seed, options).ok()?;
+    let outputs = session.run(&feeds(&data.batch(0..samples).ok()?)).ok()?;
+    let is_open = |port: &Port| {
+        let first = port.shape.as_ref().and_then(|shape| shape.first());
+        first.is_some_and(|dim| dim.known().is_none())
+    };
+    let mut open = session.outputs().iter().zip(&outputs).filter(|(port, _)| is_open(port));
+    Some(open.all(|(_, array)| array.shape().first() == Some(&samples)))
+}
+
+/// The error about missing samples; `verb` says what they are needed for.
 pub(crate) fn no_samples(verb: &str) -> Error {
     let hint = Hint::from("give inputs such as the models see, with or without labels: ");
     Error::new(ErrorKind::Usage, format!("there are no samples to {verb} on"))
@@ -298,8 +344,10 @@ pub(crate) fn no_samples(verb: &str) -> Error {
 }
 
 /// A note about sizes that were found by trial.
-fn taken(extents: &Extents) -> String {
+fn taken(extents: &Extents) -> Hint {
     let sizes: Vec<String> = extents.iter().map(|(key, n)| format!("{key} = {n}")).collect();
     let sizes = sizes.join(", ");
-    format!("the models leave sizes open, and these were taken: {sizes}; --dim takes others")
+    Hint::from(format!("the models leave sizes open, and these were taken: {sizes}; "))
+        .option("dim")
+        .then(" takes others")
 }

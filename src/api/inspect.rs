@@ -1,5 +1,7 @@
 //! Shows the layers of one model and its shareable channels.
 
+use std::collections::HashSet;
+
 use super::TOOL;
 use super::models::{self, ModelInput};
 use crate::align::only_group;
@@ -8,7 +10,7 @@ use crate::couple::{CoupledLayer, Coupling, Frozen, LayerId, outside};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::mtz::joint::coupled;
-use crate::ops::LayerKind;
+use crate::ops::{Layer, LayerKind};
 use crate::report::{GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA};
 use crate::runtime::Port;
 
@@ -43,7 +45,7 @@ pub fn inspect(model: &ModelInput) -> Result<ModelReport> {
         opset,
         inputs,
         outputs,
-        parameters: layers.iter().map(|l| l.parameters).sum(),
+        parameters: stored_once(&model.graph, &coupling, &layers),
         layers,
         groups: groups(&coupling),
         outside: OutsideRecord::by_reason(outside(&model.graph, &coupling)),
@@ -70,6 +72,26 @@ fn layer_record(graph: &Graph, coupling: &Coupling, layer: &CoupledLayer) -> Res
         parameters: (out * inputs * taps + bias) as u64,
         group: group.unwrap_or_default(),
     })
+}
+
+/// The parameters of all layers. Weights of several nodes count once: shared layers of a joint model,
+/// identical layers, and tied tables.
+fn stored_once(graph: &Graph, coupling: &Coupling, records: &[LayerRecord]) -> u64 {
+    let mut seen = HashSet::new();
+    let tensor = |value: ValueId| {
+        graph.initializer(value).map(|tensor| (tensor.dims.as_slice(), tensor.data.as_ref()))
+    };
+    let mut sum = 0;
+    for (layer, record) in coupling.layers.iter().zip(records) {
+        let Layer { weight, rows, bias, .. } = &layer.layer;
+        let biases = if bias.is_some() { record.neurons as u64 } else { 0 };
+        let parts = [(Some(*weight), record.parameters - biases), (*bias, biases)];
+        for (value, parameters) in parts {
+            let is_new = value.and_then(tensor).is_none_or(|tensor| seen.insert((tensor, rows)));
+            sum += if is_new { parameters } else { 0 };
+        }
+    }
+    sum
 }
 
 /// Kind and window of a layer, e.g. `Conv 3×3/2`.

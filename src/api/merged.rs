@@ -1,5 +1,6 @@
 //! The result of a merge.
 
+use crate::error::Hint;
 use crate::report::Report;
 
 /// The result of a merge.
@@ -25,7 +26,7 @@ pub struct Merged {
     /// Whether the joint model passed its verification.
     pub passed: bool,
     /// Requirements that the joint model does not meet, as a sentence.
-    pub unmet: Option<String>,
-    /// The respects in which the joint model is worse than its originals, as a sentence.
-    pub worse: Option<String>,
+    pub unmet: Option<Hint>,
+    /// The respects in which the joint model is worse than its originals, and an option that helps.
+    pub worse: Option<Hint>,
 }

@@ -8,7 +8,7 @@ use super::options::PruneOptions;
 use super::{TOOL, output};
 use crate::calib::stream::Source;
 use crate::canon::{CanonOptions, canonicalise};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::prune as surgeon;
@@ -49,7 +49,10 @@ pub fn prune(
         return Err(Error::new(ErrorKind::Usage, "there is no model to prune"));
     };
     if given.is_synthetic() {
-        progress.warn("no --data was given, so the model was pruned on random numbers");
+        let remark = Hint::from("no samples were given (")
+            .option("data")
+            .then("), so the model was pruned on random numbers");
+        progress.warn(&progress.worded(&remark));
     }
     let mut model = canonicalise(model, &CanonOptions::default())?.into_inner();
     let source = Source {

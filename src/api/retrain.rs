@@ -219,7 +219,7 @@ impl Retrainer {
         let data = given.open_nets(&nets, self.options.limit.unwrap_or(usize::MAX), seed, None)?;
         for (task, data) in joint.tasks().iter().zip(&data) {
             data.record.notes.iter().for_each(|n| {
-                progress.note(&format!("{}: {n}", task.name()));
+                progress.note(&format!("{}: {}", task.name(), progress.worded(n)));
             });
         }
         Ok(data)

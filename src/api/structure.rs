@@ -28,7 +28,7 @@ pub(crate) fn structure(prepared: &Prepared) -> Structure {
         structure.unmatched.push(alone.map(|(_, layer)| layer.name.clone()).collect());
         let outside = outside(task.graph(), task.coupling());
         structure.outside.push(OutsideRecord::by_reason(outside));
-        // Channels of inputs and outputs are never shared, so they need no reason.
+        // Channels of inputs and outputs are never shared, so no reason is given.
         let groups = task.coupling().groups.iter().filter(|g| g.end().is_none());
         structure.frozen.extend(groups.filter_map(|group| {
             Some(FrozenRecord {

@@ -34,8 +34,10 @@ impl<'a> Place<'a> {
             return Ok(Place { output, rejected: None });
         }
         let Ok(Target::File(real)) = resolve(output) else {
-            let message =
-                format!("'{}' is no file beside which another could be", output.display());
+            let message = format!(
+                "'{}' is not a regular file, so no rejected model can be kept beside it",
+                output.display()
+            );
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint(Hint::from("leave out ").option("keep-rejected")));
         };
@@ -82,7 +84,10 @@ impl<'a> Place<'a> {
         let what =
             format!("the joint model failed its verification and is not written to '{output}'");
         let Some(rejected) = &self.rejected else {
-            progress.fault(&format!("{what}; --keep-rejected keeps such a model beside it"));
+            let remark = Hint::from(format!("{what}; "))
+                .option("keep-rejected")
+                .then(" keeps such a model beside it");
+            progress.fault(&progress.worded(&remark));
             return Ok(Settled { path: self.output.to_owned(), written: false });
         };
         draft.commit_as(rejected)?;

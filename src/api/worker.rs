@@ -1,4 +1,4 @@
-//! Work for a merge that runs elsewhere.
+//! Computes statistics for a merge in another process.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::mtz::statistics::ShardWorker;
 use crate::progress::Progress;
 use crate::workers;
 
-/// Takes statistics for the merge that reaches its workers by `folder`, until it ends. Waits for it where
-/// it has not begun.
+/// Computes statistics for the merge that shares `folder` with its workers, until the merge ends. Waits
+/// for the merge if it has not begun.
 ///
 /// # Errors
 /// Those of reading samples and running models, which end the merge, too;
-/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) where `progress` says so.
+/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` is stopped.
 pub fn worker(folder: &Path, options: &WorkerOptions, progress: &dyn Progress) -> Result<()> {
     let backend = options.runtime.open(progress)?;
     workers::work(folder, backend, Duration::from_secs(options.patience), progress)
 }
 
-/// A worker for one shard, from [`Job::nets`](crate::mtz::statistics::Job::nets) and
-/// [`Job::shard`](crate::mtz::statistics::Job::shard), that is to be asked by the caller.
+/// A worker for one shard, from the bytes of [`Job::nets`](crate::mtz::statistics::Job::nets) and
+/// [`Job::shard`](crate::mtz::statistics::Job::shard). The caller passes requests to it.
 ///
 /// # Errors
 /// As [`ShardWorker::new`].

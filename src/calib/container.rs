@@ -10,10 +10,10 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Headers are shorter: names and sizes of a few thousand arrays.
+/// Limit of the header's length; a header holds names and sizes of a few thousand arrays.
 const LONGEST_HEADER: u64 = 1 << 26;
 
-/// What a header says of an array.
+/// The header's entry of an array.
 #[derive(Deserialize)]
 struct Entry {
     data_offsets: (u64, u64),
@@ -22,7 +22,7 @@ struct Entry {
 /// The bytes of a file whose header fits its length.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidData`] for a file of another kind or length; else what reading meets.
+/// [`io::ErrorKind::InvalidData`] for a file of another kind or length; else errors of reading.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -48,7 +48,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Where the data of the last array end, counted from the end of the header.
+/// The end of the last array's data, counted from the end of the header.
 fn end_of_data(header: &[u8]) -> Option<u64> {
     let entries: Map<String, Value> = serde_json::from_slice(header).ok()?;
     let arrays = entries.into_iter().filter(|(name, _)| name != "__metadata__");

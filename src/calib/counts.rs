@@ -1,4 +1,4 @@
-//! Statistics of a table: how often each of its rows is picked.
+//! Statistics of a table: counts of picked rows.
 
 use ndarray::Array1;
 
@@ -8,11 +8,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::progress::Progress;
 
-/// How often each of `rows` rows is picked in the net that `stream` runs.
+/// Counts how often the net of `stream` picks each of `rows` rows.
 ///
 /// # Errors
-/// [`ErrorKind::Backend`] if the runtime fails, [`ErrorKind::Calibration`] where a table has no row with
-/// a number.
+/// [`ErrorKind::Backend`] if the runtime fails, [`ErrorKind::Calibration`] if an index is outside the
+/// table.
 pub(super) fn collect(
     layer: &CoupledLayer,
     rows: usize,
@@ -40,14 +40,14 @@ pub(super) fn collect(
     Ok(counts)
 }
 
-/// Counts numbers; negative ones are counted from the end of the table.
+/// Counts indices; negative ones count from the end of the table.
 fn add(counts: &mut Array1<f64>, numbers: impl Iterator<Item = i64>) -> Result<()> {
     let rows = counts.len();
     for number in numbers {
         let row = if number < 0 { number + rows as i64 } else { number };
         let count = usize::try_from(row).ok().and_then(|row| counts.get_mut(row));
         *count.ok_or_else(|| {
-            let message = format!("row {number} is picked of a table of {rows} rows");
+            let message = format!("index {number} is outside a table of {rows} rows");
             Error::new(ErrorKind::Calibration, message)
                 .hint("give ids of the model's own vocabulary")
         })? += 1.0;

@@ -1,4 +1,4 @@
-//! Statistics that are being gathered, row by row.
+//! Accumulates statistics row by row.
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
@@ -7,24 +7,24 @@ use super::im2col::{Rows, chunk_rows};
 use super::kept::{KeptRows, Statistics};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Statistics so far. Rows wait until there are enough of them for one product: a model may insist on
-/// batches of one sample. So sums do not depend on the size of batches. As long as there are no more
-/// rows than may be kept, all of them wait.
+/// Statistics so far. Rows are buffered until there are enough of them for one product, since a model
+/// may fix a batch size of one. So sums do not depend on the batch size. Up to `kept` rows, all of them
+/// stay in the buffer.
 pub(super) struct Gathering {
-    /// How many rows may be kept.
+    /// Limit of rows that are kept instead of summed up.
     kept: usize,
     moments: Option<Moments>,
     rows: Waiting,
     targets: Option<Waiting>,
 }
 
-/// Rows that wait, in memory that is used again and again.
+/// Buffered rows; the memory is reused.
 #[derive(Default)]
 struct Waiting {
     values: Vec<f32>,
     width: usize,
     len: usize,
-    /// Whether a constant 1 stands at the end of each row.
+    /// Whether each row ends with a constant 1.
     constant: bool,
 }
 
@@ -35,7 +35,7 @@ impl Gathering {
         Gathering { kept, moments: None, rows, targets: None }
     }
 
-    /// Adds rows, with their targets where there are some.
+    /// Adds rows, with their targets if there are any.
     pub(super) fn add(&mut self, rows: &Rows<'_>, targets: Option<&Rows<'_>>) -> Result<()> {
         let chunk = chunk_rows(rows.width() + targets.map_or(0, Rows::width));
         let mut start = 0;
@@ -57,7 +57,7 @@ impl Gathering {
         Ok(())
     }
 
-    /// Adds all rows that wait to the sums, so many at once.
+    /// Adds all buffered rows to the sums, `chunk` at a time.
     fn push(&mut self, chunk: usize) -> Result<()> {
         let x = self.rows.take()?;
         let y = self.targets.as_mut().map(Waiting::take).transpose()?;
@@ -78,7 +78,7 @@ impl Gathering {
         Ok(())
     }
 
-    /// The statistics of all rows; `None` where there are none.
+    /// The statistics of all rows; `None` without rows.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] for rows that are not finite.
@@ -119,7 +119,7 @@ impl Waiting {
         Ok(())
     }
 
-    /// All rows; later ones start afresh.
+    /// Takes all rows, and empties the buffer.
     fn take(&mut self) -> Result<ArrayView2<'_, f32>> {
         let len = std::mem::take(&mut self.len);
         let values = &self.values[..len * self.width];

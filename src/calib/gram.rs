@@ -1,5 +1,5 @@
-//! Streamed second moments of a layer's inputs: the layer-wise Hessian (eqs. 7–8) and what a least
-//! squares fit towards given pre-activations needs.
+//! Streamed second moments of a layer's inputs, for the layer-wise Hessian (eqs. 7–8) and for
+//! least-squares fits towards given pre-activations.
 
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
@@ -10,15 +10,15 @@ use crate::error::{Error, ErrorKind, Result};
 /// Σ x yᵀ, inputs × targets, and Σ y².
 pub type TargetSums = (Array2<f64>, Array1<f64>);
 
-/// Sums over rows x (D inputs and a constant 1 as last entry, for the bias) and, where there are
-/// targets, over their pre-activations y.
+/// Sums over rows x (D inputs and a constant 1 as last entry, for the bias) and, if there are targets,
+/// over their pre-activations y.
 ///
-/// Sums of disjoint sets of rows add up ([`Moments::merge`]), so calibration can be sharded.
-/// Products are taken in single precision per pushed chunk and added in double precision; the
-/// result depends on how rows are cut into chunks, in the last digits, but not on threads.
+/// Sums of disjoint sets of rows add up ([`Moments::merge`]), so calibration can be sharded. Products
+/// of each pushed chunk are in single precision, and are added in double precision. The last digits of
+/// the result depend on the chunks, but not on the number of threads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
-    /// Σ x xᵀ, (D+1)²; only the upper triangle is kept up.
+    /// Σ x xᵀ, (D+1)²; only the upper triangle is valid.
     upper: Array2<f64>,
     targets: Option<Targets>,
     count: u64,
@@ -250,8 +250,8 @@ pub(super) fn not_finite() -> Error {
         .hint("look at the range of the calibration data, or at the model itself")
 }
 
-/// Adds `term` of each entry to its column's sum: in single precision over a few rows, and those sums
-/// in double precision.
+/// Adds `term` of each entry to its column's sum: in single precision over a few rows, then in double
+/// precision.
 fn add_columns(
     rows: ArrayView2<f32>,
     term: impl Fn(f32) -> f32 + Sync,

@@ -31,11 +31,11 @@ pub struct Rows<'a> {
     shape: Shape,
     /// Rows of each sample.
     per_sample: usize,
-    /// The samples that give rows; `None` where all do.
+    /// The samples that give rows; `None` for all.
     samples: Option<Vec<usize>>,
-    /// The position of each row; `None` where every position is a row.
+    /// The position of each row; `None` if every position is a row.
     chosen: Option<Vec<usize>>,
-    /// The rows that are left where some were taken out.
+    /// The remaining rows after masking; `None` for all.
     left: Option<Vec<usize>>,
 }
 
@@ -122,13 +122,13 @@ impl<'a> Rows<'a> {
         self.left.as_ref().map_or_else(|| self.all(), Vec::len)
     }
 
-    /// Number of rows with those that were taken out.
+    /// Number of rows before masking.
     fn all(&self) -> usize {
         let samples = self.samples.as_ref().map_or(self.data.len_of(Axis(0)), Vec::len);
         samples * self.per_sample
     }
 
-    /// The rows whose tokens count, of values that the mask covers.
+    /// Keeps only the rows of tokens that are not padding.
     pub(super) fn masked(self, mask: &Mask) -> Self {
         let positions = self.data.len_of(Axis(1));
         let counts = |row: &usize| {
@@ -151,13 +151,12 @@ impl<'a> Rows<'a> {
         self.len() == 0
     }
 
-    /// Writes the rows from `start` on into a matrix with [`Rows::width`] columns, which has as many
-    /// rows as are wanted.
+    /// Fills a matrix with [`Rows::width`] columns with the rows from `start` on.
     ///
     /// # Panics
-    /// Where there are not so many rows, or the matrix has another width.
+    /// If there are too few rows, or the matrix has another width.
     pub fn write(&self, start: usize, mut matrix: ArrayViewMut2<f32>) {
-        /// Rows that one thread writes in one go.
+        /// Rows per task of a thread.
         const RUN: usize = 64;
         assert_eq!(matrix.ncols(), self.width(), "rows are as wide as the layer's input");
         let runs = matrix.axis_chunks_iter_mut(Axis(0), RUN).into_par_iter().enumerate();
@@ -197,8 +196,8 @@ fn gather(patch: &mut [f32], plane: &[f32], sources: &[usize]) {
     }
 }
 
-/// Rows per chunk that keep a chunk of `width` columns within bounded memory and yet make one
-/// product worth its start. Depends on nothing else, so that sums are the same everywhere.
+/// Rows per chunk of `width` columns: few enough to bound memory, and enough for an efficient product.
+/// This depends on nothing else, so that sums are the same everywhere.
 pub fn chunk_rows(width: usize) -> usize {
     (CHUNK_BYTES / (4 * width.max(1))).clamp(256, 8192)
 }

@@ -1,5 +1,4 @@
-//! Statistics of a layer's inputs: second moments, or where there are fewer rows than that takes, the
-//! rows themselves.
+//! Statistics of a layer's inputs: second moments, or the rows themselves if they take less memory.
 
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 
@@ -8,7 +7,7 @@ use super::im2col::chunk_rows;
 use super::wide::squares;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What is known of a layer's inputs and, where there are targets, of their pre-activations.
+/// Statistics of a layer's inputs and, if there are targets, of their pre-activations.
 #[derive(Debug, Clone)]
 pub enum Statistics {
     /// Sums over all rows.
@@ -19,7 +18,7 @@ pub enum Statistics {
     Counts(Array1<f64>),
 }
 
-/// Rows x (with a constant 1 as last entry, for the bias) and, where there are targets, their
+/// Rows x (with a constant 1 as last entry, for the bias) and, if there are targets, their
 /// pre-activations y.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeptRows {
@@ -43,7 +42,7 @@ impl Statistics {
         }
     }
 
-    /// The statistics of these rows and of those of `next` behind them. Up to `kept` rows stay rows.
+    /// The statistics of these rows, followed by those of `next`. Up to `kept` rows stay rows.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] for statistics of different layers.
@@ -92,7 +91,7 @@ impl KeptRows {
         }
     }
 
-    /// These rows and those of `next` behind them.
+    /// These rows, followed by those of `next`.
     fn and(&self, next: &KeptRows) -> Result<KeptRows> {
         let behind = |a: &Array2<f32>, b: &Array2<f32>| {
             concatenate(Axis(0), &[a.view(), b.view()]).map_err(|e| unlike().because(e))

@@ -1,5 +1,4 @@
-//! Masks of padding: which tokens of a sample attention ignores, so that they tell nothing of a layer's
-//! inputs.
+//! Masks of padding: attention ignores some tokens of a sample, so statistics must ignore them, too.
 
 use std::collections::HashMap;
 
@@ -10,7 +9,7 @@ use crate::runtime::HostArray;
 /// Scores this far below the best have no weight after a softmax.
 const NO_WEIGHT: f64 = 50.0;
 
-/// An input that tells padding from tokens, with what it does to the scores of attention.
+/// An input that marks padding, and its effect on the scores of attention.
 #[derive(Debug, Clone)]
 pub(super) struct MaskInput {
     pub(super) name: String,
@@ -18,8 +17,8 @@ pub(super) struct MaskInput {
 }
 
 impl MaskInput {
-    /// The first input of whole numbers or flags [batch, tokens] that changes what goes into a `Softmax`,
-    /// token by token: a mask, or ids that are compared with that of padding.
+    /// The first input of integers or booleans [batch, tokens] that changes the input of a `Softmax`,
+    /// token by token: a mask, or ids that are compared with the id of padding.
     pub(super) fn of(graph: &Graph) -> Option<MaskInput> {
         let is_flat = |input: &crate::ir::ValueId| {
             graph.value(*input).ty.as_ref().is_some_and(|ty| {
@@ -38,7 +37,7 @@ impl MaskInput {
         })
     }
 
-    /// Which tokens of an array [samples, tokens] count; `None` where nothing is padding.
+    /// The mask of an array [samples, tokens]; `None` without padding.
     pub(super) fn mask(&self, array: HostArray) -> Option<Mask> {
         let numbers = array.integers()?;
         let samples = numbers.shape().first().copied()?;
@@ -53,7 +52,7 @@ impl MaskInput {
     }
 }
 
-/// Which tokens of each sample count.
+/// The tokens of each sample that are not padding.
 #[derive(Debug, Clone)]
 pub(super) struct Mask {
     counts: Vec<bool>,
@@ -61,7 +60,7 @@ pub(super) struct Mask {
 }
 
 impl Mask {
-    /// Whether values of this shape have a row for each token: [samples, tokens, …], or [samples·tokens, …].
+    /// Whether values of this shape have a row per token: [samples, tokens, …], or [samples·tokens, …].
     pub(super) fn covers(&self, shape: &[usize]) -> bool {
         let tokens = self.counts.len() / self.samples.max(1);
         match shape {
@@ -71,12 +70,12 @@ impl Mask {
         }
     }
 
-    /// Whether a token counts, by its number among all samples' tokens.
+    /// Whether a token is not padding, by its index among the tokens of all samples.
     pub(super) fn counts(&self, token: usize) -> bool {
         self.counts.get(token).copied().unwrap_or(true)
     }
 
-    /// Whether these are numbers of one token each.
+    /// Whether an array of this shape has one number per token.
     pub(super) fn is_over(&self, shape: &[usize]) -> bool {
         shape.first() == Some(&self.samples) && shape.iter().product::<usize>() == self.counts.len()
     }
@@ -115,7 +114,7 @@ mod tests {
         b.constant("number", Tensor::from_f32(&arr0(value).into_dyn()))
     }
 
-    /// The input that masks tokens, and which of three numbers count.
+    /// The input that masks tokens, and which of three numbers are not padding.
     fn found(graph: &Graph, numbers: [i64; 3]) -> Option<(String, [bool; 3])> {
         let input = MaskInput::of(graph)?;
         let numbers: ArrayD<i64> = arr2(&[numbers]).into_dyn();

@@ -8,19 +8,19 @@ use rand_chacha::ChaCha8Rng;
 pub enum Positions {
     /// Every position.
     All,
-    /// A seeded subset, spread evenly: one position in each of `per_sample` equal stretches.
+    /// A seeded subset, spread evenly: one position in each of `per_sample` equal intervals.
     ///
-    /// It depends on the seed, the sample and the number of positions alone. So a layer's input and
-    /// its pre-activation, and every net that runs on the same samples, get the same positions.
+    /// It depends only on the seed, the sample and the number of positions. So a layer's input and its
+    /// pre-activation, and all nets that run on the same samples, get the same positions.
     Sampled {
-        /// Positions per sample; all of them where a sample has no more.
+        /// Positions per sample; all of them if a sample has no more.
         per_sample: usize,
         /// Seed of the choice.
         seed: u64,
         /// Number of the batch's first sample in the whole data set.
         first_sample: usize,
-        /// The number of samples that give rows, of all samples, if not all do: one from each of as
-        /// many equal stretches of the data set.
+        /// If not all samples give rows: the number of those that do, and the number of all. One
+        /// sample is taken from each of as many equal intervals of the data set.
         of: Option<(usize, usize)>,
     },
 }
@@ -34,7 +34,7 @@ impl Positions {
         }
     }
 
-    /// The samples of this batch that give rows; `None` where all do.
+    /// The samples of this batch that give rows; `None` for all.
     pub(super) fn samples(self, samples: usize) -> Option<Vec<usize>> {
         let Positions::Sampled { seed, first_sample, of: Some((wanted, all)), .. } = self else {
             return None;
@@ -51,8 +51,8 @@ impl Positions {
         Some((0..samples).filter(is_chosen).collect())
     }
 
-    /// The chosen positions of each of some `samples` of this batch, one after the other; `None`
-    /// where that is every position.
+    /// The chosen positions of each of some `samples` of this batch, one after the other; `None` for all
+    /// positions.
     pub(super) fn chosen(self, samples: &[usize], available: usize) -> Option<Vec<usize>> {
         let Positions::Sampled { per_sample, seed, first_sample, .. } = self else { return None };
         if per_sample >= available {

@@ -19,12 +19,12 @@ const STRIP: usize = 256;
 /// Columns of the right factor in one call to OpenBLAS.
 const PANEL: usize = 1024;
 
-/// Columns of a Gram matrix's square on the diagonal. Half of each square is left out by the product
-/// itself, and so nothing is computed twice.
+/// Side of the squares on a Gram matrix's diagonal. BLAS computes only half of each square, so nothing is
+/// computed twice.
 const TILE: usize = 512;
 
-/// Rows of a product that goes to one thread: enough to make OpenBLAS's start worth it, few enough
-/// that narrow matrices, which have one tile only, keep several threads busy.
+/// Rows of a product on one thread: enough to outweigh the cost of a call, and few enough for several
+/// threads to share a narrow matrix, which has only one tile.
 const PIECE: usize = 2048;
 
 /// Keeps OpenBLAS on the calling thread from now on, in the whole process.
@@ -86,7 +86,7 @@ pub fn submatrix(matrix: ArrayView2<f64>, rows: &[usize], columns: &[usize]) -> 
     part
 }
 
-/// `sum += rowsᵀ · rows`, upper triangle only (parts of the lower one are touched too).
+/// `sum += rowsᵀ · rows`, upper triangle only.
 ///
 /// Products are taken in single precision and added in double precision.
 ///
@@ -104,7 +104,7 @@ pub fn add_upper_gram(rows: ArrayView2<f32>, mut sum: ArrayViewMut2<f64>) {
             (upper_gram(own), own.t().dot(&piece.slice(s![.., end..])))
         });
         for (on_diagonal, beside) in products {
-            add_widened(&on_diagonal, diagonal.view_mut());
+            add_upper(&on_diagonal, diagonal.view_mut());
             add_widened(&beside, right.view_mut());
         }
     });
@@ -138,7 +138,7 @@ fn pieces<R: Send>(
 
 /// The upper triangle of `rowsᵀ · rows`; the rest is zero.
 fn upper_gram(rows: ArrayView2<f32>) -> Array2<f32> {
-    // ndarray has no product of which only one half is computed.
+    // ndarray has no product that computes only one half.
     #[allow(unsafe_code)]
     unsafe extern "C" {
         fn cblas_ssyrk(
@@ -179,11 +179,19 @@ fn upper_gram(rows: ArrayView2<f32>) -> Array2<f32> {
     product
 }
 
+/// Adds the upper triangle of a square product.
+fn add_upper(product: &Array2<f32>, mut sum: ArrayViewMut2<f64>) {
+    for (start, (mut sum, term)) in sum.rows_mut().into_iter().zip(product.rows()).enumerate() {
+        let term = term.slice_move(s![start..]);
+        sum.slice_mut(s![start..]).zip_mut_with(&term, |total, term| *total += f64::from(*term));
+    }
+}
+
 fn add_widened(product: &Array2<f32>, mut sum: ArrayViewMut2<f64>) {
     sum.zip_mut_with(product, |total, term| *total += f64::from(*term));
 }
 
-/// The symmetric matrix of which `upper` holds the upper triangle, times `factor`.
+/// The symmetric matrix with the upper triangle of `upper`, times `factor`.
 pub fn symmetric(upper: ArrayView2<f64>, factor: f64) -> Array2<f64> {
     /// Side of the squares that are transposed at once, while they are in the cache.
     const SQUARE: usize = 64;

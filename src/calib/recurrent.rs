@@ -1,5 +1,5 @@
-//! The inputs of recurrent gates, step by step: the step's input, and the hidden units of the step
-//! before, as the net computes them.
+//! The inputs of recurrent gates at each step: the step's input, and the hidden units of the previous
+//! step, as the net computes them.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ pub(super) fn taps(layer: &Layer, gate: &Gate, graph: &Graph) -> Vec<ValueId> {
     [layer.input, layer.output].into_iter().chain(initial).collect()
 }
 
-/// Rows of a gate, [samples, steps, columns], from its node's tapped values.
+/// Rows of a gate, [samples, steps, columns], from its node's probed values.
 ///
 /// # Errors
-/// [`ErrorKind::Calibration`] where the values do not have the layer's shapes.
+/// [`ErrorKind::Calibration`] if the values do not have the layer's shapes.
 pub(super) fn rows(
     layer: &Layer,
     gate: &Gate,
@@ -86,7 +86,7 @@ fn reset(layer: &Layer, gate: &Gate, graph: &Graph, rows: &Array3<f32>) -> Resul
     Ok(pre_activations(&layer, graph, rows)?.mapv(|z| 1.0 / (1.0 + (-z).exp())))
 }
 
-/// The hidden units of the step before each step, [steps, batch, units].
+/// The hidden units before each step, [steps, batch, units].
 fn before(all: Array4<f32>, initial: Option<Array3<f32>>) -> Result<Array3<f32>> {
     let all = all.index_axis_move(Axis(1), 0);
     let mut hidden = Array3::zeros(all.dim());

@@ -1,18 +1,18 @@
-//! What a whole number of one token does to the scores of attention, as a formula of one variable.
+//! The effect of a token's integer input on the scores of attention, as a formula of one variable.
 
 use crate::ir::{Graph, NodeId, Tensor, ValueId};
 
-/// Nodes that are followed at most.
+/// Limit of nodes that are followed.
 const LONGEST: usize = 512;
 
-/// A value of one token; scores themselves count as zero.
+/// A value for one token; the scores themselves count as 0.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Score {
-    /// The number that the input has for the token.
+    /// The token's number in the input.
     Input,
     /// The same number for all tokens.
     Constant(f64),
-    /// Does not depend on the input: scores, or masks of what comes later.
+    /// Independent of the input: scores, or causal masks.
     Other,
     /// A function of others.
     Apply(Function, Vec<Score>),
@@ -56,7 +56,8 @@ const MOVES: &[&str] = &[
     "GatherND",
 ];
 
-/// Operators of two operands, and whether they keep one operand where the other one is not known.
+/// Operators of two operands, and whether the result is taken from the known operand if the other one is
+/// unknown.
 const PAIRS: &[(&str, Function, bool)] = &[
     ("Add", Function::Sum, true),
     ("Sub", Function::Difference, true),
@@ -74,7 +75,7 @@ const PAIRS: &[(&str, Function, bool)] = &[
 ];
 
 impl Score {
-    /// What `input` does to the scores `value`; `None` where they do not depend on it token by token.
+    /// The effect of `input` on the scores `value`; `None` if they do not depend on it token by token.
     pub(super) fn of(graph: &Graph, value: ValueId, input: ValueId) -> Option<Score> {
         let mut room = LONGEST;
         let score = Walk { graph, input }.follow(value, &mut room);
@@ -113,7 +114,7 @@ impl Function {
             Function::ToWhole => a.trunc(),
             Function::Sum => a + b,
             Function::Difference => a - b,
-            // Infinity times nothing is nothing here: runtimes make no number of it.
+            // Infinity times 0 is NaN in runtimes; 0 is what is meant.
             Function::Product if a == 0.0 || b == 0.0 => 0.0,
             Function::Product => a * b,
             Function::Quotient => a / b,
@@ -200,7 +201,8 @@ fn apply(function: Function, operand: Score) -> Score {
     }
 }
 
-/// What is not known of one operand leaves the other one, if the function `keeps` it.
+/// Applies a function to two operands. If one is unknown and the function `keeps` the other, gives the
+/// other.
 fn pair(function: Function, a: Score, b: Score, keeps: bool) -> Score {
     match (a, b) {
         (Score::Other, known) | (known, Score::Other) => match keeps && known.depends() {
@@ -211,7 +213,7 @@ fn pair(function: Function, a: Score, b: Score, keeps: bool) -> Score {
     }
 }
 
-/// Where the condition is not known, what hides less.
+/// A choice. If the condition is unknown, takes the larger score, which hides less.
 fn chosen(condition: Score, yes: Score, no: Score) -> Score {
     if ![&condition, &yes, &no].iter().any(|score| score.depends()) {
         return Score::Other;
@@ -222,7 +224,7 @@ fn chosen(condition: Score, yes: Score, no: Score) -> Score {
     }
 }
 
-/// The number that all elements are.
+/// The value of all elements, if they are equal.
 fn lone_number(tensor: &Tensor) -> Option<f64> {
     let values: Vec<f64> = match tensor.dtype.is_float() {
         true => tensor.to_f64().ok()?.into_iter().collect(),

@@ -1,7 +1,7 @@
 //! Moments in files, so that calibration need not be repeated and can be done in shards.
 //!
-//! A file is a safetensors container with, per layer, `<layer>.upper` and, where there are targets,
-//! `<layer>.cross` and `<layer>.squares`; everything else is JSON under `onnx-zip` in its metadata.
+//! A file is a safetensors container with `<layer>.upper` per layer and, if there are targets,
+//! `<layer>.cross` and `<layer>.squares`. The rest is JSON under `onnx-zip` in its metadata.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +25,7 @@ const KEY: &str = "onnx-zip";
 /// Version of the files.
 const VERSION: u32 = 1;
 
-/// Where moments come from.
+/// The origin of moments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// SHA-256 of the model's file, in hexadecimal digits.
@@ -39,7 +39,7 @@ pub struct Meta {
 /// Moments of a net's layer inputs, by layer.
 pub type LayerMoments = BTreeMap<String, Moments>;
 
-/// What the metadata holds.
+/// The contents of the metadata.
 #[derive(Serialize, Deserialize)]
 struct Header {
     version: u32,
@@ -48,8 +48,8 @@ struct Header {
     rows: BTreeMap<String, u64>,
 }
 
-/// Saves moments; an existing file is replaced when the new one is complete. `progress` says when to
-/// stop waiting for the reader of a pipe.
+/// Saves moments; an existing file is replaced when the new one is complete. `progress` may cancel
+/// waiting for the reader of a pipe.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if the file cannot be written, [`ErrorKind::Interrupted`] when stopped.
@@ -97,7 +97,7 @@ pub fn load(path: &Path) -> Result<(LayerMoments, Meta)> {
 /// Adds up the moments of shards of the data.
 ///
 /// # Errors
-/// [`ErrorKind::Calibration`] where they are of different models or layers, or where there are none.
+/// [`ErrorKind::Calibration`] if they belong to different models or layers, or if there are none.
 pub fn merge(shards: Vec<(LayerMoments, Meta)>) -> Result<(LayerMoments, Meta)> {
     let unlike = |what: &str| {
         Error::new(ErrorKind::Calibration, format!("the statistics are of different {what}"))

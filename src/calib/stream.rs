@@ -1,9 +1,8 @@
 //! Runs a net layer by layer over the calibration data.
 //!
-//! A [`Stream`] holds, for every batch, the values at a cut through the net, and moves the cut
-//! forward: all of calibration costs one forward pass, although weights behind the cut change while
-//! it advances. Where the values at the cut would not fit into memory, each step starts again from
-//! the data instead.
+//! A [`Stream`] holds, for every batch, the values at a cut through the net, and moves the cut forward.
+//! So all of calibration costs one forward pass, although weights after the cut change while it
+//! advances. If the values at the cut do not fit into memory, each step starts again from the data.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,15 +47,15 @@ impl Source<'_> {
 pub struct Stream<'a> {
     source: Source<'a>,
     order: Vec<NodeId>,
-    /// Nodes of `order` before this position are behind the cut.
+    /// Nodes of `order` before this position have been passed by the cut.
     position: usize,
-    /// One cut per batch; empty where nothing is kept.
+    /// One cut per batch; empty if nothing is kept.
     kept: Vec<Cut>,
-    /// The input that tells padding from tokens, where there is one.
+    /// The input that marks padding, if there is one.
     mask: Option<MaskInput>,
 }
 
-/// Where a stream stands, without its data and its runtime.
+/// The state of a stream, without its data and its runtime.
 #[derive(Clone)]
 pub(crate) struct Paused {
     batch: usize,
@@ -68,19 +67,19 @@ pub(crate) struct Paused {
 }
 
 impl Paused {
-    /// The stream, which goes on from there.
+    /// Continues the stream.
     pub(crate) fn resume<'a>(self, backend: &'a dyn Backend, data: &'a Dataset) -> Stream<'a> {
         let Paused { batch, memory, order, position, kept, mask } = self;
         Stream { source: Source { backend, data, batch, memory }, order, position, kept, mask }
     }
 }
 
-/// A step of a stream, prepared: the part of the net between two cuts.
+/// A prepared step of a stream: the part of the net between two cuts.
 pub struct Step {
     session: Option<Box<dyn Session>>,
-    /// What the part reads, with the names under which it does.
+    /// The values that the part reads, with their input names.
     feeds: Vec<(ValueId, String)>,
-    /// What the part computes, in the session's order.
+    /// The values that the part computes, in the session's order.
     outputs: Vec<ValueId>,
     taps: Vec<ValueId>,
     next: Vec<ValueId>,
@@ -100,13 +99,13 @@ impl<'a> Stream<'a> {
         Ok(Stream { source, order, position: 0, kept: Vec::new(), mask })
     }
 
-    /// Where the stream stands.
+    /// Pauses the stream.
     pub(crate) fn pause(self) -> Paused {
         let Stream { source: Source { batch, memory, .. }, order, position, kept, mask } = self;
         Paused { batch, memory, order, position, kept, mask }
     }
 
-    /// Which tokens of a batch count; `None` where all do.
+    /// The mask of padding of a batch; `None` without padding.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] if the data cannot be read.
@@ -117,7 +116,7 @@ impl<'a> Stream<'a> {
         Ok(array.and_then(|(_, array)| mask.mask(array)))
     }
 
-    /// From the next step on, the values at the cut may take so many bytes.
+    /// Sets the limit of bytes of the values at the cut, from the next step on.
     pub fn allow(&mut self, bytes: u64) {
         self.source.memory = bytes;
     }
@@ -182,7 +181,7 @@ impl<'a> Stream<'a> {
         batch: usize,
     ) -> Result<Vec<Arc<HostArray>>> {
         let mut values = self.cut(model, batch)?;
-        // Behind the batch nobody asks for it again: the next cut takes its place.
+        // The old cut of this batch is no longer needed.
         self.kept.get_mut(batch).map(std::mem::take);
         if let Some(session) = &mut step.session {
             let feeds: Vec<(&str, &HostArray)> = step
@@ -216,13 +215,13 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Goes back to the data, as it must where weights behind the cut have changed.
+    /// Goes back to the data. Needed if weights of nodes that the cut has passed have changed.
     pub fn restart(&mut self) {
         self.position = 0;
         self.kept = Vec::new();
     }
 
-    /// Values computed or fed before `upto` that nodes from there on read.
+    /// Values computed or fed before position `upto` that later nodes read.
     fn frontier(&self, model: &Model, upto: usize) -> Vec<ValueId> {
         let graph = &model.graph;
         let mut before: Vec<ValueId> = graph.inputs.clone();
@@ -254,8 +253,8 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// The type of an array that holds so many samples: its first axis counts them, or another one of
-/// which the net's own type (`known`) leaves the extent open, as before recurrent layers.
+/// The type of an array of `samples` samples. Its first axis counts them, or another axis that is open
+/// in the net's own type (`known`), as before recurrent layers.
 fn batched(array: &HostArray, samples: usize, known: Option<&[Dim]>) -> TensorType {
     let is_open =
         |axis: usize| known.and_then(|k| k.get(axis)).is_some_and(|dim| dim.known().is_none());

@@ -22,25 +22,25 @@ use crate::ops::{ConvGeometry, LayerKind};
 use crate::progress::Progress;
 use crate::runtime::HostArray;
 
-/// How many rows a layer gives at most.
+/// Limits of rows per layer.
 #[derive(Debug, Clone, Copy)]
 pub struct RowLimit {
-    /// Rows per layer; where there are more samples, not every sample gives one.
+    /// Rows per layer. If there are more samples, not every sample gives a row.
     pub rows: usize,
-    /// Up to so many rows are kept as they are, and more of them summed up.
+    /// Up to this many rows are kept; more rows are summed up.
     pub kept: usize,
     /// Seed of the choice of samples and positions.
     pub seed: u64,
-    /// Where the samples stand among more of them, of which all together give so many rows.
+    /// The place of these samples in a larger set; the limit of rows is that of the whole set.
     pub part: Option<Part>,
 }
 
-/// Samples that are a part of more.
+/// The place of samples in a larger set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// The first of them.
+    /// Index of the first one.
     pub first: usize,
-    /// How many there are in all.
+    /// Number of samples of the set.
     pub samples: usize,
 }
 
@@ -62,11 +62,10 @@ pub struct Running<'s, 'a> {
     pub stream: &'s mut Stream<'a>,
 }
 
-/// Statistics of the inputs of `layer` in the net `inputs`; where `targets` is given, also of the
-/// layer's pre-activations in that net.
+/// Statistics of the inputs of `layer` in the net `inputs` and, if `targets` is given, of the layer's
+/// pre-activations in that net.
 ///
-/// Both nets have the same graph. The cut of `inputs` stops before the layer, that of `targets`
-/// behind it.
+/// Both nets have the same graph. The cut of `inputs` stops before the layer, that of `targets` after it.
 ///
 /// # Errors
 /// [`ErrorKind::Backend`] if the runtime fails.
@@ -80,7 +79,7 @@ pub fn collect(
     collect_any(layer, inputs, targets, limit, progress)?.ok_or_else(no_samples)
 }
 
-/// [`collect`] where the samples may give no rows, as a part of them may.
+/// [`collect`] for samples that may give no rows, such as a part of a larger set.
 ///
 /// # Errors
 /// As [`collect`].
@@ -120,7 +119,7 @@ fn no_samples() -> Error {
     Error::new(ErrorKind::Calibration, "there are no calibration samples")
 }
 
-/// [`collect`] for a depthwise layer: the moments of every channel alone.
+/// [`collect`] for a depthwise layer: separate moments of every channel.
 ///
 /// # Errors
 /// As [`collect`].
@@ -134,7 +133,7 @@ pub fn collect_channels(
     collect_any_channels(layer, inputs, targets, limit, progress)?.ok_or_else(no_samples)
 }
 
-/// [`collect_channels`] where the samples may give no rows, as a part of them may.
+/// [`collect_channels`] for samples that may give no rows, such as a part of a larger set.
 ///
 /// # Errors
 /// As [`collect`].
@@ -162,7 +161,7 @@ pub(crate) fn collect_any_channels(
     moments.collect()
 }
 
-/// Runs a net up to a layer as [`collect`] does, for those that come after it, and takes nothing.
+/// Advances a net to a layer like [`collect`], without statistics.
 ///
 /// # Errors
 /// As [`collect`].
@@ -183,7 +182,7 @@ pub(crate) fn pass(
 /// A layer's inputs or pre-activations.
 type View<'x> = ArrayViewD<'x, f32>;
 
-/// Runs all batches up to a layer and hands on its inputs and target pre-activations.
+/// Runs all batches up to a layer, and calls `visit` with its inputs and target pre-activations.
 fn each_batch(
     layer: &CoupledLayer,
     inputs: Running<'_, '_>,
@@ -196,7 +195,7 @@ fn each_batch(
     let mut step = inputs.stream.prepare(inputs.model, at, &input_taps(layer, inputs.model))?;
     let mut target_step = match &mut targets {
         Some(t) => {
-            // The gates of a node are read one after the other.
+            // Other gates of the node follow, so the cut stays before the node.
             let behind = match is_gate(layer) {
                 true => at,
                 false => t.stream.position_of(layer.layer.last_node()) + 1,
@@ -235,7 +234,7 @@ fn is_gate(layer: &CoupledLayer) -> bool {
     matches!(layer.layer.kind, LayerKind::Gate(_))
 }
 
-/// The values that a layer's rows are made from.
+/// The values to probe for a layer's rows.
 fn input_taps(layer: &CoupledLayer, model: &Model) -> Vec<ValueId> {
     match &layer.layer.kind {
         LayerKind::Gate(gate) => recurrent::taps(&layer.layer, gate, &model.graph),
@@ -243,7 +242,7 @@ fn input_taps(layer: &CoupledLayer, model: &Model) -> Vec<ValueId> {
     }
 }
 
-/// The values that a layer's pre-activations are made from; those of a gate are no value of the net.
+/// The values to probe for a layer's pre-activations. The net has no value for those of a gate.
 fn target_taps(layer: &CoupledLayer, model: &Model) -> Vec<ValueId> {
     match is_gate(layer) {
         true => input_taps(layer, model),
@@ -251,7 +250,7 @@ fn target_taps(layer: &CoupledLayer, model: &Model) -> Vec<ValueId> {
     }
 }
 
-/// What a layer reads, from its tapped values.
+/// A layer's inputs, from its probed values.
 fn activations<'x>(
     layer: &CoupledLayer,
     model: &Model,
@@ -263,7 +262,7 @@ fn activations<'x>(
     }
 }
 
-/// What a layer computes, from its tapped values.
+/// A layer's pre-activations, from its probed values.
 fn pre_activations<'x>(
     layer: &CoupledLayer,
     model: &Model,
@@ -289,7 +288,7 @@ fn gate_rows(
     }
 }
 
-/// The only tapped value.
+/// The only probed value.
 fn tapped(taps: &[Arc<HostArray>]) -> Result<&HostArray> {
     match taps {
         [tap] => Ok(tap),
@@ -297,7 +296,7 @@ fn tapped(taps: &[Arc<HostArray>]) -> Result<&HostArray> {
     }
 }
 
-/// The elements as floats, copied only where they are of another type.
+/// The elements as floats, copied only if they have another type.
 fn floats(array: &HostArray) -> Result<CowArray<'_, f32, IxDyn>> {
     match array.f32_view() {
         Some(view) => Ok(view.into()),
@@ -305,7 +304,7 @@ fn floats(array: &HostArray) -> Result<CowArray<'_, f32, IxDyn>> {
     }
 }
 
-/// Which end of a layer rows are of.
+/// The side of a layer that rows belong to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Input,
@@ -334,7 +333,7 @@ fn rows_of<'x>(
     }
 }
 
-/// The part of a range of channels that an activation has.
+/// Limits a range of channels to those of an activation.
 fn within(channels: Range<usize>, x: &ArrayViewD<'_, f32>) -> Range<usize> {
     let all = x.shape().get(1).copied().unwrap_or(0);
     channels.start.min(all)..channels.end.min(all)

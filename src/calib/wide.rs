@@ -44,6 +44,28 @@ pub fn add_wide<A, B>(
     }
 }
 
+/// [`add_wide`] of a `left` that is in double precision already.
+///
+/// # Panics
+/// Where the sizes do not fit.
+pub fn add_half_wide<B: Copy + Into<f64> + Sync>(
+    factor: f64,
+    left: ArrayView2<f64>,
+    right: ArrayView2<B>,
+    mut sum: ArrayViewMut2<f64>,
+) {
+    let (inner, columns) = right.dim();
+    for start in (0..inner).step_by(PANEL) {
+        let here = start..inner.min(start + PANEL);
+        let left = left.slice(s![.., here.clone()]);
+        for start in (0..columns).step_by(PANEL) {
+            let columns = start..columns.min(start + PANEL);
+            let right = widened(right.slice(s![here.clone(), columns.clone()]));
+            add_times(factor, left, right.view(), sum.slice_mut(s![.., columns]));
+        }
+    }
+}
+
 /// `left · right`.
 ///
 /// # Panics
@@ -58,11 +80,11 @@ where
     product
 }
 
-/// The inner products of all rows of some matrices, which stand one below the other. Only the upper
-/// triangle is meaningful.
+/// The inner products of all rows of some matrices, stacked vertically. Only the upper triangle is
+/// meaningful.
 ///
 /// # Panics
-/// Where the matrices are not equally wide.
+/// If the matrices do not have the same width.
 pub fn inner_products(parts: &[ArrayView2<f32>]) -> Array2<f64> {
     let rows: usize = parts.iter().map(|p| p.nrows()).sum();
     let columns = parts.first().map_or(0, |p| p.ncols());
@@ -118,6 +140,9 @@ mod tests {
         let (a, b) = (single(3, 2050, 1), single(2050, 1030, 2));
         let wanted = widened(a.view()).dot(&widened(b.view()));
         assert!(worst(&times_wide(a.view(), b.view()), &wanted) < 1e-10);
+        let mut sum = wanted.clone();
+        add_half_wide(-1.0, widened(a.view()).view(), b.view(), sum.view_mut());
+        assert!(worst(&sum, &Array2::zeros(wanted.dim())) < 1e-10);
     }
 
     #[test]

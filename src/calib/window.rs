@@ -1,13 +1,13 @@
-//! How a convolution's kernel moves over its input, or that of a transposed one over its output.
+//! The movement of a convolution's kernel over its input, or of a transposed one over its output.
 
 use rayon::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Stands for a source in the padding: outside of every plane.
+/// A source in the padding: outside of every plane.
 const PADDING: usize = usize::MAX;
 
-/// How a convolution's kernel moves over the spatial axes, in the terms of ONNX `Conv`; see
+/// The movement of a convolution's kernel over the spatial axes, in the terms of ONNX `Conv`; see
 /// [`Window::transposed`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
@@ -21,7 +21,7 @@ pub(super) struct WindowAxis {
     pub(super) dilation: usize,
     pub(super) begin: usize,
     pub(super) end: usize,
-    /// Positions added behind the output of a transposed convolution; `None` for a convolution.
+    /// Positions added at the end of a transposed convolution's output; `None` for a convolution.
     pub(super) transposed: Option<usize>,
 }
 
@@ -36,7 +36,7 @@ impl WindowAxis {
         Some(padded.checked_sub(reach)? / self.stride + 1)
     }
 
-    /// Where tap `tap` of output position `at` reads, or `None` in the padding.
+    /// The input position that tap `tap` of output position `at` reads; `None` in the padding.
     fn source(&self, at: usize, tap: usize, input: usize) -> Option<usize> {
         let source = match self.transposed {
             None => (at * self.stride + tap * self.dilation).checked_sub(self.begin)?,
@@ -86,7 +86,7 @@ impl Window {
     }
 
     /// The window of a transposed convolution, in the terms of ONNX `ConvTranspose`, with
-    /// `output_padding` positions added behind the output's axes.
+    /// `output_padding` positions added at the end of the output's axes.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] where the lengths differ.
@@ -100,7 +100,7 @@ impl Window {
         Ok(self)
     }
 
-    /// The window that sees one position at a time.
+    /// The window that covers one position.
     pub fn pointwise(rank: usize) -> Self {
         let (kernel, stride, dilation) = (1, 1, 1);
         let axis = WindowAxis { kernel, stride, dilation, begin: 0, end: 0, transposed: None };
@@ -127,8 +127,8 @@ impl Window {
         })
     }
 
-    /// For each output position (outermost) and each tap the offset it reads inside a channel's
-    /// plane; outside of the plane, it reads the padding.
+    /// For each output position (outermost) and each tap, the offset that it reads inside a channel's
+    /// plane. Offsets outside the plane are padding.
     ///
     /// # Errors
     /// As [`Window::output`].

@@ -1,7 +1,7 @@
-//! A convolution's computed bias is added behind it.
+//! Replaces the computed bias of a convolution by an `Add` after it.
 //!
-//! A convolution is a layer only where its weights, and the bias is one of them, are constants. What
-//! another layer computes for each channel moves with that layer's rows as an operand of a sum.
+//! A convolution is a layer only if its weights and its bias are constants. As an operand of an `Add`,
+//! a bias that another layer computes is permuted with that layer's rows.
 
 use crate::error::Result;
 use crate::ir::{Graph, Model, Node, NodeId, Tensor, ValueKind};

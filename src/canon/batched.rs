@@ -1,8 +1,8 @@
-//! Heads that were put on one axis with the batch get an axis of their own.
+//! Gives attention heads an axis of their own if they share one with the batch.
 //!
-//! Exporters of multi-head attention write queries, keys and values as [batch·heads, tokens, depths], from
-//! products of three axes. Channels cannot be followed there. So the reshape that merges the two axes moves
-//! behind the operators that follow it, until another reshape takes its place.
+//! Exporters of multi-head attention write queries, keys and values as [batch·heads, tokens, depths],
+//! for products of three axes. Channels cannot be followed there. So this pass moves the reshape that
+//! merges the two axes after the following operators, until it meets another reshape that replaces it.
 
 use std::cmp::Ordering;
 
@@ -28,7 +28,7 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     Ok(modified)
 }
 
-/// Adds a node and infers its type, since nodes behind it are looked at in the same walk.
+/// Adds a node, and infers its type at once, since later nodes of the same walk read it.
 fn added(
     graph: &mut Graph,
     op: &str,
@@ -68,7 +68,7 @@ impl Merge {
         Some(Merge { source, shape: from, axis })
     }
 
-    /// Whether another merge is of the same extents.
+    /// Whether another merge has the same axis and extents.
     fn is_like(&self, other: &Merge) -> bool {
         let both = self.axis..self.axis + 2;
         let own = both.clone().map(|axis| &self.shape[axis]);
@@ -76,7 +76,8 @@ impl Merge {
     }
 }
 
-/// [tokens, batch, channels] → [tokens, batch·heads, depths] splits channels and then merges two axes.
+/// Writes a reshape [tokens, batch, channels] → [tokens, batch·heads, depths] as a split of channels,
+/// then a merge of two axes.
 fn split(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
     let node = graph.node(id);
     let (source, output) = (node.input(0).filter(|_| node.is("Reshape"))?, node.output(0)?);
@@ -101,7 +102,7 @@ fn split(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
     rewire::bypass(graph, output, merged).then_some(())
 }
 
-/// A node behind merges does what it does before them.
+/// Moves a node that follows merges before them.
 fn moved(graph: &mut Graph, id: NodeId) -> Option<()> {
     let node = graph.node(id);
     let output = node.output(0).filter(|_| node.domain.is_empty())?;
@@ -126,8 +127,8 @@ fn moved(graph: &mut Graph, id: NodeId) -> Option<()> {
     rewire::bypass(graph, output, merged).then_some(())
 }
 
-/// The attribute that changes where a node reads what is merged behind it, and the axis of the merge there;
-/// `None` for nodes that cannot.
+/// The attribute that changes if a node moves before merges, and the axis of the merge after it; `None`
+/// for nodes that cannot move.
 fn before_merges(
     graph: &Graph,
     node: &Node,
@@ -166,7 +167,7 @@ fn before_merges(
     }
 }
 
-/// Whether a value of three axes at most is the same for all indices of the first.
+/// Whether a value of at most three axes is the same for all indices of the first axis.
 fn is_alike_for_all(graph: &Graph, value: ValueId) -> bool {
     match shape(graph, value).as_deref() {
         Some([first, _, _]) => *first == Dim::Known(1),
@@ -175,7 +176,7 @@ fn is_alike_for_all(graph: &Graph, value: ValueId) -> bool {
     }
 }
 
-/// The value with axes `axis` and the one behind it merged, before axes of extents `behind`.
+/// Merges axis `axis` of a value with the next one; later axes have extents `behind`.
 fn merge(graph: &mut Graph, name: &str, value: ValueId, axis: usize, behind: &[Dim]) -> ValueId {
     let before = vec![0; axis];
     let behind: Option<Vec<i64>> = behind.iter().map(|dim| Some(dim.known()? as i64)).collect();

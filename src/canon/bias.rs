@@ -1,5 +1,5 @@
-//! Gives every layer a bias, zero where it had none: a merge refits layers, and what changed before
-//! a layer shifts its pre-activations.
+//! Gives every layer a bias, of zeros if it has none: a merge refits layers, and changes before a layer
+//! shift its pre-activations.
 //!
 //! A product with more than two axes (`MatMul`) has no bias among its inputs. It is followed by an
 //! `Add` of a vector, and both together are the layer.
@@ -15,7 +15,7 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let missing: Vec<(NodeId, String, Tensor)> = graph
         .nodes()
         .filter(|(_, node)| node.input(2).is_none())
-        // A product that is not in canonical form yet has its columns elsewhere.
+        // A product that is not canonical yet may have its columns on the other axis.
         .filter(|(_, node)| node.is("Conv") || (node.is("Gemm") && node.int("transB", 0) == 1))
         .filter_map(|(id, node)| {
             let weight = graph.initializer(node.input(1)?)?;
@@ -44,7 +44,8 @@ fn zeros(weight: &Tensor, rows: usize) -> Option<Tensor> {
     Some(Tensor { dtype: weight.dtype, dims: vec![rows], data })
 }
 
-/// Adds zeros behind a product. The new output takes over the consumers and the name of the product.
+/// Appends an `Add` of zeros to a product. Its output takes over the consumers and the name of the
+/// product.
 fn add_behind(graph: &mut Graph, product: &Product) -> Option<()> {
     let node = graph.node(product.node);
     let (name, output) = (node.name.clone(), node.output(0)?);

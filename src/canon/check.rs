@@ -22,15 +22,15 @@ pub(super) fn inference_mode(graph: &Graph) -> Result<()> {
 
 fn trains(graph: &Graph, node: &Node) -> bool {
     if node.is("BatchNormalization") {
-        // Before version 14 the statistics' outputs are what switches training on.
+        // Before version 14, outputs of statistics mean training mode.
         return node.int("training_mode", 0) != 0 || (1..5).any(|i| node.output(i).is_some());
     }
     let training = || graph.initializer(node.input(2)?)?.to_i64();
     node.is("Dropout") && training().is_some_and(|mode| mode.iter().any(|m| *m != 0))
 }
 
-/// Operators that multiply with their constants: an infinite weight makes every result infinite or
-/// NaN. Elsewhere (masks, bounds, padding) infinities are what they are meant to be.
+/// Operators that multiply with their constants: an infinite weight makes every result infinite or NaN.
+/// In other operators (masks, bounds, padding), infinities are intended.
 const MULTIPLY: &[&str] = &[
     "BatchNormalization",
     "Conv",
@@ -80,8 +80,8 @@ enum Special {
     Nan,
 }
 
-/// The worst element of a floating-point tensor, read from the bit patterns so that large weights
-/// are not converted: an exponent of all ones means infinity, or NaN if the fraction is not zero.
+/// The worst element of a floating-point tensor. Reads bit patterns, so that large weights are not
+/// converted: an exponent of all ones means infinity, or NaN if the fraction is not zero.
 fn worst(tensor: &Tensor) -> Option<Special> {
     let (size, infinity) = match tensor.dtype {
         DataType::F64 => (8, f64::INFINITY.to_bits()),

@@ -1,4 +1,4 @@
-//! `Constant` nodes become initializers, the only form of constant that later passes look at.
+//! Turns `Constant` nodes into initializers, the only constants that later passes know.
 
 use ndarray::{ArrayD, arr0};
 
@@ -6,7 +6,7 @@ use crate::ir::{Attribute, Graph, Node, Tensor};
 
 use super::rewire;
 
-/// Stores what `Constant` nodes hold; strings and sparse tensors stay nodes.
+/// Turns `Constant` nodes into initializers; strings and sparse tensors stay nodes.
 pub(super) fn to_initializers(graph: &mut Graph) {
     let constants: Vec<_> = graph
         .nodes()

@@ -1,7 +1,7 @@
-//! An `Einsum` of two computed values becomes a `MatMul` between `Transpose`s, and one with a constant
-//! a product with a matrix.
+//! Turns an `Einsum` of two computed values into a `MatMul` between `Transpose`s, and one with a
+//! constant into a product with a matrix.
 //!
-//! Attention is written this way where a library names its axes. Heads and layers are found in products.
+//! Libraries with named axes write attention this way. Heads and layers are found in products only.
 
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, Model, NodeId, Tensor, ValueId};
@@ -48,7 +48,7 @@ impl Terms {
         };
         let terms =
             Terms { left: letters(left)?, right: letters(right)?, result: letters(result)? };
-        // Letters of one operand alone that are summed up are no product.
+        // A sum over letters of one operand alone is no product.
         let is_used = |own: &[char], other: &[char]| {
             own.iter().all(|c| other.contains(c) || terms.result.contains(c))
         };
@@ -59,7 +59,7 @@ impl Terms {
         fits.then_some(terms)
     }
 
-    /// The letters of `own` that stand in the other operand, and in the result, or not.
+    /// The letters of `own` that are or are not in the other operand, and are or are not in the result.
     fn pick(&self, own: &[char], other: &[char], in_other: bool, in_result: bool) -> Vec<char> {
         let is_picked =
             |c: &&char| other.contains(c) == in_other && self.result.contains(c) == in_result;
@@ -67,7 +67,7 @@ impl Terms {
     }
 }
 
-/// Stacks of products of matrices, of which each operand has one axis of its own.
+/// Rewrites stacked products of matrices; each operand has one axis of its own.
 fn products(graph: &mut Graph, id: NodeId, terms: &Terms) -> Option<()> {
     let node = graph.node(id);
     let (a, b, output) = (node.input(0)?, node.input(1)?, node.output(0)?);
@@ -81,7 +81,7 @@ fn products(graph: &mut Graph, id: NodeId, terms: &Terms) -> Option<()> {
     if [&summed, &rows, &columns].iter().any(|letters| letters.len() != 1) {
         return None;
     }
-    // Batches in the order of the result, so that the product needs no transpose there.
+    // Common axes in the order of the result, so that they need no transpose there.
     let shared: Vec<char> =
         result.iter().filter(|c| left.contains(c) && right.contains(c)).copied().collect();
     let name = graph.node(id).name.clone();
@@ -92,8 +92,8 @@ fn products(graph: &mut Graph, id: NodeId, terms: &Terms) -> Option<()> {
     rewire::bypass(graph, output, y).then_some(())
 }
 
-/// A layer whose weight has several axes of channels: those that it reads come last in the data, those that it
-/// makes last in the result.
+/// Rewrites a layer whose weight has several axes of channels. Input channels are the last axes of the
+/// data, and output channels the last axes of the result.
 fn layer(graph: &mut Graph, id: NodeId, terms: &Terms) -> Option<()> {
     let node = graph.node(id);
     let (data, weight, output) = (node.input(0)?, node.input(1)?, node.output(0)?);
@@ -131,7 +131,7 @@ fn layer(graph: &mut Graph, id: NodeId, terms: &Terms) -> Option<()> {
     let mut y = graph.add_op("MatMul", &format!("{name}.product"), &[data, matrix], []);
     let mut end = output;
     if new.len() > 1 {
-        // The bias, too, is added before channels are put on several axes.
+        // The bias is added before channels are split over several axes, too.
         if let Some((bias, sum)) = bias(graph, output, &new) {
             let bias = graph.add_initializer(&format!("{name}.bias"), bias);
             y = graph.add_op("Add", &format!("{name}.biased"), &[y, bias], []);
@@ -143,7 +143,7 @@ fn layer(graph: &mut Graph, id: NodeId, terms: &Terms) -> Option<()> {
     rewire::bypass(graph, end, y).then_some(())
 }
 
-/// The constant that the only reader of a value adds, with one entry per channel, and the sum.
+/// The constant with one entry per channel that the only consumer of a value adds, and the sum.
 fn bias(graph: &Graph, value: ValueId, dims: &[usize]) -> Option<(Tensor, ValueId)> {
     let sum = graph.node(graph.only_use(value)?);
     let slot = usize::from(sum.input(0) == Some(value));
@@ -154,14 +154,14 @@ fn bias(graph: &Graph, value: ValueId, dims: &[usize]) -> Option<(Tensor, ValueI
     (own == dims).then_some((flat, sum.output(0)?))
 }
 
-/// A target that copies the first extents.
+/// The target of a reshape that copies the first `kept` extents.
 fn kept_and(graph: &mut Graph, name: &str, kept: usize, rest: &[usize]) -> ValueId {
     let rest = rest.iter().map(|n| *n as i64);
     let target: Vec<i64> = std::iter::repeat_n(0, kept).chain(rest).collect();
     graph.add_initializer(&format!("{name}.target"), Tensor::from_i64(vec![target.len()], &target))
 }
 
-/// The elements of a constant with its axes in another order, one behind the other.
+/// The elements of a constant as a matrix, after a permutation of its axes.
 fn matrix(tensor: &Tensor, from: &[char], to: &[char]) -> Option<Tensor> {
     let perm: Option<Vec<usize>> =
         to.iter().map(|c| from.iter().position(|own| own == c)).collect();
@@ -169,7 +169,7 @@ fn matrix(tensor: &Tensor, from: &[char], to: &[char]) -> Option<Tensor> {
     Tensor::from_f64(tensor.dtype, &values).ok()
 }
 
-/// A value with its axes in another order.
+/// A value with its axes permuted.
 fn ordered(
     graph: &mut Graph,
     name: &str,

@@ -1,7 +1,7 @@
-//! Open extents are read from the model's inputs.
+//! Reads open extents from the model's inputs instead of hidden values.
 //!
-//! Exporters ask hidden values for the batch and the number of tokens. A `Shape` counts channels as well,
-//! so that a hidden value would have to be put together for it; inputs are whole anyway.
+//! Exporters read the batch and the number of tokens from hidden values. A `Shape` needs all channels
+//! of its operand, so pieces of a hidden value would have to be joined. Inputs are whole anyway.
 
 use std::collections::HashSet;
 
@@ -39,14 +39,14 @@ fn hidden_shape(graph: &Graph, id: NodeId) -> Option<(ValueId, ValueId)> {
     Some((data, node.output(0)?))
 }
 
-/// Where an extent can be read.
+/// The place where an extent can be read.
 enum Place {
     Number(i64),
     /// At an axis of an input.
     Input(ValueId, usize),
 }
 
-/// Where all sizes can be read, if they are numbers or extents of inputs that `data` is computed from.
+/// The places of all sizes, if they are numbers or extents of inputs that `data` is computed from.
 fn places(graph: &Graph, data: ValueId, sizes: &Sizes) -> Option<Vec<Place>> {
     let inputs = sources(graph, data);
     let place = |size: &Option<Size>| {

@@ -1,4 +1,4 @@
-//! Fully connected layers get one form: `Gemm` with the weight `[out, in]` and the bias `[out]`.
+//! Brings fully connected layers to one form: `Gemm` with weight `[out, in]` and bias `[out]`.
 
 use ndarray::{ArrayD, IxDyn};
 
@@ -32,8 +32,8 @@ fn weight(graph: &Graph, id: NodeId) -> Option<&Tensor> {
     graph.initializer(value).filter(|t| t.dims.len() == 2 && t.dtype.is_float())
 }
 
-/// A product of a matrix with a constant matrix is a `Gemm` without bias. With more than two axes
-/// it stays a `MatMul`, which works on the last.
+/// Turns a product of a matrix with a constant matrix into a `Gemm` without bias. With more than two
+/// axes it stays a `MatMul`, which works on the last axis.
 fn from_matmul(graph: &mut Graph, id: NodeId) -> bool {
     let data = graph.node(id).input(0);
     let is_matrix = data.and_then(|x| types::shape(graph, x)).is_some_and(|s| s.len() == 2);
@@ -44,7 +44,7 @@ fn from_matmul(graph: &mut Graph, id: NodeId) -> bool {
     fits
 }
 
-/// An addend that is not one number per column becomes an addition behind the product.
+/// Moves an addend that is not one number per column into an `Add` after the product.
 fn split_off_bias(graph: &mut Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     let (Some(addend), Some(output)) = (node.input(2), node.output(0)) else { return false };
@@ -70,7 +70,7 @@ fn split_off_bias(graph: &mut Graph, id: NodeId) -> bool {
     true
 }
 
-/// Whether the tensor broadcasts to rows of `columns` elements that are all the same row.
+/// Whether the tensor broadcasts to equal rows of `columns` elements.
 fn is_row(tensor: &Tensor, columns: usize) -> bool {
     match tensor.dims.as_slice() {
         [] | [1] | [1, 1] => true,
@@ -112,7 +112,7 @@ fn normalise(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<bool>
     Some(true)
 }
 
-/// The matrix, transposed if asked, times a factor.
+/// The matrix, transposed if requested, times a factor.
 fn folded(weight: &Tensor, transpose: bool, factor: f32) -> Option<Tensor> {
     let mut matrix = weight.to_f64().ok()?;
     if transpose {

@@ -1,8 +1,8 @@
-//! Group normalisation is written as instance normalisation of groups.
+//! Writes group normalisation as instance normalisation of groups.
 //!
-//! Behind a reshape that puts groups and the channels of each on two axes, groups can move as blocks, and the
-//! channels of a group in any order. Exporters write either `GroupNormalization`, or the same steps with the
-//! channels and pixels of a group on one axis.
+//! After a reshape that puts groups and their channels on two axes, groups can be permuted as blocks,
+//! and the channels within a group in any order. Exporters write either `GroupNormalization`, or the
+//! same steps with the channels and pixels of a group on one axis.
 
 use ndarray::{ArrayD, Axis, IxDyn};
 
@@ -11,7 +11,7 @@ use crate::ir::{Attribute, Dim, Graph, Model, NodeId, Tensor, ValueId};
 
 use super::{CanonOptions, rewire, types};
 
-/// Channels of a value whose groups are looked at, so that a few bytes in a file do not fill the memory.
+/// Limit of channels, so that a few bytes in a file cannot fill the memory.
 const MOST_CHANNELS: usize = 1 << 22;
 
 /// Runs the pass.
@@ -28,7 +28,7 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     Ok(modified)
 }
 
-/// What is normalised, and its groups.
+/// The normalised value, and its groups.
 struct Groups {
     data: ValueId,
     shape: Vec<Dim>,
@@ -45,7 +45,7 @@ impl Groups {
         fits.then(|| Groups { data, width: channels / count, shape, count })
     }
 
-    /// The data normalised group by group, in its own shape.
+    /// Normalises the data group by group; the result has the shape of the data.
     fn normalised(
         &self,
         graph: &mut Graph,
@@ -73,7 +73,7 @@ impl Groups {
     }
 }
 
-/// `GroupNormalization` with constant scale and shift.
+/// Rewrites `GroupNormalization` with constant scale and shift.
 fn one_node(graph: &mut Graph, id: NodeId, opset: i64) -> Option<()> {
     let node = graph.node(id);
     let (data, output) = (node.input(0)?, node.output(0)?);
@@ -117,7 +117,7 @@ fn one_node(graph: &mut Graph, id: NodeId, opset: i64) -> Option<()> {
     rewire::bypass(graph, output, y).then_some(())
 }
 
-/// `Reshape` to [batch, groups, rest], `InstanceNormalization`, and a `Reshape` back.
+/// Rewrites a `Reshape` to [batch, groups, rest], `InstanceNormalization`, and a `Reshape` back.
 fn flattened(graph: &mut Graph, id: NodeId) -> Option<()> {
     let node = graph.node(id);
     let (value, output) = (node.input(0)?, node.output(0)?);

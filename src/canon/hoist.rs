@@ -1,9 +1,10 @@
-//! Weights inside sub-graphs move to the graph around them, which the sub-graphs may read: there, what
-//! several models have in common is stored once, and each weight has a place of its own in a plan.
+//! Moves weights of sub-graphs to the main graph, and lets the sub-graphs capture them. In the main
+//! graph, weights that several models have in common are stored once, and each weight has its place in
+//! a plan.
 
 use crate::ir::{Attribute, Graph, Tensor, ValueId};
 
-/// Constants of fewer elements stay where they are: shapes, axes, bounds.
+/// Constants of fewer elements stay in the sub-graph: shapes, axes, bounds.
 const FEWEST: usize = 64;
 
 /// Moves the weights of all sub-graphs out of them.
@@ -25,7 +26,7 @@ pub(super) fn run(graph: &mut Graph) {
     }
 }
 
-/// The weights of a graph. What is an output stays: it must be computed inside.
+/// The weights of a graph, except its outputs, which a sub-graph must compute itself.
 fn weights(graph: &Graph) -> Vec<(ValueId, Tensor)> {
     let ids = graph.values().map(|(id, _)| id).filter(|id| !graph.outputs.contains(id));
     let weights = ids.filter_map(|id| Some((id, graph.initializer(id)?.clone())));

@@ -1,7 +1,8 @@
-//! A reduction over parts of the channels becomes an operation on the parts.
+//! Turns a reduction over parts of the channels into an operation between the parts.
 //!
-//! A maximum of several channels is written as a `Reshape` that splits the channel axis and a reduction over
-//! one half of it. As a `Max` of picked channels it is seen which rows of a layer belong together.
+//! Exporters write a maximum of several channels as a `Reshape` that splits the axis of channels, and a
+//! reduction over one of the two axes. A `Max` of picked channels shows which rows of a layer belong
+//! together.
 
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, Model, NodeId, Tensor, ValueId};
@@ -10,10 +11,10 @@ use crate::ops::normal_axis;
 use super::CanonOptions;
 use super::types::shape;
 
-/// More parts than this stay as they are.
+/// Limit of parts; reductions over more of them stay.
 const MOST_PARTS: usize = 16;
 
-/// Reductions, and what they are between several values.
+/// Reductions, and the operators that compute the same between several values.
 const BETWEEN: [(&str, &str); 4] =
     [("ReduceMax", "Max"), ("ReduceMin", "Min"), ("ReduceSum", "Sum"), ("ReduceMean", "Mean")];
 

@@ -1,7 +1,6 @@
-//! Weights on the left of a product come to stand on its right, between two transpositions:
-//! `W·x = (xᵀ·Wᵀ)ᵀ`.
+//! Moves weights on the left of a product to its right, by two transpositions: `W·x = (xᵀ·Wᵀ)ᵀ`.
 //!
-//! Nets that keep features before samples multiply a constant matrix with the data. Layers have their
+//! Nets with features before samples multiply a constant matrix with the data. Layers have their
 //! weights on the right.
 
 use crate::error::Result;
@@ -22,7 +21,7 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     Ok(modified)
 }
 
-/// The rank of the second factor, where the first alone is a constant matrix of floats.
+/// The rank of the second factor, if only the first factor is a constant matrix of floats.
 fn rank_of_data(graph: &Graph, node: &Node) -> Option<usize> {
     let weight = graph.initializer(node.input(0)?)?;
     let data = node.input(1).filter(|data| graph.initializer(*data).is_none())?;
@@ -89,7 +88,7 @@ fn transposed(tensor: &Tensor) -> Option<Tensor> {
     }
 }
 
-/// What is added to the transposed product in place of `addend`.
+/// The addend of the transposed product that replaces `addend`.
 fn turned_addend(graph: &mut Graph, addend: ValueId) -> Option<ValueId> {
     match graph.initializer(addend) {
         Some(_) => constant(graph, addend),

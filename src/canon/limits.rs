@@ -1,7 +1,7 @@
-//! Limits of the sizes that a model may ask for.
+//! Limits of the sizes in a model.
 //!
-//! A file of a few bytes can ask for more memory than there is: by extents, by windows and padding,
-//! or by values that double from node to node. A node's attributes are checked before its types are
+//! A file of a few bytes can demand more memory than there is: by extents, by windows and padding, or
+//! by values that double from node to node. A node's attributes are checked before its types are
 //! inferred, and its outputs before the next node.
 
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -10,19 +10,19 @@ use crate::ops::REDUCTIONS;
 
 use super::types;
 
-/// Elements of a computed value, as far as its extents are fixed: 1 GiB of single precision.
+/// Limit of elements of a computed value, over its fixed extents: 1 GiB of single precision.
 pub(super) const MOST_ELEMENTS: usize = 1 << 28;
 
-/// Axes of a value.
+/// Limit of axes of a value.
 const MOST_AXES: usize = 64;
 
-/// Sizes that attributes may name, other than those of windows.
+/// Limit of sizes in attributes, other than those of windows.
 const LARGEST_SIZE: i64 = i32::MAX as i64;
 
-/// Extents, steps and padding of windows.
+/// Limit of extents, strides and padding of windows.
 const LARGEST_STEP: i64 = 1 << 24;
 
-/// Positions of a window.
+/// Limit of positions of a window.
 const MOST_TAPS: i64 = 1 << 24;
 
 /// Attributes that describe windows.
@@ -46,7 +46,7 @@ const SIZES: &[&str] = &[
     "split",
 ];
 
-/// Inputs that have an entry or two per axis.
+/// Inputs with one or two entries per axis.
 const PER_AXIS: &[(&[&str], &[usize])] = &[
     (&["ConstantOfShape"], &[0]),
     (&["CenterCropPad", "Expand", "Reshape", "Squeeze", "Tile", "Unsqueeze", "Upsample"], &[1]),
@@ -91,7 +91,7 @@ pub(super) fn check(graph: &Graph) -> Result<()> {
 /// Checks the sizes in a node's attributes.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] naming the node and what it asks for.
+/// [`ErrorKind::Format`] naming the node and the size.
 pub(super) fn asked(graph: &Graph, id: NodeId) -> Result<()> {
     let node = graph.node(id);
     if !node.domain.is_empty() {

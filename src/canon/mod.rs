@@ -1,20 +1,20 @@
-//! Canonical form: one way to write each thing, whatever exporter wrote the model.
+//! Canonical form: one way to write each layer and operation, for models of all exporters.
 //!
-//! Each pass is an exact simplification (up to rounding, where constants are combined) in a file of
-//! its own, which says why it is there. [`canonicalise`] runs them in this order:
+//! Each pass is an exact simplification (up to rounding, if constants are combined) in a file of its
+//! own, which begins with its reason. [`canonicalise`] runs them in this order:
 //!
-//! 1. once: `constants` before all others, which look for initializers only; the checks of what the
-//!    model asks for (`limits`) and for training mode; `upgrade`, so that the others know one version of
-//!    each operator; `hoist`, so that weights of sub-graphs are seen.
+//! 1. once: `constants` before all others, which look for initializers only; the checks of sizes (`limits`)
+//!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
+//!    `hoist`, so that the others see weights of sub-graphs.
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
 //!    `shapes`, `extents`, `views`, `contraction`, `batched`, `resize`. Each may uncover work for the others: a folded constant
 //!    makes a shape known, a known shape a reshape idle.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `unstack`; `group_norm`; `padding`; `left` before `gemm`, whose product without a bias lets
-//!    `affine` add one; `addend`, which takes away a computed bias; `bias` where there is
-//!    none still; `recurrent`; `shuffle`, `positions` and `largest` last, since they look for what the
-//!    others left.
+//!    `unstack`; `group_norm`; `padding`; `left` before `gemm`, whose products without a bias can
+//!    take one from `affine`; `addend`, which removes a computed bias; `bias` for layers that still
+//!    have none; `recurrent`; `shuffle`, `positions` and `largest` last, since they look for
+//!    remaining patterns.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
 mod addend;
@@ -63,7 +63,7 @@ pub use regroup::{PerGroup, per_group, regroup};
 pub use rows::split_rows;
 pub use types::infer as infer_types;
 
-/// A model in canonical form, with the types of all values inferred; only this module makes one.
+/// A model in canonical form, with inferred types of all values. Only this module creates one.
 #[derive(Debug, Clone)]
 pub struct Canonical(Model);
 
@@ -73,7 +73,7 @@ impl Canonical {
         Canonical(model)
     }
 
-    /// The model, to be changed: what comes out need not be canonical any more.
+    /// The model, for changes after which it need not be canonical any more.
     pub fn into_inner(self) -> Model {
         self.0
     }
@@ -87,13 +87,13 @@ impl Deref for Canonical {
     }
 }
 
-/// What becomes of `BatchNormalization` behind a layer.
+/// How to treat `BatchNormalization` after a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BatchNorm {
     /// It is folded into the layer.
     #[default]
     Fold,
-    /// It stays, so that each task keeps its own where the layer is shared.
+    /// It stays, so that each task keeps its own after a shared layer.
     PerTask,
 }
 
@@ -107,12 +107,12 @@ pub const BATCH_NORMS: &[(&str, BatchNorm, &str)] = &[
     ),
 ];
 
-/// What canonical form to make.
+/// Options of canonical form.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CanonOptions {
-    /// Version of the standard operator set, by default the model's own; 13 where that is newer.
+    /// Version of the standard operator set; by default the model's own, but at least 13.
     pub target_opset: Option<i64>,
-    /// What becomes of `BatchNormalization`.
+    /// How to treat `BatchNormalization`.
     pub batchnorm: BatchNorm,
 }
 
@@ -122,10 +122,10 @@ struct Pass {
     run: Run,
 }
 
-/// What a pass does; it returns whether it changed anything.
+/// The function of a pass; it returns whether it changed anything.
 enum Run {
     Rewrite(fn(&mut Model, &CanonOptions) -> Result<bool>),
-    /// Computes constants, as far as the budget goes.
+    /// Computes constants within a budget.
     Fold(fn(&mut Model, &mut fold::Budget) -> Result<bool>),
 }
 
@@ -159,8 +159,7 @@ const LAYERS: &[Pass] = &[
     Pass { name: "largest", run: Rewrite(largest::run) },
 ];
 
-/// More rounds than any chain of simplifications needs; passing it means that two passes undo each
-/// other.
+/// Limit of rounds. No chain of simplifications needs so many, unless two passes undo each other.
 const MOST_ROUNDS: usize = 100;
 
 /// Brings a model to canonical form.
@@ -224,8 +223,8 @@ fn repeat(
     Err(Error::new(ErrorKind::Unsupported, message))
 }
 
-/// After each change: no dead nodes, no unused constants, all types up to date, and what nodes read and
-/// return within bounds (`operands`, `limits`).
+/// Tidies up after each change: removes dead nodes and unused constants, infers types, and checks
+/// operands and results of nodes (`operands`, `limits`).
 fn settle(model: &mut Model) -> Result<()> {
     rewire::prune(&mut model.graph);
     types::infer(&mut model.graph)

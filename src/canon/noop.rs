@@ -1,6 +1,6 @@
 //! Removes nodes that return one of their inputs unchanged.
 //!
-//! They stand between a layer and what could be folded into it, and hide constants.
+//! They separate a layer from nodes that could be folded into it, and hide constants.
 
 use crate::error::Result;
 use crate::ir::{Consumers, DataType, Graph, Model, Node, NodeId, Tensor, ValueId};
@@ -52,7 +52,7 @@ fn unchanged_input(graph: &Graph, readers: &Consumers, id: NodeId) -> Option<Val
     }
 }
 
-/// Outside training a dropout passes everything on; a computed mode may mean training.
+/// Whether a dropout passes everything on, as outside training. A computed mode may mean training.
 fn drops_nothing(graph: &Graph, node: &Node) -> bool {
     node.input(2).is_none_or(|mode| graph.initializer(mode).is_some())
 }
@@ -66,7 +66,7 @@ fn keeps_order(node: &Node) -> bool {
     node.ints("perm").is_some_and(|perm| perm.iter().copied().eq(0..perm.len() as i64))
 }
 
-/// A slice of the whole extent may still walk backwards.
+/// Whether all steps of a slice are positive: a slice of the whole extent may reverse it.
 fn forward(graph: &Graph, node: &Node) -> bool {
     let Some(steps) = node.input(4) else { return true };
     let steps = graph.initializer(steps).and_then(Tensor::to_i64);
@@ -78,7 +78,7 @@ fn pads_nothing(graph: &Graph, node: &Node) -> bool {
     pads.is_some_and(|p| p.iter().all(|width| *width == 0))
 }
 
-/// A pooling window of one position.
+/// Whether a pooling window has one position.
 fn looks_at_one(node: &Node) -> bool {
     let all =
         |name: &str, value: i64| node.ints(name).is_none_or(|v| v.iter().all(|x| *x == value));
@@ -88,13 +88,14 @@ fn looks_at_one(node: &Node) -> bool {
         && all("pads", 0)
 }
 
-/// Whether a node adds the bias of the product that makes `source`: every layer has one, perhaps of zeros.
+/// Whether a node adds the bias of the product `source`. Such a node stays even if the bias is zeros,
+/// since every layer has a bias.
 fn adds_bias(graph: &Graph, source: ValueId, id: NodeId) -> bool {
     let product = graph.producer(source).and_then(|node| tokenwise::product(graph, node));
     product.and_then(|product| product.bias(graph)).is_some_and(|addition| addition.node == id)
 }
 
-/// The other operand of a product with one or a sum with zero, if that operand sets the shape.
+/// The other operand of a product with 1 or a sum with 0, if that operand has the shape of the result.
 fn neutral_operand(graph: &Graph, node: &Node) -> Option<ValueId> {
     let neutral = if matches!(node.op.as_str(), "Mul" | "Div") { 1.0 } else { 0.0 };
     let commutes = matches!(node.op.as_str(), "Mul" | "Add");

@@ -1,7 +1,6 @@
-//! `auto_pad` becomes explicit padding where it can be told.
+//! Turns `auto_pad` into explicit padding if the padding is known.
 //!
-//! Explicit padding is what gradients can be written for, and what other models' layers are compared
-//! with.
+//! Gradients and comparisons with layers of other models need explicit padding.
 
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, Model, NodeId};
@@ -28,8 +27,8 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     Ok(modified)
 }
 
-/// The padding that the node's `auto_pad` stands for. Rounding up the number of windows is left
-/// alone: runtimes disagree about what it means together with `auto_pad`.
+/// The explicit padding of the node's `auto_pad`. Nodes with `ceil_mode` stay, since runtimes disagree
+/// about its meaning together with `auto_pad`.
 fn explicit(graph: &Graph, id: NodeId) -> Option<Vec<i64>> {
     let node = graph.node(id);
     let windowed = ["Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"];

@@ -1,7 +1,7 @@
-//! Three nodes that move channels into positions become one `DepthToSpace`.
+//! Turns three nodes that move channels into positions into one `DepthToSpace`.
 //!
-//! Exporters write a pixel shuffle as `Reshape`, `Transpose` and `Reshape`, through which channels cannot be
-//! followed one node at a time.
+//! Exporters write a pixel shuffle as `Reshape`, `Transpose` and `Reshape`. Channels cannot be followed
+//! through these nodes one at a time.
 
 use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Model, NodeId, ValueId};
@@ -9,7 +9,7 @@ use crate::ir::{Attribute, Dim, Graph, Model, NodeId, ValueId};
 use super::CanonOptions;
 use super::types::shape;
 
-/// The two orders of axes, and where the side of a block and the channels stand before.
+/// The two orders of axes, with the axes of the block's side and of the channels before the transpose.
 const ORDERS: [(&str, [i64; 6], usize, usize); 2] =
     [("CRD", [0, 1, 4, 2, 5, 3], 2, 1), ("DCR", [0, 3, 4, 1, 5, 2], 1, 3)];
 

@@ -1,9 +1,11 @@
-//! Recurrent layers in one direction, forward, with one bias per gate and no initial states of zeros.
+//! Brings recurrent layers to one form: forward, with one bias per gate, and without initial states of
+//! zeros.
 //!
-//! To go through a sequence in reverse is to go through the reversed sequence, which every runtime can.
-//! The two biases of a gate only ever occur as a sum, but in a GRU whose reset gate comes after the
-//! weights; initial states of zeros, which exporters compute from the batch size, are the default. The
-//! hidden units of all steps are always an output: what the gates read is looked up there.
+//! A layer in reverse becomes a forward layer over the reversed sequence, which every runtime supports.
+//! The two biases of a gate occur only as their sum, except in a GRU whose reset gate comes after the
+//! weights. Initial states of zeros, which exporters compute from the batch size, are the default, so
+//! they are dropped. The hidden units of all steps are always an output, since statistics of the gates'
+//! inputs need them.
 
 use crate::error::Result;
 use crate::ir::{
@@ -45,7 +47,7 @@ fn is_recurrent(node: &Node) -> bool {
     !gates(&node.op).is_empty()
 }
 
-/// Where the initial states are among the inputs.
+/// The inputs with initial states.
 const STATES: [usize; 2] = [5, 6];
 
 fn leave_out_zeros(graph: &mut Graph, id: NodeId) -> bool {
@@ -61,7 +63,7 @@ fn leave_out_zeros(graph: &mut Graph, id: NodeId) -> bool {
     !zeros.is_empty()
 }
 
-/// Operators that make zeros of zeros, whatever else they read.
+/// Operators that return zeros for a first input of zeros.
 const KEEP_ZERO: &[&str] = &[
     "Cast",
     "Expand",
@@ -93,7 +95,7 @@ fn is_zero(graph: &Graph, mut value: ValueId) -> bool {
     graph.initializer(value).is_some_and(all_zero)
 }
 
-/// Zeros where there are no biases.
+/// Adds biases of zeros to a node without biases.
 fn add_biases(graph: &mut Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     let weight = node.input(2).and_then(|w| graph.initializer(w));
@@ -134,7 +136,7 @@ fn sum_biases(graph: &mut Graph, id: NodeId) -> Result<bool> {
     let gates = gates(&node.op).len();
     let &[directions, width] = bias.dims.as_slice() else { return Ok(false) };
     let (half, units) = (width / 2, width / 2 / gates);
-    // In a GRU of this kind, the reset gate multiplies the second bias of the last gate.
+    // In such a GRU, the reset gate multiplies the second bias of the last gate.
     let apart = node.is("GRU") && node.int("linear_before_reset", 0) != 0;
     let summed = if apart { units * (gates - 1) } else { half };
     let (dtype, mut all) = (bias.dtype, bias.to_f64()?);
@@ -150,7 +152,7 @@ fn sum_biases(graph: &mut Graph, id: NodeId) -> Result<bool> {
     Ok(modified)
 }
 
-/// A layer in reverse becomes one that reads the steps in reverse.
+/// Turns a layer in reverse into a forward layer over the reversed steps.
 fn forward(graph: &mut Graph, id: NodeId) -> bool {
     let node = graph.node(id).clone();
     let (Some(x), Some("reverse")) = (node.input(0), node.str("direction")) else { return false };
@@ -185,7 +187,7 @@ fn forward(graph: &mut Graph, id: NodeId) -> bool {
     true
 }
 
-/// A layer of two directions becomes two layers, whose outputs are put side by side.
+/// Splits a layer of two directions into two layers, and concatenates their outputs.
 fn one_direction_each(graph: &mut Graph, id: NodeId) -> Option<()> {
     let node = graph.node(id).clone();
     let states = STATES.iter().any(|slot| node.input(*slot).is_some());
@@ -239,8 +241,8 @@ fn one_direction_each(graph: &mut Graph, id: NodeId) -> Option<()> {
     Some(())
 }
 
-/// Two directions that are flattened at once are put side by side instead: on an axis of their own,
-/// the units of both would be the same channels.
+/// If two directions are flattened at once, concatenates their units instead. On an axis of directions,
+/// the units of both would count as the same channels.
 fn flat_directions(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
     let node = graph.node(id).clone();
     if node.int("axis", 0) != 1 || node.inputs.len() != 2 {

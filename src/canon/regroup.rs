@@ -1,4 +1,4 @@
-//! One convolution per group, as [`super::ungroup`] makes them, and back to one grouped convolution.
+//! Finds convolutions that [`super::ungroup`] has split by group, and joins them again.
 
 use std::collections::BTreeSet;
 
@@ -6,18 +6,18 @@ use bytes::Bytes;
 
 use crate::ir::{Attribute, Consumers, Graph, Model, Node, NodeId, Tensor, ValueId};
 
-/// Convolutions that are alike but for their weights, between a split and a concatenation of channels.
+/// Convolutions that differ only in their weights, between a split and a concatenation of channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PerGroup {
-    /// The split, whose outputs they read in order.
+    /// The split; the convolutions read its outputs in order.
     pub split: NodeId,
-    /// The convolutions, which nothing but the concatenation reads.
+    /// The convolutions; the concatenation is their only consumer.
     pub convs: Vec<NodeId>,
     /// The concatenation.
     pub concat: NodeId,
 }
 
-/// All convolutions of a graph that are written as one per group.
+/// All grouped convolutions of a graph that are written as one convolution per group.
 pub fn per_group(graph: &Graph) -> Vec<PerGroup> {
     let readers = graph.consumers();
     let concats = graph.nodes().filter(|(_, node)| node.is("Concat") && node.int("axis", 0) == 1);
@@ -28,7 +28,7 @@ pub fn per_group(graph: &Graph) -> Vec<PerGroup> {
 pub fn regroup(model: &mut Model) {
     let graph = &mut model.graph;
     for found in per_group(graph) {
-        // Nothing is changed where weights are none that can be put together.
+        // Nothing changes if the weights cannot be joined.
         let _ = found.join(graph);
     }
     graph.remove_dead_nodes();
@@ -56,7 +56,7 @@ impl PerGroup {
         fits.then_some(PerGroup { split, convs, concat })
     }
 
-    /// The concatenation becomes the grouped convolution.
+    /// Turns the concatenation into the grouped convolution.
     fn join(&self, graph: &mut Graph) -> Option<()> {
         let first = graph.node(*self.convs.first()?).clone();
         let name = graph.node(self.concat).name.clone();
@@ -77,7 +77,7 @@ impl PerGroup {
     }
 }
 
-/// Whether convolutions of one group each differ in the numbers of their constants only.
+/// Whether convolutions of one group each differ only in the values of their constants.
 fn are_alike(graph: &Graph, convs: &[NodeId]) -> bool {
     let shape = |value: &Option<ValueId>| {
         let tensor = graph.initializer((*value)?)?;
@@ -94,7 +94,7 @@ fn are_alike(graph: &Graph, convs: &[NodeId]) -> bool {
     first.is_some() && convs.iter().all(|id| look(id) == first)
 }
 
-/// Tensors one behind the other along the first axis.
+/// Concatenates tensors along the first axis.
 fn behind_each_other(parts: &[&Tensor]) -> Option<Tensor> {
     let first = parts.first()?;
     let mut dims = first.dims.clone();

@@ -1,6 +1,6 @@
-//! A `Resize` to given sizes becomes one by scales, where that is exactly the same.
+//! Turns a `Resize` to given sizes into one by scales, if that is exactly the same.
 //!
-//! Sizes name the batch and the channels; scales do not, so they survive a change of either.
+//! Sizes include the batch and the channels; scales stay valid if either changes.
 
 use ndarray::arr1;
 
@@ -34,7 +34,7 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     Ok(modified)
 }
 
-/// One scale per axis of the operand, if the node is a resize that is written otherwise.
+/// One scale per axis of the operand, if the node is a resize in another form.
 fn scales(graph: &Graph, id: NodeId, known: &[Option<Sizes>]) -> Option<Vec<f32>> {
     let node = graph.node(id);
     let crops = node.str("coordinate_transformation_mode") == Some("tf_crop_and_resize");

@@ -4,10 +4,10 @@ use crate::ir::{Consumers, Graph, NodeId, Tensor, ValueId};
 
 use super::types;
 
-/// Makes every reader of `output` read `source` instead, which holds the same values.
+/// Makes every consumer of `output` read `source` instead, which holds the same values.
 ///
-/// The name of a graph output belongs to the model's interface: `source` takes it over. Returns
-/// whether that could be done; a graph input or a constant cannot stand in for a graph output.
+/// If `output` is a graph output, `source` takes over its name, which belongs to the model's interface.
+/// Returns `false` if that is impossible: a graph input or a constant cannot replace a graph output.
 pub(super) fn bypass(graph: &mut Graph, output: ValueId, source: ValueId) -> bool {
     let named = graph.outputs.contains(&output);
     if named && (graph.producer(source).is_none() || graph.outputs.contains(&source)) {
@@ -28,8 +28,7 @@ pub(super) fn bypass(graph: &mut Graph, output: ValueId, source: ValueId) -> boo
     true
 }
 
-/// Puts a constant in the place of a computed value. Returns whether that could be done: graph
-/// outputs stay computed.
+/// Replaces a computed value by a constant. Returns `false` for graph outputs, which stay computed.
 pub(super) fn replace_by_constant(graph: &mut Graph, value: ValueId, tensor: Tensor) -> bool {
     let Some(producer) = graph.producer(value) else { return false };
     if graph.outputs.contains(&value) {
@@ -48,7 +47,7 @@ pub(super) fn replace_by_constant(graph: &mut Graph, value: ValueId, tensor: Ten
     true
 }
 
-/// Gives a node another constant as input `slot`: in place, if nothing else reads the one there.
+/// Replaces the constant at input `slot` of a node: in place, if it has no other consumer.
 pub(super) fn store(
     graph: &mut Graph,
     readers: &Consumers,
@@ -84,12 +83,12 @@ pub(super) fn only_reader(graph: &Graph, readers: &Consumers, value: ValueId) ->
     }
 }
 
-/// Whether nothing reads `value`.
+/// Whether `value` has no consumer.
 pub(super) fn is_unused(graph: &Graph, readers: &Consumers, value: ValueId) -> bool {
     readers.get(value.index()).is_none_or(Vec::is_empty) && !graph.outputs.contains(&value)
 }
 
-/// Removes nodes that contribute to no output, and constants that nothing reads.
+/// Removes nodes that contribute to no output, and unused constants.
 pub(super) fn prune(graph: &mut Graph) {
     graph.remove_dead_nodes();
     let readers = graph.consumers();

@@ -1,15 +1,15 @@
-//! The rows of one layer as several layers, whose results are put side by side.
+//! Splits the rows of one layer into several layers, and concatenates their outputs.
 //!
-//! A gated unit multiplies one half of a layer's channels by the other half: a channel behind it is two
-//! rows of the layer. As rows of two layers, they are paired together like the layers of a residual
-//! stream.
+//! A gated unit multiplies one half of a layer's channels by the other half, so each channel of the
+//! result belongs to two rows of the layer. As rows of two layers, they are paired together, like
+//! layers of a residual stream.
 
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, NodeId, Tensor, ValueId};
 
 use super::{Canonical, settle};
 
-/// Makes several layers of each of these nodes.
+/// Splits each of these nodes into several layers.
 ///
 /// # Errors
 /// As [`super::canonicalise`].
@@ -28,7 +28,7 @@ pub fn split_rows<'a>(
 fn split(graph: &mut Graph, id: NodeId, parts: &[Vec<usize>]) -> Option<()> {
     let whole = graph.node(id).clone();
     let (data, output) = (whole.input(0)?, whole.output(0)?);
-    // Constants by their slots, with the axis of rows.
+    // Constants by input, with the axis of rows.
     let in_first = whole.is("MatMul") || whole.is("ConvTranspose");
     let slots = whole.inputs.iter().enumerate().skip(1);
     let constants: Vec<(usize, Tensor, usize)> = slots

@@ -1,8 +1,7 @@
 //! Replaces computed shapes by constants.
 //!
-//! A frozen size in a computed shape would have to follow every change of channel counts; a constant
-//! can be read and rewritten. Sizes are followed as formulas of named extents, so that a batch that is
-//! known only at run time stands in no one's way.
+//! Emission must adapt shapes to new numbers of channels. It can read and rewrite a constant, but not a
+//! computation. Sizes are followed as formulas of named extents, so an open batch is no obstacle.
 
 use crate::error::Result;
 use crate::ir::{DataType, Dim, Graph, Model, NodeId, Size, Tensor, ValueId};
@@ -50,8 +49,8 @@ fn int32(dims: Vec<usize>, numbers: &[i64]) -> Option<Tensor> {
     Some(Tensor { dtype: DataType::I32, dims, data: narrow?.concat().into() })
 }
 
-/// Gives a reshape a constant target: sizes that equal the operand's extent at the same place are
-/// copied (0), one other size may be left to the runtime (-1).
+/// Gives a reshape a constant target. Sizes that equal the operand's extent at the same place are
+/// copied (0); one other size may be left to the runtime (-1).
 fn fix_target(graph: &mut Graph, id: NodeId, target: &Sizes) -> bool {
     let node = graph.node(id);
     let (Some(data), Some(shape)) = (node.input(0), node.input(1)) else { return false };

@@ -1,7 +1,7 @@
-//! A channel shuffle becomes a `Gather` of channels.
+//! Turns a channel shuffle into a `Gather` of channels.
 //!
-//! Splitting the channel axis in two, swapping the halves and merging them again moves channels
-//! without changing them; as a `Gather` it is seen to.
+//! A shuffle splits the axis of channels in two, swaps the two axes, and merges them again. It only
+//! permutes channels, and a `Gather` makes that visible.
 
 use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Model, NodeId, Tensor, ValueId};

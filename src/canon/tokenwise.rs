@@ -1,15 +1,15 @@
-//! Token-wise linear layers: a product of more than two axes with a constant matrix, and the addition
-//! of its bias.
+//! Linear layers over tokens: a product of more than two axes with a constant matrix, and the `Add` of
+//! its bias.
 
 use crate::ir::{Graph, NodeId, Tensor};
 
 use super::types;
 
-/// A `MatMul` with a constant matrix on its right that works on the last of three axes or more.
+/// A `MatMul` of a value of three or more axes with a constant matrix on its right.
 pub(super) struct Product {
     /// The node.
     pub(super) node: NodeId,
-    /// Rank of what it returns.
+    /// Rank of its output.
     pub(super) rank: usize,
     /// Columns of the matrix.
     pub(super) columns: usize,
@@ -19,7 +19,7 @@ pub(super) struct Product {
 pub(super) struct Addition {
     /// The node.
     pub(super) node: NodeId,
-    /// Which of its operands is the bias.
+    /// The input with the bias.
     pub(super) slot: usize,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn product(graph: &Graph, id: NodeId) -> Option<Product> {
 }
 
 impl Product {
-    /// The addition of a vector with one element per column that is all that is done to the product.
+    /// The addition of a vector with one element per column, if it is the product's only consumer.
     pub(super) fn bias(&self, graph: &Graph) -> Option<Addition> {
         let node = graph.node(self.node);
         let (output, weight) = (node.output(0)?, graph.initializer(node.input(1)?)?);

@@ -8,10 +8,10 @@ use crate::ops::{self, NodeView, Sizes};
 
 use super::{limits, operands};
 
-/// Name of the leading extent of inputs where the file gives none.
+/// Name of the first extent of inputs if the file gives none.
 const BATCH: &str = "batch";
 
-/// Names of inputs that extents are called after.
+/// Limit of the length of an input's name that extents are named after.
 const LONGEST_NAME: usize = 256;
 
 /// Infers the type of every computed value.
@@ -23,8 +23,8 @@ pub fn infer(graph: &mut Graph) -> Result<()> {
     follow(graph).map(drop)
 }
 
-/// Infers the type of every computed value and returns what is known of values that are sizes, indexed
-/// by [`ValueId::index`].
+/// Infers the type of every computed value. Returns the known values that are sizes, indexed by
+/// [`ValueId::index`].
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
@@ -45,7 +45,7 @@ pub(super) fn infer_node(graph: &mut Graph, id: NodeId) {
     infer_knowing(graph, id, &mut []);
 }
 
-/// Infers the types of one node's outputs from what is known of its inputs, and adds to that.
+/// Infers the types of one node's outputs with the sizes `known` so far, and adds its own sizes to them.
 fn infer_knowing(graph: &mut Graph, id: NodeId, known: &mut [Option<Sizes>]) {
     let types = ops::infer(&NodeView::knowing(graph, id, known));
     let outputs = graph.node(id).outputs.clone();
@@ -63,7 +63,7 @@ fn infer_knowing(graph: &mut Graph, id: NodeId, known: &mut [Option<Sizes>]) {
     }
 }
 
-/// Whether the value is a scalar, or a vector of this length, by its type as well.
+/// Whether the value's type agrees with these sizes: a scalar, or a vector of this length.
 fn fits(graph: &Graph, value: ValueId, sizes: &Sizes) -> bool {
     match shape(graph, value).as_deref() {
         Some([]) => sizes.scalar,
@@ -73,8 +73,8 @@ fn fits(graph: &Graph, value: ValueId, sizes: &Sizes) -> bool {
     }
 }
 
-/// Inference has the word, since files carry stale shapes; it is asked again after every change, so
-/// what it leaves open keeps the answer it had before.
+/// Combines an inferred type with a declared one. Inference has priority, since files carry stale
+/// shapes. Parts that it leaves open keep their earlier type.
 pub(super) fn refined(
     inferred: Option<TensorType>,
     declared: Option<TensorType>,
@@ -93,10 +93,10 @@ pub(super) fn refined(
     Some(TensorType { dtype: inferred.dtype, shape })
 }
 
-/// Names every unknown extent of the inputs, so that equal extents can be told to be equal.
+/// Names every unknown extent of the inputs, so that equal extents can be recognised.
 ///
-/// Leading extents that have no name are one extent, the batch: models that take several inputs
-/// take them for the same examples.
+/// First extents without a name count as one extent, the batch, since all inputs of a model belong to
+/// the same examples.
 pub(super) fn name_extents(graph: &mut Graph) {
     let named = graph.inputs.iter().any(|id| matches!(extent(graph, *id, 0), Some(Dim::Symbol(_))));
     let mut dynamic = false;
@@ -122,7 +122,7 @@ pub(super) fn name_extents(graph: &mut Graph) {
     }
 }
 
-/// A file whose inputs were made dynamic by hand still declares the old batch size further down.
+/// Drops declared batch sizes of hidden values. They are stale if the inputs were made dynamic by hand.
 fn distrust_fixed_batch(graph: &mut Graph) {
     let computed: Vec<ValueId> = graph
         .values()
@@ -139,7 +139,7 @@ fn distrust_fixed_batch(graph: &mut Graph) {
     }
 }
 
-/// The shape of a value, where its rank is known.
+/// The shape of a value, if its rank is known.
 pub(super) fn shape(graph: &Graph, value: ValueId) -> Option<Vec<Dim>> {
     of(graph, value)?.shape
 }
@@ -154,8 +154,8 @@ fn extent(graph: &Graph, value: ValueId, axis: usize) -> Option<Dim> {
     shape(graph, value)?.get(axis).cloned()
 }
 
-/// Whether a value has the extent that is taken for the batch of all inputs. Where one input is of a
-/// single example, it may be expanded to the others.
+/// Whether a value has an extent that is assumed to be the batch of all inputs. The assumption fails if
+/// one input holds a single example that is expanded to the others.
 pub(super) fn has_assumed_batch(graph: &Graph, value: ValueId) -> bool {
     shape(graph, value).is_some_and(|dims| dims.contains(&Dim::Symbol(BATCH.to_owned())))
 }

@@ -1,17 +1,17 @@
-//! A convolution with several groups becomes one convolution per group.
+//! Splits a convolution with several groups into one convolution per group.
 //!
-//! Each of them is a layer like any other: its channels are paired among themselves, and a channel
-//! shuffle behind it says which group of the next layer reads which channel. Filters of one input
-//! channel each, several per channel, become depthwise convolutions with one filter per channel.
+//! Each of them is an ordinary layer, whose channels are paired among themselves. A following channel
+//! shuffle shows which group of the next layer reads which channel. Several filters per group of one
+//! input channel become depthwise convolutions with one filter per channel.
 //!
-//! This runs last, when everything that can be folded into the grouped convolution has been.
+//! This runs last, after everything has been folded into the grouped convolution.
 
 use bytes::Bytes;
 
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
 
-/// With more groups than this a convolution stays as it is: a graph of so many nodes is no gain.
+/// Limit of groups; a convolution with more groups stays, since it would become too many nodes.
 const MOST_GROUPS: usize = 64;
 
 /// Runs the pass.
@@ -70,7 +70,7 @@ impl Grouped {
         Some(Grouped { id, groups, inputs, filters, transposed, weight: weight.clone(), bias })
     }
 
-    /// A convolution per group, between a split and a concatenation.
+    /// Writes one convolution per group, between a split and a concatenation.
     fn one_group_each(&self, graph: &mut Graph) -> Option<()> {
         let depthwise = self.inputs == 1 && self.filters == 1;
         if depthwise || self.groups > MOST_GROUPS {
@@ -102,8 +102,8 @@ impl Grouped {
         Some(())
     }
 
-    /// For filters of one channel each: a depthwise convolution for the first filter of every
-    /// channel, one for the second, and so on; their channels side by side, then put in order.
+    /// For filters of one channel each: writes a depthwise convolution for the first filter of every
+    /// channel, one for the second filter, and so on; then concatenates and reorders their channels.
     fn one_filter_each(&self, graph: &mut Graph) -> Option<()> {
         if self.filters > MOST_GROUPS {
             return None;
@@ -174,7 +174,7 @@ fn entries(tensor: &Tensor, indices: &[usize]) -> Option<Tensor> {
     Some(Tensor { dtype: tensor.dtype, dims, data: Bytes::from(data) })
 }
 
-/// Node `id` becomes another one that works along the channel axis and has the same output.
+/// Replaces node `id` by another one along the axis of channels, with the same output.
 fn become_node(graph: &mut Graph, id: NodeId, op: &str, inputs: Vec<ValueId>) {
     graph.edit_node(id, |node| {
         node.op = op.to_owned();

@@ -1,8 +1,8 @@
-//! One product that makes queries, keys and values becomes one product for each.
+//! Splits one product that computes queries, keys and values into one product for each.
 //!
-//! The channels of queries and keys are the same ones, in the same order, where their scalar products are
-//! taken. As rows of one layer they could not be paired. So a product whose rows are put on several axes
-//! and cut along one of them is written once per part, with the rows of that part.
+//! Scalar products need queries and keys with the same channels in the same order. As rows of one
+//! layer, they could not be paired. So a product whose rows are split over several axes, and cut along
+//! one of them, becomes one product per part, with the rows of that part.
 
 use crate::error::Result;
 use crate::ir::{
@@ -12,7 +12,7 @@ use crate::ops::{NodeView, normal_axis, slices};
 
 use super::{CanonOptions, rewire, types};
 
-/// Parts that a product is cut into at most.
+/// Limit of parts of a product.
 const MOST_PARTS: usize = 8;
 
 /// Runs the pass.
@@ -32,10 +32,10 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     Ok(modified)
 }
 
-/// Where the rows of a product are.
+/// The axes that the rows of a product lie on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Grid {
-    /// Axes with their extents, that of the slowest index first.
+    /// Axes with their extents, from the slowest to the fastest index.
     axes: Vec<(usize, usize)>,
 }
 
@@ -52,23 +52,23 @@ impl Grid {
     }
 }
 
-/// A part of what a product makes.
+/// A part of a product's rows.
 struct Part {
     /// The value that holds it.
     output: ValueId,
     /// The indices along the axis.
     start: usize,
     end: usize,
-    /// Whether the axis is gone.
+    /// Whether the cut drops the axis.
     is_squeezed: bool,
 }
 
-/// A product, what moves its rows, and the parts into which they are cut.
+/// A product, the nodes that move its rows, and the parts into which they are cut.
 struct Stack {
     product: NodeId,
     /// Nodes between the product and the cut.
     steps: Vec<NodeId>,
-    /// The grid behind the steps, and the axis of the cut there.
+    /// The grid after the steps, and the axis of the cut.
     grid: Grid,
     axis: usize,
     parts: Vec<Part>,
@@ -102,7 +102,7 @@ impl Stack {
         }
     }
 
-    /// Whether the rows lie on several axes, or come to do so behind the cut.
+    /// Whether the rows lie on several axes, or are reshaped after the cut.
     fn is_for_heads(&self, graph: &Graph, readers: &Consumers) -> bool {
         let reshaped = |part: &Part| {
             let own = readers.get(part.output.index()).map_or(&[][..], Vec::as_slice);
@@ -120,7 +120,7 @@ impl Stack {
         }
     }
 
-    /// The nodes of one part; its value.
+    /// Writes the nodes of one part, and returns its value.
     fn written(
         &self,
         graph: &mut Graph,
@@ -151,7 +151,8 @@ impl Stack {
         Some(graph.add_op("Squeeze", &name, &[value, axes], []))
     }
 
-    /// Gives a copy of node `id` the constants of some rows, which are `count` along the axis of the cut.
+    /// Reduces the constants of a copy of node `id` to some rows, of which there are `count` along the
+    /// axis of the cut.
     fn narrow(
         &self,
         graph: &mut Graph,
@@ -182,7 +183,7 @@ impl Stack {
         }
     }
 
-    /// Which entry of the shape that reshape `id` makes is the axis of the cut.
+    /// The entry for the axis of the cut in the target of reshape `id`.
     fn entry_at(&self, graph: &Graph, id: NodeId) -> Option<usize> {
         let place = self.steps.iter().position(|step| *step == id)?;
         let mut axis = self.axis;
@@ -194,7 +195,7 @@ impl Stack {
     }
 }
 
-/// Where an axis comes to stand behind a node that moves axes.
+/// The output axis of an axis, for a node that moves axes.
 fn moved(graph: &Graph, id: NodeId, axis: usize) -> Option<usize> {
     let node = graph.node(id);
     let rank = types::shape(graph, node.output(0)?)?.len();
@@ -217,7 +218,7 @@ fn moved(graph: &Graph, id: NodeId, axis: usize) -> Option<usize> {
     }
 }
 
-/// The grid behind a node that moves rows or adds one number to each.
+/// The grid after a node that moves rows or adds one number to each.
 fn behind(graph: &Graph, id: NodeId, value: ValueId, grid: &Grid) -> Option<Grid> {
     let node = graph.node(id);
     let (from, to) = (types::shape(graph, value)?, types::shape(graph, node.output(0)?)?);
@@ -248,7 +249,7 @@ fn behind(graph: &Graph, id: NodeId, value: ValueId, grid: &Grid) -> Option<Grid
     }
 }
 
-/// The axis along which all readers of `value` cut rows, and the parts.
+/// The axis along which all consumers of `value` cut rows, and the parts.
 fn cut(
     graph: &Graph,
     readers: &[NodeId],

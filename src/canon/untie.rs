@@ -1,7 +1,7 @@
-//! Every constant gets one reader.
+//! Gives every consumer of a constant its own copy.
 //!
-//! Merging changes each layer by itself, and a constant that two layers read would change both.
-//! Copies share their memory, and writing stores equal tensors once.
+//! Merging changes each layer by itself, and a constant with two consumers would change both. Copies
+//! share their memory, and equal tensors are stored once in the file.
 
 use crate::error::Result;
 use crate::ir::{Model, NodeId};

@@ -1,7 +1,7 @@
-//! Rearrangements in a row become one, and flattening is always a `Flatten`.
+//! Joins consecutive rearrangements into one, and writes flattening as `Flatten`.
 //!
-//! Exporters write the way to a fully connected layer in many ways; `Flatten` is the one that keeps
-//! its meaning when the number of channels changes, because it names no sizes.
+//! Exporters flatten before a fully connected layer in many ways. `Flatten` holds no sizes, so it stays
+//! valid when the number of channels changes.
 
 use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Model, NodeId, Tensor, ValueId};
@@ -26,7 +26,7 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     Ok(modified)
 }
 
-/// A transpose of a transpose reads from before the inner one.
+/// Joins a transpose of a transpose into one.
 fn join_transposes(graph: &mut Graph, id: NodeId) -> bool {
     let Some((inner, source)) = node_before(graph, id, &["Transpose"], &["Transpose"]) else {
         return false;
@@ -45,8 +45,8 @@ fn join_transposes(graph: &mut Graph, id: NodeId) -> bool {
 
 const SHAPE_ONLY: &[&str] = &["Reshape", "Flatten", "Squeeze", "Unsqueeze"];
 
-/// What a reshape or flattening returns depends on the elements alone, not on the shape they come
-/// in; save for zeros in the target, which copy an extent and need that extent to be the same.
+/// Skips a rearrangement before a reshape or flattening, whose result depends only on the elements, not
+/// on their shape. Exception: zeros in the target copy an extent, so that extent must be the same.
 fn leave_out_inner(graph: &mut Graph, id: NodeId) -> bool {
     let Some((inner, source)) = node_before(graph, id, &["Reshape", "Flatten"], SHAPE_ONLY) else {
         return false;
@@ -68,15 +68,15 @@ fn leave_out_inner(graph: &mut Graph, id: NodeId) -> bool {
     free
 }
 
-/// Squeezing what was unsqueezed, and the like, returns to the shape before.
+/// Removes pairs of nodes that return to the original shape, such as `Unsqueeze` and `Squeeze`.
 fn undo_round_trip(graph: &mut Graph, id: NodeId) -> bool {
     let Some((_, source)) = node_before(graph, id, SHAPE_ONLY, SHAPE_ONLY) else { return false };
     let Some(output) = graph.node(id).output(0) else { return false };
     types::same_shape(graph, source, output) && rewire::bypass(graph, output, source)
 }
 
-/// The node that computes the first input of node `id`, with its own first input, if the two are
-/// among these operators.
+/// The producer of the first input of node `id`, with its own first input, if both nodes are among these
+/// operators.
 fn node_before(
     graph: &Graph,
     id: NodeId,
@@ -119,7 +119,7 @@ fn to_flatten(graph: &mut Graph, id: NodeId) -> bool {
     merges_rest
 }
 
-/// Whether the output has two axes, the first of which is the first of the input.
+/// Whether the output has two axes, and keeps the input's first axis.
 fn keeps_first_of_two(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     let of = |value: Option<ValueId>| shape(graph, value?);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::stop;
+use crate::error::Hint;
 use crate::naming::sentence;
 use crate::progress::Progress;
 
@@ -106,6 +107,10 @@ impl Progress for Console {
 
     fn fault(&self, message: &str) {
         self.line(&format!("error: {message}"));
+    }
+
+    fn worded(&self, remark: &Hint) -> String {
+        remark.in_flags()
     }
 
     fn stopped(&self) -> bool {

@@ -49,7 +49,7 @@ impl Request<'_> {
         let teachers = self.teachers(&nets, console)?;
         let data = self.data.open_nets(&nets, self.samples, self.seed, None)?;
         for note in data.iter().flat_map(|d| &d.record.notes) {
-            console.note(note);
+            console.note(&console.worded(note));
         }
         let lessons = teachers.into_iter().zip(&data);
         let lessons = lessons.map(|(teacher, data)| Lesson { teacher, data: &data.dataset });

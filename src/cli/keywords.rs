@@ -21,7 +21,7 @@ pub struct Keyword {
     pub flag: String,
     /// The placeholder of its value in help; none for a switch.
     pub value: Option<String>,
-    /// Its default, as typed; none if it depends on other options or is absence.
+    /// Its default, as typed; none if it depends on other options or there is no default.
     pub default: Option<String>,
     /// Its possible values, each with a line of help; empty if they cannot be listed.
     pub choices: Vec<(String, String)>,

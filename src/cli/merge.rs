@@ -139,9 +139,11 @@ fn status(merged: &Merged, console: &Console) -> Status {
         return Status::VerificationFailed;
     }
     match (&merged.unmet, &merged.worse) {
-        (Some(unmet), Some(worse)) => console.fail(&format!("{unmet}: {worse}")),
-        (Some(unmet), None) => console.fail(unmet),
-        (None, Some(worse)) => console.warn(worse),
+        (Some(unmet), Some(worse)) => {
+            console.fail(&format!("{}: {}", unmet.in_flags(), worse.in_flags()));
+        }
+        (Some(unmet), None) => console.fail(&unmet.in_flags()),
+        (None, Some(worse)) => console.warn(&worse.in_flags()),
         (None, None) => {}
     }
     if merged.unmet.is_none() { Status::Done } else { Status::RequirementUnmet }

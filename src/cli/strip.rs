@@ -14,9 +14,9 @@ use crate::progress::Progress;
 
 /// Write a copy of a joint model without data that a run does not need
 ///
-/// Removes the metadata by which `extract`, `split`, `retrain` and `merge` recover the task nets, and
-/// replaces names of inner values and nodes by numbers. Inputs, outputs, weights and results stay the
-/// same. Keep the original: a stripped copy cannot be taken apart.
+/// Removes the metadata that `extract`, `split`, `retrain` and `merge` need to recover the task nets.
+/// Replaces names of inner values and nodes by numbers. Inputs, outputs, weights and results stay the
+/// same. Keep the original: task nets cannot be recovered from a stripped copy.
 #[derive(Args)]
 #[command(after_long_help = "Example:\n  onnx-zip strip joint.onnx -o device.onnx")]
 pub(super) struct StripArgs {

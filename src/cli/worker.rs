@@ -1,4 +1,4 @@
-//! `worker`: a part of a merge that runs elsewhere.
+//! `worker`: computes statistics for a merge on another machine.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,11 @@ use crate::api::options::WorkerOptions;
 use crate::api::worker;
 use crate::error::Result;
 
-/// Take statistics of samples for a merge on another machine
+/// Compute statistics of samples for a merge on another machine
 ///
-/// The merge (`onnx-zip merge --shards N --workers DIR`) and its workers see one folder. Workers may start
-/// before the merge and come and go; they end with it. What one of them leaves undone, another one does.
+/// The merge (`onnx-zip merge --shards N --workers DIR`) and its workers share one folder. Workers may
+/// start before the merge, join later or stop early; they end with the merge. Other workers take over
+/// the shards of a stopped one.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES, mut_arg("batch", |arg| arg.hide(true)))]
 pub(super) struct WorkerArgs {

@@ -1,14 +1,15 @@
-//! Channels of model inputs that give way to those of layers.
+//! Drops channels of model inputs that do not fit those of layers.
 //!
-//! A mask of a fixed number of tokens looks like an input with as many channels. Where it meets channels
-//! that it does not line up with, it counts as a value without channels.
+//! A mask over a fixed number of tokens looks like an input with as many channels. If it is combined with
+//! other channels that it does not align with, it counts as a value without channels.
 
 use super::trace::Tracer;
 use crate::ir::{NodeId, ValueId};
 use crate::ops::{Flow, Labels, NodeView, OpRule};
 
 impl Tracer<'_> {
-    /// The flow of a node; if it needs its channels whole as it is, the one without those of inputs.
+    /// The flow of a node. If the node would need its channels whole, tries again without the channels
+    /// of model inputs.
     pub(super) fn plain_flow(&mut self, id: NodeId, rule: &dyn OpRule) -> Flow {
         let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
         if !matches!(flow, Flow::Whole(_)) {
@@ -26,7 +27,8 @@ impl Tracer<'_> {
         }
     }
 
-    /// Takes away the channels of operands that are model inputs' alone, if other operands have others.
+    /// Drops the channels of operands with channels of model inputs only, if other operands have other
+    /// channels. Returns the dropped labels.
     pub(super) fn set_aside(&mut self, id: NodeId) -> Vec<(ValueId, Labels)> {
         let labels = |value: &ValueId| Some((*value, self.labels[value.index()].clone()?));
         let read: Vec<(ValueId, Labels)> =

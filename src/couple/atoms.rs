@@ -1,5 +1,6 @@
 //! Channels as equivalence classes: a union–find over the atoms that operators declare equal.
 
+use crate::ir::ValueId;
 use crate::ops::Atom;
 
 /// Disjoint sets of atoms, each with the marks of its producers, consumers and reason to be frozen.
@@ -15,6 +16,8 @@ pub(super) struct Atoms {
 pub(super) enum Mark {
     /// Fed from input number `.0` of the graph.
     Input(u32),
+    /// Of a value that is computed from inputs of the graph without any layer.
+    Unlearned(ValueId),
     /// Produced by layer number `.0`.
     Produced(u32),
     /// Consumed by layer number `.0`.
@@ -72,10 +75,10 @@ impl Atoms {
         };
     }
 
-    /// Whether nothing but a model input makes the channel, and no layer has read it so far.
+    /// Whether only model inputs produce the channel, and no layer has read it so far.
     pub(super) fn is_input(&self, atom: Atom) -> bool {
         let marks = &self.marks[self.root(atom).0 as usize];
-        marks.iter().all(|mark| matches!(mark, Mark::Input(_)))
+        marks.iter().all(|mark| matches!(mark, Mark::Input(_) | Mark::Unlearned(_)))
     }
 
     /// Adds a mark to the channel of each atom.

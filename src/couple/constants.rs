@@ -1,4 +1,4 @@
-//! Channels that begin in constants.
+//! Channels that come from constants.
 
 use super::atoms::Mark;
 use super::trace::Tracer;
@@ -6,8 +6,8 @@ use crate::ir::{Dim, Graph, NodeId, ValueId};
 use crate::ops::{Expand, Flow, Labels, NodeView, Operand, Partwise, aligned_axis, normal_axis};
 
 impl Tracer<'_> {
-    /// Channels that begin in a constant, repeated by `Expand` or cut by `Slice`, where a node puts them beside
-    /// others: those of a class token or of positions, say.
+    /// Follows channels of constants that a node combines with other channels, directly or after
+    /// `Expand` or `Slice`: for example of a class token or of positions.
     pub(super) fn adopt(&mut self, id: NodeId) {
         let node = self.graph.node(id);
         let is_joined = ["Concat", "Add", "Mul", "Sub"].iter().any(|op| node.is(op));
@@ -39,8 +39,8 @@ impl Tracer<'_> {
     }
 }
 
-/// The flow of a `Slice` of a constant along other axes than that of the channels `lead` beside it: of the
-/// positions of as many tokens as there are, say.
+/// The flow of a `Slice` of a constant along other axes than that of the channels `lead`, for example
+/// to the positions of all tokens.
 fn sliced(graph: &Graph, id: NodeId, lead: &Labels) -> Option<Partwise> {
     let node = graph.node(id);
     let tensor = graph.initializer(node.input(0)?).filter(|t| t.dtype.is_float())?;
@@ -58,7 +58,7 @@ fn sliced(graph: &Graph, id: NodeId, lead: &Labels) -> Option<Partwise> {
     })
 }
 
-/// The flow of an `Expand` of a constant that has an entry for each of the channels `lead` beside it.
+/// The flow of an `Expand` of a constant with one entry per channel of `lead`.
 fn expanded(graph: &Graph, id: NodeId, lead: &Labels) -> Option<Partwise> {
     let node = graph.node(id);
     let tensor = graph.initializer(node.input(0)?).filter(|t| t.dtype.is_float())?;

@@ -59,12 +59,12 @@ impl Tracer<'_> {
         flow
     }
 
-    /// Channels of each head, where a value has channels on two axes.
+    /// Number of channels per head of a value with channels on two axes.
     fn depth(&self, value: ValueId, labels: &Labels) -> Option<usize> {
         self.graph.value(value).ty.as_ref()?.shape.as_ref()?.get(labels.within?)?.known()
     }
 
-    /// A product of stacks of matrices, one of each head.
+    /// The flow of a product of stacked matrices, one per head.
     fn head_product(&mut self, id: NodeId, product: HeadProduct) -> Flow {
         let node = self.graph.node(id);
         let labels = |slot: usize| self.labels[node.input(slot)?.index()].clone();
@@ -87,7 +87,8 @@ impl Tracer<'_> {
         Flow::Partwise(Partwise { output, operands, coupled, expand: Expand::NONE })
     }
 
-    /// A normalisation over the channels of each head, in any order: heads are groups of channels here.
+    /// The flow of a normalisation over the channels of each head, in any order. Heads are groups of
+    /// channels here.
     fn group_norm(&mut self, id: NodeId, params: Vec<Operand>) -> Flow {
         let node = self.graph.node(id);
         let read = node.input(0).and_then(|v| Some((v, self.labels[v.index()].clone()?)));
@@ -99,7 +100,7 @@ impl Tracer<'_> {
         Flow::Partwise(Partwise { output, operands, coupled: Vec::new(), expand: Expand::NONE })
     }
 
-    /// A flow that puts channels on two axes is noted, or is none where the reshape is closed.
+    /// Records a flow that puts channels on two axes, or drops it if the reshape is closed.
     pub(super) fn opened(&mut self, id: NodeId, flow: Flow) -> Flow {
         let Flow::Partwise(partwise) = &flow else { return flow };
         if partwise.output.within.is_none() || self.reads_heads(id) {

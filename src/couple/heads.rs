@@ -10,9 +10,9 @@ use crate::ops::{Atom, Labels};
 /// Heads with the channels of each.
 #[derive(Debug)]
 struct HeadSet {
-    /// The channels of all heads, one head behind the other.
+    /// The channels of all heads, one head after the other.
     members: Vec<Atom>,
-    /// The channel that stands for each head, on axes that have one index per head.
+    /// The channel that represents each head, on axes with one index per head.
     heads: Vec<Atom>,
     /// Whether the channels of a head keep their order.
     is_fixed: bool,
@@ -47,7 +47,7 @@ impl Heads {
         self.spoilt.extend(labels.atoms.first());
     }
 
-    /// The channels that stand for the heads of `labels`, new ones where they have none so far.
+    /// The channels that represent the heads of `labels`; creates new ones if there are none yet.
     pub(super) fn of(
         &mut self,
         atoms: &mut Atoms,
@@ -174,7 +174,7 @@ impl Kept {
     }
 }
 
-/// Badness spreads to all nests that share heads.
+/// Marks all nests that share heads with a bad one as bad, too.
 fn spread(nests: &BTreeMap<GroupId, Nest>, bad: &mut BTreeSet<GroupId>) {
     loop {
         let before = bad.len();
@@ -190,7 +190,7 @@ fn spread(nests: &BTreeMap<GroupId, Nest>, bad: &mut BTreeSet<GroupId>) {
 }
 
 impl Nest {
-    /// Whether all channels are in heads, and equally many in each.
+    /// Whether all channels belong to heads of equal size.
     fn is_even(&self, groups: &[ChannelGroup]) -> bool {
         let heads = groups[self.heads.0].size;
         let mut count = vec![0usize; heads];

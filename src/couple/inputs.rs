@@ -6,12 +6,29 @@ use crate::ops::{gates, moved_ones, normal_axis};
 /// Nodes between an input and the first layer behind it.
 const LONGEST_WAY: usize = 1000;
 
-/// Operators that leave axes where they are, if the rank stays the same.
-const IN_PLACE: &[&str] = &["Cast", "Add", "Sub", "Mul", "Div", "Slice", "Pad"];
+/// Operators whose channels are on axis 1. Other operators keep the axes if the rank stays the same.
+const BY_CHANNELS: &[&str] = &[
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "Einsum",
+    "BatchNormalization",
+    "InstanceNormalization",
+    "GroupNormalization",
+    "LRN",
+    "MaxPool",
+    "AveragePool",
+    "LpPool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "GlobalLpPool",
+    "SpaceToDepth",
+    "DepthToSpace",
+];
 
 /// The value and axis at which the channels of a graph input begin: the axis of the input that the
-/// first layer behind it contracts, or axis 1 if there is none. If the axis is added on the way, as to
-/// grey images or sounds, channels begin at the value that the layer contracts.
+/// first layer after it contracts, or axis 1 without such a layer. If a node in between adds that axis,
+/// as for grey images or sounds, channels begin at the layer's input.
 pub(super) fn channel_axis(
     graph: &Graph,
     readers: &Consumers,
@@ -44,22 +61,31 @@ pub(super) fn channel_axis(
     (axis != 0 || contracted != 0).then_some((value, axis))
 }
 
-/// The places of axes behind a node that moves them; `None` for other nodes.
+/// The places of axes after a node that moves them; `None` for other nodes.
 fn moved(graph: &Graph, id: NodeId, axes: &[Option<usize>]) -> Option<Vec<Option<usize>>> {
     let node = graph.node(id);
     let rank = axes.len();
     let given = |rank: usize| -> Option<Vec<usize>> {
-        let given = graph.initializer(node.input(1)?).and_then(Tensor::to_i64)?;
+        let given = match node.ints("axes") {
+            Some(axes) => axes.to_vec(),
+            None => graph.initializer(node.input(1)?).and_then(Tensor::to_i64)?,
+        };
         given.iter().map(|axis| normal_axis(*axis, rank)).collect()
+    };
+    let without = |gone: &[usize]| -> Vec<Option<usize>> {
+        (0..rank).filter(|axis| !gone.contains(axis)).map(|axis| axes[axis]).collect()
     };
     match node.op.as_str() {
         "Transpose" => {
             let place = |p: &i64| axes.get(usize::try_from(*p).ok()?).copied();
             node.ints("perm")?.iter().map(place).collect()
         }
-        "Squeeze" => {
-            let gone = given(rank)?;
-            Some((0..rank).filter(|axis| !gone.contains(axis)).map(|axis| axes[axis]).collect())
+        "Squeeze" => Some(without(&given(rank)?)),
+        op if op.starts_with("Reduce") && node.int("keepdims", 1) == 0 => {
+            Some(without(&given(rank)?))
+        }
+        "Gather" if graph.initializer(node.input(1)?)?.dims.is_empty() => {
+            Some(without(&[normal_axis(node.int("axis", 0), rank)?]))
         }
         "Unsqueeze" => {
             let added = graph.initializer(node.input(1)?).and_then(Tensor::to_i64)?.len();
@@ -73,7 +99,7 @@ fn moved(graph: &Graph, id: NodeId, axes: &[Option<usize>]) -> Option<Vec<Option
             let places = moved_ones(shape(node.input(0)?)?, shape(node.output(0)?)?)?;
             Some(places.into_iter().map(|place| *axes.get(place?)?).collect())
         }
-        op if IN_PLACE.contains(&op) => {
+        op if !BY_CHANNELS.contains(&op) => {
             let shape = graph.value(node.output(0)?).ty.as_ref()?.shape.as_ref()?;
             (shape.len() == rank).then(|| axes.to_vec())
         }

@@ -16,8 +16,9 @@ mod resolve;
 mod rows;
 mod tied;
 mod trace;
+mod unlearned;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use crate::error::Result;
@@ -54,16 +55,16 @@ pub struct ChannelAxis {
     pub within: Option<usize>,
 }
 
-/// Channels that move in blocks, as those of attention heads do.
+/// Channels that are permuted in blocks, such as those of attention heads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nest {
-    /// The group that falls into heads.
+    /// The group that consists of heads.
     pub channels: GroupId,
     /// The group with one channel per head. Groups with the same heads move together.
     pub heads: GroupId,
     /// The head of each channel, as an index in `heads`.
     pub head_of: Vec<usize>,
-    /// Whether the channels of a head keep their order, as where positions are rotated into them.
+    /// Whether the channels of a head keep their order, for example because of rotary embeddings.
     pub is_fixed: bool,
 }
 
@@ -142,13 +143,13 @@ pub struct CoupledLayer {
     /// Name of its node, with the name of the gate in a recurrent node. If the node's rows belong to
     /// several groups, each group has a layer, and a number is appended.
     pub name: String,
-    /// Channels of the weight's columns; `None` where the input carries no tracked channels.
+    /// Channels of the weight's columns; `None` if the input has no tracked channels.
     pub inputs: Option<Vec<Channel>>,
     /// Channels of the weight's rows.
     pub outputs: Vec<Channel>,
     /// Whether every row consumes its own channel only (depthwise).
     pub per_channel: bool,
-    /// Whether its matrix is that of another layer, too: an embedding and an output layer.
+    /// Whether it has the same matrix as another layer: an embedding and an output layer.
     pub tied: bool,
 }
 
@@ -163,18 +164,20 @@ pub struct Coupling {
     pub axes: Vec<Option<ChannelAxis>>,
     /// How channels flow through each node that tracked channels reach.
     pub flows: BTreeMap<NodeId, Flow>,
-    /// Groups that fall into heads.
+    /// Groups that consist of heads.
     pub nests: Vec<Nest>,
-    /// Nodes of which several rows are one channel.
+    /// Nodes with several rows per channel.
     pub tied: Vec<Tied>,
+    /// The first layer of each node with weights or biases.
+    of_node: HashMap<NodeId, LayerId>,
 }
 
-/// A node of which several rows are one channel, such as the halves of a gated unit.
+/// A node with several rows per channel, such as the halves of a gated unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tied {
     /// The node.
     pub node: NodeId,
-    /// All rows in parts in each of which no channel is twice.
+    /// All rows, in parts without repeated channels.
     pub rows: Vec<Vec<usize>>,
 }
 
@@ -197,7 +200,7 @@ impl Coupling {
         self.nests.iter().find(|nest| nest.channels == group)
     }
 
-    /// The channel that stands for the head of `channel`.
+    /// The channel that represents the head of `channel`.
     pub fn head(&self, channel: Channel) -> Option<Channel> {
         let nest = self.nest(channel.group)?;
         Some(Channel { group: nest.heads, index: *nest.head_of.get(channel.index)? })
@@ -226,8 +229,7 @@ impl Coupling {
 
     /// The first layer whose weights or biases node `node` holds.
     pub fn layer_of(&self, node: NodeId) -> Option<LayerId> {
-        let holds = |l: &CoupledLayer| l.layer.node == node || l.layer.last_node() == node;
-        self.layers.iter().position(holds).map(LayerId)
+        self.of_node.get(&node).copied()
     }
 }
 

@@ -5,7 +5,7 @@ use crate::ops::{self, Flow, LayerKind, Operand};
 
 use super::Coupling;
 
-/// A constant that is no weight and no bias of a layer.
+/// A constant that is neither a weight nor a bias of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outside {
     /// Name of the constant.

@@ -1,4 +1,4 @@
-//! From sets of atoms to groups of channels and layers.
+//! Converts sets of atoms to groups of channels and layers.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -38,7 +38,9 @@ impl Tracer<'_> {
         let (nests, open) = self.heads.resolve(&self.atoms, &channels, &groups);
         let mut layers = self.number_layers(&axes, &mut groups);
         tied::mark(self.graph, &mut layers);
-        (Coupling { groups, layers, axes, flows: self.flows, nests, tied: Vec::new() }, open)
+        let of_node = first_of_nodes(&layers);
+        let (flows, tied) = (self.flows, Vec::new());
+        (Coupling { groups, layers, axes, flows, nests, tied, of_node }, open)
     }
 
     /// The layers with their final numbers: one for each group that rows of a node belong to.
@@ -77,6 +79,7 @@ impl Tracer<'_> {
             (None, Some(Mark::Input(i))) => {
                 self.graph.value(self.graph.inputs[*i as usize]).name.clone()
             }
+            (None, Some(Mark::Unlearned(i))) => self.graph.value(*i).name.clone(),
             (None, Some(Mark::Made(i))) => {
                 let maker = self.makers.get(i).map(|id| self.graph.node(*id));
                 maker.map(|node| node.name.clone()).unwrap_or_default()
@@ -122,4 +125,15 @@ impl Tracer<'_> {
             tied: false,
         }
     }
+}
+
+/// The first layer of each node that holds weights or biases.
+fn first_of_nodes(layers: &[CoupledLayer]) -> HashMap<NodeId, LayerId> {
+    let mut first = HashMap::new();
+    for (id, layer) in (0..).map(LayerId).zip(layers) {
+        for node in [layer.layer.node, layer.layer.last_node()] {
+            first.entry(node).or_insert(id);
+        }
+    }
+    first
 }

@@ -3,7 +3,7 @@
 use super::{Channel, CoupledLayer, GroupId};
 use crate::ops::Layer;
 
-/// A layer for each group that the rows belong to.
+/// Splits a layer by the groups of its rows.
 pub(super) fn by_group(all: CoupledLayer) -> Vec<CoupledLayer> {
     let mut rows: Vec<(GroupId, Vec<usize>)> = Vec::new();
     for (row, channel) in all.outputs.iter().enumerate() {

@@ -1,12 +1,12 @@
-//! Tables that are the matrix of another layer, too: tied embeddings.
+//! Tables that are also the matrix of another layer: tied embeddings.
 
 use crate::ir::{Graph, Tensor};
 use crate::ops::LayerKind;
 
 use super::CoupledLayer;
 
-/// Notes which layers have one matrix with another, because it is a table and an output layer's weight.
-/// Their weights stay as they are, so that they stay one.
+/// Marks layers with a common matrix, which is both a table and an output layer's weight. Refits do not
+/// change their weights, so that the matrix stays common.
 pub(super) fn mark(graph: &Graph, layers: &mut [CoupledLayer]) {
     let weight = |layer: &CoupledLayer| graph.initializer(layer.layer.weight);
     let mut tied = Vec::new();

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, Node, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, Pick};
 
-/// Layers that one node may become at most.
+/// Limit of layers per node.
 const MOST_PARTS: usize = 16;
 
 /// State of the walk through the graph.
@@ -24,14 +24,16 @@ pub(super) struct Tracer<'g> {
     /// Nodes other than layers at which channels begin, by their index.
     pub(super) makers: HashMap<u32, NodeId>,
     pub(super) heads: Heads,
+    /// Values that depend on a layer.
+    pub(super) learned: HashSet<ValueId>,
     /// Reshapes that do not split channels into two axes.
     pub(super) closed: &'g BTreeSet<NodeId>,
-    /// Channels that may still be followed, counted at every value that they go through.
+    /// Number of channels that may still be followed, counted at every value on their way.
     pub(super) room: usize,
 }
 
 /// Followed channels per value at most, so that a small file cannot fill the memory.
-const MOST_CHANNELS: usize = 1 << 22;
+pub(super) const MOST_CHANNELS: usize = 1 << 22;
 
 /// Followed channels of all values at most.
 const MOST_LABELS: usize = 1 << 25;
@@ -48,7 +50,7 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
     }
 }
 
-/// The coupling where `closed` reshapes put no channels on two axes, and others that must not.
+/// The coupling if the `closed` reshapes put no channels on two axes, and further reshapes to close.
 fn follow(graph: &Graph, closed: &BTreeSet<NodeId>) -> Result<(Coupling, BTreeSet<NodeId>)> {
     let mut tracer = Tracer {
         graph,
@@ -59,6 +61,7 @@ fn follow(graph: &Graph, closed: &BTreeSet<NodeId>) -> Result<(Coupling, BTreeSe
         reasons: Vec::new(),
         makers: HashMap::new(),
         heads: Heads::default(),
+        learned: HashSet::new(),
         closed,
         room: MOST_LABELS,
     };
@@ -123,13 +126,14 @@ impl Tracer<'_> {
         };
         let flow = self.opened(id, flow);
         self.apply(id, &flow);
+        self.learn(id, &flow);
         self.room = self.room.saturating_sub(self.labelled(id));
         if flow != Flow::Untracked {
             self.flows.insert(id, flow);
         }
     }
 
-    /// Whether the channels that go into a node, and those that may come out, can be followed.
+    /// Whether the limits allow to follow the channels of a node's inputs and outputs.
     fn has_room(&self, id: NodeId) -> bool {
         let extents = |value: &ValueId| {
             let shape = self.graph.value(*value).ty.as_ref().and_then(|ty| ty.shape.as_ref());
@@ -139,7 +143,7 @@ impl Tracer<'_> {
         widest <= MOST_CHANNELS && self.labelled(id) <= MOST_CHANNELS.min(self.room)
     }
 
-    /// The channels of all values that a node reads and returns.
+    /// Number of channels of all values that a node reads and returns.
     fn labelled(&self, id: NodeId) -> usize {
         let node = self.graph.node(id);
         let values = node.inputs.iter().chain(&node.outputs).flatten();
@@ -202,6 +206,7 @@ impl Tracer<'_> {
     fn enter_layer(&mut self, layer: &Layer) {
         let number = self.layers.len() as u32;
         let Ok((out, inputs, _)) = layer.sizes(self.graph) else { return };
+        self.begin_before(layer, inputs);
         let fits = self.labels[layer.input.index()].as_ref().is_some_and(|l| {
             l.axis == layer.in_axis && l.within.is_none() && l.atoms.len() == inputs
         });
@@ -213,7 +218,7 @@ impl Tracer<'_> {
         self.layers.push((layer.clone(), false));
     }
 
-    /// All gates produce the same channels, and consume those of the step before.
+    /// All gates produce the same channels, and consume those of the previous step.
     fn enter_gates(&mut self, id: NodeId, gates: &[Layer]) {
         let first = self.layers.len() as u32;
         let units = gates.first().and_then(|gate| gate.sizes(self.graph).ok());
@@ -221,6 +226,9 @@ impl Tracer<'_> {
         let atoms = self.atoms.fresh(units, Mark::Produced(first));
         for (number, layer) in (first..).zip(gates) {
             let LayerKind::Gate(gate) = &layer.kind else { continue };
+            if let Some(inputs) = self.extent(layer.input, layer.in_axis) {
+                self.begin_before(layer, inputs);
+            }
             self.atoms.mark(&atoms, Mark::Produced(number));
             if gate.reads_hidden() {
                 self.atoms.mark(&atoms, Mark::Consumed(number));
@@ -269,9 +277,9 @@ impl Tracer<'_> {
         Labels { atoms: labels.atoms.iter().map(atom).collect(), ..labels.clone() }
     }
 
-    /// Freezes channels that reach an answer without passing another layer: the answers of a model are its
-    /// task's own. An output that leads to a further layer, or is computed from what does, shows hidden channels
-    /// and is no answer.
+    /// Freezes channels that reach an answer without passing another layer, since the answers of a
+    /// model belong to its task. An output is no answer if a further layer depends on it, or if it is
+    /// computed from hidden channels without another layer.
     fn freeze_outputs(&mut self) -> Result<()> {
         let reason = self.reason("a model output", None, Some(End::Output));
         let hidden = self.before_layers();
@@ -301,7 +309,7 @@ impl Tracer<'_> {
         matches!(self.flows.get(&id), Some(Flow::Layer(_) | Flow::Recurrent(_)))
     }
 
-    /// The outputs but for those that are hidden, or computed from hidden channels without a layer.
+    /// The outputs, except hidden ones and those that are computed from hidden channels without a layer.
     fn answers(&self, hidden: &HashSet<ValueId>) -> Result<Vec<ValueId>> {
         let is_tracked = |value: &&ValueId| self.labels[value.index()].is_some();
         let mut shown: HashSet<ValueId> = hidden.iter().filter(is_tracked).copied().collect();
@@ -339,14 +347,14 @@ impl Tracer<'_> {
         seen
     }
 
-    fn reason(&mut self, reason: &str, node: Option<NodeId>, end: Option<End>) -> u32 {
+    pub(super) fn reason(&mut self, reason: &str, node: Option<NodeId>, end: Option<End>) -> u32 {
         let node = node.map(|id| self.graph.node(id).name.clone()).unwrap_or_default();
         self.reasons.push(Frozen { reason: reason.to_owned(), node, end });
         self.reasons.len() as u32 - 1
     }
 
-    /// A channel that is two rows of one layer cannot be paired row by row. Returns the nodes with such
-    /// rows.
+    /// Freezes channels with several rows in one layer, since these cannot be paired row by row.
+    /// Returns the nodes with such rows.
     fn freeze_repeated_rows(&mut self) -> Vec<Tied> {
         let mut tied = Vec::new();
         for (layer, _) in self.layers.clone() {

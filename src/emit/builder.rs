@@ -8,7 +8,7 @@ use crate::ir::{Attribute, Graph, Node, Tensor, ValueId, ValueKind};
 use super::recipe::Placed;
 use super::scope::Scope;
 
-/// Operators that give another result each time they run.
+/// Operators with random results. Equal nodes of these are not merged.
 const RANDOM: &[&str] = &[
     "RandomNormal",
     "RandomUniform",
@@ -23,7 +23,7 @@ pub(super) struct Builder {
     pub(super) graph: Graph,
     /// Where the constants of the tasks' nets went.
     pub(super) placed: Vec<Placed>,
-    /// Whether parameters are one only where the plan says so, not wherever they are equal.
+    /// Whether equal parameters stay apart unless the plan shares them.
     pub(super) untied: bool,
     constants: HashMap<u64, Vec<(Option<Scope>, ValueId)>>,
     nodes: HashMap<String, Vec<Option<ValueId>>>,
@@ -31,7 +31,7 @@ pub(super) struct Builder {
     large: HashMap<(usize, usize), Vec<ValueId>>,
 }
 
-/// Elements of a matrix for which a node is worth not storing it another time.
+/// Matrices of at least this many elements are stored once even if that takes a `Transpose`.
 const LARGE: usize = 1024;
 
 fn content(scope: &Option<Scope>, tensor: &Tensor) -> u64 {
@@ -83,8 +83,9 @@ impl Builder {
         id
     }
 
-    /// The initializer that holds a large matrix with its axes swapped, as an embedding that is an output
-    /// layer's weight too. A matrix that trains is one only with what the plan says.
+    /// The initializer that holds the transpose of a large matrix, for example of an embedding that is
+    /// also the output layer's weight. `None` for a model to be trained, where equal parameters stay
+    /// apart.
     pub(super) fn swapped(&self, tensor: &Tensor) -> Option<ValueId> {
         let [rows, columns] = *tensor.dims.as_slice() else { return None };
         let is_large = tensor.len() >= LARGE && rows.min(columns) > 1 && tensor.dtype.is_float();
@@ -108,8 +109,8 @@ impl Builder {
         same.any(|(_, id)| self.graph.initializer(*id) == Some(tensor))
     }
 
-    /// The outputs of `node`, whose inputs are values of the joint graph; the `i`-th output is
-    /// wanted if `wanted[i]`. An equal node that is there already is used again.
+    /// Adds `node`, whose inputs are values of the joint graph, or reuses an equal node. Returns its
+    /// outputs; the `i`-th one is needed if `wanted[i]`.
     pub(super) fn node(&mut self, mut node: Node, wanted: &[bool]) -> Vec<Option<ValueId>> {
         let pure = node.subgraphs().next().is_none()
             && !(node.domain.is_empty() && RANDOM.contains(&node.op.as_str()));
@@ -161,9 +162,9 @@ impl Builder {
         }
     }
 
-    /// Makes `value` a graph output called `name`, of the type of `like` in a task's net.
+    /// Makes `value` a graph output called `name`, with the type of `like` in a task's net.
     pub(super) fn add_output(&mut self, value: ValueId, name: &str, net: &Graph, like: ValueId) {
-        // A value that is fed, constant or an output already keeps its name.
+        // An input, a constant or an existing output keeps its name.
         let free = self.graph.producer(value).is_some() && !self.graph.outputs.contains(&value);
         let value = if free { value } else { self.graph.add_op("Identity", name, &[value], []) };
         if let Some(other) = self.graph.value_named(name).filter(|other| *other != value) {

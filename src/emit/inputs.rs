@@ -11,7 +11,7 @@ use super::builder::Builder;
 /// Whether tasks read one common input or each their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InputMode {
-    /// Shared where all tasks take inputs of the same types and shapes.
+    /// Shared if all tasks take inputs of the same types and shapes.
     #[default]
     Auto,
     /// One common input.
@@ -24,7 +24,7 @@ impl InputMode {
     /// Whether the tasks of `joint` read the same inputs.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if they should but differ.
+    /// [`ErrorKind::Usage`] if shared inputs are requested but the tasks' inputs differ.
     pub fn is_shared(self, joint: &JointModel) -> Result<bool> {
         match self {
             InputMode::Auto => Ok(inputs_agree(joint)),
@@ -39,8 +39,8 @@ impl InputMode {
     }
 }
 
-/// Whether inputs of these names are the tasks' own, called `<task>/<input>`, and not common: each
-/// task has some, and there are no others.
+/// Whether inputs of these names are separate ones, called `<task>/<input>`: each task has some, and
+/// there are no others.
 pub fn inputs_are_separate<T: AsRef<str>>(tasks: &[T], inputs: &[T]) -> bool {
     let task = |input: &T| {
         let (name, _) = input.as_ref().split_once('/')?;
@@ -50,8 +50,7 @@ pub fn inputs_are_separate<T: AsRef<str>>(tasks: &[T], inputs: &[T]) -> bool {
     owners.is_some_and(|owners| owners.len() == tasks.len())
 }
 
-/// Names for the inputs that all tasks have in common: those of the first task, unless they could be
-/// taken for inputs of one task each.
+/// Names for common inputs: those of the first task, unless they look like names of separate inputs.
 fn common_names(joint: &JointModel) -> Vec<String> {
     let tasks: Vec<String> = joint.tasks().iter().map(|task| task.name().to_owned()).collect();
     let first = joint.tasks().first().map(|task| task.graph());

@@ -1,13 +1,12 @@
 //! Writes a joint model as one ONNX graph. Everything here is exact re-layout.
 //!
 //! Every tracked value is kept as *pieces*: one tensor per block of channels with the same owner
-//! ([`crate::mtz::joint::Owner`]). A layer becomes a sum over input pieces for each output piece, so
-//! a shared block of weights is one initializer that the runtime sees as a plain constant weight.
-//! Weights are never concatenated or gathered at run time, and permutations are baked into them.
-//! Activations are: pieces with the same owner are put side by side for a layer, and where an operator
-//! needs its channels whole, all pieces are joined and brought into the task's own order (`Concat`,
-//! `Gather`), and the result is cut into pieces again.
-//! Equal constants and equal nodes are stored once, which makes the common trunk fall out by itself.
+//! ([`crate::mtz::joint::Owner`]). A layer becomes a sum over input pieces for each output piece, so a
+//! shared block of weights is one initializer that the runtime sees as a plain constant weight. Weights
+//! are permuted when they are written, so they need no `Concat` or `Gather` at run time. Activations
+//! may need them: a layer reads pieces with the same owner side by side. If an operator needs its
+//! channels whole, all pieces are joined and put into the task's own order, and the result is cut into
+//! pieces again. Equal constants and equal nodes are stored once, so the common trunk needs no search.
 
 mod builder;
 mod forms;
@@ -48,11 +47,11 @@ pub struct EmitOptions {
 }
 
 impl EmitOptions {
-    /// Whether models with the inputs of `joint`'s tasks can be written so; no sharing changes that.
+    /// Checks that these options fit the inputs and outputs of `joint`'s tasks, whatever is shared.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if shared inputs or the masked form are asked for but the tasks' inputs
-    /// differ, or a form of one task at a time where an output cannot be zero.
+    /// [`ErrorKind::Usage`] if shared inputs or the masked form are requested but the tasks' inputs
+    /// differ, or if a form that runs one task at a time is requested but an output cannot be zero.
     pub fn check(&self, joint: &JointModel) -> Result<()> {
         if self.form == Form::Masked && !inputs_agree(joint) {
             return Err(Error::new(

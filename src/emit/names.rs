@@ -1,7 +1,7 @@
-//! Names for people, without what they say twice.
+//! Shortens names of nodes.
 
-/// A name whose segments do not repeat what the next one begins with: exporters write the path of a
-/// module as `/features/features.2/features.2.0/Conv`, which is `features.2.0/Conv`.
+/// Drops the segments of a name that the next segment begins with. Exporters write the path of a module
+/// as `/features/features.2/features.2.0/Conv`, which becomes `features.2.0/Conv`.
 pub(super) fn short(name: &str) -> String {
     let segments: Vec<&str> = name.split('/').filter(|segment| !segment.is_empty()).collect();
     let next = segments.iter().skip(1).map(Some).chain([None]);

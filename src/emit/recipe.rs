@@ -1,8 +1,8 @@
-//! The plan inside a joint model's file: how to take it apart again.
+//! The recipe inside a joint model's file, from which the task nets can be recovered.
 //!
-//! The metadata hold each task's graph without its weights, which channels are shared, and for each
-//! weight where its blocks lie in the joint model's initializers. So a joint model can be split,
-//! turned into another form, retrained or merged further, also after its weights were trained on.
+//! The metadata hold each task's graph without its weights, the shared neurons, and the places of each
+//! weight's blocks in the joint model's initializers. So a joint model can be split, converted to another
+//! form, retrained or merged further, even after another program has trained its weights.
 
 mod assemble;
 mod format;
@@ -11,8 +11,8 @@ mod indices;
 use std::collections::HashSet;
 
 use crate::align::TaskId;
-use crate::couple::LayerId;
 use crate::canon::{Canonical, dequantise, regroup};
+use crate::couple::LayerId;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, Tensor, TensorType, ValueId};
 use crate::mtz::joint::{Based, JointModel, Neuron, Task};
@@ -29,16 +29,16 @@ pub const RECIPE_KEY: &str = "onnx_zip.recipe";
 /// Metadata key, in a task's net, of the SHA-256 of the file that it was read from.
 pub const SOURCE_KEY: &str = "onnx_zip.source";
 
-/// Constants up to this many elements stay in the task's graph, where training does not reach them:
-/// shapes, axes and bounds, but no biases. Of inputs, in turn, no extent may be 0.
+/// Constants of up to this many elements stay in the task's graph: shapes, axes and bounds, but no float
+/// vectors, which may be trained. Empty constants stay, too, since inputs must not have an extent of 0.
 const INLINE: usize = 16;
 
-/// Where a constant of a task's net went.
+/// The place of a block of a task's constant in the joint graph.
 #[derive(Debug, Clone)]
 pub(super) struct Placed {
     pub(super) task: usize,
     pub(super) source: ValueId,
-    /// Axis and indices along it, for each axis of which only some are in the block.
+    /// The block's indices along each axis that it does not hold completely.
     pub(super) parts: Vec<(usize, Vec<usize>)>,
     pub(super) target: ValueId,
     /// What is added to the target, if the block is a sum.
@@ -58,7 +58,8 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
         let source = task.graph();
         let mut weights: Vec<WeightRecipe> = Vec::new();
         let own = || placed.iter().filter(|p| p.task == index);
-        // What became bookkeeping, as the indices of a channel shuffle, is in no file.
+        // Constants that the joint graph does not read, such as the indices of a channel shuffle, are not
+        // in the file.
         let unread: HashSet<ValueId> =
             own().filter(|p| !read.contains(&p.target)).map(|p| p.source).collect();
         for place in own() {
@@ -69,7 +70,7 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
                 continue;
             }
             let name = &source.value(place.source).name;
-            // An axis that is whole needs no list.
+            // A complete axis needs no list.
             let cut = place.parts.iter().filter(|(axis, indices)| {
                 !tensor.dims.get(*axis).is_some_and(|d| indices.iter().copied().eq(0..*d))
             });
@@ -103,7 +104,7 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
     format::encode(recipe)
 }
 
-/// Whether a constant is no weight and small.
+/// Whether a constant is small and not a weight.
 fn is_inline(tensor: &Tensor) -> bool {
     let is_vector = !tensor.is_empty() && !tensor.dims.is_empty();
     tensor.len() <= INLINE && !(is_vector && tensor.dtype.is_float())
@@ -130,7 +131,7 @@ fn based(joint: &JointModel, task: TaskId) -> String {
     }
 }
 
-/// The number of a list among all lists.
+/// The index of a list among all lists; adds the list if it is new.
 fn intern(lists: &mut Vec<String>, list: &[usize]) -> usize {
     let list = indices::write(list.iter().copied().map(Some));
     lists.iter().position(|l| *l == list).unwrap_or_else(|| {
@@ -139,7 +140,7 @@ fn intern(lists: &mut Vec<String>, list: &[usize]) -> usize {
     })
 }
 
-/// The model with the named initializers as inputs behind its own.
+/// The model with the named initializers turned into additional inputs.
 fn without_weights(model: &Model, names: &[&str]) -> Model {
     let mut light = model.clone();
     for name in names {
@@ -151,16 +152,16 @@ fn without_weights(model: &Model, names: &[&str]) -> Model {
     light
 }
 
-/// Takes a joint model apart into its tasks' nets and what they share.
+/// Recovers the task nets of a joint model, and their shared neurons.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] if the model is no joint model of this program, or was changed so that its
-/// initializers no longer match its plan.
+/// initializers no longer match its recipe.
 pub fn restore(model: &Model) -> Result<JointModel> {
     let Some(text) = model.metadata.get(RECIPE_KEY) else {
         return Err(Error::new(
             ErrorKind::Format,
-            "the model is not a joint model of onnx-zip, or its plan was left out",
+            "the model is not a joint model of onnx-zip, or its recipe was left out",
         )
         .hint("give a joint model as `onnx-zip merge` wrote it, not a stripped copy")
         .in_model(&model.name));
@@ -234,7 +235,7 @@ fn numbers(text: &str, allowance: &mut Allowance) -> Option<Vec<Option<u32>>> {
     all.map(|n| n.map(|n| u32::try_from(n).ok()).map_or(Some(None), |n| n.map(Some))).collect()
 }
 
-/// Outputs and files are called after tasks, and the file may be hostile.
+/// Checks the names of tasks: they become names of outputs and files, and the file may be hostile.
 fn check_names(tasks: &[TaskRecipe]) -> Result<()> {
     let refused = |message: String| {
         Err(Error::new(ErrorKind::Format, message).hint("merge the original models again"))
@@ -265,6 +266,6 @@ pub fn plain_task(joint: &JointModel, task: usize) -> Model {
 }
 
 fn damaged() -> Error {
-    Error::new(ErrorKind::Format, "the joint model's plan does not match its graph")
+    Error::new(ErrorKind::Format, "the joint model's recipe does not match its graph")
         .hint("another tool has changed the joint model; take the file as written")
 }

@@ -1,4 +1,4 @@
-//! Which equal parameters are one parameter.
+//! Scopes: which equal parameters are one parameter.
 
 use crate::ir::ValueId;
 use crate::mtz::joint::Neuron;
@@ -10,7 +10,7 @@ pub(super) enum Scope {
     Own(usize, ValueId),
     /// The common part, of this number, of weights with differences.
     Base(u32),
-    /// Parameters of shared neurons: the first neuron, and a name for the node that reads them among
-    /// its producers and operators.
+    /// Parameters of shared neurons: the first neuron, and a name for the place of the node that reads
+    /// them, which is the same in every task.
     Shared(Neuron, String),
 }

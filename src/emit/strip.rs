@@ -1,14 +1,14 @@
-//! What a joint model holds for people and tools, and a run does not need.
+//! Removes data of a joint model that a run does not need.
 
 use std::collections::HashSet;
 
 use crate::ir::{Attribute, Graph, Model, ValueId, ValueKind};
 
-/// What the keys of our metadata begin with.
+/// Prefix of the keys of our metadata.
 const OWN_KEYS: &str = "onnx_zip.";
 
-/// The joint model without its metadata, types of inner values and their names: inner
-/// values and nodes are numbered. Inputs and outputs stay as they are.
+/// The joint model without our metadata, and with inner values and nodes named by numbers and without
+/// types. Inputs and outputs stay the same.
 pub fn stripped(mut model: Model) -> Model {
     model.metadata.retain(|key, _| !key.starts_with(OWN_KEYS));
     let ends: HashSet<ValueId> =
@@ -17,7 +17,7 @@ pub fn stripped(mut model: Model) -> Model {
     model
 }
 
-/// Numbers the values of a graph, but for `ends`, its nodes, and what is in their sub-graphs.
+/// Names values (except `ends`) and nodes of a graph and of its sub-graphs by numbers.
 fn number(graph: &mut Graph, ends: &HashSet<ValueId>, count: &mut usize) {
     let values: Vec<ValueId> = graph.values().map(|(id, _)| id).collect();
     for id in values.into_iter().filter(|id| !ends.contains(id)) {

@@ -18,20 +18,20 @@ use super::trainable::{PreActivations, parameters};
 use super::value::partition::{Part, Partition};
 use super::value::pieces::Held;
 
-/// How the nets of all tasks are cut, before anything is written.
+/// The pieces and grouped convolutions of all tasks' nets, fixed before anything is written.
 pub(super) struct Layouts {
     partitions: Vec<Partition>,
     grouped: Vec<GroupedConvs>,
 }
 
 impl Layouts {
-    /// The layout of a model to be used.
+    /// The layout for inference.
     pub(super) fn of(joint: &JointModel) -> Self {
         let partitions = Partition::of(joint);
         Layouts { grouped: grouped_convs(joint, &partitions), partitions }
     }
 
-    /// The layout of a model to be trained, in which every layer of a task's net is a node.
+    /// The layout for training, in which every layer of a task's net is a node of its own.
     pub(super) fn by_layer(joint: &JointModel) -> Self {
         let grouped = joint.tasks().iter().map(|_| GroupedConvs::default()).collect();
         Layouts { partitions: Partition::of(joint), grouped }
@@ -44,14 +44,14 @@ pub(super) struct TaskEmitter<'a> {
     pub(super) task: TaskId,
     pub(super) builder: &'a mut Builder,
     pub(super) sums: Option<&'a mut Sums>,
-    /// The net's parameters with a node that reads each; empty where nothing will be trained.
+    /// The net's parameters, each with a consumer; empty unless the model is to be trained.
     pub(super) parameters: BTreeMap<ValueId, NodeId>,
-    /// The layers whose biases are those of the tasks that they were fused with.
+    /// The layers whose biases are common to all tasks that they were fused with.
     pub(super) common_biases: BTreeSet<LayerId>,
     partition: &'a Partition,
     grouped: &'a GroupedConvs,
     values: HashMap<ValueId, Held>,
-    /// The extents of activations; empty where nothing is summed across tasks.
+    /// The extents of activations; empty unless sums run across tasks.
     pub(super) extents: ExtentTable,
 }
 
@@ -108,7 +108,7 @@ impl<'a> TaskEmitter<'a> {
         task.model().graph.outputs.iter().map(|v| self.whole(*v)).collect()
     }
 
-    /// What the layers that share neurons compute, once per node; to be asked when all is written.
+    /// The pre-activations of layers with shared neurons, one entry per node. Call this after `run`.
     pub(super) fn pre_activations(&self) -> Vec<PreActivations> {
         let coupling = &self.source().coupling();
         let mut found: Vec<PreActivations> = Vec::new();
@@ -140,7 +140,7 @@ impl<'a> TaskEmitter<'a> {
         self.partition.parts(channels)
     }
 
-    /// A name that says whose weights or values it is about.
+    /// A name with a prefix for the owner of the weights or values.
     pub(super) fn name(&self, owner: &Owner, base: &str) -> String {
         let tasks = self.joint.tasks();
         let base = short(base);
@@ -208,7 +208,7 @@ impl<'a> TaskEmitter<'a> {
         }
     }
 
-    /// A node that reads whole tensors; what comes out is cut into pieces again.
+    /// Writes a node that reads whole tensors. Its outputs are cut into pieces again.
     pub(super) fn emit_whole(&mut self, id: NodeId) -> Result<()> {
         let graph = self.graph();
         let mut node = graph.node(id).clone();

@@ -35,8 +35,8 @@ fn fixture(name: &str) -> Model {
     model
 }
 
-/// Two LeNet-5 with every second channel of each hidden group shared with a shifted partner; the
-/// weights are those of the original nets, so that nothing is equal by chance.
+/// Two LeNet-5 nets. Every second channel of each hidden group is shared with a shifted partner. The
+/// weights are still the original ones, so that none are equal by chance.
 fn joint(share: usize) -> JointModel {
     let tasks = ["a", "b"].map(|n| task(n, fixture(&format!("lenet5_mnist_{n}.onnx"))));
     let mut joint = JointModel::new(tasks.to_vec());
@@ -131,7 +131,7 @@ fn inputs_may_be_separate() {
     }
 }
 
-/// Makes the fused weights of shared neurons equal, as zipping does: those of task a win.
+/// Makes the fused weights of shared neurons equal, as a merge does, by copying those of task a.
 fn fuse(joint: &mut JointModel) {
     let [a, b] = joint.tasks() else { unreachable!() };
     let (a, b) = (a.clone(), b.clone());

@@ -1,8 +1,8 @@
 //! A joint model for training: every parameter is one initializer.
 //!
-//! In a joint model's file, equal constants are stored once, whatever they are: the biases of two
-//! layers that are both zero are one initializer. Training must move them apart. Here parameters are
-//! one only where the plan says that they are shared.
+//! A joint model's file stores all equal constants once: two zero biases of different layers are one
+//! initializer. Training must be able to move them apart. So here, equal parameters are one initializer
+//! only if the plan shares them.
 
 use std::collections::BTreeMap;
 
@@ -30,14 +30,14 @@ pub struct Parameter {
     pub is_weight: bool,
 }
 
-/// What a layer that shares neurons computes in the joint model.
+/// The pre-activations of a layer with shared neurons, in the joint model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreActivations {
     /// The layer of the task's net; the first of its node.
     pub layer: LayerId,
     /// The axis of its channels.
     pub axis: usize,
-    /// How many there are.
+    /// Number of channels.
     pub channels: usize,
     /// Values of the joint model, with the channels that each holds.
     pub pieces: Vec<(ValueId, Vec<usize>)>,
@@ -47,7 +47,7 @@ pub struct PreActivations {
 pub struct Trainable {
     /// The model, with outputs `<task>/<output>`.
     pub model: Model,
-    /// What can be trained.
+    /// The parameters to train.
     pub parameters: Vec<Parameter>,
     /// The inputs of each task, in the order of its net.
     pub inputs: Vec<Vec<ValueId>>,
@@ -119,7 +119,7 @@ fn other_model() -> Error {
     Error::new(ErrorKind::Format, "the trained parameters do not fit the joint model")
 }
 
-/// The float constants of a graph that training moves, with a node that reads each.
+/// The trainable float constants of a graph, each with a consumer.
 pub(super) fn parameters(graph: &Graph) -> BTreeMap<ValueId, NodeId> {
     let mut found = BTreeMap::new();
     for (id, node) in graph.nodes().filter(|(_, n)| n.domain.is_empty()) {
@@ -137,7 +137,7 @@ pub(super) fn parameters(graph: &Graph) -> BTreeMap<ValueId, NodeId> {
     found
 }
 
-/// Whether a constant is the bias of products over tokens, which an addition of its own adds.
+/// Whether a constant is the bias of products over tokens, added by a separate `Add`.
 fn is_bias(graph: &Graph, node: &Node, value: ValueId) -> bool {
     let is_vector = graph.initializer(value).is_some_and(|tensor| tensor.dims.len() == 1);
     let mut others = node.reads().filter(|other| *other != value);
@@ -155,8 +155,8 @@ fn is_product(graph: &Graph, value: ValueId) -> bool {
     matrix.is_some_and(|matrix| !blocks(graph, matrix).is_empty())
 }
 
-/// The constants that a value consists of: itself, what is joined to it, or the first term of a sum of
-/// constants, whose other term is a difference that stays.
+/// The constants that a value consists of: itself, the operands of its `Concat`, or the first term of a sum of
+/// constants, whose second term is a difference that does not train.
 fn blocks(graph: &Graph, value: ValueId) -> Vec<ValueId> {
     match graph.producer(value).map(|id| graph.node(id)) {
         Some(joined) if joined.is("Concat") => {
@@ -168,11 +168,13 @@ fn blocks(graph: &Graph, value: ValueId) -> Vec<ValueId> {
             if terms.len() == 2 { terms[..1].to_vec() } else { Vec::new() }
         }
         Some(_) => Vec::new(),
-        None => vec![value].into_iter().filter(|value| graph.initializer(*value).is_some()).collect(),
+        None => {
+            vec![value].into_iter().filter(|value| graph.initializer(*value).is_some()).collect()
+        }
     }
 }
 
-/// Writes a block to the indices that it holds along some axes; `None` if it does not fit.
+/// Writes a block to its indices along some axes; `None` if it does not fit.
 fn put(whole: &mut Tensor, block: &Tensor, parts: &[(usize, Vec<usize>)]) -> Option<()> {
     let mut target = whole.to_f32().ok()?;
     let source = block.to_f32().ok()?;
@@ -193,7 +195,7 @@ fn put(whole: &mut Tensor, block: &Tensor, parts: &[(usize, Vec<usize>)]) -> Opt
 }
 
 impl TaskEmitter<'_> {
-    /// Which parameters a block of `source` may be one with; `None` if it is no parameter.
+    /// The scope of a block of `source`; `None` if it is no parameter.
     pub(super) fn scope(
         &self,
         source: ValueId,
@@ -208,7 +210,7 @@ impl TaskEmitter<'_> {
         }
         let first = parts.first().and_then(|(_, positions)| positions.first().copied());
         let axis = graph.node(node).output(0).and_then(|v| task.coupling().axis(v));
-        // Rows of a recurrent layer are its units, gate by gate.
+        // Rows of a recurrent layer are ordered by gate, then by unit.
         let units = axis.map_or(1, |axis| axis.channels.len().max(1));
         let (gate, first) = match gates(&graph.node(node).op).is_empty() {
             true => (String::new(), first),
@@ -223,7 +225,8 @@ impl TaskEmitter<'_> {
         else {
             return Some(own);
         };
-        // Layers of different depth may correspond, but always as the same one of their group.
+        // Corresponding layers may have other numbers, but have the same place among their group's
+        // producers.
         let place = match task.coupling().layer_of(node) {
             Some(layer) => {
                 let producers = &task.coupling().group(channel.group).producers;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The next step for the user: text that may name options, which every front end words its own way.
+/// The next step for the user, or a remark that names it: text that may name options, which every front end
+/// words its own way.
 ///
 /// ```
 /// use onnx_zip::error::Hint;
@@ -47,6 +48,13 @@ impl Hint {
         self
     }
 
+    /// Continues with another text.
+    #[must_use]
+    pub fn and(mut self, other: Hint) -> Hint {
+        self.0.extend(other.0);
+        self
+    }
+
     /// The text, with each option's name and value as `word` puts them.
     pub fn worded(&self, word: impl Fn(&str, Option<&str>) -> String) -> String {
         let part = |part: &Part| match part {
@@ -56,11 +64,18 @@ impl Hint {
         self.0.iter().map(part).collect()
     }
 
-    /// The text as reports say it, with options as flags.
+    /// The text with options as flags, as on the command line and in reports.
     pub fn in_flags(&self) -> String {
         self.worded(as_flag)
     }
+
+    /// The text with options as fields of the library's options, or keywords of Python.
+    pub fn in_fields(&self) -> String {
+        self.worded(as_field)
+    }
 }
+
+impl Eq for Hint {}
 
 impl PartialEq for Hint {
     fn eq(&self, other: &Hint) -> bool {

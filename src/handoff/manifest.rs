@@ -13,7 +13,7 @@ pub(super) struct Manifest {
     version: u32,
     /// The net to train.
     model: &'static str,
-    /// Where the trained net goes.
+    /// The path for the trained net.
     trained: &'static str,
     /// Initializers to train.
     trainable: Vec<String>,
@@ -25,13 +25,13 @@ pub(super) struct Manifest {
 pub(super) struct Task {
     pub(super) name: String,
     pub(super) samples: usize,
-    /// Samples per step, where the net fixes it.
+    /// Samples per step, if the net fixes it.
     pub(super) batch: Option<usize>,
     /// Inputs of the net, with the file of their samples.
     pub(super) inputs: Vec<Stored>,
-    /// What outputs are to be like.
+    /// The targets of outputs.
     pub(super) targets: Vec<Target>,
-    /// Class of each sample, where it is known: a file.
+    /// A file with the class of each sample, if known.
     pub(super) labels: Option<String>,
 }
 

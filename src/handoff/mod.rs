@@ -58,7 +58,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("train.py", include_str!("python/train.py")),
 ];
 
-/// What one task is trained on.
+/// The teacher and the samples of one task.
 pub struct Lesson<'a> {
     /// The net to learn from, if the loss needs one.
     pub teacher: Option<Box<dyn Session>>,

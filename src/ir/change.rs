@@ -93,7 +93,7 @@ impl Graph {
         self.values[id.index()].kind = ValueKind::Initializer(tensor);
     }
 
-    /// Remembers how a constant was stored in few bits.
+    /// Records the quantisation of a constant.
     pub fn set_codes(&mut self, id: ValueId, codes: Codes) {
         self.codes.insert(id, codes);
     }

@@ -1,22 +1,23 @@
-//! Constants that a file keeps in few bits: whole numbers with a scale, as `DequantizeLinear` reads them.
+//! Quantised constants: integers with a scale and a zero point, as `DequantizeLinear` reads them.
 //!
-//! In the graph such a constant is the floats that it stands for. Where they are still multiples of the
-//! scale when the graph is written, they are written as the numbers that they were read from.
+//! The graph holds such a constant as floats. If all of them are still exact multiples of the scale when
+//! the graph is written, the file gets integers again.
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, Axis, IxDyn};
 
 use super::tensor::{DataType, Tensor};
 
-/// How a constant of floats was stored.
+/// The quantisation with which a float constant was stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Codes {
-    /// Type of the whole numbers.
+    /// Type of the integers.
     pub dtype: DataType,
-    /// Axis along which there is a scale for each index; ignored where there is one scale for all.
+    /// Axis along which there is a scale for each index, or for each block of indices where scales have as many axes
+    /// as the constant; ignored where there is one scale for all.
     pub axis: usize,
-    /// What a step is worth; its type is that of the constant.
+    /// Scales; they have the constant's type.
     pub scale: Tensor,
-    /// The numbers that stand for nought, in the shape of the scales; all 0 where left out.
+    /// Zero points, in the shape of the scales; `None` for zeros.
     pub zero: Option<Tensor>,
 }
 
@@ -26,17 +27,34 @@ impl Codes {
         self.scale.len() == 1
     }
 
+    /// Whether there is a scale for each block of several indices.
+    pub fn is_blocked(&self) -> bool {
+        self.scale.dims.len() > 1 && !self.is_uniform()
+    }
+
+    /// The same codes with their scales along another axis; those of blocks for the matrix with its axes exchanged.
+    pub fn along(&self, axis: usize) -> Option<Codes> {
+        if axis == self.axis || !self.is_blocked() {
+            return Some(Codes { axis, ..self.clone() });
+        }
+        let zero = match &self.zero {
+            Some(zero) => Some(zero.transposed()?),
+            None => None,
+        };
+        Some(Codes { axis, scale: self.scale.transposed()?, zero, ..self.clone() })
+    }
+
     /// The constant that numbers stand for; `None` where they do not fit the scales.
     pub fn decode(&self, codes: &Tensor) -> Option<Tensor> {
         let dims = IxDyn(&codes.dims);
         let codes = ArrayD::from_shape_vec(dims.clone(), codes.to_i64()?).ok()?;
-        let (scale, zero) = self.aligned(codes.ndim(), self.axis)?;
+        let (scale, zero) = self.aligned(codes.shape())?;
         let shifted = (&codes - &zero.broadcast(dims.clone())?).mapv(|v| v as f64);
         Tensor::from_f64(self.scale.dtype, &(&shifted * &scale.broadcast(dims)?)).ok()
     }
 
-    /// The codes that stand for a constant exactly, with the axis of their scales; `None` where there
-    /// are none. A matrix may have been transposed.
+    /// The integers that encode a constant exactly, and the axis of their scales; `None` if there are
+    /// none. The axis differs from `self.axis` if the constant was transposed.
     pub fn encode(&self, tensor: &Tensor) -> Option<(Tensor, usize)> {
         if tensor.dtype != self.scale.dtype {
             return None;
@@ -49,41 +67,69 @@ impl Codes {
 
     fn encode_along(&self, tensor: &Tensor, axis: usize) -> Option<Tensor> {
         let values = tensor.to_f64().ok()?;
-        let (scale, zero) = self.aligned(values.ndim(), axis)?;
+        let own = self.along(axis)?;
+        let (scale, zero) = own.aligned(values.shape())?;
         let steps = (&values / &scale.broadcast(values.dim())?).mapv(f64::round);
         if steps.iter().any(|step| step.is_nan() || step.abs() >= 2f64.powi(32)) {
             return None;
         }
         let codes = steps.mapv(|step| step as i64) + &zero.broadcast(values.dim())?;
         let codes = Tensor::from_ints(self.dtype, &codes)?;
-        let own = Codes { axis, ..self.clone() };
         (own.decode(&codes).as_ref() == Some(tensor)).then_some(codes)
     }
 
-    /// Scales and zero points for an array of so many axes.
-    fn aligned(&self, rank: usize, axis: usize) -> Option<(ArrayD<f64>, ArrayD<i64>)> {
-        let mut dims = vec![1; rank];
-        if !self.is_uniform() {
-            *dims.get_mut(axis)? = self.scale.len();
+    /// Scales and zero points that can be broadcast to an array of this shape.
+    fn aligned(&self, shape: &[usize]) -> Option<(ArrayD<f64>, ArrayD<i64>)> {
+        let mut dims = vec![1; shape.len()];
+        if self.is_blocked() {
+            dims.clone_from(&self.scale.dims);
+        } else if !self.is_uniform() {
+            *dims.get_mut(self.axis)? = self.scale.len();
         }
         let scale = self.scale.to_f64().ok()?.into_shape_with_order(IxDyn(&dims)).ok()?;
         let zero = match &self.zero {
             Some(zero) => zero.to_i64()?,
             None => vec![0; self.scale.len()],
         };
-        Some((scale, ArrayD::from_shape_vec(IxDyn(&dims), zero).ok()?))
+        let zero = ArrayD::from_shape_vec(IxDyn(&dims), zero).ok()?;
+        if !self.is_blocked() {
+            return Some((scale, zero));
+        }
+        let (extent, blocks) = (*shape.get(self.axis)?, *dims.get(self.axis)?);
+        let size =
+            extent.checked_div(blocks).filter(|size| size * blocks == extent && *size > 0)?;
+        let block_of: Vec<usize> = (0..extent).map(|index| index / size).collect();
+        let spread = Axis(self.axis);
+        Some((scale.select(spread, &block_of), zero.select(spread, &block_of)))
     }
 
-    /// How the entries `positions` of the constant along `axis` are stored.
+    /// How the entries `positions` of the constant along `axis` are stored. Blocks stay whole or have no codes.
     pub fn select(&self, axis: usize, positions: &[usize]) -> Option<Codes> {
-        if self.is_uniform() || axis != self.axis {
+        if self.is_uniform() || (axis != self.axis && !self.is_blocked()) {
             return Some(self.clone());
         }
+        let (along, positions) = match self.is_blocked() {
+            true if axis == self.axis => (axis, self.blocks(positions)?),
+            true => (axis, positions.to_vec()),
+            false => (0, positions.to_vec()),
+        };
         let zero = match &self.zero {
-            Some(zero) => Some(zero.select(0, positions)?),
+            Some(zero) => Some(zero.select(along, &positions)?),
             None => None,
         };
-        Some(Codes { scale: self.scale.select(0, positions)?, zero, ..self.clone() })
+        Some(Codes { scale: self.scale.select(along, &positions)?, zero, ..self.clone() })
+    }
+
+    /// The blocks that `positions` are, if they are all indices and whole blocks.
+    fn blocks(&self, positions: &[usize]) -> Option<Vec<usize>> {
+        let count = *self.scale.dims.get(self.axis)?;
+        let size = positions.len().checked_div(count).filter(|size| *size > 0)?;
+        let block = |block: &[usize]| {
+            let first = *block.first()?;
+            let is_run = block.iter().enumerate().all(|(i, place)| *place == first + i);
+            (is_run && first % size == 0 && block.len() == size).then_some(first / size)
+        };
+        positions.chunks(size).map(block).collect()
     }
 }
 
@@ -124,5 +170,30 @@ mod tests {
         assert_eq!(codes().encode(&Tensor::from_f32(&floats)), None);
         floats[[1, 1]] = f32::INFINITY;
         assert_eq!(codes().encode(&Tensor::from_f32(&floats)), None);
+    }
+
+    #[test]
+    fn blocks_have_scales_of_their_own() {
+        let scale = arr2(&[[0.1f32, 2.0], [0.5, 0.037]]).into_dyn();
+        let codes = Codes {
+            dtype: DataType::I4,
+            axis: 1,
+            scale: Tensor::from_f32(&scale),
+            zero: Tensor::from_ints(DataType::I4, &arr2(&[[0i64, 1], [-2, 0]]).into_dyn()),
+        };
+        let numbers = arr2(&[[-8i64, 7, 1, 2], [3, 4, -5, 6]]).into_dyn();
+        let stored = Tensor::from_ints(DataType::I4, &numbers).unwrap();
+        let floats = codes.decode(&stored).unwrap();
+        assert_eq!(floats.to_f32().unwrap()[[0, 3]], 2.0);
+        assert_eq!(codes.encode(&floats), Some((stored.clone(), 1)));
+        // Also of the matrix with its axes exchanged, of some rows, and of blocks in another order.
+        let turned = (stored.transposed().unwrap(), 0);
+        assert_eq!(codes.encode(&floats.transposed().unwrap()), Some(turned));
+        for (axis, places) in [(0, vec![1]), (1, vec![2, 3, 0, 1])] {
+            let (own, part) = (codes.select(axis, &places).unwrap(), floats.select(axis, &places));
+            let wanted = stored.select(axis, &places).unwrap();
+            assert_eq!(own.encode(&part.unwrap()), Some((wanted, 1)));
+        }
+        assert_eq!(codes.select(1, &[1, 2, 3, 0]), None, "a block is taken apart");
     }
 }

@@ -94,7 +94,7 @@ impl Graph {
         }
     }
 
-    /// How a constant was stored in few bits, if it was.
+    /// The quantisation of a constant, if it has one.
     pub fn codes(&self, id: ValueId) -> Option<&Codes> {
         self.codes.get(&id)
     }

@@ -4,6 +4,7 @@ pub mod builder;
 mod change;
 pub mod codes;
 mod graph;
+mod halves;
 mod ids;
 mod index;
 mod model;

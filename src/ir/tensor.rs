@@ -1,5 +1,6 @@
 //! Element types, shapes and constant tensors.
 
+use super::halves;
 use bytes::Bytes;
 use ndarray::{ArrayD, IxDyn};
 
@@ -40,11 +41,12 @@ pub enum DataType {
 }
 
 impl DataType {
-    /// Signed 4-bit integers, two to a byte.
-    pub const I4: DataType = DataType::Other(22);
-
     /// The type of strings.
     pub const STRING: DataType = DataType::Other(8);
+    /// The type of unsigned integers of four bits.
+    pub const U4: DataType = DataType::Other(21);
+    /// The type of signed integers of four bits.
+    pub const I4: DataType = DataType::Other(22);
 
     const CODES: [(DataType, i32); 13] = [
         (DataType::F32, 1),
@@ -86,6 +88,11 @@ impl DataType {
         }
     }
 
+    /// Whether elements are integers of four bits.
+    fn is_half_byte(self) -> bool {
+        self == DataType::I4 || self == DataType::U4
+    }
+
     /// Whether the type is one of the floating-point types that hold weights.
     pub fn is_float(self) -> bool {
         matches!(self, DataType::F32 | DataType::F64 | DataType::F16 | DataType::BF16)
@@ -114,8 +121,8 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A scalar of nought, `false` or the empty string; of other types that are not whole bytes, one
-    /// without data.
+    /// A scalar: 0, `false` or the empty string. It has no data for other types whose elements are not
+    /// whole bytes.
     pub fn zero(dtype: DataType) -> Self {
         // An empty element of the field `string_data`: its tag and its length.
         let string = vec![0x32, 0];
@@ -136,9 +143,12 @@ impl Tensor {
         Tensor { dtype: DataType::I64, dims, data: data.into() }
     }
 
-    /// The entries `positions` along `axis`; `None` where there are none, or elements are not whole
+    /// The entries `positions` along `axis`; `None` where there are none, or elements are neither whole nor half
     /// bytes.
     pub fn select(&self, axis: usize, positions: &[usize]) -> Option<Tensor> {
+        if self.dtype.is_half_byte() {
+            return self.widened()?.select(axis, positions)?.narrowed(self.dtype);
+        }
         let (extent, size) = (*self.dims.get(axis)?, self.dtype.size()?);
         let inner = self.dims[axis + 1..].iter().product::<usize>() * size;
         let outer: usize = self.dims[..axis].iter().product();
@@ -154,8 +164,12 @@ impl Tensor {
         Some(Tensor { dtype: self.dtype, dims, data: data.into() })
     }
 
-    /// A matrix with its axes exchanged; `None` for other tensors, and where elements are not whole bytes.
+    /// A matrix with its axes exchanged; `None` for other tensors, and where elements are neither whole nor half
+    /// bytes.
     pub fn transposed(&self) -> Option<Tensor> {
+        if self.dtype.is_half_byte() {
+            return self.widened()?.transposed()?.narrowed(self.dtype);
+        }
         let ([rows, columns], size) = (*self.dims.first_chunk()?, self.dtype.size()?);
         if self.dims.len() != 2
             || self.data.len() != rows.checked_mul(columns)?.checked_mul(size)?
@@ -174,8 +188,9 @@ impl Tensor {
 
     /// Integers of type `dtype`; `None` if one of them does not fit.
     pub fn from_ints(dtype: DataType, array: &ArrayD<i64>) -> Option<Tensor> {
-        if dtype == DataType::I4 {
-            return Self::from_nibbles(array);
+        if dtype.is_half_byte() {
+            let data = halves::packed(dtype == DataType::I4, array.iter().copied())?;
+            return Some(Tensor { dtype, dims: array.shape().to_vec(), data: data.into() });
         }
         let bytes = |v: &i64| -> Option<Vec<u8>> {
             Some(match dtype {
@@ -194,14 +209,15 @@ impl Tensor {
         Some(Tensor { dtype, dims: array.shape().to_vec(), data: data?.concat().into() })
     }
 
-    fn from_nibbles(array: &ArrayD<i64>) -> Option<Tensor> {
-        let values: Vec<i64> = array.iter().copied().collect();
-        let nibble = |v: i64| (-8..8).contains(&v).then_some((v & 15) as u8);
-        let byte = |pair: &[i64]| {
-            Some(nibble(*pair.first()?)? | nibble(pair.get(1).copied().unwrap_or(0))? << 4)
-        };
-        let data: Option<Vec<u8>> = values.chunks(2).map(byte).collect();
-        Some(Tensor { dtype: DataType::I4, dims: array.shape().to_vec(), data: data?.into() })
+    /// The same integers with 64 bits each.
+    fn widened(&self) -> Option<Tensor> {
+        Some(Tensor::from_i64(self.dims.clone(), &self.to_i64()?))
+    }
+
+    /// The same integers of another type.
+    fn narrowed(&self, dtype: DataType) -> Option<Tensor> {
+        let array = ArrayD::from_shape_vec(IxDyn(&self.dims), self.to_i64()?).ok()?;
+        Tensor::from_ints(dtype, &array)
     }
 
     /// Element type and shape.
@@ -220,8 +236,8 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// The entries in a range of the outermost axis, which share their bytes with the tensor; `None` for
-    /// a scalar, for elements that are not whole bytes and where there are no such entries.
+    /// The entries in a range of the outermost axis, without copying. `None` for a scalar, for elements
+    /// that are not whole bytes, and for a range beyond the axis.
     pub fn rows(&self, rows: std::ops::Range<usize>) -> Option<Tensor> {
         let (count, inner) = self.dims.split_first()?;
         let row = inner.iter().product::<usize>() * self.dtype.size()?;
@@ -293,12 +309,7 @@ impl Tensor {
             DataType::U32 => chunks(raw).map(|b| i64::from(u32::from_le_bytes(b))).collect(),
             DataType::U16 => chunks(raw).map(|b| i64::from(u16::from_le_bytes(b))).collect(),
             DataType::U8 | DataType::Bool => raw.iter().map(|b| i64::from(*b)).collect(),
-            DataType::I4 => {
-                // The upper half of a byte keeps its sign when it is moved down.
-                let signed = |b: u8| i64::from((b as i8) >> 4);
-                let both = raw.iter().flat_map(|b| [signed(b << 4), signed(*b)]);
-                both.take(self.len()).collect()
-            }
+            half if half.is_half_byte() => halves::unpacked(half == DataType::I4, raw, self.len())?,
             _ => return None,
         })
     }
@@ -357,13 +368,18 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_4_bits_round_trip() {
-        let values = ArrayD::from_shape_vec(IxDyn(&[3, 3]), vec![-8i64, 7, 0, -1, 1, 5, -5, 3, -3]);
-        let values = values.unwrap();
-        let tensor = Tensor::from_ints(DataType::I4, &values).unwrap();
-        assert_eq!((tensor.data.len(), tensor.data[0]), (5, 0x78));
-        assert_eq!(tensor.to_i64().unwrap(), values.iter().copied().collect::<Vec<_>>());
-        assert_eq!(Tensor::from_ints(DataType::I4, &(&values * 2)), None);
+    fn integers_come_back_from_half_bytes() {
+        let signed = ndarray::arr2(&[[-8i64, 7, 0], [-1, 3, -4]]).into_dyn();
+        for (dtype, array) in [(DataType::I4, signed.clone()), (DataType::U4, &signed + 8)] {
+            let tensor = Tensor::from_ints(dtype, &array).unwrap();
+            assert_eq!(tensor.data.len(), 3);
+            assert_eq!(tensor.to_i64(), Some(array.iter().copied().collect()));
+            let turned = array.t().to_owned();
+            assert_eq!(tensor.transposed(), Tensor::from_ints(dtype, &turned));
+            let columns = array.select(ndarray::Axis(1), &[2, 0]);
+            assert_eq!(tensor.select(1, &[2, 0]), Tensor::from_ints(dtype, &columns));
+            assert_eq!(Tensor::from_ints(dtype, &(&array + 9)), None, "too large");
+        }
     }
 
     #[test]

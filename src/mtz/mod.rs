@@ -4,7 +4,7 @@
 //! part: matrices ([`solver`], [`matching`]), one site ([`site`]), or structure ([`plan`]). None
 //! reads a file or knows a runtime.
 //!
-//! Where the paper's equations are:
+//! Index of the paper's equations:
 //!
 //! | paper | what | where |
 //! |---|---|---|

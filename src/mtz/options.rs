@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use globset::{Glob, GlobMatcher};
+use glob::Pattern;
 use serde::{Deserialize, Serialize};
 
 use crate::align::TaskLayer;
@@ -11,8 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ops::LayerKind;
 
 use super::matching::{Matcher, Share, matcher};
+pub use super::solver::bits::Bits;
 use super::solver::cholesky::DAMPING;
-pub use super::solver::difference::Bits;
 use super::solver::options::SolverOptions;
 use super::solver::pair_cost::Metric;
 
@@ -32,8 +32,8 @@ pub enum Method {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// Layers: the weights of each are common, or the tasks' own while their channels stay paired. Graphs
-    /// stay dense.
+    /// Layers: the weights of a layer are common, or each task keeps its own and the channels stay
+    /// paired. Graphs stay dense.
     #[default]
     Layer,
     /// Neurons, as in the paper: a layer may share a part of them.
@@ -60,7 +60,7 @@ pub type Ranks = BTreeMap<TaskLayer, usize>;
 #[derive(Debug, Clone)]
 pub struct Budget {
     default: Share,
-    rules: Vec<(GlobMatcher, Share)>,
+    rules: Vec<(Pattern, Share)>,
     multiple: usize,
     biases: Biases,
 }
@@ -76,6 +76,16 @@ pub enum Biases {
     PerTask,
 }
 
+/// Parses a pattern of layer names: `*`, `?` and `[…]` as in a shell. `*` matches `/`, too.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] if `glob` is not a pattern.
+pub(crate) fn layer_pattern(glob: &str) -> Result<Pattern> {
+    Pattern::new(glob).map_err(|e| {
+        Error::new(ErrorKind::Usage, format!("'{glob}' is not a layer pattern")).because(e)
+    })
+}
+
 impl Budget {
     /// The same share everywhere.
     pub fn uniform(share: Share) -> Self {
@@ -87,10 +97,7 @@ impl Budget {
     /// # Errors
     /// [`ErrorKind::Usage`] if `glob` is not a valid pattern.
     pub fn rule(&mut self, glob: &str, share: Share) -> Result<()> {
-        let matcher = Glob::new(glob).map_err(|e| {
-            Error::new(ErrorKind::Usage, format!("'{glob}' is not a layer pattern")).because(e)
-        })?;
-        self.rules.push((matcher.compile_matcher(), share));
+        self.rules.push((layer_pattern(glob)?, share));
         Ok(())
     }
 
@@ -99,7 +106,7 @@ impl Budget {
     /// # Errors
     /// [`ErrorKind::Usage`] if `name` cannot be a pattern.
     pub fn layer(&mut self, name: &str, share: Share) -> Result<()> {
-        self.rule(&globset::escape(name), share)
+        self.rule(&Pattern::escape(name), share)
     }
 
     /// Rounds numbers of shared neurons to multiples of `multiple`, unless a rule gives them exactly.
@@ -117,8 +124,8 @@ impl Budget {
         self.biases
     }
 
-    /// Whether a layer's shared neurons have a bias for each task. Channels of depthwise layers and units of
-    /// recurrent ones have one for all tasks.
+    /// Whether a layer's shared neurons have a bias per task. Channels of depthwise layers and units of
+    /// recurrent layers have one for all tasks.
     pub(crate) fn keeps_bias(&self, layer: &CoupledLayer) -> bool {
         let is_plain = !layer.per_channel && !matches!(layer.layer.kind, LayerKind::Gate(_));
         self.biases == Biases::PerTask && is_plain
@@ -141,7 +148,7 @@ impl Budget {
 
     /// The share of the layer called `name`, which has at most `most` pairs.
     pub fn share(&self, name: &str, most: usize) -> Share {
-        let rule = self.rules.iter().rev().find(|(glob, _)| glob.is_match(name));
+        let rule = self.rules.iter().rev().find(|(glob, _)| glob.matches(name));
         rule.map_or(self.default, |(_, share)| *share).rounded(most, self.multiple)
     }
 
@@ -149,8 +156,8 @@ impl Budget {
     pub fn unused<'a>(&'a self, names: &[String]) -> Vec<&'a str> {
         self.rules
             .iter()
-            .filter(|(glob, _)| !names.iter().any(|n| glob.is_match(n)))
-            .map(|(glob, _)| glob.glob().glob())
+            .filter(|(glob, _)| !names.iter().any(|n| glob.matches(n)))
+            .map(|(glob, _)| glob.as_str())
             .collect()
     }
 }

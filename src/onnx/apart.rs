@@ -1,17 +1,17 @@
-//! A model as a message and its large tensors beside it, for a reader in the same process.
+//! Encodes a model apart from its large tensors, for a reader in the same process.
 
 use super::data_file::move_out;
 use super::write::{FIRST_IR_WITH_CONSTANTS, PROTOBUF_LIMIT, check_size, to_proto, written};
 use crate::error::{Context, Result};
 use crate::ir::{DataType, Model, Tensor};
 
-/// Bytes from which on a tensor is worth a place of its own.
+/// Tensors of at least this size in bytes are kept apart.
 const LARGE: usize = 1 << 16;
 
-/// What the file of tensors beside a message is called, which nobody looks for.
+/// Name of the external data file in the message. The file does not exist.
 const BESIDE: &str = "weights";
 
-/// A model as bytes without its large tensors, which share their bytes with the model.
+/// An encoded model and its large tensors. The tensors share their bytes with the model.
 pub(crate) struct Apart {
     /// The message; it names the tensors as external data.
     pub(crate) message: Vec<u8>,
@@ -19,14 +19,15 @@ pub(crate) struct Apart {
     pub(crate) tensors: Vec<(String, Tensor)>,
 }
 
-/// Large tensors of types that `is_apart` names stand beside the message; those of sub-graphs stay in it.
+/// Encodes a model, and keeps its large tensors apart if `is_apart` accepts their type. Tensors of
+/// sub-graphs stay in the message.
 ///
 /// # Errors
 /// As [`super::encode`].
 pub(crate) fn encode_apart(model: &Model, is_apart: impl Fn(DataType) -> bool) -> Result<Apart> {
     let mut proto = to_proto(model)?;
     let mut tensors = Vec::new();
-    // Before this version, initializers are inputs, which may be fed.
+    // In older versions initializers are also inputs, so a caller may feed other values.
     let initializers = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
     for tensor in initializers.filter(|_| model.ir_version >= FIRST_IR_WITH_CONSTANTS) {
         let dtype = DataType::from_code(tensor.data_type());

@@ -27,8 +27,8 @@ pub(super) struct DataFile {
 }
 
 impl DataFile {
-    /// Moves the initializers of at least `threshold` bytes out of `model` into this file, whose name
-    /// the model gets by [`refer`].
+    /// Moves the initializers of at least `threshold` bytes out of `model` into this file. [`refer`] then
+    /// enters the file's name into the model.
     pub(super) fn take(&mut self, model: &mut ModelProto, threshold: usize) {
         if let Some(graph) = &mut model.graph {
             self.take_graph(graph, threshold);
@@ -91,7 +91,7 @@ impl DataFile {
     }
 }
 
-/// Takes a tensor's elements out of it, which stand in a file from an offset on.
+/// Takes the elements out of a tensor, and makes it refer to `offset` in the file `location`.
 pub(super) fn move_out(tensor: &mut TensorProto, location: &str, offset: u64) -> Bytes {
     let raw = tensor.raw_data.take().unwrap_or_default();
     tensor.set_data_location(DataLocation::External);
@@ -103,7 +103,7 @@ pub(super) fn move_out(tensor: &mut TensorProto, location: &str, offset: u64) ->
     raw
 }
 
-/// Whether `text` looks like what [`DataFile::digest`] gives.
+/// Whether `text` has the form of a [`DataFile::digest`].
 pub(super) fn is_digest(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

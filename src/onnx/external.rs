@@ -50,7 +50,7 @@ impl ExternalData {
         this
     }
 
-    /// The bytes that `entries` point to; `needed` is their number where the tensor's shape tells it.
+    /// The bytes that `entries` point to; `needed` is their number, if the tensor's shape implies it.
     pub(super) fn slice(
         &mut self,
         entries: &[StringStringEntryProto],
@@ -91,7 +91,7 @@ impl ExternalData {
         file.range(start, end)
     }
 
-    /// The real path of a data file, made sure to lie inside the model's folder.
+    /// The real path of a data file. Refuses paths outside the model's folder.
     fn resolve(&self, location: &str) -> Result<PathBuf> {
         let Some(folder) = &self.folder else {
             let message = "tensors are kept in an external data file, but the model has no folder";
@@ -117,7 +117,8 @@ impl ExternalData {
         Ok(path)
     }
 
-    /// Moves the elements of every tensor in an attribute that stays encoded into the attribute.
+    /// Reads the external tensors of an attribute that stays encoded, and stores their elements inside
+    /// it.
     pub(super) fn inline_attribute(&mut self, attribute: &mut AttributeProto) -> Result<()> {
         let sparse = attribute.sparse_tensor.iter_mut().chain(&mut attribute.sparse_tensors);
         let parts = sparse.flat_map(|s| s.values.iter_mut().chain(&mut s.indices));
@@ -127,7 +128,7 @@ impl ExternalData {
         attribute.g.iter_mut().chain(&mut attribute.graphs).try_for_each(|g| self.inline_graph(g))
     }
 
-    /// The same for the nodes of a function that stays encoded.
+    /// Does the same for the nodes of a function that stays encoded.
     pub(super) fn inline_nodes(&mut self, nodes: &mut [NodeProto]) -> Result<()> {
         let mut attributes = nodes.iter_mut().flat_map(|node| &mut node.attribute);
         attributes.try_for_each(|attribute| self.inline_attribute(attribute))
@@ -153,7 +154,7 @@ struct OpenFile {
     size: u64,
     /// Bytes read so far.
     read: u64,
-    /// Parts of the file by where they begin.
+    /// Parts of the file by their offsets.
     parts: BTreeMap<u64, Bytes>,
 }
 
@@ -164,8 +165,8 @@ impl OpenFile {
         Ok(OpenFile { file, size, read: 0, parts: BTreeMap::new() })
     }
 
-    /// The bytes from `start` to `end`. Parts that overlap so much that they are more than the file
-    /// become slices of all of it.
+    /// The bytes from `start` to `end`. If overlapping parts would add up to more than the file, reads
+    /// the whole file and gives slices of it.
     fn range(&mut self, start: u64, end: u64) -> io::Result<Bytes> {
         if let Some(known) = self.known(start, end) {
             return Ok(known);

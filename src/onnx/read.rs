@@ -43,7 +43,7 @@ pub fn decode(bytes: Bytes, folder: Option<&Path>, name: &str) -> Result<Model> 
     parse(bytes).and_then(|proto| read_model(proto, external, name)).in_model(name)
 }
 
-/// Reads a net that this program has written without its weights. No node may be left of it.
+/// Reads a net that this program has encoded without its weights. The net may have no nodes.
 ///
 /// # Errors
 /// As [`decode`].
@@ -55,8 +55,7 @@ pub(crate) fn decode_net(bytes: Bytes, name: &str) -> Result<Model> {
 /// Bytes to inspect before a file is read as a whole.
 const PROBE: u64 = 1 << 12;
 
-/// Larger messages cannot be: protobuf counts their bytes in 31 bits, and larger weights lie in files
-/// of their own.
+/// Limit of a message's size: protobuf counts its bytes in 31 bits. Larger models have external data.
 const LARGEST: u64 = 1 << 31;
 
 fn read_file(path: &Path) -> Result<Bytes> {
@@ -101,8 +100,8 @@ fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> 
     })
 }
 
-/// Decodes the protobuf message and checks that it describes a model. Many other files decode to a
-/// message without any field.
+/// Decodes the protobuf message and checks that it describes a model: many other files decode to an
+/// empty message.
 fn parse(bytes: Bytes) -> Result<ModelProto> {
     if bytes.is_empty() {
         return Err(Error::new(ErrorKind::Format, "the file is empty")
@@ -124,7 +123,7 @@ fn parse(bytes: Bytes) -> Result<ModelProto> {
     }
 }
 
-/// The error about bytes that are not an ONNX message.
+/// The error for bytes that are not an ONNX message.
 fn no_model(bytes: &[u8], cause: Option<DecodeError>) -> Error {
     let error = Error::new(ErrorKind::Format, "this is not an ONNX model, or a damaged one");
     looking_like(

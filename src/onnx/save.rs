@@ -36,7 +36,7 @@ pub enum External {
 pub struct SaveOptions {
     /// Where large tensors go.
     pub external: External,
-    /// The size in bytes from which a tensor counts as large.
+    /// Tensors of at least this size in bytes count as large.
     pub threshold: usize,
 }
 
@@ -53,15 +53,16 @@ impl Default for SaveOptions {
 /// pipe gets the model when it is complete.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if a file cannot be written, [`ErrorKind::Usage`] for external data beside what
-/// is no file, [`ErrorKind::Unsupported`] if the model file would exceed 2 GB, [`ErrorKind::Format`]
+/// [`ErrorKind::Io`] if a file cannot be written, [`ErrorKind::Usage`] for external data beside a device
+/// or pipe, [`ErrorKind::Unsupported`] if the model file would exceed 2 GB, [`ErrorKind::Format`]
 /// if the graph is not well formed.
 pub fn save(model: &Model, path: &Path, options: &SaveOptions) -> Result<u64> {
     stage(model, path, options, &Silent)?.commit()
 }
 
-/// Writes a model that is to be saved as by [`save`] when it was checked; dropping it leaves everything
-/// as it was. `progress` says when to stop waiting for the reader of a pipe.
+/// Writes a model like [`save`], but does not put it into place yet, so that it can be checked first.
+/// Dropping the draft leaves everything as it was. `progress` may cancel waiting for the reader of a
+/// pipe.
 ///
 /// # Errors
 /// As [`save`].
@@ -104,12 +105,15 @@ fn stage_within<'p>(
     Ok(Draft::new(stage, path, at, data_name))
 }
 
-/// The folder and the name of the data file of the model that is to become `path`.
+/// The folder and the name of the data file for a model at `path`.
 fn data_place(path: &Path, data: &DataFile) -> Result<(std::path::PathBuf, String)> {
-    // Where this fails, the model fails for the same reason, which says more.
+    // If this fails, writing the model fails for the same reason, with a better error.
     let target = resolve(path).unwrap_or_else(|_| Target::File(path.to_owned()));
     let Target::File(real) = target else {
-        let message = format!("'{}' is no file that could have external data", path.display());
+        let message = format!(
+            "'{}' is not a regular file, so external data cannot lie beside it",
+            path.display()
+        );
         return Err(Error::new(ErrorKind::Usage, message).hint("name a file"));
     };
     let own = real.file_name().unwrap_or_default().to_string_lossy();

@@ -63,17 +63,17 @@ fn wrong(what: impl Into<String>) -> Fault {
     Fault::Here(ErrorKind::Format, what.into())
 }
 
-/// With 128 bits each, their number of bits still fits into 64 bits.
+/// Limit of elements: at 128 bits each, their number of bits still fits into 64 bits.
 const MOST_ELEMENTS: u64 = 1 << 56;
 
 /// Tensors below this size are copied.
 const SMALL: usize = 1 << 16;
 
-/// The product of the sizes other than zero of a tensor without elements. Nothing in the file stands
-/// behind such sizes, but what is made from them later takes memory.
+/// Limit of the product of all non-zero sizes, for a tensor without elements. Such sizes take no bytes in
+/// the file, but tensors derived from them take memory.
 const MOST_BESIDE_ZERO: u64 = 1 << 16;
 
-/// Axes of a tensor.
+/// Limit of axes.
 const MOST_AXES: usize = 64;
 
 const UNCOUNTABLE: &str = "has a shape too large to count";
@@ -117,8 +117,8 @@ fn shape(dims: &[i64]) -> Result<Vec<usize>, Fault> {
         .collect()
 }
 
-/// Number of elements; `None` if the product of the sizes other than zero is beyond all memory, so
-/// that later products cannot overflow.
+/// Number of elements; `None` if the product of the non-zero sizes exceeds any memory, so that later
+/// products cannot overflow.
 fn element_count(dims: &[usize]) -> Option<u64> {
     let extent = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d.max(1) as u64))?;
     match dims.contains(&0) {
@@ -198,7 +198,7 @@ fn typed(proto: &TensorProto, dtype: DataType) -> Result<Vec<u8>, Fault> {
             let integers = proto.int32_data.iter().map(|&v| i64::from(v));
             match bits(dtype) {
                 Some(6) => pack_six(integers)?,
-                // Elements below one byte come in groups that fill a byte.
+                // Elements below one byte are packed into whole bytes.
                 Some(width) => narrow(integers, width.max(8))?,
                 None if proto.int32_data.is_empty() => Vec::new(),
                 None => return Err(wrong(format!("has the unknown element type {dtype}"))),

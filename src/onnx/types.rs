@@ -7,7 +7,7 @@ use super::proto::{TensorShapeProto, TypeProto, type_proto};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim, Graph, TensorType, Value, ValueId};
 
-/// Names of sizes that are kept; they are copied from value to value.
+/// Limit of the length of a size's name: names are copied from value to value.
 const LONGEST_NAME: usize = 256;
 
 /// Gives a value the type that a file declares for it.
@@ -75,7 +75,7 @@ pub(super) fn encode(ty: &TensorType) -> TypeProto {
         value: match dim {
             Dim::Known(size) => Some(dimension::Value::DimValue(*size as i64)),
             Dim::Symbol(name) => Some(dimension::Value::DimParam(name.clone())),
-            // Readers take a formula for a name of its own.
+            // Readers would take a formula for a name.
             Dim::Formula(_) | Dim::Unknown => None,
         },
         denotation: None,
@@ -90,8 +90,8 @@ pub(super) fn encode(ty: &TensorType) -> TypeProto {
     TypeProto { value: Some(type_proto::Value::TensorType(tensor)), denotation: None }
 }
 
-/// Whether an exporter wrote this in place of a name. Two extents of one name are equal, two that have
-/// none need not be.
+/// Whether an exporter wrote this for an unknown size. It must not count as a name, since extents with
+/// equal names are equal.
 fn is_placeholder(name: &str) -> bool {
     matches!(name.trim(), "" | "?" | "-1" | "*") || name.trim().eq_ignore_ascii_case("none")
 }

@@ -28,7 +28,7 @@ pub fn encode(model: &Model) -> Result<Vec<u8>> {
     written(proto).in_model(&model.name)
 }
 
-/// [`encode`] without its limit: not every reader has one.
+/// [`encode`] without its size limit, for readers without one.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] if the graph is not well formed.

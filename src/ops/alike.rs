@@ -1,10 +1,10 @@
-//! Operators that move, repeat or combine what is in each channel, and keep the channels in their order.
+//! Operators that keep the order of channels, but may have operands that belong to single channels.
 
 use crate::ir::Dim;
 
 use super::{Flow, NodeView, OpRule};
 
-/// Operators whose other operands may belong to single channels: they get their channels whole.
+/// Operators that get their channels whole, since other operands may belong to single channels.
 pub struct Alike;
 
 impl OpRule for Alike {

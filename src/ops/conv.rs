@@ -43,7 +43,7 @@ impl OpRule for ConvTranspose {
     }
 }
 
-/// One filter per input channel: a layer whose rows move with its columns.
+/// One filter per input channel: a layer whose rows are permuted with its columns.
 fn depthwise(node: &NodeView<'_>, layer: &Layer, groups: usize) -> Flow {
     let per_channel =
         layer.sizes(node.graph).is_ok_and(|(out, inputs, _)| inputs == 1 && out == groups);
@@ -84,7 +84,7 @@ fn conv_layer(node: &NodeView<'_>) -> Option<Layer> {
     })
 }
 
-/// Reads the window attributes; `auto_pad` is resolved where the input's extents are fixed.
+/// Reads the window's attributes, and resolves `auto_pad` if the input's extents are fixed.
 fn geometry(node: &NodeView<'_>, kernel: &[usize]) -> Option<ConvGeometry> {
     let n = kernel.len();
     let list = |name: &str, default: usize| -> Option<Vec<usize>> {
@@ -106,7 +106,7 @@ fn geometry(node: &NodeView<'_>, kernel: &[usize]) -> Option<ConvGeometry> {
             None => vec![(0, 0); n],
         },
         "VALID" => vec![(0, 0); n],
-        // By another formula, from the input's extents.
+        // Their `auto_pad` follows another formula.
         _ if node.node.op == "ConvTranspose" => return None,
         mode => auto_pads(node, kernel, &strides, &dilations, mode == "SAME_LOWER")?,
     };
@@ -133,10 +133,10 @@ fn auto_pads(
         .collect()
 }
 
-/// Padding before and behind one axis by which windows of `span` positions `stride` apart make one
-/// output per `stride` positions (`auto_pad` of `SAME_UPPER`, or `SAME_LOWER` if `lower`).
+/// Padding before and after one axis by `auto_pad` of `SAME_UPPER`, or `SAME_LOWER` if `lower`: windows
+/// of `span` positions, `stride` apart, then give one output per `stride` positions.
 ///
-/// An extent that is not fixed is no obstacle where windows lie side by side.
+/// With stride 1, the extent need not be known.
 pub fn same_pads(
     extent: Option<usize>,
     span: usize,

@@ -75,7 +75,7 @@ impl OpRule for Clip {
     }
 }
 
-/// A part-wise node whose only tracked operand is its first input.
+/// The flow of a part-wise node whose only tracked operand is its first input.
 pub(super) fn same_axis(node: &NodeView<'_>, mut operands: Vec<Operand>) -> Flow {
     operands.truncate(node.node.inputs.len());
     match node.labels(0) {
@@ -89,7 +89,7 @@ pub(super) fn same_axis(node: &NodeView<'_>, mut operands: Vec<Operand>) -> Flow
     }
 }
 
-/// [`same_axis`], but the channels come out on axis `axis` alone.
+/// [`same_axis`], with the output's channels on axis `axis`.
 pub(super) fn on_axis(node: &NodeView<'_>, axis: usize, operands: Vec<Operand>) -> Flow {
     match same_axis(node, operands) {
         Flow::Partwise(mut partwise) => {
@@ -100,7 +100,7 @@ pub(super) fn on_axis(node: &NodeView<'_>, axis: usize, operands: Vec<Operand>) 
     }
 }
 
-/// A node that needs the channels of its first input whole and returns them in the same order.
+/// The flow of a node that needs the channels of its first input whole, and keeps their order.
 pub(super) fn whole_alike(node: &NodeView<'_>, reason: &'static str) -> Flow {
     match node.labels(0) {
         Some(labels) => Flow::whole_with(reason, labels.clone()),
@@ -165,7 +165,7 @@ impl OpRule for Binary {
     }
 }
 
-/// Some operand does not follow the order of the channels `lead`.
+/// The flow if some operand cannot be permuted like the channels `lead`.
 fn fixed_order(shapes: &[Vec<Dim>], lead: Labels) -> Flow {
     let reason = "an operand whose channels are in a fixed order";
     match broadcast(shapes).get(lead.axis) {
@@ -178,8 +178,8 @@ fn on_output_axis(labels: &Labels, rank: usize, out_rank: usize) -> Labels {
     Labels::along(labels.axis + out_rank - rank, labels.atoms.clone())
 }
 
-/// The role of input `index`, which broadcasting lines up with an output of rank `rank` that carries the
-/// channels `lead`; `None` where it does not follow their order.
+/// The role of input `index`, which broadcasts to an output of rank `rank` with the channels `lead`;
+/// `None` if it cannot be permuted like them.
 pub(super) fn operand(
     node: &NodeView<'_>,
     index: usize,

@@ -12,12 +12,12 @@ use crate::ir::{Graph, Tensor, ValueId};
 
 use super::Layer;
 
-/// The columns of a gate: the values that its weights multiply, in this order.
+/// The columns of a gate: the values that its weights multiply, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GateInputs {
     /// The step's input, and the hidden units of the step before.
     All,
-    /// As `All`, where the node's reset gate multiplies the hidden units first.
+    /// As `All`, but the node's reset gate multiplies the hidden units first.
     Reset,
     /// The step's input.
     Input,
@@ -57,12 +57,12 @@ impl Gate {
         self.inputs != GateInputs::Hidden
     }
 
-    /// Where the gate's rows begin in W and R.
+    /// The gate's first row in W and R.
     fn first(&self) -> usize {
         self.index * self.units
     }
 
-    /// Where the gate's entries begin in B: in its first half for biases of W, else in the second.
+    /// The gate's first entry in B: in the first half for biases of W, else in the second half.
     fn first_bias(&self) -> usize {
         self.first() + if self.reads_input() { 0 } else { self.gates * self.units }
     }
@@ -143,7 +143,7 @@ impl Gate {
     }
 }
 
-/// Changes a constant, which keeps its element type.
+/// Changes the values of a constant, but not its element type.
 fn change(graph: &mut Graph, value: ValueId, edit: impl FnOnce(&mut ArrayD<f64>)) -> Result<()> {
     let tensor = constant(graph, value)?;
     let (dtype, mut all) = (tensor.dtype, tensor.to_f64()?);

@@ -1,8 +1,9 @@
-//! Channels on two axes, as those of attention heads: how they flow, and when only heads can move.
+//! Flow of channels on two axes, as in attention heads.
 //!
-//! A reshape puts the channels of a layer on an axis of heads and one of depths ([`Labels::within`]). From
-//! there to the reshape that puts them on one axis again, heads are blocks that move as a whole. The depths
-//! of a head may move as well, as long as nothing but the product of queries and keys reads them.
+//! A reshape puts the channels of a layer on an axis of heads and an axis of depths
+//! ([`Labels::within`]). Until a reshape puts them on one axis again, heads are permuted as whole
+//! blocks. The depths of a head may be permuted, too, if only the product of queries and keys reads
+//! them.
 
 use crate::ir::Dim;
 
@@ -11,22 +12,21 @@ use super::reshape::{counted, moved_ones, reshaped};
 use super::types::{permutation, squeezed_axes, unsqueezed_axes};
 use super::{Expand, Flow, Labels, NodeView, Operand, Partwise, aligned_axis};
 
-/// A product of stacks of matrices, one of each head.
+/// A product of stacked matrices, one per head.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HeadProduct {
-    /// Of queries and keys, over the depths of each head. The scores have one channel per head, on this
-    /// axis.
+    /// Queries times keys, summed over the depths of each head. The scores have one channel per head.
     Scores {
         /// The axis of heads.
         axis: usize,
         /// The number of heads.
         heads: usize,
     },
-    /// Of scores, which have one channel per head, and values.
+    /// Scores, which have one channel per head, times values.
     Mixed(Labels),
 }
 
-/// The product that a node computes of channels on two axes, if it is one.
+/// The product over channels on two axes that a node computes, if any.
 pub fn head_product(node: &NodeView<'_>) -> Option<HeadProduct> {
     let (left, right) = (node.labels(0)?, node.labels(1)?);
     let rank = node.shape(0)?.len();
@@ -47,7 +47,7 @@ pub fn head_product(node: &NodeView<'_>) -> Option<HeadProduct> {
     }
 }
 
-/// Whether no channel is in several heads.
+/// Whether no channel belongs to several heads.
 fn are_distinct(left: &Labels, right: &Labels) -> bool {
     [left, right].iter().all(|labels| {
         let mut atoms = labels.atoms.clone();
@@ -56,8 +56,8 @@ fn are_distinct(left: &Labels, right: &Labels) -> bool {
     })
 }
 
-/// The roles of scale and shift where a node normalises over the channels of each head and all that is behind
-/// them, as group normalisation does of groups; `None` for other nodes.
+/// The roles of scale and shift of a node that normalises over each head and all later axes, like group
+/// normalisation; `None` for other nodes.
 pub fn group_norm(node: &NodeView<'_>) -> Option<Vec<Operand>> {
     let labels = node.labels(0).filter(|labels| labels.axis == 1)?;
     let heads = node.shape(0)?.get(1)?.known()?;
@@ -66,7 +66,7 @@ pub fn group_norm(node: &NodeView<'_>) -> Option<Vec<Operand>> {
     (fits && labels.within.is_some()).then(|| vec![Operand::Param { axis: 0 }; 2])
 }
 
-/// How channels on two axes flow through a node; `None` where heads can move at most.
+/// The flow of channels on two axes through a node; `None` if at most whole heads can be permuted.
 pub fn head_flow(node: &NodeView<'_>) -> Option<Flow> {
     let labels = node.labels(0).filter(|labels| labels.within.is_some());
     match node.node.op.as_str() {
@@ -107,12 +107,12 @@ pub fn head_flow(node: &NodeView<'_>) -> Option<Flow> {
     }
 }
 
-/// Channels of each head.
+/// Number of channels per head.
 fn depth(node: &NodeView<'_>, labels: &Labels) -> Option<usize> {
     node.shape(0)?.get(labels.within?)?.known()
 }
 
-/// A node that moves both axes by `place`.
+/// The flow of a node that moves both axes by `place`.
 fn moved(
     node: &NodeView<'_>,
     labels: &Labels,
@@ -129,8 +129,8 @@ fn moved(
     }
 }
 
-/// A reshape that moves axes of extent 1, puts the depths of every head behind each other again, or
-/// repeats heads that an `Expand` has copied.
+/// The flow of a reshape that moves axes of extent 1, merges heads and depths into one axis, or merges
+/// the copies of heads that an `Expand` has made.
 fn reshape(node: &NodeView<'_>, labels: &Labels) -> Option<Flow> {
     let from = node.shape(0)?;
     let to = reshaped(node, &from)?;
@@ -168,8 +168,8 @@ fn reshape(node: &NodeView<'_>, labels: &Labels) -> Option<Flow> {
     })
 }
 
-/// The axis on which axes `heads` and the one behind it lie together: what is before them is the same, or
-/// what is behind them.
+/// The output axis into which axis `heads` and the next one are merged, while the axes before or after
+/// them stay the same.
 fn merged(from: &[Dim], to: &[Dim], heads: usize) -> Option<usize> {
     let (before, behind) = (from.get(..heads)?, from.get(heads + 2..)?);
     let are_same =
@@ -185,14 +185,15 @@ fn merged(from: &[Dim], to: &[Dim], heads: usize) -> Option<usize> {
     (to.len() > heads && are_equal(&beside(from, 2), &beside(to, 1))).then_some(heads)
 }
 
-/// Whether extents are equal, given that they hold equally many elements.
+/// Whether extents are equal, given that both shapes have the same number of elements.
 fn are_equal(from: &[Dim], to: &[Dim]) -> bool {
     let unlike = from.iter().zip(to).filter(|(a, b)| !a.is_surely(b));
     let are_open = unlike.clone().all(|(a, b)| a.known().is_none() || b.known().is_none());
     from.len() == to.len() && are_open && unlike.count() < 2
 }
 
-/// Arithmetic with what is the same for all channels, or between channels of equal heads.
+/// The flow of arithmetic between channels on two axes and an operand that is the same for all channels
+/// or has channels on the same axes.
 fn arithmetic(node: &NodeView<'_>) -> Option<Flow> {
     let rank = node.shape(0)?.len().max(node.shape(1)?.len());
     let lead = (0..2).filter_map(|i| Some((i, node.labels(i)?))).find(|(_, l)| l.within.is_some());

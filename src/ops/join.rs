@@ -48,8 +48,8 @@ impl OpRule for Concat {
     }
 }
 
-/// Joins values along an axis other than the channels', such as tokens. The operands have the same
-/// channels.
+/// The flow of a join along another axis than that of channels, such as tokens. All operands have the
+/// same channels.
 fn side_by_side(node: &NodeView<'_>) -> Flow {
     let reason = "a concatenation along another axis than channels";
     let inputs = 0..node.node.inputs.len();
@@ -140,7 +140,7 @@ impl OpRule for Slice {
     }
 }
 
-/// Computed bounds along other axes than that of channels, such as of tokens, leave channels alone.
+/// The flow of a slice with computed bounds: channels do not change if only other axes are cut.
 fn computed_slice(node: &NodeView<'_>, rank: Option<usize>) -> Flow {
     let axes = || -> Option<Vec<usize>> {
         node.ints(3)?.iter().map(|axis| normal_axis(*axis, rank?)).collect()
@@ -155,7 +155,7 @@ fn computed_slice(node: &NodeView<'_>, rank: Option<usize>) -> Flow {
 }
 
 /// `(axis, start, end, step)` of each sliced axis of a `Slice` on an operand of rank `rank`; `None`
-/// where they are not constant.
+/// if they are not constant.
 pub fn slices(node: &NodeView<'_>, rank: usize) -> Option<Vec<(usize, i64, i64, i64)>> {
     let (starts, ends) = match (node.node.ints("starts"), node.node.ints("ends")) {
         (Some(s), Some(e)) => (s.to_vec(), e.to_vec()),
@@ -178,7 +178,7 @@ pub fn slices(node: &NodeView<'_>, rank: usize) -> Option<Vec<(usize, i64, i64, 
         .collect()
 }
 
-/// How many indices `start..end` by `step` there are on an axis of extent `n`, by the rules of `Slice`.
+/// The number of indices `start..end` by `step` on an axis of extent `n`, by the rules of `Slice`.
 pub(super) fn picked_count(n: usize, start: i64, end: i64, step: i64) -> usize {
     let n = i64::try_from(n).unwrap_or(i64::MAX);
     let wrap = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
@@ -238,8 +238,8 @@ impl OpRule for Gather {
     }
 }
 
-/// Picks along an axis other than the channels', such as one of several tokens. The indices' axes
-/// replace the picked axis.
+/// The flow of a gather along another axis than that of channels, such as tokens. The axes of the indices
+/// replace the gathered axis.
 fn gather_elsewhere(node: &NodeView<'_>) -> Flow {
     let reason = "a gather of channels with computed indices";
     let (Some(labels), Some(data)) = (node.labels(0), node.shape(0)) else {

@@ -20,7 +20,7 @@ pub struct ConvGeometry {
     pub dilations: Vec<usize>,
     /// Number of channel groups.
     pub groups: usize,
-    /// Positions added behind the axes of a transposed convolution's output; zeros for others.
+    /// Positions added at the end of each axis of a transposed convolution's output; zeros for others.
     pub output_padding: Vec<usize>,
 }
 
@@ -35,7 +35,7 @@ pub enum LayerKind {
     Conv(ConvGeometry),
     /// Transposed convolution with the weight stored `[in, out/groups, taps…]`.
     ConvTranspose(ConvGeometry),
-    /// A gate of a recurrent node, whose weights are rows of the node's.
+    /// A gate of a recurrent node; its weights are rows of the node's weights.
     Gate(Gate),
     /// Picks rows of a table stored `[in, out]`: a product with one-hot inputs, which correspond by
     /// their numbers.
@@ -64,7 +64,8 @@ pub struct Layer {
     pub weight: ValueId,
     /// The bias initializer, an input of the node itself or of the addition.
     pub bias: Option<ValueId>,
-    /// The node behind that adds the bias, where the layer's own node cannot, and returns its output.
+    /// The following `Add` of the bias, if the layer's own node has no bias input. It returns the
+    /// layer's output.
     pub addition: Option<NodeId>,
     /// The rows of the weight that belong to the layer; `None` for all. The rows of one node form several
     /// layers if they belong to different groups.
@@ -145,8 +146,8 @@ impl Layer {
         Ok(w.as_standard_layout().into_owned())
     }
 
-    /// The weight's tensor where it holds the layer's rows one after the other and nothing else, each
-    /// as `[in, taps]`: as is, without a copy.
+    /// The weight's tensor, without a copy, if it consists of the layer's rows in order, each as `[in,
+    /// taps]`.
     pub fn plain<'g>(&self, graph: &'g Graph) -> Option<&'g Tensor> {
         let is_plain = matches!(self.kind, LayerKind::Gemm | LayerKind::Conv(_));
         graph.initializer(self.weight).filter(|_| is_plain && self.rows.is_none())
@@ -162,7 +163,7 @@ impl Layer {
         self.write_bias(graph, dtype, bias)
     }
 
-    /// All tensors that weights and biases are stored in; they share their bytes with the graph.
+    /// All tensors that hold weights and biases; they share their bytes with the graph.
     pub fn stored(&self, graph: &Graph) -> Vec<Tensor> {
         let recurrence = match &self.kind {
             LayerKind::Gate(gate) => Some(gate.recurrence),
@@ -188,8 +189,8 @@ impl Layer {
         }))
     }
 
-    /// The tensor, in the stored layout, of all rows of a weight `[out, in, taps]`; spatial extents
-    /// are those of the layer.
+    /// Converts a weight `[out, in, taps]` of all rows to the stored layout, with the layer's spatial
+    /// extents.
     fn encode(&self, w: &Array3<f32>) -> Result<Tensor> {
         let mut w = w.view();
         if self.in_first() {
@@ -216,7 +217,7 @@ impl Layer {
         if let LayerKind::Gate(gate) = &self.kind {
             return gate.write(self, graph, w, bias);
         }
-        // Weights keep their element type, which the node's other inputs have as well.
+        // The element type must stay that of the node's other inputs.
         let dtype = self.tensor(graph)?.dtype;
         let tensor = match &self.rows {
             Some(rows) => {
@@ -241,7 +242,7 @@ impl Layer {
         Ok(())
     }
 
-    /// The biases of the node, with those of the layer's rows replaced.
+    /// All biases of the node, with those of the layer's rows replaced.
     fn all_biases(&self, graph: &Graph, bias: &Array1<f32>) -> Result<Array1<f64>> {
         let stored = self.bias.and_then(|b| graph.initializer(b));
         let (Some(rows), Some(stored)) = (&self.rows, stored) else {

@@ -40,8 +40,8 @@ impl OpRule for MatMul {
     }
 }
 
-/// A product that sums over rows of its right operand, as attention does over tokens. Columns stay
-/// separate.
+/// The flow of a product that sums over rows of its right operand, as attention does over tokens. Columns
+/// stay separate.
 fn mixed_rows(node: &NodeView<'_>) -> Flow {
     let ranks = node.shape(0).zip(node.shape(1)).map(|(a, b)| (a.len(), b.len()));
     match (node.labels(0), node.labels(1), ranks) {
@@ -63,7 +63,7 @@ fn mixed_rows(node: &NodeView<'_>) -> Flow {
     }
 }
 
-/// A product of stacks of matrices, one of each channel, as of attention heads.
+/// The flow of a product of stacked matrices, one per channel, as in attention heads.
 fn stacked(node: &NodeView<'_>) -> Option<Flow> {
     let ranks = [node.shape(0)?.len(), node.shape(1)?.len()];
     let rank = ranks[0].max(ranks[1]);
@@ -80,8 +80,8 @@ fn stacked(node: &NodeView<'_>) -> Option<Flow> {
     Some(Flow::Partwise(Partwise { output: lead, operands, coupled, expand: Expand::NONE }))
 }
 
-/// A product that sums over channels of both operands: the n-th channel of one meets the n-th of the
-/// other.
+/// The flow of a product that sums over channels of both operands: it multiplies the n-th channels of
+/// both.
 fn scalar_products(left: &Labels, right: &Labels) -> Flow {
     if left.atoms.len() != right.atoms.len() {
         return Flow::whole("a matrix product of unlike values");
@@ -93,7 +93,7 @@ fn scalar_products(left: &Labels, right: &Labels) -> Flow {
     })
 }
 
-/// The layer with the bias that the only node behind it adds.
+/// Includes the bias that the layer's only consumer adds.
 fn with_addition(node: &NodeView<'_>, layer: Layer) -> Layer {
     let added = || {
         let id = node.graph.only_use(layer.output)?;

@@ -1,9 +1,9 @@
-//! What the tool knows about operators: one file per family, one table.
+//! Rules for operators: one file per family, one table.
 //!
 //! The table of `types` gives the types of an operator's outputs, and an [`OpRule`] declares how
 //! *channels* flow through it. Coupling, freezing and emission follow from these declarations. An
-//! operator without a rule gets its channels whole, in the order of the task's own net, and nothing is
-//! tracked behind it.
+//! operator without a rule gets its channels whole, in the order of the task's own net, and its outputs
+//! are not tracked.
 
 mod alike;
 mod axes;
@@ -50,15 +50,15 @@ impl Atom {
     pub const NEW: Atom = Atom(u32::MAX);
 }
 
-/// Which channel every index along one axis of a value belongs to.
+/// The channel of every index along one axis of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
     /// The axis, counted from the front.
     pub axis: usize,
     /// One entry per index along the axis.
     pub atoms: Vec<Atom>,
-    /// The second axis of channels that lie on two, as those of attention heads do: index h of the first
-    /// and d of the second, of extent n, hold channel h·n + d.
+    /// The second axis, if channels lie on two axes, as in attention heads: index h of the first axis and
+    /// index d of the second one, of extent n, hold channel h·n + d.
     pub within: Option<usize>,
 }
 
@@ -70,7 +70,7 @@ impl Labels {
 }
 
 impl Labels {
-    /// Whether some of the channels began before the node that has these labels.
+    /// Whether some of the channels come from earlier nodes, so that they are not new.
     pub fn go_on(&self) -> bool {
         self.atoms.iter().any(|atom| *atom != Atom::NEW)
     }
@@ -92,7 +92,7 @@ pub enum Operand {
     Shape {
         /// Position in the shape vector.
         entry: usize,
-        /// Channels that the entry counts as one: those of a head, else 1.
+        /// Channels per unit of the entry: those of a head, else 1.
         width: usize,
     },
 }
@@ -106,14 +106,14 @@ pub struct Partwise {
     pub operands: Vec<Operand>,
     /// Channels that must be the same channel (operands of an addition).
     pub coupled: Vec<(Vec<Atom>, Vec<Atom>)>,
-    /// How often channels come out.
+    /// Copies of channels in the output.
     pub expand: Expand,
 }
 
 /// Copies of channels outside and inside of the tracked axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expand {
-    /// Copies of the whole axis, one behind the other.
+    /// Copies of the whole axis, one after the other.
     pub outer: usize,
     /// Copies of every run of channels.
     pub inner: usize,
@@ -122,15 +122,15 @@ pub struct Expand {
 }
 
 impl Expand {
-    /// Every channel comes out once.
+    /// One copy of every channel.
     pub const NONE: Expand = Expand { outer: 1, inner: 1, width: 1 };
 
-    /// How many indices of the output every channel occupies.
+    /// Number of the output's indices per channel.
     pub fn copies(&self) -> usize {
         self.outer * self.inner
     }
 
-    /// Where `positions` of an axis of extent `n` end up.
+    /// The output's indices of `positions` on an axis of extent `n`.
     pub fn places(&self, positions: &[usize], n: usize) -> Vec<usize> {
         let runs = n / self.width.max(1);
         let mut out = Vec::with_capacity(positions.len() * self.copies());
@@ -148,14 +148,14 @@ impl Expand {
     }
 }
 
-/// A node that reads all channels at once, in any order, as a normalisation over channels does.
+/// A node that reads all channels at once, in any order, such as a normalisation over channels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Together {
-    /// The role of each input. All that carry channels carry the same ones.
+    /// The role of each input. All inputs with channels have the same channels.
     pub operands: Vec<Operand>,
     /// Channels that must be the same channel (operands of a scalar product).
     pub coupled: Option<(Vec<Atom>, Vec<Atom>)>,
-    /// Labels of the outputs: the channels that were read, or none, as for a sum over them.
+    /// Labels of the outputs: the same channels, or none if the node has summed over them.
     pub outputs: Vec<Option<Labels>>,
 }
 
@@ -173,7 +173,7 @@ pub struct Pick {
 pub struct Whole {
     /// The reason, as a noun phrase.
     pub reason: &'static str,
-    /// Labels of the outputs; nothing is tracked behind an output that has none.
+    /// Labels of the outputs; an output without labels is not tracked.
     pub outputs: Vec<Option<Labels>>,
     /// Channels that must be the same channel.
     pub coupled: Vec<(Vec<Atom>, Vec<Atom>)>,
@@ -186,7 +186,7 @@ pub enum Flow {
     Untracked,
     /// Weights contract all input channels and produce new ones (Conv, Gemm, MatMul).
     Layer(Layer),
-    /// The node adds the bias of a layer before it, which counts as done there.
+    /// The node adds the bias of an earlier layer, and counts as a part of that layer.
     Bias,
     /// Weights of one channel each (depthwise convolution).
     PerChannel(Layer),
@@ -204,7 +204,7 @@ pub enum Flow {
 }
 
 impl Flow {
-    /// The node needs its channels whole, and none are tracked behind it.
+    /// The node needs its channels whole, and its outputs are not tracked.
     pub fn whole(reason: &'static str) -> Flow {
         Flow::Whole(Whole { reason, ..Whole::default() })
     }

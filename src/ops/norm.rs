@@ -78,7 +78,7 @@ impl OpRule for Norm {
     }
 }
 
-/// The axes of the statistics; `None` where they are no whole axes.
+/// The axes of the statistics; `None` if statistics do not run over whole axes.
 fn normalised(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
     let axis = |default| normal_axis(node.node.int("axis", default), rank);
     match node.node.op.as_str() {

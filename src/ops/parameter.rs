@@ -2,7 +2,7 @@
 
 /// Operators with parameters, and the inputs that hold them: weights, biases, scales, slopes.
 ///
-/// Statistics (mean and variance) are not among them, nor constants of plain arithmetic, which may
+/// Statistics (mean and variance) are no parameters. Nor are constants of plain arithmetic, which may
 /// normalise the input.
 const PARAMETERS: &[(&str, &[usize])] = &[
     ("Conv", &[1, 2]),

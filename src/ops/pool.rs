@@ -28,7 +28,7 @@ impl OpRule for Window {
     }
 }
 
-/// A node that keeps batch (axis 0) and channels (axis 1) and works on the axes behind.
+/// The flow of a node that keeps batch (axis 0) and channels (axis 1), and works on the later axes.
 fn per_image(node: &NodeView<'_>) -> Flow {
     match node.labels(0) {
         Some(labels) if labels.axis == 1 => {
@@ -121,7 +121,7 @@ impl OpRule for Pad {
     }
 }
 
-/// Channels with new ones before and behind them.
+/// The flow of padding along the axis of channels, which adds new channels at both ends.
 fn widened(labels: &Labels, pads: &[(i64, i64)]) -> Flow {
     let reason = "padding of the channel axis";
     let widths = pads.get(labels.axis).map(|(a, b)| (usize::try_from(*a), usize::try_from(*b)));
@@ -131,7 +131,7 @@ fn widened(labels: &Labels, pads: &[(i64, i64)]) -> Flow {
     Flow::whole_with(reason, Labels::along(labels.axis, atoms))
 }
 
-/// Widths of a `Pad` before and behind each of `rank` axes; `None` where they are computed.
+/// Widths of a `Pad` before and after each of `rank` axes; `None` if they are computed.
 pub fn pad_widths(node: &NodeView<'_>, rank: usize) -> Option<Vec<(i64, i64)>> {
     let pads = match node.node.ints("pads") {
         Some(pads) => pads.to_vec(),

@@ -1,4 +1,4 @@
-//! Numbers of few bits and back.
+//! Quantisation and dequantisation.
 
 use super::elementwise::same_axis;
 use super::{Flow, NodeView, OpRule, Operand, normal_axis};

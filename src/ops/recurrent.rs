@@ -49,7 +49,7 @@ fn resets_first(node: &NodeView<'_>) -> bool {
     node.node.is("GRU") && node.node.int("linear_before_reset", 0) == 0
 }
 
-/// Whether the gates but the last are plain sigmoids.
+/// Whether all gates except the last are plain sigmoids.
 fn has_plain_gates(node: &NodeView<'_>) -> bool {
     let first = match node.node.attributes.get("activations") {
         Some(Attribute::Strs(names)) => names.first().cloned(),

@@ -1,4 +1,4 @@
-//! Operators that give the same elements, in the same order, another shape.
+//! Operators that change the shape but not the order of elements.
 
 use crate::ir::Dim;
 
@@ -73,7 +73,7 @@ impl OpRule for Reshape {
         let Some((ins, outs)) = block.or_else(|| block_from_behind(&from, &to, labels.axis)) else {
             return Flow::whole("a reshape that mixes channels with other axes");
         };
-        // Axes of extent 1 carry nothing: the channels go to the one axis that does.
+        // Ignores axes of extent 1: the channels go to the only other axis.
         let wide: Vec<usize> = outs.clone().filter(|i| to[*i] != Dim::Known(1)).collect();
         let axis = match (wide.as_slice(), outs.clone().next()) {
             ([axis], _) => *axis,
@@ -85,21 +85,21 @@ impl OpRule for Reshape {
     }
 }
 
-/// A target shape of which one entry counts channels, or heads of so many channels.
+/// A target shape with one entry for the number of channels, or of heads of `width` channels.
 pub(super) fn counted(entry: usize, width: usize) -> Operand {
     Operand::Shape { entry, width }
 }
 
-/// The shape that a reshape makes, as far as it is known.
+/// The output shape of a reshape, as far as it is known.
 pub(super) fn reshaped(node: &NodeView<'_>, from: &[Dim]) -> Option<Vec<Dim>> {
     match node.ints(1).and(node.elements(1)) {
         Some(to) => Some(target_shape(node, Some(from), &to)),
-        // What is known of a computed shape, type inference has found out.
+        // Type inference has followed computed shapes.
         None => node.output_shape(0),
     }
 }
 
-/// Channels on one axis that go to two, as those of attention heads do.
+/// The flow of a reshape that splits the axis of channels into two, as for attention heads.
 fn split(
     node: &NodeView<'_>,
     labels: &Labels,
@@ -123,12 +123,12 @@ fn split(
     }
 }
 
-/// Which input axis stands where in the output of a reshape that moves, adds and drops nothing but axes
-/// of extent 1; `None` for other reshapes.
+/// The input axis of each output axis, for a reshape that moves, adds and drops only axes of extent 1;
+/// `None` for other reshapes.
 ///
 /// Such a reshape is a `Transpose`, `Squeeze` or `Unsqueeze` that exporters write this way because no
-/// element moves. An axis of extent 1 stays between the same neighbours where the output has one there;
-/// the others take the places that are left, in order.
+/// element moves. An axis of extent 1 stays between the same neighbours if the output has one there. The
+/// others take the remaining places in order.
 pub fn moved_ones(from: &[Dim], to: &[Dim]) -> Option<Vec<Option<usize>>> {
     let (wide_from, gaps_from) = wide_axes(from);
     let (wide_to, gaps_to) = wide_axes(to);
@@ -155,7 +155,7 @@ pub fn moved_ones(from: &[Dim], to: &[Dim]) -> Option<Vec<Option<usize>>> {
     Some(places)
 }
 
-/// The axes that are not of extent 1, and those of extent 1 before, between and behind them.
+/// The axes that are not of extent 1, and those of extent 1 before, between and after them.
 fn wide_axes(shape: &[Dim]) -> (Vec<usize>, Vec<Vec<usize>>) {
     let (mut wide, mut gaps) = (Vec::new(), vec![Vec::new()]);
     for (axis, dim) in shape.iter().enumerate() {
@@ -172,8 +172,9 @@ fn wide_axes(shape: &[Dim]) -> (Vec<usize>, Vec<Vec<usize>>) {
 
 type Span = std::ops::Range<usize>;
 
-/// The smallest runs of input and output axes around input axis `axis` that hold equally many
-/// elements, given that everything before and behind them does as well.
+/// The smallest runs of input and output axes around input axis `axis` with the same number of
+/// elements, such that the axes before them, and those after them, have the same number of elements,
+/// too.
 fn block_around(from: &[Dim], to: &[Dim], axis: usize) -> Option<(Span, Span)> {
     let (mut i, mut o) = (0, 0);
     while i < from.len() || o < to.len() {
@@ -187,7 +188,7 @@ fn block_around(from: &[Dim], to: &[Dim], axis: usize) -> Option<(Span, Span)> {
                 _ => return None,
             }
         }
-        // Trailing ones join the block, so that [C] → [C, 1, 1] stays one block.
+        // Includes trailing axes of extent 1, so that [C] → [C, 1, 1] stays one block.
         while i < from.len() && from[i] == Dim::Known(1) && i > axis {
             i += 1;
         }
@@ -201,7 +202,7 @@ fn block_around(from: &[Dim], to: &[Dim], axis: usize) -> Option<(Span, Span)> {
     None
 }
 
-/// [`block_around`] for shapes of which the last axes are known and some before them are not.
+/// [`block_around`] from the end, for shapes with unknown extents before `axis`.
 fn block_from_behind(from: &[Dim], to: &[Dim], axis: usize) -> Option<(Span, Span)> {
     let turned = |shape: &[Dim]| shape.iter().rev().cloned().collect::<Vec<Dim>>();
     let behind = from.len().checked_sub(axis + 1)?;

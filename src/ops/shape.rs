@@ -14,7 +14,7 @@ impl OpRule for Shape {
     }
 
     fn flow(&self, _: &NodeView<'_>) -> Flow {
-        // Pieces have fewer channels, but all of them together have the shape in any order.
+        // Needs all channels, since a piece has fewer of them; their order does not matter.
         Flow::Together(Together {
             operands: vec![Operand::Channels],
             coupled: None,

@@ -1,7 +1,7 @@
-//! Values that are sizes: shapes on their way from `Shape` to the reshape that reads them.
+//! Values that are sizes: computed shapes between a `Shape` and the reshape that reads them.
 //!
-//! Exporters compute with shapes at run time. What is known of such values (numbers, and formulas of the
-//! model's open extents) is followed here, so that types can be told from them.
+//! Exporters compute with shapes at run time. This module follows such values, as numbers and as
+//! formulas of the model's open extents, so that type inference can use them.
 
 use crate::ir::{Attribute, DataType, Graph, Size, Tensor, ValueId};
 
@@ -9,7 +9,7 @@ use super::join::{picked, slices};
 use super::types::shape_range;
 use super::{NodeView, normal_axis};
 
-/// Values of more elements are no shapes.
+/// Values with more elements are not followed.
 const LONGEST: usize = 64;
 
 /// A scalar or vector of sizes, as far as they are known.
@@ -17,7 +17,7 @@ const LONGEST: usize = 64;
 pub struct Sizes {
     /// Whether this is a scalar, not a vector of one.
     pub scalar: bool,
-    /// The elements. Truth is 1, falsehood 0.
+    /// The elements; booleans are 0 or 1.
     pub elements: Vec<Option<Size>>,
 }
 
@@ -26,7 +26,7 @@ impl Sizes {
         Sizes { scalar: false, elements }
     }
 
-    /// Of a scalar, or a vector of one: its element.
+    /// The element of a scalar, or of a vector of one.
     pub fn single(&self) -> Option<&Size> {
         match self.elements.as_slice() {
             [only] => only.as_ref(),
@@ -56,12 +56,12 @@ fn tensor_sizes(tensor: &Tensor) -> Option<Sizes> {
     Some(Sizes { scalar: tensor.dims.is_empty(), elements })
 }
 
-/// A float as a size, if it is one.
+/// A float as a size, if it is a whole number.
 fn whole(value: f64) -> Option<Size> {
     (value.fract() == 0.0 && value.abs() < 2f64.powi(53)).then(|| Size::number(value as i64))
 }
 
-/// What is known of the outputs of a node that are scalars or vectors of sizes.
+/// The outputs of a node as sizes, as far as they are known; `None` for other outputs.
 pub fn sizes(node: &NodeView<'_>) -> Vec<Option<Sizes>> {
     if !node.node.domain.is_empty() {
         return Vec::new();
@@ -120,7 +120,7 @@ fn size(node: &NodeView<'_>) -> Option<Sizes> {
     }
 }
 
-/// Whether a `Cast` is to integers or to floats that hold any size.
+/// Whether the target type of a `Cast` holds any size.
 fn keeps_sizes(node: &NodeView<'_>) -> bool {
     let to = i32::try_from(node.node.int("to", 0)).map(DataType::from_code);
     matches!(to, Ok(DataType::I64 | DataType::I32 | DataType::F32 | DataType::F64))
@@ -154,7 +154,7 @@ fn truth(holds: bool) -> Size {
     Size::number(i64::from(holds))
 }
 
-/// Whether `a` is at most `b`, where that holds or fails whatever the open extents are.
+/// Whether `a` is at most `b`; `None` if that depends on open extents.
 fn ordered(a: &Size, b: &Size) -> Option<bool> {
     let (less, more) = (b.minus(a)?, a.minus(b)?.minus(&Size::number(1))?);
     match (less.is_natural(), more.is_natural()) {
@@ -167,7 +167,7 @@ fn ordered(a: &Size, b: &Size) -> Option<bool> {
 fn equal(a: &Size, b: &Size) -> Option<bool> {
     match a == b {
         true => Some(true),
-        // Neither may be the other where one is surely above it.
+        // They surely differ if one is always greater.
         false => (ordered(a, b)? != ordered(b, a)?).then_some(false),
     }
 }
@@ -227,7 +227,7 @@ fn split(node: &NodeView<'_>) -> Vec<Option<Sizes>> {
     parts().unwrap_or_default()
 }
 
-/// Between scalars and vectors only.
+/// Supports reshapes between scalars and vectors only.
 fn reshape(data: Sizes, target: &Sizes) -> Option<Sizes> {
     let scalar = match target.numbers()?.as_slice() {
         [] => true,
@@ -237,7 +237,7 @@ fn reshape(data: Sizes, target: &Sizes) -> Option<Sizes> {
     Some(Sizes { scalar, ..data })
 }
 
-/// The length in a shape of one axis; 1 in that of a scalar.
+/// The number of elements for a shape of one axis, or of a scalar.
 fn length(shape: &Sizes) -> Option<usize> {
     match shape.numbers()?.as_slice() {
         [] => Some(1),
@@ -282,7 +282,7 @@ fn each(data: &Sizes, op: fn(&Size) -> Option<Size>) -> Option<Sizes> {
     Some(Sizes { scalar: data.scalar, elements })
 }
 
-/// How many elements operands have when they are broadcast, and whether the result is a scalar.
+/// The number of elements of a broadcast result, and whether it is a scalar.
 fn broadcast(operands: &[&Sizes]) -> Option<(usize, bool)> {
     let length = operands.iter().map(|s| s.elements.len()).find(|n| *n != 1).unwrap_or(1);
     let fits = operands.iter().all(|s| s.elements.len() == 1 || s.elements.len() == length);

@@ -8,7 +8,7 @@ pub struct SpaceToDepth;
 /// `DepthToSpace`.
 pub struct DepthToSpace;
 
-/// The side of the blocks of positions that become channels, or are made from them.
+/// The side of the blocks of positions that are converted to or from channels.
 fn side(node: &NodeView<'_>) -> Option<usize> {
     usize::try_from(node.node.int("blocksize", 0)).ok().filter(|side| (1..=1 << 12).contains(side))
 }
@@ -25,7 +25,7 @@ impl OpRule for SpaceToDepth {
             return Flow::whole("a move of positions into channels");
         };
         match same_axis(node, vec![Operand::Channels]) {
-            // All channels of one position come before those of the next.
+            // The output has all channels of the first position, then those of the next one.
             Flow::Partwise(mut partwise) => {
                 partwise.output.atoms = labels.atoms.repeat(copies);
                 partwise.expand = Expand { outer: copies, ..Expand::NONE };
@@ -41,7 +41,7 @@ impl OpRule for DepthToSpace {
         &["DepthToSpace"]
     }
 
-    /// A channel that comes out goes by the first of those that it is made from.
+    /// Each output channel gets the label of the first input channel that it consists of.
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let reason = "a move of channels into positions";
         let copies = side(node).and_then(|side| side.checked_mul(side));

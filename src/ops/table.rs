@@ -1,8 +1,8 @@
-//! Tables of which a net picks rows by computed numbers: embeddings.
+//! Tables whose rows a net picks by computed indices: embeddings.
 
 use super::{Layer, LayerKind, NodeView, normal_axis};
 
-/// `Gather` of whole rows of a constant table as a layer whose inputs are one-hot numbers.
+/// `Gather` of whole rows of a constant table, as a layer over one-hot indices.
 pub(super) fn table(node: &NodeView<'_>) -> Option<Layer> {
     let weight = node.node.input(0)?;
     let tensor = node.graph.initializer(weight).filter(|t| t.dtype.is_float())?;
@@ -16,7 +16,7 @@ pub(super) fn table(node: &NodeView<'_>) -> Option<Layer> {
         node: node.id,
         kind: LayerKind::Table { rows: *rows },
         input: numbers,
-        // No axis of the numbers is contracted.
+        // No axis of the indices is contracted.
         in_axis: usize::MAX,
         output: node.node.output(0)?,
         out_axis: rank,
@@ -27,8 +27,8 @@ pub(super) fn table(node: &NodeView<'_>) -> Option<Layer> {
     })
 }
 
-/// Whether the rows of a table are factors of computed values alone, with an axis added for heads: cosines and
-/// sines of rotary embeddings, which are no weights.
+/// Whether picked rows only get an axis for heads and then multiply computed values. They are the
+/// cosines and sines of rotary embeddings, which are no weights.
 fn holds_angles(node: &NodeView<'_>) -> bool {
     let graph = node.graph;
     let wide = || {

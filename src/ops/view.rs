@@ -5,7 +5,7 @@ use crate::ir::{Dim, Graph, Node, NodeId, Size, Tensor, TensorType, ValueId};
 use super::sizes::constant_sizes;
 use super::{Labels, Sizes};
 
-/// No value has more axes.
+/// Limit of axes of a value.
 const LONGEST_SHAPE: usize = 64;
 
 /// A node with the types, constants and labels of its operands.
@@ -18,7 +18,7 @@ pub struct NodeView<'a> {
     pub node: &'a Node,
     /// Labels per value; empty during shape inference.
     pub labels: &'a [Option<Labels>],
-    /// What is known of values that are sizes; empty where nothing was followed.
+    /// Values that are sizes, as far as they are known; may be empty.
     pub known: &'a [Option<Sizes>],
 }
 
@@ -28,7 +28,7 @@ impl<'a> NodeView<'a> {
         NodeView { graph, id, node: graph.node(id), labels, known: &[] }
     }
 
-    /// The view of node `id` with what is known of values that are sizes.
+    /// The view of node `id`, with the values `known` that are sizes.
     pub fn knowing(graph: &'a Graph, id: NodeId, known: &'a [Option<Sizes>]) -> Self {
         NodeView { known, ..NodeView::new(graph, id, &[]) }
     }
@@ -52,7 +52,7 @@ impl<'a> NodeView<'a> {
         self.ty(index)?.shape
     }
 
-    /// The shape of output `index`, where it was inferred before.
+    /// The shape of output `index`, if it has been inferred.
     pub fn output_shape(&self, index: usize) -> Option<Vec<Dim>> {
         self.type_of(self.node.output(index)?)?.shape
     }
@@ -62,12 +62,12 @@ impl<'a> NodeView<'a> {
         self.graph.initializer(self.node.input(index)?)
     }
 
-    /// The integers behind input `index`, where it is a constant.
+    /// The integers of input `index`, if it is a constant.
     pub fn ints(&self, index: usize) -> Option<Vec<i64>> {
         self.constant(index)?.to_i64()
     }
 
-    /// What is known of input `index` as a scalar or vector of sizes.
+    /// Input `index` as a scalar or vector of sizes, as far as known.
     pub fn sizes(&self, index: usize) -> Option<Sizes> {
         let value = self.node.input(index)?;
         self.known
@@ -77,8 +77,8 @@ impl<'a> NodeView<'a> {
             .or_else(|| constant_sizes(self.graph, value))
     }
 
-    /// The elements of the vector of sizes that input `index` is, as far as they are known; `None` where
-    /// not even their number is.
+    /// The elements of input `index` as a vector of sizes, as far as they are known; `None` if their
+    /// number is unknown.
     pub fn elements(&self, index: usize) -> Option<Vec<Option<Size>>> {
         if let Some(sizes) = self.sizes(index) {
             return (!sizes.scalar).then_some(sizes.elements);
@@ -89,7 +89,7 @@ impl<'a> NodeView<'a> {
         }
     }
 
-    /// The one size that input `index` is.
+    /// Input `index` as a single size.
     pub fn number(&self, index: usize) -> Option<Size> {
         self.sizes(index)?.single().cloned()
     }
@@ -116,8 +116,8 @@ pub fn normal_axis(axis: i64, rank: usize) -> Option<usize> {
     usize::try_from(axis).ok().filter(|a| *a < rank)
 }
 
-/// The axis of an operand of rank `rank` that broadcasting lines up with `axis` of an output of
-/// rank `out_rank`; `None` if the operand does not reach that far.
+/// The axis of an operand of rank `rank` that broadcasting aligns with `axis` of an output of rank
+/// `out_rank`; `None` if the operand has no such axis.
 pub fn aligned_axis(axis: usize, out_rank: usize, rank: usize) -> Option<usize> {
     (axis + rank).checked_sub(out_rank)
 }

@@ -113,13 +113,13 @@ pub fn prune(
     Ok(records)
 }
 
-/// The number of rows below which rows are stored instead of a Gram matrix.
+/// The limit of rows up to which rows are stored instead of a Gram matrix.
 fn few_rows(layer: &CoupledLayer, graph: &Graph) -> Result<usize> {
     let (_, inputs, taps) = layer.layer.sizes(graph)?;
     Ok(inputs * taps / 2)
 }
 
-/// The reason why a layer's weights stay.
+/// The reason why a layer is not pruned, if there is one.
 fn reason(layer: &CoupledLayer) -> Option<String> {
     let why = match layer.per_channel {
         true => "a depthwise convolution has few weights",
@@ -129,7 +129,7 @@ fn reason(layer: &CoupledLayer) -> Option<String> {
     Some(why.to_owned())
 }
 
-/// The weights that stay: all but the part with the least saliency.
+/// Mask of the weights to keep: all but the fraction of least saliency.
 fn mask(weights: &Array2<f32>, hessian: &Hessian, options: &PruneOptions) -> Result<Array2<bool>> {
     let columns = weights.ncols() - 1;
     let inverse: Vec<f64> = match options.saliency {

@@ -3,6 +3,7 @@
 //! Each command fills one serialisable structure; its JSON is the structure itself, its text and its
 //! HTML are views of it. `schema` counts changes that would break a reader of the JSON.
 
+mod apart;
 mod card;
 #[cfg(feature = "html")]
 mod chart;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::align::Divergence;
 use crate::compare::Comparison;
+use crate::error::Hint;
 use crate::mtz::options::{Biases, Method, Passes, Unit};
 use crate::mtz::plan::Sizes;
 use crate::mtz::plan::Trial;
@@ -34,6 +36,7 @@ use crate::mtz::site::SiteRecord;
 use crate::retrain::Retrained;
 use crate::verify::Verification;
 
+pub(crate) use apart::apart;
 pub use card::card;
 pub use comparison::complaint;
 pub(crate) use format::each;
@@ -136,7 +139,7 @@ pub struct DataRecord {
     /// Whether there are labels.
     pub labels: bool,
     /// Remarks about the data.
-    pub notes: Vec<String>,
+    pub notes: Vec<Hint>,
 }
 
 /// The joint model's file.

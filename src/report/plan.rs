@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::apart::apart;
 use super::format::{bytes, count, each, percent};
 use super::lineage::lineages;
 use super::table::{Left, Right, Table};
@@ -53,6 +54,10 @@ impl Plan {
             sites.len(),
             each(&self.layers),
         );
+        let reasons = sites.iter().map(|site| (site.layers.first(), site.reason.as_ref()));
+        if let Some(why) = apart(&self.structure, reasons) {
+            let _ = writeln!(out, "{}\n", sentence(&why));
+        }
         out.push_str(&lineages(&self.structure.lineages));
         out.push_str(&self.site_table());
         out.push('\n');

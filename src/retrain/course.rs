@@ -32,7 +32,7 @@ pub(super) struct Best {
 }
 
 impl Best {
-    /// The best weights when the checkpoint was written.
+    /// The best weights at the time of the checkpoint.
     fn of(checkpoint: Checkpoint, weights: &[f64]) -> Self {
         let iteration = checkpoint.best_iteration;
         let point = checkpoint.history.iter().find(|p| p.iteration == iteration);
@@ -41,7 +41,7 @@ impl Best {
         Best { iteration, loss, parameters: checkpoint.best, qualities }
     }
 
-    /// The parameters as they are at the start.
+    /// The initial parameters.
     fn none(built: &Built) -> Self {
         let states = built.states.iter().take(built.trained.len());
         let parameters = states.map(|s| s.value.clone()).collect();
@@ -53,7 +53,7 @@ fn weighted(qualities: &[Quality], weights: &[f64]) -> f64 {
     qualities.iter().zip(weights).map(|(q, w)| q.loss * w).sum()
 }
 
-/// What a training needs: graphs, samples and options.
+/// The inputs of a training: graphs, samples and options.
 pub(super) struct Setup<'a> {
     pub(super) built: &'a Built,
     pub(super) lesson: &'a Lesson<'a>,
@@ -63,7 +63,7 @@ pub(super) struct Setup<'a> {
     pub(super) progress: &'a dyn Progress,
 }
 
-/// Training under way.
+/// A training in progress.
 pub(super) struct Course<'a> {
     names: Vec<String>,
     weights: Vec<f64>,

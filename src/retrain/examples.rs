@@ -11,7 +11,7 @@ use super::teacher::{Teacher, arrays, energy, one_hot};
 /// Number of samples from which the energy of targets is estimated, if targets are not all known.
 const ENERGY_SAMPLES: usize = 512;
 
-/// Where targets come from.
+/// The source of targets.
 enum Targets {
     /// The original net's scores of all samples.
     Cached(Vec<HostArray>),

@@ -11,7 +11,7 @@ use super::optimizer::{self, Knobs};
 use super::options::{LossKind, OptimizerKind, RetrainOptions};
 use super::scores::scores;
 
-/// How one task is trained.
+/// The loss of one task.
 pub(super) struct TaskLoss {
     /// Name of the task.
     pub(super) task: String,

@@ -1,4 +1,4 @@
-//! What a joint model is retrained on.
+//! The samples and teachers of a retraining.
 
 use std::path::Path;
 

@@ -15,7 +15,8 @@ pub(super) fn parts(rows: usize, seed: u64, step: usize) -> Vec<f32> {
     (0..rows).map(|_| rng.random()).collect()
 }
 
-/// Each row of a batch mixed with the next one, the last with the first. A single number stays what it is.
+/// Mixes each row of a batch with the next one, and the last with the first. A single number stays the
+/// same.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Unsupported`] for values that are not floating point.

@@ -16,7 +16,7 @@ pub enum LossKind {
     Divergence,
     /// The original nets' scores (before a final softmax or sigmoid), by squared error.
     Scores,
-    /// The original nets' outputs as they are, by squared error.
+    /// The original nets' unchanged outputs, by squared error.
     Mse,
     /// The labels, by cross-entropy.
     CrossEntropy,
@@ -98,8 +98,8 @@ pub struct RetrainOptions {
     pub loss: LossKind,
     /// Temperature of [`LossKind::Divergence`].
     pub temperature: f64,
-    /// Weight of the merged layers' pre-activations, compared with those of the original nets by squared
-    /// error relative to the variance, mean over layers; the outputs have 1.
+    /// Weight of the merged layers' pre-activations: their squared error against the original nets,
+    /// relative to the variance, mean over layers. Outputs have weight 1.
     pub layers: f64,
     /// Weight of each task's loss, relative to the others; empty for equal weights.
     pub weights: Vec<f64>,

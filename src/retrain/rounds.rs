@@ -82,7 +82,7 @@ pub struct Rounds<'a> {
 }
 
 impl<'a> Rounds<'a> {
-    /// Prepares for a merge of so many `layers`.
+    /// Prepares for a merge of `layers` layers.
     pub fn new(plan: &'a Retraining<'a>, layers: usize, progress: &'a dyn Progress) -> Self {
         let share = match plan.when {
             When::End => 0,

@@ -14,7 +14,7 @@ use crate::runtime::{Backend, HostArray, ModelSource, Session, fixed_batch};
 use super::options::LossKind;
 use super::scores::scores;
 
-/// The values that an original net is asked for.
+/// The values to take from an original net.
 pub(super) struct Asked<'a> {
     /// The task in the joint model.
     pub(super) task: &'a Task,
@@ -27,7 +27,7 @@ impl Asked<'_> {
     /// The pre-activations of the layers in the original net.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where its layers are not those of the task.
+    /// [`ErrorKind::Usage`] if its layers are not those of the task.
     fn layers_of(&self, graph: &Graph) -> Result<Vec<ValueId>> {
         if self.layers.is_empty() {
             return Ok(Vec::new());

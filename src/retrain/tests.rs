@@ -47,7 +47,7 @@ fn samples(model: &Model, seed: u64) -> Dataset {
     Dataset::synthetic(session.inputs(), 400, seed, &DataOptions::default()).unwrap()
 }
 
-/// Two nets with all their hidden neurons shared, and what is left of them otherwise.
+/// Two nets merged with this share of hidden neurons, the original nets, and samples.
 fn merged(share: f64) -> (JointModel, [Model; 2], Dataset) {
     // A fit to the few samples would leave nothing to learn from them.
     let (joint, _, nets, data) = merged_by(Method::Mtz, share, None);
@@ -61,7 +61,7 @@ fn prepared(nets: &[Model; 2]) -> Prepared {
     zipper::prepare(inputs.collect()).unwrap()
 }
 
-/// A merge that retrains after each layer with a learning rate, where there is one.
+/// A merge that retrains after each layer if a learning rate is given.
 fn merged_by(
     method: Method,
     share: f64,
@@ -179,7 +179,7 @@ fn layers_are_merged_behind_retrained_ones_as_behind_others() {
         })
     };
     let (plain, ..) = merged_by(Method::Refit, 1.0, None);
-    // Steps too small to matter: what is left is that everything begins anew after each layer.
+    // The steps are too small to matter, but statistics are restarted after each layer.
     let (still, retrained, ..) = merged_by(Method::Refit, 1.0, Some(1e-12));
     let rounds = retrained.unwrap().rounds;
     assert_eq!(rounds.iter().map(|r| r.iterations).collect::<Vec<_>>(), [30, 30]);
@@ -241,7 +241,7 @@ fn tasks_fed_apart_or_together_train_alike() {
         let weight = graph.value_named("w2").unwrap();
         graph.initializer(weight).unwrap().to_f32().unwrap()
     };
-    // One batch of all samples: its order is all that differs.
+    // One batch of all samples: only its order differs.
     let (together, apart) =
         (outcome(std::slice::from_ref(&data)), outcome(&[data.clone(), data.clone()]));
     let off = (&together - &apart).mapv(f32::abs).into_iter().fold(0.0, f32::max);

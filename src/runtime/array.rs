@@ -188,7 +188,7 @@ impl HostArray {
         if range.start > range.end || range.end > rows {
             return Err(Error::new(
                 ErrorKind::Backend,
-                format!("rows {}..{} are asked of {rows}", range.start, range.end),
+                format!("rows {}..{} are outside an array of {rows} rows", range.start, range.end),
             ));
         }
         Ok(map_array!(self, array => {
@@ -203,7 +203,10 @@ impl HostArray {
     pub fn select_rows(&self, indices: &[usize]) -> Result<HostArray> {
         let rows = self.rows().unwrap_or(0);
         if let Some(bad) = indices.iter().find(|index| **index >= rows) {
-            return Err(Error::new(ErrorKind::Backend, format!("row {bad} is asked of {rows}")));
+            return Err(Error::new(
+                ErrorKind::Backend,
+                format!("row {bad} is outside an array of {rows} rows"),
+            ));
         }
         Ok(map_array!(self, array => array.select(Axis(0), indices)))
     }

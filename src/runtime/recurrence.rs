@@ -10,7 +10,7 @@ pub struct State {
     pub input: String,
     /// Name of the output.
     pub output: String,
-    /// What the first run is fed.
+    /// The value for the first run.
     pub value: HostArray,
 }
 
@@ -66,10 +66,10 @@ impl Recurrence for Copied {
     }
 }
 
-/// For each output, the number of the state that it is.
+/// For each output, the number of its state, if it is one.
 ///
 /// # Errors
-/// [`ErrorKind::Backend`] where a state is no output.
+/// [`ErrorKind::Backend`] if a state is no output.
 pub(super) fn wiring(states: &[State], outputs: &[&str]) -> Result<Vec<Option<usize>>> {
     if let Some(lost) = states.iter().find(|s| !outputs.contains(&s.output.as_str())) {
         return Err(Error::new(

@@ -11,8 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::runtime::{HostArray, Session, feeds};
 
-/// Elements of inputs and outputs from which on no further batch is begun before those at hand are
-/// compared.
+/// Limit of elements of inputs and outputs that are held; then batches are compared before further ones
+/// run.
 const HELD: usize = 32 << 20;
 
 /// The check of one task.
@@ -22,7 +22,7 @@ pub(super) struct Check<'a> {
     pub(super) batch: usize,
     pub(super) limits: &'a Limits,
     pub(super) report: &'a mut Verification,
-    /// What runtimes say that run the original nets, but not the joint model.
+    /// Errors of runtimes that run the original nets, but not the joint model.
     pub(super) refused: &'a mut Vec<String>,
     pub(super) progress: &'a dyn Progress,
 }
@@ -32,7 +32,7 @@ struct Piece {
     range: Range<usize>,
     own: Vec<(String, HostArray)>,
     labels: Option<Vec<i64>>,
-    /// What the first runtime made of it.
+    /// The outputs of the first runtime.
     first: Option<First>,
 }
 
@@ -56,8 +56,7 @@ impl Check<'_> {
         &self.subjects[self.number]
     }
 
-    /// The samples of each batch; where a model fixes its batch size, samples that do not fill one
-    /// are left out.
+    /// The samples of each batch. If a model fixes its batch size, an incomplete last batch is dropped.
     fn ranges(&self, engines: &[Engine<'_>]) -> Result<VecDeque<Range<usize>>> {
         let data = self.subject().data;
         let fixed = fixed_batch(engines, self.number);
@@ -74,7 +73,7 @@ impl Check<'_> {
         Ok(ranges)
     }
 
-    /// Runs as many batches as are held at a time, in one engine after the other.
+    /// Runs as many batches as can be held, in one engine after the other.
     fn step(
         &mut self,
         ranges: &mut VecDeque<Range<usize>>,
@@ -111,7 +110,7 @@ impl Check<'_> {
         if engines.is_empty() {
             // No runtime is left for further batches.
             ranges.clear();
-            // Now one of these is the first that runs the original nets.
+            // The first of these runtimes becomes the judge, so its error counts.
             self.report.failures.append(self.refused);
         }
         match engines.is_empty() && self.report.failures.is_empty() {
@@ -121,7 +120,8 @@ impl Check<'_> {
         }
     }
 
-    /// Outputs of the original net for each piece; `more` batches become pieces until enough is held.
+    /// Outputs of the original net for each piece. Takes new pieces from `more` up to the limit of held
+    /// elements.
     fn references(
         &self,
         engine: &Engine<'_>,

@@ -1,4 +1,4 @@
-//! One runtime with everything that is compared in it.
+//! One runtime, with the models to compare in it.
 
 use std::ops::Range;
 
@@ -8,18 +8,18 @@ use super::{Joint, Subject, Wiring};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::runtime::{Backend, HostArray, ModelSource, Port, Session, feeds, fixed_batch};
 
-/// A joint model of more bytes is loaded when it is its turn, too.
+/// A joint model of more bytes is not kept loaded between comparisons.
 const KEPT: u64 = 64 << 20;
 
-/// A runtime with the joint model. The nets behind it are loaded one at a time, when they are compared:
-/// each holds its weights and the activations of a batch.
+/// A runtime with the joint model. Original nets are loaded one at a time, when they are compared,
+/// since each takes memory for its weights and the activations of a batch.
 pub(super) struct Engine<'a> {
     pub(super) name: &'static str,
     pub(super) description: String,
     pub(super) wiring: Wiring,
     backend: &'a dyn Backend,
     subjects: &'a [Subject<'a>],
-    /// Of the original nets.
+    /// The ports of the original nets.
     ports: Vec<Ports>,
     joint: Joint<'a>,
     joint_ports: Ports,
@@ -27,7 +27,7 @@ pub(super) struct Engine<'a> {
     session: Option<Box<dyn Session>>,
 }
 
-/// What goes into an original net and comes out of it.
+/// Inputs and outputs of a model.
 pub(super) struct Ports {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
@@ -39,7 +39,7 @@ impl Ports {
     }
 }
 
-/// What the joint model is fed for one batch of one task.
+/// The samples of the joint model for one batch of one task.
 pub(super) struct JointFeed<'a> {
     pub(super) number: usize,
     pub(super) range: Range<usize>,
@@ -47,15 +47,15 @@ pub(super) struct JointFeed<'a> {
 }
 
 impl<'a> Engine<'a> {
-    /// Loads the original nets of all tasks, one after the other: whether the runtime takes them.
+    /// Loads the original nets of all tasks, one after the other, and returns their ports.
     pub(super) fn ports(backend: &dyn Backend, subjects: &[Subject<'_>]) -> Result<Vec<Ports>> {
         let load =
             |s: &Subject<'_>| Ok(Ports::of(backend.load(s.original).in_model(s.task)?.as_ref()));
         subjects.iter().map(load).collect()
     }
 
-    /// Loads the original nets of all tasks, one after the other, and runs each on a first batch, of
-    /// `batch` samples where it does not fix that: what loads need not run.
+    /// Loads the original nets of all tasks, one after the other, and runs each on a first batch, since
+    /// some nets load but do not run. The batch has `batch` samples, unless the net fixes its size.
     pub(super) fn try_originals(
         backend: &dyn Backend,
         subjects: &[Subject<'_>],
@@ -64,7 +64,7 @@ impl<'a> Engine<'a> {
         for subject in subjects {
             let mut net = backend.load(subject.original).in_model(subject.task)?;
             let size = fixed_batch(net.inputs()).unwrap_or(batch.min(subject.data.len()));
-            // Less than a batch is the fault of the data.
+            // Too few samples are an error of the data, not of the runtime.
             if size <= subject.data.len() {
                 let samples = subject.data.batch(0..size)?;
                 net.run(&feeds(&samples)).in_model(subject.task)?;
@@ -73,7 +73,7 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Loads the joint model, where the original nets have `ports`.
+    /// Loads the joint model; `ports` are those of the original nets.
     pub(super) fn new(
         backend: &'a dyn Backend,
         joint: Joint<'a>,
@@ -95,7 +95,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Lets go of a joint model that is too large to be kept.
+    /// Unloads a joint model that is too large to be kept.
     pub(super) fn rest(&mut self) {
         if self.joint.bytes > KEPT {
             self.session = None;
@@ -113,7 +113,7 @@ impl<'a> Engine<'a> {
         self.session.insert(session).run(&feeds(inputs))
     }
 
-    /// The batch size that a task's net or its inputs of the joint model insist on.
+    /// The batch size that the joint model or a task's original net fixes.
     pub(super) fn fixed_batch(&self, task: usize) -> Option<usize> {
         let names = self.wiring.inputs_of(&self.wiring.tasks[task]);
         let is_own = |port: &&Port| names.contains(&port.name.as_str());
@@ -131,7 +131,7 @@ impl<'a> Engine<'a> {
         self.backend.load(self.subjects[task].original)
     }
 
-    /// Loads the net that the joint model must compute for a task, where it is at hand.
+    /// Loads the net that the joint model must compute for a task, if it is given.
     pub(super) fn exact(&self, task: usize) -> Result<Option<Box<dyn Session>>> {
         self.subjects[task].net.map(|net| self.backend.load(net)).transpose()
     }
@@ -167,7 +167,7 @@ impl<'a> Engine<'a> {
         Ok(inputs)
     }
 
-    /// Samples of a task that is not being checked, but whose inputs must be fed.
+    /// Samples for the inputs of a task that is not being checked, but must be fed.
     fn bystander(&self, task: usize, feed: &JointFeed<'_>) -> Result<Vec<(String, HostArray)>> {
         let data = self.subjects[task].data;
         let size = self.fixed_batch(task).unwrap_or(feed.range.len());

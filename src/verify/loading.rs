@@ -1,4 +1,4 @@
-//! Which runtimes can take part.
+//! Finds the runtimes that can take part.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ pub(super) struct Loading<'a, 'r> {
 }
 
 impl<'a> Loading<'a, '_> {
-    /// One engine per backend that loads the original nets and the joint model; and what others that
-    /// run the original nets say of the joint model.
+    /// One engine per backend that loads the original nets and the joint model, and the errors of
+    /// backends that run the original nets but refuse the joint model.
     pub(super) fn engines(
         &mut self,
         backends: &'a [Arc<dyn Backend>],
@@ -39,7 +39,7 @@ impl<'a> Loading<'a, '_> {
             };
             let (who, why) = (backend.describe(), self.by_name(&error));
             match Engine::try_originals(backend, self.subjects, self.batch) {
-                // Where an engine is at hand, that one may be the judge; if not, this one is.
+                // Without an engine so far, this runtime is the judge, and its error is a failure.
                 Ok(()) if engines.is_empty() => {
                     self.report.failures.push(format!("{who} cannot run it: {why}"));
                 }
@@ -68,7 +68,7 @@ impl<'a> Loading<'a, '_> {
     }
 }
 
-/// Whether a runtime is to blame and not the files.
+/// Whether an error is the runtime's fault, not that of the files.
 pub(super) fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Backend | ErrorKind::Unsupported)
 }

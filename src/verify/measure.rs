@@ -1,4 +1,4 @@
-//! How far one array is from another.
+//! Measures the deviation between arrays.
 
 use ndarray::{ArrayD, Axis};
 use serde::{Deserialize, Serialize};
@@ -27,9 +27,9 @@ pub(super) struct Gap {
     reference_squares: f64,
     largest: f64,
     elements: u64,
-    /// Elements that differ, where the output holds integers, such as the numbers of classes.
+    /// Number of different elements, if the output holds integers, such as class numbers.
     different_integers: u64,
-    /// Elements that are NaN or infinite here and not the same in the reference.
+    /// Number of elements that are NaN or infinite and differ from the reference.
     pub(super) broken: u64,
 }
 
@@ -37,7 +37,7 @@ impl Gap {
     /// Adds a batch.
     ///
     /// # Errors
-    /// [`ErrorKind::Parity`] where the arrays differ in shape or kind of element.
+    /// [`ErrorKind::Parity`] if the arrays differ in shape or kind of element.
     pub(super) fn add(&mut self, found: &HostArray, reference: &HostArray) -> Result<()> {
         if found.shape() != reference.shape() {
             let (found, wanted) = (shape_text(found.shape()), shape_text(reference.shape()));
@@ -84,7 +84,7 @@ impl Gap {
         }
     }
 
-    /// Whether the largest difference is within `tolerance` of the reference's largest element; of
+    /// Whether the largest difference is at most `tolerance` times the reference's largest element. For
     /// integers, whether few enough differ.
     pub(super) fn within(&self, tolerance: f64) -> bool {
         if self.different_integers > 0 {
@@ -94,10 +94,10 @@ impl Gap {
     }
 }
 
-/// The fraction of class numbers that rounding may change where scores are nearly equal.
+/// The fraction of class numbers that may differ: rounding changes them if scores are nearly equal.
 const TIES: f64 = 0.01;
 
-/// A difference that means nothing even where the reference is all zeros.
+/// A difference that counts as rounding even if the reference is all zeros.
 const ROUNDING: f64 = 1e-6;
 
 fn doubles(array: &HostArray) -> Result<ArrayD<f64>> {

@@ -1,13 +1,13 @@
-//! Checks a joint model, as written to its file, against the nets that it was made from.
+//! Checks a joint model's file against the nets that it was made from.
 //!
-//! How far a task is from its original net is the price of sharing and no failure by itself. What
-//! fails is what must not happen at any price: outputs that are missing, of another shape or not
-//! finite, runtimes that disagree, a file that does not reproduce the nets it was written from, more
-//! deviation than the file says it had when it was merged, or a limit that the user has set.
+//! The deviation of a task from its original net is the price of sharing, and no failure by itself. A
+//! check fails if outputs are missing, have another shape or are not finite, if runtimes disagree, if
+//! the file does not reproduce the nets that it was written from, if the deviation exceeds the one
+//! reported in the file, or if it exceeds a limit that the user has set.
 //!
-//! The first runtime that can run the original nets is the judge. Another one that cannot run them, or
-//! computes them otherwise, or cannot run the joint model, is not compared; that is said and fails
-//! nothing.
+//! The first runtime that can run the original nets is the judge. Another runtime is not compared if it
+//! cannot run the original nets, computes them differently, or cannot run the joint model. The report
+//! names it, but nothing fails.
 
 mod check;
 mod engine;
@@ -38,9 +38,9 @@ pub use wiring::Wiring;
 /// The file to check.
 #[derive(Debug, Clone, Copy)]
 pub struct Joint<'a> {
-    /// Where it is.
+    /// Its path.
     pub path: &'a Path,
-    /// What it is called in reports.
+    /// Its name in reports.
     pub name: &'a str,
     /// Its bytes, external data included.
     pub bytes: u64,
@@ -53,15 +53,15 @@ pub struct Subject<'a> {
     pub task: &'a str,
     /// The net that was merged.
     pub original: ModelSource<'a>,
-    /// The net that the joint model must compute exactly, where it is at hand.
+    /// The net that the joint model must compute exactly, if it is given.
     pub net: Option<ModelSource<'a>>,
     /// Samples for the original net's inputs.
     pub data: &'a Dataset,
-    /// Deviations of the outputs that the file says it has, where it does; see [`Reported`].
+    /// Deviations of the outputs as reported in the file, if they are; see [`Reported`].
     pub reported: Option<&'a BTreeMap<String, f64>>,
 }
 
-/// What fails a check.
+/// The limits of a check.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Largest difference between runtimes, and between the file and the nets it was written from,
@@ -79,7 +79,7 @@ impl Default for Limits {
     }
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
     /// The joint model's file.
@@ -90,7 +90,7 @@ pub struct Verification {
     pub unable: Vec<String>,
     /// One entry per task.
     pub tasks: Vec<TaskVerification>,
-    /// What failed, as sentences; empty where all is well.
+    /// Failures, as sentences; empty if the check passed.
     pub failures: Vec<String>,
 }
 
@@ -101,7 +101,7 @@ impl Verification {
     }
 }
 
-/// What came of checking one task; numbers without a runtime are those of the first one.
+/// The result of checking one task. Numbers without a runtime come from the first one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskVerification {
     /// Name of the task.
@@ -111,7 +111,7 @@ pub struct TaskVerification {
     /// Fraction of positions at which joint and original have the same largest score, along the last
     /// axis of the first output.
     pub agreement: Option<f64>,
-    /// Fraction of samples that the original classifies wrongly, where there are labels.
+    /// Fraction of samples that the original classifies wrongly, if there are labels.
     pub error_before: Option<f64>,
     /// Fraction of samples that the joint model classifies wrongly.
     pub error_after: Option<f64>,
@@ -119,19 +119,19 @@ pub struct TaskVerification {
     pub outputs: Vec<OutputVerification>,
 }
 
-/// How one output compares.
+/// The deviations of one output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutputVerification {
     /// Name of the output in the original net.
     pub name: String,
-    /// The relative deviation that the file says it has.
+    /// The relative deviation as reported in the file.
     #[serde(default)]
     pub reported: Option<f64>,
     /// One entry per runtime.
     pub runtimes: Vec<RuntimeDeviation>,
 }
 
-/// How one output compares in one runtime.
+/// The deviations of one output in one runtime.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RuntimeDeviation {
     /// Name of the runtime.
@@ -144,7 +144,7 @@ pub struct RuntimeDeviation {
     pub first_runtime: Option<Deviation>,
 }
 
-/// Runs the joint model and the nets behind it in all `backends`.
+/// Runs the joint model and the original nets in all `backends`, and compares them.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] where the subjects are not the joint model's tasks, in order;
@@ -199,7 +199,7 @@ fn same_tasks(wiring: &Wiring, subjects: &[Subject<'_>]) -> Result<()> {
     .hint("give its original models in that order"))
 }
 
-/// The batch size that a subject's model insists on.
+/// The batch size that a subject's model fixes.
 fn fixed_batch(engines: &[Engine<'_>], number: usize) -> Option<usize> {
     engines.iter().find_map(|engine| engine.fixed_batch(number))
 }

@@ -44,15 +44,15 @@ impl Reported {
         serde_json::from_str(model.metadata.get(DEVIATION_KEY)?).ok()
     }
 
-    /// As metadata; `None` where there is nothing to say.
+    /// The text for the metadata; `None` if a deviation is not finite.
     pub fn text(&self) -> Option<String> {
         let finite = self.tasks.values().flat_map(BTreeMap::values).all(|d| d.is_finite());
         if finite { serde_json::to_string(self).ok() } else { None }
     }
 }
 
-/// The largest deviation that still is what was reported. A merge measures on samples that its weights
-/// were fitted to; where these are few, others deviate three times as much.
+/// The largest deviation that agrees with a reported one. A merge measures on samples that its weights
+/// were fitted to. If these are few, other samples deviate up to three times as much.
 pub(super) fn allowed(reported: f64) -> f64 {
     (4.0 * reported).max(reported + 0.05)
 }

@@ -1,4 +1,4 @@
-//! Adds up what batches say about one task.
+//! Accumulates the comparisons of one task over batches.
 
 use super::engine::Engine;
 use super::measure::{Gap, predictions};
@@ -7,7 +7,7 @@ use super::{Limits, OutputVerification, RuntimeDeviation, Subject, TaskVerificat
 use crate::error::Result;
 use crate::runtime::HostArray;
 
-/// Everything known about one task so far.
+/// The comparisons of one task so far.
 #[derive(Default)]
 pub(super) struct Tally {
     outputs: Vec<String>,
@@ -24,9 +24,9 @@ struct Runtime {
     first: Option<Vec<Gap>>,
     /// Between the original nets here and in the first runtime.
     originals: Vec<Gap>,
-    /// What is wrong with outputs beyond numbers; each thing is said once.
+    /// Faults of outputs other than deviations, without repetitions.
     wrong: Vec<String>,
-    /// Why it is no witness.
+    /// The reason why this runtime does not count, if so.
     strange: Option<String>,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct First {
 }
 
 impl Tally {
-    /// Adds a batch; `first` holds what the first runtime made of it.
+    /// Adds a batch; `first` holds the outputs of the first runtime.
     pub(super) fn add(
         &mut self,
         engine: &Engine<'_>,
@@ -98,7 +98,7 @@ impl Tally {
         }
     }
 
-    /// The place of an engine's entry.
+    /// The index of an engine's entry.
     fn runtime(&mut self, engine: &Engine<'_>) -> usize {
         let known = self.runtimes.iter().position(|r| r.name == engine.name);
         known.unwrap_or_else(|| {
@@ -115,7 +115,7 @@ impl Tally {
         })
     }
 
-    /// What failed, and what is to be known of runtimes that are no witnesses, as sentences.
+    /// Failures, and notes on runtimes that do not count, as sentences.
     pub(super) fn verdict(
         &self,
         subject: &Subject<'_>,
@@ -183,7 +183,8 @@ impl Runtime {
         }
     }
 
-    /// Why this runtime says nothing about the joint model: it computes the nets otherwise.
+    /// The reason why this runtime does not count, if it computes the original or merged nets
+    /// differently.
     fn strangeness(&self, limits: &Limits) -> Option<String> {
         let differs = || {
             let gap = self.originals.iter().find(|gap| !gap.within(limits.tolerance))?;
@@ -193,8 +194,8 @@ impl Runtime {
         self.strange.clone().or_else(differs).or_else(|| self.otherwise(limits))
     }
 
-    /// How the file differs from that of the first runtime where it is as the merged nets are in both:
-    /// a number that is close to one half is rounded up by one runtime, and down by the other.
+    /// A note if the joint model's outputs differ from those of the first runtime, although the file
+    /// reproduces the merged nets here. Runtimes may round a value near one half differently.
     fn otherwise(&self, limits: &Limits) -> Option<String> {
         let faithful = self.exact.as_ref()?.iter().all(|gap| gap.within(limits.tolerance));
         let gap = self.first.as_ref()?.iter().find(|gap| !gap.within(limits.tolerance))?;
@@ -203,10 +204,10 @@ impl Runtime {
             .then(|| format!("the merged nets differ from the first runtime, too, by {max:.3e}"))
     }
 
-    /// Whether an output is further from its original than the file says.
+    /// A failure if an output deviates more from its original than the file reports.
     fn beyond(&self, output: usize, reported: Option<f64>) -> Option<String> {
         let (before, now) = (reported?, self.original.get(output)?.deviation().relative);
-        // Written so that NaN is too much.
+        // This comparison is false for NaN.
         let fits = now <= allowed(before);
         (!fits).then(|| {
             let (before, now) = (100.0 * before, 100.0 * now);
@@ -242,7 +243,7 @@ impl Runtime {
     }
 }
 
-/// What the file says about an output.
+/// The deviation of an output as reported in the file.
 fn reported(subject: &Subject<'_>, output: &str) -> Option<f64> {
     subject.reported.and_then(|outputs| outputs.get(output)).copied()
 }
@@ -258,7 +259,7 @@ impl Scores {
         self.positions += after.len();
         self.same += after.iter().zip(&before).filter(|(a, b)| a == b).count();
         let labels = batch.labels.unwrap_or_default();
-        // Several predictions per sample are no answer to one label.
+        // Several predictions per sample cannot be compared with one label.
         if labels.len() != after.len() {
             return;
         }

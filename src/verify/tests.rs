@@ -6,7 +6,7 @@ use crate::ir::{DataType, Dim};
 use crate::progress::Silent;
 use crate::runtime::{HostArray, Port, Session};
 
-/// What a runtime makes of a net: whether it loads, and what it computes.
+/// The behaviour of a runtime with a net: whether it loads and runs, and its outputs.
 #[derive(Debug, Clone, Copy)]
 enum Does {
     Load(f32),
@@ -16,7 +16,7 @@ enum Does {
 
 use Does::{FailToLoad, FailToRun, Load};
 
-/// A runtime whose results are made up.
+/// A runtime with prescribed results.
 #[derive(Clone, Copy)]
 struct Fake {
     name: &'static str,
@@ -79,7 +79,7 @@ impl Session for FakeSession {
     }
 }
 
-/// A runtime in which everything is the same.
+/// A runtime in which all models compute the same.
 const GOOD: Fake = Fake { name: "good", original: Load(1.0), net: Load(1.0), joint: Load(1.0) };
 
 /// Another one.
@@ -101,7 +101,7 @@ fn checked(backends: &[Fake], reported: Option<f64>) -> Result<Verification> {
     verify(joint, &[subject], &backends, 4, &Limits::default(), &Silent)
 }
 
-/// What failed and what was not compared.
+/// Failures, and runtimes that were not compared.
 fn verdict(backends: &[Fake]) -> (Vec<String>, Vec<String>) {
     let report = checked(backends, None).unwrap();
     (report.failures, report.unable)
@@ -118,7 +118,7 @@ fn runtimes_that_agree_have_nothing_to_say() {
 #[test]
 fn the_first_that_runs_the_originals_judges() {
     for original in [FailToLoad, FailToRun] {
-        // It would refuse the joint model, too; and says nothing.
+        // It would refuse the joint model, too, but that adds no failure.
         let unable = Fake { original, joint: FailToLoad, ..OTHER };
         let (failures, notes) = verdict(&[unable, GOOD]);
         assert!(failures.is_empty(), "{failures:?}");

@@ -1,8 +1,8 @@
-//! How the tasks of a joint model are wired to its inputs and outputs.
+//! Assigns the inputs and outputs of a joint model to its tasks.
 //!
-//! Outputs are called `<task>/<output>`. Inputs are called `<task>/<input>` where each task has its
-//! own, and as the first task calls them where they are common. In the forms that compute one task
-//! at a time, a last input selects the task by its number.
+//! Outputs are called `<task>/<output>`. Separate inputs are called `<task>/<input>`; common ones have
+//! the names of the first task's inputs. In forms that compute one task at a time, a last input selects
+//! the task by its number.
 
 use crate::emit;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,7 +24,7 @@ pub struct Wiring {
 }
 
 impl Wiring {
-    /// Reads the wiring off a model's inputs and outputs.
+    /// Derives the wiring from a model's inputs and outputs.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] where an output has no task.

@@ -1,6 +1,7 @@
-//! Who lives.
+//! Heartbeats: how processes tell that the others are alive.
 //!
-//! A process writes a number that grows into a file of its own. Others see it change: no clocks are compared.
+//! Each process writes a growing number into a file of its own. Others watch it change, so the clocks of
+//! machines need not agree.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 use super::layout;
 use crate::error::Result;
 
-/// How often a process says that it lives.
+/// Interval of heartbeats.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Says that this process lives, until it is dropped.
+/// The heartbeat of this process; dropping it stops the beat and removes the file.
 pub(super) struct Beat {
     path: PathBuf,
     stop: Option<Sender<()>>,
@@ -33,7 +34,7 @@ impl Beat {
             let mut number = 0u64;
             while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                 number += 1;
-                // A beat that is missed is no fault; many of them are death.
+                // One missed beat is harmless; others notice when many are missing.
                 let _ = layout::write(&file, number.to_string().as_bytes());
             }
         });
@@ -49,19 +50,19 @@ impl Drop for Beat {
     }
 }
 
-/// Watches files of others.
+/// Watches the heartbeats of other processes.
 pub(super) struct Watch {
     patience: Duration,
     seen: HashMap<PathBuf, (Vec<u8>, Instant)>,
 }
 
 impl Watch {
-    /// Holds for dead who has said nothing for so long.
+    /// Counts a process as dead after `patience` without a new heartbeat.
     pub(super) fn new(patience: Duration) -> Watch {
         Watch { patience, seen: HashMap::new() }
     }
 
-    /// Whether the process lives whose file this is.
+    /// Whether the process with this heartbeat file is alive.
     pub(super) fn is_alive(&mut self, path: &Path) -> bool {
         let Ok(now) = fs::read(path) else {
             self.seen.remove(path);
@@ -75,7 +76,7 @@ impl Watch {
         seen.1.elapsed() < self.patience
     }
 
-    /// The names of all that live whose files are in a folder, in order.
+    /// The names of all live processes with a heartbeat file in `folder`, sorted.
     pub(super) fn alive(&mut self, folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());

@@ -1,4 +1,4 @@
-//! Who works on which shard: the shards are divided among the workers that live.
+//! Divides the shards among the live workers.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,7 +7,7 @@ use std::io::Write;
 use super::beat::Watch;
 use super::layout::Layout;
 
-/// The shards of one worker, each with something of its own.
+/// The shards that one worker has claimed, each with its state `T`.
 pub(super) struct Claims<T> {
     layout: Layout,
     name: String,
@@ -16,7 +16,7 @@ pub(super) struct Claims<T> {
 }
 
 impl<T: Default> Claims<T> {
-    /// No shards yet, of so many, for the worker called `name`.
+    /// No claims yet; `shards` is the number of all shards.
     pub(super) fn new(layout: Layout, name: String, shards: usize) -> Claims<T> {
         Claims { layout, name, shards, held: BTreeMap::new() }
     }
@@ -25,7 +25,7 @@ impl<T: Default> Claims<T> {
         &mut self.held
     }
 
-    /// Takes shards on which nobody works, up to this worker's part, and lets go of those beyond it.
+    /// Claims free shards up to an equal part, and releases shards beyond it.
     pub(super) fn settle(&mut self, watch: &mut Watch) {
         let alive = watch.alive(&self.layout.workers());
         let part = self.shards.div_ceil(alive.len().max(1));
@@ -55,7 +55,7 @@ impl<T: Default> Claims<T> {
         }
     }
 
-    /// Writes a claim, in place of that of a dead worker where there is one.
+    /// Writes a claim; with `is_taken`, replaces that of a dead worker.
     fn claim(&self, shard: usize, is_taken: bool) -> bool {
         let path = self.layout.claim(shard);
         if is_taken {
@@ -116,13 +116,13 @@ mod tests {
         a.settle(&mut watch);
         b.settle(&mut watch);
         assert_eq!((held(&mut a), held(&mut b)), (vec![0, 1, 2], vec![3, 4]));
-        // One dies without a word: its claims are still there.
+        // A worker dies and leaves its claims behind.
         fs::remove_file(layout.workers().join("a")).unwrap();
         b.settle(&mut watch);
         assert_eq!(held(&mut b), [0, 1, 2, 3, 4]);
         a.settle(&mut watch);
         assert_eq!(held(&mut a), [0; 0]);
-        // One that ends leaves none.
+        // A worker that ends removes its claims.
         drop(b);
         assert!((0..5).all(|shard| !layout.claim(shard).exists()));
     }

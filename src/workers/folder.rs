@@ -1,4 +1,4 @@
-//! The side of the merge.
+//! The merge's side: asks workers, and collects their replies.
 
 use std::fs;
 use std::path::Path;
@@ -11,25 +11,25 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::statistics::{Job, Shards, Take};
 use crate::progress::Progress;
 
-/// Nobody waits longer before looking again.
+/// Longest pause between two looks into the folder.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Without workers for so long, a merge says so.
+/// Time without any worker after which a merge warns.
 const MISSING: Duration = Duration::from_secs(10);
 
-/// Workers that see a folder.
+/// Workers that share a folder with this merge.
 pub(crate) struct Folder {
     layout: Layout,
     beat: Option<Beat>,
     watch: Watch,
     shards: usize,
-    /// The first request of the walk, and the next.
+    /// Numbers of the first request of the current walk, and of the next request.
     first: u64,
     next: u64,
 }
 
 impl Folder {
-    /// Workers that see this folder, which is empty or is not there yet.
+    /// Workers that share the folder `path`, which is empty or does not exist yet.
     pub(crate) fn new(path: &Path) -> Folder {
         let layout = Layout::new(path);
         Folder { layout, beat: None, watch: Watch::new(MISSING), shards: 0, first: 0, next: 0 }
@@ -73,7 +73,7 @@ impl Shards for Folder {
         for shard in 0..self.shards {
             layout::write(&self.layout.shard(shard), &job.shard(shard)?)?;
         }
-        // Workers begin when they see it.
+        // Written last: workers begin when they see this file.
         layout::write(&self.layout.nets(), job.nets())
     }
 

@@ -1,4 +1,4 @@
-//! Which file is where.
+//! Paths and formats of the files in the folder.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ pub(super) struct Layout {
     root: PathBuf,
 }
 
-/// The requests of the walk that the merge is on.
+/// The requests of the merge's current walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Current {
     pub(super) first: u64,
@@ -68,7 +68,7 @@ impl Layout {
     /// Makes the folders of a merge.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where there is something in the folder; [`ErrorKind::Io`] where it cannot be made.
+    /// [`ErrorKind::Usage`] if the folder is not empty; [`ErrorKind::Io`] if it cannot be created.
     pub(super) fn make(&self) -> Result<()> {
         let failed = |e| unwritable(&self.root, e);
         fs::create_dir_all(&self.root).map_err(failed)?;
@@ -83,12 +83,12 @@ impl Layout {
         Ok(())
     }
 
-    /// Leaves a note that the merge has ended, and nothing else.
+    /// Removes all files, and leaves a note that the merge has ended.
     pub(super) fn clear(&self) {
-        // Whoever ends it cannot do more about files that are stuck.
+        // The merge is over, so errors of removing files are ignored.
         let _ = write(&self.end(), b"");
         for folder in ["shards", "requests", "replies", "claims", "workers"] {
-            // Workers that have not seen the end find no folder to write into.
+            // Renaming first: workers that have not seen the end then find no folder to write into.
             let (used, old) = (self.root.join(folder), self.root.join(format!("{folder}.old")));
             let _ = fs::rename(&used, &old).and_then(|()| fs::remove_dir_all(&old));
         }
@@ -122,13 +122,13 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = path.with_extension(format!("{}-{number}.part", std::process::id()));
     let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
     written.map_err(|e| {
-        // The reason counts, not what is left of the file.
+        // The first error is reported, not one of cleaning up.
         let _ = fs::remove_file(&beside);
         unwritable(path, e)
     })
 }
 
-/// The bytes of a file; `None` where it is not there.
+/// The bytes of a file; `None` if it does not exist.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] where it cannot be read.

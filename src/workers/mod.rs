@@ -1,21 +1,21 @@
-//! Workers of a merge that see one folder.
+//! Workers of a merge, which share a folder with it.
 //!
-//! A merge and its workers write files, each beside its place and renamed when it is complete:
+//! The merge and its workers write these files. Each is renamed into place when it is complete:
 //!
 //! | file | what | who writes it |
 //! |---|---|---|
 //! | `nets` | the original nets | the merge, once |
-//! | `shards/S` | the samples of a shard, or where they are | the merge, once |
-//! | `requests/N` | a layer of which statistics are wanted, with the weights that have changed | the merge |
-//! | `current` | the first request of this walk, and the last | the merge |
+//! | `shards/S` | the samples of a shard, or their paths | the merge, once |
+//! | `requests/N` | a layer whose statistics are wanted, and the weights that have changed | the merge |
+//! | `current` | the first and the last request of this walk | the merge |
 //! | `replies/N-S` | the sums of a shard | a worker |
-//! | `claims/S` | who works on a shard | a worker |
-//! | `workers/W`, `merge` | numbers that grow as long as a process lives | each its own |
-//! | `failed` | why a worker cannot go on | a worker |
+//! | `claims/S` | the worker of a shard | a worker |
+//! | `workers/W`, `merge` | heartbeats | each process its own |
+//! | `failed` | the error of a worker | a worker |
 //! | `end` | the merge has ended | the merge |
 //!
-//! Who works on which shard matters to time alone. Two workers on one shard write the same bytes. So claims
-//! need no lock: a worker that loses one lets go of the shard.
+//! Claims need no lock: the worker of a shard affects the run time only. Two workers of one shard write
+//! the same bytes. A worker that loses its claim drops the shard.
 
 mod beat;
 mod claims;

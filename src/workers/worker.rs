@@ -1,4 +1,4 @@
-//! The side of a worker.
+//! A worker's side: claims shards, and replies to the merge.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use crate::mtz::statistics::ShardWorker;
 use crate::progress::{Progress, Unheard};
 use crate::runtime::Backend;
 
-/// A merge is held for dead after this many times the patience with other workers: it waits for no one who
-/// replaces it.
+/// A worker's patience with the merge, as a multiple of that with other workers: no other process can
+/// take the merge's place.
 const PATIENCE_WITH_MERGES: u32 = 4;
 
-/// A shard that this process works on.
+/// The state of a shard: its worker, once it has begun, and the next request.
 #[derive(Default)]
 struct Work {
     worker: Option<ShardWorker>,
     next: u64,
 }
 
-/// Works for the merge that uses a folder, until it ends. Other workers are held for dead after `patience`
-/// without a word.
+/// Works for the merge that uses `folder`, until the merge ends. Other workers count as dead after
+/// `patience` without a heartbeat.
 ///
 /// # Errors
-/// As [`ShardWorker`]; [`ErrorKind::Interrupted`] when stopped; [`ErrorKind::Calibration`] where the merge
+/// As [`ShardWorker`]; [`ErrorKind::Interrupted`] when stopped; [`ErrorKind::Calibration`] if the merge
 /// dies.
 pub(crate) fn work(
     folder: &Path,
@@ -51,7 +51,7 @@ pub(crate) fn work(
     if layout.end().exists() { Ok(()) } else { done }
 }
 
-/// The nets of the merge, as soon as it has begun; `None` where it has ended.
+/// Waits for the nets of the merge; `None` if the merge has ended.
 fn wait_for_nets(layout: &Layout, progress: &dyn Progress) -> Result<Option<Vec<u8>>> {
     progress.status("waiting for a merge");
     loop {
@@ -66,7 +66,7 @@ fn wait_for_nets(layout: &Layout, progress: &dyn Progress) -> Result<Option<Vec<
     }
 }
 
-/// A name that no other worker has.
+/// A unique name for this worker.
 fn name() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{:x}-{:x}", since.as_nanos(), std::process::id())
@@ -92,7 +92,7 @@ impl Worker<'_> {
             if !self.merge.is_alive(&self.layout.merge()) {
                 return Err(Error::new(
                     ErrorKind::Calibration,
-                    "the merge has died without a word",
+                    "the merge has stopped without saying so",
                 )
                 .hint("start the merge again, in another folder"));
             }
@@ -105,7 +105,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Replies to what is open for any of its shards; whether there was something.
+    /// Replies to the open requests for all claimed shards. Returns whether there were any.
     fn round(&mut self, progress: &dyn Progress) -> Result<bool> {
         let Some(current) = self.layout.current() else { return Ok(false) };
         let mut has_worked = false;
@@ -119,8 +119,7 @@ impl Worker<'_> {
         Ok(has_worked)
     }
 
-    /// Goes through the requests that a shard's worker has not seen. The merge waits for the last one
-    /// alone.
+    /// Processes the requests that a shard's worker has not seen. Only the last one needs a reply.
     fn catch_up(
         &self,
         shard: usize,
@@ -156,11 +155,11 @@ impl Worker<'_> {
         Ok(has_worked)
     }
 
-    /// Tells the merge why it waits in vain.
+    /// Reports an error to the merge, which would otherwise wait for ever.
     fn report(&self, shard: usize, error: &Error) {
         if error.kind() != ErrorKind::Interrupted && !self.layout.end().exists() {
             let text = format!("shard {shard}: {error}");
-            // Where not even this can be written, others take the shard over and fail, too.
+            // If this cannot be written, other workers take the shard over and fail, too.
             let _ = layout::write(&self.layout.failed(), text.as_bytes());
         }
     }

@@ -12,10 +12,10 @@ const COPIES: u64 = 8;
 /// Memory of a forward and backward pass relative to a forward pass.
 const WITH_GRADIENTS: u64 = 3;
 
-/// More values at once than these many bytes make nothing faster.
+/// Limit of bytes of values at once; more values make nothing faster.
 const ENOUGH: u64 = 1 << 30;
 
-/// What values of a batch may take, where the work may take `memory`: weights and statistics are there, too.
+/// The part of `memory` for values of a batch; weights and statistics take the rest.
 fn room(memory: u64) -> u64 {
     (memory / 4).min(ENOUGH)
 }
@@ -55,7 +55,8 @@ pub(super) fn batch_with_gradients(model: &Model, default: usize, memory: u64) -
     batch_size(model, default.min(fitting(room(memory), WITH_GRADIENTS.saturating_mul(all))))
 }
 
-/// Bytes that the values of a batch take at most, where `batch` samples run at once within `memory` bytes.
+/// The largest number of bytes that the values of a batch take, with at most `batch` samples within
+/// `memory` bytes.
 pub fn values_of_batch(model: &Model, batch: usize, memory: u64) -> u64 {
     let largest = COPIES.saturating_mul(values(model).max().unwrap_or(0));
     let all = WITH_GRADIENTS.saturating_mul(values(model).fold(0u64, u64::saturating_add));

@@ -55,7 +55,7 @@ impl<'a> Candidates<'a> {
         })
     }
 
-    /// The best merge that fits, retrained if the job retrains, and the list of all that were tried.
+    /// The best merge that fits, retrained if the job retrains, and the list of all tried merges.
     pub(super) fn best(
         self,
         fits: impl Fn(&Outcome) -> bool,

@@ -7,7 +7,7 @@ use crate::mtz::plan::ranks::spend;
 use super::candidates::Candidates;
 use super::search::{Choice, PROBE, Search};
 
-/// Rounds of choosing ranks at most.
+/// Limit of rounds of choosing ranks.
 const CORRECTIONS: usize = 2;
 
 impl Search<'_> {
@@ -21,7 +21,7 @@ impl Search<'_> {
         }
     }
 
-    /// Merges with corrections, if they are asked for, and again with the costs measured then.
+    /// Merges with corrections, if they are requested, and merges again with the costs measured by that.
     pub(super) fn correct(
         &self,
         costs: &[LayerCost],
@@ -46,16 +46,20 @@ impl Search<'_> {
             let (joint, outcome) = self.zipped(&choice, None)?;
             costs = match self.job.options.delta {
                 // A difference leaves too little to tell from it what the layer would lose without.
-                Some(_) => self.costs(&outcome).into_iter().map(|cost| {
-                    let before = costs.iter().find(|before| before.places == cost.places);
-                    let has_difference = cost.curve.as_ref().is_some_and(|curve| {
-                        curve.layers.iter().any(|own| choice.ranks.contains_key(own))
-                    });
-                    match before.filter(|_| has_difference) {
-                        Some(before) => before.clone(),
-                        None => cost,
-                    }
-                }).collect(),
+                Some(_) => self
+                    .costs(&outcome)
+                    .into_iter()
+                    .map(|cost| {
+                        let before = costs.iter().find(|before| before.places == cost.places);
+                        let has_difference = cost.curve.as_ref().is_some_and(|curve| {
+                            curve.layers.iter().any(|own| choice.ranks.contains_key(own))
+                        });
+                        match before.filter(|_| has_difference) {
+                            Some(before) => before.clone(),
+                            None => cost,
+                        }
+                    })
+                    .collect(),
                 None => self.costs(&outcome),
             };
             found.add(choice, joint, outcome)?;

@@ -1,4 +1,4 @@
-//! Decisions of a merge about each layer, by which another merge can repeat it.
+//! Decisions of a merge about each layer, for repeating the merge.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ pub struct SiteNames {
 }
 
 impl SiteNames {
-    /// The name by which a budget knows the layers.
+    /// The name of the layers that budgets match.
     pub fn first(&self) -> &str {
         self.layers.iter().flatten().next().map_or("", String::as_str)
     }

@@ -1,4 +1,4 @@
-//! Finds equal weights of several nets, whatever operators read them.
+//! Finds equal weights of several nets, read by any operators.
 
 use std::collections::HashSet;
 

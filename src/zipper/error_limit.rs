@@ -12,7 +12,7 @@ use crate::verify::misclassified;
 use super::search::{Choice, Search, ratio};
 use super::{Calibration, Outcome, SiteNames, batch_in_parts};
 
-/// Merges at most between full sharing and none.
+/// Limit of merges between full sharing and none.
 const STEPS: usize = 6;
 
 impl Search<'_> {
@@ -105,7 +105,7 @@ fn error_rate(net: &Model, data: &Dataset, backend: &dyn Backend, batch: usize) 
         let first = outputs.first().map(|o| o.as_f32()).transpose()?;
         let scores = first.filter(|s| s.ndim() > 1 && s.shape()[0] == labels.len());
         let scores = scores.ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "its first output does not tell classes").hint(
+            Error::new(ErrorKind::Unsupported, "its first output has no scores of classes").hint(
                 Hint::from("merge it with ")
                     .option("share")
                     .then(" in place of ")

@@ -1,4 +1,4 @@
-//! The curve of size against loss: merges that leave more and more layers to the tasks.
+//! The curve of size against loss: merges with fewer and fewer shared layers.
 //!
 //! One trial measures the cost and saving of every layer. Each point of the curve is a choice of
 //! layers and a merge of its own, so it measures the file that a user gets. Sensitivities, probes and

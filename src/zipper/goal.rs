@@ -13,7 +13,7 @@ use super::candidates::Candidates;
 use super::search::{Choice, Full, PROBE, Search, ratio};
 use super::{Job, Outcome, Prepared};
 
-/// Rounds of choosing layers at most.
+/// Limit of rounds of choosing layers.
 const REFINEMENTS: usize = 3;
 
 /// The goal of a search.
@@ -101,7 +101,7 @@ impl Search<'_> {
         found.best(|outcome| outcome.sizes.joint() <= parameters)
     }
 
-    /// Leaves layers to the tasks as long as a small part of the saving removes a large part of the
+    /// Leaves layers to the tasks while giving up a small part of the saving removes a large part of the
     /// loss.
     fn for_knee(&self) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let full = self.full(None)?;

@@ -1,4 +1,4 @@
-//! Sensitivities of the original nets, and the check that the nets have something in common.
+//! Sensitivities of the original nets.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -6,14 +6,12 @@ use std::time::Instant;
 use crate::error::{ErrorKind, Result};
 use crate::grad::{self, Sample};
 use crate::mtz::joint::JointModel;
-use crate::mtz::matching::Share;
-use crate::mtz::options::{Budget, Method};
-use crate::mtz::plan::{Prediction, predict};
+use crate::mtz::options::Method;
 use crate::mtz::statistics::Sensitivities;
 
 use super::batches::batch_with_gradients;
-use super::nothing::misaligned;
-use super::{Job, Prepared, equal};
+use super::extents::with_extents;
+use super::{Job, Prepared};
 
 /// Samples that sensitivities are estimated from.
 const SENSITIVITY_SAMPLES: usize = 2048;
@@ -29,23 +27,14 @@ pub(super) struct Importance {
 }
 
 impl Importance {
-    /// Measures what the merges of a job need to know.
+    /// Checks that the nets have something in common, and measures sensitivities if the job needs them.
     ///
     /// # Errors
     /// [`ErrorKind::Misaligned`] if the nets have nothing in common; else as [`grad::sensitivities`].
     pub(super) fn measure(prepared: &Prepared, job: &Job<'_>) -> Result<Importance> {
         let Job { calibration, options, .. } = job;
         let Prepared { joint, alignment, .. } = prepared;
-        let plan = predict(joint, alignment, &options.budget, false)?;
-        let shares_nothing = |plan: &Prediction| plan.sites.iter().all(|s| s.reason.is_some());
-        if shares_nothing(&plan) {
-            // The options may share nothing although something could be shared.
-            let all = Budget::uniform(Share::Fraction(1.0));
-            let plan = predict(joint, alignment, &all, false)?;
-            if shares_nothing(&plan) && !equal::have_equal_weights(joint) {
-                return Err(misaligned(joint, alignment, &plan));
-            }
-        }
+        prepared.check_common(&options.budget)?;
         let start = Instant::now();
         let mut importance =
             Importance { sensitivities: Vec::new(), without: Vec::new(), seconds: 0.0 };
@@ -63,14 +52,15 @@ impl Importance {
         progress.begin("sensitivities", joint.tasks().len() as u64);
         for (task, data) in joint.tasks().iter().zip(&calibration.data) {
             progress.check()?;
+            let model = with_extents(task.model(), data)?;
             let sample = Sample {
                 backend: calibration.backend.as_ref(),
                 data,
                 samples: SENSITIVITY_SAMPLES,
-                batch: batch_with_gradients(task.model(), calibration.batch, calibration.memory),
+                batch: batch_with_gradients(&model, calibration.batch, calibration.memory),
                 seed: options.seed,
             };
-            let measured = grad::sensitivities(task.model(), task.coupling(), sample);
+            let measured = grad::sensitivities(&model, task.coupling(), sample);
             self.sensitivities.push(match measured {
                 Ok(sensitivities) => sensitivities,
                 Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Backend) => {

@@ -1,12 +1,38 @@
-//! What to say of nets without a layer that could be shared.
+//! Errors for nets without a layer that could be shared.
 
 use crate::align::Alignment;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Graph, Node};
 use crate::mtz::joint::{JointModel, Task};
-use crate::mtz::plan::Prediction;
+use crate::mtz::matching::Share;
+use crate::mtz::options::Budget;
+use crate::mtz::plan::{Prediction, predict};
 
-/// Why nets have no layers in common.
+use super::Prepared;
+use super::equal::have_equal_weights;
+
+impl Prepared {
+    /// Makes sure that the nets have layers or weights in common.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misaligned`] where they have neither.
+    pub(crate) fn check_common(&self, budget: &Budget) -> Result<()> {
+        let Prepared { joint, alignment, .. } = self;
+        let shares_nothing = |plan: &Prediction| plan.sites.iter().all(|s| s.reason.is_some());
+        if !shares_nothing(&predict(joint, alignment, budget, false)?) {
+            return Ok(());
+        }
+        // The options may share nothing although something could be shared.
+        let all = Budget::uniform(Share::Fraction(1.0));
+        let plan = predict(joint, alignment, &all, false)?;
+        match shares_nothing(&plan) && !have_equal_weights(joint) {
+            true => Err(misaligned(joint, alignment, &plan)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The error that nets have no layers in common, with the reason.
 pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Prediction) -> Error {
     if let Some(error) = joint.tasks().iter().find_map(without_layers) {
         return error;
@@ -29,7 +55,7 @@ pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Predi
     Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
 }
 
-/// What to say of a net without layers whose weights belong to operators of runtimes.
+/// The error for a net without layers whose weights belong to a runtime's own operators, if it is one.
 fn without_layers(task: &Task) -> Option<Error> {
     if !task.coupling().layers.is_empty() {
         return None;

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use globset::Glob;
-
 use crate::align::{
     Alignment, Lineage, Matching, Net, Site, TaskChannel, TaskGroup, TaskLayer, align,
 };
@@ -13,6 +11,7 @@ use crate::couple::End;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::{Fused, JointModel, Neuron, Sharing, Task};
+use crate::mtz::options::layer_pattern;
 
 /// The oldest operator set of a canonical model.
 const OLDEST_OPSET: i64 = 13;
@@ -25,7 +24,7 @@ pub struct Input {
     pub model: Model,
 }
 
-/// A model to merge: a net, or a joint model to which others are added.
+/// A model to merge: a net, or a joint model to be extended.
 pub enum Part {
     /// One task.
     Net(Box<Input>),
@@ -38,16 +37,16 @@ pub enum Part {
 pub struct PrepareOptions {
     /// How to treat `BatchNormalization` in nets; joint models keep theirs.
     pub batchnorm: BatchNorm,
-    /// Whether neurons of output layers may be shared. Tasks of joint models that share some already
-    /// may in any case.
+    /// Whether neurons of output layers may be shared. Always allowed for tasks of joint models that
+    /// share some already.
     pub share_outputs: bool,
     /// Whether channels correspond by index.
     pub matching: Matching,
     /// Patterns of layer names. Corresponding layers with a matching name in any net keep their
     /// weights per task. Later layers are still shared, and duplicates stay shared.
     pub own_weights: Vec<String>,
-    /// A pattern of layer names. Layers behind the last corresponding layer with a matching name in
-    /// any net are left to the tasks.
+    /// A pattern of layer names. Layers after the last corresponding layer with a matching name in
+    /// any net are not shared.
     pub until: Option<String>,
     /// The least operator set of all nets, if another than the newest of theirs.
     pub opset: i64,
@@ -64,7 +63,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Applies the options that leave layers to the tasks.
+    /// Applies the options for layers with separate weights.
     fn leave(&mut self, own_weights: &[String], until: Option<&str>) -> Result<()> {
         for glob in own_weights {
             let places = self.matching(glob)?;
@@ -96,12 +95,10 @@ impl Prepared {
     /// The places of sites of several nets with a layer whose name matches `glob`.
     fn matching(&self, glob: &str) -> Result<BTreeSet<usize>> {
         let usage = |message: String| Error::new(ErrorKind::Usage, message);
-        let matcher = Glob::new(glob)
-            .map_err(|e| usage(format!("'{glob}' is not a layer pattern")).because(e))?
-            .compile_matcher();
+        let pattern = layer_pattern(glob)?;
         let name = |own: TaskLayer| self.joint.layer(own).name.clone();
         let sites = self.alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common());
-        let matches = |site: &Site| site.members().map(name).any(|n| matcher.is_match(n));
+        let matches = |site: &Site| site.members().map(name).any(|n| pattern.matches(&n));
         let places: BTreeSet<usize> =
             sites.filter(|(_, site)| matches(site)).map(|(place, _)| place).collect();
         if places.is_empty() {
@@ -281,11 +278,21 @@ fn tasks_of(parts: Vec<Part>) -> (Vec<Input>, Vec<Option<Known>>) {
     (inputs, known)
 }
 
+/// Makes sure that there are several tasks to merge.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] where there are not.
+pub(crate) fn check_several(tasks: usize) -> Result<()> {
+    let given = match tasks {
+        0 => "no model was given",
+        1 => "1 model was given",
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::Usage, given).hint("give two models to merge, or more"))
+}
+
 fn check_names(inputs: &[Input]) -> Result<()> {
-    if inputs.len() < 2 {
-        return Err(Error::new(ErrorKind::Usage, format!("{} model was given", inputs.len()))
-            .hint("give two models to merge, or more"));
-    }
+    check_several(inputs.len())?;
     let mut names = BTreeSet::new();
     match inputs.iter().find(|input| !names.insert(input.name.as_str())) {
         Some(input) => {
@@ -319,7 +326,7 @@ fn restored(tasks: Vec<Task>, known: Vec<Option<Known>>) -> Result<JointModel> {
 }
 
 fn changed() -> Error {
-    Error::new(ErrorKind::Format, "the joint model's plan does not fit its nets")
+    Error::new(ErrorKind::Format, "the joint model's recipe does not fit its nets")
         .hint("merge the original models again")
 }
 

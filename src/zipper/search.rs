@@ -16,7 +16,7 @@ use super::{Decisions, Importance, Job, Outcome, Prepared, zipped};
 /// Samples per task for measuring the cost of each layer.
 pub(super) const PROBE: usize = 256;
 
-/// The choice of what one merge shares.
+/// The choice of shared layers and neurons for one merge.
 #[derive(Clone)]
 pub(super) struct Choice {
     /// Places of sites whose layers keep their weights.
@@ -49,7 +49,7 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Measures what all merges of a search have in common.
+    /// Prepares a search: measures sensitivities and plans full sharing, for all its merges.
     ///
     /// # Errors
     /// As [`super::merge`].
@@ -92,7 +92,13 @@ impl<'a> Search<'a> {
     /// The cost of each layer, as measured by a merge.
     pub(super) fn costs(&self, outcome: &Outcome) -> Vec<LayerCost> {
         let Prepared { joint, alignment, .. } = self.prepared;
-        layer_choice::layer_costs(joint, alignment, &self.plan, &outcome.sites, self.job.options.delta)
+        layer_choice::layer_costs(
+            joint,
+            alignment,
+            &self.plan,
+            &outcome.sites,
+            self.job.options.delta,
+        )
     }
 
     /// Shares all that can be shared.
@@ -101,7 +107,7 @@ impl<'a> Search<'a> {
         Choice { own, shares: Vec::new(), neurons: false, ranks, probe: 0 }
     }
 
-    /// What to share to get to a number of parameters; one choice per unit that is allowed.
+    /// Choices that reach a number of parameters; one per allowed unit.
     pub(super) fn choices(&self, full: &Full, parameters: u64) -> Vec<Choice> {
         let mut choices = Vec::new();
         if self.job.options.unit != Unit::Neuron {
@@ -115,8 +121,8 @@ impl<'a> Search<'a> {
         choices
     }
 
-    /// How many neurons of each group to share. A group without shared neurons keeps its weights, and
-    /// its channels stay paired for the layers behind it.
+    /// Chooses the number of shared neurons of each group. A group without shared neurons keeps its
+    /// weights, and its channels stay paired for later layers.
     pub(super) fn by_neurons(&self, full: &Full, parameters: u64) -> Option<Choice> {
         let Full { joint, outcome, .. } = full;
         let separate = outcome.sizes.separate();

@@ -1,8 +1,8 @@
-//! Files of one room use each other in one direction.
+//! Checks that files of one room use each other in one direction.
 //!
-//! A file may use its own module's parents, which declare it: a trait and the table of its rows stand in
-//! one `mod.rs`, and each row in a file of its own. All other uses must not lead back to the file.
-//! Calls of methods are not seen, only paths.
+//! A file may use its parent modules: a `mod.rs` holds a trait and the table of its rows, and each row
+//! is a file of its own. All other uses must not lead back to the file. The check sees paths only, not
+//! calls of methods.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,7 +95,7 @@ fn circles(sources: &[Source]) -> Vec<Vec<String>> {
     circles
 }
 
-/// All modules that `from` uses, at first or at second hand.
+/// All modules that `from` uses, directly or through others.
 fn reach<'a>(
     from: &'a Module,
     used: &'a BTreeMap<&Module, BTreeSet<Module>>,
@@ -111,9 +111,9 @@ fn reach<'a>(
 
 /// The paths in a file's code.
 struct Uses {
-    /// Names that `use` brings in, each with its path.
+    /// Names that `use` imports, each with its path.
     names: Vec<(String, String)>,
-    /// Paths that the code itself uses; exports that it does not use are not among them.
+    /// Paths that the code itself uses, without mere re-exports.
     paths: BTreeSet<String>,
 }
 
@@ -143,7 +143,7 @@ impl Uses {
         Uses { names, paths }
     }
 
-    /// The modules of the same room that are used, except parents.
+    /// The modules of the same room that the file uses, except its parents.
     fn modules(&self, own: &Module, known: &BTreeMap<Module, Uses>) -> BTreeSet<Module> {
         let target = |path: &String| resolved(&absolute(path, own, known)?, known, 0);
         let is_other = |to: &Module| to.first() == own.first() && !own.starts_with(to);
@@ -151,7 +151,7 @@ impl Uses {
     }
 }
 
-/// Where the next `use` begins, and whether it exports.
+/// The position of the next `use`, and whether it is a re-export.
 fn next_use(code: &str) -> Option<(usize, bool)> {
     let starts = code.match_indices("use ").map(|(at, _)| at);
     let at = starts.into_iter().find(|at| !code[..*at].ends_with(is_word))?;
@@ -159,7 +159,7 @@ fn next_use(code: &str) -> Option<(usize, bool)> {
     Some((at, before.ends_with("pub") || before.ends_with(')')))
 }
 
-/// The names that a tree of `use` brings in, each with its path.
+/// The names that a tree of `use` imports, each with its path.
 fn expanded(prefix: &str, tree: &str) -> Vec<(String, String)> {
     let tree = tree.trim();
     if let Some((head, list)) = tree.split_once('{') {
@@ -205,7 +205,7 @@ fn absolute(path: &str, own: &Module, known: &BTreeMap<Module, Uses>) -> Option<
     Some(base.into_iter().chain(rest.iter().map(|s| (*s).to_owned())).collect())
 }
 
-/// The module that defines what a path names, behind all exports.
+/// The module that defines the item of a path, with re-exports resolved.
 fn resolved(path: &Module, known: &BTreeMap<Module, Uses>, depth: usize) -> Option<Module> {
     let end = (1..=path.len()).rev().find(|end| known.contains_key(&path[..*end]))?;
     let (module, rest) = (path[..end].to_vec(), &path[end..]);

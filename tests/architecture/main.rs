@@ -1,17 +1,16 @@
-//! The rules of the source tree that the compiler does not know: imports go downward only, files of
-//! one room form no circles, outside crates have one home each, files stay short, and only tests may
-//! panic.
+//! Rules of the source tree that the compiler does not check: imports go downward only, files of one room
+//! form no circles, each outside crate has one home, files stay short, and only tests may panic.
 //!
-//! A failure names the file, the line and the rule. When the code is right and the rule is not, change
-//! the table, with the reason.
+//! A failure names the file, the line and the rule. If the code is right and the rule is wrong, change
+//! the table and give the reason.
 
 mod circles;
 mod scanner;
 
 use scanner::{all_files, closing_brace, code_of, is_word, sources, without_tests};
 
-/// Top-level modules from the highest floor to the lowest. A module may use those on lower floors
-/// only, so no two modules can need each other.
+/// Top-level modules from the highest floor to the lowest. A module may use modules on lower floors
+/// only, so no two modules can depend on each other.
 const FLOORS: &[&[&str]] = &[
     &["main"],
     &["cli"],
@@ -58,13 +57,13 @@ const HOMES: &[(&str, &[&str], &str)] = &[
     ("indicatif", &["cli/"], "the library reports progress through `crate::progress`"),
 ];
 
-/// Lines that a file may have.
+/// Limit of lines per file.
 const MOST_LINES: usize = 400;
 
-/// Longer files, and why they are.
+/// Files that may be longer, with the reason.
 const LONG: &[(&str, &str)] = &[("onnx/proto.rs", "generated")];
 
-/// What ends the process, or writes where only the command line may write.
+/// Code that panics, or prints as only the command line may do.
 const FORBIDDEN: &[&str] = &[
     ".unwrap()",
     ".expect(",
@@ -161,7 +160,7 @@ fn the_scanner_sees_code_and_nothing_else() {
     assert!(contains_word("x.unwrap()", ".unwrap()") && !contains_word("println!()", "print!"));
 }
 
-/// The top-level modules that code in a file `depth` modules deep names, each with its line.
+/// The top-level modules that code names, each with its line. The file lies `depth` modules deep.
 fn imports(code: &str, depth: usize) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::").chain(code.match_indices("super::")) {
@@ -207,7 +206,7 @@ fn names_crate(line: &str, name: &str) -> bool {
     })
 }
 
-/// Whether a line has `word` and not only as the end of a longer one.
+/// Whether a line has `word`, and not only as the end of a longer word.
 fn contains_word(line: &str, word: &str) -> bool {
     let bounded = |at: usize| !word.starts_with(is_word) || !line[..at].ends_with(is_word);
     line.match_indices(word).any(|(at, _)| bounded(at))

@@ -72,7 +72,7 @@ pub fn all_files() -> Vec<(String, String)> {
     files
 }
 
-/// The text with every comment and literal replaced by blanks, line by line as it was.
+/// The text with comments and literals replaced by blanks; lines stay the same.
 pub fn code_of(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut code = String::with_capacity(text.len());
@@ -87,7 +87,7 @@ pub fn code_of(text: &str) -> String {
     code
 }
 
-/// Where the comment or literal that begins at `at` ends; `None` where none begins.
+/// The end of the comment or literal that begins at `at`; `None` if none begins there.
 fn end_of_text(chars: &[char], at: usize) -> Option<usize> {
     let find = |from: usize, what: &str| -> usize {
         let what: Vec<char> = what.chars().collect();
@@ -120,7 +120,7 @@ pub fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Code with blanks for what only tests compile, and the names of test modules in other files.
+/// Code with test-only parts replaced by blanks, and the names of test modules in other files.
 pub fn without_tests(code: &str) -> (String, Vec<String>) {
     let mark = |code: &str| {
         let marks = ["#[cfg(test)]", "#[cfg(all(test,"];
@@ -143,7 +143,7 @@ pub fn without_tests(code: &str) -> (String, Vec<String>) {
     (kept, modules)
 }
 
-/// The place behind the brace that closes the one at `open`.
+/// The position after the brace that closes the one at `open`.
 pub fn closing_brace(code: &str, open: usize) -> usize {
     let mut depth = 0;
     for (at, c) in code[open..].char_indices() {

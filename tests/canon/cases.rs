@@ -1,4 +1,4 @@
-//! Graphs as exporters write them, with the operators that are left in canonical form.
+//! Graphs as exporters write them, with the operators of their canonical form.
 
 #[path = "fused.rs"]
 mod fused;
@@ -20,7 +20,7 @@ pub struct Case {
 
 pub type Build = fn(&mut GraphBuilder) -> ValueId;
 
-/// All cases: name, operator set of the original, operators left, and the graph.
+/// All cases: name, operator set of the original, operators of the canonical form, and the graph.
 pub fn all() -> Vec<Case> {
     ROWS.iter()
         .chain(recurrent::ROWS)
@@ -149,7 +149,7 @@ fn bn_first(b: &mut GraphBuilder) -> ValueId {
     conv(b, y, &[4, 4, 3, 3], 1)
 }
 
-/// Normalisation and scaling as two layers, the way of Caffe.
+/// Normalisation and scaling as two layers, as in Caffe.
 fn split_bn_first(b: &mut GraphBuilder) -> ValueId {
     let x = image(b);
     let y = batch_norm(b, x, 4);
@@ -229,7 +229,7 @@ fn torch_flatten(b: &mut GraphBuilder) -> ValueId {
     b.op("Gemm", "fc", &[flat, w], [("transB", 1.into())])
 }
 
-/// `[n, c·h·w]`, all of it computed.
+/// The shape `[n, c·h·w]`, with all extents computed at run time.
 fn product_flatten(b: &mut GraphBuilder) -> ValueId {
     let x = image(b);
     let y = b.op("Relu", "relu", &[x], []);

@@ -1,4 +1,5 @@
-//! Operators that ONNX Runtime's optimiser writes, and others that stand for several.
+//! Fused operators of ONNX Runtime's optimiser, and other operators that canonical form splits into
+//! several.
 
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, ValueId};
@@ -88,7 +89,7 @@ fn product(b: &mut GraphBuilder) -> ValueId {
     fused(b, "FusedMatMul", &[x, y], [("transB", 1.into()), ("alpha", 0.25.into())])
 }
 
-/// Layers as Keras writes those of attention.
+/// Attention layers as Keras writes them.
 fn named_axes(b: &mut GraphBuilder) -> ValueId {
     let x = b.input("x", "batch,3,8");
     let (up, bias, down) =

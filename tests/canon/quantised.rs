@@ -1,11 +1,11 @@
-//! Layers on numbers of few bits, as ONNX Runtime's quantiser writes them.
+//! Quantised layers, as ONNX Runtime's quantiser writes them.
 
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, DataType, Model, Tensor, ValueId};
 
 use super::image;
 
-/// Models whose operators on integers have floats in their place in canonical form.
+/// Models whose integer operators become float operators in canonical form.
 pub fn all() -> Vec<(&'static str, Model)> {
     type Build = fn(&mut GraphBuilder) -> ValueId;
     let cases: [(&str, Build); 4] = [
@@ -38,7 +38,7 @@ fn quantised(b: &mut GraphBuilder, x: ValueId) -> [ValueId; 3] {
     [b.op("QuantizeLinear", "x.codes", &[x, scale, zero], []), scale, zero]
 }
 
-/// The float that a result with this scale stands for.
+/// Dequantises a result with this scale.
 fn floats(
     b: &mut GraphBuilder,
     op: &str,
@@ -92,7 +92,7 @@ fn dynamic_convolution(b: &mut GraphBuilder) -> ValueId {
     dynamic(b, "ConvInteger", x, weight)
 }
 
-/// The product of data, quantised by its own range, with a weight: integers, then floats.
+/// The product of data, quantised dynamically by its range, with a weight: as integers, then as floats.
 fn dynamic(b: &mut GraphBuilder, op: &str, x: ValueId, weight: ValueId) -> ValueId {
     let data = b.op("DynamicQuantizeLinear", "x.codes", &[x], []);
     let id = b.graph().producer(data).unwrap();

@@ -16,7 +16,7 @@ pub const ROWS: &[(&str, i64, &[&str], Build)] = &[
     ("recurrent layer whose reset gate comes last", 13, &["GRU", "Squeeze"], reset_last),
 ];
 
-/// A recurrent node of 5 units over `x` of width 4; `outputs` tells which outputs there are.
+/// A recurrent node of 5 units over `x` of width 4; `outputs` says which outputs it has.
 fn recurrent(
     b: &mut GraphBuilder,
     (op, gates): (&str, usize),

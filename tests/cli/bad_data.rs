@@ -1,11 +1,11 @@
-//! Data that does not fit is named before any work is done.
+//! Unsuitable data ends in an error that names it, before any work is done.
 
 use ndarray::{Array2, Array4, ArrayD};
 use ndarray_npy::{NpzWriter, WritableElement, write_npy};
 
 use crate::tool::{Tool, fashion, images, mnist};
 
-/// The error of merging with more arguments.
+/// The error of a merge with additional arguments.
 fn merging(tool: &Tool, more: &[&str]) -> String {
     let (a, b) = (mnist(), fashion());
     let mut args = vec!["merge", &a, &b, "-o", "joint.onnx", "--runtime", "tract"];

@@ -1,4 +1,4 @@
-//! Whatever is wrong with models, outputs and arguments ends in one sentence and no file.
+//! Any fault of models, outputs and arguments ends in one sentence and no file.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ fn merging(tool: &Tool, a: &str) -> String {
     tool.refused(&["merge", a, &fashion(), "-o", "joint.onnx", "--runtime", "tract"])
 }
 
-/// The error of merging two good models with more arguments.
+/// The error of merging two good models with additional arguments.
 fn arguments(more: &[&str]) -> String {
     let (a, b) = (mnist(), fashion());
     let mut args = vec!["merge", &a, &b, "-o", "joint.onnx", "--runtime", "tract"];
@@ -155,7 +155,7 @@ fn one_model_is_too_few_to_merge() {
     tool.refused(&["merge", &a, &b]);
 }
 
-/// One layer between input and output, which has no hidden neurons to share.
+/// One layer between input and output: there are no hidden neurons to share.
 fn one_layer(weight: f32) -> Model {
     let mut graph = Graph::new("g");
     let ty = TensorType {

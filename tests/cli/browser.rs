@@ -1,4 +1,4 @@
-//! Reports in a real browser, where one is installed.
+//! Reports in a real browser, if one is installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const BROWSERS: [&str; 5] =
 /// Size of the window.
 const WINDOW: (u32, u32) = (1000, 1400);
 
-/// A script that looks at the page as it is laid out, and writes down what it sees.
+/// A script that measures the laid-out page, and writes its findings into the page.
 const LOOK: &str = "<script>addEventListener('load', () => {
   const boxes = [...document.querySelectorAll('.layer')].map(e => e.getBoundingClientRect());
   const page = document.documentElement;
@@ -38,7 +38,7 @@ fn browser() -> Option<PathBuf> {
     found
 }
 
-/// What a browser prints about a page.
+/// The output of a browser that opens a page.
 fn opened(browser: &Path, page: &Path, more: &[&str]) -> String {
     let profile = tempfile::tempdir().unwrap();
     let output = Command::new(browser)
@@ -68,7 +68,7 @@ fn looked_at(browser: &Path, page: &Path, more: &[&str]) -> serde_json::Value {
     serde_json::from_str(&seen.replace("&quot;", "\"")).unwrap()
 }
 
-/// Colours of a screenshot.
+/// Number of colours in a screenshot.
 fn colours(browser: &Path, page: &Path) -> usize {
     let shot = page.with_extension("png");
     opened(browser, page, &[&format!("--screenshot={}", shot.display())]);
@@ -77,7 +77,7 @@ fn colours(browser: &Path, page: &Path) -> usize {
     picture.pixels().collect::<std::collections::HashSet<_>>().len()
 }
 
-/// Pages of a page as it is printed.
+/// Number of paper pages of a printed page.
 fn printed(browser: &Path, page: &Path) -> usize {
     let pdf = page.with_extension("pdf");
     opened(

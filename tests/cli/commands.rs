@@ -1,4 +1,4 @@
-//! The commands beside `merge`.
+//! The commands other than `merge`.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn joint(form: &str) -> Tool {
     tool
 }
 
-/// The arguments of a verification of `joint.onnx` on few images.
+/// The arguments for verifying `joint.onnx` on few images.
 fn verifying<'a>(a: &'a str, b: &'a str, images: &'a str) -> Vec<&'a str> {
     let mut args = vec!["verify", "joint.onnx", a, b, "--data", images, "--scale", "1/255"];
     args.extend(["--samples", "100", "--runtime", "tract"]);

@@ -1,4 +1,4 @@
-//! The joint model against its originals, as `merge` tells it.
+//! The comparison of a joint model with its originals, as `merge` reports it.
 
 use onnx_zip::report::Report;
 

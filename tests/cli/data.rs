@@ -8,7 +8,7 @@ fn samples(name: &str) -> String {
     fixture(&format!("data/formats/{name}"))
 }
 
-/// The bytes of the joint model that comes from some samples.
+/// The bytes of the joint model that is merged with these samples.
 fn merged(tool: &Tool, data: &str, more: &[&str]) -> Vec<u8> {
     let (a, b, data) = (mnist(), fashion(), samples(data));
     let args = ["merge", &a, &b, "-o", "joint.onnx", "--data", &data, "--samples", "24"];

@@ -1,4 +1,4 @@
-//! Merges whose statistics come from workers.
+//! Merges with statistics from workers.
 
 #![cfg(unix)]
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::tool::{Tool, ended, files, fixture, images, stderr};
 
-/// A process that is killed where a test ends early.
+/// A process that is killed when it is dropped, for tests that end early.
 struct Process(Child);
 
 impl Process {
@@ -24,7 +24,7 @@ impl Process {
         self.0.wait().unwrap();
     }
 
-    /// Its exit code and what it said.
+    /// Waits for its end; returns the exit code and the output.
     fn end(mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         std::io::Read::read_to_string(self.0.stderr.as_mut().unwrap(), &mut said).unwrap();
@@ -34,7 +34,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Most have ended.
+        // Fails if the process has ended, as most have.
         let _ = self.0.kill();
     }
 }
@@ -54,7 +54,7 @@ fn merge<'a>(nets: &'a [String; 2], data: &'a str, more: &[&'a str]) -> Vec<&'a 
     args
 }
 
-/// Waits until a file is there and `is` so.
+/// Waits until a file exists and its contents satisfy `is`.
 fn wait(path: &Path, is: impl Fn(&str) -> bool) {
     let start = Instant::now();
     while !fs::read_to_string(path).is_ok_and(|text| is(&text)) {
@@ -74,7 +74,7 @@ fn workers_make_the_file_of_one_process_though_one_of_them_dies() {
     let last = |text: &str| text.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
     wait(&tool.path("crew/current"), |text| last(text) >= 3);
     first.kill();
-    // It leaves claims and half of the replies behind.
+    // The killed worker leaves claims and half of the replies behind.
     let others = [Process::start(&tool, &WORKER), Process::start(&tool, &WORKER)];
     let (code, said) = joint.end();
     assert_eq!(code, Some(0), "{said}");

@@ -1,4 +1,4 @@
-//! Names in files that become paths and lines, and outputs that are no ordinary files.
+//! Names from files that become paths or lines of text, and outputs that are not regular files.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use onnx_zip::onnx;
 
 use crate::tool::{Tool, fashion, files, fixture, mnist, stderr, stdout};
 
-/// `joint.onnx`, in which the second task is called `name` by whoever has edited the file.
+/// `joint.onnx`, edited so that the second task is called `name`.
 fn renamed(name: &str) -> Tool {
     let tool = Tool::new();
     tool.merge(&["--name", "a", "--name", "second", "--no-verify", "--quiet"]);
@@ -141,7 +141,7 @@ mod unix {
         }
         assert!(fs::symlink_metadata("/dev/stdout").unwrap().is_symlink());
         assert!(fs::symlink_metadata(tool.path("link.onnx")).unwrap().is_symlink());
-        // What else would be printed goes elsewhere.
+        // The report goes to standard error instead.
         let (a, b) = (mnist(), fashion());
         let merge = ["merge", &a, &b, "-o", "/dev/stdout", "--samples", "8", "--runtime", "tract"];
         let output = tool.run(0, &merge);
@@ -178,7 +178,7 @@ mod unix {
         let (tool, _) = joint();
         assert!(Command::new("mkfifo").arg(tool.path("pipe")).status().unwrap().success());
         for reader in [false, true] {
-            // A reader that takes nothing: the pipe is full at once.
+            // The reader reads nothing, so the pipe is full at once.
             let keep = reader.then(|| {
                 let mut options = fs::OpenOptions::new();
                 options.read(true).write(true).open(tool.path("pipe")).unwrap()

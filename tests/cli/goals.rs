@@ -1,4 +1,4 @@
-//! Merges for a size, for a measured loss, up to a layer, and in whole multiples.
+//! Merges for a target size, for a limit of the measured loss, up to a layer, and in multiples.
 
 use onnx_zip::report::Report;
 

@@ -1,4 +1,4 @@
-//! Models of half precision.
+//! Models in half precision.
 
 use onnx_zip::ir::{DataType, Model, Tensor, TensorType, ValueKind};
 use onnx_zip::onnx;

@@ -1,5 +1,4 @@
-//! `retrain --export` and `import`. What lies between them, ONNX Runtime training, is in
-//! `tests/python/handoff.sh`.
+//! `retrain --export` and `import`. `tests/python/handoff.sh` tests the training between them.
 
 use std::fs;
 

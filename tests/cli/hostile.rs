@@ -1,4 +1,4 @@
-//! Files of a few bytes that ask for more than there is end in one sentence, at once.
+//! Small files that ask for more memory or time than there is end in one sentence, at once.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ fn a_checkpoint_from_beyond_the_end() {
     let error = tool.refused(&[args.as_slice(), &more, &["-o", "o.onnx"]].concat());
     assert!(error.contains("the checkpoint"), "{error}");
     let error = tool.refused(&["split", &old, "-o", "tasks"]);
-    assert!(error.contains("plan has version 1"), "{error}");
+    assert!(error.contains("recipe has version 1"), "{error}");
 }
 
 #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! The command-line tool as its users meet it: what it prints, writes and returns.
+//! The command-line tool from a user's view: its output, files and exit codes.
 
 mod bad_data;
 mod bad_input;

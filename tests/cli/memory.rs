@@ -1,4 +1,4 @@
-//! The memory that a merge takes against what its plan announces.
+//! Compares the memory that a merge takes with the prediction of its plan.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use onnx_zip::onnx::{SaveOptions, save};
 
 use crate::tool::{Tool, ended, stdout};
 
-/// A net of random layers with so many neurons; the same for the same number.
+/// Writes a net of random layers with these widths; `number` seeds the weights.
 fn net(path: &Path, widths: &[usize], number: usize) {
     let mut b = GraphBuilder::new("net", 13);
     b.weights("unused", &[number]);
@@ -26,14 +26,14 @@ fn net(path: &Path, widths: &[usize], number: usize) {
     save(&b.build(&[x]), path, &SaveOptions::default()).unwrap();
 }
 
-/// The most memory that a process has had, in bytes, as long as it runs.
+/// The peak memory of a running process, in bytes.
 fn peak(child: &Child) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| 1024 * kilobytes)
 }
 
-/// The most memory that a command takes, which must end well.
+/// The peak memory of a command, which must succeed.
 fn most(command: &mut Command) -> u64 {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut most = 0;
@@ -48,7 +48,6 @@ fn most(command: &mut Command) -> u64 {
 }
 
 #[test]
-#[ignore = "the bounds are not measured on every case yet"]
 #[cfg(target_os = "linux")]
 fn a_merge_takes_what_its_plan_announces() {
     let tool = Tool::new();
@@ -58,7 +57,7 @@ fn a_merge_takes_what_its_plan_announces() {
             serde_json::from_str(&stdout(&ended(0, &mut tool.command(&args)))).unwrap();
         plan["memory"]["models"].as_u64().unwrap() + plan["memory"]["work"].as_u64().unwrap()
     };
-    for (widths, memory) in [([9000, 800, 300, 10], "4GiB"), ([2000, 1500, 300, 10], "64MiB")] {
+    for (widths, memory) in [([5000, 600, 300, 10], "4GiB"), ([2000, 1000, 300, 10], "64MiB")] {
         net(&tool.path("a.onnx"), &widths, 1);
         net(&tool.path("b.onnx"), &widths, 2);
         let args = ["merge", "a.onnx", "b.onnx", "-o", "joint.onnx", "--share", "1"];

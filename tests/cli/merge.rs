@@ -1,4 +1,4 @@
-//! `merge` as it is meant to be used.
+//! The usual uses of `merge`.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Plans: merges that are written down, changed and repeated.
+//! Plans: recording, editing and repeating merges.
 
 use std::fs;
 
@@ -64,7 +64,7 @@ fn what_is_changed_in_a_plan_or_typed_beside_it_takes_effect() {
     let few = changed.replace("name = \"fc1\"\n", "name = \"fc1\"\nshared = 7\n");
     tool.write("few.toml", few.as_bytes());
     assert_eq!(own(&repeated(&tool, "few.toml", "b.onnx", &[]))[0], 7);
-    // What is typed wins; how much to share, over the plan's layers, too.
+    // Typed options override the plan. A typed share overrides the plan's layers, too.
     let typed = repeated(&tool, "changed.toml", "b.onnx", &["--share", "0", "--seed", "9"]);
     assert_eq!((own(&typed), typed.settings.seed), (vec![0, 0, 0], 9));
     let sized = repeated(&tool, "changed.toml", "b.onnx", &["--target-size", "60%"]);

@@ -6,7 +6,7 @@ use onnx_zip::report::{PruneReport, Report};
 
 use crate::tool::{Tool, fixture, images, mnist};
 
-/// Weights of layers that are not zero, and all of them.
+/// The numbers of non-zero weights and of all weights in layers.
 fn connections(model: &Model) -> (usize, usize) {
     let tensors = model.graph.values().filter_map(|(id, _)| model.graph.initializer(id));
     let weights: Vec<f32> = tensors

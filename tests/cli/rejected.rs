@@ -1,4 +1,4 @@
-//! Joint models that fail their verification, or whose verification comes to no end.
+//! Joint models that fail their verification, or whose verification is interrupted.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,7 +11,7 @@ use onnx_zip::report::Report;
 
 use crate::tool::{Tool, files, fixture, images, stderr, stdout};
 
-/// A net that never computes the same twice.
+/// A net whose outputs differ from run to run.
 fn fickle() -> Model {
     let mut b = GraphBuilder::new("net", 17);
     let x = b.input("x", "batch,4");

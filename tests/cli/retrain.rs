@@ -1,4 +1,4 @@
-//! `retrain` as it is meant to be used.
+//! The usual uses of `retrain`.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::tool::{Tool, fashion, fashion_images, fixture, images, mnist, stderr,
 const FEW: [&str; 6] = ["--samples", "600", "--batch", "50", "--scale", "1/255"];
 
 impl Tool {
-    /// Retrains `joint.onnx` a little towards its original models.
+    /// Retrains `joint.onnx` for a few steps towards its original models.
     fn retrain(&self, iterations: &str, more: &[&str]) -> Vec<u8> {
         let (a, b, data) = (mnist(), fashion(), images());
         let args = ["retrain", "joint.onnx", "--teacher", &a, "--teacher", &b, "--data", &data];
@@ -28,7 +28,7 @@ impl Tool {
 #[test]
 fn a_joint_model_learns_from_its_originals() {
     let tool = Tool::new();
-    // Without refits a merge leaves much to learn.
+    // A merge without refits leaves large errors to train away.
     let mtz = ["--method", "mtz", "--data", &images(), "--scale", "1/255"];
     tool.merge(&[&["--form", "switch"][..], &mtz].concat());
     let report: RetrainReport =
@@ -42,7 +42,7 @@ fn a_joint_model_learns_from_its_originals() {
     let inspected = |file: &str| stdout(&tool.run(0, &["inspect", file, "--json"]));
     assert!(inspected("joint2.onnx").contains("lenet300_fashion"));
     let size = |file: &str| fs::metadata(tool.path(file)).unwrap().len();
-    // Plans are compressed, so that hashes take a few bytes more or less.
+    // Plans are compressed, so sizes differ by a few bytes with the hashes in them.
     assert!(size("joint.onnx").abs_diff(size("joint2.onnx")) < 64);
 }
 

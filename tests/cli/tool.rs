@@ -1,4 +1,4 @@
-//! Running the tool.
+//! Runs the tool.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -53,7 +53,7 @@ impl Tool {
         name
     }
 
-    /// The tool with arguments, to be run in the test's folder.
+    /// The command that runs the tool in the test's folder with these arguments.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::cargo_bin("onnx-zip").unwrap();
         command.args(args).current_dir(self.folder.path());
@@ -63,7 +63,7 @@ impl Tool {
         command
     }
 
-    /// Runs the tool, which must end with `code`; what it printed is checked for panics.
+    /// Runs the tool, which must end with `code` and print no panic.
     pub fn run(&self, code: i32, args: &[&str]) -> Output {
         ended(code, &mut self.command(args))
     }

@@ -1,4 +1,4 @@
-//! Runs a command again and again, and breaks it at another place each time.
+//! Runs a command many times, and breaks it at another system call each time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,29 +10,29 @@ use tempfile::TempDir;
 
 use crate::nets;
 
-/// System calls that change files, those included that not every machine has.
+/// System calls that change files. Some of them exist on some machines only.
 const CALLS: &str = "?write,?pwrite64,?writev,?sendfile,?copy_file_range,?fsync,?fdatasync,?ftruncate,\
     ?rename,?renameat,?renameat2,?link,?linkat,?unlink,?unlinkat,?rmdir,?mkdir,?mkdirat,?fchmod";
 
-/// Those of them that fail where a disk is full.
+/// Those of them that fail on a full disk.
 const FILLING: [&str; 7] =
     ["write", "pwrite64", "writev", "sendfile", "copy_file_range", "fsync", "mkdir"];
 
 /// The contents of files by path.
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// What must change in one step.
+/// Files that must change in one step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Together {
     /// All files of the command.
     All,
-    /// Each file for itself: they lie where the user has put them.
+    /// Each file by itself: the user has chosen their places.
     Each,
-    /// All files, which the command does not replace.
+    /// All files of the command, which replaces none.
     Once,
 }
 
-/// Two pairs of nets, `OLD` and `NEW`, each with what commands start from.
+/// Two pairs of nets, `OLD` and `NEW`, each with the input files of commands.
 pub struct Lab {
     folder: TempDir,
 }
@@ -52,6 +52,9 @@ impl Lab {
             let [a, b, joint] = ["a", "b", "joint"].map(|name| format!("{nets}/{name}.onnx"));
             let merge = ["merge", &a, &b, "-o", &joint, "--name", "a", "--name", "b", "--runtime"];
             lab.done(&[&merge[..], &["tract", "--samples", "4", "--share", "0.5"]].concat());
+            let (data, gram) = (format!("{nets}/x.npy"), format!("{nets}/a.gram"));
+            let calibrate = ["calibrate", &a, "--data", &data, "-o", &gram];
+            lab.done(&[&calibrate[..], &["--runtime", "tract", "--samples", "4"]].concat());
             let training = format!("{nets}/training");
             lab.done(&exporting(nets, &training));
             let [from, to] =
@@ -71,7 +74,7 @@ impl Lab {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).args(args.iter().map(AsRef::as_ref));
         command.arg("--quiet").current_dir(self.folder.path()).stdin(Stdio::null());
-        // One thread makes its calls in one order.
+        // With one thread, the order of calls is fixed.
         command.env("RAYON_NUM_THREADS", "1").env("OPENBLAS_NUM_THREADS", "1");
         command
     }
@@ -108,7 +111,7 @@ impl Lab {
         calls
     }
 
-    /// Breaks the command `new` everywhere, at work on the files that `old` has left.
+    /// Breaks the command `new` at each of its calls, working on the files that `old` has left.
     pub fn endure(&self, old: Option<&[String]>, new: &[String], together: Together) {
         if let Some(old) = old {
             self.done(old);
@@ -151,7 +154,7 @@ impl Lab {
         self.restore(&Files::new());
     }
 
-    /// All files beside those of the nets, and all hidden folders.
+    /// All files except those of the nets, and all hidden folders.
     fn files(&self) -> Files {
         let mut files = Files::new();
         let mut folders = vec![self.folder.path().to_owned()];
@@ -208,12 +211,12 @@ fn is_checkpoint(path: &Path, bytes: &[u8]) -> bool {
     path.extension().is_some_and(|e| e == "ckpt") && SafeTensors::deserialize(bytes).is_ok()
 }
 
-/// Whether a path is in a folder that the tool hides.
+/// Whether a path is in a hidden folder of the tool.
 fn is_hidden(path: &Path) -> bool {
     path.iter().any(|part| part.to_string_lossy().starts_with(".onnx-zip-"))
 }
 
-/// A report tells how long the work took.
+/// Replaces a report by a placeholder: it holds times, which differ from run to run.
 fn without_times(bytes: Vec<u8>) -> Vec<u8> {
     match String::from_utf8(bytes) {
         Ok(text) if text.starts_with("<!DOCTYPE html>") => b"a report".to_vec(),

@@ -1,8 +1,8 @@
-//! Runs that are killed, and disks that are full, at every system call that changes a file.
+//! Kills runs, or fails as on a full disk, at every system call that changes a file.
 //!
-//! `strace` counts the calls of a run and then kills the process at each of them in turn, or lets it
-//! fail there. Whatever happens, files are those from before or those from after, whole; and the next
-//! run leaves nothing of the one that was killed.
+//! `strace` counts the calls of a run. Then it kills the process at each of them in turn, or lets the
+//! call fail. Afterwards, all files must be the old ones or the new ones, whole. The next run must
+//! remove what a killed run has left.
 
 #![cfg(target_os = "linux")]
 
@@ -48,7 +48,7 @@ fn a_merge_leaves_the_old_model_or_the_new_one() {
     let (old, new) = both(|nets| {
         let [a, b] = ["a", "b"].map(|name| format!("{nets}/{name}.onnx"));
         let merge = ["merge", &a, &b, "-o", "joint.onnx", "--name", "a", "--name", "b"];
-        line(&[&merge, &["--report", "joint.html"], &FEW])
+        line(&[&merge, &["--report", "joint.html", "--save-plan", "joint.json"], &FEW])
     });
     lab.endure(Some(&old), &new, Together::Each);
 }
@@ -56,7 +56,7 @@ fn a_merge_leaves_the_old_model_or_the_new_one() {
 #[test]
 fn commands_of_one_file_leave_the_old_one_or_the_new_one() {
     let lab = Lab::new();
-    let commands: [fn(&str) -> Vec<String>; 4] = [
+    let commands: [fn(&str) -> Vec<String>; 6] = [
         |nets| words(["extract", &format!("{nets}/joint.onnx"), "--task", "b", "-o", "out.onnx"]),
         |nets| words(["import", &format!("{nets}/training"), "-o", "out.onnx"]),
         |nets| {
@@ -67,11 +67,27 @@ fn commands_of_one_file_leave_the_old_one_or_the_new_one() {
             let calibrate = ["calibrate", &format!("{nets}/a.onnx"), "--data", "OLD/x.npy"];
             line(&[&calibrate, &["-o", "out.gram"], &FEW])
         },
+        |nets| {
+            let statistics = format!("{nets}/a.gram");
+            words(["calibrate", "--merge", &statistics, &statistics, "-o", "out.gram"])
+        },
+        |nets| words(["strip", &format!("{nets}/joint.onnx"), "-o", "out.onnx"]),
     ];
     for command in commands {
         let (old, new) = both(command);
         lab.endure(Some(&old), &new, Together::All);
     }
+}
+
+#[test]
+fn a_frontier_leaves_old_files_or_new_ones() {
+    let lab = Lab::new();
+    let (old, new) = both(|nets| {
+        let [a, b] = ["a", "b"].map(|name| format!("{nets}/{name}.onnx"));
+        let frontier = ["frontier", &a, &b, "--points", "2", "--data", "OLD/x.npy"];
+        line(&[&frontier, &["--report", "curve.html", "--plans", "curve"], &FEW])
+    });
+    lab.endure(Some(&old), &new, Together::Each);
 }
 
 #[test]

@@ -8,11 +8,11 @@ use onnx_zip::ir::Model;
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::onnx;
 
-/// Two layers, whose weights begin at the number `seed` of the builder's.
+/// Two layers; the weights differ by `seed`.
 fn net(seed: usize) -> Model {
     let mut b = GraphBuilder::new("net", 17);
     let x = b.input("x", "batch,4");
-    // What nothing reads is not saved.
+    // This draw changes the random weights that follow. Unread weights are not saved.
     b.weights("skipped", &[seed]);
     let (w1, b1) = (b.weights("w1", &[8, 4]), b.weights("b1", &[8]));
     let (w2, b2) = (b.weights("w2", &[3, 8]), b.weights("b2", &[3]));

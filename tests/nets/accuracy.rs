@@ -1,5 +1,5 @@
-//! Test error of merged nets: all hidden layers fully shared, no retraining. The bounds on nets of
-//! fully connected and of few layers are those of `docs/method.md`, with 10 000 images for calibration
+//! Test errors of merged nets with all hidden layers fully shared, without retraining. The bounds for
+//! fully connected and shallow nets are those of `docs/method.md`, with 10 000 images for calibration
 //! and for the test.
 
 use onnx_zip::mtz::options::{MergeOptions, Method};

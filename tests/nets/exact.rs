@@ -1,4 +1,4 @@
-//! What the forms of a joint model compute, against the nets that they were made from.
+//! Compares the outputs of a joint model in every form with those of its nets.
 
 use std::sync::Arc;
 
@@ -35,12 +35,12 @@ pub fn merge(nets: [Model; 2], share: f64) -> JointModel {
     support::merge_in(nets, &MergeOptions { budget, ..MergeOptions::default() }, 6).0
 }
 
-/// What a model computes for a batch, its inputs fed in order.
+/// The outputs of a model for a batch, whose arrays feed the inputs in order.
 pub fn run(model: &Model, batch: &[HostArray]) -> Vec<HostArray> {
     run_in(&backend(), model, batch).unwrap()
 }
 
-/// [`run`] in a runtime that may not be able to.
+/// [`run`] in a given runtime, which may refuse the model.
 pub fn run_in(
     backend: &Arc<dyn Backend>,
     model: &Model,
@@ -58,7 +58,7 @@ pub fn batch(model: &Model) -> Vec<HostArray> {
     samples(model).batch(0..size).unwrap().into_iter().map(|(_, array)| array).collect()
 }
 
-/// Makes sure that two arrays are the same up to rounding.
+/// Asserts that two arrays are equal up to rounding.
 pub fn alike(found: &HostArray, wanted: &HostArray, what: &str) {
     assert_eq!((found.dtype(), found.shape()), (wanted.dtype(), wanted.shape()), "{what}");
     let floats = |array: &HostArray| array.clone().cast(DataType::F32).unwrap().into_f32().unwrap();
@@ -71,20 +71,20 @@ fn is_zero(array: &HostArray) -> bool {
     floats.iter().all(|v| *v == 0.0)
 }
 
-/// Every form of a joint model gives what `wanted` gives by task, and zeros of the same shape for the
-/// tasks that are not selected; and can be taken apart again.
+/// Asserts that every form of a joint model computes the outputs `wanted` of each task, and zeros of the
+/// same shape for tasks that are not selected, and that its nets can be recovered.
 pub fn check(joint: &JointModel, batch: &[HostArray], wanted: &[Vec<HostArray>], name: &str) {
-    check_in(&backend(), joint, batch, wanted, name);
+    check_in(&backend(), joint, batch, wanted, name).unwrap();
 }
 
-/// [`check`] in a runtime.
+/// [`check`] in a runtime that may not be able to run what is checked.
 pub fn check_in(
     backend: &Arc<dyn Backend>,
     joint: &JointModel,
     batch: &[HostArray],
     wanted: &[Vec<HostArray>],
     name: &str,
-) {
+) -> Result<()> {
     let each = wanted[0].len();
     for (form_name, form, _) in FORMS {
         let model = emit::emit(joint, &EmitOptions { form: *form, ..EmitOptions::default() });
@@ -95,7 +95,7 @@ pub fn check_in(
                 let selected = ndarray::ArrayD::from_elem(vec![1], task as i64);
                 fed.push(HostArray::I64(selected));
             }
-            let found = run_in(backend, &model, &fed).unwrap();
+            let found = run_in(backend, &model, &fed)?;
             for (number, found) in found.iter().enumerate() {
                 let wanted = &wanted[number % each];
                 let what = format!("{name}, {form_name}, task {task}, output {number}");
@@ -113,4 +113,5 @@ pub fn check_in(
         let written = onnx::decode(onnx::encode(&model).unwrap().into(), None, "joint").unwrap();
         assert_eq!(emit::restore(&written).unwrap().tasks().len(), 2, "{name}, {form_name}");
     }
+    Ok(())
 }

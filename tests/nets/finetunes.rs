@@ -1,4 +1,4 @@
-//! Laws of merges of nets that descend from one backbone.
+//! Laws of merges of nets fine-tuned from one backbone.
 
 use ndarray::ArrayD;
 use rand::{Rng, SeedableRng};
@@ -26,7 +26,7 @@ use crate::support::{
     model, outputs,
 };
 
-/// The net in canonical form, its weights moved by noise of this relative size.
+/// The net in canonical form, with noise of this relative size added to its weights.
 fn moved(model: &Model, noise: f32, seed: u64) -> Model {
     let mut model = canonical(model, BatchNorm::Fold);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -64,7 +64,7 @@ fn merged(nets: &[Model], share: f64) -> (JointModel, Outcome) {
     merge_with(parts(nets), all, &options, PrepareOptions::default())
 }
 
-/// Whether every shared channel is one with that of the same index.
+/// Whether every channel is shared with channels of the same index only.
 fn keeps_indices(joint: &JointModel) -> bool {
     let groups = joint.sharing(TaskId(0)).iter().enumerate();
     let mut shared = groups.flat_map(|(group, channels)| {
@@ -83,7 +83,7 @@ fn count(model: &Model, op: &str) -> usize {
     model.graph.nodes().filter(|(_, node)| node.is(op)).count()
 }
 
-/// A net with an operator that no rule knows between its layers, and one that needs its channels whole.
+/// A net with an operator without a rule between its layers, and one that needs its channels whole.
 fn with_unknown_operators() -> Model {
     let mut b = GraphBuilder::new("net", 13);
     let x = b.input("image", "batch,1,28,28");
@@ -190,7 +190,7 @@ fn indices_can_be_forced_and_left_alone() {
     assert_eq!((prepared(&apart, Matching::Auto), prepared(&apart, Matching::Index)), (0, 1));
 }
 
-/// Two nets of one backbone that are apart, with statistics of 400 images.
+/// Two different nets of one backbone, and calibration on 400 images.
 fn apart() -> ([Model; 2], Prepared, Calibration) {
     let nets = [
         canonical(&model("zoo/resnet_mnist"), BatchNorm::Fold),

@@ -1,4 +1,4 @@
-//! Group normalisation: groups move as blocks, and the channels of a group in any order.
+//! Group normalisation: groups are permuted as blocks, and the channels within a group in any order.
 
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::canon::BatchNorm;
@@ -16,10 +16,10 @@ use crate::transformers::{count, lost, merged, parameters, written};
 const GROUPS: usize = 4;
 const CHANNELS: usize = 12;
 
-/// How a net's exporter writes the normalisation.
+/// The way in which an exporter writes the normalisation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Style {
-    /// One node, with one scale for each group or channel by the operator set.
+    /// One node; by the operator set, it has one scale per group or per channel.
     Node(i64),
     /// Channels and pixels of a group on one axis.
     Flat,

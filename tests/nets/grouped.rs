@@ -1,4 +1,4 @@
-//! Grouped convolutions are one node of the joint model where all their groups share alike.
+//! A grouped convolution is one node of the joint model if all its groups are shared alike.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use onnx_zip::runtime::{HostArray, ModelSource};
 use crate::permute::permuted;
 use crate::support::{backend, deviation, merge, run};
 
-/// A net that is being built: every layer has a Relu behind it.
+/// A net under construction, with a Relu after every layer.
 struct Net(GraphBuilder);
 
 impl Net {
@@ -51,7 +51,7 @@ impl Net {
 }
 
 /// A net with a shuffle between grouped convolutions, a shortcut, and a transposed convolution of two
-/// groups; `seed` tells nets apart.
+/// groups; `seed` varies the weights.
 fn net(seed: usize) -> Model {
     let mut net = Net(GraphBuilder::new("net", 17));
     for skipped in 0..seed {
@@ -130,7 +130,7 @@ fn constants(model: &Model) -> BTreeMap<&str, &Tensor> {
     ids.filter_map(|id| Some((graph.value(id).name.as_str(), graph.initializer(id)?))).collect()
 }
 
-/// Float parameters that a model's nodes read, but for those of the `masked` form's own.
+/// Number of float parameters that a model's nodes read, without those that only the `masked` form adds.
 fn stored(model: &Model) -> u64 {
     let all = constants(model).into_values().filter(|t| t.dtype == DataType::F32);
     all.map(|tensor| tensor.len() as u64).sum()

@@ -1,4 +1,4 @@
-//! Groups that several layers make.
+//! Groups with several producers.
 
 use ndarray::{Array1, Array2};
 use rand::{Rng, SeedableRng};
@@ -23,7 +23,7 @@ fn layer(graph: &mut Graph, input: ValueId, name: &str, weights: Array2<f32>) ->
     graph.add_op("Gemm", name, &[input, w, b], [("transB", Attribute::Int(1))])
 }
 
-/// A residual net whose first layer makes the same of every channel.
+/// A residual net whose first layer computes the same in every channel.
 fn residual() -> Model {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
     let mut random =
@@ -78,7 +78,7 @@ fn a_joint_model_with_such_groups_can_be_taken_apart_again() {
     }
 }
 
-/// A net that makes an image smaller and larger again, with two kinds of transposed convolutions.
+/// A net that shrinks an image and enlarges it again, with two kinds of transposed convolutions.
 fn decoder() -> Model {
     let mut b = GraphBuilder::new("decoder", 17);
     let x = b.input("x", "n,2,9,9");

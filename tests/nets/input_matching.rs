@@ -1,4 +1,4 @@
-//! Laws of merges of nets that differ before layers that they have in common.
+//! Laws of merges of nets that differ before their corresponding layers.
 
 use ndarray::{Array1, Array4, ArrayD, s};
 
@@ -37,7 +37,7 @@ fn first_conv(graph: &Graph) -> NodeId {
     graph.nodes().find(|(_, node)| node.is("Conv")).unwrap().0
 }
 
-/// The net with a ring of zeros around the first layer's kernel: another layer that computes the same.
+/// The net with the first layer's kernel padded by zeros: another layer that computes the same.
 fn with_larger_kernel(mut model: Model) -> Model {
     let graph = &mut model.graph;
     let id = first_conv(graph);
@@ -56,7 +56,7 @@ fn with_larger_kernel(mut model: Model) -> Model {
     model
 }
 
-/// The net with one more layer behind the activation of the first, which changes nothing.
+/// The net with an additional identity layer after the first activation.
 fn with_one_more_layer(mut model: Model) -> Model {
     let graph = &mut model.graph;
     let conv = first_conv(graph);
@@ -82,7 +82,7 @@ fn with_one_more_layer(mut model: Model) -> Model {
     model
 }
 
-/// Every form computes what the task nets compute, and can be taken apart again.
+/// Asserts that every form computes the outputs of the task nets, and that these can be recovered.
 fn check(joint: &JointModel) {
     check_forms(joint);
     let written = emit::emit(joint, &EmitOptions::default()).unwrap();
@@ -93,8 +93,8 @@ fn check(joint: &JointModel) {
     }
 }
 
-/// Nothing of a net was lost in a merge with a copy, and every task has no weights of its own but those
-/// of some layers.
+/// Asserts that a merge with a copy has lost nothing, and that tasks have weights of their own in some
+/// layers only.
 fn check_copies((joint, outcome): &(JointModel, Outcome), original: &ArrayD<f32>, own: &[&str]) {
     for task in 0..2 {
         let parameters = parameters(joint, task, own);
@@ -107,7 +107,7 @@ fn check_copies((joint, outcome): &(JointModel, Outcome), original: &ArrayD<f32>
     check(joint);
 }
 
-/// What a layer and the layer that makes the outputs have of a net's parameters.
+/// Number of parameters of these layers and of the output layer in a task's net.
 fn parameters(joint: &JointModel, task: usize, layers: &[&str]) -> u64 {
     let net = &joint.tasks()[task];
     let all = net.coupling().layers.iter();

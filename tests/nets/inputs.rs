@@ -1,4 +1,4 @@
-//! Nets whose inputs differ: grey and coloured images, images of different size.
+//! Nets with unequal inputs: grey and coloured images, and images of different sizes.
 
 use ndarray::{ArrayD, IxDyn};
 
@@ -61,7 +61,7 @@ fn with_samples(model: Model) -> (Model, Dataset) {
     (model, data)
 }
 
-/// What the joint model makes of one batch for each task.
+/// The joint model's outputs, with one batch per task.
 fn joint_outputs(joint: &JointModel, form: Form, batches: &[Batch]) -> Vec<ArrayD<f32>> {
     let model = emit::emit(joint, &EmitOptions { form, ..EmitOptions::default() }).unwrap();
     let names = model.graph.inputs.iter().map(|v| model.graph.value(*v).name.clone());
@@ -89,7 +89,7 @@ fn a_net_of_grey_images_is_found_in_a_net_of_coloured_ones() {
         let (joint, outcome) = merge(nets, &MergeOptions { method, ..MergeOptions::default() });
         assert_eq!(outcome.sites.iter().map(|s| s.shared).collect::<Vec<_>>(), [6, 8, 0]);
         assert_eq!(outcome.sites[0].shared_inputs, 1);
-        // The output layers, and the filters of the two colours that grey images lack.
+        // The output layers, and the weights for the two colours that grey images lack.
         assert_eq!(outcome.sizes.specific, [27, 27 + 6 * 2 * 9]);
         for (task, original) in joint.tasks().iter().zip([&grey, &colour]) {
             let batch = samples(original).batch(0..32).unwrap();
@@ -106,7 +106,7 @@ fn every_form_takes_inputs_of_different_kinds() {
         let budget = Budget::uniform(Share::Fraction(share));
         let options = MergeOptions { budget, ..MergeOptions::default() };
         let (joint, outcome) = merge(nets.clone().map(with_samples), &options);
-        // Layers that the nets have in common bit for bit are stored once in any case.
+        // Layers that are bit-identical in both nets are stored once at any share.
         assert!(outcome.sizes.joint() < outcome.sizes.separate(), "{share}");
         let batches: Vec<Batch> =
             nets.iter().map(|net| samples(net).batch(0..8).unwrap()).collect();
@@ -133,11 +133,11 @@ fn every_form_takes_inputs_of_different_kinds() {
     }
 }
 
-/// A convolutional net whose first layer moves over images in its own way; `side` is their size, or
-/// any where it is left out.
+/// A convolutional net whose first layer has this window; `side` is the size of images, `None` for an
+/// open one.
 fn moving(window: [(&'static str, Attribute); 2], seed: usize, side: Option<usize>) -> Model {
     let mut b = GraphBuilder::new("net", 17);
-    // Other draws come before, so that weights differ.
+    // An unused draw changes the random weights that follow.
     b.weights("unused", &[seed]);
     let side = side.map_or("h,w".to_owned(), |s| format!("{s},{s}"));
     let x = b.input("x", &format!("n,2,{side}"));

@@ -40,7 +40,7 @@ fn merged_for(
     merge_for(goal, prepared, &[], &Job::new(&calibration(&data), options, &Silent)).unwrap()
 }
 
-/// Places of the sites whose layers' names contain any of `names`.
+/// Indices of the sites with a layer whose name contains any of `names`.
 fn places(prepared: &Prepared, names: &[&str]) -> BTreeSet<usize> {
     let name = |own| prepared.joint.layer(own).name.clone();
     let sites = prepared.alignment.sites.iter().enumerate();

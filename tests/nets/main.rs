@@ -1,4 +1,4 @@
-//! Merges of trained nets, by laws and by numbers.
+//! Laws of merges, and bounds on the accuracy of merged nets.
 
 mod accuracy;
 mod drawn;

@@ -1,5 +1,5 @@
-//! Nets with open sizes, as exporters write them: every product is a layer, and every parameter that is
-//! in none has a reason.
+//! Nets with open sizes, as exporters write them: every product with a constant is a layer, and every
+//! parameter outside layers has a reason.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use onnx_zip::canon::{CanonOptions, canonicalise};
 use onnx_zip::couple::{Coupling, outside};
 use onnx_zip::onnx::load;
 
-/// Layers of a net, and the reasons why parameters are in none.
+/// Number of a net's layers, and the reasons why parameters belong to no layer.
 fn seen(name: &str) -> (usize, Vec<String>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/open");
     let model = load(&folder.join(format!("{name}.onnx"))).unwrap();
@@ -19,14 +19,14 @@ fn seen(name: &str) -> (usize, Vec<String>) {
 
 #[test]
 fn products_are_layers_whatever_is_open() {
-    // Per block four projections of attention and two of the perceptron.
+    // Each block has four projections of attention and two layers of the perceptron.
     for (name, layers) in [
-        // The encoders also have tables of tokens and positions.
+        // Encoders also have tables of tokens and positions.
         ("encoder_14", 2 + 2 * 6 + 1),
         ("encoder_17", 2 + 2 * 6 + 1),
         ("vision_14", 1 + 2 * 6 + 1),
         ("vision_17", 1 + 2 * 6 + 1),
-        // A product makes queries, keys and values, which are layers of their own.
+        // One product computes queries, keys and values, which count as three layers.
         ("recogniser_14", 3 + 2 * (2 + 2) + 1),
         ("stem_13", 3),
     ] {

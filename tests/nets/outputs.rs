@@ -1,4 +1,4 @@
-//! Laws of merges that share neurons of the layers that make outputs, too.
+//! Laws of merges that also share neurons of output layers.
 
 use onnx_zip::align::TaskId;
 use onnx_zip::calib::data::Dataset;
@@ -37,7 +37,7 @@ fn net(name: &str, model: &Model) -> Part {
     Part::Net(Box::new(Input { name: name.to_owned(), model: model.clone() }))
 }
 
-/// How many neurons of the layers that make outputs a task shares.
+/// Number of shared neurons in a task's output layers.
 fn shared_outputs(joint: &JointModel, task: usize) -> usize {
     let coupling = joint.tasks()[task].coupling();
     let groups = coupling.groups().filter(|(_, group)| group.end() == Some(End::Output));

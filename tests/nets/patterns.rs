@@ -1,17 +1,22 @@
-//! Laws on nets that are written in ways of their own: gates, sub-graphs, outputs of every type.
+//! Laws on nets with unusual patterns: gates, sub-graphs, outputs of every type.
 
+mod control;
 mod net;
+mod rows;
+mod stored;
 
 use onnx_zip::mtz::plan::sizes;
 use onnx_zip::runtime::HostArray;
 
 use crate::exact::{alike, batch, check, merge, run};
 use crate::permute::permuted;
-use net::{PATTERNS, Pattern};
+use net::Pattern;
 
 fn each(law: fn(&Pattern)) {
-    let failed: Vec<&str> = PATTERNS
-        .iter()
+    let all = [net::PATTERNS, rows::PATTERNS, stored::PATTERNS, control::PATTERNS];
+    let failed: Vec<&str> = all
+        .into_iter()
+        .flatten()
         .filter(|pattern| std::panic::catch_unwind(|| law(pattern)).is_err())
         .map(|pattern| pattern.0)
         .collect();
@@ -53,7 +58,7 @@ fn a_permuted_copy_is_recognised_and_nothing_is_lost() {
         let joint = merge([a, b], 1.0);
         check(&joint, &batch, &[wanted.clone(), wanted], pattern.0);
         let sizes = sizes(&joint).unwrap();
-        // What makes the answers stays each task's own, and is the same weights in another order.
+        // Output layers stay each task's own: their weights are the same in another order.
         let own = sizes.joint() - sizes.originals[0];
         assert!(own <= 5 * 8 + 5, "{}: {own} parameters are stored twice", pattern.0);
     });

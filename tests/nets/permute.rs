@@ -1,4 +1,4 @@
-//! Copies of a net with its channels in another order, which compute the same.
+//! Copies of a net with permuted channels that compute the same function.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,15 +12,15 @@ use onnx_zip::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, Value
 use onnx_zip::mtz::joint::Task;
 use onnx_zip::ops::{Flow, Operand};
 
-/// The net in canonical form with the channels of every hidden group in another order.
+/// The net in canonical form with the channels of every hidden group permuted.
 ///
-/// Where an operator needs its channels whole, they are put in their old order before it and in the
-/// new one behind it.
+/// An operator that needs its channels whole gets them in their old order. Its outputs are permuted
+/// again.
 pub fn permuted(model: &Model, seed: u64) -> Model {
     permuted_with(model, seed, BatchNorm::Fold)
 }
 
-/// [`permuted`] with a choice of what becomes of `BatchNormalization`.
+/// [`permuted`] with an option for `BatchNormalization`.
 pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
     let options = CanonOptions { batchnorm, ..CanonOptions::default() };
     let task = Task::fresh("p", canonicalise(model.clone(), &options).unwrap()).unwrap();
@@ -50,7 +50,7 @@ pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
     net
 }
 
-/// For each group, the old index of the channel that comes to each index.
+/// For each group, the old index of the channel at each new index.
 struct Orders(Vec<Vec<usize>>);
 
 impl Orders {
@@ -58,7 +58,7 @@ impl Orders {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         let order = |group: &onnx_zip::couple::ChannelGroup| {
             let mut order: Vec<usize> = (0..group.size).collect();
-            // What no layer makes stays where it is.
+            // Channels without a producing layer keep their place.
             if group.frozen.is_none() && !group.producers.is_empty() {
                 order.shuffle(&mut rng);
             }
@@ -91,13 +91,13 @@ impl Orders {
         Orders(orders)
     }
 
-    /// For each index of an axis with these channels, the old index that comes there.
+    /// The permutation of an axis with these channels: the old index for each new one.
     fn places(&self, channels: &[Channel]) -> Vec<usize> {
         let mut at: HashMap<Channel, Vec<usize>> = HashMap::new();
         for (index, channel) in channels.iter().enumerate() {
             at.entry(*channel).or_default().push(index);
         }
-        // The n-th index that a channel has, say its n-th pixel, gets the n-th index of another.
+        // The n-th index of a channel, say its n-th pixel, takes the place of the n-th index of another.
         let mut seen: HashMap<Channel, usize> = HashMap::new();
         let place = |channel: &Channel| {
             let nth = seen.entry(*channel).or_default();
@@ -122,7 +122,7 @@ fn permute_layer(graph: &mut Graph, coupling: &Coupling, id: LayerId, orders: &O
     layer.layer.write(graph, &w, bias.as_ref()).unwrap();
 }
 
-/// Constants with an entry per channel follow the channels.
+/// Permutes constants with an entry per channel.
 fn permute_parameters(
     graph: &mut Graph,
     coupling: &Coupling,
@@ -137,7 +137,7 @@ fn permute_parameters(
         let places = orders.places(&channels.channels);
         let tensor = graph.initializer(*value).unwrap();
         if tensor.dims[*axis] != places.len() {
-            // One number for each group of channels, the same for all.
+            // One number per group of channels, equal for all groups.
             continue;
         }
         let tensor = tensor.select(*axis, &places).unwrap();
@@ -145,7 +145,7 @@ fn permute_parameters(
     }
 }
 
-/// Constant states of a recurrent layer follow its hidden units.
+/// Permutes constant states of a recurrent layer like its hidden units.
 fn permute_states(graph: &mut Graph, id: NodeId, places: &[usize]) {
     let states: Vec<ValueId> = graph.node(id).inputs.iter().skip(4).flatten().copied().collect();
     for state in states {
@@ -155,7 +155,7 @@ fn permute_states(graph: &mut Graph, id: NodeId, places: &[usize]) {
     }
 }
 
-/// Gives a node its channels in their old order, and what it makes of them in the new one.
+/// Puts a node's inputs into their old order, and its outputs into the new one.
 fn straighten(graph: &mut Graph, coupling: &Coupling, id: NodeId, orders: &Orders) {
     let node = graph.node(id).clone();
     let read: BTreeSet<ValueId> = node.reads().collect();
@@ -174,7 +174,7 @@ fn straighten(graph: &mut Graph, coupling: &Coupling, id: NodeId, orders: &Order
     }
 }
 
-/// Outputs with hidden channels come in their old order.
+/// Puts model outputs with hidden channels into their old order.
 fn straighten_outputs(graph: &mut Graph, coupling: &Coupling, orders: &Orders) {
     for slot in 0..graph.outputs.len() {
         let output = graph.outputs[slot];
@@ -197,7 +197,7 @@ fn in_old_order(graph: &mut Graph, value: ValueId, axis: usize, places: &[usize]
     straight
 }
 
-/// Where the channels of a value come from, if they have moved.
+/// The axis and permutation of a value's channels, if they have moved.
 fn moved(coupling: &Coupling, value: ValueId, orders: &Orders) -> Option<(usize, Vec<usize>)> {
     let axis = coupling.axis(value)?;
     let places = orders.places(&axis.channels);

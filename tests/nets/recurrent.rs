@@ -1,4 +1,4 @@
-//! Laws on nets with recurrent layers, as exporters write them and in all their kinds.
+//! Laws on nets with recurrent layers of all kinds, as exporters write them.
 
 use ndarray::{ArrayD, IxDyn};
 use rand::{Rng, SeedableRng};
@@ -25,13 +25,13 @@ struct Kind {
     op: &'static str,
     gates: usize,
     direction: &'static str,
-    /// Whether the reset gate of a GRU comes after the weights.
+    /// Whether a GRU applies its reset gate after the product with the weights.
     reset_last: bool,
-    /// Recurrent layers on top of each other.
+    /// Number of stacked recurrent layers.
     depth: usize,
-    /// Whether the classifier reads the last state in place of the last step.
+    /// Whether the classifier reads the last state instead of the output of the last step.
     reads_state: bool,
-    /// Whether the layers start from a constant state that is not zero.
+    /// Whether the layers start from a constant non-zero state.
     starts: bool,
 }
 
@@ -60,7 +60,7 @@ const KINDS: &[Kind] = &[
     Kind { op: "RNN", gates: 1, depth: 2, ..LSTM },
 ];
 
-/// Samples that a net with constant states takes at once.
+/// The batch size of nets with constant states.
 const BATCH: usize = 64;
 
 struct Builder {
@@ -75,7 +75,7 @@ impl Builder {
         self.graph.constant(name, Tensor::from_f32(&values))
     }
 
-    /// A recurrent layer: the channels of all steps and of the last state.
+    /// A recurrent layer; returns the outputs of all steps and the last state.
     fn recurrent(&mut self, kind: Kind, name: &str, x: ValueId, sizes: [usize; 2]) -> [ValueId; 2] {
         let directions = if kind.direction == "bidirectional" { 2 } else { 1 };
         let [width, units] = sizes;
@@ -261,7 +261,7 @@ fn more_sharing_never_adds_parameters_and_files_have_the_predicted_size() {
         let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
         let floats = written.graph.values().filter_map(|(v, _)| written.graph.initializer(v));
         let stored: usize = floats.filter(|t| t.dtype.is_float()).map(Tensor::len).sum();
-        // The second half of B, which canonical form adds to the first, is zeros.
+        // Canonical form adds the second half of B to the first; the second becomes zeros.
         let zeros = stored as u64 - parameters;
         assert!(zeros <= 2 * 4 * 64, "{stored} numbers for {parameters}");
     }

@@ -1,5 +1,5 @@
-//! Nets in which a `Reshape` moves or adds axes of extent 1, as exporters write a change between channels
-//! last and channels first where it moves no element.
+//! Nets in which a `Reshape` moves or adds axes of extent 1. Exporters write this to change between
+//! channels last and channels first when no element moves.
 
 use ndarray::ArrayD;
 
@@ -16,11 +16,11 @@ use onnx_zip::runtime::{HostArray, ModelSource};
 use crate::permute::permuted;
 use crate::support::{self, backend, deviation};
 
-/// A net for grey images with channels last. Between its second and third layer, channels stand on
-/// axis 2, and the third has one filter, whose channel goes to the end and back.
+/// A net for grey images with channels last. Between its second and third layer, channels are on axis 2.
+/// The third layer has one filter, whose channel moves to the last axis and back.
 fn images(seed: usize, batch: &str) -> Model {
     let mut b = GraphBuilder::new("net", 17);
-    // Weights differ by what was drawn before.
+    // An unused draw changes the random weights that follow.
     b.weights("unused", &[seed + 1]);
     let x = b.input("x", &format!("{batch},8,6,1"));
     let widths = b.ints("widths", &[0, 1, 1, 0, 0, 1, 1, 0]);
@@ -40,8 +40,8 @@ fn images(seed: usize, batch: &str) -> Model {
     let x = reshape(&mut b, x, &[-1, 1, 10, 8]);
     let x = conv(&mut b, "first", x, &[6, 1, 3, 3]);
     let x = conv(&mut b, "second", x, &[6, 6, 3, 6]);
-    // Here zeros copy extents: first those of the image, of which there are as many as channels, to
-    // the channels' place, and then the other way round.
+    // Zeros copy extents by position: the first reshape copies one of the image, which happens to equal
+    // the number of channels, to their place. The second one reverses this.
     let x = reshape(&mut b, x, &[0, 1, 0, -1]);
     let x = b.op("Tanh", "tanh", &[x], []);
     let x = reshape(&mut b, x, &[0, -1, 0, 1]);
@@ -56,7 +56,7 @@ fn images(seed: usize, batch: &str) -> Model {
     b.build(&[y])
 }
 
-/// A net for sounds, which have no axis for channels.
+/// A net for sounds, whose input has no axis of channels.
 fn sounds(seed: usize, batch: &str) -> Model {
     let mut b = GraphBuilder::new("sounds", 17);
     b.weights("unused", &[seed + 1]);
@@ -98,7 +98,7 @@ fn outputs(model: &Model, data: &Dataset, task: Option<usize>) -> Vec<ArrayD<f32
     support::run(model, &batch)
 }
 
-/// What a form of the joint model computes, by task.
+/// The outputs of each task in a form of the joint model.
 fn joint_outputs(joint: &JointModel, form: Form, data: &Dataset) -> Vec<ArrayD<f32>> {
     let model = emit::emit(joint, &EmitOptions { form, ..EmitOptions::default() }).unwrap();
     match form {

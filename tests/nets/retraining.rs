@@ -1,5 +1,6 @@
-//! Test error of merged nets after light retraining: all hidden layers fully shared, 10 000 unlabelled
-//! training images, all 10 000 test images of each task. The bounds are those of `docs/retraining.md`.
+//! Test errors of merged nets after light retraining, with all hidden layers fully shared, 10 000
+//! unlabelled training images, and all 10 000 test images of each task. The bounds are those of
+//! `docs/retraining.md`.
 
 use onnx_zip::mtz::options::MergeOptions;
 use onnx_zip::progress::Silent;

@@ -1,4 +1,4 @@
-//! Laws of merges of three nets and more, and of nets that are added to a joint model.
+//! Laws of merges of three or more nets, and of nets added to a joint model.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ fn two_permuted_copies_are_recognised_and_nothing_is_lost() {
         for joined in joint_outputs(&joint, Form::Heads) {
             assert!(deviation(&joined, &original) < 1e-4, "{method:?}");
         }
-        // Even the heads are equal, so the file is smaller than the plan says.
+        // The heads are equal, too, so the file is smaller than the plan predicts.
         check_forms(&joint);
     }
 }
@@ -92,7 +92,7 @@ fn neurons_are_shared_by_any_subset_of_the_tasks() {
     }
 }
 
-/// The sets of tasks that share neurons of the first layer, with how many.
+/// The sets of tasks that share neurons of the first layer, each with the number of neurons.
 fn sets(joint: &JointModel) -> BTreeMap<Vec<usize>, usize> {
     let first = |task: TaskId| joint.task(task).coupling().layers[0].outputs[0].group;
     let blocks = joint.task_ids().flat_map(|task| joint.layout(task)[first(task).0].clone());
@@ -109,7 +109,7 @@ fn sets(joint: &JointModel) -> BTreeMap<Vec<usize>, usize> {
 fn newcomers_share_what_all_share_and_more_only_where_that_is_too_little() {
     let [a, b, small] = NETS.map(model);
     let nets = [a, small, b];
-    // Of 20, 16 and 20 neurons: the first two share 8, of which the third wants 10.
+    // Nets have 20, 16 and 20 neurons. The first two share 8; the third shares 10, these 8 among them.
     let (joint, _) = merge(&nets, &options(Method::Refit, 0.5));
     let sets = sets(&joint);
     assert_eq!(sets.get(&vec![0, 1, 2]), Some(&8));
@@ -138,9 +138,9 @@ fn equal_nets_share_one_set_of_neurons_as_was_predicted() {
     let (joint, outcome) = merge(&nets, &options);
     assert_eq!(outcome.sizes, plan.sizes);
     let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
-    // Blocks of weights by rows × columns: in the first layer, those of all and of each task by the
-    // image; in the second, those of all have common columns and columns of each task. Rows of one task
-    // read all columns in one product, as nothing of them is stored once: in the second and the last.
+    // Blocks of weights. First layer: the common rows and those of each task (1 + 3). Second layer: the
+    // common rows times common columns and columns of each task (1 + 3), and one product for the rows of
+    // each task (3), since none of these weights is common. Last layer: one product per task (3).
     let products = written.graph.nodes().filter(|(_, node)| node.is("Gemm")).count();
     assert_eq!(products, 4 + (4 + 3) + 3);
     check(&joint);

@@ -1,4 +1,4 @@
-//! Trained nets, their data, and how to run them.
+//! Loads, merges and runs trained nets.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub fn merge(
     merge_parts(parts.collect(), data, options)
 }
 
-/// [`merge`] in batches of so many samples.
+/// [`merge`] with this batch size.
 pub fn merge_in(
     nets: impl IntoIterator<Item = (Model, Dataset)>,
     options: &MergeOptions,
@@ -83,7 +83,7 @@ pub fn merge_parts(
     merge_with(parts, data, options, PrepareOptions::default())
 }
 
-/// [`merge_parts`] of nets that are prepared otherwise.
+/// [`merge_parts`] with options of preparation.
 pub fn merge_with(
     parts: Vec<Part>,
     data: Vec<Dataset>,
@@ -150,7 +150,7 @@ pub fn canonical(model: &Model, batchnorm: BatchNorm) -> Model {
     canonicalise(model.clone(), &options).unwrap().into_inner()
 }
 
-/// Outputs for 64 images and what `extra` feeds.
+/// Outputs for 64 images and the inputs of `extra`.
 pub fn outputs(model: &Model, extra: &[(String, HostArray)]) -> Vec<ArrayD<f32>> {
     let mut batch = images(&self::model("lenet5_mnist_a"), "mnist_train", 64).batch(0..64).unwrap();
     batch[0].0.clone_from(&model.graph.value(model.graph.inputs[0]).name);
@@ -171,7 +171,7 @@ pub fn joint_outputs(joint: &JointModel, form: Form) -> Vec<ArrayD<f32>> {
         .collect()
 }
 
-/// Every form of a joint model computes what the task nets compute.
+/// Asserts that every form of a joint model computes the outputs of the task nets.
 pub fn check_forms(joint: &JointModel) {
     let alone: Vec<ArrayD<f32>> =
         joint.tasks().iter().map(|t| outputs(t.model(), &[]).remove(0)).collect();
@@ -182,7 +182,7 @@ pub fn check_forms(joint: &JointModel) {
     }
 }
 
-/// The constants of a joint model's file are as large as the plan says.
+/// Asserts that the constants of a joint model's file are as large as the plan predicts.
 pub fn check_size(joint: &JointModel) {
     let written = emit::emit(joint, &EmitOptions::default()).unwrap();
     let values = written.graph.values().filter_map(|(id, _)| written.graph.initializer(id));

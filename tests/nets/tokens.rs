@@ -1,4 +1,4 @@
-//! Token-wise layers of text encoders and vision transformers.
+//! Layers over tokens, of text encoders and vision transformers.
 
 use std::path::Path;
 
@@ -74,7 +74,7 @@ fn merge(a: &Model, b: &Model, options: &MergeOptions) -> JointModel {
     support::merge([(a.clone(), data.clone()), (b.clone(), data)], options).0
 }
 
-/// Bytes of the constants that something reads: others are in no file.
+/// Bytes of the constants with consumers: others are not written to files.
 fn bytes(net: &Model) -> usize {
     let readers = net.graph.consumers();
     let read = net.graph.values().filter(|(id, _)| !readers[id.index()].is_empty());
@@ -85,7 +85,7 @@ fn written(joint: &JointModel) -> Model {
     emit::emit(joint, &EmitOptions::default()).unwrap()
 }
 
-/// A copy whose weights, biases and tables have moved by so much of their spread.
+/// A copy with noise added to weights, biases and tables, of `by` times their standard deviation.
 fn moved(net: &Model, by: f32) -> Model {
     let mut net = net.clone();
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
@@ -103,7 +103,7 @@ fn moved(net: &Model, by: f32) -> Model {
     net
 }
 
-/// The net in canonical form with the hidden units of every perceptron in another order.
+/// The net in canonical form with the hidden units of every perceptron permuted.
 fn permuted_units(net: &Model) -> Model {
     let mut net = canonical(net, BatchNorm::Fold);
     let coupling = Coupling::of(&net.graph).unwrap();
@@ -288,7 +288,7 @@ fn tied_embeddings_stay_tied() {
         let joint = merge(&a, &b, &options(Method::Refit, share));
         let joined = written(&joint);
         let stored = (bytes(&joined), bytes(&a) + bytes(&b));
-        // At full share biases are refitted, and stored.
+        // At full share, refitted biases are stored in addition.
         assert!(stored.0 <= stored.1 + 2 * 4 * (24 + 16 + 80), "{share}: {stored:?}");
         let restored = emit::restore(&joined).unwrap();
         for (task, joined) in restored.tasks().iter().zip(outputs(&joined, &data, None)) {
@@ -302,8 +302,8 @@ fn tied_embeddings_stay_tied() {
     }
 }
 
-/// A net without any layer: weights before an operator without a rule, of which the second are times a
-/// factor.
+/// A net without any layer: its constants are read by an operator without a rule. The second constant is
+/// multiplied by `factor`.
 fn unknown(factor: f32) -> Model {
     let mut b = GraphBuilder::new("net", 17);
     let x = b.input("x", "n,4,64");

@@ -1,5 +1,5 @@
-//! Laws of merges of transformers: heads, their depths, hidden units and the residual stream are channels
-//! in any order.
+//! Laws of merges of transformers: heads, their depths, hidden units and channels of the residual stream
+//! may be permuted.
 
 use std::path::Path;
 
@@ -17,21 +17,22 @@ use onnx_zip::runtime::{HostArray, ModelSource};
 use crate::permute::permuted;
 use crate::support::{backend, canonical, deviation, merge_in, run};
 
-/// Nets with their heads, by group: how many, and how many channels in each; of both layers if they are alike.
+/// Nets with their heads per group: the number of heads, and the channels of each. One entry serves both
+/// layers if they are alike.
 const NETS: &[(&str, &[(usize, usize)])] = &[
     // Queries and keys are one group, values another.
     ("open/vision_14", &[(4, 8), (4, 8)]),
     ("open/vision_17", &[(4, 8), (4, 8)]),
     ("transformers/together_14", &[(4, 4), (4, 4)]),
     ("transformers/split_17", &[(4, 4), (4, 4)]),
-    // Two heads of keys, values and, two for each, queries.
+    // Two heads of keys and values; two heads of queries for each of them.
     ("transformers/grouped_14", &[(2, 8), (2, 4), (2, 4)]),
     ("transformers/grouped_23", &[(2, 8), (2, 4), (2, 4)]),
     // Fused operators of ONNX Runtime.
     ("transformers/contrib_17", &[(4, 4), (4, 4)]),
     ("transformers/optimised_17", &[(4, 8), (4, 8)]),
-    // Nodes of newer operator sets and of generators: values, and halves of queries and keys that are turned
-    // together, of both layers.
+    // Nodes of newer operator sets and of text generators, for both layers: values, and halves of
+    // queries and keys that a rotary embedding combines.
     ("transformers/standard_23", &[(2, 4), (2, 4), (2, 4), (2, 2), (2, 2)]),
     (
         "transformers/cached_17",
@@ -76,7 +77,7 @@ pub fn written(joint: &JointModel, form: Form) -> Model {
     emit::emit(joint, &EmitOptions { form, ..EmitOptions::default() }).unwrap()
 }
 
-/// Floating-point constants, in numbers.
+/// Number of elements of floating-point constants.
 pub fn parameters(model: &Model) -> usize {
     let constants = model.graph.values().filter_map(|(id, _)| model.graph.initializer(id));
     constants.filter(|t| t.dtype.is_float()).map(|t| t.dims.iter().product::<usize>()).sum()
@@ -95,7 +96,7 @@ fn named<'m>(model: &'m Model, op: &str) -> Vec<&'m str> {
         .collect()
 }
 
-/// How far the outputs of a joint model are from those of its nets before.
+/// The largest deviation of a joint model's outputs from those of the original nets.
 pub fn lost(joint: &JointModel, form: Form, nets: [&Model; 2]) -> f32 {
     let batch = samples(nets[0], 8).batch(0..8).unwrap();
     let model = written(joint, form);
@@ -142,7 +143,7 @@ fn a_permuted_transformer_is_recognised_and_nothing_is_gathered() {
         let all = parameters(&canonical(&a, BatchNorm::Fold)) + parameters(&b);
         let part = parameters(&model) as f64 / all as f64;
         assert!(part <= 0.51, "{name}: {part}");
-        // Where the halves of a gate alternate, three nodes put each of the two gates in order.
+        // If the halves of a gate alternate, three nodes reorder each of the two gates.
         let ordering = if *name == "torch/llama_inter_14" { 6 } else { 0 };
         let most = 2 * gathers + ordering;
         assert!(count(&model, "Gather") <= most, "{name}: {:?}", named(&model, "Gather"));

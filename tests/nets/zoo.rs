@@ -1,4 +1,4 @@
-//! Laws on well-known architectures: what people merge has branches, groups, shuffles and gates.
+//! Laws on well-known architectures with branches, groups, shuffles and gates.
 
 mod net;
 
@@ -40,7 +40,7 @@ fn outputs(model: &Model, task: Option<i64>) -> Vec<ArrayD<f32>> {
     run(model, &batch)
 }
 
-/// Layers that cannot be shared, those that make outputs left aside.
+/// Layers that cannot be shared, except output layers.
 fn frozen_layers(graph: &Graph) -> Vec<String> {
     let coupling = Coupling::of(graph).unwrap();
     let is_frozen = |layer: &&CoupledLayer| {

@@ -20,6 +20,7 @@ TYPES = {
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
     "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
 }
 
 
@@ -44,7 +45,7 @@ def random_tensor(node, dims: dict[str, int], batch: int, rng: np.random.Generat
         raise ValueError(f"input {node.name} has type {node.type}, which this check cannot fill")
     shape = [size if isinstance(size, int) else dims.get(size, batch) for size in node.shape]
     dtype = TYPES[node.type]
-    if np.issubdtype(dtype, np.integer):
+    if not np.issubdtype(dtype, np.floating):
         return rng.integers(0, 2, shape).astype(dtype)
     return rng.random(shape).astype(dtype)
 

@@ -28,6 +28,9 @@ for form in heads masked switch; do
 done
 "$python" tests/python/check_model.py "$joint"/*.onnx
 
+# Nets with sub-graphs, with weights in few bits, with outputs of every type.
+"$python" tests/python/odd_graphs.py
+
 # What people do with a joint model next keeps its saving and its answers.
 deploy() {
     local form=$1 merged=$2 one=$3 other=$4

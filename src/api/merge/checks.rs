@@ -12,7 +12,6 @@ use crate::calib::store::{self, LayerMoments};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options as mtz;
-use crate::mtz::plan::predict;
 use crate::onnx::Draft;
 use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource};
@@ -62,7 +61,7 @@ impl Merger {
                 return Err(usage(&message).hint(hint.then(layers.join(", "))));
             }
         }
-        predict(&prepared.joint, &prepared.alignment, &options.budget, false).map(drop)
+        prepared.check_common(&options.budget)
     }
 
     /// Verifies the staged file against the nets that it was written from and the originals.

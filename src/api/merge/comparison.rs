@@ -49,7 +49,7 @@ impl Merger {
     }
 
     /// Requirements that are not met, as a sentence.
-    pub(super) fn unmet(&self, compared: Option<&Comparison>) -> Option<String> {
+    pub(super) fn unmet(&self, compared: Option<&Comparison>) -> Option<Hint> {
         let met = |required: &Requirement| match required {
             Requirement::Smaller => compared.map(Comparison::is_smaller),
             Requirement::Faster => compared.and_then(Comparison::is_fast),
@@ -61,22 +61,24 @@ impl Merger {
             format!("{}{measured}", required.name())
         });
         let texts: Vec<String> = texts.collect();
-        (!texts.is_empty()).then(|| format!("--require {} is not met", texts.join(",")))
+        (!texts.is_empty())
+            .then(|| Hint::from("").option_as("require", texts.join(",")).then(" is not met"))
     }
 
     /// The respects in which the joint model is worse than its originals, and an option that helps.
-    pub(super) fn complaint(&self, compared: &Comparison, shape: Shape) -> Option<String> {
+    pub(super) fn complaint(&self, compared: &Comparison, shape: Shape) -> Option<Hint> {
         let complaint = report::complaint(compared)?;
         let remedy = if compared.is_smaller() && shape.form != Form::Heads {
-            "compute all tasks in one run: --form heads"
+            Hint::from("compute all tasks in one run: ").option_as("form", "heads")
         } else if let Some(remedy) = self.options.sharing.remedy(self.counts_neurons()) {
             remedy
         } else if shape.separate {
-            "tasks that read one input compute shared layers once: --inputs shared"
+            Hint::from("tasks that read one input compute shared layers once: ")
+                .option_as("inputs", "shared")
         } else {
-            "no option saves more here: keep the originals if this matters"
+            Hint::from("no option saves more here: keep the originals if this matters")
         };
-        Some(format!("{complaint}; {remedy}"))
+        Some(Hint::from(format!("{complaint}; ")).and(remedy))
     }
 }
 

@@ -8,10 +8,10 @@ use crate::retrain::When;
 use crate::zipper::Goal;
 
 impl Merger {
-    /// Puts the corrections that are asked for into the options of a merge.
+    /// Enters the requested corrections into the options of a merge.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where layers cannot have corrections, or no size limits their ranks.
+    /// [`ErrorKind::Usage`] if other options exclude corrections, or no size limits their ranks.
     pub(super) fn correct(&self, options: &mut MergeOptions) -> Result<()> {
         let sharing = &self.options.sharing;
         if sharing.corrections.is_none() && sharing.delta.is_none() {
@@ -43,8 +43,8 @@ impl Merger {
         let chooses = sharing.corrections != Some(Corrections::Scale);
         if chooses && !limits_size {
             let message = match sharing.delta {
-                Some(_) => "no size tells which layers may have differences",
-                None => "no size tells how large corrections of low rank may be",
+                Some(_) => "differences need a size limit",
+                None => "corrections of low rank need a size limit",
             };
             return usage(message, Hint::from("give a size: ").option("target-size"));
         }

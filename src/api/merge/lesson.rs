@@ -10,7 +10,7 @@ use crate::onnx;
 use crate::retrain::{Lesson, RetrainOptions, Retraining};
 use crate::runtime::{Backend, ModelSource};
 
-/// The net as it was before the merge.
+/// The original net.
 fn original(loaded: &Loaded) -> Result<Model> {
     match loaded.source() {
         ModelSource::File(path) => onnx::load(path),
@@ -35,7 +35,7 @@ impl RetrainingOptions {
     /// Refuses to train without samples.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Usage`] if retraining is wished for without data.
+    /// [`crate::error::ErrorKind::Usage`] if retraining is requested without data.
     pub(super) fn check(&self, has_data: bool) -> Result<()> {
         if has_data || (self.retrain.is_none() && !self.reset_bn) {
             return Ok(());

@@ -47,8 +47,12 @@ pub use replay::{read_plan, resolved};
 /// Default number of samples with data.
 pub(super) const SAMPLES: usize = 10_000;
 
-const SYNTHETIC: &str = "no --data was given, so the models were calibrated on random numbers: expect \
-    a loss of accuracy that real samples avoid; a few thousand unlabelled inputs are enough (--data)";
+/// The warning of a merge without samples.
+fn synthetic() -> Hint {
+    let text = "no samples were given, so the models were calibrated on random numbers: expect a loss of \
+        accuracy that real samples avoid; a few thousand unlabelled inputs are enough (";
+    Hint::from(text).option("data").then(")")
+}
 
 /// Merges trained models into one smaller multi-task model.
 ///
@@ -169,7 +173,7 @@ impl Merger {
     /// [`ErrorKind::Usage`] for a goal, which needs merges; as [`plan()`](super::plan()).
     pub fn plan(&self) -> Result<Plan> {
         if self.options.goal.goal().is_some() {
-            let message = "only a merge finds out how much to share for a goal";
+            let message = "a plan alone cannot tell how much to share for a goal";
             let hint = Hint::from("leave out ").option("dry-run").then(", or give ");
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint(hint.option("share").then(" in place of the goal")));
@@ -306,8 +310,8 @@ impl Merger {
         self.settle(destination, place, draft, &facts, findings, progress)
     }
 
-    /// Whether only neurons can be the unit: with the paper's method, and with stored statistics,
-    /// which give no sensitivities.
+    /// Whether the unit must be neurons: with the paper's method, and with stored statistics, which
+    /// hold no sensitivities.
     fn counts_neurons(&self) -> bool {
         self.options.method.is_paper() || !self.options.calibration.gram.is_empty()
     }
@@ -333,7 +337,7 @@ impl Merger {
     }
 }
 
-/// The error about a limit of the error without labels.
+/// The error for a limit of task errors without labels.
 fn unmeasurable() -> Error {
     let hint = Hint::from("add labels to ").option("data").then(", or give ");
     Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")

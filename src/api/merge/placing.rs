@@ -41,7 +41,7 @@ impl Merger {
         let (bytes, sha256) = (draft.bytes()?, models::sha256(draft.path())?);
         let of = |settled: Settled| {
             let written = Written { bytes, sha256, settled, shape };
-            facts.report(&written, checked, compared, worse.clone())
+            facts.report(&written, checked, compared, worse.as_ref())
         };
         let report;
         if passed {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Merger, SAMPLES, SYNTHETIC};
+use super::{Merger, SAMPLES, synthetic};
 use crate::api::data::{SYNTHETIC_SAMPLES, TaskData, Tried};
 use crate::api::models::{self, Loaded, ToMerge};
 use crate::api::options::CalibrationOptions;
@@ -15,7 +15,7 @@ use crate::mtz::statistics::{InProcess, Sharding};
 use crate::progress::Progress;
 use crate::runtime::{Backend, measuring};
 use crate::workers::Folder;
-use crate::zipper::{Calibration, Prepared, SiteNames, prepare_parts};
+use crate::zipper::{Calibration, Prepared, SiteNames, check_several, prepare_parts};
 
 /// Models and samples, read and prepared.
 pub(crate) struct Ready {
@@ -44,6 +44,7 @@ impl Merger {
         let start = Instant::now();
         self.check_followed(progress)?;
         let ToMerge { tasks: loaded, parts } = models::load_parts(&self.models, &self.names)?;
+        check_several(loaded.len())?;
         self.options.tuning.apply(&mut options, loaded.len())?;
         let memory = options.memory;
         let weights: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
@@ -57,6 +58,9 @@ impl Merger {
         let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
         let prepared = prepare_parts(parts, preparation)?;
         self.check_plan(&prepared, &options)?;
+        if self.is_made_up() {
+            progress.warn(&progress.worded(&synthetic()));
+        }
         let sites = prepared.sites();
         let nets = prepared.joint.tasks().iter().map(Task::graph);
         let calibration = Calibration {
@@ -80,12 +84,15 @@ impl Merger {
             (None, Some(count), Some(folder)) => Sharding::new(*count, Folder::new(folder)),
             (None, None, None) => return Ok(None),
             (None, None, Some(_)) => {
-                return Err(Error::new(ErrorKind::Usage, "workers need shards to work on")
-                    .hint(Hint::from("say how many: ").option("shards")));
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    "workers need samples that are split into shards",
+                )
+                .hint(Hint::from("say how many: ").option("shards")));
             }
         };
         if !gram.is_empty() {
-            let message = "stored statistics and shards take each other's place";
+            let message = "stored statistics cannot be combined with shards";
             return Err(
                 Error::new(ErrorKind::Usage, message).hint(Hint::from("leave out ").option("gram"))
             );
@@ -119,12 +126,11 @@ impl Merger {
         let limit = self.options.calibration.samples.unwrap_or(limit);
         let data = self.given().open(loaded, limit, seed, trial)?;
         if self.is_made_up() {
-            progress.warn(SYNTHETIC);
             return Ok(data);
         }
         for (model, data) in loaded.iter().zip(&data) {
             let notes = data.record.notes.iter();
-            notes.for_each(|n| progress.note(&format!("{}: {n}", model.name)));
+            notes.for_each(|n| progress.note(&format!("{}: {}", model.name, progress.worded(n))));
         }
         Ok(data)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Merger, SYNTHETIC};
+use super::{Merger, synthetic};
 use crate::api::TOOL;
 use crate::api::data::TaskData;
 use crate::api::models::Loaded;
@@ -11,10 +11,11 @@ use crate::compare::Comparison;
 use crate::emit::Form;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::options as mtz;
+use crate::mtz::plan::allowed;
 use crate::mtz::solver::pair_cost::Metric;
 use crate::report::{
     Compression, JointRecord, Parameters, Picture, Report, SCHEMA, Settings, StageTime, Structure,
-    TaskRecord,
+    TaskRecord, apart,
 };
 use crate::retrain::Ending;
 use crate::runtime::Backend;
@@ -27,7 +28,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) options: mtz::MergeOptions,
     /// The memory limit in bytes, as given.
     pub(crate) memory: u64,
-    /// Samples per batch through a whole net, within that.
+    /// Samples per batch of whole nets, within the memory limit.
     pub(crate) batch: usize,
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
@@ -67,17 +68,14 @@ pub(crate) struct Written {
     pub(crate) shape: Shape,
 }
 
-/// Bytes that the program takes in any case.
-const LITTLE: u64 = 256 << 20;
-
 impl Facts<'_> {
-    /// Refuses work of so many bytes that is not worth more than was allowed.
+    /// Refuses work that would take more bytes than are allowed.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`].
     pub(crate) fn check_room(&self, bytes: u64) -> Result<()> {
-        let largest = self.loaded.iter().map(|model| model.bytes).max().unwrap_or(0);
-        let allowed = self.memory.max(LITTLE).saturating_add(largest);
+        let models: Vec<u64> = self.loaded.iter().map(|model| model.bytes).collect();
+        let allowed = allowed(&models, self.memory);
         if bytes <= allowed {
             return Ok(());
         }
@@ -97,7 +95,7 @@ impl Facts<'_> {
         written: &Written,
         checked: Option<Verification>,
         compared: Compared,
-        worse: Option<String>,
+        worse: Option<&Hint>,
     ) -> Report {
         let tasks = self.tasks();
         let joint = self.joint(written);
@@ -181,17 +179,20 @@ impl Facts<'_> {
         all.map(|(stage, s)| StageTime { stage: (*stage).to_owned(), seconds: *s }).collect()
     }
 
-    fn warnings(&self, worse: Option<String>, missing: Vec<String>) -> Vec<String> {
+    fn warnings(&self, worse: Option<&Hint>, missing: Vec<String>) -> Vec<String> {
         let mut warnings = Vec::new();
+        let sites = self.outcome.sites.iter();
+        let reasons = sites.map(|site| (site.layers.first(), site.reason.as_ref()));
+        warnings.extend(apart(&self.structure, reasons));
         if self.merger.is_made_up() {
-            warnings.push(SYNTHETIC.to_owned());
+            warnings.push(synthetic().in_flags());
         }
         for (task, reason) in &self.outcome.without_sensitivity {
             warnings.push(format!(
                 "pairs were not weighted by sensitivities, because of {task}: {reason}"
             ));
         }
-        warnings.extend(worse);
+        warnings.extend(worse.map(Hint::in_flags));
         warnings.extend(missing);
         warnings
     }

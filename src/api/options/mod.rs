@@ -1,8 +1,7 @@
 //! Options of every command, with their defaults and their help.
 //!
-//! The command line parses into these structures and Python's keywords are read from the command line,
-//! so every option stands here and nowhere else. The first line of an option's documentation is its
-//! help.
+//! The command line parses into these structures, and Python reads its keywords from the command line. So
+//! every option is defined here only. The first paragraph of an option's documentation is its short help.
 
 mod corrections;
 mod method;
@@ -106,12 +105,12 @@ pub struct CalibrationOptions {
     /// implies --passes one
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     pub gram: Vec<PathBuf>,
-    /// Cut the samples into shards whose statistics are added up; the same shards give the same file,
-    /// whoever works on them
+    /// Cut the samples into N shards and add up their statistics; the same N gives the same file, with
+    /// any number of workers
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "N", conflicts_with = "gram", value_parser = parse::at_least_one()))]
     pub shards: Option<usize>,
-    /// Folder by which the merge reaches its workers, which run `onnx-zip worker`; new or empty
+    /// New or empty folder shared with the workers, which run `onnx-zip worker`
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", requires = "shards"))]
     pub workers: Option<PathBuf>,
 }
@@ -217,7 +216,7 @@ const SALIENCIES: [(&str, Saliency, &str); 2] = [
 ];
 
 impl PruneOptions {
-    /// Options for this part of zeros.
+    /// Options for this sparsity.
     pub fn sparsity(sparsity: f64) -> Self {
         PruneOptions {
             sparsity,

@@ -1,8 +1,8 @@
-//! How the command line reads values of options.
+//! Parsers of option values.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 
-/// Values that go by a name, each with a line of help.
+/// Named values, each with a line of help.
 pub(super) fn choices<T: Clone + Send + Sync + 'static>(
     rows: impl IntoIterator<Item = (&'static str, T, &'static str)>,
 ) -> impl TypedValueParser<Value = T> {

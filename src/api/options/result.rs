@@ -21,7 +21,7 @@ pub struct ResultOptions {
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "MODE", default_value = "auto", value_parser = choices(INPUT_MODES)))]
     pub inputs: InputMode,
-    /// Leave out the metadata by which `extract`, `split` and `retrain` recover the task nets
+    /// Leave out the metadata that `extract`, `split` and `retrain` need to recover the task nets
     #[cfg_attr(feature = "cli", arg(long))]
     pub no_recipe: bool,
     /// Skip verifying the joint model against the original models

@@ -6,15 +6,23 @@ use std::sync::Arc;
 
 #[cfg(feature = "cli")]
 use super::parse::choices;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::progress::Progress;
 use crate::runtime::{self, Backend, Device, RuntimeChoice};
 
 /// The built-in runtime.
 const TRACT: &str = "tract";
 
-const WITHOUT_ORT: &str = "ONNX Runtime's library was not found, so tract computes, which takes longer; \
-    name the library with --runtime-library, or ask for --runtime tract";
+/// The warning that tract computes in place of ONNX Runtime.
+fn without_ort() -> Hint {
+    Hint::from(
+        "ONNX Runtime's library was not found, so tract computes, which takes longer; it is in the Python \
+         package onnxruntime (pip install onnxruntime); name it with ",
+    )
+    .option("runtime-library")
+    .then(", or ask for ")
+    .option_as("runtime", TRACT)
+}
 
 /// Which runtime to use.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,7 +85,7 @@ impl RuntimeOptions {
         let options = self.opening();
         let backend = runtime::open(&options)?;
         if options.choice == RuntimeChoice::Auto && backend.name() == TRACT {
-            progress.warn(WITHOUT_ORT);
+            progress.warn(&progress.worded(&without_ort()));
         }
         if let Some(reason) = backend.passed_over() {
             progress.note(&format!("the CPU computes: {reason}"));

@@ -75,7 +75,7 @@ pub struct ShareOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "HOW", default_value = "auto",
           value_parser = parse::choices(Matching::ALL)))]
     pub correspondence: Matching,
-    /// Per-task corrections of shared weights, where they remove most loss for their size
+    /// Correct shared weights per task, in the layers where that removes most loss for its size
     ///
     /// A scale adds one node behind a layer, a product of low rank three nodes. Ranks are chosen for
     /// --target-size, for --share below 1, or for the default size.
@@ -262,17 +262,32 @@ impl ShareOptions {
     }
 
     /// An option that makes the joint model smaller or its graph denser, if there is one.
-    pub(crate) fn remedy(&self, paper: bool) -> Option<&'static str> {
+    pub(crate) fn remedy(&self, paper: bool) -> Option<Hint> {
         if self.unit(paper) != Unit::Layer {
-            return Some("whole layers keep graphs dense: --unit layer");
+            return Some(Hint::from("whole layers keep graphs dense: ").option_as("unit", "layer"));
         }
         if self.share.is_some_and(|part| part < 1.0) {
-            return Some("share more: a larger --share, or a size such as --target-size 60%");
+            return Some(
+                Hint::from("share more: a larger ")
+                    .option("share")
+                    .then(", or a size such as ")
+                    .option_as("target-size", "60%"),
+            );
         }
         if self.until.is_some() || !self.own_weights.is_empty() {
-            return Some("leave fewer layers to the tasks by --until and --own-weights");
+            return Some(
+                Hint::from("leave fewer layers to the tasks by ")
+                    .option("until")
+                    .then(" and ")
+                    .option("own-weights"),
+            );
         }
-        (self.share.is_none()).then_some("share more: --share 1, or a smaller --target-size")
+        (self.share.is_none()).then(|| {
+            Hint::from("share more: ")
+                .option_as("share", "1")
+                .then(", or a smaller ")
+                .option("target-size")
+        })
     }
 
     /// The default share, as typed.

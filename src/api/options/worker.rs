@@ -7,7 +7,7 @@ use super::RuntimeOptions;
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
 pub struct WorkerOptions {
-    /// Seconds without a word after which another worker is held for dead
+    /// Seconds without a heartbeat after which another worker counts as dead
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "N", default_value_t = 30,
         value_parser = clap::value_parser!(u64).range(2..=86_400)))]

@@ -1,4 +1,4 @@
-//! Which field of the data feeds which input, and which one holds the labels.
+//! Chooses the fields of the data that feed the inputs, and the field of labels.
 
 use std::path::Path;
 
@@ -6,23 +6,23 @@ use super::options::DataOptions;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::runtime::Port;
 
-/// Names under which labels are looked for.
+/// Usual names of labels.
 const LABELS: [&str; 7] = ["labels", "y", "label", "targets", "target", "cls", "class"];
 
 /// The name under which [`DataOptions::columns`] knows labels.
 pub(super) const LABELS_KEY: &str = LABELS[0];
 
-/// Names that parts of a dataset go by.
+/// Usual names of parts of a dataset.
 pub(super) const SPLITS: [&str; 7] = ["train", "test", "val", "valid", "validation", "dev", "eval"];
 
-/// Something that there is of each sample.
+/// A field of every sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field {
     pub(super) name: String,
     pub(super) kind: Kind,
 }
 
-/// What a field holds.
+/// The content of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Numbers.
@@ -40,14 +40,15 @@ impl Field {
     }
 }
 
-/// The fields for the inputs, in their order, and the one of labels.
+/// The fields for the inputs, in their order, and the field of labels.
 #[derive(Debug, PartialEq)]
 pub(super) struct Chosen {
     pub(super) inputs: Vec<String>,
     pub(super) labels: Option<String>,
 }
 
-/// Finds a field for each input: the one that the options name, the one with its name, or the only one.
+/// Finds a field for each input: the field that the options name, the field of the input's name, or the
+/// only one.
 ///
 /// # Errors
 /// [`ErrorKind::Calibration`] where there is none.
@@ -84,7 +85,7 @@ pub(super) fn choose(
     Ok(Chosen { inputs, labels: labels.map(|field| field.name.clone()) })
 }
 
-/// The fields of the part of the data that is asked for, each with its name without the part's.
+/// The fields of the requested part of the data, each with its name without that of the part.
 struct Usable<'f>(Vec<(&'f Field, &'f str)>);
 
 impl<'f> Usable<'f> {
@@ -104,7 +105,7 @@ impl<'f> Usable<'f> {
         self.called(name).filter(|field| field.kind != Kind::Text)
     }
 
-    /// The only field that could feed an input, or the only one of pictures or sounds.
+    /// The only field that can feed an input, or the only field of pictures or sounds.
     fn only(&self, labels: Option<&Field>) -> Option<&'f Field> {
         let others = || {
             let fields = self.0.iter().map(|(field, _)| *field);
@@ -118,7 +119,7 @@ impl<'f> Usable<'f> {
     }
 }
 
-/// `name` without the part of the data that it names in front or at the end.
+/// `name` without the name of the part of the data at its beginning or end.
 fn without<'n>(name: &'n str, split: &str) -> Option<&'n str> {
     let in_front = name.strip_prefix(split).and_then(|rest| rest.strip_prefix(['_', '/', '.']));
     in_front.or_else(|| name.strip_suffix(split)?.strip_suffix(['_', '/', '.']))
@@ -154,7 +155,7 @@ fn no_array(place: &Path, input: &str, fields: &[Field], split: Option<&str>) ->
     Error::new(ErrorKind::Calibration, message).hint(hint)
 }
 
-/// The next step where data has several parts.
+/// The hint if the data has several parts.
 pub(super) fn choose_part(parts: &[&str]) -> Hint {
     let choose = Hint::from("choose a part of the data with ");
     parts.iter().enumerate().fold(choose, |hint, (nth, part)| {
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
     use crate::ir::DataType;
 
-    /// Names in the file, inputs, part of the data, arrays expected for the inputs and as labels.
+    /// Names in the file, inputs, part of the data, expected arrays for the inputs and for labels.
     type Case = (
         &'static [&'static str],
         &'static [&'static str],

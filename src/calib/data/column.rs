@@ -1,4 +1,4 @@
-//! The samples of one input: where they are, and what is done to them on the way to the model.
+//! The samples of one input: their source, and their preparation for the model.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,15 +25,16 @@ pub(super) struct Column {
     values: Values,
     fit: Fit,
     normalise: Option<Normalise>,
-    /// Whether the input is a single number, the same for all samples of a run.
+    /// Whether the input is a single number for all samples of a run.
     is_single: bool,
-    /// Rows of the table that an input picks from, where values are looked at as they are used.
+    /// `Some` if values are checked only when they are used; the inner value is the number of rows of the
+    /// table that the input indexes.
     unseen: Option<Option<usize>>,
 }
 
 #[derive(Debug, Clone)]
 enum Values {
-    /// All samples in the type of their file, which is often the smallest.
+    /// All samples in the type of their file, which is often smaller than that of the input.
     Array(Arc<dyn Rows>),
     Pictures(Arc<Pictures>),
     Sounds(Arc<Sounds>),
@@ -41,10 +42,10 @@ enum Values {
 }
 
 impl Column {
-    /// A field of a file, for an input.
+    /// Prepares a field of a file for an input.
     ///
     /// # Errors
-    /// [`ErrorKind::Calibration`] where it does not fit.
+    /// [`ErrorKind::Calibration`] if it does not fit.
     pub(super) fn new(
         file: &Path,
         name: &str,
@@ -59,11 +60,11 @@ impl Column {
         }
     }
 
-    /// Checks an array against the input it is for.
+    /// Checks an array against its input.
     ///
     /// # Errors
-    /// [`ErrorKind::Calibration`] where its type or shape does not fit, where it is empty, or where
-    /// a value is not finite.
+    /// [`ErrorKind::Calibration`] if its type or shape does not fit, if it is empty, or if a value is
+    /// not finite.
     fn from_array(
         file: &Path,
         name: &str,
@@ -126,7 +127,7 @@ impl Column {
         Ok(Column { input, dtype: port.dtype, values, fit, normalise, is_single, unseen })
     }
 
-    /// Pictures or sounds for an input; the first one tells which.
+    /// Pictures or sounds for an input; the first file decides which.
     fn from_media(media: Arc<dyn Media>, port: &Port, options: &DataOptions) -> Result<Self> {
         let wanted = sample_shape(port, options)?.unwrap_or_default();
         let first = media.bytes(&[0])?;
@@ -151,7 +152,7 @@ impl Column {
         Ok(Column { input, dtype, values, fit, normalise, is_single: false, unseen: None })
     }
 
-    /// `len` made-up samples for input number `index`.
+    /// `len` random samples for input number `index`.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] where the input leaves a size or its rank open.
@@ -185,7 +186,7 @@ impl Column {
         })
     }
 
-    /// The samples `rows` as they are stored, where they are an array.
+    /// The samples `rows` as stored, if they are an array.
     pub(super) fn stored(&self, rows: &[usize]) -> Option<Result<HostArray>> {
         let rows = if self.is_single { &[0] } else { rows };
         match &self.values {
@@ -194,7 +195,7 @@ impl Column {
         }
     }
 
-    /// Number of samples; `None` where there may be any number of them.
+    /// Number of samples; `None` if there can be any number.
     pub(super) fn len(&self) -> Option<usize> {
         match &self.values {
             _ if self.is_single => None,
@@ -205,7 +206,7 @@ impl Column {
         }
     }
 
-    /// What the user should know of how samples are prepared.
+    /// A note for the user on the preparation of samples.
     pub(super) fn note(&self) -> Option<String> {
         let Values::Sounds(sounds) = &self.values else { return None };
         let (length, input) = (sounds.length(), &self.input);
@@ -214,7 +215,7 @@ impl Column {
         ))
     }
 
-    /// Whether bytes are fed to a float input just as they are.
+    /// Whether bytes feed a float input without scaling.
     pub(super) fn feeds_raw_bytes(&self) -> bool {
         let bytes = match &self.values {
             Values::Array(array) => array.dtype() == DataType::U8,
@@ -224,7 +225,7 @@ impl Column {
         bytes && self.dtype.is_float() && self.normalise.is_none()
     }
 
-    /// Looks at values that nobody has seen before.
+    /// Checks values that were not checked before the work began.
     fn look(&self, raw: &HostArray, rows: &[usize], table: Option<usize>) -> Result<()> {
         let name = &self.input;
         let number_of = |at: usize| rows.get(at).copied().unwrap_or(at);
@@ -239,7 +240,7 @@ impl Column {
         })
     }
 
-    /// The samples `rows` as the input takes them.
+    /// The samples `rows`, prepared for the input.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] where a sample cannot be read or does not fit the input's type.
@@ -278,12 +279,12 @@ impl Column {
     }
 }
 
-/// Whether an input takes one number per run, whatever the number of samples.
+/// Whether an input takes one number per run, for any number of samples.
 fn is_single(port: &Port) -> bool {
     port.shape.as_ref().is_some_and(Vec::is_empty)
 }
 
-/// The value of an array in which there is only one, perhaps once per sample, as one row.
+/// The only value of an array, which may be repeated per sample, as one row.
 fn single(array: &dyn Rows) -> Result<Option<HostArray>> {
     let all = array.whole()?;
     let len = all.len();
@@ -293,16 +294,16 @@ fn single(array: &dyn Rows) -> Result<Option<HostArray>> {
     Ok((repeated == rows).then_some(first))
 }
 
-/// The next step for ids of another vocabulary.
+/// The hint for ids of another vocabulary.
 const OWN_IDS: &str = "give ids of the model's own vocabulary";
 
-/// What is wrong with an array.
+/// A fault of an array.
 enum Looked {
     /// A clause about it.
     Wrong(String),
     /// A clause about ids.
     Table(String),
-    /// It cannot be read.
+    /// An error of reading.
     Unread(Error),
 }
 
@@ -312,7 +313,7 @@ impl From<Error> for Looked {
     }
 }
 
-/// Looks for values that are no numbers of a model's.
+/// Looks for values that a model cannot take: NaN, infinity, or indices outside a table.
 fn look_through<R: Rows + ?Sized>(
     array: &R,
     input: &str,
@@ -334,8 +335,8 @@ fn look_through<R: Rows + ?Sized>(
     Ok(())
 }
 
-/// The first number that is none of a table with so many rows, and its position. Negative numbers count
-/// from the end of the table.
+/// The first number that is no index of a table with `rows` rows, and its position. Negative numbers
+/// count from the end of the table.
 fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
     let rows = rows as i64;
     let numbers = array.clone().integers()?;
@@ -343,22 +344,29 @@ fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
     Some((at, numbers.iter().nth(at).copied()?))
 }
 
-/// The shape of one sample of an input, `None` in place of open sizes; `None` altogether where the
-/// rank is open.
+/// The shape of one sample of an input, with `None` for open sizes; `None` if the rank is open.
 fn sample_shape(port: &Port, options: &DataOptions) -> Result<Option<Vec<Option<usize>>>> {
     let Some(shape) = &port.shape else { return Ok(None) };
     let size = |(axis, dim): (usize, &Dim)| {
-        dim.known().or_else(|| options.dims.get(&dim_key(port, axis)).copied())
+        dim.known().or_else(|| {
+            let named = options.dims.get(&dim_key(port, axis));
+            named.or_else(|| options.dims.get(&place_key(port, axis))).copied()
+        })
     };
     Ok(Some(shape.iter().enumerate().skip(1).map(size).collect()))
 }
 
-/// The name by which the caller gives the size of an axis.
+/// The name under which the caller gives the size of an axis.
 pub(super) fn dim_key(port: &Port, axis: usize) -> String {
     match port.shape.as_ref().and_then(|shape| shape.get(axis)) {
         Some(Dim::Symbol(name)) => name.clone(),
-        _ => format!("{}:{axis}", port.name),
+        _ => place_key(port, axis),
     }
+}
+
+/// The name of an axis by its place. It is valid even if the model names the axis.
+pub(super) fn place_key(port: &Port, axis: usize) -> String {
+    format!("{}:{axis}", port.name)
 }
 
 fn is_castable(from: DataType, to: DataType) -> bool {

@@ -1,12 +1,12 @@
 //! Likely sizes for open extents that the user does not give.
 //!
-//! Only a run shows whether a net accepts a size: reshapes need multiples, detectors need sides that
-//! halve evenly. So this is a list of trials, the likeliest first, and the caller takes the first one
-//! with which all nets run.
+//! Only a run shows whether a net accepts a size: reshapes need multiples, and detectors need sides
+//! that can be halved several times. So this is a list of trials, the likeliest first. The caller takes
+//! the first one with which all nets run.
 
 use std::collections::BTreeMap;
 
-use super::column::dim_key;
+use super::column::{dim_key, place_key};
 use crate::runtime::Port;
 
 /// Sizes by their names in [`super::DataOptions::dims`].
@@ -29,10 +29,16 @@ const IMAGES: &[(usize, usize)] = &[
 /// Tokens, steps and the like.
 const STEPS: &[usize] = &[32, 64, 128, 16, 224, 256, 100, 1024, 16_000];
 
+/// What a reshape or a matrix behind one may ask for, tried as sides and as steps.
+const ASKED_FOR: &[usize] = &[
+    28, 8, 16, 24, 40, 48, 56, 72, 80, 84, 96, 105, 112, 120, 128, 144, 160, 176, 200, 227, 240,
+    299, 331, 384, 416, 448, 480, 512, 600, 608, 672, 768, 800, 1024,
+];
+
 /// Channels of images.
 const CHANNELS: &[usize] = &[3, 1];
 
-/// What an open extent counts.
+/// The meaning of an open extent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Channels,
@@ -49,14 +55,15 @@ struct Open {
     aligned: Option<usize>,
 }
 
-/// Sizes to try for the extents that `nets` leave open and `given` does not fix, the likeliest first;
-/// none where nothing is open. Extents with the same name have the same size.
+/// Sizes to try for the open extents of `nets` that `given` does not fix, the likeliest first; none if
+/// nothing is open. Extents with the same name have the same size.
 pub fn trials(nets: &[&[Port]], given: &Extents) -> Vec<Extents> {
     let mut open: Vec<Open> = Vec::new();
     for (net, port, axis) in open_axes(nets) {
         let Some(input) = nets.get(net).and_then(|ports| ports.get(port)) else { continue };
         let key = dim_key(input, axis);
-        if given.contains_key(&key) || open.iter().any(|own| own.key == key) {
+        let is_given = given.contains_key(&key) || given.contains_key(&place_key(input, axis));
+        if is_given || open.iter().any(|own| own.key == key) {
             continue;
         }
         let rank = input.shape.as_ref().map_or(0, Vec::len);
@@ -78,14 +85,39 @@ pub fn trials(nets: &[&[Port]], given: &Extents) -> Vec<Extents> {
     for aligns in [true, false] {
         for channels in CHANNELS {
             for place in 0..IMAGES.len().max(STEPS.len()) {
-                add(trial(&open, place, *channels, aligns));
+                let steps = STEPS[place.min(STEPS.len() - 1)];
+                let (height, width) = IMAGES[place.min(IMAGES.len() - 1)];
+                add(trial(&open, [*channels, height, width, steps], aligns));
             }
+        }
+    }
+    // Few models take one size only, so the rarer sizes come last.
+    for size in ASKED_FOR.iter().copied().chain(1..=64) {
+        for channels in CHANNELS {
+            add(trial(&open, [*channels, size, size, size], true));
         }
     }
     all
 }
 
-/// Net, input and axis of every open extent but the first axis, which counts samples.
+/// A name in `given` that is not an open extent of `nets`, with the names of all open extents except first
+/// axes; `None` if there is no such name.
+pub fn unknown(nets: &[&[Port]], given: &Extents) -> Option<(String, Vec<String>)> {
+    let (mut open, mut places) = (Vec::new(), Vec::new());
+    for (net, port, axis) in open_axes(nets) {
+        let Some(input) = nets.get(net).and_then(|ports| ports.get(port)) else { continue };
+        let key = dim_key(input, axis);
+        places.push(place_key(input, axis));
+        if !open.contains(&key) {
+            open.push(key);
+        }
+    }
+    let is_known = |name: &&String| open.contains(name) || places.contains(name);
+    let name = given.keys().find(|name| !is_known(name))?.clone();
+    Some((name, open))
+}
+
+/// Net, input and axis of every open extent, except the first axis, which counts samples.
 fn open_axes(nets: &[&[Port]]) -> Vec<(usize, usize, usize)> {
     let mut axes = Vec::new();
     for (net, ports) in nets.iter().enumerate() {
@@ -114,14 +146,14 @@ fn kind(port: &Port, rank: usize, axis: usize) -> Kind {
     }
 }
 
-fn trial(open: &[Open], place: usize, channels: usize, aligns: bool) -> Extents {
-    let (height, width) = IMAGES[place.min(IMAGES.len() - 1)];
+/// A size for every open extent: channels, height, width or steps, by what it counts.
+fn trial(open: &[Open], [channels, height, width, steps]: [usize; 4], aligns: bool) -> Extents {
     let size = |own: &Open| match (own.aligned.filter(|_| aligns), own.kind) {
         (Some(aligned), _) => aligned,
         (None, Kind::Channels) => channels,
         (None, Kind::Height) => height,
         (None, Kind::Width) => width,
-        (None, Kind::Steps) => STEPS[place.min(STEPS.len() - 1)],
+        (None, Kind::Steps) => steps,
     };
     open.iter().map(|own| (own.key.clone(), size(own))).collect()
 }
@@ -154,6 +186,9 @@ mod tests {
         let all = trials(&[&open], &Extents::new());
         assert_eq!(all[0], sizes(&[("h", 224), ("x:3", 224)]));
         assert!(all.contains(&sizes(&[("h", 48), ("x:3", 320)])));
+        // A matrix behind a Flatten may take one size only.
+        assert!(all.contains(&sizes(&[("h", 28), ("x:3", 28)])));
+        assert!(all.contains(&sizes(&[("h", 19), ("x:3", 19)])));
     }
 
     #[test]
@@ -161,6 +196,19 @@ mod tests {
         let (open, fixed) = ([port("x", "n,3,h,w")], [port("y", "n,3,32,320")]);
         let all = trials(&[&open, &fixed], &Extents::new());
         assert_eq!(all[..2], [sizes(&[("h", 32), ("w", 320)]), sizes(&[("h", 224), ("w", 224)])]);
+    }
+
+    #[test]
+    fn names_of_no_open_extent_are_told() {
+        let open = [port("x", "n,3,h,?"), port("z", "n,4")];
+        let wrong = |name: &str| unknown(&[&open], &sizes(&[(name, 5)]));
+        for name in ["h", "x:2", "x:3"] {
+            assert_eq!(wrong(name), None, "{name}");
+        }
+        for name in ["n", "x:1", "z:1", "width"] {
+            let open = ["h", "x:3"].map(str::to_owned).to_vec();
+            assert_eq!(wrong(name), Some((name.to_owned(), open)));
+        }
     }
 
     #[test]

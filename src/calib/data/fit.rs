@@ -3,10 +3,10 @@
 use super::options::Layout;
 use crate::runtime::HostArray;
 
-/// The change of a sample's axes.
+/// A change of a sample's axes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// Nothing.
+    /// No change.
     Same,
     /// A reshape: the elements keep their order.
     Reshape(Vec<usize>),
@@ -17,12 +17,12 @@ pub(super) enum Fit {
 }
 
 impl Fit {
-    /// The way from samples of shape `stored` to samples of shape `wanted`, where `None` stands for
-    /// any size; `None` where there is no way, or none that is certain.
+    /// The change from samples of shape `stored` to samples of shape `wanted`, in which `None` means any
+    /// size; `None` if there is no change that fits, or no certain one.
     ///
-    /// A sample that fits as it is, is left alone. Axes of size 1 come and go. Images are transposed
-    /// where only that reading fits, or where `layout` asks for it. Whole samples are flattened, and
-    /// flat ones are cut up.
+    /// A sample that fits stays the same. Axes of size 1 are added and dropped. Images are transposed if
+    /// only that fits, or if `layout` demands it. Whole samples are flattened, and flat samples are
+    /// reshaped.
     pub(super) fn find(
         stored: &[usize],
         wanted: &[Option<usize>],
@@ -36,7 +36,7 @@ impl Fit {
     fn candidates(stored: &[usize], wanted: &[Option<usize>], layout: Option<Layout>) -> Vec<Fit> {
         let cut_anew = reshaped(stored, wanted).map(Fit::Reshape);
         let in_order = match layout {
-            // ONNX images are channels first, so a layout that says otherwise is acted upon first.
+            // ONNX images are channels first, so a given layout of channels last has priority.
             Some(Layout::Nhwc) => [Fit::ChannelsFirst, Fit::Same],
             Some(Layout::Nchw) => [Fit::Same, Fit::ChannelsLast],
             None => [Fit::Same, Fit::ChannelsFirst],
@@ -49,7 +49,7 @@ impl Fit {
         candidates
     }
 
-    /// The shape that a sample of shape `stored` gets; `None` where it is no image and should be.
+    /// The new shape of a sample of shape `stored`; `None` if it should be an image but is not.
     pub(super) fn shape(&self, stored: &[usize]) -> Option<Vec<usize>> {
         match (self, stored) {
             (Fit::Same, _) => Some(stored.to_vec()),
@@ -60,7 +60,7 @@ impl Fit {
         }
     }
 
-    /// Does it to every row of `rows`; `None` where the rows are not of the shape it was found for.
+    /// Applies the change to every row of `rows`; `None` if their shape does not fit it.
     pub(super) fn apply(&self, rows: HostArray) -> Option<HostArray> {
         match self {
             Fit::Same => Some(rows),
@@ -80,7 +80,7 @@ fn matches(shape: &[usize], wanted: &[Option<usize>]) -> bool {
         && shape.iter().zip(wanted).all(|(size, want)| want.is_none_or(|want| want == *size))
 }
 
-/// The wanted shape in numbers, where it is the stored one but for axes of size 1, or where one of
+/// The wanted shape in numbers, if it differs from the stored one only in axes of size 1, or if one of
 /// the two is flat and the number of elements is the same.
 fn reshaped(stored: &[usize], wanted: &[Option<usize>]) -> Option<Vec<usize>> {
     let without_ones: Vec<usize> = stored.iter().copied().filter(|size| *size != 1).collect();
@@ -107,7 +107,7 @@ mod tests {
 
     const ANY: Option<usize> = None;
 
-    /// Stored shape, wanted shape, the way expected.
+    /// Stored shape, wanted shape, expected change.
     type Case = (&'static [usize], Vec<Option<usize>>, Fit);
 
     fn known(sizes: &[usize]) -> Vec<Option<usize>> {
@@ -161,7 +161,7 @@ mod tests {
         // A model that takes channels last, fed channels last.
         let last = Fit::find(&[32, 48, 3], &known(&[32, 48, 3]), Some(Layout::Nhwc));
         assert_eq!(last, Some(Fit::Same));
-        // The stated layout rules the other reading out.
+        // The given layout excludes the other interpretation.
         assert_eq!(Fit::find(&[32, 48, 3], &known(&[3, 32, 48]), Some(Layout::Nchw)), None);
     }
 

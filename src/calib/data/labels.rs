@@ -1,4 +1,4 @@
-//! Class numbers from whatever the data has.
+//! Converts labels of the data to class numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,16 @@ use super::formats::Content;
 use crate::error::Result;
 use crate::runtime::HostArray;
 
-/// Classes that are listed in a remark.
+/// Limit of classes that a note lists.
 const SHOWN: usize = 20;
 
-/// Labels, or why there are none, and what the user should know of them.
+/// Labels, or the reason why there are none, and notes for the user.
 pub(super) struct Labels {
     pub(super) numbers: Option<Vec<i64>>,
     pub(super) note: Option<String>,
 }
 
-/// The labels in a field: one integer per sample, or one word per sample, of which the sorted words are the
+/// The labels in a field: one integer per sample, or one word per sample. The sorted words are the
 /// classes.
 ///
 /// # Errors
@@ -35,7 +35,7 @@ pub(super) fn labels(name: &str, content: Content) -> Result<Labels> {
     };
     Ok(match numbers {
         None => unused("is not one integer per sample"),
-        // What Hugging Face writes where labels are withheld.
+        // Hugging Face writes −1 for withheld labels.
         Some(numbers) if numbers.iter().all(|label| *label == -1) => unused("is -1 everywhere"),
         Some(numbers) => Labels { numbers: Some(numbers), note: None },
     })

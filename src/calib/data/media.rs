@@ -1,4 +1,4 @@
-//! Pictures and sounds as the bytes of files, wherever these lie.
+//! Pictures and sounds as the bytes of files, on disk or inside archives.
 
 use std::fmt;
 use std::fs::File;
@@ -9,28 +9,28 @@ use std::sync::{Mutex, PoisonError};
 use super::complaints::unreadable;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes of the largest file: more is a mistake, and would only fill the memory.
+/// Limit of a file's bytes: a larger file is a mistake, and would fill the memory.
 pub(super) const LARGEST: u64 = 1 << 28;
 
-/// Files that are read before they are decoded.
+/// Number of files that are read before they are decoded.
 pub(super) const AT_ONCE: usize = 64;
 
 /// Encoded samples.
 pub(super) trait Media: Send + Sync + fmt::Debug {
-    /// How many there are.
+    /// Their number.
     fn count(&self) -> usize;
 
-    /// What messages call one of them.
+    /// The name of one of them in messages.
     fn name(&self, row: usize) -> String;
 
     /// The bytes of some of them, in that order.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] for what cannot be read, [`ErrorKind::Calibration`] for what is too large.
+    /// [`ErrorKind::Io`] if a file cannot be read, [`ErrorKind::Calibration`] if it is too large.
     fn bytes(&self, rows: &[usize]) -> Result<Vec<Vec<u8>>>;
 }
 
-/// Files of their own.
+/// Separate files.
 #[derive(Debug)]
 pub(super) struct Paths(pub(super) Vec<PathBuf>);
 
@@ -51,7 +51,7 @@ impl Media for Paths {
 fn read_whole(path: &PathBuf) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| unreadable(path, error))?;
-    // Folders and pipes have no length, so the limit is kept while reading.
+    // Folders and pipes have no length, so the limit applies while reading.
     let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
     read.map_err(|error| unreadable(path, error))?;
     if bytes.len() as u64 > LARGEST {
@@ -60,13 +60,13 @@ fn read_whole(path: &PathBuf) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// An error about a picture or a sound that no memory is given to.
+/// An error about a picture or a sound that is too large.
 pub(super) fn too_large(name: &str) -> Error {
     let message = format!("{name} is larger than {} MiB", LARGEST >> 20);
     Error::new(ErrorKind::Calibration, message)
 }
 
-/// A file that is read at any place.
+/// A file for reads at any offset.
 pub(super) struct Anywhere {
     path: PathBuf,
     file: Mutex<File>,
@@ -94,7 +94,7 @@ impl Anywhere {
     /// Fills `place` with the bytes at `offset`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where there are no such bytes, or no longer.
+    /// [`ErrorKind::Io`] if there are no such bytes, for example because the file has been cut.
     pub(super) fn read(&self, offset: u64, place: &mut [u8]) -> Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(place));

@@ -1,7 +1,7 @@
 //! Calibration and test data.
 //!
-//! A [`Dataset`] keeps samples as they are stored, as bytes or as files, and converts them batch by
-//! batch: select rows → fit the axes to the model's → cast to the input's type → normalise.
+//! A [`Dataset`] keeps samples as stored, as bytes or as files, and converts them batch by batch: select
+//! rows → fit the axes to the model's → cast to the input's type → normalise.
 
 mod choice;
 mod column;
@@ -35,7 +35,7 @@ use rand_chacha::ChaCha8Rng;
 use self::choice::choose;
 use self::column::Column;
 use self::complaints::wrong_array;
-pub use self::extents::{Extents, trials};
+pub use self::extents::{Extents, trials, unknown};
 use self::formats::{IN_MEMORY, Memory, Source};
 use self::labels::labels;
 pub use self::options::{DataOptions, Layout, PictureSteps, Resize, Scale, Sizing, SoundSteps};
@@ -44,20 +44,20 @@ pub use self::rows::{Arrays, Rows, Spooler};
 use self::shard::{Origin, Place};
 pub(crate) use self::shard::{ShardRecord, ShardSamples};
 pub use self::tables::tables;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::runtime::{HostArray, Port};
 
 /// Samples for all inputs of a model, and perhaps a label for each.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     columns: Vec<Column>,
-    /// One label per sample of the columns, chosen or not.
+    /// One label per sample of the columns, including samples that are not chosen.
     labels: Option<Vec<i64>>,
     /// The samples that were chosen, in order.
     rows: Vec<usize>,
     /// The number of samples is a multiple of this.
     whole: usize,
-    notes: Vec<String>,
+    notes: Vec<Hint>,
     origin: Option<Arc<Origin>>,
 }
 
@@ -91,8 +91,8 @@ impl Dataset {
         Ok(taken.placed(Place::Memory, ports, options))
     }
 
-    /// `len` made-up samples: floats from N(0, 1), numbers of rows where an integer input picks
-    /// rows of a table ([`DataOptions::tables`]), other integers 0 or 1, the same for the same seed.
+    /// `len` random samples, the same for the same seed. Floats are from N(0, 1), integers that index a
+    /// table are rows of it ([`DataOptions::tables`]), and other integers are 0 or 1.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] naming an input of which a size other than the batch is open and
@@ -100,8 +100,10 @@ impl Dataset {
     pub fn synthetic(ports: &[Port], len: usize, seed: u64, options: &DataOptions) -> Result<Self> {
         let columns = ports.iter().enumerate();
         let columns = columns.map(|(i, port)| Column::synthetic(port, i, len, seed, options));
-        let note = "the samples are made up, from random numbers; pass --data for better results";
-        let made = Self::new(columns.collect::<Result<_>>()?, None, vec![note.to_string()])?;
+        let note = Hint::from("the samples are made up, from random numbers; give better ones (")
+            .option("data")
+            .then(")");
+        let made = Self::new(columns.collect::<Result<_>>()?, None, vec![note])?;
         Ok(made.placed(Place::Synthetic { len, seed }, ports, options))
     }
 
@@ -131,19 +133,19 @@ impl Dataset {
             column.len().map_or(Ok(()), |len| same_length(name, len))?;
             columns.push(column);
         }
-        let mut notes = source.notes();
+        let mut notes: Vec<Hint> = source.notes().into_iter().map(Hint::from).collect();
         let mut numbers = None;
         if let Some(name) = chosen.labels {
             let content = source.read(&name)?;
             same_length(&name, content.count())?;
             let found = labels(&name, content)?;
             numbers = found.numbers;
-            notes.extend(found.note);
+            notes.extend(found.note.map(Hint::from));
         }
         Self::new(columns, numbers, notes)
     }
 
-    fn new(columns: Vec<Column>, labels: Option<Vec<i64>>, mut notes: Vec<String>) -> Result<Self> {
+    fn new(columns: Vec<Column>, labels: Option<Vec<i64>>, mut notes: Vec<Hint>) -> Result<Self> {
         if columns.is_empty() {
             return Err(Error::new(ErrorKind::Calibration, "the model has no inputs to feed"));
         }
@@ -151,13 +153,13 @@ impl Dataset {
         if len == Some(0) {
             return Err(Error::new(ErrorKind::Calibration, "the data has no samples"));
         }
-        notes.extend(columns.iter().filter_map(Column::note));
+        notes.extend(columns.iter().filter_map(Column::note).map(Hint::from));
         for column in columns.iter().filter(|column| column.feeds_raw_bytes()) {
-            notes.push(format!(
-                "uint8 data is fed to input '{}' unscaled, from 0 to 255; pass --scale 1/255 if the \
-                 model was trained on values from 0 to 1",
-                column.input
-            ));
+            let fed =
+                format!("uint8 data is fed to input '{}' unscaled, from 0 to 255; ", column.input);
+            let remark =
+                Hint::from(format!("{fed}if the model was trained on values from 0 to 1, pass "));
+            notes.push(remark.option_as("scale", "1/255"));
         }
         let rows = (0..len.unwrap_or(1)).collect();
         Ok(Dataset { columns, labels, rows, whole: 1, notes, origin: None })
@@ -179,7 +181,7 @@ impl Dataset {
     }
 
     /// Remarks about the data that the user should see.
-    pub fn notes(&self) -> &[String] {
+    pub fn notes(&self) -> &[Hint] {
         &self.notes
     }
 
@@ -192,7 +194,12 @@ impl Dataset {
         let rows = self.rows.get(range.clone()).ok_or_else(|| {
             Error::new(
                 ErrorKind::Calibration,
-                format!("samples {}..{} are asked of {}", range.start, range.end, self.len()),
+                format!(
+                    "samples {}..{} are outside the data, which have {} samples",
+                    range.start,
+                    range.end,
+                    self.len()
+                ),
             )
         })?;
         let batches = self
@@ -223,7 +230,10 @@ impl Dataset {
             self.rows.get(*index).copied().ok_or_else(|| {
                 Error::new(
                     ErrorKind::Calibration,
-                    format!("sample {index} is asked of {}", self.len()),
+                    format!(
+                        "sample {index} is outside the data, which have {} samples",
+                        self.len()
+                    ),
                 )
             })
         });
@@ -236,8 +246,8 @@ impl Dataset {
         Dataset { rows, ..self.clone() }
     }
 
-    /// Samples that fill batches of `size`, as parts of them will: those that are left over are left out,
-    /// and where there are fewer, they are repeated.
+    /// Samples that fill batches of `size`, also after [`Dataset::take`] and [`Dataset::subset`]. Drops
+    /// excess samples, and repeats samples if there are fewer than one batch.
     pub fn filling(&self, size: usize) -> Dataset {
         let (len, size) = (self.len(), size.max(1));
         let count = (len - len % size).max(if len > 0 { size } else { 0 });
@@ -245,7 +255,7 @@ impl Dataset {
         Dataset { rows, whole: size, ..self.clone() }
     }
 
-    /// At most `len`, so that batches are filled.
+    /// The largest number up to `len` that fills batches.
     fn in_whole(&self, len: usize) -> usize {
         match self.whole {
             1 => len,

@@ -1,4 +1,4 @@
-//! How stored samples become what a model was trained on.
+//! Options of preparing stored samples for a model.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -17,62 +17,61 @@ pub struct DataOptions {
     pub mean: Vec<f32>,
     /// Divided by after `mean`: one value, or one per channel; empty for none.
     pub std: Vec<f32>,
-    /// Where the channels of stored images are, where their shape does not tell.
+    /// The place of the channels of stored images, if their shape is ambiguous.
     pub layout: Option<Layout>,
-    /// The size to which images of a folder are resized before the centre is cut out to the model's
-    /// size; the model's size where it is `None`.
+    /// The size to which images are resized before the centre is cropped to the model's size; `None` for
+    /// the model's size.
     pub resize: Option<Resize>,
     /// Uses only the arrays named after this part of the data, e.g. `test` for `test_images` and
     /// `test_labels` (or `x_test` and `y_test`).
     pub split: Option<String>,
-    /// Sizes for dimensions that the model leaves open, by their symbol, or by `INPUT:AXIS` where
-    /// they have none.
+    /// Sizes of open dimensions of the model, by their symbol, or by `INPUT:AXIS` if they have none.
     pub dims: BTreeMap<String, usize>,
-    /// Where inputs are taken from, by their names, and `labels`: columns, arrays or files that have
-    /// other names.
+    /// For inputs and for `labels`, the name of the column, array or file that feeds them, if it
+    /// differs.
     pub columns: BTreeMap<String, String>,
-    /// What becomes of pictures, where a file says so.
+    /// Steps of preparing pictures, if a file defines them.
     pub picture: Option<PictureSteps>,
-    /// What becomes of sounds.
+    /// Steps of preparing sounds.
     pub sound: SoundSteps,
-    /// How many rows the table has from which an input picks, by input; see [`super::tables`].
+    /// The number of rows of the table that an input indexes, by input; see [`super::tables`].
     pub tables: BTreeMap<String, usize>,
 }
 
-/// What becomes of a picture on its way to the model.
+/// Steps of preparing a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PictureSteps {
-    /// How it gets its size.
+    /// How it is sized.
     pub sizing: Sizing,
-    /// How it is resized.
+    /// The filter of resizing.
     pub filter: Filter,
-    /// What is then cut out of its centre.
+    /// The size of the crop of its centre.
     pub crop: Option<Resize>,
-    /// Whether red and blue change places.
+    /// Whether red and blue are swapped.
     pub swap: bool,
 }
 
-/// How a picture gets its size.
+/// How a picture is sized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sizing {
     /// It keeps its own.
     Same,
-    /// It becomes as wide and as high.
+    /// It gets this width and height.
     Exact(Resize),
-    /// Its shorter side becomes so many pixels, and the longer one follows.
+    /// Its shorter side gets this number of pixels; the longer one follows.
     Shortest(u32),
 }
 
-/// What becomes of a sound on its way to the model.
+/// Steps of preparing a sound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SoundSteps {
-    /// The samples a second that it must have.
+    /// The required sample rate, in samples per second.
     pub rate: Option<u32>,
-    /// Whether it gets mean 0 and variance 1.
+    /// Whether it is normalised to mean 0 and variance 1.
     pub normalise: bool,
-    /// Whether mean and variance are those of the sound without padding.
+    /// Whether padding is excluded from mean and variance.
     pub masked: bool,
-    /// What a short one is padded with.
+    /// The value that pads a short sound.
     pub padding: f32,
 }
 
@@ -99,7 +98,7 @@ pub struct Resize {
 }
 
 impl DataOptions {
-    /// The size that pictures have in the end, as far as options tell.
+    /// The final size of pictures, if the options define it.
     pub(super) fn picture_size(&self) -> Option<Resize> {
         let of_steps = |steps: PictureSteps| match (steps.crop, steps.sizing) {
             (Some(size), _) | (None, Sizing::Exact(size)) => Some(size),
@@ -172,7 +171,7 @@ impl FromStr for Resize {
     }
 }
 
-/// Beyond this a size is a mistake, and would only run out of memory.
+/// Limit of a side: a larger size is a mistake, and would exhaust the memory.
 pub(super) const MAX_SIDE: u32 = 1 << 15;
 
 fn usage(message: impl Into<String>) -> Error {

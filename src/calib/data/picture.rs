@@ -21,7 +21,7 @@ pub(super) struct Pictures {
     frame: Frame,
 }
 
-/// What is made of each picture.
+/// The steps and the target of each picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Frame {
     width: u32,
@@ -31,11 +31,11 @@ struct Frame {
 }
 
 impl Pictures {
-    /// Pictures for an input whose samples are of shape `wanted`, and what is then done with their axes.
+    /// Pictures for an input with samples of shape `wanted`, and the change of their axes.
     ///
     /// # Errors
-    /// [`ErrorKind::Calibration`] where the input takes no pictures of one or three channels, or where
-    /// their size is open.
+    /// [`ErrorKind::Calibration`] if the input takes no pictures of one or three channels, or if their
+    /// size is open.
     pub(super) fn new(
         media: Arc<dyn Media>,
         input: &str,
@@ -104,7 +104,7 @@ impl Frame {
         Ok(if self.grey { grey(&picture) } else { picture.into_raw() })
     }
 
-    /// The picture in three channels, resized and cut out.
+    /// The picture in three channels, resized and cropped.
     fn resized(&self, picture: DynamicImage) -> RgbImage {
         let picture = picture.into_rgb8();
         let (width, height) = picture.dimensions();
@@ -125,7 +125,7 @@ impl Frame {
 fn shortest(width: u32, height: u32, side: u32) -> Resize {
     let (short, long) = (width.min(height).max(1), width.max(height));
     let longer = (f64::from(side) * f64::from(long) / f64::from(short)) as u32;
-    // A thin line would become an endless one.
+    // The longer side of a thin line would become huge.
     let longer = longer.clamp(1, super::options::MAX_SIDE);
     match width <= height {
         true => Resize { width: side, height: longer },
@@ -133,7 +133,7 @@ fn shortest(width: u32, height: u32, side: u32) -> Resize {
     }
 }
 
-/// The centre, with black around it where the picture is too small.
+/// The centre, with a black border if the picture is too small.
 fn cut(picture: &RgbImage, crop: Resize) -> RgbImage {
     let offset = |own: u32, wanted: u32| (i64::from(own) - i64::from(wanted)).div_euclid(2);
     let (left, top) = (offset(picture.width(), crop.width), offset(picture.height(), crop.height));
@@ -145,7 +145,7 @@ fn cut(picture: &RgbImage, crop: Resize) -> RgbImage {
     })
 }
 
-/// Grey as Pillow weighs colours.
+/// Grey by the weights of Pillow.
 fn grey(picture: &RgbImage) -> Vec<u8> {
     let weigh = |[r, g, b]: [u8; 3]| {
         let sum = u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000;

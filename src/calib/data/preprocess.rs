@@ -1,7 +1,7 @@
-//! Hugging Face's `preprocessor_config.json`: the steps that a model's pictures or sounds went through.
+//! Hugging Face's `preprocessor_config.json`: the steps of preparing a model's pictures or sounds.
 //!
-//! A key that is not understood is refused where it could change values: a model that is fed otherwise than
-//! in training loses accuracy without a word.
+//! Unknown keys that could change values are refused: a model with other preprocessing than in training
+//! loses accuracy without any error.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::options::{DataOptions, MAX_SIDE, PictureSteps, Resize, Scale, Sizing,
 use super::resample::Filter;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes of the longest file.
+/// Limit of the file's bytes.
 const LONGEST: u64 = 1 << 20;
 
 /// Keys that change no values of pictures or sounds.
@@ -32,7 +32,7 @@ const HARMLESS: &[&str] = &[
     "label2id",
 ];
 
-/// Kinds of processors for which a plain number is the shorter side; for others it is both sides.
+/// Kinds of processors for which a plain number is the shorter side.
 const SHORTER: &[&str] = &[
     "CLIP",
     "ChineseCLIP",
@@ -48,25 +48,24 @@ const SHORTER: &[&str] = &[
 /// Kinds of processors for which a plain number is both sides.
 const SQUARE: &[&str] = &["ViT", "DeiT", "Beit", "Siglip", "Blip", "EfficientNet", "Segformer"];
 
-/// The part of a picture that is left where nothing else is said, of ConvNeXt.
+/// ConvNeXt's default of the fraction that a crop keeps.
 const CROPPED: f64 = 224.0 / 256.0;
 
 impl DataOptions {
-    /// Takes steps from Hugging Face's `preprocessor_config.json`, where these options do not say
-    /// otherwise.
+    /// Takes steps from Hugging Face's `preprocessor_config.json`, except those that these options
+    /// already define.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where the file cannot be read; [`ErrorKind::Usage`] where it asks for what is
-    /// not known.
+    /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Usage`] if it has unknown steps.
     pub fn preprocess(&mut self, file: &Path) -> Result<()> {
         apply(file, self)
     }
 }
 
-/// Reads a file, and puts its steps into options that do not say otherwise.
+/// Reads a file, and adds its steps to the options, except those that are already defined.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] where it cannot be read; [`ErrorKind::Usage`] where it asks for what is not known.
+/// [`ErrorKind::Io`] if it cannot be read; [`ErrorKind::Usage`] if it has unknown steps.
 fn apply(path: &Path, options: &mut DataOptions) -> Result<()> {
     let refused =
         |clause: String| Error::new(ErrorKind::Usage, format!("{} {clause}", path.display()));
@@ -77,7 +76,7 @@ fn apply(path: &Path, options: &mut DataOptions) -> Result<()> {
     let text = std::fs::read_to_string(path).map_err(|e| super::complaints::unreadable(path, e))?;
     let value: Value = serde_json::from_str(&text)
         .map_err(|error| refused("is not JSON".to_owned()).because(error))?;
-    // Newer files hold the parts of a processor under their names.
+    // Newer files hold the parts of a processor as separate objects.
     let part = ["image_processor", "feature_extractor"]
         .iter()
         .find_map(|key| value.get(key).filter(|part| part.is_object()));
@@ -88,7 +87,7 @@ fn apply(path: &Path, options: &mut DataOptions) -> Result<()> {
     })
 }
 
-/// The steps of an object of keys. The error is a clause about the file.
+/// Adds the steps of an object. The error is a clause about the file.
 fn steps(object: &Map<String, Value>, options: &mut DataOptions) -> Result<(), String> {
     let keys = Keys { object };
     if object.contains_key("sampling_rate") {
@@ -99,7 +98,7 @@ fn steps(object: &Map<String, Value>, options: &mut DataOptions) -> Result<(), S
     Ok(())
 }
 
-/// Keys, as they are asked for.
+/// Typed access to the keys of an object.
 struct Keys<'a> {
     object: &'a Map<String, Value>,
 }
@@ -114,7 +113,7 @@ impl<'a> Keys<'a> {
         self.get(key).map(flag).transpose()
     }
 
-    /// A step that a file must say something about.
+    /// Whether a step is on; the file must define it.
     fn step(&self, key: &str) -> Result<bool, String> {
         self.flag(key)?.ok_or_else(|| format!("does not say `{key}`: write true or false"))
     }
@@ -136,7 +135,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// What kind of processor it is, e.g. `ViT`.
+    /// The kind of processor, e.g. `ViT`.
     fn kind(&self) -> Option<&'a str> {
         let name = self.get("image_processor_type").or(self.get("feature_extractor_type"))?;
         let name = name.as_str()?;
@@ -145,7 +144,7 @@ impl<'a> Keys<'a> {
         Some(ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name))
     }
 
-    /// Refuses keys that are neither `known` nor harmless nor off.
+    /// Refuses keys that are neither `known` nor harmless nor switched off.
     fn only(&self, known: &[&str]) -> Result<(), String> {
         let off = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
         let strange = self.object.iter().find(|(key, value)| {
@@ -183,7 +182,7 @@ fn sound(keys: &Keys<'_>) -> Result<SoundSteps, String> {
         return Err(wrong("padding_side", side));
     }
     let rate = keys.number("sampling_rate")?.filter(|rate| (1.0..1e7).contains(rate));
-    let rate = rate.ok_or("has a `sampling_rate` that is none")? as u32;
+    let rate = rate.ok_or("has no valid `sampling_rate`")? as u32;
     let padding = keys.number("padding_value")?.unwrap_or(0.0) as f32;
     let normalise = keys.step("do_normalize")?;
     let masked = keys.flag("return_attention_mask")?.unwrap_or(false);
@@ -225,7 +224,7 @@ fn picture(keys: &Keys<'_>, options: &mut DataOptions) -> Result<(), String> {
         });
     }
     options.picture = Some(steps);
-    // Older files leave this out, and all kinds of processors rescale.
+    // Older files omit this key, and all kinds of processors rescale.
     if keys.flag("do_rescale")?.unwrap_or(true) && options.scale.is_none() {
         let factor = keys.number("rescale_factor")?.unwrap_or(1.0 / 255.0);
         options.scale = Some(Scale(factor as f32));
@@ -246,10 +245,10 @@ fn filter(keys: &Keys<'_>) -> Result<Filter, String> {
     let found = Filter::ALL.iter().zip(0..).find(|(_, own)| f64::from(*own) == number);
     found
         .map(|(filter, _)| *filter)
-        .ok_or_else(|| format!("has `resample` = {number}, which is none"))
+        .ok_or_else(|| format!("has `resample` = {number}, which is no known filter"))
 }
 
-/// How pictures get their size, and what is cut out where that belongs to it.
+/// The sizing of pictures, and the crop that belongs to it, if any.
 fn sizing(keys: &Keys<'_>) -> Result<(Sizing, Option<Resize>), String> {
     let size = keys.get("size").ok_or("asks to resize and has no `size`")?;
     let kind = keys.kind().unwrap_or_default();
@@ -282,11 +281,11 @@ fn sizing(keys: &Keys<'_>) -> Result<(Sizing, Option<Resize>), String> {
     let side = (f64::from(shorter) / part) as u32;
     match (1..=MAX_SIDE).contains(&side) && side >= shorter {
         true => Ok((Sizing::Shortest(side), Some(square))),
-        false => Err(format!("has `crop_pct` = {part}, which is none")),
+        false => Err(format!("has `crop_pct` = {part}, which is out of range")),
     }
 }
 
-/// What a size says.
+/// A size in the file.
 enum Sizes {
     Plain(u32),
     Both(Resize),

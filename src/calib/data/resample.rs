@@ -1,19 +1,19 @@
-//! Resizing as Pillow does it: models are trained on its results.
+//! Resizes pictures exactly as Pillow does, since models are trained on its results.
 //!
-//! A picture is resized along its rows, then along its columns. Weights are fixed-point numbers, and
-//! results of the first step are bytes again.
+//! A picture is resized along its rows, then along its columns. Weights are fixed-point numbers, and the
+//! results of the first step are rounded to bytes.
 
 use serde::{Deserialize, Serialize};
 
 use image::RgbImage;
 
-/// Bits behind the point of a weight.
+/// Fraction bits of a weight.
 const PRECISION: u32 = 32 - 8 - 2;
 
-/// How pixels between those of the picture are found, by Pillow's numbers.
+/// Filters of resizing, with Pillow's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Filter {
-    /// The next pixel (0).
+    /// The nearest pixel (0).
     Nearest,
     /// Three lobes of a windowed sine (1).
     Lanczos,
@@ -21,7 +21,7 @@ pub enum Filter {
     Bilinear,
     /// Cubic curves (3).
     Bicubic,
-    /// The mean of what a pixel covers (4).
+    /// The mean over the area of a pixel (4).
     Box,
     /// A windowed sine with one lobe (5).
     Hamming,
@@ -93,7 +93,7 @@ pub(super) fn resize(picture: RgbImage, width: u32, height: u32, filter: Filter)
     })
 }
 
-/// The pixels that one pixel of the result is made of: the first, and the weight of each.
+/// The source pixels of one pixel of the result: the first one, and their weights.
 struct Taps {
     first: u32,
     weights: Vec<i32>,
@@ -136,7 +136,7 @@ fn nearest(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
         let mut place = step * 0.5;
         let mut next = || {
             let found = (place as u32).min(own.saturating_sub(1));
-            // Pillow adds the steps up, and so rounds as this does.
+            // Pillow adds up steps, too, so rounding is the same.
             place += step;
             found
         };
@@ -153,7 +153,7 @@ fn nearest(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
 mod tests {
     use super::*;
 
-    /// What Pillow makes of the same picture: `fixtures/data/resized.json`, written by
+    /// Pillow's results for the same picture are in `fixtures/data/resized.json`, written by
     /// `fixtures/resized.py`.
     #[test]
     fn results_are_those_of_pillow() {

@@ -12,10 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::DataType;
 use crate::runtime::{HostArray, shape_text};
 
-/// Elements that a check reads at once.
+/// Number of elements that a check reads at once.
 const CHUNK: usize = 1 << 20;
 
-/// An array whose first axis counts samples, wherever it lies.
+/// An array whose first axis counts samples, in memory or in a file.
 pub trait Rows: Send + Sync + fmt::Debug {
     /// The type of its elements.
     fn dtype(&self) -> DataType;
@@ -42,13 +42,13 @@ pub trait Rows: Send + Sync + fmt::Debug {
         self.rows(&(0..self.count()).collect::<Vec<_>>())
     }
 
-    /// Whether all samples are looked through before the work begins. Others are looked at as they are
-    /// used.
+    /// Whether all samples are checked before the work begins. If not, samples are checked when they
+    /// are used.
     fn is_scanned(&self) -> bool {
         true
     }
 
-    /// The first sample that holds a value that is NaN or infinite.
+    /// The first sample with a value that is NaN or infinite.
     ///
     /// # Errors
     /// As [`Rows::rows`].
@@ -61,8 +61,8 @@ pub trait Rows: Send + Sync + fmt::Debug {
     }
 }
 
-/// The first sample that holds an element which `look` finds, and what it says of it. `look` gets some
-/// samples at a time and tells the element's position among theirs.
+/// The first sample with an element that `look` finds, and the result of `look`. `look` gets several
+/// samples at a time, and returns the element's position among them.
 ///
 /// # Errors
 /// As [`Rows::rows`].
@@ -99,7 +99,7 @@ impl Rows for HostArray {
     }
 }
 
-/// Samples that are not in a file of the user's: one array per input, and perhaps one of labels.
+/// Samples in memory: one array per input, and perhaps one of labels.
 ///
 /// ```
 /// use ndarray::ArrayD;
@@ -119,7 +119,7 @@ pub struct Arrays {
 }
 
 impl Arrays {
-    /// Arrays under the names of the inputs that they are for; one called `labels` holds labels.
+    /// Arrays under the names of their inputs; one called `labels` holds labels.
     pub fn named<N: Into<String>>(arrays: impl IntoIterator<Item = (N, HostArray)>) -> Self {
         let shared =
             |(name, array): (N, HostArray)| (name.into(), Arc::new(array) as Arc<dyn Rows>);
@@ -204,7 +204,7 @@ impl Spooler {
     /// All batches as arrays.
     ///
     /// # Errors
-    /// [`ErrorKind::Calibration`] where there was none; [`ErrorKind::Io`] where a file cannot be written.
+    /// [`ErrorKind::Calibration`] without batches; [`ErrorKind::Io`] if a file cannot be written.
     pub fn finish(self) -> Result<Arrays> {
         if self.batches == 0 {
             return Err(Error::new(ErrorKind::Calibration, "the data has no batches")

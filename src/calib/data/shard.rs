@@ -1,7 +1,7 @@
 //! Parts of a data set for other processes.
 //!
-//! Samples in a file stay there: who works on a part opens the file and takes its rows of it. Samples in
-//! memory travel as they are stored.
+//! Samples in a file stay there: the other process opens the file and reads its rows. Samples in memory
+//! are sent as stored.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
 use crate::runtime::{HostArray, Port};
 
-/// Where a data set came from, and how it was read.
+/// The source of a data set, and the options of reading it.
 #[derive(Debug)]
 pub(super) struct Origin {
     place: Place,
@@ -23,43 +23,43 @@ pub(super) struct Origin {
     options: DataOptions,
 }
 
-/// Where samples are.
+/// The place of samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Place {
     /// In a file or folder.
     Path(PathBuf),
     /// In this process.
     Memory,
-    /// Nowhere: they are made up.
+    /// None: they are random numbers.
     Synthetic { len: usize, seed: u64 },
 }
 
 impl Place {
-    /// A file or folder, which others may know by its whole path only.
+    /// A file or folder, by its absolute path, since other processes may run in another folder.
     pub(super) fn of_path(path: &Path) -> Place {
         Place::Path(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
     }
 }
 
-/// A part of a data set, but for its numbers.
+/// The description of a part of a data set, without its samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ShardRecord {
     place: Place,
     ports: Vec<PortRecord>,
     options: DataOptions,
-    /// Element type and sizes of each array, where samples travel.
+    /// Element type and sizes of each array, if samples are sent.
     arrays: Vec<(i32, Vec<usize>)>,
 }
 
-/// A part of a data set as it travels.
+/// A part of a data set in the form in which it is sent.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ShardSamples {
     pub(crate) record: ShardRecord,
-    /// Numbers of the samples in their file, or the samples themselves.
+    /// Indices of the samples in their file, or the samples themselves.
     pub(crate) parts: Vec<Vec<u8>>,
 }
 
-/// An input as it travels.
+/// An input in the form in which it is sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct PortRecord {
     name: String,
@@ -99,7 +99,7 @@ impl From<PortRecord> for Port {
 }
 
 impl Dataset {
-    /// Remembers where the data set came from.
+    /// Records the source of the data set.
     pub(super) fn placed(mut self, place: Place, ports: &[Port], options: &DataOptions) -> Dataset {
         let (ports, options) = (ports.to_vec(), options.clone());
         self.origin = Some(Arc::new(Origin { place, ports, options }));
@@ -136,7 +136,7 @@ impl Dataset {
         Ok(ShardSamples { record, parts })
     }
 
-    /// The samples that another process gave with [`Dataset::shard`]; they have no labels.
+    /// The samples that another process has sent by [`Dataset::shard`]; they have no labels.
     ///
     /// # Errors
     /// As [`Dataset::open`]; [`ErrorKind::Format`] for damaged ones.

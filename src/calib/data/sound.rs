@@ -18,20 +18,20 @@ pub(super) struct Sounds {
     media: Arc<dyn Media>,
     /// Values of each sound.
     length: usize,
-    /// Values of a second.
+    /// Values per second.
     rate: u32,
-    /// Why they must be so many.
+    /// The source of the rate, for messages.
     rate_of: String,
     steps: SoundSteps,
 }
 
 impl Sounds {
-    /// Sounds for an input whose samples are of shape `wanted`. Rates are those of the preprocessing, or
-    /// of the first sound.
+    /// Sounds for an input with samples of shape `wanted`. The rate is that of the preprocessing, or of
+    /// the first sound.
     ///
     /// # Errors
-    /// [`ErrorKind::Calibration`] where the input takes no sounds, where its length is open, or where the
-    /// first sound cannot be read.
+    /// [`ErrorKind::Calibration`] if the input takes no sounds, if its length is open, or if the first
+    /// sound cannot be read.
     pub(super) fn new(
         media: Arc<dyn Media>,
         input: &str,
@@ -131,7 +131,7 @@ impl Sounds {
     }
 }
 
-/// Mean 0 and variance 1 over the first `counted` values; what follows is padding.
+/// Normalises to mean 0 and variance 1 over the first `counted` values; the others are padding.
 fn normalise(values: &mut [f32], counted: usize, padding: f32) {
     let (own, behind) = values.split_at_mut(counted.min(values.len()));
     let count = own.len().max(1) as f64;

@@ -12,10 +12,10 @@ use crate::error::{Error, ErrorKind, Result as Outcome};
 use crate::ir::DataType;
 use crate::runtime::HostArray;
 
-/// Bytes up to which an array is looked through before the work begins.
+/// Arrays of up to this many bytes are checked before the work begins.
 const SCANNED: u64 = 1 << 30;
 
-/// Types in which files hold numbers.
+/// Types of numbers in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Element {
     Bool,
@@ -34,7 +34,7 @@ pub(super) enum Element {
 }
 
 impl Element {
-    /// Bytes of one.
+    /// Bytes per element.
     pub(super) fn size(self) -> usize {
         match self {
             Element::Bool | Element::U8 | Element::I8 => 1,
@@ -162,7 +162,7 @@ impl Rows for Stored {
         };
         let sample = self.sample();
         let mut data = vec![0; rows.len() * sample];
-        // Neighbours in the file are read at once.
+        // Reads neighbouring samples at once.
         let mut done = 0;
         while let Some(first) = rows.get(done) {
             let after = rows.iter().skip(done).zip(*first..);

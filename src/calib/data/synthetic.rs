@@ -1,4 +1,4 @@
-//! Made-up samples for when there are none.
+//! Random samples, used without data.
 
 use std::f64::consts::TAU;
 
@@ -10,8 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::DataType;
 use crate::runtime::{HostArray, Port};
 
-/// Samples of one input, each drawn from its own stream of random numbers, so that a sample is the
-/// same in whichever batch it comes.
+/// Samples of one input. Each is drawn from its own stream of random numbers, so that it is the same in
+/// any batch.
 #[derive(Debug)]
 pub(super) struct Generator {
     seed: u64,
@@ -26,7 +26,7 @@ impl Generator {
     /// Samples of shape `sample` for the input number `index`.
     ///
     /// # Errors
-    /// [`ErrorKind::Calibration`] where the input's element type cannot be made up.
+    /// [`ErrorKind::Calibration`] if there are no random numbers of the input's element type.
     pub(super) fn new(
         port: &Port,
         index: usize,
@@ -51,8 +51,8 @@ impl Generator {
         Generator { below: rows.map_or(self.below, |rows| rows.max(1) as i64), ..self }
     }
 
-    /// The samples `rows`: floats from N(0, 1), integers that are rows of a table, or 0 or 1: masks take
-    /// nothing else.
+    /// The samples `rows`: floats from N(0, 1), integers that are rows of a table, else 0 or 1, which
+    /// masks need.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for element types that arrays cannot have.
@@ -60,7 +60,7 @@ impl Generator {
         let per_row: usize = self.sample.iter().product();
         let mut values = Vec::with_capacity(rows.len() * per_row);
         let floats = self.dtype.is_float();
-        // Bytes and flags hold no more.
+        // Limits of bytes and booleans.
         let below = match self.dtype {
             DataType::Bool => 2,
             DataType::U8 | DataType::I8 => self.below.min(128),

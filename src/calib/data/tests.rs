@@ -94,7 +94,7 @@ fn bytes_are_scaled_and_get_their_channel_axis_batch_by_batch() {
 fn unscaled_bytes_are_remarked_upon() {
     let data = Npz::new().with("image", &bytes(1)).open(&[image_port()], &DataOptions::default());
     let data = data.unwrap();
-    assert!(data.notes()[0].contains("'image' unscaled"), "{:?}", data.notes());
+    assert!(data.notes()[0].in_flags().contains("'image' unscaled"), "{:?}", data.notes());
     assert_eq!(only(data.batch(0..1).unwrap())[[0, 0, 1, 2]], 5.0);
 }
 
@@ -186,7 +186,7 @@ fn labels_may_be_columns_or_whole_floats_and_are_else_left_out() {
     ) -> Option<Vec<i64>> {
         let npz = Npz::new().with("image", &bytes(2)).with("label", &array);
         let data = npz.open(&[image_port()], &DataOptions::default()).unwrap();
-        let left_out = data.notes().iter().any(|note| note.contains("'label'"));
+        let left_out = data.notes().iter().any(|note| note.in_flags().contains("'label'"));
         assert_eq!(left_out, !data.has_labels());
         data.labels(0..2)
     }
@@ -306,7 +306,7 @@ fn made_up_samples_fill_the_inputs() {
     fails(made(&sized(&[("length", 5)])), "pass dim=image:1=N");
 
     let data = made(&sized(&[("length", 5), ("image:1", 3)])).unwrap();
-    assert!(data.notes()[0].contains("made up"), "{:?}", data.notes());
+    assert!(data.notes()[0].in_flags().contains("made up"), "{:?}", data.notes());
     let batch = data.batch(1..4).unwrap();
     assert_eq!((batch[0].1.shape(), batch[0].1.dtype()), (&[3, 5][..], DataType::I64));
     assert_eq!(batch[1].1.shape(), [3, 3, 2]);
@@ -329,7 +329,7 @@ fn folders_of_images_feed_pixels_and_labels() {
     let ports = [port("image", DataType::F32, &[3, 2, 3])];
     let data = Dataset::open(dir.path(), &ports, &options).unwrap();
     assert_eq!(data.labels(0..2), Some(vec![0, 1]));
-    assert!(data.notes()[0].contains("a, b"), "{:?}", data.notes());
+    assert!(data.notes()[0].in_flags().contains("a, b"), "{:?}", data.notes());
     let batch = only(data.batch(0..2).unwrap());
     assert_eq!(batch.shape(), [2, 3, 2, 3]);
     assert_eq!((batch[[0, 2, 1, 2]], batch[[1, 0, 0, 0]]), (1.0, 2.0));

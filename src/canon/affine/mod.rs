@@ -1,8 +1,8 @@
 //! Folds scales and shifts per channel into the layer before them.
 //!
-//! `BatchNormalization` in inference mode is `y = k·x + s` per channel, and so are additions of a
-//! bias and the remnants that converters leave of it. A layer without them has one weight and one
-//! bias to merge. Folding is exact up to rounding, which happens once, from `f64`.
+//! `BatchNormalization` in inference mode is `y = k·x + s` per channel, and so are additions of a bias
+//! and factors that converters leave. After folding, a layer has one weight and one bias to merge.
+//! Folding is exact up to rounding, which happens once, from `f64`.
 
 mod term;
 
@@ -53,7 +53,8 @@ fn fold(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
     None
 }
 
-/// A layer that takes a factor and a shift per output channel. A normalisation that stays, say before a layer, takes them in its own scale and shift.
+/// A layer that can take a factor and a shift per output channel. A remaining normalisation, for
+/// example before a layer, takes them in its own scale and shift.
 struct Foldable {
     node: NodeId,
     /// The node and input that hold the bias.
@@ -153,7 +154,7 @@ impl Foldable {
     }
 }
 
-/// Whether a `Gemm` has the form that every `Gemm` gets.
+/// Whether a `Gemm` is in canonical form.
 fn is_plain(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     let (a, b) = (node.int("transA", 0), node.int("transB", 0));

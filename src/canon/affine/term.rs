@@ -49,8 +49,8 @@ fn batch_norm(graph: &Graph, node: &Node, channels: usize) -> Option<Term> {
     Some(Term { scale, shift })
 }
 
-/// The elements of a constant that, broadcast against the data, has one element per channel or one
-/// for all, and does not widen the data.
+/// The elements of a constant with one element per channel, or one for all channels, if it does not
+/// widen the data by broadcasting.
 fn per_channel(tensor: &Tensor, layer: &Foldable) -> Option<Vec<f64>> {
     let Foldable { rank, channels, axis, .. } = *layer;
     let missing = rank.checked_sub(tensor.dims.len())?;

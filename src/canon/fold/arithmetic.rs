@@ -1,7 +1,7 @@
 //! Operators that compute element by element.
 //!
-//! Floats are computed in `f64` and rounded once, which for sums, products, quotients and square
-//! roots of `f32` gives the very bits of `f32` arithmetic. Integers that overflow are not folded.
+//! Floats are computed in `f64` and rounded once. For sums, products, quotients and square roots of
+//! `f32`, this gives the same bits as `f32` arithmetic. Integers that overflow are not folded.
 
 use ndarray::{ArrayD, IxDyn};
 
@@ -83,7 +83,7 @@ fn checked(a: &ArrayD<i64>, f: impl Fn(i64) -> Option<i64>) -> Option<ArrayD<i64
     ArrayD::from_shape_vec(a.raw_dim(), values?).ok()
 }
 
-/// Both operands at their common shape.
+/// Both operands, broadcast to their common shape.
 fn aligned<A: Clone, B: Clone>(a: &ArrayD<A>, b: &ArrayD<B>) -> Option<(ArrayD<A>, ArrayD<B>)> {
     let dims = broadcast_dims(a.shape(), b.shape())?;
     let largest = a.len().max(b.len()).max(LARGEST_GROWN);

@@ -1,21 +1,21 @@
-//! How much is folded.
+//! The budget of constant folding.
 
 use crate::ir::{Graph, Tensor};
 
-/// Bytes by which all results together may exceed their operands: enough for initial states and
-/// light-weight test models, but not for giant tables of zeros.
+/// Limit of bytes by which all results together may exceed their operands: enough for initial states
+/// and for test models without stored weights, but not for giant tables of zeros.
 const GROWTH: u64 = 1 << 28;
 
-/// The same for models whose constants take a gigabyte already.
+/// The same limit for large models.
 const GROWTH_OF_LARGE: u64 = 1 << 24;
 
-/// Constants of this many bytes make a model a large one.
+/// A model counts as large if its constants have this many bytes.
 const LARGE: u64 = 1 << 30;
 
-/// The number of times that all constants may be read and written.
+/// Limit of reads and writes of all constants.
 const REWRITES: u64 = 64;
 
-/// What may still be computed of one model.
+/// The remaining budget of one model.
 pub(in crate::canon) struct Budget {
     growth: u64,
     work: u64,

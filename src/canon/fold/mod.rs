@@ -1,8 +1,8 @@
-//! Nodes whose inputs are all constant are computed here and now.
+//! Computes nodes whose inputs are all constant.
 //!
 //! Exporters leave transposes of weights, normalised weights and arithmetic on constants to the
-//! runtime; a layer is a layer only if its weight is stored. Weights of few bits are remembered as such, and
-//! written as such again where a merge leaves them as they are.
+//! runtime. A node is a layer only if its weight is stored. The quantisation of weights is recorded,
+//! and the file gets integers again if a merge does not change them.
 
 mod arithmetic;
 mod budget;
@@ -17,10 +17,10 @@ use crate::ops::{self, NodeView};
 pub(super) use self::budget::Budget;
 use super::rewire;
 
-/// Constants that are larger than everything they are made from are stored up to this many elements.
+/// Limit of elements of a constant that is larger than all its operands.
 const LARGEST_GROWN: usize = 1 << 24;
 
-/// Runs the pass. Nodes that the budget does not allow for stay nodes.
+/// Runs the pass. Nodes beyond the budget stay.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
@@ -41,7 +41,7 @@ pub(super) fn run(model: &mut Model, budget: &mut Budget) -> Result<bool> {
     Ok(modified)
 }
 
-/// Makes floats of all constants that are stored in few bits. They are written in few bits again.
+/// Dequantises all constants. Their quantisation is recorded, so that the file gets integers again.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
@@ -60,8 +60,7 @@ pub fn dequantise(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-/// What a node with one output returns, if all it reads is constant and it is among the operators
-/// that are known here.
+/// The result of a node with one output, if all its inputs are constant and its operator can be folded.
 fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<Tensor> {
     let node = graph.node(id);
     if !node.domain.is_empty() || node.outputs.len() != 1 || node.subgraphs().next().is_some() {
@@ -79,7 +78,7 @@ fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<Tensor> {
         .or_else(|| arithmetic::value(node, &inputs))
 }
 
-/// Bytes of what a node returns, where inference can tell; else as many as it reads.
+/// Bytes of a node's result, if inference knows its size; else those of its inputs.
 fn size(graph: &Graph, id: NodeId, inputs: &[&Tensor]) -> u64 {
     let inferred = || {
         let ty = ops::infer(&NodeView::new(graph, id, &[])).into_iter().next()??;

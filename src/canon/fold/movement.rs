@@ -9,7 +9,7 @@ use crate::ops::{self, NodeView, normal_axis, picked, slices};
 enum Movement {
     Reshape(Vec<usize>),
     Transpose(Vec<usize>),
-    /// Axis and indices of the first input, and the shape that the indices had.
+    /// Axis and indices of the first input, and the shape of the indices.
     Gather(usize, Vec<usize>, Vec<usize>),
     /// Axis and indices, one axis after the other.
     Pick(Vec<(usize, Vec<usize>)>),
@@ -38,7 +38,7 @@ pub(super) fn value(
     }
 }
 
-/// One element, over and over.
+/// A tensor of equal elements.
 fn filled(node: &Node, shape: &Tensor, largest: usize) -> Option<Tensor> {
     let dims: Option<Vec<usize>> =
         shape.to_i64()?.iter().map(|d| usize::try_from(*d).ok()).collect();
@@ -90,7 +90,7 @@ fn movement(graph: &Graph, id: NodeId, inputs: &[&Tensor], largest: usize) -> Op
     })
 }
 
-/// The output shape as inference sees it.
+/// The inferred output shape.
 fn fixed_shape(view: &NodeView<'_>) -> Option<Vec<usize>> {
     let ty = ops::infer(view).into_iter().next()??;
     ty.shape?.iter().map(Dim::known).collect()

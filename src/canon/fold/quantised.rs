@@ -1,11 +1,11 @@
-//! Constants behind `DequantizeLinear`.
+//! Folds `DequantizeLinear` of constants.
 
 use crate::ir::{Codes, Graph, NodeId, Tensor};
 use crate::ops::normal_axis;
 
 use super::Budget;
 
-/// The constant that a `DequantizeLinear` of constants returns, and how it was stored.
+/// The result of a `DequantizeLinear` of constants, and its quantisation.
 pub(super) fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(Tensor, Codes)> {
     let node = graph.node(id);
     if !node.is("DequantizeLinear") {
@@ -17,12 +17,20 @@ pub(super) fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(T
         Some(value) => Some(graph.initializer(value)?.clone()),
         None => None,
     };
-    let rank = stored.dims.len();
     let is_uniform = scale.len() == 1;
-    let axis = if is_uniform { 0 } else { normal_axis(node.int("axis", 1), rank)? };
-    let flat = |tensor: &Tensor| tensor.dims.len() <= 1 && tensor.dims.len() <= rank;
-    // Blocks of several indices have a scale each, by an attribute that other versions ignore.
-    if !flat(scale) || node.int("block_size", 0) != 0 || !zero.as_ref().is_none_or(flat) {
+    let axis = match is_uniform {
+        true => 0,
+        false => normal_axis(node.int("axis", 1), stored.dims.len())?,
+    };
+    let is_flat = |tensor: &Tensor| tensor.dims.len() <= stored.dims.len().min(1);
+    let fits = match node.int("block_size", 0) {
+        0 => is_flat(scale) && zero.as_ref().is_none_or(is_flat),
+        size => {
+            is_blocked(stored, scale, axis, size)
+                && zero.as_ref().is_none_or(|z| z.dims == scale.dims)
+        }
+    };
+    if !fits {
         return None;
     }
     let bytes = (stored.len() as u64).checked_mul(scale.dtype.size()? as u64)?;
@@ -31,4 +39,16 @@ pub(super) fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(T
     }
     let codes = Codes { dtype: stored.dtype, axis, scale: scale.clone(), zero };
     Some((codes.decode(stored)?, codes))
+}
+
+/// Whether there is a scale for each block of `size` indices along `axis`, and all blocks are whole.
+fn is_blocked(stored: &Tensor, scale: &Tensor, axis: usize, size: i64) -> bool {
+    let Ok(size) = usize::try_from(size) else { return false };
+    let mut pairs = stored.dims.iter().zip(&scale.dims).enumerate();
+    stored.dims.len() == scale.dims.len()
+        && scale.len() > 1
+        && pairs.all(|(place, (all, blocks))| match place == axis {
+            true => blocks.checked_mul(size) == Some(*all),
+            false => all == blocks,
+        })
 }

@@ -1,4 +1,4 @@
-//! Reductions over given axes, as in the norm of a weight.
+//! Folds reductions over given axes, such as in the norm of a weight.
 
 use ndarray::{ArrayD, Axis};
 

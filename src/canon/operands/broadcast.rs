@@ -4,7 +4,7 @@ use crate::ops::normal_axis;
 
 use super::Operands;
 
-/// Operands of equal standing.
+/// Each operand may be broadcast to the other.
 pub(super) fn both_ways(operands: &Operands<'_>) -> Option<String> {
     let count = operands.0.node.inputs.len();
     let constants = (0..count).filter_map(|slot| Some((slot, operands.constant(slot)?)));
@@ -19,7 +19,7 @@ pub(super) fn one_way(operands: &Operands<'_>) -> Option<String> {
     clash(operands, &operands.constant(1)?, 0, true)
 }
 
-/// Scale and shift have the shape of what is normalised.
+/// Scale and shift have the shape of the normalised axes.
 pub(super) fn layer_norm(operands: &Operands<'_>) -> Option<String> {
     let rank = operands.rank(0)?;
     let axis = operands.int("axis", -1);
@@ -35,7 +35,7 @@ pub(super) fn layer_norm(operands: &Operands<'_>) -> Option<String> {
     })
 }
 
-/// The operand takes a shape that is given.
+/// The operand is broadcast to a given shape.
 pub(super) fn expand(operands: &Operands<'_>) -> Option<String> {
     let target = operands.ints(1)?;
     let Some(target) = target.iter().map(|n| usize::try_from(*n).ok()).collect::<Option<Vec<_>>>()

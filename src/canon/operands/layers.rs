@@ -129,7 +129,7 @@ fn recurrent(operands: &Operands<'_>, gates: usize) -> Option<String> {
     let twice = rows.and_then(|rows| rows.checked_mul(2));
     let peepholes = units.and_then(|units| units.checked_mul(3));
     let state = [directions, None, units];
-    // With the batch first the states are the other way round.
+    // With the batch first, states have their axes in another order.
     let states = operands.int("layout", 0) == 0;
     let cell = gates == 4;
     let wrong =

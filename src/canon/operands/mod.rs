@@ -1,8 +1,8 @@
 //! Checks constants against the operators that read them.
 //!
-//! A bias that is too short or a permutation of too many axes makes a model that no runtime can run.
-//! They are found here, once for all operators, so that everything behind may rely on them. Computed
-//! values are not compared with each other: files carry stale shapes.
+//! No runtime can run a model with a bias that is too short, or a permutation of too many axes. Such
+//! faults are found here, once for all operators, so that later code may rely on constants. Computed
+//! values are not compared with each other, because files carry stale shapes.
 
 mod broadcast;
 mod layers;
@@ -16,7 +16,7 @@ use crate::ops::{NodeView, REDUCTIONS};
 /// A fault of a node, as a clause that follows its operator; `None` if there is none.
 type Check = fn(&Operands<'_>) -> Option<String>;
 
-/// For each operator, the least and largest number of inputs, and the check of its inputs.
+/// For each operator, the smallest and largest number of inputs, and the check of its inputs.
 #[rustfmt::skip]
 const CHECKS: &[(&[&str], (usize, usize), Check)] = &[
     (&["Conv"], (2, 3), layers::conv),
@@ -62,7 +62,7 @@ const CHECKS: &[(&[&str], (usize, usize), Check)] = &[
 /// Checks that the constants of a node fit its operator, in the form of operator set 13 and later.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] naming the node and what does not fit.
+/// [`ErrorKind::Format`] naming the node and the fault.
 pub(super) fn check(graph: &Graph, id: NodeId) -> Result<()> {
     let node = graph.node(id);
     if !node.domain.is_empty() {
@@ -101,7 +101,7 @@ fn bounds(operands: &Operands<'_>) -> Option<String> {
     [1, 2].iter().find(|slot| !single(slot)).map(|_| "has bounds that are not single".to_owned())
 }
 
-/// A node with the shapes of what it reads.
+/// A node with the shapes of its inputs.
 struct Operands<'a>(NodeView<'a>);
 
 impl Operands<'_> {

@@ -107,7 +107,7 @@ pub(super) fn squeeze(operands: &Operands<'_>) -> Option<String> {
             let extent = normal_axis(**axis, rank).and_then(|axis| operands.extent(0, axis));
             extent.is_some_and(|n| n != 1)
         };
-        // Only shapes of constants are certain.
+        // Checks constants only: other shapes may be stale.
         operands.constant(0)?;
         axes.iter()
             .find(wide)
@@ -153,7 +153,7 @@ pub(super) fn reduced(operands: &Operands<'_>) -> Option<String> {
 
 pub(super) fn on_axis(operands: &Operands<'_>) -> Option<String> {
     let (rank, axis) = (operands.rank(0)?, operands.int("axis", -1));
-    // A scalar is its own only element.
+    // Any axis is valid for a scalar.
     (rank > 0 && normal_axis(axis, rank).is_none()).then(|| no_axis(axis, rank))
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::ir::builder::GraphBuilder;
 use crate::ir::{Attribute, Tensor, ValueId};
 
-/// What is wrong with a node whose first input has shape `data`, if anything.
+/// The fault of a node whose first input has shape `data`, if any.
 fn fault<const N: usize>(
     op: &str,
     data: &str,

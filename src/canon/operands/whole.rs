@@ -1,11 +1,11 @@
-//! Inputs that hold whole numbers by the standard: sizes, axes and positions.
+//! Inputs that must be integers by the standard: sizes, axes and positions.
 
 use crate::ir::DataType;
 use crate::ops::REDUCTIONS;
 
 use super::Operands;
 
-/// Per operator, the inputs that hold whole numbers.
+/// Per operator, the inputs that must be integers.
 const WHOLE: &[(&[&str], &[usize])] = &[
     (&["ConstantOfShape"], &[0]),
     (
@@ -32,7 +32,7 @@ const WHOLE: &[(&[&str], &[usize])] = &[
     (&["Slice"], &[1, 2, 3, 4]),
 ];
 
-/// The first input of another type than a node asks for.
+/// The fault of the first input that is not of such a type.
 pub(super) fn other_type(operands: &Operands<'_>) -> Option<String> {
     let op = operands.0.node.op.as_str();
     let (_, slots) = WHOLE.iter().find(|(ops, _)| ops.contains(&op))?;

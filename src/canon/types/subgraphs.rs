@@ -1,8 +1,14 @@
-//! Types inside sub-graphs: of what they capture, of what a loop carries, and of all that follows.
+//! Types inside sub-graphs: of captured values, of values that a loop carries, and of all computed values.
+//!
+//! A value that a loop carries keeps its shape, unless a step may return another one: then its shape is open.
 
 use crate::error::Result;
-use crate::ir::{Attribute, DataType, Dim, Graph, NodeId, TensorType, ValueKind};
+use crate::ir::{Attribute, DataType, Dim, Graph, Node, NodeId, TensorType, ValueKind};
 use crate::ops::normal_axis;
+
+/// Largest nesting depth at which the shapes of loop-carried values are inferred: each level repeats the
+/// inference of those inside it.
+const DEEPEST: usize = 4;
 
 /// Infers the types of all values in the sub-graphs of a node.
 ///
@@ -12,22 +18,64 @@ pub(super) fn infer(graph: &mut Graph, id: NodeId) -> Result<()> {
     if graph.node(id).subgraphs().next().is_none() {
         return Ok(());
     }
-    let fed = fed(graph, id);
-    let mut attributes = graph.node(id).attributes.clone();
-    for attribute in attributes.values_mut() {
-        let Attribute::Graph(sub) = attribute else { continue };
-        capture(sub, graph);
-        for (input, ty) in sub.inputs.clone().into_iter().zip(&fed) {
-            let declared = sub.value(input).ty.clone();
-            sub.set_type(input, super::refined(ty.clone(), declared));
-        }
-        super::infer(sub)?;
+    let mut fed = fed(graph, id);
+    let is_loop = graph.node(id).is("Loop");
+    if is_loop && depth(graph.node(id)) > DEEPEST {
+        fed.iter_mut().skip(FIRST_STATE).for_each(forget);
     }
-    graph.edit_node(id, |node| node.attributes = attributes);
-    Ok(())
+    loop {
+        let mut attributes = graph.node(id).attributes.clone();
+        let mut kept = true;
+        for attribute in attributes.values_mut() {
+            let Attribute::Graph(sub) = attribute else { continue };
+            capture(sub, graph);
+            for (input, ty) in sub.inputs.clone().into_iter().zip(&fed) {
+                let declared = sub.value(input).ty.clone();
+                sub.set_type(input, super::refined(ty.clone(), declared));
+            }
+            super::infer(sub)?;
+            kept &= !is_loop || keeps(&mut fed, sub);
+        }
+        if kept {
+            graph.edit_node(id, |node| node.attributes = attributes);
+            return Ok(());
+        }
+    }
 }
 
-/// Captured values have the types that they have outside.
+/// The first input of a loop's body that is carried, after the count and the condition.
+const FIRST_STATE: usize = 2;
+
+/// Whether a step of a loop returns the shapes that it was fed. Forgets all other shapes.
+fn keeps(fed: &mut [Option<TensorType>], body: &Graph) -> bool {
+    let mut kept = true;
+    for (state, output) in fed.iter_mut().skip(FIRST_STATE).zip(body.outputs.iter().skip(1)) {
+        let Some(shape) = state.as_ref().and_then(|ty| ty.shape.as_ref()) else { continue };
+        let returned = super::shape(body, *output);
+        let same = |returned: Vec<Dim>| {
+            returned.len() == shape.len() && returned.iter().zip(shape).all(|(a, b)| a.is_surely(b))
+        };
+        if !returned.is_some_and(same) {
+            forget(state);
+            kept = false;
+        }
+    }
+    kept
+}
+
+fn forget(ty: &mut Option<TensorType>) {
+    if let Some(ty) = ty {
+        ty.shape = None;
+    }
+}
+
+/// The nesting depth of the sub-graphs of a node.
+fn depth(node: &Node) -> usize {
+    let inner = |sub: &Graph| sub.nodes().map(|(_, node)| depth(node)).max().unwrap_or(0);
+    node.subgraphs().map(|sub| 1 + inner(sub)).max().unwrap_or(0)
+}
+
+/// Gives captured values their outer types.
 fn capture(sub: &mut Graph, outer: &Graph) {
     let captured: Vec<_> = sub
         .values()
@@ -41,16 +89,14 @@ fn capture(sub: &mut Graph, outer: &Graph) {
     }
 }
 
-/// Types of the inputs of a node's sub-graphs, as far as the node tells them.
+/// Types of the inputs of a node's sub-graphs, as far as they follow from the node.
 fn fed(graph: &Graph, id: NodeId) -> Vec<Option<TensorType>> {
     let node = graph.node(id);
     let ty = |index: usize| super::of(graph, node.input(index)?);
     match node.op.as_str() {
         "Loop" if node.domain.is_empty() => {
             let scalar = |dtype| Some(TensorType { dtype, shape: Some(Vec::new()) });
-            // The first step sees the shape that goes in, later ones that which comes out.
-            let carried =
-                (2..node.inputs.len()).map(|i| ty(i).map(|ty| TensorType { shape: None, ..ty }));
+            let carried = (FIRST_STATE..node.inputs.len()).map(ty);
             [scalar(DataType::I64), scalar(DataType::Bool)].into_iter().chain(carried).collect()
         }
         "Scan" if node.domain.is_empty() => {

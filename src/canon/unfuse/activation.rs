@@ -1,4 +1,4 @@
-//! Activations: those that layers are fused with, and approximations of GELU.
+//! Activations that are fused into layers, and approximations of GELU.
 
 use std::collections::BTreeMap;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
@@ -7,7 +7,7 @@ use crate::ir::{Attribute, ValueId};
 
 use super::Site;
 
-/// The activation that a convolution is fused with, with its parameters in order.
+/// The activation that is fused into a convolution, with its parameters in order.
 pub(super) fn of_convolution(site: &mut Site<'_>, x: ValueId) -> Option<ValueId> {
     let name = site.node().str("activation").unwrap_or_default().to_owned();
     let parameters = match site.node().attributes.get("activation_params") {
@@ -33,7 +33,7 @@ pub(super) fn of_convolution(site: &mut Site<'_>, x: ValueId) -> Option<ValueId>
     }
 }
 
-/// The activation that a `Gemm` is fused with: its attributes follow `activation_`.
+/// The activation that is fused into a `Gemm`; its attributes have the prefix `activation_`.
 pub(super) fn of_gemm(site: &mut Site<'_>, x: ValueId) -> Option<ValueId> {
     const KNOWN: [&str; 9] = [
         "Elu",
@@ -99,7 +99,7 @@ fn half(site: &mut Site<'_>, x: ValueId, y: ValueId) -> Option<ValueId> {
     site.scaled(product, 0.5)
 }
 
-/// Φ approximated by tanh, perhaps behind a bias.
+/// Φ approximated by tanh, perhaps after a bias.
 pub(super) fn fast_gelu(site: &mut Site<'_>) -> Option<ValueId> {
     let data = site.input(0)?;
     let x = match site.input(1) {

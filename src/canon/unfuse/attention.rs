@@ -4,12 +4,12 @@ use crate::ir::{Attribute, DataType, Tensor, ValueId};
 
 use super::{Site, types};
 
-/// What products of queries and keys are added to, and scaled by.
+/// Scale, mask and bias of the products of queries and keys.
 struct Scores {
     heads: usize,
-    /// 0 for the root of the depth's inverse.
+    /// The scale; 0 means 1/√depth.
     scale: f32,
-    /// One number per token that is attended to, 0 where it does not count.
+    /// One number per attended token; 0 hides the token.
     mask: Option<ValueId>,
     lowest: f32,
     bias: Option<ValueId>,
@@ -20,7 +20,7 @@ impl Scores {
         let heads =
             usize::try_from(site.node().int("num_heads", 0)).ok().filter(|heads| *heads > 0)?;
         let mask = site.input(mask);
-        // Masks of other ranks hold lengths, or one row for each query.
+        // Masks of other ranks hold lengths, or one row per query.
         let is_row = |mask| types::shape(site.graph, mask).is_some_and(|shape| shape.len() == 2);
         let fits = mask.is_none_or(is_row) && site.node().int("unidirectional", 0) == 0;
         let fits = fits && site.has_one_output();
@@ -34,7 +34,7 @@ impl Scores {
     }
 }
 
-/// Input, one weight and bias for queries, keys and values, mask, past, bias of the scores.
+/// Inputs: data, common weight and bias for queries, keys and values, mask, past, bias of the scores.
 pub(super) fn attention(site: &mut Site<'_>) -> Option<ValueId> {
     let scores = Scores::of(site, [3, 5])?;
     let plain =
@@ -55,7 +55,7 @@ pub(super) fn attention(site: &mut Site<'_>) -> Option<ValueId> {
     attended(site, all, width, &scores)
 }
 
-/// Queries, keys, values, a bias for all of them, mask, bias of the scores, past.
+/// Inputs: queries, keys, values, common bias, mask, bias of the scores, past.
 pub(super) fn multi_head(site: &mut Site<'_>) -> Option<ValueId> {
     let scores = Scores::of(site, [4, 5])?;
     let plain = (6..10).all(|slot| site.input(slot).is_none());
@@ -76,7 +76,7 @@ pub(super) fn multi_head(site: &mut Site<'_>) -> Option<ValueId> {
     attended(site, all, width, &scores)
 }
 
-/// Values mixed by the softmax of the products of queries and keys.
+/// The values, weighted by the softmax of the products of queries and keys.
 fn attended(
     site: &mut Site<'_>,
     all: [ValueId; 3],
@@ -120,7 +120,7 @@ pub(super) fn ints(site: &mut Site<'_>, values: &[i64]) -> ValueId {
     site.graph.add_initializer(&name, Tensor::from_i64(vec![values.len()], values))
 }
 
-/// The sum with what is there.
+/// The sum with another value, if there is one.
 pub(super) fn added(site: &mut Site<'_>, value: ValueId, other: Option<ValueId>) -> ValueId {
     other.map_or(value, |other| site.op("Add", &[value, other]))
 }

@@ -4,8 +4,8 @@ use crate::ir::{Tensor, ValueId};
 
 use super::{Site, normalisation};
 
-/// Numbers of tokens and segments, tables of tokens, positions and segments, scale, shift, mask, and numbers
-/// of positions.
+/// Inputs: ids of tokens and segments, tables of tokens, positions and segments, scale, shift, mask, and
+/// positions.
 pub(super) fn normalised(site: &mut Site<'_>) -> Option<ValueId> {
     let is_masked = site.input(7).is_some();
     if is_masked || !site.only_first_is_read() {

@@ -1,10 +1,10 @@
-//! Layers that were fused with what follows them.
+//! Layers fused with the nodes that follow them.
 
 use crate::ir::{Attribute, ValueId};
 
 use super::{Site, activation, types};
 
-/// A convolution, perhaps with a fourth input that is added, and an activation.
+/// A convolution with an activation, and perhaps a fourth input that is added before it.
 pub(super) fn convolution(site: &mut Site<'_>) -> Option<ValueId> {
     let inputs: Vec<_> = site.node().inputs.iter().take(3).copied().collect();
     let addend = site.input(3);
@@ -25,7 +25,7 @@ pub(super) fn gemm(site: &mut Site<'_>) -> Option<ValueId> {
     activation::of_gemm(site, y)
 }
 
-/// A product of transposed factors and a number.
+/// A product of factors, which may be transposed, and a number.
 pub(super) fn product(site: &mut Site<'_>) -> Option<ValueId> {
     if ["transBatchA", "transBatchB"].iter().any(|name| site.node().int(name, 0) != 0) {
         return None;
@@ -37,7 +37,7 @@ pub(super) fn product(site: &mut Site<'_>) -> Option<ValueId> {
     if alpha == 1.0 { Some(y) } else { site.scaled(y, alpha) }
 }
 
-/// A factor, with its last two axes exchanged if asked; vectors stay as they are.
+/// A factor, with its last two axes swapped if requested; vectors stay the same.
 fn operand(site: &mut Site<'_>, index: usize, flag: &str) -> Option<ValueId> {
     let value = site.input(index)?;
     if site.node().int(flag, 0) == 0 {

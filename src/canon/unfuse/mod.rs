@@ -1,8 +1,7 @@
-//! Operators that ONNX Runtime puts in the place of others become the standard ones they stand for.
+//! Replaces fused operators of ONNX Runtime by the standard operators that they represent.
 //!
-//! A model that was saved after optimisation, or quantised to operators, has its weights where no rule
-//! of the standard operators looks for them. What is left alone: operators that also reorder their
-//! weights for a processor.
+//! In a model that was saved after optimisation or quantisation, weights belong to operators without a
+//! rule. Operators that also reorder their weights for a processor stay.
 
 mod activation;
 mod attention;
@@ -24,13 +23,13 @@ use crate::ir::{
 
 use super::{CanonOptions, rewire, types};
 
-/// The operator set of what is added by ONNX Runtime.
+/// The domain of ONNX Runtime's own operators.
 const RUNTIME: &str = "com.microsoft";
 
-/// Adds the nodes that an operator stands for and returns their result; `None` leaves it alone.
+/// Adds the nodes that an operator represents, and returns their result; `None` keeps the operator.
 type Rule = fn(&mut Site<'_>) -> Option<ValueId>;
 
-/// Operators with their domain and what takes their place.
+/// Operators with their domain and their rule.
 const RULES: &[(&str, &str, Rule)] = &[
     (RUNTIME, "FusedConv", layer::convolution),
     (RUNTIME, "FusedGemm", layer::gemm),
@@ -83,7 +82,7 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
         }
     }
     if !modified && graph.nodes().count() != before {
-        // A rule that found out late that it does not apply.
+        // Removes nodes of rules that failed after adding some.
         rewire::prune(graph);
     }
     if !graph.nodes().any(|(_, node)| node.domain == RUNTIME) {
@@ -101,20 +100,20 @@ fn replace(graph: &mut Graph, readers: &Consumers, id: NodeId, opset: i64, rule:
     };
     let output = site.output;
     if let Some(former) = graph.producer(output) {
-        // Not removed: it may be behind this one, in the order that is being followed.
+        // Not removed, since the walk may still visit it.
         graph.edit_node(former, |node| node.outputs.clear());
     }
     graph.edit_node(last, |node| node.outputs = vec![Some(output)]);
     true
 }
 
-/// One node that is replaced.
+/// A node to be replaced.
 struct Site<'a> {
     graph: &'a mut Graph,
     /// Of the graph before the pass.
     readers: &'a Consumers,
     id: NodeId,
-    /// The value that the result replaces: the node's, or one behind it.
+    /// The value that the result replaces: the node's output, or that of a later node.
     output: ValueId,
     opset: i64,
     name: String,
@@ -138,7 +137,7 @@ impl Site<'_> {
         self.node().outputs.iter().skip(1).all(Option::is_none)
     }
 
-    /// Whether nothing reads any output but the first.
+    /// Whether only the first output has consumers.
     fn only_first_is_read(&self) -> bool {
         let is_read = |value: &ValueId| {
             let readers = self.readers.get(value.index());

@@ -1,4 +1,4 @@
-//! Layer normalisation behind a sum, and in operator sets that do not have it.
+//! Layer normalisation of sums, and layer normalisation in operator sets without it.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(super) fn of_sum(site: &mut Site<'_>) -> Option<ValueId> {
         return None;
     }
     let mut data = site.input(0)?;
-    // The bias is that of the layer before, as a rule.
+    // The bias usually belongs to the previous layer.
     if let Some(bias) = site.input(4) {
         data = site.op("Add", &[data, bias]);
     }
@@ -33,7 +33,7 @@ pub(super) fn of_sum(site: &mut Site<'_>) -> Option<ValueId> {
     normalised(site, sum, scale, shift, epsilon)
 }
 
-/// As [`of_sum`], by the root of the mean square alone.
+/// As [`of_sum`], with RMS normalisation.
 pub(super) fn simplified_sum(site: &mut Site<'_>) -> Option<ValueId> {
     if site.node().outputs.iter().skip(1).any(Option::is_some) {
         return None;
@@ -46,7 +46,7 @@ pub(super) fn simplified_sum(site: &mut Site<'_>) -> Option<ValueId> {
     by_root(site, sum, scale, epsilon)
 }
 
-/// Normalisation by the root of the mean square over the last axis.
+/// RMS normalisation over the last axis.
 pub(super) fn simplified(site: &mut Site<'_>) -> Option<ValueId> {
     let (data, scale) = (site.input(0)?, site.input(1)?);
     let last = types::shape(site.graph, data).map(|shape| shape.len() as i64 - 1);

@@ -1,5 +1,5 @@
-//! Operators on numbers of few bits become those on floats, between `DequantizeLinear` and
-//! `QuantizeLinear`. Constants among them are folded, so weights are floats again.
+//! Replaces quantised operators by float operators between `DequantizeLinear` and `QuantizeLinear`.
+//! Constants are folded later, so weights are floats again.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::ir::{Attribute, Tensor, ValueId};
 
 use super::Site;
 
-/// `QLinearConv`: data, weight and result, each with scale and zero point, and a bias.
+/// `QLinearConv`. Inputs: data, weight and result, each with scale and zero point, and a bias.
 pub(super) fn convolution(site: &mut Site<'_>) -> Option<ValueId> {
     let bias = bias(site, 8, 1.0)?;
     let x = dequantised(site, 0, 0)?;
@@ -30,7 +30,7 @@ pub(super) fn product(site: &mut Site<'_>) -> Option<ValueId> {
     quantised(site, y, 6)
 }
 
-/// `QGemm`, whose result is a float where it has no scale.
+/// `QGemm`; its result is a float if it has no scale.
 pub(super) fn gemm(site: &mut Site<'_>) -> Option<ValueId> {
     let alpha = site.node().float("alpha", 1.0);
     let columns = 1 - site.node().int("transB", 0).clamp(0, 1);
@@ -73,7 +73,7 @@ pub(super) fn softmax(site: &mut Site<'_>) -> Option<ValueId> {
     quantised(site, y, 3)
 }
 
-/// `QLinearConcat`: scale and zero point of the result, then the operands with theirs.
+/// `QLinearConcat`. Inputs: scale and zero point of the result, then each operand with its own.
 pub(super) fn concat(site: &mut Site<'_>) -> Option<ValueId> {
     let operands: Vec<usize> = (2..site.node().inputs.len()).step_by(3).collect();
     let parts: Option<Vec<_>> =
@@ -83,8 +83,8 @@ pub(super) fn concat(site: &mut Site<'_>) -> Option<ValueId> {
     quantised(site, y, 0)
 }
 
-/// A product of dynamically quantised data with a constant weight: the integers, converted to floats,
-/// are multiplied by the product of both scales. What is behind that is the product of floats.
+/// A product of dynamically quantised data with a constant weight. The model converts the integers to
+/// floats and multiplies them by the product of both scales. The result replaces all these nodes.
 pub(super) fn dynamic(site: &mut Site<'_>) -> Option<ValueId> {
     let (data, zero) = (site.input(0)?, site.input(2)?);
     let source = site.graph.node(site.graph.producer(data)?);
@@ -110,7 +110,8 @@ pub(super) fn dynamic(site: &mut Site<'_>) -> Option<ValueId> {
     Some(site.add(if is_conv { "Conv" } else { "MatMul" }, &[Some(x), Some(weight)], attributes))
 }
 
-/// The product of the node's result, as floats, with the scales of data and weight; and the latter.
+/// The product of the node's result, as floats, with the scales of data and weight, and the scale of
+/// the weight.
 fn behind(site: &Site<'_>, scale: ValueId) -> Option<(ValueId, Tensor)> {
     let graph = &*site.graph;
     let reader = |value: ValueId| rewire::only_reader(graph, site.readers, value);
@@ -136,7 +137,7 @@ fn numbers(tensor: &Tensor, channels: usize) -> Option<Tensor> {
     Some(Tensor { dims, ..tensor.clone() })
 }
 
-/// The operator of floats that a `QLinear…` stands for.
+/// The float operator of a `QLinear…` operator.
 fn standard(site: &Site<'_>) -> Option<String> {
     site.node().op.strip_prefix("QLinear").map(str::to_owned)
 }
@@ -148,13 +149,14 @@ fn dequantised(site: &mut Site<'_>, index: usize, axis: i64) -> Option<ValueId> 
     Some(site.add("DequantizeLinear", &inputs, along))
 }
 
-/// The result with the scale at `index` and the zero point behind it.
+/// Quantises the result with the scale at input `index` and the zero point at the next input.
 fn quantised(site: &mut Site<'_>, value: ValueId, index: usize) -> Option<ValueId> {
     let inputs = [Some(value), Some(site.input(index)?), site.input(index + 1)];
     Some(site.add("QuantizeLinear", &inputs, BTreeMap::new()))
 }
 
-/// The bias at `index`, whose scale is the product of those of data and weight; `Some(None)` without.
+/// The bias at input `index`; its scale is the product of those of data and weight. `Some(None)`
+/// without a bias.
 fn bias(site: &mut Site<'_>, index: usize, factor: f64) -> Option<Option<ValueId>> {
     let Some(bias) = site.input(index) else { return Some(None) };
     let (data, weight) = (site.constant(1)?, site.constant(4)?);

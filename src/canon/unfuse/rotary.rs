@@ -11,19 +11,19 @@ use super::{Site, types};
 pub(super) struct Angles {
     cos: ValueId,
     sin: ValueId,
-    /// Angles of each token.
+    /// Number of angles per token.
     count: Option<usize>,
 }
 
 impl Angles {
-    /// Rows of tables.
+    /// Picks rows of tables.
     pub(super) fn picked(site: &mut Site<'_>, cos: ValueId, sin: ValueId, at: ValueId) -> Angles {
         let count = last(site, cos);
         let [cos, sin] = [cos, sin].map(|table| site.op("Gather", &[table, at]));
         Angles { cos, sin, count }
     }
 
-    /// The first rows of tables, one for each token of `data`, [batch, tokens, …].
+    /// Takes the first rows of tables, one per token of `data`, [batch, tokens, …].
     pub(super) fn first(site: &mut Site<'_>, cos: ValueId, sin: ValueId, data: ValueId) -> Angles {
         let count = last(site, cos);
         let shape = site.op("Shape", &[data]);
@@ -42,17 +42,17 @@ fn last(site: &Site<'_>, value: ValueId) -> Option<usize> {
     types::shape(site.graph, value)?.last()?.known()
 }
 
-/// How heads of so many channels are turned.
+/// The rotation of heads of `depth` channels.
 pub(super) struct Rotation {
     pub(super) depth: usize,
     /// The axis of heads, of [batch, heads, tokens, depth] or [batch, tokens, heads, depth].
     pub(super) axis: i64,
-    /// Whether neighbours are turned together, not halves.
+    /// Whether neighbouring channels are rotated together, instead of both halves.
     pub(super) is_interleaved: bool,
 }
 
 impl Rotation {
-    /// A value of four axes, turned.
+    /// Rotates a value of four axes.
     pub(super) fn of(
         &self,
         site: &mut Site<'_>,
@@ -108,7 +108,7 @@ fn joined(site: &mut Site<'_>, parts: &[ValueId], axis: i64) -> ValueId {
     site.add("Concat", &parts, BTreeMap::from([("axis".to_owned(), Attribute::Int(axis))]))
 }
 
-/// Data, cosines, sines, positions.
+/// Inputs: data, cosines, sines, positions.
 pub(super) fn standard(site: &mut Site<'_>) -> Option<ValueId> {
     let (cos, sin) = (site.input(1)?, site.input(2)?);
     let angles = match site.input(3) {
@@ -118,10 +118,10 @@ pub(super) fn standard(site: &mut Site<'_>) -> Option<ValueId> {
     turned(site, &angles)
 }
 
-/// Data, positions, cosines, sines.
+/// Inputs: data, positions, cosines, sines.
 pub(super) fn contrib(site: &mut Site<'_>) -> Option<ValueId> {
     let (positions, cos, sin) = (site.input(1)?, site.input(2)?, site.input(3)?);
-    // A single number is where the first token stands.
+    // A single number is the position of the first token.
     let is_each = types::shape(site.graph, positions)?.len() == 2;
     let is_plain =
         site.node().float("scale", 1.0) == 1.0 && site.node().int("is_packed_batching", 0) == 0;

@@ -19,7 +19,7 @@ struct Part {
 }
 
 impl Part {
-    /// Of [batch, heads, tokens, depth], or [batch, tokens, heads · depth] with so many heads.
+    /// From [batch, heads, tokens, depth], or from [batch, tokens, heads · depth] with `heads` heads.
     fn of(site: &mut Site<'_>, value: ValueId, heads: i64) -> Option<Part> {
         let shape = types::shape(site.graph, value)?;
         match shape.as_slice() {
@@ -42,7 +42,7 @@ impl Part {
         }
     }
 
-    /// Every head as often as there are heads of queries for it.
+    /// Repeats every head for each of its heads of queries.
     fn repeated(self, site: &mut Site<'_>, heads: usize) -> Option<Part> {
         if self.heads == heads {
             return Some(self);
@@ -62,7 +62,7 @@ fn transposed(site: &mut Site<'_>, value: ValueId, perm: [i64; 4]) -> ValueId {
     site.op_with("Transpose", value, ("perm", Attribute::Ints(perm.to_vec())))
 }
 
-/// What becomes of the products of queries and keys.
+/// Scale and masks of the products of queries and keys.
 struct Scores {
     scale: Option<f32>,
     mask: Option<ValueId>,
@@ -89,7 +89,7 @@ pub(super) fn attention(site: &mut Site<'_>) -> Option<ValueId> {
     let query = Part::of(site, inputs[0], q_heads)?;
     let key = Part::of(site, inputs[1], kv_heads)?.repeated(site, query.heads)?;
     let value = Part::of(site, inputs[2], kv_heads)?.repeated(site, query.heads)?;
-    // A mask of fewer keys is filled up from operator set 24 on.
+    // From operator set 24 on, a mask of fewer keys is padded.
     if let Some(mask) = scores.mask.filter(|_| site.opset >= 24) {
         let shape = types::shape(site.graph, mask)?;
         shape.last().filter(|own| own.is_surely(&key.tokens))?;
@@ -108,9 +108,10 @@ fn merged(site: &mut Site<'_>, value: ValueId, width: usize) -> ValueId {
     site.op("Reshape", &[value, target])
 }
 
-/// `GroupQueryAttention` without a cache: queries, keys, values, cache, lengths, angles, positions.
+/// `GroupQueryAttention` without a cache. Inputs: queries, keys, values, cache, lengths, angles,
+/// positions.
 ///
-/// Lengths cut off keys that no real token attends to.
+/// Lengths are ignored: they hide only keys that no real token attends to.
 pub(super) fn grouped(site: &mut Site<'_>) -> Option<ValueId> {
     let node = site.node();
     let is_plain = site.only_first_is_read()
@@ -145,7 +146,7 @@ pub(super) fn grouped(site: &mut Site<'_>) -> Option<ValueId> {
     Some(merged(site, mixed, value.heads * value.depth))
 }
 
-/// Values mixed by the softmax of the products of queries and keys.
+/// The values, weighted by the softmax of the products of queries and keys.
 fn attended(
     site: &mut Site<'_>,
     query: &Part,
@@ -168,7 +169,7 @@ fn attended(
     Some(site.op("MatMul", &[weights, value.value]))
 }
 
-/// Scores with a mask of flags or numbers.
+/// Scores with a mask of booleans or numbers.
 fn masked(site: &mut Site<'_>, product: ValueId, mask: ValueId) -> Option<ValueId> {
     if types::of(site.graph, mask)?.dtype != DataType::Bool {
         return Some(site.op("Add", &[product, mask]));
@@ -186,10 +187,10 @@ fn lowest(site: &Site<'_>) -> Option<f64> {
     }
 }
 
-/// Elements of a mask that is written down; a larger one is computed.
+/// Limit of elements of a stored mask; a larger one is computed at run time.
 const LARGEST_MASK: usize = 1 << 20;
 
-/// What hides keys behind the query from it: [queries, keys].
+/// The causal mask [queries, keys], which hides later keys from each query.
 fn later(site: &mut Site<'_>, query: &Part, key: &Part) -> Option<ValueId> {
     let lowest = lowest(site)?;
     let dtype = types::of(site.graph, site.input(0)?)?.dtype;

@@ -1,4 +1,4 @@
-//! Broadcasting before version 7: by an `axis` of the first operand, and only if asked for.
+//! Broadcasting before version 7: along an `axis` of the first operand, and only if requested.
 
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, NodeId, ValueId};
@@ -6,8 +6,7 @@ use crate::ir::{Attribute, Graph, NodeId, ValueId};
 use super::super::types;
 use super::unsupported;
 
-/// Gives the second operand trailing extents of 1, so that aligning from the right puts it where
-/// `axis` had put it.
+/// Appends extents of 1 to the second operand, so that alignment from the right puts it at `axis`.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Unsupported`] where ranks are not known.
@@ -37,7 +36,8 @@ pub(super) fn align(graph: &mut Graph, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// A slope of one element per channel belonged to axis 1; now it is aligned from the right.
+/// Appends extents of 1 to a slope with one element per channel. It belonged to axis 1, and is now
+/// aligned from the right.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Unsupported`] where the rank of the data is not known.
@@ -57,7 +57,7 @@ pub(super) fn slope(graph: &mut Graph, id: NodeId) -> Result<()> {
     }
 }
 
-/// Replaces the node's second input by the same with `count` more extents of 1 behind.
+/// Appends `count` extents of 1 to the node's second input.
 fn append_ones(graph: &mut Graph, id: NodeId, value: ValueId, rank: usize, count: usize) {
     if count == 0 {
         return;

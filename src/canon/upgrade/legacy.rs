@@ -35,7 +35,7 @@ pub(super) fn named_type(graph: &mut Graph, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// The constants of `Selu` got more digits, so the old ones must be spelt out.
+/// The default constants of `Selu` got more digits, so the old ones must be given.
 ///
 /// # Errors
 /// None.
@@ -48,7 +48,7 @@ pub(super) fn selu(graph: &mut Graph, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// Normalising every position by itself went away; by channel is all there is now.
+/// `BatchNormalization` of every position by itself was removed; only that of channels is left.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Unsupported`] where statistics are not per channel.
@@ -78,7 +78,7 @@ pub(super) fn roi_coordinates(graph: &mut Graph, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// A split without sizes must now say into how many parts.
+/// A split without sizes must now give the number of parts.
 ///
 /// # Errors
 /// None.

@@ -1,6 +1,6 @@
 //! Converts a model to a newer version of the standard operator set.
 //!
-//! A joint model has one version, so all models are converted to the same. The model is converted one
+//! A joint model has one version, so all models are converted to the same one. A model is converted one
 //! version at a time. At each step, nodes whose meaning would change are rewritten by the rows of
 //! [`CHANGES`]. [`history`] lists all changes, so an operator without a row is refused rather than
 //! misread.
@@ -19,15 +19,15 @@ use crate::ir::{Attribute, Graph, Model, NodeId, TensorType, ValueId, ValueKind}
 
 use super::{limits, types};
 
-/// Models are brought at least to this version: from it on `axes` are arguments and `Softmax` has
-/// its present meaning, and every runtime still takes it.
+/// Models are converted at least to this version. From it on, `axes` are inputs and `Softmax` has its
+/// present meaning, and all runtimes support it.
 const LEAST: i64 = 13;
 
 /// The conversion of a node to a version that changed its operator.
 enum Change {
     /// Attributes became inputs with these positions.
     Move(&'static [(&'static str, usize)]),
-    /// Attributes that say nothing any more.
+    /// Attributes without a meaning any more.
     Drop(&'static [&'static str]),
     /// Anything else.
     With(fn(&mut Graph, NodeId) -> Result<()>),
@@ -75,7 +75,7 @@ const CHANGES: &[(&[&str], i64, Change)] = &[
 /// Brings the model to version `target`, or its own by default, and in any case to [`LEAST`].
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] naming a node that cannot be carried over; [`ErrorKind::Usage`] for a
+/// [`ErrorKind::Unsupported`] naming a node that cannot be converted; [`ErrorKind::Usage`] for a
 /// target older than the model.
 pub(super) fn run(model: &mut Model, target: Option<i64>) -> Result<()> {
     let own = model.opset();
@@ -153,13 +153,13 @@ fn breaks(op: &str, version: i64) -> bool {
     history::BREAKING.iter().any(|(name, versions)| *name == op && versions.contains(&version))
 }
 
-/// An error about a node that has no counterpart in the newer version.
+/// An error about a node without a counterpart in the newer version.
 fn unsupported(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Unsupported, message)
         .hint("convert the model with onnx.version_converter or export it with a newer opset")
 }
 
-/// A model has one version for all its graphs, so the branches of `If` and `Loop` climb as well.
+/// Converts sub-graphs of `If` and `Loop`, too: a model has one version for all its graphs.
 fn climb_subgraphs(graph: &mut Graph, id: NodeId, version: i64) -> Result<()> {
     let captured: HashMap<ValueId, TensorType> = graph
         .node(id)

@@ -8,11 +8,11 @@ use crate::ir::{Attribute, DataType, Graph, NodeId, Tensor};
 use super::super::types;
 use super::unsupported;
 
-/// Moves attributes of a node to the inputs at the given positions; an attribute that is left out
-/// leaves its input out.
+/// Moves attributes of a node to the inputs at the given positions. A missing attribute leaves its
+/// input out.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Unsupported`] for an attribute of a kind that no tensor can hold.
+/// [`crate::error::ErrorKind::Unsupported`] for an attribute of a kind that a tensor cannot hold.
 pub(super) fn to_inputs(
     graph: &mut Graph,
     id: NodeId,
@@ -35,7 +35,7 @@ fn tensor(graph: &Graph, id: NodeId, attribute: &Attribute) -> Result<Tensor> {
     match attribute {
         Attribute::Int(v) => Ok(Tensor::from_i64(vec![1], &[*v])),
         Attribute::Ints(v) => Ok(Tensor::from_i64(vec![v.len()], v)),
-        // Scales of a resize, which are of this type whatever the data.
+        // Scales of a resize, which are floats for data of any type.
         Attribute::Floats(v) => Ok(Tensor::from_f32(&ArrayD::from_shape_fn(vec![v.len()], |i| {
             v.get(i[0]).copied().unwrap_or(1.0)
         }))),

@@ -1,4 +1,4 @@
-//! `Upsample` and `Resize` before their present form.
+//! Old forms of `Upsample` and `Resize`.
 
 use ndarray::arr1;
 
@@ -7,7 +7,7 @@ use crate::ir::{Graph, NodeId, Tensor};
 
 use super::unsupported;
 
-/// `Upsample` is a `Resize` that only enlarges, so that its rounding is known whatever the scales.
+/// `Upsample` is a `Resize` that only enlarges, so its rounding is known for any scales.
 ///
 /// # Errors
 /// None.
@@ -19,8 +19,8 @@ pub(super) fn from_upsample(graph: &mut Graph, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// Version 11 brought a choice of coordinates and rounding, with defaults other than what went
-/// before: output index over scale, rounded down when enlarging and up when shrinking.
+/// Version 11 introduced options of coordinates and rounding. Their defaults differ from the old
+/// behaviour: output index over scale, rounded down when enlarging and up when shrinking.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Unsupported`] where rounding depends on scales that are not constant
@@ -47,10 +47,10 @@ pub(super) fn name_coordinates(graph: &mut Graph, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// Until version 13 empty tensors stood for inputs left out.
+/// Before version 13, empty tensors meant omitted inputs.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Unsupported`] for a kind of coordinates that version 13 abolished.
+/// [`crate::error::ErrorKind::Unsupported`] for a kind of coordinates that version 13 removed.
 pub(super) fn drop_empty_inputs(graph: &mut Graph, id: NodeId) -> Result<()> {
     let node = graph.node(id);
     if node.str("coordinate_transformation_mode") == Some("tf_half_pixel_for_nn") {

@@ -1,4 +1,4 @@
-//! `Softmax` before version 13 worked on all axes from `axis` on, taken together.
+//! Before version 13, `Softmax` ran over all axes from `axis` on together.
 
 use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Node, NodeId, Tensor, ValueId, ValueKind};
@@ -34,7 +34,7 @@ pub(super) fn on_one_axis(graph: &mut Graph, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// The one axis from `axis` on whose extent is not 1.
+/// The only axis from `axis` on whose extent is not 1.
 fn only_wide_axis(shape: &[Dim], axis: usize) -> Option<usize> {
     let mut wide = (axis..shape.len()).filter(|i| shape.get(*i) != Some(&Dim::Known(1)));
     match (wide.next(), wide.next()) {
@@ -71,7 +71,7 @@ fn by_flattening(graph: &mut Graph, id: NodeId, axis: i64) {
     }
 }
 
-/// The shape to return to as a constant, where it is known but for the leading extent.
+/// The original shape as a constant, if all its extents except the first are known.
 fn static_shape(graph: &mut Graph, id: NodeId, x: ValueId) -> Option<ValueId> {
     let shape = types::shape(graph, x)?;
     let rest: Option<Vec<i64>> = shape.iter().skip(1).map(|d| Some(d.known()? as i64)).collect();

@@ -29,7 +29,7 @@ fn every_change_is_one_that_breaks_and_is_listed_once() {
     assert_eq!(rows.len(), count);
 }
 
-/// What is missing is missing knowingly: operators before version 6, and three rare ones.
+/// Known omissions: operators before version 6, and three rare ones.
 #[test]
 fn changes_without_a_row_are_known() {
     let has_row =

@@ -1,5 +1,5 @@
-//! What stands for a task's output in a run that computes another task: zeros of the output's shape,
-//! as far as that follows from the inputs.
+//! Outputs of tasks that a run does not compute: zeros of the output's shape, as far as the shape follows
+//! from the inputs.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,15 @@ pub(super) struct Zeros<'a, I> {
     pub(super) task: &'a Task,
     pub(super) graph: &'a mut Graph,
     pub(super) name: String,
-    /// Gives the task's inputs inside the graph, by their numbers.
+    /// Returns the value of the task's input of a given number inside the graph.
     pub(super) input: I,
     /// Shapes of inputs, by their numbers.
     pub(super) shapes: BTreeMap<usize, ValueId>,
 }
 
 impl<I: FnMut(&mut Graph, usize) -> ValueId> Zeros<'_, I> {
-    /// Zeros in place of an output of type `ty`. An extent that does not follow from those of the inputs
-    /// is nought; the first one counts samples.
+    /// Zeros in place of an output of type `ty`. If an extent does not follow from the inputs, it is 0,
+    /// or the number of samples if it is the first one.
     pub(super) fn add(&mut self, ty: Option<&TensorType>) -> ValueId {
         let zero = Tensor::zero(ty.map_or(DataType::F32, |ty| ty.dtype));
         let zero = self.constant(zero);

@@ -1,4 +1,4 @@
-//! Which activations of different tasks have the same extents, so that their sums mean something.
+//! Compares the extents of different tasks' activations: only activations of equal extents can be added.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,12 +6,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Node, Tensor, ValueId};
 
-/// The extents of an activation, but for samples and channels.
+/// The extents of an activation, except those of samples and channels.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Extents {
     /// They are fixed.
     Fixed(Vec<usize>),
-    /// They follow from those of the inputs by what this number stands for.
+    /// A hash of the computation that derives them from the extents of the inputs.
     Computed(u64),
 }
 
@@ -53,8 +53,7 @@ impl ExtentTable {
     }
 }
 
-/// A number for the way from the inputs to a node's output: the same for nodes that do the same to
-/// extents, one after the other.
+/// A hash of the nodes between the inputs and a node's output, as far as they change extents.
 fn way(graph: &Graph, node: &Node, ways: &HashMap<ValueId, u64>) -> u64 {
     let read = |value: &ValueId| ways.get(value).copied();
     let computed: Vec<u64> = node.inputs.iter().flatten().filter_map(read).collect();
@@ -72,13 +71,13 @@ fn way(graph: &Graph, node: &Node, ways: &HashMap<ValueId, u64>) -> u64 {
         constants.iter().filter_map(|t| t.dims.get(2..)).filter(|w| !w.is_empty()).collect();
     let numbers: Vec<Vec<i64>> = constants.iter().filter_map(|t| t.to_i64()).collect();
     match computed.as_slice() {
-        // An activation function.
+        // An activation function keeps extents.
         [only] if attributes.is_empty() && windows.is_empty() && numbers.is_empty() => *only,
         _ => hash((&node.op, attributes, windows, numbers, computed)),
     }
 }
 
-/// The same number in every run.
+/// A hash that is the same in every run.
 fn hash(what: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     what.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! Gates: what is passed on where a task is selected, and is zero elsewhere.
+//! Gates: they pass a value if a task is selected, and zeros otherwise.
 
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{Attribute, DataType, Tensor, ValueId};
@@ -6,18 +6,18 @@ use crate::mtz::joint::{JointModel, Task};
 
 use crate::emit::builder::Builder;
 
-/// What passes a value on.
+/// The operators of a gate.
 #[derive(Clone, Copy)]
 enum Pass {
-    /// A choice between the value and zero.
+    /// `Where` between the value and zero.
     Where,
-    /// A choice in another type, which runtimes can choose in and which holds every value.
+    /// `Where` in another type, which holds all values and which runtimes support.
     WhereAs(DataType),
-    /// A conjunction, which is the same for booleans.
+    /// `And`, for booleans.
     And,
 }
 
-/// How elements of a type are gated; `None` for types that nothing can be done with.
+/// The gate for elements of a type; `None` for types without one.
 fn pass(dtype: DataType) -> Option<Pass> {
     match dtype {
         DataType::F32 | DataType::F64 | DataType::F16 => Some(Pass::Where),
@@ -30,7 +30,7 @@ fn pass(dtype: DataType) -> Option<Pass> {
     }
 }
 
-/// Makes sure that all outputs of a task can be zero while another task is computed.
+/// Checks that all outputs of a task can be zero while another task is computed.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] naming an output that is no tensor, or of a type without a zero.
@@ -41,7 +41,7 @@ pub(crate) fn check(task: &Task) -> Result<()> {
         Some(output) => {
             let name = &graph.value(*output).name;
             let message = format!(
-                "output '{name}' is no tensor that could be zero, as the outputs of tasks that are not selected are"
+                "output '{name}' cannot be zero while another task is selected: it is not a tensor, or its type has no zero"
             );
             Err(Error::new(ErrorKind::Usage, message)
                 .hint(Hint::from("use ").option_as("form", "heads"))
@@ -51,11 +51,11 @@ pub(crate) fn check(task: &Task) -> Result<()> {
     }
 }
 
-/// One condition per task: whether it is selected. Scalars, so that they take no part in shapes.
+/// One condition per task: whether it is selected. Conditions are scalars, so that they broadcast.
 pub(super) struct Gates(Vec<ValueId>);
 
 impl Gates {
-    /// Gates that compare the number `selected`, a vector of one element, with those of the tasks.
+    /// Gates that compare `selected`, a vector of one element, with the number of each task.
     pub(super) fn new(joint: &JointModel, builder: &mut Builder, selected: ValueId) -> Gates {
         let number = builder.op("Squeeze", "task.number", &[selected], []);
         let gate = |(index, task): (usize, &Task)| {
@@ -66,7 +66,7 @@ impl Gates {
         Gates(joint.tasks().iter().enumerate().map(gate).collect())
     }
 
-    /// `value` of type `dtype` where one of `tasks` is selected, and zeros elsewhere.
+    /// `value` of type `dtype` if one of `tasks` is selected, else zeros.
     pub(super) fn gated(
         &self,
         builder: &mut Builder,
@@ -98,7 +98,7 @@ fn choose(
     dtype: DataType,
     name: &str,
 ) -> ValueId {
-    // No parameter of the model, so none of its initializers.
+    // A `Constant` node: initializers are for parameters.
     let zero = [("value", Attribute::Tensor(Tensor::zero(dtype)))];
     let zero = builder.op("Constant", "zero", &[], zero);
     builder.op("Where", name, &[open, value, zero], [])

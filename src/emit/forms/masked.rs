@@ -1,7 +1,7 @@
-//! The masked form: shared neurons are computed once for whichever task is selected.
+//! The masked form: shared neurons are computed once, for the selected task.
 //!
-//! A shared neuron's pre-activation is the sum of products that all its tasks have in common and of
-//! products with task-specific inputs; the latter pass the gate of their tasks.
+//! A shared neuron's pre-activation is the sum of products that are common to all its tasks, and of
+//! products with task-specific inputs. The latter pass through the gates of their tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,8 @@ use super::gates::Gates;
 /// Name of the input that selects the task.
 pub(crate) const TASK_INPUT: &str = "task";
 
-/// A block of shared neurons at one layer: its first neuron, the number of the fused layers, and the
-/// extents of what comes out. Layers that move over images differently share weights, but no sums.
+/// A block of shared neurons of one layer: its first neuron, the number of the fused layers, and the
+/// extents of the output. Layers with different strides or pads share weights, but no sums.
 type Key = (Neuron, u32, Extents);
 
 /// Sums that several tasks contribute to.

@@ -1,4 +1,4 @@
-//! The forms a joint model can be written in.
+//! The forms of a joint model's graph.
 
 mod absent;
 pub(crate) mod extents;

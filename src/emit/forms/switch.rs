@@ -1,4 +1,4 @@
-//! The switch form: nested `If`s whose branches hold what only one task needs.
+//! The switch form: nested `If`s, whose branches hold the nodes that only one task needs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,8 +9,8 @@ use crate::mtz::joint::JointModel;
 use super::absent::Zeros;
 use super::masked::add_task_input;
 
-/// Turns a graph with one head per task into one with a branch per task. Weights and what several
-/// tasks need stay in the outer graph. `inputs` are the graph's inputs for each task.
+/// Turns a graph with one head per task into one with a branch per task. Weights, and nodes that several
+/// tasks need, stay in the outer graph. `inputs` are the graph's inputs for each task.
 pub(crate) fn switch(
     joint: &JointModel,
     mut graph: Graph,
@@ -83,10 +83,10 @@ fn tasks_of_nodes(graph: &Graph, per_task: &[Vec<ValueId>]) -> BTreeMap<NodeId, 
     needed
 }
 
-/// The values inside a branch that stand for outer ones.
+/// The values inside a branch, by the outer values that they represent.
 type Inside = HashMap<ValueId, ValueId>;
 
-/// What the nested `If`s are made from.
+/// The material of the nested `If`s.
 struct Ifs<'a> {
     joint: &'a JointModel,
     outer: &'a Graph,
@@ -97,7 +97,7 @@ struct Ifs<'a> {
 }
 
 impl Ifs<'_> {
-    /// The `If` that chooses between `task` and all behind it; it reads values of the outer graph.
+    /// The `If` that selects `task` or one of the later tasks; it reads values of the outer graph.
     fn node(&self, task: usize) -> Node {
         let then_branch = self.branch(task);
         let else_branch = if task + 1 < self.conditions.len() {
@@ -117,7 +117,7 @@ impl Ifs<'_> {
         }
     }
 
-    /// A branch that holds the next `If`; it captures what that one reads.
+    /// A branch that holds the next `If`, and captures the values that this `If` reads.
     fn nested(&self, task: usize) -> Graph {
         let mut graph = Graph::new(format!("else.{task}"));
         let mut node = self.node(task);
@@ -150,8 +150,8 @@ impl Ifs<'_> {
         let mut map = Inside::new();
         for id in &self.branches[task] {
             let mut node = self.outer.node(*id).clone();
-            // Runtimes name what they derive from a node after it, e.g. `conv1.bias`, which must not
-            // be the name of an initializer that the branch captures.
+            // Runtimes derive names from names of nodes, e.g. `conv1.bias`. Those must not collide with
+            // the names of captured initializers.
             node.name = format!("branch.{task}/{}", node.name);
             node.redirect(|read| self.inside(&mut graph, &mut map, task, read));
             for output in node.outputs.iter_mut().flatten() {
@@ -186,7 +186,7 @@ impl Ifs<'_> {
         graph
     }
 
-    /// The value inside a branch that stands for an outer one.
+    /// The value inside a branch that represents an outer value.
     fn inside(&self, graph: &mut Graph, map: &mut Inside, task: usize, outer: ValueId) -> ValueId {
         *map.entry(outer).or_insert_with(|| {
             let name = format!("branch.{task}/{}", self.outer.value(outer).name);

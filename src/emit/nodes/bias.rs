@@ -1,4 +1,4 @@
-//! Biases of layers: common to tasks, or of one task beside common weights.
+//! Biases of layers: common to several tasks, or one task's own beside common weights.
 
 use crate::couple::LayerId;
 use crate::emit::task::TaskEmitter;
@@ -7,12 +7,12 @@ use crate::ir::{Tensor, ValueId};
 use crate::mtz::joint::Owner;
 use crate::ops::{Layer, LayerKind};
 
-/// Where the biases of some rows are added.
+/// The place at which the biases of some rows are added.
 #[derive(Default)]
 pub(crate) struct Bias {
-    /// By the first product.
+    /// As the bias input of the first product.
     pub(crate) within: Option<ValueId>,
-    /// Behind all products, by a node of its own.
+    /// As a further term of the sum.
     pub(crate) beside: Option<ValueId>,
 }
 
@@ -25,15 +25,15 @@ impl TaskEmitter<'_> {
         }
     }
 
-    /// Whether some entries of a bias are all 0, as where canonical form has added one. Training starts
-    /// from them; other models do without.
+    /// Whether all of these entries of a bias are 0, so that no bias is written. Canonical form adds
+    /// such biases. A model to be trained keeps them.
     pub(crate) fn adds_nothing(&self, bias: ValueId, rows: &[usize]) -> bool {
         let entries = self.graph().initializer(bias).and_then(|bias| bias.select(0, rows));
         !self.builder.untied && entries.is_some_and(|e| e.data.iter().all(|byte| *byte == 0))
     }
 
-    /// Where biases that belong to `owner` are added to rows of layer `id`. A sum that tasks have in
-    /// common must not hold what they have not.
+    /// Places biases of `owner` at rows of layer `id`. A product that is common to tasks must not
+    /// contain a bias of one task.
     pub(crate) fn placed_bias(
         &mut self,
         (id, layer): (Option<LayerId>, &Layer),
@@ -43,7 +43,7 @@ impl TaskEmitter<'_> {
     ) -> Bias {
         let Some((value, owner)) = bias else { return Bias::default() };
         if layer.addition.is_some() {
-            // Zeros that a net did not have to begin with take no node. In training they may change.
+            // Zero biases need no `Add`, except in training, which may change them.
             let idle =
                 !self.builder.untied && self.builder.graph.initializer(value).is_some_and(is_zero);
             return Bias { within: None, beside: (!idle).then_some(value) };
@@ -56,7 +56,7 @@ impl TaskEmitter<'_> {
         Bias { within: None, beside: Some(self.along_channels(layer, value, &name)) }
     }
 
-    /// One number per channel as a tensor that can be added to what the layer computes.
+    /// One number per channel, as a tensor that broadcasts over the layer's output.
     fn along_channels(&mut self, layer: &Layer, values: ValueId, name: &str) -> ValueId {
         let (LayerKind::Conv(window) | LayerKind::ConvTranspose(window)) = &layer.kind else {
             return values;

@@ -1,8 +1,8 @@
-//! Grouped convolutions, which canonical form writes as one convolution per group, as one node.
+//! Writes grouped convolutions as one node. Canonical form has one convolution per group.
 //!
-//! The groups are *lanes* here. They stand in the order of the layers that they were fused with, which
-//! is the same in every task. A convolution whose lanes share unequal numbers of neurons stays one node
-//! per group, and so do those that it was fused with.
+//! The groups are called *lanes* here. They are ordered by the numbers of fused layers, so the order is
+//! the same in every task. If lanes share unequal numbers of neurons, the convolution stays one node
+//! per group, and so do the convolutions that it was fused with.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -22,9 +22,9 @@ use crate::ops::{Flow, Layer};
 #[derive(Debug)]
 pub(crate) struct Lane {
     layer: Layer,
-    /// Which channels of the grouped convolution's input it reads.
+    /// Its channels of the grouped convolution's input.
     columns: Vec<usize>,
-    /// Which channels of the output it makes.
+    /// Its channels of the grouped convolution's output.
     rows: Vec<usize>,
 }
 
@@ -39,14 +39,14 @@ pub(crate) struct GroupedConv {
 /// The grouped convolutions of a net that are written as one node.
 #[derive(Debug, Default)]
 pub(crate) struct GroupedConvs {
-    /// By the concatenation of the groups' outputs.
+    /// By the `Concat` of the groups' outputs.
     whole: BTreeMap<NodeId, GroupedConv>,
     /// The convolutions of the groups, and the splits before them.
     parts: BTreeSet<NodeId>,
 }
 
 impl GroupedConvs {
-    /// The grouped convolution that node `id` puts together.
+    /// The grouped convolution whose outputs node `id` concatenates.
     pub(crate) fn at(&self, id: NodeId) -> Option<&GroupedConv> {
         self.whole.get(&id)
     }
@@ -77,7 +77,8 @@ pub(crate) fn grouped_convs(joint: &JointModel, partitions: &[Partition]) -> Vec
     tasks.map(|(whole, task)| GroupedConvs { parts: parts(&whole, task.graph()), whole }).collect()
 }
 
-/// A grouped convolution whose lanes are not all fused with those of one other per task.
+/// A grouped convolution whose lanes are fused with more than one grouped convolution of a task, or with
+/// layers outside such a convolution.
 fn fused_with_others(
     joint: &JointModel,
     found: &[BTreeMap<NodeId, GroupedConv>],
@@ -111,7 +112,8 @@ fn fused_with_others(
     all.next().map(|(task, id, _)| (task, *id))
 }
 
-/// What need not be written because grouped convolutions are.
+/// The nodes that grouped convolutions replace: convolutions of lanes, and splits without other
+/// consumers.
 fn parts(whole: &BTreeMap<NodeId, GroupedConv>, graph: &Graph) -> BTreeSet<NodeId> {
     let lanes = whole.values().flat_map(|conv| &conv.lanes);
     let mut parts: BTreeSet<NodeId> = lanes.map(|lane| lane.layer.node).collect();
@@ -149,7 +151,8 @@ impl GroupedConv {
         fits.then_some(GroupedConv { input, output, lanes })
     }
 
-    /// Whether every block of weights has as many rows, columns and owners in each lane.
+    /// Whether every block of weights has the same number of rows and columns, and the same owners, in
+    /// each lane.
     fn is_even(&self, joint: &JointModel, task: TaskId, partition: &Partition) -> bool {
         let coupling = joint.task(task).coupling();
         let axes = coupling.axis(self.input).zip(coupling.axis(self.output));
@@ -186,14 +189,15 @@ impl GroupedConv {
     }
 }
 
-/// Whether all of them are the same.
+/// Whether all items are equal.
 fn same<T: PartialEq>(mut all: impl Iterator<Item = T>) -> bool {
     let first = all.next();
     all.all(|other| Some(&other) == first.as_ref())
 }
 
 impl TaskEmitter<'_> {
-    /// A grouped convolution: for each block of rows, the sum of its products with the input pieces.
+    /// Writes a grouped convolution: for each block of rows, the sum of its products with the input
+    /// pieces.
     pub(crate) fn emit_grouped(&mut self, id: NodeId, grouped: &GroupedConv) -> Result<()> {
         let name = self.graph().node(id).name.clone();
         let Some(axis) = self.source().coupling().axis(grouped.output) else { return Ok(()) };
@@ -217,7 +221,7 @@ impl TaskEmitter<'_> {
         Ok(())
     }
 
-    /// The number of the first layer that a lane's weights were fused with, the same in every task.
+    /// The smallest number of the fused layers of a lane; it is the same in every task.
     fn lane_number(&self, lane: &Lane) -> Option<u32> {
         let layers = self.source().coupling().layers.iter().zip(&self.joint.fused()[self.task.0]);
         layers.filter(|(l, _)| l.layer.node == lane.layer.node).filter_map(|(_, n)| *n).min()
@@ -302,15 +306,15 @@ impl TaskEmitter<'_> {
 /// Some rows of all lanes.
 #[derive(Clone, Copy)]
 struct LaneBlock<'a> {
-    /// The layer that makes the first of them.
+    /// The layer that produces the first row.
     id: Option<LayerId>,
     lanes: &'a [&'a Lane],
     rows: &'a Part,
-    /// Of each lane, where its rows are among `rows`, and which of its own they are.
+    /// For each lane, pairs of a place in `rows` and a row of the lane.
     of_lanes: &'a [Vec<(usize, usize)>],
 }
 
-/// Of those among `positions` that are in `own`: the place in `positions`, and that in `own`.
+/// For each of `positions` that is in `own`: its place in `positions`, and its place in `own`.
 fn indices(own: &[usize], positions: &[usize]) -> Vec<(usize, usize)> {
     let place: HashMap<usize, usize> = own.iter().enumerate().map(|(i, p)| (*p, i)).collect();
     let at = positions.iter().enumerate();

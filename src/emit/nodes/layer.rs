@@ -1,4 +1,4 @@
-//! Layers as sums over pieces.
+//! Writes layers as sums over pieces.
 
 use crate::couple::{GroupId, LayerId};
 use crate::emit::forms::extents::Extents;
@@ -11,7 +11,7 @@ use crate::mtz::joint::Owner;
 use crate::ops::Layer;
 
 impl TaskEmitter<'_> {
-    /// A layer: for each block of rows, the sum of its products with the input pieces.
+    /// Writes a layer: for each block of rows, the sum of its products with the input pieces.
     pub(crate) fn emit_layer(&mut self, layer: &Layer) -> Result<()> {
         let coupling = &self.source().coupling();
         let Some(outputs) = coupling.axis(layer.output) else {
@@ -27,7 +27,7 @@ impl TaskEmitter<'_> {
         };
         if bundles.is_empty() {
             let value = self.whole(layer.input)?;
-            // Columns that nobody follows belong to all tasks that the layer was fused with.
+            // Untracked columns belong to all tasks that the layer was fused with.
             let owner = match first.is_some_and(|l| l.inputs.is_none()) {
                 true => Owner::Input,
                 false => Owner::Tasks(vec![self.task]),
@@ -47,8 +47,8 @@ impl TaskEmitter<'_> {
         Ok(())
     }
 
-    /// Parts of a layer's rows that one node computes: all those of which the task has the weights
-    /// for itself, and each of the others.
+    /// Groups parts of a layer's rows by node: all parts with weights of this task alone are one node,
+    /// and each other part is a node.
     pub(crate) fn rows_together(&self, layer: &Layer, parts: Vec<Part>) -> Vec<Vec<Part>> {
         let own = Owner::Tasks(vec![self.task]);
         let mut together: Vec<Vec<Part>> = Vec::new();
@@ -67,7 +67,7 @@ impl TaskEmitter<'_> {
         together
     }
 
-    /// The number of the layers that a layer was fused with, if any.
+    /// The number that a layer has in common with the layers that it was fused with, if any.
     pub(crate) fn fused(&self, layer: Option<LayerId>) -> Option<u32> {
         self.joint.fused()[self.task.0][layer?.0]
     }
@@ -93,8 +93,8 @@ impl TaskEmitter<'_> {
         Ok(self.sum(id, extents, &terms, rows, &name))
     }
 
-    /// The columns that each product of some rows of layer `id` reads: what the task alone has
-    /// weights for is one.
+    /// The columns of each product of some rows of layer `id`. All columns with weights of this task
+    /// alone are one product.
     pub(crate) fn terms(
         &mut self,
         layer: &Layer,
@@ -121,7 +121,7 @@ impl TaskEmitter<'_> {
         }
     }
 
-    /// The sum of the products of some rows of layer `id`, which other tasks may contribute to.
+    /// The sum of the products of some rows of layer `id`. In the masked form, other tasks may add terms.
     pub(crate) fn sum(
         &mut self,
         id: Option<LayerId>,
@@ -143,8 +143,8 @@ impl TaskEmitter<'_> {
         }
     }
 
-    /// The tasks that have a block of weights in common: those that own its rows and its columns and
-    /// whose layers were fused.
+    /// The tasks that a block of weights is common to: those with fused layers that own both its rows
+    /// and its columns.
     pub(crate) fn common(&self, layer: Option<LayerId>, rows: &Owner, columns: &Owner) -> Owner {
         let mut tasks =
             layer.map_or(vec![self.task], |id| self.joint.partners(self.task.layer(id)));
@@ -161,7 +161,7 @@ impl TaskEmitter<'_> {
         Some(self.source().coupling().axis(value)?.channels.get(*index?)?.group)
     }
 
-    /// The product of some rows with one input piece, and the bias added to it.
+    /// The product of some rows with one input piece, plus an optional bias.
     fn product(
         &mut self,
         layer: &Layer,
@@ -184,7 +184,7 @@ impl TaskEmitter<'_> {
         Ok(self.builder.single(node))
     }
 
-    /// A depthwise convolution: each piece with its own rows.
+    /// Writes a depthwise convolution, one node per piece.
     pub(crate) fn emit_per_channel(&mut self, layer: &Layer) -> Result<()> {
         let graph = self.graph();
         let source = graph.node(layer.node);
@@ -212,7 +212,7 @@ impl TaskEmitter<'_> {
     }
 }
 
-/// Parts as one, in their order.
+/// Concatenates parts.
 pub(super) fn one_part(parts: &[Part]) -> Part {
     let positions = parts.iter().flat_map(|part| part.positions.iter().copied()).collect();
     match parts {

@@ -1,4 +1,4 @@
-//! How a task's nodes are written, by how channels flow through them.
+//! Writes a task's nodes; one file per flow of channels.
 
 mod bias;
 pub(crate) mod grouped;

@@ -1,4 +1,4 @@
-//! Nodes that treat every channel alone.
+//! Writes nodes that treat every channel by itself.
 
 use crate::emit::task::TaskEmitter;
 use crate::emit::value::pieces::{Held, Piece, concat};
@@ -8,7 +8,7 @@ use crate::mtz::joint::Owner;
 use crate::ops::{Operand, Partwise};
 
 impl TaskEmitter<'_> {
-    /// A node that treats every channel alone, once per piece.
+    /// Writes a node that treats every channel by itself, once per piece.
     pub(crate) fn emit_partwise(&mut self, id: NodeId, partwise: &Partwise) -> Result<()> {
         let node = self.graph().node(id);
         let Some(output) = node.output(0) else { return Ok(()) };
@@ -16,7 +16,7 @@ impl TaskEmitter<'_> {
         for (i, operand) in partwise.operands.iter().enumerate() {
             operands.push(match (operand, node.input(i)) {
                 (Operand::Channels, Some(value)) => Some(self.held(value)?),
-                // Only parts of other operands may be wanted.
+                // Other operands are read later, since only some of their entries may be needed.
                 _ => None,
             });
         }
@@ -60,8 +60,8 @@ impl TaskEmitter<'_> {
         Ok(())
     }
 
-    /// Which entries of a constant belong to the channels at some of `all` positions: one for each of them, or
-    /// one for each head.
+    /// The entries of a constant for the channels at these positions, of `all`. The constant has one
+    /// entry per channel or one per head.
     fn entries(
         &self,
         source: ValueId,
@@ -75,14 +75,14 @@ impl TaskEmitter<'_> {
         }
     }
 
-    /// The pieces of a value whose channels begin in constants.
+    /// The pieces of a value whose channels come from constants.
     fn made(&self, output: ValueId) -> Option<Parts> {
         let axis = self.source().coupling().axis(output)?;
         let parts = self.parts(&axis.channels).into_iter();
         Some(parts.map(|part| (part.owner, part.positions)).collect())
     }
 
-    /// Cuts operands that came in different pieces at the bounds of their channels' blocks.
+    /// Joins operands that are cut differently, and cuts them again into the parts of their channels.
     fn cut_alike(
         &mut self,
         id: NodeId,
@@ -100,8 +100,8 @@ impl TaskEmitter<'_> {
         Ok(())
     }
 
-    /// The target shape of reshape `id` for a piece of channels, of which `n` come out at `entry` in place
-    /// of `all`.
+    /// The target shape of reshape `id` for a piece of channels: its entry `entry` is `n` instead of
+    /// `all`.
     fn resized(
         &mut self,
         id: NodeId,
@@ -125,7 +125,7 @@ impl TaskEmitter<'_> {
             match *size {
                 -1 => {}
                 _ if axis == entry => *size = n as i64,
-                // A zero copies the extent at its place, and there the input has fewer channels now.
+                // A zero would copy the input's extent, and the piece has fewer channels there.
                 0 if channels == Some(axis) => {
                     let extent = shape.and_then(|shape| shape.get(axis)?.known());
                     extent.into_iter().for_each(|extent| *size = extent as i64);
@@ -153,10 +153,10 @@ impl TaskEmitter<'_> {
 
 type Parts = Vec<(Owner, Vec<usize>)>;
 
-/// The pieces that all operands with channels are cut into, as positions of one that has them all; `None`
-/// if they are cut differently.
+/// The common partition of all operands with channels, as positions along the output's axis; `None` if
+/// they are cut differently.
 ///
-/// Of operands with heads, one may have an index for each channel and another for each head.
+/// Some operands may have one index per channel, and others one per head.
 fn common_partition(partwise: &Partwise, operands: &[Option<Held>]) -> Option<Parts> {
     let expected = partwise.output.atoms.len() / partwise.expand.copies().max(1);
     let mut all: Vec<(usize, Parts)> = Vec::new();
@@ -184,7 +184,8 @@ fn common_partition(partwise: &Partwise, operands: &[Option<Held>]) -> Option<Pa
     }
 }
 
-/// Pieces of whole heads of `width` channels as positions of heads.
+/// Converts positions of channels to positions of heads of `width` channels; `None` if a piece cuts a
+/// head.
 fn in_heads(parts: &Parts, width: usize) -> Option<Parts> {
     let head = |run: &[usize]| {
         let head = run.first()? / width;

@@ -1,9 +1,9 @@
-//! Recurrent layers: one node per task, whose weights are put together from blocks.
+//! Writes recurrent layers: one node per task, with weights concatenated from blocks.
 //!
-//! A recurrence needs all hidden units of its task at once, so that it cannot be a sum over pieces. If
-//! all units belong to the same tasks, W, R and B are one initializer each, and the nodes of tasks that
-//! also have the same input are one node. Else they are concatenations of blocks, which runtimes
-//! compute when they load the model.
+//! A recurrence needs all hidden units of its task at once, so it cannot be a sum over pieces. If all
+//! units belong to the same tasks, W, R and B are one initializer each, and tasks with the same input
+//! have one node. Else the weights are concatenations of blocks, which runtimes compute when they load
+//! the model.
 
 use crate::couple::{GroupId, LayerId};
 use crate::emit::task::TaskEmitter;
@@ -20,13 +20,13 @@ struct Columns {
     positions: Vec<usize>,
 }
 
-/// Rows of a weight that are stored together, by the owners of their blocks.
+/// Rows of a weight whose blocks have the same owners, and which are stored together.
 struct Run {
     owners: Vec<Owner>,
     rows: Vec<usize>,
 }
 
-/// Which of a node's weights is put together.
+/// A weight of the node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weight {
     Input,
@@ -34,7 +34,7 @@ enum Weight {
 }
 
 impl TaskEmitter<'_> {
-    /// A recurrent node over the joint order of its input's channels and of its hidden units.
+    /// Writes a recurrent node over the joint order of its input's channels and of its hidden units.
     pub(crate) fn emit_recurrent(&mut self, id: NodeId, layers: &[Layer]) -> Result<()> {
         let coupling = &self.source().coupling();
         let first = layers.first().and_then(|l| match &l.kind {
@@ -91,7 +91,7 @@ impl TaskEmitter<'_> {
         Ok((join(self.builder, layer.in_axis, &pieces, &name).0, columns))
     }
 
-    /// Whose node it is: of the tasks that have all hidden units in common.
+    /// The owner of the node: the tasks that all hidden units are common to.
     fn common_unit_owner(&self, layer: &Layer, units: &[Part]) -> Owner {
         match units {
             [only] => {
@@ -102,7 +102,7 @@ impl TaskEmitter<'_> {
         }
     }
 
-    /// The layer whose rows are those of a gate, for hidden units of one group.
+    /// The layer that holds the rows of a gate, for hidden units of one group.
     fn gate_at(
         &self,
         node: NodeId,
@@ -123,7 +123,7 @@ impl TaskEmitter<'_> {
         })
     }
 
-    /// The rows of W or R in joint order, gate by gate, as few blocks as their owners allow.
+    /// The rows of W or R in joint order, by gate, in as few blocks as their owners allow.
     fn weight(
         &mut self,
         source: ValueId,
@@ -193,7 +193,7 @@ impl TaskEmitter<'_> {
         Ok(pick(self.builder, 2, whole, &place, order.len(), &name))
     }
 
-    /// Adds the node and cuts the outputs that are read into pieces.
+    /// Adds the node, and cuts its used outputs into pieces.
     fn hold_outputs(
         &mut self,
         node: Node,
@@ -228,7 +228,7 @@ impl TaskEmitter<'_> {
     }
 }
 
-/// Pieces with the same owner next to each other.
+/// Groups pieces by owner.
 fn by_owner(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
     let mut bundles: Vec<Vec<Piece>> = Vec::new();
     for piece in pieces {
@@ -240,7 +240,7 @@ fn by_owner(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
     bundles
 }
 
-/// Rows join those before them where their blocks have the same owners.
+/// Appends rows to the last run if their blocks have the same owners, else begins a new run.
 fn add_rows(runs: &mut Vec<Run>, owners: Vec<Owner>, rows: impl Iterator<Item = usize>) {
     match runs.last_mut() {
         Some(run) if run.owners == owners => run.rows.extend(rows),
@@ -248,7 +248,7 @@ fn add_rows(runs: &mut Vec<Run>, owners: Vec<Owner>, rows: impl Iterator<Item = 
     }
 }
 
-/// Neighbouring columns whose blocks have the same owner, as one.
+/// Joins neighbouring columns whose blocks have the same owner.
 fn with_one_owner(owners: &[Owner], columns: &[Columns]) -> Vec<Columns> {
     let mut joined: Vec<Columns> = Vec::new();
     for (owner, columns) in owners.iter().zip(columns) {

@@ -1,4 +1,4 @@
-//! Channels that move without changing, and channels side by side.
+//! Writes nodes that join, split or reorder channels, and puts pieces side by side.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,10 +12,10 @@ use crate::ops::Pick;
 
 /// A part of an output.
 struct Wanted {
-    /// Which output.
+    /// Number of the output.
     slot: usize,
     part: Part,
-    /// What it is taken from, in its order.
+    /// Its indices as runs of input pieces, in order.
     runs: Vec<Run>,
 }
 
@@ -28,7 +28,7 @@ struct Run {
 }
 
 impl TaskEmitter<'_> {
-    /// Channels joined, split or reordered: bookkeeping, except where pieces are cut or become one.
+    /// Joins, splits or reorders channels. Writes nodes only if pieces are cut or joined.
     pub(crate) fn emit_relabel(&mut self, id: NodeId, picks: &[Pick]) -> Result<()> {
         let node = self.graph().node(id);
         let mut sources = Vec::new();
@@ -73,7 +73,8 @@ impl TaskEmitter<'_> {
         Ok(())
     }
 
-    /// The values of those parts into which a piece falls from front to back: one `Split` makes them.
+    /// Cuts pieces whose parts cover them in order, by one `Split` each. Returns the values of these
+    /// parts.
     fn halves(
         &mut self,
         sources: &[Option<Held>],
@@ -105,7 +106,7 @@ impl TaskEmitter<'_> {
         values
     }
 
-    /// The value of a part, put together from the pieces it is taken from.
+    /// The value of a part, assembled from input pieces.
     fn assembled(&mut self, sources: &[Option<Held>], wanted: &Wanted, name: &str) -> ValueId {
         let name = self.name(&wanted.part.owner, name);
         let mut keys: Vec<(usize, usize)> = Vec::new();
@@ -116,7 +117,8 @@ impl TaskEmitter<'_> {
         }
         let mut axis = 0;
         let mut values = Vec::new();
-        // Where the first index of each piece is, or would be, among all values side by side.
+        // The offset of each piece's index 0 in the concatenation of all values; negative if it is cut
+        // off.
         let mut origins: BTreeMap<(usize, usize), i64> = BTreeMap::new();
         let mut extent = 0;
         for key in &keys {
@@ -148,7 +150,7 @@ impl TaskEmitter<'_> {
         pick(self.builder, axis, joined, &place, extent, &name)
     }
 
-    /// Pieces with the same owner side by side, so that a layer has one term per owner.
+    /// Joins pieces with the same owner, so that a layer has one term per owner.
     pub(crate) fn bundles(&mut self, held: &Held, name: &str) -> Vec<Piece> {
         let (axis, pieces) = match held {
             Held::Whole(_) => return Vec::new(),
@@ -173,7 +175,7 @@ impl TaskEmitter<'_> {
     }
 }
 
-/// Where each index of each input is: in which piece, and where in it.
+/// The place of each index of each input: its piece, and the index in the piece.
 type Places = HashMap<(usize, usize), ((usize, usize), usize)>;
 
 fn places(sources: &[Option<Held>]) -> Places {
@@ -195,7 +197,7 @@ fn piece_at(sources: &[Option<Held>], (input, number): (usize, usize)) -> Option
     }
 }
 
-/// Neighbouring indices of one piece as one.
+/// Joins neighbouring indices of one piece into runs.
 fn runs(taken: &[((usize, usize), usize)]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for (piece, at) in taken {

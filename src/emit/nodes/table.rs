@@ -1,4 +1,4 @@
-//! Tables of which rows are picked: each block of columns is a table.
+//! Writes look-ups in tables (embeddings): each block of columns is a table.
 
 use crate::emit::task::TaskEmitter;
 use crate::emit::value::pieces::{Held, pieces_of};
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ops::Layer;
 
 impl TaskEmitter<'_> {
-    /// A table: for each block of channels, the same rows of its columns.
+    /// Writes a look-up in a table, once per block of channels.
     pub(crate) fn emit_table(&mut self, layer: &Layer) -> Result<()> {
         let coupling = self.source().coupling();
         let Some(outputs) = coupling.axis(layer.output) else {

@@ -1,4 +1,4 @@
-//! Nodes that read all channels at once, in any order.
+//! Writes nodes that read all channels at once, in any order.
 
 use crate::emit::task::TaskEmitter;
 use crate::emit::value::pieces::{Held, Piece, join, split};
@@ -11,7 +11,7 @@ use crate::ops::{Operand, Together};
 struct Joined {
     /// By operand; `None` for those without channels.
     values: Vec<Option<ValueId>>,
-    /// Whose channels they are, and which, one piece after the other.
+    /// Owner and positions of each piece, in order.
     parts: Vec<(Owner, Vec<usize>)>,
 }
 
@@ -22,8 +22,8 @@ impl Joined {
 }
 
 impl TaskEmitter<'_> {
-    /// A node that reads all channels at once, once per task: its pieces side by side. Constants follow
-    /// their order, so that nothing is gathered.
+    /// Writes a node that reads all channels at once, over the concatenation of its pieces. Its
+    /// constants are permuted alike, so no `Gather` is needed.
     pub(crate) fn emit_together(&mut self, id: NodeId, together: &Together) -> Result<()> {
         let node = self.graph().node(id);
         let Some(joined) = self.joined(id, together)? else { return self.emit_whole(id) };
@@ -60,7 +60,7 @@ impl TaskEmitter<'_> {
         Ok(())
     }
 
-    /// The operands with channels, each as one value; `None` if they are cut differently.
+    /// The operands with channels, each joined into one value; `None` if they are cut differently.
     fn joined(&mut self, id: NodeId, together: &Together) -> Result<Option<Joined>> {
         let node = self.graph().node(id);
         let mut found: Option<Joined> = None;
@@ -80,7 +80,7 @@ impl TaskEmitter<'_> {
         Ok(found)
     }
 
-    /// A value with all channels cut into their pieces again.
+    /// Cuts a value with all channels into the pieces again.
     fn apart(&mut self, joined: &Joined, axis: usize, value: ValueId, name: &str) -> Held {
         let sizes: Vec<usize> = joined.parts.iter().map(|(_, positions)| positions.len()).collect();
         let values = split(self.builder, axis, value, &sizes, name);

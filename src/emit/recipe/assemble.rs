@@ -1,4 +1,4 @@
-//! A task's net from the initializers of a joint model.
+//! Assembles a task's net from the initializers of a joint model.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,11 @@ use crate::onnx;
 /// Weights that are sums, with their common parts and differences.
 pub(super) type Sums = BTreeMap<ValueId, (Tensor, Difference)>;
 
-/// The net of a task, its weights put together from the initializers of the joint graph.
+/// The net of a task, with weights assembled from the initializers of the joint graph, and the weights
+/// that are sums.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] if the two do not belong together.
+/// [`ErrorKind::Format`] if the recipe does not fit the joint graph.
 pub(super) fn net(
     joint: &Graph,
     recipe: &TaskRecipe,
@@ -62,7 +63,8 @@ pub(super) fn net(
                     .ok_or_else(damaged)?;
                 if let Some(own) = joint.codes(from) {
                     let whole = codes.get_or_insert_with(|| own.clone());
-                    put_scales(whole, own, &tensor.dims, &block.parts, lists).ok_or_else(damaged)?;
+                    put_scales(whole, own, &tensor.dims, &block.parts, lists)
+                        .ok_or_else(damaged)?;
                 }
             }
             if let (Some(codes), []) = (from.and_then(|v| joint.codes(v)), block.parts.as_slice()) {
@@ -108,7 +110,7 @@ fn put_scales(
     Some(())
 }
 
-/// A tensor that is being put together.
+/// A tensor under construction.
 struct Whole {
     dims: Vec<usize>,
     size: usize,
@@ -125,8 +127,7 @@ impl Whole {
         Tensor { dtype, dims: self.dims, data: self.data.into() }
     }
 
-    /// Writes a block, which begins at row `start` of an initializer, to the indices that it holds;
-    /// `None` if it does not fit.
+    /// Writes the block at row `start` of an initializer to its indices; `None` if it does not fit.
     fn put(
         &mut self,
         stored: &Tensor,
@@ -167,7 +168,7 @@ impl Whole {
     }
 }
 
-/// Some rows of a tensor, from `start` on; a scalar has none.
+/// `count` rows of a tensor from `start` on, or the whole tensor; a scalar has no rows.
 fn rows(tensor: &Tensor, start: usize, count: Option<usize>) -> Option<Tensor> {
     let (Some(all), Some(count)) = (tensor.dims.first(), count) else {
         return Some(tensor.clone());

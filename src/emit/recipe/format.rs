@@ -1,4 +1,4 @@
-//! The text of a recipe: JSON and the tasks' graphs behind it, compressed, as base64.
+//! The text of a recipe: JSON followed by the tasks' graphs, compressed, as base64.
 
 use std::io::{Read, Write};
 
@@ -18,11 +18,11 @@ const VERSION: u32 = 2;
 /// Version of a recipe with sums, which readers of the other would misread.
 const WITH_SUMS: u32 = 3;
 
-/// How many times as long as its compressed form a recipe may be, a mebibyte left aside. What would
-/// be longer is stored as it is; so no short text makes a reader unpack a long one.
+/// Limit of the compression ratio, beyond one mebibyte, so that a short text cannot unpack to a huge
+/// one. A recipe with a higher ratio is stored uncompressed.
 const MOST_RATIO: usize = 100;
 
-/// How a joint model is taken apart.
+/// The recipe of a joint model.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Recipe {
     pub(super) tasks: Vec<TaskRecipe>,
@@ -36,13 +36,13 @@ pub(super) struct TaskRecipe {
     pub(super) name: String,
     /// Bytes of the task's graph.
     pub(super) size: usize,
-    /// The task's model with weights as inputs; behind the JSON.
+    /// The task's model with weights as inputs; stored after the JSON.
     #[serde(skip)]
     pub(super) graph: Vec<u8>,
     pub(super) weights: Vec<WeightRecipe>,
-    /// Per group, the shared neuron of each channel; empty where nothing is shared.
+    /// Per group, the shared neuron of each channel; empty if nothing is shared.
     pub(super) sharing: Vec<String>,
-    /// Per layer, a number that the layers of other tasks have too whose weights were fused with it.
+    /// Per layer, a number that is common to all layers whose weights were fused with it.
     pub(super) fused: String,
     /// Per layer, a number that the layers of other tasks have too with which its weights have a common part.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -64,10 +64,10 @@ pub(super) struct BlockRecipe {
     /// The initializer that is added to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) plus: Option<String>,
-    /// Axis and number of the list of indices along it; an axis that is not named is whole.
+    /// Axes with the number of their list of indices; an axis without an entry is complete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) parts: Vec<(usize, usize)>,
-    /// Where the block begins along the initializer's first axis.
+    /// The block's first index along the initializer's first axis.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) start: usize,
     /// Whether the initializer holds the block with its two axes swapped.
@@ -81,8 +81,9 @@ fn is_zero(start: &usize) -> bool {
 
 /// The text of a recipe.
 pub(super) fn encode(mut recipe: Recipe) -> Result<String> {
-    let failed =
-        |e: std::io::Error| Error::new(ErrorKind::Format, "the plan cannot be written").because(e);
+    let failed = |e: std::io::Error| {
+        Error::new(ErrorKind::Format, "the recipe cannot be written").because(e)
+    };
     recipe.tasks.iter_mut().for_each(|task| task.size = task.graph.len());
     let mut plain = serde_json::to_vec(&recipe).map_err(|e| failed(e.into()))?;
     plain.push(b'\n');
@@ -104,8 +105,7 @@ pub(super) fn encode(mut recipe: Recipe) -> Result<String> {
 /// The recipe that a text holds.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for another version of the format, [`ErrorKind::Format`] for what is
-/// none.
+/// [`ErrorKind::Unsupported`] for another version of the format, [`ErrorKind::Format`] for other text.
 pub(super) fn decode(text: &str) -> Result<Recipe> {
     let (version, packed) = text.split_once(':').ok_or_else(damaged)?;
     // The first version was JSON.
@@ -114,7 +114,9 @@ pub(super) fn decode(text: &str) -> Result<Recipe> {
     if ![VERSION, WITH_SUMS].contains(&version) {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("the joint model's plan has version {version}, and up to {WITH_SUMS} is read here"),
+            format!(
+                "the joint model's recipe has version {version}, and up to {WITH_SUMS} is read here"
+            ),
         )
         .hint("use the version of onnx-zip that wrote it, or merge the models again"));
     }
@@ -137,7 +139,7 @@ pub(super) fn decode(text: &str) -> Result<Recipe> {
     if graphs.is_empty() { Ok(recipe) } else { Err(damaged()) }
 }
 
-/// How long the recipe in so many compressed bytes may be.
+/// Limit of the size of a recipe in `packed` compressed bytes.
 fn most_bytes(packed: usize) -> usize {
     packed.saturating_mul(MOST_RATIO).saturating_add(1 << 20)
 }

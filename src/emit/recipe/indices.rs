@@ -1,12 +1,13 @@
-//! Lists of indices as text: each as its distance from the one that would follow the one before.
+//! Lists of indices as text. Each index is written as its distance from the successor of the previous
+//! one.
 //!
-//! `0x4,3,-5` is 0, 1, 2, 3, 7, 3: `xN` repeats an item, so that a run takes few characters whatever its
-//! length. `_` stands for no index.
+//! `0x4,3,-5` is 0, 1, 2, 3, 7, 3: `xN` repeats an item, so that a run of any length takes few
+//! characters. `_` means no index.
 
-/// Indices that all lists of a recipe may have together; a guard against hostile runs.
+/// Limit of indices in all lists of a recipe together, against hostile runs.
 const MOST_INDICES: usize = 1 << 24;
 
-/// How many indices may still be read.
+/// Number of indices that may still be read.
 #[derive(Debug)]
 pub(super) struct Allowance(usize);
 
@@ -23,7 +24,7 @@ pub(super) fn write(list: impl IntoIterator<Item = Option<usize>>) -> String {
     for index in list {
         let item = index.map(|index| index as i64 - next);
         next = index.map_or(next, |index| index as i64 + 1);
-        // A run goes on where the distance is 0: only its first item may have another.
+        // Only distances of 0 continue a run.
         match runs.last_mut() {
             Some((last, count)) if *last == item && item.is_none_or(|item| item == 0) => {
                 *count += 1
@@ -38,7 +39,7 @@ pub(super) fn write(list: impl IntoIterator<Item = Option<usize>>) -> String {
     text.collect::<Vec<_>>().join(",")
 }
 
-/// The list that a text stands for; `None` if it stands for none, or for more than is allowed.
+/// The list in a text; `None` for invalid text, or for more indices than are allowed.
 pub(super) fn read(text: &str, allowance: &mut Allowance) -> Option<Vec<Option<usize>>> {
     let mut list = Vec::new();
     let mut next: i64 = 0;

@@ -1,4 +1,4 @@
-//! Blocks of a net's constants as initializers of the joint graph.
+//! Stores blocks of a net's constants as initializers of the joint graph.
 
 use crate::emit::recipe::Placed;
 use crate::emit::task::TaskEmitter;
@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Attribute, Tensor, ValueId, ValueKind};
 use crate::mtz::joint::Owner;
 
-/// A block of a constant that is stored together with others.
+/// A block of a constant, to be stored together with others.
 pub(crate) struct Stacked {
     pub(crate) source: ValueId,
     /// Axis and indices along it.
@@ -23,7 +23,7 @@ impl TaskEmitter<'_> {
         positions: &[usize],
     ) -> Result<ValueId> {
         let value = self.graph().value(source);
-        // What is done to a model input is a task's own business.
+        // Parameters that apply to model inputs belong to one task.
         let own = Owner::Tasks(vec![self.task]);
         let owner = if *owner == Owner::Input { &own } else { owner };
         match &value.kind {
@@ -48,7 +48,7 @@ impl TaskEmitter<'_> {
         Ok(self.place(source, block, parts, owner))
     }
 
-    /// Blocks of several constants, one behind the other along the first axis, as one initializer.
+    /// Concatenates blocks of several constants along the first axis into one initializer.
     pub(crate) fn stack(
         &mut self,
         blocks: &[Stacked],
@@ -86,7 +86,7 @@ impl TaskEmitter<'_> {
         Ok(target)
     }
 
-    /// Stores a block and remembers where it came from.
+    /// Stores a block, and records its source.
     pub(crate) fn place(
         &mut self,
         source: ValueId,
@@ -106,7 +106,7 @@ impl TaskEmitter<'_> {
                 (target, self.builder.op("Transpose", &name, &[target], order))
             }
             None => {
-                // What is trained is stored as what it is.
+                // Parameters to be trained stay floats.
                 let codes = self.graph().codes(source).filter(|_| !self.builder.untied);
                 let mut cuts = parts.iter();
                 let codes = codes.and_then(|codes| {
@@ -134,7 +134,7 @@ impl TaskEmitter<'_> {
     }
 }
 
-/// One tensor behind the other along the first axis.
+/// Concatenates two tensors along the first axis.
 fn before_and(before: Tensor, behind: &Tensor) -> Result<Tensor> {
     let rows = before.dims.first().zip(behind.dims.first()).map(|(a, b)| a + b);
     let Some(rows) = rows.filter(|_| before.dims[1..] == behind.dims[1..]) else {

@@ -1,4 +1,4 @@
-//! Blocks of groups that fall into attention heads: all groups with the same heads are cut alike.
+//! Blocks of groups with attention heads: all groups with the same heads are cut alike.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,9 +6,9 @@ use crate::align::TaskId;
 use crate::couple::{GroupId, Nest};
 use crate::mtz::joint::{Block, JointModel, Owner};
 
-/// Gives the groups with the same heads blocks of the same whole heads, or one block if their neurons are
-/// not shared head by head. `blocks` are those of each group of a task, `touched` the groups that fused
-/// layers make or read.
+/// Gives groups with the same heads blocks of the same whole heads, or one block if their neurons are
+/// not shared head by head. `blocks` are the blocks of each group of a task; `touched` are the groups
+/// that fused layers produce or consume.
 pub(super) fn cut_in_heads(
     joint: &JointModel,
     task: TaskId,
@@ -40,12 +40,12 @@ pub(super) fn cut_in_heads(
     }
 }
 
-/// A group as one block in its own order.
+/// A whole group as one block of the task, in its own order.
 fn alone(task: TaskId, size: usize) -> Block {
     Block { owner: Owner::Tasks(vec![task]), channels: (0..size).collect(), first: None }
 }
 
-/// The blocks of a group whose heads are cut as `lead` says; `None` if its own blocks are others.
+/// The blocks of a group, with heads cut as in `lead`; `None` if the group's own blocks differ from that.
 fn cut(nest: &Nest, lead: &[Block], own: &[Block]) -> Option<Vec<Block>> {
     let members = nest.blocks();
     if own.iter().all(|block| block.first.is_none()) {

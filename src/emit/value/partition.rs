@@ -1,8 +1,7 @@
-//! How the channels of a task's net are cut: blocks of groups, and which of them make one piece.
+//! Partitions of a task's channels: blocks of groups, and the pieces that they form.
 //!
 //! Channels with the same owner are one piece of an axis, whatever groups they belong to. Order and
-//! extent of a shared piece follow from its neurons alone, so that they are the same in every task
-//! that has it.
+//! extent of a shared piece follow from its neurons alone, so they are the same in every task.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,23 +14,23 @@ use crate::ops::LayerKind;
 
 use super::heads::cut_in_heads;
 
-/// Indices along an axis that make one piece.
+/// Indices along an axis that form one piece.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     /// The group of the first channel.
     pub(crate) group: GroupId,
-    /// Whose channels they are.
+    /// The owner of the channels.
     pub(crate) owner: Owner,
-    /// The first neuron, where they are shared.
+    /// The first neuron, if they are shared.
     pub(crate) first: Option<Neuron>,
     /// The indices, in joint order.
     pub(crate) positions: Vec<usize>,
 }
 
-/// The blocks into which a task's groups fall in the joint model.
+/// The blocks of a task's groups in the joint model.
 #[derive(Debug)]
 pub(crate) struct Partition {
-    /// By group, each with whether it must stay a piece of its own.
+    /// By group; each block with whether it must stay a piece of its own.
     blocks: Vec<Vec<(Block, bool)>>,
     sizes: Vec<usize>,
 }
@@ -49,7 +48,7 @@ impl Partition {
         let own = Owner::Tasks(vec![task]);
         let blocks =
             joint.layout(task).into_iter().zip(coupling.groups()).map(|(blocks, (id, group))| {
-                // Sharing that no layer makes use of is none.
+                // Shared neurons count only if a fused layer produces or consumes them.
                 if !touched.contains(&id) && blocks.iter().any(|b| b.owner.is_shared()) {
                     let channels = (0..group.size).collect();
                     return vec![(Block { owner: own.clone(), channels, first: None }, false)];
@@ -66,7 +65,7 @@ impl Partition {
         Partition { blocks, sizes }
     }
 
-    /// The parts of an axis with these channels: shared ones first, the task's own behind them.
+    /// The parts of an axis with these channels: shared parts first, then the task's own.
     pub(crate) fn parts(&self, channels: &[Channel]) -> Vec<Part> {
         let mut places: BTreeMap<GroupId, Vec<Vec<usize>>> = BTreeMap::new();
         for (position, channel) in channels.iter().enumerate() {
@@ -93,7 +92,7 @@ impl Partition {
     }
 }
 
-/// Parts with the same owner as one, except those that must stay apart.
+/// Joins parts with the same owner, except those that must stay apart.
 fn side_by_side(found: Vec<(Part, bool)>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut is_open = false;
@@ -112,7 +111,7 @@ fn side_by_side(found: Vec<(Part, bool)>) -> Vec<Part> {
     parts
 }
 
-/// The groups of a task that layers fused with those of other tasks make or read.
+/// The groups of a task that fused layers produce or consume.
 fn touched(joint: &JointModel, task: TaskId) -> BTreeSet<GroupId> {
     let layers = joint.task(task).coupling().layers.iter().enumerate();
     let fused = layers.filter(|(id, _)| joint.partners(task.layer(LayerId(*id))).len() > 1);
@@ -121,11 +120,11 @@ fn touched(joint: &JointModel, task: TaskId) -> BTreeSet<GroupId> {
     channels.map(|channel| channel.group).collect()
 }
 
-/// A node with the tasks' nodes that its weights are fused with.
+/// The nodes of all tasks whose weights are fused with each other.
 type Partners = Vec<(TaskId, NodeId)>;
 
-/// The shared neurons of nodes of which some rows are fused with other nodes than others: they cannot
-/// be rows of one weight.
+/// Shared neurons of nodes whose rows are fused with different nodes. Such rows cannot be stored as one
+/// weight.
 fn fused_otherwise(joint: &JointModel) -> BTreeSet<Neuron> {
     let mut partners: BTreeMap<u32, Partners> = BTreeMap::new();
     for (task, net) in joint.task_ids().zip(joint.tasks()) {

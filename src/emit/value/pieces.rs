@@ -12,9 +12,9 @@ use crate::mtz::joint::Owner;
 pub(crate) struct Piece {
     /// The tensor in the joint graph.
     pub(crate) value: ValueId,
-    /// Whose channels they are.
+    /// The owner of the channels.
     pub(crate) owner: Owner,
-    /// Which indices of the whole axis the tensor holds, in its order.
+    /// The indices of the whole axis that the tensor holds, in its order.
     pub(crate) positions: Vec<usize>,
 }
 
@@ -45,7 +45,7 @@ impl Held {
 }
 
 impl TaskEmitter<'_> {
-    /// A whole value cut into the pieces that its channels fall into.
+    /// Cuts a whole value into the pieces of its channels.
     pub(crate) fn cut(&mut self, axis: &ChannelAxis, value: ValueId, name: &str) -> Held {
         let len = axis.channels.len();
         let pieces = self.parts(&axis.channels).into_iter().map(|part| {
@@ -58,7 +58,7 @@ impl TaskEmitter<'_> {
     }
 }
 
-/// Pieces side by side, with the indices they hold.
+/// Concatenates pieces; returns the value and its indices.
 pub(crate) fn join(
     builder: &mut Builder,
     axis: usize,
@@ -70,7 +70,7 @@ pub(crate) fn join(
     (concat(builder, axis, &values, &format!("{name}.join")), positions)
 }
 
-/// Values side by side along `axis`; nothing to do for one.
+/// Concatenates values along `axis`; a single value stays the same.
 pub(crate) fn concat(
     builder: &mut Builder,
     axis: usize,
@@ -86,8 +86,8 @@ pub(crate) fn concat(
     }
 }
 
-/// Indices `place` of `value` along `axis` of extent `extent`; nothing to do if they are all, in
-/// order.
+/// Gathers indices `place` of `value` along `axis` of extent `extent`; no node if these are all indices
+/// in order.
 pub(crate) fn pick(
     builder: &mut Builder,
     axis: usize,
@@ -105,7 +105,7 @@ pub(crate) fn pick(
     builder.op("Gather", &format!("{name}.ordered"), &[value, indices], attributes)
 }
 
-/// A value that holds the parts of an axis one behind the other, as pieces.
+/// Splits a value that holds the parts of an axis in order into pieces.
 pub(crate) fn pieces_of(
     builder: &mut Builder,
     axis: usize,
@@ -119,7 +119,7 @@ pub(crate) fn pieces_of(
     values.into_iter().zip(parts).map(piece).collect()
 }
 
-/// `value` cut along `axis` into stretches of these sizes; nothing to do for one.
+/// Splits `value` along `axis` into parts of these sizes; a single part needs no node.
 pub(crate) fn split(
     builder: &mut Builder,
     axis: usize,

@@ -62,7 +62,7 @@ impl Driver<'_> {
         mut sets: Vec<NeuronSet>,
         record: &mut SiteRecord,
     ) -> Result<Vec<NeuronSet>> {
-        // Sets with settled neurons go first: their pairs are known.
+        // Sets with settled neurons go first, since their pairs are fixed.
         sets.sort_by_key(|p| !self.is_settled(&members[p.members[0]]));
         join_sets(sets, false, self.options.solver(), |here, next_net, problems| {
             let own = &members[next_net.members[0]];

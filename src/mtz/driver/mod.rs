@@ -43,7 +43,7 @@ pub struct DriverInputs<'a> {
     /// Stored statistics of the original nets, per task, in place of a pass over them
     /// ([`crate::mtz::options::Passes::One`]); may be empty.
     pub stored: &'a [LayerMoments],
-    /// Shards of the samples with their workers; `None` where samples stream through this process.
+    /// Shards of the samples with their workers; `None` if samples stream through this process.
     pub shards: Option<&'a Sharding>,
     /// Options of the merge.
     pub options: &'a MergeOptions,
@@ -112,7 +112,7 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// Merges all layers, and calls `between` before each merged layer but the first. Afterwards the
+    /// Merges all layers, and calls `between` before each merged layer except the first. Afterwards the
     /// joint model's nets have their final weights.
     ///
     /// # Errors

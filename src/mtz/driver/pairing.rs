@@ -53,7 +53,8 @@ impl<'a> PairChoice<'a> {
 }
 
 impl PairChoice<'_> {
-    /// What pairs of heads cost, each with the best pairs of its channels; `None` if heads are unlike.
+    /// The cost of each pair of heads with the best pairs of its channels; `None` if heads differ in
+    /// size.
     pub(super) fn head_costs(
         &self,
         cost: &Array2<f64>,

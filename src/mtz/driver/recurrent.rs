@@ -21,7 +21,7 @@ const ROUNDS: usize = 2;
 
 impl Driver<'_> {
     /// Fits the gates of a node again after its last site, to the changed hidden units. Weights move
-    /// half of the way, since the units change with them.
+    /// half way, since the units change with them.
     pub(super) fn repeat_gates(&mut self, place: usize) -> Result<()> {
         let sites = &self.alignment.sites;
         let node = |site: &Site| {
@@ -42,7 +42,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Fits the layers of a site again and moves their weights half of the way, if they can change.
+    /// Fits the layers of a site again, and moves their weights half way, if they can change.
     fn go_half_way(&mut self, site: &Site) -> Result<()> {
         let selection = SiteSelection::at(self.joint, self.alignment, site)?;
         let members = selection.members();

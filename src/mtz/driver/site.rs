@@ -59,8 +59,8 @@ impl Driver<'_> {
         Ok(record)
     }
 
-    /// Whether channels correspond by index and the tasks keep their weights, so nothing is to be
-    /// shared.
+    /// Whether channels correspond by index and the tasks keep their weights, so nothing needs to be
+    /// done.
     fn leaves_alone(&self, site: &Site, first: &SiteLayer) -> bool {
         let budget = &self.options.budget;
         self.alignment.is_by_index(site) && budget.shares_nothing_of(&first.layer.name)
@@ -122,7 +122,7 @@ impl Driver<'_> {
             let task = members[correction.member].task.0;
             record.gains.push((task, correction.gains.clone()));
         }
-        // Common weights are in the layers' by now: every copy of a large layer counts.
+        // The layers hold the common weights now; copies of a large layer take much memory.
         drop(sets);
         let alpha = self.options.task_weights(self.joint.tasks().len());
         for (member, state) in members.iter().zip(states) {
@@ -193,7 +193,7 @@ impl Driver<'_> {
             return Ok(());
         }
         let changed = self.joint.write(member.place(), weights)?;
-        // Equal neurons keep their weights, so later layers have nothing to compensate.
+        // If no weights have changed, later layers have nothing to compensate.
         if shares && changed {
             self.statistics.diverge(member.task);
         }

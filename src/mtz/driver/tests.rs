@@ -1,4 +1,4 @@
-//! The walk through small nets.
+//! Walks through small nets.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::zipper::{Input, Prepared, prepare};
 
 const UNITS: usize = 6;
 
-/// The order of the stream's channels in the copy, and of the hidden ones.
+/// The order of the stream's channels and of the hidden channels in the copy.
 const ORDER: [usize; UNITS] = [3, 0, 5, 1, 4, 2];
 
 fn backend() -> Arc<dyn Backend> {
@@ -26,7 +26,7 @@ fn backend() -> Arc<dyn Backend> {
     runtime::open(&choice).unwrap()
 }
 
-/// A residual net of fully connected layers; `copied` with its channels in another order.
+/// A residual net of fully connected layers; with `copied`, its channels are permuted.
 fn residual(copied: bool) -> Model {
     let mut b = GraphBuilder::new("net", 13);
     let mut layer = |name: &str, out: usize, inputs: usize, [rows, columns]: [bool; 2]| {
@@ -107,7 +107,7 @@ fn layer(joint: &JointModel, task: TaskId, name: &str) -> TaskLayer {
     task.layer(crate::couple::LayerId(at))
 }
 
-/// For each row of a layer of the first task, the row of the second that is the same neuron.
+/// For each row of a layer of the first task, the row of the second task's layer with the same neuron.
 fn partners(joint: &JointModel, name: &str) -> Vec<Option<usize>> {
     let rows = |task: usize| -> Vec<TaskChannel> {
         let own = layer(joint, TaskId(task), name);
@@ -142,7 +142,7 @@ fn fused_layers_agree_bit_for_bit_where_a_part_is_shared() {
         let (records, mut joint) = merged(&options(method, share));
         assert!(records[0].shared > 0 && records[0].shared < UNITS);
         assert!(joint.has_common_weights().unwrap());
-        // The check sees a single weight that differs.
+        // The check detects a single different weight.
         let own = layer(&joint, TaskId(1), "inner");
         let partners = partners(&joint, "inner");
         let row = partners.iter().flatten().next().copied().unwrap();
@@ -195,7 +195,7 @@ fn the_outlook_knows_what_pairs_cost_at_later_layers_and_changes_nothing() {
     });
     assert_eq!(first.0, again.0);
     assert!(joint.task_ids().all(|task| joint.sharing(task).iter().flatten().all(Option::is_none)));
-    // Only a channel and its copy cost nothing at the stream's second producer.
+    // At the stream's second producer, only pairs of a channel and its copy cost nothing.
     let (cost, rows) = first;
     for (channel, row) in rows.iter().filter(|(channel, _)| channel.task == TaskId(0)) {
         let partner = ORDER.iter().position(|unit| *unit == channel.channel.index).unwrap();

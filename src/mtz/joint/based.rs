@@ -12,46 +12,19 @@ use crate::align::{TaskId, TaskLayer};
 use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Codes, DataType, Graph, Tensor, ValueId};
+use crate::mtz::solver::bits::Bits;
 use crate::mtz::solver::correction::{Change, CorrectedRows};
-use crate::mtz::solver::difference::Bits;
 
 use super::matrix;
 use super::model::JointModel;
+use super::sum::{Based, Difference, added};
 use super::thin::Corrections;
-
-/// A layer that has a part of its weights in common with layers of other tasks.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Based {
-    /// A number that these layers have, too.
-    pub(crate) number: u32,
-    /// The common part, in the layer's own order.
-    pub(crate) base: Tensor,
-    /// What the task adds; `None` if its weights are the common part.
-    pub(crate) difference: Option<Difference>,
-}
-
-/// A difference in few bits.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Difference {
-    /// The floats that it stands for.
-    pub(crate) floats: Tensor,
-    /// How it is stored.
-    pub(crate) codes: Codes,
-}
 
 /// Whether a layer's weights can be a sum with a difference.
 pub(crate) fn may_have_difference(layer: &CoupledLayer, graph: &Graph) -> bool {
     let weight = layer.layer.weight;
     let is_float = graph.initializer(weight).is_some_and(|w| w.dtype == DataType::F32);
     is_float && graph.codes(weight).is_none() && layer.layer.plain(graph).is_some()
-}
-
-/// The sum of two tensors as runtimes compute it; `None` for other types than 32-bit floats, or unequal
-/// shapes.
-pub(crate) fn added(a: &Tensor, b: &Tensor) -> Option<Tensor> {
-    let is_float = a.dtype == DataType::F32 && b.dtype == DataType::F32;
-    (is_float && a.dims == b.dims).then_some(())?;
-    Some(Tensor::from_f32(&(a.to_f32().ok()? + b.to_f32().ok()?)))
 }
 
 impl JointModel {
@@ -89,9 +62,10 @@ impl JointModel {
 
     /// Gives a constant of a task's net a new value; of a sum, a new common part.
     pub(crate) fn renew(&mut self, task: TaskId, constant: ValueId, value: Tensor) -> Result<()> {
-        let own = self.based.keys().find(|own| {
-            own.task == task && self.layer(**own).layer.weight == constant
-        });
+        let own = self
+            .based
+            .keys()
+            .find(|own| own.task == task && self.layer(**own).layer.weight == constant);
         let own = own.copied();
         let based = own.and_then(|own| self.based.get_mut(&own));
         let sum = match based {

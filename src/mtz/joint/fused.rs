@@ -58,9 +58,13 @@ impl JointModel {
     /// As [`crate::ops::Layer::read_bias`].
     pub fn shares_bias(&self, layer: TaskLayer) -> Result<bool> {
         let own = &self.layer(layer).layer;
-        for (id, other) in (0..).map(LayerId).zip(&self.task(layer.task).coupling().layers) {
-            let same = other.layer.node == own.node && other.layer.kind == own.kind;
-            if same && !self.has_common_bias(layer.task.layer(id))? {
+        let layers = &self.task(layer.task).coupling().layers;
+        // Layers of one node stand one after the other.
+        let is_of_node = |at: &usize| layers[*at].layer.node == own.node;
+        let before = (0..layer.layer.0).rev().take_while(is_of_node);
+        let behind = (layer.layer.0..layers.len()).take_while(is_of_node);
+        for at in before.chain(behind).filter(|at| layers[*at].layer.kind == own.kind) {
+            if !self.has_common_bias(layer.task.layer(LayerId(at)))? {
                 return Ok(false);
             }
         }

@@ -1,42 +1,59 @@
-//! Weights that a model stores in few bits: what a merge makes of them is stored so, too.
+//! Quantises merged weights again if the original weights were quantised.
 //!
-//! Each row gets a step of its own, so that the largest weight of the row is the largest number. Rows that
-//! several tasks share are rounded in the same way.
+//! Each row gets its own scale, so that its largest weight becomes the largest integer. Shared rows are
+//! rounded alike in all tasks.
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
 use crate::ir::{Codes, DataType, Tensor};
 
 /// The weights nearest to those of a matrix, the last column left aside, that can be stored like weights with
-/// these codes; and their own codes. `None` for types that have no signed counterpart here.
+/// these codes, their rows along `axis`; and their own codes. `None` for types that have no signed counterpart here.
 pub(super) fn rounded(
     matrix: ArrayView2<f32>,
     before: &Codes,
     axis: usize,
 ) -> Option<(Array2<f32>, Codes)> {
     let (dtype, most) = match before.dtype {
-        DataType::I4 | DataType::I8 | DataType::U8 => (DataType::I8, f64::from(i8::MAX)),
+        DataType::I4 | DataType::U4 => (DataType::I4, 7.0),
+        DataType::I8 | DataType::U8 => (DataType::I8, f64::from(i8::MAX)),
         DataType::I16 | DataType::U16 => (DataType::I16, f64::from(i16::MAX)),
         _ => return None,
     };
     let width = matrix.ncols().checked_sub(1)?;
-    let weights = matrix.slice(s![.., ..width]);
-    let step = |row: ArrayView1<f32>| {
-        let largest = row.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
+    let blocks = blocks(before, axis);
+    let size = width.checked_div(blocks).filter(|size| size * blocks == width && *size > 0)?;
+    let step = |weights: ArrayView1<f32>| {
+        let largest = weights.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
         if largest > 0.0 { f64::from(largest) / most } else { 1.0 }
     };
-    let steps: Array1<f64> = weights.rows().into_iter().map(step).collect();
+    let steps = Array2::from_shape_fn((matrix.nrows(), blocks), |(row, block)| {
+        step(matrix.slice(s![row, block * size..(block + 1) * size]))
+    });
     // What is stored is the step in the weights' type.
     let scale = Tensor::from_f64(before.scale.dtype, &steps.into_dyn()).ok()?;
     let steps = scale.to_f64().ok()?;
-    let mut result = matrix.to_owned();
-    for (mut row, step) in result.slice_mut(s![.., ..width]).rows_mut().into_iter().zip(&steps) {
-        if !(step.is_normal() && *step > 0.0) {
-            return None;
-        }
-        row.mapv_inplace(|w| ((f64::from(w) / step).round().clamp(-most, most) * step) as f32);
+    if !steps.iter().all(|step| step.is_normal() && *step > 0.0) {
+        return None;
     }
+    let mut result = matrix.to_owned();
+    for ((row, column), weight) in result.slice_mut(s![.., ..width]).indexed_iter_mut() {
+        let step = *steps.get([row, column / size])?;
+        *weight = ((f64::from(*weight) / step).round().clamp(-most, most) * step) as f32;
+    }
+    let (axis, scale) = match (blocks, axis) {
+        (1, _) => (axis, Tensor { dims: vec![matrix.nrows()], ..scale }),
+        (_, 0) => (1, scale),
+        _ => (0, scale.transposed()?),
+    };
     Some((result, Codes { dtype, axis, scale, zero: None }))
+}
+
+/// The number of blocks that each row is stored in.
+fn blocks(before: &Codes, axis: usize) -> usize {
+    let is_matrix = before.scale.dims.len() == 2;
+    let blocks = before.scale.dims.get(1 - axis.min(1));
+    blocks.copied().filter(|_| before.is_blocked() && is_matrix && before.axis != axis).unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -62,5 +79,27 @@ mod tests {
             (numbers.dtype, numbers.to_i64().unwrap()),
             (DataType::I8, vec![30, -127, 0, 0])
         );
+    }
+
+    #[test]
+    fn blocks_of_rows_become_multiples_of_their_own_steps() {
+        let before = Codes {
+            dtype: DataType::U4,
+            axis: 1,
+            scale: Tensor::from_f32(&arr2(&[[0.1f32, 0.2]]).into_dyn()),
+            zero: None,
+        };
+        let matrix = arr2(&[[0.3f32, -0.7, 7.0, 2.0, 0.5]]);
+        let (found, codes) = rounded(matrix.view(), &before, 0).unwrap();
+        // All are multiples of a seventh of the largest of their block.
+        assert!((&found - &matrix).iter().all(|gap| gap.abs() < 1e-6), "{found}");
+        let weights = Tensor::from_f32(&found.slice(s![.., ..4]).to_owned().into_dyn());
+        let numbers = codes.encode(&weights).unwrap().0;
+        assert_eq!((numbers.dtype, numbers.to_i64()), (DataType::I4, Some(vec![3, -7, 7, 2])));
+        // The same weights stored with the inputs first.
+        let turned = before.along(0).unwrap();
+        let (_, codes) = rounded(matrix.view(), &turned, 1).unwrap();
+        let numbers = codes.encode(&weights.transposed().unwrap()).unwrap().0;
+        assert_eq!(numbers.to_i64(), Some(vec![3, -7, 7, 2]));
     }
 }

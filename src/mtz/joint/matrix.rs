@@ -1,4 +1,5 @@
-//! A layer's weight as one matrix: [out × (inputs·taps + 1)], the bias last, zero where there is none.
+//! A layer's weight as one matrix [out × (inputs·taps + 1)]; the last column is the bias, or zeros
+//! without one.
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, Axis, s};
 
@@ -36,8 +37,8 @@ pub(crate) fn read(layer: &CoupledLayer, graph: &Graph) -> Result<Array2<f32>> {
     Ok(matrix)
 }
 
-/// Gives a layer the weights of a matrix, or those nearest to them that can be stored in few bits where
-/// those of the layer are; whether that changes any.
+/// Writes a matrix into a layer's weights, rounded if they are quantised. Returns whether any weight has
+/// changed.
 ///
 /// # Errors
 /// As [`read`].

@@ -8,13 +8,15 @@ mod layout;
 pub(crate) mod matrix;
 mod model;
 mod neurons;
+mod sum;
 mod task;
 mod thin;
 mod tied;
 
-pub(crate) use based::{Based, Difference, added, may_have_difference};
+pub(crate) use based::may_have_difference;
 pub use layout::{Block, Owner};
 pub use model::{Fused, JointModel, Neuron, Sharing};
+pub(crate) use sum::{Based, Difference, added};
 pub use task::Task;
 pub(crate) use thin::{Corrections, may_have_correction, may_have_scale};
 pub use tied::coupled;

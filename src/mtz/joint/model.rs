@@ -13,8 +13,8 @@ use crate::couple::{ChannelGroup, CoupledLayer, GroupId, LayerId};
 use crate::error::Result;
 use crate::ir::Model;
 
-use super::based::Based;
 use super::matrix;
+use super::sum::Based;
 use super::task::Task;
 
 /// Names a neuron that several tasks share.

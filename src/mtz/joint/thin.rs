@@ -1,8 +1,8 @@
 //! Corrections of low rank as layers of the tasks' nets.
 //!
-//! A layer with weights diag(s) (W + U V) is split into the layer with the common W, a layer with V
-//! on the same inputs, a layer with U behind it, their sum, and a `BatchNormalization` that scales. A
-//! corrected net is a plain net, so no other code needs to know of corrections.
+//! A layer with weights diag(s) (W + U V) is split into the layer with the common W, a layer with V on
+//! the same inputs, a layer with U after it, their sum, and a `BatchNormalization` that scales. So a
+//! corrected net is a plain net, and no other code needs to know of corrections.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -31,7 +31,8 @@ pub(crate) fn may_have_correction(layer: &CoupledLayer) -> bool {
     plain && !layer.per_channel && layer.layer.rows.is_none()
 }
 
-/// Whether a node behind a corrected layer can scale it: its channels are on the second axis.
+/// Whether a `BatchNormalization` after a corrected layer can scale it: its channels are on the second
+/// axis.
 pub(crate) fn may_have_scale(layer: &CoupledLayer) -> bool {
     let has_bias = layer.layer.bias.is_some() && layer.layer.addition.is_none();
     let kind = matches!(layer.layer.kind, LayerKind::Gemm | LayerKind::Conv(_));

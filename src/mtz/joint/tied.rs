@@ -1,14 +1,15 @@
-//! A net's channel structure, with rows that are one channel in layers of their own.
+//! Derives a net's channel structure, and splits layers with several rows per channel.
 
 use crate::canon::{Canonical, split_rows};
 use crate::couple::Coupling;
 use crate::error::Result;
 use crate::ir::Model;
 
-/// More rounds than rows are tied in a row, as those of a layer and of a depthwise one behind it.
+/// Limit of rounds. Several are needed for consecutive layers, such as a layer and a depthwise one
+/// after it.
 const MOST_ROUNDS: usize = 8;
 
-/// The net as a merge sees it, and its channel structure.
+/// The net with split layers, and its channel structure.
 ///
 /// # Errors
 /// As [`Coupling::of`].

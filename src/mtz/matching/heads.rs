@@ -14,13 +14,13 @@ type AllPairs = (Array2<f64>, Vec<Vec<(usize, usize)>>);
 pub(crate) struct HeadBlocks {
     /// The rows of each head of one side.
     pub(crate) rows: Vec<Vec<usize>>,
-    /// The columns of each head of the other.
+    /// The columns of each head of the other side.
     pub(crate) columns: Vec<Vec<usize>>,
     /// Whether the channels of a head keep their order.
     pub(crate) is_fixed: bool,
     /// The pairs of heads, if other channels have paired them already.
     pub(crate) known: Option<Vec<(usize, usize)>>,
-    /// What pairs of heads cost in other channels of theirs, rows × columns.
+    /// Costs of pairs of heads in other groups with the same heads, rows × columns.
     pub(crate) elsewhere: Option<Array2<f64>>,
 }
 
@@ -61,7 +61,7 @@ impl HeadBlocks {
     }
 }
 
-/// What pairs of heads cost, each with the best pairs of its channels; `None` if heads are unlike.
+/// The cost of each pair of heads with the best pairs of its channels; `None` if heads differ in size.
 ///
 /// # Errors
 /// As [`Matcher::pair`].

@@ -178,7 +178,7 @@ pub trait Matcher: Send + Sync {
 pub struct MatcherEntry {
     /// Name on the command line.
     pub name: &'static str,
-    /// What the rule does, for help.
+    /// A line of help.
     pub about: &'static str,
     /// Makes the rule; the argument is the seed.
     pub make: fn(u64) -> Box<dyn Matcher>,
@@ -203,7 +203,7 @@ pub const MATCHERS: [MatcherEntry; 3] = [
     },
 ];
 
-/// The rule called `name`, with `seed` for the rules that draw lots.
+/// The rule called `name`; `seed` is for random rules.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for a name that is not in [`MATCHERS`].

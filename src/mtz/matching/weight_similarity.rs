@@ -15,7 +15,7 @@ use super::{Matcher, Optimal, Share};
 /// Points at which distributions of weights are compared.
 const QUANTILES: usize = 32;
 
-/// Rounds of pairing rows and inputs at most.
+/// Limit of rounds of pairing rows and inputs.
 const TURNS: usize = 6;
 
 /// As many pairs as there can be.
@@ -74,13 +74,13 @@ fn profiles(weights: &Array3<f32>) -> Array2<f32> {
     profiles
 }
 
-/// How far apart inputs are in the weights of paired rows.
+/// Distances of inputs in the weights of paired rows.
 fn by_rows(a: &Array3<f32>, b: &Array3<f32>, rows: &[(usize, usize)]) -> Array2<f64> {
     let (left, right): (Vec<usize>, Vec<usize>) = rows.iter().copied().unzip();
     distances(&flat(a.select(Axis(1), &left)), &flat(b.select(Axis(1), &right)))
 }
 
-/// How far apart rows are in their weights for paired inputs.
+/// Distances of rows in their weights for paired inputs.
 fn by_inputs(a: &Array3<f32>, b: &Array3<f32>, inputs: &[(usize, usize)]) -> Array2<f64> {
     let (left, right): (Vec<usize>, Vec<usize>) = inputs.iter().copied().unzip();
     let rows_first = |weights: &Array3<f32>, inputs: &[usize]| {

@@ -20,8 +20,8 @@ pub struct Trial {
     pub size: f64,
     /// Rise of each task's error, from 0 to 1; empty if it was not measured.
     pub drops: Vec<f64>,
-    /// Mean squared error of the outputs against the originals', relative to their variance; left out
-    /// if it was not measured.
+    /// Mean squared error of the outputs against the originals', relative to their variance; `None` if it
+    /// was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deviation: Option<f64>,
     /// Whether this merge was kept.
@@ -31,7 +31,7 @@ pub struct Trial {
 /// A correspondence whose number of shared neurons is to be chosen.
 #[derive(Debug, Clone)]
 struct Group {
-    /// The name of the layer by which rules match it.
+    /// The layer name that rules match.
     layer: String,
     /// Costs of its pairs, ascending.
     costs: Vec<f64>,
@@ -39,7 +39,7 @@ struct Group {
     most: usize,
 }
 
-/// Saving of one site: rows × (fixed + Σ per input neuron), for every task but the first.
+/// Saving of one site: rows × (fixed + Σ per input neuron), for every task except the first.
 #[derive(Debug, Clone)]
 struct Saving {
     rows: usize,
@@ -65,7 +65,7 @@ pub fn allocate(
         return None;
     }
     let (mut groups, savings) = plan(joint, alignment, trial);
-    // Weights that are shared in any case count as no group's saving.
+    // Weights that are always shared are not the saving of any group.
     let constant = separate as f64 - least as f64 - saved(&groups, &savings);
     let size =
         |groups: &BTreeMap<usize, Group>| separate as f64 - constant - saved(groups, &savings);

@@ -2,7 +2,7 @@
 //!
 //! A weight can be shared only if its row and its column are shared. If two nets differ before a
 //! layer, by another kernel or an additional layer, the layer's inputs have different producers, and
-//! nothing behind could be shared. Channels with separate weights can be paired in any way without
+//! no later layer could be shared. Channels with separate weights can be paired in any way without
 //! changing outputs: a pair only says which columns of later layers correspond.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,13 +94,19 @@ impl PlanState<'_> {
     /// neurons that other tasks share already; the rest become new neurons.
     pub(crate) fn unmatched(&self, members: &[SiteLayer]) -> Option<UnmatchedInputs> {
         let count = members.len();
+        let facts = |m: &SiteLayer| -> Vec<(GroupId, Option<GroupFacts>)> {
+            let groups = m.input_groups().into_iter();
+            groups.map(|group| (group, self.facts(m.task.group(group)))).collect()
+        };
+        let facts: Vec<_> = members.iter().map(facts).collect();
         let pairs = || (0..count).flat_map(move |h| (0..count).map(move |n| (h, n)));
         let adopt = |(h, n): (usize, usize)| {
             let task = members[n].task;
-            self.between([h, n], members, |known, open| self.adopted(known, open, task))
+            self.between([h, n], members, &facts, |known, open| self.adopted(known, open, task))
         };
-        let join =
-            |(h, n): (usize, usize)| self.between([h, n], members, |a, b| self.new_neurons(a, b));
+        let join = |(h, n): (usize, usize)| {
+            self.between([h, n], members, &facts, |a, b| self.new_neurons(a, b))
+        };
         let adopted = pairs().filter(|(h, n)| h != n).find_map(adopt);
         adopted.or_else(|| pairs().filter(|(h, n)| h < n).find_map(join))
     }
@@ -130,7 +136,7 @@ impl PlanState<'_> {
             _ => false,
         };
         let most = self.quota(b, self.quota(a, a.free.len().min(b.free.len()))?)?;
-        // A group that shares nothing at its producers is settled all the same.
+        // A group is settled even if it shares nothing at its producers.
         let fits = alike && (most > 0 || a.producers == ProducerState::ToCome);
         fits.then(|| Choice { known: a.free.clone(), open: b.free.clone(), most })
     }
@@ -141,13 +147,12 @@ impl PlanState<'_> {
         &self,
         [h, n]: [usize; 2],
         members: &[SiteLayer],
+        facts: &[Vec<(GroupId, Option<GroupFacts>)>],
         choose: impl Fn(&GroupFacts, &GroupFacts) -> Option<Choice>,
     ) -> Option<UnmatchedInputs> {
-        let (groups, others) = (members[h].input_groups(), members[n].input_groups());
-        groups.into_iter().zip(others).find_map(|(mine, theirs)| {
-            let known = self.facts(members[h].task.group(mine))?;
-            let open = self.facts(members[n].task.group(theirs))?;
-            let Choice { known: left, open: right, most } = choose(&known, &open)?;
+        facts[h].iter().zip(&facts[n]).find_map(|((mine, known), (theirs, open))| {
+            let (mine, theirs, known, open) = (*mine, *theirs, known.as_ref()?, open.as_ref()?);
+            let Choice { known: left, open: right, most } = choose(known, open)?;
             let each = members[h].pixels(mine);
             let fits = each.is_some()
                 && each == members[n].pixels(theirs)

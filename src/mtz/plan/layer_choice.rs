@@ -48,7 +48,7 @@ pub struct Point {
 }
 
 impl Curve {
-    /// The part of the loss that remains at a rank.
+    /// The part of the loss that a correction of this rank leaves.
     pub fn left(&self, rank: usize) -> f64 {
         self.points.iter().find(|point| point.rank == rank).map_or(1.0, |point| point.left)
     }
@@ -62,11 +62,12 @@ impl Curve {
 /// Cost and saving of sharing the weights of one node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerCost {
-    /// Places of its sites: several for gates of a recurrent node, and where a node makes several groups.
+    /// Places of its sites: several for gates of a recurrent node, and for a node that produces several
+    /// groups.
     pub places: Vec<usize>,
     /// Loss of the outputs; 0 if the layer's errors are rounding.
     pub loss: f64,
-    /// Parameters that are stored once in place of once per task.
+    /// Parameters that are stored once instead of once per task.
     pub saved: u64,
     /// Size and gain of corrections of low rank, if the layer can have them.
     pub curve: Option<Curve>,
@@ -149,7 +150,7 @@ fn curve(
     (total > 0.0).then_some(Curve { layers, points })
 }
 
-/// The layers that keep their weights when `spare` more parameters may be stored: those that together
+/// The layers that keep their weights if `spare` more parameters may be stored: those that together
 /// remove most loss. This is a knapsack problem, solved with sizes rounded up to ten-thousandths.
 pub fn for_size(costs: &[LayerCost], spare: u64) -> BTreeSet<usize> {
     let wanted: Vec<&LayerCost> = costs.iter().filter(|cost| cost.loss > 0.0).collect();

@@ -7,15 +7,15 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::solver::memory::{beside, resident};
 use crate::mtz::statistics::extent;
 
-/// Copies of a net's weights in a runtime: as they are read, and as its kernels want them.
+/// Copies of a net's weights in a runtime: as read, and in the layouts of its kernels.
 const IN_A_RUNTIME: u64 = 3;
 
-/// Peak memory of a merge, without values kept between layers: they use what memory is left.
+/// Peak memory of a merge, without values that are kept between layers: these use the remaining memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Peak {
     /// Bytes of the original weights, of the merged weights, and of the program.
     pub models: u64,
-    /// Bytes of one step beside that: the work at a layer, or a net in a runtime.
+    /// Additional bytes of one step: the work at a layer, or a net in a runtime.
     pub work: u64,
     /// The layer that needs most memory.
     pub layer: Option<String>,
@@ -28,7 +28,7 @@ impl Peak {
     }
 }
 
-/// What a merge has to do with.
+/// The sizes and limits of a merge.
 #[derive(Debug, Clone, Copy)]
 pub struct Means<'a> {
     /// Bytes of each model's file.
@@ -37,7 +37,7 @@ pub struct Means<'a> {
     pub values: u64,
     /// Rows per layer at most.
     pub rows: usize,
-    /// Bytes that the merge may take, as they were asked for.
+    /// The memory limit in bytes, as given.
     pub memory: u64,
 }
 
@@ -65,17 +65,26 @@ pub fn peak(joint: &JointModel, means: Means<'_>) -> Result<Peak> {
     Ok(peak)
 }
 
-/// What runtimes take beside weights as they were and as they become, values left out.
+/// Bytes that runtimes take besides original and merged weights, without values.
 fn running(models: &[u64], memory: u64) -> u64 {
     let all: u64 = models.iter().sum();
     let largest = models.iter().copied().max().unwrap_or(0);
-    // When the file is there, the original weights are not.
+    // After the file has been written, the original weights are no longer in memory.
     let one = (IN_A_RUNTIME * largest).saturating_sub(all).max(largest);
     let together = compared(all, all);
-    match together <= memory.saturating_add(largest) {
+    match together <= allowed(models, memory) {
         true => one.max(together.saturating_sub(2 * all)),
         false => one,
     }
+}
+
+/// Memory that is worth no refusal.
+const LITTLE: u64 = 256 << 20;
+
+/// Bytes that a merge with a limit of `memory` bytes may take: the largest model comes on top.
+pub fn allowed(models: &[u64], memory: u64) -> u64 {
+    let largest = models.iter().copied().max().unwrap_or(0);
+    memory.max(LITTLE).saturating_add(largest)
 }
 
 /// Bytes that a comparison takes: weights of the task nets and of the joint model, and all models in a

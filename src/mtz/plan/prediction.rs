@@ -26,7 +26,7 @@ use super::sizes::{Sizes, sizes_by};
 /// The prediction for a site of several nets. Lists follow `tasks`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SitePlan {
-    /// The tasks of the layers: those that can be zipped, or all if none can.
+    /// The tasks of the layers that can be zipped, or all tasks if none can.
     pub tasks: Vec<usize>,
     /// Names of the layers.
     pub layers: Vec<String>,

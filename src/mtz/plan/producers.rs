@@ -53,7 +53,7 @@ pub(crate) fn consumers(joint: &JointModel, alignment: &Alignment, site: &Site) 
 }
 
 /// Correspondences with a consumer at or before their first corresponding producer: a residual stream
-/// behind different first layers, or channels whose first producer is depthwise. Maps each to the
+/// after different first layers, or channels whose first producer is depthwise. Maps each to the
 /// places of its first consumer and its first producer.
 pub(crate) fn consumed_before_produced(
     joint: &JointModel,

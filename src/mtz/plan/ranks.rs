@@ -1,8 +1,8 @@
 //! Chooses the layers that keep their weights, and the ranks of the other layers' corrections.
 //!
-//! Corrections lie between one common set of weights and one set per task. Every rank removes a part
-//! of a layer's loss, each less than the one before. Parameters are spent where they remove most loss
-//! per parameter, over all layers.
+//! Corrections are a compromise between common weights and weights per task. Each further rank removes
+//! a smaller part of a layer's loss. Over all layers, parameters are spent on the steps that remove
+//! most loss per parameter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ struct Step {
     rank: Option<usize>,
 }
 
-/// Spends up to `spare` parameters where they remove most loss.
+/// Spends up to `spare` parameters on the steps that remove most loss per parameter.
 pub fn spend(costs: &[LayerCost], spare: u64) -> Spending {
     let mut steps: Vec<Step> =
         costs.iter().enumerate().flat_map(|(layer, cost)| steps(layer, cost)).collect();

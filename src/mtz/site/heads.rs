@@ -1,4 +1,4 @@
-//! Attention heads among the channels that are paired.
+//! Attention heads of the channels to pair.
 
 use std::collections::HashMap;
 
@@ -15,14 +15,14 @@ enum Head {
     Own(TaskChannel),
 }
 
-/// Blocks of channels, with the channel that stands for the head of each.
+/// Blocks of channels, one per head, each with the channel that identifies its head.
 pub(crate) struct Heads {
     pub(crate) blocks: HeadBlocks,
     pub(crate) rows: Vec<TaskChannel>,
     pub(crate) columns: Vec<TaskChannel>,
 }
 
-/// What pairs of heads cost.
+/// Costs of pairs of heads.
 pub(crate) type HeadCosts = HashMap<(TaskChannel, TaskChannel), f64>;
 
 impl Heads {
@@ -71,9 +71,9 @@ pub(crate) fn head_blocks(
 /// A head among some channels.
 struct Found {
     head: Head,
-    /// The channel that stands for it.
+    /// The channel that identifies it.
     channel: TaskChannel,
-    /// Where its channels are.
+    /// The places of its channels.
     places: Vec<usize>,
 }
 

@@ -10,7 +10,7 @@ pub const OWN_WEIGHTS: &str = "every task keeps its own weights";
 /// The record of a site of several nets. Lists follow `tasks`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SiteRecord {
-    /// The tasks of the layers: those that were zipped, or all if none could be.
+    /// The tasks of the layers that were zipped, or all tasks if none could be.
     pub tasks: Vec<usize>,
     /// Names of the layers.
     pub layers: Vec<String>,
@@ -76,7 +76,7 @@ impl SiteRecord {
         *self = kept;
     }
 
-    /// Why nothing is shared and what can be done about it, where nothing is.
+    /// The reason why nothing is shared, if so, and the next step for the user.
     pub fn reason_with_hint(&self) -> Option<String> {
         let reason = self.reason.as_ref()?;
         Some(match &self.hint {
@@ -90,7 +90,7 @@ impl SiteRecord {
         self.reason.as_deref() == Some(OWN_WEIGHTS)
     }
 
-    /// Whether weights were fused here; duplicate layers are shared without.
+    /// Whether weights were fused at this site. Duplicate layers are shared without fusing.
     pub(crate) fn is_zipped(&self) -> bool {
         self.shared > 0 && self.rows.iter().any(|rows| *rows > 0)
     }

@@ -17,11 +17,11 @@ pub(crate) struct SiteSelection {
     pub(crate) columns: CommonInputs,
     /// Weights per row and input.
     pub(crate) taps: usize,
-    /// Whether the layers are duplicates, so that nothing is to be done.
+    /// Whether the layers are duplicates, so that nothing needs to be done.
     pub(crate) duplicates: bool,
     /// The reason why no neurons can be shared, if so.
     pub(crate) reason: Option<String>,
-    /// What can be done about it.
+    /// The next step for the user.
     pub(crate) hint: Option<Hint>,
 }
 

@@ -10,9 +10,7 @@ use super::layers::SiteLayer;
 
 /// Sets of groups whose pairs are fixed (settled).
 ///
-/// A group is paired at its first producing site; other sites find its pairs given.
-///
-/// A group is paired at the first site that makes it; at its other sites the pairs are given.
+/// A group is paired at its first producing site. At its other sites, the pairs are given.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SettledGroups {
     set: BTreeMap<TaskGroup, usize>,

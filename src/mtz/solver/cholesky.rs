@@ -22,7 +22,7 @@ pub const DAMPING: f64 = 1e-4;
 /// Height of a block row.
 const BLOCK: usize = 192;
 
-/// Attempts to factor, each with ten times the damping of the one before.
+/// Limit of attempts to factor; each has ten times the damping of the previous one.
 const ATTEMPTS: i32 = 6;
 
 /// The least damping of a second attempt, before it grows.
@@ -45,7 +45,7 @@ pub fn relative_ridge(trace: f64, size: usize, damping: f64) -> f64 {
 /// The eigenvalues of a symmetric matrix, descending, with their vectors as columns.
 ///
 /// # Errors
-/// [`ErrorKind::Numeric`] where LAPACK finds none, as of a matrix that is not finite.
+/// [`ErrorKind::Numeric`] if LAPACK finds none, for example because the matrix is not finite.
 pub fn eigenpairs(matrix: &Array2<f64>) -> Result<(Array1<f64>, Array2<f64>)> {
     single_threaded_blas();
     let failed = || Error::new(ErrorKind::Numeric, "a matrix of costs has no eigenvalues");
@@ -141,7 +141,7 @@ impl Spd {
         Some(Spd { size, blocks, ridge })
     }
 
-    /// What was added to the diagonal.
+    /// The ridge that was added to the diagonal.
     pub fn ridge(&self) -> f64 {
         self.ridge
     }
@@ -164,7 +164,8 @@ impl Spd {
                 block[(row, row)] = own;
                 for column in row + 1..height {
                     let between = s![row, row + 1..=column];
-                    let sum = inverse.slice(between).dot(&block.slice(s![row + 1..=column, column]));
+                    let sum =
+                        inverse.slice(between).dot(&block.slice(s![row + 1..=column, column]));
                     block[(row, column)] = -own * sum;
                 }
             }

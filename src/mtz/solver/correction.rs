@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Axis};
 
-use super::difference::Bits;
+use super::bits::Bits;
 use crate::calib::product::times;
 use crate::calib::wide::widened;
 

@@ -1,9 +1,9 @@
-//! Hessians of tables, whose inputs are one-hot: mean x xᵀ is diagonal, its entries how often each row
-//! is picked.
+//! Hessians of tables, whose inputs are one-hot: mean x xᵀ is diagonal, and its entries are the
+//! frequencies of picked rows.
 //!
-//! Every input stands alone, so eqs. 10–12 become quotients of numbers: with a and b the damped entries
-//! of one input, times what an error of a neuron counts, its part of a pair's cost is
-//! ½ a b/(a + b) δ², and the common weight w_j + a/(a + b) δ.
+//! Inputs are independent, so eqs. 10–12 become quotients of numbers. Let a and b be the damped entries
+//! of one input, times the weights of the two neurons' errors. Then its part of a pair's cost is ½ a
+//! b/(a + b) δ², and the common weight is w_j + a/(a + b) δ.
 
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ pub struct Diagonal {
 }
 
 impl Diagonal {
-    /// The frequencies of rows from their counts, and a constant input without a weight. If no row
-    /// was picked at all, all count alike.
+    /// The frequencies of rows from their counts, and a constant input without a weight. If no row was
+    /// picked at all, all rows get the same frequency.
     pub fn of_counts(counts: &Array1<f64>) -> Diagonal {
         let total = counts.sum();
         let alike = 1.0 / counts.len().max(1) as f64;
@@ -85,7 +85,7 @@ impl Diagonal {
         weights.axis_iter(Axis(0)).into_par_iter().map(squares).collect::<Vec<f64>>().into()
     }
 
-    /// The mean of each row of `weights` times the inputs: of one-hot inputs the entries are the means.
+    /// The mean of each row of `weights` times the inputs: for one-hot inputs, the entries are the means.
     pub(super) fn means(&self, weights: ArrayView2<f32>) -> Array1<f64> {
         let mean = |row: ArrayView1<f32>| {
             let terms = row.iter().zip(self.entries.iter());
@@ -127,7 +127,7 @@ impl Diagonals {
         Diagonals(both.map(|own| own.damped(damping)))
     }
 
-    /// The cost of each pair where an error of A counts r = 2^`level` times one of B.
+    /// The cost of each pair if an error of A counts r = 2^`level` times an error of B.
     pub(super) fn cost(&self, weights: [ArrayView2<f32>; 2], level: i32) -> Array2<f64> {
         let root = f64::from(level).exp2().sqrt();
         let [a, b] = &self.0;

@@ -15,6 +15,7 @@
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 
+use super::bits::Bits;
 use super::cholesky::{DAMPING, Spd, ridge};
 use super::correction::{Change, Correction};
 use super::junction::{Junction, Pull};
@@ -27,30 +28,6 @@ const MOST_INPUTS: usize = 3000;
 
 /// Steps that are tried for each row: parts of the one that makes its largest entry the largest number.
 const STEPS: i32 = 12;
-
-/// Bits of each number of a difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Bits {
-    /// Two numbers to a byte.
-    Four,
-    /// One number to a byte.
-    Eight,
-}
-
-impl Bits {
-    /// How many.
-    pub fn count(self) -> usize {
-        match self {
-            Bits::Four => 4,
-            Bits::Eight => 8,
-        }
-    }
-
-    /// The largest number.
-    fn most(self) -> f64 {
-        f64::from((1i16 << (self.count() - 1)) - 1)
-    }
-}
 
 impl Problem {
     /// The difference that leaves least of the cost of `pairs`, with the part that it removes and the part
@@ -89,7 +66,8 @@ impl Problem {
         let change = Change::Difference { bits, numbers, steps };
         let left = &wanted - &change.sum().mapv(f64::from);
         let weights = self.roots(pairs).mapv(|root| root * root);
-        let [before, after] = [&wanted, &left].map(|rows| metric.costs(rows).dot(&weights).max(0.0));
+        let [before, after] =
+            [&wanted, &left].map(|rows| metric.costs(rows).dot(&weights).max(0.0));
         let after = after.min(before);
         Ok(Correction {
             change: if kept { change } else { Change::default() },
@@ -137,9 +115,9 @@ fn rounded(row: ArrayView1<f64>, upper: Option<&Array2<f64>>, most: f64) -> (Vec
             continue;
         }
         let wide = f64::from(step);
-        let error = row.indexed_iter().map(|(column, value)| {
-            weight(column) * (value - wide * number(*value, wide)).powi(2)
-        });
+        let error = row
+            .indexed_iter()
+            .map(|(column, value)| weight(column) * (value - wide * number(*value, wide)).powi(2));
         let error: f64 = error.sum();
         if best.is_none_or(|(least, _)| error < least) {
             best = Some((error, step));
@@ -150,7 +128,8 @@ fn rounded(row: ArrayView1<f64>, upper: Option<&Array2<f64>>, most: f64) -> (Vec
     let (mut numbers, mut left) = (vec![0i8; row.len()], Array1::<f64>::zeros(row.len()));
     for column in (0..row.len()).rev() {
         let behind = upper.map_or(0.0, |upper| {
-            let (factors, left) = (upper.slice(s![column, column + 1..]), left.slice(s![column + 1..]));
+            let (factors, left) =
+                (upper.slice(s![column, column + 1..]), left.slice(s![column + 1..]));
             factors.dot(&left) / upper[(column, column)]
         });
         let found = number(row[column] + behind, wide);

@@ -17,8 +17,8 @@ use super::shapes::check_pairs;
 impl Problem {
     /// The common weights w = (H_A + H_B)⁻¹ (H_A w_i + H_B w_j) of each pair (i, j), one row per pair.
     ///
-    /// With sensitivities the Hessians are balanced by the power of two next to s_i/s_j: around its
-    /// optimum the error is flat, and so all pairs of one ratio are solved at once.
+    /// With sensitivities, the Hessians are balanced by the power of two nearest to s_i/s_j, so that all
+    /// pairs of one ratio are solved at once. The error is flat around its optimum, so this loses little.
     ///
     /// Computed as one neuron's weights plus a multiple of the difference, so that equal neurons
     /// keep their weights bit for bit.
@@ -43,7 +43,7 @@ impl Problem {
         }
         let (a, b): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
         let junction = Junction::of([&self.h_a, &self.h_b], damping);
-        // The side whose neurons change by a multiple of the difference is the other one.
+        // Neurons of the other side change by a multiple of the difference.
         let (own, own_rows, other, rows) = match junction.is_a {
             true => (&self.w_a, a, &self.w_b, b),
             false => (&self.w_b, b, &self.w_a, a),
@@ -94,8 +94,8 @@ impl Problem {
     }
 }
 
-/// Keeps fused neurons as sparse as the nets were (sec. 3.6): zeros mean "no connection", and of the
-/// two neurons' masks the one with more ones is applied (A's where they tie). Rows are pairs.
+/// Keeps fused neurons as sparse as the nets were (sec. 3.6). Zeros mean "no connection". Applies the
+/// mask with more ones of the two neurons' masks, or A's mask on a tie. Rows are pairs.
 ///
 /// # Panics
 /// Where the shapes differ.

@@ -3,19 +3,19 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use super::cholesky::{Spd, relative_ridge, ridge};
 use super::damping::damping_of;
 use super::diagonal::Diagonal;
-use super::distances::half_distances;
+use super::distances::{half_distances, quadratic_forms};
 use super::samples::{SampleGain, Samples};
 use crate::calib::product::{add_times, submatrix};
 use crate::calib::wide::{times_wide, widened};
 use crate::error::Result;
 
-/// Rows of weights per step in double precision: 32 MiB, or with few inputs, enough rows to amortise
-/// the start of a product.
+/// Rows of weights per step in double precision: 32 MiB, or with few inputs, enough rows for an efficient
+/// product.
 pub(crate) fn block(inputs: usize) -> usize {
     ((4 << 20) / inputs.max(1)).clamp(16, 512)
 }
@@ -27,7 +27,7 @@ pub enum Hessian {
     Dense(Scaled),
     /// The rows whose scaled sum of squares it is.
     Samples(Samples),
-    /// Of a table, whose inputs are one-hot.
+    /// The diagonal matrix of a table, whose inputs are one-hot.
     Diagonal(Diagonal),
 }
 
@@ -40,7 +40,7 @@ pub struct Scaled {
 }
 
 impl Scaled {
-    /// `matrix` times `factor`, of any number of rows.
+    /// `matrix` times `factor`, without damping for few rows.
     pub fn new(matrix: Array2<f64>, factor: f64) -> Scaled {
         Scaled { matrix: Arc::new(matrix), factor, seen: f64::INFINITY }
     }
@@ -73,7 +73,7 @@ impl From<Array2<f64>> for Hessian {
 }
 
 impl Hessian {
-    /// An empty Hessian, in place of one that is not needed any more.
+    /// An empty Hessian, to replace one that is no longer needed.
     pub fn empty() -> Hessian {
         Array2::default((0, 0)).into()
     }
@@ -129,8 +129,8 @@ impl Hessian {
         }
     }
 
-    /// wᵀ H w for each row w of `weights`: the neuron's second moment before activation, or an error's
-    /// where `weights` is a difference.
+    /// wᵀ H w for each row w of `weights`: the second moment of the neuron's pre-activation, or of an
+    /// error if `weights` is a difference.
     ///
     /// # Panics
     /// Where `weights` has not one column per input.
@@ -139,12 +139,8 @@ impl Hessian {
             Hessian::Samples(samples) => samples.mean_square(weights),
             Hessian::Diagonal(diagonal) => diagonal.mean_square(weights),
             Hessian::Dense(dense) => {
-                let product = times_wide(weights, dense.matrix());
-                let rows = Zip::from(product.rows()).and(weights.rows());
-                rows.map_collect(|hw, w| {
-                    let sum: f64 = hw.iter().zip(w).map(|(h, w)| h * (*w).into()).sum();
-                    (dense.factor * sum).max(0.0)
-                })
+                let squares = quadratic_forms(dense.matrix(), widened(weights).view());
+                squares.mapv_into(|sum| (dense.factor * sum).max(0.0))
             }
         };
         let blocks = weights.axis_chunks_iter(Axis(0), block(self.size()));
@@ -288,7 +284,7 @@ pub struct Reduced {
 pub enum Gain {
     /// The matrix, private × shared.
     Dense(Array2<f64>),
-    /// What it follows from.
+    /// The samples that it follows from.
     Samples(SampleGain),
 }
 

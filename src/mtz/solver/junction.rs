@@ -1,15 +1,15 @@
-//! The Hessians of two layers that are to have neurons in common, weighed against each other: what
-//! costs (eqs. 11–12) and common weights (eq. 10) are computed from.
+//! Combines the Hessians of two layers, for costs of pairs (eqs. 11–12) and common weights (eq. 10).
 //!
-//! With A and B the two Hessians, each damped and times what an error of its neuron counts, the cost is
-//! ½ δᵀ P δ with P = A (A + B)⁻¹ B, and the common weights are w_j + (A + B)⁻¹ A δ, δ = w_i − w_j.
+//! Let A and B be the two Hessians, each damped and multiplied by the weight of its neuron's error. The
+//! cost is ½ δᵀ P δ with P = A (A + B)⁻¹ B and δ = w_i − w_j.
+//! The common weights are w_j + (A + B)⁻¹ A δ.
 //!
 //! Matrices: P = H_s − H_s (A + B)⁻¹ H_s for either side s. That form needs one Cholesky factor and half
 //! a substitution of the weights, never an inverse, and never P itself. We take the side with the smaller
 //! trace, because the subtraction then loses fewer digits.
 //!
-//! Samples: A = αI + X_Aᵀ X_A and B = βI + X_Bᵀ X_B. With ρ = α + β, Z the rows of both, one below the
-//! other, G = ZZᵀ + ρI, and T = β/ρ on A's rows and −α/ρ on B's,
+//! Samples: A = αI + X_Aᵀ X_A and B = βI + X_Bᵀ X_B. With ρ = α + β, Z the rows of both stacked,
+//! G = ZZᵀ + ρI, and T = β/ρ on A's rows and −α/ρ on B's,
 //!
 //!   P = (αβ/ρ) I + ρ Zᵀ T G⁻¹ T Z  and  (A + B)⁻¹ A = (α/ρ) I + Zᵀ G⁻¹ T Z.
 
@@ -22,7 +22,7 @@ use super::distances::half_distances;
 use super::hessian::{Hessian, Scaled};
 use super::samples::Samples;
 use crate::calib::product::times;
-use crate::calib::wide::{add_wide, inner_products, widened};
+use crate::calib::wide::{add_half_wide, add_wide, inner_products, widened};
 use crate::error::Result;
 
 /// The two Hessians with their damping.
@@ -40,7 +40,7 @@ enum Form<'p> {
     Dense([Scaled; 2]),
     Samples {
         parts: [&'p Samples; 2],
-        /// The inner products of all rows of both, once they are needed; the upper triangle counts.
+        /// The inner products of all rows of both, computed on first use; the upper triangle counts.
         products: OnceLock<Array2<f64>>,
     },
 }
@@ -75,7 +75,7 @@ impl<'p> Junction<'p> {
             Form::Dense(both) => {
                 let own = &both[self.side()];
                 let mut product = widened(weights.t()) * self.ridges[self.side()];
-                add_wide(own.factor(), own.matrix(), weights.t(), product.view_mut());
+                add_half_wide(own.factor(), own.matrix(), weights.t(), product.view_mut());
                 product
             }
             Form::Samples { parts: [a, b], .. } => {
@@ -88,8 +88,8 @@ impl<'p> Junction<'p> {
         }
     }
 
-    /// Half the squared distances of all rows of two weights in the metric that [`Pull::parts`] calls
-    /// the first one. Images are those of the weights.
+    /// Half the squared distances of all rows of two weights, in the first metric of [`Pull::parts`].
+    /// `images` are those of the weights.
     pub(super) fn distances<T: Copy + Into<f64> + Sync>(
         &self,
         weights: [ArrayView2<T>; 2],
@@ -123,8 +123,9 @@ impl<'p> Junction<'p> {
         }
     }
 
-    /// The factor of √r H_A + H_B/√r, r = 2^`level`, or of what stands for it. What damping a second
-    /// attempt adds counts as the other side's, so all formulas stay consistent.
+    /// The factor of √r H_A + H_B/√r, r = 2^`level`, or of the corresponding matrix of samples.
+    /// Additional damping of a second attempt counts for the other side, so all formulas stay
+    /// consistent.
     pub(super) fn factor(&self, level: i32) -> Result<Spd> {
         let [of_a, of_b] = weights(level);
         let ridge = self.ridges[0] * of_a + self.ridges[1] * of_b;
@@ -169,7 +170,7 @@ impl<'p> Junction<'p> {
     /// The factors of a pair's weights at a level.
     pub(super) fn pull<'f>(&'f self, level: i32, factor: &'f Spd) -> Pull<'f, 'p> {
         let weight = weights(level)[self.side()];
-        // The side's own damping and, of what the factor has in all, the other's.
+        // The damping of the side, and the rest of the factor's damping for the other side.
         let own = self.ridges[self.side()] * weight;
         Pull { junction: self, factor, level, weight, own, other: factor.ridge() - own }
     }
@@ -186,8 +187,8 @@ pub(super) struct Pull<'f, 'p> {
 }
 
 impl Pull<'_, '_> {
-    /// The cost of a pair is the sum of two half squared distances with these factors: that of the
-    /// weights in [`Junction::distances`] and that of their [`Pull::features`].
+    /// The factors of two half squared distances whose sum is the cost of a pair: that of the weights in
+    /// [`Junction::distances`], and that of their [`Pull::features`].
     pub(super) fn parts(&self) -> (f64, f64) {
         match &self.junction.form {
             Form::Dense(_) => (self.weight, -self.weight * self.weight),

@@ -21,8 +21,8 @@ pub(crate) struct LayerStats {
 /// The inputs that a layer has in common with others.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerInputs {
-    /// The common inputs, each with its column. The bias is the weight of a constant input, which comes
-    /// last where it is common.
+    /// The common inputs, each with its column. The bias is the weight of a constant input, which is the
+    /// last one if it is common.
     pub(crate) columns: Vec<(usize, usize)>,
     /// The constant input.
     pub(crate) constant: usize,
@@ -36,8 +36,8 @@ impl LayerInputs {
         columns - usize::from(!self.has_bias)
     }
 
-    /// The layer as a neuron set without sensitivities, with error weight `alpha`; `at` names it. The
-    /// gain says how private columns compensate for a change of the common ones.
+    /// The layer as a neuron set without sensitivities, with error weight `alpha`; `at` is its member.
+    /// The gain says how private columns compensate for a change of the common ones.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Numeric`] where a Hessian cannot be factored.
@@ -88,8 +88,7 @@ pub(crate) struct LayerState {
 }
 
 impl LayerState {
-    /// A layer of which nothing is shared yet; whether its weights are to be kept as they are now
-    /// (`keep`).
+    /// A layer without shared rows; with `keep`, its present weights are kept.
     pub(crate) fn new(
         stats: LayerStats,
         inputs: LayerInputs,
@@ -101,7 +100,7 @@ impl LayerState {
         LayerState { stats, inputs, gain, shared, errors, total: 0.0, correction: None, fitted }
     }
 
-    /// The layer's weights before any were shared, where they were kept.
+    /// The layer's weights before sharing, if they were kept.
     pub(crate) fn fitted(&self) -> ArrayView2<'_, f32> {
         self.fitted.as_ref().unwrap_or(&self.stats.weights).view()
     }

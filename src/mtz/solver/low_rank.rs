@@ -1,19 +1,19 @@
 //! Corrections of low rank, which a task adds to common weights.
 //!
-//! Where the neurons of B join those of A, the best common weights leave the cost ½ Σ δᵀ P δ over the pairs'
-//! differences δ = w_j − w_i ([`super::pair_cost`]). A correction U V of B's weights takes from the
-//! differences Δ what its rank allows, and the common weights are those of A and of B without it. What it
-//! takes is most if U V keeps the largest singular values of S^½ Δ P^½, with S what errors of each row count.
-//! The left singular vectors Q are the eigenvectors of S^½ Δ P Δᵀ S^½, so
+//! If neurons of B join neurons of A, the best common weights leave the cost ½ Σ δᵀ P δ over the
+//! differences δ = w_j − w_i of all pairs ([`super::pair_cost`]). A correction U V of B's weights
+//! removes a part of low rank from the differences Δ. The common weights are then those of A and of the
+//! corrected B. Let S be the weights of the rows' errors. The cost falls most if U V keeps the largest
+//! singular values of S^½ Δ P^½. Its left singular vectors Q are the eigenvectors of S^½ Δ P Δᵀ S^½, so
 //!
 //!   U = S^−½ Q  and  V = Qᵀ S^½ Δ,
 //!
-//! and P^½ is never needed. With all of them, A and B keep their weights. One of two tasks needs a correction,
-//! and of n tasks all but the first.
+//! and P^½ is never needed. At full rank, A and B keep their weights. Every task except the first needs a
+//! correction.
 //!
-//! Before that, each neuron of B may be a multiple of the common one: w_j ≈ s w_i with
-//! s = w_iᵀ P w_j / w_iᵀ P w_i. B then joins with w_j/s, whose errors count s² times as much. That is what
-//! BatchNorm does that each task keeps behind common weights, also where an exporter has folded it.
+//! In addition, each neuron of B may be a multiple of the common neuron: w_j ≈ s w_i with
+//! s = w_iᵀ P w_j / w_iᵀ P w_i. B then joins with w_j/s, and its errors count s² times as much. This acts
+//! like a BatchNorm of each task after common weights, even if an exporter has folded it.
 
 use ndarray::{Array1, Array2, Axis, s};
 
@@ -25,18 +25,19 @@ use crate::calib::product::times;
 use crate::calib::wide::widened;
 use crate::error::Result;
 
-/// Rows of which eigenvectors are taken at most: they take time in proportion to the third power.
+/// Limit of rows: eigenvectors take time in proportion to the third power of their number.
 const MOST_ROWS: usize = 3000;
 
-/// A row counts at least this part of the mean, so that no correction blows up where errors do not matter.
+/// Least weight of a row's error, relative to the mean, so that corrections of rows with tiny weights
+/// stay bounded.
 const LEAST: f64 = 1e-3;
 
-/// Neurons of B are at most so many times as large as those of A, or as small.
+/// Limit of scales, and of their inverses.
 const MOST_SCALE: f64 = 4.0;
 
 impl Problem {
-    /// The correction of `rank` that takes most from the cost of `pairs`, one row of U for each. Weights of
-    /// the `constant` input are left out: biases are no part of it. `None` for too many rows.
+    /// The correction of `rank` that reduces the cost of `pairs` most; U has one row per pair. The
+    /// `constant` input is excluded, since biases are not corrected. `None` for too many rows.
     ///
     /// # Errors
     /// As [`Problem::cost`].
@@ -125,7 +126,7 @@ impl Problem {
         differences
     }
 
-    /// The root of what errors of each pair count.
+    /// The square root of the weight of each pair's error.
     pub(super) fn roots(&self, pairs: &[(usize, usize)]) -> Array1<f64> {
         let weight = |(i, j): &(usize, usize)| {
             (sensitivity(&self.s_a, *i) * sensitivity(&self.s_b, *j)).sqrt()
@@ -170,7 +171,7 @@ mod tests {
         assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
     }
 
-    /// The summed cost of all pairs where B has its correction.
+    /// The total cost of all pairs with B's correction.
     fn left_over(p: &Problem, pairs: &[(usize, usize)], rank: usize) -> f64 {
         let found = p.low_rank(pairs, rank, None, 0.0).unwrap().unwrap();
         let mut p = p.clone();

@@ -36,7 +36,7 @@ pub struct Extent {
 pub struct Plan {
     /// Rows at most.
     pub rows: usize,
-    /// Rows are stored up to this number, and summed up beyond.
+    /// Up to this many rows are stored; more rows are summed up.
     pub kept: usize,
     /// Bytes that the work takes at most.
     pub bytes: u64,
@@ -59,8 +59,8 @@ impl Extent {
         matrices.saturating_add(bytes(&[40, n, m])).saturating_add(self.in_any_form())
     }
 
-    /// Bytes that the work takes with `rows` rows per task: these and some of their columns, their
-    /// pre-activations, inner products with a factor, and what weights look like to them.
+    /// Bytes of the work with `rows` rows per task: the rows and some of their columns, their
+    /// pre-activations, inner products with a factor, and images of weights.
     pub fn with_rows(self, rows: usize) -> u64 {
         let (m, n, tasks) = (self.outputs as u64, self.inputs as u64, self.tasks as u64);
         let all = (rows as u64).saturating_mul(tasks);

@@ -1,8 +1,8 @@
 //! Neurons of one layer with the same owners, and joins with further tasks.
 //!
-//! A layer's error is quadratic in its weights, so neurons that tasks share already are one more
-//! layer: their Hessians add up, and their common weights are its weights. Adding one net at a time
-//! (sec. 3.4) then is the paper's pair of layers over and over.
+//! A layer's error is quadratic in its weights. So neurons that tasks share already act as one layer,
+//! with the sum of the Hessians and the common weights. Adding one net at a time (sec. 3.4) then
+//! repeats the paper's step for a pair of layers.
 
 mod correction;
 
@@ -24,11 +24,11 @@ pub(crate) struct NeuronSet {
     pub(crate) members: Vec<usize>,
     /// The common inputs of the weights and the Hessian, ascending.
     pub(crate) inputs: Vec<usize>,
-    /// The sum of the members' Hessians over these inputs; empty if no set joins any more.
+    /// The sum of the members' Hessians over these inputs; empty if no further set joins.
     pub(crate) hessian: Hessian,
     /// Weights, neurons × inputs.
     pub(crate) weights: Weights,
-    /// How much each neuron matters.
+    /// The weight of each neuron's error.
     pub(crate) importance: Option<Array1<f64>>,
     /// Per neuron, its row in each member.
     pub(crate) rows: Vec<Vec<usize>>,
@@ -238,7 +238,7 @@ pub(crate) struct WeightChange<'a> {
 }
 
 impl WeightChange<'_> {
-    /// What the neurons' weights become.
+    /// The neurons' new weights.
     pub(crate) fn of(&self, mut weights: Array2<f32>) -> Array2<f32> {
         let block = block(weights.ncols());
         let blocks = weights.axis_chunks_iter_mut(Axis(0), block);
@@ -265,9 +265,9 @@ fn put(weights: &mut ArrayViewMut2<f32>, columns: &[usize], values: ArrayView2<f
     });
 }
 
-/// Lets sets join one by one; `pairs` tells, for each of those gathered so far, which of its neurons
-/// become one with which of the next net's. What is not paired stays. Sums of Hessians are there only
-/// where somebody joins later, or if all are to be kept (`keep`).
+/// Joins sets one by one. `pairs` returns, for each set gathered so far, its pairs with neurons of the
+/// next net. Unpaired neurons stay in their sets. Sums of Hessians are computed only if further sets
+/// join, or with `keep`.
 ///
 /// # Errors
 /// As [`NeuronSet::pair_problem`], [`PairProblem::join`] and `pairs`.
@@ -329,8 +329,8 @@ fn importance(a: &NeuronSet, b: &NeuronSet, pairs: &[(usize, usize)]) -> Option<
     Some(pairs.iter().map(|(i, j)| (n * s_a[*i] + m * s_b[*j]) / (n + m)).collect())
 }
 
-/// Pairs of neurons of several neuron sets, whose rows of the cost stand one below the other, with
-/// neurons of one more: by neuron set.
+/// Splits pairs between several neuron sets, whose rows are stacked in the cost, and one further set by
+/// neuron set.
 pub(crate) fn split_by_set(sets: &[NeuronSet], pairing: &Pairing) -> Vec<Vec<(usize, usize)>> {
     let mut pairs = pairing.pairs().iter().copied().peekable();
     let mut start = 0;

@@ -22,7 +22,7 @@ pub enum Observations {
         /// Number of rows.
         count: u64,
     },
-    /// How often rows of a table are picked.
+    /// Counts of picked rows of a table.
     Counts {
         /// Mean x xᵀ.
         hessian: Diagonal,
@@ -56,7 +56,7 @@ impl Observations {
         }
     }
 
-    /// Forgets the pre-activations.
+    /// Drops the pre-activations.
     pub(crate) fn drop_targets(&mut self) {
         match self {
             Observations::Means { targets, .. } => *targets = None,
@@ -69,7 +69,7 @@ impl Observations {
 impl TryFrom<Statistics> for Observations {
     type Error = crate::error::Error;
 
-    /// Of statistics of at least one row.
+    /// Converts statistics of at least one row.
     fn try_from(statistics: Statistics) -> Result<Self> {
         Ok(match statistics {
             Statistics::Moments(moments) => moments.try_into()?,

@@ -7,7 +7,7 @@ use super::pair_cost::Metric;
 pub struct SolverOptions {
     /// Whether weights of private inputs compensate for a change of shared ones.
     pub compensates: bool,
-    /// What makes two neurons alike.
+    /// The distance between two neurons.
     pub metric: Metric,
     /// Added to Hessians' diagonals, relative to their mean.
     pub damping: f64,

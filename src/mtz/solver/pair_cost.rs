@@ -16,7 +16,7 @@ use super::junction::Junction;
 use super::shapes::{self, Side};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Weights of neurons, one row each; shared until somebody changes them.
+/// Weights of neurons, one row each; copied on the first change.
 pub type Weights = ArcArray2<f32>;
 
 /// Ratios of sensitivities up to 2³ either way are told apart; see [`Problem::cost`].
@@ -28,7 +28,7 @@ const KEPT_BYTES: u64 = 1 << 30;
 /// The metric of two neurons' distance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Metric {
-    /// The paper's d_ij: the error that is left with the best common weights.
+    /// The paper's d_ij: the error that remains with the best common weights.
     #[default]
     Hessian,
     /// Half the squared distance of the weights.
@@ -91,8 +91,8 @@ struct Balance {
 impl Balance {
     const EVEN: Balance = Balance { weight: 1.0, level: 0.0 };
 
-    /// Raising the lesser sensitivity to an eighth of the greater keeps an irrelevant neuron from
-    /// making a pair free.
+    /// The smaller sensitivity is raised to an eighth of the larger one, so that an irrelevant neuron
+    /// does not make a pair free.
     fn of(s_i: f64, s_j: f64) -> Balance {
         let most = f64::from(1 << LEVELS);
         let (s_i, s_j) = (s_i.max(s_j / most), s_j.max(s_i / most));
@@ -238,12 +238,12 @@ pub(crate) fn not_finite() -> Error {
     Error::new(ErrorKind::Numeric, "a layer's weights are not finite")
 }
 
-/// How much neuron `index` matters.
+/// The weight of the error of neuron `index`.
 pub(crate) fn sensitivity(sensitivities: &Option<Array1<f64>>, index: usize) -> f64 {
     sensitivities.as_ref().map_or(1.0, |s| s[index])
 }
 
-/// Factors of the two Hessians' sums by level: those of the costs serve the common weights too.
+/// Factors of the two Hessians' sums by level. Costs and common weights use the same factors.
 #[derive(Default)]
 pub(crate) struct Factors {
     levels: BTreeMap<i32, Spd>,

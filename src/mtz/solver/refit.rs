@@ -1,5 +1,5 @@
-//! Refitting a layer: after the layers below were zipped, least squares from the inputs it gets now
-//! to the pre-activations it had in the original net.
+//! Refits a layer after earlier layers were zipped: least squares from its inputs in the merged net to
+//! its pre-activations in the original net.
 //!
 //! The paper keeps the original weights here. Refitting absorbs the drift of earlier layers before
 //! neurons are paired, and gives task-specific weights the same correction without any labels.
@@ -14,7 +14,7 @@ use super::hessian::{Scaled, block};
 use super::observations::Observations;
 use super::samples::Samples;
 use crate::calib::product::submatrix;
-use crate::calib::wide::{add_wide, times_wide, widened};
+use crate::calib::wide::{add_half_wide, add_wide, times_wide, widened};
 use crate::error::{Error, ErrorKind, Result};
 
 /// W = argmin Σ ‖W x − y‖² + λ ‖W − W₀‖² over the observed rows, that is
@@ -42,7 +42,7 @@ pub fn refit(observed: &Observations, mut weights: ArrayViewMut2<f32>, damping: 
     finite(weights.view())
 }
 
-/// Part of a layer's weights that are zero in a net that was pruned, at least.
+/// A layer counts as pruned if at least this part of its weights is zero.
 const SPARSE: f64 = 0.05;
 
 /// The weights of a pruned layer that are not zero, outputs × inputs; `None` for a dense layer. Biases,
@@ -53,8 +53,8 @@ pub fn connections(weights: ArrayView2<f32>) -> Option<Array2<bool>> {
     (zeros as f64 > SPARSE * inputs.len() as f64).then(|| inputs.mapv(|w| w != 0.0))
 }
 
-/// [`refit`] for sparse nets (sec. 3.6): of the weights only those that `kept` (outputs × inputs) names
-/// stay, the others become zero; the bias stays if there is one (`bias`). Each output solves for its own
+/// [`refit`] for sparse nets (sec. 3.6). Only the weights in `kept` (outputs × inputs) are fitted, and
+/// the others become zero. The bias is fitted if there is one (`bias`). Each output solves for its own
 /// connections.
 ///
 /// # Errors
@@ -156,7 +156,7 @@ impl<'s> Fit<'s> {
         match self {
             Fit::Means { hessian, cross, .. } => {
                 let mut missing = cross.slice(s![.., outputs]).to_owned();
-                add_wide(-hessian.factor(), hessian.matrix(), weights.t(), missing.view_mut());
+                add_half_wide(-hessian.factor(), hessian.matrix(), weights.t(), missing.view_mut());
                 missing
             }
             Fit::Rows { samples, targets } => {
@@ -242,7 +242,7 @@ mod tests {
         random(rows, columns, seed).mapv(|w| w as f32)
     }
 
-    /// Both forms of what random rows show whose targets are `weights` · [x, 1] plus `noise`.
+    /// Both forms of observations of random rows x with targets `weights` · [x, 1] plus `noise`.
     fn calibrated(weights: &Array2<f32>, rows: usize, noise: &Array2<f64>) -> [Observations; 2] {
         observed(single(rows, weights.ncols() - 1, 1), weights, noise)
     }
@@ -358,7 +358,7 @@ mod tests {
             let before = residual(&observed, found.view()).unwrap();
             for (row, (new, old)) in found.outer_iter().zip(current.outer_iter()).enumerate() {
                 assert!(new.iter().zip(old).take(8).all(|(n, o)| *o != 0.0 || *n == 0.0));
-                // Nothing is left to gain along the connections there are: the gradient is the ridge's.
+                // At the optimum, the gradient along existing connections is that of the ridge.
                 for i in (0..9).filter(|i| *i == 8 || old[*i] != 0.0) {
                     let mut moved = found.clone();
                     moved[(row, i)] += 1e-2;

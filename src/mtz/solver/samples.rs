@@ -1,9 +1,8 @@
-//! A layer's Hessian where the layer has more inputs than rows were seen: kept as the rows themselves.
+//! A layer's Hessian in the form of its rows, for layers with more inputs than rows.
 //!
-//! H = c XᵀX of N rows has rank N, so everything that the formulas ask of it follows from X and matrices
-//! of N × N. The identities are "push-through", (XᵀX + λI)⁻¹Xᵀ = Xᵀ(XXᵀ + λI)⁻¹, and Woodbury's. They are
-//! used in forms that subtract nothing large from anything large: the answers are those of the direct
-//! way to rounding.
+//! H = c XᵀX of N rows has rank N, so all formulas need only X and N × N matrices. The identities are
+//! "push-through", (XᵀX + λI)⁻¹Xᵀ = Xᵀ(XXᵀ + λI)⁻¹, and Woodbury's. Their forms here subtract no large
+//! numbers from each other, so results equal those of the direct formulas up to rounding.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use crate::calib::product::{add_upper_gram, symmetric};
 use crate::calib::wide::{add_wide, inner_products, squares, times_wide, widened};
 use crate::error::Result;
 
-/// Columns or rows that are worked on at once in double precision.
+/// Columns or rows per step in double precision.
 const BLOCK: usize = 1024;
 
 /// H = `scale` Σ x xᵀ over rows x.
@@ -25,7 +24,7 @@ pub struct Samples {
     scale: f64,
     /// The trace of H.
     trace: f64,
-    /// How many rows of the data these stand for.
+    /// The number of rows of the data that these represent.
     seen: f64,
 }
 
@@ -36,7 +35,7 @@ impl Samples {
         Samples { rows, scale, trace, seen: f64::INFINITY }
     }
 
-    /// The same, of so many rows of the data.
+    /// The same, representing `seen` rows of the data.
     pub fn of_rows(self, seen: f64) -> Samples {
         Samples { seen, ..self }
     }
@@ -45,7 +44,7 @@ impl Samples {
         self.seen
     }
 
-    /// What damping adds to the diagonal.
+    /// The ridge for the diagonal.
     pub(super) fn ridge(&self, damping: f64) -> f64 {
         relative_ridge(self.trace, self.size(), damping_of(damping, self.size(), self.seen))
     }
@@ -55,7 +54,7 @@ impl Samples {
         self.rows.view()
     }
 
-    /// What Σ x xᵀ is multiplied with.
+    /// The factor of Σ x xᵀ.
     pub fn scale(&self) -> f64 {
         self.scale
     }
@@ -101,14 +100,14 @@ impl Samples {
         images.columns().into_iter().map(|z| self.scale * z.dot(&z)).collect()
     }
 
-    /// c Σ wᵀx for each row w of `weights`: the mean, where H is one.
+    /// c Σ wᵀx for each row w of `weights`: the mean, if H is a mean.
     pub fn means(&self, weights: ArrayView2<f32>) -> Array1<f64> {
         let blocks = weights.axis_chunks_iter(Axis(0), BLOCK);
         let means = |weights| self.images(weights).sum_axis(Axis(0)) * self.scale;
         blocks.flat_map(means).collect()
     }
 
-    /// The factor of c XXᵀ + λI. Where that is not positive definite, λ grows as for H + λI.
+    /// The factor of c XXᵀ + λI. If that is not positive definite, λ grows as for H + λI.
     ///
     /// # Errors
     /// As [`Spd::factor`].

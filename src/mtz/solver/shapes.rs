@@ -1,4 +1,4 @@
-//! Checks of the shapes that a problem's matrices have.
+//! Checks the shapes of a problem's matrices.
 
 use ndarray::Array1;
 
@@ -8,9 +8,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) struct Side<'p> {
     /// Rows and columns of the weights.
     pub(super) weights: (usize, usize),
-    /// Inputs that the Hessian, or each of the Hessians, is over.
+    /// Number of inputs of the Hessian, or of each of the Hessians.
     pub(super) inputs: usize,
-    /// How many Hessians there are, where every row has one.
+    /// Number of Hessians, if every row has its own.
     pub(super) hessians: Option<usize>,
     pub(super) sensitivities: Option<&'p Array1<f64>>,
 }
@@ -53,7 +53,7 @@ pub(super) fn check_pairs(pairs: &[(usize, usize)], (rows, columns): (usize, usi
     }
 }
 
-/// The error of a problem whose matrices do not fit together.
+/// The error if a problem's matrices do not fit together.
 pub(super) fn misshapen(what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Usage, format!("a layer's matrices do not fit together: {what}"))
         .hint("give weights as rows × inputs, and Hessians over these inputs")

@@ -25,7 +25,7 @@ pub(crate) struct ChannelLayer {
 }
 
 impl ChannelLayer {
-    /// A layer of which nothing is shared yet.
+    /// A layer without shared channels.
     pub(crate) fn new(
         hessians: Array3<f64>,
         weights: Array2<f64>,

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::mtz::joint::Task;
 use crate::mtz::solver::memory::Extent;
 
-/// Bytes that the statistics of one layer take; `targets` tells whether they hold pre-activations.
+/// Bytes of the statistics of one layer; `targets` says whether they hold pre-activations.
 pub(crate) fn statistics_bytes(net: &Task, layer: &CoupledLayer, targets: bool) -> u64 {
     let Ok((out, inputs, taps)) = layer.layer.sizes(net.graph()) else {
         return u64::MAX;

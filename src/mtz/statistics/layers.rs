@@ -1,4 +1,4 @@
-//! Statistics of layers with their weights, as the walk needs them.
+//! Statistics of layers with their weights, in the order of the walk.
 
 use ndarray::{Array2, Axis};
 
@@ -21,13 +21,13 @@ use super::source::{StatisticsSource, View, Wanted};
 use super::stats::ChannelStats;
 use super::stored::Stored;
 
-/// Rows that settle the dozen weights of a channel.
+/// Number of rows that suffice for the dozen weights of a channel.
 const CHANNEL_ROWS: usize = 1 << 16;
 
 /// Statistics of the layers of all tasks, with weights that are refitted to them.
 pub(crate) struct LayerStatistics<'a> {
     source: Box<dyn StatisticsSource + 'a>,
-    /// Per task, whether the net differs from the original by now.
+    /// Per task, whether the merged net already differs from the original.
     diverged: Vec<bool>,
     /// Rows per layer and task at most.
     rows: usize,
@@ -36,8 +36,8 @@ pub(crate) struct LayerStatistics<'a> {
 }
 
 impl<'a> LayerStatistics<'a> {
-    /// Statistics of so many tasks from `source`. `stored` ones take the place of a pass over the original
-    /// nets ([`Passes::One`]); it may be empty.
+    /// Statistics of `tasks` tasks from `source`. With [`Passes::One`], `stored` statistics replace a
+    /// pass over the original nets; may be empty.
     pub(crate) fn new(
         tasks: usize,
         source: Box<dyn StatisticsSource + 'a>,
@@ -53,7 +53,7 @@ impl<'a> LayerStatistics<'a> {
         LayerStatistics { source, diverged, rows: options.max_rows, options, progress }
     }
 
-    /// The same statistics for a walk of its own, from so many rows at most.
+    /// The same statistics for a separate walk, from at most `rows` rows.
     pub(crate) fn apart(&self, rows: usize) -> Self {
         let (source, diverged) = (self.source.fork(), self.diverged.clone());
         LayerStatistics { source, diverged, rows, ..*self }
@@ -64,12 +64,12 @@ impl<'a> LayerStatistics<'a> {
         self.source.steps()
     }
 
-    /// From here on the task's merged net differs from the original.
+    /// Records that the task's merged net now differs from the original.
     pub(crate) fn diverge(&mut self, task: TaskId) {
         self.diverged[task.0] |= self.options.passes == Passes::PerLayer;
     }
 
-    /// The nets have other weights everywhere: their streams begin anew.
+    /// Restarts the streams, since weights have changed everywhere in the nets.
     pub(crate) fn restart(&mut self) {
         if self.options.passes == Passes::PerLayer {
             self.diverged.fill(true);
@@ -83,7 +83,7 @@ impl<'a> LayerStatistics<'a> {
             .is_ok_and(|extent| extent.is_none_or(|e| self.plan(e).is_some()))
     }
 
-    /// Why nothing can be done about corresponding layers, where the work does not fit into memory.
+    /// The reason why corresponding layers cannot be merged, if the work does not fit into memory.
     pub(crate) fn too_large(
         &self,
         joint: &JointModel,
@@ -118,7 +118,7 @@ impl<'a> LayerStatistics<'a> {
             && self.fits(joint.task(own.task), layer)
     }
 
-    /// Statistics of a layer and its weights, refitted where the net has changed before it.
+    /// Statistics of a layer, and its weights, refitted if the net has changed before it.
     pub(crate) fn of_layer(&mut self, joint: &JointModel, own: TaskLayer) -> Result<LayerStats> {
         let (net, layer) = (joint.task(own.task), joint.layer(own));
         let adjusts = self.adjusts(joint, own);
@@ -145,7 +145,7 @@ impl<'a> LayerStatistics<'a> {
         Ok(LayerStats { observed, weights: weights.into_shared() })
     }
 
-    /// Statistics of a depthwise layer and its weights, refitted where the net has changed before.
+    /// Statistics of a depthwise layer, and its weights, refitted if the net has changed before it.
     pub(crate) fn of_channels(
         &mut self,
         joint: &JointModel,
@@ -199,7 +199,7 @@ impl<'a> LayerStatistics<'a> {
         Wanted { own, layer: joint.layer(own), current, view, limit, room }
     }
 
-    /// How much of the values at each cut may be kept beside the work at a layer.
+    /// The memory in bytes for kept values at each cut, beside the work at a layer.
     fn room_beside(&self, work: u64) -> u64 {
         let cuts = 2 * self.diverged.len() as u64;
         self.options.memory.saturating_sub(work) / cuts.max(1)

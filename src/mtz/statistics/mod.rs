@@ -1,5 +1,4 @@
-//! Statistics that the method takes of layers: moments with the weights they belong to, and how much
-//! errors of each neuron matter.
+//! Statistics of layers: moments with their weights, and the weight of each neuron's error.
 
 mod extent;
 mod layers;

@@ -1,8 +1,8 @@
-//! What errors of a layer do to the outputs, measured: the nets run on a few samples.
+//! Measures the effect of a layer's errors on the outputs, by running the nets on a few samples.
 //!
-//! Errors at different pixels and channels add up or cancel out behind a layer, which no sum over neurons
-//! tells. So a trial runs each net with a layer's weights before and after they were fused, while the
-//! layers behind it are still those of the original net.
+//! Errors at different pixels and channels add up or cancel out after a layer, which no sum over
+//! neurons shows. So a trial runs each net with a layer's weights before and after fusing, while later
+//! layers are still those of the original net.
 
 use ndarray::ArrayD;
 
@@ -12,7 +12,7 @@ use crate::error::{Context, Result};
 use crate::ir::Model;
 use crate::runtime::{Backend, ModelSource, feeds};
 
-/// A few samples of a task, with what its original net makes of them.
+/// A few samples of a task, with the outputs of its original net.
 pub struct Probe<'a> {
     backend: &'a dyn Backend,
     data: Dataset,
@@ -50,8 +50,8 @@ impl<'a> Probe<'a> {
         Ok(probe)
     }
 
-    /// The mean squared error of a net's outputs, relative to their variance; the mean over outputs of
-    /// floating point that vary.
+    /// The mean squared error of a net's outputs, relative to their variance: the mean over all
+    /// floating-point outputs that vary.
     ///
     /// # Errors
     /// As [`Probe::new`].
@@ -71,7 +71,7 @@ impl<'a> Probe<'a> {
         Ok(each.iter().sum::<f64>() / each.len().max(1) as f64)
     }
 
-    /// The outputs of floating point, batch by batch.
+    /// The floating-point outputs, batch by batch.
     fn outputs(&self, model: &Model) -> Result<Vec<Vec<ArrayD<f32>>>> {
         let mut session = self.backend.load(ModelSource::Graph(model)).in_model(&model.name)?;
         let one = |range| {

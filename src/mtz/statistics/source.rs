@@ -1,4 +1,4 @@
-//! Where sums over the rows of layers' inputs come from.
+//! The source of sums over the rows of layers' inputs.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,12 +11,12 @@ use crate::error::Result;
 use crate::ir::Model;
 use crate::progress::Progress;
 
-/// Gives statistics of one layer after the other, in the order of the walk.
+/// Returns statistics of one layer after the other, in the order of the walk.
 ///
 /// Implementations differ in where the samples are: in this process ([`super::streamed`]), in an earlier
 /// calibration ([`super::stored`]), or in shards, each with a worker ([`super::sharded`]).
 pub(crate) trait StatisticsSource {
-    /// Steps of progress that one layer of each task takes together.
+    /// Steps of progress per layer, for all tasks together.
     fn steps(&self) -> usize;
 
     /// Statistics of the inputs of a layer.
@@ -25,43 +25,43 @@ pub(crate) trait StatisticsSource {
     /// As the runtime and the samples; [`crate::error::ErrorKind::Interrupted`] when stopped.
     fn of_layer(&mut self, wanted: &Wanted<'_>, progress: &dyn Progress) -> Result<Statistics>;
 
-    /// The moments of every channel of a depthwise layer alone.
+    /// Separate moments of every channel of a depthwise layer.
     ///
     /// # Errors
     /// As [`StatisticsSource::of_layer`].
     fn of_channels(&mut self, wanted: &Wanted<'_>, progress: &dyn Progress)
     -> Result<Vec<Moments>>;
 
-    /// Weights have changed everywhere in the nets as merged so far.
+    /// Notes that weights have changed everywhere in the merged nets.
     fn restart(&mut self);
 
-    /// The same source, for a walk of its own from the first layer on.
+    /// The same source, for a separate walk from the first layer on.
     fn fork<'s>(&self) -> Box<dyn StatisticsSource + 's>
     where
         Self: 's;
 }
 
-/// A layer of which statistics are wanted.
+/// A request for statistics of a layer.
 pub(crate) struct Wanted<'s> {
-    /// Whose layer it is, and which one.
+    /// The task and the number of the layer.
     pub(crate) own: TaskLayer,
     pub(crate) layer: &'s CoupledLayer,
-    /// The task's net with the weights that it has now.
+    /// The task's net with its current weights.
     pub(crate) current: &'s Model,
     pub(crate) view: View,
-    /// How many rows are taken, and how.
+    /// The limit of rows, and their choice.
     pub(crate) limit: RowLimit,
-    /// Bytes that values may take that are kept for the next layers; as before where it is `None`.
+    /// Limit of bytes of values that are kept for the next layers; `None` keeps the previous limit.
     pub(crate) room: Option<u64>,
 }
 
-/// Which net counts at a layer.
+/// The net that statistics of a layer are taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum View {
     /// The original net.
     Original,
     /// The net as merged so far.
     Merged,
-    /// The net as merged so far; beside it the original, whose pre-activations are targets.
+    /// The net as merged so far, with pre-activations of the original net as targets.
     WithTargets,
 }

@@ -1,4 +1,4 @@
-//! Statistics from earlier calibrations, where there are some.
+//! Statistics from earlier calibrations.
 
 use crate::calib::gram::Moments;
 use crate::calib::kept::Statistics;
@@ -8,7 +8,7 @@ use crate::progress::Progress;
 
 use super::source::{StatisticsSource, View, Wanted};
 
-/// Stored statistics of the original nets; `rest` gives what they do not hold.
+/// Stored statistics of the original nets; `rest` provides missing ones.
 pub(crate) struct Stored<'a> {
     /// Per task.
     moments: &'a [LayerMoments],

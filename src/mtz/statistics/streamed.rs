@@ -14,28 +14,28 @@ use crate::runtime::Backend;
 
 use super::source::{StatisticsSource, View, Wanted};
 
-/// The nets of all tasks on their way through their samples.
+/// The nets of all tasks, with their streams through their samples.
 #[derive(Clone)]
 pub(crate) struct Streamed<'a> {
     tasks: Vec<TaskStreams<'a>>,
 }
 
-/// One task's nets on their way through the data.
+/// The streams of one task's nets.
 #[derive(Clone)]
 struct TaskStreams<'a> {
     model: Model,
     original: Stream<'a>,
-    /// The net as merged so far; `None` while nobody has asked for it.
+    /// The net as merged so far; created on first use.
     merged: Option<Stream<'a>>,
 }
 
-/// Where the nets of all tasks stand, without their samples and their runtime.
+/// The state of all streams, without their samples and their runtime.
 pub(super) struct PausedStreams {
     tasks: Vec<(Model, Paused, Option<Paused>)>,
 }
 
 impl PausedStreams {
-    /// The streams, which go on from there with the samples of each task.
+    /// Continues the streams with the samples of each task.
     pub(super) fn resume<'a>(
         &mut self,
         backend: &'a dyn Backend,
@@ -62,7 +62,7 @@ impl<'a> Streamed<'a> {
         Ok(Streamed { tasks: streams.collect::<Result<_>>()? })
     }
 
-    /// [`StatisticsSource::of_layer`], where samples may give no rows.
+    /// [`StatisticsSource::of_layer`] for samples that may give no rows.
     pub(crate) fn any_of_layer(
         &mut self,
         wanted: &Wanted<'_>,
@@ -72,7 +72,7 @@ impl<'a> Streamed<'a> {
         collect_any(wanted.layer, inputs, targets, wanted.limit, progress)
     }
 
-    /// [`StatisticsSource::of_channels`], where samples may give no rows.
+    /// [`StatisticsSource::of_channels`] for samples that may give no rows.
     pub(crate) fn any_of_channels(
         &mut self,
         wanted: &Wanted<'_>,
@@ -82,7 +82,7 @@ impl<'a> Streamed<'a> {
         collect_any_channels(wanted.layer, inputs, targets, wanted.limit, progress)
     }
 
-    /// Where the streams stand.
+    /// Pauses the streams.
     pub(super) fn pause(self) -> PausedStreams {
         let tasks = self.tasks.into_iter().map(|TaskStreams { model, original, merged }| {
             (model, original.pause(), merged.map(Stream::pause))
@@ -90,13 +90,13 @@ impl<'a> Streamed<'a> {
         PausedStreams { tasks: tasks.collect() }
     }
 
-    /// Moves on as if the statistics had been taken.
+    /// Advances the streams without statistics.
     pub(crate) fn pass(&mut self, wanted: &Wanted<'_>, progress: &dyn Progress) -> Result<()> {
         let (inputs, targets) = self.running(wanted);
         pass(wanted.layer, inputs, targets, progress)
     }
 
-    /// The nets whose layer inputs and target pre-activations count at a layer.
+    /// The nets for inputs and for target pre-activations at a layer.
     fn running<'s>(
         &'s mut self,
         wanted: &Wanted<'s>,

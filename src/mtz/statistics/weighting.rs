@@ -1,4 +1,4 @@
-//! How much errors of neurons matter.
+//! Weights of errors: sensitivities of neurons, layers and tasks.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +30,8 @@ impl Weighting<'_> {
             return None;
         }
         if let Some(s) = self.sensitivity(own) {
-            // Relative to the layer's mean, so that the scale of a task's outputs does not decide
-            // whose neurons count.
+            // Relative to the layer's mean, so that the scale of a task's outputs has no effect on the
+            // balance between tasks.
             let mean = s.mean().unwrap_or(1.0).max(f64::MIN_POSITIVE);
             return Some(s.mapv(|v| (v / mean).max(1e-3)));
         }

@@ -24,7 +24,7 @@ impl GraphReader<'_> {
             Kind::Floats => Attribute::Floats(proto.floats),
             Kind::Ints => Attribute::Ints(proto.ints),
             Kind::Strings => Attribute::Strs(proto.strings),
-            // Carried encoded, the graphs would hide which outer values they read.
+            // Encoded graphs would hide which outer values they read.
             Kind::Graphs => {
                 let message = format!("attribute '{name}' is a list of graphs");
                 return Err(Error::new(ErrorKind::Unsupported, message));
@@ -37,8 +37,8 @@ impl GraphReader<'_> {
     }
 }
 
-/// The kind of an attribute. The first version of the format had no field for it: there the value
-/// that is present tells. A reference to a function's attribute has a kind but no value.
+/// The kind of an attribute. The first version of the format has no field for it, so the kind follows
+/// from the value. A reference to a function's attribute has a kind but no value.
 fn kind(proto: &AttributeProto) -> Kind {
     if proto.ref_attr_name.as_ref().is_some_and(|name| !name.is_empty()) {
         return Kind::Undefined;

@@ -13,10 +13,10 @@ use crate::onnx::proto::{
 
 use super::read_domain;
 
-/// More nodes than any model has; functions that call functions can ask for any number.
+/// Limit of nodes. Nested calls can expand to any number.
 const MOST_NODES: usize = 250_000;
 
-/// Nesting depth of functions at most.
+/// Limit of the nesting depth of calls.
 const DEEPEST: usize = 100;
 
 /// Domain, name and overload.
@@ -46,7 +46,7 @@ pub(super) fn inline(model: &mut ModelProto) -> Result<()> {
     inliner.collect(&graph);
     let result = inliner.graph(&mut graph, &mut Vec::new());
     let (inlined, left) = (inliner.inlined, inliner.left);
-    // Whatever is still called may call the others.
+    // A function that is still called may call any other one.
     let keeps = |key: &Key| !left.is_empty() || !inlined.contains(key);
     model.functions = functions.into_iter().filter(|f| keeps(&key_of(f))).collect();
     for (domain, version) in versions.into_iter().filter(|(domain, _)| !known.contains_key(domain))
@@ -74,7 +74,7 @@ fn versions(imports: &[OperatorSetIdProto]) -> BTreeMap<String, i64> {
 
 struct Inliner<'f> {
     functions: HashMap<Key, &'f FunctionProto>,
-    /// Of the model; those of domains that only functions use are added.
+    /// The model's operator sets. Domains that only functions use are added.
     versions: &'f mut BTreeMap<String, i64>,
     /// Prefixes of value names, up to each `/`.
     beginnings: HashSet<String>,
@@ -84,7 +84,7 @@ struct Inliner<'f> {
 }
 
 impl<'f> Inliner<'f> {
-    /// Marks what names of values begin with as taken.
+    /// Marks the prefixes of all value names as taken.
     fn collect(&mut self, graph: &GraphProto) {
         graph.input.iter().for_each(|value| self.take(value.name()));
         graph.initializer.iter().for_each(|tensor| self.take(tensor.name()));
@@ -165,7 +165,7 @@ impl<'f> Inliner<'f> {
         true
     }
 
-    /// The nodes of a function for one call, under names of their own.
+    /// The nodes of a function for one call, with unique names.
     fn body(&mut self, function: &FunctionProto, call: NodeProto) -> Vec<NodeProto> {
         let prefix =
             self.fresh(call.name.as_deref().filter(|n| !n.is_empty()).unwrap_or(call.op_type()));
@@ -178,7 +178,7 @@ impl<'f> Inliner<'f> {
         for (index, formal) in function.output.iter().enumerate() {
             let given = actual(&call.output, index);
             match names.get(formal.as_str()) {
-                // What goes in comes out as it is.
+                // An input that is also an output.
                 Some(passed) => body.push(NodeProto {
                     name: Some(format!("{prefix}/{formal}")),
                     op_type: Some("Identity".to_owned()),
@@ -196,7 +196,7 @@ impl<'f> Inliner<'f> {
         body
     }
 
-    /// A name that no name of a value begins with.
+    /// A name like `base` that is not yet a prefix of a value's name.
     fn fresh(&mut self, base: &str) -> String {
         let mut name = base.to_owned();
         let mut number = 0u32;
@@ -221,7 +221,7 @@ fn domains(nodes: &[NodeProto], found: &mut BTreeSet<String>) {
 /// The bindings of names and attributes in one call of a function.
 struct Scope<'a> {
     prefix: &'a str,
-    /// Names of the call's values by those of the function.
+    /// Names of the call's values by their names in the function.
     names: HashMap<&'a str, String>,
     arguments: &'a [AttributeProto],
     function: &'a FunctionProto,
@@ -247,7 +247,8 @@ impl Scope<'_> {
         }
     }
 
-    /// The attribute, or the call's own where it refers to that; `None` where neither says anything.
+    /// The attribute with references resolved to the call's attributes or the function's defaults;
+    /// `None` if neither gives a value.
     fn attribute(&self, attribute: &AttributeProto) -> Option<AttributeProto> {
         let mut attribute = attribute.clone();
         if let Some(reference) = attribute.ref_attr_name.take().filter(|name| !name.is_empty()) {

@@ -15,7 +15,7 @@ use crate::onnx::{tensor, types};
 
 pub(super) struct GraphReader<'a> {
     pub(super) external: &'a mut ExternalData,
-    /// The graph being read behind the graphs that enclose it, outermost first.
+    /// The enclosing graphs, outermost first, then the graph being read.
     scopes: Vec<Graph>,
 }
 
@@ -149,7 +149,7 @@ fn declare_outputs(graph: &mut Graph, node: &NodeProto) -> Result<()> {
     Ok(())
 }
 
-/// Types that the file declares for computed values; the first declaration of a value counts.
+/// Declares the types of computed values (`value_info`); the first declaration of a value counts.
 fn declare_types(graph: &mut Graph, infos: Vec<ValueInfoProto>) {
     for info in infos {
         let Some(id) = graph.value_named(info.name()) else { continue };
@@ -174,7 +174,7 @@ fn check_new(graph: &Graph, role: &str, name: &str) -> Result<()> {
     }
 }
 
-/// A unique name for each node: its own where it has one and is the first with it.
+/// A unique name for each node. The first node of a name keeps it.
 fn node_names(nodes: &[NodeProto]) -> Vec<String> {
     let given: HashSet<&str> = nodes.iter().map(|n| n.name()).collect();
     let mut taken: HashSet<String> = HashSet::new();

@@ -31,7 +31,7 @@ impl<'p> Draft<'p> {
         Draft { stage, target: target.to_owned(), at, data }
     }
 
-    /// Where the model is until then.
+    /// The model's temporary path.
     pub fn path(&self) -> &Path {
         &self.at
     }
@@ -88,8 +88,8 @@ impl<'p> Draft<'p> {
     /// Puts everything into place and returns the number of bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where that cannot be done, [`ErrorKind::Interrupted`] where the reader of a
-    /// pipe is no longer waited for; then all files are as they were.
+    /// [`ErrorKind::Io`] if a file cannot be put into place, [`ErrorKind::Interrupted`] if waiting for
+    /// the reader of a pipe was cancelled; then all files are as they were.
     pub fn commit(self) -> Result<u64> {
         let bytes = self.stage.commit()?;
         if let Ok(Target::File(real)) = resolve(&self.target) {
@@ -99,7 +99,7 @@ impl<'p> Draft<'p> {
     }
 }
 
-/// Removes the data files of models that were in `model` before, or of killed runs.
+/// Removes data files of earlier versions of `model`, and those of killed runs.
 fn remove_old_data(model: &Path, current: Option<&str>) {
     let (Some(name), Ok(entries)) = (model.file_name(), fs::read_dir(folder_of(model))) else {
         return;
@@ -107,13 +107,13 @@ fn remove_old_data(model: &Path, current: Option<&str>) {
     for entry in entries.flatten() {
         let file = entry.file_name();
         if is_data_of(&file, name) && file.to_str() != current {
-            // It is of no use, and does no harm.
+            // An old data file that cannot be removed does no harm.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Whether `file` is called as the data files of `model` are.
+/// Whether `file` has the name of a data file of `model`.
 fn is_data_of(file: &OsStr, model: &OsStr) -> bool {
     let digits = file.to_str().zip(model.to_str()).and_then(|(file, model)| {
         file.strip_prefix(model)?.strip_prefix('.')?.strip_suffix(".data")

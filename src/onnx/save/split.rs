@@ -1,4 +1,4 @@
-//! Several models over one file of weights.
+//! Saves several models with a common file of weights.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -20,18 +20,18 @@ const THRESHOLD: usize = 64;
 /// The name of the file of weights, around the digest of its contents.
 const WEIGHTS: (&str, &str) = ("weights-", ".bin");
 
-/// Models beside are read up to this size in bytes to see whether they need old weights.
+/// Other models in the folder are searched for names of weights files up to this size in bytes.
 const LARGEST: u64 = 64 << 20;
 
 /// Saves several models as `<name>.onnx` in a folder, with one file beside them that holds all their
 /// initializers, equal ones once. Returns the number of bytes written.
 ///
-/// The folder is made where it does not exist. Where it does, the models take the place of those of
-/// the same names, all of them at once, and everything else in it stays. The file of weights is called
-/// after its contents, so a model never reads weights that are not its own.
+/// Creates the folder if it does not exist. Else replaces all models of the same names at once, and keeps
+/// all other files. The file of weights is named after its contents, so a model never reads weights of
+/// another version.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for a name that cannot name a file or is there twice; [`ErrorKind::Io`],
+/// [`ErrorKind::Usage`] for a name that cannot name a file or occurs twice; [`ErrorKind::Io`],
 /// [`ErrorKind::Unsupported`] and [`ErrorKind::Format`] as [`save`](super::save).
 pub fn save_split(models: &[(&Model, &str)], folder: &Path) -> Result<u64> {
     let mut names = BTreeSet::new();
@@ -90,13 +90,13 @@ fn write(
     })
 }
 
-/// Files of weights in the folder that none of its models reads once those called `new` are replaced.
+/// Files of weights in the folder that no model needs any more after the files `new` are replaced.
 fn unread_weights(folder: &Path, new: &BTreeSet<OsString>) -> BTreeSet<OsString> {
     let Ok(entries) = fs::read_dir(folder) else { return BTreeSet::new() };
     let others: Vec<OsString> =
         entries.flatten().map(|e| e.file_name()).filter(|name| !new.contains(name)).collect();
     let is_model = |name: &&OsString| Path::new(name).extension().is_some_and(|e| e == "onnx");
-    // One that is too large to be such a model, or cannot be read, might need them all.
+    // A model that is too large to search, or cannot be read, might need all of them.
     let read = |name: &OsString| {
         let path = folder.join(name);
         let small = fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= LARGEST);
@@ -111,7 +111,7 @@ fn unread_weights(folder: &Path, new: &BTreeSet<OsString>) -> BTreeSet<OsString>
     others.iter().filter(|name| is_weights(name) && !is_read(name)).cloned().collect()
 }
 
-/// Whether a file is called as those of weights are.
+/// Whether a file has the name of a file of weights.
 fn is_weights(name: &OsStr) -> bool {
     let digits = name.to_str().and_then(|n| n.strip_prefix(WEIGHTS.0)?.strip_suffix(WEIGHTS.1));
     digits.is_some_and(is_digest)

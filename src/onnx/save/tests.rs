@@ -27,7 +27,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// What a model says once it went through a file: values keep their order from then on.
+/// The model after one round trip, which fixes the order of its values.
 fn normal(model: &Model) -> Model {
     crate::onnx::decode(encode(model).unwrap().into(), None, &model.name).unwrap()
 }
@@ -189,7 +189,7 @@ fn a_split_replaces_its_models_and_nothing_else() {
         "still reads its weights"
     );
     assert_eq!(count(&target), 6);
-    // A folder inside cannot be linked: one by one.
+    // A folder inside cannot be linked, so files are replaced one by one.
     fs::create_dir(target.join("sub")).unwrap();
     save_split(&[(&net(3), "a"), (&net(3), "old")], &target).unwrap();
     assert_eq!(load(&target.join("a.onnx")).unwrap().graph, normal(&net(3)).graph);

@@ -1,4 +1,4 @@
-//! Constants that are written as whole numbers with a scale.
+//! Writes quantised constants as integers with a scale.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::onnx::tensor;
 
-/// A constant in few bits.
+/// A quantised constant.
 pub(super) struct Stored {
-    /// The node that makes floats of it.
+    /// The `DequantizeLinear` that computes its floats.
     pub(super) node: NodeProto,
-    /// What the node reads.
+    /// The initializers that the node reads.
     pub(super) tensors: Vec<TensorProto>,
 }
 
-/// The constants, each with its name, that have codes which stand for them exactly. A constant that is an
-/// output is written as it is. `claim` gives names for what is written in a constant's place.
+/// Those of `constants` that integers encode exactly. A constant that is an output stays as it is.
+/// `claim` gives names for the initializers that replace a constant.
 pub(super) fn stored(
     graph: &Graph,
     constants: &[(ValueId, String)],
@@ -28,37 +28,44 @@ pub(super) fn stored(
         let (Some(tensor), Some(codes)) = (graph.initializer(*id), graph.codes(*id)) else {
             continue;
         };
-        if let Some((numbers, axis)) = codes.encode(tensor) {
+        if let Some((numbers, codes)) = along(codes, tensor) {
             let names = ["codes", "scale", "zero"].map(|part| claim(&format!("{name}.{part}")));
-            all.insert(*id, one(name, &names, &numbers, axis, codes)?);
+            all.insert(*id, one(name, &names, &numbers, &codes)?);
         }
     }
     Ok(all)
 }
 
-fn one(
-    name: &str,
-    names: &[String; 3],
-    numbers: &Tensor,
-    axis: usize,
-    codes: &Codes,
-) -> Result<Stored> {
+/// The numbers that stand for a constant, and their codes along the axis of the constant.
+fn along(codes: &Codes, tensor: &Tensor) -> Option<(Tensor, Codes)> {
+    let (numbers, axis) = codes.encode(tensor)?;
+    Some((numbers, codes.along(axis)?))
+}
+
+fn attribute(name: &str, number: usize) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Int as i32),
+        i: Some(number as i64),
+        ..AttributeProto::default()
+    }
+}
+
+fn one(name: &str, names: &[String; 3], numbers: &Tensor, codes: &Codes) -> Result<Stored> {
     let parts = [Some(numbers), Some(&codes.scale), codes.zero.as_ref()];
     let named: Vec<(&String, &Tensor)> =
         names.iter().zip(parts).filter_map(|(name, part)| Some((name, part?))).collect();
     let tensors = named.iter().map(|(name, tensor)| tensor::encode(name, tensor));
-    let axis = AttributeProto {
-        name: Some("axis".to_owned()),
-        r#type: Some(AttributeType::Int as i32),
-        i: Some(axis as i64),
-        ..AttributeProto::default()
-    };
+    let blocks = codes.scale.dims.get(codes.axis).filter(|_| codes.is_blocked());
+    let size = blocks.and_then(|blocks| numbers.dims.get(codes.axis)?.checked_div(*blocks));
+    let axis = (!codes.is_uniform()).then(|| attribute("axis", codes.axis));
+    let size = size.map(|size| attribute("block_size", size));
     let node = NodeProto {
         name: Some(format!("{name}.floats")),
         op_type: Some("DequantizeLinear".to_owned()),
         input: named.iter().map(|(name, _)| (*name).clone()).collect(),
         output: vec![name.to_owned()],
-        attribute: if codes.is_uniform() { Vec::new() } else { vec![axis] },
+        attribute: axis.into_iter().chain(size).collect(),
         ..NodeProto::default()
     };
     Ok(Stored { node, tensors: tensors.collect::<Result<_>>()? })

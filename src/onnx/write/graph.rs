@@ -14,7 +14,7 @@ use crate::onnx::{tensor, types};
 /// Files before this version list initializers among the inputs.
 pub(in crate::onnx) const FIRST_IR_WITH_CONSTANTS: i64 = 4;
 
-/// Writes a graph that stands inside `outer`.
+/// Writes a graph nested in `outer`.
 pub(super) struct GraphWriter<'a> {
     ir_version: i64,
     outer: Option<&'a Scope<'a>>,
@@ -22,14 +22,14 @@ pub(super) struct GraphWriter<'a> {
 
 /// The names of one graph's values in the file, and the graphs around it.
 struct Scope<'a> {
-    /// By value; `None` where nothing in the graph uses the value.
+    /// Per value; `None` for an unused value.
     names: Vec<Option<String>>,
     taken: HashSet<String>,
     outer: Option<&'a Scope<'a>>,
-    /// The nodes that make floats of the graph's constants in few bits.
+    /// The `DequantizeLinear` nodes of the graph's quantised constants.
     floats: BTreeMap<ValueId, NodeProto>,
-    /// Those of outer constants that the graph reads, once more: runtimes compute in few bits where such a
-    /// node stands beside its reader.
+    /// Copies of the `DequantizeLinear` nodes of captured constants. Runtimes compute with integers
+    /// only if the node is in the same graph as its consumer.
     captured_floats: Vec<NodeProto>,
 }
 
@@ -120,7 +120,7 @@ impl<'a> Scope<'a> {
         Ok(scope)
     }
 
-    /// A name like `base` for a value that the file has beside those of the graph.
+    /// A unique name like `base` for a value that is only in the file.
     fn claim(&mut self, graph: &Graph, base: &str) -> String {
         let name = self.free_name(graph, base);
         self.taken.insert(name.clone());
@@ -137,12 +137,12 @@ impl<'a> Scope<'a> {
         id.map_or_else(|| Ok(String::new()), |id| self.name(id))
     }
 
-    /// The node that makes floats of an outer constant, if it is stored in few bits.
+    /// The `DequantizeLinear` of an outer constant, if the constant is stored as integers.
     fn floats_of(&self, origin: ValueId) -> Option<NodeProto> {
         self.outer?.floats.get(&origin).cloned()
     }
 
-    /// Adds a copy of a node of the outer graph; returns the name of what it computes here.
+    /// Adds a copy of a node of the outer graph, and returns the name of the copy's output.
     fn made_again(&mut self, graph: &Graph, name: &str, node: NodeProto) -> String {
         let name = self.free_name(graph, name);
         let (node_name, output) = (Some(format!("{name}.floats")), vec![name.clone()]);
@@ -157,8 +157,8 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// `name`, or a name close to it that no graph around this one and no value of this one has. An
-    /// empty name would stand for an argument that is left out.
+    /// `name`, or a name like it that is free in this graph and all graphs around it. Never empty: an
+    /// empty name stands for an argument that is left out.
     fn free_name(&self, graph: &Graph, name: &str) -> String {
         let mut candidate = name.to_owned();
         let mut attempt = 0;
@@ -202,8 +202,8 @@ fn undefined(graph: &Graph, id: ValueId) -> Error {
     Error::new(ErrorKind::Format, message)
 }
 
-/// Names in order, empty where an argument is left out. Trailing inputs that are left out need no
-/// mention; outputs keep their number, which has a meaning for `Split` and `If`.
+/// Names in order, empty where an argument is left out. Drops trailing empty inputs. Outputs keep their
+/// number, which has a meaning for `Split` and `If`.
 fn inputs(node: &Node, scope: &Scope<'_>) -> Result<Vec<String>> {
     let last = node.inputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     node.inputs.iter().take(last).map(|id| scope.argument(*id)).collect()

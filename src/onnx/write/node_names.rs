@@ -1,10 +1,10 @@
-//! Node names. The format allows several nodes of one name, and some runtimes refuse them.
+//! Makes node names unique. The format allows several nodes of one name, but some runtimes refuse them.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::onnx::proto::{GraphProto, NodeProto};
 
-/// Appends numbers to names that nodes of a graph and its sub-graphs have in common; the first node of a
+/// Appends numbers to names that occur several times in a graph and its sub-graphs. The first node of a
 /// name keeps it. Nodes without a name stay so.
 pub(super) fn make_unique(graph: &mut GraphProto) {
     let mut names = Names::default();
@@ -30,10 +30,10 @@ fn visit(graph: &mut GraphProto, act: &mut impl FnMut(&mut NodeProto)) {
 
 #[derive(Default)]
 struct Names {
-    /// Those that nodes have before.
+    /// Original names of all nodes.
     given: HashSet<String>,
     taken: HashSet<String>,
-    /// The last number behind a name.
+    /// The last number appended to each name.
     last: HashMap<String, usize>,
 }
 

@@ -39,10 +39,10 @@ fn squeeze(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     of_input(node, 0, squeezed)
 }
 
-/// The axes that a `Squeeze` takes out; `None` where they depend on open extents.
+/// The axes that a `Squeeze` removes; `None` if they depend on open extents.
 pub(in crate::ops) fn squeezed_axes(node: &NodeView<'_>, shape: &[Dim]) -> Option<Vec<usize>> {
     if node.node.input(1).is_none() && node.node.ints("axes").is_none() {
-        // Models mean the axes that exporters saw, among which the batch is not.
+        // Exporters mean the axes of extent 1 at export. An open first axis is the batch, so it stays.
         let all_known = shape.iter().skip(1).all(|d| d.known().is_some());
         let ones = shape.iter().enumerate().filter(|(_, dim)| **dim == Dim::Known(1));
         return all_known.then(|| ones.map(|(axis, _)| axis).collect());
@@ -74,7 +74,7 @@ fn transpose(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     of_input(node, 0, transposed)
 }
 
-/// Which axis of the operand stands where behind a `Transpose`.
+/// The operand's axis of each output axis of a `Transpose`.
 pub(in crate::ops) fn permutation(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
     match node.node.ints("perm") {
         Some(perm) if perm.len() == rank => perm.iter().map(|p| normal_axis(*p, rank)).collect(),

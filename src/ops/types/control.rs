@@ -1,4 +1,4 @@
-//! Operators with sub-graphs, whose values have types already.
+//! Operators with sub-graphs. The values of sub-graphs have been typed before.
 
 use crate::ir::{Attribute, Dim, Graph, TensorType};
 
@@ -21,7 +21,7 @@ fn outputs(graph: &Graph) -> impl Iterator<Item = Option<TensorType>> + '_ {
     })
 }
 
-/// What both branches agree on.
+/// The common types of both branches.
 fn branches(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let (Some(then), Some(other)) = (body(node, "then_branch"), body(node, "else_branch")) else {
         return Vec::new();
@@ -70,7 +70,7 @@ fn scanned(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     types.collect()
 }
 
-/// Values of all steps, side by side on a new axis.
+/// The type of the values of all steps, stacked on a new axis.
 fn stacked(ty: TensorType, axis: i64, steps: &Dim) -> Option<TensorType> {
     let shape = ty.shape.and_then(|mut shape| {
         let axis = normal_axis(axis, shape.len().checked_add(1)?)?;

@@ -18,11 +18,11 @@ fn einsum(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     of_input(node, 0, Letters::of(node, operands).and_then(|letters| letters.shape(&output)))
 }
 
-/// Extents that stand in the terms of the operands.
+/// The extents of the letters in the operands' terms.
 #[derive(Default)]
 struct Letters {
     extents: Vec<(char, Dim)>,
-    /// Shapes that ellipses stand for.
+    /// The shapes of ellipses.
     ellipses: Vec<Vec<Dim>>,
 }
 
@@ -66,7 +66,7 @@ impl Letters {
     }
 }
 
-/// The output term of an equation that has none: letters that stand once, sorted.
+/// The output term of an equation without one: all letters that occur once, sorted.
 fn implied(operands: &str) -> String {
     let letters = || operands.chars().filter(|c| c.is_alphabetic());
     let mut once: Vec<char> =

@@ -94,7 +94,7 @@ pub(super) const RULES: Rows = &[
     (&["Dropout"], dropout),
 ];
 
-/// Operands are broadcast; the first one gives the element type, which an exponent need not have.
+/// Operands are broadcast. The first one gives the element type, since an exponent may have another one.
 fn arithmetic(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     vec![typed_as(node, 0, broadcast_inputs(node))]
 }
@@ -133,7 +133,7 @@ fn dropout(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     vec![node.ty(0), Some(mask)]
 }
 
-/// The shape that all inputs broadcast to; `None` where a rank is not known.
+/// The shape that all inputs broadcast to; `None` if a rank is not known.
 fn broadcast_inputs(node: &NodeView<'_>) -> Option<Vec<Dim>> {
     let shapes: Option<Vec<Vec<Dim>>> =
         (0..node.node.inputs.len()).map(|i| node.shape(i)).collect();
@@ -152,7 +152,7 @@ pub(in crate::ops) fn broadcast(shapes: &[Vec<Dim>]) -> Vec<Dim> {
     (0..rank).map(|axis| extents(axis).fold(Dim::Known(1), |all, own| wider(&all, &own))).collect()
 }
 
-/// The extent that two extents broadcast to. One that is fixed and not 1 is that of the result.
+/// The extent that two extents broadcast to. A fixed extent other than 1 decides.
 fn wider(a: &Dim, b: &Dim) -> Dim {
     match (a, b) {
         (Dim::Known(1), other) | (other, Dim::Known(1)) => other.clone(),

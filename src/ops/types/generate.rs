@@ -1,4 +1,4 @@
-//! Operators that make values of nothing but a shape or a range.
+//! Operators that generate values from a shape or a range.
 
 use crate::ir::{Attribute, DataType, Dim, Size, TensorType};
 
@@ -43,7 +43,7 @@ fn filled(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     one(dtype, node.elements(0).map(|sizes| sizes.into_iter().map(dim).collect()))
 }
 
-/// As many steps as fit between the bounds.
+/// The number of steps between the bounds.
 fn range(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let whole = || {
         let (start, limit, step) = (node.number(0)?, node.number(1)?, node.number(2)?);

@@ -31,7 +31,7 @@ fn pad(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     of_input(node, 0, padded)
 }
 
-/// Widths that are known in part.
+/// Padding with partly known widths.
 fn padded_by_formulas(node: &NodeView<'_>, shape: &[Dim]) -> Vec<Dim> {
     let widths = node.elements(1).filter(|widths| {
         node.node.input(3).is_none() && widths.len() == shape.len().saturating_mul(2)
@@ -82,7 +82,7 @@ fn resized(node: &NodeView<'_>, shape: &[Dim]) -> Option<Vec<Dim>> {
     Some(out)
 }
 
-/// Scales are an input, since operator set 9 the last but one; before they were an attribute.
+/// The scales of a `Resize` or `Upsample`: an input, or an attribute before operator set 9.
 fn scales(node: &NodeView<'_>) -> Option<Vec<f32>> {
     if let Some(crate::ir::Attribute::Floats(scales)) = node.node.attributes.get("scales") {
         return Some(scales.clone());
@@ -94,7 +94,7 @@ fn scales(node: &NodeView<'_>) -> Option<Vec<f32>> {
 fn scaled(dim: &Dim, scale: f32) -> Dim {
     let whole = scale.fract() == 0.0 && scale.abs() < 65536.0;
     match dim.known() {
-        // As runtimes compute it, in single precision.
+        // Runtimes compute this in single precision.
         Some(n) => {
             let scaled = (n as f32 * scale).floor();
             let fits = (0.0..1e15).contains(&scaled);
@@ -106,7 +106,8 @@ fn scaled(dim: &Dim, scale: f32) -> Dim {
     }
 }
 
-/// The largest, or smallest, image of the same proportions that fits the sizes, or covers them.
+/// The size with the same aspect ratio: the largest that fits into the sizes, or the smallest that covers
+/// them.
 fn fitted(
     node: &NodeView<'_>,
     shape: &[Dim],
@@ -149,7 +150,7 @@ fn crop(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     of_input(node, 0, cropped)
 }
 
-/// Batch and channels of the image, places of the grid.
+/// Batch and channels of the image, spatial extents of the grid.
 fn grid_sample(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let (image, grid) = (node.shape(0), node.shape(1));
     let rank = image.as_ref().or(grid.as_ref()).map(Vec::len);

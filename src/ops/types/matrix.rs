@@ -21,7 +21,7 @@ fn gemm(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     of_input(node, 0, Some(vec![pick(0, "transA", 0), pick(1, "transB", 1)]))
 }
 
-/// The shape of a product of stacks of matrices, or of vectors.
+/// The shape of a product of stacked matrices, or of vectors.
 fn product(node: &NodeView<'_>, left: usize, right: usize) -> Option<Vec<Dim>> {
     let (left, right) = (node.shape(left)?, node.shape(right)?);
     if left.is_empty() || right.is_empty() {

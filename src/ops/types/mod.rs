@@ -1,8 +1,8 @@
 //! Types of outputs: one table for the whole standard operator set, one file per family.
 //!
-//! A rule says as much as it can: the element type without the rank, the rank without the extents, an
-//! extent as a formula of those of the inputs. What it cannot tell it leaves open; what it tells is
-//! true whatever the open extents are.
+//! A rule infers as much as it can: the element type without the rank, the rank without the extents, an
+//! extent as a formula of the inputs' extents. It leaves the rest open. Inferred types hold for any
+//! values of the open extents.
 
 mod attention;
 mod axes;
@@ -40,10 +40,10 @@ pub(super) use elementwise::broadcast;
 pub(super) use reshape::{flatten_axis, target_shape};
 pub(super) use select::split_sizes;
 
-/// Types of the outputs of a node; missing ones cannot be told.
+/// Types of the outputs of a node; missing ones are unknown.
 type Rule = fn(&NodeView<'_>) -> Vec<Option<TensorType>>;
 
-/// Operators and the rule that they have in common.
+/// Operators and their common rule.
 type Rows = &'static [(&'static [&'static str], Rule)];
 
 static FAMILIES: &[Rows] = &[
@@ -74,7 +74,7 @@ static TABLE: LazyLock<HashMap<&'static str, Rule>> = LazyLock::new(|| {
     rows.flat_map(|(ops, rule)| ops.iter().map(|op| (*op, *rule))).collect()
 });
 
-/// Output types of a node; `None` where they cannot be told.
+/// Output types of a node; `None` for unknown ones.
 pub fn infer(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let rule = TABLE.get(node.node.op.as_str()).filter(|_| node.node.domain.is_empty());
     let mut types = rule.map(|rule| rule(node)).unwrap_or_default();
@@ -87,7 +87,7 @@ fn one(dtype: DataType, shape: Option<Vec<Dim>>) -> Vec<Option<TensorType>> {
     vec![Some(TensorType { dtype, shape })]
 }
 
-/// The first output has the element type of input `index`, where that is known, and this shape.
+/// The first output has the element type of input `index`, if known, and this shape.
 fn of_input(node: &NodeView<'_>, index: usize, shape: Option<Vec<Dim>>) -> Vec<Option<TensorType>> {
     vec![typed_as(node, index, shape)]
 }
@@ -113,12 +113,12 @@ fn extent(number: i64) -> Dim {
     usize::try_from(number).map_or(Dim::Unknown, Dim::Known)
 }
 
-/// Open extents in so many axes.
+/// A shape of `rank` open extents.
 fn open(rank: usize) -> Vec<Dim> {
     vec![Dim::Unknown; rank]
 }
 
-/// What is known of an extent that two values have in common.
+/// The common extent of two values, as far as known.
 fn agreed(a: &Dim, b: &Dim) -> Dim {
     let rank = |dim: &Dim| match dim {
         Dim::Known(_) => 0,

@@ -21,7 +21,7 @@ pub(super) const RULES: Rows = &[
     (&["RMSNormalization"], |node| vec![typed_as(node, 1, node.shape(0)).or_else(|| node.ty(0))]),
 ];
 
-/// In training mode, statistics of the channels come out as well.
+/// In training mode, further outputs are statistics of the channels.
 fn batch(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let channels = (1..5).filter_map(|i| node.shape(i)?.first().cloned());
     let channels = channels.chain(node.shape(0).and_then(|s| s.get(1).cloned()));

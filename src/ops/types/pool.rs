@@ -51,7 +51,7 @@ fn regions(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let first = |shape: Option<Vec<Dim>>, axis| {
         shape.and_then(|shape: Vec<Dim>| shape.get(axis).cloned()).unwrap_or(Dim::Unknown)
     };
-    // Every region says which image it is of; `RoiAlign` says it in an input of its own.
+    // Regions hold the number of their image; `RoiAlign` reads it from a separate input.
     let count = agreed(&first(node.shape(1), 0), &first(node.shape(2), 0));
     let mut shape = vec![count, first(node.shape(0), 1)];
     shape.extend(sides.iter().map(|side| extent(*side)));

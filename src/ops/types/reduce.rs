@@ -33,14 +33,14 @@ fn reduced(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
         match reduced_axes(node, shape.len()) {
             Some(axes) => Some(without(&shape, &axes, keeps)),
             None if keeps => Some(super::open(shape.len())),
-            // How many axes are left is known where it is known how many are named.
+            // The rank follows from the number of named axes.
             None => Some(super::open(shape.len().checked_sub(node.elements(1)?.len())?)),
         }
     });
     of_input(node, 0, shape)
 }
 
-/// The axes that a reduction of an operand of rank `rank` runs over; `None` where they are computed.
+/// The axes that a reduction of an operand of rank `rank` runs over; `None` if they are computed.
 pub fn reduced_axes(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
     let given = node.node.input(1).is_some() || node.node.ints("axes").is_some();
     let axes = if given { node.axes(1, rank)? } else { Vec::new() };
@@ -70,7 +70,7 @@ fn determinant(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     of_input(node, 0, shape)
 }
 
-/// A number, or one for every target.
+/// A scalar, or one number per target.
 fn loss_shape(node: &NodeView<'_>) -> Option<Vec<Dim>> {
     match node.node.str("reduction") {
         Some("none") => node.shape(1),

@@ -1,4 +1,4 @@
-//! Operators that give their elements another shape, or repeat them.
+//! Operators that change the shape of their elements, or repeat them.
 
 use crate::ir::{Dim, Size, TensorType};
 
@@ -20,11 +20,11 @@ fn flatten(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
         let (before, behind) = shape.split_at_checked(flatten_axis(node, shape.len())?)?;
         Some(vec![Dim::product(before), Dim::product(behind)])
     });
-    // Of an operand of unknown rank, too, it makes a matrix.
+    // The result is a matrix even if the operand's rank is unknown.
     of_input(node, 0, flat.or_else(|| Some(super::open(2))))
 }
 
-/// How many axes of an operand of rank `rank` become the first one of a `Flatten`.
+/// The number of axes of an operand of rank `rank` that a `Flatten` merges into the first one.
 pub(in crate::ops) fn flatten_axis(node: &NodeView<'_>, rank: usize) -> Option<usize> {
     match node.node.int("axis", 1) {
         axis if axis == rank as i64 => Some(rank),
@@ -63,7 +63,7 @@ pub(in crate::ops) fn target_shape(
     dims
 }
 
-/// The only extent of which nothing is known: whatever the target says there, it is what is left over.
+/// The axis of the only unknown extent, which follows from the number of elements.
 fn lone_unknown(dims: &[Dim]) -> Option<usize> {
     let mut open = dims.iter().enumerate().filter(|(_, dim)| **dim == Dim::Unknown);
     let (axis, _) = open.next()?;
@@ -72,7 +72,7 @@ fn lone_unknown(dims: &[Dim]) -> Option<usize> {
 
 /// The extent at `hole` that makes `dims` hold as many elements as `from`.
 fn left_over(from: &[Dim], dims: &[Dim], hole: usize) -> Dim {
-    // Extents on both sides cancel out, also those of which nothing but the name is known.
+    // Cancels extents on both sides, also those known by name only.
     let mut all = from.to_vec();
     let mut rest = Vec::new();
     for (_, dim) in dims.iter().enumerate().filter(|(axis, _)| *axis != hole) {
@@ -85,7 +85,7 @@ fn left_over(from: &[Dim], dims: &[Dim], hole: usize) -> Dim {
     let exact = |all: Size, rest: Size| {
         let quotient = all.over(&rest)?;
         let whole = quotient.times(&rest)? == all;
-        // A quotient that is known to be rounded is none; an open one is exact, or nothing would fit.
+        // Rejects a fixed quotient that is not exact. An open one must be exact in a valid model.
         (whole || quotient.value().is_none()).then_some(quotient)
     };
     all.zip(rest).and_then(|(all, rest)| exact(all, rest)).map_or(Dim::Unknown, Size::dim)
@@ -121,7 +121,7 @@ fn space_to_depth(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     image(node, |depth| depth.times(block.saturating_mul(block)), |side| side.over(block))
 }
 
-/// Images whose channels and sides become others.
+/// Images with a new number of channels and new sides.
 fn image(
     node: &NodeView<'_>,
     channels: impl Fn(&Dim) -> Dim,

@@ -58,7 +58,7 @@ fn split(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     (0..node.node.outputs.len()).map(part).collect()
 }
 
-/// Extents of the parts of a `Split` of a value of this shape, as far as they are known.
+/// Extents of the parts of a `Split` of a value of this shape, as far as known.
 pub(in crate::ops) fn split_sizes(node: &NodeView<'_>, shape: &[Dim]) -> Vec<Dim> {
     if let Some(sizes) = node.node.ints("split") {
         return sizes.iter().map(|size| extent(*size)).collect();
@@ -108,7 +108,7 @@ fn cut(dim: &Dim, start: i64, end: i64, step: i64) -> Dim {
         // All of an open extent, in reverse.
         (-1, -1) if end <= i64::from(i32::MIN) => dim.clone(),
         (0.., 1) if to_the_end && start == 0 => dim.clone(),
-        // Both bounds are counted from the end, or both ends are taken as long as there is that much.
+        // Bounds counted from the end. These hold if the axis is long enough.
         (0.., 1) if to_the_end => start.checked_neg().map_or(Dim::Unknown, |less| dim.plus(less)),
         (0.., 1) if end < 0 => end.checked_sub(start).map_or(Dim::Unknown, |less| dim.plus(less)),
         (..=-1, 1) if end < 0 => extent(end.saturating_sub(start).max(0)),
@@ -118,8 +118,8 @@ fn cut(dim: &Dim, start: i64, end: i64, step: i64) -> Dim {
     }
 }
 
-/// Axes that are cut by bounds that are known as formulas only; all others stay as they are where it is
-/// known which are cut.
+/// The extents after cuts whose bounds may be formulas. If it is unknown which axes are cut, all
+/// extents become unknown.
 fn cut_by_formulas(node: &NodeView<'_>, shape: &mut [Dim]) {
     let bounds = || {
         let (starts, ends) = (node.elements(1)?, node.elements(2)?);
@@ -144,7 +144,7 @@ fn cut_by_formulas(node: &NodeView<'_>, shape: &mut [Dim]) {
         let Some(dim) = shape.get_mut(axis) else { continue };
         *dim = match (number(&start), number(&end), step) {
             (Some(start), Some(end), step) => cut(dim, start, end, step),
-            // The whole extent, by its own formula.
+            // The whole extent.
             (Some(0), None, 1) if end.clone().map(Size::dim).is_some_and(|e| e.is_surely(dim)) => {
                 continue;
             }
@@ -153,7 +153,7 @@ fn cut_by_formulas(node: &NodeView<'_>, shape: &mut [Dim]) {
     }
 }
 
-/// The extent of a cut by formulas: positions as they are given, where the cut is sure to be inside.
+/// The extent of a cut by formulas, if the bounds surely lie inside the axis.
 fn within(dim: &Dim, start: Option<Size>, end: Option<Size>, step: i64) -> Dim {
     let length = || {
         let (start, end, all) = (start?, end?, Size::of(dim)?);
@@ -168,7 +168,7 @@ fn within(dim: &Dim, start: Option<Size>, end: Option<Size>, step: i64) -> Dim {
     length().map_or(Dim::Unknown, Size::dim)
 }
 
-/// The indices' axes take the place of the picked one.
+/// The axes of the indices replace the gathered axis.
 fn gather(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let shape = node.shape(0).zip(node.shape(1)).and_then(|(data, indices)| {
         let axis = normal_axis(node.node.int("axis", 0), data.len())?;

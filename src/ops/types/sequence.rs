@@ -1,4 +1,4 @@
-//! Sequences and optional values: what comes out of them is told from what was put in.
+//! Sequences and optional values: the types of their elements follow from the nodes that insert them.
 
 use crate::ir::{DataType, Dim, Node, TensorType, ValueId};
 
@@ -11,7 +11,7 @@ pub(super) const RULES: Rows = &[
     (&["ConcatFromSequence"], joined),
     (&["OptionalGetElement"], |node| vec![node.node.input(0).and_then(|o| content(node, o))]),
     (&["OptionalHasElement"], |_| one(DataType::Bool, Some(Vec::new()))),
-    // Their outputs are no tensors.
+    // Outputs that are not tensors.
     (
         &[
             "Optional",
@@ -26,7 +26,7 @@ pub(super) const RULES: Rows = &[
     ),
 ];
 
-/// Chains of insertions are followed so far.
+/// Limit of the length of followed chains of insertions.
 const LONGEST: usize = 64;
 
 fn producer<'a>(node: &'a NodeView<'_>, value: ValueId) -> Option<&'a Node> {
@@ -34,7 +34,7 @@ fn producer<'a>(node: &'a NodeView<'_>, value: ValueId) -> Option<&'a Node> {
     producer.domain.is_empty().then_some(producer)
 }
 
-/// The type that all elements of a sequence have.
+/// The common type of all elements of a sequence.
 fn element(node: &NodeView<'_>, sequence: ValueId, steps: usize) -> Option<TensorType> {
     if let Some(declared) = &node.graph.value(sequence).element {
         return Some(declared.clone());
@@ -65,7 +65,7 @@ fn is_empty(node: &NodeView<'_>, sequence: ValueId) -> bool {
     producer(node, sequence).is_some_and(|from| from.op == "SequenceEmpty")
 }
 
-/// What two types have in common.
+/// The common type of two types.
 fn common(a: TensorType, b: TensorType) -> TensorType {
     let shape = match (a.shape, b.shape) {
         (Some(a), Some(b)) if a.len() == b.len() => {
@@ -77,7 +77,8 @@ fn common(a: TensorType, b: TensorType) -> TensorType {
     TensorType { dtype: a.dtype, shape }
 }
 
-/// A part of what is split: without a size one entry each, else of that size, where it divides.
+/// The type of the parts of a split: one entry each without a size, else that size if it divides the
+/// extent.
 fn split(node: &NodeView<'_>, from: &Node) -> Option<TensorType> {
     let ty = node.type_of(from.input(0)?)?;
     let shape = ty.shape.and_then(|mut shape| {
@@ -124,11 +125,11 @@ fn joined(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     vec![joined]
 }
 
-/// What an optional value holds.
+/// The type of an optional value's content.
 fn content(node: &NodeView<'_>, optional: ValueId) -> Option<TensorType> {
     match producer(node, optional) {
         Some(from) if from.op == "Optional" => node.type_of(from.input(0)?),
-        // A tensor that is no optional value is passed on; a sequence has no type here.
+        // A plain tensor is passed on; sequences have no type here.
         _ => node.type_of(optional).or_else(|| {
             let value = node.graph.value(optional);
             value.element.clone().filter(|_| value.foreign_type.is_some())

@@ -7,7 +7,7 @@ use super::{Rows, of_input};
 
 pub(super) const RULES: Rows = &[(&["DFT"], dft), (&["STFT"], stft)];
 
-/// Frequencies of a transform of `length` points: half of them, where the others mirror them.
+/// The number of frequencies of a transform of `length` points; a one-sided transform has half of them.
 fn frequencies(length: Dim, one_sided: bool) -> Dim {
     if one_sided { length.over(2).plus(1) } else { length }
 }

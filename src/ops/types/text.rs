@@ -28,7 +28,7 @@ fn split(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     [of_input(node, 0, pieces), vec![Some(counts)]].concat()
 }
 
-/// As long as the largest index says.
+/// The length is the largest index plus 1.
 fn vectors(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let largest = node.node.ints("ngram_indexes").and_then(|indices| indices.iter().max());
     let length = largest.map_or(Dim::Unknown, |largest| super::extent(largest.saturating_add(1)));

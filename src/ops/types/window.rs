@@ -1,4 +1,4 @@
-//! Extents behind windows that slide over space.
+//! Extents of the outputs of windows that slide over space.
 
 use crate::ir::{Dim, Size};
 
@@ -9,7 +9,7 @@ use super::extent;
 pub(super) struct Windows<'a> {
     node: &'a NodeView<'a>,
     kernel: Vec<i64>,
-    /// Padding where the file does not give it.
+    /// The mode of automatic padding.
     auto: &'a str,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Windows<'a> {
         ))
     }
 
-    /// Spatial extents of as many positions as windows find place in spatial extents `shape`.
+    /// The number of window positions along each spatial axis of extents `shape`.
     pub(super) fn positions(&self, shape: &[Dim]) -> Vec<Dim> {
         let place = |(axis, dim)| self.position(axis, dim).unwrap_or(Dim::Unknown);
         shape.iter().enumerate().map(place).collect()
@@ -63,11 +63,11 @@ impl<'a> Windows<'a> {
         })
     }
 
-    /// Spatial extents behind a transposed convolution of spatial extents `shape`.
+    /// The spatial extents of a transposed convolution's output, for an input of spatial extents `shape`.
     pub(super) fn spread(&self, shape: &[Dim]) -> Vec<Dim> {
         let given = self.node.node.ints("output_shape");
         let place = |(axis, dim): (usize, &Dim)| match given {
-            // Some files give the batch and channels as well.
+            // Some files include the batch and channels.
             Some(given) => {
                 let first = given.len().saturating_sub(shape.len());
                 given.get(first.saturating_add(axis)).map(|size| extent(*size))
@@ -90,9 +90,8 @@ impl<'a> Windows<'a> {
     }
 }
 
-/// With `ceil_mode`, a last window that would start in the padding behind the data is dropped. That
-/// needs padding behind the data wider than the overlap of windows: `room` and a stride, minus the
-/// padding before it, is then above 0.
+/// Drops the last window of `ceil_mode` if it would start in the padding after the data. That is possible
+/// only if `reach` (all padding and a stride, minus the window) exceeds the padding before the data.
 fn without_idle(positions: Dim, from: &Dim, before: i64, stride: i64, reach: i64) -> Dim {
     let (Some(count), Some(from)) = (positions.known(), from.known()) else {
         return if reach <= before { positions } else { Dim::Unknown };

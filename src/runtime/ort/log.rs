@@ -1,5 +1,5 @@
-//! Captures ONNX Runtime's log. It is not printed, since errors reach the caller; but some errors
-//! have their reason only in the log.
+//! Captures ONNX Runtime's log. It is not printed, since errors reach the caller. But the reason of some
+//! errors is only in the log.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim, Model};
 use crate::onnx::{self, Apart};
 
-/// Bytes of weights that are not there twice for the sake of speed.
+/// With this many bytes of weights or more, kernels must not keep a second copy for speed.
 const HEAVY: usize = 64 << 20;
 
 pub(super) struct OrtSession {
@@ -39,8 +39,8 @@ impl OrtSession {
     }
 }
 
-/// Weights are handed over beside the message: in it, they would be there once more as bytes and once
-/// more as what is read from these.
+/// Passes large weights apart from the message. Inside it, they would take memory twice more: as bytes
+/// and as decoded tensors.
 fn from_graph(mut builder: SessionBuilder, model: &Model) -> Result<Inner> {
     let Apart { message, tensors } = onnx::encode_apart(model, |ty| ty == DataType::F32)?;
     let total: usize = tensors.iter().map(|(_, tensor)| tensor.data.len()).sum();
@@ -48,14 +48,14 @@ fn from_graph(mut builder: SessionBuilder, model: &Model) -> Result<Inner> {
         let value = Tensor::from_array(tensor.to_f32()?).map_err(failed)?;
         builder = builder.with_external_initializer(name, value.into_dyn()).map_err(failed)?;
     }
-    // Kernels lay weights out anew before they run, beside the ones that are handed over.
+    // Prepacking copies weights into the layouts of kernels.
     builder = builder.with_prepacking(total < HEAVY).map_err(failed)?;
     builder.commit_from_memory(&message).map_err(failed)
 }
 
 /// Session options: all optimisations; no spinning, because other threads use the same cores;
-/// kernels that give the same bits each time. Quantised values are computed as the standard says: kernels
-/// for whole numbers round biases, too, and which layers have such kernels depends on how they are written.
+/// deterministic kernels. Quantised nodes are computed as in the standard. Integer kernels would round
+/// biases, too, and a graph's form decides which layers get them.
 fn configured(runtime: &OnnxRuntime) -> Result<SessionBuilder> {
     let mut builder = Inner::builder(&runtime.loaded.environment)
         .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::All)?))
@@ -166,7 +166,7 @@ fn data_type(element: TensorElementType) -> DataType {
         TensorElementType::Uint32 => DataType::U32,
         TensorElementType::Uint64 => DataType::U64,
         TensorElementType::Bool => DataType::Bool,
-        // 8 is `string` in the ONNX standard, 0 stands for everything that is not a tensor of it.
+        // 8 is `string` in the ONNX standard; 0 means anything that is not a tensor of the standard.
         TensorElementType::String => DataType::Other(8),
         _ => DataType::Other(0),
     }

@@ -12,7 +12,7 @@ fn pair(net: &mut Net, x: Live, choice: u8) -> [Live; 2] {
     [first, layer(net, x, choice / 4 * 4 + width)]
 }
 
-/// A graph that computes `op` of values around it.
+/// A sub-graph that captures values and computes `op` of them.
 fn body(net: &mut Net, name: &str, op: &str, outer: &[ValueId], form: Form) -> Graph {
     let mut graph = Graph::new(name);
     let captured: Vec<ValueId> = outer.iter().map(|v| capture(net, &mut graph, *v)).collect();

@@ -30,7 +30,7 @@ fn features(value: ValueId, size: usize) -> Live {
     Live { value, form: Form::Features { size } }
 }
 
-/// A fully connected layer, in one of the ways in which it can be written.
+/// A fully connected layer; `choice` selects one of the ways to write it.
 pub fn linear(net: &mut Net, x: Live, out: usize, choice: u8) -> ValueId {
     let size = size(x);
     let bias = net.weights("bias", &[out], 4);
@@ -104,7 +104,7 @@ fn normal(net: &mut Net, x: Live, choice: u8) -> Live {
     Live { value, ..x }
 }
 
-/// Two layers side by side, perhaps with what they read.
+/// Concatenates two layers, and perhaps their input.
 fn both(net: &mut Net, x: Live, choice: u8) -> Live {
     let parts = [layer(net, x, choice), layer(net, x, choice / 3)];
     let mut all: Vec<Live> = parts.to_vec();
@@ -121,7 +121,7 @@ fn softmax(net: &mut Net, x: Live, choice: u8) -> Live {
     Live { value: net.op(op, &[x.value], [("axis", 1.into())]), ..x }
 }
 
-/// Features over their length.
+/// Features divided by their norm.
 fn length(net: &mut Net, x: Live, choice: u8) -> Live {
     let op = if choice & 1 == 0 { "ReduceL2" } else { "ReduceL1" };
     let axes = net.b.ints("axes", &[1]);
@@ -143,7 +143,7 @@ fn to_sequence(net: &mut Net, x: Live, _: u8) -> Live {
     Live { value, form: Form::Sequence { length: 1, size: size(x) } }
 }
 
-/// Scaled and shifted by what a layer makes of the second input.
+/// Features scaled and shifted by the outputs of a layer over the second input.
 fn modulated(net: &mut Net, x: Live, choice: u8) -> Live {
     let beside = features(net.beside(), 4);
     let double = linear(net, beside, 2 * size(x), choice / 2);

@@ -45,7 +45,7 @@ fn image(value: ValueId, channels: usize, side: usize) -> Live {
     Live { value, form: Form::Image { channels, side } }
 }
 
-/// A convolution that keeps sizes.
+/// A convolution that keeps the size of images.
 pub fn conv(net: &mut Net, x: Live, out: usize, kernel: usize) -> ValueId {
     let channels = sizes(x).0;
     let fan_in = channels * kernel * kernel;
@@ -150,7 +150,7 @@ fn largest(net: &mut Net, x: Live, choice: u8) -> Live {
     image(net.op(op, &halves, []), out, sizes(x).1)
 }
 
-/// Channels times what is computed of their means.
+/// Channels scaled by layers over their means (squeeze and excitation).
 fn excited(net: &mut Net, x: Live, choice: u8) -> Live {
     let channels = sizes(x).0;
     let op = if choice & 1 == 0 { "GlobalAveragePool" } else { "GlobalMaxPool" };
@@ -232,7 +232,7 @@ fn transposed(net: &mut Net, x: Live, choice: u8) -> Live {
     image(net.activation(y, choice / 3), out, side)
 }
 
-/// A frame is added, and taken away again.
+/// Adds a frame, and crops it again.
 fn framed(net: &mut Net, x: Live, choice: u8) -> Live {
     let (channels, side) = sizes(x);
     let pads = net.b.ints("pads", &[0, 0, 1, 1, 0, 0, 1, 1]);
@@ -242,7 +242,7 @@ fn framed(net: &mut Net, x: Live, choice: u8) -> Live {
     image(net.slice(y, 3, 1, side + 1), channels, side)
 }
 
-/// Where a value is positive, else part of it.
+/// A leaky rectifier, a clip, or subtraction of the mean over channels.
 fn chosen(net: &mut Net, x: Live, choice: u8) -> Live {
     let (zero, part) = (net.b.scalar("zero", 0.0), net.b.scalar("part", 0.3));
     let value = match choice % 3 {
@@ -264,7 +264,7 @@ fn chosen(net: &mut Net, x: Live, choice: u8) -> Live {
     Live { value, ..x }
 }
 
-/// Scaled and shifted by what a layer makes of the second input.
+/// Channels scaled and shifted by the outputs of a layer over the second input.
 fn modulated(net: &mut Net, x: Live, choice: u8) -> Live {
     let channels = sizes(x).0;
     let beside = Live { value: net.beside(), form: Form::Features { size: 4 } };
@@ -279,7 +279,7 @@ fn modulated(net: &mut Net, x: Live, choice: u8) -> Live {
     Live { value: net.op("Add", &[y, shift], []), ..x }
 }
 
-/// A convolution with weights in few bits.
+/// A convolution with quantised weights.
 fn few_bits(net: &mut Net, x: Live, choice: u8) -> Live {
     let (channels, side) = sizes(x);
     let out = 4 + usize::from(choice % 3);
@@ -297,7 +297,7 @@ fn few_bits(net: &mut Net, x: Live, choice: u8) -> Live {
     image(net.op("Conv", &[x.value, w, bias], []), out, side)
 }
 
-/// The means of all channels, or all their points.
+/// The means or maxima of all channels, or all their pixels.
 pub fn to_features(net: &mut Net, x: Live, choice: u8) -> Live {
     let (channels, side) = sizes(x);
     let (value, size) = match choice % 4 {

@@ -1,7 +1,7 @@
-//! Nets that are drawn: a start, some steps, and what comes out in the end.
+//! Randomly drawn nets: an input, some steps, and outputs.
 //!
-//! Every number of a [`Drawn`] net picks from a table, so any numbers are a net, and smaller ones a
-//! simpler net. The steps are in files by the form of the value that they take.
+//! Every number of a [`Drawn`] net selects an entry of a table, so any numbers give a net, and smaller
+//! numbers a simpler one. Each file of steps serves one form of values.
 
 use ndarray::{ArrayD, IxDyn};
 use rand::{Rng, SeedableRng};
@@ -12,25 +12,25 @@ use onnx_zip::ir::{Attribute, DataType, Model, Tensor, TensorType, ValueId};
 
 use super::{features, images, sequences};
 
-/// What a net is made of.
+/// The numbers that a net is built from.
 #[derive(Debug, Clone)]
 pub struct Drawn {
     /// The form of the input.
     pub start: u8,
     /// Kind and choice of each step.
     pub steps: Vec<(u8, u8)>,
-    /// What is given out beside the scores.
+    /// The outputs other than the scores.
     pub end: u8,
 }
 
-/// The form of a value, its first axis, the samples, left aside.
+/// The form of a value, without its first axis, that of samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Form {
-    /// Channels of squares.
+    /// Square images.
     Image { channels: usize, side: usize },
     /// Features.
     Features { size: usize },
-    /// Features after features.
+    /// A sequence of features.
     Sequence { length: usize, size: usize },
 }
 
@@ -41,10 +41,10 @@ pub struct Live {
     pub form: Form,
 }
 
-/// A step: what it makes of a value.
+/// A step: computes a new value from a value.
 pub type Step = fn(&mut Net, Live, u8) -> Live;
 
-/// A net that is being built.
+/// A net under construction.
 pub struct Net {
     pub b: GraphBuilder,
     rng: ChaCha8Rng,
@@ -76,7 +76,7 @@ const ACTIVATIONS: [&str; 20] = [
     "Identity",
 ];
 
-/// The drawn net with weights that follow from the seed.
+/// The drawn net with weights of this seed.
 pub fn net(drawn: &Drawn, seed: u64) -> Model {
     let samples = if drawn.start & 4 == 0 { "n" } else { "2" };
     let b = GraphBuilder::new("net", 18);
@@ -118,7 +118,7 @@ impl Net {
         TensorType { dtype: DataType::F32, shape: Some(shape(&self.dims(form))) }
     }
 
-    /// Weights of a layer that reads so many values, which are about as large as what comes out.
+    /// Weights of a layer with `fan_in` inputs, scaled so that outputs are about as large as inputs.
     pub fn weights(&mut self, name: &str, dims: &[usize], fan_in: usize) -> ValueId {
         let most = (3.0 / fan_in as f32).sqrt();
         self.random(name, dims, -most, most)
@@ -180,7 +180,7 @@ impl Net {
         })
     }
 
-    /// Scores, and what else is given out.
+    /// The outputs: scores, and those that `end` adds.
     fn finish(&mut self, last: Live, before: &[Live], end: u8) -> Vec<ValueId> {
         let flat = match last.form {
             Form::Image { .. } => images::to_features(self, last, 0),

@@ -120,7 +120,7 @@ fn constants(net: &mut Net, x: Live, choice: u8) -> Live {
     Live { value: net.op(op, &[x.value, constant], []), ..x }
 }
 
-/// The mean of all, or the last.
+/// The mean over the sequence, or its last element.
 pub fn to_features(net: &mut Net, x: Live, choice: u8) -> Live {
     let (length, size) = sizes(x);
     let value = match choice % 3 {

@@ -1,4 +1,4 @@
-//! Small nets, each with one way of writing things that exporters have.
+//! Small nets, each with one pattern that exporters write.
 
 use onnx_zip::ir::builder::{GraphBuilder, shape};
 use onnx_zip::ir::{
@@ -8,7 +8,7 @@ use onnx_zip::ir::{
 /// A pattern: its name, and how its net is built.
 pub type Pattern = (&'static str, fn(&mut GraphBuilder) -> Vec<ValueId>);
 
-/// All patterns.
+/// Those that need no file of their own.
 pub const PATTERNS: &[Pattern] = &[
     ("gated", gated),
     ("gated depthwise", gated_depthwise),
@@ -33,9 +33,10 @@ pub const PATTERNS: &[Pattern] = &[
     ("scan", scanned),
 ];
 
-/// The net of a pattern; weights follow from the seed.
+/// The net of a pattern, with weights of this seed.
 pub fn net(pattern: &Pattern, seed: usize) -> Model {
-    let mut b = GraphBuilder::new("net", 17);
+    let is_new = super::stored::PATTERNS.iter().any(|own| own.0 == pattern.0);
+    let mut b = GraphBuilder::new("net", if is_new { 21 } else { 17 });
     // Weights differ by what was drawn before.
     b.weights("unused", &[seed + 1]);
     let outputs = (pattern.1)(&mut b);
@@ -46,22 +47,25 @@ fn float(dims: &str) -> TensorType {
     TensorType { dtype: DataType::F32, shape: Some(shape(dims)) }
 }
 
-fn images(b: &mut GraphBuilder) -> ValueId {
+/// A batch of small pictures.
+pub fn images(b: &mut GraphBuilder) -> ValueId {
     b.input("x", "n,3,8,8")
 }
 
-fn conv(b: &mut GraphBuilder, name: &str, x: ValueId, out: usize, inputs: usize) -> ValueId {
+/// A convolution with a bias.
+pub fn conv(b: &mut GraphBuilder, name: &str, x: ValueId, out: usize, inputs: usize) -> ValueId {
     let w = b.weights(&format!("{name}.w"), &[out, inputs, 3, 3]);
     let bias = b.weights(&format!("{name}.b"), &[out]);
     b.op("Conv", name, &[x, w, bias], [("pads", [1, 1, 1, 1].into())])
 }
 
-fn relu(b: &mut GraphBuilder, x: ValueId) -> ValueId {
+/// An activation.
+pub fn relu(b: &mut GraphBuilder, x: ValueId) -> ValueId {
     b.op("LeakyRelu", "relu", &[x], [])
 }
 
 /// Two more layers, pooling and five scores.
-fn rest(b: &mut GraphBuilder, x: ValueId, channels: usize) -> ValueId {
+pub fn rest(b: &mut GraphBuilder, x: ValueId, channels: usize) -> ValueId {
     let x = conv(b, "middle", x, 6, channels);
     let x = relu(b, x);
     let x = b.op("GlobalAveragePool", "pool", &[x], []);
@@ -70,7 +74,8 @@ fn rest(b: &mut GraphBuilder, x: ValueId, channels: usize) -> ValueId {
     b.op("Gemm", "head", &[x, w, bias], [("transB", 1.into())])
 }
 
-fn halves(b: &mut GraphBuilder, x: ValueId, half: i64) -> [ValueId; 2] {
+/// Both halves of the channels.
+pub fn halves(b: &mut GraphBuilder, x: ValueId, half: i64) -> [ValueId; 2] {
     let axis = b.ints("channels", &[1]);
     [(0, half), (half, 2 * half)].map(|(start, end)| {
         let (start, end) = (b.ints("start", &[start]), b.ints("end", &[end]));

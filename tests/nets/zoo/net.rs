@@ -1,8 +1,8 @@
 //! The architectures of the `light_*` models of the Python `onnx` package, with seeded weights.
 //!
-//! The files hold structure only: every weight is a `ConstantOfShape`. Here weights are drawn as He
-//! initialisation does, and normalisation gets the statistics that such weights lead to. Widths may
-//! be divided, so that a test has every node of the architecture and few of its numbers.
+//! The files hold structure only: every weight is a `ConstantOfShape`. Here weights are drawn by He
+//! initialisation, and normalisation gets matching statistics. A divisor reduces widths, so that tests
+//! have every node of the architecture but fewer weights.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use onnx_zip::ir::{Attribute, Dim, Graph, Model, NodeId, Tensor, TensorType, ValueId};
 use onnx_zip::onnx;
 
-/// An architecture, and by how much a test divides its widths.
+/// An architecture, and the divisor of its widths in tests.
 #[derive(Debug, Clone, Copy)]
 pub struct Architecture {
     /// The name in `light_<name>.onnx`.
@@ -81,7 +81,7 @@ impl Widths {
         self.own.insert(value, own);
     }
 
-    /// Gives a node's constants the sizes that its input demands.
+    /// Resizes a node's constants to fit its input.
     fn visit(&mut self, graph: &mut Graph, id: NodeId) {
         let node = graph.node(id).clone();
         let data: Vec<ValueId> =
@@ -130,7 +130,7 @@ impl Widths {
     }
 }
 
-/// The sizes of a constant that is still a `ConstantOfShape`, or was one.
+/// The sizes of a constant, which is a `ConstantOfShape` or has replaced one.
 fn sizes(graph: &Graph, value: Option<ValueId>) -> Vec<usize> {
     let value = value.unwrap();
     if let Some(tensor) = graph.initializer(value) {
@@ -142,7 +142,7 @@ fn sizes(graph: &Graph, value: Option<ValueId>) -> Vec<usize> {
     shape.iter().map(|n| *n as usize).collect()
 }
 
-/// Puts zeros of these sizes in the place of a constant.
+/// Replaces a constant by zeros of these sizes.
 fn resize(graph: &mut Graph, value: Option<ValueId>, dims: &[usize]) {
     let value = value.unwrap();
     if let Some(maker) = graph.producer(value) {
@@ -152,7 +152,7 @@ fn resize(graph: &mut Graph, value: Option<ValueId>, dims: &[usize]) {
     graph.set_type(value, None);
 }
 
-/// A target shape names the channels: flattened, in two parts, or as they are.
+/// Adapts a target shape, which holds the channels flattened, in two parts, or as one axis.
 fn reshape(graph: &mut Graph, id: NodeId, full: usize, own: usize) -> (usize, usize) {
     let target = graph.node(id).input(1).unwrap();
     let mut shape = graph.initializer(target).unwrap().to_i64().unwrap();
@@ -171,7 +171,7 @@ fn reshape(graph: &mut Graph, id: NodeId, full: usize, own: usize) -> (usize, us
     (wide, narrow)
 }
 
-/// What the file says about sizes is no longer so.
+/// Removes declared types, since sizes have changed. Outputs keep theirs with the new number of channels.
 fn forget_declared_types(graph: &mut Graph, widths: &Widths) {
     let all: Vec<ValueId> = graph.values().map(|(id, _)| id).collect();
     for id in all {
@@ -188,12 +188,12 @@ fn forget_declared_types(graph: &mut Graph, widths: &Widths) {
     }
 }
 
-/// Whether a value goes into the softmax at the end.
+/// Whether the final softmax reads a value.
 fn answers(graph: &Graph, value: ValueId) -> bool {
     graph.nodes().any(|(_, n)| n.is("Softmax") && n.input(0) == Some(value))
 }
 
-/// Draws weights, and keeps account of the mean square of the values they lead to.
+/// Draws weights, and tracks the mean square of values.
 struct Weights {
     rng: ChaCha8Rng,
     energy: HashMap<ValueId, f64>,
@@ -212,7 +212,7 @@ impl Weights {
         let energy = match node.op.as_str() {
             "Conv" | "Gemm" => {
                 let fan_in: usize = sizes(graph, node.inputs[1])[1..].iter().product();
-                // Answers that are sure of one class would hide differences.
+                // Saturated scores would hide differences.
                 let gain = if answers(graph, output) { 0.2 } else { 2.0 };
                 self.normal(graph, node.inputs[1], 0.0, (gain / fan_in as f64).sqrt());
                 if node.inputs.len() > 2 {
@@ -236,7 +236,7 @@ impl Weights {
                 }
                 first
             }
-            // What comes from a sum is mostly positive: one operand is a rectified one.
+            // A sum is mostly positive, since one operand is rectified.
             "Relu"
                 if graph
                     .producer(node.inputs[0].unwrap())
@@ -248,7 +248,7 @@ impl Weights {
             "MaxPool" => 3.0 * first,
             "Sum" | "Add" => inputs.iter().sum(),
             "LRN" => {
-                // With the file's factor the neighbours would hardly be seen.
+                // With the file's factor, neighbouring channels would have almost no effect.
                 graph.edit_node(id, |n| {
                     n.attributes.insert("alpha".to_owned(), Attribute::Float(0.5));
                 });

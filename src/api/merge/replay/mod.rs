@@ -247,8 +247,7 @@ fn ranks(site: &SiteNames, decisions: &Decisions) -> Vec<usize> {
 fn unknown(layer: &LayerRecord, sites: &[SiteNames]) -> Error {
     let mut names: Vec<&str> = sites.iter().map(SiteNames::first).collect();
     names.dedup();
-    let message =
-        format!("the plan's layer '{}' is none that the models have in common", layer.shown());
+    let message = format!("the models do not share the plan's layer '{}'", layer.shown());
     Error::new(ErrorKind::Usage, message).hint(format!("they are {}", names.join(", ")))
 }
 

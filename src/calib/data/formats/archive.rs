@@ -19,10 +19,10 @@ use crate::runtime::Port;
 pub(super) const FORMAT: Format =
     Format { name: "a .npz archive", suffixes: &["npz"], sharded: false, open };
 
-/// What arrays in memory are called in messages.
+/// The name of arrays in memory in messages.
 pub(in crate::calib::data) const IN_MEMORY: &str = "the data";
 
-/// An archive, of which only those arrays are read that are needed.
+/// An archive; only the needed arrays are read.
 struct Archive {
     path: PathBuf,
     zip: ZipArchive<BufReader<File>>,
@@ -66,10 +66,10 @@ pub(in crate::calib::data) struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// Arrays with their names, or with those of the inputs that they are for.
+    /// Arrays with their names, or with those of their inputs.
     ///
     /// # Errors
-    /// [`ErrorKind::Calibration`] where there are more arrays than inputs and labels.
+    /// [`ErrorKind::Calibration`] if there are more arrays than inputs and labels.
     pub(in crate::calib::data) fn new(arrays: &'a Arrays, ports: &[Port]) -> Result<Self> {
         let in_order = || ports.iter().map(|port| port.name.clone()).chain([LABELS_KEY.to_owned()]);
         let names = match &arrays.names {

@@ -13,13 +13,13 @@ use super::{Content, Source, suffix};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::HostArray;
 
-/// How names of pictures end.
+/// Suffixes of pictures.
 pub(super) const PICTURES: &[&str] = &["png", "jpg", "jpeg", "webp", "bmp"];
 
-/// How names of sounds end.
+/// Suffixes of sounds.
 pub(super) const SOUNDS: &[&str] = &["wav"];
 
-/// How deep folders inside a class are searched; a circle of links ends here.
+/// Limit of the depth of folders inside a class, which also ends circles of links.
 const DEPTH: usize = 8;
 
 /// The pictures or sounds under a folder, not yet read.
@@ -27,22 +27,22 @@ const DEPTH: usize = 8;
 pub(super) struct Listing {
     /// The files, sorted: class by class, by path within a class.
     pub(super) files: Vec<PathBuf>,
-    /// The class of each file, where the folder has one sub-folder per class.
+    /// The class of each file, if the folder has one sub-folder per class.
     pub(super) labels: Option<Vec<i64>>,
     /// Names of the sub-folders in order: the class numbers.
     pub(super) classes: Vec<String>,
-    /// Files of other kinds.
+    /// Number of files of other kinds.
     pub(super) skipped: usize,
-    /// How names of the files end.
+    /// Suffixes of the files.
     suffixes: &'static [&'static str],
 }
 
 impl Listing {
-    /// Lists the pictures of `folder`, or its sounds where there are no pictures.
+    /// Lists the pictures of `folder`, or its sounds if there are no pictures.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where a folder cannot be read; [`ErrorKind::Calibration`] where there are
-    /// neither, or some in the folder and some in sub-folders.
+    /// [`ErrorKind::Io`] if a folder cannot be read; [`ErrorKind::Calibration`] if there are neither
+    /// pictures nor sounds, or files both in the folder and in sub-folders.
     pub(super) fn of(folder: &Path) -> Result<Self> {
         let pictures = Self::of_kind(folder, PICTURES)?;
         let listing = match pictures.files.is_empty() {

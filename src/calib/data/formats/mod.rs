@@ -1,4 +1,4 @@
-//! The forms in which samples are kept: one row per format, and what all of them give.
+//! Formats of samples: one row per format, and their common interface.
 
 mod archive;
 mod folder;
@@ -22,18 +22,18 @@ use super::options::DataOptions;
 use super::rows::Rows;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Samples that are opened as far as their fields are known.
+/// Opened samples: their fields are known, but not read.
 pub(super) trait Source {
-    /// What there is of each sample.
+    /// The fields of each sample.
     fn fields(&self) -> Vec<Field>;
 
     /// One field of all samples.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] or [`ErrorKind::Calibration`] for what cannot be read.
+    /// [`ErrorKind::Io`] or [`ErrorKind::Calibration`] if it cannot be read.
     fn read(&mut self, field: &str) -> Result<Content>;
 
-    /// What the user should know of it.
+    /// Notes for the user.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
@@ -51,7 +51,7 @@ pub(super) enum Content {
 }
 
 impl Content {
-    /// How many samples there are.
+    /// Number of samples.
     pub(super) fn count(&self) -> usize {
         match self {
             Content::Array(array) => array.count(),
@@ -63,17 +63,17 @@ impl Content {
 
 /// One format.
 pub(super) struct Format {
-    /// What messages call it.
+    /// Its name in messages.
     pub(super) name: &'static str,
-    /// How names of its files end.
+    /// Suffixes of its files.
     pub(super) suffixes: &'static [&'static str],
     /// Whether the files of a folder count as one.
     pub(super) sharded: bool,
-    /// Opens files, one where the format is not sharded.
+    /// Opens files; only one if the format is not sharded.
     pub(super) open: fn(&Files, &DataOptions) -> Result<Box<dyn Source>>,
 }
 
-/// Files of one format, and what the user calls them.
+/// Files of one format, and the path that the user gave.
 pub(super) struct Files {
     /// The file or folder that was given.
     pub(super) given: PathBuf,
@@ -88,7 +88,7 @@ impl Files {
     }
 }
 
-/// Every format of files. Folders of pictures and sounds are in [`folder`].
+/// All formats of files. Folders of pictures and sounds are in [`folder`].
 pub(super) const FORMATS: &[Format] = &[
     archive::FORMAT,
     npy::FORMAT,
@@ -99,11 +99,11 @@ pub(super) const FORMATS: &[Format] = &[
     parquet::FORMAT,
 ];
 
-/// Opens a file or a folder. The other result tells whether the part of [`DataOptions::split`] is taken
-/// already.
+/// Opens a file or a folder. The second result says whether only the part of [`DataOptions::split`] was
+/// opened.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] where there is none; [`ErrorKind::Calibration`] where it is of no known format, or
+/// [`ErrorKind::Io`] if it does not exist; [`ErrorKind::Calibration`] if its format is unknown, or it is
 /// damaged.
 pub(super) fn open(path: &Path, options: &DataOptions) -> Result<(Box<dyn Source>, bool)> {
     if path.is_dir() {
@@ -135,7 +135,7 @@ fn open_folder(path: &Path, options: &DataOptions) -> Result<(Box<dyn Source>, b
     Ok((folder::open(part.as_deref().unwrap_or(path))?, true))
 }
 
-/// The end of a file's name, in small letters and without its point.
+/// The suffix of a file's name, in lower case and without the dot.
 pub(super) fn suffix(path: &Path) -> Option<String> {
     Some(path.extension()?.to_string_lossy().to_ascii_lowercase())
 }

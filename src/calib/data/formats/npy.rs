@@ -1,8 +1,8 @@
 //! Arrays in NumPy's file format.
 //!
-//! Read here rather than with a crate, because calibration files come from anywhere: a header must
-//! not decide how much memory is taken before the data are there, nested literals must not exhaust
-//! the stack, and half precision has to be understood.
+//! This reader replaces a crate, because calibration files are not trusted: memory must not be
+//! allocated for sizes that only the header claims, and nested literals must not exhaust the stack. It
+//! also reads half precision.
 
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -20,14 +20,13 @@ pub(super) const FORMAT: Format =
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// NumPy writes 128 bytes and refuses more than 10 000.
+/// Limit of the header's bytes. NumPy writes 128, and refuses more than 10 000.
 const LONGEST_HEADER: usize = 1 << 16;
 
-/// What is reserved before the data are seen to be there.
+/// Limit of memory that is reserved before any data are read.
 const FIRST_RESERVE: usize = 1 << 24;
 
-/// Reads one array of `length` bytes, header included. The error is a clause that says what is
-/// wrong with the array.
+/// Reads one array of `length` bytes, header included. The error is a clause about the array.
 pub(super) fn read(mut reader: impl Read, length: u64) -> Result<HostArray, String> {
     let (header, header_length) = Header::read(&mut reader)?;
     let bytes_per_element = header.element.size();
@@ -45,7 +44,7 @@ pub(super) fn read(mut reader: impl Read, length: u64) -> Result<HostArray, Stri
     }
     let mut data = Vec::with_capacity(data_length.min(FIRST_RESERVE));
     let outcome = reader.by_ref().take(data_length as u64).read_to_end(&mut data);
-    // One byte more than there is makes an archive check the sum of what was read.
+    // Reading past the end makes an archive verify its checksum.
     let outcome = outcome.and_then(|_| reader.read(&mut [0]));
     outcome.map_err(|error| format!("cannot be read ({error})"))?;
     if data.len() != data_length {
@@ -63,8 +62,8 @@ struct File {
     array: Content,
 }
 
-/// Opens a file, of which samples are read when they are needed. Those of an array in Fortran order lie
-/// apart, so it is read as a whole.
+/// Opens a file; samples are read when they are needed. An array in Fortran order is read as a whole,
+/// since its samples are not contiguous.
 fn open(files: &Files, _: &super::super::options::DataOptions) -> Outcome<Box<dyn Source>> {
     let path = files.first();
     let wrong =
@@ -106,7 +105,7 @@ struct Header {
     shape: Vec<usize>,
 }
 
-/// Names of elements.
+/// Names of element types.
 const NAMES: [(&str, Element); 13] = [
     ("b1", Element::Bool),
     ("?", Element::Bool),

@@ -16,13 +16,13 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) const FORMAT: Format =
     Format { name: "a file of safetensors", suffixes: &["safetensors"], sharded: false, open };
 
-/// Bytes of the longest header; the crate has the same limit.
+/// Limit of the header's bytes; the crate has the same limit.
 const LONGEST_HEADER: u64 = 100_000_000;
 
 struct Tensors {
     path: PathBuf,
     file: Arc<Anywhere>,
-    /// Where the first tensor begins.
+    /// Offset of the first tensor.
     start: u64,
     metadata: Metadata,
 }
@@ -39,7 +39,7 @@ fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
     Ok(Box::new(Tensors { path: path.to_owned(), file: Arc::new(file), start, metadata }))
 }
 
-/// Where the first tensor begins, and what the header says.
+/// The offset of the first tensor, and the header.
 fn read_header(path: &Path, file: &Anywhere) -> Result<(u64, Metadata)> {
     let mut bytes = vec![0; 8];
     if file.length < 8 {

@@ -8,10 +8,10 @@ use super::folder::entries;
 use super::{Format, suffix};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How deep files may lie, as in `data/en/train-00000.parquet`.
+/// Limit of the depth of files, as in `data/en/train-00000.parquet`.
 const DEPTH: usize = 3;
 
-/// Files that a folder may have.
+/// Limit of files per folder.
 const MOST: usize = 100_000;
 
 /// The files of one format below a folder, in the order of their paths.
@@ -27,7 +27,7 @@ pub(super) fn of(folder: &Path, format: &Format) -> Result<Vec<PathBuf>> {
 fn add(folder: &Path, suffixes: &[&str], depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
     let all = entries(folder)?;
     if all.len() > MOST {
-        // A folder of pictures: shards are never so many.
+        // So many files are pictures, not shards.
         return Ok(());
     }
     for path in all {
@@ -42,10 +42,10 @@ fn add(folder: &Path, suffixes: &[&str], depth: usize, found: &mut Vec<PathBuf>)
     Ok(())
 }
 
-/// The files that belong to a part of the data, which their names or folders tell.
+/// The files of a part of the data, selected by the names of files or folders.
 ///
 /// # Errors
-/// [`ErrorKind::Calibration`] where there is no such part, or where there are several and none is chosen.
+/// [`ErrorKind::Calibration`] if there is no such part, or if there are several parts and none is chosen.
 pub(super) fn of_part(
     folder: &Path,
     files: Vec<PathBuf>,
@@ -84,7 +84,7 @@ fn belongs(folder: &Path, file: &Path, part: &str) -> bool {
     })
 }
 
-/// Refuses what Hugging Face's `save_to_disk` writes.
+/// Refuses folders that Hugging Face's `save_to_disk` writes.
 ///
 /// # Errors
 /// [`ErrorKind::Calibration`] where the folder holds Arrow files.

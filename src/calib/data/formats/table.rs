@@ -1,4 +1,4 @@
-//! Tables as text: a column of paths, of numbers or of classes each.
+//! Tables as text: each column holds paths, numbers or classes.
 
 use std::fs::File;
 use std::io::Read;
@@ -20,13 +20,13 @@ use crate::runtime::HostArray;
 pub(super) const FORMAT: Format =
     Format { name: "a table", suffixes: &["csv", "tsv"], sharded: false, open };
 
-/// Bytes of the longest cell.
+/// Limit of a cell's bytes.
 const LONGEST_CELL: usize = 1 << 16;
 
 /// The columns of a table.
 struct Table {
     columns: Vec<(Field, Vec<String>)>,
-    /// The folder from which paths count.
+    /// The folder that paths are relative to.
     folder: std::path::PathBuf,
 }
 
@@ -66,7 +66,7 @@ fn columns(mut text: &[u8], delimiter: u8) -> Result<Vec<Vec<String>>, String> {
         text = text.get(read..).unwrap_or_default();
         length += written;
         let ends_row = match found {
-            // An empty input is the end of the last cell.
+            // Empty input ends the last cell.
             ReadFieldResult::InputEmpty => continue,
             ReadFieldResult::OutputFull => return Err(format!("has an endless cell in row {row}")),
             ReadFieldResult::End => return Ok(columns),
@@ -146,7 +146,7 @@ impl Source for Table {
     }
 }
 
-/// Integers where all of them are.
+/// Integers if all numbers are integers, else floats.
 fn numbers(cells: &[String]) -> HostArray {
     let whole: Option<Vec<i64>> = cells.iter().map(|cell| cell.parse().ok()).collect();
     match whole {

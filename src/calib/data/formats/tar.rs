@@ -1,8 +1,8 @@
-//! WebDataset: archives of tar whose neighbouring members are one sample.
+//! WebDataset: tar archives in which neighbouring members form one sample.
 //!
-//! Members of a sample have one name up to its first point. What follows the point is the field:
-//! `0001.jpg` and `0001.cls` are the picture and the class of sample `0001`. Only headers are read before
-//! the work begins, and members when they are needed.
+//! Members of a sample have the same name up to the first dot. The rest is the field: `0001.jpg` and
+//! `0001.cls` are the picture and the class of sample `0001`. Only headers are read before the work
+//! begins; members are read when they are needed.
 
 use std::fs::File;
 use std::io::Read;
@@ -26,13 +26,13 @@ use crate::runtime::HostArray;
 pub(super) const FORMAT: Format =
     Format { name: "a .tar of WebDataset", suffixes: &["tar"], sharded: true, open };
 
-/// Bytes of the longest name that is read.
+/// Limit of a name's bytes.
 const LONGEST_NAME: u64 = 1 << 16;
 
-/// Bytes of the longest text that is read as a label.
+/// Limit of the bytes of a text label.
 const LONGEST_TEXT: u64 = 1 << 12;
 
-/// Where a member is.
+/// The place of a member.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     shard: usize,
@@ -43,9 +43,9 @@ struct Place {
 /// Samples of all archives.
 struct Samples {
     shards: Vec<Arc<Anywhere>>,
-    /// The fields, in the order in which they are met.
+    /// The fields, in order of first occurrence.
     fields: Vec<String>,
-    /// Per sample its name and its members, by the numbers of their fields.
+    /// Name and members of each sample; each member with the number of its field.
     samples: Vec<(String, Vec<(usize, Place)>)>,
 }
 
@@ -75,7 +75,7 @@ impl Samples {
         let opened = File::open(path).map_err(|error| unreadable(path, error))?;
         let mut archive = Archive::new(opened);
         let (mut long, mut open_sample) = (None, false);
-        // Raw entries: the crate would read long names of any length.
+        // Raw entries, since the crate would read long names of any length.
         for entry in archive.entries_with_seek().map_err(damaged)?.raw(true) {
             let mut entry = entry.map_err(damaged)?;
             let place = Place { shard, offset: entry.raw_file_position(), size: entry.size() };
@@ -101,7 +101,8 @@ impl Samples {
         Ok(())
     }
 
-    /// Adds a member to the last sample or a new one; tells whether there is one to add to.
+    /// Adds a member to the last sample or to a new one. Returns whether further members may join that
+    /// sample.
     fn member(&mut self, path: &Path, name: &str, place: Place, open: bool) -> Result<bool> {
         let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
         let Some((key, field)) = file.split_once('.').filter(|(key, _)| !key.is_empty()) else {
@@ -143,7 +144,7 @@ impl Samples {
     }
 }
 
-/// The name in a member that holds the next one's.
+/// The long name of the next member, from a member that holds it.
 fn long_name(kind: EntryType, bytes: &[u8]) -> Option<Vec<u8>> {
     if kind == EntryType::GNULongName {
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());

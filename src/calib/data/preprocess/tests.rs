@@ -1,4 +1,4 @@
-//! What a file of preprocessing asks for, and what is refused.
+//! Steps of files of preprocessing, and refused files.
 
 use super::*;
 

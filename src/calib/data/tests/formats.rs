@@ -1,5 +1,5 @@
 //! The same samples in every format: `fixtures/data/formats`, written by `fixtures/formats.py` with the
-//! libraries that people use.
+//! usual libraries.
 
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,7 @@ fn labels_and_inputs_come_from_the_columns_that_are_named() {
     let (_, expected) = content(&opened("digits.npz", &digits(), &DataOptions::default()));
     let words = opened("hub", &digits(), &columns(&[("labels", "word")]));
     assert_eq!(words.labels(0..40), expected);
-    assert!(words.notes().iter().any(|note| note.contains("'word' in order: c0, c1")));
+    assert!(words.notes().iter().any(|note| note.in_flags().contains("'word' in order: c0, c1")));
     let ids = opened("hub", &digits(), &columns(&[("labels", "id")]));
     assert_eq!(ids.labels(0..40), Some((0..40).collect()));
     let two = [digits(), port("id", DataType::F32, &[1])];
@@ -99,7 +99,11 @@ fn sounds_are_cut_and_padded_to_the_length_of_the_input() {
     let expected = content(&opened("tones.npz", &tones, &plain));
     let data = opened("tones", &tones, &plain);
     assert_eq!(content(&data), expected);
-    assert!(data.notes().iter().any(|note| note.contains("cut or padded at their end to 320")));
+    assert!(
+        data.notes()
+            .iter()
+            .any(|note| note.in_flags().contains("cut or padded at their end to 320"))
+    );
     let with_channel = opened("tones", &port("sound", DataType::F32, &[1, 320]), &plain);
     assert_eq!(only(with_channel.batch(2..3).unwrap()).shape(), [1, 1, 320]);
     let open =

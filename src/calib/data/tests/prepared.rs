@@ -9,7 +9,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data").join(name)
 }
 
-/// What the processor of a name makes of samples, and what it must make.
+/// Our results and the expected results of a processor for some samples.
 fn prepared(name: &str, samples: &str) -> (ndarray::ArrayD<f32>, ndarray::ArrayD<f32>) {
     let mut archive =
         ndarray_npy::NpzReader::new(File::open(fixture("prepared/expected.npz")).unwrap()).unwrap();
@@ -36,8 +36,9 @@ fn pictures_are_prepared_as_by_their_processors() {
     for name in ["vit", "clip", "convnext", "plain"] {
         let (found, expected) = prepared(name, "prepared/pictures");
         let distances = apart(&found, &expected);
-        // Pillow 13 resizes some pictures along their columns first. Then values that lie between two
-        // levels of 255 become the other one, divided by the least deviation.
+        // Pillow 13 resizes some pictures along their columns first, which rounds some values to the
+        // other one of two neighbouring levels. The bound is one level, divided by the smallest
+        // deviation.
         assert!(furthest(&distances) < 1.01 / 255.0 / 0.26, "{name}: {}", furthest(&distances));
         let others = distances.iter().filter(|distance| **distance > 1e-5).count();
         assert!(others * 50 < distances.len(), "{name}: {others} of {}", distances.len());
@@ -62,7 +63,7 @@ fn a_model_of_another_size_is_told() {
         Dataset::open(&fixture("prepared/pictures"), &ports, &options),
         "input 'x' takes images of 32x32, but the preprocessing makes 20x24",
     );
-    // Options beside the file come first.
+    // Given options have priority over the file.
     options.resize = Some("40x40".parse().unwrap());
     let data = Dataset::open(&fixture("prepared/pictures"), &ports, &options).unwrap();
     assert_eq!(only(data.batch(0..2).unwrap()).shape(), [2, 3, 32, 32]);

@@ -65,7 +65,7 @@ impl GroupSearch<'_> {
         Ok(())
     }
 
-    /// For neurons that tasks share already, the first task counts.
+    /// Adds the costs at a depthwise layer. Neurons that tasks already share count with their first task.
     fn add_depthwise(
         &self,
         producer: &Producer<'_>,

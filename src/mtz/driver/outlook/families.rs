@@ -1,6 +1,7 @@
-//! Groups with the same attention heads: queries and keys, and values.
+//! Families of groups with the same attention heads: queries and keys, and values.
 //!
-//! Heads are paired by the first group of them. What a pair of heads costs in the others counts as well.
+//! The first group of a family pairs the heads. The costs of a pair of heads in the other groups count,
+//! too.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +18,9 @@ use super::search::GroupSearch;
 pub(super) type HeadPairs = BTreeSet<(usize, usize)>;
 
 impl GroupSearch<'_> {
-    /// Keeps what pairs of heads cost in a group, and adds what they cost in others. The first group of a
-    /// family forgets the pairs that others have kept, and returns them.
+    /// Records the costs of pairs of heads in a group, and adds their costs in the other groups. The
+    /// first group of a family drops the known pairs of heads, so that they can change, and returns
+    /// them.
     pub(super) fn reopen(
         &mut self,
         next_net: TaskGroup,
@@ -42,7 +44,7 @@ impl GroupSearch<'_> {
         Ok(known.map(|pairs| pairs.into_iter().collect()))
     }
 
-    /// Where heads are paired otherwise than before, the other groups of the family wait to be paired anew.
+    /// If the pairs of heads have changed, unshares the other groups of the family, to pair them again.
     pub(super) fn close(
         &mut self,
         next_net: TaskGroup,
@@ -61,7 +63,7 @@ impl GroupSearch<'_> {
         }
     }
 
-    /// What pairs of heads cost in the other groups of a family.
+    /// The costs of pairs of heads in the other groups of a family.
     pub(super) fn elsewhere(
         &self,
         group: TaskGroup,

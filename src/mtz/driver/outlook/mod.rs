@@ -3,10 +3,10 @@
 //!
 //! One pairing serves all producers, so its cost is the sum of theirs. This replaces sec. 3.7 of the
 //! paper, where one layer counts as fully merged. The cost at a later producer depends on the pairing
-//! of its inputs, and in a residual net these lie behind the group. So all groups are paired before
-//! the main pass, one after the other and again with the new pairs, until nothing changes, on
-//! statistics of the original nets. Only the later producers' costs are kept. The pairs themselves
-//! are found anew at each group's first layer, from the nets as merged by then.
+//! of its inputs, and in a residual net these come after the group. So all groups are paired before
+//! the main pass, on statistics of the original nets, and again with the new pairs until nothing
+//! changes. Only the later producers' costs are kept. The pairs themselves are found anew at each
+//! group's first layer, from the nets as merged so far.
 
 mod costs;
 mod families;

@@ -22,7 +22,7 @@ use super::producer::{KnownNeurons, Producer};
 use super::statistics::OriginalStats;
 use super::view::{CorrespondingGroups, View};
 
-/// Rounds through all groups at most.
+/// Limit of rounds through all groups.
 const SWEEPS: usize = 4;
 
 /// The pairs so far, in a joint model of their own.
@@ -37,7 +37,7 @@ pub(super) struct GroupSearch<'a> {
     pub(super) before: &'a SettledGroups,
     settled: SettledGroups,
     later: LaterCosts,
-    /// What pairs of attention heads cost in each group that joined others.
+    /// The costs of pairs of attention heads, by the group that joined others.
     pub(super) heads: BTreeMap<TaskGroup, HeadCosts>,
     progress: &'a dyn Progress,
 }
@@ -94,7 +94,7 @@ impl<'a> GroupSearch<'a> {
         let old = self.joint.neurons_of(&correspondence.groups);
         let mut order = correspondence.groups.clone();
         order.sort_by_key(|g| !before.is_settled(*g));
-        // The costs at a recurrent layer depend on its pairs so far.
+        // A recurrent layer keeps its pairs so far, since its costs depend on them.
         let open = order.iter().filter(|g| !before.is_settled(**g) && !correspondence.is_recurrent);
         let open: Vec<TaskGroup> = open.copied().collect();
         open.iter().for_each(|group| self.joint.unshare(*group));
@@ -108,7 +108,7 @@ impl<'a> GroupSearch<'a> {
             here.push(group);
         }
         if correspondence.consumer.is_some() && !told_apart {
-            // The producers do not tell the channels apart yet; their consumers did.
+            // The producers cannot tell the channels apart yet, so keep the pairs by consumers.
             open.iter().for_each(|group| self.joint.unshare(*group));
             self.joint.share_all(&old);
         }

@@ -9,7 +9,8 @@ use crate::calib::product::tests::{on_threads, random};
 use crate::mtz::solver::pair_cost::tests::{sensitivities, spd};
 use crate::mtz::solver::pair_cost::{Metric, Problem, Weights};
 
-/// Rows of eighths, of which sums are exact: inputs ≥ 0, a dead one, a constant one at the end.
+/// Rows of multiples of 1/8, whose sums are exact: inputs ≥ 0, a dead input, and a constant input at
+/// the end.
 fn rows(count: usize, inputs: usize, seed: u64) -> Array2<f32> {
     let mut rows = random(count, inputs, seed).mapv(|v| ((v + 0.5) * 8.0).round().max(0.0) as f32);
     rows.column_mut(0).fill(0.0);
@@ -149,7 +150,7 @@ proptest! {
         // The gradient with respect to the private weights vanishes …
         let gradient = change.dot(&h);
         prop_assert!(gradient.select(Axis(1), &p).iter().all(|g| g.abs() < 1e-9));
-        // … and the Schur complement measures the error that is left.
+        // … and the Schur complement measures the remaining error.
         let error = Hessian::from(h).mean_square(change.view());
         let reduced = left.hessian.mean_square((&new - &old).view());
         prop_assert!((error - reduced).iter().all(|d| d.abs() < 1e-9));

@@ -11,7 +11,7 @@ const COMMON: usize = 4;
 const OPTIONS: SolverOptions =
     SolverOptions { compensates: true, metric: Metric::Hessian, damping: 1e-9 };
 
-/// A layer that has some of the common inputs, private ones behind them, and a bias.
+/// A layer with some of the common inputs, then private inputs, and a bias.
 struct Net {
     common: Vec<usize>,
     private: usize,
@@ -64,7 +64,7 @@ fn joined(nets: &[Net]) -> Vec<Array2<f32>> {
     states.into_iter().map(|state| state.stats.weights.to_owned()).collect()
 }
 
-/// The weights of least summed error where those from common inputs are the same: one least-squares problem
+/// The weights of least total error with equal weights from common inputs: one least-squares problem
 /// over all nets.
 fn stacked(nets: &[Net]) -> Vec<Array2<f64>> {
     let mut size = COMMON + 1;
@@ -120,7 +120,7 @@ fn errors_are_those_of_the_weights_that_changed() {
     let inputs = nets[0].inputs();
     let (set, gain) = inputs.neuron_set(0, &apart, 0.5, OPTIONS).unwrap();
     let mut states = [LayerState::new(apart, inputs, gain, true)];
-    // A set of one net alone changes nothing.
+    // A set of one net changes nothing.
     settle(&set, &[2; COMMON], &mut states, OPTIONS).unwrap();
     assert_eq!(states[0].row_errors(), Array1::<f64>::zeros(NEURONS));
     assert_eq!(states[0].fitted(), states[0].stats.weights);

@@ -27,7 +27,7 @@ pub(in crate::mtz::solver) fn single(weights: Array2<f64>) -> Weights {
     weights.mapv(|w| w as f32).into_shared()
 }
 
-/// The matrix of a Hessian that is one.
+/// The matrix of a dense Hessian.
 pub(in crate::mtz::solver) fn matrix(hessian: &Hessian) -> Array2<f64> {
     let dense = hessian.dense();
     &dense.matrix() * dense.factor()

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::progress::{Progress, Unheard};
 use crate::runtime::Backend;
 
-/// All workers of a merge in its own process. They compute what workers elsewhere compute.
+/// All workers of a merge in its own process. Their replies are those of remote workers.
 pub struct InProcess {
     backend: Arc<dyn Backend>,
     workers: Vec<ShardWorker>,

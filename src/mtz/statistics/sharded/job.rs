@@ -1,4 +1,4 @@
-//! What workers need before the first request: nets and samples.
+//! The data that workers need before the first request: nets and samples.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub struct Job<'a> {
     shards: usize,
 }
 
-/// What is said of the nets, whose models are blobs.
+/// The header of the nets' message; the models are blobs.
 #[derive(Serialize, Deserialize)]
 struct Nets {
     /// Version of the program that merges.
@@ -33,21 +33,21 @@ struct NetRecord {
     name: String,
     /// Samples per batch.
     batch: usize,
-    /// Bytes that values may take that are kept between layers, before a request says so.
+    /// Initial limit of bytes of values that are kept between layers; requests may change it.
     memory: u64,
 }
 
-/// What is said of one task's samples in a shard.
+/// The header of one task's samples in a shard.
 #[derive(Serialize, Deserialize)]
 struct TaskShard {
     first: usize,
     samples: usize,
     record: ShardRecord,
-    /// How many blobs are its own.
+    /// Number of its blobs.
     blobs: usize,
 }
 
-/// A net as a worker gets it.
+/// A net as received by a worker.
 pub(super) struct Net {
     pub(super) model: Model,
     pub(super) batch: usize,
@@ -76,7 +76,7 @@ impl<'a> Job<'a> {
         &self.nets
     }
 
-    /// The samples of one shard, or where they are.
+    /// The samples of one shard, or their paths.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] where samples cannot be read.
@@ -103,7 +103,7 @@ fn share(samples: usize, shard: usize, shards: usize) -> Range<usize> {
 /// Reads [`Job::nets`].
 ///
 /// # Errors
-/// [`ErrorKind::Format`] for damaged ones and for those of another version of the program.
+/// [`ErrorKind::Format`] for damaged bytes, and for those of another version of the program.
 pub(super) fn read_nets(bytes: &[u8]) -> Result<Vec<Net>> {
     let parcel: Parcel<'_, Nets> = Parcel::of(bytes)?;
     let (theirs, own) = (&parcel.header.version, env!("CARGO_PKG_VERSION"));
@@ -121,7 +121,7 @@ pub(super) fn read_nets(bytes: &[u8]) -> Result<Vec<Net>> {
     parcel.header.tasks.iter().enumerate().map(net).collect()
 }
 
-/// How many shards [`Job::nets`] are for.
+/// The number of shards, from [`Job::nets`].
 ///
 /// # Errors
 /// As [`read_nets`].
@@ -130,7 +130,7 @@ pub(super) fn count_shards(nets: &[u8]) -> Result<usize> {
     Ok(parcel.header.shards)
 }
 
-/// Reads [`Job::shard`]: per task the samples and which part of all they are.
+/// Reads [`Job::shard`]: per task, the samples and their place among all samples.
 ///
 /// # Errors
 /// As [`Dataset::open`]; [`ErrorKind::Format`] for damaged ones.

@@ -1,4 +1,4 @@
-//! What a merge asks of its workers, and what they reply.
+//! Requests of a merge to its workers, and their replies.
 
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
@@ -10,19 +10,19 @@ use crate::error::Result;
 use crate::ir::{DataType, Tensor};
 use crate::mtz::statistics::source::View;
 
-/// Asks for statistics of one layer.
+/// A request for statistics of one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Request {
-    /// Number of the walk, which begins with original nets and ends with merged ones.
+    /// Number of the walk. A walk begins with original nets and ends with merged ones.
     pub(super) walk: u64,
     /// Number of the request in its walk.
     pub(super) number: u64,
     pub(super) task: usize,
     pub(super) layer: usize,
     pub(super) view: View,
-    /// Whether every channel is wanted alone.
+    /// Whether every channel needs separate moments.
     pub(super) by_channel: bool,
-    /// Whether the nets as merged so far have other weights everywhere.
+    /// Whether weights have changed everywhere in the merged nets.
     pub(super) restart: bool,
     pub(super) rows: usize,
     pub(super) kept: usize,
@@ -32,7 +32,7 @@ pub(super) struct Request {
     pub(super) changed: Vec<Changed>,
 }
 
-/// A constant whose elements are a blob.
+/// A changed constant; its elements are a blob.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Changed {
     pub(super) name: String,
@@ -52,7 +52,7 @@ impl Changed {
     }
 }
 
-/// Statistics that a worker found; what it is called says what its blobs are.
+/// The statistics in a reply; the variant defines its blobs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Found {
     /// No rows.
@@ -61,19 +61,19 @@ enum Found {
     Moments(Vec<Sums>),
     /// Rows x and y.
     Rows { rows: usize, inputs: usize, outputs: Option<usize> },
-    /// How often rows of a table are picked.
+    /// Counts of picked rows of a table.
     Counts { rows: usize },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Sums {
-    /// With the constant.
+    /// Including the constant.
     inputs: usize,
     outputs: Option<usize>,
     count: u64,
 }
 
-/// What a worker replies.
+/// A worker's reply.
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
     /// Its samples give no rows.
@@ -135,7 +135,7 @@ impl Reply {
                 match (by_channel, moments.len()) {
                     (true, _) => Reply::Channels(moments),
                     (false, 1) => Reply::Layer(Statistics::Moments(moments.remove(0))),
-                    _ => return Err(damaged("it tells of several layers")),
+                    _ => return Err(damaged("it is about several layers")),
                 }
             }
         })

@@ -1,12 +1,12 @@
-//! Statistics of samples in shards, each of which has a worker.
+//! Statistics of samples in shards, with one worker per shard.
 //!
-//! A worker holds the original nets and one shard of every task's samples. It gets requests, one layer
-//! after the other, with the weights that have changed since the last one, and replies with the sums of
-//! its shard. Sums are added in the order of the shards. So a merge depends on the number of shards, but
-//! not on who works on them or where.
+//! A worker holds the original nets and one shard of every task's samples. It gets one request per
+//! layer, with the weights that have changed since the last request, and replies with the sums of its
+//! shard. Sums are added in the order of the shards. So a merge depends on the number of shards, but
+//! not on the workers.
 //!
-//! A worker that takes over gets all requests of the walk so far, and goes through its samples as the one
-//! before it did: a request is all that a reply depends on beside those before it.
+//! A reply depends only on the requests of the walk so far. So a worker that takes over a shard gets
+//! all these requests, and runs through its samples like its predecessor.
 
 mod in_process;
 mod job;
@@ -28,26 +28,26 @@ pub use job::Job;
 pub(crate) use source::Sharded;
 pub use worker::ShardWorker;
 
-/// Shards at most.
+/// Limit of shards.
 const MOST_SHARDS: usize = 1 << 16;
 
-/// Is handed the replies to a request, in the order of the shards.
+/// Receives the replies to a request, in the order of the shards.
 pub type Take<'a> = dyn FnMut(Vec<u8>) -> Result<()> + 'a;
 
-/// Workers, one per shard, wherever they run.
+/// Workers, one per shard, in this process or elsewhere.
 pub trait Shards: Send {
-    /// Gives the workers what they work on; called once, before the first request.
+    /// Sends the nets and the shards to the workers. Called once, before the first request.
     ///
     /// # Errors
-    /// Where they cannot be reached.
+    /// If they cannot be reached.
     fn start(&mut self, job: &Job<'_>, progress: &dyn Progress) -> Result<()>;
 
-    /// Sends a request to all workers and hands on their replies. Workers that fail are replaced by ones
-    /// that get all requests of the walk again; see [`ShardWorker::replay`]. Where `begins`, the request is
-    /// the first of a walk, and those before it are forgotten.
+    /// Sends a request to all workers, and passes their replies to `take`. A worker that replaces a
+    /// failed one gets all requests of the walk again; see [`ShardWorker::replay`]. With `begins`, the
+    /// request is the first of a walk, and earlier requests are dropped.
     ///
     /// # Errors
-    /// What a worker reports; as `take`; [`ErrorKind::Interrupted`] when stopped.
+    /// Errors of workers; as `take`; [`ErrorKind::Interrupted`] when stopped.
     fn ask(
         &mut self,
         request: Vec<u8>,
@@ -64,11 +64,11 @@ pub struct Sharding {
     link: Arc<Mutex<Link>>,
 }
 
-/// What all walks have in common.
+/// The workers, and the state common to all walks.
 struct Link {
     workers: Box<dyn Shards>,
     has_started: bool,
-    /// The walk that the workers are on.
+    /// The workers' current walk.
     walk: u64,
 }
 
@@ -79,14 +79,14 @@ impl fmt::Debug for Sharding {
 }
 
 impl Sharding {
-    /// So many shards with these workers.
+    /// `count` shards with these workers.
     pub fn new(count: usize, workers: impl Shards + 'static) -> Sharding {
         let link = Link { workers: Box::new(workers), has_started: false, walk: 0 };
         Sharding { count, link: Arc::new(Mutex::new(link)) }
     }
 
-    /// Statistics of nets from their samples. The first call starts the workers; later ones are for the
-    /// same nets and samples.
+    /// Statistics of nets from their samples. The first call starts the workers; later calls must be
+    /// for the same nets and samples.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for more shards than samples; as [`Shards::start`].

@@ -15,7 +15,7 @@ const KEY: &str = "onnx-zip";
 /// A header and blobs as bytes.
 ///
 /// # Errors
-/// [`ErrorKind::Memory`] where they are too large.
+/// [`ErrorKind::Memory`] if they are too large.
 pub(super) fn pack(header: &impl Serialize, blobs: &[Vec<u8>]) -> Result<Vec<u8>> {
     let header = serde_json::to_string(header).map_err(too_large)?;
     let view = |(number, blob)| -> Result<(String, TensorView<'_>)> {
@@ -35,7 +35,7 @@ pub(super) struct Parcel<'b, H> {
 
 impl<'b, H: DeserializeOwned> Parcel<'b, H> {
     /// # Errors
-    /// [`ErrorKind::Format`] for bytes that are no such message.
+    /// [`ErrorKind::Format`] if the bytes are no such message.
     pub(super) fn of(bytes: &'b [u8]) -> Result<Self> {
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
         let header = metadata.metadata().as_ref().and_then(|m| m.get(KEY));

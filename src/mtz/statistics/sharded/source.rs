@@ -1,4 +1,4 @@
-//! The side of the merge: requests, and sums of the replies.
+//! The merge's side: sends requests, and adds up the replies.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -21,7 +21,7 @@ pub(crate) struct Sharded {
     sharding: Sharding,
     /// Constants of the original nets, per task.
     originals: Vec<Constants>,
-    /// Those that the workers know.
+    /// Constants as the workers know them.
     known: Vec<Constants>,
     /// The walk of this source; none before its first request.
     walk: Option<u64>,
@@ -43,7 +43,7 @@ impl Sharded {
         Sharded { sharding, originals, known, walk: None, next: 0, restarts: false }
     }
 
-    /// Asks all shards, and hands on their replies in order.
+    /// Sends a request to all shards, and passes their replies on in order.
     fn ask(
         &mut self,
         wanted: &Wanted<'_>,
@@ -89,7 +89,7 @@ impl Sharded {
         }
     }
 
-    /// Constants of a task's net that the workers do not know, with their elements.
+    /// Constants of a task's net that have changed since the last request, with their elements.
     fn changes(&mut self, wanted: &Wanted<'_>) -> (Vec<Changed>, Vec<Vec<u8>>) {
         let graph = &wanted.current.graph;
         let Some(known) = self.known.get_mut(wanted.own.task.0) else { return Default::default() };
@@ -106,7 +106,7 @@ impl Sharded {
     }
 }
 
-/// Whether two tensors are the same; most have one memory.
+/// Whether two tensors are equal. Most equal tensors share their memory.
 fn is_same(a: &Tensor, b: &Tensor) -> bool {
     let is_one = a.data.as_ptr() == b.data.as_ptr() && a.data.len() == b.data.len();
     a.dtype == b.dtype && a.dims == b.dims && (is_one || a.data == b.data)
@@ -124,7 +124,7 @@ impl StatisticsSource for Sharded {
                 (Reply::Nothing, before) => before,
                 (Reply::Layer(next), None) => Some(next),
                 (Reply::Layer(next), Some(sum)) => Some(sum.and(next, wanted.limit.kept)?),
-                (Reply::Channels(_), _) => return Err(damaged("it tells of channels")),
+                (Reply::Channels(_), _) => return Err(damaged("it is about channels")),
             };
             Ok(())
         };
@@ -145,7 +145,7 @@ impl StatisticsSource for Sharded {
                 (Reply::Channels(next), Some(sum)) if next.len() == sum.len() => {
                     sum.iter_mut().zip(&next).try_for_each(|(sum, next)| sum.merge(next))?;
                 }
-                _ => return Err(damaged("it tells of other channels")),
+                _ => return Err(damaged("it is about other channels")),
             }
             Ok(())
         };

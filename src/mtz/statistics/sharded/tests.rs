@@ -1,4 +1,4 @@
-//! Shards against the whole.
+//! Compares shards with the whole.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn backend() -> Arc<dyn Backend> {
     runtime::open(&choice).unwrap()
 }
 
-/// What the streamed source says of every layer of two nets, and what `count` shards say.
+/// Statistics of every layer of two nets from the streamed source, and from `count` shards.
 fn both(count: usize, rows: usize, kept: usize) -> Vec<(Statistics, Statistics)> {
     let joint = fixtures(&["lenet5_mnist_a", "lenet5_mnist_b"]).joint;
     let backend = backend();
@@ -67,7 +67,7 @@ fn shards_add_up_to_the_whole() {
 
 #[test]
 fn rows_of_shards_are_those_of_the_whole_in_their_order() {
-    // Fewer rows than samples: a shard may give none.
+    // With fewer rows than samples, a shard may give none.
     for (whole, sharded) in both(5, 6, 1 << 10) {
         let (Statistics::Rows(a), Statistics::Rows(b)) = (whole, sharded) else {
             panic!("not rows")
@@ -121,7 +121,7 @@ impl Shards for Kept {
         progress: &dyn Progress,
     ) -> Result<()> {
         let mut kept = self.0.lock().unwrap();
-        // A new worker for each request: what it replies must not depend on that.
+        // A new worker for each request must give the same replies.
         let mut worker = ShardWorker::new(&kept.nets, &kept.samples, backend())?;
         for request in &kept.requests {
             worker.replay(request, progress)?;
@@ -165,6 +165,6 @@ fn a_worker_that_takes_over_replies_with_the_same_bytes() {
     for (request, reply) in kept.requests.iter().zip(&kept.replies) {
         assert!(worker.answer(request, &Silent).unwrap() == *reply);
     }
-    // Neither again nor from the middle.
+    // A worker refuses a repeated request, and one from the middle of a walk.
     assert!(worker.answer(&kept.requests[2], &Silent).is_err());
 }

@@ -1,4 +1,4 @@
-//! The side of a worker: one shard of the samples, and the nets.
+//! A worker's side: one shard of the samples, and the nets.
 
 use std::sync::Arc;
 
@@ -32,12 +32,12 @@ struct ShardTask {
     part: Part,
 }
 
-/// Where the worker is.
+/// The worker's place in the walk.
 struct Walk {
     number: u64,
-    /// The request that comes next.
+    /// Number of the next request.
     next: u64,
-    /// Per task, the net with the weights that it has now.
+    /// Per task, the net with its current weights.
     current: Vec<Model>,
     streams: PausedStreams,
 }
@@ -46,8 +46,8 @@ impl ShardWorker {
     /// A worker for one shard, from [`super::Job::nets`] and [`super::Job::shard`].
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Format`] for damaged ones or those of another version of the program; as
-    /// [`Dataset::open`], where the samples are in a file.
+    /// [`crate::error::ErrorKind::Format`] for damaged bytes or those of another version of the
+    /// program; as [`Dataset::open`], if the samples are in a file.
     pub fn new(nets: &[u8], shard: &[u8], backend: Arc<dyn Backend>) -> Result<ShardWorker> {
         let nets = read_nets(nets)?;
         let samples = read_shard(shard)?;
@@ -62,7 +62,7 @@ impl ShardWorker {
         Ok(ShardWorker { backend, tasks: tasks.collect::<Result<_>>()?, walk: None })
     }
 
-    /// How many shards [`super::Job::nets`] are for.
+    /// The number of shards, from [`super::Job::nets`].
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Format`] for damaged nets.
@@ -73,8 +73,7 @@ impl ShardWorker {
     /// Replies to a request.
     ///
     /// # Errors
-    /// As the runtime and the samples; [`crate::error::ErrorKind::Format`] for a request that does not
-    /// follow the one before.
+    /// As the runtime and the samples; [`crate::error::ErrorKind::Format`] for a request out of order.
     pub fn answer(&mut self, request: &[u8], progress: &dyn Progress) -> Result<Vec<u8>> {
         let found = self.work(request, progress, |streams, wanted, by_channel| {
             Ok(match by_channel {
@@ -85,8 +84,8 @@ impl ShardWorker {
         found.unwrap_or(Reply::Nothing).encode()
     }
 
-    /// Takes note of a request that another worker has replied to: goes through the samples as
-    /// [`ShardWorker::answer`] does, but sums nothing up.
+    /// Applies a request that another worker has replied to: runs through the samples like
+    /// [`ShardWorker::answer`], but sums nothing up.
     ///
     /// # Errors
     /// As [`ShardWorker::answer`].
@@ -138,7 +137,7 @@ impl ShardWorker {
         Ok(found)
     }
 
-    /// A walk from the original nets on.
+    /// Begins a walk with the original nets.
     fn begin(&self, number: u64) -> Result<Walk> {
         let streams = Streamed::new(self.tasks.iter().map(|task| {
             let Net { model, batch, memory } = &task.net;

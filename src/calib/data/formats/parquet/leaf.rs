@@ -10,20 +10,20 @@ use crate::error::Result;
 use crate::ir::DataType;
 use crate::runtime::HostArray;
 
-/// Rows that are decoded at once.
+/// Number of rows that are decoded at once.
 const RUN: usize = 4096;
 
-/// Bytes of the longest word.
+/// Limit of a word's bytes.
 const LONGEST_WORD: usize = 1 << 12;
 
-/// What some rows hold.
+/// The values of some rows.
 #[derive(Default)]
 pub(super) struct Run {
-    /// How many rows there are.
+    /// Number of rows.
     pub(super) rows: usize,
     /// Their values, in little-endian order.
     pub(super) bytes: Vec<u8>,
-    /// Where each value ends, of those that are bytes.
+    /// The end of each value, for byte strings.
     pub(super) ends: Vec<usize>,
     /// Whether a value is missing.
     pub(super) has_gaps: bool,
@@ -40,7 +40,7 @@ pub(super) fn take(
     guarded(path, || run(reader, most, column.leaf.dtype).map_err(|error| damaged(path, error)))
 }
 
-/// Passes over rows.
+/// Skips rows.
 pub(super) fn skip(
     column: &Column,
     group: Group,
@@ -86,7 +86,7 @@ fn run(reader: &mut ColumnReader, most: usize, dtype: DataType) -> Outcome<Run> 
         ColumnReader::ByteArrayColumnReader(r) => {
             read(r, most, |v, out| out.extend_from_slice(v.data()))
         }
-        // No field is of these types.
+        // No field has these types.
         ColumnReader::Int96ColumnReader(_) | ColumnReader::FixedLenByteArrayColumnReader(_) => {
             Ok(Run::default())
         }

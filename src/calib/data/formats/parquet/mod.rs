@@ -1,7 +1,8 @@
 //! Parquet, as Hugging Face stores datasets: pictures and sounds as bytes, classes as numbers or words.
 //!
-//! Rows are decoded when they are needed, in the order of the file, and what was decoded is kept in a
-//! temporary file: a pass over the samples reads the file once, and no row group has to fit in memory.
+//! Rows are decoded when they are needed, in the order of the file. Decoded rows are kept in a
+//! temporary file. So a pass over the samples reads the file once, and row groups need not fit in
+//! memory.
 
 mod leaf;
 mod records;
@@ -28,7 +29,7 @@ use crate::runtime::shielded;
 pub(super) const FORMAT: Format =
     Format { name: "Parquet", suffixes: &["parquet"], sharded: true, open };
 
-/// Rows that files may claim: each takes eight bytes before anything is read.
+/// Limit of rows that files may claim: each row takes eight bytes before anything is read.
 const MOST_ROWS: usize = 100_000_000;
 
 /// One file.
@@ -46,14 +47,14 @@ struct Group {
     rows: usize,
 }
 
-/// What a field is in the file.
+/// The column of a field.
 #[derive(Debug, Clone)]
 struct Leaf {
     kind: Kind,
     /// The path of the column, e.g. `image.bytes`.
     path: String,
     dtype: DataType,
-    /// Whether each row has a list.
+    /// Whether each row holds a list.
     listed: bool,
 }
 
@@ -90,8 +91,8 @@ fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
     Ok(Box::new(Table { shards: Arc::new(shards), groups: Arc::new(groups), fields, given }))
 }
 
-/// The fields of a file: numbers, bytes and words of a column each, and Hugging Face's pictures and
-/// sounds, which are structures with a column `bytes`.
+/// The fields of a file: columns of numbers, bytes or words, and Hugging Face's pictures and sounds,
+/// which are structures with a column `bytes`.
 fn fields(shard: &Shard) -> BTreeMap<String, Leaf> {
     let schema = shard.reader.metadata().file_metadata().schema_descr();
     let mut fields = BTreeMap::new();
@@ -199,7 +200,7 @@ impl Column {
     }
 }
 
-/// Runs a step of the reader; what would be a panic in it becomes an error about the file.
+/// Runs a step of the reader, and turns a panic into an error about the file.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     shielded("reading Parquet", work).map_err(|error| match error.kind() {
         ErrorKind::Backend => damaged(path, error),

@@ -22,13 +22,13 @@ pub(super) struct Records {
     state: Mutex<State>,
 }
 
-/// How far decoding is, and what is decoded.
+/// The progress of decoding, and the decoded rows.
 struct State {
     cursor: Option<Cursor>,
     spool: File,
     /// Bytes in the temporary file.
     length: u64,
-    /// Where rows are in the temporary file.
+    /// Places of rows in the temporary file.
     places: HashMap<usize, (u64, usize)>,
 }
 
@@ -69,14 +69,17 @@ impl Records {
 
     fn decode(&self, state: &mut State, row: usize) -> Result<Vec<u8>> {
         let after = self.column.groups.partition_point(|group| group.first <= row);
-        // A group without rows begins where the next one does, which is the later one.
+        // An empty group begins at the same row as the next one, so take the last.
         let group = after.checked_sub(1).and_then(|at| self.column.groups.get(at)).copied();
         let Some(group) = group.filter(|group| row < group.first + group.rows) else {
-            let message = format!("sample {row} is asked of {}", self.column.rows());
+            let message = format!(
+                "sample {row} is outside the data, which have {} samples",
+                self.column.rows()
+            );
             return Err(Error::new(ErrorKind::Calibration, message));
         };
         let wanted = row - group.first;
-        // Taken out, so that a reader that fails is not used again.
+        // Taken out, so that a failed reader is not used again.
         let cursor = state
             .cursor
             .take()
@@ -89,7 +92,7 @@ impl Records {
         let run = take(&self.column, group, &mut cursor.reader, 1)?;
         if run.rows != 1 || run.has_gaps {
             let clause = format!(
-                "has no value in row {row}, which pictures and sounds that are only named lack"
+                "has no value in row {row}: pictures and sounds that are stored as paths have none"
             );
             return Err(self.column.wrong(group, &clause));
         }
@@ -117,7 +120,7 @@ impl Media for Records {
     }
 }
 
-/// Rows that are lists of as many numbers.
+/// Rows that are lists of numbers of equal length.
 #[derive(Debug)]
 pub(super) struct Numbers {
     records: Records,

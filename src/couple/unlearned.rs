@@ -1,0 +1,45 @@
+//! Channels that begin at a value that no layer, only operators without weights, computes from model inputs.
+//!
+//! Spectra, softmaxes over positions and similar operators lose the channels of an input. No layer
+//! produces their output, so its channels have the same order in all nets, like those of an input.
+
+use super::End;
+use super::atoms::Mark;
+use super::trace::{MOST_CHANNELS, Tracer};
+use crate::ir::{NodeId, ValueId};
+use crate::ops::{Flow, Labels, Layer, LayerKind};
+
+impl Tracer<'_> {
+    /// Notes whether the outputs of a node depend on a layer.
+    pub(super) fn learn(&mut self, id: NodeId, flow: &Flow) {
+        let node = self.graph.node(id);
+        let is_layer = matches!(flow, Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_));
+        if is_layer || node.reads().any(|value| self.learned.contains(&value)) {
+            self.learned.extend(node.outputs.iter().flatten());
+        }
+    }
+
+    /// Starts new channels at the input of a layer with `inputs` inputs, if the input has none yet and no
+    /// layer comes before it.
+    pub(super) fn begin_before(&mut self, layer: &Layer, inputs: usize) {
+        let value = layer.input;
+        let is_known = self.labels[value.index()].is_some() || self.learned.contains(&value);
+        let is_constant = self.graph.initializer(value).is_some();
+        let is_table = matches!(layer.kind, LayerKind::Table { .. });
+        let fits = self.extent(value, layer.in_axis) == Some(inputs);
+        if is_known || is_constant || is_table || !fits || inputs > MOST_CHANNELS.min(self.room) {
+            return;
+        }
+        self.room -= inputs;
+        let atoms = self.atoms.fresh(inputs, Mark::Unlearned(value));
+        let reason = self.reason("computed from a model input", None, Some(End::Input));
+        self.atoms.freeze(&atoms, reason);
+        self.labels[value.index()] = Some(Labels::along(layer.in_axis, atoms));
+    }
+
+    /// The known extent of a value along an axis.
+    pub(super) fn extent(&self, value: ValueId, axis: usize) -> Option<usize> {
+        let shape = self.graph.value(value).ty.as_ref()?.shape.as_ref()?;
+        shape.get(axis)?.known()
+    }
+}

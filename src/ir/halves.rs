@@ -1,0 +1,24 @@
+//! Integers of four bits, two of which are one byte, the first in its lower half.
+
+/// Integers as they are packed; `None` if one of them does not fit.
+pub(super) fn packed(signed: bool, values: impl Iterator<Item = i64>) -> Option<Vec<u8>> {
+    let range = if signed { -8..8 } else { 0..16 };
+    let halves: Vec<u8> =
+        values.map(|v| range.contains(&v).then_some((v & 15) as u8)).collect::<Option<_>>()?;
+    let byte = |pair: &[u8]| match pair {
+        [low, high] => low | (high << 4),
+        _ => pair.first().copied().unwrap_or(0),
+    };
+    Some(halves.chunks(2).map(byte).collect())
+}
+
+/// So many integers; `None` where there are fewer.
+pub(super) fn unpacked(signed: bool, bytes: &[u8], count: usize) -> Option<Vec<i64>> {
+    let value = |half: u8| match signed && half > 7 {
+        true => i64::from(half) - 16,
+        false => i64::from(half),
+    };
+    let halves = bytes.iter().flat_map(|byte| [byte & 15, byte >> 4]);
+    let values: Vec<i64> = halves.take(count).map(value).collect();
+    (values.len() == count).then_some(values)
+}

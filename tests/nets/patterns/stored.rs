@@ -1,0 +1,73 @@
+//! Weights and outputs in types of few bits.
+
+use ndarray::ArrayD;
+
+use onnx_zip::ir::builder::GraphBuilder;
+use onnx_zip::ir::{DataType, Tensor, ValueId};
+
+use super::net::{Pattern, relu};
+
+/// All of them, which need operator set 21.
+pub const PATTERNS: &[Pattern] = &[
+    ("weights in four bits", four_bits),
+    ("weights in blocks", blocks),
+    ("outputs of every whole number", whole_numbers),
+];
+
+/// Drawn codes of four bits.
+fn codes(b: &mut GraphBuilder, dims: &[usize]) -> ValueId {
+    let floats = b.weights("drawn", dims);
+    let floats = b.graph().initializer(floats).unwrap().to_f32().unwrap();
+    let codes: ArrayD<i64> = floats.mapv(|w| (w * 100.0) as i64 % 8);
+    b.constant("codes", Tensor::from_ints(DataType::I4, &codes).unwrap())
+}
+
+fn features(b: &mut GraphBuilder, x: ValueId, w: ValueId) -> ValueId {
+    let bias = b.weights("bias", &[8]);
+    let x = b.op("Gemm", "layer", &[x, w, bias], [("transB", 1.into())]);
+    relu(b, x)
+}
+
+fn scores(b: &mut GraphBuilder, x: ValueId) -> ValueId {
+    let (w, bias) = (b.weights("head.w", &[5, 8]), b.weights("head.b", &[5]));
+    b.op("Gemm", "head", &[x, w, bias], [("transB", 1.into())])
+}
+
+fn four_bits(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let mut x = b.input("x", "n,6");
+    for inputs in [6, 8] {
+        let (codes, steps) = (codes(b, &[8, inputs]), b.positive("steps", &[8]));
+        let w = b.op("DequantizeLinear", "w", &[codes, steps], [("axis", 0.into())]);
+        x = features(b, x, w);
+    }
+    vec![scores(b, x)]
+}
+
+/// One step for each four inputs of a row, then, with the inputs first, for each two of them.
+fn blocks(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = b.input("x", "n,8");
+    let (first, steps) = (codes(b, &[8, 8]), b.positive("steps", &[8, 2]));
+    let along = [("axis", 1.into()), ("block_size", 4.into())];
+    let w = b.op("DequantizeLinear", "w", &[first, steps], along);
+    let x = features(b, x, w);
+    let (second, steps) = (codes(b, &[8, 8]), b.positive("steps", &[4, 8]));
+    let along = [("axis", 0.into()), ("block_size", 2.into())];
+    let w = b.op("DequantizeLinear", "w", &[second, steps], along);
+    let x = b.op("MatMul", "product", &[x, w], []);
+    let x = relu(b, x);
+    vec![scores(b, x)]
+}
+
+fn whole_numbers(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = b.input("x", "n,6");
+    let w = b.weights("w", &[8, 6]);
+    let x = features(b, x, w);
+    let scores = scores(b, x);
+    let sizes = b.op("Abs", "sizes", &[scores], []);
+    let types = [DataType::I8, DataType::U8, DataType::I16, DataType::U16, DataType::I32];
+    let types = types.into_iter().chain([DataType::U32, DataType::U64, DataType::F16]);
+    let casts =
+        types.map(|ty| b.op("Cast", "cast", &[sizes], [("to", i64::from(ty.code()).into())]));
+    let casts: Vec<ValueId> = casts.collect();
+    [vec![scores], casts].concat()
+}
