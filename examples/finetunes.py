@@ -5,16 +5,19 @@
 
 Each row is a way to serve both tasks: the part of the parameters and of the files of both nets that it takes, the
 error of each task in percent on 10 000 test images, and the mean rise over both originals in points. Nothing is
-retrained. What the tool makes stays in out/results/. The simpler ways:
+retrained but where a row says so: 1000 steps without labels. What the tool makes stays in out/results/. The
+simpler ways:
 
 - one task's backbone: all constants but those of the last layer are the other task's;
 - average: of each constant of both, with each task's own last layer;
 - average + statistics anew: each channel of each layer is scaled and shifted per task so that its mean and
   variance are those of the original, as BatchNorm does that takes its statistics anew;
+- TIES from a task: the difference of the other task's constants from that task's, of which only the largest fifth
+  in magnitude is kept, added to them. The weights that both nets were trained from are not kept, so one task
+  stands for them; with two tasks, signs are then elected by the other alone;
 - RegMean: common weights by least squares over both tasks' inputs of each layer; everything else is averaged.
 
-Statistics are taken anew in convolutional nets only. TIES needs the weights that both nets were trained from, which
-are not kept. Runs in `.venv`; needs `make build`.
+Statistics are taken anew in convolutional nets only. Runs in `.venv`; needs `make build`.
 """
 
 import argparse
@@ -36,6 +39,8 @@ PAIRS = {
 }
 # Positions of each image that least squares see.
 POSITIONS = 16
+# The part of the differences that TIES keeps.
+KEPT = 0.2
 # What keeps the experiment short.
 THRIFT = ("--threads", 1, "--max-rows", 65536, "--no-compare")
 # What the tool is asked for, and how the table calls it.
@@ -47,6 +52,14 @@ WAYS = {
     "onnx-zip, 55 %, scales": ("--target-size", "55%", "--corrections", "scale"),
     "onnx-zip, 55 %, low rank": ("--target-size", "55%", "--corrections", "low-rank"),
     "onnx-zip, 60 %, low rank": ("--target-size", "60%", "--corrections", "low-rank"),
+    "onnx-zip, 53 %, differences of 4 bits": ("--target-size", "53%", "--delta", "int4"),
+    "onnx-zip, 55 %, differences of 4 bits": ("--target-size", "55%", "--delta", "int4"),
+    "onnx-zip, differences of 4 bits": ("--delta", "int4"),
+    "onnx-zip, differences of 8 bits": ("--delta", "int8"),
+    "onnx-zip, all shared, retrained": ("--share", 1, "--retrain", "end"),
+    "onnx-zip, 53 %, differences of 4 bits, retrained": (
+        *("--target-size", "53%", "--delta", "int4", "--retrain", "end"),
+    ),
 }
 
 
@@ -123,6 +136,16 @@ def averaged(nets: list[Net], own: Net) -> None:
         own.values[name] = sum(net.values[name] for net in nets) / np.float32(len(nets))
 
 
+def trimmed(base: Net, other: Net, own: Net) -> None:
+    """Adds to the base's constants the largest fifth of the differences of the other net's."""
+    names = own.common()
+    differences = {name: other.values[name] - base.values[name] for name in names}
+    sizes = np.concatenate([np.abs(difference).ravel() for difference in differences.values()])
+    least = np.quantile(sizes, 1 - KEPT)
+    for name, difference in differences.items():
+        own.values[name] = base.values[name] + np.where(np.abs(difference) >= least, difference, 0)
+
+
 def anew(original: Net, own: Net, data: np.ndarray) -> None:
     """Gives the channels of each layer the mean and variance of the original's."""
     for layer in own.inner():
@@ -187,6 +210,10 @@ def baselines(paths: list[Path], samples: int) -> dict[str, list[Net]]:
     for way, parent in zip(ways.values(), nets):
         for own in way:
             own.values.update({name: parent.values[name] for name in own.common()})
+    for task, base, other in zip(TASKS, nets, reversed(nets)):
+        ways[f"TIES from {task}"] = load()
+        for own in ways[f"TIES from {task}"]:
+            trimmed(base, other, own)
     ways["average"] = load()
     for own in ways["average"]:
         averaged(nets, own)

@@ -12,12 +12,14 @@ use std::collections::HashSet;
 
 use crate::align::TaskId;
 use crate::canon::{Canonical, dequantise, regroup};
+use crate::couple::LayerId;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, Tensor, TensorType, ValueId};
-use crate::mtz::joint::{JointModel, Neuron, Task};
+use crate::mtz::joint::{Based, JointModel, Neuron, Task};
 use crate::naming::{shown, task_fault};
 use crate::onnx;
 
+use assemble::Sums;
 use format::{BlockRecipe, Recipe, TaskRecipe, WeightRecipe};
 use indices::Allowance;
 
@@ -39,6 +41,8 @@ pub(super) struct Placed {
     /// The block's indices along each axis that it does not hold completely.
     pub(super) parts: Vec<(usize, Vec<usize>)>,
     pub(super) target: ValueId,
+    /// What is added to the target, if the block is a sum.
+    pub(super) plus: Option<ValueId>,
     /// Where the block begins along the target's first axis.
     pub(super) start: usize,
     /// Whether the target holds the block with its two axes swapped.
@@ -73,8 +77,13 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
             let parts = cut.map(|(axis, list)| (*axis, intern(&mut recipe.lists, list)));
             let parts = parts.collect();
             let from = graph.value(place.target).name.clone();
-            let block =
-                BlockRecipe { from, parts, start: place.start, transposed: place.transposed };
+            let block = BlockRecipe {
+                from,
+                plus: place.plus.map(|plus| graph.value(plus).name.clone()),
+                parts,
+                start: place.start,
+                transposed: place.transposed,
+            };
             match weights.iter_mut().find(|w| w.name == *name) {
                 Some(weight) => weight.blocks.push(block),
                 None => weights.push(WeightRecipe { name: name.clone(), blocks: vec![block] }),
@@ -87,6 +96,7 @@ pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Res
             graph,
             weights,
             sharing: sharing(joint, TaskId(index)),
+            based: based(joint, TaskId(index)),
             fused: indices::write(joint.fused()[index].iter().map(|n| n.map(|n| n as usize))),
             ..TaskRecipe::default()
         });
@@ -108,6 +118,17 @@ fn sharing(joint: &JointModel, task: TaskId) -> Vec<String> {
             false => String::new(),
         })
         .collect()
+}
+
+/// The number of the common part of each layer's weights; empty where no layer has a difference.
+fn based(joint: &JointModel, task: TaskId) -> String {
+    let layers = (0..joint.task(task).coupling().layers.len()).map(LayerId);
+    let number = |layer| joint.based_layer(task.layer(layer)).map(|based| based.number as usize);
+    let numbers: Vec<Option<usize>> = layers.map(number).collect();
+    match numbers.iter().any(Option::is_some) {
+        true => indices::write(numbers),
+        false => String::new(),
+    }
 }
 
 /// The index of a list among all lists; adds the list if it is new.
@@ -152,9 +173,10 @@ pub fn restore(model: &Model) -> Result<JointModel> {
     let lists = lists.collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
     let mut stored = model.graph.clone();
     dequantise(&mut stored).in_model(&model.name)?;
-    let mut tasks = Vec::new();
+    let (mut tasks, mut differences) = (Vec::new(), Vec::new());
     for task in &recipe.tasks {
-        let net = assemble::net(&stored, task, &lists).in_model(&model.name)?;
+        let (net, sums) = assemble::net(&stored, task, &lists).in_model(&model.name)?;
+        differences.push(sums);
         tasks.push(Task::new(&task.name, Canonical::stored(net))?);
     }
     let (mut sharing, mut fused) = (Vec::new(), Vec::new());
@@ -162,7 +184,30 @@ pub fn restore(model: &Model) -> Result<JointModel> {
         sharing.push(shared_neurons(recipe, task, &mut allowance).ok_or_else(damaged)?);
         fused.push(numbers(&recipe.fused, &mut allowance).ok_or_else(damaged)?);
     }
-    JointModel::with_sharing(tasks, sharing, fused).ok_or_else(damaged)
+    let mut joint = JointModel::with_sharing(tasks, sharing, fused).ok_or_else(damaged)?;
+    for ((id, recipe), sums) in (0..).map(TaskId).zip(&recipe.tasks).zip(differences) {
+        let numbers = numbers(&recipe.based, &mut allowance).ok_or_else(damaged)?;
+        rebase(&mut joint, id, &numbers, sums);
+    }
+    Ok(joint)
+}
+
+/// Stores weights of a task as the sums that they are in the file.
+fn rebase(joint: &mut JointModel, task: TaskId, numbers: &[Option<u32>], mut sums: Sums) {
+    let layers = (0..joint.task(task).coupling().layers.len()).map(LayerId);
+    for (layer, number) in layers.zip(numbers) {
+        let own = task.layer(layer);
+        let weight = joint.layer(own).layer.weight;
+        let Some(number) = *number else { continue };
+        let (base, difference) = match sums.remove(&weight) {
+            Some((base, difference)) => (Some(base), Some(difference)),
+            None => (joint.task(task).graph().initializer(weight).cloned(), None),
+        };
+        if let Some(base) = base {
+            // A weight that is no such sum is stored as it is.
+            joint.set_based(own, Based { number, base, difference });
+        }
+    }
 }
 
 /// The shared neuron of each channel of each group.

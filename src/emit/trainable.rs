@@ -100,10 +100,16 @@ impl Trainable {
             if place.task >= joint.tasks().len() {
                 return Err(other_model());
             }
-            let graph = &mut joint.model_mut(TaskId(place.task)).graph;
-            let mut whole = graph.initializer(place.source).ok_or_else(other_model)?.clone();
+            let task = TaskId(place.task);
+            let mut whole = match joint.based(task, place.source) {
+                Some(based) => based.base.clone(),
+                None => {
+                    let graph = joint.task(task).graph();
+                    graph.initializer(place.source).ok_or_else(other_model)?.clone()
+                }
+            };
             put(&mut whole, block, &place.parts).ok_or_else(other_model)?;
-            graph.set_initializer(place.source, whole);
+            joint.renew(task, place.source, whole)?;
         }
         Ok(())
     }
@@ -146,17 +152,25 @@ fn is_product(graph: &Graph, value: ValueId) -> bool {
         other => other,
     };
     let matrix = last.filter(|node| node.is("MatMul")).and_then(|node| node.input(1));
-    matrix.is_some_and(|matrix| graph.initializer(matrix).is_some())
+    matrix.is_some_and(|matrix| !blocks(graph, matrix).is_empty())
 }
 
-/// The constants that a value consists of: itself, or the operands of its `Concat`.
+/// The constants that a value consists of: itself, the operands of its `Concat`, or the first term of a sum of
+/// constants, whose second term is a difference that does not train.
 fn blocks(graph: &Graph, value: ValueId) -> Vec<ValueId> {
     match graph.producer(value).map(|id| graph.node(id)) {
         Some(joined) if joined.is("Concat") => {
             joined.reads().flat_map(|part| blocks(graph, part)).collect()
         }
+        Some(sum) if sum.is("Add") => {
+            let is_constant = |value: ValueId| graph.initializer(value).is_some();
+            let terms: Vec<ValueId> = sum.reads().filter(|value| is_constant(*value)).collect();
+            if terms.len() == 2 { terms[..1].to_vec() } else { Vec::new() }
+        }
         Some(_) => Vec::new(),
-        None => vec![value],
+        None => {
+            vec![value].into_iter().filter(|value| graph.initializer(*value).is_some()).collect()
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ops::LayerKind;
 
 use super::matching::{Matcher, Share, matcher};
+pub use super::solver::bits::Bits;
 use super::solver::cholesky::DAMPING;
 use super::solver::options::SolverOptions;
 use super::solver::pair_cost::Metric;
@@ -52,7 +53,7 @@ pub enum Passes {
     PerLayer,
 }
 
-/// The rank of each layer's correction, by task and layer.
+/// The rank of each layer's correction, or the bits of its difference, by task and layer.
 pub type Ranks = BTreeMap<TaskLayer, usize>;
 
 /// How many neurons to share, per layer.
@@ -189,6 +190,8 @@ pub struct MergeOptions {
     /// Whether common weights are corrected for each task: by a scale of each neuron, and by a
     /// product of the given rank, if the layer has an entry.
     pub corrections: Option<Ranks>,
+    /// Bits of differences that take the place of scales and products.
+    pub delta: Option<Bits>,
     /// Whether a goal chooses ranks.
     pub choose_ranks: bool,
     /// Samples per task for measuring the effect of each layer's errors on the outputs; 0 estimates
@@ -212,6 +215,7 @@ impl Default for MergeOptions {
             max_rows: 1 << 18,
             memory: 4 << 30,
             corrections: None,
+            delta: None,
             choose_ranks: false,
             probe: 0,
             seed: 0,

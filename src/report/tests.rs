@@ -26,6 +26,7 @@ fn site(name: &str, shared: usize, reason: Option<&str>) -> SiteRecord {
         tasks: vec![0, 1],
         loss: 0.0,
         gains: Vec::new(),
+        bits: Vec::new(),
         ranks: Vec::new(),
         pair_costs: Vec::new(),
         layers: vec![name.to_owned(); 2],

@@ -109,6 +109,10 @@ fn layers(report: &Report, all: bool) -> String {
 
 /// The tasks' own parts of a layer besides common weights.
 fn corrections(site: &SiteRecord) -> String {
+    let bits = site.bits.iter().map(|(_, bits)| *bits).max();
+    if let Some(bits) = bits {
+        return format!("difference of {bits} bits");
+    }
     let ranks: Vec<String> = site.ranks.iter().map(|(_, rank)| rank.to_string()).collect();
     match site.ranks.iter().map(|(_, rank)| *rank).max() {
         None => String::new(),

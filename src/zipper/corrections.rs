@@ -1,7 +1,7 @@
-//! Merges with corrections of low rank.
+//! Merges with corrections of low rank, or with differences in few bits.
 
 use crate::error::Result;
-use crate::mtz::plan::layer_choice::LayerCost;
+use crate::mtz::plan::layer_choice::{Curve, LayerCost};
 use crate::mtz::plan::ranks::spend;
 
 use super::candidates::Candidates;
@@ -11,8 +11,17 @@ use super::search::{Choice, PROBE, Search};
 const CORRECTIONS: usize = 2;
 
 impl Search<'_> {
-    /// Merges with corrections of low rank, if they are requested, and merges again with the costs
-    /// measured by that.
+    /// The parameters that corrections of all layers would take that lose anything, where they are
+    /// differences; without a size, they may be spent.
+    pub(super) fn differences(&self, costs: &[LayerCost]) -> u64 {
+        let losing = costs.iter().filter(|cost| cost.loss > 0.0);
+        match self.job.options.delta {
+            Some(_) => losing.filter_map(|cost| cost.curve.as_ref()).map(Curve::least).sum(),
+            None => 0,
+        }
+    }
+
+    /// Merges with corrections, if they are requested, and merges again with the costs measured by that.
     pub(super) fn correct(
         &self,
         costs: &[LayerCost],
@@ -35,7 +44,24 @@ impl Search<'_> {
                 break;
             }
             let (joint, outcome) = self.zipped(&choice, None)?;
-            costs = self.costs(&outcome);
+            costs = match self.job.options.delta {
+                // A difference leaves too little to tell from it what the layer would lose without.
+                Some(_) => self
+                    .costs(&outcome)
+                    .into_iter()
+                    .map(|cost| {
+                        let before = costs.iter().find(|before| before.places == cost.places);
+                        let has_difference = cost.curve.as_ref().is_some_and(|curve| {
+                            curve.layers.iter().any(|own| choice.ranks.contains_key(own))
+                        });
+                        match before.filter(|_| has_difference) {
+                            Some(before) => before.clone(),
+                            None => cost,
+                        }
+                    })
+                    .collect(),
+                None => self.costs(&outcome),
+            };
             found.add(choice, joint, outcome)?;
         }
         Ok(())

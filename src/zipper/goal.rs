@@ -107,6 +107,7 @@ impl Search<'_> {
         let full = self.full(None)?;
         let first = Choice { own: layer_choice::at_knee(&full.costs), ..self.everything() };
         let spare = layer_choice::given_up(&full.costs, &first.own);
+        let spare = spare.max(self.differences(&full.costs));
         let largest = full.outcome.sizes.joint() + spare;
         let mut found = Candidates::new(self)?;
         found.add(self.everything(), full.joint, full.outcome)?;

@@ -70,6 +70,8 @@ pub struct LayerRecord {
     pub shared: Option<String>,
     /// The rank of each net's correction of common weights; empty if there are none.
     pub ranks: Vec<usize>,
+    /// The bits of each net's difference from common weights; empty if there are none.
+    pub bits: Vec<usize>,
     /// A comment for readers.
     pub about: String,
 }
@@ -116,6 +118,8 @@ struct RawLayer {
     shared: Option<Value>,
     #[serde(default)]
     ranks: Vec<usize>,
+    #[serde(default)]
+    bits: Vec<usize>,
 }
 
 impl PlanFile {
@@ -193,9 +197,10 @@ impl PlanFile {
             if let Some(shared) = &layer.shared {
                 line(&mut out, "shared", value(shared));
             }
-            if !layer.ranks.is_empty() {
-                let ranks = layer.ranks.iter().map(|rank| value(&rank.to_string()));
-                line(&mut out, "ranks", Value::Array(ranks.collect()));
+            let numbers = [("ranks", &layer.ranks), ("bits", &layer.bits)];
+            for (key, numbers) in numbers.iter().filter(|(_, numbers)| !numbers.is_empty()) {
+                let numbers = numbers.iter().map(|number| value(&number.to_string()));
+                line(&mut out, key, Value::Array(numbers.collect()));
             }
         }
         out
@@ -248,8 +253,8 @@ impl RawLayer {
             _ => Err(fault("'shared' of a layer is a number, or a part as text".to_owned())),
         });
         let shared = shared.transpose()?;
-        let (weights, ranks) = (self.weights, self.ranks);
-        Ok(LayerRecord { layers, weights, shared, ranks, about: String::new() })
+        let RawLayer { weights, ranks, bits, .. } = self;
+        Ok(LayerRecord { layers, weights, shared, ranks, bits, about: String::new() })
     }
 }
 
@@ -305,6 +310,7 @@ mod tests {
             weights: if shared.is_none() { Weights::Own } else { Weights::Common },
             shared: shared.map(str::to_owned),
             ranks: if shared == Some("50") { vec![0, 7] } else { Vec::new() },
+            bits: if shared == Some("50%") { vec![0, 0, 4] } else { Vec::new() },
             about: String::new(),
         };
         PlanFile {

@@ -48,6 +48,8 @@ pub struct PrepareOptions {
     /// A pattern of layer names. Layers after the last corresponding layer with a matching name in
     /// any net are not shared.
     pub until: Option<String>,
+    /// The least operator set of all nets, if another than the newest of theirs.
+    pub opset: i64,
 }
 
 /// Nets in canonical form with their alignment.
@@ -127,7 +129,8 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
     let start = Instant::now();
     let (inputs, known) = tasks_of(parts);
     check_names(&inputs)?;
-    let opset = inputs.iter().map(|i| i.model.opset().max(OLDEST_OPSET)).max();
+    let least = OLDEST_OPSET.max(options.opset);
+    let opset = inputs.iter().map(|i| i.model.opset().max(least)).max();
     let mut tasks = Vec::new();
     for (input, known) in inputs.into_iter().zip(&known) {
         // Folding it into shared weights would make them differ.

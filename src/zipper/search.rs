@@ -92,7 +92,13 @@ impl<'a> Search<'a> {
     /// The cost of each layer, as measured by a merge.
     pub(super) fn costs(&self, outcome: &Outcome) -> Vec<LayerCost> {
         let Prepared { joint, alignment, .. } = self.prepared;
-        layer_choice::layer_costs(joint, alignment, &self.plan, &outcome.sites)
+        layer_choice::layer_costs(
+            joint,
+            alignment,
+            &self.plan,
+            &outcome.sites,
+            self.job.options.delta,
+        )
     }
 
     /// Shares all that can be shared.

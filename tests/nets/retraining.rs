@@ -46,7 +46,7 @@ fn increases(nets: [(&str, &str); 2], samples: usize, iterations: usize) -> (f64
 fn fully_connected_nets_of_one_task_come_back() {
     let nets = [("lenet300_mnist_a", "mnist"), ("lenet300_mnist_b", "mnist")];
     let (_, after) = increases(nets, 10_000, 550);
-    assert!(after <= 0.05, "{after}");
+    assert!(after <= 0.1, "{after}");
 }
 
 #[test]

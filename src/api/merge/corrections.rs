@@ -3,7 +3,7 @@
 use super::Merger;
 use crate::api::options::Corrections;
 use crate::error::{Error, ErrorKind, Hint, Result};
-use crate::mtz::options::{MergeOptions, Ranks, Unit};
+use crate::mtz::options::{Biases, MergeOptions, Ranks, Unit};
 use crate::retrain::When;
 use crate::zipper::Goal;
 
@@ -14,7 +14,9 @@ impl Merger {
     /// [`ErrorKind::Usage`] if other options exclude corrections, or no size limits their ranks.
     pub(super) fn correct(&self, options: &mut MergeOptions) -> Result<()> {
         let sharing = &self.options.sharing;
-        let Some(corrections) = sharing.corrections else { return Ok(()) };
+        if sharing.corrections.is_none() && sharing.delta.is_none() {
+            return Ok(());
+        }
         let neurons = self.counts_neurons();
         let usage =
             |message: &str, hint: Hint| Err(Error::new(ErrorKind::Usage, message).hint(hint));
@@ -25,14 +27,30 @@ impl Merger {
             let hint = Hint::from("use ").option_as("unit", "layer").then(" and ");
             return usage(message, hint.option_as("retrain", "end"));
         }
+        if sharing.delta.is_some() {
+            if sharing.corrections.is_some() {
+                let message = "a layer has either a correction or a difference";
+                let hint = Hint::from("leave out ").option("corrections").then(" or ");
+                return usage(message, hint.option("delta"));
+            }
+            if sharing.biases == Some(Biases::Shared) {
+                let message = "differences need biases per task";
+                return usage(message, Hint::from("leave out ").option_as("biases", "shared"));
+            }
+        }
         let goal = self.options.goal.goal().or_else(|| sharing.goal(neurons));
         let limits_size = goal.is_some_and(|goal| !matches!(goal, Goal::Drop(_)));
-        if corrections == Corrections::LowRank && !limits_size {
-            let message = "corrections of low rank need a size limit";
+        let chooses = sharing.corrections != Some(Corrections::Scale);
+        if chooses && !limits_size {
+            let message = match sharing.delta {
+                Some(_) => "differences need a size limit",
+                None => "corrections of low rank need a size limit",
+            };
             return usage(message, Hint::from("give a size: ").option("target-size"));
         }
         options.corrections = Some(Ranks::new());
-        options.choose_ranks = corrections == Corrections::LowRank;
+        options.delta = sharing.delta;
+        options.choose_ranks = chooses;
         Ok(())
     }
 }

@@ -1,5 +1,8 @@
 //! Corrections of common weights.
 
+#[cfg(feature = "cli")]
+use crate::mtz::options::Bits;
+
 /// Corrections of shared weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Corrections {
@@ -8,6 +11,12 @@ pub enum Corrections {
     /// A scale, and two thin products beside the common one.
     LowRank,
 }
+
+#[cfg(feature = "cli")]
+pub(super) const DELTAS: [(&str, Bits, &str); 2] = [
+    ("int8", Bits::Eight, "8 bits: a quarter of the size of weights per task"),
+    ("int4", Bits::Four, "4 bits: an eighth of that size; the joint model uses operator set 21"),
+];
 
 #[cfg(feature = "cli")]
 pub(super) const CORRECTIONS: [(&str, Corrections, &str); 2] = [

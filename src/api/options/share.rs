@@ -5,12 +5,18 @@ use std::str::FromStr;
 
 use super::corrections::Corrections;
 #[cfg(feature = "cli")]
-use super::{corrections::CORRECTIONS, parse};
+use super::{
+    corrections::{CORRECTIONS, DELTAS},
+    parse,
+};
 use crate::canon::BatchNorm;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::matching::Share;
-use crate::mtz::options::{Biases, Budget, Unit};
+use crate::mtz::options::{Biases, Bits, Budget, Unit};
 use crate::zipper::{Goal, Matching, PrepareOptions};
+
+/// The first operator set with numbers of 4 bits.
+const FOUR_BITS_OPSET: i64 = 21;
 
 /// How much to share.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +81,15 @@ pub struct ShareOptions {
     /// --target-size, for --share below 1, or for the default size.
     #[cfg_attr(feature = "cli", arg(long, value_name = "KIND", value_parser = parse::choices(CORRECTIONS)))]
     pub corrections: Option<Corrections>,
+    /// Per-task differences in few bits from shared weights, where they remove most loss for their size
+    ///
+    /// For fine-tunes of one backbone, and wherever the size of the file counts. A task's weights are the
+    /// shared ones plus whole numbers times a step per channel. Runtimes add them up when they load the
+    /// model, so only the file is smaller. Layers are chosen for --target-size, for --share below 1, or so
+    /// that all that lose anything can have a difference.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "TYPE", conflicts_with = "corrections",
+          value_parser = parse::choices(DELTAS)))]
+    pub delta: Option<Bits>,
     /// Round numbers of shared neurons to multiples of N, e.g. 16, which run faster on many devices
     ///
     /// Fully shared layers, and whole numbers of --keep-shared, are not rounded.
@@ -96,6 +111,7 @@ impl Default for ShareOptions {
             share_outputs: false,
             correspondence: Matching::Auto,
             corrections: None,
+            delta: None,
             round: 1,
         }
     }
@@ -178,6 +194,7 @@ impl ShareOptions {
         budget.round(self.round);
         budget.set_biases(match self.biases {
             Some(biases) => biases,
+            None if self.delta.is_some() => Biases::PerTask,
             None if one_input || self.unit(paper) == Unit::Neuron => Biases::Shared,
             None => Biases::PerTask,
         });
@@ -232,6 +249,10 @@ impl ShareOptions {
             matching,
             own_weights: self.own_weights.clone(),
             until: self.until.clone(),
+            opset: match self.delta {
+                Some(Bits::Four) => FOUR_BITS_OPSET,
+                Some(Bits::Eight) | None => 0,
+            },
         })
     }
 

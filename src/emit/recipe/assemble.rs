@@ -1,17 +1,31 @@
 //! Assembles a task's net from the initializers of a joint model.
 
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, IxDyn};
+
 use super::damaged;
 use super::format::TaskRecipe;
 use crate::canon::dequantise;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Graph, Model, Tensor, ValueKind};
+use crate::ir::{Codes, DataType, Graph, Model, Tensor, ValueId, ValueKind};
+use crate::mtz::joint::{Difference, added};
 use crate::onnx;
 
-/// The net of a task, with weights assembled from the initializers of the joint graph.
+/// Weights that are sums, with their common parts and differences.
+pub(super) type Sums = BTreeMap<ValueId, (Tensor, Difference)>;
+
+/// The net of a task, with weights assembled from the initializers of the joint graph, and the weights
+/// that are sums.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] if the recipe does not fit the joint graph.
-pub(super) fn net(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> Result<Model> {
+pub(super) fn net(
+    joint: &Graph,
+    recipe: &TaskRecipe,
+    lists: &[Vec<usize>],
+) -> Result<(Model, Sums)> {
+    let mut sums = Sums::new();
     let mut net = onnx::decode_net(recipe.graph.clone().into(), &recipe.name)?;
     dequantise(&mut net.graph)?;
     let stored: usize =
@@ -29,6 +43,8 @@ pub(super) fn net(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> R
             return Err(damaged());
         }
         let mut tensor = Whole { dims, size, data: vec![0; count] };
+        let mut plus: Option<Whole> = None;
+        let mut codes: Option<Codes> = None;
         for block in &weight.blocks {
             let from = joint.value_named(&block.from);
             let part = from.and_then(|v| joint.initializer(v)).ok_or_else(|| {
@@ -39,15 +55,59 @@ pub(super) fn net(joint: &Graph, recipe: &TaskRecipe, lists: &[Vec<usize>]) -> R
             let part = if block.transposed { swapped.as_ref() } else { Some(part) };
             let part = part.ok_or_else(damaged)?;
             tensor.put(part, block.start, &block.parts, lists).ok_or_else(damaged)?;
+            if let Some(name) = &block.plus {
+                let from = joint.value_named(name).ok_or_else(damaged)?;
+                let part = joint.initializer(from).ok_or_else(damaged)?;
+                plus.get_or_insert_with(|| tensor.empty())
+                    .put(part, 0, &block.parts, lists)
+                    .ok_or_else(damaged)?;
+                if let Some(own) = joint.codes(from) {
+                    let whole = codes.get_or_insert_with(|| own.clone());
+                    put_scales(whole, own, &tensor.dims, &block.parts, lists)
+                        .ok_or_else(damaged)?;
+                }
+            }
             if let (Some(codes), []) = (from.and_then(|v| joint.codes(v)), block.parts.as_slice()) {
                 net.graph.set_codes(id, codes.clone());
             }
         }
         net.graph.inputs.retain(|v| *v != id);
-        net.graph
-            .set_initializer(id, Tensor { dtype, dims: tensor.dims, data: tensor.data.into() });
+        let mut whole = tensor.tensor(dtype);
+        if let Some(plus) = plus {
+            let (base, floats) = (whole, plus.tensor(dtype));
+            whole = added(&base, &floats).ok_or_else(damaged)?;
+            sums.extend(codes.map(|codes| (id, (base, Difference { floats, codes }))));
+        }
+        net.graph.set_initializer(id, whole);
     }
-    Ok(net)
+    Ok((net, sums))
+}
+
+/// Writes the scales of a difference's block to the rows of the whole that it holds.
+fn put_scales(
+    whole: &mut Codes,
+    own: &Codes,
+    dims: &[usize],
+    parts: &[(usize, usize)],
+    lists: &[Vec<usize>],
+) -> Option<()> {
+    let count = *dims.get(own.axis)?;
+    let rows: Vec<usize> = match parts.iter().find(|(axis, _)| *axis == own.axis) {
+        Some((_, list)) => lists.get(*list)?.clone(),
+        None => (0..count).collect(),
+    };
+    let scales = own.scale.to_f32().ok()?;
+    let before = whole.scale.to_f32().ok()?;
+    let mut all = ArrayD::ones(IxDyn(&[count]));
+    if before.len() == count {
+        all.iter_mut().zip(&before).for_each(|(to, from)| *to = *from);
+    }
+    (scales.len() == rows.len()).then_some(())?;
+    for (row, scale) in rows.iter().zip(&scales) {
+        *all.get_mut(*row)? = *scale;
+    }
+    whole.scale = Tensor::from_f32(&all);
+    Some(())
 }
 
 /// A tensor under construction.
@@ -58,6 +118,15 @@ struct Whole {
 }
 
 impl Whole {
+    /// Noughts of the same shape.
+    fn empty(&self) -> Whole {
+        Whole { dims: self.dims.clone(), size: self.size, data: vec![0; self.data.len()] }
+    }
+
+    fn tensor(self, dtype: DataType) -> Tensor {
+        Tensor { dtype, dims: self.dims, data: self.data.into() }
+    }
+
     /// Writes the block at row `start` of an initializer to its indices; `None` if it does not fit.
     fn put(
         &mut self,

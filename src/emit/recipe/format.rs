@@ -15,6 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Version of the format.
 const VERSION: u32 = 2;
 
+/// Version of a recipe with sums, which readers of the other would misread.
+const WITH_SUMS: u32 = 3;
+
 /// Limit of the compression ratio, beyond one mebibyte, so that a short text cannot unpack to a huge
 /// one. A recipe with a higher ratio is stored uncompressed.
 const MOST_RATIO: usize = 100;
@@ -41,6 +44,9 @@ pub(super) struct TaskRecipe {
     pub(super) sharing: Vec<String>,
     /// Per layer, a number that is common to all layers whose weights were fused with it.
     pub(super) fused: String,
+    /// Per layer, a number that the layers of other tasks have too with which its weights have a common part.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) based: String,
 }
 
 /// A weight of a task.
@@ -55,6 +61,9 @@ pub(super) struct WeightRecipe {
 pub(super) struct BlockRecipe {
     /// The initializer.
     pub(super) from: String,
+    /// The initializer that is added to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) plus: Option<String>,
     /// Axes with the number of their list of indices; an axis without an entry is complete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) parts: Vec<(usize, usize)>,
@@ -88,7 +97,9 @@ pub(super) fn encode(mut recipe: Recipe) -> Result<String> {
     if plain.len() > most_bytes(bytes.len()) {
         bytes = packed(Compression::none()).map_err(failed)?;
     }
-    Ok(format!("{VERSION}:{}", STANDARD.encode(bytes)))
+    let has_sums = recipe.tasks.iter().any(|task| !task.based.is_empty());
+    let version = if has_sums { WITH_SUMS } else { VERSION };
+    Ok(format!("{version}:{}", STANDARD.encode(bytes)))
 }
 
 /// The recipe that a text holds.
@@ -100,10 +111,12 @@ pub(super) fn decode(text: &str) -> Result<Recipe> {
     // The first version was JSON.
     let version: u32 =
         if text.starts_with('{') { 1 } else { version.parse().map_err(|_| damaged())? };
-    if version != VERSION {
+    if ![VERSION, WITH_SUMS].contains(&version) {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("the joint model's recipe has version {version}, and {VERSION} is read here"),
+            format!(
+                "the joint model's recipe has version {version}, and up to {WITH_SUMS} is read here"
+            ),
         )
         .hint("use the version of onnx-zip that wrote it, or merge the models again"));
     }
@@ -188,7 +201,7 @@ mod tests {
     #[test]
     fn other_versions_are_named() {
         for (text, version) in
-            [("{\"version\":1,\"tasks\":[]}", "version 1"), ("3:AAAA", "version 3")]
+            [("{\"version\":1,\"tasks\":[]}", "version 1"), ("4:AAAA", "version 4")]
         {
             let error = decode(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);

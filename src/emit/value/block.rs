@@ -78,6 +78,7 @@ impl TaskEmitter<'_> {
             source,
             parts,
             target,
+            plus: None,
             start,
             transposed: false,
         });
@@ -94,6 +95,9 @@ impl TaskEmitter<'_> {
         owner: &Owner,
     ) -> ValueId {
         let name = self.name(owner, &self.graph().value(source).name);
+        if let Some(value) = self.place_sum(source, &block, &parts) {
+            return value;
+        }
         let scope = self.builder.untied.then(|| self.scope(source, &parts, owner)).flatten();
         let swapped = self.builder.swapped(&block);
         let (target, value) = match swapped {
@@ -116,7 +120,16 @@ impl TaskEmitter<'_> {
             }
         };
         let (task, transposed) = (self.task.0, swapped.is_some());
-        self.builder.placed.push(Placed { task, source, parts, target, start: 0, transposed });
+        let plus = None;
+        self.builder.placed.push(Placed {
+            task,
+            source,
+            parts,
+            target,
+            plus,
+            start: 0,
+            transposed,
+        });
         value
     }
 }

@@ -3,10 +3,11 @@
 use ndarray::{Array2, Axis, concatenate};
 
 use crate::error::{Context, Result};
-use crate::mtz::joint::{may_have_correction, may_have_scale};
+use crate::mtz::joint::{may_have_correction, may_have_difference, may_have_scale};
 use crate::mtz::matching::Share;
 use crate::mtz::options::Method;
 use crate::mtz::site::{CommonInputs, SiteLayer, SiteRecord, head_blocks};
+use crate::mtz::solver::correction::Wish;
 use crate::mtz::solver::layer::{LayerState, LayerStats};
 use crate::mtz::solver::neuron_set::{NeuronSet, PairProblem, join_sets, split_by_set};
 use crate::mtz::solver::together::Origin;
@@ -33,7 +34,7 @@ impl Driver<'_> {
             let alpha = alpha[member.task.0];
             let (mut set, gain) = inputs.neuron_set(at, &stats, alpha, self.options.solver())?;
             set.importance = self.weighting.importance(member.place(), &stats);
-            set.rank = self.rank(member);
+            set.wish = self.wish(member);
             set.scales = may_have_scale(&member.layer);
             states.push(LayerState::new(stats, inputs, gain, keep));
             sets.push(set);
@@ -57,11 +58,18 @@ impl Driver<'_> {
         sets.iter().filter_map(origin).collect()
     }
 
-    /// The rank of a layer's correction; `None` if corrections are off or impossible.
-    fn rank(&self, member: &SiteLayer) -> Option<usize> {
+    /// A layer's correction; `None` if corrections are off or impossible.
+    fn wish(&self, member: &SiteLayer) -> Option<Wish> {
         let ranks = self.options.corrections.as_ref()?;
         let rank = ranks.get(&member.place()).copied().unwrap_or(0);
-        may_have_correction(&member.layer).then_some(rank)
+        if !may_have_correction(&member.layer) {
+            return None;
+        }
+        let Some(bits) = self.options.delta else { return Some(Wish::LowRank(rank)) };
+        let graph = self.joint.task(member.task).graph();
+        let is_wanted = rank > 0 || !self.probes.is_empty();
+        let fits = is_wanted && may_have_difference(&member.layer, graph);
+        fits.then_some(Wish::Difference { bits, kept: rank > 0 })
     }
 
     /// Joins the neuron sets one by one.

@@ -138,7 +138,9 @@ impl<'a> Driver<'a> {
             }
             self.repeat_gates(place)?;
         }
-        if !self.corrections.is_empty() {
+        if self.options.delta.is_some() {
+            *self.joint = self.joint.clone().with_differences(&self.corrections)?;
+        } else if !self.corrections.is_empty() {
             *self.joint = self.joint.with_corrections(&self.corrections)?;
         }
         Ok(records)

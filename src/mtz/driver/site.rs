@@ -9,6 +9,7 @@ use crate::error::{Context, Result};
 use crate::mtz::site::{
     CommonInputs, SiteLayer, SiteRecord, SiteSelection, SiteShape, common_neurons,
 };
+use crate::mtz::solver::correction::Change;
 use crate::mtz::solver::layer::settle;
 
 use super::Driver;
@@ -140,7 +141,14 @@ impl Driver<'_> {
             let loss = self.replace(member, state.fitted(), fused, own)?;
             record.loss += alpha * loss.unwrap_or(predicted);
             if let Some(corrected) = state.correction.clone().filter(|_| !own) {
-                record.ranks.push((member.task.0, corrected.right.nrows()));
+                match &corrected.change {
+                    Change::LowRank { right, .. } => {
+                        record.ranks.push((member.task.0, right.nrows()));
+                    }
+                    Change::Difference { bits, .. } => {
+                        record.bits.push((member.task.0, bits.count()));
+                    }
+                }
                 self.corrections.insert(member.place(), corrected);
             }
         }

@@ -13,6 +13,7 @@ impl JointModel {
     pub(crate) fn fuse(&mut self, layers: &[TaskLayer]) {
         let next = self.fused_with.last_key_value().map_or(0, |(last, _)| last + 1);
         for layer in layers {
+            self.based.remove(layer);
             self.unfuse(*layer);
             self.fused[layer.task.0][layer.layer.0] = Some(next);
         }
@@ -36,7 +37,7 @@ impl JointModel {
     }
 
     /// The layers that were fused with a layer, itself included, in order.
-    fn together(&self, layer: TaskLayer) -> Vec<TaskLayer> {
+    pub(super) fn together(&self, layer: TaskLayer) -> Vec<TaskLayer> {
         let number = self.fused[layer.task.0][layer.layer.0];
         let layers = number.and_then(|number| self.fused_with.get(&number));
         layers.map_or_else(|| vec![layer], |layers| layers.iter().copied().collect())

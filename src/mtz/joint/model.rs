@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::ir::Model;
 
 use super::matrix;
+use super::sum::Based;
 use super::task::Task;
 
 /// Names a neuron that several tasks share.
@@ -30,6 +31,8 @@ pub struct JointModel {
     pub(super) fused: Fused,
     /// The layers of each number in `fused`.
     pub(super) fused_with: BTreeMap<u32, BTreeSet<TaskLayer>>,
+    /// Layers whose weights are those of other tasks and a difference.
+    pub(super) based: BTreeMap<TaskLayer, Based>,
 }
 
 /// The shared neuron of each channel, per task and group.
@@ -47,7 +50,14 @@ impl JointModel {
             .map(|t| t.coupling().groups.iter().map(|g| vec![None; g.size]).collect())
             .collect();
         let fused = tasks.iter().map(|t| vec![None; t.coupling().layers.len()]).collect();
-        JointModel { tasks, neurons: 0, sharing, fused, fused_with: BTreeMap::new() }
+        JointModel {
+            tasks,
+            neurons: 0,
+            sharing,
+            fused,
+            fused_with: BTreeMap::new(),
+            based: BTreeMap::new(),
+        }
     }
 
     /// A joint model with the given sharing and fused layers; `None` if a neuron occurs twice in one
@@ -76,7 +86,8 @@ impl JointModel {
                 layers.map(|layers| layers.insert(task.layer(layer)));
             }
         }
-        sound.then_some(JointModel { tasks, neurons, sharing, fused, fused_with })
+        let based = BTreeMap::new();
+        sound.then_some(JointModel { tasks, neurons, sharing, fused, fused_with, based })
     }
 
     /// The tasks, in their order.
@@ -125,7 +136,11 @@ impl JointModel {
     pub(crate) fn write(&mut self, own: TaskLayer, weights: ArrayView2<f32>) -> Result<bool> {
         let task = &mut self.tasks[own.task.0];
         let layer = task.coupling().layer(own.layer).clone();
-        matrix::write(&layer, &mut task.model.graph, weights)
+        let changed = matrix::write(&layer, &mut task.model.graph, weights)?;
+        if changed {
+            self.based.remove(&own);
+        }
+        Ok(changed)
     }
 
     /// The net of a task, for changing constants. The caller changes the constants of fused layers

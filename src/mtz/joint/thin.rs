@@ -12,7 +12,7 @@ use crate::align::TaskLayer;
 use crate::couple::{Channel, CoupledLayer, Coupling, GroupId};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::{Attribute, DataType, Dim, Graph, Node, Tensor, TensorType, ValueKind};
-use crate::mtz::solver::low_rank::CorrectedRows;
+use crate::mtz::solver::correction::{Change, CorrectedRows};
 use crate::ops::LayerKind;
 
 use super::matrix;
@@ -110,20 +110,23 @@ fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) -> Resul
     if !thin.scale.is_empty() {
         scale_behind(graph, layer, thin);
     }
-    if thin.right.nrows() == 0 {
+    let Change::LowRank { left: of_rows, right: of_columns } = &thin.change else {
+        return Ok(());
+    };
+    if of_columns.nrows() == 0 {
         return Ok(());
     }
     let (out, inputs, taps) = layer.layer.sizes(graph)?;
-    let rank = thin.right.nrows();
+    let rank = of_columns.nrows();
     let mut right = Array3::zeros((rank, inputs, taps));
     for (at, column) in thin.columns.iter().enumerate().filter(|(_, c)| **c < inputs * taps) {
         for r in 0..rank {
-            right[(r, column / taps, column % taps)] = thin.right[(r, at)];
+            right[(r, column / taps, column % taps)] = of_columns[(r, at)];
         }
     }
     let mut left = Array3::zeros((out, rank, 1));
     for (at, row) in thin.rows.iter().enumerate() {
-        (0..rank).for_each(|r| left[(*row, r, 0)] = thin.left[(at, r)]);
+        (0..rank).for_each(|r| left[(*row, r, 0)] = of_rows[(at, r)]);
     }
     let Some(dtype) = graph.initializer(layer.layer.weight).map(|weight| weight.dtype) else {
         return Err(lost());

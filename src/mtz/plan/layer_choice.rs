@@ -9,9 +9,11 @@ use std::collections::BTreeSet;
 use crate::align::{Alignment, Site, TaskId, TaskLayer};
 use crate::ir::NodeId;
 use crate::mtz::joint::JointModel;
+use crate::mtz::options::Bits;
 use crate::mtz::site::SiteRecord;
 
 use super::prediction::Prediction;
+use super::sizes::of_difference;
 
 /// At the knee, giving up a part of the saving must remove this many times that part of the loss.
 const KNEE_SLOPE: f64 = 1.5;
@@ -25,21 +27,35 @@ const LEAST_LEFT: f64 = 0.05;
 /// Resolution of sizes in the knapsack problem.
 const SCALE: u64 = 10_000;
 
-/// Size and gain of a layer's corrections by rank.
+/// Size and loss of a layer with corrections.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Curve {
     /// The corrected layers: those of all tasks but the first.
     pub layers: Vec<TaskLayer>,
-    /// Parameters of one rank in all of them.
+    /// What corrections there can be, by size.
+    pub points: Vec<Point>,
+}
+
+/// Corrections of a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// Their rank, or the bits of differences.
+    pub rank: usize,
+    /// The parameters that they take in all layers.
     pub size: u64,
-    /// The part of the layer's loss that each rank removes.
-    pub gains: Vec<f64>,
+    /// The part of the layer's loss that remains.
+    pub left: f64,
 }
 
 impl Curve {
     /// The part of the loss that a correction of this rank leaves.
     pub fn left(&self, rank: usize) -> f64 {
-        self.gains.iter().skip(rank).sum()
+        self.points.iter().find(|point| point.rank == rank).map_or(1.0, |point| point.left)
+    }
+
+    /// The least parameters of corrections.
+    pub fn least(&self) -> u64 {
+        self.points.iter().map(|point| point.size).min().unwrap_or(0)
     }
 }
 
@@ -58,12 +74,14 @@ pub struct LayerCost {
 }
 
 /// Cost and saving of each layer that shared weights in a trial, or would have. `plan` is that of a
-/// merge that shares all. Layers that the user leaves to the tasks are not included.
+/// merge that shares all, `delta` are the bits of differences if corrections are such. Layers that the user
+/// leaves to the tasks are not included.
 pub fn layer_costs(
     joint: &JointModel,
     alignment: &Alignment,
     plan: &Prediction,
     trial: &[SiteRecord],
+    delta: Option<Bits>,
 ) -> Vec<LayerCost> {
     let mut costs: Vec<(Option<NodeId>, LayerCost)> = Vec::new();
     let sites = alignment.sites.iter().enumerate().filter(|(_, site)| site.is_common());
@@ -75,8 +93,9 @@ pub fn layer_costs(
         }
         let is_rounding = record.relative_errors.iter().all(|error| *error < NEGLIGIBLE)
             && !record.keeps_weights();
-        let curve = curve(joint, site, record);
-        let corrected = record.ranks.iter().map(|(_, rank)| *rank).max().unwrap_or(0);
+        let curve = curve(joint, site, record, delta);
+        let levels = record.ranks.iter().chain(&record.bits);
+        let corrected = levels.map(|(_, rank)| *rank).max().unwrap_or(0);
         let left = curve.as_ref().map_or(1.0, |curve| curve.left(corrected).max(LEAST_LEFT));
         let loss = if is_rounding { 0.0 } else { record.loss.max(0.0) / left };
         let mut members = site.members();
@@ -97,21 +116,38 @@ pub fn layer_costs(
     costs.into_iter().map(|(_, cost)| cost).collect()
 }
 
-/// Size and gain of a site's corrections, as measured by a trial.
-fn curve(joint: &JointModel, site: &Site, record: &SiteRecord) -> Option<Curve> {
-    let mut curve = Curve::default();
+/// Size and loss of a site's corrections, as measured by a trial.
+fn curve(
+    joint: &JointModel,
+    site: &Site,
+    record: &SiteRecord,
+    delta: Option<Bits>,
+) -> Option<Curve> {
+    let (mut layers, mut size, mut sums) = (Vec::new(), 0, Vec::new());
     for (task, gains) in &record.gains {
         let task = TaskId(*task);
         let own = task.layer(site.layer_of(task)?);
         let (out, inputs, taps) = joint.layer(own).layer.sizes(joint.task(task).graph()).ok()?;
-        curve.layers.push(own);
-        curve.size += (out + inputs * taps) as u64;
-        curve.gains.resize(curve.gains.len().max(gains.len()), 0.0);
-        curve.gains.iter_mut().zip(gains).for_each(|(sum, gain)| *sum += gain);
+        layers.push(own);
+        size += match delta {
+            Some(bits) => {
+                of_difference(out as u64, (out * inputs * taps) as u64, bits.count() as u64)
+            }
+            None => (out + inputs * taps) as u64,
+        };
+        sums.resize(sums.len().max(gains.len()), 0.0);
+        sums.iter_mut().zip(gains).for_each(|(sum, gain)| *sum += gain);
     }
-    let total: f64 = curve.gains.iter().sum();
-    curve.gains.iter_mut().for_each(|gain| *gain /= total);
-    (total > 0.0).then_some(curve)
+    let total: f64 = sums.iter().sum();
+    let left = |rank: usize| sums.iter().skip(rank).sum::<f64>() / total;
+    let points = match delta {
+        Some(bits) => vec![Point { rank: bits.count(), size, left: left(1) }],
+        None => {
+            let point = |rank: usize| Point { rank, size: size * rank as u64, left: left(rank) };
+            (0..=sums.len()).map(point).collect()
+        }
+    };
+    (total > 0.0).then_some(Curve { layers, points })
 }
 
 /// The layers that keep their weights if `spare` more parameters may be stored: those that together

@@ -64,17 +64,9 @@ fn steps(layer: usize, cost: &LayerCost) -> Vec<Step> {
         return Vec::new();
     }
     let mut points: Vec<(u64, f64, Option<usize>)> = vec![(0, cost.loss, Some(0))];
-    if let Some(curve) = cost.curve.as_ref().filter(|curve| curve.size > 0) {
-        let mut left = curve.left(0);
-        for (rank, gain) in (1..).zip(&curve.gains) {
-            left = (left - gain).max(0.0);
-            let size = curve.size * rank as u64;
-            if size >= cost.saved {
-                break;
-            }
-            points.push((size, cost.loss * left, Some(rank)));
-        }
-    }
+    let corrections = cost.curve.iter().flat_map(|curve| &curve.points);
+    let fitting = corrections.filter(|point| point.size > 0 && point.size < cost.saved);
+    points.extend(fitting.map(|point| (point.size, cost.loss * point.left, Some(point.rank))));
     points.push((cost.saved, 0.0, None));
     let mut hull: Vec<(u64, f64, Option<usize>)> = Vec::new();
     let slope = |a: &(u64, f64, Option<usize>), b: &(u64, f64, Option<usize>)| {
@@ -101,11 +93,14 @@ mod tests {
     use super::*;
     use crate::align::TaskId;
     use crate::couple::LayerId;
-    use crate::mtz::plan::layer_choice::Curve;
+    use crate::mtz::plan::layer_choice::{Curve, Point};
 
     fn cost(place: usize, loss: f64, saved: u64, size: u64, gains: &[f64]) -> LayerCost {
         let layers = vec![TaskId(1).layer(LayerId(place))];
-        let curve = Some(Curve { layers, size, gains: gains.to_vec() });
+        let left = |rank: usize| gains[rank..].iter().sum();
+        let point = |rank: usize| Point { rank, size: size * rank as u64, left: left(rank) };
+        let points = (0..=gains.len()).map(point).collect();
+        let curve = Some(Curve { layers, points });
         LayerCost { places: vec![place], loss, saved, curve }
     }
 

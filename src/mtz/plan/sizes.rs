@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::align::{TaskId, TaskLayer};
 use crate::couple::{Channel, CoupledLayer, LayerId};
 use crate::error::Result;
+use crate::ir::DataType;
 use crate::mtz::joint::{JointModel, Owner};
 
 /// Numbers of layer parameters (weights and biases).
@@ -58,6 +59,17 @@ pub(super) fn sizes_by(
             let has_bias = layer.layer.bias.is_some();
             original += (out * inputs * taps + if has_bias { out } else { 0 }) as u64;
             let own = task.layer(id);
+            if let Some(based) = joint.based_layer(own) {
+                let weights = (out * inputs * taps) as u64;
+                if joint.base_tasks(based.number).first() == Some(&task) {
+                    sizes.shared += weights;
+                }
+                let difference = based.difference.as_ref();
+                let bits = difference.map(|difference| bits(difference.codes.dtype));
+                let own = bits.map_or(0, |bits| of_difference(out as u64, weights, bits));
+                sizes.specific[task.0] += own + if has_bias { out as u64 } else { 0 };
+                continue;
+            }
             let partners = joint.partners(own);
             let common_bias = partners.len() < 2 || shares_bias(own)?;
             // Layers with untracked inputs are fused only if they are duplicates.
@@ -91,6 +103,16 @@ pub(super) fn sizes_by(
         sizes.originals.push(original);
     }
     Ok(sizes)
+}
+
+/// Parameters that a difference of so many bits takes: its numbers, and a step for each of its rows.
+pub(super) fn of_difference(rows: u64, weights: u64, bits: u64) -> u64 {
+    (weights * bits).div_ceil(32) + rows
+}
+
+/// Bits of a number of a difference.
+fn bits(dtype: DataType) -> u64 {
+    dtype.size().map_or(4, |bytes| 8 * bytes as u64)
 }
 
 /// The owners of one side of a block of weights; `None` for a model input, which has no owner.

@@ -27,9 +27,13 @@ pub struct SiteRecord {
     /// The cost of each chosen pair, in the same unit for all layers.
     #[serde(skip)]
     pub pair_costs: Vec<f64>,
-    /// The part of the cost that each rank of a correction removes, by task.
+    /// The part of the cost that each rank of a correction removes, by task; for a difference, the parts that
+    /// it removes and leaves.
     #[serde(skip)]
     pub gains: Vec<(usize, Vec<f64>)>,
+    /// Bits of differences from common weights, by task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bits: Vec<(usize, usize)>,
     /// The ranks of corrections, by task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranks: Vec<(usize, usize)>,

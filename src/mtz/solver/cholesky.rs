@@ -152,6 +152,28 @@ impl Spd {
         8 * self.blocks.iter().map(elements).sum::<usize>() as u64
     }
 
+    /// U, with noughts below its diagonal.
+    pub fn upper(&self) -> Array2<f64> {
+        let mut upper = Array2::zeros((self.size, self.size));
+        for BlockRow { start, inverse, complement } in &self.blocks {
+            let (height, end) = (inverse.nrows(), start + inverse.nrows());
+            let mut block = upper.slice_mut(s![*start..end, *start..end]);
+            // The inverse of a triangle, row by row from below.
+            for row in (0..height).rev() {
+                let own = inverse[(row, row)].recip();
+                block[(row, row)] = own;
+                for column in row + 1..height {
+                    let between = s![row, row + 1..=column];
+                    let sum =
+                        inverse.slice(between).dot(&block.slice(s![row + 1..=column, column]));
+                    block[(row, column)] = -own * sum;
+                }
+            }
+            upper.slice_mut(s![*start..end, end..]).assign(complement);
+        }
+        upper
+    }
+
     /// H⁻¹ · `rhs` (S × anything).
     ///
     /// # Panics
@@ -267,6 +289,8 @@ mod tests {
             prop_assert!(worst(&h.dot(&x), &b) < 1e-9);
             let half = factor.solve_half(b.view());
             prop_assert!(worst(&half.t().dot(&half), &b.t().dot(&x)) < 1e-8);
+            let upper = factor.upper();
+            prop_assert!(worst(&upper.t().dot(&upper), &h) < 1e-9 * size as f64);
         }
     }
 

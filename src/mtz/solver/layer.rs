@@ -4,8 +4,8 @@ use ndarray::{Array1, ArrayView2, Axis};
 
 use crate::error::Result;
 
+use super::correction::CorrectedRows;
 use super::hessian::{Gain, block};
-use super::low_rank::CorrectedRows;
 use super::neuron_set::{NeuronSet, WeightChange, complement, reduced, some_columns};
 use super::observations::Observations;
 use super::options::SolverOptions;
@@ -60,7 +60,9 @@ impl LayerInputs {
             rows: (0..stats.weights.nrows()).map(|row| vec![row]).collect(),
             sparse: connections(stats.weights.view()).is_some(),
             constant: self.constant,
-            rank: None,
+            wish: None,
+            // The last column is that of the bias.
+            is_whole: shared.len() + 1 >= stats.weights.ncols(),
             scales: false,
             corrections: Vec::new(),
         };

@@ -18,6 +18,7 @@
 use ndarray::{Array1, Array2, Axis, s};
 
 use super::cholesky::eigenpairs;
+use super::correction::{Change, Correction};
 use super::junction::Junction;
 use super::pair_cost::{Problem, sensitivity};
 use crate::calib::product::times;
@@ -34,89 +35,6 @@ const LEAST: f64 = 1e-3;
 /// Limit of scales, and of their inverses.
 const MOST_SCALE: f64 = 4.0;
 
-/// The correction of one layer's weights: diag(s) (W + U V).
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LowRank {
-    /// The member of the site whose weights are corrected.
-    pub(crate) member: usize,
-    /// Its rows, one per row of `left`.
-    pub(crate) rows: Vec<usize>,
-    /// s, one per row; empty if the layer is not scaled.
-    pub(crate) scale: Vec<f32>,
-    /// U: rows × rank.
-    pub(crate) left: Array2<f32>,
-    /// V: rank × common inputs.
-    pub(crate) right: Array2<f32>,
-    /// The part of the cost that each rank removes, used or not; descending.
-    pub(crate) gains: Vec<f64>,
-}
-
-/// The correction of some rows of a layer's matrix, with the weights that it corrects.
-#[derive(Debug, Clone)]
-pub(crate) struct CorrectedRows {
-    /// Rows of the layer.
-    pub(crate) rows: Vec<usize>,
-    /// Columns of its matrix.
-    pub(crate) columns: Vec<usize>,
-    /// W: rows × columns.
-    pub(crate) common: Array2<f32>,
-    /// s, one per row; empty if nothing is scaled.
-    pub(crate) scale: Vec<f32>,
-    /// U: rows × rank.
-    pub(crate) left: Array2<f32>,
-    /// V: rank × columns.
-    pub(crate) right: Array2<f32>,
-}
-
-impl LowRank {
-    /// The correction of the `common` weights of these rows of the member. `places` are their common
-    /// inputs, and `columns` the columns of these inputs in the layer's matrix.
-    pub(crate) fn of_rows(
-        &self,
-        common: Array2<f32>,
-        rows: &[usize],
-        places: &[usize],
-        columns: &[usize],
-    ) -> CorrectedRows {
-        let at = |row: &usize| self.rows.iter().position(|own| own == row);
-        let order: Vec<usize> = rows.iter().filter_map(at).collect();
-        CorrectedRows {
-            rows: rows.to_vec(),
-            columns: columns.to_vec(),
-            common,
-            scale: order.iter().filter_map(|row| self.scale.get(*row).copied()).collect(),
-            left: self.left.select(Axis(0), &order),
-            right: self.right.select(Axis(1), places),
-        }
-    }
-
-    /// Whether it changes anything.
-    pub(crate) fn is_some(&self) -> bool {
-        self.right.nrows() > 0 || !self.scale.is_empty()
-    }
-
-    /// The corrected weights of these `rows` of the member, over the common inputs at `places`.
-    pub(crate) fn added_to(
-        &self,
-        weights: &Array2<f32>,
-        rows: &[usize],
-        places: &[usize],
-    ) -> Array2<f32> {
-        let at = |row: &usize| self.rows.iter().position(|own| own == row);
-        let right = widened(self.right.select(Axis(1), places).view());
-        let sum = times(widened(self.left.view()).view(), right.view());
-        let mut corrected = weights.clone();
-        for (row, mut weights) in rows.iter().zip(corrected.rows_mut()) {
-            let Some(at) = at(row) else { continue };
-            let scale = self.scale.get(at).map_or(1.0, |scale| f64::from(*scale));
-            weights.zip_mut_with(&sum.row(at), |w, change| {
-                *w = (scale * (f64::from(*w) + change)) as f32;
-            });
-        }
-        corrected
-    }
-}
-
 impl Problem {
     /// The correction of `rank` that reduces the cost of `pairs` most; U has one row per pair. The
     /// `constant` input is excluded, since biases are not corrected. `None` for too many rows.
@@ -129,7 +47,7 @@ impl Problem {
         rank: usize,
         constant: Option<usize>,
         damping: f64,
-    ) -> Result<Option<LowRank>> {
+    ) -> Result<Option<Correction>> {
         if pairs.is_empty() || pairs.len() > MOST_ROWS {
             return Ok(None);
         }
@@ -153,11 +71,11 @@ impl Problem {
         let mut right = times(chosen.t(), scaled.view());
         let mut left = &chosen / &roots.view().insert_axis(Axis(1));
         balance(&mut left, &mut right);
-        Ok(Some(LowRank {
-            left: left.mapv(|v| v as f32),
-            right: right.mapv(|v| v as f32),
+        let [left, right] = [left, right].map(|factor| factor.mapv(|v| v as f32));
+        Ok(Some(Correction {
+            change: Change::LowRank { left, right },
             gains: values.iter().map(|v| v.max(0.0)).collect(),
-            ..LowRank::default()
+            ..Correction::default()
         }))
     }
 
@@ -198,7 +116,7 @@ impl Problem {
     }
 
     /// w_j − w_i of each pair.
-    fn differences(&self, pairs: &[(usize, usize)]) -> Array2<f64> {
+    pub(super) fn differences(&self, pairs: &[(usize, usize)]) -> Array2<f64> {
         let mut differences = Array2::zeros((pairs.len(), self.w_a.ncols()));
         for ((i, j), mut row) in pairs.iter().zip(differences.rows_mut()) {
             let weights = self.w_b.row(*j).into_iter().zip(self.w_a.row(*i));
@@ -209,7 +127,7 @@ impl Problem {
     }
 
     /// The square root of the weight of each pair's error.
-    fn roots(&self, pairs: &[(usize, usize)]) -> Array1<f64> {
+    pub(super) fn roots(&self, pairs: &[(usize, usize)]) -> Array1<f64> {
         let weight = |(i, j): &(usize, usize)| {
             (sensitivity(&self.s_a, *i) * sensitivity(&self.s_b, *j)).sqrt()
         };
@@ -257,7 +175,7 @@ mod tests {
     fn left_over(p: &Problem, pairs: &[(usize, usize)], rank: usize) -> f64 {
         let found = p.low_rank(pairs, rank, None, 0.0).unwrap().unwrap();
         let mut p = p.clone();
-        let change = found.left.dot(&found.right);
+        let change = found.change.sum();
         for ((_, j), change) in pairs.iter().zip(change.rows()) {
             p.w_b.row_mut(*j).zip_mut_with(&change, |w, c| *w -= c);
         }
@@ -286,7 +204,7 @@ mod tests {
             p.s_b = sensitivities(3, seed ^ 5);
             let pairs = [(0, 2), (3, 0), (1, 1)];
             let found = p.low_rank(&pairs, 3, None, DAMPING).unwrap().unwrap();
-            let change = found.left.dot(&found.right).mapv(f64::from);
+            let change = found.change.sum().mapv(f64::from);
             let wanted = p.differences(&pairs);
             prop_assert!((&change - &wanted).iter().all(|d| d.abs() < 1e-3));
         }

@@ -1,9 +1,12 @@
 //! Matrices only, no graph: costs of pairs, common weights, refits, and the factors behind them.
 
+pub mod bits;
 pub mod channelwise;
 pub mod cholesky;
+pub(crate) mod correction;
 mod damping;
 pub mod diagonal;
+mod difference;
 mod distances;
 pub mod fuse;
 pub mod hessian;

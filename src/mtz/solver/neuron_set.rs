@@ -11,9 +11,9 @@ use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, Zip};
 use crate::error::Result;
 use crate::mtz::matching::Pairing;
 
+use super::correction::{Correction, Wish};
 use super::fuse::apply_masks;
 use super::hessian::{Gain, Hessian, Reduced, block};
-use super::low_rank::LowRank;
 use super::options::SolverOptions;
 use super::pair_cost::{Factors, Problem, Weights};
 
@@ -36,12 +36,14 @@ pub(crate) struct NeuronSet {
     pub(crate) sparse: bool,
     /// The constant input.
     pub(crate) constant: usize,
-    /// The rank of its correction when it joins others; `None` without corrections.
-    pub(crate) rank: Option<usize>,
+    /// Its correction when it joins others; `None` without corrections.
+    pub(crate) wish: Option<Wish>,
+    /// Whether its inputs are all inputs of each member.
+    pub(crate) is_whole: bool,
     /// Whether its neurons may be scaled copies of those that they join.
     pub(crate) scales: bool,
     /// Corrections of the members' weights.
-    pub(crate) corrections: Vec<LowRank>,
+    pub(crate) corrections: Vec<Correction>,
 }
 
 /// Two neuron sets over the inputs that both have.
@@ -171,7 +173,8 @@ impl PairProblem {
             rows: rows.collect(),
             sparse: a.sparse && b.sparse,
             constant: a.constant,
-            rank: None,
+            wish: None,
+            is_whole: a.is_whole && b.is_whole,
             scales: false,
             corrections: a.corrections.iter().chain(&b.corrections).cloned().collect(),
         })

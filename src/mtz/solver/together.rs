@@ -206,7 +206,8 @@ mod tests {
             rows: (0..NEURONS).map(|row| vec![row]).collect(),
             sparse: false,
             constant: inputs,
-            rank: None,
+            wish: None,
+            is_whole: false,
             scales: false,
             corrections: Vec::new(),
         };

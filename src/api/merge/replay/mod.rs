@@ -141,7 +141,8 @@ impl Merger {
                 decisions.shares.push((first.first().to_owned(), rule.share));
             }
             let rank = |own: &TaskLayer| {
-                let rank = layer.ranks.get(own.task.0).copied().filter(|rank| *rank > 0)?;
+                let ranks = if layer.bits.is_empty() { &layer.ranks } else { &layer.bits };
+                let rank = ranks.get(own.task.0).copied().filter(|rank| *rank > 0)?;
                 Some((*own, rank))
             };
             decisions.ranks.extend(first.members.iter().filter_map(rank));
@@ -217,11 +218,16 @@ fn layers(made: &Made<'_>) -> Vec<LayerRecord> {
         }
         let share = made.decisions.shares.iter().find(|(name, _)| name == site.first());
         let weights = if record.keeps_weights() { Weights::Own } else { Weights::Common };
+        let (ranks, bits) = match record.bits.is_empty() {
+            true => (ranks(site, made.decisions), Vec::new()),
+            false => (Vec::new(), ranks(site, made.decisions)),
+        };
         layers.push(LayerRecord {
             layers: site.layers.clone(),
             weights,
             shared: share.map(|(_, share)| Typed(*share).to_string()),
-            ranks: ranks(site, made.decisions),
+            ranks,
+            bits,
             about: format!("{} neurons of {} inputs", each(&record.neurons), each(&record.inputs)),
         });
     }

@@ -4,7 +4,7 @@ use ndarray::Array1;
 
 use super::{NeuronSet, PairProblem};
 use crate::error::Result;
-use crate::mtz::solver::low_rank::LowRank;
+use crate::mtz::solver::correction::{Correction, Wish};
 use crate::mtz::solver::options::SolverOptions;
 
 impl PairProblem {
@@ -19,22 +19,34 @@ impl PairProblem {
         b: &NeuronSet,
         pairs: &[(usize, usize)],
         options: SolverOptions,
-    ) -> Result<Option<LowRank>> {
+    ) -> Result<Option<Correction>> {
         let alike = self.inputs == a.inputs && self.inputs == b.inputs;
         let whole = b.members.len() == 1 && pairs.len() == b.rows.len() && !(a.sparse && b.sparse);
-        let Some(rank) = b.rank.filter(|_| alike && whole) else { return Ok(None) };
+        let Some(wish) = b.wish.filter(|_| alike && whole) else { return Ok(None) };
         let constant = self.inputs.iter().position(|input| *input == a.constant);
-        let scale = match b.scales {
-            true => self.rescale(pairs, constant, options)?,
-            false => Vec::new(),
+        let found = match wish {
+            Wish::LowRank(rank) => {
+                let scale = match b.scales {
+                    true => self.rescale(pairs, constant, options)?,
+                    false => Vec::new(),
+                };
+                let found = self.problem.low_rank(pairs, rank, constant, options.damping)?;
+                found.map(|found| Correction { scale, ..found })
+            }
+            Wish::Difference { bits, kept } => {
+                let all = a.is_whole && b.is_whole && constant.is_none();
+                let all = all && pairs.len() == a.rows.len();
+                match all {
+                    true => Some(self.problem.difference(pairs, bits, kept, options.damping)?),
+                    false => None,
+                }
+            }
         };
-        let found = self.problem.low_rank(pairs, rank, constant, options.damping)?;
         let Some(mut found) = found else { return Ok(None) };
         found.member = b.members[0];
         found.rows = pairs.iter().map(|(_, j)| b.rows[*j][0]).collect();
-        found.scale = scale;
-        if found.right.nrows() > 0 {
-            let change = found.left.dot(&found.right);
+        if !found.change.is_none() {
+            let change = found.change.sum();
             for ((_, j), change) in pairs.iter().zip(change.rows()) {
                 self.problem.w_b.row_mut(*j).zip_mut_with(&change, |w, c| *w -= c);
             }

@@ -1,0 +1,25 @@
+//! How many bits the numbers of a difference have.
+
+/// Bits of each number of a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bits {
+    /// Two numbers to a byte.
+    Four,
+    /// One number to a byte.
+    Eight,
+}
+
+impl Bits {
+    /// How many.
+    pub fn count(self) -> usize {
+        match self {
+            Bits::Four => 4,
+            Bits::Eight => 8,
+        }
+    }
+
+    /// The largest number.
+    pub(super) fn most(self) -> f64 {
+        f64::from((1i16 << (self.count() - 1)) - 1)
+    }
+}
