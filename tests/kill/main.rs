@@ -20,8 +20,8 @@ fn line(parts: &[&[&str]]) -> Vec<String> {
     parts.concat().into_iter().map(str::to_owned).collect()
 }
 
-/// Arguments that make a run short. Plans record the limit of memory, which else follows from the free memory.
-const FEW: [&str; 6] = ["--samples", "4", "--runtime", "tract", "--memory", "1GiB"];
+/// Arguments that make a run short.
+const FEW: [&str; 4] = ["--samples", "4", "--runtime", "tract"];
 
 /// What a plan notes would differ from run to run without it.
 const MEMORY: [&str; 2] = ["--memory", "1GB"];

@@ -10,11 +10,12 @@ use super::record::{Compared, Facts, Shape};
 use crate::api::data::TaskData;
 use crate::api::footprint;
 use crate::api::models::Loaded;
-use crate::api::options::Requirement;
+use crate::api::options::{Requirement, ShareOptions};
 use crate::compare::{Against, Candidate, Comparison, Original, compare, left_out};
 use crate::emit::Form;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
+use crate::mtz::options::Unit;
 use crate::mtz::plan::{Sizes, compared as compared_bytes};
 use crate::onnx::{self, Draft};
 use crate::progress::Progress;
@@ -70,7 +71,7 @@ impl Merger {
         let complaint = report::complaint(compared)?;
         let remedy = if compared.is_smaller() && shape.form != Form::Heads {
             Hint::from("compute all tasks in one run: ").option_as("form", "heads")
-        } else if let Some(remedy) = self.options.sharing.remedy(self.counts_neurons()) {
+        } else if let Some(remedy) = remedy(&self.options.sharing, self.counts_neurons()) {
             remedy
         } else if shape.separate {
             Hint::from("tasks that read one input compute shared layers once: ")
@@ -80,6 +81,35 @@ impl Merger {
         };
         Some(Hint::from(format!("{complaint}; ")).and(remedy))
     }
+}
+
+/// An option that makes the joint model smaller or its graph denser, if there is one.
+fn remedy(sharing: &ShareOptions, paper: bool) -> Option<Hint> {
+    if sharing.unit(paper) != Unit::Layer {
+        return Some(Hint::from("whole layers keep graphs dense: ").option_as("unit", "layer"));
+    }
+    if sharing.share.is_some_and(|part| part < 1.0) {
+        return Some(
+            Hint::from("share more: a larger ")
+                .option("share")
+                .then(", or a size such as ")
+                .option_as("target-size", "60%"),
+        );
+    }
+    if sharing.until.is_some() || !sharing.own_weights.is_empty() {
+        return Some(
+            Hint::from("leave fewer layers to the tasks by ")
+                .option("until")
+                .then(" and ")
+                .option("own-weights"),
+        );
+    }
+    (sharing.share.is_none()).then(|| {
+        Hint::from("share more: ")
+            .option_as("share", "1")
+            .then(", or a smaller ")
+            .option("target-size")
+    })
 }
 
 /// Compares a joint model with its originals on their samples. Latency is measured in `backend`.

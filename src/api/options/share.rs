@@ -15,9 +15,6 @@ use crate::mtz::matching::Share;
 use crate::mtz::options::{Biases, Bits, Budget, Unit};
 use crate::zipper::{Goal, Matching, PrepareOptions};
 
-/// The first operator set with numbers of 4 bits.
-const FOUR_BITS_OPSET: i64 = 21;
-
 /// How much to share.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
@@ -249,45 +246,13 @@ impl ShareOptions {
             matching,
             own_weights: self.own_weights.clone(),
             until: self.until.clone(),
-            opset: match self.delta {
-                Some(Bits::Four) => FOUR_BITS_OPSET,
-                Some(Bits::Eight) | None => 0,
-            },
+            opset: self.delta.map_or(0, Bits::opset),
         })
     }
 
     /// Whether rules or limits make layers share in part.
     fn has_rules(&self) -> bool {
         !self.keep_shared.is_empty() || self.max_cost.is_some()
-    }
-
-    /// An option that makes the joint model smaller or its graph denser, if there is one.
-    pub(crate) fn remedy(&self, paper: bool) -> Option<Hint> {
-        if self.unit(paper) != Unit::Layer {
-            return Some(Hint::from("whole layers keep graphs dense: ").option_as("unit", "layer"));
-        }
-        if self.share.is_some_and(|part| part < 1.0) {
-            return Some(
-                Hint::from("share more: a larger ")
-                    .option("share")
-                    .then(", or a size such as ")
-                    .option_as("target-size", "60%"),
-            );
-        }
-        if self.until.is_some() || !self.own_weights.is_empty() {
-            return Some(
-                Hint::from("leave fewer layers to the tasks by ")
-                    .option("until")
-                    .then(" and ")
-                    .option("own-weights"),
-            );
-        }
-        (self.share.is_none()).then(|| {
-            Hint::from("share more: ")
-                .option_as("share", "1")
-                .then(", or a smaller ")
-                .option("target-size")
-        })
     }
 
     /// The default share, as typed.

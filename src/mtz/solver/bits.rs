@@ -18,6 +18,14 @@ impl Bits {
         }
     }
 
+    /// The first operator set with a `DequantizeLinear` of such numbers and a scale per row.
+    pub fn opset(self) -> i64 {
+        match self {
+            Bits::Four => 21,
+            Bits::Eight => 13,
+        }
+    }
+
     /// The largest number.
     pub(super) fn most(self) -> f64 {
         f64::from((1i16 << (self.count() - 1)) - 1)
