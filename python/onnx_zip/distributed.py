@@ -20,14 +20,21 @@ _MOST_DEATHS = 5
 class _Worker:
     """One shard, in an actor."""
 
-    def __init__(self, nets, samples, runtime):
-        self._worker = _native.NativeShardWorker(nets, samples, runtime, listener(False))
+    def __init__(self, *given):
+        # An error while an actor is made would count as its death, so the first request makes the worker.
+        self._given = given
+        self._made = None
+
+    def _worker(self):
+        if self._made is None:
+            self._made = _native.NativeShardWorker(*self._given, listener(False))
+        return self._made
 
     def answer(self, request):
-        return self._worker.answer(request)
+        return self._worker().answer(request)
 
     def replay(self, request):
-        self._worker.replay(request)
+        self._worker().replay(request)
 
 
 class RayStatistics:

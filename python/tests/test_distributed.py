@@ -1,5 +1,7 @@
 """Merges whose statistics come from a cluster, against those of one process."""
 
+import os
+
 import onnx_zip
 import pytest
 
@@ -78,6 +80,8 @@ def test_what_workers_raise_ends_the_merge(models, samples):
 @pytest.fixture
 def cluster():
     """A Ray cluster of two nodes on this machine, and its second node."""
+    # A busy machine takes longer to start a node than Ray waits by default. Ray reads this once.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "200")
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
