@@ -110,7 +110,10 @@ pub fn plan(a: Model, b: &Model) {
 /// Merges on a few random samples, in all forms. ONNX Runtime must run a joint model whose task nets it runs.
 pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
     let Some(joint) = merged_in(a, b, choice) else { return };
-    let nets = joint.tasks().iter().map(|task| answers(task.model(), None, choice));
+    // One net may fix a batch size for both.
+    let ports = joint.tasks().iter().map(|task| ports(task.model()));
+    let batch = ports.filter_map(|ports| fixed_batch(&ports)).next().unwrap_or(3).min(3);
+    let nets = joint.tasks().iter().map(|task| answers(task.model(), None, batch, choice));
     let nets: Option<Vec<Answers>> = nets.collect();
     for (_, form, _) in FORMS {
         let options = EmitOptions { form: *form, ..EmitOptions::default() };
@@ -121,7 +124,8 @@ pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
         // tract refuses some models although it runs their parts.
         let Some(nets) = nets.as_ref().filter(|_| choice == RuntimeChoice::Ort) else { continue };
         let selected = (*form != Form::Heads).then_some(0);
-        let found = answers(&read, selected, choice).expect("the joint model runs as its nets do");
+        let found =
+            answers(&read, selected, batch, choice).expect("the joint model runs as its nets do");
         let wanted: Answers = nets.iter().flatten().cloned().collect();
         assert_eq!(found, wanted, "{form:?}");
     }
@@ -131,13 +135,17 @@ pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
 type Answers = Vec<(DataType, Vec<usize>)>;
 
 /// Types and shapes of what a model returns for random samples; `None` if it does not run.
-fn answers(model: &Model, task: Option<i64>, choice: RuntimeChoice) -> Option<Answers> {
+fn answers(
+    model: &Model,
+    task: Option<i64>,
+    batch: usize,
+    choice: RuntimeChoice,
+) -> Option<Answers> {
     let bytes = onnx::encode(model).ok()?;
     let mut session = backend(choice).load(ModelSource::Bytes(&bytes)).ok()?;
     let is_selector = |port: &&Port| task.is_some() && port.name == "task";
     let ports: Vec<Port> =
         session.inputs().iter().filter(|port| !is_selector(port)).cloned().collect();
-    let batch = fixed_batch(&ports).unwrap_or(3).min(3);
     let mut samples = samples(&ports)?.batch(0..batch).ok()?;
     if let Some(task) = task {
         samples.push(("task".to_owned(), HostArray::I64(ArrayD::from_elem(vec![1], task))));
