@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, IxDyn};
 
 use super::damaged;
-use super::format::TaskRecipe;
+use super::format::{TaskRecipe, WeightRecipe};
 use crate::canon::dequantise;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Codes, DataType, Graph, Model, Tensor, ValueId, ValueKind};
@@ -37,7 +37,14 @@ pub(super) fn net(
         let dims: Option<Vec<usize>> =
             ty.shape.as_ref().and_then(|s| s.iter().map(crate::ir::Dim::known).collect());
         let dtype = ty.dtype;
-        let (dims, size) = dims.zip(dtype.size()).ok_or_else(damaged)?;
+        let dims = dims.ok_or_else(damaged)?;
+        if let Some((whole, codes)) = unchanged(joint, weight, &dims, dtype) {
+            codes.into_iter().for_each(|codes| net.graph.set_codes(id, codes));
+            net.graph.inputs.retain(|v| *v != id);
+            net.graph.set_initializer(id, whole);
+            continue;
+        }
+        let size = dtype.size().ok_or_else(damaged)?;
         let count = dims.iter().try_fold(size, |n, d| n.checked_mul(*d)).ok_or_else(damaged)?;
         if count > stored.saturating_mul(2) {
             return Err(damaged());
@@ -81,6 +88,22 @@ pub(super) fn net(
         net.graph.set_initializer(id, whole);
     }
     Ok((net, sums))
+}
+
+/// The initializer that is a weight as it stands, with its codes. It may have any type, also one whose elements
+/// have no size in bytes.
+fn unchanged(
+    joint: &Graph,
+    weight: &WeightRecipe,
+    dims: &[usize],
+    dtype: DataType,
+) -> Option<(Tensor, Option<Codes>)> {
+    let [block] = weight.blocks.as_slice() else { return None };
+    let is_whole = block.parts.is_empty() && block.start == 0 && !block.transposed;
+    let from = joint.value_named(&block.from).filter(|_| is_whole && block.plus.is_none())?;
+    let tensor = joint.initializer(from)?;
+    let fits = tensor.dims == dims && tensor.dtype == dtype;
+    fits.then(|| (tensor.clone(), joint.codes(from).cloned()))
 }
 
 /// Writes the scales of a difference's block to the rows of the whole that it holds.
