@@ -54,10 +54,8 @@ impl Sums {
         &mut self,
         builder: &mut Builder,
         (key, dtype): (Key, DataType),
-        owner: &Owner,
-        task: usize,
-        terms: &[ValueId],
-        name: &str,
+        (owner, name): (&Owner, &str),
+        (task, terms): (usize, &[ValueId]),
     ) -> ValueId {
         let sum = self.sums.entry(key).or_insert_with(|| Sum {
             value: builder.graph.add_value(&format!("{name}.sum"), ValueKind::Detached, None),

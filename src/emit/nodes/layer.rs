@@ -137,7 +137,7 @@ impl TaskEmitter<'_> {
         match (self.sums.as_deref_mut(), rows.first.zip(fused)) {
             (Some(sums), Some((first, fused))) => {
                 let key = ((first, fused, extents), dtype.unwrap_or(DataType::F32));
-                sums.add(self.builder, key, &rows.owner, self.task.0, terms, &name)
+                sums.add(self.builder, key, (&rows.owner, &name), (self.task.0, terms))
             }
             _ => add_up(self.builder, terms, &name),
         }
