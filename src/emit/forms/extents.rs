@@ -6,11 +6,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Node, Tensor, ValueId};
 
-/// The extents of an activation, except those of samples and channels.
+/// The extents of an activation, except that of channels.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Extents {
-    /// They are fixed.
-    Fixed(Vec<usize>),
+    /// They are fixed; the number of samples may be open.
+    Fixed(Option<usize>, Vec<usize>),
     /// A hash of the computation that derives them from the extents of the inputs.
     Computed(u64),
 }
@@ -46,8 +46,10 @@ impl ExtentTable {
             let dims = shape.iter().enumerate().filter(|(at, _)| *at != 0 && *at != axis);
             dims.map(|(_, dim)| dim.known()).collect()
         };
+        // What no input is read for has as many rows as its constants.
+        let samples = shape.and_then(|shape| shape.first()).and_then(Dim::known);
         match shape.and_then(others) {
-            Some(fixed) => Extents::Fixed(fixed),
+            Some(fixed) => Extents::Fixed(samples.filter(|_| axis != 0), fixed),
             None => Extents::Computed(self.0.get(&value).copied().unwrap_or_default()),
         }
     }
