@@ -13,7 +13,7 @@ use ndarray::ArrayD;
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form, RECIPE_KEY};
 use onnx_zip::ir::{DataType, Model};
-use onnx_zip::mtz::joint::JointModel;
+use onnx_zip::mtz::joint::{JointModel, Task};
 use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Budget, MergeOptions};
 use onnx_zip::mtz::plan::predict;
@@ -110,9 +110,7 @@ pub fn plan(a: Model, b: &Model) {
 /// Merges on a few random samples, in all forms. ONNX Runtime must run a joint model whose task nets it runs.
 pub fn merge(a: Model, b: &Model, choice: RuntimeChoice) {
     let Some(joint) = merged_in(a, b, choice) else { return };
-    // One net may fix a batch size for both.
-    let ports = joint.tasks().iter().map(|task| ports(task.model()));
-    let batch = ports.filter_map(|ports| fixed_batch(&ports)).next().unwrap_or(3).min(3);
+    let batch = batch_of(joint.tasks().iter().map(Task::model));
     let nets = joint.tasks().iter().map(|task| answers(task.model(), None, batch, choice));
     let nets: Option<Vec<Answers>> = nets.collect();
     for (_, form, _) in FORMS {
@@ -169,7 +167,7 @@ fn merged_in(a: Model, b: &Model, choice: RuntimeChoice) -> Option<JointModel> {
         .map(|model| samples(&ports(model)))
         .into_iter()
         .collect::<Option<Vec<Dataset>>>()?;
-    let batch = [&a, b].iter().find_map(|m| fixed_batch(&ports(m))).unwrap_or(3).min(3);
+    let batch = batch_of([&a, b].into_iter());
     let prepared = zipper::prepare(inputs(a, b)).ok()?;
     let backend = backend(choice);
     let calibration =
@@ -186,6 +184,11 @@ fn merged_in(a: Model, b: &Model, choice: RuntimeChoice) -> Option<JointModel> {
 pub fn of_corpus(name: &str) -> Model {
     let path = fixtures().join("hostile").join(name).with_extension("onnx");
     onnx::load(&path).expect("seeds can be read")
+}
+
+/// Samples of a batch for several models: one of them may fix their number for all.
+fn batch_of<'m>(mut models: impl Iterator<Item = &'m Model>) -> usize {
+    models.find_map(|model| fixed_batch(&ports(model))).unwrap_or(3).min(3)
 }
 
 fn ports(model: &Model) -> Vec<Port> {

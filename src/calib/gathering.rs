@@ -18,18 +18,18 @@ pub(super) struct Gathering {
     moments: Option<Moments>,
     /// Whether rows were added to the sums already, so that they cannot be kept.
     summed: bool,
-    rows: Waiting,
-    targets: Option<Waiting>,
-    means: Means,
+    waiting: Pairs,
+    /// Means over the positions of samples.
+    means: Pairs,
+    /// How many rows each of the means counts as.
+    weight: f64,
 }
 
-/// Means over the positions of samples that wait to be added.
+/// Rows that wait to be added, with their targets if there are any.
 #[derive(Default)]
-struct Means {
+struct Pairs {
     rows: Waiting,
     targets: Option<Waiting>,
-    /// How many rows each of them counts as.
-    weight: f64,
 }
 
 /// Buffered rows; the memory is reused.
@@ -46,8 +46,15 @@ impl Gathering {
     /// No rows yet; up to `kept` of them are kept.
     pub(super) fn new(kept: usize, coherence: f64) -> Gathering {
         let rows = Waiting { constant: true, ..Waiting::default() };
-        let means = Means::default();
-        Gathering { kept, coherence, moments: None, summed: false, rows, targets: None, means }
+        Gathering {
+            kept,
+            coherence,
+            moments: None,
+            summed: false,
+            waiting: Pairs { rows, targets: None },
+            means: Pairs::default(),
+            weight: 0.0,
+        }
     }
 
     /// Adds rows, with their targets if there are any.
@@ -60,14 +67,10 @@ impl Gathering {
                 false => chunk * (self.kept / chunk + 1),
                 true => chunk,
             };
-            let count = (room - self.rows.len).min(rows.len() - start);
-            self.rows.add(rows.width(), count, |room| rows.write(start, room))?;
-            if let Some(targets) = targets {
-                let waiting = self.targets.get_or_insert_default();
-                waiting.add(targets.width(), count, |room| targets.write(start, room))?;
-            }
+            let count = (room - self.waiting.rows.len).min(rows.len() - start);
+            self.waiting.add((rows, targets), count, |rows, room| rows.write(start, room))?;
             start += count;
-            if self.rows.len == room {
+            if self.waiting.rows.len == room {
                 self.push(chunk)?;
             }
         }
@@ -86,16 +89,13 @@ impl Gathering {
         if weight <= 0.0 || rows.positions() < 2 {
             return Ok(());
         }
-        self.means.weight = weight;
+        self.weight = weight;
         let mut start = 0;
         while start < rows.samples() {
             let count = (chunk - self.means.rows.len).min(rows.samples() - start);
-            let means = &mut self.means;
-            means.rows.add(rows.width(), count, |room| rows.write_means(start, room))?;
-            if let Some(targets) = targets {
-                let waiting = means.targets.get_or_insert_default();
-                waiting.add(targets.width(), count, |room| targets.write_means(start, room))?;
-            }
+            self.means.add((rows, targets), count, |rows, room| {
+                rows.write_means(start, room);
+            })?;
             start += count;
             if self.means.rows.len == chunk {
                 self.push_means()?;
@@ -106,19 +106,16 @@ impl Gathering {
 
     /// Adds all means that wait to the sums.
     fn push_means(&mut self) -> Result<()> {
-        let Means { rows, targets, weight } = &mut self.means;
-        let x = rows.take()?;
-        let y = targets.as_mut().map(Waiting::take).transpose()?;
+        let (x, y) = self.means.take()?;
         let outputs = y.map(|y| y.ncols());
         let moments = self.moments.get_or_insert_with(|| empty(x.ncols(), outputs));
-        moments.push_means(x, y, *weight)
+        moments.push_means(x, y, self.weight)
     }
 
     /// Adds all rows that wait to the sums, so many at once.
     fn push(&mut self, chunk: usize) -> Result<()> {
         self.summed = true;
-        let x = self.rows.take()?;
-        let y = self.targets.as_mut().map(Waiting::take).transpose()?;
+        let (x, y) = self.waiting.take()?;
         let inputs = x.ncols().saturating_sub(1);
         let outputs = y.map(|y| y.ncols());
         let moments = self.moments.get_or_insert_with(|| empty(inputs, outputs));
@@ -138,19 +135,43 @@ impl Gathering {
     /// # Errors
     /// [`ErrorKind::Calibration`] for rows that are not finite.
     pub(super) fn finish(mut self) -> Result<Option<Statistics>> {
-        if !self.summed && self.rows.len > 0 && self.rows.len <= self.kept {
-            let targets = self.targets.map(Waiting::into_rows).transpose()?;
-            let rows = KeptRows::new(self.rows.into_rows()?, targets)?;
-            return Ok(Some(Statistics::Rows(rows)));
+        let Pairs { rows, targets } = &self.waiting;
+        if !self.summed && rows.len > 0 && rows.len <= self.kept {
+            let Pairs { rows, targets } = self.waiting;
+            let targets = targets.map(Waiting::into_rows).transpose()?;
+            return Ok(Some(Statistics::Rows(KeptRows::new(rows.into_rows()?, targets)?)));
         }
-        if self.rows.len > 0 {
-            let targets = self.targets.as_ref().map_or(0, |t| t.width);
-            self.push(chunk_rows(self.rows.width - 1 + targets))?;
+        if rows.len > 0 {
+            let targets = targets.as_ref().map_or(0, |t| t.width);
+            self.push(chunk_rows(rows.width - 1 + targets))?;
         }
         if self.means.rows.len > 0 {
             self.push_means()?;
         }
         Ok(self.moments.map(|moments| Statistics::Moments(moments.balanced())))
+    }
+}
+
+impl Pairs {
+    /// Adds `count` rows and targets, which `write` writes.
+    fn add(
+        &mut self,
+        (rows, targets): (&Rows<'_>, Option<&Rows<'_>>),
+        count: usize,
+        write: impl Fn(&Rows<'_>, ArrayViewMut2<f32>),
+    ) -> Result<()> {
+        self.rows.add(rows.width(), count, |room| write(rows, room))?;
+        if let Some(targets) = targets {
+            let waiting = self.targets.get_or_insert_default();
+            waiting.add(targets.width(), count, |room| write(targets, room))?;
+        }
+        Ok(())
+    }
+
+    /// Takes all rows and targets, and empties the buffers.
+    fn take(&mut self) -> Result<(ArrayView2<'_, f32>, Option<ArrayView2<'_, f32>>)> {
+        let targets = self.targets.as_mut().map(Waiting::take).transpose()?;
+        Ok((self.rows.take()?, targets))
     }
 }
 

@@ -32,15 +32,11 @@ pub fn add_wide<A, B>(
     A: Copy + Into<f64> + Sync,
     B: Copy + Into<f64> + Sync,
 {
-    let (inner, columns) = right.dim();
+    let inner = right.nrows();
     for start in (0..inner).step_by(PANEL) {
         let here = start..inner.min(start + PANEL);
         let left = widened(left.slice(s![.., here.clone()]));
-        for start in (0..columns).step_by(PANEL) {
-            let columns = start..columns.min(start + PANEL);
-            let right = widened(right.slice(s![here.clone(), columns.clone()]));
-            add_times(factor, left.view(), right.view(), sum.slice_mut(s![.., columns]));
-        }
+        add_half_wide(factor, left.view(), right.slice(s![here, ..]), sum.view_mut());
     }
 }
 

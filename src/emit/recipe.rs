@@ -49,6 +49,18 @@ pub(super) struct Placed {
     pub(super) transposed: bool,
 }
 
+impl Placed {
+    /// A block that is its target.
+    pub(super) fn at(
+        target: ValueId,
+        task: usize,
+        source: ValueId,
+        parts: Vec<(usize, Vec<usize>)>,
+    ) -> Self {
+        Placed { task, source, parts, target, plus: None, start: 0, transposed: false }
+    }
+}
+
 /// The recipe of a joint model, for its metadata.
 pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Result<String> {
     let mut recipe = Recipe::default();

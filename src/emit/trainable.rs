@@ -167,10 +167,8 @@ fn blocks(graph: &Graph, value: ValueId) -> Vec<ValueId> {
             let terms: Vec<ValueId> = sum.reads().filter(|value| is_constant(*value)).collect();
             if terms.len() == 2 { terms[..1].to_vec() } else { Vec::new() }
         }
-        Some(_) => Vec::new(),
-        None => {
-            vec![value].into_iter().filter(|value| graph.initializer(*value).is_some()).collect()
-        }
+        None if graph.initializer(value).is_some() => vec![value],
+        _ => Vec::new(),
     }
 }
 

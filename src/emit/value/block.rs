@@ -3,7 +3,7 @@
 use crate::emit::recipe::Placed;
 use crate::emit::task::TaskEmitter;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Attribute, Tensor, ValueId, ValueKind};
+use crate::ir::{Attribute, Codes, Tensor, ValueId, ValueKind};
 use crate::mtz::joint::Owner;
 
 /// A block of a constant, to be stored together with others.
@@ -40,10 +40,7 @@ impl TaskEmitter<'_> {
         owner: &Owner,
     ) -> Result<ValueId> {
         let Some(tensor) = self.graph().initializer(source) else { return self.whole(source) };
-        let mut block = tensor.clone();
-        for (axis, positions) in parts {
-            block = block.select(*axis, positions).ok_or_else(unusual)?;
-        }
+        let block = cut(tensor, parts).ok_or_else(unusual)?;
         let parts = parts.iter().map(|(axis, positions)| (*axis, positions.to_vec())).collect();
         Ok(self.place(source, block, parts, owner))
     }
@@ -59,10 +56,7 @@ impl TaskEmitter<'_> {
         let mut placed = Vec::new();
         for Stacked { source, parts } in blocks {
             let Some(tensor) = self.graph().initializer(*source) else { return Err(unusual()) };
-            let mut block = tensor.clone();
-            for (axis, positions) in parts {
-                block = block.select(*axis, positions).ok_or_else(unusual)?;
-            }
+            let block = cut(tensor, parts).ok_or_else(unusual)?;
             let start = stacked.as_ref().and_then(|t| t.dims.first().copied()).unwrap_or(0);
             placed.push((*source, parts.clone(), start));
             stacked = Some(match stacked {
@@ -74,13 +68,8 @@ impl TaskEmitter<'_> {
         let target = self.builder.constant(&name, stacked.ok_or_else(unusual)?);
         let task = self.task.0;
         let placed = placed.into_iter().map(|(source, parts, start)| Placed {
-            task,
-            source,
-            parts,
-            target,
-            plus: None,
             start,
-            transposed: false,
+            ..Placed::at(target, task, source, parts)
         });
         self.builder.placed.extend(placed);
         Ok(target)
@@ -108,10 +97,7 @@ impl TaskEmitter<'_> {
             None => {
                 // Parameters to be trained stay floats.
                 let codes = self.graph().codes(source).filter(|_| !self.builder.untied);
-                let mut cuts = parts.iter();
-                let codes = codes.and_then(|codes| {
-                    cuts.try_fold(codes.clone(), |codes, (axis, at)| codes.select(*axis, at))
-                });
+                let codes = codes.and_then(|codes| cut_codes(codes, &parts));
                 let target = self.builder.constant_in(scope, &name, block);
                 if let Some(codes) = codes {
                     self.builder.graph.set_codes(target, codes);
@@ -119,19 +105,21 @@ impl TaskEmitter<'_> {
                 (target, target)
             }
         };
-        let (task, transposed) = (self.task.0, swapped.is_some());
-        let plus = None;
-        self.builder.placed.push(Placed {
-            task,
-            source,
-            parts,
-            target,
-            plus,
-            start: 0,
-            transposed,
-        });
+        let transposed = swapped.is_some();
+        let placed = Placed::at(target, self.task.0, source, parts);
+        self.builder.placed.push(Placed { transposed, ..placed });
         value
     }
+}
+
+/// A block of a constant: some indices along some axes; `None` if it has none of them.
+pub(super) fn cut<P: AsRef<[usize]>>(tensor: &Tensor, parts: &[(usize, P)]) -> Option<Tensor> {
+    parts.iter().try_fold(tensor.clone(), |tensor, (axis, at)| tensor.select(*axis, at.as_ref()))
+}
+
+/// The codes of a block of a constant; `None` if it cuts theirs apart.
+pub(super) fn cut_codes(codes: &Codes, parts: &[(usize, Vec<usize>)]) -> Option<Codes> {
+    parts.iter().try_fold(codes.clone(), |codes, (axis, at)| codes.select(*axis, at))
 }
 
 /// Concatenates two tensors along the first axis.

@@ -3,8 +3,10 @@
 use crate::emit::recipe::Placed;
 use crate::emit::scope::Scope;
 use crate::emit::task::TaskEmitter;
-use crate::ir::{Codes, Tensor, ValueId};
+use crate::ir::{Tensor, ValueId};
 use crate::mtz::joint::{Difference, Owner, added};
+
+use super::block::{cut, cut_codes};
 
 type Parts = [(usize, Vec<usize>)];
 
@@ -19,7 +21,9 @@ impl TaskEmitter<'_> {
         let based = self.joint.based(self.task, source)?;
         let base = cut(&based.base, parts)?;
         let difference = match &based.difference {
-            Some(Difference { floats, codes }) => Some((cut(floats, parts)?, some(codes, parts)?)),
+            Some(Difference { floats, codes }) => {
+                Some((cut(floats, parts)?, cut_codes(codes, parts)?))
+            }
             None => None,
         };
         let sum = match &difference {
@@ -44,24 +48,8 @@ impl TaskEmitter<'_> {
             Some(plus) => self.builder.op("Add", &name, &[target, plus], []),
             None => target,
         };
-        let (task, parts) = (self.task.0, parts.to_vec());
-        self.builder.placed.push(Placed {
-            task,
-            source,
-            parts,
-            target,
-            plus,
-            start: 0,
-            transposed: false,
-        });
+        let placed = Placed::at(target, self.task.0, source, parts.to_vec());
+        self.builder.placed.push(Placed { plus, ..placed });
         Some(value)
     }
-}
-
-fn cut(tensor: &Tensor, parts: &Parts) -> Option<Tensor> {
-    parts.iter().try_fold(tensor.clone(), |tensor, (axis, at)| tensor.select(*axis, at))
-}
-
-fn some(codes: &Codes, parts: &Parts) -> Option<Codes> {
-    parts.iter().try_fold(codes.clone(), |codes, (axis, at)| codes.select(*axis, at))
 }

@@ -47,13 +47,9 @@ impl Driver<'_> {
     pub(super) fn origins(&self, members: &[SiteLayer], sets: &[NeuronSet]) -> Vec<Origin> {
         let origin = |set: &NeuronSet| {
             let at = *set.members.first()?;
-            Some(Origin {
-                at,
-                hessian: set.hessian.clone(),
-                weights: set.weights.clone(),
-                inputs: set.inputs.clone(),
-                metric: self.weighting.metric(members[at].place())?,
-            })
+            let metric = self.weighting.metric(members[at].place())?;
+            let (hessian, weights) = (set.hessian.clone(), set.weights.clone());
+            Some(Origin { at, hessian, weights, inputs: set.inputs.clone(), metric })
         };
         sets.iter().filter_map(origin).collect()
     }

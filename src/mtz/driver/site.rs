@@ -110,13 +110,16 @@ impl Driver<'_> {
         let gathered = start.elapsed().as_secs_f64();
         let measures = !self.probes.is_empty();
         let (mut states, sets) = self.layer_states(members, columns, all_stats, own || measures)?;
-        let origins = self.origins(members, &sets);
+        // A layer that keeps its own weights needs no common ones.
+        let fuses = !own || measures;
+        let origins = if fuses { self.origins(members, &sets) } else { Vec::new() };
         let mut sets = self.gather(members, sets, record)?;
-        for set in &mut sets {
-            set.weigh_together(&origins, self.options.damping).at_node(&members[0].layer.name)?;
-        }
-        drop(origins);
-        if !own || measures {
+        if fuses {
+            for set in &mut sets {
+                set.weigh_together(&origins, self.options.damping)
+                    .at_node(&members[0].layer.name)?;
+            }
+            drop(origins);
             for set in sets.iter().filter(|set| set.members.len() > 1) {
                 record.shared += set.rows.len();
                 let holders = columns.holders(&set.members);

@@ -17,7 +17,7 @@ use crate::mtz::solver::correction::{Change, CorrectedRows};
 
 use super::matrix;
 use super::model::JointModel;
-use super::sum::{Based, Difference, added};
+use super::sum::{Based, Difference};
 use super::thin::Corrections;
 
 /// Whether a layer's weights can be a sum with a difference.
@@ -30,8 +30,13 @@ pub(crate) fn may_have_difference(layer: &CoupledLayer, graph: &Graph) -> bool {
 impl JointModel {
     /// How the weight of a layer is stored, if as a sum; `weight` is a constant of the task's net.
     pub(crate) fn based(&self, task: TaskId, weight: ValueId) -> Option<&Based> {
-        let mut own = self.based.iter().filter(|(own, _)| own.task == task);
-        own.find(|(own, _)| self.layer(**own).layer.weight == weight).map(|(_, based)| based)
+        self.based_layer(self.holder(task, weight)?)
+    }
+
+    /// The layer with a weight that is stored as a sum.
+    fn holder(&self, task: TaskId, weight: ValueId) -> Option<TaskLayer> {
+        let mut own = self.based.keys().filter(|own| own.task == task);
+        own.find(|own| self.layer(**own).layer.weight == weight).copied()
     }
 
     /// How a layer's weight is stored, if as a sum.
@@ -49,10 +54,7 @@ impl JointModel {
     /// Stores a layer's weight as a sum, which it must be; whether it is.
     pub(crate) fn set_based(&mut self, own: TaskLayer, based: Based) -> bool {
         let weight = self.task(own.task).graph().initializer(self.layer(own).layer.weight);
-        let sum = match &based.difference {
-            Some(difference) => added(&based.base, &difference.floats),
-            None => Some(based.base.clone()),
-        };
+        let sum = based.sum();
         let is_sum = sum.is_some() && sum.as_ref() == weight;
         if is_sum {
             self.based.insert(own, based);
@@ -62,21 +64,11 @@ impl JointModel {
 
     /// Gives a constant of a task's net a new value; of a sum, a new common part.
     pub(crate) fn renew(&mut self, task: TaskId, constant: ValueId, value: Tensor) -> Result<()> {
-        let own = self
-            .based
-            .keys()
-            .find(|own| own.task == task && self.layer(**own).layer.weight == constant);
-        let own = own.copied();
-        let based = own.and_then(|own| self.based.get_mut(&own));
-        let sum = match based {
+        let own = self.holder(task, constant);
+        let sum = match own.and_then(|own| self.based.get_mut(&own)) {
             Some(based) => {
                 based.base = value;
-                match &based.difference {
-                    Some(difference) => {
-                        added(&based.base, &difference.floats).ok_or_else(misshapen)?
-                    }
-                    None => based.base.clone(),
-                }
+                based.sum().ok_or_else(misshapen)?
             }
             None => value,
         };

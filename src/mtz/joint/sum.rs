@@ -13,6 +13,16 @@ pub(crate) struct Based {
     pub(crate) difference: Option<Difference>,
 }
 
+impl Based {
+    /// The weights; `None` if the parts have unequal shapes, or are not 32-bit floats.
+    pub(crate) fn sum(&self) -> Option<Tensor> {
+        match &self.difference {
+            Some(difference) => added(&self.base, &difference.floats),
+            None => Some(self.base.clone()),
+        }
+    }
+}
+
 /// A difference in few bits.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Difference {

@@ -71,10 +71,7 @@ impl Change {
     /// Its numbers: rows × inputs.
     pub(crate) fn sum(&self) -> Array2<f32> {
         match self {
-            Change::LowRank { left, right } => {
-                let [left, right] = [left, right].map(|factor| widened(factor.view()));
-                times(left.view(), right.view()).mapv(|v| v as f32)
-            }
+            Change::LowRank { left, right } => product(left, right).mapv(|v| v as f32),
             Change::Difference { numbers, steps, .. } => {
                 let mut sum = numbers.mapv(f32::from);
                 sum.rows_mut().into_iter().zip(steps).for_each(|(mut row, step)| row *= *step);
@@ -87,8 +84,7 @@ impl Change {
     fn add_to(&self, weights: &mut Array2<f32>, scale: impl Fn(usize) -> f64) {
         match self {
             Change::LowRank { left, right } => {
-                let [left, right] = [left, right].map(|factor| widened(factor.view()));
-                let sum = times(left.view(), right.view());
+                let sum = product(left, right);
                 for (at, mut weights) in weights.rows_mut().into_iter().enumerate() {
                     let scale = scale(at);
                     weights.zip_mut_with(&sum.row(at), |w, change| {
@@ -100,6 +96,12 @@ impl Change {
             Change::Difference { .. } => *weights += &self.sum(),
         }
     }
+}
+
+/// U V in double precision.
+fn product(left: &Array2<f32>, right: &Array2<f32>) -> Array2<f64> {
+    let [left, right] = [left, right].map(|factor| widened(factor.view()));
+    times(left.view(), right.view())
 }
 
 /// The correction of one layer's weights.

@@ -18,9 +18,8 @@ use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 use super::bits::Bits;
 use super::cholesky::{DAMPING, Spd, ridge};
 use super::correction::{Change, Correction};
-use super::junction::{Junction, Pull};
+use super::junction::Junction;
 use super::pair_cost::Problem;
-use crate::calib::product::times;
 use crate::error::Result;
 
 /// Inputs up to which numbers make up for others: P takes memory in proportion to their square.
@@ -45,10 +44,10 @@ impl Problem {
         let wanted = self.differences(pairs);
         let junction = Junction::of([&self.h_a, &self.h_b], damping);
         let factor = junction.factor(0)?;
-        let metric = Metric { pull: junction.pull(0, &factor), junction: &junction };
+        let pull = junction.pull(0, &factor);
         let upper = match wanted.ncols() <= MOST_INPUTS {
             true => {
-                let matrix = metric.matrix(wanted.ncols());
+                let matrix = pull.products(Array2::eye(wanted.ncols()).view());
                 Some(Spd::factor(matrix.view(), ridge(matrix.view(), DAMPING))?.upper())
             }
             false => None,
@@ -67,39 +66,13 @@ impl Problem {
         let left = &wanted - &change.sum().mapv(f64::from);
         let weights = self.roots(pairs).mapv(|root| root * root);
         let [before, after] =
-            [&wanted, &left].map(|rows| metric.costs(rows).dot(&weights).max(0.0));
+            [&wanted, &left].map(|rows| pull.squares(rows.view()).dot(&weights).max(0.0));
         let after = after.min(before);
         Ok(Correction {
             change: if kept { change } else { Change::default() },
             gains: vec![before - after, after],
             ..Correction::default()
         })
-    }
-}
-
-/// P.
-struct Metric<'j, 'p> {
-    junction: &'j Junction<'p>,
-    pull: Pull<'j, 'p>,
-}
-
-impl Metric<'_, '_> {
-    fn matrix(&self, inputs: usize) -> Array2<f64> {
-        let unit: Array2<f64> = Array2::eye(inputs);
-        let images = self.junction.images(unit.view());
-        let features = self.pull.features(&images);
-        let (of_before, of_after) = self.pull.parts();
-        let before = self.junction.products(unit.view(), &images);
-        before * of_before + times(features.t(), features.view()) * of_after
-    }
-
-    /// δᵀ P δ of each row.
-    fn costs(&self, rows: &Array2<f64>) -> Array1<f64> {
-        let images = self.junction.images(rows.view());
-        let features = self.pull.features(&images);
-        let (of_before, of_after) = self.pull.parts();
-        let before = self.junction.row_products(rows.view(), rows.view(), &images);
-        before * of_before + (&features * &features).sum_axis(Axis(0)) * of_after
     }
 }
 

@@ -198,6 +198,29 @@ impl Pull<'_, '_> {
         }
     }
 
+    /// The inner products of all rows of weights in the metric of the cost: W P Wᵀ.
+    pub(super) fn products(&self, weights: ArrayView2<f64>) -> Array2<f64> {
+        let (images, features) = self.seen(weights);
+        let (of_before, of_after) = self.parts();
+        let before = self.junction.products(weights, &images);
+        before * of_before + times(features.t(), features.view()) * of_after
+    }
+
+    /// The square of each row of weights in the metric of the cost: wᵀ P w.
+    pub(super) fn squares(&self, weights: ArrayView2<f64>) -> Array1<f64> {
+        let (images, features) = self.seen(weights);
+        let (of_before, of_after) = self.parts();
+        let before = self.junction.row_products(weights, weights, &images);
+        before * of_before + (&features * &features).sum_axis(Axis(0)) * of_after
+    }
+
+    /// The images and the features of weights.
+    fn seen(&self, weights: ArrayView2<f64>) -> (Array2<f64>, Array2<f64>) {
+        let images = self.junction.images(weights);
+        let features = self.features(&images);
+        (images, features)
+    }
+
     /// The features of weights with these images, one column each.
     pub(super) fn features(&self, images: &Array2<f64>) -> Array2<f64> {
         match &self.junction.form {

@@ -59,12 +59,7 @@ impl Problem {
         scaled *= &roots.view().insert_axis(Axis(1));
         let junction = Junction::of([&self.h_a, &self.h_b], damping);
         let factor = junction.factor(0)?;
-        let pull = junction.pull(0, &factor);
-        let images = junction.images(scaled.view());
-        let features = pull.features(&images);
-        let (of_before, of_after) = pull.parts();
-        let before = junction.products(scaled.view(), &images);
-        let cost = before * of_before + times(features.t(), features.view()) * of_after;
+        let cost = junction.pull(0, &factor).products(scaled.view());
         let (values, vectors) = eigenpairs(&cost)?;
         let rank = rank.min(pairs.len()).min(scaled.ncols());
         let chosen = vectors.slice(s![.., ..rank]);

@@ -1,9 +1,9 @@
 //! Sub-graphs with sub-graphs and layers of their own.
 
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{Attribute, DataType, Graph, Node, Tensor, TensorType, ValueId, ValueKind};
+use onnx_zip::ir::{Attribute, DataType, Graph, TensorType, ValueId, ValueKind};
 
-use super::net::{Pattern, conv, images, relu, rest};
+use super::net::{Pattern, conv, images, relu, rest, three_times};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] =
@@ -49,16 +49,7 @@ fn branch_in_loop(b: &mut GraphBuilder) -> Vec<ValueId> {
     let next = body.add_op("If", "branch", &[positive], branches);
     let still = body.add_op("Identity", "still", &[go_on], []);
     body.outputs = vec![still, next];
-    let times = b.constant("times", Tensor::from_i64(Vec::new(), &[3]));
-    let result = b.graph().add_value("looped", ValueKind::Detached, None);
-    b.graph().add_node(Node {
-        name: "looped".to_owned(),
-        op: "Loop".to_owned(),
-        inputs: vec![Some(times), None, Some(start)],
-        outputs: vec![Some(result)],
-        attributes: [("body".to_owned(), Attribute::Graph(Box::new(body)))].into(),
-        ..Node::default()
-    });
+    let result = three_times(b, body, start);
     vec![rest(b, result, 6)]
 }
 

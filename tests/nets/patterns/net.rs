@@ -136,11 +136,16 @@ fn group_norm(b: &mut GraphBuilder) -> Vec<ValueId> {
     let (one, zero) = (b.positive("one", &[2]), b.weights("zero", &[2]));
     let x = b.op("InstanceNormalization", "normal", &[grouped, one, zero], []);
     let x = b.op("Reshape", "ungrouped", &[x, back], []);
+    vec![scaled(b, x)]
+}
+
+/// Scales and shifts each of six channels; an activation and the rest of a net.
+pub fn scaled(b: &mut GraphBuilder, x: ValueId) -> ValueId {
     let (scale, shift) = (b.positive("scale", &[6, 1, 1]), b.weights("shift", &[6, 1, 1]));
     let x = b.op("Mul", "scaled", &[x, scale], []);
     let x = b.op("Add", "shifted", &[x, shift], []);
     let x = relu(b, x);
-    vec![rest(b, x, 6)]
+    rest(b, x, 6)
 }
 
 fn space_to_depth(b: &mut GraphBuilder) -> Vec<ValueId> {
@@ -330,6 +335,12 @@ fn looped(b: &mut GraphBuilder) -> Vec<ValueId> {
     let go_on = graph.add_op("Identity", "still", &[go_on], []);
     graph.set_type(go_on, Some(scalar(DataType::Bool)));
     graph.outputs = vec![go_on, next];
+    let result = three_times(b, graph, start);
+    vec![rest(b, result, 6)]
+}
+
+/// The state of a loop after three steps.
+pub fn three_times(b: &mut GraphBuilder, body: Graph, start: ValueId) -> ValueId {
     let times = b.constant("times", Tensor::from_i64(Vec::new(), &[3]));
     let result = b.graph().add_value("looped", ValueKind::Detached, None);
     b.graph().add_node(Node {
@@ -337,10 +348,10 @@ fn looped(b: &mut GraphBuilder) -> Vec<ValueId> {
         op: "Loop".to_owned(),
         inputs: vec![Some(times), None, Some(start)],
         outputs: vec![Some(result)],
-        attributes: [("body".to_owned(), Attribute::Graph(Box::new(graph)))].into(),
+        attributes: [("body".to_owned(), Attribute::Graph(Box::new(body)))].into(),
         ..Node::default()
     });
-    vec![rest(b, result, 6)]
+    result
 }
 
 fn scanned(b: &mut GraphBuilder) -> Vec<ValueId> {

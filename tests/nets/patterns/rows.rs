@@ -3,7 +3,7 @@
 use onnx_zip::ir::ValueId;
 use onnx_zip::ir::builder::GraphBuilder;
 
-use super::net::{Pattern, conv, halves, images, relu, rest};
+use super::net::{Pattern, conv, halves, images, relu, rest, scaled};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
@@ -74,9 +74,5 @@ fn computed_groups(b: &mut GraphBuilder) -> Vec<ValueId> {
     let normal = b.op("InstanceNormalization", "normal", &[grouped, one, zero], []);
     let shape = b.op("Shape", "shape", &[x], []);
     let x = b.op("Reshape", "ungrouped", &[normal, shape], []);
-    let (scale, shift) = (b.positive("scale", &[6, 1, 1]), b.weights("shift", &[6, 1, 1]));
-    let x = b.op("Mul", "scaled", &[x, scale], []);
-    let x = b.op("Add", "shifted", &[x, shift], []);
-    let x = relu(b, x);
-    vec![rest(b, x, 6)]
+    vec![scaled(b, x)]
 }
