@@ -207,7 +207,13 @@ impl TaskEmitter<'_> {
             return Some(own);
         }
         let first = parts.first().and_then(|(_, positions)| positions.first().copied());
-        let axis = graph.node(node).output(0).and_then(|v| task.coupling().axis(v));
+        let layer = task.coupling().layer_of(node);
+        // Channels of a layer with a separate addition are known behind the addition.
+        let output = match layer {
+            Some(layer) => Some(task.coupling().layer(layer).layer.output),
+            None => graph.node(node).output(0),
+        };
+        let axis = output.and_then(|value| task.coupling().axis(value));
         // Rows of a recurrent layer are ordered by gate, then by unit.
         let units = axis.map_or(1, |axis| axis.channels.len().max(1));
         let (gate, first) = match gates(&graph.node(node).op).is_empty() {
@@ -225,7 +231,7 @@ impl TaskEmitter<'_> {
         };
         // Corresponding layers may have other numbers, but have the same place among their group's
         // producers.
-        let place = match task.coupling().layer_of(node) {
+        let place = match layer {
             Some(layer) => {
                 let producers = &task.coupling().group(channel.group).producers;
                 format!("layer {:?}{gate}", producers.iter().position(|p| *p == layer))

@@ -1,12 +1,13 @@
 //! Laws of merges of transformers: heads, their depths, hidden units and channels of the residual stream
 //! may be permuted.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::Coupling;
-use onnx_zip::emit::{self, EmitOptions, Form};
+use onnx_zip::emit::{self, EmitOptions, Form, InputMode};
 use onnx_zip::ir::Model;
 use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
@@ -81,6 +82,28 @@ pub fn written(joint: &JointModel, form: Form) -> Model {
 pub fn parameters(model: &Model) -> usize {
     let constants = model.graph.values().filter_map(|(id, _)| model.graph.initializer(id));
     constants.filter(|t| t.dtype.is_float()).map(|t| t.dims.iter().product::<usize>()).sum()
+}
+
+/// Number of elements of matrices, filters and tables, and of those that have equals before them.
+fn weights(model: &Model) -> (usize, usize) {
+    let constants = model.graph.values().filter_map(|(id, _)| model.graph.initializer(id));
+    let weights = constants.filter(|t| t.dtype.is_float() && t.dims.len() > 1);
+    let (mut all, mut again, mut seen) = (0, 0, HashSet::new());
+    for weight in weights {
+        let len = weight.dims.iter().product::<usize>();
+        all += len;
+        again += if seen.insert((&weight.dims, &weight.data)) { 0 } else { len };
+    }
+    (all, again)
+}
+
+/// Asserts that a weight that the plan shares is one parameter when the joint model is trained. Weights of
+/// one net that only happen to be equal train apart.
+fn check_trained(joint: &JointModel, name: &str) {
+    let stored = weights(&written(joint, Form::Heads)).0;
+    let apart: usize = joint.tasks().iter().map(|task| weights(task.model()).1).sum();
+    let trained = weights(&emit::trainable(joint, InputMode::Auto).unwrap().model).0;
+    assert!(trained <= stored + apart, "{name}: {trained} trained, {stored} + {apart} stored");
 }
 
 pub fn count(model: &Model, op: &str) -> usize {
@@ -176,6 +199,7 @@ fn whatever_is_shared_every_form_computes_what_the_task_nets_compute() {
                 let lost = lost(&joint, form, tasks);
                 assert!(lost < 1e-4, "{name} at {share}, {form:?}: {lost}");
             }
+            check_trained(&joint, &format!("{name} at {share}"));
             if share == 0.0 {
                 let lost = self::lost(&joint, Form::Heads, [&a, &b]);
                 assert!(lost < 1e-5, "{name} shares nothing and lost {lost}");
