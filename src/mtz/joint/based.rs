@@ -24,7 +24,7 @@ use super::thin::Corrections;
 pub(crate) fn may_have_difference(layer: &CoupledLayer, graph: &Graph) -> bool {
     let weight = layer.layer.weight;
     let is_float = graph.initializer(weight).is_some_and(|w| w.dtype == DataType::F32);
-    is_float && graph.codes(weight).is_none() && layer.layer.plain(graph).is_some()
+    is_float && graph.codes(weight).is_none() && layer.layer.rows.is_none() && !layer.tied
 }
 
 impl JointModel {
