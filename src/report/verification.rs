@@ -16,7 +16,10 @@ pub fn verification(report: &Verification) -> String {
     if report.passed() {
         let _ = writeln!(out, "verified on {samples} samples in {runtimes}");
     } else {
-        let _ = writeln!(out, "verification FAILED on {samples} samples in {runtimes}:");
+        let _ = match report.runtimes.is_empty() {
+            true => writeln!(out, "verification FAILED:"),
+            false => writeln!(out, "verification FAILED on {samples} samples in {runtimes}:"),
+        };
         report.failures.iter().for_each(|failure| {
             let _ = writeln!(out, "  {}", sentence(failure));
         });

@@ -97,3 +97,21 @@ fn numbers_of_shared_neurons_are_whole_multiples() {
     let limited = merge(&tool, [&mnist(), &fashion()], &["--max-cost", "0.3", "--round", "8"]);
     assert!(limited.layers[..2].iter().all(|l| l.shared % 8 == 0 || l.shared == l.neurons[0]));
 }
+
+#[test]
+fn differences_in_few_bits_are_said_and_verified() {
+    let tool = Tool::new();
+    let nets =
+        ["mnist", "fashion"].map(|task| fixture(&format!("models/finetunes/resnet_{task}.onnx")));
+    let nets = [nets[0].as_str(), nets[1].as_str()];
+    let report = merge(&tool, nets, &["--target-size", "66%", "--delta", "int8"]);
+    let with = report.layers.iter().filter(|layer| !layer.bits.is_empty());
+    assert!(with.count() > 0 && report.compression.parameters_of_all <= 0.66);
+    let verified = tool.run(0, &["verify", "joint.onnx", nets[0], nets[1], "--runtime", "tract"]);
+    assert!(String::from_utf8_lossy(&verified.stdout).contains("verified"), "{verified:?}");
+
+    let args = ["merge", nets[0], nets[1], "-o", "four.onnx", "--target-size", "60%"];
+    let more = ["--delta", "int4", "--runtime", "tract", "--samples", "50"];
+    let error = tool.refused(&[&args[..], &more].concat());
+    assert!(error.contains("weights of 4 bits") && error.contains("--delta int8"), "{error}");
+}

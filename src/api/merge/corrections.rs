@@ -1,10 +1,18 @@
 //! Corrections of shared weights, as options of a merge.
 
+use std::sync::Arc;
+
+use ndarray::Array2;
+
 use super::Merger;
 use crate::api::options::Corrections;
 use crate::error::{Error, ErrorKind, Hint, Result};
-use crate::mtz::options::{Biases, MergeOptions, Ranks, Unit};
+use crate::ir::builder::GraphBuilder;
+use crate::ir::{Codes, Model, Tensor};
+use crate::mtz::options::{Biases, Bits, MergeOptions, Ranks, Unit};
+use crate::onnx;
 use crate::retrain::When;
+use crate::runtime::{Backend, ModelSource};
 use crate::zipper::Goal;
 
 impl Merger {
@@ -53,4 +61,42 @@ impl Merger {
         options.choose_ranks = chooses;
         Ok(())
     }
+    /// Refuses differences of so few bits that no runtime could verify the joint model; `first` is the
+    /// runtime of calibration.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for such differences; as [`crate::runtime::open`].
+    pub(super) fn check_bits(&self, first: &Arc<dyn Backend>) -> Result<()> {
+        let Some(bits) = self.options.sharing.delta.filter(|_| !self.options.result.no_verify)
+        else {
+            return Ok(());
+        };
+        let model = onnx::encode(&in_few_bits(bits))?;
+        let mut refusals = Vec::new();
+        for backend in self.options.runtime.all(first)? {
+            match backend.load(ModelSource::Bytes(&model)) {
+                Ok(_) => return Ok(()),
+                Err(error) => refusals.push(format!("{}: {error}", backend.describe())),
+            }
+        }
+        let message = format!("no runtime here reads weights of {} bits", bits.count());
+        let error = Error::new(ErrorKind::Usage, message).because(refusals.join("; "));
+        let other = match bits {
+            Bits::Four => Hint::from("give ").option_as("delta", "int8").then(", use "),
+            Bits::Eight => Hint::from("use "),
+        };
+        let hint = other.then("a newer ONNX Runtime, or skip the verification: ");
+        Err(error.hint(hint.option("no-verify")))
+    }
+}
+
+/// A model that adds a constant of so few bits to its input.
+fn in_few_bits(bits: Bits) -> Model {
+    let mut net = GraphBuilder::new("numbers", bits.opset());
+    let input = net.input("x", "2,2");
+    let number = net.constant("number", Tensor::from_f32(&Array2::ones((2, 2)).into_dyn()));
+    let scale = Tensor::from_f32(&ndarray::arr1(&[1.0, 1.0]).into_dyn());
+    net.graph().set_codes(number, Codes { dtype: bits.dtype(), axis: 0, scale, zero: None });
+    let sum = net.op("Add", "sum", &[input, number], []);
+    net.build(&[sum])
 }

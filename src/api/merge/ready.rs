@@ -50,6 +50,7 @@ impl Merger {
         let weights: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
         options.memory = beside(options.memory, &weights);
         let backend = self.options.runtime.open(progress)?;
+        self.check_bits(&backend)?;
         self.compare_makers(&backend.describe(), progress);
         let trial = Tried { backend: backend.as_ref(), progress };
         let data = self.open_data(&loaded, options.seed, trial)?;

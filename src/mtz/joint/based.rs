@@ -12,7 +12,6 @@ use crate::align::{TaskId, TaskLayer};
 use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Codes, DataType, Graph, Tensor, ValueId};
-use crate::mtz::solver::bits::Bits;
 use crate::mtz::solver::correction::{Change, CorrectedRows};
 
 use super::matrix;
@@ -134,10 +133,7 @@ fn sum_of(
     let mut scale = Array1::<f32>::ones(weights.nrows());
     rows.rows.iter().zip(steps).for_each(|(row, step)| scale[*row] = *step);
     let codes = Codes {
-        dtype: match bits {
-            Bits::Four => DataType::I4,
-            Bits::Eight => DataType::I8,
-        },
+        dtype: bits.dtype(),
         axis: usize::from(layer.layer.in_first()),
         scale: Tensor::from_f32(&scale.into_dyn()),
         zero: None,

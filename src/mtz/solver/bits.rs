@@ -1,5 +1,7 @@
 //! How many bits the numbers of a difference have.
 
+use crate::ir::DataType;
+
 /// Bits of each number of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bits {
@@ -23,6 +25,14 @@ impl Bits {
         match self {
             Bits::Four => 21,
             Bits::Eight => 13,
+        }
+    }
+
+    /// The type of the numbers.
+    pub(crate) fn dtype(self) -> DataType {
+        match self {
+            Bits::Four => DataType::I4,
+            Bits::Eight => DataType::I8,
         }
     }
 
