@@ -11,6 +11,7 @@ use onnx_zip::ir::DataType;
 use onnx_zip::{Arrays, DataInput, Error, ErrorKind, HostArray, Result};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use crate::errors::exception;
 
@@ -118,6 +119,10 @@ pub(crate) fn numpy_array(py: Python<'_>, array: HostArray) -> PyResult<Py<PyAny
         HostArray::U16(a) => moved!(a),
         HostArray::U8(a) => moved!(a),
         HostArray::Bool(a) => moved!(a),
+        HostArray::Text(a) => {
+            let texts = a.map(|text| PyString::new(py, text).into_any().unbind());
+            PyArrayDyn::from_owned_object_array(py, texts).into_any().unbind()
+        }
     })
 }
 

@@ -8,6 +8,7 @@
 mod activation;
 mod arithmetic;
 mod conv;
+mod decided;
 mod elementary;
 mod linear;
 mod norm;
@@ -59,7 +60,8 @@ impl Tape {
         for id in graph.topological_order()? {
             let node = graph.node(id);
             if node.reads().any(|v| active.contains(&v)) {
-                active.extend(node.outputs.iter().flatten());
+                let outputs = node.outputs.iter().flatten();
+                active.extend(outputs.filter(|value| decided::may_be_float(&graph, **value)));
             }
         }
         Ok(Tape { graph, active, grads: HashMap::new(), added: 0 })

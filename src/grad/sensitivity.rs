@@ -7,6 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::Tape;
+use super::decided::deciding;
 use crate::calib::data::Dataset;
 use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -158,10 +159,9 @@ fn squared_gradients(
     layers: &[ValueId],
     together: bool,
 ) -> Result<Squares> {
-    let outputs = model.graph.outputs.clone();
     let mut tape = Tape::new(model.graph.clone(), layers)?;
     let mut signs = Vec::new();
-    for (i, output) in outputs.iter().enumerate() {
+    for (i, output) in deciding(&tape.graph).iter().enumerate() {
         let shape = tape.graph.value(*output).ty.as_ref().and_then(|t| t.shape.clone());
         let sizes: Option<Vec<usize>> =
             shape.as_ref().and_then(|s| s.iter().skip(1).map(Dim::known).collect());
@@ -309,5 +309,19 @@ mod tests {
             classes(b, flat, CHANNELS * 25)
         });
         assert!((1.0..2.5).contains(&found[0].coherence), "{}", found[0].coherence);
+    }
+
+    #[test]
+    fn a_class_number_as_the_output_counts_as_its_scores() {
+        let (_, wanted) = measured(|b, conv| {
+            let flat = b.op("Flatten", "flat", &[conv], []);
+            classes(b, flat, CHANNELS * 25)
+        });
+        let (_, found) = measured(|b, conv| {
+            let flat = b.op("Flatten", "flat", &[conv], []);
+            let scores = classes(b, flat, CHANNELS * 25);
+            b.op("ArgMax", "best", &[scores], [("axis", 1.into())])
+        });
+        assert_eq!(found, wanted);
     }
 }

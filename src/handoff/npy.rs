@@ -113,6 +113,8 @@ fn write_elements(out: &mut impl Write, array: &HostArray) -> io::Result<()> {
         HostArray::U16(a) => each!(a),
         HostArray::U8(a) => each!(a),
         HostArray::Bool(a) => a.iter().try_for_each(|v| out.write_all(&[u8::from(*v)])),
+        // Their array was refused with its header.
+        HostArray::Text(_) => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 

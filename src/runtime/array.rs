@@ -45,11 +45,16 @@ pub enum HostArray {
     U8(ArrayD<u8>),
     /// Truth values.
     Bool(ArrayD<bool>),
+    /// Texts, such as names of classes.
+    Text(ArrayD<String>),
 }
 
-/// Evaluates the same expression for the array of any type.
+/// Evaluates the same expression for the array of any type; another one for texts, if given.
 macro_rules! with_array {
     ($host:expr, $array:ident => $body:expr) => {
+        with_array!($host, $array => $body, $array => $body)
+    };
+    ($host:expr, $array:ident => $body:expr, $text:ident => $other:expr) => {
         match $host {
             HostArray::F32($array) => $body,
             HostArray::F64($array) => $body,
@@ -63,6 +68,7 @@ macro_rules! with_array {
             HostArray::U16($array) => $body,
             HostArray::U8($array) => $body,
             HostArray::Bool($array) => $body,
+            HostArray::Text($text) => $other,
         }
     };
 }
@@ -96,6 +102,7 @@ from_array!(
     U16(u16),
     U8(u8),
     Bool(bool),
+    Text(String),
 );
 
 impl HostArray {
@@ -114,6 +121,7 @@ impl HostArray {
             HostArray::U16(_) => DataType::U16,
             HostArray::U8(_) => DataType::U8,
             HostArray::Bool(_) => DataType::Bool,
+            HostArray::Text(_) => DataType::STRING,
         }
     }
 
@@ -233,7 +241,7 @@ impl HostArray {
                 }
             };
         }
-        stacked!(F32, F64, F16, I64, I32, I16, I8, U64, U32, U16, U8, Bool).ok_or_else(|| {
+        stacked!(F32, F64, F16, I64, I32, I16, I8, U64, U32, U16, U8, Bool, Text).ok_or_else(|| {
             let found: Vec<String> =
                 parts.iter().map(|p| format!("{:?}{:?}", p.dtype(), p.shape())).collect();
             Error::new(

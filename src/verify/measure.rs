@@ -1,5 +1,7 @@
 //! Measures the deviation between arrays.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use ndarray::{ArrayD, Axis};
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +29,9 @@ pub(super) struct Gap {
     reference_squares: f64,
     largest: f64,
     elements: u64,
-    /// Number of different elements, if the output holds integers, such as class numbers.
-    different_integers: u64,
+    /// Number of different elements, if the output holds integers or texts, such as numbers or names of
+    /// classes.
+    different_classes: u64,
     /// Number of elements that are NaN or infinite and differ from the reference.
     pub(super) broken: u64,
 }
@@ -52,10 +55,17 @@ impl Gap {
                 format!("has type {:?} where {:?} is expected", found.dtype(), reference.dtype()),
             ));
         }
+        if let (HostArray::Text(found), HostArray::Text(reference)) = (found, reference) {
+            for (x, r) in found.iter().zip(reference) {
+                self.add_element(0.0, f64::from(u8::from(x != r)));
+                self.different_classes += u64::from(x != r);
+            }
+            return Ok(());
+        }
         let integral = !found.dtype().is_float();
         for (x, r) in doubles(found)?.iter().zip(&doubles(reference)?) {
             self.add_element(*x, *r);
-            self.different_integers += u64::from(integral && x != r);
+            self.different_classes += u64::from(integral && x != r);
         }
         Ok(())
     }
@@ -87,8 +97,8 @@ impl Gap {
     /// Whether the largest difference is at most `tolerance` times the reference's largest element. For
     /// integers, whether few enough differ.
     pub(super) fn within(&self, tolerance: f64) -> bool {
-        if self.different_integers > 0 {
-            return self.different_integers as f64 <= TIES * self.elements as f64;
+        if self.different_classes > 0 {
+            return self.different_classes as f64 <= TIES * self.elements as f64;
         }
         self.broken == 0 && self.max <= tolerance * self.largest + ROUNDING
     }
@@ -111,8 +121,17 @@ fn doubles(array: &HostArray) -> Result<ArrayD<f64>> {
 }
 
 /// The predictions of an output: the index of the largest element along the last axis for each other
-/// position, or the elements themselves if they are integers; `None` for other types.
+/// position, the elements themselves if they are integers, or a number for each text; `None` for other
+/// types.
 pub(super) fn predictions(array: &HostArray) -> Option<Vec<i64>> {
+    if let HostArray::Text(names) = array {
+        let number = |name: &String| {
+            let mut hasher = DefaultHasher::new();
+            name.hash(&mut hasher);
+            hasher.finish().cast_signed()
+        };
+        return Some(names.iter().map(number).collect());
+    }
     if let Some(integers) = array.clone().integers() {
         return Some(integers.iter().copied().collect());
     }
@@ -183,6 +202,20 @@ mod tests {
         assert_eq!(predictions(&array![[7i64], [2]].into_dyn().into()), Some(vec![7, 2]));
         assert_eq!(predictions(&array![0.0f32, 1.0].into_dyn().into()), None);
         assert_eq!(predictions(&array![[0.0f32], [1.0]].into_dyn().into()), None);
+    }
+
+    #[test]
+    fn names_of_classes_are_compared_as_class_numbers_are() {
+        let names =
+            |all: [&str; 3]| HostArray::from(ndarray::arr1(&all.map(str::to_owned)).into_dyn());
+        let (found, other) = (names(["cat", "dog", "cat"]), names(["cat", "cat", "cat"]));
+        let numbers = predictions(&found).unwrap();
+        assert!(numbers[0] == numbers[2] && numbers[0] != numbers[1]);
+        let mut gap = Gap::default();
+        gap.add(&found, &found).unwrap();
+        assert!(gap.within(0.0) && gap.deviation().max == 0.0);
+        gap.add(&found, &other).unwrap();
+        assert!(!gap.within(0.5));
     }
 
     #[test]

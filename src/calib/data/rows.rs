@@ -231,7 +231,7 @@ impl Writing {
     }
 
     fn write(&mut self, array: &HostArray) -> Result<()> {
-        self.file.write_all(&encoded(array)).map_err(no_spool)?;
+        self.file.write_all(&encoded(array)?).map_err(no_spool)?;
         if let (Some(all), Some(rows)) = (self.shape.first_mut(), array.rows()) {
             *all += rows;
         }
@@ -279,13 +279,13 @@ impl Rows for Spooled {
     }
 }
 
-pub(super) fn encoded(array: &HostArray) -> Vec<u8> {
+pub(super) fn encoded(array: &HostArray) -> Result<Vec<u8>> {
     macro_rules! bytes {
         ($array:expr) => {
             $array.iter().flat_map(|v| v.to_le_bytes()).collect()
         };
     }
-    match array {
+    Ok(match array {
         HostArray::F32(a) => bytes!(a),
         HostArray::F64(a) => bytes!(a),
         HostArray::F16(a) => bytes!(a),
@@ -298,7 +298,13 @@ pub(super) fn encoded(array: &HostArray) -> Vec<u8> {
         HostArray::U16(a) => bytes!(a),
         HostArray::U8(a) => a.iter().copied().collect(),
         HostArray::Bool(a) => a.iter().map(|v| u8::from(*v)).collect(),
-    }
+        HostArray::Text(_) => {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "samples that are texts cannot be kept",
+            ));
+        }
+    })
 }
 
 pub(super) fn decoded(dtype: DataType, shape: &[usize], bytes: &[u8]) -> Result<HostArray> {

@@ -124,7 +124,7 @@ impl Dataset {
                     self.columns.iter().filter_map(|column| column.stored(rows)).collect();
                 let stored = stored?;
                 arrays = stored.iter().map(|a| (a.dtype().code(), a.shape().to_vec())).collect();
-                stored.iter().map(encoded).collect()
+                stored.iter().map(encoded).collect::<Result<_>>()?
             }
         };
         let record = ShardRecord {

@@ -15,7 +15,7 @@ pub(super) const RULES: Rows = &[
     (&["MelWeightMatrix"], mel),
 ];
 
-const STRING: DataType = DataType::Other(8);
+const STRING: DataType = DataType::STRING;
 
 fn constant(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let list =

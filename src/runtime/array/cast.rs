@@ -21,6 +21,7 @@ impl HostArray {
         let refused =
             |why: &str| Error::new(ErrorKind::Unsupported, format!("{found:?} {why} {dtype:?}"));
         match dtype {
+            _ if found == DataType::STRING => Err(refused("data cannot become")),
             DataType::F32 => Ok(self.floats().mapv(|v| v as f32).into()),
             DataType::F64 => Ok(self.floats().into()),
             DataType::F16 => Ok(self.floats().mapv(f16::from_f64).into()),
@@ -31,6 +32,7 @@ impl HostArray {
         }
     }
 
+    /// The elements as 64-bit floats; NaN for texts.
     fn floats(self) -> ArrayD<f64> {
         match self {
             HostArray::F64(array) => array,
@@ -45,10 +47,11 @@ impl HostArray {
             HostArray::U16(array) => array.mapv(f64::from),
             HostArray::U8(array) => array.mapv(f64::from),
             HostArray::Bool(array) => array.mapv(|v| f64::from(u8::from(v))),
+            HostArray::Text(array) => array.map(|_| f64::NAN),
         }
     }
 
-    /// The elements as signed 64-bit integers; `None` for floats and for larger numbers.
+    /// The elements as signed 64-bit integers; `None` for floats, texts and larger numbers.
     pub fn integers(self) -> Option<ArrayD<i64>> {
         match self {
             HostArray::I64(array) => Some(array),
@@ -63,7 +66,7 @@ impl HostArray {
             HostArray::U16(array) => Some(array.mapv(i64::from)),
             HostArray::U8(array) => Some(array.mapv(i64::from)),
             HostArray::Bool(array) => Some(array.mapv(i64::from)),
-            HostArray::F32(_) | HostArray::F64(_) | HostArray::F16(_) => None,
+            HostArray::F32(_) | HostArray::F64(_) | HostArray::F16(_) | HostArray::Text(_) => None,
         }
     }
 }

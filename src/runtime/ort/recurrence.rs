@@ -126,5 +126,7 @@ fn to_value(array: &HostArray) -> Result<DynValue> {
     let array = array.row_major();
     with_array!(array.as_ref(), a => {
         Tensor::from_array(a.clone()).map(|tensor| tensor.into_dyn()).map_err(failed)
+    }, texts => {
+        Tensor::from_string_array(texts).map(|tensor| tensor.into_dyn()).map_err(failed)
     })
 }

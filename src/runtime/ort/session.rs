@@ -102,6 +102,8 @@ impl Session for OrtSession {
 fn to_value(array: &HostArray) -> Result<SessionInputValue<'_>> {
     with_array!(array, a => {
         TensorRef::from_array_view(a.view()).map(SessionInputValue::from).map_err(failed)
+    }, texts => {
+        Tensor::from_string_array(&texts.as_standard_layout().into_owned()).map(SessionInputValue::from).map_err(failed)
     })
 }
 
@@ -112,6 +114,9 @@ pub(super) fn from_value(value: &DynValue, port: &Port) -> Result<HostArray> {
                 $(Some(TensorElementType::$element) => {
                     Ok(value.try_extract_array::<$rust>().map_err(failed)?.to_owned().into())
                 })*
+                Some(TensorElementType::String) => {
+                    Ok(value.try_extract_string_array().map_err(failed)?.into())
+                }
                 _ => Err(Error::new(
                     ErrorKind::Unsupported,
                     format!("output '{}' is {}, which is not handled", port.name, value.dtype()),
@@ -166,8 +171,8 @@ fn data_type(element: TensorElementType) -> DataType {
         TensorElementType::Uint32 => DataType::U32,
         TensorElementType::Uint64 => DataType::U64,
         TensorElementType::Bool => DataType::Bool,
-        // 8 is `string` in the ONNX standard; 0 means anything that is not a tensor of the standard.
-        TensorElementType::String => DataType::Other(8),
+        TensorElementType::String => DataType::STRING,
+        // Anything that is not a tensor of the standard.
         _ => DataType::Other(0),
     }
 }

@@ -111,7 +111,7 @@ pub(super) fn completed(port: Port, fact: Option<&TypedFact>) -> Port {
     Port { dtype: data_type(fact.datum_type), shape: Some(dims.collect()), ..port }
 }
 
-const DATUM_TYPES: [(DatumType, DataType); 13] = [
+const DATUM_TYPES: [(DatumType, DataType); 14] = [
     (DatumType::F32, DataType::F32),
     (DatumType::F64, DataType::F64),
     (DatumType::F16, DataType::F16),
@@ -125,6 +125,7 @@ const DATUM_TYPES: [(DatumType, DataType); 13] = [
     (DatumType::U16, DataType::U16),
     (DatumType::U8, DataType::U8),
     (DatumType::Bool, DataType::Bool),
+    (DatumType::String, DataType::STRING),
 ];
 
 fn data_type(datum: DatumType) -> DataType {

@@ -235,6 +235,7 @@ fn from_tensor(tensor: &Tensor, port: &Port) -> Result<HostArray> {
         U16 => u16,
         U8 => u8,
         Bool => bool,
+        String => String,
     )
     .map_err(failed)
 }

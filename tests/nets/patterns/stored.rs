@@ -12,6 +12,7 @@ pub const PATTERNS: &[Pattern] = &[
     ("weights in four bits", four_bits),
     ("weights in blocks", blocks),
     ("outputs of every whole number", whole_numbers),
+    ("names of classes", names),
 ];
 
 /// Drawn codes of four bits.
@@ -70,4 +71,21 @@ fn whole_numbers(b: &mut GraphBuilder) -> Vec<ValueId> {
         types.map(|ty| b.op("Cast", "cast", &[sizes], [("to", i64::from(ty.code()).into())]));
     let casts: Vec<ValueId> = casts.collect();
     [vec![scores], casts].concat()
+}
+
+fn names(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = b.input("x", "n,6");
+    let w = b.weights("w", &[8, 6]);
+    let x = features(b, x, w);
+    let scores = scores(b, x);
+    let keepdims = [("axis", 1.into()), ("keepdims", 0.into())];
+    let best = b.op("ArgMax", "best", &[scores], keepdims);
+    // Texts are held as the field `string_data` of the standard's message, whose number is 6.
+    let texts = ["cat", "dog", "cow", "hen", ""].map(|name| {
+        let head = [6 << 3 | 2, u8::try_from(name.len()).unwrap()];
+        [&head, name.as_bytes()].concat()
+    });
+    let names = Tensor { dtype: DataType::STRING, dims: vec![5], data: texts.concat().into() };
+    let names = b.constant("names", names);
+    vec![scores, b.op("Gather", "name", &[names, best], [])]
 }
