@@ -16,6 +16,7 @@ use crate::mtz::joint::JointModel;
 use crate::naming::{shown, task_fault, to_task};
 use crate::onnx;
 use crate::runtime::{ModelSource, Port};
+use crate::verify::Reading;
 use crate::zipper::{Input, Part};
 
 /// A model, as given by the user.
@@ -109,6 +110,7 @@ pub(crate) struct Loaded {
     pub(crate) nodes: u64,
     /// The inputs that data must feed.
     pub(crate) ports: Vec<Port>,
+    pub(crate) reading: Reading,
     pub(crate) model: Model,
     /// The index of its file among the given models.
     file: usize,
@@ -193,6 +195,7 @@ fn of_joint(joint: &JointModel, task: usize, file: &Loaded) -> Result<Loaded> {
         bytes: stored(&model.graph),
         nodes: nodes(&model.graph),
         ports,
+        reading: Reading::of(&model.graph),
         model: Model::default(),
         file: file.file,
         net: Some(Net::Graph(Box::new(model))),
@@ -248,7 +251,20 @@ pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
     // The file is shorter than the weights, which lie in external files.
     let bytes = if stored > length { length + stored } else { length };
     let nodes = nodes(&model.graph);
-    Ok(Loaded { name, path, sha256, bytes, nodes, ports, model, file: 0, net, named: false })
+    let reading = Reading::of(&model.graph);
+    Ok(Loaded {
+        name,
+        path,
+        sha256,
+        bytes,
+        nodes,
+        ports,
+        reading,
+        model,
+        file: 0,
+        net,
+        named: false,
+    })
 }
 
 /// Bytes of a graph's constants.

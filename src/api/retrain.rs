@@ -247,6 +247,7 @@ impl Retrainer {
             .map(|(teacher, (net, data))| Subject {
                 task: &teacher.name,
                 original: teacher.source(),
+                reading: teacher.reading,
                 net: Some(ModelSource::Graph(net.model())),
                 data,
                 reported: None,

@@ -54,6 +54,7 @@ pub fn verify(
         .map(|(task, (original, data))| Subject {
             task: task.as_str(),
             original: original.source(),
+            reading: original.reading,
             net: None,
             data: &data.dataset,
             reported: limits_of.and_then(|file| file.tasks.get(task)),

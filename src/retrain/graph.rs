@@ -5,6 +5,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::grad::Tape;
 use crate::ir::{Attribute, DataType, Dim, Graph, Model, TensorType, ValueId, ValueKind};
 use crate::runtime::{HostArray, State};
+use crate::verify::Reading;
 
 use super::loss::{Loss, Written};
 use super::optimizer::{self, Knobs};
@@ -30,6 +31,8 @@ pub(super) struct Feeds {
     pub(super) inputs: Vec<String>,
     /// Names of the targets, in the order of its outputs and then layers.
     pub(super) targets: Vec<String>,
+    /// How answers are read from the scores of the first output.
+    pub(super) reading: Reading,
 }
 
 /// Graphs for training.
@@ -118,7 +121,7 @@ fn task_part(
     let inputs = trainable.inputs[number].iter().map(|v| name(tape, *v)).collect();
     let mut targets = Vec::new();
     let mut total: Option<ValueId> = None;
-    let mut first_scores = None;
+    let mut first = None;
     for (output, energy) in trainable.outputs[number].iter().zip(&task.energies) {
         let share = (task.weight / batch.max(1) as f64) as f32;
         let taught = Taught { output: *output, energy: *energy, labelled: task.labelled, share };
@@ -128,9 +131,9 @@ fn task_part(
             Some(sum) => tape.op("Add", &[sum, loss]),
             None => loss,
         });
-        first_scores.get_or_insert(scores);
+        first.get_or_insert(scores);
     }
-    let (Some(mut loss), Some(first_scores)) = (total, first_scores) else {
+    let (Some(mut loss), Some((first_scores, reading))) = (total, first) else {
         return Err(Error::new(ErrorKind::Unsupported, "the model has no output to learn"));
     };
     if options.layers > 0.0 {
@@ -140,7 +143,7 @@ fn task_part(
             loss = tape.op("Add", &[loss, value]);
         }
     }
-    Ok(TaskPart { feeds: Feeds { inputs, targets }, loss, first_scores })
+    Ok(TaskPart { feeds: Feeds { inputs, targets, reading }, loss, first_scores })
 }
 
 fn name(tape: &Tape, value: ValueId) -> String {
@@ -158,22 +161,26 @@ struct Taught {
 }
 
 impl Taught {
-    /// Writes the loss and seeds its gradient. Returns the scores, the name of the target, and the loss.
+    /// Writes the loss and seeds its gradient. Returns the scores and how answers are read from them, the
+    /// name of the target, and the loss.
     fn write(
         self,
         tape: &mut Tape,
         options: &RetrainOptions,
         opset: i64,
-    ) -> Result<(ValueId, String, ValueId)> {
+    ) -> Result<((ValueId, Reading), String, ValueId)> {
         let mut found = scores(&tape.graph, self.output, |v| tape.shape(v).ok().map(|s| s.len()));
+        let mut reading = if found.sigmoid { Reading::of_logits() } else { Reading::default() };
         if options.loss == LossKind::Mse {
             found.value = self.output;
+            reading = Reading::of_output(&tape.graph, self.output);
         }
         let shape = tape.shape(found.value)?;
         let rank = shape.len();
+        let has_classes = rank == 2 && shape[1] != Dim::Known(1);
         let ty = TensorType { dtype: DataType::F32, shape: Some(shape) };
         let target = tape.graph.add_input(&format!("target/{}", name(tape, self.output)), ty);
-        let is_classifier = found.softmax || (self.labelled && rank == 2);
+        let is_classifier = found.softmax || (self.labelled && has_classes);
         let loss = Loss {
             kind: options.loss.of_output(is_classifier),
             axis: found.axis,
@@ -184,7 +191,7 @@ impl Taught {
         let written = loss.write(tape, (found.value, target), rank)?;
         let gradient = tape.scaled(written.gradient, self.share);
         tape.seed(found.value, gradient);
-        Ok((found.value, name(tape, target), written.value))
+        Ok(((found.value, reading), name(tape, target), written.value))
     }
 }
 

@@ -12,6 +12,8 @@ pub(super) struct Scores {
     pub(super) axis: i64,
     /// Whether the output ends in a softmax.
     pub(super) softmax: bool,
+    /// Whether the output ends in a sigmoid.
+    pub(super) sigmoid: bool,
 }
 
 /// Finds the operand of the final softmax or sigmoid of an output. `rank` returns the rank of a value,
@@ -31,13 +33,16 @@ pub(super) fn scores(
                 let axis = node.int("axis", -1);
                 let axis =
                     rank(input).and_then(|r| normal_axis(axis, r)).map_or(axis, |a| a as i64);
-                return Scores { value: input, axis, softmax: true };
+                return Scores { value: input, axis, softmax: true, sigmoid: false };
             }
-            "Sigmoid" => return Scores { value: input, axis: by_rank(input), softmax: false },
+            "Sigmoid" => {
+                let axis = by_rank(input);
+                return Scores { value: input, axis, softmax: false, sigmoid: true };
+            }
             _ => break,
         }
     }
-    Scores { value: output, axis: by_rank(output), softmax: false }
+    Scores { value: output, axis: by_rank(output), softmax: false, sigmoid: false }
 }
 
 #[cfg(test)]
@@ -54,7 +59,9 @@ mod tests {
         let named = b.op("Identity", "named", &[y], []);
         let graph = b.build(&[named]).graph;
         let rank = |_| Some(2);
-        assert_eq!(scores(&graph, named, rank), Scores { value: z, axis: 1, softmax: true });
-        assert_eq!(scores(&graph, z, rank), Scores { value: z, axis: -1, softmax: false });
+        let wanted = Scores { value: z, axis: 1, softmax: true, sigmoid: false };
+        assert_eq!(scores(&graph, named, rank), wanted);
+        let wanted = Scores { axis: -1, softmax: false, ..wanted };
+        assert_eq!(scores(&graph, z, rank), wanted);
     }
 }

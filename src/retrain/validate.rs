@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{HostArray, Session};
-use crate::verify::misclassified;
+use crate::verify::{Reading, misclassified};
 
 use super::examples::{Examples, Fed};
 use super::graph::Feeds;
@@ -28,14 +28,19 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, loss: &HostArray, scores: &HostArray, fed: &Fed, rows: usize) -> Result<()> {
+    /// Adds the loss of so many samples.
+    fn add_loss(&mut self, loss: &HostArray, samples: usize) -> Result<()> {
         self.loss += f64::from(single(loss)?);
-        self.samples += rows;
-        if let (Some(labels), [_, _]) = (&fed.labels, scores.shape()) {
-            self.labelled += labels.len();
-            self.wrong += misclassified(&scores.as_f32()?, labels);
-        }
+        self.samples += samples;
         Ok(())
+    }
+
+    /// Compares answers with labels.
+    fn add_answers(&mut self, scores: &HostArray, reading: Reading, labels: &[i64]) {
+        if let Some(answers) = reading.of_samples(scores, labels.len()) {
+            self.labelled += labels.len();
+            self.wrong += misclassified(&answers, labels);
+        }
     }
 
     fn quality(&self) -> Quality {
@@ -74,9 +79,12 @@ pub(super) fn validate(
         let mut inputs = named(feeds, &fed);
         inputs.extend(parameters.iter().map(|(name, value)| (name.as_str(), value)));
         let results = session.run(&inputs)?;
-        for ((tally, pair), fed) in tallies.iter_mut().zip(results.chunks(2)).zip(&fed) {
+        let tasks = feeds.iter().zip(&fed);
+        for ((tally, pair), (feeds, fed)) in tallies.iter_mut().zip(results.chunks(2)).zip(tasks) {
             if let [loss, scores] = pair {
-                tally.add(loss, scores, fed, end - start)?;
+                tally.add_loss(loss, end - start)?;
+                let labels = fed.labels.as_deref().unwrap_or_default();
+                tally.add_answers(scores, feeds.reading, labels);
             }
         }
     }

@@ -179,7 +179,8 @@ impl Check<'_> {
             let found = engine.joint(&feed)?;
             self.progress.step();
             let labels = piece.labels.as_deref();
-            let batch = tally::Batch { reference, exact, found, labels };
+            let reading = self.subject().reading;
+            let batch = tally::Batch { reference, exact, found, labels, reading };
             tally.add(engine, number, batch, &mut piece.first);
         }
         Ok(())

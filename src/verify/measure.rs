@@ -1,8 +1,6 @@
 //! Measures the deviation between arrays.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use ndarray::{ArrayD, Axis};
+use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -120,41 +118,6 @@ fn doubles(array: &HostArray) -> Result<ArrayD<f64>> {
     }
 }
 
-/// The predictions of an output: the index of the largest element along the last axis for each other
-/// position, the elements themselves if they are integers, or a number for each text; `None` for other
-/// types.
-pub(super) fn predictions(array: &HostArray) -> Option<Vec<i64>> {
-    if let HostArray::Text(names) = array {
-        let number = |name: &String| {
-            let mut hasher = DefaultHasher::new();
-            name.hash(&mut hasher);
-            hasher.finish().cast_signed()
-        };
-        return Some(names.iter().map(number).collect());
-    }
-    if let Some(integers) = array.clone().integers() {
-        return Some(integers.iter().copied().collect());
-    }
-    let scores = array.as_f32().ok()?;
-    let last = scores.ndim().checked_sub(1)?;
-    if last == 0 || scores.len_of(Axis(last)) < 2 {
-        return None;
-    }
-    Some(scores.lanes(Axis(last)).into_iter().map(largest).collect())
-}
-
-/// The number of rows of `scores` whose largest score is not at their label.
-pub fn misclassified(scores: &ArrayD<f32>, labels: &[i64]) -> usize {
-    let rows = scores.outer_iter().zip(labels);
-    rows.filter(|(row, label)| largest(row.iter()) != **label).count()
-}
-
-/// The place of the first of the largest scores, NaN left out.
-pub fn largest<'a>(scores: impl IntoIterator<Item = &'a f32>) -> i64 {
-    let better = |best: (i64, f32), (i, v): (i64, &f32)| if *v > best.1 { (i, *v) } else { best };
-    (0..).zip(scores).fold((0, f32::NEG_INFINITY), better).0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,21 +159,10 @@ mod tests {
     }
 
     #[test]
-    fn predictions_are_largest_scores_or_integers() {
-        assert_eq!(predictions(&floats([[0.0, 1.0], [2.0, -1.0]])), Some(vec![1, 0]));
-        assert_eq!(predictions(&floats([[1.0, 1.0], [f32::NAN, -1.0]])), Some(vec![0, 1]));
-        assert_eq!(predictions(&array![[7i64], [2]].into_dyn().into()), Some(vec![7, 2]));
-        assert_eq!(predictions(&array![0.0f32, 1.0].into_dyn().into()), None);
-        assert_eq!(predictions(&array![[0.0f32], [1.0]].into_dyn().into()), None);
-    }
-
-    #[test]
     fn names_of_classes_are_compared_as_class_numbers_are() {
         let names =
             |all: [&str; 3]| HostArray::from(ndarray::arr1(&all.map(str::to_owned)).into_dyn());
         let (found, other) = (names(["cat", "dog", "cat"]), names(["cat", "cat", "cat"]));
-        let numbers = predictions(&found).unwrap();
-        assert!(numbers[0] == numbers[2] && numbers[0] != numbers[1]);
         let mut gap = Gap::default();
         gap.add(&found, &found).unwrap();
         assert!(gap.within(0.0) && gap.deviation().max == 0.0);

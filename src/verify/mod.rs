@@ -9,6 +9,7 @@
 //! cannot run the original nets, computes them differently, or cannot run the joint model. The report
 //! names it, but nothing fails.
 
+mod answers;
 mod check;
 mod engine;
 mod loading;
@@ -28,10 +29,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource};
 
+pub use answers::{Reading, misclassified};
 use check::Check;
 use engine::Engine;
 use loading::Loading;
-pub use measure::{Deviation, largest, misclassified};
+pub use measure::Deviation;
 pub use reported::{DEVIATION_KEY, Reported};
 pub use wiring::Wiring;
 
@@ -55,6 +57,8 @@ pub struct Subject<'a> {
     pub original: ModelSource<'a>,
     /// The net that the joint model must compute exactly, if it is given.
     pub net: Option<ModelSource<'a>>,
+    /// How its answers are read.
+    pub reading: Reading,
     /// Samples for the original net's inputs.
     pub data: &'a Dataset,
     /// Deviations of the outputs as reported in the file, if they are; see [`Reported`].

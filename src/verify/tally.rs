@@ -1,9 +1,11 @@
 //! Accumulates the comparisons of one task over batches.
 
 use super::engine::Engine;
-use super::measure::{Gap, predictions};
+use super::measure::Gap;
 use super::reported::allowed;
-use super::{Limits, OutputVerification, RuntimeDeviation, Subject, TaskVerification};
+use super::{
+    Limits, OutputVerification, Reading, RuntimeDeviation, Subject, TaskVerification, misclassified,
+};
 use crate::error::Result;
 use crate::runtime::HostArray;
 
@@ -46,6 +48,7 @@ pub(super) struct Batch<'a> {
     pub(super) exact: Option<Vec<HostArray>>,
     pub(super) found: Vec<HostArray>,
     pub(super) labels: Option<&'a [i64]>,
+    pub(super) reading: Reading,
 }
 
 /// The outputs of one batch in the first runtime.
@@ -253,20 +256,19 @@ impl Scores {
         let (Some(found), Some(reference)) = (batch.found.first(), batch.reference.first()) else {
             return;
         };
-        let (Some(after), Some(before)) = (predictions(found), predictions(reference)) else {
+        let answers = |output: &HostArray| batch.reading.answers(output);
+        let (Some(after), Some(before)) = (answers(found), answers(reference)) else {
             return;
         };
         self.positions += after.len();
         self.same += after.iter().zip(&before).filter(|(a, b)| a == b).count();
-        let labels = batch.labels.unwrap_or_default();
-        // Several predictions per sample cannot be compared with one label.
-        if labels.len() != after.len() {
-            return;
-        }
-        for ((label, before), after) in labels.iter().zip(before).zip(after) {
-            self.labelled += 1;
-            self.wrong_before += usize::from(before != *label);
-            self.wrong_after += usize::from(after != *label);
+        let Some(labels) = batch.labels else { return };
+        let of_samples = |output: &HostArray| batch.reading.of_samples(output, labels.len());
+        // Several answers per sample cannot be compared with one label.
+        if let (Some(after), Some(before)) = (of_samples(found), of_samples(reference)) {
+            self.labelled += labels.len();
+            self.wrong_before += misclassified(&before, labels);
+            self.wrong_after += misclassified(&after, labels);
         }
     }
 

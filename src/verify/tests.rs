@@ -92,6 +92,7 @@ fn checked(backends: &[Fake], reported: Option<f64>) -> Result<Verification> {
         task: "a",
         original: ModelSource::Bytes(b"original"),
         net: Some(ModelSource::Bytes(b"net")),
+        reading: Reading::default(),
         data: &data,
         reported: reported.as_ref(),
     };
@@ -202,7 +203,8 @@ fn the_hidden_place_of_the_file_is_not_told() {
     }
     let data = Dataset::synthetic(&[port("x")], 8, 0, &DataOptions::default()).unwrap();
     let original = ModelSource::Bytes(b"original");
-    let subject = Subject { task: "a", original, net: None, data: &data, reported: None };
+    let reading = Reading::default();
+    let subject = Subject { task: "a", original, net: None, reading, data: &data, reported: None };
     let joint = Joint { path: Path::new("/tmp/hidden/joint.onnx"), name: "joint.onnx", bytes: 0 };
     let backends: [Arc<dyn Backend>; 1] = [Arc::new(Telling)];
     let report = verify(joint, &[subject], &backends, 4, &Limits::default(), &Silent).unwrap();

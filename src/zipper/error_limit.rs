@@ -7,7 +7,7 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
 use crate::mtz::plan::Trial;
 use crate::runtime::{Backend, ModelSource, feeds};
-use crate::verify::misclassified;
+use crate::verify::{Reading, misclassified};
 
 use super::search::{Choice, Search, ratio};
 use super::{Calibration, Outcome, SiteNames, batch_in_parts};
@@ -92,9 +92,10 @@ fn within(trial: &Trial, limit: f64) -> bool {
     trial.drops.iter().all(|drop| *drop <= limit + 1e-9)
 }
 
-/// The part of samples whose largest score is not that of their label.
+/// The part of samples whose answer is not their label.
 fn error_rate(net: &Model, data: &Dataset, backend: &dyn Backend, batch: usize) -> Result<f64> {
     let mut session = backend.load(ModelSource::Graph(net))?;
+    let reading = Reading::of(&net.graph);
     let mut wrong = 0;
     for range in data.batches(batch) {
         let labels = data.labels(range.clone()).ok_or_else(|| {
@@ -102,9 +103,9 @@ fn error_rate(net: &Model, data: &Dataset, backend: &dyn Backend, batch: usize) 
                 .hint(Hint::from("give labelled samples: ").option("data"))
         })?;
         let outputs = session.run(&feeds(&data.batch(range)?))?;
-        let first = outputs.first().map(|o| o.as_f32()).transpose()?;
-        let scores = first.filter(|s| s.ndim() > 1 && s.shape()[0] == labels.len());
-        let scores = scores.ok_or_else(|| {
+        let first = outputs.first();
+        let answers = first.and_then(|output| reading.of_samples(output, labels.len()));
+        let answers = answers.ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "its first output has no scores of classes").hint(
                 Hint::from("merge it with ")
                     .option("share")
@@ -112,7 +113,7 @@ fn error_rate(net: &Model, data: &Dataset, backend: &dyn Backend, batch: usize) 
                     .option("max-drop"),
             )
         })?;
-        wrong += misclassified(&scores, &labels);
+        wrong += misclassified(&answers, &labels);
     }
     Ok(wrong as f64 / data.len().max(1) as f64)
 }

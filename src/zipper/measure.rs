@@ -1,14 +1,12 @@
 //! Measures the loss of a task.
 
-use ndarray::ArrayD;
-
 use crate::calib::stream::Source;
 use crate::error::{Context, Result};
 use crate::ir::Model;
 use crate::mtz::statistics::Probe;
 use crate::report::TaskLoss;
 use crate::runtime::{Backend, ModelSource, feeds};
-use crate::verify::largest;
+use crate::verify::Reading;
 
 /// Samples for measuring the deviation of outputs.
 const PROBED: usize = 1024;
@@ -57,21 +55,20 @@ fn differing(found: &[i64], wanted: &[i64]) -> f64 {
     unlike as f64 / wanted.len().max(1) as f64
 }
 
-/// The class of each sample; `None` if the net's first output holds no scores.
+/// The answer for each sample; `None` if the net's first output holds none.
 fn classes(net: &Model, source: &Source<'_>) -> Result<Option<Vec<i64>>> {
     let backend: &dyn Backend = source.backend;
     let mut session = backend.load(ModelSource::Graph(net)).in_model(&net.name)?;
+    let reading = Reading::of(&net.graph);
     let mut all = Vec::new();
     for range in source.data.batches(source.batch) {
         let samples = range.len();
         let outputs = session.run(&feeds(&source.data.batch(range)?)).in_model(&net.name)?;
-        let first = outputs.first().filter(|output| output.dtype().is_float());
-        let scores: Option<ArrayD<f32>> = first.map(|output| output.as_f32()).transpose()?;
-        let is_scores = |s: &ArrayD<f32>| s.ndim() == 2 && s.shape()[0] == samples;
-        let Some(scores) = scores.filter(is_scores).filter(|s| s.shape()[1] > 1) else {
+        let first = outputs.first();
+        let Some(answers) = first.and_then(|output| reading.of_samples(output, samples)) else {
             return Ok(None);
         };
-        all.extend(scores.outer_iter().map(|row| largest(row.iter())));
+        all.extend(answers);
     }
     Ok(Some(all))
 }

@@ -1,8 +1,17 @@
 //! Merges for a target size, for a limit of the measured loss, up to a layer, and in multiples.
 
-use onnx_zip::report::Report;
+use ndarray::{Array1, Array2};
+use ndarray_npy::NpzWriter;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
-use crate::tool::{Tool, fashion, fixture, images, mnist};
+use onnx_zip::ir::Model;
+use onnx_zip::ir::builder::GraphBuilder;
+use onnx_zip::onnx::{self, SaveOptions};
+use onnx_zip::report::Report;
+use onnx_zip::runtime::{self, HostArray, ModelSource, RuntimeOptions, feeds};
+
+use crate::tool::{Tool, fashion, fixture, images, mnist, stdout};
 
 fn merge(tool: &Tool, models: [&str; 2], more: &[&str]) -> Report {
     let images = images();
@@ -114,4 +123,63 @@ fn differences_in_few_bits_are_said_and_verified() {
     let more = ["--delta", "int4", "--runtime", "tract", "--samples", "50"];
     let error = tool.refused(&[&args[..], &more].concat());
     assert!(error.contains("weights of 4 bits") && error.contains("--delta int8"), "{error}");
+}
+
+/// A net that says yes or no.
+fn yes_or_no(seed: usize) -> Model {
+    let mut b = GraphBuilder::new("net", 17);
+    let x = b.input("x", "batch,6");
+    for _ in 0..seed {
+        b.weights("skipped", &[7]);
+    }
+    let (w, v) = (b.weights("w", &[16, 6]), b.weights("v", &[1, 16]));
+    let h = b.op("Gemm", "first", &[x, w], [("transB", 1.into())]);
+    let h = b.op("Relu", "relu", &[h], []);
+    let y = b.op("Gemm", "last", &[h, v], [("transB", 1.into())]);
+    let y = b.op("Sigmoid", "probability", &[y], []);
+    b.build(&[y])
+}
+
+/// Samples, labelled with a net's answers.
+fn answered(tool: &Tool, net: &Model, name: &str) {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let x = Array2::from_shape_simple_fn((200, 6), || rng.random_range(-1.0f32..1.0));
+    let backend = runtime::open(&RuntimeOptions::default()).unwrap();
+    let mut session = backend.load(ModelSource::Graph(net)).unwrap();
+    let fed = ("x".to_owned(), HostArray::from(x.clone().into_dyn()));
+    let found = session.run(&feeds(&[fed])).unwrap().remove(0).into_f32().unwrap();
+    let labels: Array1<i64> = found.iter().map(|p| i64::from(*p >= 0.5)).collect();
+    assert!(labels.iter().any(|l| *l == 0) && labels.iter().any(|l| *l == 1));
+    let mut file = NpzWriter::new(std::fs::File::create(tool.path(name)).unwrap());
+    file.add_array("x", &x).unwrap();
+    file.add_array("labels", &labels).unwrap();
+    file.finish().unwrap();
+}
+
+#[test]
+fn a_single_probability_is_an_answer() {
+    let tool = Tool::new();
+    for (seed, name) in ["a", "b"].into_iter().enumerate() {
+        let net = yes_or_no(seed);
+        onnx::save(&net, &tool.path(&format!("{name}.onnx")), &SaveOptions::default()).unwrap();
+        answered(&tool, &net, &format!("{name}.npz"));
+    }
+    let args = ["merge", "a.onnx", "b.onnx", "-o", "joint.onnx", "--json", "--runtime", "tract"];
+    let data = ["--data", "a.npz", "--data", "b.npz"];
+    let merged = |more: &[&str]| -> Report {
+        let output = tool.run(0, &[&args[..], &data[..], more].concat());
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let full = merged(&["--share", "1"]).verification.unwrap();
+    for task in &full.tasks {
+        let wrong = 1.0 - task.agreement.unwrap();
+        assert_eq!(task.error_before, Some(0.0));
+        assert!((task.error_after.unwrap() - wrong).abs() < 1e-9 && wrong > 0.0, "{task:?}");
+    }
+    let limited = merged(&["--max-drop", "0"]);
+    assert!(limited.search.iter().any(|trial| trial.drops.iter().any(|drop| *drop > 0.0)));
+    let trained = ["retrain", "joint.onnx", "-o", "trained.onnx", "--teacher", "a.onnx"];
+    let more = ["--teacher", "b.onnx", "--runtime", "tract", "--iterations", "20"];
+    let output = tool.run(0, &[&trained[..], &more, &data].concat());
+    assert!(stdout(&output).contains("error before"), "{}", stdout(&output));
 }

@@ -85,6 +85,7 @@ impl Merger {
             subjects.push(Subject {
                 task: &model.name,
                 original: model.source(),
+                reading: model.reading,
                 net: Some(ModelSource::Graph(net.model())),
                 data,
                 reported: None,
