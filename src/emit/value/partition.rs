@@ -48,7 +48,7 @@ impl Partition {
         let own = Owner::Tasks(vec![task]);
         let blocks =
             joint.layout(task).into_iter().zip(coupling.groups()).map(|(blocks, (id, group))| {
-                // Shared neurons count only if a fused layer produces or consumes them.
+                // Shared neurons count only if a layer with common weights produces or consumes them.
                 if !touched.contains(&id) && blocks.iter().any(|b| b.owner.is_shared()) {
                     let channels = (0..group.size).collect();
                     return vec![(Block { owner: own.clone(), channels, first: None }, false)];
@@ -111,12 +111,15 @@ fn side_by_side(found: Vec<(Part, bool)>) -> Vec<Part> {
     parts
 }
 
-/// The groups of a task that fused layers produce or consume.
+/// The groups of a task that layers with common weights, or a common part of them, produce or consume.
 fn touched(joint: &JointModel, task: TaskId) -> BTreeSet<GroupId> {
     let layers = joint.task(task).coupling().layers.iter().enumerate();
-    let fused = layers.filter(|(id, _)| joint.partners(task.layer(LayerId(*id))).len() > 1);
+    let common = layers.filter(|(id, _)| {
+        let own = task.layer(LayerId(*id));
+        joint.partners(own).len() > 1 || joint.based_layer(own).is_some()
+    });
     let channels =
-        fused.flat_map(|(_, layer)| layer.outputs.iter().chain(layer.inputs.iter().flatten()));
+        common.flat_map(|(_, layer)| layer.outputs.iter().chain(layer.inputs.iter().flatten()));
     channels.map(|channel| channel.group).collect()
 }
 
