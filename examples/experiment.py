@@ -66,14 +66,16 @@ def error(model: Path, output: str | None, samples: Path) -> float:
 
 
 def differing(joint: Path, models: list[Path], test: list[Path]) -> list[float]:
-    """Each task's answers, in percent, that are not those of its original: a finer measure than errors."""
+    """Each task's answers, in percent, that are not its original's: a finer measure than errors."""
     tasks = [output.name for output in session(joint).get_outputs()]
-    found = []
-    for task, model, samples in zip(tasks, models, test):
-        key = f"{joint.name} {task} {samples.name} {digest(joint)} {digest(model)}"
-        both = lambda: apart(answers(joint, task, samples), answers(model, None, samples))  # noqa: E731
-        found.append(known(key, both))
-    return found
+    return [difference(joint, task, *each) for task, *each in zip(tasks, models, test)]
+
+
+def difference(joint: Path, task: str, model: Path, samples: Path) -> float:
+    def measure() -> float:
+        return apart(answers(joint, task, samples), answers(model, None, samples))
+
+    return known(f"{joint.name} {task} {samples.name} {digest(joint)} {digest(model)}", measure)
 
 
 def digest(model: Path) -> str:

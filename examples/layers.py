@@ -4,8 +4,8 @@
 
 The pairs and samples of examples/curves.py, nothing retrained. Prints one table per pair: a merge
 without any option, merges to two sizes, merges that share all layers with biases per task and with
-common ones, and a merge that shares 90 % of the neurons of every layer. The last column is the part of the
-answers that differ from the originals', mean over both tasks, which chance moves less than errors.
+common ones, and a merge that shares 90 % of the neurons of every layer. The last column is the part
+of the answers that differ from the originals', mean over both tasks: chance moves errors more.
 `--part 1` and `--part 2` take other images of the fixtures, which tells how much chance there is.
 
 With `--retrain`, every joint model is trained for so many steps towards its originals on all 60 000
@@ -60,8 +60,8 @@ def report(net: str, ways: list[str], part: int, steps: int | None) -> None:
         rows[-1] += cells(retrained(net, joint, steps)) if steps else [differ(net, joint)]
     if not (steps or part):
         size, found = point(net, "refit", 0.9)
-        joint = OUT / "curves" / f"{net}_refit_0.9.onnx"
-        rows.append(["`--unit neuron --share 0.9`", f"{size:.1%}", *cells(found), differ(net, joint)])
+        off = differ(net, OUT / "curves" / f"{net}_refit_0.9.onnx")
+        rows.append(["`--unit neuron --share 0.9`", f"{size:.1%}", *cells(found), off])
     before = " / ".join(f"{before:.2f}" for before, _ in found)
     print(f"\n{NETS[net]}, before {before}\n")
     header = ["options", "parameters", "MNIST / Fashion-MNIST", "rise"]
