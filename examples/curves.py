@@ -32,10 +32,10 @@ def point(net: str, method: str, share: float) -> Point:
     return measured(net, OUT / "curves" / f"{net}_{method}_{share}.onnx", *options)
 
 
-def measured(net: str, joint: Path, *options: object) -> Point:
+def measured(net: str, joint: Path, *options: object, part: int = 0) -> Point:
     """Parameters of the joint model as a part of both nets', and the errors of both tasks."""
     models = [MODELS / "zoo" / f"{net}_{task}.onnx" for task in TASKS]
-    train = [subset(f"{task}_train", SAMPLES) for task in TASKS]
+    train = [subset(f"{task}_train", SAMPLES, part) for task in TASKS]
     report = merge(joint, models, train, "--max-rows", ROWS, *options)
     joined = report["joint"]["parameters"]["total"]
     both = sum(task["parameters"] for task in report["tasks"])

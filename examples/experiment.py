@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -60,20 +61,50 @@ def errors(joint: Path, models: list[Path], test: list[Path]) -> list[tuple[floa
 
 def error(model: Path, output: str | None, samples: Path) -> float:
     """Samples, in percent, for which an output, or the only one, names another class."""
-    known = OUT / "errors.json"
-    errors = json.loads(known.read_text()) if known.exists() else {}
-    key = f"{model.name} {output} {samples.name} {sha256(model.read_bytes()).hexdigest()}"
-    if key not in errors:
-        arrays = np.load(samples)
-        images = arrays["image"].reshape(-1, 1, 28, 28)
-        parts = np.split(images, range(500, len(images), 500))
-        run = session(model).run
-        names = [output] if output else None
-        found = [run(names, {"image": part / np.float32(255)})[0].argmax(axis=1) for part in parts]
-        classes = np.concatenate(found)
-        errors[key] = 100 * float(np.mean(classes != arrays["labels"]))
-        known.write_text(json.dumps(errors, indent=1))
-    return errors[key]
+    key = f"{model.name} {output} {samples.name} {digest(model)}"
+    return known(key, lambda: apart(answers(model, output, samples), np.load(samples)["labels"]))
+
+
+def differing(joint: Path, models: list[Path], test: list[Path]) -> list[float]:
+    """Each task's answers, in percent, that are not its original's: a finer measure than errors."""
+    tasks = [output.name for output in session(joint).get_outputs()]
+    return [difference(joint, task, *each) for task, *each in zip(tasks, models, test)]
+
+
+def difference(joint: Path, task: str, model: Path, samples: Path) -> float:
+    def measure() -> float:
+        return apart(answers(joint, task, samples), answers(model, None, samples))
+
+    return known(f"{joint.name} {task} {samples.name} {digest(joint)} {digest(model)}", measure)
+
+
+def digest(model: Path) -> str:
+    return sha256(model.read_bytes()).hexdigest()
+
+
+def known(key: str, measure: Callable[[], float]) -> float:
+    """A number that was measured before, or is measured now."""
+    path = OUT / "errors.json"
+    numbers = json.loads(path.read_text()) if path.exists() else {}
+    if key not in numbers:
+        numbers[key] = measure()
+        path.write_text(json.dumps(numbers, indent=1))
+    return numbers[key]
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    return 100 * float(np.mean(one != other))
+
+
+@cache
+def answers(model: Path, output: str | None, samples: Path) -> np.ndarray:
+    """The class that an output, or the only one, names for each sample."""
+    images = np.load(samples)["image"].reshape(-1, 1, 28, 28)
+    parts = np.split(images, range(500, len(images), 500))
+    run = session(model).run
+    names = [output] if output else None
+    found = [run(names, {"image": part / np.float32(255)})[0].argmax(axis=1) for part in parts]
+    return np.concatenate(found)
 
 
 @cache
@@ -84,13 +115,14 @@ def session(model: Path) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def subset(name: str, count: int) -> Path:
-    """The first `count` samples of a data file in fixtures/data."""
-    path = OUT / f"{name}_{count}.npz"
+def subset(name: str, count: int, part: int = 0) -> Path:
+    """`count` samples of a data file in fixtures/data: the first ones, or those of a later part."""
+    path = OUT / (f"{name}_{count}_part{part}.npz" if part else f"{name}_{count}.npz")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = np.load(DATA / f"{name}.npz")
-        np.savez(path, **{key: arrays[key][:count] for key in arrays.files})
+        rows = slice(part * count, (part + 1) * count)
+        np.savez(path, **{key: arrays[key][rows] for key in arrays.files})
     return path
 
 

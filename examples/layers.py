@@ -1,10 +1,12 @@
 """Whole layers as the unit of sharing, beside neurons: sizes and errors of four pairs of nets.
 
-    .venv/bin/python examples/layers.py [NET…] [--ways WAY…] [--retrain STEPS]
+    .venv/bin/python examples/layers.py [NET…] [--ways WAY…] [--part N] [--retrain STEPS]
 
 The pairs and samples of examples/curves.py, nothing retrained. Prints one table per pair: a merge
 without any option, merges to two sizes, merges that share all layers with biases per task and with
-common ones, and a merge that shares 90 % of the neurons of every layer.
+common ones, and a merge that shares 90 % of the neurons of every layer. The last column is the part
+of the answers that differ from the originals', mean over both tasks: chance moves errors more.
+`--part 1` and `--part 2` take other images of the fixtures, which tells how much chance there is.
 
 With `--retrain`, every joint model is trained for so many steps towards its originals on all 60 000
 images of each task, without labels (`examples/full_data.py` gets them), and measured again.
@@ -14,7 +16,7 @@ import argparse
 from pathlib import Path
 
 from curves import NETS, TASKS, measured, point, rise
-from experiment import DATA, MODELS, OUT, ROOT, data_options, errors, table, tool
+from experiment import DATA, MODELS, OUT, ROOT, data_options, differing, errors, table, tool
 
 WAYS = {
     "knee": (),
@@ -37,36 +39,44 @@ def retrained(net: str, joint: Path, steps: int) -> list[tuple[float, float]]:
     return errors(trained, models, [DATA / f"{task}_test.npz" for task in TASKS])
 
 
+def differ(net: str, joint: Path) -> str:
+    """Answers that differ from the originals', mean over the tasks."""
+    models = [MODELS / "zoo" / f"{net}_{task}.onnx" for task in TASKS]
+    found = differing(joint, models, [DATA / f"{task}_test.npz" for task in TASKS])
+    return f"{sum(found) / len(found):.2f}%"
+
+
 def cells(pairs: list[tuple[float, float]]) -> list[str]:
     return [" / ".join(f"{after:.2f}" for _, after in pairs), f"{rise(pairs):+.2f}"]
 
 
-def report(net: str, ways: list[str], steps: int | None) -> None:
+def report(net: str, ways: list[str], part: int, steps: int | None) -> None:
     rows = []
     for name in ways:
-        joint = OUT / "layers" / f"{net}_{name}.onnx"
-        size, found = measured(net, joint, *WAYS[name])
+        joint = OUT / "layers" / f"{net}_{name}{f'_part{part}' if part else ''}.onnx"
+        size, found = measured(net, joint, *WAYS[name], part=part)
         words = f"`{' '.join(WAYS[name])}`" if WAYS[name] else "none"
         rows.append([words, f"{size:.1%}", *cells(found)])
-        if steps:
-            rows[-1] += cells(retrained(net, joint, steps))
-    if not steps:
+        rows[-1] += cells(retrained(net, joint, steps)) if steps else [differ(net, joint)]
+    if not (steps or part):
         size, found = point(net, "refit", 0.9)
-        rows.append(["`--unit neuron --share 0.9`", f"{size:.1%}", *cells(found)])
+        off = differ(net, OUT / "curves" / f"{net}_refit_0.9.onnx")
+        rows.append(["`--unit neuron --share 0.9`", f"{size:.1%}", *cells(found), off])
     before = " / ".join(f"{before:.2f}" for before, _ in found)
     print(f"\n{NETS[net]}, before {before}\n")
     header = ["options", "parameters", "MNIST / Fashion-MNIST", "rise"]
-    print(table(header + (["retrained", "rise"] if steps else []), rows), flush=True)
+    print(table(header + (["retrained", "rise"] if steps else ["differ"]), rows), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("nets", nargs="*", metavar="NET", help=f"of {', '.join(NETS)}")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--part", type=int, choices=range(3), default=0)
     parser.add_argument("--retrain", type=int, metavar="STEPS")
     arguments = parser.parse_args()
     for net in arguments.nets or NETS:
-        report(net, arguments.ways, arguments.retrain)
+        report(net, arguments.ways, arguments.part, arguments.retrain)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,15 @@ use rand_chacha::ChaCha8Rng;
 
 use super::mix;
 
+/// Samples for validation at most. More of them would take longer than the steps in between, and weights
+/// are compared on the same samples.
+const HELD: usize = 2000;
+
 /// Samples for training and for validation, both in ascending order. The same seed gives the same
 /// split.
 pub(super) fn split(samples: usize, validation: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
-    let held = ((samples as f64 * validation) as usize).min(samples.saturating_sub(1));
+    let part = (samples as f64 * validation) as usize;
+    let held = part.min(HELD).min(samples.saturating_sub(1));
     let mut order: Vec<usize> = (0..samples).collect();
     order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     let mut train = order.split_off(held);
@@ -91,5 +96,7 @@ mod tests {
         assert!(held.iter().all(|i| !train.contains(i)));
         assert_eq!(split(1, 0.9, 3), (vec![0], vec![]));
         assert_eq!(split(50, 0.1, 3).1, held);
+        let (train, held) = split(3 * HELD, 0.9, 3);
+        assert_eq!((train.len(), held.len()), (2 * HELD, HELD));
     }
 }

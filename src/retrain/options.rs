@@ -103,7 +103,7 @@ pub struct RetrainOptions {
     pub layers: f64,
     /// Weight of each task's loss, relative to the others; empty for equal weights.
     pub weights: Vec<f64>,
-    /// Fraction of the samples for validation.
+    /// Fraction of the samples for validation, which takes 2000 of them at most.
     pub validation: f64,
     /// Validations without improvement after which training stops.
     pub patience: usize,

@@ -36,7 +36,7 @@ pub struct TrainingOptions {
     /// Weight decay of --optimizer adamw
     #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value_t = 0.01))]
     pub weight_decay: f64,
-    /// Fraction of the samples for validation, which selects the best weights
+    /// Fraction of the samples for validation, at most 2000 of them; it selects the best weights
     #[cfg_attr(feature = "cli", arg(long, value_name = "F", default_value_t = 0.1))]
     pub validation: f64,
     /// Validations without improvement, of 20 in all, after which training stops
