@@ -182,14 +182,15 @@ def followed(pair: Pair, number: int, task: int, images: np.ndarray, mean: np.nd
         yield x, outputs(net, layer, before) @ mean.T
 
 
-def moments(net: Net, number: int, images: np.ndarray) -> np.ndarray:
-    """Mean and mean square of each channel that a layer makes."""
-    total = 0.0
-    for (values,) in run(net, [net.layers[number].output[0]], images):
-        values = values.reshape(*values.shape[:2], -1)
-        found = np.stack([values.mean(axis=2), np.square(values).mean(axis=2)])
-        total = total + found.sum(axis=1, dtype=float)
-    return total / len(images)
+def moments(net: Net, numbers: range, images: np.ndarray) -> list[np.ndarray]:
+    """Mean and mean square of each channel that each of these layers makes."""
+    totals = [0.0] * len(numbers)
+    for several in run(net, [net.layers[number].output[0] for number in numbers], images):
+        for place, values in enumerate(several):
+            values = values.reshape(*values.shape[:2], -1)
+            found = np.stack([values.mean(axis=2), np.square(values).mean(axis=2)])
+            totals[place] = totals[place] + found.sum(axis=1, dtype=float)
+    return [total / len(images) for total in totals]
 
 
 def spread(found: np.ndarray) -> np.ndarray:
@@ -200,7 +201,7 @@ def spread(found: np.ndarray) -> np.ndarray:
 def original_statistics(nets: list[Net], images: list[np.ndarray]) -> list[list[np.ndarray]]:
     """Mean and deviation of the channels of every hidden layer of each net, on the images of its task."""
     return [
-        [spread(moments(net, number, pixels)) for number in range(len(net.layers) - 1)]
+        [spread(found) for found in moments(net, range(len(net.layers) - 1), pixels)]
         for net, pixels in zip(nets, images)
     ]
 
@@ -210,7 +211,8 @@ def statistics_anew(pair: Pair, images: list[np.ndarray], originals: list, per_t
     tasks together, or for each by the members of its net."""
     for number in pair.inner:
         made = pair.ends[number][1]
-        now = [moments(net, number, pixels) for net, pixels in zip(pair.merged, images)]
+        here = range(number, number + 1)
+        now = [moments(net, here, pixels)[0] for net, pixels in zip(pair.merged, images)]
         wanted = sum(own[number] @ mean.T for own, mean in zip(originals, pair.average(made)))
         members = np.ones(wanted.shape[1], bool)
         for task, net in enumerate(pair.merged):

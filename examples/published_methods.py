@@ -55,7 +55,6 @@ from peers import Net
 
 PAIRS = {
     "ResNet, two tasks": (["zoo/resnet_mnist", "zoo/resnet_fashion"], ["mnist", "fashion"]),
-    "ResNet, one task": (["zoo/resnet_mnist", "zoo/resnet_mnist_b"], ["mnist", "mnist"]),
     "MobileNet, two tasks": (["zoo/mobilenet_mnist", "zoo/mobilenet_fashion"], ["mnist", "fashion"]),
     "LeNet-5, one task": (["lenet5_mnist_a", "lenet5_mnist_b"], ["mnist", "mnist"]),
 }
