@@ -60,8 +60,9 @@ speed: setup ## the time of a merge against that of its runtime passes and produ
 scaling: setup build ## how time grows with samples, nodes, tasks and width; larger sizes: make scaling LARGE=1
 	$(python) examples/scaling.py $(if $(LARGE),--large)
 
-peers: setup build ## time and accuracy of merges beside the paper's method in plain NumPy
+peers: setup build ## merges beside the paper's method in plain NumPy and beside other published methods
 	$(python) examples/peers.py
+	$(python) examples/published_methods.py
 
 retraining: setup build ## test errors of merged nets before and after retraining
 	$(python) examples/retraining.py
