@@ -126,6 +126,9 @@ fn layers_on_integers_compute_the_same_on_floats() {
         let floats = ["Conv", "Gemm", "MatMul"];
         assert!(left.iter().any(|op| floats.contains(&op.as_str())), "{name}: {left:?}");
         assert!(!left.iter().any(|op| op == name), "{name}: {left:?}");
+        let mut constants = canonical.graph.values();
+        let keeps_codes = constants.any(|(id, _)| canonical.graph.codes(id).is_some());
+        assert!(keeps_codes, "{name}: the weights are integers no more");
         assert_same(name, &model, &canonical, 3);
     }
 }

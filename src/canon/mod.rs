@@ -12,7 +12,7 @@
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
 //!    `unstack`; `group_norm`; `padding`; `left` before `gemm`, whose products without a bias can
-//!    take one from `affine`; `addend`, which removes a computed bias; `bias` for layers that still
+//!    take one from `affine`; `flattened`, which needs layers in one form; `addend`, which removes a computed bias; `bias` for layers that still
 //!    have none; `recurrent`; `shuffle`, `positions` and `largest` last, since they look for
 //!    remaining patterns.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
@@ -25,6 +25,7 @@ mod check;
 mod constants;
 mod contraction;
 mod extents;
+mod flattened;
 mod fold;
 mod gemm;
 mod group_norm;
@@ -150,6 +151,7 @@ const LAYERS: &[Pass] = &[
     Pass { name: "padding", run: Rewrite(padding::run) },
     Pass { name: "left", run: Rewrite(left::run) },
     Pass { name: "gemm", run: Rewrite(gemm::run) },
+    Pass { name: "flattened", run: Rewrite(flattened::run) },
     Pass { name: "addend", run: Rewrite(addend::run) },
     Pass { name: "affine", run: Rewrite(affine::run) },
     Pass { name: "bias", run: Rewrite(bias::run) },

@@ -55,6 +55,10 @@ const ROWS: &[(&str, i64, &[&str], Build)] = &[
     ("a constant that widens what it is added to", 13, &["Gemm", "Add"], widening_add),
     ("matrix product and bias", 13, &["Gemm", "Relu", "Gemm"], matmul_add),
     ("matrix product over three axes", 13, &["MatMul", "Add"], matmul_rank3),
+    ("products of flattened tokens", 13,
+        &["MatMul", "Add", "Relu", "MatMul", "Add"], flattened_tokens),
+    ("products of flattened tokens of any number", 13, &["MatMul", "Add"], open_tokens),
+    ("tokens that stay flat", 13, &["Reshape", "Gemm"], flat_tokens),
     ("dense layer with factors, transposed data and one bias", 13,
         &["Transpose", "Gemm"], odd_gemm),
     ("dense layer with a column for a bias", 13, &["Gemm", "Add"], gemm_column),
@@ -199,6 +203,39 @@ fn matmul_rank3(b: &mut GraphBuilder) -> ValueId {
     let (w, bias) = (b.weights("w", &[7, 5]), b.weights("b", &[5]));
     let y = b.op("MatMul", "matmul", &[x, w], []);
     b.op("Add", "add", &[y, bias], [])
+}
+
+fn flattened_tokens(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "batch,4,7");
+    let (w, bias, v) = (b.weights("w", &[7, 5]), b.weights("b", &[5]), b.weights("v", &[3, 5]));
+    let rows = b.ints("rows", &[-1, 7]);
+    let y = b.op("Reshape", "flat", &[x, rows], []);
+    let y = b.op("Gemm", "first", &[y, w, bias], []);
+    let y = b.op("Relu", "relu", &[y], []);
+    let y = b.op("Gemm", "second", &[y, v], [("transB", 1.into())]);
+    let axes = b.ints("axes", &[-1, 4, 3]);
+    b.op("Reshape", "restored", &[y, axes], [])
+}
+
+fn open_tokens(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "batch,time,7");
+    let (w, bias) = (b.weights("w", &[7, 5]), b.weights("b", &[5]));
+    let rows = b.ints("rows", &[-1, 7]);
+    let y = b.op("Reshape", "flat", &[x, rows], []);
+    let y = b.op("Gemm", "layer", &[y, w, bias], []);
+    let shape = b.op("Shape", "shape", &[x], []);
+    let (start, end) = (b.ints("start", &[0]), b.ints("end", &[2]));
+    let leading = b.op("Slice", "leading", &[shape, start, end], []);
+    let columns = b.ints("columns", &[5]);
+    let target = b.op("Concat", "target", &[leading, columns], [("axis", 0.into())]);
+    b.op("Reshape", "restored", &[y, target], [])
+}
+
+fn flat_tokens(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "batch,4,7");
+    let (w, rows) = (b.weights("w", &[7, 5]), b.ints("rows", &[-1, 7]));
+    let y = b.op("Reshape", "flat", &[x, rows], []);
+    b.op("Gemm", "layer", &[y, w], [])
 }
 
 fn odd_gemm(b: &mut GraphBuilder) -> ValueId {

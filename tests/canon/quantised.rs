@@ -8,11 +8,13 @@ use super::image;
 /// Models whose integer operators become float operators in canonical form.
 pub fn all() -> Vec<(&'static str, Model)> {
     type Build = fn(&mut GraphBuilder) -> ValueId;
-    let cases: [(&str, Build); 4] = [
+    let cases: [(&str, Build); 6] = [
         ("QLinearConv", convolution),
         ("QLinearMatMul", product),
         ("MatMulInteger", dynamic_product),
         ("ConvInteger", dynamic_convolution),
+        ("Cast", converted),
+        ("Cast", converted_table),
     ];
     let model = |(name, build): (&'static str, fn(&mut GraphBuilder) -> ValueId)| {
         let mut b = GraphBuilder::new(name, 13);
@@ -76,6 +78,29 @@ fn product(b: &mut GraphBuilder) -> ValueId {
     let (scale, zero) = (b.scalar("w.scale", 0.013), zero(b, "w.zero", DataType::U8, 120));
     let inputs = [&data[..], &[weight, scale, zero]].concat();
     floats(b, "QLinearMatMul", &inputs, [("unused", 0.into())])
+}
+
+/// Weights that are converted to floats, without an operator for it.
+fn converted(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "batch,6");
+    let weight = codes(b, "w", DataType::U8, &[6, 5]);
+    let (zero, scale) = (b.scalar("w.zero", 120.0), b.positive("w.scale", &[1, 5]));
+    let floats = b.op("Cast", "floats", &[weight], [("to", 1.into())]);
+    let shifted = b.op("Sub", "shifted", &[floats, zero], []);
+    let weight = b.op("Mul", "weight", &[shifted, scale], []);
+    b.op("MatMul", "y", &[x, weight], [])
+}
+
+/// A table whose rows are converted once they are picked.
+fn converted_table(b: &mut GraphBuilder) -> ValueId {
+    let ids = b.typed_input("ids", DataType::I64, "batch,4");
+    let table = codes(b, "table", DataType::I8, &[9, 6]);
+    let scale = b.positive("scale", &[6]);
+    let rows = b.op("Gather", "rows", &[table, ids], []);
+    let floats = b.op("Cast", "floats", &[rows], [("to", 1.into())]);
+    let rows = b.op("Mul", "scaled", &[scale, floats], []);
+    let weight = b.weights("w", &[6, 5]);
+    b.op("MatMul", "y", &[rows, weight], [])
 }
 
 fn dynamic_product(b: &mut GraphBuilder) -> ValueId {

@@ -63,6 +63,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     (RUNTIME, "QLinearSoftmax", quantised::softmax),
     ("", "MatMulInteger", quantised::dynamic),
     ("", "ConvInteger", quantised::dynamic),
+    ("", "Mul", quantised::scaled),
 ];
 
 /// Runs the pass.

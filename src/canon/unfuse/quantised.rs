@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, IxDyn};
 
 use crate::canon::rewire;
-use crate::ir::{Attribute, Tensor, ValueId};
+use crate::ir::{Attribute, DataType, Tensor, ValueId};
 
 use super::Site;
 
@@ -125,6 +125,90 @@ fn behind(site: &Site<'_>, scale: ValueId) -> Option<(ValueId, Tensor)> {
     }
     let constant = factors.inputs.iter().flatten().find_map(|v| graph.initializer(*v))?;
     Some((rescaled.output(0)?, constant.clone()))
+}
+
+/// A constant of integers that the model converts to floats and multiplies by a scale. Before that, it may
+/// pick rows and subtract a zero point.
+pub(super) fn scaled(site: &mut Site<'_>) -> Option<ValueId> {
+    let (slot, found) = (0..2).find_map(|slot| Some((slot, integers(site, slot)?)))?;
+    let Integers { table, ids, zero } = found;
+    let dims = site.graph.initializer(table)?.dims.clone();
+    let last = dims.len().checked_sub(1)?;
+    let scale = site.constant(1 - slot).filter(|scale| scale.dtype == DataType::F32)?.clone();
+    let axes = [Some(&scale), zero.as_ref()].map(|tensor| axis_of(tensor?, &dims));
+    let axis = axes[0].or(axes[1]).unwrap_or(last);
+    // Picked rows have scales along the columns only.
+    if axes.iter().flatten().any(|other| *other != axis) || (ids.is_some() && axis != last) {
+        return None;
+    }
+    let is_each = axes.iter().any(Option::is_some);
+    let each = |tensor: &Tensor| spread(tensor, is_each.then(|| dims[axis]));
+    let scale = each(&scale)?;
+    let mut parts = vec![Some(table), Some(site.graph.add_initializer("scale", scale))];
+    if let Some(zero) = zero {
+        let dtype = site.graph.initializer(table)?.dtype;
+        let codes = each(&zero)?.to_f64().ok()?;
+        let whole = codes.mapv(|code| code as i64);
+        let exact = codes.iter().zip(&whole).all(|(code, whole)| *code == *whole as f64);
+        let zero = Tensor::from_ints(dtype, &whole).filter(|_| exact)?;
+        parts.push(Some(site.graph.add_initializer("zero_point", zero)));
+    }
+    let along = BTreeMap::from([("axis".to_owned(), Attribute::Int(axis as i64))]);
+    let floats = site.add("DequantizeLinear", &parts, along);
+    Some(match ids {
+        Some(ids) => site.op("Gather", &[floats, ids]),
+        None => floats,
+    })
+}
+
+/// A constant of integers that becomes floats.
+struct Integers {
+    table: ValueId,
+    /// Numbers of the rows that are picked, if not all are used in order.
+    ids: Option<ValueId>,
+    /// Floats that are subtracted.
+    zero: Option<Tensor>,
+}
+
+/// The integers behind an operand: the input of a conversion to floats.
+fn integers(site: &Site<'_>, slot: usize) -> Option<Integers> {
+    let graph = &*site.graph;
+    let made_by = |value: ValueId| graph.producer(value).map(|id| graph.node(id));
+    let mut floats = made_by(site.input(slot)?)?;
+    let mut zero = None;
+    if floats.is("Sub") {
+        zero = Some(graph.initializer(floats.input(1)?)?.clone());
+        floats = made_by(floats.input(0)?)?;
+    }
+    let is_conversion = floats.is("Cast") && floats.int("to", 0) == i64::from(DataType::F32.code());
+    let source = floats.input(0).filter(|_| is_conversion)?;
+    let (table, ids) = match made_by(source) {
+        Some(pick) if pick.is("Gather") && pick.int("axis", 0) == 0 => {
+            (pick.input(0)?, Some(pick.input(1)?))
+        }
+        _ => (source, None),
+    };
+    let codes = graph.initializer(table)?;
+    let is_matrix = ids.is_none() || codes.dims.len() == 2;
+    let fits = matches!(codes.dtype, DataType::I8 | DataType::U8) && is_matrix;
+    fits.then_some(Integers { table, ids, zero })
+}
+
+/// The axis of these sizes along which a tensor differs, if it is one that is as long; `None` for a single
+/// number.
+fn axis_of(tensor: &Tensor, dims: &[usize]) -> Option<usize> {
+    let place = tensor.dims.iter().position(|size| *size != 1)?;
+    (dims.len() + place).checked_sub(tensor.dims.len())
+}
+
+/// One number, or one per index of an axis of this extent.
+fn spread(tensor: &Tensor, extent: Option<usize>) -> Option<Tensor> {
+    let Some(extent) = extent else { return numbers(tensor, 1) };
+    if tensor.len() != 1 {
+        return numbers(tensor, extent).filter(|tensor| tensor.len() == extent);
+    }
+    let value = *tensor.to_f64().ok()?.first()?;
+    Tensor::from_f64(tensor.dtype, &ArrayD::from_elem(IxDyn(&[extent]), value)).ok()
 }
 
 /// One number, or one per channel, without axes of one index.
