@@ -36,8 +36,10 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
     let left = beside(statistics.bytes(), &sizes);
     let batch = RuntimeOptions::default().batch;
     let values = tasks.iter().map(|net| values_of_batch(net.model(), batch, left));
+    let parameters = prediction.sizes.joint() as f64 / prediction.sizes.separate().max(1) as f64;
     let means = Means {
         models: &sizes,
+        joint: (sizes.iter().sum::<u64>() as f64 * parameters) as u64,
         values: values.max().unwrap_or(0),
         rows: statistics.max_rows,
         memory: statistics.bytes(),

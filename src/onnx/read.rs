@@ -1,17 +1,19 @@
 //! Reading models.
 
 mod attribute;
+mod file;
 mod functions;
 mod graph;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{Read, Seek};
 use std::path::Path;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use prost::{DecodeError, Message};
 
+use self::file::FileBuffer;
 use self::graph::GraphReader;
 use super::external::ExternalData;
 use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto};
@@ -20,7 +22,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 
 /// Reads a model file and the external data files it names. The model is named after the file's
-/// stem; large tensors stay slices of the bytes read.
+/// stem; each large tensor has memory of its own.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if a file cannot be read, [`ErrorKind::Format`] if it is no well-formed model,
@@ -28,19 +30,20 @@ use crate::ir::Model;
 /// local functions. The error names the path.
 pub fn load(path: &Path) -> Result<Model> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    read_file(path)
-        .and_then(|bytes| read_model(parse(bytes)?, ExternalData::beside(path), &stem))
+    parse_file(path)
+        .and_then(|proto| read_model(proto, ExternalData::beside(path), &stem))
         .in_model(path.display())
 }
 
 /// Reads a model from memory. `folder` is where external data files are looked for, `name` becomes
-/// the model's name.
+/// the model's name; large tensors stay slices of the bytes.
 ///
 /// # Errors
 /// As [`load`]; the error names `name`.
 pub fn decode(bytes: Bytes, folder: Option<&Path>, name: &str) -> Result<Model> {
     let external = folder.map_or_else(ExternalData::none, ExternalData::in_folder);
-    parse(bytes).and_then(|proto| read_model(proto, external, name)).in_model(name)
+    let proto = parse(bytes.clone(), &bytes);
+    proto.and_then(|proto| read_model(proto, external, name)).in_model(name)
 }
 
 /// Reads a net that this program has encoded without its weights. The net may have no nodes.
@@ -58,7 +61,7 @@ const PROBE: u64 = 1 << 12;
 /// Limit of a message's size: protobuf counts its bytes in 31 bits. Larger models have external data.
 const LARGEST: u64 = 1 << 31;
 
-fn read_file(path: &Path) -> Result<Bytes> {
+fn parse_file(path: &Path) -> Result<ModelProto> {
     let unreadable = |e| Error::new(ErrorKind::Io, "cannot read the model").because(e);
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if metadata.is_dir() {
@@ -69,16 +72,17 @@ fn read_file(path: &Path) -> Result<Bytes> {
         return Err(Error::new(ErrorKind::Io, "this is not a file").hint("give an .onnx file"));
     }
     let mut file = File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.by_ref().take(PROBE).read_to_end(&mut bytes).map_err(unreadable)?;
+    let mut beginning = Vec::new();
+    file.by_ref().take(PROBE).read_to_end(&mut beginning).map_err(unreadable)?;
     // A message begins with the number of a field; a hole in a file reads as zeros.
-    if bytes.first() == Some(&0) || metadata.len() > LARGEST {
-        return Err(no_model(&bytes, None));
+    if beginning.first() == Some(&0) || metadata.len() > LARGEST {
+        return Err(no_model(&beginning, None));
     }
-    let rest = usize::try_from(metadata.len()).unwrap_or(usize::MAX).saturating_sub(bytes.len());
-    bytes.try_reserve_exact(rest).map_err(|_| unreadable(io::ErrorKind::OutOfMemory.into()))?;
-    file.read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(bytes.into())
+    file.rewind().map_err(unreadable)?;
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    let mut buffer = FileBuffer::new(file, length);
+    let proto = parse(&mut buffer, &beginning);
+    buffer.failure().map_or(proto, |failure| Err(unreadable(failure)))
 }
 
 fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> Result<Model> {
@@ -101,13 +105,13 @@ fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> 
 }
 
 /// Decodes the protobuf message and checks that it describes a model: many other files decode to an
-/// empty message.
-fn parse(bytes: Bytes) -> Result<ModelProto> {
-    if bytes.is_empty() {
+/// empty message. Errors describe the `beginning`.
+fn parse(message: impl Buf, beginning: &[u8]) -> Result<ModelProto> {
+    if beginning.is_empty() {
         return Err(Error::new(ErrorKind::Format, "the file is empty")
             .hint("download or export the model again"));
     }
-    let proto = ModelProto::decode(bytes.clone()).map_err(|e| no_model(&bytes, Some(e)))?;
+    let proto = ModelProto::decode(message).map_err(|e| no_model(beginning, Some(e)))?;
     let missing = match &proto.graph {
         None => Some("graph"),
         Some(GraphProto { node, .. }) if node.is_empty() => Some("nodes"),
@@ -117,7 +121,7 @@ fn parse(bytes: Bytes) -> Result<ModelProto> {
     match missing {
         Some(what) => {
             let message = format!("this is not an ONNX model: it has no {what}");
-            Err(looking_like(&bytes, Error::new(ErrorKind::Format, message)))
+            Err(looking_like(beginning, Error::new(ErrorKind::Format, message)))
         }
         None => Ok(proto),
     }

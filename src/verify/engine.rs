@@ -6,10 +6,8 @@ use ndarray::arr1;
 
 use super::{Joint, Subject, Wiring};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::mtz::plan::stays_loaded;
 use crate::runtime::{Backend, HostArray, ModelSource, Port, Session, feeds, fixed_batch};
-
-/// A joint model of more bytes is not kept loaded between comparisons.
-const KEPT: u64 = 64 << 20;
 
 /// A runtime with the joint model. Original nets are loaded one at a time, when they are compared,
 /// since each takes memory for its weights and the activations of a batch.
@@ -91,13 +89,13 @@ impl<'a> Engine<'a> {
             ports,
             joint,
             joint_ports: Ports::of(session.as_ref()),
-            session: (joint.bytes <= KEPT).then_some(session),
+            session: stays_loaded(joint.bytes, subjects.len()).then_some(session),
         })
     }
 
     /// Unloads a joint model that is too large to be kept.
     pub(super) fn rest(&mut self) {
-        if self.joint.bytes > KEPT {
+        if !stays_loaded(self.joint.bytes, self.subjects.len()) {
             self.session = None;
         }
     }

@@ -15,7 +15,7 @@ pub use allocation::{Allocation, Trial, allocate};
 pub(crate) use input_matching::{
     InputGroup, PlanState, UnmatchedInputs, settle_inputs, share_inputs,
 };
-pub use peak::{Means, Peak, allowed, compared, peak};
+pub use peak::{Means, Peak, allowed, compared, peak, stays_loaded};
 pub use prediction::{Prediction, SitePlan, predict};
 pub(crate) use producers::{Producers, consumed_before_produced, consumers};
 pub(crate) use similar_inputs::similar_inputs;

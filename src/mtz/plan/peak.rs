@@ -10,6 +10,15 @@ use crate::mtz::statistics::extent;
 /// Copies of a net's weights in a runtime: as read, and in the layouts of its kernels.
 const IN_A_RUNTIME: u64 = 3;
 
+/// Runtimes in which the joint model is verified.
+const RUNTIMES: u64 = 2;
+
+/// A joint model of so many bytes per task stays in the runtimes between verifications of its tasks.
+const KEPT_PER_TASK: u64 = 1 << 20;
+
+/// No joint model of more bytes stays there.
+const KEPT: u64 = 64 << 20;
+
 /// Peak memory of a merge, without values that are kept between layers: these use the remaining memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Peak {
@@ -33,6 +42,8 @@ impl Peak {
 pub struct Means<'a> {
     /// Bytes of each model's file.
     pub models: &'a [u64],
+    /// Bytes of the joint model.
+    pub joint: u64,
     /// Bytes that the values of a batch take in a runtime.
     pub values: u64,
     /// Rows per layer at most.
@@ -46,19 +57,24 @@ pub struct Means<'a> {
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
 pub fn peak(joint: &JointModel, means: Means<'_>) -> Result<Peak> {
-    let Means { models, values, rows, memory } = means;
+    let Means { models, values, rows, memory, .. } = means;
     let mut peak = Peak { models: resident(models), ..Peak::default() };
     let left = beside(memory, models);
+    let mut leaves_out = false;
     for net in joint.tasks() {
         for layer in &net.coupling().layers {
-            let plan =
-                extent(joint.tasks().len(), net, layer)?.and_then(|extent| extent.plan(rows, left));
+            let Some(extent) = extent(joint.tasks().len(), net, layer)? else { continue };
+            let plan = extent.plan(rows, left);
+            leaves_out |= plan.is_none();
             if let Some(plan) = plan.filter(|plan| plan.bytes > peak.work) {
                 (peak.work, peak.layer) = (plan.bytes, Some(layer.name.clone()));
             }
         }
     }
-    let running = running(models, memory).saturating_add(values);
+    // The layers that do not fit may be all that there is.
+    let most = if leaves_out { models.iter().sum() } else { means.joint };
+    let means = Means { joint: most, ..means };
+    let running = running(means).saturating_add(values);
     if running > peak.work {
         (peak.work, peak.layer) = (running, None);
     }
@@ -66,16 +82,27 @@ pub fn peak(joint: &JointModel, means: Means<'_>) -> Result<Peak> {
 }
 
 /// Bytes that runtimes take besides original and merged weights, without values.
-fn running(models: &[u64], memory: u64) -> u64 {
+fn running(means: Means<'_>) -> u64 {
+    let Means { models, joint, memory, .. } = means;
     let all: u64 = models.iter().sum();
     let largest = models.iter().copied().max().unwrap_or(0);
+    let kept = match stays_loaded(joint, models.len()) {
+        true => RUNTIMES * IN_A_RUNTIME * joint,
+        false => 0,
+    };
     // After the file has been written, the original weights are no longer in memory.
-    let one = (IN_A_RUNTIME * largest).saturating_sub(all).max(largest);
-    let together = compared(all, all);
+    let verified = (IN_A_RUNTIME * largest.max(joint)).saturating_add(kept);
+    let one = verified.saturating_sub(all).max(largest);
+    let together = compared(all, joint);
     match together <= allowed(models, memory) {
-        true => one.max(together.saturating_sub(2 * all)),
+        true => one.max(together.saturating_sub(all)),
         false => one,
     }
+}
+
+/// Whether a joint model of `bytes` bytes stays loaded while its tasks are verified.
+pub fn stays_loaded(bytes: u64, tasks: usize) -> bool {
+    bytes <= KEPT.min(KEPT_PER_TASK.saturating_mul(tasks as u64))
 }
 
 /// Memory below which nothing is refused.

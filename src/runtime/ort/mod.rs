@@ -5,6 +5,7 @@ mod library;
 mod log;
 mod recurrence;
 mod session;
+mod weight;
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};

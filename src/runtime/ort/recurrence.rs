@@ -38,7 +38,7 @@ impl OrtRecurrence {
         source: ModelSource<'_>,
         states: Vec<State>,
     ) -> Result<Self> {
-        let session = OrtSession::load(runtime, source)?;
+        let session = OrtSession::holding(runtime, source)?;
         let outputs: Vec<&str> = session.outputs().iter().map(|p| p.name.as_str()).collect();
         let is_state = wiring(&states, &outputs)?;
         let is_input = |p: &&Port| states.iter().all(|s| s.input != p.name);

@@ -10,6 +10,7 @@ use super::super::array::with_array;
 use super::super::port::{in_port_order, named_dim};
 use super::super::shield::shielded;
 use super::super::{HostArray, ModelSource, Port, Session};
+use super::weight::Weight;
 use super::{OnnxRuntime, cuda, failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim, Model};
@@ -22,27 +23,51 @@ pub(super) struct OrtSession {
     pub(super) inner: Inner,
     inputs: Vec<Port>,
     pub(super) outputs: Vec<Port>,
+    /// Weights that are the last inputs of every run.
+    fed: Vec<Weight>,
 }
 
 impl OrtSession {
     pub(super) fn load(runtime: &OnnxRuntime, source: ModelSource<'_>) -> Result<Self> {
+        // A device would get them anew in every run.
+        let heavy = if runtime.cuda.is_some() { usize::MAX } else { HEAVY };
+        OrtSession::feeding(runtime, source, heavy)
+    }
+
+    /// A session that holds all its weights.
+    pub(super) fn holding(runtime: &OnnxRuntime, source: ModelSource<'_>) -> Result<Self> {
+        OrtSession::feeding(runtime, source, usize::MAX)
+    }
+
+    /// A session that feeds large weights if they have at least `heavy` bytes.
+    fn feeding(runtime: &OnnxRuntime, source: ModelSource<'_>, heavy: usize) -> Result<Self> {
         source.check_readable()?;
         let mut builder = configured(runtime)?;
-        let inner = match source {
-            ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes).map_err(failed)?,
-            ModelSource::File(path) => builder.commit_from_file(path).map_err(failed)?,
-            ModelSource::Graph(model) => from_graph(builder, model)?,
+        let (inner, fed) = match source {
+            ModelSource::Bytes(bytes) => {
+                (builder.commit_from_memory(bytes).map_err(failed)?, Vec::new())
+            }
+            ModelSource::File(path) => {
+                (builder.commit_from_file(path).map_err(failed)?, Vec::new())
+            }
+            ModelSource::Graph(model) => from_graph(builder, model, heavy)?,
         };
-        let inputs = inner.inputs().iter().map(port).collect();
+        let own = inner.inputs().len().saturating_sub(fed.len());
+        let inputs = inner.inputs().iter().take(own).map(port).collect();
         let outputs = inner.outputs().iter().map(port).collect();
-        Ok(OrtSession { inner, inputs, outputs })
+        Ok(OrtSession { inner, inputs, outputs, fed })
     }
 }
 
 /// Passes large weights apart from the message. Inside it, they would take memory twice more: as bytes
-/// and as decoded tensors.
-fn from_graph(mut builder: SessionBuilder, model: &Model) -> Result<Inner> {
-    let Apart { message, tensors } = onnx::encode_apart(model, |ty| ty == DataType::F32)?;
+/// and as decoded tensors. Weights that are fed take no memory at all beside the model.
+fn from_graph(
+    mut builder: SessionBuilder,
+    model: &Model,
+    heavy: usize,
+) -> Result<(Inner, Vec<Weight>)> {
+    let Apart { message, tensors, fed } =
+        onnx::encode_apart(model, |ty| ty == DataType::F32, heavy)?;
     let total: usize = tensors.iter().map(|(_, tensor)| tensor.data.len()).sum();
     for (name, tensor) in tensors {
         let value = Tensor::from_array(tensor.to_f32()?).map_err(failed)?;
@@ -50,7 +75,8 @@ fn from_graph(mut builder: SessionBuilder, model: &Model) -> Result<Inner> {
     }
     // Prepacking copies weights into the layouts of kernels.
     builder = builder.with_prepacking(total < HEAVY).map_err(failed)?;
-    builder.commit_from_memory(&message).map_err(failed)
+    let session = builder.commit_from_memory(&message).map_err(failed)?;
+    Ok((session, fed.into_iter().map(|(_, tensor)| Weight::new(tensor)).collect::<Result<_>>()?))
 }
 
 /// Session options: all optimisations; no spinning, because other threads use the same cores;
@@ -83,12 +109,13 @@ impl Session for OrtSession {
     }
 
     fn run(&mut self, inputs: &[(&str, &HostArray)]) -> Result<Vec<HostArray>> {
-        let OrtSession { inner, inputs: ports, outputs } = self;
+        let OrtSession { inner, inputs: ports, outputs, fed } = self;
         let arrays: Vec<Cow<'_, HostArray>> =
             in_port_order(ports, inputs)?.into_iter().map(HostArray::row_major).collect();
         shielded("running the model in ONNX Runtime", || {
+            let weights = fed.iter().map(Weight::value);
             let values: Vec<SessionInputValue<'_>> =
-                arrays.iter().map(|array| to_value(array)).collect::<Result<_>>()?;
+                arrays.iter().map(|array| to_value(array)).chain(weights).collect::<Result<_>>()?;
             let results = inner.run(values.as_slice()).map_err(failed)?;
             results
                 .into_iter()
