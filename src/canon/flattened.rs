@@ -3,14 +3,16 @@
 //! Some exporters and simplifiers flatten all axes but the last before a `Gemm`, and restore them behind it. Others
 //! write a `MatMul` of more axes. Layers correspond only in the same form.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, Model, Node, NodeId, Tensor, ValueId};
 
+use super::CanonOptions;
 use super::types::shape;
-use super::{CanonOptions, rewire};
 
 /// Operators that treat each element alone and have one operand.
-const ELEMENTWISE: [&str; 12] = [
+const UNARY: [&str; 13] = [
     "Relu",
     "Sigmoid",
     "Tanh",
@@ -23,7 +25,11 @@ const ELEMENTWISE: [&str; 12] = [
     "Softplus",
     "Identity",
     "Neg",
+    "Sqrt",
 ];
+
+/// Operators that treat each pair of elements alone.
+const BINARY: [&str; 5] = ["Add", "Sub", "Mul", "Div", "Pow"];
 
 /// Runs the pass.
 ///
@@ -31,67 +37,122 @@ const ELEMENTWISE: [&str; 12] = [
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
 pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let graph = &mut model.graph;
+    let order = graph.topological_order()?;
     let readers = graph.consumers();
     let mut modified = false;
-    for id in graph.topological_order()? {
-        let Some(chain) = Chain::of(graph, &readers, id) else { continue };
-        modified |= chain.rewrite(graph).is_some();
+    for place in 0..order.len() {
+        let Some(region) = Region::of(graph, &readers, &order[place..]) else { continue };
+        modified |= region.rewrite(graph).is_some();
     }
     Ok(modified)
 }
 
-/// Nodes between a flattening and its reversal.
-struct Chain {
-    /// The value before it is flattened.
+/// Nodes behind a flattening that compute the same without it, up to views that end it.
+struct Region {
+    /// The flat value, and the value before it was flattened.
+    flat: ValueId,
     data: ValueId,
+    /// In topological order.
     nodes: Vec<NodeId>,
-    /// The value with its axes restored.
-    output: ValueId,
+    /// Views of flat values.
+    ends: Vec<NodeId>,
 }
 
-impl Chain {
-    /// The chain that begins with a flattening of all axes but the last.
-    fn of(graph: &Graph, readers: &Consumers, id: NodeId) -> Option<Chain> {
-        let node = graph.node(id);
-        let (data, mut value) = (is_view(node).then(|| node.input(0))??, node.output(0)?);
-        let (before, flat) = (shape(graph, data)?, shape(graph, value)?);
-        let keeps_last = before.last()?.is_surely(flat.last()?);
-        if before.len() < 3 || flat.len() != 2 || !keeps_last {
+impl Region {
+    /// The region of the first of these nodes, if it flattens all axes but the last; `None` if it ends in other
+    /// nodes than views, or has no layer.
+    fn of(graph: &Graph, readers: &Consumers, order: &[NodeId]) -> Option<Region> {
+        let node = graph.node(*order.first()?);
+        let (data, flat) = (is_view(node).then(|| node.input(0))??, node.output(0)?);
+        if !flattens(&shape(graph, data)?, &shape(graph, flat)?) {
             return None;
         }
-        let mut nodes = Vec::new();
-        loop {
-            let next = rewire::only_reader(graph, readers, value)?;
-            let node = graph.node(next);
-            let output = node.output(0).filter(|_| node.input(0) == Some(value))?;
-            if is_view(node) {
-                let has_layer = nodes.iter().any(|id| graph.node(*id).is("Gemm"));
-                let is_restored = restores(graph, &before, value, output);
-                return (has_layer && is_restored).then_some(Chain { data, nodes, output });
+        let mut region = Region { flat, data, nodes: Vec::new(), ends: Vec::new() };
+        let mut inside = HashSet::from([flat]);
+        let mut left = readers.get(flat.index())?.len();
+        for id in &order[1..] {
+            if left == 0 {
+                break;
             }
-            let is_elementwise = ELEMENTWISE.iter().any(|op| node.is(op));
-            if !is_elementwise && !is_layer(graph, node) {
+            let node = graph.node(*id);
+            let read = node.reads().filter(|value| inside.contains(value)).count();
+            if read == 0 {
+                continue;
+            }
+            left = left.checked_sub(read)?;
+            if is_view(node) && shape(graph, node.output(0)?)?.len() > 2 {
+                region.ends.push(*id);
+                continue;
+            }
+            let output = node.output(0).filter(|output| !graph.outputs.contains(output))?;
+            if !treats_rows_alone(graph, node, &inside) {
                 return None;
             }
-            nodes.push(next);
-            value = output;
+            left += readers.get(output.index())?.len();
+            inside.insert(output);
+            region.nodes.push(*id);
         }
+        let has_layer = region.nodes.iter().any(|id| graph.node(*id).is("Gemm"));
+        (left == 0 && has_layer && !graph.outputs.contains(&flat)).then_some(region)
     }
 
     fn rewrite(&self, graph: &mut Graph) -> Option<()> {
-        let mut value = self.data;
+        let mut known = HashMap::from([(self.flat, self.data)]);
         for id in &self.nodes {
             let node = graph.node(*id).clone();
-            if node.is("Gemm") {
-                value = product(graph, &node, value)?;
-                continue;
-            }
-            value = graph.add_op(&node.op, &node.name, &[value], []);
-            if let Some(copy) = graph.producer(value) {
-                graph.edit_node(copy, |copy| copy.attributes = node.attributes);
-            }
+            let output = node.output(0)?;
+            let value = match node.is("Gemm") {
+                true => product(graph, &node, *known.get(&node.input(0)?)?)?,
+                false => {
+                    let inputs: Vec<ValueId> =
+                        node.reads().map(|value| *known.get(&value).unwrap_or(&value)).collect();
+                    let value = graph.add_op(&node.op, &node.name, &inputs, []);
+                    let copy = graph.producer(value)?;
+                    graph.edit_node(copy, |copy| copy.attributes = node.attributes);
+                    value
+                }
+            };
+            known.insert(output, value);
         }
-        rewire::bypass(graph, self.output, value).then_some(())
+        for end in &self.ends {
+            let view = graph.node(*end).clone();
+            let flat = view.input(0)?;
+            let columns = shape(graph, flat)?.last()?.known()?;
+            let target = Tensor::from_i64(vec![2], &[-1, columns as i64]);
+            let target = graph.add_initializer(&format!("{}.rows", view.name), target);
+            let name = format!("{}.flat", view.name);
+            let flat = graph.add_op("Reshape", &name, &[*known.get(&flat)?, target], []);
+            graph.edit_node(*end, |node| node.inputs[0] = Some(flat));
+        }
+        Some(())
+    }
+}
+
+/// Whether a view to this shape joins several axes of positions, and keeps the last axis.
+fn flattens(before: &[Dim], flat: &[Dim]) -> bool {
+    let (Some(last), Some(columns)) = (before.last(), flat.last()) else { return false };
+    let positions = before.iter().skip(1).rev().skip(1);
+    let has_several = positions.into_iter().any(|dim| *dim != Dim::Known(1));
+    before.len() > 2 && flat.len() == 2 && has_several && last.is_surely(columns)
+}
+
+/// Whether a node computes each row of its flat operands from that row alone, and constants.
+fn treats_rows_alone(graph: &Graph, node: &Node, inside: &HashSet<ValueId>) -> bool {
+    let is_flat = |value: &Option<ValueId>| value.is_some_and(|value| inside.contains(&value));
+    let is_constant = |value: &Option<ValueId>| {
+        let dims = value.and_then(|value| graph.initializer(value)).map(|tensor| &tensor.dims);
+        dims.is_some_and(|dims| dims.iter().rev().skip(1).all(|size| *size == 1))
+    };
+    if node.is("Gemm") {
+        return is_layer(graph, node) && node.inputs.first().is_some_and(is_flat);
+    }
+    let is_one_of = |ops: &[&str]| ops.iter().any(|op| node.is(op));
+    match node.inputs.as_slice() {
+        [only] => is_one_of(&UNARY) && is_flat(only),
+        pair @ [_, _] => {
+            is_one_of(&BINARY) && pair.iter().all(|value| is_flat(value) || is_constant(value))
+        }
+        _ => false,
     }
 }
 
@@ -109,20 +170,6 @@ fn is_layer(graph: &Graph, node: &Node) -> bool {
     let plain = node.int("transA", 0) == 0 && node.int("transB", 0) == 1;
     let factors = ["alpha", "beta"].map(|name| node.float(name, 1.0));
     node.is("Gemm") && plain && factors == [1.0; 2] && weight.is_some_and(is_weight)
-}
-
-/// Whether a view gives a matrix the axes that the data had before it was flattened. Since the number of rows is
-/// the same, one extent may be unknown.
-fn restores(graph: &Graph, before: &[Dim], matrix: ValueId, restored: ValueId) -> bool {
-    let (Some(matrix), Some(after)) = (shape(graph, matrix), shape(graph, restored)) else {
-        return false;
-    };
-    let (Some(columns), Some((last, leading))) = (matrix.last(), after.split_last()) else {
-        return false;
-    };
-    let same_rank = after.len() == before.len();
-    let pairs = leading.iter().zip(before);
-    same_rank && last.is_surely(columns) && pairs.filter(|(a, b)| !a.is_surely(b)).count() <= 1
 }
 
 /// Adds a product along the last axis, and the bias behind it.

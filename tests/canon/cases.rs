@@ -58,6 +58,8 @@ const ROWS: &[(&str, i64, &[&str], Build)] = &[
     ("products of flattened tokens", 13,
         &["MatMul", "Add", "Relu", "MatMul", "Add"], flattened_tokens),
     ("products of flattened tokens of any number", 13, &["MatMul", "Add"], open_tokens),
+    ("queries and keys of flattened tokens", 13, &["MatMul", "Add", "Reshape", "MatMul", "Add",
+        "Mul", "Mul", "Reshape", "Add"], flat_heads),
     ("tokens that stay flat", 13, &["Reshape", "Gemm"], flat_tokens),
     ("dense layer with factors, transposed data and one bias", 13,
         &["Transpose", "Gemm"], odd_gemm),
@@ -229,6 +231,23 @@ fn open_tokens(b: &mut GraphBuilder) -> ValueId {
     let columns = b.ints("columns", &[5]);
     let target = b.op("Concat", "target", &[leading, columns], [("axis", 0.into())]);
     b.op("Reshape", "restored", &[y, target], [])
+}
+
+/// One flattening for two layers, of which one is squared before its heads are cut.
+fn flat_heads(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "batch,3,6");
+    let rows = b.ints("rows", &[-1, 6]);
+    let flat = b.op("Reshape", "flat", &[x, rows], []);
+    let heads = b.ints("heads", &[-1, 3, 2, 4]);
+    let [first, second] = ["q", "k"].map(|name| {
+        let (w, bias) = (b.weights(&format!("{name}.w"), &[6, 8]), b.weights("b", &[8]));
+        b.op("Gemm", name, &[flat, w, bias], [])
+    });
+    let half = b.scalar("half", 0.5);
+    let halved = b.op("Mul", "halved", &[half, second], []);
+    let squared = b.op("Mul", "squared", &[halved, second], []);
+    let [first, second] = [first, squared].map(|value| b.op("Reshape", "cut", &[value, heads], []));
+    b.op("Add", "sum", &[first, second], [])
 }
 
 fn flat_tokens(b: &mut GraphBuilder) -> ValueId {
