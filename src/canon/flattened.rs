@@ -52,6 +52,8 @@ struct Region {
     /// The flat value, and the value before it was flattened.
     flat: ValueId,
     data: ValueId,
+    /// Sizes that give the data back its positions, if the view joins channels, too, as of heads.
+    positions: Option<Vec<i64>>,
     /// In topological order.
     nodes: Vec<NodeId>,
     /// Views of flat values.
@@ -59,15 +61,17 @@ struct Region {
 }
 
 impl Region {
-    /// The region of the first of these nodes, if it flattens all axes but the last; `None` if it ends in other
-    /// nodes than views, or has no layer.
+    /// The region of the first of these nodes, if it joins axes of positions; `None` if it ends in other nodes than
+    /// views, or has no layer.
     fn of(graph: &Graph, readers: &Consumers, order: &[NodeId]) -> Option<Region> {
         let node = graph.node(*order.first()?);
         let (data, flat) = (is_view(node).then(|| node.input(0))??, node.output(0)?);
-        if !flattens(&shape(graph, data)?, &shape(graph, flat)?) {
+        let (before, matrix) = (shape(graph, data)?, shape(graph, flat)?);
+        if before.len() < 3 || matrix.len() != 2 {
             return None;
         }
-        let mut region = Region { flat, data, nodes: Vec::new(), ends: Vec::new() };
+        let (nodes, ends) = (Vec::new(), Vec::new());
+        let mut region = Region { flat, data, positions: None, nodes, ends };
         let mut inside = HashSet::from([flat]);
         let mut left = readers.get(flat.index())?.len();
         for id in &order[1..] {
@@ -75,7 +79,9 @@ impl Region {
                 break;
             }
             let node = graph.node(*id);
-            let read = node.reads().filter(|value| inside.contains(value)).count();
+            let read: HashSet<ValueId> =
+                node.reads().filter(|value| inside.contains(value)).collect();
+            let read = read.len();
             if read == 0 {
                 continue;
             }
@@ -93,11 +99,44 @@ impl Region {
             region.nodes.push(*id);
         }
         let has_layer = region.nodes.iter().any(|id| graph.node(*id).is("Gemm"));
-        (left == 0 && has_layer && !graph.outputs.contains(&flat)).then_some(region)
+        if left > 0 || !has_layer || graph.outputs.contains(&flat) {
+            return None;
+        }
+        if !flattens(&before, &matrix) {
+            region.positions = Some(region.restored(graph, matrix.last()?)?);
+        }
+        Some(region)
+    }
+
+    /// The sizes of the data with the positions that all views at the end give back, and these columns.
+    fn restored(&self, graph: &Graph, columns: &Dim) -> Option<Vec<i64>> {
+        let mut positions: Option<Vec<Dim>> = None;
+        for end in &self.ends {
+            let node = graph.node(*end);
+            let (flat, mut after) = (shape(graph, node.input(0)?)?, shape(graph, node.output(0)?)?);
+            let keeps_columns = after.pop()?.is_surely(flat.last()?);
+            let is_same = positions.as_ref().is_none_or(|positions| *positions == after);
+            if !keeps_columns || !is_same {
+                return None;
+            }
+            positions = Some(after);
+        }
+        let positions = positions?;
+        let is_one = positions.iter().skip(1).all(|dim| *dim == Dim::Known(1));
+        let open = positions.iter().filter(|dim| dim.known().is_none()).count();
+        let size = |dim: &Dim| dim.known().map_or(-1, |size| size as i64);
+        (open <= 1 && !is_one).then(|| positions.iter().chain([columns]).map(size).collect())
     }
 
     fn rewrite(&self, graph: &mut Graph) -> Option<()> {
-        let mut known = HashMap::from([(self.flat, self.data)]);
+        let mut data = self.data;
+        if let Some(positions) = &self.positions {
+            let name = graph.value(self.flat).name.clone();
+            let target = Tensor::from_i64(vec![positions.len()], positions);
+            let target = graph.add_initializer(&format!("{name}.positions"), target);
+            data = graph.add_op("Reshape", &name, &[data, target], []);
+        }
+        let mut known = HashMap::from([(self.flat, data)]);
         for id in &self.nodes {
             let node = graph.node(*id).clone();
             let output = node.output(0)?;

@@ -60,6 +60,8 @@ const ROWS: &[(&str, i64, &[&str], Build)] = &[
     ("products of flattened tokens of any number", 13, &["MatMul", "Add"], open_tokens),
     ("queries and keys of flattened tokens", 13, &["MatMul", "Add", "Reshape", "MatMul", "Add",
         "Mul", "Mul", "Reshape", "Add"], flat_heads),
+    ("heads that are joined with a flattening", 13,
+        &["Reshape", "MatMul", "Add", "Mul"], joined_heads),
     ("tokens that stay flat", 13, &["Reshape", "Gemm"], flat_tokens),
     ("dense layer with factors, transposed data and one bias", 13,
         &["Transpose", "Gemm"], odd_gemm),
@@ -248,6 +250,16 @@ fn flat_heads(b: &mut GraphBuilder) -> ValueId {
     let squared = b.op("Mul", "squared", &[halved, second], []);
     let [first, second] = [first, squared].map(|value| b.op("Reshape", "cut", &[value, heads], []));
     b.op("Add", "sum", &[first, second], [])
+}
+
+fn joined_heads(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "batch,3,2,4");
+    let (rows, w) = (b.ints("rows", &[-1, 8]), b.weights("w", &[8, 5]));
+    let flat = b.op("Reshape", "flat", &[x, rows], []);
+    let y = b.op("Gemm", "layer", &[flat, w], []);
+    let y = b.op("Mul", "squared", &[y, y], []);
+    let target = b.ints("target", &[-1, 3, 5]);
+    b.op("Reshape", "restored", &[y, target], [])
 }
 
 fn flat_tokens(b: &mut GraphBuilder) -> ValueId {
