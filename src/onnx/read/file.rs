@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn any_mixture_of_steps_reads_the_file() {
-        let bytes: Vec<u8> = (0..3 * WINDOW + 17).map(|i| (i % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..3 * WINDOW + 170).map(|i| (i % 251) as u8).collect();
         let mut buffer = FileBuffer::new(file(&bytes), bytes.len());
         let mut at = 0;
         for step in [0, 5, WINDOW - 5, 1, WINDOW + 3, 7, WINDOW] {

@@ -4,6 +4,7 @@
 //! `ONNX_ZIP_TEST_DEVICE` names a device other than the CPU, where the backends that have it are tested.
 
 mod build;
+mod graphs;
 mod refusals;
 
 use half::f16;
@@ -379,28 +380,4 @@ fn backends_describe_themselves() {
         assert!(text.ends_with(&format!("({device})")), "{text}");
         assert!(text.starts_with("ONNX Runtime") || text.starts_with("tract 0."), "{text}");
     });
-}
-
-#[test]
-fn a_graph_computes_what_its_bytes_compute() {
-    // The first weight is large enough to be handed over by itself; of the second width, a session holds
-    // no copy of it.
-    for width in [200, 120_000] {
-        let mut b = crate::ir::builder::GraphBuilder::new("layers", 13);
-        let (x, w) = (b.input("x", "n,150"), b.weights("w", &[150, width]));
-        let (hidden, v) = (b.op("MatMul", "first", &[x, w], []), b.weights("v", &[width, 3]));
-        let y = b.op("MatMul", "second", &[hidden, v], []);
-        let model = b.build(&[y]);
-        let x = ramp(&[4, 150]);
-        let bytes = crate::onnx::encode(&model).unwrap();
-        let slices = crate::onnx::decode(bytes.clone().into(), None, "slices").unwrap();
-        each_backend(|backend| {
-            let wanted = load(backend, &bytes).run(&[("x", &x)]).unwrap();
-            for model in [&model, &slices] {
-                let mut session = backend.load(ModelSource::Graph(model)).unwrap();
-                assert_eq!(session.inputs().len(), 1);
-                assert_eq!(session.run(&[("x", &x)]).unwrap(), wanted, "{}", backend.name());
-            }
-        });
-    }
 }
