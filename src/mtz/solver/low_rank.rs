@@ -11,9 +11,11 @@
 //! and P^½ is never needed. At full rank, A and B keep their weights. Every task except the first needs a
 //! correction.
 //!
-//! In addition, each neuron of B may be a multiple of the common neuron: w_j ≈ s w_i with
-//! s = w_iᵀ P w_j / w_iᵀ P w_i. B then joins with w_j/s, and its errors count s² times as much. This acts
-//! like a BatchNorm of each task after common weights, even if an exporter has folded it.
+//! In addition, each neuron of B may be a multiple of the common neuron: B joins with w_j/s, and its errors
+//! count s² times as much. With r the weight of B's errors over that of A's, the cost is in proportion to
+//! (s w_i − w_j)ᵀ P (s w_i − w_j) / (1 + r s²). It is least at the positive root of r c s² + (a − r b) s = c with
+//! a = w_iᵀ P w_i, b = w_jᵀ P w_j, and c = w_iᵀ P w_j. This acts like a BatchNorm of each task after
+//! common weights, even if an exporter has folded it.
 
 use ndarray::{Array1, Array2, Axis, s};
 
@@ -93,21 +95,20 @@ impl Problem {
         let junction = Junction::of([&self.h_a, &self.h_b], damping);
         let factor = junction.factor(0)?;
         let pull = junction.pull(0, &factor);
-        let [a, b] = &rows;
-        let images = [junction.images(a.view()), junction.images(b.view())];
+        let images = [0, 1].map(|side| junction.images(rows[side].view()));
         let features = [pull.features(&images[0]), pull.features(&images[1])];
         let (of_before, of_after) = pull.parts();
-        let before = junction.row_products(b.view(), a.view(), &images[0]);
-        let own = junction.row_products(a.view(), a.view(), &images[0]);
-        let after = (&features[0] * &features[1]).sum_axis(Axis(0));
-        let own_after = (&features[0] * &features[0]).sum_axis(Axis(0));
-        let scale = |row: usize| {
-            let common = of_before * before[row] + of_after * after[row];
-            let own = of_before * own[row] + of_after * own_after[row];
-            let scale = if own > 0.0 { common / own } else { 1.0 };
-            if scale > 0.0 { scale.clamp(1.0 / MOST_SCALE, MOST_SCALE) as f32 } else { 1.0 }
+        let products = |of: usize, with: usize| {
+            let before = junction.row_products(rows[of].view(), rows[with].view(), &images[with]);
+            let after = (&features[of] * &features[with]).sum_axis(Axis(0));
+            before * of_before + after * of_after
         };
-        Ok((0..pairs.len()).map(scale).collect())
+        let (own, other, common) = (products(0, 0), products(1, 1), products(1, 0));
+        let scale = |(row, (i, j)): (usize, &(usize, usize))| {
+            let ratio = sensitivity(&self.s_b, *j) / sensitivity(&self.s_a, *i);
+            best_scale([own[row], other[row], common[row]], ratio) as f32
+        };
+        Ok(pairs.iter().enumerate().map(scale).collect())
     }
 
     /// w_j − w_i of each pair.
@@ -130,6 +131,18 @@ impl Problem {
         let least = weights.mean().unwrap_or(1.0) * LEAST;
         let floor = if least > 0.0 { least } else { 1.0 };
         weights.mapv(|weight| weight.max(floor).sqrt())
+    }
+}
+
+/// The scale with the least cost, for the products a, b and c and the ratio r; 1 where there is none.
+fn best_scale([a, b, c]: [f64; 3], r: f64) -> f64 {
+    let half = (r * b - a) / 2.0;
+    // Of two equal forms of the root, the one without a difference of close numbers.
+    let root = (half * half + r * c * c).sqrt();
+    let scale = if half > 0.0 { (half + root) / (r * c) } else { c / (root - half) };
+    match scale > 0.0 && c > 0.0 {
+        true => scale.clamp(1.0 / MOST_SCALE, MOST_SCALE),
+        false => 1.0,
     }
 }
 
@@ -189,6 +202,18 @@ mod tests {
                 let left: f64 = gains.iter().skip(rank).sum::<f64>() / 2.0;
                 let found = left_over(&p, &pairs, rank);
                 prop_assert!((found - left).abs() < 1e-4 * (1e-3 + gains[0]), "{found} {left}");
+            }
+        }
+
+        #[test]
+        fn no_other_scale_costs_less(products in [0.1f64..9.0, 0.1f64..9.0], r in 0.1f64..9.0, part in 0.0f64..1.0) {
+            let [a, b] = products;
+            let c = part * (a * b).sqrt();
+            let cost = |s: f64| (s * s * a - 2.0 * s * c + b) / (1.0 + r * s * s);
+            let found = cost(best_scale([a, b, c], r));
+            for step in 0..=40 {
+                let other = MOST_SCALE.powf(step as f64 / 20.0 - 1.0);
+                prop_assert!(c == 0.0 || found <= cost(other) * (1.0 + 1e-9), "{found} {other}");
             }
         }
 
