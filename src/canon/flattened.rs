@@ -56,65 +56,75 @@ struct Region {
     positions: Option<Vec<i64>>,
     /// In topological order.
     nodes: Vec<NodeId>,
-    /// Views of flat values.
-    ends: Vec<NodeId>,
+    ends: Vec<End>,
+}
+
+/// A view of a flat value with this number of columns.
+struct End {
+    view: NodeId,
+    flat: ValueId,
+    columns: usize,
 }
 
 impl Region {
     /// The region of the first of these nodes, if it joins axes of positions; `None` if it ends in other nodes than
     /// views, or has no layer.
     fn of(graph: &Graph, readers: &Consumers, order: &[NodeId]) -> Option<Region> {
-        let node = graph.node(*order.first()?);
+        let (first, behind) = order.split_first()?;
+        let node = graph.node(*first);
         let (data, flat) = (is_view(node).then(|| node.input(0))??, node.output(0)?);
         let (before, matrix) = (shape(graph, data)?, shape(graph, flat)?);
-        if before.len() < 3 || matrix.len() != 2 {
+        if before.len() < 3 || matrix.len() != 2 || graph.outputs.contains(&flat) {
             return None;
         }
         let (nodes, ends) = (Vec::new(), Vec::new());
         let mut region = Region { flat, data, positions: None, nodes, ends };
-        let mut inside = HashSet::from([flat]);
-        let mut left = readers.get(flat.index())?.len();
-        for id in &order[1..] {
+        region.grow(graph, readers, behind)?;
+        if !flattens(&before, &matrix) {
+            region.positions = Some(region.restored(graph, matrix.last()?.known()?)?);
+        }
+        let has_layer = region.nodes.iter().any(|id| graph.node(*id).is("Gemm"));
+        has_layer.then_some(region)
+    }
+
+    /// Adds the nodes that read the flat value, and those that read their results; `None` where one of them
+    /// needs flat values.
+    fn grow(&mut self, graph: &Graph, readers: &Consumers, behind: &[NodeId]) -> Option<()> {
+        let mut inside = HashSet::from([self.flat]);
+        let mut left = readers.get(self.flat.index())?.len();
+        for id in behind {
             if left == 0 {
                 break;
             }
             let node = graph.node(*id);
-            let read: HashSet<ValueId> =
-                node.reads().filter(|value| inside.contains(value)).collect();
-            let read = read.len();
-            if read == 0 {
+            let read: HashSet<ValueId> = node.reads().filter(|v| inside.contains(v)).collect();
+            if read.is_empty() {
                 continue;
             }
-            left = left.checked_sub(read)?;
-            if is_view(node) && shape(graph, node.output(0)?)?.len() > 2 {
-                region.ends.push(*id);
+            left = left.checked_sub(read.len())?;
+            let output = node.output(0)?;
+            if is_view(node) && shape(graph, output)?.len() > 2 {
+                let flat = node.input(0)?;
+                let columns = shape(graph, flat)?.last()?.known()?;
+                self.ends.push(End { view: *id, flat, columns });
                 continue;
             }
-            let output = node.output(0).filter(|output| !graph.outputs.contains(output))?;
-            if !treats_rows_alone(graph, node, &inside) {
+            if graph.outputs.contains(&output) || !treats_rows_alone(graph, node, &inside) {
                 return None;
             }
             left += readers.get(output.index())?.len();
             inside.insert(output);
-            region.nodes.push(*id);
+            self.nodes.push(*id);
         }
-        let has_layer = region.nodes.iter().any(|id| graph.node(*id).is("Gemm"));
-        if left > 0 || !has_layer || graph.outputs.contains(&flat) {
-            return None;
-        }
-        if !flattens(&before, &matrix) {
-            region.positions = Some(region.restored(graph, matrix.last()?)?);
-        }
-        Some(region)
+        (left == 0).then_some(())
     }
 
-    /// The sizes of the data with the positions that all views at the end give back, and these columns.
-    fn restored(&self, graph: &Graph, columns: &Dim) -> Option<Vec<i64>> {
+    /// The sizes of the data with the positions that all views at the end give back, and so many columns.
+    fn restored(&self, graph: &Graph, columns: usize) -> Option<Vec<i64>> {
         let mut positions: Option<Vec<Dim>> = None;
         for end in &self.ends {
-            let node = graph.node(*end);
-            let (flat, mut after) = (shape(graph, node.input(0)?)?, shape(graph, node.output(0)?)?);
-            let keeps_columns = after.pop()?.is_surely(flat.last()?);
+            let mut after = shape(graph, graph.node(end.view).output(0)?)?;
+            let keeps_columns = after.pop()? == Dim::Known(end.columns);
             let is_same = positions.as_ref().is_none_or(|positions| *positions == after);
             if !keeps_columns || !is_same {
                 return None;
@@ -124,22 +134,19 @@ impl Region {
         let positions = positions?;
         let is_one = positions.iter().skip(1).all(|dim| *dim == Dim::Known(1));
         let open = positions.iter().filter(|dim| dim.known().is_none()).count();
-        let size = |dim: &Dim| dim.known().map_or(-1, |size| size as i64);
-        (open <= 1 && !is_one).then(|| positions.iter().chain([columns]).map(size).collect())
+        let sizes = positions.iter().map(|dim| dim.known().map_or(-1, |size| size as i64));
+        (open <= 1 && !is_one).then(|| sizes.chain([columns as i64]).collect())
     }
 
     fn rewrite(&self, graph: &mut Graph) -> Option<()> {
         let mut data = self.data;
         if let Some(positions) = &self.positions {
             let name = graph.value(self.flat).name.clone();
-            let target = Tensor::from_i64(vec![positions.len()], positions);
-            let target = graph.add_initializer(&format!("{name}.positions"), target);
-            data = graph.add_op("Reshape", &name, &[data, target], []);
+            data = reshaped(graph, &name, data, positions);
         }
         let mut known = HashMap::from([(self.flat, data)]);
         for id in &self.nodes {
             let node = graph.node(*id).clone();
-            let output = node.output(0)?;
             let value = match node.is("Gemm") {
                 true => product(graph, &node, *known.get(&node.input(0)?)?)?,
                 false => {
@@ -147,24 +154,26 @@ impl Region {
                         node.reads().map(|value| *known.get(&value).unwrap_or(&value)).collect();
                     let value = graph.add_op(&node.op, &node.name, &inputs, []);
                     let copy = graph.producer(value)?;
-                    graph.edit_node(copy, |copy| copy.attributes = node.attributes);
+                    graph.edit_node(copy, |copy| copy.attributes.clone_from(&node.attributes));
                     value
                 }
             };
-            known.insert(output, value);
+            known.insert(node.output(0)?, value);
         }
-        for end in &self.ends {
-            let view = graph.node(*end).clone();
-            let flat = view.input(0)?;
-            let columns = shape(graph, flat)?.last()?.known()?;
-            let target = Tensor::from_i64(vec![2], &[-1, columns as i64]);
-            let target = graph.add_initializer(&format!("{}.rows", view.name), target);
-            let name = format!("{}.flat", view.name);
-            let flat = graph.add_op("Reshape", &name, &[*known.get(&flat)?, target], []);
-            graph.edit_node(*end, |node| node.inputs[0] = Some(flat));
+        for End { view, flat, columns } in &self.ends {
+            let name = format!("{}.flat", graph.node(*view).name);
+            let flat = reshaped(graph, &name, *known.get(flat)?, &[-1, *columns as i64]);
+            graph.edit_node(*view, |node| node.inputs[0] = Some(flat));
         }
         Some(())
     }
+}
+
+/// The value with these sizes.
+fn reshaped(graph: &mut Graph, name: &str, value: ValueId, sizes: &[i64]) -> ValueId {
+    let sizes = Tensor::from_i64(vec![sizes.len()], sizes);
+    let sizes = graph.add_initializer(&format!("{name}.sizes"), sizes);
+    graph.add_op("Reshape", name, &[value, sizes], [])
 }
 
 /// Whether a view to this shape joins several axes of positions, and keeps the last axis.
@@ -180,7 +189,7 @@ fn treats_rows_alone(graph: &Graph, node: &Node, inside: &HashSet<ValueId>) -> b
     let is_flat = |value: &Option<ValueId>| value.is_some_and(|value| inside.contains(&value));
     let is_constant = |value: &Option<ValueId>| {
         let dims = value.and_then(|value| graph.initializer(value)).map(|tensor| &tensor.dims);
-        dims.is_some_and(|dims| dims.iter().rev().skip(1).all(|size| *size == 1))
+        dims.is_some_and(|dims| matches!(dims.as_slice(), [] | [_] | [1, _]))
     };
     if node.is("Gemm") {
         return is_layer(graph, node) && node.inputs.first().is_some_and(is_flat);

@@ -170,11 +170,13 @@ impl Taught {
         opset: i64,
     ) -> Result<((ValueId, Reading), String, ValueId)> {
         let mut found = scores(&tape.graph, self.output, |v| tape.shape(v).ok().map(|s| s.len()));
-        let mut reading = if found.sigmoid { Reading::of_logits() } else { Reading::default() };
         if options.loss == LossKind::Mse {
             found.value = self.output;
-            reading = Reading::of_output(&tape.graph, self.output);
         }
+        let reading = match found.value == self.output {
+            true => Reading::of_output(&tape.graph, self.output),
+            false => Reading::of_logits(),
+        };
         let shape = tape.shape(found.value)?;
         let rank = shape.len();
         let has_classes = rank == 2 && shape[1] != Dim::Known(1);

@@ -12,8 +12,6 @@ pub(super) struct Scores {
     pub(super) axis: i64,
     /// Whether the output ends in a softmax.
     pub(super) softmax: bool,
-    /// Whether the output ends in a sigmoid.
-    pub(super) sigmoid: bool,
 }
 
 /// Finds the operand of the final softmax or sigmoid of an output. `rank` returns the rank of a value,
@@ -33,16 +31,13 @@ pub(super) fn scores(
                 let axis = node.int("axis", -1);
                 let axis =
                     rank(input).and_then(|r| normal_axis(axis, r)).map_or(axis, |a| a as i64);
-                return Scores { value: input, axis, softmax: true, sigmoid: false };
+                return Scores { value: input, axis, softmax: true };
             }
-            "Sigmoid" => {
-                let axis = by_rank(input);
-                return Scores { value: input, axis, softmax: false, sigmoid: true };
-            }
+            "Sigmoid" => return Scores { value: input, axis: by_rank(input), softmax: false },
             _ => break,
         }
     }
-    Scores { value: output, axis: by_rank(output), softmax: false, sigmoid: false }
+    Scores { value: output, axis: by_rank(output), softmax: false }
 }
 
 #[cfg(test)]
@@ -59,7 +54,7 @@ mod tests {
         let named = b.op("Identity", "named", &[y], []);
         let graph = b.build(&[named]).graph;
         let rank = |_| Some(2);
-        let wanted = Scores { value: z, axis: 1, softmax: true, sigmoid: false };
+        let wanted = Scores { value: z, axis: 1, softmax: true };
         assert_eq!(scores(&graph, named, rank), wanted);
         let wanted = Scores { axis: -1, softmax: false, ..wanted };
         assert_eq!(scores(&graph, z, rank), wanted);

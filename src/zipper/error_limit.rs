@@ -1,14 +1,14 @@
 //! Merges with a limit of the measured error.
 
 use crate::calib::data::Dataset;
+use crate::calib::stream::Source;
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
 use crate::mtz::plan::Trial;
-use crate::runtime::{Backend, ModelSource, feeds};
-use crate::verify::{Reading, misclassified};
 
+use super::measure::{answers, differing};
 use super::search::{Choice, Search, ratio};
 use super::{Calibration, Outcome, SiteNames, batch_in_parts};
 
@@ -82,7 +82,8 @@ impl Search<'_> {
             self.job.progress.step();
             let Calibration { batch, memory, .. } = self.job.calibration;
             let batch = batch_in_parts(net, *batch, *memory);
-            error_rate(net, data, self.job.calibration.backend.as_ref(), batch).in_model(&net.name)
+            let backend = self.job.calibration.backend.as_ref();
+            error_rate(net, &Source { backend, data, batch, memory: *memory }).in_model(&net.name)
         };
         nets.iter().zip(self.tests).map(one).collect()
     }
@@ -93,27 +94,15 @@ fn within(trial: &Trial, limit: f64) -> bool {
 }
 
 /// The part of samples whose answer is not their label.
-fn error_rate(net: &Model, data: &Dataset, backend: &dyn Backend, batch: usize) -> Result<f64> {
-    let mut session = backend.load(ModelSource::Graph(net))?;
-    let reading = Reading::of(&net.graph);
-    let mut wrong = 0;
-    for range in data.batches(batch) {
-        let labels = data.labels(range.clone()).ok_or_else(|| {
-            Error::new(ErrorKind::Calibration, "there are no labels to measure errors with")
-                .hint(Hint::from("give labelled samples: ").option("data"))
-        })?;
-        let outputs = session.run(&feeds(&data.batch(range)?))?;
-        let first = outputs.first();
-        let answers = first.and_then(|output| reading.of_samples(output, labels.len()));
-        let answers = answers.ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "its first output has no scores of classes").hint(
-                Hint::from("merge it with ")
-                    .option("share")
-                    .then(" in place of ")
-                    .option("max-drop"),
-            )
-        })?;
-        wrong += misclassified(&answers, &labels);
-    }
-    Ok(wrong as f64 / data.len().max(1) as f64)
+fn error_rate(net: &Model, source: &Source<'_>) -> Result<f64> {
+    let labels = source.data.labels(0..source.data.len()).ok_or_else(|| {
+        Error::new(ErrorKind::Calibration, "there are no labels to measure errors with")
+            .hint(Hint::from("give labelled samples: ").option("data"))
+    })?;
+    let answers = answers(net, source)?.ok_or_else(|| {
+        let hint = Hint::from("merge it with ").option("share").then(" in place of ");
+        Error::new(ErrorKind::Unsupported, "its first output has no scores of classes")
+            .hint(hint.option("max-drop"))
+    })?;
+    Ok(differing(&answers, &labels))
 }

@@ -6,7 +6,7 @@ use crate::ir::Model;
 use crate::mtz::statistics::Probe;
 use crate::report::TaskLoss;
 use crate::runtime::{Backend, ModelSource, feeds};
-use crate::verify::Reading;
+use crate::verify::{Reading, misclassified};
 
 /// Samples for measuring the deviation of outputs.
 const PROBED: usize = 1024;
@@ -26,7 +26,7 @@ impl<'a> Gauge<'a> {
     /// As [`Backend::load`] and [`crate::runtime::Session::run`].
     pub(super) fn new(original: &Model, source: Source<'a>, seed: u64) -> Result<Gauge<'a>> {
         let probe = Probe::new(original, &source, PROBED, seed)?;
-        let classes = classes(original, &source)?;
+        let classes = answers(original, &source)?;
         let labels = source.data.labels(0..source.data.len()).filter(|_| classes.is_some());
         Ok(Gauge { probe, source, labels, classes })
     }
@@ -37,7 +37,7 @@ impl<'a> Gauge<'a> {
     /// As [`Gauge::new`].
     pub(super) fn measure(&self, net: &Model) -> Result<TaskLoss> {
         let found = match self.classes {
-            Some(_) => classes(net, &self.source)?,
+            Some(_) => answers(net, &self.source)?,
             None => None,
         };
         let differ = |wanted: &Option<Vec<i64>>| Some(differing(found.as_ref()?, wanted.as_ref()?));
@@ -49,14 +49,13 @@ impl<'a> Gauge<'a> {
     }
 }
 
-/// The part of entries that differ.
-fn differing(found: &[i64], wanted: &[i64]) -> f64 {
-    let unlike = found.iter().zip(wanted).filter(|(a, b)| a != b).count();
-    unlike as f64 / wanted.len().max(1) as f64
+/// The part of answers that differ.
+pub(super) fn differing(found: &[i64], wanted: &[i64]) -> f64 {
+    misclassified(found, wanted) as f64 / wanted.len().max(1) as f64
 }
 
 /// The answer for each sample; `None` if the net's first output holds none.
-fn classes(net: &Model, source: &Source<'_>) -> Result<Option<Vec<i64>>> {
+pub(super) fn answers(net: &Model, source: &Source<'_>) -> Result<Option<Vec<i64>>> {
     let backend: &dyn Backend = source.backend;
     let mut session = backend.load(ModelSource::Graph(net)).in_model(&net.name)?;
     let reading = Reading::of(&net.graph);

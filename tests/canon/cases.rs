@@ -9,7 +9,7 @@ mod recurrent;
 
 use ndarray::arr1;
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{Attribute, Graph, Model, Node, Tensor, ValueId, ValueKind};
+use onnx_zip::ir::{Attribute, DataType, Graph, Model, Node, Tensor, ValueId, ValueKind};
 
 /// A model and the operators of its canonical form in topological order.
 pub struct Case {
@@ -62,6 +62,7 @@ const ROWS: &[(&str, i64, &[&str], Build)] = &[
         "Mul", "Mul", "Reshape", "Add"], flat_heads),
     ("heads that are joined with a flattening", 13,
         &["Reshape", "MatMul", "Add", "Mul"], joined_heads),
+    ("a scale with more axes than its integers", 13, &["MatMul"], wide_scale),
     ("tokens that stay flat", 13, &["Reshape", "Gemm"], flat_tokens),
     ("dense layer with factors, transposed data and one bias", 13,
         &["Transpose", "Gemm"], odd_gemm),
@@ -260,6 +261,16 @@ fn joined_heads(b: &mut GraphBuilder) -> ValueId {
     let y = b.op("Mul", "squared", &[y, y], []);
     let target = b.ints("target", &[-1, 3, 5]);
     b.op("Reshape", "restored", &[y, target], [])
+}
+
+fn wide_scale(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "batch,2");
+    let integers = Tensor { dtype: DataType::U8, dims: vec![2, 3], data: vec![1; 6].into() };
+    let integers = b.constant("integers", integers);
+    let scale = b.positive("scale", &[1, 1, 3]);
+    let floats = b.op("Cast", "floats", &[integers], [("to", 1.into())]);
+    let weight = b.op("Mul", "weight", &[floats, scale], []);
+    b.op("MatMul", "y", &[x, weight], [])
 }
 
 fn flat_tokens(b: &mut GraphBuilder) -> ValueId {

@@ -61,6 +61,7 @@ impl Merger {
         options.choose_ranks = chooses;
         Ok(())
     }
+
     /// Refuses differences of so few bits that no runtime could verify the joint model; `first` is the
     /// runtime of calibration.
     ///

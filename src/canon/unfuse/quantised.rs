@@ -135,7 +135,13 @@ pub(super) fn scaled(site: &mut Site<'_>) -> Option<ValueId> {
     let dims = site.graph.initializer(table)?.dims.clone();
     let last = dims.len().checked_sub(1)?;
     let scale = site.constant(1 - slot).filter(|scale| scale.dtype == DataType::F32)?.clone();
-    let axes = [Some(&scale), zero.as_ref()].map(|tensor| axis_of(tensor?, &dims));
+    let both = [Some(&scale), zero.as_ref()];
+    // Numbers with more axes than what they scale would add axes to it.
+    let most = if ids.is_some() { 1 } else { dims.len() };
+    if both.iter().flatten().any(|tensor| tensor.dims.len() > most) {
+        return None;
+    }
+    let axes = both.map(|tensor| axis_of(tensor?, &dims));
     let axis = axes[0].or(axes[1]).unwrap_or(last);
     // Picked rows have scales along the columns only.
     if axes.iter().flatten().any(|other| *other != axis) || (ids.is_some() && axis != last) {
@@ -205,7 +211,7 @@ fn axis_of(tensor: &Tensor, dims: &[usize]) -> Option<usize> {
 fn spread(tensor: &Tensor, extent: Option<usize>) -> Option<Tensor> {
     let Some(extent) = extent else { return numbers(tensor, 1) };
     if tensor.len() != 1 {
-        return numbers(tensor, extent).filter(|tensor| tensor.len() == extent);
+        return numbers(tensor, extent);
     }
     let value = *tensor.to_f64().ok()?.first()?;
     Tensor::from_f64(tensor.dtype, &ArrayD::from_elem(IxDyn(&[extent]), value)).ok()

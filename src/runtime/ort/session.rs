@@ -130,7 +130,7 @@ fn to_value(array: &HostArray) -> Result<SessionInputValue<'_>> {
     with_array!(array, a => {
         TensorRef::from_array_view(a.view()).map(SessionInputValue::from).map_err(failed)
     }, texts => {
-        Tensor::from_string_array(&texts.as_standard_layout().into_owned()).map(SessionInputValue::from).map_err(failed)
+        Tensor::from_string_array(texts).map(SessionInputValue::from).map_err(failed)
     })
 }
 
