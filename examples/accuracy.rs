@@ -49,6 +49,7 @@ fn main() -> Result<()> {
         backend: backend.clone(),
         data: vec![open(a, train_a)?.take(samples), open(b, train_b)?.take(samples)],
         stored: Vec::new(),
+        predicts: false,
         batch: 256,
         memory: 2 << 30,
         shards: None,

@@ -46,6 +46,7 @@ fn main() -> Result<()> {
         backend,
         data,
         stored: Vec::new(),
+        predicts: false,
         batch: 128,
         memory: 2 << 30,
         shards: None,

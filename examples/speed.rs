@@ -242,6 +242,7 @@ impl Case {
             backend: backend.clone(),
             data: self.data.to_vec(),
             stored: Vec::new(),
+            predicts: false,
             batch: BATCH,
             memory: 4 << 30,
             shards: None,

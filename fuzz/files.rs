@@ -5,10 +5,12 @@ use std::io::Cursor;
 use std::path::Path;
 
 use image::{DynamicImage, ImageFormat};
-use ndarray::{Array2, Array4};
+use ndarray::{Array1, Array2, Array4};
 use ndarray_npy::{NpzWriter, WriteNpyExt};
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::calib::gram::Moments;
+use onnx_zip::calib::net::{LayerInputs, NetStatistics, Spread};
+use onnx_zip::calib::sensitivity::Sensitivity;
 use onnx_zip::calib::store::{self, Meta};
 use onnx_zip::ir::{DataType, Dim};
 use onnx_zip::progress::Silent;
@@ -28,12 +30,7 @@ pub fn seed(kind: usize) -> Vec<u8> {
     match kind {
         0 => {
             let path = folder.path().join("a.gram");
-            let mut moments = Moments::with_targets(3, 2);
-            let rows = Array2::from_shape_fn((4, 3), |(i, j)| (i + j) as f32);
-            moments.push_with(rows.view(), Array2::ones((4, 2)).view()).expect("moments");
-            let meta = Meta { model_sha256: "ab".into(), samples: 4, sources: Vec::new() };
-            let layers = [("fc".to_owned(), moments)].into();
-            store::save(&path, &layers, &meta, &Silent).expect("statistics");
+            store::save(&path, &statistics(), &meta(), &Silent).expect("statistics");
             return fs::read(path).expect("statistics");
         }
         1 => {
@@ -46,6 +43,29 @@ pub fn seed(kind: usize) -> Vec<u8> {
         _ => picture().write_to(&mut bytes, ImageFormat::Jpeg).expect("a picture"),
     }
     bytes.into_inner()
+}
+
+/// Statistics with every part.
+fn statistics() -> NetStatistics {
+    let mut moments = Moments::new(3);
+    let rows = Array2::from_shape_fn((4, 3), |(i, j)| (i + j) as f32);
+    moments.push(rows.view()).expect("moments");
+    let spread = Spread::new(moments.clone(), Some(moments));
+    let (channels, metric) = (Array1::ones(2), Some(Array2::eye(2)));
+    let sensitivity = Sensitivity { channels, metric, coherence: 2.0 };
+    NetStatistics {
+        layers: [
+            ("conv".to_owned(), LayerInputs::Rows(spread.clone())),
+            ("depthwise".to_owned(), LayerInputs::Channels(vec![spread; 2])),
+            ("table".to_owned(), LayerInputs::Counts(Array1::ones(5))),
+        ]
+        .into(),
+        sensitivities: [("conv".to_owned(), sensitivity)].into(),
+    }
+}
+
+fn meta() -> Meta {
+    Meta { model_sha256: "ab".into(), samples: 4, sensitivity_samples: 4, ..Meta::default() }
 }
 
 /// Reads a file of a kind.

@@ -170,8 +170,15 @@ fn merged_in(a: Model, b: &Model, choice: RuntimeChoice) -> Option<JointModel> {
     let batch = batch_of([&a, b].into_iter());
     let prepared = zipper::prepare(inputs(a, b)).ok()?;
     let backend = backend(choice);
-    let calibration =
-        Calibration { backend, data, stored: Vec::new(), batch, memory: 1 << 28, shards: None };
+    let calibration = Calibration {
+        backend,
+        data,
+        stored: Vec::new(),
+        predicts: false,
+        batch,
+        memory: 1 << 28,
+        shards: None,
+    };
     let options = MergeOptions {
         budget: Budget::uniform(Share::Fraction(0.5)),
         max_rows: 64,

@@ -83,7 +83,7 @@
 //!
 //! let prepared = zipper::prepare(inputs.into())?;
 //! let calibration =
-//!     Calibration { backend: backend.clone(), data, stored: Vec::new(), batch: 64, memory: 1 << 30, shards: None };
+//!     Calibration { backend: backend.clone(), data, stored: Vec::new(), predicts: false, batch: 64, memory: 1 << 30, shards: None };
 //! let (joint, outcome) = zipper::merge(prepared, &calibration, &MergeOptions::default(), &Silent)?;
 //! assert_eq!(outcome.sizes.shared, 32 * 8 + 32);
 //!

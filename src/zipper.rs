@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::calib::data::Dataset;
-use crate::calib::store::LayerMoments;
 use crate::calib::stream::Source;
 use crate::error::Result;
 use crate::mtz::driver::{Driver, DriverInputs};
@@ -13,7 +12,7 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::options::MergeOptions;
 use crate::mtz::plan::{Sizes, predict, sizes};
 use crate::mtz::site::SiteRecord;
-use crate::mtz::statistics::Sharding;
+use crate::mtz::statistics::{Sharding, StoredNet};
 use crate::progress::Progress;
 use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
@@ -39,6 +38,7 @@ pub use decisions::{Decisions, SiteNames};
 pub use frontier::{FrontierPoint, frontier, knee};
 pub use goal::{Goal, merge_for};
 use importance::Importance;
+pub(crate) use importance::{SENSITIVITY_SAMPLES, sensitivities};
 pub use plan_file::{FileRecord, LayerRecord, PlanFile, Weights};
 pub(crate) use prepare::check_several;
 #[cfg(test)]
@@ -57,7 +57,10 @@ pub struct Calibration {
     pub data: Vec<Dataset>,
     /// Stored statistics of the original nets, per task, or empty. Used with
     /// [`crate::mtz::options::Passes::One`].
-    pub stored: Vec<LayerMoments>,
+    pub stored: Vec<StoredNet>,
+    /// Whether the effect of a merge on the outputs is predicted from statistics, because there are no
+    /// samples to measure it on.
+    pub predicts: bool,
     /// Samples per batch, unless a model fixes its batch size.
     pub batch: usize,
     /// Memory limit for kept activations, in bytes per task.

@@ -83,10 +83,9 @@ def merge(models, data=None, *, statistics=None, progress=False, **options):
     found, names = _inputs.models(models)
     sets = _inputs.data(data, names)
     given = arguments("merge", options)
-    crew = None if statistics is None else (statistics.num_shards, statistics)
     heard = listener(progress)
     try:
-        native = _native.merge(found, names, sets, given, (program(), crew), heard)
+        native = _native.merge(found, names, sets, given, (program(), _crew(statistics)), heard)
     finally:
         heard.close()
         if statistics is not None:
@@ -98,6 +97,11 @@ def merge(models, data=None, *, statistics=None, progress=False, **options):
     if worse is not None:
         heard.warn(worse)
     return joint
+
+
+def _crew(statistics):
+    """The number of shards, and the object that computes their statistics."""
+    return None if statistics is None else (statistics.num_shards, statistics)
 
 
 @documented("plan")
@@ -122,7 +126,9 @@ def plan(models, **options):
 
 
 @documented("frontier")
-def frontier(models, data=None, *, plans=None, keep=None, progress=False, **options):
+def frontier(
+    models, data=None, *, statistics=None, plans=None, keep=None, progress=False, **options
+):
     """Measure what joint models of several sizes cost each task.
 
     Merges for several sizes, from full sharing on. Measures each task's error if samples have labels,
@@ -134,6 +140,8 @@ def frontier(models, data=None, *, plans=None, keep=None, progress=False, **opti
     models : dict or list
         As for :func:`merge`.
     data : optional
+        As for :func:`merge`.
+    statistics : onnx_zip.distributed.RayStatistics, optional
         As for :func:`merge`.
     plans : str or os.PathLike, optional
         A folder for the plans of all points; ``onnx-zip merge --plan`` makes a joint model from one.
@@ -159,12 +167,14 @@ def frontier(models, data=None, *, plans=None, keep=None, progress=False, **opti
             names,
             sets,
             arguments("frontier", options),
-            None if plans is None else os.fspath(plans),
-            None if keep is None else os.fspath(keep),
+            _crew(statistics),
+            tuple(None if folder is None else os.fspath(folder) for folder in (plans, keep)),
             heard,
         )
     finally:
         heard.close()
+        if statistics is not None:
+            statistics.close()
     return Frontier(text, told, html, csv, markdown)
 
 

@@ -63,8 +63,8 @@ def frontier(
     names: Sequence[str],
     data: Sequence[Data],
     arguments: Sequence[str],
-    plans: str | None,
-    keep: str | None,
+    crew: tuple[int, Any] | None,
+    folders: tuple[str | None, str | None],
     listener: Any,
 ) -> tuple[tuple[str, str], str, str, str]: ...
 def inspect(model: _Model) -> tuple[str, str]: ...

@@ -78,7 +78,8 @@ FUNCTIONS = {
     ),
     "plan": ("models: _Models, *", "Report"),
     "frontier": (
-        "models: _Models, data: _Data = None, *, plans: _Path | None = None,"
+        "models: _Models, data: _Data = None, *, statistics: RayStatistics | None = None,"
+        " plans: _Path | None = None,"
         " keep: _Path | None = None, progress: _Progress = False",
         "Frontier",
     ),

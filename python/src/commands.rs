@@ -74,9 +74,17 @@ arguments!(
     onnx_zip::api::options::RuntimeOptions,
 );
 
-/// The command that starts a worker; the number of shards, and the Python object that computes their
-/// statistics.
-type Workers = (Vec<OsString>, Option<(usize, Py<PyAny>)>);
+/// The number of shards, and the Python object that computes their statistics.
+type Shards = (usize, Py<PyAny>);
+
+/// The command that starts a worker, and shards.
+type Workers = (Vec<OsString>, Option<Shards>);
+
+/// A merger with statistics from Python.
+fn sharded(merger: Merger, crew: Option<Shards>) -> Merger {
+    let sharding = crew.map(|(count, target)| Sharding::new(count, Crew::new(target)));
+    sharding.into_iter().fold(merger, Merger::sharding)
+}
 
 /// Merges models.
 #[pyfunction]
@@ -93,8 +101,7 @@ pub(crate) fn merge(
     let merger = Merger::new(read::<MergeOptions>(py, arguments)?).names(names).program(program);
     let merger = models.into_iter().fold(merger, |merger, model| merger.model(model.0));
     let merger = inputs(data).into_iter().fold(merger, Merger::data);
-    let sharding = crew.map(|(count, target)| Sharding::new(count, Crew::new(target)));
-    let merger = sharding.into_iter().fold(merger, Merger::sharding);
+    let merger = sharded(merger, crew);
     let joint = Listener::new(listener).run(py, |progress| merger.merge(progress))?;
     Ok(NativeJoint::new(joint))
 }
@@ -115,15 +122,14 @@ pub(crate) fn plan(
 
 /// Measures the curve of size against loss; returns it as JSON, text, HTML, CSV and Markdown.
 #[pyfunction]
-#[expect(clippy::too_many_arguments, reason = "these are the arguments of Python's function")]
 pub(crate) fn frontier(
     py: Python<'_>,
     models: Vec<Model>,
     names: Vec<String>,
     data: Vec<PyRef<'_, Data>>,
     arguments: Vec<OsString>,
-    plans: Option<PathBuf>,
-    keep: Option<PathBuf>,
+    crew: Option<Shards>,
+    folders: (Option<PathBuf>, Option<PathBuf>),
     listener: Py<PyAny>,
 ) -> PyResult<(Told, String, String, String)> {
     let given = options_and_plan::<FrontierOptions>(arguments);
@@ -131,6 +137,8 @@ pub(crate) fn frontier(
     let (points, latency) = (options.points, options.latency);
     let merger = models.into_iter().fold(Merger::new(options.into()), |m, model| m.model(model.0));
     let merger = inputs(data).into_iter().fold(merger.names(names), Merger::data);
+    let merger = sharded(merger, crew);
+    let (plans, keep) = folders;
     let curve = Listener::new(listener).run(py, |progress| {
         let to = FrontierDestination {
             points,

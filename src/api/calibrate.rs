@@ -7,19 +7,22 @@ use super::models::{self, Loaded, ModelInput};
 use super::options::CalibrateOptions;
 use super::output;
 use crate::calib::gram::Moments;
-use crate::calib::store::{self, LayerMoments, Meta};
+use crate::calib::net::{NetStatistics, names};
+use crate::calib::store::{self, Meta};
 use crate::calib::stream::{Source, Stream};
-use crate::calib::taps::{RowLimit, Running, collect};
+use crate::calib::taps::{RowLimit, Running, survey};
 use crate::canon::{CanonOptions, canonicalise};
 use crate::couple::{CoupledLayer, Coupling};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::coupled;
+use crate::ops::LayerKind;
 use crate::progress::Progress;
 use crate::runtime::{fixed_batch, measuring};
+use crate::zipper::{SENSITIVITY_SAMPLES, sensitivities};
 
-/// Stores the statistics (second moments) of a model's layer inputs in the file `output`. Without
-/// `data`, samples are random numbers.
+/// Stores statistics of a model in the file `output`: second moments of its layers' inputs, and how much
+/// each neuron moves the outputs. Without `data`, samples are random numbers.
 ///
 /// ```no_run
 /// use onnx_zip::{CalibrateOptions, Silent, calibrate};
@@ -40,8 +43,8 @@ pub fn calibrate(
     progress: &dyn Progress,
 ) -> Result<()> {
     output::check(output, &ModelInput::paths(std::slice::from_ref(model)))?;
-    let (moments, meta) = Calibrator { options, progress }.measure(model, data)?;
-    store::save(output, &moments, &meta, progress)
+    let (statistics, meta) = Calibrator { options, progress }.measure(model, data)?;
+    store::save(output, &statistics, &meta, progress)
 }
 
 /// Adds up statistics of one model that were collected on several parts of the data.
@@ -58,8 +61,8 @@ pub fn calibrate(
 pub fn add_statistics(shards: &[PathBuf], output: &Path, progress: &dyn Progress) -> Result<()> {
     output::check(output, shards)?;
     let loaded = shards.iter().map(|path| store::load(path)).collect::<Result<_>>()?;
-    let (moments, meta) = store::merge(loaded)?;
-    store::save(output, &moments, &meta, progress)
+    let (statistics, meta) = store::merge(loaded)?;
+    store::save(output, &statistics, &meta, progress)
 }
 
 struct Calibrator<'a> {
@@ -68,7 +71,7 @@ struct Calibrator<'a> {
 }
 
 impl Calibrator<'_> {
-    fn measure(&self, model: &ModelInput, data: &[DataInput]) -> Result<(LayerMoments, Meta)> {
+    fn measure(&self, model: &ModelInput, data: &[DataInput]) -> Result<(NetStatistics, Meta)> {
         let Self { options, progress } = self;
         let mut loaded = models::load(std::slice::from_ref(model), &[])?;
         let backend = options.runtime.open(*progress)?;
@@ -81,7 +84,10 @@ impl Calibrator<'_> {
             return Err(Error::new(ErrorKind::Usage, "there is no model to calibrate"));
         };
         data.record.notes.iter().for_each(|note| progress.note(&progress.worded(note)));
-        let (model, _) = coupled(canonicalise(model, &CanonOptions::default())?)?;
+        let batchnorm = options.models.batchnorm;
+        let is_normalised = model.graph.nodes().any(|(_, node)| node.is("BatchNormalization"));
+        let canon = CanonOptions { batchnorm, ..CanonOptions::default() };
+        let (model, coupling) = coupled(canonicalise(model, &canon)?)?;
         let backend = measuring(backend, [&model.graph]);
         let source = Source {
             backend: backend.as_ref(),
@@ -89,41 +95,78 @@ impl Calibrator<'_> {
             batch: fixed_batch(&ports).unwrap_or(options.runtime.batch),
             memory: options.statistics.bytes(),
         };
-        let moments = self.collect(&model, source)?;
-        let samples = data.dataset.len() as u64;
-        let sources = data.record.source.into_iter().collect();
-        Ok((moments, Meta { model_sha256: sha256, samples, sources }))
+        self.check_memory(&model, &coupling)?;
+        let mut statistics = self.collect(&model, &coupling, &source)?;
+        let without = self.weigh(&model, &coupling, &source, &mut statistics)?;
+        let samples = data.dataset.len();
+        let meta = Meta {
+            model_sha256: sha256,
+            samples: samples as u64,
+            sources: data.record.source.into_iter().collect(),
+            batchnorm: is_normalised.then(|| batchnorm.name().to_owned()),
+            sensitivity_samples: samples.min(SENSITIVITY_SAMPLES) as u64,
+            without_sensitivity: without,
+        };
+        Ok((statistics, meta))
     }
 
-    fn collect(&self, model: &Model, source: Source<'_>) -> Result<LayerMoments> {
-        let statistics = &self.options.statistics;
-        let coupling = Coupling::of(&model.graph)?;
-        let layers: Vec<&CoupledLayer> =
-            coupling.layers.iter().filter(|l| !l.per_channel && !l.layer.is_table()).collect();
-        self.check_memory(model, &layers)?;
-        self.progress.begin("calibrate", (source.batches() * layers.len()) as u64);
+    /// Statistics of all layers' inputs.
+    fn collect(
+        &self,
+        model: &Model,
+        coupling: &Coupling,
+        source: &Source<'_>,
+    ) -> Result<NetStatistics> {
+        let options = &self.options.statistics;
         let limit = RowLimit {
-            rows: statistics.max_rows,
+            rows: options.max_rows,
             kept: 0,
             coherence: 1.0,
-            seed: statistics.seed,
+            seed: options.seed,
             part: None,
         };
-        let mut stream = Stream::new(model, source)?;
-        let mut all = LayerMoments::new();
-        for layer in layers {
+        let layers = &coupling.layers;
+        self.progress.begin("calibrate", (source.batches() * layers.len()) as u64);
+        let mut stream = Stream::new(model, source.clone())?;
+        let mut all = NetStatistics::default();
+        for (layer, name) in layers.iter().zip(names(layers)) {
             let running = Running { model, stream: &mut stream };
-            let taken = collect(layer, running, None, limit, self.progress)?;
-            all.insert(layer.name.clone(), taken.into_moments()?);
+            all.layers.insert(name, survey(layer, running, limit, self.progress)?);
         }
         Ok(all)
     }
 
-    fn check_memory(&self, model: &Model, layers: &[&CoupledLayer]) -> Result<()> {
+    /// Adds sensitivities of all layers, or returns the reason why there are none.
+    fn weigh(
+        &self,
+        model: &Model,
+        coupling: &Coupling,
+        source: &Source<'_>,
+        statistics: &mut NetStatistics,
+    ) -> Result<Option<String>> {
+        self.progress.begin("sensitivities", 1);
+        let seed = self.options.statistics.seed;
+        let measured = match sensitivities((model, coupling), source, seed, true)? {
+            Ok(measured) => measured,
+            Err(reason) => {
+                let message =
+                    "the statistics hold no sensitivities, so merges weight errors by variance";
+                self.progress.note(&format!("{message}: {reason}"));
+                return Ok(Some(reason));
+            }
+        };
+        self.progress.step();
+        let all = names(&coupling.layers);
+        let named =
+            measured.into_iter().filter_map(|(id, own)| Some((all.get(id.0)?.clone(), own)));
+        statistics.sensitivities = named.collect();
+        Ok(None)
+    }
+
+    fn check_memory(&self, model: &Model, coupling: &Coupling) -> Result<()> {
         let mut needed = 0u64;
-        for layer in layers {
-            let (_, inputs, taps) = layer.layer.sizes(&model.graph)?;
-            needed = needed.saturating_add(Moments::bytes(inputs * taps, 0));
+        for layer in &coupling.layers {
+            needed = needed.saturating_add(bytes(model, layer)?);
         }
         if needed <= self.options.statistics.bytes() {
             return Ok(());
@@ -133,4 +176,16 @@ impl Calibrator<'_> {
             .hint(Hint::from("allow more with ").option("memory"))
             .in_model(&model.name))
     }
+}
+
+/// Bytes of a layer's statistics.
+fn bytes(model: &Model, layer: &CoupledLayer) -> Result<u64> {
+    let (out, inputs, taps) = layer.layer.sizes(&model.graph)?;
+    let own = match layer.per_channel {
+        _ if layer.layer.is_table() => 8 * inputs as u64,
+        true => Moments::bytes(taps, 0).saturating_mul(out as u64),
+        false => Moments::bytes(inputs.saturating_mul(taps), 0),
+    };
+    let has_means = matches!(layer.layer.kind, LayerKind::Conv(_) | LayerKind::ConvTranspose(_));
+    Ok(if has_means { own.saturating_mul(2) } else { own })
 }

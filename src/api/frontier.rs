@@ -7,7 +7,6 @@ use super::merge::{Made, Merger, Ready, SAMPLES, with_originals};
 use super::models::ModelInput;
 use super::{TOOL, output};
 use crate::calib::data::Dataset;
-use crate::emit::emit;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::onnx::{self, Draft, SaveOptions};
@@ -112,7 +111,12 @@ impl Merger {
             Ok(())
         };
         let tests: Vec<Dataset> = ready.data.iter().map(|d| d.to_measure(SAMPLES)).collect();
-        let job = Job::new(&ready.calibration, &ready.options, progress);
+        let teachers = self.options.retraining.teachers(&ready.loaded)?;
+        let retraining = self.retraining(&teachers, &ready.calibration, ready.options.seed);
+        let job = Job {
+            retraining: retraining.as_ref(),
+            ..Job::new(&ready.calibration, &ready.options, progress)
+        };
         let (originals, points) = frontier(&ready.prepared, &tests, to.points, &mut visit, &job)?;
         records.sort_by(|a: &FrontierRecord, b| a.size.total_cmp(&b.size));
         let at: Vec<(f64, f64)> = records.iter().map(|r| (r.size, r.loss)).collect();
@@ -143,22 +147,24 @@ impl Merger {
 
     /// Refuses options that fix how much is shared.
     fn check_open(&self) -> Result<()> {
-        let super::MergeOptions { sharing, goal, calibration, .. } = &self.options;
+        let super::MergeOptions { sharing, goal, .. } = &self.options;
         let fixed = [
             ("share", sharing.share.is_some()),
             ("max-cost", sharing.max_cost.is_some()),
             ("target-size", goal.target_size.is_some()),
             ("max-drop", goal.max_drop.is_some()),
-            ("gram", !calibration.gram.is_empty()),
         ];
-        match fixed.iter().find(|(_, is)| *is) {
-            Some((option, _)) => {
-                let message = "a curve covers all sizes and cannot fix how much to share";
-                let hint = Hint::from("leave out ").option(option);
-                Err(Error::new(ErrorKind::Usage, message).hint(hint))
-            }
-            None => Ok(()),
+        if let Some((option, _)) = fixed.iter().find(|(_, is)| *is) {
+            let message = "a curve covers all sizes and cannot fix how much to share";
+            let hint = Hint::from("leave out ").option(option);
+            return Err(Error::new(ErrorKind::Usage, message).hint(hint));
         }
+        if self.is_stored() && self.given().is_synthetic() {
+            let message = "a curve is measured on samples, which stored statistics do not hold";
+            let hint = Hint::from("give some: ").option("data");
+            return Err(Error::new(ErrorKind::Usage, message).hint(hint));
+        }
+        Ok(())
     }
 }
 
@@ -169,7 +175,7 @@ impl Room<'_> {
         // Sizes identify points: different merges of a curve have different sizes.
         let name = format!("joint-{:.2}", 100.0 * point.size);
         let place = |folder: &Path, suffix: &str| folder.join(format!("{name}.{suffix}"));
-        let model = emit(joint, &self.merger.options.result.emit())?;
+        let model = self.merger.emitted(joint)?;
         let path = place(to.keep.unwrap_or(self.aside), "onnx");
         let mut draft = onnx::stage(&model, &path, &SaveOptions::default(), self.progress)?;
         let bytes = draft.bytes()?;

@@ -5,6 +5,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use super::gram::Moments;
 use super::im2col::{Rows, chunk_rows};
 use super::kept::{KeptRows, Statistics};
+use super::net::Spread;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Statistics so far. Rows are buffered until there are enough of them for one product, since a model
@@ -16,6 +17,9 @@ pub(super) struct Gathering {
     /// How much a mean over the positions of a sample counts; see [`Moments::push_means`].
     coherence: f64,
     moments: Option<Moments>,
+    /// Sums over the means, where they are kept apart from those over rows.
+    averages: Option<Moments>,
+    apart: bool,
     /// Whether rows were added to the sums already, so that they cannot be kept.
     summed: bool,
     waiting: Pairs,
@@ -50,11 +54,19 @@ impl Gathering {
             kept,
             coherence,
             moments: None,
+            averages: None,
+            apart: false,
             summed: false,
             waiting: Pairs { rows, targets: None },
             means: Pairs::default(),
             weight: 0.0,
         }
+    }
+
+    /// No rows yet; sums of rows and, with `means`, of their means over positions are kept apart.
+    pub(super) fn apart(means: bool) -> Gathering {
+        // At a coherence of 2 a mean counts as often as it has rows.
+        Gathering { apart: true, ..Gathering::new(0, if means { 2.0 } else { 1.0 }) }
     }
 
     /// Adds rows, with their targets if there are any.
@@ -108,8 +120,9 @@ impl Gathering {
     fn push_means(&mut self) -> Result<()> {
         let (x, y) = self.means.take()?;
         let outputs = y.map(|y| y.ncols());
-        let moments = self.moments.get_or_insert_with(|| empty(x.ncols(), outputs));
-        moments.push_means(x, y, self.weight)
+        let sums = if self.apart { &mut self.averages } else { &mut self.moments };
+        let sums = sums.get_or_insert_with(|| empty(x.ncols(), outputs));
+        sums.push_means(x, y, self.weight)
     }
 
     /// Adds all rows that wait to the sums, so many at once.
@@ -135,12 +148,28 @@ impl Gathering {
     /// # Errors
     /// [`ErrorKind::Calibration`] for rows that are not finite.
     pub(super) fn finish(mut self) -> Result<Option<Statistics>> {
-        let Pairs { rows, targets } = &self.waiting;
+        let rows = &self.waiting.rows;
         if !self.summed && rows.len > 0 && rows.len <= self.kept {
             let Pairs { rows, targets } = self.waiting;
             let targets = targets.map(Waiting::into_rows).transpose()?;
             return Ok(Some(Statistics::Rows(KeptRows::new(rows.into_rows()?, targets)?)));
         }
+        self.flush()?;
+        Ok(self.moments.map(|moments| Statistics::Moments(moments.balanced())))
+    }
+
+    /// Sums over all rows, and over their means; `None` without rows.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub(super) fn finish_apart(mut self) -> Result<Option<Spread>> {
+        self.flush()?;
+        Ok(self.moments.map(|rows| Spread::new(rows, self.averages)))
+    }
+
+    /// Adds all that waits to the sums.
+    fn flush(&mut self) -> Result<()> {
+        let Pairs { rows, targets } = &self.waiting;
         if rows.len > 0 {
             let targets = targets.as_ref().map_or(0, |t| t.width);
             self.push(chunk_rows(rows.width - 1 + targets))?;
@@ -148,7 +177,7 @@ impl Gathering {
         if self.means.rows.len > 0 {
             self.push_means()?;
         }
-        Ok(self.moments.map(|moments| Statistics::Moments(moments.balanced())))
+        Ok(())
     }
 }
 
@@ -286,6 +315,25 @@ mod tests {
                 .iter()
                 .all(|d| d.abs() < 1e-4)
         );
+    }
+
+    #[test]
+    fn sums_that_are_kept_apart_serve_any_coherence() {
+        let (x, y) = (activation(4), activation(5));
+        let spread = |part: &ArrayD<f32>| {
+            let mut gathering = Gathering::apart(true);
+            let rows = Rows::channels(part.view(), 0..CHANNELS, Positions::All).unwrap();
+            gathering.add(&rows, None).unwrap();
+            gathering.finish_apart().unwrap().unwrap()
+        };
+        let whole = ndarray::concatenate(Axis(0), &[x.view(), y.view()]).unwrap();
+        for coherence in [1.0, 2.0, 3.5] {
+            let wanted = moments(&whole, coherence, SAMPLES).scaled(1.0).unwrap();
+            let mut sum = spread(&x);
+            sum.merge(&spread(&y)).unwrap();
+            let found = sum.at(coherence).unwrap().scaled(1.0).unwrap();
+            assert!((found - &wanted).iter().all(|d| d.abs() < 1e-6));
+        }
     }
 
     #[test]

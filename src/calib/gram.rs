@@ -198,6 +198,12 @@ impl Moments {
         self
     }
 
+    /// The sums times a factor; the number of rows stays.
+    pub(super) fn times(mut self, factor: f64) -> Moments {
+        self.scale(factor);
+        self
+    }
+
     fn scale(&mut self, factor: f64) {
         self.upper *= factor;
         if let Some(targets) = &mut self.targets {

@@ -1,7 +1,7 @@
-//! Moments in files, so that calibration need not be repeated and can be done in shards.
+//! Statistics of a net in files, so that calibration need not be repeated and can be done in shards.
 //!
-//! A file is a safetensors container with `<layer>.upper` per layer and, if there are targets,
-//! `<layer>.cross` and `<layer>.squares`. The rest is JSON under `onnx-zip` in its metadata.
+//! A file is a safetensors container with arrays called `<layer>.<part>`; [`Part`] lists the parts. The
+//! rest is JSON under `onnx-zip` in its metadata.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -9,12 +9,14 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
 
-use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Dimension};
+use ndarray::{Array, Array3, ArrayD, ArrayView2, Axis, Dimension};
 use safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
 use serde::{Deserialize, Serialize};
 
 use super::container;
 use super::gram::Moments;
+use super::net::{LayerInputs, NetStatistics, Spread};
+use super::sensitivity::Sensitivity;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::staging::Stage;
@@ -23,10 +25,13 @@ use crate::staging::Stage;
 const KEY: &str = "onnx-zip";
 
 /// Version of the files.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// The origin of moments.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The oldest version that can be read. It has [`Part::Rows`] only.
+const OLDEST: u32 = 1;
+
+/// The origin of statistics.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Meta {
     /// SHA-256 of the model's file, in hexadecimal digits.
     pub model_sha256: String,
@@ -34,10 +39,16 @@ pub struct Meta {
     pub samples: u64,
     /// Files that the samples came from.
     pub sources: Vec<String>,
+    /// How `BatchNormalization` was treated, if the model has any.
+    #[serde(default)]
+    pub batchnorm: Option<String>,
+    /// Samples that sensitivities come from.
+    #[serde(default)]
+    pub sensitivity_samples: u64,
+    /// The reason why there are no sensitivities.
+    #[serde(default)]
+    pub without_sensitivity: Option<String>,
 }
-
-/// Moments of a net's layer inputs, by layer.
-pub type LayerMoments = BTreeMap<String, Moments>;
 
 /// The contents of the metadata.
 #[derive(Serialize, Deserialize)]
@@ -46,38 +57,113 @@ struct Header {
     meta: Meta,
     /// Rows per layer.
     rows: BTreeMap<String, u64>,
+    /// [`Sensitivity::coherence`] per layer.
+    #[serde(default)]
+    coherence: BTreeMap<String, f64>,
 }
 
-/// Saves moments; an existing file is replaced when the new one is complete. `progress` may cancel
+/// A part of a layer's statistics.
+#[derive(Clone, Copy)]
+enum Part {
+    /// Σ x xᵀ over rows, the upper triangle; and the same over means.
+    Rows,
+    Means,
+    /// As before, per channel of a depthwise layer.
+    Channels,
+    ChannelMeans,
+    /// How often each row of a table is picked.
+    Counts,
+    /// [`Sensitivity::channels`] and [`Sensitivity::metric`].
+    Sensitivity,
+    Metric,
+}
+
+impl Part {
+    /// The name of a layer's array.
+    fn of(self, layer: &str) -> String {
+        let part = match self {
+            Part::Rows => "upper",
+            Part::Means => "means",
+            Part::Channels => "channels",
+            Part::ChannelMeans => "channel_means",
+            Part::Counts => "counts",
+            Part::Sensitivity => "sensitivity",
+            Part::Metric => "metric",
+        };
+        format!("{layer}.{part}")
+    }
+}
+
+/// Saves statistics; an existing file is replaced when the new one is complete. `progress` may cancel
 /// waiting for the reader of a pipe.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if the file cannot be written, [`ErrorKind::Interrupted`] when stopped.
 pub fn save(
     path: &Path,
-    moments: &LayerMoments,
+    statistics: &NetStatistics,
     meta: &Meta,
     progress: &dyn Progress,
 ) -> Result<()> {
     let failed = |cause: Box<dyn StdError + Send + Sync>| {
         Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(cause)
     };
-    let rows = moments.iter().map(|(layer, m)| (layer.clone(), m.count())).collect();
-    let header = serde_json::to_string(&Header { version: VERSION, meta: meta.clone(), rows })
-        .map_err(|e| failed(e.into()))?;
-    let mut tensors = Vec::new();
-    for (layer, moments) in moments {
-        tensors.push((format!("{layer}.upper"), Stored(moments.upper().into_dyn())));
-        if let (Some(cross), Some(squares)) = (moments.cross(), moments.target_squares()) {
-            tensors.push((format!("{layer}.cross"), Stored(cross.into_dyn())));
-            tensors.push((format!("{layer}.squares"), Stored(squares.into_dyn())));
+    let NetStatistics { layers, sensitivities } = statistics;
+    let rows = layers.iter().map(|(layer, inputs)| (layer.clone(), inputs.count())).collect();
+    let coherence = sensitivities.iter().map(|(layer, own)| (layer.clone(), own.coherence));
+    let header =
+        Header { version: VERSION, meta: meta.clone(), rows, coherence: coherence.collect() };
+    let header = serde_json::to_string(&header).map_err(|e| failed(e.into()))?;
+    let mut arrays = Vec::new();
+    for (layer, inputs) in layers {
+        arrays.extend(parts(inputs).map(|(part, array)| (part.of(layer), Stored(array))));
+    }
+    for (layer, own) in sensitivities {
+        let channels = own.channels.clone().into_dyn();
+        arrays.push((Part::Sensitivity.of(layer), Stored(channels.into())));
+        if let Some(metric) = &own.metric {
+            arrays.push((Part::Metric.of(layer), Stored(metric.view().into_dyn().into())));
         }
     }
     let metadata = Some(HashMap::from([(KEY.to_owned(), header)]));
     let mut stage = Stage::new(progress);
-    let write = |at: &Path| serialize_to_file(tensors, metadata, at).map_err(io::Error::other);
+    let write = |at: &Path| serialize_to_file(arrays, metadata, at).map_err(io::Error::other);
     stage.write_by_path(path, write)?;
     stage.commit().map(drop)
+}
+
+/// The arrays of a layer's inputs.
+fn parts(inputs: &LayerInputs) -> impl Iterator<Item = (Part, CowArrayD<'_>)> {
+    let (first, second) = match inputs {
+        LayerInputs::Rows(spread) => {
+            let (rows, means) = spread.parts();
+            let means = means.map(|means| (Part::Means, means.upper().into_dyn().into()));
+            ((Part::Rows, rows.upper().into_dyn().into()), means)
+        }
+        LayerInputs::Channels(all) => {
+            let means: Option<Vec<ArrayView2<'_, f64>>> =
+                all.iter().map(|spread| Some(spread.parts().1?.upper())).collect();
+            let rows: Vec<ArrayView2<'_, f64>> =
+                all.iter().map(|spread| spread.parts().0.upper()).collect();
+            let means = means.map(|means| (Part::ChannelMeans, stacked(&means)));
+            ((Part::Channels, stacked(&rows)), means)
+        }
+        LayerInputs::Counts(counts) => ((Part::Counts, counts.view().into_dyn().into()), None),
+    };
+    std::iter::once(first).chain(second)
+}
+
+/// An array of any rank, owned or not.
+type CowArrayD<'a> = ndarray::CowArray<'a, f64, ndarray::IxDyn>;
+
+/// Matrices one after the other. They have the same size.
+fn stacked(all: &[ArrayView2<'_, f64>]) -> CowArrayD<'static> {
+    let size = all.first().map_or(0, |one| one.nrows());
+    let mut stack = Array3::zeros((all.len(), size, size));
+    for (mut place, one) in stack.axis_iter_mut(Axis(0)).zip(all) {
+        place.assign(one);
+    }
+    stack.into_dyn().into()
 }
 
 /// Loads what [`save`] has written.
@@ -85,7 +171,7 @@ pub fn save(
 /// # Errors
 /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::Format`] if it is not such a file or
 /// damaged.
-pub fn load(path: &Path) -> Result<(LayerMoments, Meta)> {
+pub fn load(path: &Path) -> Result<(NetStatistics, Meta)> {
     let read = container::read(path).map_err(|e| match e.kind() {
         io::ErrorKind::InvalidData => foreign(e),
         _ => Error::new(ErrorKind::Io, "cannot read the statistics").because(e),
@@ -94,37 +180,35 @@ pub fn load(path: &Path) -> Result<(LayerMoments, Meta)> {
     parse(&bytes).in_model(path.display())
 }
 
-/// Adds up the moments of shards of the data.
+/// Adds up the statistics of shards of the data.
 ///
 /// # Errors
 /// [`ErrorKind::Calibration`] if they belong to different models or layers, or if there are none.
-pub fn merge(shards: Vec<(LayerMoments, Meta)>) -> Result<(LayerMoments, Meta)> {
-    let unlike = |what: &str| {
-        Error::new(ErrorKind::Calibration, format!("the statistics are of different {what}"))
-            .hint("add up statistics of one model only")
-    };
+pub fn merge(shards: Vec<(NetStatistics, Meta)>) -> Result<(NetStatistics, Meta)> {
     let mut shards = shards.into_iter();
     let (mut sum, mut meta) = shards
         .next()
         .ok_or_else(|| Error::new(ErrorKind::Calibration, "there are no statistics"))?;
-    for (moments, other) in shards {
-        if other.model_sha256 != meta.model_sha256 {
-            return Err(unlike("models"));
+    for (statistics, other) in shards {
+        if other.model_sha256 != meta.model_sha256 || other.batchnorm != meta.batchnorm {
+            return Err(Error::new(
+                ErrorKind::Calibration,
+                "the statistics are of different models",
+            )
+            .hint("add up statistics of one model only"));
         }
-        if !moments.keys().eq(sum.keys()) {
-            return Err(unlike("layers"));
-        }
-        for ((layer, sum), moments) in sum.iter_mut().zip(moments.values()) {
-            sum.merge(moments).at_node(layer)?;
-        }
+        sum.merge(statistics, (meta.sensitivity_samples, other.sensitivity_samples))?;
         meta.samples = meta.samples.saturating_add(other.samples);
+        meta.sensitivity_samples =
+            meta.sensitivity_samples.saturating_add(other.sensitivity_samples);
         meta.sources.extend(other.sources);
+        meta.without_sensitivity = meta.without_sensitivity.or(other.without_sensitivity);
     }
     Ok((sum, meta))
 }
 
 /// An array on its way into a file.
-struct Stored<'a>(ArrayViewD<'a, f64>);
+struct Stored<'a>(CowArrayD<'a>);
 
 impl View for Stored<'_> {
     fn dtype(&self) -> Dtype {
@@ -144,31 +228,78 @@ impl View for Stored<'_> {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<(LayerMoments, Meta)> {
+fn parse(bytes: &[u8]) -> Result<(NetStatistics, Meta)> {
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(foreign)?;
     let header = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| {
         Error::new(ErrorKind::Format, "the file holds no statistics of this program")
             .hint("give a file that `onnx-zip calibrate` wrote")
     })?;
     let header: Header = serde_json::from_str(header).map_err(foreign)?;
-    if header.version != VERSION {
+    if !(OLDEST..=VERSION).contains(&header.version) {
         let message = format!("the statistics have version {}, not {VERSION}", header.version);
         return Err(Error::new(ErrorKind::Format, message).hint("calibrate again"));
     }
-    let tensors = SafeTensors::deserialize(bytes).map_err(foreign)?;
-    let mut moments = BTreeMap::new();
-    for (layer, rows) in header.rows {
-        let part = |name: &str| tensors.tensor(&format!("{layer}.{name}"));
-        let upper: Array2<f64> = array(part("upper").map_err(foreign)?)?;
-        let targets = match (part("cross"), part("squares")) {
-            (Ok(cross), Ok(squares)) => Some((array::<_>(cross)?, array::<_>(squares)?)),
-            _ => None,
-        };
-        let targets: Option<(Array2<f64>, Array1<f64>)> = targets;
-        let loaded = Moments::from_parts(upper, targets, rows).at_node(&layer)?;
-        moments.insert(layer, loaded);
+    let file = Arrays(SafeTensors::deserialize(bytes).map_err(foreign)?);
+    let mut statistics = NetStatistics::default();
+    for (layer, rows) in &header.rows {
+        let inputs = file.inputs(layer, *rows).at_node(layer)?;
+        statistics.layers.insert(layer.clone(), inputs);
+        let Some(channels) = file.get(Part::Sensitivity, layer)? else { continue };
+        let metric = file.get(Part::Metric, layer)?;
+        let coherence = header.coherence.get(layer).copied().unwrap_or(1.0);
+        let own = Sensitivity { channels, metric, coherence };
+        if !own.is_sound() {
+            return Err(inconsistent().at_node(layer));
+        }
+        statistics.sensitivities.insert(layer.clone(), own);
     }
-    Ok((moments, header.meta))
+    Ok((statistics, header.meta))
+}
+
+/// The arrays of a file.
+struct Arrays<'a>(SafeTensors<'a>);
+
+impl Arrays<'_> {
+    /// A part of a layer's statistics, if the file has it.
+    fn get<D: Dimension>(&self, part: Part, layer: &str) -> Result<Option<Array<f64, D>>> {
+        self.0.tensor(&part.of(layer)).ok().map(array).transpose()
+    }
+
+    fn inputs(&self, layer: &str, rows: u64) -> Result<LayerInputs> {
+        let mean = |upper| Moments::from_parts(upper, None, 0);
+        if let Some(upper) = self.get(Part::Rows, layer)? {
+            let means = self.get(Part::Means, layer)?.map(mean).transpose()?;
+            return spread(Moments::from_parts(upper, None, rows)?, means).map(LayerInputs::Rows);
+        }
+        if let Some(counts) = self.get::<ndarray::Ix1>(Part::Counts, layer)? {
+            let sound = counts.iter().all(|count| count.is_finite() && *count >= 0.0);
+            return if sound { Ok(LayerInputs::Counts(counts)) } else { Err(inconsistent()) };
+        }
+        let channels: Array3<f64> = self.get(Part::Channels, layer)?.ok_or_else(inconsistent)?;
+        let means: Option<Array3<f64>> = self.get(Part::ChannelMeans, layer)?;
+        if means.as_ref().is_some_and(|means| means.dim() != channels.dim()) {
+            return Err(inconsistent());
+        }
+        let channel = |(at, upper): (usize, ArrayView2<'_, f64>)| {
+            let own = means.as_ref().map(|means| means.index_axis(Axis(0), at).to_owned());
+            let means = own.map(mean).transpose()?;
+            spread(Moments::from_parts(upper.to_owned(), None, rows)?, means)
+        };
+        let all = channels.axis_iter(Axis(0)).enumerate().map(channel);
+        Ok(LayerInputs::Channels(all.collect::<Result<_>>()?))
+    }
+}
+
+/// Moments of rows and of their means, if these are of one layer.
+fn spread(rows: Moments, means: Option<Moments>) -> Result<Spread> {
+    match means.as_ref().is_none_or(|means| means.inputs() == rows.inputs()) {
+        true => Ok(Spread::new(rows, means)),
+        false => Err(inconsistent()),
+    }
+}
+
+fn inconsistent() -> Error {
+    Error::new(ErrorKind::Format, "stored statistics are inconsistent").hint("calibrate again")
 }
 
 fn foreign(cause: impl StdError + Send + Sync + 'static) -> Error {
@@ -177,9 +308,7 @@ fn foreign(cause: impl StdError + Send + Sync + 'static) -> Error {
         .hint("give a file that `onnx-zip calibrate` wrote")
 }
 
-fn array<D: Dimension>(
-    tensor: safetensors::tensor::TensorView<'_>,
-) -> Result<ndarray::Array<f64, D>> {
+fn array<D: Dimension>(tensor: safetensors::tensor::TensorView<'_>) -> Result<Array<f64, D>> {
     let wrong = || {
         Error::new(ErrorKind::Format, "the statistics hold an array of another kind")
             .hint("calibrate again")
@@ -194,69 +323,4 @@ fn array<D: Dimension>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use ndarray::array;
-
-    use super::*;
-    use crate::progress::Silent;
-
-    fn moments(first: f32) -> LayerMoments {
-        let mut plain = Moments::new(2);
-        plain.push(array![[first, 2.0], [3.0, 4.0]].view()).unwrap();
-        let mut targeted = Moments::with_targets(1, 2);
-        targeted.push_with(array![[first]].view(), array![[0.5, 1.0]].view()).unwrap();
-        [("fc1".to_owned(), plain), ("a.upper".to_owned(), targeted)].into()
-    }
-
-    fn meta(sha256: &str) -> Meta {
-        let (model_sha256, sources) = (sha256.to_owned(), vec!["x.npz".to_owned()]);
-        Meta { model_sha256, samples: 2, sources }
-    }
-
-    #[test]
-    fn what_is_saved_is_loaded() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("m.gram");
-        save(&path, &moments(1.0), &meta("ab"), &Silent).unwrap();
-        assert_eq!(load(&path).unwrap(), (moments(1.0), meta("ab")));
-        let bytes = fs::read(&path).unwrap();
-        save(&path, &moments(1.0), &meta("ab"), &Silent).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), bytes);
-    }
-
-    #[test]
-    fn shards_add_up() {
-        let (sum, added) =
-            merge(vec![(moments(1.0), meta("ab")), (moments(5.0), meta("ab"))]).unwrap();
-        let mut expected = moments(1.0);
-        for (layer, moments) in moments(5.0) {
-            expected.get_mut(&layer).unwrap().merge(&moments).unwrap();
-        }
-        assert_eq!((sum, added.samples), (expected, 4));
-    }
-
-    #[test]
-    fn shards_of_different_models_do_not() {
-        let other = merge(vec![(moments(1.0), meta("ab")), (moments(1.0), meta("cd"))]);
-        assert_eq!(other.unwrap_err().kind(), ErrorKind::Calibration);
-        assert!(merge(Vec::new()).is_err());
-    }
-
-    #[test]
-    fn damaged_files_are_errors() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("m.gram");
-        save(&path, &moments(1.0), &meta("ab"), &Silent).unwrap();
-        let bytes = fs::read(&path).unwrap();
-        for damaged in [&bytes[..0], &bytes[..bytes.len() - 1], &bytes[8..], b"no statistics"] {
-            assert_eq!(parse(damaged).unwrap_err().kind(), ErrorKind::Format);
-        }
-        // A number that is not finite.
-        let mut poisoned = bytes;
-        let end = poisoned.len();
-        poisoned[end - 8..].copy_from_slice(&f64::NAN.to_le_bytes());
-        assert!(parse(&poisoned).is_err());
-    }
-}
+mod tests;

@@ -1,26 +1,23 @@
 //! Statistics of one layer's inputs, taken from streams.
 
-use std::ops::Range;
-use std::sync::Arc;
-
 use ndarray::parallel::prelude::*;
-use ndarray::{Array3, ArrayViewD, CowArray, IxDyn};
 
 use super::counts;
 use super::gathering::Gathering;
 use super::gram::Moments;
-use super::im2col::{Positions, Rows};
+use super::im2col::Positions;
 use super::kept::Statistics;
 use super::mask::Mask;
-use super::recurrent;
+use super::net::LayerInputs;
+use super::probed::{
+    End, View, activations, input_taps, is_gate, pre_activations, rows_of, target_taps,
+};
 use super::stream::Stream;
-use super::window::Window;
 use crate::couple::CoupledLayer;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Model, ValueId};
-use crate::ops::{ConvGeometry, LayerKind};
+use crate::ir::Model;
+use crate::ops::LayerKind;
 use crate::progress::Progress;
-use crate::runtime::HostArray;
 
 /// Limits of rows per layer.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +96,24 @@ pub(crate) fn collect_any(
         let counts = counts::collect(layer, *rows, model, stream, progress).at_node(&layer.name)?;
         return Ok(Some(Statistics::Counts(counts)));
     }
-    let mut gathering = Gathering::new(limit.kept, coherence(kind, limit));
+    let gathering = Gathering::new(limit.kept, coherence(kind, limit));
+    let statistics = gather(layer, inputs, targets, limit, gathering, progress)?.finish()?;
+    Ok(statistics.map(|statistics| match &layer.layer.rows {
+        Some(rows) => statistics.select_outputs(rows),
+        None => statistics,
+    }))
+}
+
+/// Adds all rows of a layer.
+fn gather(
+    layer: &CoupledLayer,
+    inputs: Running<'_, '_>,
+    targets: Option<Running<'_, '_>>,
+    limit: RowLimit,
+    mut gathering: Gathering,
+    progress: &dyn Progress,
+) -> Result<Gathering> {
+    let kind = &layer.layer.kind;
     let is_tokenwise = matches!(kind, LayerKind::Gemm | LayerKind::MatMul);
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions, mask| {
         let mask = mask.filter(|mask| is_tokenwise && mask.covers(x.shape()));
@@ -111,19 +125,43 @@ pub(crate) fn collect_any(
         }
         gathering.add(&rows, targets.as_ref())
     })?;
-    let statistics = gathering.finish()?;
-    Ok(statistics.map(|statistics| match &layer.layer.rows {
-        Some(rows) => statistics.select_outputs(rows),
-        None => statistics,
-    }))
+    Ok(gathering)
+}
+
+/// Statistics of the inputs of `layer` in the net `inputs` for any merge to come.
+///
+/// # Errors
+/// As [`collect`].
+pub fn survey(
+    layer: &CoupledLayer,
+    inputs: Running<'_, '_>,
+    limit: RowLimit,
+    progress: &dyn Progress,
+) -> Result<LayerInputs> {
+    let kind = &layer.layer.kind;
+    if let LayerKind::Table { rows } = kind {
+        let Running { model, stream } = inputs;
+        let counts = counts::collect(layer, *rows, model, stream, progress).at_node(&layer.name)?;
+        return Ok(LayerInputs::Counts(counts));
+    }
+    let empty = || Gathering::apart(has_positions(kind));
+    if layer.per_channel {
+        let all = gather_channels(layer, inputs, None, limit, empty, progress)?;
+        let spreads = all.into_iter().map(|sum| sum.finish_apart()?.ok_or_else(no_samples));
+        return Ok(LayerInputs::Channels(spreads.collect::<Result<_>>()?));
+    }
+    let spread = gather(layer, inputs, None, limit, empty(), progress)?.finish_apart()?;
+    spread.map(LayerInputs::Rows).ok_or_else(no_samples)
 }
 
 /// How much means over positions count: those of convolutions. Tokens may be padding.
 fn coherence(kind: &LayerKind, limit: RowLimit) -> f64 {
-    match kind {
-        LayerKind::Conv(_) | LayerKind::ConvTranspose(_) => limit.coherence,
-        _ => 1.0,
-    }
+    if has_positions(kind) { limit.coherence } else { 1.0 }
+}
+
+/// Whether a layer has the same weights at several positions of a sample.
+fn has_positions(kind: &LayerKind) -> bool {
+    matches!(kind, LayerKind::Conv(_) | LayerKind::ConvTranspose(_))
 }
 
 fn no_samples() -> Error {
@@ -155,11 +193,27 @@ pub(crate) fn collect_any_channels(
     limit: RowLimit,
     progress: &dyn Progress,
 ) -> Result<Option<Vec<Moments>>> {
+    let empty = || Gathering::new(0, coherence(&layer.layer.kind, limit));
+    let all = gather_channels(layer, inputs, targets, limit, empty, progress)?;
+    let moments =
+        all.into_iter().map(|sum| sum.finish()?.map(Statistics::into_moments).transpose());
+    moments.collect()
+}
+
+/// Adds all rows of each channel of a depthwise layer.
+fn gather_channels(
+    layer: &CoupledLayer,
+    inputs: Running<'_, '_>,
+    targets: Option<Running<'_, '_>>,
+    limit: RowLimit,
+    empty: impl Fn() -> Gathering,
+    progress: &dyn Progress,
+) -> Result<Vec<Gathering>> {
     let kind = &layer.layer.kind;
-    let mut moments: Vec<Gathering> = Vec::new();
-    moments.resize_with(layer.outputs.len(), || Gathering::new(0, coherence(kind, limit)));
+    let mut sums: Vec<Gathering> = Vec::new();
+    sums.resize_with(layer.outputs.len(), empty);
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions, _| {
-        moments.par_iter_mut().enumerate().try_for_each(|(channel, sum)| {
+        sums.par_iter_mut().enumerate().try_for_each(|(channel, sum)| {
             let own = layer.layer.row(channel)..layer.layer.row(channel) + 1;
             let rows = rows_of(End::Input, kind, x.clone(), own.clone(), positions)?;
             let targets =
@@ -167,9 +221,7 @@ pub(crate) fn collect_any_channels(
             sum.add(&rows, targets.as_ref())
         })
     })?;
-    let moments =
-        moments.into_iter().map(|sum| sum.finish()?.map(Statistics::into_moments).transpose());
-    moments.collect()
+    Ok(sums)
 }
 
 /// Advances a net to a layer like [`collect`], without statistics.
@@ -189,9 +241,6 @@ pub(crate) fn pass(
     let limit = RowLimit { rows: 1, kept: 0, coherence: 1.0, seed: 0, part: None };
     each_batch(layer, inputs, targets, limit, progress, |_, _, _, _| Ok(()))
 }
-
-/// A layer's inputs or pre-activations.
-type View<'x> = ArrayViewD<'x, f32>;
 
 /// Runs all batches up to a layer, and calls `visit` with its inputs and target pre-activations.
 fn each_batch(
@@ -239,120 +288,4 @@ fn each_batch(
         t.stream.finish(step);
     }
     Ok(())
-}
-
-fn is_gate(layer: &CoupledLayer) -> bool {
-    matches!(layer.layer.kind, LayerKind::Gate(_))
-}
-
-/// The values to probe for a layer's rows.
-fn input_taps(layer: &CoupledLayer, model: &Model) -> Vec<ValueId> {
-    match &layer.layer.kind {
-        LayerKind::Gate(gate) => recurrent::taps(&layer.layer, gate, &model.graph),
-        _ => vec![layer.layer.input],
-    }
-}
-
-/// The values to probe for a layer's pre-activations. The net has no value for those of a gate.
-fn target_taps(layer: &CoupledLayer, model: &Model) -> Vec<ValueId> {
-    match is_gate(layer) {
-        true => input_taps(layer, model),
-        false => vec![layer.layer.output],
-    }
-}
-
-/// A layer's inputs, from its probed values.
-fn activations<'x>(
-    layer: &CoupledLayer,
-    model: &Model,
-    taps: &'x [Arc<HostArray>],
-) -> Result<CowArray<'x, f32, IxDyn>> {
-    match gate_rows(layer, model, taps)? {
-        Some(rows) => Ok(rows.into_dyn().into()),
-        None => floats(tapped(taps)?),
-    }
-}
-
-/// A layer's pre-activations, from its probed values.
-fn pre_activations<'x>(
-    layer: &CoupledLayer,
-    model: &Model,
-    taps: &'x [Arc<HostArray>],
-) -> Result<CowArray<'x, f32, IxDyn>> {
-    match gate_rows(layer, model, taps)? {
-        Some(rows) => {
-            Ok(recurrent::pre_activations(&layer.layer, &model.graph, &rows)?.into_dyn().into())
-        }
-        None => floats(tapped(taps)?),
-    }
-}
-
-/// The rows of a gate; `None` for other layers.
-fn gate_rows(
-    layer: &CoupledLayer,
-    model: &Model,
-    taps: &[Arc<HostArray>],
-) -> Result<Option<Array3<f32>>> {
-    match &layer.layer.kind {
-        LayerKind::Gate(gate) => recurrent::rows(&layer.layer, gate, &model.graph, taps).map(Some),
-        _ => Ok(None),
-    }
-}
-
-/// The only probed value.
-fn tapped(taps: &[Arc<HostArray>]) -> Result<&HostArray> {
-    match taps {
-        [tap] => Ok(tap),
-        _ => Err(Error::new(ErrorKind::Backend, "the runtime did not compute a layer's input")),
-    }
-}
-
-/// The elements as floats, copied only if they have another type.
-fn floats(array: &HostArray) -> Result<CowArray<'_, f32, IxDyn>> {
-    match array.f32_view() {
-        Some(view) => Ok(view.into()),
-        None => array.as_f32().map(CowArray::from),
-    }
-}
-
-/// The side of a layer that rows belong to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Input,
-    Output,
-}
-
-/// The rows of a layer's inputs, or of its pre-activations.
-fn rows_of<'x>(
-    end: End,
-    kind: &LayerKind,
-    values: ArrayViewD<'x, f32>,
-    channels: Range<usize>,
-    positions: Positions,
-) -> Result<Rows<'x>> {
-    let channels = within(channels, &values);
-    match (kind, end) {
-        (LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. }, _) => {
-            Rows::features(values, positions)
-        }
-        (_, End::Output) => Rows::channels(values, channels, positions),
-        (LayerKind::Conv(g), End::Input) => Rows::patches(values, &window(g)?, channels, positions),
-        (LayerKind::ConvTranspose(g), End::Input) => {
-            let window = window(g)?.transposed(&g.output_padding)?;
-            Rows::patches(values, &window, channels, positions)
-        }
-    }
-}
-
-/// Limits a range of channels to those of an activation.
-fn within(channels: Range<usize>, x: &ArrayViewD<'_, f32>) -> Range<usize> {
-    let all = x.shape().get(1).copied().unwrap_or(0);
-    channels.start.min(all)..channels.end.min(all)
-}
-
-fn window(geometry: &ConvGeometry) -> Result<Window> {
-    let begins = geometry.pads.iter().map(|(begin, _)| *begin);
-    let ends = geometry.pads.iter().map(|(_, end)| *end);
-    let pads: Vec<usize> = begins.chain(ends).collect();
-    Window::new(&geometry.kernel, &geometry.strides, &geometry.dilations, &pads)
 }

@@ -98,6 +98,13 @@ pub enum BatchNorm {
     PerTask,
 }
 
+impl BatchNorm {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        BATCH_NORMS.iter().find(|(_, own, _)| *own == self).map_or("", |(name, ..)| name)
+    }
+}
+
 /// All choices with their names and a line of help, for the command line and its documentation.
 pub const BATCH_NORMS: &[(&str, BatchNorm, &str)] = &[
     ("fold", BatchNorm::Fold, "fold it into the previous layer"),

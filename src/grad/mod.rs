@@ -29,8 +29,9 @@ use crate::canon::infer_types;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, DataType, Dim, Graph, Node, Tensor, ValueId};
 
+pub use crate::calib::sensitivity::Sensitivity;
 pub use rules::differentiable_ops;
-pub use sensitivity::{Sample, Sensitivity, sensitivities};
+pub use sensitivity::{Sample, sensitivities};
 
 /// Gradients of a node's inputs, `None` where not needed.
 type Grads = Result<Vec<Option<ValueId>>>;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
+use ndarray::{Array2, ArrayD, Axis, IxDyn};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::Tape;
 use super::decided::deciding;
 use crate::calib::data::Dataset;
+use crate::calib::sensitivity::Sensitivity;
 use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, DataType, Dim, Model, TensorType, ValueId};
@@ -29,20 +30,6 @@ pub struct Sample<'a> {
     pub seed: u64,
     /// Whether to measure how errors of channels add up.
     pub together: bool,
-}
-
-/// How the outputs depend on a layer's pre-activations z.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sensitivity {
-    /// E[(∂outputs/∂z)²] per channel: mean over samples, summed over positions.
-    pub channels: Array1<f64>,
-    /// E[Σ g gᵀ] with g = ∂outputs/∂z, over positions: how errors of channels add up. `None` where it was
-    /// not measured: for depthwise layers and for layers with many channels.
-    pub metric: Option<Array2<f64>>,
-    /// How errors at the positions of a sample add up: a mean error over all positions counts so many times
-    /// as much as errors that differ from position to position. 1 where each position counts by itself,
-    /// as many as there are positions where all of them have the same effect.
-    pub coherence: f64,
 }
 
 /// The sensitivity of the outputs to each layer.

@@ -142,15 +142,15 @@ fn origin(report: &Report) -> String {
         "## Origin\n\n| task | model | SHA-256 | samples |\n|---|---|---|---|\n".to_owned();
     for task in &report.tasks {
         // The card shows no paths of the machine.
-        let source = task.data.source.as_deref().map_or("random numbers", file_name);
+        let (samples, source) = task.samples(file_name);
         let _ = writeln!(
             out,
             "| {} | {} | `{}` | {} of {} |",
             plain(&task.name),
             plain(file_name(&task.path)),
             plain(&task.sha256),
-            task.data.samples,
-            plain(source),
+            samples,
+            plain(&source),
         );
     }
     let settings = serde_json::to_value(&report.settings).unwrap_or_default();

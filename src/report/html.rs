@@ -303,10 +303,8 @@ fn provenance(report: &Report) -> Markup {
                 tr { th { (task.name) } td { code { (task.path) } br; code.hash { (task.sha256) } } }
                 tr {
                     th { "– data" }
-                    td {
-                        (task.data.samples) " samples of "
-                        (task.data.source.as_deref().unwrap_or("random numbers"))
-                    }
+                    @let (samples, source) = task.samples(|path| path);
+                    td { (samples) " samples of " (source) }
                 }
             }
             @for (name, value) in settings.as_object().into_iter().flatten() {

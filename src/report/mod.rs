@@ -122,8 +122,28 @@ pub struct TaskRecord {
     pub parameters: u64,
     /// Calibration data.
     pub data: DataRecord,
+    /// Stored statistics that took their place, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<StatisticsRecord>,
     /// The reason if pairs were not weighted by sensitivities.
     pub without_sensitivity: Option<String>,
+}
+
+impl TaskRecord {
+    /// The number of samples that its statistics come from, and their origin, with paths as `named`.
+    fn samples(&self, named: fn(&str) -> &str) -> (u64, String) {
+        match &self.statistics {
+            Some(stored) => {
+                let sources: Vec<&str> = stored.sources.iter().map(|path| named(path)).collect();
+                let origin = format!("{}, stored in {}", sources.join(", "), named(&stored.path));
+                (stored.samples, origin)
+            }
+            None => {
+                let source = self.data.source.as_deref().map_or("random numbers", named);
+                (self.data.samples as u64, source.to_owned())
+            }
+        }
+    }
 }
 
 /// Calibration data of one task.
@@ -140,6 +160,20 @@ pub struct DataRecord {
     pub labels: bool,
     /// Remarks about the data.
     pub notes: Vec<Hint>,
+}
+
+/// Stored statistics of a model, in place of samples.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StatisticsRecord {
+    /// Their file.
+    pub path: String,
+    /// Samples that they come from.
+    pub samples: u64,
+    /// Files of these samples.
+    pub sources: Vec<String>,
+    /// Whether they hold sensitivities.
+    pub sensitivities: bool,
 }
 
 /// The joint model's file.

@@ -17,6 +17,7 @@ fn task(name: &str) -> TaskRecord {
             labels: false,
             notes: Vec::new(),
         },
+        statistics: None,
         without_sensitivity: None,
     }
 }

@@ -74,6 +74,7 @@ fn merged_by(
         backend: backend(),
         data: vec![data.clone(), data.clone()],
         stored: Vec::new(),
+        predicts: false,
         batch: 64,
         memory: 1 << 30,
         shards: None,

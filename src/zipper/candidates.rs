@@ -23,17 +23,19 @@ pub(super) struct Candidates<'a> {
 impl<'a> Candidates<'a> {
     pub(super) fn new(search: &'a Search<'a>) -> Result<Self> {
         let Calibration { backend, data, batch, memory, .. } = search.job.calibration;
+        let measured = if search.job.calibration.predicts { &[][..] } else { data };
         let probe = |(task, data): (&'a Task, &'a Dataset)| {
             let batch = batch_in_parts(task.model(), *batch, *memory);
             let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
             Probe::new(task.model(), &source, JUDGED, search.job.options.seed)
         };
-        let tasks = search.prepared.joint.tasks().iter().zip(data);
+        let tasks = search.prepared.joint.tasks().iter().zip(measured);
         let probes = tasks.map(probe).collect::<Result<_>>()?;
         Ok(Candidates { search, probes, all: Vec::new() })
     }
 
-    /// Adds a merge, and measures its deviation from the original nets.
+    /// Adds a merge, and measures its deviation from the original nets, or adds up the losses of its
+    /// layers where these are predicted.
     pub(super) fn add(
         &mut self,
         choice: Choice,
@@ -41,7 +43,10 @@ impl<'a> Candidates<'a> {
         outcome: Outcome,
     ) -> Result<()> {
         let alpha = self.search.job.options.task_weights(joint.tasks().len());
-        let mut deviation = 0.0;
+        let mut deviation = match self.probes.is_empty() {
+            true => predicted(&outcome),
+            false => 0.0,
+        };
         for ((task, probe), alpha) in joint.tasks().iter().zip(&self.probes).zip(alpha) {
             deviation += alpha * probe.deviation(task.model())?;
         }
@@ -66,7 +71,7 @@ impl<'a> Candidates<'a> {
         let trial = |(at, (_, _, outcome, deviation)): (usize, &(_, _, Outcome, f64))| Trial {
             size: ratio(outcome),
             drops: Vec::new(),
-            deviation: Some(*deviation),
+            deviation: (!self.probes.is_empty()).then_some(*deviation),
             kept: at == best,
         };
         let trials: Vec<Trial> = self.all.iter().enumerate().map(trial).collect();
@@ -78,4 +83,10 @@ impl<'a> Candidates<'a> {
         let (joint, outcome) = search.merge(&choice)?;
         Ok((joint, outcome, trials))
     }
+}
+
+/// The predicted loss of a merge.
+fn predicted(outcome: &Outcome) -> f64 {
+    let shared = outcome.sites.iter().filter(|site| !site.keeps_weights());
+    shared.map(|site| site.loss).sum()
 }

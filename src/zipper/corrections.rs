@@ -5,7 +5,7 @@ use crate::mtz::plan::layer_choice::{Curve, LayerCost};
 use crate::mtz::plan::ranks::spend;
 
 use super::candidates::Candidates;
-use super::search::{Choice, PROBE, Search};
+use super::search::{Choice, Search};
 
 /// Limit of rounds of choosing ranks.
 const CORRECTIONS: usize = 2;
@@ -37,7 +37,7 @@ impl Search<'_> {
             let choice = Choice {
                 own: spending.own,
                 ranks: spending.ranks,
-                probe: PROBE,
+                probe: self.probe(),
                 ..self.everything()
             };
             if found.has(&choice) {

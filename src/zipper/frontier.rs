@@ -59,7 +59,7 @@ pub fn frontier(
     let nets = prepared.joint.tasks().iter().zip(&gauges);
     let originals: Vec<TaskLoss> =
         nets.map(|(task, gauge)| gauge.measure(task.model())).collect::<Result<_>>()?;
-    let full = search.full(None)?;
+    let full = search.full(job.retraining)?;
     let choices = choices(&search, &full, points);
     let mut found = Vec::new();
     let mut add = |joint: &JointModel, outcome: Outcome| -> Result<()> {

@@ -10,7 +10,7 @@ use crate::mtz::plan::Trial;
 use crate::mtz::plan::layer_choice::{self, LayerCost};
 
 use super::candidates::Candidates;
-use super::search::{Choice, Full, PROBE, Search, ratio};
+use super::search::{Choice, Full, Search, ratio};
 use super::{Job, Outcome, Prepared};
 
 /// Limit of rounds of choosing layers.
@@ -119,6 +119,7 @@ impl Search<'_> {
     }
 
     /// Merges with `first`, measures the costs of layers, and chooses again, until a choice repeats.
+    /// Predicted costs stay, so they lead to one choice.
     fn refine(
         &self,
         first: Choice,
@@ -130,7 +131,11 @@ impl Search<'_> {
             if found.has(&choice) {
                 break;
             }
-            let (joint, outcome) = self.zipped(&Choice { probe: PROBE, ..choice.clone() }, None)?;
+            let probe = self.probe();
+            let (joint, outcome) = self.zipped(&Choice { probe, ..choice.clone() }, None)?;
+            if probe == 0 {
+                return found.add(choice, joint, outcome);
+            }
             let next = Choice { own: choose(&self.costs(&outcome)), ..choice.clone() };
             found.add(std::mem::replace(&mut choice, next), joint, outcome)?;
         }

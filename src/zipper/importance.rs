@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::calib::stream::Source;
+use crate::couple::Coupling;
 use crate::error::{ErrorKind, Result};
 use crate::grad::{self, Sample};
+use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::options::{Method, Unit};
 use crate::mtz::statistics::Sensitivities;
@@ -14,7 +17,7 @@ use super::extents::with_extents;
 use super::{Job, Prepared};
 
 /// Samples that sensitivities are estimated from.
-const SENSITIVITY_SAMPLES: usize = 2048;
+pub(crate) const SENSITIVITY_SAMPLES: usize = 2048;
 
 /// Sensitivities of the original nets' neurons.
 pub(super) struct Importance {
@@ -38,13 +41,31 @@ impl Importance {
         let start = Instant::now();
         let mut importance =
             Importance { sensitivities: Vec::new(), without: Vec::new(), seconds: 0.0 };
-        // With stored statistics there is no data: pairs are weighted by their mean square.
-        let weighted = options.method == Method::Refit && calibration.stored.is_empty();
+        let weighted = options.method == Method::Refit;
         if weighted && alignment.common().any(|site| !alignment.is_duplicate(site)) {
-            importance.add_sensitivities(joint, job)?;
+            match calibration.stored.is_empty() {
+                true => importance.add_sensitivities(joint, job)?,
+                false => importance.add_stored(joint, job),
+            }
+            importance.level();
         }
         importance.seconds = start.elapsed().as_secs_f64();
         Ok(importance)
+    }
+
+    /// Takes sensitivities from stored statistics.
+    fn add_stored(&mut self, joint: &JointModel, job: &Job<'_>) {
+        for (task, stored) in joint.tasks().iter().zip(&job.calibration.stored) {
+            let mut sensitivities = stored.sensitivities.clone();
+            if sensitivities.is_empty() {
+                let reason = "its statistics hold no sensitivities".to_owned();
+                self.without.push((task.name().to_owned(), reason));
+            }
+            if job.options.unit == Unit::Neuron {
+                sensitivities.values_mut().for_each(|own| own.metric = None);
+            }
+            self.sensitivities.push(sensitivities);
+        }
     }
 
     fn add_sensitivities(&mut self, joint: &JointModel, job: &Job<'_>) -> Result<()> {
@@ -52,31 +73,58 @@ impl Importance {
         progress.begin("sensitivities", joint.tasks().len() as u64);
         for (task, data) in joint.tasks().iter().zip(&calibration.data) {
             progress.check()?;
-            let model = with_extents(task.model(), data)?;
-            let sample = Sample {
+            let source = Source {
                 backend: calibration.backend.as_ref(),
                 data,
-                samples: SENSITIVITY_SAMPLES,
-                batch: batch_with_gradients(&model, calibration.batch, calibration.memory),
-                seed: options.seed,
-                together: options.unit != Unit::Neuron,
+                batch: calibration.batch,
+                memory: calibration.memory,
             };
-            let measured = grad::sensitivities(&model, task.coupling(), sample);
-            self.sensitivities.push(match measured {
-                Ok(sensitivities) => sensitivities,
-                Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Backend) => {
-                    self.without.push((task.name().to_owned(), e.to_string()));
-                    BTreeMap::new()
-                }
-                Err(e) => return Err(e),
-            });
+            let together = options.unit != Unit::Neuron;
+            let measured =
+                sensitivities((task.model(), task.coupling()), &source, options.seed, together)?;
+            self.sensitivities.push(measured.unwrap_or_else(|reason| {
+                self.without.push((task.name().to_owned(), reason));
+                BTreeMap::new()
+            }));
             progress.step();
         }
-        // Sensitivities of all tasks are compared with each other, so either all tasks have them or
-        // none.
+        Ok(())
+    }
+
+    /// Drops all sensitivities if a task has none, since those of all tasks are compared with each other.
+    fn level(&mut self) {
         if !self.without.is_empty() {
             self.sensitivities.iter_mut().for_each(BTreeMap::clear);
         }
-        Ok(())
+    }
+}
+
+/// Sensitivities of a net's layers, measured on its samples, or the reason why it has none. `together`
+/// says whether to measure how errors of channels add up.
+///
+/// # Errors
+/// As [`grad::sensitivities`], except that a net without gradients is no error.
+pub(crate) fn sensitivities(
+    (net, coupling): (&Model, &Coupling),
+    source: &Source<'_>,
+    seed: u64,
+    together: bool,
+) -> Result<std::result::Result<Sensitivities, String>> {
+    let Source { backend, data, batch, memory } = *source;
+    let model = with_extents(net, data)?;
+    let sample = Sample {
+        backend,
+        data,
+        samples: SENSITIVITY_SAMPLES,
+        batch: batch_with_gradients(&model, batch, memory),
+        seed,
+        together,
+    };
+    match grad::sensitivities(&model, coupling, sample) {
+        Ok(sensitivities) => Ok(Ok(sensitivities)),
+        Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Backend) => {
+            Ok(Err(e.to_string()))
+        }
+        Err(e) => Err(e),
     }
 }

@@ -14,7 +14,7 @@ use crate::retrain::Retraining;
 use super::{Decisions, Importance, Job, Outcome, Prepared, zipped};
 
 /// Samples per task for measuring the cost of each layer.
-pub(super) const PROBE: usize = 256;
+const PROBE: usize = 256;
 
 /// The choice of shared layers and neurons for one merge.
 #[derive(Clone)]
@@ -81,9 +81,14 @@ impl<'a> Search<'a> {
         zipped(self.prepared.clone(), decisions, &self.importance, &job)
     }
 
+    /// Samples per task for measuring the cost of each layer; 0 if costs are predicted.
+    pub(super) fn probe(&self) -> usize {
+        if self.job.calibration.predicts { 0 } else { PROBE }
+    }
+
     /// Merges with full sharing.
     pub(super) fn full(&self, retraining: Option<&Retraining<'_>>) -> Result<Full> {
-        let probe = if self.job.options.unit == Unit::Neuron { 0 } else { PROBE };
+        let probe = if self.job.options.unit == Unit::Neuron { 0 } else { self.probe() };
         let (joint, outcome) = self.zipped(&Choice { probe, ..self.everything() }, retraining)?;
         let costs = self.costs(&outcome);
         Ok(Full { joint, outcome, costs })

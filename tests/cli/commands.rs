@@ -202,22 +202,6 @@ fn inspect_shows_layers_and_groups() {
 }
 
 #[test]
-fn statistics_of_shards_add_up() {
-    let tool = Tool::new();
-    let (model, images) = (mnist(), images());
-    for (seed, output) in [("1", "1.gram"), ("2", "2.gram")] {
-        let args = ["calibrate", &model, "--data", &images, "--samples", "50", "--seed", seed];
-        tool.run(0, &[&args[..], &["-o", output, "--runtime", "tract", "--quiet"]].concat());
-    }
-    tool.run(0, &["calibrate", "--merge", "1.gram", "2.gram", "-o", "sum.gram"]);
-    let (moments, meta) = onnx_zip::calib::store::load(&tool.path("sum.gram")).unwrap();
-    assert_eq!((meta.samples, moments.len()), (100, 3));
-    assert!(moments.values().all(|m| m.count() == 100));
-    tool.write("no.gram", b"no statistics");
-    tool.refused(&["calibrate", "--merge", "1.gram", "no.gram", "-o", "x.gram"]);
-}
-
-#[test]
 fn every_command_has_help_with_every_flag_explained() {
     let tool = Tool::new();
     let commands = [

@@ -69,6 +69,28 @@ fn without_labels_outputs_are_compared_and_neurons_can_be_the_unit() {
     );
 }
 
+/// Shards, retraining and forms are those of a merge, and points are what a merge makes.
+#[test]
+fn points_have_the_options_of_a_merge() {
+    let (tool, a, b) = (Tool::new(), mnist(), fashion());
+    let (x, y) = (images(), fashion_images());
+    let more = ["--points=2", "--keep=kept", "--json", "--shards=2", "--retrain=end"];
+    let form = ["--iterations=20", "--form=masked", "--max-rows=100"];
+    let said = tool.run(0, &curve(&a, &b, [&x, &y], &[&more[..], &form].concat()));
+    let found: Frontier = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(found.points.len(), 2);
+    let plans = files(&tool.path("kept")).into_iter().map(|(name, _)| name);
+    for plan in plans.filter(|name| name.ends_with(".toml")) {
+        let text = fs::read_to_string(tool.path(&format!("kept/{plan}"))).unwrap();
+        assert!(text.contains("shards = 2") && text.contains("form = \"masked\""), "{text}");
+        let path = format!("kept/{plan}");
+        let args = ["merge", "--plan", &path, "-o", "again.onnx", "--no-verify", "--no-compare"];
+        tool.run(0, &args);
+        let kept = fs::read(tool.path(&path.replace(".toml", ".onnx"))).unwrap();
+        assert!(kept == fs::read(tool.path("again.onnx")).unwrap(), "{plan}");
+    }
+}
+
 #[test]
 fn what_fixes_the_size_is_refused() {
     let (tool, a, b) = (Tool::new(), mnist(), fashion());

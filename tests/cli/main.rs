@@ -10,6 +10,7 @@ mod distributed;
 mod files;
 mod frontier;
 mod goals;
+mod gram;
 mod halves;
 mod handoff;
 mod hostile;

@@ -211,6 +211,7 @@ fn calibrated(data: Dataset) -> Calibration {
         backend: backend(),
         data: vec![data; 2],
         stored: Vec::new(),
+        predicts: false,
         batch: 200,
         memory: 1 << 30,
         shards: None,

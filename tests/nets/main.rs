@@ -4,6 +4,7 @@ mod accuracy;
 mod drawn;
 mod exact;
 mod finetunes;
+mod gram;
 mod group_norm;
 mod grouped;
 mod groups;

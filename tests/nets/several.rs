@@ -181,6 +181,7 @@ fn layers_that_a_joint_model_leaves_to_its_tasks_stay_theirs() {
         backend: backend(),
         data: data(2),
         stored: Vec::new(),
+        predicts: false,
         batch: 64,
         memory: 1 << 30,
         shards: None,

@@ -1,14 +1,11 @@
 //! Checks before and after a merge.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Merger;
 use super::record::Facts;
-use crate::api::models::Loaded;
 use crate::api::verify::SAMPLES as VERIFIED_SAMPLES;
 use crate::calib::data::Dataset;
-use crate::calib::store::{self, LayerMoments};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options as mtz;
@@ -19,31 +16,6 @@ use crate::verify::{Joint, Limits, Subject, Verification, verify};
 use crate::zipper::Prepared;
 
 impl Merger {
-    /// Statistics from earlier calibrations, in the order of the models.
-    pub(super) fn stored(&self, loaded: &[Loaded]) -> Result<Vec<LayerMoments>> {
-        let gram = &self.options.calibration.gram;
-        if !gram.is_empty() && gram.len() != loaded.len() {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("{} statistics were given for {} models", gram.len(), loaded.len()),
-            )
-            .hint(Hint::from("give ").option("gram").then(" once per model, in their order")));
-        }
-        let of_model = |(path, model): (&PathBuf, &Loaded)| {
-            let (moments, meta) = store::load(path)?;
-            if meta.model_sha256 == model.sha256 {
-                return Ok(moments);
-            }
-            Err(Error::new(
-                ErrorKind::Calibration,
-                format!("the statistics are not those of {}", model.path.display()),
-            )
-            .in_model(path.display())
-            .hint("calibrate the model again"))
-        };
-        gram.iter().zip(loaded).map(of_model).collect()
-    }
-
     /// Checks all options and rules before data is read.
     pub(super) fn check_plan(
         &self,
@@ -51,7 +23,7 @@ impl Merger {
         options: &mtz::MergeOptions,
     ) -> Result<()> {
         let usage = |message: &str| Error::new(ErrorKind::Usage, message);
-        self.options.result.emit().check(&prepared.joint)?;
+        self.options.form.emit().check(&prepared.joint)?;
         if let Some(first) = prepared.joint.tasks().first() {
             let layers: Vec<String> =
                 first.coupling().layers.iter().map(|layer| layer.name.clone()).collect();

@@ -47,7 +47,7 @@ impl RetrainingOptions {
     ///
     /// # Errors
     /// As [`onnx::load`].
-    pub(super) fn teachers(&self, loaded: &[Loaded]) -> Result<Vec<Model>> {
+    pub(in crate::api) fn teachers(&self, loaded: &[Loaded]) -> Result<Vec<Model>> {
         match self.retrain {
             Some(_) => loaded.iter().map(original).collect(),
             None => Ok(Vec::new()),

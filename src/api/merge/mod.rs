@@ -8,6 +8,7 @@ mod placing;
 mod ready;
 mod record;
 mod replay;
+mod statistics;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,13 +26,17 @@ use super::verdict::Place;
 use crate::calib::data::Dataset;
 use crate::emit::{RECIPE_KEY, emit};
 use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::statistics::Sharding;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{Picture, Plan};
+use crate::retrain::Retraining;
 use crate::verify::Verification;
-use crate::zipper::{Job, Outcome, Prepared, Trial, batch_in_parts, merge_decided, merge_for};
+use crate::zipper::{
+    Calibration, Job, Outcome, Prepared, Trial, batch_in_parts, merge_decided, merge_for,
+};
 
 pub(super) use comparison::with_originals;
 use lesson::Classroom;
@@ -212,8 +217,9 @@ impl Merger {
         progress: &dyn Progress,
     ) -> Result<Merged> {
         let place = self.check_outputs(destination)?;
-        let Ready { loaded, data, prepared, sites, calibration, options, memory, backend, read } =
-            self.ready(progress)?;
+        let ready = self.ready(progress)?;
+        let Ready { loaded, data, prepared, sites, statistics, calibration, options, .. } = ready;
+        let Ready { memory, backend, read, .. } = ready;
         let structure = structure(&prepared);
         let alignment = prepared.alignment.clone();
         let tasks = prepared.joint.tasks().iter();
@@ -221,15 +227,7 @@ impl Merger {
             tasks.map(|net| batch_in_parts(net.model(), calibration.batch, options.memory));
         let batch = batches.min().unwrap_or(calibration.batch);
         let teachers = self.options.retraining.teachers(&loaded)?;
-        let room = Classroom {
-            teachers: &teachers,
-            data: &calibration.data,
-            common: self.given().is_common(),
-            backend: calibration.backend.as_ref(),
-            batch: calibration.batch,
-            seed: options.seed,
-        };
-        let retraining = self.options.retraining.plan(&room);
+        let retraining = self.retraining(&teachers, &calibration, options.seed);
         let job = Job {
             calibration: &calibration,
             options: &options,
@@ -247,6 +245,7 @@ impl Merger {
             data,
             structure,
             sites,
+            statistics,
             picture,
             outcome,
             search,
@@ -254,6 +253,23 @@ impl Merger {
             backend,
         };
         self.write(destination, &place, &joint, facts, progress)
+    }
+
+    /// The retraining of a merge, if any.
+    pub(super) fn retraining<'a>(
+        &self,
+        teachers: &'a [Model],
+        calibration: &'a Calibration,
+        seed: u64,
+    ) -> Option<Retraining<'a>> {
+        self.options.retraining.plan(&Classroom {
+            teachers,
+            data: &calibration.data,
+            common: self.given().is_common(),
+            backend: calibration.backend.as_ref(),
+            batch: calibration.batch,
+            seed,
+        })
     }
 
     /// Merges once, or as often as the goal takes.
@@ -285,11 +301,8 @@ impl Merger {
         progress: &dyn Progress,
     ) -> Result<Merged> {
         let start = Instant::now();
-        let options = self.options.result.emit();
-        let mut model = emit(joint, &options)?;
-        if self.options.result.no_recipe {
-            model.metadata.remove(RECIPE_KEY);
-        }
+        let options = self.options.form.emit();
+        let model = self.emitted(joint)?;
         let draft = onnx::stage(&model, destination.output, &SaveOptions::default(), progress)?;
         drop(model);
         let shape = Shape { form: options.form, separate: !options.inputs.is_shared(joint)? };
@@ -310,10 +323,18 @@ impl Merger {
         self.settle(destination, place, draft, &facts, findings, progress)
     }
 
-    /// Whether the unit must be neurons: with the paper's method, and with stored statistics, which
-    /// hold no sensitivities.
+    /// The joint model's graph.
+    pub(super) fn emitted(&self, joint: &JointModel) -> Result<Model> {
+        let mut model = emit(joint, &self.options.form.emit())?;
+        if self.options.form.no_recipe {
+            model.metadata.remove(RECIPE_KEY);
+        }
+        Ok(model)
+    }
+
+    /// Whether the unit must be neurons, as with the paper's method.
     fn counts_neurons(&self) -> bool {
-        self.options.method.is_paper() || !self.options.calibration.gram.is_empty()
+        self.options.method.is_paper()
     }
 
     /// Checks before the work starts that all output files can be written.
@@ -327,13 +348,13 @@ impl Merger {
         Place::new(to.output, to.keep_rejected, &inputs)
     }
 
-    fn given(&self) -> Given<'_> {
+    pub(super) fn given(&self) -> Given<'_> {
         Given { inputs: &self.data, options: &self.options.samples }
     }
 
     /// Whether there are neither samples nor stored statistics.
     fn is_made_up(&self) -> bool {
-        self.given().is_synthetic() && self.options.calibration.gram.is_empty()
+        self.given().is_synthetic() && !self.is_stored()
     }
 }
 

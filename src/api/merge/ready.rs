@@ -13,6 +13,7 @@ use crate::mtz::options::{self as mtz, Passes};
 use crate::mtz::solver::memory::beside;
 use crate::mtz::statistics::{InProcess, Sharding};
 use crate::progress::Progress;
+use crate::report::StatisticsRecord;
 use crate::runtime::{Backend, measuring};
 use crate::workers::Folder;
 use crate::zipper::{Calibration, Prepared, SiteNames, check_several, prepare_parts};
@@ -24,6 +25,8 @@ pub(crate) struct Ready {
     pub(crate) prepared: Prepared,
     /// The layers that models have in common.
     pub(crate) sites: Vec<SiteNames>,
+    /// Stored statistics, one per task; empty without any.
+    pub(crate) statistics: Vec<StatisticsRecord>,
     pub(crate) calibration: Calibration,
     pub(crate) options: mtz::MergeOptions,
     /// The memory limit in bytes, as given.
@@ -39,12 +42,14 @@ impl Merger {
     /// # Errors
     /// As [`Merger::merge_into`].
     pub(crate) fn ready(&self, progress: &dyn Progress) -> Result<Ready> {
-        let mut options = self.method_options()?;
         self.options.retraining.check(!self.given().is_synthetic())?;
         let start = Instant::now();
         self.check_followed(progress)?;
         let ToMerge { tasks: loaded, parts } = models::load_parts(&self.models, &self.names)?;
         check_several(loaded.len())?;
+        let stored = self.stored(&loaded)?;
+        let statistics = self.records_of(&stored);
+        let mut options = self.method_options(self.given().is_common() || stored.are_common())?;
         self.options.tuning.apply(&mut options, loaded.len())?;
         let memory = options.memory;
         let weights: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
@@ -67,13 +72,25 @@ impl Merger {
         let calibration = Calibration {
             backend: measuring(Arc::clone(&backend), nets),
             data: data.iter().map(|d| d.dataset.clone()).collect(),
-            stored: self.stored(&loaded)?,
+            stored: stored.of_nets(prepared.joint.tasks(), progress)?,
+            predicts: self.is_stored() && self.given().is_synthetic(),
             batch: self.options.runtime.batch,
             memory: options.memory,
             shards: self.shards(&backend)?,
         };
         let read = start.elapsed().as_secs_f64();
-        Ok(Ready { loaded, data, prepared, sites, calibration, options, memory, backend, read })
+        Ok(Ready {
+            loaded,
+            data,
+            prepared,
+            sites,
+            statistics,
+            calibration,
+            options,
+            memory,
+            backend,
+            read,
+        })
     }
 
     /// Shards of the samples, where they are asked for.
@@ -101,18 +118,19 @@ impl Merger {
         Ok(Some(sharding))
     }
 
-    /// Options of the method, except those that depend on the number of tasks.
-    fn method_options(&self) -> Result<mtz::MergeOptions> {
+    /// Options of the method, except those that depend on the number of tasks; `one_input` tells whether
+    /// all tasks see the same samples.
+    fn method_options(&self, one_input: bool) -> Result<mtz::MergeOptions> {
         let (neurons, sharing) = (self.counts_neurons(), &self.options.sharing);
         let mut options = mtz::MergeOptions {
-            budget: sharing.budget(neurons, self.given().is_common())?,
+            budget: sharing.budget(neurons, one_input)?,
             unit: sharing.unit(neurons),
             method: self.options.method.method,
             passes: self.options.method.passes,
             ..mtz::MergeOptions::default()
         };
         self.correct(&mut options)?;
-        if !self.options.calibration.gram.is_empty() {
+        if self.is_stored() {
             options.passes = Passes::One;
         }
         Ok(options)

@@ -14,8 +14,8 @@ use crate::mtz::options as mtz;
 use crate::mtz::plan::allowed;
 use crate::mtz::solver::pair_cost::Metric;
 use crate::report::{
-    Compression, JointRecord, Parameters, Picture, Report, SCHEMA, Settings, StageTime, Structure,
-    TaskRecord, apart,
+    Compression, JointRecord, Parameters, Picture, Report, SCHEMA, Settings, StageTime,
+    StatisticsRecord, Structure, TaskRecord, apart,
 };
 use crate::retrain::Ending;
 use crate::runtime::Backend;
@@ -34,6 +34,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) data: Vec<TaskData>,
     pub(crate) structure: Structure,
     pub(crate) sites: Vec<SiteNames>,
+    /// Stored statistics, one per task; empty without any.
+    pub(crate) statistics: Vec<StatisticsRecord>,
     pub(crate) picture: Picture,
     pub(crate) outcome: Outcome,
     /// Merges that were tried for a goal.
@@ -107,7 +109,7 @@ impl Facts<'_> {
             joint,
             settings: self.settings(),
             runtime: self.backend.describe(),
-            synthetic_data: self.merger.given().is_synthetic(),
+            synthetic_data: self.merger.is_made_up(),
             layers: self.outcome.sites.clone(),
             structure: self.structure.clone(),
             picture: self.picture.clone(),
@@ -122,7 +124,7 @@ impl Facts<'_> {
 
     fn tasks(&self) -> Vec<TaskRecord> {
         let parameters = &self.outcome.sizes.originals;
-        let record = |((model, data), parameters): ((&Loaded, &TaskData), &u64)| {
+        let record = |(at, ((model, data), parameters)): (usize, ((&Loaded, &TaskData), &u64))| {
             let without = self.outcome.without_sensitivity.iter().find(|(t, _)| *t == model.name);
             TaskRecord {
                 name: model.name.clone(),
@@ -131,10 +133,11 @@ impl Facts<'_> {
                 bytes: model.bytes,
                 parameters: *parameters,
                 data: data.record.clone(),
+                statistics: self.statistics.get(at).cloned(),
                 without_sensitivity: without.map(|(_, reason)| reason.clone()),
             }
         };
-        self.loaded.iter().zip(&self.data).zip(parameters).map(record).collect()
+        self.loaded.iter().zip(&self.data).zip(parameters).enumerate().map(record).collect()
     }
 
     fn joint(&self, written: &Written) -> JointRecord {
@@ -186,6 +189,16 @@ impl Facts<'_> {
         warnings.extend(apart(&self.structure, reasons));
         if self.merger.is_made_up() {
             warnings.push(synthetic().in_flags());
+        }
+        if !self.statistics.is_empty() {
+            let predicted = match self.merger.given().is_synthetic() {
+                true => ", and the loss of each layer was predicted",
+                false => "",
+            };
+            warnings.push(format!(
+                "statistics are those of the original models, so layers were not refitted to merged \
+                 inputs{predicted}: a merge from samples loses less"
+            ));
         }
         for (task, reason) in &self.outcome.without_sensitivity {
             warnings.push(format!(

@@ -3,6 +3,7 @@
 //! The command line parses into these structures, and Python reads its keywords from the command line. So
 //! every option is defined here only. The first paragraph of an option's documentation is its short help.
 
+mod calibration;
 mod corrections;
 mod method;
 #[cfg(feature = "cli")]
@@ -18,9 +19,10 @@ mod worker;
 
 use std::path::PathBuf;
 
+pub use calibration::CalibrationOptions;
 pub use corrections::Corrections;
 pub use method::{MethodOptions, TuningOptions};
-pub use result::{Requirement, ResultOptions};
+pub use result::{FormOptions, Requirement, ResultOptions};
 pub use retraining::{Moment, RetrainingOptions};
 pub use runtime::RuntimeOptions;
 pub use samples::SampleOptions;
@@ -88,31 +90,10 @@ pub struct MergeOptions {
     pub runtime: RuntimeOptions,
     /// The form of the result.
     #[cfg_attr(feature = "cli", command(flatten))]
+    pub form: FormOptions,
+    /// Checks of the result.
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub result: ResultOptions,
-}
-
-/// The samples or stored statistics of a merge.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[cfg_attr(feature = "cli", derive(clap::Args))]
-#[cfg_attr(feature = "cli", command(next_help_heading = "Data"))]
-#[non_exhaustive]
-pub struct CalibrationOptions {
-    /// Samples to calibrate on, drawn at random if there are more [default: 10000, or 2048 without
-    /// data]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = parse::at_least_one()))]
-    pub samples: Option<usize>,
-    /// Statistics from `onnx-zip calibrate`, once per model in their order; replaces data, and
-    /// implies --passes one
-    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
-    pub gram: Vec<PathBuf>,
-    /// Cut the samples into N shards and add up their statistics; the same N gives the same file, with
-    /// any number of workers
-    #[cfg_attr(feature = "cli", arg(
-        long, value_name = "N", conflicts_with = "gram", value_parser = parse::at_least_one()))]
-    pub shards: Option<usize>,
-    /// New or empty folder shared with the workers, which run `onnx-zip worker`
-    #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", requires = "shards"))]
-    pub workers: Option<PathBuf>,
 }
 
 /// Options of a plan.
@@ -150,6 +131,9 @@ pub struct PlanOptions {
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[non_exhaustive]
 pub struct CalibrateOptions {
+    /// How the model is read.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub models: ModelOptions,
     /// How samples are prepared.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub samples: SampleOptions,
@@ -333,12 +317,9 @@ pub struct FrontierOptions {
     /// How samples are prepared.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub samples: SampleOptions,
-    /// Samples to calibrate on, drawn at random if there are more [default: 10000, or 2048 without
-    /// data]; errors are measured on the others, if there are enough
-    #[cfg_attr(feature = "cli", arg(
-        id = "samples", long = "samples", value_name = "N", help_heading = "Data",
-        value_parser = parse::at_least_one()))]
-    pub limit: Option<usize>,
+    /// Where statistics come from.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub calibration: CalibrationOptions,
     /// What may be shared.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub sharing: ShareOptions,
@@ -348,9 +329,15 @@ pub struct FrontierOptions {
     /// How to choose pairs.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub tuning: TuningOptions,
+    /// Whether to retrain.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub retraining: RetrainingOptions,
     /// Which runtime to use.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub runtime: RuntimeOptions,
+    /// The form of the joint models.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub form: FormOptions,
     /// Number of merges at most; the first shares all that can be shared
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "N", default_value_t = 10, help_heading = "Result",
@@ -366,11 +353,13 @@ impl Default for FrontierOptions {
         FrontierOptions {
             models: ModelOptions::default(),
             samples: SampleOptions::default(),
-            limit: None,
+            calibration: CalibrationOptions::default(),
             sharing: ShareOptions::default(),
             method: MethodOptions::default(),
             tuning: TuningOptions::default(),
+            retraining: RetrainingOptions::default(),
             runtime: RuntimeOptions::default(),
+            form: FormOptions::default(),
             points: 10,
             latency: false,
         }
@@ -379,10 +368,19 @@ impl Default for FrontierOptions {
 
 impl From<FrontierOptions> for MergeOptions {
     fn from(options: FrontierOptions) -> Self {
-        let FrontierOptions { models, samples, limit, sharing, method, tuning, runtime, .. } =
-            options;
-        let calibration = CalibrationOptions { samples: limit, ..CalibrationOptions::default() };
-        let rest = MergeOptions::default();
-        MergeOptions { models, samples, calibration, sharing, method, tuning, runtime, ..rest }
+        let FrontierOptions { models, samples, calibration, sharing, method, .. } = options;
+        let FrontierOptions { tuning, retraining, runtime, form, .. } = options;
+        MergeOptions {
+            models,
+            samples,
+            calibration,
+            sharing,
+            method,
+            tuning,
+            retraining,
+            runtime,
+            form,
+            ..MergeOptions::default()
+        }
     }
 }

@@ -6,12 +6,12 @@ use super::parse::choices;
 use crate::emit::FORMS;
 use crate::emit::{EmitOptions, Form, InputMode};
 
-/// Options of the result of a merge.
+/// Form of the joint model's file.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[cfg_attr(feature = "cli", command(next_help_heading = "Result"))]
 #[non_exhaustive]
-pub struct ResultOptions {
+pub struct FormOptions {
     /// Form of the joint model
     #[cfg_attr(feature = "cli", arg(
         long, value_name = "FORM", default_value = Form::default().name(),
@@ -24,6 +24,14 @@ pub struct ResultOptions {
     /// Leave out the metadata that `extract`, `split` and `retrain` need to recover the task nets
     #[cfg_attr(feature = "cli", arg(long))]
     pub no_recipe: bool,
+}
+
+/// Checks of a joint model before it takes its place.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(next_help_heading = "Result"))]
+#[non_exhaustive]
+pub struct ResultOptions {
     /// Skip verifying the joint model against the original models
     #[cfg_attr(feature = "cli", arg(long))]
     pub no_verify: bool,
@@ -63,7 +71,7 @@ impl Requirement {
     }
 }
 
-impl ResultOptions {
+impl FormOptions {
     /// How the joint model is written.
     pub(crate) fn emit(&self) -> EmitOptions {
         EmitOptions { form: self.form, inputs: self.inputs }

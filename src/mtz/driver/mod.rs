@@ -13,7 +13,6 @@ mod recurrent;
 mod site;
 
 use crate::align::{Alignment, Site, TaskLayer};
-use crate::calib::store::LayerMoments;
 use crate::calib::stream::Source;
 use crate::error::Result;
 use crate::mtz::joint::{Corrections, JointModel, Task};
@@ -21,7 +20,8 @@ use crate::mtz::options::MergeOptions;
 use crate::mtz::plan::Producers;
 use crate::mtz::site::{SettledGroups, SiteLayer, SiteRecord, SiteSelection};
 use crate::mtz::statistics::{
-    LayerStatistics, Probe, Sensitivities, Sharding, StatisticsSource, Streamed, Weighting,
+    LayerStatistics, Probe, Sensitivities, Sharding, StatisticsSource, StoredNet, Streamed,
+    Weighting,
 };
 use crate::progress::Progress;
 
@@ -42,7 +42,7 @@ pub struct DriverInputs<'a> {
     pub sensitivities: &'a [Sensitivities],
     /// Stored statistics of the original nets, per task, in place of a pass over them
     /// ([`crate::mtz::options::Passes::One`]); may be empty.
-    pub stored: &'a [LayerMoments],
+    pub stored: &'a [StoredNet],
     /// Shards of the samples with their workers; `None` if samples stream through this process.
     pub shards: Option<&'a Sharding>,
     /// Options of the merge.

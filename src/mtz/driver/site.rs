@@ -2,15 +2,17 @@
 
 use std::time::Instant;
 
-use ndarray::{ArrayView2, Axis};
+use ndarray::{Array1, ArrayView2, Axis};
 
 use crate::align::Site;
+use crate::calib::wide::widened;
 use crate::error::{Context, Result};
+use crate::mtz::options::{Passes, Unit};
 use crate::mtz::site::{
     CommonInputs, SiteLayer, SiteRecord, SiteSelection, SiteShape, common_neurons,
 };
 use crate::mtz::solver::correction::Change;
-use crate::mtz::solver::layer::settle;
+use crate::mtz::solver::layer::{LayerState, settle};
 
 use super::Driver;
 
@@ -136,9 +138,7 @@ impl Driver<'_> {
         for (member, state) in members.iter().zip(states) {
             let (alpha, errors) = (alpha[member.task.0], state.row_errors());
             record.add_error(alpha, errors.sum(), state.total);
-            let weights = self.weighting.of_rows(member.place(), &state.stats);
-            let weights = weights.select(Axis(0), &state.shared);
-            let predicted = self.weighting.loss(&errors, &weights, state.total);
+            let predicted = self.predicted(member, &state, &errors)?;
             let shares = !state.shared.is_empty();
             let fused = Fused { weights: state.stats.weights.view(), shares };
             let loss = self.replace(member, state.fitted(), fused, own)?;
@@ -157,6 +157,29 @@ impl Driver<'_> {
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())
+    }
+
+    /// The loss of the outputs by the errors of a layer's shared rows, as statistics predict it.
+    fn predicted(
+        &self,
+        member: &SiteLayer,
+        state: &LayerState,
+        errors: &Array1<f64>,
+    ) -> Result<f64> {
+        let own = member.place();
+        let one_by_one = || {
+            let weights = self.weighting.of_rows(own, &state.stats);
+            self.weighting.loss(errors, &weights.select(Axis(0), &state.shared), state.total)
+        };
+        // Predictions take the place of measurements only for whole layers and original inputs.
+        let replaces = self.options.unit != Unit::Neuron && self.options.passes == Passes::One;
+        if !replaces || !self.probes.is_empty() {
+            return Ok(one_by_one());
+        }
+        let change = widened(state.stats.weights.view()) - widened(self.joint.weights(own)?.view());
+        let hessian = state.stats.observed.hessian();
+        let together = self.weighting.of_change(own, &hessian, change.view());
+        Ok(together.unwrap_or_else(one_by_one) * self.weighting.coherence(own))
     }
 
     /// Writes a layer's fused weights, or, if it keeps its `own`, the weights that were `fitted` to

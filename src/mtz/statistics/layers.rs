@@ -3,7 +3,6 @@
 use ndarray::{Array2, Axis};
 
 use crate::align::{TaskId, TaskLayer};
-use crate::calib::store::LayerMoments;
 use crate::calib::taps::RowLimit;
 use crate::couple::CoupledLayer;
 use crate::error::{Context, Hint, Result};
@@ -19,7 +18,7 @@ use crate::progress::Progress;
 use super::extent::extent;
 use super::source::{StatisticsSource, View, Wanted};
 use super::stats::{ChannelStats, Sensitivities};
-use super::stored::Stored;
+use super::stored::{Stored, StoredNet};
 
 /// Number of rows that suffice for the dozen weights of a channel.
 const CHANNEL_ROWS: usize = 1 << 16;
@@ -43,7 +42,7 @@ impl<'a> LayerStatistics<'a> {
     pub(crate) fn new(
         tasks: usize,
         source: Box<dyn StatisticsSource + 'a>,
-        (stored, sensitivities): (&'a [LayerMoments], &'a [Sensitivities]),
+        (stored, sensitivities): (&'a [StoredNet], &'a [Sensitivities]),
         options: &'a MergeOptions,
         progress: &'a dyn Progress,
     ) -> Self {

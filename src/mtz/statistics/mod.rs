@@ -17,5 +17,6 @@ pub use sharded::{InProcess, Job, ShardWorker, Sharding, Shards, Take};
 pub(crate) use source::StatisticsSource;
 pub(crate) use stats::ChannelStats;
 pub use stats::Sensitivities;
+pub use stored::StoredNet;
 pub(crate) use streamed::Streamed;
 pub(crate) use weighting::Weighting;

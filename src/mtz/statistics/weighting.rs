@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::align::{TaskId, TaskLayer};
+use crate::calib::product::times;
 use crate::error::Result;
 use crate::mtz::options::Method;
+use crate::mtz::solver::hessian::Hessian;
 use crate::mtz::solver::layer::LayerStats;
 
 use super::stats::{ChannelStats, Sensitivities};
@@ -87,6 +89,28 @@ impl Weighting<'_> {
             Method::Mtz if total > 0.0 => errors.sum() / total,
             Method::Mtz => 0.0,
         }
+    }
+
+    /// The loss of the outputs by a change of a layer's weights, if it is known how errors of its neurons
+    /// add up; in the unit of [`Weighting::loss`].
+    pub(crate) fn of_change(
+        self,
+        own: TaskLayer,
+        hessian: &Hessian,
+        change: ArrayView2<f64>,
+    ) -> Option<f64> {
+        let metric = self.metric(own)?;
+        let Hessian::Dense(dense) = hessian else { return None };
+        let image = times(change, dense.matrix());
+        let errors = times(image.view(), change.t()) * dense.factor();
+        Some((metric * errors).sum().max(0.0) * self.of_layer(own))
+    }
+
+    /// How many times as much the mean of a layer's errors over a sample's positions counts as what differs
+    /// from it.
+    pub(crate) fn coherence(self, own: TaskLayer) -> f64 {
+        let known = self.sensitivities.get(own.task.0).and_then(|layers| layers.get(&own.layer));
+        known.map_or(1.0, |known| known.coherence)
     }
 
     fn sensitivity(&self, own: TaskLayer) -> Option<&Array1<f64>> {
