@@ -16,6 +16,7 @@ from experiment import DATA, MODELS, OUT, differing, errors, merge, subset, tabl
 
 TASKS = ("mnist", "fashion")
 SAMPLES = 3000
+ROWS = ("--max-rows", 65536)
 PAIRS = {
     "lenet300": ("LeNet-300-100", ("lenet300_mnist_a", "lenet300_fashion")),
     "resnet": ("ResNet", ("zoo/resnet_mnist", "zoo/resnet_fashion")),
@@ -41,7 +42,7 @@ def statistics(pair: str, models: list[Path], train: list[Path]) -> list[object]
         file = OUT / "stored" / f"{pair}_{task}.gram"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            tool("calibrate", model, "--data", samples, "--scale", "1/255", "-o", file)
+            tool("calibrate", model, "--data", samples, "--scale", "1/255", "-o", file, *ROWS)
         words += ["--gram", file]
     return words
 
@@ -69,7 +70,7 @@ def report(pair: str) -> None:
             if way.startswith("stored"):
                 made = from_statistics(joint, models, gram, *options, *method)
             else:
-                made = merge(joint, models, train, *options, *method)
+                made = merge(joint, models, train, *options, *method, *ROWS)
             found = errors(joint, models, test)
             before = " / ".join(f"{of:.2f}" for of, _ in found)
             rise = sum(after - of for of, after in found) / len(found)

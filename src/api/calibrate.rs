@@ -16,6 +16,7 @@ use crate::couple::{CoupledLayer, Coupling};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::coupled;
+use crate::mtz::statistics::CHANNEL_ROWS;
 use crate::ops::LayerKind;
 use crate::progress::Progress;
 use crate::runtime::{fixed_batch, measuring};
@@ -131,6 +132,8 @@ impl Calibrator<'_> {
         let mut all = NetStatistics::default();
         for (layer, name) in layers.iter().zip(names(layers)) {
             let running = Running { model, stream: &mut stream };
+            let rows = if layer.per_channel { limit.rows.min(CHANNEL_ROWS) } else { limit.rows };
+            let limit = RowLimit { rows, ..limit };
             all.layers.insert(name, survey(layer, running, limit, self.progress)?);
         }
         Ok(all)

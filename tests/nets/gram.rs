@@ -13,8 +13,8 @@ use onnx_zip::{
 use crate::permute::permuted;
 use crate::support::{deviation, images, model, outputs};
 
-/// Enough samples for sums to take less memory than rows.
-const SAMPLES: usize = 500;
+/// Rows of statistics that all samples have fewer of, so that none is left out.
+const ROWS: usize = 1 << 22;
 
 /// Two nets, each with its samples.
 struct Pair([(ModelInput, Arrays); 2]);
@@ -22,7 +22,10 @@ struct Pair([(ModelInput, Arrays); 2]);
 impl Pair {
     fn new(a: &Model, b: &Model) -> Pair {
         let samples = |net: &Model, data: &str| {
-            let batch = images(net, data, SAMPLES).batch(0..SAMPLES).unwrap();
+            // Enough for sums to take less memory than rows.
+            let has_positions = net.graph.nodes().any(|(_, node)| node.is("Conv"));
+            let count = if has_positions { 120 } else { 500 };
+            let batch = images(net, data, count).batch(0..count).unwrap();
             (onnx::encode(net).unwrap().into(), Arrays::named(batch))
         };
         Pair([samples(a, "mnist_train"), samples(b, "fashion_train")])
@@ -58,7 +61,9 @@ impl Pair {
 }
 
 fn store(net: &ModelInput, data: Arrays, file: &Path) {
-    calibrate(net, &[data.into()], &CalibrateOptions::default(), file, &Silent).unwrap();
+    let mut options = CalibrateOptions::default();
+    options.statistics.max_rows = ROWS;
+    calibrate(net, &[data.into()], &options, file, &Silent).unwrap();
 }
 
 fn options(share: Option<f64>, unit: Unit) -> MergeOptions {
@@ -66,6 +71,7 @@ fn options(share: Option<f64>, unit: Unit) -> MergeOptions {
     options.sharing.share = share;
     options.sharing.unit = Some(unit);
     options.sharing.biases = Some(Biases::PerTask);
+    options.tuning.statistics.max_rows = ROWS;
     options.result.no_compare = true;
     options
 }

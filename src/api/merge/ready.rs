@@ -144,7 +144,8 @@ impl Merger {
         };
         let limit = self.options.calibration.samples.unwrap_or(limit);
         let data = self.given().open(loaded, limit, seed, trial)?;
-        if self.is_made_up() {
+        // A warning speaks of random numbers, or statistics take the place of samples.
+        if self.given().is_synthetic() {
             return Ok(data);
         }
         for (model, data) in loaded.iter().zip(&data) {

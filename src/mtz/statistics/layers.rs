@@ -21,7 +21,7 @@ use super::stats::{ChannelStats, Sensitivities};
 use super::stored::{Stored, StoredNet};
 
 /// Number of rows that suffice for the dozen weights of a channel.
-const CHANNEL_ROWS: usize = 1 << 16;
+pub(crate) const CHANNEL_ROWS: usize = 1 << 16;
 
 /// Statistics of the layers of all tasks, with weights that are refitted to them.
 pub(crate) struct LayerStatistics<'a> {

@@ -11,7 +11,7 @@ mod streamed;
 mod weighting;
 
 pub(crate) use extent::{extent, statistics_bytes};
-pub(crate) use layers::LayerStatistics;
+pub(crate) use layers::{CHANNEL_ROWS, LayerStatistics};
 pub use probe::Probe;
 pub use sharded::{InProcess, Job, ShardWorker, Sharding, Shards, Take};
 pub(crate) use source::StatisticsSource;
