@@ -39,6 +39,9 @@ pub struct Meta {
     pub samples: u64,
     /// Files that the samples came from.
     pub sources: Vec<String>,
+    /// A digest of the first samples of each part: equal ones tell that two nets saw the same samples.
+    #[serde(default)]
+    pub fingerprints: Vec<String>,
     /// How `BatchNormalization` was treated, if the model has any.
     #[serde(default)]
     pub batchnorm: Option<String>,
@@ -202,6 +205,7 @@ pub fn merge(shards: Vec<(NetStatistics, Meta)>) -> Result<(NetStatistics, Meta)
         meta.sensitivity_samples =
             meta.sensitivity_samples.saturating_add(other.sensitivity_samples);
         meta.sources.extend(other.sources);
+        meta.fingerprints.extend(other.fingerprints);
         meta.without_sensitivity = meta.without_sensitivity.or(other.without_sensitivity);
     }
     Ok((sum, meta))

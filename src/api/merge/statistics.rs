@@ -18,9 +18,8 @@ pub(super) struct StoredFiles {
 impl StoredFiles {
     /// Whether all of them come from the same samples.
     pub(super) fn are_common(&self) -> bool {
-        let origin = |meta: &Meta| (meta.sources.clone(), meta.samples);
-        let mut origins = self.files.iter().map(|(_, meta)| origin(meta));
-        let first = origins.next().filter(|(sources, _)| !sources.is_empty());
+        let mut origins = self.files.iter().map(|(_, meta)| (&meta.fingerprints, meta.samples));
+        let first = origins.next().filter(|(fingerprints, _)| !fingerprints.is_empty());
         first.is_some_and(|first| origins.all(|other| other == first))
     }
 

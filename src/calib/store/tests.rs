@@ -44,6 +44,7 @@ fn meta(sha256: &str) -> Meta {
         model_sha256: sha256.to_owned(),
         samples: 2,
         sources: vec!["x.npz".to_owned()],
+        fingerprints: vec!["cd".to_owned()],
         batchnorm: None,
         sensitivity_samples: 2,
         without_sensitivity: None,
@@ -77,7 +78,7 @@ fn files_of_the_first_version_are_read() {
     let wanted = LayerInputs::Rows(Spread::new(moments(1.0), None));
     assert_eq!(loaded.layers, [("fc1".to_owned(), wanted)].into());
     assert!(loaded.sensitivities.is_empty());
-    assert_eq!(found, Meta { sensitivity_samples: 0, ..meta("ab") });
+    assert_eq!(found, Meta { sensitivity_samples: 0, fingerprints: Vec::new(), ..meta("ab") });
 }
 
 #[test]
