@@ -6,12 +6,14 @@ use super::TOOL;
 use super::models::{self, ModelInput};
 use crate::align::only_group;
 use crate::canon::{CanonOptions, canonicalise};
-use crate::couple::{CoupledLayer, Coupling, Frozen, LayerId, outside};
+use crate::couple::{ChannelGroup, CoupledLayer, Coupling, End, Frozen, LayerId, outside};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::mtz::joint::coupled;
 use crate::ops::{Layer, LayerKind};
-use crate::report::{GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA};
+use crate::report::{
+    GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA, Shareable,
+};
 use crate::runtime::Port;
 
 /// Shows the layers of one model as a merge sees them, and the channels that can be shared.
@@ -119,12 +121,20 @@ fn groups(coupling: &Coupling) -> Vec<GroupRecord> {
     let names = |layers: &[LayerId]| -> Vec<String> {
         layers.iter().map(|id| coupling.layer(*id).name.clone()).collect()
     };
-    let record = |group: &crate::couple::ChannelGroup| GroupRecord {
+    let shareable = |group: &ChannelGroup| match (&group.frozen, group.end()) {
+        (None, _) => Shareable::Yes,
+        (_, Some(End::Input)) => Shareable::InOrder,
+        (_, Some(End::Output)) if group.consumers.is_empty() => Shareable::OnRequest,
+        (_, Some(End::Output)) => Shareable::ByIndex,
+        (Some(_), None) => Shareable::No,
+    };
+    let record = |group: &ChannelGroup| GroupRecord {
         name: group.name.clone(),
         channels: group.size,
         producers: names(&group.producers),
         consumers: names(&group.consumers),
         frozen: group.frozen.as_ref().map(Frozen::to_string),
+        shareable: shareable(group),
     };
     coupling.groups.iter().map(record).collect()
 }

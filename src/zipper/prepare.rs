@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::align::{
-    Alignment, Lineage, Matching, Net, Site, TaskChannel, TaskGroup, TaskLayer, align,
+    Alignment, Lineage, Matching, Net, Site, TaskChannel, TaskGroup, TaskLayer, align, order_like,
 };
-use crate::canon::{BatchNorm, CanonOptions, canonicalise};
+use crate::canon::{BatchNorm, CanonOptions, Canonical, canonicalise};
 use crate::couple::End;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
@@ -139,7 +139,7 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
         let model = canonicalise(input.model, &options).map_err(|e| e.in_model(&input.name))?;
         tasks.push(match known {
             Some(_) => Task::new(input.name, model)?,
-            None => Task::fresh(input.name, model)?,
+            None => Task::fresh(input.name, in_order_of(&tasks, model)?)?,
         });
     }
     let canonicalised = start.elapsed().as_secs_f64();
@@ -162,6 +162,16 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
     let mut prepared = Prepared { joint, alignment, seconds };
     prepared.leave(&options.own_weights, options.until.as_deref())?;
     Ok(prepared)
+}
+
+/// The model with its layers in the order of the first earlier net that has them in another order.
+fn in_order_of(earlier: &[Task], model: Canonical) -> Result<Canonical> {
+    for task in earlier {
+        if let Some(order) = order_like(task.graph(), &model.graph)? {
+            return Ok(model.in_order(&order));
+        }
+    }
+    Ok(model)
 }
 
 /// The places of layers of a joint model with shared neurons and separate weights.
