@@ -116,3 +116,60 @@ fn take_step(graph: &mut Graph, names: &mut NodeNames, id: NodeId) -> Option<BTr
     deliver(graph, &copies, pairs.filter_map(|(source, target)| Some((source, target?))));
     Some(copies)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::ValueKind;
+    use crate::ir::builder::GraphBuilder;
+
+    fn flag(b: &mut GraphBuilder, holds: u8) -> ValueId {
+        let data = vec![holds].into();
+        b.constant("flag", Tensor { dtype: DataType::Bool, dims: Vec::new(), data })
+    }
+
+    fn captured(outer: ValueId) -> Attribute {
+        let mut branch = Graph::new("branch");
+        branch.outputs = vec![branch.add_value("outer", ValueKind::Captured(outer), None)];
+        Attribute::Graph(Box::new(branch))
+    }
+
+    /// Runtimes refuse such a branch, but files have it.
+    #[test]
+    fn a_branch_may_return_a_value_of_the_graph_around_it() {
+        let mut b = GraphBuilder::new("net", 17);
+        let (x, z) = (b.input("x", "n,4"), b.input("z", "n,4"));
+        let condition = flag(&mut b, 0);
+        let branches = [("then_branch", captured(x)), ("else_branch", captured(z))];
+        let either = b.op("If", "either", &[condition], branches);
+        let y = b.op("Neg", "y", &[either], []);
+        let mut model = b.build(&[y]);
+        assert!(run(&mut model, &CanonOptions::default()).unwrap());
+        let negated = model.graph.node(model.graph.producer(y).unwrap()).input(0).unwrap();
+        let copy = model.graph.node(model.graph.producer(negated).unwrap());
+        assert_eq!((copy.op.as_str(), copy.input(0)), ("Identity", Some(z)));
+    }
+
+    #[test]
+    fn an_output_of_the_model_keeps_its_name_and_an_open_condition_its_node() {
+        let mut b = GraphBuilder::new("net", 17);
+        let (x, open) = (b.input("x", "n,4"), b.typed_input("open", DataType::Bool, ""));
+        let condition = flag(&mut b, 1);
+        let outputs = [("sure", condition), ("unsure", open)].map(|(name, condition)| {
+            let branches = ["then_branch", "else_branch"].map(|branch| {
+                let mut graph = Graph::new(branch);
+                let x = graph.add_value("x", ValueKind::Captured(x), None);
+                graph.outputs = vec![graph.add_op("Relu", "result", &[x], [])];
+                (branch, Attribute::Graph(Box::new(graph)))
+            });
+            b.op("If", name, &[condition], branches)
+        });
+        let mut model = b.build(&outputs);
+        assert!(run(&mut model, &CanonOptions::default()).unwrap());
+        let graph = &model.graph;
+        assert_eq!(graph.outputs, outputs);
+        assert_eq!(outputs.map(|id| graph.value(id).name.as_str()), ["sure", "unsure"]);
+        let ops = outputs.map(|id| graph.node(graph.producer(id).unwrap()).op.as_str());
+        assert_eq!(ops, ["Relu", "If"]);
+    }
+}

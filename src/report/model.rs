@@ -71,6 +71,9 @@ pub struct LayerRecord {
     pub parameters: u64,
     /// Name of the group of its neurons; empty if they belong to several groups.
     pub group: String,
+    /// The first layer that has the same weights and biases, which are stored once.
+    #[serde(default)]
+    pub same_as: Option<String>,
 }
 
 /// Channels that move together.
@@ -171,7 +174,10 @@ impl ModelReport {
                 layer.kind.clone(),
                 layer.inputs.to_string(),
                 layer.neurons.to_string(),
-                count(layer.parameters),
+                match &layer.same_as {
+                    Some(first) => format!("those of {first}"),
+                    None => count(layer.parameters),
+                },
                 layer.group.clone(),
             ]);
         }

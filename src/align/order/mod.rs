@@ -17,8 +17,8 @@ use roles::{Member, Role};
 const MOST_TWINS: usize = 16;
 
 /// Twins whose squared difference, relative to their squares, is above this are not paired by weights. It
-/// is about 1 for unrelated weights.
-const CLOSE: f64 = 0.5;
+/// is about 1 for unrelated weights, and less by chance if there are few.
+const CLOSE: f64 = 0.2;
 
 /// The nodes of `graph` in a topological order in which layers follow those of `other` with the same
 /// roles; `None` if they do so already.

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::ir::{Graph, Node, NodeId, ValueId};
 
 /// Nodes ahead that a role depends on. Beyond them are heads, which differ.
-const AHEAD: usize = 3;
+const AHEAD: usize = 2;
 
 /// Kinds of nodes ahead of one value at most.
 const MOST_KINDS: usize = 16;
@@ -177,7 +177,7 @@ fn join_sums(graph: &Graph, order: &[NodeId], steps: &mut [Step]) {
     }
 }
 
-/// For each value and 1, 2, … [`AHEAD`] nodes, what the value leads to.
+/// For each value and 1 to [`AHEAD`] nodes, what the value leads to.
 fn ahead(graph: &Graph, order: &[NodeId], steps: &[Step]) -> Vec<[BTreeSet<u64>; AHEAD]> {
     let mut ahead: Vec<[BTreeSet<u64>; AHEAD]> = vec![Default::default(); graph.value_count()];
     for (id, step) in order.iter().zip(steps).rev() {

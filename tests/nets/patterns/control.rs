@@ -115,7 +115,9 @@ fn decided(b: &mut GraphBuilder) -> Vec<ValueId> {
             x = b.op("GlobalAveragePool", "pool", &[x], []);
         }
         let is_one = has_extent(b, x, 3, 1);
-        let branches = [("then_branch", "Squeeze"), ("else_branch", "Identity")];
+        // Runtimes refuse to remove an axis of eight, even if they never do it.
+        let taken = if extent == 1 { "Squeeze" } else { "Neg" };
+        let branches = [("then_branch", taken), ("else_branch", "Identity")];
         let branches = branches.map(|(branch, op)| {
             let mut graph = Graph::new(branch);
             let inner = capture(b.graph(), &mut graph, x);
@@ -163,7 +165,8 @@ fn decided_layers(b: &mut GraphBuilder) -> Vec<ValueId> {
     let branches = [("then_branch", yes), ("else_branch", no)];
     branch.outputs = vec![branch.add_op("If", "inner", &[positive], branches)];
     let mut other = Graph::new("else_branch");
-    other.outputs = vec![capture(b.graph(), &mut other, x)];
+    let inner = capture(b.graph(), &mut other, x);
+    other.outputs = vec![other.add_op("Identity", "same", &[inner], [])];
     let branches = [("then_branch", branch), ("else_branch", other)];
     let branches = branches.map(|(name, graph)| (name, Attribute::Graph(Box::new(graph))));
     let x = b.op("If", "outer", &[is_six], branches);
