@@ -19,8 +19,9 @@ const CLOSE: f64 = 0.75;
 /// Standard deviations from chance that the common part of all close layers must reach.
 const SIGNIFICANT: f64 = 6.0;
 
-/// The part of the corresponding layers' weights that close layers must have.
-const MOST_WEIGHTS: f64 = 0.5;
+/// The part of the smaller net that close layers must have, by layers and by weights. A table of words is
+/// no backbone, although it may hold most weights.
+const BACKBONE: f64 = 0.5;
 
 /// Whether channels correspond by index or by search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -119,13 +120,15 @@ fn lineage(
     let measured: Vec<Closeness> = pairs.filter_map(|pair| closeness(nets, pair, known)).collect();
     let close: Vec<&Closeness> =
         measured.iter().filter(|c| matching == Matching::Index || c.distance <= CLOSE).collect();
-    let total: usize = measured.iter().map(|c| c.weights).sum();
+    let wholes = [parent, net].map(|task| whole(nets[task.0]));
     let weights: usize = close.iter().map(|c| c.weights).sum();
     let common: f64 = close.iter().map(|c| c.common.0).sum();
     let deviation = close.iter().map(|c| c.common.1.powi(2)).sum::<f64>().sqrt();
-    let is_descent = weights as f64 >= MOST_WEIGHTS * total as f64
-        && common >= SIGNIFICANT * deviation
-        && common > 0.0;
+    let is_most = |(layers, all): (usize, usize)| {
+        close.len() as f64 >= BACKBONE * layers as f64 && weights as f64 >= BACKBONE * all as f64
+    };
+    let is_descent =
+        wholes.into_iter().any(is_most) && common >= SIGNIFICANT * deviation && common > 0.0;
     if close.is_empty() || !(is_descent || matching == Matching::Index) {
         return None;
     }
@@ -133,6 +136,14 @@ fn lineage(
     let layers: Vec<(LayerId, LayerId)> = close.iter().map(|c| c.pair).collect();
     let groups = groups(nets[parent.0], nets[net.0], &layers, &measured);
     Some(Lineage { net, parent, distance: sum / weights.max(1) as f64, layers, groups })
+}
+
+/// The number of a net's layers and of their weights. Single rows, whose closeness is not measured, do not
+/// count.
+fn whole(net: Net<'_>) -> (usize, usize) {
+    let sizes = net.coupling.layers.iter().filter_map(|layer| layer.layer.sizes(net.graph).ok());
+    let sizes = sizes.filter(|(out, ..)| *out > 1);
+    sizes.fold((0, 0), |(layers, all), (out, inputs, taps)| (layers + 1, all + out * inputs * taps))
 }
 
 /// The closeness of two layers of equal sizes; `None` for other sizes, and for a single row, which

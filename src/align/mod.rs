@@ -8,6 +8,7 @@ mod duplicates;
 mod groups;
 mod layers;
 mod lineage;
+mod order;
 mod run;
 mod task;
 mod worth;
@@ -21,6 +22,7 @@ use crate::ir::Graph;
 
 pub use duplicates::Duplicates;
 pub use lineage::{Lineage, Matching};
+pub use order::order_like;
 pub use task::{TaskChannel, TaskGroup, TaskId, TaskLayer};
 
 /// The correspondence between nets.

@@ -1,17 +1,20 @@
 //! Shows the layers of one model and its shareable channels.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::TOOL;
 use super::models::{self, ModelInput};
 use crate::align::only_group;
 use crate::canon::{CanonOptions, canonicalise};
-use crate::couple::{CoupledLayer, Coupling, Frozen, LayerId, outside};
+use crate::couple::{ChannelGroup, CoupledLayer, Coupling, End, Frozen, LayerId, outside};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::mtz::joint::coupled;
 use crate::ops::{Layer, LayerKind};
-use crate::report::{GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA};
+use crate::report::{
+    GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA, Shareable,
+};
 use crate::runtime::Port;
 
 /// Shows the layers of one model as a merge sees them, and the channels that can be shared.
@@ -30,11 +33,12 @@ pub fn inspect(model: &ModelInput) -> Result<ModelReport> {
     let graph = &loaded.model.graph;
     let (inputs, outputs) = (ports(graph, &graph.inputs)?, ports(graph, &graph.outputs)?);
     let (model, coupling) = coupled(canonicalise(loaded.model, &CanonOptions::default())?)?;
-    let layers = coupling
+    let mut layers = coupling
         .layers
         .iter()
         .map(|layer| layer_record(&model.graph, &coupling, layer))
         .collect::<Result<Vec<_>>>()?;
+    let parameters = stored_once(&model.graph, &coupling, &mut layers);
     Ok(ModelReport {
         schema: SCHEMA,
         tool: TOOL.to_owned(),
@@ -45,7 +49,7 @@ pub fn inspect(model: &ModelInput) -> Result<ModelReport> {
         opset,
         inputs,
         outputs,
-        parameters: stored_once(&model.graph, &coupling, &layers),
+        parameters,
         layers,
         groups: groups(&coupling),
         outside: OutsideRecord::by_reason(outside(&model.graph, &coupling)),
@@ -71,13 +75,14 @@ fn layer_record(graph: &Graph, coupling: &Coupling, layer: &CoupledLayer) -> Res
         inputs,
         parameters: (out * inputs * taps + bias) as u64,
         group: group.unwrap_or_default(),
+        same_as: None,
     })
 }
 
 /// The parameters of all layers. Weights of several nodes count once: shared layers of a joint model,
-/// identical layers, and tied tables.
-fn stored_once(graph: &Graph, coupling: &Coupling, records: &[LayerRecord]) -> u64 {
-    let mut seen = HashSet::new();
+/// identical layers, and tied tables. Records that a layer has all its parameters from an earlier one.
+fn stored_once(graph: &Graph, coupling: &Coupling, records: &mut [LayerRecord]) -> u64 {
+    let mut seen: HashMap<_, String> = HashMap::new();
     let tensor = |value: ValueId| {
         graph.initializer(value).map(|tensor| (tensor.dims.as_slice(), tensor.data.as_ref()))
     };
@@ -86,10 +91,19 @@ fn stored_once(graph: &Graph, coupling: &Coupling, records: &[LayerRecord]) -> u
         let Layer { weight, rows, bias, .. } = &layer.layer;
         let biases = if bias.is_some() { record.neurons as u64 } else { 0 };
         let parts = [(Some(*weight), record.parameters - biases), (*bias, biases)];
+        let (mut own, mut same) = (0, None);
         for (value, parameters) in parts {
-            let is_new = value.and_then(tensor).is_none_or(|tensor| seen.insert((tensor, rows)));
-            sum += if is_new { parameters } else { 0 };
+            match value.and_then(tensor).map(|tensor| seen.entry((tensor, rows))) {
+                Some(Entry::Occupied(first)) => same = same.or(Some(first.get().clone())),
+                Some(Entry::Vacant(place)) => {
+                    place.insert(record.name.clone());
+                    own += parameters;
+                }
+                None => own += parameters,
+            }
         }
+        sum += own;
+        record.same_as = same.filter(|_| own == 0);
     }
     sum
 }
@@ -119,12 +133,20 @@ fn groups(coupling: &Coupling) -> Vec<GroupRecord> {
     let names = |layers: &[LayerId]| -> Vec<String> {
         layers.iter().map(|id| coupling.layer(*id).name.clone()).collect()
     };
-    let record = |group: &crate::couple::ChannelGroup| GroupRecord {
+    let shareable = |group: &ChannelGroup| match (&group.frozen, group.end()) {
+        (None, _) => Shareable::Yes,
+        (_, Some(End::Input)) => Shareable::InOrder,
+        (_, Some(End::Output)) if group.consumers.is_empty() => Shareable::OnRequest,
+        (_, Some(End::Output)) => Shareable::ByIndex,
+        (Some(_), None) => Shareable::No,
+    };
+    let record = |group: &ChannelGroup| GroupRecord {
         name: group.name.clone(),
         channels: group.size,
         producers: names(&group.producers),
         consumers: names(&group.consumers),
         frozen: group.frozen.as_ref().map(Frozen::to_string),
+        shareable: shareable(group),
     };
     coupling.groups.iter().map(record).collect()
 }

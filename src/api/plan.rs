@@ -5,7 +5,7 @@ use super::models::{self, ModelInput, ToMerge};
 use super::options::{PlanOptions, RuntimeOptions};
 use super::structure::structure;
 use crate::error::Result;
-use crate::mtz::plan::{Means, peak, predict};
+use crate::mtz::plan::{Means, file_bytes, peak, predict};
 use crate::mtz::solver::memory::beside;
 use crate::report::Plan;
 use crate::zipper::{prepare_parts, values_of_batch};
@@ -45,11 +45,13 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
         memory: statistics.bytes(),
     };
     let memory = peak(&prepared.joint, means)?;
+    let file = file_bytes(&prepared.joint, &prepared.alignment, &prediction.sizes, &sizes);
     Ok(Plan::new(
         TOOL.to_owned(),
         tasks.iter().map(|t| t.name().to_owned()).collect(),
         tasks.iter().map(|t| t.coupling().layers.len()).collect(),
         prediction,
+        (file, sizes),
         memory,
         structure(&prepared),
     ))

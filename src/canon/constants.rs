@@ -6,8 +6,20 @@ use crate::ir::{Attribute, Graph, Node, Tensor};
 
 use super::rewire;
 
-/// Turns `Constant` nodes into initializers; strings and sparse tensors stay nodes.
+/// Turns `Constant` nodes into initializers, in sub-graphs, too; strings, sparse tensors and outputs stay
+/// nodes.
 pub(super) fn to_initializers(graph: &mut Graph) {
+    let outer: Vec<_> =
+        graph.nodes().filter(|(_, node)| has_inner(node)).map(|(id, _)| id).collect();
+    for id in outer {
+        graph.edit_node(id, |node| {
+            for attribute in node.attributes.values_mut() {
+                if let Attribute::Graph(sub) = attribute {
+                    to_initializers(sub);
+                }
+            }
+        });
+    }
     let constants: Vec<_> = graph
         .nodes()
         .filter(|(_, node)| node.is("Constant"))
@@ -16,6 +28,12 @@ pub(super) fn to_initializers(graph: &mut Graph) {
     for (value, tensor) in constants {
         rewire::replace_by_constant(graph, value, tensor);
     }
+}
+
+/// Whether a node has sub-graphs with constants.
+fn has_inner(node: &Node) -> bool {
+    let is_constant = |(_, node): (_, &Node)| node.is("Constant") || has_inner(node);
+    node.subgraphs().any(|sub| sub.nodes().any(is_constant))
 }
 
 fn tensor(node: &Node) -> Option<Tensor> {

@@ -7,8 +7,9 @@
 //!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
 //!    `hoist`, so that the others see weights of sub-graphs.
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
-//!    `shapes`, `extents`, `views`, `contraction`, `batched`, `resize`. Each may uncover work for the others: a folded constant
-//!    makes a shape known, a known shape a reshape idle.
+//!    `shapes`, `branches`, `extents`, `views`, `contraction`, `batched`, `resize`. Each may uncover
+//!    work for the others: a folded constant makes a shape known, a known shape a reshape idle or a
+//!    branch certain.
 //! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
 //!    `unstack`; `group_norm`; `padding`; `left` before `gemm`, whose products without a bias can
@@ -21,6 +22,7 @@ mod addend;
 mod affine;
 mod batched;
 mod bias;
+mod branches;
 mod check;
 mod constants;
 mod contraction;
@@ -44,6 +46,7 @@ mod rewire;
 mod rows;
 mod shapes;
 mod shuffle;
+mod splice;
 mod tokenwise;
 mod types;
 mod unfuse;
@@ -56,7 +59,7 @@ mod views;
 use std::ops::Deref;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::Model;
+use crate::ir::{Model, NodeId};
 
 pub use fold::dequantise;
 pub use limits::check_sizes;
@@ -72,6 +75,12 @@ impl Canonical {
     /// A model that was in canonical form when it was stored.
     pub(crate) fn stored(model: Model) -> Canonical {
         Canonical(model)
+    }
+
+    /// The model with its nodes in this topological order.
+    pub(crate) fn in_order(mut self, order: &[NodeId]) -> Canonical {
+        self.0.graph.reorder(order);
+        self
     }
 
     /// The model, for changes after which it need not be canonical any more.
@@ -144,6 +153,7 @@ const TIDY: &[Pass] = &[
     Pass { name: "noop", run: Rewrite(noop::run) },
     Pass { name: "fold", run: Fold(fold::run) },
     Pass { name: "shapes", run: Rewrite(shapes::run) },
+    Pass { name: "branches", run: Rewrite(branches::run) },
     Pass { name: "extents", run: Rewrite(extents::run) },
     Pass { name: "views", run: Rewrite(views::run) },
     Pass { name: "contraction", run: Rewrite(contraction::run) },

@@ -1,7 +1,9 @@
-//! Replaces computed shapes by constants.
+//! Replaces computed shapes, and decisions that follow from them, by constants.
 //!
 //! Emission must adapt shapes to new numbers of channels. It can read and rewrite a constant, but not a
 //! computation. Sizes are followed as formulas of named extents, so an open batch is no obstacle.
+
+use ndarray::ArrayD;
 
 use crate::error::Result;
 use crate::ir::{DataType, Dim, Graph, Model, NodeId, Size, Tensor, ValueId};
@@ -36,17 +38,13 @@ fn materialise(graph: &mut Graph, value: ValueId, sizes: &Sizes) -> bool {
     let Some(numbers) = sizes.numbers() else { return false };
     let dims = if sizes.scalar { Vec::new() } else { vec![numbers.len()] };
     let tensor = match graph.value(value).ty.as_ref().map(|t| t.dtype) {
-        Some(DataType::I32) => int32(dims, &numbers),
-        Some(DataType::I64) => Some(Tensor::from_i64(dims, &numbers)),
+        Some(dtype @ (DataType::I32 | DataType::I64 | DataType::Bool)) => {
+            let numbers = ArrayD::from_shape_vec(dims, numbers).ok();
+            numbers.and_then(|numbers| Tensor::from_ints(dtype, &numbers))
+        }
         _ => None,
     };
     tensor.is_some_and(|tensor| rewire::replace_by_constant(graph, value, tensor))
-}
-
-fn int32(dims: Vec<usize>, numbers: &[i64]) -> Option<Tensor> {
-    let narrow: Option<Vec<[u8; 4]>> =
-        numbers.iter().map(|v| Some(i32::try_from(*v).ok()?.to_le_bytes())).collect();
-    Some(Tensor { dtype: DataType::I32, dims, data: narrow?.concat().into() })
 }
 
 /// Gives a reshape a constant target. Sizes that equal the operand's extent at the same place are

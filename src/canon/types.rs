@@ -54,13 +54,30 @@ fn infer_knowing(graph: &mut Graph, id: NodeId, known: &mut [Option<Sizes>]) {
         let declared = graph.value(output).ty.clone();
         graph.set_type(output, refined(inferred, declared));
     }
-    let sizes = ops::sizes(&NodeView::knowing(graph, id, known));
+    let sizes = match compares_batches(graph, id, known) {
+        true => Vec::new(),
+        false => ops::sizes(&NodeView::knowing(graph, id, known)),
+    };
     for (output, sizes) in outputs.into_iter().zip(sizes) {
         let Some(output) = output else { continue };
         if let Some(place) = known.get_mut(output.index()) {
             *place = sizes.filter(|sizes| fits(graph, output, sizes));
         }
     }
+}
+
+/// Whether a node compares batches, while several inputs are assumed to have the same one. The model may
+/// decide what to do with unequal batches.
+fn compares_batches(graph: &Graph, id: NodeId, known: &[Option<Sizes>]) -> bool {
+    let node = graph.node(id);
+    let reads_batch = |value: &ValueId| {
+        let sizes = known.get(value.index()).and_then(Option::as_ref);
+        sizes.is_some_and(|s| s.elements.iter().flatten().any(|size| size.depends_on(BATCH)))
+    };
+    node.domain.is_empty()
+        && ops::compares(&node.op)
+        && node.inputs.iter().flatten().all(reads_batch)
+        && graph.inputs.iter().filter(|input| has_assumed_batch(graph, **input)).count() > 1
 }
 
 /// Whether the value's type agrees with these sizes: a scalar, or a vector of this length.

@@ -11,6 +11,7 @@ mod constants;
 mod head_flow;
 mod heads;
 mod inputs;
+mod outputs;
 mod outside;
 mod resolve;
 mod rows;
@@ -88,7 +89,8 @@ impl Nest {
 pub struct Frozen {
     /// The reason, as a noun phrase.
     pub reason: String,
-    /// The node that is the reason; empty for model inputs and outputs.
+    /// The node that is the reason; empty for model inputs, and for outputs unless a node with sub-graphs
+    /// is before them.
     pub node: String,
     /// Set for channels of a model input, which are shared in their order, and of a model output, which
     /// are shared on request.

@@ -36,6 +36,13 @@ impl Tracer<'_> {
             })
             .collect();
         let (nests, open) = self.heads.resolve(&self.atoms, &channels, &groups);
+        for nest in &nests {
+            let name = format!("heads of {}", groups[nest.channels.0].name);
+            let heads = &mut groups[nest.heads.0];
+            if heads.name.is_empty() {
+                heads.name = name;
+            }
+        }
         let mut layers = self.number_layers(&axes, &mut groups);
         tied::mark(self.graph, &mut layers);
         let of_node = first_of_nodes(&layers);

@@ -7,7 +7,7 @@ use super::heads::Heads;
 use super::inputs::channel_axis;
 use super::{Coupling, End, Frozen, Tied};
 use crate::error::Result;
-use crate::ir::{Consumers, Dim, Graph, Node, NodeId, ValueId};
+use crate::ir::{Consumers, Dim, Graph, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, Pick};
 
 /// Limit of layers per node.
@@ -275,76 +275,6 @@ impl Tracer<'_> {
         let mut fresh = self.atoms.fresh(new, Mark::Made(id.index() as u32)).into_iter();
         let atom = |a: &Atom| if *a == Atom::NEW { fresh.next().unwrap_or(*a) } else { *a };
         Labels { atoms: labels.atoms.iter().map(atom).collect(), ..labels.clone() }
-    }
-
-    /// Freezes channels that reach an answer without passing another layer, since the answers of a model
-    /// belong to its task. An output is not an answer if a later layer depends on it, or if it is
-    /// computed from hidden channels without another layer.
-    fn freeze_outputs(&mut self) -> Result<()> {
-        let reason = self.reason("a model output", None, Some(End::Output));
-        let hidden = self.before_layers();
-        let mut seen = HashSet::new();
-        let mut stack = self.answers(&hidden)?;
-        while let Some(value) = stack.pop() {
-            if hidden.contains(&value) || !seen.insert(value) {
-                continue;
-            }
-            if let Some(labels) = &self.labels[value.index()] {
-                self.atoms.freeze(&labels.atoms, reason);
-            }
-            if let Some(id) = self.graph.producer(value).filter(|id| !self.ends(*id)) {
-                stack.extend(self.graph.node(id).reads());
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether no channel goes through a node.
-    fn ends(&self, id: NodeId) -> bool {
-        let node = self.graph.node(id);
-        node.is("Shape") || node.is("Size") || self.is_layer(id)
-    }
-
-    fn is_layer(&self, id: NodeId) -> bool {
-        matches!(self.flows.get(&id), Some(Flow::Layer(_) | Flow::Recurrent(_)))
-    }
-
-    /// The outputs, except hidden ones and those that are computed from hidden channels without a layer.
-    fn answers(&self, hidden: &HashSet<ValueId>) -> Result<Vec<ValueId>> {
-        let is_tracked = |value: &&ValueId| self.labels[value.index()].is_some();
-        let mut shown: HashSet<ValueId> = hidden.iter().filter(is_tracked).copied().collect();
-        let mut answers = HashSet::new();
-        for id in self.graph.topological_order()? {
-            let node = self.graph.node(id);
-            let reads =
-                |set: &HashSet<ValueId>| !self.ends(id) && node.reads().any(|v| set.contains(&v));
-            let (is_answer, shows) = (self.is_layer(id) || reads(&answers), reads(&shown));
-            let outputs = node.outputs.iter().flatten().filter(|output| !hidden.contains(output));
-            for output in outputs {
-                if is_answer {
-                    answers.insert(*output);
-                }
-                if shows {
-                    shown.insert(*output);
-                }
-            }
-        }
-        let outputs = self.graph.outputs.iter();
-        Ok(outputs.filter(|v| answers.contains(v) || !shown.contains(v)).copied().collect())
-    }
-
-    /// All values that some layer depends on.
-    fn before_layers(&self) -> HashSet<ValueId> {
-        let layers = self.layers.iter().map(|(layer, _)| layer.node);
-        let mut stack: Vec<ValueId> = layers.flat_map(|id| self.graph.node(id).reads()).collect();
-        let mut seen = HashSet::new();
-        while let Some(value) = stack.pop() {
-            if seen.insert(value) {
-                let producer = self.graph.producer(value).map(|id| self.graph.node(id));
-                stack.extend(producer.into_iter().flat_map(Node::reads));
-            }
-        }
-        seen
     }
 
     pub(super) fn reason(&mut self, reason: &str, node: Option<NodeId>, end: Option<End>) -> u32 {

@@ -32,6 +32,11 @@ impl Index {
         }
     }
 
+    /// Forgets all nodes, which get other ids.
+    pub(super) fn forget_readers(&mut self) {
+        self.readers.clear();
+    }
+
     /// Candidates for the consumers of a value, possibly repeated.
     pub(super) fn readers(&self, value: ValueId) -> &[NodeId] {
         self.readers.get(value.index()).map_or(&[], Vec::as_slice)

@@ -59,6 +59,18 @@ impl Graph {
         Ok(order)
     }
 
+    /// Gives the nodes new ids in this order, which becomes the topological order. Nodes that are not in
+    /// `order` are removed.
+    pub fn reorder(&mut self, order: &[NodeId]) {
+        let mut nodes = std::mem::take(&mut self.nodes);
+        self.index.forget_readers();
+        for id in order {
+            if let Some(node) = nodes.get_mut(id.index()).and_then(Option::take) {
+                self.add_node(node);
+            }
+        }
+    }
+
     /// Walks backwards over waiting nodes. After as many steps as there are nodes, the walk is on a
     /// cycle, not only behind one.
     fn node_on_cycle(&self, waiting: &[usize]) -> Option<NodeId> {
@@ -68,5 +80,28 @@ impl Graph {
             at = self.node(at).reads().filter_map(|v| self.producer(v)).find(stuck)?;
         }
         Some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::builder::GraphBuilder;
+
+    #[test]
+    fn nodes_stand_in_the_order_that_was_asked_for() {
+        let mut b = GraphBuilder::new("net", 13);
+        let x = b.input("x", "n,4");
+        let parts = ["Relu", "Tanh", "Abs"].map(|op| b.op(op, op, &[x], []));
+        let y = b.op("Sum", "y", &parts, []);
+        let mut graph = b.build(&[y]).graph;
+        let mut order = graph.topological_order().unwrap();
+        order[..3].reverse();
+        graph.reorder(&order);
+        let sorted = graph.topological_order().unwrap();
+        let ops = sorted.iter().map(|id| graph.node(*id).op.as_str()).collect::<Vec<_>>();
+        assert_eq!(ops, ["Abs", "Tanh", "Relu", "Sum"]);
+        assert_eq!(graph.only_use(parts[0]), graph.producer(y));
+        graph.replace_uses(parts[0], x);
+        assert_eq!(graph.node(sorted[3]).input(0), Some(x), "readers are known");
     }
 }

@@ -105,6 +105,14 @@ impl Size {
         }
     }
 
+    /// Whether a named extent is a part of the size.
+    pub fn depends_on(&self, name: &str) -> bool {
+        self.terms.keys().flatten().any(|factor| match factor {
+            Factor::Named(own) => own == name,
+            Factor::Quotient(inner, _) => inner.depends_on(name),
+        })
+    }
+
     /// Whether the size is at least 0 for all values of the named extents.
     pub fn is_natural(&self) -> bool {
         self.terms.values().all(|factor| *factor >= 0)

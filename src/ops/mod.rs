@@ -37,7 +37,7 @@ pub use parameter::is_parameter;
 pub use pool::pad_widths;
 pub use recurrent::gates;
 pub use reshape::moved_ones;
-pub use sizes::{Sizes, constant_sizes, sizes};
+pub use sizes::{Sizes, compares, constant_sizes, sizes};
 pub use types::{REDUCTIONS, infer, reduced_axes};
 pub use view::{NodeView, aligned_axis, normal_axis};
 

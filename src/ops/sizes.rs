@@ -3,7 +3,9 @@
 //! Exporters compute with shapes at run time. This module follows such values, as numbers and as
 //! formulas of the model's open extents, so that type inference can use them.
 
-use crate::ir::{Attribute, DataType, Graph, Size, Tensor, ValueId};
+mod decisions;
+
+use crate::ir::{Attribute, DataType, Dim, Graph, Size, Tensor, ValueId};
 
 use super::join::{picked, slices};
 use super::types::shape_range;
@@ -89,6 +91,9 @@ fn size(node: &NodeView<'_>) -> Option<Sizes> {
             Some(Sizes { scalar: true, elements: vec![product(&dims)] })
         }
         "Identity" | "Floor" | "Ceil" | "Round" => input(0),
+        "Cast" if target(node) == Some(DataType::Bool) => {
+            each(&input(0)?, |a| decisions::is_true(a).map(truth))
+        }
         "Cast" => input(0).filter(|_| keeps_sizes(node)),
         "Gather" => gather(&input(0)?, &input(1)?),
         "Slice" => slice(node, &input(0)?),
@@ -116,14 +121,31 @@ fn size(node: &NodeView<'_>) -> Option<Sizes> {
         "ReduceSum" => reduced(node, &input(0)?, |all| {
             all.iter().try_fold(Size::number(0), |sum, size| sum.plus(size.as_ref()?))
         }),
-        op => combine(&input(0)?, &input(1)?, binary(node, op)?),
+        "ReduceMin" => reduced(node, &input(0)?, |all| extreme(all, smaller)),
+        "ReduceMax" => reduced(node, &input(0)?, |all| extreme(all, larger)),
+        op => match decisions::logic(op) {
+            Some(logic) => decided(&open_sizes(node, 0)?, &open_sizes(node, 1)?, logic),
+            None => match decisions::relation(op) {
+                Some(relation) => related(&input(0)?, &input(1)?, relation),
+                None => combine(&input(0)?, &input(1)?, binary(node, op)?),
+            },
+        },
     }
+}
+
+/// Whether an operator compares its operands.
+pub fn compares(op: &str) -> bool {
+    decisions::relation(op).is_some()
+}
+
+fn target(node: &NodeView<'_>) -> Option<DataType> {
+    i32::try_from(node.node.int("to", 0)).ok().map(DataType::from_code)
 }
 
 /// Whether the target type of a `Cast` holds any size.
 fn keeps_sizes(node: &NodeView<'_>) -> bool {
-    let to = i32::try_from(node.node.int("to", 0)).map(DataType::from_code);
-    matches!(to, Ok(DataType::I64 | DataType::I32 | DataType::F32 | DataType::F64))
+    let to = target(node);
+    matches!(to, Some(DataType::I64 | DataType::I32 | DataType::F32 | DataType::F64))
 }
 
 type Binary = fn(&Size, &Size) -> Option<Size>;
@@ -137,15 +159,8 @@ fn binary(node: &NodeView<'_>, op: &str) -> Option<Binary> {
         "Div" if float => exact_quotient,
         "Div" => quotient,
         "Mod" => remainder,
-        "Min" => |a, b| ordered(a, b).map(|less| if less { a.clone() } else { b.clone() }),
-        "Max" => |a, b| ordered(a, b).map(|less| if less { b.clone() } else { a.clone() }),
-        "Equal" => |a, b| equal(a, b).map(truth),
-        "Less" => |a, b| ordered(b, a).map(|at_most| truth(!at_most)),
-        "Greater" => |a, b| ordered(a, b).map(|at_most| truth(!at_most)),
-        "LessOrEqual" => |a, b| ordered(a, b).map(truth),
-        "GreaterOrEqual" => |a, b| ordered(b, a).map(truth),
-        "And" => Size::times,
-        "Or" => |a, b| Some(truth(a.value()? != 0 || b.value()? != 0)),
+        "Min" => smaller,
+        "Max" => larger,
         _ => return None,
     })
 }
@@ -154,22 +169,17 @@ fn truth(holds: bool) -> Size {
     Size::number(i64::from(holds))
 }
 
-/// Whether `a` is at most `b`; `None` if that depends on open extents.
-fn ordered(a: &Size, b: &Size) -> Option<bool> {
-    let (less, more) = (b.minus(a)?, a.minus(b)?.minus(&Size::number(1))?);
-    match (less.is_natural(), more.is_natural()) {
-        (true, _) => Some(true),
-        (_, true) => Some(false),
-        _ => None,
-    }
+fn smaller(a: &Size, b: &Size) -> Option<Size> {
+    decisions::at_most(a, b).map(|less| if less { a.clone() } else { b.clone() })
 }
 
-fn equal(a: &Size, b: &Size) -> Option<bool> {
-    match a == b {
-        true => Some(true),
-        // They surely differ if one is always greater.
-        false => (ordered(a, b)? != ordered(b, a)?).then_some(false),
-    }
+fn larger(a: &Size, b: &Size) -> Option<Size> {
+    decisions::at_most(a, b).map(|less| if less { b.clone() } else { a.clone() })
+}
+
+fn extreme(sizes: &[Option<Size>], pick: Binary) -> Option<Size> {
+    let (first, others) = sizes.split_first()?;
+    others.iter().try_fold(first.clone()?, |found, size| pick(&found, size.as_ref()?))
 }
 
 /// Integers are rounded towards zero.
@@ -218,9 +228,9 @@ fn split(node: &NodeView<'_>) -> Vec<Option<Sizes>> {
     let parts = || {
         let data = node.sizes(0).filter(|data| !data.scalar)?;
         let mut rest = data.elements.into_iter();
-        let length = crate::ir::Dim::Known(rest.len());
+        let length = Dim::Known(rest.len());
         let lengths = super::types::split_sizes(node, &[length]);
-        let lengths: Option<Vec<usize>> = lengths.iter().map(crate::ir::Dim::known).collect();
+        let lengths: Option<Vec<usize>> = lengths.iter().map(Dim::known).collect();
         let part = |length: usize| Some(Sizes::vector(rest.by_ref().take(length).collect()));
         Some(lengths?.into_iter().map(part).collect())
     };
@@ -296,6 +306,28 @@ fn at(sizes: &Sizes, index: usize) -> Option<&Size> {
 fn combine(a: &Sizes, b: &Sizes, op: Binary) -> Option<Sizes> {
     let (length, scalar) = broadcast(&[a, b])?;
     let element = |i: usize| op(at(a, i)?, at(b, i)?);
+    Some(Sizes { scalar, elements: (0..length).map(element).collect() })
+}
+
+fn related(a: &Sizes, b: &Sizes, relation: decisions::Relation) -> Option<Sizes> {
+    let (length, scalar) = broadcast(&[a, b])?;
+    let element = |i: usize| relation(at(a, i)?, at(b, i)?).map(truth);
+    Some(Sizes { scalar, elements: (0..length).map(element).collect() })
+}
+
+/// Input `index`; all elements are unknown if only their number is known.
+fn open_sizes(node: &NodeView<'_>, index: usize) -> Option<Sizes> {
+    node.sizes(index).or_else(|| match node.shape(index)?.as_slice() {
+        [] => Some(Sizes { scalar: true, elements: vec![None] }),
+        [Dim::Known(length)] if *length <= LONGEST => Some(Sizes::vector(vec![None; *length])),
+        _ => None,
+    })
+}
+
+fn decided(a: &Sizes, b: &Sizes, logic: decisions::Logic) -> Option<Sizes> {
+    let (length, scalar) = broadcast(&[a, b])?;
+    let holds = |sizes: &Sizes, i: usize| Some(at(sizes, i)?.value()? != 0);
+    let element = |i: usize| logic(holds(a, i), holds(b, i)).map(truth);
     Some(Sizes { scalar, elements: (0..length).map(element).collect() })
 }
 

@@ -44,7 +44,7 @@ pub use frontier::{Frontier, FrontierRecord, FrontierTask, TaskLoss};
 #[cfg(feature = "html")]
 pub use html::html;
 pub use lineage::LineageRecord;
-pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord};
+pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord, Shareable};
 pub use outside::OutsideRecord;
 pub use picture::{LayerBox, Link, Picture};
 pub use plan::Plan;

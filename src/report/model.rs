@@ -71,6 +71,9 @@ pub struct LayerRecord {
     pub parameters: u64,
     /// Name of the group of its neurons; empty if they belong to several groups.
     pub group: String,
+    /// The first layer that has the same weights and biases, which are stored once.
+    #[serde(default)]
+    pub same_as: Option<String>,
 }
 
 /// Channels that move together.
@@ -87,6 +90,41 @@ pub struct GroupRecord {
     pub consumers: Vec<String>,
     /// The reason if they are frozen.
     pub frozen: Option<String>,
+    /// Whether a merge can share them.
+    #[serde(default)]
+    pub shareable: Shareable,
+}
+
+/// Whether a merge can share channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Shareable {
+    /// In any order.
+    #[default]
+    Yes,
+    /// Those of a model input: as they are, with the same input of another model.
+    InOrder,
+    /// Those that an output shows before later layers read them: with a model of the same backbone, or if
+    /// outputs are shared.
+    ByIndex,
+    /// Those of an output: if outputs are shared.
+    OnRequest,
+    /// Never.
+    No,
+}
+
+impl Shareable {
+    fn text(self, why: Option<&String>) -> String {
+        let when = match self {
+            Shareable::Yes => "yes",
+            Shareable::InOrder => "in their order",
+            Shareable::ByIndex => "with fine-tunes of one backbone, or with shared outputs",
+            Shareable::OnRequest => "with shared outputs",
+            Shareable::No => "no",
+        };
+        why.map_or_else(|| when.to_owned(), |why| format!("{when}: {why}"))
+    }
 }
 
 impl ModelReport {
@@ -136,7 +174,10 @@ impl ModelReport {
                 layer.kind.clone(),
                 layer.inputs.to_string(),
                 layer.neurons.to_string(),
-                count(layer.parameters),
+                match &layer.same_as {
+                    Some(first) => format!("those of {first}"),
+                    None => count(layer.parameters),
+                },
                 layer.group.clone(),
             ]);
         }
@@ -157,7 +198,7 @@ impl ModelReport {
                 group.channels.to_string(),
                 several(&group.producers),
                 several(&group.consumers),
-                group.frozen.as_ref().map_or("yes".to_owned(), |why| format!("no: {why}")),
+                group.shareable.text(group.frozen.as_ref()),
             ]);
         }
         table.render()

@@ -26,6 +26,12 @@ pub struct Plan {
     pub layers: Vec<usize>,
     /// Predicted sharing.
     pub prediction: Prediction,
+    /// Predicted bytes of the joint model's file.
+    #[serde(default)]
+    pub file: u64,
+    /// Bytes of the models' files.
+    #[serde(default)]
+    pub files: Vec<u64>,
     /// Predicted memory.
     pub memory: Peak,
     /// Corresponding parts, and parts that cannot be shared.
@@ -39,10 +45,11 @@ impl Plan {
         tasks: Vec<String>,
         layers: Vec<usize>,
         prediction: Prediction,
+        (file, files): (u64, Vec<u64>),
         memory: Peak,
         structure: Structure,
     ) -> Self {
-        Plan { schema: SCHEMA, tool, tasks, layers, prediction, memory, structure }
+        Plan { schema: SCHEMA, tool, tasks, layers, prediction, file, files, memory, structure }
     }
 
     /// The plan as text.
@@ -111,6 +118,9 @@ impl Plan {
             specific.map(|(task, n)| format!("{} for {task} only", count(*n))).collect();
         let specific = specific.join(", ");
         let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), sentence(&specific));
+        let all: u64 = self.files.iter().sum();
+        let part = percent(self.file as f64 / all.max(1) as f64);
+        let _ = writeln!(out, "file: about {}: {part} of {}", bytes(self.file), bytes(all));
         let Peak { models, work, layer } = &self.memory;
         let at = match layer {
             Some(layer) => format!("at layer {}", shown(layer)),

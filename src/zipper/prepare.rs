@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::align::{
-    Alignment, Lineage, Matching, Net, Site, TaskChannel, TaskGroup, TaskLayer, align,
+    Alignment, Lineage, Matching, Net, Site, TaskChannel, TaskGroup, TaskLayer, align, order_like,
 };
-use crate::canon::{BatchNorm, CanonOptions, canonicalise};
+use crate::canon::{BatchNorm, CanonOptions, Canonical, canonicalise};
 use crate::couple::End;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
@@ -131,17 +131,22 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
     check_names(&inputs)?;
     let least = OLDEST_OPSET.max(options.opset);
     let opset = inputs.iter().map(|i| i.model.opset().max(least)).max();
-    let mut tasks = Vec::new();
+    let mut models: Vec<(String, Canonical)> = Vec::new();
     for (input, known) in inputs.into_iter().zip(&known) {
         // Folding it into shared weights would make them differ.
         let batchnorm = if known.is_some() { BatchNorm::PerTask } else { options.batchnorm };
         let options = CanonOptions { target_opset: opset, batchnorm };
-        let model = canonicalise(input.model, &options).map_err(|e| e.in_model(&input.name))?;
-        tasks.push(match known {
-            Some(_) => Task::new(input.name, model)?,
-            None => Task::fresh(input.name, model)?,
-        });
+        let mut model = canonicalise(input.model, &options).map_err(|e| e.in_model(&input.name))?;
+        if known.is_none() {
+            model = in_order_of(&models, model)?;
+        }
+        models.push((input.name, model));
     }
+    let tasks = models.into_iter().zip(&known).map(|((name, model), known)| match known {
+        Some(_) => Task::new(name, model),
+        None => Task::fresh(name, model),
+    });
+    let tasks = tasks.collect::<Result<Vec<_>>>()?;
     let canonicalised = start.elapsed().as_secs_f64();
     let nets = tasks.iter().zip(&known).map(|(task, known)| Net {
         graph: task.graph(),
@@ -162,6 +167,16 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
     let mut prepared = Prepared { joint, alignment, seconds };
     prepared.leave(&options.own_weights, options.until.as_deref())?;
     Ok(prepared)
+}
+
+/// The model with its layers in the order of the first earlier net that has them in another order.
+fn in_order_of(earlier: &[(String, Canonical)], model: Canonical) -> Result<Canonical> {
+    for (_, other) in earlier {
+        if let Some(order) = order_like(&other.graph, &model.graph)? {
+            return Ok(model.in_order(&order));
+        }
+    }
+    Ok(model)
 }
 
 /// The places of layers of a joint model with shared neurons and separate weights.

@@ -1,5 +1,7 @@
 //! Graphs as exporters write them, with the operators of their canonical form.
 
+#[path = "branches.rs"]
+mod branches;
 #[path = "fused.rs"]
 mod fused;
 #[path = "quantised.rs"]
@@ -25,6 +27,7 @@ pub fn all() -> Vec<Case> {
     ROWS.iter()
         .chain(recurrent::ROWS)
         .chain(fused::ROWS)
+        .chain(branches::ROWS)
         .map(|(name, opset, operators, build)| {
             let mut b = GraphBuilder::new(name, *opset);
             let y = build(&mut b);

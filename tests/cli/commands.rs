@@ -187,6 +187,9 @@ fn plan_tells_sizes_without_data() {
     let report: onnx_zip::report::Report = serde_json::from_slice(&merged.stdout).unwrap();
     assert_eq!(plan.prediction.sizes.joint(), report.joint.parameters.total);
     assert_eq!(plan.prediction.sizes.shared, report.joint.parameters.shared);
+    let file = fs::metadata(tool.path("joint.onnx")).unwrap().len() as f64;
+    let off = plan.file as f64 / file - 1.0;
+    assert!(off.abs() < 0.03, "{} bytes are planned, {file} written", plan.file);
 }
 
 #[test]
@@ -199,6 +202,18 @@ fn inspect_shows_layers_and_groups() {
     let shareable = report.groups.iter().filter(|g| g.frozen.is_none()).count();
     assert_eq!(shareable, 2);
     assert!(stdout(&tool.run(0, &["inspect", &mnist()])).contains("266,610 parameters"));
+}
+
+#[test]
+fn inspect_counts_layers_with_the_weights_of_others_once() {
+    let tool = Tool::new();
+    tool.merge(&["--share", "1", "--biases", "shared", "--inputs", "separate", "--quiet"]);
+    let output = tool.run(0, &["inspect", "joint.onnx", "--json"]);
+    let report: ModelReport = serde_json::from_slice(&output.stdout).unwrap();
+    let own = report.layers.iter().filter(|layer| layer.same_as.is_none());
+    assert_eq!(own.map(|layer| layer.parameters).sum::<u64>(), report.parameters);
+    let others: Vec<&str> = report.layers.iter().filter_map(|l| l.same_as.as_deref()).collect();
+    assert_eq!((report.layers.len(), others), (6, vec!["shared/fc1", "shared/fc2"]));
 }
 
 #[test]

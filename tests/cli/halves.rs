@@ -1,8 +1,10 @@
-//! Models in half precision.
+//! Models in half precision, and with weights in few bits.
+
+use std::fs;
 
 use onnx_zip::ir::{DataType, Model, Tensor, TensorType, ValueKind};
 use onnx_zip::onnx;
-use onnx_zip::report::Report;
+use onnx_zip::report::{ModelReport, Plan, Report};
 
 use crate::tool::{Tool, fashion, fashion_images, images, mnist};
 
@@ -45,5 +47,50 @@ fn models_of_halves_are_measured_and_merged_like_those_of_floats() {
     assert_eq!(singles.len(), halves.len());
     for (single, half) in singles.iter().zip(&halves) {
         assert!((single - half).abs() < 0.1 * single.max(0.01), "{singles:?} and {halves:?}");
+    }
+}
+
+/// The model with its matrices in eight bits behind `DequantizeLinear`.
+fn in_few_bits(path: &str) -> Model {
+    let mut model = onnx::load(path.as_ref()).unwrap();
+    let graph = &mut model.graph;
+    let matrices = graph.values().filter_map(|(id, _)| {
+        let tensor = graph.initializer(id).filter(|tensor| tensor.dims.len() == 2)?;
+        Some((id, tensor.to_f32().unwrap()))
+    });
+    for (id, weights) in matrices.collect::<Vec<_>>() {
+        let step = weights.iter().fold(0.0f32, |most, w| most.max(w.abs())) / 127.0;
+        let codes = weights.mapv(|w| (w / step).round() as i64);
+        let codes =
+            graph.add_initializer("codes", Tensor::from_ints(DataType::I8, &codes).unwrap());
+        let step = Tensor::from_f32(&ndarray::arr0(step).into_dyn());
+        let step = graph.add_initializer("step", step);
+        let floats = graph.add_op("DequantizeLinear", "floats", &[codes, step], []);
+        graph.replace_uses(id, floats);
+    }
+    model
+}
+
+/// Weights that a merge changes are floats, so the file may be larger than those of the models.
+#[test]
+fn a_plan_tells_the_bytes_of_models_in_few_bits() {
+    let tool = Tool::new();
+    for (name, path) in [("a.onnx", mnist()), ("b.onnx", fashion())] {
+        tool.write(name, &onnx::encode(&in_few_bits(&path)).unwrap());
+    }
+    let report: ModelReport =
+        serde_json::from_slice(&tool.run(0, &["inspect", "a.onnx", "--json"]).stdout).unwrap();
+    assert_eq!(report.parameters, 266_610);
+    for (pair, share) in
+        [(["a.onnx", "b.onnx"], "0"), (["a.onnx", "b.onnx"], "1"), (["a.onnx"; 2], "1")]
+    {
+        let common = [pair[0], pair[1], "--share", share, "--name", "one", "--name", "two"];
+        let output = tool.run(0, &[&["plan", "--json"], &common[..]].concat());
+        let plan: Plan = serde_json::from_slice(&output.stdout).unwrap();
+        let few = ["--samples", "50", "--no-verify", "--no-compare", "--quiet", "-o", "joint.onnx"];
+        tool.run(0, &[&["merge"], &common[..], &few].concat());
+        let file = fs::metadata(tool.path("joint.onnx")).unwrap().len() as f64;
+        let off = plan.file as f64 / file - 1.0;
+        assert!(off.abs() < 0.05, "{pair:?} at {share}: {} planned, {file} written", plan.file);
     }
 }

@@ -23,6 +23,7 @@ use onnx_zip::runtime::{self, Backend, HostArray, RuntimeChoice, RuntimeOptions}
 
 use crate::exact::{batch, check_in, merge, run_in};
 use crate::permute::permuted;
+use crate::rewrite;
 use net::{Drawn, net};
 
 /// Default number of nets per law.
@@ -112,6 +113,11 @@ fn a_permuted_copy_of_a_drawn_net_is_half_the_size() {
         assert!(stored <= one, "{stored} floats are stored in place of {one}");
         answers_as(&joint, &[a.clone(), a.clone()], &batch(&a));
     });
+}
+
+#[test]
+fn a_rewritten_copy_of_a_drawn_net_is_recognised() {
+    each(|drawn| rewrite::recognised(&net(drawn, 1), &format!("{drawn:?}")));
 }
 
 /// Number of floats in the constants that a model's outputs depend on.

@@ -181,6 +181,42 @@ fn unrelated_and_permuted_nets_have_no_lineage() {
     }
 }
 
+/// Layers of these widths. Those at the places `common` are equal in all nets.
+fn mlp(widths: &[usize], common: &[usize], seed: usize) -> Model {
+    let mut b = GraphBuilder::new(&format!("mlp {seed}"), 17);
+    let mut x = b.input("x", &format!("n,{}", widths[0]));
+    for (place, pair) in widths.windows(2).enumerate() {
+        let mut own = GraphBuilder::new("drawn", 17);
+        let draws = if common.contains(&place) { 1 } else { 7 * seed + 11 };
+        own.weights("unused", &[draws + place]);
+        let drawn = own.weights("w", &[pair[1], pair[0]]);
+        let weight = own.graph().initializer(drawn).unwrap().clone();
+        let w = b.constant("w", weight);
+        x = b.op("Gemm", &format!("fc{place}"), &[x, w], [("transB", 1.into())]);
+        x = b.op("Tanh", "tanh", &[x], []);
+    }
+    b.build(&[x])
+}
+
+#[test]
+fn a_part_of_a_net_is_no_backbone() {
+    let wide_first = [200, 50, 20, 20, 20, 10];
+    let cases: [(&[usize], &[usize], usize); 4] = [
+        // Most weights, but one layer of five.
+        (&wide_first, &[0], 0),
+        // Most layers, but few weights.
+        (&wide_first, &[1, 2, 3, 4], 0),
+        (&wide_first, &[0, 1, 2], 1),
+        // A backbone with another head.
+        (&[20, 20, 20, 20, 20, 60], &[0, 1, 2, 3], 1),
+    ];
+    for (widths, common, lineages) in cases {
+        let nets = [1, 2].map(|seed| mlp(widths, common, seed));
+        let found = prepared(&nets).alignment.lineages;
+        assert_eq!(found.len(), lineages, "{widths:?}, of which {common:?} are common");
+    }
+}
+
 #[test]
 fn indices_can_be_forced_and_left_alone() {
     let net = model("lenet5_mnist_a");

@@ -19,6 +19,7 @@ mod permute;
 mod recurrent;
 mod reshapes;
 mod retraining;
+mod rewrite;
 mod several;
 mod support;
 mod tokens;

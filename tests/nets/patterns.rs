@@ -5,11 +5,16 @@ mod net;
 mod rows;
 mod stored;
 
+use onnx_zip::canon::BatchNorm;
+use onnx_zip::emit::{self, EmitOptions};
+use onnx_zip::ir::{Graph, Model};
 use onnx_zip::mtz::plan::sizes;
 use onnx_zip::runtime::HostArray;
 
 use crate::exact::{alike, batch, check, merge, run};
 use crate::permute::permuted;
+use crate::rewrite;
+use crate::support;
 use net::Pattern;
 
 fn each(law: fn(&Pattern)) {
@@ -62,4 +67,31 @@ fn a_permuted_copy_is_recognised_and_nothing_is_lost() {
         let own = sizes.joint() - sizes.originals[0];
         assert!(own <= 5 * 8 + 5, "{}: {own} parameters are stored twice", pattern.0);
     });
+}
+
+#[test]
+fn a_rewritten_copy_is_recognised() {
+    each(|pattern| rewrite::recognised(&net::net(pattern, 1), pattern.0));
+}
+
+/// The bytes of all constants, those of sub-graphs and nodes included.
+fn constants(model: &Model) -> usize {
+    fn of(graph: &Graph) -> usize {
+        let own = graph.values().filter_map(|(id, _)| graph.initializer(id));
+        let own: usize = own.map(|tensor| tensor.data.len()).sum();
+        own + graph.nodes().flat_map(|(_, node)| node.subgraphs()).map(of).sum::<usize>()
+    }
+    of(&model.graph)
+}
+
+/// Channels are not followed inside sub-graphs, so their weights are not paired.
+#[test]
+fn equal_weights_in_branches_are_stored_once() {
+    for pattern in control::PATTERNS {
+        let nets = [1, 1].map(|seed| net::net(pattern, seed));
+        let alone = constants(&support::canonical(&nets[0], BatchNorm::Fold));
+        let joint = emit::emit(&merge(nets, 1.0), &EmitOptions::default()).unwrap();
+        let more = constants(&joint).saturating_sub(alone);
+        assert!(more < 200, "{}: {more} bytes more than the {alone} of one net", pattern.0);
+    }
 }

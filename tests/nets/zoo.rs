@@ -18,6 +18,7 @@ use onnx_zip::runtime::{HostArray, ModelSource};
 use onnx_zip::zipper::{self, Input, Part, PrepareOptions};
 
 use crate::permute::permuted;
+use crate::rewrite;
 use crate::support::{backend, canonical, deviation, merge, merge_with, run};
 use net::{ARCHITECTURES, Architecture};
 
@@ -169,4 +170,9 @@ fn every_form_computes_what_the_task_nets_of_every_architecture_do() {
 #[test]
 fn permuted_copies_of_every_architecture_are_recognised() {
     each(a_permuted_copy_is_recognised);
+}
+
+#[test]
+fn rewritten_copies_of_every_architecture_are_recognised() {
+    each(|arch| rewrite::recognised(&net::net(arch.name, arch.divisor, 1), arch.name));
 }

@@ -3,6 +3,8 @@
 //! Floats are computed in `f64` and rounded once. For sums, products, quotients and square roots of
 //! `f32`, this gives the same bits as `f32` arithmetic. Integers that overflow are not folded.
 
+use std::cmp::Ordering;
+
 use ndarray::{ArrayD, IxDyn};
 
 use crate::ir::{DataType, Node, Tensor};
@@ -27,7 +29,7 @@ pub(super) fn value(node: &Node, inputs: &[&Tensor]) -> Option<Tensor> {
             encode(inputs.get(1)?.dtype, select(condition, a, b)?)
         }
         (op, [x]) => encode(dtype, unary(op, x)?),
-        (op @ ("Equal" | "Less" | "Greater"), [a, b]) => encode(DataType::Bool, compare(op, a, b)?),
+        (op, [a, b]) if holds(op).is_some() => encode(DataType::Bool, compare(holds(op)?, a, b)?),
         (op, [a, b]) => encode(dtype, binary(op, a, b)?),
         _ => None,
     }
@@ -111,6 +113,9 @@ fn binary(op: &str, a: &Elements, b: &Elements) -> Option<Elements> {
                 "Sub" => i64::checked_sub,
                 "Mul" => i64::checked_mul,
                 "Div" => i64::checked_div,
+                "And" => |a, b| Some(i64::from(a != 0 && b != 0)),
+                "Or" => |a, b| Some(i64::from(a != 0 || b != 0)),
+                "Xor" => |a, b| Some(i64::from((a != 0) != (b != 0))),
                 _ => return None,
             };
             let (a, b) = aligned(a, b)?;
@@ -121,16 +126,23 @@ fn binary(op: &str, a: &Elements, b: &Elements) -> Option<Elements> {
     }
 }
 
-fn compare(op: &str, a: &Elements, b: &Elements) -> Option<Elements> {
-    let holds = match op {
-        "Equal" => std::cmp::Ordering::is_eq,
-        "Less" => std::cmp::Ordering::is_lt,
-        _ => std::cmp::Ordering::is_gt,
-    };
+/// The orders of two elements in which a comparison holds.
+fn holds(op: &str) -> Option<fn(Ordering) -> bool> {
+    Some(match op {
+        "Equal" => Ordering::is_eq,
+        "Less" => Ordering::is_lt,
+        "Greater" => Ordering::is_gt,
+        "LessOrEqual" => Ordering::is_le,
+        "GreaterOrEqual" => Ordering::is_ge,
+        _ => return None,
+    })
+}
+
+fn compare(holds: fn(Ordering) -> bool, a: &Elements, b: &Elements) -> Option<Elements> {
     fn each<T: Clone + PartialOrd>(
         a: &ArrayD<T>,
         b: &ArrayD<T>,
-        holds: fn(std::cmp::Ordering) -> bool,
+        holds: fn(Ordering) -> bool,
     ) -> Option<ArrayD<i64>> {
         let (a, b) = aligned(a, b)?;
         Some(

@@ -2,6 +2,7 @@
 //! number of neurons to share per layer.
 
 mod allocation;
+mod file;
 mod input_matching;
 pub mod layer_choice;
 mod peak;
@@ -12,6 +13,7 @@ mod similar_inputs;
 mod sizes;
 
 pub use allocation::{Allocation, Trial, allocate};
+pub use file::file_bytes;
 pub(crate) use input_matching::{
     InputGroup, PlanState, UnmatchedInputs, settle_inputs, share_inputs,
 };

@@ -341,7 +341,12 @@ fn looped(b: &mut GraphBuilder) -> Vec<ValueId> {
 
 /// The state of a loop after three steps.
 pub fn three_times(b: &mut GraphBuilder, body: Graph, start: ValueId) -> ValueId {
-    let times = b.constant("times", Tensor::from_i64(Vec::new(), &[3]));
+    repeated(b, body, start, 3)
+}
+
+/// The state of a loop after some steps.
+pub fn repeated(b: &mut GraphBuilder, body: Graph, start: ValueId, steps: i64) -> ValueId {
+    let times = b.constant("times", Tensor::from_i64(Vec::new(), &[steps]));
     let result = b.graph().add_value("looped", ValueKind::Detached, None);
     b.graph().add_node(Node {
         name: "looped".to_owned(),
