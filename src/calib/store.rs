@@ -273,7 +273,7 @@ impl Arrays<'_> {
         let mean = |upper| Moments::from_parts(upper, None, 0);
         if let Some(upper) = self.get(Part::Rows, layer)? {
             let means = self.get(Part::Means, layer)?.map(mean).transpose()?;
-            return spread(Moments::from_parts(upper, None, rows)?, means).map(LayerInputs::Rows);
+            return spread(Moments::from_parts(upper, None, rows)?, means).map(LayerInputs::from);
         }
         if let Some(counts) = self.get::<ndarray::Ix1>(Part::Counts, layer)? {
             let sound = counts.iter().all(|count| count.is_finite() && *count >= 0.0);
