@@ -1,6 +1,6 @@
 //! Statistics of a net in files, so that calibration need not be repeated and can be done in shards.
 //!
-//! A file is a safetensors container with arrays called `<layer>.<part>`; [`Part`] lists the parts. The
+//! A file is a safetensors container with arrays called `<layer>.<part>`; `Part` lists the parts. The
 //! rest is JSON under `onnx-zip` in its metadata.
 
 use std::borrow::Cow;
