@@ -55,7 +55,7 @@ fn statistics() -> NetStatistics {
     let sensitivity = Sensitivity { channels, metric, coherence: 2.0 };
     NetStatistics {
         layers: [
-            ("conv".to_owned(), LayerInputs::Rows(spread.clone())),
+            ("conv".to_owned(), spread.clone().into()),
             ("depthwise".to_owned(), LayerInputs::Channels(vec![spread; 2])),
             ("table".to_owned(), LayerInputs::Counts(Array1::ones(5))),
         ]

@@ -167,8 +167,11 @@ def frontier(
             names,
             sets,
             arguments("frontier", options),
-            _crew(statistics),
-            tuple(None if folder is None else os.fspath(folder) for folder in (plans, keep)),
+            (
+                _crew(statistics),
+                None if plans is None else os.fspath(plans),
+                None if keep is None else os.fspath(keep),
+            ),
             heard,
         )
     finally:

@@ -63,8 +63,7 @@ def frontier(
     names: Sequence[str],
     data: Sequence[Data],
     arguments: Sequence[str],
-    crew: tuple[int, Any] | None,
-    folders: tuple[str | None, str | None],
+    beside: tuple[tuple[int, Any] | None, str | None, str | None],
     listener: Any,
 ) -> tuple[tuple[str, str], str, str, str]: ...
 def inspect(model: _Model) -> tuple[str, str]: ...

@@ -80,6 +80,9 @@ type Shards = (usize, Py<PyAny>);
 /// The command that starts a worker, and shards.
 type Workers = (Vec<OsString>, Option<Shards>);
 
+/// Shards, and the folders for plans and joint models.
+type Beside = (Option<Shards>, Option<PathBuf>, Option<PathBuf>);
+
 /// A merger with statistics from Python.
 fn sharded(merger: Merger, crew: Option<Shards>) -> Merger {
     let sharding = crew.map(|(count, target)| Sharding::new(count, Crew::new(target)));
@@ -128,8 +131,7 @@ pub(crate) fn frontier(
     names: Vec<String>,
     data: Vec<PyRef<'_, Data>>,
     arguments: Vec<OsString>,
-    crew: Option<Shards>,
-    folders: (Option<PathBuf>, Option<PathBuf>),
+    beside: Beside,
     listener: Py<PyAny>,
 ) -> PyResult<(Told, String, String, String)> {
     let given = options_and_plan::<FrontierOptions>(arguments);
@@ -137,8 +139,8 @@ pub(crate) fn frontier(
     let (points, latency) = (options.points, options.latency);
     let merger = models.into_iter().fold(Merger::new(options.into()), |m, model| m.model(model.0));
     let merger = inputs(data).into_iter().fold(merger.names(names), Merger::data);
+    let (crew, plans, keep) = beside;
     let merger = sharded(merger, crew);
-    let (plans, keep) = folders;
     let curve = Listener::new(listener).run(py, |progress| {
         let to = FrontierDestination {
             points,

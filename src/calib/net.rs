@@ -25,7 +25,7 @@ pub struct NetStatistics {
 #[derive(Debug, Clone, PartialEq)]
 pub enum LayerInputs {
     /// Moments of all inputs together.
-    Rows(Spread),
+    Rows(Box<Spread>),
     /// Moments of each channel of a depthwise layer.
     Channels(Vec<Spread>),
     /// How often each row of a table is picked.
@@ -92,6 +92,12 @@ impl LayerInputs {
             _ => Err(Error::new(ErrorKind::Calibration, "the statistics are of different kinds")
                 .hint("calibrate every part with the same version of the program")),
         }
+    }
+}
+
+impl From<Spread> for LayerInputs {
+    fn from(spread: Spread) -> Self {
+        LayerInputs::Rows(Box::new(spread))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Statistics of a net in files, so that calibration need not be repeated and can be done in shards.
 //!
-//! A file is a safetensors container with arrays called `<layer>.<part>`; [`Part`] lists the parts. The
+//! A file is a safetensors container with arrays called `<layer>.<part>`; `Part` lists the parts. The
 //! rest is JSON under `onnx-zip` in its metadata.
 
 use std::borrow::Cow;
@@ -273,7 +273,7 @@ impl Arrays<'_> {
         let mean = |upper| Moments::from_parts(upper, None, 0);
         if let Some(upper) = self.get(Part::Rows, layer)? {
             let means = self.get(Part::Means, layer)?.map(mean).transpose()?;
-            return spread(Moments::from_parts(upper, None, rows)?, means).map(LayerInputs::Rows);
+            return spread(Moments::from_parts(upper, None, rows)?, means).map(LayerInputs::from);
         }
         if let Some(counts) = self.get::<ndarray::Ix1>(Part::Counts, layer)? {
             let sound = counts.iter().all(|count| count.is_finite() && *count >= 0.0);

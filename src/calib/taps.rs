@@ -151,7 +151,7 @@ pub fn survey(
         return Ok(LayerInputs::Channels(spreads.collect::<Result<_>>()?));
     }
     let spread = gather(layer, inputs, None, limit, empty(), progress)?.finish_apart()?;
-    spread.map(LayerInputs::Rows).ok_or_else(no_samples)
+    spread.map(LayerInputs::from).ok_or_else(no_samples)
 }
 
 /// How much means over positions count: those of convolutions. Tokens may be padding.

@@ -42,14 +42,14 @@ impl Pair {
         })
     }
 
-    fn from_samples(&self, mut options: MergeOptions) -> Joint {
+    fn merged_from_samples(&self, mut options: MergeOptions) -> Joint {
         options.method.passes = Passes::One;
         let merger = self.merger(options);
         let merger = self.0.iter().fold(merger, |merger, (_, data)| merger.data(data.clone()));
         merger.merge(&Silent).unwrap()
     }
 
-    fn from_files(&self, mut options: MergeOptions) -> Joint {
+    fn merged_from_files(&self, mut options: MergeOptions) -> Joint {
         let folder = tempfile::tempdir().unwrap();
         for (at, (net, data)) in self.0.iter().enumerate() {
             let file = folder.path().join(format!("{at}.gram"));
@@ -99,8 +99,8 @@ fn files_merge_as_one_pass_over_their_samples_does() {
             "lenet300" => Pair::new(&model("lenet300_mnist_a"), &model("lenet300_fashion")),
             kind => Pair::zoo(kind),
         };
-        let wanted = pair.from_samples(options(Some(1.0), unit));
-        let found = pair.from_files(options(Some(1.0), unit));
+        let wanted = pair.merged_from_samples(options(Some(1.0), unit));
+        let found = pair.merged_from_files(options(Some(1.0), unit));
         let (a, b) = (report(&wanted), report(&found));
         assert_eq!(a.joint.parameters, b.joint.parameters);
         assert!(!b.synthetic_data && b.tasks.iter().all(|task| task.without_sensitivity.is_none()));
@@ -116,7 +116,7 @@ fn a_permuted_copy_is_recognised_from_files_and_nothing_is_lost() {
     for name in ["lenet300_fashion", "zoo/resnet_mnist", "zoo/mobilenet_mnist"] {
         let a = model(name);
         let original = outputs(&a, &[]).remove(0);
-        let joint = Pair::new(&a, &permuted(&a, 7)).from_files(options(None, Unit::Layer));
+        let joint = Pair::new(&a, &permuted(&a, 7)).merged_from_files(options(None, Unit::Layer));
         let report = report(&joint);
         assert!(report.compression.parameters_of_all < 0.55, "{name}");
         for joined in run(&joint) {
@@ -132,13 +132,13 @@ fn a_size_is_reached_with_predicted_losses() {
     let pair = Pair::zoo("zoo/resnet");
     let mut sized = options(None, Unit::Layer);
     sized.goal.target_size = Some(0.7);
-    let joint = pair.from_files(sized);
+    let joint = pair.merged_from_files(sized);
     let report = report(&joint);
     assert!((0.55..=0.7).contains(&report.compression.parameters_of_all));
     assert!(report.search.iter().any(|trial| trial.kept && trial.deviation.is_none()));
     let originals =
         ["zoo/resnet_mnist", "zoo/resnet_fashion"].map(|name| outputs(&model(name), &[]).remove(0));
-    let full = pair.from_files(options(Some(1.0), Unit::Layer));
+    let full = pair.merged_from_files(options(Some(1.0), Unit::Layer));
     let lost = |joint: &Joint| -> f32 {
         run(joint).iter().zip(&originals).map(|(found, wanted)| deviation(found, wanted)).sum()
     };

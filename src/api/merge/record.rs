@@ -192,12 +192,14 @@ impl Facts<'_> {
         }
         if !self.statistics.is_empty() {
             let predicted = match self.merger.given().is_synthetic() {
-                true => ", and the loss of each layer was predicted",
+                true => {
+                    "; losses of layers were predicted, and outputs compared on random numbers only"
+                }
                 false => "",
             };
             warnings.push(format!(
                 "statistics are those of the original models, so layers were not refitted to merged \
-                 inputs{predicted}: a merge from samples loses less"
+                 inputs, and a merge from samples loses less{predicted}"
             ));
         }
         for (task, reason) in &self.outcome.without_sensitivity {

@@ -22,8 +22,8 @@ fn means() -> Option<Moments> {
 fn statistics(first: f32) -> NetStatistics {
     let spread = |means| Spread::new(moments(first), means);
     let layers = [
-        ("fc1", LayerInputs::Rows(spread(None))),
-        ("a.upper", LayerInputs::Rows(spread(means()))),
+        ("fc1", spread(None).into()),
+        ("a.upper", spread(means()).into()),
         ("depthwise", LayerInputs::Channels(vec![spread(means()), spread(means())])),
         ("depthwise of tokens", LayerInputs::Channels(vec![spread(None)])),
         ("table", LayerInputs::Counts(array![1.0, 0.0, f64::from(first)])),
@@ -75,7 +75,7 @@ fn files_of_the_first_version_are_read() {
     let arrays = [("fc1.upper", Stored(upper.into()))];
     serialize_to_file(arrays, Some(metadata), &path).unwrap();
     let (loaded, found) = load(&path).unwrap();
-    let wanted = LayerInputs::Rows(Spread::new(moments(1.0), None));
+    let wanted = Spread::new(moments(1.0), None).into();
     assert_eq!(loaded.layers, [("fc1".to_owned(), wanted)].into());
     assert!(loaded.sensitivities.is_empty());
     assert_eq!(found, Meta { sensitivity_samples: 0, fingerprints: Vec::new(), ..meta("ab") });
