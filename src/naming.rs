@@ -132,6 +132,21 @@ fn cut(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// For each name of `own`, its place among `theirs`. Names that `theirs` lacks take the places that are
+/// left, in order; `None` if one place is left over.
+pub(crate) fn counterparts(theirs: &[&str], own: &[&str]) -> Option<Vec<usize>> {
+    let mut places: Vec<Option<usize>> =
+        own.iter().map(|name| theirs.iter().position(|other| other == name)).collect();
+    let mut left = (0..theirs.len())
+        .filter(|place| !places.contains(&Some(*place)))
+        .collect::<Vec<_>>()
+        .into_iter();
+    for place in places.iter_mut().filter(|place| place.is_none()) {
+        *place = left.next();
+    }
+    places.into_iter().collect::<Option<Vec<_>>>().filter(|_| left.next().is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,5 +201,14 @@ mod tests {
         for name in ["console", "com", "lpt", "a.con", "nul1"] {
             assert_eq!(windows_fault(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn equal_names_are_counterparts_and_the_rest_follows_in_order() {
+        assert_eq!(counterparts(&["x", "y"], &["y", "x"]), Some(vec![1, 0]));
+        assert_eq!(counterparts(&["x", "y", "z"], &["a", "x", "b"]), Some(vec![1, 0, 2]));
+        assert_eq!(counterparts(&["x"], &["y"]), Some(vec![0]));
+        assert_eq!(counterparts(&["x"], &["x", "y"]), None);
+        assert_eq!(counterparts(&["x", "y"], &["y"]), None);
     }
 }

@@ -22,7 +22,7 @@ use crate::ir::Graph;
 
 pub use duplicates::Duplicates;
 pub use lineage::{Lineage, Matching};
-pub use order::order_like;
+pub use order::{inputs_like, order_like};
 pub use task::{TaskChannel, TaskGroup, TaskId, TaskLayer};
 
 /// The correspondence between nets.

@@ -59,7 +59,7 @@ mod views;
 use std::ops::Deref;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Model, NodeId};
+use crate::ir::{Model, NodeId, ValueId};
 
 pub use fold::dequantise;
 pub use limits::check_sizes;
@@ -80,6 +80,12 @@ impl Canonical {
     /// The model with its nodes in this topological order.
     pub(crate) fn in_order(mut self, order: &[NodeId]) -> Canonical {
         self.0.graph.reorder(order);
+        self
+    }
+
+    /// The model with its inputs in this order.
+    pub(crate) fn with_inputs(mut self, inputs: Vec<ValueId>) -> Canonical {
+        self.0.graph.inputs = inputs;
         self
     }
 

@@ -28,11 +28,11 @@ impl Feeds {
         let read = if wiring.separate() { originals.len() } else { 1 };
         let mut common = Feed::new();
         for (task, own) in wiring.tasks.iter().zip(originals.iter().take(read)) {
-            let names = wiring.inputs_of(task);
-            if names.len() != own.len() {
+            let own_names: Vec<&str> = own.iter().map(|(name, _)| name.as_str()).collect();
+            let names = wiring.inputs_of(task, &own_names).ok_or_else(|| {
                 let message = format!("the inputs of task '{task}' are not those of its original");
-                return Err(Error::new(ErrorKind::Format, message));
-            }
+                Error::new(ErrorKind::Format, message)
+            })?;
             let named = names.iter().zip(own);
             common.extend(named.map(|(name, (_, array))| ((*name).to_owned(), array.clone())));
         }

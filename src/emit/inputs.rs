@@ -8,6 +8,9 @@ use crate::mtz::joint::JointModel;
 
 use super::builder::Builder;
 
+/// Precedes the names of common inputs that look like names of separate ones.
+pub const COMMON_INPUT: &str = "shared/";
+
 /// Whether tasks read one common input or each their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InputMode {
@@ -41,8 +44,8 @@ impl InputMode {
 
 /// Whether inputs of these names are separate ones, called `<task>/<input>`: each task has some, and
 /// there are no others.
-pub fn inputs_are_separate<T: AsRef<str>>(tasks: &[T], inputs: &[T]) -> bool {
-    let task = |input: &T| {
+pub fn inputs_are_separate<T: AsRef<str>, N: AsRef<str>>(tasks: &[T], inputs: &[N]) -> bool {
+    let task = |input: &N| {
         let (name, _) = input.as_ref().split_once('/')?;
         tasks.iter().position(|task| task.as_ref() == name)
     };
@@ -58,7 +61,7 @@ fn common_names(joint: &JointModel) -> Vec<String> {
     let ids = first.into_iter().flat_map(|graph| graph.inputs.iter().map(move |id| (graph, *id)));
     let names: Vec<String> = ids.map(name).collect();
     match inputs_are_separate(&tasks, &names) {
-        true => names.iter().map(|name| format!("shared/{name}")).collect(),
+        true => names.iter().map(|name| format!("{COMMON_INPUT}{name}")).collect(),
         false => names,
     }
 }
@@ -90,23 +93,28 @@ pub(super) fn add_inputs(
     Ok(all)
 }
 
-/// Whether all tasks take inputs of the same types and fixed sizes.
+/// Whether all tasks take inputs of the same types and fixed sizes, and none that another task has under its
+/// name at another place.
 pub fn inputs_agree(joint: &JointModel) -> bool {
-    let signature = |graph: &Graph| -> Vec<_> {
-        graph
-            .inputs
-            .iter()
-            .map(|i| {
-                let ty = graph.value(*i).ty.as_ref();
-                let sizes = ty.and_then(|t| t.shape.as_ref());
-                let sizes = sizes.map(|s| s.iter().map(Dim::known).collect::<Vec<_>>());
-                (ty.map(|t| t.dtype), sizes)
-            })
-            .collect()
+    let signature = |input: ValueId, graph: &Graph| {
+        let ty = graph.value(input).ty.as_ref();
+        let sizes = ty.and_then(|t| t.shape.as_ref());
+        let sizes = sizes.map(|s| s.iter().map(Dim::known).collect::<Vec<_>>());
+        (ty.map(|t| t.dtype), sizes)
     };
-    let mut signatures = joint.tasks().iter().map(|t| signature(t.graph()));
-    let first = signatures.next();
-    signatures.all(|s| Some(&s) == first.as_ref())
+    let name = |input: &ValueId, graph: &Graph| graph.value(*input).name.clone();
+    let graphs: Vec<&Graph> = joint.tasks().iter().map(|task| task.graph()).collect();
+    let Some((first, others)) = graphs.split_first() else { return true };
+    let theirs: Vec<String> = first.inputs.iter().map(|input| name(input, first)).collect();
+    others.iter().all(|graph| {
+        let mut pairs = first.inputs.iter().zip(&graph.inputs);
+        let fits = |(a, b): (&ValueId, &ValueId)| {
+            let own = name(b, graph);
+            signature(*a, first) == signature(*b, graph)
+                && (own == name(a, first) || !theirs.contains(&own))
+        };
+        first.inputs.len() == graph.inputs.len() && pairs.all(fits)
+    })
 }
 
 /// The type of an input, which must be known.

@@ -32,7 +32,7 @@ use inputs::{add_inputs, typed};
 use task::{Layouts, TaskEmitter};
 
 pub use forms::{FORMS, Form};
-pub use inputs::{InputMode, inputs_agree, inputs_are_separate};
+pub use inputs::{COMMON_INPUT, InputMode, inputs_agree, inputs_are_separate};
 pub use recipe::{RECIPE_KEY, SOURCE_KEY, is_joint, plain_task, restore};
 pub use strip::stripped;
 pub use trainable::{Parameter, PreActivations, Trainable, trainable};

@@ -49,8 +49,8 @@ pub struct Trainable {
     pub model: Model,
     /// The parameters to train.
     pub parameters: Vec<Parameter>,
-    /// The inputs of each task, in the order of its net.
-    pub inputs: Vec<Vec<ValueId>>,
+    /// The inputs of each task, in the order of its net: the name there, and the value of the joint model.
+    pub inputs: Vec<Vec<(String, ValueId)>>,
     /// The outputs of each task, in the order of its net.
     pub outputs: Vec<Vec<ValueId>>,
     /// The layers of each task that share neurons.
@@ -83,6 +83,11 @@ pub fn trainable(joint: &JointModel, inputs: InputMode) -> Result<Trainable> {
     let parameters = parameters.collect();
     let mut named = graph.outputs.iter().copied();
     let outputs = outputs.iter().map(|own| named.by_ref().take(own.len()).collect()).collect();
+    let inputs = joint.tasks().iter().zip(inputs).map(|(task, inputs)| {
+        let names = task.graph().inputs.iter().map(|own| task.graph().value(*own).name.clone());
+        names.zip(inputs).collect()
+    });
+    let inputs = inputs.collect();
     Ok(Trainable { model: wrap(joint, graph), parameters, inputs, outputs, layers, placed })
 }
 

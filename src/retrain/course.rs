@@ -225,7 +225,7 @@ impl<'a> Course<'a> {
         let schedule = schedule(self.setup.options, step);
         let knobs =
             [schedule.rate, schedule.decay].map(|v| HostArray::from(ndarray::arr0(v).into_dyn()));
-        let mut inputs = named(&self.setup.built.feeds, &fed);
+        let mut inputs = named(&self.setup.built.feeds, &fed)?;
         inputs.extend(self.setup.built.knobs.iter().map(String::as_str).zip(&knobs));
         let results = self.stepper.step(&inputs)?;
         let mut losses = Vec::new();

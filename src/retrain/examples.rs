@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::runtime::HostArray;
 
 use super::mix::mixed;
-use super::teacher::{Teacher, arrays, energy, one_hot};
+use super::teacher::{Teacher, energy, one_hot};
 
 /// Number of samples from which the energy of targets is estimated, if targets are not all known.
 const ENERGY_SAMPLES: usize = 512;
@@ -30,7 +30,7 @@ pub(super) struct Examples<'a> {
 
 /// One batch of a task.
 pub(super) struct Fed {
-    pub(super) inputs: Vec<HostArray>,
+    pub(super) inputs: Vec<(String, HostArray)>,
     pub(super) targets: Vec<HostArray>,
     pub(super) labels: Option<Vec<i64>>,
 }
@@ -96,9 +96,9 @@ impl<'a> Examples<'a> {
     /// The samples `rows`, or with `parts` as many mixtures of them.
     pub(super) fn feed(&mut self, rows: &[usize], parts: Option<&[f32]>) -> Result<Fed> {
         let chosen = self.data.select(rows).in_model(&self.task)?;
-        let mut inputs = arrays(chosen.batch(0..rows.len()).in_model(&self.task)?);
+        let mut inputs = chosen.batch(0..rows.len()).in_model(&self.task)?;
         if let Some(parts) = parts {
-            for input in &mut inputs {
+            for (_, input) in &mut inputs {
                 *input = mixed(input, parts).in_model(&self.task)?;
             }
         }

@@ -27,8 +27,8 @@ pub(super) struct TaskLoss {
 /// The inputs of a task's part of a graph.
 #[derive(Debug, Clone)]
 pub(super) struct Feeds {
-    /// Names of the inputs, in the order of the task's net.
-    pub(super) inputs: Vec<String>,
+    /// Names of the inputs in the task's net, in its order, and in the graph.
+    pub(super) inputs: Vec<(String, String)>,
     /// Names of the targets, in the order of its outputs and then layers.
     pub(super) targets: Vec<String>,
     /// How answers are read from the scores of the first output.
@@ -118,7 +118,8 @@ fn task_part(
     options: &RetrainOptions,
     batch: usize,
 ) -> Result<TaskPart> {
-    let inputs = trainable.inputs[number].iter().map(|v| name(tape, *v)).collect();
+    let inputs = &trainable.inputs[number];
+    let inputs = inputs.iter().map(|(own, value)| (own.clone(), name(tape, *value))).collect();
     let mut targets = Vec::new();
     let mut total: Option<ValueId> = None;
     let mut first = None;

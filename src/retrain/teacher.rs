@@ -8,6 +8,7 @@ use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model, ValueId};
 use crate::mtz::joint::{Task, coupled};
+use crate::naming::counterparts;
 use crate::progress::Progress;
 use crate::runtime::{Backend, HostArray, ModelSource, Session, fixed_batch};
 
@@ -90,10 +91,10 @@ impl Teacher {
         Ok(Teacher { session, name: name.to_owned(), inputs, batch })
     }
 
-    /// Its scores for arrays in the order of its inputs.
-    pub(super) fn run(&mut self, arrays: &[HostArray]) -> Result<Vec<HostArray>> {
-        let named: Vec<(&str, &HostArray)> =
-            self.inputs.iter().map(String::as_str).zip(arrays).collect();
+    /// Its scores for the named arrays. Those that it has no input for take the inputs left, in order.
+    pub(super) fn run(&mut self, arrays: &[(String, HostArray)]) -> Result<Vec<HostArray>> {
+        let own: Vec<&str> = self.inputs.iter().map(String::as_str).collect();
+        let named = renamed(arrays, &own, &own).in_model(&self.name)?;
         let results = self.session.run(&named).in_model(&self.name)?;
         results.into_iter().map(|r| Ok(r.into_f32()?.into())).collect()
     }
@@ -114,8 +115,7 @@ impl Teacher {
             if is_fixed && samples < self.batch {
                 return Ok(None);
             }
-            let arrays = arrays(data.batch(range)?);
-            let results = self.run(&arrays)?;
+            let results = self.run(&data.batch(range)?)?;
             let bytes: usize = results.iter().map(|r| 4 * r.len()).sum();
             if (bytes / samples.max(1) * data.len()) as u64 > memory {
                 return Ok(None);
@@ -135,9 +135,22 @@ impl Teacher {
     }
 }
 
-/// Arrays without their names.
-pub(super) fn arrays(named: Vec<(String, HostArray)>) -> Vec<HostArray> {
-    named.into_iter().map(|(_, array)| array).collect()
+/// Arrays for a net whose inputs are called `own`, under the name that stands at the same place of `names`.
+///
+/// # Errors
+/// [`ErrorKind::Calibration`] if the net has another number of inputs.
+pub(super) fn renamed<'a>(
+    arrays: &'a [(String, HostArray)],
+    own: &[&str],
+    names: &[&'a str],
+) -> Result<Vec<(&'a str, &'a HostArray)>> {
+    let given: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
+    let places = counterparts(own, &given).ok_or_else(|| {
+        let message = format!("{} inputs cannot be fed from {} arrays", own.len(), given.len());
+        Error::new(ErrorKind::Calibration, message)
+    })?;
+    let fed = places.iter().zip(arrays);
+    Ok(fed.filter_map(|(place, (_, array))| Some((*names.get(*place)?, array))).collect())
 }
 
 /// Labels as probabilities: 1 for the class, of `classes`, 0 for the others.

@@ -8,6 +8,7 @@ use crate::verify::{Reading, misclassified};
 
 use super::examples::{Examples, Fed};
 use super::graph::Feeds;
+use super::teacher::renamed;
 
 /// Loss and error of one task on its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -92,15 +93,23 @@ pub(super) fn validate(
 }
 
 /// The inputs of a graph for one batch of every task; common inputs once.
-pub(super) fn named<'a>(feeds: &'a [Feeds], fed: &'a [Fed]) -> Vec<(&'a str, &'a HostArray)> {
+///
+/// # Errors
+/// As [`renamed`].
+pub(super) fn named<'a>(
+    feeds: &'a [Feeds],
+    fed: &'a [Fed],
+) -> Result<Vec<(&'a str, &'a HostArray)>> {
     let mut all: Vec<(&str, &HostArray)> = Vec::new();
     for (feeds, fed) in feeds.iter().zip(fed) {
-        let inputs = feeds.inputs.iter().zip(&fed.inputs);
-        for (name, array) in inputs.chain(feeds.targets.iter().zip(&fed.targets)) {
-            if all.iter().all(|(known, _)| known != name) {
-                all.push((name.as_str(), array));
+        let own: Vec<&str> = feeds.inputs.iter().map(|(own, _)| own.as_str()).collect();
+        let names: Vec<&str> = feeds.inputs.iter().map(|(_, name)| name.as_str()).collect();
+        let targets = feeds.targets.iter().map(String::as_str).zip(&fed.targets);
+        for (name, array) in renamed(&fed.inputs, &own, &names)?.into_iter().chain(targets) {
+            if all.iter().all(|(known, _)| *known != name) {
+                all.push((name, array));
             }
         }
     }
-    all
+    Ok(all)
 }

@@ -113,7 +113,8 @@ impl<'a> Engine<'a> {
 
     /// The batch size that the joint model or a task's original net fixes.
     pub(super) fn fixed_batch(&self, task: usize) -> Option<usize> {
-        let names = self.wiring.inputs_of(&self.wiring.tasks[task]);
+        let own: Vec<&str> = self.ports[task].inputs.iter().map(|p| p.name.as_str()).collect();
+        let names = self.wiring.inputs_of(&self.wiring.tasks[task], &own).unwrap_or_default();
         let is_own = |port: &&Port| names.contains(&port.name.as_str());
         let own: Vec<Port> = self.joint_ports.inputs.iter().filter(is_own).cloned().collect();
         fixed_batch(&own).or_else(|| fixed_batch(&self.ports[task].inputs))
@@ -181,17 +182,14 @@ impl<'a> Engine<'a> {
         arrays: &[(String, HostArray)],
     ) -> Result<Vec<(String, HostArray)>> {
         let task = &self.wiring.tasks[task];
-        let names = self.wiring.inputs_of(task);
-        if names.len() != arrays.len() {
-            return Err(Error::new(
-                ErrorKind::Parity,
-                format!(
-                    "has {} inputs for task '{task}', but the original model has {}",
-                    names.len(),
-                    arrays.len()
-                ),
-            ));
-        }
+        let own: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
+        let names = self.wiring.inputs_of(task, &own).ok_or_else(|| {
+            let message = format!(
+                "has other inputs for task '{task}' than the {} of the original model",
+                own.len()
+            );
+            Error::new(ErrorKind::Parity, message)
+        })?;
         Ok(names.iter().zip(arrays).map(|(n, (_, a))| ((*n).to_owned(), a.clone())).collect())
     }
 }

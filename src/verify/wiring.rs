@@ -1,12 +1,13 @@
 //! Assigns the inputs and outputs of a joint model to its tasks.
 //!
 //! Outputs are called `<task>/<output>`. Separate inputs are called `<task>/<input>`; common ones have
-//! the names of the first task's inputs. In forms that compute one task at a time, a last input selects
+//! the names of the first task's inputs, and inputs of other tasks with one of these names are that input. In forms that compute one task at a time, a last input selects
 //! the task by its number.
 
 use crate::emit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Dim};
+use crate::naming::counterparts;
 use crate::runtime::Port;
 
 /// The start of the name of the input that selects a task.
@@ -46,11 +47,31 @@ impl Wiring {
         emit::inputs_are_separate(&self.tasks, &self.inputs)
     }
 
-    /// The joint model's inputs for a task, in the order of the task's own.
-    pub fn inputs_of(&self, task: &str) -> Vec<&str> {
-        let separate = self.separate();
-        let own = |name: &&String| !separate || name.split_once('/').is_some_and(|n| n.0 == task);
-        self.inputs.iter().filter(own).map(String::as_str).collect()
+    /// The joint model's inputs for a task whose net has the inputs `own`, in their order; `None` if the
+    /// task has another number of inputs.
+    pub fn inputs_of(&self, task: &str, own: &[&str]) -> Option<Vec<&str>> {
+        let all = self.inputs.iter().map(String::as_str);
+        let (inputs, names): (Vec<&str>, Vec<&str>) = match self.separate() {
+            true => all
+                .filter_map(|input| Some((input, input.split_once('/')?)))
+                .filter_map(|(input, (owner, name))| (owner == task).then_some((input, name)))
+                .unzip(),
+            false => all.map(|input| (input, self.common_name(input))).unzip(),
+        };
+        let places = counterparts(&names, own)?;
+        places.into_iter().map(|place| inputs.get(place).copied()).collect()
+    }
+
+    /// The name of a common input in the first task's net.
+    fn common_name<'a>(&self, input: &'a str) -> &'a str {
+        let all: Option<Vec<&str>> =
+            self.inputs.iter().map(|input| input.strip_prefix(emit::COMMON_INPUT)).collect();
+        match all {
+            Some(names) if emit::inputs_are_separate(&self.tasks, &names) => {
+                input.strip_prefix(emit::COMMON_INPUT).unwrap_or(input)
+            }
+            _ => input,
+        }
     }
 }
 
@@ -85,11 +106,22 @@ mod tests {
         let outputs = floats(&["a/y", "b/z", "a//head/y"]);
         let common = Wiring::of(&floats(&["x", "u"]), &outputs).unwrap();
         assert_eq!(common.tasks, ["a", "b"]);
-        assert_eq!(common.inputs_of("b"), ["x", "u"]);
+        assert_eq!(common.inputs_of("b", &["x", "u"]).unwrap(), ["x", "u"]);
+        assert_eq!(common.inputs_of("b", &["u", "x"]).unwrap(), ["u", "x"]);
+        assert_eq!(common.inputs_of("b", &["v", "x"]).unwrap(), ["u", "x"]);
+        assert_eq!(common.inputs_of("b", &["x"]), None);
         let separate = Wiring::of(&floats(&["a/x", "a/u", "b/x"]), &outputs).unwrap();
         assert!(separate.separate() && !common.separate());
-        assert_eq!(separate.inputs_of("a"), ["a/x", "a/u"]);
-        assert_eq!(separate.inputs_of("b"), ["b/x"]);
+        assert_eq!(separate.inputs_of("a", &["u", "x"]).unwrap(), ["a/u", "a/x"]);
+        assert_eq!(separate.inputs_of("b", &["x"]).unwrap(), ["b/x"]);
+    }
+
+    #[test]
+    fn common_inputs_that_look_like_separate_ones_are_called_shared() {
+        let outputs = floats(&["a/y", "b/y"]);
+        let wiring = Wiring::of(&floats(&["shared/a/x", "shared/b/x"]), &outputs).unwrap();
+        let names = wiring.inputs_of("b", &["b/x", "a/x"]).unwrap();
+        assert_eq!(names, ["shared/b/x", "shared/a/x"]);
     }
 
     #[test]
@@ -97,7 +129,7 @@ mod tests {
         let outputs = floats(&["A/y", "B/y"]);
         let wiring = Wiring::of(&floats(&["A/x"]), &outputs).unwrap();
         assert!(!wiring.separate());
-        assert_eq!(wiring.inputs_of("B"), ["A/x"]);
+        assert_eq!(wiring.inputs_of("B", &["x"]).unwrap(), ["A/x"]);
     }
 
     #[test]
@@ -108,7 +140,7 @@ mod tests {
         inputs.push(port("task.1", DataType::I64, 1));
         let wiring = Wiring::of(&inputs, &outputs).unwrap();
         assert_eq!(wiring.selector.as_deref(), Some("task.1"));
-        assert_eq!(wiring.inputs_of("b"), ["task"]);
+        assert_eq!(wiring.inputs_of("b", &["task"]).unwrap(), ["task"]);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::align::{
-    Alignment, Lineage, Matching, Net, Site, TaskChannel, TaskGroup, TaskLayer, align, order_like,
+    Alignment, Lineage, Matching, Net, Site, TaskChannel, TaskGroup, TaskLayer, align, inputs_like,
+    order_like,
 };
 use crate::canon::{BatchNorm, CanonOptions, Canonical, canonicalise};
 use crate::couple::End;
@@ -169,8 +170,14 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
     Ok(prepared)
 }
 
-/// The model with its layers in the order of the first earlier net that has them in another order.
-fn in_order_of(earlier: &[(String, Canonical)], model: Canonical) -> Result<Canonical> {
+/// The model with its inputs in the order of the first net's, and its layers in the order of the first
+/// earlier net that has them in another order.
+fn in_order_of(earlier: &[(String, Canonical)], mut model: Canonical) -> Result<Canonical> {
+    if let Some((_, first)) = earlier.first()
+        && let Some(inputs) = inputs_like(&first.graph, &model.graph)
+    {
+        model = model.with_inputs(inputs);
+    }
     for (_, other) in earlier {
         if let Some(order) = order_like(&other.graph, &model.graph)? {
             return Ok(model.in_order(&order));

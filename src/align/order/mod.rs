@@ -4,6 +4,7 @@
 //! (queries and keys, tables that are added, parallel branches) is the exporter's choice. It is changed to
 //! that of an earlier net where layers of equal roles stand in another order.
 
+mod inputs;
 mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::Result;
 use crate::ir::{Graph, NodeId, Tensor, ValueId};
 
+pub use inputs::inputs_like;
 use roles::{Member, Role};
 
 /// Limit of layers with one role whose weights are compared.
