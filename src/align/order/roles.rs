@@ -188,15 +188,13 @@ fn ahead(graph: &Graph, order: &[NodeId], steps: &[Step]) -> Vec<[BTreeSet<u64>;
             }
         }
         for (place, operand) in step.operands.iter().enumerate() {
-            for far in 0..AHEAD {
-                let seen = match (&step.kind, far.checked_sub(1)) {
-                    (Kind::Through, _) => after[far].clone(),
-                    (_, None) => BTreeSet::from([step.seen(place, &[])]),
-                    (_, Some(nearer)) => {
-                        let after: Vec<u64> = after[nearer].iter().copied().collect();
-                        BTreeSet::from([step.seen(place, &after)])
-                    }
+            let mut nearer: Vec<u64> = Vec::new();
+            for (far, own) in after.iter().enumerate() {
+                let seen = match step.kind {
+                    Kind::Through => own.clone(),
+                    _ => BTreeSet::from([step.seen(place, &nearer)]),
                 };
+                nearer = own.iter().copied().collect();
                 let kinds = &mut ahead[operand.index()][far];
                 kinds.extend(seen);
                 while kinds.len() > MOST_KINDS {
