@@ -5,7 +5,7 @@
 //! `interpolate`, a branch depends on an extent or a rank. Channels are not followed inside
 //! sub-graphs, so the node would end them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use ndarray::arr0;
 
@@ -22,13 +22,13 @@ use super::{CanonOptions, constants};
 pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let graph = &mut model.graph;
     let decides = |node: &Node| node.is("If") || node.is("Loop");
-    let mut waiting: Vec<NodeId> =
+    let mut waiting: VecDeque<NodeId> =
         graph.nodes().filter(|(_, node)| decides(node)).map(|(id, _)| id).collect();
     if waiting.is_empty() {
         return Ok(false);
     }
     let (mut names, mut modified) = (NodeNames::of(graph), false);
-    while let Some(id) = waiting.pop() {
+    while let Some(id) = waiting.pop_front() {
         let replaced = match graph.node(id).is("If") {
             true => take_branch(graph, &mut names, id),
             false => take_step(graph, &mut names, id),

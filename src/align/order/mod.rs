@@ -9,8 +9,10 @@ mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ndarray::{ArrayD, ArrayViewD};
+
 use crate::error::Result;
-use crate::ir::{Graph, NodeId, Tensor, ValueId};
+use crate::ir::{Graph, NodeId, ValueId};
 
 pub use inputs::inputs_like;
 use roles::{Member, Role};
@@ -67,10 +69,11 @@ fn places(graphs: [&Graph; 2], theirs: &[Member], own: &[Member]) -> Vec<Option<
                 &left.iter().map(|at| weights(0, theirs, *at)).collect::<Vec<_>>(),
                 &right.iter().map(|at| weights(1, own, *at)).collect::<Vec<_>>(),
             );
+            let mut taken = BTreeSet::new();
             for (a, b) in closest {
                 places[right[b]] = Some(left[a]);
+                taken.insert(left[a]);
             }
-            let taken: BTreeSet<usize> = places.iter().flatten().copied().collect();
             right.retain(|at| places[*at].is_none());
             left.retain(|at| !taken.contains(at));
         }
@@ -88,8 +91,9 @@ fn closest(left: &[Weight<'_>], right: &[Weight<'_>]) -> Vec<(usize, usize)> {
     if left.len().max(right.len()) > MOST_TWINS {
         return Vec::new();
     }
-    let read = |all: &[Weight<'_>]| -> Vec<Option<Tensor>> {
-        all.iter().map(|weight| weight.and_then(|(g, v)| g.initializer(v).cloned())).collect()
+    let read = |all: &[Weight<'_>]| -> Vec<Option<ArrayD<f32>>> {
+        let floats = |(graph, value): (&Graph, ValueId)| graph.initializer(value)?.to_f32().ok();
+        all.iter().map(|weight| weight.and_then(floats)).collect()
     };
     let (left, right) = (read(left), read(right));
     let mut pairs = Vec::new();
@@ -112,20 +116,19 @@ fn closest(left: &[Weight<'_>], right: &[Weight<'_>]) -> Vec<(usize, usize)> {
     pairs.into_iter().filter(is_free).map(|(_, a, b)| (a, b)).collect()
 }
 
-/// The squared difference of two weights, relative to the sum of their squares.
-fn difference(x: &Tensor, y: &Tensor) -> Option<f64> {
-    let turned = (x.dims != y.dims).then(|| y.transposed()).flatten();
-    let y = turned.as_ref().unwrap_or(y);
-    if x.dims != y.dims {
-        return None;
-    }
-    let (x, y) = (x.to_f32().ok()?, y.to_f32().ok()?);
-    let (mut apart, mut all) = (0.0, 0.0);
-    for (x, y) in x.iter().zip(&y).map(|(x, y)| (f64::from(*x), f64::from(*y))) {
-        apart += (x - y).powi(2);
-        all += x.powi(2) + y.powi(2);
-    }
-    (all > 0.0).then(|| apart / all)
+/// The squared difference of two weights, relative to the sum of their squares. One of them may be stored
+/// transposed.
+fn difference(x: &ArrayD<f32>, y: &ArrayD<f32>) -> Option<f64> {
+    let ways = [y.view(), y.t()].into_iter().filter(|y| y.shape() == x.shape());
+    let apart = |y: ArrayViewD<'_, f32>| {
+        let (mut apart, mut all) = (0.0, 0.0);
+        for (x, y) in x.iter().zip(y).map(|(x, y)| (f64::from(*x), f64::from(*y))) {
+            apart += (x - y).powi(2);
+            all += x.powi(2) + y.powi(2);
+        }
+        (all > 0.0).then(|| apart / all)
+    };
+    ways.filter_map(apart).reduce(f64::min)
 }
 
 /// The nodes in `order`, except that `layers` follow each other, each behind all that it reads.

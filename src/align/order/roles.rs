@@ -4,8 +4,8 @@
 //! concatenations stay. So a role depends on these only: any other node is passed through, and so is a
 //! node that combines a value with what was computed from this value without a layer.
 
-use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use crate::error::Result;
@@ -37,9 +37,10 @@ pub(super) struct Member {
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
 pub(super) fn members(graph: &Graph) -> Result<Vec<Member>> {
     let order = graph.topological_order()?;
-    let mut before: Vec<u64> = vec![0; graph.value_count()];
+    let mut before: Vec<Origin> = vec![Origin::default(); graph.value_count()];
     for input in &graph.inputs {
-        before[input.index()] = hash(("input", graph.type_of(*input).map(|ty| ty.dtype.code())));
+        let hash = hash(("input", graph.type_of(*input).map(|ty| ty.dtype.code())));
+        before[input.index()] = Origin { hash, source: Some(*input) };
     }
     let mut steps: Vec<Step> = Vec::with_capacity(order.len());
     for id in &order {
@@ -53,7 +54,7 @@ pub(super) fn members(graph: &Graph) -> Result<Vec<Member>> {
         let output = graph.node(*id).output(0)?;
         let Kind::Layer { weight, .. } = step.kind else { return None };
         let ahead = ahead.get(output.index())?.get(AHEAD - 1)?;
-        let role = Role { before: before[output.index()], ahead: hash(ahead) };
+        let role = Role { before: before[output.index()].hash, ahead: hash(ahead) };
         Some(Member { node: *id, weight, role })
     };
     Ok(order.iter().zip(&steps).filter_map(member).collect())
@@ -63,6 +64,15 @@ fn hash(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     of.hash(&mut hasher);
     hasher.finish()
+}
+
+/// What leads to a value.
+#[derive(Debug, Clone, Copy, Default)]
+struct Origin {
+    hash: u64,
+    /// The value that was passed through to it: an input, or the result of a layer or a combination;
+    /// `None` for constants.
+    source: Option<ValueId>,
 }
 
 enum Kind {
@@ -88,26 +98,37 @@ struct Step {
 }
 
 impl Step {
-    /// The step at a node, and the hash of its result from those `before` it.
-    fn of(graph: &Graph, id: NodeId, before: &[u64]) -> (Step, u64) {
+    /// The step at a node, and the origin of its results.
+    fn of(graph: &Graph, id: NodeId, before: &[Origin]) -> (Step, Origin) {
         let node = graph.node(id);
         let operands = operands(graph, node);
         let op = node.op.clone();
-        let hashes: Vec<u64> = operands.iter().map(|value| before[value.index()]).collect();
+        let origins: Vec<Origin> = operands.iter().map(|value| before[value.index()]).collect();
+        let hashes: Vec<u64> = origins.iter().map(|origin| origin.hash).collect();
+        let begins =
+            |hash: u64| Origin { hash, source: node.outputs.iter().flatten().next().copied() };
         if let Some((weight, shape)) = weight(graph, node) {
-            let result = hash(("layer", shape, &hashes));
+            let result = begins(hash(("layer", shape, &hashes)));
             return (Step { kind: Kind::Layer { weight, shape }, op, operands }, result);
         }
-        let distinct: BTreeSet<u64> = hashes.iter().copied().collect();
-        let (kind, result) = match (op.as_str(), distinct.len()) {
-            (_, 0) => (Kind::Through, hash("constant")),
-            (_, 1) => (Kind::Through, hashes.first().copied().unwrap_or_default()),
-            // The terms of a sum of sums are terms of the sum.
-            ("Add" | "Sum", _) => {
-                (Kind::Sum, distinct.iter().fold(0u64, |a, b| a.wrapping_add(*b)))
+        let sources: BTreeMap<Option<ValueId>, u64> =
+            origins.iter().map(|origin| (origin.source, origin.hash)).collect();
+        let mut terms: Vec<u64> = sources.into_values().collect();
+        terms.sort_unstable();
+        let (kind, result) = match (op.as_str(), terms.as_slice()) {
+            (_, [] | [_]) => {
+                let constant = Origin { hash: hash("constant"), source: None };
+                (Kind::Through, origins.first().copied().unwrap_or(constant))
             }
-            ("Mul" | "Max" | "Min" | "Mean", _) => (Kind::Commuting, hash((&op, &distinct))),
-            _ => (Kind::Ordered, hash((&op, &hashes))),
+            // The terms of a sum of sums are terms of the sum.
+            ("Add" | "Sum", terms) => {
+                let sum = terms.iter().fold(0u64, |sum, term| sum.wrapping_add(*term));
+                (Kind::Sum, begins(sum))
+            }
+            ("Mul" | "Max" | "Min" | "Mean", terms) => {
+                (Kind::Commuting, begins(hash((&op, terms))))
+            }
+            _ => (Kind::Ordered, begins(hash((&op, &hashes)))),
         };
         (Step { kind, op, operands }, result)
     }
@@ -188,15 +209,13 @@ fn ahead(graph: &Graph, order: &[NodeId], steps: &[Step]) -> Vec<[BTreeSet<u64>;
             }
         }
         for (place, operand) in step.operands.iter().enumerate() {
-            for far in 0..AHEAD {
-                let seen = match (&step.kind, far.checked_sub(1)) {
-                    (Kind::Through, _) => after[far].clone(),
-                    (_, None) => BTreeSet::from([step.seen(place, &[])]),
-                    (_, Some(nearer)) => {
-                        let after: Vec<u64> = after[nearer].iter().copied().collect();
-                        BTreeSet::from([step.seen(place, &after)])
-                    }
+            let mut nearer: Vec<u64> = Vec::new();
+            for (far, own) in after.iter().enumerate() {
+                let seen = match step.kind {
+                    Kind::Through => own.clone(),
+                    _ => BTreeSet::from([step.seen(place, &nearer)]),
                 };
+                nearer = own.iter().copied().collect();
                 let kinds = &mut ahead[operand.index()][far];
                 kinds.extend(seen);
                 while kinds.len() > MOST_KINDS {

@@ -8,7 +8,7 @@ use crate::ir::{DataType, Graph, ValueId};
 use crate::mtz::joint::JointModel;
 use crate::ops::LayerKind;
 
-use super::Sizes;
+use super::sizes::Sizes;
 
 /// Predicts the bytes of the file of a joint model from the files of its nets and the predicted `sizes`.
 ///
