@@ -308,9 +308,9 @@ fn task_names(paths: &[&Path], names: &[String]) -> Result<Vec<String>> {
 fn check_names(names: &[String], tasks: usize) -> Result<Vec<String>> {
     let usage = |message: String| Error::new(ErrorKind::Usage, message);
     if names.len() != tasks {
-        let message = format!("{} names were given for {tasks} models", names.len());
-        let hint = Hint::from("give ").option("name");
-        return Err(usage(message).hint(hint.then(" once per model, in the models' order")));
+        let message = format!("{tasks} tasks need as many names, but {} were given", names.len());
+        let hint = Hint::from("give ").option("name").then(" once per model, in the models' order");
+        return Err(usage(message).hint(hint.then("; a joint model counts as its tasks")));
     }
     for (i, name) in names.iter().enumerate() {
         if let Some(fault) = task_fault(name) {

@@ -16,7 +16,7 @@ impl OpRule for Conv {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let Some(layer) = conv_layer(node) else {
-            return Flow::whole("a convolution with computed weights");
+            return Flow::whole("a convolution with computed weights or padding");
         };
         let LayerKind::Conv(geometry) = &layer.kind else { return Flow::Untracked };
         if geometry.groups == 1 {

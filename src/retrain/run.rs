@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
 use crate::emit::{InputMode, PreActivations, Trainable, inputs_agree, trainable};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
@@ -10,6 +11,7 @@ use crate::mtz::joint::{JointModel, Task};
 use crate::progress::Progress;
 use crate::runtime::HostArray;
 
+use super::batches::split;
 use super::course::{Course, Setup};
 use super::examples::Examples;
 use super::graph::{Built, TaskLoss, build};
@@ -49,7 +51,8 @@ pub fn retrain(
         false => InputMode::Separate,
     };
     let trainable = trainable(joint, inputs)?;
-    let batch = trainable.model.graph.fixed_batch().unwrap_or(options.batch);
+    let fixed = trainable.model.graph.fixed_batch();
+    let batch = fixed.unwrap_or_else(|| options.batch.min(fewest(lesson, options)));
     let mut examples = examples((joint, &trainable), lesson, options, progress)?;
     let losses = losses((joint, &trainable), &mut examples, options)?;
     let built = build(&trainable, &losses, options, batch)?;
@@ -60,6 +63,12 @@ pub fn retrain(
     let values = stored(&trainable, &built, best)?;
     trainable.store(joint, &values)?;
     Ok(outcome)
+}
+
+/// The smallest number of samples that a task trains on.
+fn fewest(lesson: &Lesson<'_>, options: &RetrainOptions) -> usize {
+    let trained = |data: &Dataset| split(data.len(), options.validation, options.seed).0.len();
+    lesson.data.iter().map(trained).min().unwrap_or(0).max(1)
 }
 
 fn check_sets(joint: &JointModel, lesson: &Lesson<'_>) -> Result<()> {

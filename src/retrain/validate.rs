@@ -77,7 +77,7 @@ pub(super) fn validate(
         for (examples, held) in examples.iter_mut().zip(held) {
             fed.push(examples.feed(&held[start..end], None)?);
         }
-        let mut inputs = named(feeds, &fed);
+        let mut inputs = named(feeds, &fed)?;
         inputs.extend(parameters.iter().map(|(name, value)| (name.as_str(), value)));
         let results = session.run(&inputs)?;
         let tasks = feeds.iter().zip(&fed);

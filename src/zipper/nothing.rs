@@ -1,6 +1,7 @@
 //! Errors for nets without a layer that could be shared.
 
 use crate::align::Alignment;
+use crate::couple::{Outside, outside};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Graph, Node};
 use crate::mtz::joint::{JointModel, Task};
@@ -50,9 +51,20 @@ pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Predi
         (None, Some((layer, reason))) => format!(
             "{names} have no layers that could be shared, from the first one on ('{layer}': {reason})"
         ),
-        (None, None) => format!("{names} have no layers with weights"),
+        (None, None) => match joint.tasks().iter().find_map(largest_outside) {
+            Some(found) => format!(
+                "{names} have no layers whose channels can be followed: '{}' is {}",
+                found.name, found.reason
+            ),
+            None => format!("{names} have no layers with weights"),
+        },
     };
     Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
+}
+
+/// The largest constant of a net that belongs to no layer.
+fn largest_outside(task: &Task) -> Option<Outside> {
+    outside(task.graph(), task.coupling()).into_iter().max_by_key(|found| found.elements)
 }
 
 /// The error for a net without layers whose weights belong to a runtime's own operators, if it is one.

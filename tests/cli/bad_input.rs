@@ -135,7 +135,7 @@ fn arguments_that_make_no_sense() {
         (&["--memory", "much"], "500MB"),
         (&["--samples", "0"], "'0'"),
         (&["--scale", "1/0"], "is no scale"),
-        (&["--name", "only"], "1 names were given for 2 models"),
+        (&["--name", "only"], "2 tasks need as many names, but 1 were given"),
         (&["--name", "a", "--name", "a"], "two tasks are called 'a'"),
         (&["--name", "a/b", "--name", "c"], "cannot name a task"),
         (&["--report", "report.txt"], ".html, .json or .md"),

@@ -133,6 +133,50 @@ fn every_form_takes_inputs_of_different_kinds() {
     }
 }
 
+/// A net of two inputs, which stand in this order.
+fn of_two(order: [&str; 2], seed: usize) -> Model {
+    let mut b = GraphBuilder::new("net", 17);
+    b.weights("unused", &[seed]);
+    let inputs = order.map(|name| b.input(name, "n,5"));
+    let of = |name: &str| inputs[order.iter().position(|n| *n == name).unwrap()];
+    let halves = ["left", "right"].map(|side| {
+        let weights = [b.weights(&format!("w_{side}"), &[6, 5]), b.weights(side, &[6])];
+        let gemm = [of(side), weights[0], weights[1]];
+        let y = b.op("Gemm", &format!("fc_{side}"), &gemm, [("transB", 1.into())]);
+        b.op("Relu", &format!("relu_{side}"), &[y], [])
+    });
+    let y = b.op("Sub", "apart", &halves, []);
+    let head = b.weights("head", &[3, 6]);
+    let y = b.op("Gemm", "y", &[y, head], [("transB", 1.into())]);
+    b.build(&[y])
+}
+
+#[test]
+fn common_inputs_are_those_of_one_name() {
+    let nets = [of_two(["left", "right"], 1), of_two(["right", "left"], 2)];
+    for share in [0.0, 1.0] {
+        let budget = Budget::uniform(Share::Fraction(share));
+        let options = MergeOptions { budget, ..MergeOptions::default() };
+        let (joint, _) = merge(nets.clone().map(with_samples), &options);
+        let batch = samples(&nets[0]).batch(0..8).unwrap();
+        let alone = joint.tasks().iter().map(|task| run(task.model(), &batch).remove(0));
+        let alone: Vec<ArrayD<f32>> = alone.collect();
+        for (got, net) in alone.iter().zip(&nets).filter(|_| share == 0.0) {
+            assert!(deviation(got, &run(net, &batch)[0]) < 1e-6);
+        }
+        for form in [Form::Heads, Form::Masked, Form::Switch] {
+            let model =
+                emit::emit(&joint, &EmitOptions { form, ..EmitOptions::default() }).unwrap();
+            let names = model.graph.inputs.iter().map(|v| model.graph.value(*v).name.as_str());
+            assert_eq!(names.filter(|name| *name != "task").collect::<Vec<_>>(), ["left", "right"]);
+            let batches = [batch.clone(), batch.clone()];
+            for (got, expected) in joint_outputs(&joint, form, &batches).iter().zip(&alone) {
+                assert!(deviation(got, expected) < 1e-5, "{form:?} at {share}");
+            }
+        }
+    }
+}
+
 /// A convolutional net whose first layer has this window; `side` is the size of images, `None` for an
 /// open one.
 fn moving(window: [(&'static str, Attribute); 2], seed: usize, side: Option<usize>) -> Model {
