@@ -10,8 +10,8 @@ use crate::ops::Flow;
 
 impl Tracer<'_> {
     /// Freezes channels that reach an answer without passing another layer, since the answers of a model
-    /// belong to its task. An output is not an answer if a later layer depends on it, or if it is
-    /// computed from hidden channels without another layer. Layers inside sub-graphs do not count, so the
+    /// belong to its task. An output is not an answer if a later layer depends on it or on another output
+    /// of its layer, or if it is computed from hidden channels without another layer. Layers inside sub-graphs do not count, so the
     /// reason names the node with sub-graphs on the way.
     pub(super) fn freeze_outputs(&mut self) -> Result<()> {
         let hidden = self.before_layers();
@@ -73,7 +73,11 @@ impl Tracer<'_> {
             let node = self.graph.node(id);
             let reads =
                 |set: &HashSet<ValueId>| !self.ends(id) && node.reads().any(|v| set.contains(&v));
-            let (is_answer, shows) = (self.is_layer(id) || reads(&answers), reads(&shown));
+            // The last state of a recurrent layer has the channels of its other steps.
+            let mut made = node.outputs.iter().flatten();
+            let goes_on = self.is_layer(id) && made.any(|output| shown.contains(output));
+            let is_answer = self.is_layer(id) && !goes_on || reads(&answers);
+            let shows = goes_on || reads(&shown);
             let outputs = node.outputs.iter().flatten().filter(|output| !hidden.contains(output));
             for output in outputs {
                 if is_answer {

@@ -62,7 +62,16 @@ impl Placed {
 }
 
 /// The recipe of a joint model, for its metadata.
+///
+/// # Errors
+/// [`ErrorKind::Parity`] if [`restore`] could not read it.
 pub(super) fn write(joint: &JointModel, graph: &Graph, placed: &[Placed]) -> Result<String> {
+    if let Some(task) = joint.confused() {
+        let message = "two neurons became one, so the net could not be recovered from the result";
+        return Err(Error::new(ErrorKind::Parity, message)
+            .in_model(task.name())
+            .hint("report this fault with the models, or share fewer layers"));
+    }
     let mut recipe = Recipe::default();
     let inner = graph.nodes().flat_map(|(_, node)| node.reads());
     let read: HashSet<ValueId> = inner.chain(graph.outputs.iter().copied()).collect();

@@ -140,6 +140,11 @@ impl<'a> TaskEmitter<'a> {
         self.partition.parts(channels)
     }
 
+    /// The parts of a layer's rows with these channels.
+    pub(super) fn rows(&self, channels: &[Channel]) -> Vec<Part> {
+        self.partition.rows(channels)
+    }
+
     /// A name with a prefix for the owner of the weights or values.
     pub(super) fn name(&self, owner: &Owner, base: &str) -> String {
         let tasks = self.joint.tasks();

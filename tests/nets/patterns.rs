@@ -1,13 +1,16 @@
 //! Laws on nets with unusual patterns: gates, sub-graphs, outputs of every type.
 
+mod biased;
 mod control;
+mod laid_out;
 mod net;
 mod rows;
 mod stored;
+mod streaming;
 
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions};
-use onnx_zip::ir::{Graph, Model};
+use onnx_zip::ir::{Graph, Model, Node};
 use onnx_zip::mtz::plan::sizes;
 use onnx_zip::runtime::HostArray;
 
@@ -19,8 +22,16 @@ use net::Pattern;
 
 fn each(law: fn(&Pattern)) {
     let all = [net::PATTERNS, rows::PATTERNS, stored::PATTERNS, control::PATTERNS];
+    each_of(
+        &[all.as_slice(), &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS]].concat(),
+        law,
+    );
+}
+
+fn each_of(all: &[&[Pattern]], law: fn(&Pattern)) {
     let failed: Vec<&str> = all
-        .into_iter()
+        .iter()
+        .copied()
         .flatten()
         .filter(|pattern| std::panic::catch_unwind(|| law(pattern)).is_err())
         .map(|pattern| pattern.0)
@@ -66,6 +77,26 @@ fn a_permuted_copy_is_recognised_and_nothing_is_lost() {
         // Output layers stay each task's own: their weights are the same in another order.
         let own = sizes.joint() - sizes.originals[0];
         assert!(own <= 5 * 8 + 5, "{}: {own} parameters are stored twice", pattern.0);
+    });
+}
+
+/// Number of nodes that pick entries of computed values one by one.
+fn gathers(model: &Model) -> usize {
+    let is_computed = |node: &&Node| {
+        let data = node.inputs.first().copied().flatten();
+        node.is("Gather") && data.is_some_and(|data| model.graph.initializer(data).is_none())
+    };
+    model.graph.nodes().map(|(_, node)| node).filter(is_computed).count()
+}
+
+#[test]
+fn copies_of_channels_keep_their_places() {
+    each_of(&[laid_out::PATTERNS, biased::PATTERNS], |pattern| {
+        let a = net::net(pattern, 1);
+        let b = permuted(&a, 7);
+        assert_eq!((gathers(&a), gathers(&b)), (0, 0), "{}", pattern.0);
+        let joint = emit::emit(&merge([a, b], 1.0), &EmitOptions::default()).unwrap();
+        assert_eq!(gathers(&joint), 0, "{}", pattern.0);
     });
 }
 

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 
 use onnx_zip::canon::{BatchNorm, CanonOptions, canonicalise};
 use onnx_zip::couple::{Channel, Coupling, LayerId, Nest};
-use onnx_zip::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
+use onnx_zip::ir::{Attribute, DataType, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
 use onnx_zip::mtz::joint::Task;
 use onnx_zip::ops::{Flow, Operand};
 
@@ -145,11 +145,20 @@ fn permute_parameters(
     }
 }
 
-/// Permutes constant states of a recurrent layer like its hidden units.
+/// Permutes states of a recurrent layer like its hidden units.
 fn permute_states(graph: &mut Graph, id: NodeId, places: &[usize]) {
-    let states: Vec<ValueId> = graph.node(id).inputs.iter().skip(4).flatten().copied().collect();
-    for state in states {
-        let Some(tensor) = graph.initializer(state) else { continue };
+    let inputs = graph.node(id).inputs.clone();
+    for (slot, state) in inputs.into_iter().enumerate().skip(4) {
+        let Some(state) = state else { continue };
+        let is_size = graph.value(state).ty.as_ref().is_some_and(|ty| ty.dtype == DataType::I32);
+        let Some(tensor) = graph.initializer(state) else {
+            if !is_size && !places.is_sorted() {
+                let moved = graph.add_value("moved", ValueKind::Detached, None);
+                gather(graph, state, 2, places, moved);
+                graph.edit_node(id, |node| node.inputs[slot] = Some(moved));
+            }
+            continue;
+        };
         let moved = tensor.to_f32().unwrap().select(Axis(2), places);
         graph.set_initializer(state, Tensor::from_f32(&moved));
     }

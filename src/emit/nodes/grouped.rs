@@ -184,7 +184,7 @@ impl GroupedConv {
             };
             same(self.lanes.iter().map(rows)) && same(self.lanes.iter().map(common))
         };
-        let parts = partition.parts(&made.channels);
+        let parts = partition.rows(&made.channels);
         same(self.lanes.iter().map(counts)) && parts.iter().all(is_even)
     }
 }
@@ -203,7 +203,7 @@ impl TaskEmitter<'_> {
         let Some(axis) = self.source().coupling().axis(grouped.output) else { return Ok(()) };
         let held = self.held(grouped.input)?;
         let bundles = self.bundles(&held, &name);
-        let parts = self.parts(&axis.channels);
+        let parts = self.rows(&axis.channels);
         let order = parts.iter().flat_map(|part| &part.positions).enumerate();
         let order: HashMap<usize, usize> =
             order.map(|(rank, position)| (*position, rank)).collect();

@@ -36,7 +36,7 @@ impl TaskEmitter<'_> {
         }
         let name = self.graph().node(layer.node).name.clone();
         let mut pieces = Vec::new();
-        for parts in self.rows_together(layer, self.parts(&outputs.channels)) {
+        for parts in self.rows_together(layer, self.rows(&outputs.channels)) {
             let rows = one_part(&parts);
             let value = self.emit_rows(layer, &bundles, &rows)?;
             let name = self.name(&rows.owner, &name);

@@ -42,7 +42,7 @@ impl TaskEmitter<'_> {
             _ => None,
         });
         let Some((layer, gate, axis)) = first else { return self.emit_whole(id) };
-        let units = self.parts(&axis.channels);
+        let units = self.rows(&axis.channels);
         let order: Vec<usize> = units.iter().flat_map(|p| p.positions.iter().copied()).collect();
         let (x, inputs) = self.joint_input(layer)?;
         let hidden: Vec<Columns> = units

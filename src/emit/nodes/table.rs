@@ -15,7 +15,7 @@ impl TaskEmitter<'_> {
         let numbers = self.whole(layer.input)?;
         let source = self.graph().node(layer.node);
         let mut pieces = Vec::new();
-        for parts in self.rows_together(layer, self.parts(&outputs.channels)) {
+        for parts in self.rows_together(layer, self.rows(&outputs.channels)) {
             let rows = super::layer::one_part(&parts);
             let id = coupling.layer_making(layer.node, rows.group);
             let owner = self.common(id, &rows.owner, &crate::mtz::joint::Owner::Input);

@@ -1,7 +1,8 @@
 //! Partitions of a task's channels: blocks of groups, and the pieces that they form.
 //!
 //! Channels with the same owner are one piece of an axis, whatever groups they belong to. Order and
-//! extent of a shared piece follow from its neurons alone, so they are the same in every task.
+//! extent of a shared piece follow from its neurons, so they are the same in every task that has its
+//! copies of them in the same order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -65,8 +66,19 @@ impl Partition {
         Partition { blocks, sizes }
     }
 
-    /// The parts of an axis with these channels: shared parts first, then the task's own.
+    /// The parts of an axis with these channels: shared parts first, then the task's own. Copies of whole
+    /// runs of channels stay side by side, as in a `Concat`, and so do the pixels of one channel.
     pub(crate) fn parts(&self, channels: &[Channel]) -> Vec<Part> {
+        self.cut(channels, shortest_run)
+    }
+
+    /// The parts of the rows of a layer. Their order follows from the neurons alone, whatever the order of
+    /// the task's own rows.
+    pub(crate) fn rows(&self, channels: &[Channel]) -> Vec<Part> {
+        self.cut(channels, |_| 1)
+    }
+
+    fn cut(&self, channels: &[Channel], width: fn(&[&[usize]]) -> usize) -> Vec<Part> {
         let mut places: BTreeMap<GroupId, Vec<Vec<usize>>> = BTreeMap::new();
         for (position, channel) in channels.iter().enumerate() {
             let size = self.sizes[channel.group.0];
@@ -76,8 +88,9 @@ impl Partition {
         let mut found: Vec<(Part, bool)> = Vec::new();
         for (group, places) in &places {
             for (block, apart) in &self.blocks[group.0] {
-                let at = block.channels.iter().flat_map(|c| places[*c].iter().copied());
-                let positions: Vec<usize> = at.collect();
+                let own: Vec<&[usize]> =
+                    block.channels.iter().map(|c| places[*c].as_slice()).collect();
+                let positions = in_turns(&own, width(&own));
                 if !positions.is_empty() {
                     let (owner, first) = (block.owner.clone(), block.first);
                     found.push((Part { group: *group, owner, first, positions }, *apart));
@@ -90,6 +103,20 @@ impl Partition {
         });
         side_by_side(found)
     }
+}
+
+/// The indices of several channels: in each turn, the next `width` of every channel.
+fn in_turns(channels: &[&[usize]], width: usize) -> Vec<usize> {
+    let width = width.max(1);
+    let turns = channels.iter().map(|own| own.len().div_ceil(width)).max().unwrap_or(0);
+    let of_turn = |turn: usize| channels.iter().filter_map(move |own| own.chunks(width).nth(turn));
+    (0..turns).flat_map(of_turn).flatten().copied().collect()
+}
+
+/// The fewest neighbouring indices of one channel, such as its pixels.
+fn shortest_run(channels: &[&[usize]]) -> usize {
+    let runs = channels.iter().flat_map(|own| own.chunk_by(|a, b| a + 1 == *b));
+    runs.map(<[usize]>::len).min().unwrap_or(1)
 }
 
 /// Joins parts with the same owner, except those that must stay apart.

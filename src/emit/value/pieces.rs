@@ -86,8 +86,8 @@ pub(crate) fn concat(
     }
 }
 
-/// Gathers indices `place` of `value` along `axis` of extent `extent`; no node if these are all indices
-/// in order.
+/// Indices `place` of `value` along `axis` of extent `extent`: a `Gather`, a `Slice` if they are neighbours
+/// in order, or no node if they are all.
 pub(crate) fn pick(
     builder: &mut Builder,
     axis: usize,
@@ -98,6 +98,15 @@ pub(crate) fn pick(
 ) -> ValueId {
     if place.len() == extent && place.iter().enumerate().all(|(i, p)| i as i64 == *p) {
         return value;
+    }
+    if let Some(start) = place.first().filter(|start| (**start..).zip(place).all(|(i, p)| i == *p))
+    {
+        let bounds =
+            [("start", *start), ("end", start + place.len() as i64), ("axis", axis as i64)];
+        let [start, end, axis] = bounds.map(|(what, bound)| {
+            builder.constant(&format!("{name}.{what}"), Tensor::from_i64(vec![1], &[bound]))
+        });
+        return builder.op("Slice", &format!("{name}.cut"), &[value, start, end, axis], []);
     }
     let indices =
         builder.constant(&format!("{name}.order"), Tensor::from_i64(vec![place.len()], place));

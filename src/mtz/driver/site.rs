@@ -54,7 +54,7 @@ impl Driver<'_> {
         match own {
             true => {
                 record.keep_own_weights();
-                self.settled.join_groups(&members);
+                self.settled.join_groups(self.joint, &members);
             }
             false => self.settled.fuse(self.joint, &members),
         }

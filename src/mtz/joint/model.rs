@@ -115,6 +115,13 @@ impl JointModel {
         self.task(own.task).coupling().group(own.group)
     }
 
+    /// A task in which a neuron occurs twice in one group or among the inputs of one layer, so that its
+    /// weights could not be told apart.
+    pub(crate) fn confused(&self) -> Option<&Task> {
+        let mut tasks = self.tasks.iter().zip(&self.sharing);
+        tasks.find(|(task, sharing)| !are_told_apart(task, sharing)).map(|(task, _)| task)
+    }
+
     /// Renames a task.
     pub fn rename(&mut self, task: TaskId, name: impl Into<String>) {
         self.tasks[task.0].name = name.into();

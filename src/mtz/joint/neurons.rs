@@ -56,30 +56,33 @@ impl JointModel {
     }
 
     /// Makes two channels one neuron, and with them all channels that share either of them already.
-    /// Their attention heads are paired too, unless they are paired with others.
+    /// Their attention heads are paired too, unless they are paired with others. Channels whose neurons a
+    /// group has side by side stay apart.
     pub(crate) fn share(&mut self, a: TaskChannel, b: TaskChannel) {
-        self.make_one(a, b);
+        if !self.make_one(a, b) {
+            return;
+        }
         let head = |own: TaskChannel| {
             let head = self.task(own.task).coupling().head(own.channel)?;
             Some(own.task.channel(head))
         };
         let Some((a, b)) = head(a).zip(head(b)) else { return };
-        let has = |own: TaskChannel, neuron| {
-            self.sharing[own.task.0][own.channel.group.0].contains(&Some(neuron))
-        };
-        let is_free = match (self.neuron(a), self.neuron(b)) {
-            (None, None) => true,
-            (Some(neuron), None) => !has(b, neuron),
-            (None, Some(neuron)) => !has(a, neuron),
-            (Some(_), Some(_)) => false,
-        };
-        if is_free {
+        if self.neuron(a).is_none() || self.neuron(b).is_none() {
             self.make_one(a, b);
         }
     }
 
-    fn make_one(&mut self, a: TaskChannel, b: TaskChannel) {
+    /// Makes two channels one neuron, unless a group would hold that neuron twice. Returns whether they
+    /// are one neuron now.
+    fn make_one(&mut self, a: TaskChannel, b: TaskChannel) -> bool {
+        let has = |own: TaskChannel, neuron| {
+            self.sharing[own.task.0][own.channel.group.0].contains(&Some(neuron))
+        };
         let neuron = match (self.neuron(a), self.neuron(b)) {
+            (Some(kept), Some(given_up)) if kept == given_up => return true,
+            (Some(kept), Some(given_up)) if self.meet(kept, given_up) => return false,
+            (Some(neuron), None) if has(b, neuron) => return false,
+            (None, Some(neuron)) if has(a, neuron) => return false,
             (Some(kept), Some(given_up)) => {
                 let all = self.sharing.iter_mut().flatten().flatten();
                 all.filter(|n| **n == Some(given_up)).for_each(|n| *n = Some(kept));
@@ -93,6 +96,13 @@ impl JointModel {
         };
         *self.neuron_mut(a) = Some(neuron);
         *self.neuron_mut(b) = Some(neuron);
+        true
+    }
+
+    /// Whether some group has both neurons.
+    fn meet(&self, a: Neuron, b: Neuron) -> bool {
+        let mut groups = self.sharing.iter().flatten();
+        groups.any(|own| own.contains(&Some(a)) && own.contains(&Some(b)))
     }
 
     /// Restores neurons that [`JointModel::neurons_of`] returned.
@@ -129,5 +139,47 @@ impl JointModel {
         let all = self.sharing.iter_mut().flatten().flatten();
         all.for_each(|n| *n = n.and_then(|n| numbers.get(&n).copied()));
         self.neurons = numbers.len() as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emit::{self, EmitOptions};
+    use crate::error::ErrorKind;
+    use crate::zipper::fixtures;
+
+    const A: TaskId = TaskId(0);
+    const B: TaskId = TaskId(1);
+
+    /// Two nets with two pairs of neurons that are crossed, and their first hidden group.
+    fn crossed() -> (JointModel, GroupId) {
+        let mut joint = fixtures(&["lenet300_mnist_a", "lenet300_fashion"]).joint;
+        let mut groups = joint.task(A).coupling().groups();
+        let group = groups.find(|(_, group)| group.frozen.is_none()).unwrap().0;
+        for (a, b) in [(0, 1), (1, 0)] {
+            joint.share(A.group(group).channel(a), B.group(group).channel(b));
+        }
+        (joint, group)
+    }
+
+    #[test]
+    fn no_group_holds_a_neuron_twice() {
+        let (mut joint, group) = crossed();
+        let before = [A, B].map(|task| joint.sharing(task).to_vec());
+        for (a, b) in [(0, 0), (2, 1), (1, 2)] {
+            joint.share(A.group(group).channel(a), B.group(group).channel(b));
+        }
+        assert_eq!([A, B].map(|task| joint.sharing(task).to_vec()), before);
+        assert!(joint.confused().is_none());
+    }
+
+    #[test]
+    fn nothing_is_written_that_cannot_be_read_again() {
+        let (mut joint, group) = crossed();
+        assert!(emit::restore(&emit::emit(&joint, &EmitOptions::default()).unwrap()).is_ok());
+        joint.sharing[0][group.0][2] = joint.sharing[0][group.0][0];
+        let error = emit::emit(&joint, &EmitOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Parity);
     }
 }

@@ -82,7 +82,7 @@ pub fn predict(
     for (_, made) in consumed_before_produced(&joint, alignment, &producers).into_values() {
         let members = corresponding_layers(&joint, alignment, &alignment.sites[made]);
         share(&mut joint, &settled, &members, budget)?;
-        settled.join_groups(&members);
+        settled.join_groups(&joint, &members);
     }
     for (place, site) in alignment.sites.iter().enumerate().filter(|(_, s)| s.is_common()) {
         let consumers = consumers(&joint, alignment, site);
@@ -105,7 +105,7 @@ pub fn predict(
             }
             let nothing = budget.shares_nothing_of(&members[0].layer.name);
             if site.own_weights || nothing && alignment.is_by_index(site) {
-                settled.join_groups(&members);
+                settled.join_groups(&joint, &members);
                 selection.reason = Some(OWN_WEIGHTS.to_owned());
             } else {
                 settled.fuse(&mut joint, &members);

@@ -40,13 +40,25 @@ impl SettledGroups {
     /// Marks corresponding layers as fused in `joint`, and settles their groups.
     pub(crate) fn fuse(&mut self, joint: &mut JointModel, members: &[SiteLayer]) {
         joint.fuse(&members.iter().map(SiteLayer::place).collect::<Vec<_>>());
-        self.join_groups(members);
+        self.join_groups(joint, members);
     }
 
-    /// Settles the groups of corresponding layers among each other.
-    pub(crate) fn join_groups(&mut self, members: &[SiteLayer]) {
+    /// Settles the groups of corresponding layers among each other, and the attention heads that they
+    /// have in common: a layer may have heads as its rows, such as a table of relative positions.
+    pub(crate) fn join_groups(&mut self, joint: &JointModel, members: &[SiteLayer]) {
         let groups: Vec<_> = members.iter().filter_map(SiteLayer::group).collect();
         self.join(&groups);
+        let heads = |own: &TaskGroup| {
+            let nest = joint.task(own.task).coupling().nest(own.group)?;
+            Some(own.task.group(nest.heads))
+        };
+        let heads: Vec<TaskGroup> = groups.iter().filter_map(heads).collect();
+        let neurons = |own: &TaskGroup| joint.sharing(own.task)[own.group.0].iter().flatten();
+        let mut holders: BTreeMap<_, Vec<TaskGroup>> = BTreeMap::new();
+        for own in heads {
+            neurons(&own).for_each(|neuron| holders.entry(*neuron).or_default().push(own));
+        }
+        holders.values().filter(|own| own.len() > 1).for_each(|own| self.join(own));
     }
 
     /// Settles groups among each other.

@@ -1,7 +1,7 @@
 //! Families of groups with the same attention heads: queries and keys, and values.
 //!
 //! The first group of a family pairs the heads. The costs of a pair of heads in the other groups count,
-//! too.
+//! too, and so do those at layers whose rows are the heads, such as tables of relative positions.
 
 use std::collections::BTreeSet;
 
@@ -68,17 +68,54 @@ impl GroupSearch<'_> {
         &self,
         group: TaskGroup,
     ) -> impl Iterator<Item = ((TaskChannel, TaskChannel), f64)> + use<'_> {
-        let others = self.others(group).into_iter();
-        let costs = others.filter_map(|other| self.heads.get(&other));
-        costs.flatten().map(|(pair, cost)| (*pair, *cost))
+        let nest = self.joint.task(group.task).coupling().nest(group.group);
+        let heads = nest.map_or(group, |nest| group.task.group(nest.heads));
+        let others = self.members(heads).into_iter().chain([heads]);
+        let costs = others.filter(move |other| *other != group);
+        costs
+            .filter_map(|other| self.heads.get(&other))
+            .flatten()
+            .map(|(pair, cost)| (*pair, *cost))
+    }
+
+    /// Whether the channels of a group are the heads of other groups.
+    pub(super) fn is_of_heads(&self, group: TaskGroup) -> bool {
+        !self.members(group).is_empty()
+    }
+
+    /// Records the costs of pairs of heads at layers whose rows they are. Returns the costs in the groups
+    /// with these heads, which pair them.
+    pub(super) fn weigh_heads(
+        &mut self,
+        next_net: TaskGroup,
+        rows: &[TaskChannel],
+        total: &Array2<f64>,
+    ) -> Array2<f64> {
+        let named = |((i, j), cost): ((usize, usize), &f64)| {
+            Some(((*rows.get(i)?, next_net.channel(j)), *cost))
+        };
+        self.heads.insert(next_net, total.indexed_iter().filter_map(named).collect());
+        let mut elsewhere = Array2::zeros(total.raw_dim());
+        for ((a, b), cost) in self.elsewhere(next_net) {
+            let place = rows.iter().position(|row| *row == a).map(|row| (row, b.channel.index));
+            if let Some(sum) = place.and_then(|place| elsewhere.get_mut(place)) {
+                *sum += cost;
+            }
+        }
+        elsewhere
     }
 
     /// The other groups of a net with the same heads.
     fn others(&self, group: TaskGroup) -> Vec<TaskGroup> {
-        let coupling = self.joint.task(group.task).coupling();
-        let Some(own) = coupling.nest(group.group) else { return Vec::new() };
-        let nests = coupling.nests.iter().filter(|nest| nest.heads == own.heads);
-        let others = nests.map(|nest| group.task.group(nest.channels));
-        others.filter(|other| *other != group).collect()
+        let nest = self.joint.task(group.task).coupling().nest(group.group);
+        let all = nest.map(|nest| self.members(group.task.group(nest.heads))).unwrap_or_default();
+        all.into_iter().filter(|other| *other != group).collect()
+    }
+
+    /// The groups of a net with these heads.
+    fn members(&self, heads: TaskGroup) -> Vec<TaskGroup> {
+        let nests = self.joint.task(heads.task).coupling().nests.iter();
+        let own = nests.filter(|nest| nest.heads == heads.group);
+        own.map(|nest| heads.task.group(nest.channels)).collect()
     }
 }

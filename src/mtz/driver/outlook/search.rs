@@ -94,8 +94,10 @@ impl<'a> GroupSearch<'a> {
         let old = self.joint.neurons_of(&correspondence.groups);
         let mut order = correspondence.groups.clone();
         order.sort_by_key(|g| !before.is_settled(*g));
-        // A recurrent layer keeps its pairs so far, since its costs depend on them.
-        let open = order.iter().filter(|g| !before.is_settled(**g) && !correspondence.is_recurrent);
+        // A recurrent layer keeps its pairs so far, since its costs depend on them, and heads keep those
+        // of the groups that have them.
+        let keeps = |g: &TaskGroup| correspondence.is_recurrent || self.is_of_heads(*g);
+        let open = order.iter().filter(|g| !before.is_settled(**g) && !keeps(g));
         let open: Vec<TaskGroup> = open.copied().collect();
         open.iter().for_each(|group| self.joint.unshare(*group));
         let mut told_apart = false;
@@ -149,6 +151,11 @@ impl<'a> GroupSearch<'a> {
         let rows: Vec<TaskChannel> =
             neurons.owners.iter().filter_map(|own| own.first().copied()).collect();
         let columns: Vec<TaskChannel> = (0..size).map(|index| next_net.channel(index)).collect();
+        if self.is_of_heads(next_net) {
+            let later = later + self.weigh_heads(next_net, &rows, &total);
+            self.remember(&first, next_net, neurons, later, Vec::new());
+            return Ok(false);
+        }
         let mut heads = head_blocks(&self.joint, &rows, &columns);
         let known = match &mut heads {
             Some(heads) => self.reopen(next_net, &total, heads)?,
