@@ -145,6 +145,7 @@ impl JointModel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::couple::ChannelGroup;
     use crate::emit::{self, EmitOptions};
     use crate::error::ErrorKind;
     use crate::zipper::fixtures;
@@ -155,8 +156,8 @@ mod tests {
     /// Two nets with two pairs of neurons that are crossed, and their first hidden group.
     fn crossed() -> (JointModel, GroupId) {
         let mut joint = fixtures(&["lenet300_mnist_a", "lenet300_fashion"]).joint;
-        let mut groups = joint.task(A).coupling().groups();
-        let group = groups.find(|(_, group)| group.frozen.is_none()).unwrap().0;
+        let is_hidden = |(_, group): &(GroupId, &ChannelGroup)| group.frozen.is_none();
+        let group = joint.task(A).coupling().groups().find(is_hidden).unwrap().0;
         for (a, b) in [(0, 1), (1, 0)] {
             joint.share(A.group(group).channel(a), B.group(group).channel(b));
         }
