@@ -1,6 +1,7 @@
 """Whole layers as the unit of sharing, beside neurons: sizes and errors of four pairs of nets.
 
-    .venv/bin/python examples/layers.py [NET…] [--ways WAY…] [--part N] [--retrain STEPS]
+    .venv/bin/python examples/layers.py [NET…] [--ways WAY…] [--part N]
+        [--retrain STEPS [--batch N] [--learning-rate R]]
 
 The pairs and samples of examples/curves.py, nothing retrained. Prints one table per pair: a merge
 without any option, merges to two sizes, merges that share all layers with biases per task and with
@@ -27,14 +28,17 @@ WAYS = {
 }
 
 
-def retrained(net: str, joint: Path, steps: int) -> list[tuple[float, float]]:
+def retrained(
+    net: str, joint: Path, steps: int, batch: int, rate: float
+) -> list[tuple[float, float]]:
     """Errors before all and after retraining, of both tasks."""
-    trained = joint.with_name(f"{joint.stem}_retrained_{steps}.onnx")
+    way = "" if (batch, rate) == (64, 0.001) else f"_{batch}_{rate}"
+    trained = joint.with_name(f"{joint.stem}_retrained_{steps}{way}.onnx")
     models = [MODELS / "zoo" / f"{net}_{task}.onnx" for task in TASKS]
     if not trained.exists():
         teachers = [word for model in models for word in ("--teacher", model)]
         samples = [ROOT / "out" / "data" / f"{task}_train.npz" for task in TASKS]
-        options = ("--iterations", steps, "--no-verify")
+        options = ("--iterations", steps, "--batch", batch, "--learning-rate", rate, "--no-verify")
         tool("retrain", joint, *teachers, "-o", trained, *data_options(samples), *options)
     return errors(trained, models, [DATA / f"{task}_test.npz" for task in TASKS])
 
@@ -50,14 +54,14 @@ def cells(pairs: list[tuple[float, float]]) -> list[str]:
     return [" / ".join(f"{after:.2f}" for _, after in pairs), f"{rise(pairs):+.2f}"]
 
 
-def report(net: str, ways: list[str], part: int, steps: int | None) -> None:
+def report(net: str, ways: list[str], part: int, steps: int | None, how: tuple) -> None:
     rows = []
     for name in ways:
         joint = OUT / "layers" / f"{net}_{name}{f'_part{part}' if part else ''}.onnx"
         size, found = measured(net, joint, *WAYS[name], part=part)
         words = f"`{' '.join(WAYS[name])}`" if WAYS[name] else "none"
         rows.append([words, f"{size:.1%}", *cells(found)])
-        rows[-1] += cells(retrained(net, joint, steps)) if steps else [differ(net, joint)]
+        rows[-1] += cells(retrained(net, joint, steps, *how)) if steps else [differ(net, joint)]
     if not (steps or part):
         size, found = point(net, "refit", 0.9)
         off = differ(net, OUT / "curves" / f"{net}_refit_0.9.onnx")
@@ -74,9 +78,12 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--part", type=int, choices=range(3), default=0)
     parser.add_argument("--retrain", type=int, metavar="STEPS")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=0.001)
     arguments = parser.parse_args()
+    how = (arguments.batch, arguments.learning_rate)
     for net in arguments.nets or NETS:
-        report(net, arguments.ways, arguments.part, arguments.retrain)
+        report(net, arguments.ways, arguments.part, arguments.retrain, how)
 
 
 if __name__ == "__main__":
