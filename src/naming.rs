@@ -4,6 +4,7 @@
 //! move a terminal's cursor, or be as long as the file.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 /// Characters of a name that are shown.
 const NAME: usize = 200;
@@ -130,6 +131,48 @@ fn cut(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
     out.push('…');
     out.extend(text.chars().skip(length - tail));
     Cow::Owned(out)
+}
+
+/// Bytes, such as those of a checksum, as hexadecimal digits.
+pub(crate) fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Gives every name once: to names that are taken it appends numbers.
+#[derive(Default)]
+pub(crate) struct UniqueNames {
+    /// Names that are never made up, although they may be claimed as they are.
+    reserved: HashSet<String>,
+    taken: HashSet<String>,
+    /// The last number appended to each name.
+    last: HashMap<String, u32>,
+}
+
+impl UniqueNames {
+    /// No name is taken yet, and numbered names are none of `reserved`.
+    pub(crate) fn reserving(reserved: impl IntoIterator<Item = String>) -> UniqueNames {
+        UniqueNames { reserved: reserved.into_iter().collect(), ..UniqueNames::default() }
+    }
+
+    /// The names `taken` are taken.
+    pub(crate) fn beside(taken: impl IntoIterator<Item = String>) -> UniqueNames {
+        UniqueNames { taken: taken.into_iter().collect(), ..UniqueNames::default() }
+    }
+
+    /// `name`, or a name like it that is free.
+    pub(crate) fn claim(&mut self, name: &str) -> String {
+        if self.taken.insert(name.to_owned()) {
+            return name.to_owned();
+        }
+        let last = self.last.entry(name.to_owned()).or_default();
+        loop {
+            *last += 1;
+            let candidate = format!("{name}.{last}");
+            if !self.reserved.contains(&candidate) && self.taken.insert(candidate.clone()) {
+                return candidate;
+            }
+        }
+    }
 }
 
 /// For each name of `own`, its place among `theirs`. Names that `theirs` lacks take the places that are

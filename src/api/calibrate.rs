@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::coupled;
 use crate::mtz::statistics::CHANNEL_ROWS;
+use crate::naming::digits;
 use crate::ops::LayerKind;
 use crate::progress::Progress;
 use crate::runtime::{fixed_batch, measuring};
@@ -201,7 +202,7 @@ fn fingerprint(data: &Dataset) -> Result<String> {
         };
         hasher.update(bytes);
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digits(&hasher.finalize()))
 }
 
 /// Bytes of a layer's statistics.

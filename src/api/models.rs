@@ -13,7 +13,7 @@ use crate::emit::{self, SOURCE_KEY};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::{Graph, Model};
 use crate::mtz::joint::JointModel;
-use crate::naming::{shown, task_fault, to_task};
+use crate::naming::{digits, shown, task_fault, to_task};
 use crate::onnx;
 use crate::runtime::{ModelSource, Port};
 use crate::verify::Reading;
@@ -288,10 +288,6 @@ fn fingerprint(path: &Path) -> Result<(String, u64)> {
         .and_then(|mut file| io::copy(&mut file, &mut hasher))
         .map_err(|e| Error::new(ErrorKind::Io, "cannot read the model").because(e))?;
     Ok((digits(&hasher.finalize()), length))
-}
-
-fn digits(hash: &[u8]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One name per model: the given names, or file stems made unique.

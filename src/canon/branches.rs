@@ -11,8 +11,9 @@ use ndarray::arr0;
 
 use crate::error::Result;
 use crate::ir::{Attribute, DataType, Graph, Model, Node, NodeId, Tensor, ValueId};
+use crate::naming::UniqueNames;
 
-use super::splice::{NodeNames, deliver, splice};
+use super::splice::{deliver, node_names, splice};
 use super::{CanonOptions, constants};
 
 /// Runs the pass.
@@ -27,7 +28,7 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     if waiting.is_empty() {
         return Ok(false);
     }
-    let (mut names, mut modified) = (NodeNames::of(graph), false);
+    let (mut names, mut modified) = (node_names(graph), false);
     while let Some(id) = waiting.pop_front() {
         let replaced = match graph.node(id).is("If") {
             true => take_branch(graph, &mut names, id),
@@ -57,7 +58,7 @@ fn body(node: &Node, name: &str) -> Option<Graph> {
 }
 
 /// Replaces an `If` by a branch. Returns the nodes of the branch.
-fn take_branch(graph: &mut Graph, names: &mut NodeNames, id: NodeId) -> Option<BTreeSet<NodeId>> {
+fn take_branch(graph: &mut Graph, names: &mut UniqueNames, id: NodeId) -> Option<BTreeSet<NodeId>> {
     let node = graph.node(id);
     let name = if known(graph, node.input(0)?)? != 0 { "then_branch" } else { "else_branch" };
     let (branch, targets) = (body(node, name)?, node.outputs.clone());
@@ -84,7 +85,7 @@ fn steps(graph: &Graph, node: &Node) -> Option<usize> {
 }
 
 /// Replaces a loop of at most one step. Returns the nodes of the step.
-fn take_step(graph: &mut Graph, names: &mut NodeNames, id: NodeId) -> Option<BTreeSet<NodeId>> {
+fn take_step(graph: &mut Graph, names: &mut UniqueNames, id: NodeId) -> Option<BTreeSet<NodeId>> {
     let node = graph.node(id);
     let (steps, body, targets) = (steps(graph, node)?, body(node, "body")?, node.outputs.clone());
     let states: Vec<ValueId> = node.inputs.iter().skip(2).copied().collect::<Option<_>>()?;

@@ -1,8 +1,9 @@
 //! Copies the nodes of a sub-graph into the graph around it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::ir::{Graph, Node, NodeId, ValueId, ValueKind};
+use crate::naming::UniqueNames;
 
 /// Nodes that were copied from a sub-graph.
 pub(super) struct Splice {
@@ -15,7 +16,7 @@ pub(super) struct Splice {
 /// become `feeds`. Names stay as far as they are free.
 pub(super) fn splice(
     graph: &mut Graph,
-    names: &mut NodeNames,
+    names: &mut UniqueNames,
     inner: &Graph,
     feeds: &[ValueId],
 ) -> Splice {
@@ -75,30 +76,6 @@ pub(super) fn deliver(
 }
 
 /// The names of a graph's nodes.
-pub(super) struct NodeNames {
-    taken: HashSet<String>,
-    /// The last number appended to each name.
-    last: HashMap<String, u32>,
-}
-
-impl NodeNames {
-    pub(super) fn of(graph: &Graph) -> Self {
-        let taken = graph.nodes().map(|(_, node)| node.name.clone()).collect();
-        NodeNames { taken, last: HashMap::new() }
-    }
-
-    /// `name`, or a name like it that no node has.
-    fn claim(&mut self, name: &str) -> String {
-        if self.taken.insert(name.to_owned()) {
-            return name.to_owned();
-        }
-        let last = self.last.entry(name.to_owned()).or_default();
-        loop {
-            *last += 1;
-            let candidate = format!("{name}.{last}");
-            if self.taken.insert(candidate.clone()) {
-                return candidate;
-            }
-        }
-    }
+pub(super) fn node_names(graph: &Graph) -> UniqueNames {
+    UniqueNames::beside(graph.nodes().map(|(_, node)| node.name.clone()))
 }

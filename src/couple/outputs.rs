@@ -11,8 +11,8 @@ use crate::ops::Flow;
 impl Tracer<'_> {
     /// Freezes channels that reach an answer without passing another layer, since the answers of a model
     /// belong to its task. An output is not an answer if a later layer depends on it or on another output
-    /// of its layer, or if it is computed from hidden channels without another layer. Layers inside sub-graphs do not count, so the
-    /// reason names the node with sub-graphs on the way.
+    /// of its layer, or if it is computed from hidden channels without another layer. Layers inside
+    /// sub-graphs do not count, so the reason names the node with sub-graphs on the way.
     pub(super) fn freeze_outputs(&mut self) -> Result<()> {
         let hidden = self.before_layers();
         let mut reasons: BTreeMap<Option<NodeId>, u32> = BTreeMap::new();

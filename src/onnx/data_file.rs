@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::proto::tensor_proto::DataLocation;
 use super::proto::{GraphProto, ModelProto, TensorProto};
 use super::write::entry;
+use crate::naming::digits;
 
 /// Runtimes map tensors into memory by whole pages.
 const PAGE: u64 = 4096;
@@ -43,7 +44,7 @@ impl DataFile {
             hasher.update(offset.to_le_bytes());
             hasher.update(bytes);
         }
-        hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        digits(&hasher.finalize()[..8])
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::calib::container;
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
+use crate::naming::digits;
 use crate::progress::Silent;
 use crate::runtime::HostArray;
 use crate::staging::Stage;
@@ -61,7 +62,7 @@ pub(super) fn fingerprint(graph: &[u8], options: &RetrainOptions, samples: &[usi
     let mut hasher = Sha256::new();
     hasher.update(graph);
     hasher.update(format!("{settings:?} {samples:?}"));
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    digits(&hasher.finalize())
 }
 
 impl Checkpoint {

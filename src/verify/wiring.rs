@@ -1,8 +1,8 @@
 //! Assigns the inputs and outputs of a joint model to its tasks.
 //!
 //! Outputs are called `<task>/<output>`. Separate inputs are called `<task>/<input>`; common ones have
-//! the names of the first task's inputs, and inputs of other tasks with one of these names are that input. In forms that compute one task at a time, a last input selects
-//! the task by its number.
+//! the names of the first task's inputs, and inputs of other tasks with one of these names are that input.
+//! In forms that compute one task at a time, a last input selects the task by its number.
 
 use crate::emit;
 use crate::error::{Error, ErrorKind, Result};
@@ -56,22 +56,19 @@ impl Wiring {
                 .filter_map(|input| Some((input, input.split_once('/')?)))
                 .filter_map(|(input, (owner, name))| (owner == task).then_some((input, name)))
                 .unzip(),
-            false => all.map(|input| (input, self.common_name(input))).unzip(),
+            false => all.zip(self.common_names()).unzip(),
         };
         let places = counterparts(&names, own)?;
         places.into_iter().map(|place| inputs.get(place).copied()).collect()
     }
 
-    /// The name of a common input in the first task's net.
-    fn common_name<'a>(&self, input: &'a str) -> &'a str {
-        let all: Option<Vec<&str>> =
+    /// The names of common inputs in the first task's net.
+    fn common_names(&self) -> Vec<&str> {
+        let bare: Option<Vec<&str>> =
             self.inputs.iter().map(|input| input.strip_prefix(emit::COMMON_INPUT)).collect();
-        match all {
-            Some(names) if emit::inputs_are_separate(&self.tasks, &names) => {
-                input.strip_prefix(emit::COMMON_INPUT).unwrap_or(input)
-            }
-            _ => input,
-        }
+        let is_renamed = |names: &Vec<&str>| emit::inputs_are_separate(&self.tasks, names);
+        let given = || self.inputs.iter().map(String::as_str).collect();
+        bare.filter(is_renamed).unwrap_or_else(given)
     }
 }
 

@@ -1,16 +1,14 @@
 //! Makes node names unique. The format allows several nodes of one name, but some runtimes refuse them.
 
-use std::collections::{HashMap, HashSet};
-
+use crate::naming::UniqueNames;
 use crate::onnx::proto::{GraphProto, NodeProto};
 
 /// Appends numbers to names that occur several times in a graph and its sub-graphs. The first node of a
 /// name keeps it. Nodes without a name stay so.
 pub(super) fn make_unique(graph: &mut GraphProto) {
-    let mut names = Names::default();
-    visit(graph, &mut |node| {
-        names.given.insert(node.name().to_owned());
-    });
+    let mut given = Vec::new();
+    visit(graph, &mut |node| given.push(node.name().to_owned()));
+    let mut names = UniqueNames::reserving(given);
     visit(graph, &mut |node| {
         if !node.name().is_empty() {
             node.name = Some(names.claim(node.name()));
@@ -24,31 +22,6 @@ fn visit(graph: &mut GraphProto, act: &mut impl FnMut(&mut NodeProto)) {
         for attribute in &mut node.attribute {
             let single = attribute.g.iter_mut();
             single.chain(&mut attribute.graphs).for_each(|inner| visit(inner, act));
-        }
-    }
-}
-
-#[derive(Default)]
-struct Names {
-    /// Original names of all nodes.
-    given: HashSet<String>,
-    taken: HashSet<String>,
-    /// The last number appended to each name.
-    last: HashMap<String, usize>,
-}
-
-impl Names {
-    fn claim(&mut self, name: &str) -> String {
-        if self.taken.insert(name.to_owned()) {
-            return name.to_owned();
-        }
-        let last = self.last.entry(name.to_owned()).or_default();
-        loop {
-            *last += 1;
-            let candidate = format!("{name}.{last}");
-            if !self.given.contains(&candidate) && self.taken.insert(candidate.clone()) {
-                return candidate;
-            }
         }
     }
 }

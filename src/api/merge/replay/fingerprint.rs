@@ -7,6 +7,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::naming::digits;
 
 /// SHA-256 of a file, or of the names and contents of all files in a folder, in hexadecimal digits.
 ///
@@ -16,7 +17,7 @@ pub(super) fn sha256(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     add(&mut hasher, path)
         .map_err(|e| Error::new(ErrorKind::Io, "cannot read it to take its checksum").because(e))?;
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digits(&hasher.finalize()))
 }
 
 fn add(hasher: &mut Sha256, path: &Path) -> io::Result<()> {
