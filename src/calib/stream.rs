@@ -4,13 +4,13 @@
 //! So all of calibration costs one forward pass, although weights after the cut change while it
 //! advances. If the values at the cut do not fit into memory, each step starts again from the data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::data::Dataset;
 use super::mask::{Mask, MaskInput};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Dim, Model, NodeId, TensorType, ValueId};
+use crate::ir::{Dim, Graph, Model, NodeId, TensorType, ValueId};
 use crate::runtime::{Backend, HostArray, ModelSource, Session};
 
 /// Values at the cut, for one batch.
@@ -137,6 +137,11 @@ impl<'a> Stream<'a> {
     /// [`ErrorKind::Backend`] if the runtime refuses the part of the net in between.
     pub fn prepare(&mut self, model: &Model, upto: usize, taps: &[ValueId]) -> Result<Step> {
         let graph = &model.graph;
+        // What depends on constants only comes before the cut, but may be visited after it.
+        if upto < self.position && !self.is_within_reach(graph, taps) {
+            self.restart();
+        }
+        let upto = upto.max(self.position);
         let next = self.frontier(model, upto);
         let first = self.cut(model, 0)?;
         let mut wanted: Vec<ValueId> = taps.iter().chain(&next).copied().collect();
@@ -219,6 +224,24 @@ impl<'a> Stream<'a> {
     pub fn restart(&mut self) {
         self.position = 0;
         self.kept = Vec::new();
+    }
+
+    /// Whether values can be computed from the cut.
+    fn is_within_reach(&self, graph: &Graph, values: &[ValueId]) -> bool {
+        let Some(cut) = self.kept.first() else { return false };
+        let mut stack = values.to_vec();
+        let mut seen = HashSet::new();
+        while let Some(value) = stack.pop() {
+            if cut.contains_key(&value) || !seen.insert(value) {
+                continue;
+            }
+            match graph.producer(value) {
+                Some(node) => stack.extend(graph.node(node).reads()),
+                None if graph.initializer(value).is_none() => return false,
+                None => {}
+            }
+        }
+        true
     }
 
     /// Values computed or fed before position `upto` that later nodes read.

@@ -23,7 +23,9 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let readers = graph.consumers();
     let mut modified = false;
     for id in graph.topological_order()? {
-        modified |= split(graph, &readers, id).is_some() || moved(graph, id).is_some();
+        modified |= split(graph, &readers, id).is_some()
+            || split_maps(graph, id).is_some()
+            || moved(graph, id).is_some();
     }
     Ok(modified)
 }
@@ -98,6 +100,29 @@ fn split(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
     let target = ints(graph, &name, &[0, 0, (channels / depths) as i64, depths as i64]);
     let heads = added(graph, "Reshape", &format!("{name}.heads"), &[source, target], []);
     let target = ints(graph, &name, &[0, -1, depths as i64]);
+    let merged = added(graph, "Reshape", &format!("{name}.merged"), &[heads, target], []);
+    rewire::bypass(graph, output, merged).then_some(())
+}
+
+/// Writes a reshape [batch, channels, height, width] → [batch·heads, depths, pixels] as a split of
+/// channels, then a merge of two axes.
+fn split_maps(graph: &mut Graph, id: NodeId) -> Option<()> {
+    let node = graph.node(id);
+    let (source, output) = (node.input(0).filter(|_| node.is("Reshape"))?, node.output(0)?);
+    let (from, to) = (shape(graph, source)?, shape(graph, output)?);
+    let ([_, channels, pixels @ ..], [_, depths, merged]) = (from.as_slice(), to.as_slice()) else {
+        return None;
+    };
+    let (channels, depths) = (channels.known()?, depths.known().filter(|n| *n > 0)?);
+    let same = Dim::product(pixels).is_surely(merged) && !pixels.is_empty();
+    if !same || channels <= depths || channels % depths != 0 || graph.outputs.contains(&output) {
+        return None;
+    }
+    let (depths, merged) = (depths as i64, merged.known()? as i64);
+    let name = graph.node(id).name.clone();
+    let target = ints(graph, &name, &[0, channels as i64 / depths, depths, merged]);
+    let heads = added(graph, "Reshape", &format!("{name}.heads"), &[source, target], []);
+    let target = ints(graph, &name, &[-1, depths, merged]);
     let merged = added(graph, "Reshape", &format!("{name}.merged"), &[heads, target], []);
     rewire::bypass(graph, output, merged).then_some(())
 }

@@ -3,21 +3,47 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Graph, Node, Tensor, ValueId};
 
-/// Checks that no node was exported in training mode.
+/// Checks that no node was exported in training mode. Before constants are folded (`folds`), nodes that
+/// normalise constants may be in this mode, as those of standardised weights are.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] naming the node.
-pub(super) fn inference_mode(graph: &Graph) -> Result<()> {
+pub(super) fn inference_mode(graph: &Graph, folds: bool) -> Result<()> {
+    let will_fold = |node: &Node| {
+        let is_constant = |value| is_constant(graph, value);
+        folds && node.is("BatchNormalization") && node.input(0).is_some_and(is_constant)
+    };
     for (_, node) in graph.nodes() {
-        if trains(graph, node) {
+        if trains(graph, node) && !will_fold(node) {
             let message = format!("{} is in training mode", node.op);
             return Err(Error::new(ErrorKind::Unsupported, message)
                 .at_node(&node.name)
                 .hint("export the model in evaluation mode"));
         }
-        node.subgraphs().try_for_each(inference_mode)?;
+        node.subgraphs().try_for_each(|own| inference_mode(own, folds))?;
     }
     Ok(())
+}
+
+/// Limit of nodes between constants and a normalisation.
+const LONGEST_WAY: usize = 16;
+
+/// Whether a value is a constant, or computed from one constant by a few nodes.
+fn is_constant(graph: &Graph, value: ValueId) -> bool {
+    let mut value = value;
+    for _ in 0..LONGEST_WAY {
+        if graph.initializer(value).is_some() {
+            return true;
+        }
+        let Some(node) = graph.producer(value).map(|id| graph.node(id)) else { return false };
+        let others = node.inputs.iter().skip(1).flatten();
+        let is_plain = others.into_iter().all(|v| graph.initializer(*v).is_some());
+        match node.input(0).filter(|_| is_plain && node.subgraphs().next().is_none()) {
+            Some(source) => value = source,
+            None => return false,
+        }
+    }
+    false
 }
 
 fn trains(graph: &Graph, node: &Node) -> bool {
@@ -148,7 +174,7 @@ mod tests {
         let y = b.op("Dropout", "drop", &[x, ratio, on], []);
         let graph = b.build(&[y]).graph;
         assert_eq!(
-            inference_mode(&graph).unwrap_err().to_string(),
+            inference_mode(&graph, false).unwrap_err().to_string(),
             "node 'drop': Dropout is in training mode; export the model in evaluation mode"
         );
     }

@@ -132,10 +132,22 @@ fn flattened(graph: &mut Graph, id: NodeId) -> Option<()> {
         && params.iter().all(|param| graph.initializer(*param).is_some());
     let (data, end) = (before.input(0).filter(|_| is_between)?, after.output(0)?);
     let flat = types::shape(graph, value).filter(|shape| shape.len() == 3)?;
-    let groups = Groups::of(graph, data, flat.get(1)?.known()?)?;
+    let mut groups = Groups::of(graph, data, flat.get(1)?.known()?)?;
     let keeps_batch = flat.first()?.is_surely(groups.shape.first()?);
-    if !keeps_batch || groups.width == 1 || !types::same_shape(graph, data, end) {
+    if !keeps_batch || groups.width == 1 {
         return None;
+    }
+    if !types::same_shape(graph, data, end) {
+        // Pixels may be arranged anew, too, as in patches.
+        let shape = types::shape(graph, end)?;
+        let alike = shape.iter().zip(&groups.shape).take(2).all(|(a, b)| a.is_surely(b));
+        let target = after.input(1).filter(|_| alike && shape.len() > 2)?;
+        let copies = |target: &Tensor| target.to_i64().is_none_or(|sizes| sizes[1..].contains(&0));
+        if graph.initializer(target).is_some_and(copies) {
+            return None;
+        }
+        groups.data = graph.add_op("Reshape", &format!("{name}.arranged"), &[data, target], []);
+        groups.shape = shape;
     }
     let y = groups.normalised(graph, &name, params, epsilon);
     rewire::bypass(graph, end, y).then_some(())

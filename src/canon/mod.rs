@@ -7,12 +7,13 @@
 //!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
 //!    `hoist`, so that the others see weights of sub-graphs.
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
-//!    `shapes`, `branches`, `extents`, `views`, `contraction`, `batched`, `resize`. Each may uncover
+//!    `shapes`, `branches`, `extents`, `views`, `contraction`, `batched`, `patches`, `resize`. Each may uncover
 //!    work for the others: a folded constant makes a shape known, a known shape a reshape idle or a
 //!    branch certain.
-//! 3. once: the check for NaN and infinities, now that weights are not hidden behind nodes.
+//! 3. once: the checks for training mode, for NaN and for infinities, now that weights are not hidden
+//!    behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `unstack`; `group_norm`; `padding`; `left` before `gemm`, whose products without a bias can
+//!    `unstack`; `group_norm`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
 //!    take one from `affine`; `flattened`, which needs layers in one form; `addend`, which removes a computed bias; `bias` for layers that still
 //!    have none; `recurrent`; `shuffle`, `positions` and `largest` last, since they look for
 //!    remaining patterns.
@@ -26,6 +27,7 @@ mod branches;
 mod check;
 mod constants;
 mod contraction;
+mod covered;
 mod extents;
 mod flattened;
 mod fold;
@@ -38,6 +40,7 @@ mod limits;
 mod noop;
 mod operands;
 mod padding;
+mod patches;
 mod positions;
 mod recurrent;
 mod regroup;
@@ -164,6 +167,7 @@ const TIDY: &[Pass] = &[
     Pass { name: "views", run: Rewrite(views::run) },
     Pass { name: "contraction", run: Rewrite(contraction::run) },
     Pass { name: "batched", run: Rewrite(batched::run) },
+    Pass { name: "patches", run: Rewrite(patches::run) },
     Pass { name: "resize", run: Rewrite(resize::run) },
 ];
 
@@ -172,6 +176,7 @@ const LAYERS: &[Pass] = &[
     Pass { name: "unstack", run: Rewrite(unstack::run) },
     Pass { name: "group_norm", run: Rewrite(group_norm::run) },
     Pass { name: "padding", run: Rewrite(padding::run) },
+    Pass { name: "covered", run: Rewrite(covered::run) },
     Pass { name: "left", run: Rewrite(left::run) },
     Pass { name: "gemm", run: Rewrite(gemm::run) },
     Pass { name: "flattened", run: Rewrite(flattened::run) },
@@ -204,12 +209,13 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<()> {
     constants::to_initializers(&mut model.graph);
     limits::check(&model.graph)?;
     types::name_extents(&mut model.graph);
-    check::inference_mode(&model.graph)?;
+    check::inference_mode(&model.graph, true)?;
     upgrade::run(model, options.target_opset)?;
     hoist::run(&mut model.graph);
     settle(model)?;
     let budget = &mut fold::Budget::of(&model.graph);
     repeat(&[TIDY], model, options, budget)?;
+    check::inference_mode(&model.graph, false)?;
     check::finite(&model.graph)?;
     repeat(&[TIDY, LAYERS], model, options, budget)?;
     if ungroup::run(model)? {

@@ -1,8 +1,8 @@
-//! Splits one product that computes queries, keys and values into one product for each.
+//! Splits one product or convolution that computes queries, keys and values into one for each.
 //!
 //! Scalar products need queries and keys with the same channels in the same order. As rows of one
 //! layer, they could not be paired. So a product whose rows are split over several axes, and cut along
-//! one of them, becomes one product per part, with the rows of that part.
+//! one of them, becomes one product per part, with the rows of that part. So does a convolution.
 
 use crate::error::Result;
 use crate::ir::{
@@ -77,14 +77,8 @@ struct Stack {
 impl Stack {
     fn at(graph: &Graph, readers: &Consumers, id: NodeId) -> Option<Stack> {
         let node = graph.node(id);
-        if !node.is("MatMul") && !node.is("Gemm") {
-            return None;
-        }
-        let weight = graph.initializer(node.input(1)?).filter(|t| t.dims.len() == 2)?;
-        let rows = *weight.dims.get(usize::from(node.int("transB", 0) == 0))?;
         let mut value = node.output(0)?;
-        let last = types::shape(graph, value)?.len().checked_sub(1)?;
-        let mut grid = Grid { axes: vec![(last, rows)] };
+        let mut grid = Grid { axes: vec![rows_of(graph, node, value)?] };
         let mut steps = Vec::new();
         loop {
             if graph.outputs.contains(&value) {
@@ -173,6 +167,7 @@ impl Stack {
             let along = match (source.op.as_str(), slot) {
                 ("Gemm", 1) => usize::from(source.int("transB", 0) == 0),
                 ("MatMul", 1) => 1,
+                ("Conv", 1) => 0,
                 _ => tensor.dims.len().wrapping_sub(1),
             };
             if tensor.dims.get(along) == Some(&all) {
@@ -192,6 +187,20 @@ impl Stack {
             axis = (0..rank).find(|own| moved(graph, *step, *own) == Some(axis))?;
         }
         Some(axis)
+    }
+}
+
+/// The axis of a product's or convolution's rows, and their number.
+fn rows_of(graph: &Graph, node: &Node, output: ValueId) -> Option<(usize, usize)> {
+    let weight = graph.initializer(node.input(1)?)?;
+    match node.op.as_str() {
+        _ if !node.domain.is_empty() => None,
+        "MatMul" | "Gemm" if weight.dims.len() == 2 => {
+            let rows = *weight.dims.get(usize::from(node.int("transB", 0) == 0))?;
+            Some((types::shape(graph, output)?.len().checked_sub(1)?, rows))
+        }
+        "Conv" if node.int("group", 1) == 1 => Some((1, *weight.dims.first()?)),
+        _ => None,
     }
 }
 
@@ -232,14 +241,22 @@ fn behind(graph: &Graph, id: NodeId, value: ValueId, grid: &Grid) -> Option<Grid
                 && to.len() == last + 1;
             is_vector.then(|| grid.clone())
         }
-        "Reshape" => {
-            let [(last, rows)] = grid.axes.as_slice() else { return None };
-            let fits =
-                *last + 1 == from.len() && to.len() > from.len() && node.input(0) == Some(value);
-            let tail = to.get(*last..).filter(|_| fits)?;
-            let extents: Vec<usize> = tail.iter().map(Dim::known).collect::<Option<_>>()?;
-            let axes = extents.iter().enumerate().map(|(at, n)| (last + at, *n)).collect();
-            (extents.iter().product::<usize>() == *rows).then_some(Grid { axes })
+        "Reshape" if node.input(0) == Some(value) => {
+            let [(axis, rows)] = grid.axes.as_slice() else { return None };
+            let tail = to.get(*axis..)?;
+            // Later axes may be merged, as rows and columns of maps are.
+            let run = match *axis + 1 == from.len() {
+                true => tail,
+                false => {
+                    let mut before = from.iter().zip(&to).take(*axis);
+                    let is_kept = before.all(|(a, b)| a.is_surely(b));
+                    tail.get(..filled(tail, *rows).filter(|_| is_kept)?)?
+                }
+            };
+            let extents: Vec<usize> = run.iter().map(Dim::known).collect::<Option<_>>()?;
+            let fits = extents.len() > 1 && extents.iter().product::<usize>() == *rows;
+            let axes = extents.iter().enumerate().map(|(at, n)| (axis + at, *n)).collect();
+            fits.then_some(Grid { axes })
         }
         "Transpose" | "Squeeze" | "Unsqueeze" => {
             let place = |(axis, n): &(usize, usize)| Some((moved(graph, id, *axis)?, *n));
@@ -247,6 +264,18 @@ fn behind(graph: &Graph, id: NodeId, value: ValueId, grid: &Grid) -> Option<Grid
         }
         _ => None,
     }
+}
+
+/// The number of leading extents whose product is `rows`.
+fn filled(extents: &[Dim], rows: usize) -> Option<usize> {
+    let mut product = 1usize;
+    for (place, extent) in extents.iter().enumerate() {
+        product = product.checked_mul(extent.known()?)?;
+        if product >= rows {
+            return (product == rows).then_some(place + 1);
+        }
+    }
+    None
 }
 
 /// The axis along which all consumers of `value` cut rows, and the parts.

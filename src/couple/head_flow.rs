@@ -77,10 +77,10 @@ impl Tracer<'_> {
                     .map(|labels| self.heads.of(&mut self.atoms, id, labels, width, kept));
                 (Labels::along(axis, a.clone()), vec![(left.atoms, right.atoms), (a, b)])
             }
-            HeadProduct::Mixed(values) => {
-                let width = values.atoms.len() / left.atoms.len().max(1);
+            HeadProduct::Mixed { values, scores } => {
+                let width = values.atoms.len() / scores.len().max(1);
                 let heads = self.heads.of(&mut self.atoms, id, &values, width, kept);
-                (values, vec![(left.atoms, heads)])
+                (values, vec![(scores, heads)])
             }
         };
         let operands = vec![Operand::Channels; 2];

@@ -32,7 +32,8 @@ impl Tracer<'_> {
                 reasons.insert(ender, reason);
                 self.atoms.freeze(&labels.atoms, reason);
             }
-            let Some(id) = self.graph.producer(value).filter(|id| !self.ends(*id)) else {
+            let made = self.graph.producer(value);
+            let Some(id) = made.filter(|id| !self.ends(*id) && !self.sums_up(*id)) else {
                 continue;
             };
             let node = self.graph.node(id);
@@ -58,6 +59,14 @@ impl Tracer<'_> {
     fn ends(&self, id: NodeId) -> bool {
         let node = self.graph.node(id);
         node.is("Shape") || node.is("Size") || self.is_layer(id)
+    }
+
+    /// Whether a node sums over all channels, so that an output behind it does not depend on their order.
+    fn sums_up(&self, id: NodeId) -> bool {
+        match self.flows.get(&id) {
+            Some(Flow::Together(together)) => together.outputs.iter().all(Option::is_none),
+            _ => false,
+        }
     }
 
     fn is_layer(&self, id: NodeId) -> bool {

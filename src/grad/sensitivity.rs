@@ -65,11 +65,8 @@ pub fn sensitivities(
     while start < samples {
         let end = (start + batch).min(samples);
         let mut feeds = data.batch(start..end).in_model(&model.name)?;
-        for ((name, dims), random) in signs.iter().zip(&mut random) {
-            let dims: Vec<usize> =
-                std::iter::once(end - start).chain(dims.iter().copied()).collect();
-            let sign = |_| if random.random::<bool>() { 1.0f32 } else { -1.0 };
-            feeds.push((name.clone(), HostArray::F32(ArrayD::from_shape_fn(IxDyn(&dims), sign))));
+        for (sign, random) in signs.iter().zip(&mut random) {
+            feeds.push((sign.name.clone(), HostArray::F32(sign.drawn(end - start, random))));
         }
         let borrowed: Vec<(&str, &HostArray)> =
             feeds.iter().map(|(n, a)| (n.as_str(), a)).collect();
@@ -128,7 +125,7 @@ struct Squares {
     /// Its outputs are, per layer, Σ g² over batch and positions per channel, and where the layer has
     /// a known number of positions, Σ (Σ g)², the inner sum over positions.
     graph: crate::ir::Graph,
-    signs: Signs,
+    signs: Vec<Signs>,
     /// Positions per sample of each layer.
     positions: Vec<Option<f64>>,
 }
@@ -136,8 +133,42 @@ struct Squares {
 /// Channels of a layer up to which it is measured how their errors add up.
 const TOGETHER: usize = 1024;
 
-/// Inputs for random signs: name and sizes without the batch axis.
-type Signs = Vec<(String, Vec<usize>)>;
+/// An input for random signs.
+struct Signs {
+    name: String,
+    /// The axis of samples.
+    axis: usize,
+    /// The sizes of the other axes.
+    sizes: Vec<usize>,
+}
+
+impl Signs {
+    /// Signs like an output of this shape. Its only open axis counts samples, or an axis of the extent
+    /// `batch`, or the first one.
+    fn like(shape: &[Dim], batch: Option<usize>) -> Option<(usize, Vec<usize>)> {
+        let open: Vec<usize> = (0..shape.len()).filter(|i| shape[*i].known().is_none()).collect();
+        let axis = match open[..] {
+            [] => {
+                batch.and_then(|n| shape.iter().position(|dim| dim.known() == Some(n))).unwrap_or(0)
+            }
+            [axis] => axis,
+            _ => 0,
+        };
+        let others = shape.iter().enumerate().filter(|(at, _)| *at != axis);
+        let sizes = others.map(|(_, dim)| dim.known()).collect::<Option<_>>()?;
+        (axis < shape.len()).then_some((axis, sizes))
+    }
+
+    /// Signs for so many samples. They are drawn sample by sample.
+    fn drawn(&self, samples: usize, random: &mut ChaCha8Rng) -> ArrayD<f32> {
+        let dims: Vec<usize> = std::iter::once(samples).chain(self.sizes.iter().copied()).collect();
+        let sign = |_| if random.random::<bool>() { 1.0f32 } else { -1.0 };
+        let signs = ArrayD::from_shape_fn(IxDyn(&dims), sign);
+        let mut order: Vec<usize> = (1..dims.len()).collect();
+        order.insert(self.axis, 0);
+        signs.permuted_axes(order).as_standard_layout().into_owned()
+    }
+}
 
 /// The net with its backward pass.
 fn squared_gradients(
@@ -147,20 +178,19 @@ fn squared_gradients(
     together: bool,
 ) -> Result<Squares> {
     let mut tape = Tape::new(model.graph.clone(), layers)?;
+    let input = model.graph.inputs.first().and_then(|v| model.graph.value(*v).ty.as_ref());
+    let batch = input.and_then(|ty| ty.shape.as_ref()?.first()?.known()).filter(|n| *n > 1);
     let mut signs = Vec::new();
     for (i, output) in deciding(&tape.graph).iter().enumerate() {
         let shape = tape.graph.value(*output).ty.as_ref().and_then(|t| t.shape.clone());
-        let sizes: Option<Vec<usize>> =
-            shape.as_ref().and_then(|s| s.iter().skip(1).map(Dim::known).collect());
-        let (Some(mut shape), Some(sizes)) = (shape, sizes) else {
+        let found = shape.and_then(|shape| Some((Signs::like(&shape, batch)?, shape)));
+        let Some(((axis, sizes), mut shape)) = found else {
             return Err(Error::new(ErrorKind::Unsupported, "an output of unknown shape"));
         };
-        if let Some(first) = shape.first_mut() {
-            *first = Dim::Unknown;
-        }
+        shape[axis] = Dim::Unknown;
         let ty = TensorType { dtype: DataType::F32, shape: Some(shape) };
         let sign = tape.graph.add_input(&format!("signs.{i}"), ty);
-        signs.push((tape.graph.value(sign).name.clone(), sizes));
+        signs.push(Signs { name: tape.graph.value(sign).name.clone(), axis, sizes });
         tape.seed(*output, sign);
     }
     tape.run()?;

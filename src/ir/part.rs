@@ -2,6 +2,7 @@
 
 use super::graph::Graph;
 use super::ids::{NodeId, ValueId};
+use super::node::Node;
 use super::tensor::TensorType;
 use super::value::ValueKind;
 
@@ -35,6 +36,7 @@ impl Graph {
             part.values[id.index()].ty = Some(ty.clone());
         }
         part.outputs = outputs.to_vec();
+        outputs.iter().for_each(|output| part.compute_constant(*output));
         part.remove_dead_nodes();
         let mut read = vec![false; part.values.len()];
         for value in part.nodes().flat_map(|(_, n)| n.reads()) {
@@ -47,5 +49,14 @@ impl Graph {
         }
         part.inputs = inputs.iter().map(|(id, _)| *id).filter(|id| read[id.index()]).collect();
         part
+    }
+
+    /// Lets a node return `value` if it is a constant, since runtimes return computed values only.
+    fn compute_constant(&mut self, value: ValueId) {
+        let Some(tensor) = self.initializer(value).cloned() else { return };
+        let name = self.value(value).name.clone();
+        let constant = self.add_initializer(&format!("{name}.constant"), tensor);
+        let node = Node::standard("Identity", &name, &[constant], []);
+        self.add_node(Node { outputs: vec![Some(value)], ..node });
     }
 }

@@ -10,7 +10,7 @@ use crate::ir::Dim;
 use super::elementwise::on_axis;
 use super::reshape::{counted, moved_ones, reshaped};
 use super::types::{permutation, squeezed_axes, unsqueezed_axes};
-use super::{Expand, Flow, Labels, NodeView, Operand, Partwise, aligned_axis};
+use super::{Atom, Expand, Flow, Labels, NodeView, Operand, Partwise, aligned_axis};
 
 /// A product of stacked matrices, one per head.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,8 +22,13 @@ pub enum HeadProduct {
         /// The number of heads.
         heads: usize,
     },
-    /// Scores, which have one channel per head, times values.
-    Mixed(Labels),
+    /// Values times scores, which have one channel per head, on either side.
+    Mixed {
+        /// The channels of the values.
+        values: Labels,
+        /// The channels of the scores.
+        scores: Vec<Atom>,
+    },
 }
 
 /// The product over channels on two axes that a node computes, if any.
@@ -40,11 +45,16 @@ pub fn head_product(node: &NodeView<'_>) -> Option<HeadProduct> {
             let alike = left.atoms.len() == right.atoms.len() && are_distinct(left, right);
             alike.then_some(HeadProduct::Scores { axis: left.axis, heads })
         }
-        (None, Some(b)) if b + 1 == rank && left.axis + 2 < rank && same => {
-            (left.atoms.len() == heads).then(|| HeadProduct::Mixed(right.clone()))
-        }
+        (None, Some(b)) if b + 1 == rank && same => mixed(right, left, heads, rank),
+        // Depths before tokens: values times turned scores.
+        (Some(a), None) if a + 2 == rank && same => mixed(left, right, heads, rank),
         _ => None,
     }
+}
+
+fn mixed(values: &Labels, scores: &Labels, heads: usize, rank: usize) -> Option<HeadProduct> {
+    let fits = scores.axis + 2 < rank && scores.atoms.len() == heads;
+    fits.then(|| HeadProduct::Mixed { values: values.clone(), scores: scores.atoms.clone() })
 }
 
 /// Whether no channel belongs to several heads.

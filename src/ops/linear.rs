@@ -34,25 +34,44 @@ impl OpRule for MatMul {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         match layer(node, LayerKind::MatMul) {
-            Some(layer) => Flow::Layer(with_addition(node, layer)),
-            None => mixed_rows(node),
+            Some(layer) if !is_beside_channels(node, &layer) => {
+                Flow::Layer(with_addition(node, layer))
+            }
+            _ => mixed_rows(node),
         }
     }
 }
 
+/// Whether a product with constant weights runs along another axis than that of the channels, as over
+/// tokens, and has no more inputs than there are channels. It leaves the channels apart.
+fn is_beside_channels(node: &NodeView<'_>, layer: &Layer) -> bool {
+    let inputs = layer.sizes(node.graph).map_or(0, |(_, inputs, _)| inputs);
+    node.labels(0).is_some_and(|labels| {
+        labels.within.is_none() && labels.axis != layer.in_axis && labels.atoms.len() >= inputs
+    })
+}
+
 /// The flow of a product that sums over rows of its right operand, as attention does over tokens. Columns
-/// stay separate.
+/// stay separate. So do rows of the left operand.
 fn mixed_rows(node: &NodeView<'_>) -> Flow {
     let ranks = node.shape(0).zip(node.shape(1)).map(|(a, b)| (a.len(), b.len()));
-    match (node.labels(0), node.labels(1), ranks) {
+    // A mask of one channel is the same for all channels.
+    let many = |i: usize| node.labels(i).filter(|labels| labels.atoms.len() > 1);
+    let one = |i: usize| node.labels(i).filter(|_| many(1 - i).is_none());
+    let separate = |labels: &Labels, axis: usize, operands: [Operand; 2]| {
+        Flow::Partwise(Partwise {
+            output: Labels::along(axis, labels.atoms.clone()),
+            operands: operands.to_vec(),
+            coupled: Vec::new(),
+            expand: Expand::NONE,
+        })
+    };
+    match (many(0).or(one(0)), many(1).or(one(1)), ranks) {
         (None, Some(labels), Some((a, b))) if a > 1 && b > 1 && labels.axis == b - 1 => {
-            let output = Labels::along(a.max(b) - 1, labels.atoms.clone());
-            Flow::Partwise(Partwise {
-                output,
-                operands: vec![Operand::Plain, Operand::Channels],
-                coupled: Vec::new(),
-                expand: Expand::NONE,
-            })
+            separate(labels, a.max(b) - 1, [Operand::Plain, Operand::Channels])
+        }
+        (Some(labels), None, Some((a, b))) if a > 1 && b > 1 && labels.axis == a - 2 => {
+            separate(labels, a.max(b) - 2, [Operand::Channels, Operand::Plain])
         }
         (Some(left), Some(right), Some((a, b)))
             if a > 1 && b > 1 && left.axis == a - 1 && right.axis == b - 2 =>

@@ -36,7 +36,7 @@ use crate::mtz::site::SiteRecord;
 use crate::retrain::Retrained;
 use crate::verify::Verification;
 
-pub(crate) use apart::apart;
+pub(crate) use apart::{apart, at_outputs};
 pub use card::card;
 pub use comparison::complaint;
 pub(crate) use format::each;

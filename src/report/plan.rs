@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::apart::apart;
+use super::apart::{apart, at_outputs};
 use super::format::{bytes, count, each, percent};
 use super::lineage::lineages;
 use super::table::{Left, Right, Table};
@@ -64,6 +64,9 @@ impl Plan {
         let reasons = sites.iter().map(|site| (site.layers.first(), site.reason.as_ref()));
         if let Some(why) = apart(&self.structure, reasons) {
             let _ = writeln!(out, "{}\n", sentence(&why));
+        }
+        if let Some(hint) = at_outputs(sites.iter().map(|site| site.reason.as_ref())) {
+            let _ = writeln!(out, "{}\n", hint.in_flags());
         }
         out.push_str(&lineages(&self.structure.lineages));
         out.push_str(&self.site_table());

@@ -1,5 +1,6 @@
 //! Laws on nets with unusual patterns: gates, sub-graphs, outputs of every type.
 
+mod attended;
 mod biased;
 mod control;
 mod laid_out;
@@ -23,7 +24,11 @@ use net::Pattern;
 fn each(law: fn(&Pattern)) {
     let all = [net::PATTERNS, rows::PATTERNS, stored::PATTERNS, control::PATTERNS];
     each_of(
-        &[all.as_slice(), &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS]].concat(),
+        &[
+            all.as_slice(),
+            &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
+        ]
+        .concat(),
         law,
     );
 }

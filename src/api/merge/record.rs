@@ -15,7 +15,7 @@ use crate::mtz::plan::allowed;
 use crate::mtz::solver::pair_cost::Metric;
 use crate::report::{
     Compression, JointRecord, Parameters, Picture, Report, SCHEMA, Settings, StageTime,
-    StatisticsRecord, Structure, TaskRecord, apart,
+    StatisticsRecord, Structure, TaskRecord, apart, at_outputs,
 };
 use crate::retrain::Ending;
 use crate::runtime::Backend;
@@ -187,6 +187,8 @@ impl Facts<'_> {
         let sites = self.outcome.sites.iter();
         let reasons = sites.map(|site| (site.layers.first(), site.reason.as_ref()));
         warnings.extend(apart(&self.structure, reasons));
+        let reasons = self.outcome.sites.iter().map(|site| site.reason.as_ref());
+        warnings.extend(at_outputs(reasons).map(|hint| hint.in_flags()));
         if self.merger.is_made_up() {
             warnings.push(synthetic().in_flags());
         }

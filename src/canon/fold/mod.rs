@@ -7,11 +7,12 @@
 mod arithmetic;
 mod budget;
 mod movement;
+mod normalise;
 mod quantised;
 mod reduce;
 
 use crate::error::Result;
-use crate::ir::{Dim, Graph, Model, NodeId, Tensor};
+use crate::ir::{Dim, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops::{self, NodeView};
 
 pub(super) use self::budget::Budget;
@@ -60,22 +61,34 @@ pub fn dequantise(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-/// The result of a node with one output, if all its inputs are constant and its operator can be folded.
+/// The first result of a node, if it is the only one that is read, all inputs are constant and the
+/// operator can be folded.
 fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<Tensor> {
     let node = graph.node(id);
-    if !node.domain.is_empty() || node.outputs.len() != 1 || node.subgraphs().next().is_some() {
+    if !node.domain.is_empty() || node.subgraphs().next().is_some() {
         return None;
     }
     let inputs: Option<Vec<&Tensor>> =
         node.inputs.iter().flatten().map(|v| graph.initializer(*v)).collect();
     let inputs = inputs.filter(|i| i.iter().all(|t| t.dtype.size().is_some()))?;
+    if node.outputs.len() != 1 && has_more_results(graph, id) {
+        return None;
+    }
     let largest = inputs.iter().map(|t| t.len()).max().unwrap_or(0).max(LARGEST_GROWN);
     if !budget.take(&inputs, size(graph, id, &inputs)) {
         return None;
     }
     movement::value(graph, id, &inputs, largest)
         .or_else(|| reduce::value(graph, id, &inputs))
+        .or_else(|| normalise::value(graph, id, &inputs))
         .or_else(|| arithmetic::value(node, &inputs))
+}
+
+/// Whether another output than the first is read.
+fn has_more_results(graph: &Graph, id: NodeId) -> bool {
+    let readers = graph.consumers();
+    let is_read = |v: &ValueId| !readers[v.index()].is_empty() || graph.outputs.contains(v);
+    graph.node(id).outputs.iter().skip(1).flatten().any(is_read)
 }
 
 /// Bytes of a node's result, if inference knows its size; else those of its inputs.

@@ -7,6 +7,7 @@ mod layers;
 mod record;
 mod selection;
 mod settled;
+mod unshared;
 
 pub(crate) use common_inputs::CommonInputs;
 pub(crate) use heads::{HeadCosts, Heads, head_blocks};

@@ -6,6 +6,7 @@ use crate::mtz::joint::JointModel;
 
 use super::common_inputs::CommonInputs;
 use super::layers::{SiteLayer, layers_at, of_one_correspondence, taps};
+use super::unshared;
 
 /// The layers of a site that take part in a merge.
 pub(crate) struct SiteSelection {
@@ -47,7 +48,9 @@ impl SiteSelection {
         let reason = match members.len() {
             _ if duplicates => None,
             0 | 1 => Some(apart(alignment, &all)),
-            _ => obstacle(&members, &columns),
+            _ => obstacle(&members).or_else(|| {
+                no_input(&members, &columns).then(|| unshared::reason(joint, alignment, &members))
+            }),
         };
         let (zipped, columns) = match reason {
             Some(_) => (Vec::new(), CommonInputs::default()),
@@ -79,7 +82,7 @@ fn apart(alignment: &Alignment, all: &[SiteLayer]) -> String {
 }
 
 /// The reason why layers of corresponding groups cannot share neurons.
-fn obstacle(members: &[SiteLayer], columns: &CommonInputs) -> Option<String> {
+fn obstacle(members: &[SiteLayer]) -> Option<String> {
     if members.iter().any(|m| m.layer.tied) {
         return Some("its matrix is a table and an output layer's weight".to_owned());
     }
@@ -87,6 +90,9 @@ fn obstacle(members: &[SiteLayer], columns: &CommonInputs) -> Option<String> {
     if with_bias > 0 && with_bias < members.len() {
         return Some("only some of the layers have a bias".to_owned());
     }
-    let per_channel = members.iter().all(|m| m.layer.per_channel);
-    (columns.count == 0 && !per_channel).then(|| "no input is shared".to_owned())
+    None
+}
+
+fn no_input(members: &[SiteLayer], columns: &CommonInputs) -> bool {
+    columns.count == 0 && !members.iter().all(|m| m.layer.per_channel)
 }
