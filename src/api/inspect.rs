@@ -53,6 +53,7 @@ pub fn inspect(model: &ModelInput) -> Result<ModelReport> {
         layers,
         groups: groups(&coupling),
         outside: OutsideRecord::by_reason(outside(&model.graph, &coupling)),
+        notes: loaded.defaults.into_iter().collect(),
     })
 }
 

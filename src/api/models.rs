@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::defaults;
 use crate::canon::check_sizes;
 use crate::compare::{nodes, ports};
 use crate::emit::{self, SOURCE_KEY};
@@ -111,6 +112,8 @@ pub(crate) struct Loaded {
     /// The inputs that data must feed.
     pub(crate) ports: Vec<Port>,
     pub(crate) reading: Reading,
+    /// A note about inputs whose default values are constants, if there are any.
+    pub(crate) defaults: Option<String>,
     pub(crate) model: Model,
     /// The index of its file among the given models.
     file: usize,
@@ -128,6 +131,12 @@ impl Loaded {
             Some(Net::Graph(model)) => ModelSource::Graph(model),
             None => ModelSource::File(&self.path),
         }
+    }
+
+    /// [`Loaded::defaults`] of several models, each with its task.
+    pub(crate) fn defaults_of(models: &[Loaded]) -> impl Iterator<Item = String> {
+        let note = |model: &Loaded| Some(format!("{}: {}", model.name, model.defaults.as_ref()?));
+        models.iter().filter_map(note)
     }
 
     /// The index of its file among the given models.
@@ -196,6 +205,7 @@ fn of_joint(joint: &JointModel, task: usize, file: &Loaded) -> Result<Loaded> {
         nodes: nodes(&model.graph),
         ports,
         reading: Reading::of(&model.graph),
+        defaults: None,
         model: Model::default(),
         file: file.file,
         net: Some(Net::Graph(Box::new(model))),
@@ -252,6 +262,7 @@ pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
     let bytes = if stored > length { length + stored } else { length };
     let nodes = nodes(&model.graph);
     let reading = Reading::of(&model.graph);
+    let defaults = defaults::note(&model);
     Ok(Loaded {
         name,
         path,
@@ -260,6 +271,7 @@ pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
         nodes,
         ports,
         reading,
+        defaults,
         model,
         file: 0,
         net,

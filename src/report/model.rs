@@ -8,6 +8,7 @@ use super::OutsideRecord;
 use super::format::{bytes, count};
 use super::outside::{outside, several};
 use super::table::{Left, Right, Table};
+use super::text::notes;
 use crate::naming::shown;
 
 /// One model, its layers and the channels that can be shared.
@@ -41,6 +42,9 @@ pub struct ModelReport {
     /// Parameters that belong to no layer, by reason.
     #[serde(default)]
     pub outside: Vec<OutsideRecord>,
+    /// Remarks about the model, as sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// An input or output.
@@ -156,6 +160,7 @@ impl ModelReport {
             out.push('\n');
             out.push_str(&outside(&self.outside, ""));
         }
+        out.push_str(&notes(&self.notes));
         out
     }
 

@@ -187,6 +187,7 @@ impl Facts<'_> {
         let sites = self.outcome.sites.iter();
         let reasons = sites.map(|site| (site.layers.first(), site.reason.as_ref()));
         warnings.extend(apart(&self.structure, reasons));
+        warnings.extend(Loaded::defaults_of(&self.loaded));
         if self.merger.is_made_up() {
             warnings.push(synthetic().in_flags());
         }
