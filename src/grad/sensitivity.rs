@@ -65,9 +65,9 @@ pub fn sensitivities(
     while start < samples {
         let end = (start + batch).min(samples);
         let mut feeds = data.batch(start..end).in_model(&model.name)?;
-        for ((name, dims), random) in signs.iter().zip(&mut random) {
-            let dims: Vec<usize> =
-                std::iter::once(end - start).chain(dims.iter().copied()).collect();
+        for (Signs { name, sizes, axis }, random) in signs.iter().zip(&mut random) {
+            let mut dims = sizes.clone();
+            dims.insert(*axis, end - start);
             let sign = |_| if random.random::<bool>() { 1.0f32 } else { -1.0 };
             feeds.push((name.clone(), HostArray::F32(ArrayD::from_shape_fn(IxDyn(&dims), sign))));
         }
@@ -128,7 +128,7 @@ struct Squares {
     /// Its outputs are, per layer, Σ g² over batch and positions per channel, and where the layer has
     /// a known number of positions, Σ (Σ g)², the inner sum over positions.
     graph: crate::ir::Graph,
-    signs: Signs,
+    signs: Vec<Signs>,
     /// Positions per sample of each layer.
     positions: Vec<Option<f64>>,
 }
@@ -136,8 +136,14 @@ struct Squares {
 /// Channels of a layer up to which it is measured how their errors add up.
 const TOGETHER: usize = 1024;
 
-/// Inputs for random signs: name and sizes without the batch axis.
-type Signs = Vec<(String, Vec<usize>)>;
+/// An input for random signs of an output.
+struct Signs {
+    name: String,
+    /// Sizes without that of the axis that counts samples.
+    sizes: Vec<usize>,
+    /// The axis that counts samples.
+    axis: usize,
+}
 
 /// The net with its backward pass.
 fn squared_gradients(
@@ -150,17 +156,21 @@ fn squared_gradients(
     let mut signs = Vec::new();
     for (i, output) in deciding(&tape.graph).iter().enumerate() {
         let shape = tape.graph.value(*output).ty.as_ref().and_then(|t| t.shape.clone());
-        let sizes: Option<Vec<usize>> =
-            shape.as_ref().and_then(|s| s.iter().skip(1).map(Dim::known).collect());
+        let axis = model.graph.sample_axis(*output);
+        let of_sample = |shape: &Vec<Dim>| -> Option<Vec<usize>> {
+            let dims = shape.iter().enumerate().filter(|(own, _)| *own != axis);
+            dims.map(|(_, dim)| dim.known()).collect()
+        };
+        let sizes = shape.as_ref().filter(|shape| axis < shape.len()).and_then(of_sample);
         let (Some(mut shape), Some(sizes)) = (shape, sizes) else {
             return Err(Error::new(ErrorKind::Unsupported, "an output of unknown shape"));
         };
-        if let Some(first) = shape.first_mut() {
-            *first = Dim::Unknown;
+        if let Some(samples) = shape.get_mut(axis) {
+            *samples = Dim::Unknown;
         }
         let ty = TensorType { dtype: DataType::F32, shape: Some(shape) };
         let sign = tape.graph.add_input(&format!("signs.{i}"), ty);
-        signs.push((tape.graph.value(sign).name.clone(), sizes));
+        signs.push(Signs { name: tape.graph.value(sign).name.clone(), sizes, axis });
         tape.seed(*output, sign);
     }
     tape.run()?;
