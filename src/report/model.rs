@@ -53,9 +53,9 @@ pub struct ModelReport {
 pub struct PortRecord {
     /// Name.
     pub name: String,
-    /// Element type.
+    /// Element type; for what is no tensor, its kind, e.g. `sequence of maps`.
     pub dtype: String,
-    /// Shape, e.g. `N×1×28×28`.
+    /// Shape, e.g. `N×1×28×28`; empty for what is no tensor.
     pub shape: String,
 }
 
@@ -149,7 +149,8 @@ impl ModelReport {
         for (what, ports) in [("input", &self.inputs), ("output", &self.outputs)] {
             for port in ports {
                 let (name, shape) = (shown(&port.name), shown(&port.shape));
-                let _ = writeln!(out, "  {what} {name}: {} {shape}", port.dtype);
+                let ty = format!("{} {shape}", port.dtype);
+                let _ = writeln!(out, "  {what} {name}: {}", ty.trim_end());
             }
         }
         out.push('\n');
