@@ -53,7 +53,18 @@ impl Plan {
         structure: Structure,
     ) -> Self {
         let notes = Vec::new();
-        Plan { schema: SCHEMA, tool, tasks, layers, prediction, file, files, memory, structure, notes }
+        Plan {
+            schema: SCHEMA,
+            tool,
+            tasks,
+            layers,
+            prediction,
+            file,
+            files,
+            memory,
+            structure,
+            notes,
+        }
     }
 
     /// The plan as text.
