@@ -60,7 +60,7 @@ fn normalisations_have_their_reasons_and_tables_are_layers() {
 }
 
 /// A net that halves a picture of any size twice, and enlarges the result to the size of the picture.
-fn segmenter(seed: usize, padding: (&str, Attribute)) -> Model {
+fn segmenter(seed: usize, padding: (&'static str, Attribute)) -> Model {
     let mut b = GraphBuilder::new("segmenter", 13);
     // An unused draw changes the random weights that follow.
     b.weights("unused", &[seed + 1]);
@@ -102,7 +102,7 @@ fn enlarged(b: &mut GraphBuilder, name: &str, y: ValueId, like: ValueId) -> Valu
 }
 
 /// Two segmenters merged on pictures of 12 × 16, with their outputs for a batch checked.
-fn merged(padding: (&str, Attribute), share: f64) -> onnx_zip::mtz::joint::JointModel {
+fn merged(padding: (&'static str, Attribute), share: f64) -> onnx_zip::mtz::joint::JointModel {
     let nets = [1, 2].map(|seed| segmenter(seed, padding.clone()));
     let dims = [("h".to_owned(), 12), ("w".to_owned(), 16)].into();
     let options = DataOptions { dims, ..DataOptions::default() };

@@ -29,7 +29,7 @@ pub(super) struct Column {
     /// Whether the input is a single number for all samples of a run.
     is_single: bool,
     /// The axis of the input that counts samples.
-    axis: usize,
+    pub(super) axis: usize,
     /// `Some` if values are checked only when they are used; the inner value is the number of rows of the
     /// table that the input indexes.
     unseen: Option<Option<usize>>,

@@ -177,6 +177,11 @@ impl Dataset {
         self.rows.is_empty()
     }
 
+    /// The axis of each input that counts samples, in the model's order.
+    pub fn sample_axes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.columns.iter().map(|column| column.axis)
+    }
+
     /// Whether samples have labels.
     pub fn has_labels(&self) -> bool {
         self.labels.is_some()
