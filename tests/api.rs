@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, Axis};
+use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::{
     Arrays, DataInput, ErrorKind, HostArray, Joint, MergeOptions, Merger, ModelInput, PlanOptions,
     Silent, inspect, plan,
@@ -129,4 +130,51 @@ fn items(text: &str) -> Vec<String> {
     }
     let plain = |item: String| item.trim_end_matches([' ', '{', ';', ',']).to_owned();
     found.into_iter().map(plain).collect()
+}
+
+/// A net with layers of and without biases, whose inputs `x`, `rate` and all constants are inputs of the file if
+/// `lists` is true.
+fn with_default_values(lists: bool) -> Vec<u8> {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "batch,4");
+    let (w, bias) = (b.weights("w", &[3, 4]), b.weights("bias", &[3]));
+    let (bare, rate) = (b.weights("bare", &[2, 3]), b.scalar("rate", 0.5));
+    let y = b.op("Gemm", "fc1", &[x, w, bias], [("transB", 1.into())]);
+    let y = b.op("Mul", "scale", &[y, rate], []);
+    let y = b.op("Relu", "relu", &[y], []);
+    let y = b.op("Gemm", "fc2", &[y, bare], [("transB", 1.into())]);
+    let mut model = b.build(&[y]);
+    // Files of this version list constants among the inputs.
+    model.ir_version = if lists { 3 } else { 8 };
+    let mut bytes = onnx_zip::onnx::encode(&model).unwrap();
+    assert_eq!(bytes[..2], [8, if lists { 3 } else { 8 }]);
+    bytes[1] = 8;
+    bytes
+}
+
+#[test]
+fn inputs_with_default_values_are_told() {
+    let report = inspect(&with_default_values(false).into()).unwrap();
+    assert_eq!(report.notes, [""; 0]);
+    let model = with_default_values(true);
+    let report = inspect(&model.clone().into()).unwrap();
+    assert_eq!(report.inputs.len(), 1);
+    let note = "the inputs 'rate', 'w', 'bias', 'bare' have default values, which are constants in a merge and \
+                can no longer be set";
+    assert_eq!(report.notes, [note]);
+    assert!(report.text().contains(&format!("note: {note}")));
+    let models: [ModelInput; 2] = [model.clone().into(), with_default_values(false).into()];
+    let plan = plan(&models, &[], &PlanOptions::default()).unwrap();
+    assert_eq!(plan.notes, [format!("model: {note}")]);
+    let merged = Merger::new(MergeOptions::default()).model(model.clone()).model(model);
+    let joint = merged.merge(&Silent).unwrap();
+    let notes = joint.outcome().unwrap().report.warnings.iter().filter(|w| w.contains("'rate'"));
+    assert_eq!(notes.count(), 2);
+}
+
+#[test]
+fn inspect_counts_the_biases_of_the_file() {
+    let report = inspect(&with_default_values(false).into()).unwrap();
+    let parameters: Vec<u64> = report.layers.iter().map(|layer| layer.parameters).collect();
+    assert_eq!((parameters, report.parameters), (vec![15, 6], 21));
 }

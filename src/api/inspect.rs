@@ -1,7 +1,7 @@
 //! Shows the layers of one model and its shareable channels.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use super::TOOL;
 use super::models::{self, ModelInput};
@@ -9,8 +9,9 @@ use crate::align::only_group;
 use crate::canon::{CanonOptions, canonicalise};
 use crate::couple::{ChannelGroup, CoupledLayer, Coupling, End, Frozen, LayerId, outside};
 use crate::error::Result;
-use crate::ir::{Graph, ValueId};
+use crate::ir::{Graph, TensorType, Value, ValueId};
 use crate::mtz::joint::coupled;
+use crate::onnx;
 use crate::ops::{Layer, LayerKind};
 use crate::report::{
     GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA, Shareable,
@@ -31,14 +32,19 @@ pub fn inspect(model: &ModelInput) -> Result<ModelReport> {
     let loaded = models::load_one(model, String::new())?;
     let (producer, opset) = (loaded.model.producer.clone(), loaded.model.opset());
     let graph = &loaded.model.graph;
-    let (inputs, outputs) = (ports(graph, &graph.inputs)?, ports(graph, &graph.outputs)?);
+    let inputs = loaded.ports.iter().map(record).collect();
+    let outputs = graph.outputs.iter().map(|output| output_record(graph.value(*output))).collect();
+    let given = constants(graph);
     let (model, coupling) = coupled(canonicalise(loaded.model, &CanonOptions::default())?)?;
+    let biases: Vec<bool> =
+        coupling.layers.iter().map(|layer| has_bias(&model.graph, &layer.layer, &given)).collect();
     let mut layers = coupling
         .layers
         .iter()
-        .map(|layer| layer_record(&model.graph, &coupling, layer))
+        .zip(&biases)
+        .map(|(layer, has_bias)| layer_record(&model.graph, &coupling, layer, *has_bias))
         .collect::<Result<Vec<_>>>()?;
-    let parameters = stored_once(&model.graph, &coupling, &mut layers);
+    let parameters = stored_once(&model.graph, &coupling, &biases, &mut layers);
     Ok(ModelReport {
         schema: SCHEMA,
         tool: TOOL.to_owned(),
@@ -53,20 +59,49 @@ pub fn inspect(model: &ModelInput) -> Result<ModelReport> {
         layers,
         groups: groups(&coupling),
         outside: OutsideRecord::by_reason(outside(&model.graph, &coupling)),
+        notes: loaded.defaults.into_iter().collect(),
     })
 }
 
-fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<PortRecord>> {
-    let record = |port: Port| {
-        let (dtype, shape) = (format!("{:?}", port.dtype), port.shape_text());
-        PortRecord { name: port.name, dtype, shape }
-    };
-    Ok(crate::compare::ports(graph, ids)?.into_iter().map(record).collect())
+fn record(port: &Port) -> PortRecord {
+    let (dtype, shape) = (format!("{:?}", port.dtype), port.shape_text());
+    PortRecord { name: port.name.clone(), dtype, shape }
 }
 
-fn layer_record(graph: &Graph, coupling: &Coupling, layer: &CoupledLayer) -> Result<LayerRecord> {
+/// An output, which may be no tensor.
+fn output_record(value: &Value) -> PortRecord {
+    let name = value.name.clone();
+    match &value.ty {
+        Some(TensorType { dtype, shape }) => {
+            record(&Port { name, dtype: *dtype, shape: shape.clone() })
+        }
+        None => PortRecord { name, dtype: onnx::kind(value).to_owned(), shape: String::new() },
+    }
+}
+
+/// Names of a graph's constants.
+fn constants(graph: &Graph) -> HashSet<String> {
+    let constants = graph.values().filter(|(id, _)| graph.initializer(*id).is_some());
+    constants.map(|(_, value)| value.name.clone()).collect()
+}
+
+/// Whether a layer has a bias that is not one of the zeros which canonical form adds; `given` are the constants of
+/// the file.
+fn has_bias(graph: &Graph, layer: &Layer, given: &HashSet<String>) -> bool {
+    let is_zero = |bias: ValueId| {
+        graph.initializer(bias).is_some_and(|tensor| tensor.data.iter().all(|byte| *byte == 0))
+    };
+    layer.bias.is_some_and(|bias| given.contains(&graph.value(bias).name) || !is_zero(bias))
+}
+
+fn layer_record(
+    graph: &Graph,
+    coupling: &Coupling,
+    layer: &CoupledLayer,
+    has_bias: bool,
+) -> Result<LayerRecord> {
     let (out, inputs, taps) = layer.layer.sizes(graph)?;
-    let bias = if layer.layer.bias.is_some() { out } else { 0 };
+    let bias = if has_bias { out } else { 0 };
     let group = only_group(&layer.outputs).map(|id| coupling.group(id).name.clone());
     Ok(LayerRecord {
         name: layer.name.clone(),
@@ -81,16 +116,22 @@ fn layer_record(graph: &Graph, coupling: &Coupling, layer: &CoupledLayer) -> Res
 
 /// The parameters of all layers. Weights of several nodes count once: shared layers of a joint model,
 /// identical layers, and tied tables. Records that a layer has all its parameters from an earlier one.
-fn stored_once(graph: &Graph, coupling: &Coupling, records: &mut [LayerRecord]) -> u64 {
+fn stored_once(
+    graph: &Graph,
+    coupling: &Coupling,
+    with_bias: &[bool],
+    records: &mut [LayerRecord],
+) -> u64 {
     let mut seen: HashMap<_, String> = HashMap::new();
     let tensor = |value: ValueId| {
         graph.initializer(value).map(|tensor| (tensor.dims.as_slice(), tensor.data.as_ref()))
     };
     let mut sum = 0;
-    for (layer, record) in coupling.layers.iter().zip(records) {
+    for ((layer, has_bias), record) in coupling.layers.iter().zip(with_bias).zip(records) {
         let Layer { weight, rows, bias, .. } = &layer.layer;
-        let biases = if bias.is_some() { record.neurons as u64 } else { 0 };
-        let parts = [(Some(*weight), record.parameters - biases), (*bias, biases)];
+        let biases = if *has_bias { record.neurons as u64 } else { 0 };
+        let parts =
+            [(Some(*weight), record.parameters - biases), (bias.filter(|_| *has_bias), biases)];
         let (mut own, mut same) = (0, None);
         for (value, parameters) in parts {
             match value.and_then(tensor).map(|tensor| seen.entry((tensor, rows))) {

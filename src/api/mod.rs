@@ -7,6 +7,7 @@
 
 mod calibrate;
 pub(crate) mod data;
+mod defaults;
 pub(crate) mod footprint;
 mod frontier;
 mod inspect;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::defaults;
 use crate::canon::check_sizes;
 use crate::compare::{nodes, ports};
 use crate::emit::{self, SOURCE_KEY};
@@ -111,6 +112,8 @@ pub(crate) struct Loaded {
     /// The inputs that data must feed.
     pub(crate) ports: Vec<Port>,
     pub(crate) reading: Reading,
+    /// A note about inputs whose default values are constants, if there are any.
+    pub(crate) defaults: Option<String>,
     pub(crate) model: Model,
     /// The index of its file among the given models.
     file: usize,
@@ -128,6 +131,12 @@ impl Loaded {
             Some(Net::Graph(model)) => ModelSource::Graph(model),
             None => ModelSource::File(&self.path),
         }
+    }
+
+    /// [`Loaded::defaults`] of several models, each with its task.
+    pub(crate) fn defaults_of(models: &[Loaded]) -> impl Iterator<Item = String> {
+        let note = |model: &Loaded| Some(format!("{}: {}", model.name, model.defaults.as_ref()?));
+        models.iter().filter_map(note)
     }
 
     /// The index of its file among the given models.
@@ -196,6 +205,7 @@ fn of_joint(joint: &JointModel, task: usize, file: &Loaded) -> Result<Loaded> {
         nodes: nodes(&model.graph),
         ports,
         reading: Reading::of(&model.graph),
+        defaults: None,
         model: Model::default(),
         file: file.file,
         net: Some(Net::Graph(Box::new(model))),
@@ -203,14 +213,23 @@ fn of_joint(joint: &JointModel, task: usize, file: &Loaded) -> Result<Loaded> {
     })
 }
 
-/// Names tasks by `names`, or plain nets after their files.
+/// Names tasks by `names`. Without these, tasks of joint models keep their names, and plain nets are named after
+/// their files; a name that is taken gets a number.
 fn name_tasks(tasks: &mut [Loaded], names: &[String]) -> Result<()> {
     if !names.is_empty() {
         let names = check_names(names, tasks.len())?;
         tasks.iter_mut().zip(names).for_each(|(task, name)| task.name = name);
         return Ok(());
     }
-    let mut taken: Vec<String> = tasks.iter().map(|t| t.name.clone()).collect();
+    let given: Vec<String> = tasks.iter().filter(|t| t.named).map(|t| t.name.clone()).collect();
+    let mut taken: Vec<String> = Vec::new();
+    for task in tasks.iter_mut().filter(|t| t.named) {
+        if taken.contains(&task.name) {
+            let all: Vec<String> = given.iter().chain(&taken).cloned().collect();
+            task.name = numbered(task.name.clone(), &all);
+        }
+        taken.push(task.name.clone());
+    }
     for task in tasks.iter_mut().filter(|t| !t.named) {
         task.name = stem(&task.path, &taken);
         taken.push(task.name.clone());
@@ -252,6 +271,7 @@ pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
     let bytes = if stored > length { length + stored } else { length };
     let nodes = nodes(&model.graph);
     let reading = Reading::of(&model.graph);
+    let defaults = defaults::note(&model);
     Ok(Loaded {
         name,
         path,
@@ -260,6 +280,7 @@ pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
         nodes,
         ports,
         reading,
+        defaults,
         model,
         file: 0,
         net,
@@ -324,11 +345,15 @@ fn check_names(names: &[String], tasks: usize) -> Result<Vec<String>> {
 /// The stem of a file's name, with a number if it is taken.
 fn stem(path: &Path, taken: &[String]) -> String {
     let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-    let stem = to_task(&stem);
-    let mut numbered = (2..).map(|n| format!("{stem}_{n}"));
-    match taken.contains(&stem) {
-        true => numbered.find(|name| !taken.contains(name)).unwrap_or(stem.clone()),
-        false => stem,
+    numbered(to_task(&stem), taken)
+}
+
+/// The name, with a number if it is taken.
+fn numbered(name: String, taken: &[String]) -> String {
+    let mut others = (2..).map(|n| format!("{name}_{n}"));
+    match taken.contains(&name) {
+        true => others.find(|other| !taken.contains(other)).unwrap_or(name.clone()),
+        false => name,
     }
 }
 
@@ -342,6 +367,22 @@ mod tests {
         assert_eq!(task_names(&paths, &[]).unwrap(), ["net", "net_2", "net_2_2"]);
         let odd = ["x/...onnx", "a\u{1b}[2J.onnx"].map(Path::new);
         assert_eq!(task_names(&odd, &[]).unwrap(), ["model", "a_[2J"]);
+    }
+
+    #[test]
+    fn tasks_of_several_joint_models_get_names_of_their_own() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/lenet300_mnist_a.onnx");
+        let named = |name: &str, named: bool| {
+            let net = load_one(&path.clone().into(), name.to_owned()).unwrap();
+            Loaded { named, ..net }
+        };
+        let mut tasks: Vec<Loaded> =
+            ["a", "b", "a", "a_2", "b"].map(|name| named(name, true)).into_iter().collect();
+        tasks.push(named("", false));
+        name_tasks(&mut tasks, &[]).unwrap();
+        let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "a_3", "a_2", "b_2", "lenet300_mnist_a"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Plans a merge without data.
 
 use super::TOOL;
-use super::models::{self, ModelInput, ToMerge};
+use super::models::{self, Loaded, ModelInput, ToMerge};
 use super::options::{PlanOptions, RuntimeOptions};
 use super::structure::structure;
 use crate::error::Result;
@@ -46,7 +46,7 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
     };
     let memory = peak(&prepared.joint, means)?;
     let file = file_bytes(&prepared.joint, &prepared.alignment, &prediction.sizes, &sizes);
-    Ok(Plan::new(
+    let mut plan = Plan::new(
         TOOL.to_owned(),
         tasks.iter().map(|t| t.name().to_owned()).collect(),
         tasks.iter().map(|t| t.coupling().layers.len()).collect(),
@@ -54,5 +54,7 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
         (file, sizes),
         memory,
         structure(&prepared),
-    ))
+    );
+    plan.notes.extend(Loaded::defaults_of(&loaded));
+    Ok(plan)
 }

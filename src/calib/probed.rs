@@ -11,7 +11,7 @@ use super::window::Window;
 use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Model, ValueId};
-use crate::ops::{ConvGeometry, LayerKind};
+use crate::ops::{ConvGeometry, LayerKind, Pads};
 use crate::runtime::HostArray;
 
 /// A layer's inputs or pre-activations.
@@ -128,8 +128,13 @@ fn within(channels: Range<usize>, x: &ArrayViewD<'_, f32>) -> Range<usize> {
 }
 
 fn window(geometry: &ConvGeometry) -> Result<Window> {
-    let begins = geometry.pads.iter().map(|(begin, _)| *begin);
-    let ends = geometry.pads.iter().map(|(_, end)| *end);
-    let pads: Vec<usize> = begins.chain(ends).collect();
-    Window::new(&geometry.kernel, &geometry.strides, &geometry.dilations, &pads)
+    let ConvGeometry { kernel, strides, dilations, .. } = geometry;
+    let window = |pads: &[usize]| Window::new(kernel, strides, dilations, pads);
+    match &geometry.pads {
+        Pads::Same { lower } => Ok(window(&vec![0; 2 * kernel.len()])?.same(*lower)),
+        Pads::Fixed(pads) => {
+            let (begins, ends) = (pads.iter().map(|pad| pad.0), pads.iter().map(|pad| pad.1));
+            window(&begins.chain(ends).collect::<Vec<_>>())
+        }
+    }
 }

@@ -277,12 +277,14 @@ impl<'a> Stream<'a> {
 }
 
 /// The type of an array of `samples` samples. Its first axis counts them, or another axis that is open
-/// in the net's own type (`known`), as before recurrent layers.
+/// in the net's own type (`known`), as before recurrent layers and in their states.
 fn batched(array: &HostArray, samples: usize, known: Option<&[Dim]>) -> TensorType {
     let is_open =
         |axis: usize| known.and_then(|k| k.get(axis)).is_some_and(|dim| dim.known().is_none());
+    let counts = |axis: usize| array.shape().get(axis) == Some(&samples) && is_open(axis);
+    let is_first = is_open(0) || !(1..array.shape().len()).any(counts);
     let dims = array.shape().iter().enumerate().map(|(axis, n)| match *n == samples {
-        true if axis == 0 || is_open(axis) => Dim::Symbol("samples".to_owned()),
+        true if is_open(axis) || (axis == 0 && is_first) => Dim::Symbol("samples".to_owned()),
         _ => Dim::Known(*n),
     });
     TensorType { dtype: array.dtype(), shape: Some(dims.collect()) }

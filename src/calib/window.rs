@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::same_pads;
 
 /// A source in the padding: outside of every plane.
 const PADDING: usize = usize::MAX;
@@ -19,30 +20,57 @@ pub(super) struct WindowAxis {
     pub(super) kernel: usize,
     pub(super) stride: usize,
     pub(super) dilation: usize,
-    pub(super) begin: usize,
-    pub(super) end: usize,
+    pub(super) pads: AxisPads,
     /// Positions added at the end of a transposed convolution's output; `None` for a convolution.
     pub(super) transposed: Option<usize>,
 }
 
+/// Padding of one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AxisPads {
+    Fixed {
+        begin: usize,
+        end: usize,
+    },
+    /// As by [`same_pads`].
+    Same {
+        lower: bool,
+    },
+}
+
 impl WindowAxis {
+    /// Positions that the kernel spans.
+    fn reach(&self) -> Option<usize> {
+        self.dilation.checked_mul(self.kernel - 1)?.checked_add(1)
+    }
+
+    /// Positions before and after an axis of `input` positions.
+    pub(super) fn pads(&self, input: usize) -> Option<(usize, usize)> {
+        match self.pads {
+            AxisPads::Fixed { begin, end } => Some((begin, end)),
+            AxisPads::Same { lower } => same_pads(Some(input), self.reach()?, self.stride, lower),
+        }
+    }
+
     fn output(&self, input: usize) -> Option<usize> {
-        let reach = self.dilation.checked_mul(self.kernel - 1)?.checked_add(1)?;
+        let reach = self.reach()?;
+        let (begin, end) = self.pads(input)?;
         if let Some(more) = self.transposed {
             let spread = input.checked_sub(1)?.checked_mul(self.stride)?.checked_add(reach)?;
-            return spread.checked_add(more)?.checked_sub(self.begin.checked_add(self.end)?);
+            return spread.checked_add(more)?.checked_sub(begin.checked_add(end)?);
         }
-        let padded = input.checked_add(self.begin)?.checked_add(self.end)?;
+        let padded = input.checked_add(begin)?.checked_add(end)?;
         Some(padded.checked_sub(reach)? / self.stride + 1)
     }
 
     /// The input position that tap `tap` of output position `at` reads; `None` in the padding.
     fn source(&self, at: usize, tap: usize, input: usize) -> Option<usize> {
+        let (begin, _) = self.pads(input)?;
         let source = match self.transposed {
-            None => (at * self.stride + tap * self.dilation).checked_sub(self.begin)?,
+            None => (at * self.stride + tap * self.dilation).checked_sub(begin)?,
             // Input i reaches the outputs i · stride + tap · dilation − begin.
             Some(_) => {
-                let spread = (at + self.begin).checked_sub(tap * self.dilation)?;
+                let spread = (at + begin).checked_sub(tap * self.dilation)?;
                 (spread % self.stride == 0).then_some(spread / self.stride)?
             }
         };
@@ -78,11 +106,16 @@ impl Window {
             kernel,
             stride,
             dilation,
-            begin,
-            end,
+            pads: AxisPads::Fixed { begin, end },
             transposed: None,
         });
         Ok(Window { axes: axes.collect() })
+    }
+
+    /// The window with padding by `auto_pad` in place of its own: `SAME_LOWER` if `lower`, else `SAME_UPPER`.
+    pub fn same(mut self, lower: bool) -> Self {
+        self.axes.iter_mut().for_each(|axis| axis.pads = AxisPads::Same { lower });
+        self
     }
 
     /// The window of a transposed convolution, in the terms of ONNX `ConvTranspose`, with
@@ -103,7 +136,8 @@ impl Window {
     /// The window that covers one position.
     pub fn pointwise(rank: usize) -> Self {
         let (kernel, stride, dilation) = (1, 1, 1);
-        let axis = WindowAxis { kernel, stride, dilation, begin: 0, end: 0, transposed: None };
+        let pads = AxisPads::Fixed { begin: 0, end: 0 };
+        let axis = WindowAxis { kernel, stride, dilation, pads, transposed: None };
         Window { axes: vec![axis; rank] }
     }
 

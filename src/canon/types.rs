@@ -8,7 +8,7 @@ use crate::ops::{self, NodeView, Sizes};
 
 use super::{limits, operands};
 
-/// Name of the first extent of inputs if the file gives none.
+/// Name of the number of samples if the file gives none.
 const BATCH: &str = "batch";
 
 /// Limit of the length of an input's name that extents are named after.
@@ -112,19 +112,22 @@ pub(super) fn refined(
 
 /// Names every unknown extent of the inputs, so that equal extents can be recognised.
 ///
-/// First extents without a name count as one extent, the batch, since all inputs of a model belong to
+/// Numbers of samples without a name count as one extent, the batch, since all inputs of a model belong to
 /// the same examples.
 pub(super) fn name_extents(graph: &mut Graph) {
-    let named = graph.inputs.iter().any(|id| matches!(extent(graph, *id, 0), Some(Dim::Symbol(_))));
+    let axes = graph.sample_axes();
+    let samples = |(id, axis): (&ValueId, &usize)| extent(graph, *id, *axis);
+    let named =
+        graph.inputs.iter().zip(&axes).any(|input| matches!(samples(input), Some(Dim::Symbol(_))));
     let mut dynamic = false;
-    for (position, id) in graph.inputs.clone().into_iter().enumerate() {
+    for ((position, id), samples) in graph.inputs.clone().into_iter().enumerate().zip(axes) {
         let Some(TensorType { dtype, shape: Some(mut shape) }) = graph.value(id).ty.clone() else {
             continue;
         };
-        dynamic |= shape.first().is_some_and(|d| d.known().is_none());
+        dynamic |= shape.get(samples).is_some_and(|d| d.known().is_none());
         for (axis, dim) in shape.iter_mut().enumerate().filter(|(_, d)| **d == Dim::Unknown) {
             *dim = Dim::Symbol(match axis {
-                0 if !named => BATCH.to_owned(),
+                own if own == samples && !named => BATCH.to_owned(),
                 _ => match graph.value(id).name.as_str() {
                     // Names of extents are copied from value to value.
                     name if name.len() <= LONGEST_NAME => format!("{name}.{axis}"),

@@ -4,7 +4,7 @@ use ndarray::arr1;
 
 use super::Original;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Graph, Model, ValueId};
+use crate::ir::{DataType, Graph, Model, ValueId};
 use crate::runtime::{HostArray, Port, fixed_batch};
 use crate::verify::Wiring;
 
@@ -21,8 +21,9 @@ pub(super) struct Feeds {
 
 impl Feeds {
     pub(super) fn new(joint: &Model, originals: &[Original<'_>]) -> Result<Self> {
-        let (inputs, outputs) = (&joint.graph.inputs, &joint.graph.outputs);
-        let (inputs, outputs) = (ports(&joint.graph, inputs)?, ports(&joint.graph, outputs)?);
+        let graph = &joint.graph;
+        let inputs = ports(graph, &graph.inputs)?;
+        let outputs: Vec<Port> = graph.outputs.iter().map(|id| output(graph, *id)).collect();
         let wiring = Wiring::of(&inputs, &outputs)?;
         let originals: Vec<Feed> = originals.iter().map(sample).collect::<Result<_>>()?;
         let read = if wiring.separate() { originals.len() } else { 1 };
@@ -58,7 +59,17 @@ fn sample(original: &Original<'_>) -> Result<Feed> {
     original.data.select(&indices)?.batch(0..size)
 }
 
-/// The inputs or outputs `ids` of a graph.
+/// An output, which may be no tensor.
+fn output(graph: &Graph, id: ValueId) -> Port {
+    let value = graph.value(id);
+    let (dtype, shape) = match value.ty.clone() {
+        Some(ty) => (ty.dtype, ty.shape),
+        None => (DataType::Other(0), None),
+    };
+    Port { name: value.name.clone(), dtype, shape }
+}
+
+/// The inputs `ids` of a graph.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] for a value that is not a tensor.

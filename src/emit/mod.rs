@@ -173,6 +173,7 @@ fn wrap(joint: &JointModel, graph: Graph) -> Model {
         producer: PRODUCER.to_owned(),
         metadata: BTreeMap::new(),
         functions,
+        defaults: Vec::new(),
         graph,
     }
 }

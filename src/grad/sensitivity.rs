@@ -133,33 +133,17 @@ struct Squares {
 /// Channels of a layer up to which it is measured how their errors add up.
 const TOGETHER: usize = 1024;
 
-/// An input for random signs.
+/// An input for random signs of an output.
 struct Signs {
     name: String,
-    /// The axis of samples.
-    axis: usize,
-    /// The sizes of the other axes.
+    /// Sizes without that of the axis that counts samples.
     sizes: Vec<usize>,
+    /// The axis that counts samples.
+    axis: usize,
 }
 
 impl Signs {
-    /// Signs like an output of this shape. Its only open axis counts samples, or an axis of the extent
-    /// `batch`, or the first one.
-    fn like(shape: &[Dim], batch: Option<usize>) -> Option<(usize, Vec<usize>)> {
-        let open: Vec<usize> = (0..shape.len()).filter(|i| shape[*i].known().is_none()).collect();
-        let axis = match open[..] {
-            [] => {
-                batch.and_then(|n| shape.iter().position(|dim| dim.known() == Some(n))).unwrap_or(0)
-            }
-            [axis] => axis,
-            _ => 0,
-        };
-        let others = shape.iter().enumerate().filter(|(at, _)| *at != axis);
-        let sizes = others.map(|(_, dim)| dim.known()).collect::<Option<_>>()?;
-        (axis < shape.len()).then_some((axis, sizes))
-    }
-
-    /// Signs for so many samples. They are drawn sample by sample.
+    /// Signs for so many samples, drawn sample by sample.
     fn drawn(&self, samples: usize, random: &mut ChaCha8Rng) -> ArrayD<f32> {
         let dims: Vec<usize> = std::iter::once(samples).chain(self.sizes.iter().copied()).collect();
         let sign = |_| if random.random::<bool>() { 1.0f32 } else { -1.0 };
@@ -178,19 +162,24 @@ fn squared_gradients(
     together: bool,
 ) -> Result<Squares> {
     let mut tape = Tape::new(model.graph.clone(), layers)?;
-    let input = model.graph.inputs.first().and_then(|v| model.graph.value(*v).ty.as_ref());
-    let batch = input.and_then(|ty| ty.shape.as_ref()?.first()?.known()).filter(|n| *n > 1);
     let mut signs = Vec::new();
     for (i, output) in deciding(&tape.graph).iter().enumerate() {
         let shape = tape.graph.value(*output).ty.as_ref().and_then(|t| t.shape.clone());
-        let found = shape.and_then(|shape| Some((Signs::like(&shape, batch)?, shape)));
-        let Some(((axis, sizes), mut shape)) = found else {
+        let axis = model.graph.sample_axis(*output);
+        let of_sample = |shape: &Vec<Dim>| -> Option<Vec<usize>> {
+            let dims = shape.iter().enumerate().filter(|(own, _)| *own != axis);
+            dims.map(|(_, dim)| dim.known()).collect()
+        };
+        let sizes = shape.as_ref().filter(|shape| axis < shape.len()).and_then(of_sample);
+        let (Some(mut shape), Some(sizes)) = (shape, sizes) else {
             return Err(Error::new(ErrorKind::Unsupported, "an output of unknown shape"));
         };
-        shape[axis] = Dim::Unknown;
+        if let Some(samples) = shape.get_mut(axis) {
+            *samples = Dim::Unknown;
+        }
         let ty = TensorType { dtype: DataType::F32, shape: Some(shape) };
         let sign = tape.graph.add_input(&format!("signs.{i}"), ty);
-        signs.push(Signs { name: tape.graph.value(sign).name.clone(), axis, sizes });
+        signs.push(Signs { name: tape.graph.value(sign).name.clone(), sizes, axis });
         tape.seed(*output, sign);
     }
     tape.run()?;

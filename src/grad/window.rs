@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Attribute, Node, ValueId};
+use crate::ops::same_pads;
 
 use super::{Tape, unsupported};
 
@@ -27,13 +28,10 @@ impl Window {
         (from, to): (ValueId, ValueId),
     ) -> Result<Window> {
         let n = kernel.len();
-        if !matches!(node.str("auto_pad"), None | Some("" | "NOTSET" | "VALID")) {
-            return Err(unsupported("automatic padding"));
-        }
         let list = |name: &str, default: i64, len: usize| {
             node.ints(name).map_or_else(|| vec![default; len], <[i64]>::to_vec)
         };
-        let window = Window {
+        let mut window = Window {
             kernel: kernel.to_vec(),
             strides: list("strides", 1, n),
             pads: list("pads", 0, 2 * n),
@@ -45,7 +43,25 @@ impl Window {
         if lengths != [n; 3] || window.to.len() != n || window.pads.len() != 2 * n {
             return Err(Error::new(ErrorKind::Format, "a window of the wrong rank"));
         }
+        if let Some(mode @ ("SAME_UPPER" | "SAME_LOWER")) = node.str("auto_pad") {
+            let is_plain = !node.is("ConvTranspose") && node.int("ceil_mode", 0) == 0;
+            let pads = if is_plain { window.same_pads(mode == "SAME_LOWER") } else { None };
+            window.pads = pads.ok_or_else(|| unsupported("automatic padding"))?;
+        }
         Ok(window)
+    }
+
+    /// The padding by `auto_pad`.
+    fn same_pads(&self, lower: bool) -> Option<Vec<i64>> {
+        let axis = |i: usize| {
+            let span = self.dilations[i].checked_mul(self.kernel[i] as i64 - 1)?.checked_add(1)?;
+            let (span, stride) =
+                (usize::try_from(span).ok()?, usize::try_from(self.strides[i]).ok()?);
+            same_pads(Some(self.from[i]), span, stride, lower)
+        };
+        let pads: Vec<(usize, usize)> = (0..self.kernel.len()).map(axis).collect::<Option<_>>()?;
+        let (before, behind) = (pads.iter().map(|pad| pad.0), pads.iter().map(|pad| pad.1));
+        Some(before.chain(behind).map(|pad| pad as i64).collect())
     }
 
     /// Attributes of the convolution.

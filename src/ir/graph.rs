@@ -10,6 +10,8 @@ use super::codes::Codes;
 use super::ids::{NodeId, ValueId};
 use super::index::Index;
 use super::node::Node;
+use super::samples;
+use super::size::Dim;
 use super::tensor::{Tensor, TensorType};
 use super::value::{Value, ValueKind};
 
@@ -48,11 +50,27 @@ impl Graph {
         &self.values[id.index()]
     }
 
-    /// The batch size that the inputs fix: the first known extent of their first axes.
+    /// The batch size that the inputs fix.
     pub fn fixed_batch(&self) -> Option<usize> {
-        let batch =
-            |input: &ValueId| self.value(*input).ty.as_ref()?.shape.as_ref()?.first()?.known();
-        self.inputs.iter().find_map(batch)
+        samples::fixed_batch(&self.input_shapes())
+    }
+
+    /// The axis of each input that counts samples.
+    pub fn sample_axes(&self) -> Vec<usize> {
+        samples::sample_axes(&self.input_shapes())
+    }
+
+    /// The axis of a computed value that counts samples, as far as the shapes of the inputs and its own tell.
+    pub fn sample_axis(&self, value: ValueId) -> usize {
+        let mut shapes = self.input_shapes();
+        shapes.push(self.value(value).ty.as_ref().and_then(|ty| ty.shape.as_deref()));
+        samples::sample_axes(&shapes).pop().unwrap_or(0)
+    }
+
+    /// The shapes of the inputs, where known.
+    fn input_shapes(&self) -> Vec<Option<&[Dim]>> {
+        let shape = |input: &ValueId| self.value(*input).ty.as_ref()?.shape.as_deref();
+        self.inputs.iter().map(shape).collect()
     }
 
     /// The value called `name`.

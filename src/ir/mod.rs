@@ -11,6 +11,7 @@ mod model;
 mod node;
 mod order;
 mod part;
+pub mod samples;
 pub mod size;
 pub mod tensor;
 pub mod text;

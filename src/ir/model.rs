@@ -19,6 +19,8 @@ pub struct Model {
     pub metadata: BTreeMap<String, String>,
     /// Model-local functions, as encoded `FunctionProto`s.
     pub functions: Vec<Vec<u8>>,
+    /// Inputs of the file that have a default value, which is a constant here.
+    pub defaults: Vec<String>,
     /// The computation.
     pub graph: Graph,
 }
@@ -33,6 +35,7 @@ impl Model {
             producer: self.producer.clone(),
             metadata: BTreeMap::new(),
             functions: self.functions.clone(),
+            defaults: Vec::new(),
             graph: Graph::default(),
         }
     }

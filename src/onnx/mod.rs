@@ -26,5 +26,6 @@ pub use finite::check_finite;
 pub(crate) use read::decode_net;
 pub use read::{decode, load};
 pub use save::{Draft, External, SaveOptions, save, save_split, stage};
+pub use types::kind;
 pub use write::encode;
 pub(crate) use write::encode_any;

@@ -5,7 +5,7 @@ mod file;
 mod functions;
 mod graph;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -18,6 +18,7 @@ use self::graph::GraphReader;
 use super::external::ExternalData;
 use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto};
 use super::sniff;
+use super::write::FIRST_IR_WITH_CONSTANTS;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 
@@ -88,6 +89,10 @@ fn parse_file(path: &Path) -> Result<ModelProto> {
 fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> Result<Model> {
     functions::inline(&mut proto)?;
     let graph = proto.graph.take().unwrap_or_default();
+    let defaults = match proto.ir_version() < FIRST_IR_WITH_CONSTANTS {
+        true => Vec::new(),
+        false => defaults(&graph),
+    };
     let functions = proto.functions.into_iter().map(|f| read_function(f, &mut external));
     Ok(Model {
         name: name.to_owned(),
@@ -100,8 +105,16 @@ fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> 
             .map(|e| (e.key.unwrap_or_default(), e.value.unwrap_or_default()))
             .collect(),
         functions: functions.collect::<Result<_>>()?,
+        defaults,
         graph: GraphReader::new(&mut external).read(graph)?,
     })
+}
+
+/// The inputs with a default value: those that have the name of an initializer.
+fn defaults(graph: &GraphProto) -> Vec<String> {
+    let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+    let names = graph.input.iter().map(|input| input.name());
+    names.filter(|name| constants.contains(name)).map(str::to_owned).collect()
 }
 
 /// Decodes the protobuf message and checks that it describes a model: many other files decode to an

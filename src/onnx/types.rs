@@ -38,6 +38,29 @@ fn element(declared: &TypeProto) -> Option<TensorType> {
     }
 }
 
+/// What a value without a tensor type is, e.g. a `sequence of maps`.
+pub fn kind(value: &Value) -> &'static str {
+    let Some(encoded) = &value.foreign_type else { return "unknown" };
+    let Ok(TypeProto { value: Some(kind), .. }) = TypeProto::decode(encoded.as_slice()) else {
+        return "unknown";
+    };
+    match kind {
+        type_proto::Value::TensorType(_) => "tensor",
+        type_proto::Value::SparseTensorType(_) => "sparse tensor",
+        type_proto::Value::OptionalType(_) => "optional",
+        type_proto::Value::MapType(_) => "map",
+        type_proto::Value::OpaqueType(_) => "opaque",
+        type_proto::Value::SequenceType(sequence) => {
+            let element = sequence.elem_type.and_then(|element| element.value);
+            match element {
+                Some(type_proto::Value::MapType(_)) => "sequence of maps",
+                Some(type_proto::Value::TensorType(_)) => "sequence of tensors",
+                _ => "sequence",
+            }
+        }
+    }
+}
+
 /// The type to write for a value, where one is known.
 pub(super) fn declared(value: &Value) -> Result<Option<TypeProto>> {
     match (&value.ty, &value.foreign_type) {

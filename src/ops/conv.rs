@@ -1,8 +1,6 @@
 //! Convolutions.
 
-use crate::ir::Dim;
-
-use super::{ConvGeometry, Flow, Layer, LayerKind, NodeView, OpRule};
+use super::{ConvGeometry, Flow, Layer, LayerKind, NodeView, OpRule, Pads};
 
 /// `Conv`.
 pub struct Conv;
@@ -16,7 +14,7 @@ impl OpRule for Conv {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let Some(layer) = conv_layer(node) else {
-            return Flow::whole("a convolution with computed weights or padding");
+            return Flow::whole("a convolution with computed weights");
         };
         let LayerKind::Conv(geometry) = &layer.kind else { return Flow::Untracked };
         if geometry.groups == 1 {
@@ -84,7 +82,7 @@ fn conv_layer(node: &NodeView<'_>) -> Option<Layer> {
     })
 }
 
-/// Reads the window's attributes, and resolves `auto_pad` if the input's extents are fixed.
+/// Reads the window's attributes.
 fn geometry(node: &NodeView<'_>, kernel: &[usize]) -> Option<ConvGeometry> {
     let n = kernel.len();
     let list = |name: &str, default: usize| -> Option<Vec<usize>> {
@@ -97,40 +95,33 @@ fn geometry(node: &NodeView<'_>, kernel: &[usize]) -> Option<ConvGeometry> {
     let strides = list("strides", 1)?;
     let dilations = list("dilations", 1)?;
     let output_padding = list("output_padding", 0)?;
+    let fixed = |pads: &[i64]| -> Option<Pads> {
+        let size = |pad: &i64| usize::try_from(*pad).ok();
+        let (before, behind) = pads.split_at_checked(n).filter(|(_, behind)| behind.len() == n)?;
+        let pairs = before.iter().zip(behind).map(|(a, b)| Some((size(a)?, size(b)?)));
+        pairs.collect::<Option<_>>().map(Pads::Fixed)
+    };
     let pads = match node.node.str("auto_pad").unwrap_or("NOTSET") {
         "NOTSET" | "" => match node.node.ints("pads") {
-            Some(p) if p.len() == 2 * n => (0..n)
-                .map(|i| Some((usize::try_from(p[i]).ok()?, usize::try_from(p[n + i]).ok()?)))
-                .collect::<Option<Vec<_>>>()?,
-            Some(_) => return None,
-            None => vec![(0, 0); n],
+            Some(pads) => fixed(pads)?,
+            None => Pads::Fixed(vec![(0, 0); n]),
         },
-        "VALID" => vec![(0, 0); n],
-        // Their `auto_pad` follows another formula.
-        _ if node.node.op == "ConvTranspose" => return None,
-        mode => auto_pads(node, kernel, &strides, &dilations, mode == "SAME_LOWER")?,
+        "VALID" => Pads::Fixed(vec![(0, 0); n]),
+        mode if node.node.op == "ConvTranspose" => {
+            let lower = mode == "SAME_LOWER";
+            let axes = (0..n).map(|i| {
+                let reach = kernel[i].checked_sub(1)?.checked_mul(dilations[i])?.checked_add(1)?;
+                // The output has a stride of positions for each one of the input.
+                let total = reach.checked_add(output_padding[i])?.checked_sub(strides[i])?;
+                Some(halves(total, lower))
+            });
+            Pads::Fixed(axes.collect::<Option<_>>()?)
+        }
+        mode => Pads::Same { lower: mode == "SAME_LOWER" },
     };
     let groups = usize::try_from(node.node.int("group", 1)).ok().filter(|g| *g > 0)?;
     let kernel = kernel.to_vec();
     Some(ConvGeometry { kernel, strides, pads, dilations, groups, output_padding })
-}
-
-/// Padding of all spatial axes by `auto_pad`.
-fn auto_pads(
-    node: &NodeView<'_>,
-    kernel: &[usize],
-    strides: &[usize],
-    dilations: &[usize],
-    lower: bool,
-) -> Option<Vec<(usize, usize)>> {
-    let shape = node.shape(0)?;
-    (0..kernel.len())
-        .map(|i| {
-            let extent = shape.get(2 + i).and_then(Dim::known);
-            let span = kernel[i].checked_sub(1)?.checked_mul(dilations[i])?.checked_add(1)?;
-            same_pads(extent, span, strides[i], lower)
-        })
-        .collect()
 }
 
 /// Padding before and after one axis by `auto_pad` of `SAME_UPPER`, or `SAME_LOWER` if `lower`: windows
@@ -152,6 +143,11 @@ pub fn same_pads(
         }
         None => return None,
     };
+    Some(halves(total, lower))
+}
+
+/// Padding before and after an axis; an odd position is before it if `lower`.
+fn halves(total: usize, lower: bool) -> (usize, usize) {
     let (small, large) = (total / 2, total - total / 2);
-    Some(if lower { (large, small) } else { (small, large) })
+    if lower { (large, small) } else { (small, large) }
 }

@@ -7,6 +7,18 @@ use crate::ir::{DataType, Graph, NodeId, Tensor, ValueId};
 
 use super::gate::Gate;
 
+/// Padding of a window, per spatial axis.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Pads {
+    /// Positions before and after each axis.
+    Fixed(Vec<(usize, usize)>),
+    /// As many positions as [`same_pads`](super::same_pads) gives for the extents of a run.
+    Same {
+        /// Whether an odd one is before the axis.
+        lower: bool,
+    },
+}
+
 /// Window of a convolution, per spatial axis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ConvGeometry {
@@ -14,8 +26,8 @@ pub struct ConvGeometry {
     pub kernel: Vec<usize>,
     /// Strides.
     pub strides: Vec<usize>,
-    /// Padding before and after each axis.
-    pub pads: Vec<(usize, usize)>,
+    /// Padding of each axis.
+    pub pads: Pads,
     /// Dilations.
     pub dilations: Vec<usize>,
     /// Number of channel groups.

@@ -32,7 +32,7 @@ pub use conv::same_pads;
 pub use gate::{Gate, GateInputs};
 pub use heads::{HeadProduct, group_norm, head_flow, head_product};
 pub use join::{picked, slices};
-pub use layer::{ConvGeometry, Layer, LayerKind};
+pub use layer::{ConvGeometry, Layer, LayerKind, Pads};
 pub use parameter::is_parameter;
 pub use pool::pad_widths;
 pub use recurrent::gates;

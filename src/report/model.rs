@@ -8,6 +8,7 @@ use super::OutsideRecord;
 use super::format::{bytes, count};
 use super::outside::{outside, several};
 use super::table::{Left, Right, Table};
+use super::text::notes;
 use crate::naming::shown;
 
 /// One model, its layers and the channels that can be shared.
@@ -41,6 +42,9 @@ pub struct ModelReport {
     /// Parameters that belong to no layer, by reason.
     #[serde(default)]
     pub outside: Vec<OutsideRecord>,
+    /// Remarks about the model, as sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// An input or output.
@@ -49,9 +53,9 @@ pub struct ModelReport {
 pub struct PortRecord {
     /// Name.
     pub name: String,
-    /// Element type.
+    /// Element type; for what is no tensor, its kind, e.g. `sequence of maps`.
     pub dtype: String,
-    /// Shape, e.g. `N×1×28×28`.
+    /// Shape, e.g. `N×1×28×28`; empty for what is no tensor.
     pub shape: String,
 }
 
@@ -145,7 +149,8 @@ impl ModelReport {
         for (what, ports) in [("input", &self.inputs), ("output", &self.outputs)] {
             for port in ports {
                 let (name, shape) = (shown(&port.name), shown(&port.shape));
-                let _ = writeln!(out, "  {what} {name}: {} {shape}", port.dtype);
+                let ty = format!("{} {shape}", port.dtype);
+                let _ = writeln!(out, "  {what} {name}: {}", ty.trim_end());
             }
         }
         out.push('\n');
@@ -156,6 +161,7 @@ impl ModelReport {
             out.push('\n');
             out.push_str(&outside(&self.outside, ""));
         }
+        out.push_str(&notes(&self.notes));
         out
     }
 

@@ -36,6 +36,9 @@ pub struct Plan {
     pub memory: Peak,
     /// Corresponding parts, and parts that cannot be shared.
     pub structure: Structure,
+    /// Remarks about the models, as sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -49,7 +52,19 @@ impl Plan {
         memory: Peak,
         structure: Structure,
     ) -> Self {
-        Plan { schema: SCHEMA, tool, tasks, layers, prediction, file, files, memory, structure }
+        let notes = Vec::new();
+        Plan {
+            schema: SCHEMA,
+            tool,
+            tasks,
+            layers,
+            prediction,
+            file,
+            files,
+            memory,
+            structure,
+            notes,
+        }
     }
 
     /// The plan as text.
@@ -73,6 +88,7 @@ impl Plan {
         out.push('\n');
         out.push_str(&text::structure(&self.structure, &self.tasks));
         out.push_str(&self.totals());
+        out.push_str(&text::notes(&self.notes));
         out
     }
 

@@ -40,10 +40,13 @@ pub fn text(report: &Report, all: bool) -> String {
         let _ = write!(out, "\n{}\n", comparison(compared));
     }
     out.push_str(&times(report));
-    for warning in &report.warnings {
-        let _ = writeln!(out, "note: {}", sentence(warning));
-    }
+    out.push_str(&notes(&report.warnings));
     out
+}
+
+/// Remarks, one a line.
+pub(super) fn notes(remarks: &[String]) -> String {
+    remarks.iter().map(|remark| format!("note: {}\n", sentence(remark))).collect()
 }
 
 fn headline(report: &Report) -> String {

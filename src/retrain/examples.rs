@@ -98,8 +98,8 @@ impl<'a> Examples<'a> {
         let chosen = self.data.select(rows).in_model(&self.task)?;
         let mut inputs = chosen.batch(0..rows.len()).in_model(&self.task)?;
         if let Some(parts) = parts {
-            for (_, input) in &mut inputs {
-                *input = mixed(input, parts).in_model(&self.task)?;
+            for ((_, input), axis) in inputs.iter_mut().zip(chosen.sample_axes()) {
+                *input = mixed(input, axis, parts).in_model(&self.task)?;
             }
         }
         let labels = chosen.labels(0..rows.len());
@@ -112,7 +112,7 @@ impl<'a> Examples<'a> {
                 let labels = labels.as_deref().unwrap_or_default();
                 let targets = one_hot(labels, *classes).in_model(&self.task)?;
                 vec![match parts {
-                    Some(parts) => mixed(&targets, parts)?,
+                    Some(parts) => mixed(&targets, 0, parts)?,
                     None => targets,
                 }]
             }

@@ -100,7 +100,7 @@ impl Teacher {
     }
 
     /// Its scores for all samples, output by output; `None` where they take more than `memory`
-    /// bytes, or where samples do not fill its batches.
+    /// bytes, where samples do not fill its batches, or where an output has no row per sample.
     pub(super) fn run_all(
         &mut self,
         data: &Dataset,
@@ -116,6 +116,9 @@ impl Teacher {
                 return Ok(None);
             }
             let results = self.run(&data.batch(range)?)?;
+            if results.iter().any(|result| result.rows() != Some(samples)) {
+                return Ok(None);
+            }
             let bytes: usize = results.iter().map(|r| 4 * r.len()).sum();
             if (bytes / samples.max(1) * data.len()) as u64 > memory {
                 return Ok(None);

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use array::HostArray;
 pub use ort::look_in;
-pub use port::{Port, feeds, fixed_batch, shape_text};
+pub use port::{Port, feeds, fixed_batch, sample_axes, shape_text};
 pub use recurrence::{Recurrence, State};
 #[cfg(feature = "parquet")]
 pub(crate) use shield::shielded;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::array::HostArray;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ir::samples;
 use crate::ir::{DataType, Dim};
 
 /// A named input or output of a model.
@@ -18,11 +19,6 @@ pub struct Port {
 }
 
 impl Port {
-    /// The size of axis 0, if the model fixes it.
-    pub fn fixed_batch(&self) -> Option<usize> {
-        self.shape.as_ref()?.first()?.known()
-    }
-
     /// The shape for messages, e.g. `batch×1×28×28`.
     pub fn shape_text(&self) -> String {
         let Some(shape) = &self.shape else { return "of unknown rank".to_string() };
@@ -58,9 +54,18 @@ pub(super) fn named_dim(name: &str) -> Dim {
     }
 }
 
-/// The batch size that a model fixes by axis 0 of an input, if any.
+/// The batch size that a model fixes by an input, if any.
 pub fn fixed_batch(ports: &[Port]) -> Option<usize> {
-    ports.iter().find_map(Port::fixed_batch)
+    samples::fixed_batch(&shapes(ports))
+}
+
+/// The axis of each input of a model that counts samples.
+pub fn sample_axes(ports: &[Port]) -> Vec<usize> {
+    samples::sample_axes(&shapes(ports))
+}
+
+fn shapes(ports: &[Port]) -> Vec<Option<&[Dim]>> {
+    ports.iter().map(|port| port.shape.as_deref()).collect()
 }
 
 /// Borrows owned, named arrays the way [`Session::run`](super::Session::run) takes them.

@@ -21,6 +21,7 @@ mod reshapes;
 mod retraining;
 mod rewrite;
 mod several;
+mod states;
 mod support;
 mod tokens;
 mod transformers;

@@ -3,9 +3,21 @@
 
 use std::path::Path;
 
+use ndarray::ArrayD;
+
+use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::canon::{CanonOptions, canonicalise};
 use onnx_zip::couple::{Coupling, outside};
+use onnx_zip::emit::{self, EmitOptions, Form};
+use onnx_zip::ir::builder::GraphBuilder;
+use onnx_zip::ir::{Attribute, Graph, Model, ValueId};
+use onnx_zip::mtz::matching::Share;
+use onnx_zip::mtz::options::{Budget, MergeOptions};
 use onnx_zip::onnx::load;
+use onnx_zip::runtime::{HostArray, Port};
+
+use crate::exact::{check, run};
+use crate::support;
 
 /// Number of a net's layers, and the reasons why parameters belong to no layer.
 fn seen(name: &str) -> (usize, Vec<String>) {
@@ -45,4 +57,107 @@ fn normalisations_have_their_reasons_and_tables_are_layers() {
     let (_, reasons) = seen("encoder_17");
     assert!(!reasons.iter().any(|reason| reason.contains("Gather")), "{reasons:#?}");
     assert!(reasons.iter().any(|reason| reason.contains("LayerNormalization")), "{reasons:#?}");
+}
+
+/// A net that halves a picture of any size twice, and enlarges the result to the size of the picture.
+fn segmenter(seed: usize, padding: (&'static str, Attribute)) -> Model {
+    let mut b = GraphBuilder::new("segmenter", 13);
+    // An unused draw changes the random weights that follow.
+    b.weights("unused", &[seed + 1]);
+    let x = b.input("x", "n,3,h,w");
+    let conv = |b: &mut GraphBuilder, name: &str, x, dims: [usize; 2], stride: i64| {
+        let w = b.weights(&format!("{name}.w"), &[dims[0], dims[1], 3, 3]);
+        let bias = b.weights(&format!("{name}.b"), &dims[..1]);
+        let strides = ("strides", Attribute::Ints(vec![stride; 2]));
+        b.op("Conv", name, &[x, w, bias], [strides, padding.clone()])
+    };
+    let relu = |b: &mut GraphBuilder, x| b.op("Relu", "relu", &[x], []);
+    let y = conv(&mut b, "first", x, [6, 3], 2);
+    let small = relu(&mut b, y);
+    let y = conv(&mut b, "second", small, [8, 6], 2);
+    let y = relu(&mut b, y);
+    let y = conv(&mut b, "third", y, [6, 8], 1);
+    let y = relu(&mut b, y);
+    let y = enlarged(&mut b, "up", y, small);
+    let y = b.op("Add", "sum", &[y, small], []);
+    let y = conv(&mut b, "last", y, [4, 6], 1);
+    let y = enlarged(&mut b, "mask", y, x);
+    b.build(&[y])
+}
+
+/// Resizes `y` to height and width of `like`.
+fn enlarged(b: &mut GraphBuilder, name: &str, y: ValueId, like: ValueId) -> ValueId {
+    let [zero, two, four] = [0, 2, 4].map(|number| b.ints(&format!("{name}.{number}"), &[number]));
+    let part = |b: &mut GraphBuilder, of, from, to| {
+        let shape = b.op("Shape", &format!("{name}.shape"), &[of], []);
+        b.op("Slice", &format!("{name}.part"), &[shape, from, to, zero], [])
+    };
+    let (front, back) = (part(b, y, zero, two), part(b, like, two, four));
+    let sizes = b.op("Concat", &format!("{name}.sizes"), &[front, back], [("axis", 0.into())]);
+    let resized = b.op("Resize", name, &[y, sizes], [("mode", "nearest".into())]);
+    let graph = b.graph();
+    let node = graph.producer(resized).unwrap();
+    graph.edit_node(node, |node| node.inputs = vec![Some(y), None, None, Some(sizes)]);
+    resized
+}
+
+/// Two segmenters merged on pictures of 12 × 16, with their outputs for a batch checked.
+fn merged(padding: (&'static str, Attribute), share: f64) -> onnx_zip::mtz::joint::JointModel {
+    let nets = [1, 2].map(|seed| segmenter(seed, padding.clone()));
+    let dims = [("h".to_owned(), 12), ("w".to_owned(), 16)].into();
+    let options = DataOptions { dims, ..DataOptions::default() };
+    let nets = nets.map(|net| {
+        let input = net.graph.value(net.graph.inputs[0]);
+        let ty = input.ty.clone().unwrap();
+        let port = Port { name: input.name.clone(), dtype: ty.dtype, shape: ty.shape };
+        (net, Dataset::synthetic(&[port], 24, 1, &options).unwrap())
+    });
+    let budget = Budget::uniform(Share::Fraction(share));
+    let options = MergeOptions { budget, ..MergeOptions::default() };
+    let (joint, _) = support::merge_in(nets, &options, 6);
+    // Other sizes than those of the merge, one of them odd.
+    let picture = |at: ndarray::IxDyn| ((at[1] * 7 + at[2] * 3 + at[3]) % 11) as f32 / 11.0;
+    let batch = [HostArray::from(ArrayD::from_shape_fn(vec![2, 3, 9, 20], picture))];
+    let wanted: Vec<_> = joint.tasks().iter().map(|task| run(task.model(), &batch)).collect();
+    check(&joint, &batch, &wanted, &format!("{padding:?}"));
+    joint
+}
+
+#[test]
+fn channels_are_followed_through_automatic_padding_of_open_sizes() {
+    for mode in ["SAME_UPPER", "SAME_LOWER", "VALID"] {
+        let joint = merged(("auto_pad", mode.into()), 1.0);
+        for task in joint.tasks() {
+            assert_eq!(task.coupling().layers.len(), 4, "{mode}");
+        }
+        let shared: usize =
+            joint.sharing(onnx_zip::align::TaskId(0)).iter().flatten().flatten().count();
+        assert_eq!(shared, 6 + 8, "{mode}");
+    }
+}
+
+/// Constants and sizes that a graph's branches take from outside.
+fn taken(graph: &Graph) -> Vec<String> {
+    let is_size = |value: ValueId| {
+        let ty = graph.type_of(value);
+        ty.is_none_or(|ty| !ty.dtype.is_float())
+    };
+    let branches = graph.nodes().flat_map(|(_, node)| node.subgraphs());
+    let captured = branches.flat_map(Graph::captures).filter(|value| is_size(*value));
+    captured.map(|value| graph.value(value).name.clone()).collect()
+}
+
+#[test]
+fn branches_of_the_switch_form_compute_their_sizes_themselves() {
+    for share in [1.0, 0.5] {
+        let joint = merged(("pads", [1, 1, 1, 1].into()), share);
+        let options = EmitOptions { form: Form::Switch, ..EmitOptions::default() };
+        let model = emit::emit(&joint, &options).unwrap();
+        let graph = &model.graph;
+        assert!(graph.nodes().any(|(_, node)| node.is("If")));
+        let orders = |name: &String| !name.ends_with(".order");
+        let taken: Vec<String> = taken(graph).into_iter().filter(orders).collect();
+        assert!(taken.is_empty(), "{taken:?}");
+        assert!(!graph.nodes().any(|(_, node)| node.is("Shape")));
+    }
 }

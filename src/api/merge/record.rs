@@ -189,6 +189,7 @@ impl Facts<'_> {
         warnings.extend(apart(&self.structure, reasons));
         let reasons = self.outcome.sites.iter().map(|site| site.reason.as_ref());
         warnings.extend(at_outputs(reasons).map(|hint| hint.in_flags()));
+        warnings.extend(Loaded::defaults_of(&self.loaded));
         if self.merger.is_made_up() {
             warnings.push(synthetic().in_flags());
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::axes::{Place, dim_key, sample_shape, samples_at, samples_first};
 use super::complaints::wrong_array;
 use super::fit::Fit;
 use super::formats::Content;
@@ -14,7 +15,7 @@ use super::rows::{Rows, find};
 use super::sound::Sounds;
 use super::synthetic::Generator;
 use crate::error::{Error, ErrorKind, Hint, Result};
-use crate::ir::{DataType, Dim};
+use crate::ir::DataType;
 use crate::runtime::{HostArray, Port, shape_text};
 
 /// One input's samples. Cheap to clone.
@@ -27,6 +28,8 @@ pub(super) struct Column {
     normalise: Option<Normalise>,
     /// Whether the input is a single number for all samples of a run.
     is_single: bool,
+    /// The axis of the input that counts samples.
+    pub(super) axis: usize,
     /// `Some` if values are checked only when they are used; the inner value is the number of rows of the
     /// table that the input indexes.
     unseen: Option<Option<usize>>,
@@ -50,12 +53,12 @@ impl Column {
         file: &Path,
         name: &str,
         content: Content,
-        port: &Port,
+        place: Place<'_>,
         options: &DataOptions,
     ) -> Result<Self> {
         match content {
-            Content::Array(array) => Self::from_array(file, name, array, port, options),
-            Content::Media(media) => Self::from_media(media, port, options),
+            Content::Array(array) => Self::from_array(file, name, array, place, options),
+            Content::Media(media) => Self::from_media(media, place, options),
             Content::Text(_) => Err(wrong_array(file, name, "holds words, which feed no input")),
         }
     }
@@ -69,7 +72,7 @@ impl Column {
         file: &Path,
         name: &str,
         array: Arc<dyn Rows>,
-        port: &Port,
+        Place { port, axis }: Place<'_>,
         options: &DataOptions,
     ) -> Result<Self> {
         let wrong = |clause: &str| wrong_array(file, name, clause);
@@ -81,13 +84,17 @@ impl Column {
             })?),
             false => array,
         };
+        let wanted = sample_shape(port, axis, options)?;
+        let array = match &wanted {
+            Some(wanted) => samples_first(array, wanted, axis)?,
+            None => array,
+        };
         let Some((samples, sample)) = array.shape().split_first() else {
             return Err(wrong("is a single number where samples are needed"));
         };
         if array.shape().contains(&0) {
             return Err(wrong(&format!("is empty: its shape is {}", shape_text(array.shape()))));
         }
-        let wanted = sample_shape(port, options)?;
         if !is_castable(array.dtype(), port.dtype) {
             let (found, input) = (array.dtype(), &port.name);
             return Err(wrong(&format!("is {found:?}, but input '{input}' is {:?}", port.dtype)));
@@ -124,12 +131,16 @@ impl Column {
         let normalise = Normalise::new(options, &port.name, &fitted)?;
         let unseen = (!array.is_scanned()).then_some(table);
         let (input, values) = (port.name.clone(), Values::Array(array));
-        Ok(Column { input, dtype: port.dtype, values, fit, normalise, is_single, unseen })
+        Ok(Column { input, dtype: port.dtype, values, fit, normalise, is_single, axis, unseen })
     }
 
     /// Pictures or sounds for an input; the first file decides which.
-    fn from_media(media: Arc<dyn Media>, port: &Port, options: &DataOptions) -> Result<Self> {
-        let wanted = sample_shape(port, options)?.unwrap_or_default();
+    fn from_media(
+        media: Arc<dyn Media>,
+        Place { port, axis }: Place<'_>,
+        options: &DataOptions,
+    ) -> Result<Self> {
+        let wanted = sample_shape(port, axis, options)?.unwrap_or_default();
         let first = media.bytes(&[0])?;
         let of_sounds = first.first().is_some_and(|bytes| is_sound(bytes));
         let stored = if of_sounds { DataType::F32 } else { DataType::U8 };
@@ -149,7 +160,7 @@ impl Column {
         let fitted = fit.shape(&sample).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
         let (input, dtype) = (port.name.clone(), port.dtype);
-        Ok(Column { input, dtype, values, fit, normalise, is_single: false, unseen: None })
+        Ok(Column { input, dtype, values, fit, normalise, is_single: false, axis, unseen: None })
     }
 
     /// `len` random samples for input number `index`.
@@ -157,19 +168,19 @@ impl Column {
     /// # Errors
     /// [`ErrorKind::Calibration`] where the input leaves a size or its rank open.
     pub(super) fn synthetic(
-        port: &Port,
+        Place { port, axis }: Place<'_>,
         index: usize,
         len: usize,
         seed: u64,
         options: &DataOptions,
     ) -> Result<Self> {
-        let wanted = sample_shape(port, options)?
+        let wanted = sample_shape(port, axis, options)?
             .ok_or_else(|| refused(port, "so samples for it cannot be made up"))?;
-        let sizes = wanted.iter().enumerate().map(|(axis, size)| {
+        let sizes = wanted.iter().enumerate().map(|(place, size)| {
             size.ok_or_else(|| {
-                refused(port, "whose open sizes must be known to make samples up").hint(
-                    Hint::from("pass ").option_as("dim", format!("{}=N", dim_key(port, axis + 1))),
-                )
+                let key = dim_key(port, place + usize::from(place >= axis));
+                refused(port, "whose open sizes must be known to make samples up")
+                    .hint(Hint::from("pass ").option_as("dim", format!("{key}=N")))
             })
         });
         let sizes = sizes.collect::<Result<Vec<usize>>>()?;
@@ -182,6 +193,7 @@ impl Column {
             fit: Fit::Same,
             normalise: None,
             is_single: is_single(port),
+            axis,
             unseen: None,
         })
     }
@@ -274,7 +286,10 @@ impl Column {
             true => ready.reshaped(&[]).ok_or_else(|| {
                 Error::new(ErrorKind::Calibration, format!("'{}' is no single value", self.input))
             }),
-            false => Ok(ready),
+            false => samples_at(ready, self.axis).ok_or_else(|| {
+                let message = format!("samples for '{}' have too few axes", self.input);
+                Error::new(ErrorKind::Calibration, message)
+            }),
         }
     }
 }
@@ -342,31 +357,6 @@ fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
     let numbers = array.clone().integers()?;
     let at = numbers.iter().position(|number| *number >= rows || *number < -rows)?;
     Some((at, numbers.iter().nth(at).copied()?))
-}
-
-/// The shape of one sample of an input, with `None` for open sizes; `None` if the rank is open.
-fn sample_shape(port: &Port, options: &DataOptions) -> Result<Option<Vec<Option<usize>>>> {
-    let Some(shape) = &port.shape else { return Ok(None) };
-    let size = |(axis, dim): (usize, &Dim)| {
-        dim.known().or_else(|| {
-            let named = options.dims.get(&dim_key(port, axis));
-            named.or_else(|| options.dims.get(&place_key(port, axis))).copied()
-        })
-    };
-    Ok(Some(shape.iter().enumerate().skip(1).map(size).collect()))
-}
-
-/// The name under which the caller gives the size of an axis.
-pub(super) fn dim_key(port: &Port, axis: usize) -> String {
-    match port.shape.as_ref().and_then(|shape| shape.get(axis)) {
-        Some(Dim::Symbol(name)) => name.clone(),
-        _ => place_key(port, axis),
-    }
-}
-
-/// The name of an axis by its place. It is valid even if the model names the axis.
-pub(super) fn place_key(port: &Port, axis: usize) -> String {
-    format!("{}:{axis}", port.name)
 }
 
 fn is_castable(from: DataType, to: DataType) -> bool {

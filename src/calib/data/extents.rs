@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::column::{dim_key, place_key};
-use crate::runtime::Port;
+use super::axes::{dim_key, place_key};
+use crate::runtime::{Port, sample_axes};
 
 /// Sizes by their names in [`super::DataOptions::dims`].
 pub type Extents = BTreeMap<String, usize>;
@@ -117,13 +117,13 @@ pub fn unknown(nets: &[&[Port]], given: &Extents) -> Option<(String, Vec<String>
     Some((name, open))
 }
 
-/// Net, input and axis of every open extent, except the first axis, which counts samples.
+/// Net, input and axis of every open extent, except the axis that counts samples.
 fn open_axes(nets: &[&[Port]]) -> Vec<(usize, usize, usize)> {
     let mut axes = Vec::new();
     for (net, ports) in nets.iter().enumerate() {
-        for (port, input) in ports.iter().enumerate() {
-            let shape = input.shape.iter().flatten().enumerate().skip(1);
-            let open = shape.filter(|(_, dim)| dim.known().is_none());
+        for ((port, input), samples) in ports.iter().enumerate().zip(sample_axes(ports)) {
+            let shape = input.shape.iter().flatten().enumerate();
+            let open = shape.filter(|(axis, dim)| *axis != samples && dim.known().is_none());
             axes.extend(open.map(|(axis, _)| (net, port, axis)));
         }
     }

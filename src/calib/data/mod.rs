@@ -3,6 +3,7 @@
 //! A [`Dataset`] keeps samples as stored, as bytes or as files, and converts them batch by batch: select
 //! rows → fit the axes to the model's → cast to the input's type → normalise.
 
+mod axes;
 mod choice;
 mod column;
 mod complaints;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use self::axes::placed;
 use self::choice::choose;
 use self::column::Column;
 use self::complaints::wrong_array;
@@ -98,8 +100,8 @@ impl Dataset {
     /// [`ErrorKind::Calibration`] naming an input of which a size other than the batch is open and
     /// not given in [`DataOptions::dims`].
     pub fn synthetic(ports: &[Port], len: usize, seed: u64, options: &DataOptions) -> Result<Self> {
-        let columns = ports.iter().enumerate();
-        let columns = columns.map(|(i, port)| Column::synthetic(port, i, len, seed, options));
+        let columns = placed(ports).enumerate();
+        let columns = columns.map(|(i, place)| Column::synthetic(place, i, len, seed, options));
         let note = Hint::from("the samples are made up, from random numbers; give better ones (")
             .option("data")
             .then(")");
@@ -128,8 +130,8 @@ impl Dataset {
             }
         };
         let mut columns = Vec::new();
-        for (name, port) in chosen.inputs.iter().zip(ports) {
-            let column = Column::new(file, name, source.read(name)?, port, options)?;
+        for (name, place) in chosen.inputs.iter().zip(placed(ports)) {
+            let column = Column::new(file, name, source.read(name)?, place, options)?;
             column.len().map_or(Ok(()), |len| same_length(name, len))?;
             columns.push(column);
         }
@@ -173,6 +175,11 @@ impl Dataset {
     /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// The axis of each input that counts samples, in the model's order.
+    pub fn sample_axes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.columns.iter().map(|column| column.axis)
     }
 
     /// Whether samples have labels.

@@ -29,8 +29,9 @@ fn convolve(x: &ArrayD<f32>, weights: &ArrayD<f32>, window: &Window, groups: usi
             let tap = tap.as_array_view().to_vec();
             let mut source = vec![at[0], first + tap[0]];
             for (i, axis) in window.axes.iter().enumerate() {
+                let (begin, _) = axis.pads(x.shape()[2 + i]).unwrap();
                 let place = (at[2 + i] * axis.stride + tap[1 + i] * axis.dilation) as isize;
-                source.push((place - axis.begin as isize) as usize);
+                source.push((place - begin as isize) as usize);
             }
             sum += weight * x.get(IxDyn(&source)).copied().unwrap_or(0.0);
         }
@@ -52,8 +53,9 @@ fn spread(x: &ArrayD<f32>, weights: &ArrayD<f32>, window: &Window) -> ArrayD<f32
             }
             let mut to = vec![from[0], tap[0]];
             for (i, axis) in window.axes.iter().enumerate() {
+                let (begin, _) = axis.pads(x.shape()[2 + i]).unwrap();
                 let place = from[2 + i] * axis.stride + tap[2 + i] * axis.dilation;
-                to.push(place.wrapping_sub(axis.begin));
+                to.push(place.wrapping_sub(begin));
             }
             if let Some(sum) = y.get_mut(IxDyn(&to)) {
                 *sum += value * weight;
@@ -146,6 +148,22 @@ fn rows_times_filters_are_the_convolution() {
     for case in &CASES {
         check(case, Positions::All);
         check(case, Positions::Sampled { per_sample: 3, seed: 5, first_sample: 9, of: None });
+    }
+}
+
+#[test]
+fn automatic_padding_follows_the_extents() {
+    // Kernel, stride, dilation, extent, padding before and after it if an odd one is last.
+    let cases =
+        [(3, 2, 1, 8, (0, 1)), (3, 2, 1, 9, (1, 1)), (2, 1, 1, 5, (0, 1)), (3, 3, 2, 7, (2, 2))];
+    for (kernel, stride, dilation, extent, (small, large)) in cases {
+        let plain = Window::new(&[kernel], &[stride], &[dilation], &[0, 0]).unwrap();
+        for (lower, pads) in [(false, [small, large]), (true, [large, small])] {
+            let same = plain.clone().same(lower);
+            let explicit = Window::new(&[kernel], &[stride], &[dilation], &pads).unwrap();
+            assert_eq!(same.sources(&[extent]).unwrap(), explicit.sources(&[extent]).unwrap());
+            assert_eq!(same.output(&[extent]).unwrap(), [extent.div_ceil(stride)]);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Replaces fused operators of ONNX Runtime by the standard operators that they represent.
+//! Replaces fused operators of ONNX Runtime, and scalers of features, by the standard operators that they represent.
 //!
 //! In a model that was saved after optimisation or quantisation, weights belong to operators without a
 //! rule. Operators that also reorder their weights for a processor stay.
@@ -10,6 +10,7 @@ mod layer;
 mod normalisation;
 mod quantised;
 mod rotary;
+mod scaler;
 mod standard;
 
 use std::collections::BTreeMap;
@@ -64,6 +65,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("", "MatMulInteger", quantised::dynamic),
     ("", "ConvInteger", quantised::dynamic),
     ("", "Mul", quantised::scaled),
+    ("ai.onnx.ml", "Scaler", scaler::scaler),
 ];
 
 /// Runs the pass.

@@ -3,11 +3,34 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::Result;
-use crate::ir::{Attribute, Graph, Node, NodeId, Tensor, Value, ValueId, ValueKind};
+use crate::ir::{Attribute, DataType, Graph, Node, NodeId, Tensor, Value, ValueId, ValueKind};
 use crate::mtz::joint::JointModel;
 
 use super::absent::Zeros;
 use super::masked::add_task_input;
+
+/// Operators that compute sizes from sizes.
+const SIZE_OPERATORS: &[&str] = &[
+    "Add",
+    "Cast",
+    "Concat",
+    "Div",
+    "Gather",
+    "Identity",
+    "Max",
+    "Min",
+    "Mod",
+    "Mul",
+    "Neg",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "Sub",
+    "Unsqueeze",
+];
+
+/// Limit of elements of constants that branches repeat.
+const SMALL: usize = 16;
 
 /// Turns a graph with one head per task into one with a branch per task. Weights, and nodes that several
 /// tasks need, stay in the outer graph. `inputs` are the graph's inputs for each task.
@@ -28,10 +51,16 @@ pub(crate) fn switch(
             graph.add_op("Equal", &name, &[selected, index], [])
         })
         .collect();
+    let sizes = size_nodes(&graph, &order);
+    let mut moved: BTreeSet<NodeId> = BTreeSet::new();
     let branches: Vec<Vec<NodeId>> = (0..joint.tasks().len())
         .map(|task| {
             let own = BTreeSet::from([task]);
-            order.iter().copied().filter(|n| needed.get(n) == Some(&own)).collect()
+            let own = order.iter().copied().filter(|n| needed.get(n) == Some(&own));
+            let own: BTreeSet<NodeId> = own.collect();
+            moved.extend(&own);
+            let inside = with_sizes(&graph, own, &sizes);
+            order.iter().copied().filter(|n| inside.contains(n)).collect()
         })
         .collect();
     let ifs = Ifs {
@@ -44,8 +73,8 @@ pub(crate) fn switch(
     };
     let named: Vec<Value> = graph.outputs.iter().map(|o| graph.value(*o).clone()).collect();
     let mut node = ifs.node(0);
-    for id in branches.iter().flatten() {
-        graph.remove_node(*id);
+    for id in moved {
+        graph.remove_node(id);
     }
     for output in std::mem::take(&mut graph.outputs) {
         graph.rename_value(output, "branch");
@@ -57,7 +86,49 @@ pub(crate) fn switch(
     node.outputs = outputs.iter().copied().map(Some).collect();
     graph.add_node(node);
     graph.outputs = outputs;
+    // Sizes that every branch computes by itself.
+    graph.remove_dead_nodes();
     Ok(graph)
+}
+
+/// The nodes that compute sizes: they read shapes, constants and each other only.
+fn size_nodes(graph: &Graph, order: &[NodeId]) -> BTreeSet<NodeId> {
+    let mut sizes = BTreeSet::new();
+    for id in order {
+        let node = graph.node(*id);
+        let is_known = |value: ValueId| {
+            let of_size = graph.producer(value).is_some_and(|from| sizes.contains(&from));
+            of_size || graph.initializer(value).is_some_and(is_small)
+        };
+        let computes = SIZE_OPERATORS.iter().any(|op| node.is(op)) && node.reads().all(is_known);
+        if node.is("Shape") || computes {
+            sizes.insert(*id);
+        }
+    }
+    sizes
+}
+
+/// Adds the nodes of `sizes` that others read: checkers follow sizes inside a branch only.
+fn with_sizes(
+    graph: &Graph,
+    mut inside: BTreeSet<NodeId>,
+    sizes: &BTreeSet<NodeId>,
+) -> BTreeSet<NodeId> {
+    let mut open: Vec<NodeId> = inside.iter().copied().collect();
+    while let Some(id) = open.pop() {
+        let read = graph.node(id).reads().filter_map(|value| graph.producer(value));
+        for from in read.filter(|from| sizes.contains(from)) {
+            if inside.insert(from) {
+                open.push(from);
+            }
+        }
+    }
+    inside
+}
+
+/// Whether a constant may be repeated in every branch: bounds, axes and the like.
+fn is_small(tensor: &Tensor) -> bool {
+    tensor.len() <= SMALL && matches!(tensor.dtype, DataType::I64 | DataType::I32)
 }
 
 fn split_outputs(joint: &JointModel, graph: &Graph) -> Vec<Vec<ValueId>> {
@@ -190,7 +261,14 @@ impl Ifs<'_> {
     fn inside(&self, graph: &mut Graph, map: &mut Inside, task: usize, outer: ValueId) -> ValueId {
         *map.entry(outer).or_insert_with(|| {
             let name = format!("branch.{task}/{}", self.outer.value(outer).name);
-            graph.add_value(&name, ValueKind::Captured(outer), None)
+            match self.outer.initializer(outer).filter(|tensor| is_small(tensor)) {
+                // Checkers do not know the elements of captured constants, from which sizes follow.
+                Some(tensor) => {
+                    let value = ("value", Attribute::Tensor(tensor.clone()));
+                    graph.add_op("Constant", &name, &[], [value])
+                }
+                None => graph.add_value(&name, ValueKind::Captured(outer), None),
+            }
         })
     }
 

@@ -125,7 +125,8 @@ impl<'a> GraphReader<'a> {
     }
 }
 
-/// Old files list initializers among the inputs; such inputs are constants here.
+/// Files list initializers among the inputs: old ones must, and in newer ones such an input has a default
+/// value. Both are constants here: most exporters that do so list all their weights.
 fn declare_inputs(
     graph: &mut Graph,
     inputs: Vec<ValueInfoProto>,

@@ -173,6 +173,21 @@ fn initializers_among_the_inputs_are_constants() {
 }
 
 #[test]
+fn inputs_with_default_values_are_told_from_the_constants_of_old_files() {
+    for (version, expected) in
+        [(3, &[][..]), (4, &["w".to_owned()][..]), (8, &["w".to_owned()][..])]
+    {
+        let mut graph = graph(vec![node("Add", &["x", "w"], &["y"])]);
+        graph.input.push(info("w"));
+        graph.initializer = vec![constant("w"), constant("v")];
+        let proto =
+            ModelProto { ir_version: Some(version), graph: Some(graph), ..Default::default() };
+        let model = decode(proto.encode_to_vec().into(), None, "m").unwrap();
+        assert_eq!(model.defaults, expected);
+    }
+}
+
+#[test]
 fn nodes_get_unique_names() {
     let named =
         |name: &str, to: &str| NodeProto { name: Some(name.into()), ..node("A", &["x"], &[to]) };

@@ -12,6 +12,7 @@ fn model(graph: Graph) -> Model {
         producer: "onnx-zip".into(),
         metadata: [("task".to_owned(), "a=b".to_owned())].into(),
         functions: Vec::new(),
+        defaults: Vec::new(),
         graph,
     }
 }

@@ -13,6 +13,7 @@ mod elementwise;
 mod generate;
 mod images;
 mod matrix;
+mod ml;
 mod norm;
 mod pool;
 mod quantise;
@@ -39,6 +40,9 @@ pub(super) use axes::{permutation, shape_range, squeezed_axes, unsqueezed_axes};
 pub(super) use elementwise::broadcast;
 pub(super) use reshape::{flatten_axis, target_shape};
 pub(super) use select::split_sizes;
+
+/// The domain of classical machine learning.
+const MACHINE_LEARNING: &str = "ai.onnx.ml";
 
 /// Types of the outputs of a node; missing ones are unknown.
 type Rule = fn(&NodeView<'_>) -> Vec<Option<TensorType>>;
@@ -76,7 +80,14 @@ static TABLE: LazyLock<HashMap<&'static str, Rule>> = LazyLock::new(|| {
 
 /// Output types of a node; `None` for unknown ones.
 pub fn infer(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
-    let rule = TABLE.get(node.node.op.as_str()).filter(|_| node.node.domain.is_empty());
+    let op = node.node.op.as_str();
+    let rule = match node.node.domain.as_str() {
+        "" => TABLE.get(op).copied(),
+        MACHINE_LEARNING => {
+            ml::RULES.iter().find(|(ops, _)| ops.contains(&op)).map(|(_, rule)| *rule)
+        }
+        _ => None,
+    };
     let mut types = rule.map(|rule| rule(node)).unwrap_or_default();
     types.resize(node.node.outputs.len(), None);
     types

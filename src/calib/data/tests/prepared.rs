@@ -68,3 +68,25 @@ fn a_model_of_another_size_is_told() {
     let data = Dataset::open(&fixture("prepared/pictures"), &ports, &options).unwrap();
     assert_eq!(only(data.batch(0..2).unwrap()).shape(), [2, 3, 32, 32]);
 }
+
+#[test]
+fn states_of_recurrent_layers_count_samples_along_their_second_axis() {
+    let shape = vec![Dim::Known(2), Dim::Symbol("batch".into()), Dim::Known(3)];
+    let state = Port { name: "h".into(), dtype: DataType::F32, shape: Some(shape) };
+    let ports = [state, port("sound", DataType::F32, &[6])];
+    let plain = DataOptions::default();
+    let samples = Array3::from_shape_fn((5, 2, 3), |(n, l, h)| (100 * n + 10 * l + h) as f32);
+    let as_input = samples.clone().permuted_axes([1, 0, 2]).as_standard_layout().into_owned();
+    for stored in [samples, as_input.clone()] {
+        let sounds = Npz::new().with("sound", &Array2::<f32>::zeros((5, 6)));
+        let data = sounds.with("h", &stored).open(&ports, &plain).unwrap();
+        let batch = data.batch(1..4).unwrap();
+        let wanted = as_input.slice(ndarray::s![.., 1..4, ..]).to_owned();
+        assert_eq!(batch[0].1, HostArray::from(wanted.into_dyn()));
+        assert_eq!(batch[1].1.shape(), [3, 6]);
+    }
+    let made = Dataset::synthetic(&ports, 4, 1, &plain).unwrap();
+    assert_eq!(made.batch(0..4).unwrap()[0].1.shape(), [2, 4, 3]);
+    let one = made.batch(2..3).unwrap();
+    assert_eq!(one[0].1.shape(), [2, 1, 3]);
+}
