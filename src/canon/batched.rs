@@ -113,7 +113,7 @@ fn split_maps(graph: &mut Graph, id: NodeId) -> Option<()> {
     let ([_, channels, pixels @ ..], [_, depths, merged]) = (from.as_slice(), to.as_slice()) else {
         return None;
     };
-    let (channels, depths) = (channels.known()?, depths.known().filter(|n| *n > 0)?);
+    let (channels, depths) = (channels.known()?, depths.known().filter(|n| *n > 1)?);
     let same = Dim::product(pixels).is_surely(merged) && !pixels.is_empty();
     if !same || channels <= depths || channels % depths != 0 || graph.outputs.contains(&output) {
         return None;

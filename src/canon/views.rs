@@ -62,10 +62,24 @@ fn leave_out_inner(graph: &mut Graph, id: NodeId) -> bool {
         _ => target(graph, id)
             .is_some_and(|t| t.iter().enumerate().all(|(axis, size)| *size != 0 || keeps(axis))),
     };
+    let free = free && !cuts_heads(graph, id, &before, &middle);
     if free {
         graph.edit_node(id, |node| node.inputs[0] = Some(source));
     }
     free
+}
+
+/// Whether reshapes `before` → `middle` → the output of `id` cut the channels of maps into heads, and then
+/// merge these with the batch ([`super::batched`]). Both steps stay, so that heads can be followed.
+fn cuts_heads(graph: &Graph, id: NodeId, before: &[Dim], middle: &[Dim]) -> bool {
+    let after = graph.node(id).output(0).and_then(|v| shape(graph, v)).unwrap_or_default();
+    let ([_, channels, ..], [_, heads, depths, pixels], [_, same, last]) =
+        (before, middle, after.as_slice())
+    else {
+        return false;
+    };
+    let cut = Dim::product([heads, depths]).is_surely(channels) && heads.known() != Some(1);
+    cut && depths.is_surely(same) && pixels.is_surely(last)
 }
 
 /// Removes pairs of nodes that return to the original shape, such as `Unsqueeze` and `Squeeze`.

@@ -4,6 +4,8 @@
 mod branches;
 #[path = "fused.rs"]
 mod fused;
+#[path = "maps.rs"]
+mod maps;
 #[path = "quantised.rs"]
 pub mod quantised;
 #[path = "recurrent.rs"]
@@ -28,6 +30,7 @@ pub fn all() -> Vec<Case> {
         .chain(recurrent::ROWS)
         .chain(fused::ROWS)
         .chain(branches::ROWS)
+        .chain(maps::ROWS)
         .map(|(name, opset, operators, build)| {
             let mut b = GraphBuilder::new(name, *opset);
             let y = build(&mut b);

@@ -42,33 +42,21 @@ impl OrtSession {
     /// A session that feeds large weights if they have at least `heavy` bytes.
     fn feeding(runtime: &OnnxRuntime, source: ModelSource<'_>, heavy: usize) -> Result<Self> {
         source.check_readable()?;
+        let mut builder = configured(runtime)?;
         let (inner, fed) = match source {
             ModelSource::Bytes(bytes) => {
-                (optimised(runtime, |b| b.commit_from_memory(bytes))?, Vec::new())
+                (builder.commit_from_memory(bytes).map_err(failed)?, Vec::new())
             }
             ModelSource::File(path) => {
-                (optimised(runtime, |b| b.commit_from_file(path))?, Vec::new())
+                (builder.commit_from_file(path).map_err(failed)?, Vec::new())
             }
-            ModelSource::Graph(model) => {
-                from_graph(configured(runtime, GraphOptimizationLevel::All)?, model, heavy)?
-            }
+            ModelSource::Graph(model) => from_graph(builder, model, heavy)?,
         };
         let own = inner.inputs().len().saturating_sub(fed.len());
         let inputs = inner.inputs().iter().take(own).map(port).collect();
         let outputs = inner.outputs().iter().map(port).collect();
         Ok(OrtSession { inner, inputs, outputs, fed })
     }
-}
-
-/// Loads a model, without optimisation if it cannot be optimised: some models that ONNX Runtime has
-/// optimised and saved fail when it optimises them again.
-fn optimised(
-    runtime: &OnnxRuntime,
-    commit: impl Fn(&mut SessionBuilder) -> ::ort::Result<Inner>,
-) -> Result<Inner> {
-    let at = |level| commit(&mut configured(runtime, level)?).map_err(failed);
-    let loaded = at(GraphOptimizationLevel::All);
-    loaded.or_else(|first| at(GraphOptimizationLevel::Disable).map_err(|_| first))
 }
 
 /// Passes large weights apart from the message. Inside it, they would take memory twice more: as bytes
@@ -91,12 +79,12 @@ fn from_graph(
     Ok((session, fed.into_iter().map(|(_, tensor)| Weight::new(tensor)).collect::<Result<_>>()?))
 }
 
-/// Session options: no spinning, because other threads use the same cores;
+/// Session options: all optimisations; no spinning, because other threads use the same cores;
 /// deterministic kernels. Quantised nodes are computed as in the standard. Integer kernels would round
 /// biases, too, and a graph's form decides which layers get them.
-fn configured(runtime: &OnnxRuntime, level: GraphOptimizationLevel) -> Result<SessionBuilder> {
+fn configured(runtime: &OnnxRuntime) -> Result<SessionBuilder> {
     let mut builder = Inner::builder(&runtime.loaded.environment)
-        .and_then(|b| Ok(b.with_optimization_level(level)?))
+        .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::All)?))
         .and_then(|b| Ok(b.with_deterministic_compute(true)?))
         .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
         .and_then(|b| Ok(b.with_inter_op_spinning(false)?))
