@@ -59,7 +59,9 @@ fn turned(graph: &mut Graph, id: NodeId, axis: usize) -> Option<()> {
     let [input, weight] = [(input, "channels"), (weight, "weight")].map(|(value, what)| {
         let perm = [("perm", Attribute::Ints(perm.clone()))];
         let turned = graph.add_op("Transpose", &format!("{name}.{what}"), &[value], perm);
-        graph.producer(turned).map(|id| types::infer_node(graph, id));
+        if let Some(id) = graph.producer(turned) {
+            types::infer_node(graph, id);
+        }
         turned
     });
     graph.edit_node(id, |node| {

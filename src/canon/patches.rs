@@ -55,7 +55,9 @@ fn split(graph: &mut Graph, id: NodeId, readers: &[NodeId]) -> Option<()> {
     let perm = [("perm", Attribute::Ints(perm))];
     let moved = graph.add_op("Transpose", &format!("{name}.apart"), &[apart], perm);
     for value in [apart, moved] {
-        graph.producer(value).map(|id| types::infer_node(graph, id));
+        if let Some(id) = graph.producer(value) {
+            types::infer_node(graph, id);
+        }
     }
     for reader in readers {
         graph.edit_node(*reader, |node| node.inputs[0] = Some(moved));
