@@ -11,6 +11,7 @@ use crate::ir::{
     Attribute, Consumers, Dim, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
 };
 
+use super::rewire::added;
 use super::types::shape;
 use super::{CanonOptions, rewire, types};
 
@@ -28,21 +29,6 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
             || moved(graph, id).is_some();
     }
     Ok(modified)
-}
-
-/// Adds a node, and infers its type at once, since later nodes of the same walk read it.
-fn added(
-    graph: &mut Graph,
-    op: &str,
-    name: &str,
-    inputs: &[ValueId],
-    attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
-) -> ValueId {
-    let value = graph.add_op(op, name, inputs, attributes);
-    if let Some(id) = graph.producer(value) {
-        types::infer_node(graph, id);
-    }
-    value
 }
 
 /// A reshape [.., a, b, ..] → [.., a·b, ..] of four axes to three.

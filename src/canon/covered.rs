@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Model, NodeId};
 
 use super::CanonOptions;
-use super::types::{self, shape};
+use super::rewire::added;
+use super::types::shape;
 
 /// Runs the pass.
 ///
@@ -58,11 +59,7 @@ fn turned(graph: &mut Graph, id: NodeId, axis: usize) -> Option<()> {
     perm.swap(1, axis + 2);
     let [input, weight] = [(input, "channels"), (weight, "weight")].map(|(value, what)| {
         let perm = [("perm", Attribute::Ints(perm.clone()))];
-        let turned = graph.add_op("Transpose", &format!("{name}.{what}"), &[value], perm);
-        if let Some(id) = graph.producer(turned) {
-            types::infer_node(graph, id);
-        }
-        turned
+        added(graph, "Transpose", &format!("{name}.{what}"), &[value], perm)
     });
     graph.edit_node(id, |node| {
         node.inputs[0] = Some(input);

@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Model, NodeId, Tensor};
 
 use super::CanonOptions;
-use super::types::{self, shape};
+use super::rewire::added;
+use super::types::shape;
 
 /// Runs the pass.
 ///
@@ -46,19 +47,14 @@ fn split(graph: &mut Graph, id: NodeId, readers: &[NodeId]) -> Option<()> {
     }
     let (from, to) = (shape(graph, source)?, shape(graph, merged)?);
     let target = apart(&from, &to)?;
-    let added = target.len() as i64 - to.len() as i64;
+    let more = target.len() as i64 - to.len() as i64;
     let name = node.name.clone();
     let target = Tensor::from_i64(vec![target.len()], &target);
     let target = graph.add_initializer(&format!("{name}.target"), target);
-    let apart = graph.add_op("Reshape", &format!("{name}.apart"), &[source, target], []);
-    let perm = (0..=added).chain(perm[1..].iter().map(|axis| axis + added)).collect();
+    let apart = added(graph, "Reshape", &format!("{name}.apart"), &[source, target], []);
+    let perm = (0..=more).chain(perm[1..].iter().map(|axis| axis + more)).collect();
     let perm = [("perm", Attribute::Ints(perm))];
-    let moved = graph.add_op("Transpose", &format!("{name}.apart"), &[apart], perm);
-    for value in [apart, moved] {
-        if let Some(id) = graph.producer(value) {
-            types::infer_node(graph, id);
-        }
-    }
+    let moved = added(graph, "Transpose", &format!("{name}.apart"), &[apart], perm);
     for reader in readers {
         graph.edit_node(*reader, |node| node.inputs[0] = Some(moved));
     }
@@ -70,10 +66,7 @@ fn split(graph: &mut Graph, id: NodeId, readers: &[NodeId]) -> Option<()> {
 fn apart(from: &[Dim], to: &[Dim]) -> Option<Vec<i64>> {
     let ([batch, channels, rest @ ..], [first, behind @ ..]) = (from, to) else { return None };
     let channels = channels.known().filter(|n| *n > 1)?;
-    let product = |extents: &[Dim]| {
-        let mut known = extents.iter().map(Dim::known);
-        known.try_fold(1usize, |all, extent| all.checked_mul(extent?))
-    };
+    let product = |extents: &[Dim]| Dim::product(extents).known();
     let (all, kept) = (product(rest)?, product(behind).filter(|n| *n > 0)?);
     if rest.is_empty() || all % kept != 0 || first.is_surely(batch) {
         return None;

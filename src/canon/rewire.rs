@@ -1,6 +1,6 @@
 //! Changes of a graph that several passes need.
 
-use crate::ir::{Consumers, Graph, NodeId, Tensor, ValueId};
+use crate::ir::{Attribute, Consumers, Graph, NodeId, Tensor, ValueId};
 
 use super::types;
 
@@ -26,6 +26,21 @@ pub(super) fn bypass(graph: &mut Graph, output: ValueId, source: ValueId) -> boo
     graph.rename_value(output, &format!("{name}.bypassed"));
     graph.rename_value(source, &name);
     true
+}
+
+/// Adds a node, and infers its type at once, since later nodes of the same walk read it.
+pub(super) fn added(
+    graph: &mut Graph,
+    op: &str,
+    name: &str,
+    inputs: &[ValueId],
+    attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
+) -> ValueId {
+    let value = graph.add_op(op, name, inputs, attributes);
+    if let Some(id) = graph.producer(value) {
+        types::infer_node(graph, id);
+    }
+    value
 }
 
 /// Replaces a computed value by a constant. Returns `false` for graph outputs, which stay computed.
