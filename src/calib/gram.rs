@@ -310,15 +310,22 @@ fn add_columns(
     let strips = sums.axis_chunks_iter_mut(Axis(0), COLUMNS).into_par_iter().enumerate();
     strips.for_each(|(i, mut sums)| {
         let strip = rows.slice(s![.., i * COLUMNS..i * COLUMNS + sums.len()]);
-        let mut few = Array1::<f32>::zeros(sums.len());
+        let mut few = vec![0.0f32; sums.len()];
         for rows in strip.axis_chunks_iter(Axis(0), ROWS) {
             few.fill(0.0);
             for row in rows.rows() {
-                few.zip_mut_with(&row, |sum, value| *sum += term(*value));
+                match row.as_slice() {
+                    Some(row) => add_terms(&mut few, row, &term),
+                    None => few.iter_mut().zip(row).for_each(|(sum, v)| *sum += term(*v)),
+                }
             }
-            sums.zip_mut_with(&few, |sum, few| *sum += f64::from(*few));
+            sums.iter_mut().zip(&few).for_each(|(sum, few)| *sum += f64::from(*few));
         }
     });
+}
+
+fn add_terms(sums: &mut [f32], row: &[f32], term: impl Fn(f32) -> f32) {
+    sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += term(*value));
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@
 //! in the row-major order of a filter's `[channels, k…]` weights, so that
 //! `pre-activation = row · filterᵀ`. For a fully connected layer a row is the input vector itself.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array1, ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMut2, Axis, CowArray, Ix3};
+use ndarray::{ArrayViewD, ArrayViewMut2, Axis};
 
 use super::mask::Mask;
 pub use super::positions::Positions;
@@ -30,7 +31,10 @@ enum Shape {
 
 /// The rows of one batch of activations, produced in chunks.
 pub struct Rows<'a> {
-    data: CowArray<'a, f32, Ix3>,
+    /// Values in row-major order.
+    data: Cow<'a, [f32]>,
+    /// Samples and the two axes of a [`Shape`].
+    dims: [usize; 3],
     shape: Shape,
     /// Rows of each sample.
     per_sample: usize,
@@ -54,8 +58,8 @@ impl<'a> Rows<'a> {
             return Err(bad_shape(&dims, "[samples, …, features]"));
         };
         let available = between.iter().product();
-        let data = reshape(activation, (*samples, available, *features))?;
-        Ok(Self::new(data, Shape::Features, available, positions))
+        let dims = [*samples, available, *features];
+        Ok(Self::new(row_major(activation), dims, Shape::Features, available, positions))
     }
 
     /// Im2col rows of a convolution's input `[samples, channels, spatial…]` for the input channels
@@ -78,25 +82,26 @@ impl<'a> Rows<'a> {
         }
         let (taps, sources) = (window.taps(), window.sources(input)?);
         let (available, plane) = (sources.len() / taps, input.iter().product());
-        let data = reshape(activation, (*samples, *all_channels, plane))?;
+        let dims = [*samples, *all_channels, plane];
         let shape = Shape::Patches { taps, sources, channels };
-        Ok(Self::new(data, shape, available, positions))
+        Ok(Self::new(row_major(activation), dims, shape, available, positions))
     }
 
     fn new(
-        data: CowArray<'a, f32, Ix3>,
+        data: Cow<'a, [f32]>,
+        dims: [usize; 3],
         shape: Shape,
         available: usize,
         wanted: Positions,
     ) -> Self {
-        let count = data.len_of(Axis(0));
+        let count = dims[0];
         let samples = wanted.samples(count);
         let chosen = match &samples {
             Some(samples) => wanted.chosen(samples, available),
             None => wanted.chosen(&(0..count).collect::<Vec<_>>(), available),
         };
         let per_sample = wanted.per_sample(available);
-        Rows { data, shape, per_sample, samples, chosen, left: None }
+        Rows { data, dims, shape, per_sample, samples, chosen, left: None }
     }
 
     /// Rows of a convolution's output `[samples, channels, spatial…]`: the channels at a position.
@@ -115,7 +120,7 @@ impl<'a> Rows<'a> {
     /// Number of columns.
     pub fn width(&self) -> usize {
         match &self.shape {
-            Shape::Features => self.data.len_of(Axis(2)),
+            Shape::Features => self.dims[2],
             Shape::Patches { taps, channels, .. } => channels.len() * taps,
         }
     }
@@ -132,7 +137,7 @@ impl<'a> Rows<'a> {
 
     /// Keeps only the rows of tokens that are not padding.
     pub(super) fn masked(self, mask: &Mask) -> Self {
-        let positions = self.data.len_of(Axis(1));
+        let positions = self.dims[1];
         let counts = |row: &usize| {
             let (sample, position) = self.place(*row);
             mask.counts(sample * positions + position)
@@ -150,7 +155,7 @@ impl<'a> Rows<'a> {
 
     /// Number of samples that give rows.
     pub(super) fn samples(&self) -> usize {
-        self.samples.as_ref().map_or(self.data.len_of(Axis(0)), Vec::len)
+        self.samples.as_ref().map_or(self.dims[0], Vec::len)
     }
 
     /// Rows of each sample.
@@ -161,7 +166,7 @@ impl<'a> Rows<'a> {
     /// Positions of each sample, of which some give rows.
     pub(super) fn positions(&self) -> usize {
         match &self.shape {
-            Shape::Features => self.data.len_of(Axis(1)),
+            Shape::Features => self.dims[1],
             Shape::Patches { taps, sources, .. } => sources.len() / taps.max(&1),
         }
     }
@@ -174,13 +179,13 @@ impl<'a> Rows<'a> {
         let means = matrix.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
         means.for_each(|(i, mut mean)| {
             let sample = self.samples.as_ref().map_or(start + i, |samples| samples[start + i]);
-            let mut row = Array1::zeros(mean.len());
-            mean.fill(0.0);
+            let (mut row, mut sum) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
             for position in &taken {
-                self.fill_from(sample, *position, row.view_mut());
-                mean += &row;
+                self.fill_from(sample, *position, &mut row);
+                sum.iter_mut().zip(&row).for_each(|(sum, value)| *sum += value);
             }
-            mean /= taken.len().max(1) as f32;
+            let count = taken.len().max(1) as f32;
+            mean.iter_mut().zip(&sum).for_each(|(mean, sum)| *mean = sum / count);
         });
     }
 
@@ -199,32 +204,38 @@ impl<'a> Rows<'a> {
         assert_eq!(matrix.ncols(), self.width(), "rows are as wide as the layer's input");
         let runs = matrix.axis_chunks_iter_mut(Axis(0), RUN).into_par_iter().enumerate();
         runs.for_each(|(run, mut rows)| {
-            for (i, row) in rows.rows_mut().into_iter().enumerate() {
-                self.fill(start + run * RUN + i, row);
+            let mut apart = Vec::new();
+            for (i, mut row) in rows.rows_mut().into_iter().enumerate() {
+                let index = start + run * RUN + i;
+                match row.as_slice_mut() {
+                    Some(row) => self.fill(index, row),
+                    None => {
+                        apart.resize(row.len(), 0.0);
+                        self.fill(index, &mut apart);
+                        row.iter_mut().zip(&apart).for_each(|(to, from)| *to = *from);
+                    }
+                }
             }
         });
     }
 
-    fn fill(&self, index: usize, row: ArrayViewMut1<f32>) {
+    fn fill(&self, index: usize, row: &mut [f32]) {
         let taken = self.left.as_ref().map_or(index, |left| left[index]);
         let (sample, position) = self.place(taken);
         self.fill_from(sample, position, row);
     }
 
-    fn fill_from(&self, sample: usize, position: usize, mut row: ArrayViewMut1<f32>) {
-        let sample = self.data.index_axis(Axis(0), sample);
+    // Slices, since a view of each of many short rows takes more time than its values.
+    fn fill_from(&self, sample: usize, position: usize, row: &mut [f32]) {
+        let [_, middle, last] = self.dims;
+        let sample = &self.data[sample * middle * last..][..middle * last];
         match &self.shape {
-            Shape::Features => row.assign(&sample.index_axis(Axis(0), position)),
+            Shape::Features => row.copy_from_slice(&sample[position * last..][..last]),
             Shape::Patches { taps, sources, channels } => {
-                let sources = &sources[position * taps..(position + 1) * taps];
-                let planes = sample.rows().into_iter().skip(channels.start);
-                for (mut patch, plane) in row.exact_chunks_mut(*taps).into_iter().zip(planes) {
-                    match (patch.as_slice_mut(), plane.to_slice()) {
-                        (Some(patch), Some(plane)) => gather(patch, plane, sources),
-                        _ => patch.iter_mut().zip(sources).for_each(|(value, source)| {
-                            *value = plane.get(*source).copied().unwrap_or(0.0);
-                        }),
-                    }
+                let sources = &sources[position * taps..][..*taps];
+                let patches = row.chunks_exact_mut((*taps).max(1));
+                for (channel, patch) in channels.clone().zip(patches) {
+                    gather(patch, &sample[channel * last..][..last], sources);
                 }
             }
         }
@@ -244,20 +255,11 @@ pub fn chunk_rows(width: usize) -> usize {
     (CHUNK_BYTES / (4 * width.max(1))).clamp(256, 8192)
 }
 
-fn reshape(
-    activation: ArrayViewD<'_, f32>,
-    dims: (usize, usize, usize),
-) -> Result<CowArray<'_, f32, Ix3>> {
-    let shape = activation.shape().to_vec();
-    let flat = match activation.to_slice() {
-        Some(slice) => ArrayView3::from_shape(dims, slice).map(CowArray::from),
-        None => activation
-            .as_standard_layout()
-            .into_owned()
-            .into_shape_with_order(dims)
-            .map(CowArray::from),
-    };
-    flat.map_err(|e| bad_shape(&shape, "a regular array").because(e))
+fn row_major(activation: ArrayViewD<'_, f32>) -> Cow<'_, [f32]> {
+    match activation.to_slice() {
+        Some(values) => Cow::Borrowed(values),
+        None => Cow::Owned(activation.iter().copied().collect()),
+    }
 }
 
 fn bad_shape(dims: &[usize], wanted: &str) -> Error {

@@ -220,6 +220,52 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Moves the cut to the first node that reads one of `values`; from the data, if it has passed that
+    /// node. It stays at the data if the values at the cut do not fit into memory.
+    ///
+    /// # Errors
+    /// As [`Stream::prepare`] and [`Stream::run`].
+    pub(crate) fn advance(&mut self, model: &Model, values: &[ValueId]) -> Result<()> {
+        let upto = self.first_reader(&model.graph, values);
+        self.changed(&model.graph, values);
+        let mut step = self.prepare(model, upto, &[])?;
+        let batches = self.source.batches() as u64;
+        for batch in 0..self.source.batches() {
+            self.run(model, &mut step, batch)?;
+            let expected = (step.bytes / (batch as u64 + 1)).saturating_mul(batches);
+            if expected > self.source.memory {
+                self.restart();
+                return Ok(());
+            }
+        }
+        self.finish(step);
+        Ok(())
+    }
+
+    /// The outputs of the net, batch by batch. The cut stays where it is.
+    ///
+    /// # Errors
+    /// As [`Stream::prepare`] and [`Stream::run`].
+    pub(crate) fn outputs(&self, model: &Model) -> Result<Vec<Vec<Arc<HostArray>>>> {
+        let mut stream = self.clone();
+        let mut step = stream.prepare(model, stream.order.len(), &model.graph.outputs)?;
+        let batches = 0..stream.source.batches();
+        batches.map(|batch| stream.run(model, &mut step, batch)).collect()
+    }
+
+    /// Goes back to the data if the cut has passed a node that reads one of `values`, which have changed.
+    pub(crate) fn changed(&mut self, graph: &Graph, values: &[ValueId]) {
+        if self.first_reader(graph, values) < self.position {
+            self.restart();
+        }
+    }
+
+    /// The position of the first node that reads one of `values`.
+    fn first_reader(&self, graph: &Graph, values: &[ValueId]) -> usize {
+        let reads = |node: &NodeId| graph.node(*node).reads().any(|read| values.contains(&read));
+        self.order.iter().position(reads).unwrap_or(self.order.len())
+    }
+
     /// Goes back to the data. Needed if weights of nodes that the cut has passed have changed.
     pub fn restart(&mut self) {
         self.position = 0;

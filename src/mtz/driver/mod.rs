@@ -130,6 +130,7 @@ impl<'a> Driver<'a> {
                 let has_merged = records.iter().any(SiteRecord::is_zipped);
                 if has_merged && self.can_share(site)? && between(self.joint)? {
                     self.statistics.restart();
+                    self.probes.iter_mut().for_each(Probe::restart);
                     self.begin(place);
                 }
                 records.push(self.site(site)?);
@@ -182,7 +183,12 @@ impl<'a> Driver<'a> {
         }
         let weights = self.statistics.refitted(self.joint, layer)?;
         self.joint.unfuse(layer);
-        self.joint.write(layer, weights.view()).map(drop)
+        self.joint.write(layer, weights.view())?;
+        if let Some(probe) = self.probes.get_mut(layer.task.0) {
+            let task = self.joint.task(layer.task);
+            probe.changed(task.model(), &task.coupling().layer(layer.layer).layer);
+        }
+        Ok(())
     }
 
     /// Whether a layer's neurons are settled with those of any other layer.

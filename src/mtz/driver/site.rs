@@ -196,6 +196,11 @@ impl Driver<'_> {
             let weight = member.layer.layer.weight;
             let codes = self.joint.task(member.task).graph().codes(weight).cloned();
             let kept = self.joint.weights(member.place())?;
+            let room = self.statistics.room_at(self.joint, member.place())?;
+            let model = self.joint.task(member.task).model();
+            if let Some(probe) = self.probes.get_mut(member.task.0) {
+                probe.advance(model, &member.layer.layer, room)?;
+            }
             let before = self.deviation_with(member, fitted)?;
             let after = self.deviation_with(member, fused.weights)?;
             if let Some(codes) = codes {

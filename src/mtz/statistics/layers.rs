@@ -215,9 +215,18 @@ impl<'a> LayerStatistics<'a> {
         Wanted { own, layer: joint.layer(own), current, view, limit, room }
     }
 
+    /// The memory in bytes for kept values at each cut, beside the work at this layer.
+    pub(crate) fn room_at(&self, joint: &JointModel, own: TaskLayer) -> Result<u64> {
+        let extent = extent(self.diverged.len(), joint.task(own.task), joint.layer(own))?;
+        let plan = extent.and_then(|extent| self.plan(extent));
+        Ok(self.room_beside(plan.map_or(0, |plan| plan.bytes)))
+    }
+
     /// The memory in bytes for kept values at each cut, beside the work at a layer.
     fn room_beside(&self, work: u64) -> u64 {
-        let cuts = 2 * self.diverged.len() as u64;
+        // Of each task: the original net, the net as merged so far, and the samples of trials.
+        let cuts_per_task = if self.options.probe == 0 { 2 } else { 3 };
+        let cuts = cuts_per_task * self.diverged.len() as u64;
         self.options.memory.saturating_sub(work) / cuts.max(1)
     }
 }

@@ -2,21 +2,25 @@
 //!
 //! Errors at different pixels and channels add up or cancel out after a layer, which no sum over
 //! neurons shows. So a trial runs each net with a layer's weights before and after fusing, while later
-//! layers are still those of the original net.
+//! layers are still those of the original net. It runs from the layer on: the values there are kept.
+
+use std::sync::Arc;
 
 use ndarray::ArrayD;
 
 use crate::calib::data::Dataset;
-use crate::calib::stream::Source;
+use crate::calib::stream::{Paused, Source, Stream};
 use crate::error::{Context, Result};
-use crate::ir::Model;
-use crate::runtime::{Backend, ModelSource, feeds};
+use crate::ir::{Model, ValueId};
+use crate::ops::Layer;
+use crate::runtime::{Backend, HostArray};
 
 /// A few samples of a task, with the outputs of its original net.
 pub struct Probe<'a> {
     backend: &'a dyn Backend,
     data: Dataset,
-    batch: usize,
+    /// Where the net is run from.
+    cut: Paused,
     /// Outputs of each batch.
     wanted: Vec<Vec<ArrayD<f32>>>,
     /// Sum of squares of each output's distance from its mean.
@@ -30,24 +34,45 @@ impl<'a> Probe<'a> {
     /// As [`Backend::load`] and [`crate::runtime::Session::run`].
     pub fn new(model: &Model, source: &Source<'a>, samples: usize, seed: u64) -> Result<Probe<'a>> {
         let data = source.data.subset(samples, seed);
-        let mut probe = Probe {
-            backend: source.backend,
-            data,
-            batch: source.batch,
-            wanted: Vec::new(),
-            spread: Vec::new(),
-        };
-        probe.wanted = probe.outputs(model)?;
-        let count = probe.wanted.first().map_or(0, Vec::len);
-        probe.spread = (0..count)
+        let stream = Stream::new(model, Source { data: &data, ..*source })?;
+        let (wanted, cut) = (floats(&stream, model)?, stream.pause());
+        let count = wanted.first().map_or(0, Vec::len);
+        let spread = (0..count)
             .map(|output| {
-                let values = || probe.wanted.iter().filter_map(|b| b.get(output)).flatten();
+                let values = || wanted.iter().filter_map(|b| b.get(output)).flatten();
                 let number = values().count().max(1) as f64;
                 let mean = values().map(|v| f64::from(*v)).sum::<f64>() / number;
                 values().map(|v| (f64::from(*v) - mean).powi(2)).sum()
             })
             .collect();
-        Ok(probe)
+        Ok(Probe { backend: source.backend, data, cut, wanted, spread })
+    }
+
+    /// Moves on to a layer: from here on, nodes before it keep their weights. Values before the layer take
+    /// at most `room` bytes.
+    ///
+    /// # Errors
+    /// As [`Probe::new`].
+    pub(crate) fn advance(&mut self, model: &Model, layer: &Layer, room: u64) -> Result<()> {
+        let mut stream = self.stream();
+        stream.allow(room);
+        stream.advance(model, &parameters(layer))?;
+        self.cut = stream.pause();
+        Ok(())
+    }
+
+    /// Takes note that weights have changed everywhere.
+    pub(crate) fn restart(&mut self) {
+        let mut stream = self.stream();
+        stream.restart();
+        self.cut = stream.pause();
+    }
+
+    /// Takes note that a layer's weights have changed.
+    pub(crate) fn changed(&mut self, model: &Model, layer: &Layer) {
+        let mut stream = self.stream();
+        stream.changed(&model.graph, &parameters(layer));
+        self.cut = stream.pause();
     }
 
     /// The mean squared error of a net's outputs, relative to their variance: the mean over all
@@ -56,7 +81,7 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// As [`Probe::new`].
     pub fn deviation(&self, model: &Model) -> Result<f64> {
-        let found = self.outputs(model)?;
+        let found = floats(&self.stream(), model)?;
         let varying = self.spread.iter().enumerate().filter(|(_, spread)| **spread > 0.0);
         let each: Vec<f64> = varying
             .map(|(output, spread)| {
@@ -71,14 +96,20 @@ impl<'a> Probe<'a> {
         Ok(each.iter().sum::<f64>() / each.len().max(1) as f64)
     }
 
-    /// The floating-point outputs, batch by batch.
-    fn outputs(&self, model: &Model) -> Result<Vec<Vec<ArrayD<f32>>>> {
-        let mut session = self.backend.load(ModelSource::Graph(model)).in_model(&model.name)?;
-        let one = |range| {
-            let outputs = session.run(&feeds(&self.data.batch(range)?)).in_model(&model.name)?;
-            let floats = outputs.iter().filter(|output| output.dtype().is_float());
-            floats.map(|output| output.as_f32()).collect()
-        };
-        self.data.batches(self.batch).map(one).collect()
+    fn stream(&self) -> Stream<'_> {
+        self.cut.clone().resume(self.backend, &self.data)
     }
+}
+
+/// The floating-point outputs, batch by batch.
+fn floats(stream: &Stream<'_>, model: &Model) -> Result<Vec<Vec<ArrayD<f32>>>> {
+    let one = |outputs: Vec<Arc<HostArray>>| {
+        let floats = outputs.iter().filter(|output| output.dtype().is_float());
+        floats.map(|output| output.as_f32()).collect::<Result<_>>().in_model(&model.name)
+    };
+    stream.outputs(model)?.into_iter().map(one).collect()
+}
+
+fn parameters(layer: &Layer) -> Vec<ValueId> {
+    layer.bias.into_iter().chain([layer.weight]).collect()
 }
