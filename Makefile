@@ -7,6 +7,9 @@ python := $(CURDIR)/.venv/bin/python
 export ONNX_ZIP_PYTHON := $(python)
 unexport ORT_DYLIB_PATH
 
+# A test is not busy on all processors all the time.
+export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
+
 .PHONY: setup build wheel test test-rust test-python test-wheel check lint demo fuzz bench speed scaling peers retraining step-time gpu clean
 .DEFAULT_GOAL := build
 

@@ -233,9 +233,9 @@ impl<'a> Rows<'a> {
             Shape::Features => row.copy_from_slice(&sample[position * last..][..last]),
             Shape::Patches { taps, sources, channels } => {
                 let sources = &sources[position * taps..][..*taps];
-                let patches = row.chunks_exact_mut((*taps).max(1));
-                for (channel, patch) in channels.clone().zip(patches) {
-                    gather(patch, &sample[channel * last..][..last], sources);
+                for (place, channel) in channels.clone().enumerate() {
+                    let plane = &sample[channel * last..][..last];
+                    gather(&mut row[place * taps..][..*taps], plane, sources);
                 }
             }
         }
@@ -244,8 +244,9 @@ impl<'a> Rows<'a> {
 
 /// One channel's values under the kernel; sources outside of the plane are padding.
 fn gather(patch: &mut [f32], plane: &[f32], sources: &[usize]) {
-    for (value, source) in patch.iter_mut().zip(sources) {
-        *value = plane.get(*source).copied().unwrap_or(0.0);
+    let sources = &sources[..patch.len()];
+    for tap in 0..patch.len() {
+        patch[tap] = if sources[tap] < plane.len() { plane[sources[tap]] } else { 0.0 };
     }
 }
 
@@ -256,10 +257,18 @@ pub fn chunk_rows(width: usize) -> usize {
 }
 
 fn row_major(activation: ArrayViewD<'_, f32>) -> Cow<'_, [f32]> {
-    match activation.to_slice() {
-        Some(values) => Cow::Borrowed(values),
-        None => Cow::Owned(activation.iter().copied().collect()),
+    if let Some(values) = activation.to_slice() {
+        return Cow::Borrowed(values);
     }
+    let mut values = Vec::with_capacity(activation.len());
+    // Mostly samples and positions have changed places, and features are runs.
+    for run in activation.rows() {
+        match run.to_slice() {
+            Some(run) => values.extend_from_slice(run),
+            None => values.extend(run),
+        }
+    }
+    Cow::Owned(values)
 }
 
 fn bad_shape(dims: &[usize], wanted: &str) -> Error {
