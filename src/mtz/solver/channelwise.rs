@@ -43,11 +43,16 @@ impl ChannelwiseProblem {
     pub fn cost(&self, metric: Metric, damping: f64) -> Result<Array2<f64>> {
         self.check()?;
         let mut cost = Array2::zeros((self.w_a.nrows(), self.w_b.nrows()));
+        let others = match metric {
+            Metric::Hessian => Weighed::all(&self.h_b, &self.s_b, damping),
+            Metric::Weight | Metric::Activation => Vec::new(),
+        };
         let rows = cost.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
         rows.try_for_each(|(i, mut row)| {
+            let mut shared = Sharing::of(self, i, damping);
             row.iter_mut().enumerate().try_for_each(|(j, d)| {
                 *d = match metric {
-                    Metric::Hessian => self.share(i, j, damping)?,
+                    Metric::Hessian => shared.cost(&others[j], self.w_b.row(j))?,
                     Metric::Weight => self.delta(i, j).mapv(|v| v * v).sum() / 2.0,
                     Metric::Activation => {
                         let delta = self.delta(i, j);
@@ -82,22 +87,81 @@ impl ChannelwiseProblem {
     fn hessians(&self, i: usize, j: usize) -> (ArrayView2<'_, f64>, ArrayView2<'_, f64>) {
         (self.h_a.index_axis(Axis(0), i), self.h_b.index_axis(Axis(0), j))
     }
+}
+
+/// s H + ridge of one channel, k×k in row-major order.
+struct Weighed(Vec<f64>);
+
+impl Weighed {
+    fn new(hessian: ArrayView2<'_, f64>, importance: f64, damping: f64) -> Weighed {
+        let ridge = importance * ridge(hessian, damping.max(LEAST_DAMPING));
+        let mut values: Vec<f64> = hessian.iter().map(|h| importance * h).collect();
+        values.iter_mut().step_by(hessian.ncols() + 1).for_each(|d| *d += ridge);
+        Weighed(values)
+    }
+
+    fn all(hessians: &Array3<f64>, importance: &Option<Array1<f64>>, damping: f64) -> Vec<Weighed> {
+        let each = hessians.outer_iter().enumerate();
+        each.map(|(j, h)| Weighed::new(h, sensitivity(importance, j), damping)).collect()
+    }
+}
+
+/// The costs of sharing one of A's channels. Memory is reused, since there are as many pairs as channels
+/// squared.
+struct Sharing<'a> {
+    own: Weighed,
+    weights: ArrayView1<'a, f64>,
+    delta: Vec<f64>,
+    pull: Vec<f64>,
+    step: Vec<f64>,
+    sum: Vec<f64>,
+}
+
+impl<'a> Sharing<'a> {
+    fn of(problem: &'a ChannelwiseProblem, i: usize, damping: f64) -> Sharing<'a> {
+        let hessian = problem.h_a.index_axis(Axis(0), i);
+        let zeros = vec![0.0; problem.w_a.ncols()];
+        Sharing {
+            own: Weighed::new(hessian, sensitivity(&problem.s_a, i), damping),
+            weights: problem.w_a.row(i),
+            delta: zeros.clone(),
+            pull: zeros.clone(),
+            step: zeros,
+            sum: Vec::new(),
+        }
+    }
 
     /// ½ δᵀ s_i H_A (δ − step), where (s_i H_A + s_j H_B) step = s_i H_A δ.
-    fn share(&self, i: usize, j: usize, damping: f64) -> Result<f64> {
-        let delta = self.delta(i, j);
-        let (h_a, h_b) = self.hessians(i, j);
-        let (s_i, s_j) = (sensitivity(&self.s_a, i), sensitivity(&self.s_b, j));
-        let damping = damping.max(LEAST_DAMPING);
-        let (ridge_a, ridge_b) = (s_i * ridge(h_a, damping), s_j * ridge(h_b, damping));
-        let pull = h_a.dot(&delta) * s_i + &delta * ridge_a;
-        let mut sum = &h_a * s_i + &h_b * s_j;
-        sum.diag_mut().mapv_inplace(|d| d + ridge_a + ridge_b);
-        if pull.iter().all(|p| *p == 0.0) {
+    fn cost(&mut self, other: &Weighed, weights: ArrayView1<'_, f64>) -> Result<f64> {
+        let k = self.delta.len();
+        for tap in 0..k {
+            self.delta[tap] = self.weights[tap] - weights[tap];
+        }
+        self.pull.fill(0.0);
+        // The Hessian is symmetric, so its rows are its columns.
+        for tap in 0..k {
+            subtract(&mut self.pull, -self.delta[tap], &self.own.0[tap * k..][..k]);
+        }
+        if self.pull.iter().all(|p| *p == 0.0) {
             return Ok(0.0);
         }
-        let step = solve_small(sum, pull.clone()).ok_or_else(indefinite)?;
-        Ok((pull.dot(&(&delta - &step)) / 2.0).max(0.0))
+        self.sum.clone_from(&self.own.0);
+        subtract(&mut self.sum, -1.0, &other.0);
+        self.step.clone_from(&self.pull);
+        solve_small(&mut self.sum, &mut self.step).ok_or_else(indefinite)?;
+        let mut product = 0.0;
+        for tap in 0..k {
+            product += self.pull[tap] * (self.delta[tap] - self.step[tap]);
+        }
+        Ok((product / 2.0).max(0.0))
+    }
+}
+
+/// `values -= factor · others`.
+fn subtract(values: &mut [f64], factor: f64, others: &[f64]) {
+    let others = &others[..values.len()];
+    for at in 0..values.len() {
+        values[at] -= factor * others[at];
     }
 }
 
@@ -137,7 +201,9 @@ pub fn common_weights(channels: &[ChannelNeuron<'_>], damping: f64) -> Result<Ar
     if pull.iter().all(|p| *p == 0.0) {
         return Ok(reference);
     }
-    let weights = reference + solve_small(sum, pull).ok_or_else(indefinite)?;
+    let (mut sum, mut step) = (sum.into_raw_vec_and_offset().0, pull.to_vec());
+    solve_small(&mut sum, &mut step).ok_or_else(indefinite)?;
+    let weights = reference + Array1::from(step);
     if weights.iter().all(|w| w.is_finite()) { Ok(weights) } else { Err(not_finite()) }
 }
 
@@ -150,27 +216,31 @@ fn form(h: ArrayView2<f64>, x: ArrayView1<f64>) -> f64 {
     h.dot(&x).dot(&x)
 }
 
-/// h⁻¹ b by elimination in place; `None` where h is not positive definite.
-fn solve_small(mut h: Array2<f64>, mut b: Array1<f64>) -> Option<Array1<f64>> {
+/// Replaces b by h⁻¹ b, by elimination in place; `None` where h is not positive definite. Only the upper
+/// triangle of h is read.
+fn solve_small(h: &mut [f64], b: &mut [f64]) -> Option<()> {
     let k = b.len();
     for i in 0..k {
-        let pivot = h[(i, i)];
+        let (above, below) = h.split_at_mut((i + 1) * k);
+        let pivots = &above[i * k..];
+        let pivot = pivots[i];
         if pivot.is_nan() || pivot <= 0.0 {
             return None;
         }
         for row in i + 1..k {
-            let ratio = h[(row, i)] / pivot;
-            for column in i + 1..k {
-                h[(row, column)] -= ratio * h[(i, column)];
-            }
+            let ratio = pivots[row] / pivot;
+            subtract(&mut below[(row - i - 1) * k..][row..k], ratio, &pivots[row..]);
             b[row] -= ratio * b[i];
         }
     }
     for i in (0..k).rev() {
-        let known: f64 = (i + 1..k).map(|j| h[(i, j)] * b[j]).sum();
-        b[i] = (b[i] - known) / h[(i, i)];
+        let mut known = 0.0;
+        for j in i + 1..k {
+            known += h[i * k + j] * b[j];
+        }
+        b[i] = (b[i] - known) / h[i * k + i];
     }
-    Some(b)
+    Some(())
 }
 
 #[cfg(test)]
