@@ -204,3 +204,38 @@ fn the_outlook_knows_what_pairs_cost_at_later_layers_and_changes_nothing() {
         }
     }
 }
+
+#[test]
+fn trials_from_a_layer_on_measure_what_trials_of_the_whole_net_do() {
+    let (backend, mut joint) = (backend(), prepared().joint);
+    let data = samples(backend.as_ref());
+    let source = Source { backend: backend.as_ref(), data: &data, batch: 50, memory: 1 << 24 };
+    let original = joint.task(TaskId(0)).model().clone();
+    let whole = Probe::new(&original, &source, 120, 1).unwrap();
+    let mut probes =
+        [0, 1 << 24].map(|room| (room, Probe::new(&original, &source, 120, 1).unwrap()));
+    let mut change = |probes: &mut [(u64, Probe<'_>)], name: &str, is_next: bool| {
+        let own = layer(&joint, TaskId(0), name);
+        let changed = joint.layer(own).layer.clone();
+        for (room, probe) in probes.iter_mut().filter(|_| is_next) {
+            probe.advance(joint.task(own.task).model(), &changed, *room).unwrap();
+        }
+        let weights: Array2<f32> = joint.weights(own).unwrap() * 1.1;
+        joint.write(own, weights.view()).unwrap();
+        let model = joint.task(own.task).model();
+        let wanted = whole.deviation(model).unwrap();
+        assert!(wanted > 1e-4, "{name}: {wanted}");
+        for (room, probe) in probes {
+            if !is_next {
+                probe.changed(model, &changed);
+            }
+            let found = probe.deviation(model).unwrap();
+            assert!((found - wanted).abs() < 1e-6 * wanted, "{name}, {room}: {found} {wanted}");
+        }
+    };
+    for name in ["first", "inner", "second", "head"] {
+        change(&mut probes, name, true);
+    }
+    // The cut has passed this layer.
+    change(&mut probes, "inner", false);
+}
