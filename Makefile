@@ -22,18 +22,19 @@ build: ## the optimised binary, target/release/onnx-zip
 wheel: setup ## the Python package, in out/wheels
 	scripts/wheel.sh build
 
-test: test-rust test-python test-wheel ## all tests
+# The last two mostly keep one processor busy each.
+test: test-rust ## all tests
+	$(MAKE) --jobs=2 --output-sync=target test-python test-wheel
 
 # With the whole workspace, so that dependencies have the features that the wheel needs, too.
 test-rust: setup
 	cargo test --release --workspace
 
-# The Rust tests have built the program.
-test-python: setup test-rust
+test-python: setup
+	cargo build --release --workspace
 	tests/python/run.sh
 
-# After the tests, which have compiled its dependencies.
-test-wheel: test-rust wheel
+test-wheel: wheel
 	scripts/wheel.sh test
 
 lint: ## formatting, Clippy and the API's documentation

@@ -116,6 +116,8 @@ def test_wrong_arguments_are_named(digits, samples):
 def test_ctrl_c_stops_a_merge_and_leaves_nothing(digits, others, tmp_path):
     code = """
 import numpy as np, onnx_zip, os, signal, sys, threading, time
+# A shell's background processes ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 images = np.random.default_rng(0).random((20000, 1, 28, 28), np.float32)
 begun = threading.Event()
 def progress(stage, done, steps):
