@@ -20,10 +20,14 @@ use crate::support::{
     model, outputs,
 };
 
+/// Rows per layer: these tests ask for no accuracy that needs more.
+const ROWS: usize = 1 << 14;
+
 fn options(method: Method, share: f64) -> MergeOptions {
     MergeOptions {
         method,
         budget: Budget::uniform(Share::Fraction(share)),
+        max_rows: ROWS,
         ..MergeOptions::default()
     }
 }

@@ -19,6 +19,9 @@ use crate::support::{
     outputs,
 };
 
+/// Rows per layer: these tests ask for no accuracy that needs more.
+const ROWS: usize = 1 << 14;
+
 fn prepared(a: Model, b: Model) -> Prepared {
     let inputs = [("a", a), ("b", b)];
     let inputs = inputs.map(|(name, model)| Input { name: name.to_owned(), model });
@@ -28,7 +31,7 @@ fn prepared(a: Model, b: Model) -> Prepared {
 fn options(biases: Biases) -> MergeOptions {
     let mut budget = Budget::uniform(Share::Fraction(1.0));
     budget.set_biases(biases);
-    MergeOptions { budget, ..MergeOptions::default() }
+    MergeOptions { budget, max_rows: ROWS, ..MergeOptions::default() }
 }
 
 fn merged_for(

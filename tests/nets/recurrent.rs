@@ -276,7 +276,10 @@ fn errors(nets: [&str; 2], method: Method) -> [[f64; 2]; 2] {
     let test = [data("test", 0, 2000), data("test", 1, 2000)];
     let before = [0, 1].map(|i| error(&nets[i], &test[i]));
     let parts = [0, 1].map(|i| (nets[i].clone(), data("train", i, 1000)));
-    let (joint, _) = support::merge(parts, &MergeOptions { method, ..MergeOptions::default() });
+    let (joint, _) = support::merge(
+        parts,
+        &MergeOptions { method, max_rows: 1 << 14, ..MergeOptions::default() },
+    );
     let after = [0, 1].map(|i| error(joint.tasks()[i].model(), &test[i]));
     println!("{method:?}: {before:?} -> {after:?}");
     [before, after]
