@@ -316,7 +316,7 @@ fn add_columns(
             for row in rows.rows() {
                 match row.as_slice() {
                     Some(row) => add_terms(&mut few, row, &term),
-                    None => few.iter_mut().zip(row).for_each(|(sum, v)| *sum += term(*v)),
+                    None => add_terms(&mut few, &row.to_vec(), &term),
                 }
             }
             sums.iter_mut().zip(&few).for_each(|(sum, few)| *sum += f64::from(*few));

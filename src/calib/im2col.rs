@@ -204,13 +204,12 @@ impl<'a> Rows<'a> {
         assert_eq!(matrix.ncols(), self.width(), "rows are as wide as the layer's input");
         let runs = matrix.axis_chunks_iter_mut(Axis(0), RUN).into_par_iter().enumerate();
         runs.for_each(|(run, mut rows)| {
-            let mut apart = Vec::new();
             for (i, mut row) in rows.rows_mut().into_iter().enumerate() {
                 let index = start + run * RUN + i;
                 match row.as_slice_mut() {
                     Some(row) => self.fill(index, row),
                     None => {
-                        apart.resize(row.len(), 0.0);
+                        let mut apart = vec![0.0; row.len()];
                         self.fill(index, &mut apart);
                         row.iter_mut().zip(&apart).for_each(|(to, from)| *to = *from);
                     }

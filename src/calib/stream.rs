@@ -56,7 +56,7 @@ pub struct Stream<'a> {
 }
 
 /// The state of a stream, without its data and its runtime.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Paused {
     batch: usize,
     memory: u64,
@@ -242,15 +242,13 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// The outputs of the net, batch by batch. The cut stays where it is.
+    /// The outputs of the net, batch by batch, from the cut on.
     ///
     /// # Errors
     /// As [`Stream::prepare`] and [`Stream::run`].
-    pub(crate) fn outputs(&self, model: &Model) -> Result<Vec<Vec<Arc<HostArray>>>> {
-        let mut stream = self.clone();
-        let mut step = stream.prepare(model, stream.order.len(), &model.graph.outputs)?;
-        let batches = 0..stream.source.batches();
-        batches.map(|batch| stream.run(model, &mut step, batch)).collect()
+    pub(crate) fn outputs(mut self, model: &Model) -> Result<Vec<Vec<Arc<HostArray>>>> {
+        let mut step = self.prepare(model, self.order.len(), &model.graph.outputs)?;
+        (0..self.source.batches()).map(|batch| self.run(model, &mut step, batch)).collect()
     }
 
     /// Goes back to the data if the cut has passed a node that reads one of `values`, which have changed.

@@ -25,13 +25,10 @@ use onnx_zip::zipper::{
 
 use crate::permute::permuted;
 use crate::support::{
-    backend, canonical, check_forms, check_size, deviation, images, joint_outputs, merge_with,
-    model, outputs, run,
+    FEW_ROWS, backend, canonical, check_forms, check_size, deviation, images, joint_outputs,
+    merge_with, model, outputs, run,
 };
 use crate::transformers::{lost, samples};
-
-/// Rows per layer: these tests ask for no accuracy that needs more.
-const ROWS: usize = 1 << 14;
 
 /// The net in canonical form, with noise of this relative size added to its weights.
 fn moved(model: &Model, noise: f32, seed: u64) -> Model {
@@ -66,7 +63,7 @@ fn prepared(nets: &[Model]) -> Prepared {
 fn merged(nets: &[Model], share: f64) -> (JointModel, Outcome) {
     let data = images(&nets[0], "mnist_train", 400);
     let budget = Budget::uniform(Share::Fraction(share));
-    let options = MergeOptions { budget, max_rows: ROWS, ..MergeOptions::default() };
+    let options = MergeOptions { budget, max_rows: FEW_ROWS, ..MergeOptions::default() };
     let all = nets.iter().map(|_| data.clone()).collect();
     merge_with(parts(nets), all, &options, PrepareOptions::default())
 }
@@ -270,8 +267,11 @@ fn corrections_of_full_rank_are_the_original_nets() {
     let full = (0..coupling.layers.len())
         .map(|id| (TaskId(1).layer(LayerId(id)), coupling.layer(LayerId(id)).outputs.len()));
     let corrections: Ranks = full.collect();
-    let mut options =
-        MergeOptions { corrections: Some(corrections), max_rows: ROWS, ..MergeOptions::default() };
+    let mut options = MergeOptions {
+        corrections: Some(corrections),
+        max_rows: FEW_ROWS,
+        ..MergeOptions::default()
+    };
     options.budget.set_biases(Biases::PerTask);
     let (joint, outcome) = zipper::merge(prepared, &calibration, &options, &Silent).unwrap();
     assert!(worst(&joint, &nets) < 1e-3, "{}", worst(&joint, &nets));
@@ -285,7 +285,7 @@ fn corrections_take_away_loss_within_the_size() {
     let mut options = MergeOptions {
         corrections: Some(Ranks::new()),
         choose_ranks: true,
-        max_rows: ROWS,
+        max_rows: FEW_ROWS,
         ..MergeOptions::default()
     };
     options.budget.set_biases(Biases::PerTask);
@@ -340,7 +340,7 @@ fn check_differences(
         let options = PrepareOptions { opset, ..PrepareOptions::default() };
         let prepared = prepare_parts(parts(nets), options).unwrap();
         let mut options =
-            MergeOptions { delta: Some(bits), max_rows: ROWS, ..MergeOptions::default() };
+            MergeOptions { delta: Some(bits), max_rows: FEW_ROWS, ..MergeOptions::default() };
         options.budget.set_biases(Biases::PerTask);
         let job = |options| Job::new(&calibration, options, &Silent);
         let plain = MergeOptions { delta: None, ..options.clone() };

@@ -16,18 +16,15 @@ use onnx_zip::zipper::{self, Goal, Input, Job, Outcome, Part, PrepareOptions, me
 
 use crate::permute::permuted;
 use crate::support::{
-    calibration, canonical, check_forms, check_size, deviation, images, joint_outputs, merge,
-    model, outputs,
+    FEW_ROWS, calibration, canonical, check_forms, check_size, deviation, images, joint_outputs,
+    merge, model, outputs,
 };
-
-/// Rows per layer: these tests ask for no accuracy that needs more.
-const ROWS: usize = 1 << 14;
 
 fn options(method: Method, share: f64) -> MergeOptions {
     MergeOptions {
         method,
         budget: Budget::uniform(Share::Fraction(share)),
-        max_rows: ROWS,
+        max_rows: FEW_ROWS,
         ..MergeOptions::default()
     }
 }

@@ -15,12 +15,9 @@ use onnx_zip::zipper::{self, Goal, Input, Job, Outcome, Prepared, merge_for};
 
 use crate::permute::permuted;
 use crate::support::{
-    calibration, canonical, check_forms, check_size, deviation, images, joint_outputs, model,
-    outputs,
+    FEW_ROWS, calibration, canonical, check_forms, check_size, deviation, images, joint_outputs,
+    model, outputs,
 };
-
-/// Rows per layer: these tests ask for no accuracy that needs more.
-const ROWS: usize = 1 << 14;
 
 fn prepared(a: Model, b: Model) -> Prepared {
     let inputs = [("a", a), ("b", b)];
@@ -31,7 +28,7 @@ fn prepared(a: Model, b: Model) -> Prepared {
 fn options(biases: Biases) -> MergeOptions {
     let mut budget = Budget::uniform(Share::Fraction(1.0));
     budget.set_biases(biases);
-    MergeOptions { budget, max_rows: ROWS, ..MergeOptions::default() }
+    MergeOptions { budget, max_rows: FEW_ROWS, ..MergeOptions::default() }
 }
 
 fn merged_for(

@@ -278,7 +278,7 @@ fn errors(nets: [&str; 2], method: Method) -> [[f64; 2]; 2] {
     let parts = [0, 1].map(|i| (nets[i].clone(), data("train", i, 1000)));
     let (joint, _) = support::merge(
         parts,
-        &MergeOptions { method, max_rows: 1 << 14, ..MergeOptions::default() },
+        &MergeOptions { method, max_rows: support::FEW_ROWS, ..MergeOptions::default() },
     );
     let after = [0, 1].map(|i| error(joint.tasks()[i].model(), &test[i]));
     println!("{method:?}: {before:?} -> {after:?}");

@@ -17,6 +17,9 @@ use onnx_zip::progress::Silent;
 use onnx_zip::runtime::{self, Backend, HostArray, ModelSource, RuntimeOptions, feeds};
 use onnx_zip::zipper::{self, Calibration, Input, Outcome, Part, PrepareOptions};
 
+/// Rows per layer for tests that ask for no accuracy that needs more.
+pub const FEW_ROWS: usize = 1 << 14;
+
 /// Samples per batch.
 const BATCH: usize = 200;
 

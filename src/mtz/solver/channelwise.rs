@@ -43,27 +43,31 @@ impl ChannelwiseProblem {
     pub fn cost(&self, metric: Metric, damping: f64) -> Result<Array2<f64>> {
         self.check()?;
         let mut cost = Array2::zeros((self.w_a.nrows(), self.w_b.nrows()));
-        let others = match metric {
-            Metric::Hessian => Weighed::all(&self.h_b, &self.s_b, damping),
-            Metric::Weight | Metric::Activation => Vec::new(),
-        };
+        match metric {
+            Metric::Hessian => self.write_shared(&mut cost, damping)?,
+            Metric::Weight => {
+                write_each(&mut cost, |i, j| self.delta(i, j).mapv(|v| v * v).sum() / 2.0)
+            }
+            Metric::Activation => write_each(&mut cost, |i, j| {
+                let delta = self.delta(i, j);
+                let (h_a, h_b) = self.hessians(i, j);
+                (form(h_a, delta.view()) + form(h_b, delta.view())) / 2.0
+            }),
+        }
+        if cost.iter().all(|d| d.is_finite()) { Ok(cost) } else { Err(not_finite()) }
+    }
+
+    /// Writes the costs of sharing each pair.
+    fn write_shared(&self, cost: &mut Array2<f64>, damping: f64) -> Result<()> {
+        let others = Weighed::all(&self.h_b, &self.s_b, damping);
         let rows = cost.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
         rows.try_for_each(|(i, mut row)| {
             let mut shared = Sharing::of(self, i, damping);
-            row.iter_mut().enumerate().try_for_each(|(j, d)| {
-                *d = match metric {
-                    Metric::Hessian => shared.cost(&others[j], self.w_b.row(j))?,
-                    Metric::Weight => self.delta(i, j).mapv(|v| v * v).sum() / 2.0,
-                    Metric::Activation => {
-                        let delta = self.delta(i, j);
-                        let (h_a, h_b) = self.hessians(i, j);
-                        (form(h_a, delta.view()) + form(h_b, delta.view())) / 2.0
-                    }
-                };
-                if d.is_finite() { Ok(()) } else { Err(not_finite()) }
-            })
-        })?;
-        Ok(cost)
+            for (j, d) in row.iter_mut().enumerate() {
+                *d = shared.cost(&others[j], self.w_b.row(j))?;
+            }
+            Ok(())
+        })
     }
 
     fn check(&self) -> Result<()> {
@@ -87,6 +91,14 @@ impl ChannelwiseProblem {
     fn hessians(&self, i: usize, j: usize) -> (ArrayView2<'_, f64>, ArrayView2<'_, f64>) {
         (self.h_a.index_axis(Axis(0), i), self.h_b.index_axis(Axis(0), j))
     }
+}
+
+/// Writes a number for each pair.
+fn write_each(cost: &mut Array2<f64>, number: impl Fn(usize, usize) -> f64 + Sync + Send) {
+    let rows = cost.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
+    rows.for_each(|(i, mut row)| {
+        row.iter_mut().enumerate().for_each(|(j, d)| *d = number(i, j));
+    });
 }
 
 /// s H + ridge of one channel, k×k in row-major order.

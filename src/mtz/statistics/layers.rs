@@ -130,7 +130,7 @@ impl<'a> LayerStatistics<'a> {
     pub(crate) fn of_layer(&mut self, joint: &JointModel, own: TaskLayer) -> Result<LayerStats> {
         let (net, layer) = (joint.task(own.task), joint.layer(own));
         let adjusts = self.adjusts(joint, own);
-        let plan = extent(self.diverged.len(), net, layer)?.and_then(|extent| self.plan(extent));
+        let plan = self.plan_at(joint, own)?;
         let (rows, kept) = plan.map_or((self.rows, 0), |plan| (plan.rows, plan.kept));
         let limit = self.limit(own, rows, kept);
         let room = Some(self.room_beside(plan.map_or(0, |plan| plan.bytes)));
@@ -194,6 +194,12 @@ impl<'a> LayerStatistics<'a> {
         RowLimit { rows, kept, coherence, seed: self.options.seed, part: None }
     }
 
+    /// The work at a layer, if it takes memory and fits.
+    fn plan_at(&self, joint: &JointModel, own: TaskLayer) -> Result<Option<Plan>> {
+        let extent = extent(self.diverged.len(), joint.task(own.task), joint.layer(own))?;
+        Ok(extent.and_then(|extent| self.plan(extent)))
+    }
+
     fn plan(&self, extent: Extent) -> Option<Plan> {
         extent.plan(self.rows, self.options.memory)
     }
@@ -217,9 +223,7 @@ impl<'a> LayerStatistics<'a> {
 
     /// The memory in bytes for kept values at each cut, beside the work at this layer.
     pub(crate) fn room_at(&self, joint: &JointModel, own: TaskLayer) -> Result<u64> {
-        let extent = extent(self.diverged.len(), joint.task(own.task), joint.layer(own))?;
-        let plan = extent.and_then(|extent| self.plan(extent));
-        Ok(self.room_beside(plan.map_or(0, |plan| plan.bytes)))
+        Ok(self.room_beside(self.plan_at(joint, own)?.map_or(0, |plan| plan.bytes)))
     }
 
     /// The memory in bytes for kept values at each cut, beside the work at a layer.

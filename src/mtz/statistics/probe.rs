@@ -35,7 +35,7 @@ impl<'a> Probe<'a> {
     pub fn new(model: &Model, source: &Source<'a>, samples: usize, seed: u64) -> Result<Probe<'a>> {
         let data = source.data.subset(samples, seed);
         let stream = Stream::new(model, Source { data: &data, ..*source })?;
-        let (wanted, cut) = (floats(&stream, model)?, stream.pause());
+        let (wanted, cut) = (floats(stream.clone(), model)?, stream.pause());
         let count = wanted.first().map_or(0, Vec::len);
         let spread = (0..count)
             .map(|output| {
@@ -54,25 +54,20 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// As [`Probe::new`].
     pub(crate) fn advance(&mut self, model: &Model, layer: &Layer, room: u64) -> Result<()> {
-        let mut stream = self.stream();
-        stream.allow(room);
-        stream.advance(model, &parameters(layer))?;
-        self.cut = stream.pause();
-        Ok(())
+        self.move_cut(|stream| {
+            stream.allow(room);
+            stream.advance(model, &parameters(layer))
+        })
     }
 
     /// Takes note that weights have changed everywhere.
     pub(crate) fn restart(&mut self) {
-        let mut stream = self.stream();
-        stream.restart();
-        self.cut = stream.pause();
+        self.move_cut(|stream| stream.restart());
     }
 
     /// Takes note that a layer's weights have changed.
     pub(crate) fn changed(&mut self, model: &Model, layer: &Layer) {
-        let mut stream = self.stream();
-        stream.changed(&model.graph, &parameters(layer));
-        self.cut = stream.pause();
+        self.move_cut(|stream| stream.changed(&model.graph, &parameters(layer)));
     }
 
     /// The mean squared error of a net's outputs, relative to their variance: the mean over all
@@ -81,7 +76,8 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// As [`Probe::new`].
     pub fn deviation(&self, model: &Model) -> Result<f64> {
-        let found = floats(&self.stream(), model)?;
+        let stream = self.cut.clone().resume(self.backend, &self.data);
+        let found = floats(stream, model)?;
         let varying = self.spread.iter().enumerate().filter(|(_, spread)| **spread > 0.0);
         let each: Vec<f64> = varying
             .map(|(output, spread)| {
@@ -96,13 +92,17 @@ impl<'a> Probe<'a> {
         Ok(each.iter().sum::<f64>() / each.len().max(1) as f64)
     }
 
-    fn stream(&self) -> Stream<'_> {
-        self.cut.clone().resume(self.backend, &self.data)
+    // No copy of the cut stays behind: values that the stream drops are free at once.
+    fn move_cut<R>(&mut self, work: impl FnOnce(&mut Stream<'_>) -> R) -> R {
+        let mut stream = std::mem::take(&mut self.cut).resume(self.backend, &self.data);
+        let result = work(&mut stream);
+        self.cut = stream.pause();
+        result
     }
 }
 
 /// The floating-point outputs, batch by batch.
-fn floats(stream: &Stream<'_>, model: &Model) -> Result<Vec<Vec<ArrayD<f32>>>> {
+fn floats(stream: Stream<'_>, model: &Model) -> Result<Vec<Vec<ArrayD<f32>>>> {
     let one = |outputs: Vec<Arc<HostArray>>| {
         let floats = outputs.iter().filter(|output| output.dtype().is_float());
         floats.map(|output| output.as_f32()).collect::<Result<_>>().in_model(&model.name)
