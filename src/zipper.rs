@@ -170,6 +170,7 @@ fn zipped(
         sensitivities: &importance.sensitivities,
         stored: &calibration.stored,
         shards: calibration.shards.as_ref(),
+        originals: importance.originals.as_ref(),
         options,
         progress,
     };

@@ -313,11 +313,14 @@ fn add_columns(
         let mut few = vec![0.0f32; sums.len()];
         for rows in strip.axis_chunks_iter(Axis(0), ROWS) {
             few.fill(0.0);
-            for row in rows.rows() {
-                match row.as_slice() {
+            match rows.to_slice() {
+                Some(rows) => {
+                    rows.chunks(few.len()).for_each(|row| add_terms(&mut few, row, &term))
+                }
+                None => rows.rows().into_iter().for_each(|row| match row.as_slice() {
                     Some(row) => add_terms(&mut few, row, &term),
                     None => add_terms(&mut few, &row.to_vec(), &term),
-                }
+                }),
             }
             sums.iter_mut().zip(&few).for_each(|(sum, few)| *sum += f64::from(*few));
         }
@@ -325,7 +328,10 @@ fn add_columns(
 }
 
 fn add_terms(sums: &mut [f32], row: &[f32], term: impl Fn(f32) -> f32) {
-    sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += term(*value));
+    let row = &row[..sums.len()];
+    for column in 0..sums.len() {
+        sums[column] += term(row[column]);
+    }
 }
 
 #[cfg(test)]

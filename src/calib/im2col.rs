@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::parallel::prelude::*;
 use ndarray::{ArrayViewD, ArrayViewMut2, Axis};
@@ -26,7 +27,7 @@ enum Shape {
     Features,
     /// `[samples, channels, plane]`: a row gathers some channels under a window.
     /// `sources` are those of [`Window::sources`], `taps` per position.
-    Patches { taps: usize, sources: Vec<usize>, channels: Range<usize> },
+    Patches { taps: usize, sources: Arc<[usize]>, channels: Range<usize> },
 }
 
 /// The rows of one batch of activations, produced in chunks.
@@ -39,11 +40,11 @@ pub struct Rows<'a> {
     /// Rows of each sample.
     per_sample: usize,
     /// The samples that give rows; `None` for all.
-    samples: Option<Vec<usize>>,
+    samples: Option<Arc<[usize]>>,
     /// The position of each row; `None` if every position is a row.
-    chosen: Option<Vec<usize>>,
+    chosen: Option<Arc<[usize]>>,
     /// The remaining rows after masking; `None` for all.
-    left: Option<Vec<usize>>,
+    left: Option<Arc<[usize]>>,
 }
 
 impl<'a> Rows<'a> {
@@ -83,7 +84,7 @@ impl<'a> Rows<'a> {
         let (taps, sources) = (window.taps(), window.sources(input)?);
         let (available, plane) = (sources.len() / taps, input.iter().product());
         let dims = [*samples, *all_channels, plane];
-        let shape = Shape::Patches { taps, sources, channels };
+        let shape = Shape::Patches { taps, sources: sources.into(), channels };
         Ok(Self::new(row_major(activation), dims, shape, available, positions))
     }
 
@@ -101,6 +102,7 @@ impl<'a> Rows<'a> {
             None => wanted.chosen(&(0..count).collect::<Vec<_>>(), available),
         };
         let per_sample = wanted.per_sample(available);
+        let (samples, chosen) = (samples.map(Arc::from), chosen.map(Arc::from));
         Rows { data, dims, shape, per_sample, samples, chosen, left: None }
     }
 
@@ -117,6 +119,20 @@ impl<'a> Rows<'a> {
         Self::patches(activation, &Window::pointwise(rank), channels, positions)
     }
 
+    /// The same positions of some channels only, of a convolution.
+    pub(super) fn of_channels(&self, own: Range<usize>) -> Rows<'_> {
+        let shape = match &self.shape {
+            Shape::Features => Shape::Features,
+            Shape::Patches { taps, sources, .. } => {
+                Shape::Patches { taps: *taps, sources: Arc::clone(sources), channels: own }
+            }
+        };
+        let Rows { dims, per_sample, samples, chosen, left, .. } = self;
+        let (samples, chosen, left) = (samples.clone(), chosen.clone(), left.clone());
+        let data = Cow::Borrowed(&*self.data);
+        Rows { data, dims: *dims, shape, per_sample: *per_sample, samples, chosen, left }
+    }
+
     /// Number of columns.
     pub fn width(&self) -> usize {
         match &self.shape {
@@ -127,7 +143,7 @@ impl<'a> Rows<'a> {
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.left.as_ref().map_or_else(|| self.all(), Vec::len)
+        self.left.as_ref().map_or_else(|| self.all(), |left| left.len())
     }
 
     /// Number of rows before masking.
@@ -155,7 +171,7 @@ impl<'a> Rows<'a> {
 
     /// Number of samples that give rows.
     pub(super) fn samples(&self) -> usize {
-        self.samples.as_ref().map_or(self.dims[0], Vec::len)
+        self.samples.as_ref().map_or(self.dims[0], |samples| samples.len())
     }
 
     /// Rows of each sample.
@@ -179,11 +195,8 @@ impl<'a> Rows<'a> {
         let means = matrix.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
         means.for_each(|(i, mut mean)| {
             let sample = self.samples.as_ref().map_or(start + i, |samples| samples[start + i]);
-            let (mut row, mut sum) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
-            for position in &taken {
-                self.fill_from(sample, *position, &mut row);
-                sum.iter_mut().zip(&row).for_each(|(sum, value)| *sum += value);
-            }
+            let mut sum = vec![0.0; mean.len()];
+            self.add_rows(sample, &taken, &mut sum);
             let count = taken.len().max(1) as f32;
             mean.iter_mut().zip(&sum).for_each(|(mean, sum)| *mean = sum / count);
         });
@@ -226,26 +239,56 @@ impl<'a> Rows<'a> {
 
     // Slices, since a view of each of many short rows takes more time than its values.
     fn fill_from(&self, sample: usize, position: usize, row: &mut [f32]) {
-        let [_, middle, last] = self.dims;
-        let sample = &self.data[sample * middle * last..][..middle * last];
+        let last = self.dims[2];
+        let sample = self.of_sample(sample);
         match &self.shape {
             Shape::Features => row.copy_from_slice(&sample[position * last..][..last]),
             Shape::Patches { taps, sources, channels } => {
                 let sources = &sources[position * taps..][..*taps];
                 for (place, channel) in channels.clone().enumerate() {
                     let plane = &sample[channel * last..][..last];
-                    gather(&mut row[place * taps..][..*taps], plane, sources);
+                    gather(plane, sources, &mut row[place * taps..][..*taps], |to, from| {
+                        *to = from
+                    });
                 }
             }
         }
     }
+
+    /// Adds the rows at some positions of a sample.
+    fn add_rows(&self, sample: usize, positions: &[usize], sum: &mut [f32]) {
+        let last = self.dims[2];
+        let sample = self.of_sample(sample);
+        match &self.shape {
+            Shape::Features => positions.iter().for_each(|position| {
+                let row = &sample[position * last..][..last];
+                sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }),
+            Shape::Patches { taps, sources, channels } => {
+                for (place, channel) in channels.clone().enumerate() {
+                    let plane = &sample[channel * last..][..last];
+                    let sum = &mut sum[place * taps..][..*taps];
+                    for position in positions {
+                        let sources = &sources[position * taps..][..*taps];
+                        gather(plane, sources, sum, |sum, value| *sum += value);
+                    }
+                }
+            }
+        }
+    }
+
+    fn of_sample(&self, sample: usize) -> &[f32] {
+        let size = self.dims[1] * self.dims[2];
+        &self.data[sample * size..][..size]
+    }
 }
 
-/// One channel's values under the kernel; sources outside of the plane are padding.
-fn gather(patch: &mut [f32], plane: &[f32], sources: &[usize]) {
+/// Calls `put` with each entry of a patch and its value: one channel's values under the kernel. Sources
+/// outside of the plane are padding.
+fn gather(plane: &[f32], sources: &[usize], patch: &mut [f32], put: impl Fn(&mut f32, f32)) {
     let sources = &sources[..patch.len()];
     for tap in 0..patch.len() {
-        patch[tap] = if sources[tap] < plane.len() { plane[sources[tap]] } else { 0.0 };
+        put(&mut patch[tap], if sources[tap] < plane.len() { plane[sources[tap]] } else { 0.0 });
     }
 }
 

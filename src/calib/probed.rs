@@ -1,6 +1,5 @@
 //! The values that hold a layer's inputs and pre-activations, and rows of them.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use ndarray::{Array3, ArrayViewD, CowArray, IxDyn};
@@ -104,10 +103,9 @@ pub(super) fn rows_of<'x>(
     end: End,
     kind: &LayerKind,
     values: ArrayViewD<'x, f32>,
-    channels: Range<usize>,
     positions: Positions,
 ) -> Result<Rows<'x>> {
-    let channels = within(channels, &values);
+    let channels = 0..values.shape().get(1).copied().unwrap_or(0);
     match (kind, end) {
         (LayerKind::Gemm | LayerKind::MatMul | LayerKind::Gate(_) | LayerKind::Table { .. }, _) => {
             Rows::features(values, positions)
@@ -119,12 +117,6 @@ pub(super) fn rows_of<'x>(
             Rows::patches(values, &window, channels, positions)
         }
     }
-}
-
-/// Limits a range of channels to those of an activation.
-fn within(channels: Range<usize>, x: &ArrayViewD<'_, f32>) -> Range<usize> {
-    let all = x.shape().get(1).copied().unwrap_or(0);
-    channels.start.min(all)..channels.end.min(all)
 }
 
 fn window(geometry: &ConvGeometry) -> Result<Window> {

@@ -117,9 +117,8 @@ fn gather(
     let is_tokenwise = matches!(kind, LayerKind::Gemm | LayerKind::MatMul);
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions, mask| {
         let mask = mask.filter(|mask| is_tokenwise && mask.covers(x.shape()));
-        let mut rows = rows_of(End::Input, kind, x, 0..usize::MAX, positions)?;
-        let mut targets =
-            y.map(|y| rows_of(End::Output, kind, y, 0..usize::MAX, positions)).transpose()?;
+        let mut rows = rows_of(End::Input, kind, x, positions)?;
+        let mut targets = y.map(|y| rows_of(End::Output, kind, y, positions)).transpose()?;
         if let Some(mask) = mask {
             (rows, targets) = (rows.masked(mask), targets.map(|targets| targets.masked(mask)));
         }
@@ -213,12 +212,12 @@ fn gather_channels(
     let mut sums: Vec<Gathering> = Vec::new();
     sums.resize_with(layer.outputs.len(), empty);
     each_batch(layer, inputs, targets, limit, progress, |x, y, positions, _| {
+        let rows = rows_of(End::Input, kind, x, positions)?;
+        let targets = y.map(|y| rows_of(End::Output, kind, y, positions)).transpose()?;
         sums.par_iter_mut().enumerate().try_for_each(|(channel, sum)| {
             let own = layer.layer.row(channel)..layer.layer.row(channel) + 1;
-            let rows = rows_of(End::Input, kind, x.clone(), own.clone(), positions)?;
-            let targets =
-                y.clone().map(|y| rows_of(End::Output, kind, y, own, positions)).transpose()?;
-            sum.add(&rows, targets.as_ref())
+            let targets = targets.as_ref().map(|targets| targets.of_channels(own.clone()));
+            sum.add(&rows.of_channels(own), targets.as_ref())
         })
     })?;
     Ok(sums)

@@ -12,8 +12,8 @@ const COPIES: u64 = 8;
 /// Memory of a forward and backward pass relative to a forward pass.
 const WITH_GRADIENTS: u64 = 3;
 
-/// Limit of bytes of values at once; more values make nothing faster.
-const ENOUGH: u64 = 1 << 30;
+/// Limit of bytes of values at once. Larger arrays come from the system anew each time, which takes longer.
+const ENOUGH: u64 = 1 << 28;
 
 /// The part of `memory` for values of a batch; weights and statistics take the rest.
 fn room(memory: u64) -> u64 {

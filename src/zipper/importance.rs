@@ -10,7 +10,7 @@ use crate::grad::{self, Sample};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::options::{Method, Unit};
-use crate::mtz::statistics::Sensitivities;
+use crate::mtz::statistics::{Originals, Sensitivities};
 
 use super::batches::batch_with_gradients;
 use super::extents::with_extents;
@@ -19,7 +19,8 @@ use super::{Job, Prepared};
 /// Samples that sensitivities are estimated from.
 pub(crate) const SENSITIVITY_SAMPLES: usize = 2048;
 
-/// Sensitivities of the original nets' neurons.
+/// Findings about the original nets, which all their merges have in common.
+#[derive(Default)]
 pub(super) struct Importance {
     /// Per task; empty where pairs are not weighted.
     pub(super) sensitivities: Vec<Sensitivities>,
@@ -27,6 +28,8 @@ pub(super) struct Importance {
     pub(super) without: Vec<(String, String)>,
     /// Seconds that the measurement took.
     pub(super) seconds: f64,
+    /// Statistics that one merge leaves to the next, if there are several.
+    pub(super) originals: Option<Originals>,
 }
 
 impl Importance {
@@ -39,8 +42,7 @@ impl Importance {
         let Prepared { joint, alignment, .. } = prepared;
         prepared.check_common(&options.budget)?;
         let start = Instant::now();
-        let mut importance =
-            Importance { sensitivities: Vec::new(), without: Vec::new(), seconds: 0.0 };
+        let mut importance = Importance::default();
         let weighted = options.method == Method::Refit;
         if weighted && alignment.common().any(|site| !alignment.is_duplicate(site)) {
             match calibration.stored.is_empty() {

@@ -9,12 +9,13 @@ use crate::mtz::matching::Share;
 use crate::mtz::options::{MergeOptions, Ranks, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
 use crate::mtz::plan::{Prediction, allocate, predict};
+use crate::mtz::statistics::Originals;
 use crate::retrain::Retraining;
 
 use super::{Decisions, Importance, Job, Outcome, Prepared, zipped};
 
 /// Samples per task for measuring the cost of each layer.
-const PROBE: usize = 256;
+const PROBE: usize = 64;
 
 /// The choice of shared layers and neurons for one merge.
 #[derive(Clone)]
@@ -58,7 +59,8 @@ impl<'a> Search<'a> {
         tests: &'a [Dataset],
         job: &Job<'a>,
     ) -> Result<Search<'a>> {
-        let importance = Importance::measure(prepared, job)?;
+        let originals = Some(Originals::default());
+        let importance = Importance { originals, ..Importance::measure(prepared, job)? };
         let plan = predict(&prepared.joint, &prepared.alignment, &job.options.budget, false)?;
         Ok(Search { prepared, plan, importance, tests, job: *job })
     }

@@ -20,8 +20,8 @@ use crate::mtz::options::MergeOptions;
 use crate::mtz::plan::Producers;
 use crate::mtz::site::{SettledGroups, SiteLayer, SiteRecord, SiteSelection};
 use crate::mtz::statistics::{
-    LayerStatistics, Probe, Sensitivities, Sharding, StatisticsSource, StoredNet, Streamed,
-    Weighting,
+    LayerStatistics, Originals, Probe, Sensitivities, Sharding, StatisticsSource, StoredNet,
+    Streamed, Weighting,
 };
 use crate::progress::Progress;
 
@@ -45,6 +45,8 @@ pub struct DriverInputs<'a> {
     pub stored: &'a [StoredNet],
     /// Shards of the samples with their workers; `None` if samples stream through this process.
     pub shards: Option<&'a Sharding>,
+    /// Statistics that merges of the same nets leave to each other; `None` for a single merge.
+    pub originals: Option<&'a Originals>,
     /// Options of the merge.
     pub options: &'a MergeOptions,
     /// Reports stages.
@@ -59,6 +61,7 @@ pub struct Driver<'a> {
     choice: PairChoice<'a>,
     weighting: Weighting<'a>,
     statistics: LayerStatistics<'a>,
+    originals: Option<&'a Originals>,
     /// Per task, measures the effect of a layer's errors on the outputs; empty if that is not
     /// measured.
     probes: Vec<Probe<'a>>,
@@ -79,7 +82,7 @@ impl<'a> Driver<'a> {
     /// measured ([`MergeOptions::probe`]).
     pub fn new(joint: &'a mut JointModel, inputs: DriverInputs<'a>) -> Result<Self> {
         let DriverInputs { alignment, sensitivities, stored, options, progress, .. } = inputs;
-        let DriverInputs { sources, shards, .. } = inputs;
+        let DriverInputs { sources, shards, originals, .. } = inputs;
         let nets = || joint.tasks().iter().map(Task::model);
         let probe = |(model, source)| Probe::new(model, source, options.probe, options.seed);
         let probes = match options.probe {
@@ -104,6 +107,7 @@ impl<'a> Driver<'a> {
             choice: PairChoice::new(options)?,
             weighting: Weighting { method: options.method, sensitivities },
             statistics,
+            originals,
             probes,
             producers,
             settled,
@@ -119,8 +123,9 @@ impl<'a> Driver<'a> {
     /// # Errors
     /// As the stages it runs: calibration, solving, matching; as `between`.
     pub fn run(mut self, between: &mut Between<'_>) -> Result<Vec<SiteRecord>> {
-        if let Some(Outlook { joint, settled, later }) = self.look_ahead()? {
+        if let Some(Outlook { joint, settled, later, left }) = self.look_ahead()? {
             (*self.joint, self.settled, self.later) = (joint, settled, later);
+            self.statistics.reserve(left);
         }
         self.begin(0);
         let mut records: Vec<SiteRecord> = Vec::new();
@@ -157,6 +162,7 @@ impl<'a> Driver<'a> {
             choice: &self.choice,
             weighting: self.weighting,
             statistics: &self.statistics,
+            originals: self.originals,
             producers: &self.producers,
             settled: &self.settled,
             progress: self.progress,

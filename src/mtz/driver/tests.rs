@@ -89,6 +89,7 @@ fn driven<R>(options: &MergeOptions, work: impl FnOnce(Driver<'_>) -> R) -> (R, 
         sensitivities: &[],
         stored: &[],
         shards: None,
+        originals: None,
         options,
         progress: &Silent,
     };

@@ -18,6 +18,13 @@ pub(crate) struct LayerStats {
     pub(crate) weights: Weights,
 }
 
+impl LayerStats {
+    /// Bytes that they take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.observed.bytes().saturating_add(4 * self.weights.len() as u64)
+    }
+}
+
 /// The inputs that a layer has in common with others.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerInputs {

@@ -39,6 +39,23 @@ pub enum Observations {
 }
 
 impl Observations {
+    /// Bytes that they take.
+    pub(super) fn bytes(&self) -> u64 {
+        let numbers = |n: usize| 8 * n as u64;
+        match self {
+            Observations::Means { hessian, targets, .. } => {
+                let targets =
+                    targets.as_ref().map_or(0, |(cross, squares)| cross.len() + squares.len());
+                numbers(hessian.matrix().len()) + numbers(targets)
+            }
+            Observations::Counts { hessian, .. } => numbers(hessian.size()),
+            Observations::Rows { samples, targets } => {
+                let targets = targets.as_ref().map_or(0, Array2::len);
+                4 * (samples.rows().len() + targets) as u64
+            }
+        }
+    }
+
     /// Number of rows.
     pub fn count(&self) -> u64 {
         match self {

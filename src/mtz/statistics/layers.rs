@@ -4,7 +4,7 @@ use ndarray::{Array2, Axis};
 
 use crate::align::{TaskId, TaskLayer};
 use crate::calib::taps::RowLimit;
-use crate::couple::CoupledLayer;
+use crate::couple::{CoupledLayer, LayerId};
 use crate::error::{Context, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options::{MergeOptions, Method, Passes, Unit};
@@ -21,7 +21,10 @@ use super::stats::{ChannelStats, Sensitivities};
 use super::stored::{Stored, StoredNet};
 
 /// Number of rows that suffice for the dozen weights of a channel.
-pub(crate) const CHANNEL_ROWS: usize = 1 << 16;
+pub(crate) const CHANNEL_ROWS: usize = 1 << 14;
+
+/// At most this part of the memory holds statistics for the next merge.
+const PART_LEFT: u64 = 16;
 
 /// Statistics of the layers of all tasks, with weights that are refitted to them.
 pub(crate) struct LayerStatistics<'a> {
@@ -32,6 +35,8 @@ pub(crate) struct LayerStatistics<'a> {
     diverged: Vec<bool>,
     /// Rows per layer and task at most.
     rows: usize,
+    /// Bytes that are left to the next merge.
+    reserved: u64,
     options: &'a MergeOptions,
     progress: &'a dyn Progress,
 }
@@ -56,6 +61,7 @@ impl<'a> LayerStatistics<'a> {
             sensitivities,
             diverged,
             rows: options.max_rows,
+            reserved: 0,
             options,
             progress,
         }
@@ -226,11 +232,28 @@ impl<'a> LayerStatistics<'a> {
         Ok(self.room_beside(self.plan_at(joint, own)?.map_or(0, |plan| plan.bytes)))
     }
 
+    /// Bytes that stay free beside the work at any layer, up to a part of all.
+    pub(crate) fn spare(&self, joint: &JointModel) -> Result<u64> {
+        let mut spare = self.options.memory / PART_LEFT;
+        for task in joint.task_ids() {
+            for layer in (0..joint.task(task).coupling().layers.len()).map(LayerId) {
+                let work = self.plan_at(joint, task.layer(layer))?.map_or(0, |plan| plan.bytes);
+                spare = spare.min(self.options.memory.saturating_sub(work));
+            }
+        }
+        Ok(spare)
+    }
+
+    /// Takes note that so many bytes are left to the next merge.
+    pub(crate) fn reserve(&mut self, bytes: u64) {
+        self.reserved = bytes;
+    }
+
     /// The memory in bytes for kept values at each cut, beside the work at a layer.
     fn room_beside(&self, work: u64) -> u64 {
         // Of each task: the original net, the net as merged so far, and the samples of trials.
         let cuts_per_task = if self.options.probe == 0 { 2 } else { 3 };
         let cuts = cuts_per_task * self.diverged.len() as u64;
-        self.options.memory.saturating_sub(work) / cuts.max(1)
+        self.options.memory.saturating_sub(work.saturating_add(self.reserved)) / cuts.max(1)
     }
 }

@@ -2,6 +2,7 @@
 
 mod extent;
 mod layers;
+mod originals;
 mod probe;
 mod sharded;
 mod source;
@@ -12,6 +13,8 @@ mod weighting;
 
 pub(crate) use extent::{extent, statistics_bytes};
 pub(crate) use layers::{CHANNEL_ROWS, LayerStatistics};
+pub(crate) use originals::OriginalStats;
+pub use originals::Originals;
 pub use probe::Probe;
 pub use sharded::{InProcess, Job, ShardWorker, Sharding, Shards, Take};
 pub(crate) use source::StatisticsSource;

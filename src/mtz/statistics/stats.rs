@@ -19,6 +19,12 @@ pub(crate) struct ChannelStats {
 }
 
 impl ChannelStats {
+    /// Bytes that they take.
+    pub(super) fn bytes(&self) -> u64 {
+        let moments = self.moments.iter().map(|own| Moments::bytes(own.inputs(), own.outputs()));
+        moments.sum::<u64>() + 8 * self.weights.len() as u64
+    }
+
     /// The channels' Hessians, n × k × k.
     pub(crate) fn hessians(&self, alpha: f64) -> Result<Array3<f64>> {
         let (n, k) = self.weights.dim();

@@ -14,12 +14,11 @@ use crate::mtz::site::{
     HeadCosts, SettledGroups, SiteLayer, SiteSelection, corresponding_layers, head_blocks,
     layers_at,
 };
-use crate::mtz::statistics::Weighting;
+use crate::mtz::statistics::{OriginalStats, Weighting};
 use crate::progress::Progress;
 
-use super::later::{GroupCosts, LaterCosts, Outlook};
+use super::later::{GroupCosts, LaterCosts};
 use super::producer::{KnownNeurons, Producer};
-use super::statistics::OriginalStats;
 use super::view::{CorrespondingGroups, View};
 
 /// Limit of rounds through all groups.
@@ -31,7 +30,7 @@ pub(super) struct GroupSearch<'a> {
     pub(super) alignment: &'a Alignment,
     pub(super) options: &'a MergeOptions,
     pub(super) weighting: Weighting<'a>,
-    pub(super) statistics: OriginalStats,
+    pub(super) statistics: &'a OriginalStats,
     pub(super) choice: &'a PairChoice<'a>,
     /// The groups that were settled before.
     pub(super) before: &'a SettledGroups,
@@ -43,7 +42,7 @@ pub(super) struct GroupSearch<'a> {
 }
 
 impl<'a> GroupSearch<'a> {
-    pub(super) fn new(view: View<'a, 'a>, statistics: OriginalStats) -> Self {
+    pub(super) fn new(view: View<'a, 'a>, statistics: &'a OriginalStats) -> Self {
         GroupSearch {
             joint: view.joint.clone(),
             alignment: view.alignment,
@@ -60,7 +59,10 @@ impl<'a> GroupSearch<'a> {
     }
 
     /// Pairs the groups of correspondences. Only pairs that are settled stay.
-    pub(super) fn run(mut self, needed: &[CorrespondingGroups]) -> Result<Outlook> {
+    pub(super) fn run(
+        mut self,
+        needed: &[CorrespondingGroups],
+    ) -> Result<(JointModel, SettledGroups, LaterCosts)> {
         self.progress.begin("pairing groups", (SWEEPS * needed.len()) as u64);
         for correspondence in needed {
             let consumer = correspondence.consumer;
@@ -84,7 +86,7 @@ impl<'a> GroupSearch<'a> {
         let open = needed.iter().flat_map(|c| &c.groups).filter(|g| !self.settled.is_settled(**g));
         open.for_each(|group| self.joint.unshare(*group));
         self.joint.renumber();
-        Ok(Outlook { joint: self.joint, settled: self.settled, later: self.later })
+        Ok((self.joint, self.settled, self.later))
     }
 
     /// Pairs the groups of a correspondence anew, except settled ones; returns whether that changed

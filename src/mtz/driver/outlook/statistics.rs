@@ -1,26 +1,17 @@
 //! Statistics of the original nets' layers.
 
-use std::collections::BTreeMap;
-
 use crate::align::TaskLayer;
 use crate::couple::LayerId;
 use crate::error::Result;
-use crate::mtz::solver::layer::LayerStats;
-use crate::mtz::statistics::ChannelStats;
+use crate::mtz::statistics::{OriginalStats, Originals};
 
 use super::view::{CorrespondingGroups, View};
 
 /// Uses one of this many calibration rows, which is enough to find similar neurons.
 const FEWER_ROWS: usize = 4;
 
-/// Statistics of the original nets' layers.
-#[derive(Default)]
-pub(super) struct OriginalStats {
-    pub(super) layers: BTreeMap<TaskLayer, LayerStats>,
-    pub(super) depthwise: BTreeMap<TaskLayer, ChannelStats>,
-}
-
-/// Collects statistics of the producers of the correspondences.
+/// Statistics of the producers of the correspondences. Those that an earlier merge left are not collected
+/// again.
 pub(super) fn original_statistics(
     view: View<'_, '_>,
     correspondences: &[CorrespondingGroups],
@@ -31,7 +22,7 @@ pub(super) fn original_statistics(
         .flat_map(|c| c.sites.iter().copied())
         .filter(|s| *s <= last)
         .collect();
-    let mut statistics = OriginalStats::default();
+    let mut statistics = view.originals.map(Originals::take).unwrap_or_default();
     let batches = view.statistics.steps() * sites.len();
     view.progress.begin("statistics of groups", batches as u64);
     let rows = (view.options.max_rows / FEWER_ROWS).max(1);
@@ -40,8 +31,10 @@ pub(super) fn original_statistics(
             sites.iter().any(|s| view.alignment.sites[*s].layer_of(task) == Some(*id))
         };
         let layers = (0..view.joint.task(task).coupling().layers.len()).map(LayerId);
+        let wanted = layers.filter(is_needed).map(|id| task.layer(id));
+        let wanted: Vec<TaskLayer> = wanted.filter(|own| !statistics.has(*own)).collect();
         let mut source = view.statistics.apart(rows);
-        for own in layers.filter(is_needed).map(|id| task.layer(id)) {
+        for own in wanted {
             match view.joint.layer(own).per_channel {
                 true => {
                     let stats = source.of_channels(view.joint, own)?;

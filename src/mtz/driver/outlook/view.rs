@@ -6,7 +6,7 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::options::MergeOptions;
 use crate::mtz::plan::Producers;
 use crate::mtz::site::SettledGroups;
-use crate::mtz::statistics::{LayerStatistics, Weighting};
+use crate::mtz::statistics::{LayerStatistics, Originals, Weighting};
 use crate::progress::Progress;
 
 /// The state of a walk before its first step, which an outlook does not change.
@@ -18,6 +18,7 @@ pub(in crate::mtz::driver) struct View<'a, 'd> {
     pub(in crate::mtz::driver) choice: &'a PairChoice<'d>,
     pub(in crate::mtz::driver) weighting: Weighting<'d>,
     pub(in crate::mtz::driver) statistics: &'a LayerStatistics<'d>,
+    pub(in crate::mtz::driver) originals: Option<&'a Originals>,
     pub(in crate::mtz::driver) producers: &'a Producers,
     pub(in crate::mtz::driver) settled: &'a SettledGroups,
     pub(in crate::mtz::driver) progress: &'a dyn Progress,
