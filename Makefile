@@ -10,7 +10,7 @@ unexport ORT_DYLIB_PATH
 # A test is not busy on all processors all the time.
 export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: setup build wheel test test-rust test-python test-wheel check lint demo fuzz bench speed scaling peers retraining step-time gpu clean
+.PHONY: setup build wheel test test-rust test-python test-wheel check lint demo demo-setup demo-build fuzz bench speed scaling peers retraining step-time gpu clean
 .DEFAULT_GOAL := build
 
 setup: ## install what is missing: OpenBLAS, Python packages, ONNX Runtime, Fashion-MNIST
@@ -47,8 +47,17 @@ check: ## everything a change must pass
 	$(MAKE) lint
 	$(MAKE) test
 
-demo: setup build ## merge three pairs of networks and print one table
+# A first build takes minutes, so the demo leaves out what it does not use: tract and Parquet.
+demo: ## merge three pairs of networks and print one table
+	scripts/setup.sh packages
+	$(MAKE) --jobs=2 demo-setup demo-build
 	examples/demo.sh
+
+demo-setup:
+	scripts/setup.sh demo
+
+demo-build:
+	cargo build --release --no-default-features --features cli
 
 fuzz: setup ## changed and hostile files, so many minutes per target: make fuzz MINUTES=10 [SEED=1]
 	cargo test --release --workspace --test fuzz --no-run

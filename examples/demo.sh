@@ -23,7 +23,6 @@ demo() {
     names+=("$name")
 }
 
-cargo build --release
 mkdir -p out
 demo lenet300_mnist_mnist lenet300_mnist_a mnist lenet300_mnist_b mnist
 demo lenet300_mnist_fashion lenet300_mnist_a mnist lenet300_fashion fashion

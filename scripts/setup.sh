@@ -7,8 +7,12 @@
 #   .venv-wheel                  what builds the Python package
 #   .onnxruntime                 the ONNX Runtime library, where onnx-zip looks for it
 #   fixtures/data/fashion_*.npz  converted from the package's files
+#   scripts/setup.sh demo        only what the demo needs: OpenBLAS, Fashion-MNIST, .venv and .onnxruntime
+#   scripts/setup.sh packages    only the distribution's packages
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+readonly scope=${1:-all}
 
 readonly python=${PYTHON:-python3}
 readonly fashion_source=${FASHION_MNIST_DIR:-/usr/share/datasets/fashion-mnist}
@@ -37,7 +41,7 @@ missing_packages() {
     command -v make >/dev/null || echo make
     command -v cc >/dev/null || printf '%s\n' gcc libc6-dev
     # The tests kill runs of the program at each of their system calls.
-    command -v strace >/dev/null || echo strace
+    [ "$scope" != all ] || command -v strace >/dev/null || echo strace
     # pkg-config is not needed: without it the build links plain -lopenblas, as this does.
     echo 'int main(void) { return 0; }' | cc -x c - -lopenblas -o /dev/null 2>/dev/null ||
         echo libopenblas-dev
@@ -125,11 +129,14 @@ convert_fashion_mnist() {
 }
 
 install_packages
-install_browser
+[ "$scope" != packages ] || exit 0
 check_python
 make_venv .venv fixtures/requirements.txt
-make_training_venv
-make_venv .venv-wheel python/requirements.txt
+if [ "$scope" = all ]; then
+    install_browser
+    make_training_venv
+    make_venv .venv-wheel python/requirements.txt
+fi
 link_onnxruntime
 convert_fashion_mnist
 say "ready"

@@ -29,8 +29,10 @@
 //!
 //! - `cli` (default): the command line, and how it reads options ([`cli::options`]).
 //! - `html`: reports as HTML; part of `cli`.
+//! - `parquet` (default): data in Parquet files.
+//! - `tract` (default): the built-in runtime.
 //!
-//! `default-features = false` leaves out clap, indicatif and HTML.
+//! `default-features = false` leaves out all of them. Without tract, ONNX Runtime's library must be installed.
 //!
 //! # Rooms
 //!

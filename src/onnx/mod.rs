@@ -28,4 +28,5 @@ pub use read::{decode, load};
 pub use save::{Draft, External, SaveOptions, save, save_split, stage};
 pub use types::kind;
 pub use write::encode;
+#[cfg(feature = "tract")]
 pub(crate) use write::encode_any;

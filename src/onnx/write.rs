@@ -32,6 +32,7 @@ pub fn encode(model: &Model) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// [`ErrorKind::Format`] if the graph is not well formed.
+#[cfg(feature = "tract")]
 pub(crate) fn encode_any(model: &Model) -> Result<Vec<u8>> {
     written(to_proto(model)?).in_model(&model.name)
 }

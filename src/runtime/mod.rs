@@ -10,6 +10,7 @@ mod recurrence;
 mod shield;
 #[cfg(test)]
 mod suite;
+#[cfg(feature = "tract")]
 mod tract;
 mod wide;
 
@@ -24,6 +25,8 @@ pub use port::{Port, feeds, fixed_batch, sample_axes, shape_text};
 pub use recurrence::{Recurrence, State};
 #[cfg(feature = "parquet")]
 pub(crate) use shield::shielded;
+#[cfg(feature = "tract")]
+use tract::open as open_tract;
 pub use wide::measuring;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -153,7 +156,7 @@ enum Opened {
 /// The runtimes, in the order in which [`RuntimeChoice::Auto`] tries them.
 const BACKENDS: &[Entry] = &[
     Entry { choice: RuntimeChoice::Ort, name: "ort", open: ort::open },
-    Entry { choice: RuntimeChoice::Tract, name: "tract", open: tract::open },
+    Entry { choice: RuntimeChoice::Tract, name: "tract", open: open_tract },
 ];
 
 /// Opens the chosen runtime, or the first one that is installed.
@@ -173,6 +176,12 @@ pub fn open(options: &RuntimeOptions) -> Result<Arc<dyn Backend>> {
         }
     }
     Err(missing.unwrap_or_else(|| Error::new(ErrorKind::Backend, "no runtime can be opened")))
+}
+
+#[cfg(not(feature = "tract"))]
+fn open_tract(_: &RuntimeOptions) -> Result<Opened> {
+    let error = Error::new(ErrorKind::Backend, "this build has no tract");
+    Ok(Opened::Missing(error.hint("install ONNX Runtime, or build with the feature tract")))
 }
 
 impl FromStr for RuntimeChoice {

@@ -114,7 +114,8 @@ impl RuntimeOptions {
     pub(crate) fn all(&self, first: &Arc<dyn Backend>) -> Result<Vec<Arc<dyn Backend>>> {
         let mut all = vec![Arc::clone(first)];
         let options = self.opening();
-        if options.choice == RuntimeChoice::Auto && first.name() != TRACT {
+        let has_tract = cfg!(feature = "tract");
+        if has_tract && options.choice == RuntimeChoice::Auto && first.name() != TRACT {
             let choice = RuntimeChoice::Tract;
             let device = Device::Cpu;
             all.push(runtime::open(&runtime::RuntimeOptions { choice, device, ..options })?);

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use tract_core::prelude::*;
 use tract_onnx::Onnx;
 use tract_onnx::pb;
-use tract_onnx::prelude::*;
+use tract_onnx::prelude::InferenceModel;
 
 use super::super::port::named_dim;
 use super::super::{ModelSource, Port};

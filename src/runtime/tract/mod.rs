@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 // tract computes with ndarray, and ndarray with BLAS, which this crate links.
 use ndarray_linalg as _;
-use tract_onnx::prelude::*;
+use tract_core::prelude::*;
+use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
 use self::graph::{completed, datum_type, parse};
