@@ -79,6 +79,47 @@ impl Progress for Silent {
     }
 }
 
+/// Names the stages of one of several merges after its number. The stages of the first one keep their names, since
+/// there may be no other.
+pub(crate) struct Numbered<'a>(pub(crate) &'a dyn Progress, pub(crate) usize);
+
+impl Progress for Numbered<'_> {
+    fn begin(&self, stage: &str, steps: u64) {
+        match self.1 {
+            0 | 1 => self.0.begin(stage, steps),
+            number => self.0.begin(&format!("{stage}, merge {number}"), steps),
+        }
+    }
+
+    fn step(&self) {
+        self.0.step();
+    }
+
+    fn status(&self, state: &str) {
+        self.0.status(state);
+    }
+
+    fn note(&self, message: &str) {
+        self.0.note(message);
+    }
+
+    fn warn(&self, message: &str) {
+        self.0.warn(message);
+    }
+
+    fn fault(&self, message: &str) {
+        self.0.fault(message);
+    }
+
+    fn worded(&self, remark: &Hint) -> String {
+        self.0.worded(remark)
+    }
+
+    fn stopped(&self) -> bool {
+        self.0.stopped()
+    }
+}
+
 /// Passes on remarks and when to stop, but no steps: those of a part are none of the whole.
 pub(crate) struct Unheard<'a>(pub(crate) &'a dyn Progress);
 

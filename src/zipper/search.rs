@@ -1,5 +1,6 @@
 //! The common part of a search's merges, and the choices in which they differ.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use crate::calib::data::Dataset;
@@ -10,6 +11,7 @@ use crate::mtz::options::{MergeOptions, Ranks, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
 use crate::mtz::plan::{Prediction, allocate, predict};
 use crate::mtz::statistics::Originals;
+use crate::progress::Numbered;
 use crate::retrain::Retraining;
 
 use super::{Decisions, Importance, Job, Outcome, Prepared, zipped};
@@ -47,6 +49,8 @@ pub(super) struct Search<'a> {
     importance: Importance,
     pub(super) tests: &'a [Dataset],
     pub(super) job: Job<'a>,
+    /// Merges so far.
+    merges: Cell<usize>,
 }
 
 impl<'a> Search<'a> {
@@ -62,7 +66,7 @@ impl<'a> Search<'a> {
         let originals = Some(Originals::default());
         let importance = Importance { originals, ..Importance::measure(prepared, job)? };
         let plan = predict(&prepared.joint, &prepared.alignment, &job.options.budget, false)?;
-        Ok(Search { prepared, plan, importance, tests, job: *job })
+        Ok(Search { prepared, plan, importance, tests, job: *job, merges: Cell::new(0) })
     }
 
     /// Merges by `choice`, and retrains if the job retrains.
@@ -77,7 +81,9 @@ impl<'a> Search<'a> {
         retraining: Option<&Retraining<'_>>,
     ) -> Result<(JointModel, Outcome)> {
         let options = MergeOptions { probe: choice.probe, ..self.job.options.clone() };
-        let job = Job { options: &options, retraining, ..self.job };
+        self.merges.set(self.merges.get() + 1);
+        let progress = &Numbered(self.job.progress, self.merges.get());
+        let job = Job { options: &options, retraining, progress, ..self.job };
         let Choice { own, shares, ranks, .. } = choice.clone();
         let decisions = Some(Decisions { own, shares, ranks });
         zipped(self.prepared.clone(), decisions, &self.importance, &job)

@@ -201,7 +201,10 @@ impl Driver<'_> {
             if let Some(probe) = self.probes.get_mut(member.task.0) {
                 probe.advance(model, &member.layer.layer, room)?;
             }
-            let before = self.deviation_with(member, fitted)?;
+            let before = match self.statistics.is_original(member.task) {
+                true => 0.0,
+                false => self.deviation_with(member, fitted)?,
+            };
             let after = self.deviation_with(member, fused.weights)?;
             if let Some(codes) = codes {
                 self.joint.model_mut(member.task).graph.set_codes(weight, codes);

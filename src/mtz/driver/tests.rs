@@ -79,6 +79,15 @@ fn options(method: Method, share: f64) -> MergeOptions {
 
 /// Runs `work` with a driver of the two nets, and returns the nets afterwards.
 fn driven<R>(options: &MergeOptions, work: impl FnOnce(Driver<'_>) -> R) -> (R, JointModel) {
+    driven_after(None, options, work)
+}
+
+/// [`driven`] with what other merges have left.
+fn driven_after<R>(
+    originals: Option<&Originals>,
+    options: &MergeOptions,
+    work: impl FnOnce(Driver<'_>) -> R,
+) -> (R, JointModel) {
     let backend = backend();
     let data = samples(backend.as_ref());
     let Prepared { mut joint, alignment, .. } = prepared();
@@ -89,7 +98,7 @@ fn driven<R>(options: &MergeOptions, work: impl FnOnce(Driver<'_>) -> R) -> (R, 
         sensitivities: &[],
         stored: &[],
         shards: None,
-        originals: None,
+        originals,
         options,
         progress: &Silent,
     };
@@ -120,6 +129,26 @@ fn partners(joint: &JointModel, name: &str) -> Vec<Option<usize>> {
         theirs.iter().position(|other| joint.neuron(*other) == Some(neuron))
     };
     rows(0).iter().map(partner).collect()
+}
+
+#[test]
+fn statistics_that_another_merge_left_change_nothing() {
+    let weights = |(_, joint): &(Vec<SiteRecord>, JointModel)| -> Vec<Vec<u8>> {
+        joint.tasks().iter().map(|task| onnx::encode(task.model()).unwrap()).collect()
+    };
+    let after = |originals| {
+        let options = options(Method::Refit, 0.5);
+        driven_after(Some(originals), &options, |d| d.run(&mut |_| Ok(false)).unwrap())
+    };
+    let originals = Originals::default();
+    let first = after(&originals);
+    let left = originals.take();
+    assert!(!left.layers.is_empty(), "the nets have groups of several layers");
+    originals.leave(left, u64::MAX);
+    let second = after(&originals);
+    assert_eq!(weights(&first), weights(&second));
+    assert_eq!(weights(&first), weights(&merged(&options(Method::Refit, 0.5))));
+    assert_eq!(first.0.iter().map(|r| r.shared).sum::<usize>(), 3 * UNITS / 2);
 }
 
 #[test]

@@ -83,6 +83,11 @@ impl<'a> LayerStatistics<'a> {
         self.diverged[task.0] |= self.options.passes == Passes::PerLayer;
     }
 
+    /// Whether the task's net is still the original one.
+    pub(crate) fn is_original(&self, task: TaskId) -> bool {
+        self.options.passes == Passes::PerLayer && !self.diverged[task.0]
+    }
+
     /// Restarts the streams, since weights have changed everywhere in the nets.
     pub(crate) fn restart(&mut self) {
         if self.options.passes == Passes::PerLayer {

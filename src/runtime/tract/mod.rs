@@ -257,6 +257,6 @@ mod tests {
     #[test]
     fn the_described_version_is_the_one_in_cargo_toml() {
         let manifest = include_str!("../../../Cargo.toml");
-        assert!(manifest.contains(&format!("tract-onnx = \"{VERSION}\"")));
+        assert!(manifest.contains(&format!("tract-onnx = {{ version = \"{VERSION}\"")));
     }
 }
