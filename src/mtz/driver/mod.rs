@@ -123,10 +123,10 @@ impl<'a> Driver<'a> {
     /// # Errors
     /// As the stages it runs: calibration, solving, matching; as `between`.
     pub fn run(mut self, between: &mut Between<'_>) -> Result<Vec<SiteRecord>> {
-        if let Some(Outlook { joint, settled, later, left }) = self.look_ahead()? {
+        if let Some(Outlook { joint, settled, later }) = self.look_ahead()? {
             (*self.joint, self.settled, self.later) = (joint, settled, later);
-            self.statistics.reserve(left);
         }
+        self.statistics.reserve(self.originals.map_or(0, Originals::bytes));
         self.begin(0);
         let mut records: Vec<SiteRecord> = Vec::new();
         for (place, site) in self.alignment.sites.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Statistics of the original nets' layers, which merges of the same nets have in common.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::align::TaskLayer;
 use crate::mtz::solver::layer::LayerStats;
@@ -47,15 +47,22 @@ pub struct Originals {
 impl Originals {
     /// Takes what the last merge left.
     pub(crate) fn take(&self) -> OriginalStats {
-        std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.lock())
     }
 
-    /// Leaves statistics to the next merge, as many as fit into `room` bytes. Returns their bytes.
-    pub(crate) fn leave(&self, mut statistics: OriginalStats, room: u64) -> u64 {
+    /// Leaves statistics to the next merge, as many as fit into `room` bytes.
+    pub(crate) fn leave(&self, mut statistics: OriginalStats, room: u64) {
         statistics.shrink(room);
-        let bytes = statistics.bytes();
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = statistics;
-        bytes
+        *self.lock() = statistics;
+    }
+
+    /// Bytes of what was left.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.lock().bytes()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, OriginalStats> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,7 +87,8 @@ mod tests {
         let one = 2 * Moments::bytes(3, 0) + 8 * 8;
         let originals = Originals::default();
         for (room, layers) in [(0, 0), (one, 1), (3 * one - 1, 2), (u64::MAX, 3)] {
-            assert_eq!(originals.leave(stats(), room), layers * one);
+            originals.leave(stats(), room);
+            assert_eq!(originals.bytes(), layers * one);
             assert_eq!(originals.take().depthwise.len() as u64, layers);
             assert!(originals.take().depthwise.is_empty());
         }

@@ -14,8 +14,6 @@ pub(in crate::mtz::driver) struct Outlook {
     pub(in crate::mtz::driver) joint: JointModel,
     pub(in crate::mtz::driver) settled: SettledGroups,
     pub(in crate::mtz::driver) later: LaterCosts,
-    /// Bytes of statistics that the next merge of the same nets takes over.
-    pub(in crate::mtz::driver) left: u64,
 }
 
 /// Costs of pairs at later layers of groups, by the layer at which a task joins others.

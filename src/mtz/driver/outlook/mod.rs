@@ -44,12 +44,11 @@ impl View<'_, '_> {
         let needed: Vec<CorrespondingGroups> =
             correspondences.into_iter().filter(|c| c.sites[0] <= last).collect();
         let statistics = original_statistics(self, &needed, last)?;
-        let (joint, settled, later) = GroupSearch::new(self, &statistics).run(&needed)?;
-        let left = match self.originals {
-            Some(originals) => originals.leave(statistics, self.statistics.spare(self.joint)?),
-            None => 0,
-        };
-        Ok(Some(Outlook { joint, settled, later, left }))
+        let outlook = GroupSearch::new(self, &statistics).run(&needed)?;
+        if let Some(originals) = self.originals {
+            originals.leave(statistics, self.statistics.spare(self.joint)?);
+        }
+        Ok(Some(outlook))
     }
 
     fn shares_nothing(self) -> bool {

@@ -17,7 +17,7 @@ use crate::mtz::site::{
 use crate::mtz::statistics::{OriginalStats, Weighting};
 use crate::progress::Progress;
 
-use super::later::{GroupCosts, LaterCosts};
+use super::later::{GroupCosts, LaterCosts, Outlook};
 use super::producer::{KnownNeurons, Producer};
 use super::view::{CorrespondingGroups, View};
 
@@ -59,10 +59,7 @@ impl<'a> GroupSearch<'a> {
     }
 
     /// Pairs the groups of correspondences. Only pairs that are settled stay.
-    pub(super) fn run(
-        mut self,
-        needed: &[CorrespondingGroups],
-    ) -> Result<(JointModel, SettledGroups, LaterCosts)> {
+    pub(super) fn run(mut self, needed: &[CorrespondingGroups]) -> Result<Outlook> {
         self.progress.begin("pairing groups", (SWEEPS * needed.len()) as u64);
         for correspondence in needed {
             let consumer = correspondence.consumer;
@@ -86,7 +83,7 @@ impl<'a> GroupSearch<'a> {
         let open = needed.iter().flat_map(|c| &c.groups).filter(|g| !self.settled.is_settled(**g));
         open.for_each(|group| self.joint.unshare(*group));
         self.joint.renumber();
-        Ok((self.joint, self.settled, self.later))
+        Ok(Outlook { joint: self.joint, settled: self.settled, later: self.later })
     }
 
     /// Pairs the groups of a correspondence anew, except settled ones; returns whether that changed
