@@ -13,7 +13,7 @@
 //! 3. once: the checks for training mode, for NaN and for infinities, now that weights are not hidden
 //!    behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `unstack`; `group_norm`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
+//!    `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
 //!    take one from `affine`; `flattened`, which needs layers in one form; `addend`, which removes a computed bias; `bias` for layers that still
 //!    have none; `recurrent`; `shuffle`, `positions` and `largest` last, since they look for
 //!    remaining patterns.
@@ -21,6 +21,7 @@
 
 mod addend;
 mod affine;
+mod bands;
 mod batched;
 mod bias;
 mod branches;
@@ -175,6 +176,7 @@ const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
     Pass { name: "unstack", run: Rewrite(unstack::run) },
     Pass { name: "group_norm", run: Rewrite(group_norm::run) },
+    Pass { name: "bands", run: Rewrite(bands::run) },
     Pass { name: "padding", run: Rewrite(padding::run) },
     Pass { name: "covered", run: Rewrite(covered::run) },
     Pass { name: "left", run: Rewrite(left::run) },

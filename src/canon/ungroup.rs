@@ -6,8 +6,6 @@
 //!
 //! This runs last, after everything has been folded into the grouped convolution.
 
-use bytes::Bytes;
-
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
 
@@ -131,10 +129,10 @@ impl Grouped {
     fn write(&self, graph: &mut Graph, node: &Node, k: usize, part: &Part<'_>) -> Option<ValueId> {
         let Part { input, rows, filters, groups } = *part;
         let name = format!("{}.{k}", node.name);
-        let weight = entries(&self.weight, rows)?;
+        let weight = self.weight.select(0, rows)?;
         let mut inputs = vec![input, graph.add_initializer(&format!("{name}.weight"), weight)];
         if let Some(bias) = &self.bias {
-            let bias = entries(bias, filters)?;
+            let bias = bias.select(0, filters)?;
             inputs.push(graph.add_initializer(&format!("{name}.bias"), bias));
         }
         let output = graph.add_value(&name, ValueKind::Detached, None);
@@ -160,18 +158,6 @@ struct Part<'a> {
     /// Entries of the bias.
     filters: &'a [usize],
     groups: usize,
-}
-
-/// Some entries of a tensor along its first axis.
-fn entries(tensor: &Tensor, indices: &[usize]) -> Option<Tensor> {
-    let each = tensor.data.len().checked_div(*tensor.dims.first()?)?;
-    let mut data = Vec::with_capacity(each * indices.len());
-    for i in indices {
-        data.extend_from_slice(tensor.data.get(i * each..(i + 1) * each)?);
-    }
-    let mut dims = tensor.dims.clone();
-    dims[0] = indices.len();
-    Some(Tensor { dtype: tensor.dtype, dims, data: Bytes::from(data) })
 }
 
 /// Replaces node `id` by another one along the axis of channels, with the same output.

@@ -171,7 +171,7 @@ impl Stack {
                 _ => tensor.dims.len().wrapping_sub(1),
             };
             if tensor.dims.get(along) == Some(&all) {
-                let (tensor, name) = (picked(tensor, along, rows), node.name.clone());
+                let (tensor, name) = (tensor.select(along, rows), node.name.clone());
                 let Some(tensor) = tensor else { continue };
                 node.inputs[slot] = Some(graph.add_initializer(&format!("{name}.rows"), tensor));
             }
@@ -358,21 +358,4 @@ fn replaced(graph: &mut Graph, target: ValueId, entry: usize, count: usize) -> V
     let before = graph.add_op("Slice", "target.before", &[target, zero, at], []);
     let rest = graph.add_op("Slice", "target.rest", &[target, next, end], []);
     graph.add_op("Concat", "target", &[before, count, rest], [("axis", Attribute::Int(0))])
-}
-
-/// Entries `rows` of a tensor along `axis`.
-fn picked(tensor: &Tensor, axis: usize, rows: &[usize]) -> Option<Tensor> {
-    let (extent, size) = (*tensor.dims.get(axis)?, tensor.dtype.size()?);
-    let inner = tensor.dims[axis + 1..].iter().product::<usize>() * size;
-    let outer: usize = tensor.dims[..axis].iter().product();
-    let mut data = Vec::with_capacity(outer * rows.len() * inner);
-    for o in 0..outer {
-        for row in rows {
-            let start = (o * extent + row) * inner;
-            data.extend_from_slice(tensor.data.get(start..start + inner)?);
-        }
-    }
-    let mut dims = tensor.dims.clone();
-    dims[axis] = rows.len();
-    Some(Tensor { dtype: tensor.dtype, dims, data: data.into() })
 }

@@ -39,7 +39,7 @@ impl Tracer<'_> {
         if self.graph.node(id).is("Shape") || self.graph.node(id).is("Size") {
             return rule.flow(&NodeView::new(self.graph, id, &self.labels));
         }
-        let kept = Kept { order: true, product: self.graph.node(id).is("MatMul") };
+        let kept = Kept { order: true, leads: self.graph.node(id).is("MatMul") };
         let mut before = Vec::new();
         for value in self.graph.node(id).inputs.iter().flatten() {
             let Some(labels) = self.labels[value.index()].clone() else { continue };
@@ -69,7 +69,7 @@ impl Tracer<'_> {
         let node = self.graph.node(id);
         let labels = |slot: usize| self.labels[node.input(slot)?.index()].clone();
         let (Some(left), Some(right)) = (labels(0), labels(1)) else { return Flow::Untracked };
-        let kept = Kept { order: false, product: true };
+        let kept = Kept { order: false, leads: true };
         let (output, coupled) = match product {
             HeadProduct::Scores { axis, heads } => {
                 let width = left.atoms.len() / heads.max(1);
@@ -94,22 +94,45 @@ impl Tracer<'_> {
         let read = node.input(0).and_then(|v| Some((v, self.labels[v.index()].clone()?)));
         let Some((value, output)) = read else { return Flow::Untracked };
         let Some(width) = self.depth(value, &output) else { return Flow::Untracked };
-        let kept = Kept { order: false, product: true };
+        let kept = Kept { order: false, leads: true };
         self.heads.of(&mut self.atoms, id, &output, width, kept);
         let operands = [vec![Operand::Channels], params].concat();
         Flow::Partwise(Partwise { output, operands, coupled: Vec::new(), expand: Expand::NONE })
     }
 
-    /// Records a flow that puts channels on two axes, or drops it if the reshape is closed.
+    /// Records a flow that puts channels on two axes. If the reshape is closed, blocks of channels in their
+    /// order flow on.
     pub(super) fn opened(&mut self, id: NodeId, flow: Flow) -> Flow {
-        let Flow::Partwise(partwise) = &flow else { return flow };
-        if partwise.output.within.is_none() || self.reads_heads(id) {
+        if !self.graph.node(id).is("Reshape") || self.reads_heads(id) {
             return flow;
         }
-        if self.closed.contains(&id) {
-            return Flow::whole("a reshape that splits the channel axis");
+        let is_closed = self.closed.on_two_axes.contains(&id);
+        match &flow {
+            Flow::Partwise(Partwise { output, .. }) if output.within.is_none() => flow,
+            Flow::Partwise(Partwise { output, .. }) if !is_closed => {
+                self.heads.enter(id, output);
+                flow
+            }
+            Flow::Partwise(_) => self
+                .in_blocks(id)
+                .unwrap_or_else(|| Flow::whole("a reshape that splits the channel axis")),
+            Flow::Whole(_) => self.in_blocks(id).unwrap_or(flow),
+            _ => flow,
         }
-        self.heads.enter(id, &partwise.output);
-        flow
+    }
+
+    /// The flow of a reshape that cuts channels into blocks, each of which is a channel behind it, unless
+    /// that is closed, too.
+    fn in_blocks(&mut self, id: NodeId) -> Option<Flow> {
+        let view = NodeView::new(self.graph, id, &self.labels);
+        let (axis, count) = ops::blocks(&view)?;
+        let labels = view.labels(0).filter(|_| !self.closed.in_blocks.contains(&id))?.clone();
+        self.heads.enter(id, &labels);
+        let width = labels.atoms.len() / count;
+        let kept = Kept { order: true, leads: true };
+        let output = Labels::along(axis, self.heads.of(&mut self.atoms, id, &labels, width, kept));
+        let operands = vec![Operand::Channels, Operand::Shape { entry: axis, width: 1 }];
+        let (coupled, expand) = (Vec::new(), Expand::NONE);
+        Some(Flow::Partwise(Partwise { output, operands, coupled, expand }))
     }
 }

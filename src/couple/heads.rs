@@ -1,4 +1,4 @@
-//! Attention heads: blocks of channels that are paired as a whole.
+//! Attention heads and other blocks of channels that are paired as a whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,7 +16,7 @@ struct HeadSet {
     heads: Vec<Atom>,
     /// Whether the channels of a head keep their order.
     is_fixed: bool,
-    /// Whether a product of stacks of matrices runs over the heads.
+    /// Whether an operator needs the heads themselves.
     is_used: bool,
 }
 
@@ -163,14 +163,14 @@ impl Heads {
 pub(super) struct Kept {
     /// The node needs the channels of each head in their order.
     pub(super) order: bool,
-    /// The node is a batched product with one matrix per head.
-    pub(super) product: bool,
+    /// The node needs the heads themselves: as a batched product with one matrix per head, or as channels.
+    pub(super) leads: bool,
 }
 
 impl Kept {
     fn note(self, set: &mut HeadSet) {
         set.is_fixed |= self.order;
-        set.is_used |= self.product;
+        set.is_used |= self.leads;
     }
 }
 

@@ -63,6 +63,26 @@ fn flatten_repeats_each_channel_over_its_pixels() {
 }
 
 #[test]
+fn features_in_blocks_are_channels_of_maps() {
+    let mut g = Graph::new("decoder");
+    let dims = [Dim::Symbol("n".into()), Dim::Known(5)];
+    let x = g.add_input("x", TensorType { dtype: DataType::F32, shape: Some(dims.to_vec()) });
+    let features = gemm(&mut g, "fc", x, 36, 5);
+    let sizes = g.add_initializer("sizes", Tensor::from_i64(vec![4], &[-1, 4, 3, 3]));
+    let maps = g.add_op("Reshape", "maps", &[features, sizes], []);
+    let y = conv(&mut g, "conv", maps, [2, 4, 3, 3], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    let found = summary(&c);
+    assert!(found.contains(&row("fc", 36, 1, false)), "{found:?}");
+    assert!(found.contains(&row("heads of fc", 4, 0, false)), "{found:?}");
+    let [nest] = c.nests.as_slice() else { panic!("{:?}", c.nests) };
+    assert!(nest.is_fixed);
+    assert_eq!((nest.width(), nest.head_of[8], nest.head_of[9]), (9, 0, 1));
+    assert_eq!(c.layer(LayerId(1)).inputs.as_ref().map(Vec::len), Some(4));
+}
+
+#[test]
 fn an_addition_couples_its_producers() {
     let mut g = Graph::new("residual");
     let x = image(&mut g, 3);

@@ -26,8 +26,7 @@ pub(super) struct Tracer<'g> {
     pub(super) heads: Heads,
     /// Values that depend on a layer.
     pub(super) learned: HashSet<ValueId>,
-    /// Reshapes that do not split channels into two axes.
-    pub(super) closed: &'g BTreeSet<NodeId>,
+    pub(super) closed: &'g Closed,
     /// Number of channels that may still be followed, counted at every value on their way.
     pub(super) room: usize,
 }
@@ -38,20 +37,37 @@ pub(super) const MOST_CHANNELS: usize = 1 << 22;
 /// Followed channels of all values at most.
 const MOST_LABELS: usize = 1 << 25;
 
-/// Follows channels until all channels on two axes are heads that can be paired.
+/// Reshapes that split the axis of channels, but whose heads cannot be paired.
+#[derive(Default)]
+pub(super) struct Closed {
+    /// They put no channels on two axes.
+    pub(super) on_two_axes: BTreeSet<NodeId>,
+    /// They do not cut channels into blocks that keep their order either.
+    pub(super) in_blocks: BTreeSet<NodeId>,
+}
+
+impl Closed {
+    fn close(&mut self, reshape: NodeId) {
+        if !self.on_two_axes.insert(reshape) {
+            self.in_blocks.insert(reshape);
+        }
+    }
+}
+
+/// Follows channels until all heads and blocks of channels can be paired.
 pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
-    let mut closed = BTreeSet::new();
+    let mut closed = Closed::default();
     loop {
         let (coupling, open) = follow(graph, &closed)?;
         if open.is_empty() {
             return Ok(coupling);
         }
-        closed.extend(open);
+        open.into_iter().for_each(|reshape| closed.close(reshape));
     }
 }
 
-/// The coupling if the `closed` reshapes put no channels on two axes, and further reshapes to close.
-fn follow(graph: &Graph, closed: &BTreeSet<NodeId>) -> Result<(Coupling, BTreeSet<NodeId>)> {
+/// The coupling with these reshapes closed, and further reshapes to close.
+fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)> {
     let mut tracer = Tracer {
         graph,
         atoms: Atoms::default(),

@@ -36,7 +36,7 @@ pub use layer::{ConvGeometry, Layer, LayerKind, Pads};
 pub use parameter::is_parameter;
 pub use pool::pad_widths;
 pub use recurrent::gates;
-pub use reshape::moved_ones;
+pub use reshape::{blocks, moved_ones};
 pub use sizes::{Sizes, compares, constant_sizes, sizes};
 pub use types::{REDUCTIONS, infer, reduced_axes};
 pub use view::{NodeView, aligned_axis, normal_axis};

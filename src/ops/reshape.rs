@@ -69,8 +69,7 @@ impl OpRule for Reshape {
         if let Some(axis) = moved.and_then(|m| m.iter().position(|p| *p == Some(labels.axis))) {
             return on_axis(node, axis, vec![Operand::Channels, counted(axis, 1)]);
         }
-        let block = block_around(&from, &to, labels.axis);
-        let Some((ins, outs)) = block.or_else(|| block_from_behind(&from, &to, labels.axis)) else {
+        let Some((ins, outs)) = block(&from, &to, labels.axis) else {
             return Flow::whole("a reshape that mixes channels with other axes");
         };
         // Ignores axes of extent 1: the channels go to the only other axis.
@@ -97,6 +96,20 @@ pub(super) fn reshaped(node: &NodeView<'_>, from: &[Dim]) -> Option<Vec<Dim>> {
         // Type inference has followed computed shapes.
         None => node.output_shape(0),
     }
+}
+
+/// The axis of blocks, and their number, for a reshape that cuts the axis of channels into blocks of
+/// consecutive channels; those of a block lie on the axes behind.
+///
+/// Decoders cut features into maps this way: [batch, maps·rows·columns] to [batch, maps, rows, columns].
+pub fn blocks(node: &NodeView<'_>) -> Option<(usize, usize)> {
+    let (labels, from) = (node.labels(0).filter(|labels| labels.within.is_none())?, node.shape(0)?);
+    let to = reshaped(node, &from)?;
+    let (ins, outs) = block(&from, &to, labels.axis)?;
+    let count = to.get(outs.start)?.known().filter(|count| *count > 1)?;
+    let alone = known_product(&from[ins])? == labels.atoms.len();
+    let is_cut = alone && labels.atoms.len() % count == 0 && labels.atoms.len() > count;
+    is_cut.then_some((outs.start, count))
 }
 
 /// The flow of a reshape that splits the axis of channels into two, as for attention heads.
@@ -171,6 +184,11 @@ fn wide_axes(shape: &[Dim]) -> (Vec<usize>, Vec<Vec<usize>>) {
 }
 
 type Span = std::ops::Range<usize>;
+
+/// [`block_around`], or [`block_from_behind`].
+fn block(from: &[Dim], to: &[Dim], axis: usize) -> Option<(Span, Span)> {
+    block_around(from, to, axis).or_else(|| block_from_behind(from, to, axis))
+}
 
 /// The smallest runs of input and output axes around input axis `axis` with the same number of
 /// elements, such that the axes before them, and those after them, have the same number of elements,

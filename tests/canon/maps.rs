@@ -12,6 +12,7 @@ pub const ROWS: &[(&str, i64, &[&str], Build)] = &[
     ("patches of channels in the batch", 13, &["Reshape", "Transpose", "Reshape"], patches),
     ("a window over all features", 13, &["Unsqueeze", "Transpose", "Conv"], covering_window),
     ("standardised weights", 15, &["Conv"], standardised),
+    ("normalised bands", 15, &["Conv", "Reshape", "Mul", "Add", "Reshape"], bands),
 ];
 
 fn reshape(b: &mut GraphBuilder, x: ValueId, sizes: &[i64]) -> ValueId {
@@ -33,6 +34,17 @@ fn patches(b: &mut GraphBuilder) -> ValueId {
     let x = reshape(b, x, &[-1, 2, 2, 2]);
     let x = b.op("Transpose", "turned", &[x], [("perm", [0, 2, 1, 3].into())]);
     reshape(b, x, &[-1, 3, 4, 4])
+}
+
+fn bands(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "n,3,6,w");
+    let (w, bias) = (b.weights("w", &[4, 3, 1, 1]), b.weights("b", &[4]));
+    let x = b.op("Conv", "conv", &[x, w, bias], []);
+    let x = reshape(b, x, &[0, 12, 2, -1]);
+    let params = ["gain", "shift", "mean", "variance"].map(|name| b.positive(name, &[12]));
+    let inputs: Vec<ValueId> = std::iter::once(x).chain(params).collect();
+    let x = b.op("BatchNormalization", "normal", &inputs, []);
+    reshape(b, x, &[0, 4, 6, 0])
 }
 
 fn covering_window(b: &mut GraphBuilder) -> ValueId {

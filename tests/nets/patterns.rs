@@ -3,6 +3,7 @@
 mod attended;
 mod biased;
 mod control;
+mod cut;
 mod laid_out;
 mod net;
 mod rows;
@@ -27,6 +28,7 @@ fn each(law: fn(&Pattern)) {
         &[
             all.as_slice(),
             &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
+            &[cut::PATTERNS],
         ]
         .concat(),
         law,

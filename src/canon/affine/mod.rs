@@ -13,6 +13,7 @@ use crate::ir::{Consumers, Graph, Model, NodeId, Tensor, ValueId};
 
 use super::{BatchNorm, CanonOptions, rewire, tokenwise, types};
 use term::Term;
+pub(super) use term::normalisation;
 
 /// Runs the pass.
 ///

@@ -19,7 +19,8 @@ pub(super) fn read(graph: &Graph, id: NodeId, data: ValueId, layer: &Foldable) -
     }
     if node.op == "BatchNormalization" {
         let fits = node.input(0) == Some(data) && layer.axis == 1;
-        return fits.then(|| batch_norm(graph, node, channels))?;
+        let (scale, shift) = normalisation(graph, node, channels).filter(|_| fits)?;
+        return Some(Term { scale, shift });
     }
     let first = node.input(0) == Some(data);
     let other = node.input(usize::from(first))?;
@@ -36,7 +37,12 @@ pub(super) fn read(graph: &Graph, id: NodeId, data: ValueId, layer: &Foldable) -
     }
 }
 
-fn batch_norm(graph: &Graph, node: &Node, channels: usize) -> Option<Term> {
+/// The factors and the shifts of a `BatchNormalization` in inference mode, one of each per channel.
+pub(in crate::canon) fn normalisation(
+    graph: &Graph,
+    node: &Node,
+    channels: usize,
+) -> Option<(Vec<f64>, Vec<f64>)> {
     let vector = |i: usize| -> Option<Vec<f64>> {
         let tensor = graph.initializer(node.input(i)?)?;
         (tensor.dims == [channels]).then(|| tensor.to_f64().ok())?.map(|a| a.into_iter().collect())
@@ -46,7 +52,7 @@ fn batch_norm(graph: &Graph, node: &Node, channels: usize) -> Option<Term> {
     let scale: Vec<f64> =
         gamma.iter().zip(&variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
     let shift = (0..channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
-    Some(Term { scale, shift })
+    Some((scale, shift))
 }
 
 /// The elements of a constant with one element per channel, or one for all channels, if it does not

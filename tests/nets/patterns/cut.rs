@@ -1,0 +1,70 @@
+//! Axes that reshapes cut: features into maps, spectra into bands.
+
+use onnx_zip::ir::ValueId;
+use onnx_zip::ir::builder::GraphBuilder;
+
+use super::net::{Pattern, conv, images, relu, rest};
+
+/// The patterns of this file.
+pub const PATTERNS: &[Pattern] = &[
+    ("features to maps", maps),
+    ("features to upsampled maps", upsampled),
+    ("features to sequences", sequences),
+    ("normalised bands", bands),
+];
+
+fn reshape(b: &mut GraphBuilder, x: ValueId, sizes: &[i64]) -> ValueId {
+    let sizes = b.ints("sizes", sizes);
+    b.op("Reshape", "reshape", &[x, sizes], [])
+}
+
+/// Two layers; the second one has 24 features.
+fn features(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "n,5");
+    [("first", 7, 5), ("second", 24, 7)].into_iter().fold(x, |x, (name, out, inputs)| {
+        let w = b.weights(&format!("{name}.w"), &[out, inputs]);
+        let bias = b.weights(&format!("{name}.b"), &[out]);
+        let x = b.op("Gemm", name, &[x, w, bias], [("transB", 1.into())]);
+        relu(b, x)
+    })
+}
+
+fn maps(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = features(b);
+    let x = reshape(b, x, &[-1, 6, 2, 2]);
+    vec![rest(b, x, 6)]
+}
+
+/// As in decoders.
+fn upsampled(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = features(b);
+    let x = reshape(b, x, &[-1, 4, 3, 2]);
+    let (w, bias) = (b.weights("up.w", &[4, 6, 2, 2]), b.weights("up.b", &[6]));
+    let x = b.op("ConvTranspose", "up", &[x, w, bias], [("strides", [2, 2].into())]);
+    let x = relu(b, x);
+    let w = b.weights("last.w", &[3, 6, 1, 1]);
+    vec![b.op("Conv", "last", &[x, w], [])]
+}
+
+fn sequences(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = features(b);
+    let x = reshape(b, x, &[-1, 6, 4]);
+    let (w, bias) = (b.weights("middle.w", &[7, 6, 3]), b.weights("middle.b", &[7]));
+    let x = b.op("Conv", "middle", &[x, w, bias], []);
+    let x = relu(b, x);
+    let w = b.weights("last.w", &[5, 7, 1]);
+    vec![b.op("Conv", "last", &[x, w], [])]
+}
+
+/// As in BC-ResNet: numbers of its own for each channel of each of two bands of frequencies.
+fn bands(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = images(b);
+    let x = conv(b, "first", x, 6, 3);
+    let x = reshape(b, x, &[-1, 12, 4, 8]);
+    let [scale, variance] = ["scale", "variance"].map(|name| b.positive(name, &[12]));
+    let [shift, mean] = ["shift", "mean"].map(|name| b.weights(name, &[12]));
+    let x = b.op("BatchNormalization", "normal", &[x, scale, shift, mean, variance], []);
+    let x = reshape(b, x, &[-1, 6, 8, 8]);
+    let x = relu(b, x);
+    vec![rest(b, x, 6)]
+}
