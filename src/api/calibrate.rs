@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::data::{DataInput, Given, Tried};
 use super::models::{self, Loaded, ModelInput};
 use super::options::CalibrateOptions;
 use super::output;
-use crate::calib::data::Dataset;
 use crate::calib::gram::Moments;
 use crate::calib::net::{NetStatistics, names};
 use crate::calib::store::{self, Meta};
@@ -20,7 +17,6 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::coupled;
 use crate::mtz::statistics::CHANNEL_ROWS;
-use crate::naming::digits;
 use crate::ops::LayerKind;
 use crate::progress::Progress;
 use crate::runtime::{fixed_batch, measuring};
@@ -70,9 +66,6 @@ pub fn add_statistics(shards: &[PathBuf], output: &Path, progress: &dyn Progress
     store::save(output, &statistics, &meta, progress)
 }
 
-/// Samples that are compared to tell whether two nets saw the same ones.
-const FIRST: usize = 16;
-
 struct Calibrator<'a> {
     options: &'a CalibrateOptions,
     progress: &'a dyn Progress,
@@ -111,7 +104,7 @@ impl Calibrator<'_> {
             model_sha256: sha256,
             samples: samples as u64,
             sources: data.record.source.into_iter().collect(),
-            fingerprints: vec![fingerprint(&data.dataset)?],
+            fingerprints: vec![data.dataset.digest()?],
             batchnorm: is_normalised.then(|| batchnorm.name().to_owned()),
             sensitivity_samples: samples.min(SENSITIVITY_SAMPLES) as u64,
             without_sensitivity: without,
@@ -187,22 +180,6 @@ impl Calibrator<'_> {
             .hint(Hint::from("allow more with ").option("memory"))
             .in_model(&model.name))
     }
-}
-
-/// A digest of the first samples.
-fn fingerprint(data: &Dataset) -> Result<String> {
-    let mut hasher = Sha256::new();
-    for (_, array) in data.batch(0..data.len().min(FIRST))? {
-        let bytes: Vec<u8> = match array.as_f32() {
-            Ok(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Err(_) => {
-                let numbers = array.integers().into_iter().flatten();
-                numbers.flat_map(|n: i64| n.to_le_bytes()).collect()
-            }
-        };
-        hasher.update(bytes);
-    }
-    Ok(digits(&hasher.finalize()))
 }
 
 /// Bytes of a layer's statistics.

@@ -7,6 +7,7 @@ mod axes;
 mod choice;
 mod column;
 mod complaints;
+mod digest;
 mod extents;
 mod fit;
 mod formats;
