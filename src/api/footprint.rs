@@ -52,18 +52,21 @@ fn answer(
     let Ok(mut child) = command.spawn() else { return Ok(None) };
     let start = Instant::now();
     loop {
-        let fault = match child.try_wait() {
-            Ok(None) if start.elapsed() >= longest => Some(endless(longest)),
-            Ok(None) => progress.check().err(),
+        let given_up = match child.try_wait() {
+            Ok(None) if start.elapsed() >= longest => Err(endless(longest)),
+            Ok(None) => match progress.check() {
+                Ok(()) => {
+                    thread::sleep(GLANCE);
+                    continue;
+                }
+                Err(stopped) => Err(stopped),
+            },
             Ok(Some(_)) => break,
-            Err(_) => return Ok(None),
+            Err(_) => Ok(None),
         };
-        if let Some(fault) = fault {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(fault);
-        }
-        thread::sleep(GLANCE);
+        let _ = child.kill();
+        let _ = child.wait();
+        return given_up;
     }
     let output = child.wait_with_output().ok().filter(|output| output.status.success());
     Ok(output.map(|output| output.stdout))
