@@ -53,20 +53,17 @@ fn answer(
     let start = Instant::now();
     loop {
         let given_up = match child.try_wait() {
-            Ok(None) if start.elapsed() >= longest => Err(endless(longest)),
-            Ok(None) => match progress.check() {
-                Ok(()) => {
-                    thread::sleep(GLANCE);
-                    continue;
-                }
-                Err(stopped) => Err(stopped),
-            },
+            Ok(None) if start.elapsed() >= longest => Some(Err(endless(longest))),
+            Ok(None) => progress.check().err().map(Err),
             Ok(Some(_)) => break,
-            Err(_) => Ok(None),
+            Err(_) => Some(Ok(None)),
         };
-        let _ = child.kill();
-        let _ = child.wait();
-        return given_up;
+        if let Some(outcome) = given_up {
+            let _ = child.kill();
+            let _ = child.wait();
+            return outcome;
+        }
+        thread::sleep(GLANCE);
     }
     let output = child.wait_with_output().ok().filter(|output| output.status.success());
     Ok(output.map(|output| output.stdout))
