@@ -278,7 +278,7 @@ fn each_batch(
             _ => None,
         };
         let mask = inputs.stream.mask(batch)?;
-        visit(x.view(), y.as_ref().map(|y| y.view()), positions, mask.as_ref())
+        visit(x.view(), y.as_ref().map(|y| y.view()), positions, mask.as_deref())
             .at_node(&layer.name)?;
         progress.step();
     }
