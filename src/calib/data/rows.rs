@@ -307,15 +307,18 @@ pub(super) fn encoded(array: &HostArray) -> Result<Vec<u8>> {
     })
 }
 
+/// The elements of little-endian bytes, one after the other.
+macro_rules! elements {
+    ($element:ty, $bytes:expr) => {
+        $bytes.as_chunks().0.iter().map(|bytes| <$element>::from_le_bytes(*bytes))
+    };
+}
+pub(super) use elements;
+
 pub(super) fn decoded(dtype: DataType, shape: &[usize], bytes: &[u8]) -> Result<HostArray> {
     macro_rules! array {
         ($element:ty) => {{
-            let element = |chunk: &[u8]| {
-                let mut bytes = [0; size_of::<$element>()];
-                bytes.copy_from_slice(chunk);
-                <$element>::from_le_bytes(bytes)
-            };
-            let values = bytes.chunks_exact(size_of::<$element>()).map(element).collect();
+            let values = elements!($element, bytes).collect();
             ArrayD::from_shape_vec(IxDyn(shape), values).map(HostArray::from)
         }};
     }
