@@ -6,18 +6,16 @@ use super::data::{DataInput, Given, Tried};
 use super::models::{self, Loaded, ModelInput};
 use super::options::CalibrateOptions;
 use super::output;
-use crate::calib::gram::Moments;
 use crate::calib::net::{NetStatistics, names};
 use crate::calib::store::{self, Meta};
 use crate::calib::stream::{Source, Stream};
 use crate::calib::taps::{RowLimit, Running, survey};
 use crate::canon::{CanonOptions, canonicalise};
-use crate::couple::{CoupledLayer, Coupling};
+use crate::couple::Coupling;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::coupled;
-use crate::mtz::statistics::CHANNEL_ROWS;
-use crate::ops::LayerKind;
+use crate::mtz::statistics::{CHANNEL_ROWS, survey_bytes};
 use crate::progress::Progress;
 use crate::runtime::{fixed_batch, measuring};
 use crate::zipper::{SENSITIVITY_SAMPLES, sensitivities};
@@ -170,7 +168,7 @@ impl Calibrator<'_> {
     fn check_memory(&self, model: &Model, coupling: &Coupling) -> Result<()> {
         let mut needed = 0u64;
         for layer in &coupling.layers {
-            needed = needed.saturating_add(bytes(model, layer)?);
+            needed = needed.saturating_add(survey_bytes(&model.graph, layer)?);
         }
         if needed <= self.options.statistics.bytes() {
             return Ok(());
@@ -180,16 +178,4 @@ impl Calibrator<'_> {
             .hint(Hint::from("allow more with ").option("memory"))
             .in_model(&model.name))
     }
-}
-
-/// Bytes of a layer's statistics.
-fn bytes(model: &Model, layer: &CoupledLayer) -> Result<u64> {
-    let (out, inputs, taps) = layer.layer.sizes(&model.graph)?;
-    let own = match layer.per_channel {
-        _ if layer.layer.is_table() => 8 * inputs as u64,
-        true => Moments::bytes(taps, 0).saturating_mul(out as u64),
-        false => Moments::bytes(inputs.saturating_mul(taps), 0),
-    };
-    let has_means = matches!(layer.layer.kind, LayerKind::Conv(_) | LayerKind::ConvTranspose(_));
-    Ok(if has_means { own.saturating_mul(2) } else { own })
 }

@@ -159,7 +159,7 @@ fn coherence(kind: &LayerKind, limit: RowLimit) -> f64 {
 }
 
 /// Whether a layer has the same weights at several positions of a sample.
-fn has_positions(kind: &LayerKind) -> bool {
+pub(crate) fn has_positions(kind: &LayerKind) -> bool {
     matches!(kind, LayerKind::Conv(_) | LayerKind::ConvTranspose(_))
 }
 
