@@ -4,6 +4,7 @@
 //! rows → fit the axes to the model's → cast to the input's type → normalise.
 
 mod axes;
+mod bytes;
 mod choice;
 mod column;
 mod complaints;

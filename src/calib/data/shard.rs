@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{decoded, encoded};
+use super::bytes::{decoded, encoded};
 use super::{Arrays, DataOptions, Dataset};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};

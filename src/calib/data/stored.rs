@@ -6,8 +6,9 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 
+use super::bytes::elements;
 use super::media::Anywhere;
-use super::rows::{Rows, elements};
+use super::rows::Rows;
 use crate::error::{Error, ErrorKind, Result as Outcome};
 use crate::ir::DataType;
 use crate::runtime::HostArray;
