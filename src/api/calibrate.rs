@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::data::{DataInput, Given, Tried};
+use super::measured::Measured;
 use super::models::{self, Loaded, ModelInput};
 use super::options::CalibrateOptions;
 use super::output;
@@ -17,7 +18,6 @@ use crate::ir::Model;
 use crate::mtz::joint::coupled;
 use crate::mtz::statistics::{CHANNEL_ROWS, survey_bytes};
 use crate::progress::Progress;
-use crate::runtime::{fixed_batch, measuring};
 use crate::zipper::{SENSITIVITY_SAMPLES, sensitivities};
 
 /// Stores statistics of a model in the file `output`: second moments of its layers' inputs, and how much
@@ -78,8 +78,7 @@ impl Calibrator<'_> {
         let (limit, seed) = (options.limit.unwrap_or(usize::MAX), options.statistics.seed);
         let given = Given { inputs: data, options: &options.samples };
         let mut data = given.open(&loaded, limit, seed, trial)?;
-        let (Some(Loaded { model, ports, sha256, .. }), Some(data)) = (loaded.pop(), data.pop())
-        else {
+        let (Some(Loaded { model, sha256, .. }), Some(data)) = (loaded.pop(), data.pop()) else {
             return Err(Error::new(ErrorKind::Usage, "there is no model to calibrate"));
         };
         data.record.notes.iter().for_each(|note| progress.note(&progress.worded(note)));
@@ -87,22 +86,18 @@ impl Calibrator<'_> {
         let is_normalised = model.graph.nodes().any(|(_, node)| node.is("BatchNormalization"));
         let canon = CanonOptions { batchnorm, ..CanonOptions::default() };
         let (model, coupling) = coupled(canonicalise(model, &canon)?)?;
-        let backend = measuring(backend, [&model.graph]);
-        let source = Source {
-            backend: backend.as_ref(),
-            data: &data.dataset,
-            batch: fixed_batch(&ports).unwrap_or(options.runtime.batch),
-            memory: options.statistics.bytes(),
-        };
         self.check_memory(&model, &coupling)?;
+        let limits = (options.runtime.batch, options.statistics.bytes());
+        let measured = Measured::new((&model, &coupling), backend, &data.dataset, limits);
+        let source = measured.source();
         let mut statistics = self.collect(&model, &coupling, &source)?;
         let without = self.weigh(&model, &coupling, &source, &mut statistics)?;
-        let samples = data.dataset.len();
+        let samples = source.data.len();
         let meta = Meta {
             model_sha256: sha256,
             samples: samples as u64,
             sources: data.record.source.into_iter().collect(),
-            fingerprints: vec![data.dataset.digest()?],
+            fingerprints: vec![source.data.digest()?],
             batchnorm: is_normalised.then(|| batchnorm.name().to_owned()),
             sensitivity_samples: samples.min(SENSITIVITY_SAMPLES) as u64,
             without_sensitivity: without,
