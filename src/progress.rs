@@ -136,11 +136,67 @@ impl Progress for Unheard<'_> {
         self.0.warn(message);
     }
 
+    fn fault(&self, message: &str) {
+        self.0.fault(message);
+    }
+
     fn worded(&self, remark: &Hint) -> String {
         self.0.worded(remark)
     }
 
     fn stopped(&self) -> bool {
         self.0.stopped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Records what it hears.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Heard {
+        fn add(&self, kind: &str, message: &str) {
+            self.0.lock().unwrap().push(format!("{kind} {message}"));
+        }
+    }
+
+    impl Progress for Heard {
+        fn begin(&self, _: &str, _: u64) {}
+
+        fn step(&self) {}
+
+        fn note(&self, message: &str) {
+            self.add("note", message);
+        }
+
+        fn warn(&self, message: &str) {
+            self.add("warning", message);
+        }
+
+        fn fault(&self, message: &str) {
+            self.add("fault", message);
+        }
+
+        fn stopped(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn remarks_of_parts_keep_their_kind() {
+        let heard = Heard::default();
+        let parts: [&dyn Progress; 2] = [&Unheard(&heard), &Numbered(&heard, 2)];
+        for part in parts {
+            part.note("a");
+            part.warn("b");
+            part.fault("c");
+        }
+        let once = ["note a", "warning b", "fault c"];
+        assert_eq!(*heard.0.lock().unwrap(), [once, once].concat());
     }
 }

@@ -2,28 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::data::{DataInput, Given, Tried};
+use super::measured::Measured;
 use super::models::{self, Loaded, ModelInput};
 use super::options::CalibrateOptions;
 use super::output;
-use crate::calib::data::Dataset;
-use crate::calib::gram::Moments;
 use crate::calib::net::{NetStatistics, names};
 use crate::calib::store::{self, Meta};
 use crate::calib::stream::{Source, Stream};
 use crate::calib::taps::{RowLimit, Running, survey};
 use crate::canon::{CanonOptions, canonicalise};
-use crate::couple::{CoupledLayer, Coupling};
+use crate::couple::Coupling;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::coupled;
-use crate::mtz::statistics::CHANNEL_ROWS;
-use crate::naming::digits;
-use crate::ops::LayerKind;
+use crate::mtz::statistics::{CHANNEL_ROWS, survey_bytes};
 use crate::progress::Progress;
-use crate::runtime::{fixed_batch, measuring};
 use crate::zipper::{SENSITIVITY_SAMPLES, sensitivities};
 
 /// Stores statistics of a model in the file `output`: second moments of its layers' inputs, and how much
@@ -70,9 +64,6 @@ pub fn add_statistics(shards: &[PathBuf], output: &Path, progress: &dyn Progress
     store::save(output, &statistics, &meta, progress)
 }
 
-/// Samples that are compared to tell whether two nets saw the same ones.
-const FIRST: usize = 16;
-
 struct Calibrator<'a> {
     options: &'a CalibrateOptions,
     progress: &'a dyn Progress,
@@ -87,8 +78,7 @@ impl Calibrator<'_> {
         let (limit, seed) = (options.limit.unwrap_or(usize::MAX), options.statistics.seed);
         let given = Given { inputs: data, options: &options.samples };
         let mut data = given.open(&loaded, limit, seed, trial)?;
-        let (Some(Loaded { model, ports, sha256, .. }), Some(data)) = (loaded.pop(), data.pop())
-        else {
+        let (Some(Loaded { model, sha256, .. }), Some(data)) = (loaded.pop(), data.pop()) else {
             return Err(Error::new(ErrorKind::Usage, "there is no model to calibrate"));
         };
         data.record.notes.iter().for_each(|note| progress.note(&progress.worded(note)));
@@ -96,22 +86,18 @@ impl Calibrator<'_> {
         let is_normalised = model.graph.nodes().any(|(_, node)| node.is("BatchNormalization"));
         let canon = CanonOptions { batchnorm, ..CanonOptions::default() };
         let (model, coupling) = coupled(canonicalise(model, &canon)?)?;
-        let backend = measuring(backend, [&model.graph]);
-        let source = Source {
-            backend: backend.as_ref(),
-            data: &data.dataset,
-            batch: fixed_batch(&ports).unwrap_or(options.runtime.batch),
-            memory: options.statistics.bytes(),
-        };
         self.check_memory(&model, &coupling)?;
+        let limits = (options.runtime.batch, options.statistics.bytes());
+        let measured = Measured::new((&model, &coupling), backend, &data.dataset, limits);
+        let source = measured.source();
         let mut statistics = self.collect(&model, &coupling, &source)?;
         let without = self.weigh(&model, &coupling, &source, &mut statistics)?;
-        let samples = data.dataset.len();
+        let samples = source.data.len();
         let meta = Meta {
             model_sha256: sha256,
             samples: samples as u64,
             sources: data.record.source.into_iter().collect(),
-            fingerprints: vec![fingerprint(&data.dataset)?],
+            fingerprints: vec![source.data.digest()?],
             batchnorm: is_normalised.then(|| batchnorm.name().to_owned()),
             sensitivity_samples: samples.min(SENSITIVITY_SAMPLES) as u64,
             without_sensitivity: without,
@@ -177,7 +163,7 @@ impl Calibrator<'_> {
     fn check_memory(&self, model: &Model, coupling: &Coupling) -> Result<()> {
         let mut needed = 0u64;
         for layer in &coupling.layers {
-            needed = needed.saturating_add(bytes(model, layer)?);
+            needed = needed.saturating_add(survey_bytes(&model.graph, layer)?);
         }
         if needed <= self.options.statistics.bytes() {
             return Ok(());
@@ -187,32 +173,4 @@ impl Calibrator<'_> {
             .hint(Hint::from("allow more with ").option("memory"))
             .in_model(&model.name))
     }
-}
-
-/// A digest of the first samples.
-fn fingerprint(data: &Dataset) -> Result<String> {
-    let mut hasher = Sha256::new();
-    for (_, array) in data.batch(0..data.len().min(FIRST))? {
-        let bytes: Vec<u8> = match array.as_f32() {
-            Ok(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Err(_) => {
-                let numbers = array.integers().into_iter().flatten();
-                numbers.flat_map(|n: i64| n.to_le_bytes()).collect()
-            }
-        };
-        hasher.update(bytes);
-    }
-    Ok(digits(&hasher.finalize()))
-}
-
-/// Bytes of a layer's statistics.
-fn bytes(model: &Model, layer: &CoupledLayer) -> Result<u64> {
-    let (out, inputs, taps) = layer.layer.sizes(&model.graph)?;
-    let own = match layer.per_channel {
-        _ if layer.layer.is_table() => 8 * inputs as u64,
-        true => Moments::bytes(taps, 0).saturating_mul(out as u64),
-        false => Moments::bytes(inputs.saturating_mul(taps), 0),
-    };
-    let has_means = matches!(layer.layer.kind, LayerKind::Conv(_) | LayerKind::ConvTranspose(_));
-    Ok(if has_means { own.saturating_mul(2) } else { own })
 }

@@ -52,16 +52,16 @@ fn answer(
     let Ok(mut child) = command.spawn() else { return Ok(None) };
     let start = Instant::now();
     loop {
-        let fault = match child.try_wait() {
-            Ok(None) if start.elapsed() >= longest => Some(endless(longest)),
-            Ok(None) => progress.check().err(),
+        let given_up = match child.try_wait() {
+            Ok(None) if start.elapsed() >= longest => Some(Err(endless(longest))),
+            Ok(None) => progress.check().err().map(Err),
             Ok(Some(_)) => break,
-            Err(_) => return Ok(None),
+            Err(_) => Some(Ok(None)),
         };
-        if let Some(fault) = fault {
+        if let Some(outcome) = given_up {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(fault);
+            return outcome;
         }
         thread::sleep(GLANCE);
     }

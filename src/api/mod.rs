@@ -12,6 +12,7 @@ pub(crate) mod footprint;
 mod frontier;
 mod inspect;
 mod joint;
+mod measured;
 mod memory;
 mod merge;
 mod merged;

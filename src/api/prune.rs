@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use super::data::{DataInput, Given, SYNTHETIC_SAMPLES, Tried};
+use super::measured::Measured;
 use super::models::{self, Loaded, ModelInput};
 use super::options::PruneOptions;
 use super::{TOOL, output};
-use crate::calib::stream::Source;
 use crate::canon::{CanonOptions, canonicalise};
-use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::couple::Coupling;
+use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::prune as surgeon;
 use crate::report::PruneReport;
-use crate::runtime::fixed_batch;
 
 /// Prunes a model: sets a part of each layer's weights to zero, and fits the others to the layer's
 /// original pre-activations. There is no training.
@@ -45,7 +45,7 @@ pub fn prune(
     let trial = Tried { backend: backend.as_ref(), progress };
     let (limit, seed) = (limit.min(options.limit), options.statistics.seed);
     let mut data = given.open(&loaded, limit, seed, trial)?;
-    let (Some(Loaded { name, model, ports, .. }), Some(data)) = (loaded.pop(), data.pop()) else {
+    let (Some(Loaded { name, model, .. }), Some(data)) = (loaded.pop(), data.pop()) else {
         return Err(Error::new(ErrorKind::Usage, "there is no model to prune"));
     };
     if given.is_synthetic() {
@@ -55,12 +55,9 @@ pub fn prune(
         progress.warn(&progress.worded(&remark));
     }
     let mut model = canonicalise(model, &CanonOptions::default())?.into_inner();
-    let source = Source {
-        backend: backend.as_ref(),
-        data: &data.dataset,
-        batch: fixed_batch(&ports).unwrap_or(options.runtime.batch),
-        memory: options.statistics.bytes(),
-    };
+    let coupling = Coupling::of(&model.graph).in_model(&name)?;
+    let limits = (options.runtime.batch, options.statistics.bytes());
+    let measured = Measured::new((&model, &coupling), backend, &data.dataset, limits);
     let method = surgeon::PruneOptions {
         sparsity: options.sparsity,
         saliency: options.method,
@@ -69,7 +66,7 @@ pub fn prune(
         seed,
     };
     let layers =
-        surgeon::prune(&mut model, source, &method, progress).map_err(|e| e.in_model(&name))?;
+        surgeon::prune(&mut model, measured.source(), &method, progress).in_model(&name)?;
     onnx::stage(&model, output, &SaveOptions::default(), progress)?.commit()?;
     Ok(PruneReport::new(TOOL.to_owned(), output.display().to_string(), layers))
 }

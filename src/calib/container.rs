@@ -10,8 +10,16 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Limit of the header's length; a header holds names and sizes of a few thousand arrays.
-const LONGEST_HEADER: u64 = 1 << 26;
+/// Limit of the header's length; the crate has the same limit.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// The length of the header of a file of so many bytes, from its first eight. The error is the length that
+/// it claims.
+pub(super) fn header_length(start: [u8; 8], file: u64) -> Result<u64, u64> {
+    let claimed = u64::from_le_bytes(start);
+    let fits = claimed <= LONGEST_HEADER && claimed <= file.saturating_sub(8);
+    if fits { Ok(claimed) } else { Err(claimed) }
+}
 
 /// The header's entry of an array.
 #[derive(Deserialize)]
@@ -32,10 +40,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let length = metadata.len();
     let mut start = [0; 8];
     file.read_exact(&mut start).map_err(|_| foreign())?;
-    let header = u64::from_le_bytes(start);
-    if header > LONGEST_HEADER || header > length.saturating_sub(8) {
-        return Err(foreign());
-    }
+    let header = header_length(start, length).map_err(|_| foreign())?;
     let mut bytes = start.to_vec();
     file.by_ref().take(header).read_to_end(&mut bytes)?;
     let data = bytes.get(8..).and_then(end_of_data).ok_or_else(foreign)?;
@@ -83,6 +88,14 @@ mod tests {
             fs::write(&path, &whole[..length]).unwrap();
             assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
+    }
+
+    #[test]
+    fn a_header_has_the_same_limits_for_models_and_for_samples() {
+        let of = |claimed: u64, file: u64| header_length(claimed.to_le_bytes(), file);
+        assert_eq!((of(92, 100), of(93, 100), of(1, 3)), (Ok(92), Err(93), Err(1)));
+        let long = LONGEST_HEADER + 1;
+        assert_eq!((of(long - 1, u64::MAX), of(long, u64::MAX)), (Ok(long - 1), Err(long)));
     }
 
     #[test]

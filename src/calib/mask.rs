@@ -83,9 +83,16 @@ impl Mask {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
-    use crate::ir::builder::GraphBuilder;
-    use crate::ir::{Tensor, ValueId};
+    use crate::calib::data::{Arrays, DataOptions, Dataset, Rows};
+    use crate::calib::stream::{Source, Stream};
+    use crate::error::Result;
+    use crate::ir::builder::{GraphBuilder, shape};
+    use crate::ir::{Model, Tensor, ValueId};
+    use crate::runtime::{self, Port, RuntimeOptions};
     use ndarray::{ArrayD, arr0, arr2};
 
     /// Attention over embedded ids, whose scores `masked` changes.
@@ -153,16 +160,67 @@ mod tests {
         assert_eq!(found(&graph, [0, 1, 1]), Some(("mask".to_owned(), [true, false, false])));
     }
 
-    #[test]
-    fn ids_are_compared_with_that_of_padding() {
-        let graph = net(|b, [scores, ids, _]| {
+    /// A net in which the id 1 is padding.
+    fn padded() -> Graph {
+        net(|b, [scores, ids, _]| {
             let pad = b.constant("pad", Tensor::from_i64(vec![], &[1]));
             let is_pad = b.op("Equal", "is_pad", &[ids, pad], []);
             let flags = wide(b, is_pad);
             let lowest = number(b, -1e4);
             b.op("Where", "masked", &[flags, lowest, scores], [])
-        });
-        assert_eq!(found(&graph, [0, 1, 2]), Some(("ids".to_owned(), [true, false, true])));
+        })
+    }
+
+    #[test]
+    fn ids_are_compared_with_that_of_padding() {
+        let found = found(&padded(), [0, 1, 2]);
+        assert_eq!(found, Some(("ids".to_owned(), [true, false, true])));
+    }
+
+    /// Ids that count how often they are read.
+    #[derive(Debug)]
+    struct Counted(HostArray, Arc<AtomicUsize>);
+
+    impl Rows for Counted {
+        fn dtype(&self) -> DataType {
+            self.0.dtype()
+        }
+
+        fn shape(&self) -> &[usize] {
+            self.0.shape()
+        }
+
+        fn rows(&self, rows: &[usize]) -> Result<HostArray> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.select_rows(rows)
+        }
+    }
+
+    #[test]
+    fn a_mask_reads_its_input_once_and_no_other() {
+        let model = Model { graph: padded(), ..GraphBuilder::new("net", 17).build(&[]) };
+        let reads: [Arc<AtomicUsize>; 3] = Default::default();
+        let ids: ArrayD<i64> = arr2(&[[0, 1], [2, 1], [3, 0]]).into_dyn();
+        let counted = |reads: &Arc<AtomicUsize>| {
+            Arc::new(Counted(HostArray::I64(ids.clone()), Arc::clone(reads))) as Arc<dyn Rows>
+        };
+        let names = ["ids", "types", "mask"].map(str::to_owned);
+        let port = |name: &String| Port {
+            name: name.clone(),
+            dtype: DataType::I64,
+            shape: Some(shape("n,t")),
+        };
+        let ports: Vec<Port> = names.iter().map(port).collect();
+        let arrays = Arrays::of_rows(Some(names.to_vec()), reads.iter().map(counted).collect());
+        let data = Dataset::from_arrays(&arrays, &ports, &DataOptions::default()).unwrap();
+        let backend = runtime::open(&RuntimeOptions::default()).unwrap();
+        let source = Source { backend: backend.as_ref(), data: &data, batch: 2, memory: 0 };
+        let mut stream = Stream::new(&model, source).unwrap();
+        for _ in 0..3 {
+            let mask = stream.mask(0).unwrap().unwrap();
+            assert_eq!([0, 1, 2, 3].map(|token| mask.counts(token)), [true, false, true, false]);
+        }
+        assert_eq!(reads.map(|reads| reads.load(Ordering::Relaxed)), [1, 0, 0]);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Stream<'a> {
     kept: Vec<Cut>,
     /// The input that marks padding, if there is one.
     mask: Option<MaskInput>,
+    /// The masks of batches, as far as they were asked for.
+    masks: BTreeMap<usize, Option<Arc<Mask>>>,
 }
 
 /// The state of a stream, without its data and its runtime.
@@ -64,13 +66,15 @@ pub(crate) struct Paused {
     position: usize,
     kept: Vec<Cut>,
     mask: Option<MaskInput>,
+    masks: BTreeMap<usize, Option<Arc<Mask>>>,
 }
 
 impl Paused {
     /// Continues the stream.
     pub(crate) fn resume<'a>(self, backend: &'a dyn Backend, data: &'a Dataset) -> Stream<'a> {
-        let Paused { batch, memory, order, position, kept, mask } = self;
-        Stream { source: Source { backend, data, batch, memory }, order, position, kept, mask }
+        let Paused { batch, memory, order, position, kept, mask, masks } = self;
+        let source = Source { backend, data, batch, memory };
+        Stream { source, order, position, kept, mask, masks }
     }
 }
 
@@ -96,24 +100,29 @@ impl<'a> Stream<'a> {
     pub fn new(model: &Model, source: Source<'a>) -> Result<Self> {
         let order = model.graph.topological_order()?;
         let mask = MaskInput::of(&model.graph);
-        Ok(Stream { source, order, position: 0, kept: Vec::new(), mask })
+        Ok(Stream { source, order, position: 0, kept: Vec::new(), mask, masks: BTreeMap::new() })
     }
 
     /// Pauses the stream.
     pub(crate) fn pause(self) -> Paused {
-        let Stream { source: Source { batch, memory, .. }, order, position, kept, mask } = self;
-        Paused { batch, memory, order, position, kept, mask }
+        let Stream { source, order, position, kept, mask, masks } = self;
+        let Source { batch, memory, .. } = source;
+        Paused { batch, memory, order, position, kept, mask, masks }
     }
 
     /// The mask of padding of a batch; `None` without padding.
     ///
     /// # Errors
     /// [`ErrorKind::Calibration`] if the data cannot be read.
-    pub(super) fn mask(&self, batch: usize) -> Result<Option<Mask>> {
-        let Some(mask) = &self.mask else { return Ok(None) };
-        let arrays = self.source.data.batch(self.source.range(batch))?;
-        let array = arrays.into_iter().find(|(input, _)| *input == mask.name);
-        Ok(array.and_then(|(_, array)| mask.mask(array)))
+    pub(super) fn mask(&mut self, batch: usize) -> Result<Option<Arc<Mask>>> {
+        let Some(input) = &self.mask else { return Ok(None) };
+        if let Some(known) = self.masks.get(&batch) {
+            return Ok(known.clone());
+        }
+        let array = self.source.data.input(&input.name, self.source.range(batch))?;
+        let mask = array.and_then(|array| input.mask(array)).map(Arc::new);
+        self.masks.insert(batch, mask.clone());
+        Ok(mask)
     }
 
     /// Sets the limit of bytes of the values at the cut, from the next step on.

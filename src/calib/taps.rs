@@ -159,7 +159,7 @@ fn coherence(kind: &LayerKind, limit: RowLimit) -> f64 {
 }
 
 /// Whether a layer has the same weights at several positions of a sample.
-fn has_positions(kind: &LayerKind) -> bool {
+pub(crate) fn has_positions(kind: &LayerKind) -> bool {
     matches!(kind, LayerKind::Conv(_) | LayerKind::ConvTranspose(_))
 }
 
@@ -278,7 +278,7 @@ fn each_batch(
             _ => None,
         };
         let mask = inputs.stream.mask(batch)?;
-        visit(x.view(), y.as_ref().map(|y| y.view()), positions, mask.as_ref())
+        visit(x.view(), y.as_ref().map(|y| y.view()), positions, mask.as_deref())
             .at_node(&layer.name)?;
         progress.step();
     }

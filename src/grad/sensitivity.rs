@@ -13,7 +13,7 @@ use crate::calib::sensitivity::Sensitivity;
 use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, DataType, Dim, Model, TensorType, ValueId};
-use crate::runtime::{Backend, HostArray, ModelSource};
+use crate::runtime::{Backend, HostArray, ModelSource, feeds};
 
 /// The samples that sensitivities are estimated from, and how they are run.
 #[derive(Clone, Copy)]
@@ -44,52 +44,76 @@ pub fn sensitivities(
     coupling: &Coupling,
     sample: Sample<'_>,
 ) -> Result<BTreeMap<LayerId, Sensitivity>> {
-    let Sample { backend, data, batch, seed, together, .. } = sample;
     let layers: Vec<ValueId> = coupling.layers.iter().map(|l| l.layer.output).collect();
     let Squares { graph, signs, positions } =
-        squared_gradients(model, coupling, &layers, together).in_model(&model.name)?;
+        squared_gradients(model, coupling, &layers, sample.together).in_model(&model.name)?;
     let backward = Model { graph, ..model.without_graph() };
-    let mut session = backend.load(ModelSource::Graph(&backward)).in_model(&model.name)?;
+    let data = sample.data.take(sample.samples);
+    let taken = Sample { data: &data, ..sample };
+    let sums = summed(&backward, &signs, taken).in_model(&model.name)?;
+    Ok(of_sums(coupling, &positions, sums, data.len()))
+}
+
+/// The outputs of the backward pass, summed up over all samples.
+fn summed(backward: &Model, signs: &[Signs], sample: Sample<'_>) -> Result<Vec<Array2<f64>>> {
+    let Sample { backend, data, batch, seed, .. } = sample;
+    let mut session = backend.load(ModelSource::Graph(backward))?;
     let mut sums: Vec<Array2<f64>> = Vec::new();
-    let samples = sample.samples.min(data.len());
     // Samples draw alike whatever the size of batches.
     let mut random: Vec<ChaCha8Rng> = (0..)
-        .zip(&signs)
+        .zip(signs)
         .map(|(stream, _)| {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             random.set_stream(stream);
             random
         })
         .collect();
-    let mut start = 0;
-    while start < samples {
-        let end = (start + batch).min(samples);
-        let mut feeds = data.batch(start..end).in_model(&model.name)?;
+    for range in data.batches(batch) {
+        let samples = range.len();
+        let mut fed = data.batch(range)?;
         for (sign, random) in signs.iter().zip(&mut random) {
-            feeds.push((sign.name.clone(), HostArray::F32(sign.drawn(end - start, random))));
+            fed.push((sign.name.clone(), HostArray::F32(sign.drawn(samples, random))));
         }
-        let borrowed: Vec<(&str, &HostArray)> =
-            feeds.iter().map(|(n, a)| (n.as_str(), a)).collect();
-        let results = session.run(&borrowed).in_model(&model.name)?;
-        for (i, result) in results.iter().enumerate() {
-            let values = result.as_f32()?.mapv(f64::from);
-            let channels = values.shape().first().copied().unwrap_or(1);
-            let shape = (channels, values.len() / channels.max(1));
-            let values = values.into_shape_with_order(shape).map_err(|e| uneven().because(e))?;
-            match sums.get_mut(i) {
-                Some(sum) => *sum += &values,
-                None => sums.push(values),
-            }
+        let results = session.run(&feeds(&fed))?;
+        sums.resize_with(results.len(), || Array2::zeros((0, 0)));
+        for (sum, result) in sums.iter_mut().zip(&results) {
+            add(sum, result)?;
         }
-        start = end;
     }
+    Ok(sums)
+}
+
+/// Adds a result, with a row per channel.
+fn add(sum: &mut Array2<f64>, result: &HostArray) -> Result<()> {
+    let values = result.as_f32()?.mapv(f64::from);
+    let channels = values.shape().first().copied().unwrap_or(1);
+    let shape = (channels, values.len() / channels.max(1));
+    let values = values.into_shape_with_order(shape).map_err(|e| uneven().because(e))?;
+    if sum.is_empty() {
+        *sum = values;
+        return Ok(());
+    }
+    if sum.dim() != values.dim() {
+        return Err(uneven());
+    }
+    *sum += &values;
+    Ok(())
+}
+
+/// The sensitivities of layers with so many positions, from the sums of so many samples.
+fn of_sums(
+    coupling: &Coupling,
+    positions: &[Option<f64>],
+    sums: Vec<Array2<f64>>,
+    samples: usize,
+) -> BTreeMap<LayerId, Sensitivity> {
     let mut sums = sums.into_iter();
     let layers = coupling.layers.iter().zip(positions).enumerate();
     let found = layers.filter_map(|(place, (coupled, positions))| {
         let sum = sums.next()?;
         let each = if sum.ncols() > 1 { sum.diag().sum() } else { sum.sum() };
         let coherence = match positions {
-            Some(positions) => coherence(positions, each, sums.next()?.sum()),
+            Some(positions) => coherence(*positions, each, sums.next()?.sum()),
             None => 1.0,
         };
         let mean = sum / samples.max(1) as f64;
@@ -103,7 +127,7 @@ pub fn sensitivities(
         }
         Some((LayerId(place), Sensitivity { channels, metric, coherence }))
     });
-    Ok(found.collect())
+    found.collect()
 }
 
 fn uneven() -> Error {

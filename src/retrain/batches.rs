@@ -4,6 +4,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::error::{Error, ErrorKind};
+
 use super::mix;
 
 /// Samples for validation at most. More of them would take longer than the steps in between, and weights
@@ -21,6 +23,19 @@ pub(super) fn split(samples: usize, validation: f64, seed: u64) -> (Vec<usize>, 
     train.sort_unstable();
     order.sort_unstable();
     (train, order)
+}
+
+/// Rows that fill batches: excess ones are dropped, and rows are repeated where there are fewer than one batch.
+pub(super) fn filling(rows: Vec<usize>, batch: usize) -> Vec<usize> {
+    let (len, batch) = (rows.len(), batch.max(1));
+    let count = if len < batch { batch } else { len - len % batch };
+    rows.iter().cycle().take(count).copied().collect()
+}
+
+/// The error for fewer samples than a batch takes.
+pub(super) fn unfilled(samples: usize, batch: usize) -> Error {
+    let message = format!("{samples} samples do not fill a batch of {batch}");
+    Error::new(ErrorKind::Calibration, message)
 }
 
 /// Batches of a data set, one epoch after the other, each in another order. The batch of a step depends
@@ -98,5 +113,13 @@ mod tests {
         assert_eq!(split(50, 0.1, 3).1, held);
         let (train, held) = split(3 * HELD, 0.9, 3);
         assert_eq!((train.len(), held.len()), (2 * HELD, HELD));
+    }
+
+    #[test]
+    fn rows_fill_batches() {
+        let rows = |len: usize| filling((10..10 + len).collect(), 4);
+        assert_eq!(rows(6), [10, 11, 12, 13]);
+        assert_eq!(rows(3), [10, 11, 12, 10]);
+        assert!(rows(0).is_empty());
     }
 }

@@ -11,16 +11,13 @@ use std::path::Path;
 use ndarray::ArrayD;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::calib::container;
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
-use crate::naming::digits;
 use crate::progress::Silent;
 use crate::runtime::HostArray;
 use crate::staging::Stage;
 
-use super::options::RetrainOptions;
 use super::outcome::Point;
 
 /// Key of our entry in the container's metadata.
@@ -33,7 +30,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Header {
     version: u32,
-    /// Fingerprint of the training.
+    /// Fingerprint of the training ([`super::fingerprint`]).
     fingerprint: String,
     iteration: usize,
     best_iteration: usize,
@@ -53,16 +50,6 @@ pub(super) struct Checkpoint {
     pub(super) state: Vec<HostArray>,
     /// The best parameters, in order.
     pub(super) best: Vec<HostArray>,
-}
-
-/// Fingerprint of a training: equal for the same graph, options and number of samples. The number of
-/// steps does not count, so training can be prolonged.
-pub(super) fn fingerprint(graph: &[u8], options: &RetrainOptions, samples: &[usize]) -> String {
-    let settings = RetrainOptions { iterations: 0, patience: 0, memory: 0, ..options.clone() };
-    let mut hasher = Sha256::new();
-    hasher.update(graph);
-    hasher.update(format!("{settings:?} {samples:?}"));
-    digits(&hasher.finalize())
 }
 
 impl Checkpoint {
@@ -253,15 +240,5 @@ mod tests {
                 let _ = read.check(7, &[[1, 2].as_slice(); 12], 1);
             }
         }
-    }
-
-    #[test]
-    fn trainings_are_told_apart_but_not_by_their_length() {
-        let options = RetrainOptions::default();
-        let name = |options: &RetrainOptions| fingerprint(b"graph", options, &[100]);
-        let longer = RetrainOptions { iterations: 5000, ..options.clone() };
-        let other = RetrainOptions { seed: 1, ..options.clone() };
-        assert_eq!(name(&options), name(&longer));
-        assert_ne!(name(&options), name(&other));
     }
 }

@@ -9,9 +9,10 @@ use crate::onnx;
 use crate::progress::Progress;
 use crate::runtime::{HostArray, ModelSource, Recurrence, Session, State};
 
-use super::batches::{Batches, split};
-use super::checkpoint::{Checkpoint, fingerprint};
+use super::batches::{Batches, filling, split, unfilled};
+use super::checkpoint::Checkpoint;
 use super::examples::Examples;
+use super::fingerprint::Training;
 use super::graph::Built;
 use super::lesson::Lesson;
 use super::optimizer::schedule;
@@ -49,8 +50,10 @@ impl Best {
     }
 }
 
+/// The weighted loss; infinite where it is no number, so that any other is better.
 fn weighted(qualities: &[Quality], weights: &[f64]) -> f64 {
-    qualities.iter().zip(weights).map(|(q, w)| q.loss * w).sum()
+    let loss: f64 = qualities.iter().zip(weights).map(|(q, w)| q.loss * w).sum();
+    if loss.is_nan() { f64::INFINITY } else { loss }
 }
 
 /// The inputs of a training: graphs, samples and options.
@@ -60,6 +63,8 @@ pub(super) struct Setup<'a> {
     pub(super) options: &'a RetrainOptions,
     /// Samples of each task per step.
     pub(super) batch: usize,
+    /// Whether the net takes batches of this size only.
+    pub(super) is_fixed: bool,
     pub(super) progress: &'a dyn Progress,
 }
 
@@ -97,14 +102,22 @@ impl<'a> Setup<'a> {
         for (task, (name, examples)) in names.iter().zip(examples).enumerate() {
             // All tasks get common samples in the same batch.
             let stream = if self.lesson.data.len() == 1 { 0 } else { task as u64 };
-            let (train, held) = split(examples.len(), options.validation, options.seed + stream);
+            let seed = options.seed.wrapping_add(stream);
+            let (train, held) = split(examples.len(), options.validation, seed);
             if train.len() < batch {
-                let message = format!("{} samples do not fill a batch of {batch}", train.len());
-                return Err(Error::new(ErrorKind::Calibration, message).in_model(name));
+                return Err(unfilled(train.len(), batch).in_model(name));
             }
-            parts.push((Batches::new(train, batch, options.seed + stream), held));
+            let held = if self.is_fixed { filling(held, batch) } else { held };
+            parts.push((Batches::new(train, batch, seed), held));
         }
         Ok(parts.into_iter().unzip())
+    }
+
+    /// What this training is told apart by, with the encoded graph of a step.
+    fn training<'s>(&'s self, graph: &'s [u8]) -> Training<'s> {
+        let Setup { built, lesson, options, .. } = *self;
+        let parameters = built.states.get(..built.trained.len()).unwrap_or_default();
+        Training { graph, parameters, teachers: lesson.teachers, data: lesson.data, options }
     }
 
     /// The state to start from: that of the checkpoint, or the initial one.
@@ -131,8 +144,10 @@ impl<'a> Course<'a> {
         let Setup { built, lesson, options, .. } = setup;
         let names: Vec<String> = joint.tasks().iter().map(|t| t.name().to_owned()).collect();
         let bytes = onnx::encode(&built.step)?;
-        let samples: Vec<usize> = examples.iter().map(Examples::len).collect();
-        let saved = lesson.checkpoint.map(|path| (path, fingerprint(&bytes, options, &samples)));
+        let saved = match lesson.checkpoint {
+            Some(path) => Some((path, setup.training(&bytes).fingerprint()?)),
+            None => None,
+        };
         let resumed = match &saved {
             Some((path, name)) if lesson.resume => Some(Checkpoint::load(path, name)?),
             _ => None,
@@ -313,5 +328,19 @@ impl<'a> Course<'a> {
     fn is_stuck(&self) -> bool {
         let since = self.history.iter().filter(|p| p.iteration > self.best.iteration).count();
         since >= self.setup.options.patience && !self.held.iter().any(Vec::is_empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_loss_is_better_than_no_number() {
+        let quality =
+            |loss: f64| [Quality { loss, error: None }, Quality { loss: 1.0, error: None }];
+        let of = |loss: f64| weighted(&quality(loss), &[1.0, 1.0]);
+        assert!(of(5.0) < of(f64::NAN) && of(5.0) < of(f64::INFINITY));
+        assert_eq!(of(5.0), 6.0);
     }
 }

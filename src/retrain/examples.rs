@@ -5,10 +5,11 @@ use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::progress::Progress;
 use crate::runtime::HostArray;
 
+use super::energy::Spread;
 use super::mix::mixed;
-use super::teacher::{Teacher, energy, one_hot};
+use super::teacher::{Teacher, one_hot};
 
-/// Number of samples from which the energy of targets is estimated, if targets are not all known.
+/// Number of samples, at least one batch, from which the energy of targets is estimated, if targets are not all known.
 const ENERGY_SAMPLES: usize = 512;
 
 /// The source of targets.
@@ -84,13 +85,25 @@ impl<'a> Examples<'a> {
 
     /// The mean energy of a sample's targets, for each output.
     pub(super) fn energies(&mut self) -> Result<Vec<f32>> {
-        let all: Vec<usize> = (0..self.data.len().min(ENERGY_SAMPLES)).collect();
-        let sampled = match &self.targets {
-            Targets::Cached(targets) => return targets.iter().map(energy).collect(),
-            Targets::Labels(_) => return Ok(vec![1.0]),
-            Targets::Live(_) => self.feed(&all, None)?.targets,
+        let mut spreads: Vec<Spread> = Vec::new();
+        let mut add = |targets: &[HostArray], axes: &[usize]| {
+            spreads.resize_with(targets.len(), Spread::default);
+            let axes = axes.iter().copied().chain(std::iter::repeat(0));
+            let mut targets = spreads.iter_mut().zip(targets).zip(axes);
+            targets.try_for_each(|((spread, targets), axis)| spread.add(targets, axis))
         };
-        sampled.iter().map(energy).collect()
+        match &self.targets {
+            Targets::Cached(targets) => add(targets, &[])?,
+            Targets::Labels(_) => return Ok(vec![1.0]),
+            Targets::Live(teacher) => {
+                let axes = teacher.axes().to_vec();
+                for rows in teacher.pieces(self.data.len(), ENERGY_SAMPLES)? {
+                    let rows: Vec<usize> = rows.collect();
+                    add(&self.feed(&rows, None)?.targets, &axes)?;
+                }
+            }
+        }
+        Ok(spreads.iter().map(Spread::energy).collect())
     }
 
     /// The samples `rows`, or with `parts` as many mixtures of them.

@@ -14,7 +14,9 @@
 mod batches;
 mod checkpoint;
 mod course;
+mod energy;
 mod examples;
+mod fingerprint;
 mod graph;
 mod lesson;
 mod loss;

@@ -120,7 +120,7 @@ impl<'a> Rounds<'a> {
 
     fn round(&mut self, joint: &mut JointModel, iterations: usize) -> Result<()> {
         // Each round sees the samples in another order.
-        let seed = self.plan.options.seed + self.done.len() as u64;
+        let seed = self.plan.options.seed.wrapping_add(self.done.len() as u64);
         let options = RetrainOptions { iterations, seed, ..self.plan.options.clone() };
         self.done.push(retrain(joint, &self.plan.lesson, &options, self.progress)?);
         Ok(())

@@ -56,7 +56,8 @@ pub fn retrain(
     let mut examples = examples((joint, &trainable), lesson, options, progress)?;
     let losses = losses((joint, &trainable), &mut examples, options)?;
     let built = build(&trainable, &losses, options, batch)?;
-    let setup = Setup { built: &built, lesson, options, batch, progress };
+    let setup =
+        Setup { built: &built, lesson, options, batch, is_fixed: fixed.is_some(), progress };
     let mut course = Course::new(joint, examples, setup)?;
     let outcome = Outcome { normalisations, ..course.run()? };
     let best = course.best.parameters;

@@ -1,5 +1,7 @@
 //! Targets of the joint model: the original nets' scores, or labels.
 
+use std::ops::Range;
+
 use ndarray::{ArrayD, Axis, IxDyn};
 
 use crate::calib::data::Dataset;
@@ -12,6 +14,7 @@ use crate::naming::counterparts;
 use crate::progress::Progress;
 use crate::runtime::{Backend, HostArray, ModelSource, Session, fixed_batch};
 
+use super::batches::unfilled;
 use super::options::LossKind;
 use super::scores::scores;
 
@@ -54,6 +57,8 @@ pub(super) struct Teacher {
     /// Names of its inputs.
     inputs: Vec<String>,
     batch: usize,
+    /// The axis of each result that counts samples.
+    axes: Vec<usize>,
 }
 
 impl Teacher {
@@ -79,6 +84,7 @@ impl Teacher {
             _ => graph.outputs.iter().map(|o| scores(graph, *o, rank).value).collect(),
         };
         wanted.extend(asked.layers_of(graph)?);
+        let axes = wanted.iter().map(|value| graph.sample_axis(*value)).collect();
         net.graph.outputs.clear();
         for value in wanted {
             let output = net.graph.add_op("Identity", "taught", &[value], []);
@@ -88,7 +94,7 @@ impl Teacher {
         let session = backend.load(ModelSource::Graph(&net)).in_model(name)?;
         let inputs = session.inputs().iter().map(|p| p.name.clone()).collect();
         let batch = fixed_batch(session.inputs()).unwrap_or(batch).max(1);
-        Ok(Teacher { session, name: name.to_owned(), inputs, batch })
+        Ok(Teacher { session, name: name.to_owned(), inputs, batch, axes })
     }
 
     /// Its scores for the named arrays. Those that it has no input for take the inputs left, in order.
@@ -111,8 +117,7 @@ impl Teacher {
         for range in data.batches(self.batch) {
             progress.check()?;
             let samples = range.len();
-            let is_fixed = fixed_batch(self.session.inputs()).is_some();
-            if is_fixed && samples < self.batch {
+            if self.is_fixed() && samples < self.batch {
                 return Ok(None);
             }
             let results = self.run(&data.batch(range)?)?;
@@ -130,6 +135,32 @@ impl Teacher {
             progress.step();
         }
         parts.iter().map(|p| HostArray::stack(p)).collect::<Result<_>>().map(Some)
+    }
+
+    /// Pieces of one length in which it runs about `most` of so many samples.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where samples do not fill its batch.
+    pub(super) fn pieces(
+        &self,
+        samples: usize,
+        most: usize,
+    ) -> Result<impl Iterator<Item = Range<usize>> + use<>> {
+        let size = if self.is_fixed() { self.batch } else { self.batch.min(samples).max(1) };
+        if samples < size {
+            return Err(unfilled(samples, size).in_model(&self.name));
+        }
+        let count = (most.min(samples) / size).max(1);
+        Ok((0..count).map(move |piece| piece * size..(piece + 1) * size))
+    }
+
+    /// The axis of each result that counts samples.
+    pub(super) fn axes(&self) -> &[usize] {
+        &self.axes
+    }
+
+    fn is_fixed(&self) -> bool {
+        fixed_batch(self.session.inputs()).is_some()
     }
 
     /// Number of runs for all samples.
@@ -175,17 +206,6 @@ pub(super) fn one_hot(labels: &[i64], classes: usize) -> Result<HostArray> {
     Ok(targets.into())
 }
 
-/// The mean squared distance of samples from the mean sample; 1 if all are equal.
-pub(super) fn energy(targets: &HostArray) -> Result<f32> {
-    let targets = targets.as_f32()?.mapv(f64::from);
-    let samples = targets.shape().first().copied().unwrap_or(0).max(1) as f64;
-    let Some(mean) = targets.mean_axis(Axis(0)) else { return Ok(1.0) };
-    let spread: f64 =
-        targets.axis_iter(Axis(0)).map(|row| (&row - &mean).mapv(|v| v * v).sum()).sum();
-    let energy = (spread / samples) as f32;
-    Ok(if energy.is_finite() && energy > 0.0 { energy } else { 1.0 })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,12 +217,5 @@ mod tests {
         assert_eq!(targets, array![[0.0f32, 0.0, 1.0], [1.0, 0.0, 0.0]].into_dyn().into());
         assert_eq!(one_hot(&[3], 3).unwrap_err().kind(), ErrorKind::Calibration);
         assert!(one_hot(&[-1], 3).is_err());
-    }
-
-    #[test]
-    fn energy_is_the_variance_of_whole_samples() {
-        let targets = HostArray::from(array![[1.0f32, 0.0], [3.0, 4.0]].into_dyn());
-        assert_eq!(energy(&targets).unwrap(), 5.0);
-        assert_eq!(energy(&HostArray::from(array![[1.0f32], [1.0]].into_dyn())).unwrap(), 1.0);
     }
 }

@@ -23,9 +23,14 @@ fn backend() -> Arc<dyn Backend> {
 
 /// A small convolutional classifier; nets of different `skip` have different weights.
 fn net(skip: usize) -> Model {
+    net_of(skip, "batch,2,6,6")
+}
+
+/// [`net`] with an input of the shape `dims`.
+fn net_of(skip: usize, dims: &str) -> Model {
     let mut b = GraphBuilder::new("net", 13);
     b.weights("unused", &[skip]);
-    let x = b.input("x", "batch,2,6,6");
+    let x = b.input("x", dims);
     let (w1, b1) = (b.weights("w1", &[8, 2, 3, 3]), b.weights("b1", &[8]));
     let (w2, b2) = (b.weights("w2", &[6, 72]), b.weights("b2", &[6]));
     let w3 = b.weights("w3", &[4, 6]);
@@ -295,8 +300,38 @@ fn the_same_seed_gives_the_same_bytes_and_resuming_changes_nothing() {
     let (resumed, rest) = trained(&joint, &again, &options());
     assert!(bytes(&resumed) == bytes(&whole));
     assert_eq!((rest.iterations, rest.best), (outcome.iterations, outcome.best));
-    let error = retrain(&mut part, &again, &other, &Silent).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Usage);
+    let [a, b] = &nets;
+    let swapped = [b.clone(), a.clone()];
+    let others = Lesson { teachers: &swapped, ..again };
+    for (joint, lesson, options) in
+        [(&joint, again, &other), (&part, again, &options()), (&joint, others, &options())]
+    {
+        let error = retrain(&mut joint.clone(), &lesson, options, &Silent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+    }
+}
+
+#[test]
+fn nets_of_a_fixed_batch_learn_from_originals_that_run_again() {
+    let nets = [1, 50].map(|skip| net_of(skip, "32,2,6,6"));
+    let (backend, data) = (backend(), [samples(&nets[0], 3)]);
+    let lesson = lesson(&data, &nets, backend.as_ref());
+    for mix in [false, true] {
+        let options = RetrainOptions { mix, iterations: 2, ..options() };
+        let mut joint = prepared(&nets).joint;
+        let outcome = retrain(&mut joint, &lesson, &options, &Silent).unwrap();
+        assert_eq!((outcome.iterations, outcome.tasks.len()), (2, 2));
+        assert!(outcome.tasks.iter().all(|task| task.after.loss.is_finite()));
+    }
+}
+
+#[test]
+fn the_largest_seed_is_one_like_others() {
+    let (joint, nets, data) = merged(0.5);
+    let (backend, data) = (backend(), [data.clone(), data]);
+    let options = RetrainOptions { seed: u64::MAX, iterations: 1, ..options() };
+    let (_, outcome) = trained(&joint, &lesson(&data, &nets, backend.as_ref()), &options);
+    assert_eq!(outcome.iterations, 1);
 }
 
 /// Stops after so many steps of any stage.

@@ -1,6 +1,6 @@
 //! Losses and errors on held-out samples.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{HostArray, Session};
@@ -14,9 +14,15 @@ use super::teacher::renamed;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Mean loss per sample.
+    #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// Fraction of misclassified samples, if there are labels.
     pub error: Option<f64>,
+}
+
+/// A number; JSON holds `null` in place of one that is not finite.
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// Sums from which a [`Quality`] follows.
@@ -112,4 +118,18 @@ pub(super) fn named<'a>(
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_that_are_no_numbers_are_read_again() {
+        for loss in [0.5, f64::NAN, f64::INFINITY] {
+            let text = serde_json::to_string(&Quality { loss, error: None }).unwrap();
+            let read: Quality = serde_json::from_str(&text).unwrap();
+            assert_eq!((read.loss == loss, read.loss.is_nan()), (loss == 0.5, loss != 0.5));
+        }
+    }
 }

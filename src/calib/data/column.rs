@@ -100,32 +100,14 @@ impl Column {
             return Err(wrong(&format!("is {found:?}, but input '{input}' is {:?}", port.dtype)));
         }
         let fit = match &wanted {
-            None => Some(Fit::Same),
-            Some(wanted) => Fit::find(sample, wanted, options.layout),
+            None => Fit::Same,
+            Some(wanted) => Fit::find(sample, wanted, options.layout)
+                .ok_or_else(|| misfit(port, *samples, sample, wrong))?,
         };
-        let fit = fit.ok_or_else(|| {
-            wrong(&format!(
-                "has {samples} samples of shape {}, but input '{}' is {}",
-                shape_text(sample),
-                port.name,
-                port.shape_text()
-            ))
-            .hint(
-                Hint::from("give the order of the axes with ")
-                    .option("layout")
-                    .then(", or the size of an open one with ")
-                    .option("dim"),
-            )
-        })?;
         let table = options.tables.get(&port.name).copied();
         if array.is_scanned() {
-            look_through(array.as_ref(), &port.name, table, |row| row).map_err(
-                |error| match error {
-                    Looked::Wrong(clause) => wrong(&clause),
-                    Looked::Table(clause) => wrong(&clause).hint(OWN_IDS),
-                    Looked::Unread(error) => error,
-                },
-            )?;
+            let looked = look_through(array.as_ref(), &port.name, table, |row| row);
+            looked.map_err(|fault| fault.told(wrong))?;
         }
         let fitted = fit.shape(sample).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
@@ -245,11 +227,7 @@ impl Column {
             let message = format!("the array for input '{name}' {clause}");
             Error::new(ErrorKind::Calibration, message)
         };
-        look_through(raw, name, table, number_of).map_err(|error| match error {
-            Looked::Wrong(clause) => about(&clause),
-            Looked::Table(clause) => about(&clause).hint(OWN_IDS),
-            Looked::Unread(error) => error,
-        })
+        look_through(raw, name, table, number_of).map_err(|fault| fault.told(about))
     }
 
     /// The samples `rows`, prepared for the input.
@@ -294,6 +272,14 @@ impl Column {
     }
 }
 
+/// The error for samples whose shape fits an input in no way; `wrong` makes it of a clause about the array.
+fn misfit(port: &Port, samples: usize, sample: &[usize], wrong: impl Fn(&str) -> Error) -> Error {
+    let (found, input, wanted) = (shape_text(sample), &port.name, port.shape_text());
+    let clause = format!("has {samples} samples of shape {found}, but input '{input}' is {wanted}");
+    let hint = Hint::from("give the order of the axes with ").option("layout");
+    wrong(&clause).hint(hint.then(", or the size of an open one with ").option("dim"))
+}
+
 /// Whether an input takes one number per run, for any number of samples.
 fn is_single(port: &Port) -> bool {
     port.shape.as_ref().is_some_and(Vec::is_empty)
@@ -320,6 +306,17 @@ enum Looked {
     Table(String),
     /// An error of reading.
     Unread(Error),
+}
+
+impl Looked {
+    /// The error, which `about` makes of a clause about the array.
+    fn told(self, about: impl Fn(&str) -> Error) -> Error {
+        match self {
+            Looked::Wrong(clause) => about(&clause),
+            Looked::Table(clause) => about(&clause).hint(OWN_IDS),
+            Looked::Unread(error) => error,
+        }
+    }
 }
 
 impl From<Error> for Looked {

@@ -26,6 +26,8 @@ pub(super) fn labels(name: &str, content: Content) -> Result<Labels> {
         note: Some(format!("'{name}' {why}, so it is unused")),
     };
     let numbers = match content {
+        // Masks or images under the name of labels may be larger than the memory.
+        Content::Array(array) if array.shape().iter().skip(1).any(|size| *size != 1) => None,
         Content::Array(array) => {
             let all: Vec<usize> = (0..array.count()).collect();
             class_labels(array.rows(&all)?)
@@ -55,11 +57,8 @@ fn of_words(name: &str, words: &[String]) -> Labels {
     Labels { numbers: Some(labels), note: Some(note) }
 }
 
-/// One label per row, from integers or whole floats; `None` for anything else.
+/// Labels from integers or whole floats; `None` for anything else.
 fn class_labels(array: HostArray) -> Option<Vec<i64>> {
-    if array.shape().iter().skip(1).any(|size| *size != 1) {
-        return None;
-    }
     match array.clone().integers() {
         Some(integers) => Some(integers.iter().copied().collect()),
         None => {
@@ -68,5 +67,43 @@ fn class_labels(array: HostArray) -> Option<Vec<i64>> {
             let whole = |v: &f32| (v.fract() == 0.0 && v.abs() < 1e6).then_some(*v as i64);
             floats.iter().map(whole).collect()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::rows::Rows;
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+    use crate::ir::DataType;
+
+    /// An array that cannot be read.
+    #[derive(Debug)]
+    struct Unreadable(Vec<usize>);
+
+    impl Rows for Unreadable {
+        fn dtype(&self) -> DataType {
+            DataType::U8
+        }
+
+        fn shape(&self) -> &[usize] {
+            &self.0
+        }
+
+        fn rows(&self, _: &[usize]) -> Result<HostArray> {
+            Err(Error::new(ErrorKind::Io, "the array was read"))
+        }
+    }
+
+    #[test]
+    fn arrays_of_another_shape_than_labels_are_not_read() {
+        let found =
+            |shape: &[usize]| labels("y", Content::Array(Arc::new(Unreadable(shape.into()))));
+        let masks = found(&[9, 224, 224]).unwrap();
+        assert_eq!(masks.numbers, None);
+        assert!(masks.note.is_some_and(|note| note.contains("not one integer per sample")));
+        assert!(found(&[9, 1]).is_err() && found(&[9]).is_err());
     }
 }

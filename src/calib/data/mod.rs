@@ -4,9 +4,11 @@
 //! rows → fit the axes to the model's → cast to the input's type → normalise.
 
 mod axes;
+mod bytes;
 mod choice;
 mod column;
 mod complaints;
+mod digest;
 mod extents;
 mod fit;
 mod formats;
@@ -198,22 +200,32 @@ impl Dataset {
     /// [`ErrorKind::Calibration`] where there are no such samples, an image cannot be decoded, or
     /// an integer is out of range of the input's type.
     pub fn batch(&self, range: Range<usize>) -> Result<Vec<(String, HostArray)>> {
-        let rows = self.rows.get(range.clone()).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Calibration,
-                format!(
-                    "samples {}..{} are outside the data, which have {} samples",
-                    range.start,
-                    range.end,
-                    self.len()
-                ),
-            )
-        })?;
+        let rows = self.rows_of(range)?;
         let batches = self
             .columns
             .iter()
             .map(|column| column.batch(rows).map(|array| (column.input.clone(), array)));
         batches.collect()
+    }
+
+    /// [`Dataset::batch`] for one input; `None` where there is no such input.
+    ///
+    /// # Errors
+    /// As [`Dataset::batch`].
+    pub(crate) fn input(&self, name: &str, range: Range<usize>) -> Result<Option<HostArray>> {
+        let rows = self.rows_of(range)?;
+        let column = self.columns.iter().find(|column| column.input == name);
+        column.map(|column| column.batch(rows)).transpose()
+    }
+
+    fn rows_of(&self, range: Range<usize>) -> Result<&[usize]> {
+        let Range { start, end } = range;
+        self.rows.get(range).ok_or_else(|| {
+            let len = self.len();
+            let message =
+                format!("samples {start}..{end} are outside the data, which have {len} samples");
+            Error::new(ErrorKind::Calibration, message)
+        })
     }
 
     /// The ranges that cut the dataset into batches of `size`, the last one perhaps smaller.

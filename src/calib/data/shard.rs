@@ -3,13 +3,14 @@
 //! Samples in a file stay there: the other process opens the file and reads its rows. Samples in memory
 //! are sent as stored.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{decoded, encoded};
+use super::bytes::{decoded, encoded};
 use super::{Arrays, DataOptions, Dataset};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
@@ -115,11 +116,14 @@ impl Dataset {
             return Err(Error::new(ErrorKind::Calibration, "these samples cannot be shared out"));
         };
         let mut arrays = Vec::new();
+        let mut options = origin.options.clone();
         let parts = match origin.place {
             Place::Path(_) | Place::Synthetic { .. } => {
                 vec![rows.iter().flat_map(|row| (*row as u64).to_le_bytes()).collect()]
             }
             Place::Memory => {
+                // Arrays are chosen already, and travel in the order of the inputs.
+                (options.columns, options.split) = (BTreeMap::new(), None);
                 let stored: Result<Vec<HostArray>> =
                     self.columns.iter().filter_map(|column| column.stored(rows)).collect();
                 let stored = stored?;
@@ -130,7 +134,7 @@ impl Dataset {
         let record = ShardRecord {
             place: origin.place.clone(),
             ports: origin.ports.iter().map(PortRecord::from).collect(),
-            options: origin.options.clone(),
+            options,
             arrays,
         };
         Ok(ShardSamples { record, parts })
@@ -202,6 +206,27 @@ mod tests {
             assert_eq!(part.len(), 5);
             assert_eq!(part.batch(0..5).unwrap(), whole.batch(4..9).unwrap());
             assert!(whole.shard(9..12).is_err());
+        }
+    }
+
+    #[test]
+    fn arrays_that_were_chosen_by_name_or_part_are_sent_as_those_of_the_inputs() {
+        let ports = [port(vec![Dim::Symbol("batch".into()), Dim::Known(3)])];
+        let stored = |first: f32| -> HostArray {
+            ArrayD::from_shape_fn(vec![20, 3], |at| first + (3 * at[0] + at[1]) as f32).into()
+        };
+        let named = DataOptions {
+            columns: [("x".to_owned(), "pixels".to_owned())].into(),
+            ..DataOptions::default()
+        };
+        let part = DataOptions { split: Some("test".to_owned()), ..DataOptions::default() };
+        let cases = [(["pixels", "other"], named), (["test_x", "train_x"], part)];
+        for ([own, other], options) in cases {
+            let arrays = Arrays::named([(other, stored(100.0)), (own, stored(0.0))]);
+            let whole = Dataset::from_arrays(&arrays, &ports, &options).unwrap();
+            let part = travelled(&whole, 4..9);
+            assert_eq!(part.batch(0..5).unwrap(), whole.batch(4..9).unwrap());
+            assert_eq!(part.batch(0..1).unwrap()[0].1.as_f32().unwrap()[[0, 0]], 12.0);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 
+use super::bytes::elements;
 use super::media::Anywhere;
 use super::rows::Rows;
 use crate::error::{Error, ErrorKind, Result as Outcome};
@@ -72,13 +73,7 @@ pub(super) fn array_of(
             decoded!($stored, <$stored>::from)
         };
         ($stored:ty, $convert:expr) => {{
-            const SIZE: usize = size_of::<$stored>();
-            let one = |chunk: &[u8]| {
-                let mut bytes = [0; SIZE];
-                bytes.copy_from_slice(chunk);
-                $convert(<$stored>::from_le_bytes(bytes))
-            };
-            let values: Vec<_> = data.chunks_exact(SIZE).map(one).collect();
+            let values: Vec<_> = elements!($stored, data).map($convert).collect();
             ArrayD::from_shape_vec(shape, values).map(HostArray::from)
         }};
     }

@@ -12,6 +12,33 @@ use crate::ir::{DataType, Node, Tensor};
 use super::LARGEST_GROWN;
 use super::movement::{broadcast_dims, product};
 
+/// The operators of this file.
+pub(super) const OPS: &[&str] = &[
+    "Cast",
+    "Where",
+    "Neg",
+    "Abs",
+    "Sqrt",
+    "Reciprocal",
+    "Exp",
+    "Floor",
+    "Ceil",
+    "Not",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pow",
+    "And",
+    "Or",
+    "Xor",
+    "Equal",
+    "Less",
+    "Greater",
+    "LessOrEqual",
+    "GreaterOrEqual",
+];
+
 /// Elements of a tensor in the widest type of their kind.
 #[derive(Clone)]
 enum Elements {

@@ -16,6 +16,7 @@ const LARGE: u64 = 1 << 30;
 const REWRITES: u64 = 64;
 
 /// The remaining budget of one model.
+#[derive(Debug, PartialEq)]
 pub(in crate::canon) struct Budget {
     growth: u64,
     work: u64,

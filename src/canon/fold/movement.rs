@@ -5,6 +5,20 @@ use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, concatenate};
 use crate::ir::{Attribute, Dim, Graph, Node, NodeId, Tensor};
 use crate::ops::{self, NodeView, normal_axis, picked, slices};
 
+/// The operators of this file.
+pub(super) const OPS: &[&str] = &[
+    "ConstantOfShape",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Concat",
+    "Gather",
+    "Slice",
+    "Expand",
+];
+
 /// The source of a result's elements.
 enum Movement {
     Reshape(Vec<usize>),

@@ -4,6 +4,9 @@ use ndarray::{ArrayD, ArrayView1, Axis};
 
 use crate::ir::{Graph, NodeId, Tensor};
 
+/// The operator of this file.
+pub(super) const OPS: &[&str] = &["BatchNormalization"];
+
 /// The normalised constant, if the node is a batch normalisation of which only this result is read.
 pub(super) fn value(graph: &Graph, id: NodeId, inputs: &[&Tensor]) -> Option<Tensor> {
     let node = graph.node(id);

@@ -5,6 +5,10 @@ use ndarray::{ArrayD, Axis};
 use crate::ir::{Graph, NodeId, Tensor};
 use crate::ops::{NodeView, reduced_axes};
 
+/// The operators of this file.
+pub(super) const OPS: &[&str] =
+    &["ReduceSum", "ReduceL2", "ReduceSumSquare", "ReduceMean", "ReduceMax", "ReduceMin"];
+
 /// The result of a reduction of floats, if the node is one.
 pub(super) fn value(graph: &Graph, id: NodeId, inputs: &[&Tensor]) -> Option<Tensor> {
     let view = NodeView::new(graph, id, &[]);

@@ -112,6 +112,26 @@ fn what_would_fill_memory_or_is_quantised_stays() {
 }
 
 #[test]
+fn a_node_without_a_rule_costs_nothing() {
+    let mut b = GraphBuilder::new("net", 14);
+    let x = b.constant("x", floats(&[2], &[1.0, 2.0]));
+    let axis = b.constant("axis", ints(&[], &[0]));
+    let sum = b.op("CumSum", "sum", &[x, axis], []);
+    let noise = b.op("RandomNormal", "noise", &[], [("shape", [1000, 1000].into())]);
+    let negative = b.op("Neg", "negative", &[x], []);
+    let graph = b.build(&[sum, noise, negative]).graph;
+    let mut budget = Budget::of(&graph);
+    let mut fold = |v: ValueId| value(&graph, graph.producer(v).unwrap(), &mut budget);
+    assert_eq!((fold(sum), fold(noise)), (None, None));
+    assert_eq!(budget, Budget::of(&graph));
+    assert_eq!(
+        value(&graph, graph.producer(negative).unwrap(), &mut budget).map(|t| t.dims),
+        Some(vec![2])
+    );
+    assert_ne!(budget, Budget::of(&graph));
+}
+
+#[test]
 fn constants_of_few_bits_become_floats_and_are_written_as_they_were() {
     let mut b = GraphBuilder::new("net", 17);
     let x = b.input("x", "n,2");

@@ -11,7 +11,7 @@ mod stored;
 mod streamed;
 mod weighting;
 
-pub(crate) use extent::{extent, statistics_bytes};
+pub(crate) use extent::{extent, statistics_bytes, survey_bytes};
 pub(crate) use layers::{CHANNEL_ROWS, LayerStatistics};
 pub(crate) use originals::OriginalStats;
 pub use originals::Originals;

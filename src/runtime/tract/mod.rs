@@ -1,6 +1,7 @@
 //! tract, the built-in runtime.
 
 mod graph;
+mod recent;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
 use self::graph::{completed, datum_type, parse};
+use self::recent::Recent;
 use super::array::with_array;
 use super::port::in_port_order;
 use super::shield::shielded;
@@ -61,12 +63,12 @@ impl Backend for Tract {
 /// One model in tract.
 ///
 /// Sizes known only at run time are symbols of one plan for all of them. Some models cannot be
-/// planned or run that way; for these, a plan is made for each distinct set of input shapes.
+/// planned or run that way; for these, a plan is made for each set of input shapes, and the last few are kept.
 struct TractSession {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     symbolic: Option<Plan>,
-    concrete: HashMap<Vec<Vec<usize>>, Plan>,
+    concrete: Recent<Vec<Vec<usize>>, Plan>,
     /// The source of plans, which share its weights.
     model: InferenceModel,
 }
@@ -74,7 +76,7 @@ struct TractSession {
 impl TractSession {
     fn load(source: ModelSource<'_>) -> Result<Self> {
         let (inputs, declared, model) = shielded("reading the model into tract", || parse(source))?;
-        let mut concrete = HashMap::new();
+        let mut concrete = Recent::new();
         let planned = shielded("planning the model in tract", || {
             plan(&model, &inputs, &symbolic_shapes(&inputs, &model)?)
         });
@@ -84,11 +86,11 @@ impl TractSession {
         };
         if symbolic.is_none()
             && let Some(shapes) = shapes_for_batch_of_one(&inputs)
-            && let Ok(plan) = plan_for(&model, &inputs, &shapes)
         {
-            concrete.insert(shapes, plan);
+            // Without this plan, the outputs are as the file declares them.
+            let _ = concrete.get(shapes, |shapes| plan_for(&model, &inputs, shapes));
         }
-        let any_plan = symbolic.as_ref().or(concrete.values().next());
+        let any_plan = symbolic.as_ref().or(concrete.last());
         let outputs = declared.into_iter().enumerate();
         let fact = |index| any_plan.and_then(|plan: &Plan| plan.model().output_fact(index).ok());
         let outputs = outputs.map(|(index, port)| completed(port, fact(index))).collect();
@@ -96,11 +98,7 @@ impl TractSession {
     }
 
     fn plan_for_shapes(&mut self, shapes: Vec<Vec<usize>>) -> Result<Plan> {
-        if let Some(plan) = self.concrete.get(&shapes) {
-            return Ok(plan.clone());
-        }
-        let plan = plan_for(&self.model, &self.inputs, &shapes)?;
-        Ok(self.concrete.entry(shapes).or_insert(plan).clone())
+        self.concrete.get(shapes, |shapes| plan_for(&self.model, &self.inputs, shapes))
     }
 }
 

@@ -11,13 +11,11 @@ use super::super::media::Anywhere;
 use super::super::options::DataOptions;
 use super::super::stored::{Element, Stored};
 use super::{Content, Files, Format, Source};
+use crate::calib::container::header_length;
 use crate::error::{Error, ErrorKind, Result};
 
 pub(super) const FORMAT: Format =
     Format { name: "a file of safetensors", suffixes: &["safetensors"], sharded: false, open };
-
-/// Limit of the header's bytes; the crate has the same limit.
-const LONGEST_HEADER: u64 = 100_000_000;
 
 struct Tensors {
     path: PathBuf,
@@ -41,16 +39,14 @@ fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
 
 /// The offset of the first tensor, and the header.
 fn read_header(path: &Path, file: &Anywhere) -> Result<(u64, Metadata)> {
-    let mut bytes = vec![0; 8];
+    let mut start = [0; 8];
     if file.length < 8 {
         return Err(damaged(path, "it ends within its header"));
     }
-    file.read(0, &mut bytes)?;
-    let length = bytes.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-    if length > LONGEST_HEADER || length > file.length - 8 {
-        return Err(damaged(path, &format!("it claims a header of {length} bytes")));
-    }
-    bytes.resize(length as usize, 0);
+    file.read(0, &mut start)?;
+    let length = header_length(start, file.length)
+        .map_err(|claimed| damaged(path, &format!("it claims a header of {claimed} bytes")))?;
+    let mut bytes = vec![0; length as usize];
     file.read(8, &mut bytes)?;
     let metadata = serde_json::from_slice(&bytes);
     let metadata = metadata.map_err(|error| damaged(path, &error.to_string()))?;

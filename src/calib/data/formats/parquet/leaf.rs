@@ -4,7 +4,7 @@ use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType as Stored;
 use parquet::errors::Result as Outcome;
 
-use super::super::super::rows::decoded;
+use super::super::super::bytes::decoded;
 use super::{Column, Group, damaged, guarded};
 use crate::error::Result;
 use crate::ir::DataType;

@@ -2,7 +2,8 @@
 //!
 //! Rows are decoded when they are needed, in the order of the file. Decoded rows are kept in a
 //! temporary file. So a pass over the samples reads the file once, and row groups need not fit in
-//! memory.
+//! memory. In another order, a row group is opened again, and then the rows before the wanted one are
+//! kept, too.
 
 mod leaf;
 mod records;
@@ -67,6 +68,10 @@ struct Table {
 }
 
 fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
+    Ok(Box::new(table(files)?))
+}
+
+fn table(files: &Files) -> Result<Table> {
     let (mut shards, mut groups) = (Vec::new(), Vec::new());
     let mut rows = 0usize;
     for path in &files.all {
@@ -88,7 +93,7 @@ fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
     }
     let fields = shards.first().map(fields).unwrap_or_default();
     let given = files.given.clone();
-    Ok(Box::new(Table { shards: Arc::new(shards), groups: Arc::new(groups), fields, given }))
+    Ok(Table { shards: Arc::new(shards), groups: Arc::new(groups), fields, given })
 }
 
 /// The fields of a file: columns of numbers, bytes or words, and Hugging Face's pictures and sounds,
@@ -134,6 +139,15 @@ fn kind(column: &ColumnDescriptor, listed: bool) -> Option<(Kind, DataType)> {
     })
 }
 
+impl Table {
+    fn column(&self, field: &str) -> Result<Column> {
+        let leaf = self.fields.get(field);
+        let leaf = leaf.ok_or_else(|| wrong_array(&self.given, field, "is not there"))?;
+        let (shards, groups) = (Arc::clone(&self.shards), Arc::clone(&self.groups));
+        Ok(Column { shards, groups, leaf: leaf.clone(), field: field.to_owned() })
+    }
+}
+
 impl Source for Table {
     fn fields(&self) -> Vec<Field> {
         let field = |(name, leaf): (&String, &Leaf)| Field { name: name.clone(), kind: leaf.kind };
@@ -141,18 +155,10 @@ impl Source for Table {
     }
 
     fn read(&mut self, field: &str) -> Result<Content> {
-        let Some(leaf) = self.fields.get(field) else {
-            return Err(wrong_array(&self.given, field, "is not there"));
-        };
-        let column = Column {
-            shards: Arc::clone(&self.shards),
-            groups: Arc::clone(&self.groups),
-            leaf: leaf.clone(),
-            field: field.to_owned(),
-        };
-        Ok(match leaf.kind {
+        let column = self.column(field)?;
+        Ok(match column.leaf.kind {
             Kind::Text => Content::Text(words(&column)?),
-            Kind::Array if !leaf.listed => Content::Array(Arc::new(flat(&column)?)),
+            Kind::Array if !column.leaf.listed => Content::Array(Arc::new(flat(&column)?)),
             Kind::Array => Content::Array(Arc::new(Numbers::new(Records::new(column)?)?)),
             Kind::Media => Content::Media(Arc::new(Records::new(column)?)),
         })

@@ -8,8 +8,9 @@ use std::sync::{Mutex, PoisonError};
 
 use parquet::column::reader::ColumnReader;
 
+use super::super::super::bytes::decoded;
 use super::super::super::media::{LARGEST, Media, too_large};
-use super::super::super::rows::{Rows, decoded, no_spool};
+use super::super::super::rows::{Rows, no_spool};
 use super::leaf::{skip, take};
 use super::{Column, Group};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +31,27 @@ struct State {
     length: u64,
     /// Places of rows in the temporary file.
     places: HashMap<usize, (u64, usize)>,
+    /// How often each group was opened, by its first row.
+    opened: HashMap<usize, usize>,
+}
+
+impl State {
+    /// Reads a decoded row; `None` where there is none yet.
+    fn kept(&mut self, row: usize) -> Result<Option<Vec<u8>>> {
+        let Some((offset, length)) = self.places.get(&row) else { return Ok(None) };
+        let mut bytes = vec![0; *length];
+        let read = self.spool.seek(SeekFrom::Start(*offset));
+        read.and_then(|_| self.spool.read_exact(&mut bytes)).map_err(no_spool)?;
+        Ok(Some(bytes))
+    }
+
+    fn keep(&mut self, row: usize, bytes: &[u8]) -> Result<()> {
+        let written = self.spool.seek(SeekFrom::Start(self.length));
+        written.and_then(|_| self.spool.write_all(bytes)).map_err(no_spool)?;
+        self.places.insert(row, (self.length, bytes.len()));
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
 }
 
 struct Cursor {
@@ -37,6 +59,8 @@ struct Cursor {
     reader: ColumnReader,
     /// The row of the group that comes next.
     next: usize,
+    /// Whether rows are kept that it passes.
+    keeps: bool,
 }
 
 impl fmt::Debug for Records {
@@ -48,22 +72,22 @@ impl fmt::Debug for Records {
 impl Records {
     pub(super) fn new(column: Column) -> Result<Self> {
         let spool = tempfile::tempfile().map_err(no_spool)?;
-        let state = State { cursor: None, spool, length: 0, places: HashMap::new() };
+        let state = State {
+            cursor: None,
+            spool,
+            length: 0,
+            places: HashMap::new(),
+            opened: HashMap::new(),
+        };
         Ok(Records { column, state: Mutex::new(state) })
     }
 
     fn row(&self, state: &mut State, row: usize) -> Result<Vec<u8>> {
-        if let Some((offset, length)) = state.places.get(&row) {
-            let mut bytes = vec![0; *length];
-            let read = state.spool.seek(SeekFrom::Start(*offset));
-            read.and_then(|_| state.spool.read_exact(&mut bytes)).map_err(no_spool)?;
+        if let Some(bytes) = state.kept(row)? {
             return Ok(bytes);
         }
         let bytes = self.decode(state, row)?;
-        let written = state.spool.seek(SeekFrom::Start(state.length));
-        written.and_then(|_| state.spool.write_all(&bytes)).map_err(no_spool)?;
-        state.places.insert(row, (state.length, bytes.len()));
-        state.length += bytes.len() as u64;
+        state.keep(row, &bytes)?;
         Ok(bytes)
     }
 
@@ -86,9 +110,9 @@ impl Records {
             .filter(|cursor| cursor.group.first == group.first && cursor.next <= wanted);
         let mut cursor = match cursor {
             Some(cursor) => cursor,
-            None => Cursor { group, reader: self.column.reader(group)?, next: 0 },
+            None => self.cursor(state, group)?,
         };
-        skip(&self.column, group, &mut cursor.reader, wanted - cursor.next)?;
+        self.pass(state, &mut cursor, wanted)?;
         let run = take(&self.column, group, &mut cursor.reader, 1)?;
         if run.rows != 1 || run.has_gaps {
             let clause = format!(
@@ -102,6 +126,45 @@ impl Records {
             return Err(too_large(&self.name(row)));
         }
         Ok(run.bytes)
+    }
+
+    /// A cursor at the first row of a group.
+    fn cursor(&self, state: &mut State, group: Group) -> Result<Cursor> {
+        let before = state.opened.entry(group.first).or_default();
+        // Samples in the order of the file open a group once. In any other order, a group is opened again, and
+        // would be skipped through for nearly every sample.
+        let keeps = *before > 0;
+        *before += 1;
+        Ok(Cursor { group, reader: self.column.reader(group)?, next: 0, keeps })
+    }
+
+    /// Moves the cursor to row `wanted` of its group.
+    fn pass(&self, state: &mut State, cursor: &mut Cursor, wanted: usize) -> Result<()> {
+        while cursor.next < wanted {
+            let (group, row) = (cursor.group, cursor.group.first + cursor.next);
+            let passed = match cursor.keeps {
+                true => {
+                    let left = row..group.first + wanted;
+                    left.take_while(|row| state.places.contains_key(row)).count()
+                }
+                false => wanted - cursor.next,
+            };
+            if passed > 0 {
+                skip(&self.column, group, &mut cursor.reader, passed)?;
+                cursor.next += passed;
+                continue;
+            }
+            let run = take(&self.column, group, &mut cursor.reader, 1)?;
+            if run.rows != 1 {
+                return Err(self.column.wrong(group, "ends before its last row"));
+            }
+            // What cannot be a sample is an error once it is asked for.
+            if !run.has_gaps && run.bytes.len() as u64 <= LARGEST {
+                state.keep(row, &run.bytes)?;
+            }
+            cursor.next += 1;
+        }
+        Ok(())
     }
 }
 
@@ -162,5 +225,52 @@ impl Rows for Numbers {
 
     fn is_scanned(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::super::Files;
+    use super::super::table;
+    use super::*;
+
+    /// The pictures of 40 rows in groups of 16.
+    fn records() -> Records {
+        let given =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data/formats/flat.parquet");
+        let files = Files { all: vec![given.clone()], given };
+        Records::new(table(&files).unwrap().column("image").unwrap()).unwrap()
+    }
+
+    /// How often each group was opened.
+    fn opened(records: &Records) -> Vec<usize> {
+        let state = records.state.lock().unwrap();
+        let count = |group: &Group| state.opened.get(&group.first).copied().unwrap_or(0);
+        records.column.groups.iter().map(count).collect()
+    }
+
+    #[test]
+    fn rows_in_order_are_decoded_once_and_only_as_far_as_needed() {
+        let (records, some) = (records(), [1, 9, 20, 39]);
+        let first = records.bytes(&some).unwrap();
+        assert_eq!(records.bytes(&some).unwrap(), first);
+        assert_eq!(opened(&records), [1, 1, 1]);
+        assert_eq!(records.state.lock().unwrap().places.len(), some.len());
+    }
+
+    #[test]
+    fn rows_in_any_order_open_a_group_a_few_times() {
+        let all: Vec<usize> = (0..40).collect();
+        let expected = records().bytes(&all).unwrap();
+        let backward: Vec<usize> = (0..40).rev().collect();
+        let across: Vec<usize> = (0..40).map(|n| 23 * n % 40).collect();
+        for (order, most) in [(backward, 2), (across, 6)] {
+            let records = records();
+            let found = records.bytes(&order).unwrap();
+            assert!(order.iter().zip(&found).all(|(row, own)| *own == expected[*row]));
+            assert!(opened(&records).iter().all(|count| *count <= most), "{:?}", opened(&records));
+        }
     }
 }
