@@ -21,6 +21,7 @@ use super::sniff;
 use super::write::FIRST_IR_WITH_CONSTANTS;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
+use crate::naming::shown;
 
 /// Reads a model file and the external data files it names. The model is named after the file's
 /// stem; each large tensor has memory of its own.
@@ -93,7 +94,6 @@ fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> 
         true => Vec::new(),
         false => defaults(&graph),
     };
-    let functions = proto.functions.into_iter().map(|f| read_function(f, &mut external));
     Ok(Model {
         name: name.to_owned(),
         ir_version: proto.ir_version.unwrap_or_default(),
@@ -104,7 +104,7 @@ fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> 
             .into_iter()
             .map(|e| (e.key.unwrap_or_default(), e.value.unwrap_or_default()))
             .collect(),
-        functions: functions.collect::<Result<_>>()?,
+        functions: read_functions(proto.functions, &mut external)?,
         defaults,
         graph: GraphReader::new(&mut external).read(graph)?,
     })
@@ -177,9 +177,27 @@ fn read_domain(domain: Option<String>) -> String {
     domain.filter(|domain| domain != "ai.onnx").unwrap_or_default()
 }
 
-fn read_function(mut function: FunctionProto, external: &mut ExternalData) -> Result<Vec<u8>> {
-    external.inline_nodes(&mut function.node)?;
-    Ok(function.encode_to_vec())
+/// The functions that stay, encoded. Constants from data files lie inside them, and many may lie in one place
+/// of a file, so a short model could ask for any size.
+fn read_functions(
+    functions: Vec<FunctionProto>,
+    external: &mut ExternalData,
+) -> Result<Vec<Vec<u8>>> {
+    let (mut encoded, mut length) = (Vec::new(), 0u64);
+    for mut function in functions {
+        external.inline_nodes(&mut function.node)?;
+        length = length.saturating_add(function.encoded_len() as u64);
+        if length > LARGEST {
+            let message = format!(
+                "local functions have more than {LARGEST} bytes with their external data, at '{}'",
+                shown(function.name())
+            );
+            return Err(Error::new(ErrorKind::Format, message)
+                .hint("export the model without local functions"));
+        }
+        encoded.push(function.encode_to_vec());
+    }
+    Ok(encoded)
 }
 
 #[cfg(test)]
