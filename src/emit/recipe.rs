@@ -26,7 +26,7 @@ use indices::Allowance;
 /// Metadata key of the recipe.
 pub const RECIPE_KEY: &str = "onnx_zip.recipe";
 
-/// Metadata key, in a task's net, of the SHA-256 of the file that it was read from.
+/// Metadata key, in a task's net, of the checksum of the file that it was read from.
 pub const SOURCE_KEY: &str = "onnx_zip.source";
 
 /// Constants of up to this many elements stay in the task's graph: shapes, axes and bounds, but no float

@@ -23,7 +23,7 @@ mod write;
 
 pub(crate) use apart::{Apart, encode_apart};
 pub use finite::check_finite;
-pub(crate) use read::decode_net;
+pub(crate) use read::{data_files, decode_net};
 pub use read::{decode, load};
 pub use save::{Draft, External, SaveOptions, save, save_split, stage};
 pub use types::kind;

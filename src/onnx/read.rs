@@ -4,10 +4,11 @@ mod attribute;
 mod file;
 mod functions;
 mod graph;
+mod references;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
 use bytes::{Buf, Bytes};
@@ -22,6 +23,7 @@ use super::write::FIRST_IR_WITH_CONSTANTS;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::naming::shown;
+pub(crate) use references::data_files;
 
 /// Reads a model file and the external data files it names. The model is named after the file's
 /// stem; each large tensor has memory of its own.
@@ -64,7 +66,17 @@ const PROBE: u64 = 1 << 12;
 const LARGEST: u64 = 1 << 31;
 
 fn parse_file(path: &Path) -> Result<ModelProto> {
-    let unreadable = |e| Error::new(ErrorKind::Io, "cannot read the model").because(e);
+    let (mut buffer, beginning) = opened(path)?;
+    let proto = parse(&mut buffer, &beginning);
+    buffer.failure().map_or(proto, |failure| Err(unreadable(failure)))
+}
+
+fn unreadable(cause: io::Error) -> Error {
+    Error::new(ErrorKind::Io, "cannot read the model").because(cause)
+}
+
+/// A model file at its beginning, and its first bytes.
+fn opened(path: &Path) -> Result<(FileBuffer, Vec<u8>)> {
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if metadata.is_dir() {
         return Err(Error::new(ErrorKind::Io, "this is a folder").hint("give an .onnx file"));
@@ -82,9 +94,7 @@ fn parse_file(path: &Path) -> Result<ModelProto> {
     }
     file.rewind().map_err(unreadable)?;
     let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-    let mut buffer = FileBuffer::new(file, length);
-    let proto = parse(&mut buffer, &beginning);
-    buffer.failure().map_or(proto, |failure| Err(unreadable(failure)))
+    Ok((FileBuffer::new(file, length), beginning))
 }
 
 fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> Result<Model> {

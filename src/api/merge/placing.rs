@@ -38,7 +38,7 @@ impl Merger {
         if passed {
             place.note(&mut draft, checked.as_ref(), self.given().is_synthetic())?;
         }
-        let (bytes, sha256) = (draft.bytes()?, models::sha256(draft.path())?);
+        let (bytes, sha256) = (draft.bytes()?, models::file_sha256(draft.path())?);
         let of = |settled: Settled| {
             let written = Written { bytes, sha256, settled, shape };
             facts.report(&written, checked, compared, worse.as_ref())
