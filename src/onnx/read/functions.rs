@@ -184,31 +184,7 @@ impl<'f> Inliner<'f> {
         self.budget.bytes(function.encoded_len())?;
         let prefix =
             self.fresh(call.name.as_deref().filter(|n| !n.is_empty()).unwrap_or(call.op_type()));
-        let mut names: HashMap<&str, String> = HashMap::new();
-        let actual = |list: &[String], index: usize| list.get(index).cloned().unwrap_or_default();
-        for (index, formal) in function.input.iter().enumerate() {
-            names.insert(formal, actual(&call.input, index));
-        }
-        let mut body = Vec::with_capacity(function.node.len());
-        for (index, formal) in function.output.iter().enumerate() {
-            let given = actual(&call.output, index);
-            match names.get(formal.as_str()) {
-                // An input that is also an output.
-                Some(passed) => {
-                    let copy = NodeProto {
-                        name: Some(format!("{prefix}/{formal}")),
-                        op_type: Some("Identity".to_owned()),
-                        input: vec![passed.clone()],
-                        output: vec![given],
-                        ..NodeProto::default()
-                    };
-                    self.budget.bytes(copy.encoded_len())?;
-                    body.push(copy);
-                }
-                None if given.is_empty() => {}
-                None => drop(names.insert(formal, given)),
-            }
-        }
+        let (names, mut body) = self.bound(function, &call, &prefix)?;
         // The first of several attributes of a name is the last here, and stays.
         let values = call.attribute.iter().chain(&function.attribute_proto).rev();
         let values = values.map(|own| (own.name(), own)).collect();
@@ -219,6 +195,40 @@ impl<'f> Inliner<'f> {
         }
         self.collect_nodes(&body);
         Ok(body)
+    }
+
+    /// The call's names of a function's inputs and outputs, and nodes that copy inputs to outputs.
+    fn bound<'n>(
+        &mut self,
+        function: &'n FunctionProto,
+        call: &NodeProto,
+        prefix: &str,
+    ) -> Result<(HashMap<&'n str, String>, Vec<NodeProto>)> {
+        let mut names: HashMap<&str, String> = HashMap::new();
+        let actual = |list: &[String], index: usize| list.get(index).cloned().unwrap_or_default();
+        for (index, formal) in function.input.iter().enumerate() {
+            names.insert(formal, actual(&call.input, index));
+        }
+        let mut copies = Vec::new();
+        for (index, formal) in function.output.iter().enumerate() {
+            let given = actual(&call.output, index);
+            match names.get(formal.as_str()) {
+                Some(passed) => {
+                    let copy = NodeProto {
+                        name: Some(format!("{prefix}/{formal}")),
+                        op_type: Some("Identity".to_owned()),
+                        input: vec![passed.clone()],
+                        output: vec![given],
+                        ..NodeProto::default()
+                    };
+                    self.budget.bytes(size_of::<NodeProto>().saturating_add(copy.encoded_len()))?;
+                    copies.push(copy);
+                }
+                None if given.is_empty() => {}
+                None => drop(names.insert(formal, given)),
+            }
+        }
+        Ok((names, copies))
     }
 
     /// A name like `base` that is not yet a prefix of a value's name.
