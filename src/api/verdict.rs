@@ -22,6 +22,8 @@ pub(crate) struct Settled {
     pub(crate) path: PathBuf,
     /// Whether the file was written.
     pub(crate) written: bool,
+    /// The size of the model, external data included.
+    pub(crate) bytes: u64,
 }
 
 impl<'a> Place<'a> {
@@ -88,10 +90,11 @@ impl<'a> Place<'a> {
                 .option("keep-rejected")
                 .then(" keeps such a model beside it");
             progress.fault(&progress.worded(&remark));
-            return Ok(Settled { path: self.output.to_owned(), written: false });
+            let (path, bytes) = (self.output.to_owned(), draft.bytes()?);
+            return Ok(Settled { path, written: false, bytes });
         };
-        draft.commit_as(rejected)?;
+        let bytes = draft.commit_as(rejected)?;
         progress.fault(&format!("{what}; it is kept as '{}'", rejected.display()));
-        Ok(Settled { path: rejected.clone(), written: true })
+        Ok(Settled { path: rejected.clone(), written: true, bytes })
     }
 }

@@ -33,7 +33,7 @@ const OLDEST: u32 = 1;
 /// The origin of statistics.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Meta {
-    /// SHA-256 of the model's file, in hexadecimal digits.
+    /// SHA-256 of the model's file, and of its external data if there is any, in hexadecimal digits.
     pub model_sha256: String,
     /// Samples that were run.
     pub samples: u64,

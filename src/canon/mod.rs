@@ -76,9 +76,15 @@ pub use types::infer as infer_types;
 pub struct Canonical(Model);
 
 impl Canonical {
-    /// A model that was in canonical form when it was stored.
-    pub(crate) fn stored(model: Model) -> Canonical {
-        Canonical(model)
+    /// A model that was in canonical form when it was stored. Its file may have been changed since, so sizes,
+    /// operands and types are those of a model that was just read.
+    ///
+    /// # Errors
+    /// As [`infer_types`]; [`ErrorKind::Memory`] for inputs that are too large.
+    pub(crate) fn stored(mut model: Model) -> Result<Canonical> {
+        limits::check(&model.graph)?;
+        types::infer(&mut model.graph)?;
+        Ok(Canonical(model))
     }
 
     /// The model with its nodes in this topological order.

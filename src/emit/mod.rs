@@ -51,8 +51,14 @@ impl EmitOptions {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] if shared inputs or the masked form are requested but the tasks' inputs
-    /// differ, or if a form that runs one task at a time is requested but an output cannot be zero.
+    /// differ, or if a form that runs one task at a time is requested but there is one task only or an
+    /// output cannot be zero.
     pub fn check(&self, joint: &JointModel) -> Result<()> {
+        if self.form != Form::Heads && joint.tasks().len() < 2 {
+            let message = format!("the {} form needs two tasks or more", self.form.name());
+            return Err(Error::new(ErrorKind::Usage, message)
+                .hint(Hint::from("use ").option_as("form", "heads")));
+        }
         if self.form == Form::Masked && !inputs_agree(joint) {
             return Err(Error::new(
                 ErrorKind::Usage,

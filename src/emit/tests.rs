@@ -17,7 +17,7 @@ const A: TaskId = TaskId(0);
 const B: TaskId = TaskId(1);
 
 fn task(name: &str, model: Model) -> Task {
-    Task::new(name, Canonical::stored(model)).unwrap()
+    Task::new(name, Canonical::stored(model).unwrap()).unwrap()
 }
 
 fn fixture(name: &str) -> Model {

@@ -17,7 +17,7 @@ const PAGE: u64 = 4096;
 const LINE: u64 = 64;
 
 /// The key under which a tensor names its file.
-const LOCATION: &str = "location";
+pub(super) const LOCATION: &str = "location";
 
 /// The contents of one external data file. Tensors with the same bytes are stored once.
 #[derive(Default)]

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::data_file::LOCATION;
 use super::proto::tensor_proto::DataLocation;
 use super::proto::{AttributeProto, GraphProto, NodeProto, StringStringEntryProto, TensorProto};
 use super::tensor;
@@ -57,7 +58,7 @@ impl ExternalData {
         needed: Option<u64>,
     ) -> Result<Bytes> {
         let entry = |key| entries.iter().find(|e| e.key() == key).map(|e| e.value());
-        let location = entry("location").unwrap_or_default();
+        let location = entry(LOCATION).unwrap_or_default();
         let number = |key| entry(key).map(|text| parse(key, text)).transpose();
         let offset = number("offset")?.unwrap_or(0);
         let length = number("length")?;
@@ -91,8 +92,11 @@ impl ExternalData {
         file.range(start, end)
     }
 
-    /// The real path of a data file. Refuses paths outside the model's folder.
-    fn resolve(&self, location: &str) -> Result<PathBuf> {
+    /// The real path of a data file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where there is none, [`ErrorKind::Format`] for a path outside the model's folder.
+    pub(super) fn resolve(&self, location: &str) -> Result<PathBuf> {
         let Some(folder) = &self.folder else {
             let message = "tensors are kept in an external data file, but the model has no folder";
             return Err(format_error(message).hint("load the model from its file"));

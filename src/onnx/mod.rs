@@ -9,7 +9,6 @@
 mod apart;
 mod data_file;
 mod external;
-mod finite;
 #[rustfmt::skip]
 #[allow(missing_docs, dead_code, clippy::all)]
 mod proto;
@@ -22,8 +21,7 @@ mod types;
 mod write;
 
 pub(crate) use apart::{Apart, encode_apart};
-pub use finite::check_finite;
-pub(crate) use read::decode_net;
+pub(crate) use read::{data_files, decode_net};
 pub use read::{decode, load};
 pub use save::{Draft, External, SaveOptions, save, save_split, stage};
 pub use types::kind;

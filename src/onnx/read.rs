@@ -4,10 +4,11 @@ mod attribute;
 mod file;
 mod functions;
 mod graph;
+mod references;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
 use bytes::{Buf, Bytes};
@@ -21,6 +22,8 @@ use super::sniff;
 use super::write::FIRST_IR_WITH_CONSTANTS;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
+use crate::naming::shown;
+pub(crate) use references::data_files;
 
 /// Reads a model file and the external data files it names. The model is named after the file's
 /// stem; each large tensor has memory of its own.
@@ -63,7 +66,17 @@ const PROBE: u64 = 1 << 12;
 const LARGEST: u64 = 1 << 31;
 
 fn parse_file(path: &Path) -> Result<ModelProto> {
-    let unreadable = |e| Error::new(ErrorKind::Io, "cannot read the model").because(e);
+    let (mut buffer, beginning) = opened(path)?;
+    let proto = parse(&mut buffer, &beginning);
+    buffer.failure().map_or(proto, |failure| Err(unreadable(failure)))
+}
+
+fn unreadable(cause: io::Error) -> Error {
+    Error::new(ErrorKind::Io, "cannot read the model").because(cause)
+}
+
+/// A model file at its beginning, and its first bytes.
+fn opened(path: &Path) -> Result<(FileBuffer, Vec<u8>)> {
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if metadata.is_dir() {
         return Err(Error::new(ErrorKind::Io, "this is a folder").hint("give an .onnx file"));
@@ -81,9 +94,7 @@ fn parse_file(path: &Path) -> Result<ModelProto> {
     }
     file.rewind().map_err(unreadable)?;
     let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-    let mut buffer = FileBuffer::new(file, length);
-    let proto = parse(&mut buffer, &beginning);
-    buffer.failure().map_or(proto, |failure| Err(unreadable(failure)))
+    Ok((FileBuffer::new(file, length), beginning))
 }
 
 fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> Result<Model> {
@@ -93,7 +104,6 @@ fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> 
         true => Vec::new(),
         false => defaults(&graph),
     };
-    let functions = proto.functions.into_iter().map(|f| read_function(f, &mut external));
     Ok(Model {
         name: name.to_owned(),
         ir_version: proto.ir_version.unwrap_or_default(),
@@ -104,7 +114,7 @@ fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> 
             .into_iter()
             .map(|e| (e.key.unwrap_or_default(), e.value.unwrap_or_default()))
             .collect(),
-        functions: functions.collect::<Result<_>>()?,
+        functions: read_functions(proto.functions, &mut external)?,
         defaults,
         graph: GraphReader::new(&mut external).read(graph)?,
     })
@@ -177,9 +187,27 @@ fn read_domain(domain: Option<String>) -> String {
     domain.filter(|domain| domain != "ai.onnx").unwrap_or_default()
 }
 
-fn read_function(mut function: FunctionProto, external: &mut ExternalData) -> Result<Vec<u8>> {
-    external.inline_nodes(&mut function.node)?;
-    Ok(function.encode_to_vec())
+/// The functions that stay, encoded. Constants from data files lie inside them, and many may lie in one place
+/// of a file, so a short model could ask for any size.
+fn read_functions(
+    functions: Vec<FunctionProto>,
+    external: &mut ExternalData,
+) -> Result<Vec<Vec<u8>>> {
+    let (mut encoded, mut length) = (Vec::new(), 0u64);
+    for mut function in functions {
+        external.inline_nodes(&mut function.node)?;
+        length = length.saturating_add(function.encoded_len() as u64);
+        if length > LARGEST {
+            let message = format!(
+                "local functions have more than {LARGEST} bytes with their external data, at '{}'",
+                shown(function.name())
+            );
+            return Err(Error::new(ErrorKind::Format, message)
+                .hint("export the model without local functions"));
+        }
+        encoded.push(function.encode_to_vec());
+    }
+    Ok(encoded)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 mod draft;
 mod split;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prost::Message;
 
@@ -95,9 +95,9 @@ fn stage_within<'p>(
     let mut stage = Stage::new(progress);
     let mut data_name = None;
     if !data.is_empty() {
-        let (beside, name) = data_place(path, &data)?;
+        let (folder, name) = beside(path, &data.digest())?;
         name_data(&mut proto, &name);
-        stage.write(&beside.join(&name), |out| data.write(out))?;
+        stage.write(&folder.join(&name), |out| data.write(out))?;
         data_name = Some(name);
     }
     check_size(&proto, limit)?;
@@ -105,8 +105,8 @@ fn stage_within<'p>(
     Ok(Draft::new(stage, path, at, data_name))
 }
 
-/// The folder and the name of the data file for a model at `path`.
-fn data_place(path: &Path, data: &DataFile) -> Result<(std::path::PathBuf, String)> {
+/// The folder and the name of the data file with this digest for a model at `path`.
+fn beside(path: &Path, digest: &str) -> Result<(PathBuf, String)> {
     // If this fails, writing the model fails for the same reason, with a better error.
     let target = resolve(path).unwrap_or_else(|_| Target::File(path.to_owned()));
     let Target::File(real) = target else {
@@ -117,7 +117,7 @@ fn data_place(path: &Path, data: &DataFile) -> Result<(std::path::PathBuf, Strin
         return Err(Error::new(ErrorKind::Usage, message).hint("name a file"));
     };
     let own = real.file_name().unwrap_or_default().to_string_lossy();
-    Ok((folder_of(&real).to_owned(), format!("{own}.{}.data", data.digest())))
+    Ok((folder_of(&real).to_owned(), format!("{own}.{digest}.data")))
 }
 
 fn name_data(model: &mut ModelProto, name: &str) {

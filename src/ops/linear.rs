@@ -135,7 +135,9 @@ fn layer(node: &NodeView<'_>, kind: LayerKind) -> Option<Layer> {
     let rank = node.shape(0)?.len();
     let bias = node.node.input(2);
     let bias_fits = bias.is_none_or(|b| {
-        node.graph.initializer(b).is_some_and(|t| t.dims.len() == 1 && t.dims[0] == tensor.dims[0])
+        node.graph
+            .initializer(b)
+            .is_some_and(|t| t.dims.len() == 1 && t.dims.first() == tensor.dims.first())
     });
     if tensor.dims.len() != 2 || !tensor.dtype.is_float() || !bias_fits || rank < 2 {
         return None;

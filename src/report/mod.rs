@@ -114,7 +114,7 @@ pub struct TaskRecord {
     pub name: String,
     /// File that the model was read from.
     pub path: String,
-    /// SHA-256 of that file, in hexadecimal digits.
+    /// SHA-256 of that file, in hexadecimal digits; of the file and its external data, if there is any.
     pub sha256: String,
     /// Size of the model, external data included.
     pub bytes: u64,

@@ -21,7 +21,7 @@ pub struct ModelReport {
     pub tool: String,
     /// The file.
     pub path: String,
-    /// Its SHA-256, in hexadecimal digits.
+    /// Its SHA-256, in hexadecimal digits; that of the file and its external data, if there is any.
     pub sha256: String,
     /// Size of the model, external data included.
     pub bytes: u64,

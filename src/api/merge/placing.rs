@@ -38,20 +38,27 @@ impl Merger {
         if passed {
             place.note(&mut draft, checked.as_ref(), self.given().is_synthetic())?;
         }
-        let (bytes, sha256) = (draft.bytes()?, models::sha256(draft.path())?);
-        let of = |settled: Settled| {
-            let written = Written { bytes, sha256, settled, shape };
+        let (bytes, sha256) = (draft.bytes()?, models::file_sha256(draft.path())?);
+        let of = |settled: Settled, sha256: String| {
+            let written = Written { sha256, settled, shape };
             facts.report(&written, checked, compared, worse.as_ref())
         };
         let report;
         if passed {
-            report = of(Settled { path: place.output.to_owned(), written: true });
+            let path = place.output.to_owned();
+            report = of(Settled { path, written: true, bytes }, sha256);
             for (path, text) in self.texts(destination, &report, facts)? {
                 draft.add_text(path, &text)?;
             }
             draft.commit()?;
         } else {
-            report = of(place.reject(draft, progress)?);
+            let settled = place.reject(draft, progress)?;
+            // A model under another name calls its external data by that name.
+            let sha256 = match settled.written {
+                true => models::file_sha256(&settled.path)?,
+                false => sha256,
+            };
+            report = of(settled, sha256);
             let files = self.texts(destination, &report, facts)?;
             output::write(files.iter().map(|(path, text)| (*path, text.as_str())), progress)?;
         }

@@ -64,7 +64,6 @@ pub(super) struct Compared {
 
 /// The file that was written.
 pub(crate) struct Written {
-    pub(crate) bytes: u64,
     pub(crate) sha256: String,
     pub(crate) settled: Settled,
     pub(crate) shape: Shape,
@@ -146,7 +145,7 @@ impl Facts<'_> {
             path: written.settled.path.display().to_string(),
             written: written.settled.written,
             sha256: written.sha256.clone(),
-            bytes: written.bytes,
+            bytes: written.settled.bytes,
             parameters: Parameters::new(&self.outcome.sizes, &names),
             form: written.shape.form.name().to_owned(),
             inputs: if written.shape.separate { "separate" } else { "shared" }.to_owned(),

@@ -40,6 +40,7 @@ use self::choice::choose;
 use self::column::Column;
 use self::complaints::wrong_array;
 pub use self::extents::{Extents, trials, unknown};
+pub(crate) use self::formats::{DEEPEST, entries};
 use self::formats::{IN_MEMORY, Memory, Source};
 use self::labels::labels;
 pub use self::options::{DataOptions, Layout, PictureSteps, Resize, Scale, Sizing, SoundSteps};

@@ -3,22 +3,35 @@
 use super::Operands;
 
 pub(super) fn conv(operands: &Operands<'_>) -> Option<String> {
-    let weight = operands.shape(1)?;
+    convolution(operands, 1, Some(2))
+}
+
+pub(super) fn integer_conv(operands: &Operands<'_>) -> Option<String> {
+    convolution(operands, 1, None)
+}
+
+pub(super) fn quantised_conv(operands: &Operands<'_>) -> Option<String> {
+    convolution(operands, 3, Some(8))
+}
+
+/// The fault of a convolution with its weight and its bias at these inputs.
+fn convolution(operands: &Operands<'_>, weight: usize, bias: Option<usize>) -> Option<String> {
+    let rank = operands.rank(weight)?;
     let groups = match groups(operands) {
         Ok(groups) => groups,
         Err(fault) => return Some(fault),
     };
-    let (out, inputs) = (operands.extent(1, 0), operands.extent(1, 1));
+    let (out, inputs) = (operands.extent(weight, 0), operands.extent(weight, 1));
     if out.is_some_and(|out| out % groups != 0) {
         return Some(format!("has {} filters in {groups} groups", out.unwrap_or_default()));
     }
-    wrong_kernel(operands, weight.len())
-        .or_else(|| operands.wrong_shape(2, "a bias", &[out]))
-        .or_else(|| wrong_channels(operands, inputs?.checked_mul(groups)?, weight.len()))
+    wrong_kernel(operands, weight, rank)
+        .or_else(|| operands.wrong_shape(bias?, "a bias", &[out]))
+        .or_else(|| wrong_channels(operands, weight, inputs?.checked_mul(groups)?, rank))
 }
 
 pub(super) fn conv_transpose(operands: &Operands<'_>) -> Option<String> {
-    let weight = operands.shape(1)?;
+    let rank = operands.rank(1)?;
     let groups = match groups(operands) {
         Ok(groups) => groups,
         Err(fault) => return Some(fault),
@@ -28,9 +41,9 @@ pub(super) fn conv_transpose(operands: &Operands<'_>) -> Option<String> {
         return Some(format!("reads {} channels in {groups} groups", inputs.unwrap_or_default()));
     }
     let out = filters.and_then(|filters| filters.checked_mul(groups));
-    wrong_kernel(operands, weight.len())
+    wrong_kernel(operands, 1, rank)
         .or_else(|| operands.wrong_shape(2, "a bias", &[out]))
-        .or_else(|| wrong_channels(operands, inputs?, weight.len()))
+        .or_else(|| wrong_channels(operands, 1, inputs?, rank))
 }
 
 pub(super) fn pool(operands: &Operands<'_>) -> Option<String> {
@@ -64,12 +77,21 @@ pub(super) fn gemm(operands: &Operands<'_>) -> Option<String> {
 }
 
 pub(super) fn matmul(operands: &Operands<'_>) -> Option<String> {
-    let (left, right) = (operands.shape(0)?, operands.shape(1)?);
+    product(operands, 0, 1)
+}
+
+pub(super) fn quantised_matmul(operands: &Operands<'_>) -> Option<String> {
+    product(operands, 0, 3)
+}
+
+/// The fault of a product of these inputs.
+fn product(operands: &Operands<'_>, a: usize, b: usize) -> Option<String> {
+    let (left, right) = (operands.shape(a)?, operands.shape(b)?);
     if left.is_empty() || right.is_empty() {
         return Some("multiplies a scalar".to_owned());
     }
     let inner = if right.len() == 1 { 0 } else { right.len() - 2 };
-    operands.constant(0).or_else(|| operands.constant(1))?;
+    operands.constant(a).or_else(|| operands.constant(b))?;
     let (left, right) = (left.last()?.known()?, right.get(inner)?.known()?);
     (left != right).then(|| format!("multiplies {left} columns with {right} rows"))
 }
@@ -148,12 +170,12 @@ fn groups(operands: &Operands<'_>) -> Result<usize, String> {
 }
 
 /// The fault in the window of a weight of `rank` axes.
-fn wrong_kernel(operands: &Operands<'_>, rank: usize) -> Option<String> {
+fn wrong_kernel(operands: &Operands<'_>, weight: usize, rank: usize) -> Option<String> {
     let Some(spatial) = rank.checked_sub(2).filter(|n| *n > 0) else {
         return Some(format!("has a weight of {rank} axes"));
     };
     if let Some(kernel) = operands.attribute("kernel_shape") {
-        let extent = |i| operands.extent(1, 2 + i).and_then(|n| i64::try_from(n).ok());
+        let extent = |i| operands.extent(weight, 2 + i).and_then(|n| i64::try_from(n).ok());
         let mut pairs = kernel.iter().enumerate();
         let fits = |(i, k): (usize, &i64)| extent(i).is_none_or(|n| n == *k);
         if kernel.len() != spatial || !pairs.all(fits) {
@@ -176,11 +198,16 @@ fn wrong_window(operands: &Operands<'_>, spatial: usize) -> Option<String> {
 }
 
 /// The fault of an operand without `wanted` channels and `rank` axes.
-fn wrong_channels(operands: &Operands<'_>, wanted: usize, rank: usize) -> Option<String> {
+fn wrong_channels(
+    operands: &Operands<'_>,
+    weight: usize,
+    wanted: usize,
+    rank: usize,
+) -> Option<String> {
     if operands.rank(0).is_some_and(|found| found != rank) {
         return Some(format!("has a weight of {rank} axes for a value of another number of axes"));
     }
-    operands.constant(1)?;
+    operands.constant(weight)?;
     let found = operands.extent(0, 1)?;
     (found != wanted).then(|| format!("reads {wanted} channels of a value that has {found}"))
 }

@@ -29,6 +29,11 @@ fn ints<'a>(lists: &'a [&'a [i64]]) -> impl Fn(&mut GraphBuilder) -> Vec<ValueId
     }
 }
 
+/// Shapes of the operands of a quantised product behind the first, with single scales and zero points.
+fn quantised<'a>(weight: &'a [usize]) -> [&'a [usize]; 7] {
+    [&[], &[], weight, &[], &[], &[], &[]]
+}
+
 #[test]
 fn layers_that_fit_pass() {
     let two = |v: i64| -> Attribute { [v, v].into() };
@@ -46,8 +51,12 @@ fn layers_that_fit_pass() {
         fault("PRelu", "n,4,h,w", weights(&[&[4, 1, 1]]), []),
         fault("Add", "n,1,4", weights(&[&[7, 7, 1]]), []),
         fault("LSTM", "t,n,3", weights(&[&[1, 8, 3], &[1, 8, 2], &[1, 16]]), []),
+        fault("ConvInteger", "n,4,h,w", weights(&[&[6, 2, 3, 3]]), [("group", 2.into())]),
+        fault("MatMulInteger", "n,t,4", weights(&[&[4, 6], &[], &[6]]), []),
+        fault("QLinearConv", "n,4,h,w", weights(&quantised(&[6, 4, 3, 3])), []),
+        fault("QLinearMatMul", "n,4", weights(&quantised(&[4, 6])), []),
     ];
-    assert_eq!(passes, [const { None }; 13]);
+    assert_eq!(passes, [const { None }; 17]);
 }
 
 #[test]
@@ -77,6 +86,13 @@ fn layers_that_do_not_fit_are_refused() {
         fault("LSTM", "t,n,3", weights(&[&[1, 8, 3], &[1, 8, 2], &[1, 8]]), []),
         fault("GRU", "t,n,3", weights(&[&[1, 8, 3], &[1, 8, 2], &[1, 16]]), []),
         fault("Relu", "n,4", weights(&[&[4]]), []),
+        fault("ConvInteger", "n,4,h,w", weights(&[&[]]), []),
+        fault("ConvInteger", "n,3,h,w", weights(&[&[6, 4, 3, 3]]), []),
+        fault("MatMulInteger", "n,4", weights(&[&[]]), []),
+        fault("MatMulInteger", "n,4", weights(&[&[5, 6]]), []),
+        fault("QLinearConv", "n,4,h,w", weights(&quantised(&[])), []),
+        fault("QLinearConv", "n,4,h,w", weights(&[&[6, 4, 3, 3]]), []),
+        fault("QLinearMatMul", "n,4", weights(&quantised(&[])), []),
     ];
     for (number, fault) in faults.iter().enumerate() {
         assert!(fault.is_some(), "case {number}");

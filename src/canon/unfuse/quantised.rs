@@ -96,8 +96,9 @@ pub(super) fn dynamic(site: &mut Site<'_>) -> Option<ValueId> {
     let (output, weight_scale) = behind(site, scale)?;
     let weight = site.constant(1)?.clone();
     let axis = if is_conv { 0 } else { weight.dims.len().checked_sub(1)? };
-    let scales = numbers(&weight_scale, weight.dims[axis])?;
-    let zeros = site.input(3).map(|_| numbers(site.constant(3)?, weight.dims[axis]));
+    let channels = *weight.dims.get(axis)?;
+    let scales = numbers(&weight_scale, channels)?;
+    let zeros = site.input(3).map(|_| numbers(site.constant(3)?, channels));
     let x = site.op("DequantizeLinear", &[data, scale, zero]);
     let mut parts = vec![site.input(1), Some(site.graph.add_initializer("scale", scales))];
     if let Some(zeros) = zeros {

@@ -1,93 +1,163 @@
 //! Assembles a task's net from the initializers of a joint model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ndarray::{ArrayD, IxDyn};
 
 use super::damaged;
-use super::format::{TaskRecipe, WeightRecipe};
+use super::format::{BlockRecipe, TaskRecipe, WeightRecipe};
 use crate::canon::dequantise;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Codes, DataType, Graph, Model, Tensor, ValueId, ValueKind};
+use crate::ir::{Codes, DataType, Dim, Graph, Model, Tensor, TensorType, ValueId, ValueKind};
 use crate::mtz::joint::{Difference, added};
 use crate::onnx;
 
 /// Weights that are sums, with their common parts and differences.
 pub(super) type Sums = BTreeMap<ValueId, (Tensor, Difference)>;
 
-/// The net of a task, with weights assembled from the initializers of the joint graph, and the weights
-/// that are sums.
-///
-/// # Errors
-/// [`ErrorKind::Format`] if the recipe does not fit the joint graph.
-pub(super) fn net(
-    joint: &Graph,
-    recipe: &TaskRecipe,
-    lists: &[Vec<usize>],
-) -> Result<(Model, Sums)> {
-    let mut sums = Sums::new();
-    let mut net = onnx::decode_net(recipe.graph.clone().into(), &recipe.name)?;
-    dequantise(&mut net.graph)?;
-    let stored: usize =
-        joint.values().filter_map(|(v, _)| joint.initializer(v)).map(|t| t.data.len()).sum();
-    for weight in &recipe.weights {
-        let id = net.graph.value_named(&weight.name).ok_or_else(damaged)?;
-        let value = net.graph.value(id);
-        let (ValueKind::Input, Some(ty)) = (&value.kind, &value.ty) else { return Err(damaged()) };
-        let dims: Option<Vec<usize>> =
-            ty.shape.as_ref().and_then(|s| s.iter().map(crate::ir::Dim::known).collect());
-        let dtype = ty.dtype;
-        let dims = dims.ok_or_else(damaged)?;
-        if let Some((whole, codes)) = unchanged(joint, weight, &dims, dtype) {
-            codes.into_iter().for_each(|codes| net.graph.set_codes(id, codes));
-            net.graph.inputs.retain(|v| *v != id);
-            net.graph.set_initializer(id, whole);
-            continue;
-        }
-        let size = dtype.size().ok_or_else(damaged)?;
-        let count = dims.iter().try_fold(size, |n, d| n.checked_mul(*d)).ok_or_else(damaged)?;
-        if count > stored.saturating_mul(2) {
-            return Err(damaged());
-        }
-        let mut tensor = Whole { dims, size, data: vec![0; count] };
-        let mut plus: Option<Whole> = None;
-        let mut codes: Option<Codes> = None;
-        for block in &weight.blocks {
-            let from = joint.value_named(&block.from);
-            let part = from.and_then(|v| joint.initializer(v)).ok_or_else(|| {
-                Error::new(ErrorKind::Format, format!("initializer '{}' is missing", block.from))
-                    .hint("another tool has changed the joint model; take the file as written")
-            })?;
-            let swapped = block.transposed.then(|| part.transposed()).flatten();
-            let part = if block.transposed { swapped.as_ref() } else { Some(part) };
-            let part = part.ok_or_else(damaged)?;
-            tensor.put(part, block.start, &block.parts, lists).ok_or_else(damaged)?;
-            if let Some(name) = &block.plus {
-                let from = joint.value_named(name).ok_or_else(damaged)?;
-                let part = joint.initializer(from).ok_or_else(damaged)?;
-                plus.get_or_insert_with(|| tensor.empty())
-                    .put(part, 0, &block.parts, lists)
-                    .ok_or_else(damaged)?;
-                if let Some(own) = joint.codes(from) {
-                    let whole = codes.get_or_insert_with(|| own.clone());
-                    put_scales(whole, own, &tensor.dims, &block.parts, lists)
-                        .ok_or_else(damaged)?;
-                }
-            }
-            if let (Some(codes), []) = (from.and_then(|v| joint.codes(v)), block.parts.as_slice()) {
-                net.graph.set_codes(id, codes.clone());
-            }
-        }
-        net.graph.inputs.retain(|v| *v != id);
-        let mut whole = tensor.tensor(dtype);
-        if let Some(plus) = plus {
-            let (base, floats) = (whole, plus.tensor(dtype));
-            whole = added(&base, &floats).ok_or_else(damaged)?;
-            sums.extend(codes.map(|codes| (id, (base, Difference { floats, codes }))));
-        }
-        net.graph.set_initializer(id, whole);
+/// Limit of the bytes of all assembled weights, and of all blocks that are copied into them, as a multiple of
+/// the bytes of the initializers. A net may repeat a layer, whose weights are then stored once.
+const MOST_COPIES: usize = 64;
+
+/// The same limit for many tasks, per task: a weight may be the sum of two.
+const COPIES_OF_TASK: usize = 2;
+
+/// Assembles the nets of tasks from the initializers of a joint graph.
+pub(super) struct Assembly<'a> {
+    joint: &'a Graph,
+    lists: &'a [Vec<usize>],
+    /// Initializers with their two axes swapped.
+    swapped: HashMap<ValueId, Tensor>,
+    /// Bytes that may still be assembled.
+    room: usize,
+    /// Bytes that may still be copied.
+    work: usize,
+}
+
+/// A weight, with its codes, and with its parts if it is a sum.
+struct Assembled {
+    tensor: Tensor,
+    codes: Option<Codes>,
+    sum: Option<(Tensor, Difference)>,
+}
+
+impl<'a> Assembly<'a> {
+    /// For a joint model of this many tasks.
+    pub(super) fn new(joint: &'a Graph, lists: &'a [Vec<usize>], tasks: usize) -> Self {
+        let constants = joint.values().filter_map(|(v, _)| joint.initializer(v));
+        let stored: usize = constants.map(|t| t.data.len()).sum();
+        let copies = MOST_COPIES.max(COPIES_OF_TASK.saturating_mul(tasks));
+        let room = stored.saturating_mul(copies);
+        Assembly { joint, lists, swapped: HashMap::new(), room, work: room }
     }
-    Ok((net, sums))
+
+    /// The net of a task, with its weights, and the weights that are sums.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] if the recipe does not fit the joint graph.
+    pub(super) fn net(&mut self, recipe: &TaskRecipe) -> Result<(Model, Sums)> {
+        let mut sums = Sums::new();
+        let mut net = onnx::decode_net(recipe.graph.clone().into(), &recipe.name)?;
+        dequantise(&mut net.graph)?;
+        for weight in &recipe.weights {
+            let id = net.graph.value_named(&weight.name).ok_or_else(damaged)?;
+            let value = net.graph.value(id);
+            let (ValueKind::Input, Some(ty)) = (&value.kind, &value.ty) else {
+                return Err(damaged());
+            };
+            let Assembled { tensor, codes, sum } = self.weight(weight, ty)?;
+            codes.into_iter().for_each(|codes| net.graph.set_codes(id, codes));
+            sums.extend(sum.map(|sum| (id, sum)));
+            net.graph.set_initializer(id, tensor);
+        }
+        let is_input = |v: &ValueId| matches!(net.graph.value(*v).kind, ValueKind::Input);
+        let inputs = net.graph.inputs.iter().copied().filter(is_input).collect();
+        net.graph.inputs = inputs;
+        Ok((net, sums))
+    }
+
+    /// A weight of this type.
+    fn weight(&mut self, recipe: &WeightRecipe, ty: &TensorType) -> Result<Assembled> {
+        let shape = ty.shape.as_ref().ok_or_else(damaged)?;
+        let dims: Option<Vec<usize>> = shape.iter().map(Dim::known).collect();
+        let (dims, dtype) = (dims.ok_or_else(damaged)?, ty.dtype);
+        if let Some((tensor, codes)) = unchanged(self.joint, recipe, &dims, dtype) {
+            return Ok(Assembled { tensor, codes, sum: None });
+        }
+        let mut whole = self.empty(dims, dtype).ok_or_else(damaged)?;
+        let mut plus: Option<(Whole, Option<Codes>)> = None;
+        let mut codes = None;
+        for block in &recipe.blocks {
+            let from = self.initializer(&block.from)?;
+            self.put(&mut whole, from, block).ok_or_else(damaged)?;
+            if let Some(name) = &block.plus {
+                let from = self.initializer(name)?;
+                if plus.is_none() {
+                    let empty = self.empty(whole.dims.clone(), dtype).ok_or_else(damaged)?;
+                    plus = Some((empty, None));
+                }
+                let difference = plus.as_mut().ok_or_else(damaged)?;
+                self.put_difference(difference, from, block).ok_or_else(damaged)?;
+            }
+            if block.parts.is_empty() {
+                codes = self.joint.codes(from).cloned().or(codes);
+            }
+        }
+        let tensor = whole.tensor(dtype);
+        let Some((plus, scales)) = plus else { return Ok(Assembled { tensor, codes, sum: None }) };
+        let floats = plus.tensor(dtype);
+        let sum = added(&tensor, &floats).ok_or_else(damaged)?;
+        let parts = scales.map(|codes| (tensor, Difference { floats, codes }));
+        Ok(Assembled { tensor: sum, codes, sum: parts })
+    }
+
+    fn initializer(&self, name: &str) -> Result<ValueId> {
+        let found = self.joint.value_named(name);
+        found.filter(|v| self.joint.initializer(*v).is_some()).ok_or_else(|| {
+            Error::new(ErrorKind::Format, format!("initializer '{name}' is missing"))
+                .hint("another tool has changed the joint model; take the file as written")
+        })
+    }
+
+    /// Noughts of this shape; `None` if there is no room for them. Weights have elements.
+    fn empty(&mut self, dims: Vec<usize>, dtype: DataType) -> Option<Whole> {
+        let size = dtype.size()?;
+        let count = dims.iter().try_fold(size, |n, d| n.checked_mul(*d)).filter(|n| *n > 0)?;
+        self.room = self.room.checked_sub(count)?;
+        Some(Whole { dims, size, data: vec![0; count] })
+    }
+
+    /// Copies a block of an initializer into a weight.
+    fn put(&mut self, whole: &mut Whole, from: ValueId, block: &BlockRecipe) -> Option<()> {
+        let stored = self.joint.initializer(from)?;
+        let stored = match block.transposed {
+            true if self.swapped.contains_key(&from) => self.swapped.get(&from)?,
+            true => self.swapped.entry(from).or_insert(stored.transposed()?),
+            false => stored,
+        };
+        let copied = whole.put(stored, block.start, &block.parts, self.lists)?;
+        self.work = self.work.checked_sub(copied)?;
+        Some(())
+    }
+
+    /// Copies what a block adds into a difference, with its scales.
+    fn put_difference(
+        &mut self,
+        (whole, codes): &mut (Whole, Option<Codes>),
+        from: ValueId,
+        block: &BlockRecipe,
+    ) -> Option<()> {
+        let tensor = self.joint.initializer(from)?;
+        let copied = whole.put(tensor, 0, &block.parts, self.lists)?;
+        self.work = self.work.checked_sub(copied)?;
+        if let Some(own) = self.joint.codes(from) {
+            let all = codes.get_or_insert_with(|| own.clone());
+            self.work =
+                self.work.checked_sub(whole.dims.get(own.axis)?.checked_mul(size_of::<f32>())?)?;
+            put_scales(all, own, &whole.dims, &block.parts, self.lists)?;
+        }
+        Some(())
+    }
 }
 
 /// The initializer that is a weight as it stands, with its codes. It may have any type, also one whose elements
@@ -133,7 +203,7 @@ fn put_scales(
     Some(())
 }
 
-/// A tensor under construction.
+/// A tensor under construction, with elements.
 struct Whole {
     dims: Vec<usize>,
     size: usize,
@@ -141,43 +211,43 @@ struct Whole {
 }
 
 impl Whole {
-    /// Noughts of the same shape.
-    fn empty(&self) -> Whole {
-        Whole { dims: self.dims.clone(), size: self.size, data: vec![0; self.data.len()] }
-    }
-
     fn tensor(self, dtype: DataType) -> Tensor {
         Tensor { dtype, dims: self.dims, data: self.data.into() }
     }
 
-    /// Writes the block at row `start` of an initializer to its indices; `None` if it does not fit.
+    /// Writes the block at row `start` of an initializer to its indices, and returns its bytes; `None` if it
+    /// does not fit.
     fn put(
         &mut self,
         stored: &Tensor,
         start: usize,
         at: &[(usize, usize)],
         lists: &[Vec<usize>],
-    ) -> Option<()> {
+    ) -> Option<usize> {
         let rank = self.dims.len();
-        let mut indices: Vec<Vec<usize>> = self.dims.iter().map(|d| (0..*d).collect()).collect();
+        let mut listed: Vec<Option<&[usize]>> = vec![None; rank];
         for (axis, list) in at {
-            *indices.get_mut(*axis)? = lists.get(*list)?.clone();
+            *listed.get_mut(*axis)? = Some(lists.get(*list)?);
         }
-        let part = rows(stored, start, indices.first().map(Vec::len))?;
+        let extents =
+            listed.iter().zip(&self.dims).map(|(list, d)| list.map_or(*d, <[usize]>::len));
+        let extents: Vec<usize> = extents.collect();
+        let part = rows(stored, start, extents.first().copied())?;
+        let inside = |(list, dim): (&Option<&[usize]>, &usize)| {
+            list.is_none_or(|list| list.iter().all(|index| index < dim))
+        };
         let fits = part.dtype.size() == Some(self.size)
-            && part.dims.len() == rank
-            && part.dims.iter().zip(&indices).all(|(d, i)| *d == i.len())
-            && indices.iter().zip(&self.dims).all(|(i, d)| i.iter().all(|i| i < d));
+            && part.dims == extents
+            && listed.iter().zip(&self.dims).all(inside);
         if !fits || part.data.len() != part.len() * self.size {
             return None;
         }
         let mut counter = vec![0usize; rank];
         for element in part.data.chunks_exact(self.size) {
-            let offset = counter
-                .iter()
-                .zip(&indices)
-                .zip(&self.dims)
-                .fold(0, |offset, ((at, list), dim)| offset * dim + list[*at]);
+            let offset =
+                counter.iter().zip(&listed).zip(&self.dims).fold(0, |offset, ((at, list), dim)| {
+                    offset * dim + list.map_or(*at, |list| list[*at])
+                });
             self.data[offset * self.size..(offset + 1) * self.size].copy_from_slice(element);
             for axis in (0..rank).rev() {
                 counter[axis] += 1;
@@ -187,7 +257,8 @@ impl Whole {
                 counter[axis] = 0;
             }
         }
-        Some(())
+        // Lists of a block without elements take time, too.
+        Some(part.data.len().max(listed.iter().flatten().map(|list| list.len()).sum()))
     }
 }
 

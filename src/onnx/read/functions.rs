@@ -4,17 +4,20 @@
 //! inlined body shows them. A call stays if the function imports another version of an operator set
 //! than the model.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod budget;
+mod scope;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::onnx::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hasher};
+
+use prost::Message;
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::onnx::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
 
 use super::read_domain;
-
-/// Limit of nodes. Nested calls can expand to any number.
-const MOST_NODES: usize = 250_000;
+use budget::Budget;
+use scope::Scope;
 
 /// Limit of the nesting depth of calls.
 const DEEPEST: usize = 100;
@@ -25,9 +28,14 @@ type Key = (String, String, String);
 /// Replaces calls by the bodies of local functions.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] if a function calls itself, or calls expand to more nodes than any model has;
-/// the error names the node.
+/// [`ErrorKind::Format`] if a function calls itself, or calls expand to more nodes or bytes than any model
+/// has; the error names the node.
 pub(super) fn inline(model: &mut ModelProto) -> Result<()> {
+    let budget = Budget::of(&model.functions);
+    inline_within(model, budget)
+}
+
+fn inline_within(model: &mut ModelProto, budget: Budget) -> Result<()> {
     if model.functions.is_empty() {
         return Ok(());
     }
@@ -39,9 +47,10 @@ pub(super) fn inline(model: &mut ModelProto) -> Result<()> {
         functions: functions.iter().map(|function| (key_of(function), function)).collect(),
         versions: &mut versions,
         beginnings: HashSet::new(),
+        numbers: HashMap::new(),
         inlined: BTreeSet::new(),
         left: BTreeSet::new(),
-        nodes: 0,
+        budget,
     };
     inliner.collect(&graph);
     let result = inliner.graph(&mut graph, &mut Vec::new());
@@ -76,11 +85,14 @@ struct Inliner<'f> {
     functions: HashMap<Key, &'f FunctionProto>,
     /// The model's operator sets. Domains that only functions use are added.
     versions: &'f mut BTreeMap<String, i64>,
-    /// Prefixes of value names, up to each `/`.
-    beginnings: HashSet<String>,
+    /// Hashes of the prefixes of value names, up to each `/`: all prefixes of one name together would be
+    /// as long as the square of its length. Two prefixes with one hash make a name longer, not wrong.
+    beginnings: HashSet<u64>,
+    /// The last number behind each name that was wanted several times.
+    numbers: HashMap<String, u32>,
     inlined: BTreeSet<Key>,
     left: BTreeSet<Key>,
-    nodes: usize,
+    budget: Budget,
 }
 
 impl<'f> Inliner<'f> {
@@ -101,8 +113,13 @@ impl<'f> Inliner<'f> {
     }
 
     fn take(&mut self, name: &str) {
-        let starts = name.match_indices('/').filter_map(|(end, _)| name.get(..=end));
-        self.beginnings.extend(starts.map(str::to_owned));
+        let mut hasher = DefaultHasher::new();
+        for byte in name.bytes() {
+            hasher.write_u8(byte);
+            if byte == b'/' {
+                self.beginnings.insert(hasher.finish());
+            }
+        }
     }
 
     fn graph(&mut self, graph: &mut GraphProto, stack: &mut Vec<Key>) -> Result<()> {
@@ -115,11 +132,7 @@ impl<'f> Inliner<'f> {
     fn expand(&mut self, nodes: Vec<NodeProto>, stack: &mut Vec<Key>) -> Result<Vec<NodeProto>> {
         let mut expanded = Vec::with_capacity(nodes.len());
         for mut node in nodes {
-            self.nodes = self.nodes.saturating_add(1);
-            if self.nodes > MOST_NODES {
-                let message = format!("local functions expand to more than {MOST_NODES} nodes");
-                return Err(Error::new(ErrorKind::Format, message).at_node(node.name()));
-            }
+            self.budget.node().at_node(node.name())?;
             for sub in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
                 self.graph(sub, stack)?;
             }
@@ -135,12 +148,13 @@ impl<'f> Inliner<'f> {
                 };
                 return Err(Error::new(ErrorKind::Format, message).at_node(node.name()));
             }
-            if !self.agrees(function) {
+            if self.left.contains(&key) || !self.agrees(function) {
                 self.left.insert(key);
                 expanded.push(node);
                 continue;
             }
-            let body = self.body(function, node);
+            let name = node.name().to_owned();
+            let body = self.body(function, node).at_node(name)?;
             stack.push(key.clone());
             expanded.extend(self.expand(body, stack)?);
             stack.pop();
@@ -166,45 +180,78 @@ impl<'f> Inliner<'f> {
     }
 
     /// The nodes of a function for one call, with unique names.
-    fn body(&mut self, function: &FunctionProto, call: NodeProto) -> Vec<NodeProto> {
+    fn body(&mut self, function: &FunctionProto, call: NodeProto) -> Result<Vec<NodeProto>> {
+        self.budget.bytes(function.encoded_len())?;
         let prefix =
             self.fresh(call.name.as_deref().filter(|n| !n.is_empty()).unwrap_or(call.op_type()));
+        let (names, mut body) = self.bound(function, &call, &prefix)?;
+        // The first of several attributes of a name is the last here, and stays.
+        let values = call.attribute.iter().chain(&function.attribute_proto).rev();
+        let values = values.map(|own| (own.name(), own)).collect();
+        let budget = &mut self.budget;
+        let mut scope = Scope { prefix: &prefix, names, values, budget };
+        for node in &function.node {
+            body.push(scope.node(node)?);
+        }
+        self.collect_nodes(&body);
+        Ok(body)
+    }
+
+    /// The call's names of a function's inputs and outputs, and nodes that copy inputs to outputs.
+    fn bound<'n>(
+        &mut self,
+        function: &'n FunctionProto,
+        call: &NodeProto,
+        prefix: &str,
+    ) -> Result<(HashMap<&'n str, String>, Vec<NodeProto>)> {
         let mut names: HashMap<&str, String> = HashMap::new();
         let actual = |list: &[String], index: usize| list.get(index).cloned().unwrap_or_default();
         for (index, formal) in function.input.iter().enumerate() {
             names.insert(formal, actual(&call.input, index));
         }
-        let mut body = Vec::with_capacity(function.node.len());
+        let mut copies = Vec::new();
         for (index, formal) in function.output.iter().enumerate() {
             let given = actual(&call.output, index);
             match names.get(formal.as_str()) {
-                // An input that is also an output.
-                Some(passed) => body.push(NodeProto {
-                    name: Some(format!("{prefix}/{formal}")),
-                    op_type: Some("Identity".to_owned()),
-                    input: vec![passed.clone()],
-                    output: vec![given],
-                    ..NodeProto::default()
-                }),
+                Some(passed) => {
+                    let copy = NodeProto {
+                        name: Some(format!("{prefix}/{formal}")),
+                        op_type: Some("Identity".to_owned()),
+                        input: vec![passed.clone()],
+                        output: vec![given],
+                        ..NodeProto::default()
+                    };
+                    self.budget.bytes(size_of::<NodeProto>().saturating_add(copy.encoded_len()))?;
+                    copies.push(copy);
+                }
                 None if given.is_empty() => {}
                 None => drop(names.insert(formal, given)),
             }
         }
-        let scope = Scope { prefix: &prefix, names, arguments: &call.attribute, function };
-        body.extend(function.node.iter().map(|node| scope.node(node)));
-        self.collect_nodes(&body);
-        body
+        Ok((names, copies))
     }
 
     /// A name like `base` that is not yet a prefix of a value's name.
     fn fresh(&mut self, base: &str) -> String {
-        let mut name = base.to_owned();
-        let mut number = 0u32;
-        while !self.beginnings.insert(format!("{name}/")) {
-            number = number.saturating_add(1);
-            name = format!("{base}.{number}");
+        if self.begins(base) {
+            return base.to_owned();
         }
-        name
+        let mut number = self.numbers.get(base).copied().unwrap_or(0);
+        loop {
+            number = number.saturating_add(1);
+            let name = format!("{base}.{number}");
+            if self.begins(&name) {
+                self.numbers.insert(base.to_owned(), number);
+                return name;
+            }
+        }
+    }
+
+    /// Takes a name as a prefix; returns whether it was free.
+    fn begins(&mut self, name: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        name.bytes().chain([b'/']).for_each(|byte| hasher.write_u8(byte));
+        self.beginnings.insert(hasher.finish())
     }
 }
 
@@ -215,62 +262,6 @@ fn domains(nodes: &[NodeProto], found: &mut BTreeSet<String>) {
         for sub in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
             domains(&sub.node, found);
         }
-    }
-}
-
-/// The bindings of names and attributes in one call of a function.
-struct Scope<'a> {
-    prefix: &'a str,
-    /// Names of the call's values by their names in the function.
-    names: HashMap<&'a str, String>,
-    arguments: &'a [AttributeProto],
-    function: &'a FunctionProto,
-}
-
-impl Scope<'_> {
-    fn name(&self, name: &str) -> String {
-        match self.names.get(name) {
-            Some(actual) => actual.clone(),
-            None if name.is_empty() => String::new(),
-            None => format!("{}/{name}", self.prefix),
-        }
-    }
-
-    fn node(&self, node: &NodeProto) -> NodeProto {
-        let own = if node.name().is_empty() { node.op_type() } else { node.name() };
-        NodeProto {
-            name: Some(format!("{}/{own}", self.prefix)),
-            input: node.input.iter().map(|name| self.name(name)).collect(),
-            output: node.output.iter().map(|name| self.name(name)).collect(),
-            attribute: node.attribute.iter().filter_map(|a| self.attribute(a)).collect(),
-            ..node.clone()
-        }
-    }
-
-    /// The attribute with references resolved to the call's attributes or the function's defaults;
-    /// `None` if neither gives a value.
-    fn attribute(&self, attribute: &AttributeProto) -> Option<AttributeProto> {
-        let mut attribute = attribute.clone();
-        if let Some(reference) = attribute.ref_attr_name.take().filter(|name| !name.is_empty()) {
-            let given = self.arguments.iter().chain(&self.function.attribute_proto);
-            let value = given.into_iter().find(|own| own.name() == reference)?;
-            return Some(AttributeProto { name: attribute.name, ..value.clone() });
-        }
-        if let Some(sub) = &mut attribute.g {
-            self.graph(sub);
-        }
-        Some(attribute)
-    }
-
-    fn graph(&self, graph: &mut GraphProto) {
-        let values = graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info);
-        for value in values {
-            value.name = Some(self.name(value.name()));
-        }
-        for tensor in &mut graph.initializer {
-            tensor.name = Some(self.name(tensor.name()));
-        }
-        graph.node = graph.node.iter().map(|node| self.node(node)).collect();
     }
 }
 

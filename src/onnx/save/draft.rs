@@ -1,12 +1,13 @@
 //! A complete model that is not in place yet.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
 
+use super::{beside, name_data};
 use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::data_file::is_digest;
 use crate::onnx::proto::ModelProto;
@@ -75,14 +76,34 @@ impl<'p> Draft<'p> {
         self.stage.write(path, |out| out.write_all(text.as_bytes())).map(drop)
     }
 
-    /// Puts the model into place under another name in the same folder.
+    /// Puts the model into place under another name in the same folder. External data gets the new name,
+    /// too: under the old one, the next model of that name would remove it.
     ///
     /// # Errors
     /// As [`Draft::commit`].
     pub fn commit_as(mut self, path: &Path) -> Result<u64> {
+        if let Some(name) = self.data.take() {
+            self.data = Some(self.rename_data(&name, path)?);
+        }
         self.stage.divert(&self.target, path)?;
         path.clone_into(&mut self.target);
         self.commit()
+    }
+
+    /// Renames the data file as that of a model at `path`; returns the new name.
+    fn rename_data(&mut self, name: &str, path: &Path) -> Result<String> {
+        let failed =
+            |e| Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(e);
+        let (old, _) = beside(&self.target, "")?;
+        let digest = name.rsplit('.').nth(1).unwrap_or_default();
+        let (folder, new) = beside(path, digest)?;
+        let bytes = fs::read(&self.at).map_err(failed)?;
+        let mut model = ModelProto::decode(bytes.as_slice()).map_err(|e| failed(e.into()))?;
+        name_data(&mut model, &new);
+        let mut file = File::create(&self.at).map_err(failed)?;
+        file.write_all(&model.encode_to_vec()).and_then(|()| file.sync_all()).map_err(failed)?;
+        self.stage.divert(&old.join(name), &folder.join(&new))?;
+        Ok(new)
     }
 
     /// Puts everything into place and returns the number of bytes.

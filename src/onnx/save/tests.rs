@@ -109,6 +109,28 @@ fn large_tensors_move_out_when_the_model_is_too_large() {
 }
 
 #[test]
+fn a_model_under_another_name_keeps_its_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, other) = (folder.path().join("a.onnx"), folder.path().join("a.rejected.onnx"));
+    let always = options(External::Always, 1024);
+    let staged = |value| stage(&model("a", &[(value, 5000)]), &path, &always, &Silent).unwrap();
+    for value in [1, 2] {
+        let mut draft = staged(value);
+        draft.add_metadata("key", "value").unwrap();
+        draft.commit_as(&other).unwrap();
+        let data = data_files(folder.path());
+        assert!(data.len() == 1 && data[0].starts_with("a.rejected.onnx."), "{data:?}");
+    }
+    staged(3).commit().unwrap();
+    staged(4).commit().unwrap();
+    let kept = load(&other).unwrap();
+    assert_eq!(kept.graph, normal(&model("a", &[(2, 5000)])).graph);
+    assert_eq!(kept.metadata.get("key").map(String::as_str), Some("value"));
+    assert_eq!(load(&path).unwrap().graph, normal(&model("a", &[(4, 5000)])).graph);
+    assert_eq!(names(folder.path()).len(), 4);
+}
+
+#[test]
 fn a_draft_is_in_no_place_until_it_is_committed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.onnx");

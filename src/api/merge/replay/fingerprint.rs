@@ -1,43 +1,62 @@
 //! Checksums of files and folders.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use crate::calib::data;
 use crate::error::{Error, ErrorKind, Result};
 use crate::naming::digits;
 
-/// SHA-256 of a file, or of the names and contents of all files in a folder, in hexadecimal digits.
+/// SHA-256 of a file, or of the names and contents of the files in a folder of samples that can be read, in
+/// hexadecimal digits. Hidden files, pipes and what lies too deep for samples do not count.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] for what cannot be read.
 pub(super) fn sha256(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
-    add(&mut hasher, path)
-        .map_err(|e| Error::new(ErrorKind::Io, "cannot read it to take its checksum").because(e))?;
+    match path.is_dir() {
+        true => add_folder(&mut hasher, path, data::DEEPEST)?,
+        false => add_file(&mut hasher, path)?,
+    }
     Ok(digits(&hasher.finalize()))
 }
 
-fn add(hasher: &mut Sha256, path: &Path) -> io::Result<()> {
-    if !path.is_dir() {
-        return io::copy(&mut File::open(path)?, hasher).map(drop);
-    }
-    let mut entries = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
+fn add_folder(hasher: &mut Sha256, folder: &Path, depth: usize) -> Result<()> {
+    for path in data::entries(folder)? {
         let mut inner = Sha256::new();
-        add(&mut inner, &entry.path())?;
-        hasher.update(entry.file_name().as_encoded_bytes());
+        match depth.checked_sub(1) {
+            Some(depth) if path.is_dir() => add_folder(&mut inner, &path, depth)?,
+            _ if path.is_file() => add_file(&mut inner, &path)?,
+            _ => continue,
+        }
+        hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
         hasher.update([0]);
         hasher.update(inner.finalize());
     }
     Ok(())
 }
 
+fn add_file(hasher: &mut Sha256, path: &Path) -> Result<()> {
+    let unreadable = |e| {
+        Error::new(ErrorKind::Io, "cannot read it to take its checksum")
+            .because(e)
+            .in_model(path.display())
+    };
+    // A pipe or a device may never end.
+    if path.exists() && !path.is_file() {
+        return Err(unreadable(io::ErrorKind::InvalidInput.into()).hint("give a file or a folder"));
+    }
+    let mut file = File::open(path).map_err(unreadable)?;
+    io::copy(&mut file, hasher).map(drop).map_err(unreadable)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -58,5 +77,33 @@ mod tests {
         put("abc", "abc");
         assert_eq!(sha256(&folder.path().join("abc")).unwrap(), abc);
         assert!(sha256(&folder.path().join("nothing")).is_err());
+    }
+
+    #[test]
+    fn what_readers_do_not_see_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str| fs::write(folder.path().join(name), "x").unwrap();
+        fs::create_dir(folder.path().join("cats")).unwrap();
+        put("cats/1.png");
+        let first = sha256(folder.path()).unwrap();
+        put(".DS_Store");
+        put("cats/.1.png.part");
+        assert_eq!(sha256(folder.path()).unwrap(), first);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn circles_of_links_and_pipes_come_to_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = |name: &str| folder.path().join(name);
+        fs::write(inside("1.png"), "x").unwrap();
+        let first = sha256(folder.path()).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(inside("2.png")).status();
+        if made.is_ok_and(|status| status.success()) {
+            assert_eq!(sha256(folder.path()).unwrap(), first);
+            assert_eq!(sha256(&inside("2.png")).unwrap_err().kind(), ErrorKind::Io);
+        }
+        std::os::unix::fs::symlink(folder.path(), inside("again")).unwrap();
+        assert_ne!(sha256(folder.path()).unwrap(), first);
     }
 }

@@ -9,7 +9,7 @@ use super::Merger;
 use crate::align::TaskLayer;
 use crate::api::TOOL;
 use crate::api::data::DataInput;
-use crate::api::models::ModelInput;
+use crate::api::models::{self, ModelInput};
 use crate::api::options::{KeepShared, Typed};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::site::SiteRecord;
@@ -253,7 +253,10 @@ fn unknown(layer: &LayerRecord, sites: &[SiteNames]) -> Error {
 
 fn of_model(model: &ModelInput) -> Result<Option<FileRecord>> {
     match model {
-        ModelInput::Path(path) => of_file(path).map(Some),
+        ModelInput::Path(path) => {
+            let sum = models::sha256(path).in_model(path.display())?;
+            Ok(Some(FileRecord { path: path.to_owned(), sha256: Some(sum) }))
+        }
         ModelInput::Bytes(_) => Ok(None),
     }
 }

@@ -22,6 +22,9 @@ pub(super) const SOUNDS: &[&str] = &["wav"];
 /// Limit of the depth of folders inside a class, which also ends circles of links.
 const DEPTH: usize = 8;
 
+/// Limit of the depth of folders inside a folder of samples.
+pub(crate) const DEEPEST: usize = DEPTH + 1;
+
 /// The pictures or sounds under a folder, not yet read.
 #[derive(Debug)]
 pub(super) struct Listing {
@@ -107,7 +110,10 @@ impl Listing {
 }
 
 /// The entries of a folder in the order of their names, without hidden ones.
-pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// [`ErrorKind::Io`] where it cannot be read.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(|error| unreadable(folder, error))?;
     let mut paths = Vec::new();
     for entry in entries {

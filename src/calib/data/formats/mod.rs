@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(super) use self::archive::{IN_MEMORY, Memory};
+pub(crate) use self::folder::{DEEPEST, entries};
 use super::choice::Field;
 use super::complaints::unreadable;
 use super::media::Media;

@@ -1,5 +1,5 @@
 use super::*;
-use prost::Message;
+use crate::onnx::proto::{AttributeProto, TensorProto};
 
 fn node(op: &str, domain: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     let owned = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
@@ -179,4 +179,56 @@ fn endless_and_giant_expansions_are_refused() {
     let mut giant = model(vec![node("F39", "local", &["x"], &["y"])], functions);
     let error = inline(&mut giant).unwrap_err();
     assert!(error.to_string().contains("expand to more than"), "{error}");
+}
+
+#[test]
+fn weights_that_every_call_repeats_are_refused() {
+    let mut constant = node("Constant", "", &[], &["w"]);
+    let tensor = TensorProto { raw_data: Some(vec![0; 10_000].into()), ..TensorProto::default() };
+    let value = AttributeProto { t: Some(tensor), ..attribute("value", None, None) };
+    constant.attribute = vec![value.clone()];
+    let within = |f: FunctionProto, calls: Vec<NodeProto>| {
+        inline_within(&mut model(calls, vec![f]), Budget::within(100_000))
+    };
+    let own = || {
+        function("F", &["a"], &["b"], vec![constant.clone(), node("Add", "", &["a", "w"], &["b"])])
+    };
+    let calls = |count: usize| vec![node("F", "local", &["x"], &["y"]); count];
+    within(own(), calls(4)).unwrap();
+    let error = within(own(), calls(20)).unwrap_err().to_string();
+    assert!(error.contains("expand to more than 100000 bytes"), "{error}");
+
+    // The call's attribute, which the body names often.
+    let mut named = constant.clone();
+    named.attribute = vec![attribute("value", None, Some("value"))];
+    let f = function("F", &["a"], &["b"], vec![named; 20]);
+    let mut call = node("F", "local", &["x"], &["y"]);
+    call.attribute = vec![value];
+    assert!(within(f, vec![call]).is_err());
+
+    // The call's name, which stands before every name of the body.
+    let f = function("F", &["a"], &["b"], vec![node("Relu", "", &["a"], &["t"]); 20]);
+    let mut call = node("F", "local", &["x"], &["y"]);
+    call.name = Some("n".repeat(10_000));
+    assert!(within(f, vec![call]).is_err());
+}
+
+#[test]
+fn long_names_take_memory_in_proportion_to_their_length() {
+    let long = "/".repeat(1 << 20);
+    let body = vec![node("Relu", "", &["a"], &["b"])];
+    let nodes = vec![node("Neg", "", &["x"], &[&long]), node("F", "local", &[&long], &["y"])];
+    let mut model = model(nodes, vec![function("F", &["a"], &["b"], body)]);
+    inline(&mut model).unwrap();
+    assert_eq!(model.graph.unwrap().node.len(), 2);
+}
+
+#[test]
+fn many_calls_of_one_name_are_numbered_quickly() {
+    let body = vec![node("Relu", "", &["a"], &["t"]), node("Neg", "", &["t"], &["b"])];
+    let calls = vec![node("F", "local", &["x"], &["y"]); 50_000];
+    let mut model = model(calls, vec![function("F", &["a"], &["b"], body)]);
+    inline(&mut model).unwrap();
+    let nodes = model.graph.unwrap().node;
+    assert_eq!(nodes.last().unwrap().input, ["F.49999/t"]);
 }

@@ -1,0 +1,125 @@
+use super::assemble::Assembly;
+use super::format::{self, BlockRecipe, Recipe, TaskRecipe, WeightRecipe};
+use super::*;
+use crate::align::TaskId;
+use crate::canon::{CanonOptions, canonicalise};
+use crate::emit::{EmitOptions, Form, emit};
+use crate::ir::builder::GraphBuilder;
+use crate::ir::{Graph, Tensor};
+use crate::mtz::joint::Task;
+use crate::onnx;
+
+/// A net of two layers.
+fn net() -> Model {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "batch,8");
+    let (w1, w2) = (b.weights("w1", &[8, 20]), b.weights("w2", &[20, 8]));
+    let h = b.op("MatMul", "h", &[x, w1], []);
+    let r = b.op("Relu", "r", &[h], []);
+    let y = b.op("MatMul", "y", &[r, w2], []);
+    b.build(&[y])
+}
+
+fn joint(names: &[&str]) -> JointModel {
+    let task = |name: &&str| {
+        Task::new(*name, canonicalise(net(), &CanonOptions::default()).unwrap()).unwrap()
+    };
+    JointModel::new(names.iter().map(task).collect())
+}
+
+fn with_recipe(recipe: Recipe, graph: Graph) -> Model {
+    let metadata = [(RECIPE_KEY.to_owned(), format::encode(recipe).unwrap())].into();
+    Model { name: "joint".into(), metadata, graph, ..Model::default() }
+}
+
+/// The answer to a recipe that holds a net as it is.
+fn refusal(net: &Model) -> Error {
+    let graph = onnx::encode(net).unwrap();
+    let task = TaskRecipe { name: "a".into(), graph, ..TaskRecipe::default() };
+    let recipe = Recipe { tasks: vec![task], lists: Vec::new() };
+    restore(&with_recipe(recipe, Graph::new("joint"))).unwrap_err()
+}
+
+#[test]
+fn nets_inside_a_recipe_are_checked() {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "n,4");
+    let (weight, bias) = (b.scalar("w", 1.0), b.weights("bias", &[3]));
+    let y = b.op("Gemm", "y", &[x, weight, bias], [("transB", 1.into())]);
+    let error = refusal(&b.build(&[y]));
+    assert!(error.kind() == ErrorKind::Format && error.to_string().contains("not a matrix"));
+
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "n,2,4611686018427387904");
+    let y = b.op("Flatten", "y", &[x], []);
+    assert_eq!(refusal(&b.build(&[y])).kind(), ErrorKind::Memory);
+
+    // Sizes that only types of computed values tell.
+    let mut b = GraphBuilder::new("net", 13);
+    let mut value = b.input("x", "n,4");
+    for _ in 0..40 {
+        value = b.op("Concat", "y", &[value, value], [("axis", 1.into())]);
+    }
+    assert_eq!(refusal(&b.build(&[value])).kind(), ErrorKind::Memory);
+}
+
+#[test]
+fn a_recipe_has_some_tasks() {
+    let empty = with_recipe(Recipe::default(), Graph::new("joint"));
+    assert_eq!(restore(&empty).unwrap_err().kind(), ErrorKind::Format);
+    let one = joint(&["a"]);
+    for (form, fits) in [(Form::Heads, true), (Form::Masked, false), (Form::Switch, false)] {
+        let options = EmitOptions { form, ..EmitOptions::default() };
+        assert_eq!(emit(&one, &options).is_ok(), fits, "{form:?}");
+    }
+}
+
+#[test]
+fn numbers_of_fused_layers_leave_room_for_more() {
+    let mut joint = joint(&["a", "b"]);
+    joint.fuse(&[0, 1].map(|task| TaskId(task).layer(crate::couple::LayerId(0))));
+    let mut model = emit(&joint, &EmitOptions::default()).unwrap();
+    assert!(restore(&model).is_ok());
+    let mut recipe = format::decode(&model.metadata[RECIPE_KEY]).unwrap();
+    for task in &mut recipe.tasks {
+        task.fused = indices::write([Some(u32::MAX as usize), None]);
+    }
+    model.metadata.insert(RECIPE_KEY.to_owned(), format::encode(recipe).unwrap());
+    assert_eq!(restore(&model).unwrap_err().kind(), ErrorKind::Format);
+}
+
+/// A net that reads `count` weights, each put together from the initializer `w`, `times` over.
+fn repeated(count: usize, dims: &str, times: usize) -> TaskRecipe {
+    let mut b = GraphBuilder::new("net", 13);
+    let mut value = b.input("x", dims);
+    let names: Vec<String> = (0..count).map(|i| format!("w{i}")).collect();
+    for name in &names {
+        let weight = b.input(name, dims);
+        value = b.op("Add", "y", &[value, weight], []);
+    }
+    let block = || BlockRecipe {
+        from: "w".into(),
+        plus: None,
+        parts: vec![(0, 0)],
+        start: 0,
+        transposed: false,
+    };
+    let blocks = || (0..times).map(|_| block()).collect();
+    let weights = names.into_iter().map(|name| WeightRecipe { name, blocks: blocks() }).collect();
+    let graph = onnx::encode(&b.build(&[value])).unwrap();
+    TaskRecipe { name: "a".into(), graph, weights, ..TaskRecipe::default() }
+}
+
+#[test]
+fn all_weights_together_have_bounds() {
+    let mut graph = Graph::new("joint");
+    graph.add_initializer("w", Tensor::from_f32(&ndarray::Array1::zeros(1000).into_dyn()));
+    let lists = [(0..1000).collect()];
+    let fits = |count: usize, dims: &str, times: usize| {
+        Assembly::new(&graph, &lists, 2).net(&repeated(count, dims, times)).is_ok()
+    };
+    assert!(fits(20, "1000", 1) && fits(1, "1000", 20));
+    assert!(!fits(100, "1000", 1), "memory");
+    assert!(!fits(1, "1000", 100), "time");
+    assert!(!fits(1, "1000000", 1) && !fits(1, "0,1152921504606846976", 1));
+}

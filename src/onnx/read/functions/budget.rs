@@ -1,0 +1,70 @@
+//! The budget of inlining local functions: a short call may stand for a large body, and bodies hold further calls.
+
+use prost::Message;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::onnx::proto::FunctionProto;
+
+/// Limit of nodes. Nested calls can expand to any number.
+const MOST_NODES: usize = 250_000;
+
+/// Limit of bytes of memory by which bodies may exceed the functions' own: enough for as many nodes as are
+/// allowed, but not for weights that every call repeats.
+const GROWTH: usize = 1 << 30;
+
+/// Bytes of an entry in a list of names, and of the note that a part of a name is taken.
+const ENTRY: usize = 32;
+
+/// The remaining budget of one model.
+pub(super) struct Budget {
+    nodes: usize,
+    bytes: usize,
+    most: usize,
+}
+
+impl Budget {
+    /// The budget for a model with these functions. Each may be inlined once whatever its size is.
+    pub(super) fn of(functions: &[FunctionProto]) -> Self {
+        let stored: usize = functions.iter().map(Message::encoded_len).sum();
+        Self::within(GROWTH.saturating_add(stored.saturating_mul(2)))
+    }
+
+    /// A budget of this many bytes.
+    pub(super) fn within(bytes: usize) -> Self {
+        Budget { nodes: MOST_NODES, bytes, most: bytes }
+    }
+
+    /// Spends one node.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] if there were too many.
+    pub(super) fn node(&mut self) -> Result<()> {
+        let left = self.nodes.checked_sub(1);
+        self.nodes = left.ok_or_else(|| too_much(format!("{MOST_NODES} nodes")))?;
+        Ok(())
+    }
+
+    /// Spends memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] if nothing is left of it.
+    pub(super) fn bytes(&mut self, count: usize) -> Result<()> {
+        let left = self.bytes.checked_sub(count);
+        self.bytes = left.ok_or_else(|| too_much(format!("{} bytes", self.most)))?;
+        Ok(())
+    }
+
+    /// Spends the memory of a name, and of the notes of its beginnings.
+    ///
+    /// # Errors
+    /// As [`Budget::bytes`].
+    pub(super) fn name(&mut self, name: &str) -> Result<()> {
+        let parts = 1 + name.matches('/').count();
+        self.bytes(name.len().saturating_add(parts.saturating_mul(ENTRY)))
+    }
+}
+
+fn too_much(what: String) -> Error {
+    Error::new(ErrorKind::Format, format!("local functions expand to more than {what}"))
+        .hint("export the model without local functions, or with weights outside them")
+}
