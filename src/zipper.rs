@@ -18,6 +18,7 @@ use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
 
 mod batches;
+mod bisection;
 mod candidates;
 mod corrections;
 mod decisions;
