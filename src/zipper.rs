@@ -21,6 +21,7 @@ mod batches;
 mod bisection;
 mod candidates;
 mod corrections;
+mod curve;
 mod decisions;
 mod equal;
 mod error_limit;
