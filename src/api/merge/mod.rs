@@ -1,4 +1,4 @@
-//! Merges several models into one.
+//! Merges several models into one, in the order load → zip → emit → verify → compare → report.
 
 mod checks;
 mod comparison;
