@@ -1,5 +1,6 @@
-//! The order of stages: load → canonicalise → couple → align → (calibrate → pair → fuse → retrain)
-//! per site → emit. No other room knows it.
+//! The order of stages up to the joint model: canonicalise → couple → align → (calibrate → pair → fuse →
+//! retrain) per site. No other room knows it; `api/merge` loads models before them, and emits, verifies,
+//! compares and reports behind them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,8 +19,10 @@ use crate::retrain::{Retrained, Retraining, Rounds};
 use crate::runtime::Backend;
 
 mod batches;
+mod bisection;
 mod candidates;
 mod corrections;
+mod curve;
 mod decisions;
 mod equal;
 mod error_limit;

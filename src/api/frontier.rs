@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::merge::{Made, Merger, Ready, SAMPLES, with_originals};
-use super::models::ModelInput;
+use super::models::{Loaded, ModelInput};
 use super::{TOOL, output};
 use crate::calib::data::Dataset;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
+use crate::naming::UniqueNames;
 use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
-use crate::report::{Frontier, FrontierRecord, FrontierTask, Picture, SCHEMA};
+use crate::report::{Frontier, FrontierRecord, FrontierTask, Picture, SCHEMA, TaskLoss};
 use crate::runtime::Backend;
 use crate::zipper::{FrontierPoint, Job, PlanFile, frontier, knee};
 
@@ -65,6 +66,7 @@ impl FrontierDestination<'_> {
 
 /// The context of all points.
 struct Room<'a> {
+    start: Instant,
     merger: &'a Merger,
     to: &'a FrontierDestination<'a>,
     template: &'a PlanFile,
@@ -92,11 +94,12 @@ impl Merger {
         self.check_open()?;
         let start = Instant::now();
         to.check(&ModelInput::paths(&self.models))?;
-        let ready = self.ready(progress)?;
+        let ready = self.ready(true, progress)?;
         let timer = self.options.runtime.single_threaded(&ready.backend)?;
         let aside = tempfile::tempdir()
             .map_err(|e| Error::new(ErrorKind::Io, "cannot make a temporary folder").because(e))?;
         let room = Room {
+            start,
             merger: self,
             to,
             template: plan,
@@ -105,9 +108,10 @@ impl Merger {
             aside: aside.path(),
             progress,
         };
-        let mut records = Vec::new();
+        let (mut records, mut names) = (Vec::new(), UniqueNames::default());
         let mut visit = |point: &FrontierPoint, joint: &JointModel| {
-            records.push(room.record(point, joint)?);
+            let name = names.claim(&name_of(point.size));
+            records.push(room.record(&name, point, joint)?);
             Ok(())
         };
         let tests: Vec<Dataset> = ready.data.iter().map(|d| d.to_measure(SAMPLES)).collect();
@@ -118,29 +122,8 @@ impl Merger {
             ..Job::new(&ready.calibration, &ready.options, progress)
         };
         let (originals, points) = frontier(&ready.prepared, &tests, to.points, &mut visit, &job)?;
-        records.sort_by(|a: &FrontierRecord, b| a.size.total_cmp(&b.size));
-        let at: Vec<(f64, f64)> = records.iter().map(|r| (r.size, r.loss)).collect();
-        if let Some(record) = knee(&at).and_then(|at| records.get_mut(at)) {
-            record.knee = true;
-        }
         let parameters = points.first().map_or(&[][..], |p| &p.outcome.sizes.originals);
-        let tasks = ready.loaded.iter().zip(&tests).zip(originals.iter().zip(parameters));
-        let tasks = tasks.map(|((model, data), (original, parameters))| FrontierTask {
-            name: model.name.clone(),
-            path: model.path.display().to_string(),
-            bytes: model.bytes,
-            parameters: *parameters,
-            samples: data.len(),
-            original: *original,
-        });
-        let curve = Frontier {
-            schema: SCHEMA,
-            tool: TOOL.to_owned(),
-            runtime: ready.backend.describe(),
-            tasks: tasks.collect(),
-            points: records,
-            seconds: start.elapsed().as_secs_f64(),
-        };
+        let curve = room.curve(room.tasks(&tests, &originals, parameters), records);
         to.write(&curve, progress)?;
         Ok(curve)
     }
@@ -169,11 +152,53 @@ impl Merger {
 }
 
 impl Room<'_> {
-    /// Writes the files of a point, and returns its entry of the report.
-    fn record(&self, point: &FrontierPoint, joint: &JointModel) -> Result<FrontierRecord> {
+    /// The curve through these points.
+    fn curve(&self, tasks: Vec<FrontierTask>, mut points: Vec<FrontierRecord>) -> Frontier {
+        points.sort_by(|a, b| a.size.total_cmp(&b.size));
+        let at: Vec<(f64, f64)> = points.iter().map(|r| (r.size, r.loss)).collect();
+        if let Some(point) = knee(&at).and_then(|at| points.get_mut(at)) {
+            point.knee = true;
+        }
+        Frontier {
+            schema: SCHEMA,
+            tool: TOOL.to_owned(),
+            runtime: self.ready.backend.describe(),
+            tasks,
+            points,
+            seconds: self.start.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// The entries of all models, with their measurements on `tests` and their numbers of parameters.
+    fn tasks(
+        &self,
+        tests: &[Dataset],
+        originals: &[TaskLoss],
+        parameters: &[u64],
+    ) -> Vec<FrontierTask> {
+        let measured = tests.iter().zip(originals).zip(parameters);
+        let task =
+            |(model, ((data, original), parameters)): (&Loaded, ((&Dataset, &TaskLoss), &u64))| {
+                FrontierTask {
+                    name: model.name.clone(),
+                    path: model.path.display().to_string(),
+                    bytes: model.bytes,
+                    parameters: *parameters,
+                    samples: data.len(),
+                    original: *original,
+                }
+            };
+        self.ready.loaded.iter().zip(measured).map(task).collect()
+    }
+
+    /// Writes the files of a point under a name, and returns its entry of the report.
+    fn record(
+        &self,
+        name: &str,
+        point: &FrontierPoint,
+        joint: &JointModel,
+    ) -> Result<FrontierRecord> {
         let Room { ready, to, .. } = self;
-        // Sizes identify points: different merges of a curve have different sizes.
-        let name = format!("joint-{:.2}", 100.0 * point.size);
         let place = |folder: &Path, suffix: &str| folder.join(format!("{name}.{suffix}"));
         let model = self.merger.emitted(joint)?;
         let path = place(to.keep.unwrap_or(self.aside), "onnx");
@@ -182,6 +207,7 @@ impl Room<'_> {
         let latency = self.timer.map(|timer| self.latency(point, joint, &draft, timer));
         let latency = latency.transpose()?.flatten();
         let made = Made {
+            files: &ready.files,
             runtime: ready.backend.describe(),
             memory: ready.memory,
             sites: &ready.sites,
@@ -191,13 +217,14 @@ impl Room<'_> {
         let plan = |path: &Path| self.merger.plan_of(path, self.template, &made);
         let beside = |folder: &Path| {
             let path = place(folder, "toml");
-            plan(&path).map(|text| (path, text))
+            let text = plan(&path);
+            (path, text)
         };
-        if let Some((path, text)) = to.keep.map(beside).transpose()? {
+        if let Some((path, text)) = to.keep.map(beside) {
             draft.add_text(&path, &text)?;
             draft.commit()?;
         }
-        if let Some((path, text)) = to.plans.map(beside).transpose()? {
+        if let Some((path, text)) = to.plans.map(beside) {
             output::write([(path.as_path(), text.as_str())], self.progress)?;
         }
         let report = to.reports.first().map_or(Path::new(""), PathBuf::as_path);
@@ -211,7 +238,7 @@ impl Room<'_> {
             latency,
             own: own.filter_map(|site| site.layers.first().cloned()).collect(),
             knee: false,
-            plan: plan(report)?,
+            plan: plan(report),
             picture: Picture::of(joint, &ready.prepared.alignment, &point.outcome.sites),
         })
     }
@@ -233,9 +260,26 @@ impl Room<'_> {
     }
 }
 
+/// The name of a point's files, without suffix. Points whose sizes round to one need numbers behind it.
+fn name_of(size: f64) -> String {
+    format!("joint-{:.2}", 100.0 * size)
+}
+
 /// Makes a folder.
 fn folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|e| {
         Error::new(ErrorKind::Io, format!("cannot make the folder '{}'", path.display())).because(e)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_of_one_size_have_names_of_their_own() {
+        let mut names = UniqueNames::default();
+        let found = [0.57121, 0.57119, 0.6].map(|size| names.claim(&name_of(size)));
+        assert_eq!(found, ["joint-57.12", "joint-57.12.1", "joint-60.00"]);
+    }
 }

@@ -38,7 +38,8 @@ pub enum Unit {
     Layer,
     /// Neurons, as in the paper: a layer may share a part of them.
     Neuron,
-    /// Tries both, and keeps the one with less predicted loss.
+    /// Tries both for each size, and keeps the merge whose outputs are closer to the originals'; for a limit of
+    /// errors, the smallest one within it.
     Mixed,
 }
 

@@ -1,7 +1,8 @@
 //! Batch sizes: the requested one, or a smaller one if values take too much memory.
 
 use crate::calib::data::Dataset;
-use crate::ir::{Dim, Model, TensorType, ValueId};
+use crate::calib::fitting::fitting;
+use crate::ir::{Dim, Model, TensorType};
 use crate::mtz::joint::{JointModel, Task};
 
 use super::Calibration;
@@ -24,16 +25,8 @@ impl Calibration {
     /// The same with samples that fit the nets. A net with features on the first axis of an input takes
     /// whole batches only.
     pub(super) fn fitting(&self, joint: &JointModel) -> Calibration {
-        let fitting = |(task, data): (&Task, &Dataset)| {
-            let graph = task.graph();
-            let has_features =
-                |input: &ValueId| task.coupling().axis(*input).map(|a| a.axis) == Some(0);
-            match graph.fixed_batch().filter(|_| graph.inputs.iter().any(has_features)) {
-                Some(size) => data.filling(size),
-                None => data.clone(),
-            }
-        };
-        let data = joint.tasks().iter().zip(&self.data).map(fitting).collect();
+        let fitted = |(task, data): (&Task, &Dataset)| fitting(data, task.graph(), task.coupling());
+        let data = joint.tasks().iter().zip(&self.data).map(fitted).collect();
         Calibration { data, ..self.clone() }
     }
 }

@@ -55,9 +55,7 @@ impl<'a> Candidates<'a> {
     }
 
     pub(super) fn has(&self, choice: &Choice) -> bool {
-        self.all.iter().any(|(other, ..)| {
-            other.own == choice.own && other.ranks == choice.ranks && !other.neurons
-        })
+        self.all.iter().any(|(other, ..)| other.merges_as(choice))
     }
 
     /// The best merge that fits, retrained if the job retrains, and the list of all tried merges.

@@ -1,7 +1,9 @@
 //! Merges with corrections of low rank, or with differences in few bits.
 
+use std::collections::BTreeSet;
+
 use crate::error::Result;
-use crate::mtz::plan::layer_choice::{Curve, LayerCost};
+use crate::mtz::plan::layer_choice::{Curve, LayerCost, given_up};
 use crate::mtz::plan::ranks::spend;
 
 use super::candidates::Candidates;
@@ -11,9 +13,20 @@ use super::search::{Choice, Search};
 const CORRECTIONS: usize = 2;
 
 impl Search<'_> {
+    /// The parameters that a merge without a size spends beside those of full sharing; `own` are the layers
+    /// left to the tasks at the knee.
+    pub(super) fn spent_at_knee(&self, costs: &[LayerCost], own: &BTreeSet<usize>) -> u64 {
+        given_up(costs, own).max(self.differences(costs))
+    }
+
+    /// Whether parameters may be spent on corrections, too.
+    pub(super) fn chooses_ranks(&self) -> bool {
+        self.job.options.corrections.is_some() && self.job.options.choose_ranks
+    }
+
     /// The parameters that corrections of all layers would take that lose anything, where they are
-    /// differences; without a size, they may be spent.
-    pub(super) fn differences(&self, costs: &[LayerCost]) -> u64 {
+    /// differences.
+    fn differences(&self, costs: &[LayerCost]) -> u64 {
         let losing = costs.iter().filter(|cost| cost.loss > 0.0);
         match self.job.options.delta {
             Some(_) => losing.filter_map(|cost| cost.curve.as_ref()).map(Curve::least).sum(),
@@ -28,7 +41,7 @@ impl Search<'_> {
         found: &mut Candidates<'_>,
         spare: u64,
     ) -> Result<()> {
-        if self.job.options.corrections.is_none() || !self.job.options.choose_ranks {
+        if !self.chooses_ranks() {
             return Ok(());
         }
         let mut costs = costs.to_vec();

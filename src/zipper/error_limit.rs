@@ -8,12 +8,10 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
 use crate::mtz::plan::Trial;
 
+use super::bisection::Bisection;
 use super::measure::{answers, differing};
 use super::search::{Choice, Search, ratio};
 use super::{Calibration, Outcome, SiteNames, batch_in_parts};
-
-/// Limit of merges between full sharing and none.
-const STEPS: usize = 6;
 
 impl Search<'_> {
     /// Bisects sizes for the smallest joint model within the limit.
@@ -27,29 +25,19 @@ impl Search<'_> {
             return Ok((full.joint, full.outcome, trials));
         }
         let separate = full.outcome.sizes.separate() as f64;
+        let choices = |size: f64| self.choices(&full, (size * separate) as u64);
         let mut best: Option<(usize, JointModel, Outcome)> = None;
-        let (mut too_small, mut enough) = (ratio(&full.outcome), 1.0);
-        let mut tried: Vec<Choice> = vec![self.everything()];
-        for _ in 0..STEPS {
-            let size = (too_small + enough) / 2.0;
-            let choices = self.choices(&full, (size * separate) as u64);
-            let Some(choice) = choices.into_iter().next() else { break };
-            // Two sizes may lead to the same set of layers.
-            if tried.iter().any(|other| other.own == choice.own && !choice.own.is_empty()) {
-                break;
-            }
-            let (next, outcome) = self.merge(&choice)?;
-            tried.push(choice);
-            let trial = self.trial(&next, &outcome, &before)?;
-            match within(&trial, limit) {
-                true => {
-                    enough = trial.size;
-                    best = Some((trials.len(), next, outcome));
-                }
-                false => too_small = size,
+        Bisection::above(self.everything(), ratio(&full.outcome)).run(choices, |choice| {
+            let (joint, outcome) = self.merge(choice)?;
+            let trial = self.trial(&joint, &outcome, &before)?;
+            let reached = within(&trial, limit).then_some(trial.size);
+            let smallest = best.as_ref().map_or(f64::INFINITY, |(at, ..)| trials[*at].size);
+            if reached.is_some_and(|size| size < smallest) {
+                best = Some((trials.len(), joint, outcome));
             }
             trials.push(trial);
-        }
+            Ok(reached)
+        })?;
         let (kept, joint, outcome) = match best {
             Some(best) => best,
             None => {

@@ -4,22 +4,16 @@
 //! layers and a merge of its own, so it measures the file that a user gets. Sensitivities, probes and
 //! the originals' outputs are computed once.
 
-use std::collections::BTreeSet;
-
 use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
 use crate::error::Result;
 use crate::mtz::joint::{JointModel, Task};
-use crate::mtz::options::Unit;
-use crate::mtz::plan::layer_choice::{at_knee, for_size, given_up};
 use crate::report::TaskLoss;
 
+use super::curve::choices;
 use super::measure::Gauge;
-use super::search::{Choice, Full, Search, ratio};
+use super::search::{Search, ratio};
 use super::{Calibration, Job, Outcome, Prepared, batch_in_parts};
-
-/// Number of sizes at which choices of layers are tried.
-const STEPS: u64 = 200;
 
 /// One merge of the curve.
 #[derive(Debug, Clone)]
@@ -102,48 +96,6 @@ fn gauges<'a>(search: &Search<'a>) -> Result<Vec<Gauge<'a>>> {
         Gauge::new(task.model(), source, search.job.options.seed)
     };
     search.prepared.joint.tasks().iter().zip(search.tests).map(gauge).collect()
-}
-
-/// The choices of all points except that of full sharing.
-fn choices(search: &Search<'_>, full: &Full, points: usize) -> Vec<Choice> {
-    let more = points.saturating_sub(1);
-    if search.job.options.unit == Unit::Layer {
-        let own = sets(full, more);
-        return own.into_iter().map(|own| Choice { own, ..search.everything() }).collect();
-    }
-    let sizes = &full.outcome.sizes;
-    let (least, most) = (sizes.joint().min(sizes.separate()), sizes.separate());
-    let step = |at: usize| least + (most - least) * at as u64 / (more as u64 + 1);
-    (1..=more).flat_map(|at| search.choices(full, step(at))).collect()
-}
-
-/// Non-empty sets of layers that keep their weights, spread evenly over the resulting sizes. The set
-/// at the knee, which is a merge's default, is among them.
-fn sets(full: &Full, wanted: usize) -> Vec<BTreeSet<usize>> {
-    let costs = &full.costs;
-    let total: u64 = costs.iter().filter(|cost| cost.loss > 0.0).map(|cost| cost.saved).sum();
-    let spare = |step: u64| (u128::from(total) * u128::from(step) / u128::from(STEPS)) as u64;
-    let mut all: Vec<BTreeSet<usize>> = vec![at_knee(costs)];
-    all.extend((1..=STEPS).map(|step| for_size(costs, spare(step))));
-    let mut sized: Vec<(u64, BTreeSet<usize>)> = Vec::new();
-    for own in all {
-        if !own.is_empty() && !sized.iter().any(|(_, other)| *other == own) {
-            sized.push((given_up(costs, &own), own));
-        }
-    }
-    let Some((_, knee)) = sized.first().cloned() else { return Vec::new() };
-    let mut chosen = vec![knee];
-    for at in (1..=wanted).rev() {
-        let target = total as f64 * at as f64 / wanted as f64;
-        let open = sized.iter().filter(|(_, own)| !chosen.contains(own));
-        let distance = |size: u64| (size as f64 - target).abs();
-        let nearest = open.min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)));
-        if let Some((_, own)) = nearest.filter(|_| chosen.len() < wanted) {
-            chosen.push(own.clone());
-        }
-    }
-    chosen.truncate(wanted);
-    chosen
 }
 
 /// The point at the knee of the curve: the nearest to least size and least loss, both relative to

@@ -23,7 +23,7 @@ pub enum Goal {
     Size(f64),
     /// This part, from 0 to 1, of the largest possible saving.
     Part(f64),
-    /// Share all layers except those that save little and cost much.
+    /// Share all that can be shared except what saves little and costs much.
     Knee,
     /// As few parameters as possible while no task's classification error, a number from 0 to 1, rises
     /// by more than this.
@@ -82,12 +82,33 @@ impl Search<'_> {
 
     fn at_size(&self, full: Full, parameters: u64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let spare = parameters.saturating_sub(full.outcome.sizes.joint());
+        let own = layer_choice::for_size(&full.costs, spare);
+        self.within(full, own, parameters)
+    }
+
+    /// Leaves layers to the tasks while giving up a small part of the saving removes a large part of the
+    /// loss.
+    fn for_knee(&self) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+        let full = self.full(None)?;
+        let own = layer_choice::at_knee(&full.costs);
+        let parameters = full.outcome.sizes.joint() + self.spent_at_knee(&full.costs, &own);
+        self.within(full, own, parameters)
+    }
+
+    /// Merges for a number of parameters at most, with each allowed unit. With layers, the first
+    /// merge leaves `own` to the tasks.
+    fn within(
+        &self,
+        full: Full,
+        own: BTreeSet<usize>,
+        parameters: u64,
+    ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+        let spare = parameters.saturating_sub(full.outcome.sizes.joint());
         let mut found = Candidates::new(self)?;
         let neurons = match self.job.options.unit {
             Unit::Layer => None,
             Unit::Neuron | Unit::Mixed => self.by_neurons(&full, parameters),
         };
-        let own = layer_choice::for_size(&full.costs, spare);
         found.add(self.everything(), full.joint, full.outcome)?;
         if let Some(choice) = neurons {
             let (joint, outcome) = self.zipped(&choice, None)?;
@@ -95,27 +116,12 @@ impl Search<'_> {
         }
         if self.job.options.unit != Unit::Neuron {
             let first = Choice { own, ..self.everything() };
+            // The cost of a layer depends on earlier layers. Later choices keep the size of the first
+            // one.
             self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
             self.correct(&full.costs, &mut found, spare)?;
         }
         found.best(|outcome| outcome.sizes.joint() <= parameters)
-    }
-
-    /// Leaves layers to the tasks while giving up a small part of the saving removes a large part of the
-    /// loss.
-    fn for_knee(&self) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-        let full = self.full(None)?;
-        let first = Choice { own: layer_choice::at_knee(&full.costs), ..self.everything() };
-        let spare = layer_choice::given_up(&full.costs, &first.own);
-        let spare = spare.max(self.differences(&full.costs));
-        let largest = full.outcome.sizes.joint() + spare;
-        let mut found = Candidates::new(self)?;
-        found.add(self.everything(), full.joint, full.outcome)?;
-        // The cost of a layer depends on earlier layers. Later choices keep the size of the first
-        // one.
-        self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
-        self.correct(&full.costs, &mut found, spare)?;
-        found.best(|outcome| outcome.sizes.joint() <= largest)
     }
 
     /// Merges with `first`, measures the costs of layers, and chooses again, until a choice repeats.

@@ -26,12 +26,17 @@ pub(super) struct Choice {
     pub(super) own: BTreeSet<usize>,
     /// Shares of layers, in addition to the options.
     pub(super) shares: Vec<(String, Share)>,
-    /// Whether neurons are the unit.
-    pub(super) neurons: bool,
     /// Ranks of corrections.
     pub(super) ranks: Ranks,
     /// Samples for measuring the cost of each layer; 0 measures nothing.
     pub(super) probe: usize,
+}
+
+impl Choice {
+    /// Whether both lead to the same joint model.
+    pub(super) fn merges_as(&self, other: &Choice) -> bool {
+        self.own == other.own && self.shares == other.shares && self.ranks == other.ranks
+    }
 }
 
 /// A merge with full sharing, and the cost of each layer in it.
@@ -117,10 +122,10 @@ impl<'a> Search<'a> {
     /// Shares all that can be shared.
     pub(super) fn everything(&self) -> Choice {
         let (own, ranks) = (BTreeSet::new(), Ranks::new());
-        Choice { own, shares: Vec::new(), neurons: false, ranks, probe: 0 }
+        Choice { own, shares: Vec::new(), ranks, probe: 0 }
     }
 
-    /// Choices that reach a number of parameters; one per allowed unit.
+    /// Choices that reach a number of parameters; one per allowed unit, layers first.
     pub(super) fn choices(&self, full: &Full, parameters: u64) -> Vec<Choice> {
         let mut choices = Vec::new();
         if self.job.options.unit != Unit::Neuron {
@@ -150,7 +155,7 @@ impl<'a> Search<'a> {
                 count => shares.push((layer, Share::Count(count))),
             }
         }
-        Some(Choice { own, shares, neurons: true, ranks: Ranks::new(), probe: 0 })
+        Some(Choice { own, shares, ranks: Ranks::new(), probe: 0 })
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use onnx_zip::report::{Frontier, Report};
 
-use crate::tool::{Tool, fashion, fashion_images, files, images, mnist, stdout};
+use crate::tool::{Tool, fashion, fashion_images, files, fixture, images, mnist, stdout};
 
 fn curve<'a>(a: &'a str, b: &'a str, data: [&'a str; 2], more: &[&'a str]) -> Vec<&'a str> {
     let args = ["frontier", a, b, "--data", data[0], "--data", data[1], "--scale", "1/255"];
@@ -89,6 +89,39 @@ fn points_have_the_options_of_a_merge() {
         let kept = fs::read(tool.path(&path.replace(".toml", ".onnx"))).unwrap();
         assert!(kept == fs::read(tool.path("again.onnx")).unwrap(), "{plan}");
     }
+}
+
+#[test]
+fn points_of_both_units_are_as_many_as_asked_for() {
+    let (tool, a, b) = (Tool::new(), mnist(), fashion());
+    let args = ["frontier", &a, &b, "--runtime", "tract", "--samples", "64", "--points", "4"];
+    let more = ["--unit", "mixed", "--keep", "kept", "--plans", "plans", "--json"];
+    let output = tool.run(0, &[&args[..], &more].concat());
+    let found: Frontier = serde_json::from_slice(&output.stdout).unwrap();
+    assert!((2..=4).contains(&found.points.len()), "{}", found.points.len());
+    assert!(found.points.iter().any(|p| p.plan.contains("shared = ")));
+    assert_eq!(files(&tool.path("kept")).len(), 2 * found.points.len());
+    assert_eq!(files(&tool.path("plans")).len(), found.points.len());
+}
+
+#[test]
+fn points_may_have_differences_in_few_bits() {
+    let tool = Tool::new();
+    let nets =
+        ["mnist", "fashion"].map(|task| fixture(&format!("models/finetunes/resnet_{task}.onnx")));
+    let (x, y) = (images(), fashion_images());
+    let more = ["--delta", "int8", "--points", "2", "--plans", "plans", "--keep", "kept", "--json"];
+    let output = tool.run(0, &curve(&nets[0], &nets[1], [&x, &y], &more));
+    let found: Frontier = serde_json::from_slice(&output.stdout).unwrap();
+    let [full, knee] = found.points.as_slice() else { panic!("{}", stdout(&output)) };
+    assert!(!full.plan.contains("bits = ") && knee.plan.contains("bits = "), "{}", knee.plan);
+    assert!(full.size < knee.size && full.loss >= knee.loss);
+    let name = format!("joint-{:.2}", 100.0 * knee.size);
+    let plan = format!("plans/{name}.toml");
+    let args = ["merge", "--plan", &plan, "-o", "again.onnx", "--no-verify", "--no-compare"];
+    tool.run(0, &args);
+    let kept = fs::read(tool.path(&format!("kept/{name}.onnx"))).unwrap();
+    assert!(kept == fs::read(tool.path("again.onnx")).unwrap());
 }
 
 #[test]

@@ -58,6 +58,16 @@ fn whole_layers_are_left_to_the_tasks() {
 }
 
 #[test]
+fn both_units_are_tried_without_a_size_too() {
+    let tool = Tool::new();
+    let [layers, both] =
+        ["layer", "mixed"].map(|unit| merge(&tool, [&mnist(), &fashion()], &["--unit", unit]));
+    assert_eq!(both.search.len(), layers.search.len() + 1, "{:?}", both.search);
+    let kept = both.search.iter().find(|trial| trial.kept).unwrap();
+    assert!(layers.search.iter().filter(|t| t.kept).all(|t| t.deviation >= kept.deviation));
+}
+
+#[test]
 fn a_size_that_cannot_be_had_is_refused() {
     let tool = Tool::new();
     let (a, b) = (mnist(), fashion());
@@ -86,6 +96,12 @@ fn as_much_is_shared_as_a_measured_loss_allows() {
     let loose = merge(&tool, [&mnist(), &b], &["--max-drop", "50"]);
     assert_eq!(loose.search.len(), 1);
     assert!(loose.compression.parameters_of_all < 0.51);
+    let neurons = merge(&tool, [&mnist(), &b], &["--max-drop", "0.5", "--unit", "neuron"]);
+    let kept = neurons.search.iter().find(|t| t.kept).unwrap();
+    assert!(kept.size < 1.0 && kept.drops.iter().all(|d| *d <= 0.005 + 1e-9), "{kept:?}");
+    let smaller = neurons.search.iter().filter(|t| t.size < kept.size - 1e-9);
+    assert!(smaller.clone().all(|t| t.drops.iter().any(|d| *d > 0.005)), "{:?}", neurons.search);
+    assert!(neurons.search.len() <= 8, "{:?}", neurons.search);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Merges several models into one.
+//! Merges several models into one, in the order load → zip → emit → verify → compare → report.
 
 mod checks;
 mod comparison;
@@ -43,10 +43,10 @@ use lesson::Classroom;
 use placing::Findings;
 pub(super) use ready::Ready;
 use record::{Compared, Facts, Shape};
-pub(super) use replay::Made;
 #[cfg(feature = "cli")]
 pub(crate) use replay::PREPROCESS;
 use replay::Replay;
+pub(super) use replay::{Files, Made};
 pub use replay::{read_plan, resolved};
 
 /// Default number of samples with data.
@@ -217,9 +217,9 @@ impl Merger {
         progress: &dyn Progress,
     ) -> Result<Merged> {
         let place = self.check_outputs(destination)?;
-        let ready = self.ready(progress)?;
+        let ready = self.ready(self.replay.written.is_some(), progress)?;
         let Ready { loaded, data, prepared, sites, statistics, calibration, options, .. } = ready;
-        let Ready { memory, backend, read, .. } = ready;
+        let Ready { files, memory, backend, read, .. } = ready;
         let structure = structure(&prepared);
         let alignment = prepared.alignment.clone();
         let tasks = prepared.joint.tasks().iter();
@@ -238,6 +238,7 @@ impl Merger {
         let picture = Picture::of(&joint, &alignment, &outcome.sites);
         let facts = Facts {
             merger: self,
+            files,
             options,
             memory,
             batch,

@@ -76,13 +76,14 @@ impl Merger {
             destination.reports.iter().map(text).collect::<Result<_>>()?;
         if let Some((path, plan)) = &self.replay.written {
             let made = Made {
+                files: &facts.files,
                 runtime: facts.backend.describe(),
                 memory: facts.memory,
                 sites: &facts.sites,
                 records: &facts.outcome.sites,
                 decisions: &facts.outcome.decisions,
             };
-            texts.push((path, self.plan_of(path, plan, &made)?));
+            texts.push((path, self.plan_of(path, plan, &made)));
         }
         Ok(texts)
     }

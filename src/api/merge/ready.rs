@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Merger, SAMPLES, synthetic};
+use super::{Files, Merger, SAMPLES, synthetic};
 use crate::api::data::{SYNTHETIC_SAMPLES, TaskData, Tried};
 use crate::api::models::{self, Loaded, ToMerge};
 use crate::api::options::CalibrationOptions;
@@ -20,6 +20,8 @@ use crate::zipper::{Calibration, Prepared, SiteNames, check_several, prepare_par
 
 /// Models and samples, read and prepared.
 pub(crate) struct Ready {
+    /// Records of the files; empty where no plan needs them.
+    pub(in crate::api) files: Files,
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
     pub(crate) prepared: Prepared,
@@ -37,14 +39,18 @@ pub(crate) struct Ready {
 }
 
 impl Merger {
-    /// Reads models and samples, and aligns the models.
+    /// Reads models and samples, and aligns the models. `plans` says whether a plan will be written.
     ///
     /// # Errors
     /// As [`Merger::merge_into`].
-    pub(crate) fn ready(&self, progress: &dyn Progress) -> Result<Ready> {
+    pub(crate) fn ready(&self, plans: bool, progress: &dyn Progress) -> Result<Ready> {
         self.options.retraining.check(!self.given().is_synthetic())?;
         let start = Instant::now();
-        self.check_followed(progress)?;
+        let files = match plans || self.replay.followed.is_some() {
+            true => Files::of(self)?,
+            false => Files::default(),
+        };
+        self.check_followed(&files, progress)?;
         let ToMerge { tasks: loaded, parts } = models::load_parts(&self.models, &self.names)?;
         check_several(loaded.len())?;
         let stored = self.stored(&loaded)?;
@@ -80,6 +86,7 @@ impl Merger {
         };
         let read = start.elapsed().as_secs_f64();
         Ok(Ready {
+            files,
             loaded,
             data,
             prepared,

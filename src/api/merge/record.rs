@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Merger, synthetic};
+use super::{Files, Merger, synthetic};
 use crate::api::TOOL;
 use crate::api::data::TaskData;
 use crate::api::models::Loaded;
@@ -25,6 +25,8 @@ use crate::zipper::{Outcome, SiteNames, Trial};
 /// The facts about a merge.
 pub(crate) struct Facts<'a> {
     pub(crate) merger: &'a Merger,
+    /// Records of the files; empty where no plan needs them.
+    pub(in crate::api) files: Files,
     pub(crate) options: mtz::MergeOptions,
     /// The memory limit in bytes, as given.
     pub(crate) memory: u64,

@@ -126,7 +126,12 @@ const UNITS: [(&str, Unit, &str); 3] = [
         Unit::Neuron,
         "Neurons, as in the paper: layers are split into shared and task-specific blocks",
     ),
-    ("mixed", Unit::Mixed, "Try both; keep the one whose outputs are closer to the originals'"),
+    (
+        "mixed",
+        Unit::Mixed,
+        "Try both for each size; keep the one whose outputs are closer to the originals', or the smallest one \
+         within --max-drop",
+    ),
 ];
 
 #[cfg(feature = "cli")]
@@ -150,7 +155,7 @@ pub struct GoalOptions {
     /// Share as much as possible while no task's error rises by more than this, in percentage points
     ///
     /// Needs labelled samples (--data). Measures on samples that were not used for calibration, if
-    /// there are any. Merges up to eight times.
+    /// there are any. Merges up to eight times, or fourteen with --unit mixed.
     #[cfg_attr(feature = "cli", arg(long, value_name = "PT", value_parser = cost,
           conflicts_with_all = ["share", "max_cost", "target_size"]))]
     pub max_drop: Option<f64>,

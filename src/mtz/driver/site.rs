@@ -134,6 +134,19 @@ impl Driver<'_> {
         }
         // The layers hold the common weights now; copies of a large layer take much memory.
         drop(sets);
+        self.write_members(members, states, own, record)?;
+        record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
+        Ok(())
+    }
+
+    /// Records the errors and losses of corresponding layers, and writes their weights.
+    fn write_members(
+        &mut self,
+        members: &[SiteLayer],
+        states: Vec<LayerState>,
+        own: bool,
+        record: &mut SiteRecord,
+    ) -> Result<()> {
         let alpha = self.options.task_weights(self.joint.tasks().len());
         for (member, state) in members.iter().zip(states) {
             let (alpha, errors) = (alpha[member.task.0], state.row_errors());
@@ -155,7 +168,6 @@ impl Driver<'_> {
                 self.corrections.insert(member.place(), corrected);
             }
         }
-        record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())
     }
 

@@ -35,9 +35,11 @@ struct Group {
     layer: String,
     /// Costs of its pairs, ascending.
     costs: Vec<f64>,
-    shared: usize,
     most: usize,
 }
+
+/// The number of shared neurons of each group.
+type Counts = BTreeMap<usize, usize>;
 
 /// Saving of one site: rows × (fixed + Σ per input neuron), for every task except the first.
 #[derive(Debug, Clone)]
@@ -64,42 +66,43 @@ pub fn allocate(
     if least > parameters {
         return None;
     }
-    let (mut groups, savings) = plan(joint, alignment, trial);
+    let (groups, savings) = plan(joint, alignment, trial);
+    let mut counts: Counts = groups.iter().map(|(of, group)| (*of, group.most)).collect();
     // Weights that are always shared are not the saving of any group.
-    let constant = separate as f64 - least as f64 - saved(&groups, &savings);
-    let size =
-        |groups: &BTreeMap<usize, Group>| separate as f64 - constant - saved(groups, &savings);
+    let constant = separate as f64 - least as f64 - saved(&counts, &savings);
+    let size = |counts: &Counts| separate as f64 - constant - saved(counts, &savings);
     loop {
+        let now = size(&counts);
         let best = groups
             .iter()
             .filter_map(|(correspondence, group)| {
-                let step = step(group, multiple)?;
-                let mut fewer = groups.clone();
-                fewer.get_mut(correspondence)?.shared -= step;
-                let grown = size(&fewer) - size(&groups);
-                let left = &group.costs[..cheapest(group, group.shared)];
-                let gain: f64 = left[cheapest(group, group.shared - step)..].iter().sum();
-                (size(&fewer) <= parameters as f64 && grown > 0.0 && gain > 0.0).then_some((
+                let shared = *counts.get(correspondence)?;
+                let fewer = shared - step(group, shared, multiple)?;
+                let mut changed = counts.clone();
+                changed.insert(*correspondence, fewer);
+                let then = size(&changed);
+                let grown = then - now;
+                let left = &group.costs[..cheapest(group, shared)];
+                let gain: f64 = left[cheapest(group, fewer)..].iter().sum();
+                (then <= parameters as f64 && grown > 0.0 && gain > 0.0).then_some((
                     *correspondence,
-                    step,
+                    fewer,
                     gain / grown,
                 ))
             })
             .max_by(|a, b| a.2.total_cmp(&b.2));
-        let Some((correspondence, step, _)) = best else { break };
-        if let Some(group) = groups.get_mut(&correspondence) {
-            group.shared -= step;
-        }
+        let Some((correspondence, fewer, _)) = best else { break };
+        counts.insert(correspondence, fewer);
     }
-    Some(groups.into_values().map(|g| (g.layer, g.shared)).collect())
+    Some(groups.into_values().map(|group| group.layer).zip(counts.into_values()).collect())
 }
 
 /// Pairs to unshare per step: a 64th of all, rounded to multiples.
-fn step(group: &Group, multiple: usize) -> Option<usize> {
+fn step(group: &Group, shared: usize, multiple: usize) -> Option<usize> {
     let multiple = multiple.max(1);
     let step = (group.most / 64).max(1).next_multiple_of(multiple);
-    let over = group.shared % multiple;
-    let step = if over > 0 { over } else { step.min(group.shared) };
+    let over = shared % multiple;
+    let step = if over > 0 { over } else { step.min(shared) };
     (step > 0).then_some(step)
 }
 
@@ -109,8 +112,8 @@ fn cheapest(group: &Group, shared: usize) -> usize {
     (group.costs.len() * shared).checked_div(group.most).unwrap_or(0)
 }
 
-fn saved(groups: &BTreeMap<usize, Group>, savings: &[(usize, Saving)]) -> f64 {
-    let shared = |correspondence: &usize| groups.get(correspondence).map(|g| g.shared as f64);
+fn saved(counts: &Counts, savings: &[(usize, Saving)]) -> f64 {
+    let shared = |correspondence: &usize| counts.get(correspondence).map(|count| *count as f64);
     let of = |(correspondence, saving): &(usize, Saving)| {
         let rows = shared(correspondence).unwrap_or(saving.rows as f64);
         let columns: f64 =
@@ -140,8 +143,8 @@ fn plan(
         if !record.pair_costs.is_empty() {
             let mut costs = record.pair_costs.clone();
             costs.sort_by(f64::total_cmp);
-            let (layer, shared) = (layer.name.clone(), record.shared);
-            groups.entry(correspondence).or_insert(Group { layer, costs, shared, most: shared });
+            let (layer, most) = (layer.name.clone(), record.shared);
+            groups.entry(correspondence).or_insert(Group { layer, costs, most });
         }
         let saving = saving(joint, alignment, &correspondences, own, record);
         savings.extend(saving.map(|saving| (correspondence, saving)));

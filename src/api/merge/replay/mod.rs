@@ -1,5 +1,6 @@
 //! Plans: recording a merge in a file, and repeating it.
 
+mod files;
 mod fingerprint;
 mod paths;
 
@@ -8,8 +9,6 @@ use std::path::{Path, PathBuf};
 use super::Merger;
 use crate::align::TaskLayer;
 use crate::api::TOOL;
-use crate::api::data::DataInput;
-use crate::api::models::{self, ModelInput};
 use crate::api::options::{KeepShared, Typed};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::site::SiteRecord;
@@ -17,6 +16,7 @@ use crate::progress::Progress;
 use crate::report::each;
 use crate::zipper::{Decisions, FileRecord, LayerRecord, PlanFile, SiteNames, Weights};
 
+pub(in crate::api) use files::Files;
 pub use paths::resolved;
 
 /// The option whose values are files of the plan.
@@ -35,6 +35,8 @@ pub(in crate::api) struct Replay {
 
 /// The facts about a merge that its plan records.
 pub(in crate::api) struct Made<'a> {
+    /// The files as they were when the merge began.
+    pub(in crate::api) files: &'a Files,
     pub(in crate::api) runtime: String,
     pub(in crate::api) memory: u64,
     pub(in crate::api) sites: &'a [SiteNames],
@@ -83,16 +85,18 @@ impl Merger {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for a file that differs, unless that is allowed.
-    pub(in crate::api) fn check_followed(&self, progress: &dyn Progress) -> Result<()> {
+    pub(in crate::api) fn check_followed(
+        &self,
+        files: &Files,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let Some(plan) = &self.replay.followed else { return Ok(()) };
-        let gram = &self.options.calibration.gram;
-        type Found = Vec<Option<FileRecord>>;
-        let files: [(&str, &[FileRecord], Found); 3] = [
-            ("models", &plan.models, self.models.iter().map(of_model).collect::<Result<_>>()?),
-            ("data", &plan.data, self.data.iter().map(of_data).collect::<Result<_>>()?),
-            ("gram", &plan.gram, gram.iter().map(|p| of_file(p).map(Some)).collect::<Result<_>>()?),
+        let kinds = [
+            ("models", &plan.models, &files.models),
+            ("data", &plan.data, &files.data),
+            ("gram", &plan.gram, &files.gram),
         ];
-        for (kind, wanted, found) in &files {
+        for (kind, wanted, found) in kinds {
             if wanted.len() != found.len() && wanted.iter().any(|file| file.sha256.is_some()) {
                 let (n, m) = (wanted.len(), found.len());
                 let message = format!("the plan has {n} entries of {kind}, and {m} are given");
@@ -166,23 +170,13 @@ impl Merger {
     }
 
     /// The text of the plan of a finished merge, for the file `path`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`] if a merged file cannot be read any more.
-    pub(in crate::api) fn plan_of(
-        &self,
-        path: &Path,
-        plan: &PlanFile,
-        made: &Made<'_>,
-    ) -> Result<String> {
-        let gram = &self.options.calibration.gram;
-        let moved = |record: FileRecord| FileRecord {
+    pub(in crate::api) fn plan_of(&self, path: &Path, plan: &PlanFile, made: &Made<'_>) -> String {
+        let moved = |record: &FileRecord| FileRecord {
             path: paths::seen_from(path, &record.path),
-            ..record
+            sha256: record.sha256.clone(),
         };
-        let files = |all: Result<Vec<Option<FileRecord>>>| -> Result<Vec<FileRecord>> {
-            Ok(all?.into_iter().flatten().map(moved).collect())
-        };
+        let files =
+            |all: &[Option<FileRecord>]| -> Vec<_> { all.iter().flatten().map(moved).collect() };
         let mut options = plan.options.clone();
         for file in options.get_mut(PREPROCESS).into_iter().flatten() {
             *file = paths::seen_from(path, Path::new(file.as_str())).to_string_lossy().into_owned();
@@ -197,13 +191,13 @@ impl Merger {
         let plan = PlanFile {
             tool: Some(TOOL.to_owned()),
             runtime: Some(made.runtime.clone()),
-            models: files(self.models.iter().map(of_model).collect())?,
-            data: files(self.data.iter().map(of_data).collect())?,
-            gram: files(gram.iter().map(|p| of_file(p).map(Some)).collect())?,
+            models: files(&made.files.models),
+            data: files(&made.files.data),
+            gram: files(&made.files.gram),
             options,
             layers: layers(made),
         };
-        Ok(plan.text())
+        plan.text()
     }
 }
 
@@ -251,24 +245,31 @@ fn unknown(layer: &LayerRecord, sites: &[SiteNames]) -> Error {
     Error::new(ErrorKind::Usage, message).hint(format!("they are {}", names.join(", ")))
 }
 
-fn of_model(model: &ModelInput) -> Result<Option<FileRecord>> {
-    match model {
-        ModelInput::Path(path) => {
-            let sum = models::sha256(path).in_model(path.display())?;
-            Ok(Some(FileRecord { path: path.to_owned(), sha256: Some(sum) }))
-        }
-        ModelInput::Bytes(_) => Ok(None),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn of_data(data: &DataInput) -> Result<Option<FileRecord>> {
-    match data {
-        DataInput::Path(path) => of_file(path).map(Some),
-        DataInput::Arrays(_) => Ok(None),
+    #[test]
+    fn a_plan_names_the_files_that_were_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npz");
+        std::fs::write(&path, "before").unwrap();
+        let merger = Merger::default().model(b"bytes".to_vec()).data(path.clone());
+        let files = Files::of(&merger).unwrap();
+        std::fs::write(&path, "after").unwrap();
+        let made = Made {
+            files: &files,
+            runtime: "tract".to_owned(),
+            memory: 1,
+            sites: &[],
+            records: &[],
+            decisions: &Decisions::default(),
+        };
+        let text = merger.plan_of(&folder.path().join("a.toml"), &PlanFile::default(), &made);
+        let plan = PlanFile::parse(&text).unwrap();
+        let ([data], []) = (plan.data.as_slice(), plan.models.as_slice()) else { panic!("{text}") };
+        let now = fingerprint::sha256(&path).unwrap();
+        assert!(data.sha256.as_ref().is_some_and(|sum| sum.len() == now.len() && *sum != now));
+        assert_eq!(data.path.file_name(), path.file_name());
     }
-}
-
-fn of_file(path: &Path) -> Result<FileRecord> {
-    let sum = fingerprint::sha256(path).in_model(path.display())?;
-    Ok(FileRecord { path: path.to_owned(), sha256: Some(sum) })
 }

@@ -41,6 +41,16 @@ pub(super) struct GroupSearch<'a> {
     progress: &'a dyn Progress,
 }
 
+/// Costs of pairs at the producers of a group, neurons × channels of the next net.
+struct ProducerCosts {
+    /// The layers of the first producer.
+    first: Vec<SiteLayer>,
+    /// The costs at all producers but the first.
+    later: Array2<f64>,
+    /// The costs at all producers.
+    total: Array2<f64>,
+}
+
 impl<'a> GroupSearch<'a> {
     pub(super) fn new(view: View<'a, 'a>, statistics: &'a OriginalStats) -> Self {
         GroupSearch {
@@ -125,30 +135,13 @@ impl<'a> GroupSearch<'a> {
         next_net: TaskGroup,
     ) -> Result<bool> {
         let neurons = KnownNeurons::new(self.joint.neurons_of(here));
-        let size = self.joint.group(next_net).size;
-        let shape = (neurons.owners.len(), size);
-        let mut costs: Vec<Array2<f64>> = Vec::new();
-        let mut first: Option<Vec<SiteLayer>> = None;
-        for site in &correspondence.sites {
-            let mut members = layers_at(&self.joint, &self.alignment.sites[*site]);
-            members.retain(|m| here.iter().chain([&next_net]).any(|own| own.task == m.task));
-            let place = members.iter().position(|m| m.task == next_net.task);
-            let Some(place) = place.filter(|_| members.len() > 1) else { continue };
-            let producer = Producer { members: &members, next_net: place };
-            let mut cost = Array2::zeros(shape);
-            if self.counts(*site, &correspondence.sites) {
-                self.add_cost(&producer, &neurons, &mut cost)?;
-            }
-            costs.push(cost);
-            first.get_or_insert(members);
-        }
-        let Some(first) = first else { return Ok(false) };
-        let later = costs.iter().skip(1).fold(Array2::zeros(shape), |sum, c| sum + c);
-        let total = &costs[0] + &later;
+        let costs = self.producer_costs(correspondence, here, next_net, &neurons)?;
+        let Some(ProducerCosts { first, later, total }) = costs else { return Ok(false) };
         let name = first[0].layer.name.clone();
         let owners: Vec<usize> = neurons.owners.iter().map(Vec::len).collect();
         let rows: Vec<TaskChannel> =
             neurons.owners.iter().filter_map(|own| own.first().copied()).collect();
+        let size = self.joint.group(next_net).size;
         let columns: Vec<TaskChannel> = (0..size).map(|index| next_net.channel(index)).collect();
         if self.is_of_heads(next_net) {
             let later = later + self.weigh_heads(next_net, &rows, &total);
@@ -179,6 +172,34 @@ impl<'a> GroupSearch<'a> {
         }
         self.remember(&first, next_net, neurons, later, pair_costs);
         Ok(total.iter().any(|cost| *cost != 0.0))
+    }
+
+    /// The costs of pairs at all producers; `None` if no producer is in several of these nets.
+    fn producer_costs(
+        &self,
+        correspondence: &CorrespondingGroups,
+        here: &[TaskGroup],
+        next_net: TaskGroup,
+        neurons: &KnownNeurons,
+    ) -> Result<Option<ProducerCosts>> {
+        let shape = (neurons.owners.len(), self.joint.group(next_net).size);
+        let mut costs: Vec<Array2<f64>> = Vec::new();
+        let mut first: Option<Vec<SiteLayer>> = None;
+        for site in &correspondence.sites {
+            let mut members = layers_at(&self.joint, &self.alignment.sites[*site]);
+            members.retain(|m| here.iter().chain([&next_net]).any(|own| own.task == m.task));
+            let place = members.iter().position(|m| m.task == next_net.task);
+            let Some(place) = place.filter(|_| members.len() > 1) else { continue };
+            let producer = Producer { members: &members, next_net: place };
+            let mut cost = Array2::zeros(shape);
+            if self.counts(*site, &correspondence.sites) {
+                self.add_cost(&producer, neurons, &mut cost)?;
+            }
+            costs.push(cost);
+            first.get_or_insert(members);
+        }
+        let later = costs.iter().skip(1).fold(Array2::zeros(shape), |sum, c| sum + c);
+        Ok(first.map(|first| ProducerCosts { first, total: &costs[0] + &later, later }))
     }
 
     /// Whether the costs at a site count for the channels that `sites` produce. Weights that the

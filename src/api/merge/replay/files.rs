@@ -1,0 +1,55 @@
+//! Records of the files that a merge reads, for its plan.
+
+use std::path::Path;
+
+use super::fingerprint;
+use crate::api::data::DataInput;
+use crate::api::merge::Merger;
+use crate::api::models::{self, ModelInput};
+use crate::error::{Context, Result};
+use crate::zipper::FileRecord;
+
+/// The files of a merge, with checksums. What was not given as a file has none.
+#[derive(Debug, Default)]
+pub(in crate::api) struct Files {
+    pub(super) models: Vec<Option<FileRecord>>,
+    pub(super) data: Vec<Option<FileRecord>>,
+    pub(super) gram: Vec<Option<FileRecord>>,
+}
+
+impl Files {
+    /// Reads all files of a merge for their checksums.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Io`] for what cannot be read.
+    pub(in crate::api) fn of(merger: &Merger) -> Result<Files> {
+        let gram = merger.options.calibration.gram.iter();
+        Ok(Files {
+            models: merger.models.iter().map(of_model).collect::<Result<_>>()?,
+            data: merger.data.iter().map(of_data).collect::<Result<_>>()?,
+            gram: gram.map(|path| of_file(path).map(Some)).collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn of_model(model: &ModelInput) -> Result<Option<FileRecord>> {
+    match model {
+        ModelInput::Path(path) => {
+            let sum = models::sha256(path).in_model(path.display())?;
+            Ok(Some(FileRecord { path: path.to_owned(), sha256: Some(sum) }))
+        }
+        ModelInput::Bytes(_) => Ok(None),
+    }
+}
+
+fn of_data(data: &DataInput) -> Result<Option<FileRecord>> {
+    match data {
+        DataInput::Path(path) => of_file(path).map(Some),
+        DataInput::Arrays(_) => Ok(None),
+    }
+}
+
+fn of_file(path: &Path) -> Result<FileRecord> {
+    let sum = fingerprint::sha256(path).in_model(path.display())?;
+    Ok(FileRecord { path: path.to_owned(), sha256: Some(sum) })
+}
