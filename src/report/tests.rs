@@ -48,6 +48,7 @@ fn checked(name: &str) -> TaskVerification {
     let original = Deviation { max: 1.5, mean: 0.25, relative: 0.05 };
     let runtimes = vec![RuntimeDeviation {
         runtime: "tract".to_owned(),
+        samples: 256,
         original,
         net: Some(Deviation::default()),
         first_runtime: None,

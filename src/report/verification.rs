@@ -11,15 +11,11 @@ use crate::verify::{TaskVerification, Verification};
 pub fn verification(report: &Verification) -> String {
     let mut out = task_table(&report.tasks);
     out.push('\n');
-    let samples = report.tasks.iter().map(|t| t.samples).max().unwrap_or(0);
-    let runtimes = report.runtimes.join(" and ");
+    let extent = extent(report);
     if report.passed() {
-        let _ = writeln!(out, "verified on {samples} samples in {runtimes}");
+        let _ = writeln!(out, "verified{extent}");
     } else {
-        let _ = match report.runtimes.is_empty() {
-            true => writeln!(out, "verification FAILED:"),
-            false => writeln!(out, "verification FAILED on {samples} samples in {runtimes}:"),
-        };
+        let _ = writeln!(out, "verification FAILED{extent}:");
         report.failures.iter().for_each(|failure| {
             let _ = writeln!(out, "  {}", sentence(failure));
         });
@@ -28,6 +24,22 @@ pub fn verification(report: &Verification) -> String {
         let _ = writeln!(out, "not compared in {}", sentence(unable));
     }
     out
+}
+
+/// How many samples were run, and where.
+fn extent(report: &Verification) -> String {
+    let Some((first, others)) = report.runtimes.split_first() else { return String::new() };
+    let samples = report.tasks.iter().map(|task| task.samples).max().unwrap_or(0);
+    let outputs = report.tasks.iter().flat_map(|task| &task.outputs);
+    let confirming = outputs.flat_map(|output| output.runtimes.iter().skip(1));
+    let confirmed = confirming.map(|runtime| runtime.samples).max().unwrap_or(samples);
+    match confirmed < samples {
+        true => {
+            let others = others.join(" and ");
+            format!(" on {samples} samples in {first}, and on {confirmed} of them in {others}")
+        }
+        false => format!(" on {samples} samples in {}", report.runtimes.join(" and ")),
+    }
 }
 
 fn task_table(tasks: &[TaskVerification]) -> String {

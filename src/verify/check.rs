@@ -15,6 +15,10 @@ use crate::runtime::{HostArray, Session, feeds};
 /// run.
 const HELD: usize = 32 << 20;
 
+/// Samples per task, in whole batches, that runtimes after the first one run. These confirm that it computes
+/// what the file says, and may be much slower.
+pub(super) const CONFIRMING: usize = 64;
+
 /// The check of one task.
 pub(super) struct Check<'a> {
     pub(super) subjects: &'a [Subject<'a>],
@@ -36,8 +40,16 @@ struct Piece {
     first: Option<First>,
 }
 
+impl Piece {
+    /// Whether all engines run it.
+    fn is_confirmed(&self) -> bool {
+        self.range.start < CONFIRMING
+    }
+}
+
 impl Check<'_> {
-    /// Runs all samples through every engine; an engine that fails is dropped.
+    /// Runs all samples through the first engine, and the first ones through the others; an engine that fails
+    /// is dropped.
     pub(super) fn run(&mut self, engines: &mut Vec<Engine<'_>>) -> Result<TaskVerification> {
         let mut tally = Tally::default();
         let mut ranges = self.ranges(engines)?;
@@ -86,6 +98,10 @@ impl Check<'_> {
         for mut engine in engines.drain(..) {
             // The first engine that runs the original net takes as many batches as can be held.
             let more = if judged { &mut VecDeque::new() } else { &mut *ranges };
+            if judged && !pieces.first().is_some_and(Piece::is_confirmed) {
+                kept.push(engine);
+                continue;
+            }
             let references = match self.references(&engine, &mut pieces, more) {
                 Ok(references) => references,
                 Err(e) if !is_refusal(&e) => return Err(e),
@@ -95,7 +111,8 @@ impl Check<'_> {
                 }
             };
             let is_judge = !std::mem::replace(&mut judged, true);
-            let compared = self.compare(&mut engine, references, &mut pieces, tally);
+            let shown = references.len();
+            let compared = self.compare(&mut engine, references, &mut pieces[..shown], tally);
             engine.rest();
             match compared {
                 Ok(()) => kept.push(engine),
@@ -120,8 +137,8 @@ impl Check<'_> {
         }
     }
 
-    /// Outputs of the original net for each piece. Takes new pieces from `more` up to the limit of held
-    /// elements.
+    /// Outputs of the original net for each piece. The first engine takes new pieces from `more`, up to the
+    /// limit of held elements; others stop behind the samples that confirm it.
     fn references(
         &self,
         engine: &Engine<'_>,
@@ -130,6 +147,7 @@ impl Check<'_> {
     ) -> Result<Vec<Vec<HostArray>>> {
         let mut net = engine.original(self.number)?;
         let (mut references, mut held) = (Vec::new(), 0);
+        let is_first = pieces.is_empty();
         loop {
             if references.len() == pieces.len()
                 && held < HELD
@@ -137,7 +155,10 @@ impl Check<'_> {
             {
                 pieces.push(self.piece(range)?);
             }
-            let Some(piece) = pieces.get(references.len()) else { return Ok(references) };
+            let piece = pieces.get(references.len());
+            let Some(piece) = piece.filter(|piece| is_first || piece.is_confirmed()) else {
+                return Ok(references);
+            };
             let found = self.outputs(net.as_mut(), piece)?;
             let inputs = piece.own.iter().map(|(_, array)| array);
             held += inputs.chain(&found).map(HostArray::len).sum::<usize>();

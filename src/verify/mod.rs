@@ -30,7 +30,7 @@ use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource};
 
 pub use answers::{Reading, misclassified};
-use check::Check;
+use check::{CONFIRMING, Check};
 use engine::Engine;
 use loading::Loading;
 pub use measure::Deviation;
@@ -140,6 +140,9 @@ pub struct OutputVerification {
 pub struct RuntimeDeviation {
     /// Name of the runtime.
     pub runtime: String,
+    /// Samples that were run: all in the first runtime, at least the first 64 in others.
+    #[serde(default)]
+    pub samples: usize,
     /// From the original net.
     pub original: Deviation,
     /// From the net that the joint model must compute exactly.
@@ -148,7 +151,8 @@ pub struct RuntimeDeviation {
     pub first_runtime: Option<Deviation>,
 }
 
-/// Runs the joint model and the original nets in all `backends`, and compares them.
+/// Runs the joint model and the original nets in all `backends`, and compares them. The first one that can run
+/// the original nets runs all samples; the others run the batches of the first 64, to confirm it.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] where the subjects are not the joint model's tasks, in order;
@@ -177,7 +181,9 @@ pub fn verify<'a>(
     let runs = |(number, subject): (usize, &Subject<'_>)| {
         let size = fixed_batch(&engines, number).unwrap_or(batch).max(1);
         let nets = if subject.net.is_some() { 3 } else { 2 };
-        subject.data.len().div_ceil(size) * nets * engines.len()
+        let all = subject.data.len();
+        let confirmed = all.min(CONFIRMING).div_ceil(size) * engines.len().saturating_sub(1);
+        (all.div_ceil(size) + confirmed) * nets
     };
     progress.begin("verify", subjects.iter().enumerate().map(runs).sum::<usize>() as u64);
     for number in 0..subjects.len() {

@@ -15,12 +15,12 @@ pub(super) struct Tally {
     outputs: Vec<String>,
     runtimes: Vec<Runtime>,
     scores: Scores,
-    samples: usize,
 }
 
 /// Gaps in one runtime, one entry per output.
 struct Runtime {
     name: &'static str,
+    samples: usize,
     original: Vec<Gap>,
     exact: Option<Vec<Gap>>,
     first: Option<Vec<Gap>>,
@@ -71,6 +71,7 @@ impl Tally {
         }
         let at = self.runtime(engine);
         let Some(runtime) = self.runtimes.get_mut(at) else { return };
+        runtime.samples += batch.found.first().and_then(HostArray::rows).unwrap_or(0);
         let mut problems = compare(&mut runtime.original, &batch.found, &batch.reference);
         if let Some(exact) = &batch.exact {
             let gaps = runtime.exact.get_or_insert_default();
@@ -87,7 +88,6 @@ impl Tally {
                 problems.extend(compare(gaps, &batch.found, &first.found));
             }
             None => {
-                self.samples += batch.found.first().and_then(HostArray::rows).unwrap_or(0);
                 self.scores.add(&batch);
                 *first = Some(First { reference: batch.reference, found: batch.found });
             }
@@ -107,6 +107,7 @@ impl Tally {
         known.unwrap_or_else(|| {
             self.runtimes.push(Runtime {
                 name: engine.name,
+                samples: 0,
                 original: Vec::new(),
                 exact: None,
                 first: None,
@@ -166,7 +167,7 @@ impl Tally {
         });
         TaskVerification {
             name: subject.task.to_owned(),
-            samples: self.samples,
+            samples: self.runtimes.iter().map(|runtime| runtime.samples).max().unwrap_or(0),
             agreement: self.scores.agreement(),
             error_before: before,
             error_after: after,
@@ -180,6 +181,7 @@ impl Runtime {
         let of = |gaps: &Vec<Gap>| gaps.get(output).map(Gap::deviation);
         RuntimeDeviation {
             runtime: self.name.to_owned(),
+            samples: self.samples,
             original: of(&self.original).unwrap_or_default(),
             net: self.exact.as_ref().and_then(of),
             first_runtime: self.first.as_ref().and_then(of),

@@ -86,7 +86,11 @@ const GOOD: Fake = Fake { name: "good", original: Load(1.0), net: Load(1.0), joi
 const OTHER: Fake = Fake { name: "other", ..GOOD };
 
 fn checked(backends: &[Fake], reported: Option<f64>) -> Result<Verification> {
-    let data = Dataset::synthetic(&[port("x")], 8, 0, &DataOptions::default())?;
+    checked_on(8, backends, reported)
+}
+
+fn checked_on(samples: usize, backends: &[Fake], reported: Option<f64>) -> Result<Verification> {
+    let data = Dataset::synthetic(&[port("x")], samples, 0, &DataOptions::default())?;
     let reported = reported.map(|deviation| BTreeMap::from([("y".to_owned(), deviation)]));
     let subject = Subject {
         task: "a",
@@ -114,6 +118,18 @@ fn runtimes_that_agree_have_nothing_to_say() {
     assert!(report.passed() && report.unable.is_empty(), "{report:?}");
     assert_eq!(report.runtimes, ["good 1.0", "other 1.0"]);
     assert_eq!((report.joint.as_str(), report.tasks[0].samples), ("joint.onnx", 8));
+}
+
+#[test]
+fn further_runtimes_confirm_the_first_samples() {
+    let report = checked_on(100, &[GOOD, OTHER], None).unwrap();
+    let runtimes = &report.tasks[0].outputs[0].runtimes;
+    assert_eq!(runtimes.iter().map(|r| r.samples).collect::<Vec<_>>(), [100, 64]);
+    assert_eq!(report.tasks[0].samples, 100);
+    assert!(report.passed() && report.unable.is_empty(), "{report:?}");
+    let wrong = Fake { joint: Load(2.0), ..OTHER };
+    let report = checked_on(100, &[GOOD, wrong], None).unwrap();
+    assert!(!report.passed(), "{report:?}");
 }
 
 #[test]

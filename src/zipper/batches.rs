@@ -1,7 +1,7 @@
 //! Batch sizes: the requested one, or a smaller one if values take too much memory.
 
 use crate::calib::data::Dataset;
-use crate::calib::fitting::fitting;
+use crate::calib::fitting;
 use crate::ir::{Dim, Model, TensorType};
 use crate::mtz::joint::{JointModel, Task};
 
@@ -25,7 +25,8 @@ impl Calibration {
     /// The same with samples that fit the nets. A net with features on the first axis of an input takes
     /// whole batches only.
     pub(super) fn fitting(&self, joint: &JointModel) -> Calibration {
-        let fitted = |(task, data): (&Task, &Dataset)| fitting(data, task.graph(), task.coupling());
+        let fitted =
+            |(task, data): (&Task, &Dataset)| fitting::fitting(data, task.graph(), task.coupling());
         let data = joint.tasks().iter().zip(&self.data).map(fitted).collect();
         Calibration { data, ..self.clone() }
     }
