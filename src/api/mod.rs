@@ -6,6 +6,7 @@
 //! a [`Progress`](crate::progress::Progress).
 
 mod calibrate;
+mod checksum;
 pub(crate) mod data;
 mod defaults;
 pub(crate) mod footprint;

@@ -1,12 +1,11 @@
 //! Loads models, with the facts that reports need.
 
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::checksum::{self, Fingerprint};
 use super::defaults;
 use crate::canon::check_sizes;
 use crate::compare::{nodes, ports};
@@ -258,7 +257,8 @@ pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
     let ports = ports(&model.graph, &model.graph.inputs).in_model(path.display())?;
     let (sha256, length, net) = match input {
         ModelInput::Path(path) => {
-            let (sha256, length) = fingerprint(path).in_model(path.display())?;
+            let Fingerprint { sha256, length } =
+                checksum::of_model(path).in_model(path.display())?;
             (sha256, length, None)
         }
         ModelInput::Bytes(bytes) => {
@@ -292,50 +292,6 @@ pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
 pub(crate) fn stored(graph: &Graph) -> u64 {
     let constants = graph.values().filter_map(|(id, _)| graph.initializer(id));
     constants.map(|tensor| tensor.data.len() as u64).sum()
-}
-
-/// SHA-256 of a file, in hexadecimal digits.
-///
-/// # Errors
-/// [`ErrorKind::Io`] where it cannot be read.
-pub(crate) fn file_sha256(path: &Path) -> Result<String> {
-    digest(path).map(|(digest, _)| digits(&digest))
-}
-
-/// Checksum of a model's file, in hexadecimal digits: its SHA-256, or that of it and of its external data,
-/// since fine-tunes of one net may differ in their data only.
-///
-/// # Errors
-/// [`ErrorKind::Io`] where a file cannot be read; as [`onnx::load`].
-pub(crate) fn sha256(path: &Path) -> Result<String> {
-    fingerprint(path).map(|(digits, _)| digits)
-}
-
-/// The checksum of a model's file, and the file's length.
-fn fingerprint(path: &Path) -> Result<(String, u64)> {
-    // First, since it refuses what is no file and may not end.
-    let external = onnx::data_files(path)?;
-    let (model, length) = digest(path)?;
-    if external.is_empty() {
-        return Ok((digits(&model), length));
-    }
-    let mut all = Sha256::new();
-    all.update(model);
-    for (name, file) in &external {
-        all.update(name);
-        all.update([0]);
-        all.update(digest(file)?.0);
-    }
-    Ok((digits(&all.finalize()), length))
-}
-
-/// SHA-256 of a file, and its length.
-fn digest(path: &Path) -> Result<([u8; 32], u64)> {
-    let mut hasher = Sha256::new();
-    let length = File::open(path)
-        .and_then(|mut file| io::copy(&mut file, &mut hasher))
-        .map_err(|e| Error::new(ErrorKind::Io, "cannot read the model").because(e))?;
-    Ok((hasher.finalize().into(), length))
 }
 
 /// One name per model: the given names, or file stems made unique.
@@ -386,10 +342,7 @@ fn numbered(name: String, taken: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-    use crate::onnx::{External, SaveOptions};
 
     fn fixture() -> ModelInput {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -416,32 +369,6 @@ mod tests {
         name_tasks(&mut tasks, &[]).unwrap();
         let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "a_3", "a_2", "b_2", "lenet300_mnist_a"]);
-    }
-
-    #[test]
-    fn external_data_counts_in_the_checksum_of_a_model() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("net.onnx");
-        let saved = |external: External| {
-            let net = fixture().read().unwrap();
-            onnx::save(&net, &path, &SaveOptions { external, ..SaveOptions::default() }).unwrap();
-        };
-        saved(External::Never);
-        assert_eq!(sha256(&path).unwrap(), file_sha256(&path).unwrap());
-        saved(External::Always);
-        let (model, before) = (fs::read(&path).unwrap(), sha256(&path).unwrap());
-        assert_ne!(before, file_sha256(&path).unwrap());
-        // Other exporters do not name the data after its contents.
-        let (_, data) = onnx::data_files(&path).unwrap().pop_first().unwrap();
-        let mut weights = fs::read(&data).unwrap();
-        weights[0] ^= 1;
-        fs::write(&data, &weights).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), model);
-        assert_ne!(sha256(&path).unwrap(), before);
-        let loaded = load_one(&path.clone().into(), "net".to_owned()).unwrap();
-        assert_eq!(loaded.sha256, sha256(&path).unwrap());
-        fs::remove_file(&data).unwrap();
-        assert_eq!(sha256(&path).unwrap_err().kind(), ErrorKind::Io);
     }
 
     #[test]

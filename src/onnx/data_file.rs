@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::external::LOCATION;
 use super::proto::tensor_proto::DataLocation;
 use super::proto::{GraphProto, ModelProto, TensorProto};
 use super::write::entry;
@@ -15,9 +16,6 @@ use crate::naming::digits;
 const PAGE: u64 = 4096;
 /// Smaller tensors stand on cache lines: a page for each bias would be waste.
 const LINE: u64 = 64;
-
-/// The key under which a tensor names its file.
-pub(super) const LOCATION: &str = "location";
 
 /// The contents of one external data file. Tensors with the same bytes are stored once.
 #[derive(Default)]

@@ -11,12 +11,14 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::data_file::LOCATION;
 use super::proto::tensor_proto::DataLocation;
 use super::proto::{AttributeProto, GraphProto, NodeProto, StringStringEntryProto, TensorProto};
 use super::tensor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::staging::folder_of;
+
+/// The key under which a tensor names its file.
+pub(super) const LOCATION: &str = "location";
 
 /// The external data files of one model. Only ranges of tensors are read, each once.
 #[derive(Default)]

@@ -40,15 +40,16 @@ pub(crate) fn work(
     let layout = Layout::new(folder);
     let Some(nets) = wait_for_nets(&layout, progress)? else { return Ok(()) };
     let name = name();
-    let beat = Beat::start(layout.workers().join(&name));
-    let done = beat.and_then(|_beat| {
-        let claims = Claims::new(layout.clone(), name, ShardWorker::count(&nets)?);
-        let merge = Watch::new(patience * PATIENCE_WITH_MERGES);
-        let others = Watch::new(patience);
-        Worker { layout: &layout, nets, backend, claims, merge, others }.run(progress)
-    });
-    // Files vanish when a merge ends.
-    if layout.end().exists() { Ok(()) } else { done }
+    let _beat = match Beat::start(layout.workers().join(&name)) {
+        Ok(beat) => beat,
+        // Files vanish when a merge ends.
+        Err(_) if layout.end().exists() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let claims = Claims::new(layout.clone(), name, ShardWorker::count(&nets)?);
+    let merge = Watch::new(patience * PATIENCE_WITH_MERGES);
+    let others = Watch::new(patience);
+    Worker { layout: &layout, nets, backend, claims, merge, others }.run(progress)
 }
 
 /// Waits for the nets of the merge; `None` if the merge has ended.
@@ -86,10 +87,12 @@ impl Worker<'_> {
         let mut pause = Duration::from_millis(2);
         loop {
             progress.check()?;
+            // Asked first, since a merge may end in between.
+            let is_alive = self.merge.is_alive(&self.layout.merge());
             if self.layout.end().exists() {
                 return Ok(());
             }
-            if !self.merge.is_alive(&self.layout.merge()) {
+            if !is_alive {
                 return Err(Error::new(
                     ErrorKind::Calibration,
                     "the merge has stopped without saying so",
@@ -114,7 +117,7 @@ impl Worker<'_> {
             let Some(mut work) = self.claims.held().remove(&shard) else { continue };
             let done = self.catch_up(shard, &mut work, current, progress);
             self.claims.held().insert(shard, work);
-            has_worked |= done.inspect_err(|error| self.report(shard, error))?;
+            has_worked |= done.or_else(|error| self.failed(shard, error))?;
         }
         Ok(has_worked)
     }
@@ -155,12 +158,17 @@ impl Worker<'_> {
         Ok(has_worked)
     }
 
-    /// Reports an error to the merge, which would otherwise wait for ever.
-    fn report(&self, shard: usize, error: &Error) {
-        if error.kind() != ErrorKind::Interrupted && !self.layout.end().exists() {
+    /// Reports an error to the merge, which would otherwise wait for ever. After the end of a merge, whose files
+    /// vanish, there is none.
+    fn failed(&self, shard: usize, error: Error) -> Result<bool> {
+        if error.kind() != ErrorKind::Interrupted {
+            if self.layout.end().exists() {
+                return Ok(false);
+            }
             let text = format!("shard {shard}: {error}");
             // If this cannot be written, other workers take the shard over and fail, too.
             let _ = layout::write(&self.layout.failed(), text.as_bytes());
         }
+        Err(error)
     }
 }

@@ -110,8 +110,9 @@ fn points_may_have_differences_in_few_bits() {
     let nets =
         ["mnist", "fashion"].map(|task| fixture(&format!("models/finetunes/resnet_{task}.onnx")));
     let (x, y) = (images(), fashion_images());
+    let data = ["--data", &x, "--data", &y, "--scale", "1/255", "--samples", "60"];
     let more = ["--delta", "int8", "--points", "2", "--plans", "plans", "--keep", "kept", "--json"];
-    let output = tool.run(0, &curve(&nets[0], &nets[1], [&x, &y], &more));
+    let output = tool.run(0, &[&["frontier", &nets[0], &nets[1]], &data[..], &more].concat());
     let found: Frontier = serde_json::from_slice(&output.stdout).unwrap();
     let [full, knee] = found.points.as_slice() else { panic!("{}", stdout(&output)) };
     assert!(!full.plan.contains("bits = ") && knee.plan.contains("bits = "), "{}", knee.plan);

@@ -6,7 +6,7 @@ use super::record::{Compared, Facts, Shape, Written};
 use super::replay::Made;
 use super::{Destination, Merged, Merger};
 use crate::api::verdict::{Place, Settled};
-use crate::api::{models, output};
+use crate::api::{checksum, output};
 use crate::error::Result;
 use crate::onnx::Draft;
 use crate::progress::Progress;
@@ -38,7 +38,7 @@ impl Merger {
         if passed {
             place.note(&mut draft, checked.as_ref(), self.given().is_synthetic())?;
         }
-        let (bytes, sha256) = (draft.bytes()?, models::file_sha256(draft.path())?);
+        let (bytes, sha256) = (draft.bytes()?, checksum::of_file(draft.path())?);
         let of = |settled: Settled, sha256: String| {
             let written = Written { sha256, settled, shape };
             facts.report(&written, checked, compared, worse.as_ref())
@@ -55,7 +55,7 @@ impl Merger {
             let settled = place.reject(draft, progress)?;
             // A model under another name calls its external data by that name.
             let sha256 = match settled.written {
-                true => models::file_sha256(&settled.path)?,
+                true => checksum::of_file(&settled.path)?,
                 false => sha256,
             };
             report = of(settled, sha256);

@@ -7,8 +7,7 @@ use prost::Message;
 
 use super::{no_model, opened};
 use crate::error::{Context, Result};
-use crate::onnx::data_file::LOCATION;
-use crate::onnx::external::ExternalData;
+use crate::onnx::external::{ExternalData, LOCATION};
 use crate::onnx::proto::StringStringEntryProto;
 use crate::onnx::proto::tensor_proto::DataLocation;
 

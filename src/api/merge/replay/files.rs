@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::fingerprint;
+use crate::api::checksum::{self, Fingerprint};
 use crate::api::data::DataInput;
 use crate::api::merge::Merger;
-use crate::api::models::{self, ModelInput};
+use crate::api::models::ModelInput;
 use crate::error::{Context, Result};
 use crate::zipper::FileRecord;
 
@@ -35,8 +36,8 @@ impl Files {
 fn of_model(model: &ModelInput) -> Result<Option<FileRecord>> {
     match model {
         ModelInput::Path(path) => {
-            let sum = models::sha256(path).in_model(path.display())?;
-            Ok(Some(FileRecord { path: path.to_owned(), sha256: Some(sum) }))
+            let Fingerprint { sha256, .. } = checksum::of_model(path).in_model(path.display())?;
+            Ok(Some(FileRecord { path: path.to_owned(), sha256: Some(sha256) }))
         }
         ModelInput::Bytes(_) => Ok(None),
     }
