@@ -13,14 +13,12 @@ use ndarray::{ArrayViewD, ArrayViewMut2, Axis};
 
 use super::mask::Mask;
 pub use super::positions::Positions;
+use super::positions::spread;
 use super::window::Window;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that one chunk of rows may take.
 const CHUNK_BYTES: usize = 64 << 20;
-
-/// Positions that a mean over all of a sample takes at most.
-const MEAN_POSITIONS: usize = 256;
 
 enum Shape {
     /// `[samples, positions, features]`: a row is a run of features.
@@ -190,8 +188,7 @@ impl<'a> Rows<'a> {
     /// Writes the mean over the positions of each sample that gives rows, from the sample `start` on.
     /// Of many positions it takes evenly spread ones.
     pub(super) fn write_means(&self, start: usize, mut matrix: ArrayViewMut2<f32>) {
-        let step = self.positions().div_ceil(MEAN_POSITIONS).max(1);
-        let taken: Vec<usize> = (0..self.positions()).step_by(step).collect();
+        let taken = spread(self.positions());
         let means = matrix.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
         means.for_each(|(i, mut mean)| {
             let sample = self.samples.as_ref().map_or(start + i, |samples| samples[start + i]);

@@ -3,6 +3,24 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// Positions that a mean over all of a sample takes at most.
+const MEAN_POSITIONS: usize = 256;
+
+/// Positions for a mean over all `available` ones: one in each of equal stretches. Even steps would take the
+/// same few columns of every line of a picture whose width they divide.
+pub(super) fn spread(available: usize) -> Vec<usize> {
+    /// 2³² over the golden ratio: multiples of it fall evenly into any range.
+    const GOLDEN: u32 = 2_654_435_769;
+    let count = available.min(MEAN_POSITIONS);
+    let edge = |i: usize| (i as u128 * available as u128 / count.max(1) as u128) as usize;
+    let place = |i: usize| {
+        let (start, end) = (edge(i), edge(i + 1));
+        let part = u64::from((i as u32).wrapping_mul(GOLDEN));
+        start + ((part * (end - start) as u64) >> 32) as usize
+    };
+    (0..count).map(place).collect()
+}
+
 /// The output positions of each sample that become rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Positions {
@@ -71,6 +89,22 @@ impl Positions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn means_take_all_columns_of_a_picture_alike() {
+        assert_eq!(spread(0), []);
+        assert_eq!(spread(256), (0..256).collect::<Vec<_>>());
+        for width in [17, 28, 32, 64, 100, 112, 128, 224, 256, 512] {
+            let taken = spread(width * width);
+            assert!(taken.len() == 256.min(width * width) && taken.is_sorted_by(|a, b| a < b));
+            assert!(taken.iter().all(|position| *position < width * width));
+            for part in 0..4 {
+                let is_in = |position: &&usize| (**position % width) * 4 / width == part;
+                let count = taken.iter().filter(is_in).count();
+                assert!((48..=80).contains(&count), "{count} of width {width} in part {part}");
+            }
+        }
+    }
 
     #[test]
     fn sampled_positions_are_spread_and_independent_of_batching() {
