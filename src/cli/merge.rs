@@ -106,7 +106,7 @@ impl MergeArgs {
         let merger = data.data.into_iter().fold(merger, Merger::data);
         let mut merger = merger.names(models.names).program(program);
         if let Some(plan) = plan {
-            merger = merger.follow(plan, result.allow_changed);
+            merger = merger.follow(plan, result.allow_changed).followed_at(result.plan);
         }
         if let Some(path) = &result.save_plan {
             merger = merger.write_plan(path, typed);
