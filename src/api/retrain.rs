@@ -128,7 +128,9 @@ impl Retrainer {
         let batch = self.options.runtime.batch;
         let options = self.options.training.options(batch, !self.teachers.is_empty());
         options.validate(joint.tasks().len())?;
-        self.options.training.idle().iter().for_each(|idle| progress.warn(&progress.worded(idle)));
+        if let Some(idle) = self.options.training.idle() {
+            progress.warn(&progress.worded(&idle));
+        }
         let mut teachers = self.load_teachers(&joint)?;
         let models: Vec<Model> =
             teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
