@@ -6,7 +6,7 @@ use super::data::{DataInput, Given, Tried};
 use super::measured::Measured;
 use super::models::{self, Loaded, ModelInput};
 use super::options::CalibrateOptions;
-use super::output;
+use super::{inputs, output};
 use crate::calib::net::{NetStatistics, names};
 use crate::calib::store::{self, Meta};
 use crate::calib::stream::{Source, Stream};
@@ -41,8 +41,10 @@ pub fn calibrate(
     output: &Path,
     progress: &dyn Progress,
 ) -> Result<()> {
-    output::check(output, &ModelInput::paths(std::slice::from_ref(model)))?;
-    let (statistics, meta) = Calibrator { options, progress }.measure(model, data)?;
+    let given = Given { inputs: data, options: &options.samples };
+    let models = inputs::of_models(std::slice::from_ref(model));
+    output::check(output, &[models, inputs::of_samples(given)].concat())?;
+    let (statistics, meta) = Calibrator { options, progress }.measure(model, given)?;
     store::save(output, &statistics, &meta, progress)
 }
 
@@ -70,13 +72,12 @@ struct Calibrator<'a> {
 }
 
 impl Calibrator<'_> {
-    fn measure(&self, model: &ModelInput, data: &[DataInput]) -> Result<(NetStatistics, Meta)> {
+    fn measure(&self, model: &ModelInput, given: Given<'_>) -> Result<(NetStatistics, Meta)> {
         let Self { options, progress } = self;
         let mut loaded = models::load(std::slice::from_ref(model), &[])?;
         let backend = options.runtime.open(*progress)?;
         let trial = Tried { backend: backend.as_ref(), progress: *progress };
         let (limit, seed) = (options.limit.unwrap_or(usize::MAX), options.statistics.seed);
-        let given = Given { inputs: data, options: &options.samples };
         let mut data = given.open(&loaded, limit, seed, trial)?;
         let (Some(Loaded { model, sha256, .. }), Some(data)) = (loaded.pop(), data.pop()) else {
             return Err(Error::new(ErrorKind::Usage, "there is no model to calibrate"));

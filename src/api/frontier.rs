@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::merge::{Made, Merger, Ready, SAMPLES, with_originals};
-use super::models::{Loaded, ModelInput};
+use super::models::Loaded;
 use super::{TOOL, output};
 use crate::calib::data::Dataset;
 use crate::error::{Error, ErrorKind, Hint, Result};
@@ -75,6 +75,8 @@ struct Room<'a> {
     timer: Option<&'a dyn Backend>,
     /// A folder for joint models that are not kept.
     aside: &'a Path,
+    /// The files that are read.
+    inputs: &'a [PathBuf],
     progress: &'a dyn Progress,
 }
 
@@ -93,7 +95,8 @@ impl Merger {
     ) -> Result<Frontier> {
         self.check_open()?;
         let start = Instant::now();
-        to.check(&ModelInput::paths(&self.models))?;
+        let inputs = self.inputs();
+        to.check(&inputs)?;
         let ready = self.ready(true, progress)?;
         let timer = self.options.runtime.single_threaded(&ready.backend)?;
         let aside = tempfile::tempdir()
@@ -106,6 +109,7 @@ impl Merger {
             ready: &ready,
             timer: to.latency.then_some(timer.as_ref()),
             aside: aside.path(),
+            inputs: &inputs,
             progress,
         };
         let (mut records, mut names) = (Vec::new(), UniqueNames::default());
@@ -202,6 +206,7 @@ impl Room<'_> {
         let place = |folder: &Path, suffix: &str| folder.join(format!("{name}.{suffix}"));
         let model = self.merger.emitted(joint)?;
         let path = place(to.keep.unwrap_or(self.aside), "onnx");
+        output::check_input(&path, self.inputs)?;
         let mut draft = onnx::stage(&model, &path, &SaveOptions::default(), self.progress)?;
         let bytes = draft.bytes()?;
         let latency = self.timer.map(|timer| self.latency(point, joint, &draft, timer));

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::merged::Merged;
 use super::options::RuntimeOptions;
-use super::output;
+use super::{inputs, output};
 use crate::compare::ports;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -108,7 +108,7 @@ impl Joint {
     /// As [`onnx::save`].
     pub fn save(&self, output: impl AsRef<Path>, progress: &dyn Progress) -> Result<u64> {
         let output = output.as_ref();
-        output::check(output, std::slice::from_ref(&self.path))?;
+        output::check(output, &self.files())?;
         if !self.stands_alone() {
             return write(&onnx::load(&self.path)?, output, progress);
         }
@@ -119,6 +119,11 @@ impl Joint {
             Ok(())
         })?;
         stage.commit()
+    }
+
+    /// Its file, and those of its external data.
+    fn files(&self) -> Vec<PathBuf> {
+        inputs::of_models(&[self.path.clone().into()])
     }
 
     /// Whether the temporary folder holds only this file, so that the model has no external data.
@@ -138,7 +143,7 @@ impl Joint {
         progress: &dyn Progress,
     ) -> Result<u64> {
         let output = output.as_ref();
-        output::check(output, std::slice::from_ref(&self.path))?;
+        output::check(output, &self.files())?;
         write(&self.task(task)?, output, progress)
     }
 
@@ -156,9 +161,10 @@ impl Joint {
     /// As [`onnx::save_split`].
     pub fn split(&self, folder: impl AsRef<Path>, progress: &dyn Progress) -> Result<()> {
         let (joint, folder) = (self.restore()?, folder.as_ref());
+        let files = self.files();
         for task in joint.tasks() {
             let path = folder.join(format!("{}.onnx", task.name()));
-            output::check_input(&path, std::slice::from_ref(&self.path))?;
+            output::check_input(&path, &files)?;
         }
         let models = (0..joint.tasks().len())
             .map(|task| emit::emit_task(&joint, task))

@@ -11,6 +11,7 @@ pub(crate) mod data;
 mod defaults;
 pub(crate) mod footprint;
 mod frontier;
+pub(crate) mod inputs;
 mod inspect;
 mod joint;
 mod measured;

@@ -37,15 +37,6 @@ pub enum ModelInput {
 }
 
 impl ModelInput {
-    /// The paths among some inputs.
-    pub(crate) fn paths(inputs: &[ModelInput]) -> Vec<PathBuf> {
-        let path = |input: &ModelInput| match input {
-            ModelInput::Path(path) => Some(path.clone()),
-            ModelInput::Bytes(_) => None,
-        };
-        inputs.iter().filter_map(path).collect()
-    }
-
     /// Its name in messages.
     pub(crate) fn shown(&self) -> &Path {
         match self {

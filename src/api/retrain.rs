@@ -8,7 +8,7 @@ use super::models::{self, Loaded, ModelInput};
 use super::options::RetrainOptions;
 use super::verdict::Place;
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
-use super::{TOOL, output};
+use super::{TOOL, inputs, output};
 use crate::calib::data::Dataset;
 use crate::emit::{self, EmitOptions, FORM_KEY, Form, InputMode, RECIPE_KEY, emit};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
@@ -128,6 +128,9 @@ impl Retrainer {
         let batch = self.options.runtime.batch;
         let options = self.options.training.options(batch, !self.teachers.is_empty());
         options.validate(joint.tasks().len())?;
+        if let Some(idle) = self.options.training.idle() {
+            progress.warn(&progress.worded(&idle));
+        }
         let mut teachers = self.load_teachers(&joint)?;
         let models: Vec<Model> =
             teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
@@ -176,8 +179,9 @@ impl Retrainer {
     }
 
     fn check_outputs<'a>(&self, to: &RetrainDestination<'a>) -> Result<Place<'a>> {
-        let mut inputs = ModelInput::paths(&self.teachers);
-        inputs.push(self.joint.clone());
+        let joint = inputs::of_models(&[self.joint.clone().into()]);
+        let teachers = inputs::of_models(&self.teachers);
+        let inputs = [joint, teachers, inputs::of_samples(self.given())].concat();
         output::check(to.output, &inputs)?;
         if let Some(path) = &self.options.checkpoint {
             output::check_file(path)?;

@@ -26,7 +26,8 @@ pub(crate) const SAMPLES: usize = 256;
 /// ```
 ///
 /// # Errors
-/// Those of reading and running the models; a joint model that fails the comparison is no error.
+/// Those of reading and running the models; [`ErrorKind::Usage`] for a limit that is no number from 0, and for
+/// a limit of errors that cannot be measured. A joint model that fails the comparison is no error.
 pub fn verify(
     joint: &Path,
     models: &[ModelInput],
@@ -34,12 +35,12 @@ pub fn verify(
     options: &VerifyOptions,
     progress: &dyn Progress,
 ) -> Result<Verification> {
+    let limits = limits(options)?;
     let JointFile { tasks, reported, bytes } = joint_file(joint)?;
     let originals = load_originals(models, &tasks)?;
     let given = Given { inputs: data, options: &options.samples };
     if options.max_drop.is_some() && given.is_synthetic() {
-        return Err(Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")
-            .hint(Hint::from("add labels to ").option("data")));
+        return Err(unlabelled());
     }
     let all = if given.is_synthetic() { SAMPLES } else { usize::MAX };
     let first = options.runtime.open(progress)?;
@@ -48,6 +49,10 @@ pub fn verify(
     let limits_of = reported.as_ref().filter(like);
     let trial = Tried { backend: first.as_ref(), progress };
     let data = given.open(&originals, options.limit.unwrap_or(all), options.seed, trial)?;
+    if options.max_drop.is_some() {
+        let labelled = data.iter().map(|data| data.dataset.has_labels());
+        check_all(&tasks, labelled, unlabelled)?;
+    }
     let subjects: Vec<Subject<'_>> = tasks
         .iter()
         .zip(originals.iter().zip(&data))
@@ -60,20 +65,71 @@ pub fn verify(
             reported: limits_of.and_then(|file| file.tasks.get(task)),
         })
         .collect();
-    let limits = Limits {
-        tolerance: options.tolerance,
-        deviation: options.max_deviation,
-        drop: options.max_drop.map(|points| points / 100.0),
-    };
     let backends = options.runtime.all(&first)?;
     let name = joint.display().to_string();
     let file = Joint { path: joint, name: &name, bytes };
     let batch = options.runtime.batch;
     let checked = crate::verify::verify(file, &subjects, &backends, batch, &limits, progress)?;
+    if options.max_drop.is_some() && checked.passed() {
+        let measured = checked.tasks.iter().map(|task| task.error_after.is_some());
+        check_all(&tasks, measured, unmeasured)?;
+    }
     if limits_of.is_none() && options.max_deviation.is_none() && options.max_drop.is_none() {
         progress.note(&progress.worded(&without_limit(reported.is_some())));
     }
     Ok(checked)
+}
+
+/// The limits of a verification. Every comparison with NaN is false, so such a limit would let all pass.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for one that is no number from 0.
+fn limits(options: &VerifyOptions) -> Result<Limits> {
+    let VerifyOptions { max_deviation, max_drop, tolerance, .. } = options;
+    let given = [
+        ("max-deviation", *max_deviation),
+        ("max-drop", *max_drop),
+        ("tolerance", Some(*tolerance)),
+    ];
+    for (option, limit) in given {
+        if let Some(limit) = limit.filter(|limit| !(limit.is_finite() && *limit >= 0.0)) {
+            let message = format!("a limit of {limit} is no number ≥ 0");
+            return Err(
+                Error::new(ErrorKind::Usage, message).hint(Hint::from("correct ").option(option))
+            );
+        }
+    }
+    let drop = max_drop.map(|points| points / 100.0);
+    Ok(Limits { tolerance: *tolerance, deviation: *max_deviation, drop })
+}
+
+/// Checks something of all tasks; the error names those for which it does not hold.
+fn check_all(
+    tasks: &[String],
+    holds: impl Iterator<Item = bool>,
+    error: impl Fn() -> Error,
+) -> Result<()> {
+    let wrong: Vec<&str> = tasks
+        .iter()
+        .zip(holds)
+        .filter(|(_, holds)| !holds)
+        .map(|(task, _)| task.as_str())
+        .collect();
+    if wrong.is_empty() { Ok(()) } else { Err(error().in_model(wrong.join(", "))) }
+}
+
+/// The error for a limit of task errors without labels.
+fn unlabelled() -> Error {
+    Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")
+        .hint(Hint::from("add labels to ").option("data"))
+}
+
+/// The error for a limit of the errors of tasks that do not classify.
+fn unmeasured() -> Error {
+    let message =
+        "a limit of the error needs one class per sample, which the first output does not give";
+    Error::new(ErrorKind::Usage, message)
+        .hint(Hint::from("set a limit with ").option("max-deviation"))
 }
 
 /// The note that no deviation fails, and why: the file says nothing of its tasks' deviations, or, if they are
@@ -123,4 +179,34 @@ fn joint_file(path: &Path) -> Result<JointFile> {
     let wiring = Wiring::of(&ports(&model.graph.inputs)?, &ports(&model.graph.outputs)?);
     let tasks = wiring.in_model(path.display())?.tasks;
     Ok(JointFile { tasks, reported: Reported::read(&model), bytes: models::stored(&model.graph) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_numbers_from_zero() {
+        let default = VerifyOptions::default();
+        let zero = VerifyOptions { max_drop: Some(0.0), tolerance: 0.0, ..default.clone() };
+        assert!(limits(&default).is_ok() && limits(&zero).is_ok());
+        for bad in [f64::NAN, f64::INFINITY, -1.0] {
+            let cases = [
+                VerifyOptions { max_drop: Some(bad), ..default.clone() },
+                VerifyOptions { max_deviation: Some(bad), ..default.clone() },
+                VerifyOptions { tolerance: bad, ..default.clone() },
+            ];
+            for options in cases {
+                assert_eq!(limits(&options).unwrap_err().kind(), ErrorKind::Usage, "{options:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_task_that_cannot_be_judged_is_named() {
+        let tasks = ["a", "b", "c"].map(str::to_owned);
+        assert!(check_all(&tasks, [true; 3].into_iter(), unlabelled).is_ok());
+        let error = check_all(&tasks, [false, true, false].into_iter(), unlabelled).unwrap_err();
+        assert!(error.to_string().contains("a, c"), "{error}");
+    }
 }

@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::console::Console;
 use super::inputs::{DataArgs, ModelArgs};
-use super::{Status, printing};
+use super::reports::report_path;
+use super::{Status, idle, printing};
 use crate::api::options::FrontierOptions;
 use crate::api::{FrontierDestination, Merger, output};
 use crate::error::Result;
@@ -27,7 +28,7 @@ pub(super) struct FrontierArgs {
     #[command(flatten)]
     options: FrontierOptions,
     /// Write a report: .html, .json, .csv or .md; repeatable
-    #[arg(long, value_name = "FILE", help_heading = "Result", value_parser = report_path)]
+    #[arg(long, value_name = "FILE", help_heading = "Result", value_parser = report_path(&["html", "json", "csv", "md"]))]
     report: Vec<PathBuf>,
     /// Write the plans of all points into this folder
     #[arg(long, value_name = "FOLDER", help_heading = "Result")]
@@ -53,6 +54,7 @@ impl FrontierArgs {
     /// Merges and measures. `typed` holds the options as they were typed.
     pub(super) fn run(self, typed: &PlanFile, console: &Console) -> Result<Status> {
         let FrontierArgs { models, data, options, report, plans, keep, json } = self;
+        idle::warn_of_passes(typed, !options.calibration.gram.is_empty(), console);
         let to = FrontierDestination {
             points: options.points,
             latency: options.latency,
@@ -66,13 +68,5 @@ impl FrontierArgs {
         console.finish();
         printing::print(&if json { output::json(&curve)? } else { curve.text() })?;
         Ok(Status::Done)
-    }
-}
-
-fn report_path(text: &str) -> std::result::Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    match path.extension().and_then(|s| s.to_str()) {
-        Some("json" | "html" | "csv" | "md") => Ok(path),
-        _ => Err("the name of a report ends in .html, .json, .csv or .md".to_owned()),
     }
 }

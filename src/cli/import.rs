@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Status;
 use super::console::Console;
-use crate::api::output;
+use crate::api::{ModelInput, inputs, output};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::handoff;
 use crate::onnx::{self, SaveOptions};
@@ -39,7 +39,8 @@ impl ImportArgs {
                 return Err(Error::new(ErrorKind::Io, message).hint(next));
             }
         }
-        output::check(&self.output, &[joint.clone(), trained.clone()])?;
+        let models = [&joint, &trained].map(|path| ModelInput::from(path.as_path()));
+        output::check(&self.output, &inputs::of_models(&models))?;
         let base = onnx::load(&joint)?;
         let mut weights = onnx::load(&trained)?;
         weights.name = trained.display().to_string();

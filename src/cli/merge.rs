@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::console::Console;
 use super::inputs::{DataArgs, ModelArgs};
-use super::{Status, printing};
+use super::reports::report_path;
+use super::{Status, idle, printing};
 use crate::api::options::MergeOptions;
 use crate::api::{Destination, Merged, Merger, output};
 use crate::error::Result;
@@ -41,7 +42,7 @@ pub(super) struct MergeArgs {
 #[command(next_help_heading = "Result")]
 struct MergeResultArgs {
     /// Write a report: .html, .json, or .md for a model card; repeatable
-    #[arg(long, value_name = "FILE", value_parser = report_path)]
+    #[arg(long, value_name = "FILE", value_parser = report_path(&["html", "json", "md"]))]
     report: Vec<PathBuf>,
     /// Repeat the merge of a plan; models and options given here replace those of the plan
     #[arg(long, value_name = "FILE")]
@@ -102,17 +103,25 @@ impl MergeArgs {
         console: &Console,
     ) -> Result<Status> {
         let MergeArgs { models, output, data, options, result } = self;
+        idle::warn_of_passes(&typed, !options.calibration.gram.is_empty(), console);
+        let unused = [
+            // A plan brings samples along.
+            ("data", plan.is_none() && !data.data.is_empty()),
+            ("report", !result.report.is_empty()),
+            ("save-plan", result.save_plan.is_some()),
+        ];
         let merger = models.paths.into_iter().fold(Merger::new(options), Merger::model);
         let merger = data.data.into_iter().fold(merger, Merger::data);
         let mut merger = merger.names(models.names).program(program);
         if let Some(plan) = plan {
-            merger = merger.follow(plan, result.allow_changed);
+            merger = merger.follow(plan, result.allow_changed).followed_at(result.plan);
         }
         if let Some(path) = &result.save_plan {
             merger = merger.write_plan(path, typed);
         }
         let Some(output) = output.filter(|_| !result.dry_run) else {
             let plan = merger.plan()?;
+            idle::note_dry_run(&unused, console);
             printing::print(&if result.json { output::json(&plan)? } else { plan.text() })?;
             return Ok(Status::Done);
         };
@@ -147,12 +156,4 @@ fn status(merged: &Merged, console: &Console) -> Status {
         (None, None) => {}
     }
     if merged.unmet.is_none() { Status::Done } else { Status::RequirementUnmet }
-}
-
-fn report_path(text: &str) -> std::result::Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    match path.extension().and_then(|s| s.to_str()) {
-        Some("json" | "html" | "md") => Ok(path),
-        _ => Err("the name of a report ends in .html, .json or .md".to_owned()),
-    }
 }

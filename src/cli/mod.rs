@@ -7,6 +7,7 @@ mod extract;
 mod footprint;
 mod frontier;
 mod handoff;
+mod idle;
 mod import;
 mod inputs;
 mod inspect;
@@ -16,6 +17,7 @@ mod plan;
 mod printing;
 mod prune;
 mod replay;
+mod reports;
 mod retrain;
 mod split;
 mod stop;
@@ -25,7 +27,7 @@ mod worker;
 
 use std::ffi::OsString;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::zipper::PlanFile;
@@ -88,6 +90,16 @@ enum Command {
     Footprint(footprint::FootprintArgs),
 }
 
+/// The command line. After an option, a number below zero is its value, so that its own message tells what it
+/// takes.
+fn command_line() -> clap::Command {
+    let signed = |arg: Arg| {
+        let takes = arg.get_action().takes_values() && !arg.is_positional();
+        if takes { arg.allow_negative_numbers(true) } else { arg }
+    };
+    Cli::command().mut_subcommands(|command| command.mut_args(signed))
+}
+
 /// The status of a finished command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -133,7 +145,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
 /// As [`run`].
 pub fn run_as(program: Vec<OsString>, args: impl IntoIterator<Item = OsString>) -> Result<Status> {
     let Expanded { args, plan } = replay::expand(args.into_iter().collect())?;
-    let matches = Cli::command().get_matches_from(args);
+    let matches = command_line().get_matches_from(args);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let options = matches.subcommand().map(|(_, own)| typed_options(own)).unwrap_or_default();
     let typed = PlanFile { options, ..PlanFile::default() };
@@ -164,7 +176,36 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command_line().debug_assert();
+    }
+
+    /// What parsing these arguments ends with; empty where they are understood.
+    fn fault(arguments: &[&str]) -> String {
+        let all = std::iter::once(&"onnx-zip").chain(arguments);
+        command_line().try_get_matches_from(all).err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn numbers_below_zero_are_values_of_their_options() {
+        let merge = |more: &[&str]| fault(&[&["merge", "a", "b", "-o", "j"], more].concat());
+        for option in ["--share", "--samples", "--max-drop", "--seed", "--round"] {
+            let said = merge(&[option, "-1"]);
+            assert!(said.contains(&format!("invalid value '-1' for '{option} <")), "{said}");
+        }
+        for (option, value) in [("--std", "-1,2"), ("--alpha", "-1,2"), ("--damping", "-1")] {
+            assert_eq!(merge(&[option, value]), "");
+        }
+        assert_eq!(fault(&["verify", "j", "a", "--tolerance", "-1", "--max-drop", "-1"]), "");
+        assert_eq!(fault(&["retrain", "j", "-o", "k", "--weights", "-1,2"]), "");
+        assert!(merge(&["-1"]).contains("unexpected argument"));
+    }
+
+    #[test]
+    fn reports_end_in_a_format_that_the_command_writes() {
+        for (file, is_known) in [("r.json", true), ("r.html", false), ("json", false)] {
+            let said = fault(&["retrain", "j", "-o", "k", "--report", file]);
+            assert_eq!(said.contains("the name of a report ends in .json"), !is_known, "{said}");
+        }
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use indexmap::IndexMap;
 
-use super::Cli;
+use super::command_line;
 use crate::api::options::MergeOptions;
 use crate::api::{PREPROCESS, read_plan, resolved};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -35,7 +35,7 @@ pub(super) struct Expanded {
 /// # Errors
 /// As [`read_plan`]; [`ErrorKind::Format`] for options that no plan holds.
 pub(super) fn expand(args: Vec<OsString>) -> Result<Expanded> {
-    let lenient = Cli::command().ignore_errors(true);
+    let lenient = command_line().ignore_errors(true);
     let matches = lenient.try_get_matches_from(&args).ok();
     let typed = matches.as_ref().and_then(|m| m.subcommand_matches(MERGE));
     let named = typed.and_then(|t| Some((t, t.try_get_one::<PathBuf>("plan").ok()??)));

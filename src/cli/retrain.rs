@@ -7,6 +7,7 @@ use clap::Args;
 use super::console::Console;
 use super::handoff::{LossName, Request};
 use super::inputs::DataArgs;
+use super::reports::report_path;
 use super::{Status, printing};
 use crate::api::data::Given;
 use crate::api::options::RetrainOptions;
@@ -51,7 +52,7 @@ pub(super) struct RetrainArgs {
 #[command(next_help_heading = "Result")]
 struct RetrainResultArgs {
     /// Write a report, as .json
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = report_path(&["json"]))]
     report: Option<PathBuf>,
     /// Print the report as JSON instead of text
     #[arg(long)]

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Status;
 use super::console::Console;
-use crate::api::output;
+use crate::api::{inputs, output};
 use crate::emit::{self, FORM_KEY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{self, SaveOptions};
@@ -30,7 +30,7 @@ pub(super) struct StripArgs {
 
 impl StripArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
-        output::check(&self.output, std::slice::from_ref(&self.joint))?;
+        output::check(&self.output, &inputs::of_models(&[self.joint.clone().into()]))?;
         let model = onnx::load(&self.joint)?;
         if !emit::is_joint(&model) && !model.metadata.contains_key(FORM_KEY) {
             return Err(Error::new(ErrorKind::Format, "the model is no joint model of onnx-zip")

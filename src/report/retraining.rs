@@ -136,8 +136,8 @@ fn training(outcome: &Outcome) -> String {
         let rate = |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), error);
         table.row([
             task.name.clone(),
-            format!("{:.4}", task.before.loss),
-            format!("{:.4}", task.after.loss),
+            loss(task.before.loss),
+            loss(task.after.loss),
             rate(task.before.error),
             rate(task.after.error),
         ]);
@@ -155,4 +155,27 @@ fn training(outcome: &Outcome) -> String {
         outcome.iterations, outcome.seconds, outcome.speed, outcome.best
     );
     out
+}
+
+/// A mean loss; a dash without samples for validation.
+fn loss(mean: f64) -> String {
+    if mean.is_nan() { "–".to_owned() } else { format!("{mean:.4}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retrain::{Quality, TaskOutcome};
+
+    #[test]
+    fn a_loss_without_samples_is_a_dash() {
+        let quality = |loss: f64| Quality { loss, error: None };
+        let task =
+            TaskOutcome { name: "a".to_owned(), before: quality(f64::NAN), after: quality(0.5) };
+        let outcome = Outcome { iterations: 1, tasks: vec![task], ..Outcome::default() };
+        let text = training(&outcome);
+        let mut rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = rows.find(|row| row.first() == Some(&"a"));
+        assert_eq!(row.unwrap(), ["a", "–", "0.5000", "–", "–"]);
+    }
 }

@@ -313,10 +313,12 @@ impl<'a> Course<'a> {
         let tasks = self.names.iter().zip(qualities).enumerate();
         let tasks: Vec<String> = tasks
             .map(|(task, (name, quality))| {
-                let training = training.get(task).map(|loss| format!("{loss:.4}, "));
-                let training = training.unwrap_or_default();
+                let held = Some(quality.loss).filter(|loss| !loss.is_nan());
+                let losses = training.get(task).copied().into_iter().chain(held);
+                let losses: Vec<String> = losses.map(|loss| format!("{loss:.4}")).collect();
+                let losses = if losses.is_empty() { "–".to_owned() } else { losses.join(", ") };
                 let error = quality.error.map(|e| format!(", error {:.2} %", 100.0 * e));
-                format!("{name}: loss {training}{:.4}{}", quality.loss, error.unwrap_or_default())
+                format!("{name}: loss {losses}{}", error.unwrap_or_default())
             })
             .collect();
         let speed = steps as f64 / self.stepping.max(1e-9);

@@ -168,10 +168,15 @@ impl RetrainOptions {
             return usage("the fraction for validation must be from 0 to below 1".to_owned());
         }
         let weights = &self.weights;
-        let sensible = weights.iter().all(|w| w.is_finite() && *w >= 0.0)
-            && (weights.is_empty() || weights.iter().sum::<f64>() > 0.0);
-        if !sensible || !(weights.is_empty() || weights.len() == tasks) {
+        if weights.is_empty() {
+            return Ok(());
+        }
+        if weights.len() != tasks {
             return usage(format!("{} weights do not fit {tasks} tasks", weights.len()));
+        }
+        if !weights.iter().all(|w| w.is_finite() && *w >= 0.0) || weights.iter().all(|w| *w == 0.0)
+        {
+            return usage("the tasks' weights must be numbers from 0, and not all 0".to_owned());
         }
         Ok(())
     }
@@ -215,7 +220,14 @@ mod tests {
     fn weights_are_relative() {
         let options = RetrainOptions { weights: vec![1.0, 3.0], ..RetrainOptions::default() };
         assert_eq!(options.task_weights(2), [0.5, 1.5]);
-        assert!(options.validate(3).is_err());
+        assert!(
+            options.validate(3).unwrap_err().to_string().contains("2 weights do not fit 3 tasks")
+        );
+        for bad in [[0.0, 0.0], [-1.0, 2.0], [f64::NAN, 1.0], [f64::INFINITY, 1.0]] {
+            let options = RetrainOptions { weights: bad.to_vec(), ..options.clone() };
+            let error = options.validate(2).unwrap_err().to_string();
+            assert!(error.contains("numbers from 0, and not all 0"), "{error}");
+        }
         assert!(RetrainOptions { validation: 1.0, ..options }.validate(2).is_err());
     }
 }

@@ -18,6 +18,7 @@ use super::graph::{Built, TaskLoss, build};
 use super::lesson::Lesson;
 use super::options::RetrainOptions;
 use super::outcome::Outcome;
+use super::scores::{is_learnable, learnable};
 use super::statistics::reset_statistics;
 use super::teacher::{Asked, Teacher};
 
@@ -50,7 +51,8 @@ pub fn retrain(
         true => InputMode::Shared,
         false => InputMode::Separate,
     };
-    let trainable = trainable(joint, inputs)?;
+    let mut trainable = trainable(joint, inputs)?;
+    leave_out(&mut trainable, joint)?;
     let fixed = trainable.model.graph.fixed_batch();
     let batch = fixed.unwrap_or_else(|| options.batch.min(fewest(lesson, options)));
     let mut examples = examples((joint, &trainable), lesson, options, progress)?;
@@ -64,6 +66,23 @@ pub fn retrain(
     let values = stored(&trainable, &built, best)?;
     trainable.store(joint, &values)?;
     Ok(outcome)
+}
+
+/// Takes off the outputs that cannot be learnt.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a task without any other output.
+fn leave_out(trainable: &mut Trainable, joint: &JointModel) -> Result<()> {
+    for (task, outputs) in joint.tasks().iter().zip(&mut trainable.outputs) {
+        let graph = task.graph();
+        let mut own = graph.outputs.iter().copied();
+        outputs.retain(|_| own.next().is_none_or(|output| is_learnable(graph, output)));
+        if outputs.is_empty() {
+            let message = "no output holds floats, so there is nothing to learn";
+            return Err(Error::new(ErrorKind::Unsupported, message).in_model(task.name()));
+        }
+    }
+    Ok(())
 }
 
 /// The smallest number of samples that a task trains on.
@@ -155,11 +174,11 @@ fn wanted_layers<'a>(
     if options.layers > 0.0 { &trainable.layers[task] } else { &[] }
 }
 
-/// The number of classes of a classifier's first output.
+/// The number of classes of a classifier's only output of floats.
 fn classes(model: &Model) -> Result<usize> {
-    let shape =
-        model.graph.outputs.first().and_then(|v| model.graph.value(*v).ty.as_ref()?.shape.clone());
-    match (shape.as_deref(), model.graph.outputs.len()) {
+    let outputs = learnable(&model.graph);
+    let shape = outputs.first().and_then(|v| model.graph.value(*v).ty.as_ref()?.shape.clone());
+    match (shape.as_deref(), outputs.len()) {
         (Some([_, classes]), 1) => classes.known(),
         _ => None,
     }
@@ -181,13 +200,13 @@ fn losses(
         let energies = examples.energies()?;
         let layers = wanted_layers(trainable, number, options).len();
         let outputs = energies.len().saturating_sub(layers);
-        if outputs != task.model().graph.outputs.len() {
+        let own = trainable.outputs[number].len();
+        if outputs != own {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!(
-                    "the original model has {} outputs, and the joint model {} for the task",
-                    outputs,
-                    task.model().graph.outputs.len()
+                    "the original model has {outputs} outputs to learn, and the joint model {own} for the \
+                     task"
                 ),
             )
             .in_model(task.name())

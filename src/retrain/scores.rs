@@ -14,6 +14,17 @@ pub(super) struct Scores {
     pub(super) softmax: bool,
 }
 
+/// The outputs that can be learnt. Numbers that are no floats, such as indices of classes, have no gradient.
+pub(super) fn learnable(graph: &Graph) -> Vec<ValueId> {
+    let outputs = graph.outputs.iter().copied();
+    outputs.filter(|output| is_learnable(graph, *output)).collect()
+}
+
+/// Whether an output holds floats, as far as its type is known.
+pub(super) fn is_learnable(graph: &Graph, output: ValueId) -> bool {
+    graph.value(output).ty.as_ref().is_none_or(|ty| ty.dtype.is_float())
+}
+
 /// Finds the operand of the final softmax or sigmoid of an output. `rank` returns the rank of a value,
 /// if it is known.
 pub(super) fn scores(

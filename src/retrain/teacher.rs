@@ -16,7 +16,7 @@ use crate::runtime::{Backend, HostArray, ModelSource, Session, fixed_batch};
 
 use super::batches::unfilled;
 use super::options::LossKind;
-use super::scores::scores;
+use super::scores::{learnable, scores};
 
 /// The values to take from an original net.
 pub(super) struct Asked<'a> {
@@ -80,8 +80,8 @@ impl Teacher {
         let graph = &net.graph;
         let rank = |v| graph.value(v).ty.as_ref().and_then(|t| Some(t.shape.as_ref()?.len()));
         let mut wanted: Vec<ValueId> = match asked.loss {
-            LossKind::Mse => graph.outputs.clone(),
-            _ => graph.outputs.iter().map(|o| scores(graph, *o, rank).value).collect(),
+            LossKind::Mse => learnable(graph),
+            _ => learnable(graph).into_iter().map(|o| scores(graph, o, rank).value).collect(),
         };
         wanted.extend(asked.layers_of(graph)?);
         let axes = wanted.iter().map(|value| graph.sample_axis(*value)).collect();

@@ -1,5 +1,7 @@
 //! Retraining of small merged nets.
 
+mod outputs;
+
 use std::sync::Arc;
 
 use super::*;

@@ -13,7 +13,7 @@ use super::teacher::renamed;
 /// Loss and error of one task on its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
-    /// Mean loss per sample.
+    /// Mean loss per sample; no number without samples.
     #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// Fraction of misclassified samples, if there are labels.
@@ -51,9 +51,8 @@ impl Tally {
     }
 
     fn quality(&self) -> Quality {
-        let samples = self.samples.max(1) as f64;
         let error = (self.labelled > 0).then(|| self.wrong as f64 / self.labelled as f64);
-        Quality { loss: self.loss / samples, error }
+        Quality { loss: self.loss / self.samples as f64, error }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::fs;
 
 use onnx_zip::ir::{DataType, Dim, Graph, Model, Tensor, TensorType};
-use onnx_zip::onnx;
+use onnx_zip::onnx::{self, External, SaveOptions};
 
-use crate::tool::{Tool, fashion, mnist, refused};
+use crate::tool::{Tool, fashion, files, mnist, refused};
 
 /// The error of merging `a` with a good model.
 fn merging(tool: &Tool, a: &str) -> String {
@@ -71,6 +71,45 @@ fn the_output_is_an_input() {
     let report = ["merge", "a.onnx", &fashion(), "-o", "j.onnx", "--report", "a.json"];
     fs::hard_link(tool.path("a.onnx"), tool.path("a.json")).unwrap();
     assert!(tool.refused(&report).contains("is the input"));
+}
+
+/// Samples, statistics, preprocessing and plans, too, and the weights beside a model.
+#[test]
+fn the_output_is_an_input_that_is_no_model() {
+    let tool = Tool::new();
+    for name in ["x.npz", "x.gram", "x.json"] {
+        tool.write(name, name.as_bytes());
+    }
+    tool.write("x.toml", b"version = 1\n");
+    let apart = SaveOptions { external: External::Always, ..SaveOptions::default() };
+    let model = onnx::load(mnist().as_ref()).unwrap();
+    onnx::save(&model, &tool.path("apart.onnx"), &apart).unwrap();
+    let all = files(&tool.path("."));
+    let weights = all.iter().find(|(name, _)| name.ends_with(".data")).unwrap().0.as_str();
+    let (a, b) = (mnist(), fashion());
+    let merge = ["merge", &a, &b];
+    let data = ["--data", "x.npz"];
+    let cases: [&[&str]; 13] = [
+        &[&merge[..], &data, &["-o", "x.npz"]].concat(),
+        &[&merge[..], &data, &["-o", "j.onnx", "--save-plan", "x.npz"]].concat(),
+        &[&merge[..], &["--gram", "x.gram", "--gram", "x.gram", "-o", "x.gram"]].concat(),
+        &[&merge[..], &["--plan", "x.toml", "-o", "x.toml"]].concat(),
+        &[&merge[..], &["--preprocess", "x.json", "-o", "j.onnx", "--report", "x.json"]].concat(),
+        &["merge", &a, "apart.onnx", "-o", weights],
+        &[&["frontier", &a, &b], &data[..], &["--preprocess", "x.json", "--report", "x.json"]]
+            .concat(),
+        &[&["calibrate", &a, "-o", "x.npz"], &data[..]].concat(),
+        &[&["prune", &a, "--sparsity", "0.5", "-o", "x.npz"], &data[..]].concat(),
+        &["prune", "apart.onnx", "--sparsity", "0.5", "-o", weights],
+        &[&["retrain", &a, "-o", "j.onnx", "--checkpoint", "x.npz"], &data[..]].concat(),
+        &["strip", "apart.onnx", "-o", weights],
+        &["extract", "apart.onnx", "--task", "a", "-o", weights],
+    ];
+    for case in cases {
+        let error = tool.refused(case);
+        assert!(error.contains("' is the input '"), "{case:?}: {error}");
+    }
+    assert_eq!(files(&tool.path(".")), all);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use ndarray::Array4;
+use ndarray_npy::write_npy;
 use onnx_zip::emit::{FORM_KEY, RECIPE_KEY};
 use onnx_zip::report::{ModelReport, Plan};
 use onnx_zip::verify::Verification;
@@ -87,6 +89,28 @@ fn verify_wants_the_originals() {
     let error = tool.refused(&["verify", &a, &a, &b]);
     assert!(error.contains("no joint model"), "{error}");
     tool.refused(&["verify", "joint.onnx", &a, &b, "--max-drop", "1"]);
+}
+
+#[test]
+fn verify_refuses_limits_that_nothing_could_exceed() {
+    let tool = Tool::new();
+    tool.merge(&["--samples", "16", "--share", "0", "--no-verify", "--no-compare"]);
+    let (a, b) = (mnist(), fashion());
+    write_npy(tool.path("x.npy"), &Array4::<f32>::zeros((8, 1, 28, 28))).unwrap();
+    let verify = ["verify", "joint.onnx", &a, &b, "--data", "x.npy", "--runtime", "tract"];
+    let refused = |more: &[&str]| tool.refused(&[&verify[..], more].concat());
+    let error = refused(&["--max-drop", "1"]);
+    assert!(
+        error.contains("needs labelled samples") && error.contains("lenet300_fashion"),
+        "{error}"
+    );
+    for limit in ["--max-drop", "--max-deviation", "--tolerance"] {
+        for value in ["nan", "inf", "-1"] {
+            let error = refused(&[limit, value]);
+            assert!(error.contains("is no number ≥ 0") && error.contains(limit), "{error}");
+        }
+    }
+    tool.run(0, &verify);
 }
 
 #[test]

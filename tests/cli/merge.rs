@@ -104,9 +104,11 @@ fn an_existing_file_is_replaced_and_nothing_else_is_left() {
 fn a_dry_run_is_a_plan() {
     let tool = Tool::new();
     let (a, b) = (mnist(), fashion());
-    let dry = tool.run(0, &["merge", &a, &b, "--dry-run", "--share", "0.5"]);
+    let args = ["merge", &a, &b, "--dry-run", "--share", "0.5", "--report", "r.json"];
+    let dry = tool.run(0, &args);
     let plan = tool.run(0, &["plan", &a, &b, "--share", "0.5"]);
     assert_eq!(stdout(&dry), stdout(&plan));
+    assert!(stderr(&dry).contains("it leaves alone --report"), "{}", stderr(&dry));
     assert!(crate::tool::files(&tool.path(".")).is_empty());
 }
 

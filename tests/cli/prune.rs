@@ -60,3 +60,13 @@ fn a_joint_model_has_no_more_connections_than_the_pruned_models_had() {
         }
     }
 }
+
+#[test]
+fn a_joint_model_is_not_pruned() {
+    let tool = Tool::new();
+    tool.merge(&["--samples", "16", "--share", "1", "--no-verify", "--no-compare"]);
+    let images = images();
+    let args = ["prune", "joint.onnx", "--sparsity", "0.9", "-o", "x.onnx", "--data", &images];
+    let error = tool.refused(&args);
+    assert!(error.contains("prune the original models"), "{error}");
+}

@@ -19,10 +19,10 @@ use super::joint::Joint;
 use super::merged::Merged;
 use super::models::ModelInput;
 use super::options::{MergeOptions, PlanOptions};
-use super::output;
 use super::plan;
 use super::structure::structure;
 use super::verdict::Place;
+use super::{inputs, output};
 use crate::calib::data::Dataset;
 use crate::emit::{RECIPE_KEY, emit};
 use crate::error::{Error, ErrorKind, Hint, Result};
@@ -340,13 +340,22 @@ impl Merger {
 
     /// Checks before the work starts that all output files can be written.
     fn check_outputs<'a>(&self, to: &Destination<'a>) -> Result<Place<'a>> {
-        let inputs = ModelInput::paths(&self.models);
-        output::check(to.output, &inputs)?;
-        let plan = self.replay.written.iter().map(|(path, _)| path);
-        let texts = || to.reports.iter().chain(plan.clone()).map(PathBuf::as_path);
-        texts().try_for_each(|path| output::check(path, &inputs))?;
-        output::check_distinct(texts().chain([to.output]))?;
+        let plan = self.replay.written.as_ref().map(|(path, _)| path.as_path());
+        let mut inputs = self.inputs();
+        // A plan may take the place of the one that is followed, and nothing else may.
+        plan.into_iter().try_for_each(|path| output::check(path, &inputs))?;
+        inputs.extend(self.replay.source.clone());
+        let others = || to.reports.iter().map(PathBuf::as_path).chain([to.output]);
+        others().try_for_each(|path| output::check(path, &inputs))?;
+        output::check_distinct(others().chain(plan))?;
         Place::new(to.output, to.keep_rejected, &inputs)
+    }
+
+    /// The files that a merge reads, without the plan that it follows.
+    pub(super) fn inputs(&self) -> Vec<PathBuf> {
+        let models = inputs::of_models(&self.models);
+        let stored = self.options.calibration.gram.clone();
+        [models, inputs::of_samples(self.given()), stored].concat()
     }
 
     pub(super) fn given(&self) -> Given<'_> {

@@ -45,6 +45,9 @@ impl Merger {
     /// As [`Merger::merge_into`].
     pub(crate) fn ready(&self, plans: bool, progress: &dyn Progress) -> Result<Ready> {
         self.options.retraining.check(!self.given().is_synthetic())?;
+        if let Some(idle) = self.options.retraining.idle() {
+            progress.warn(&progress.worded(&idle));
+        }
         let start = Instant::now();
         let files = match plans || self.replay.followed.is_some() {
             true => Files::of(self)?,

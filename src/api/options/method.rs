@@ -59,12 +59,14 @@ pub struct TuningOptions {
     pub metric: Metric,
     /// Weights of the tasks' errors, which sum to 1, e.g. 0.7,0.3; or that of the first of two tasks,
     /// e.g. 0.7 [default: equal]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "A,…", value_delimiter = ','))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "A,…", value_delimiter = ',', allow_hyphen_values = true)
+    )]
     pub alpha: Vec<f64>,
     /// Added to the diagonal of each Hessian, relative to its mean
     #[cfg_attr(feature = "cli", arg(
-        long, value_name = "D", allow_negative_numbers = true,
-        default_value_t = mtz::MergeOptions::default().damping))]
+        long, value_name = "D", default_value_t = mtz::MergeOptions::default().damping))]
     pub damping: f64,
     /// Limits of statistics.
     #[cfg_attr(feature = "cli", command(flatten))]

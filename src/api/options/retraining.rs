@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cli")]
 use super::parse::choices;
+use crate::error::Hint;
 use crate::retrain::{RetrainOptions, When};
 
 /// Whether, when and how long to retrain.
@@ -37,8 +38,51 @@ impl Default for RetrainingOptions {
     }
 }
 
+impl RetrainingOptions {
+    /// A remark on an option that does nothing beside the others, if there is one.
+    pub(crate) fn idle(&self) -> Option<Hint> {
+        let counts = self.iterations != RetrainingOptions::default().iterations;
+        let vain = |name| {
+            Some(Hint::from("").option(name).then(" does nothing without ").option("retrain"))
+        };
+        match self.retrain {
+            None if counts => vain("iterations"),
+            None if self.original_iterations.is_some() => vain("original-iterations"),
+            Some(_) if self.iterations == 0 => Some(
+                Hint::from("")
+                    .option("retrain")
+                    .then(" does nothing with ")
+                    .option_as("iterations", "0"),
+            ),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(feature = "cli")]
 fn moments() -> impl Iterator<Item = (&'static str, Moment, &'static str)> {
     let moments = When::ALL.map(|(when, name, help)| (name, Some(when), help));
     std::iter::once(("none", None, "never")).chain(moments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_without_retraining_are_told() {
+        let default = RetrainingOptions::default();
+        let original = RetrainingOptions { original_iterations: Some(7), ..default.clone() };
+        let none = RetrainingOptions { iterations: 0, retrain: Some(When::End), ..default.clone() };
+        let trains = RetrainingOptions { iterations: 5, ..none.clone() };
+        let steps = RetrainingOptions { retrain: None, ..trains.clone() };
+        assert_eq!([default, trains].map(|options| options.idle()), [None, None]);
+        for (options, said) in [
+            (steps, "--iterations does nothing without --retrain"),
+            (original, "--original-iterations does nothing without --retrain"),
+            (none, "--retrain does nothing with --iterations 0"),
+        ] {
+            assert_eq!(options.idle().map(|hint| hint.in_flags()).as_deref(), Some(said));
+        }
+    }
 }

@@ -33,7 +33,10 @@ pub struct SampleOptions {
     )]
     pub mean: Vec<f32>,
     /// Divide by this after --mean: one value, or one per channel, e.g. 0.229,0.224,0.225
-    #[cfg_attr(feature = "cli", arg(long, value_name = "V,…", value_delimiter = ','))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "V,…", value_delimiter = ',', allow_hyphen_values = true)
+    )]
     pub std: Vec<f32>,
     /// Resize images to this, then crop the centre to the model's size, e.g. 256x256
     /// [default: the model's size]

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cli")]
 use super::parse::choices;
+use crate::error::Hint;
 use crate::retrain::{LossKind, OptimizerKind, RetrainOptions};
 
 /// Options of training.
@@ -24,7 +25,10 @@ pub struct TrainingOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "W", default_value_t = RetrainOptions::default().layers))]
     pub layers: f64,
     /// Weight of each task's loss, relative to the others, e.g. 1,2 [default: equal]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "W,…", value_delimiter = ','))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "W,…", value_delimiter = ',', allow_hyphen_values = true)
+    )]
     pub weights: Vec<f64>,
     /// Optimiser
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME", default_value = "adam", 
@@ -77,6 +81,14 @@ impl Default for TrainingOptions {
 }
 
 impl TrainingOptions {
+    /// A remark on an option that does nothing beside the others, if there is one.
+    pub(crate) fn idle(&self) -> Option<Hint> {
+        let decays = self.weight_decay != TrainingOptions::default().weight_decay;
+        let vain = decays && self.optimizer != OptimizerKind::AdamW;
+        let remark = Hint::from("").option("weight-decay").then(" does nothing without ");
+        vain.then(|| remark.option_as("optimizer", "adamw"))
+    }
+
     /// The options of a training; `taught` says whether there are original models to learn from.
     pub(crate) fn options(&self, batch: usize, taught: bool) -> RetrainOptions {
         let default = if taught { LossKind::Distillation } else { LossKind::CrossEntropy };
@@ -97,5 +109,20 @@ impl TrainingOptions {
             reset_statistics: self.reset_bn,
             ..RetrainOptions::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decay_that_the_optimiser_does_not_know_is_told() {
+        let default = TrainingOptions::default();
+        let decay = TrainingOptions { weight_decay: 5.0, ..default.clone() };
+        let adamw = TrainingOptions { optimizer: OptimizerKind::AdamW, ..decay.clone() };
+        assert!(default.idle().is_none() && adamw.idle().is_none());
+        let said = decay.idle().map(|hint| hint.in_flags());
+        assert_eq!(said.as_deref(), Some("--weight-decay does nothing without --optimizer adamw"));
     }
 }

@@ -27,6 +27,8 @@ pub(crate) const PREPROCESS: &str = "preprocess";
 pub(in crate::api) struct Replay {
     /// The plan to follow.
     pub(in crate::api) followed: Option<PlanFile>,
+    /// The file of that plan, if it is known.
+    pub(in crate::api) source: Option<PathBuf>,
     /// Whether files may differ from those of the plan.
     pub(in crate::api) allow_changed: bool,
     /// The file of the plan to write, with what is known before the merge.
@@ -71,6 +73,13 @@ impl Merger {
     pub fn follow(mut self, plan: PlanFile, allow_changed: bool) -> Self {
         self.replay.followed = Some(plan);
         self.replay.allow_changed = allow_changed;
+        self
+    }
+
+    /// Names the file of the plan to follow, which only a plan may replace.
+    #[cfg(feature = "cli")]
+    pub(crate) fn followed_at(mut self, path: Option<PathBuf>) -> Self {
+        self.replay.source = path;
         self
     }
 
