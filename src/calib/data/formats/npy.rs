@@ -28,32 +28,8 @@ const FIRST_RESERVE: usize = 1 << 24;
 
 /// Reads one array of `length` bytes, header included. The error is a clause about the array.
 pub(super) fn read(mut reader: impl Read, length: u64) -> Result<HostArray, String> {
-    let (header, header_length) = Header::read(&mut reader)?;
-    let bytes_per_element = header.element.size();
-    let data_length = header
-        .shape
-        .iter()
-        .try_fold(bytes_per_element, |product, size| product.checked_mul(*size))
-        .ok_or_else(|| format!("claims the impossible shape {:?}", header.shape))?;
-    let found = length.saturating_sub(header_length as u64);
-    if data_length as u64 != found {
-        return Err(format!(
-            "has {found} bytes of data where its shape {:?} takes {data_length}",
-            header.shape
-        ));
-    }
-    let mut data = Vec::with_capacity(data_length.min(FIRST_RESERVE));
-    let outcome = reader.by_ref().take(data_length as u64).read_to_end(&mut data);
-    // Reading past the end makes an archive verify its checksum.
-    let outcome = outcome.and_then(|_| reader.read(&mut [0]));
-    outcome.map_err(|error| format!("cannot be read ({error})"))?;
-    if data.len() != data_length {
-        return Err(format!("ends after {} of {data_length} bytes", data.len()));
-    }
-    if header.big_endian {
-        data.chunks_exact_mut(bytes_per_element).for_each(<[u8]>::reverse);
-    }
-    array_of(header.element, &header.shape, header.fortran_order, data)
+    let (header, start) = Header::read(&mut reader)?;
+    header.array(reader, length.saturating_sub(start as u64))
 }
 
 /// A file of one array.
@@ -70,10 +46,12 @@ fn open(files: &Files, _: &super::super::options::DataOptions) -> Outcome<Box<dy
         |clause: String| Error::new(ErrorKind::Calibration, format!("{} {clause}", path.display()));
     let opened =
         std::fs::File::open(path).map_err(|e| super::super::complaints::unreadable(path, e))?;
-    let (header, start) = Header::read(&mut BufReader::new(&opened)).map_err(wrong)?;
+    let mut reader = BufReader::new(opened);
+    let (header, start) = Header::read(&mut reader).map_err(wrong)?;
     let file = Anywhere::open(path)?;
     let array = if header.fortran_order {
-        let array = read(BufReader::new(opened), file.length).map_err(wrong)?;
+        let found = file.length.saturating_sub(start as u64);
+        let array = header.array(reader, found).map_err(wrong)?;
         Content::Array(Arc::new(array))
     } else {
         let end = file.length;
@@ -150,6 +128,32 @@ impl Header {
         let text = String::from_utf8(take(length)?)
             .map_err(|_| "has a header that is not text".to_string())?;
         Ok((Header::parse(&text)?, MAGIC.len() + 2 + length_bytes + length))
+    }
+
+    /// The array behind the header, in `found` bytes.
+    fn array(&self, mut reader: impl Read, found: u64) -> Result<HostArray, String> {
+        let Header { element, shape, .. } = self;
+        let length = shape
+            .iter()
+            .try_fold(element.size(), |product, size| product.checked_mul(*size))
+            .ok_or_else(|| format!("claims the impossible shape {shape:?}"))?;
+        if length as u64 != found {
+            return Err(format!(
+                "has {found} bytes of data where its shape {shape:?} takes {length}"
+            ));
+        }
+        let mut data = Vec::with_capacity(length.min(FIRST_RESERVE));
+        let outcome = reader.by_ref().take(found).read_to_end(&mut data);
+        // Reading past the end makes an archive verify its checksum.
+        let outcome = outcome.and_then(|_| reader.read(&mut [0]));
+        outcome.map_err(|error| format!("cannot be read ({error})"))?;
+        if data.len() != length {
+            return Err(format!("ends after {} of {length} bytes", data.len()));
+        }
+        if self.big_endian {
+            data.chunks_exact_mut(element.size()).for_each(<[u8]>::reverse);
+        }
+        array_of(*element, shape, self.fortran_order, data)
     }
 
     fn parse(text: &str) -> Result<Header, String> {
@@ -252,6 +256,18 @@ mod tests {
         assert_eq!(read_back, array![[1, 2, 3], [4, 5, 6]].into_dyn().into());
         let scalar = file("'<i8'", "False", "()", &3i64.to_le_bytes());
         assert_eq!(read_all(&scalar).unwrap(), ndarray::arr0(3i64).into_dyn().into());
+    }
+
+    #[test]
+    fn a_file_in_fortran_order_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.npy");
+        let columns = Array2::from_shape_vec((2, 3).f(), vec![1, 4, 2, 5, 3, 6]).unwrap();
+        std::fs::write(&path, bytes_of(&columns)).unwrap();
+        let files = Files { given: path.clone(), all: vec![path] };
+        let opened = open(&files, &Default::default()).unwrap().read("f").unwrap();
+        let Content::Array(array) = opened else { panic!("no array") };
+        assert_eq!(array.rows(&[1, 0]).unwrap(), array![[4, 5, 6], [1, 2, 3]].into_dyn().into());
     }
 
     #[test]
