@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::checks::unmeasurable;
 use super::data::{DataInput, Given, Tried};
 use super::models::{self, Loaded, ModelInput};
 use super::options::VerifyOptions;
@@ -48,6 +49,11 @@ pub fn verify(
     let limits_of = reported.as_ref().filter(like);
     let trial = Tried { backend: first.as_ref(), progress };
     let data = given.open(&originals, options.limit.unwrap_or(all), options.seed, trial)?;
+    let unlabelled = data.iter().find(|data| !data.dataset.has_labels());
+    if let Some(data) = unlabelled.filter(|_| options.max_drop.is_some()) {
+        let hint = Hint::from("add labels to ").option("data");
+        return Err(unmeasurable(&data.dataset).hint(hint));
+    }
     let subjects: Vec<Subject<'_>> = tasks
         .iter()
         .zip(originals.iter().zip(&data))
