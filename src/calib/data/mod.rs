@@ -13,6 +13,7 @@ mod extents;
 mod fit;
 mod formats;
 mod labels;
+mod look;
 mod media;
 mod normalise;
 mod options;
@@ -38,7 +39,7 @@ use rand_chacha::ChaCha8Rng;
 use self::axes::placed;
 pub(crate) use self::choice::LABELS_KEY;
 use self::choice::choose;
-use self::column::Column;
+use self::column::{Column, check_fed};
 use self::complaints::wrong_array;
 pub use self::extents::{Extents, trials, unknown};
 pub(crate) use self::formats::{DEEPEST, entries};
@@ -106,6 +107,7 @@ impl Dataset {
     /// [`ErrorKind::Calibration`] naming an input of which a size other than the batch is open and
     /// not given in [`DataOptions::dims`].
     pub fn synthetic(ports: &[Port], len: usize, seed: u64, options: &DataOptions) -> Result<Self> {
+        check_fed(ports)?;
         let columns = placed(ports).enumerate();
         let columns = columns.map(|(i, place)| Column::synthetic(place, i, len, seed, options));
         let note = Hint::from("the samples are made up, from random numbers; give better ones (")
@@ -121,6 +123,7 @@ impl Dataset {
         ports: &[Port],
         options: &DataOptions,
     ) -> Result<Self> {
+        check_fed(ports)?;
         let chosen = choose(&source.fields(), file, ports, options)?;
         let mut first: Option<(String, usize)> = None;
         let mut same_length = |name: &str, length: usize| match &first {
