@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::models::Loaded;
 use super::options::SampleOptions;
-use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials, unknown};
+use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
-use crate::naming::shown;
 use crate::progress::Progress;
 use crate::report::DataRecord;
 use crate::runtime::{Backend, ModelSource, Port, Session, feeds, fixed_batch};
+use crate::verify::Reading;
 
 /// Number of random samples without data.
 pub(crate) const SYNTHETIC_SAMPLES: usize = 2048;
@@ -77,6 +77,8 @@ pub(crate) struct Net<'a> {
     pub(crate) source: Option<ModelSource<'a>>,
     /// The number of rows of the table that each input indexes.
     pub(crate) tables: BTreeMap<String, usize>,
+    /// The number of classes that it tells apart, if known.
+    pub(crate) classes: Option<usize>,
 }
 
 /// The inputs of each task of a joint model.
@@ -100,6 +102,7 @@ pub(crate) fn task_nets<'a>(joint: &'a JointModel, ports: &'a [Vec<Port>]) -> Ve
         file,
         source: None,
         tables: tables(task.graph()),
+        classes: Reading::of(task.graph()).classes(),
     };
     tasks.map(net).collect()
 }
@@ -163,6 +166,7 @@ impl Given<'_> {
                 file: m.file(),
                 source: Some(m.source()),
                 tables: tables(&m.model.graph),
+                classes: m.reading.classes(),
             })
             .collect();
         self.open_nets(&nets, limit, seed, Some(trial))
@@ -186,6 +190,7 @@ impl Given<'_> {
         let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
         self.options.check_count(files)?;
         self.check_sizes(nets)?;
+        self.check_columns(nets)?;
         let mut sizes = None;
         let mut found = Extents::new();
         if let Some(trial) = trial.filter(|_| self.is_synthetic()) {
@@ -201,6 +206,10 @@ impl Given<'_> {
             options.dims.extend(found.clone());
             options.tables = net.tables.clone();
             let opened = opened(input, net, &options, limit, seed).in_model(net.name)?;
+            let opened = match net.classes {
+                Some(classes) => opened.of_classes(classes),
+                None => opened,
+            };
             let available = opened.len();
             let (dataset, rest) = opened.split(limit, seed);
             let record = DataRecord {
@@ -213,37 +222,6 @@ impl Given<'_> {
             Ok(TaskData { dataset, rest, record })
         };
         nets.iter().enumerate().map(open).collect()
-    }
-
-    /// Checks that sizes are given for extents that the nets leave open.
-    fn check_sizes(&self, nets: &[Net<'_>]) -> Result<()> {
-        let given: Extents = self.options.dim.iter().cloned().collect();
-        let ports: Vec<&[Port]> = nets.iter().map(|net| net.ports).collect();
-        let Some((name, open)) = unknown(&ports, &given) else { return Ok(()) };
-        let message = format!("'{}' is no size that the models' inputs leave open", shown(&name));
-        let hint = match open.is_empty() {
-            true => Hint::from("they leave none open: leave out ").option("dim"),
-            false => {
-                let open: Vec<String> = open.iter().map(|name| shown(name).into_owned()).collect();
-                let first = open.first().map(|name| format!("{name}=224")).unwrap_or_default();
-                let hint = format!("they leave open {}: give ", open.join(", "));
-                Hint::from(hint).option_as("dim", first)
-            }
-        };
-        Err(Error::new(ErrorKind::Usage, message).hint(hint))
-    }
-
-    /// Checks that samples are given once, once per net, or once per file of a model.
-    fn check_count(&self, nets: &[Net<'_>]) -> Result<()> {
-        let given = self.inputs.len();
-        let files = nets.iter().map(|net| net.file).max().map_or(0, |last| last + 1);
-        if given <= 1 || given == nets.len() || given == files {
-            return Ok(());
-        }
-        let message = format!("samples were given {given} times for {} models", nets.len());
-        let hint = Hint::from("give ").option("data");
-        Err(Error::new(ErrorKind::Usage, message)
-            .hint(hint.then(" once, or once per model in the models' order")))
     }
 }
 

@@ -6,6 +6,7 @@
 //! a [`Progress`](crate::progress::Progress).
 
 mod calibrate;
+mod checks;
 mod checksum;
 pub(crate) mod data;
 mod defaults;

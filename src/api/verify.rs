@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::checks::unmeasurable;
 use super::data::{DataInput, Given, Tried};
 use super::models::{self, Loaded, ModelInput};
 use super::options::VerifyOptions;
@@ -50,6 +51,9 @@ pub fn verify(
     let trial = Tried { backend: first.as_ref(), progress };
     let data = given.open(&originals, options.limit.unwrap_or(all), options.seed, trial)?;
     if options.max_drop.is_some() {
+        if let Some(data) = data.iter().find(|data| data.dataset.unusable_labels().is_some()) {
+            return Err(unmeasurable(&data.dataset));
+        }
         let labelled = data.iter().map(|data| data.dataset.has_labels());
         check_all(&tasks, labelled, unlabelled)?;
     }

@@ -1,6 +1,7 @@
 //! Sensitivity of the outputs to each channel of a layer's pre-activations.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use ndarray::{Array2, ArrayD, Axis, IxDyn};
 use rand::{Rng, SeedableRng};
@@ -49,14 +50,20 @@ pub fn sensitivities(
         squared_gradients(model, coupling, &layers, sample.together).in_model(&model.name)?;
     let backward = Model { graph, ..model.without_graph() };
     let data = sample.data.take(sample.samples);
+    let ranges = data.runs(model.graph.fixed_batch(), sample.batch).in_model(&model.name)?;
     let taken = Sample { data: &data, ..sample };
-    let sums = summed(&backward, &signs, taken).in_model(&model.name)?;
-    Ok(of_sums(coupling, &positions, sums, data.len()))
+    let sums = summed(&backward, &signs, taken, &ranges).in_model(&model.name)?;
+    Ok(of_sums(coupling, &positions, sums, ranges.iter().map(Range::len).sum()))
 }
 
-/// The outputs of the backward pass, summed up over all samples.
-fn summed(backward: &Model, signs: &[Signs], sample: Sample<'_>) -> Result<Vec<Array2<f64>>> {
-    let Sample { backend, data, batch, seed, .. } = sample;
+/// The outputs of the backward pass, summed up over the batches `ranges`.
+fn summed(
+    backward: &Model,
+    signs: &[Signs],
+    sample: Sample<'_>,
+    ranges: &[Range<usize>],
+) -> Result<Vec<Array2<f64>>> {
+    let Sample { backend, data, seed, .. } = sample;
     let mut session = backend.load(ModelSource::Graph(backward))?;
     let mut sums: Vec<Array2<f64>> = Vec::new();
     // Samples draw alike whatever the size of batches.
@@ -68,9 +75,9 @@ fn summed(backward: &Model, signs: &[Signs], sample: Sample<'_>) -> Result<Vec<A
             random
         })
         .collect();
-    for range in data.batches(batch) {
+    for range in ranges {
         let samples = range.len();
-        let mut fed = data.batch(range)?;
+        let mut fed = data.batch(range.clone())?;
         for (sign, random) in signs.iter().zip(&mut random) {
             fed.push((sign.name.clone(), HostArray::F32(sign.drawn(samples, random))));
         }
@@ -309,6 +316,32 @@ mod tests {
     fn classes(b: &mut GraphBuilder, flat: ValueId, inputs: usize) -> ValueId {
         let weight = b.weights("fc.w", &[CLASSES, inputs]);
         b.op("Gemm", "fc", &[flat, weight], [("transB", 1.into())])
+    }
+
+    #[test]
+    fn samples_that_do_not_fill_a_fixed_batch_are_left_out() {
+        let found = |batch: &str, samples: usize| {
+            let mut b = GraphBuilder::new("net", 13);
+            let x = b.input("x", &format!("{batch},4"));
+            let y = classes(&mut b, x, 4);
+            let mut model = b.build(&[y]);
+            crate::canon::infer_types(&mut model.graph).unwrap();
+            let coupling = Coupling::of(&model.graph).unwrap();
+            let backend = runtime::open(&RuntimeOptions::default()).unwrap();
+            let session = backend.load(ModelSource::Graph(&model)).unwrap();
+            let options = DataOptions::default();
+            let data = Dataset::synthetic(session.inputs(), 20, 3, &options).unwrap().take(samples);
+            let backend = backend.as_ref();
+            let (data, together) = (&data, true);
+            let sample = Sample { backend, data, samples: 20, batch: 7, seed: 0, together };
+            sensitivities(&model, &coupling, sample)
+        };
+        let open = found("batch", 14).unwrap();
+        assert_eq!(found("7", 20).unwrap(), open);
+        assert!(found("batch", 20).unwrap() != open);
+        let error = found("7", 6).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Calibration);
+        assert!(error.to_string().contains("6 samples do not fill a batch of 7"), "{error}");
     }
 
     #[test]

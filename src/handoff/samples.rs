@@ -1,5 +1,6 @@
 //! Writes the samples of a task and the targets of its outputs as `.npy` files.
 
+use std::ops::Range;
 use std::path::Path;
 
 use ndarray::{Array1, ArrayD};
@@ -43,17 +44,12 @@ impl Net<'_> {
         let Lesson { mut teacher, data } = lesson;
         let of_teacher = || teacher.as_ref().and_then(|t| fixed_batch(t.inputs()));
         let fixed = self.graph.fixed_batch().or_else(of_teacher);
-        let size = fixed.unwrap_or(batch).max(1);
-        // A net of fixed batch size takes whole batches only.
-        let samples = fixed.map_or(data.len(), |n| data.len() / n * n);
-        if samples == 0 {
-            let message = format!("{} samples do not fill a batch of {size}", data.len());
-            return Err(Error::new(ErrorKind::Calibration, message));
-        }
+        let ranges = data.runs(fixed, batch)?;
+        let samples = ranges.iter().map(Range::len).sum();
         let mut columns = Columns { net: self, rows: samples, all: Vec::new() };
-        for range in data.take(samples).batches(size) {
+        for range in ranges {
             progress.check()?;
-            let batch = data.batch(range.clone())?;
+            let batch = data.batch(range)?;
             for (name, array) in &batch {
                 columns.push("input", name, array)?;
             }

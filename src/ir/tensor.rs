@@ -1,5 +1,7 @@
 //! Element types, shapes and constant tensors.
 
+use std::fmt;
+
 use super::halves;
 use bytes::Bytes;
 use ndarray::{ArrayD, IxDyn};
@@ -8,7 +10,9 @@ use super::size::Dim;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Element type of a tensor, as in `TensorProto.DataType`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// `Debug` gives the name in messages: that of the variant, or the standard's name for other types.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DataType {
     /// 32-bit IEEE float.
     F32,
@@ -48,32 +52,50 @@ impl DataType {
     /// The type of signed integers of four bits.
     pub const I4: DataType = DataType::Other(22);
 
-    const CODES: [(DataType, i32); 13] = [
-        (DataType::F32, 1),
-        (DataType::U8, 2),
-        (DataType::I8, 3),
-        (DataType::U16, 4),
-        (DataType::I16, 5),
-        (DataType::I32, 6),
-        (DataType::I64, 7),
-        (DataType::Bool, 9),
-        (DataType::F16, 10),
-        (DataType::F64, 11),
-        (DataType::U32, 12),
-        (DataType::U64, 13),
-        (DataType::BF16, 16),
+    const CODES: [(DataType, i32, &str); 13] = [
+        (DataType::F32, 1, "F32"),
+        (DataType::U8, 2, "U8"),
+        (DataType::I8, 3, "I8"),
+        (DataType::U16, 4, "U16"),
+        (DataType::I16, 5, "I16"),
+        (DataType::I32, 6, "I32"),
+        (DataType::I64, 7, "I64"),
+        (DataType::Bool, 9, "Bool"),
+        (DataType::F16, 10, "F16"),
+        (DataType::F64, 11, "F64"),
+        (DataType::U32, 12, "U32"),
+        (DataType::U64, 13, "U64"),
+        (DataType::BF16, 16, "BF16"),
+    ];
+
+    /// The standard's names of other types.
+    const OTHERS: [(i32, &str); 13] = [
+        (8, "string"),
+        (14, "complex64"),
+        (15, "complex128"),
+        (17, "float8e4m3fn"),
+        (18, "float8e4m3fnuz"),
+        (19, "float8e5m2"),
+        (20, "float8e5m2fnuz"),
+        (21, "uint4"),
+        (22, "int4"),
+        (23, "float4e2m1"),
+        (24, "float8e8m0"),
+        (25, "uint2"),
+        (26, "int2"),
     ];
 
     /// The type with number `code` in the ONNX standard.
     pub fn from_code(code: i32) -> Self {
-        Self::CODES.iter().find(|(_, c)| *c == code).map_or(DataType::Other(code), |(t, _)| *t)
+        let known = Self::CODES.iter().find(|(_, own, _)| *own == code);
+        known.map_or(DataType::Other(code), |(own, ..)| *own)
     }
 
     /// The number of the type in the ONNX standard.
     pub fn code(self) -> i32 {
         match self {
             DataType::Other(code) => code,
-            known => Self::CODES.iter().find(|(t, _)| *t == known).map_or(0, |(_, c)| *c),
+            known => Self::CODES.iter().find(|(own, ..)| *own == known).map_or(0, |(_, c, _)| *c),
         }
     }
 
@@ -96,6 +118,17 @@ impl DataType {
     /// Whether the type is one of the floating-point types that hold weights.
     pub fn is_float(self) -> bool {
         matches!(self, DataType::F32 | DataType::F64 | DataType::F16 | DataType::BF16)
+    }
+}
+
+impl fmt::Debug for DataType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Self::CODES.iter().find(|(own, ..)| own == self).map(|(.., name)| *name);
+        let other = || Self::OTHERS.iter().find(|(code, _)| *code == self.code());
+        match known.or_else(|| other().map(|(_, name)| *name)) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "type{}", self.code()),
+        }
     }
 }
 
@@ -337,6 +370,17 @@ mod tests {
         for code in 0..30 {
             assert_eq!(DataType::from_code(code).code(), code);
         }
+    }
+
+    #[test]
+    fn types_are_named_as_in_the_standard_where_they_are_no_variants() {
+        let named = |code| format!("{:?}", DataType::from_code(code));
+        assert_eq!(
+            [1, 8, 17, 22, 99].map(named),
+            ["F32", "string", "float8e4m3fn", "int4", "type99"]
+        );
+        assert_eq!(DataType::STRING.to_string(), "string");
+        assert_eq!(DataType::Other(0).to_string(), "?");
     }
 
     #[test]

@@ -146,7 +146,6 @@ impl fmt::Display for DataType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DataType::Other(0) => f.write_str("?"),
-            DataType::Other(code) => write!(f, "type{code}"),
             known => f.write_str(&format!("{known:?}").to_lowercase()),
         }
     }

@@ -63,12 +63,12 @@ impl<'a> Examples<'a> {
     /// [`ErrorKind::Usage`] where there are no labels.
     pub(super) fn labelled(task: &str, data: &'a Dataset, classes: usize) -> Result<Self> {
         if !data.has_labels() {
-            return Err(Error::new(ErrorKind::Usage, "the samples have no labels to learn")
-                .in_model(task)
-                .hint(
-                    Hint::from("add an array 'labels', or learn from the original models with ")
-                        .option("teacher"),
-                ));
+            let why = data.unusable_labels().map(|why| format!(": {why}")).unwrap_or_default();
+            let message = format!("the samples have no labels to learn{why}");
+            return Err(Error::new(ErrorKind::Usage, message).in_model(task).hint(
+                Hint::from("add an array 'labels', or learn from the original models with ")
+                    .option("teacher"),
+            ));
         }
         Ok(Examples { task: task.to_owned(), data, targets: Targets::Labels(classes) })
     }

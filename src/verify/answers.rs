@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ndarray::{ArrayD, Axis};
 
-use crate::ir::{Graph, ValueId};
+use crate::ir::{Dim, Graph, ValueId};
 use crate::runtime::HostArray;
 
 /// How the answers of a net are read from its first output.
@@ -15,6 +15,8 @@ use crate::runtime::HostArray;
 pub struct Reading {
     /// The least number that means yes.
     yes: Option<f32>,
+    /// The number of classes, if the output's type tells it.
+    classes: Option<usize>,
 }
 
 /// Operators that keep the order of numbers, so that they may follow the final sigmoid.
@@ -29,12 +31,22 @@ impl Reading {
 
     /// The reading of one output.
     pub(crate) fn of_output(graph: &Graph, output: ValueId) -> Reading {
-        Reading { yes: ends_in_sigmoid(graph, output).then_some(0.5) }
+        let yes = ends_in_sigmoid(graph, output).then_some(0.5);
+        let classes = match scores(graph, output) {
+            Some(1) => yes.map(|_| 2),
+            several => several,
+        };
+        Reading { yes, classes }
     }
 
     /// The reading of scores of which a single one means yes from zero on, as before a sigmoid.
     pub(crate) fn of_logits() -> Reading {
-        Reading { yes: Some(0.0) }
+        Reading { yes: Some(0.0), classes: None }
+    }
+
+    /// The number of classes that answers are of, if the output's type tells it.
+    pub(crate) fn classes(self) -> Option<usize> {
+        self.classes
     }
 
     /// The answers of an output, one per position: places of the largest scores, numbers of classes, 1 for
@@ -76,6 +88,16 @@ fn ends_in_sigmoid(graph: &Graph, mut value: ValueId) -> bool {
         value = before;
     }
     false
+}
+
+/// The number of scores of each sample, if an output has a known number of them at one position.
+fn scores(graph: &Graph, output: ValueId) -> Option<usize> {
+    let ty = graph.value(output).ty.as_ref().filter(|ty| ty.dtype.is_float())?;
+    let of_sample = ty.shape.as_ref()?.iter().skip(1);
+    let sizes: Vec<usize> = of_sample.map(Dim::known).collect::<Option<_>>()?;
+    let mut several = sizes.into_iter().filter(|size| *size != 1);
+    let count = several.next().unwrap_or(1);
+    several.next().is_none().then_some(count)
 }
 
 /// The array without axes of size 1 behind the second axis.
@@ -146,6 +168,26 @@ mod tests {
         assert_eq!(Reading::of_logits().answers(&scores), Some(vec![1, 1, 1]));
         let two = floats([[0.2, 0.4], [0.9, 0.1]]);
         assert_eq!(of(&["Sigmoid"]).answers(&two), Some(vec![1, 0]));
+    }
+
+    #[test]
+    fn the_type_of_the_output_tells_the_number_of_classes() {
+        let classes = |dims: &str, operators: &[&str]| {
+            let mut b = GraphBuilder::new("net", 13);
+            let mut value = b.input("x", dims);
+            for op in operators {
+                value = b.op(op, op, &[value], []);
+            }
+            let mut model = b.build(&[value]);
+            crate::canon::infer_types(&mut model.graph).unwrap();
+            Reading::of(&model.graph).classes()
+        };
+        assert_eq!(classes("n,10", &["Softmax"]), Some(10));
+        assert_eq!(classes("n,10,1,1", &["Relu"]), Some(10));
+        assert_eq!(classes("n,1", &["Sigmoid"]), Some(2));
+        assert_eq!(classes("n,1", &["Relu"]), None);
+        assert_eq!(classes("n,5,10", &["Relu"]), None);
+        assert_eq!(classes("n,k", &["Relu"]), None);
     }
 
     #[test]

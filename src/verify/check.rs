@@ -7,7 +7,7 @@ use super::engine::{Engine, JointFeed};
 use super::loading::is_refusal;
 use super::tally::{self, First, Tally};
 use super::{Limits, Subject, TaskVerification, Verification, fixed_batch};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::runtime::{HostArray, Session, feeds};
 
@@ -68,21 +68,11 @@ impl Check<'_> {
         &self.subjects[self.number]
     }
 
-    /// The samples of each batch. If a model fixes its batch size, an incomplete last batch is dropped.
+    /// The samples of each batch.
     fn ranges(&self, engines: &[Engine<'_>]) -> Result<VecDeque<Range<usize>>> {
-        let data = self.subject().data;
+        let Subject { task, data, .. } = self.subject();
         let fixed = fixed_batch(engines, self.number);
-        let size = fixed.unwrap_or(self.batch).max(1);
-        let full = |range: &Range<usize>| fixed.is_none() || range.len() == size;
-        let ranges: VecDeque<_> = data.batches(size).filter(full).collect();
-        if ranges.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Calibration,
-                format!("{} samples do not fill a batch of {size}", data.len()),
-            )
-            .in_model(self.subject().task));
-        }
-        Ok(ranges)
+        Ok(data.runs(fixed, self.batch).in_model(task)?.into())
     }
 
     /// Runs as many batches as can be held, in one engine after the other.

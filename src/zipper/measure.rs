@@ -49,18 +49,24 @@ impl<'a> Gauge<'a> {
     }
 }
 
-/// The part of answers that differ.
+/// The part of answers that differ. Further wanted ones, of samples that fill no batch, do not count.
 pub(super) fn differing(found: &[i64], wanted: &[i64]) -> f64 {
-    misclassified(found, wanted) as f64 / wanted.len().max(1) as f64
+    misclassified(found, wanted) as f64 / found.len().max(1) as f64
 }
 
-/// The answer for each sample; `None` if the net's first output holds none.
+/// The answer for each sample, except for the last ones if they do not fill a batch of the net's fixed size;
+/// `None` if the net's first output holds none.
+///
+/// # Errors
+/// As [`Dataset::runs`](crate::calib::data::Dataset::runs), [`Backend::load`] and
+/// [`crate::runtime::Session::run`].
 pub(super) fn answers(net: &Model, source: &Source<'_>) -> Result<Option<Vec<i64>>> {
     let backend: &dyn Backend = source.backend;
     let mut session = backend.load(ModelSource::Graph(net)).in_model(&net.name)?;
     let reading = Reading::of(&net.graph);
     let mut all = Vec::new();
-    for range in source.data.batches(source.batch) {
+    let ranges = source.data.runs(net.graph.fixed_batch(), source.batch).in_model(&net.name)?;
+    for range in ranges {
         let samples = range.len();
         let outputs = session.run(&feeds(&source.data.batch(range)?)).in_model(&net.name)?;
         let first = outputs.first();
@@ -70,4 +76,38 @@ pub(super) fn answers(net: &Model, source: &Source<'_>) -> Result<Option<Vec<i64
         all.extend(answers);
     }
     Ok(Some(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calib::data::{DataOptions, Dataset};
+    use crate::ir::builder::GraphBuilder;
+    use crate::runtime::{self, RuntimeOptions};
+
+    #[test]
+    fn samples_that_do_not_fill_a_fixed_batch_are_not_measured() {
+        let mut b = GraphBuilder::new("net", 13);
+        let x = b.input("x", "7,4");
+        let weight = b.weights("w", &[3, 4]);
+        let y = b.op("Gemm", "fc", &[x, weight], [("transB", 1.into())]);
+        let mut net = b.build(&[y]);
+        crate::canon::infer_types(&mut net.graph).unwrap();
+        let backend = runtime::open(&RuntimeOptions::default()).unwrap();
+        let session = backend.load(ModelSource::Graph(&net)).unwrap();
+        let options = DataOptions::default();
+        let data = Dataset::synthetic(session.inputs(), 20, 3, &options).unwrap();
+        let source = |data| Source { backend: backend.as_ref(), data, batch: 7, memory: 1 << 20 };
+        assert_eq!(answers(&net, &source(&data)).unwrap().map(|all| all.len()), Some(14));
+        let loss = Gauge::new(&net, source(&data), 0).unwrap().measure(&net).unwrap();
+        assert_eq!((loss.agreement, loss.error), (Some(1.0), None));
+        let error = answers(&net, &source(&data.take(6))).unwrap_err().to_string();
+        assert!(error.contains("6 samples do not fill a batch of 7"), "{error}");
+    }
+
+    #[test]
+    fn wanted_answers_beyond_those_found_do_not_count() {
+        assert_eq!(differing(&[1, 2], &[1, 3, 9]), 0.5);
+        assert_eq!(differing(&[], &[1]), 0.0);
+    }
 }

@@ -85,3 +85,22 @@ fn normalisation_that_does_not_fit() {
     merging(&tool, &["--data", "x.npy", "--mean", "1,2,3,4,5"]);
     merging(&tool, &["--data", "x.npy", "--std", "0"]);
 }
+
+#[test]
+fn columns_that_feed_nothing() {
+    let (tool, images) = (Tool::new(), images());
+    let error = merging(&tool, &["--data", &images, "--column", "lables=labels"]);
+    assert!(error.contains("'lables' is no input of the models, nor 'labels'"), "{error}");
+}
+
+#[test]
+fn labels_that_are_no_classes() {
+    let tool = Tool::new();
+    let path = tool.path("stray.npz");
+    let mut archive = NpzWriter::new(std::fs::File::create(&path).unwrap());
+    archive.add_array("image", &Array2::<f32>::ones((20, 784))).unwrap();
+    archive.add_array("labels", &ndarray::Array1::from_iter(100..120i64)).unwrap();
+    archive.finish().unwrap();
+    let error = merging(&tool, &["--data", "stray.npz", "--max-drop", "1"]);
+    assert!(error.contains("label 100 of sample 0 is none of the model's 10 classes"), "{error}");
+}

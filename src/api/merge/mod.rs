@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::checks::unmeasurable;
 use super::data::{DataInput, Given, TaskData};
 use super::joint::Joint;
 use super::merged::Merged;
@@ -286,7 +287,9 @@ impl Merger {
         let unlabelled = tests.iter().position(|t| !t.has_labels());
         if let Some(task) = unlabelled.filter(|_| wish.measures()) {
             let name = prepared.joint.tasks()[task].name();
-            return Err(unmeasurable().in_model(name));
+            let hint = Hint::from("add labels to ").option("data").then(", or give ");
+            let hint = hint.option("target-size").then(" in place of ").option("max-drop");
+            return Err(unmeasurable(&tests[task]).hint(hint).in_model(name));
         }
         let (joint, outcome, search) = merge_for(goal, &prepared, &tests, job)?;
         Ok(Zipped { joint, outcome, search })
@@ -366,11 +369,4 @@ impl Merger {
     fn is_made_up(&self) -> bool {
         self.given().is_synthetic() && !self.is_stored()
     }
-}
-
-/// The error for a limit of task errors without labels.
-fn unmeasurable() -> Error {
-    let hint = Hint::from("add labels to ").option("data").then(", or give ");
-    Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")
-        .hint(hint.option("target-size").then(" in place of ").option("max-drop"))
 }

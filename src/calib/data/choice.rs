@@ -10,7 +10,7 @@ use crate::runtime::Port;
 const LABELS: [&str; 7] = ["labels", "y", "label", "targets", "target", "cls", "class"];
 
 /// The name under which [`DataOptions::columns`] knows labels.
-pub(super) const LABELS_KEY: &str = LABELS[0];
+pub(crate) const LABELS_KEY: &str = LABELS[0];
 
 /// Usual names of parts of a dataset.
 pub(super) const SPLITS: [&str; 7] = ["train", "test", "val", "valid", "validation", "dev", "eval"];

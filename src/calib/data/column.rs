@@ -7,11 +7,12 @@ use super::axes::{Place, dim_key, sample_shape, samples_at, samples_first};
 use super::complaints::wrong_array;
 use super::fit::Fit;
 use super::formats::Content;
+use super::look::look_through;
 use super::media::{Media, is_sound};
 use super::normalise::Normalise;
 use super::options::DataOptions;
 use super::picture::Pictures;
-use super::rows::{Rows, find};
+use super::rows::Rows;
 use super::sound::Sounds;
 use super::synthetic::Generator;
 use crate::error::{Error, ErrorKind, Hint, Result};
@@ -101,8 +102,14 @@ impl Column {
         }
         let fit = match &wanted {
             None => Fit::Same,
-            Some(wanted) => Fit::find(sample, wanted, options.layout)
-                .ok_or_else(|| misfit(port, *samples, sample, wrong))?,
+            Some(wanted) => match Fit::find(sample, wanted, options.layout) {
+                Some(fit) => fit,
+                None => {
+                    let error = wrong(&misfit(port, *samples, sample));
+                    let remedy = remedy(Place { port, axis }, sample, options)?;
+                    return Err(remedy.into_iter().fold(error, Error::hint));
+                }
+            },
         };
         let table = options.tables.get(&port.name).copied();
         if array.is_scanned() {
@@ -272,12 +279,47 @@ impl Column {
     }
 }
 
-/// The error for samples whose shape fits an input in no way; `wrong` makes it of a clause about the array.
-fn misfit(port: &Port, samples: usize, sample: &[usize], wrong: impl Fn(&str) -> Error) -> Error {
+/// The clause about an array whose samples' shape fits an input in no way.
+fn misfit(port: &Port, samples: usize, sample: &[usize]) -> String {
     let (found, input, wanted) = (shape_text(sample), &port.name, port.shape_text());
-    let clause = format!("has {samples} samples of shape {found}, but input '{input}' is {wanted}");
-    let hint = Hint::from("give the order of the axes with ").option("layout");
-    wrong(&clause).hint(hint.then(", or the size of an open one with ").option("dim"))
+    format!("has {samples} samples of shape {found}, but input '{input}' is {wanted}")
+}
+
+/// The option that can make samples fit an input, if there is one.
+fn remedy(
+    Place { port, axis }: Place<'_>,
+    sample: &[usize],
+    options: &DataOptions,
+) -> Result<Option<Hint>> {
+    let Some(wanted) = sample_shape(port, axis, options)? else { return Ok(None) };
+    if Fit::find(sample, &wanted, None).is_some() {
+        return Ok(Some(Hint::from("change or leave out ").option("layout")));
+    }
+    let sizes = sample_shape(port, axis, &DataOptions::default())?.unwrap_or_default();
+    let product = |all: usize, size: &usize| all.saturating_mul(*size);
+    let known = sizes.iter().flatten().fold(1, product).max(1);
+    let count = sample.iter().fold(1, product);
+    let is_flat = sample.iter().filter(|size| **size != 1).count() == 1;
+    let may_be_cut = is_flat && count % known == 0;
+    let fits_others = may_be_cut || Fit::find(sample, &sizes, options.layout).is_some();
+    let is_open = sizes.contains(&None);
+    Ok((is_open && fits_others)
+        .then(|| Hint::from("give the sizes that the input leaves open with ").option("dim")))
+}
+
+/// Checks that inputs are of types that samples can have.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for an input of strings.
+pub(super) fn check_fed(ports: &[Port]) -> Result<()> {
+    match ports.iter().find(|port| port.dtype == DataType::STRING) {
+        Some(port) => {
+            let message = format!("input '{}' takes strings, which cannot be fed", port.name);
+            Err(Error::new(ErrorKind::Unsupported, message)
+                .hint("cut off the nodes that read strings, and keep the part behind them"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Whether an input takes one number per run, for any number of samples.
@@ -293,67 +335,6 @@ fn single(array: &dyn Rows) -> Result<Option<HostArray>> {
     let first = rows.slice_rows(0..len.min(1))?;
     let repeated = HostArray::stack(&vec![first.clone(); len])?;
     Ok((repeated == rows).then_some(first))
-}
-
-/// The hint for ids of another vocabulary.
-const OWN_IDS: &str = "give ids of the model's own vocabulary";
-
-/// A fault of an array.
-enum Looked {
-    /// A clause about it.
-    Wrong(String),
-    /// A clause about ids.
-    Table(String),
-    /// An error of reading.
-    Unread(Error),
-}
-
-impl Looked {
-    /// The error, which `about` makes of a clause about the array.
-    fn told(self, about: impl Fn(&str) -> Error) -> Error {
-        match self {
-            Looked::Wrong(clause) => about(&clause),
-            Looked::Table(clause) => about(&clause).hint(OWN_IDS),
-            Looked::Unread(error) => error,
-        }
-    }
-}
-
-impl From<Error> for Looked {
-    fn from(error: Error) -> Self {
-        Looked::Unread(error)
-    }
-}
-
-/// Looks for values that a model cannot take: NaN, infinity, or indices outside a table.
-fn look_through<R: Rows + ?Sized>(
-    array: &R,
-    input: &str,
-    table: Option<usize>,
-    number_of: impl Fn(usize) -> usize,
-) -> Result<(), Looked> {
-    if let Some(row) = array.first_not_finite()? {
-        let row = number_of(row);
-        return Err(Looked::Wrong(format!("has a value in sample {row} that is NaN or infinite")));
-    }
-    if let Some(rows) = table
-        && let Some((row, number)) = find(array, |some| outside(some, rows))?
-    {
-        let (row, last) = (number_of(row), rows.saturating_sub(1));
-        return Err(Looked::Table(format!(
-            "has {number} in sample {row}, but input '{input}' picks rows of a table from 0 to {last}"
-        )));
-    }
-    Ok(())
-}
-
-/// The first number that is not an index of a table with `rows` rows, and its position. Negative numbers
-/// count from the end of the table.
-fn outside(array: &HostArray, rows: usize) -> Option<(usize, i64)> {
-    let rows = rows as i64;
-    let numbers = array.clone().integers()?;
-    let at = numbers.iter().position(|number| *number >= rows || *number < -rows)?;
-    Some((at, numbers.iter().nth(at).copied()?))
 }
 
 fn is_castable(from: DataType, to: DataType) -> bool {

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Dataset;
 use super::formats::Content;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::runtime::HostArray;
 
 /// Limit of classes that a note lists.
@@ -13,6 +14,31 @@ const SHOWN: usize = 20;
 pub(super) struct Labels {
     pub(super) numbers: Option<Vec<i64>>,
     pub(super) note: Option<String>,
+}
+
+impl Dataset {
+    /// Why the labels of the data are unused, if [`Dataset::of_classes`] has dropped them.
+    pub fn unusable_labels(&self) -> Option<&str> {
+        self.unusable.as_deref()
+    }
+
+    /// The samples of a net that tells so many classes apart: without labels if one of them is no class, which
+    /// a note says.
+    pub fn of_classes(mut self, classes: usize) -> Dataset {
+        let is_class = |label: i64| usize::try_from(label).is_ok_and(|class| class < classes);
+        let stray = |labels: &Vec<i64>| {
+            let mut numbered = labels.iter().copied().enumerate();
+            numbered.find(|(_, label)| !is_class(*label))
+        };
+        if let Some((sample, label)) = self.labels.as_ref().and_then(stray) {
+            let why = format!(
+                "label {label} of sample {sample} is none of the model's {classes} classes"
+            );
+            self.notes.push(Hint::from(format!("{why}, so labels are unused")));
+            (self.labels, self.unusable) = (None, Some(why));
+        }
+        self
+    }
 }
 
 /// The labels in a field: one integer per sample, or one word per sample. The sorted words are the
@@ -32,7 +58,7 @@ pub(super) fn labels(name: &str, content: Content) -> Result<Labels> {
             let all: Vec<usize> = (0..array.count()).collect();
             class_labels(array.rows(&all)?)
         }
-        Content::Text(words) => return Ok(of_words(name, &words)),
+        Content::Text(words) => return of_words(name, &words),
         Content::Media(_) => return Ok(unused("holds pictures or sounds")),
     };
     Ok(match numbers {
@@ -43,10 +69,17 @@ pub(super) fn labels(name: &str, content: Content) -> Result<Labels> {
     })
 }
 
-fn of_words(name: &str, words: &[String]) -> Labels {
+/// # Errors
+/// [`ErrorKind::Calibration`] for numbers of which some are missing.
+fn of_words(name: &str, words: &[String]) -> Result<Labels> {
     let whole: Option<Vec<i64>> = words.iter().map(|word| word.parse().ok()).collect();
     if let Some(numbers) = whole {
-        return Labels { numbers: Some(numbers), note: None };
+        return Ok(Labels { numbers: Some(numbers), note: None });
+    }
+    if let Some(sample) = missing(words) {
+        let message = format!("'{name}' holds numbers, but none for sample {sample}");
+        return Err(Error::new(ErrorKind::Calibration, message)
+            .hint("fill in its label, or leave the sample out"));
     }
     let classes: BTreeSet<&str> = words.iter().map(String::as_str).collect();
     let numbers: BTreeMap<&str, i64> = classes.iter().copied().zip(0..).collect();
@@ -54,7 +87,15 @@ fn of_words(name: &str, words: &[String]) -> Labels {
     let shown: Vec<&str> = classes.iter().copied().take(SHOWN).collect();
     let more = if classes.len() > SHOWN { ", …" } else { "" };
     let note = format!("labels are the words of '{name}' in order: {}{more}", shown.join(", "));
-    Labels { numbers: Some(labels), note: Some(note) }
+    Ok(Labels { numbers: Some(labels), note: Some(note) })
+}
+
+/// The first sample without a number, if all others have one.
+fn missing(words: &[String]) -> Option<usize> {
+    let blank = words.iter().position(String::is_empty)?;
+    let mut others = words.iter().filter(|word| !word.is_empty()).peekable();
+    let has_some = others.peek().is_some();
+    (has_some && others.all(|word| word.parse::<f64>().is_ok())).then_some(blank)
 }
 
 /// Labels from integers or whole floats; `None` for anything else.
@@ -75,9 +116,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::rows::Rows;
+    use super::super::{Arrays, DataOptions};
     use super::*;
-    use crate::error::{Error, ErrorKind};
-    use crate::ir::DataType;
+    use crate::ir::{DataType, Dim};
+    use crate::runtime::Port;
 
     /// An array that cannot be read.
     #[derive(Debug)]
@@ -105,5 +147,40 @@ mod tests {
         assert_eq!(masks.numbers, None);
         assert!(masks.note.is_some_and(|note| note.contains("not one integer per sample")));
         assert!(found(&[9, 1]).is_err() && found(&[9]).is_err());
+    }
+    #[test]
+    fn blanks_among_numbers_are_refused_and_those_among_words_are_not() {
+        let of = |words: &[&str]| {
+            let words = words.iter().map(|word| (*word).to_owned()).collect();
+            labels("label", Content::Text(words))
+        };
+        let error = of(&["1", "", "1.0"]).err().map(|error| error.to_string());
+        assert!(
+            error.is_some_and(|text| text.contains("'label' holds numbers, but none for sample 1"))
+        );
+        assert_eq!(of(&["cat", "", "cat"]).unwrap().numbers, Some(vec![1, 0, 1]));
+        assert_eq!(of(&["3", "1"]).unwrap().numbers, Some(vec![3, 1]));
+    }
+
+    #[test]
+    fn labels_that_are_no_classes_of_the_net_are_unused() {
+        let data = |labels: Vec<i64>| {
+            let count = labels.len();
+            let samples = ndarray::Array2::<f32>::zeros((count, 2)).into_dyn();
+            let labels = ndarray::Array1::from_vec(labels).into_dyn();
+            let shape = Some(vec![Dim::Unknown, Dim::Known(2)]);
+            let port = Port { name: "x".into(), dtype: DataType::F32, shape };
+            let arrays = Arrays::in_order([samples.into(), labels.into()]);
+            Dataset::from_arrays(&arrays, &[port], &DataOptions::default()).unwrap()
+        };
+        let fits = data(vec![0, 2, 1]).of_classes(3);
+        assert_eq!((fits.labels(0..3), fits.unusable_labels()), (Some(vec![0, 2, 1]), None));
+        for (stray, labels) in [(100, vec![0, 100, 1]), (-1, vec![2, -1, -1])] {
+            let found = data(labels).of_classes(3);
+            assert!(!found.has_labels());
+            let wanted = format!("label {stray} of sample 1 is none of the model's 3 classes");
+            assert_eq!(found.unusable_labels(), Some(wanted.as_str()));
+            assert!(found.notes().iter().any(|note| note.in_flags().starts_with(&wanted)));
+        }
     }
 }

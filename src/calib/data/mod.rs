@@ -13,6 +13,7 @@ mod extents;
 mod fit;
 mod formats;
 mod labels;
+mod look;
 mod media;
 mod normalise;
 mod options;
@@ -36,8 +37,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use self::axes::placed;
+pub(crate) use self::choice::LABELS_KEY;
 use self::choice::choose;
-use self::column::Column;
+use self::column::{Column, check_fed};
 use self::complaints::wrong_array;
 pub use self::extents::{Extents, trials, unknown};
 pub(crate) use self::formats::{DEEPEST, entries};
@@ -58,6 +60,8 @@ pub struct Dataset {
     columns: Vec<Column>,
     /// One label per sample of the columns, including samples that are not chosen.
     labels: Option<Vec<i64>>,
+    /// Why the labels of the data are unused, if a net cannot mean them.
+    unusable: Option<String>,
     /// The samples that were chosen, in order.
     rows: Vec<usize>,
     /// The number of samples is a multiple of this.
@@ -103,6 +107,7 @@ impl Dataset {
     /// [`ErrorKind::Calibration`] naming an input of which a size other than the batch is open and
     /// not given in [`DataOptions::dims`].
     pub fn synthetic(ports: &[Port], len: usize, seed: u64, options: &DataOptions) -> Result<Self> {
+        check_fed(ports)?;
         let columns = placed(ports).enumerate();
         let columns = columns.map(|(i, place)| Column::synthetic(place, i, len, seed, options));
         let note = Hint::from("the samples are made up, from random numbers; give better ones (")
@@ -118,6 +123,7 @@ impl Dataset {
         ports: &[Port],
         options: &DataOptions,
     ) -> Result<Self> {
+        check_fed(ports)?;
         let chosen = choose(&source.fields(), file, ports, options)?;
         let mut first: Option<(String, usize)> = None;
         let mut same_length = |name: &str, length: usize| match &first {
@@ -167,7 +173,7 @@ impl Dataset {
             notes.push(remark.option_as("scale", "1/255"));
         }
         let rows = (0..len.unwrap_or(1)).collect();
-        Ok(Dataset { columns, labels, rows, whole: 1, notes, origin: None })
+        Ok(Dataset { columns, labels, unusable: None, rows, whole: 1, notes, origin: None })
     }
 
     /// Number of samples.
@@ -233,6 +239,22 @@ impl Dataset {
     pub fn batches(&self, size: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let (len, size) = (self.len(), size.max(1));
         (0..len).step_by(size).map(move |start| start..len.min(start.saturating_add(size)))
+    }
+
+    /// The batches that a net can run: of the size that it fixes, without an incomplete last one, or of `size`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Calibration`] where samples do not fill a batch.
+    pub fn runs(&self, fixed: Option<usize>, size: usize) -> Result<Vec<Range<usize>>> {
+        let size = fixed.unwrap_or(size).max(1);
+        let is_run = |range: &Range<usize>| fixed.is_none() || range.len() == size;
+        let ranges: Vec<Range<usize>> = self.batches(size).filter(is_run).collect();
+        if ranges.is_empty() {
+            let message = format!("{} samples do not fill a batch of {size}", self.len());
+            return Err(Error::new(ErrorKind::Calibration, message)
+                .hint(format!("give at least {size} samples")));
+        }
+        Ok(ranges)
     }
 
     /// The labels of the samples `range`; `None` without labels, or where there are no such samples.

@@ -53,9 +53,7 @@ impl Source for Archive {
         let entry = self.entries.iter().find(|e| **e == entry).map_or(field, String::as_str);
         let entry = self.zip.by_name(entry).map_err(|error| damaged(&self.path, error))?;
         let length = entry.size();
-        let array = npy::read(entry, length);
-        let array = array.map_err(|clause| wrong_array(&self.path, field, &clause))?;
-        Ok(Content::Array(Arc::new(array)))
+        npy::content(entry, length).map_err(|clause| wrong_array(&self.path, field, &clause))
     }
 }
 

@@ -9,8 +9,8 @@ use ndarray::Array1;
 use super::super::choice::{Field, Kind};
 use super::super::complaints::unreadable;
 use super::super::media::Paths;
-use super::{Content, Source, suffix};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Content, FORMATS, Source, suffix};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::runtime::HostArray;
 
 /// Suffixes of pictures.
@@ -55,9 +55,11 @@ impl Listing {
         if listing.files.is_empty() {
             let known: Vec<String> =
                 PICTURES.iter().chain(SOUNDS).map(|s| format!(".{s}")).collect();
-            let (folder, known) = (folder.display(), known.join(", "));
-            let message = format!("{folder} holds no images and no sounds ({known})");
-            return Err(Error::new(ErrorKind::Calibration, message));
+            let (shown, known) = (folder.display(), known.join(", "));
+            let message = format!("{shown} holds no images and no sounds ({known})");
+            let error = Error::new(ErrorKind::Calibration, message);
+            let hint = of_one_file(folder)?;
+            return Err(hint.into_iter().fold(error, Error::hint));
         }
         Ok(listing)
     }
@@ -107,6 +109,18 @@ impl Listing {
             }
         }
     }
+}
+
+/// The hint to name the first file of a known format in a folder.
+fn of_one_file(folder: &Path) -> Result<Option<Hint>> {
+    let is_known = |path: &PathBuf| {
+        let own = suffix(path).unwrap_or_default();
+        FORMATS.iter().any(|format| format.suffixes.contains(&own.as_str()))
+    };
+    let file = entries(folder)?.into_iter().find(is_known);
+    let named =
+        |file: PathBuf| Hint::from("name the file: ").option_as("data", file.display().to_string());
+    Ok(file.map(named))
 }
 
 /// The entries of a folder in the order of their names, without hidden ones.

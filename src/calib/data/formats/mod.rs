@@ -128,7 +128,8 @@ fn open_folder(path: &Path, options: &DataOptions) -> Result<(Box<dyn Source>, b
         if !found.is_empty() {
             let all = shards::of_part(path, found, options.split.as_deref())?;
             let files = Files { given: path.to_owned(), all };
-            return Ok(((format.open)(&files, options)?, true));
+            let source = (format.open)(&files, options)?;
+            return Ok((shards::with_note_on_others(source, path, format)?, true));
         }
     }
     shards::refuse_arrow(path)?;

@@ -28,32 +28,18 @@ const FIRST_RESERVE: usize = 1 << 24;
 
 /// Reads one array of `length` bytes, header included. The error is a clause about the array.
 pub(super) fn read(mut reader: impl Read, length: u64) -> Result<HostArray, String> {
-    let (header, header_length) = Header::read(&mut reader)?;
-    let bytes_per_element = header.element.size();
-    let data_length = header
-        .shape
-        .iter()
-        .try_fold(bytes_per_element, |product, size| product.checked_mul(*size))
-        .ok_or_else(|| format!("claims the impossible shape {:?}", header.shape))?;
-    let found = length.saturating_sub(header_length as u64);
-    if data_length as u64 != found {
-        return Err(format!(
-            "has {found} bytes of data where its shape {:?} takes {data_length}",
-            header.shape
-        ));
+    let (header, start) = Header::read(&mut reader)?;
+    header.array(reader, length.saturating_sub(start as u64))
+}
+
+/// Reads one array of numbers, or one word per sample. The error is a clause about the array.
+pub(super) fn content(mut reader: impl Read, length: u64) -> Result<Content, String> {
+    let (header, start) = Header::read(&mut reader)?;
+    let found = length.saturating_sub(start as u64);
+    match header.word() {
+        Some(word) => header.words(reader, found, word).map(Content::Text),
+        None => Ok(Content::Array(Arc::new(header.array(reader, found)?))),
     }
-    let mut data = Vec::with_capacity(data_length.min(FIRST_RESERVE));
-    let outcome = reader.by_ref().take(data_length as u64).read_to_end(&mut data);
-    // Reading past the end makes an archive verify its checksum.
-    let outcome = outcome.and_then(|_| reader.read(&mut [0]));
-    outcome.map_err(|error| format!("cannot be read ({error})"))?;
-    if data.len() != data_length {
-        return Err(format!("ends after {} of {data_length} bytes", data.len()));
-    }
-    if header.big_endian {
-        data.chunks_exact_mut(bytes_per_element).for_each(<[u8]>::reverse);
-    }
-    array_of(header.element, &header.shape, header.fortran_order, data)
 }
 
 /// A file of one array.
@@ -70,14 +56,17 @@ fn open(files: &Files, _: &super::super::options::DataOptions) -> Outcome<Box<dy
         |clause: String| Error::new(ErrorKind::Calibration, format!("{} {clause}", path.display()));
     let opened =
         std::fs::File::open(path).map_err(|e| super::super::complaints::unreadable(path, e))?;
-    let (header, start) = Header::read(&mut BufReader::new(&opened)).map_err(wrong)?;
+    let mut reader = BufReader::new(opened);
+    let (header, start) = Header::read(&mut reader).map_err(wrong)?;
     let file = Anywhere::open(path)?;
     let array = if header.fortran_order {
-        let array = read(BufReader::new(opened), file.length).map_err(wrong)?;
+        let found = file.length.saturating_sub(start as u64);
+        let array = header.array(reader, found).map_err(wrong)?;
         Content::Array(Arc::new(array))
     } else {
         let end = file.length;
-        let Header { element, big_endian, shape, .. } = header;
+        let (element, big_endian) = (header.element().map_err(wrong)?, header.is_big_endian());
+        let shape = header.shape;
         let stored = Stored::new(Arc::new(file), start as u64..end, element, big_endian, shape);
         Content::Array(Arc::new(stored.map_err(wrong)?))
     };
@@ -99,8 +88,8 @@ impl Source for File {
 }
 
 struct Header {
-    element: Element,
-    big_endian: bool,
+    /// The name of the element type, with the order of its bytes.
+    name: String,
     fortran_order: bool,
     shape: Vec<usize>,
 }
@@ -152,6 +141,93 @@ impl Header {
         Ok((Header::parse(&text)?, MAGIC.len() + 2 + length_bytes + length))
     }
 
+    fn is_big_endian(&self) -> bool {
+        self.name.starts_with('>')
+    }
+
+    /// The name of the element type without the order of its bytes.
+    fn bare(&self) -> &str {
+        self.name.trim_start_matches(['<', '>', '|', '='])
+    }
+
+    fn element(&self) -> Result<Element, String> {
+        let element = NAMES.iter().find(|(known, _)| *known == self.bare());
+        element.map(|(_, element)| *element).ok_or_else(|| {
+            let name = &self.name;
+            format!("has elements of type '{name}', which are neither integers, floats nor bools")
+        })
+    }
+
+    /// If elements are words: the number of their letters, and the bytes of a letter.
+    fn word(&self) -> Option<(usize, usize)> {
+        let bare = self.bare();
+        let unicode = bare.strip_prefix('U').map(|letters| (letters, 4));
+        let (letters, bytes) = unicode.or_else(|| Some((bare.strip_prefix('S')?, 1)))?;
+        Some((letters.parse().ok().filter(|letters| *letters > 0)?, bytes))
+    }
+
+    /// The array behind the header, in `found` bytes.
+    fn array(&self, reader: impl Read, found: u64) -> Result<HostArray, String> {
+        let element = self.element()?;
+        let data = self.data(reader, found, element.size(), element.size())?;
+        array_of(element, &self.shape, self.fortran_order, data)
+    }
+
+    /// The words behind the header, in `found` bytes.
+    fn words(
+        &self,
+        reader: impl Read,
+        found: u64,
+        (letters, bytes): (usize, usize),
+    ) -> Result<Vec<String>, String> {
+        if self.shape.iter().skip(1).any(|size| *size != 1) || self.shape.is_empty() {
+            return Err("has words, but not one per sample".to_owned());
+        }
+        let length = letters.checked_mul(bytes).ok_or("has words without end")?;
+        let data = self.data(reader, found, length, bytes)?;
+        let code =
+            |letter: &[u8]| letter.iter().rev().fold(0, |code, byte| code << 8 | u32::from(*byte));
+        let word = |word: &[u8]| -> Option<String> {
+            let codes = word.chunks_exact(bytes).map(code).take_while(|code| *code != 0);
+            codes.map(char::from_u32).collect()
+        };
+        let words: Option<Vec<String>> = data.chunks_exact(length).map(word).collect();
+        words.ok_or_else(|| "has words of letters that are not Unicode".to_owned())
+    }
+
+    /// The bytes behind the header, of which there are `found`: elements of `size` bytes, which consist of
+    /// little-endian numbers of `unit` bytes.
+    fn data(
+        &self,
+        mut reader: impl Read,
+        found: u64,
+        size: usize,
+        unit: usize,
+    ) -> Result<Vec<u8>, String> {
+        let shape = &self.shape;
+        let length = shape
+            .iter()
+            .try_fold(size, |product, size| product.checked_mul(*size))
+            .ok_or_else(|| format!("claims the impossible shape {shape:?}"))?;
+        if length as u64 != found {
+            return Err(format!(
+                "has {found} bytes of data where its shape {shape:?} takes {length}"
+            ));
+        }
+        let mut data = Vec::with_capacity(length.min(FIRST_RESERVE));
+        let outcome = reader.by_ref().take(found).read_to_end(&mut data);
+        // Reading past the end makes an archive verify its checksum.
+        let outcome = outcome.and_then(|_| reader.read(&mut [0]));
+        outcome.map_err(|error| format!("cannot be read ({error})"))?;
+        if data.len() != length {
+            return Err(format!("ends after {} of {length} bytes", data.len()));
+        }
+        if self.is_big_endian() {
+            data.chunks_exact_mut(unit).for_each(<[u8]>::reverse);
+        }
+        Ok(data)
+    }
+
     fn parse(text: &str) -> Result<Header, String> {
         let entry = |key: &str| {
             [format!("'{key}'"), format!("\"{key}\"")]
@@ -165,11 +241,6 @@ impl Header {
         let quoted =
             descr.strip_prefix(['\'', '"']).and_then(|rest| rest.split(['\'', '"']).next());
         let name = quoted.ok_or("holds records, not numbers")?;
-        let bare = name.trim_start_matches(['<', '>', '|', '=']);
-        let element = NAMES.iter().find(|(known, _)| *known == bare);
-        let element = element.map(|(_, element)| *element).ok_or_else(|| {
-            format!("has elements of type '{name}', which are neither integers, floats nor bools")
-        })?;
         let fortran_order = match entry("fortran_order")? {
             rest if rest.starts_with("True") => true,
             rest if rest.starts_with("False") => false,
@@ -180,7 +251,7 @@ impl Header {
             .and_then(|rest| rest.split_once(')'))
             .and_then(|(sizes, _)| shape(sizes))
             .ok_or("has a shape that is not a list of sizes")?;
-        Ok(Header { element, big_endian: name.starts_with('>'), fortran_order, shape })
+        Ok(Header { name: name.to_owned(), fortran_order, shape })
     }
 }
 
@@ -194,107 +265,4 @@ fn shape(text: &str) -> Option<Vec<usize>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use half::f16;
-    use ndarray::{Array2, ShapeBuilder, array};
-    use ndarray_npy::WriteNpyExt;
-    use proptest::prelude::*;
-
-    fn bytes_of<T: WriteNpyExt>(array: &T) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        array.write_npy(&mut bytes).unwrap();
-        bytes
-    }
-
-    fn read_all(bytes: &[u8]) -> Result<HostArray, String> {
-        read(bytes, bytes.len() as u64)
-    }
-
-    /// A file as NumPy writes it, from the parts of its header.
-    fn file(descr: &str, fortran: &str, shape: &str, data: &[u8]) -> Vec<u8> {
-        let text =
-            format!("{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n");
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend([1, 0]);
-        bytes.extend((text.len() as u16).to_le_bytes());
-        bytes.extend(text.as_bytes());
-        bytes.extend(data);
-        bytes
-    }
-
-    #[test]
-    fn every_type_is_read() {
-        assert_eq!(
-            read_all(&bytes_of(&array![1u8, 255])).unwrap(),
-            array![1u8, 255].into_dyn().into()
-        );
-        assert_eq!(read_all(&bytes_of(&array![-1i8])).unwrap(), array![-1i8].into_dyn().into());
-        assert_eq!(read_all(&bytes_of(&array![-2i16])).unwrap(), array![-2i32].into_dyn().into());
-        assert_eq!(read_all(&bytes_of(&array![9u16])).unwrap(), array![9i32].into_dyn().into());
-        assert_eq!(read_all(&bytes_of(&array![-3i32])).unwrap(), array![-3i32].into_dyn().into());
-        assert_eq!(read_all(&bytes_of(&array![7u32])).unwrap(), array![7i64].into_dyn().into());
-        assert_eq!(read_all(&bytes_of(&array![-4i64])).unwrap(), array![-4i64].into_dyn().into());
-        assert_eq!(read_all(&bytes_of(&array![5u64])).unwrap(), array![5i64].into_dyn().into());
-        assert_eq!(read_all(&bytes_of(&array![0.5f32])).unwrap(), array![0.5f32].into_dyn().into());
-        assert_eq!(read_all(&bytes_of(&array![0.1f64])).unwrap(), array![0.1f64].into_dyn().into());
-        assert_eq!(read_all(&bytes_of(&array![true])).unwrap(), array![true].into_dyn().into());
-        let half = file("'<f2'", "False", "(1,)", &f16::from_f32(1.5).to_le_bytes());
-        assert_eq!(read_all(&half).unwrap(), array![f16::from_f32(1.5)].into_dyn().into());
-        let big = file("'>i4'", "False", "(1L,)", &(-6i32).to_be_bytes());
-        assert_eq!(read_all(&big).unwrap(), array![-6i32].into_dyn().into());
-    }
-
-    #[test]
-    fn fortran_order_and_scalars_are_read() {
-        let columns = Array2::from_shape_vec((2, 3).f(), vec![1, 4, 2, 5, 3, 6]).unwrap();
-        let read_back = read_all(&bytes_of(&columns)).unwrap();
-        assert_eq!(read_back, array![[1, 2, 3], [4, 5, 6]].into_dyn().into());
-        let scalar = file("'<i8'", "False", "()", &3i64.to_le_bytes());
-        assert_eq!(read_all(&scalar).unwrap(), ndarray::arr0(3i64).into_dyn().into());
-    }
-
-    #[test]
-    fn damage_is_told_in_a_clause() {
-        let whole = bytes_of(&array![[1.0f32, 2.0], [3.0, 4.0]]);
-        let nested = file("'<f4'", "False", &"(".repeat(5000), &[]);
-        let cases: [(Vec<u8>, &str); 9] = [
-            (
-                whole[..whole.len() - 1].to_vec(),
-                "has 15 bytes of data where its shape [2, 2] takes",
-            ),
-            (whole[..20].to_vec(), "ends within its header"),
-            (b"PK\x03\x04 and so on".to_vec(), "is not in NumPy's format"),
-            (file("'|O'", "False", "(1,)", &[0; 8]), "elements of type '|O'"),
-            (file("[('a', '<f4')]", "False", "(1,)", &[0; 4]), "records"),
-            (file("'<f4'", "False", "(99999999999999999999,)", &[]), "not a list of sizes"),
-            (file("'<f4'", "False", "(4294967296, 4294967296)", &[]), "impossible shape"),
-            (nested, "not a list of sizes"),
-            (file("'|b1'", "False", "(1,)", &[2]), "neither 0 nor 1"),
-        ];
-        for (bytes, expected) in cases {
-            let error = read_all(&bytes).unwrap_err();
-            assert!(error.contains(expected), "{error}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn random_and_damaged_bytes_never_panic(
-            noise in proptest::collection::vec(any::<u8>(), 0..300),
-            cut in 0usize..200,
-            position in 0usize..144,
-            flip in 1u8..,
-        ) {
-            let _ = read_all(&noise);
-            let mut framed = MAGIC.to_vec();
-            framed.extend(&noise);
-            let _ = read_all(&framed);
-            let mut damaged = bytes_of(&array![[1i32, 2], [3, 4]]);
-            let position = position % damaged.len();
-            damaged[position] ^= flip;
-            damaged.truncate(damaged.len().saturating_sub(cut));
-            let _ = read_all(&damaged);
-        }
-    }
-}
+mod tests;

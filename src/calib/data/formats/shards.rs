@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::super::choice::{SPLITS, choose_part};
-use super::folder::entries;
-use super::{Format, suffix};
+use super::super::choice::{Field, SPLITS, choose_part};
+use super::folder::{PICTURES, SOUNDS, entries};
+use super::{Content, FORMATS, Format, Source, suffix};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Limit of the depth of files, as in `data/en/train-00000.parquet`.
@@ -22,6 +22,58 @@ pub(super) fn of(folder: &Path, format: &Format) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     add(folder, format.suffixes, DEPTH, &mut found)?;
     Ok(found)
+}
+
+/// A source with a note on files of other kinds below its folder.
+struct Noted {
+    source: Box<dyn Source>,
+    note: String,
+}
+
+impl Source for Noted {
+    fn fields(&self) -> Vec<Field> {
+        self.source.fields()
+    }
+
+    fn read(&mut self, field: &str) -> Result<Content> {
+        self.source.read(field)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = self.source.notes();
+        notes.push(self.note.clone());
+        notes
+    }
+}
+
+/// The files of `format` below a folder as a source, with a note if the folder holds samples of other kinds.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where a folder cannot be read.
+pub(super) fn with_note_on_others(
+    source: Box<dyn Source>,
+    folder: &Path,
+    format: &Format,
+) -> Result<Box<dyn Source>> {
+    let formats = FORMATS.iter().flat_map(|other| other.suffixes);
+    let known = formats.chain(PICTURES).chain(SOUNDS).copied();
+    let others: Vec<&str> = known.filter(|suffix| !format.suffixes.contains(suffix)).collect();
+    let mut unused = Vec::new();
+    add(folder, &others, DEPTH, &mut unused)?;
+    if unused.is_empty() {
+        return Ok(source);
+    }
+    let dotted = |suffix: &str| format!(".{suffix}");
+    let kinds: BTreeSet<String> =
+        unused.iter().filter_map(|path| suffix(path)).map(|own| dotted(&own)).collect();
+    let kinds: Vec<String> = kinds.into_iter().collect();
+    let own: Vec<String> = format.suffixes.iter().map(|suffix| dotted(suffix)).collect();
+    let (folder, own, kinds) = (folder.display(), own.join(", "), kinds.join(", "));
+    let count = unused.len();
+    let note = format!(
+        "samples come from the {own} files of {folder}; unused files of other kinds: {count} ({kinds})"
+    );
+    Ok(Box::new(Noted { source, note }))
 }
 
 fn add(folder: &Path, suffixes: &[&str], depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {

@@ -26,6 +26,9 @@ use crate::runtime::HostArray;
 pub(super) const FORMAT: Format =
     Format { name: "a .tar of WebDataset", suffixes: &["tar"], sharded: true, open };
 
+/// Bytes of the units in which archives are written.
+const BLOCK: u64 = 512;
+
 /// Limit of a name's bytes.
 const LONGEST_NAME: u64 = 1 << 16;
 
@@ -68,20 +71,21 @@ impl Samples {
             let message = format!("{} is not a whole .tar archive", path.display());
             Error::new(ErrorKind::Calibration, message).because(error)
         };
-        let ends = || damaged(std::io::Error::other("it ends within a member"));
+        let ends = |place: &str| damaged(std::io::Error::other(format!("it ends {place}")));
         let file = Anywhere::open(path)?;
         let (shard, length) = (self.shards.len(), file.length);
         self.shards.push(Arc::new(file));
         let opened = File::open(path).map_err(|error| unreadable(path, error))?;
         let mut archive = Archive::new(opened);
-        let (mut long, mut open_sample) = (None, false);
+        let (mut long, mut open_sample, mut behind) = (None, false, 0);
         // Raw entries, since the crate would read long names of any length.
         for entry in archive.entries_with_seek().map_err(damaged)?.raw(true) {
             let mut entry = entry.map_err(damaged)?;
             let place = Place { shard, offset: entry.raw_file_position(), size: entry.size() };
             if place.offset.checked_add(place.size).is_none_or(|end| end > length) {
-                return Err(ends());
+                return Err(ends("within a member"));
             }
+            behind = (place.offset + place.size).next_multiple_of(BLOCK);
             let kind = entry.header().entry_type();
             if matches!(kind, EntryType::GNULongName | EntryType::XHeader) {
                 if place.size > LONGEST_NAME {
@@ -98,7 +102,11 @@ impl Samples {
                 open_sample = self.member(path, &name, place, open_sample)?;
             }
         }
-        Ok(())
+        // A block of zeros ends an archive; without it, members may be missing.
+        match behind.saturating_add(BLOCK) > length {
+            true => Err(ends("without the mark of its end, so members may be missing")),
+            false => Ok(()),
+        }
     }
 
     /// Adds a member to the last sample or to a new one. Returns whether further members may join that

@@ -172,3 +172,88 @@ fn members_that_are_arrays_are_stacked_and_those_that_lack_are_named() {
     assert!(format!("{error}").contains("b.npy is of another shape or type than a.npy"), "{error}");
     fails(open(&[]), "holds no samples");
 }
+
+#[test]
+fn archives_that_are_cut_between_members_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = std::fs::read(fixture("shards/digits-0.tar")).unwrap();
+    let path = dir.path().join("cut.tar");
+    let open = |length: usize| {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        Dataset::open(&path, &[digits()], &DataOptions::default())
+    };
+    let marks = whole.len() - whole.iter().rev().take_while(|byte| **byte == 0).count();
+    let end = marks.next_multiple_of(512);
+    assert_eq!(open(whole.len()).unwrap().len(), 20);
+    assert_eq!(open(end + 512).unwrap().len(), 20);
+    for length in (0..=end).step_by(512).skip(1) {
+        fails(open(length), "is not a whole .tar archive");
+    }
+    fails(open(20_000), "is not a whole .tar archive");
+}
+
+#[test]
+fn files_of_other_kinds_in_a_folder_are_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |from: &str, to: &str| {
+        std::fs::copy(fixture(from), dir.path().join(to)).unwrap();
+    };
+    let open = || Dataset::open(dir.path(), &[digits()], &DataOptions::default());
+    put("digits.npz", "digits.npz");
+    let error = open().unwrap_err().to_string();
+    assert!(error.contains("holds no images and no sounds"), "{error}");
+    assert!(error.contains("name the file: data=") && error.ends_with("digits.npz"), "{error}");
+    put("shards/digits-0.tar", "digits-0.tar");
+    put("flat.parquet", "notes.txt");
+    let data = open().unwrap();
+    assert_eq!(data.len(), 20);
+    let note = data.notes().first().map(|note| note.in_flags()).unwrap_or_default();
+    assert!(note.ends_with("unused files of other kinds: 1 (.npz)"), "{note}");
+}
+
+#[test]
+fn inputs_of_strings_cannot_be_fed() {
+    let strings = port("text", DataType::STRING, &[1]);
+    let plain = DataOptions::default();
+    let open = Dataset::open(&fixture("digits.npz"), std::slice::from_ref(&strings), &plain);
+    let made = Dataset::synthetic(&[strings], 3, 0, &plain);
+    for outcome in [open, made] {
+        let error = outcome.map(|_| "a dataset").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let text = error.to_string();
+        assert!(text.contains("input 'text' takes strings, which cannot be fed"), "{text}");
+    }
+}
+
+#[test]
+fn options_are_named_only_where_they_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.npy");
+    let shown = |sample: &[usize], port: Port, options: &DataOptions| {
+        let shape: Vec<usize> = std::iter::once(2).chain(sample.iter().copied()).collect();
+        write_npy(&path, &ndarray::ArrayD::<f32>::zeros(shape)).unwrap();
+        Dataset::open(&path, &[port], options).map(|_| "a dataset").unwrap_err().to_string()
+    };
+    let plain = DataOptions::default();
+    let open = |port: Port| {
+        let named = |name: &str| Dim::Symbol(name.into());
+        Port { shape: Some(vec![named("batch"), Dim::Known(1), named("h"), named("w")]), ..port }
+    };
+    let unhelped = [
+        shown(&[20, 28], digits(), &plain),
+        shown(&[28, 28, 3], digits(), &plain),
+        shown(&[28, 28, 3], open(digits()), &plain),
+    ];
+    for text in unhelped {
+        assert!(text.contains("but input 'pixels' is"), "{text}");
+        assert!(!text.contains("layout") && !text.contains("with dim"), "{text}");
+    }
+    let nchw = DataOptions { layout: Some(Layout::Nchw), ..plain.clone() };
+    let turned = shown(&[28, 28, 3], port("pixels", DataType::F32, &[3, 28, 28]), &nchw);
+    assert!(turned.contains("change or leave out layout"), "{turned}");
+    let flat = shown(&[784], open(digits()), &plain);
+    assert!(flat.contains("leaves open with dim"), "{flat}");
+    let sized = DataOptions { dims: [("h".into(), 20)].into(), ..plain };
+    let other = shown(&[1, 28, 28], open(digits()), &sized);
+    assert!(other.contains("leaves open with dim"), "{other}");
+}
