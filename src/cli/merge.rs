@@ -104,7 +104,7 @@ impl MergeArgs {
         let MergeArgs { models, output, data, options, result } = self;
         let merger = models.paths.into_iter().fold(Merger::new(options), Merger::model);
         let merger = data.data.into_iter().fold(merger, Merger::data);
-        let mut merger = merger.names(models.names).program(program);
+        let mut merger = merger.names(models.names).program(program).typed(&typed);
         if let Some(plan) = plan {
             merger = merger.follow(plan, result.allow_changed);
         }

@@ -48,6 +48,9 @@ fn whole_layers_are_left_to_the_tasks() {
     assert_eq!(shared, [300, 0, 0]);
     assert!(report.layers[1].reason.as_ref().unwrap().contains("own weights"));
     assert!(report.compression.parameters_of_all <= 0.6);
+    assert_eq!(report.settings.share, "target-size 0.6");
+    assert_eq!(report.settings.options["target-size"], ["60%"]);
+    assert_eq!(report.settings.options["scale"], ["1/255"]);
     let kept = report.search.iter().find(|t| t.kept).unwrap();
     let others = report.search.iter().filter(|t| !t.kept && t.size <= 0.6);
     assert!(others.map(|t| t.deviation).all(|other| other >= kept.deviation));

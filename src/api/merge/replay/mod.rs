@@ -6,6 +6,8 @@ mod paths;
 
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexMap;
+
 use super::Merger;
 use crate::align::TaskLayer;
 use crate::api::TOOL;
@@ -13,14 +15,15 @@ use crate::api::options::{KeepShared, Typed};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::site::SiteRecord;
 use crate::progress::Progress;
+pub(crate) use crate::report::PREPROCESS;
 use crate::report::each;
 use crate::zipper::{Decisions, FileRecord, LayerRecord, PlanFile, SiteNames, Weights};
 
 pub(in crate::api) use files::Files;
 pub use paths::resolved;
 
-/// The option whose values are files of the plan.
-pub(crate) const PREPROCESS: &str = "preprocess";
+/// Options with their values, by their names on the command line.
+type Options = IndexMap<String, Vec<String>>;
 
 /// The plan that a merge follows, and the plan that it writes.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +34,15 @@ pub(in crate::api) struct Replay {
     pub(in crate::api) allow_changed: bool,
     /// The file of the plan to write, with what is known before the merge.
     pub(in crate::api) written: Option<(PathBuf, PlanFile)>,
+    /// Options as typed, for the report.
+    pub(in crate::api) typed: Options,
+}
+
+impl Replay {
+    /// Whether a plan decides about layers.
+    pub(in crate::api) fn decides(&self) -> bool {
+        self.followed.as_ref().is_some_and(|plan| !plan.layers.is_empty())
+    }
 }
 
 /// The facts about a merge that its plan records.
@@ -78,6 +90,13 @@ impl Merger {
     #[must_use]
     pub fn write_plan(mut self, path: impl Into<PathBuf>, plan: PlanFile) -> Self {
         self.replay.written = Some((path.into(), plan));
+        self
+    }
+
+    /// Enters the options of `plan`, as typed, into the settings of the report.
+    #[must_use]
+    pub fn typed(mut self, plan: &PlanFile) -> Self {
+        self.replay.typed.clone_from(&plan.options);
         self
     }
 
@@ -169,6 +188,19 @@ impl Merger {
         }
     }
 
+    /// The options of a merge for its records: `options` as typed, the tasks' names, the memory limit in
+    /// bytes, and the seed.
+    pub(in crate::api) fn recorded(&self, mut options: Options, memory: u64) -> Options {
+        if !self.names.is_empty() {
+            options.insert("name".to_owned(), self.names.clone());
+        }
+        options.entry("memory".to_owned()).or_insert_with(|| vec![memory.to_string()]);
+        let seed = self.options.tuning.statistics.seed;
+        options.entry("seed".to_owned()).or_insert_with(|| vec![seed.to_string()]);
+        options.sort_keys();
+        options
+    }
+
     /// The text of the plan of a finished merge, for the file `path`.
     pub(in crate::api) fn plan_of(&self, path: &Path, plan: &PlanFile, made: &Made<'_>) -> String {
         let moved = |record: &FileRecord| FileRecord {
@@ -181,13 +213,7 @@ impl Merger {
         for file in options.get_mut(PREPROCESS).into_iter().flatten() {
             *file = paths::seen_from(path, Path::new(file.as_str())).to_string_lossy().into_owned();
         }
-        if !self.names.is_empty() {
-            options.insert("name".to_owned(), self.names.clone());
-        }
-        options.entry("memory".to_owned()).or_insert_with(|| vec![made.memory.to_string()]);
-        let seed = self.options.tuning.statistics.seed;
-        options.entry("seed".to_owned()).or_insert_with(|| vec![seed.to_string()]);
-        options.sort_keys();
+        let options = self.recorded(options, made.memory);
         let plan = PlanFile {
             tool: Some(TOOL.to_owned()),
             runtime: Some(made.runtime.clone()),
