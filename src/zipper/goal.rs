@@ -45,12 +45,14 @@ pub fn merge_for(
     let calibration = job.calibration.fitting(&prepared.joint);
     let job = &Job { calibration: &calibration, ..*job };
     let search = Search::new(prepared, tests, job)?;
-    match goal {
-        Goal::Size(size) => search.for_size(size),
-        Goal::Part(part) => search.for_part(part),
-        Goal::Knee => search.for_knee(),
-        Goal::Drop(drop) => search.for_drop(drop),
-    }
+    let (joint, mut outcome, trials) = match goal {
+        Goal::Size(size) => search.for_size(size)?,
+        Goal::Part(part) => search.for_part(part)?,
+        Goal::Knee => search.for_knee()?,
+        Goal::Drop(drop) => search.for_drop(drop)?,
+    };
+    search.add_time(&mut outcome);
+    Ok((joint, outcome, trials))
 }
 
 impl Search<'_> {

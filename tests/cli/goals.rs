@@ -1,5 +1,7 @@
 //! Merges for a target size, for a limit of the measured loss, up to a layer, and in multiples.
 
+use std::time::Instant;
+
 use ndarray::{Array1, Array2};
 use ndarray_npy::NpzWriter;
 use rand::{Rng, SeedableRng};
@@ -68,6 +70,17 @@ fn both_units_are_tried_without_a_size_too() {
     assert_eq!(both.search.len(), layers.search.len() + 1, "{:?}", both.search);
     let kept = both.search.iter().find(|trial| trial.kept).unwrap();
     assert!(layers.search.iter().filter(|t| t.kept).all(|t| t.deviation >= kept.deviation));
+}
+
+#[test]
+fn the_time_of_a_search_is_that_of_all_its_merges() {
+    let (tool, start) = (Tool::new(), Instant::now());
+    let report = merge(&tool, [&mnist(), &fashion()], &["--target-size", "60%"]);
+    let wall = start.elapsed().as_secs_f64();
+    let of = |stage: &str| report.seconds.iter().find(|s| s.stage == stage).unwrap().seconds;
+    assert!(of("zip") > 0.0 && of("other merges") > 0.0 && of("measure") > 0.0);
+    let total: f64 = report.seconds.iter().map(|s| s.seconds).sum();
+    assert!(total <= wall, "{total} of {wall} s: {:?}", report.seconds);
 }
 
 #[test]
