@@ -129,6 +129,14 @@ fn a_plan_that_cannot_be_followed_is_refused_with_one_sentence() {
         (with("name = \"fc1\"", "names = [\"fc1\", \"fc2\"]"), "fc1"),
         (with("name = \"fc1\"\n", "name = \"fc1\"\nshared = 400\n"), "400"),
         (with("name = \"fc1\"\n", "name = \"fc1\"\nshared = -1\n"), "-1"),
+        (
+            with("[[layer]]", "[[layer]]\nname = \"fc1\"\nweights = \"own\"\n\n[[layer]]"),
+            "two tables for layer 'fc1'",
+        ),
+        (
+            format!("{text}\n[[layer]]\nname = \"fc3\"\n"),
+            "layer 'fc3' cannot have common weights: a model output",
+        ),
         (options("ouput = \"x\""), "'ouput'"),
         (options("output = \"/etc/passwd\""), "'output'"),
         (options("no-recipe = \"perhaps\""), "true or false"),

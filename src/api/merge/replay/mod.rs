@@ -4,6 +4,7 @@ mod files;
 mod fingerprint;
 mod paths;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -151,14 +152,24 @@ impl Merger {
     /// The decisions of the plan to follow; `None` if it leaves them to the options.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a layer that the models do not have in common, or an invalid share.
+    /// [`ErrorKind::Usage`] for a layer that the models do not have in common, that has several tables or that
+    /// can have no common weights, and for an invalid share.
     pub(in crate::api) fn decisions(&self, sites: &[SiteNames]) -> Result<Option<Decisions>> {
         let layers = self.replay.followed.iter().flat_map(|plan| &plan.layers);
         let mut decisions = None;
+        let mut decided = BTreeSet::new();
         for layer in layers {
             let decisions = decisions.get_or_insert_with(Decisions::default);
             let mut found = sites.iter().filter(|site| layer.is_of(&site.layers)).peekable();
-            let Some(first) = found.peek() else { return Err(unknown(layer, sites)) };
+            let Some(&first) = found.peek() else { return Err(unknown(layer, sites)) };
+            if !decided.insert(first.place) {
+                return Err(twice(layer));
+            }
+            if let Some(reason) = unshareable(layer, found.clone()) {
+                let message = format!("layer '{}' cannot have common weights", layer.shown());
+                return Err(Error::new(ErrorKind::Usage, format!("{message}: {reason}"))
+                    .hint("leave out its table, or write weights = \"own\""));
+            }
             if let Some(text) = &layer.shared {
                 let rule: KeepShared = format!("*={text}").parse()?;
                 decisions.shares.push((first.first().to_owned(), rule.share));
@@ -262,6 +273,24 @@ fn ranks(site: &SiteNames, decisions: &Decisions) -> Vec<usize> {
     };
     let ranks: Vec<usize> = (0..site.layers.len()).map(rank).collect();
     if ranks.iter().all(|rank| *rank == 0) { Vec::new() } else { ranks }
+}
+
+/// The reason why layers of a table with common weights can have none, if so. A table of a recurrent layer is
+/// about all its gates.
+fn unshareable<'a>(
+    layer: &LayerRecord,
+    mut sites: impl Iterator<Item = &'a SiteNames>,
+) -> Option<&'a str> {
+    if layer.weights == Weights::Own {
+        return None;
+    }
+    let first = sites.next()?.unshareable.as_deref()?;
+    sites.all(|site| site.unshareable.is_some()).then_some(first)
+}
+
+fn twice(layer: &LayerRecord) -> Error {
+    let message = format!("the plan has two tables for layer '{}'", layer.shown());
+    Error::new(ErrorKind::Usage, message).hint("remove one of them")
 }
 
 fn unknown(layer: &LayerRecord, sites: &[SiteNames]) -> Error {
