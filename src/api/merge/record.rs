@@ -13,6 +13,7 @@ use crate::emit::Form;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::options as mtz;
 use crate::mtz::plan::allowed;
+use crate::mtz::site::SiteRecord;
 use crate::mtz::solver::pair_cost::Metric;
 use crate::report::{
     Compression, JointRecord, Parameters, Picture, Report, SCHEMA, Settings, StageTime,
@@ -203,7 +204,7 @@ impl Facts<'_> {
         let reasons = self.outcome.sites.iter().map(|site| site.reason.as_ref());
         warnings.extend(at_outputs(reasons).map(|hint| hint.in_flags()));
         warnings.extend(Loaded::defaults_of(&self.loaded));
-        if self.merger.is_made_up() {
+        if self.merger.is_made_up() && self.outcome.sites.iter().any(SiteRecord::loses) {
             warnings.push(synthetic().in_flags());
         }
         if !self.statistics.is_empty() {
