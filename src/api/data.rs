@@ -8,7 +8,7 @@ use super::options::SampleOptions;
 use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials, unknown};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
-use crate::naming::shown;
+use crate::naming::{counted, shown};
 use crate::progress::Progress;
 use crate::report::DataRecord;
 use crate::runtime::{Backend, ModelSource, Port, Session, feeds, fixed_batch};
@@ -240,7 +240,8 @@ impl Given<'_> {
         if given <= 1 || given == nets.len() || given == files {
             return Ok(());
         }
-        let message = format!("samples were given {given} times for {} models", nets.len());
+        let (times, models) = (counted(given, "time"), counted(nets.len(), "model"));
+        let message = format!("samples were given {times} for {models}");
         let hint = Hint::from("give ").option("data");
         Err(Error::new(ErrorKind::Usage, message)
             .hint(hint.then(" once, or once per model in the models' order")))

@@ -9,6 +9,7 @@ use super::npy::NpyFile;
 use super::{ExportOptions, Lesson};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim, Graph, ValueId};
+use crate::naming::counted;
 use crate::progress::Progress;
 use crate::runtime::{HostArray, feeds, fixed_batch};
 
@@ -47,7 +48,8 @@ impl Net<'_> {
         // A net of fixed batch size takes whole batches only.
         let samples = fixed.map_or(data.len(), |n| data.len() / n * n);
         if samples == 0 {
-            let message = format!("{} samples do not fill a batch of {size}", data.len());
+            let message =
+                format!("a batch of {size} takes more than {}", counted(data.len(), "sample"));
             return Err(Error::new(ErrorKind::Calibration, message));
         }
         let mut columns = Columns { net: self, rows: samples, all: Vec::new() };

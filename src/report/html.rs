@@ -303,7 +303,7 @@ fn provenance(report: &Report) -> Markup {
                 tr {
                     th { "– data" }
                     @let (samples, source) = task.samples(|path| path);
-                    td { (samples) " samples of " (source) }
+                    td { (naming::counted(samples, "sample")) " of " (source) }
                 }
             }
             @for (name, value) in report.settings.rows(|path| path) {

@@ -75,10 +75,13 @@ impl Plan {
     /// The plan as text.
     pub fn text(&self) -> String {
         let sites = &self.prediction.sites;
+        let layers = match sites.len() {
+            1 => "1 layer corresponds".to_owned(),
+            n => format!("{n} layers correspond"),
+        };
         let mut out = format!(
-            "{}: {} layers correspond, of {} with weights\n\n",
+            "{}: {layers}, of {} with weights\n\n",
             sentence(&self.tasks.join(" + ")),
-            sites.len(),
             each(&self.layers),
         );
         let reasons = sites.iter().map(|site| (site.layers.first(), site.reason.as_ref()));

@@ -54,7 +54,8 @@ impl Settings {
     /// last, under their flags.
     pub(super) fn rows(&self, named: fn(&str) -> &str) -> Vec<(String, String)> {
         let all = serde_json::to_value(self).unwrap_or_default();
-        let fields = || all.as_object().into_iter().flatten().filter(|(name, _)| *name != "options");
+        let fields =
+            || all.as_object().into_iter().flatten().filter(|(name, _)| *name != "options");
         let mut rows: Vec<(String, String)> =
             fields().map(|(name, value)| (name.replace('_', " "), value.to_string())).collect();
         let is_field = |option: &str| fields().any(|(name, _)| *name == option.replace('-', "_"));

@@ -8,6 +8,7 @@ use super::loading::is_refusal;
 use super::tally::{self, First, Tally};
 use super::{Limits, Subject, TaskVerification, Verification, fixed_batch};
 use crate::error::{Error, ErrorKind, Result};
+use crate::naming::counted;
 use crate::progress::Progress;
 use crate::runtime::{HostArray, Session, feeds};
 
@@ -78,7 +79,7 @@ impl Check<'_> {
         if ranges.is_empty() {
             return Err(Error::new(
                 ErrorKind::Calibration,
-                format!("{} samples do not fill a batch of {size}", data.len()),
+                format!("a batch of {size} takes more than {}", counted(data.len(), "sample")),
             )
             .in_model(self.subject().task));
         }

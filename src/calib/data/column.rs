@@ -16,6 +16,7 @@ use super::sound::Sounds;
 use super::synthetic::Generator;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::DataType;
+use crate::naming::counted;
 use crate::runtime::{HostArray, Port, shape_text};
 
 /// One input's samples. Cheap to clone.
@@ -275,7 +276,8 @@ impl Column {
 /// The error for samples whose shape fits an input in no way; `wrong` makes it of a clause about the array.
 fn misfit(port: &Port, samples: usize, sample: &[usize], wrong: impl Fn(&str) -> Error) -> Error {
     let (found, input, wanted) = (shape_text(sample), &port.name, port.shape_text());
-    let clause = format!("has {samples} samples of shape {found}, but input '{input}' is {wanted}");
+    let samples = counted(samples, "sample");
+    let clause = format!("has {samples} of shape {found}, but input '{input}' is {wanted}");
     let hint = Hint::from("give the order of the axes with ").option("layout");
     wrong(&clause).hint(hint.then(", or the size of an open one with ").option("dim"))
 }

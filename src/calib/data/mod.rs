@@ -50,6 +50,7 @@ use self::shard::{Origin, Place};
 pub(crate) use self::shard::{ShardRecord, ShardSamples};
 pub use self::tables::tables;
 use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::naming::counted;
 use crate::runtime::{HostArray, Port};
 
 /// Samples for all inputs of a model, and perhaps a label for each.
@@ -124,7 +125,7 @@ impl Dataset {
             Some((other, expected)) if *expected != length => Err(wrong_array(
                 file,
                 name,
-                &format!("has {length} samples, but array '{other}' has {expected}"),
+                &format!("has {}, but array '{other}' has {expected}", counted(length, "sample")),
             )),
             Some(_) => Ok(()),
             None => {
@@ -223,8 +224,10 @@ impl Dataset {
         let Range { start, end } = range;
         self.rows.get(range).ok_or_else(|| {
             let len = self.len();
-            let message =
-                format!("samples {start}..{end} are outside the data, which have {len} samples");
+            let message = format!(
+                "samples {start}..{end} are outside the data, which have {}",
+                counted(len, "sample")
+            );
             Error::new(ErrorKind::Calibration, message)
         })
     }
@@ -251,8 +254,8 @@ impl Dataset {
                 Error::new(
                     ErrorKind::Calibration,
                     format!(
-                        "sample {index} is outside the data, which have {} samples",
-                        self.len()
+                        "sample {index} is outside the data, which have {}",
+                        counted(self.len(), "sample")
                     ),
                 )
             })
