@@ -1,10 +1,11 @@
-//! Names from files: how to show them, and whether they may name a task or a file.
+//! Names from files: how to show them, and whether they may name a task or a file. Numbers of things.
 //!
 //! A model may be hostile or broken: a name in it may be a path out of a folder, hold sequences that
 //! move a terminal's cursor, or be as long as the file.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 
 /// Characters of a name that are shown.
 const NAME: usize = 200;
@@ -28,6 +29,12 @@ pub(crate) fn sentence(text: &str) -> Cow<'_, str> {
     }
     let words: Vec<Cow<'_, str>> = line.split(' ').map(|w| cut(Cow::Borrowed(w), NAME)).collect();
     Cow::Owned(cut(Cow::Owned(words.join(" ")), SENTENCE).into_owned())
+}
+
+/// A number with its noun: `1 sample`, `2 samples`.
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(n: N, noun: &str) -> String {
+    let plural = if n == N::from(1) { "" } else { "s" };
+    format!("{n} {noun}{plural}")
 }
 
 /// Text without control characters; line breaks stay.
@@ -212,6 +219,12 @@ mod tests {
         let words = sentence(&"word ".repeat(10_000)).into_owned();
         assert!(words.chars().count() <= SENTENCE);
         assert!(matches!(sentence("an ordinary sentence"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let texts = [0_usize, 1, 2].map(|n| counted(n, "sample"));
+        assert_eq!(texts, ["0 samples", "1 sample", "2 samples"]);
     }
 
     #[test]

@@ -79,7 +79,8 @@ pub struct Outcome {
     pub sites: Vec<SiteRecord>,
     /// Parameters before and after.
     pub sizes: Sizes,
-    /// Seconds per stage, in order.
+    /// Seconds per stage, in order. Behind those of this merge are those of a search's other merges, and of
+    /// measuring.
     pub seconds: Vec<(&'static str, f64)>,
     /// Tasks whose pairs were weighted without gradients, with the reason.
     pub without_sensitivity: Vec<(String, String)>,

@@ -65,7 +65,6 @@ macro_rules! arguments {
     )*};
 }
 arguments!(
-    MergeOptions,
     PlanOptions,
     CalibrateOptions,
     PruneOptions,
@@ -101,7 +100,9 @@ pub(crate) fn merge(
     listener: Py<PyAny>,
 ) -> PyResult<NativeJoint> {
     let (program, crew) = workers;
-    let merger = Merger::new(read::<MergeOptions>(py, arguments)?).names(names).program(program);
+    let given = options_and_plan::<MergeOptions>(arguments);
+    let (options, plan) = given.map_err(|error| exception(py, &error))?;
+    let merger = Merger::new(options).names(names).program(program).typed(&plan);
     let merger = models.into_iter().fold(merger, |merger, model| merger.model(model.0));
     let merger = inputs(data).into_iter().fold(merger, Merger::data);
     let merger = sharded(merger, crew);

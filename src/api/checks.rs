@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::data::{Given, Net};
 use crate::calib::data::{Dataset, Extents, LABELS_KEY, unknown};
 use crate::error::{Error, ErrorKind, Hint, Result};
-use crate::naming::shown;
+use crate::naming::{counted, shown};
 use crate::runtime::Port;
 
 impl Given<'_> {
@@ -51,7 +51,8 @@ impl Given<'_> {
         if given <= 1 || given == nets.len() || given == files {
             return Ok(());
         }
-        let message = format!("samples were given {given} times for {} models", nets.len());
+        let (times, models) = (counted(given, "time"), counted(nets.len(), "model"));
+        let message = format!("samples were given {times} for {models}");
         let hint = Hint::from("give ").option("data");
         Err(Error::new(ErrorKind::Usage, message)
             .hint(hint.then(" once, or once per model in the models' order")))

@@ -8,10 +8,15 @@ use crate::error::Result;
 use crate::mtz::plan::{Means, file_bytes, peak, predict};
 use crate::mtz::solver::memory::beside;
 use crate::report::Plan;
-use crate::zipper::{prepare_parts, values_of_batch};
+use crate::zipper::{Goal, prepare_parts, values_of_batch};
+
+/// The remark on the size of a merge without a share.
+const AT_KNEE: &str = "this is full sharing; without a share, a merge leaves to the tasks the layers that, by the \
+    data, save little and cost much, and may be larger";
 
 /// Finds the layers that correspond, the channels that cannot be shared and why, and the size of the
-/// joint model. Tasks get `names`, or the names of their files. Needs no data.
+/// joint model. Tasks get `names`, or the names of their files. Needs no data. Where a merge chooses from
+/// data what to share, the size is that of full sharing, and [`Plan::most`] is its limit.
 ///
 /// ```
 /// use onnx_zip::{PlanOptions, plan};
@@ -46,6 +51,11 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
     };
     let memory = peak(&prepared.joint, means)?;
     let file = file_bytes(&prepared.joint, &prepared.alignment, &prediction.sizes, &sizes);
+    let goal = sharing.goal(method.is_paper());
+    let most = match goal {
+        Some(Goal::Part(part)) => Some(prediction.sizes.saving(part)),
+        _ => None,
+    };
     let mut plan = Plan::new(
         TOOL.to_owned(),
         tasks.iter().map(|t| t.name().to_owned()).collect(),
@@ -55,6 +65,46 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
         memory,
         structure(&prepared),
     );
+    plan.most = most;
     plan.notes.extend(Loaded::defaults_of(&loaded));
+    if goal == Some(Goal::Knee) {
+        plan.notes.push(AT_KNEE.to_owned());
+    }
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mtz::options::Unit;
+
+    fn planned(set: impl Fn(&mut PlanOptions)) -> Plan {
+        let nets = ["mnist_a", "fashion"];
+        let models = nets.map(|net| format!("fixtures/models/lenet300_{net}.onnx"));
+        let mut options = PlanOptions::default();
+        set(&mut options);
+        plan(&models.map(|path| path.as_str().into()), &[], &options).unwrap()
+    }
+
+    #[test]
+    fn a_share_that_data_decide_about_has_a_least_size_and_a_limit() {
+        let full = planned(|o| o.sharing.share = Some(1.0));
+        let sizes = &full.prediction.sizes;
+        assert!(full.most.is_none() && !full.text().contains("at least"), "{}", full.text());
+        for unit in [None, Some(Unit::Mixed)] {
+            let half = planned(|o| (o.sharing.share, o.sharing.unit) = (Some(0.5), unit));
+            assert_eq!(half.most, Some((sizes.separate() + sizes.joint()) / 2));
+            let text = half.text();
+            assert!(text.contains("at least 268,020 after") && text.contains("75.1 %"), "{text}");
+        }
+        let neurons =
+            planned(|o| (o.sharing.share, o.sharing.unit) = (Some(0.5), Some(Unit::Neuron)));
+        assert!(neurons.most.is_none() && neurons.prediction.sizes.joint() > sizes.joint());
+    }
+
+    #[test]
+    fn the_default_says_that_it_is_full_sharing() {
+        let text = planned(|_| ()).text();
+        assert!(text.contains("after: 50.3 %") && text.contains("full sharing"), "{text}");
+    }
 }

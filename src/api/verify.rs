@@ -7,6 +7,7 @@ use super::data::{DataInput, Given, Tried};
 use super::models::{self, Loaded, ModelInput};
 use super::options::VerifyOptions;
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
+use crate::naming::counted;
 use crate::onnx;
 use crate::progress::Progress;
 use crate::verify::{Joint, Limits, Reported, Subject, Verification, Wiring};
@@ -157,7 +158,8 @@ fn without_limit(reported: bool) -> Hint {
 fn load_originals(models: &[ModelInput], tasks: &[String]) -> Result<Vec<Loaded>> {
     if tasks.len() != models.len() {
         let names = tasks.join(", ");
-        let message = format!("{} models were given for the tasks {names}", models.len());
+        let models = counted(models.len(), "model");
+        let message = format!("{models} cannot be compared with the tasks {names}");
         return Err(Error::new(ErrorKind::Usage, message)
             .hint("give the original model of each task, in that order"));
     }

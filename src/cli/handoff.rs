@@ -11,6 +11,7 @@ use crate::api::options::RuntimeOptions;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::handoff::{self, ExportOptions, Lesson, Loss};
+use crate::naming::counted;
 use crate::onnx;
 use crate::progress::Progress;
 use crate::runtime::{ModelSource, Session};
@@ -81,8 +82,8 @@ impl Request<'_> {
         if self.teachers.len() != nets.len() {
             let names: Vec<&str> = nets.iter().map(|net| net.name).collect();
             let message = format!(
-                "{} original models were given for the tasks {}",
-                self.teachers.len(),
+                "{} cannot teach the tasks {}",
+                counted(self.teachers.len(), "original model"),
                 names.join(", ")
             );
             return Err(Error::new(ErrorKind::Usage, message)

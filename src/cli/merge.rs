@@ -112,7 +112,7 @@ impl MergeArgs {
         ];
         let merger = models.paths.into_iter().fold(Merger::new(options), Merger::model);
         let merger = data.data.into_iter().fold(merger, Merger::data);
-        let mut merger = merger.names(models.names).program(program);
+        let mut merger = merger.names(models.names).program(program).typed(&typed);
         if let Some(plan) = plan {
             merger = merger.follow(plan, result.allow_changed).followed_at(result.plan);
         }

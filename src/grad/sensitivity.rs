@@ -341,7 +341,7 @@ mod tests {
         assert!(found("batch", 20).unwrap() != open);
         let error = found("7", 6).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Calibration);
-        assert!(error.to_string().contains("6 samples do not fill a batch of 7"), "{error}");
+        assert!(error.to_string().contains("a batch of 7 takes more than 6 samples"), "{error}");
     }
 
     #[test]

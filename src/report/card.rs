@@ -153,13 +153,9 @@ fn origin(report: &Report) -> String {
             plain(&source),
         );
     }
-    let settings = serde_json::to_value(&report.settings).unwrap_or_default();
-    let settings: Vec<String> = settings
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| format!("{} {}", name.replace('_', " "), plain(&value.to_string())))
-        .collect();
+    let settings = report.settings.rows(file_name).into_iter();
+    let settings: Vec<String> =
+        settings.map(|(name, value)| format!("{} {}", plain(&name), plain(&value))).collect();
     let _ = writeln!(out, "\nJoint model: SHA-256 `{}`.", plain(&report.joint.sha256));
     let _ = writeln!(out, "Made with {}: {}.", plain(&report.runtime), settings.join(", "));
     out

@@ -296,7 +296,6 @@ fn structure(report: &Report, names: &[&str]) -> Markup {
 }
 
 fn provenance(report: &Report) -> Markup {
-    let settings = serde_json::to_value(&report.settings).unwrap_or_default();
     page! {
         table {
             @for task in &report.tasks {
@@ -304,11 +303,11 @@ fn provenance(report: &Report) -> Markup {
                 tr {
                     th { "– data" }
                     @let (samples, source) = task.samples(|path| path);
-                    td { (samples) " samples of " (source) }
+                    td { (naming::counted(samples, "sample")) " of " (source) }
                 }
             }
-            @for (name, value) in settings.as_object().into_iter().flatten() {
-                tr { th { (name.replace('_', " ")) } td { code { (value) } } }
+            @for (name, value) in report.settings.rows(|path| path) {
+                tr { th { (name) } td { code { (value) } } }
             }
             tr { th { "form" } td { (report.joint.form) ", " (report.joint.inputs) " inputs" } }
             tr { th { "runtime" } td { (report.runtime) } }

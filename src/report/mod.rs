@@ -19,6 +19,7 @@ mod picture;
 mod plan;
 mod pruning;
 mod retraining;
+mod settings;
 mod table;
 mod text;
 mod verification;
@@ -29,7 +30,6 @@ use serde::{Deserialize, Serialize};
 use crate::align::Divergence;
 use crate::compare::Comparison;
 use crate::error::Hint;
-use crate::mtz::options::{Biases, Method, Passes, Unit};
 use crate::mtz::plan::Sizes;
 use crate::mtz::plan::Trial;
 use crate::mtz::site::SiteRecord;
@@ -50,6 +50,8 @@ pub use picture::{LayerBox, Link, Picture};
 pub use plan::Plan;
 pub use pruning::PruneReport;
 pub use retraining::{RetrainReport, RetrainSettings, retraining};
+pub(crate) use settings::PREPROCESS;
+pub use settings::Settings;
 pub use text::text;
 pub use verification::verification;
 
@@ -251,42 +253,6 @@ impl Compression {
             parameters_of_smallest: part(total, parameters().min().unwrap_or(0)),
         }
     }
-}
-
-/// The settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Settings {
-    /// The method of fusing.
-    pub method: Method,
-    /// The matcher.
-    pub matcher: String,
-    /// The metric of pairs.
-    pub metric: String,
-    /// The source of statistics.
-    pub passes: Passes,
-    /// The share, as on the command line; `knee` for the default.
-    pub share: String,
-    /// The unit of sharing.
-    pub unit: Unit,
-    /// Whether shared neurons have a common bias or one per task.
-    pub biases: Biases,
-    /// Layers with a share of their own, as on the command line.
-    pub keep_shared: Vec<String>,
-    /// Layers whose weights are left to the tasks, as on the command line.
-    pub own_weights: Vec<String>,
-    /// Whether output layers may be shared.
-    pub share_outputs: bool,
-    /// Weight of each task's error.
-    pub alpha: Vec<f64>,
-    /// Damping of the Hessians, relative to their mean diagonal.
-    pub damping: f64,
-    /// Rows per layer and task at most.
-    pub max_rows: usize,
-    /// Samples per batch.
-    pub batch: usize,
-    /// Seed of all random choices.
-    pub seed: u64,
 }
 
 /// Corresponding parts, and parts that cannot be shared.

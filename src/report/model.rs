@@ -9,7 +9,7 @@ use super::format::{bytes, count};
 use super::outside::{outside, several};
 use super::table::{Left, Right, Table};
 use super::text::notes;
-use crate::naming::shown;
+use crate::naming::{counted, shown};
 
 /// One model, its layers and the channels that can be shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,11 +135,11 @@ impl ModelReport {
     /// The model as text.
     pub fn text(&self) -> String {
         let mut out = format!(
-            "{}: {}, {} parameters in {} layers, opset {}",
+            "{}: {}, {} parameters in {}, opset {}",
             shown(&self.path),
             bytes(self.bytes),
             count(self.parameters),
-            self.layers.len(),
+            counted(self.layers.len(), "layer"),
             self.opset
         );
         if !self.producer.is_empty() {

@@ -26,6 +26,10 @@ pub struct Plan {
     pub layers: Vec<usize>,
     /// Predicted sharing.
     pub prediction: Prediction,
+    /// Parameters of the joint model at most, where a merge chooses from data what to share. The
+    /// prediction is then that of full sharing, the least size. `None` where options say it all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<u64>,
     /// Predicted bytes of the joint model's file.
     #[serde(default)]
     pub file: u64,
@@ -59,6 +63,7 @@ impl Plan {
             tasks,
             layers,
             prediction,
+            most: None,
             file,
             files,
             memory,
@@ -70,10 +75,13 @@ impl Plan {
     /// The plan as text.
     pub fn text(&self) -> String {
         let sites = &self.prediction.sites;
+        let layers = match sites.len() {
+            1 => "1 layer corresponds".to_owned(),
+            n => format!("{n} layers correspond"),
+        };
         let mut out = format!(
-            "{}: {} layers correspond, of {} with weights\n\n",
+            "{}: {layers}, of {} with weights\n\n",
             sentence(&self.tasks.join(" + ")),
-            sites.len(),
             each(&self.layers),
         );
         let reasons = sites.iter().map(|site| (site.layers.first(), site.reason.as_ref()));
@@ -120,16 +128,17 @@ impl Plan {
 
     fn totals(&self) -> String {
         let sizes = &self.prediction.sizes;
-        let part = |of: u64| percent(sizes.joint() as f64 / of.max(1) as f64);
+        let part = |n: u64, of: u64| percent(n as f64 / of.max(1) as f64);
         let smallest = sizes.originals.iter().copied().min().unwrap_or(0);
+        let least = if self.most.is_some() { "at least " } else { "" };
         let mut out = format!(
-            "parameters: {} before, {} after: {} of all models{}\n",
+            "parameters: {} before, {least}{} after: {} of all models{}\n",
             count(sizes.separate()),
             count(sizes.joint()),
-            part(sizes.separate()),
+            part(sizes.joint(), sizes.separate()),
             match smallest {
                 0 => String::new(),
-                _ => format!(", {} of the smallest", part(smallest)),
+                _ => format!(", {} of the smallest", part(sizes.joint(), smallest)),
             },
         );
         let specific = self.tasks.iter().zip(&sizes.specific);
@@ -138,8 +147,18 @@ impl Plan {
         let specific = specific.join(", ");
         let _ = writeln!(out, "  of these {} shared, {}", count(sizes.shared), sentence(&specific));
         let all: u64 = self.files.iter().sum();
-        let part = percent(self.file as f64 / all.max(1) as f64);
-        let _ = writeln!(out, "file: about {}: {part} of {}", bytes(self.file), bytes(all));
+        let share = percent(self.file as f64 / all.max(1) as f64);
+        let about = if self.most.is_some() { "at least" } else { "about" };
+        let _ = writeln!(out, "file: {about} {}: {share} of {}", bytes(self.file), bytes(all));
+        if let Some(most) = self.most {
+            let _ = writeln!(
+                out,
+                "this is full sharing; a merge chooses from data what to leave to the tasks, up to {} \
+                 parameters: {} of all models",
+                count(most),
+                part(most, sizes.separate()),
+            );
+        }
         let Peak { models, work, layer } = &self.memory;
         let at = match layer {
             Some(layer) => format!("at layer {}", shown(layer)),

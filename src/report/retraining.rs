@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::format::{count, error};
 use super::table::{Left, Right, Table};
 use super::verification;
-use crate::naming::shown;
+use crate::naming::{counted, shown};
 use crate::retrain::{Ending, LossKind, OptimizerKind, Outcome, RetrainOptions, Retrained};
 use crate::verify::Verification;
 
@@ -116,7 +116,8 @@ pub(super) fn rounds(retrained: &Retrained) -> String {
 fn round(outcome: &Outcome) -> String {
     let mut out = String::new();
     if outcome.normalisations > 0 {
-        let _ = writeln!(out, "statistics of {} normalisations taken anew", outcome.normalisations);
+        let normalisations = counted(outcome.normalisations, "normalisation");
+        let _ = writeln!(out, "statistics of {normalisations} taken anew");
     }
     if outcome.iterations > 0 {
         out.push_str(&training(outcome));
@@ -150,9 +151,12 @@ fn training(outcome: &Outcome) -> String {
     };
     let _ = writeln!(
         out,
-        "\nretrained for {} iterations in {:.1} s ({:.0} steps/s){how}; the weights are those after \
+        "\nretrained for {} in {:.1} s ({:.0} steps/s){how}; the weights are those after \
          iteration {}",
-        outcome.iterations, outcome.seconds, outcome.speed, outcome.best
+        counted(outcome.iterations, "iteration"),
+        outcome.seconds,
+        outcome.speed,
+        outcome.best
     );
     out
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::compare::{Against, Latency};
 use crate::error::Hint;
+use crate::mtz::options::{Biases, Method, Passes, Unit};
 use crate::verify::{Deviation, OutputVerification, RuntimeDeviation, TaskVerification};
 
 fn task(name: &str) -> TaskRecord {
@@ -133,6 +134,11 @@ fn report() -> Report {
             max_rows: 1 << 20,
             batch: 128,
             seed: 0,
+            options: IndexMap::from([
+                ("seed".to_owned(), vec!["0".to_owned()]),
+                ("corrections".to_owned(), vec!["low-rank".to_owned()]),
+                ("preprocess".to_owned(), vec!["secret/size.json".to_owned()]),
+            ]),
         },
         runtime: "tract 0.0.0".to_owned(),
         synthetic_data: true,
@@ -240,6 +246,15 @@ fn a_model_card_has_metadata_and_text_that_stays_text() {
     {
         assert!(card.contains(part), "{part} is missing in\n{card}");
     }
+}
+
+#[test]
+fn given_options_are_in_every_report_and_paths_are_in_no_card() {
+    let (page, card) = (html(&report()), card(&report()));
+    assert!(page.contains("<th>--corrections</th><td><code>low-rank</code></td>"), "{page}");
+    assert!(card.contains("--corrections low-rank") && card.contains("--preprocess size.json"));
+    assert!(page.contains("secret/size.json") && !card.contains("secret"), "{card}");
+    assert!(!page.contains("--seed") && !card.contains("--seed"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::table::{Left, Right, Table};
 use super::verification::verification;
 use super::{Report, Structure};
 use crate::mtz::site::SiteRecord;
-use crate::naming::{sentence, shown};
+use crate::naming::{counted, sentence, shown};
 
 /// Number of layers that are shown by default.
 const SHOWN_LAYERS: usize = 16;
@@ -105,7 +105,7 @@ fn layers(report: &Report, all: bool) -> String {
     let mut out = table.render();
     let hidden = report.layers.len().saturating_sub(shown);
     if hidden > 0 {
-        let _ = writeln!(out, "  … and {hidden} more layers; -v shows them all");
+        let _ = writeln!(out, "  … and {}; -v shows them all", counted(hidden, "more layer"));
     }
     out
 }

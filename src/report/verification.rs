@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::format::{error, percent, small};
 use super::table::{Left, Right, Table};
-use crate::naming::sentence;
+use crate::naming::{counted, sentence};
 use crate::verify::{TaskVerification, Verification};
 
 /// The verification as text.
@@ -33,12 +33,13 @@ fn extent(report: &Verification) -> String {
     let outputs = report.tasks.iter().flat_map(|task| &task.outputs);
     let confirming = outputs.flat_map(|output| output.runtimes.iter().skip(1));
     let confirmed = confirming.map(|runtime| runtime.samples).max().unwrap_or(samples);
+    let all = counted(samples, "sample");
     match confirmed < samples {
         true => {
             let others = others.join(" and ");
-            format!(" on {samples} samples in {first}, and on {confirmed} of them in {others}")
+            format!(" on {all} in {first}, and on {confirmed} of them in {others}")
         }
-        false => format!(" on {samples} samples in {}", report.runtimes.join(" and ")),
+        false => format!(" on {all} in {}", report.runtimes.join(" and ")),
     }
 }
 

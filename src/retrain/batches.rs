@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::{Error, ErrorKind};
 
 use super::mix;
+use crate::naming::counted;
 
 /// Samples for validation at most. More of them would take longer than the steps in between, and weights
 /// are compared on the same samples.
@@ -34,7 +35,7 @@ pub(super) fn filling(rows: Vec<usize>, batch: usize) -> Vec<usize> {
 
 /// The error for fewer samples than a batch takes.
 pub(super) fn unfilled(samples: usize, batch: usize) -> Error {
-    let message = format!("{samples} samples do not fill a batch of {batch}");
+    let message = format!("a batch of {batch} takes more than {}", counted(samples, "sample"));
     Error::new(ErrorKind::Calibration, message)
 }
 

@@ -38,4 +38,5 @@ pub use options::{LossKind, OptimizerKind, RetrainOptions};
 pub use outcome::{Ending, Outcome, Point, TaskOutcome};
 pub use rounds::{Retrained, Retraining, Rounds, When};
 pub use run::retrain;
+pub(crate) use statistics::{has_statistics, without_statistics};
 pub use validate::Quality;

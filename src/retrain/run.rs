@@ -8,6 +8,7 @@ use crate::emit::{InputMode, PreActivations, Trainable, inputs_agree, trainable}
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::{Model, Tensor, ValueId};
 use crate::mtz::joint::{JointModel, Task};
+use crate::naming::counted;
 use crate::progress::Progress;
 use crate::runtime::HostArray;
 
@@ -133,7 +134,8 @@ fn examples<'a>(
     }
     if lesson.teachers.len() != tasks {
         let found = lesson.teachers.len();
-        let message = format!("{found} original models were given for {tasks} tasks");
+        let (found, tasks) = (counted(found, "original model"), counted(tasks, "task"));
+        let message = format!("{tasks} cannot learn from {found}");
         return Err(Error::new(ErrorKind::Usage, message).hint(
             Hint::from("give ")
                 .option("teacher")

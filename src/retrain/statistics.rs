@@ -30,12 +30,7 @@ pub(super) fn reset_statistics(
         all.push(normalisations(joint, task)?);
     }
     if all.iter().all(Vec::is_empty) {
-        let message = "the joint model has no BatchNormalization with statistics to recompute";
-        return Err(Error::new(ErrorKind::Usage, message).hint(
-            Hint::from("merge with ")
-                .option_as("batchnorm", "per-task")
-                .then(", which keeps that of the models"),
-        ));
+        return Err(without_statistics(false));
     }
     let runs = all.iter().zip(&sources).map(|(nodes, s)| (nodes.len() * s.batches()) as u64).sum();
     progress.begin("statistics of normalisations", runs);
@@ -44,6 +39,35 @@ pub(super) fn reset_statistics(
             .in_model(joint.tasks()[number].name())?;
     }
     Ok(all.iter().map(Vec::len).sum())
+}
+
+/// Whether any task has a `BatchNormalization` whose statistics can be recomputed.
+///
+/// # Errors
+/// Those of a graph that is no acyclic one.
+pub(crate) fn has_statistics(joint: &JointModel) -> Result<bool> {
+    let has = |task| Ok(!normalisations(joint, task)?.is_empty());
+    (0..joint.tasks().len()).try_fold(false, |found, task| Ok(found || has(task)?))
+}
+
+/// The error of a joint model without statistics to recompute. `kept` says that the merge keeps those of the
+/// models, which then have none.
+pub(crate) fn without_statistics(kept: bool) -> Error {
+    let none = |whose: &str| {
+        let message = format!("{whose} no BatchNormalization with statistics to recompute");
+        Error::new(ErrorKind::Usage, message)
+    };
+    match kept {
+        true => none("the models themselves have").hint(
+            Hint::from("export them without folding it into weights, or leave out ")
+                .option("reset-bn"),
+        ),
+        false => none("the joint model has").hint(
+            Hint::from("merge with ")
+                .option_as("batchnorm", "per-task")
+                .then(", which keeps that of the models where exporters have not folded it"),
+        ),
+    }
 }
 
 /// The nodes of a task with constant statistics, in topological order.
@@ -205,7 +229,9 @@ mod tests {
         reset(&mut alike).unwrap();
         let bytes = |task: usize| onnx::encode(alike.tasks()[task].model()).unwrap();
         assert!(bytes(0) == bytes(1));
-        let error = reset(&mut joint([1, 9], BatchNorm::Fold)).unwrap_err();
+        let mut folded = joint([1, 9], BatchNorm::Fold);
+        assert!(has_statistics(&apart).unwrap() && !has_statistics(&folded).unwrap());
+        let error = reset(&mut folded).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
     }
 

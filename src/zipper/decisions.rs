@@ -6,6 +6,7 @@ use crate::align::TaskLayer;
 use crate::error::Result;
 use crate::mtz::matching::Share;
 use crate::mtz::options::{MergeOptions, Ranks};
+use crate::mtz::site::unshareable;
 
 use super::Prepared;
 
@@ -29,6 +30,8 @@ pub struct SiteNames {
     pub layers: Vec<Option<String>>,
     /// The layers themselves, in the order of their nets.
     pub members: Vec<TaskLayer>,
+    /// The reason why they can never share neurons, if so.
+    pub unshareable: Option<String>,
 }
 
 impl SiteNames {
@@ -49,7 +52,8 @@ impl Prepared {
                 Some(name(TaskLayer { task, layer }))
             };
             let layers = self.joint.task_ids().map(member).collect();
-            SiteNames { place, layers, members: site.members().collect() }
+            let unshareable = unshareable(&self.joint, &self.alignment, site);
+            SiteNames { place, layers, members: site.members().collect(), unshareable }
         };
         sites.map(names).collect()
     }

@@ -45,12 +45,14 @@ pub fn merge_for(
     let calibration = job.calibration.fitting(&prepared.joint);
     let job = &Job { calibration: &calibration, ..*job };
     let search = Search::new(prepared, tests, job)?;
-    match goal {
-        Goal::Size(size) => search.for_size(size),
-        Goal::Part(part) => search.for_part(part),
-        Goal::Knee => search.for_knee(),
-        Goal::Drop(drop) => search.for_drop(drop),
-    }
+    let (joint, mut outcome, trials) = match goal {
+        Goal::Size(size) => search.for_size(size)?,
+        Goal::Part(part) => search.for_part(part)?,
+        Goal::Knee => search.for_knee()?,
+        Goal::Drop(drop) => search.for_drop(drop)?,
+    };
+    search.add_time(&mut outcome);
+    Ok((joint, outcome, trials))
 }
 
 impl Search<'_> {
@@ -74,10 +76,8 @@ impl Search<'_> {
     /// Merges for a part of the largest possible saving.
     fn for_part(&self, part: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let full = self.full(None)?;
-        let (separate, least) =
-            (full.outcome.sizes.separate() as f64, full.outcome.sizes.joint() as f64);
-        let parameters = least + (1.0 - part) * (separate - least).max(0.0);
-        self.at_size(full, parameters as u64)
+        let parameters = full.outcome.sizes.saving(part);
+        self.at_size(full, parameters)
     }
 
     fn at_size(&self, full: Full, parameters: u64) -> Result<(JointModel, Outcome, Vec<Trial>)> {

@@ -102,7 +102,7 @@ mod tests {
         let loss = Gauge::new(&net, source(&data), 0).unwrap().measure(&net).unwrap();
         assert_eq!((loss.agreement, loss.error), (Some(1.0), None));
         let error = answers(&net, &source(&data.take(6))).unwrap_err().to_string();
-        assert!(error.contains("6 samples do not fill a batch of 7"), "{error}");
+        assert!(error.contains("a batch of 7 takes more than 6 samples"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Errors for nets without a layer that could be shared.
+//! Nets without a layer that could be shared, and merges that share nothing new.
 
 use crate::align::Alignment;
 use crate::couple::{Outside, outside};
@@ -30,6 +30,24 @@ impl Prepared {
             true => Err(misaligned(joint, alignment, &plan)),
             false => Ok(()),
         }
+    }
+
+    /// Whether a merge with this budget gives common weights to layers that differ.
+    ///
+    /// # Errors
+    /// As [`predict`].
+    pub(crate) fn fuses(&self, budget: &Budget) -> Result<bool> {
+        let Prepared { joint, alignment, .. } = self;
+        let mut nothing = Budget::uniform(Share::Fraction(0.0));
+        nothing.set_biases(budget.biases());
+        let after = predict(joint, alignment, budget, false)?;
+        // What tasks of a joint model share already is saved without any budget.
+        let before = predict(joint, alignment, &nothing, false)?;
+        let sites = alignment.sites.iter().filter(|site| site.is_common());
+        let mut sites = sites.zip(after.sites.iter().zip(&before.sites));
+        Ok(sites.any(|(site, (after, before))| {
+            !alignment.is_duplicate(site) && after.reason.is_none() && after.saved > before.saved
+        }))
     }
 }
 
@@ -92,4 +110,17 @@ fn has_weights(graph: &Graph, node: &Node) -> bool {
         !node.domain.is_empty() || node.op.contains("Integer") || node.op.starts_with("QLinear");
     let constants = node.inputs.iter().flatten().filter_map(|value| graph.initializer(*value));
     is_fused && constants.into_iter().any(|tensor| tensor.dims.len() > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zipper::fixtures;
+
+    #[test]
+    fn only_a_budget_for_layers_that_differ_fuses() {
+        let prepared = fixtures(&["lenet300_mnist_a", "lenet300_fashion"]);
+        let fuses = |part| prepared.fuses(&Budget::uniform(Share::Fraction(part))).unwrap();
+        assert!(fuses(1.0) && fuses(0.1) && !fuses(0.0));
+    }
 }

@@ -64,6 +64,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Seconds that the preparation took.
+    pub fn seconds(&self) -> f64 {
+        self.seconds.iter().map(|(_, seconds)| seconds).sum()
+    }
+
     /// Applies the options for layers with separate weights.
     fn leave(&mut self, own_weights: &[String], until: Option<&str>) -> Result<()> {
         for glob in own_weights {

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use crate::calib::data::Dataset;
 use crate::error::Result;
@@ -54,8 +55,9 @@ pub(super) struct Search<'a> {
     importance: Importance,
     pub(super) tests: &'a [Dataset],
     pub(super) job: Job<'a>,
-    /// Merges so far.
-    merges: Cell<usize>,
+    start: Instant,
+    /// Merges so far, and the seconds that they took.
+    merges: Cell<(usize, f64)>,
 }
 
 impl<'a> Search<'a> {
@@ -68,10 +70,12 @@ impl<'a> Search<'a> {
         tests: &'a [Dataset],
         job: &Job<'a>,
     ) -> Result<Search<'a>> {
+        let start = Instant::now();
         let originals = Some(Originals::default());
         let importance = Importance { originals, ..Importance::measure(prepared, job)? };
         let plan = predict(&prepared.joint, &prepared.alignment, &job.options.budget, false)?;
-        Ok(Search { prepared, plan, importance, tests, job: *job, merges: Cell::new(0) })
+        let merges = Cell::new((0, 0.0));
+        Ok(Search { prepared, plan, importance, tests, job: *job, start, merges })
     }
 
     /// Merges by `choice`, and retrains if the job retrains.
@@ -86,12 +90,26 @@ impl<'a> Search<'a> {
         retraining: Option<&Retraining<'_>>,
     ) -> Result<(JointModel, Outcome)> {
         let options = MergeOptions { probe: choice.probe, ..self.job.options.clone() };
-        self.merges.set(self.merges.get() + 1);
-        let progress = &Numbered(self.job.progress, self.merges.get());
+        let (number, seconds) = self.merges.get();
+        let (number, start) = (number + 1, Instant::now());
+        let progress = &Numbered(self.job.progress, number);
         let job = Job { options: &options, retraining, progress, ..self.job };
         let Choice { own, shares, ranks, .. } = choice.clone();
         let decisions = Some(Decisions { own, shares, ranks });
-        zipped(self.prepared.clone(), decisions, &self.importance, &job)
+        let merged = zipped(self.prepared.clone(), decisions, &self.importance, &job);
+        self.merges.set((number, seconds + start.elapsed().as_secs_f64()));
+        merged
+    }
+
+    /// Adds the time of the search to that of the merge it kept: other merges, and measuring them all.
+    pub(super) fn add_time(&self, kept: &mut Outcome) {
+        let all = self.start.elapsed().as_secs_f64() - self.importance.seconds;
+        let (_, merges) = self.merges.get();
+        let own = kept.seconds.iter().map(|(_, s)| s).sum::<f64>()
+            - self.prepared.seconds()
+            - self.importance.seconds;
+        kept.seconds.push(("other merges", (merges - own).max(0.0)));
+        kept.seconds.push(("measure", (all - merges).max(0.0)));
     }
 
     /// Samples per task for measuring the cost of each layer; 0 if costs are predicted.

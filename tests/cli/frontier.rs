@@ -38,6 +38,11 @@ fn a_curve_falls_from_all_that_is_shared_and_its_points_are_plans() {
         found.points.len() + 1
     );
     let page = fs::read_to_string(tool.path("c.html")).unwrap();
+    let card = fs::read_to_string(tool.path("c.md")).unwrap();
+    assert!(card.contains("| latency | |") && card.contains("| 1.00 | originals |"), "{card}");
+    for view in [&text, &card, &page] {
+        assert!(view.contains(" samples per task"), "{view}");
+    }
     assert!(page.matches("<circle").count() > 2 * found.points.len() && !page.contains("<script"));
     assert_eq!(files(&tool.path("kept")).len(), 2 * found.points.len());
     assert_eq!(files(&tool.path("plans")).len(), found.points.len());

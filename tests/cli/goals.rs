@@ -1,5 +1,7 @@
 //! Merges for a target size, for a limit of the measured loss, up to a layer, and in multiples.
 
+use std::time::Instant;
+
 use ndarray::{Array1, Array2};
 use ndarray_npy::NpzWriter;
 use rand::{Rng, SeedableRng};
@@ -48,6 +50,9 @@ fn whole_layers_are_left_to_the_tasks() {
     assert_eq!(shared, [300, 0, 0]);
     assert!(report.layers[1].reason.as_ref().unwrap().contains("own weights"));
     assert!(report.compression.parameters_of_all <= 0.6);
+    assert_eq!(report.settings.share, "target-size 0.6");
+    assert_eq!(report.settings.options["target-size"], ["60%"]);
+    assert_eq!(report.settings.options["scale"], ["1/255"]);
     let kept = report.search.iter().find(|t| t.kept).unwrap();
     let others = report.search.iter().filter(|t| !t.kept && t.size <= 0.6);
     assert!(others.map(|t| t.deviation).all(|other| other >= kept.deviation));
@@ -65,6 +70,17 @@ fn both_units_are_tried_without_a_size_too() {
     assert_eq!(both.search.len(), layers.search.len() + 1, "{:?}", both.search);
     let kept = both.search.iter().find(|trial| trial.kept).unwrap();
     assert!(layers.search.iter().filter(|t| t.kept).all(|t| t.deviation >= kept.deviation));
+}
+
+#[test]
+fn the_time_of_a_search_is_that_of_all_its_merges() {
+    let (tool, start) = (Tool::new(), Instant::now());
+    let report = merge(&tool, [&mnist(), &fashion()], &["--target-size", "60%"]);
+    let wall = start.elapsed().as_secs_f64();
+    let of = |stage: &str| report.seconds.iter().find(|s| s.stage == stage).unwrap().seconds;
+    assert!(of("zip") > 0.0 && of("other merges") > 0.0 && of("measure") > 0.0);
+    let total: f64 = report.seconds.iter().map(|s| s.seconds).sum();
+    assert!(total <= wall, "{total} of {wall} s: {:?}", report.seconds);
 }
 
 #[test]

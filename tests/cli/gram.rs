@@ -89,7 +89,7 @@ fn what_files_cannot_serve_is_refused() {
     let turned = [fashion(), mnist()];
     assert!(tool.refused(&merge(&turned, &[])).contains("are not those of"));
     let one = ["merge", &nets[0], &nets[1], "--gram", "a.gram", "-o", "joint.onnx"];
-    assert!(tool.refused(&one).contains("1 statistics were given for 2 models"));
+    assert!(tool.refused(&one).contains("statistics were given 1 time for 2 models"));
     let curve = ["frontier", &nets[0], &nets[1], "--gram", "a.gram", "--gram", "b.gram"];
     assert!(tool.refused(&curve).contains("--data"));
 }

@@ -1,6 +1,7 @@
 //! The usual uses of `merge`.
 
 use std::fs;
+use std::process::Output;
 
 use onnx_zip::mtz::site::OWN_WEIGHTS;
 use onnx_zip::report::{Plan, Report};
@@ -48,12 +49,34 @@ fn reports_agree_with_the_file() {
     assert!(stderr(&output).is_empty() || !stderr(&output).contains("WARNING"));
 }
 
+/// Where no weights were fitted, random numbers cost nothing.
+fn no_word_of_random_numbers(output: &Output, report: &Report) {
+    let said = stderr(output);
+    assert!(!said.contains("random numbers"), "{said}");
+    let warnings = &report.warnings;
+    assert!(!warnings.iter().any(|w| w.contains("random numbers")), "{warnings:?}");
+}
+
+#[test]
+fn another_form_of_a_joint_model_needs_no_samples() {
+    let tool = Tool::new();
+    let more = ["--share", "0.5", "--unit", "neuron", "--samples", "16", "--no-verify"];
+    let output = tool.merge(&[&more[..], &["--no-compare", "--json"]].concat());
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report.warnings.iter().any(|w| w.contains("random numbers")), "{:?}", report.warnings);
+    let args = ["merge", "joint.onnx", "-o", "masked.onnx", "--form", "masked", "--share", "0"];
+    let quick = ["--runtime", "tract", "--samples", "16", "--no-compare", "--json"];
+    let output = tool.run(0, &[&args[..], &quick].concat());
+    no_word_of_random_numbers(&output, &serde_json::from_slice(&output.stdout).unwrap());
+}
+
 #[test]
 fn sharing_nothing_changes_nothing() {
     for form in ["heads", "masked", "switch"] {
         let tool = Tool::new();
         let output = tool.merge(&["--share", "0", "--form", form, "--samples", "16", "--json"]);
         let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+        no_word_of_random_numbers(&output, &report);
         for task in report.verification.unwrap().tasks {
             assert_eq!(task.agreement, Some(1.0), "{form}");
             assert!(task.outputs[0].runtimes[0].original.max < 1e-4, "{form}");
@@ -70,6 +93,7 @@ fn a_model_with_itself_is_half_the_size() {
     let report: Report = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report.tasks[1].name, "lenet300_mnist_a_2");
     assert!(report.compression.parameters_of_all < 0.51);
+    no_word_of_random_numbers(&output, &report);
     for task in report.verification.unwrap().tasks {
         assert_eq!(task.agreement, Some(1.0));
     }

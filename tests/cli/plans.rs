@@ -63,7 +63,9 @@ fn what_is_changed_in_a_plan_or_typed_beside_it_takes_effect() {
     assert_eq!(own(&repeated(&tool, "changed.toml", "b.onnx", &[])), [300, 0, 0]);
     let few = changed.replace("name = \"fc1\"\n", "name = \"fc1\"\nshared = 7\n");
     tool.write("few.toml", few.as_bytes());
-    assert_eq!(own(&repeated(&tool, "few.toml", "b.onnx", &[]))[0], 7);
+    let few = repeated(&tool, "few.toml", "b.onnx", &[]);
+    assert_eq!((own(&few)[0], few.settings.share.as_str()), (7, "plan"));
+    assert_eq!(few.settings.options["samples"], ["32"]);
     // Typed options override the plan. A typed share overrides the plan's layers, too.
     let typed = repeated(&tool, "changed.toml", "b.onnx", &["--share", "0", "--seed", "9"]);
     assert_eq!((own(&typed), typed.settings.seed), (vec![0, 0, 0], 9));
@@ -127,6 +129,14 @@ fn a_plan_that_cannot_be_followed_is_refused_with_one_sentence() {
         (with("name = \"fc1\"", "names = [\"fc1\", \"fc2\"]"), "fc1"),
         (with("name = \"fc1\"\n", "name = \"fc1\"\nshared = 400\n"), "400"),
         (with("name = \"fc1\"\n", "name = \"fc1\"\nshared = -1\n"), "-1"),
+        (
+            with("[[layer]]", "[[layer]]\nname = \"fc1\"\nweights = \"own\"\n\n[[layer]]"),
+            "two tables for layer 'fc1'",
+        ),
+        (
+            format!("{text}\n[[layer]]\nname = \"fc3\"\n"),
+            "layer 'fc3' cannot have common weights: a model output",
+        ),
         (options("ouput = \"x\""), "'ouput'"),
         (options("output = \"/etc/passwd\""), "'output'"),
         (options("no-recipe = \"perhaps\""), "true or false"),

@@ -107,6 +107,10 @@ fn statistics_are_taken_anew_without_training() {
     assert!(text.contains("statistics of 10 normalisations taken anew"), "{text}");
     tool.run(0, &[&nets[..], &["-o", "folded.onnx", "--samples", "50"]].concat());
     assert!(tool.refused(&again("folded.onnx")).contains("--batchnorm per-task"));
+    let (a, b) = (mnist(), fashion());
+    let plain = ["merge", &a, &b, "-o", "x.onnx", "--reset-bn", "--batchnorm", "per-task"];
+    let error = tool.refused(&[&plain[..], &data].concat());
+    assert!(error.contains("the models themselves have no BatchNormalization"), "{error}");
 }
 
 #[test]

@@ -4,10 +4,12 @@ use crate::api::data::no_samples;
 use crate::api::models::Loaded;
 use crate::api::options::RetrainingOptions;
 use crate::calib::data::Dataset;
+use crate::canon::BatchNorm;
 use crate::error::Result;
 use crate::ir::Model;
+use crate::mtz::joint::JointModel;
 use crate::onnx;
-use crate::retrain::{Lesson, RetrainOptions, Retraining};
+use crate::retrain::{Lesson, RetrainOptions, Retraining, has_statistics, without_statistics};
 use crate::runtime::{Backend, ModelSource};
 
 /// The original net.
@@ -41,6 +43,17 @@ impl RetrainingOptions {
             return Ok(());
         }
         Err(no_samples("retrain"))
+    }
+
+    /// Refuses to recompute statistics that the prepared nets do not have.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Usage`], with what to do about it.
+    pub(super) fn check_statistics(&self, joint: &JointModel, of: BatchNorm) -> Result<()> {
+        if !self.reset_bn || has_statistics(joint)? {
+            return Ok(());
+        }
+        Err(without_statistics(of == BatchNorm::PerTask))
     }
 
     /// The original models, if the merge retrains.

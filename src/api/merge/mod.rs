@@ -180,9 +180,9 @@ impl Merger {
     pub fn plan(&self) -> Result<Plan> {
         if self.options.goal.goal().is_some() {
             let message = "a plan alone cannot tell how much to share for a goal";
-            let hint = Hint::from("leave out ").option("dry-run").then(", or give ");
+            let hint = Hint::from("merge without ").option("dry-run");
             return Err(Error::new(ErrorKind::Usage, message)
-                .hint(hint.option("share").then(" in place of the goal")));
+                .hint(hint.then(", or leave out the goal to see the size of full sharing")));
         }
         let MergeOptions { models, sharing, method, tuning, .. } = self.options.clone();
         let options = PlanOptions { models, sharing, method, statistics: tuning.statistics };

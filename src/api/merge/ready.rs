@@ -73,7 +73,8 @@ impl Merger {
         let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
         let prepared = prepare_parts(parts, preparation)?;
         self.check_plan(&prepared, &options)?;
-        if self.is_made_up() {
+        self.options.retraining.check_statistics(&prepared.joint, batchnorm)?;
+        if self.is_made_up() && prepared.fuses(&options.budget)? {
             progress.warn(&progress.worded(&synthetic()));
         }
         let sites = prepared.sites();
@@ -87,7 +88,8 @@ impl Merger {
             memory: options.memory,
             shards: self.shards(&backend)?,
         };
-        let read = start.elapsed().as_secs_f64();
+        // The preparation has stages of its own.
+        let read = start.elapsed().as_secs_f64() - prepared.seconds();
         Ok(Ready {
             files,
             loaded,

@@ -6,12 +6,14 @@ use super::{Files, Merger, synthetic};
 use crate::api::TOOL;
 use crate::api::data::TaskData;
 use crate::api::models::Loaded;
+use crate::api::options::MergeOptions;
 use crate::api::verdict::Settled;
 use crate::compare::Comparison;
 use crate::emit::Form;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::options as mtz;
 use crate::mtz::plan::allowed;
+use crate::mtz::site::SiteRecord;
 use crate::mtz::solver::pair_cost::Metric;
 use crate::report::{
     Compression, JointRecord, Parameters, Picture, Report, SCHEMA, Settings, StageTime,
@@ -163,7 +165,7 @@ impl Facts<'_> {
             matcher: options.matcher().map(|m| m.name().to_owned()).unwrap_or_default(),
             metric: metric.map_or("", |(_, name, _)| name).to_owned(),
             passes: options.passes,
-            share: sharing.default_text(self.merger.counts_neurons()),
+            share: self.share(),
             unit: options.unit,
             biases: options.budget.biases(),
             keep_shared: sharing.rule_texts(),
@@ -174,6 +176,17 @@ impl Facts<'_> {
             max_rows: options.max_rows,
             batch: self.merger.options.runtime.batch,
             seed: options.seed,
+            options: self.merger.recorded(self.merger.replay.typed.clone(), self.memory),
+        }
+    }
+
+    /// What decides how much is shared, as typed.
+    fn share(&self) -> String {
+        let MergeOptions { goal, sharing, .. } = &self.merger.options;
+        match goal.text() {
+            _ if self.merger.replay.decides() => "plan".to_owned(),
+            Some(goal) => goal,
+            None => sharing.default_text(self.merger.counts_neurons()),
         }
     }
 
@@ -191,7 +204,7 @@ impl Facts<'_> {
         let reasons = self.outcome.sites.iter().map(|site| site.reason.as_ref());
         warnings.extend(at_outputs(reasons).map(|hint| hint.in_flags()));
         warnings.extend(Loaded::defaults_of(&self.loaded));
-        if self.merger.is_made_up() {
+        if self.merger.is_made_up() && self.outcome.sites.iter().any(SiteRecord::loses) {
             warnings.push(synthetic().in_flags());
         }
         if !self.statistics.is_empty() {

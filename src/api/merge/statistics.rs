@@ -7,6 +7,7 @@ use crate::calib::store::{self, Meta};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::Task;
 use crate::mtz::statistics::StoredNet;
+use crate::naming::counted;
 use crate::progress::Progress;
 use crate::report::StatisticsRecord;
 
@@ -56,7 +57,11 @@ impl Merger {
         if !gram.is_empty() && gram.len() != loaded.len() {
             return Err(Error::new(
                 ErrorKind::Usage,
-                format!("{} statistics were given for {} models", gram.len(), loaded.len()),
+                format!(
+                    "statistics were given {} for {}",
+                    counted(gram.len(), "time"),
+                    counted(loaded.len(), "model")
+                ),
             )
             .hint(Hint::from("give ").option("gram").then(" once per model, in their order")));
         }

@@ -5,6 +5,7 @@
 
 mod calibration;
 mod corrections;
+mod goal;
 mod method;
 #[cfg(feature = "cli")]
 mod parse;
@@ -21,13 +22,14 @@ use std::path::PathBuf;
 
 pub use calibration::CalibrationOptions;
 pub use corrections::Corrections;
+pub use goal::GoalOptions;
 pub use method::{MethodOptions, TuningOptions};
 pub use result::{FormOptions, Requirement, ResultOptions};
 pub use retraining::{Moment, RetrainingOptions};
 pub use runtime::RuntimeOptions;
 pub use samples::SampleOptions;
 pub(crate) use share::Typed;
-pub use share::{GoalOptions, KeepShared, ShareOptions};
+pub use share::{KeepShared, ShareOptions};
 pub use statistics::StatisticsOptions;
 pub use training::TrainingOptions;
 pub use worker::WorkerOptions;

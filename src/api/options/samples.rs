@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-#[cfg(feature = "cli")]
 use super::parse;
 use crate::calib::data::{DataOptions, Layout, Resize, Scale, SoundSteps};
 use crate::error::{Error, ErrorKind, Hint, Result};
+#[cfg(feature = "cli")]
+use crate::naming::counted;
 
 /// How to convert stored samples into model inputs.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -90,7 +91,8 @@ impl SampleOptions {
         if given <= 1 || given == models {
             return Ok(());
         }
-        let message = format!("preprocessing was given {given} times for {models} models");
+        let (times, models) = (counted(given, "time"), counted(models, "model"));
+        let message = format!("preprocessing was given {times} for {models}");
         let hint = Hint::from("give ").option("preprocess");
         Err(Error::new(ErrorKind::Usage, message)
             .hint(hint.then(" once, or once per model in the models' order")))

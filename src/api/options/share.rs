@@ -42,7 +42,8 @@ pub struct ShareOptions {
     ///
     /// GLOB is matched with layer names of the first model, see `onnx-zip inspect`. The share is a
     /// whole number of neurons (fc1=50), a part with a decimal point or in percent (conv*=0.5,
-    /// conv*=50%), or, after e or ε, the largest cost of a pair (fc2=e0.01).
+    /// conv*=50%), or, after e or ε, the largest cost of a pair (fc2=e0.01). With --unit layer it is
+    /// none or all (0 or 100%).
     #[cfg_attr(feature = "cli", arg(long, value_name = "GLOB=N|F|eE"))]
     pub keep_shared: Vec<KeepShared>,
     /// Share, in every layer, the pairs that cost less than this (the paper's ε)
@@ -140,40 +141,6 @@ const BIASES: [(&str, Biases, &str); 2] = [
     ("shared", Biases::Shared, "One bias per shared neuron"),
 ];
 
-/// The goal of a merge, which decides how much to share.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[cfg_attr(feature = "cli", derive(clap::Args))]
-#[cfg_attr(feature = "cli", command(next_help_heading = "Sharing"))]
-#[non_exhaustive]
-pub struct GoalOptions {
-    /// Merge to this part of all models' parameters with the least predicted loss: 0.6 or 60%
-    ///
-    /// Merges once with all layers shared, to measure the cost of each, then up to three times
-    /// without the layers that cost most for their saving. Keeps the result closest to the originals.
-    #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = fraction, conflicts_with_all = ["share", "max_cost"]))]
-    pub target_size: Option<f64>,
-    /// Share as much as possible while no task's error rises by more than this, in percentage points
-    ///
-    /// Needs labelled samples (--data). Measures on samples that were not used for calibration, if
-    /// there are any. Merges up to eight times, or fourteen with --unit mixed.
-    #[cfg_attr(feature = "cli", arg(long, value_name = "PT", value_parser = cost,
-          conflicts_with_all = ["share", "max_cost", "target_size"]))]
-    pub max_drop: Option<f64>,
-}
-
-impl GoalOptions {
-    /// The goal, if there is one.
-    pub(crate) fn goal(&self) -> Option<Goal> {
-        let drop = self.max_drop.map(|points| Goal::Drop(points / 100.0));
-        self.target_size.map(Goal::Size).or(drop)
-    }
-
-    /// Whether errors are measured on labelled samples.
-    pub(crate) fn measures(&self) -> bool {
-        self.max_drop.is_some()
-    }
-}
-
 /// The share of layers that match a pattern, written `GLOB=N`, `GLOB=F` or `GLOB=eE`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeepShared {
@@ -187,8 +154,9 @@ impl ShareOptions {
     /// The budget of all layers; `one_input` tells whether all tasks see the same samples.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for an invalid pattern.
+    /// [`ErrorKind::Usage`] for an invalid pattern, and for shares of neurons with whole layers as the unit.
     pub(crate) fn budget(&self, paper: bool, one_input: bool) -> Result<Budget> {
+        self.check_unit()?;
         let mut budget = Budget::uniform(self.default(paper));
         for rule in &self.keep_shared {
             budget.rule(&rule.glob, rule.share)?;
@@ -201,6 +169,29 @@ impl ShareOptions {
             None => Biases::PerTask,
         });
         Ok(budget)
+    }
+
+    /// Refuses options that share a part of a layer's neurons if whole layers were asked for.
+    fn check_unit(&self) -> Result<()> {
+        if self.unit != Some(Unit::Layer) {
+            return Ok(());
+        }
+        let is_whole = |share: Share| match share {
+            Share::Count(count) => count == 0,
+            Share::Fraction(part) => part == 0.0 || part == 1.0,
+            Share::MaxCost(_) => false,
+        };
+        let part = self.keep_shared.iter().find(|rule| !is_whole(rule.share));
+        let (option, text) = match part {
+            Some(rule) => ("keep-shared", rule.text()),
+            None if self.max_cost.is_some() => ("max-cost", String::new()),
+            None if self.round > 1 => ("round", String::new()),
+            None => return Ok(()),
+        };
+        let shown = if text.is_empty() { text } else { format!(" ({text})") };
+        let message = format!("whole layers share all of their neurons or none{shown}");
+        let hint = Hint::from("leave out ").option(option).then(", or use ");
+        Err(Error::new(ErrorKind::Usage, message).hint(hint.option_as("unit", "neuron")))
     }
 
     /// The unit of sharing. `paper` says whether the method is the paper's, which shares neurons
@@ -271,8 +262,7 @@ impl ShareOptions {
 
     /// The rules, as typed.
     pub(crate) fn rule_texts(&self) -> Vec<String> {
-        let text = |rule: &KeepShared| format!("{}={}", rule.glob, Typed(rule.share));
-        self.keep_shared.iter().map(text).collect()
+        self.keep_shared.iter().map(KeepShared::text).collect()
     }
 
     /// The default share, without a goal.
@@ -282,6 +272,13 @@ impl ShareOptions {
             None => self.share.unwrap_or(1.0),
         };
         self.max_cost.map_or(Share::Fraction(part), Share::MaxCost)
+    }
+}
+
+impl KeepShared {
+    /// The rule, as typed.
+    fn text(&self) -> String {
+        format!("{}={}", self.glob, Typed(self.share))
     }
 }
 
@@ -328,7 +325,7 @@ fn parse_share(text: &str) -> Option<Share> {
     }
 }
 
-pub(crate) fn fraction(text: &str) -> Result<f64, String> {
+pub(super) fn fraction(text: &str) -> Result<f64, String> {
     let value = match text.strip_suffix('%') {
         Some(percent) => percent.trim().parse().map(|p: f64| p / 100.0),
         None => text.parse(),
@@ -339,7 +336,7 @@ pub(crate) fn fraction(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "a share lies between 0 and 1, or 0% and 100%".to_owned())
 }
 
-fn cost(text: &str) -> Result<f64, String> {
+pub(super) fn cost(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|cost: &f64| *cost >= 0.0);
     value.ok_or_else(|| "a cost is a number that is not negative".to_owned())
 }
@@ -368,6 +365,33 @@ mod tests {
         for text in ["fc1", "=3", "fc1=", "fc1=1.5", "fc1=-1", "fc1=101%", "fc1=e-1", "fc[=3"] {
             assert_eq!(text.parse::<KeepShared>().unwrap_err().kind(), ErrorKind::Usage, "{text}");
         }
+    }
+
+    #[test]
+    fn whole_layers_share_all_or_nothing() {
+        let with = |set: &dyn Fn(&mut ShareOptions)| {
+            let mut options = ShareOptions { unit: Some(Unit::Layer), ..Default::default() };
+            set(&mut options);
+            options
+        };
+        let rule = |text: &str| text.parse::<KeepShared>().unwrap();
+        let refused = [
+            ("fc1=0.5", with(&|o| o.keep_shared = vec![rule("*=0"), rule("fc1=0.5")])),
+            ("fc1=7", with(&|o| o.keep_shared = vec![rule("fc1=7")])),
+            ("fc1=e0.1", with(&|o| o.keep_shared = vec![rule("fc1=e0.1")])),
+            ("--max-cost", with(&|o| o.max_cost = Some(0.001))),
+            ("--round", with(&|o| o.round = 16)),
+        ];
+        for (part, options) in refused {
+            let error = options.budget(false, true).unwrap_err();
+            let text = error.with_flags().to_string();
+            assert!(error.kind() == ErrorKind::Usage && text.contains(part), "{text}");
+            let neurons = ShareOptions { unit: Some(Unit::Neuron), ..options.clone() };
+            assert!(neurons.budget(false, true).is_ok(), "{part}");
+            assert!(ShareOptions { unit: None, ..options }.budget(false, true).is_ok(), "{part}");
+        }
+        let whole = with(&|o| o.keep_shared = vec![rule("fc1=0"), rule("fc2=0.0"), rule("*=100%")]);
+        assert!(whole.budget(false, true).is_ok());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::sound::Sounds;
 use super::synthetic::Generator;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::DataType;
+use crate::naming::counted;
 use crate::runtime::{HostArray, Port, shape_text};
 
 /// One input's samples. Cheap to clone.
@@ -282,7 +283,8 @@ impl Column {
 /// The clause about an array whose samples' shape fits an input in no way.
 fn misfit(port: &Port, samples: usize, sample: &[usize]) -> String {
     let (found, input, wanted) = (shape_text(sample), &port.name, port.shape_text());
-    format!("has {samples} samples of shape {found}, but input '{input}' is {wanted}")
+    let samples = counted(samples, "sample");
+    format!("has {samples} of shape {found}, but input '{input}' is {wanted}")
 }
 
 /// The option that can make samples fit an input, if there is one.

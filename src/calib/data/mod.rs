@@ -52,6 +52,7 @@ use self::shard::{Origin, Place};
 pub(crate) use self::shard::{ShardRecord, ShardSamples};
 pub use self::tables::tables;
 use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::naming::counted;
 use crate::runtime::{HostArray, Port};
 
 /// Samples for all inputs of a model, and perhaps a label for each.
@@ -130,7 +131,7 @@ impl Dataset {
             Some((other, expected)) if *expected != length => Err(wrong_array(
                 file,
                 name,
-                &format!("has {length} samples, but array '{other}' has {expected}"),
+                &format!("has {}, but array '{other}' has {expected}", counted(length, "sample")),
             )),
             Some(_) => Ok(()),
             None => {
@@ -229,8 +230,10 @@ impl Dataset {
         let Range { start, end } = range;
         self.rows.get(range).ok_or_else(|| {
             let len = self.len();
-            let message =
-                format!("samples {start}..{end} are outside the data, which have {len} samples");
+            let message = format!(
+                "samples {start}..{end} are outside the data, which have {}",
+                counted(len, "sample")
+            );
             Error::new(ErrorKind::Calibration, message)
         })
     }
@@ -250,7 +253,8 @@ impl Dataset {
         let is_run = |range: &Range<usize>| fixed.is_none() || range.len() == size;
         let ranges: Vec<Range<usize>> = self.batches(size).filter(is_run).collect();
         if ranges.is_empty() {
-            let message = format!("{} samples do not fill a batch of {size}", self.len());
+            let message =
+                format!("a batch of {size} takes more than {}", counted(self.len(), "sample"));
             return Err(Error::new(ErrorKind::Calibration, message)
                 .hint(format!("give at least {size} samples")));
         }
@@ -273,8 +277,8 @@ impl Dataset {
                 Error::new(
                     ErrorKind::Calibration,
                     format!(
-                        "sample {index} is outside the data, which have {} samples",
-                        self.len()
+                        "sample {index} is outside the data, which have {}",
+                        counted(self.len(), "sample")
                     ),
                 )
             })

@@ -31,6 +31,12 @@ impl Sizes {
     pub fn separate(&self) -> u64 {
         self.originals.iter().sum()
     }
+
+    /// Parameters that leave this part, from 0 to 1, of the saving.
+    pub fn saving(&self, part: f64) -> u64 {
+        let (separate, least) = (self.separate() as f64, self.joint() as f64);
+        (least + (1.0 - part) * (separate - least).max(0.0)) as u64
+    }
 }
 
 /// Counts the parameters of a joint model from its layout alone.
@@ -159,4 +165,17 @@ fn rows(layer: &CoupledLayer) -> &[Channel] {
 
 fn columns(layer: &CoupledLayer) -> &[Channel] {
     layer.inputs.as_deref().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_saving_lies_between_all_and_nothing() {
+        let sizes = Sizes { originals: vec![300, 100], shared: 150, specific: vec![50, 0] };
+        assert_eq!([0.0, 0.5, 1.0].map(|part| sizes.saving(part)), [400, 300, 200]);
+        let larger = Sizes { originals: vec![100], shared: 150, specific: vec![50] };
+        assert_eq!(larger.saving(0.5), 200);
+    }
 }

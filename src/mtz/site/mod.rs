@@ -15,5 +15,5 @@ pub(crate) use layers::{
     SiteLayer, SiteShape, common_neurons, corresponding_layers, layers_at, taps,
 };
 pub use record::{OWN_WEIGHTS, SiteRecord};
-pub(crate) use selection::SiteSelection;
+pub(crate) use selection::{SiteSelection, unshareable};
 pub(crate) use settled::SettledGroups;

@@ -94,4 +94,9 @@ impl SiteRecord {
     pub(crate) fn is_zipped(&self) -> bool {
         self.shared > 0 && self.rows.iter().any(|rows| *rows > 0)
     }
+
+    /// Whether layers with different weights were fused.
+    pub(crate) fn loses(&self) -> bool {
+        self.is_zipped() && self.relative_errors.iter().any(|error| *error > 0.0)
+    }
 }

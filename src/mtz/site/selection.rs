@@ -45,12 +45,12 @@ impl SiteSelection {
         let members: Vec<SiteLayer> = zipped.iter().map(|i| all[*i].clone()).collect();
         let taps = taps(joint, &all)?;
         let columns = CommonInputs::of(joint, alignment, &members, taps);
-        let reason = match members.len() {
+        let reason = match barrier(alignment, &all, &members) {
             _ if duplicates => None,
-            0 | 1 => Some(apart(alignment, &all)),
-            _ => obstacle(&members).or_else(|| {
+            Some(reason) => Some(reason),
+            None => {
                 no_input(&members, &columns).then(|| unshared::reason(joint, alignment, &members))
-            }),
+            }
         };
         let (zipped, columns) = match reason {
             Some(_) => (Vec::new(), CommonInputs::default()),
@@ -67,6 +67,26 @@ impl SiteSelection {
     /// The layers that can share neurons, in the tasks' order.
     pub(crate) fn members(&self) -> Vec<SiteLayer> {
         self.zipped.iter().map(|i| self.all[*i].clone()).collect()
+    }
+}
+
+/// The reason why the layers of a site can share no neurons, whatever other layers share; `None` if they may.
+pub(crate) fn unshareable(
+    joint: &JointModel,
+    alignment: &Alignment,
+    site: &Site,
+) -> Option<String> {
+    let all = layers_at(joint, site);
+    let members = of_one_correspondence(alignment, &all);
+    let members: Vec<SiteLayer> = members.into_iter().map(|i| all[i].clone()).collect();
+    barrier(alignment, &all, &members).filter(|_| !alignment.is_duplicate(site))
+}
+
+/// The reason why no two of `all` layers can share neurons; `members` are those of one correspondence.
+fn barrier(alignment: &Alignment, all: &[SiteLayer], members: &[SiteLayer]) -> Option<String> {
+    match members.len() {
+        0 | 1 => Some(apart(alignment, all)),
+        _ => obstacle(members),
     }
 }
 

@@ -7,6 +7,8 @@ mod tables;
 use serde::{Deserialize, Serialize};
 
 use super::Picture;
+use super::format::{each, small};
+use crate::naming::counted;
 
 /// The loss of a net's outputs against its original.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -95,6 +97,13 @@ enum Measure {
     Deviation,
 }
 
+impl FrontierRecord {
+    /// The time of a run relative to that of all originals.
+    fn ratio(&self) -> String {
+        self.latency.map_or("–".to_owned(), |(joint, originals)| small(joint / originals))
+    }
+}
+
 impl Measure {
     fn of(self, loss: &TaskLoss) -> Option<f64> {
         match self {
@@ -114,6 +123,22 @@ impl Measure {
 }
 
 impl Frontier {
+    /// The samples that each task was measured on, as a clause.
+    fn samples(&self) -> String {
+        let samples: Vec<usize> = self.tasks.iter().map(|t| t.samples).collect();
+        match samples.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|n| n == first) => {
+                format!("{} per task", counted(*first, "sample"))
+            }
+            all => format!("{} samples per task", each(all)),
+        }
+    }
+
+    /// Whether times were measured.
+    fn has_latency(&self) -> bool {
+        self.points.iter().any(|p| p.latency.is_some())
+    }
+
     /// The best measure that all points have of every task.
     fn measure(&self) -> Measure {
         let all = || {

@@ -3,6 +3,7 @@
 use maud::{Markup, html as page};
 
 use super::{Frontier, FrontierRecord, Measure};
+use crate::naming::counted;
 use crate::report::chart::{Axis, Series, Spot, chart};
 use crate::report::format::{bytes, count, error, percent, seconds, small};
 use crate::report::html::whole;
@@ -34,7 +35,10 @@ impl Frontier {
                     pre { (point.plan) }
                 }
             }
-            p.made { "Made by " (self.tool) " with " (self.runtime) " in " (seconds(self.seconds)) "." }
+            p.made {
+                "Measured on " (self.samples()) ". Made by " (self.tool) " with " (self.runtime) " in "
+                (seconds(self.seconds)) "."
+            }
         };
         whole(&format!("{} – frontier", names.join(" + ")), &body)
     }
@@ -45,7 +49,7 @@ fn summary(curve: &Frontier, knee: Option<&FrontierRecord>) -> Markup {
     let measure = curve.measure();
     page! {
         p.summary {
-            (curve.points.len()) " joint models, from " (percent(curve.points.first().map_or(1.0, |p| p.size)))
+            (counted(curve.points.len(), "joint model")) ", from " (percent(curve.points.first().map_or(1.0, |p| p.size)))
             " of all models' parameters on. The knee is at " strong { (percent(knee.size)) } "."
         }
         div.cards {
@@ -104,7 +108,7 @@ fn curve(curve: &Frontier) -> Markup {
 
 fn table(curve: &Frontier) -> Markup {
     let measure = curve.measure();
-    let latency = curve.points.iter().any(|p| p.latency.is_some());
+    let latency = curve.has_latency();
     page! {
         table {
             tr {
@@ -119,7 +123,7 @@ fn table(curve: &Frontier) -> Markup {
                     td.number { (bytes(point.bytes)) }
                     @for task in &point.tasks { td.number { (measure.of(task).map_or("–".into(), error)) } }
                     @if latency {
-                        td.number { (point.latency.map_or("–".into(), |(a, b)| small(a / b))) }
+                        td.number { (point.ratio()) }
                     }
                     td.reason { (point.own.join(", ")) @if point.knee { span.badge { "knee" } } }
                 }

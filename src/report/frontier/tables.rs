@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{Frontier, FrontierRecord};
+use super::Frontier;
 use crate::naming::{lines, shown};
-use crate::report::format::{bytes, count, error, percent, seconds, small};
+use crate::report::format::{bytes, count, error, percent, seconds};
 use crate::report::table::{Left, Right, Table};
 
 impl Frontier {
@@ -16,7 +16,7 @@ impl Frontier {
             .iter()
             .map(|t| format!("{} {}", shown(&t.name), measure_head(self)))
             .collect();
-        let latency = self.points.iter().any(|p| p.latency.is_some());
+        let latency = self.has_latency();
         let mut columns =
             vec![("point", Right), ("parameters", Right), ("size", Right), ("file", Right)];
         columns.extend(names.iter().map(|name| (name.as_str(), Right)));
@@ -27,7 +27,7 @@ impl Frontier {
             let mut row = vec![at.to_string()];
             row.extend([count(point.parameters), percent(point.size), bytes(point.bytes)]);
             row.extend(point.tasks.iter().map(|t| measure.of(t).map_or("–".into(), error)));
-            row.extend(latency.then(|| ratio(point)));
+            row.extend(latency.then(|| point.ratio()));
             row.push(point.own.len().to_string());
             row.push(if point.knee { "◀ knee".to_owned() } else { String::new() });
             table.row(row);
@@ -39,14 +39,8 @@ impl Frontier {
         row.extend([String::new(), "originals".to_owned()]);
         table.row(row);
         let mut out = table.render();
-        let samples: Vec<usize> = self.tasks.iter().map(|t| t.samples).collect();
-        let samples = crate::report::each(&samples);
-        let _ = writeln!(
-            out,
-            "{samples} samples per task; {} with {}",
-            seconds(self.seconds),
-            self.runtime
-        );
+        let (samples, time) = (self.samples(), seconds(self.seconds));
+        let _ = writeln!(out, "{samples}; {time} with {}", self.runtime);
         lines(&out).into_owned()
     }
 
@@ -87,15 +81,18 @@ impl Frontier {
         let names: Vec<&str> = self.tasks.iter().map(|t| t.name.as_str()).collect();
         let mut out =
             format!("# Size against loss: {}\n\n", super::super::card::plain(&names.join(" + ")));
-        let heads: Vec<String> = names
+        let latency = self.has_latency();
+        let mut heads: Vec<String> = names
             .iter()
             .map(|name| format!("{}, {}", super::super::card::plain(name), measure.name()))
             .collect();
+        heads.extend(latency.then(|| "latency".to_owned()));
         let _ = writeln!(out, "| size | parameters | file | {} | |", heads.join(" | "));
         let _ = writeln!(out, "|{}", "---|".repeat(heads.len() + 4));
         for point in &self.points {
-            let losses: Vec<String> =
+            let mut losses: Vec<String> =
                 point.tasks.iter().map(|t| measure.of(t).map_or("–".into(), error)).collect();
+            losses.extend(latency.then(|| point.ratio()));
             let _ = writeln!(
                 out,
                 "| {} | {} | {} | {} | {} |",
@@ -106,8 +103,9 @@ impl Frontier {
                 if point.knee { "knee" } else { "" }
             );
         }
-        let before: Vec<String> =
+        let mut before: Vec<String> =
             self.tasks.iter().map(|t| measure.of(&t.original).map_or("–".into(), error)).collect();
+        before.extend(latency.then(|| "1.00".to_owned()));
         let _ = writeln!(
             out,
             "| 100.0 % | {} | {} | {} | originals |",
@@ -115,7 +113,11 @@ impl Frontier {
             bytes(self.tasks.iter().map(|t| t.bytes).sum()),
             before.join(" | ")
         );
-        let _ = writeln!(out, "\nMade by {} with {}.", self.tool, self.runtime);
+        let _ = writeln!(out, "\nMeasured on {}.", self.samples());
+        if latency {
+            let _ = writeln!(out, "Latency is relative to that of all originals.");
+        }
+        let _ = writeln!(out, "Made by {} with {}.", self.tool, self.runtime);
         out
     }
 }
@@ -127,10 +129,6 @@ fn measure_head(curve: &Frontier) -> &'static str {
         super::Measure::Disagreement => "differs",
         super::Measure::Deviation => "deviation",
     }
-}
-
-fn ratio(point: &FrontierRecord) -> String {
-    point.latency.map_or("–".to_owned(), |(joint, originals)| small(joint / originals))
 }
 
 /// Escapes a field of comma-separated values. Names come from files and must not become formulas in a

@@ -4,7 +4,10 @@ mod files;
 mod fingerprint;
 mod paths;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
 
 use super::Merger;
 use crate::align::TaskLayer;
@@ -13,14 +16,15 @@ use crate::api::options::{KeepShared, Typed};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::site::SiteRecord;
 use crate::progress::Progress;
+pub(crate) use crate::report::PREPROCESS;
 use crate::report::each;
 use crate::zipper::{Decisions, FileRecord, LayerRecord, PlanFile, SiteNames, Weights};
 
 pub(in crate::api) use files::Files;
 pub use paths::resolved;
 
-/// The option whose values are files of the plan.
-pub(crate) const PREPROCESS: &str = "preprocess";
+/// Options with their values, by their names on the command line.
+type Options = IndexMap<String, Vec<String>>;
 
 /// The plan that a merge follows, and the plan that it writes.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +37,15 @@ pub(in crate::api) struct Replay {
     pub(in crate::api) allow_changed: bool,
     /// The file of the plan to write, with what is known before the merge.
     pub(in crate::api) written: Option<(PathBuf, PlanFile)>,
+    /// Options as typed, for the report.
+    pub(in crate::api) typed: Options,
+}
+
+impl Replay {
+    /// Whether a plan decides about layers.
+    pub(in crate::api) fn decides(&self) -> bool {
+        self.followed.as_ref().is_some_and(|plan| !plan.layers.is_empty())
+    }
 }
 
 /// The facts about a merge that its plan records.
@@ -90,6 +103,13 @@ impl Merger {
         self
     }
 
+    /// Enters the options of `plan`, as typed, into the settings of the report.
+    #[must_use]
+    pub fn typed(mut self, plan: &PlanFile) -> Self {
+        self.replay.typed.clone_from(&plan.options);
+        self
+    }
+
     /// Compares models and samples with the plan to follow.
     ///
     /// # Errors
@@ -141,14 +161,24 @@ impl Merger {
     /// The decisions of the plan to follow; `None` if it leaves them to the options.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a layer that the models do not have in common, or an invalid share.
+    /// [`ErrorKind::Usage`] for a layer that the models do not have in common, that has several tables or that
+    /// can have no common weights, and for an invalid share.
     pub(in crate::api) fn decisions(&self, sites: &[SiteNames]) -> Result<Option<Decisions>> {
         let layers = self.replay.followed.iter().flat_map(|plan| &plan.layers);
         let mut decisions = None;
+        let mut decided = BTreeSet::new();
         for layer in layers {
             let decisions = decisions.get_or_insert_with(Decisions::default);
             let mut found = sites.iter().filter(|site| layer.is_of(&site.layers)).peekable();
-            let Some(first) = found.peek() else { return Err(unknown(layer, sites)) };
+            let Some(&first) = found.peek() else { return Err(unknown(layer, sites)) };
+            if !decided.insert(first.place) {
+                return Err(twice(layer));
+            }
+            if let Some(reason) = unshareable(layer, found.clone()) {
+                let message = format!("layer '{}' cannot have common weights", layer.shown());
+                return Err(Error::new(ErrorKind::Usage, format!("{message}: {reason}"))
+                    .hint("leave out its table, or write weights = \"own\""));
+            }
             if let Some(text) = &layer.shared {
                 let rule: KeepShared = format!("*={text}").parse()?;
                 decisions.shares.push((first.first().to_owned(), rule.share));
@@ -178,6 +208,19 @@ impl Merger {
         }
     }
 
+    /// The options of a merge for its records: `options` as typed, the tasks' names, the memory limit in
+    /// bytes, and the seed.
+    pub(in crate::api) fn recorded(&self, mut options: Options, memory: u64) -> Options {
+        if !self.names.is_empty() {
+            options.insert("name".to_owned(), self.names.clone());
+        }
+        options.entry("memory".to_owned()).or_insert_with(|| vec![memory.to_string()]);
+        let seed = self.options.tuning.statistics.seed;
+        options.entry("seed".to_owned()).or_insert_with(|| vec![seed.to_string()]);
+        options.sort_keys();
+        options
+    }
+
     /// The text of the plan of a finished merge, for the file `path`.
     pub(in crate::api) fn plan_of(&self, path: &Path, plan: &PlanFile, made: &Made<'_>) -> String {
         let moved = |record: &FileRecord| FileRecord {
@@ -190,13 +233,7 @@ impl Merger {
         for file in options.get_mut(PREPROCESS).into_iter().flatten() {
             *file = paths::seen_from(path, Path::new(file.as_str())).to_string_lossy().into_owned();
         }
-        if !self.names.is_empty() {
-            options.insert("name".to_owned(), self.names.clone());
-        }
-        options.entry("memory".to_owned()).or_insert_with(|| vec![made.memory.to_string()]);
-        let seed = self.options.tuning.statistics.seed;
-        options.entry("seed".to_owned()).or_insert_with(|| vec![seed.to_string()]);
-        options.sort_keys();
+        let options = self.recorded(options, made.memory);
         let plan = PlanFile {
             tool: Some(TOOL.to_owned()),
             runtime: Some(made.runtime.clone()),
@@ -245,6 +282,24 @@ fn ranks(site: &SiteNames, decisions: &Decisions) -> Vec<usize> {
     };
     let ranks: Vec<usize> = (0..site.layers.len()).map(rank).collect();
     if ranks.iter().all(|rank| *rank == 0) { Vec::new() } else { ranks }
+}
+
+/// The reason why layers of a table with common weights can have none, if so. A table of a recurrent layer is
+/// about all its gates.
+fn unshareable<'a>(
+    layer: &LayerRecord,
+    mut sites: impl Iterator<Item = &'a SiteNames>,
+) -> Option<&'a str> {
+    if layer.weights == Weights::Own {
+        return None;
+    }
+    let first = sites.next()?.unshareable.as_deref()?;
+    sites.all(|site| site.unshareable.is_some()).then_some(first)
+}
+
+fn twice(layer: &LayerRecord) -> Error {
+    let message = format!("the plan has two tables for layer '{}'", layer.shown());
+    Error::new(ErrorKind::Usage, message).hint("remove one of them")
 }
 
 fn unknown(layer: &LayerRecord, sites: &[SiteNames]) -> Error {

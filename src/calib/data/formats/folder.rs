@@ -11,6 +11,7 @@ use super::super::complaints::unreadable;
 use super::super::media::Paths;
 use super::{Content, FORMATS, Source, suffix};
 use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::naming::counted;
 use crate::runtime::HostArray;
 
 /// Suffixes of pictures.
@@ -177,7 +178,8 @@ impl Source for Folder {
         if *skipped > 0 {
             let known: Vec<String> = suffixes.iter().map(|suffix| format!(".{suffix}")).collect();
             let (folder, known) = (self.place.display(), known.join(", "));
-            notes.push(format!("{skipped} files in {folder} are none of {known}"));
+            let files = counted(*skipped, "file");
+            notes.push(format!("{files} in {folder} skipped: none of {known}"));
         }
         if !classes.is_empty() {
             notes.push(format!("labels are the sub-folders in order: {}", classes.join(", ")));

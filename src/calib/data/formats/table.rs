@@ -15,6 +15,7 @@ use super::super::options::DataOptions;
 use super::folder::{PICTURES, SOUNDS};
 use super::{Content, Files, Format, Source, suffix};
 use crate::error::{Error, ErrorKind, Result};
+use crate::naming::counted;
 use crate::runtime::HostArray;
 
 pub(super) const FORMAT: Format =
@@ -79,12 +80,13 @@ fn columns(mut text: &[u8], delimiter: u8) -> Result<Vec<Vec<String>>, String> {
         let wide = columns.len();
         match columns.get_mut(place) {
             Some(column) => column.push(own.trim().to_owned()),
-            None => return Err(format!("has more than {wide} cells in row {row}")),
+            None => return Err(format!("has more than {} in row {row}", counted(wide, "cell"))),
         }
         (place, length) = (place + 1, 0);
         if ends_row {
             if place != wide {
-                return Err(format!("has {place} cells in row {row}, but {wide} in the first"));
+                let own = counted(place, "cell");
+                return Err(format!("has {own} in row {row}, but {wide} in the first"));
             }
             (row, place) = (row + 1, 0);
         }

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::calib::stream::Source;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
+use crate::naming::counted;
 use crate::progress::Progress;
 
 pub use in_process::InProcess;
@@ -98,7 +99,8 @@ impl Sharding {
     ) -> Result<Sharded> {
         let samples = sources.iter().map(|source| source.data.len()).min().unwrap_or(0);
         if self.count == 0 || self.count > samples.min(MOST_SHARDS) {
-            let message = format!("{samples} samples cannot be cut into {} shards", self.count);
+            let (samples, shards) = (counted(samples, "sample"), counted(self.count, "shard"));
+            let message = format!("{samples} cannot be cut into {shards}");
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint(Hint::from("give fewer ").option("shards")));
         }

@@ -96,10 +96,8 @@ impl Records {
         // An empty group begins at the same row as the next one, so take the last.
         let group = after.checked_sub(1).and_then(|at| self.column.groups.get(at)).copied();
         let Some(group) = group.filter(|group| row < group.first + group.rows) else {
-            let message = format!(
-                "sample {row} is outside the data, which have {} samples",
-                self.column.rows()
-            );
+            let samples = crate::naming::counted(self.column.rows(), "sample");
+            let message = format!("sample {row} is outside the data, which have {samples}");
             return Err(Error::new(ErrorKind::Calibration, message));
         };
         let wanted = row - group.first;
