@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{ArrayD, IxDyn};
-
-use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{DataType, Model, Tensor, ValueId};
@@ -13,9 +10,10 @@ use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Budget, MergeOptions};
 use onnx_zip::mtz::plan::sizes;
 use onnx_zip::onnx;
-use onnx_zip::runtime::{HostArray, ModelSource};
+use onnx_zip::runtime::HostArray;
 
-use crate::support::{backend, deviation, merge, run};
+use crate::exact::{self, samples};
+use crate::support::merge;
 
 /// A layer with weights [out, in].
 fn layer(b: &mut GraphBuilder, name: &str, x: ValueId, dims: [usize; 2]) -> ValueId {
@@ -49,17 +47,15 @@ fn net(seed: usize, reads_both: bool) -> Model {
     b.build(&[y])
 }
 
-fn samples(model: &Model) -> Dataset {
-    let session = backend().load(ModelSource::Bytes(&onnx::encode(model).unwrap())).unwrap();
-    Dataset::synthetic(session.inputs(), 64, 1, &DataOptions::default()).unwrap()
-}
-
 /// All neurons that can be are shared.
 fn merged<const N: usize>(nets: [Model; N]) -> JointModel {
-    let data = samples(&nets[0]);
     let budget = Budget::uniform(Share::Fraction(1.0));
     let options = MergeOptions { budget, ..MergeOptions::default() };
-    merge(nets.map(|net| (net, data.clone())), &options).0
+    let nets = nets.map(|net| {
+        let data = samples(&net);
+        (net, data)
+    });
+    merge(nets, &options).0
 }
 
 fn emitted(joint: &JointModel, form: Form) -> Model {
@@ -78,26 +74,20 @@ fn parameters(model: &Model) -> BTreeMap<&str, &Tensor> {
 /// Asserts that files have the numbers that the plan counts, and compute the task nets.
 fn check(joint: &JointModel) {
     assert!(joint.has_common_weights().unwrap());
-    let batch = samples(joint.tasks()[0].model()).batch(0..8).unwrap();
     for (name, form, _) in FORMS {
         let model = emitted(joint, *form);
         let stored: usize = parameters(&model).values().map(|tensor| tensor.len()).sum();
         assert_eq!(stored as u64, sizes(joint).unwrap().joint(), "{name}");
-        for (number, task) in joint.tasks().iter().enumerate() {
-            let mut batch = batch.clone();
-            if *form != Form::Heads {
-                let selected = ArrayD::from_elem(IxDyn(&[1]), number as i64);
-                batch.push(("task".to_owned(), HostArray::I64(selected)));
-            }
-            let alone = run(task.model(), &batch[..1]).remove(0);
-            assert!(deviation(&run(&model, &batch)[number], &alone) < 1e-5, "{name}");
-        }
         let written = onnx::decode(onnx::encode(&model).unwrap().into(), None, "joint").unwrap();
         let restored = emit::restore(&written).unwrap();
         for (before, after) in joint.tasks().iter().zip(restored.tasks()) {
             assert_eq!(parameters(before.model()), parameters(after.model()), "{name}");
         }
     }
+    let batch = exact::batch(joint.tasks()[0].model());
+    let alone: Vec<Vec<HostArray>> =
+        joint.tasks().iter().map(|task| exact::run(task.model(), &batch)).collect();
+    exact::check(joint, &batch, &alone, "blocks");
 }
 
 #[test]
