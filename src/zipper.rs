@@ -32,6 +32,7 @@ mod goal;
 mod importance;
 mod measure;
 mod nothing;
+mod parts;
 mod plan_file;
 mod prepare;
 mod search;
@@ -42,11 +43,12 @@ pub use frontier::{FrontierPoint, frontier, knee};
 pub use goal::{Goal, merge_for};
 use importance::Importance;
 pub(crate) use importance::{SENSITIVITY_SAMPLES, sensitivities};
+pub use parts::{Input, Part};
 pub use plan_file::{FileRecord, LayerRecord, PlanFile, Weights};
 pub(crate) use prepare::check_several;
 #[cfg(test)]
 pub(crate) use prepare::fixtures;
-pub use prepare::{Input, Part, PrepareOptions, Prepared, prepare, prepare_parts};
+pub use prepare::{PrepareOptions, Prepared, prepare, prepare_parts};
 
 pub use crate::align::Matching;
 pub use crate::mtz::plan::Trial;

@@ -43,7 +43,8 @@ pub(super) fn divergence(nets: &[Net<'_>], sites: &[Site], net: usize) -> Option
     let at = (0..n.max(m)).find(|i| pairs.get(*i) != Some(&(LayerId(*i), LayerId(*i))))?;
     let (x, y) = (a.layers.get(at), b.layers.get(at));
     let difference = match (x, y) {
-        (Some(x), Some(y)) => difference(x, y).unwrap_or_else(|| "an inserted layer".to_owned()),
+        (Some(x), Some(y)) => difference((nets[0], x), (nets[net], y))
+            .unwrap_or_else(|| "an inserted layer".to_owned()),
         _ => format!("{n} layers against {m}"),
     };
     Some(Divergence { a: x.map(|l| l.name.clone()), b: y.map(|l| l.name.clone()), difference })

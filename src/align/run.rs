@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::couple::{CoupledLayer, LayerId};
 use crate::ops::LayerKind;
 
-use super::worth::{describe, worth};
+use super::worth::{describe, weight_type, worth};
 use super::{Net, Site};
 
 /// Pairs of site and layer to compare at most. In larger nets, only pairs at about the same relative
@@ -85,7 +85,8 @@ impl Classes {
             let frozen =
                 layer.outputs.first().map(|c| net.coupling.group(c.group).frozen.is_some());
             let sizes = layer.layer.sizes(net.graph).ok();
-            let key = (describe(&layer.layer.kind), kind, layer.per_channel, sizes, frozen);
+            let kinds = (describe(&layer.layer.kind), kind, weight_type(net, layer));
+            let key = (kinds, layer.per_channel, sizes, frozen);
             *known.entry(key).or_insert_with(|| {
                 examples.push(LayerId(index));
                 examples.len() - 1

@@ -67,6 +67,32 @@ fn depths_may_differ_and_the_divergence_is_named() {
 }
 
 #[test]
+fn weights_of_another_type_do_not_correspond() {
+    let graphs = [DataType::F32, DataType::F16].map(|dtype| {
+        let mut graph = mlp(&[8, 6, 4, 2]);
+        let values: Vec<_> = graph.values().map(|(id, _)| id).collect();
+        for id in values {
+            let Some(weight) = graph.initializer(id) else { continue };
+            let weight = Tensor::from_f64(dtype, &weight.to_f64().unwrap()).unwrap();
+            graph.set_initializer(id, weight);
+        }
+        graph
+    });
+    let couplings = graphs.each_ref().map(|graph| Coupling::of(graph).unwrap());
+    let nets = [0, 1, 1].map(|net| Net {
+        graph: &graphs[net],
+        coupling: &couplings[net],
+        shares_outputs: false,
+    });
+    let alignment = align(&nets, Matching::Auto);
+    let members = |site: &Site| site.members().map(|m| m.task.0).collect::<Vec<_>>();
+    assert!(alignment.common().all(|site| members(site) == [1, 2]));
+    assert_eq!(alignment.common().count(), 3);
+    let divergence = alignment.divergences[0].as_ref().unwrap();
+    assert_eq!(divergence.difference, "weights of another type");
+}
+
+#[test]
 fn inputs_of_different_size_correspond_in_part() {
     let alignment = aligned(&[8, 6, 2], &[9, 6, 2]);
     assert!(alignment.inputs.is_empty());

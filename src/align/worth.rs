@@ -1,6 +1,7 @@
 //! Whether two layers can correspond, and the number of parameters that they could share.
 
 use crate::couple::{CoupledLayer, LayerId};
+use crate::ir::DataType;
 use crate::ops::{GateInputs, LayerKind};
 
 use super::Net;
@@ -10,7 +11,7 @@ use super::Net;
 /// their counterparts.
 pub(super) fn worth(a: Net<'_>, b: Net<'_>, i: LayerId, j: LayerId) -> Option<f64> {
     let (x, y) = (a.coupling.layer(i), b.coupling.layer(j));
-    if x.per_channel != y.per_channel || !corresponds(&x.layer.kind, &y.layer.kind) {
+    if difference((a, x), (b, y)).is_some() {
         return None;
     }
     let (xo, xi, taps) = x.layer.sizes(a.graph).ok()?;
@@ -61,11 +62,23 @@ pub(super) fn describe(kind: &LayerKind) -> String {
     }
 }
 
-/// The difference between layers that cannot correspond; `None` if they can.
-pub(super) fn difference(a: &CoupledLayer, b: &CoupledLayer) -> Option<String> {
+/// The type of a layer's weights. Weights of different types cannot be stored once.
+pub(super) fn weight_type(net: Net<'_>, layer: &CoupledLayer) -> Option<DataType> {
+    net.graph.initializer(layer.layer.weight).map(|weight| weight.dtype)
+}
+
+/// The difference between layers of two nets that cannot correspond; `None` if they can.
+pub(super) fn difference(
+    (of_a, a): (Net<'_>, &CoupledLayer),
+    (of_b, b): (Net<'_>, &CoupledLayer),
+) -> Option<String> {
     if !corresponds(&a.layer.kind, &b.layer.kind) {
         let (x, y) = (describe(&a.layer.kind), describe(&b.layer.kind));
         return Some(format!("{x} against {y}"));
     }
-    (a.per_channel != b.per_channel).then(|| "a depthwise against a full convolution".to_owned())
+    if a.per_channel != b.per_channel {
+        return Some("a depthwise against a full convolution".to_owned());
+    }
+    let differ = weight_type(of_a, a) != weight_type(of_b, b);
+    differ.then(|| "weights of another type".to_owned())
 }

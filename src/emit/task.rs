@@ -17,24 +17,28 @@ use super::nodes::grouped::{GroupedConvs, grouped_convs};
 use super::trainable::{PreActivations, parameters};
 use super::value::partition::{Part, Partition};
 use super::value::pieces::Held;
+use super::value::readers::Readers;
 
 /// The pieces and grouped convolutions of all tasks' nets, fixed before anything is written.
 pub(super) struct Layouts {
     partitions: Vec<Partition>,
     grouped: Vec<GroupedConvs>,
+    readers: Readers,
 }
 
 impl Layouts {
     /// The layout for inference.
     pub(super) fn of(joint: &JointModel) -> Self {
-        let partitions = Partition::of(joint);
-        Layouts { grouped: grouped_convs(joint, &partitions), partitions }
+        let readers = Readers::of(joint);
+        let partitions = Partition::of(joint, &readers);
+        Layouts { grouped: grouped_convs(joint, &partitions, &readers), partitions, readers }
     }
 
     /// The layout for training, in which every layer of a task's net is a node of its own.
     pub(super) fn by_layer(joint: &JointModel) -> Self {
         let grouped = joint.tasks().iter().map(|_| GroupedConvs::default()).collect();
-        Layouts { partitions: Partition::of(joint), grouped }
+        let readers = Readers::of(joint);
+        Layouts { partitions: Partition::of(joint, &readers), grouped, readers }
     }
 }
 
@@ -48,7 +52,9 @@ pub(super) struct TaskEmitter<'a> {
     pub(super) parameters: BTreeMap<ValueId, NodeId>,
     /// The layers whose biases are common to all tasks that they were fused with.
     pub(super) common_biases: BTreeSet<LayerId>,
-    partition: &'a Partition,
+    /// Of all tasks.
+    pub(super) partitions: &'a [Partition],
+    pub(super) readers: &'a Readers,
     grouped: &'a GroupedConvs,
     values: HashMap<ValueId, Held>,
     /// The extents of activations; empty unless sums run across tasks.
@@ -74,7 +80,8 @@ impl<'a> TaskEmitter<'a> {
             sums,
             parameters,
             common_biases: BTreeSet::new(),
-            partition: &layouts.partitions[task.0],
+            partitions: &layouts.partitions,
+            readers: &layouts.readers,
             grouped: &layouts.grouped[task.0],
             values: HashMap::new(),
             extents: ExtentTable::default(),
@@ -137,12 +144,12 @@ impl<'a> TaskEmitter<'a> {
 
     /// The parts of an axis with these channels.
     pub(super) fn parts(&self, channels: &[Channel]) -> Vec<Part> {
-        self.partition.parts(channels)
+        self.partitions[self.task.0].parts(channels)
     }
 
     /// The parts of a layer's rows with these channels.
     pub(super) fn rows(&self, channels: &[Channel]) -> Vec<Part> {
-        self.partition.rows(channels)
+        self.partitions[self.task.0].rows(channels)
     }
 
     /// A name with a prefix for the owner of the weights or values.

@@ -2,7 +2,7 @@
 
 use crate::align::Alignment;
 use crate::couple::{Outside, outside};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{Graph, Node};
 use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::matching::Share;
@@ -26,9 +26,18 @@ impl Prepared {
         // The options may share nothing although something could be shared.
         let all = Budget::uniform(Share::Fraction(1.0));
         let plan = predict(joint, alignment, &all, false)?;
-        match shares_nothing(&plan) && !have_equal_weights(joint) {
-            true => Err(misaligned(joint, alignment, &plan)),
-            false => Ok(()),
+        if !shares_nothing(&plan) || have_equal_weights(joint) {
+            return Ok(());
+        }
+        let mut free = alignment.clone();
+        free.sites.iter_mut().for_each(|site| site.own_weights = false);
+        if shares_nothing(&predict(joint, &free, &all, false)?) {
+            return Err(misaligned(joint, alignment, &plan));
+        }
+        let mut layers = plan.sites.iter().filter_map(|site| site.layers.first());
+        match layers.all(|name| budget.shares_nothing_of(name)) {
+            true => Ok(()),
+            false => Err(kept(joint)),
         }
     }
 
@@ -49,6 +58,29 @@ impl Prepared {
             !alignment.is_duplicate(site) && after.reason.is_none() && after.saved > before.saved
         }))
     }
+}
+
+/// The error that all layers that nets have in common keep their weights, with what asks for it.
+fn kept(joint: &JointModel) -> Error {
+    let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
+    let names = names.join(" and ");
+    let side_by_side = Hint::from(", or put the models side by side with ").option_as("share", "0");
+    let (what, hint) = match joint.has_sums() {
+        true => (
+            format!(
+                "{names} can share no further layer: weights of a given joint model are common parts \
+                 and differences in few bits, which no other task can have in common with it"
+            ),
+            Hint::from("merge the original models again"),
+        ),
+        false => (
+            format!("every layer that {names} have in common keeps its own weights"),
+            Hint::from("name fewer layers in ").option("own-weights").then(
+                ", or merge the originals of a joint model whose layers have their own weights",
+            ),
+        ),
+    };
+    Error::new(ErrorKind::Misaligned, what).hint(hint.and(side_by_side))
 }
 
 /// The error that nets have no layers in common, with the reason.
@@ -115,7 +147,48 @@ fn has_weights(graph: &Graph, node: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zipper::fixtures;
+    use crate::align::TaskId;
+    use crate::couple::LayerId;
+    use crate::mtz::joint::Based;
+    use crate::zipper::prepare::{fixture, fixtures, prepare_parts};
+    use crate::zipper::{Part, PrepareOptions};
+
+    const NETS: [&str; 2] = ["lenet300_mnist_a", "lenet300_fashion"];
+
+    fn checked(prepared: &Prepared, share: f64) -> Result<()> {
+        prepared.check_common(&Budget::uniform(Share::Fraction(share)))
+    }
+
+    #[test]
+    fn the_option_that_keeps_all_weights_is_named() {
+        let parts = NETS.map(|name| Part::Net(Box::new(fixture(name))));
+        let own_weights = vec!["*".to_owned()];
+        let options = PrepareOptions { own_weights, ..PrepareOptions::default() };
+        let prepared = prepare_parts(parts.into(), options).unwrap();
+        let error = checked(&prepared, 1.0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misaligned);
+        assert!(error.to_string().contains("in common keeps its own weights"), "{error}");
+        assert!(checked(&prepared, 0.0).is_ok());
+    }
+
+    #[test]
+    fn sums_of_a_joint_model_stay_and_share_nothing_further() {
+        let mut joint = fixtures(&NETS).joint;
+        let hidden = [0, 1].map(|task| [0, 1].map(|id| TaskId(task).layer(LayerId(id)))).concat();
+        for (number, own) in (0..).zip(&hidden) {
+            let weight = joint.layer(*own).layer.weight;
+            let base = joint.task(own.task).graph().initializer(weight).unwrap().clone();
+            assert!(joint.set_based(*own, Based { number, base, difference: None }));
+        }
+        let parts = vec![Part::Joint(joint), Part::Net(Box::new(fixture("lenet300_mnist_b")))];
+        let prepared = prepare_parts(parts, PrepareOptions::default()).unwrap();
+        for (number, own) in (0..).zip(&hidden) {
+            assert_eq!(prepared.joint.based_layer(*own).unwrap().number, number);
+        }
+        let error = checked(&prepared, 1.0).unwrap_err();
+        assert!(error.to_string().contains("differences in few bits"), "{error}");
+        assert!(checked(&prepared, 0.0).is_ok());
+    }
 
     #[test]
     fn only_a_budget_for_layers_that_differ_fuses() {

@@ -8,30 +8,14 @@ use crate::align::{
     order_like,
 };
 use crate::canon::{BatchNorm, CanonOptions, Canonical, canonicalise};
-use crate::couple::End;
 use crate::error::{Error, ErrorKind, Hint, Result};
-use crate::ir::Model;
-use crate::mtz::joint::{Fused, JointModel, Neuron, Sharing, Task};
+use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options::layer_pattern;
+
+use super::parts::{Input, Part, keep_sums, left_to_tasks, restored, tasks_of};
 
 /// The oldest operator set of a canonical model.
 const OLDEST_OPSET: i64 = 13;
-
-/// A net to merge.
-pub struct Input {
-    /// Name of the task; prefix of its outputs.
-    pub name: String,
-    /// The net as loaded.
-    pub model: Model,
-}
-
-/// A model to merge: a net, or a joint model to be extended.
-pub enum Part {
-    /// One task.
-    Net(Box<Input>),
-    /// Tasks that share neurons already.
-    Joint(JointModel),
-}
 
 /// Options of preparation.
 #[derive(Debug, Clone, Default)]
@@ -165,11 +149,12 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
         ("canonicalise", canonicalised),
         ("align", start.elapsed().as_secs_f64() - canonicalised),
     ];
-    let mut joint = restored(tasks, known)?;
-    alignment.keep_weights(&left_to_tasks(&joint, &alignment));
+    let (mut joint, sums) = restored(tasks, known)?;
+    alignment.keep_weights(&left_to_tasks(&joint, &sums, &alignment));
     share_duplicates(&mut joint, &alignment);
     alignment.lineages.iter().for_each(|lineage| share_lineage(&mut joint, lineage));
     share_inputs(&mut joint, &alignment);
+    keep_sums(&mut joint, sums)?;
     let mut prepared = Prepared { joint, alignment, seconds };
     prepared.leave(&options.own_weights, options.until.as_deref())?;
     Ok(prepared)
@@ -189,25 +174,6 @@ fn in_order_of(earlier: &[(String, Canonical)], mut model: Canonical) -> Result<
         }
     }
     Ok(model)
-}
-
-/// The places of layers of a joint model with shared neurons and separate weights.
-fn left_to_tasks(joint: &JointModel, alignment: &Alignment) -> BTreeSet<usize> {
-    let neurons = |own: TaskLayer| -> BTreeSet<Neuron> {
-        let outputs = &joint.layer(own).outputs;
-        outputs.iter().filter_map(|channel| joint.neuron(own.task.channel(*channel))).collect()
-    };
-    let is_left = |site: &Site| {
-        let members: Vec<TaskLayer> = site.members().collect();
-        members.iter().enumerate().any(|(at, one)| {
-            let partners = joint.partners(*one);
-            let apart = members[at + 1..].iter().filter(|other| !partners.contains(&other.task));
-            let own = neurons(*one);
-            apart.into_iter().any(|other| !own.is_disjoint(&neurons(*other)))
-        })
-    };
-    let places = alignment.sites.iter().enumerate();
-    places.filter(|(_, site)| is_left(site)).map(|(place, _)| place).collect()
 }
 
 /// Shares the common channels of inputs with different numbers of channels. A net without a channel
@@ -258,53 +224,6 @@ fn share_lineage(joint: &mut JointModel, lineage: &Lineage) {
     }
 }
 
-/// The sharing of a joint model's task.
-struct Known {
-    /// Per group and channel.
-    neurons: Vec<Vec<Option<Neuron>>>,
-    /// Per layer.
-    fused: Vec<Option<u32>>,
-}
-
-impl Known {
-    /// Whether output neurons of `task` are shared.
-    fn shares_outputs(&self, task: &Task) -> bool {
-        let mut groups = task.coupling().groups.iter().zip(&self.neurons);
-        groups.any(|(group, neurons)| {
-            group.end() == Some(End::Output) && neurons.iter().any(Option::is_some)
-        })
-    }
-}
-
-/// All tasks with their sharing. Numbers of different joint models are kept apart.
-fn tasks_of(parts: Vec<Part>) -> (Vec<Input>, Vec<Option<Known>>) {
-    let (mut inputs, mut known) = (Vec::new(), Vec::new());
-    let (mut neurons, mut layers) = (0, 0);
-    for part in parts {
-        let joint = match part {
-            Part::Net(input) => {
-                inputs.push(*input);
-                known.push(None);
-                continue;
-            }
-            Part::Joint(joint) => joint,
-        };
-        for (task, net) in joint.task_ids().zip(joint.tasks()) {
-            let moved = |n: &Option<Neuron>| n.map(|n| Neuron(n.0 + neurons));
-            let groups = joint.sharing(task).iter();
-            known.push(Some(Known {
-                neurons: groups.map(|g| g.iter().map(moved).collect()).collect(),
-                fused: joint.fused()[task.0].iter().map(|f| f.map(|f| f + layers)).collect(),
-            }));
-            inputs.push(Input { name: net.name().to_owned(), model: net.model().clone() });
-        }
-        let all = joint.task_ids().flat_map(|t| joint.sharing(t).iter().flatten().flatten());
-        neurons += all.map(|n| n.0 + 1).max().unwrap_or(0);
-        layers += joint.fused().iter().flatten().flatten().map(|f| f + 1).max().unwrap_or(0);
-    }
-    (inputs, known)
-}
-
 /// Makes sure that there are several tasks to merge.
 ///
 /// # Errors
@@ -330,40 +249,16 @@ fn check_names(inputs: &[Input]) -> Result<()> {
     }
 }
 
-/// The joint model of tasks with given sharing.
-fn restored(tasks: Vec<Task>, known: Vec<Option<Known>>) -> Result<JointModel> {
-    if known.iter().all(Option::is_none) {
-        return Ok(JointModel::new(tasks));
-    }
-    let (mut sharing, mut fused): (Sharing, Fused) = (Vec::new(), Vec::new());
-    for (task, known) in tasks.iter().zip(known) {
-        let groups: Vec<usize> = task.coupling().groups.iter().map(|g| g.size).collect();
-        let layers = task.coupling().layers.len();
-        let own = known.unwrap_or_else(|| Known {
-            neurons: groups.iter().map(|n| vec![None; *n]).collect(),
-            fused: vec![None; layers],
-        });
-        if own.neurons.iter().map(Vec::len).ne(groups) {
-            return Err(changed().in_model(task.name()));
-        }
-        sharing.push(own.neurons);
-        fused.push(own.fused);
-    }
-    JointModel::with_sharing(tasks, sharing, fused).ok_or_else(changed)
-}
-
-fn changed() -> Error {
-    Error::new(ErrorKind::Format, "the joint model's recipe does not fit its nets")
-        .hint("merge the original models again")
-}
-
 /// The networks of the given names among the fixtures.
 #[cfg(test)]
 pub(crate) fn fixtures(names: &[&str]) -> Prepared {
+    prepare(names.iter().map(|name| fixture(name)).collect()).unwrap()
+}
+
+/// The network of the given name among the fixtures.
+#[cfg(test)]
+pub(crate) fn fixture(name: &str) -> Input {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models");
-    let input = |name: &&str| Input {
-        name: (*name).to_owned(),
-        model: crate::onnx::load(&folder.join(format!("{name}.onnx"))).unwrap(),
-    };
-    prepare(names.iter().map(input).collect()).unwrap()
+    let model = crate::onnx::load(&folder.join(format!("{name}.onnx"))).unwrap();
+    Input { name: name.to_owned(), model }
 }

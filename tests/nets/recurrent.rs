@@ -267,6 +267,27 @@ fn more_sharing_never_adds_parameters_and_files_have_the_predicted_size() {
     }
 }
 
+#[test]
+fn units_of_a_narrow_net_are_stored_once_beside_those_of_a_wide_one() {
+    const UNITS: [usize; 2] = [12, 16];
+    for (op, gates) in [("LSTM", 4), ("GRU", 3)] {
+        let kind = Kind { op, gates, ..LSTM };
+        let [narrow, wide] = UNITS.map(|units| net(kind, units, units as u64));
+        for nets in [[&narrow, &wide], [&wide, &narrow]] {
+            let (joint, _) = merge(nets[0], nets[1], &options(Method::Mtz, 1.0));
+            let written = emit::emit(&joint, &EmitOptions::default()).unwrap();
+            let floats = written.graph.values().filter_map(|(v, _)| written.graph.initializer(v));
+            let floats = floats.filter(|t| t.dtype.is_float() && t.dims.len() == 3);
+            let stored: usize = floats.map(Tensor::len).sum();
+            assert_eq!(stored, gates * UNITS[1] * (28 + UNITS[1]), "{op}");
+            let joined = joint_outputs(&joint, Form::Heads);
+            for (joined, alone) in joined.iter().zip(&alone(&joint)) {
+                assert!(deviation(joined, alone) < 1e-5, "{op}");
+            }
+        }
+    }
+}
+
 /// Test errors in percent before and after a merge at full share.
 fn errors(nets: [&str; 2], method: Method) -> [[f64; 2]; 2] {
     let tasks = ["mnist", "fashion"];

@@ -13,6 +13,7 @@ use crate::emit::task::TaskEmitter;
 use crate::emit::value::block::Stacked;
 use crate::emit::value::partition::{Part, Partition};
 use crate::emit::value::pieces::{Held, Piece, pick};
+use crate::emit::value::readers::Readers;
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, NodeId, ValueId};
 use crate::mtz::joint::{JointModel, Owner, Task};
@@ -58,14 +59,21 @@ impl GroupedConvs {
 }
 
 /// The grouped convolutions of each task's net.
-pub(crate) fn grouped_convs(joint: &JointModel, partitions: &[Partition]) -> Vec<GroupedConvs> {
+pub(crate) fn grouped_convs(
+    joint: &JointModel,
+    partitions: &[Partition],
+    readers: &Readers,
+) -> Vec<GroupedConvs> {
     let mut found: Vec<BTreeMap<NodeId, GroupedConv>> = Vec::new();
     for (task, partition) in joint.task_ids().zip(partitions) {
         let net = joint.task(task);
         let mut of_task = BTreeMap::new();
         for written in per_group(net.graph()) {
             let grouped = GroupedConv::of(net, &written);
-            let grouped = grouped.filter(|grouped| grouped.is_even(joint, task, partition));
+            let grouped = grouped.filter(|grouped| {
+                !grouped.reads_otherwise(joint, task, readers)
+                    && grouped.is_even(joint, task, partition)
+            });
             of_task.extend(grouped.map(|grouped| (written.concat, grouped)));
         }
         found.push(of_task);
@@ -151,6 +159,13 @@ impl GroupedConv {
         fits.then_some(GroupedConv { input, output, lanes })
     }
 
+    /// Whether layers fused with those of a lane read other neurons of an owner.
+    fn reads_otherwise(&self, joint: &JointModel, task: TaskId, readers: &Readers) -> bool {
+        let layers = joint.task(task).coupling().layers.iter().zip(&joint.fused()[task.0]);
+        let mut differ = layers.filter(|(_, n)| n.is_some_and(|number| readers.differ(number)));
+        differ.any(|(l, _)| self.lanes.iter().any(|lane| lane.layer.node == l.layer.node))
+    }
+
     /// Whether every block of weights has the same number of rows and columns, and the same owners, in
     /// each lane.
     fn is_even(&self, joint: &JointModel, task: TaskId, partition: &Partition) -> bool {
@@ -202,7 +217,7 @@ impl TaskEmitter<'_> {
         let name = self.graph().node(id).name.clone();
         let Some(axis) = self.source().coupling().axis(grouped.output) else { return Ok(()) };
         let held = self.held(grouped.input)?;
-        let bundles = self.bundles(&held, &name);
+        let bundles = self.bundles(&held, id, grouped.input);
         let parts = self.rows(&axis.channels);
         let order = parts.iter().flat_map(|part| &part.positions).enumerate();
         let order: HashMap<usize, usize> =

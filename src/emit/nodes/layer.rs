@@ -22,7 +22,7 @@ impl TaskEmitter<'_> {
         let columns = layer.sizes(self.graph())?.1;
         let first = coupling.layer_of(layer.node).map(|id| coupling.layer(id));
         let mut bundles = match first.is_some_and(|l| l.inputs.is_some()) {
-            true => self.bundles(&held, &self.graph().node(layer.node).name),
+            true => self.bundles(&held, layer.node, layer.input),
             false => Vec::new(),
         };
         if bundles.is_empty() {
@@ -103,6 +103,13 @@ impl TaskEmitter<'_> {
         rows: &Part,
     ) -> Vec<Piece> {
         let own = Owner::Tasks(vec![self.task]);
+        let bundles: Vec<Piece> = bundles
+            .iter()
+            .map(|p| {
+                let owner = self.column_owner(id, &p.owner, self.first_neuron(layer.input, p));
+                Piece { owner, ..p.clone() }
+            })
+            .collect();
         let is_own = |p: &&Piece| self.common(id, &rows.owner, &p.owner) == own;
         let (alone, mut terms): (Vec<&Piece>, Vec<&Piece>) = bundles.iter().partition(is_own);
         match alone.as_slice() {

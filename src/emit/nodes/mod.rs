@@ -1,6 +1,7 @@
 //! Writes a task's nodes; one file per flow of channels.
 
 mod bias;
+mod columns;
 pub(crate) mod grouped;
 pub(crate) mod layer;
 mod partwise;

@@ -5,18 +5,24 @@
 //! have one node. Else the weights are concatenations of blocks, which runtimes compute when they load
 //! the model.
 
+use std::collections::BTreeSet;
+
+use crate::align::{TaskId, TaskLayer};
 use crate::couple::{GroupId, LayerId};
 use crate::emit::task::TaskEmitter;
 use crate::emit::value::partition::Part;
 use crate::emit::value::pieces::{Held, Piece, concat, join, pick};
 use crate::error::Result;
 use crate::ir::{Node, NodeId, ValueId};
-use crate::mtz::joint::Owner;
+use crate::mtz::joint::{Neuron, Owner};
 use crate::ops::{Gate, Layer, LayerKind};
 
 /// Columns of a weight with the same owner.
+#[derive(Clone)]
 struct Columns {
     owner: Owner,
+    /// The first neuron, if they are shared.
+    first: Option<Neuron>,
     positions: Vec<usize>,
 }
 
@@ -47,7 +53,10 @@ impl TaskEmitter<'_> {
         let (x, inputs) = self.joint_input(layer)?;
         let hidden: Vec<Columns> = units
             .iter()
-            .map(|p| Columns { owner: p.owner.clone(), positions: p.positions.clone() })
+            .map(|p| {
+                let Part { owner, first, positions, .. } = p.clone();
+                Columns { owner, first, positions }
+            })
             .collect();
         let source = self.graph().node(id).clone();
         let owner = self.common_unit_owner(layer, &units);
@@ -72,17 +81,20 @@ impl TaskEmitter<'_> {
         let own = Owner::Tasks(vec![self.task]);
         let name = self.graph().node(layer.node).name.clone();
         let bundles = match self.held(layer.input)? {
-            Held::Pieces { axis, pieces, .. } if axis == layer.in_axis => by_owner(pieces),
+            Held::Pieces { axis, pieces, .. } if axis == layer.in_axis => {
+                self.side_by_side(pieces, layer.node, layer.input)
+            }
             _ => Vec::new(),
         };
         if bundles.is_empty() {
             let value = self.whole(layer.input)?;
             let channels = self.graph().initializer(layer.weight).and_then(|w| w.dims.get(2));
             let positions = (0..channels.copied().unwrap_or(0)).collect();
-            return Ok((value, vec![Columns { owner: own, positions }]));
+            return Ok((value, vec![Columns { owner: own, first: None, positions }]));
         }
         let columns = bundles.iter().map(|pieces| Columns {
             owner: pieces[0].owner.clone(),
+            first: self.first_neuron(layer.input, &pieces[0]),
             positions: pieces.iter().flat_map(|p| p.positions.iter().copied()).collect(),
         });
         let columns = columns.collect();
@@ -134,12 +146,15 @@ impl TaskEmitter<'_> {
     ) -> Result<ValueId> {
         let mut runs: Vec<Run> = Vec::new();
         for index in 0..gate.gates {
-            for part in units {
+            for (at, part) in units.iter().enumerate() {
                 let id = self.gate_at(node, index, which, part.group);
-                let owner = |c: &Columns| self.common(id, &part.owner, &c.owner);
+                let owner = |c: &Columns| {
+                    let columns = self.column_owner(id, &c.owner, c.first);
+                    self.common(id, &part.owner, &columns)
+                };
                 let owners = columns.iter().map(owner).collect();
                 let rows = part.positions.iter().map(|unit| index * gate.units + unit);
-                add_rows(&mut runs, owners, rows);
+                add_rows(&mut runs, (owners, self.joins(id, at == 0)), rows);
             }
         }
         let mut stacked = Vec::new();
@@ -161,12 +176,12 @@ impl TaskEmitter<'_> {
         let mut runs: Vec<Run> = Vec::new();
         for (half, which) in [Weight::Input, Weight::Recurrence].into_iter().enumerate() {
             for index in 0..gate.gates {
-                for part in units {
+                for (at, part) in units.iter().enumerate() {
                     let id = self.gate_at(layer.node, index, which, part.group);
                     let owner = self.common(id, &part.owner, &Owner::Input);
                     let start = (half * gate.gates + index) * gate.units;
                     let rows = part.positions.iter().map(|unit| start + unit);
-                    add_rows(&mut runs, vec![owner], rows);
+                    add_rows(&mut runs, (vec![owner], self.joins(id, at == 0)), rows);
                 }
             }
         }
@@ -175,6 +190,35 @@ impl TaskEmitter<'_> {
             blocks.push(self.block(source, &[(1, &run.rows)], &run.owners[0])?);
         }
         Ok(Some(self.concat(1, &blocks, &name)))
+    }
+
+    /// Whether common rows of layer `id` stand behind the rows before them in all tasks that it was fused
+    /// with: those of the gate before, or of units of the same gate.
+    fn joins(&self, id: Option<LayerId>, begins_gate: bool) -> bool {
+        let Some(own) = id.map(|id| self.task.layer(id)) else { return true };
+        let partners = self.joint.partners(own);
+        self.joint.together(own).into_iter().all(|other| {
+            let owners = self.unit_owners(other, &partners);
+            let distinct: BTreeSet<&Vec<TaskId>> = owners.iter().collect();
+            if begins_gate { owners.len() < 2 } else { distinct.len() == owners.len() }
+        })
+    }
+
+    /// The owners among `partners` of the units of a layer, in their order; neighbouring units with the same
+    /// owners count once.
+    fn unit_owners(&self, own: TaskLayer, partners: &[TaskId]) -> Vec<Vec<TaskId>> {
+        let coupling = self.joint.task(own.task).coupling();
+        let Some(axis) = coupling.axis(coupling.layer(own.layer).layer.output) else {
+            return Vec::new();
+        };
+        let parts = self.partitions[own.task.0].rows(&axis.channels).into_iter();
+        let owners = parts.map(|part| match part.owner {
+            Owner::Tasks(tasks) => tasks.into_iter().filter(|t| partners.contains(t)).collect(),
+            Owner::Input => partners.to_vec(),
+        });
+        let mut owners: Vec<Vec<TaskId>> = owners.collect();
+        owners.dedup();
+        owners
     }
 
     fn concat(&mut self, axis: usize, values: &[ValueId], name: &str) -> ValueId {
@@ -228,22 +272,16 @@ impl TaskEmitter<'_> {
     }
 }
 
-/// Groups pieces by owner.
-fn by_owner(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
-    let mut bundles: Vec<Vec<Piece>> = Vec::new();
-    for piece in pieces {
-        match bundles.iter_mut().find(|b| b[0].owner == piece.owner) {
-            Some(bundle) => bundle.push(piece),
-            None => bundles.push(vec![piece]),
-        }
-    }
-    bundles
-}
-
-/// Appends rows to the last run if their blocks have the same owners, else begins a new run.
-fn add_rows(runs: &mut Vec<Run>, owners: Vec<Owner>, rows: impl Iterator<Item = usize>) {
+/// Appends rows to the last run if their blocks have the same owners, else begins a new run. Common rows
+/// are appended only if they join the rows before them in all tasks.
+fn add_rows(
+    runs: &mut Vec<Run>,
+    (owners, joins): (Vec<Owner>, bool),
+    rows: impl Iterator<Item = usize>,
+) {
+    let joins = joins || !owners.iter().any(Owner::is_shared);
     match runs.last_mut() {
-        Some(run) if run.owners == owners => run.rows.extend(rows),
+        Some(run) if joins && run.owners == owners => run.rows.extend(rows),
         _ => runs.push(Run { owners, rows: rows.collect() }),
     }
 }
@@ -254,10 +292,7 @@ fn with_one_owner(owners: &[Owner], columns: &[Columns]) -> Vec<Columns> {
     for (owner, columns) in owners.iter().zip(columns) {
         match joined.last_mut() {
             Some(last) if last.owner == *owner => last.positions.extend(&columns.positions),
-            _ => {
-                let (owner, positions) = (owner.clone(), columns.positions.clone());
-                joined.push(Columns { owner, positions });
-            }
+            _ => joined.push(Columns { owner: owner.clone(), ..columns.clone() }),
         }
     }
     joined

@@ -1,13 +1,12 @@
-//! Writes nodes that join, split or reorder channels, and puts pieces side by side.
+//! Writes nodes that join, split or reorder channels.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::emit::task::TaskEmitter;
 use crate::emit::value::partition::Part;
-use crate::emit::value::pieces::{Held, Piece, concat, join, pick, split};
+use crate::emit::value::pieces::{Held, Piece, concat, pick, split};
 use crate::error::Result;
 use crate::ir::{NodeId, ValueId};
-use crate::mtz::joint::Owner;
 use crate::ops::Pick;
 
 /// A part of an output.
@@ -148,30 +147,6 @@ impl TaskEmitter<'_> {
         });
         let place: Vec<i64> = place.collect();
         pick(self.builder, axis, joined, &place, extent, &name)
-    }
-
-    /// Joins pieces with the same owner, so that a layer has one term per owner.
-    pub(crate) fn bundles(&mut self, held: &Held, name: &str) -> Vec<Piece> {
-        let (axis, pieces) = match held {
-            Held::Whole(_) => return Vec::new(),
-            Held::Pieces { axis, pieces, .. } => (*axis, pieces),
-        };
-        let mut owners: Vec<&Owner> = Vec::new();
-        for piece in pieces {
-            if !owners.contains(&&piece.owner) {
-                owners.push(&piece.owner);
-            }
-        }
-        owners
-            .into_iter()
-            .map(|owner| {
-                let own: Vec<Piece> =
-                    pieces.iter().filter(|p| p.owner == *owner).cloned().collect();
-                let name = self.name(owner, name);
-                let (value, positions) = join(self.builder, axis, &own, &name);
-                Piece { value, owner: owner.clone(), positions }
-            })
-            .collect()
     }
 }
 

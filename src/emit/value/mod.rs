@@ -5,3 +5,4 @@ mod difference;
 mod heads;
 pub(crate) mod partition;
 pub(crate) mod pieces;
+pub(crate) mod readers;

@@ -14,6 +14,7 @@ use crate::mtz::joint::{Block, JointModel, Neuron, Owner};
 use crate::ops::LayerKind;
 
 use super::heads::cut_in_heads;
+use super::readers::Readers;
 
 /// Indices along an axis that form one piece.
 #[derive(Debug, Clone)]
@@ -38,12 +39,18 @@ pub(crate) struct Partition {
 
 impl Partition {
     /// The partition of each task of a joint model.
-    pub(crate) fn of(joint: &JointModel) -> Vec<Partition> {
-        let apart = fused_otherwise(joint);
-        joint.task_ids().map(|task| Partition::of_task(joint, task, &apart)).collect()
+    pub(crate) fn of(joint: &JointModel, readers: &Readers) -> Vec<Partition> {
+        let mut apart = fused_otherwise(joint);
+        apart.extend(readers.neurons());
+        joint.task_ids().map(|task| Partition::of_task(joint, task, readers, &apart)).collect()
     }
 
-    fn of_task(joint: &JointModel, task: TaskId, apart: &BTreeSet<Neuron>) -> Partition {
+    fn of_task(
+        joint: &JointModel,
+        task: TaskId,
+        readers: &Readers,
+        apart: &BTreeSet<Neuron>,
+    ) -> Partition {
         let coupling = joint.task(task).coupling();
         let touched = touched(joint, task);
         let own = Owner::Tasks(vec![task]);
@@ -58,7 +65,9 @@ impl Partition {
                     Owner::Input => !group.producers.is_empty(),
                     Owner::Tasks(_) => block.first.is_some_and(|neuron| apart.contains(&neuron)),
                 };
-                blocks.into_iter().map(|b| (stays(&b), b)).map(|(s, b)| (b, s)).collect()
+                let neurons = &joint.sharing(task)[id.0];
+                let blocks = blocks.into_iter().flat_map(|block| readers.cut(block, neurons));
+                blocks.map(|b| (stays(&b), b)).map(|(s, b)| (b, s)).collect()
             });
         let sizes = coupling.groups.iter().map(|group| group.size).collect();
         let mut blocks: Vec<Vec<(Block, bool)>> = blocks.collect();

@@ -208,6 +208,7 @@ impl Driver<'_> {
             let weight = member.layer.layer.weight;
             let codes = self.joint.task(member.task).graph().codes(weight).cloned();
             let kept = self.joint.weights(member.place())?;
+            let sum = self.joint.based_layer(member.place()).cloned();
             let room = self.statistics.room_at(self.joint, member.place())?;
             let model = self.joint.task(member.task).model();
             if let Some(probe) = self.probes.get_mut(member.task.0) {
@@ -222,6 +223,9 @@ impl Driver<'_> {
                 self.joint.model_mut(member.task).graph.set_codes(weight, codes);
             }
             self.joint.write(member.place(), kept.view())?;
+            if let Some(sum) = sum {
+                self.joint.set_based(member.place(), sum);
+            }
             loss = Some((after - before).max(0.0));
         }
         match own {

@@ -50,6 +50,16 @@ impl JointModel {
         tasks.into_iter().collect()
     }
 
+    /// The least number above those of all common parts.
+    pub(crate) fn next_base(&self) -> u32 {
+        self.based.values().map(|based| based.number + 1).max().unwrap_or(0)
+    }
+
+    /// Whether any weight is a sum with a common part.
+    pub(crate) fn has_sums(&self) -> bool {
+        !self.based.is_empty()
+    }
+
     /// Stores a layer's weight as a sum, which it must be; whether it is.
     pub(crate) fn set_based(&mut self, own: TaskLayer, based: Based) -> bool {
         let weight = self.task(own.task).graph().initializer(self.layer(own).layer.weight);
@@ -87,8 +97,7 @@ impl JointModel {
                 groups.insert(number, self.together(*own));
             }
         }
-        let first = self.based.values().map(|based| based.number + 1).max().unwrap_or(0);
-        for (number, layers) in (first..).zip(groups.into_values()) {
+        for (number, layers) in (self.next_base()..).zip(groups.into_values()) {
             for own in layers {
                 let layer = self.layer(own);
                 let graph = self.task(own.task).graph();

@@ -37,7 +37,7 @@ impl JointModel {
     }
 
     /// The layers that were fused with a layer, itself included, in order.
-    pub(super) fn together(&self, layer: TaskLayer) -> Vec<TaskLayer> {
+    pub(crate) fn together(&self, layer: TaskLayer) -> Vec<TaskLayer> {
         let number = self.fused[layer.task.0][layer.layer.0];
         let layers = number.and_then(|number| self.fused_with.get(&number));
         layers.map_or_else(|| vec![layer], |layers| layers.iter().copied().collect())

@@ -127,13 +127,15 @@ impl<'a> LayerStatistics<'a> {
         Ok(reason)
     }
 
-    /// Whether refitting a layer can change it.
+    /// Whether refitting a layer can change it. Weights that are a common part and a difference stay as
+    /// they are: refitted, each task would store them whole.
     pub(crate) fn adjusts(&self, joint: &JointModel, own: TaskLayer) -> bool {
         let layer = joint.layer(own);
         self.options.method == Method::Refit
             && self.diverged[own.task.0]
             && layer.layer.bias.is_some()
             && !layer.tied
+            && joint.based_layer(own).is_none()
             && self.fits(joint.task(own.task), layer)
     }
 
