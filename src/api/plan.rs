@@ -48,6 +48,7 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
         values: values.max().unwrap_or(0),
         rows: statistics.max_rows,
         memory: statistics.bytes(),
+        searches: sharing.goal(method.is_paper()).is_some(),
     };
     let memory = peak(&prepared.joint, means)?;
     let file = file_bytes(&prepared.joint, &prepared.alignment, &prediction.sizes, &sizes);

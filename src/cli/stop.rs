@@ -5,10 +5,12 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::workers;
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
@@ -20,6 +22,9 @@ const INTERRUPTED: i32 = 130;
 
 /// Time within which work must poll.
 const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Time for telling the workers of a merge.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Listens to Ctrl-C and to requests to terminate.
 pub(super) fn install() -> Result<()> {
@@ -48,8 +53,15 @@ pub(super) fn stopped() -> bool {
     stopped
 }
 
-/// Ends the process at once. An orderly exit would tear down runtimes while they compute.
+/// Ends the process at once. An orderly exit would tear down runtimes while they compute. Only workers are
+/// told, unless their folder does not respond.
 fn leave() -> ! {
+    let (told, waiting) = mpsc::channel();
+    thread::spawn(move || {
+        workers::end_all();
+        told.send(())
+    });
+    let _ = waiting.recv_timeout(FAREWELL);
     #[cfg(unix)]
     signal_hook::low_level::exit(INTERRUPTED);
     #[cfg(not(unix))]

@@ -16,11 +16,11 @@
 //! | sec. 3.3 | greedy choice of pairs | [`matching::Greedy`] |
 //! | Algorithm 1 | the walk through the layers | [`driver::Driver::run`] |
 //! | sec. 3.4 | adding one net at a time | [`solver::neuron_set`](self::solver), [`driver`] |
-//! | sec. 3.6 | masks of sparse nets | [`solver::fuse::apply_masks`], [`solver::refit::refit_sparse`] |
+//! | sec. 3.6 | masks of sparse nets | [`solver::fuse::apply_masks`], [`solver::sparse::refit_sparse`] |
 //! | sec. 3.7 | residual streams | [`driver`]'s groups |
 //!
 //! Beyond the paper: [`solver::refit`] (least squares to the original pre-activations),
-//! [`solver::channelwise`] (depthwise layers), [`plan::allocate`] (how much to share where).
+//! [`solver::channelwise`] (depthwise layers), [`plan::PairCosts::allocate`] (how much to share where).
 
 pub mod driver;
 pub mod joint;

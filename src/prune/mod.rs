@@ -16,7 +16,8 @@ use crate::ir::{Graph, Model};
 use crate::mtz::joint::matrix;
 use crate::mtz::solver::hessian::Hessian;
 use crate::mtz::solver::observations::Observations;
-use crate::mtz::solver::refit::{refit_sparse, residual};
+use crate::mtz::solver::refit::residual;
+use crate::mtz::solver::sparse::refit_sparse;
 use crate::progress::Progress;
 
 /// The criterion for removing weights.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::beat::{Beat, Watch};
 use super::layout::{self, Current, Layout};
+use super::open;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::statistics::{Job, Shards, Take};
 use crate::progress::Progress;
@@ -70,6 +71,7 @@ impl Shards for Folder {
         self.layout.make()?;
         self.shards = job.shards();
         self.beat = Some(Beat::start(self.layout.merge())?);
+        open::begin(&self.layout);
         for shard in 0..self.shards {
             layout::write(&self.layout.shard(shard), &job.shard(shard)?)?;
         }
@@ -106,7 +108,7 @@ impl Shards for Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if self.beat.take().is_some() {
-            self.layout.clear();
+            open::end(&self.layout);
         }
     }
 }

@@ -92,7 +92,7 @@ impl Layout {
             let (used, old) = (self.root.join(folder), self.root.join(format!("{folder}.old")));
             let _ = fs::rename(&used, &old).and_then(|()| fs::remove_dir_all(&old));
         }
-        for file in [self.nets(), self.root.join("current"), self.failed()] {
+        for file in [self.nets(), self.root.join("current"), self.failed(), self.merge()] {
             let _ = fs::remove_file(file);
         }
     }

@@ -21,7 +21,9 @@ mod beat;
 mod claims;
 mod folder;
 mod layout;
+mod open;
 mod worker;
 
 pub(crate) use folder::Folder;
+pub(crate) use open::end_all;
 pub(crate) use worker::work;

@@ -18,12 +18,14 @@ impl Search<'_> {
     pub(super) fn for_drop(&self, limit: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let nets = self.prepared.joint.tasks();
         let before = self.errors(&nets.iter().map(|t| t.model()).collect::<Vec<_>>())?;
-        let full = self.full(self.job.retraining)?;
-        let mut trials = vec![self.trial(&full.joint, &full.outcome, &before)?];
+        let (joint, full) = self.full(self.job.retraining)?;
+        let mut trials = vec![self.trial(&joint, &full.outcome, &before)?];
         if within(&trials[0], limit) {
             trials[0].kept = true;
-            return Ok((full.joint, full.outcome, trials));
+            return Ok((joint, full.outcome, trials));
         }
+        // Only the current merge and the best one stay in memory.
+        drop(joint);
         let separate = full.outcome.sizes.separate() as f64;
         let choices = |size: f64| self.choices(&full, (size * separate) as u64);
         let mut best: Option<(usize, JointModel, Outcome)> = None;

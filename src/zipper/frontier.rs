@@ -53,7 +53,7 @@ pub fn frontier(
     let nets = prepared.joint.tasks().iter().zip(&gauges);
     let originals: Vec<TaskLoss> =
         nets.map(|(task, gauge)| gauge.measure(task.model())).collect::<Result<_>>()?;
-    let full = search.full(job.retraining)?;
+    let (joint, full) = search.full(job.retraining)?;
     let choices = choices(&search, &full, points);
     let mut found = Vec::new();
     let mut add = |joint: &JointModel, outcome: Outcome| -> Result<()> {
@@ -67,8 +67,8 @@ pub fn frontier(
         found.push(point);
         Ok(())
     };
-    add(&full.joint, full.outcome)?;
-    drop(full.joint);
+    add(&joint, full.outcome)?;
+    drop(joint);
     for (at, choice) in choices.iter().enumerate() {
         progress.status(&format!("point {} of {}", at + 2, choices.len() + 1));
         let (joint, outcome) = search.merge(choice)?;

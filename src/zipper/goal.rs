@@ -57,7 +57,7 @@ pub fn merge_for(
 
 impl Search<'_> {
     fn for_size(&self, size: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-        let full = self.full(None)?;
+        let (joint, full) = self.full(None)?;
         let separate = full.outcome.sizes.separate();
         let least = full.outcome.sizes.joint().min(separate);
         let parameters = (size * separate as f64) as u64;
@@ -70,46 +70,51 @@ impl Search<'_> {
             return Err(Error::new(ErrorKind::Usage, message)
                 .hint(Hint::from("give a larger ").option("target-size")));
         }
-        self.at_size(full, parameters)
+        self.at_size(joint, full, parameters)
     }
 
     /// Merges for a part of the largest possible saving.
     fn for_part(&self, part: f64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-        let full = self.full(None)?;
+        let (joint, full) = self.full(None)?;
         let parameters = full.outcome.sizes.saving(part);
-        self.at_size(full, parameters)
+        self.at_size(joint, full, parameters)
     }
 
-    fn at_size(&self, full: Full, parameters: u64) -> Result<(JointModel, Outcome, Vec<Trial>)> {
+    fn at_size(
+        &self,
+        joint: JointModel,
+        full: Full,
+        parameters: u64,
+    ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let spare = parameters.saturating_sub(full.outcome.sizes.joint());
         let own = layer_choice::for_size(&full.costs, spare);
-        self.within(full, own, parameters)
+        self.within((joint, full), own, parameters)
     }
 
     /// Leaves layers to the tasks while giving up a small part of the saving removes a large part of the
     /// loss.
     fn for_knee(&self) -> Result<(JointModel, Outcome, Vec<Trial>)> {
-        let full = self.full(None)?;
+        let (joint, full) = self.full(None)?;
         let own = layer_choice::at_knee(&full.costs);
         let parameters = full.outcome.sizes.joint() + self.spent_at_knee(&full.costs, &own);
-        self.within(full, own, parameters)
+        self.within((joint, full), own, parameters)
     }
 
     /// Merges for a number of parameters at most, with each allowed unit. With layers, the first
     /// merge leaves `own` to the tasks.
     fn within(
         &self,
-        full: Full,
+        (joint, full): (JointModel, Full),
         own: BTreeSet<usize>,
         parameters: u64,
     ) -> Result<(JointModel, Outcome, Vec<Trial>)> {
         let spare = parameters.saturating_sub(full.outcome.sizes.joint());
-        let mut found = Candidates::new(self)?;
+        let mut found = Candidates::new(self, parameters)?;
         let neurons = match self.job.options.unit {
             Unit::Layer => None,
             Unit::Neuron | Unit::Mixed => self.by_neurons(&full, parameters),
         };
-        found.add(self.everything(), full.joint, full.outcome)?;
+        found.add(self.everything(), joint, full.outcome)?;
         if let Some(choice) = neurons {
             let (joint, outcome) = self.zipped(&choice, None)?;
             found.add(choice, joint, outcome)?;
@@ -121,7 +126,7 @@ impl Search<'_> {
             self.refine(first, &mut found, |costs| layer_choice::for_size(costs, spare))?;
             self.correct(&full.costs, &mut found, spare)?;
         }
-        found.best(|outcome| outcome.sizes.joint() <= parameters)
+        found.best()
     }
 
     /// Merges with `first`, measures the costs of layers, and chooses again, until a choice repeats.

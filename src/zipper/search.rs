@@ -10,7 +10,7 @@ use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
 use crate::mtz::options::{MergeOptions, Ranks, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
-use crate::mtz::plan::{Prediction, allocate, predict};
+use crate::mtz::plan::{PairCosts, Prediction, predict};
 use crate::mtz::statistics::Originals;
 use crate::progress::Numbered;
 use crate::retrain::Retraining;
@@ -40,11 +40,13 @@ impl Choice {
     }
 }
 
-/// A merge with full sharing, and the cost of each layer in it.
+/// What a merge with full sharing tells.
 pub(super) struct Full {
-    pub(super) joint: JointModel,
     pub(super) outcome: Outcome,
+    /// The cost of each layer.
     pub(super) costs: Vec<LayerCost>,
+    /// The costs of all pairs, where some neurons may be shared.
+    pairs: Option<PairCosts>,
 }
 
 /// A search: merges of the same nets with different choices.
@@ -118,11 +120,13 @@ impl<'a> Search<'a> {
     }
 
     /// Merges with full sharing.
-    pub(super) fn full(&self, retraining: Option<&Retraining<'_>>) -> Result<Full> {
+    pub(super) fn full(&self, retraining: Option<&Retraining<'_>>) -> Result<(JointModel, Full)> {
         let probe = if self.job.options.unit == Unit::Neuron { 0 } else { self.probe() };
         let (joint, outcome) = self.zipped(&Choice { probe, ..self.everything() }, retraining)?;
         let costs = self.costs(&outcome);
-        Ok(Full { joint, outcome, costs })
+        let pairs = (self.job.options.unit != Unit::Layer)
+            .then(|| PairCosts::of(&joint, &self.prepared.alignment, &outcome.sites));
+        Ok((joint, Full { outcome, costs, pairs }))
     }
 
     /// The cost of each layer, as measured by a merge.
@@ -160,12 +164,11 @@ impl<'a> Search<'a> {
     /// Chooses the number of shared neurons of each group. A group without shared neurons keeps its
     /// weights, and its channels stay paired for later layers.
     pub(super) fn by_neurons(&self, full: &Full, parameters: u64) -> Option<Choice> {
-        let Full { joint, outcome, .. } = full;
+        let Full { outcome, pairs, .. } = full;
         let separate = outcome.sizes.separate();
         let multiple = self.job.options.budget.multiple();
         let numbers = (separate, outcome.sizes.joint().min(separate), parameters);
-        let alignment = &self.prepared.alignment;
-        let allocation = allocate(joint, alignment, &outcome.sites, numbers, multiple)?;
+        let allocation = pairs.as_ref()?.allocate(numbers, multiple)?;
         let (mut own, mut shares) = (BTreeSet::new(), Vec::new());
         for (layer, count) in allocation {
             match count {

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -86,6 +86,27 @@ fn workers_make_the_file_of_one_process_though_one_of_them_dies() {
     assert_eq!(left, ["end"]);
     // A worker that comes too late has nothing to do.
     tool.run(0, &WORKER);
+}
+
+#[test]
+fn workers_end_with_a_merge_that_is_stopped_at_once() {
+    let (tool, nets, data) = (Tool::new(), nets(), images());
+    let worker = Process::start(&tool, &WORKER);
+    let joint = merge(&nets, &data, &["-o", "joint.onnx", "--workers", "crew"]);
+    let joint = Process::start(&tool, &joint);
+    wait(&tool.path("crew/current"), |text| !text.is_empty());
+    for _ in 0..2 {
+        let kill = Command::new("kill").args(["-INT", &joint.0.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    }
+    let (code, said) = joint.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(tool.path("crew/end").exists());
+    for gone in ["nets", "shards", "requests", "replies"] {
+        assert!(!tool.path("crew").join(gone).exists(), "{gone}");
+    }
+    let (code, said) = worker.end();
+    assert_eq!(code, Some(0), "{said}");
 }
 
 #[test]

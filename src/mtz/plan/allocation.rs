@@ -13,6 +13,9 @@ use crate::couple::End;
 use crate::mtz::joint::{JointModel, Neuron};
 use crate::mtz::site::SiteRecord;
 
+use super::savings::{Saving, Savings};
+use super::unsharing::{Group, unshare};
+
 /// One merge on the way to a goal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
@@ -28,99 +31,38 @@ pub struct Trial {
     pub kept: bool,
 }
 
-/// A correspondence whose number of shared neurons is to be chosen.
-#[derive(Debug, Clone)]
-struct Group {
-    /// The layer name that rules match.
-    layer: String,
-    /// Costs of its pairs, ascending.
-    costs: Vec<f64>,
-    most: usize,
-}
-
-/// The number of shared neurons of each group.
-type Counts = BTreeMap<usize, usize>;
-
-/// Saving of one site: rows × (fixed + Σ per input neuron), for every task except the first.
-#[derive(Debug, Clone)]
-struct Saving {
-    rows: usize,
-    fixed: f64,
-    columns: BTreeMap<usize, f64>,
-    copies: f64,
-}
-
 /// Numbers of shared neurons, by the name of the layer that rules match.
 pub type Allocation = Vec<(String, usize)>;
 
-/// The number of neurons to share, from the records of a trial that shared all it could. `parameters`
-/// are those of all nets, of the trial, and the wanted maximum; `None` if even the trial is larger.
-/// Numbers are multiples of `multiple`, unless all neurons are shared.
-pub fn allocate(
-    joint: &JointModel,
-    alignment: &Alignment,
-    trial: &[SiteRecord],
-    (separate, least, parameters): (u64, u64, u64),
-    multiple: usize,
-) -> Option<Allocation> {
-    if least > parameters {
-        return None;
+/// The costs of all pairs of a trial that shared all it could, and what they save.
+pub struct PairCosts {
+    groups: BTreeMap<usize, Group>,
+    savings: Savings,
+}
+
+impl PairCosts {
+    /// Those of a trial, from its joint model and records.
+    pub fn of(joint: &JointModel, alignment: &Alignment, trial: &[SiteRecord]) -> PairCosts {
+        let (groups, savings) = plan(joint, alignment, trial);
+        PairCosts { groups, savings: Savings::new(savings) }
     }
-    let (groups, savings) = plan(joint, alignment, trial);
-    let mut counts: Counts = groups.iter().map(|(of, group)| (*of, group.most)).collect();
-    // Weights that are always shared are not the saving of any group.
-    let constant = separate as f64 - least as f64 - saved(&counts, &savings);
-    let size = |counts: &Counts| separate as f64 - constant - saved(counts, &savings);
-    loop {
-        let now = size(&counts);
-        let best = groups
-            .iter()
-            .filter_map(|(correspondence, group)| {
-                let shared = *counts.get(correspondence)?;
-                let fewer = shared - step(group, shared, multiple)?;
-                let mut changed = counts.clone();
-                changed.insert(*correspondence, fewer);
-                let then = size(&changed);
-                let grown = then - now;
-                let left = &group.costs[..cheapest(group, shared)];
-                let gain: f64 = left[cheapest(group, fewer)..].iter().sum();
-                (then <= parameters as f64 && grown > 0.0 && gain > 0.0).then_some((
-                    *correspondence,
-                    fewer,
-                    gain / grown,
-                ))
-            })
-            .max_by(|a, b| a.2.total_cmp(&b.2));
-        let Some((correspondence, fewer, _)) = best else { break };
-        counts.insert(correspondence, fewer);
+
+    /// The number of neurons to share. `parameters` are those of all nets, of the trial, and the wanted
+    /// maximum; `None` if even the trial is larger. Numbers are multiples of `multiple`, unless all neurons
+    /// are shared.
+    pub fn allocate(
+        &self,
+        (separate, least, parameters): (u64, u64, u64),
+        multiple: usize,
+    ) -> Option<Allocation> {
+        if least > parameters {
+            return None;
+        }
+        let numbers = (separate, least, parameters);
+        let counts = unshare(&self.groups, &self.savings, numbers, multiple);
+        let layers = self.groups.values().map(|group| group.layer.clone());
+        Some(layers.zip(counts.into_values()).collect())
     }
-    Some(groups.into_values().map(|group| group.layer).zip(counts.into_values()).collect())
-}
-
-/// Pairs to unshare per step: a 64th of all, rounded to multiples.
-fn step(group: &Group, shared: usize, multiple: usize) -> Option<usize> {
-    let multiple = multiple.max(1);
-    let step = (group.most / 64).max(1).next_multiple_of(multiple);
-    let over = shared % multiple;
-    let step = if over > 0 { over } else { step.min(shared) };
-    (step > 0).then_some(step)
-}
-
-/// The number of recorded pairs for a number of shared neurons. With more than two tasks there are
-/// several pairs per neuron.
-fn cheapest(group: &Group, shared: usize) -> usize {
-    (group.costs.len() * shared).checked_div(group.most).unwrap_or(0)
-}
-
-fn saved(counts: &Counts, savings: &[(usize, Saving)]) -> f64 {
-    let shared = |correspondence: &usize| counts.get(correspondence).map(|count| *count as f64);
-    let of = |(correspondence, saving): &(usize, Saving)| {
-        let rows = shared(correspondence).unwrap_or(saving.rows as f64);
-        let columns: f64 =
-            saving.columns.iter().map(|(c, per)| per * shared(c).unwrap_or(0.0)).sum();
-        rows * (saving.fixed + columns) * saving.copies
-    };
-    savings.iter().map(of).sum()
 }
 
 /// The correspondences of a trial, and the savings of its sites.
@@ -128,7 +70,7 @@ fn plan(
     joint: &JointModel,
     alignment: &Alignment,
     trial: &[SiteRecord],
-) -> (BTreeMap<usize, Group>, Vec<(usize, Saving)>) {
+) -> (BTreeMap<usize, Group>, Vec<Saving>) {
     let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
     let mut savings = Vec::new();
     let correspondences = correspondences(joint, alignment);
@@ -146,23 +88,24 @@ fn plan(
             let (layer, most) = (layer.name.clone(), record.shared);
             groups.entry(correspondence).or_insert(Group { layer, costs, most });
         }
-        let saving = saving(joint, alignment, &correspondences, own, record);
-        savings.extend(saving.map(|saving| (correspondence, saving)));
+        let saving = saving(joint, alignment, &correspondences, (correspondence, own), record);
+        savings.extend(saving);
     }
     (groups, savings)
 }
 
-/// The saving of one site; `None` if its layer has no sizes.
+/// The saving of one site, whose rows are of a correspondence; `None` if its layer has no sizes.
 fn saving(
     joint: &JointModel,
     alignment: &Alignment,
     correspondences: &BTreeMap<Neuron, usize>,
-    own: TaskLayer,
+    (rows, own): (usize, TaskLayer),
     record: &SiteRecord,
 ) -> Option<Saving> {
     let (task, layer) = (own.task, joint.layer(own));
     let (_, inputs, taps) = layer.layer.sizes(joint.task(task).graph()).ok()?;
     let mut saving = Saving {
+        correspondence: rows,
         rows: record.shared,
         fixed: if layer.layer.bias.is_some() { 1.0 } else { 0.0 },
         columns: BTreeMap::new(),
@@ -240,7 +183,8 @@ mod tests {
         let wanted = (part * separate as f64) as u64;
         let numbers = (separate, least, wanted);
         let trial = trial(&all, costs);
-        let found = allocate(&prepared.joint, &prepared.alignment, &trial, numbers, multiple)?;
+        let pairs = PairCosts::of(&prepared.joint, &prepared.alignment, &trial);
+        let found = pairs.allocate(numbers, multiple)?;
         let mut budget = Budget::uniform(Share::Fraction(1.0));
         for (layer, count) in &found {
             budget.layer(layer, Share::Count(*count)).unwrap();

@@ -9,10 +9,12 @@ mod peak;
 mod prediction;
 mod producers;
 pub mod ranks;
+mod savings;
 mod similar_inputs;
 mod sizes;
+mod unsharing;
 
-pub use allocation::{Allocation, Trial, allocate};
+pub use allocation::{Allocation, PairCosts, Trial};
 pub use file::file_bytes;
 pub(crate) use input_matching::{
     InputGroup, PlanState, UnmatchedInputs, settle_inputs, share_inputs,

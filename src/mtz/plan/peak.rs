@@ -22,7 +22,8 @@ const KEPT: u64 = 64 << 20;
 /// Peak memory of a merge, without values that are kept between layers: these use the remaining memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Peak {
-    /// Bytes of the original weights, of the merged weights, and of the program.
+    /// Bytes of the original weights, of the merged weights (those of the best merge so far, too, if several
+    /// are tried), and of the program.
     pub models: u64,
     /// Additional bytes of one step: the work at a layer, or a net in a runtime.
     pub work: u64,
@@ -50,6 +51,8 @@ pub struct Means<'a> {
     pub rows: usize,
     /// The memory limit in bytes, as given.
     pub memory: u64,
+    /// Whether several merges are tried. The best one so far stays in memory.
+    pub searches: bool,
 }
 
 /// Peak memory of merging the tasks of `joint`.
@@ -58,7 +61,8 @@ pub struct Means<'a> {
 /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
 pub fn peak(joint: &JointModel, means: Means<'_>) -> Result<Peak> {
     let Means { models, values, rows, memory, .. } = means;
-    let mut peak = Peak { models: resident(models), ..Peak::default() };
+    let best = if means.searches { models.iter().sum() } else { 0 };
+    let mut peak = Peak { models: resident(models).saturating_add(best), ..Peak::default() };
     let left = beside(memory, models);
     let mut leaves_out = false;
     for net in joint.tasks() {

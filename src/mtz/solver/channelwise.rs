@@ -335,6 +335,20 @@ mod tests {
     }
 
     #[test]
+    fn costs_of_some_channels_are_those_among_all() {
+        let p = problem(3);
+        let some = ChannelwiseProblem {
+            h_a: p.h_a.select(Axis(0), &[3, 1]),
+            w_a: p.w_a.select(Axis(0), &[3, 1]),
+            ..p.clone()
+        };
+        for metric in [Metric::Hessian, Metric::Weight, Metric::Activation] {
+            let [all, some] = [&p, &some].map(|p| p.cost(metric, DAMPING).unwrap());
+            assert_eq!(some, all.select(Axis(0), &[3, 1]));
+        }
+    }
+
+    #[test]
     fn equal_and_dead_channels_are_harmless() {
         let mut p = problem(3);
         p.h_a.index_axis_mut(Axis(0), 1).fill(0.0);

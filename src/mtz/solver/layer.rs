@@ -10,7 +10,7 @@ use super::neuron_set::{NeuronSet, WeightChange, complement, reduced, some_colum
 use super::observations::Observations;
 use super::options::SolverOptions;
 use super::pair_cost::Weights;
-use super::refit::connections;
+use super::sparse::is_sparse;
 
 /// The statistics of a layer, and its weights with the bias as last column.
 pub(crate) struct LayerStats {
@@ -65,7 +65,7 @@ impl LayerInputs {
             weights: some_columns(&stats.weights, &shared),
             importance: None,
             rows: (0..stats.weights.nrows()).map(|row| vec![row]).collect(),
-            sparse: connections(stats.weights.view()).is_some(),
+            sparse: is_sparse(stats.weights.view()),
             constant: self.constant,
             wish: None,
             // The last column is that of the bias.

@@ -37,6 +37,11 @@ const LEAST: f64 = 1e-3;
 /// Limit of scales, and of their inverses.
 const MOST_SCALE: f64 = 4.0;
 
+/// Whether so many pairs can have a correction.
+pub(crate) fn may_correct(pairs: usize) -> bool {
+    (1..=MOST_ROWS).contains(&pairs)
+}
+
 impl Problem {
     /// The correction of `rank` that reduces the cost of `pairs` most; U has one row per pair. The
     /// `constant` input is excluded, since biases are not corrected. `None` for too many rows.
@@ -50,7 +55,7 @@ impl Problem {
         constant: Option<usize>,
         damping: f64,
     ) -> Result<Option<Correction>> {
-        if pairs.is_empty() || pairs.len() > MOST_ROWS {
+        if !may_correct(pairs.len()) {
             return Ok(None);
         }
         let roots = self.roots(pairs);

@@ -22,4 +22,5 @@ pub mod refit;
 pub mod samples;
 mod shapes;
 pub(crate) mod shared_channels;
+pub mod sparse;
 pub(crate) mod together;

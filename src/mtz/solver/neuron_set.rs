@@ -15,7 +15,7 @@ use super::correction::{Correction, Wish};
 use super::fuse::apply_masks;
 use super::hessian::{Gain, Hessian, Reduced, block};
 use super::options::SolverOptions;
-use super::pair_cost::{Factors, Problem, Weights};
+use super::pair_cost::{Factors, Problem, Weights, sensitivity};
 
 /// Neurons of a layer that the same members of a site own.
 #[derive(Debug, Clone)]
@@ -169,7 +169,7 @@ impl PairProblem {
             },
             weights: self.all_weights([a, b], &inputs, pairs, fused).into_shared(),
             inputs,
-            importance: importance(a, b, pairs),
+            importance: self.importance([a, b], pairs),
             rows: rows.collect(),
             sparse: a.sparse && b.sparse,
             constant: a.constant,
@@ -207,6 +207,16 @@ impl PairProblem {
             place.iter().zip(moved.columns()).for_each(|(c, v)| weights.column_mut(*c).assign(&v));
         }
         weights
+    }
+
+    /// The mean sensitivity of each pair's members to errors of the common weights; `None` without any.
+    fn importance(&self, [a, b]: [&NeuronSet; 2], pairs: &[(usize, usize)]) -> Option<Array1<f64>> {
+        let Problem { s_a, s_b, .. } = &self.problem;
+        let (n, m) = (a.members.len() as f64, b.members.len() as f64);
+        let mean = |(i, j): &(usize, usize)| {
+            (n * sensitivity(s_a, *i) + m * sensitivity(s_b, *j)) / (n + m)
+        };
+        (s_a.is_some() || s_b.is_some()).then(|| pairs.iter().map(mean).collect())
     }
 
     /// Applies to each fused neuron, except its bias, the mask with more ones of the two.
@@ -320,13 +330,6 @@ fn keep_zeros(weights: &mut Array2<f32>, before: &Array2<f32>) {
 /// The positions of a neuron set's inputs in `inputs`.
 fn places(inputs: &[usize], set: &NeuronSet) -> Vec<usize> {
     set.inputs.iter().filter_map(|i| inputs.binary_search(i).ok()).collect()
-}
-
-/// The mean sensitivity of each pair's members.
-fn importance(a: &NeuronSet, b: &NeuronSet, pairs: &[(usize, usize)]) -> Option<Array1<f64>> {
-    let (s_a, s_b) = (a.importance.as_ref()?, b.importance.as_ref()?);
-    let (n, m) = (a.members.len() as f64, b.members.len() as f64);
-    Some(pairs.iter().map(|(i, j)| (n * s_a[*i] + m * s_b[*j]) / (n + m)).collect())
 }
 
 /// Splits pairs between several neuron sets, whose rows are stacked in the cost, and one further set by

@@ -6,14 +6,12 @@
 
 use std::ops::Range;
 
-use ndarray::parallel::prelude::*;
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, Zip, s};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, Zip, s};
 
 use super::cholesky::Spd;
 use super::hessian::{Scaled, block};
 use super::observations::Observations;
 use super::samples::Samples;
-use crate::calib::product::submatrix;
 use crate::calib::wide::{add_half_wide, add_wide, times_wide, widened};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -42,59 +40,6 @@ pub fn refit(observed: &Observations, mut weights: ArrayViewMut2<f32>, damping: 
     finite(weights.view())
 }
 
-/// A layer counts as pruned if at least this part of its weights is zero.
-const SPARSE: f64 = 0.05;
-
-/// The weights of a pruned layer that are not zero, outputs × inputs; `None` for a dense layer. Biases,
-/// the last column of `weights`, do not count.
-pub fn connections(weights: ArrayView2<f32>) -> Option<Array2<bool>> {
-    let inputs = weights.slice(s![.., ..weights.ncols().saturating_sub(1)]);
-    let zeros = inputs.iter().filter(|w| **w == 0.0).count();
-    (zeros as f64 > SPARSE * inputs.len() as f64).then(|| inputs.mapv(|w| w != 0.0))
-}
-
-/// [`refit`] for sparse nets (sec. 3.6). Only the weights in `kept` (outputs × inputs) are fitted, and
-/// the others become zero. The bias is fitted if there is one (`bias`). Each output solves for its own
-/// connections.
-///
-/// # Errors
-/// As [`refit`].
-///
-/// # Panics
-/// As [`refit`].
-pub fn refit_sparse(
-    observed: &Observations,
-    mut weights: ArrayViewMut2<f32>,
-    kept: &Array2<bool>,
-    bias: bool,
-    damping: f64,
-) -> Result<()> {
-    Zip::from(weights.slice_mut(s![.., ..kept.ncols()])).and(kept).for_each(|w, kept| {
-        if !kept {
-            *w = 0.0;
-        }
-    });
-    let fit = Fit::of(observed)?;
-    let ridge = fit.ridge(damping);
-    let block = block(weights.ncols());
-    for (i, mut weights) in weights.axis_chunks_iter_mut(Axis(0), block).enumerate() {
-        let outputs = i * block..i * block + weights.nrows();
-        let missing = fit.missing(outputs.clone(), weights.view());
-        let rows = weights.axis_iter_mut(Axis(0)).into_par_iter().zip(outputs).enumerate();
-        rows.try_for_each(|(at, (mut row, output))| -> Result<()> {
-            let constant = bias.then_some(kept.ncols());
-            let kept: Vec<usize> =
-                (0..kept.ncols()).filter(|i| kept[(output, *i)]).chain(constant).collect();
-            let step = fit.step_of(&kept, missing.column(at), ridge)?;
-            kept.iter().zip(&step).for_each(|(i, step)| {
-                row[*i] = (f64::from(row[*i]) + step) as f32;
-            });
-            Ok(())
-        })?;
-    }
-    finite(weights.view())
-}
-
 /// Per output the mean squared error of `weights` on the observed rows.
 ///
 /// # Errors
@@ -113,7 +58,7 @@ pub fn residual(observed: &Observations, weights: ArrayView2<f32>) -> Result<Arr
 }
 
 /// A least squares fit of weights to pre-activations.
-enum Fit<'s> {
+pub(super) enum Fit<'s> {
     /// To mean x xᵀ, mean x yᵀ and mean y².
     Means { hessian: &'s Scaled, cross: &'s Array2<f64>, squares: &'s Array1<f64> },
     /// To all x and y.
@@ -121,7 +66,7 @@ enum Fit<'s> {
 }
 
 impl<'s> Fit<'s> {
-    fn of(observed: &'s Observations) -> Result<Self> {
+    pub(super) fn of(observed: &'s Observations) -> Result<Self> {
         match observed {
             Observations::Means { hessian, targets: Some((cross, squares)), .. } => {
                 Ok(Fit::Means { hessian, cross, squares })
@@ -177,28 +122,6 @@ impl<'s> Fit<'s> {
         }
     }
 
-    /// As [`Fit::step`] for one output with some of the inputs.
-    fn step_of(&self, kept: &[usize], missing: ArrayView1<f64>, ridge: f64) -> Result<Array1<f64>> {
-        let (own, wanted) = match self {
-            Fit::Means { hessian, .. } => {
-                let own = submatrix(hessian.matrix(), kept, kept) * hessian.factor();
-                (own, missing.select(Axis(0), kept))
-            }
-            Fit::Rows { samples, .. } => {
-                let samples = samples.select(kept);
-                if kept.len() > samples.rows().nrows() {
-                    let solved = samples.factor(ridge)?.solve(missing.insert_axis(Axis(1)));
-                    let step = times_wide(solved.t(), samples.rows()) * samples.scale();
-                    return Ok(step.row(0).to_owned());
-                }
-                let x = widened(samples.rows());
-                (x.t().dot(&x) * samples.scale(), x.t().dot(&missing) * samples.scale())
-            }
-        };
-        let solved = Spd::factor(own.view(), ridge)?.solve(wanted.insert_axis(Axis(1)).view());
-        Ok(solved.column(0).to_owned())
-    }
-
     /// The mean squared errors of some outputs' weights, from their residuals.
     fn errors(
         &self,
@@ -223,7 +146,7 @@ impl<'s> Fit<'s> {
     }
 }
 
-fn finite(weights: ArrayView2<f32>) -> Result<()> {
+pub(super) fn finite(weights: ArrayView2<f32>) -> Result<()> {
     if weights.iter().all(|w| w.is_finite()) {
         return Ok(());
     }
@@ -231,19 +154,23 @@ fn finite(weights: ArrayView2<f32>) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::calib::gram::Moments;
     use crate::calib::product::tests::random;
     use crate::mtz::solver::cholesky::DAMPING;
     use std::sync::Arc;
 
-    fn single(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
+    pub(in crate::mtz::solver) fn single(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
         random(rows, columns, seed).mapv(|w| w as f32)
     }
 
     /// Both forms of observations of random rows x with targets `weights` · [x, 1] plus `noise`.
-    fn calibrated(weights: &Array2<f32>, rows: usize, noise: &Array2<f64>) -> [Observations; 2] {
+    pub(in crate::mtz::solver) fn calibrated(
+        weights: &Array2<f32>,
+        rows: usize,
+        noise: &Array2<f64>,
+    ) -> [Observations; 2] {
         observed(single(rows, weights.ncols() - 1, 1), weights, noise)
     }
 
@@ -260,7 +187,7 @@ mod tests {
         [moments.try_into().unwrap(), Observations::Rows { samples, targets: Some(y) }]
     }
 
-    fn worst(a: &Array2<f32>, b: &Array2<f32>) -> f32 {
+    pub(in crate::mtz::solver) fn worst(a: &Array2<f32>, b: &Array2<f32>) -> f32 {
         assert_eq!(a.dim(), b.dim());
         (a - b).iter().fold(0.0, |worst, d| worst.max(d.abs()))
     }
@@ -309,13 +236,6 @@ mod tests {
                     (refitted(&sums, &current, damping), refitted(&few, &current, damping));
                 assert!(worst(&a, &b) < 5e-4, "{rows} rows");
             }
-            let kept = single(4, 24, 6).mapv(|w| w > 0.3);
-            let sparse = |observed: &Observations| {
-                let mut weights = current.clone();
-                refit_sparse(observed, weights.view_mut(), &kept, true, 1e-2).unwrap();
-                weights
-            };
-            assert!(worst(&sparse(&sums), &sparse(&few)) < 5e-4, "{rows} rows");
             let errors = [&sums, &few].map(|o| residual(o, current.view()).unwrap());
             assert!(
                 errors[0].iter().zip(&errors[1]).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + b))
@@ -342,44 +262,6 @@ mod tests {
             let kept = refitted(&observed, &truth, DAMPING);
             assert!(worst(&kept, &truth) < 1e-5);
             assert_eq!(kept.column(2), truth.column(2));
-        }
-    }
-
-    #[test]
-    fn sparse_refits_keep_zeros_and_use_only_their_connections() {
-        let mut current = single(6, 9, 7);
-        current.mapv_inplace(|w| if w < 0.2 { 0.0 } else { w });
-        current.row_mut(5).fill(0.0);
-        let kept = current.slice(s![.., ..8]).mapv(|w| w != 0.0);
-        for observed in calibrated(&single(6, 9, 9), 80, &random(80, 6, 8)) {
-            let mut found = current.clone();
-            refit_sparse(&observed, found.view_mut(), &kept, true, DAMPING).unwrap();
-            let lambda = observed.hessian().ridge(DAMPING);
-            let before = residual(&observed, found.view()).unwrap();
-            for (row, (new, old)) in found.outer_iter().zip(current.outer_iter()).enumerate() {
-                assert!(new.iter().zip(old).take(8).all(|(n, o)| *o != 0.0 || *n == 0.0));
-                // At the optimum, the gradient along existing connections is that of the ridge.
-                for i in (0..9).filter(|i| *i == 8 || old[*i] != 0.0) {
-                    let mut moved = found.clone();
-                    moved[(row, i)] += 1e-2;
-                    let rise = residual(&observed, moved.view()).unwrap()[row] - before[row];
-                    let curvature = observed.hessian().mean_square((&moved - &found).view())[row];
-                    let slope = (rise - curvature) / 2e-2 + lambda * f64::from(new[i] - old[i]);
-                    assert!(slope.abs() < 1e-4, "slope {slope}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_full_mask_is_no_mask() {
-        let current = single(4, 9, 7);
-        let all = Array2::from_elem((4, 8), true);
-        for observed in calibrated(&single(4, 9, 9), 80, &random(80, 4, 8)) {
-            let dense = refitted(&observed, &current, DAMPING);
-            let mut sparse = current.clone();
-            refit_sparse(&observed, sparse.view_mut(), &all, true, DAMPING).unwrap();
-            assert!(worst(&dense, &sparse) < 1e-6);
         }
     }
 

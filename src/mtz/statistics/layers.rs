@@ -12,7 +12,8 @@ use crate::mtz::site::SiteLayer;
 use crate::mtz::solver::layer::LayerStats;
 use crate::mtz::solver::memory::{Extent, Plan};
 use crate::mtz::solver::observations::Observations;
-use crate::mtz::solver::refit::{connections, refit, refit_sparse};
+use crate::mtz::solver::refit::refit;
+use crate::mtz::solver::sparse::{connections, refit_sparse};
 use crate::progress::Progress;
 
 use super::extent::extent;

@@ -1,6 +1,6 @@
 //! Costs of pairs at the producers of a group.
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis};
 
 use crate::error::Result;
 use crate::mtz::driver::pairing::known_pairs;
@@ -81,26 +81,38 @@ impl GroupSearch<'_> {
         let s_b = weights(member, theirs)?;
         for other in producer.members.iter().filter(|m| m.task != member.task) {
             let Some(own) = of(other) else { continue };
+            let (rows, places) = first_owned(other, neurons);
+            if rows.is_empty() {
+                continue;
+            }
             let problem = ChannelwiseProblem {
-                h_a: own.hessians(alpha[other.task.0])?,
+                h_a: own.hessians(alpha[other.task.0])?.select(Axis(0), &rows),
                 h_b: theirs.hessians(alpha[member.task.0])?,
-                w_a: own.weights.clone(),
+                w_a: own.weights.select(Axis(0), &rows),
                 w_b: theirs.weights.clone(),
                 s_a: None,
                 s_b: None,
             };
             let cost = problem.cost(self.options.metric, self.options.damping)?;
             let s_a = weights(other, own)?;
-            for (i, channel) in other.layer.outputs.iter().enumerate() {
-                let own = other.task.channel(*channel);
-                let is_first = |n: &&usize| neurons.owners[**n].first() == Some(&own);
-                let Some(neuron) = neurons.places.get(&own).filter(is_first) else { continue };
-                let row = Row { neuron: *neuron, importance: s_a[i] };
-                row.add(producer, &s_b, &cost.row(i).to_owned(), total);
+            for ((i, neuron), cost) in rows.iter().zip(places).zip(cost.rows()) {
+                let row = Row { neuron, importance: s_a[*i] };
+                row.add(producer, &s_b, &cost.to_owned(), total);
             }
         }
         Ok(())
     }
+}
+
+/// The rows of a layer whose neurons its task was the first to have, and these neurons.
+fn first_owned(layer: &SiteLayer, neurons: &KnownNeurons) -> (Vec<usize>, Vec<usize>) {
+    let rows = layer.layer.outputs.iter().enumerate().filter_map(|(row, channel)| {
+        let own = layer.task.channel(*channel);
+        let neuron = *neurons.places.get(&own)?;
+        let is_first = neurons.owners.get(neuron)?.first() == Some(&own);
+        is_first.then_some((row, neuron))
+    });
+    rows.unzip()
 }
 
 /// A neuron and its weight at a layer.
