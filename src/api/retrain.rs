@@ -255,6 +255,7 @@ impl Retrainer {
                 net: Some(ModelSource::Graph(net.model())),
                 data,
                 reported: None,
+                is_untouched: false,
             })
             .collect();
         let backends = self.options.runtime.all(backend)?;

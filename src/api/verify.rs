@@ -68,6 +68,7 @@ pub fn verify(
             net: None,
             data: &data.dataset,
             reported: limits_of.and_then(|file| file.tasks.get(task)),
+            is_untouched: false,
         })
         .collect();
     let backends = options.runtime.all(&first)?;

@@ -146,8 +146,9 @@ impl<'a> Stream<'a> {
     /// [`ErrorKind::Backend`] if the runtime refuses the part of the net in between.
     pub fn prepare(&mut self, model: &Model, upto: usize, taps: &[ValueId]) -> Result<Step> {
         let graph = &model.graph;
-        // What depends on constants only comes before the cut, but may be visited after it.
-        if upto < self.position && !self.is_within_reach(graph, taps) {
+        // What depends on constants only comes before the cut, but may be visited after it. Outputs may have
+        // been computed before it.
+        if self.position > 0 && !self.is_within_reach(graph, taps) {
             self.restart();
         }
         let upto = upto.max(self.position);

@@ -20,7 +20,17 @@ pub(super) fn log(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads
 pub(super) fn sqrt(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
     let y = tape.output(node)?;
     let twice = tape.scaled(y, 2.0);
-    Ok(vec![Some(tape.op("Div", &[dy, twice]))])
+    Ok(vec![Some(over_positive(tape, dy, twice))])
+}
+
+/// `a / b` where `b` is positive, else 0: the slope of a root is infinite at zero, where a dead channel stays.
+pub(super) fn over_positive(tape: &mut Tape, a: ValueId, b: ValueId) -> ValueId {
+    let (zero, one) = (tape.scalar(0.0), tape.scalar(1.0));
+    let positive = tape.indicator("Greater", b, zero);
+    let other = tape.op("Sub", &[one, positive]);
+    let divisor = tape.op("Add", &[b, other]);
+    let quotient = tape.op("Div", &[a, divisor]);
+    tape.op("Mul", &[quotient, positive])
 }
 
 pub(super) fn reciprocal(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::ir::{Node, NodeId, ValueId};
 use crate::ops::{NodeView, reduced_axes};
 
+use super::elementary::over_positive;
 use super::{Grads, Tape, unsupported};
 
 /// A reduction with its result and gradient in the rank of the input.
@@ -79,6 +80,6 @@ pub(super) fn l1(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads
 
 pub(super) fn l2(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
     let reduction = Reduction::of(tape, id, node, dy)?;
-    let share = tape.op("Div", &[reduction.dy, reduction.y]);
+    let share = over_positive(tape, reduction.dy, reduction.y);
     Ok(vec![Some(tape.op("Mul", &[reduction.x, share]))])
 }

@@ -39,7 +39,8 @@ pub struct Sample<'a> {
 /// signs r, and E[(∂ rᵀoutputs/∂z)²] = Σₖ (∂outputₖ/∂z)² because different outputs' signs cancel.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if an operator between a layer and an output has no gradient.
+/// [`ErrorKind::Unsupported`] if an operator between a layer and an output has no gradient, or gradients are
+/// not finite.
 pub fn sensitivities(
     model: &Model,
     coupling: &Coupling,
@@ -53,7 +54,12 @@ pub fn sensitivities(
     let ranges = data.runs(model.graph.fixed_batch(), sample.batch).in_model(&model.name)?;
     let taken = Sample { data: &data, ..sample };
     let sums = summed(&backward, &signs, taken, &ranges).in_model(&model.name)?;
-    Ok(of_sums(coupling, &positions, sums, ranges.iter().map(Range::len).sum()))
+    let found = of_sums(coupling, &positions, sums, ranges.iter().map(Range::len).sum());
+    match found.values().all(Sensitivity::is_sound) {
+        true => Ok(found),
+        false => Err(Error::new(ErrorKind::Unsupported, "its gradients are not finite")
+            .in_model(&model.name)),
+    }
 }
 
 /// The outputs of the backward pass, summed up over the batches `ranges`.

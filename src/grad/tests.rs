@@ -60,6 +60,32 @@ fn gradients_are_the_limits_of_differences() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+#[test]
+fn roots_of_dead_channels_have_finite_gradients() {
+    let norm = |b: &mut GraphBuilder, x| {
+        let axes = b.ints("axes", &[1]);
+        b.op("ReduceL2", "norm", &[x, axes], [])
+    };
+    let root = |b: &mut GraphBuilder, x| {
+        let square = b.op("Mul", "square", &[x, x], []);
+        b.op("Sqrt", "root", &[square], [])
+    };
+    let ops: [fn(&mut GraphBuilder, ValueId) -> ValueId; 2] = [norm, root];
+    for op in ops {
+        let mut b = GraphBuilder::new("net", 18);
+        let x = b.constant("variable", Tensor::from_f32(&ArrayD::zeros(IxDyn(&[2, 3]))));
+        let y = op(&mut b, x);
+        let mut model = b.build(&[y]);
+        let (wanted, points) = variables(&model);
+        differentiate(&mut model, &wanted, "roots");
+        let bytes = onnx::encode(&model).unwrap();
+        let backend = runtime::open(&RuntimeOptions::default()).unwrap();
+        let mut session = backend.load(ModelSource::Bytes(&bytes)).unwrap();
+        let results = run(session.as_mut(), &points, "roots");
+        assert!(results[1].iter().all(|gradient| *gradient == 0.0), "{:?}", results[1]);
+    }
+}
+
 /// The largest difference between a gradient and its finite difference, relative to the largest
 /// entry of that gradient.
 fn worst_difference(mut model: Model, what: &str) -> f32 {

@@ -127,7 +127,12 @@ fn size(node: &NodeView<'_>) -> Option<Sizes> {
             Some(logic) => decided(&open_sizes(node, 0)?, &open_sizes(node, 1)?, logic),
             None => match decisions::relation(op) {
                 Some(relation) => related(&input(0)?, &input(1)?, relation),
-                None => combine(&input(0)?, &input(1)?, binary(node, op)?),
+                None => {
+                    // `Min` and `Max` have any number of operands.
+                    let op = binary(node, op)?;
+                    let mut others = 1..node.node.inputs.len();
+                    others.try_fold(input(0)?, |all, i| combine(&all, &input(i)?, op))
+                }
             },
         },
     }
@@ -158,7 +163,8 @@ fn binary(node: &NodeView<'_>, op: &str) -> Option<Binary> {
         "Mul" => Size::times,
         "Div" if float => exact_quotient,
         "Div" => quotient,
-        "Mod" => remainder,
+        "Mod" if node.node.int("fmod", 0) == 1 => remainder,
+        "Mod" => modulus,
         "Min" => smaller,
         "Max" => larger,
         _ => return None,
@@ -195,8 +201,20 @@ fn exact_quotient(a: &Size, b: &Size) -> Option<Size> {
     a.over(b).filter(|quotient| quotient.times(b).as_ref() == Some(a))
 }
 
+/// The remainder of a quotient that is rounded towards zero.
 fn remainder(a: &Size, b: &Size) -> Option<Size> {
     a.minus(&quotient(a, b)?.times(b)?)
+}
+
+/// The remainder with the sign of the divisor.
+fn modulus(a: &Size, b: &Size) -> Option<Size> {
+    let rest = remainder(a, b)?;
+    match (rest.value(), b.value()) {
+        (Some(rest), Some(b)) if rest != 0 && (rest < 0) != (b < 0) => {
+            rest.checked_add(b).map(Size::number)
+        }
+        _ => Some(rest),
+    }
 }
 
 fn product(sizes: &[Option<Size>]) -> Option<Size> {

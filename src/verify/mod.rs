@@ -63,6 +63,8 @@ pub struct Subject<'a> {
     pub data: &'a Dataset,
     /// Deviations of the outputs as reported in the file, if they are; see [`Reported`].
     pub reported: Option<&'a BTreeMap<String, f64>>,
+    /// Whether it must compute what the original does, since nothing of it was merged with other weights.
+    pub is_untouched: bool,
 }
 
 /// The limits of a check.

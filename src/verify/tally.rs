@@ -137,6 +137,7 @@ impl Tally {
                 let mut found = runtime.failures(i, limits);
                 if place == 0 {
                     found.extend(runtime.beyond(i, reported(subject, output)));
+                    found.extend(runtime.touched(i).filter(|_| subject.is_untouched));
                 }
                 failures.extend(
                     found
@@ -218,6 +219,19 @@ impl Runtime {
             let (before, now) = (100.0 * before, 100.0 * now);
             format!(
                 "differs from the original by {now:.1} %, and by {before:.1} % when it was merged"
+            )
+        })
+    }
+
+    /// A failure if an output deviates from its original by more than rounding can explain.
+    fn touched(&self, output: usize) -> Option<String> {
+        let now = self.original.get(output)?.deviation().relative;
+        // This comparison is false for NaN.
+        let fits = now <= allowed(0.0);
+        (!fits).then(|| {
+            format!(
+                "differs from the original by {:.1} %, although nothing of it was merged with other weights",
+                100.0 * now
             )
         })
     }

@@ -99,6 +99,7 @@ fn checked_on(samples: usize, backends: &[Fake], reported: Option<f64>) -> Resul
         reading: Reading::default(),
         data: &data,
         reported: reported.as_ref(),
+        is_untouched: false,
     };
     let backends: Vec<Arc<dyn Backend>> =
         backends.iter().map(|b| Arc::new(*b) as Arc<dyn Backend>).collect();
@@ -130,6 +131,30 @@ fn further_runtimes_confirm_the_first_samples() {
     let wrong = Fake { joint: Load(2.0), ..OTHER };
     let report = checked_on(100, &[GOOD, wrong], None).unwrap();
     assert!(!report.passed(), "{report:?}");
+}
+
+#[test]
+fn a_net_of_which_nothing_was_merged_computes_what_its_original_does() {
+    let data = Dataset::synthetic(&[port("x")], 8, 0, &DataOptions::default()).unwrap();
+    // The net and the joint model agree, so only the original tells.
+    let changed = Fake { original: Load(2.0), ..GOOD };
+    let failures = |is_untouched| {
+        let subject = Subject {
+            task: "a",
+            original: ModelSource::Bytes(b"original"),
+            net: Some(ModelSource::Bytes(b"net")),
+            reading: Reading::default(),
+            data: &data,
+            reported: None,
+            is_untouched,
+        };
+        let joint = Joint { path: Path::new("/tmp/joint.onnx"), name: "joint.onnx", bytes: 0 };
+        let backends: [Arc<dyn Backend>; 1] = [Arc::new(changed)];
+        let limits = Limits::default();
+        verify(joint, &[subject], &backends, 4, &limits, &Silent).unwrap().failures
+    };
+    assert!(failures(false).is_empty());
+    assert!(failures(true)[0].contains("nothing of it was merged"), "{:?}", failures(true));
 }
 
 #[test]
@@ -220,7 +245,15 @@ fn the_hidden_place_of_the_file_is_not_told() {
     let data = Dataset::synthetic(&[port("x")], 8, 0, &DataOptions::default()).unwrap();
     let original = ModelSource::Bytes(b"original");
     let reading = Reading::default();
-    let subject = Subject { task: "a", original, net: None, reading, data: &data, reported: None };
+    let subject = Subject {
+        task: "a",
+        original,
+        net: None,
+        reading,
+        data: &data,
+        reported: None,
+        is_untouched: false,
+    };
     let joint = Joint { path: Path::new("/tmp/hidden/joint.onnx"), name: "joint.onnx", bytes: 0 };
     let backends: [Arc<dyn Backend>; 1] = [Arc::new(Telling)];
     let report = verify(joint, &[subject], &backends, 4, &Limits::default(), &Silent).unwrap();

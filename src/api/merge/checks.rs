@@ -9,6 +9,7 @@ use crate::calib::data::Dataset;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options as mtz;
+use crate::mtz::site::SiteRecord;
 use crate::onnx::Draft;
 use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource};
@@ -52,6 +53,9 @@ impl Merger {
             .iter()
             .map(|d| d.dataset.subset(VERIFIED_SAMPLES, facts.options.seed))
             .collect();
+        let is_untouched = self.options.retraining.retrain.is_none()
+            && !self.options.retraining.reset_bn
+            && !facts.outcome.sites.iter().any(SiteRecord::loses);
         let mut subjects = Vec::new();
         for ((model, net), data) in facts.loaded.iter().zip(joint.tasks()).zip(&samples) {
             subjects.push(Subject {
@@ -61,6 +65,7 @@ impl Merger {
                 net: Some(ModelSource::Graph(net.model())),
                 data,
                 reported: None,
+                is_untouched,
             });
         }
         let runtime = &self.options.runtime;

@@ -67,6 +67,31 @@ fn int(b: &mut GraphBuilder, value: i64) -> ValueId {
     b.constant("c", crate::ir::Tensor::from_i64(Vec::new(), &[value]))
 }
 
+/// The extents that a `ConstantOfShape` gets from an operator on lists of numbers.
+fn computed(op: &str, operands: &[&[i64]], fmod: i64) -> String {
+    let mut b = GraphBuilder::new("net", 13);
+    let operands: Vec<ValueId> = operands.iter().map(|values| ints(&mut b, values)).collect();
+    let attributes = (op == "Mod").then_some(("fmod", fmod.into()));
+    let sizes = b.op(op, "sizes", &operands, attributes);
+    let y = b.op("ConstantOfShape", "y", &[sizes], []);
+    text(inferred(b, y))
+}
+
+#[test]
+fn sizes_have_any_number_of_operands() {
+    assert_eq!(computed("Max", &[&[6, 1], &[3, 1], &[9, 4]], 0), "9,4");
+    assert_eq!(computed("Min", &[&[6, 2], &[3, 5], &[9, 1]], 0), "3,1");
+    assert_eq!(computed("Max", &[&[6, 2]], 0), "6,2");
+}
+
+#[test]
+fn remainders_have_the_sign_of_the_divisor_or_of_the_dividend() {
+    assert_eq!(computed("Mod", &[&[-7, 7, 6], &[3, 3, 3]], 0), "2,1,0");
+    assert_eq!(computed("Mod", &[&[7], &[3]], 1), "1");
+    let truncated = computed("Mod", &[&[-7], &[3]], 1);
+    assert_ne!(truncated, "2");
+}
+
 /// As PyTorch exports `x.view(x.size(0), -1, 12, 32)` and its way back.
 #[test]
 fn heads_are_split_and_joined_with_open_extents() {

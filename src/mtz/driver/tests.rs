@@ -269,3 +269,27 @@ fn trials_from_a_layer_on_measure_what_trials_of_the_whole_net_do() {
     // The cut has passed this layer.
     change(&mut probes, "inner", false);
 }
+
+#[test]
+fn trials_reach_outputs_that_come_before_the_layer() {
+    let net = |name: &str| {
+        let mut b = GraphBuilder::new("net", 13);
+        let gemm = |b: &mut GraphBuilder, name: &str, x, inputs: usize| {
+            let w = b.weights(&format!("{name}.weight"), &[4, inputs]);
+            b.op("Gemm", name, &[x, w], [("transB", 1.into())])
+        };
+        let x = b.input("x", "batch,5");
+        let early = gemm(&mut b, "first", x, 5);
+        let h = b.op("Relu", "relu", &[early], []);
+        let y = gemm(&mut b, "second", h, 4);
+        Input { name: name.into(), model: b.build(&[early, y]) }
+    };
+    let (backend, joint) = (backend(), prepare(["a", "b"].map(net).into()).unwrap().joint);
+    let data = samples(backend.as_ref());
+    let source = Source { backend: backend.as_ref(), data: &data, batch: 50, memory: 1 << 24 };
+    let model = joint.task(TaskId(0)).model();
+    let mut probe = Probe::new(model, &source, 120, 1).unwrap();
+    let second = joint.layer(layer(&joint, TaskId(0), "second")).layer.clone();
+    probe.advance(model, &second, 1 << 24).unwrap();
+    assert_eq!(probe.deviation(model).unwrap(), 0.0);
+}

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 // tract computes with ndarray, and ndarray with BLAS, which this crate links.
 use ndarray_linalg as _;
+use tract_core::optim::Optimizer;
 use tract_core::prelude::*;
 use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
@@ -189,8 +190,17 @@ fn plan(model: &InferenceModel, inputs: &[Port], shapes: &[Vec<TDim>]) -> Result
         let fact = InferenceFact::dt_shape(datum_type(port)?, ShapeFactoid::closed(dims));
         model.set_input_fact(index, fact).map_err(failed)?;
     }
-    let optimised = model.into_optimized().map_err(failed)?;
-    optimised.into_runnable().map_err(failed)
+    let mut model = model.into_typed().map_err(failed)?;
+    optimise(&mut model).map_err(failed)?;
+    model.into_runnable().map_err(failed)
+}
+
+/// Optimises a model. On some, tract's passes undo each other for ever, so their steps are limited; what they have
+/// come to then computes the same.
+fn optimise(model: &mut TypedModel) -> TractResult<()> {
+    let most = 1000 + 50 * model.nodes().len();
+    Optimizer::declutter().stopping_at(most).session().optimize(model)?;
+    model.optimize_with_session(&mut Optimizer::codegen().stopping_at(most).session())
 }
 
 fn compute(plan: &Plan, arrays: &[&HostArray], outputs: &[Port]) -> Result<Vec<HostArray>> {
