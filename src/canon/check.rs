@@ -91,6 +91,11 @@ pub(super) fn finite(graph: &Graph) -> Result<()> {
     Ok(())
 }
 
+/// Whether a tensor holds neither infinities nor NaN in its own precision.
+pub(super) fn is_finite(tensor: &Tensor) -> bool {
+    worst(tensor).is_none()
+}
+
 fn not_finite(graph: &Graph, value: ValueId, found: Special) -> Error {
     let what = match found {
         Special::Nan => "NaN",

@@ -4,7 +4,7 @@
 //! Libraries with named axes write attention this way. Heads and layers are found in products only.
 
 use crate::error::Result;
-use crate::ir::{Attribute, Graph, Model, NodeId, Tensor, ValueId};
+use crate::ir::{Attribute, Dim, Graph, Model, NodeId, Tensor, ValueId};
 
 use super::types::shape;
 use super::{CanonOptions, rewire};
@@ -52,10 +52,17 @@ impl Terms {
         let is_used = |own: &[char], other: &[char]| {
             own.iter().all(|c| other.contains(c) || terms.result.contains(c))
         };
+        let (a, b) = (shape(graph, node.input(0)?)?, shape(graph, node.input(1)?)?);
+        // `Einsum` repeats an axis of one element, which a product or a reshape does not.
+        let is_same = |(c, extent): (&char, &Dim)| {
+            let other = terms.right.iter().position(|own| own == c);
+            other.is_none_or(|place| b.get(place).is_some_and(|other| other.is_surely(extent)))
+        };
         let fits = is_used(&terms.left, &terms.right)
             && is_used(&terms.right, &terms.left)
-            && shape(graph, node.input(0)?)?.len() == terms.left.len()
-            && shape(graph, node.input(1)?)?.len() == terms.right.len();
+            && a.len() == terms.left.len()
+            && b.len() == terms.right.len()
+            && terms.left.iter().zip(&a).all(is_same);
         fits.then_some(terms)
     }
 
@@ -132,7 +139,7 @@ fn layer(graph: &mut Graph, id: NodeId, terms: &Terms) -> Option<()> {
     let mut end = output;
     if new.len() > 1 {
         // The bias is added before channels are split over several axes, too.
-        if let Some((bias, sum)) = bias(graph, output, &new) {
+        if let Some((bias, sum)) = bias(graph, output, kept, &new) {
             let bias = graph.add_initializer(&format!("{name}.bias"), bias);
             y = graph.add_op("Add", &format!("{name}.biased"), &[y, bias], []);
             end = sum;
@@ -143,15 +150,17 @@ fn layer(graph: &mut Graph, id: NodeId, terms: &Terms) -> Option<()> {
     rewire::bypass(graph, end, y).then_some(())
 }
 
-/// The constant with one entry per channel that the only consumer of a value adds, and the sum.
-fn bias(graph: &Graph, value: ValueId, dims: &[usize]) -> Option<(Tensor, ValueId)> {
+/// The constant with one entry per channel that the only consumer of a value adds, and the sum. The value
+/// has `kept` axes, and then channels on axes of the extents `dims`; an addend of more axes widens it.
+fn bias(graph: &Graph, value: ValueId, kept: usize, dims: &[usize]) -> Option<(Tensor, ValueId)> {
     let sum = graph.node(graph.only_use(value)?);
     let slot = usize::from(sum.input(0) == Some(value));
     let tensor = graph.initializer(sum.input(slot).filter(|_| sum.is("Add"))?)?;
     let skipped = tensor.dims.iter().take_while(|extent| **extent == 1).count();
     let own = tensor.dims.get(skipped.min(tensor.dims.len().checked_sub(dims.len())?)..)?;
     let flat = Tensor { dims: vec![dims.iter().product()], ..tensor.clone() };
-    (own == dims).then_some((flat, sum.output(0)?))
+    let fits = own == dims && tensor.dims.len() <= kept + dims.len();
+    fits.then_some((flat, sum.output(0)?))
 }
 
 /// The target of a reshape that copies the first `kept` extents.
@@ -206,5 +215,39 @@ mod tests {
         assert!(!ops("nti,oi->nto", [8, 6]).contains(&"Einsum".to_owned()));
         assert_eq!(ops("nti,to->nio", [4, 8]), ["Einsum"]);
         assert_eq!(ops("nti,io->not", [6, 8]), ["Einsum"]);
+    }
+
+    #[test]
+    fn a_weight_that_einsum_repeats_is_left() {
+        assert_eq!(ops("nti,io->nto", [1, 8]), ["Einsum"]);
+    }
+
+    #[test]
+    fn a_product_of_values_needs_equal_extents() {
+        let has_product = |other: &str| {
+            let mut b = GraphBuilder::new("net", 17);
+            let (x, z) = (b.input("x", "n,4,6"), b.input("z", other));
+            let y = b.op("Einsum", "y", &[x, z], [("equation", "bti,bsi->bts".into())]);
+            let model = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
+            model.graph.nodes().any(|(_, node)| node.is("MatMul"))
+        };
+        assert!(has_product("n,5,6"));
+        assert!(!has_product("n,5,1"));
+    }
+
+    #[test]
+    fn an_addend_of_more_axes_than_the_result_stays_behind_it() {
+        let last = |addend: &[usize]| {
+            let mut b = GraphBuilder::new("net", 17);
+            let x = b.input("x", "n,4,6");
+            let (w, c) = (b.weights("w", &[6, 2, 4]), b.weights("c", addend));
+            let y = b.op("Einsum", "heads", &[x, w], [("equation", "nti,ihd->nthd".into())]);
+            let y = b.op("Add", "y", &[y, c], []);
+            let model = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
+            let producer = model.graph.producer(model.graph.outputs[0]).unwrap();
+            model.graph.node(producer).op.clone()
+        };
+        assert_eq!(last(&[1, 1, 2, 4]), "Reshape");
+        assert_eq!(last(&[1, 1, 1, 2, 4]), "Add");
     }
 }

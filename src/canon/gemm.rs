@@ -5,7 +5,7 @@ use ndarray::{ArrayD, IxDyn};
 use crate::error::Result;
 use crate::ir::{Attribute, Consumers, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
 
-use super::{CanonOptions, rewire, types};
+use super::{CanonOptions, check, rewire, types};
 
 /// Runs the pass.
 ///
@@ -112,7 +112,7 @@ fn normalise(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<bool>
     Some(true)
 }
 
-/// The matrix, transposed if requested, times a factor.
+/// The matrix, transposed if requested, times a factor; `None` if its precision cannot hold that.
 fn folded(weight: &Tensor, transpose: bool, factor: f32) -> Option<Tensor> {
     let mut matrix = weight.to_f64().ok()?;
     if transpose {
@@ -121,19 +121,50 @@ fn folded(weight: &Tensor, transpose: bool, factor: f32) -> Option<Tensor> {
     if factor != 1.0 {
         matrix.mapv_inplace(|v| v * f64::from(factor));
     }
-    Tensor::from_f64(weight.dtype, &matrix).ok()
+    Tensor::from_f64(weight.dtype, &matrix).ok().filter(check::is_finite)
 }
 
-/// The bias as a vector with one element per column, times a factor.
+/// The bias as a vector with one element per column, times a factor; `None` if its precision cannot hold
+/// that.
 fn row(bias: &Tensor, columns: usize, factor: f32) -> Option<Tensor> {
     let flat: Vec<f64> = bias.to_f64().ok()?.iter().map(|v| v * f64::from(factor)).collect();
     let flat = ArrayD::from_shape_vec(IxDyn(&[flat.len()]), flat).ok()?;
     let wide = flat.broadcast(IxDyn(&[columns]))?.to_owned();
-    Tensor::from_f64(bias.dtype, &wide).ok()
+    Tensor::from_f64(bias.dtype, &wide).ok().filter(check::is_finite)
 }
 
 fn transposed(graph: &mut Graph, id: NodeId) -> Option<ValueId> {
     let data = graph.node(id).input(0)?;
     let name = format!("{}.transposed", graph.node(id).name);
     Some(graph.add_op("Transpose", &name, &[data], [("perm", Attribute::Ints(vec![1, 0]))]))
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{ArrayD, arr1, arr2};
+
+    use crate::canon::{CanonOptions, canonicalise};
+    use crate::ir::builder::GraphBuilder;
+    use crate::ir::{DataType, Tensor};
+
+    /// The factors of a layer in half precision after canonicalisation.
+    fn factors(alpha: f32, beta: f32) -> (f32, f32) {
+        let constant = |array: ArrayD<f64>| Tensor::from_f64(DataType::F16, &array).unwrap();
+        let mut b = GraphBuilder::new("net", 17);
+        let x = b.typed_input("x", DataType::F16, "n,2");
+        let w = b.constant("w", constant(arr2(&[[200.0, 0.0], [0.0, 1.0]]).into_dyn()));
+        let bias = b.constant("bias", constant(arr1(&[200.0, 1.0]).into_dyn()));
+        let attributes = [("alpha", alpha.into()), ("beta", beta.into()), ("transB", 1.into())];
+        let y = b.op("Gemm", "y", &[x, w, bias], attributes);
+        let model = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
+        let (_, node) = model.graph.nodes().find(|(_, node)| node.is("Gemm")).unwrap();
+        (node.float("alpha", 1.0), node.float("beta", 1.0))
+    }
+
+    #[test]
+    fn factors_that_overflow_half_precision_stay() {
+        assert_eq!(factors(0.5, 2.0), (1.0, 1.0));
+        assert_eq!(factors(600.0, 1.0), (600.0, 1.0));
+        assert_eq!(factors(1.0, 600.0), (1.0, 600.0));
+    }
 }

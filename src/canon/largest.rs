@@ -5,11 +5,11 @@
 //! together.
 
 use crate::error::Result;
-use crate::ir::{Attribute, Graph, Model, NodeId, Tensor, ValueId};
+use crate::ir::{Attribute, DataType, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops::normal_axis;
 
 use super::CanonOptions;
-use super::types::shape;
+use super::types::{self, shape};
 
 /// Limit of parts; reductions over more of them stay.
 const MOST_PARTS: usize = 16;
@@ -58,6 +58,9 @@ fn parts(graph: &Graph, id: NodeId) -> Option<Parts> {
     let split = node.input(0)?;
     let reshape = graph.node(graph.producer(split)?);
     let data = reshape.is("Reshape").then(|| reshape.input(0))??;
+    if !computes(op, types::of(graph, data)?.dtype) {
+        return None;
+    }
     let (from, to) = (shape(graph, data)?, shape(graph, split)?);
     let given = node.input(1).and_then(|axes| graph.initializer(axes)?.to_i64());
     let axes = given.or_else(|| node.ints("axes").map(<[i64]>::to_vec))?;
@@ -81,10 +84,41 @@ fn parts(graph: &Graph, id: NodeId) -> Option<Parts> {
     Some((data, op, (0..count).map(part).collect()))
 }
 
+/// Whether an operation between values takes this type. Reductions take more types.
+fn computes(op: &str, dtype: DataType) -> bool {
+    match op {
+        "Max" | "Min" => dtype != DataType::Bool,
+        _ => dtype.is_float(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::canon::{CanonOptions, canonicalise};
+    use crate::ir::DataType;
     use crate::ir::builder::GraphBuilder;
+
+    #[test]
+    fn sums_and_means_of_integers_stay_reductions() {
+        for (op, dtype, expected) in [
+            ("ReduceSum", DataType::F32, "Sum"),
+            ("ReduceSum", DataType::I64, "ReduceSum"),
+            ("ReduceMean", DataType::F16, "Mean"),
+            ("ReduceMean", DataType::I32, "ReduceMean"),
+            ("ReduceMax", DataType::I64, "Max"),
+            ("ReduceMax", DataType::Bool, "ReduceMax"),
+        ] {
+            let mut b = GraphBuilder::new("net", 20);
+            let x = b.typed_input("x", dtype, "n,6,4,4");
+            let parts = b.ints("parts", &[0, 2, 3, 4, 4]);
+            let axes = b.ints("axes", &[1]);
+            let y = b.op("Reshape", "split", &[x, parts], []);
+            let y = b.op(op, "y", &[y, axes], [("keepdims", 0.into())]);
+            let model = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
+            let is_there = model.graph.nodes().any(|(_, node)| node.is(expected));
+            assert!(is_there, "{op} of {dtype:?}");
+        }
+    }
 
     #[test]
     fn a_maximum_over_parts_of_channels_is_between_parts() {

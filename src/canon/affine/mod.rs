@@ -11,7 +11,7 @@ use ndarray::{ArrayD, ArrayViewMutD};
 use crate::error::Result;
 use crate::ir::{Consumers, Graph, Model, NodeId, Tensor, ValueId};
 
-use super::{BatchNorm, CanonOptions, rewire, tokenwise, types};
+use super::{BatchNorm, CanonOptions, check, rewire, tokenwise, types};
 use term::Term;
 pub(super) use term::normalisation;
 
@@ -113,7 +113,8 @@ impl Foldable {
         })
     }
 
-    /// The layer's weight and bias with `term` folded in; `None` if that leaves no finite numbers.
+    /// The layer's weight and bias with `term` folded in; `None` if a number is not finite in
+    /// the layer's precision.
     fn folded(&self, graph: &Graph, term: &Term) -> Option<(Tensor, Tensor)> {
         let node = graph.node(self.node);
         let tensor = graph.initializer(node.input(1)?)?;
@@ -130,9 +131,8 @@ impl Foldable {
             })
             .collect();
         let bias = ArrayD::from_shape_vec(vec![self.channels], bias).ok()?;
-        let encode = |array| Tensor::from_f64(tensor.dtype, array).ok();
-        (weight.iter().chain(&bias).all(|v| v.is_finite()))
-            .then(|| Some((encode(&weight)?, encode(&bias)?)))?
+        let encode = |array| Tensor::from_f64(tensor.dtype, array).ok().filter(check::is_finite);
+        Some((encode(&weight)?, encode(&bias)?))
     }
 
     /// Scales entry `i` of the weight's first axis.

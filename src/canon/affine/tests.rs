@@ -92,6 +92,26 @@ fn weights_keep_their_element_type() {
 }
 
 #[test]
+fn factors_and_shifts_that_overflow_the_layer_stay() {
+    for (dtype, w, op, c) in [
+        (DataType::F16, 3.0, "Mul", 30000.0),
+        (DataType::F16, 3.0, "Add", 65504.0),
+        (DataType::BF16, 3.0, "Mul", 3e38),
+        (DataType::F32, 3.0, "Mul", 3e38),
+    ] {
+        let mut b = GraphBuilder::new("net", 13);
+        let x = b.typed_input("x", dtype, "n,1");
+        let w = ndarray::arr2(&[[w]]).into_dyn();
+        let w = b.constant("w", Tensor::from_f64(dtype, &w).unwrap());
+        let bias = vector(&mut b, "bias", &[1000.0], dtype);
+        let y = b.op("Gemm", "fc", &[x, w, bias], [("transB", 1.into())]);
+        let c = vector(&mut b, "c", &[c], dtype);
+        let y = b.op(op, "y", &[y, c], []);
+        assert!(!folded(b, &[y], CanonOptions::default()).1, "{op} in {dtype:?}");
+    }
+}
+
+#[test]
 fn normalisation_per_task_stays_and_takes_what_follows() {
     let mut b = GraphBuilder::new("net", 13);
     let y = diagonal(&mut b);
