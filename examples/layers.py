@@ -1,7 +1,7 @@
 """Whole layers as the unit of sharing, beside neurons: sizes and errors of four pairs of nets.
 
     .venv/bin/python examples/layers.py [NET…] [--ways WAY…] [--part N]
-        [--retrain STEPS [--batch N] [--learning-rate R]]
+        [--retrain STEPS [--batch N] [--learning-rate R] [--temperature T]]
 
 The pairs and samples of examples/curves.py, nothing retrained. Prints one table per pair: a merge
 without any option, merges to two sizes, merges that share all layers with biases per task and with
@@ -29,16 +29,17 @@ WAYS = {
 
 
 def retrained(
-    net: str, joint: Path, steps: int, batch: int, rate: float
+    net: str, joint: Path, steps: int, batch: int, rate: float, temperature: float
 ) -> list[tuple[float, float]]:
     """Errors before all and after retraining, of both tasks."""
-    way = "" if (batch, rate) == (64, 0.001) else f"_{batch}_{rate}"
+    way = f"_{batch}_{rate}_{temperature}"
     trained = joint.with_name(f"{joint.stem}_retrained_{steps}{way}.onnx")
     models = [MODELS / "zoo" / f"{net}_{task}.onnx" for task in TASKS]
     if not trained.exists():
         teachers = [word for model in models for word in ("--teacher", model)]
         samples = [ROOT / "out" / "data" / f"{task}_train.npz" for task in TASKS]
-        options = ("--iterations", steps, "--batch", batch, "--learning-rate", rate, "--no-verify")
+        options = ("--iterations", steps, "--batch", batch, "--learning-rate", rate)
+        options += ("--temperature", temperature, "--no-verify")
         tool("retrain", joint, *teachers, "-o", trained, *data_options(samples), *options)
     return errors(trained, models, [DATA / f"{task}_test.npz" for task in TASKS])
 
@@ -78,10 +79,11 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--part", type=int, choices=range(3), default=0)
     parser.add_argument("--retrain", type=int, metavar="STEPS")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.001)
+    parser.add_argument("--temperature", type=float, default=4.0)
     arguments = parser.parse_args()
-    how = (arguments.batch, arguments.learning_rate)
+    how = (arguments.batch, arguments.learning_rate, arguments.temperature)
     for net in arguments.nets or NETS:
         report(net, arguments.ways, arguments.part, arguments.retrain, how)
 

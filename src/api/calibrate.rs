@@ -89,7 +89,7 @@ impl Calibrator<'_> {
         let (model, coupling) = coupled(canonicalise(model, &canon)?)?;
         self.check_memory(&model, &coupling)?;
         let limits = (options.runtime.batch, options.statistics.bytes());
-        let measured = Measured::new((&model, &coupling), backend, &data.dataset, limits);
+        let measured = Measured::new(&model, backend, &data.dataset, limits);
         let source = measured.source();
         let mut statistics = self.collect(&model, &coupling, &source)?;
         let without = self.weigh(&model, &coupling, &source, &mut statistics)?;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::calib::data::Dataset;
 use crate::calib::fitting::fitting;
 use crate::calib::stream::Source;
-use crate::couple::Coupling;
 use crate::ir::Model;
 use crate::runtime::{Backend, measuring};
 use crate::zipper::batch_in_parts;
@@ -21,14 +20,14 @@ pub(super) struct Measured {
 impl Measured {
     /// Prepares samples for a net, in batches of `batch` at most, whose values take `memory` bytes at most.
     pub(super) fn new(
-        (model, coupling): (&Model, &Coupling),
+        model: &Model,
         backend: Arc<dyn Backend>,
         data: &Dataset,
         (batch, memory): (usize, u64),
     ) -> Self {
         Measured {
             backend: measuring(backend, [&model.graph]),
-            data: fitting(data, &model.graph, coupling),
+            data: fitting(data, &model.graph),
             batch: batch_in_parts(model, batch, memory),
             memory,
         }
@@ -58,13 +57,13 @@ mod tests {
         let filters = b.weights("w", &[8, 3, 3, 3]);
         let y = b.op("Conv", "conv", &[x, filters], []);
         let net = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
-        let (model, coupling) = coupled(net).unwrap();
+        let (model, _) = coupled(net).unwrap();
         let port =
             Port { name: "x".to_owned(), dtype: DataType::F32, shape: Some(shape("n,3,16,16")) };
         let data = Dataset::synthetic(&[port], 100, 1, &DataOptions::default()).unwrap();
         let batch = |memory: u64| {
             let backend = runtime::open(&RuntimeOptions::default()).unwrap();
-            let measured = Measured::new((&model, &coupling), backend, &data, (64, memory));
+            let measured = Measured::new(&model, backend, &data, (64, memory));
             let source = measured.source();
             (source.batch, source.data.len(), source.memory)
         };

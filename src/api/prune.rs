@@ -8,7 +8,6 @@ use super::models::{self, Loaded, ModelInput};
 use super::options::PruneOptions;
 use super::{TOOL, inputs, output};
 use crate::canon::{CanonOptions, canonicalise};
-use crate::couple::Coupling;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
@@ -60,9 +59,8 @@ pub fn prune(
         progress.warn(&progress.worded(&remark));
     }
     let mut model = canonicalise(model, &CanonOptions::default())?.into_inner();
-    let coupling = Coupling::of(&model.graph).in_model(&name)?;
     let limits = (options.runtime.batch, options.statistics.bytes());
-    let measured = Measured::new((&model, &coupling), backend, &data.dataset, limits);
+    let measured = Measured::new(&model, backend, &data.dataset, limits);
     let method = surgeon::PruneOptions {
         sparsity: options.sparsity,
         saliency: options.method,

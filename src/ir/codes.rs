@@ -5,7 +5,8 @@
 
 use ndarray::{ArrayD, Axis, IxDyn};
 
-use super::tensor::{DataType, Tensor};
+use super::data_type::DataType;
+use super::tensor::Tensor;
 
 /// The quantisation with which a float constant was stored.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,6 +3,7 @@
 pub mod builder;
 mod change;
 pub mod codes;
+mod data_type;
 mod graph;
 mod halves;
 mod ids;
@@ -18,10 +19,11 @@ pub mod text;
 mod value;
 
 pub use codes::Codes;
+pub use data_type::DataType;
 pub use graph::{Consumers, Graph};
 pub use ids::{NodeId, ValueId};
 pub use model::Model;
 pub use node::{Attribute, Node};
 pub use size::{Dim, Size};
-pub use tensor::{DataType, Tensor, TensorType};
+pub use tensor::{Tensor, TensorType};
 pub use value::{Value, ValueKind};

@@ -14,8 +14,9 @@
 
 use std::fmt::{self, Write};
 
+use super::data_type::DataType;
 use super::size::Dim;
-use super::tensor::{DataType, Tensor, TensorType};
+use super::tensor::{Tensor, TensorType};
 use super::{Attribute, Graph, Node, NodeId, Value, ValueId, ValueKind};
 
 /// Integer constants of up to this many elements are shown in full.

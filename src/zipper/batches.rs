@@ -22,11 +22,9 @@ fn room(memory: u64) -> u64 {
 }
 
 impl Calibration {
-    /// The same with samples that fit the nets. A net with features on the first axis of an input takes
-    /// whole batches only.
+    /// The same with samples that fit the nets.
     pub(super) fn fitting(&self, joint: &JointModel) -> Calibration {
-        let fitted =
-            |(task, data): (&Task, &Dataset)| fitting::fitting(data, task.graph(), task.coupling());
+        let fitted = |(task, data): (&Task, &Dataset)| fitting::fitting(data, task.graph());
         let data = joint.tasks().iter().zip(&self.data).map(fitted).collect();
         Calibration { data, ..self.clone() }
     }

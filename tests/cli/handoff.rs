@@ -33,7 +33,7 @@ fn an_export_needs_teachers_or_labels_and_an_empty_folder() {
     let base = ["retrain", "joint.onnx", "--runtime", "tract", "--export", "training"];
     let refused = |more: &[&str]| tool.refused(&[&base[..], more].concat());
     let error = refused(&["--teacher", &a]);
-    assert!(error.contains("1 original models") && error.contains("--teacher once"), "{error}");
+    assert!(error.contains("1 original model ") && error.contains("--teacher once"), "{error}");
     let error = refused(&["--loss", "cross-entropy"]);
     assert!(error.contains("needs labels"), "{error}");
     let error = tool.refused(&["retrain", &a, "--export", "training", "--data", &images]);

@@ -1,7 +1,7 @@
 //! The goal of a merge.
 
 #[cfg(feature = "cli")]
-use super::share::{cost, fraction};
+use super::keep_shared::{cost, fraction};
 use crate::zipper::Goal;
 
 /// The goal of a merge, which decides how much to share.

@@ -6,6 +6,7 @@
 mod calibration;
 mod corrections;
 mod goal;
+mod keep_shared;
 mod method;
 #[cfg(feature = "cli")]
 mod parse;
@@ -23,13 +24,14 @@ use std::path::PathBuf;
 pub use calibration::CalibrationOptions;
 pub use corrections::Corrections;
 pub use goal::GoalOptions;
+pub use keep_shared::KeepShared;
+pub(crate) use keep_shared::Typed;
 pub use method::{MethodOptions, TuningOptions};
 pub use result::{FormOptions, Requirement, ResultOptions};
 pub use retraining::{Moment, RetrainingOptions};
 pub use runtime::RuntimeOptions;
 pub use samples::SampleOptions;
-pub(crate) use share::Typed;
-pub use share::{KeepShared, ShareOptions};
+pub use share::ShareOptions;
 pub use statistics::StatisticsOptions;
 pub use training::TrainingOptions;
 pub use worker::WorkerOptions;
@@ -163,7 +165,7 @@ pub struct CalibrateOptions {
 #[non_exhaustive]
 pub struct PruneOptions {
     /// Part of each layer's weights to set to zero: 0.9 or 90%; biases stay
-    #[cfg_attr(feature = "cli", arg(long, value_name = "S", value_parser = share::fraction))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "S", value_parser = keep_shared::fraction))]
     pub sparsity: f64,
     /// How to choose weights
     #[cfg_attr(feature = "cli", arg(

@@ -1,9 +1,7 @@
 //! How much to share.
 
-use std::fmt;
-use std::str::FromStr;
-
 use super::corrections::Corrections;
+use super::keep_shared::{KeepShared, Typed, cost, fraction};
 #[cfg(feature = "cli")]
 use super::{
     corrections::{CORRECTIONS, DELTAS},
@@ -141,15 +139,6 @@ const BIASES: [(&str, Biases, &str); 2] = [
     ("shared", Biases::Shared, "One bias per shared neuron"),
 ];
 
-/// The share of layers that match a pattern, written `GLOB=N`, `GLOB=F` or `GLOB=eE`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KeepShared {
-    /// The pattern of layer names.
-    pub glob: String,
-    /// How much to share.
-    pub share: Share,
-}
-
 impl ShareOptions {
     /// The budget of all layers; `one_input` tells whether all tasks see the same samples.
     ///
@@ -275,97 +264,9 @@ impl ShareOptions {
     }
 }
 
-impl KeepShared {
-    /// The rule, as typed.
-    fn text(&self) -> String {
-        format!("{}={}", self.glob, Typed(self.share))
-    }
-}
-
-/// A share as typed.
-pub(crate) struct Typed(pub(crate) Share);
-
-impl fmt::Display for Typed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Share::Count(n) => write!(f, "{n}"),
-            Share::Fraction(part) => write!(f, "{part:?}"),
-            Share::MaxCost(cost) => write!(f, "e{cost:?}"),
-        }
-    }
-}
-
-impl FromStr for KeepShared {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let (glob, amount) = text.rsplit_once('=').ok_or_else(|| misread(text))?;
-        if glob.is_empty() {
-            return Err(misread(text));
-        }
-        Budget::uniform(Share::Count(0)).rule(glob, Share::Count(0))?;
-        let share = parse_share(amount).ok_or_else(|| misread(text))?;
-        Ok(KeepShared { glob: glob.to_owned(), share })
-    }
-}
-
-fn misread(text: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("'{text}' gives no share"))
-        .hint("write a pattern and a number, e.g. fc1=50, conv*=0.5, conv*=50% or fc2=e0.01")
-}
-
-/// Whole numbers are counts, numbers with a point or a percent sign are parts.
-fn parse_share(text: &str) -> Option<Share> {
-    if let Some(limit) = text.strip_prefix(['e', 'ε']) {
-        return cost(limit).ok().map(Share::MaxCost);
-    }
-    match text.parse() {
-        Ok(count) => Some(Share::Count(count)),
-        Err(_) => fraction(text).ok().map(Share::Fraction),
-    }
-}
-
-pub(super) fn fraction(text: &str) -> Result<f64, String> {
-    let value = match text.strip_suffix('%') {
-        Some(percent) => percent.trim().parse().map(|p: f64| p / 100.0),
-        None => text.parse(),
-    };
-    value
-        .ok()
-        .filter(|part| (0.0..=1.0).contains(part))
-        .ok_or_else(|| "a share lies between 0 and 1, or 0% and 100%".to_owned())
-}
-
-pub(super) fn cost(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|cost: &f64| *cost >= 0.0);
-    value.ok_or_else(|| "a cost is a number that is not negative".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counts_parts_and_costs_are_told_apart() {
-        let cases = [
-            ("fc1=50", Share::Count(50)),
-            ("fc1=1", Share::Count(1)),
-            ("fc1=1.0", Share::Fraction(1.0)),
-            ("fc1=50%", Share::Fraction(0.5)),
-            ("fc1=e0.01", Share::MaxCost(0.01)),
-            ("a=b=ε1", Share::MaxCost(1.0)),
-        ];
-        for (text, share) in cases {
-            assert_eq!(text.parse::<KeepShared>().unwrap().share, share, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_refused() {
-        for text in ["fc1", "=3", "fc1=", "fc1=1.5", "fc1=-1", "fc1=101%", "fc1=e-1", "fc[=3"] {
-            assert_eq!(text.parse::<KeepShared>().unwrap_err().kind(), ErrorKind::Usage, "{text}");
-        }
-    }
 
     #[test]
     fn whole_layers_share_all_or_nothing() {
@@ -392,12 +293,5 @@ mod tests {
         }
         let whole = with(&|o| o.keep_shared = vec![rule("fc1=0"), rule("fc2=0.0"), rule("*=100%")]);
         assert!(whole.budget(false, true).is_ok());
-    }
-
-    #[test]
-    fn shares_are_written_as_typed() {
-        for text in ["50", "0.5", "1.0", "e0.01"] {
-            assert_eq!(Typed(parse_share(text).unwrap()).to_string(), text);
-        }
     }
 }

@@ -202,7 +202,7 @@ fn what_does_not_fit_is_told_with_file_array_and_both_sides() {
     let npz = |array: &Array2<f32>| Npz::new().with("image", array);
     fails(
         npz(&Array2::zeros((4, 7))).open(&[image_port()], &plain),
-        "data.npz: array 'image' has 4 samples of shape 7, but input 'image' is batch×1×2×3; give",
+        "data.npz: array 'image' has 4 samples of shape 7, but input 'image' is batch×1×2×3",
     );
     fails(npz(&Array2::zeros((0, 6))).open(&[image_port()], &plain), "is empty: its shape is 0×6");
     let mut spoilt = Array2::zeros((4, 6));

@@ -71,8 +71,10 @@ fn int(b: &mut GraphBuilder, value: i64) -> ValueId {
 fn computed(op: &str, operands: &[&[i64]], fmod: i64) -> String {
     let mut b = GraphBuilder::new("net", 13);
     let operands: Vec<ValueId> = operands.iter().map(|values| ints(&mut b, values)).collect();
-    let attributes = (op == "Mod").then_some(("fmod", fmod.into()));
-    let sizes = b.op(op, "sizes", &operands, attributes);
+    let sizes = match op {
+        "Mod" => b.op(op, "sizes", &operands, [("fmod", fmod.into())]),
+        _ => b.op(op, "sizes", &operands, []),
+    };
     let y = b.op("ConstantOfShape", "y", &[sizes], []);
     text(inferred(b, y))
 }

@@ -195,12 +195,13 @@ fn plan(model: &InferenceModel, inputs: &[Port], shapes: &[Vec<TDim>]) -> Result
     model.into_runnable().map_err(failed)
 }
 
-/// Optimises a model. On some, tract's passes undo each other for ever, so their steps are limited; what they have
-/// come to then computes the same.
+/// Optimises a model as [`TypedModel::into_optimized`] does, but for one pass: on a channel of extent 1 that is
+/// expanded before a product, it undoes its own changes for ever.
 fn optimise(model: &mut TypedModel) -> TractResult<()> {
-    let most = 1000 + 50 * model.nodes().len();
-    Optimizer::declutter().stopping_at(most).session().optimize(model)?;
-    model.optimize_with_session(&mut Optimizer::codegen().stopping_at(most).session())
+    model.declutter()?;
+    let mut optimizer = Optimizer::codegen();
+    optimizer.passes.retain(|pass| format!("{pass:?}") != "MergeConsecutiveSameRoleAxes");
+    model.optimize_with_session(&mut optimizer.session())
 }
 
 fn compute(plan: &Plan, arrays: &[&HostArray], outputs: &[Port]) -> Result<Vec<HostArray>> {
@@ -261,10 +262,26 @@ fn failed(error: TractError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::builder::GraphBuilder;
 
     #[test]
     fn the_described_version_is_the_one_in_cargo_toml() {
         let manifest = include_str!("../../../Cargo.toml");
         assert!(manifest.contains(&format!("tract-onnx = {{ version = \"{VERSION}\"")));
+    }
+
+    #[test]
+    fn an_expanded_channel_before_a_product_is_planned() {
+        let mut b = GraphBuilder::new("net", 13);
+        let x = b.input("x", "n,1,4,4");
+        let sizes = b.ints("sizes", &[1, 3, 4, 4]);
+        let x = b.op("Expand", "wide", &[x, sizes], []);
+        let w = b.weights("w", &[5, 3, 1, 1]);
+        let y = b.op("Conv", "y", &[x, w], []);
+        let model = b.build(&[y]);
+        let mut session = Tract.load(ModelSource::Graph(&model)).unwrap();
+        let x: HostArray = ndarray::ArrayD::<f32>::ones(ndarray::IxDyn(&[2, 1, 4, 4])).into();
+        let outputs = session.run(&[("x", &x)]).unwrap();
+        assert_eq!(outputs[0].shape(), [2, 5, 4, 4]);
     }
 }
