@@ -25,5 +25,6 @@ mod open;
 mod worker;
 
 pub(crate) use folder::Folder;
+#[cfg(feature = "cli")]
 pub(crate) use open::end_all;
 pub(crate) use worker::work;

@@ -44,6 +44,7 @@ pub(super) fn end(layout: &Layout) {
 }
 
 /// Ends all merges of this process for their workers, before the process ends.
+#[cfg(feature = "cli")]
 pub(crate) fn end_all() {
     OPEN.clear(|_| true);
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+#[cfg(feature = "cli")]
 use super::parse;
 use crate::calib::data::{DataOptions, Layout, Resize, Scale, SoundSteps};
 use crate::error::{Error, ErrorKind, Hint, Result};
-#[cfg(feature = "cli")]
 use crate::naming::counted;
 
 /// How to convert stored samples into model inputs.

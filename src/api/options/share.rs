@@ -1,7 +1,9 @@
 //! How much to share.
 
 use super::corrections::Corrections;
-use super::keep_shared::{KeepShared, Typed, cost, fraction};
+use super::keep_shared::{KeepShared, Typed};
+#[cfg(feature = "cli")]
+use super::keep_shared::{cost, fraction};
 #[cfg(feature = "cli")]
 use super::{
     corrections::{CORRECTIONS, DELTAS},

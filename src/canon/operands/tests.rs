@@ -30,7 +30,7 @@ fn ints<'a>(lists: &'a [&'a [i64]]) -> impl Fn(&mut GraphBuilder) -> Vec<ValueId
 }
 
 /// Shapes of the operands of a quantised product behind the first, with single scales and zero points.
-fn quantised<'a>(weight: &'a [usize]) -> [&'a [usize]; 7] {
+fn quantised(weight: &[usize]) -> [&[usize]; 7] {
     [&[], &[], weight, &[], &[], &[], &[]]
 }
 
