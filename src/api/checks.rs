@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::data::{Given, Net};
-use crate::calib::data::{Dataset, Extents, LABELS_KEY, unknown};
+use crate::calib::data::{Extents, LABELS_KEY, unknown};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::naming::{counted, shown};
 use crate::runtime::Port;
@@ -59,10 +59,10 @@ impl Given<'_> {
     }
 }
 
-/// The error for a limit of task errors where samples have no labels, or none that are classes.
-pub(super) fn unmeasurable(samples: &Dataset) -> Error {
+/// The error for a limit of task errors where samples have no labels, or none that can be used, with the reason.
+pub(super) fn unmeasurable(unusable: Option<&str>) -> Error {
     let message = "a limit of the error needs labelled samples";
-    match samples.unusable_labels() {
+    match unusable {
         Some(why) => Error::new(ErrorKind::Usage, format!("{message}, but {why}"))
             .hint(Hint::from("name the right ones: ").option_as("column", "labels=NAME")),
         None => Error::new(ErrorKind::Usage, message),

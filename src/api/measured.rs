@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::calib::data::Dataset;
-use crate::calib::fitting::fitting;
 use crate::calib::stream::Source;
 use crate::ir::Model;
 use crate::runtime::{Backend, measuring};
@@ -27,7 +26,7 @@ impl Measured {
     ) -> Self {
         Measured {
             backend: measuring(backend, [&model.graph]),
-            data: fitting(data, &model.graph),
+            data: data.fitting(model.graph.fixed_batch()),
             batch: batch_in_parts(model, batch, memory),
             memory,
         }

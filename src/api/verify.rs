@@ -52,8 +52,9 @@ pub fn verify(
     let trial = Tried { backend: first.as_ref(), progress };
     let data = given.open(&originals, options.limit.unwrap_or(all), options.seed, trial)?;
     if options.max_drop.is_some() {
-        if let Some(data) = data.iter().find(|data| data.dataset.unusable_labels().is_some()) {
-            return Err(unmeasurable(&data.dataset));
+        let unusable = data.iter().find_map(|data| data.dataset.unusable_labels());
+        if unusable.is_some() {
+            return Err(unmeasurable(unusable));
         }
         let labelled = data.iter().map(|data| data.dataset.has_labels());
         check_all(&tasks, labelled, unlabelled)?;
@@ -126,8 +127,7 @@ fn check_all(
 
 /// The error for a limit of task errors without labels.
 fn unlabelled() -> Error {
-    Error::new(ErrorKind::Usage, "a limit of the error needs labelled samples")
-        .hint(Hint::from("add labels to ").option("data"))
+    unmeasurable(None).hint(Hint::from("add labels to ").option("data"))
 }
 
 /// The error for a limit of the errors of tasks that do not classify.

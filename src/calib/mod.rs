@@ -3,7 +3,6 @@
 pub(crate) mod container;
 mod counts;
 pub mod data;
-pub(crate) mod fitting;
 mod gathering;
 pub mod gram;
 pub mod im2col;

@@ -1,10 +1,18 @@
 //! Chooses the output positions of a convolution that become rows.
 
+use std::ops::Range;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Positions that a mean over all of a sample takes at most.
 const MEAN_POSITIONS: usize = 256;
+
+/// Stretch `i` of `count` equal ones that `available` positions are cut into.
+fn stretch(i: usize, count: usize, available: usize) -> Range<usize> {
+    let edge = |i: usize| (i as u128 * available as u128 / count as u128) as usize;
+    edge(i)..edge(i + 1)
+}
 
 /// Positions for a mean over all `available` ones: one in each of equal stretches. Even steps would take the
 /// same few columns of every line of a picture whose width they divide.
@@ -12,9 +20,8 @@ pub(super) fn spread(available: usize) -> Vec<usize> {
     /// 2³² over the golden ratio: multiples of it fall evenly into any range.
     const GOLDEN: u32 = 2_654_435_769;
     let count = available.min(MEAN_POSITIONS);
-    let edge = |i: usize| (i as u128 * available as u128 / count.max(1) as u128) as usize;
     let place = |i: usize| {
-        let (start, end) = (edge(i), edge(i + 1));
+        let Range { start, end } = stretch(i, count, available);
         let part = u64::from((i as u32).wrapping_mul(GOLDEN));
         start + ((part * (end - start) as u64) >> 32) as usize
     };
@@ -76,11 +83,14 @@ impl Positions {
         if per_sample >= available {
             return None;
         }
-        let edge = |i: usize| (i as u128 * available as u128 / per_sample as u128) as u64;
+        let stretch = |i: usize| {
+            let Range { start, end } = stretch(i, per_sample, available);
+            start as u64..end as u64
+        };
         let of_sample = |sample: &usize| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream((first_sample + sample) as u64);
-            (0..per_sample).map(move |i| rng.random_range(edge(i)..edge(i + 1)) as usize)
+            (0..per_sample).map(move |i| rng.random_range(stretch(i)) as usize)
         };
         Some(samples.iter().flat_map(of_sample).collect())
     }

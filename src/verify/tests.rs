@@ -86,10 +86,15 @@ const GOOD: Fake = Fake { name: "good", original: Load(1.0), net: Load(1.0), joi
 const OTHER: Fake = Fake { name: "other", ..GOOD };
 
 fn checked(backends: &[Fake], reported: Option<f64>) -> Result<Verification> {
-    checked_on(8, backends, reported)
+    checked_on(8, backends, (reported, false))
 }
 
-fn checked_on(samples: usize, backends: &[Fake], reported: Option<f64>) -> Result<Verification> {
+/// `reported` is what the file reports, `is_untouched` whether nothing was merged.
+fn checked_on(
+    samples: usize,
+    backends: &[Fake],
+    (reported, is_untouched): (Option<f64>, bool),
+) -> Result<Verification> {
     let data = Dataset::synthetic(&[port("x")], samples, 0, &DataOptions::default())?;
     let reported = reported.map(|deviation| BTreeMap::from([("y".to_owned(), deviation)]));
     let subject = Subject {
@@ -99,7 +104,7 @@ fn checked_on(samples: usize, backends: &[Fake], reported: Option<f64>) -> Resul
         reading: Reading::default(),
         data: &data,
         reported: reported.as_ref(),
-        is_untouched: false,
+        is_untouched,
     };
     let backends: Vec<Arc<dyn Backend>> =
         backends.iter().map(|b| Arc::new(*b) as Arc<dyn Backend>).collect();
@@ -123,36 +128,21 @@ fn runtimes_that_agree_have_nothing_to_say() {
 
 #[test]
 fn further_runtimes_confirm_the_first_samples() {
-    let report = checked_on(100, &[GOOD, OTHER], None).unwrap();
+    let report = checked_on(100, &[GOOD, OTHER], (None, false)).unwrap();
     let runtimes = &report.tasks[0].outputs[0].runtimes;
     assert_eq!(runtimes.iter().map(|r| r.samples).collect::<Vec<_>>(), [100, 64]);
     assert_eq!(report.tasks[0].samples, 100);
     assert!(report.passed() && report.unable.is_empty(), "{report:?}");
     let wrong = Fake { joint: Load(2.0), ..OTHER };
-    let report = checked_on(100, &[GOOD, wrong], None).unwrap();
+    let report = checked_on(100, &[GOOD, wrong], (None, false)).unwrap();
     assert!(!report.passed(), "{report:?}");
 }
 
 #[test]
 fn a_net_of_which_nothing_was_merged_computes_what_its_original_does() {
-    let data = Dataset::synthetic(&[port("x")], 8, 0, &DataOptions::default()).unwrap();
     // The net and the joint model agree, so only the original tells.
     let changed = Fake { original: Load(2.0), ..GOOD };
-    let failures = |is_untouched| {
-        let subject = Subject {
-            task: "a",
-            original: ModelSource::Bytes(b"original"),
-            net: Some(ModelSource::Bytes(b"net")),
-            reading: Reading::default(),
-            data: &data,
-            reported: None,
-            is_untouched,
-        };
-        let joint = Joint { path: Path::new("/tmp/joint.onnx"), name: "joint.onnx", bytes: 0 };
-        let backends: [Arc<dyn Backend>; 1] = [Arc::new(changed)];
-        let limits = Limits::default();
-        verify(joint, &[subject], &backends, 4, &limits, &Silent).unwrap().failures
-    };
+    let failures = |is_untouched| checked_on(8, &[changed], (None, is_untouched)).unwrap().failures;
     assert!(failures(false).is_empty());
     assert!(failures(true)[0].contains("nothing of it was merged"), "{:?}", failures(true));
 }

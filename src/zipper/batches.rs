@@ -1,7 +1,6 @@
 //! Batch sizes: the requested one, or a smaller one if values take too much memory.
 
 use crate::calib::data::Dataset;
-use crate::calib::fitting;
 use crate::ir::{Dim, Model, TensorType};
 use crate::mtz::joint::{JointModel, Task};
 
@@ -24,7 +23,7 @@ fn room(memory: u64) -> u64 {
 impl Calibration {
     /// The same with samples that fit the nets.
     pub(super) fn fitting(&self, joint: &JointModel) -> Calibration {
-        let fitted = |(task, data): (&Task, &Dataset)| fitting::fitting(data, task.graph());
+        let fitted = |(task, data): (&Task, &Dataset)| data.fitting(task.graph().fixed_batch());
         let data = joint.tasks().iter().zip(&self.data).map(fitted).collect();
         Calibration { data, ..self.clone() }
     }

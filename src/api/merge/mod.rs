@@ -289,7 +289,7 @@ impl Merger {
             let name = prepared.joint.tasks()[task].name();
             let hint = Hint::from("add labels to ").option("data").then(", or give ");
             let hint = hint.option("target-size").then(" in place of ").option("max-drop");
-            return Err(unmeasurable(&tests[task]).hint(hint).in_model(name));
+            return Err(unmeasurable(tests[task].unusable_labels()).hint(hint).in_model(name));
         }
         let (joint, outcome, search) = merge_for(goal, &prepared, &tests, job)?;
         Ok(Zipped { joint, outcome, search })

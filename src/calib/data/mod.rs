@@ -55,6 +55,10 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::naming::counted;
 use crate::runtime::{HostArray, Port};
 
+/// Samples are repeated to fill a batch of this size at most, so that a few bytes in a file cannot fill the
+/// memory.
+const MOST_REPEATED: usize = 4096;
+
 /// Samples for all inputs of a model, and perhaps a label for each.
 #[derive(Debug, Clone)]
 pub struct Dataset {
@@ -290,6 +294,15 @@ impl Dataset {
     pub fn take(&self, len: usize) -> Dataset {
         let rows = self.rows.iter().take(self.in_whole(len)).copied().collect();
         Dataset { rows, ..self.clone() }
+    }
+
+    /// The samples in a form that a net takes: whole batches only, where it fixes their size. Constants inside
+    /// the net may have that size, too.
+    pub(crate) fn fitting(&self, fixed: Option<usize>) -> Dataset {
+        match fixed.filter(|size| *size <= self.len().max(MOST_REPEATED)) {
+            Some(size) => self.filling(size),
+            None => self.clone(),
+        }
     }
 
     /// Samples that fill batches of `size`, also after [`Dataset::take`] and [`Dataset::subset`]. Drops
