@@ -100,6 +100,17 @@ impl Gap {
         }
         self.broken == 0 && self.max <= tolerance * self.largest + ROUNDING
     }
+
+    /// Whether the difference is at most `relative` times the reference, both as root mean squares. For
+    /// integers, which may be numbers of classes, whether most are equal.
+    pub(super) fn is_alike(&self, relative: f64) -> bool {
+        if self.different_classes > 0 {
+            return 2 * self.different_classes <= self.elements;
+        }
+        // This comparison is false for NaN.
+        let limit = relative * relative * self.reference_squares;
+        self.broken == 0 && (self.squares <= limit || self.max <= ROUNDING)
+    }
 }
 
 /// The fraction of class numbers that may differ: rounding changes them if scores are nearly equal.
@@ -171,13 +182,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_alike_differs_little_as_a_whole() {
+        let gap = |found, reference| {
+            let mut gap = Gap::default();
+            gap.add(&floats(found), &floats(reference)).unwrap();
+            gap.is_alike(0.05)
+        };
+        let reference = [[1.0, 2.0], [3.0, 4.0]];
+        assert!(gap([[1.2, 2.0], [3.0, 4.0]], reference));
+        assert!(!gap([[1.3, 2.0], [3.0, 4.0]], reference));
+        assert!(!gap([[f32::NAN, 2.0], [3.0, 4.0]], reference));
+        assert!(gap([[1e-7, 0.0], [0.0, 0.0]], [[0.0; 2]; 2]));
+        assert!(!gap([[1e-2, 0.0], [0.0, 0.0]], [[0.0; 2]; 2]));
+    }
+
+    #[test]
     fn few_integers_may_differ() {
         let numbers =
             |last| HostArray::from(ArrayD::from_shape_fn(vec![200], |i| (i[0] / last) as i64));
         let mut gap = Gap::default();
         gap.add(&numbers(199), &numbers(200)).unwrap();
         assert!(gap.within(0.0));
+        assert!(gap.is_alike(0.0));
         gap.add(&numbers(100), &numbers(200)).unwrap();
-        assert!(!gap.within(0.5));
+        assert!(!gap.within(0.5) && gap.is_alike(0.0));
+        gap.add(&numbers(1), &numbers(200)).unwrap();
+        gap.add(&numbers(1), &numbers(200)).unwrap();
+        assert!(!gap.is_alike(0.5));
     }
 }

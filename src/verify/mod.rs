@@ -10,6 +10,7 @@
 //! names it, but nothing fails.
 
 mod answers;
+mod canonical;
 mod check;
 mod engine;
 mod loading;
@@ -30,6 +31,7 @@ use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource};
 
 pub use answers::{Reading, misclassified};
+pub use canonical::{Form, check_canonical};
 use check::{CONFIRMING, Check};
 use engine::Engine;
 use loading::Loading;

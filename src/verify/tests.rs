@@ -250,3 +250,59 @@ fn the_hidden_place_of_the_file_is_not_told() {
     let said = ["telling cannot run it: joint.onnx: cannot load joint.onnx"];
     assert_eq!(report.failures, said);
 }
+
+/// Compares a net with its canonical form in `backend`.
+fn compared(backend: &dyn Backend) -> Result<()> {
+    let data = Dataset::synthetic(&[port("x")], 20, 0, &DataOptions::default())?;
+    let form = Form {
+        task: "a",
+        original: ModelSource::Bytes(b"original"),
+        canonical: ModelSource::Bytes(b"net"),
+        data: &data,
+    };
+    check_canonical(&form, backend)
+}
+
+#[test]
+fn canonical_form_computes_what_the_net_does() {
+    compared(&GOOD).unwrap();
+    compared(&Fake { net: Load(1.04), ..GOOD }).unwrap();
+    let error = compared(&Fake { net: Load(1.1), ..GOOD }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Parity);
+    let text = error.to_string();
+    assert!(text.contains("output 'y' differs by 10.0 %") && text.contains('a'), "{text}");
+    assert!(compared(&Fake { net: Load(f32::NAN), ..GOOD }).is_err());
+}
+
+#[test]
+fn canonical_form_is_not_judged_by_a_runtime_that_cannot_run_both() {
+    for (original, net) in [(FailToLoad, Load(2.0)), (FailToRun, Load(2.0)), (Load(1.0), FailToRun)]
+    {
+        compared(&Fake { original, net, ..GOOD }).unwrap();
+    }
+}
+
+#[test]
+fn canonical_form_of_a_net_that_draws_numbers_is_not_judged() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A runtime whose results differ from load to load.
+    struct Drawing(AtomicU32);
+
+    impl Backend for Drawing {
+        fn name(&self) -> &'static str {
+            GOOD.name
+        }
+
+        fn describe(&self) -> String {
+            GOOD.describe()
+        }
+
+        fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
+            let value = Load(self.0.fetch_add(1, Ordering::Relaxed) as f32);
+            Fake { original: value, net: value, ..GOOD }.load(source)
+        }
+    }
+
+    compared(&Drawing(AtomicU32::new(1))).unwrap();
+}

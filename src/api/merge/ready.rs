@@ -14,7 +14,8 @@ use crate::mtz::solver::memory::beside;
 use crate::mtz::statistics::{InProcess, Sharding};
 use crate::progress::Progress;
 use crate::report::StatisticsRecord;
-use crate::runtime::{Backend, measuring};
+use crate::runtime::{Backend, ModelSource, measuring};
+use crate::verify::{Form, check_canonical};
 use crate::workers::Folder;
 use crate::zipper::{Calibration, Prepared, SiteNames, check_several, prepare_parts};
 
@@ -73,6 +74,7 @@ impl Merger {
         let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
         let prepared = prepare_parts(parts, preparation)?;
         self.check_plan(&prepared, &options)?;
+        check_forms(&loaded, &data, &prepared, trial)?;
         self.options.retraining.check_statistics(&prepared.joint, batchnorm)?;
         if self.is_made_up() && prepared.fuses(&options.budget)? {
             progress.warn(&progress.worded(&synthetic()));
@@ -166,4 +168,26 @@ impl Merger {
         }
         Ok(data)
     }
+}
+
+/// Checks that nets compute the same in canonical form.
+fn check_forms(
+    loaded: &[Loaded],
+    data: &[TaskData],
+    prepared: &Prepared,
+    trial: Tried<'_>,
+) -> Result<()> {
+    trial.progress.begin("check canonical form", loaded.len() as u64);
+    for ((model, data), net) in loaded.iter().zip(data).zip(prepared.joint.tasks()) {
+        trial.progress.check()?;
+        let form = Form {
+            task: &model.name,
+            original: model.source(),
+            canonical: ModelSource::Graph(net.model()),
+            data: &data.dataset,
+        };
+        check_canonical(&form, trial.backend)?;
+        trial.progress.step();
+    }
+    Ok(())
 }
