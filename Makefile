@@ -47,7 +47,10 @@ check: ## everything a change must pass
 	$(MAKE) lint
 	$(MAKE) test
 
-# A first build takes minutes, so the demo leaves out what it does not use: tract and Parquet.
+# A first build takes minutes, so the demo leaves out what it does not use: tract and Parquet. Where all is
+# built already, that is used.
+demo_features := $(if $(wildcard target/release/onnx-zip),--workspace,--no-default-features --features cli)
+
 demo: ## merge three pairs of networks and print one table
 	scripts/setup.sh packages
 	$(MAKE) --jobs=2 demo-setup demo-build
@@ -57,7 +60,7 @@ demo-setup:
 	scripts/setup.sh demo
 
 demo-build:
-	cargo build --release --no-default-features --features cli
+	cargo build --release $(demo_features)
 
 fuzz: setup ## changed and hostile files, so many minutes per target: make fuzz MINUTES=10 [SEED=1]
 	cargo test --release --workspace --test fuzz --no-run
