@@ -6,6 +6,8 @@ mod branches;
 mod fused;
 #[path = "maps.rs"]
 mod maps;
+#[path = "products.rs"]
+mod products;
 #[path = "quantised.rs"]
 pub mod quantised;
 #[path = "recurrent.rs"]
@@ -31,6 +33,7 @@ pub fn all() -> Vec<Case> {
         .chain(fused::ROWS)
         .chain(branches::ROWS)
         .chain(maps::ROWS)
+        .chain(products::ROWS)
         .map(|(name, opset, operators, build)| {
             let mut b = GraphBuilder::new(name, *opset);
             let y = build(&mut b);
