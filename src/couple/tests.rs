@@ -121,6 +121,23 @@ fn depthwise_convolution_joins_the_group_it_reads() {
 }
 
 #[test]
+fn depthwise_transposed_convolution_joins_the_group_it_reads() {
+    let mut g = Graph::new("decoder");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "reduce", x, [6, 3, 1, 1], 1);
+    let w = g.add_initializer("up.w", zeros(&[6, 1, 2, 2]));
+    let attributes = [("group", Attribute::Int(6)), ("strides", Attribute::Ints(vec![2, 2]))];
+    let d = g.add_op("ConvTranspose", "up", &[a, w], attributes);
+    let y = conv(&mut g, "y", d, [4, 6, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(c.groups[1].producers, [LayerId(0), LayerId(1)]);
+    let up = c.layer(LayerId(1));
+    assert!(up.per_channel);
+    assert_eq!(up.layer.sizes(&g).unwrap(), (6, 1, 4));
+}
+
+#[test]
 fn concatenation_and_split_are_bookkeeping() {
     let mut g = Graph::new("join");
     let x = image(&mut g, 3);

@@ -12,6 +12,8 @@ mod products;
 pub mod quantised;
 #[path = "recurrent.rs"]
 mod recurrent;
+#[path = "windows.rs"]
+mod windows;
 
 use ndarray::arr1;
 use onnx_zip::ir::builder::GraphBuilder;
@@ -34,6 +36,7 @@ pub fn all() -> Vec<Case> {
         .chain(branches::ROWS)
         .chain(maps::ROWS)
         .chain(products::ROWS)
+        .chain(windows::ROWS)
         .map(|(name, opset, operators, build)| {
             let mut b = GraphBuilder::new(name, *opset);
             let y = build(&mut b);

@@ -10,6 +10,7 @@ mod products;
 mod rows;
 mod stored;
 mod streaming;
+mod transposed;
 
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions};
@@ -29,7 +30,7 @@ fn each(law: fn(&Pattern)) {
         &[
             all.as_slice(),
             &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
-            &[cut::PATTERNS, products::PATTERNS],
+            &[cut::PATTERNS, products::PATTERNS, transposed::PATTERNS],
         ]
         .concat(),
         law,
