@@ -56,6 +56,7 @@ mod tokenwise;
 mod types;
 mod unfuse;
 mod ungroup;
+mod unread;
 mod unstack;
 mod untie;
 mod upgrade;
@@ -264,9 +265,10 @@ fn repeat(
     Err(Error::new(ErrorKind::Unsupported, message))
 }
 
-/// Tidies up after each change: removes dead nodes and unused constants, infers types, and checks
-/// operands and results of nodes (`operands`, `limits`).
+/// Tidies up after each change: removes dead nodes, unused constants and unread outputs (`unread`), infers
+/// types, and checks operands and results of nodes (`operands`, `limits`).
 fn settle(model: &mut Model) -> Result<()> {
     rewire::prune(&mut model.graph);
+    unread::leave_out(&mut model.graph);
     types::infer(&mut model.graph)
 }

@@ -11,6 +11,7 @@ mod rows;
 mod stored;
 mod streaming;
 mod transposed;
+mod unread;
 
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions};
@@ -30,7 +31,7 @@ fn each(law: fn(&Pattern)) {
         &[
             all.as_slice(),
             &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
-            &[cut::PATTERNS, products::PATTERNS, transposed::PATTERNS],
+            &[cut::PATTERNS, products::PATTERNS, transposed::PATTERNS, unread::PATTERNS],
         ]
         .concat(),
         law,
