@@ -10,6 +10,7 @@ mod products;
 mod rows;
 mod stored;
 mod streaming;
+mod summed;
 mod transposed;
 mod unread;
 
@@ -31,7 +32,13 @@ fn each(law: fn(&Pattern)) {
         &[
             all.as_slice(),
             &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
-            &[cut::PATTERNS, products::PATTERNS, transposed::PATTERNS, unread::PATTERNS],
+            &[
+                cut::PATTERNS,
+                products::PATTERNS,
+                transposed::PATTERNS,
+                unread::PATTERNS,
+                summed::PATTERNS,
+            ],
         ]
         .concat(),
         law,
