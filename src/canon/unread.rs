@@ -42,6 +42,9 @@ pub(super) fn leave_out(graph: &mut Graph) {
             output.is_some_and(|output| rewire::is_unused(graph, &readers, output))
         };
         let unread: Vec<usize> = places.iter().filter(is_unread).copied().collect();
+        if unread.is_empty() && node.outputs.last() != Some(&None) {
+            continue;
+        }
         graph.edit_node(id, |node| {
             unread.iter().for_each(|place| node.outputs[*place] = None);
             while node.outputs.len() > 1 && node.outputs.last() == Some(&None) {

@@ -37,7 +37,8 @@ impl Tracer<'_> {
     /// The flow of a node that combines such a number with a constant of one number per channel.
     pub(super) fn begun_again(&mut self, id: NodeId) -> Option<Flow> {
         let node = self.graph.node(id);
-        let output = node.output(0).filter(|_| PAIRWISE.iter().any(|op| node.is(op)))?;
+        let is_pair = node.inputs.len() == 2 && PAIRWISE.iter().any(|op| node.is(op));
+        let output = node.output(0).filter(|_| is_pair)?;
         let is_sum =
             |slot: &usize| node.input(1 - slot).is_some_and(|v| self.summed.contains_key(&v));
         let slot = [1, 0].into_iter().find(is_sum)?;
