@@ -15,12 +15,9 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     let missing: Vec<(NodeId, String, Tensor)> = graph
         .nodes()
         .filter(|(_, node)| node.input(2).is_none())
-        // A product that is not canonical yet may have its columns on the other axis.
-        .filter(|(_, node)| node.is("Conv") || (node.is("Gemm") && node.int("transB", 0) == 1))
         .filter_map(|(id, node)| {
-            let weight = graph.initializer(node.input(1)?)?;
-            let zeros = zeros(weight, *weight.dims.first()?)?;
-            weight.dtype.is_float().then(|| (id, format!("{}.bias", node.name), zeros))
+            let weight = graph.initializer(node.input(1)?).filter(|w| w.dtype.is_float())?;
+            Some((id, format!("{}.bias", node.name), zeros(weight, rows(node, weight)?)?))
         })
         .collect();
     let products = graph.nodes().filter_map(|(id, _)| product(graph, id));
@@ -37,6 +34,16 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
         modified |= add_behind(&mut model.graph, &product).is_some();
     }
     Ok(modified)
+}
+
+/// The number of rows of a layer whose node may have a bias.
+fn rows(node: &Node, weight: &Tensor) -> Option<usize> {
+    // A product that is not canonical yet may have its columns on the other axis.
+    if node.is("Conv") || node.is("Gemm") && node.int("transB", 0) == 1 {
+        return weight.dims.first().copied();
+    }
+    let groups = usize::try_from(node.int("group", 1)).ok().filter(|_| node.is("ConvTranspose"))?;
+    weight.dims.get(1)?.checked_mul(groups)
 }
 
 fn zeros(weight: &Tensor, rows: usize) -> Option<Tensor> {
@@ -81,6 +88,21 @@ mod tests {
         let bias = model.graph.initializer(conv.input(2).unwrap()).unwrap();
         assert_eq!(bias.to_f32().unwrap(), ndarray::ArrayD::<f32>::zeros(ndarray::IxDyn(&[4])));
         assert!(!run(&mut model, &CanonOptions::default()).unwrap());
+    }
+
+    #[test]
+    fn transposed_convolutions_get_one_zero_per_output_channel() {
+        for (dims, group) in [([4, 3, 2], 1i64), ([4, 3, 2], 2), ([4, 1, 2], 4)] {
+            let mut b = GraphBuilder::new("net", 17);
+            let x = b.input("x", "n,4,8");
+            let w = b.weights("w", &dims);
+            let y = b.op("ConvTranspose", "up", &[x, w], [("group", group.into())]);
+            let mut model = b.build(&[y]);
+            assert!(run(&mut model, &CanonOptions::default()).unwrap());
+            let (_, up) = model.graph.nodes().next().unwrap();
+            let bias = model.graph.initializer(up.input(2).unwrap()).unwrap();
+            assert_eq!(bias.dims, [dims[1] * group as usize]);
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Brings fully connected layers to one form: `Gemm` with weight `[out, in]` and bias `[out]`.
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, IxDyn, arr0};
 
 use crate::error::Result;
-use crate::ir::{Attribute, Consumers, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
+use crate::ir::{
+    Attribute, Consumers, DataType, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
+};
 
 use super::{CanonOptions, check, rewire, types};
 
@@ -19,7 +21,10 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
         modified |= match graph.node(id).op.as_str() {
             _ if !graph.node(id).domain.is_empty() => false,
             "MatMul" => from_matmul(graph, id),
-            "Gemm" => split_off_bias(graph, id) || normalise(graph, &readers, id).unwrap_or(false),
+            "Gemm" => {
+                split_off_addend(graph, &readers, id).is_some()
+                    || normalise(graph, &readers, id).unwrap_or(false)
+            }
             _ => false,
         };
     }
@@ -45,29 +50,78 @@ fn from_matmul(graph: &mut Graph, id: NodeId) -> bool {
 }
 
 /// Moves an addend that is not one number per column into an `Add` after the product.
-fn split_off_bias(graph: &mut Graph, id: NodeId) -> bool {
+fn split_off_addend(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
     let node = graph.node(id);
-    let (Some(addend), Some(output)) = (node.input(2), node.output(0)) else { return false };
-    let Some(weight) = weight(graph, id) else { return false };
-    let columns = weight.dims[usize::from(node.int("transB", 0) == 0)];
-    let constant = graph.initializer(addend);
-    if constant.is_some_and(|t| is_row(t, columns)) || node.float("beta", 1.0) != 1.0 {
-        return false;
+    let (addend, output, beta) = (node.input(2)?, node.output(0)?, node.float("beta", 1.0));
+    let weight = weight(graph, id)?;
+    let (columns, dtype) = (weight.dims[usize::from(node.int("transB", 0) == 0)], weight.dtype);
+    if beta == 0.0 {
+        graph.edit_node(id, without_addend);
+        return Some(());
     }
-    let product = graph.add_value(&format!("{}.product", node.name), ValueKind::Detached, None);
+    let constant = graph.initializer(addend);
+    if let Some(row) = constant.and_then(only_row) {
+        rewire::store(graph, readers, id, 2, "bias", row);
+        return Some(());
+    }
+    if constant.is_some_and(|tensor| is_row(tensor, columns)) {
+        return None;
+    }
+    let addend = match constant.cloned() {
+        _ if beta == 1.0 => addend,
+        Some(tensor) => scaled_constant(graph, id, &tensor, beta)?,
+        None => scaled(graph, id, addend, (dtype, beta))?,
+    };
+    let name = graph.node(id).name.clone();
+    let product = graph.add_value(&format!("{name}.product"), ValueKind::Detached, None);
     graph.edit_node(id, |node| {
-        node.inputs.truncate(2);
+        without_addend(node);
         node.outputs = vec![Some(product)];
     });
-    let name = format!("{}.add", graph.node(id).name);
     graph.add_node(Node {
-        name,
+        name: format!("{name}.add"),
         op: "Add".to_owned(),
         inputs: vec![Some(product), Some(addend)],
         outputs: vec![Some(output)],
         ..Node::default()
     });
-    true
+    Some(())
+}
+
+fn without_addend(node: &mut Node) {
+    node.inputs.truncate(2);
+    node.attributes.remove("beta");
+}
+
+/// The row of a constant with several equal rows.
+fn only_row(tensor: &Tensor) -> Option<Tensor> {
+    let rows = *tensor.dims.first().filter(|rows| tensor.dims.len() == 2 && **rows > 1)?;
+    let first = tensor.rows(0..1)?;
+    let is_first = |row| tensor.rows(row..row + 1).is_some_and(|own| own.data == first.data);
+    (1..rows).all(is_first).then_some(first)
+}
+
+/// A new constant with the elements of an addend times `beta`; `None` if its precision cannot hold that.
+fn scaled_constant(graph: &mut Graph, id: NodeId, tensor: &Tensor, beta: f32) -> Option<ValueId> {
+    let values = tensor.to_f64().ok()?.mapv(|v| v * f64::from(beta));
+    let scaled = Tensor::from_f64(tensor.dtype, &values).ok().filter(check::is_finite)?;
+    Some(graph.add_initializer(&format!("{}.addend", graph.node(id).name), scaled))
+}
+
+/// A computed addend times `beta`; `None` if its precision may not hold that although it holds the sum.
+fn scaled(
+    graph: &mut Graph,
+    id: NodeId,
+    addend: ValueId,
+    (dtype, beta): (DataType, f32),
+) -> Option<ValueId> {
+    let is_wide = matches!(dtype, DataType::F32 | DataType::F64);
+    let factor = Tensor::from_f64(dtype, &arr0(f64::from(beta)).into_dyn()).ok()?;
+    let name = graph.node(id).name.clone();
+    (is_wide || beta.abs() <= 1.0).then(|| {
+        let factor = graph.add_initializer(&format!("{name}.beta"), factor);
+        graph.add_op("Mul", &format!("{name}.addend"), &[addend, factor], [])
+    })
 }
 
 /// Whether the tensor broadcasts to equal rows of `columns` elements.
@@ -159,6 +213,62 @@ mod tests {
         let model = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
         let (_, node) = model.graph.nodes().find(|(_, node)| node.is("Gemm")).unwrap();
         (node.float("alpha", 1.0), node.float("beta", 1.0))
+    }
+
+    /// The operators of a layer with a factor and a constant addend of this shape, and the number of its biases.
+    fn parts(beta: f32, addend: Tensor) -> (Vec<String>, usize) {
+        let mut b = GraphBuilder::new("net", 17);
+        let (x, w) = (b.input("x", "3,2"), b.weights("w", &[4, 2]));
+        let c = b.constant("c", addend);
+        let attributes = [("beta", beta.into()), ("transB", 1.into())];
+        let y = b.op("Gemm", "y", &[x, w, c], attributes);
+        let model = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
+        let graph = &model.graph;
+        let (_, gemm) = graph.nodes().find(|(_, node)| node.is("Gemm")).unwrap();
+        assert_eq!((gemm.float("beta", 1.0), gemm.int("transB", 0)), (1.0, 1));
+        let nonzero = graph.initializer(gemm.input(2).unwrap()).unwrap().to_f32().unwrap();
+        let nonzero = nonzero.iter().filter(|v| **v != 0.0).count();
+        (graph.nodes().map(|(_, node)| node.op.clone()).collect(), nonzero)
+    }
+
+    #[test]
+    fn addends_of_every_shape_leave_a_layer() {
+        let constant = |dims: [usize; 2], step: f32| {
+            let values = (0..dims[0] * dims[1]).map(|i| 1.0 + (i / dims[1]) as f32 * step);
+            Tensor::from_f32(&ArrayD::from_shape_vec(dims.to_vec(), values.collect()).unwrap())
+        };
+        let scalar = Tensor::from_f32(&ndarray::arr0(2.0f32).into_dyn());
+        for beta in [1.0, 0.5] {
+            assert_eq!(parts(beta, scalar.clone()).1, 4);
+            for dims in [[3, 1], [3, 4]] {
+                assert_eq!(
+                    parts(beta, constant(dims, 1.0)),
+                    (vec!["Gemm".into(), "Add".into()], 0)
+                );
+                assert_eq!(parts(beta, constant(dims, 0.0)), (vec!["Gemm".into()], 4));
+            }
+        }
+        assert_eq!(parts(0.0, constant([3, 4], 1.0)), (vec!["Gemm".into()], 0));
+    }
+
+    #[test]
+    fn computed_addends_are_scaled_behind_the_product() {
+        let ops = |dtype: DataType, beta: f32| {
+            let mut b = GraphBuilder::new("net", 17);
+            let x = b.typed_input("x", dtype, "n,2");
+            let w = Tensor::from_f64(dtype, &arr2(&[[0.5, 1.0], [2.0, 0.25]]).into_dyn());
+            let w = b.constant("w", w.unwrap());
+            let c = b.op("Relu", "c", &[x], []);
+            let attributes = [("beta", beta.into()), ("transB", 1.into())];
+            let y = b.op("Gemm", "y", &[x, w, c], attributes);
+            let model = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
+            model.graph.nodes().map(|(_, node)| node.op.clone()).collect::<Vec<String>>()
+        };
+        assert_eq!(ops(DataType::F32, 4.0), ["Relu", "Gemm", "Mul", "Add"]);
+        assert_eq!(ops(DataType::F16, 0.5), ["Relu", "Gemm", "Mul", "Add"]);
+        assert_eq!(ops(DataType::F32, 1.0), ["Relu", "Gemm", "Add"]);
+        // Twice a large number may be infinite although the sum is not.
+        assert_eq!(ops(DataType::F16, 2.0), ["Relu", "Gemm"]);
     }
 
     #[test]

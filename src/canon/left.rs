@@ -90,10 +90,18 @@ fn transposed(tensor: &Tensor) -> Option<Tensor> {
 
 /// The addend of the transposed product that replaces `addend`.
 fn turned_addend(graph: &mut Graph, addend: ValueId) -> Option<ValueId> {
-    match graph.initializer(addend) {
-        Some(_) => constant(graph, addend),
-        None if types::shape(graph, addend)?.len() == 2 => Some(swapped(graph, addend, 2)),
-        None => None,
+    if graph.initializer(addend).is_some() {
+        return constant(graph, addend);
+    }
+    match types::shape(graph, addend)?.len() {
+        0 => Some(addend),
+        1 => {
+            let name = format!("{}.column", graph.value(addend).name);
+            let axes = graph.add_initializer(&name, Tensor::from_i64(vec![1], &[1]));
+            Some(graph.add_op("Unsqueeze", &name, &[addend, axes], []))
+        }
+        2 => Some(swapped(graph, addend, 2)),
+        _ => None,
     }
 }
 
@@ -114,5 +122,21 @@ mod tests {
         let gemm = model.graph.nodes().find(|(_, n)| n.is("Gemm")).unwrap().1;
         assert_eq!(model.graph.initializer(gemm.input(1).unwrap()).unwrap().dims, [4, 3]);
         assert_eq!(model.graph.initializer(gemm.input(2).unwrap()).unwrap().dims, [4]);
+    }
+
+    #[test]
+    fn a_computed_addend_of_any_rank_is_turned() {
+        for (dims, last) in [("", "Add"), ("n", "Unsqueeze"), ("4,n", "Transpose")] {
+            let mut b = GraphBuilder::new("net", 17);
+            let (x, c) = (b.input("x", "3,n"), b.input("c", dims));
+            let w = b.weights("w", &[4, 3]);
+            let y = b.op("Gemm", "y", &[w, x, c], []);
+            let model = crate::canon::canonicalise(b.build(&[y]), &CanonOptions::default());
+            let model = model.unwrap();
+            let readers = model.graph.consumers();
+            let reader = model.graph.node(readers[c.index()][0]);
+            assert_eq!(reader.op, last, "{dims}");
+            assert!(model.graph.nodes().any(|(_, n)| n.is("Gemm") && n.int("transA", 0) == 0));
+        }
     }
 }

@@ -13,7 +13,7 @@
 //! 3. once: the checks for training mode, for NaN and for infinities, now that weights are not hidden
 //!    behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
+//!    `leading`, then `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
 //!    take one from `affine`; `flattened`, which needs layers in one form; `addend`, which removes a computed bias; `bias` for layers that still
 //!    have none; `recurrent`; `shuffle`, `positions` and `largest` last, since they look for
 //!    remaining patterns.
@@ -36,6 +36,7 @@ mod gemm;
 mod group_norm;
 mod hoist;
 mod largest;
+mod leading;
 mod left;
 mod limits;
 mod noop;
@@ -55,6 +56,7 @@ mod tokenwise;
 mod types;
 mod unfuse;
 mod ungroup;
+mod unread;
 mod unstack;
 mod untie;
 mod upgrade;
@@ -180,6 +182,7 @@ const TIDY: &[Pass] = &[
 
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
+    Pass { name: "leading", run: Rewrite(leading::run) },
     Pass { name: "unstack", run: Rewrite(unstack::run) },
     Pass { name: "group_norm", run: Rewrite(group_norm::run) },
     Pass { name: "bands", run: Rewrite(bands::run) },
@@ -262,9 +265,10 @@ fn repeat(
     Err(Error::new(ErrorKind::Unsupported, message))
 }
 
-/// Tidies up after each change: removes dead nodes and unused constants, infers types, and checks
-/// operands and results of nodes (`operands`, `limits`).
+/// Tidies up after each change: removes dead nodes, unused constants and unread outputs (`unread`), infers
+/// types, and checks operands and results of nodes (`operands`, `limits`).
 fn settle(model: &mut Model) -> Result<()> {
     rewire::prune(&mut model.graph);
+    unread::leave_out(&mut model.graph);
     types::infer(&mut model.graph)
 }

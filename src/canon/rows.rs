@@ -29,7 +29,8 @@ fn split(graph: &mut Graph, id: NodeId, parts: &[Vec<usize>]) -> Option<()> {
     let whole = graph.node(id).clone();
     let (data, output) = (whole.input(0)?, whole.output(0)?);
     // Constants by input, with the axis of rows.
-    let in_first = whole.is("MatMul") || whole.is("ConvTranspose");
+    let is_depthwise = whole.int("group", 1) != 1;
+    let in_first = whole.is("MatMul") || whole.is("ConvTranspose") && !is_depthwise;
     let slots = whole.inputs.iter().enumerate().skip(1);
     let constants: Vec<(usize, Tensor, usize)> = slots
         .filter_map(|(slot, value)| Some((slot, (*value)?)))
@@ -38,7 +39,6 @@ fn split(graph: &mut Graph, id: NodeId, parts: &[Vec<usize>]) -> Option<()> {
             Some((slot, graph.initializer(value)?.clone(), axis))
         })
         .collect::<Option<_>>()?;
-    let is_depthwise = whole.int("group", 1) != 1;
     let axis = if whole.is("MatMul") { -1 } else { 1 };
     let mut results = Vec::new();
     for (number, rows) in (1..).zip(parts) {

@@ -21,7 +21,7 @@ pub(super) fn run(model: &mut Model) -> Result<bool> {
     let mut modified = false;
     for id in graph.topological_order()? {
         let Some(grouped) = Grouped::at(graph, id) else { continue };
-        modified |= if grouped.filters > 1 && grouped.inputs == 1 && !grouped.transposed {
+        modified |= if grouped.filters > 1 && grouped.inputs == 1 {
             grouped.one_filter_each(graph)
         } else {
             grouped.one_group_each(graph)
@@ -93,7 +93,8 @@ impl Grouped {
         for (k, part) in parts.into_iter().enumerate() {
             let own: Vec<usize> = (k * rows..(k + 1) * rows).collect();
             let filters: Vec<usize> = (k * self.filters..(k + 1) * self.filters).collect();
-            let part = Part { input: part, rows: &own, filters: &filters, groups: 1 };
+            let entries = (0, own.as_slice());
+            let part = Part { input: part, entries, filters: &filters, groups: 1 };
             outputs.push(self.write(graph, &node, k, &part)?);
         }
         become_node(graph, self.id, "Concat", outputs);
@@ -111,7 +112,9 @@ impl Grouped {
         let mut outputs = Vec::new();
         for k in 0..self.filters {
             let own: Vec<usize> = (0..self.groups).map(|c| c * self.filters + k).collect();
-            let part = Part { input, rows: &own, filters: &own, groups: self.groups };
+            let second = [k];
+            let entries = if self.transposed { (1, &second[..]) } else { (0, own.as_slice()) };
+            let part = Part { input, entries, filters: &own, groups: self.groups };
             outputs.push(self.write(graph, &node, k, &part)?);
         }
         let axis = [("axis", Attribute::Int(1))];
@@ -127,9 +130,9 @@ impl Grouped {
 
     /// Writes the `k`-th convolution and returns its output.
     fn write(&self, graph: &mut Graph, node: &Node, k: usize, part: &Part<'_>) -> Option<ValueId> {
-        let Part { input, rows, filters, groups } = *part;
+        let Part { input, entries: (axis, entries), filters, groups } = *part;
         let name = format!("{}.{k}", node.name);
-        let weight = self.weight.select(0, rows)?;
+        let weight = self.weight.select(axis, entries)?;
         let mut inputs = vec![input, graph.add_initializer(&format!("{name}.weight"), weight)];
         if let Some(bias) = &self.bias {
             let bias = bias.select(0, filters)?;
@@ -153,8 +156,8 @@ impl Grouped {
 /// One of the convolutions that a grouped one is split into.
 struct Part<'a> {
     input: ValueId,
-    /// Entries of the weight's first axis.
-    rows: &'a [usize],
+    /// An axis of the weight, and its entries.
+    entries: (usize, &'a [usize]),
     /// Entries of the bias.
     filters: &'a [usize],
     groups: usize,

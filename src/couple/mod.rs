@@ -15,6 +15,7 @@ mod outputs;
 mod outside;
 mod resolve;
 mod rows;
+mod summed;
 mod tied;
 mod trace;
 mod unlearned;

@@ -81,7 +81,8 @@ impl Tracer<'_> {
         };
         let producers = pick(|m| if let Mark::Produced(l) = m { Some(*l) } else { None });
         let consumers = pick(|m| if let Mark::Consumed(l) = m { Some(*l) } else { None });
-        let name = match (producers.first(), marks.first()) {
+        let begins = |m: &&Mark| matches!(m, Mark::Input(_) | Mark::Unlearned(_) | Mark::Made(_));
+        let name = match (producers.first(), marks.iter().find(begins)) {
             (Some(layer), _) => self.graph.node(self.layers[layer.0].0.node).name.clone(),
             (None, Some(Mark::Input(i))) => {
                 self.graph.value(self.graph.inputs[*i as usize]).name.clone()

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ir::{Attribute, DataType, Dim, Tensor, TensorType};
-use crate::ops::{self, NodeView};
+use crate::ops::{self, NodeView, Operand};
 
 fn zeros(dims: &[usize]) -> Tensor {
     Tensor::from_f32(&ndarray::ArrayD::zeros(ndarray::IxDyn(dims)))
@@ -118,6 +118,71 @@ fn depthwise_convolution_joins_the_group_it_reads() {
     let c = coupled(&mut g);
     assert_eq!(c.groups[1].producers, [LayerId(0), LayerId(1)]);
     assert!(c.layer(LayerId(1)).per_channel);
+}
+
+#[test]
+fn depthwise_transposed_convolution_joins_the_group_it_reads() {
+    let mut g = Graph::new("decoder");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "reduce", x, [6, 3, 1, 1], 1);
+    let w = g.add_initializer("up.w", zeros(&[6, 1, 2, 2]));
+    let attributes = [("group", Attribute::Int(6)), ("strides", Attribute::Ints(vec![2, 2]))];
+    let d = g.add_op("ConvTranspose", "up", &[a, w], attributes);
+    let y = conv(&mut g, "y", d, [4, 6, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(c.groups[1].producers, [LayerId(0), LayerId(1)]);
+    let up = c.layer(LayerId(1));
+    assert!(up.per_channel);
+    assert_eq!(up.layer.sizes(&g).unwrap(), (6, 1, 4));
+}
+
+/// A mean over the channels of `x`, times one number for each of six channels.
+fn mean_of_each(g: &mut Graph, x: ValueId) -> ValueId {
+    let mean = g.add_op("ReduceMean", "mean", &[x], [("axes", Attribute::Ints(vec![1]))]);
+    let root = g.add_op("Sqrt", "root", &[mean], []);
+    let each = g.add_initializer("numbers", zeros(&[6, 1, 1]));
+    g.add_op("Mul", "each", &[each, root], [])
+}
+
+#[test]
+fn channels_begin_again_behind_a_sum_over_them() {
+    let mut g = Graph::new("means");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+    let each = mean_of_each(&mut g, a);
+    let y = conv(&mut g, "y", each, [4, 6, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    let made = [row("a", 6, 1, false), row("each", 6, 0, false)];
+    assert_eq!(summary(&c)[1..3], made);
+    assert_eq!(c.groups[2].consumers, [LayerId(1)]);
+    let Some(Flow::Partwise(flow)) = c.flows.get(&g.producer(each).unwrap()) else { panic!() };
+    assert_eq!(flow.operands, [Operand::Param { axis: 0 }, Operand::Plain]);
+}
+
+#[test]
+fn channels_behind_a_sum_are_those_that_they_are_added_to() {
+    let mut g = Graph::new("means");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+    let each = mean_of_each(&mut g, a);
+    let sum = g.add_op("Add", "sum", &[a, each], []);
+    let y = conv(&mut g, "y", sum, [4, 6, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(summary(&c)[1..], [row("a", 6, 1, false), row("y", 4, 1, true)]);
+}
+
+#[test]
+fn a_sum_over_channels_of_an_input_stays_like_an_input() {
+    let mut g = Graph::new("means");
+    let x = image(&mut g, 3);
+    let each = mean_of_each(&mut g, x);
+    let y = conv(&mut g, "y", each, [4, 6, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(summary(&c)[1], row("each", 6, 0, true));
 }
 
 #[test]

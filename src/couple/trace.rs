@@ -26,6 +26,8 @@ pub(super) struct Tracer<'g> {
     pub(super) heads: Heads,
     /// Values that depend on a layer.
     pub(super) learned: HashSet<ValueId>,
+    /// Values with one number for all channels, and the axis of extent 1 on which it is.
+    pub(super) summed: HashMap<ValueId, usize>,
     pub(super) closed: &'g Closed,
     /// Number of channels that may still be followed, counted at every value on their way.
     pub(super) room: usize,
@@ -78,6 +80,7 @@ fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)
         makers: HashMap::new(),
         heads: Heads::default(),
         learned: HashSet::new(),
+        summed: HashMap::new(),
         closed,
         room: MOST_LABELS,
     };
@@ -132,7 +135,10 @@ impl Tracer<'_> {
                     Flow::Whole(whole) => whole.outputs.iter().flatten().any(Labels::go_on),
                     _ => false,
                 };
-                if tracked || begins { flow } else { Flow::Untracked }
+                match tracked || begins {
+                    true => flow,
+                    false => self.begun_again(id).unwrap_or(Flow::Untracked),
+                }
             }
             None if tracked => {
                 self.spoil(id);
@@ -142,6 +148,7 @@ impl Tracer<'_> {
         };
         let flow = self.opened(id, flow);
         self.apply(id, &flow);
+        self.note_sum(id, &flow);
         self.learn(id, &flow);
         self.room = self.room.saturating_sub(self.labelled(id));
         if flow != Flow::Untracked {

@@ -46,6 +46,20 @@ impl Codes {
         Some(Codes { axis, scale: self.scale.transposed()?, zero, ..self.clone() })
     }
 
+    /// The codes of a constant that loses its first `count` axes, each of extent 1.
+    pub fn behind(&self, count: usize) -> Option<Codes> {
+        let inner = |tensor: &Tensor| match tensor.dims.len() {
+            0 | 1 => Some(tensor.clone()),
+            _ => Some(Tensor { dims: tensor.dims.get(count..)?.to_vec(), ..tensor.clone() }),
+        };
+        let zero = match &self.zero {
+            Some(zero) => Some(inner(zero)?),
+            None => None,
+        };
+        let axis = self.axis.saturating_sub(count);
+        Some(Codes { axis, scale: inner(&self.scale)?, zero, ..self.clone() })
+    }
+
     /// The floats that these integers encode; `None` if shapes or types do not fit the scales.
     pub fn decode(&self, codes: &Tensor) -> Option<Tensor> {
         let dims = IxDyn(&codes.dims);
@@ -172,6 +186,25 @@ mod tests {
         assert_eq!(codes().encode(&Tensor::from_f32(&floats)), None);
         floats[[1, 1]] = f32::INFINITY;
         assert_eq!(codes().encode(&Tensor::from_f32(&floats)), None);
+    }
+
+    #[test]
+    fn a_matrix_of_a_stack_of_one_keeps_its_codes() {
+        let in_stack = |tensor: &Tensor| Tensor {
+            dims: [&[1], tensor.dims.as_slice()].concat(),
+            ..tensor.clone()
+        };
+        let matrix = Tensor::from_ints(DataType::I8, &arr2(&[[3i64, -4], [5, 6]]).into_dyn());
+        let matrix = matrix.unwrap();
+        let per_row = Tensor::from_f32(&arr1(&[0.5f32, 0.25]).into_dyn());
+        let blocked = Tensor::from_f32(&arr2(&[[0.5f32], [0.25]]).into_dyn());
+        for (axis, scale) in [(1, per_row), (2, in_stack(&blocked))] {
+            let codes = Codes { dtype: DataType::I8, axis, scale, zero: None };
+            let floats = codes.decode(&in_stack(&matrix)).unwrap();
+            let inner = Tensor { dims: vec![2, 2], ..floats };
+            let found = codes.behind(1).unwrap().encode(&inner);
+            assert_eq!(found, Some((matrix.clone(), axis - 1)));
+        }
     }
 
     #[test]

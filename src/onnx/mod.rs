@@ -21,7 +21,7 @@ mod types;
 mod write;
 
 pub(crate) use apart::{Apart, encode_apart};
-pub(crate) use read::{data_files, decode_net};
+pub(crate) use read::{data_files, decode_net, file_without_left_out, without_left_out};
 pub use read::{decode, load};
 pub use save::{Draft, External, SaveOptions, save, save_split, stage};
 pub use types::kind;

@@ -4,6 +4,7 @@ mod attribute;
 mod file;
 mod functions;
 mod graph;
+mod left_out;
 mod references;
 
 use std::collections::{BTreeMap, HashSet};
@@ -23,6 +24,7 @@ use super::write::FIRST_IR_WITH_CONSTANTS;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::naming::shown;
+pub(crate) use left_out::{file_without_left_out, without_left_out};
 pub(crate) use references::data_files;
 
 /// Reads a model file and the external data files it names. The model is named after the file's
@@ -98,6 +100,7 @@ fn opened(path: &Path) -> Result<(FileBuffer, Vec<u8>)> {
 }
 
 fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> Result<Model> {
+    left_out::drop_last(&mut proto);
     functions::inline(&mut proto)?;
     let graph = proto.graph.take().unwrap_or_default();
     let defaults = match proto.ir_version() < FIRST_IR_WITH_CONSTANTS {

@@ -21,6 +21,7 @@ impl OpRule for Conv {
             return Flow::Layer(layer);
         }
         depthwise(node, &layer, geometry.groups)
+            .unwrap_or_else(|| Flow::whole("a grouped convolution"))
     }
 }
 
@@ -30,27 +31,28 @@ impl OpRule for ConvTranspose {
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
-        match conv_layer(node) {
-            _ if node.node.ints("output_shape").is_some() => {
-                Flow::whole("a transposed convolution that is told its output's shape")
+        if node.node.ints("output_shape").is_some_and(|sizes| !sizes.is_empty()) {
+            return Flow::whole("a transposed convolution that is told its output's shape");
+        }
+        let Some(layer) = conv_layer(node) else {
+            return Flow::whole("a transposed convolution with computed weights or padding");
+        };
+        match &layer.kind {
+            LayerKind::ConvTranspose(geometry) if geometry.groups > 1 => {
+                depthwise(node, &layer, geometry.groups)
+                    .unwrap_or_else(|| Flow::whole("a grouped transposed convolution"))
             }
-            Some(layer) if node.node.int("group", 1) == 1 => Flow::Layer(layer),
-            Some(_) => Flow::whole("a grouped transposed convolution"),
-            None => Flow::whole("a transposed convolution with computed weights or padding"),
+            _ => Flow::Layer(layer),
         }
     }
 }
 
 /// One filter per input channel: a layer whose rows are permuted with its columns.
-fn depthwise(node: &NodeView<'_>, layer: &Layer, groups: usize) -> Flow {
+fn depthwise(node: &NodeView<'_>, layer: &Layer, groups: usize) -> Option<Flow> {
     let per_channel =
         layer.sizes(node.graph).is_ok_and(|(out, inputs, _)| inputs == 1 && out == groups);
-    match node.labels(0) {
-        Some(labels) if per_channel && labels.axis == 1 && labels.atoms.len() == groups => {
-            Flow::PerChannel(layer.clone())
-        }
-        _ => Flow::whole("a grouped convolution"),
-    }
+    let labels = node.labels(0).filter(|labels| labels.axis == 1 && per_channel)?;
+    (labels.atoms.len() == groups).then(|| Flow::PerChannel(layer.clone()))
 }
 
 fn conv_layer(node: &NodeView<'_>) -> Option<Layer> {
@@ -113,7 +115,7 @@ fn geometry(node: &NodeView<'_>, kernel: &[usize]) -> Option<ConvGeometry> {
                 let reach = kernel[i].checked_sub(1)?.checked_mul(dilations[i])?.checked_add(1)?;
                 // The output has a stride of positions for each one of the input.
                 let total = reach.checked_add(output_padding[i])?.checked_sub(strides[i])?;
-                Some(halves(total, lower))
+                Some(divided_pads(total, lower))
             });
             Pads::Fixed(axes.collect::<Option<_>>()?)
         }
@@ -143,11 +145,11 @@ pub fn same_pads(
         }
         None => return None,
     };
-    Some(halves(total, lower))
+    Some(divided_pads(total, lower))
 }
 
-/// Padding before and after an axis; an odd position is before it if `lower`.
-fn halves(total: usize, lower: bool) -> (usize, usize) {
+/// So many positions of padding, before and after an axis; an odd one is before it if `lower`.
+pub fn divided_pads(total: usize, lower: bool) -> (usize, usize) {
     let (small, large) = (total / 2, total - total / 2);
     if lower { (large, small) } else { (small, large) }
 }

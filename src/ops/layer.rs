@@ -45,7 +45,8 @@ pub enum LayerKind {
     MatMul,
     /// Convolution with the weight stored `[out, in/groups, taps…]`.
     Conv(ConvGeometry),
-    /// Transposed convolution with the weight stored `[in, out/groups, taps…]`.
+    /// Transposed convolution with the weight stored `[in, out/groups, taps…]`. With several groups, each
+    /// has one channel, so that the first axis is that of rows.
     ConvTranspose(ConvGeometry),
     /// A gate of a recurrent node; its weights are rows of the node's weights.
     Gate(Gate),
@@ -87,10 +88,11 @@ pub struct Layer {
 impl Layer {
     /// Whether weights are stored `[in, out, …]`.
     pub fn in_first(&self) -> bool {
-        matches!(
-            self.kind,
-            LayerKind::MatMul | LayerKind::ConvTranspose(_) | LayerKind::Table { .. }
-        )
+        match &self.kind {
+            LayerKind::MatMul | LayerKind::Table { .. } => true,
+            LayerKind::ConvTranspose(geometry) => geometry.groups == 1,
+            LayerKind::Gemm | LayerKind::Conv(_) | LayerKind::Gate(_) => false,
+        }
     }
 
     /// Whether the layer picks rows of a table.

@@ -28,7 +28,7 @@ mod table;
 mod types;
 mod view;
 
-pub use conv::same_pads;
+pub use conv::{divided_pads, same_pads};
 pub use gate::{Gate, GateInputs};
 pub use heads::{HeadProduct, group_norm, head_flow, head_product};
 pub use join::{picked, slices};

@@ -6,10 +6,14 @@ mod branches;
 mod fused;
 #[path = "maps.rs"]
 mod maps;
+#[path = "products.rs"]
+mod products;
 #[path = "quantised.rs"]
 pub mod quantised;
 #[path = "recurrent.rs"]
 mod recurrent;
+#[path = "windows.rs"]
+mod windows;
 
 use ndarray::arr1;
 use onnx_zip::ir::builder::GraphBuilder;
@@ -31,6 +35,8 @@ pub fn all() -> Vec<Case> {
         .chain(fused::ROWS)
         .chain(branches::ROWS)
         .chain(maps::ROWS)
+        .chain(products::ROWS)
+        .chain(windows::ROWS)
         .map(|(name, opset, operators, build)| {
             let mut b = GraphBuilder::new(name, *opset);
             let y = build(&mut b);

@@ -6,9 +6,13 @@ mod control;
 mod cut;
 mod laid_out;
 mod net;
+mod products;
 mod rows;
 mod stored;
 mod streaming;
+mod summed;
+mod transposed;
+mod unread;
 
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions};
@@ -28,7 +32,13 @@ fn each(law: fn(&Pattern)) {
         &[
             all.as_slice(),
             &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
-            &[cut::PATTERNS],
+            &[
+                cut::PATTERNS,
+                products::PATTERNS,
+                transposed::PATTERNS,
+                unread::PATTERNS,
+                summed::PATTERNS,
+            ],
         ]
         .concat(),
         law,

@@ -23,7 +23,7 @@ impl Scores {
         // Masks of other ranks hold lengths, or one row per query.
         let is_row = |mask| types::shape(site.graph, mask).is_some_and(|shape| shape.len() == 2);
         let fits = mask.is_none_or(is_row) && site.node().int("unidirectional", 0) == 0;
-        let fits = fits && site.has_one_output();
+        let fits = fits && site.only_first_is_read();
         fits.then(|| Scores {
             heads,
             scale: site.node().float("scale", 0.0),

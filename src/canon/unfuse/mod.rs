@@ -25,7 +25,7 @@ use crate::ir::{
 use super::{CanonOptions, rewire, types};
 
 /// The domain of ONNX Runtime's own operators.
-const RUNTIME: &str = "com.microsoft";
+pub(super) const RUNTIME: &str = "com.microsoft";
 
 /// Adds the nodes that an operator represents, and returns their result; `None` keeps the operator.
 type Rule = fn(&mut Site<'_>) -> Option<ValueId>;
@@ -133,11 +133,6 @@ impl Site<'_> {
 
     fn constant(&self, index: usize) -> Option<&Tensor> {
         self.graph.initializer(self.input(index)?)
-    }
-
-    /// Whether only the first output is in use.
-    fn has_one_output(&self) -> bool {
-        self.node().outputs.iter().skip(1).all(Option::is_none)
     }
 
     /// Whether only the first output has consumers.

@@ -51,7 +51,7 @@ pub(super) fn simplified(site: &mut Site<'_>) -> Option<ValueId> {
     let (data, scale) = (site.input(0)?, site.input(1)?);
     let last = types::shape(site.graph, data).map(|shape| shape.len() as i64 - 1);
     let axis = site.node().int("axis", -1);
-    if !site.has_one_output() || (axis != -1 && Some(axis) != last) {
+    if !site.only_first_is_read() || (axis != -1 && Some(axis) != last) {
         return None;
     }
     let epsilon = site.node().float("epsilon", 1e-5);
@@ -73,7 +73,7 @@ pub(super) fn early(site: &mut Site<'_>) -> Option<ValueId> {
     let data = site.input(0)?;
     let last = types::shape(site.graph, data).map(|shape| shape.len() as i64 - 1);
     let axis = site.node().int("axis", -1);
-    if site.opset >= SINCE || !site.has_one_output() || (axis != -1 && Some(axis) != last) {
+    if site.opset >= SINCE || !site.only_first_is_read() || (axis != -1 && Some(axis) != last) {
         return None;
     }
     let (scale, shift) = (site.input(1)?, site.input(2));

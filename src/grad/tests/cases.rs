@@ -71,6 +71,10 @@ pub(super) const CASES: &[(&str, i64, Build)] = &[
         conv(b, "ConvTranspose", &[1, 4, 3, 3], &[4, 1, 2, 2], [("group", Attribute::Int(2))])
     }),
     ("ConvTranspose", 13, |b| {
+        let window = [("group", Attribute::Int(3)), ints("strides", &[2, 1])];
+        conv(b, "ConvTranspose", &[2, 3, 3, 3], &[3, 1, 2, 2], window)
+    }),
+    ("ConvTranspose", 13, |b| {
         conv(b, "ConvTranspose", &[2, 2, 3, 3], &[2, 8, 2, 2], [ints("pads", &[1, 0, 0, 1])])
     }),
     // Activations.

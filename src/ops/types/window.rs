@@ -65,7 +65,7 @@ impl<'a> Windows<'a> {
 
     /// The spatial extents of a transposed convolution's output, for an input of spatial extents `shape`.
     pub(super) fn spread(&self, shape: &[Dim]) -> Vec<Dim> {
-        let given = self.node.node.ints("output_shape");
+        let given = self.node.node.ints("output_shape").filter(|sizes| !sizes.is_empty());
         let place = |(axis, dim): (usize, &Dim)| match given {
             // Some files include the batch and channels.
             Some(given) => {

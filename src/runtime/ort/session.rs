@@ -43,19 +43,34 @@ impl OrtSession {
     fn feeding(runtime: &OnnxRuntime, source: ModelSource<'_>, heavy: usize) -> Result<Self> {
         source.check_readable()?;
         let mut builder = configured(runtime)?;
-        let (inner, fed) = match source {
-            ModelSource::Bytes(bytes) => {
+        let (inner, fed) = match (source, without_left_out(source)?) {
+            (_, Some(model)) => match onnx::encode(&model) {
+                Ok(bytes) => (builder.commit_from_memory(&bytes).map_err(failed)?, Vec::new()),
+                // One message does not hold the model.
+                Err(_) => from_graph(builder, &model, heavy)?,
+            },
+            (ModelSource::Bytes(bytes), None) => {
                 (builder.commit_from_memory(bytes).map_err(failed)?, Vec::new())
             }
-            ModelSource::File(path) => {
+            (ModelSource::File(path), None) => {
                 (builder.commit_from_file(path).map_err(failed)?, Vec::new())
             }
-            ModelSource::Graph(model) => from_graph(builder, model, heavy)?,
+            (ModelSource::Graph(model), None) => from_graph(builder, model, heavy)?,
         };
         let own = inner.inputs().len().saturating_sub(fed.len());
         let inputs = inner.inputs().iter().take(own).map(port).collect();
         let outputs = inner.outputs().iter().map(port).collect();
         Ok(OrtSession { inner, inputs, outputs, fed })
+    }
+}
+
+/// The model, if a node lists inputs that are left out behind its last one: ONNX Runtime looks for some
+/// of them by number, and the process ends where it finds none. A graph is written without them.
+fn without_left_out(source: ModelSource<'_>) -> Result<Option<Model>> {
+    match source {
+        ModelSource::Bytes(bytes) => onnx::without_left_out(bytes),
+        ModelSource::File(path) => onnx::file_without_left_out(path),
+        ModelSource::Graph(_) => Ok(None),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Models that are handed over as graphs.
 
+use prost::Message;
+use tract_onnx::pb;
+
 use super::*;
 
 /// Whether two arrays are equal up to rounding.
@@ -34,4 +37,31 @@ fn a_graph_computes_what_its_bytes_compute() {
             }
         });
     }
+}
+
+/// ONNX Runtime ended the process at a normalisation with an empty name for its shift.
+#[test]
+fn empty_names_behind_the_last_input_are_no_inputs() {
+    let mut b = crate::ir::builder::GraphBuilder::new("normal", 17);
+    let (x, scale) = (b.input("x", "n,4"), b.positive("scale", &[4]));
+    let y = b.op("LayerNormalization", "y", &[x, scale], []);
+    let plain = crate::onnx::encode(&b.build(&[y])).unwrap();
+    let mut proto = pb::ModelProto::decode(plain.as_slice()).unwrap();
+    let nodes = proto.graph.iter_mut().flat_map(|graph| &mut graph.node);
+    nodes.for_each(|node| node.input.push(String::new()));
+    let padded = proto.encode_to_vec();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &padded).unwrap();
+    let x = ramp(&[2, 4]);
+    each_backend(|backend| {
+        // tract does not have the operator in all its versions.
+        if backend.name() != "ort" {
+            return;
+        }
+        let wanted = load(backend, &plain).run(&[("x", &x)]).unwrap();
+        for source in [ModelSource::Bytes(&padded), ModelSource::File(file.path())] {
+            let found = backend.load(source).unwrap().run(&[("x", &x)]).unwrap();
+            assert_eq!(found, wanted);
+        }
+    });
 }

@@ -1,0 +1,181 @@
+//! Drops the empty names behind the last input of a node, each of which stands for an input that is left out.
+//!
+//! They have no meaning. But ONNX Runtime looks for the inputs of some operators by their number, and the process
+//! ends where it finds an empty name.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{decode, load, opened};
+use crate::error::Result;
+use crate::ir::Model;
+use crate::onnx::proto::{ModelProto, NodeProto};
+
+/// Drops them from all nodes of a model.
+pub(super) fn drop_last(model: &mut ModelProto) {
+    model.graph.iter_mut().for_each(|graph| drop_from(&mut graph.node));
+    model.functions.iter_mut().for_each(|function| drop_from(&mut function.node));
+}
+
+fn drop_from(nodes: &mut [NodeProto]) {
+    for node in nodes {
+        let last = node.input.iter().rposition(|name| !name.is_empty());
+        node.input.truncate(last.map_or(0, |last| last + 1));
+        for attribute in &mut node.attribute {
+            let graphs = attribute.g.iter_mut().chain(&mut attribute.graphs);
+            graphs.for_each(|graph| drop_from(&mut graph.node));
+        }
+    }
+}
+
+/// The model in these bytes, if a node of it has such names.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn without_left_out(bytes: &[u8]) -> Result<Option<Model>> {
+    match Outline::decode(bytes).is_ok_and(|outline| outline.ends_empty()) {
+        true => decode(Bytes::copy_from_slice(bytes), None, "the model").map(Some),
+        false => Ok(None),
+    }
+}
+
+/// The model in this file, if a node of it has such names.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn file_without_left_out(path: &Path) -> Result<Option<Model>> {
+    // A runtime tells best what is wrong with other files.
+    let outline = opened(path).ok().and_then(|(mut file, _)| Outline::decode(&mut file).ok());
+    match outline.is_some_and(|outline| outline.ends_empty()) {
+        true => load(path).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// The parts of a model that lead to the names of inputs. Their numbers are those of the format.
+#[derive(Clone, PartialEq, Message)]
+struct Outline {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<Graph>,
+    #[prost(message, repeated, tag = "25")]
+    functions: Vec<Function>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Function {
+    #[prost(message, repeated, tag = "7")]
+    nodes: Vec<Node>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Graph {
+    #[prost(message, repeated, tag = "1")]
+    nodes: Vec<Node>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Node {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    inputs: Vec<Vec<u8>>,
+    #[prost(message, repeated, tag = "5")]
+    attributes: Vec<Attribute>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Attribute {
+    #[prost(message, optional, tag = "6")]
+    graph: Option<Graph>,
+    #[prost(message, repeated, tag = "11")]
+    graphs: Vec<Graph>,
+}
+
+impl Outline {
+    fn ends_empty(&self) -> bool {
+        let of_functions = self.functions.iter().flat_map(|function| &function.nodes);
+        let mut nodes = self.graph.iter().flat_map(|graph| &graph.nodes).chain(of_functions);
+        nodes.any(Node::ends_empty)
+    }
+}
+
+impl Node {
+    fn ends_empty(&self) -> bool {
+        let graphs = self.attributes.iter().flat_map(|a| a.graph.iter().chain(&a.graphs));
+        let mut inner = graphs.flat_map(|graph| &graph.nodes);
+        self.inputs.last().is_some_and(Vec::is_empty) || inner.any(Node::ends_empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::proto::{AttributeProto, FunctionProto, GraphProto, ValueInfoProto};
+
+    fn node(inputs: &[&str], inner: Option<NodeProto>) -> NodeProto {
+        let attribute = |node: NodeProto| AttributeProto {
+            name: Some("body".into()),
+            g: Some(GraphProto { node: vec![node], ..GraphProto::default() }),
+            ..AttributeProto::default()
+        };
+        NodeProto {
+            op_type: Some("Clip".into()),
+            input: inputs.iter().map(|name| (*name).to_owned()).collect(),
+            output: vec!["y".into()],
+            attribute: inner.map(attribute).into_iter().collect(),
+            ..NodeProto::default()
+        }
+    }
+
+    fn model(nodes: Vec<NodeProto>, function: Vec<NodeProto>) -> ModelProto {
+        let info = |name: &str| ValueInfoProto { name: Some(name.into()), ..Default::default() };
+        let graph = GraphProto {
+            node: nodes,
+            input: vec![info("x")],
+            output: vec![info("y")],
+            ..GraphProto::default()
+        };
+        let function = FunctionProto { node: function, ..FunctionProto::default() };
+        ModelProto { graph: Some(graph), functions: vec![function], ..ModelProto::default() }
+    }
+
+    #[test]
+    fn empty_names_are_dropped_behind_the_last_input_only() {
+        let (all, kept) = (node(&["x", "", "a", "", ""], None), node(&["x", "", "a"], None));
+        let outer = |inner: &NodeProto| node(&["x"], Some(inner.clone()));
+        let places = [
+            (model(vec![all.clone()], vec![]), model(vec![kept.clone()], vec![])),
+            (model(vec![outer(&all)], vec![]), model(vec![outer(&kept)], vec![])),
+            (model(vec![], vec![all]), model(vec![], vec![kept])),
+            (model(vec![node(&["", ""], None)], vec![]), model(vec![node(&[], None)], vec![])),
+        ];
+        for (mut given, wanted) in places {
+            let ends_empty = |model: &ModelProto| {
+                Outline::decode(model.encode_to_vec().as_slice()).unwrap().ends_empty()
+            };
+            assert!(ends_empty(&given) && !ends_empty(&wanted));
+            drop_last(&mut given);
+            assert_eq!(given, wanted);
+        }
+    }
+
+    #[test]
+    fn models_with_such_names_are_read_and_others_are_not() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (inputs, is_read) in [(&["x", "", ""][..], true), (&["x"], false)] {
+            let mut given = model(vec![node(inputs, None)], vec![]);
+            given.functions.clear();
+            let bytes = given.encode_to_vec();
+            std::fs::write(file.path(), &bytes).unwrap();
+            let read = [without_left_out(&bytes), file_without_left_out(file.path())];
+            for model in read {
+                let model = model.unwrap();
+                assert_eq!(model.is_some(), is_read);
+                let nodes = model.iter().flat_map(|model| model.graph.nodes());
+                nodes.for_each(|(_, node)| assert_eq!(node.inputs.len(), 1));
+            }
+        }
+        assert!(without_left_out(b"no model").unwrap().is_none());
+        assert!(file_without_left_out(Path::new("/not/there")).unwrap().is_none());
+    }
+}
