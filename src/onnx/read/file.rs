@@ -1,10 +1,10 @@
 //! A model file as a buffer that is decoded while it is read.
 //!
 //! So each tensor gets memory of its own, which is free as soon as the tensor is replaced, and the file
-//! is never in memory beside its tensors.
+//! is never in memory beside its tensors. What a message leaves out is not read at all.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 
 use bytes::{Buf, Bytes};
 
@@ -64,13 +64,17 @@ impl Buf for FileBuffer {
         self.window.get(self.at..).unwrap_or_default()
     }
 
-    fn advance(&mut self, mut count: usize) {
-        while count > 0 && self.has_remaining() {
-            let step = count.min(self.window.len() - self.at);
-            self.at += step;
-            count -= step;
-            self.fill();
+    fn advance(&mut self, count: usize) {
+        let inside = count.min(self.window.len() - self.at);
+        self.at += inside;
+        let beyond = (count - inside).min(self.behind);
+        if beyond > 0 {
+            match self.file.seek_relative(beyond as i64) {
+                Ok(()) => self.behind -= beyond,
+                Err(failure) => self.fail(failure),
+            }
         }
+        self.fill();
     }
 
     fn copy_to_bytes(&mut self, length: usize) -> Bytes {
@@ -108,7 +112,7 @@ mod tests {
 
     #[test]
     fn any_mixture_of_steps_reads_the_file() {
-        let bytes: Vec<u8> = (0..3 * WINDOW + 170).map(|i| (i % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..5 * WINDOW + 170).map(|i| (i % 251) as u8).collect();
         let mut buffer = FileBuffer::new(file(&bytes), bytes.len());
         let mut at = 0;
         for step in [0, 5, WINDOW - 5, 1, WINDOW + 3, 7, WINDOW] {
@@ -118,6 +122,12 @@ mod tests {
             at += step;
             buffer.advance(1);
             at += 1;
+        }
+        for step in [WINDOW - 20, WINDOW + 9] {
+            assert_eq!(buffer.chunk()[0], bytes[at]);
+            buffer.advance(step);
+            at += step;
+            assert_eq!(buffer.remaining(), bytes.len() - at);
         }
         assert_eq!(buffer.copy_to_bytes(bytes.len()), bytes[at..]);
         assert!(!buffer.has_remaining() && buffer.failure().is_none());
