@@ -1,7 +1,6 @@
 //! Plans: recording a merge in a file, and repeating it.
 
 mod files;
-mod fingerprint;
 mod paths;
 
 use std::collections::BTreeSet;
@@ -312,6 +311,7 @@ fn unknown(layer: &LayerRecord, sites: &[SiteNames]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::checksum;
 
     #[test]
     fn a_plan_names_the_files_that_were_read() {
@@ -332,7 +332,7 @@ mod tests {
         let text = merger.plan_of(&folder.path().join("a.toml"), &PlanFile::default(), &made);
         let plan = PlanFile::parse(&text).unwrap();
         let ([data], []) = (plan.data.as_slice(), plan.models.as_slice()) else { panic!("{text}") };
-        let now = fingerprint::sha256(&path).unwrap();
+        let now = checksum::of_samples(&path).unwrap();
         assert!(data.sha256.as_ref().is_some_and(|sum| sum.len() == now.len() && *sum != now));
         assert_eq!(data.path.file_name(), path.file_name());
     }
