@@ -10,7 +10,7 @@ use super::verdict::Place;
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{TOOL, inputs, output};
 use crate::calib::data::Dataset;
-use crate::emit::{self, EmitOptions, FORM_KEY, Form, InputMode, RECIPE_KEY, emit};
+use crate::emit::{self, emit_like};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::report::{RetrainReport, RetrainSettings, SCHEMA};
 use crate::retrain::{Ending, Lesson, retrain};
 use crate::runtime::{Backend, ModelSource};
-use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, Wiring, verify};
+use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, verify};
 
 /// Retrains a joint model towards the outputs of its original models, or towards labels.
 ///
@@ -149,7 +149,9 @@ impl Retrainer {
         let outcome = retrain(&mut joint, &lesson, &options, progress)?;
         let runtime = backend.describe();
         let material = Material { teachers, data, backend };
-        let model = laid_out(&joint, &file)?;
+        let mut model = emit_like(&joint, &file)?;
+        // Measurements of the old weights.
+        model.metadata.remove(DEVIATION_KEY);
         let draft = onnx::stage(&model, to.output, &SaveOptions::default(), progress)?;
         // After Ctrl-C the file is written at once, without a check.
         let checked = match outcome.ending {
@@ -289,20 +291,4 @@ fn settle(
         output::write(to.report.iter().map(|path| (*path, json.as_str())), progress)?;
     }
     Ok(report)
-}
-
-/// Emits a joint model with the form, inputs and metadata of its original file.
-fn laid_out(joint: &JointModel, file: &Model) -> Result<Model> {
-    let form = file.metadata.get(FORM_KEY).and_then(|name| Form::named(name)).unwrap_or_default();
-    let ports = |ids| crate::compare::ports(&file.graph, ids);
-    let wiring = Wiring::of(&ports(&file.graph.inputs)?, &ports(&file.graph.outputs)?)?;
-    let inputs = if wiring.separate() { InputMode::Separate } else { InputMode::Auto };
-    let mut model = emit(joint, &EmitOptions { form, inputs })?;
-    for (key, value) in &file.metadata {
-        // Measurements of the old weights are dropped.
-        if ![RECIPE_KEY, FORM_KEY, DEVIATION_KEY].contains(&key.as_str()) {
-            model.metadata.insert(key.clone(), value.clone());
-        }
-    }
-    Ok(model)
 }
