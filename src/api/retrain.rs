@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::data::{DataInput, Given, TaskData, task_nets, task_ports};
 use super::models::{self, Loaded, ModelInput};
 use super::options::RetrainOptions;
-use super::verdict::Place;
+use super::verdict::{Place, failed};
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{TOOL, inputs, output};
 use crate::calib::data::Dataset;
@@ -104,10 +104,7 @@ impl Retrainer {
         let output = folder.path().join("joint.onnx");
         let report = self.retrain_into(&RetrainDestination::new(&output), progress)?;
         match &report.verification {
-            Some(checked) if !checked.passed() => {
-                let message = "the joint model failed its verification";
-                Err(Error::new(ErrorKind::Parity, message).because(checked.failures.join("; ")))
-            }
+            Some(checked) if !checked.passed() => Err(failed(&checked.failures)),
             _ => Ok((super::Joint::in_folder(folder, output, None), report)),
         }
     }
