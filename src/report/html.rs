@@ -280,7 +280,7 @@ fn structure(report: &Report, names: &[&str]) -> Markup {
             @for frozen in &structure.frozen {
                 li {
                     "Frozen in " (frozen.task) ": " code { (frozen.group) } " ("
-                    (frozen.channels) " channels): " (frozen.reason) "."
+                    (naming::counted(frozen.channels, "channel")) "): " (frozen.reason) "."
                 }
             }
             @for (task, records) in names.iter().zip(&structure.outside) {
