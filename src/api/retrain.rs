@@ -17,7 +17,7 @@ use crate::mtz::joint::JointModel;
 use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{RetrainReport, RetrainSettings, SCHEMA};
-use crate::retrain::{Ending, Lesson, retrain};
+use crate::retrain::{Ending, Lesson, Outcome, retrain};
 use crate::runtime::{Backend, ModelSource};
 use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, verify};
 
@@ -128,24 +128,7 @@ impl Retrainer {
         if let Some(idle) = self.options.training.idle() {
             progress.warn(&progress.worded(&idle));
         }
-        let mut teachers = self.load_teachers(&joint)?;
-        let models: Vec<Model> =
-            teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
-        let data = self.open_data(&joint, options.seed, progress)?;
-        let backend = self.options.runtime.open(progress)?;
-        // Tasks with common samples run their shared layers once.
-        let count = if self.given().is_common() { 1 } else { data.len() };
-        let sets: Vec<Dataset> = data.iter().take(count).map(|d| d.dataset.clone()).collect();
-        let lesson = Lesson {
-            data: &sets,
-            teachers: &models,
-            backend: backend.as_ref(),
-            checkpoint: self.options.checkpoint.as_deref(),
-            resume: self.options.resume,
-        };
-        let outcome = retrain(&mut joint, &lesson, &options, progress)?;
-        let runtime = backend.describe();
-        let material = Material { teachers, data, backend };
+        let (outcome, material) = self.train(&mut joint, &options, progress)?;
         let mut model = emit_like(&joint, &file)?;
         // Measurements of the old weights.
         model.metadata.remove(DEVIATION_KEY);
@@ -166,11 +149,37 @@ impl Retrainer {
             output: to.output.display().to_string(),
             written: true,
             settings: RetrainSettings::new(&options),
-            runtime,
+            runtime: material.backend.describe(),
             outcome,
             verification: checked,
         };
         settle(to, &place, draft, report, progress)
+    }
+
+    /// Trains the joint model, and returns what it was trained with.
+    fn train(
+        &self,
+        joint: &mut JointModel,
+        options: &crate::retrain::RetrainOptions,
+        progress: &dyn Progress,
+    ) -> Result<(Outcome, Material)> {
+        let mut teachers = self.load_teachers(joint)?;
+        let models: Vec<Model> =
+            teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
+        let data = self.open_data(joint, options.seed, progress)?;
+        let backend = self.options.runtime.open(progress)?;
+        // Tasks with common samples run their shared layers once.
+        let count = if self.given().is_common() { 1 } else { data.len() };
+        let sets: Vec<Dataset> = data.iter().take(count).map(|d| d.dataset.clone()).collect();
+        let lesson = Lesson {
+            data: &sets,
+            teachers: &models,
+            backend: backend.as_ref(),
+            checkpoint: self.options.checkpoint.as_deref(),
+            resume: self.options.resume,
+        };
+        let outcome = retrain(joint, &lesson, options, progress)?;
+        Ok((outcome, Material { teachers, data, backend }))
     }
 
     fn given(&self) -> Given<'_> {

@@ -97,14 +97,16 @@ impl Layout {
         }
     }
 
+    /// Names the requests of the current walk.
+    ///
     /// # Errors
-    /// [`ErrorKind::Io`] where it cannot be written.
+    /// [`ErrorKind::Io`] where they cannot be written.
     pub(super) fn set_current(&self, current: Current) -> Result<()> {
         let text = format!("{} {}", current.first, current.last);
         write(&self.root.join("current"), text.as_bytes())
     }
 
-    /// `None` before the first request.
+    /// The requests of the current walk; `None` before the first one.
     pub(super) fn current(&self) -> Option<Current> {
         let text = fs::read_to_string(self.root.join("current")).ok()?;
         let (first, last) = text.split_once(' ')?;

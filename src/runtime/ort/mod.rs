@@ -168,6 +168,7 @@ fn second_library(loaded: &Path, wanted: &Path) -> Error {
             loaded.display()
         ),
     )
+    .hint("start another process for it")
 }
 
 fn not_loadable(library: &Path, error: LoadDynamicError) -> Error {
