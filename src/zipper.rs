@@ -50,7 +50,7 @@ pub(crate) use prepare::fixtures;
 pub use prepare::{PrepareOptions, Prepared, prepare, prepare_parts};
 
 pub use crate::align::Matching;
-pub use crate::mtz::plan::Trial;
+pub use crate::report::Trial;
 
 /// Samples and runtime of a calibration.
 #[derive(Clone)]

@@ -5,8 +5,8 @@
 use crate::calib::data::Dataset;
 use crate::error::Result;
 use crate::mtz::joint::{JointModel, Task};
-use crate::mtz::plan::Trial;
 use crate::mtz::statistics::Probe;
+use crate::report::Trial;
 
 use super::Outcome;
 use super::search::{Choice, Search, ratio};

@@ -6,7 +6,7 @@ use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
-use crate::mtz::plan::Trial;
+use crate::report::Trial;
 
 use super::bisection::Bisection;
 use super::measure::{answers, differing};
