@@ -110,6 +110,8 @@ impl Reply {
         pack(&found, &blobs)
     }
 
+    /// A reply that was read; its moments are those of channels for a request `by_channel`.
+    ///
     /// # Errors
     /// [`crate::error::ErrorKind::Format`] for a damaged reply.
     pub(super) fn decode(bytes: &[u8], by_channel: bool) -> Result<Reply> {
