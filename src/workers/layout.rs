@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::staging::unwritable;
 
 /// The files of one merge.
 #[derive(Debug, Clone)]
@@ -143,8 +144,4 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
             Err(Error::new(ErrorKind::Io, message).because(e))
         }
     }
-}
-
-fn unwritable(path: &Path, cause: io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(cause)
 }

@@ -36,6 +36,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::axes::placed;
+pub(crate) use self::bytes::encoded;
 pub(crate) use self::choice::LABELS_KEY;
 use self::choice::choose;
 use self::column::{Column, check_fed};
