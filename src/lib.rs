@@ -36,8 +36,8 @@
 //!
 //! # Rooms
 //!
-//! [`zipper`] alone knows the order of the steps. The two halves of a merge are [`zipper::prepare`], which needs
-//! no data and tells what corresponds and what cannot be shared, and [`zipper::merge`], which shares
+//! [`zipper`] knows the order of the steps. The two halves of a merge are [`zipper::prepare`], which needs no
+//! data and tells what corresponds and what cannot be shared, and [`zipper::merge`], which shares
 //! neurons and fuses weights. All approximation happens in [`mtz`]; every other stage computes the
 //! same function before and after, up to rounding. Between stages each task is a plain network that
 //! can be run, saved or merged.
@@ -106,8 +106,8 @@
 //! # }
 //! ```
 //!
-//! With samples at hand, [`calib::data::Dataset::open`] reads them from `.npz` files or folders of
-//! images, and [`onnx::save`] writes the joint model; `examples/merge.rs` does both.
+//! With samples at hand, [`calib::data::Dataset::open`] reads them from files or folders of any
+//! of its formats, and [`onnx::save`] writes the joint model; `examples/merge.rs` does both.
 
 pub mod align;
 pub mod api;

@@ -79,73 +79,74 @@ impl Progress for Silent {
     }
 }
 
-/// Names the stages of one of several merges after its number. The stages of the first one keep their names, since
-/// there may be no other.
-pub(crate) struct Numbered<'a>(pub(crate) &'a dyn Progress, pub(crate) usize);
+/// The progress of a part of longer work. Remarks and the wish to stop are those of the whole.
+pub(crate) struct PartProgress<'a> {
+    whole: &'a dyn Progress,
+    stages: Stages,
+}
 
-impl Progress for Numbered<'_> {
+/// How the stages of a part are shown.
+enum Stages {
+    /// With the number of the part.
+    Numbered(usize),
+    /// Not at all.
+    Hidden,
+}
+
+impl<'a> PartProgress<'a> {
+    /// One of several merges. Its stages are named after its number; those of the first one keep their names,
+    /// since there may be no other.
+    pub(crate) fn merge(whole: &'a dyn Progress, number: usize) -> Self {
+        PartProgress { whole, stages: Stages::Numbered(number) }
+    }
+
+    /// A part whose steps are none of the whole.
+    pub(crate) fn unheard(whole: &'a dyn Progress) -> Self {
+        PartProgress { whole, stages: Stages::Hidden }
+    }
+}
+
+impl Progress for PartProgress<'_> {
     fn begin(&self, stage: &str, steps: u64) {
-        match self.1 {
-            0 | 1 => self.0.begin(stage, steps),
-            number => self.0.begin(&format!("{stage}, merge {number}"), steps),
+        match self.stages {
+            Stages::Hidden => {}
+            Stages::Numbered(0 | 1) => self.whole.begin(stage, steps),
+            Stages::Numbered(number) => {
+                self.whole.begin(&format!("{stage}, merge {number}"), steps);
+            }
         }
     }
 
     fn step(&self) {
-        self.0.step();
+        if let Stages::Numbered(_) = self.stages {
+            self.whole.step();
+        }
     }
 
     fn status(&self, state: &str) {
-        self.0.status(state);
+        if let Stages::Numbered(_) = self.stages {
+            self.whole.status(state);
+        }
     }
 
     fn note(&self, message: &str) {
-        self.0.note(message);
+        self.whole.note(message);
     }
 
     fn warn(&self, message: &str) {
-        self.0.warn(message);
+        self.whole.warn(message);
     }
 
     fn fault(&self, message: &str) {
-        self.0.fault(message);
+        self.whole.fault(message);
     }
 
     fn worded(&self, remark: &Hint) -> String {
-        self.0.worded(remark)
+        self.whole.worded(remark)
     }
 
     fn stopped(&self) -> bool {
-        self.0.stopped()
-    }
-}
-
-/// Passes on remarks and when to stop, but no steps: those of a part are none of the whole.
-pub(crate) struct Unheard<'a>(pub(crate) &'a dyn Progress);
-
-impl Progress for Unheard<'_> {
-    fn begin(&self, _: &str, _: u64) {}
-
-    fn step(&self) {}
-
-    fn note(&self, message: &str) {
-        self.0.note(message);
-    }
-
-    fn warn(&self, message: &str) {
-        self.0.warn(message);
-    }
-
-    fn fault(&self, message: &str) {
-        self.0.fault(message);
-    }
-
-    fn worded(&self, remark: &Hint) -> String {
-        self.0.worded(remark)
-    }
-
-    fn stopped(&self) -> bool {
-        self.0.stopped()
+        self.whole.stopped()
     }
 }
 
@@ -166,9 +167,17 @@ mod tests {
     }
 
     impl Progress for Heard {
-        fn begin(&self, _: &str, _: u64) {}
+        fn begin(&self, stage: &str, _: u64) {
+            self.add("stage", stage);
+        }
 
-        fn step(&self) {}
+        fn step(&self) {
+            self.add("step", "");
+        }
+
+        fn status(&self, state: &str) {
+            self.add("status", state);
+        }
 
         fn note(&self, message: &str) {
             self.add("note", message);
@@ -187,16 +196,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn remarks_of_parts_keep_their_kind() {
+    /// What is heard of a part that goes through a stage and makes remarks.
+    fn heard(stages: Stages) -> Vec<String> {
         let heard = Heard::default();
-        let parts: [&dyn Progress; 2] = [&Unheard(&heard), &Numbered(&heard, 2)];
-        for part in parts {
-            part.note("a");
-            part.warn("b");
-            part.fault("c");
+        let part = PartProgress { whole: &heard, stages };
+        part.begin("fuse", 1);
+        part.status("half");
+        part.step();
+        part.note("a");
+        part.warn("b");
+        part.fault("c");
+        heard.0.into_inner().unwrap()
+    }
+
+    #[test]
+    fn remarks_of_parts_keep_their_kind_and_stages_are_numbered_or_hidden() {
+        let remarks = ["note a", "warning b", "fault c"];
+        assert_eq!(heard(Stages::Hidden), remarks);
+        for (number, name) in [(1, "stage fuse"), (2, "stage fuse, merge 2")] {
+            let steps = [name, "status half", "step "];
+            assert_eq!(heard(Stages::Numbered(number)), [steps, remarks].concat());
         }
-        let once = ["note a", "warning b", "fault c"];
-        assert_eq!(*heard.0.lock().unwrap(), [once, once].concat());
     }
 }

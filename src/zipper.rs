@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::calib::data::Dataset;
-use crate::calib::stream::Source;
 use crate::error::Result;
 use crate::mtz::driver::{Driver, DriverInputs};
 use crate::mtz::joint::JointModel;
@@ -51,7 +50,7 @@ pub(crate) use prepare::fixtures;
 pub use prepare::{PrepareOptions, Prepared, prepare, prepare_parts};
 
 pub use crate::align::Matching;
-pub use crate::mtz::plan::Trial;
+pub use crate::report::Trial;
 
 /// Samples and runtime of a calibration.
 #[derive(Clone)]
@@ -170,9 +169,11 @@ fn zipped(
         Ok(Rounds::new(plan, layers, progress))
     };
     let mut rounds = retraining.map(rounds).transpose()?;
+    let nets = joint.tasks().iter().zip(&calibration.data);
+    let sources = nets.map(|(net, data)| calibration.source(net.model(), data)).collect();
     let inputs = DriverInputs {
         alignment: &alignment,
-        sources: sources(&joint, calibration),
+        sources,
         sensitivities: &importance.sensitivities,
         stored: &calibration.stored,
         shards: calibration.shards.as_ref(),
@@ -197,17 +198,4 @@ fn zipped(
         retrained,
     };
     Ok((joint, outcome))
-}
-
-/// Each task's samples, with the batch size that fits the memory.
-fn sources<'a>(joint: &JointModel, calibration: &'a Calibration) -> Vec<Source<'a>> {
-    let Calibration { backend, data, batch, memory, .. } = calibration;
-    let tasks = joint.tasks().iter().zip(data);
-    let source = tasks.map(|(task, data)| Source {
-        backend: backend.as_ref(),
-        data,
-        batch: batch_in_parts(task.model(), *batch, *memory),
-        memory: *memory,
-    });
-    source.collect()
 }

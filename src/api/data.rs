@@ -1,17 +1,22 @@
 //! Calibration and test data for each model.
 
+mod checks;
+mod open_sizes;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::models::Loaded;
 use super::options::SampleOptions;
-use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables, trials};
+use crate::calib::data::{Arrays, DataOptions, Dataset, Extents, tables};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
 use crate::progress::Progress;
 use crate::report::DataRecord;
-use crate::runtime::{Backend, ModelSource, Port, Session, feeds, fixed_batch};
+use crate::runtime::{Backend, ModelSource, Port, ports};
 use crate::verify::Reading;
+
+use open_sizes::{settled, taken};
 
 /// Number of random samples without data.
 pub(crate) const SYNTHETIC_SAMPLES: usize = 2048;
@@ -88,7 +93,7 @@ pub(crate) struct Net<'a> {
 pub(crate) fn task_ports(joint: &JointModel) -> Result<Vec<Vec<Port>>> {
     let ports = |task: &Task| {
         let graph = task.graph();
-        crate::compare::ports(graph, &graph.inputs).in_model(task.name())
+        ports(graph, &graph.inputs).in_model(task.name())
     };
     joint.tasks().iter().map(ports).collect()
 }
@@ -191,15 +196,10 @@ impl Given<'_> {
         self.options.check_count(files)?;
         self.check_sizes(nets)?;
         self.check_columns(nets)?;
-        let mut sizes = None;
-        let mut found = Extents::new();
-        if let Some(trial) = trial.filter(|_| self.is_synthetic()) {
-            found = settled(nets, &self.options.reading(0)?, seed, trial)?;
-            sizes = (!found.is_empty()).then(|| taken(&found));
-        }
-        if let (Some(trial), Some(sizes)) = (trial, &sizes) {
-            trial.progress.note(&trial.progress.worded(sizes));
-        }
+        let (found, sizes) = match trial.filter(|_| self.is_synthetic()) {
+            Some(trial) => self.try_sizes(nets, seed, trial)?,
+            None => (Extents::new(), None),
+        };
         let open = |(i, net): (usize, &Net<'_>)| {
             let input = self.inputs.get(place(i, net)).or(self.inputs.first());
             let mut options = self.options.reading(net.file)?;
@@ -222,6 +222,21 @@ impl Given<'_> {
             Ok(TaskData { dataset, rest, record })
         };
         nets.iter().enumerate().map(open).collect()
+    }
+
+    /// Sizes that nets leave open, found by trial, and the note about them.
+    fn try_sizes(
+        &self,
+        nets: &[Net<'_>],
+        seed: u64,
+        trial: Tried<'_>,
+    ) -> Result<(Extents, Option<Hint>)> {
+        let found = settled(nets, &self.options.reading(0)?, seed, trial)?;
+        let note = (!found.is_empty()).then(|| taken(&found));
+        if let Some(note) = &note {
+            trial.progress.note(&trial.progress.worded(note));
+        }
+        Ok((found, note))
     }
 }
 
@@ -250,70 +265,6 @@ impl DataInput {
     }
 }
 
-/// Sizes for open dimensions: the first with which all nets run and return one result per sample. Otherwise
-/// sizes with which they run although a reshape makes several samples of one. Empty if nothing is open, or if
-/// no size works; a later error then names the open dimension.
-///
-/// # Errors
-/// As [`Backend::load`]; [`ErrorKind::Interrupted`] where the user stops it.
-fn settled(
-    nets: &[Net<'_>],
-    options: &DataOptions,
-    seed: u64,
-    trial: Tried<'_>,
-) -> Result<Extents> {
-    let ports: Vec<&[Port]> = nets.iter().map(|net| net.ports).collect();
-    let candidates = trials(&ports, &options.dims);
-    if candidates.is_empty() {
-        return Ok(Extents::new());
-    }
-    let mut sessions = Vec::new();
-    for net in nets {
-        let Some(source) = net.source else { return Ok(Extents::new()) };
-        sessions.push(trial.backend.load(source).in_model(net.name)?);
-    }
-    let volume =
-        |extents: &Extents| extents.values().fold(1usize, |n, size| n.saturating_mul(*size));
-    let mut runs: Option<Extents> = None;
-    for extents in candidates {
-        trial.progress.check()?;
-        // The size that a reshape expects is smaller than sizes that it cuts into several samples.
-        if runs.as_ref().is_some_and(|found| volume(&extents) >= volume(found)) {
-            continue;
-        }
-        let mut tried = options.clone();
-        tried.dims.extend(extents.clone());
-        let mut nets = nets.iter().zip(&mut sessions);
-        let answers = nets.try_fold(true, |all, (net, session)| {
-            Some(all & answers_by_sample(net, session.as_mut(), seed, &tried)?)
-        });
-        match answers {
-            Some(true) => return Ok(extents),
-            Some(false) => runs = runs.or(Some(extents)),
-            None => {}
-        }
-    }
-    Ok(runs.unwrap_or_default())
-}
-
-/// Whether a net returns one result per sample; `None` if it does not run.
-fn answers_by_sample(
-    net: &Net<'_>,
-    session: &mut dyn Session,
-    seed: u64,
-    options: &DataOptions,
-) -> Option<bool> {
-    let samples = fixed_batch(net.ports).unwrap_or(1);
-    let data = Dataset::synthetic(net.ports, samples, seed, options).ok()?;
-    let outputs = session.run(&feeds(&data.batch(0..samples).ok()?)).ok()?;
-    let is_open = |port: &Port| {
-        let first = port.shape.as_ref().and_then(|shape| shape.first());
-        first.is_some_and(|dim| dim.known().is_none())
-    };
-    let mut open = session.outputs().iter().zip(&outputs).filter(|(port, _)| is_open(port));
-    Some(open.all(|(_, array)| array.shape().first() == Some(&samples)))
-}
-
 /// The error about missing samples; `verb` says what they are needed for.
 pub(crate) fn no_samples(verb: &str) -> Error {
     let hint = Hint::from("give inputs such as the models see, with or without labels: ");
@@ -321,11 +272,12 @@ pub(crate) fn no_samples(verb: &str) -> Error {
         .hint(hint.option("data"))
 }
 
-/// A note about sizes that were found by trial.
-fn taken(extents: &Extents) -> Hint {
-    let sizes: Vec<String> = extents.iter().map(|(key, n)| format!("{key} = {n}")).collect();
-    let sizes = sizes.join(", ");
-    Hint::from(format!("the models leave sizes open, and these were taken: {sizes}; "))
-        .option("dim")
-        .then(" takes others")
+/// The error for a limit of task errors where samples have no labels, or none that can be used, with the reason.
+pub(super) fn unmeasurable(unusable: Option<&str>) -> Error {
+    let message = "a limit of the error needs labelled samples";
+    match unusable {
+        Some(why) => Error::new(ErrorKind::Usage, format!("{message}, but {why}"))
+            .hint(Hint::from("name the right ones: ").option_as("column", "labels=NAME")),
+        None => Error::new(ErrorKind::Usage, message),
+    }
 }

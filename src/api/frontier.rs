@@ -64,8 +64,8 @@ impl FrontierDestination<'_> {
     }
 }
 
-/// The context of all points.
-struct Room<'a> {
+/// Records points in files and in the report.
+struct Recorder<'a> {
     start: Instant,
     merger: &'a Merger,
     to: &'a FrontierDestination<'a>,
@@ -101,7 +101,7 @@ impl Merger {
         let timer = self.options.runtime.single_threaded(&ready.backend)?;
         let aside = tempfile::tempdir()
             .map_err(|e| Error::new(ErrorKind::Io, "cannot make a temporary folder").because(e))?;
-        let room = Room {
+        let recorder = Recorder {
             start,
             merger: self,
             to,
@@ -115,7 +115,7 @@ impl Merger {
         let (mut records, mut names) = (Vec::new(), UniqueNames::default());
         let mut visit = |point: &FrontierPoint, joint: &JointModel| {
             let name = names.claim(&name_of(point.size));
-            records.push(room.record(&name, point, joint)?);
+            records.push(recorder.record(&name, point, joint)?);
             Ok(())
         };
         let tests: Vec<Dataset> = ready.data.iter().map(|d| d.to_measure(SAMPLES)).collect();
@@ -127,7 +127,7 @@ impl Merger {
         };
         let (originals, points) = frontier(&ready.prepared, &tests, to.points, &mut visit, &job)?;
         let parameters = points.first().map_or(&[][..], |p| &p.outcome.sizes.originals);
-        let curve = room.curve(room.tasks(&tests, &originals, parameters), records);
+        let curve = recorder.curve(recorder.tasks(&tests, &originals, parameters), records);
         to.write(&curve, progress)?;
         Ok(curve)
     }
@@ -155,7 +155,7 @@ impl Merger {
     }
 }
 
-impl Room<'_> {
+impl Recorder<'_> {
     /// The curve through these points.
     fn curve(&self, tasks: Vec<FrontierTask>, mut points: Vec<FrontierRecord>) -> Frontier {
         points.sort_by(|a, b| a.size.total_cmp(&b.size));
@@ -202,37 +202,15 @@ impl Room<'_> {
         point: &FrontierPoint,
         joint: &JointModel,
     ) -> Result<FrontierRecord> {
-        let Room { ready, to, .. } = self;
-        let place = |folder: &Path, suffix: &str| folder.join(format!("{name}.{suffix}"));
         let model = self.merger.emitted(joint)?;
-        let path = place(to.keep.unwrap_or(self.aside), "onnx");
+        let path = self.to.keep.unwrap_or(self.aside).join(format!("{name}.onnx"));
         output::check_input(&path, self.inputs)?;
-        let mut draft = onnx::stage(&model, &path, &SaveOptions::default(), self.progress)?;
+        let draft = onnx::stage(&model, &path, &SaveOptions::default(), self.progress)?;
         let bytes = draft.bytes()?;
         let latency = self.timer.map(|timer| self.latency(point, joint, &draft, timer));
         let latency = latency.transpose()?.flatten();
-        let made = Made {
-            files: &ready.files,
-            runtime: ready.backend.describe(),
-            memory: ready.memory,
-            sites: &ready.sites,
-            records: &point.outcome.sites,
-            decisions: &point.outcome.decisions,
-        };
-        let plan = |path: &Path| self.merger.plan_of(path, self.template, &made);
-        let beside = |folder: &Path| {
-            let path = place(folder, "toml");
-            let text = plan(&path);
-            (path, text)
-        };
-        if let Some((path, text)) = to.keep.map(beside) {
-            draft.add_text(&path, &text)?;
-            draft.commit()?;
-        }
-        if let Some((path, text)) = to.plans.map(beside) {
-            output::write([(path.as_path(), text.as_str())], self.progress)?;
-        }
-        let report = to.reports.first().map_or(Path::new(""), PathBuf::as_path);
+        self.keep(draft, name, point)?;
+        let report = self.to.reports.first().map_or(Path::new(""), PathBuf::as_path);
         let own = point.outcome.sites.iter().filter(|site| site.keeps_weights());
         Ok(FrontierRecord {
             size: point.size,
@@ -243,9 +221,39 @@ impl Room<'_> {
             latency,
             own: own.filter_map(|site| site.layers.first().cloned()).collect(),
             knee: false,
-            plan: plan(report),
-            picture: Picture::of(joint, &ready.prepared.alignment, &point.outcome.sites),
+            plan: self.plan(report, point),
+            picture: Picture::of(joint, &self.ready.prepared.alignment, &point.outcome.sites),
         })
+    }
+
+    /// Puts the joint model of a point and its plans into the folders that are asked for.
+    fn keep(&self, mut draft: Draft<'_>, name: &str, point: &FrontierPoint) -> Result<()> {
+        let plan_in = |folder: &Path| {
+            let path = folder.join(format!("{name}.toml"));
+            let text = self.plan(&path, point);
+            (path, text)
+        };
+        if let Some((path, text)) = self.to.keep.map(plan_in) {
+            draft.add_text(&path, &text)?;
+            draft.commit()?;
+        }
+        if let Some((path, text)) = self.to.plans.map(plan_in) {
+            output::write([(path.as_path(), text.as_str())], self.progress)?;
+        }
+        Ok(())
+    }
+
+    /// The text of a point's plan, for the file `path`.
+    fn plan(&self, path: &Path, point: &FrontierPoint) -> String {
+        let made = Made {
+            files: &self.ready.files,
+            runtime: self.ready.backend.describe(),
+            memory: self.ready.memory,
+            sites: &self.ready.sites,
+            records: &point.outcome.sites,
+            decisions: &point.outcome.decisions,
+        };
+        self.merger.plan_of(path, self.template, &made)
     }
 
     /// Seconds per run of the joint model and of all originals, if they can be measured.

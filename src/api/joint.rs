@@ -9,14 +9,13 @@ use tempfile::TempDir;
 use super::merged::Merged;
 use super::options::RuntimeOptions;
 use super::{inputs, output};
-use crate::compare::ports;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
-use crate::runtime::{ModelSource, Session};
+use crate::runtime::{ModelSource, Session, ports};
 use crate::staging::Stage;
 
 /// A joint model in a file. After [`Merger::merge`](super::Merger::merge) the file is a temporary one

@@ -6,7 +6,6 @@
 //! a [`Progress`](crate::progress::Progress).
 
 mod calibrate;
-mod checks;
 mod checksum;
 pub(crate) mod data;
 mod defaults;
@@ -26,6 +25,7 @@ mod plan;
 mod prune;
 mod retrain;
 mod structure;
+mod task_names;
 mod verdict;
 mod verify;
 mod worker;

@@ -7,15 +7,16 @@ use sha2::{Digest, Sha256};
 
 use super::checksum::{self, Fingerprint};
 use super::defaults;
+use super::task_names::{check_names, numbered, stem, task_names};
 use crate::canon::check_sizes;
-use crate::compare::{nodes, ports};
+use crate::compare::nodes;
 use crate::emit::{self, SOURCE_KEY};
-use crate::error::{Context, Error, ErrorKind, Hint, Result};
+use crate::error::{Context, Result};
 use crate::ir::{Graph, Model};
 use crate::mtz::joint::JointModel;
-use crate::naming::{digits, shown, task_fault, to_task};
+use crate::naming::digits;
 use crate::onnx;
-use crate::runtime::{ModelSource, Port};
+use crate::runtime::{ModelSource, Port, ports};
 use crate::verify::Reading;
 use crate::zipper::{Input, Part};
 
@@ -146,7 +147,7 @@ pub(crate) struct ToMerge {
 /// without these the names in their joint model or of their files.
 ///
 /// # Errors
-/// As [`onnx::load`] and [`emit::restore`]; [`ErrorKind::Usage`] for unusable names.
+/// As [`onnx::load`] and [`emit::restore`]; [`crate::error::ErrorKind::Usage`] for unusable names.
 pub(crate) fn load_parts(inputs: &[ModelInput], names: &[String]) -> Result<ToMerge> {
     let mut tasks: Vec<Loaded> = Vec::new();
     let mut joints: Vec<Option<JointModel>> = Vec::new();
@@ -230,7 +231,7 @@ fn name_tasks(tasks: &mut [Loaded], names: &[String]) -> Result<()> {
 /// Loads models. They get `names`, or without these the names of their files.
 ///
 /// # Errors
-/// As [`onnx::load`]; [`ErrorKind::Usage`] for unusable names.
+/// As [`onnx::load`]; [`crate::error::ErrorKind::Usage`] for unusable names.
 pub(crate) fn load(inputs: &[ModelInput], names: &[String]) -> Result<Vec<Loaded>> {
     let paths: Vec<&Path> = inputs.iter().map(ModelInput::shown).collect();
     let names = task_names(&paths, names)?;
@@ -285,52 +286,6 @@ pub(crate) fn stored(graph: &Graph) -> u64 {
     constants.map(|tensor| tensor.data.len() as u64).sum()
 }
 
-/// One name per model: the given names, or file stems made unique.
-fn task_names(paths: &[&Path], names: &[String]) -> Result<Vec<String>> {
-    if !names.is_empty() {
-        return check_names(names, paths.len());
-    }
-    let mut stems: Vec<String> = Vec::new();
-    paths.iter().for_each(|path| stems.push(stem(path, &stems)));
-    Ok(stems)
-}
-
-/// Checks the given names: one valid name per task.
-fn check_names(names: &[String], tasks: usize) -> Result<Vec<String>> {
-    let usage = |message: String| Error::new(ErrorKind::Usage, message);
-    if names.len() != tasks {
-        let message = format!("{tasks} tasks need as many names, but {} were given", names.len());
-        let hint = Hint::from("give ").option("name").then(" once per model, in the models' order");
-        return Err(usage(message).hint(hint.then("; a joint model counts as its tasks")));
-    }
-    for (i, name) in names.iter().enumerate() {
-        if let Some(fault) = task_fault(name) {
-            let message = format!("'{}' cannot name a task: {fault}", shown(name));
-            return Err(usage(message).hint("names of outputs and of files are made of it"));
-        }
-        if names.iter().take(i).any(|other| other == name) {
-            return Err(usage(format!("two tasks are called '{name}'"))
-                .hint(Hint::from("give every model another ").option("name")));
-        }
-    }
-    Ok(names.to_vec())
-}
-
-/// The stem of a file's name, with a number if it is taken.
-fn stem(path: &Path, taken: &[String]) -> String {
-    let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-    numbered(to_task(&stem), taken)
-}
-
-/// The name, with a number if it is taken.
-fn numbered(name: String, taken: &[String]) -> String {
-    let mut others = (2..).map(|n| format!("{name}_{n}"));
-    match taken.contains(&name) {
-        true => others.find(|other| !taken.contains(other)).unwrap_or(name.clone()),
-        false => name,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,14 +293,6 @@ mod tests {
     fn fixture() -> ModelInput {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         root.join("fixtures/models/lenet300_mnist_a.onnx").into()
-    }
-
-    #[test]
-    fn names_are_stems_made_unique() {
-        let paths = ["x/net.onnx", "y/net.onnx", "net_2.onnx"].map(Path::new);
-        assert_eq!(task_names(&paths, &[]).unwrap(), ["net", "net_2", "net_2_2"]);
-        let odd = ["x/...onnx", "a\u{1b}[2J.onnx"].map(Path::new);
-        assert_eq!(task_names(&odd, &[]).unwrap(), ["model", "a_[2J"]);
     }
 
     #[test]
@@ -360,16 +307,5 @@ mod tests {
         name_tasks(&mut tasks, &[]).unwrap();
         let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "a_3", "a_2", "b_2", "lenet300_mnist_a"]);
-    }
-
-    #[test]
-    fn names_that_cannot_be_output_names_are_refused() {
-        let paths = ["a.onnx", "b.onnx"].map(Path::new);
-        let names = |a: &str, b: &str| task_names(&paths, &[a.to_owned(), b.to_owned()]);
-        assert_eq!(names("cats", "dogs").unwrap(), ["cats", "dogs"]);
-        for (a, b) in [("a/b", "c"), ("", "c"), ("c", "c"), ("a\n", "c"), ("..", "c")] {
-            assert_eq!(names(a, b).unwrap_err().kind(), ErrorKind::Usage);
-        }
-        assert!(task_names(&paths, &["a".to_owned()]).is_err());
     }
 }

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use super::data::{DataInput, Given, TaskData, task_nets, task_ports};
 use super::models::{self, Loaded, ModelInput};
 use super::options::RetrainOptions;
-use super::verdict::Place;
+use super::verdict::{Place, failed};
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{TOOL, inputs, output};
 use crate::calib::data::Dataset;
-use crate::emit::{self, EmitOptions, FORM_KEY, Form, InputMode, RECIPE_KEY, emit};
+use crate::emit::{self, emit_like};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{RetrainReport, RetrainSettings, SCHEMA};
-use crate::retrain::{Ending, Lesson, retrain};
+use crate::retrain::{Ending, Lesson, Outcome, retrain};
 use crate::runtime::{Backend, ModelSource};
-use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, Wiring, verify};
+use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, verify};
 
 /// Retrains a joint model towards the outputs of its original models, or towards labels.
 ///
@@ -104,10 +104,7 @@ impl Retrainer {
         let output = folder.path().join("joint.onnx");
         let report = self.retrain_into(&RetrainDestination::new(&output), progress)?;
         match &report.verification {
-            Some(checked) if !checked.passed() => {
-                let message = "the joint model failed its verification";
-                Err(Error::new(ErrorKind::Parity, message).because(checked.failures.join("; ")))
-            }
+            Some(checked) if !checked.passed() => Err(failed(&checked.failures)),
             _ => Ok((super::Joint::in_folder(folder, output, None), report)),
         }
     }
@@ -131,25 +128,10 @@ impl Retrainer {
         if let Some(idle) = self.options.training.idle() {
             progress.warn(&progress.worded(&idle));
         }
-        let mut teachers = self.load_teachers(&joint)?;
-        let models: Vec<Model> =
-            teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
-        let data = self.open_data(&joint, options.seed, progress)?;
-        let backend = self.options.runtime.open(progress)?;
-        // Tasks with common samples run their shared layers once.
-        let count = if self.given().is_common() { 1 } else { data.len() };
-        let sets: Vec<Dataset> = data.iter().take(count).map(|d| d.dataset.clone()).collect();
-        let lesson = Lesson {
-            data: &sets,
-            teachers: &models,
-            backend: backend.as_ref(),
-            checkpoint: self.options.checkpoint.as_deref(),
-            resume: self.options.resume,
-        };
-        let outcome = retrain(&mut joint, &lesson, &options, progress)?;
-        let runtime = backend.describe();
-        let material = Material { teachers, data, backend };
-        let model = laid_out(&joint, &file)?;
+        let (outcome, material) = self.train(&mut joint, &options, progress)?;
+        let mut model = emit_like(&joint, &file)?;
+        // Measurements of the old weights.
+        model.metadata.remove(DEVIATION_KEY);
         let draft = onnx::stage(&model, to.output, &SaveOptions::default(), progress)?;
         // After Ctrl-C the file is written at once, without a check.
         let checked = match outcome.ending {
@@ -167,11 +149,37 @@ impl Retrainer {
             output: to.output.display().to_string(),
             written: true,
             settings: RetrainSettings::new(&options),
-            runtime,
+            runtime: material.backend.describe(),
             outcome,
             verification: checked,
         };
         settle(to, &place, draft, report, progress)
+    }
+
+    /// Trains the joint model, and returns what it was trained with.
+    fn train(
+        &self,
+        joint: &mut JointModel,
+        options: &crate::retrain::RetrainOptions,
+        progress: &dyn Progress,
+    ) -> Result<(Outcome, Material)> {
+        let mut teachers = self.load_teachers(joint)?;
+        let models: Vec<Model> =
+            teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
+        let data = self.open_data(joint, options.seed, progress)?;
+        let backend = self.options.runtime.open(progress)?;
+        // Tasks with common samples run their shared layers once.
+        let count = if self.given().is_common() { 1 } else { data.len() };
+        let sets: Vec<Dataset> = data.iter().take(count).map(|d| d.dataset.clone()).collect();
+        let lesson = Lesson {
+            data: &sets,
+            teachers: &models,
+            backend: backend.as_ref(),
+            checkpoint: self.options.checkpoint.as_deref(),
+            resume: self.options.resume,
+        };
+        let outcome = retrain(joint, &lesson, options, progress)?;
+        Ok((outcome, Material { teachers, data, backend }))
     }
 
     fn given(&self) -> Given<'_> {
@@ -289,20 +297,4 @@ fn settle(
         output::write(to.report.iter().map(|path| (*path, json.as_str())), progress)?;
     }
     Ok(report)
-}
-
-/// Emits a joint model with the form, inputs and metadata of its original file.
-fn laid_out(joint: &JointModel, file: &Model) -> Result<Model> {
-    let form = file.metadata.get(FORM_KEY).and_then(|name| Form::named(name)).unwrap_or_default();
-    let ports = |ids| crate::compare::ports(&file.graph, ids);
-    let wiring = Wiring::of(&ports(&file.graph.inputs)?, &ports(&file.graph.outputs)?)?;
-    let inputs = if wiring.separate() { InputMode::Separate } else { InputMode::Auto };
-    let mut model = emit(joint, &EmitOptions { form, inputs })?;
-    for (key, value) in &file.metadata {
-        // Measurements of the old weights are dropped.
-        if ![RECIPE_KEY, FORM_KEY, DEVIATION_KEY].contains(&key.as_str()) {
-            model.metadata.insert(key.clone(), value.clone());
-        }
-    }
-    Ok(model)
 }

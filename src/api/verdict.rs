@@ -26,6 +26,12 @@ pub(crate) struct Settled {
     pub(crate) bytes: u64,
 }
 
+/// The error of a library's user whose joint model failed, which is in no file.
+pub(super) fn failed(failures: &[String]) -> Error {
+    let message = "the joint model failed its verification";
+    Error::new(ErrorKind::Parity, message).because(failures.join("; "))
+}
+
 impl<'a> Place<'a> {
     /// A place for `output`. With `keep`, a rejected model goes beside it.
     ///

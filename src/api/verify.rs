@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use super::checks::unmeasurable;
-use super::data::{DataInput, Given, Tried};
+use super::data::{DataInput, Given, TaskData, Tried, unmeasurable};
 use super::models::{self, Loaded, ModelInput};
 use super::options::VerifyOptions;
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::naming::counted;
 use crate::onnx;
 use crate::progress::Progress;
+use crate::runtime::ports;
 use crate::verify::{Joint, Limits, Reported, Subject, Verification, Wiring};
 
 /// Number of samples without data.
@@ -52,12 +52,7 @@ pub fn verify(
     let trial = Tried { backend: first.as_ref(), progress };
     let data = given.open(&originals, options.limit.unwrap_or(all), options.seed, trial)?;
     if options.max_drop.is_some() {
-        let unusable = data.iter().find_map(|data| data.dataset.unusable_labels());
-        if unusable.is_some() {
-            return Err(unmeasurable(unusable));
-        }
-        let labelled = data.iter().map(|data| data.dataset.has_labels());
-        check_all(&tasks, labelled, unlabelled)?;
+        check_labels(&tasks, &data)?;
     }
     let subjects: Vec<Subject<'_>> = tasks
         .iter()
@@ -108,6 +103,15 @@ fn limits(options: &VerifyOptions) -> Result<Limits> {
     }
     let drop = max_drop.map(|points| points / 100.0);
     Ok(Limits { tolerance: *tolerance, deviation: *max_deviation, drop })
+}
+
+/// Checks that the samples of all tasks have labels that can be used.
+fn check_labels(tasks: &[String], data: &[TaskData]) -> Result<()> {
+    let unusable = data.iter().find_map(|data| data.dataset.unusable_labels());
+    if unusable.is_some() {
+        return Err(unmeasurable(unusable));
+    }
+    check_all(tasks, data.iter().map(|data| data.dataset.has_labels()), unlabelled)
 }
 
 /// Checks something of all tasks; the error names those for which it does not hold.
@@ -182,7 +186,7 @@ struct JointFile {
 
 fn joint_file(path: &Path) -> Result<JointFile> {
     let model = onnx::load(path)?;
-    let ports = |ids| crate::compare::ports(&model.graph, ids);
+    let ports = |ids| ports(&model.graph, ids).in_model(path.display());
     let wiring = Wiring::of(&ports(&model.graph.inputs)?, &ports(&model.graph.outputs)?);
     let tasks = wiring.in_model(path.display())?.tasks;
     Ok(JointFile { tasks, reported: Reported::read(&model), bytes: models::stored(&model.graph) })

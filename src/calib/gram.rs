@@ -278,7 +278,7 @@ impl Moments {
     /// [`ErrorKind::Calibration`] where no rows were seen.
     pub(crate) fn rows(&self) -> Result<f64> {
         if self.count == 0 {
-            return Err(Error::new(ErrorKind::Calibration, "a layer saw no calibration samples"));
+            return Err(no_rows());
         }
         Ok(self.count as f64)
     }
@@ -291,6 +291,12 @@ fn unlike() -> Error {
 
 fn all_finite<'a>(values: impl IntoIterator<Item = &'a f64>) -> bool {
     values.into_iter().all(|v| v.is_finite())
+}
+
+/// The error for a layer without a row.
+pub(crate) fn no_rows() -> Error {
+    Error::new(ErrorKind::Calibration, "a layer saw no calibration samples")
+        .hint("give more samples, with tokens that are no padding")
 }
 
 pub(super) fn not_finite() -> Error {

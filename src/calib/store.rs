@@ -19,7 +19,7 @@ use super::net::{LayerInputs, NetStatistics, Spread};
 use super::sensitivity::Sensitivity;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::progress::Progress;
-use crate::staging::Stage;
+use crate::staging::{Stage, unwritable};
 
 /// Key of our entry in the container's metadata.
 const KEY: &str = "onnx-zip";
@@ -108,15 +108,12 @@ pub fn save(
     meta: &Meta,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let failed = |cause: Box<dyn StdError + Send + Sync>| {
-        Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(cause)
-    };
     let NetStatistics { layers, sensitivities } = statistics;
     let rows = layers.iter().map(|(layer, inputs)| (layer.clone(), inputs.count())).collect();
     let coherence = sensitivities.iter().map(|(layer, own)| (layer.clone(), own.coherence));
     let header =
         Header { version: VERSION, meta: meta.clone(), rows, coherence: coherence.collect() };
-    let header = serde_json::to_string(&header).map_err(|e| failed(e.into()))?;
+    let header = serde_json::to_string(&header).map_err(|e| unwritable(path, e.into()))?;
     let mut arrays = Vec::new();
     for (layer, inputs) in layers {
         arrays.extend(parts(inputs).map(|(part, array)| (part.of(layer), Stored(array))));

@@ -4,7 +4,7 @@ use ndarray::parallel::prelude::*;
 
 use super::counts;
 use super::gathering::Gathering;
-use super::gram::Moments;
+use super::gram::{Moments, no_rows};
 use super::im2col::Positions;
 use super::kept::Statistics;
 use super::mask::Mask;
@@ -14,7 +14,7 @@ use super::probed::{
 };
 use super::stream::Stream;
 use crate::couple::CoupledLayer;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Result};
 use crate::ir::Model;
 use crate::ops::LayerKind;
 use crate::progress::Progress;
@@ -68,7 +68,7 @@ pub struct Running<'s, 'a> {
 /// Both nets have the same graph. The cut of `inputs` stops before the layer, that of `targets` after it.
 ///
 /// # Errors
-/// [`ErrorKind::Backend`] if the runtime fails.
+/// [`crate::error::ErrorKind::Backend`] if the runtime fails.
 pub fn collect(
     layer: &CoupledLayer,
     inputs: Running<'_, '_>,
@@ -76,7 +76,7 @@ pub fn collect(
     limit: RowLimit,
     progress: &dyn Progress,
 ) -> Result<Statistics> {
-    collect_any(layer, inputs, targets, limit, progress)?.ok_or_else(no_samples)
+    collect_any(layer, inputs, targets, limit, progress)?.ok_or_else(no_rows)
 }
 
 /// [`collect`] for samples that may give no rows, such as a part of a larger set.
@@ -146,11 +146,11 @@ pub fn survey(
     let empty = || Gathering::apart(has_positions(kind));
     if layer.per_channel {
         let all = gather_channels(layer, inputs, None, limit, empty, progress)?;
-        let spreads = all.into_iter().map(|sum| sum.finish_apart()?.ok_or_else(no_samples));
+        let spreads = all.into_iter().map(|sum| sum.finish_apart()?.ok_or_else(no_rows));
         return Ok(LayerInputs::Channels(spreads.collect::<Result<_>>()?));
     }
     let spread = gather(layer, inputs, None, limit, empty(), progress)?.finish_apart()?;
-    spread.map(LayerInputs::from).ok_or_else(no_samples)
+    spread.map(LayerInputs::from).ok_or_else(no_rows)
 }
 
 /// How much means over positions count: those of convolutions. Tokens may be padding.
@@ -161,10 +161,6 @@ fn coherence(kind: &LayerKind, limit: RowLimit) -> f64 {
 /// Whether a layer has the same weights at several positions of a sample.
 pub(crate) fn has_positions(kind: &LayerKind) -> bool {
     matches!(kind, LayerKind::Conv(_) | LayerKind::ConvTranspose(_))
-}
-
-fn no_samples() -> Error {
-    Error::new(ErrorKind::Calibration, "there are no calibration samples")
 }
 
 /// [`collect`] for a depthwise layer: separate moments of every channel.
@@ -178,7 +174,7 @@ pub fn collect_channels(
     limit: RowLimit,
     progress: &dyn Progress,
 ) -> Result<Vec<Moments>> {
-    collect_any_channels(layer, inputs, targets, limit, progress)?.ok_or_else(no_samples)
+    collect_any_channels(layer, inputs, targets, limit, progress)?.ok_or_else(no_rows)
 }
 
 /// [`collect_channels`] for samples that may give no rows, such as a part of a larger set.

@@ -128,7 +128,7 @@ mod tests {
 
     fn worst(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
         assert_eq!(a.dim(), b.dim());
-        (a - b).iter().fold(0.0, |worst, d| worst.max(d.abs()))
+        (a - b).mapv(f64::abs).into_iter().max_by(f64::total_cmp).unwrap_or(0.0)
     }
 
     #[test]

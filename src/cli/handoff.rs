@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-
 use super::Status;
 use super::console::Console;
 use crate::api::data::{Given, Net, task_nets, task_ports};
@@ -16,22 +14,13 @@ use crate::onnx;
 use crate::progress::Progress;
 use crate::runtime::{ModelSource, Session};
 
-/// The loss of the outputs, by its name on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum LossName {
-    /// Distil the outputs of the original models; needs no labels
-    Distillation,
-    /// Cross-entropy of each model's first output with the data's labels
-    CrossEntropy,
-}
-
 /// The inputs of an export.
 pub(super) struct Request<'a> {
     pub(super) joint: &'a Path,
     pub(super) teachers: &'a [PathBuf],
     pub(super) data: Given<'a>,
     pub(super) samples: usize,
-    pub(super) loss: LossName,
+    pub(super) loss: Loss,
     pub(super) runtime: &'a RuntimeOptions,
     pub(super) seed: u64,
     pub(super) folder: &'a Path,
@@ -54,11 +43,7 @@ impl Request<'_> {
         }
         let lessons = teachers.into_iter().zip(&data);
         let lessons = lessons.map(|(teacher, data)| Lesson { teacher, data: &data.dataset });
-        let loss = match self.loss {
-            LossName::Distillation => Loss::Distillation,
-            LossName::CrossEntropy => Loss::CrossEntropy,
-        };
-        let options = ExportOptions { loss, batch: self.runtime.batch };
+        let options = ExportOptions { loss: self.loss, batch: self.runtime.batch };
         handoff::export(&joint, lessons.collect(), options, self.folder, console)
             .in_model(self.joint.display())?;
         console.finish();
@@ -76,7 +61,7 @@ impl Request<'_> {
         nets: &[Net<'_>],
         console: &Console,
     ) -> Result<Vec<Option<Box<dyn Session>>>> {
-        if self.loss == LossName::CrossEntropy {
+        if self.loss == Loss::CrossEntropy {
             return Ok(nets.iter().map(|_| None).collect());
         }
         if self.teachers.len() != nets.len() {

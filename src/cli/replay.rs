@@ -103,8 +103,20 @@ impl Typed {
         Typed { ids, models: is("paths"), names: is("names"), data: is("data"), options }
     }
 
-    /// The arguments that `plan` adds. Removes from it the options that typed ones replace.
+    /// The arguments that the plan at `path` adds. Removes from it what typed ones replace.
     fn added(&self, plan: &mut PlanFile, path: &Path) -> Result<Vec<OsString>> {
+        let mut added = self.added_options(plan, path)?;
+        added.extend(self.added_files(plan, path));
+        let typed =
+            self.options.get_arguments().filter(|arg| self.ids.contains(arg.get_id().as_str()));
+        if typed.filter_map(Arg::get_long).any(|name| DECIDING.contains(&name)) {
+            plan.layers.clear();
+        }
+        Ok(added)
+    }
+
+    /// Options of the plan that are not typed.
+    fn added_options(&self, plan: &PlanFile, path: &Path) -> Result<Vec<OsString>> {
         let mut added: Vec<OsString> = Vec::new();
         let option = |name: &str, value: &String| OsString::from(format!("--{name}={value}"));
         for (name, values) in &plan.options {
@@ -130,10 +142,16 @@ impl Typed {
                 (true, [is]) if is == "false" => {}
                 (true, _) => {
                     let message = format!("option '{name}' is true or false");
-                    return Err(Error::new(ErrorKind::Format, message));
+                    return Err(Error::new(ErrorKind::Format, message).hint("correct the plan"));
                 }
             }
         }
+        Ok(added)
+    }
+
+    /// Files of the plan, unless others are typed, which the plan then no longer holds.
+    fn added_files(&self, plan: &mut PlanFile, path: &Path) -> Vec<OsString> {
+        let mut added = Vec::new();
         let gram = self.ids.contains("gram");
         for (name, files, typed) in [
             ("data", &mut plan.data, self.data || gram),
@@ -155,12 +173,7 @@ impl Typed {
         let model =
             |file: &FileRecord| Path::new(".").join(resolved(path, &file.path)).into_os_string();
         added.extend(plan.models.iter().map(model));
-        let decided =
-            self.options.get_arguments().filter(|arg| self.ids.contains(arg.get_id().as_str()));
-        if decided.filter_map(Arg::get_long).any(|name| DECIDING.contains(&name)) {
-            plan.layers.clear();
-        }
-        Ok(added)
+        added
     }
 
     fn option(&self, name: &str) -> Result<&Arg> {

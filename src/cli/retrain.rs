@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::console::Console;
-use super::handoff::{LossName, Request};
+use super::handoff::Request;
 use super::inputs::DataArgs;
 use super::reports::report_path;
 use super::{Status, printing};
@@ -13,6 +13,7 @@ use crate::api::data::Given;
 use crate::api::options::RetrainOptions;
 use crate::api::{RetrainDestination, Retrainer, output};
 use crate::error::{Error, ErrorKind, Result};
+use crate::handoff::Loss;
 use crate::report;
 use crate::retrain::LossKind;
 use crate::verify::Verification;
@@ -115,8 +116,8 @@ impl RetrainArgs {
         let options =
             self.options.training.options(self.options.runtime.batch, !self.teacher.is_empty());
         let loss = match options.loss {
-            LossKind::CrossEntropy => LossName::CrossEntropy,
-            LossKind::Distillation => LossName::Distillation,
+            LossKind::CrossEntropy => Loss::CrossEntropy,
+            LossKind::Distillation => Loss::Distillation,
             _ => {
                 return Err(Error::new(ErrorKind::Usage, "ONNX Runtime training has no such loss")
                     .hint("export with --loss distillation or --loss cross-entropy"));

@@ -5,7 +5,7 @@ use ndarray::arr1;
 use super::Original;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Graph, Model, ValueId};
-use crate::runtime::{HostArray, Port, fixed_batch};
+use crate::runtime::{HostArray, Port, fixed_batch, ports};
 use crate::verify::Wiring;
 
 /// Named arrays for one run.
@@ -67,20 +67,4 @@ fn output(graph: &Graph, id: ValueId) -> Port {
         None => (DataType::Other(0), None),
     };
     Port { name: value.name.clone(), dtype, shape }
-}
-
-/// The inputs `ids` of a graph.
-///
-/// # Errors
-/// [`ErrorKind::Unsupported`] for a value that is not a tensor.
-pub(crate) fn ports(graph: &Graph, ids: &[ValueId]) -> Result<Vec<Port>> {
-    let port = |id: &ValueId| {
-        let value = graph.value(*id);
-        let ty = value.ty.clone().ok_or_else(|| {
-            let message = format!("'{}' is not a tensor of known type", value.name);
-            Error::new(ErrorKind::Unsupported, message)
-        })?;
-        Ok(Port { name: value.name.clone(), dtype: ty.dtype, shape: ty.shape })
-    };
-    ids.iter().map(port).collect()
 }

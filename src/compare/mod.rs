@@ -21,7 +21,6 @@ use crate::runtime::{Backend, ModelSource};
 
 pub use count::{multiply_adds, nodes};
 use feeds::Feeds;
-pub(crate) use feeds::ports;
 pub use latency::{Latency, TOLERANCE};
 pub use memory::growth;
 
@@ -123,7 +122,7 @@ pub fn compare(
     })
 }
 
-/// The value of a measurement; `None` if it failed, with the reason added to `missing`.
+/// The value of a measurement; `None` if it failed, with the reason added to `unmeasured`.
 ///
 /// # Errors
 /// [`ErrorKind::Interrupted`].

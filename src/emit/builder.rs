@@ -71,15 +71,13 @@ impl Builder {
         if let Some((_, id)) = found {
             return *id;
         }
-        if let ([rows, columns], true) = (tensor.dims.as_slice(), tensor.len() >= LARGE) {
-            let at = (*rows, *columns);
-            let id = self.graph.add_initializer(name, tensor);
-            same.push((scope, id));
-            self.large.entry(at).or_default().push(id);
-            return id;
-        }
+        let large = match *tensor.dims.as_slice() {
+            [rows, columns] if tensor.len() >= LARGE => Some((rows, columns)),
+            _ => None,
+        };
         let id = self.graph.add_initializer(name, tensor);
         same.push((scope, id));
+        large.into_iter().for_each(|extents| self.large.entry(extents).or_default().push(id));
         id
     }
 

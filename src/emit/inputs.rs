@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{Dim, Graph, TensorType, ValueId};
 use crate::mtz::joint::JointModel;
 
+use super::Form;
 use super::builder::Builder;
 
 /// Precedes the names of common inputs that look like names of separate ones.
@@ -24,6 +25,21 @@ pub enum InputMode {
 }
 
 impl InputMode {
+    /// How the graph of a file of `joint` in this form was written.
+    pub(super) fn of_file(joint: &JointModel, form: Form, file: &Graph) -> InputMode {
+        let tasks: Vec<&str> = joint.tasks().iter().map(|task| task.name()).collect();
+        let mut inputs: Vec<&str> =
+            file.inputs.iter().map(|id| file.value(*id).name.as_str()).collect();
+        if form != Form::Heads {
+            // The last one selects a task.
+            inputs.pop();
+        }
+        match inputs_are_separate(&tasks, &inputs) {
+            true => InputMode::Separate,
+            false => InputMode::Auto,
+        }
+    }
+
     /// Whether the tasks of `joint` read the same inputs.
     ///
     /// # Errors
@@ -55,7 +71,7 @@ pub fn inputs_are_separate<T: AsRef<str>, N: AsRef<str>>(tasks: &[T], inputs: &[
 
 /// Names for common inputs: those of the first task, unless they look like names of separate inputs.
 fn common_names(joint: &JointModel) -> Vec<String> {
-    let tasks: Vec<String> = joint.tasks().iter().map(|task| task.name().to_owned()).collect();
+    let tasks: Vec<&str> = joint.tasks().iter().map(|task| task.name()).collect();
     let first = joint.tasks().first().map(|task| task.graph());
     let name = |(graph, id): (&Graph, ValueId)| graph.value(id).name.clone();
     let ids = first.into_iter().flat_map(|graph| graph.inputs.iter().map(move |id| (graph, *id)));

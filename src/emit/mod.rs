@@ -120,6 +120,20 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     Ok(model)
 }
 
+/// The joint model in the form of an earlier `file` of it, with the inputs and other metadata of that file.
+///
+/// # Errors
+/// As [`EmitOptions::check`].
+pub fn emit_like(joint: &JointModel, file: &Model) -> Result<Model> {
+    let form = file.metadata.get(FORM_KEY).and_then(|name| Form::named(name)).unwrap_or_default();
+    let inputs = InputMode::of_file(joint, form, &file.graph);
+    let mut model = emit(joint, &EmitOptions { form, inputs })?;
+    for (key, value) in &file.metadata {
+        model.metadata.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    Ok(model)
+}
+
 /// One task of the joint model alone, in pieces, with the same initializers as in the joint model.
 ///
 /// # Errors

@@ -58,9 +58,7 @@ struct Normalised {
 
 impl Normalised {
     fn of(tape: &mut Tape, x: ValueId, axes: Vec<usize>, epsilon: f32) -> Result<Self> {
-        let shape = tape.shape(x)?;
-        let count: Option<usize> = axes.iter().map(|a| shape.get(*a)?.known()).product();
-        let count = count.ok_or_else(|| unsupported("a mean over extents known at run time"))?;
+        let count = count(tape, x, &axes)?;
         let mean = average(tape, x, &axes, count);
         let centred = tape.op("Sub", &[x, mean]);
         let square = tape.op("Mul", &[centred, centred]);
@@ -80,6 +78,21 @@ impl Normalised {
         let rest = tape.op("Sub", &[centred, along]);
         tape.op("Mul", &[rest, self.inverse_deviation])
     }
+}
+
+/// The number of elements of a value over which a mean along `axes` is taken.
+fn count(tape: &Tape, x: ValueId, axes: &[usize]) -> Result<usize> {
+    let shape = tape.shape(x)?;
+    let count: Option<usize> = axes.iter().map(|axis| shape.get(*axis)?.known()).product();
+    count.ok_or_else(|| unsupported("a mean over extents known at run time"))
+}
+
+/// The axes of a value from the node's `axis` on.
+fn trailing_axes(tape: &Tape, node: &Node, x: ValueId) -> Result<Vec<usize>> {
+    let rank = tape.shape(x)?.len();
+    let first = normal_axis(node.int("axis", -1), rank)
+        .ok_or_else(|| unsupported("a normalisation over an axis that is not there"))?;
+    Ok((first..rank).collect())
 }
 
 fn average(tape: &mut Tape, value: ValueId, axes: &[usize], count: usize) -> ValueId {
@@ -102,10 +115,8 @@ pub(super) fn instance_norm(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId
 
 pub(super) fn layer_norm(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
     let (x, scale) = (tape.input(node, 0)?, tape.input(node, 1)?);
-    let rank = tape.shape(x)?.len();
-    let first = normal_axis(node.int("axis", -1), rank)
-        .ok_or_else(|| unsupported("a normalisation over an axis that is not there"))?;
-    let normal = Normalised::of(tape, x, (first..rank).collect(), node.float("epsilon", 1e-5))?;
+    let axes = trailing_axes(tape, node, x)?;
+    let normal = Normalised::of(tape, x, axes, node.float("epsilon", 1e-5))?;
     let scaled = tape.op("Mul", &[dy, scale]);
     let dx = normal.back(tape, scaled);
     let dscale = tape.reduced(node, 1, |t| t.op("Mul", &[dy, normal.value]))?;
@@ -116,12 +127,8 @@ pub(super) fn layer_norm(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -
 /// y = x·r·scale with r = 1/√(mean of x² + epsilon): dx = r·(g − n·mean of g·n) with g = dy·scale, n = x·r
 pub(super) fn rms_norm(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
     let (x, scale) = (tape.input(node, 0)?, tape.input(node, 1)?);
-    let shape = tape.shape(x)?;
-    let first = normal_axis(node.int("axis", -1), shape.len())
-        .ok_or_else(|| unsupported("a normalisation over an axis that is not there"))?;
-    let axes: Vec<usize> = (first..shape.len()).collect();
-    let count: Option<usize> = axes.iter().map(|a| shape.get(*a)?.known()).product();
-    let count = count.ok_or_else(|| unsupported("a mean over extents known at run time"))?;
+    let axes = trailing_axes(tape, node, x)?;
+    let count = count(tape, x, &axes)?;
     let square = tape.op("Mul", &[x, x]);
     let mean = average(tape, square, &axes, count);
     let root = inverse_deviation(tape, mean, node.float("epsilon", 1e-5));

@@ -13,7 +13,7 @@ use crate::calib::data::Dataset;
 use crate::calib::sensitivity::Sensitivity;
 use crate::couple::{Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Attribute, DataType, Dim, Model, TensorType, ValueId};
+use crate::ir::{DataType, Dim, Model, TensorType, ValueId};
 use crate::runtime::{Backend, HostArray, ModelSource, feeds};
 
 /// The samples that sensitivities are estimated from, and how they are run.
@@ -272,14 +272,10 @@ fn squares(tape: &mut Tape, gradient: ValueId, between: &[usize]) -> ValueId {
 /// Σ g gᵀ over all other axes than that of the channels.
 fn gram(tape: &mut Tape, gradient: ValueId, axis: usize, rank: usize) -> ValueId {
     let others = (0..rank).filter(|other| *other != axis);
-    let order = std::iter::once(axis).chain(others).map(|axis| axis as i64).collect();
-    let transposed = |tape: &mut Tape, value, order: Vec<i64>| {
-        tape.op_with("Transpose", &[value], [("perm", Attribute::Ints(order))])
-    };
-    let first = transposed(tape, gradient, order);
-    let flat = tape.ints(&[0, -1]);
-    let rows = tape.op("Reshape", &[first, flat]);
-    let columns = transposed(tape, rows, vec![1, 0]);
+    let order: Vec<i64> = std::iter::once(axis).chain(others).map(|axis| axis as i64).collect();
+    let first = tape.permuted(gradient, &order);
+    let rows = tape.reshaped(first, &[0, -1]);
+    let columns = tape.permuted(rows, &[1, 0]);
     tape.op("MatMul", &[rows, columns])
 }
 

@@ -109,7 +109,8 @@ fn worst_difference(mut model: Model, what: &str) -> f32 {
                 run(session.as_mut(), &moved, what)[0].iter().copied().sum::<f32>()
             };
             let difference = (loss(STEP) - loss(-STEP)) / (2.0 * STEP);
-            worst = worst.max((difference - gradient).abs() / scale);
+            let off = ((difference - gradient) / scale).abs();
+            worst = std::cmp::max_by(worst, off, f32::total_cmp);
         }
     }
     worst

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::staging::StagedFolder;
+use crate::staging::{StagedFolder, unwritable};
 
 /// A folder under construction; dropping it removes it.
 pub(super) struct Draft(StagedFolder);
@@ -22,7 +22,7 @@ impl Draft {
                 return Err(Error::new(ErrorKind::Usage, message)
                     .hint("name a new folder, or remove this one first"));
             }
-            Err(e) => return Err(failed(target, e).hint("name a new folder")),
+            Err(e) => return Err(unwritable(target, e).hint("name a new folder")),
         }
         StagedFolder::new(target).map(Draft)
     }
@@ -41,10 +41,5 @@ impl Draft {
 /// Writes a text file into the folder.
 pub(super) fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
     let path = folder.join(name);
-    fs::write(&path, text).map_err(|e| failed(&path, e))
-}
-
-/// An error about a file or folder that cannot be written.
-pub(super) fn failed(path: &Path, cause: io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(cause)
+    fs::write(&path, text).map_err(|e| unwritable(&path, e))
 }

@@ -1,7 +1,7 @@
 //! Imports trained weights into the joint model.
 
 use super::forward::{plain, trainable};
-use crate::emit::{EmitOptions, FORM_KEY, Form, InputMode, emit, inputs_agree, restore};
+use crate::emit::{emit_like, restore};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Model, Tensor, ValueId};
 use crate::verify::DEVIATION_KEY;
@@ -21,25 +21,11 @@ pub fn trained(joint: &Model, trained: &Model) -> Result<Model> {
         heads.graph.set_initializer(id, tensor);
     }
     let plan = restore(&heads)?;
-    let form = joint.metadata.get(FORM_KEY).and_then(|name| Form::named(name));
-    let form = form.unwrap_or_default();
-    let shared = EmitOptions { form, inputs: InputMode::Shared };
-    let separate = EmitOptions { form, inputs: InputMode::Separate };
-    let mut result = match inputs_agree(&plan) {
-        true => {
-            Some(emit(&plan, &shared)?).filter(|model| input_names(model) == input_names(joint))
-        }
-        false => None,
-    };
-    let result = match result.take() {
-        Some(model) => model,
-        None => emit(&plan, &separate)?,
-    };
-    let mut metadata = joint.metadata.clone();
-    // Measurements of the old weights are dropped.
-    metadata.remove(DEVIATION_KEY);
-    metadata.extend(result.metadata);
-    Ok(Model { name: joint.name.clone(), metadata, ..result })
+    let mut model = emit_like(&plan, joint)?;
+    // Measurements of the old weights.
+    model.metadata.remove(DEVIATION_KEY);
+    model.name.clone_from(&joint.name);
+    Ok(model)
 }
 
 /// The trained tensor for an initializer.
@@ -63,8 +49,4 @@ fn weight(heads: &Model, id: ValueId, trained: &Model) -> Result<Tensor> {
             .hint("train again with a smaller learning rate"));
     }
     Ok(found.clone())
-}
-
-fn input_names(model: &Model) -> Vec<&str> {
-    model.graph.inputs.iter().map(|id| model.graph.value(*id).name.as_str()).collect()
 }

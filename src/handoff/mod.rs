@@ -24,6 +24,7 @@ use crate::calib::data::Dataset;
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
+use crate::naming::counted;
 use crate::onnx::{self, External, SaveOptions};
 use crate::progress::Progress;
 use crate::runtime::Session;
@@ -93,8 +94,8 @@ pub fn export(
     let plan = emit::restore(joint)?;
     if plan.tasks().len() != lessons.len() {
         let names: Vec<&str> = plan.tasks().iter().map(|t| t.name()).collect();
-        let message =
-            format!("{} tasks are to be trained, not those of the joint model", lessons.len());
+        let given = counted(lessons.len(), "task");
+        let message = format!("there are samples of {given}, not of those of the joint model");
         return Err(Error::new(ErrorKind::Usage, message)
             .hint(format!("give data for {}", names.join(", "))));
     }

@@ -1,13 +1,14 @@
 //! `.npy` files that are written batch by batch, so that samples need not fit into memory.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::folder::failed;
+use crate::calib::data::encoded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::DataType;
 use crate::runtime::HostArray;
+use crate::staging::unwritable;
 
 /// The magic bytes and version 1.0 of the format.
 const MAGIC: &[u8; 8] = b"\x93NUMPY\x01\x00";
@@ -35,7 +36,7 @@ impl NpyFile {
             out.write_all(&header)?;
             Ok(out)
         });
-        let out = begun.map_err(|e| failed(path, e))?;
+        let out = begun.map_err(|e| unwritable(path, e))?;
         Ok(NpyFile { path: path.to_owned(), out, dtype, row, left: rows })
     }
 
@@ -46,7 +47,7 @@ impl NpyFile {
             return Err(misfit("batches differ in type or shape"));
         }
         self.left = self.left.checked_sub(rows).ok_or_else(|| misfit("there are too many rows"))?;
-        write_elements(&mut self.out, batch).map_err(|e| failed(&self.path, e))
+        self.out.write_all(&encoded(batch)?).map_err(|e| unwritable(&self.path, e))
     }
 
     /// Ends the array, of which all rows must have been written.
@@ -54,7 +55,7 @@ impl NpyFile {
         if self.left > 0 {
             return Err(misfit("rows are missing"));
         }
-        self.out.flush().map_err(|e| failed(&self.path, e))
+        self.out.flush().map_err(|e| unwritable(&self.path, e))
     }
 }
 
@@ -91,31 +92,6 @@ fn header(dtype: DataType, rows: usize, row: &[usize]) -> Result<Vec<u8>> {
     // A header holds a few sizes, far below the 65 535 bytes that two bytes can count.
     let length = u16::try_from(length).map_err(|e| misfit("a shape is too long").because(e))?;
     Ok([MAGIC.as_slice(), &length.to_le_bytes(), text.as_bytes()].concat())
-}
-
-/// Writes all elements, row-major and little-endian.
-fn write_elements(out: &mut impl Write, array: &HostArray) -> io::Result<()> {
-    macro_rules! each {
-        ($elements:expr) => {
-            $elements.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()))
-        };
-    }
-    match array {
-        HostArray::F32(a) => each!(a),
-        HostArray::F64(a) => each!(a),
-        HostArray::F16(a) => each!(a),
-        HostArray::I64(a) => each!(a),
-        HostArray::I32(a) => each!(a),
-        HostArray::I16(a) => each!(a),
-        HostArray::I8(a) => each!(a),
-        HostArray::U64(a) => each!(a),
-        HostArray::U32(a) => each!(a),
-        HostArray::U16(a) => each!(a),
-        HostArray::U8(a) => each!(a),
-        HostArray::Bool(a) => a.iter().try_for_each(|v| out.write_all(&[u8::from(*v)])),
-        // Their array was refused with its header.
-        HostArray::Text(_) => Err(io::ErrorKind::InvalidInput.into()),
-    }
 }
 
 #[cfg(test)]

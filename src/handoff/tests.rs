@@ -102,7 +102,12 @@ fn outputs(model: &Model) -> BTreeMap<String, ArrayD<f32>> {
 fn close(a: &BTreeMap<String, ArrayD<f32>>, b: &BTreeMap<String, ArrayD<f32>>) {
     assert!(a.keys().eq(b.keys()), "{:?} {:?}", a.keys(), b.keys());
     for (name, own) in a {
-        let worst = own.iter().zip(&b[name]).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+        let worst = own
+            .iter()
+            .zip(&b[name])
+            .map(|(x, y)| (x - y).abs())
+            .max_by(f32::total_cmp)
+            .unwrap_or(0.0);
         assert!(worst < 1e-5, "{name}: {worst}");
     }
 }

@@ -5,7 +5,7 @@ mod change;
 pub mod codes;
 mod data_type;
 mod graph;
-mod halves;
+mod half_bytes;
 mod ids;
 mod index;
 mod model;

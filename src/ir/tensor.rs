@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ndarray::{ArrayD, IxDyn};
 
 use super::data_type::DataType;
-use super::halves;
+use super::half_bytes;
 use super::size::Dim;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -98,7 +98,7 @@ impl Tensor {
     /// Integers of type `dtype`; `None` if one of them does not fit.
     pub fn from_ints(dtype: DataType, array: &ArrayD<i64>) -> Option<Tensor> {
         if dtype.is_half_byte() {
-            let data = halves::packed(dtype == DataType::I4, array.iter().copied())?;
+            let data = half_bytes::packed(dtype == DataType::I4, array.iter().copied())?;
             return Some(Tensor { dtype, dims: array.shape().to_vec(), data: data.into() });
         }
         let bytes = |v: &i64| -> Option<Vec<u8>> {
@@ -172,9 +172,7 @@ impl Tensor {
             DataType::BF16 => chunks(raw).map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
             other => return Err(not_float(other)),
         };
-        ArrayD::from_shape_vec(IxDyn(&self.dims), values).map_err(|e| {
-            Error::new(ErrorKind::Format, "a tensor's data does not fill its shape").because(e)
-        })
+        self.shaped(values)
     }
 
     /// The elements as `f64`: exact for all floating-point types.
@@ -185,8 +183,12 @@ impl Tensor {
         if self.dtype != DataType::F64 {
             return Ok(self.to_f32()?.mapv(f64::from));
         }
-        let values = chunks(&self.data).map(f64::from_le_bytes).collect();
-        ArrayD::from_shape_vec(IxDyn(&self.dims), values).map_err(|e| {
+        self.shaped(chunks(&self.data).map(f64::from_le_bytes).collect())
+    }
+
+    /// Elements as an array of the tensor's shape.
+    fn shaped<T>(&self, elements: Vec<T>) -> Result<ArrayD<T>> {
+        ArrayD::from_shape_vec(IxDyn(&self.dims), elements).map_err(|e| {
             Error::new(ErrorKind::Format, "a tensor's data does not fill its shape").because(e)
         })
     }
@@ -218,7 +220,9 @@ impl Tensor {
             DataType::U32 => chunks(raw).map(|b| i64::from(u32::from_le_bytes(b))).collect(),
             DataType::U16 => chunks(raw).map(|b| i64::from(u16::from_le_bytes(b))).collect(),
             DataType::U8 | DataType::Bool => raw.iter().map(|b| i64::from(*b)).collect(),
-            half if half.is_half_byte() => halves::unpacked(half == DataType::I4, raw, self.len())?,
+            half if half.is_half_byte() => {
+                half_bytes::unpacked(half == DataType::I4, raw, self.len())?
+            }
             _ => return None,
         })
     }

@@ -82,42 +82,48 @@ pub fn prune(
     let mut after = Stream::new(&original, source)?;
     let mut records = Vec::new();
     for layer in &coupling.layers {
-        let mut record = PruneRecord {
-            layer: layer.name.clone(),
-            weights: layer.layer.read(&model.graph)?.len(),
-            kept: 0,
-            relative_error: 0.0,
-            reason: reason(layer),
-        };
-        record.kept = record.weights;
-        if record.reason.is_none() {
-            let (rows, seed) = (options.max_rows, options.seed);
-            let limit = RowLimit {
-                rows,
-                kept: few_rows(layer, &model.graph)?,
-                coherence: 1.0,
-                seed,
-                part: None,
-            };
+        let weights = layer.layer.read(&model.graph)?.len();
+        let (mut kept, mut relative_error, reason) = (weights, 0.0, reason(layer));
+        if reason.is_none() {
+            let limit = limit(layer, &model.graph, options)?;
             let inputs = Running { model, stream: &mut after };
             let targets = Running { model: &original, stream: &mut before };
             let statistics = collect(layer, inputs, Some(targets), limit, progress)?;
-            let observed = Observations::try_from(statistics).at_node(&layer.name)?;
-            let mut weights = matrix::read(layer, &model.graph)?;
-            let hessian = observed.hessian();
-            let kept = mask(&weights, &hessian, options).at_node(&layer.name)?;
-            let total = hessian.mean_square(weights.view()).sum();
-            let (bias, damping) = (layer.layer.bias.is_some(), options.damping);
-            refit_sparse(&observed, weights.view_mut(), &kept, bias, damping)
-                .at_node(&layer.name)?;
-            record.kept = kept.iter().filter(|k| **k).count();
-            let error = residual(&observed, weights.view())?.sum();
-            record.relative_error = if total > 0.0 { error / total } else { 0.0 };
-            matrix::write(layer, &mut model.graph, weights.view())?;
+            let pruned = statistics
+                .try_into()
+                .and_then(|observed| prune_layer(layer, &mut model.graph, &observed, options));
+            (kept, relative_error) = pruned.at_node(&layer.name)?;
         }
-        records.push(record);
+        let layer = layer.name.clone();
+        records.push(PruneRecord { layer, weights, kept, relative_error, reason });
     }
     Ok(records)
+}
+
+/// Prunes a layer by the statistics of its inputs. Returns the number of weights that are left, and the mean
+/// squared error of its pre-activations relative to their mean square.
+fn prune_layer(
+    layer: &CoupledLayer,
+    graph: &mut Graph,
+    observed: &Observations,
+    options: &PruneOptions,
+) -> Result<(usize, f64)> {
+    let mut weights = matrix::read(layer, graph)?;
+    let hessian = observed.hessian();
+    let kept = mask(&weights, &hessian, options)?;
+    let total = hessian.mean_square(weights.view()).sum();
+    let bias = layer.layer.bias.is_some();
+    refit_sparse(observed, weights.view_mut(), &kept, bias, options.damping)?;
+    let error = residual(observed, weights.view())?.sum();
+    matrix::write(layer, graph, weights.view())?;
+    let relative_error = if total > 0.0 { error / total } else { 0.0 };
+    Ok((kept.iter().filter(|kept| **kept).count(), relative_error))
+}
+
+/// The rows of a layer that count.
+fn limit(layer: &CoupledLayer, graph: &Graph, options: &PruneOptions) -> Result<RowLimit> {
+    let (rows, kept, seed) = (options.max_rows, few_rows(layer, graph)?, options.seed);
+    Ok(RowLimit { rows, kept, coherence: 1.0, seed, part: None })
 }
 
 /// The limit of rows up to which rows are stored instead of a Gram matrix.

@@ -2,15 +2,14 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as page};
 
-use super::Report;
 use super::chart::{Axis, Series, Spot, chart};
 use super::comparison::{remarks, rows};
 use super::format::{bytes, count, each, error, percent, seconds, small};
 use super::outside::several;
 use super::picture::{COLOURS, drawing};
 use super::text::relative;
+use super::{Report, Trial};
 use crate::compare::Comparison;
-use crate::mtz::plan::Trial;
 use crate::mtz::site::SiteRecord;
 use crate::naming;
 use crate::verify::Verification;
@@ -280,7 +279,7 @@ fn structure(report: &Report, names: &[&str]) -> Markup {
             @for frozen in &structure.frozen {
                 li {
                     "Frozen in " (frozen.task) ": " code { (frozen.group) } " ("
-                    (frozen.channels) " channels): " (frozen.reason) "."
+                    (naming::counted(frozen.channels, "channel")) "): " (frozen.reason) "."
                 }
             }
             @for (task, records) in names.iter().zip(&structure.outside) {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::naming::sentence;
+use crate::naming::{counted, sentence};
 
 /// A model with the backbone of an earlier model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,10 +26,12 @@ pub struct LineageRecord {
 impl LineageRecord {
     /// The record as a sentence without its full stop.
     pub fn sentence(&self) -> String {
-        let layers = if self.layers == 1 { "layer" } else { "layers" };
         let text = format!(
-            "{} is a fine-tune of {}'s backbone: {} {layers}, mean relative distance {:.3}, channels correspond by index",
-            self.task, self.parent, self.layers, self.distance
+            "{} is a fine-tune of {}'s backbone: {}, mean relative distance {:.3}, channels correspond by index",
+            self.task,
+            self.parent,
+            counted(self.layers, "layer"),
+            self.distance
         );
         sentence(&text).into_owned()
     }

@@ -22,6 +22,7 @@ mod retraining;
 mod settings;
 mod table;
 mod text;
+mod trial;
 mod verification;
 
 use indexmap::IndexMap;
@@ -31,7 +32,6 @@ use crate::align::Divergence;
 use crate::compare::Comparison;
 use crate::error::Hint;
 use crate::mtz::plan::Sizes;
-use crate::mtz::plan::Trial;
 use crate::mtz::site::SiteRecord;
 use crate::retrain::Retrained;
 use crate::verify::Verification;
@@ -53,6 +53,7 @@ pub use retraining::{RetrainReport, RetrainSettings, retraining};
 pub(crate) use settings::PREPROCESS;
 pub use settings::Settings;
 pub use text::text;
+pub use trial::Trial;
 pub use verification::verification;
 
 /// Version of the JSON form.

@@ -3,7 +3,7 @@
 use crate::naming::shown;
 use comfy_table::{Cell, CellAlignment, ContentArrangement};
 
-/// A table without borders; the first column is aligned left, the others as their header says.
+/// A table without borders.
 pub(super) struct Table {
     columns: Vec<Align>,
     table: comfy_table::Table,
@@ -19,7 +19,7 @@ pub(super) enum Align {
 pub(super) use Align::{Left, Right};
 
 impl Table {
-    /// A table with these column headers.
+    /// A table with these column headers, each with the alignment of its column.
     pub(super) fn new<'a>(columns: impl IntoIterator<Item = (&'a str, Align)>) -> Self {
         let columns: Vec<(&str, Align)> = columns.into_iter().collect();
         let mut table = comfy_table::Table::new();
@@ -36,7 +36,7 @@ impl Table {
         self.table.add_row(cells(&self.columns, texts.into()));
     }
 
-    /// The lines, each indented by two spaces; columns that are empty in every row are left out.
+    /// The lines, each indented by two spaces.
     pub(super) fn render(mut self) -> String {
         for column in self.table.column_iter_mut() {
             column.set_padding((0, 2));

@@ -148,8 +148,8 @@ pub(super) fn structure(structure: &Structure, tasks: &[String]) -> String {
         }
     }
     for frozen in &structure.frozen {
-        let (task, group, n) = (&frozen.task, &frozen.group, frozen.channels);
-        let line = format!("frozen in {task}: {group} ({n} channels): {}", frozen.reason);
+        let (task, group, n) = (&frozen.task, &frozen.group, counted(frozen.channels, "channel"));
+        let line = format!("frozen in {task}: {group} ({n}): {}", frozen.reason);
         let _ = writeln!(out, "{}", sentence(&line));
     }
     for (task, records) in tasks.iter().zip(&structure.outside) {

@@ -16,7 +16,7 @@ use crate::calib::container;
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::progress::Silent;
 use crate::runtime::HostArray;
-use crate::staging::Stage;
+use crate::staging::{Stage, unwritable};
 
 use super::outcome::Point;
 
@@ -58,9 +58,8 @@ impl Checkpoint {
     /// # Errors
     /// [`ErrorKind::Io`] where it cannot be written.
     pub(super) fn save(&self, path: &Path, fingerprint: &str) -> Result<()> {
-        let failed = |cause: Box<dyn StdError + Send + Sync>| {
-            Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(cause)
-        };
+        let failed =
+            |cause: Box<dyn StdError + Send + Sync>| unwritable(path, io::Error::other(cause));
         let header = Header {
             version: VERSION,
             fingerprint: fingerprint.to_owned(),

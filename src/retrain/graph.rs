@@ -44,7 +44,7 @@ pub(super) struct Built {
     pub(super) check: Model,
     /// Initial parameters, then the optimiser's initial state.
     pub(super) states: Vec<State>,
-    /// Number of trained parameters among them. Other parameters of the joint model do not train.
+    /// Places of the parameters that train, among all of the joint model.
     pub(super) trained: Vec<usize>,
     pub(super) feeds: Vec<Feeds>,
     /// Names of the inputs for learning rate and weight decay.

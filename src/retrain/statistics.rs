@@ -220,7 +220,11 @@ mod tests {
             sums.add(&normalised[0]).unwrap();
             let (means, variances) = sums.finish();
             let off = |found: Array1<f64>, wanted: ndarray::ArrayD<f64>| {
-                (found.into_dyn() - wanted).mapv(f64::abs).into_iter().fold(0.0, f64::max)
+                (found.into_dyn() - wanted)
+                    .mapv(f64::abs)
+                    .into_iter()
+                    .max_by(f64::total_cmp)
+                    .unwrap_or(0.0)
             };
             assert!(off(means, shift) < 1e-3 && off(variances, &scale * &scale) < 1e-2);
         }

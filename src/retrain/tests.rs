@@ -192,7 +192,8 @@ fn layers_are_merged_behind_retrained_ones_as_behind_others() {
     let rounds = retrained.unwrap().rounds;
     assert_eq!(rounds.iter().map(|r| r.iterations).collect::<Vec<_>>(), [30, 30]);
     for (before, after) in net(&plain, 1).iter().zip(net(&still, 1)) {
-        let off = (before - &after).mapv(f32::abs).into_iter().fold(0.0, f32::max);
+        let off =
+            (before - &after).mapv(f32::abs).into_iter().max_by(f32::total_cmp).unwrap_or(0.0);
         assert!(off < 1e-3, "{off}");
     }
     let (moved, ..) = merged_by(Method::Refit, 1.0, Some(1e-2));
@@ -252,7 +253,7 @@ fn tasks_fed_apart_or_together_train_alike() {
     // One batch of all samples: only its order differs.
     let (together, apart) =
         (outcome(std::slice::from_ref(&data)), outcome(&[data.clone(), data.clone()]));
-    let off = (&together - &apart).mapv(f32::abs).into_iter().fold(0.0, f32::max);
+    let off = (&together - &apart).mapv(f32::abs).into_iter().max_by(f32::total_cmp).unwrap_or(0.0);
     assert!(off < 1e-4, "{off}");
 }
 

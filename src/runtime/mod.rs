@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 pub use array::HostArray;
 pub use ort::look_in;
+pub(crate) use port::ports;
 pub use port::{Port, feeds, fixed_batch, sample_axes, shape_text};
 pub use recurrence::{Recurrence, State};
 #[cfg(feature = "parquet")]

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use super::array::HostArray;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::samples;
-use crate::ir::{DataType, Dim};
+use crate::ir::{DataType, Dim, Graph, ValueId, samples};
 
 /// A named input or output of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +32,22 @@ impl Port {
             .collect();
         join(&dims)
     }
+}
+
+/// Inputs or outputs of a graph.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a value that is not a tensor.
+pub(crate) fn ports(graph: &Graph, values: &[ValueId]) -> Result<Vec<Port>> {
+    let port = |id: &ValueId| {
+        let value = graph.value(*id);
+        let ty = value.ty.clone().ok_or_else(|| {
+            let message = format!("'{}' is not a tensor of known type", value.name);
+            Error::new(ErrorKind::Unsupported, message)
+        })?;
+        Ok(Port { name: value.name.clone(), dtype: ty.dtype, shape: ty.shape })
+    };
+    values.iter().map(port).collect()
 }
 
 /// A shape for messages, e.g. `64×1×28×28`.

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::nursery::{Nursery, sweep};
-use super::{Replaced, failed, folder_of, no_room, sync_folder};
+use super::{Replaced, folder_of, no_room, sync_folder, unwritable};
 use crate::error::Result;
 
 /// A folder under construction; dropping it removes it.
@@ -32,7 +32,7 @@ impl StagedFolder {
     /// Creates an empty folder that will become `target`, or whose files will be moved there.
     pub(crate) fn new(target: &Path) -> Result<Self> {
         let name = target.to_owned();
-        let refused = |e| failed(target, e).hint("name a folder");
+        let refused = |e| unwritable(target, e).hint("name a folder");
         let target = match fs::symlink_metadata(target) {
             Ok(_) => target.canonicalize().map_err(refused)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => target.to_owned(),
@@ -66,7 +66,7 @@ impl StagedFolder {
             Ok(_) => self.one_by_one(stale),
         };
         sync_folder(&folder);
-        done.map_err(|e| failed(&self.name, e))
+        done.map_err(|e| unwritable(&self.name, e))
     }
 
     /// Whether the folders can be swapped without a difference in owner, permissions or mount point.

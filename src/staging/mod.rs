@@ -84,7 +84,7 @@ impl<'p> Stage<'p> {
         write: impl FnOnce(&Staged) -> io::Result<()>,
     ) -> Result<PathBuf> {
         let staged = self.place(target)?;
-        write(&staged).map_err(|e| failed(target, e))?;
+        write(&staged).map_err(|e| unwritable(target, e))?;
         let at = staged.at.clone();
         self.files.push(staged);
         Ok(at)
@@ -105,7 +105,7 @@ impl<'p> Stage<'p> {
     /// [`ErrorKind::Io`] where they are gone.
     pub(crate) fn bytes(&self) -> Result<u64> {
         let size = |file: &Staged| {
-            fs::metadata(&file.at).map(|m| m.len()).map_err(|e| failed(&file.name, e))
+            fs::metadata(&file.at).map(|m| m.len()).map_err(|e| unwritable(&file.name, e))
         };
         self.files.iter().map(size).sum()
     }
@@ -119,7 +119,7 @@ impl<'p> Stage<'p> {
             if let Target::Stream(path) = &file.target {
                 stream::pour(&file.at, path, self.progress).map_err(|e| match e {
                     stream::Failure::Stopped(e) => e,
-                    stream::Failure::Io(e) => failed(&file.name, e),
+                    stream::Failure::Io(e) => unwritable(&file.name, e),
                 })?;
             }
         }
@@ -131,7 +131,7 @@ impl<'p> Stage<'p> {
                 Ok(replaced) => done.push(replaced),
                 Err(e) => {
                     done.into_iter().rev().for_each(Replaced::undo);
-                    return Err(failed(&file.name, e));
+                    return Err(unwritable(&file.name, e));
                 }
             }
         }
@@ -147,7 +147,7 @@ impl<'p> Stage<'p> {
             Target::Stream(path) => (std::env::temp_dir(), path.file_name()),
         };
         let nursery = self.nursery(&folder).map_err(|e| no_room(name, e))?;
-        let file = file.ok_or_else(|| failed(name, io::ErrorKind::InvalidInput.into()))?;
+        let file = file.ok_or_else(|| unwritable(name, io::ErrorKind::InvalidInput.into()))?;
         let at = nursery.path().join(file);
         if self.files.iter().any(|other| other.at == at) {
             let message = format!("'{}' would be written twice", name.display());
@@ -210,16 +210,18 @@ fn sync_folder(folder: &Path) {
 
 fn at(name: &Path) -> Result<Target> {
     resolve(name).map_err(|e| match e.kind() {
-        io::ErrorKind::IsADirectory => failed(name, e).hint("name a file"),
-        _ => failed(name, e),
+        io::ErrorKind::IsADirectory => unwritable(name, e).hint("name a file"),
+        _ => unwritable(name, e),
     })
 }
 
+/// [`unwritable`] for a folder that takes no files.
 pub(crate) fn no_room(target: &Path, cause: io::Error) -> Error {
-    failed(target, cause).hint("choose a folder that exists and that you may write to")
+    unwritable(target, cause).hint("choose a folder that exists and that you may write to")
 }
 
-pub(crate) fn failed(target: &Path, cause: io::Error) -> Error {
+/// The error for a file or folder that cannot be written.
+pub(crate) fn unwritable(target: &Path, cause: io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("cannot write '{}'", target.display())).because(cause)
 }
 

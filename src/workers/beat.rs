@@ -24,6 +24,8 @@ pub(super) struct Beat {
 }
 
 impl Beat {
+    /// Begins to beat in the file `path`.
+    ///
     /// # Errors
     /// [`crate::error::ErrorKind::Io`] where the file cannot be written.
     pub(super) fn start(path: PathBuf) -> Result<Beat> {

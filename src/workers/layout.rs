@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::staging::unwritable;
 
 /// The files of one merge.
 #[derive(Debug, Clone)]
@@ -97,14 +98,16 @@ impl Layout {
         }
     }
 
+    /// Names the requests of the current walk.
+    ///
     /// # Errors
-    /// [`ErrorKind::Io`] where it cannot be written.
+    /// [`ErrorKind::Io`] where they cannot be written.
     pub(super) fn set_current(&self, current: Current) -> Result<()> {
         let text = format!("{} {}", current.first, current.last);
         write(&self.root.join("current"), text.as_bytes())
     }
 
-    /// `None` before the first request.
+    /// The requests of the current walk; `None` before the first one.
     pub(super) fn current(&self) -> Option<Current> {
         let text = fs::read_to_string(self.root.join("current")).ok()?;
         let (first, last) = text.split_once(' ')?;
@@ -141,8 +144,4 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
             Err(Error::new(ErrorKind::Io, message).because(e))
         }
     }
-}
-
-fn unwritable(path: &Path, cause: io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(cause)
 }

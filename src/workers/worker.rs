@@ -11,7 +11,7 @@ use super::folder::LONGEST_PAUSE;
 use super::layout::{self, Current, Layout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mtz::statistics::ShardWorker;
-use crate::progress::{Progress, Unheard};
+use crate::progress::{PartProgress, Progress};
 use crate::runtime::Backend;
 
 /// A worker's patience with the merge, as a multiple of that with other workers: no other process can
@@ -130,7 +130,7 @@ impl Worker<'_> {
         current: Current,
         progress: &dyn Progress,
     ) -> Result<bool> {
-        let quiet = Unheard(progress);
+        let quiet = PartProgress::unheard(progress);
         let mut has_worked = false;
         work.next = work.next.max(current.first);
         while work.next <= current.last {

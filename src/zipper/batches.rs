@@ -1,6 +1,7 @@
 //! Batch sizes: the requested one, or a smaller one if values take too much memory.
 
 use crate::calib::data::Dataset;
+use crate::calib::stream::Source;
 use crate::ir::{Dim, Model, TensorType};
 use crate::mtz::joint::{JointModel, Task};
 
@@ -26,6 +27,16 @@ impl Calibration {
         let fitted = |(task, data): (&Task, &Dataset)| data.fitting(task.graph().fixed_batch());
         let data = joint.tasks().iter().zip(&self.data).map(fitted).collect();
         Calibration { data, ..self.clone() }
+    }
+
+    /// Samples of a net whose values are not kept, in batches that fit the memory.
+    pub(super) fn source<'a>(&'a self, model: &Model, data: &'a Dataset) -> Source<'a> {
+        Source {
+            backend: self.backend.as_ref(),
+            data,
+            batch: batch_in_parts(model, self.batch, self.memory),
+            memory: self.memory,
+        }
     }
 }
 

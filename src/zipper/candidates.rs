@@ -3,14 +3,13 @@
 //! Of all others only the choice and two numbers stay, since a joint model is as large as all nets.
 
 use crate::calib::data::Dataset;
-use crate::calib::stream::Source;
 use crate::error::Result;
 use crate::mtz::joint::{JointModel, Task};
-use crate::mtz::plan::Trial;
 use crate::mtz::statistics::Probe;
+use crate::report::Trial;
 
+use super::Outcome;
 use super::search::{Choice, Search, ratio};
-use super::{Calibration, Outcome, batch_in_parts};
 
 /// Samples per task for comparing merges.
 const JUDGED: usize = 1024;
@@ -46,11 +45,10 @@ impl Tried {
 impl<'a> Candidates<'a> {
     /// None yet. Merges of more `parameters` do not fit.
     pub(super) fn new(search: &'a Search<'a>, parameters: u64) -> Result<Self> {
-        let Calibration { backend, data, batch, memory, .. } = search.job.calibration;
-        let measured = if search.job.calibration.predicts { &[][..] } else { data };
+        let calibration = search.job.calibration;
+        let measured = if calibration.predicts { &[][..] } else { &calibration.data };
         let probe = |(task, data): (&'a Task, &'a Dataset)| {
-            let batch = batch_in_parts(task.model(), *batch, *memory);
-            let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
+            let source = calibration.source(task.model(), data);
             Probe::new(task.model(), &source, JUDGED, search.job.options.seed)
         };
         let tasks = search.prepared.joint.tasks().iter().zip(measured);

@@ -6,12 +6,12 @@ use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
-use crate::mtz::plan::Trial;
+use crate::report::Trial;
 
 use super::bisection::Bisection;
 use super::measure::{answers, differing};
 use super::search::{Choice, Search, ratio};
-use super::{Calibration, Outcome, SiteNames, batch_in_parts};
+use super::{Outcome, SiteNames};
 
 impl Search<'_> {
     /// Bisects sizes for the smallest joint model within the limit.
@@ -70,10 +70,7 @@ impl Search<'_> {
         let one = |(net, data): (&&Model, &Dataset)| {
             self.job.progress.check()?;
             self.job.progress.step();
-            let Calibration { batch, memory, .. } = self.job.calibration;
-            let batch = batch_in_parts(net, *batch, *memory);
-            let backend = self.job.calibration.backend.as_ref();
-            error_rate(net, &Source { backend, data, batch, memory: *memory }).in_model(&net.name)
+            error_rate(net, &self.job.calibration.source(net, data)).in_model(&net.name)
         };
         nets.iter().zip(self.tests).map(one).collect()
     }

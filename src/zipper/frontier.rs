@@ -5,7 +5,6 @@
 //! the originals' outputs are computed once.
 
 use crate::calib::data::Dataset;
-use crate::calib::stream::Source;
 use crate::error::Result;
 use crate::mtz::joint::{JointModel, Task};
 use crate::report::TaskLoss;
@@ -13,7 +12,7 @@ use crate::report::TaskLoss;
 use super::curve::choices;
 use super::measure::Gauge;
 use super::search::{Search, ratio};
-use super::{Calibration, Job, Outcome, Prepared, batch_in_parts};
+use super::{Job, Outcome, Prepared};
 
 /// One merge of the curve.
 #[derive(Debug, Clone)]
@@ -89,10 +88,9 @@ fn loss(tasks: &[TaskLoss], originals: &[TaskLoss], alpha: &[f64]) -> f64 {
 }
 
 fn gauges<'a>(search: &Search<'a>) -> Result<Vec<Gauge<'a>>> {
-    let Calibration { backend, batch, memory, .. } = search.job.calibration;
+    let calibration = search.job.calibration;
     let gauge = |(task, data): (&Task, &'a Dataset)| {
-        let batch = batch_in_parts(task.model(), *batch, *memory);
-        let source = Source { backend: backend.as_ref(), data, batch, memory: *memory };
+        let source = calibration.source(task.model(), data);
         Gauge::new(task.model(), source, search.job.options.seed)
     };
     search.prepared.joint.tasks().iter().zip(search.tests).map(gauge).collect()

@@ -6,8 +6,8 @@ use crate::calib::data::Dataset;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
 use crate::mtz::options::Unit;
-use crate::mtz::plan::Trial;
 use crate::mtz::plan::layer_choice::{self, LayerCost};
+use crate::report::Trial;
 
 use super::candidates::Candidates;
 use super::search::{Choice, Full, Search, ratio};

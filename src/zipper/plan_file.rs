@@ -158,9 +158,6 @@ impl PlanFile {
     /// The text of the file. Equal plans have equal texts.
     pub fn text(&self) -> String {
         let mut out = format!("{HEAD}version = {VERSION}\n");
-        let line = |out: &mut String, key: &str, value: Value| {
-            out.push_str(&format!("{key} = {value}\n"));
-        };
         for (key, text) in [("tool", &self.tool), ("runtime", &self.runtime)] {
             if let Some(text) = text {
                 line(&mut out, key, text.as_str().into());
@@ -185,29 +182,32 @@ impl PlanFile {
             };
             line(&mut out, name, value);
         }
-        for layer in &self.layers {
-            out.push_str("\n[[layer]]\n");
-            if !layer.about.is_empty() {
-                out.push_str(&format!("# {}\n", layer.about));
-            }
-            let (key, names) = layer.names();
-            line(&mut out, key, names);
-            let weights = if layer.weights == Weights::Own { "own" } else { "common" };
-            line(&mut out, "weights", weights.into());
-            if let Some(shared) = &layer.shared {
-                line(&mut out, "shared", value(shared));
-            }
-            let numbers = [("ranks", &layer.ranks), ("bits", &layer.bits)];
-            for (key, numbers) in numbers.iter().filter(|(_, numbers)| !numbers.is_empty()) {
-                let numbers = numbers.iter().map(|number| value(&number.to_string()));
-                line(&mut out, key, Value::Array(numbers.collect()));
-            }
-        }
+        self.layers.iter().for_each(|layer| layer.write(&mut out));
         out
     }
 }
 
 impl LayerRecord {
+    /// Appends the table of the layer.
+    fn write(&self, out: &mut String) {
+        out.push_str("\n[[layer]]\n");
+        if !self.about.is_empty() {
+            out.push_str(&format!("# {}\n", self.about));
+        }
+        let (key, names) = self.names();
+        line(out, key, names);
+        let weights = if self.weights == Weights::Own { "own" } else { "common" };
+        line(out, "weights", weights.into());
+        if let Some(shared) = &self.shared {
+            line(out, "shared", value(shared));
+        }
+        let numbers = [("ranks", &self.ranks), ("bits", &self.bits)];
+        for (key, numbers) in numbers.iter().filter(|(_, numbers)| !numbers.is_empty()) {
+            let numbers = numbers.iter().map(|number| value(&number.to_string()));
+            line(out, key, Value::Array(numbers.collect()));
+        }
+    }
+
     /// The key and the value that name the layer.
     fn names(&self) -> (&'static str, Value) {
         match self.layers.as_slice() {
@@ -261,6 +261,11 @@ impl RawLayer {
 fn fault(message: String) -> Error {
     Error::new(ErrorKind::Format, message)
         .hint(Hint::from("correct the plan, or write another with ").option("save-plan"))
+}
+
+/// Appends a key with its value.
+fn line(out: &mut String, key: &str, value: Value) {
+    out.push_str(&format!("{key} = {value}\n"));
 }
 
 /// The values of an option as typed; `None` for a value that the command line cannot express.

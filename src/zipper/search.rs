@@ -12,7 +12,7 @@ use crate::mtz::options::{MergeOptions, Ranks, Unit};
 use crate::mtz::plan::layer_choice::{self, LayerCost};
 use crate::mtz::plan::{PairCosts, Prediction, predict};
 use crate::mtz::statistics::Originals;
-use crate::progress::Numbered;
+use crate::progress::PartProgress;
 use crate::retrain::Retraining;
 
 use super::{Decisions, Importance, Job, Outcome, Prepared, zipped};
@@ -94,7 +94,7 @@ impl<'a> Search<'a> {
         let options = MergeOptions { probe: choice.probe, ..self.job.options.clone() };
         let (number, seconds) = self.merges.get();
         let (number, start) = (number + 1, Instant::now());
-        let progress = &Numbered(self.job.progress, number);
+        let progress = &PartProgress::merge(self.job.progress, number);
         let job = Job { options: &options, retraining, progress, ..self.job };
         let Choice { own, shares, ranks, .. } = choice.clone();
         let decisions = Some(Decisions { own, shares, ranks });

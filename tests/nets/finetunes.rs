@@ -257,7 +257,9 @@ fn calibrated(data: Dataset) -> Calibration {
 /// The largest deviation of a joint model's outputs from those of the nets.
 fn worst(joint: &JointModel, nets: &[Model]) -> f32 {
     let all = nets.iter().zip(joint_outputs(joint, Form::Heads));
-    all.map(|(net, joined)| deviation(&joined, &outputs(net, &[])[0])).fold(0.0, f32::max)
+    all.map(|(net, joined)| deviation(&joined, &outputs(net, &[])[0]))
+        .max_by(f32::total_cmp)
+        .unwrap_or(0.0)
 }
 
 #[test]
@@ -323,7 +325,9 @@ fn worst_on(joint: &JointModel, nets: &[Model], samples: &Dataset) -> f32 {
     let model = emit::emit(joint, &EmitOptions::default()).unwrap();
     let joined = run(&model, &batch);
     let all = nets.iter().zip(&joined);
-    all.map(|(net, joined)| deviation(joined, &run(net, &batch)[0])).fold(0.0, f32::max)
+    all.map(|(net, joined)| deviation(joined, &run(net, &batch)[0]))
+        .max_by(f32::total_cmp)
+        .unwrap_or(0.0)
 }
 
 /// Merges fine-tunes to a part of their size, without and with differences of 4 or 8 bits. The latter are used,

@@ -8,9 +8,10 @@ use onnx_zip::ir::Model;
 use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Biases, Budget, MergeOptions, Unit};
-use onnx_zip::mtz::plan::{Trial, predict, sizes};
+use onnx_zip::mtz::plan::{predict, sizes};
 use onnx_zip::onnx;
 use onnx_zip::progress::Silent;
+use onnx_zip::report::Trial;
 use onnx_zip::zipper::{self, Goal, Input, Job, Outcome, Prepared, merge_for};
 
 use crate::permute::permuted;

@@ -143,11 +143,12 @@ pub fn error(model: &Model, data: &Dataset) -> f64 {
     100.0 * wrong as f64 / data.len() as f64
 }
 
-/// Largest difference relative to the largest magnitude.
+/// Largest difference relative to the largest magnitude; NaN if a difference is NaN, so that it fails.
 pub fn deviation(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f32 {
     assert_eq!(a.shape(), b.shape());
     let scale = b.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max) / scale
+    let apart = a.iter().zip(b).filter(|(x, y)| x != y).map(|(x, y)| (x - y).abs());
+    (apart.max_by(f32::total_cmp).unwrap_or(0.0) / scale).abs()
 }
 
 /// The net in canonical form.

@@ -139,7 +139,7 @@ pub fn lost(joint: &JointModel, form: Form, nets: [&Model; 2]) -> f32 {
         .iter()
         .zip([task(0), task(1)])
         .map(|(net, joined)| deviation(&joined, &run(net, &batch)[0]));
-    losses.fold(0.0, f32::max)
+    losses.max_by(f32::total_cmp).unwrap_or(0.0)
 }
 
 #[test]

@@ -3,26 +3,25 @@
 mod checks;
 mod comparison;
 mod corrections;
-mod lesson;
 mod placing;
 mod ready;
 mod record;
 mod replay;
+mod retraining;
 mod statistics;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::checks::unmeasurable;
-use super::data::{DataInput, Given, TaskData};
+use super::data::{DataInput, Given, TaskData, unmeasurable};
 use super::joint::Joint;
 use super::merged::Merged;
 use super::models::ModelInput;
 use super::options::{MergeOptions, PlanOptions};
 use super::plan;
 use super::structure::structure;
-use super::verdict::Place;
+use super::verdict::{Place, failed};
 use super::{inputs, output};
 use crate::calib::data::Dataset;
 use crate::emit::{RECIPE_KEY, emit};
@@ -40,7 +39,6 @@ use crate::zipper::{
 };
 
 pub(super) use comparison::with_originals;
-use lesson::Classroom;
 use placing::Findings;
 pub(super) use ready::Ready;
 use record::{Compared, Facts, Shape};
@@ -49,6 +47,7 @@ pub(crate) use replay::PREPROCESS;
 use replay::Replay;
 pub(super) use replay::{Files, Made};
 pub use replay::{read_plan, resolved};
+use retraining::Classroom;
 
 /// Default number of samples with data.
 pub(super) const SAMPLES: usize = 10_000;
@@ -200,8 +199,7 @@ impl Merger {
         let merged = self.merge_into(&Destination::new(&output), progress)?;
         if !merged.passed {
             let failures = merged.report.verification.map(|v| v.failures).unwrap_or_default();
-            let message = "the joint model failed its verification";
-            return Err(Error::new(ErrorKind::Parity, message).because(failures.join("; ")));
+            return Err(failed(&failures));
         }
         Ok(Joint::in_folder(folder, output, Some(merged)))
     }

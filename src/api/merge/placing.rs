@@ -64,6 +64,7 @@ impl Merger {
         }
         Ok(Merged { report, passed, unmet, worse })
     }
+
     /// The texts of the requested reports and of the plan, each with its file.
     fn texts<'a>(
         &'a self,

@@ -1,5 +1,7 @@
 //! Stored statistics in place of samples.
 
+use std::path::PathBuf;
+
 use super::Merger;
 use crate::api::models::Loaded;
 use crate::calib::net::NetStatistics;
@@ -83,7 +85,7 @@ impl Merger {
         let wanted = self.options.models.batchnorm.name();
         match &meta.batchnorm {
             Some(found) if found != wanted => {
-                let message = format!("the statistics were taken with --batchnorm {found}");
+                let message = format!("the statistics were taken with batchnorm {found}");
                 let hint = Hint::from("calibrate the model again with ");
                 Err(other(message).hint(hint.option_as("batchnorm", wanted)))
             }
@@ -94,14 +96,13 @@ impl Merger {
     /// The records of stored statistics, one per task.
     pub(super) fn records_of(&self, files: &StoredFiles) -> Vec<StatisticsRecord> {
         let paths = &self.options.calibration.gram;
-        let record = |(path, (statistics, meta)): (&std::path::PathBuf, &(NetStatistics, Meta))| {
-            StatisticsRecord {
+        let record =
+            |(path, (statistics, meta)): (&PathBuf, &(NetStatistics, Meta))| StatisticsRecord {
                 path: path.display().to_string(),
                 samples: meta.samples,
                 sources: meta.sources.clone(),
                 sensitivities: !statistics.sensitivities.is_empty(),
-            }
-        };
+            };
         paths.iter().zip(&files.files).map(record).collect()
     }
 

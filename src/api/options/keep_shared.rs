@@ -79,7 +79,7 @@ pub(super) fn fraction(text: &str) -> Result<f64, String> {
 
 pub(super) fn cost(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|cost: &f64| *cost >= 0.0);
-    value.ok_or_else(|| "a cost is a number that is not negative".to_owned())
+    value.ok_or_else(|| "write a number from 0".to_owned())
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@
 
 mod calibration;
 mod corrections;
+mod frontier;
 mod goal;
 mod keep_shared;
 mod method;
 #[cfg(feature = "cli")]
 mod parse;
+mod pruning;
 mod result;
 mod retraining;
 mod runtime;
@@ -17,16 +19,19 @@ mod samples;
 mod share;
 mod statistics;
 mod training;
+mod verification;
 mod worker;
 
 use std::path::PathBuf;
 
 pub use calibration::CalibrationOptions;
 pub use corrections::Corrections;
+pub use frontier::FrontierOptions;
 pub use goal::GoalOptions;
 pub use keep_shared::KeepShared;
 pub(crate) use keep_shared::Typed;
 pub use method::{MethodOptions, TuningOptions};
+pub use pruning::PruneOptions;
 pub use result::{FormOptions, Requirement, ResultOptions};
 pub use retraining::{Moment, RetrainingOptions};
 pub use runtime::RuntimeOptions;
@@ -34,13 +39,12 @@ pub use samples::SampleOptions;
 pub use share::ShareOptions;
 pub use statistics::StatisticsOptions;
 pub use training::TrainingOptions;
+pub use verification::VerifyOptions;
 pub use worker::WorkerOptions;
 
 #[cfg(feature = "cli")]
 use crate::canon::BATCH_NORMS;
 use crate::canon::BatchNorm;
-use crate::prune::Saliency;
-use crate::verify::Limits;
 
 /// How to treat `BatchNormalization`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -154,122 +158,6 @@ pub struct CalibrateOptions {
     pub runtime: RuntimeOptions,
 }
 
-/// Options of pruning.
-///
-/// ```
-/// let mut options = onnx_zip::PruneOptions::sparsity(0.9);
-/// options.limit = 2000;
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "cli", derive(clap::Args))]
-#[non_exhaustive]
-pub struct PruneOptions {
-    /// Part of each layer's weights to set to zero: 0.9 or 90%; biases stay
-    #[cfg_attr(feature = "cli", arg(long, value_name = "S", value_parser = keep_shared::fraction))]
-    pub sparsity: f64,
-    /// How to choose weights
-    #[cfg_attr(feature = "cli", arg(
-        long, value_name = "METHOD", default_value = "l-obs",
-        value_parser = parse::choices(SALIENCIES)))]
-    pub method: Saliency,
-    /// How samples are prepared.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub samples: SampleOptions,
-    /// Samples for the statistics, drawn at random if there are more
-    #[cfg_attr(feature = "cli", arg(
-        long = "samples", value_name = "N", default_value_t = 10_000, help_heading = "Data",
-        value_parser = parse::at_least_one()))]
-    pub limit: usize,
-    /// Added to each Hessian's diagonal, relative to its mean
-    #[cfg_attr(feature = "cli", arg(
-        long, value_name = "D",
-        default_value_t = crate::mtz::options::MergeOptions::default().damping))]
-    pub damping: f64,
-    /// Limits of statistics.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub statistics: StatisticsOptions,
-    /// Which runtime to use.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub runtime: RuntimeOptions,
-}
-
-#[cfg(feature = "cli")]
-const SALIENCIES: [(&str, Saliency, &str); 2] = [
-    (
-        "l-obs",
-        Saliency::LObs,
-        "by least cost after refitting the other weights (optimal brain surgeon)",
-    ),
-    ("magnitude", Saliency::Magnitude, "by least magnitude"),
-];
-
-impl PruneOptions {
-    /// Options for this sparsity.
-    pub fn sparsity(sparsity: f64) -> Self {
-        PruneOptions {
-            sparsity,
-            method: Saliency::LObs,
-            samples: SampleOptions::default(),
-            limit: 10_000,
-            damping: crate::mtz::options::MergeOptions::default().damping,
-            statistics: StatisticsOptions::default(),
-            runtime: RuntimeOptions::default(),
-        }
-    }
-}
-
-/// Options of a verification.
-///
-/// ```
-/// let mut options = onnx_zip::VerifyOptions::default();
-/// options.max_drop = Some(0.5);
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "cli", derive(clap::Args))]
-#[non_exhaustive]
-pub struct VerifyOptions {
-    /// How samples are prepared.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub samples: SampleOptions,
-    /// Samples to run, drawn at random [default: all, or 256 without data]
-    #[cfg_attr(feature = "cli", arg(
-        long = "samples", value_name = "N", help_heading = "Data",
-        value_parser = parse::at_least_one()))]
-    pub limit: Option<usize>,
-    /// Fail if an output differs from the original by more than this
-    #[cfg_attr(feature = "cli", arg(long, value_name = "X", help_heading = None))]
-    pub max_deviation: Option<f64>,
-    /// Fail if a task's error rises by more than this many percentage points; needs labels
-    #[cfg_attr(feature = "cli", arg(long, value_name = "PT", help_heading = None))]
-    pub max_drop: Option<f64>,
-    /// Largest difference between runtimes, relative to an output's largest element
-    #[cfg_attr(feature = "cli", arg(
-        long, value_name = "X", default_value_t = Limits::default().tolerance,
-        help_heading = None))]
-    pub tolerance: f64,
-    /// Which runtime to use.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub runtime: RuntimeOptions,
-    /// Seed of made-up samples and of the choice of samples
-    #[cfg_attr(feature = "cli", arg(
-        long, value_name = "N", default_value_t = 0, help_heading = None))]
-    pub seed: u64,
-}
-
-impl Default for VerifyOptions {
-    fn default() -> Self {
-        VerifyOptions {
-            samples: SampleOptions::default(),
-            limit: None,
-            max_deviation: None,
-            max_drop: None,
-            tolerance: Limits::default().tolerance,
-            runtime: RuntimeOptions::default(),
-            seed: 0,
-        }
-    }
-}
-
 /// Options of retraining a joint model.
 ///
 /// ```
@@ -303,88 +191,4 @@ pub struct RetrainOptions {
     /// Skip verifying the joint model against the original models
     #[cfg_attr(feature = "cli", arg(long, help_heading = "Result"))]
     pub no_verify: bool,
-}
-
-/// Options of a curve of size against loss.
-///
-/// ```
-/// let mut options = onnx_zip::FrontierOptions::default();
-/// options.sharing.until = Some("block4*".into());
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "cli", derive(clap::Args))]
-#[non_exhaustive]
-pub struct FrontierOptions {
-    /// How models are read.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub models: ModelOptions,
-    /// How samples are prepared.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub samples: SampleOptions,
-    /// Where statistics come from.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub calibration: CalibrationOptions,
-    /// What may be shared.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub sharing: ShareOptions,
-    /// How weights are fused.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub method: MethodOptions,
-    /// How to choose pairs.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub tuning: TuningOptions,
-    /// Whether to retrain.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub retraining: RetrainingOptions,
-    /// Which runtime to use.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub runtime: RuntimeOptions,
-    /// The form of the joint models.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    pub form: FormOptions,
-    /// Number of merges at most; the first shares all that can be shared
-    #[cfg_attr(feature = "cli", arg(
-        long, value_name = "N", default_value_t = 10, help_heading = "Result",
-        value_parser = parse::at_least_one()))]
-    pub points: usize,
-    /// Also measure the time of a run
-    #[cfg_attr(feature = "cli", arg(long, help_heading = "Result"))]
-    pub latency: bool,
-}
-
-impl Default for FrontierOptions {
-    fn default() -> Self {
-        FrontierOptions {
-            models: ModelOptions::default(),
-            samples: SampleOptions::default(),
-            calibration: CalibrationOptions::default(),
-            sharing: ShareOptions::default(),
-            method: MethodOptions::default(),
-            tuning: TuningOptions::default(),
-            retraining: RetrainingOptions::default(),
-            runtime: RuntimeOptions::default(),
-            form: FormOptions::default(),
-            points: 10,
-            latency: false,
-        }
-    }
-}
-
-impl From<FrontierOptions> for MergeOptions {
-    fn from(options: FrontierOptions) -> Self {
-        let FrontierOptions { models, samples, calibration, sharing, method, .. } = options;
-        let FrontierOptions { tuning, retraining, runtime, form, .. } = options;
-        MergeOptions {
-            models,
-            samples,
-            calibration,
-            sharing,
-            method,
-            tuning,
-            retraining,
-            runtime,
-            form,
-            ..MergeOptions::default()
-        }
-    }
 }

@@ -11,7 +11,7 @@ use crate::runtime::HostArray;
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] for texts.
-pub(super) fn encoded(array: &HostArray) -> Result<Vec<u8>> {
+pub(crate) fn encoded(array: &HostArray) -> Result<Vec<u8>> {
     macro_rules! bytes {
         ($array:expr) => {
             $array.iter().flat_map(|v| v.to_le_bytes()).collect()

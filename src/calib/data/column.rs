@@ -91,22 +91,16 @@ impl Column {
             Some(wanted) => samples_first(array, wanted, axis)?,
             None => array,
         };
-        let Some((samples, sample)) = array.shape().split_first() else {
-            return Err(wrong("is a single number where samples are needed"));
-        };
-        if array.shape().contains(&0) {
-            return Err(wrong(&format!("is empty: its shape is {}", shape_text(array.shape()))));
+        if let Some(clause) = unfit(array.as_ref(), port) {
+            return Err(wrong(&clause));
         }
-        if !is_castable(array.dtype(), port.dtype) {
-            let (found, input) = (array.dtype(), &port.name);
-            return Err(wrong(&format!("is {found:?}, but input '{input}' is {:?}", port.dtype)));
-        }
+        let sample = array.shape().get(1..).unwrap_or_default();
         let fit = match &wanted {
             None => Fit::Same,
             Some(wanted) => match Fit::find(sample, wanted, options.layout) {
                 Some(fit) => fit,
                 None => {
-                    let error = wrong(&misfit(port, *samples, sample));
+                    let error = wrong(&misfit(port, array.count(), sample));
                     let remedy = remedy(Place { port, axis }, sample, options)?;
                     return Err(remedy.into_iter().fold(error, Error::hint));
                 }
@@ -114,8 +108,8 @@ impl Column {
         };
         let table = options.tables.get(&port.name).copied();
         if array.is_scanned() {
-            let looked = look_through(array.as_ref(), &port.name, table, |row| row);
-            looked.map_err(|fault| fault.told(wrong))?;
+            let sound = look_through(array.as_ref(), &port.name, table, |row| row);
+            sound.map_err(|fault| fault.told(wrong))?;
         }
         let fitted = fit.shape(sample).unwrap_or_default();
         let normalise = Normalise::new(options, &port.name, &fitted)?;
@@ -278,6 +272,19 @@ impl Column {
             }),
         }
     }
+}
+
+/// The clause about an array that holds no samples of an input, whatever shape these have.
+fn unfit(array: &dyn Rows, port: &Port) -> Option<String> {
+    if array.shape().is_empty() {
+        return Some("is a single number where samples are needed".to_owned());
+    }
+    if array.shape().contains(&0) {
+        return Some(format!("is empty: its shape is {}", shape_text(array.shape())));
+    }
+    let (found, input) = (array.dtype(), &port.name);
+    let is_typed = is_castable(found, port.dtype);
+    (!is_typed).then(|| format!("is {found:?}, but input '{input}' is {:?}", port.dtype))
 }
 
 /// The clause about an array whose samples' shape fits an input in no way.

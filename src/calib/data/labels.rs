@@ -69,6 +69,8 @@ pub(super) fn labels(name: &str, content: Content) -> Result<Labels> {
     })
 }
 
+/// Numbers that are written as words, or else the places of words in the order of the alphabet.
+///
 /// # Errors
 /// [`ErrorKind::Calibration`] for numbers of which some are missing.
 fn of_words(name: &str, words: &[String]) -> Result<Labels> {

@@ -8,29 +8,29 @@ use crate::runtime::HostArray;
 const OWN_IDS: &str = "give ids of the model's own vocabulary";
 
 /// A fault of an array.
-pub(super) enum Looked {
-    /// A clause about it.
-    Wrong(String),
-    /// A clause about ids.
-    Table(String),
+pub(super) enum Fault {
+    /// A clause about values.
+    Values(String),
+    /// A clause about ids of another vocabulary.
+    Ids(String),
     /// An error of reading.
     Unread(Error),
 }
 
-impl Looked {
+impl Fault {
     /// The error, which `about` makes of a clause about the array.
     pub(super) fn told(self, about: impl Fn(&str) -> Error) -> Error {
         match self {
-            Looked::Wrong(clause) => about(&clause),
-            Looked::Table(clause) => about(&clause).hint(OWN_IDS),
-            Looked::Unread(error) => error,
+            Fault::Values(clause) => about(&clause),
+            Fault::Ids(clause) => about(&clause).hint(OWN_IDS),
+            Fault::Unread(error) => error,
         }
     }
 }
 
-impl From<Error> for Looked {
+impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Looked::Unread(error)
+        Fault::Unread(error)
     }
 }
 
@@ -40,16 +40,16 @@ pub(super) fn look_through<R: Rows + ?Sized>(
     input: &str,
     table: Option<usize>,
     number_of: impl Fn(usize) -> usize,
-) -> Result<(), Looked> {
+) -> Result<(), Fault> {
     if let Some(row) = array.first_not_finite()? {
         let row = number_of(row);
-        return Err(Looked::Wrong(format!("has a value in sample {row} that is NaN or infinite")));
+        return Err(Fault::Values(format!("has a value in sample {row} that is NaN or infinite")));
     }
     if let Some(rows) = table
         && let Some((row, number)) = find(array, |some| outside(some, rows))?
     {
         let (row, last) = (number_of(row), rows.saturating_sub(1));
-        return Err(Looked::Table(format!(
+        return Err(Fault::Ids(format!(
             "has {number} in sample {row}, but input '{input}' picks rows of a table from 0 to {last}"
         )));
     }

@@ -189,6 +189,7 @@ fn sound(keys: &Keys<'_>) -> Result<SoundSteps, String> {
     Ok(SoundSteps { rate: Some(rate), normalise, masked, padding })
 }
 
+/// Adds the steps on pictures.
 fn picture(keys: &Keys<'_>, options: &mut DataOptions) -> Result<(), String> {
     const KNOWN: &[&str] = &[
         "do_resize",
@@ -224,6 +225,11 @@ fn picture(keys: &Keys<'_>, options: &mut DataOptions) -> Result<(), String> {
         });
     }
     options.picture = Some(steps);
+    values(keys, options)
+}
+
+/// Adds the steps on the values of pictures.
+fn values(keys: &Keys<'_>, options: &mut DataOptions) -> Result<(), String> {
     // Older files omit this key, and all kinds of processors rescale.
     if keys.flag("do_rescale")?.unwrap_or(true) && options.scale.is_none() {
         let factor = keys.number("rescale_factor")?.unwrap_or(1.0 / 255.0);

@@ -20,6 +20,8 @@ pub(crate) enum Extents {
 pub(crate) struct ExtentTable(HashMap<ValueId, u64>);
 
 impl ExtentTable {
+    /// The extents of the activations of `graph`.
+    ///
     /// # Errors
     /// As [`Graph::topological_order`].
     pub(crate) fn of(graph: &Graph) -> Result<ExtentTable> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::emit::builder::Builder;
 use crate::emit::nodes::layer::add_up;
-use crate::ir::{DataType, Dim, Node, TensorType, ValueId, ValueKind};
+use crate::ir::{DataType, Dim, Graph, Node, TensorType, ValueId, ValueKind};
 use crate::mtz::joint::{JointModel, Neuron, Owner};
 
 use super::extents::Extents;
@@ -125,7 +125,7 @@ fn write_sum(builder: &mut Builder, gates: &Gates, sum: &Sum) {
 }
 
 /// Adds the input that selects the task: one 64-bit integer, the task's index.
-pub(crate) fn add_task_input(graph: &mut crate::ir::Graph) -> ValueId {
+pub(crate) fn add_task_input(graph: &mut Graph) -> ValueId {
     let ty = TensorType { dtype: DataType::I64, shape: Some(vec![Dim::Known(1)]) };
     graph.add_input(TASK_INPUT, ty)
 }

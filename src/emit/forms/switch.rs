@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::Result;
 use crate::ir::{Attribute, DataType, Graph, Node, NodeId, Tensor, Value, ValueId, ValueKind};
-use crate::mtz::joint::JointModel;
+use crate::mtz::joint::{JointModel, Task};
 
 use super::absent::Zeros;
 use super::masked::add_task_input;
@@ -43,14 +43,7 @@ pub(crate) fn switch(
     let needed = tasks_of_nodes(&graph, &per_task);
     let order = graph.topological_order()?;
     let selected = add_task_input(&mut graph);
-    let conditions: Vec<ValueId> = (0..joint.tasks().len().saturating_sub(1))
-        .map(|task| {
-            let name = format!("{}/selected", joint.tasks()[task].name());
-            let index = Tensor::from_i64(vec![1], &[task as i64]);
-            let index = graph.add_initializer(&format!("{name}.index"), index);
-            graph.add_op("Equal", &name, &[selected, index], [])
-        })
-        .collect();
+    let conditions = conditions(joint, &mut graph, selected);
     let sizes = size_nodes(&graph, &order);
     let mut moved: BTreeSet<NodeId> = BTreeSet::new();
     let branches: Vec<Vec<NodeId>> = (0..joint.tasks().len())
@@ -71,11 +64,29 @@ pub(crate) fn switch(
         branches: &branches,
         conditions: &conditions,
     };
+    let node = ifs.node(0);
+    moved.into_iter().for_each(|id| graph.remove_node(id));
+    give_outputs(&mut graph, node);
+    // Sizes that every branch computes by itself.
+    graph.remove_dead_nodes();
+    Ok(graph)
+}
+
+/// Whether each task but the last is selected.
+fn conditions(joint: &JointModel, graph: &mut Graph, selected: ValueId) -> Vec<ValueId> {
+    let but_last = joint.tasks().len().saturating_sub(1);
+    let condition = |(number, task): (usize, &Task)| {
+        let name = format!("{}/selected", task.name());
+        let index = Tensor::from_i64(vec![1], &[number as i64]);
+        let index = graph.add_initializer(&format!("{name}.index"), index);
+        graph.add_op("Equal", &name, &[selected, index], [])
+    };
+    joint.tasks().iter().enumerate().take(but_last).map(condition).collect()
+}
+
+/// Adds a node that computes all outputs of the graph.
+fn give_outputs(graph: &mut Graph, mut node: Node) {
     let named: Vec<Value> = graph.outputs.iter().map(|o| graph.value(*o).clone()).collect();
-    let mut node = ifs.node(0);
-    for id in moved {
-        graph.remove_node(id);
-    }
     for output in std::mem::take(&mut graph.outputs) {
         graph.rename_value(output, "branch");
     }
@@ -86,9 +97,6 @@ pub(crate) fn switch(
     node.outputs = outputs.iter().copied().map(Some).collect();
     graph.add_node(node);
     graph.outputs = outputs;
-    // Sizes that every branch computes by itself.
-    graph.remove_dead_nodes();
-    Ok(graph)
 }
 
 /// The nodes that compute sizes: they read shapes, constants and each other only.

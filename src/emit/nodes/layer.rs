@@ -1,6 +1,7 @@
 //! Writes layers as sums over pieces.
 
 use crate::couple::{GroupId, LayerId};
+use crate::emit::builder::Builder;
 use crate::emit::forms::extents::Extents;
 use crate::emit::task::TaskEmitter;
 use crate::emit::value::partition::Part;
@@ -230,11 +231,7 @@ pub(super) fn one_part(parts: &[Part]) -> Part {
 }
 
 /// The sum of `terms` in order.
-pub(crate) fn add_up(
-    builder: &mut crate::emit::builder::Builder,
-    terms: &[ValueId],
-    name: &str,
-) -> ValueId {
+pub(crate) fn add_up(builder: &mut Builder, terms: &[ValueId], name: &str) -> ValueId {
     let mut terms = terms.iter().copied();
     let Some(first) = terms.next() else { unreachable!("a layer has at least one input piece") };
     terms.fold(first, |sum, term| {

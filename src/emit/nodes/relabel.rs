@@ -53,10 +53,10 @@ impl TaskEmitter<'_> {
                 wanted.push(Wanted { slot, part, runs: runs(&taken) });
             }
         }
-        let halves = self.halves(&sources, &wanted, &node.name);
+        let cut = self.cut_apart(&sources, &wanted, &node.name);
         let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); picks.len()];
-        for (wanted, half) in wanted.into_iter().zip(halves) {
-            let value = match half {
+        for (wanted, cut) in wanted.into_iter().zip(cut) {
+            let value = match cut {
                 Some(value) => value,
                 None => self.assembled(&sources, &wanted, &node.name),
             };
@@ -74,7 +74,7 @@ impl TaskEmitter<'_> {
 
     /// Cuts pieces whose parts cover them in order, by one `Split` each. Returns the values of these
     /// parts.
-    fn halves(
+    fn cut_apart(
         &mut self,
         sources: &[Option<Held>],
         wanted: &[Wanted],

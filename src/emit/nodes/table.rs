@@ -3,6 +3,7 @@
 use crate::emit::task::TaskEmitter;
 use crate::emit::value::pieces::{Held, pieces_of};
 use crate::error::Result;
+use crate::mtz::joint::Owner;
 use crate::ops::Layer;
 
 impl TaskEmitter<'_> {
@@ -18,7 +19,7 @@ impl TaskEmitter<'_> {
         for parts in self.rows_together(layer, self.rows(&outputs.channels)) {
             let rows = super::layer::one_part(&parts);
             let id = coupling.layer_making(layer.node, rows.group);
-            let owner = self.common(id, &rows.owner, &crate::mtz::joint::Owner::Input);
+            let owner = self.common(id, &rows.owner, &Owner::Input);
             let table = self.block(layer.weight, &[(1, rows.positions.as_slice())], &owner)?;
             let mut node = source.clone();
             node.name = self.name(&owner, &source.name);

@@ -61,7 +61,7 @@ impl TaskEmitter<'_> {
             placed.push((*source, parts.clone(), start));
             stacked = Some(match stacked {
                 None => block,
-                Some(before) => before_and(before, &block)?,
+                Some(before) => concatenated(before, &block)?,
             });
         }
         let name = self.name(owner, name);
@@ -123,7 +123,7 @@ pub(super) fn cut_codes(codes: &Codes, parts: &[(usize, Vec<usize>)]) -> Option<
 }
 
 /// Concatenates two tensors along the first axis.
-fn before_and(before: Tensor, behind: &Tensor) -> Result<Tensor> {
+fn concatenated(before: Tensor, behind: &Tensor) -> Result<Tensor> {
     let rows = before.dims.first().zip(behind.dims.first()).map(|(a, b)| a + b);
     let Some(rows) = rows.filter(|_| before.dims[1..] == behind.dims[1..]) else {
         return Err(unusual());

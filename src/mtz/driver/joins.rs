@@ -108,16 +108,7 @@ impl Driver<'_> {
         if matches!(share, Share::Count(0)) || matches!(share, Share::Fraction(0.0)) {
             return Ok(vec![Vec::new(); sets.len()]);
         }
-        let options = self.options.solver();
-        let mut costs: Vec<Array2<f64>> =
-            problems.iter_mut().map(|m| m.cost(options)).collect::<Result<_>>()?;
-        let mut cost = match costs.len() {
-            1 => costs.remove(0),
-            _ => {
-                let views: Vec<_> = costs.iter().map(|c| c.view()).collect();
-                concatenate(Axis(0), &views).unwrap_or_default()
-            }
-        };
+        let mut cost = self.own_cost(problems)?;
         if self.is_free(&members[next_net.members[0]]) {
             cost.fill(0.0);
         }
@@ -144,6 +135,18 @@ impl Driver<'_> {
             }
         }
         Ok(pairs)
+    }
+
+    /// The costs of pairs at this layer, with the neurons of one set after those of the other.
+    fn own_cost(&self, problems: &mut [PairProblem]) -> Result<Array2<f64>> {
+        let options = self.options.solver();
+        let mut costs: Vec<Array2<f64>> =
+            problems.iter_mut().map(|m| m.cost(options)).collect::<Result<_>>()?;
+        if costs.len() == 1 {
+            return Ok(costs.remove(0));
+        }
+        let views: Vec<_> = costs.iter().map(|c| c.view()).collect();
+        Ok(concatenate(Axis(0), &views).unwrap_or_default())
     }
 
     /// The factor that makes costs of different layers comparable: mean sensitivities in `refit`; in

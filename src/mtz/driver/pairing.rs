@@ -50,9 +50,7 @@ impl<'a> PairChoice<'a> {
         };
         Ok(found.rounded_down(most, self.options.budget.multiple_of(share)))
     }
-}
 
-impl PairChoice<'_> {
     /// The cost of each pair of heads with the best pairs of its channels; `None` if heads differ in
     /// size.
     pub(super) fn head_costs(

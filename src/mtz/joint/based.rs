@@ -157,4 +157,5 @@ fn stored(layer: &CoupledLayer, graph: &Graph) -> Result<Tensor> {
 
 fn misshapen() -> Error {
     Error::new(ErrorKind::Format, "the difference of a layer's weights does not fit them")
+        .hint("merge the original models again")
 }

@@ -21,6 +21,9 @@ use super::model::{Fused, JointModel, Sharing};
 /// Corrections by task and layer.
 pub(crate) type Corrections = BTreeMap<TaskLayer, CorrectedRows>;
 
+/// The rank of a correction, and the weights V and U of its layers.
+type Factors = (usize, [Tensor; 2]);
+
 /// Whether a layer can have a correction: it is one node, with weights for all rows.
 pub(crate) fn may_have_correction(layer: &CoupledLayer) -> bool {
     let plain = match &layer.layer.kind {
@@ -110,14 +113,23 @@ fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) -> Resul
     if !thin.scale.is_empty() {
         scale_behind(graph, layer, thin);
     }
+    match factors(graph, layer, thin)? {
+        Some((rank, factors)) => add_beside(graph, layer, rank, factors),
+        None => Ok(()),
+    }
+}
+
+/// The rank of a correction, and the weights of its two layers as they are stored, V before U; `None` without
+/// any.
+fn factors(graph: &Graph, layer: &CoupledLayer, thin: &CorrectedRows) -> Result<Option<Factors>> {
     let Change::LowRank { left: of_rows, right: of_columns } = &thin.change else {
-        return Ok(());
+        return Ok(None);
     };
-    if of_columns.nrows() == 0 {
-        return Ok(());
+    let rank = of_columns.nrows();
+    if rank == 0 {
+        return Ok(None);
     }
     let (out, inputs, taps) = layer.layer.sizes(graph)?;
-    let rank = of_columns.nrows();
     let mut right = Array3::zeros((rank, inputs, taps));
     for (at, column) in thin.columns.iter().enumerate().filter(|(_, c)| **c < inputs * taps) {
         for r in 0..rank {
@@ -135,10 +147,13 @@ fn split(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) -> Resul
         LayerKind::Conv(geometry) => geometry.kernel.clone(),
         _ => Vec::new(),
     };
-    insert(graph, layer, [right, left], dtype, &spatial)
+    let in_first = layer.layer.in_first();
+    let right = tensor(&right, dtype, in_first, &spatial)?;
+    let left = tensor(&left, dtype, in_first, &vec![1; spatial.len()])?;
+    Ok(Some((rank, [right, left])))
 }
 
-/// Adds a node that scales the channels of a layer, and returns its output.
+/// Adds a node behind a layer that scales its channels.
 fn scale_behind(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) {
     let (name, out) = (layer.name.clone(), layer.outputs.len());
     let mut scale = vec![1.0f32; out];
@@ -164,23 +179,17 @@ fn scale_behind(graph: &mut Graph, layer: &CoupledLayer, thin: &CorrectedRows) {
     });
 }
 
-fn insert(
+/// Adds the layer with V beside a layer, the layer with U behind that, and the sum of both ways.
+fn add_beside(
     graph: &mut Graph,
     layer: &CoupledLayer,
-    [right, left]: [Array3<f32>; 2],
-    dtype: DataType,
-    spatial: &[usize],
+    rank: usize,
+    factors: [Tensor; 2],
 ) -> Result<()> {
-    let in_first = layer.layer.in_first();
     let node = graph.node(layer.layer.node).clone();
     let output = graph.node(layer.layer.last_node()).output(0).ok_or_else(lost)?;
-    let rank = right.dim().0;
-    let tensors = [
-        tensor(&right, dtype, in_first, spatial)?,
-        tensor(&left, dtype, in_first, &vec![1; spatial.len()])?,
-    ];
     let [right, left] =
-        tensors.map(|tensor| graph.add_initializer(&format!("{}.rank", node.name), tensor));
+        factors.map(|tensor| graph.add_initializer(&format!("{}.rank", node.name), tensor));
     let ty = graph.value(output).ty.clone();
     let narrow = ty.clone().map(|ty| with_size(ty, layer.layer.out_axis, rank));
     let value = |graph: &mut Graph, name: &str, ty: Option<TensorType>| {

@@ -64,7 +64,8 @@ impl Share {
     fn quota(self, cost: ArrayView2<f64>) -> Result<Quota> {
         let most = cost.nrows().min(cost.ncols());
         if !cost.iter().all(|d| d.is_finite()) {
-            return Err(Error::new(ErrorKind::Numeric, "a pairing cost is not finite"));
+            return Err(Error::new(ErrorKind::Numeric, "a pairing cost is not finite")
+                .hint("look for NaN and infinity in the models' weights and in the samples"));
         }
         match (self, self.pairs(most)) {
             (Share::Fraction(part), _) if !(0.0..=1.0).contains(&part) => {

@@ -6,8 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::align::{Alignment, TaskLayer};
 use crate::couple::End;
 use crate::mtz::joint::{JointModel, Neuron};
@@ -15,21 +13,6 @@ use crate::mtz::site::SiteRecord;
 
 use super::savings::{Saving, Savings};
 use super::unsharing::{Group, unshare};
-
-/// One merge on the way to a goal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
-    /// Parameters, as a part of all models'.
-    pub size: f64,
-    /// Rise of each task's error, from 0 to 1; empty if it was not measured.
-    pub drops: Vec<f64>,
-    /// Mean squared error of the outputs against the originals', relative to their variance; `None` if it
-    /// was not measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deviation: Option<f64>,
-    /// Whether this merge was kept.
-    pub kept: bool,
-}
 
 /// Numbers of shared neurons, by the name of the layer that rules match.
 pub type Allocation = Vec<(String, usize)>;

@@ -14,7 +14,7 @@ mod similar_inputs;
 mod sizes;
 mod unsharing;
 
-pub use allocation::{Allocation, PairCosts, Trial};
+pub use allocation::{Allocation, PairCosts};
 pub use file::file_bytes;
 pub(crate) use input_matching::{
     InputGroup, PlanState, UnmatchedInputs, settle_inputs, share_inputs,

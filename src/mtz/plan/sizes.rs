@@ -8,7 +8,7 @@ use crate::align::{TaskId, TaskLayer};
 use crate::couple::{Channel, CoupledLayer, LayerId};
 use crate::error::Result;
 use crate::ir::DataType;
-use crate::mtz::joint::{JointModel, Owner};
+use crate::mtz::joint::{Based, JointModel, Owner};
 
 /// Numbers of layer parameters (weights and biases).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -62,18 +62,15 @@ pub(super) fn sizes_by(
         let mut original = 0;
         for (id, layer) in (0..).map(LayerId).zip(&net.coupling().layers) {
             let (out, inputs, taps) = layer.layer.sizes(net.graph())?;
+            let weights = (out * inputs * taps) as u64;
             let has_bias = layer.layer.bias.is_some();
-            original += (out * inputs * taps + if has_bias { out } else { 0 }) as u64;
+            let biases = if has_bias { out as u64 } else { 0 };
+            original += weights + biases;
             let own = task.layer(id);
             if let Some(based) = joint.based_layer(own) {
-                let weights = (out * inputs * taps) as u64;
-                if joint.base_tasks(based.number).first() == Some(&task) {
-                    sizes.shared += weights;
-                }
-                let difference = based.difference.as_ref();
-                let bits = difference.map(|difference| bits(difference.codes.dtype));
-                let own = bits.map_or(0, |bits| of_difference(out as u64, weights, bits));
-                sizes.specific[task.0] += own + if has_bias { out as u64 } else { 0 };
+                let (base, difference) = of_sum(joint, task, based, out as u64, weights);
+                sizes.shared += base;
+                sizes.specific[task.0] += difference + biases;
                 continue;
             }
             let partners = joint.partners(own);
@@ -109,6 +106,15 @@ pub(super) fn sizes_by(
         sizes.originals.push(original);
     }
     Ok(sizes)
+}
+
+/// Parameters of a task's layer of so many rows and weights, whose weights are a sum: of the common part,
+/// which counts at the first task that has it, and of the task's difference.
+fn of_sum(joint: &JointModel, task: TaskId, based: &Based, rows: u64, weights: u64) -> (u64, u64) {
+    let first = joint.base_tasks(based.number).first() == Some(&task);
+    let bits = based.difference.as_ref().map(|difference| bits(difference.codes.dtype));
+    let own = bits.map_or(0, |bits| of_difference(rows, weights, bits));
+    (if first { weights } else { 0 }, own)
 }
 
 /// Parameters that a difference of so many bits takes: its numbers, and a step for each of its rows.

@@ -64,6 +64,8 @@ pub(crate) struct SiteShape {
 }
 
 impl SiteShape {
+    /// Of a site's layers, in their order.
+    ///
     /// # Errors
     /// [`crate::error::ErrorKind::Format`] if a layer's weight is not a matrix.
     pub(crate) fn of(joint: &JointModel, members: &[SiteLayer]) -> Result<SiteShape> {

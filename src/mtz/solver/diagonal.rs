@@ -137,9 +137,7 @@ impl Diagonals {
         });
         distances(joined.collect::<Array1<f64>>().view(), weights)
     }
-}
 
-impl Diagonals {
     /// Fuses `row` of B with its counterpart `own` of A at a level. Equal rows keep their weights bit
     /// for bit.
     pub(super) fn join(&self, own: ArrayView1<f32>, mut row: ArrayViewMut1<f32>, level: i32) {

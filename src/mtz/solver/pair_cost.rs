@@ -236,6 +236,7 @@ impl Problem {
 
 pub(crate) fn not_finite() -> Error {
     Error::new(ErrorKind::Numeric, "a layer's weights are not finite")
+        .hint("look for NaN and infinity in the model's weights and in the samples")
 }
 
 /// The weight of the error of neuron `index`.

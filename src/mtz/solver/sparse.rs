@@ -100,18 +100,22 @@ struct Row<'w> {
     weights: ArrayViewMut1<'w, f32>,
 }
 
-/// The outputs of some rows, and their weights for some inputs.
-fn picked(rows: &[Row<'_>], kept: &[usize]) -> (Vec<usize>, Array2<f32>) {
-    let weights = |(row, input): (usize, usize)| rows[row].weights[kept[input]];
-    let outputs = rows.iter().map(|row| row.output).collect();
-    (outputs, Array2::from_shape_fn((rows.len(), kept.len()), weights))
-}
-
-/// Adds a step, inputs × rows, to weights for some inputs.
-fn add(rows: &mut [Row<'_>], kept: &[usize], step: ArrayView2<f64>) {
-    for (row, step) in rows.iter_mut().zip(step.columns()) {
-        for (input, step) in kept.iter().zip(step) {
-            row.weights[*input] = (f64::from(row.weights[*input]) + step) as f32;
+/// Moves the weights of rows for the inputs in `kept`, block by block. `step` computes the step of a block,
+/// inputs × rows, from the rows' outputs and these weights, rows × inputs.
+fn move_rows(
+    rows: &mut [Row<'_>],
+    kept: &[usize],
+    step: impl Fn(&[usize], ArrayView2<f32>) -> Array2<f64>,
+) {
+    for rows in rows.chunks_mut(block(kept.len())) {
+        let outputs: Vec<usize> = rows.iter().map(|row| row.output).collect();
+        let weight = |(row, input): (usize, usize)| rows[row].weights[kept[input]];
+        let weights = Array2::from_shape_fn((rows.len(), kept.len()), weight);
+        let step = step(&outputs, weights.view());
+        for (row, step) in rows.iter_mut().zip(step.columns()) {
+            for (input, step) in kept.iter().zip(step) {
+                row.weights[*input] = (f64::from(row.weights[*input]) + step) as f32;
+            }
         }
     }
 }
@@ -127,13 +131,11 @@ fn fit_to_means(
     let some = (kept.len() < cross.nrows()).then(|| submatrix(hessian.matrix(), kept, kept));
     let own = some.as_ref().map_or(hessian.matrix(), |own| own.view());
     let factor = Spd::factor(own, hessian.ridge(damping))?;
-    for rows in rows.chunks_mut(block(kept.len())) {
-        let (outputs, weights) = picked(rows, kept);
-        let mut missing = submatrix(cross.view(), kept, &outputs);
+    move_rows(rows, kept, |outputs, weights| {
+        let mut missing = submatrix(cross.view(), kept, outputs);
         add_half_wide(-hessian.factor(), own, weights.t(), missing.view_mut());
-        let step = factor.solve(missing.view()) / hessian.factor();
-        add(rows, kept, step.view());
-    }
+        factor.solve(missing.view()) / hessian.factor()
+    });
     Ok(())
 }
 
@@ -153,20 +155,18 @@ fn fit_to_rows(
         Some(x) => Spd::factor((x.t().dot(x) * samples.scale()).view(), ridge)?,
         None => samples.factor(ridge)?,
     };
-    for rows in rows.chunks_mut(block(kept.len())) {
-        let (outputs, weights) = picked(rows, kept);
-        let mut missing = widened(targets.select(Axis(1), &outputs).view());
+    move_rows(rows, kept, |outputs, weights| {
+        let mut missing = widened(targets.select(Axis(1), outputs).view());
         add_wide(-1.0, samples.rows(), weights.t(), missing.view_mut());
-        let step = match &wide {
+        match &wide {
             Some(x) => factor.solve((x.t().dot(&missing) * samples.scale()).view()),
             // (XᵀX/n + λI)⁻¹ Xᵀr/n = Xᵀ (XXᵀ/n + λI)⁻¹ r/n
             None => {
                 let solved = factor.solve(missing.view());
                 times_wide(samples.rows().t(), solved.view()) * samples.scale()
             }
-        };
-        add(rows, kept, step.view());
-    }
+        }
+    });
     Ok(())
 }
 

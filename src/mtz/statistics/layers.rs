@@ -16,10 +16,11 @@ use crate::mtz::solver::refit::refit;
 use crate::mtz::solver::sparse::{connections, refit_sparse};
 use crate::progress::Progress;
 
+use super::channels::ChannelStats;
 use super::extent::extent;
 use super::source::{StatisticsSource, View, Wanted};
-use super::stats::{ChannelStats, Sensitivities};
 use super::stored::{Stored, StoredNet};
+use super::weighting::Sensitivities;
 
 /// Number of rows that suffice for the dozen weights of a channel.
 pub(crate) const CHANNEL_ROWS: usize = 1 << 14;

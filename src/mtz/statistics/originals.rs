@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::align::TaskLayer;
 use crate::mtz::solver::layer::LayerStats;
 
-use super::stats::ChannelStats;
+use super::channels::ChannelStats;
 
 /// Statistics of the original nets' layers.
 #[derive(Default)]

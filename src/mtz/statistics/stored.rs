@@ -12,7 +12,7 @@ use crate::mtz::joint::Task;
 use crate::progress::Progress;
 
 use super::source::{StatisticsSource, View, Wanted};
-use super::stats::Sensitivities;
+use super::weighting::Sensitivities;
 
 /// Stored statistics of one task's original net.
 #[derive(Debug, Clone, Default)]

@@ -6,15 +6,20 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::align::{TaskId, TaskLayer};
 use crate::calib::product::times;
+use crate::couple::LayerId;
 use crate::error::Result;
+use crate::grad::Sensitivity;
 use crate::mtz::options::Method;
 use crate::mtz::solver::hessian::Hessian;
 use crate::mtz::solver::layer::LayerStats;
 
-use super::stats::{ChannelStats, Sensitivities};
+use super::channels::ChannelStats;
 
 /// Energies below this are rounding errors: the neuron never changes.
 const DEAD: f64 = 1e-30;
+
+/// Sensitivities of the outputs to a task's layers.
+pub type Sensitivities = BTreeMap<LayerId, Sensitivity>;
 
 /// Weights of errors of neurons, layers and tasks.
 #[derive(Clone, Copy)]
@@ -47,7 +52,7 @@ impl Weighting<'_> {
     /// How errors of a layer's rows add up, in the unit of [`Weighting::importance`]; `None` where that is
     /// not known.
     pub(crate) fn metric(self, own: TaskLayer) -> Option<Array2<f64>> {
-        let known = self.sensitivities.get(own.task.0)?.get(&own.layer)?;
+        let known = self.known(own)?;
         let mean = known.channels.mean().unwrap_or(1.0).max(f64::MIN_POSITIVE);
         known.metric.as_ref().filter(|_| self.method == Method::Refit).map(|metric| metric / mean)
     }
@@ -109,12 +114,15 @@ impl Weighting<'_> {
     /// How many times as much the mean of a layer's errors over a sample's positions counts as what differs
     /// from it.
     pub(crate) fn coherence(self, own: TaskLayer) -> f64 {
-        let known = self.sensitivities.get(own.task.0).and_then(|layers| layers.get(&own.layer));
-        known.map_or(1.0, |known| known.coherence)
+        self.known(own).map_or(1.0, |known| known.coherence)
     }
 
     fn sensitivity(&self, own: TaskLayer) -> Option<&Array1<f64>> {
-        Some(&self.sensitivities.get(own.task.0)?.get(&own.layer)?.channels)
+        self.known(own).map(|known| &known.channels)
+    }
+
+    fn known(&self, own: TaskLayer) -> Option<&Sensitivity> {
+        self.sensitivities.get(own.task.0)?.get(&own.layer)
     }
 
     /// The mean sensitivity of a task's layers.

@@ -1,4 +1,4 @@
-//! The external data files that a model file names, found without keeping its tensors in memory.
+//! The external data files that a model file names, found without reading its tensors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

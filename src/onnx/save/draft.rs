@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 use super::{beside, name_data};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::onnx::data_file::is_digest;
 use crate::onnx::proto::ModelProto;
 use crate::onnx::write::entry;
-use crate::staging::{Stage, Target, folder_of, resolve};
+use crate::staging::{Stage, Target, folder_of, resolve, unwritable};
 
 /// A model that is written and can be read, but is not in place yet. Dropping it removes it.
 pub struct Draft<'p> {
@@ -45,7 +45,7 @@ impl<'p> Draft<'p> {
     /// The number of bytes so far, external data and further files included.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where the files are gone.
+    /// [`crate::error::ErrorKind::Io`] where the files are gone.
     pub fn bytes(&self) -> Result<u64> {
         self.stage.bytes()
     }
@@ -54,7 +54,7 @@ impl<'p> Draft<'p> {
     /// have any order, so the entry is appended to the file.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where the file cannot be written.
+    /// [`crate::error::ErrorKind::Io`] where the file cannot be written.
     pub fn add_metadata(&mut self, key: &str, value: &str) -> Result<()> {
         let field = ModelProto { metadata_props: vec![entry(key, value)], ..Default::default() };
         let file = OpenOptions::new().append(true).open(&self.at);
@@ -62,16 +62,13 @@ impl<'p> Draft<'p> {
             file.write_all(&field.encode_to_vec())?;
             file.sync_all()
         });
-        added.map_err(|e| {
-            Error::new(ErrorKind::Io, format!("cannot write '{}'", self.target.display()))
-                .because(e)
-        })
+        added.map_err(|e| unwritable(&self.target, e))
     }
 
     /// Adds a text file that belongs to the model and is put into place with it.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where it cannot be written.
+    /// [`crate::error::ErrorKind::Io`] where it cannot be written.
     pub fn add_text(&mut self, path: &Path, text: &str) -> Result<()> {
         self.stage.write(path, |out| out.write_all(text.as_bytes())).map(drop)
     }
@@ -92,8 +89,7 @@ impl<'p> Draft<'p> {
 
     /// Renames the data file as that of a model at `path`; returns the new name.
     fn rename_data(&mut self, name: &str, path: &Path) -> Result<String> {
-        let failed =
-            |e| Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(e);
+        let failed = |e| unwritable(path, e);
         let (old, _) = beside(&self.target, "")?;
         let digest = name.rsplit('.').nth(1).unwrap_or_default();
         let (folder, new) = beside(path, digest)?;
@@ -109,7 +105,7 @@ impl<'p> Draft<'p> {
     /// Puts everything into place and returns the number of bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if a file cannot be put into place, [`ErrorKind::Interrupted`] if waiting for
+    /// [`crate::error::ErrorKind::Io`] if a file cannot be put into place, [`crate::error::ErrorKind::Interrupted`] if waiting for
     /// the reader of a pipe was cancelled; then all files are as they were.
     pub fn commit(self) -> Result<u64> {
         let bytes = self.stage.commit()?;

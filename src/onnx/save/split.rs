@@ -12,7 +12,7 @@ use crate::ir::Model;
 use crate::naming::file_fault;
 use crate::onnx::data_file::{DataFile, is_digest};
 use crate::onnx::write::{PROTOBUF_LIMIT, check_size, to_proto};
-use crate::staging::StagedFolder;
+use crate::staging::{StagedFolder, unwritable};
 
 /// Tensors below this size in bytes stay in each file.
 const THRESHOLD: usize = 64;
@@ -84,10 +84,7 @@ fn write(
         created.sync_all()?;
         Ok(created.metadata()?.len())
     });
-    written.map_err(|e| {
-        let path = folder.join(file);
-        Error::new(ErrorKind::Io, format!("cannot write '{}'", path.display())).because(e)
-    })
+    written.map_err(|e| unwritable(&folder.join(file), e))
 }
 
 /// Files of weights in the folder that no model needs any more after the files `new` are replaced.

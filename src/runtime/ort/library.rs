@@ -114,7 +114,8 @@ impl Surroundings {
     fn in_virtual_env(&self) -> Vec<PathBuf> {
         let Some(root) = &self.virtual_env else { return Vec::new() };
         let mut module_dirs = vec![root.join("Lib").join("site-packages")];
-        module_dirs.extend(entries(&root.join("lib")).map(|python| python.join("site-packages")));
+        let pythons = entries(&root.join("lib"));
+        module_dirs.extend(pythons.iter().map(|python| python.join("site-packages")));
         module_dirs.iter().flat_map(|dir| libraries_in(&package_dir(dir), 0)).collect()
     }
 
@@ -218,11 +219,11 @@ fn collect_libraries(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {
 }
 
 /// The entries of `dir` in the order of their names; none where it cannot be read.
-fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
+pub(super) fn entries(dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> =
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     paths.sort();
-    paths.into_iter()
+    paths
 }
 
 /// Whether a file of this name is ONNX Runtime itself, rather than one of its execution providers.

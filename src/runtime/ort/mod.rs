@@ -22,6 +22,7 @@ use super::{
     Backend, Device, ModelSource, Opened, Recurrence, RuntimeChoice, RuntimeOptions, Session, State,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::staging::same_file;
 
 const INSTALL: &str = "pip install -U onnxruntime, or set ORT_DYLIB_PATH to its shared library";
 
@@ -167,6 +168,7 @@ fn second_library(loaded: &Path, wanted: &Path) -> Error {
             loaded.display()
         ),
     )
+    .hint("start another process for it")
 }
 
 fn not_loadable(library: &Path, error: LoadDynamicError) -> Error {
@@ -186,13 +188,6 @@ fn not_loadable(library: &Path, error: LoadDynamicError) -> Error {
         }
     };
     Error::new(ErrorKind::Backend, message).hint(INSTALL)
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
-    }
 }
 
 /// Converts an error of ONNX Runtime, without source locations and the machine's name.

@@ -22,6 +22,8 @@ enum Elements {
 }
 
 impl Weight {
+    /// The elements of a tensor in single precision.
+    ///
     /// # Errors
     /// As [`Tensor::to_f32`].
     pub(super) fn new(tensor: Tensor) -> Result<Weight> {

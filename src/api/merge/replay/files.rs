@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use super::fingerprint;
-use crate::api::checksum::{self, Fingerprint};
+use crate::api::checksum;
 use crate::api::data::DataInput;
 use crate::api::merge::Merger;
 use crate::api::models::ModelInput;
@@ -28,29 +27,26 @@ impl Files {
         Ok(Files {
             models: merger.models.iter().map(of_model).collect::<Result<_>>()?,
             data: merger.data.iter().map(of_data).collect::<Result<_>>()?,
-            gram: gram.map(|path| of_file(path).map(Some)).collect::<Result<_>>()?,
+            gram: gram.map(|path| record(path, checksum::of_file(path))).collect::<Result<_>>()?,
         })
     }
 }
 
 fn of_model(model: &ModelInput) -> Result<Option<FileRecord>> {
     match model {
-        ModelInput::Path(path) => {
-            let Fingerprint { sha256, .. } = checksum::of_model(path).in_model(path.display())?;
-            Ok(Some(FileRecord { path: path.to_owned(), sha256: Some(sha256) }))
-        }
+        ModelInput::Path(path) => record(path, checksum::of_model(path).map(|found| found.sha256)),
         ModelInput::Bytes(_) => Ok(None),
     }
 }
 
 fn of_data(data: &DataInput) -> Result<Option<FileRecord>> {
     match data {
-        DataInput::Path(path) => of_file(path).map(Some),
+        DataInput::Path(path) => record(path, checksum::of_samples(path)),
         DataInput::Arrays(_) => Ok(None),
     }
 }
 
-fn of_file(path: &Path) -> Result<FileRecord> {
-    let sum = fingerprint::sha256(path).in_model(path.display())?;
-    Ok(FileRecord { path: path.to_owned(), sha256: Some(sum) })
+fn record(path: &Path, sha256: Result<String>) -> Result<Option<FileRecord>> {
+    let sha256 = sha256.in_model(path.display())?;
+    Ok(Some(FileRecord { path: path.to_owned(), sha256: Some(sha256) }))
 }

@@ -59,7 +59,8 @@ fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
     }
     if all.samples.is_empty() {
         let message = format!("{} holds no samples", files.given.display());
-        return Err(Error::new(ErrorKind::Calibration, message));
+        return Err(Error::new(ErrorKind::Calibration, message)
+            .hint("name the members of a sample alike up to a dot, as 0001.jpg and 0001.cls"));
     }
     Ok(Box::new(all))
 }

@@ -28,7 +28,7 @@ fn apart(a: &ndarray::ArrayD<f32>, b: &ndarray::ArrayD<f32>) -> Vec<f32> {
 }
 
 fn furthest(distances: &[f32]) -> f32 {
-    distances.iter().copied().fold(0.0, f32::max)
+    distances.iter().copied().max_by(f32::total_cmp).unwrap_or(0.0)
 }
 
 #[test]

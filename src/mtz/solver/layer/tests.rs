@@ -107,7 +107,11 @@ fn nets_with_unequal_inputs_join_as_in_one_stacked_least_squares_problem() {
     ];
     for (case, nets) in cases.iter().enumerate() {
         for (got, wanted) in joined(nets).iter().zip(stacked(nets)) {
-            let off = (got.mapv(f64::from) - &wanted).mapv(f64::abs).fold(0.0, |a, b| b.max(a));
+            let off = (got.mapv(f64::from) - &wanted)
+                .mapv(f64::abs)
+                .into_iter()
+                .max_by(f64::total_cmp)
+                .unwrap_or(0.0);
             assert!(off < 1e-4, "case {case} is off by {off}: {got} {wanted}");
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Job, ShardWorker, Shards, Take};
 use crate::error::Result;
-use crate::progress::{Progress, Unheard};
+use crate::progress::{PartProgress, Progress};
 use crate::runtime::Backend;
 
 /// All workers of a merge in its own process. Their replies are those of remote workers.
@@ -36,7 +36,7 @@ impl Shards for InProcess {
     ) -> Result<()> {
         for worker in &mut self.workers {
             progress.check()?;
-            take(worker.answer(&request, &Unheard(progress))?)?;
+            take(worker.answer(&request, &PartProgress::unheard(progress))?)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::parcel::{Parcel, bytes_of, damaged, elements, pack};
 use crate::calib::gram::Moments;
 use crate::calib::kept::{KeptRows, Statistics};
+use crate::calib::taps::{Part, RowLimit};
 use crate::error::Result;
 use crate::ir::{DataType, Tensor};
 use crate::mtz::statistics::source::View;
@@ -31,6 +32,19 @@ pub(super) struct Request {
     pub(super) room: Option<u64>,
     /// Constants of the task's net that have changed since the last request.
     pub(super) changed: Vec<Changed>,
+}
+
+impl Request {
+    /// The limit of rows for a part of the samples.
+    pub(super) fn limit(&self, part: Part) -> RowLimit {
+        RowLimit {
+            rows: self.rows,
+            kept: self.kept,
+            coherence: self.coherence,
+            seed: self.seed,
+            part: Some(part),
+        }
+    }
 }
 
 /// A changed constant; its elements are a blob.
@@ -110,6 +124,8 @@ impl Reply {
         pack(&found, &blobs)
     }
 
+    /// A reply that was read; its moments are those of channels for a request `by_channel`.
+    ///
     /// # Errors
     /// [`crate::error::ErrorKind::Format`] for a damaged reply.
     pub(super) fn decode(bytes: &[u8], by_channel: bool) -> Result<Reply> {

@@ -34,6 +34,8 @@ pub(super) struct Parcel<'b, H> {
 }
 
 impl<'b, H: DeserializeOwned> Parcel<'b, H> {
+    /// Reads a message; its blobs stay where they are.
+    ///
     /// # Errors
     /// [`ErrorKind::Format`] if the bytes are no such message.
     pub(super) fn of(bytes: &'b [u8]) -> Result<Self> {

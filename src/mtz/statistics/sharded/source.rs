@@ -6,9 +6,9 @@ use std::sync::PoisonError;
 use super::Sharding;
 use super::message::{Changed, Reply, Request};
 use super::parcel::{damaged, pack};
-use crate::calib::gram::Moments;
+use crate::calib::gram::{Moments, no_rows};
 use crate::calib::kept::Statistics;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::ir::{Model, Tensor, ValueId};
 use crate::mtz::statistics::source::{StatisticsSource, Wanted};
 use crate::progress::Progress;
@@ -130,7 +130,7 @@ impl StatisticsSource for Sharded {
             Ok(())
         };
         self.ask(wanted, false, &mut take, progress)?;
-        sum.ok_or_else(no_samples)
+        sum.ok_or_else(no_rows)
     }
 
     fn of_channels(
@@ -151,7 +151,7 @@ impl StatisticsSource for Sharded {
             Ok(())
         };
         self.ask(wanted, true, &mut take, progress)?;
-        sum.ok_or_else(no_samples)
+        sum.ok_or_else(no_rows)
     }
 
     fn restart(&mut self) {
@@ -164,8 +164,4 @@ impl StatisticsSource for Sharded {
     {
         Box::new(Sharded::at_start(self.sharding.clone(), self.originals.clone()))
     }
-}
-
-fn no_samples() -> Error {
-    Error::new(ErrorKind::Calibration, "there are no calibration samples")
 }

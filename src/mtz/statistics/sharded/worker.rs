@@ -8,7 +8,7 @@ use super::parcel::{Parcel, damaged};
 use crate::align::{TaskId, TaskLayer};
 use crate::calib::data::Dataset;
 use crate::calib::stream::Source;
-use crate::calib::taps::{Part, RowLimit};
+use crate::calib::taps::Part;
 use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::error::{Context, Result};
 use crate::ir::Model;
@@ -93,6 +93,7 @@ impl ShardWorker {
         self.work(request, progress, |streams, wanted, _| streams.pass(wanted, progress))
     }
 
+    /// Brings nets and streams to where a request has them, and does `work` there.
     fn work<R>(
         &mut self,
         request: &[u8],
@@ -119,14 +120,7 @@ impl ShardWorker {
             current.graph.set_initializer(value, changed.tensor(parcel.blob(number)?));
         }
         let layer = task.layer(request.layer)?;
-        let part = Some(task.part);
-        let limit = RowLimit {
-            rows: request.rows,
-            kept: request.kept,
-            coherence: request.coherence,
-            seed: request.seed,
-            part,
-        };
+        let limit = request.limit(task.part);
         let own = TaskLayer { task: TaskId(request.task), layer: LayerId(request.layer) };
         let (view, room) = (request.view, request.room);
         let wanted = Wanted { own, layer, current, view, limit, room };

@@ -1,10 +1,11 @@
 //! NVIDIA's libraries as pip installs them: `pip install onnxruntime-gpu[cuda,cudnn]` puts them into
 //! folders that the dynamic linker does not search.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use ::ort::util::preload_dylib;
+
+use super::super::library::entries;
 
 /// The libraries that the CUDA provider uses, each after its own dependencies.
 const LIBRARIES: [&str; 7] = [
@@ -42,12 +43,4 @@ pub(super) fn libraries_beside(library: &Path) -> Vec<PathBuf> {
 
 fn is(file: &Path, stem: &str) -> bool {
     file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(stem))
-}
-
-/// The entries of `dir` in the order of their names; none where it cannot be read.
-fn entries(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
 }

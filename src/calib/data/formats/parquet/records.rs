@@ -10,7 +10,8 @@ use parquet::column::reader::ColumnReader;
 
 use super::super::super::bytes::decoded;
 use super::super::super::media::{LARGEST, Media, too_large};
-use super::super::super::rows::{Rows, no_spool};
+use super::super::super::rows::Rows;
+use super::super::super::spool::no_spool;
 use super::leaf::{skip, take};
 use super::{Column, Group};
 use crate::error::{Error, ErrorKind, Result};

@@ -1,16 +1,9 @@
-//! Statistics of a layer with the weights that they belong to.
-
-use std::collections::BTreeMap;
+//! Statistics of a depthwise layer, one set per channel, with the weights that they belong to.
 
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
 
 use crate::calib::gram::Moments;
-use crate::couple::LayerId;
 use crate::error::Result;
-use crate::grad::Sensitivity;
-
-/// Sensitivities of the outputs to a task's layers.
-pub type Sensitivities = BTreeMap<LayerId, Sensitivity>;
 
 /// A depthwise layer of one task: statistics and weights of each channel, the bias last.
 pub(crate) struct ChannelStats {

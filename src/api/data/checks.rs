@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::data::{Given, Net};
+use super::{Given, Net};
 use crate::calib::data::{Extents, LABELS_KEY, unknown};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::naming::{counted, shown};
@@ -56,16 +56,6 @@ impl Given<'_> {
         let hint = Hint::from("give ").option("data");
         Err(Error::new(ErrorKind::Usage, message)
             .hint(hint.then(" once, or once per model in the models' order")))
-    }
-}
-
-/// The error for a limit of task errors where samples have no labels, or none that can be used, with the reason.
-pub(super) fn unmeasurable(unusable: Option<&str>) -> Error {
-    let message = "a limit of the error needs labelled samples";
-    match unusable {
-        Some(why) => Error::new(ErrorKind::Usage, format!("{message}, but {why}"))
-            .hint(Hint::from("name the right ones: ").option_as("column", "labels=NAME")),
-        None => Error::new(ErrorKind::Usage, message),
     }
 }
 

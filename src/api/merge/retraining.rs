@@ -68,17 +68,17 @@ impl RetrainingOptions {
     }
 
     /// The retraining that the options ask for, if any.
-    pub(super) fn plan<'a>(&self, room: &Classroom<'a>) -> Option<Retraining<'a>> {
+    pub(super) fn plan<'a>(&self, classroom: &Classroom<'a>) -> Option<Retraining<'a>> {
         let moment = self.retrain;
         if moment.is_none() && !self.reset_bn {
             return None;
         }
         // Tasks with common samples run their shared layers once.
-        let data = if room.common { &room.data[..1] } else { room.data };
+        let data = if classroom.common { &classroom.data[..1] } else { classroom.data };
         let options = RetrainOptions {
             iterations: if moment.is_some() { self.iterations } else { 0 },
-            batch: room.batch,
-            seed: room.seed,
+            batch: classroom.batch,
+            seed: classroom.seed,
             reset_statistics: self.reset_bn,
             ..RetrainOptions::default()
         };
@@ -86,8 +86,8 @@ impl RetrainingOptions {
             when: moment.unwrap_or_default(),
             lesson: Lesson {
                 data,
-                teachers: room.teachers,
-                backend: room.backend,
+                teachers: classroom.teachers,
+                backend: classroom.backend,
                 checkpoint: None,
                 resume: false,
             },
