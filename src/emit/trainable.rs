@@ -212,13 +212,14 @@ impl TaskEmitter<'_> {
             return Some(own);
         }
         let first = parts.first().and_then(|(_, positions)| positions.first().copied());
-        let layer = task.coupling().layer_of(node);
+        let coupling = task.coupling();
+        let layer = coupling.layer_of(node).map(|layer| coupling.first_use(layer));
         // Channels of a layer with a separate addition are known behind the addition.
         let output = match layer {
-            Some(layer) => Some(task.coupling().layer(layer).layer.output),
+            Some(layer) => Some(coupling.layer(layer).layer.output),
             None => graph.node(node).output(0),
         };
-        let axis = output.and_then(|value| task.coupling().axis(value));
+        let axis = output.and_then(|value| coupling.axis(value));
         // Rows of a recurrent layer are ordered by gate, then by unit.
         let units = axis.map_or(1, |axis| axis.channels.len().max(1));
         let (gate, first) = match gates(&graph.node(node).op).is_empty() {
@@ -235,11 +236,12 @@ impl TaskEmitter<'_> {
             return Some(own);
         };
         // Corresponding layers may have other numbers, but have the same place among their group's
-        // producers.
+        // producers. Of those that are applied several times, only the first use counts.
         let place = match layer {
             Some(layer) => {
-                let producers = &task.coupling().group(channel.group).producers;
-                format!("layer {:?}{gate}", producers.iter().position(|p| *p == layer))
+                let producers = coupling.group(channel.group).producers.iter();
+                let mut producers = producers.filter(|p| coupling.layer(**p).repeats().is_none());
+                format!("layer {:?}{gate}", producers.position(|p| *p == layer))
             }
             None => {
                 let op = &graph.node(node).op;

@@ -8,9 +8,10 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use crate::calib::kept::Statistics;
 use crate::calib::stream::{Source, Stream};
 use crate::calib::taps::{RowLimit, Running, collect};
-use crate::couple::{CoupledLayer, Coupling};
+use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model};
 use crate::mtz::joint::matrix;
@@ -78,30 +79,30 @@ pub fn prune(
     let original = model.clone();
     let coupling = Coupling::of(&original.graph)?;
     progress.begin("pruning", (source.batches() * coupling.layers.len()) as u64);
-    let mut before = Stream::new(&original, source.clone())?;
-    let mut after = Stream::new(&original, source)?;
+    let before = Stream::new(&original, source.clone())?;
+    let mut streams = Streams { before, after: Stream::new(&original, source)? };
     let mut records = Vec::new();
-    for layer in &coupling.layers {
+    for (id, layer) in (0..).map(LayerId).zip(&coupling.layers) {
         let mut record = PruneRecord {
             layer: layer.name.clone(),
             weights: layer.layer.read(&model.graph)?.len(),
             kept: 0,
             relative_error: 0.0,
-            reason: reason(layer),
+            reason: reason(layer, &coupling),
         };
         record.kept = record.weights;
         if record.reason.is_none() {
-            let (rows, seed) = (options.max_rows, options.seed);
+            let uses: Vec<&CoupledLayer> =
+                coupling.later_uses(id).map(|later| coupling.layer(later)).collect();
             let limit = RowLimit {
-                rows,
+                rows: (options.max_rows / (uses.len() + 1)).max(1),
                 kept: few_rows(layer, &model.graph)?,
                 coherence: 1.0,
-                seed,
+                seed: options.seed,
                 part: None,
             };
-            let inputs = Running { model, stream: &mut after };
-            let targets = Running { model: &original, stream: &mut before };
-            let statistics = collect(layer, inputs, Some(targets), limit, progress)?;
+            let nets = [&original, &*model];
+            let statistics = streams.statistics(nets, (layer, &uses), limit, progress)?;
             let observed = Observations::try_from(statistics).at_node(&layer.name)?;
             let mut weights = matrix::read(layer, &model.graph)?;
             let hessian = observed.hessian();
@@ -126,8 +127,51 @@ fn few_rows(layer: &CoupledLayer, graph: &Graph) -> Result<usize> {
     Ok(inputs * taps / 2)
 }
 
+/// The original net and the pruned net, run up to a layer.
+#[derive(Clone)]
+struct Streams<'a> {
+    before: Stream<'a>,
+    after: Stream<'a>,
+}
+
+impl Streams<'_> {
+    /// Statistics of the inputs of a layer in the second net, with its pre-activations in the first one; of all its
+    /// later uses, too.
+    fn statistics(
+        &mut self,
+        nets: [&Model; 2],
+        (layer, uses): (&CoupledLayer, &[&CoupledLayer]),
+        limit: RowLimit,
+        progress: &dyn Progress,
+    ) -> Result<Statistics> {
+        let mut sum = self.collect(nets, layer, limit, progress)?;
+        if let [_, ..] = uses {
+            let mut ahead = self.clone();
+            for layer in uses {
+                sum = sum.and(ahead.collect(nets, layer, limit, progress)?, limit.kept)?;
+            }
+        }
+        Ok(sum)
+    }
+
+    fn collect(
+        &mut self,
+        [original, pruned]: [&Model; 2],
+        layer: &CoupledLayer,
+        limit: RowLimit,
+        progress: &dyn Progress,
+    ) -> Result<Statistics> {
+        let inputs = Running { model: pruned, stream: &mut self.after };
+        let targets = Running { model: original, stream: &mut self.before };
+        collect(layer, inputs, Some(targets), limit, progress)
+    }
+}
+
 /// The reason why a layer is not pruned, if there is one.
-fn reason(layer: &CoupledLayer) -> Option<String> {
+fn reason(layer: &CoupledLayer, coupling: &Coupling) -> Option<String> {
+    if let Some(first) = layer.repeats() {
+        return Some(format!("its weights are those of {}", coupling.layer(first).name));
+    }
     let why = match layer.per_channel {
         true => "a depthwise convolution has few weights",
         false if layer.layer.is_table() => "rows of a table are picked, not added up",

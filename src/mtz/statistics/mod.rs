@@ -9,6 +9,7 @@ mod source;
 mod stats;
 mod stored;
 mod streamed;
+mod uses;
 mod weighting;
 
 pub(crate) use extent::{extent, statistics_bytes, survey_bytes};
