@@ -4,7 +4,7 @@
 //! initializer. Training must be able to move them apart. So here, equal parameters are one initializer
 //! only if the plan shares them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::Dimension;
 
@@ -56,6 +56,29 @@ pub struct Trainable {
     /// The layers of each task that share neurons.
     pub layers: Vec<Vec<PreActivations>>,
     placed: Vec<Placed>,
+}
+
+/// Refuses nets that training cannot change: it changes single-precision numbers only, not those of half precision.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] if no net has such a parameter.
+pub fn check_parameters(joint: &JointModel) -> Result<()> {
+    if joint.tasks().iter().any(|task| !parameters(task.graph()).is_empty()) {
+        return Ok(());
+    }
+    let weights = joint.tasks().iter().flat_map(|task| {
+        let layers = task.coupling().layers.iter();
+        layers.filter_map(|layer| task.graph().initializer(layer.layer.weight))
+    });
+    let types: BTreeSet<String> = weights.map(|weight| format!("{:?}", weight.dtype)).collect();
+    let types: Vec<String> = types.into_iter().collect();
+    let message = match types.as_slice() {
+        [] => "the models have no parameter to train".to_owned(),
+        types => {
+            format!("the models' weights are {}, and only F32 is trained", types.join(" and "))
+        }
+    };
+    Err(Error::new(ErrorKind::Unsupported, message))
 }
 
 /// The joint model for training; `inputs` says whether tasks are fed the same samples.

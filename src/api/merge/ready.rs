@@ -74,6 +74,7 @@ impl Merger {
         let prepared = prepare_parts(parts, preparation)?;
         self.check_plan(&prepared, &options)?;
         self.options.retraining.check_statistics(&prepared.joint, batchnorm)?;
+        self.options.retraining.check_parameters(&prepared.joint)?;
         if self.is_made_up() && prepared.fuses(&options.budget)? {
             progress.warn(&progress.worded(&synthetic()));
         }
