@@ -4,7 +4,8 @@ use super::TOOL;
 use super::models::{self, Loaded, ModelInput, ToMerge};
 use super::options::{PlanOptions, RuntimeOptions};
 use super::structure::structure;
-use crate::error::Result;
+use crate::calib::data::check_fed;
+use crate::error::{Context, Result};
 use crate::mtz::plan::{Means, file_bytes, peak, predict};
 use crate::mtz::solver::memory::beside;
 use crate::report::Plan;
@@ -32,6 +33,8 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
     let PlanOptions { sharing, method, statistics, .. } = options;
     let budget = sharing.budget(method.is_paper(), false)?;
     let ToMerge { tasks: loaded, parts } = models::load_parts(models, names)?;
+    // A merge needs samples, so a plan for models that take none would lead nowhere.
+    loaded.iter().try_for_each(|model| check_fed(&model.ports).in_model(&model.name))?;
     let preparation = sharing.preparation(options.models.batchnorm, method.is_paper())?;
     let prepared = prepare_parts(parts, preparation)?;
     let prediction =
