@@ -6,6 +6,7 @@ use super::options::{PlanOptions, RuntimeOptions};
 use super::structure::structure;
 use crate::calib::data::check_fed;
 use crate::error::{Context, Result};
+use crate::mtz::joint::Task;
 use crate::mtz::plan::{Means, file_bytes, peak, predict};
 use crate::mtz::solver::memory::beside;
 use crate::report::Plan;
@@ -63,7 +64,7 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
     let mut plan = Plan::new(
         TOOL.to_owned(),
         tasks.iter().map(|t| t.name().to_owned()).collect(),
-        tasks.iter().map(|t| t.coupling().layers.len()).collect(),
+        tasks.iter().map(layers).collect(),
         prediction,
         (file, sizes),
         memory,
@@ -75,6 +76,12 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
         plan.notes.push(AT_KNEE.to_owned());
     }
     Ok(plan)
+}
+
+/// The number of a net's layers; one that is applied several times counts once.
+fn layers(task: &Task) -> usize {
+    let layers = task.coupling().layers.iter();
+    layers.filter(|layer| layer.repeats().is_none()).count()
 }
 
 #[cfg(test)]
