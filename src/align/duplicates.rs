@@ -89,7 +89,8 @@ impl<'a> Shrinking<'a> {
         for (task, own) in (0..).map(TaskId).zip(nets) {
             for (id, group) in own.coupling.groups() {
                 for producer in &group.producers {
-                    let has = shrinking.found.get(&task.layer(*producer));
+                    let producer = own.coupling.first_use(*producer);
+                    let has = shrinking.found.get(&task.layer(producer));
                     let lacks = |other: &TaskId| !has.is_some_and(|all| all.contains(other));
                     let others = (0..nets.len()).map(TaskId);
                     let lost = others.filter(lacks).map(|other| (task.group(id), other));
@@ -156,13 +157,21 @@ fn weights<'a>(net: Net<'a>, id: LayerId) -> Option<(&'a Tensor, [Option<&'a Ten
     Some((constant(layer.weight)?, [layer.bias.and_then(constant), recurrence]))
 }
 
-/// The conditions of each layer: the layers before it, and the producers of its channels.
+/// The conditions of each layer: the layers before it, and the producers of its channels. Those before a layer that
+/// repeats another one are conditions of that one.
 fn needs(net: Net<'_>) -> Vec<Needs> {
-    let needs = |(layer, before): (&CoupledLayer, BTreeSet<LayerId>)| {
-        let channels = layer.outputs.iter().chain(layer.inputs.iter().flatten());
-        Needs { before, groups: channels.map(|c| c.group).collect() }
+    let groups = |layer: &CoupledLayer| -> BTreeSet<GroupId> {
+        layer.outputs.iter().chain(layer.inputs.iter().flatten()).map(|c| c.group).collect()
     };
-    net.coupling.layers.iter().zip(layers_before(net)).map(needs).collect()
+    let layers = net.coupling.layers.iter();
+    let mut needs: Vec<Needs> =
+        layers.map(|layer| Needs { before: BTreeSet::new(), groups: groups(layer) }).collect();
+    for (id, before) in (0..).map(LayerId).zip(layers_before(net)) {
+        let first = net.coupling.first_use(id);
+        let others = before.into_iter().map(|id| net.coupling.first_use(id));
+        needs[first.0].before.extend(others.filter(|other| *other != first));
+    }
+    needs
 }
 
 /// Per layer, the nearest layers before it.

@@ -15,7 +15,7 @@ pub(super) fn sites(nets: &[Net<'_>]) -> Vec<Site> {
         let (mut site, mut layer) = (0, 0);
         for (i, j) in run.into_iter().chain([(sites.len(), layers)]) {
             merged.extend(sites[site..i].iter().cloned());
-            merged.extend((layer..j).map(|l| alone(nets.len(), net, LayerId(l))));
+            merged.extend((layer..j).map(|l| alone(nets, net, LayerId(l))));
             if let Some(common) = sites.get(i) {
                 let mut common = common.clone();
                 common.layers[net] = Some(LayerId(j));
@@ -28,10 +28,11 @@ pub(super) fn sites(nets: &[Net<'_>]) -> Vec<Site> {
     sites
 }
 
-fn alone(nets: usize, net: usize, layer: LayerId) -> Site {
-    let mut layers = vec![None; nets];
+fn alone(nets: &[Net<'_>], net: usize, layer: LayerId) -> Site {
+    let mut layers = vec![None; nets.len()];
     layers[net] = Some(layer);
-    Site { layers, own_weights: false }
+    let repeats = nets[net].coupling.layer(layer).repeats().is_some();
+    Site { layers, own_weights: false, repeats }
 }
 
 /// The first difference of `net` from the first net.

@@ -60,6 +60,9 @@ pub struct Site {
     pub layers: Vec<Option<LayerId>>,
     /// Whether the layers keep their weights. Their channels are still paired.
     pub own_weights: bool,
+    /// Whether the layers [repeat](crate::couple::CoupledLayer::repeats) those of earlier sites, so that there is
+    /// nothing to decide here.
+    pub repeats: bool,
 }
 
 impl Site {
@@ -74,9 +77,9 @@ impl Site {
         self.layers.get(task.0).copied().flatten()
     }
 
-    /// Whether several nets have the layer.
+    /// Whether several nets have the layer, which repeats no other.
     pub fn is_common(&self) -> bool {
-        self.members().count() > 1
+        !self.repeats && self.members().count() > 1
     }
 }
 
@@ -184,7 +187,7 @@ impl Alignment {
             for member in site.members() {
                 let mut layers = vec![None; site.layers.len()];
                 layers[member.task.0] = Some(member.layer);
-                self.sites.push(Site { layers, own_weights: false });
+                self.sites.push(Site { layers, own_weights: false, repeats: site.repeats });
                 self.duplicates.remove(&member);
             }
         }

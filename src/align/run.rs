@@ -86,7 +86,7 @@ impl Classes {
                 layer.outputs.first().map(|c| net.coupling.group(c.group).frozen.is_some());
             let sizes = layer.layer.sizes(net.graph).ok();
             let kinds = (describe(&layer.layer.kind), kind, weight_type(net, layer));
-            let key = (kinds, layer.per_channel, sizes, frozen);
+            let key = (kinds, layer.per_channel, layer.repeats().is_some(), sizes, frozen);
             *known.entry(key).or_insert_with(|| {
                 examples.push(LayerId(index));
                 examples.len() - 1

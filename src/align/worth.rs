@@ -14,6 +14,10 @@ pub(super) fn worth(a: Net<'_>, b: Net<'_>, i: LayerId, j: LayerId) -> Option<f6
     if difference((a, x), (b, y)).is_some() {
         return None;
     }
+    if x.repeats().is_some() {
+        // Their weights are shared with the layers that they repeat, if at all.
+        return Some(1.0);
+    }
     let (xo, xi, taps) = x.layer.sizes(a.graph).ok()?;
     let (yo, yi, _) = y.layer.sizes(b.graph).ok()?;
     let common = (xo.min(yo) * xi.min(yi) * taps) as f64;
@@ -75,6 +79,9 @@ pub(super) fn difference(
     if !corresponds(&a.layer.kind, &b.layer.kind) {
         let (x, y) = (describe(&a.layer.kind), describe(&b.layer.kind));
         return Some(format!("{x} against {y}"));
+    }
+    if a.repeats().is_some() != b.repeats().is_some() {
+        return Some("weights of an earlier layer against weights of its own".to_owned());
     }
     if a.per_channel != b.per_channel {
         return Some("a depthwise against a full convolution".to_owned());

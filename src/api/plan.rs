@@ -4,7 +4,9 @@ use super::TOOL;
 use super::models::{self, Loaded, ModelInput, ToMerge};
 use super::options::{PlanOptions, RuntimeOptions};
 use super::structure::structure;
-use crate::error::Result;
+use crate::calib::data::check_fed;
+use crate::error::{Context, Result};
+use crate::mtz::joint::Task;
 use crate::mtz::plan::{Means, file_bytes, peak, predict};
 use crate::mtz::solver::memory::beside;
 use crate::report::Plan;
@@ -32,6 +34,8 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
     let PlanOptions { sharing, method, statistics, .. } = options;
     let budget = sharing.budget(method.is_paper(), false)?;
     let ToMerge { tasks: loaded, parts } = models::load_parts(models, names)?;
+    // A merge needs samples, so a plan for models that take none would lead nowhere.
+    loaded.iter().try_for_each(|model| check_fed(&model.ports).in_model(&model.name))?;
     let preparation = sharing.preparation(options.models.batchnorm, method.is_paper())?;
     let prepared = prepare_parts(parts, preparation)?;
     let prediction =
@@ -60,7 +64,7 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
     let mut plan = Plan::new(
         TOOL.to_owned(),
         tasks.iter().map(|t| t.name().to_owned()).collect(),
-        tasks.iter().map(|t| t.coupling().layers.len()).collect(),
+        tasks.iter().map(layers).collect(),
         prediction,
         (file, sizes),
         memory,
@@ -72,6 +76,12 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
         plan.notes.push(AT_KNEE.to_owned());
     }
     Ok(plan)
+}
+
+/// The number of a net's layers; one that is applied several times counts once.
+fn layers(task: &Task) -> usize {
+    let layers = task.coupling().layers.iter();
+    layers.filter(|layer| layer.repeats().is_none()).count()
 }
 
 #[cfg(test)]

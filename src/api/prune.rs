@@ -11,6 +11,7 @@ use crate::canon::{CanonOptions, canonicalise};
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
+use crate::mtz::joint::Task;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::prune as surgeon;
@@ -58,7 +59,8 @@ pub fn prune(
             .then("), so the model was pruned on random numbers");
         progress.warn(&progress.worded(&remark));
     }
-    let mut model = canonicalise(model, &CanonOptions::default())?.into_inner();
+    let canonical = canonicalise(model, &CanonOptions::default())?;
+    let mut model = Task::new(name.as_str(), canonical)?.model().clone();
     let limits = (options.runtime.batch, options.statistics.bytes());
     let measured = Measured::new(&model, backend, &data.dataset, limits);
     let method = surgeon::PruneOptions {

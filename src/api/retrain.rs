@@ -125,6 +125,11 @@ impl Retrainer {
         let batch = self.options.runtime.batch;
         let options = self.options.training.options(batch, !self.teachers.is_empty());
         options.validate(joint.tasks().len())?;
+        if options.iterations > 0 {
+            let hint = "convert the original models to F32, and merge those";
+            emit::check_parameters(&joint)
+                .map_err(|e| e.hint(hint).in_model(self.joint.display()))?;
+        }
         if let Some(idle) = self.options.training.idle() {
             progress.warn(&progress.worded(&idle));
         }

@@ -8,8 +8,11 @@ use crate::zipper::Prepared;
 /// The parts of prepared nets that correspond, and those that cannot be shared.
 pub(crate) fn structure(prepared: &Prepared) -> Structure {
     let (tasks, alignment) = (prepared.joint.tasks(), &prepared.alignment);
-    let matched =
-        |task: usize, id: LayerId| alignment.common().any(|site| site.layers[task] == Some(id));
+    // A layer that repeats another one has a counterpart where that one has.
+    let matched = |task: usize, id: LayerId| {
+        let first = tasks[task].coupling().first_use(id);
+        alignment.common().any(|site| site.layers[task] == Some(first))
+    };
     let record = |lineage: &Lineage| LineageRecord {
         task: tasks[lineage.net.0].name().to_owned(),
         parent: tasks[lineage.parent.0].name().to_owned(),

@@ -27,6 +27,15 @@ impl Sensitivity {
             && self.coherence >= 1.0
     }
 
+    /// Adds what the outputs depend on another use of the same layer.
+    pub(crate) fn add(&mut self, other: Sensitivity) {
+        self.channels += &other.channels;
+        self.metric = match (self.metric.take(), other.metric) {
+            (Some(own), Some(theirs)) => Some(own + theirs),
+            _ => None,
+        };
+    }
+
     /// The mean of this and another estimate of the same layer, weighted by their samples; `None` where
     /// they are of different layers.
     pub(crate) fn mean(&self, other: &Sensitivity, weights: (f64, f64)) -> Option<Sensitivity> {

@@ -75,7 +75,10 @@ pub use types::infer as infer_types;
 
 /// A model in canonical form, with inferred types of all values. Only this module creates one.
 #[derive(Debug, Clone)]
-pub struct Canonical(Model);
+pub struct Canonical {
+    model: Model,
+    had_ties: bool,
+}
 
 impl Canonical {
     /// A model that was in canonical form when it was stored. Its file may have been changed since, so sizes,
@@ -86,24 +89,29 @@ impl Canonical {
     pub(crate) fn stored(mut model: Model) -> Result<Canonical> {
         limits::check(&model.graph)?;
         types::infer(&mut model.graph)?;
-        Ok(Canonical(model))
+        Ok(Canonical { model, had_ties: false })
+    }
+
+    /// Whether nodes had weights in common before each got constants of its own.
+    pub(crate) fn had_ties(&self) -> bool {
+        self.had_ties
     }
 
     /// The model with its nodes in this topological order.
     pub(crate) fn in_order(mut self, order: &[NodeId]) -> Canonical {
-        self.0.graph.reorder(order);
+        self.model.graph.reorder(order);
         self
     }
 
     /// The model with its inputs in this order.
     pub(crate) fn with_inputs(mut self, inputs: Vec<ValueId>) -> Canonical {
-        self.0.graph.inputs = inputs;
+        self.model.graph.inputs = inputs;
         self
     }
 
     /// The model, for changes after which it need not be canonical any more.
     pub fn into_inner(self) -> Model {
-        self.0
+        self.model
     }
 }
 
@@ -111,7 +119,7 @@ impl Deref for Canonical {
     type Target = Model;
 
     fn deref(&self) -> &Model {
-        &self.0
+        &self.model
     }
 }
 
@@ -212,12 +220,14 @@ const MOST_ROUNDS: usize = 100;
 /// large to be computed; each names the model, and the node where there is one.
 pub fn canonicalise(mut model: Model, options: &CanonOptions) -> Result<Canonical> {
     let name = model.name.clone();
-    simplify(&mut model, options).in_model(name)?;
-    Ok(Canonical(model))
+    let had_ties = simplify(&mut model, options).in_model(name)?;
+    Ok(Canonical { model, had_ties })
 }
 
-fn simplify(model: &mut Model, options: &CanonOptions) -> Result<()> {
+/// Runs all passes; returns whether nodes had weights in common.
+fn simplify(model: &mut Model, options: &CanonOptions) -> Result<bool> {
     constants::to_initializers(&mut model.graph);
+    let mut had_ties = untie::are_tied(&model.graph);
     limits::check(&model.graph)?;
     types::name_extents(&mut model.graph);
     check::inference_mode(&model.graph, true)?;
@@ -228,12 +238,13 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<()> {
     repeat(&[TIDY], model, options, budget)?;
     check::inference_mode(&model.graph, false)?;
     check::finite(&model.graph)?;
+    had_ties |= untie::are_tied(&model.graph);
     repeat(&[TIDY, LAYERS], model, options, budget)?;
     if ungroup::run(model)? {
         settle(model)?;
         repeat(&[TIDY, LAYERS], model, options, budget)?;
     }
-    Ok(())
+    Ok(had_ties)
 }
 
 /// Runs passes in turn until none of them changes anything.

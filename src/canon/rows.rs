@@ -17,12 +17,12 @@ pub fn split_rows<'a>(
     model: Canonical,
     all: impl IntoIterator<Item = (NodeId, &'a [Vec<usize>])>,
 ) -> Result<Canonical> {
-    let mut model = model.into_inner();
+    let Canonical { mut model, had_ties } = model;
     for (node, rows) in all {
         split(&mut model.graph, node, rows);
     }
     settle(&mut model)?;
-    Ok(Canonical(model))
+    Ok(Canonical { model, had_ties })
 }
 
 fn split(graph: &mut Graph, id: NodeId, parts: &[Vec<usize>]) -> Option<()> {

@@ -1,10 +1,11 @@
 //! Gives every consumer of a constant its own copy.
 //!
 //! Merging changes each layer by itself, and a constant with two consumers would change both. Copies
-//! share their memory, and equal tensors are stored once in the file.
+//! share their memory, and equal tensors are stored once in the file. Layers whose weights were one constant and
+//! are equal in canonical form are one layer again (`mtz/joint/repeated.rs`).
 
 use crate::error::Result;
-use crate::ir::{Model, NodeId};
+use crate::ir::{Graph, Model, NodeId};
 
 use super::CanonOptions;
 
@@ -37,6 +38,14 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     Ok(modified)
 }
 
+/// Whether several nodes read one matrix, or the same filters, as where a layer is applied several times.
+pub(super) fn are_tied(graph: &Graph) -> bool {
+    let readers = graph.consumers();
+    let constants = graph.values().filter_map(|(id, _)| Some((id, graph.initializer(id)?)));
+    let mut weights = constants.filter(|(_, tensor)| tensor.dims.len() > 1);
+    weights.any(|(id, _)| readers[id.index()].len() > 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,7 +59,9 @@ mod tests {
         let a = b.op("Gemm", "a", &[x, w], [("transB", 1.into())]);
         let y = b.op("Gemm", "y", &[a, w], [("transB", 1.into())]);
         let mut model = b.build(&[y]);
+        assert!(are_tied(&model.graph));
         assert!(run(&mut model, &CanonOptions::default()).unwrap());
+        assert!(!are_tied(&model.graph));
         assert!(!run(&mut model, &CanonOptions::default()).unwrap());
         let copy = model.graph.value_named("w.y").unwrap();
         assert_eq!(model.graph.initializer(copy), model.graph.initializer(w));

@@ -13,6 +13,7 @@ mod heads;
 mod inputs;
 mod outputs;
 mod outside;
+mod repeats;
 mod resolve;
 mod rows;
 mod summed;
@@ -152,8 +153,20 @@ pub struct CoupledLayer {
     pub outputs: Vec<Channel>,
     /// Whether every row consumes its own channel only (depthwise).
     pub per_channel: bool,
-    /// Whether it has the same matrix as another layer: an embedding and an output layer.
-    pub tied: bool,
+    /// The earlier layer that has the same weights, if there is one: they are stored with it.
+    pub weights_of: Option<LayerId>,
+    /// Whether later layers [repeat](CoupledLayer::repeats) it.
+    pub is_repeated: bool,
+    /// The reason why its weights stay as they are, if nodes read them in different ways.
+    pub tied: Option<&'static str>,
+}
+
+impl CoupledLayer {
+    /// The earlier layer that it is once more: it applies the same weights and biases to other values of the
+    /// same channels.
+    pub fn repeats(&self) -> Option<LayerId> {
+        self.weights_of.filter(|_| self.tied.is_none())
+    }
 }
 
 /// The channel structure of one graph.
@@ -212,6 +225,17 @@ impl Coupling {
     /// The layer named by `id`.
     pub fn layer(&self, id: LayerId) -> &CoupledLayer {
         &self.layers[id.0]
+    }
+
+    /// The layer that a layer [repeats](CoupledLayer::repeats), or itself.
+    pub fn first_use(&self, id: LayerId) -> LayerId {
+        self.layer(id).repeats().unwrap_or(id)
+    }
+
+    /// The later layers that [repeat](CoupledLayer::repeats) a layer.
+    pub fn later_uses(&self, first: LayerId) -> impl Iterator<Item = LayerId> {
+        let layers = (0..).map(LayerId).zip(&self.layers);
+        layers.filter(move |(_, layer)| layer.repeats() == Some(first)).map(|(id, _)| id)
     }
 
     /// The tracked axis of a value.

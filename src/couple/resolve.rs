@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::atoms::Mark;
+use super::repeats;
 use super::rows::by_group;
 use super::tied;
 use super::trace::Tracer;
@@ -44,6 +45,7 @@ impl Tracer<'_> {
             }
         }
         let mut layers = self.number_layers(&axes, &mut groups);
+        repeats::mark(self.graph, &mut layers);
         tied::mark(self.graph, &mut layers);
         let of_node = first_of_nodes(&layers);
         let (flows, tied) = (self.flows, Vec::new());
@@ -130,7 +132,9 @@ impl Tracer<'_> {
             inputs: inputs.filter(fits),
             outputs,
             per_channel,
-            tied: false,
+            weights_of: None,
+            is_repeated: false,
+            tied: None,
         }
     }
 }

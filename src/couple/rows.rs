@@ -24,6 +24,8 @@ pub(super) fn by_group(all: CoupledLayer) -> Vec<CoupledLayer> {
         },
         outputs: pick(&all.outputs, &own),
         per_channel: all.per_channel,
+        weights_of: all.weights_of,
+        is_repeated: all.is_repeated,
         tied: all.tied,
         layer: Layer { rows: Some(own), ..all.layer.clone() },
     };

@@ -3,7 +3,10 @@
 use crate::ir::{Graph, Tensor};
 use crate::ops::LayerKind;
 
-use super::CoupledLayer;
+use super::{CoupledLayer, LayerId};
+
+/// The reason to keep the weights of tied embeddings.
+const TABLE: &str = "its matrix is a table and an output layer's weight";
 
 /// Marks layers with a common matrix, which is both a table and an output layer's weight. Refits do not
 /// change their weights, so that the matrix stays common.
@@ -19,11 +22,15 @@ pub(super) fn mark(graph: &Graph, layers: &mut [CoupledLayer]) {
                 _ => false,
             };
             if weight(matrix).is_some_and(is_same) {
-                tied.extend([at, other]);
+                tied.push((at, other));
             }
         }
     }
-    tied.into_iter().for_each(|at| layers[at].tied = true);
+    for (table, matrix) in tied {
+        let (first, later) = (table.min(matrix), table.max(matrix));
+        layers[later].weights_of.get_or_insert(LayerId(first));
+        [first, later].into_iter().for_each(|at| layers[at].tied = Some(TABLE));
+    }
 }
 
 fn is_transposed(a: &Tensor, b: &Tensor) -> bool {

@@ -29,6 +29,8 @@ pub(super) struct Tracer<'g> {
     /// Values with one number for all channels, and the axis of extent 1 on which it is.
     pub(super) summed: HashMap<ValueId, usize>,
     pub(super) closed: &'g Closed,
+    /// The number of the first layer with each weight.
+    pub(super) first_uses: HashMap<ValueId, usize>,
     /// Number of channels that may still be followed, counted at every value on their way.
     pub(super) room: usize,
 }
@@ -82,6 +84,7 @@ fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)
         learned: HashSet::new(),
         summed: HashMap::new(),
         closed,
+        first_uses: HashMap::new(),
         room: MOST_LABELS,
     };
     let readers = graph.consumers();
@@ -189,6 +192,7 @@ impl Tracer<'_> {
                     self.atoms.mark(&labels.atoms, Mark::Produced(number));
                     self.labels[layer.output.index()] = Some(labels);
                 }
+                self.unite_uses(number as usize, layer);
             }
             Flow::Partwise(partwise) => {
                 self.unite(&partwise.coupled);
@@ -239,6 +243,7 @@ impl Tracer<'_> {
         let atoms = self.atoms.fresh(out, Mark::Produced(number));
         self.labels[layer.output.index()] = Some(Labels::along(layer.out_axis, atoms));
         self.layers.push((layer.clone(), false));
+        self.unite_uses(number as usize, layer);
     }
 
     /// All gates produce the same channels, and consume those of the previous step.
@@ -268,6 +273,7 @@ impl Tracer<'_> {
             let Some(output) = output else { continue };
             self.labels[output.index()] = Some(Labels::along(axis, atoms.clone()));
         }
+        gates.first().into_iter().for_each(|gate| self.unite_uses(first as usize, gate));
     }
 
     fn relabel(&mut self, id: NodeId, picks: &[Pick]) {

@@ -35,7 +35,7 @@ pub use forms::{FORMS, Form};
 pub use inputs::{COMMON_INPUT, InputMode, inputs_agree, inputs_are_separate};
 pub use recipe::{RECIPE_KEY, SOURCE_KEY, is_joint, plain_task, restore};
 pub use strip::stripped;
-pub use trainable::{Parameter, PreActivations, Trainable, trainable};
+pub use trainable::{Parameter, PreActivations, Trainable, check_parameters, trainable};
 
 /// How to write a joint model.
 #[derive(Debug, Clone, Copy, Default)]

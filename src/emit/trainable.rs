@@ -4,7 +4,7 @@
 //! initializer. Training must be able to move them apart. So here, equal parameters are one initializer
 //! only if the plan shares them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::Dimension;
 
@@ -56,6 +56,29 @@ pub struct Trainable {
     /// The layers of each task that share neurons.
     pub layers: Vec<Vec<PreActivations>>,
     placed: Vec<Placed>,
+}
+
+/// Refuses nets that training cannot change: it changes single-precision numbers only, not those of half precision.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] if no net has such a parameter.
+pub fn check_parameters(joint: &JointModel) -> Result<()> {
+    if joint.tasks().iter().any(|task| !parameters(task.graph()).is_empty()) {
+        return Ok(());
+    }
+    let weights = joint.tasks().iter().flat_map(|task| {
+        let layers = task.coupling().layers.iter();
+        layers.filter_map(|layer| task.graph().initializer(layer.layer.weight))
+    });
+    let types: BTreeSet<String> = weights.map(|weight| format!("{:?}", weight.dtype)).collect();
+    let types: Vec<String> = types.into_iter().collect();
+    let message = match types.as_slice() {
+        [] => "the models have no parameter to train".to_owned(),
+        types => {
+            format!("the models' weights are {}, and only F32 is trained", types.join(" and "))
+        }
+    };
+    Err(Error::new(ErrorKind::Unsupported, message))
 }
 
 /// The joint model for training; `inputs` says whether tasks are fed the same samples.
@@ -212,13 +235,14 @@ impl TaskEmitter<'_> {
             return Some(own);
         }
         let first = parts.first().and_then(|(_, positions)| positions.first().copied());
-        let layer = task.coupling().layer_of(node);
+        let coupling = task.coupling();
+        let layer = coupling.layer_of(node).map(|layer| coupling.first_use(layer));
         // Channels of a layer with a separate addition are known behind the addition.
         let output = match layer {
-            Some(layer) => Some(task.coupling().layer(layer).layer.output),
+            Some(layer) => Some(coupling.layer(layer).layer.output),
             None => graph.node(node).output(0),
         };
-        let axis = output.and_then(|value| task.coupling().axis(value));
+        let axis = output.and_then(|value| coupling.axis(value));
         // Rows of a recurrent layer are ordered by gate, then by unit.
         let units = axis.map_or(1, |axis| axis.channels.len().max(1));
         let (gate, first) = match gates(&graph.node(node).op).is_empty() {
@@ -235,11 +259,12 @@ impl TaskEmitter<'_> {
             return Some(own);
         };
         // Corresponding layers may have other numbers, but have the same place among their group's
-        // producers.
+        // producers. Of those that are applied several times, only the first use counts.
         let place = match layer {
             Some(layer) => {
-                let producers = &task.coupling().group(channel.group).producers;
-                format!("layer {:?}{gate}", producers.iter().position(|p| *p == layer))
+                let producers = coupling.group(channel.group).producers.iter();
+                let mut producers = producers.filter(|p| coupling.layer(**p).repeats().is_none());
+                format!("layer {:?}{gate}", producers.position(|p| *p == layer))
             }
             None => {
                 let op = &graph.node(node).op;

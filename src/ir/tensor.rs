@@ -95,6 +95,14 @@ impl Tensor {
         Some(Tensor { dtype: self.dtype, dims: vec![columns, rows], data: data.into() })
     }
 
+    /// Whether its entries differ along the first axis that has several, as the rows of learned weights do.
+    pub fn rows_differ(&self) -> bool {
+        let rows = self.dims.iter().copied().find(|extent| *extent > 1).unwrap_or(1);
+        let mut rows = self.data.chunks((self.data.len() / rows).max(1));
+        let first = rows.next();
+        rows.any(|row| Some(row) != first)
+    }
+
     /// Integers of type `dtype`; `None` if one of them does not fit.
     pub fn from_ints(dtype: DataType, array: &ArrayD<i64>) -> Option<Tensor> {
         if dtype.is_half_byte() {
@@ -271,6 +279,15 @@ mod tests {
         assert_eq!(part.to_f32().unwrap().into_iter().collect::<Vec<_>>(), [3., 4., 5., 6.]);
         assert_eq!(part.dims, [2, 2]);
         assert_eq!(tensor.rows(2..4), None);
+    }
+
+    #[test]
+    fn rows_of_a_blur_do_not_differ() {
+        let blur = ndarray::Array3::from_shape_fn((4, 1, 3), |(_, _, at)| at as f32).into_dyn();
+        assert!(!Tensor::from_f32(&blur).rows_differ());
+        let one_row = blur.select(ndarray::Axis(0), &[0]);
+        assert!(Tensor::from_f32(&one_row).rows_differ());
+        assert!(!Tensor::from_f32(&ndarray::arr0(1.0).into_dyn()).rows_differ());
     }
 
     #[test]

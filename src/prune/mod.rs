@@ -8,9 +8,10 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use crate::calib::kept::Statistics;
 use crate::calib::stream::{Source, Stream};
 use crate::calib::taps::{RowLimit, Running, collect};
-use crate::couple::{CoupledLayer, Coupling};
+use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Graph, Model};
 use crate::mtz::joint::matrix;
@@ -78,17 +79,19 @@ pub fn prune(
     let original = model.clone();
     let coupling = Coupling::of(&original.graph)?;
     progress.begin("pruning", (source.batches() * coupling.layers.len()) as u64);
-    let mut before = Stream::new(&original, source.clone())?;
-    let mut after = Stream::new(&original, source)?;
+    let before = Stream::new(&original, source.clone())?;
+    let mut streams = Streams { before, after: Stream::new(&original, source)? };
     let mut records = Vec::new();
-    for layer in &coupling.layers {
+    for (id, layer) in (0..).map(LayerId).zip(&coupling.layers) {
         let weights = layer.layer.read(&model.graph)?.len();
-        let (mut kept, mut relative_error, reason) = (weights, 0.0, reason(layer));
+        let (mut kept, mut relative_error) = (weights, 0.0);
+        let reason = reason(layer, &coupling);
         if reason.is_none() {
-            let limit = limit(layer, &model.graph, options)?;
-            let inputs = Running { model, stream: &mut after };
-            let targets = Running { model: &original, stream: &mut before };
-            let statistics = collect(layer, inputs, Some(targets), limit, progress)?;
+            let uses: Vec<&CoupledLayer> =
+                coupling.later_uses(id).map(|later| coupling.layer(later)).collect();
+            let limit = limit(layer, uses.len() + 1, &model.graph, options)?;
+            let nets = [&original, &*model];
+            let statistics = streams.statistics(nets, (layer, &uses), limit, progress)?;
             let pruned = statistics
                 .try_into()
                 .and_then(|observed| prune_layer(layer, &mut model.graph, &observed, options));
@@ -120,9 +123,15 @@ fn prune_layer(
     Ok((kept.iter().filter(|kept| **kept).count(), relative_error))
 }
 
-/// The rows of a layer that count.
-fn limit(layer: &CoupledLayer, graph: &Graph, options: &PruneOptions) -> Result<RowLimit> {
-    let (rows, kept, seed) = (options.max_rows, few_rows(layer, graph)?, options.seed);
+/// The rows of each of a layer's uses that count.
+fn limit(
+    layer: &CoupledLayer,
+    uses: usize,
+    graph: &Graph,
+    options: &PruneOptions,
+) -> Result<RowLimit> {
+    let rows = (options.max_rows / uses).max(1);
+    let (kept, seed) = (few_rows(layer, graph)?, options.seed);
     Ok(RowLimit { rows, kept, coherence: 1.0, seed, part: None })
 }
 
@@ -132,8 +141,51 @@ fn few_rows(layer: &CoupledLayer, graph: &Graph) -> Result<usize> {
     Ok(inputs * taps / 2)
 }
 
+/// The original net and the pruned net, run up to a layer.
+#[derive(Clone)]
+struct Streams<'a> {
+    before: Stream<'a>,
+    after: Stream<'a>,
+}
+
+impl Streams<'_> {
+    /// Statistics of the inputs of a layer in the second net, with its pre-activations in the first one; of all its
+    /// later uses, too.
+    fn statistics(
+        &mut self,
+        nets: [&Model; 2],
+        (layer, uses): (&CoupledLayer, &[&CoupledLayer]),
+        limit: RowLimit,
+        progress: &dyn Progress,
+    ) -> Result<Statistics> {
+        let mut sum = self.collect(nets, layer, limit, progress)?;
+        if let [_, ..] = uses {
+            let mut ahead = self.clone();
+            for layer in uses {
+                sum = sum.and(ahead.collect(nets, layer, limit, progress)?, limit.kept)?;
+            }
+        }
+        Ok(sum)
+    }
+
+    fn collect(
+        &mut self,
+        [original, pruned]: [&Model; 2],
+        layer: &CoupledLayer,
+        limit: RowLimit,
+        progress: &dyn Progress,
+    ) -> Result<Statistics> {
+        let inputs = Running { model: pruned, stream: &mut self.after };
+        let targets = Running { model: original, stream: &mut self.before };
+        collect(layer, inputs, Some(targets), limit, progress)
+    }
+}
+
 /// The reason why a layer is not pruned, if there is one.
-fn reason(layer: &CoupledLayer) -> Option<String> {
+fn reason(layer: &CoupledLayer, coupling: &Coupling) -> Option<String> {
+    if let Some(first) = layer.repeats() {
+        return Some(format!("its weights are those of {}", coupling.layer(first).name));
+    }
     let why = match layer.per_channel {
         true => "a depthwise convolution has few weights",
         false if layer.layer.is_table() => "rows of a table are picked, not added up",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::calib::stream::Source;
-use crate::couple::Coupling;
+use crate::couple::{Coupling, LayerId};
 use crate::error::{ErrorKind, Result};
 use crate::grad::{self, Sample};
 use crate::ir::Model;
@@ -50,6 +50,7 @@ impl Importance {
                 false => importance.add_stored(joint, job),
             }
             importance.level();
+            importance.add_uses(joint);
         }
         importance.seconds = start.elapsed().as_secs_f64();
         Ok(importance)
@@ -91,6 +92,18 @@ impl Importance {
             progress.step();
         }
         Ok(())
+    }
+
+    /// Adds the sensitivities of all uses of a layer at its first use, where its weights change for all.
+    fn add_uses(&mut self, joint: &JointModel) {
+        for (task, own) in joint.tasks().iter().zip(&mut self.sensitivities) {
+            for (id, layer) in (0..).map(LayerId).zip(&task.coupling().layers) {
+                let Some((first, later)) = layer.repeats().zip(own.get(&id).cloned()) else {
+                    continue;
+                };
+                own.entry(first).and_modify(|first| first.add(later));
+            }
+        }
     }
 
     /// Drops all sensitivities if a task has none, since those of all tasks are compared with each other.

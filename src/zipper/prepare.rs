@@ -209,7 +209,7 @@ fn share_duplicates(joint: &mut JointModel, alignment: &Alignment) {
                 }
             }
         }
-        joint.fuse(&layers);
+        joint.fuse_uses(alignment, &layers);
     }
 }
 

@@ -194,6 +194,22 @@ fn one_model_is_too_few_to_merge() {
     tool.refused(&["merge", &a, &b]);
 }
 
+#[test]
+fn a_plan_refuses_inputs_of_strings_as_a_merge_does() {
+    let tool = Tool::new();
+    let mut model = onnx::load(mnist().as_ref()).unwrap();
+    let shape = Some(vec![Dim::Symbol("n".into()), Dim::Known(1)]);
+    let strings = TensorType { dtype: DataType::STRING, shape };
+    let text = model.graph.add_input("text", strings.clone());
+    let echo = model.graph.add_op("Identity", "echo", &[text], []);
+    model.graph.set_type(echo, Some(strings));
+    model.graph.outputs.push(echo);
+    onnx::save(&model, &tool.path("text.onnx"), &SaveOptions::default()).unwrap();
+    let planned = tool.refused(&["plan", "text.onnx", &fashion()]);
+    assert!(planned.contains("input 'text' takes strings, which cannot be fed"), "{planned}");
+    assert_eq!(merging(&tool, "text.onnx"), planned);
+}
+
 /// One layer between input and output: there are no hidden neurons to share.
 fn one_layer(weight: f32) -> Model {
     let mut graph = Graph::new("g");

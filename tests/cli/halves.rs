@@ -6,7 +6,7 @@ use onnx_zip::ir::{DataType, Model, Tensor, TensorType, ValueKind};
 use onnx_zip::onnx;
 use onnx_zip::report::{ModelReport, Plan, Report};
 
-use crate::tool::{Tool, fashion, fashion_images, images, mnist};
+use crate::tool::{Tool, fashion, fashion_images, images, mnist, stderr};
 
 /// The model with all its floats in half precision, as converters write it.
 fn halved(path: &str) -> Model {
@@ -48,6 +48,30 @@ fn models_of_halves_are_measured_and_merged_like_those_of_floats() {
     for (single, half) in singles.iter().zip(&halves) {
         assert!((single - half).abs() < 0.1 * single.max(0.01), "{singles:?} and {halves:?}");
     }
+}
+
+#[test]
+fn that_halves_do_not_train_is_said_before_the_work_begins() {
+    let tool = Tool::new();
+    for (name, path) in [("a.onnx", mnist()), ("b.onnx", fashion())] {
+        tool.write(name, &onnx::encode(&halved(&path)).unwrap());
+    }
+    let images = images();
+    let data = ["--data", &images, "--scale", "1/255"];
+    let few = ["--samples", "50", "--no-verify", "--no-compare", "-o", "joint.onnx"];
+    let merge = [&["merge", "a.onnx", "b.onnx"], &data[..], &few].concat();
+    for when in ["end", "per-layer"] {
+        let error = stderr(&tool.run(2, &[&merge[..], &["--retrain", when]].concat()));
+        let sentence = "the models' weights are F16, and only F32 is trained; convert the models \
+                        to F32, or merge without --retrain";
+        assert!(error.contains(sentence) && !error.contains("zipping"), "{error}");
+    }
+    tool.run(0, &merge);
+    let retrain = ["retrain", "joint.onnx", "-o", "joint2.onnx", "--teacher", "a.onnx"];
+    let retrain = [&retrain[..], &["--teacher", "b.onnx"], &data].concat();
+    let error = stderr(&tool.run(2, &retrain));
+    let sentence = "only F32 is trained; convert the original models to F32, and merge those";
+    assert!(error.contains(sentence), "{error}");
 }
 
 /// The model with its matrices in eight bits behind `DequantizeLinear`.

@@ -7,6 +7,7 @@ mod cut;
 mod laid_out;
 mod net;
 mod products;
+mod repeated;
 mod rows;
 mod stored;
 mod streaming;
@@ -15,7 +16,7 @@ mod transposed;
 mod unread;
 
 use onnx_zip::canon::BatchNorm;
-use onnx_zip::emit::{self, EmitOptions};
+use onnx_zip::emit::{self, EmitOptions, InputMode};
 use onnx_zip::ir::{Graph, Model, Node};
 use onnx_zip::mtz::plan::sizes;
 use onnx_zip::runtime::HostArray;
@@ -38,6 +39,7 @@ fn each(law: fn(&Pattern)) {
                 transposed::PATTERNS,
                 unread::PATTERNS,
                 summed::PATTERNS,
+                repeated::PATTERNS,
             ],
         ]
         .concat(),
@@ -93,6 +95,78 @@ fn a_permuted_copy_is_recognised_and_nothing_is_lost() {
         let sizes = sizes(&joint).unwrap();
         // Output layers stay each task's own: their weights are the same in another order.
         let own = sizes.joint() - sizes.originals[0];
+        assert!(own <= 5 * 8 + 5, "{}: {own} parameters are stored twice", pattern.0);
+    });
+}
+
+/// Number of elements of the float constants that nodes read.
+fn parameters(model: &Model) -> u64 {
+    let readers = model.graph.consumers();
+    let read = model.graph.values().filter(|(id, _)| !readers[id.index()].is_empty());
+    let constants = read.filter_map(|(id, _)| model.graph.initializer(id));
+    constants.filter(|tensor| tensor.dtype.is_float()).map(|tensor| tensor.len() as u64).sum()
+}
+
+#[test]
+fn a_layer_that_is_applied_several_times_counts_once() {
+    each_of(&[repeated::PATTERNS], |pattern| {
+        let nets = [1, 2].map(|seed| net::net(pattern, seed));
+        let given = nets.each_ref().map(parameters);
+        let originals = sizes(&merge(nets, 0.0)).unwrap().originals;
+        match repeated::PLAIN.contains(&pattern.0) {
+            true => assert_eq!(originals, given, "{}", pattern.0),
+            // Canonical form gives layers biases, and normalisations are no layers.
+            false => {
+                let all_at_most =
+                    originals.iter().zip(given).all(|(counted, n)| *counted <= n + 16);
+                assert!(all_at_most, "{}: {originals:?} of {given:?}", pattern.0);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_layer_that_is_applied_several_times_is_stored_once_per_task_at_most() {
+    each_of(&[repeated::PATTERNS], |pattern| {
+        for share in [0.0, 0.5, 1.0] {
+            let nets = [1, 2].map(|seed| net::net(pattern, seed));
+            let given: u64 = nets.iter().map(parameters).sum();
+            let joint = merge(nets, share);
+            let stored = parameters(&emit::emit(&joint, &EmitOptions::default()).unwrap());
+            // Refits may give a bias to a layer without one.
+            let most = given + if share > 0.0 { 2 * 8 } else { 0 };
+            assert!(stored <= most, "{} at {share}: {stored} of {given}", pattern.0);
+            let trained = emit::trainable(&joint, InputMode::Auto).unwrap();
+            let trained = parameters(&trained.model);
+            assert!(trained <= most + 2 * 24, "{} at {share}: {trained} trained", pattern.0);
+        }
+    });
+}
+
+/// The order in which branches are computed decides nothing: each layer gets its weights from both.
+#[test]
+fn all_uses_of_a_layer_count_alike() {
+    let orders: [Pattern; 2] =
+        [repeated::PATTERNS[0], ("other way round", repeated::other_way_round)];
+    let weights = orders.map(|pattern| {
+        let joint = merge([1, 2].map(|seed| net::net(&pattern, seed)), 1.0);
+        let task = &joint.tasks()[0];
+        let layers = task.coupling().layers.iter().filter(|layer| layer.repeats().is_none());
+        let read = layers.map(|layer| layer.layer.read(task.graph()).unwrap().into_dyn());
+        read.collect::<Vec<_>>()
+    });
+    for (one, other) in weights[0].iter().zip(&weights[1]) {
+        assert!(support::deviation(one, other) < 1e-3);
+    }
+}
+
+#[test]
+fn a_permuted_copy_of_repeated_layers_is_stored_once() {
+    each_of(&[repeated::PATTERNS], |pattern| {
+        let a = net::net(pattern, 1);
+        let (alone, b) = (parameters(&a), permuted(&a, 7));
+        let joint = emit::emit(&merge([a, b], 1.0), &EmitOptions::default()).unwrap();
+        let own = parameters(&joint).saturating_sub(alone);
         assert!(own <= 5 * 8 + 5, "{}: {own} parameters are stored twice", pattern.0);
     });
 }

@@ -27,8 +27,11 @@ pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
     let (mut net, coupling) = (task.model().clone(), task.coupling().clone());
     let orders = Orders::new(&coupling, seed);
     let graph = &mut net.graph;
-    for id in 0..coupling.layers.len() {
-        permute_layer(graph, &coupling, LayerId(id), &orders);
+    for id in (0..coupling.layers.len()).map(LayerId) {
+        // A layer that is applied several times has its weights once.
+        if coupling.first_use(id) == id {
+            permute_layer(graph, &coupling, id, &orders);
+        }
     }
     for (id, flow) in &coupling.flows {
         match flow {

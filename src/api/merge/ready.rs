@@ -76,6 +76,7 @@ impl Merger {
         self.check_plan(&prepared, &options)?;
         check_forms(&loaded, &data, &prepared, trial)?;
         self.options.retraining.check_statistics(&prepared.joint, batchnorm)?;
+        self.options.retraining.check_parameters(&prepared.joint)?;
         if self.is_made_up() && prepared.fuses(&options.budget)? {
             progress.warn(&progress.worded(&synthetic()));
         }

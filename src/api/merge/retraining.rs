@@ -5,7 +5,8 @@ use crate::api::models::Loaded;
 use crate::api::options::RetrainingOptions;
 use crate::calib::data::Dataset;
 use crate::canon::BatchNorm;
-use crate::error::Result;
+use crate::emit;
+use crate::error::{Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::onnx;
@@ -54,6 +55,18 @@ impl RetrainingOptions {
             return Ok(());
         }
         Err(without_statistics(of == BatchNorm::PerTask))
+    }
+
+    /// Refuses to retrain prepared nets without a parameter that trains, before they are merged.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Unsupported`], with what to do about it.
+    pub(super) fn check_parameters(&self, joint: &JointModel) -> Result<()> {
+        let hint = || Hint::from("convert the models to F32, or merge without ").option("retrain");
+        match self.retrain {
+            Some(_) => emit::check_parameters(joint).map_err(|e| e.hint(hint())),
+            None => Ok(()),
+        }
     }
 
     /// The original models, if the merge retrains.

@@ -320,7 +320,7 @@ fn remedy(
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] for an input of strings.
-pub(super) fn check_fed(ports: &[Port]) -> Result<()> {
+pub(crate) fn check_fed(ports: &[Port]) -> Result<()> {
     match ports.iter().find(|port| port.dtype == DataType::STRING) {
         Some(port) => {
             let message = format!("input '{}' takes strings, which cannot be fed", port.name);

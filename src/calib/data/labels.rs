@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Dataset;
-use super::formats::Content;
+use super::formats::{Content, is_per_sample};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::runtime::HostArray;
 
@@ -53,7 +53,7 @@ pub(super) fn labels(name: &str, content: Content) -> Result<Labels> {
     };
     let numbers = match content {
         // Masks or images under the name of labels may be larger than the memory.
-        Content::Array(array) if array.shape().iter().skip(1).any(|size| *size != 1) => None,
+        Content::Array(array) if !is_per_sample(array.shape()) => None,
         Content::Array(array) => {
             let all: Vec<usize> = (0..array.count()).collect();
             class_labels(array.rows(&all)?)

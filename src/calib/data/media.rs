@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::complaints::unreadable;
+use super::file::opened;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Limit of a file's bytes: a larger file is a mistake, and would fill the memory.
@@ -50,9 +51,8 @@ impl Media for Paths {
 
 fn read_whole(path: &PathBuf) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
-    // Folders and pipes have no length, so the limit applies while reading.
-    let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
+    // A file may grow, so the limit applies while reading.
+    let read = opened(path)?.take(LARGEST + 1).read_to_end(&mut bytes);
     read.map_err(|error| unreadable(path, error))?;
     if bytes.len() as u64 > LARGEST {
         return Err(too_large(&path.display().to_string()));
@@ -86,7 +86,7 @@ impl Anywhere {
     /// # Errors
     /// [`ErrorKind::Io`] where it cannot be opened.
     pub(super) fn open(path: &std::path::Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| unreadable(path, error))?;
+        let file = opened(path)?;
         let length = file.metadata().map_err(|error| unreadable(path, error))?.len();
         Ok(Anywhere { path: path.to_owned(), file: Mutex::new(file), length })
     }

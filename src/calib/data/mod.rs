@@ -10,6 +10,7 @@ mod column;
 mod complaints;
 mod digest;
 mod extents;
+mod file;
 mod fit;
 mod formats;
 mod labels;
@@ -39,7 +40,8 @@ use self::axes::placed;
 pub(crate) use self::bytes::encoded;
 pub(crate) use self::choice::LABELS_KEY;
 use self::choice::choose;
-use self::column::{Column, check_fed};
+use self::column::Column;
+pub(crate) use self::column::check_fed;
 use self::complaints::wrong_array;
 pub use self::extents::{Extents, trials, unknown};
 pub(crate) use self::formats::{DEEPEST, entries};
@@ -149,7 +151,7 @@ impl Dataset {
         let mut notes: Vec<Hint> = source.notes().into_iter().map(Hint::from).collect();
         let mut numbers = None;
         if let Some(name) = chosen.labels {
-            let content = source.read(&name)?;
+            let content = source.labels(&name)?;
             same_length(&name, content.count())?;
             let found = labels(&name, content)?;
             numbers = found.numbers;

@@ -46,7 +46,7 @@ impl Element {
     }
 
     /// The nearest type of [`HostArray`] that holds all its values.
-    fn dtype(self) -> DataType {
+    pub(super) fn dtype(self) -> DataType {
         match self {
             Element::Bool => DataType::Bool,
             Element::U8 => DataType::U8,

@@ -2,9 +2,13 @@
 //!
 //! `BatchNormalization` in inference mode is `y = k·x + s` per channel, and so are additions of a bias
 //! and factors that converters leave. After folding, a layer has one weight and one bias to merge.
-//! Folding is exact up to rounding, which happens once, from `f64`.
+//! Folding is exact up to rounding, which happens once, from `f64`. Weights that several nodes apply stay equal: what
+//! follows one of the nodes is folded only if the same follows all of them.
 
 mod term;
+mod uses;
+
+use std::collections::BTreeSet;
 
 use ndarray::{ArrayD, ArrayViewMutD};
 
@@ -14,6 +18,7 @@ use crate::ir::{Consumers, Graph, Model, NodeId, Tensor, ValueId};
 use super::{BatchNorm, CanonOptions, check, rewire, tokenwise, types};
 use term::Term;
 pub(super) use term::normalisation;
+use uses::Uses;
 
 /// Runs the pass.
 ///
@@ -21,37 +26,63 @@ pub(super) use term::normalisation;
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
 pub(super) fn run(model: &mut Model, options: &CanonOptions) -> Result<bool> {
     let graph = &mut model.graph;
-    let readers = graph.consumers();
+    let (readers, uses) = (graph.consumers(), Uses::of(graph));
     let mut modified = false;
+    let mut visited = BTreeSet::new();
     for id in graph.topological_order()? {
         let keep =
             graph.node(id).is("BatchNormalization") && options.batchnorm == BatchNorm::PerTask;
-        modified |= !keep && fold(graph, &readers, id).is_some();
+        let Some(fold) = Fold::at(graph, &readers, id).filter(|_| !keep) else { continue };
+        let all = match uses.set(fold.layer.node) {
+            None => vec![fold],
+            // Either what follows is the same behind all nodes of the set, or nothing is folded.
+            Some(set) if visited.insert(set) => {
+                uses.folds(graph, &readers, (set, &fold)).unwrap_or_default()
+            }
+            Some(_) => continue,
+        };
+        for fold in all {
+            modified |= fold.apply(graph, &readers).is_some();
+        }
     }
     Ok(modified)
 }
 
-/// Folds node `id` into the layer before it, if both are of the right kind.
-fn fold(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {
-    let node = graph.node(id);
-    let output = node.output(0)?;
-    for data in [node.input(0)?, node.input(1)?] {
-        let Some(layer) = Foldable::at(graph, data) else { continue };
-        if rewire::only_reader(graph, readers, data) != Some(id) {
-            continue;
-        }
-        let Some(term) = term::read(graph, id, data, &layer) else { continue };
-        let (weight, bias) = layer.folded(graph, &term)?;
-        if !rewire::bypass(graph, output, data) {
+/// A node that can be folded into the layer before it.
+struct Fold {
+    node: NodeId,
+    /// The layer's output.
+    data: ValueId,
+    layer: Foldable,
+    term: Term,
+}
+
+impl Fold {
+    /// Node `id` with the layer before it, if both are of the right kind.
+    fn at(graph: &Graph, readers: &Consumers, id: NodeId) -> Option<Fold> {
+        let node = graph.node(id);
+        node.output(0)?;
+        [node.input(0)?, node.input(1)?].into_iter().find_map(|data| {
+            let layer = Foldable::at(graph, data)?;
+            let is_only = rewire::only_reader(graph, readers, data) == Some(id);
+            let term = term::read(graph, id, data, &layer).filter(|_| is_only)?;
+            Some(Fold { node: id, data, layer, term })
+        })
+    }
+
+    fn apply(&self, graph: &mut Graph, readers: &Consumers) -> Option<()> {
+        let Fold { node, data, layer, term } = self;
+        let output = graph.node(*node).output(0)?;
+        let (weight, bias) = layer.folded(graph, term)?;
+        if !rewire::bypass(graph, output, *data) {
             return None;
         }
         let bias_name = format!("{}.bias", graph.node(layer.node).name);
         rewire::store(graph, readers, layer.node, 1, "weight", weight);
         let (adds, slot) = layer.bias;
         rewire::store(graph, readers, adds, slot, &bias_name, bias);
-        return Some(());
+        Some(())
     }
-    None
 }
 
 /// A layer that can take a factor and a shift per output channel. A remaining normalisation, for

@@ -5,6 +5,7 @@ use crate::ir::{Graph, Node, NodeId, Tensor, ValueId};
 use super::Foldable;
 
 /// `y = scale·x + shift`, one of each per channel.
+#[derive(PartialEq)]
 pub(super) struct Term {
     pub(super) scale: Vec<f64>,
     pub(super) shift: Vec<f64>,

@@ -64,8 +64,9 @@ fn filled(node: &Node, shape: &Tensor, largest: usize) -> Option<Tensor> {
         Some(_) => return None,
         None => &zero,
     };
-    element.dtype.size()?;
-    Some(Tensor { dtype: element.dtype, dims, data: element.data.repeat(count).into() })
+    // The standard has one element; many of them would fill another shape, or the memory.
+    let is_one = element.dtype.size() == Some(element.data.len());
+    is_one.then(|| Tensor { dtype: element.dtype, dims, data: element.data.repeat(count).into() })
 }
 
 pub(super) fn product(dims: &[usize]) -> Option<usize> {

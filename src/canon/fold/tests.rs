@@ -106,6 +106,8 @@ fn norms_are_computed() {
 #[test]
 fn what_would_fill_memory_or_is_quantised_stays() {
     assert_eq!(folded("ConstantOfShape", &[ints(&[2], &[1 << 40, 1 << 40])], []), None);
+    let several = [("value", Attribute::Tensor(ints(&[2], &[7, 8])))];
+    assert_eq!(folded("ConstantOfShape", &[ints(&[1], &[3])], several), None);
     assert_eq!(folded("Expand", &[ints(&[1], &[0]), ints(&[1], &[1 << 40])], []), None);
     let weight = Tensor { dtype: DataType::I8, dims: vec![2], data: vec![1, 2].into() };
     assert_eq!(folded("DequantizeLinear", &[weight, floats(&[], &[0.5])], []), None);

@@ -96,7 +96,11 @@ impl Places<'_> {
                 weights.push(WeightRecipe { name, blocks: Vec::new() });
             }
             let block = self.block(place, tensor);
-            weights[number].blocks.push(block);
+            // A layer that is applied several times places its weights as often.
+            let blocks = &mut weights[number].blocks;
+            if !blocks.contains(&block) {
+                blocks.push(block);
+            }
         }
         weights
     }

@@ -56,7 +56,7 @@ impl Driver<'_> {
                 record.keep_own_weights();
                 self.settled.join_groups(self.joint, &members);
             }
-            false => self.settled.fuse(self.joint, &members),
+            false => self.settled.fuse(self.joint, self.alignment, &members),
         }
         Ok(record)
     }

@@ -23,7 +23,8 @@ use super::thin::Corrections;
 pub(crate) fn may_have_difference(layer: &CoupledLayer, graph: &Graph) -> bool {
     let weight = layer.layer.weight;
     let is_float = graph.initializer(weight).is_some_and(|w| w.dtype == DataType::F32);
-    is_float && graph.codes(weight).is_none() && layer.layer.rows.is_none() && !layer.tied
+    let is_read_once = layer.tied.is_none() && !layer.is_repeated;
+    is_float && graph.codes(weight).is_none() && layer.layer.rows.is_none() && is_read_once
 }
 
 impl JointModel {

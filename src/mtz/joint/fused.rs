@@ -2,13 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use crate::align::{TaskId, TaskLayer};
+use crate::align::{Alignment, TaskId, TaskLayer};
 use crate::couple::{Channel, CoupledLayer, LayerId};
 use crate::error::Result;
 
 use super::model::{Fused, JointModel, Neuron};
 
 impl JointModel {
+    /// Marks layers of different tasks as fused, with the layers that repeat them: those at one site with each
+    /// other.
+    pub(crate) fn fuse_uses(&mut self, alignment: &Alignment, layers: &[TaskLayer]) {
+        self.fuse(layers);
+        if !layers.iter().any(|own| self.layer(*own).is_repeated) {
+            return;
+        }
+        for site in alignment.sites.iter().filter(|site| site.repeats) {
+            let is_use = |own: &TaskLayer| layers.contains(&self.first_use(*own));
+            let uses: Vec<TaskLayer> = site.members().filter(is_use).collect();
+            if !uses.is_empty() {
+                self.fuse(&uses);
+            }
+        }
+    }
+
     /// Marks layers of different tasks as fused: their weights are equal wherever neurons are shared.
     pub(crate) fn fuse(&mut self, layers: &[TaskLayer]) {
         let next = self.fused_with.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -20,8 +36,15 @@ impl JointModel {
         self.fused_with.insert(next, layers.iter().copied().collect());
     }
 
-    /// Marks a layer as not fused.
+    /// Marks a layer, and those that repeat it, as not fused.
     pub(crate) fn unfuse(&mut self, layer: TaskLayer) {
+        self.leave(layer);
+        for later in self.later_uses(layer) {
+            self.leave(later);
+        }
+    }
+
+    fn leave(&mut self, layer: TaskLayer) {
         let Some(number) = self.fused[layer.task.0][layer.layer.0].take() else { return };
         if let Some(layers) = self.fused_with.get_mut(&number) {
             layers.remove(&layer);
@@ -36,8 +59,25 @@ impl JointModel {
         &self.fused
     }
 
-    /// The layers that were fused with a layer, itself included, in order.
+    /// The layer that a layer repeats, or itself.
+    pub(crate) fn first_use(&self, own: TaskLayer) -> TaskLayer {
+        own.task.layer(self.task(own.task).coupling().first_use(own.layer))
+    }
+
+    /// The later layers of its task that repeat a layer.
+    pub(crate) fn later_uses(&self, own: TaskLayer) -> Vec<TaskLayer> {
+        match self.layer(own).is_repeated {
+            true => {
+                let later = self.task(own.task).coupling().later_uses(own.layer);
+                later.map(|id| own.task.layer(id)).collect()
+            }
+            false => Vec::new(),
+        }
+    }
+
+    /// The layers that were fused with a layer or the one that it repeats, that one included, in order.
     pub(crate) fn together(&self, layer: TaskLayer) -> Vec<TaskLayer> {
+        let layer = self.first_use(layer);
         let number = self.fused[layer.task.0][layer.layer.0];
         let layers = number.and_then(|number| self.fused_with.get(&number));
         layers.map_or_else(|| vec![layer], |layers| layers.iter().copied().collect())

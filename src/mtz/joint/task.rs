@@ -5,7 +5,7 @@ use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::error::Result;
 use crate::ir::{Graph, Model};
 
-use super::tied::coupled;
+use super::tied::{coupled, joined};
 
 /// One task of a joint model.
 #[derive(Debug, Clone)]
@@ -21,8 +21,8 @@ impl Task {
     /// # Errors
     /// As [`Coupling::of`].
     pub fn new(name: impl Into<String>, model: Canonical) -> Result<Self> {
-        let model = model.into_inner();
         let coupling = Coupling::of(&model.graph)?;
+        let (model, coupling) = joined(model, coupling)?;
         Ok(Task { name: name.into(), model, coupling })
     }
 

@@ -24,14 +24,14 @@ pub(crate) type Corrections = BTreeMap<TaskLayer, CorrectedRows>;
 /// The rank of a correction, and the weights V and U of its layers.
 type Factors = (usize, [Tensor; 2]);
 
-/// Whether a layer can have a correction: it is one node, with weights for all rows.
+/// Whether a layer can have a correction: it is one node, with weights for all rows, and applied once.
 pub(crate) fn may_have_correction(layer: &CoupledLayer) -> bool {
     let plain = match &layer.layer.kind {
         LayerKind::Gemm | LayerKind::MatMul => true,
         LayerKind::Conv(geometry) => geometry.groups == 1,
         LayerKind::ConvTranspose(_) | LayerKind::Gate(_) | LayerKind::Table { .. } => false,
     };
-    plain && !layer.per_channel && layer.layer.rows.is_none()
+    plain && !layer.per_channel && !layer.is_repeated && layer.layer.rows.is_none()
 }
 
 /// Whether a `BatchNormalization` after a corrected layer can scale it: its channels are on the second

@@ -1,15 +1,18 @@
-//! Derives a net's channel structure, and splits layers with several rows per channel.
+//! Derives a net's channel structure, splits layers with several rows per channel, and joins layers that are one
+//! layer.
 
 use crate::canon::{Canonical, split_rows};
 use crate::couple::Coupling;
 use crate::error::Result;
 use crate::ir::Model;
 
+use super::repeated;
+
 /// Limit of rounds. Several are needed for consecutive layers, such as a layer and a depthwise one
 /// after it.
 const MOST_ROUNDS: usize = 8;
 
-/// The net with split layers, and its channel structure.
+/// The net with split and joined layers, and its channel structure.
 ///
 /// # Errors
 /// As [`Coupling::of`].
@@ -23,5 +26,18 @@ pub fn coupled(mut model: Canonical) -> Result<(Model, Coupling)> {
         model = split_rows(model, parts)?;
         coupling = Coupling::of(&model.graph)?;
     }
-    Ok((model.into_inner(), coupling))
+    joined(model, coupling)
+}
+
+/// The net with joined layers, and its channel structure.
+///
+/// # Errors
+/// As [`Coupling::of`].
+pub(super) fn joined(model: Canonical, coupling: Coupling) -> Result<(Model, Coupling)> {
+    let had_ties = model.had_ties();
+    let mut model = model.into_inner();
+    match had_ties && repeated::join(&mut model.graph, &coupling) {
+        true => Coupling::of(&model.graph).map(|coupling| (model, coupling)),
+        false => Ok((model, coupling)),
+    }
 }

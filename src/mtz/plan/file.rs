@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::align::Alignment;
-use crate::couple::{CoupledLayer, LayerId};
+use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::ir::{DataType, Graph, ValueId};
 use crate::mtz::joint::JointModel;
 use crate::ops::LayerKind;
@@ -18,16 +18,10 @@ pub fn file_bytes(joint: &JointModel, alignment: &Alignment, sizes: &Sizes, file
     let mut known = HashSet::new();
     for ((task, net), file) in joint.task_ids().zip(joint.tasks()).zip(files) {
         let graph = net.graph();
-        let layers = &net.coupling().layers;
-        let owners: BTreeMap<ValueId, LayerId> = layers
-            .iter()
-            .zip((0..).map(LayerId))
-            .flat_map(|(layer, id)| parameters(layer).map(move |value| (value, id)))
-            .collect();
+        let (owners, copies) = (owners(net.coupling()), copies(net.coupling()));
         let mut stored = 0;
-        for (value, tensor) in
-            graph.values().filter_map(|(id, _)| Some((id, graph.initializer(id)?)))
-        {
+        let constants = graph.values().filter_map(|(id, _)| Some((id, graph.initializer(id)?)));
+        for (value, tensor) in constants.filter(|(id, _)| !copies.contains(id)) {
             let (own, floats) = (stored_bytes(graph, value), tensor.data.len() as u64);
             stored += own;
             let Some(layer) = owners.get(&value) else {
@@ -73,6 +67,22 @@ impl Parts {
         let left = self.elements.saturating_sub(saved) as f64 / self.elements.max(1) as f64;
         self.kept + (self.floats as f64 * left) as u64
     }
+}
+
+/// The layer that each parameter of a net belongs to: the first one, if it is applied several times.
+fn owners(coupling: &Coupling) -> BTreeMap<ValueId, LayerId> {
+    let layers = coupling.layers.iter().zip((0..).map(LayerId));
+    let first = layers.filter(|(layer, _)| layer.repeats().is_none());
+    first.flat_map(|(layer, id)| parameters(layer).map(move |value| (value, id))).collect()
+}
+
+/// Weights that are copies of an earlier layer's: those of an output layer that is an embedding, transposed.
+fn copies(coupling: &Coupling) -> HashSet<ValueId> {
+    let weight = |layer: &CoupledLayer| layer.layer.weight;
+    let is_copy = |layer: &&CoupledLayer| {
+        layer.weights_of.is_some_and(|first| weight(coupling.layer(first)) != weight(layer))
+    };
+    coupling.layers.iter().filter(is_copy).map(weight).collect()
 }
 
 /// The constants that hold a layer's parameters.

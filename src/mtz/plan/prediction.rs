@@ -108,7 +108,7 @@ pub fn predict(
                 settled.join_groups(&joint, &members);
                 selection.reason = Some(OWN_WEIGHTS.to_owned());
             } else {
-                settled.fuse(&mut joint, &members);
+                settled.fuse(&mut joint, alignment, &members);
             }
         }
         sites.push(plan(&joint, &selection, budget, targets)?);

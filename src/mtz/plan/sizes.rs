@@ -42,7 +42,7 @@ impl Sizes {
 /// Counts the parameters of a joint model from its layout alone.
 ///
 /// A weight is stored once for all tasks that own both its neuron and its input and whose layers
-/// were fused.
+/// were fused, however often a net applies it.
 ///
 /// # Errors
 /// If a layer's weight is not a matrix.
@@ -60,8 +60,11 @@ pub(super) fn sizes_by(
     for (task, net) in joint.task_ids().zip(joint.tasks()) {
         let owners = owners(joint, task);
         let mut original = 0;
-        for (id, layer) in (0..).map(LayerId).zip(&net.coupling().layers) {
+        let layers = (0..).map(LayerId).zip(&net.coupling().layers);
+        for (id, layer) in layers.filter(|(_, layer)| layer.repeats().is_none()) {
             let (out, inputs, taps) = layer.layer.sizes(net.graph())?;
+            // Weights that an earlier layer has, too, are stored with it.
+            let taps = if layer.weights_of.is_some() { 0 } else { taps };
             let weights = (out * inputs * taps) as u64;
             let has_bias = layer.layer.bias.is_some();
             let biases = if has_bias { out as u64 } else { 0 };

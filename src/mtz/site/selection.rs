@@ -103,8 +103,8 @@ fn apart(alignment: &Alignment, all: &[SiteLayer]) -> String {
 
 /// The reason why layers of corresponding groups cannot share neurons.
 fn obstacle(members: &[SiteLayer]) -> Option<String> {
-    if members.iter().any(|m| m.layer.tied) {
-        return Some("its matrix is a table and an output layer's weight".to_owned());
+    if let Some(reason) = members.iter().find_map(|m| m.layer.tied) {
+        return Some(reason.to_owned());
     }
     let with_bias = members.iter().filter(|m| m.layer.layer.bias.is_some()).count();
     if with_bias > 0 && with_bias < members.len() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::align::TaskGroup;
+use crate::align::{Alignment, TaskGroup, TaskLayer};
 use crate::couple::GroupId;
 use crate::mtz::joint::JointModel;
 
@@ -38,8 +38,14 @@ impl SettledGroups {
     }
 
     /// Marks corresponding layers as fused in `joint`, and settles their groups.
-    pub(crate) fn fuse(&mut self, joint: &mut JointModel, members: &[SiteLayer]) {
-        joint.fuse(&members.iter().map(SiteLayer::place).collect::<Vec<_>>());
+    pub(crate) fn fuse(
+        &mut self,
+        joint: &mut JointModel,
+        alignment: &Alignment,
+        members: &[SiteLayer],
+    ) {
+        let layers: Vec<TaskLayer> = members.iter().map(SiteLayer::place).collect();
+        joint.fuse_uses(alignment, &layers);
         self.join_groups(joint, members);
     }
 

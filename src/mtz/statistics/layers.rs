@@ -20,6 +20,7 @@ use super::channels::ChannelStats;
 use super::extent::extent;
 use super::source::{StatisticsSource, View, Wanted};
 use super::stored::{Stored, StoredNet};
+use super::uses::Uses;
 use super::weighting::Sensitivities;
 
 /// Number of rows that suffice for the dozen weights of a channel.
@@ -130,29 +131,28 @@ impl<'a> LayerStatistics<'a> {
     }
 
     /// Whether refitting a layer can change it. Weights that are a common part and a difference stay as
-    /// they are: refitted, each task would store them whole.
+    /// they are: refitted, each task would store them whole. A layer that repeats another one has its weights.
     pub(crate) fn adjusts(&self, joint: &JointModel, own: TaskLayer) -> bool {
         let layer = joint.layer(own);
         self.options.method == Method::Refit
             && self.diverged[own.task.0]
             && layer.layer.bias.is_some()
-            && !layer.tied
+            && layer.tied.is_none()
+            && layer.repeats().is_none()
             && joint.based_layer(own).is_none()
             && self.fits(joint.task(own.task), layer)
     }
 
-    /// Statistics of a layer, and its weights, refitted if the net has changed before it.
+    /// Statistics of all uses of a layer, and its weights, refitted if the net has changed before it.
     pub(crate) fn of_layer(&mut self, joint: &JointModel, own: TaskLayer) -> Result<LayerStats> {
         let (net, layer) = (joint.task(own.task), joint.layer(own));
         let adjusts = self.adjusts(joint, own);
         let plan = self.plan_at(joint, own)?;
         let (rows, kept) = plan.map_or((self.rows, 0), |plan| (plan.rows, plan.kept));
-        let limit = self.limit(own, rows, kept);
         let room = Some(self.room_beside(plan.map_or(0, |plan| plan.bytes)));
-        let wanted = self.wanted(joint, own, limit, room, adjusts);
-        let mut observed: Observations = self
-            .source
-            .of_layer(&wanted, self.progress)
+        let uses = self.uses(joint, own, (rows, kept), room);
+        let mut observed: Observations = uses
+            .of_layer(self.source.as_mut(), self.progress)
             .and_then(Observations::try_from)
             .in_model(net.name())?;
         let mut weights = joint.weights(own)?;
@@ -168,18 +168,17 @@ impl<'a> LayerStatistics<'a> {
         Ok(LayerStats { observed, weights: weights.into_shared() })
     }
 
-    /// Statistics of a depthwise layer, and its weights, refitted if the net has changed before it.
+    /// Statistics of all uses of a depthwise layer, and its weights, refitted if the net has changed before
+    /// it.
     pub(crate) fn of_channels(
         &mut self,
         joint: &JointModel,
         own: TaskLayer,
     ) -> Result<ChannelStats> {
         let (net, layer) = (joint.task(own.task), joint.layer(own));
-        let rows = self.rows.min(CHANNEL_ROWS);
-        let limit = self.limit(own, rows, 0);
         let adjusts = self.adjusts(joint, own);
-        let wanted = self.wanted(joint, own, limit, None, adjusts);
-        let moments = self.source.of_channels(&wanted, self.progress).in_model(net.name())?;
+        let uses = self.uses(joint, own, (self.rows.min(CHANNEL_ROWS), 0), None);
+        let moments = uses.of_channels(self.source.as_mut(), self.progress).in_model(net.name())?;
         let mut weights = joint.weights(own)?.mapv(f64::from);
         if adjusts {
             for (channel, moments) in moments.iter().enumerate() {
@@ -219,21 +218,30 @@ impl<'a> LayerStatistics<'a> {
         extent.plan(self.rows, self.options.memory)
     }
 
-    fn wanted<'s>(
+    /// Requests for the statistics of a layer at each of its uses, which have the limits of rows and of
+    /// memory in common.
+    fn uses<'s>(
         &self,
         joint: &'s JointModel,
         own: TaskLayer,
-        limit: RowLimit,
+        (rows, kept): (usize, usize),
         room: Option<u64>,
-        adjusts: bool,
-    ) -> Wanted<'s> {
-        let view = match (self.diverged[own.task.0], adjusts) {
+    ) -> Uses<'s> {
+        let view = match (self.diverged[own.task.0], self.adjusts(joint, own)) {
             (false, _) => View::Original,
             (true, false) => View::Merged,
             (true, true) => View::WithTargets,
         };
         let current = joint.task(own.task).model();
-        Wanted { own, layer: joint.layer(own), current, view, limit, room }
+        let later = joint.later_uses(own);
+        let rows = (rows / (later.len() + 1)).max(1);
+        // A second walk runs ahead to the later uses.
+        let room = room.map(|room| if later.is_empty() { room } else { room / 2 });
+        let wanted = |own: TaskLayer| {
+            let limit = self.limit(own, rows, kept);
+            Wanted { own, layer: joint.layer(own), current, view, limit, room }
+        };
+        Uses { first: wanted(own), later: later.into_iter().map(wanted).collect() }
     }
 
     /// The memory in bytes for kept values at each cut, beside the work at this layer.

@@ -9,6 +9,7 @@ mod sharded;
 mod source;
 mod stored;
 mod streamed;
+mod uses;
 mod weighting;
 
 pub(crate) use channels::ChannelStats;

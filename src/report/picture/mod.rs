@@ -77,7 +77,8 @@ impl Picture {
         let mut holders: Vec<Vec<(usize, NodeId)>> = Vec::new();
         let mut records = records.iter();
         let mut row = 0;
-        for site in &alignment.sites {
+        // Weights that are applied several times are one box.
+        for site in alignment.sites.iter().filter(|site| !site.repeats) {
             let record = if site.is_common() { records.next() } else { None };
             let members = members(joint, site);
             let known = |m: &Member| holders.iter().flatten().any(|h| *h == (m.task, m.node));

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use zip::ZipArchive;
+use zip::read::ZipFile;
 
 use super::super::choice::{Field, LABELS_KEY};
-use super::super::complaints::{unreadable, wrong_array};
+use super::super::complaints::wrong_array;
+use super::super::file::opened;
 use super::super::options::DataOptions;
 use super::super::rows::Arrays;
 use super::npy;
@@ -31,8 +33,8 @@ struct Archive {
 
 fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
     let path = files.first().to_owned();
-    let file = File::open(&path).map_err(|error| unreadable(&path, error))?;
-    let zip = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(&path, error))?;
+    let file = BufReader::new(opened(&path)?);
+    let zip = ZipArchive::new(file).map_err(|error| damaged(&path, error))?;
     let entries = zip.file_names().map(str::to_string).collect();
     Ok(Box::new(Archive { path, zip, entries }))
 }
@@ -49,11 +51,26 @@ impl Source for Archive {
     }
 
     fn read(&mut self, field: &str) -> Result<Content> {
+        let path = self.path.clone();
+        let entry = self.entry(field)?;
+        let length = entry.size();
+        npy::content(entry, length).map_err(|clause| wrong_array(&path, field, &clause))
+    }
+
+    fn labels(&mut self, field: &str) -> Result<Content> {
+        let path = self.path.clone();
+        let entry = self.entry(field)?;
+        let length = entry.size();
+        npy::labels(entry, length).map_err(|clause| wrong_array(&path, field, &clause))
+    }
+}
+
+impl Archive {
+    /// The packed array of a field.
+    fn entry(&mut self, field: &str) -> Result<ZipFile<'_, BufReader<File>>> {
         let entry = format!("{field}.npy");
         let entry = self.entries.iter().find(|e| **e == entry).map_or(field, String::as_str);
-        let entry = self.zip.by_name(entry).map_err(|error| damaged(&self.path, error))?;
-        let length = entry.size();
-        npy::content(entry, length).map_err(|clause| wrong_array(&self.path, field, &clause))
+        self.zip.by_name(entry).map_err(|error| damaged(&self.path, error))
     }
 }
 

@@ -8,6 +8,7 @@ use ndarray::Array1;
 
 use super::super::choice::{Field, Kind};
 use super::super::complaints::unreadable;
+use super::super::file::is_special;
 use super::super::media::Paths;
 use super::{Content, FORMATS, Source, suffix};
 use crate::error::{Error, ErrorKind, Hint, Result};
@@ -103,7 +104,8 @@ impl Listing {
 
     fn add(&mut self, files: Vec<PathBuf>) {
         for file in files {
-            if suffix(&file).is_some_and(|own| self.suffixes.contains(&own.as_str())) {
+            let is_known = suffix(&file).is_some_and(|own| self.suffixes.contains(&own.as_str()));
+            if is_known && !is_special(&file) {
                 self.files.push(file);
             } else {
                 self.skipped += 1;

@@ -34,6 +34,14 @@ pub(super) trait Source {
     /// [`ErrorKind::Io`] or [`ErrorKind::Calibration`] if it cannot be read.
     fn read(&mut self, field: &str) -> Result<Content>;
 
+    /// A field of labels, which need not be read if its shape tells that it holds none.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn labels(&mut self, field: &str) -> Result<Content> {
+        self.read(field)
+    }
+
     /// Notes for the user.
     fn notes(&self) -> Vec<String> {
         Vec::new()
@@ -60,6 +68,11 @@ impl Content {
             Content::Text(words) => words.len(),
         }
     }
+}
+
+/// Whether an array of this shape has one number per sample.
+pub(super) fn is_per_sample(shape: &[usize]) -> bool {
+    shape.iter().skip(1).all(|size| *size == 1)
 }
 
 /// One format.
@@ -110,14 +123,10 @@ pub(super) fn open(path: &Path, options: &DataOptions) -> Result<(Box<dyn Source
     if path.is_dir() {
         return open_folder(path, options);
     }
-    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
+    std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
     let format = suffix(path)
         .and_then(|own| FORMATS.iter().find(|format| format.suffixes.contains(&own.as_str())));
     let format = format.ok_or_else(|| unknown(path))?;
-    if !metadata.is_file() {
-        let message = format!("{} is no regular file", path.display());
-        return Err(Error::new(ErrorKind::Calibration, message));
-    }
     let files = Files { given: path.to_owned(), all: vec![path.to_owned()] };
     Ok(((format.open)(&files, options)?, false))
 }

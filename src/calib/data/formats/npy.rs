@@ -9,10 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::choice::Field;
+use super::super::file::opened;
 use super::super::media::Anywhere;
+use super::super::rows::Rows;
 use super::super::stored::{Element, Stored, array_of};
-use super::{Content, Files, Format, Source};
+use super::{Content, Files, Format, Source, is_per_sample};
 use crate::error::{Error, ErrorKind, Result as Outcome};
+use crate::ir::DataType;
 use crate::runtime::HostArray;
 
 pub(super) const FORMAT: Format =
@@ -35,10 +38,38 @@ pub(super) fn read(mut reader: impl Read, length: u64) -> Result<HostArray, Stri
 /// Reads one array of numbers, or one word per sample. The error is a clause about the array.
 pub(super) fn content(mut reader: impl Read, length: u64) -> Result<Content, String> {
     let (header, start) = Header::read(&mut reader)?;
-    let found = length.saturating_sub(start as u64);
-    match header.word() {
-        Some(word) => header.words(reader, found, word).map(Content::Text),
-        None => Ok(Content::Array(Arc::new(header.array(reader, found)?))),
+    header.content(reader, length.saturating_sub(start as u64))
+}
+
+/// [`content`] of labels. Masks and images under their name may be larger than the memory, so an array with several
+/// numbers per sample is not read.
+pub(super) fn labels(mut reader: impl Read, length: u64) -> Result<Content, String> {
+    let (header, start) = Header::read(&mut reader)?;
+    if header.word().is_none() && !is_per_sample(&header.shape) {
+        let dtype = header.element()?.dtype();
+        return Ok(Content::Array(Arc::new(Unread { dtype, shape: header.shape })));
+    }
+    header.content(reader, length.saturating_sub(start as u64))
+}
+
+/// An array of which only the header was read.
+#[derive(Debug)]
+struct Unread {
+    dtype: DataType,
+    shape: Vec<usize>,
+}
+
+impl Rows for Unread {
+    fn dtype(&self) -> DataType {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn rows(&self, _: &[usize]) -> Outcome<HostArray> {
+        Err(Error::new(ErrorKind::Calibration, "an array of no use was not read"))
     }
 }
 
@@ -54,9 +85,7 @@ fn open(files: &Files, _: &super::super::options::DataOptions) -> Outcome<Box<dy
     let path = files.first();
     let wrong =
         |clause: String| Error::new(ErrorKind::Calibration, format!("{} {clause}", path.display()));
-    let opened =
-        std::fs::File::open(path).map_err(|e| super::super::complaints::unreadable(path, e))?;
-    let mut reader = BufReader::new(opened);
+    let mut reader = BufReader::new(opened(path)?);
     let (header, start) = Header::read(&mut reader).map_err(wrong)?;
     let file = Anywhere::open(path)?;
     let array = if header.fortran_order {
@@ -166,6 +195,14 @@ impl Header {
         Some((letters.parse().ok().filter(|letters| *letters > 0)?, bytes))
     }
 
+    /// The numbers or words behind the header, in `found` bytes.
+    fn content(&self, reader: impl Read, found: u64) -> Result<Content, String> {
+        match self.word() {
+            Some(word) => self.words(reader, found, word).map(Content::Text),
+            None => Ok(Content::Array(Arc::new(self.array(reader, found)?))),
+        }
+    }
+
     /// The array behind the header, in `found` bytes.
     fn array(&self, reader: impl Read, found: u64) -> Result<HostArray, String> {
         let element = self.element()?;
@@ -180,7 +217,7 @@ impl Header {
         found: u64,
         (letters, bytes): (usize, usize),
     ) -> Result<Vec<String>, String> {
-        if self.shape.iter().skip(1).any(|size| *size != 1) || self.shape.is_empty() {
+        if !is_per_sample(&self.shape) || self.shape.is_empty() {
             return Err("has words, but not one per sample".to_owned());
         }
         let length = letters.checked_mul(bytes).ok_or("has words without end")?;

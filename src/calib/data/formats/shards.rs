@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::super::choice::{Field, SPLITS, choose_part};
+use super::super::file::is_special;
 use super::folder::{PICTURES, SOUNDS, entries};
 use super::{Content, FORMATS, Format, Source, suffix};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +38,10 @@ impl Source for Noted {
 
     fn read(&mut self, field: &str) -> Result<Content> {
         self.source.read(field)
+    }
+
+    fn labels(&mut self, field: &str) -> Result<Content> {
+        self.source.labels(field)
     }
 
     fn notes(&self) -> Vec<String> {
@@ -87,7 +92,9 @@ fn add(folder: &Path, suffixes: &[&str], depth: usize, found: &mut Vec<PathBuf>)
             if depth > 1 {
                 add(&path, suffixes, depth - 1, found)?;
             }
-        } else if suffix(&path).is_some_and(|own| suffixes.contains(&own.as_str())) {
+        } else if suffix(&path).is_some_and(|own| suffixes.contains(&own.as_str()))
+            && !is_special(&path)
+        {
             found.push(path);
         }
     }

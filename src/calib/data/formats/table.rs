@@ -1,6 +1,5 @@
 //! Tables as text: each column holds paths, numbers or classes.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use ndarray::Array1;
 
 use super::super::choice::{Field, Kind, LABELS_KEY};
 use super::super::complaints::unreadable;
+use super::super::file::opened;
 use super::super::media::{LARGEST, Paths, too_large};
 use super::super::options::DataOptions;
 use super::folder::{PICTURES, SOUNDS};
@@ -33,7 +33,7 @@ struct Table {
 
 fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
     let path = files.first();
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    let file = opened(path)?;
     let length = file.metadata().map_err(|error| unreadable(path, error))?.len();
     if length > LARGEST {
         return Err(too_large(&path.display().to_string())

@@ -4,7 +4,6 @@
 //! `0001.cls` are the picture and the class of sample `0001`. Only headers are read before the work
 //! begins; members are read when they are needed.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use std::sync::Arc;
 use tar::{Archive, EntryType, PaxExtensions};
 
 use super::super::choice::{Field, Kind};
-use super::super::complaints::unreadable;
+use super::super::file::opened;
 use super::super::media::{Anywhere, LARGEST, Media, too_large};
 use super::super::options::DataOptions;
 use super::super::rows::Rows;
@@ -76,8 +75,7 @@ impl Samples {
         let file = Anywhere::open(path)?;
         let (shard, length) = (self.shards.len(), file.length);
         self.shards.push(Arc::new(file));
-        let opened = File::open(path).map_err(|error| unreadable(path, error))?;
-        let mut archive = Archive::new(opened);
+        let mut archive = Archive::new(opened(path)?);
         let (mut long, mut open_sample, mut behind) = (None, false, 0);
         // Raw entries, since the crate would read long names of any length.
         for entry in archive.entries_with_seek().map_err(damaged)?.raw(true) {

@@ -257,3 +257,32 @@ fn options_are_named_only_where_they_help() {
     let other = shown(&[1, 28, 28], open(digits()), &sized);
     assert!(other.contains("leaves open with dim"), "{other}");
 }
+
+/// An array whose file claims a shape, but holds no elements.
+struct Hollow([usize; 3]);
+
+impl WriteNpyExt for Hollow {
+    fn write_npy<W: std::io::Write>(
+        &self,
+        mut writer: W,
+    ) -> std::result::Result<(), ndarray_npy::WriteNpyError> {
+        let [a, b, c] = self.0;
+        let header =
+            format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({a}, {b}, {c})}}\n");
+        writer.write_all(b"\x93NUMPY\x01\x00")?;
+        writer.write_all(&(header.len() as u16).to_le_bytes())?;
+        Ok(writer.write_all(header.as_bytes())?)
+    }
+}
+
+#[test]
+fn masks_under_the_name_of_labels_are_not_unpacked() {
+    let npz =
+        |masks: [usize; 3]| Npz::new().with("image", &bytes(5)).with("labels", &Hollow(masks));
+    let data = npz([5, 2, 3]).open(&[image_port()], &DataOptions::default()).unwrap();
+    assert!(!data.has_labels());
+    let notes: Vec<String> = data.notes().iter().map(|note| note.in_flags()).collect();
+    assert!(notes.iter().any(|note| note.contains("not one integer per sample")), "{notes:?}");
+    let error = npz([5, 1, 1]).open(&[image_port()], &DataOptions::default());
+    fails(error, "has 0 bytes of data where its shape [5, 1, 1] takes 5");
+}

@@ -23,7 +23,11 @@ pub(super) fn original_statistics(
         .filter(|s| *s <= last)
         .collect();
     let mut statistics = view.originals.map(Originals::take).unwrap_or_default();
-    let batches = view.statistics.steps() * sites.len();
+    let uses = |site: &usize| {
+        let members = view.alignment.sites[*site].members();
+        members.map(|own| 1 + view.joint.later_uses(own).len()).max().unwrap_or(1)
+    };
+    let batches = view.statistics.steps() * sites.iter().map(uses).sum::<usize>();
     view.progress.begin("statistics of groups", batches as u64);
     let rows = (view.options.max_rows / FEWER_ROWS).max(1);
     for task in view.joint.task_ids() {

@@ -20,7 +20,8 @@ use parquet::schema::types::ColumnDescriptor;
 use self::leaf::{flat, words};
 use self::records::{Numbers, Records};
 use super::super::choice::{Field, Kind};
-use super::super::complaints::{unreadable, wrong_array};
+use super::super::complaints::wrong_array;
+use super::super::file::opened;
 use super::super::options::DataOptions;
 use super::{Content, Files, Format, Source};
 use crate::error::{Error, ErrorKind, Result};
@@ -76,8 +77,7 @@ fn table(files: &Files) -> Result<Table> {
     let mut rows = 0usize;
     for path in &files.all {
         let reader = guarded(path, || {
-            let file = File::open(path).map_err(|error| unreadable(path, error))?;
-            SerializedFileReader::new(file).map_err(|error| damaged(path, error))
+            SerializedFileReader::new(opened(path)?).map_err(|error| damaged(path, error))
         })?;
         for (index, group) in reader.metadata().row_groups().iter().enumerate() {
             let own = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
