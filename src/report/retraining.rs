@@ -48,6 +48,9 @@ pub struct RetrainSettings {
     pub optimizer: OptimizerKind,
     /// Its largest learning rate.
     pub learning_rate: f64,
+    /// Whether the learning rate is in parts of each tensor's root mean square.
+    #[serde(default)]
+    pub relative: bool,
     /// The loss.
     pub loss: LossKind,
     /// Weight of the merged layers' pre-activations.
@@ -71,7 +74,8 @@ impl RetrainSettings {
             iterations: options.iterations,
             batch: options.batch,
             optimizer: options.optimizer,
-            learning_rate: options.learning_rate,
+            learning_rate: options.rate.peak(),
+            relative: options.rate.is_relative(),
             loss: options.loss,
             layers: options.layers,
             weights: options.weights.clone(),

@@ -257,13 +257,13 @@ impl<'a> Course<'a> {
     }
 
     fn diverged(&self, task: &str, step: usize) -> Error {
-        let rate = self.setup.options.learning_rate;
+        let rate = self.setup.options.rate;
         Error::new(ErrorKind::Numeric, format!("the loss is not finite in iteration {}", step + 1))
             .in_model(task)
             .hint(
                 Hint::from("use a smaller ")
-                    .option("learning-rate")
-                    .then(format!(" (it is {rate}), and check the samples ("))
+                    .option(if rate.is_relative() { "relative-rate" } else { "learning-rate" })
+                    .then(format!(" (it is {}), and check the samples (", rate.peak()))
                     .option("scale")
                     .then(")"),
             )

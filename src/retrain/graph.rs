@@ -51,6 +51,15 @@ pub(super) struct Built {
     pub(super) knobs: [String; 2],
 }
 
+/// How parameters are updated.
+#[derive(Clone, Copy)]
+struct Rule {
+    optimizer: OptimizerKind,
+    knobs: Knobs,
+    /// Whether steps are in parts of each parameter's size.
+    is_relative: bool,
+}
+
 /// A task's losses and scores in a graph.
 struct TaskPart {
     feeds: Feeds,
@@ -86,7 +95,11 @@ pub(super) fn build(
     let knobs = ["learning_rate", "decay"].map(|name| tape.graph.add_input(name, scalar_type()));
     let mut outputs: Vec<ValueId> = parts.iter().map(|p| p.loss).collect();
     let [rate, decay] = knobs;
-    let rule = (options.optimizer, Knobs { rate, decay });
+    let rule = Rule {
+        optimizer: options.optimizer,
+        knobs: Knobs { rate, decay },
+        is_relative: options.rate.is_relative(),
+    };
     let states = updates(&mut tape, trainable, &trained, rule, &mut outputs)?;
     let knobs = knobs.map(|k| tape.graph.value(k).name.clone());
     let step = finished(tape, trainable, outputs)?;
@@ -273,7 +286,7 @@ fn updates(
     tape: &mut Tape,
     trainable: &Trainable,
     trained: &[usize],
-    rule: (OptimizerKind, Knobs),
+    rule: Rule,
     outputs: &mut Vec<ValueId>,
 ) -> Result<Vec<State>> {
     let (mut parameters, mut moments) = (Vec::new(), Vec::new());
@@ -292,11 +305,16 @@ fn updates(
         }
         tape.graph.set_input(parameter.value, ty.clone());
         let name = tape.graph.value(parameter.value).name.clone();
-        let state: Vec<ValueId> = (0..optimizer::states(rule.0))
+        let state: Vec<ValueId> = (0..optimizer::states(rule.optimizer))
             .map(|i| tape.graph.add_input(&format!("moment{i}/{name}"), ty.clone()))
             .collect();
+        let knobs = match rule.is_relative {
+            true => rule.knobs.relative_to(tape, &value),
+            false => rule.knobs,
+        };
         let values = (parameter.value, gradient);
-        let (new, new_state) = optimizer::update(tape, rule, values, &state, parameter.is_weight);
+        let how = (rule.optimizer, knobs);
+        let (new, new_state) = optimizer::update(tape, how, values, &state, parameter.is_weight);
         let zeros = ndarray::ArrayD::<f32>::zeros(value.raw_dim());
         parameters.push(link(tape, (parameter.value, new), value.into()));
         outputs.push(new);

@@ -34,7 +34,7 @@ mod tests;
 mod validate;
 
 pub use lesson::Lesson;
-pub use options::{LossKind, OptimizerKind, RetrainOptions};
+pub use options::{LossKind, OptimizerKind, Rate, RetrainOptions};
 pub use outcome::{Ending, Outcome, Point, TaskOutcome};
 pub use rounds::{Retrained, Retraining, Rounds, When};
 pub use run::retrain;

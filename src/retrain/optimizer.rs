@@ -1,5 +1,7 @@
 //! The optimiser's update, as operators.
 
+use ndarray::ArrayD;
+
 use crate::grad::Tape;
 use crate::ir::ValueId;
 
@@ -15,6 +17,9 @@ const BETA1: f64 = 0.9;
 /// usual 0.999.
 const BETA2: f64 = 0.99;
 
+/// The least size of a tensor that its steps are in parts of, so that zeros train, too.
+const LEAST_SIZE: f64 = 0.01;
+
 /// Keeps Adam from dividing by zero.
 const EPSILON: f64 = 1e-8;
 
@@ -23,7 +28,7 @@ const EPSILON: f64 = 1e-8;
 pub(super) struct Schedule {
     /// Factor of the update.
     pub(super) rate: f32,
-    /// Factor of the weights, by weight decay.
+    /// Part of the weights that decays.
     pub(super) decay: f32,
 }
 
@@ -32,6 +37,20 @@ pub(super) struct Schedule {
 pub(super) struct Knobs {
     pub(super) rate: ValueId,
     pub(super) decay: ValueId,
+}
+
+impl Knobs {
+    /// The same in parts of a tensor's size, which is the root mean square of its elements. Zeros do not count:
+    /// pruned connections do not train.
+    pub(super) fn relative_to(self, tape: &mut Tape, tensor: &ArrayD<f32>) -> Knobs {
+        let trained = tensor.iter().filter(|w| **w != 0.0);
+        let (count, squares) =
+            trained.fold((0, 0.0), |(n, sum), w| (n + 1, sum + f64::from(*w).powi(2)));
+        let size = (squares / f64::from(count.max(1))).sqrt().max(LEAST_SIZE);
+        let size = tape.scalar(size as f32);
+        let [rate, decay] = [self.rate, self.decay].map(|knob| tape.op("Mul", &[knob, size]));
+        Knobs { rate, decay }
+    }
 }
 
 /// Number of state tensors per parameter, each of the parameter's shape.
@@ -46,7 +65,7 @@ pub(super) fn states(kind: OptimizerKind) -> usize {
 pub(super) fn schedule(options: &RetrainOptions, step: usize) -> Schedule {
     let rate = options.rate(step);
     match options.optimizer {
-        OptimizerKind::Sgd => Schedule { rate: rate as f32, decay: 1.0 },
+        OptimizerKind::Sgd => Schedule { rate: rate as f32, decay: 0.0 },
         kind => {
             // State holds plain sums, Σ β₁ⁱ g and Σ β₂ⁱ g². The factors (1 − β) and the bias corrections
             // are part of the rate.
@@ -54,10 +73,7 @@ pub(super) fn schedule(options: &RetrainOptions, step: usize) -> Schedule {
             let first = (1.0 - BETA1) / (1.0 - BETA1.powi(t));
             let second = (1.0 - BETA2) / (1.0 - BETA2.powi(t));
             let decay = if kind == OptimizerKind::AdamW { options.weight_decay } else { 0.0 };
-            Schedule {
-                rate: (rate * first / second.sqrt()) as f32,
-                decay: (1.0 - rate * decay) as f32,
-            }
+            Schedule { rate: (rate * first / second.sqrt()) as f32, decay: (rate * decay) as f32 }
         }
     }
 }
@@ -73,7 +89,9 @@ pub(super) fn update(
 ) -> (ValueId, Vec<ValueId>) {
     let mut parameter = parameter;
     if decays && kind == OptimizerKind::AdamW {
-        parameter = tape.op("Mul", &[parameter, knobs.decay]);
+        let one = tape.scalar(1.0);
+        let kept = tape.op("Sub", &[one, knobs.decay]);
+        parameter = tape.op("Mul", &[parameter, kept]);
     }
     let keep = if kind == OptimizerKind::Sgd { MOMENTUM } else { BETA1 as f32 };
     let mut new = Vec::new();

@@ -95,7 +95,7 @@ fn merged_by(
     let plan = rate.map(|rate| Retraining {
         when: When::PerLayer,
         lesson: lesson(&sets, &nets, calibration.backend.as_ref()),
-        options: RetrainOptions { learning_rate: rate, patience: 100, ..options() },
+        options: RetrainOptions { rate: Rate::Absolute(rate), patience: 100, ..options() },
         original_iterations: None,
     });
     let job = Job::new(&calibration, &zip, &Silent);
@@ -106,7 +106,7 @@ fn merged_by(
 }
 
 fn options() -> RetrainOptions {
-    RetrainOptions { iterations: 60, batch: 32, learning_rate: 1e-2, ..Default::default() }
+    RetrainOptions { iterations: 60, batch: 32, rate: Rate::Absolute(1e-2), ..Default::default() }
 }
 
 fn lesson<'a>(data: &'a [Dataset], teachers: &'a [Model], backend: &'a dyn Backend) -> Lesson<'a> {
@@ -143,7 +143,8 @@ fn every_loss_and_optimiser_learns() {
     for (optimizer, ..) in OptimizerKind::ALL {
         for loss in [LossKind::Distillation, LossKind::Scores, LossKind::Mse] {
             let rate = if optimizer == OptimizerKind::Sgd { 0.02 } else { 0.01 };
-            let options = RetrainOptions { optimizer, loss, learning_rate: rate, ..options() };
+            let options =
+                RetrainOptions { optimizer, loss, rate: Rate::Absolute(rate), ..options() };
             let (_, outcome) = trained(&joint, &lesson(&data, &nets, backend.as_ref()), &options);
             for task in &outcome.tasks {
                 let (before, after) = (task.before.loss, task.after.loss);
@@ -357,6 +358,31 @@ impl crate::progress::Progress for StopAfter {
 }
 
 #[test]
+fn steps_are_in_parts_of_a_tensors_size() {
+    let (joint, nets, data) = merged(1.0);
+    let (backend, data) = (backend(), [data]);
+    // Adam's first step has the length of the rate in every element.
+    let rate = Rate::Relative(0.02);
+    let once = RetrainOptions { iterations: 1, validation: 0.0, rate, ..options() };
+    let (after, _) = trained(&joint, &lesson(&data, &nets, backend.as_ref()), &once);
+    let values = |joint: &JointModel| -> Vec<ndarray::ArrayD<f32>> {
+        let net = trainable(joint, InputMode::Auto).unwrap();
+        let value = |parameter: &crate::emit::Parameter| {
+            net.model.graph.initializer(parameter.value).unwrap().to_f32().unwrap()
+        };
+        net.parameters.iter().map(value).collect()
+    };
+    let before = values(&joint);
+    assert!(before.len() > 2);
+    for (before, after) in before.iter().zip(&values(&after)) {
+        let size = (before.iter().map(|w| w * w).sum::<f32>() / before.len() as f32).sqrt();
+        let step = (after - before).iter().fold(0.0, |most: f32, d| most.max(d.abs()));
+        let wanted = 0.02 * size.max(0.01);
+        assert!((step - wanted).abs() < 0.01 * wanted, "{step} in place of {wanted}");
+    }
+}
+
+#[test]
 fn mistakes_are_told() {
     let (joint, nets, data) = merged(1.0);
     let (backend, data) = (backend(), [data]);
@@ -364,7 +390,8 @@ fn mistakes_are_told() {
         let lesson = lesson(&data, teachers, backend.as_ref());
         retrain(&mut joint.clone(), &lesson, options, &Silent).unwrap_err()
     };
-    let wild = RetrainOptions { learning_rate: 1e30, optimizer: OptimizerKind::Sgd, ..options() };
+    let wild =
+        RetrainOptions { rate: Rate::Absolute(1e30), optimizer: OptimizerKind::Sgd, ..options() };
     let error = run(&nets, &wild);
     assert_eq!(error.kind(), ErrorKind::Numeric);
     assert!(error.to_string().contains("learning_rate"), "{error}");

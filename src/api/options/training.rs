@@ -3,7 +3,7 @@
 #[cfg(feature = "cli")]
 use super::parse::choices;
 use crate::error::Hint;
-use crate::retrain::{LossKind, OptimizerKind, RetrainOptions};
+use crate::retrain::{LossKind, OptimizerKind, Rate, RetrainOptions};
 
 /// Options of training.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,9 +34,13 @@ pub struct TrainingOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME", default_value = "adam", 
         value_parser = choices(OptimizerKind::ALL.map(|(kind, name, help)| (name, kind, help)))))]
     pub optimizer: OptimizerKind,
-    /// Peak learning rate; it rises to this first and then falls to zero
-    #[cfg_attr(feature = "cli", arg(long, value_name = "R", default_value_t = RetrainOptions::default().learning_rate))]
-    pub learning_rate: f64,
+    /// Peak learning rate, in parts of the root mean square of each tensor's elements; it rises to this first
+    /// and then falls to zero
+    #[cfg_attr(feature = "cli", arg(long, value_name = "R", default_value_t = RetrainOptions::default().rate.peak()))]
+    pub relative_rate: f64,
+    /// Peak learning rate that is the same for all tensors, in place of --relative-rate
+    #[cfg_attr(feature = "cli", arg(long, value_name = "R"))]
+    pub learning_rate: Option<f64>,
     /// Weight decay of --optimizer adamw
     #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value_t = 0.01))]
     pub weight_decay: f64,
@@ -61,7 +65,7 @@ pub struct TrainingOptions {
 
 impl Default for TrainingOptions {
     fn default() -> Self {
-        let RetrainOptions { temperature, layers, learning_rate, .. } = RetrainOptions::default();
+        let RetrainOptions { temperature, layers, rate, .. } = RetrainOptions::default();
         TrainingOptions {
             iterations: 1000,
             loss: None,
@@ -69,7 +73,8 @@ impl Default for TrainingOptions {
             layers,
             weights: Vec::new(),
             optimizer: OptimizerKind::Adam,
-            learning_rate,
+            relative_rate: rate.peak(),
+            learning_rate: None,
             weight_decay: 0.01,
             validation: 0.1,
             patience: 10,
@@ -84,9 +89,13 @@ impl TrainingOptions {
     /// A remark on an option that does nothing beside the others, if there is one.
     pub(crate) fn idle(&self) -> Option<Hint> {
         let decays = self.weight_decay != TrainingOptions::default().weight_decay;
-        let vain = decays && self.optimizer != OptimizerKind::AdamW;
-        let remark = Hint::from("").option("weight-decay").then(" does nothing without ");
-        vain.then(|| remark.option_as("optimizer", "adamw"))
+        if decays && self.optimizer != OptimizerKind::AdamW {
+            let remark = Hint::from("").option("weight-decay").then(" does nothing without ");
+            return Some(remark.option_as("optimizer", "adamw"));
+        }
+        let differs = self.relative_rate != TrainingOptions::default().relative_rate;
+        let remark = Hint::from("").option("relative-rate").then(" does nothing beside ");
+        (differs && self.learning_rate.is_some()).then(|| remark.option("learning-rate"))
     }
 
     /// The options of a training; `taught` says whether there are original models to learn from.
@@ -96,7 +105,7 @@ impl TrainingOptions {
             iterations: self.iterations,
             batch,
             optimizer: self.optimizer,
-            learning_rate: self.learning_rate,
+            rate: self.learning_rate.map_or(Rate::Relative(self.relative_rate), Rate::Absolute),
             weight_decay: self.weight_decay,
             loss: self.loss.unwrap_or(default),
             temperature: self.temperature,
@@ -124,5 +133,16 @@ mod tests {
         assert!(default.idle().is_none() && adamw.idle().is_none());
         let said = decay.idle().map(|hint| hint.in_flags());
         assert_eq!(said.as_deref(), Some("--weight-decay does nothing without --optimizer adamw"));
+    }
+
+    #[test]
+    fn one_of_two_learning_rates_is_told() {
+        let absolute = TrainingOptions { learning_rate: Some(1e-3), ..TrainingOptions::default() };
+        let both = TrainingOptions { relative_rate: 0.01, ..absolute.clone() };
+        assert_eq!(absolute.options(8, true).rate, Rate::Absolute(1e-3));
+        assert_eq!(TrainingOptions::default().options(8, true).rate, Rate::default());
+        assert!(absolute.idle().is_none());
+        let said = both.idle().map(|hint| hint.in_flags());
+        assert_eq!(said.as_deref(), Some("--relative-rate does nothing beside --learning-rate"));
     }
 }
