@@ -74,7 +74,7 @@ const ROWS: &[(&str, i64, &[&str], Build)] = &[
         "Mul", "Mul", "Reshape", "Add"], flat_heads),
     ("heads that are joined with a flattening", 13,
         &["Reshape", "MatMul", "Add", "Mul"], joined_heads),
-    ("a scale with more axes than its integers", 13, &["MatMul"], wide_scale),
+    ("a scale with more axes than its integers", 13, &["Unsqueeze", "MatMul", "Add"], wide_scale),
     ("tokens that stay flat", 13, &["Reshape", "Gemm"], flat_tokens),
     ("dense layer with factors, transposed data and one bias", 13,
         &["Transpose", "Gemm"], odd_gemm),
