@@ -21,6 +21,7 @@ mod pool;
 mod quantise;
 mod recurrent;
 mod reshape;
+mod resize;
 mod shape;
 mod sizes;
 mod space;
@@ -88,7 +89,8 @@ pub enum Operand {
     },
     /// The same for every channel (absent, scalar, or of extent 1 along the tracked axis).
     Plain,
-    /// The target shape of a reshape; entry `entry` counts channels and follows their number.
+    /// The shape of the result, as the target of a reshape; entry `entry` counts channels and follows their
+    /// number.
     Shape {
         /// Position in the shape vector.
         entry: usize,
@@ -236,7 +238,7 @@ static RULES: &[&dyn OpRule] = &[
     &pool::Window,
     &pool::Global,
     &pool::Reduce,
-    &pool::Resize,
+    &resize::Resize,
     &pool::Pad,
     &recurrent::Recurrent,
     &norm::PerChannelNorm,

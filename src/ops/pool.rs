@@ -1,6 +1,6 @@
-//! Operators over space: pooling, reductions, padding, resizing.
+//! Operators over space: pooling, reductions, padding.
 
-use super::elementwise::{same_axis, whole_alike};
+use super::elementwise::same_axis;
 use super::types::{REDUCTIONS, reduced_axes};
 use super::{Atom, Flow, Labels, NodeView, OpRule, Operand, Together};
 
@@ -10,8 +10,6 @@ pub struct Window;
 pub struct Global;
 /// Reductions over given axes.
 pub struct Reduce;
-/// Resampling of spatial axes.
-pub struct Resize;
 /// Padding of spatial axes.
 pub struct Pad;
 
@@ -75,30 +73,6 @@ impl OpRule for Reduce {
             partwise.output.axis -= axes.iter().filter(|a| **a < labels.axis).count();
         }
         Flow::Partwise(partwise)
-    }
-}
-
-impl OpRule for Resize {
-    fn ops(&self) -> &'static [&'static str] {
-        &["Resize", "Upsample"]
-    }
-
-    fn flow(&self, node: &NodeView<'_>) -> Flow {
-        let last = node.node.inputs.len().saturating_sub(1);
-        // The last input is `scales` or, in newer operator sets, `sizes`; sizes name the channels.
-        let keeps_channels = node
-            .constant(last)
-            .and_then(|t| t.to_f32().ok())
-            .is_some_and(|s| s.len() >= 2 && s.iter().take(2).all(|v| *v == 1.0));
-        if keeps_channels {
-            return per_image(node);
-        }
-        let reason = "resizing of the channel axis or to computed sizes";
-        let sizes = node.ints(last).filter(|_| node.node.input(3).is_some());
-        let same = node.labels(0).zip(sizes).is_some_and(|(labels, sizes)| {
-            sizes.get(labels.axis).is_some_and(|n| *n == labels.atoms.len() as i64)
-        });
-        if same { whole_alike(node, reason) } else { Flow::whole(reason) }
     }
 }
 

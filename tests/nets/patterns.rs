@@ -6,6 +6,7 @@ mod control;
 mod cut;
 mod laid_out;
 mod net;
+mod resized;
 mod rows;
 mod stored;
 mod streaming;
@@ -28,7 +29,7 @@ fn each(law: fn(&Pattern)) {
         &[
             all.as_slice(),
             &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
-            &[cut::PATTERNS],
+            &[cut::PATTERNS, resized::PATTERNS, resized::NEWER],
         ]
         .concat(),
         law,
