@@ -50,10 +50,20 @@ impl Tracer<'_> {
             }
         }
         let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
+        // Depths have no order of their own in which they could be read whole.
+        let goes_on = match &flow {
+            Flow::Partwise(partwise) => {
+                let inputs = self.graph.node(id).inputs.iter().zip(&partwise.operands);
+                let plain = inputs.filter(|(_, role)| **role == Operand::Plain);
+                let plain: Vec<ValueId> = plain.filter_map(|(value, _)| *value).collect();
+                !before.iter().any(|(value, _)| plain.contains(value))
+            }
+            _ => false,
+        };
         for (value, labels) in before {
             self.labels[value.index()] = Some(labels);
         }
-        if !matches!(flow, Flow::Partwise(_)) {
+        if !goes_on {
             self.spoil(id);
         }
         flow

@@ -78,8 +78,30 @@ fn mixed_rows(node: &NodeView<'_>) -> Flow {
         {
             scalar_products(left, right)
         }
-        _ => stacked(node).unwrap_or(Flow::whole("a matrix product of computed values")),
+        _ => stacked(node)
+            .or_else(|| outer(node))
+            .unwrap_or(Flow::whole("a matrix product of computed values")),
     }
+}
+
+/// The flow of a product whose rows or columns are channels: those of the other operand are read whole. If
+/// both are, the larger number of channels goes on.
+fn outer(node: &NodeView<'_>) -> Option<Flow> {
+    let ranks = [node.shape(0)?.len(), node.shape(1)?.len()];
+    let rank = ranks[0].max(ranks[1]);
+    let kept = [2, 1].into_iter().enumerate().filter_map(|(i, behind)| {
+        let labels = node.labels(i)?;
+        (ranks[i] > 1 && labels.axis + behind == ranks[i]).then_some((i, behind, labels))
+    });
+    let (first, behind, labels) = kept.rev().max_by_key(|(.., labels)| labels.atoms.len())?;
+    let mut operands = vec![Operand::Plain; 2];
+    *operands.get_mut(first)? = Operand::Channels;
+    Some(Flow::Partwise(Partwise {
+        output: Labels::along(rank - behind, labels.atoms.clone()),
+        operands,
+        coupled: Vec::new(),
+        expand: Expand::NONE,
+    }))
 }
 
 /// The flow of a product of stacked matrices, one per channel, as in attention heads.
@@ -93,9 +115,9 @@ fn stacked(node: &NodeView<'_>) -> Option<Flow> {
         return None;
     }
     let operands = [0, 1].map(|i| operand(node, i, rank, &lead));
-    let coupled = [0, 1].into_iter().filter_map(|i| node.labels(i));
-    let coupled = coupled.map(|own| (lead.atoms.clone(), own.atoms.clone())).collect();
     let operands = operands.into_iter().collect::<Option<Vec<Operand>>>()?;
+    let own = (0..2).filter(|i| operands[*i] == Operand::Channels).filter_map(|i| node.labels(i));
+    let coupled = own.map(|own| (lead.atoms.clone(), own.atoms.clone())).collect();
     Some(Flow::Partwise(Partwise { output: lead, operands, coupled, expand: Expand::NONE }))
 }
 

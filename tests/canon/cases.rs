@@ -2,6 +2,8 @@
 
 #[path = "branches.rs"]
 mod branches;
+#[path = "contractions.rs"]
+mod contractions;
 #[path = "fused.rs"]
 mod fused;
 #[path = "maps.rs"]
@@ -29,6 +31,7 @@ pub fn all() -> Vec<Case> {
     ROWS.iter()
         .chain(recurrent::ROWS)
         .chain(fused::ROWS)
+        .chain(contractions::ROWS)
         .chain(branches::ROWS)
         .chain(maps::ROWS)
         .map(|(name, opset, operators, build)| {

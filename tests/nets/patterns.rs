@@ -2,6 +2,7 @@
 
 mod attended;
 mod biased;
+mod contracted;
 mod control;
 mod cut;
 mod laid_out;
@@ -29,7 +30,7 @@ fn each(law: fn(&Pattern)) {
         &[
             all.as_slice(),
             &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
-            &[cut::PATTERNS, resized::PATTERNS, resized::NEWER],
+            &[cut::PATTERNS, resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
         ]
         .concat(),
         law,

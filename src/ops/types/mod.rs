@@ -34,6 +34,7 @@ use crate::ir::{DataType, Dim, TensorType};
 
 use super::NodeView;
 
+pub use einsum::implied_result;
 pub use reduce::{REDUCTIONS, reduced_axes};
 
 pub(super) use axes::{permutation, shape_range, squeezed_axes, unsqueezed_axes};
