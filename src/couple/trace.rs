@@ -185,7 +185,7 @@ impl Tracer<'_> {
             }
             Flow::Partwise(partwise) => {
                 self.unite(&partwise.coupled);
-                if let Some(output) = self.graph.node(id).output(0) {
+                for output in self.graph.node(id).outputs.iter().flatten() {
                     self.labels[output.index()] = Some(partwise.output.clone());
                 }
             }

@@ -19,6 +19,7 @@ mod norm;
 mod parameter;
 mod pool;
 mod quantise;
+mod ranked;
 mod recurrent;
 mod reshape;
 mod resize;
@@ -103,7 +104,7 @@ pub enum Operand {
 /// A node that processes every channel separately, so it may run on any subset of channels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Partwise {
-    /// Labels of the node's only tracked output.
+    /// Labels of each of the node's outputs.
     pub output: Labels,
     /// The role of each input.
     pub operands: Vec<Operand>,
@@ -262,6 +263,8 @@ static RULES: &[&dyn OpRule] = &[
     &control::Control,
     &quantise::Quantise,
     &shape::Cast,
+    &ranked::Ranked,
+    &ranked::PickEach,
     &alike::Alike,
 ];
 

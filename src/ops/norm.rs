@@ -21,7 +21,8 @@ impl OpRule for PerChannelNorm {
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let Some(labels) = node.labels(0) else { return Flow::Untracked };
         let params = 1..node.node.inputs.len();
-        if labels.axis != 1 || params.clone().any(|i| node.constant(i).is_none()) {
+        let is_lone = node.node.outputs.iter().flatten().count() == 1;
+        if labels.axis != 1 || !is_lone || params.clone().any(|i| node.constant(i).is_none()) {
             let reason = "a normalisation across channels or with computed parameters";
             return whole_alike(node, reason);
         }

@@ -97,3 +97,82 @@ fn stacks_of_matrices_are_coupled_where_both_have_channels() {
     let Flow::Partwise(one) = flow("MatMul", &[left, mask], []) else { panic!("not partwise") };
     assert_eq!(one.coupled, [(atoms(&THREE), atoms(&THREE))]);
 }
+
+#[test]
+fn largest_elements_along_another_axis_are_of_each_channel() {
+    let maps = ("n,3,8", Some((1, &THREE[..])));
+    let count = ("1", None);
+    let found = partwise(flow("TopK", &[maps, count], [("axis", 2.into())]));
+    let roles = vec![Operand::Channels, Operand::Plain];
+    assert_eq!(found, Some((1, atoms(&THREE), roles)));
+    for op in ["ArgMax", "ArgMin"] {
+        let found = |axis: i64, keeps: i64| {
+            let attributes = [("axis", axis.into()), ("keepdims", keeps.into())];
+            partwise(flow(op, &[("n,8,3,2", Some((2, &THREE[..])))], attributes)).map(|own| own.0)
+        };
+        assert_eq!([found(1, 1), found(1, 0), found(-1, 0)], [Some(2), Some(1), Some(2)]);
+    }
+}
+
+#[test]
+fn places_of_channels_need_their_order_and_values_do_not() {
+    let reason = Flow::whole("a comparison of channels");
+    let channels = ("n,3,8", Some((1, &THREE[..])));
+    assert_eq!(flow("ArgMax", &[channels], [("axis", 1.into())]), reason);
+    let axis = ("axis", 1.into());
+    let values = flow("TopK", &[channels, ("1", None)], [axis]);
+    assert!(matches!(values, Flow::Together(together) if together.outputs.is_empty()));
+    let unsorted = [("axis", 1.into()), ("sorted", 0.into())];
+    assert_eq!(flow("TopK", &[channels, ("1", None)], unsorted), reason);
+}
+
+#[test]
+fn the_first_of_equal_channels_is_told_by_their_order() {
+    let channels = ("n,3,8", Some((1, &THREE[..])));
+    let found = flow("Hardmax", &[channels], [("axis", 1.into())]);
+    let labels = Labels::along(1, atoms(&THREE));
+    assert_eq!(found, Flow::whole_with("a maximum over channels", labels));
+    assert!(partwise(flow("Hardmax", &[channels], [("axis", 2.into())])).is_some());
+}
+
+#[test]
+fn indices_of_each_channel_pick_along_another_axis() {
+    let data = ("n,3,8", Some((1, &THREE[..])));
+    let own: [u32; 3] = [5, 6, 7];
+    let places = ("n,3,4", Some((1, &own[..])));
+    let Flow::Partwise(found) = flow("GatherElements", &[data, places], [("axis", 2.into())])
+    else {
+        panic!("not partwise")
+    };
+    assert_eq!(found.coupled, [(atoms(&THREE), atoms(&own))]);
+    assert_eq!(found.operands, [Operand::Channels; 2]);
+    for (places, axis) in [(places, 1), (("n,1,4", None), 2), (("n,3,4", None), 2)] {
+        let found = flow("GatherElements", &[data, places], [("axis", axis.into())]);
+        assert_eq!(found, Flow::whole("a gather of channels with computed indices"));
+    }
+}
+
+#[test]
+fn parts_of_another_axis_have_all_channels() {
+    let found = partwise(flow("Split", &[("n,3,8", Some((1, &THREE[..])))], [("axis", 2.into())]));
+    assert_eq!(found, Some((1, atoms(&THREE), vec![Operand::Channels])));
+}
+
+#[test]
+fn operators_along_other_axes_leave_channels_apart() {
+    let maps = ("n,3,8,8", Some((1, &THREE[..])));
+    let roles = vec![Operand::Channels, Operand::Plain];
+    let points = ("n,4,4,2", None);
+    assert_eq!(
+        partwise(flow("GridSample", &[maps, points], [])),
+        Some((1, atoms(&THREE), roles.clone()))
+    );
+    let last = ("n,8,8,3", Some((3, &THREE[..])));
+    assert!(partwise(flow("GridSample", &[last, points], [])).is_none());
+    let lengths = ("8", None);
+    let axes = [("batch_axis", 0.into()), ("time_axis", 2.into())];
+    let found = partwise(flow("ReverseSequence", &[maps, lengths], axes));
+    assert_eq!(found, Some((1, atoms(&THREE), roles)));
+    assert!(partwise(flow("Trilu", &[maps], [])).is_some());
+    assert!(partwise(flow("Trilu", &[last], [])).is_none());
+}

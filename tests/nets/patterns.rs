@@ -7,6 +7,7 @@ mod control;
 mod cut;
 mod laid_out;
 mod net;
+mod ranked;
 mod resized;
 mod rows;
 mod stored;
@@ -31,6 +32,7 @@ fn each(law: fn(&Pattern)) {
             all.as_slice(),
             &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
             &[cut::PATTERNS, resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
+            &[ranked::PATTERNS],
         ]
         .concat(),
         law,

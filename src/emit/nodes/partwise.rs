@@ -11,15 +11,8 @@ impl TaskEmitter<'_> {
     /// Writes a node that treats every channel by itself, once per piece.
     pub(crate) fn emit_partwise(&mut self, id: NodeId, partwise: &Partwise) -> Result<()> {
         let node = self.graph().node(id);
-        let Some(output) = node.output(0) else { return Ok(()) };
-        let mut operands: Vec<Option<Held>> = Vec::new();
-        for (i, operand) in partwise.operands.iter().enumerate() {
-            operands.push(match (operand, node.input(i)) {
-                (Operand::Channels, Some(value)) => Some(self.held(value)?),
-                // Other operands are read later, since only some of their entries may be needed.
-                _ => None,
-            });
-        }
+        let Some(output) = node.outputs.iter().copied().flatten().next() else { return Ok(()) };
+        let mut operands = self.held_operands(id, partwise)?;
         let mut partition = match partwise.operands.contains(&Operand::Channels) {
             true => common_partition(partwise, &operands),
             false => self.made(output),
@@ -29,7 +22,8 @@ impl TaskEmitter<'_> {
             partition = common_partition(partwise, &operands);
         }
         let Some(partition) = partition else { return self.emit_whole(id) };
-        let mut pieces = Vec::new();
+        let wanted: Vec<bool> = node.outputs.iter().map(Option::is_some).collect();
+        let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); wanted.len()];
         for (index, (owner, positions)) in partition.iter().enumerate() {
             let mut copy = node.clone();
             copy.name = self.name(owner, &node.name);
@@ -51,13 +45,30 @@ impl TaskEmitter<'_> {
                 };
                 copy.inputs[i] = Some(value);
             }
-            let value = self.builder.single(copy);
-            pieces.push(Piece { value, owner: owner.clone(), positions: expanded });
+            for (pieces, value) in pieces.iter_mut().zip(self.builder.node(copy, &wanted)) {
+                let positions = expanded.clone();
+                pieces.extend(value.map(|value| Piece { value, owner: owner.clone(), positions }));
+            }
         }
-        let held =
-            Held::Pieces { axis: partwise.output.axis, len: partwise.output.atoms.len(), pieces };
-        self.hold(output, held);
+        let (axis, len) = (partwise.output.axis, partwise.output.atoms.len());
+        for (output, pieces) in node.outputs.iter().zip(pieces) {
+            let Some(output) = output else { continue };
+            self.hold(*output, Held::Pieces { axis, len, pieces });
+        }
         Ok(())
+    }
+
+    /// The operands with channels. Others are read later, since only some of their entries may be needed.
+    fn held_operands(&mut self, id: NodeId, partwise: &Partwise) -> Result<Vec<Option<Held>>> {
+        let node = self.graph().node(id);
+        let mut operands = Vec::new();
+        for (i, operand) in partwise.operands.iter().enumerate() {
+            operands.push(match (operand, node.input(i)) {
+                (Operand::Channels, Some(value)) => Some(self.held(value)?),
+                _ => None,
+            });
+        }
+        Ok(operands)
     }
 
     /// The entries of a constant for the channels at these positions, of `all`. The constant has one
