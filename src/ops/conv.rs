@@ -1,6 +1,8 @@
 //! Convolutions.
 
-use super::{ConvGeometry, Flow, Layer, LayerKind, NodeView, OpRule, Pads};
+use super::elementwise::same_axis;
+use super::window::leaves_alone;
+use super::{ConvGeometry, Flow, Layer, LayerKind, NodeView, OpRule, Operand, Pads};
 
 /// `Conv`.
 pub struct Conv;
@@ -17,10 +19,11 @@ impl OpRule for Conv {
             return Flow::whole("a convolution with computed weights");
         };
         let LayerKind::Conv(geometry) = &layer.kind else { return Flow::Untracked };
-        if geometry.groups == 1 {
-            return Flow::Layer(layer);
+        match geometry.groups {
+            _ if is_beside_channels(node, &layer) => beside(node),
+            1 => Flow::Layer(layer),
+            groups => depthwise(node, &layer, groups),
         }
-        depthwise(node, &layer, geometry.groups)
     }
 }
 
@@ -34,11 +37,29 @@ impl OpRule for ConvTranspose {
             _ if node.node.ints("output_shape").is_some() => {
                 Flow::whole("a transposed convolution that is told its output's shape")
             }
+            Some(layer) if is_beside_channels(node, &layer) => beside(node),
             Some(layer) if node.node.int("group", 1) == 1 => Flow::Layer(layer),
             Some(_) => Flow::whole("a grouped transposed convolution"),
             None => Flow::whole("a transposed convolution with computed weights or padding"),
         }
     }
+}
+
+/// Whether a convolution runs along other axes than that of the channels, as over rows that changed places
+/// with them, and has no more inputs than there are channels. It leaves the channels apart.
+fn is_beside_channels(node: &NodeView<'_>, layer: &Layer) -> bool {
+    let (LayerKind::Conv(window) | LayerKind::ConvTranspose(window)) = &layer.kind else {
+        return false;
+    };
+    let inputs = layer.sizes(node.graph).map_or(0, |(_, inputs, _)| inputs);
+    node.labels(0).is_some_and(|labels| {
+        leaves_alone(node, labels, &window.kernel) && labels.atoms.len() >= inputs
+    })
+}
+
+/// The flow of a convolution beside the channels.
+fn beside(node: &NodeView<'_>) -> Flow {
+    same_axis(node, vec![Operand::Channels, Operand::Plain, Operand::Plain])
 }
 
 /// One filter per input channel: a layer whose rows are permuted with its columns.

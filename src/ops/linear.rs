@@ -1,6 +1,6 @@
 //! Fully connected layers.
 
-use super::elementwise::operand;
+use super::elementwise::{operand, same_axis};
 use super::{
     Expand, Flow, Labels, Layer, LayerKind, NodeView, OpRule, Operand, Partwise, Together,
 };
@@ -21,6 +21,9 @@ impl OpRule for Gemm {
             && node.node.float("alpha", 1.0) == 1.0
             && node.node.float("beta", 1.0) == 1.0;
         match layer(node, LayerKind::Gemm) {
+            Some(layer) if canonical && is_beside_channels(node, &layer) => {
+                same_axis(node, vec![Operand::Channels, Operand::Plain, Operand::Plain])
+            }
             Some(layer) if canonical => Flow::Layer(layer),
             _ => Flow::whole("a matrix product of computed values"),
         }

@@ -29,6 +29,7 @@ mod space;
 mod table;
 mod types;
 mod view;
+mod window;
 
 pub use conv::same_pads;
 pub use gate::{Gate, GateInputs};

@@ -176,3 +176,40 @@ fn operators_along_other_axes_leave_channels_apart() {
     assert!(partwise(flow("Trilu", &[maps], [])).is_some());
     assert!(partwise(flow("Trilu", &[last], [])).is_none());
 }
+
+/// Three channels as rows of maps, in place of which stand two rows.
+const ROWS: (&str, Option<(usize, &[u32])>) = ("n,2,3,8", Some((2, &THREE)));
+
+#[test]
+fn windows_of_one_row_leave_rows_apart() {
+    for op in ["MaxPool", "AveragePool", "LpPool"] {
+        let pooled = |kernel: [i64; 2], strides: [i64; 2]| {
+            let attributes = [("kernel_shape", kernel.into()), ("strides", strides.into())];
+            partwise(flow(op, &[ROWS], attributes)).is_some()
+        };
+        assert!(pooled([1, 2], [1, 2]));
+        assert!(!pooled([1, 2], [2, 2]) && !pooled([2, 1], [1, 1]));
+    }
+    let attributes = [("kernel_shape", [1, 3].into()), ("pads", [0, 1, 0, 1].into())];
+    assert!(partwise(flow("MaxPool", &[ROWS], attributes)).is_some());
+    let attributes = [("kernel_shape", [1, 3].into()), ("pads", [1, 1, 0, 1].into())];
+    assert!(partwise(flow("MaxPool", &[ROWS], attributes)).is_none());
+}
+
+#[test]
+fn statistics_over_channels_as_rows_take_them_in_any_order() {
+    let numbers = [("2", None), ("2", None)];
+    let operands = [ROWS, numbers[0], numbers[1]];
+    let roles = vec![Operand::Channels, Operand::Plain, Operand::Plain];
+    let labels = Labels::along(2, atoms(&THREE));
+    let found = flow("InstanceNormalization", &operands, []);
+    let wanted = Together { operands: roles, coupled: None, outputs: vec![Some(labels)] };
+    assert_eq!(found, Flow::Together(wanted));
+    for op in ["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"] {
+        let found = flow(op, &[ROWS], []);
+        assert!(matches!(found, Flow::Together(sum) if sum.outputs.is_empty()), "{op}");
+    }
+    let four = [ROWS, numbers[0], numbers[0], numbers[0], numbers[0]];
+    assert!(partwise(flow("BatchNormalization", &four, [])).is_some());
+    assert!(partwise(flow("LRN", &[ROWS], [("size", 3.into())])).is_some());
+}

@@ -5,6 +5,7 @@ mod biased;
 mod contracted;
 mod control;
 mod cut;
+mod exchanged;
 mod laid_out;
 mod net;
 mod ranked;
@@ -32,7 +33,7 @@ fn each(law: fn(&Pattern)) {
             all.as_slice(),
             &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
             &[cut::PATTERNS, resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
-            &[ranked::PATTERNS],
+            &[ranked::PATTERNS, exchanged::PATTERNS],
         ]
         .concat(),
         law,
