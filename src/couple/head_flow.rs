@@ -26,6 +26,7 @@ impl Tracer<'_> {
     /// The flow through a node that reads channels on two axes. If the depths of a head cannot be
     /// followed, they keep their order, and only heads flow on.
     pub(super) fn head_flow(&mut self, id: NodeId, rule: &dyn OpRule) -> Flow {
+        self.begin_scores(id);
         let view = NodeView::new(self.graph, id, &self.labels);
         if let Some(product) = head_product(&view) {
             return self.head_product(id, product);

@@ -15,6 +15,7 @@ mod outputs;
 mod outside;
 mod resolve;
 mod rows;
+mod scores;
 mod tied;
 mod trace;
 mod unlearned;

@@ -285,7 +285,7 @@ impl Tracer<'_> {
     }
 
     /// Labels in which new channels have atoms of their own.
-    fn with_new_atoms(&mut self, id: NodeId, labels: &Labels) -> Labels {
+    pub(super) fn with_new_atoms(&mut self, id: NodeId, labels: &Labels) -> Labels {
         let new = labels.atoms.iter().filter(|a| **a == Atom::NEW).count();
         self.makers.insert(id.index() as u32, id);
         let mut fresh = self.atoms.fresh(new, Mark::Made(id.index() as u32)).into_iter();

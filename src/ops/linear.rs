@@ -111,12 +111,12 @@ fn outer(node: &NodeView<'_>) -> Option<Flow> {
 fn stacked(node: &NodeView<'_>) -> Option<Flow> {
     let ranks = [node.shape(0)?.len(), node.shape(1)?.len()];
     let rank = ranks[0].max(ranks[1]);
-    let lead = (0..2).filter_map(|i| Some((i, node.labels(i)?))).max_by_key(|(_, l)| l.atoms.len());
-    let (first, labels) = lead?;
-    let lead = Labels::along(labels.axis + rank - ranks[first], labels.atoms.clone());
-    if lead.axis + 2 >= rank {
-        return None;
-    }
+    let on_stacks = (0..2).filter_map(|i| {
+        let labels = node.labels(i)?;
+        let axis = labels.axis + rank - ranks[i];
+        (axis + 2 < rank).then(|| Labels::along(axis, labels.atoms.clone()))
+    });
+    let lead = on_stacks.max_by_key(|labels| labels.atoms.len())?;
     let operands = [0, 1].map(|i| operand(node, i, rank, &lead));
     let operands = operands.into_iter().collect::<Option<Vec<Operand>>>()?;
     let own = (0..2).filter(|i| operands[*i] == Operand::Channels).filter_map(|i| node.labels(i));

@@ -91,7 +91,8 @@ fn stacks_of_matrices_are_coupled_where_both_have_channels() {
     let own: [u32; 3] = [5, 6, 7];
     let (left, right) = (("n,3,4,8", Some((1, &THREE[..]))), ("n,3,8,2", Some((1, &own[..]))));
     let Flow::Partwise(both) = flow("MatMul", &[left, right], []) else { panic!("not partwise") };
-    let wanted = [(atoms(&THREE), atoms(&THREE)), (atoms(&THREE), atoms(&own))];
+    // Of equal numbers, those of the right operand go on.
+    let wanted = [(atoms(&own), atoms(&THREE)), (atoms(&own), atoms(&own))];
     assert_eq!(both.coupled, wanted);
     let mask = ("n,1,8,2", Some((1, &[9][..])));
     let Flow::Partwise(one) = flow("MatMul", &[left, mask], []) else { panic!("not partwise") };

@@ -10,6 +10,7 @@ mod laid_out;
 mod net;
 mod ranked;
 mod resized;
+mod rotary;
 mod rows;
 mod stored;
 mod streaming;
@@ -33,7 +34,7 @@ fn each(law: fn(&Pattern)) {
             all.as_slice(),
             &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
             &[cut::PATTERNS, resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
-            &[ranked::PATTERNS, exchanged::PATTERNS],
+            &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS],
         ]
         .concat(),
         law,
