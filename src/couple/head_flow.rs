@@ -40,6 +40,9 @@ impl Tracer<'_> {
         if self.graph.node(id).is("Shape") || self.graph.node(id).is("Size") {
             return rule.flow(&NodeView::new(self.graph, id, &self.labels));
         }
+        if let Some(flow) = self.on_both_axes(id, rule) {
+            return flow;
+        }
         let kept = Kept { order: true, leads: self.graph.node(id).is("MatMul") };
         let mut before = Vec::new();
         for value in self.graph.node(id).inputs.iter().flatten() {
@@ -71,7 +74,7 @@ impl Tracer<'_> {
     }
 
     /// Number of channels per head of a value with channels on two axes.
-    fn depth(&self, value: ValueId, labels: &Labels) -> Option<usize> {
+    pub(super) fn depth(&self, value: ValueId, labels: &Labels) -> Option<usize> {
         self.graph.value(value).ty.as_ref()?.shape.as_ref()?.get(labels.within?)?.known()
     }
 

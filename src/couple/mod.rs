@@ -7,6 +7,7 @@
 
 mod aside;
 mod atoms;
+mod both_axes;
 mod constants;
 mod head_flow;
 mod heads;

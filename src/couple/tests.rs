@@ -1,4 +1,4 @@
-mod rotary;
+mod attention;
 
 use super::*;
 use crate::ir::{Attribute, DataType, Dim, Tensor, TensorType};

@@ -8,6 +8,7 @@ mod cut;
 mod exchanged;
 mod laid_out;
 mod net;
+mod normalised;
 mod ranked;
 mod resized;
 mod rotary;
@@ -34,7 +35,7 @@ fn each(law: fn(&Pattern)) {
             all.as_slice(),
             &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
             &[cut::PATTERNS, resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
-            &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS],
+            &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS, normalised::PATTERNS],
         ]
         .concat(),
         law,

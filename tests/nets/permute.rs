@@ -135,10 +135,9 @@ fn permute_parameters(
         let channels = coupling.axis(node.outputs[0].unwrap()).unwrap();
         let places = orders.places(&channels.channels);
         let tensor = graph.initializer(*value).unwrap();
-        if tensor.dims[*axis] != places.len() {
-            // One number per group of channels, equal for all groups.
-            continue;
-        }
+        // One number per channel, or per head.
+        let width = places.len() / tensor.dims[*axis];
+        let places: Vec<usize> = places.chunks(width).map(|run| run[0] / width).collect();
         let tensor = tensor.select(*axis, &places).unwrap();
         graph.set_initializer(*value, tensor);
     }

@@ -1,8 +1,8 @@
-//! Heads of attention with rotary embeddings.
+//! Heads of attention whose queries and keys are rotated or normalised.
 
 use super::*;
 
-/// A net of two heads with four depths each, whose queries and keys are rotated.
+/// A net of two heads with four depths each.
 struct Net {
     graph: Graph,
 }
@@ -16,8 +16,15 @@ impl Net {
     }
 
     fn ints(&mut self, values: &[i64]) -> ValueId {
-        let dims = if values.len() == 1 { vec![1] } else { vec![values.len()] };
-        self.graph.add_initializer("ints", Tensor::from_i64(dims, values))
+        self.graph.add_initializer("ints", Tensor::from_i64(vec![values.len()], values))
+    }
+
+    /// A constant of different numbers.
+    fn table(&mut self, dims: &[usize]) -> ValueId {
+        let count = dims.iter().product::<usize>();
+        let numbers = (0..count).map(|number| number as f32).collect();
+        let table = ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(dims), numbers).unwrap();
+        self.graph.add_initializer("table", Tensor::from_f32(&table))
     }
 
     fn dense(&mut self, name: &str, x: ValueId, dims: [usize; 2]) -> ValueId {
@@ -44,7 +51,7 @@ impl Net {
 
     /// Rotates the last axis by tables of the given extents.
     fn rotated(&mut self, x: ValueId, dims: &[usize]) -> ValueId {
-        let [cos, sin] = ["cos", "sin"].map(|name| self.graph.add_initializer(name, zeros(dims)));
+        let [cos, sin] = [(); 2].map(|()| self.table(dims));
         let axis = self.ints(&[-1]);
         let [low, high] = [[0, 2], [2, 4]].map(|[from, to]| {
             let (from, to) = (self.ints(&[from]), self.ints(&[to]));
@@ -132,4 +139,68 @@ fn one_head_of_keys_and_values_leaves_the_heads_of_queries() {
     let coupling = net.coupling(q, k, v);
     assert_eq!(fixed(&coupling), [("q", true)]);
     assert!(follows(&coupling, "proj"));
+}
+
+/// Whether depths keep their order where `normalised` changes queries and keys.
+fn fixed_by(normalised: impl Fn(&mut Net, ValueId) -> ValueId) -> Vec<(String, bool)> {
+    let (mut net, x) = Net::new();
+    let [q, k] = ["q", "k"].map(|name| {
+        let own = net.heads(name, x);
+        normalised(&mut net, own)
+    });
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let v = net.heads("v", x);
+    let coupling = net.coupling(q, k, v);
+    assert!(follows(&coupling, "proj"));
+    fixed(&coupling).into_iter().map(|(name, is_fixed)| (name.to_owned(), is_fixed)).collect()
+}
+
+fn named(nests: &[(&str, bool)]) -> Vec<(String, bool)> {
+    nests.iter().map(|(name, is_fixed)| ((*name).to_owned(), *is_fixed)).collect()
+}
+
+#[test]
+fn sums_over_depths_need_them_in_any_order() {
+    // Queries and keys are one group.
+    let free = named(&[("q", false), ("v", false)]);
+    for op in ["ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp", "ReduceMax"] {
+        let found = fixed_by(|net, x| {
+            let axes = [("axes", Attribute::Ints(vec![-1]))];
+            let norm = net.graph.add_op(op, "norm", &[x], axes);
+            let norm = net.graph.add_op("Sqrt", "root", &[norm], []);
+            net.graph.add_op("Div", "normal", &[x, norm], [])
+        });
+        assert_eq!(found, free, "{op}");
+    }
+    for op in ["LpNormalization", "Softmax"] {
+        let axis = || [("axis", Attribute::Int(-1))];
+        assert_eq!(fixed_by(|net, x| net.graph.add_op(op, "normal", &[x], axis())), free, "{op}");
+    }
+    let along_tokens = [("axis", Attribute::Int(2))];
+    let found = fixed_by(|net, x| net.graph.add_op("Softmax", "y", &[x], along_tokens.clone()));
+    assert_eq!(found, free);
+}
+
+#[test]
+fn numbers_of_each_depth_keep_their_order_unless_they_are_equal() {
+    let scaled = |is_even: bool| {
+        fixed_by(|net, x| {
+            let scale = match is_even {
+                true => net.graph.add_initializer("scale", zeros(&[4])),
+                false => net.table(&[4]),
+            };
+            net.graph.add_op("LayerNormalization", "normal", &[x, scale], [])
+        })
+    };
+    assert_eq!(scaled(true), named(&[("q", false), ("v", false)]));
+    assert_eq!(scaled(false), named(&[("q", true), ("k", true), ("v", false)]));
+}
+
+#[test]
+fn numbers_of_each_head_leave_depths_free() {
+    let found = fixed_by(|net, x| {
+        let scale = net.table(&[2, 1, 1]);
+        net.graph.add_op("Mul", "scaled", &[x, scale], [])
+    });
+    assert_eq!(found, named(&[("q", false), ("v", false)]));
 }
