@@ -7,9 +7,9 @@
 //!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
 //!    `hoist`, so that the others see weights of sub-graphs.
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
-//!    `shapes`, `branches`, `extents`, `views`, `contraction`, `batched`, `patches`, `resize`. Each may uncover
-//!    work for the others: a folded constant makes a shape known, a known shape a reshape idle or a
-//!    branch certain.
+//!    `shapes`, `branches`, `extents`, `views`, `expanded`, `contraction`, `batched`, `patches`, `resize`.
+//!    Each may uncover work for the others: a folded constant makes a shape known, a known shape a reshape
+//!    idle or a branch certain.
 //! 3. once: the checks for training mode, for NaN and for infinities, now that weights are not hidden
 //!    behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
@@ -29,6 +29,7 @@ mod check;
 mod constants;
 mod contraction;
 mod covered;
+mod expanded;
 mod extents;
 mod flattened;
 mod fold;
@@ -182,6 +183,7 @@ const TIDY: &[Pass] = &[
     Pass { name: "branches", run: Rewrite(branches::run) },
     Pass { name: "extents", run: Rewrite(extents::run) },
     Pass { name: "views", run: Rewrite(views::run) },
+    Pass { name: "expanded", run: Rewrite(expanded::run) },
     Pass { name: "contraction", run: Rewrite(contraction::run) },
     Pass { name: "batched", run: Rewrite(batched::run) },
     Pass { name: "patches", run: Rewrite(patches::run) },

@@ -26,6 +26,7 @@ impl Tracer<'_> {
     /// The flow through a node that reads channels on two axes. If the depths of a head cannot be
     /// followed, they keep their order, and only heads flow on.
     pub(super) fn head_flow(&mut self, id: NodeId, rule: &dyn OpRule) -> Flow {
+        self.begin_scores(id);
         let view = NodeView::new(self.graph, id, &self.labels);
         if let Some(product) = head_product(&view) {
             return self.head_product(id, product);
@@ -39,6 +40,9 @@ impl Tracer<'_> {
         if self.graph.node(id).is("Shape") || self.graph.node(id).is("Size") {
             return rule.flow(&NodeView::new(self.graph, id, &self.labels));
         }
+        if let Some(flow) = self.on_both_axes(id, rule) {
+            return flow;
+        }
         let kept = Kept { order: true, leads: self.graph.node(id).is("MatMul") };
         let mut before = Vec::new();
         for value in self.graph.node(id).inputs.iter().flatten() {
@@ -50,17 +54,27 @@ impl Tracer<'_> {
             }
         }
         let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
+        // Depths have no order of their own in which they could be read whole.
+        let goes_on = match &flow {
+            Flow::Partwise(partwise) => {
+                let inputs = self.graph.node(id).inputs.iter().zip(&partwise.operands);
+                let plain = inputs.filter(|(_, role)| **role == Operand::Plain);
+                let plain: Vec<ValueId> = plain.filter_map(|(value, _)| *value).collect();
+                !before.iter().any(|(value, _)| plain.contains(value))
+            }
+            _ => false,
+        };
         for (value, labels) in before {
             self.labels[value.index()] = Some(labels);
         }
-        if !matches!(flow, Flow::Partwise(_)) {
+        if !goes_on {
             self.spoil(id);
         }
         flow
     }
 
     /// Number of channels per head of a value with channels on two axes.
-    fn depth(&self, value: ValueId, labels: &Labels) -> Option<usize> {
+    pub(super) fn depth(&self, value: ValueId, labels: &Labels) -> Option<usize> {
         self.graph.value(value).ty.as_ref()?.shape.as_ref()?.get(labels.within?)?.known()
     }
 

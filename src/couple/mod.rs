@@ -7,6 +7,7 @@
 
 mod aside;
 mod atoms;
+mod both_axes;
 mod constants;
 mod head_flow;
 mod heads;
@@ -16,6 +17,7 @@ mod outside;
 mod repeats;
 mod resolve;
 mod rows;
+mod scores;
 mod summed;
 mod tied;
 mod trace;

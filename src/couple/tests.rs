@@ -1,3 +1,5 @@
+mod attention;
+
 use super::*;
 use crate::ir::{Attribute, DataType, Dim, Tensor, TensorType};
 use crate::ops::{self, NodeView, Operand};
@@ -351,4 +353,34 @@ fn halves_that_are_combined_are_rows_of_two_parts() {
     assert_eq!(c.tied.len(), 1);
     assert_eq!(c.tied[0].rows, [vec![0, 1], vec![2, 3]]);
     assert!(c.group(c.axis(product).unwrap().channels[0].group).frozen.is_some());
+}
+
+#[test]
+fn a_convolution_beside_channels_leaves_them_apart_unless_they_are_few() {
+    let layers = |rows: usize, kernel: [usize; 2]| {
+        let mut g = Graph::new("exchanged");
+        let dims = [Dim::Symbol("n".into()), Dim::Known(3), Dim::Known(rows), Dim::Known(8)];
+        let x = g.add_input("x", TensorType { dtype: DataType::F32, shape: Some(dims.to_vec()) });
+        let a = conv(&mut g, "a", x, [4, 3, 1, 1], 1);
+        let exchanged = |g: &mut Graph, x| {
+            g.add_op("Transpose", "turn", &[x], [("perm", Attribute::Ints(vec![0, 2, 1, 3]))])
+        };
+        let turned = exchanged(&mut g, a);
+        let mixed = conv(&mut g, "mixed", turned, [rows, rows, kernel[0], kernel[1]], 1);
+        let back = exchanged(&mut g, mixed);
+        let y = conv(&mut g, "y", back, [2, 4, 3, 3], 1);
+        g.outputs.push(y);
+        let c = coupled(&mut g);
+        c.layers
+            .iter()
+            .map(|layer| (layer.name.clone(), layer.inputs.is_some()))
+            .collect::<Vec<_>>()
+    };
+    let named = |names: &[(&str, bool)]| -> Vec<(String, bool)> {
+        names.iter().map(|(name, follows)| ((*name).to_owned(), *follows)).collect()
+    };
+    assert_eq!(layers(4, [1, 1]), named(&[("a", true), ("y", true)]));
+    let apart = named(&[("a", true), ("mixed", false), ("y", false)]);
+    assert_eq!(layers(8, [1, 1]), apart);
+    assert_eq!(layers(4, [3, 3]), apart);
 }

@@ -196,7 +196,7 @@ impl Tracer<'_> {
             }
             Flow::Partwise(partwise) => {
                 self.unite(&partwise.coupled);
-                if let Some(output) = self.graph.node(id).output(0) {
+                for output in self.graph.node(id).outputs.iter().flatten() {
                     self.labels[output.index()] = Some(partwise.output.clone());
                 }
             }
@@ -298,7 +298,7 @@ impl Tracer<'_> {
     }
 
     /// Labels in which new channels have atoms of their own.
-    fn with_new_atoms(&mut self, id: NodeId, labels: &Labels) -> Labels {
+    pub(super) fn with_new_atoms(&mut self, id: NodeId, labels: &Labels) -> Labels {
         let new = labels.atoms.iter().filter(|a| **a == Atom::NEW).count();
         self.makers.insert(id.index() as u32, id);
         let mut fresh = self.atoms.fresh(new, Mark::Made(id.index() as u32)).into_iter();

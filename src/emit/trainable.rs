@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ndarray::Dimension;
 
 use crate::align::TaskId;
-use crate::couple::LayerId;
+use crate::couple::{ChannelAxis, LayerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{DataType, Graph, Model, Node, NodeId, Tensor, ValueId};
 use crate::mtz::joint::{JointModel, Owner};
@@ -220,6 +220,18 @@ fn put(whole: &mut Tensor, block: &Tensor, parts: &[(usize, Vec<usize>)]) -> Opt
     Some(())
 }
 
+/// The number of channels of an entry of `source`: those of a head where it has one entry for each head.
+fn per_entry(
+    graph: &Graph,
+    axis: &ChannelAxis,
+    source: ValueId,
+    parts: &[(usize, Vec<usize>)],
+) -> usize {
+    let along = parts.first().map(|(axis, _)| *axis).filter(|_| axis.within.is_some());
+    let entries = along.and_then(|along| graph.initializer(source)?.dims.get(along).copied());
+    entries.map_or(1, |entries| axis.channels.len() / entries.max(1)).max(1)
+}
+
 impl TaskEmitter<'_> {
     /// The scope of a block of `source`; `None` if it is not a parameter.
     pub(super) fn scope(
@@ -252,7 +264,8 @@ impl TaskEmitter<'_> {
                 (format!(" {slot:?} {:?}", first.map(|f| f / units)), first.map(|f| f % units))
             }
         };
-        let channel = first.zip(axis).and_then(|(first, axis)| axis.channels.get(first));
+        let width = axis.map_or(1, |axis| per_entry(graph, axis, source, parts));
+        let channel = first.zip(axis).and_then(|(first, axis)| axis.channels.get(first * width));
         let Some((channel, neuron)) =
             channel.and_then(|c| Some((c, self.joint.neuron(self.task.channel(*c))?)))
         else {

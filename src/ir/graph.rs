@@ -164,6 +164,14 @@ impl Graph {
         user
     }
 
+    /// Whether a node reads `value`, or it is an output.
+    pub fn is_used(&self, value: ValueId) -> bool {
+        let nodes =
+            self.index.readers(value).iter().filter_map(|id| self.nodes[id.index()].as_ref());
+        let mut reads = nodes.flat_map(Node::reads);
+        self.outputs.contains(&value) || reads.any(|read| read == value)
+    }
+
     /// An unused name that begins with `base`.
     pub fn fresh_name(&self, base: &str) -> String {
         self.free_name(base, self.index.first_number(base))

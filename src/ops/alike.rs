@@ -1,10 +1,13 @@
-//! Operators that keep the order of channels, but may have operands that belong to single channels.
+//! Operators that keep the order of channels: those that work along a few axes, and those that have operands
+//! which may belong to single channels.
 
 use crate::ir::Dim;
 
-use super::{Flow, NodeView, OpRule};
+use super::elementwise::same_axis;
+use super::view::normal_axis;
+use super::{Flow, NodeView, OpRule, Operand};
 
-/// Operators that get their channels whole, since other operands may belong to single channels.
+/// Operators whose channels are separate if these lie on another axis than those that they work along.
 pub struct Alike;
 
 impl OpRule for Alike {
@@ -19,7 +22,6 @@ impl OpRule for Alike {
             "MaxUnpool",
             "ReverseSequence",
             "CastLike",
-            "GatherElements",
             "ScatterElements",
             "ScatterND",
         ]
@@ -27,9 +29,16 @@ impl OpRule for Alike {
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let reason = "an operator that may mix channels";
-        let shapes = node.shape(0).zip(node.output_shape(0));
-        match node.labels(0).zip(shapes) {
-            Some((labels, (from, to)))
+        let (Some(labels), Some(from)) = (node.labels(0), node.shape(0)) else {
+            return Flow::whole(reason);
+        };
+        if along(node, from.len()).is_some_and(|axes| !axes.contains(&labels.axis)) {
+            let mut operands = vec![Operand::Plain; node.node.inputs.len()];
+            operands[0] = Operand::Channels;
+            return same_axis(node, operands);
+        }
+        match node.output_shape(0) {
+            Some(to)
                 if from.len() == to.len()
                     && to.get(labels.axis).and_then(Dim::known) == Some(labels.atoms.len()) =>
             {
@@ -37,5 +46,22 @@ impl OpRule for Alike {
             }
             _ => Flow::whole(reason),
         }
+    }
+}
+
+/// The axes of the first operand along which a node works; `None` if they are not known.
+fn along(node: &NodeView<'_>, rank: usize) -> Option<Vec<usize>> {
+    let attribute = |name, default| normal_axis(node.node.int(name, default), rank);
+    match node.node.op.as_str() {
+        "CastLike" => Some(Vec::new()),
+        "CumSum" => Some(vec![normal_axis(*node.ints(1)?.first()?, rank)?]),
+        "Trilu" => Some((rank.checked_sub(2)?..rank).collect()),
+        "Tile" => {
+            let repeats = node.ints(1).filter(|repeats| repeats.len() == rank)?;
+            Some((0..rank).filter(|axis| repeats[*axis] != 1).collect())
+        }
+        "ReverseSequence" => Some(vec![attribute("batch_axis", 1)?, attribute("time_axis", 0)?]),
+        "GridSample" | "RoiAlign" | "MaxRoiPool" => Some((0..rank).filter(|a| *a != 1).collect()),
+        _ => None,
     }
 }

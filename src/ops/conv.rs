@@ -1,6 +1,8 @@
 //! Convolutions.
 
-use super::{ConvGeometry, Flow, Layer, LayerKind, NodeView, OpRule, Pads};
+use super::elementwise::same_axis;
+use super::window::leaves_alone;
+use super::{ConvGeometry, Flow, Layer, LayerKind, NodeView, OpRule, Operand, Pads};
 
 /// `Conv`.
 pub struct Conv;
@@ -17,11 +19,12 @@ impl OpRule for Conv {
             return Flow::whole("a convolution with computed weights");
         };
         let LayerKind::Conv(geometry) = &layer.kind else { return Flow::Untracked };
-        if geometry.groups == 1 {
-            return Flow::Layer(layer);
+        match geometry.groups {
+            _ if is_beside_channels(node, &layer) => beside(node),
+            1 => Flow::Layer(layer),
+            groups => depthwise(node, &layer, groups)
+                .unwrap_or_else(|| Flow::whole("a grouped convolution")),
         }
-        depthwise(node, &layer, geometry.groups)
-            .unwrap_or_else(|| Flow::whole("a grouped convolution"))
     }
 }
 
@@ -38,6 +41,7 @@ impl OpRule for ConvTranspose {
             return Flow::whole("a transposed convolution with computed weights or padding");
         };
         match &layer.kind {
+            _ if is_beside_channels(node, &layer) => beside(node),
             LayerKind::ConvTranspose(geometry) if geometry.groups > 1 => {
                 depthwise(node, &layer, geometry.groups)
                     .unwrap_or_else(|| Flow::whole("a grouped transposed convolution"))
@@ -45,6 +49,23 @@ impl OpRule for ConvTranspose {
             _ => Flow::Layer(layer),
         }
     }
+}
+
+/// Whether a convolution runs along other axes than that of the channels, as over rows that changed places
+/// with them, and has no more inputs than there are channels. It leaves the channels apart.
+fn is_beside_channels(node: &NodeView<'_>, layer: &Layer) -> bool {
+    let (LayerKind::Conv(window) | LayerKind::ConvTranspose(window)) = &layer.kind else {
+        return false;
+    };
+    let inputs = layer.sizes(node.graph).map_or(0, |(_, inputs, _)| inputs);
+    node.labels(0).is_some_and(|labels| {
+        leaves_alone(node, labels, &window.kernel) && labels.atoms.len() >= inputs
+    })
+}
+
+/// The flow of a convolution beside the channels.
+fn beside(node: &NodeView<'_>) -> Flow {
+    same_axis(node, vec![Operand::Channels, Operand::Plain, Operand::Plain])
 }
 
 /// One filter per input channel: a layer whose rows are permuted with its columns.

@@ -195,10 +195,10 @@ pub(super) fn operand(
         if axis == Some(labels.axis) && labels.atoms.len() == lead.atoms.len() {
             return Some(Operand::Channels);
         }
-        // A single channel, such as a gate or a mask of positions, is the same for all that it meets.
+        // A gate or a mask of positions is the same for all that it meets, and so are channels on another
+        // axis.
         let is_spread = axis.is_none_or(|axis| shape.get(axis).and_then(Dim::known) == Some(1));
-        let is_single = labels.atoms.len() == 1 && labels.within.is_none();
-        return (is_single && is_spread).then_some(Operand::Plain);
+        return (labels.within.is_none() && is_spread).then_some(Operand::Plain);
     }
     // PRelu's slope may leave out leading axes and is aligned from the right like the others.
     let Some(axis) = axis else { return Some(Operand::Plain) };

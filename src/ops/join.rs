@@ -5,7 +5,7 @@ use crate::ir::Dim;
 use super::elementwise::same_axis;
 use super::types::split_sizes;
 use super::view::normal_axis;
-use super::{Atom, Expand, Flow, Labels, NodeView, OpRule, Operand, Partwise, Pick, Whole};
+use super::{Atom, Expand, Flow, Labels, NodeView, OpRule, Operand, Partwise, Pick};
 
 /// `Concat`.
 pub struct Concat;
@@ -86,15 +86,17 @@ impl OpRule for Split {
             return Flow::whole("a split of unknown rank");
         };
         let axis = normal_axis(node.node.int("axis", 0), shape.len());
+        if axis.is_some_and(|axis| axis != labels.axis) {
+            return same_axis(node, vec![Operand::Channels, Operand::Plain]);
+        }
         let sizes = split_sizes(node, &shape);
-        let Some(sizes) = sizes.iter().map(Dim::known).collect::<Option<Vec<usize>>>() else {
+        let sizes = sizes.iter().map(Dim::known).collect::<Option<Vec<usize>>>();
+        let all = labels.atoms.len();
+        let Some(sizes) =
+            sizes.filter(|sizes| axis.is_some() && sizes.iter().sum::<usize>() == all)
+        else {
             return Flow::whole("a split into computed sizes");
         };
-        if axis != Some(labels.axis) || sizes.iter().sum::<usize>() != labels.atoms.len() {
-            let parts = vec![Some(labels.clone()); node.node.outputs.len()];
-            let reason = "a split along another axis than channels";
-            return Flow::Whole(Whole { reason, outputs: parts, ..Whole::default() });
-        }
         let mut start = 0;
         let parts = sizes.iter().map(|n| {
             let from = (start..start + n).map(|i| (0, i)).collect();

@@ -1,6 +1,6 @@
 //! Fully connected layers.
 
-use super::elementwise::operand;
+use super::elementwise::{operand, same_axis};
 use super::{
     Expand, Flow, Labels, Layer, LayerKind, NodeView, OpRule, Operand, Partwise, Together,
 };
@@ -21,6 +21,9 @@ impl OpRule for Gemm {
             && node.node.float("alpha", 1.0) == 1.0
             && node.node.float("beta", 1.0) == 1.0;
         match layer(node, LayerKind::Gemm) {
+            Some(layer) if canonical && is_beside_channels(node, &layer) => {
+                same_axis(node, vec![Operand::Channels, Operand::Plain, Operand::Plain])
+            }
             Some(layer) if canonical => Flow::Layer(layer),
             _ => Flow::whole("a matrix product of computed values"),
         }
@@ -78,24 +81,46 @@ fn mixed_rows(node: &NodeView<'_>) -> Flow {
         {
             scalar_products(left, right)
         }
-        _ => stacked(node).unwrap_or(Flow::whole("a matrix product of computed values")),
+        _ => stacked(node)
+            .or_else(|| outer(node))
+            .unwrap_or(Flow::whole("a matrix product of computed values")),
     }
+}
+
+/// The flow of a product whose rows or columns are channels: those of the other operand are read whole. If
+/// both are, the larger number of channels goes on.
+fn outer(node: &NodeView<'_>) -> Option<Flow> {
+    let ranks = [node.shape(0)?.len(), node.shape(1)?.len()];
+    let rank = ranks[0].max(ranks[1]);
+    let kept = [2, 1].into_iter().enumerate().filter_map(|(i, behind)| {
+        let labels = node.labels(i)?;
+        (ranks[i] > 1 && labels.axis + behind == ranks[i]).then_some((i, behind, labels))
+    });
+    let (first, behind, labels) = kept.rev().max_by_key(|(.., labels)| labels.atoms.len())?;
+    let mut operands = vec![Operand::Plain; 2];
+    *operands.get_mut(first)? = Operand::Channels;
+    Some(Flow::Partwise(Partwise {
+        output: Labels::along(rank - behind, labels.atoms.clone()),
+        operands,
+        coupled: Vec::new(),
+        expand: Expand::NONE,
+    }))
 }
 
 /// The flow of a product of stacked matrices, one per channel, as in attention heads.
 fn stacked(node: &NodeView<'_>) -> Option<Flow> {
     let ranks = [node.shape(0)?.len(), node.shape(1)?.len()];
     let rank = ranks[0].max(ranks[1]);
-    let lead = (0..2).filter_map(|i| Some((i, node.labels(i)?))).max_by_key(|(_, l)| l.atoms.len());
-    let (first, labels) = lead?;
-    let lead = Labels::along(labels.axis + rank - ranks[first], labels.atoms.clone());
-    if lead.axis + 2 >= rank {
-        return None;
-    }
+    let on_stacks = (0..2).filter_map(|i| {
+        let labels = node.labels(i)?;
+        let axis = labels.axis + rank - ranks[i];
+        (axis + 2 < rank).then(|| Labels::along(axis, labels.atoms.clone()))
+    });
+    let lead = on_stacks.max_by_key(|labels| labels.atoms.len())?;
     let operands = [0, 1].map(|i| operand(node, i, rank, &lead));
-    let coupled = [0, 1].into_iter().filter_map(|i| node.labels(i));
-    let coupled = coupled.map(|own| (lead.atoms.clone(), own.atoms.clone())).collect();
     let operands = operands.into_iter().collect::<Option<Vec<Operand>>>()?;
+    let own = (0..2).filter(|i| operands[*i] == Operand::Channels).filter_map(|i| node.labels(i));
+    let coupled = own.map(|own| (lead.atoms.clone(), own.atoms.clone())).collect();
     Some(Flow::Partwise(Partwise { output: lead, operands, coupled, expand: Expand::NONE }))
 }
 

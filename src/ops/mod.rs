@@ -19,14 +19,17 @@ mod norm;
 mod parameter;
 mod pool;
 mod quantise;
+mod ranked;
 mod recurrent;
 mod reshape;
+mod resize;
 mod shape;
 mod sizes;
 mod space;
 mod table;
 mod types;
 mod view;
+mod window;
 
 pub use conv::{divided_pads, same_pads};
 pub use gate::{Gate, GateInputs};
@@ -38,7 +41,7 @@ pub use pool::pad_widths;
 pub use recurrent::gates;
 pub use reshape::{blocks, moved_ones};
 pub use sizes::{Sizes, compares, constant_sizes, sizes};
-pub use types::{REDUCTIONS, infer, reduced_axes};
+pub use types::{REDUCTIONS, implied_result, infer, reduced_axes};
 pub use view::{NodeView, aligned_axis, normal_axis};
 
 /// One channel of a tracked axis before coupling is resolved; equal atoms are the same channel.
@@ -86,9 +89,11 @@ pub enum Operand {
         /// Axis of the constant that runs over channels.
         axis: usize,
     },
-    /// The same for every channel (absent, scalar, or of extent 1 along the tracked axis).
+    /// The same for every channel (absent, scalar, or of extent 1 along the tracked axis). Channels that it
+    /// has on another axis are read whole, in their own order.
     Plain,
-    /// The target shape of a reshape; entry `entry` counts channels and follows their number.
+    /// The shape of the result, as the target of a reshape; entry `entry` counts channels and follows their
+    /// number.
     Shape {
         /// Position in the shape vector.
         entry: usize,
@@ -100,7 +105,7 @@ pub enum Operand {
 /// A node that processes every channel separately, so it may run on any subset of channels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Partwise {
-    /// Labels of the node's only tracked output.
+    /// Labels of each of the node's outputs.
     pub output: Labels,
     /// The role of each input.
     pub operands: Vec<Operand>,
@@ -236,7 +241,7 @@ static RULES: &[&dyn OpRule] = &[
     &pool::Window,
     &pool::Global,
     &pool::Reduce,
-    &pool::Resize,
+    &resize::Resize,
     &pool::Pad,
     &recurrent::Recurrent,
     &norm::PerChannelNorm,
@@ -259,6 +264,8 @@ static RULES: &[&dyn OpRule] = &[
     &control::Control,
     &quantise::Quantise,
     &shape::Cast,
+    &ranked::Ranked,
+    &ranked::PickEach,
     &alike::Alike,
 ];
 
@@ -275,14 +282,4 @@ pub fn known_ops() -> Vec<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_operator_has_one_rule() {
-        let ops = known_ops();
-        let mut unique = ops.clone();
-        unique.dedup();
-        assert_eq!(ops, unique);
-    }
-}
+mod tests;

@@ -21,14 +21,26 @@ impl OpRule for PerChannelNorm {
     fn flow(&self, node: &NodeView<'_>) -> Flow {
         let Some(labels) = node.labels(0) else { return Flow::Untracked };
         let params = 1..node.node.inputs.len();
-        if labels.axis != 1 || params.clone().any(|i| node.constant(i).is_none()) {
-            let reason = "a normalisation across channels or with computed parameters";
-            return whole_alike(node, reason);
+        let is_lone = node.node.outputs.iter().flatten().count() == 1;
+        let is_constant = params.clone().all(|i| node.constant(i).is_some());
+        let operands = |role: Operand| -> Vec<Operand> {
+            std::iter::once(Operand::Channels).chain(params.clone().map(|_| role)).collect()
+        };
+        // Beside the channels, numbers belong to rows of another axis.
+        let is_each = labels.axis == 0 || node.node.is("BatchNormalization");
+        match labels.axis {
+            1 if is_lone && is_constant => same_axis(node, operands(Operand::Param { axis: 0 })),
+            axis if axis != 1 && is_lone && is_each => same_axis(node, operands(Operand::Plain)),
+            axis if axis != 1 && is_lone => Flow::Together(Together {
+                operands: operands(Operand::Plain),
+                coupled: None,
+                outputs: vec![Some(labels.clone())],
+            }),
+            _ => {
+                let reason = "a normalisation across channels or with computed parameters";
+                whole_alike(node, reason)
+            }
         }
-        let operands = std::iter::once(Operand::Channels)
-            .chain(params.map(|_| Operand::Param { axis: 0 }))
-            .collect();
-        same_axis(node, operands)
     }
 }
 
@@ -38,7 +50,10 @@ impl OpRule for LocalResponse {
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
-        whole_alike(node, "a normalisation over neighbouring channels")
+        match node.labels(0) {
+            Some(labels) if labels.axis != 1 => same_axis(node, vec![Operand::Channels]),
+            _ => whole_alike(node, "a normalisation over neighbouring channels"),
+        }
     }
 }
 

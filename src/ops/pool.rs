@@ -1,7 +1,8 @@
-//! Operators over space: pooling, reductions, padding, resizing.
+//! Operators over space: pooling, reductions, padding.
 
-use super::elementwise::{same_axis, whole_alike};
+use super::elementwise::same_axis;
 use super::types::{REDUCTIONS, reduced_axes};
+use super::window::leaves_alone;
 use super::{Atom, Flow, Labels, NodeView, OpRule, Operand, Together};
 
 /// Pooling windows.
@@ -10,8 +11,6 @@ pub struct Window;
 pub struct Global;
 /// Reductions over given axes.
 pub struct Reduce;
-/// Resampling of spatial axes.
-pub struct Resize;
 /// Padding of spatial axes.
 pub struct Pad;
 
@@ -24,19 +23,14 @@ impl OpRule for Window {
         if node.node.output(1).is_some() {
             return Flow::whole("pooling that returns indices");
         }
-        per_image(node)
-    }
-}
-
-/// The flow of a node that keeps batch (axis 0) and channels (axis 1), and works on the later axes.
-fn per_image(node: &NodeView<'_>) -> Flow {
-    match node.labels(0) {
-        Some(labels) if labels.axis == 1 => {
-            let mut operands = vec![Operand::Plain; node.node.inputs.len()];
-            operands[0] = Operand::Channels;
-            same_axis(node, operands)
+        let kernel = node.node.ints("kernel_shape").unwrap_or_default().iter();
+        let kernel: Vec<usize> = kernel.map(|n| usize::try_from(*n).unwrap_or(0)).collect();
+        match node.labels(0) {
+            Some(labels) if labels.axis == 1 || leaves_alone(node, labels, &kernel) => {
+                same_axis(node, vec![Operand::Channels])
+            }
+            _ => Flow::whole("a spatial operator across the channel axis"),
         }
-        _ => Flow::whole("a spatial operator across the channel axis"),
     }
 }
 
@@ -46,8 +40,19 @@ impl OpRule for Global {
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
-        per_image(node)
+        match node.labels(0) {
+            Some(labels) if labels.axis < 2 => same_axis(node, vec![Operand::Channels]),
+            Some(_) => sums(node),
+            None => Flow::whole("a spatial operator across the channel axis"),
+        }
     }
+}
+
+/// The flow of a sum, maximum or the like over all channels.
+fn sums(node: &NodeView<'_>) -> Flow {
+    let mut operands = vec![Operand::Plain; node.node.inputs.len()];
+    operands[0] = Operand::Channels;
+    Flow::Together(Together { operands, coupled: None, outputs: Vec::new() })
 }
 
 impl OpRule for Reduce {
@@ -63,9 +68,7 @@ impl OpRule for Reduce {
             return Flow::whole("a reduction over computed axes");
         };
         if axes.contains(&labels.axis) {
-            let mut operands = vec![Operand::Plain; node.node.inputs.len()];
-            operands[0] = Operand::Channels;
-            return Flow::Together(Together { operands, coupled: None, outputs: Vec::new() });
+            return sums(node);
         }
         let Flow::Partwise(mut partwise) = same_axis(node, vec![Operand::Channels, Operand::Plain])
         else {
@@ -75,30 +78,6 @@ impl OpRule for Reduce {
             partwise.output.axis -= axes.iter().filter(|a| **a < labels.axis).count();
         }
         Flow::Partwise(partwise)
-    }
-}
-
-impl OpRule for Resize {
-    fn ops(&self) -> &'static [&'static str] {
-        &["Resize", "Upsample"]
-    }
-
-    fn flow(&self, node: &NodeView<'_>) -> Flow {
-        let last = node.node.inputs.len().saturating_sub(1);
-        // The last input is `scales` or, in newer operator sets, `sizes`; sizes name the channels.
-        let keeps_channels = node
-            .constant(last)
-            .and_then(|t| t.to_f32().ok())
-            .is_some_and(|s| s.len() >= 2 && s.iter().take(2).all(|v| *v == 1.0));
-        if keeps_channels {
-            return per_image(node);
-        }
-        let reason = "resizing of the channel axis or to computed sizes";
-        let sizes = node.ints(last).filter(|_| node.node.input(3).is_some());
-        let same = node.labels(0).zip(sizes).is_some_and(|(labels, sizes)| {
-            sizes.get(labels.axis).is_some_and(|n| *n == labels.atoms.len() as i64)
-        });
-        if same { whole_alike(node, reason) } else { Flow::whole(reason) }
     }
 }
 

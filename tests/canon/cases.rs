@@ -2,6 +2,8 @@
 
 #[path = "branches.rs"]
 mod branches;
+#[path = "contractions.rs"]
+mod contractions;
 #[path = "fused.rs"]
 mod fused;
 #[path = "maps.rs"]
@@ -33,6 +35,7 @@ pub fn all() -> Vec<Case> {
     ROWS.iter()
         .chain(recurrent::ROWS)
         .chain(fused::ROWS)
+        .chain(contractions::ROWS)
         .chain(branches::ROWS)
         .chain(maps::ROWS)
         .chain(products::ROWS)

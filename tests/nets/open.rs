@@ -132,7 +132,8 @@ fn channels_are_followed_through_automatic_padding_of_open_sizes() {
         }
         let shared: usize =
             joint.sharing(onnx_zip::align::TaskId(0)).iter().flatten().flatten().count();
-        assert_eq!(shared, 6 + 8 + 6, "{mode}");
+        // What the third layer makes is resized and added to what the first one makes.
+        assert_eq!(shared, 6 + 8, "{mode}");
     }
 }
 
@@ -158,6 +159,7 @@ fn branches_of_the_switch_form_compute_their_sizes_themselves() {
         let orders = |name: &String| !name.ends_with(".order");
         let taken: Vec<String> = taken(graph).into_iter().filter(orders).collect();
         assert!(taken.is_empty(), "{taken:?}");
-        assert!(!graph.nodes().any(|(_, node)| node.is("Shape")));
+        // What both tasks need is resized outside of the branches.
+        assert_eq!(graph.nodes().any(|(_, node)| node.is("Shape")), share == 1.0);
     }
 }

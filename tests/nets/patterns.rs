@@ -2,12 +2,18 @@
 
 mod attended;
 mod biased;
+mod contracted;
 mod control;
 mod cut;
+mod exchanged;
 mod laid_out;
 mod net;
+mod normalised;
 mod products;
+mod ranked;
 mod repeated;
+mod resized;
+mod rotary;
 mod rows;
 mod stored;
 mod streaming;
@@ -41,6 +47,8 @@ fn each(law: fn(&Pattern)) {
                 summed::PATTERNS,
                 repeated::PATTERNS,
             ],
+            &[resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
+            &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS, normalised::PATTERNS],
         ]
         .concat(),
         law,

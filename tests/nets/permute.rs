@@ -10,7 +10,7 @@ use onnx_zip::canon::{BatchNorm, CanonOptions, canonicalise};
 use onnx_zip::couple::{Channel, Coupling, LayerId, Nest};
 use onnx_zip::ir::{Attribute, DataType, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
 use onnx_zip::mtz::joint::Task;
-use onnx_zip::ops::{Flow, Operand};
+use onnx_zip::ops::{Flow, Operand, Partwise, Together};
 
 /// The net in canonical form with the channels of every hidden group permuted.
 ///
@@ -35,11 +35,10 @@ pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
     }
     for (id, flow) in &coupling.flows {
         match flow {
-            Flow::Partwise(partwise) => {
-                permute_parameters(graph, &coupling, *id, &partwise.operands, &orders)
-            }
-            Flow::Together(together) => {
-                permute_parameters(graph, &coupling, *id, &together.operands, &orders)
+            Flow::Partwise(Partwise { operands, .. })
+            | Flow::Together(Together { operands, .. }) => {
+                permute_parameters(graph, &coupling, *id, operands, &orders);
+                straighten_plain(graph, &coupling, *id, operands, &orders);
             }
             Flow::Whole(_) => straighten(graph, &coupling, *id, &orders),
             Flow::Recurrent(gates) => {
@@ -139,12 +138,28 @@ fn permute_parameters(
         let channels = coupling.axis(node.outputs[0].unwrap()).unwrap();
         let places = orders.places(&channels.channels);
         let tensor = graph.initializer(*value).unwrap();
-        if tensor.dims[*axis] != places.len() {
-            // One number per group of channels, equal for all groups.
-            continue;
-        }
+        // One number per channel, or per head.
+        let width = places.len() / tensor.dims[*axis];
+        let places: Vec<usize> = places.chunks(width).map(|run| run[0] / width).collect();
         let tensor = tensor.select(*axis, &places).unwrap();
         graph.set_initializer(*value, tensor);
+    }
+}
+
+/// Puts channels that are the same for all others into their old order.
+fn straighten_plain(
+    graph: &mut Graph,
+    coupling: &Coupling,
+    id: NodeId,
+    operands: &[Operand],
+    orders: &Orders,
+) {
+    let inputs = graph.node(id).inputs.clone();
+    for (slot, (operand, input)) in operands.iter().zip(inputs).enumerate() {
+        let Some(value) = input.filter(|_| *operand == Operand::Plain) else { continue };
+        let Some((axis, places)) = moved(coupling, value, orders) else { continue };
+        let straight = in_old_order(graph, value, axis, &places);
+        graph.edit_node(id, |node| node.inputs[slot] = Some(straight));
     }
 }
 

@@ -11,15 +11,8 @@ impl TaskEmitter<'_> {
     /// Writes a node that treats every channel by itself, once per piece.
     pub(crate) fn emit_partwise(&mut self, id: NodeId, partwise: &Partwise) -> Result<()> {
         let node = self.graph().node(id);
-        let Some(output) = node.output(0) else { return Ok(()) };
-        let mut operands: Vec<Option<Held>> = Vec::new();
-        for (i, operand) in partwise.operands.iter().enumerate() {
-            operands.push(match (operand, node.input(i)) {
-                (Operand::Channels, Some(value)) => Some(self.held(value)?),
-                // Other operands are read later, since only some of their entries may be needed.
-                _ => None,
-            });
-        }
+        let Some(output) = node.outputs.iter().copied().flatten().next() else { return Ok(()) };
+        let mut operands = self.held_operands(id, partwise)?;
         let mut partition = match partwise.operands.contains(&Operand::Channels) {
             true => common_partition(partwise, &operands),
             false => self.made(output),
@@ -29,7 +22,8 @@ impl TaskEmitter<'_> {
             partition = common_partition(partwise, &operands);
         }
         let Some(partition) = partition else { return self.emit_whole(id) };
-        let mut pieces = Vec::new();
+        let wanted: Vec<bool> = node.outputs.iter().map(Option::is_some).collect();
+        let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); wanted.len()];
         for (index, (owner, positions)) in partition.iter().enumerate() {
             let mut copy = node.clone();
             copy.name = self.name(owner, &node.name);
@@ -45,19 +39,36 @@ impl TaskEmitter<'_> {
                     }
                     (Operand::Shape { entry, width }, _) => {
                         let counts = (expanded.len() / width, all / width);
-                        self.resized(id, *entry, owner, counts)?
+                        self.resized(id, (i, *entry), owner, counts)?
                     }
                     _ => self.whole(source)?,
                 };
                 copy.inputs[i] = Some(value);
             }
-            let value = self.builder.single(copy);
-            pieces.push(Piece { value, owner: owner.clone(), positions: expanded });
+            for (pieces, value) in pieces.iter_mut().zip(self.builder.node(copy, &wanted)) {
+                let positions = expanded.clone();
+                pieces.extend(value.map(|value| Piece { value, owner: owner.clone(), positions }));
+            }
         }
-        let held =
-            Held::Pieces { axis: partwise.output.axis, len: partwise.output.atoms.len(), pieces };
-        self.hold(output, held);
+        let (axis, len) = (partwise.output.axis, partwise.output.atoms.len());
+        for (output, pieces) in node.outputs.iter().zip(pieces) {
+            let Some(output) = output else { continue };
+            self.hold(*output, Held::Pieces { axis, len, pieces });
+        }
         Ok(())
+    }
+
+    /// The operands with channels. Others are read later, since only some of their entries may be needed.
+    fn held_operands(&mut self, id: NodeId, partwise: &Partwise) -> Result<Vec<Option<Held>>> {
+        let node = self.graph().node(id);
+        let mut operands = Vec::new();
+        for (i, operand) in partwise.operands.iter().enumerate() {
+            operands.push(match (operand, node.input(i)) {
+                (Operand::Channels, Some(value)) => Some(self.held(value)?),
+                _ => None,
+            });
+        }
+        Ok(operands)
     }
 
     /// The entries of a constant for the channels at these positions, of `all`. The constant has one
@@ -100,18 +111,18 @@ impl TaskEmitter<'_> {
         Ok(())
     }
 
-    /// The target shape of reshape `id` for a piece of channels: its entry `entry` is `n` instead of
+    /// The shape at input `slot` of node `id` for a piece of channels: its entry `entry` is `n` instead of
     /// `all`.
     fn resized(
         &mut self,
         id: NodeId,
-        entry: usize,
+        (slot, entry): (usize, usize),
         owner: &Owner,
         (n, all): (usize, usize),
     ) -> Result<ValueId> {
         let node = self.graph().node(id);
-        let (Some(data), Some(source)) = (node.input(0), node.input(1)) else {
-            return Err(Error::new(ErrorKind::Format, "a reshape without a target shape"));
+        let (Some(data), Some(source)) = (node.input(0), node.input(slot)) else {
+            return Err(Error::new(ErrorKind::Format, "a node without the shape of its result"));
         };
         let name = self.name(owner, &self.graph().value(source).name);
         let target = self.graph().initializer(source).and_then(Tensor::to_i64);

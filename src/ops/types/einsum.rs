@@ -13,7 +13,7 @@ fn einsum(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let equation: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
     let (operands, output) = match equation.split_once("->") {
         Some((operands, output)) => (operands, output.to_owned()),
-        None => (equation.as_str(), implied(&equation)),
+        None => (equation.as_str(), implied_result(&equation)),
     };
     of_input(node, 0, Letters::of(node, operands).and_then(|letters| letters.shape(&output)))
 }
@@ -66,8 +66,8 @@ impl Letters {
     }
 }
 
-/// The output term of an equation without one: all letters that occur once, sorted.
-fn implied(operands: &str) -> String {
+/// The output term of an equation of `Einsum` without one: all letters that occur once, sorted.
+pub fn implied_result(operands: &str) -> String {
     let letters = || operands.chars().filter(|c| c.is_alphabetic());
     let mut once: Vec<char> =
         letters().filter(|c| letters().filter(|other| other == c).count() == 1).collect();

@@ -82,8 +82,8 @@ fn resized(node: &NodeView<'_>, shape: &[Dim]) -> Option<Vec<Dim>> {
     Some(out)
 }
 
-/// The scales of a `Resize` or `Upsample`: an input, or an attribute before operator set 9.
-fn scales(node: &NodeView<'_>) -> Option<Vec<f32>> {
+/// The constant scales of a `Resize` or `Upsample`: an input, or an attribute before operator set 9.
+pub(in crate::ops) fn scales(node: &NodeView<'_>) -> Option<Vec<f32>> {
     if let Some(crate::ir::Attribute::Floats(scales)) = node.node.attributes.get("scales") {
         return Some(scales.clone());
     }

@@ -34,10 +34,12 @@ use crate::ir::{DataType, Dim, TensorType};
 
 use super::NodeView;
 
+pub use einsum::implied_result;
 pub use reduce::{REDUCTIONS, reduced_axes};
 
 pub(super) use axes::{permutation, shape_range, squeezed_axes, unsqueezed_axes};
 pub(super) use elementwise::broadcast;
+pub(super) use images::scales;
 pub(super) use reshape::{flatten_axis, target_shape};
 pub(super) use select::split_sizes;
 

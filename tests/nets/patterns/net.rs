@@ -35,7 +35,8 @@ pub const PATTERNS: &[Pattern] = &[
 
 /// The net of a pattern, with weights of this seed.
 pub fn net(pattern: &Pattern, seed: usize) -> Model {
-    let is_new = super::stored::PATTERNS.iter().any(|own| own.0 == pattern.0);
+    let newer = [super::stored::PATTERNS, super::resized::NEWER];
+    let is_new = newer.iter().copied().flatten().any(|own| own.0 == pattern.0);
     let mut b = GraphBuilder::new("net", if is_new { 21 } else { 17 });
     // An unused draw changes the random weights that follow.
     b.weights("unused", &[seed + 1]);

@@ -1,0 +1,206 @@
+//! Heads of attention whose queries and keys are rotated or normalised.
+
+use super::*;
+
+/// A net of two heads with four depths each.
+struct Net {
+    graph: Graph,
+}
+
+impl Net {
+    fn new() -> (Net, ValueId) {
+        let mut graph = Graph::new("rotary");
+        let dims = [Dim::Symbol("n".into()), Dim::Known(5), Dim::Known(6)];
+        let x = graph.add_input("x", TensorType { dtype: DataType::F32, shape: Some(dims.into()) });
+        (Net { graph }, x)
+    }
+
+    fn ints(&mut self, values: &[i64]) -> ValueId {
+        self.graph.add_initializer("ints", Tensor::from_i64(vec![values.len()], values))
+    }
+
+    /// A constant of different numbers.
+    fn table(&mut self, dims: &[usize]) -> ValueId {
+        let count = dims.iter().product::<usize>();
+        let numbers = (0..count).map(|number| number as f32).collect();
+        let table = ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(dims), numbers).unwrap();
+        self.graph.add_initializer("table", Tensor::from_f32(&table))
+    }
+
+    fn dense(&mut self, name: &str, x: ValueId, dims: [usize; 2]) -> ValueId {
+        let w = self.graph.add_initializer(&format!("{name}.w"), zeros(&dims));
+        self.graph.add_op("MatMul", name, &[x, w], [])
+    }
+
+    fn reshape(&mut self, x: ValueId, sizes: &[i64]) -> ValueId {
+        let sizes = self.ints(sizes);
+        self.graph.add_op("Reshape", "reshape", &[x, sizes], [])
+    }
+
+    fn transpose(&mut self, x: ValueId, perm: &[i64]) -> ValueId {
+        let perm = [("perm", Attribute::Ints(perm.to_vec()))];
+        self.graph.add_op("Transpose", "transpose", &[x], perm)
+    }
+
+    /// A layer whose rows are heads in front of tokens.
+    fn heads(&mut self, name: &str, x: ValueId) -> ValueId {
+        let x = self.dense(name, x, [6, 8]);
+        let x = self.reshape(x, &[0, 0, 2, 4]);
+        self.transpose(x, &[0, 2, 1, 3])
+    }
+
+    /// Rotates the last axis by tables of the given extents.
+    fn rotated(&mut self, x: ValueId, dims: &[usize]) -> ValueId {
+        let [cos, sin] = [(); 2].map(|()| self.table(dims));
+        let axis = self.ints(&[-1]);
+        let [low, high] = [[0, 2], [2, 4]].map(|[from, to]| {
+            let (from, to) = (self.ints(&[from]), self.ints(&[to]));
+            self.graph.add_op("Slice", "half", &[x, from, to, axis], [])
+        });
+        let high = self.graph.add_op("Neg", "negative", &[high], []);
+        let axis = [("axis", Attribute::Int(-1))];
+        let turned = self.graph.add_op("Concat", "turned", &[high, low], axis);
+        let (a, b) = (
+            self.graph.add_op("Mul", "real", &[x, cos], []),
+            self.graph.add_op("Mul", "imaginary", &[turned, sin], []),
+        );
+        self.graph.add_op("Add", "rotated", &[a, b], [])
+    }
+
+    /// Attention, the layer behind it, and another one.
+    fn coupling(mut self, q: ValueId, k: ValueId, v: ValueId) -> Coupling {
+        let scores = self.graph.add_op("MatMul", "scores", &[q, k], []);
+        let axis = [("axis", Attribute::Int(-1))];
+        let scores = self.graph.add_op("Softmax", "attention", &[scores], axis);
+        let mixed = self.graph.add_op("MatMul", "mixed", &[scores, v], []);
+        let mixed = self.transpose(mixed, &[0, 2, 1, 3]);
+        let mixed = self.reshape(mixed, &[0, 0, 8]);
+        let y = self.dense("proj", mixed, [8, 7]);
+        let y = self.dense("last", y, [7, 3]);
+        self.graph.outputs.push(y);
+        coupled(&mut self.graph)
+    }
+}
+
+/// Whether the heads of each layer keep the order of their depths.
+fn fixed(coupling: &Coupling) -> Vec<(&str, bool)> {
+    let named = |nest: &Nest| coupling.group(nest.channels).name.as_str();
+    coupling.nests.iter().map(|nest| (named(nest), nest.is_fixed)).collect()
+}
+
+fn follows(coupling: &Coupling, name: &str) -> bool {
+    let layer = coupling.layers.iter().find(|layer| layer.name == name).unwrap();
+    layer.inputs.is_some()
+}
+
+#[test]
+fn depths_of_values_are_free_where_queries_and_keys_are_rotated() {
+    let (mut net, x) = Net::new();
+    let [q, k] = ["q", "k"].map(|name| {
+        let own = net.heads(name, x);
+        net.rotated(own, &[5, 4])
+    });
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let v = net.heads("v", x);
+    let coupling = net.coupling(q, k, v);
+    assert_eq!(fixed(&coupling), [("q", true), ("k", true), ("v", false)]);
+    assert!(follows(&coupling, "proj"));
+}
+
+#[test]
+fn values_have_heads_of_their_own_where_queries_and_keys_are_not_followed() {
+    let (mut net, x) = Net::new();
+    let both = net.dense("both", x, [6, 16]);
+    let both = net.reshape(both, &[0, 0, 2, 2, 4]);
+    let both = net.rotated(both, &[5, 1, 1, 4]);
+    let [q, k] = [0, 1].map(|at| {
+        let at = net.graph.add_initializer("at", Tensor::from_i64(vec![], &[at]));
+        let axis = [("axis", Attribute::Int(2))];
+        net.graph.add_op("Gather", "part", &[both, at], axis)
+    });
+    let (q, k) = (net.transpose(q, &[0, 2, 1, 3]), net.transpose(k, &[0, 2, 3, 1]));
+    let v = net.heads("v", x);
+    let coupling = net.coupling(q, k, v);
+    assert!(fixed(&coupling).contains(&("v", false)), "{:?}", fixed(&coupling));
+    assert!(follows(&coupling, "proj"));
+}
+
+#[test]
+fn one_head_of_keys_and_values_leaves_the_heads_of_queries() {
+    let (mut net, x) = Net::new();
+    let q = net.heads("q", x);
+    let q = net.rotated(q, &[5, 4]);
+    let k = net.dense("k", x, [6, 4]);
+    let k = net.rotated(k, &[5, 4]);
+    let v = net.dense("v", x, [6, 4]);
+    let axis = net.ints(&[1]);
+    let [k, v] = [k, v].map(|x| net.graph.add_op("Unsqueeze", "one", &[x, axis], []));
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let coupling = net.coupling(q, k, v);
+    assert_eq!(fixed(&coupling), [("q", true)]);
+    assert!(follows(&coupling, "proj"));
+}
+
+/// Whether depths keep their order where `normalised` changes queries and keys.
+fn fixed_by(normalised: impl Fn(&mut Net, ValueId) -> ValueId) -> Vec<(String, bool)> {
+    let (mut net, x) = Net::new();
+    let [q, k] = ["q", "k"].map(|name| {
+        let own = net.heads(name, x);
+        normalised(&mut net, own)
+    });
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let v = net.heads("v", x);
+    let coupling = net.coupling(q, k, v);
+    assert!(follows(&coupling, "proj"));
+    fixed(&coupling).into_iter().map(|(name, is_fixed)| (name.to_owned(), is_fixed)).collect()
+}
+
+fn named(nests: &[(&str, bool)]) -> Vec<(String, bool)> {
+    nests.iter().map(|(name, is_fixed)| ((*name).to_owned(), *is_fixed)).collect()
+}
+
+#[test]
+fn sums_over_depths_need_them_in_any_order() {
+    // Queries and keys are one group.
+    let free = named(&[("q", false), ("v", false)]);
+    for op in ["ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp", "ReduceMax"] {
+        let found = fixed_by(|net, x| {
+            let axes = [("axes", Attribute::Ints(vec![-1]))];
+            let norm = net.graph.add_op(op, "norm", &[x], axes);
+            let norm = net.graph.add_op("Sqrt", "root", &[norm], []);
+            net.graph.add_op("Div", "normal", &[x, norm], [])
+        });
+        assert_eq!(found, free, "{op}");
+    }
+    for op in ["LpNormalization", "Softmax"] {
+        let axis = || [("axis", Attribute::Int(-1))];
+        assert_eq!(fixed_by(|net, x| net.graph.add_op(op, "normal", &[x], axis())), free, "{op}");
+    }
+    let along_tokens = [("axis", Attribute::Int(2))];
+    let found = fixed_by(|net, x| net.graph.add_op("Softmax", "y", &[x], along_tokens.clone()));
+    assert_eq!(found, free);
+}
+
+#[test]
+fn numbers_of_each_depth_keep_their_order_unless_they_are_equal() {
+    let scaled = |is_even: bool| {
+        fixed_by(|net, x| {
+            let scale = match is_even {
+                true => net.graph.add_initializer("scale", zeros(&[4])),
+                false => net.table(&[4]),
+            };
+            net.graph.add_op("LayerNormalization", "normal", &[x, scale], [])
+        })
+    };
+    assert_eq!(scaled(true), named(&[("q", false), ("v", false)]));
+    assert_eq!(scaled(false), named(&[("q", true), ("k", true), ("v", false)]));
+}
+
+#[test]
+fn numbers_of_each_head_leave_depths_free() {
+    let found = fixed_by(|net, x| {
+        let scale = net.table(&[2, 1, 1]);
+        net.graph.add_op("Mul", "scaled", &[x, scale], [])
+    });
+    assert_eq!(found, named(&[("q", false), ("v", false)]));
+}

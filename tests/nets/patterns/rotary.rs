@@ -1,0 +1,126 @@
+//! Attention whose queries and keys a rotary embedding turns, with two heads of four depths.
+
+use onnx_zip::ir::builder::GraphBuilder;
+use onnx_zip::ir::{Attribute, Tensor, ValueId};
+
+use super::net::{Pattern, relu};
+
+/// The patterns of this file.
+pub const PATTERNS: &[Pattern] = &[
+    ("rotary embeddings", apart),
+    ("rotary embeddings of queries and keys side by side", side_by_side),
+    ("rotary embeddings with one head of keys and values", one_head),
+    ("rotary embeddings with one head repeated", repeated),
+];
+
+fn dense(b: &mut GraphBuilder, name: &str, x: ValueId, dims: [usize; 2]) -> ValueId {
+    let w = b.weights(&format!("{name}.w"), &dims);
+    b.op("MatMul", name, &[x, w], [])
+}
+
+fn reshape(b: &mut GraphBuilder, x: ValueId, sizes: &[i64]) -> ValueId {
+    let sizes = b.ints("sizes", sizes);
+    b.op("Reshape", "reshape", &[x, sizes], [])
+}
+
+fn transpose(b: &mut GraphBuilder, x: ValueId, perm: &[i64]) -> ValueId {
+    b.op("Transpose", "transpose", &[x], [("perm", Attribute::Ints(perm.to_vec()))])
+}
+
+/// The residual stream of five tokens.
+fn stream(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "n,5,3");
+    let x = dense(b, "first", x, [3, 6]);
+    relu(b, x)
+}
+
+/// A layer whose rows are heads in front of tokens.
+fn heads(b: &mut GraphBuilder, name: &str, x: ValueId) -> ValueId {
+    let x = dense(b, name, x, [6, 8]);
+    let x = reshape(b, x, &[0, 0, 2, 4]);
+    transpose(b, x, &[0, 2, 1, 3])
+}
+
+/// Rotates the last axis by tables of the given extents.
+fn rotated(b: &mut GraphBuilder, x: ValueId, dims: &[usize]) -> ValueId {
+    let (cos, sin) = (b.weights("cos", dims), b.weights("sin", dims));
+    let axis = b.ints("axis", &[-1]);
+    let [low, high] = [(0, 2), (2, 4)].map(|(from, to)| {
+        let (from, to) = (b.ints("from", &[from]), b.ints("to", &[to]));
+        b.op("Slice", "half", &[x, from, to, axis], [])
+    });
+    let high = b.op("Neg", "negative", &[high], []);
+    let turned = b.op("Concat", "turned", &[high, low], [("axis", (-1).into())]);
+    let (real, imaginary) =
+        (b.op("Mul", "real", &[x, cos], []), b.op("Mul", "imaginary", &[turned, sin], []));
+    b.op("Add", "rotated", &[real, imaginary], [])
+}
+
+/// Attention with transposed keys, the layer behind it, and two more.
+fn rest(b: &mut GraphBuilder, x: ValueId, [q, k, v]: [ValueId; 3]) -> Vec<ValueId> {
+    let scores = b.op("MatMul", "scores", &[q, k], []);
+    let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
+    let mixed = b.op("MatMul", "mixed", &[scores, v], []);
+    let mixed = transpose(b, mixed, &[0, 2, 1, 3]);
+    let mixed = reshape(b, mixed, &[0, 0, 8]);
+    let y = dense(b, "proj", mixed, [8, 6]);
+    let x = b.op("Add", "stream", &[x, y], []);
+    let x = dense(b, "last", x, [6, 7]);
+    let x = relu(b, x);
+    vec![dense(b, "head", x, [7, 5])]
+}
+
+fn apart(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = stream(b);
+    let [q, k] = ["q", "k"].map(|name| {
+        let own = heads(b, name, x);
+        rotated(b, own, &[5, 4])
+    });
+    let k = transpose(b, k, &[0, 1, 3, 2]);
+    let v = heads(b, "v", x);
+    rest(b, x, [q, k, v])
+}
+
+/// Queries and keys are not followed; values and the layer behind them are.
+fn side_by_side(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = stream(b);
+    let both = dense(b, "both", x, [6, 16]);
+    let both = reshape(b, both, &[0, 0, 2, 2, 4]);
+    let both = rotated(b, both, &[5, 1, 1, 4]);
+    let [q, k] = [0, 1].map(|at| {
+        let at = b.constant("at", Tensor::from_i64(vec![], &[at]));
+        b.op("Gather", "part", &[both, at], [("axis", 2.into())])
+    });
+    let (q, k) = (transpose(b, q, &[0, 2, 1, 3]), transpose(b, k, &[0, 2, 3, 1]));
+    let v = heads(b, "v", x);
+    rest(b, x, [q, k, v])
+}
+
+/// Queries, and keys and values of one head each, in front of tokens.
+fn with_one_head(b: &mut GraphBuilder, x: ValueId) -> [ValueId; 3] {
+    let q = heads(b, "q", x);
+    let q = rotated(b, q, &[5, 4]);
+    let k = dense(b, "k", x, [6, 4]);
+    let k = rotated(b, k, &[5, 4]);
+    let v = dense(b, "v", x, [6, 4]);
+    let axis = b.ints("axis", &[1]);
+    let [k, v] = [k, v].map(|x| b.op("Unsqueeze", "one", &[x, axis], []));
+    [q, k, v]
+}
+
+fn one_head(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = stream(b);
+    let [q, k, v] = with_one_head(b, x);
+    let k = transpose(b, k, &[0, 1, 3, 2]);
+    rest(b, x, [q, k, v])
+}
+
+/// The head of keys and values is written once for each head of queries.
+fn repeated(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = stream(b);
+    let [q, k, v] = with_one_head(b, x);
+    let shape = b.ints("shape", &[1, 2, 5, 4]);
+    let [k, v] = [k, v].map(|x| b.op("Expand", "repeated", &[x, shape], []));
+    let k = transpose(b, k, &[0, 1, 3, 2]);
+    rest(b, x, [q, k, v])
+}
