@@ -1,7 +1,7 @@
 """Whole layers as the unit of sharing, beside neurons: sizes and errors of four pairs of nets.
 
     .venv/bin/python examples/layers.py [NET…] [--ways WAY…] [--part N]
-        [--retrain STEPS [--batch N] [--relative-rate R] [--temperature T]]
+        [--retrain STEPS [--batch N] [--learning-rate R | --relative-rate R] [--temperature T]]
 
 The pairs and samples of examples/curves.py, nothing retrained. Prints one table per pair: a merge
 without any option, merges to two sizes, merges that share all layers with biases per task and with
@@ -29,16 +29,16 @@ WAYS = {
 
 
 def retrained(
-    net: str, joint: Path, steps: int, batch: int, rate: float, temperature: float
+    net: str, joint: Path, steps: int, batch: int, rate: tuple[str, float], temperature: float
 ) -> list[tuple[float, float]]:
     """Errors before all and after retraining, of both tasks."""
-    way = f"_{batch}_{rate}_{temperature}"
+    way = f"_{batch}_{'_'.join(map(str, rate))}_{temperature}"
     trained = joint.with_name(f"{joint.stem}_retrained_{steps}{way}.onnx")
     models = [MODELS / "zoo" / f"{net}_{task}.onnx" for task in TASKS]
     if not trained.exists():
         teachers = [word for model in models for word in ("--teacher", model)]
         samples = [ROOT / "out" / "data" / f"{task}_train.npz" for task in TASKS]
-        options = ("--iterations", steps, "--batch", batch, "--relative-rate", rate)
+        options = ("--iterations", steps, "--batch", batch, *rate)
         options += ("--temperature", temperature, "--no-verify")
         tool("retrain", joint, *teachers, "-o", trained, *data_options(samples), *options)
     return errors(trained, models, [DATA / f"{task}_test.npz" for task in TASKS])
@@ -80,10 +80,14 @@ def main() -> None:
     parser.add_argument("--part", type=int, choices=range(3), default=0)
     parser.add_argument("--retrain", type=int, metavar="STEPS")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--relative-rate", type=float, default=0.02)
-    parser.add_argument("--temperature", type=float, default=2.0)
+    parser.add_argument("--learning-rate", type=float, default=0.001)
+    parser.add_argument("--relative-rate", type=float)
+    parser.add_argument("--temperature", type=float, default=4.0)
     arguments = parser.parse_args()
-    how = (arguments.batch, arguments.relative_rate, arguments.temperature)
+    rate = ("--learning-rate", arguments.learning_rate)
+    if arguments.relative_rate:
+        rate = ("--relative-rate", arguments.relative_rate)
+    how = (arguments.batch, rate, arguments.temperature)
     for net in arguments.nets or NETS:
         report(net, arguments.ways, arguments.part, arguments.retrain, how)
 

@@ -58,8 +58,6 @@ PAIRS = {
 ROWS = ["original", "merged", "end", "per-layer", "labels", "scratch", "alpha"]
 USUAL = ROWS[:5]
 ALPHAS = (0.1, 0.3, 0.7, 0.9)
-# Random weights learn at another rate than trained ones, and values of α are compared at it, too.
-ABSOLUTE = ("--learning-rate", 0.001)
 
 
 class Workshop:
@@ -151,13 +149,12 @@ class Workshop:
             self.randomise(joint)
             steps = self.pair.scratch
             trained = self.retrain(joint, "--loss", "cross-entropy", "--iterations", steps,
-                                   "--patience", 20, *ABSOLUTE)
+                                   "--patience", 20)
             self.row(name, f"trained jointly from scratch with labels, {steps}", trained)
         for alpha in ALPHAS if "alpha" in rows else ():
             joint = self.merge("--alpha", alpha)
             self.row(name, f"merged with α = {alpha}", joint)
-            trained = self.retrain(joint, *self.teachers(), "--iterations", self.iterations,
-                                   *ABSOLUTE, "--temperature", 4)
+            trained = self.retrain(joint, *self.teachers(), "--iterations", self.iterations)
             self.row(name, f"α = {alpha}, retrained at the end, {self.iterations}", trained)
 
     @staticmethod

@@ -34,13 +34,13 @@ pub struct TrainingOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME", default_value = "adam", 
         value_parser = choices(OptimizerKind::ALL.map(|(kind, name, help)| (name, kind, help)))))]
     pub optimizer: OptimizerKind,
-    /// Peak learning rate, in parts of the root mean square of each tensor's elements; it rises to this first
-    /// and then falls to zero
+    /// Peak learning rate; it rises to this first and then falls to zero
     #[cfg_attr(feature = "cli", arg(long, value_name = "R", default_value_t = RetrainOptions::default().rate.peak()))]
-    pub relative_rate: f64,
-    /// Peak learning rate that is the same for all tensors, in place of --relative-rate
+    pub learning_rate: f64,
+    /// Peak learning rate in parts of the root mean square of each tensor's elements, in place of
+    /// --learning-rate, e.g. 0.02: tensors of one net may differ much in size
     #[cfg_attr(feature = "cli", arg(long, value_name = "R"))]
-    pub learning_rate: Option<f64>,
+    pub relative_rate: Option<f64>,
     /// Weight decay of --optimizer adamw
     #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value_t = 0.01))]
     pub weight_decay: f64,
@@ -73,8 +73,8 @@ impl Default for TrainingOptions {
             layers,
             weights: Vec::new(),
             optimizer: OptimizerKind::Adam,
-            relative_rate: rate.peak(),
-            learning_rate: None,
+            learning_rate: rate.peak(),
+            relative_rate: None,
             weight_decay: 0.01,
             validation: 0.1,
             patience: 10,
@@ -93,9 +93,9 @@ impl TrainingOptions {
             let remark = Hint::from("").option("weight-decay").then(" does nothing without ");
             return Some(remark.option_as("optimizer", "adamw"));
         }
-        let differs = self.relative_rate != TrainingOptions::default().relative_rate;
-        let remark = Hint::from("").option("relative-rate").then(" does nothing beside ");
-        (differs && self.learning_rate.is_some()).then(|| remark.option("learning-rate"))
+        let differs = self.learning_rate != TrainingOptions::default().learning_rate;
+        let remark = Hint::from("").option("learning-rate").then(" does nothing beside ");
+        (differs && self.relative_rate.is_some()).then(|| remark.option("relative-rate"))
     }
 
     /// The options of a training; `taught` says whether there are original models to learn from.
@@ -105,7 +105,7 @@ impl TrainingOptions {
             iterations: self.iterations,
             batch,
             optimizer: self.optimizer,
-            rate: self.learning_rate.map_or(Rate::Relative(self.relative_rate), Rate::Absolute),
+            rate: self.relative_rate.map_or(Rate::Absolute(self.learning_rate), Rate::Relative),
             weight_decay: self.weight_decay,
             loss: self.loss.unwrap_or(default),
             temperature: self.temperature,
@@ -137,12 +137,12 @@ mod tests {
 
     #[test]
     fn one_of_two_learning_rates_is_told() {
-        let absolute = TrainingOptions { learning_rate: Some(1e-3), ..TrainingOptions::default() };
-        let both = TrainingOptions { relative_rate: 0.01, ..absolute.clone() };
-        assert_eq!(absolute.options(8, true).rate, Rate::Absolute(1e-3));
+        let relative = TrainingOptions { relative_rate: Some(0.02), ..TrainingOptions::default() };
+        let both = TrainingOptions { learning_rate: 0.01, ..relative.clone() };
+        assert_eq!(relative.options(8, true).rate, Rate::Relative(0.02));
         assert_eq!(TrainingOptions::default().options(8, true).rate, Rate::default());
-        assert!(absolute.idle().is_none());
+        assert!(relative.idle().is_none());
         let said = both.idle().map(|hint| hint.in_flags());
-        assert_eq!(said.as_deref(), Some("--relative-rate does nothing beside --learning-rate"));
+        assert_eq!(said.as_deref(), Some("--learning-rate does nothing beside --relative-rate"));
     }
 }
