@@ -1,3 +1,5 @@
+mod operators;
+
 use super::*;
 use crate::ir::{Attribute, DataType, Dim, Tensor, TensorType};
 use crate::ops::{self, NodeView, Operand};

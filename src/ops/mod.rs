@@ -258,6 +258,7 @@ static RULES: &[&dyn OpRule] = &[
     &space::DepthToSpace,
     &control::Control,
     &quantise::Quantise,
+    &quantise::QuantiseByRange,
     &shape::Cast,
     &alike::Alike,
 ];
