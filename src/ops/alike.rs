@@ -20,22 +20,25 @@ impl OpRule for Alike {
             "ReverseSequence",
             "CastLike",
             "GatherElements",
-            "ScatterElements",
-            "ScatterND",
         ]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
-        let reason = "an operator that may mix channels";
-        let shapes = node.shape(0).zip(node.output_shape(0));
-        match node.labels(0).zip(shapes) {
-            Some((labels, (from, to)))
-                if from.len() == to.len()
-                    && to.get(labels.axis).and_then(Dim::known) == Some(labels.atoms.len()) =>
-            {
-                Flow::whole_with(reason, labels.clone())
-            }
-            _ => Flow::whole(reason),
+        mixed(node)
+    }
+}
+
+/// The flow of a node that may mix the channels of its first input, and keeps their order.
+pub(super) fn mixed(node: &NodeView<'_>) -> Flow {
+    let reason = "an operator that may mix channels";
+    let shapes = node.shape(0).zip(node.output_shape(0));
+    match node.labels(0).zip(shapes) {
+        Some((labels, (from, to)))
+            if from.len() == to.len()
+                && to.get(labels.axis).and_then(Dim::known) == Some(labels.atoms.len()) =>
+        {
+            Flow::whole_with(reason, labels.clone())
         }
+        _ => Flow::whole(reason),
     }
 }

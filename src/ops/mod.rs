@@ -21,6 +21,7 @@ mod pool;
 mod quantise;
 mod recurrent;
 mod reshape;
+mod scatter;
 mod shape;
 mod sizes;
 mod space;
@@ -260,6 +261,7 @@ static RULES: &[&dyn OpRule] = &[
     &quantise::Quantise,
     &quantise::QuantiseByRange,
     &shape::Cast,
+    &scatter::Scatter,
     &alike::Alike,
 ];
 

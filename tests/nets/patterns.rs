@@ -13,6 +13,7 @@ mod streaming;
 mod summed;
 mod transposed;
 mod unread;
+mod written;
 
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions};
@@ -38,6 +39,7 @@ fn each(law: fn(&Pattern)) {
                 transposed::PATTERNS,
                 unread::PATTERNS,
                 summed::PATTERNS,
+                written::PATTERNS,
             ],
         ]
         .concat(),

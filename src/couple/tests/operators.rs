@@ -55,3 +55,78 @@ fn nothing_behind_a_product_with_a_bias_is_like_an_input() {
     assert_eq!(summary(&c), [row("x", 3, 0, true), row("a", 6, 1, false), row("y", 4, 1, true)]);
     assert_eq!(c.layer(LayerId(1)).inputs, None);
 }
+
+fn numbers(g: &mut Graph, name: &str, dims: &[usize], values: &[i64]) -> ValueId {
+    g.add_initializer(name, Tensor::from_i64(dims.to_vec(), values))
+}
+
+fn flow_of<'c>(g: &Graph, c: &'c Coupling, value: ValueId) -> &'c Flow {
+    &c.flows[&g.producer(value).unwrap()]
+}
+
+#[test]
+fn rows_that_are_written_at_places_keep_their_channels() {
+    let mut g = Graph::new("levels");
+    let x = image(&mut g, 3);
+    let levels = ["a", "b"].map(|name| conv(&mut g, name, x, [6, 3, 1, 1], 1));
+    let places = [[0, 2], [1, 3]].map(|rows| numbers(&mut g, "places", &[2, 1], &rows));
+    let none = g.add_initializer("none", zeros(&[4, 6, 8, 8]));
+    let some = g.add_op("ScatterND", "some", &[none, places[0], levels[0]], []);
+    let all = g.add_op("ScatterND", "all", &[some, places[1], levels[1]], []);
+    let y = conv(&mut g, "y", all, [4, 6, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(summary(&c), [row("x", 3, 0, true), row("a", 6, 2, false), row("y", 4, 1, true)]);
+    let operands = [some, all].map(|value| match flow_of(&g, &c, value) {
+        Flow::Partwise(flow) => flow.operands.clone(),
+        other => panic!("{other:?}"),
+    });
+    let (plain, channels) = (Operand::Plain, Operand::Channels);
+    assert_eq!(operands[0], [Operand::Param { axis: 1 }, plain, channels]);
+    assert_eq!(operands[1], [channels, plain, channels]);
+}
+
+#[test]
+fn rows_that_are_written_at_the_same_places_of_all_channels_keep_these() {
+    let mut g = Graph::new("levels");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+    let sizes = numbers(&mut g, "sizes", &[4], &[2, 6, 8, 8]);
+    let none = g.add_op("ConstantOfShape", "none", &[sizes], []);
+    let rows = numbers(&mut g, "rows", &[2, 1, 1, 1], &[1, 0]);
+    let places = g.add_op("Expand", "places", &[rows, sizes], []);
+    let all = g.add_op("ScatterElements", "all", &[none, places, a], []);
+    let y = conv(&mut g, "y", all, [4, 6, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(summary(&c), [row("x", 3, 0, true), row("a", 6, 1, false), row("y", 4, 1, true)]);
+    let counted = Operand::Shape { entry: 1, width: 1 };
+    for (value, wanted) in [
+        (none, vec![counted]),
+        (places, vec![Operand::Plain, counted]),
+        (all, vec![Operand::Channels; 3]),
+    ] {
+        let Flow::Partwise(flow) = flow_of(&g, &c, value) else { panic!() };
+        assert_eq!(flow.operands, wanted);
+    }
+}
+
+#[test]
+fn what_is_written_along_the_channels_or_at_places_among_them_is_whole() {
+    for (op, places) in [("ScatterElements", vec![2, 6, 8, 8]), ("ScatterND", vec![1, 2])] {
+        let mut g = Graph::new("mixed");
+        let x = image(&mut g, 3);
+        let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+        let none = g.add_initializer("none", zeros(&[2, 6, 8, 8]));
+        let count = places.iter().product();
+        let places = numbers(&mut g, "places", &places, &vec![0; count]);
+        let axis = [("axis", Attribute::Int(1))];
+        let axis = if op == "ScatterND" { None } else { Some(axis) };
+        let all = g.add_op(op, "all", &[none, places, a], axis.into_iter().flatten());
+        let y = conv(&mut g, "y", all, [4, 6, 1, 1], 1);
+        g.outputs.push(y);
+        let c = coupled(&mut g);
+        assert!(matches!(flow_of(&g, &c, all), Flow::Whole(_)), "{op}");
+        assert_eq!(c.layer(LayerId(1)).inputs, None, "{op}");
+    }
+}

@@ -45,7 +45,7 @@ impl TaskEmitter<'_> {
                     }
                     (Operand::Shape { entry, width }, _) => {
                         let counts = (expanded.len() / width, all / width);
-                        self.resized(id, *entry, owner, counts)?
+                        self.resized((id, i), *entry, owner, counts)?
                     }
                     _ => self.whole(source)?,
                 };
@@ -100,18 +100,18 @@ impl TaskEmitter<'_> {
         Ok(())
     }
 
-    /// The target shape of reshape `id` for a piece of channels: its entry `entry` is `n` instead of
-    /// `all`.
+    /// The target shape of node `id`, its input `slot`, for a piece of channels: its entry `entry` is `n`
+    /// instead of `all`.
     fn resized(
         &mut self,
-        id: NodeId,
+        (id, slot): (NodeId, usize),
         entry: usize,
         owner: &Owner,
         (n, all): (usize, usize),
     ) -> Result<ValueId> {
         let node = self.graph().node(id);
-        let (Some(data), Some(source)) = (node.input(0), node.input(1)) else {
-            return Err(Error::new(ErrorKind::Format, "a reshape without a target shape"));
+        let (Some(data), Some(source)) = (node.input(0), node.input(slot)) else {
+            return Err(Error::new(ErrorKind::Format, "a node without a target shape"));
         };
         let name = self.name(owner, &self.graph().value(source).name);
         let target = self.graph().initializer(source).and_then(Tensor::to_i64);
