@@ -3,6 +3,7 @@
 mod attended;
 mod biased;
 mod control;
+mod coupled;
 mod cut;
 mod laid_out;
 mod net;
@@ -40,6 +41,7 @@ fn each(law: fn(&Pattern)) {
                 unread::PATTERNS,
                 summed::PATTERNS,
                 written::PATTERNS,
+                coupled::PATTERNS,
             ],
         ]
         .concat(),

@@ -130,3 +130,20 @@ fn what_is_written_along_the_channels_or_at_places_among_them_is_whole() {
         assert_eq!(c.layer(LayerId(1)).inputs, None, "{op}");
     }
 }
+
+#[test]
+fn rows_that_are_added_to_an_input_reach_an_answer_or_a_layer() {
+    for is_answer in [false, true] {
+        let mut g = Graph::new("residual");
+        let x = image(&mut g, 3);
+        let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+        let b = conv(&mut g, "b", a, [3, 6, 1, 1], 1);
+        let sum = g.add_op("Add", "sum", &[x, b], []);
+        let y = conv(&mut g, "y", sum, [4, 3, 1, 1], 1);
+        g.outputs.push(if is_answer { sum } else { y });
+        let c = coupled(&mut g);
+        let group = &c.groups[c.axis(sum).unwrap().channels[0].group.0];
+        assert_eq!((group.end(), group.producers.len()), (Some(End::Input), 1));
+        assert_eq!(group.reaches_answer, is_answer);
+    }
+}
