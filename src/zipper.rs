@@ -143,7 +143,12 @@ pub fn merge_decided(
     let calibration = job.calibration.fitting(&prepared.joint);
     let job = &Job { calibration: &calibration, ..*job };
     // Decisions may share nothing. The check for layers in common comes before them.
-    let importance = Importance::measure(&prepared, job)?;
+    prepared.check_common(&job.options.budget)?;
+    let is_idle = decisions.is_none() && prepared.shares_nothing(&job.options.budget)?;
+    let importance = match is_idle {
+        true => Importance::default(),
+        false => Importance::measure(&prepared, job)?,
+    };
     zipped(prepared, decisions, &importance, job)
 }
 

@@ -4,6 +4,7 @@
 //! longest common subsequence, weighted by the parameters that sharing could save. So nets of
 //! different depths share their common layers. Groups follow from their layers.
 
+mod coupled_inputs;
 mod duplicates;
 mod groups;
 mod layers;
@@ -38,6 +39,9 @@ pub struct Alignment {
     /// Corresponding model inputs with different numbers or orders of channels. Channels of the same
     /// index are shared.
     pub unlike_inputs: Vec<Correspondence>,
+    /// Those of [`Alignment::inputs`] that layers of several nets write to as well, as in `x + f(x)`.
+    /// Channels of the same index are shared.
+    pub coupled_inputs: Vec<Correspondence>,
     /// Groups behind corresponding layers that cannot be paired, with the reason.
     pub refused: BTreeMap<TaskGroup, String>,
     /// Layers that are identical in several nets.
@@ -46,6 +50,8 @@ pub struct Alignment {
     pub lineages: Vec<Lineage>,
     /// The first difference of each net but the first from the first; `None` if there is none.
     pub divergences: Vec<Option<Divergence>>,
+    /// Layers that write to coupled inputs.
+    writers: BTreeSet<TaskLayer>,
     /// The number of the correspondence that each group belongs to.
     correspondences: BTreeMap<TaskGroup, usize>,
 }
@@ -115,9 +121,10 @@ pub fn align(nets: &[Net<'_>], matching: Matching) -> Alignment {
     groups.extend(frozen);
     let lineages = lineage::lineages(nets, &sites, matching);
     let by_index = lineage::add_groups(nets, &lineages, &mut groups);
-    refused.retain(|group, _| !by_index.contains(group));
-    let divergences = (1..nets.len()).map(|net| layers::divergence(nets, &sites, net)).collect();
     let (inputs, unlike_inputs) = groups::inputs(nets, &sites);
+    let coupled = coupled_inputs::add_groups(nets, &inputs, &mut groups);
+    refused.retain(|group, _| !by_index.contains(group) && !coupled.groups.contains(group));
+    let divergences = (1..nets.len()).map(|net| layers::divergence(nets, &sites, net)).collect();
     let mut correspondences = BTreeMap::new();
     for (number, groups) in groups.iter().enumerate() {
         members(groups).for_each(|own| {
@@ -129,10 +136,12 @@ pub fn align(nets: &[Net<'_>], matching: Matching) -> Alignment {
         groups,
         inputs,
         unlike_inputs,
+        coupled_inputs: coupled.inputs,
         refused,
         duplicates,
         lineages,
         divergences,
+        writers: coupled.layers,
         correspondences,
     }
 }
@@ -168,7 +177,9 @@ impl Alignment {
 
     /// Whether layers of a site correspond by index.
     pub fn is_by_index(&self, site: &Site) -> bool {
-        site.members().any(|member| self.ancestor(member).is_some())
+        let is_by_index =
+            |own: TaskLayer| self.writers.contains(&own) || self.ancestor(own).is_some();
+        site.members().any(is_by_index)
     }
 
     /// Splits the sites behind the `last`-th, so that their layers have no counterparts.

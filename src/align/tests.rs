@@ -150,3 +150,42 @@ fn gates_of_equal_size_find_each_other() {
         .collect();
     assert_eq!(names, ["gru1.z", "gru1.r", "gru1.h", "fc1"]);
 }
+
+/// A layer of these weights whose rows are added to the input, and a layer that reads the sum, or the input if
+/// the sum is an answer.
+fn residual(weight: f32, is_answer: bool) -> Graph {
+    let mut g = Graph::new("residual");
+    let dims = vec![Dim::Symbol("n".into()), Dim::Known(6)];
+    let x = g.add_input("x", TensorType { dtype: DataType::F32, shape: Some(dims) });
+    let gemm = |g: &mut Graph, name: &str, x, out: usize| {
+        let w = ndarray::ArrayD::from_elem(ndarray::IxDyn(&[out, 6]), weight);
+        let w = g.add_initializer("w", Tensor::from_f32(&w));
+        g.add_op("Gemm", name, &[x, w], [("transB", Attribute::Int(1))])
+    };
+    let f = gemm(&mut g, "f", x, 6);
+    let sum = g.add_op("Add", "sum", &[x, f], []);
+    let y = gemm(&mut g, "y", if is_answer { x } else { sum }, 2);
+    g.outputs = if is_answer { vec![sum, y] } else { vec![y] };
+    typed(g)
+}
+
+#[test]
+fn layers_that_write_to_an_input_correspond_by_index_unless_they_answer() {
+    for is_answer in [false, true] {
+        let graphs = [0.1, 0.2].map(|weight| residual(weight, is_answer));
+        let couplings = graphs.each_ref().map(|graph| Coupling::of(graph).unwrap());
+        let [a, b] = [0, 1].map(|i| Net {
+            graph: &graphs[i],
+            coupling: &couplings[i],
+            shares_outputs: false,
+        });
+        let alignment = align(&[a, b], Matching::Search);
+        let by_index = alignment.common().filter(|site| alignment.is_by_index(site)).count();
+        let input = vec![Some(GroupId(0)); 2];
+        assert_eq!(alignment.inputs, std::slice::from_ref(&input));
+        let wanted = if is_answer { (Vec::new(), 0) } else { (vec![input], 1) };
+        assert_eq!((alignment.coupled_inputs, by_index), wanted);
+        let is_refused = alignment.refused.keys().any(|own| own.group == GroupId(0));
+        assert_eq!(is_refused, is_answer);
+    }
+}

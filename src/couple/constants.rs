@@ -10,26 +10,55 @@ impl Tracer<'_> {
     /// `Expand` or `Slice`: for example of a class token or of positions.
     pub(super) fn adopt(&mut self, id: NodeId) {
         let node = self.graph.node(id);
+        if node.is("ScatterElements") || node.is("ScatterND") {
+            return self.adopt_written(id);
+        }
         let is_joined = ["Concat", "Add", "Mul", "Sub"].iter().any(|op| node.is(op));
-        let rank = |v: ValueId| Some(self.graph.value(v).ty.as_ref()?.shape.as_ref()?.len());
-        let mut read = node
-            .inputs
-            .iter()
-            .flatten()
-            .filter_map(|v| Some((*v, self.labels[v.index()].as_ref()?)));
-        let lead = read.find(|(_, labels)| labels.within.is_none()).filter(|_| is_joined);
-        let Some((lead, Some(lead_rank))) = lead.map(|(v, labels)| (labels.clone(), rank(v)))
-        else {
+        let mut read = node.inputs.iter().flatten().filter(|_| is_joined);
+        if let Some(lead) = read.find_map(|value| self.lead(*value)) {
+            let all = node.inputs.iter().flatten().copied().collect();
+            self.begin_at(all, &lead, &[expanded, sliced]);
+        }
+    }
+
+    /// Follows channels of the tensor that a node writes into, as of zeros, and of the places where it writes,
+    /// if they are the same for all channels.
+    fn adopt_written(&mut self, id: NodeId) {
+        let node = self.graph.node(id);
+        let Some(lead) = [0, 2].into_iter().find_map(|slot| self.lead(node.input(slot)?)) else {
             return;
         };
-        let untold = node.inputs.iter().flatten().filter(|v| self.labels[v.index()].is_none());
-        for value in untold.collect::<Vec<_>>() {
-            let Some(maker) = self.graph.producer(*value) else { continue };
-            let axis = rank(*value).and_then(|rank| aligned_axis(lead.axis, lead_rank, rank));
+        // The places of the other operator have no channels.
+        let slots = if node.is("ScatterND") { &[0, 2][..] } else { &[0, 1, 2] };
+        let read = slots.iter().filter_map(|slot| node.input(*slot)).collect();
+        self.begin_at(read, &lead, &[filled, repeated]);
+    }
+
+    /// The channels of a value on one axis, and the number of its axes.
+    fn lead(&self, value: ValueId) -> Option<(Labels, usize)> {
+        let labels = self.labels[value.index()].as_ref().filter(|l| l.within.is_none())?;
+        Some((labels.clone(), self.rank(value)?))
+    }
+
+    /// Begins channels at those of some values that have none yet and are made in one of the ways `made`.
+    /// Their last axes are those of a value of rank `lead_rank` with the channels `lead`.
+    fn begin_at(
+        &mut self,
+        values: Vec<ValueId>,
+        (lead, lead_rank): &(Labels, usize),
+        made: &[Beginning],
+    ) {
+        for value in values {
+            if self.labels[value.index()].is_some() {
+                continue;
+            }
+            let Some(maker) = self.graph.producer(value) else { continue };
+            let axis = self.rank(value).and_then(|rank| aligned_axis(lead.axis, *lead_rank, rank));
             let Some(axis) = axis else { continue };
             let own = Labels::along(axis, lead.atoms.clone());
-            let flow = expanded(self.graph, maker, &own);
-            let Some(flow) = flow.or_else(|| sliced(self.graph, maker, &own)) else { continue };
+            let Some(flow) = made.iter().find_map(|made| made(self.graph, maker, &own)) else {
+                continue;
+            };
             self.makers.insert(maker.index() as u32, maker);
             let mark = Mark::Made(maker.index() as u32);
             let output = Labels::along(axis, self.atoms.fresh(lead.atoms.len(), mark));
@@ -38,6 +67,9 @@ impl Tracer<'_> {
         }
     }
 }
+
+/// The flow of a node that makes channels like `lead` without any; `None` for other nodes.
+type Beginning = fn(&Graph, NodeId, &Labels) -> Option<Partwise>;
 
 /// The flow of a `Slice` of a constant along other axes than that of the channels `lead`, for example
 /// to the positions of all tokens.
@@ -77,4 +109,38 @@ fn expanded(graph: &Graph, id: NodeId, lead: &Labels) -> Option<Partwise> {
         coupled: Vec::new(),
         expand: Expand::NONE,
     })
+}
+
+/// The flow of a `ConstantOfShape`.
+fn filled(graph: &Graph, id: NodeId, lead: &Labels) -> Option<Partwise> {
+    let fits = graph.node(id).is("ConstantOfShape") && has_extent(graph, id, lead);
+    fits.then(|| Partwise {
+        output: lead.clone(),
+        operands: vec![Operand::Shape { entry: lead.axis, width: 1 }],
+        coupled: Vec::new(),
+        expand: Expand::NONE,
+    })
+}
+
+/// The flow of an `Expand` of a value that is the same for all channels.
+fn repeated(graph: &Graph, id: NodeId, lead: &Labels) -> Option<Partwise> {
+    let node = graph.node(id);
+    let view = NodeView::new(graph, id, &[]);
+    let (from, to, target) = (view.shape(0)?, view.output_shape(0)?, view.shape(1)?);
+    let axis = (lead.axis + from.len()).checked_sub(to.len());
+    let is_same = axis.is_none_or(|axis| from.get(axis).and_then(Dim::known) == Some(1));
+    let is_whole = target.as_slice() == [Dim::Known(to.len())];
+    (node.is("Expand") && is_same && is_whole && has_extent(graph, id, lead)).then(|| Partwise {
+        output: lead.clone(),
+        operands: vec![Operand::Plain, Operand::Shape { entry: lead.axis, width: 1 }],
+        coupled: Vec::new(),
+        expand: Expand::NONE,
+    })
+}
+
+/// Whether a node's output has one index for each of several channels.
+fn has_extent(graph: &Graph, id: NodeId, lead: &Labels) -> bool {
+    let shape = NodeView::new(graph, id, &[]).output_shape(0);
+    let extent = shape.and_then(|shape| shape.get(lead.axis)?.known());
+    extent == Some(lead.atoms.len()) && lead.atoms.len() > 1
 }

@@ -132,6 +132,8 @@ pub struct ChannelGroup {
     pub consumers: Vec<LayerId>,
     /// Set if the channels are frozen.
     pub frozen: Option<Frozen>,
+    /// Whether some of the channels reach an answer of the model without passing another layer.
+    pub reaches_answer: bool,
 }
 
 impl ChannelGroup {

@@ -31,6 +31,7 @@ impl Tracer<'_> {
                 };
                 reasons.insert(ender, reason);
                 self.atoms.freeze(&labels.atoms, reason);
+                self.answered.extend(labels.atoms.iter().map(|atom| self.atoms.root(*atom)));
             }
             let made = self.graph.producer(value);
             let Some(id) = made.filter(|id| !self.ends(*id) && !self.sums_up(*id)) else {

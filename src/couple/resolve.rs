@@ -24,6 +24,7 @@ impl Tracer<'_> {
             });
             channels.insert(atom, Channel { group, index: groups[group.0].size });
             groups[group.0].size += 1;
+            groups[group.0].reaches_answer |= self.answered.contains(&atom);
         }
         let axes: Vec<Option<ChannelAxis>> = self
             .labels
@@ -97,7 +98,7 @@ impl Tracer<'_> {
             _ => String::new(),
         };
         let frozen = frozen.map(|i| self.reasons[i as usize].clone());
-        ChannelGroup { name, size: 0, producers, consumers, frozen }
+        ChannelGroup { name, size: 0, producers, consumers, frozen, reaches_answer: false }
     }
 
     fn coupled(

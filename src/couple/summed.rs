@@ -60,7 +60,8 @@ impl Tracer<'_> {
         Some(Flow::Partwise(Partwise { output, operands, coupled, expand }))
     }
 
-    fn rank(&self, value: ValueId) -> Option<usize> {
+    /// Number of a value's axes.
+    pub(super) fn rank(&self, value: ValueId) -> Option<usize> {
         Some(self.graph.value(value).ty.as_ref()?.shape.as_ref()?.len())
     }
 }

@@ -1,4 +1,5 @@
 mod attention;
+mod operators;
 
 use super::*;
 use crate::ir::{Attribute, DataType, Dim, Tensor, TensorType};

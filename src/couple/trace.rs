@@ -24,6 +24,8 @@ pub(super) struct Tracer<'g> {
     /// Nodes other than layers at which channels begin, by their index.
     pub(super) makers: HashMap<u32, NodeId>,
     pub(super) heads: Heads,
+    /// Channels that reach an answer without passing another layer.
+    pub(super) answered: HashSet<Atom>,
     /// Values that depend on a layer.
     pub(super) learned: HashSet<ValueId>,
     /// Values with one number for all channels, and the axis of extent 1 on which it is.
@@ -81,6 +83,7 @@ fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)
         reasons: Vec::new(),
         makers: HashMap::new(),
         heads: Heads::default(),
+        answered: HashSet::new(),
         learned: HashSet::new(),
         summed: HashMap::new(),
         closed,

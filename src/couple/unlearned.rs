@@ -17,6 +17,10 @@ impl Tracer<'_> {
         if is_layer || node.reads().any(|value| self.learned.contains(&value)) {
             self.learned.extend(node.outputs.iter().flatten());
         }
+        // The node that adds its bias is a part of the layer, and is not visited.
+        if let Flow::Layer(layer) = flow {
+            self.learned.insert(layer.output);
+        }
     }
 
     /// Starts new channels at the input of a layer with `inputs` inputs, if the input has none yet and no

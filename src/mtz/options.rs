@@ -137,6 +137,16 @@ impl Budget {
         matches!(self.share(name, usize::MAX), Share::Count(0) | Share::Fraction(0.0))
     }
 
+    /// Whether none of these layers shares anything.
+    pub(crate) fn shares_nothing<'a>(
+        &self,
+        layers: impl IntoIterator<Item = &'a CoupledLayer>,
+    ) -> bool {
+        let share = |layer: &CoupledLayer| self.share(&layer.name, layer.outputs.len());
+        let mut shares = layers.into_iter().map(share);
+        shares.all(|share| matches!(share, Share::Count(0) | Share::Fraction(0.0)))
+    }
+
     /// The number that shared neurons are rounded to a multiple of, unless a rule gives them exactly.
     pub fn multiple(&self) -> usize {
         self.multiple

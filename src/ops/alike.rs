@@ -22,30 +22,33 @@ impl OpRule for Alike {
             "MaxUnpool",
             "ReverseSequence",
             "CastLike",
-            "ScatterElements",
-            "ScatterND",
         ]
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
-        let reason = "an operator that may mix channels";
-        let (Some(labels), Some(from)) = (node.labels(0), node.shape(0)) else {
-            return Flow::whole(reason);
-        };
-        if along(node, from.len()).is_some_and(|axes| !axes.contains(&labels.axis)) {
+        if let (Some(labels), Some(from)) = (node.labels(0), node.shape(0))
+            && along(node, from.len()).is_some_and(|axes| !axes.contains(&labels.axis))
+        {
             let mut operands = vec![Operand::Plain; node.node.inputs.len()];
             operands[0] = Operand::Channels;
             return same_axis(node, operands);
         }
-        match node.output_shape(0) {
-            Some(to)
-                if from.len() == to.len()
-                    && to.get(labels.axis).and_then(Dim::known) == Some(labels.atoms.len()) =>
-            {
-                Flow::whole_with(reason, labels.clone())
-            }
-            _ => Flow::whole(reason),
+        mixed(node)
+    }
+}
+
+/// The flow of a node that may mix the channels of its first input, and keeps their order.
+pub(super) fn mixed(node: &NodeView<'_>) -> Flow {
+    let reason = "an operator that may mix channels";
+    let shapes = node.shape(0).zip(node.output_shape(0));
+    match node.labels(0).zip(shapes) {
+        Some((labels, (from, to)))
+            if from.len() == to.len()
+                && to.get(labels.axis).and_then(Dim::known) == Some(labels.atoms.len()) =>
+        {
+            Flow::whole_with(reason, labels.clone())
         }
+        _ => Flow::whole(reason),
     }
 }
 

@@ -23,6 +23,7 @@ mod ranked;
 mod recurrent;
 mod reshape;
 mod resize;
+mod scatter;
 mod shape;
 mod sizes;
 mod space;
@@ -263,9 +264,11 @@ static RULES: &[&dyn OpRule] = &[
     &space::DepthToSpace,
     &control::Control,
     &quantise::Quantise,
+    &quantise::QuantiseByRange,
     &shape::Cast,
     &ranked::Ranked,
     &ranked::PickEach,
+    &scatter::Scatter,
     &alike::Alike,
 ];
 

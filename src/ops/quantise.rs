@@ -1,10 +1,14 @@
 //! Quantisation and dequantisation.
 
+use crate::ir::Dim;
+
 use super::elementwise::same_axis;
-use super::{Flow, NodeView, OpRule, Operand, normal_axis};
+use super::{Flow, NodeView, OpRule, Operand, Together, normal_axis};
 
 /// `QuantizeLinear` and `DequantizeLinear`.
 pub struct Quantise;
+/// `DynamicQuantizeLinear`, whose scale and zero point follow from the range of all elements.
+pub struct QuantiseByRange;
 
 impl OpRule for Quantise {
     fn ops(&self) -> &'static [&'static str] {
@@ -18,7 +22,7 @@ impl OpRule for Quantise {
         };
         let axis = normal_axis(node.node.int("axis", 1), shape.len());
         let param = |index: usize| {
-            if node.node.input(index).is_none() {
+            if node.node.input(index).is_none() || is_one_computed_number(node, index) {
                 return Some(Operand::Plain);
             }
             match node.constant(index)?.dims.as_slice() {
@@ -32,5 +36,26 @@ impl OpRule for Quantise {
             Some(params) => same_axis(node, [vec![Operand::Channels], params].concat()),
             None => Flow::whole_with(reason, labels.clone()),
         }
+    }
+}
+
+/// Whether input `index` is one computed number for all elements.
+fn is_one_computed_number(node: &NodeView<'_>, index: usize) -> bool {
+    let is_computed = node.constant(index).is_none() && node.labels(index).is_none();
+    is_computed
+        && node.shape(index).is_some_and(|dims| matches!(dims.as_slice(), [] | [Dim::Known(1)]))
+}
+
+impl OpRule for QuantiseByRange {
+    fn ops(&self) -> &'static [&'static str] {
+        &["DynamicQuantizeLinear"]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        Flow::Together(Together {
+            operands: vec![Operand::Channels],
+            coupled: None,
+            outputs: vec![node.labels(0).cloned(), None, None],
+        })
     }
 }

@@ -33,14 +33,13 @@ pub(super) struct Importance {
 }
 
 impl Importance {
-    /// Checks that the nets have something in common, and measures sensitivities if the job needs them.
+    /// Measures sensitivities if the job needs them.
     ///
     /// # Errors
-    /// [`ErrorKind::Misaligned`] if the nets have nothing in common; else as [`grad::sensitivities`].
+    /// As [`grad::sensitivities`].
     pub(super) fn measure(prepared: &Prepared, job: &Job<'_>) -> Result<Importance> {
         let Job { calibration, options, .. } = job;
         let Prepared { joint, alignment, .. } = prepared;
-        prepared.check_common(&options.budget)?;
         let start = Instant::now();
         let mut importance = Importance::default();
         let weighted = options.method == Method::Refit;

@@ -7,7 +7,7 @@ use crate::ir::{Graph, Node};
 use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::matching::Share;
 use crate::mtz::options::Budget;
-use crate::mtz::plan::{Prediction, predict};
+use crate::mtz::plan::{Prediction, SitePlan, predict};
 
 use super::Prepared;
 use super::equal::have_equal_weights;
@@ -39,6 +39,22 @@ impl Prepared {
             true => Ok(()),
             false => Err(kept(joint)),
         }
+    }
+
+    /// Whether a merge with this budget pairs no neurons and gives no layers common weights, but for
+    /// duplicates.
+    ///
+    /// # Errors
+    /// As [`predict`].
+    pub(super) fn shares_nothing(&self, budget: &Budget) -> Result<bool> {
+        let Prepared { joint, alignment, .. } = self;
+        if !budget.shares_nothing(joint.tasks().iter().flat_map(|task| &task.coupling().layers)) {
+            return Ok(false);
+        }
+        let plan = predict(joint, alignment, budget, false)?;
+        let mut sites = alignment.common().zip(&plan.sites);
+        let is_idle = |plan: &SitePlan| plan.reason.is_some() || plan.shared == 0;
+        Ok(sites.all(|(site, plan)| alignment.is_duplicate(site) || is_idle(plan)))
     }
 
     /// Whether a merge with this budget gives common weights to layers that differ.
@@ -195,5 +211,21 @@ mod tests {
         let prepared = fixtures(&["lenet300_mnist_a", "lenet300_fashion"]);
         let fuses = |part| prepared.fuses(&Budget::uniform(Share::Fraction(part))).unwrap();
         assert!(fuses(1.0) && fuses(0.1) && !fuses(0.0));
+    }
+    #[test]
+    fn a_budget_of_nothing_leaves_no_choice_but_that_of_one_layer_does() {
+        let shares_nothing = |names: [&str; 2], budget: &Budget| {
+            let mut nets = names.map(fixture);
+            nets.iter_mut().zip(["a", "b"]).for_each(|(net, name)| net.name = name.to_owned());
+            let parts = nets.map(|net| Part::Net(Box::new(net)));
+            let prepared = prepare_parts(parts.into(), PrepareOptions::default()).unwrap();
+            prepared.shares_nothing(budget).unwrap()
+        };
+        let mut budget = Budget::uniform(Share::Fraction(0.0));
+        assert!(shares_nothing(NETS, &budget));
+        assert!(shares_nothing([NETS[0]; 2], &budget));
+        assert!(!shares_nothing(NETS, &Budget::uniform(Share::Fraction(0.1))));
+        budget.rule("*", Share::Fraction(0.5)).unwrap();
+        assert!(!shares_nothing(NETS, &budget));
     }
 }

@@ -176,10 +176,11 @@ fn in_order_of(earlier: &[(String, Canonical)], mut model: Canonical) -> Result<
     Ok(model)
 }
 
-/// Shares the common channels of inputs with different numbers of channels. A net without a channel
-/// has zero weights for it (the paper's fictive inputs), which need not be stored.
+/// Shares the channels of inputs that layers write to, and the common channels of inputs with different
+/// numbers of channels. A net without a channel has zero weights for it (the paper's fictive inputs), which
+/// need not be stored.
 fn share_inputs(joint: &mut JointModel, alignment: &Alignment) {
-    for groups in &alignment.unlike_inputs {
+    for groups in alignment.unlike_inputs.iter().chain(&alignment.coupled_inputs) {
         let groups: Vec<TaskGroup> = crate::align::members(groups).collect();
         let most = groups.iter().map(|own| joint.group(*own).size).max().unwrap_or(0);
         for index in 0..most {

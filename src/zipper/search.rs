@@ -63,7 +63,8 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Prepares a search: measures sensitivities and plans full sharing, for all its merges.
+    /// Prepares a search: checks that the nets have something in common, measures sensitivities and plans full
+    /// sharing, for all its merges.
     ///
     /// # Errors
     /// As [`super::merge`].
@@ -73,6 +74,7 @@ impl<'a> Search<'a> {
         job: &Job<'a>,
     ) -> Result<Search<'a>> {
         let start = Instant::now();
+        prepared.check_common(&job.options.budget)?;
         let originals = Some(Originals::default());
         let importance = Importance { originals, ..Importance::measure(prepared, job)? };
         let plan = predict(&prepared.joint, &prepared.alignment, &job.options.budget, false)?;

@@ -1,6 +1,7 @@
 //! Laws of merges with whole layers as the unit of sharing.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions, restore};
@@ -10,7 +11,7 @@ use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Biases, Budget, MergeOptions, Unit};
 use onnx_zip::mtz::plan::{predict, sizes};
 use onnx_zip::onnx;
-use onnx_zip::progress::Silent;
+use onnx_zip::progress::{Progress, Silent};
 use onnx_zip::report::Trial;
 use onnx_zip::zipper::{self, Goal, Input, Job, Outcome, Prepared, merge_for};
 
@@ -134,5 +135,37 @@ fn sizes_are_kept_and_of_what_fits_the_closest_is_taken() {
         assert!((kept.size - size).abs() < 1e-9, "{unit:?}");
         let others = trials.iter().filter(|trial| trial.size <= 0.62);
         assert!(others.map(|t| t.deviation).all(|other| other >= kept.deviation), "{unit:?}");
+    }
+}
+
+/// Records stages.
+#[derive(Default)]
+struct Stages(Mutex<Vec<String>>);
+
+impl Progress for Stages {
+    fn begin(&self, stage: &str, _: u64) {
+        self.0.lock().unwrap().push(stage.to_owned());
+    }
+
+    fn step(&self) {}
+
+    fn note(&self, _: &str) {}
+
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn sensitivities_are_measured_only_where_something_may_be_shared() {
+    let [a, b] = ["mnist_a", "fashion"].map(|task| model(&format!("lenet300_{task}")));
+    let data = images(&a, "mnist_train", 60);
+    for (share, wanted) in [(0.0, false), (0.1, true)] {
+        let budget = Budget::uniform(Share::Fraction(share));
+        let options = MergeOptions { budget, ..MergeOptions::default() };
+        let (nets, stages) = (prepared(a.clone(), b.clone()), Stages::default());
+        zipper::merge(nets, &calibration(&data), &options, &stages).unwrap();
+        let stages = stages.0.into_inner().unwrap();
+        assert_eq!(stages.iter().any(|stage| stage == "sensitivities"), wanted, "{stages:?}");
     }
 }

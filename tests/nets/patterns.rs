@@ -4,6 +4,7 @@ mod attended;
 mod biased;
 mod contracted;
 mod control;
+mod coupled;
 mod cut;
 mod exchanged;
 mod laid_out;
@@ -20,6 +21,7 @@ mod streaming;
 mod summed;
 mod transposed;
 mod unread;
+mod written;
 
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions, InputMode};
@@ -46,6 +48,8 @@ fn each(law: fn(&Pattern)) {
                 unread::PATTERNS,
                 summed::PATTERNS,
                 repeated::PATTERNS,
+                written::PATTERNS,
+                coupled::PATTERNS,
             ],
             &[resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
             &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS, normalised::PATTERNS],

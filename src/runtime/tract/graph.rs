@@ -10,7 +10,7 @@ use tract_onnx::prelude::InferenceModel;
 
 use super::super::port::named_dim;
 use super::super::{ModelSource, Port};
-use super::failed;
+use super::failure::failed;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
 use crate::onnx::encode_any;

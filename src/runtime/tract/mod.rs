@@ -1,5 +1,6 @@
 //! tract, the built-in runtime.
 
+mod failure;
 mod graph;
 mod recent;
 
@@ -13,6 +14,7 @@ use tract_core::prelude::*;
 use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
+use self::failure::failed;
 use self::graph::{completed, datum_type, parse};
 use self::recent::Recent;
 use super::array::with_array;
@@ -248,15 +250,6 @@ fn from_tensor(tensor: &Tensor, port: &Port) -> Result<HostArray> {
         String => String,
     )
     .map_err(failed)
-}
-
-/// Converts an error of tract. Its chain names the node and operator first, and may end in a dump.
-fn failed(error: TractError) -> Error {
-    const ENOUGH: usize = 500;
-    let text = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
-    let short: String = text.chars().take(ENOUGH).collect();
-    let more = if short.len() < text.len() { "…" } else { "" };
-    Error::new(ErrorKind::Backend, format!("tract: {short}{more}"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use ndarray::ArrayD;
 
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{DataType, Tensor, ValueId};
+use onnx_zip::ir::{DataType, Node, Tensor, ValueId, ValueKind};
 
 use super::net::{Pattern, relu};
 
@@ -11,6 +11,7 @@ use super::net::{Pattern, relu};
 pub const PATTERNS: &[Pattern] = &[
     ("weights in four bits", four_bits),
     ("weights in blocks", blocks),
+    ("features in eight bits by their range", by_range),
     ("outputs of every whole number", whole_numbers),
     ("names of classes", names),
 ];
@@ -57,6 +58,31 @@ fn blocks(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = b.op("MatMul", "product", &[x, w], []);
     let x = relu(b, x);
     vec![scores(b, x)]
+}
+
+/// What dynamic quantisation becomes in canonical form.
+fn by_range(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let mut x = b.input("x", "n,6");
+    for inputs in [6, 8] {
+        let w = b.weights("w", &[8, inputs]);
+        let y = features(b, x, w);
+        x = rounded(b, y);
+    }
+    vec![scores(b, x)]
+}
+
+/// Rounds features to 256 steps between their extremes.
+fn rounded(b: &mut GraphBuilder, x: ValueId) -> ValueId {
+    let parts =
+        ["codes", "step", "zero"].map(|name| b.graph().add_value(name, ValueKind::Detached, None));
+    b.graph().add_node(Node {
+        name: "rounded".to_owned(),
+        op: "DynamicQuantizeLinear".to_owned(),
+        inputs: vec![Some(x)],
+        outputs: parts.map(Some).to_vec(),
+        ..Node::default()
+    });
+    b.op("DequantizeLinear", "floats", &parts, [])
 }
 
 fn whole_numbers(b: &mut GraphBuilder) -> Vec<ValueId> {

@@ -19,7 +19,6 @@ mod view;
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::mtz::matching::Share;
 use crate::mtz::plan::consumed_before_produced;
 use crate::mtz::site::{SiteLayer, layers_at};
 
@@ -52,9 +51,8 @@ impl View<'_, '_> {
     }
 
     fn shares_nothing(self) -> bool {
-        let mut layers = self.joint.tasks().iter().flat_map(|t| &t.coupling().layers);
-        let nothing = |share| share == Share::Count(0) || share == Share::Fraction(0.0);
-        layers.all(|l| nothing(self.options.budget.share(&l.name, l.outputs.len())))
+        let tasks = self.joint.tasks().iter();
+        self.options.budget.shares_nothing(tasks.flat_map(|task| &task.coupling().layers))
     }
 
     /// All correspondences with the sites at which their neurons can be shared.

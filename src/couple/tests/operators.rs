@@ -1,0 +1,149 @@
+//! Groups around operators whose operands have different roles.
+
+use super::*;
+use crate::ir::{Node, ValueKind};
+
+fn tokens(g: &mut Graph, features: usize) -> ValueId {
+    let mut shape = ["n", "tokens"].map(|name| Dim::Symbol(name.into())).to_vec();
+    shape.push(Dim::Known(features));
+    g.add_input("x", TensorType { dtype: DataType::F32, shape: Some(shape) })
+}
+
+/// A product over tokens, with a bias behind it.
+fn product(g: &mut Graph, name: &str, x: ValueId, [inputs, out]: [usize; 2]) -> ValueId {
+    let w = g.add_initializer(&format!("{name}.w"), zeros(&[inputs, out]));
+    let y = g.add_op("MatMul", name, &[x, w], []);
+    let bias = g.add_initializer(&format!("{name}.b"), zeros(&[out]));
+    g.add_op("Add", &format!("{name}.biased"), &[y, bias], [])
+}
+
+#[test]
+fn a_quantisation_by_the_range_of_all_elements_keeps_channels() {
+    let mut g = Graph::new("rounded");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+    let parts = ["codes", "step", "zero"].map(|name| g.add_value(name, ValueKind::Detached, None));
+    let rounded = g.add_node(Node {
+        name: "rounded".to_owned(),
+        op: "DynamicQuantizeLinear".to_owned(),
+        inputs: vec![Some(a)],
+        outputs: parts.map(Some).to_vec(),
+        ..Node::default()
+    });
+    let floats = g.add_op("DequantizeLinear", "floats", &parts, []);
+    let y = conv(&mut g, "y", floats, [4, 6, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(summary(&c), [row("x", 3, 0, true), row("a", 6, 1, false), row("y", 4, 1, true)]);
+    assert_eq!(c.groups[1].consumers, [LayerId(1)]);
+    assert!(parts[1..].iter().all(|number| c.axis(*number).is_none()));
+    assert!(matches!(c.flows.get(&rounded), Some(Flow::Together(_))));
+    let Some(Flow::Partwise(back)) = c.flows.get(&g.producer(floats).unwrap()) else { panic!() };
+    assert_eq!(back.operands, [Operand::Channels, Operand::Plain, Operand::Plain]);
+}
+
+#[test]
+fn nothing_behind_a_product_with_a_bias_is_like_an_input() {
+    let mut g = Graph::new("unknown");
+    let x = tokens(&mut g, 3);
+    let a = product(&mut g, "a", x, [3, 6]);
+    // An operator without a rule, which canonical form removes.
+    let unknown = g.add_op("Dropout", "unknown", &[a], []);
+    let y = product(&mut g, "y", unknown, [6, 4]);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(summary(&c), [row("x", 3, 0, true), row("a", 6, 1, false), row("y", 4, 1, true)]);
+    assert_eq!(c.layer(LayerId(1)).inputs, None);
+}
+
+fn numbers(g: &mut Graph, name: &str, dims: &[usize], values: &[i64]) -> ValueId {
+    g.add_initializer(name, Tensor::from_i64(dims.to_vec(), values))
+}
+
+fn flow_of<'c>(g: &Graph, c: &'c Coupling, value: ValueId) -> &'c Flow {
+    &c.flows[&g.producer(value).unwrap()]
+}
+
+#[test]
+fn rows_that_are_written_at_places_keep_their_channels() {
+    let mut g = Graph::new("levels");
+    let x = image(&mut g, 3);
+    let levels = ["a", "b"].map(|name| conv(&mut g, name, x, [6, 3, 1, 1], 1));
+    let places = [[0, 2], [1, 3]].map(|rows| numbers(&mut g, "places", &[2, 1], &rows));
+    let none = g.add_initializer("none", zeros(&[4, 6, 8, 8]));
+    let some = g.add_op("ScatterND", "some", &[none, places[0], levels[0]], []);
+    let all = g.add_op("ScatterND", "all", &[some, places[1], levels[1]], []);
+    let y = conv(&mut g, "y", all, [4, 6, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(summary(&c), [row("x", 3, 0, true), row("a", 6, 2, false), row("y", 4, 1, true)]);
+    let operands = [some, all].map(|value| match flow_of(&g, &c, value) {
+        Flow::Partwise(flow) => flow.operands.clone(),
+        other => panic!("{other:?}"),
+    });
+    let (plain, channels) = (Operand::Plain, Operand::Channels);
+    assert_eq!(operands[0], [Operand::Param { axis: 1 }, plain, channels]);
+    assert_eq!(operands[1], [channels, plain, channels]);
+}
+
+#[test]
+fn rows_that_are_written_at_the_same_places_of_all_channels_keep_these() {
+    let mut g = Graph::new("levels");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+    let sizes = numbers(&mut g, "sizes", &[4], &[2, 6, 8, 8]);
+    let none = g.add_op("ConstantOfShape", "none", &[sizes], []);
+    let rows = numbers(&mut g, "rows", &[2, 1, 1, 1], &[1, 0]);
+    let places = g.add_op("Expand", "places", &[rows, sizes], []);
+    let all = g.add_op("ScatterElements", "all", &[none, places, a], []);
+    let y = conv(&mut g, "y", all, [4, 6, 1, 1], 1);
+    g.outputs.push(y);
+    let c = coupled(&mut g);
+    assert_eq!(summary(&c), [row("x", 3, 0, true), row("a", 6, 1, false), row("y", 4, 1, true)]);
+    let counted = Operand::Shape { entry: 1, width: 1 };
+    for (value, wanted) in [
+        (none, vec![counted]),
+        (places, vec![Operand::Plain, counted]),
+        (all, vec![Operand::Channels; 3]),
+    ] {
+        let Flow::Partwise(flow) = flow_of(&g, &c, value) else { panic!() };
+        assert_eq!(flow.operands, wanted);
+    }
+}
+
+#[test]
+fn what_is_written_along_the_channels_or_at_places_among_them_is_whole() {
+    for (op, places) in [("ScatterElements", vec![2, 6, 8, 8]), ("ScatterND", vec![1, 2])] {
+        let mut g = Graph::new("mixed");
+        let x = image(&mut g, 3);
+        let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+        let none = g.add_initializer("none", zeros(&[2, 6, 8, 8]));
+        let count = places.iter().product();
+        let places = numbers(&mut g, "places", &places, &vec![0; count]);
+        let axis = [("axis", Attribute::Int(1))];
+        let axis = if op == "ScatterND" { None } else { Some(axis) };
+        let all = g.add_op(op, "all", &[none, places, a], axis.into_iter().flatten());
+        let y = conv(&mut g, "y", all, [4, 6, 1, 1], 1);
+        g.outputs.push(y);
+        let c = coupled(&mut g);
+        assert!(matches!(flow_of(&g, &c, all), Flow::Whole(_)), "{op}");
+        assert_eq!(c.layer(LayerId(1)).inputs, None, "{op}");
+    }
+}
+
+#[test]
+fn rows_that_are_added_to_an_input_reach_an_answer_or_a_layer() {
+    for is_answer in [false, true] {
+        let mut g = Graph::new("residual");
+        let x = image(&mut g, 3);
+        let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+        let b = conv(&mut g, "b", a, [3, 6, 1, 1], 1);
+        let sum = g.add_op("Add", "sum", &[x, b], []);
+        let y = conv(&mut g, "y", sum, [4, 3, 1, 1], 1);
+        g.outputs.push(if is_answer { sum } else { y });
+        let c = coupled(&mut g);
+        let group = &c.groups[c.axis(sum).unwrap().channels[0].group.0];
+        assert_eq!((group.end(), group.producers.len()), (Some(End::Input), 1));
+        assert_eq!(group.reaches_answer, is_answer);
+    }
+}
