@@ -176,7 +176,10 @@ fn truth(holds: bool) -> Size {
 }
 
 fn smaller(a: &Size, b: &Size) -> Option<Size> {
-    decisions::at_most(a, b).map(|less| if less { a.clone() } else { b.clone() })
+    match decisions::at_most(a, b) {
+        Some(less) => Some(if less { a.clone() } else { b.clone() }),
+        None => b.value().map_or_else(|| b.capped(a.value()?), |most| a.capped(most)),
+    }
 }
 
 fn larger(a: &Size, b: &Size) -> Option<Size> {

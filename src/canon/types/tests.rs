@@ -195,3 +195,33 @@ fn types_come_out_of_branches() {
     let y = b.op("If", "y", &[condition], [("then_branch", then), ("else_branch", other)]);
     assert_eq!(text(inferred(b, y)), "n,4");
 }
+
+/// As positions of a table for as many tokens as a text has.
+#[test]
+fn the_beginning_of_a_constant_is_no_longer_than_the_constant() {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "batch,length,8");
+    let table = b.weights("table", &[1, 40, 8]);
+    let shape = b.op("Shape", "shape", &[x], []);
+    let [zero, one, two] = [0, 1, 2].map(|n| ints(&mut b, &[n]));
+    let length = b.op("Slice", "length", &[shape, one, two], []);
+    let first = b.op("Slice", "first", &[table, zero, length, one], []);
+    let twice = b.op("Add", "twice", &[first, first], []);
+    let sum = b.op("Add", "sum", &[twice, x], []);
+    let product = b.op("Mul", "product", &[sum, first], []);
+    let behind = b.op("Slice", "behind", &[table, length, two, one], []);
+    let mut graph = b.build(&[product, behind]).graph;
+    infer(&mut graph).unwrap();
+    let told = |value| text(super::shape(&graph, value));
+    assert_eq!((told(first), told(twice)), ("1,min(length, 40),8".into(), told(first)));
+    assert_eq!((told(sum), told(product)), ("batch,length,8".into(), told(sum)));
+    assert_eq!(told(behind), "1,?,8");
+}
+
+#[test]
+fn an_extent_of_which_nothing_is_known_may_be_the_larger_one() {
+    let mut b = GraphBuilder::new("net", 13);
+    let (x, y) = (b.input("x", "batch,length,8"), b.input("y", "batch,?,8"));
+    let sum = b.op("Add", "sum", &[x, y], []);
+    assert_eq!(text(inferred(b, sum)), "batch,?,8");
+}
