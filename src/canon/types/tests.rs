@@ -84,6 +84,24 @@ fn sizes_have_any_number_of_operands() {
     assert_eq!(computed("Max", &[&[6, 1], &[3, 1], &[9, 4]], 0), "9,4");
     assert_eq!(computed("Min", &[&[6, 2], &[3, 5], &[9, 1]], 0), "3,1");
     assert_eq!(computed("Max", &[&[6, 2]], 0), "6,2");
+    assert_eq!(computed("Sum", &[&[6, 1], &[3, 1], &[9, 4]], 0), "18,6");
+}
+
+/// As nets with padding of TensorFlow's kind compute widths.
+#[test]
+fn sizes_are_bounded_and_have_signs() {
+    assert_eq!(computed("Clip", &[&[6, 1, 9], &[3], &[8]], 0), "6,3,8");
+    assert_eq!(computed("Clip", &[&[6, 1], &[3]], 0), "6,3");
+    assert_eq!(computed("Relu", &[&[-2, 5]], 0), "0,5");
+    assert_eq!(computed("Sign", &[&[0, 5]], 0), "0,1");
+    assert_eq!(computed("Pow", &[&[3, 5], &[2]], 0), "9,25");
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "length,4");
+    let shape = b.op("Shape", "shape", &[x], []);
+    let (low, high) = (int(&mut b, 0), int(&mut b, 9));
+    let sizes = b.op("Clip", "sizes", &[shape, low, high], []);
+    let y = b.op("ConstantOfShape", "y", &[sizes], []);
+    assert_eq!(text(inferred(b, y)), "min(length, 9),4");
 }
 
 #[test]
