@@ -55,7 +55,7 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
         searches: sharing.goal(method.is_paper()).is_some(),
     };
     let memory = peak(&prepared.joint, means)?;
-    let file = file_bytes(&prepared.joint, &prepared.alignment, &prediction.sizes, &sizes);
+    let file = file_bytes(&prepared.joint, &prepared.alignment, &prediction.sizes)?;
     let goal = sharing.goal(method.is_paper());
     let most = match goal {
         Some(Goal::Part(part)) => Some(prediction.sizes.saving(part)),
@@ -111,6 +111,21 @@ mod tests {
         let neurons =
             planned(|o| (o.sharing.share, o.sharing.unit) = (Some(0.5), Some(Unit::Neuron)));
         assert!(neurons.most.is_none() && neurons.prediction.sizes.joint() > sizes.joint());
+    }
+
+    /// As the exporter of PyTorch 2 notes at every node where it comes from.
+    #[test]
+    fn what_a_file_says_about_its_model_does_not_count() {
+        let read =
+            |net: &str| std::fs::read(format!("fixtures/models/lenet300_{net}.onnx")).unwrap();
+        // A doc string of 2^20 bytes: field 6 of the message, the length in seven bits a byte.
+        let noted = [read("mnist_a"), vec![0x32, 0x80, 0x80, 0x40], vec![b'x'; 1 << 20]].concat();
+        let names = ["a", "b"].map(str::to_owned);
+        let options = PlanOptions::default();
+        let [plain, noted] = [read("mnist_a"), noted]
+            .map(|first| plan(&[first.into(), read("fashion").into()], &names, &options).unwrap());
+        assert!(noted.files[0] > plain.files[0] + (1 << 20));
+        assert_eq!(noted.file, plain.file);
     }
 
     #[test]

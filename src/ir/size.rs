@@ -4,8 +4,12 @@
 //! Arithmetic that overflows, or grows beyond the needs of shapes, gives no size rather than a wrong
 //! one.
 
+mod arithmetic;
+
 use std::collections::BTreeMap;
 use std::fmt;
+
+pub use arithmetic::Arithmetic;
 
 /// One dimension of a shape.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,7 +37,7 @@ impl Dim {
 /// Products per sum at most.
 const MOST_TERMS: usize = 8;
 
-/// Factors per size at most, those of quotients included.
+/// Factors per size at most, those inside of factors included.
 const MOST_FACTORS: usize = 48;
 
 /// A sum of products of a number and extents. Extents are at least 0.
@@ -50,6 +54,8 @@ enum Factor {
     Named(String),
     /// A size divided by a number and rounded down; numbers in the size are below the divisor.
     Quotient(Box<Size>, i64),
+    /// A size, but at most a positive number; the size is at least 0 and not surely above the number.
+    Capped(Box<Size>, i64),
 }
 
 impl Size {
@@ -109,7 +115,7 @@ impl Size {
     pub fn depends_on(&self, name: &str) -> bool {
         self.terms.keys().flatten().any(|factor| match factor {
             Factor::Named(own) => own == name,
-            Factor::Quotient(inner, _) => inner.depends_on(name),
+            Factor::Quotient(inner, _) | Factor::Capped(inner, _) => inner.depends_on(name),
         })
     }
 
@@ -175,11 +181,33 @@ impl Size {
         whole.plus(&Size::lone(Factor::Quotient(Box::new(rest), divisor)))
     }
 
-    /// The number of factors, those of quotients included.
+    /// The size, but at most `most`; `None` if either may be negative.
+    pub fn capped(&self, most: i64) -> Option<Size> {
+        if !self.is_natural() || most < 0 {
+            return None;
+        }
+        let surely = self.terms.get([].as_slice()).copied().unwrap_or(0);
+        match (self.value(), self.only_factor()) {
+            (Some(number), _) => Some(Size::number(number.min(most))),
+            _ if surely >= most => Some(Size::number(most)),
+            (None, Some(Factor::Capped(_, own))) if *own <= most => Some(self.clone()),
+            (None, Some(Factor::Capped(inner, _))) => inner.capped(most),
+            (None, _) => Size::lone(Factor::Capped(Box::new(self.clone()), most)).limited(),
+        }
+    }
+
+    /// Whether this is `other`, but at most some positive number.
+    pub fn caps(&self, other: &Size) -> bool {
+        matches!(self.only_factor(), Some(Factor::Capped(inner, _)) if **inner == *other)
+    }
+
+    /// The number of factors, those inside of factors included.
     fn factors(&self) -> usize {
         let count = |factor: &Factor| match factor {
             Factor::Named(_) => 1,
-            Factor::Quotient(inner, _) => inner.factors().saturating_add(1),
+            Factor::Quotient(inner, _) | Factor::Capped(inner, _) => {
+                inner.factors().saturating_add(1)
+            }
         };
         self.terms.keys().flatten().map(count).fold(0, usize::saturating_add)
     }
@@ -215,62 +243,6 @@ impl Size {
     }
 }
 
-/// What sizes can be computed with: numbers, or values of a graph.
-pub trait Arithmetic {
-    /// What stands for a size.
-    type Value;
-
-    /// A named extent; `None` where nobody knows it.
-    fn named(&mut self, name: &str) -> Option<Self::Value>;
-
-    /// A plain number.
-    fn number(&mut self, number: i64) -> Self::Value;
-
-    /// `Add`, `Mul` or `Div` of two sizes; quotients are of sizes that are at least 0.
-    fn op(&mut self, op: &'static str, a: Self::Value, b: Self::Value) -> Self::Value;
-}
-
-impl Size {
-    /// Computes the size; `None` where a name in it is not known.
-    pub fn compute<A: Arithmetic>(&self, with: &mut A) -> Option<A::Value> {
-        let mut sum = None;
-        for (factors, number) in &self.terms {
-            let mut product = None;
-            for factor in factors {
-                let value = match factor {
-                    Factor::Named(name) => with.named(name)?,
-                    Factor::Quotient(inner, by) => {
-                        let (inner, by) = (inner.compute(with)?, with.number(*by));
-                        with.op("Div", inner, by)
-                    }
-                };
-                product = Some(joined(with, "Mul", product, value));
-            }
-            let term = match (product, number) {
-                (Some(product), 1) => product,
-                (product, number) => {
-                    let number = with.number(*number);
-                    joined(with, "Mul", product, number)
-                }
-            };
-            sum = Some(joined(with, "Add", sum, term));
-        }
-        Some(sum.unwrap_or_else(|| with.number(0)))
-    }
-}
-
-fn joined<A: Arithmetic>(
-    with: &mut A,
-    op: &'static str,
-    first: Option<A::Value>,
-    second: A::Value,
-) -> A::Value {
-    match first {
-        Some(first) => with.op(op, first, second),
-        None => second,
-    }
-}
-
 /// As in `2*n*m + n - 1`.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -303,6 +275,7 @@ impl fmt::Display for Factor {
         match self {
             Factor::Named(name) => f.write_str(name),
             Factor::Quotient(size, by) => write!(f, "floor(({size})/{by})"),
+            Factor::Capped(size, most) => write!(f, "min({size}, {most})"),
         }
     }
 }

@@ -25,6 +25,6 @@ pub(crate) use read::{data_files, decode_net, file_without_left_out, without_lef
 pub use read::{decode, load};
 pub use save::{Draft, External, SaveOptions, save, save_split, stage};
 pub use types::kind;
-pub use write::encode;
 #[cfg(feature = "tract")]
 pub(crate) use write::encode_any;
+pub use write::{encode, encoded_bytes};

@@ -28,6 +28,15 @@ pub fn encode(model: &Model) -> Result<Vec<u8>> {
     written(proto).in_model(&model.name)
 }
 
+/// The bytes that a model takes in its file, without those of its metadata.
+///
+/// # Errors
+/// [`ErrorKind::Format`] if the graph is not well formed.
+pub fn encoded_bytes(model: &Model) -> Result<u64> {
+    let proto = ModelProto { metadata_props: Vec::new(), ..to_proto(model)? };
+    Ok(proto.encoded_len() as u64)
+}
+
 /// [`encode`] without its size limit, for readers without one.
 ///
 /// # Errors

@@ -117,6 +117,14 @@ fn size(node: &NodeView<'_>) -> Option<Sizes> {
             Some(n) => n.checked_abs().map(Size::number),
             None => a.is_natural().then(|| a.clone()),
         }),
+        "Relu" => each(&input(0)?, |a| larger(a, &Size::number(0))),
+        "Sign" => each(&input(0)?, decisions::sign),
+        "Clip" => {
+            let bounds = [(1, larger as Binary), (2, smaller)].into_iter();
+            let mut given = bounds.filter(|(i, _)| node.node.input(*i).is_some());
+            let x = input(0).filter(|_| node.node.attributes.is_empty())?;
+            given.try_fold(x, |x, (i, pick)| combine(&x, &input(i)?, pick))
+        }
         "ReduceProd" => reduced(node, &input(0)?, product),
         "ReduceSum" => reduced(node, &input(0)?, |all| {
             all.iter().try_fold(Size::number(0), |sum, size| sum.plus(size.as_ref()?))
@@ -128,7 +136,7 @@ fn size(node: &NodeView<'_>) -> Option<Sizes> {
             None => match decisions::relation(op) {
                 Some(relation) => related(&input(0)?, &input(1)?, relation),
                 None => {
-                    // `Min` and `Max` have any number of operands.
+                    // `Min`, `Max` and `Sum` have any number of operands.
                     let op = binary(node, op)?;
                     let mut others = 1..node.node.inputs.len();
                     others.try_fold(input(0)?, |all, i| combine(&all, &input(i)?, op))
@@ -158,7 +166,7 @@ type Binary = fn(&Size, &Size) -> Option<Size>;
 fn binary(node: &NodeView<'_>, op: &str) -> Option<Binary> {
     let float = node.ty(0).is_none_or(|ty| ty.dtype.is_float());
     Some(match op {
-        "Add" => Size::plus,
+        "Add" | "Sum" => Size::plus,
         "Sub" => Size::minus,
         "Mul" => Size::times,
         "Div" if float => exact_quotient,
@@ -167,6 +175,7 @@ fn binary(node: &NodeView<'_>, op: &str) -> Option<Binary> {
         "Mod" => modulus,
         "Min" => smaller,
         "Max" => larger,
+        "Pow" => power,
         _ => return None,
     })
 }
@@ -176,16 +185,29 @@ fn truth(holds: bool) -> Size {
 }
 
 fn smaller(a: &Size, b: &Size) -> Option<Size> {
-    decisions::at_most(a, b).map(|less| if less { a.clone() } else { b.clone() })
+    match (decisions::at_most(a, b), decisions::at_most(b, a)) {
+        (Some(true), _) => Some(a.clone()),
+        (_, Some(true)) => Some(b.clone()),
+        _ => b.value().map_or_else(|| b.capped(a.value()?), |most| a.capped(most)),
+    }
 }
 
 fn larger(a: &Size, b: &Size) -> Option<Size> {
-    decisions::at_most(a, b).map(|less| if less { b.clone() } else { a.clone() })
+    match (decisions::at_most(a, b), decisions::at_most(b, a)) {
+        (Some(true), _) => Some(b.clone()),
+        (_, Some(true)) => Some(a.clone()),
+        _ => None,
+    }
 }
 
 fn extreme(sizes: &[Option<Size>], pick: Binary) -> Option<Size> {
     let (first, others) = sizes.split_first()?;
     others.iter().try_fold(first.clone()?, |found, size| pick(&found, size.as_ref()?))
+}
+
+fn power(base: &Size, exponent: &Size) -> Option<Size> {
+    let exponent = exponent.value().filter(|n| (0..64).contains(n))?;
+    (0..exponent).try_fold(Size::number(1), |product, _| product.times(base))
 }
 
 /// Integers are rounded towards zero.

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use ndarray::ArrayD;
 
+use onnx_zip::align::TaskId;
 use onnx_zip::calib::data::{DataOptions, Dataset};
 use onnx_zip::canon::{CanonOptions, canonicalise};
 use onnx_zip::couple::{Coupling, outside};
 use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{Attribute, Graph, Model, ValueId};
+use onnx_zip::ir::{Attribute, Graph, Model, Tensor, ValueId};
+use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Budget, MergeOptions};
 use onnx_zip::onnx::load;
@@ -101,10 +103,15 @@ fn enlarged(b: &mut GraphBuilder, name: &str, y: ValueId, like: ValueId) -> Valu
     resized
 }
 
-/// Two segmenters merged on pictures of 12 × 16, with their outputs for a batch checked.
-fn merged(padding: (&'static str, Attribute), share: f64) -> onnx_zip::mtz::joint::JointModel {
-    let nets = [1, 2].map(|seed| segmenter(seed, padding.clone()));
-    let dims = [("h".to_owned(), 12), ("w".to_owned(), 16)].into();
+/// Two nets merged on samples with these open sizes, with their outputs for a batch of other sizes checked.
+fn merged(
+    nets: [Model; 2],
+    dims: &[(&str, usize)],
+    batch: ArrayD<f32>,
+    share: f64,
+    what: &str,
+) -> JointModel {
+    let dims = dims.iter().map(|(name, extent)| ((*name).to_owned(), *extent)).collect();
     let options = DataOptions { dims, ..DataOptions::default() };
     let nets = nets.map(|net| {
         let input = net.graph.value(net.graph.inputs[0]);
@@ -115,23 +122,28 @@ fn merged(padding: (&'static str, Attribute), share: f64) -> onnx_zip::mtz::join
     let budget = Budget::uniform(Share::Fraction(share));
     let options = MergeOptions { budget, ..MergeOptions::default() };
     let (joint, _) = support::merge_in(nets, &options, 6);
-    // Other sizes than those of the merge, one of them odd.
-    let picture = |at: ndarray::IxDyn| ((at[1] * 7 + at[2] * 3 + at[3]) % 11) as f32 / 11.0;
-    let batch = [HostArray::from(ArrayD::from_shape_fn(vec![2, 3, 9, 20], picture))];
+    let batch = [HostArray::from(batch)];
     let wanted: Vec<_> = joint.tasks().iter().map(|task| run(task.model(), &batch)).collect();
-    check(&joint, &batch, &wanted, &format!("{padding:?}"));
+    check(&joint, &batch, &wanted, what);
     joint
+}
+
+/// Two segmenters merged on pictures of 12 × 16, and run on others, with one side odd.
+fn segmenters(padding: (&'static str, Attribute), share: f64) -> JointModel {
+    let nets = [1, 2].map(|seed| segmenter(seed, padding.clone()));
+    let picture = |at: ndarray::IxDyn| ((at[1] * 7 + at[2] * 3 + at[3]) % 11) as f32 / 11.0;
+    let batch = ArrayD::from_shape_fn(vec![2, 3, 9, 20], picture);
+    merged(nets, &[("h", 12), ("w", 16)], batch, share, &format!("{padding:?}"))
 }
 
 #[test]
 fn channels_are_followed_through_automatic_padding_of_open_sizes() {
     for mode in ["SAME_UPPER", "SAME_LOWER"] {
-        let joint = merged(("auto_pad", mode.into()), 1.0);
+        let joint = segmenters(("auto_pad", mode.into()), 1.0);
         for task in joint.tasks() {
             assert_eq!(task.coupling().layers.len(), 4, "{mode}");
         }
-        let shared: usize =
-            joint.sharing(onnx_zip::align::TaskId(0)).iter().flatten().flatten().count();
+        let shared: usize = joint.sharing(TaskId(0)).iter().flatten().flatten().count();
         // What the third layer makes is resized and added to what the first one makes.
         assert_eq!(shared, 6 + 8, "{mode}");
     }
@@ -151,7 +163,7 @@ fn taken(graph: &Graph) -> Vec<String> {
 #[test]
 fn branches_of_the_switch_form_compute_their_sizes_themselves() {
     for share in [1.0, 0.5] {
-        let joint = merged(("pads", [1, 1, 1, 1].into()), share);
+        let joint = segmenters(("pads", [1, 1, 1, 1].into()), share);
         let options = EmitOptions { form: Form::Switch, ..EmitOptions::default() };
         let model = emit::emit(&joint, &options).unwrap();
         let graph = &model.graph;
@@ -161,5 +173,65 @@ fn branches_of_the_switch_form_compute_their_sizes_themselves() {
         assert!(taken.is_empty(), "{taken:?}");
         // What both tasks need is resized outside of the branches.
         assert_eq!(graph.nodes().any(|(_, node)| node.is("Shape")), share == 1.0);
+    }
+}
+
+/// Attention of two heads over any number of tokens. Their positions are the first ones of a table of 12,
+/// as encoders of texts pick them.
+fn reader(seed: usize) -> Model {
+    let mut b = GraphBuilder::new("reader", 17);
+    // An unused draw changes the random weights that follow.
+    b.weights("unused", &[seed + 1]);
+    let x = b.input("x", "n,t,6");
+    let dense = |b: &mut GraphBuilder, name: &str, x, dims: [usize; 2]| {
+        let (w, bias) = (b.weights(&format!("{name}.w"), &dims), b.weights("bias", &dims[1..]));
+        let y = b.op("MatMul", name, &[x, w], []);
+        b.op("Add", "biased", &[y, bias], [])
+    };
+    let turn = |b: &mut GraphBuilder, x, perm: [i64; 4]| {
+        b.op("Transpose", "turned", &[x], [("perm", perm.into())])
+    };
+    let shape = b.op("Shape", "shape", &[x], []);
+    let [zero, one, two] = [0, 1, 2].map(|number| b.ints("number", &[number]));
+    let tokens = b.op("Slice", "tokens", &[shape, one, two, zero], []);
+    let all = b.constant("all", Tensor::from_i64(vec![1, 12], &(0..12).collect::<Vec<i64>>()));
+    let first = b.op("Slice", "first", &[all, zero, tokens, one], []);
+    let table = b.weights("table", &[12, 8]);
+    let positions = b.op("Gather", "positions", &[table, first], []);
+    let x = dense(&mut b, "in", x, [6, 8]);
+    let x = b.op("Add", "placed", &[x, positions], []);
+    let shape = b.op("Shape", "shape", &[x], []);
+    let open = b.op("Slice", "open", &[shape, zero, two, zero], []);
+    let (heads, whole) = (b.ints("heads", &[2, 4]), b.ints("whole", &[8]));
+    let [split, joined] =
+        [heads, whole].map(|sizes| b.op("Concat", "target", &[open, sizes], [("axis", 0.into())]));
+    let [q, k, v] = ["q", "k", "v"].map(|name| {
+        let y = dense(&mut b, name, x, [8, 8]);
+        b.op("Reshape", "heads", &[y, split], [])
+    });
+    let (q, v) = (turn(&mut b, q, [0, 2, 1, 3]), turn(&mut b, v, [0, 2, 1, 3]));
+    let k = turn(&mut b, k, [0, 2, 3, 1]);
+    let scores = b.op("MatMul", "scores", &[q, k], []);
+    let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
+    let mixed = b.op("MatMul", "mixed", &[scores, v], []);
+    let mixed = turn(&mut b, mixed, [0, 2, 1, 3]);
+    let mixed = b.op("Reshape", "joined", &[mixed, joined], []);
+    let y = dense(&mut b, "out", mixed, [8, 8]);
+    let y = b.op("Relu", "relu", &[y], []);
+    let y = dense(&mut b, "head", y, [8, 5]);
+    b.build(&[y])
+}
+
+#[test]
+fn heads_are_followed_where_positions_are_cut_to_the_number_of_tokens() {
+    let token = |at: ndarray::IxDyn| ((at[0] * 5 + at[1] * 7 + at[2] * 3) % 11) as f32 / 11.0;
+    let batch = ArrayD::from_shape_fn(vec![2, 10, 6], token);
+    let joint = merged([1, 2].map(reader), &[("t", 7)], batch, 1.0, "reader");
+    for (task, sharing) in joint.tasks().iter().zip([0, 1].map(|t| joint.sharing(TaskId(t)))) {
+        let layers = &task.coupling().layers;
+        let behind = layers.iter().find(|layer| layer.name == "out").unwrap();
+        let inputs = behind.inputs.as_deref().expect("channels of the heads are followed");
+        assert!(inputs.iter().all(|c| sharing[c.group.0][c.index].is_some()));
+        assert_eq!(inputs.len(), 8);
     }
 }

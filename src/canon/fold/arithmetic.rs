@@ -9,29 +9,54 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::ir::{DataType, Node, Tensor};
 
-use super::LARGEST_GROWN;
 use super::movement::{broadcast_dims, product};
+use super::{LARGEST_GROWN, functions};
 
 /// The operators of this file.
 pub(super) const OPS: &[&str] = &[
     "Cast",
     "Where",
+    "Clip",
+    "IsNaN",
     "Neg",
     "Abs",
     "Sqrt",
     "Reciprocal",
     "Exp",
+    "Log",
+    "Sin",
+    "Cos",
     "Floor",
     "Ceil",
+    "Round",
+    "Sign",
+    "Relu",
+    "LeakyRelu",
+    "Elu",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Tanh",
+    "Softplus",
+    "Softsign",
     "Not",
     "Add",
     "Sub",
     "Mul",
     "Div",
     "Pow",
+    "Mod",
+    "Max",
+    "Min",
+    "Sum",
+    "Mean",
+    "PRelu",
     "And",
     "Or",
     "Xor",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
     "Equal",
     "Less",
     "Greater",
@@ -55,9 +80,18 @@ pub(super) fn value(node: &Node, inputs: &[&Tensor]) -> Option<Tensor> {
         ("Where", [Elements::Int(condition), a, b]) => {
             encode(inputs.get(1)?.dtype, select(condition, a, b)?)
         }
-        (op, [x]) => encode(dtype, unary(op, x)?),
+        ("Clip", [x, bounds @ ..]) => encode(dtype, clip(node, x, bounds)?),
+        ("IsNaN", [Elements::Float(a)]) => {
+            Tensor::from_ints(DataType::Bool, &a.mapv(|v| i64::from(v.is_nan())))
+        }
+        ("Sum" | "Mean" | "Max" | "Min", all) => encode(dtype, several(node, all)?),
+        (_, [x]) => encode(dtype, unary(node, x)?),
         (op, [a, b]) if holds(op).is_some() => encode(DataType::Bool, compare(holds(op)?, a, b)?),
-        (op, [a, b]) => encode(dtype, binary(op, a, b)?),
+        ("Pow", [base @ Elements::Float(_), Elements::Int(exponent)]) => {
+            let exponent = Elements::Float(exponent.mapv(|v| v as f64));
+            encode(dtype, binary(node, base, &exponent)?)
+        }
+        (_, [a, b]) => encode(dtype, binary(node, a, b)?),
         _ => None,
     }
 }
@@ -91,25 +125,15 @@ fn cast(x: &Elements, to: DataType) -> Option<Tensor> {
     }
 }
 
-fn unary(op: &str, x: &Elements) -> Option<Elements> {
-    Some(match (op, x) {
-        ("Neg", Elements::Float(a)) => Elements::Float(-a),
-        ("Abs", Elements::Float(a)) => Elements::Float(a.mapv(f64::abs)),
-        ("Sqrt", Elements::Float(a)) => Elements::Float(a.mapv(f64::sqrt)),
-        ("Reciprocal", Elements::Float(a)) => Elements::Float(a.mapv(f64::recip)),
-        ("Exp", Elements::Float(a)) => Elements::Float(a.mapv(f64::exp)),
-        ("Floor", Elements::Float(a)) => Elements::Float(a.mapv(f64::floor)),
-        ("Ceil", Elements::Float(a)) => Elements::Float(a.mapv(f64::ceil)),
-        ("Not", Elements::Int(a)) => Elements::Int(a.mapv(|v| i64::from(v == 0))),
-        ("Neg", Elements::Int(a)) => Elements::Int(checked(a, |v| v.checked_neg())?),
-        ("Abs", Elements::Int(a)) => Elements::Int(checked(a, |v| v.checked_abs())?),
-        _ => return None,
+fn unary(node: &Node, x: &Elements) -> Option<Elements> {
+    Some(match x {
+        Elements::Float(a) => Elements::Float(a.mapv(functions::of_float(node)?)),
+        Elements::Int(a) => {
+            let compute = functions::of_int(&node.op)?;
+            let values: Option<Vec<i64>> = a.iter().map(|v| compute(*v)).collect();
+            Elements::Int(ArrayD::from_shape_vec(a.raw_dim(), values?).ok()?)
+        }
     })
-}
-
-fn checked(a: &ArrayD<i64>, f: impl Fn(i64) -> Option<i64>) -> Option<ArrayD<i64>> {
-    let values: Option<Vec<i64>> = a.iter().map(|v| f(*v)).collect();
-    ArrayD::from_shape_vec(a.raw_dim(), values?).ok()
 }
 
 /// Both operands, broadcast to their common shape.
@@ -121,36 +145,49 @@ fn aligned<A: Clone, B: Clone>(a: &ArrayD<A>, b: &ArrayD<B>) -> Option<(ArrayD<A
     Some((a.broadcast(dims.clone())?.to_owned(), b.broadcast(dims)?.to_owned()))
 }
 
-fn binary(op: &str, a: &Elements, b: &Elements) -> Option<Elements> {
+fn binary(node: &Node, a: &Elements, b: &Elements) -> Option<Elements> {
     match (a, b) {
         (Elements::Float(a), Elements::Float(b)) => {
+            let compute = functions::of_floats(node)?;
             let (a, b) = aligned(a, b)?;
-            Some(Elements::Float(match op {
-                "Add" => a + b,
-                "Sub" => a - b,
-                "Mul" => a * b,
-                "Div" => a / b,
-                "Pow" => ndarray::Zip::from(&a).and(&b).map_collect(|a, b| a.powf(*b)),
-                _ => return None,
-            }))
+            let result = ndarray::Zip::from(&a).and(&b).map_collect(|a, b| compute(*a, *b));
+            Some(Elements::Float(result))
         }
         (Elements::Int(a), Elements::Int(b)) => {
-            let compute: fn(i64, i64) -> Option<i64> = match op {
-                "Add" => i64::checked_add,
-                "Sub" => i64::checked_sub,
-                "Mul" => i64::checked_mul,
-                "Div" => i64::checked_div,
-                "And" => |a, b| Some(i64::from(a != 0 && b != 0)),
-                "Or" => |a, b| Some(i64::from(a != 0 || b != 0)),
-                "Xor" => |a, b| Some(i64::from((a != 0) != (b != 0))),
-                _ => return None,
-            };
+            let compute = functions::of_ints(node)?;
             let (a, b) = aligned(a, b)?;
             let values: Option<Vec<i64>> = a.iter().zip(&b).map(|(a, b)| compute(*a, *b)).collect();
             ArrayD::from_shape_vec(a.raw_dim(), values?).ok().map(Elements::Int)
         }
         _ => None,
     }
+}
+
+/// The result of an operator with any number of operands.
+fn several(node: &Node, operands: &[Elements]) -> Option<Elements> {
+    let (first, others) = operands.split_first()?;
+    let all = others.iter().try_fold(first.clone(), |all, next| binary(node, &all, next))?;
+    match (node.op.as_str(), all) {
+        ("Mean", Elements::Float(sum)) => Some(Elements::Float(sum / operands.len() as f64)),
+        ("Mean", Elements::Int(_)) => None,
+        (_, all) => Some(all),
+    }
+}
+
+/// Elements between bounds, either of which may be absent.
+fn clip(node: &Node, x: &Elements, bounds: &[Elements]) -> Option<Elements> {
+    // Before operator set 11, bounds are attributes.
+    if ["min", "max"].iter().any(|bound| node.attributes.contains_key(*bound)) {
+        return None;
+    }
+    let mut bounds = bounds.iter();
+    [("Max", node.input(1)), ("Min", node.input(2))].into_iter().try_fold(
+        x.clone(),
+        |x, (op, bound)| match bound {
+            Some(_) => binary(&Node { op: op.to_owned(), ..Node::default() }, &x, bounds.next()?),
+            None => Some(x),
+        },
+    )
 }
 
 /// The orders of two elements in which a comparison holds.

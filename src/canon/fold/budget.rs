@@ -12,7 +12,7 @@ const GROWTH_OF_LARGE: u64 = 1 << 24;
 /// A model counts as large if its constants have this many bytes.
 const LARGE: u64 = 1 << 30;
 
-/// Limit of reads and writes of all constants.
+/// Limit of reads and writes of all constants. A product of two elements counts as a byte.
 const REWRITES: u64 = 64;
 
 /// The remaining budget of one model.
@@ -31,16 +31,16 @@ impl Budget {
         Budget { growth, work: live.saturating_mul(REWRITES).saturating_add(GROWTH) }
     }
 
-    /// Spends the cost of a result of `bytes`; returns `false` and spends nothing if it exceeds the
-    /// budget.
-    pub(super) fn take(&mut self, inputs: &[&Tensor], bytes: u64) -> bool {
+    /// Spends the cost of a result of `bytes` that takes so many `products` of elements; returns `false`
+    /// and spends nothing if it exceeds the budget.
+    pub(super) fn take(&mut self, inputs: &[&Tensor], bytes: u64, products: u64) -> bool {
         let mut parts: Vec<(*const u8, u64)> =
             inputs.iter().map(|t| (t.data.as_ptr(), t.data.len() as u64)).collect();
         parts.sort_unstable();
         parts.dedup();
         let growth = bytes.saturating_sub(parts.iter().map(|(_, length)| length).sum());
         let read: u64 = inputs.iter().map(|t| t.data.len() as u64).sum();
-        let work = bytes.saturating_add(read);
+        let work = bytes.saturating_add(read).saturating_add(products);
         let affordable = growth <= self.growth && work <= self.work;
         if affordable {
             self.growth -= growth;
@@ -64,11 +64,12 @@ mod tests {
         let weight = tensor(1 << 20);
         let mut budget = Budget { growth: 1 << 20, work: 1 << 30 };
         for _ in 0..100 {
-            assert!(budget.take(&[&weight], 1 << 20));
+            assert!(budget.take(&[&weight], 1 << 20, 0));
         }
-        assert!(budget.take(&[&weight, &weight], 1 << 21), "grows by itself once");
-        assert!(!budget.take(&[&weight, &weight], 1 << 21));
-        assert!(budget.take(&[&weight, &tensor(1 << 20)], 1 << 21), "two weights side by side");
-        assert!(!Budget { growth: 1 << 20, work: 1 << 20 }.take(&[&weight], 1 << 20));
+        assert!(budget.take(&[&weight, &weight], 1 << 21, 0), "grows by itself once");
+        assert!(!budget.take(&[&weight, &weight], 1 << 21, 0));
+        assert!(budget.take(&[&weight, &tensor(1 << 20)], 1 << 21, 0), "two weights side by side");
+        assert!(!Budget { growth: 1 << 20, work: 1 << 20 }.take(&[&weight], 1 << 20, 0));
+        assert!(!budget.take(&[&weight], 1 << 20, 1 << 30), "many products");
     }
 }

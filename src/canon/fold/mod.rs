@@ -6,8 +6,10 @@
 
 mod arithmetic;
 mod budget;
+mod functions;
 mod movement;
 mod normalise;
+mod products;
 mod quantised;
 mod reduce;
 
@@ -22,7 +24,8 @@ use super::rewire;
 const LARGEST_GROWN: usize = 1 << 24;
 
 /// The operators that are folded, family by family.
-const OPS: [&[&str]; 4] = [movement::OPS, reduce::OPS, normalise::OPS, arithmetic::OPS];
+const OPS: [&[&str]; 5] =
+    [movement::OPS, reduce::OPS, normalise::OPS, products::OPS, arithmetic::OPS];
 
 /// Runs the pass. Nodes beyond the budget stay.
 ///
@@ -79,12 +82,13 @@ fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<Tensor> {
         return None;
     }
     let largest = inputs.iter().map(|t| t.len()).max().unwrap_or(0).max(LARGEST_GROWN);
-    if !budget.take(&inputs, size(graph, id, &inputs)) {
+    if !budget.take(&inputs, size(graph, id, &inputs), products::work(node, &inputs)) {
         return None;
     }
     movement::value(graph, id, &inputs, largest)
         .or_else(|| reduce::value(graph, id, &inputs))
         .or_else(|| normalise::value(graph, id, &inputs))
+        .or_else(|| products::value(node, &inputs))
         .or_else(|| arithmetic::value(node, &inputs))
 }
 

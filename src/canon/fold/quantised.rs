@@ -34,7 +34,7 @@ pub(super) fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(T
         return None;
     }
     let bytes = (stored.len() as u64).checked_mul(scale.dtype.size()? as u64)?;
-    if !budget.take(&[stored], bytes) {
+    if !budget.take(&[stored], bytes, 0) {
         return None;
     }
     let codes = Codes { dtype: stored.dtype, axis, scale: scale.clone(), zero };

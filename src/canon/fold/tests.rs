@@ -104,6 +104,81 @@ fn norms_are_computed() {
 }
 
 #[test]
+fn operands_of_any_number_are_combined() {
+    let all = [floats(&[2], &[1.0, 5.0]), floats(&[], &[3.0]), floats(&[1], &[2.0])];
+    let wanted = [("Sum", [6.0, 10.0]), ("Mean", [2.0, 10.0 / 3.0]), ("Max", [3.0, 5.0])];
+    for (op, wanted) in wanted {
+        assert_eq!(folded(op, &all, []), Some(floats(&[2], &wanted)), "{op}");
+    }
+    assert_eq!(
+        folded("Min", &[ints(&[2], &[1, 5]), ints(&[], &[3])], []),
+        Some(ints(&[2], &[1, 3]))
+    );
+    assert_eq!(folded("Max", &[ints(&[1], &[4])], []), Some(ints(&[1], &[4])));
+    let power = folded("Pow", &[floats(&[2], &[3.0, -2.0]), ints(&[], &[2])], []);
+    assert_eq!(power, Some(floats(&[2], &[9.0, 4.0])));
+}
+
+/// As `Conv2dSame` of timm bounds its padding.
+#[test]
+fn bounds_hold() {
+    let x = floats(&[3], &[-2.0, 0.5, 7.0]);
+    let (low, high) = (floats(&[], &[0.0]), floats(&[], &[6.0]));
+    let both = folded("Clip", &[x.clone(), low.clone(), high], []);
+    assert_eq!(both, Some(floats(&[3], &[0.0, 0.5, 6.0])));
+    assert_eq!(folded("Clip", &[x.clone(), low], []), Some(floats(&[3], &[0.0, 0.5, 7.0])));
+    assert_eq!(folded("Clip", std::slice::from_ref(&x), []), Some(x.clone()));
+    assert_eq!(folded("Clip", &[x], [("min", 0.0.into())]), None);
+    let numbers = [ints(&[2], &[-2, 9]), ints(&[], &[0]), ints(&[], &[6])];
+    assert_eq!(folded("Clip", &numbers, []), Some(ints(&[2], &[0, 6])));
+}
+
+#[test]
+fn products_are_computed() {
+    let a = floats(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let b = floats(&[3, 2], &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+    let product = floats(&[2, 2], &[4.0, 5.0, 10.0, 11.0]);
+    assert_eq!(folded("MatMul", &[a.clone(), b.clone()], []), Some(product));
+    let wide = floats(&[1, 2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let stack = floats(&[2, 3, 1], &[1.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+    let stacked = folded("MatMul", &[wide, stack], []);
+    assert_eq!(stacked, Some(floats(&[2, 2, 1], &[1.0, 4.0, 3.0, 6.0])));
+    let factors = || {
+        [("transB", 1.into()), ("alpha", Attribute::Float(2.0)), ("beta", Attribute::Float(3.0))]
+    };
+    let addend = floats(&[2], &[1.0, -1.0]);
+    let sum = folded("Gemm", &[a.clone(), a.clone(), addend], factors());
+    assert_eq!(sum, Some(floats(&[2, 2], &[31.0, 61.0, 67.0, 151.0])));
+    assert_eq!(folded("MatMul", &[a.clone(), a], []), None, "does not fit");
+    assert_eq!(folded("MatMul", &[b, floats(&[2], &[1.0, 1.0])], []), None, "a vector");
+}
+
+#[test]
+fn large_products_stay() {
+    let zeros = |dims: &[usize]| floats(dims, &vec![0.0; dims.iter().product()]);
+    let (tall, flat) = (zeros(&[4096, 1]), zeros(&[1, 8192]));
+    assert_eq!(folded("MatMul", &[tall, flat], []), None, "2^25 elements");
+    let square = zeros(&[1024, 1024]);
+    assert_eq!(folded("MatMul", &[square.clone(), square], []), None, "2^30 products");
+    let (empty, narrow) = (zeros(&[1 << 30, 1, 0]), zeros(&[1, 1]));
+    assert_eq!(folded("MatMul", &[narrow, empty], []), None, "broadcast to 2^30 matrices");
+}
+
+#[test]
+fn tables_are_normalised() {
+    let x = floats(&[2, 2], &[1.0, 3.0, 7.0, 7.0]);
+    let (scale, shift) = (floats(&[2], &[2.0, 4.0]), floats(&[2], &[0.5, -0.5]));
+    let epsilon = || [("epsilon", Attribute::Float(0.0)), ("axis", (-1).into())];
+    let row = floats(&[1, 2], &[1.0, 3.0]);
+    let normal = folded("LayerNormalization", &[row.clone(), scale.clone()], epsilon());
+    assert_eq!(normal, Some(floats(&[1, 2], &[-2.0, 4.0])));
+    let raised = [("epsilon", Attribute::Float(3.0)), ("axis", (-1).into())];
+    let shifted = folded("LayerNormalization", &[x, scale.clone(), shift], raised);
+    assert_eq!(shifted, Some(floats(&[2, 2], &[-0.5, 1.5, 0.5, -0.5])));
+    assert_eq!(folded("LayerNormalization", &[row, scale], [("axis", 0.into())]), None);
+}
+
+#[test]
 fn what_would_fill_memory_or_is_quantised_stays() {
     assert_eq!(folded("ConstantOfShape", &[ints(&[2], &[1 << 40, 1 << 40])], []), None);
     let several = [("value", Attribute::Tensor(ints(&[2], &[7, 8])))];

@@ -84,6 +84,24 @@ fn sizes_have_any_number_of_operands() {
     assert_eq!(computed("Max", &[&[6, 1], &[3, 1], &[9, 4]], 0), "9,4");
     assert_eq!(computed("Min", &[&[6, 2], &[3, 5], &[9, 1]], 0), "3,1");
     assert_eq!(computed("Max", &[&[6, 2]], 0), "6,2");
+    assert_eq!(computed("Sum", &[&[6, 1], &[3, 1], &[9, 4]], 0), "18,6");
+}
+
+/// As nets with padding of TensorFlow's kind compute widths.
+#[test]
+fn sizes_are_bounded_and_have_signs() {
+    assert_eq!(computed("Clip", &[&[6, 1, 9], &[3], &[8]], 0), "6,3,8");
+    assert_eq!(computed("Clip", &[&[6, 1], &[3]], 0), "6,3");
+    assert_eq!(computed("Relu", &[&[-2, 5]], 0), "0,5");
+    assert_eq!(computed("Sign", &[&[0, 5]], 0), "0,1");
+    assert_eq!(computed("Pow", &[&[3, 5], &[2]], 0), "9,25");
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "length,4");
+    let shape = b.op("Shape", "shape", &[x], []);
+    let (low, high) = (int(&mut b, 0), int(&mut b, 9));
+    let sizes = b.op("Clip", "sizes", &[shape, low, high], []);
+    let y = b.op("ConstantOfShape", "y", &[sizes], []);
+    assert_eq!(text(inferred(b, y)), "min(length, 9),4");
 }
 
 #[test]
@@ -194,4 +212,34 @@ fn types_come_out_of_branches() {
     let (then, other) = (branch("Relu"), branch("Neg"));
     let y = b.op("If", "y", &[condition], [("then_branch", then), ("else_branch", other)]);
     assert_eq!(text(inferred(b, y)), "n,4");
+}
+
+/// As positions of a table for as many tokens as a text has.
+#[test]
+fn the_beginning_of_a_constant_is_no_longer_than_the_constant() {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "batch,length,8");
+    let table = b.weights("table", &[1, 40, 8]);
+    let shape = b.op("Shape", "shape", &[x], []);
+    let [zero, one, two] = [0, 1, 2].map(|n| ints(&mut b, &[n]));
+    let length = b.op("Slice", "length", &[shape, one, two], []);
+    let first = b.op("Slice", "first", &[table, zero, length, one], []);
+    let twice = b.op("Add", "twice", &[first, first], []);
+    let sum = b.op("Add", "sum", &[twice, x], []);
+    let product = b.op("Mul", "product", &[sum, first], []);
+    let behind = b.op("Slice", "behind", &[table, length, two, one], []);
+    let mut graph = b.build(&[product, behind]).graph;
+    infer(&mut graph).unwrap();
+    let told = |value| text(super::shape(&graph, value));
+    assert_eq!((told(first), told(twice)), ("1,min(length, 40),8".into(), told(first)));
+    assert_eq!((told(sum), told(product)), ("batch,length,8".into(), told(sum)));
+    assert_eq!(told(behind), "1,?,8");
+}
+
+#[test]
+fn an_extent_of_which_nothing_is_known_may_be_the_larger_one() {
+    let mut b = GraphBuilder::new("net", 13);
+    let (x, y) = (b.input("x", "batch,length,8"), b.input("y", "batch,?,8"));
+    let sum = b.op("Add", "sum", &[x, y], []);
+    assert_eq!(text(inferred(b, sum)), "batch,?,8");
 }

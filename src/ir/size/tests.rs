@@ -36,6 +36,29 @@ fn quotients_are_exact_or_keep_their_remainder() {
     assert_eq!(Size::number(7).over(&Size::number(0)), None);
 }
 
+#[test]
+fn caps_have_one_form() {
+    let more = n().plus(&Size::number(3)).unwrap();
+    assert_eq!(text(n().capped(40)), "min(n, 40)");
+    assert_eq!(text(more.capped(40)), "min(n + 3, 40)");
+    assert_eq!(text(more.capped(3)), "3");
+    assert_eq!(text(Size::number(9).capped(4)), "4");
+    assert_eq!(text(n().capped(0)), "0");
+    for (first, second) in [(40, 9), (9, 40)] {
+        assert_eq!(text(n().capped(first).and_then(|size| size.capped(second))), "min(n, 9)");
+    }
+    let less = n().minus(&Size::number(1)).unwrap();
+    assert_eq!((less.capped(40), n().capped(-1)), (None, None), "may be negative");
+}
+
+#[test]
+fn a_cap_is_of_one_size() {
+    let capped = n().capped(40).unwrap();
+    assert!(capped.caps(&n()) && capped.is_natural() && capped.depends_on("n"));
+    assert!(!capped.caps(&Size::named("h")) && !n().caps(&n()) && !n().caps(&capped));
+    assert!(!capped.plus(&Size::number(1)).unwrap().caps(&n()));
+}
+
 struct Numbers(i64);
 
 impl Arithmetic for Numbers {
@@ -53,6 +76,7 @@ impl Arithmetic for Numbers {
         match op {
             "Add" => a + b,
             "Mul" => a * b,
+            "Min" => a.min(b),
             _ => a / b,
         }
     }
@@ -65,6 +89,9 @@ fn sizes_are_computed() {
     let size = half.times(&n()).unwrap().minus(&Size::number(4)).unwrap();
     assert_eq!(size.compute(&mut Numbers(7)), Some(6 * 7 - 4));
     assert_eq!(Size::number(0).compute(&mut Numbers(7)), Some(0));
+    let capped = half.times(&n()).and_then(|size| size.capped(30)).unwrap();
+    assert_eq!(capped.compute(&mut Numbers(7)), Some(30));
+    assert_eq!(capped.compute(&mut Numbers(3)), Some(4 * 3));
     assert_eq!(Size::named("h").compute(&mut Numbers(7)), None);
 }
 

@@ -4,26 +4,38 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::align::Alignment;
 use crate::couple::{CoupledLayer, Coupling, LayerId};
+use crate::error::Result;
 use crate::ir::{DataType, Graph, ValueId};
 use crate::mtz::joint::JointModel;
+use crate::onnx::encoded_bytes;
 use crate::ops::LayerKind;
 
 use super::sizes::Sizes;
 
-/// Predicts the bytes of the file of a joint model from the files of its nets and the predicted `sizes`.
+/// Predicts the bytes of the file of a joint model from its nets and the predicted `sizes`.
 ///
-/// Weights that change are floats, although their file may hold integers. Nodes count once per task.
-pub fn file_bytes(joint: &JointModel, alignment: &Alignment, sizes: &Sizes, files: &[u64]) -> u64 {
+/// Weights that change are floats, although their file may hold integers. Nodes count once per task, as they
+/// are written: the models' files may hold notes about them. The recipe does not count.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if a net is not well formed.
+pub fn file_bytes(joint: &JointModel, alignment: &Alignment, sizes: &Sizes) -> Result<u64> {
     let (mut total, mut equal) = (Parts::default(), 0);
     let mut known = HashSet::new();
-    for ((task, net), file) in joint.task_ids().zip(joint.tasks()).zip(files) {
+    for (task, net) in joint.task_ids().zip(joint.tasks()) {
         let graph = net.graph();
         let (owners, copies) = (owners(net.coupling()), copies(net.coupling()));
+        let readers = graph.consumers();
+        let is_written =
+            |id: ValueId| !readers[id.index()].is_empty() || graph.outputs.contains(&id);
         let mut stored = 0;
         let constants = graph.values().filter_map(|(id, _)| Some((id, graph.initializer(id)?)));
-        for (value, tensor) in constants.filter(|(id, _)| !copies.contains(id)) {
+        for (value, tensor) in constants.filter(|(id, _)| is_written(*id)) {
             let (own, floats) = (stored_bytes(graph, value), tensor.data.len() as u64);
             stored += own;
+            if copies.contains(&value) {
+                continue;
+            }
             let Some(layer) = owners.get(&value) else {
                 let is_new = known.insert((tensor.dtype, &tensor.dims, &tensor.data));
                 total.kept += if is_new { own } else { 0 };
@@ -39,10 +51,10 @@ pub fn file_bytes(joint: &JointModel, alignment: &Alignment, sizes: &Sizes, file
                 }
             }
         }
-        total.kept += file.saturating_sub(stored);
+        total.kept += encoded_bytes(net.model())?.saturating_sub(stored);
     }
     let saved = sizes.separate().saturating_sub(sizes.joint()).saturating_sub(equal);
-    total.bytes(saved)
+    Ok(total.bytes(saved))
 }
 
 /// Bytes of all nets, apart from what is stored once.

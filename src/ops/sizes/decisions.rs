@@ -40,6 +40,16 @@ pub(super) fn is_true(size: &Size) -> Option<bool> {
     equal(size, &Size::number(0)).map(|zero| !zero)
 }
 
+/// The sign of a size, if it is the same for all values of the open extents.
+pub(super) fn sign(size: &Size) -> Option<Size> {
+    let (zero, one) = (Size::number(0), Size::number(1));
+    match (at_most(size, &zero), at_most(&one, size)) {
+        (_, Some(true)) => Some(one),
+        (Some(true), _) => size.value().map(|n| Size::number(n.signum())),
+        _ => None,
+    }
+}
+
 /// A truth value from two, of which either may be unknown.
 pub(super) type Logic = fn(Option<bool>, Option<bool>) -> Option<bool>;
 
@@ -96,6 +106,16 @@ mod tests {
         {
             assert_eq!(holds(op, a, b), None, "{op} {a} {b}");
         }
+    }
+
+    #[test]
+    fn signs_are_those_of_all_values() {
+        for (number, wanted) in [(-7, -1), (0, 0), (7, 1)] {
+            assert_eq!(sign(&Size::number(number)), Some(Size::number(wanted)));
+        }
+        let n = Size::named("n");
+        assert_eq!(sign(&n.plus(&Size::number(1)).unwrap()), Some(Size::number(1)));
+        assert_eq!(sign(&n), None);
     }
 
     #[test]

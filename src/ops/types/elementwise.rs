@@ -1,6 +1,6 @@
 //! Operators that compute element by element, and others that keep the shape of their operand.
 
-use crate::ir::{DataType, Dim, TensorType};
+use crate::ir::{DataType, Dim, Size, TensorType};
 
 use super::super::{NodeView, aligned_axis};
 use super::{Rows, alike, named_dtype, one, typed_as};
@@ -153,11 +153,16 @@ pub(in crate::ops) fn broadcast(shapes: &[Vec<Dim>]) -> Vec<Dim> {
 }
 
 /// The extent that two extents broadcast to. A fixed extent other than 1 decides.
+///
+/// So does an extent beside one that caps it, as that of the first positions of a table: where the cap
+/// makes a difference, the extents must not be broadcast, unless the cap is 1.
 fn wider(a: &Dim, b: &Dim) -> Dim {
+    let caps = |a: &Dim, b: &Dim| Size::of(a).zip(Size::of(b)).is_some_and(|(a, b)| a.caps(&b));
     match (a, b) {
         (Dim::Known(1), other) | (other, Dim::Known(1)) => other.clone(),
         (Dim::Known(n), _) | (_, Dim::Known(n)) => Dim::Known(*n),
-        (a, b) if a.is_surely(b) => a.clone(),
+        (a, b) if a.is_surely(b) || caps(b, a) => a.clone(),
+        (a, b) if caps(a, b) => b.clone(),
         _ => Dim::Unknown,
     }
 }

@@ -153,10 +153,13 @@ fn cut_by_formulas(node: &NodeView<'_>, shape: &mut [Dim]) {
     }
 }
 
-/// The extent of a cut by formulas, if the bounds surely lie inside the axis.
+/// The extent of a cut by formulas, if the bounds surely lie inside the axis, or the cut begins at its start.
 fn within(dim: &Dim, start: Option<Size>, end: Option<Size>, step: i64) -> Dim {
     let length = || {
         let (start, end, all) = (start?, end?, Size::of(dim)?);
+        if let (Some(0), Some(all), 1) = (start.value(), all.value(), step) {
+            return end.capped(all);
+        }
         let whole = end == all || end.value().is_some_and(|end| end >= i64::from(i32::MAX));
         let inside = start.is_natural() && end.is_natural() && all.minus(&end)?.is_natural();
         match (step == 1, whole) {

@@ -15,6 +15,7 @@ pub const PATTERNS: &[Pattern] = &[
     ("context of all pixels", context),
     ("fixed graph", fixed_graph),
     ("constant positions", constant_positions),
+    ("perceptron of constant positions", perceptron_of_positions),
     ("standardised weights", standardised),
     ("scalar product of two towers", towers),
 ];
@@ -174,12 +175,36 @@ fn constant_positions(b: &mut GraphBuilder) -> Vec<ValueId> {
     let w = b.weights("query.w", &[6, 6]);
     let q = b.op("MatMul", "query", &[x, w], []);
     let (positions, w) = (b.weights("positions", &[4, 2]), b.weights("keys.w", &[2, 6]));
+    // No constant is computed by this function, so the layer stays.
+    let positions = b.op("Erf", "bent", &[positions], []);
     let k = b.op("MatMul", "keys", &[positions, w], []);
     let k = transpose(b, k, &[1, 0]);
     let scores = b.op("MatMul", "scores", &[q, k], []);
     let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
     let x = b.op("MatMul", "mixed", &[scores, x], []);
     let w = b.weights("head.w", &[6, 2]);
+    vec![b.op("MatMul", "head", &[x, w], [])]
+}
+
+/// As in Swin Transformer V2: what positions add to each channel, by a perceptron from their coordinates.
+fn perceptron_of_positions(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = b.input("x", "n,4,3");
+    let w = b.weights("first.w", &[3, 6]);
+    let x = b.op("MatMul", "first", &[x, w], []);
+    let (table, w) = (b.weights("coordinates", &[4, 2]), b.weights("up.w", &[2, 9]));
+    let up = b.op("MatMul", "up", &[table, w], []);
+    let bias = b.weights("up.b", &[9]);
+    let up = b.op("Add", "biased", &[up, bias], []);
+    let up = b.op("Relu", "bent", &[up], []);
+    let w = b.weights("down.w", &[9, 6]);
+    let down = b.op("MatMul", "down", &[up, w], []);
+    let positions = b.op("Sigmoid", "positions", &[down], []);
+    let x = b.op("Add", "placed", &[x, positions], []);
+    let x = relu(b, x);
+    let w = b.weights("second.w", &[6, 7]);
+    let x = b.op("MatMul", "second", &[x, w], []);
+    let x = relu(b, x);
+    let w = b.weights("head.w", &[7, 2]);
     vec![b.op("MatMul", "head", &[x, w], [])]
 }
 
