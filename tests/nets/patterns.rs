@@ -150,7 +150,8 @@ fn a_layer_that_is_applied_several_times_is_stored_once_per_task_at_most() {
             assert!(stored <= most, "{} at {share}: {stored} of {given}", pattern.0);
             let trained = emit::trainable(&joint, InputMode::Auto).unwrap();
             let trained = parameters(&trained.model);
-            assert!(trained <= most + 2 * 24, "{} at {share}: {trained} trained", pattern.0);
+            // Normalisations train by use.
+            assert!(trained <= most + 2 * 40, "{} at {share}: {trained} trained", pattern.0);
         }
     });
 }

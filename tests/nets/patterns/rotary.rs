@@ -9,8 +9,6 @@ use super::net::{Pattern, relu};
 pub const PATTERNS: &[Pattern] = &[
     ("rotary embeddings", apart),
     ("rotary embeddings of queries and keys side by side", side_by_side),
-    ("rotary embeddings with one head of keys and values", one_head),
-    ("rotary embeddings with one head repeated", repeated),
 ];
 
 fn dense(b: &mut GraphBuilder, name: &str, x: ValueId, dims: [usize; 2]) -> ValueId {
@@ -93,34 +91,5 @@ fn side_by_side(b: &mut GraphBuilder) -> Vec<ValueId> {
     });
     let (q, k) = (transpose(b, q, &[0, 2, 1, 3]), transpose(b, k, &[0, 2, 3, 1]));
     let v = heads(b, "v", x);
-    rest(b, x, [q, k, v])
-}
-
-/// Queries, and keys and values of one head each, in front of tokens.
-fn with_one_head(b: &mut GraphBuilder, x: ValueId) -> [ValueId; 3] {
-    let q = heads(b, "q", x);
-    let q = rotated(b, q, &[5, 4]);
-    let k = dense(b, "k", x, [6, 4]);
-    let k = rotated(b, k, &[5, 4]);
-    let v = dense(b, "v", x, [6, 4]);
-    let axis = b.ints("axis", &[1]);
-    let [k, v] = [k, v].map(|x| b.op("Unsqueeze", "one", &[x, axis], []));
-    [q, k, v]
-}
-
-fn one_head(b: &mut GraphBuilder) -> Vec<ValueId> {
-    let x = stream(b);
-    let [q, k, v] = with_one_head(b, x);
-    let k = transpose(b, k, &[0, 1, 3, 2]);
-    rest(b, x, [q, k, v])
-}
-
-/// The head of keys and values is written once for each head of queries.
-fn repeated(b: &mut GraphBuilder) -> Vec<ValueId> {
-    let x = stream(b);
-    let [q, k, v] = with_one_head(b, x);
-    let shape = b.ints("shape", &[1, 2, 5, 4]);
-    let [k, v] = [k, v].map(|x| b.op("Expand", "repeated", &[x, shape], []));
-    let k = transpose(b, k, &[0, 1, 3, 2]);
     rest(b, x, [q, k, v])
 }

@@ -34,7 +34,7 @@ fn to_sizes(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = relu(b, x);
     let sizes = [("output_shape", [16, 18].into()), ("strides", [2, 2].into())];
     let x = up(b, x, [6, 5, 3, 3], 1, sizes);
-    let sizes = [("output_shape", [16, 17].into()), ("auto_pad", "SAME_UPPER".into())];
+    let sizes = [("output_shape", [18, 19].into()), ("auto_pad", "SAME_UPPER".into())];
     let x = up(b, x, [5, 4, 4, 4], 1, sizes);
     vec![rest(b, x, 4)]
 }
