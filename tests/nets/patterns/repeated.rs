@@ -114,10 +114,10 @@ fn pyramid(b: &mut GraphBuilder, is_normalised: bool) -> Vec<ValueId> {
 fn depthwise(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = images(b);
     let (filters, bias) = stored(b, "each", &[6, 1, 3, 3], 6);
-    // Unlike activations tell the two uses apart where a copy has them in another order.
-    let maps = [("one", "Relu"), ("two", "Tanh")].map(|(name, activation)| {
+    let deeper = conv(b, "deeper", x, 3, 3);
+    let maps = [("one", x), ("two", deeper)].map(|(name, x)| {
         let x = conv(b, name, x, 6, 3);
-        let x = b.op(activation, "active", &[x], []);
+        let x = relu(b, x);
         b.op("Conv", "each", &[x, filters, bias], [("group", 6.into())])
     });
     let x = b.op("Mul", "both", &maps, []);
