@@ -21,11 +21,13 @@ fn atoms(numbers: &[u32]) -> Vec<Atom> {
     numbers.iter().copied().map(Atom).collect()
 }
 
-/// The flow through a node of operator set 18 with these operands: their extents, and their channels with the
-/// axis of these.
+/// The extents of an operand, and its channels with the axis of these.
+type Given<'a> = (&'a str, Option<(usize, &'a [u32])>);
+
+/// The flow through a node of operator set 18 with these operands.
 fn flow<const N: usize>(
     op: &str,
-    operands: &[(&str, Option<(usize, &[u32])>)],
+    operands: &[Given<'_>],
     attributes: [(&'static str, Attribute); N],
 ) -> Flow {
     let mut b = GraphBuilder::new("net", 18);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::complaints::unreadable;
@@ -45,11 +45,11 @@ impl Media for Paths {
     }
 
     fn bytes(&self, rows: &[usize]) -> Result<Vec<Vec<u8>>> {
-        rows.iter().filter_map(|row| self.0.get(*row)).map(read_whole).collect()
+        rows.iter().filter_map(|row| self.0.get(*row)).map(|path| read_whole(path)).collect()
     }
 }
 
-fn read_whole(path: &PathBuf) -> Result<Vec<u8>> {
+fn read_whole(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // A file may grow, so the limit applies while reading.
     let read = opened(path)?.take(LARGEST + 1).read_to_end(&mut bytes);

@@ -37,9 +37,9 @@ fn over_last_axes(node: &Node, data: &Tensor, params: &[&Tensor]) -> Option<Tens
         values.iter_mut().for_each(|v| *v = (*v - mean) / deviation);
     }
     let [scale, shift @ ..] = params.as_slice() else { return None };
-    x = x * scale;
+    x *= scale;
     if let [shift] = shift {
-        x = x + shift;
+        x += shift;
     }
     Tensor::from_f64(data.dtype, &x).ok()
 }
