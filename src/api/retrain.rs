@@ -13,7 +13,7 @@ use crate::calib::data::Dataset;
 use crate::emit::{self, emit_like};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
-use crate::mtz::joint::JointModel;
+use crate::mtz::joint::{JointModel, Task};
 use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{RetrainReport, RetrainSettings, SCHEMA};
@@ -272,7 +272,7 @@ impl Retrainer {
             })
             .collect();
         let backends = self.options.runtime.all(backend)?;
-        let limits = Limits::default();
+        let limits = Limits::of_nets(joint.tasks().iter().map(Task::graph));
         let name = draft.target().display().to_string();
         let joint = Joint { path: draft.path(), name: &name, bytes: draft.bytes()? };
         verify(joint, &subjects, &backends, self.options.runtime.batch, &limits, progress).map(Some)

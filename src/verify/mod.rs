@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calib::data::Dataset;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ir::Graph;
 use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource};
 
@@ -84,6 +85,22 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits { tolerance: 1e-3, deviation: None, drop: None }
+    }
+}
+
+/// The tolerance for nets that round values to a few bits: sums in another order may round to another step.
+const OF_STEPS: f64 = 2e-2;
+
+impl Limits {
+    /// The limits for a file that is written from these nets.
+    pub fn of_nets<'a>(nets: impl IntoIterator<Item = &'a Graph>) -> Self {
+        let rounds = |net: &Graph| {
+            let ops = ["QuantizeLinear", "DynamicQuantizeLinear"];
+            net.nodes().any(|(_, node)| ops.iter().any(|op| node.is(op)))
+        };
+        let limits = Limits::default();
+        let tolerance = if nets.into_iter().any(rounds) { OF_STEPS } else { limits.tolerance };
+        Limits { tolerance, ..limits }
     }
 }
 

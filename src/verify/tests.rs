@@ -2,7 +2,7 @@ use ndarray::ArrayD;
 
 use super::*;
 use crate::calib::data::DataOptions;
-use crate::ir::{DataType, Dim};
+use crate::ir::{DataType, Dim, TensorType};
 use crate::progress::Silent;
 use crate::runtime::{HostArray, Port, Session};
 
@@ -305,4 +305,18 @@ fn canonical_form_of_a_net_that_draws_numbers_is_not_judged() {
     }
 
     compared(&Drawing(AtomicU32::new(1))).unwrap();
+}
+
+#[test]
+fn nets_that_round_values_may_differ_by_a_step() {
+    let net = |op: &str| {
+        let mut graph = Graph::new("net");
+        let x = graph.add_input("x", TensorType { dtype: DataType::F32, shape: None });
+        let y = graph.add_op(op, "y", &[x], []);
+        graph.outputs.push(y);
+        graph
+    };
+    let [plain, rounding] = ["Relu", "QuantizeLinear"].map(net);
+    assert_eq!(Limits::of_nets([&plain, &plain]), Limits::default());
+    assert!(Limits::of_nets([&plain, &rounding]).tolerance > Limits::default().tolerance);
 }

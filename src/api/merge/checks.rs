@@ -7,7 +7,7 @@ use super::record::Facts;
 use crate::api::verify::SAMPLES as VERIFIED_SAMPLES;
 use crate::calib::data::Dataset;
 use crate::error::{Error, ErrorKind, Hint, Result};
-use crate::mtz::joint::JointModel;
+use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options as mtz;
 use crate::mtz::site::SiteRecord;
 use crate::onnx::Draft;
@@ -56,6 +56,7 @@ impl Merger {
         let is_untouched = self.options.retraining.retrain.is_none()
             && !self.options.retraining.reset_bn
             && !facts.outcome.sites.iter().any(SiteRecord::loses);
+        let nets = joint.tasks().iter().map(Task::graph);
         let mut subjects = Vec::new();
         for ((model, net), data) in facts.loaded.iter().zip(joint.tasks()).zip(&samples) {
             subjects.push(Subject {
@@ -73,6 +74,7 @@ impl Merger {
         let name = draft.target().display().to_string();
         let joint = Joint { path: draft.path(), name: &name, bytes: draft.bytes()? };
         let batch = facts.batch;
-        verify(joint, &subjects, &backends, batch, &Limits::default(), progress).map(Some)
+        let limits = Limits::of_nets(nets);
+        verify(joint, &subjects, &backends, batch, &limits, progress).map(Some)
     }
 }
