@@ -3,7 +3,7 @@
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, Node, ValueId, ValueKind};
 
-use super::net::{Pattern, conv, images, relu, rest};
+use super::net::{Pattern, conv, images, relu, reshape, rest, transpose};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
@@ -19,16 +19,6 @@ pub const PATTERNS: &[Pattern] = &[
     ("standardised weights", standardised),
     ("scalar product of two towers", towers),
 ];
-
-/// A `Reshape` to constant sizes.
-fn reshape(b: &mut GraphBuilder, x: ValueId, sizes: &[i64]) -> ValueId {
-    let sizes = b.ints("sizes", sizes);
-    b.op("Reshape", "reshape", &[x, sizes], [])
-}
-
-fn transpose(b: &mut GraphBuilder, x: ValueId, perm: &[i64]) -> ValueId {
-    b.op("Transpose", "transpose", &[x], [("perm", Attribute::Ints(perm.to_vec()))])
-}
 
 /// Three parts along an axis, by one `Split`.
 fn split(b: &mut GraphBuilder, x: ValueId, axis: i64, sizes: [i64; 3]) -> [ValueId; 3] {

@@ -3,7 +3,7 @@
 use onnx_zip::ir::ValueId;
 use onnx_zip::ir::builder::GraphBuilder;
 
-use super::net::{Pattern, conv, images, relu, rest};
+use super::net::{Pattern, conv, images, relu, reshape, rest};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
@@ -12,11 +12,6 @@ pub const PATTERNS: &[Pattern] = &[
     ("features to sequences", sequences),
     ("normalised bands", bands),
 ];
-
-fn reshape(b: &mut GraphBuilder, x: ValueId, sizes: &[i64]) -> ValueId {
-    let sizes = b.ints("sizes", sizes);
-    b.op("Reshape", "reshape", &[x, sizes], [])
-}
 
 /// Two layers; the second one has 24 features.
 fn features(b: &mut GraphBuilder) -> ValueId {

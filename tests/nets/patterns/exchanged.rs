@@ -1,9 +1,9 @@
 //! Channels that change places with rows or columns of pixels, and operators in that layout.
 
+use onnx_zip::ir::ValueId;
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{Attribute, ValueId};
 
-use super::net::{Pattern, conv, images, relu, rest};
+use super::net::{Pattern, conv, images, relu, rest, transpose};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
@@ -18,10 +18,6 @@ pub const PATTERNS: &[Pattern] = &[
     ("means over channels as columns", means),
     ("channels in place of samples", samples),
 ];
-
-fn transpose(b: &mut GraphBuilder, x: ValueId, perm: &[i64]) -> ValueId {
-    b.op("Transpose", "transpose", &[x], [("perm", Attribute::Ints(perm.to_vec()))])
-}
 
 /// Eight maps of 8 × 8.
 fn maps(b: &mut GraphBuilder) -> ValueId {

@@ -60,6 +60,23 @@ pub fn conv(b: &mut GraphBuilder, name: &str, x: ValueId, out: usize, inputs: us
     b.op("Conv", name, &[x, w, bias], [("pads", [1, 1, 1, 1].into())])
 }
 
+/// A product with a matrix, over the last axis.
+pub fn dense(b: &mut GraphBuilder, name: &str, x: ValueId, dims: [usize; 2]) -> ValueId {
+    let w = b.weights(&format!("{name}.w"), &dims);
+    b.op("MatMul", name, &[x, w], [])
+}
+
+/// A reshape to these sizes.
+pub fn reshape(b: &mut GraphBuilder, x: ValueId, sizes: &[i64]) -> ValueId {
+    let sizes = b.ints("sizes", sizes);
+    b.op("Reshape", "reshape", &[x, sizes], [])
+}
+
+/// A transpose.
+pub fn transpose(b: &mut GraphBuilder, x: ValueId, perm: &[i64]) -> ValueId {
+    b.op("Transpose", "transpose", &[x], [("perm", Attribute::Ints(perm.to_vec()))])
+}
+
 /// An activation.
 pub fn relu(b: &mut GraphBuilder, x: ValueId) -> ValueId {
     b.op("LeakyRelu", "relu", &[x], [])

@@ -1,9 +1,9 @@
 //! Statistics over channels, and over the depths of heads, which depend on no order.
 
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{Attribute, Tensor, ValueId};
+use onnx_zip::ir::{Tensor, ValueId};
 
-use super::net::{Pattern, conv, images, relu, rest};
+use super::net::{Pattern, conv, dense, images, relu, reshape, rest, transpose};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
@@ -18,20 +18,6 @@ pub const PATTERNS: &[Pattern] = &[
     ("channels less the logarithm of their sum", logarithms),
     ("products of pairs of channels", pairs),
 ];
-
-fn dense(b: &mut GraphBuilder, name: &str, x: ValueId, dims: [usize; 2]) -> ValueId {
-    let w = b.weights(&format!("{name}.w"), &dims);
-    b.op("MatMul", name, &[x, w], [])
-}
-
-fn reshape(b: &mut GraphBuilder, x: ValueId, sizes: &[i64]) -> ValueId {
-    let sizes = b.ints("sizes", sizes);
-    b.op("Reshape", "reshape", &[x, sizes], [])
-}
-
-fn transpose(b: &mut GraphBuilder, x: ValueId, perm: &[i64]) -> ValueId {
-    b.op("Transpose", "transpose", &[x], [("perm", Attribute::Ints(perm.to_vec()))])
-}
 
 /// The residual stream of five tokens, and queries, keys and values with two heads of four depths.
 fn heads(b: &mut GraphBuilder) -> (ValueId, [ValueId; 3]) {

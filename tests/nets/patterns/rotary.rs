@@ -1,29 +1,15 @@
 //! Attention whose queries and keys a rotary embedding turns, with two heads of four depths.
 
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{Attribute, Tensor, ValueId};
+use onnx_zip::ir::{Tensor, ValueId};
 
-use super::net::{Pattern, relu};
+use super::net::{Pattern, dense, relu, reshape, transpose};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
     ("rotary embeddings", apart),
     ("rotary embeddings of queries and keys side by side", side_by_side),
 ];
-
-fn dense(b: &mut GraphBuilder, name: &str, x: ValueId, dims: [usize; 2]) -> ValueId {
-    let w = b.weights(&format!("{name}.w"), &dims);
-    b.op("MatMul", name, &[x, w], [])
-}
-
-fn reshape(b: &mut GraphBuilder, x: ValueId, sizes: &[i64]) -> ValueId {
-    let sizes = b.ints("sizes", sizes);
-    b.op("Reshape", "reshape", &[x, sizes], [])
-}
-
-fn transpose(b: &mut GraphBuilder, x: ValueId, perm: &[i64]) -> ValueId {
-    b.op("Transpose", "transpose", &[x], [("perm", Attribute::Ints(perm.to_vec()))])
-}
 
 /// The residual stream of five tokens.
 fn stream(b: &mut GraphBuilder) -> ValueId {
