@@ -5,6 +5,7 @@ mod file;
 mod functions;
 mod graph;
 mod left_out;
+mod outline;
 mod references;
 
 use std::collections::{BTreeMap, HashSet};

@@ -8,6 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use prost::Message;
 
+use super::outline::{Node, Outline};
 use super::{decode, load, opened};
 use crate::error::Result;
 use crate::ir::Model;
@@ -52,43 +53,6 @@ pub(crate) fn file_without_left_out(path: &Path) -> Result<Option<Model>> {
         true => load(path).map(Some),
         false => Ok(None),
     }
-}
-
-/// The parts of a model that lead to the names of inputs. Their numbers are those of the format.
-#[derive(Clone, PartialEq, Message)]
-struct Outline {
-    #[prost(message, optional, tag = "7")]
-    graph: Option<Graph>,
-    #[prost(message, repeated, tag = "25")]
-    functions: Vec<Function>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Function {
-    #[prost(message, repeated, tag = "7")]
-    nodes: Vec<Node>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Graph {
-    #[prost(message, repeated, tag = "1")]
-    nodes: Vec<Node>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Node {
-    #[prost(bytes = "vec", repeated, tag = "1")]
-    inputs: Vec<Vec<u8>>,
-    #[prost(message, repeated, tag = "5")]
-    attributes: Vec<Attribute>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Attribute {
-    #[prost(message, optional, tag = "6")]
-    graph: Option<Graph>,
-    #[prost(message, repeated, tag = "11")]
-    graphs: Vec<Graph>,
 }
 
 impl Outline {

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
+use super::outline::{Graph, Node, Outline, Tensor};
 use super::{no_model, opened};
 use crate::error::{Context, Result};
 use crate::onnx::external::{ExternalData, LOCATION};
-use crate::onnx::proto::StringStringEntryProto;
 use crate::onnx::proto::tensor_proto::DataLocation;
 
 /// The external data files of the model file `path`: as the model names them, and where they are.
@@ -28,67 +28,6 @@ pub(crate) fn data_files(path: &Path) -> Result<BTreeMap<String, PathBuf>> {
         names.into_iter().map(|name| Ok((name.clone(), external.resolve(&name)?))).collect()
     };
     found().in_model(path.display())
-}
-
-/// The parts of a model that lead to its tensors. Their numbers are those of the format.
-#[derive(Clone, PartialEq, Message)]
-struct Outline {
-    #[prost(message, optional, tag = "7")]
-    graph: Option<Graph>,
-    #[prost(message, repeated, tag = "25")]
-    functions: Vec<Function>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Function {
-    #[prost(message, repeated, tag = "7")]
-    nodes: Vec<Node>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Graph {
-    #[prost(message, repeated, tag = "1")]
-    nodes: Vec<Node>,
-    #[prost(message, repeated, tag = "5")]
-    initializers: Vec<Tensor>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Node {
-    #[prost(message, repeated, tag = "5")]
-    attributes: Vec<Attribute>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Attribute {
-    #[prost(message, optional, tag = "5")]
-    tensor: Option<Tensor>,
-    #[prost(message, optional, tag = "6")]
-    graph: Option<Graph>,
-    #[prost(message, repeated, tag = "10")]
-    tensors: Vec<Tensor>,
-    #[prost(message, repeated, tag = "11")]
-    graphs: Vec<Graph>,
-    #[prost(message, optional, tag = "22")]
-    sparse_tensor: Option<Sparse>,
-    #[prost(message, repeated, tag = "23")]
-    sparse_tensors: Vec<Sparse>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sparse {
-    #[prost(message, optional, tag = "1")]
-    values: Option<Tensor>,
-    #[prost(message, optional, tag = "2")]
-    indices: Option<Tensor>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Tensor {
-    #[prost(message, repeated, tag = "13")]
-    external_data: Vec<StringStringEntryProto>,
-    #[prost(enumeration = "DataLocation", optional, tag = "14")]
-    data_location: Option<i32>,
 }
 
 impl Graph {
