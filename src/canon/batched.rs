@@ -7,9 +7,7 @@
 use std::cmp::Ordering;
 
 use crate::error::Result;
-use crate::ir::{
-    Attribute, Consumers, Dim, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
-};
+use crate::ir::{Attribute, Consumers, Dim, Graph, Model, Node, NodeId, ValueId, ValueKind};
 
 use super::rewire::added;
 use super::types::shape;
@@ -207,5 +205,5 @@ fn merge(graph: &mut Graph, name: &str, value: ValueId, axis: usize, behind: &[D
 }
 
 fn ints(graph: &mut Graph, name: &str, values: &[i64]) -> ValueId {
-    graph.add_initializer(&format!("{name}.ints"), Tensor::from_i64(vec![values.len()], values))
+    rewire::ints(graph, &format!("{name}.ints"), values)
 }

@@ -154,5 +154,5 @@ fn flattened(graph: &mut Graph, id: NodeId) -> Option<()> {
 }
 
 fn ints(graph: &mut Graph, name: &str, values: &[i64]) -> ValueId {
-    graph.add_initializer(&format!("{name}.target"), Tensor::from_i64(vec![values.len()], values))
+    rewire::ints(graph, &format!("{name}.target"), values)
 }

@@ -63,8 +63,7 @@ fn missing_axes(rank: usize, stacked: usize, slot: usize) -> Option<usize> {
 fn widened(graph: &mut Graph, id: NodeId, data: ValueId, count: usize) -> ValueId {
     let name = graph.node(id).name.clone();
     let axes: Vec<i64> = (0..count as i64).collect();
-    let axes = Tensor::from_i64(vec![count], &axes);
-    let axes = graph.add_initializer(&format!("{name}.axes"), axes);
+    let axes = rewire::ints(graph, &format!("{name}.axes"), &axes);
     graph.add_op("Unsqueeze", &format!("{name}.stacked"), &[data, axes], [])
 }
 

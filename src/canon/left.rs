@@ -6,7 +6,7 @@
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
 
-use super::{CanonOptions, types};
+use super::{CanonOptions, rewire, types};
 
 /// Runs the pass.
 ///
@@ -97,7 +97,7 @@ fn turned_addend(graph: &mut Graph, addend: ValueId) -> Option<ValueId> {
         0 => Some(addend),
         1 => {
             let name = format!("{}.column", graph.value(addend).name);
-            let axes = graph.add_initializer(&name, Tensor::from_i64(vec![1], &[1]));
+            let axes = rewire::ints(graph, &name, &[1]);
             Some(graph.add_op("Unsqueeze", &name, &[addend, axes], []))
         }
         2 => Some(swapped(graph, addend, 2)),

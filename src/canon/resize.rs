@@ -8,10 +8,9 @@ use ndarray::arr1;
 
 use crate::error::Result;
 use crate::ir::{Attribute, Dim, Graph, Model, NodeId, Size, Tensor, ValueId};
-use crate::ops::{Sizes, constant_sizes, normal_axis};
+use crate::ops::{Sizes, constant_sizes, crops, normal_axis, stretches};
 
-use super::CanonOptions;
-use super::types;
+use super::{CanonOptions, rewire, types};
 
 /// The first operator set whose `Resize` may name axes.
 const NAMES_AXES: i64 = 18;
@@ -49,14 +48,10 @@ fn by_scales(graph: &mut Graph, id: NodeId, scales: &[f32]) {
 fn by_axes(graph: &mut Graph, id: NodeId, axes: &Axes) {
     let name = graph.node(id).name.clone();
     let places: Vec<i64> = axes.changed.iter().map(|axis| *axis as i64).collect();
-    let ints = |graph: &mut Graph, what: &str, numbers: &[i64]| {
-        let tensor = Tensor::from_i64(vec![numbers.len()], numbers);
-        graph.add_initializer(&format!("{name}.{what}"), tensor)
-    };
     let sizes = match &axes.numbers {
-        Some(numbers) => ints(graph, "sizes", numbers),
+        Some(numbers) => rewire::ints(graph, &format!("{name}.sizes"), numbers),
         None => {
-            let places = ints(graph, "axes", &places);
+            let places = rewire::ints(graph, &format!("{name}.axes"), &places);
             graph.add_op("Gather", &format!("{name}.sizes"), &[axes.sizes, places], [])
         }
     };
@@ -71,16 +66,6 @@ fn floats(graph: &mut Graph, name: &str, numbers: &[f32]) -> ValueId {
     graph.add_initializer(name, Tensor::from_f32(&arr1(numbers).into_dyn()))
 }
 
-/// Whether a node resizes every axis as it is told.
-fn stretches(graph: &Graph, id: NodeId) -> bool {
-    let node = graph.node(id);
-    node.is("Resize") && node.str("keep_aspect_ratio_policy").is_none_or(|p| p == "stretch")
-}
-
-fn crops(graph: &Graph, id: NodeId) -> bool {
-    graph.node(id).str("coordinate_transformation_mode") == Some("tf_crop_and_resize")
-}
-
 /// The elements of a vector of sizes, as far as they are known.
 fn elements(graph: &Graph, sizes: ValueId, known: &[Option<Sizes>]) -> Option<Vec<Option<Size>>> {
     let followed = known.get(sizes.index())?.clone();
@@ -90,7 +75,7 @@ fn elements(graph: &Graph, sizes: ValueId, known: &[Option<Sizes>]) -> Option<Ve
 /// One scale per axis of the operand, if the node is a resize in another form.
 fn scales(graph: &Graph, id: NodeId, known: &[Option<Sizes>]) -> Option<Vec<f32>> {
     let node = graph.node(id);
-    if crops(graph, id) || !stretches(graph, id) {
+    if !node.is("Resize") || crops(node) || !stretches(node) {
         return None;
     }
     let from = types::shape(graph, node.input(0)?)?;
@@ -140,10 +125,13 @@ struct Axes {
 /// The axes that a resize changes, if it is told the sizes of others, too.
 fn changed_axes(graph: &Graph, id: NodeId, known: &[Option<Sizes>]) -> Option<Axes> {
     let node = graph.node(id);
-    let sizes = node.input(3).filter(|_| stretches(graph, id) && node.ints("axes").is_none())?;
+    let sizes = node.input(3).filter(|_| node.is("Resize"))?;
+    if !stretches(node) || node.ints("axes").is_some() {
+        return None;
+    }
     let wanted = elements(graph, sizes, known)?;
     let from = types::shape(graph, node.input(0)?)?;
-    let region: Option<Vec<f32>> = match crops(graph, id) {
+    let region: Option<Vec<f32>> = match crops(node) {
         true => Some(graph.initializer(node.input(1)?)?.to_f32().ok()?.into_iter().collect()),
         false => None,
     };

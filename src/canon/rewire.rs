@@ -116,6 +116,11 @@ pub(super) fn prune(graph: &mut Graph) {
     }
 }
 
+/// A vector of integers.
+pub(super) fn ints(graph: &mut Graph, name: &str, numbers: &[i64]) -> ValueId {
+    graph.add_initializer(name, Tensor::from_i64(vec![numbers.len()], numbers))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

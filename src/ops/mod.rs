@@ -41,6 +41,7 @@ pub use parameter::is_parameter;
 pub use pool::pad_widths;
 pub use recurrent::gates;
 pub use reshape::{blocks, moved_ones};
+pub use resize::{crops, stretches};
 pub use sizes::{Sizes, compares, constant_sizes, sizes};
 pub use types::{REDUCTIONS, implied_result, infer, reduced_axes};
 pub use view::{NodeView, aligned_axis, normal_axis};

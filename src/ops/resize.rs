@@ -1,6 +1,6 @@
 //! Resampling: by scales, or to sizes.
 
-use crate::ir::Dim;
+use crate::ir::{Dim, Node};
 
 use super::elementwise::{same_axis, whole_alike};
 use super::reshape::counted;
@@ -39,29 +39,37 @@ fn beside(node: &NodeView<'_>, labels: &Labels) -> Option<Vec<Operand>> {
     let Some(entry) = axes.iter().position(|axis| *axis == labels.axis) else {
         return Some(operands);
     };
-    if crops(node, entry, axes.len()) {
+    if crops(node.node) && !takes_all(node, entry, axes.len()) {
         return None;
     }
     match operands.get_mut(3).filter(|_| node.node.input(3).is_some()) {
         // Another policy than to stretch scales all axes alike.
         Some(sizes) => {
-            let stretches =
-                node.node.str("keep_aspect_ratio_policy").is_none_or(|p| p == "stretch");
-            (stretches && keeps_extent(node, labels)).then(|| *sizes = counted(entry, 1))?;
+            let fits = stretches(node.node) && keeps_extent(node, labels);
+            fits.then(|| *sizes = counted(entry, 1))?;
         }
         None => (*scales(node)?.get(entry)? == 1.0).then_some(())?,
     }
     Some(operands)
 }
 
-/// Whether a node may take a part of the axis that is entry `entry` of `count`.
-fn crops(node: &NodeView<'_>, entry: usize, count: usize) -> bool {
+/// Whether a resize to sizes gives every axis its own, without regard to the others.
+pub fn stretches(node: &Node) -> bool {
+    node.str("keep_aspect_ratio_policy").is_none_or(|policy| policy == "stretch")
+}
+
+/// Whether a resize takes a region of its operand.
+pub fn crops(node: &Node) -> bool {
+    node.str("coordinate_transformation_mode") == Some("tf_crop_and_resize")
+}
+
+/// Whether the region surely holds the whole axis that is entry `entry` of `count`.
+fn takes_all(node: &NodeView<'_>, entry: usize, count: usize) -> bool {
     let region = || node.constant(1)?.to_f32().ok();
-    let is_all = region().is_some_and(|region| {
+    region().is_some_and(|region| {
         let bounds = [entry, entry + count].map(|place| region.iter().nth(place).copied());
         bounds == [Some(0.0), Some(1.0)]
-    });
-    node.node.str("coordinate_transformation_mode") == Some("tf_crop_and_resize") && !is_all
+    })
 }
 
 /// Whether the axis of channels keeps its extent.

@@ -43,9 +43,9 @@ pub fn check_canonical(form: &Form<'_>, backend: &dyn Backend) -> Result<()> {
         return Ok(());
     };
     drop(canonical);
-    let Some(fault) = fault(&names, &found, &original) else { return Ok(()) };
+    let Some(fault) = first_fault(&names, &found, &original) else { return Ok(()) };
     let again = answered(form, backend).in_model(form.task)?;
-    if again.is_none_or(|(_, again)| self::fault(&names, &again, &original).is_some()) {
+    if again.is_none_or(|(_, again)| first_fault(&names, &again, &original).is_some()) {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Parity, format!("its canonical form computes something else: {fault}"))
@@ -82,7 +82,7 @@ fn able<T>(result: Result<T>) -> Result<Option<T>> {
 }
 
 /// The first output that is not the reference's, as a part of a sentence.
-fn fault(names: &[String], found: &[HostArray], reference: &[HostArray]) -> Option<String> {
+fn first_fault(names: &[String], found: &[HostArray], reference: &[HostArray]) -> Option<String> {
     if found.len() != reference.len() {
         return Some(format!("{} outputs in place of {}", found.len(), reference.len()));
     }

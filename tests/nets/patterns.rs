@@ -7,6 +7,7 @@ mod control;
 mod coupled;
 mod cut;
 mod exchanged;
+mod heads;
 mod laid_out;
 mod net;
 mod normalised;

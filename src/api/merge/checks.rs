@@ -56,7 +56,6 @@ impl Merger {
         let is_untouched = self.options.retraining.retrain.is_none()
             && !self.options.retraining.reset_bn
             && !facts.outcome.sites.iter().any(SiteRecord::loses);
-        let nets = joint.tasks().iter().map(Task::graph);
         let mut subjects = Vec::new();
         for ((model, net), data) in facts.loaded.iter().zip(joint.tasks()).zip(&samples) {
             subjects.push(Subject {
@@ -71,10 +70,10 @@ impl Merger {
         }
         let runtime = &self.options.runtime;
         let backends: Vec<Arc<dyn Backend>> = runtime.all(&facts.backend)?;
+        let limits = Limits::of_nets(joint.tasks().iter().map(Task::graph));
         let name = draft.target().display().to_string();
         let joint = Joint { path: draft.path(), name: &name, bytes: draft.bytes()? };
         let batch = facts.batch;
-        let limits = Limits::of_nets(nets);
         verify(joint, &subjects, &backends, batch, &limits, progress).map(Some)
     }
 }

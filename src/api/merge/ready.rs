@@ -74,9 +74,9 @@ impl Merger {
         let preparation = sharing.preparation(batchnorm, self.counts_neurons())?;
         let prepared = prepare_parts(parts, preparation)?;
         self.check_plan(&prepared, &options)?;
-        check_forms(&loaded, &data, &prepared, trial)?;
         self.options.retraining.check_statistics(&prepared.joint, batchnorm)?;
         self.options.retraining.check_parameters(&prepared.joint)?;
+        check_forms(&loaded, &data, &prepared, trial)?;
         if self.is_made_up() && prepared.fuses(&options.budget)? {
             progress.warn(&progress.worded(&synthetic()));
         }

@@ -1,6 +1,7 @@
 //! Operands of an `Einsum`, and the nodes that rearrange them.
 
-use crate::ir::{Attribute, Graph, Tensor, ValueId};
+use crate::canon::rewire::ints;
+use crate::ir::{Attribute, Graph, ValueId};
 
 /// A value with a letter for each of its axes.
 pub(super) struct Factor {
@@ -70,9 +71,4 @@ impl Factor {
         letters.push(*first);
         Factor { value, letters }
     }
-}
-
-/// A vector of integers.
-pub(super) fn ints(graph: &mut Graph, name: &str, numbers: &[i64]) -> ValueId {
-    graph.add_initializer(name, Tensor::from_i64(vec![numbers.len()], numbers))
 }

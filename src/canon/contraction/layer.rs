@@ -1,8 +1,9 @@
 //! Layers whose weight has several axes of channels, or whose channels are not on the last axis.
 
+use crate::canon::rewire::ints;
 use crate::ir::{Graph, Tensor, ValueId};
 
-use super::factor::{Factor, ints};
+use super::factor::Factor;
 use super::terms::{Letters, agree};
 
 /// Whether the product of a value with a constant is a layer: each letter of the constant is summed or new.

@@ -3,7 +3,8 @@
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Tensor, ValueId};
 
-use super::net::{Pattern, conv, dense, images, relu, reshape, rest, transpose};
+use super::heads::{self, behind, queries_keys_values};
+use super::net::{Pattern, conv, images, reshape, rest, transpose};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
@@ -19,42 +20,15 @@ pub const PATTERNS: &[Pattern] = &[
     ("products of pairs of channels", pairs),
 ];
 
-/// The residual stream of five tokens, and queries, keys and values with two heads of four depths.
-fn heads(b: &mut GraphBuilder) -> (ValueId, [ValueId; 3]) {
-    let x = b.input("x", "n,5,3");
-    let x = dense(b, "first", x, [3, 6]);
-    let x = relu(b, x);
-    let parts = ["q", "k", "v"].map(|name| {
-        let x = dense(b, name, x, [6, 8]);
-        let x = reshape(b, x, &[0, 0, 2, 4]);
-        transpose(b, x, &[0, 2, 1, 3])
-    });
-    (x, parts)
-}
-
-/// The layer behind heads of mixed values, and two more.
-fn behind(b: &mut GraphBuilder, x: ValueId, mixed: ValueId) -> Vec<ValueId> {
-    let mixed = transpose(b, mixed, &[0, 2, 1, 3]);
-    let mixed = reshape(b, mixed, &[0, 0, 8]);
-    let y = dense(b, "proj", mixed, [8, 6]);
-    let x = b.op("Add", "stream", &[x, y], []);
-    let x = dense(b, "last", x, [6, 7]);
-    let x = relu(b, x);
-    vec![dense(b, "head", x, [7, 5])]
-}
-
 /// Attention whose queries and keys are changed before they meet.
 fn attention(
     b: &mut GraphBuilder,
     changed: fn(&mut GraphBuilder, ValueId) -> ValueId,
 ) -> Vec<ValueId> {
-    let (x, [q, k, v]) = heads(b);
+    let (x, [q, k, v]) = queries_keys_values(b);
     let [q, k] = [q, k].map(|x| changed(b, x));
     let k = transpose(b, k, &[0, 1, 3, 2]);
-    let scores = b.op("MatMul", "scores", &[q, k], []);
-    let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
-    let mixed = b.op("MatMul", "mixed", &[scores, v], []);
-    behind(b, x, mixed)
+    heads::attention(b, x, [q, k, v])
 }
 
 /// As `torch.nn.functional.normalize` along an axis.
@@ -98,7 +72,7 @@ fn equal_statistics(b: &mut GraphBuilder) -> Vec<ValueId> {
 
 /// Queries are weighted over depths, keys over tokens.
 fn linear_attention(b: &mut GraphBuilder) -> Vec<ValueId> {
-    let (x, [q, k, v]) = heads(b);
+    let (x, [q, k, v]) = queries_keys_values(b);
     let q = b.op("Softmax", "queries", &[q], [("axis", (-1).into())]);
     let k = b.op("Softmax", "keys", &[k], [("axis", 2.into())]);
     let k = transpose(b, k, &[0, 1, 3, 2]);

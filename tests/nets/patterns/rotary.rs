@@ -3,27 +3,14 @@
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Tensor, ValueId};
 
-use super::net::{Pattern, dense, relu, reshape, transpose};
+use super::heads::{attention, heads, stream};
+use super::net::{Pattern, dense, reshape, transpose};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
     ("rotary embeddings", apart),
     ("rotary embeddings of queries and keys side by side", side_by_side),
 ];
-
-/// The residual stream of five tokens.
-fn stream(b: &mut GraphBuilder) -> ValueId {
-    let x = b.input("x", "n,5,3");
-    let x = dense(b, "first", x, [3, 6]);
-    relu(b, x)
-}
-
-/// A layer whose rows are heads in front of tokens.
-fn heads(b: &mut GraphBuilder, name: &str, x: ValueId) -> ValueId {
-    let x = dense(b, name, x, [6, 8]);
-    let x = reshape(b, x, &[0, 0, 2, 4]);
-    transpose(b, x, &[0, 2, 1, 3])
-}
 
 /// Rotates the last axis by tables of the given extents.
 fn rotated(b: &mut GraphBuilder, x: ValueId, dims: &[usize]) -> ValueId {
@@ -40,20 +27,6 @@ fn rotated(b: &mut GraphBuilder, x: ValueId, dims: &[usize]) -> ValueId {
     b.op("Add", "rotated", &[real, imaginary], [])
 }
 
-/// Attention with transposed keys, the layer behind it, and two more.
-fn rest(b: &mut GraphBuilder, x: ValueId, [q, k, v]: [ValueId; 3]) -> Vec<ValueId> {
-    let scores = b.op("MatMul", "scores", &[q, k], []);
-    let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
-    let mixed = b.op("MatMul", "mixed", &[scores, v], []);
-    let mixed = transpose(b, mixed, &[0, 2, 1, 3]);
-    let mixed = reshape(b, mixed, &[0, 0, 8]);
-    let y = dense(b, "proj", mixed, [8, 6]);
-    let x = b.op("Add", "stream", &[x, y], []);
-    let x = dense(b, "last", x, [6, 7]);
-    let x = relu(b, x);
-    vec![dense(b, "head", x, [7, 5])]
-}
-
 fn apart(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = stream(b);
     let [q, k] = ["q", "k"].map(|name| {
@@ -62,7 +35,7 @@ fn apart(b: &mut GraphBuilder) -> Vec<ValueId> {
     });
     let k = transpose(b, k, &[0, 1, 3, 2]);
     let v = heads(b, "v", x);
-    rest(b, x, [q, k, v])
+    attention(b, x, [q, k, v])
 }
 
 /// Queries and keys are not followed; values and the layer behind them are.
@@ -77,5 +50,5 @@ fn side_by_side(b: &mut GraphBuilder) -> Vec<ValueId> {
     });
     let (q, k) = (transpose(b, q, &[0, 2, 1, 3]), transpose(b, k, &[0, 2, 3, 1]));
     let v = heads(b, "v", x);
-    rest(b, x, [q, k, v])
+    attention(b, x, [q, k, v])
 }
