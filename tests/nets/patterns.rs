@@ -21,6 +21,7 @@ mod stored;
 mod streaming;
 mod summed;
 mod transposed;
+mod unbiased;
 mod unread;
 mod written;
 
@@ -46,6 +47,7 @@ fn each(law: fn(&Pattern)) {
                 cut::PATTERNS,
                 products::PATTERNS,
                 transposed::PATTERNS,
+                unbiased::PATTERNS,
                 unread::PATTERNS,
                 summed::PATTERNS,
                 repeated::PATTERNS,

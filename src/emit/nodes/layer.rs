@@ -201,14 +201,15 @@ impl TaskEmitter<'_> {
         for piece in pieces {
             let mut node = source.clone();
             node.name = self.name(&piece.owner, &source.name);
-            node.inputs[0] = Some(piece.value);
             let group = self.group_at(layer.output, piece.positions.first());
             let id = group.and_then(|g| self.source().coupling().layer_making(layer.node, g));
             let common = self.common(id, &piece.owner, &Owner::Input);
-            let bias = layer.bias.filter(|bias| self.adds_nothing(*bias, &piece.positions));
-            node.inputs.retain(|input| bias.is_none() || *input != bias);
-            for input in node.inputs.iter_mut().skip(1).flatten() {
-                *input = self.block(*input, &[(0, piece.positions.as_slice())], &common)?;
+            let left_out = layer.bias.filter(|bias| self.adds_nothing(*bias, &piece.positions));
+            let constants = source.inputs.iter().skip(1).flatten().copied();
+            node.inputs = vec![Some(piece.value)];
+            for constant in constants.filter(|constant| Some(*constant) != left_out) {
+                let part = self.block(constant, &[(0, piece.positions.as_slice())], &common)?;
+                node.inputs.push(Some(part));
             }
             let groups = Attribute::Int(piece.positions.len() as i64);
             node.attributes.insert("group".to_owned(), groups);
