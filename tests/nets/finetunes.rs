@@ -10,7 +10,7 @@ use onnx_zip::canon::BatchNorm;
 use onnx_zip::couple::{Channel, GroupId, LayerId};
 use onnx_zip::emit::{self, EmitOptions, FORMS, Form};
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{Model, Tensor};
+use onnx_zip::ir::{Model, Tensor, ValueId};
 use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Biases, Bits, Budget, MergeOptions, Ranks};
@@ -151,11 +151,27 @@ fn channels_correspond_by_index_through_operators_of_every_kind() {
     }
 }
 
+/// The net with the filters of its first depthwise convolution negated, or of its second convolution if it has none.
+fn with_another_filter(model: &Model) -> Model {
+    let mut model = model.clone();
+    let convolutions = model.graph.nodes().filter(|(_, node)| node.is("Conv"));
+    let filters: Vec<_> = convolutions.filter_map(|(_, node)| node.input(1)).collect();
+    let is_depthwise = |id: &&ValueId| model.graph.initializer(**id).unwrap().dims[1] == 1;
+    let id = *filters[1..].iter().find(is_depthwise).unwrap_or(&filters[1]);
+    let negated = model.graph.initializer(id).unwrap().to_f32().unwrap().mapv(|w| -w);
+    model.graph.set_initializer(id, Tensor::from_f32(&negated));
+    model
+}
+
 #[test]
 fn fine_tunes_that_share_nothing_are_left_as_they_are() {
-    let net = with_unknown_operators();
-    for net in [net, model("zoo/resnet_mnist")] {
-        let nets = [canonical(&net, BatchNorm::Fold), moved(&net, 1e-2, 1)];
+    let given = [with_unknown_operators(), model("zoo/resnet_mnist"), model("zoo/mobilenet_mnist")];
+    let moved = given.each_ref().map(|net| moved(net, 1e-2, 1));
+    // A layer that moved far, with channels that correspond by index nevertheless.
+    let far = moved.each_ref().map(with_another_filter);
+    for (net, tuned) in given.iter().zip(moved).chain(given.iter().zip(far)) {
+        let nets = [canonical(net, BatchNorm::Fold), tuned];
+        assert_eq!(prepared(&nets).alignment.lineages.len(), 1);
         let (joint, outcome) = merged(&nets, 0.0);
         assert_eq!(outcome.sizes.shared, 0);
         for (net, joined) in nets.iter().zip(joint_outputs(&joint, Form::Heads)) {

@@ -43,7 +43,8 @@ impl Driver<'_> {
             return Ok(record);
         }
         let members = selection.members();
-        let own = site.own_weights || self.leaves_alone(site, &members[0]);
+        let own = site.own_weights
+            || selection.leaves_alone(self.joint, (self.alignment, site), &self.options.budget);
         match members[0].layer.per_channel {
             true if own && self.probes.is_empty() => {
                 members.iter().try_for_each(|member| self.refit_alone(member.place()))?;
@@ -59,13 +60,6 @@ impl Driver<'_> {
             false => self.settled.fuse(self.joint, self.alignment, &members),
         }
         Ok(record)
-    }
-
-    /// Whether channels correspond by index and the tasks keep their weights, so nothing needs to be
-    /// done.
-    fn leaves_alone(&self, site: &Site, first: &SiteLayer) -> bool {
-        let budget = &self.options.budget;
-        self.alignment.is_by_index(site) && budget.shares_nothing_of(&first.layer.name)
     }
 
     /// Keeps duplicate layers unchanged.

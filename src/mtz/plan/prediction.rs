@@ -103,8 +103,7 @@ pub fn predict(
                     selection = SiteSelection::at(&joint, alignment, site)?;
                 }
             }
-            let nothing = budget.shares_nothing_of(&members[0].layer.name);
-            if site.own_weights || nothing && alignment.is_by_index(site) {
+            if site.own_weights || selection.leaves_alone(&joint, (alignment, site), budget) {
                 settled.join_groups(&joint, &members);
                 selection.reason = Some(OWN_WEIGHTS.to_owned());
             } else {

@@ -3,9 +3,10 @@
 use crate::align::{Alignment, Site};
 use crate::error::{Hint, Result};
 use crate::mtz::joint::JointModel;
+use crate::mtz::options::Budget;
 
 use super::common_inputs::CommonInputs;
-use super::layers::{SiteLayer, layers_at, of_one_correspondence, taps};
+use super::layers::{SiteLayer, common_neurons, layers_at, of_one_correspondence, taps};
 use super::unshared;
 
 /// The layers of a site that take part in a merge.
@@ -62,6 +63,21 @@ impl SiteSelection {
     /// The layers of the record: those that can share neurons, or all if none can.
     pub(crate) fn recorded(&self) -> Vec<SiteLayer> {
         if self.reason.is_some() { self.all.clone() } else { self.members() }
+    }
+
+    /// Whether the layers keep their weights since none of their neurons is to be shared, although channels are
+    /// common: those that correspond by index, or that other layers of their groups have paired.
+    pub(crate) fn leaves_alone(
+        &self,
+        joint: &JointModel,
+        (alignment, site): (&Alignment, &Site),
+        budget: &Budget,
+    ) -> bool {
+        let members = self.members();
+        let shares_nothing =
+            members.first().is_some_and(|first| budget.shares_nothing_of(&first.layer.name));
+        let is_common = || !common_neurons(joint, &members).is_empty();
+        shares_nothing && (alignment.is_by_index(site) || is_common())
     }
 
     /// The layers that can share neurons, in the tasks' order.
