@@ -104,12 +104,20 @@ fn port(value: &pb::ValueInfoProto) -> Port {
     }
 }
 
-/// An output with only a name in the file gets the type and rank of the plan.
-pub(super) fn completed(port: Port, fact: Option<&TypedFact>) -> Port {
-    let (DataType::Other(0), Some(fact)) = (port.dtype, fact) else { return port };
+/// Whether the file tells an output's type.
+pub(super) fn is_complete(port: &Port) -> bool {
+    port.dtype != DataType::Other(0)
+}
+
+/// Gives an output with only a name in the file the type and rank of a plan.
+pub(super) fn complete(port: &mut Port, fact: &TypedFact) {
+    if is_complete(port) {
+        return;
+    }
     let size = |dim: &TDim| usize::try_from(dim.to_i64().ok()?).ok();
     let dims = fact.shape.iter().map(|dim| size(dim).map_or(Dim::Unknown, Dim::Known));
-    Port { dtype: data_type(fact.datum_type), shape: Some(dims.collect()), ..port }
+    port.dtype = data_type(fact.datum_type);
+    port.shape = Some(dims.collect());
 }
 
 const DATUM_TYPES: [(DatumType, DataType); 14] = [

@@ -15,7 +15,7 @@ use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
 use self::failure::failed;
-use self::graph::{completed, datum_type, parse};
+use self::graph::{complete, datum_type, is_complete, parse};
 use self::recent::Recent;
 use super::array::with_array;
 use super::port::in_port_order;
@@ -65,43 +65,91 @@ impl Backend for Tract {
 
 /// One model in tract.
 ///
-/// Sizes known only at run time are symbols of one plan for all of them. Some models cannot be
-/// planned or run that way; for these, a plan is made for each set of input shapes, and the last few are kept.
+/// A plan is made for each set of input shapes, and the last few are kept. Where there are more, one plan serves all
+/// shapes, with symbols for sizes, if the model can be planned and run that way. It comes late because formulas of
+/// sizes may take a hundred times as long to plan with as numbers.
 struct TractSession {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    symbolic: Option<Plan>,
     concrete: Recent<Vec<Vec<usize>>, Plan>,
+    symbolic: Symbolic,
     /// The source of plans, which share its weights.
     model: InferenceModel,
 }
 
+/// The plan for all shapes.
+enum Symbolic {
+    Untried,
+    Planned(Plan),
+    Unusable,
+}
+
+/// Sets of shapes before one plan is made for all.
+const SEVERAL: usize = 4;
+
 impl TractSession {
     fn load(source: ModelSource<'_>) -> Result<Self> {
-        let (inputs, declared, model) = shielded("reading the model into tract", || parse(source))?;
-        let mut concrete = Recent::new();
-        let planned = shielded("planning the model in tract", || {
-            plan(&model, &inputs, &symbolic_shapes(&inputs, &model)?)
-        });
-        let symbolic = match planned {
-            Err(error) if !has_open_sizes(&inputs) => return Err(error),
-            planned => planned.ok(),
-        };
-        if symbolic.is_none()
-            && let Some(shapes) = shapes_for_batch_of_one(&inputs)
-        {
-            // Without this plan, the outputs are as the file declares them.
-            let _ = concrete.get(shapes, |shapes| plan_for(&model, &inputs, shapes));
+        let (inputs, outputs, model) = shielded("reading the model into tract", || parse(source))?;
+        let (concrete, symbolic) = (Recent::new(), Symbolic::Untried);
+        let mut session = TractSession { inputs, outputs, concrete, symbolic, model };
+        match known_shapes(&session.inputs, None) {
+            Some(shapes) => {
+                session.plan_for_shapes(shapes)?;
+            }
+            None if !session.outputs.iter().all(is_complete) => session.plan_to_complete(),
+            None => {}
         }
-        let any_plan = symbolic.as_ref().or(concrete.last());
-        let outputs = declared.into_iter().enumerate();
-        let fact = |index| any_plan.and_then(|plan: &Plan| plan.model().output_fact(index).ok());
-        let outputs = outputs.map(|(index, port)| completed(port, fact(index))).collect();
-        Ok(TractSession { inputs, outputs, symbolic, concrete, model })
+        session.complete();
+        Ok(session)
+    }
+
+    /// Makes any plan that tells the types of outputs; without one they are as the file declares them.
+    fn plan_to_complete(&mut self) {
+        self.plan_for_all();
+        if let (Symbolic::Unusable, Some(shapes)) =
+            (&self.symbolic, known_shapes(&self.inputs, Some(1)))
+        {
+            let _ = self.plan_for_shapes(shapes);
+        }
+    }
+
+    /// Gives outputs with only a name in the file the type and rank of a plan.
+    fn complete(&mut self) {
+        let plan = match &self.symbolic {
+            Symbolic::Planned(plan) => Some(plan),
+            _ => self.concrete.last(),
+        };
+        let Some(plan) = plan else { return };
+        for (index, port) in self.outputs.iter_mut().enumerate() {
+            if let Ok(fact) = plan.model().output_fact(index) {
+                complete(port, fact);
+            }
+        }
     }
 
     fn plan_for_shapes(&mut self, shapes: Vec<Vec<usize>>) -> Result<Plan> {
         self.concrete.get(shapes, |shapes| plan_for(&self.model, &self.inputs, shapes))
+    }
+
+    fn plan_for_all(&mut self) {
+        let planned = shielded("planning the model in tract", || {
+            plan(&self.model, &self.inputs, &symbolic_shapes(&self.inputs, &self.model)?)
+        });
+        self.symbolic = planned.map_or(Symbolic::Unusable, Symbolic::Planned);
+    }
+
+    /// The plan for all shapes, if these ones come after several others.
+    fn symbolic_for(&mut self, shapes: &Vec<Vec<usize>>) -> Option<Plan> {
+        if self.concrete.has(shapes) {
+            return None;
+        }
+        if matches!(self.symbolic, Symbolic::Untried) && self.concrete.len() >= SEVERAL {
+            self.plan_for_all();
+        }
+        match &self.symbolic {
+            Symbolic::Planned(plan) => Some(plan.clone()),
+            Symbolic::Untried | Symbolic::Unusable => None,
+        }
     }
 }
 
@@ -116,35 +164,30 @@ impl Session for TractSession {
 
     fn run(&mut self, inputs: &[(&str, &HostArray)]) -> Result<Vec<HostArray>> {
         let arrays = in_port_order(&self.inputs, inputs)?;
-        if let Some(plan) = &self.symbolic {
-            match compute(plan, &arrays, &self.outputs) {
-                Err(_) if has_open_sizes(&self.inputs) => {}
-                outcome => return outcome,
-            }
+        let shapes: Vec<Vec<usize>> = arrays.iter().map(|array| array.shape().to_vec()).collect();
+        let symbolic = self.symbolic_for(&shapes);
+        if let Some(plan) = &symbolic
+            && let Ok(outputs) = compute(plan, &arrays, &self.outputs)
+        {
+            return Ok(outputs);
         }
-        let shapes = arrays.iter().map(|array| array.shape().to_vec()).collect();
         let plan = self.plan_for_shapes(shapes)?;
-        let outcome = compute(&plan, &arrays, &self.outputs)?;
-        // This run proves that the symbolic plan was at fault, not the data.
-        self.symbolic = None;
-        Ok(outcome)
+        let outputs = compute(&plan, &arrays, &self.outputs)?;
+        if symbolic.is_some() {
+            // This run proves that the symbolic plan was at fault, not the data.
+            self.symbolic = Symbolic::Unusable;
+        }
+        Ok(outputs)
     }
 }
 
-fn has_open_sizes(inputs: &[Port]) -> bool {
-    let is_open = |port: &Port| {
-        port.shape.as_ref().is_none_or(|dims| dims.iter().any(|dim| dim.known().is_none()))
-    };
-    inputs.iter().any(is_open)
-}
-
-/// The shapes for one sample, if only the batch axis is open.
-fn shapes_for_batch_of_one(inputs: &[Port]) -> Option<Vec<Vec<usize>>> {
-    let one_sample = |port: &Port| {
+/// The inputs' shapes, if all sizes are known but perhaps the batch, which is `batch` where it is open.
+fn known_shapes(inputs: &[Port], batch: Option<usize>) -> Option<Vec<Vec<usize>>> {
+    let known = |port: &Port| {
         let dims = port.shape.as_ref()?.iter().enumerate();
-        dims.map(|(axis, dim)| dim.known().or((axis == 0).then_some(1))).collect()
+        dims.map(|(axis, dim)| dim.known().or(batch.filter(|_| axis == 0))).collect()
     };
-    inputs.iter().map(one_sample).collect()
+    inputs.iter().map(known).collect()
 }
 
 /// The inputs' shapes with a symbol for each open size. A leading size without a name is taken for
@@ -276,5 +319,25 @@ mod tests {
         let x: HostArray = ndarray::ArrayD::<f32>::ones(ndarray::IxDyn(&[2, 1, 4, 4])).into();
         let outputs = session.run(&[("x", &x)]).unwrap();
         assert_eq!(outputs[0].shape(), [2, 5, 4, 4]);
+    }
+
+    #[test]
+    fn several_sets_of_shapes_have_plans_of_their_own_and_more_have_one() {
+        let mut b = GraphBuilder::new("net", 13);
+        let x = b.input("x", "n,3,h,w");
+        let w = b.weights("w", &[5, 3, 3, 3]);
+        let y = b.op("Conv", "y", &[x, w], []);
+        let model = b.build(&[y]);
+        let (inputs, outputs, model) = parse(ModelSource::Graph(&model)).unwrap();
+        let (concrete, symbolic) = (Recent::new(), Symbolic::Untried);
+        let mut session = TractSession { inputs, outputs, concrete, symbolic, model };
+        for size in 3..10 {
+            let x: HostArray =
+                ndarray::ArrayD::<f32>::ones(ndarray::IxDyn(&[1, 3, size, 9])).into();
+            let outputs = session.run(&[("x", &x)]).unwrap();
+            assert_eq!(outputs[0].shape(), [1, 5, size - 2, 7]);
+            assert_eq!(session.concrete.len(), (size - 2).min(SEVERAL));
+            assert_eq!(matches!(session.symbolic, Symbolic::Planned(_)), size - 2 > SEVERAL);
+        }
     }
 }

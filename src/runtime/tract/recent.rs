@@ -30,6 +30,16 @@ impl<K: PartialEq, V: Clone> Recent<K, V> {
         Ok(value)
     }
 
+    /// Whether there is a value of `key`.
+    pub(super) fn has(&self, key: &K) -> bool {
+        self.all.iter().any(|(own, _)| own == key)
+    }
+
+    /// Number of values.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// The value that was used last.
     pub(super) fn last(&self) -> Option<&V> {
         self.all.last().map(|(_, value)| value)
