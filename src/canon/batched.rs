@@ -3,11 +3,13 @@
 //! Exporters of multi-head attention write queries, keys and values as [batch·heads, tokens, depths],
 //! for products of three axes. Channels cannot be followed there. So this pass moves the reshape that
 //! merges the two axes after the following operators, until it meets another reshape that replaces it.
+//! Products of named axes are written with axes of extent 1 beside heads; these are left out on the way.
 
 use std::cmp::Ordering;
 
 use crate::error::Result;
 use crate::ir::{Attribute, Consumers, Dim, Graph, Model, Node, NodeId, ValueId, ValueKind};
+use crate::ops::normal_axis;
 
 use super::rewire::added;
 use super::types::shape;
@@ -29,29 +31,32 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
     Ok(modified)
 }
 
-/// A reshape [.., a, b, ..] → [.., a·b, ..] of four axes to three.
+/// A reshape [.., a, b, ..] → [.., a·b, ..] of four axes, beside some of extent 1, to three.
 struct Merge {
     source: ValueId,
+    /// Axes of the source that are left out first.
+    ones: Vec<usize>,
+    /// The extents of the four axes that stay.
     shape: Vec<Dim>,
     axis: usize,
 }
+
+/// Axes of the source of a merge at most.
+const MOST_AXES: usize = 6;
 
 impl Merge {
     fn of(graph: &Graph, value: ValueId) -> Option<Merge> {
         let node = graph.node(graph.producer(value)?);
         let source = node.input(0).filter(|_| node.is("Reshape"))?;
         let (from, to) = (shape(graph, source)?, shape(graph, value)?);
-        if from.len() != 4 || to.len() != 3 {
+        if !(4..=MOST_AXES).contains(&from.len()) || to.len() != 3 {
             return None;
         }
-        let axis = (0..3).find(|axis| {
-            let joined = Dim::product([&from[*axis], &from[*axis + 1]]);
-            let all = [&from[..*axis], &[joined], &from[*axis + 2..]].concat();
-            let unlike = all.iter().zip(&to).filter(|(a, b)| !a.is_surely(b));
-            let are_open = unlike.clone().all(|(a, b)| a.known().is_none() || b.known().is_none());
-            are_open && unlike.count() < 2
-        })?;
-        Some(Merge { source, shape: from, axis })
+        four_axes(&from, Vec::new()).into_iter().find_map(|ones| {
+            let shape = left(&from, &ones);
+            let axis = merged_axis(&shape, &to)?;
+            Some(Merge { source, ones, shape, axis })
+        })
     }
 
     /// Whether another merge has the same axis and extents.
@@ -60,6 +65,34 @@ impl Merge {
         let own = both.clone().map(|axis| &self.shape[axis]);
         self.axis == other.axis && own.zip(both).all(|(a, axis)| a.is_surely(&other.shape[axis]))
     }
+}
+
+/// The axes of extent 1, besides `gone`, that can be left out so that four axes stay: all choices, those further behind
+/// first.
+fn four_axes(shape: &[Dim], gone: Vec<usize>) -> Vec<Vec<usize>> {
+    if gone.len() + 4 >= shape.len() {
+        return vec![gone];
+    }
+    let first = gone.first().copied().unwrap_or(shape.len());
+    let ones = (0..first).rev().filter(|axis| shape[*axis] == Dim::Known(1));
+    ones.flat_map(|axis| four_axes(shape, [&[axis], gone.as_slice()].concat())).collect()
+}
+
+/// The elements at all places but `gone`.
+fn left<T: Clone>(all: &[T], gone: &[usize]) -> Vec<T> {
+    let kept = all.iter().enumerate().filter(|(place, _)| !gone.contains(place));
+    kept.map(|(_, own)| own.clone()).collect()
+}
+
+/// The first of the two axes of `from` that are one axis of `to`.
+fn merged_axis(from: &[Dim], to: &[Dim]) -> Option<usize> {
+    (0..3).find(|axis| {
+        let joined = Dim::product([&from[*axis], &from[*axis + 1]]);
+        let all = [&from[..*axis], &[joined], &from[*axis + 2..]].concat();
+        let unlike = all.iter().zip(to).filter(|(a, b)| !a.is_surely(b));
+        let are_open = unlike.clone().all(|(a, b)| a.known().is_none() || b.known().is_none());
+        are_open && unlike.count() < 2
+    })
 }
 
 /// Writes a reshape [tokens, batch, channels] → [tokens, batch·heads, depths] as a split of channels,
@@ -121,12 +154,12 @@ fn moved(graph: &mut Graph, id: NodeId) -> Option<()> {
     let behind = shape(graph, output)?.get(axis + 1..)?.to_vec();
     let mut copy = node.clone();
     copy.attributes.extend(attribute);
+    let name = copy.name.clone();
     for (input, merge) in copy.inputs.iter_mut().zip(&merges) {
         if let Some(merge) = merge {
-            *input = Some(merge.source);
+            *input = Some(without(graph, &name, merge.source, &merge.ones));
         }
     }
-    let name = copy.name.clone();
     let value = graph.add_value(&format!("{name}.heads"), ValueKind::Detached, None);
     copy.name = graph.value(value).name.clone();
     copy.outputs = vec![Some(value)];
@@ -134,6 +167,39 @@ fn moved(graph: &mut Graph, id: NodeId) -> Option<()> {
     types::infer_node(graph, copy);
     let merged = merge(graph, &name, value, axis, &behind);
     rewire::bypass(graph, output, merged).then_some(())
+}
+
+/// A value without axes of extent 1, in ascending order. A transpose gets its operand without them, so that the node
+/// that has added them meets the one that takes them away.
+fn without(graph: &mut Graph, name: &str, value: ValueId, ones: &[usize]) -> ValueId {
+    if ones.is_empty() {
+        return value;
+    }
+    let Some((source, perm)) = turned(graph, value) else {
+        return squeezed(graph, name, value, ones);
+    };
+    let mut before: Vec<usize> = ones.iter().map(|axis| perm[*axis]).collect();
+    before.sort_unstable();
+    let source = squeezed(graph, name, source, &before);
+    let place = |axis: usize| axis - before.iter().filter(|one| **one < axis).count();
+    let perm = left(&perm, ones).into_iter().map(|axis| place(axis) as i64).collect();
+    let perm = [("perm", Attribute::Ints(perm))];
+    added(graph, "Transpose", &format!("{name}.turned"), &[source], perm)
+}
+
+/// The operand of the transpose that makes a value, and its axis of each of the value's axes.
+fn turned(graph: &Graph, value: ValueId) -> Option<(ValueId, Vec<usize>)> {
+    let node = graph.node(graph.producer(value)?);
+    let source = node.input(0).filter(|_| node.is("Transpose"))?;
+    let rank = shape(graph, value)?.len();
+    let perm = node.ints("perm")?.iter().map(|axis| normal_axis(*axis, rank));
+    Some((source, perm.collect::<Option<Vec<usize>>>().filter(|perm| perm.len() == rank)?))
+}
+
+fn squeezed(graph: &mut Graph, name: &str, value: ValueId, ones: &[usize]) -> ValueId {
+    let axes: Vec<i64> = ones.iter().map(|axis| *axis as i64).collect();
+    let axes = ints(graph, name, &axes);
+    added(graph, "Squeeze", &format!("{name}.squeezed"), &[value, axes], [])
 }
 
 /// The attribute that changes if a node moves before merges, and the axis of the merge after it; `None`
@@ -206,4 +272,79 @@ fn merge(graph: &mut Graph, name: &str, value: ValueId, axis: usize, behind: &[D
 
 fn ints(graph: &mut Graph, name: &str, values: &[i64]) -> ValueId {
     rewire::ints(graph, &format!("{name}.ints"), values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canon::canonicalise;
+    use crate::ir::builder::{self, GraphBuilder};
+
+    #[test]
+    fn axes_of_extent_1_may_stand_beside_merged_ones() {
+        let found = |from: &str, to: &str| {
+            let (from, to) = (builder::shape(from), builder::shape(to));
+            let fits = |ones: Vec<usize>| Some((merged_axis(&left(&from, &ones), &to)?, ones));
+            four_axes(&from, Vec::new()).into_iter().find_map(fits)
+        };
+        assert_eq!(found("3,2,8,5", "6,8,5"), Some((0, vec![])));
+        assert_eq!(found("3,2,1,8,5", "6,8,5"), Some((0, vec![2])));
+        assert_eq!(found("1,2,1,8,5", "2,8,5"), Some((0, vec![2])));
+        assert_eq!(found("3,1,2,8,5", "6,8,5"), Some((0, vec![1])));
+        assert_eq!(found("3,2,1,8,5,1", "6,8,5"), Some((0, vec![2, 5])));
+        assert_eq!(found("3,2,1,8,1", "6,8,1"), Some((0, vec![2])));
+        assert_eq!(found("3,2,2,8,5", "12,8,5"), None);
+        assert_eq!(found("3,2,1,8,5", "6,5,8"), None);
+    }
+
+    /// Mixed values of two heads, in products of stacked matrices, with places of added axes of extent 1 for scores
+    /// and values.
+    fn mixed(added: Option<[i64; 2]>, tokens: &str) -> Model {
+        let mut b = GraphBuilder::new("net", 17);
+        let scores = b.input("scores", &format!("n,2,{tokens},{tokens}"));
+        let values = b.input("values", &format!("n,{tokens},2,4"));
+        let shape = b.op("Shape", "shape", &[scores], []);
+        let [two, three] = [2, 3].map(|at| b.ints("at", &[at]));
+        let tokens = b.op("Gather", "tokens", &[shape, three], []);
+        let (all, heads, depths) = (b.ints("all", &[-1]), two, b.ints("depths", &[4]));
+        let merged = |b: &mut GraphBuilder, value, place: usize, perm: &[i64], last| {
+            let value = match added {
+                Some(places) => {
+                    let axis = b.ints("axis", &[places[place]]);
+                    b.op("Unsqueeze", "apart", &[value, axis], [])
+                }
+                None => value,
+            };
+            let perm = [("perm", Attribute::Ints(perm.to_vec()))];
+            let value = b.op("Transpose", "turned", &[value], perm);
+            let target = b.op("Concat", "target", &[all, tokens, last], [("axis", 0.into())]);
+            b.op("Reshape", "merged", &[value, target], [])
+        };
+        let (of_scores, of_values): (&[i64], &[i64]) = match added {
+            Some(_) => (&[0, 1, 2, 3, 4], &[0, 3, 2, 1, 4]),
+            None => (&[0, 1, 2, 3], &[0, 2, 1, 3]),
+        };
+        let scores = merged(&mut b, scores, 0, of_scores, tokens);
+        let values = merged(&mut b, values, 1, of_values, depths);
+        let mixed = b.op("MatMul", "mixed", &[scores, values], []);
+        let one = b.ints("one", &[1]);
+        let last = [all, heads, tokens, depths, one];
+        let target = b.op("Concat", "target", &last, [("axis", 0.into())]);
+        let apart = b.op("Reshape", "apart", &[mixed, target], []);
+        let four = b.ints("four", &[4]);
+        let y = b.op("Squeeze", "y", &[apart, four], []);
+        canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap().into_inner()
+    }
+
+    #[test]
+    fn products_of_heads_have_four_axes() {
+        for tokens in ["5", "t"] {
+            for added in [None, Some([3, 2]), Some([2, 2])] {
+                let graph = mixed(added, tokens).graph;
+                let order = graph.topological_order().unwrap();
+                let ops: Vec<&str> = order.iter().map(|id| graph.node(*id).op.as_str()).collect();
+                assert_eq!(ops, ["Transpose", "MatMul"], "{added:?} of {tokens} tokens");
+            }
+        }
+    }
 }

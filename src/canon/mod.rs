@@ -62,6 +62,7 @@ mod unstack;
 mod untie;
 mod upgrade;
 mod views;
+mod zeros;
 
 use std::ops::Deref;
 

@@ -13,7 +13,7 @@ use crate::ir::{
 };
 use crate::ops::gates;
 
-use super::{CanonOptions, rewire, types};
+use super::{CanonOptions, rewire, types, zeros};
 
 /// Runs the pass.
 ///
@@ -52,7 +52,7 @@ const STATES: [usize; 2] = [5, 6];
 
 fn leave_out_zeros(graph: &mut Graph, id: NodeId) -> bool {
     let node = graph.node(id);
-    let zero = |slot: &usize| node.input(*slot).is_some_and(|state| is_zero(graph, state));
+    let zero = |slot: &usize| node.input(*slot).is_some_and(|state| zeros::is_zero(graph, state));
     let zeros: Vec<usize> = STATES.into_iter().filter(zero).collect();
     graph.edit_node(id, |node| {
         zeros.iter().for_each(|slot| node.inputs[*slot] = None);
@@ -61,38 +61,6 @@ fn leave_out_zeros(graph: &mut Graph, id: NodeId) -> bool {
         }
     });
     !zeros.is_empty()
-}
-
-/// Operators that return zeros for a first input of zeros.
-const KEEP_ZERO: &[&str] = &[
-    "Cast",
-    "Expand",
-    "Gather",
-    "Identity",
-    "Reshape",
-    "Slice",
-    "Squeeze",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
-];
-
-/// Whether a value is surely zero.
-fn is_zero(graph: &Graph, mut value: ValueId) -> bool {
-    let all_zero = |tensor: &Tensor| {
-        tensor.dtype.is_float() && tensor.to_f64().is_ok_and(|all| all.iter().all(|v| *v == 0.0))
-    };
-    while let Some(node) = graph.producer(value).map(|id| graph.node(id)) {
-        match (node.attributes.get("value"), node.input(0)) {
-            (Some(Attribute::Tensor(filled)), _) if node.is("ConstantOfShape") => {
-                return all_zero(filled);
-            }
-            (None, _) if node.is("ConstantOfShape") => return true,
-            (_, Some(input)) if KEEP_ZERO.contains(&node.op.as_str()) => value = input,
-            _ => return false,
-        }
-    }
-    graph.initializer(value).is_some_and(all_zero)
 }
 
 /// Adds biases of zeros to a node without biases.
@@ -190,11 +158,10 @@ fn forward(graph: &mut Graph, id: NodeId) -> bool {
 /// Splits a layer of two directions into two layers, and concatenates their outputs.
 fn one_direction_each(graph: &mut Graph, id: NodeId) -> Option<()> {
     let node = graph.node(id).clone();
-    let states = STATES.iter().any(|slot| node.input(*slot).is_some());
     let scaled = ["activation_alpha", "activation_beta"];
     let unusual = scaled.iter().any(|name| node.attributes.contains_key(*name));
     let lengths = node.input(4).is_some() || node.input(7).is_some();
-    if node.str("direction") != Some("bidirectional") || states || lengths || unusual {
+    if node.str("direction") != Some("bidirectional") || lengths || unusual {
         return None;
     }
     if node.int("layout", 0) != 0 {
@@ -216,6 +183,9 @@ fn one_direction_each(graph: &mut Graph, id: NodeId) -> Option<()> {
         for (slot, tensor) in (1..).zip(&tensors) {
             let name = format!("{}.{slot}", one.name);
             one.inputs[slot] = Some(graph.add_initializer(&name, half(tensor, number)));
+        }
+        for state in one.inputs.iter_mut().skip(STATES[0]) {
+            *state = state.map(|both| state_of(graph, &one.name, both, number as i64));
         }
         for (slot, output) in one.outputs.iter_mut().enumerate() {
             let Some(_) = output else { continue };
@@ -239,6 +209,13 @@ fn one_direction_each(graph: &mut Graph, id: NodeId) -> Option<()> {
         });
     }
     Some(())
+}
+
+/// The initial state of one of two directions.
+fn state_of(graph: &mut Graph, name: &str, both: ValueId, number: i64) -> ValueId {
+    let name = format!("{name}.state");
+    let bounds = [number, number + 1, 0].map(|bound| rewire::ints(graph, &name, &[bound]));
+    graph.add_op("Slice", &name, &[both, bounds[0], bounds[1], bounds[2]], [])
 }
 
 /// If two directions are flattened at once, concatenates their units instead. On an axis of directions,

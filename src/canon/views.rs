@@ -82,11 +82,19 @@ fn cuts_heads(graph: &Graph, id: NodeId, before: &[Dim], middle: &[Dim]) -> bool
     cut && depths.is_surely(same) && pixels.is_surely(last)
 }
 
-/// Removes pairs of nodes that return to the original shape, such as `Unsqueeze` and `Squeeze`.
+/// Rearrangements in a row at most that are removed at once.
+const LONGEST_TRIP: usize = 8;
+
+/// Removes nodes that together return to an earlier shape, such as `Unsqueeze` and `Squeeze`.
 fn undo_round_trip(graph: &mut Graph, id: NodeId) -> bool {
-    let Some((_, source)) = node_before(graph, id, SHAPE_ONLY, SHAPE_ONLY) else { return false };
     let Some(output) = graph.node(id).output(0) else { return false };
-    types::same_shape(graph, source, output) && rewire::bypass(graph, output, source)
+    let before = |value: &ValueId| {
+        let node = graph.node(graph.producer(*value)?);
+        node.input(0).filter(|_| SHAPE_ONLY.iter().any(|op| node.is(op)))
+    };
+    let mut sources = std::iter::successors(Some(output), before).skip(2).take(LONGEST_TRIP);
+    let source = sources.find(|source| types::same_shape(graph, *source, output));
+    source.is_some_and(|source| rewire::bypass(graph, output, source))
 }
 
 /// The producer of the first input of node `id`, with its own first input, if both nodes are among these

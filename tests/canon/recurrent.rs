@@ -11,6 +11,8 @@ pub const ROWS: &[(&str, i64, &[&str], Build)] = &[
     ("recurrent layer without biases of which the last state is read", 13, &["GRU", "Squeeze"], last_state),
     ("recurrent layer of two directions", 13,
         &["LSTM", "Squeeze", "Slice", "LSTM", "Slice", "Squeeze", "Concat"], two_directions),
+    ("recurrent layer of two directions with joined zeros as states", 13,
+        &["LSTM", "Squeeze", "Slice", "LSTM", "Slice", "Squeeze", "Concat"], joined_zeros),
     ("recurrent layer of two directions, its last states", 14,
         &["RNN", "Slice", "RNN", "Concat"], last_states),
     ("recurrent layer whose reset gate comes last", 13, &["GRU", "Squeeze"], reset_last),
@@ -80,6 +82,25 @@ fn last_state(b: &mut GraphBuilder) -> ValueId {
 fn two_directions(b: &mut GraphBuilder) -> ValueId {
     let bias = b.weights("b", &[2, 40]);
     let outputs = recurrent(b, ("LSTM", 4), 2, &[Some(bias)], [true, false, false]);
+    let turned = b.op("Transpose", "turned", &[outputs[0]], [("perm", [0, 2, 1, 3].into())]);
+    let flat = b.ints("flat", &[0, 0, -1]);
+    b.op("Reshape", "y", &[turned, flat], [])
+}
+
+/// The state of one direction is zeros, and stands for both.
+fn joined_zeros(b: &mut GraphBuilder) -> ValueId {
+    let probe = b.input("probe", "n,3");
+    let shape = b.op("Shape", "shape", &[probe], []);
+    let (first, units) = (b.ints("first", &[0]), b.ints("units", &[5]));
+    let batch = b.op("Gather", "batch", &[shape, first], []);
+    let sizes = b.op("Concat", "sizes", &[batch, units], [("axis", 0.into())]);
+    let zero = b.scalar("zero", 0.0);
+    let zeros = b.op("Expand", "zeros", &[zero, sizes], []);
+    let one = b.op("Unsqueeze", "one", &[zeros, first], []);
+    let both = b.op("Concat", "both", &[one, one], [("axis", 0.into())]);
+    let bias = b.weights("b", &[2, 40]);
+    let inputs = [Some(bias), None, Some(both), Some(both)];
+    let outputs = recurrent(b, ("LSTM", 4), 2, &inputs, [true, false, false]);
     let turned = b.op("Transpose", "turned", &[outputs[0]], [("perm", [0, 2, 1, 3].into())]);
     let flat = b.ints("flat", &[0, 0, -1]);
     b.op("Reshape", "y", &[turned, flat], [])

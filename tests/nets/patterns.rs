@@ -1,6 +1,7 @@
 //! Laws on nets with unusual patterns: gates, sub-graphs, outputs of every type.
 
 mod attended;
+mod batched;
 mod biased;
 mod contracted;
 mod control;
@@ -42,7 +43,13 @@ fn each(law: fn(&Pattern)) {
     each_of(
         &[
             all.as_slice(),
-            &[laid_out::PATTERNS, biased::PATTERNS, streaming::PATTERNS, attended::PATTERNS],
+            &[
+                laid_out::PATTERNS,
+                biased::PATTERNS,
+                streaming::PATTERNS,
+                attended::PATTERNS,
+                batched::PATTERNS,
+            ],
             &[
                 cut::PATTERNS,
                 products::PATTERNS,

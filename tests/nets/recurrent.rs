@@ -54,6 +54,7 @@ const KINDS: &[Kind] = &[
     Kind { direction: "bidirectional", ..LSTM },
     Kind { direction: "bidirectional", reads_state: true, depth: 2, ..LSTM },
     Kind { starts: true, ..LSTM },
+    Kind { starts: true, direction: "bidirectional", ..LSTM },
     GRU,
     Kind { reset_last: true, ..GRU },
     Kind { reset_last: true, direction: "bidirectional", ..GRU },
@@ -88,7 +89,8 @@ impl Builder {
             Some(self.weights(&part("b"), &[directions, 2 * rows])),
         ];
         if kind.starts {
-            let states = ["h", "c"].map(|s| Some(self.weights(&part(s), &[1, BATCH, units])));
+            let states =
+                ["h", "c"].map(|s| Some(self.weights(&part(s), &[directions, BATCH, units])));
             inputs.push(None);
             inputs.extend(states);
         }

@@ -214,6 +214,24 @@ fn types_come_out_of_branches() {
     assert_eq!(text(inferred(b, y)), "n,4");
 }
 
+/// Exporters have several numbers for the end of an axis.
+#[test]
+fn slices_to_a_number_that_no_extent_reaches_go_to_the_end() {
+    let cut = |start: i64, end: i64, step: i64| {
+        let mut b = GraphBuilder::new("net", 13);
+        let x = b.input("x", "n,4");
+        let [start, end, step] = [start, end, step].map(|bound| ints(&mut b, &[bound]));
+        let axis = ints(&mut b, &[0]);
+        let y = b.op("Slice", "y", &[x, start, end, axis, step], []);
+        text(inferred(b, y))
+    };
+    for end in [1_000_000_000, i64::from(i32::MAX), i64::MAX] {
+        assert_eq!((cut(0, end, 1), cut(-2, end, 1)), ("n,4".into(), "2,4".into()));
+        assert_eq!((cut(-1, -end, -1), cut(end, -end, -1)), ("n,4".into(), "n,4".into()));
+    }
+    assert_eq!((cut(0, 1_000_000, 1), cut(-1, -1_000_000, -1)), ("?,4".into(), "?,4".into()));
+}
+
 /// As positions of a table for as many tokens as a text has.
 #[test]
 fn the_beginning_of_a_constant_is_no_longer_than_the_constant() {

@@ -98,15 +98,19 @@ fn slice(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     of_input(node, 0, sliced)
 }
 
+/// Bounds that lie behind the end of every axis. Exporters write this number, or a larger one, for all that is left
+/// of an open extent.
+const BEHIND_ALL: i64 = 1_000_000_000;
+
 /// The extent of `start..end` by `step` of an axis.
 fn cut(dim: &Dim, start: i64, end: i64, step: i64) -> Dim {
     if let Some(n) = dim.known() {
         return Dim::Known(picked_count(n, start, end, step));
     }
-    let to_the_end = end >= i64::from(i32::MAX);
+    let to_the_end = end >= BEHIND_ALL;
     match (start, step) {
         // All of an open extent, in reverse.
-        (-1, -1) if end <= i64::from(i32::MIN) => dim.clone(),
+        (-1 | BEHIND_ALL.., -1) if end <= -BEHIND_ALL => dim.clone(),
         (0.., 1) if to_the_end && start == 0 => dim.clone(),
         // Bounds counted from the end. These hold if the axis is long enough.
         (0.., 1) if to_the_end => start.checked_neg().map_or(Dim::Unknown, |less| dim.plus(less)),
@@ -160,7 +164,7 @@ fn within(dim: &Dim, start: Option<Size>, end: Option<Size>, step: i64) -> Dim {
         if let (Some(0), Some(all), 1) = (start.value(), all.value(), step) {
             return end.capped(all);
         }
-        let whole = end == all || end.value().is_some_and(|end| end >= i64::from(i32::MAX));
+        let whole = end == all || end.value().is_some_and(|end| end >= BEHIND_ALL);
         let inside = start.is_natural() && end.is_natural() && all.minus(&end)?.is_natural();
         match (step == 1, whole) {
             (true, true) if all.minus(&start)?.is_natural() => all.minus(&start),

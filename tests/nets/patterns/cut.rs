@@ -3,7 +3,7 @@
 use onnx_zip::ir::ValueId;
 use onnx_zip::ir::builder::GraphBuilder;
 
-use super::net::{Pattern, conv, images, relu, reshape, rest};
+use super::net::{Pattern, conv, dense, images, relu, reshape, rest, transpose};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
@@ -11,6 +11,7 @@ pub const PATTERNS: &[Pattern] = &[
     ("features to upsampled maps", upsampled),
     ("features to sequences", sequences),
     ("normalised bands", bands),
+    ("a channel that a slice leaves whole", whole),
 ];
 
 /// Two layers; the second one has 24 features.
@@ -62,4 +63,21 @@ fn bands(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = reshape(b, x, &[-1, 6, 8, 8]);
     let x = relu(b, x);
     vec![rest(b, x, 6)]
+}
+
+/// A spectrum of one channel, with slices up to a number that no extent reaches.
+fn whole(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = b.input("x", "n,8,8");
+    let last = b.ints("last", &[3]);
+    let x = b.op("Unsqueeze", "channel", &[x, last], []);
+    let bounds = [[0, 0], [1_000_000_000; 2], [0, 3]].map(|bounds| b.ints("bounds", &bounds));
+    let x = b.op("Slice", "whole", &[x, bounds[0], bounds[1], bounds[2]], []);
+    let x = reshape(b, x, &[0, 1, -1, 8]);
+    let x = conv(b, "first", x, 6, 1);
+    let x = relu(b, x);
+    let x = transpose(b, x, &[0, 2, 3, 1]);
+    let x = reshape(b, x, &[-1, 384]);
+    let x = dense(b, "middle", x, [384, 7]);
+    let x = relu(b, x);
+    vec![dense(b, "head", x, [7, 5])]
 }
