@@ -30,7 +30,7 @@ impl Training<'_> {
     /// Those of reading samples.
     pub(super) fn fingerprint(&self) -> Result<String> {
         let options = self.options.clone();
-        let settings = RetrainOptions { iterations: 0, patience: 0, memory: 0, ..options };
+        let settings = RetrainOptions { iterations: 0, patience: None, memory: 0, ..options };
         let mut hasher = Sha256::new();
         hasher.update(self.graph);
         hasher.update(format!("{settings:?}"));

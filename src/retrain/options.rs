@@ -105,10 +105,14 @@ impl Rate {
     }
 }
 
-impl Default for Rate {
-    /// Gradient descent at ten times the rate makes residual nets diverge.
-    fn default() -> Self {
-        Rate::Absolute(1e-3)
+impl Rate {
+    /// The usual rate of an optimiser. Steps of Adam are as long as the rate, whatever the gradient. Steps of
+    /// gradient descent are not; at ten times the rate, residual nets diverge.
+    pub fn of(optimizer: OptimizerKind) -> Self {
+        match optimizer {
+            OptimizerKind::Adam | OptimizerKind::AdamW => Rate::Relative(0.015),
+            OptimizerKind::Sgd => Rate::Absolute(1e-3),
+        }
     }
 }
 
@@ -136,8 +140,9 @@ pub struct RetrainOptions {
     pub weights: Vec<f64>,
     /// Fraction of the samples for validation, which takes 2000 of them at most.
     pub validation: f64,
-    /// Validations without improvement after which training stops.
-    pub patience: usize,
+    /// Validations without improvement after which training stops. Losses rise at first and fall with the rate, so
+    /// that without patience little would be learnt.
+    pub patience: Option<usize>,
     /// Whether training uses mixtures of two samples (mixup).
     pub mix: bool,
     /// Seed of the order of samples and of the choice for validation.
@@ -155,14 +160,14 @@ impl Default for RetrainOptions {
             iterations: 1000,
             batch: 64,
             optimizer: OptimizerKind::default(),
-            rate: Rate::default(),
+            rate: Rate::of(OptimizerKind::default()),
             weight_decay: 1e-2,
             loss: LossKind::default(),
-            temperature: 4.0,
+            temperature: 2.0,
             layers: 0.0,
             weights: Vec::new(),
             validation: 0.1,
-            patience: 10,
+            patience: None,
             mix: false,
             seed: 0,
             reset_statistics: false,

@@ -96,7 +96,7 @@ fn merged_by(
     let plan = rate.map(|rate| Retraining {
         when: When::PerLayer,
         lesson: lesson(&sets, &nets, calibration.backend.as_ref()),
-        options: RetrainOptions { rate: Rate::Absolute(rate), patience: 100, ..options() },
+        options: RetrainOptions { rate: Rate::Absolute(rate), patience: None, ..options() },
         original_iterations: None,
     });
     let job = Job::new(&calibration, &zip, &Silent);

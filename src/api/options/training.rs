@@ -34,11 +34,12 @@ pub struct TrainingOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME", default_value = "adam", 
         value_parser = choices(OptimizerKind::ALL.map(|(kind, name, help)| (name, kind, help)))))]
     pub optimizer: OptimizerKind,
-    /// Peak learning rate; it rises to this first and then falls to zero
-    #[cfg_attr(feature = "cli", arg(long, value_name = "R", default_value_t = RetrainOptions::default().rate.peak()))]
-    pub learning_rate: f64,
+    /// Peak learning rate of all tensors, e.g. 0.001; it rises to this first and then falls to zero [default
+    /// with --optimizer sgd: 0.001]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "R"))]
+    pub learning_rate: Option<f64>,
     /// Peak learning rate in parts of the root mean square of each tensor's elements, in place of
-    /// --learning-rate, e.g. 0.02: tensors of one net may differ much in size
+    /// --learning-rate: tensors of one net may differ much in size [default with other optimisers: 0.015]
     #[cfg_attr(feature = "cli", arg(long, value_name = "R"))]
     pub relative_rate: Option<f64>,
     /// Weight decay of --optimizer adamw
@@ -47,9 +48,10 @@ pub struct TrainingOptions {
     /// Fraction of the samples for validation, at most 2000 of them; it selects the best weights
     #[cfg_attr(feature = "cli", arg(long, value_name = "F", default_value_t = 0.1))]
     pub validation: f64,
-    /// Validations without improvement, of 20 in all, after which training stops
-    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 10))]
-    pub patience: usize,
+    /// Validations without improvement, of 20 in all, after which training stops [default: never, since
+    /// losses rise at first and fall with the rate]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
+    pub patience: Option<usize>,
     /// Train on mixtures of two samples (mixup), which helps with few samples and takes a larger
     /// --batch and --learning-rate; the original models score every mixture
     #[cfg_attr(feature = "cli", arg(long))]
@@ -65,7 +67,7 @@ pub struct TrainingOptions {
 
 impl Default for TrainingOptions {
     fn default() -> Self {
-        let RetrainOptions { temperature, layers, rate, .. } = RetrainOptions::default();
+        let RetrainOptions { temperature, layers, .. } = RetrainOptions::default();
         TrainingOptions {
             iterations: 1000,
             loss: None,
@@ -73,11 +75,11 @@ impl Default for TrainingOptions {
             layers,
             weights: Vec::new(),
             optimizer: OptimizerKind::Adam,
-            learning_rate: rate.peak(),
+            learning_rate: None,
             relative_rate: None,
             weight_decay: 0.01,
             validation: 0.1,
-            patience: 10,
+            patience: None,
             mix: false,
             reset_bn: false,
             seed: 0,
@@ -93,9 +95,8 @@ impl TrainingOptions {
             let remark = Hint::from("").option("weight-decay").then(" does nothing without ");
             return Some(remark.option_as("optimizer", "adamw"));
         }
-        let differs = self.learning_rate != TrainingOptions::default().learning_rate;
         let remark = Hint::from("").option("learning-rate").then(" does nothing beside ");
-        (differs && self.relative_rate.is_some()).then(|| remark.option("relative-rate"))
+        (self.learning_rate.and(self.relative_rate)).map(|_| remark.option("relative-rate"))
     }
 
     /// The options of a training; `taught` says whether there are original models to learn from.
@@ -105,19 +106,25 @@ impl TrainingOptions {
             iterations: self.iterations,
             batch,
             optimizer: self.optimizer,
-            rate: self.relative_rate.map_or(Rate::Absolute(self.learning_rate), Rate::Relative),
+            rate: self.rate(),
             weight_decay: self.weight_decay,
             loss: self.loss.unwrap_or(default),
             temperature: self.temperature,
             layers: self.layers,
             weights: self.weights.clone(),
             validation: self.validation,
-            patience: self.patience,
+            patience: self.patience.or(RetrainOptions::default().patience),
             mix: self.mix,
             seed: self.seed,
             reset_statistics: self.reset_bn,
             ..RetrainOptions::default()
         }
+    }
+
+    fn rate(&self) -> Rate {
+        let relative = self.relative_rate.map(Rate::Relative);
+        let given = relative.or(self.learning_rate.map(Rate::Absolute));
+        given.unwrap_or_else(|| Rate::of(self.optimizer))
     }
 }
 
@@ -138,10 +145,20 @@ mod tests {
     #[test]
     fn one_of_two_learning_rates_is_told() {
         let relative = TrainingOptions { relative_rate: Some(0.02), ..TrainingOptions::default() };
-        let both = TrainingOptions { learning_rate: 0.01, ..relative.clone() };
-        assert_eq!(relative.options(8, true).rate, Rate::Relative(0.02));
-        assert_eq!(TrainingOptions::default().options(8, true).rate, Rate::default());
-        assert!(relative.idle().is_none());
+        let both = TrainingOptions { learning_rate: Some(0.01), ..relative.clone() };
+        let absolute = TrainingOptions { relative_rate: None, ..both.clone() };
+        let descent =
+            TrainingOptions { optimizer: OptimizerKind::Sgd, ..TrainingOptions::default() };
+        for (options, rate) in [
+            (&relative, Rate::Relative(0.02)),
+            (&both, Rate::Relative(0.02)),
+            (&absolute, Rate::Absolute(0.01)),
+            (&descent, Rate::Absolute(0.001)),
+            (&TrainingOptions::default(), RetrainOptions::default().rate),
+        ] {
+            assert_eq!(options.options(8, true).rate, rate);
+        }
+        assert!(relative.idle().is_none() && absolute.idle().is_none());
         let said = both.idle().map(|hint| hint.in_flags());
         assert_eq!(said.as_deref(), Some("--learning-rate does nothing beside --relative-rate"));
     }
