@@ -242,16 +242,32 @@ mod tests {
     use crate::canon::canonicalise;
     use crate::ir::builder::GraphBuilder;
 
-    /// The operators of a net in canonical form that cuts 24 features to these sizes, and goes on with `rest`.
-    fn ops(sizes: &[i64], rest: fn(&mut GraphBuilder, ValueId) -> ValueId) -> Vec<String> {
+    type Rest = fn(&mut GraphBuilder, ValueId) -> ValueId;
+
+    /// The operators of a net in canonical form that cuts 24 features to these sizes, the first of which is the
+    /// number of samples, and goes on with `rest`.
+    fn ops(sizes: &[i64], rest: Rest) -> Vec<String> {
+        let [told, computed] = [false, true].map(|is_computed| cut_by(sizes, is_computed, rest));
+        assert_eq!(told, computed);
+        told
+    }
+
+    fn cut_by(sizes: &[i64], is_computed: bool, rest: Rest) -> Vec<String> {
         let mut b = GraphBuilder::new("net", 17);
         let x = b.input("x", "n,5");
         let (w, bias, slope) =
             (b.weights("w", &[24, 5]), b.weights("b", &[24]), b.weights("slope", &[24]));
         let x = b.op("Gemm", "features", &[x, w, bias], [("transB", 1.into())]);
         let x = b.op("PRelu", "bent", &[x, slope], []);
-        let sizes = b.ints("sizes", sizes);
-        let x = b.op("Reshape", "maps", &[x, sizes], []);
+        let mut target = b.ints("target", sizes);
+        if is_computed {
+            let shape = b.op("Shape", "shape", &[x], []);
+            let (start, end) = (b.ints("start", &[0]), b.ints("end", &[1]));
+            let samples = b.op("Slice", "samples", &[shape, start, end], []);
+            let parts = b.ints("parts", &sizes[1..]);
+            target = b.op("Concat", "computed", &[samples, parts], [("axis", 0.into())]);
+        }
+        let x = b.op("Reshape", "maps", &[x, target], []);
         let y = rest(&mut b, x);
         let model = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
         let order = model.graph.topological_order().unwrap();
