@@ -15,8 +15,8 @@
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
 //!    `leading`, then `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
 //!    take one from `affine`; `flattened`, which needs layers in one form; `addend`, which removes a computed bias; `bias` for layers that still
-//!    have none; `recurrent`; `shuffle`, `positions` and `largest` last, since they look for
-//!    remaining patterns.
+//!    have none; `channels_first` for layers that are complete; `recurrent`; `shuffle`, `positions` and `largest` last,
+//!    since they look for remaining patterns.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
 mod addend;
@@ -25,6 +25,7 @@ mod bands;
 mod batched;
 mod bias;
 mod branches;
+mod channels_first;
 mod check;
 mod constants;
 mod contraction;
@@ -45,6 +46,7 @@ mod operands;
 mod padding;
 mod patches;
 mod positions;
+mod reach;
 mod recurrent;
 mod regroup;
 mod resize;
@@ -205,6 +207,7 @@ const LAYERS: &[Pass] = &[
     Pass { name: "addend", run: Rewrite(addend::run) },
     Pass { name: "affine", run: Rewrite(affine::run) },
     Pass { name: "bias", run: Rewrite(bias::run) },
+    Pass { name: "channels_first", run: Rewrite(channels_first::run) },
     Pass { name: "recurrent", run: Rewrite(recurrent::run) },
     Pass { name: "shuffle", run: Rewrite(shuffle::run) },
     Pass { name: "positions", run: Rewrite(positions::run) },

@@ -13,6 +13,9 @@ pub const ROWS: &[(&str, i64, &[&str], Build)] = &[
     ("a window over all features", 13, &["Unsqueeze", "Transpose", "Conv"], covering_window),
     ("standardised weights", 15, &["Conv"], standardised),
     ("normalised bands", 15, &["Conv", "Reshape", "Mul", "Add", "Reshape"], bands),
+    ("features to maps with channels last", 13, &["Gemm", "Mul", "PRelu", "Reshape", "Conv"],
+        maps_last),
+    ("features to tokens", 13, &["MatMul", "Add", "Reshape", "Transpose", "MatMul", "Add"], tokens),
 ];
 
 fn reshape(b: &mut GraphBuilder, x: ValueId, sizes: &[i64]) -> ValueId {
@@ -45,6 +48,32 @@ fn bands(b: &mut GraphBuilder) -> ValueId {
     let inputs: Vec<ValueId> = std::iter::once(x).chain(params).collect();
     let x = b.op("BatchNormalization", "normal", &inputs, []);
     reshape(b, x, &[0, 4, 6, 0])
+}
+
+/// Gated by one number of each sample, behind which nothing is folded.
+fn maps_last(b: &mut GraphBuilder) -> ValueId {
+    let (x, gate) = (b.input("x", "n,5"), b.input("gate", "n,1"));
+    let (w, bias) = (b.weights("w", &[5, 24]), b.weights("b", &[24]));
+    let x = b.op("MatMul", "features", &[x, w], []);
+    let x = b.op("Add", "shifted", &[x, bias], []);
+    let x = b.op("Mul", "gated", &[x, gate], []);
+    let slope = b.positive("slope", &[24]);
+    let x = b.op("PRelu", "bent", &[x, slope], []);
+    let x = reshape(b, x, &[-1, 2, 3, 4]);
+    let x = b.op("Transpose", "turned", &[x], [("perm", [0, 3, 1, 2].into())]);
+    let (w, bias) = (b.weights("conv.w", &[2, 4, 2, 2]), b.weights("conv.b", &[2]));
+    b.op("Conv", "conv", &[x, w, bias], [])
+}
+
+fn tokens(b: &mut GraphBuilder) -> ValueId {
+    let mut x = b.input("x", "n,3,5");
+    for (name, inputs, out, sizes) in [("a", 5, 24, Some([0, 3, 6, 4])), ("b", 4, 7, None)] {
+        let (w, bias) = (b.weights(name, &[inputs, out]), b.weights("shift", &[out]));
+        x = b.op("MatMul", name, &[x, w], []);
+        x = b.op("Add", "shifted", &[x, bias], []);
+        x = sizes.map_or(x, |sizes| reshape(b, x, &sizes));
+    }
+    x
 }
 
 fn covering_window(b: &mut GraphBuilder) -> ValueId {

@@ -1,5 +1,6 @@
 //! Laws on nets with unusual patterns: gates, sub-graphs, outputs of every type.
 
+mod added;
 mod attended;
 mod batched;
 mod biased;
@@ -60,6 +61,7 @@ fn each(law: fn(&Pattern)) {
                 repeated::PATTERNS,
                 written::PATTERNS,
                 coupled::PATTERNS,
+                added::PATTERNS,
             ],
             &[resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
             &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS, normalised::PATTERNS],

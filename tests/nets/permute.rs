@@ -41,6 +41,12 @@ pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
                 straighten_plain(graph, &coupling, *id, operands, &orders);
             }
             Flow::Whole(_) => straighten(graph, &coupling, *id, &orders),
+            Flow::Layer(layer) => {
+                let number = coupling.layer_of(*id).unwrap();
+                if coupling.layer(number).inputs.is_none() {
+                    straighten_read(graph, &coupling, (*id, layer.input), &orders);
+                }
+            }
             Flow::Recurrent(gates) => {
                 let units = coupling.axis(gates[0].output).unwrap();
                 permute_states(graph, *id, &orders.places(&units.channels));
@@ -182,15 +188,23 @@ fn permute_states(graph: &mut Graph, id: NodeId, places: &[usize]) {
     }
 }
 
+/// Puts a value that a node reads into its old order.
+fn straighten_read(
+    graph: &mut Graph,
+    coupling: &Coupling,
+    (id, value): (NodeId, ValueId),
+    orders: &Orders,
+) {
+    let Some((axis, places)) = moved(coupling, value, orders) else { return };
+    let straight = in_old_order(graph, value, axis, &places);
+    graph.edit_node(id, |node| node.redirect(|v| if v == value { straight } else { v }));
+}
+
 /// Puts a node's inputs into their old order, and its outputs into the new one.
 fn straighten(graph: &mut Graph, coupling: &Coupling, id: NodeId, orders: &Orders) {
     let node = graph.node(id).clone();
     let read: BTreeSet<ValueId> = node.reads().collect();
-    for value in read {
-        let Some((axis, places)) = moved(coupling, value, orders) else { continue };
-        let straight = in_old_order(graph, value, axis, &places);
-        graph.edit_node(id, |node| node.redirect(|v| if v == value { straight } else { v }));
-    }
+    read.into_iter().for_each(|value| straighten_read(graph, coupling, (id, value), orders));
     for (slot, output) in node.outputs.iter().enumerate() {
         let Some((axis, places)) = output.and_then(|v| moved(coupling, v, orders)) else {
             continue;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::align::{Alignment, Site};
-use crate::couple::End;
+use crate::couple::GroupId;
 use crate::mtz::joint::JointModel;
 use crate::mtz::site::{CommonInputs, SiteLayer, corresponding_layers};
 
@@ -18,8 +18,8 @@ impl Producers {
             let members = corresponding_layers(joint, alignment, site);
             let Some(first) = members.first() else { continue };
             let correspondence = first.group().and_then(|group| alignment.correspondence(group));
-            let hopeless = have_unlike_inputs(joint, alignment, &members);
-            if let Some(correspondence) = correspondence.filter(|_| !hopeless) {
+            let shares_nothing = have_unlike_inputs(joint, alignment, &members);
+            if let Some(correspondence) = correspondence.filter(|_| !shares_nothing) {
                 producers
                     .entry(correspondence)
                     .or_default()
@@ -75,16 +75,19 @@ pub(crate) fn consumed_before_produced(
     early
 }
 
-/// Whether layers read different model inputs, so that they can never share anything.
+/// Whether layers have no input in common and can get none, so that they can never share anything: at most one
+/// of them reads channels that can be paired. The others read different model inputs, or channels that cannot
+/// be followed.
 fn have_unlike_inputs(joint: &JointModel, alignment: &Alignment, members: &[SiteLayer]) -> bool {
-    let reads_inputs = |m: &SiteLayer| {
-        let groups = m.input_groups();
-        let coupling = joint.task(m.task).coupling();
-        !groups.is_empty() && groups.iter().all(|g| coupling.group(*g).end() == Some(End::Input))
+    let can_be_paired = |member: &SiteLayer, group: GroupId| {
+        let place = member.task.group(group);
+        joint.group(place).frozen.is_none() || alignment.correspondence(place).is_some()
     };
+    let reads_some = |m: &&SiteLayer| m.input_groups().iter().any(|g| can_be_paired(m, *g));
     let per_channel = members.iter().any(|m| m.layer.per_channel);
-    let common = CommonInputs::of(joint, alignment, members, 1).count;
-    !per_channel && common == 0 && members.iter().all(reads_inputs)
+    !per_channel
+        && members.iter().filter(reads_some).count() < members.len().min(2)
+        && CommonInputs::of(joint, alignment, members, 1).count == 0
 }
 
 /// The correspondences that several layers read.

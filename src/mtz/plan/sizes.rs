@@ -78,7 +78,7 @@ pub(super) fn sizes_by(
             }
             let partners = joint.partners(own);
             let common_bias = partners.len() < 2 || shares_bias(own)?;
-            // Layers with untracked inputs are fused only if they are duplicates.
+            // Layers with untracked inputs are fused only if all their inputs are common.
             let columns = match layer.per_channel || layer.inputs.is_none() {
                 true => vec![(None, inputs)],
                 false => count(joint, own, &owners, columns),

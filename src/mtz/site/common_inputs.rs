@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::align::{Alignment, TaskId};
-use crate::couple::{Channel, CoupledLayer};
+use crate::couple::{Channel, CoupledLayer, End};
 use crate::mtz::joint::{JointModel, Neuron};
 use crate::mtz::solver::layer::{LayerInputs, LayerStats};
 use crate::ops::LayerKind;
@@ -29,6 +29,8 @@ enum Source {
     Neuron { neuron: Neuron, nth: usize, pixels: usize },
     /// The n-th pixel of a channel of a model input.
     Input { input: usize, channel: usize, nth: usize },
+    /// The only channel that a layer reads.
+    Only,
     /// A row of a table.
     Row(usize),
     /// A column of layers whose columns correspond by index.
@@ -44,7 +46,10 @@ impl CommonInputs {
         taps: usize,
     ) -> CommonInputs {
         let sources: Vec<Vec<Option<Source>>> =
-            members.iter().map(|member| sources(joint, alignment, member)).collect();
+            match members.iter().all(|member| has_one_input(joint, member)) {
+                true => vec![vec![Some(Source::Only)]; members.len()],
+                false => members.iter().map(|member| sources(joint, alignment, member)).collect(),
+            };
         let mut holders: HashMap<Source, BTreeSet<usize>> = HashMap::new();
         for (member, own) in sources.iter().enumerate() {
             for source in own.iter().flatten() {
@@ -94,6 +99,25 @@ impl CommonInputs {
             self.of[*member].iter().for_each(|(name, _)| holders[*name] += 1);
         }
         holders
+    }
+}
+
+/// Whether a layer reads one channel that is no neuron, such as an axis that is added to the features of a
+/// layer. It can only correspond to the one of another layer.
+fn has_one_input(joint: &JointModel, member: &SiteLayer) -> bool {
+    let layer = &member.layer.layer;
+    let is_plain = !matches!(layer.kind, LayerKind::Gate(_) | LayerKind::Table { .. });
+    match member.layer.inputs.as_deref() {
+        _ if !is_plain => false,
+        None => {
+            let sizes = layer.sizes(joint.task(member.task).graph());
+            sizes.is_ok_and(|(_, inputs, _)| inputs == 1)
+        }
+        Some([channel]) => {
+            let end = joint.group(member.task.group(channel.group)).end();
+            end == Some(End::Input) && joint.neuron(member.task.channel(*channel)).is_none()
+        }
+        Some(_) => false,
     }
 }
 

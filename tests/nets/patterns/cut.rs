@@ -10,6 +10,9 @@ pub const PATTERNS: &[Pattern] = &[
     ("features to maps", maps),
     ("features to upsampled maps", upsampled),
     ("features to sequences", sequences),
+    ("features to maps with channels last", maps_last),
+    ("bent features to sequences with channels last", sequences_last),
+    ("features to tokens", tokens),
     ("normalised bands", bands),
     ("a channel that a slice leaves whole", whole),
 ];
@@ -45,11 +48,44 @@ fn upsampled(b: &mut GraphBuilder) -> Vec<ValueId> {
 fn sequences(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = features(b);
     let x = reshape(b, x, &[-1, 6, 4]);
+    windows(b, x)
+}
+
+/// Two layers over sequences of six channels.
+fn windows(b: &mut GraphBuilder, x: ValueId) -> Vec<ValueId> {
     let (w, bias) = (b.weights("middle.w", &[7, 6, 3]), b.weights("middle.b", &[7]));
     let x = b.op("Conv", "middle", &[x, w, bias], []);
     let x = relu(b, x);
     let w = b.weights("last.w", &[5, 7, 1]);
     vec![b.op("Conv", "last", &[x, w], [])]
+}
+
+fn maps_last(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = features(b);
+    let x = reshape(b, x, &[-1, 2, 2, 6]);
+    let x = transpose(b, x, &[0, 3, 1, 2]);
+    vec![rest(b, x, 6)]
+}
+
+/// Each feature has a slope of its own, and each channel a scale and a shift.
+fn sequences_last(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = features(b);
+    let slope = b.positive("slope", &[24]);
+    let x = b.op("PRelu", "bent", &[x, slope], []);
+    let x = reshape(b, x, &[-1, 4, 6]);
+    let (scale, shift) = (b.positive("scale", &[6]), b.weights("shift", &[6]));
+    let x = b.op("Mul", "scaled", &[x, scale], []);
+    let x = b.op("Add", "shifted", &[x, shift], []);
+    let x = transpose(b, x, &[0, 2, 1]);
+    windows(b, x)
+}
+
+fn tokens(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = features(b);
+    let x = reshape(b, x, &[-1, 4, 6]);
+    let x = dense(b, "middle", x, [6, 7]);
+    let x = relu(b, x);
+    vec![dense(b, "head", x, [7, 5])]
 }
 
 /// As in BC-ResNet: numbers of its own for each channel of each of two bands of frequencies.

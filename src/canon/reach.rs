@@ -1,0 +1,94 @@
+//! Follows an axis of a value to the layers that read it as their channels.
+
+use std::collections::VecDeque;
+
+use crate::ir::{Consumers, Graph, Node, NodeId, ValueId};
+use crate::ops::{self, Atom, Expand, Flow, Labels, Layer, NodeView, Partwise};
+
+use super::types::shape;
+
+/// Limit of values between a value and a layer.
+const LONGEST_WAY: usize = 256;
+
+/// Whether layers read an axis of a value as their channels, and no product of two computed values, as of attention
+/// heads, reads it.
+pub(super) fn is_contracted(
+    graph: &Graph,
+    readers: &Consumers,
+    value: ValueId,
+    axis: usize,
+) -> bool {
+    let extent = shape(graph, value).and_then(|extents| extents.get(axis)?.known());
+    let Some(extent) = extent else { return false };
+    let mut labels: Vec<Option<Labels>> = vec![None; graph.value_count()];
+    labels[value.index()] = Some(Labels::along(axis, atoms(extent)));
+    let mut next = VecDeque::from([value]);
+    let mut found = false;
+    for _ in 0..LONGEST_WAY {
+        let Some(value) = next.pop_front() else { break };
+        for id in readers.get(value.index()).into_iter().flatten() {
+            let Some(flow) = flow(graph, *id, &labels) else { continue };
+            if is_of_computed_values(graph, graph.node(*id)) {
+                return false;
+            }
+            found |= reads_axis(&flow, &labels);
+            for (output, own) in behind(graph.node(*id), flow) {
+                if labels[output.index()].is_none() {
+                    labels[output.index()] = Some(own);
+                    next.push_back(output);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The flow of channels with these labels through a node; `None` for operators without a rule.
+pub(super) fn flow(graph: &Graph, id: NodeId, labels: &[Option<Labels>]) -> Option<Flow> {
+    let node = graph.node(id);
+    let rule = ops::rule(&node.op).filter(|_| node.domain.is_empty())?;
+    Some(rule.flow(&NodeView::new(graph, id, labels)))
+}
+
+/// So many channels.
+pub(super) fn atoms(count: usize) -> Vec<Atom> {
+    (0..).map(Atom).take(count).collect()
+}
+
+/// Whether a node returns one index for each channel that it reads.
+pub(super) fn is_each_alone(own: &Partwise) -> bool {
+    own.expand == Expand::NONE && own.output.within.is_none()
+}
+
+fn is_of_computed_values(graph: &Graph, node: &Node) -> bool {
+    node.is("MatMul") && node.reads().all(|value| graph.initializer(value).is_none())
+}
+
+/// Whether a layer reads channels along the axis of their labels.
+fn reads_axis(flow: &Flow, labels: &[Option<Labels>]) -> bool {
+    let reads = |layer: &Layer| {
+        let own = labels.get(layer.input.index()).and_then(Option::as_ref);
+        own.is_some_and(|own| own.axis == layer.in_axis)
+    };
+    match flow {
+        Flow::Layer(layer) | Flow::PerChannel(layer) => reads(layer),
+        Flow::Recurrent(gates) => gates.iter().any(reads),
+        _ => false,
+    }
+}
+
+/// The labels of a node's outputs.
+fn behind(node: &Node, flow: Flow) -> Vec<(ValueId, Labels)> {
+    let labels: Vec<Option<Labels>> = match flow {
+        Flow::Partwise(own) if is_each_alone(&own) => vec![Some(own.output); node.outputs.len()],
+        Flow::Together(own) => own.outputs,
+        Flow::Whole(own) => own.outputs,
+        Flow::Relabel(picks) => {
+            let along = |pick: &ops::Pick| Labels::along(pick.axis, atoms(pick.from.len()));
+            picks.iter().map(|pick| Some(along(pick))).collect()
+        }
+        _ => Vec::new(),
+    };
+    let outputs = node.outputs.iter().zip(labels);
+    outputs.filter_map(|(output, own)| Some(((*output)?, own?))).collect()
+}
