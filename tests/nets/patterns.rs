@@ -17,6 +17,7 @@ mod repeated;
 mod resized;
 mod rotary;
 mod rows;
+mod stepped;
 mod stored;
 mod streaming;
 mod summed;
@@ -53,6 +54,7 @@ fn each(law: fn(&Pattern)) {
                 repeated::PATTERNS,
                 written::PATTERNS,
                 coupled::PATTERNS,
+                stepped::PATTERNS,
             ],
             &[resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
             &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS, normalised::PATTERNS],
