@@ -46,7 +46,8 @@ impl<'a> Body<'a> {
         self.terms.insert(value, Rc::new(Term::Whole(source, columns)));
     }
 
-    /// Makes an input of the body the step's part of a sequence; returns its columns.
+    /// Makes an input of the body the step's part of a sequence; `None` if there is another sequence, or its columns are
+    /// not known.
     pub(super) fn set_step(
         &mut self,
         value: ValueId,
@@ -192,10 +193,7 @@ impl<'a> Body<'a> {
 }
 
 /// The results of a node by its outputs.
-fn named<T>(node: &Node, results: Vec<T>) -> impl Iterator<Item = (ValueId, T)> + '_
-where
-    T: 'static,
-{
+fn named<T>(node: &Node, results: Vec<T>) -> impl Iterator<Item = (ValueId, T)> {
     node.outputs.iter().zip(results).filter_map(|(output, result)| Some(((*output)?, result)))
 }
 
