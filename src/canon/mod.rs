@@ -7,7 +7,8 @@
 //!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
 //!    `hoist`, so that the others see weights of sub-graphs.
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
-//!    `shapes`, `branches`, `extents`, `views`, `expanded`, `contraction`, `batched`, `patches`, `resize`.
+//!    `shapes`, `branches`, `loops`, `reversed`, `extents`, `views`, `expanded`, `contraction`, `batched`,
+//!    `patches`, `resize`.
 //!    Each may uncover work for the others: a folded constant makes a shape known, a known shape a reshape
 //!    idle or a branch certain.
 //! 3. once: the checks for training mode, for NaN and for infinities, now that weights are not hidden
@@ -41,6 +42,7 @@ mod largest;
 mod leading;
 mod left;
 mod limits;
+mod loops;
 mod noop;
 mod operands;
 mod padding;
@@ -50,6 +52,7 @@ mod reach;
 mod recurrent;
 mod regroup;
 mod resize;
+mod reversed;
 mod rewire;
 mod rows;
 mod shapes;
@@ -184,6 +187,8 @@ const TIDY: &[Pass] = &[
     Pass { name: "fold", run: Fold(fold::run) },
     Pass { name: "shapes", run: Rewrite(shapes::run) },
     Pass { name: "branches", run: Rewrite(branches::run) },
+    Pass { name: "loops", run: Rewrite(loops::run) },
+    Pass { name: "reversed", run: Rewrite(reversed::run) },
     Pass { name: "extents", run: Rewrite(extents::run) },
     Pass { name: "views", run: Rewrite(views::run) },
     Pass { name: "expanded", run: Rewrite(expanded::run) },

@@ -14,6 +14,8 @@ pub struct Outside {
     pub elements: u64,
     /// The reason why it belongs to no layer, as a noun phrase.
     pub reason: String,
+    /// The operator whose sub-graphs read it.
+    pub sub_graphs_of: Option<String>,
 }
 
 /// All constants with parameters that belong to no layer, in the order of the graph. Single numbers and
@@ -35,11 +37,16 @@ pub fn outside(graph: &Graph, coupling: &Coupling) -> Vec<Outside> {
         if belongs[id.index()] || !is_parameter(tensor, graph, &readers[id.index()]) {
             continue;
         }
-        let reason = match readers[id.index()].first() {
-            Some(reader) => reason(graph, coupling, *reader, id),
+        let reader = readers[id.index()].first().copied();
+        let reason = match reader {
+            Some(reader) => reason(graph, coupling, reader, id),
             None => "an output of the model".to_owned(),
         };
-        all.push(Outside { name: value.name.clone(), elements: elements(tensor), reason });
+        let reader = reader.map(|reader| graph.node(reader));
+        let reader = reader.filter(|node| node.subgraphs().next().is_some());
+        let sub_graphs_of = reader.map(|node| node.op.clone());
+        let (name, elements) = (value.name.clone(), elements(tensor));
+        all.push(Outside { name, elements, reason, sub_graphs_of });
     }
     for (_, node) in graph.nodes() {
         node.subgraphs().for_each(|sub| inside(sub, &node.op, &mut all));
@@ -66,7 +73,8 @@ fn inside(sub: &Graph, op: &str, all: &mut Vec<Outside>) {
         let floats = sub.initializer(id).filter(|t| t.dtype.is_float() && elements(t) > 1);
         if let Some(tensor) = floats {
             let reason = format!("inside a sub-graph of {op}");
-            all.push(Outside { name: value.name.clone(), elements: elements(tensor), reason });
+            let (name, elements) = (value.name.clone(), elements(tensor));
+            all.push(Outside { name, elements, reason, sub_graphs_of: Some(op.to_owned()) });
         }
     }
     for (_, node) in sub.nodes() {

@@ -39,7 +39,7 @@ use crate::verify::Verification;
 pub(crate) use apart::{apart, at_outputs};
 pub use card::card;
 pub use comparison::complaint;
-pub(crate) use format::each;
+pub(crate) use format::{count, each};
 pub use frontier::{Frontier, FrontierRecord, FrontierTask, TaskLoss};
 #[cfg(feature = "html")]
 pub use html::html;

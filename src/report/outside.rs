@@ -24,7 +24,7 @@ impl OutsideRecord {
     /// One record per reason, by descending number of parameters.
     pub fn by_reason(all: Vec<Outside>) -> Vec<OutsideRecord> {
         let mut records: Vec<OutsideRecord> = Vec::new();
-        for Outside { name, elements, reason } in all {
+        for Outside { name, elements, reason, .. } in all {
             match records.iter_mut().find(|record| record.reason == reason) {
                 Some(record) => {
                     record.parameters = record.parameters.saturating_add(elements);

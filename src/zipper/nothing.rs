@@ -1,5 +1,7 @@
 //! Nets without a layer that could be shared, and merges that share nothing new.
 
+use std::collections::BTreeMap;
+
 use crate::align::Alignment;
 use crate::couple::{Outside, outside};
 use crate::error::{Error, ErrorKind, Hint, Result};
@@ -8,6 +10,7 @@ use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::matching::Share;
 use crate::mtz::options::Budget;
 use crate::mtz::plan::{Prediction, SitePlan, predict};
+use crate::report::count;
 
 use super::Prepared;
 use super::equal::have_equal_weights;
@@ -114,9 +117,12 @@ pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Predi
             d.b.as_deref().unwrap_or("the end"),
             d.difference
         ),
-        (None, Some((layer, reason))) => format!(
-            "{names} have no layers that could be shared, from the first one on ('{layer}': {reason})"
-        ),
+        (None, Some((layer, reason))) => match in_sub_graphs(joint, plan) {
+            Some(found) => format!("{names} have no layers that could be shared: {found}"),
+            None => format!(
+                "{names} have no layers that could be shared, from the first one on ('{layer}': {reason})"
+            ),
+        },
         (None, None) => match joint.tasks().iter().find_map(largest_outside) {
             Some(found) => format!(
                 "{names} have no layers whose channels can be followed: '{}' is {}",
@@ -131,6 +137,29 @@ pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Predi
 /// The largest constant of a net that belongs to no layer.
 fn largest_outside(task: &Task) -> Option<Outside> {
     outside(task.graph(), task.coupling()).into_iter().max_by_key(|found| found.elements)
+}
+
+/// Where most parameters of a net are, if that is inside the sub-graphs of one operator.
+fn in_sub_graphs(joint: &JointModel, plan: &Prediction) -> Option<String> {
+    joint.tasks().iter().zip(&plan.sizes.originals).find_map(|(task, in_layers)| {
+        let (mut all, mut inside) = (*in_layers, BTreeMap::<String, u64>::new());
+        for found in outside(task.graph(), task.coupling()) {
+            all = all.saturating_add(found.elements);
+            if let Some(op) = found.sub_graphs_of {
+                let parameters = inside.entry(op).or_default();
+                *parameters = parameters.saturating_add(found.elements);
+            }
+        }
+        let (op, parameters) = inside.into_iter().max_by_key(|(_, parameters)| *parameters)?;
+        (parameters > all / 2).then(|| {
+            format!(
+                "{} of {} parameters of {} are constants of a {op}, inside of which no layers are followed",
+                count(parameters),
+                count(all),
+                task.name()
+            )
+        })
+    })
 }
 
 /// The error for a net without layers whose weights belong to a runtime's own operators, if it is one.
@@ -165,9 +194,11 @@ mod tests {
     use super::*;
     use crate::align::TaskId;
     use crate::couple::LayerId;
+    use crate::ir::builder::GraphBuilder;
+    use crate::ir::{Attribute, DataType, Tensor, TensorType, ValueKind};
     use crate::mtz::joint::Based;
     use crate::zipper::prepare::{fixture, fixtures, prepare_parts};
-    use crate::zipper::{Part, PrepareOptions};
+    use crate::zipper::{Input, Part, PrepareOptions};
 
     const NETS: [&str; 2] = ["lenet300_mnist_a", "lenet300_fashion"];
 
@@ -204,6 +235,45 @@ mod tests {
         let error = checked(&prepared, 1.0).unwrap_err();
         assert!(error.to_string().contains("differences in few bits"), "{error}");
         assert!(checked(&prepared, 0.0).is_ok());
+    }
+
+    /// A net that repeats a product with a matrix, and its scores.
+    fn repeating(name: &str, seed: usize) -> Input {
+        let mut b = GraphBuilder::new(name, 17);
+        b.weights("unused", &[seed]);
+        let (x, w) = (b.input("x", "n,8"), b.weights("w", &[8, 8]));
+        let mut body = Graph::new("body");
+        let scalar = |dtype| TensorType { dtype, shape: Some(Vec::new()) };
+        body.add_input("count", scalar(DataType::I64));
+        let goes_on = body.add_input("goes_on", scalar(DataType::Bool));
+        let state = body.add_input("state", TensorType { dtype: DataType::F32, shape: None });
+        let w = body.add_value("w", ValueKind::Captured(w), None);
+        let still = body.add_op("Identity", "still", &[goes_on], []);
+        let product = body.add_op("MatMul", "product", &[state, w], []);
+        body.outputs = vec![still, body.add_op("Tanh", "next", &[product], [])];
+        let steps = b.constant("steps", Tensor::from_i64(Vec::new(), &[3]));
+        let last = b.graph().add_value("last", ValueKind::Detached, None);
+        b.graph().add_node(Node {
+            name: "loop".to_owned(),
+            op: "Loop".to_owned(),
+            inputs: vec![Some(steps), None, Some(x)],
+            outputs: vec![Some(last)],
+            attributes: [("body".to_owned(), Attribute::Graph(Box::new(body)))].into(),
+            ..Node::default()
+        });
+        let (w, bias) = (b.weights("head.w", &[3, 8]), b.weights("head.b", &[3]));
+        let y = b.op("Gemm", "head", &[last, w, bias], [("transB", 1.into())]);
+        Input { name: name.to_owned(), model: b.build(&[y]) }
+    }
+
+    #[test]
+    fn weights_inside_of_a_loop_are_named_as_the_cause() {
+        let nets = [("a", 1), ("b", 2)].map(|(name, seed)| repeating(name, seed));
+        let parts = nets.map(|net| Part::Net(Box::new(net)));
+        let prepared = prepare_parts(parts.into(), PrepareOptions::default()).unwrap();
+        let error = checked(&prepared, 1.0).unwrap_err().to_string();
+        let wanted = "64 of 91 parameters of a are constants of a Loop, inside of which no layers";
+        assert!(error.contains(wanted), "{error}");
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod branches;
 mod contractions;
 #[path = "fused.rs"]
 mod fused;
+#[path = "loops.rs"]
+mod loops;
 #[path = "maps.rs"]
 mod maps;
 #[path = "products.rs"]
@@ -37,6 +39,7 @@ pub fn all() -> Vec<Case> {
         .chain(fused::ROWS)
         .chain(contractions::ROWS)
         .chain(branches::ROWS)
+        .chain(loops::ROWS)
         .chain(maps::ROWS)
         .chain(products::ROWS)
         .chain(windows::ROWS)

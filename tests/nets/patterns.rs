@@ -19,6 +19,7 @@ mod repeated;
 mod resized;
 mod rotary;
 mod rows;
+mod stepped;
 mod stored;
 mod streaming;
 mod summed;
@@ -62,6 +63,7 @@ fn each(law: fn(&Pattern)) {
                 written::PATTERNS,
                 coupled::PATTERNS,
                 added::PATTERNS,
+                stepped::PATTERNS,
             ],
             &[resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
             &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS, normalised::PATTERNS],
