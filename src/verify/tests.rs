@@ -320,3 +320,18 @@ fn nets_that_round_values_may_differ_by_a_step() {
     assert_eq!(Limits::of_nets([&plain, &plain]), Limits::default());
     assert!(Limits::of_nets([&plain, &rounding]).tolerance > Limits::default().tolerance);
 }
+
+#[test]
+fn nets_of_half_precision_may_differ_by_its_rounding() {
+    let net = |dtype| {
+        let mut graph = Graph::new("net");
+        let x = graph.add_input("x", TensorType { dtype: DataType::F32, shape: None });
+        let y = graph.add_op("Cast", "y", &[x], []);
+        graph.set_type(y, Some(TensorType { dtype, shape: None }));
+        graph
+    };
+    let tolerance = |dtype| Limits::of_nets([&net(DataType::F32), &net(dtype)]).tolerance;
+    assert_eq!(Limits::of_nets([&net(DataType::F32)]), Limits::default());
+    assert!(tolerance(DataType::F16) > Limits::default().tolerance);
+    assert!(tolerance(DataType::BF16) > tolerance(DataType::F16));
+}
