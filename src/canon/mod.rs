@@ -6,8 +6,8 @@
 //! 1. once: `constants` before all others, which look for initializers only; the checks of sizes (`limits`)
 //!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
 //!    `hoist`, so that the others see weights of sub-graphs.
-//! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
-//!    `shapes`, `branches`, `extents`, `views`, `expanded`, `contraction`, `batched`, `patches`, `resize`.
+//! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `requantised`,
+//!    `fold`, `shapes`, `branches`, `extents`, `views`, `expanded`, `contraction`, `batched`, `patches`, `resize`.
 //!    Each may uncover work for the others: a folded constant makes a shape known, a known shape a reshape
 //!    idle or a branch certain.
 //! 3. once: the checks for training mode, for NaN and for infinities, now that weights are not hidden
@@ -47,6 +47,7 @@ mod patches;
 mod positions;
 mod recurrent;
 mod regroup;
+mod requantised;
 mod resize;
 mod rewire;
 mod rows;
@@ -178,6 +179,7 @@ use Run::{Fold, Rewrite};
 const TIDY: &[Pass] = &[
     Pass { name: "unfuse", run: Rewrite(unfuse::run) },
     Pass { name: "noop", run: Rewrite(noop::run) },
+    Pass { name: "requantised", run: Rewrite(requantised::run) },
     Pass { name: "fold", run: Fold(fold::run) },
     Pass { name: "shapes", run: Rewrite(shapes::run) },
     Pass { name: "branches", run: Rewrite(branches::run) },

@@ -116,6 +116,9 @@ fn stored_bytes(graph: &Graph, value: ValueId) -> u64 {
         DataType::I4 | DataType::U4 => numbers.div_ceil(2),
         dtype => numbers * dtype.size().unwrap_or(1) as u64,
     };
+    if codes.is_half() {
+        return numbers;
+    }
     let zeros = codes.zero.as_ref().map_or(0, |zero| zero.data.len());
     numbers + (codes.scale.data.len() + zeros) as u64
 }
