@@ -16,6 +16,7 @@ mod engine;
 mod loading;
 mod measure;
 mod reported;
+mod sensitivity;
 mod tally;
 mod wiring;
 
@@ -32,7 +33,7 @@ use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource};
 
 pub use answers::{Reading, misclassified};
-pub use canonical::{Form, check_canonical};
+pub use canonical::{Form, Likeness, check_canonical};
 use check::{CONFIRMING, Check};
 use engine::Engine;
 use loading::Loading;
