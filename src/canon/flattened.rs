@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, Model, Node, NodeId, Tensor, ValueId};
 
-use super::CanonOptions;
 use super::types::shape;
+use super::{CanonOptions, requantised};
 
 /// Operators that treat each element alone and have one operand.
 const UNARY: [&str; 13] = [
@@ -193,6 +193,9 @@ fn treats_rows_alone(graph: &Graph, node: &Node, inside: &HashSet<ValueId>) -> b
     };
     if node.is("Gemm") {
         return is_layer(graph, node) && node.inputs.first().is_some_and(is_flat);
+    }
+    if requantised::has_one_scale(graph, node) {
+        return node.inputs.first().is_some_and(is_flat);
     }
     let is_one_of = |ops: &[&str]| ops.iter().any(|op| node.is(op));
     match node.inputs.as_slice() {

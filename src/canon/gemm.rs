@@ -4,7 +4,7 @@ use ndarray::{ArrayD, IxDyn, arr0};
 
 use crate::error::Result;
 use crate::ir::{
-    Attribute, Consumers, DataType, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
+    Attribute, Codes, Consumers, DataType, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
 };
 
 use super::{CanonOptions, check, rewire, types};
@@ -153,7 +153,14 @@ fn normalise(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<bool>
         Some(tensor) => Some(row(tensor, columns, beta)?),
         None => None,
     };
+    let codes = graph.node(id).input(1).and_then(|value| graph.codes(value)).cloned();
     rewire::store(graph, readers, id, 1, "weight", new_weight);
+    let stored = graph.node(id).input(1)?;
+    // A factor other than one takes weights off their grid, which is found when the file is written.
+    let axis = |codes: &Codes| if trans_b { codes.axis } else { 1 - codes.axis.min(1) };
+    if let Some(codes) = codes.and_then(|codes| codes.along(axis(&codes))) {
+        graph.set_codes(stored, codes);
+    }
     if let Some(bias) = new_bias {
         rewire::store(graph, readers, id, 2, "bias", bias);
     }

@@ -76,9 +76,16 @@ fn swapped(graph: &mut Graph, value: ValueId, rank: usize) -> ValueId {
 
 /// The transpose of a constant matrix.
 fn constant(graph: &mut Graph, value: ValueId) -> Option<ValueId> {
-    let transposed = transposed(graph.initializer(value)?)?;
+    let tensor = graph.initializer(value)?;
+    let (transposed, is_matrix) = (transposed(tensor)?, tensor.dims.len() == 2);
+    let codes = graph.codes(value).filter(|codes| is_matrix || codes.is_uniform());
+    let codes = codes.and_then(|codes| codes.along(1 - codes.axis.min(1)));
     let name = graph.value(value).name.clone();
-    Some(graph.add_initializer(&name, transposed))
+    let turned = graph.add_initializer(&name, transposed);
+    if let Some(codes) = codes {
+        graph.set_codes(turned, codes);
+    }
+    Some(turned)
 }
 
 fn transposed(tensor: &Tensor) -> Option<Tensor> {

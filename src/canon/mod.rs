@@ -6,7 +6,7 @@
 //! 1. once: `constants` before all others, which look for initializers only; the checks of sizes (`limits`)
 //!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
 //!    `hoist`, so that the others see weights of sub-graphs.
-//! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `fold`,
+//! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `requantised`, `fold`,
 //!    `shapes`, `branches`, `loops`, `reversed`, `extents`, `views`, `expanded`, `contraction`, `batched`,
 //!    `patches`, `resize`.
 //!    Each may uncover work for the others: a folded constant makes a shape known, a known shape a reshape
@@ -51,6 +51,7 @@ mod positions;
 mod reach;
 mod recurrent;
 mod regroup;
+mod requantised;
 mod resize;
 mod reversed;
 mod rewire;
@@ -184,6 +185,7 @@ use Run::{Fold, Rewrite};
 const TIDY: &[Pass] = &[
     Pass { name: "unfuse", run: Rewrite(unfuse::run) },
     Pass { name: "noop", run: Rewrite(noop::run) },
+    Pass { name: "requantised", run: Rewrite(requantised::run) },
     Pass { name: "fold", run: Fold(fold::run) },
     Pass { name: "shapes", run: Rewrite(shapes::run) },
     Pass { name: "branches", run: Rewrite(branches::run) },

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::ir::{Attribute, Consumers, Graph, Model, Node, NodeId, Tensor, ValueId};
+use crate::ir::{Attribute, Codes, Consumers, Graph, Model, Node, NodeId, Tensor, ValueId};
 
 /// Convolutions that differ only in their weights, between a split and a concatenation of channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +62,22 @@ impl PerGroup {
         let name = graph.node(self.concat).name.clone();
         let mut inputs = vec![graph.node(self.split).input(0)];
         for (slot, suffix) in (1..first.inputs.len()).zip(["weight", "bias"]) {
-            let parts = self.convs.iter().map(|id| graph.initializer(graph.node(*id).input(slot)?));
-            let whole = behind_each_other(&parts.collect::<Option<Vec<_>>>()?)?;
-            inputs.push(Some(graph.add_initializer(&format!("{name}.{suffix}"), whole)));
+            let values = self.convs.iter().map(|id| graph.node(*id).input(slot));
+            let values: Vec<ValueId> = values.collect::<Option<_>>()?;
+            let parts = values.iter().map(|value| graph.initializer(*value));
+            let parts: Vec<&Tensor> = parts.collect::<Option<_>>()?;
+            let codes = values
+                .iter()
+                .zip(&parts)
+                .map(|(value, part)| Some((graph.codes(*value)?, *part.dims.first()?)));
+            let codes: Option<Vec<(&Codes, usize)>> = codes.collect();
+            let codes = codes.and_then(|codes| Codes::joined(&codes, 0));
+            let whole = behind_each_other(&parts)?;
+            let whole = graph.add_initializer(&format!("{name}.{suffix}"), whole);
+            if let Some(codes) = codes {
+                graph.set_codes(whole, codes);
+            }
+            inputs.push(Some(whole));
         }
         graph.edit_node(self.concat, |node| {
             node.op.clone_from(&first.op);

@@ -87,6 +87,22 @@ pub(super) fn store(
     }
 }
 
+/// Adds a constant with some entries of another along `axis`, which is stored in as few bits as that.
+pub(super) fn selected(
+    graph: &mut Graph,
+    name: &str,
+    constant: ValueId,
+    (axis, entries): (usize, &[usize]),
+) -> Option<ValueId> {
+    let part = graph.initializer(constant)?.select(axis, entries)?;
+    let codes = graph.codes(constant).and_then(|codes| codes.select(axis, entries));
+    let value = graph.add_initializer(name, part);
+    if let Some(codes) = codes {
+        graph.set_codes(value, codes);
+    }
+    Some(value)
+}
+
 /// The only consumer of `value`; `None` if there are others, or it is an output.
 pub(super) fn only_reader(graph: &Graph, readers: &Consumers, value: ValueId) -> Option<NodeId> {
     match readers.get(value.index())?.as_slice() {

@@ -7,7 +7,7 @@
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, NodeId, Tensor, ValueId};
 
-use super::{Canonical, settle};
+use super::{Canonical, rewire, settle};
 
 /// Splits each of these nodes into several layers.
 ///
@@ -32,13 +32,13 @@ fn split(graph: &mut Graph, id: NodeId, parts: &[Vec<usize>]) -> Option<()> {
     let is_depthwise = whole.int("group", 1) != 1;
     let in_first = whole.is("MatMul") || whole.is("ConvTranspose") && !is_depthwise;
     let slots = whole.inputs.iter().enumerate().skip(1);
-    let constants: Vec<(usize, Tensor, usize)> = slots
+    let constants: Vec<(usize, ValueId, usize)> = slots
         .filter_map(|(slot, value)| Some((slot, (*value)?)))
-        .map(|(slot, value)| {
-            let axis = usize::from(slot == 1 && in_first);
-            Some((slot, graph.initializer(value)?.clone(), axis))
-        })
-        .collect::<Option<_>>()?;
+        .map(|(slot, value)| (slot, value, usize::from(slot == 1 && in_first)))
+        .collect();
+    if constants.iter().any(|(_, value, _)| graph.initializer(*value).is_none()) {
+        return None;
+    }
     let axis = if whole.is("MatMul") { -1 } else { 1 };
     let mut results = Vec::new();
     for (number, rows) in (1..).zip(parts) {
@@ -47,10 +47,10 @@ fn split(graph: &mut Graph, id: NodeId, parts: &[Vec<usize>]) -> Option<()> {
         if is_depthwise {
             inputs[0] = gathered(graph, &name, data, rows, axis);
         }
-        for (slot, tensor, axis) in &constants {
+        for (slot, constant, axis) in &constants {
             inputs.resize(*slot, data);
-            let part = tensor.select(*axis, rows)?;
-            inputs.push(graph.add_initializer(&format!("{name}.{slot}"), part));
+            let name = format!("{name}.{slot}");
+            inputs.push(rewire::selected(graph, &name, *constant, (*axis, rows))?);
         }
         let result = graph.add_op(&whole.op, &name, &inputs, []);
         let part = graph.producer(result)?;

@@ -9,6 +9,8 @@
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
 
+use super::rewire;
+
 /// Limit of groups; a convolution with more groups stays, since it would become too many nodes.
 const MOST_GROUPS: usize = 64;
 
@@ -40,8 +42,8 @@ struct Grouped {
     /// Output channels of a group.
     filters: usize,
     transposed: bool,
-    weight: Tensor,
-    bias: Option<Tensor>,
+    /// Entries of the weight's first axis.
+    rows: usize,
 }
 
 impl Grouped {
@@ -53,10 +55,9 @@ impl Grouped {
         }
         let groups = usize::try_from(node.int("group", 1)).ok().filter(|g| *g > 1)?;
         let weight = graph.initializer(node.input(1)?)?;
-        let bias = match node.input(2) {
-            Some(bias) => Some(graph.initializer(bias)?.clone()),
-            None => None,
-        };
+        if let Some(bias) = node.input(2) {
+            graph.initializer(bias)?;
+        }
         let (first, second) = (*weight.dims.first()?, *weight.dims.get(1)?);
         if first % groups != 0 || first == 0 {
             return None;
@@ -65,7 +66,7 @@ impl Grouped {
             true => (first / groups, second),
             false => (second, first / groups),
         };
-        Some(Grouped { id, groups, inputs, filters, transposed, weight: weight.clone(), bias })
+        Some(Grouped { id, groups, inputs, filters, transposed, rows: first })
     }
 
     /// Writes one convolution per group, between a split and a concatenation.
@@ -88,7 +89,7 @@ impl Grouped {
             attributes: [("axis".to_owned(), Attribute::Int(1))].into(),
             ..Node::default()
         });
-        let rows = self.weight.dims[0] / self.groups;
+        let rows = self.rows / self.groups;
         let mut outputs = Vec::new();
         for (k, part) in parts.into_iter().enumerate() {
             let own: Vec<usize> = (k * rows..(k + 1) * rows).collect();
@@ -132,11 +133,12 @@ impl Grouped {
     fn write(&self, graph: &mut Graph, node: &Node, k: usize, part: &Part<'_>) -> Option<ValueId> {
         let Part { input, entries: (axis, entries), filters, groups } = *part;
         let name = format!("{}.{k}", node.name);
-        let weight = self.weight.select(axis, entries)?;
-        let mut inputs = vec![input, graph.add_initializer(&format!("{name}.weight"), weight)];
-        if let Some(bias) = &self.bias {
-            let bias = bias.select(0, filters)?;
-            inputs.push(graph.add_initializer(&format!("{name}.bias"), bias));
+        let part = (axis, entries);
+        let weight = rewire::selected(graph, &format!("{name}.weight"), node.input(1)?, part)?;
+        let mut inputs = vec![input, weight];
+        if let Some(bias) = node.input(2) {
+            let part = (0, filters);
+            inputs.push(rewire::selected(graph, &format!("{name}.bias"), bias, part)?);
         }
         let output = graph.add_value(&name, ValueKind::Detached, None);
         let mut attributes = node.attributes.clone();

@@ -10,7 +10,7 @@ use crate::ir::{
 };
 use crate::ops::{NodeView, normal_axis, slices};
 
-use super::{CanonOptions, rewire, types};
+use super::{CanonOptions, requantised, rewire, types};
 
 /// Limit of parts of a product.
 const MOST_PARTS: usize = 8;
@@ -163,7 +163,8 @@ impl Stack {
             return;
         }
         for (slot, input) in source.inputs.iter().enumerate() {
-            let Some(tensor) = input.and_then(|v| graph.initializer(v)) else { continue };
+            let Some(constant) = *input else { continue };
+            let Some(tensor) = graph.initializer(constant) else { continue };
             let along = match (source.op.as_str(), slot) {
                 ("Gemm", 1) => usize::from(source.int("transB", 0) == 0),
                 ("MatMul", 1) => 1,
@@ -171,9 +172,9 @@ impl Stack {
                 _ => tensor.dims.len().wrapping_sub(1),
             };
             if tensor.dims.get(along) == Some(&all) {
-                let (tensor, name) = (tensor.select(along, rows), node.name.clone());
-                let Some(tensor) = tensor else { continue };
-                node.inputs[slot] = Some(graph.add_initializer(&format!("{name}.rows"), tensor));
+                let name = format!("{}.rows", node.name);
+                let part = rewire::selected(graph, &name, constant, (along, rows));
+                node.inputs[slot] = part.or(Some(constant));
             }
         }
     }
@@ -227,11 +228,14 @@ fn moved(graph: &Graph, id: NodeId, axis: usize) -> Option<usize> {
     }
 }
 
-/// The grid after a node that moves rows or adds one number to each.
+/// The grid after a node that moves rows, adds one number to each or rounds all to one grid of numbers.
 fn behind(graph: &Graph, id: NodeId, value: ValueId, grid: &Grid) -> Option<Grid> {
     let node = graph.node(id);
     let (from, to) = (types::shape(graph, value)?, types::shape(graph, node.output(0)?)?);
     match node.op.as_str() {
+        "QuantizeLinear" | "DequantizeLinear" => {
+            requantised::has_one_scale(graph, node).then(|| grid.clone())
+        }
         "Add" => {
             let [(last, rows)] = grid.axes.as_slice() else { return None };
             let other = node.inputs.iter().flatten().find(|v| **v != value)?;

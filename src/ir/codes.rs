@@ -1,9 +1,10 @@
-//! Quantised constants: integers with a scale and a zero point, as `DequantizeLinear` reads them.
+//! Constants that a file stores in few bits: integers with a scale and a zero point, as `DequantizeLinear` reads
+//! them, or floats of half precision, which a `Cast` widens.
 //!
 //! The graph holds such a constant as floats. If all of them are still exact multiples of the scale when
-//! the graph is written, the file gets integers again.
+//! the graph is written, or exact in half precision, the file gets the few bits again.
 
-use ndarray::{ArrayD, Axis, IxDyn};
+use ndarray::{ArrayD, Axis, IxDyn, Zip, arr0};
 
 use super::data_type::DataType;
 use super::tensor::Tensor;
@@ -11,7 +12,7 @@ use super::tensor::Tensor;
 /// The quantisation with which a float constant was stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Codes {
-    /// Type of the integers.
+    /// Type of the integers, or of the floats of half precision, whose scale is one.
     pub dtype: DataType,
     /// Axis with one scale per index, or per block of indices if the scales have as many axes as the constant;
     /// ignored if one scale serves all elements.
@@ -23,6 +24,19 @@ pub struct Codes {
 }
 
 impl Codes {
+    /// The codes of a constant of type `wide` that is stored in half precision; `None` for other types.
+    pub fn of_half(half: DataType, wide: DataType) -> Option<Codes> {
+        let is_half = matches!(half, DataType::F16 | DataType::BF16);
+        let is_wide = matches!(wide, DataType::F32 | DataType::F64);
+        let scale = Tensor::from_f64(wide, &arr0(1.0).into_dyn()).ok()?;
+        (is_half && is_wide).then_some(Codes { dtype: half, axis: 0, scale, zero: None })
+    }
+
+    /// Whether the constant is stored in half precision, and not as integers.
+    pub fn is_half(&self) -> bool {
+        self.dtype.is_float()
+    }
+
     /// Whether there is one scale for all elements.
     pub fn is_uniform(&self) -> bool {
         self.scale.len() == 1
@@ -62,11 +76,38 @@ impl Codes {
 
     /// The floats that these integers encode; `None` if shapes or types do not fit the scales.
     pub fn decode(&self, codes: &Tensor) -> Option<Tensor> {
+        if self.is_half() {
+            return Tensor::from_f64(self.scale.dtype, &codes.to_f64().ok()?).ok();
+        }
         let dims = IxDyn(&codes.dims);
         let codes = ArrayD::from_shape_vec(dims.clone(), codes.to_i64()?).ok()?;
         let (scale, zero) = self.aligned(codes.shape())?;
         let shifted = (&codes - &zero.broadcast(dims.clone())?).mapv(|v| v as f64);
         Tensor::from_f64(self.scale.dtype, &(&shifted * &scale.broadcast(dims)?)).ok()
+    }
+
+    /// The integers that floats become in a `QuantizeLinear`: the nearest ones within the type's range, of two that
+    /// are as near the even one. `None` for floats that are not finite, and if shapes or types do not fit.
+    pub fn quantise(&self, floats: &Tensor) -> Option<Tensor> {
+        let (least, most) = range(self.dtype)?;
+        if floats.dtype == DataType::F64 {
+            return None;
+        }
+        let values = floats.to_f64().ok()?;
+        let (scale, zero) = self.aligned(values.shape())?;
+        if scale.iter().any(|scale| !scale.is_normal() || *scale < 0.0) {
+            return None;
+        }
+        // Runtimes divide in single precision.
+        let steps = (&values / &scale.broadcast(values.dim())?).mapv(|v| f64::from(v as f32));
+        if steps.iter().any(|step| !step.is_finite()) {
+            return None;
+        }
+        let zero = zero.broadcast(values.dim())?;
+        let codes = Zip::from(&steps).and(&zero).map_collect(|step, zero| {
+            (step.round_ties_even() as i64).saturating_add(*zero).clamp(least, most)
+        });
+        Tensor::from_ints(self.dtype, &codes)
     }
 
     /// The integers that encode a constant exactly, and the axis of their scales; `None` if there are
@@ -83,6 +124,10 @@ impl Codes {
 
     fn encode_along(&self, tensor: &Tensor, axis: usize) -> Option<Tensor> {
         let values = tensor.to_f64().ok()?;
+        if self.is_half() {
+            let codes = Tensor::from_f64(self.dtype, &values).ok()?;
+            return (self.decode(&codes).as_ref() == Some(tensor)).then_some(codes);
+        }
         let own = self.along(axis)?;
         let (scale, zero) = own.aligned(values.shape())?;
         let steps = (&values / &scale.broadcast(values.dim())?).mapv(f64::round);
@@ -136,6 +181,34 @@ impl Codes {
         Some(Codes { scale: self.scale.select(along, &positions)?, zero, ..self.clone() })
     }
 
+    /// The codes of constants that are joined along `axis`, each with its extent along it; `None` if no scales along
+    /// one axis are theirs.
+    pub fn joined(parts: &[(&Codes, usize)], axis: usize) -> Option<Codes> {
+        let (first, _) = *parts.first()?;
+        let is_kept = first.is_uniform() || (!first.is_blocked() && first.axis != axis);
+        if is_kept && parts.iter().all(|(codes, _)| *codes == first) {
+            return Some(first.clone());
+        }
+        let (mut scale, mut zeros) = (Vec::new(), Vec::new());
+        for (codes, extent) in parts {
+            let is_alike = codes.dtype == first.dtype && codes.scale.dtype == first.scale.dtype;
+            let fits = codes.is_uniform() || (codes.axis == axis && codes.scale.dims == [*extent]);
+            if codes.is_half() || !is_alike || !fits {
+                return None;
+            }
+            let all = (codes.scale.len(), if codes.is_uniform() { *extent } else { 1 });
+            let own = codes.zero.as_ref().map_or_else(|| Some(vec![0; all.0]), Tensor::to_i64)?;
+            (0..all.1).for_each(|_| scale.extend_from_slice(&codes.scale.data));
+            (0..all.1).for_each(|_| zeros.extend_from_slice(&own));
+        }
+        let dims = vec![zeros.len()];
+        let has_zeros = parts.iter().any(|(codes, _)| codes.zero.is_some());
+        let zeros = ArrayD::from_shape_vec(IxDyn(&dims), zeros).ok()?;
+        let zero = Tensor::from_ints(first.dtype, &zeros).filter(|_| has_zeros);
+        let scale = Tensor { dtype: first.scale.dtype, dims, data: scale.into() };
+        Some(Codes { dtype: first.dtype, axis, scale, zero })
+    }
+
     /// The blocks in `positions`, if `positions` has all indices of the axis, in whole blocks.
     fn blocks(&self, positions: &[usize]) -> Option<Vec<usize>> {
         let count = *self.scale.dims.get(self.axis)?;
@@ -149,86 +222,18 @@ impl Codes {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ndarray::{arr1, arr2};
-
-    fn codes() -> Codes {
-        let zero = arr1(&[3i64, -2, 0]).into_dyn();
-        Codes {
-            dtype: DataType::I8,
-            axis: 0,
-            scale: Tensor::from_f32(&arr1(&[0.1f32, 0.037, 3.0]).into_dyn()),
-            zero: Tensor::from_ints(DataType::I8, &zero),
-        }
-    }
-
-    fn stored() -> Tensor {
-        let numbers = arr2(&[[-128i64, 127], [5, -7], [0, 1]]).into_dyn();
-        Tensor::from_ints(DataType::I8, &numbers).unwrap()
-    }
-
-    #[test]
-    fn numbers_come_back_from_what_they_stand_for() {
-        let floats = codes().decode(&stored()).unwrap();
-        assert_eq!(floats.to_f32().unwrap()[[2, 1]], 3.0);
-        assert_eq!(codes().encode(&floats), Some((stored(), 0)));
-        let rows = codes().select(0, &[2, 0]).unwrap();
-        let (part, _) = rows.encode(&floats.select(0, &[2, 0]).unwrap()).unwrap();
-        assert_eq!(Some(part), stored().select(0, &[2, 0]));
-    }
-
-    #[test]
-    fn other_values_have_no_numbers() {
-        let mut floats = codes().decode(&stored()).unwrap().to_f32().unwrap();
-        floats[[1, 1]] *= 1.01;
-        assert_eq!(codes().encode(&Tensor::from_f32(&floats)), None);
-        floats[[1, 1]] = f32::INFINITY;
-        assert_eq!(codes().encode(&Tensor::from_f32(&floats)), None);
-    }
-
-    #[test]
-    fn a_matrix_of_a_stack_of_one_keeps_its_codes() {
-        let in_stack = |tensor: &Tensor| Tensor {
-            dims: [&[1], tensor.dims.as_slice()].concat(),
-            ..tensor.clone()
-        };
-        let matrix = Tensor::from_ints(DataType::I8, &arr2(&[[3i64, -4], [5, 6]]).into_dyn());
-        let matrix = matrix.unwrap();
-        let per_row = Tensor::from_f32(&arr1(&[0.5f32, 0.25]).into_dyn());
-        let blocked = Tensor::from_f32(&arr2(&[[0.5f32], [0.25]]).into_dyn());
-        for (axis, scale) in [(1, per_row), (2, in_stack(&blocked))] {
-            let codes = Codes { dtype: DataType::I8, axis, scale, zero: None };
-            let floats = codes.decode(&in_stack(&matrix)).unwrap();
-            let inner = Tensor { dims: vec![2, 2], ..floats };
-            let found = codes.behind(1).unwrap().encode(&inner);
-            assert_eq!(found, Some((matrix.clone(), axis - 1)));
-        }
-    }
-
-    #[test]
-    fn blocks_have_scales_of_their_own() {
-        let scale = arr2(&[[0.1f32, 2.0], [0.5, 0.037]]).into_dyn();
-        let codes = Codes {
-            dtype: DataType::I4,
-            axis: 1,
-            scale: Tensor::from_f32(&scale),
-            zero: Tensor::from_ints(DataType::I4, &arr2(&[[0i64, 1], [-2, 0]]).into_dyn()),
-        };
-        let numbers = arr2(&[[-8i64, 7, 1, 2], [3, 4, -5, 6]]).into_dyn();
-        let stored = Tensor::from_ints(DataType::I4, &numbers).unwrap();
-        let floats = codes.decode(&stored).unwrap();
-        assert_eq!(floats.to_f32().unwrap()[[0, 3]], 2.0);
-        assert_eq!(codes.encode(&floats), Some((stored.clone(), 1)));
-        // Also of the matrix with its axes exchanged, of some rows, and of blocks in another order.
-        let turned = (stored.transposed().unwrap(), 0);
-        assert_eq!(codes.encode(&floats.transposed().unwrap()), Some(turned));
-        for (axis, places) in [(0, vec![1]), (1, vec![2, 3, 0, 1])] {
-            let (own, part) = (codes.select(axis, &places).unwrap(), floats.select(axis, &places));
-            let wanted = stored.select(axis, &places).unwrap();
-            assert_eq!(own.encode(&part.unwrap()), Some((wanted, 1)));
-        }
-        assert_eq!(codes.select(1, &[1, 2, 3, 0]), None, "a block is taken apart");
-    }
+/// The smallest and the largest integer that `QuantizeLinear` makes of this type.
+fn range(dtype: DataType) -> Option<(i64, i64)> {
+    Some(match dtype {
+        DataType::I4 => (-8, 7),
+        DataType::U4 => (0, 15),
+        DataType::I8 => (i8::MIN.into(), i8::MAX.into()),
+        DataType::U8 => (0, u8::MAX.into()),
+        DataType::I16 => (i16::MIN.into(), i16::MAX.into()),
+        DataType::U16 => (0, u16::MAX.into()),
+        _ => return None,
+    })
 }
+
+#[cfg(test)]
+mod tests;

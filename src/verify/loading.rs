@@ -72,3 +72,12 @@ impl<'a> Loading<'a, '_> {
 pub(super) fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Backend | ErrorKind::Unsupported)
 }
+
+/// `None` for what a runtime refuses: it is not the one to judge.
+pub(super) fn able<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if is_refusal(&e) => Ok(None),
+        Err(e) => Err(e),
+    }
+}

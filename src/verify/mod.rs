@@ -16,6 +16,7 @@ mod engine;
 mod loading;
 mod measure;
 mod reported;
+mod sensitivity;
 mod tally;
 mod wiring;
 
@@ -27,12 +28,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::calib::data::Dataset;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::Graph;
+use crate::ir::{DataType, Graph, Node, NodeId, ValueId};
 use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource};
 
 pub use answers::{Reading, misclassified};
-pub use canonical::{Form, check_canonical};
+pub use canonical::{Form, Likeness, check_canonical};
 use check::{CONFIRMING, Check};
 use engine::Engine;
 use loading::Loading;
@@ -91,17 +92,38 @@ impl Default for Limits {
 /// The tolerance for nets that round values to a few bits: sums in another order may round to another step.
 const OF_STEPS: f64 = 2e-2;
 
+/// The tolerances for nets that compute in types of 11 and of 8 bits, about twenty times their rounding. A product
+/// that is written as a sum of parts, or in another place of the graph, rounds its terms otherwise, and each of many
+/// layers adds to the difference.
+const OF_HALVES: [(DataType, f64); 2] = [(DataType::F16, 1e-2), (DataType::BF16, 8e-2)];
+
 impl Limits {
     /// The limits for a file that is written from these nets.
     pub fn of_nets<'a>(nets: impl IntoIterator<Item = &'a Graph>) -> Self {
-        let rounds = |net: &Graph| {
-            let ops = ["QuantizeLinear", "DynamicQuantizeLinear"];
-            net.nodes().any(|(_, node)| ops.iter().any(|op| node.is(op)))
-        };
         let limits = Limits::default();
-        let tolerance = if nets.into_iter().any(rounds) { OF_STEPS } else { limits.tolerance };
+        let tolerance = nets.into_iter().map(rounding).fold(limits.tolerance, f64::max);
         Limits { tolerance, ..limits }
     }
+}
+
+/// The tolerance that a net's own rounding asks for; 0 for one that computes in single precision throughout.
+fn rounding(net: &Graph) -> f64 {
+    let of_value = |value: &ValueId| {
+        let dtype = net.type_of(*value).map(|ty| ty.dtype);
+        let known = OF_HALVES.iter().find(|(half, _)| Some(*half) == dtype);
+        known.map_or(0.0, |(_, tolerance)| *tolerance)
+    };
+    let of_node = |(_, node): (NodeId, &Node)| {
+        let steps = if rounds_to_steps(node) { OF_STEPS } else { 0.0 };
+        let values = node.outputs.iter().flatten().map(of_value);
+        values.chain(node.subgraphs().map(rounding)).fold(steps, f64::max)
+    };
+    net.nodes().map(of_node).fold(0.0, f64::max)
+}
+
+/// Whether a node rounds values to integers of a few bits.
+fn rounds_to_steps(node: &Node) -> bool {
+    node.is("QuantizeLinear") || node.is("DynamicQuantizeLinear")
 }
 
 /// The result of a check.

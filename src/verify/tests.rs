@@ -252,14 +252,14 @@ fn the_hidden_place_of_the_file_is_not_told() {
 }
 
 /// Compares a net with its canonical form in `backend`.
-fn compared(backend: &dyn Backend) -> Result<()> {
+fn compared(backend: &dyn Backend) -> Result<Likeness> {
+    compared_with(ModelSource::Bytes(b"net"), backend)
+}
+
+fn compared_with(canonical: ModelSource<'_>, backend: &dyn Backend) -> Result<Likeness> {
     let data = Dataset::synthetic(&[port("x")], 20, 0, &DataOptions::default())?;
-    let form = Form {
-        task: "a",
-        original: ModelSource::Bytes(b"original"),
-        canonical: ModelSource::Bytes(b"net"),
-        data: &data,
-    };
+    let form =
+        Form { task: "a", original: ModelSource::Bytes(b"original"), canonical, data: &data };
     check_canonical(&form, backend)
 }
 
@@ -308,6 +308,49 @@ fn canonical_form_of_a_net_that_draws_numbers_is_not_judged() {
 }
 
 #[test]
+fn canonical_form_may_differ_as_far_as_small_changes_of_weights_move_the_net() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A runtime in which canonical form and each change of it has an output larger by this.
+    struct Moved(f32, AtomicU32);
+
+    impl Backend for Moved {
+        fn name(&self) -> &'static str {
+            GOOD.name
+        }
+
+        fn describe(&self) -> String {
+            GOOD.describe()
+        }
+
+        fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
+            let number = match source {
+                ModelSource::Graph(_) => self.1.fetch_add(1, Ordering::Relaxed),
+                _ => 0,
+            };
+            Fake { net: Load(1.2 + self.0 * number as f32), ..GOOD }.load(source)
+        }
+    }
+
+    let net = |op: &str| {
+        let mut b = crate::ir::builder::GraphBuilder::new("net", 17);
+        let (x, step) = (b.input("x", "n,2"), b.scalar("step", 0.1));
+        let y = b.op(op, "y", &[x, step], []);
+        b.build(&[y])
+    };
+    let found = |op: &str, moves: f32| {
+        let backend = Moved(moves, AtomicU32::new(0));
+        compared_with(ModelSource::Graph(&net(op)), &backend)
+    };
+    let Likeness::Unsteady(why) = found("QuantizeLinear", 0.1).unwrap() else {
+        panic!("the net is not steady")
+    };
+    assert!(why.contains("output 'y' differs by 20.0 %"), "{why}");
+    assert!(found("QuantizeLinear", 0.001).is_err(), "rounding explains less");
+    assert!(found("Mul", 0.1).is_err(), "nothing is rounded");
+}
+
+#[test]
 fn nets_that_round_values_may_differ_by_a_step() {
     let net = |op: &str| {
         let mut graph = Graph::new("net");
@@ -319,4 +362,19 @@ fn nets_that_round_values_may_differ_by_a_step() {
     let [plain, rounding] = ["Relu", "QuantizeLinear"].map(net);
     assert_eq!(Limits::of_nets([&plain, &plain]), Limits::default());
     assert!(Limits::of_nets([&plain, &rounding]).tolerance > Limits::default().tolerance);
+}
+
+#[test]
+fn nets_of_half_precision_may_differ_by_its_rounding() {
+    let net = |dtype| {
+        let mut graph = Graph::new("net");
+        let x = graph.add_input("x", TensorType { dtype: DataType::F32, shape: None });
+        let y = graph.add_op("Cast", "y", &[x], []);
+        graph.set_type(y, Some(TensorType { dtype, shape: None }));
+        graph
+    };
+    let tolerance = |dtype| Limits::of_nets([&net(DataType::F32), &net(dtype)]).tolerance;
+    assert_eq!(Limits::of_nets([&net(DataType::F32)]), Limits::default());
+    assert!(tolerance(DataType::F16) > Limits::default().tolerance);
+    assert!(tolerance(DataType::BF16) > tolerance(DataType::F16));
 }

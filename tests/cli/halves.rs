@@ -95,7 +95,7 @@ fn in_few_bits(path: &str) -> Model {
     model
 }
 
-/// Weights that a merge changes are floats, so the file may be larger than those of the models.
+/// Weights that a merge changes are rounded again.
 #[test]
 fn a_plan_tells_the_bytes_of_models_in_few_bits() {
     let tool = Tool::new();

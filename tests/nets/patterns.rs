@@ -14,6 +14,7 @@ mod laid_out;
 mod net;
 mod normalised;
 mod products;
+mod quantised;
 mod ranked;
 mod repeated;
 mod resized;
@@ -30,8 +31,9 @@ mod written;
 
 use onnx_zip::canon::BatchNorm;
 use onnx_zip::emit::{self, EmitOptions, InputMode};
-use onnx_zip::ir::{Graph, Model, Node};
+use onnx_zip::ir::{DataType, Graph, Model, Node, Tensor};
 use onnx_zip::mtz::plan::sizes;
+use onnx_zip::onnx;
 use onnx_zip::runtime::HostArray;
 
 use crate::exact::{alike, batch, check, merge, run};
@@ -67,6 +69,7 @@ fn each(law: fn(&Pattern)) {
             ],
             &[resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
             &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS, normalised::PATTERNS],
+            &[quantised::PATTERNS],
         ]
         .concat(),
         law,
@@ -168,6 +171,36 @@ fn a_layer_that_is_applied_several_times_is_stored_once_per_task_at_most() {
             assert!(trained <= most + 2 * 40, "{} at {share}: {trained} trained", pattern.0);
         }
     });
+}
+
+/// Number of elements that the file of a model holds in a type.
+fn stored(model: &Model, dtype: DataType) -> usize {
+    let bytes = onnx::encode(model).unwrap();
+    let read = onnx::decode(bytes.into(), None, "read").unwrap().graph;
+    let constants = read.values().filter_map(|(id, _)| read.initializer(id));
+    constants.filter(|tensor| tensor.dtype == dtype).map(Tensor::len).sum()
+}
+
+#[test]
+fn merged_weights_are_stored_in_as_few_bits_as_those_of_the_models() {
+    for (pattern, dtype) in quantised::STORED {
+        for (share, nets) in [(0.0, 2), (1.0, 1)] {
+            let joint = merge([1, 2].map(|seed| net::net(&pattern, seed)), share);
+            assert!(joint.has_common_weights().unwrap(), "{}", pattern.0);
+            let joint = emit::emit(&joint, &EmitOptions::default()).unwrap();
+            let found = stored(&joint, dtype);
+            assert!(found >= nets * 16 * (12 + 16), "{} at {share}: {found}", pattern.0);
+        }
+    }
+}
+
+#[test]
+fn weights_in_few_bits_are_shared_with_weights_as_floats() {
+    for pair in quantised::PAIRS {
+        let nets = [0, 1].map(|place| net::net(&pair[place], place + 1));
+        let joint = merge(nets, 1.0);
+        assert!(joint.has_common_weights().unwrap(), "{} and {}", pair[0].0, pair[1].0);
+    }
 }
 
 /// The order in which branches are computed decides nothing: each layer gets its weights from both.

@@ -15,7 +15,7 @@ use crate::mtz::statistics::{InProcess, Sharding};
 use crate::progress::Progress;
 use crate::report::StatisticsRecord;
 use crate::runtime::{Backend, ModelSource, measuring};
-use crate::verify::{Form, check_canonical};
+use crate::verify::{Form, Likeness, check_canonical};
 use crate::workers::Folder;
 use crate::zipper::{Calibration, Prepared, SiteNames, check_several, prepare_parts};
 
@@ -26,6 +26,8 @@ pub(crate) struct Ready {
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
     pub(crate) prepared: Prepared,
+    /// Whether rounding moves the outputs of each net by little.
+    pub(crate) steady: Vec<bool>,
     /// The layers that models have in common.
     pub(crate) sites: Vec<SiteNames>,
     /// Stored statistics, one per task; empty without any.
@@ -76,7 +78,7 @@ impl Merger {
         self.check_plan(&prepared, &options)?;
         self.options.retraining.check_statistics(&prepared.joint, batchnorm)?;
         self.options.retraining.check_parameters(&prepared.joint)?;
-        check_forms(&loaded, &data, &prepared, trial)?;
+        let steady = check_forms(&loaded, &data, &prepared, trial)?;
         if self.is_made_up() && prepared.fuses(&options.budget)? {
             progress.warn(&progress.worded(&synthetic()));
         }
@@ -98,6 +100,7 @@ impl Merger {
             loaded,
             data,
             prepared,
+            steady,
             sites,
             statistics,
             calibration,
@@ -171,14 +174,15 @@ impl Merger {
     }
 }
 
-/// Checks that nets compute the same in canonical form.
+/// Checks that nets compute the same in canonical form. Returns whether rounding moves the outputs of each by little.
 fn check_forms(
     loaded: &[Loaded],
     data: &[TaskData],
     prepared: &Prepared,
     trial: Tried<'_>,
-) -> Result<()> {
+) -> Result<Vec<bool>> {
     trial.progress.begin("check canonical form", loaded.len() as u64);
+    let mut steady = Vec::new();
     for ((model, data), net) in loaded.iter().zip(data).zip(prepared.joint.tasks()) {
         trial.progress.check()?;
         let form = Form {
@@ -187,8 +191,12 @@ fn check_forms(
             canonical: ModelSource::Graph(net.model()),
             data: &data.dataset,
         };
-        check_canonical(&form, trial.backend)?;
+        let found = check_canonical(&form, trial.backend)?;
+        steady.push(found == Likeness::Alike);
+        if let Likeness::Unsteady(why) = found {
+            trial.progress.note(&format!("{}: {why}", model.name));
+        }
         trial.progress.step();
     }
-    Ok(())
+    Ok(steady)
 }

@@ -1,11 +1,13 @@
 //! Computes nodes whose inputs are all constant.
 //!
 //! Exporters leave transposes of weights, normalised weights and arithmetic on constants to the
-//! runtime. A node is a layer only if its weight is stored. The quantisation of weights is recorded,
-//! and the file gets integers again if a merge does not change them.
+//! runtime. A node is a layer only if its weight is stored. The quantisation of weights is recorded, also behind
+//! nodes that move their elements, and the file gets integers again if a merge does not change them. So is half
+//! precision, where a model widens its weights itself.
 
 mod arithmetic;
 mod budget;
+mod codes;
 mod functions;
 mod movement;
 mod normalise;
@@ -14,7 +16,7 @@ mod quantised;
 mod reduce;
 
 use crate::error::Result;
-use crate::ir::{Dim, Graph, Model, NodeId, Tensor, ValueId};
+use crate::ir::{Codes, Dim, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops::{self, NodeView};
 
 pub(super) use self::budget::Budget;
@@ -36,19 +38,29 @@ pub(super) fn run(model: &mut Model, budget: &mut Budget) -> Result<bool> {
     let mut modified = false;
     for id in graph.topological_order()? {
         let Some(output) = graph.node(id).output(0) else { continue };
-        if let Some((tensor, codes)) = quantised::value(graph, id, budget) {
-            if rewire::replace_by_constant(graph, output, tensor) {
-                graph.set_codes(output, codes);
-                modified = true;
-            }
+        if let Some((tensor, codes)) = quantised::floats(graph, id, budget) {
+            modified |= replace(graph, output, tensor, Some(codes));
+        } else if let Some(tensor) = quantised::integers(graph, id, budget) {
+            modified |= replace(graph, output, tensor, None);
         } else if let Some(tensor) = value(graph, id, budget) {
-            modified |= rewire::replace_by_constant(graph, output, tensor);
+            let codes = codes::moved(graph, id);
+            modified |= replace(graph, output, tensor, codes);
         }
     }
     Ok(modified)
 }
 
-/// Dequantises all constants. Their quantisation is recorded, so that the file gets integers again.
+/// Replaces a computed value by a constant, which may be stored in few bits. Returns `false` for graph outputs.
+fn replace(graph: &mut Graph, value: ValueId, tensor: Tensor, codes: Option<Codes>) -> bool {
+    let is_replaced = rewire::replace_by_constant(graph, value, tensor);
+    if let Some(codes) = codes.filter(|_| is_replaced) {
+        graph.set_codes(value, codes);
+    }
+    is_replaced
+}
+
+/// Turns all constants in few bits into floats. How they were stored is recorded, so that the file gets the same
+/// bits again.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
@@ -56,13 +68,11 @@ pub fn dequantise(graph: &mut Graph) -> Result<()> {
     let mut budget = Budget::of(graph);
     for id in graph.topological_order()? {
         let (Some(output), Some((tensor, codes))) =
-            (graph.node(id).output(0), quantised::value(graph, id, &mut budget))
+            (graph.node(id).output(0), quantised::floats(graph, id, &mut budget))
         else {
             continue;
         };
-        if rewire::replace_by_constant(graph, output, tensor) {
-            graph.set_codes(output, codes);
-        }
+        replace(graph, output, tensor, Some(codes));
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ pub(super) const OPS: &[&str] = &[
 ];
 
 /// The source of a result's elements.
-enum Movement {
+pub(super) enum Movement {
     Reshape(Vec<usize>),
     Transpose(Vec<usize>),
     /// Axis and indices of the first input, and the shape of the indices.
@@ -73,7 +73,13 @@ pub(super) fn product(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
 }
 
-fn movement(graph: &Graph, id: NodeId, inputs: &[&Tensor], largest: usize) -> Option<Movement> {
+/// The movement that a node is, if it is one and its result has at most `largest` elements.
+pub(super) fn movement(
+    graph: &Graph,
+    id: NodeId,
+    inputs: &[&Tensor],
+    largest: usize,
+) -> Option<Movement> {
     let view = NodeView::new(graph, id, &[]);
     let node = view.node;
     let from = &inputs.first()?.dims;

@@ -1,44 +1,90 @@
-//! Folds `DequantizeLinear` of constants.
+//! Folds `QuantizeLinear` and `DequantizeLinear` of constants, and casts of constants in half precision.
+//!
+//! Tools that quantise a model for training or for TensorRT keep float weights, and round them in the graph.
 
-use crate::ir::{Codes, Graph, NodeId, Tensor};
+use crate::ir::{Codes, DataType, Graph, Node, NodeId, Tensor};
 use crate::ops::normal_axis;
 
 use super::Budget;
 
-/// The result of a `DequantizeLinear` of constants, and its quantisation.
-pub(super) fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(Tensor, Codes)> {
+/// The floats that constants in few bits stand for, and how they are stored.
+pub(super) fn floats(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(Tensor, Codes)> {
     let node = graph.node(id);
-    if !node.is("DequantizeLinear") {
+    let codes = match node.op.as_str() {
+        "DequantizeLinear" => dequantising(graph, node)?,
+        "Cast" => widening(graph, node)?,
+        _ => return None,
+    };
+    let stored = graph.initializer(node.input(0)?).filter(|_| node.domain.is_empty())?;
+    let bytes = (stored.len() as u64).checked_mul(codes.scale.dtype.size()? as u64)?;
+    if !budget.take(&[stored], bytes, 0) {
         return None;
     }
-    let constant = |index: usize| graph.initializer(node.input(index)?);
-    let (stored, scale) = (constant(0)?, constant(1)?);
+    Some((codes.decode(stored)?, codes))
+}
+
+/// The integers that constant floats are rounded to.
+pub(super) fn integers(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<Tensor> {
+    let node = graph.node(id);
+    let is_plain = ["block_size", "precision"].iter().all(|name| node.int(name, 0) == 0);
+    if !node.is("QuantizeLinear") || !is_plain {
+        return None;
+    }
+    let stored = graph.initializer(node.input(0)?)?;
+    let dtype = match (node.input(2), node.int("output_dtype", 0)) {
+        (Some(zero), _) => graph.initializer(zero)?.dtype,
+        (None, 0) => DataType::U8,
+        (None, code) => DataType::from_code(i32::try_from(code).ok()?),
+    };
+    let codes = scaled(graph, node, (stored, dtype))?;
+    if !is_flat(&codes.scale, stored) || !codes.zero.as_ref().is_none_or(|z| is_flat(z, stored)) {
+        return None;
+    }
+    // Floats take at least as much memory as integers.
+    if !budget.take(&[stored], stored.data.len() as u64, 0) {
+        return None;
+    }
+    codes.quantise(stored)
+}
+
+/// The codes of a `DequantizeLinear` of constants.
+fn dequantising(graph: &Graph, node: &Node) -> Option<Codes> {
+    let stored = graph.initializer(node.input(0)?)?;
+    let codes = scaled(graph, node, (stored, stored.dtype))?;
+    let zero = codes.zero.as_ref();
+    let fits = match node.int("block_size", 0) {
+        0 => is_flat(&codes.scale, stored) && zero.is_none_or(|zero| is_flat(zero, stored)),
+        size => {
+            is_blocked(stored, &codes.scale, codes.axis, size)
+                && zero.is_none_or(|zero| zero.dims == codes.scale.dims)
+        }
+    };
+    fits.then_some(codes)
+}
+
+/// The codes of integers of type `dtype`, by the constant scale and zero point of a node.
+fn scaled(graph: &Graph, node: &Node, (stored, dtype): (&Tensor, DataType)) -> Option<Codes> {
+    let scale = graph.initializer(node.input(1)?)?.clone();
     let zero = match node.input(2) {
         Some(value) => Some(graph.initializer(value)?.clone()),
         None => None,
     };
-    let is_uniform = scale.len() == 1;
-    let axis = match is_uniform {
-        true => 0,
-        false => normal_axis(node.int("axis", 1), stored.dims.len())?,
+    let axis = match scale.len() {
+        1 => 0,
+        _ => normal_axis(node.int("axis", 1), stored.dims.len())?,
     };
-    let is_flat = |tensor: &Tensor| tensor.dims.len() <= stored.dims.len().min(1);
-    let fits = match node.int("block_size", 0) {
-        0 => is_flat(scale) && zero.as_ref().is_none_or(is_flat),
-        size => {
-            is_blocked(stored, scale, axis, size)
-                && zero.as_ref().is_none_or(|z| z.dims == scale.dims)
-        }
-    };
-    if !fits {
-        return None;
-    }
-    let bytes = (stored.len() as u64).checked_mul(scale.dtype.size()? as u64)?;
-    if !budget.take(&[stored], bytes, 0) {
-        return None;
-    }
-    let codes = Codes { dtype: stored.dtype, axis, scale: scale.clone(), zero };
-    Some((codes.decode(stored)?, codes))
+    Some(Codes { dtype, axis, scale, zero })
+}
+
+/// The codes of a `Cast` of a constant in half precision to a wider type.
+fn widening(graph: &Graph, node: &Node) -> Option<Codes> {
+    let half = graph.initializer(node.input(0)?)?.dtype;
+    Codes::of_half(half, DataType::from_code(i32::try_from(node.int("to", 0)).ok()?))
+}
+
+/// Whether scales or zero points are one for all elements, or one per index of an axis.
+fn is_flat(tensor: &Tensor, stored: &Tensor) -> bool {
+    tensor.dims.len() <= stored.dims.len().min(1)
 }
 
 /// Whether each block of `size` indices along `axis` has a scale, and all blocks are complete.

@@ -232,3 +232,44 @@ fn constants_of_few_bits_become_floats_and_are_written_as_they_were() {
     let again = read.graph.nodes().find(|(_, n)| n.is("Gemm")).unwrap().1.input(1).unwrap();
     assert_eq!(read.graph.initializer(again), Some(&floats));
 }
+
+/// As tools for training with quantisation write weights.
+#[test]
+fn weights_that_a_net_rounds_are_rounded_once() {
+    let weights = floats(&[2, 2], &[0.5, -1.3, 0.26, 40.0]);
+    let zero = Tensor::from_ints(DataType::I8, &ndarray::arr1(&[0i64, 0]).into_dyn()).unwrap();
+    let whole = |size: i64| {
+        let mut b = GraphBuilder::new("net", 21);
+        let inputs = [weights.clone(), floats(&[2], &[1.0, 0.25]), zero.clone()];
+        let inputs = inputs.map(|tensor| b.constant("c", tensor));
+        let axis = [("axis", 0.into()), ("block_size", size.into())];
+        let y = b.op("QuantizeLinear", "y", &inputs, axis);
+        let graph = b.build(&[y]).graph;
+        quantised::integers(&graph, graph.producer(y).unwrap(), &mut Budget::of(&graph))
+    };
+    let found = whole(0).unwrap();
+    assert_eq!((found.dtype, found.to_i64()), (DataType::I8, Some(vec![0, -1, 1, 127])));
+    assert_eq!(whole(1), None, "in blocks");
+}
+
+#[test]
+fn weights_of_half_precision_become_floats_and_are_written_as_they_were() {
+    let mut b = GraphBuilder::new("net", 17);
+    let x = b.input("x", "n,16");
+    let drawn = b.weights("w", &[16, 16]);
+    let drawn = b.graph().initializer(drawn).unwrap().to_f64().unwrap();
+    let half = Tensor::from_f64(DataType::F16, &drawn).unwrap();
+    let stored = b.constant("half", half.clone());
+    let w = b.op("Cast", "wide", &[stored], [("to", 1.into())]);
+    let y = b.op("Gemm", "y", &[x, w], [("transB", 1.into())]);
+    let model =
+        crate::canon::canonicalise(b.build(&[y]), &crate::canon::CanonOptions::default()).unwrap();
+    let bytes = crate::onnx::encode(&model).unwrap();
+    let mut read = crate::onnx::decode(bytes.into(), None, "read").unwrap();
+    let is_half = |id| read.graph.initializer(id) == Some(&half);
+    assert!(read.graph.values().any(|(id, _)| is_half(id)));
+    dequantise(&mut read.graph).unwrap();
+    let gemm = read.graph.nodes().find(|(_, n)| n.is("Gemm")).unwrap().1.input(1).unwrap();
+    assert_eq!(read.graph.initializer(gemm).unwrap().to_f64().unwrap(), half.to_f64().unwrap());
+    assert_eq!(read.graph.codes(gemm).map(|codes| codes.dtype), Some(DataType::F16));
+}

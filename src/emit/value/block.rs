@@ -53,10 +53,12 @@ impl TaskEmitter<'_> {
         owner: &Owner,
     ) -> Result<ValueId> {
         let mut stacked: Option<Tensor> = None;
-        let mut placed = Vec::new();
+        let (mut placed, mut all_codes) = (Vec::new(), Vec::new());
         for Stacked { source, parts } in blocks {
             let Some(tensor) = self.graph().initializer(*source) else { return Err(unusual()) };
             let block = cut(tensor, parts).ok_or_else(unusual)?;
+            let codes = self.stored_codes(*source, parts);
+            all_codes.push(codes.zip(block.dims.first().copied()));
             let start = stacked.as_ref().and_then(|t| t.dims.first().copied()).unwrap_or(0);
             placed.push((*source, parts.clone(), start));
             stacked = Some(match stacked {
@@ -66,6 +68,11 @@ impl TaskEmitter<'_> {
         }
         let name = self.name(owner, name);
         let target = self.builder.constant(&name, stacked.ok_or_else(unusual)?);
+        let all_codes = all_codes.iter().map(|own| own.as_ref().map(|(codes, n)| (codes, *n)));
+        let all_codes: Option<Vec<(&Codes, usize)>> = all_codes.collect();
+        if let Some(codes) = all_codes.and_then(|all| Codes::joined(&all, 0)) {
+            self.builder.graph.set_codes(target, codes);
+        }
         let task = self.task.0;
         let placed = placed.into_iter().map(|(source, parts, start)| Placed {
             start,
@@ -73,6 +80,13 @@ impl TaskEmitter<'_> {
         });
         self.builder.placed.extend(placed);
         Ok(target)
+    }
+
+    /// The codes with which a block of a constant is stored.
+    fn stored_codes(&self, source: ValueId, parts: &[(usize, Vec<usize>)]) -> Option<Codes> {
+        // Parameters to be trained stay floats.
+        let codes = self.graph().codes(source).filter(|_| !self.builder.untied)?;
+        cut_codes(codes, parts)
     }
 
     /// Stores a block, and records its source.
@@ -95,9 +109,7 @@ impl TaskEmitter<'_> {
                 (target, self.builder.op("Transpose", &name, &[target], order))
             }
             None => {
-                // Parameters to be trained stay floats.
-                let codes = self.graph().codes(source).filter(|_| !self.builder.untied);
-                let codes = codes.and_then(|codes| cut_codes(codes, &parts));
+                let codes = self.stored_codes(source, &parts);
                 let target = self.builder.constant_in(scope, &name, block);
                 if let Some(codes) = codes {
                     self.builder.graph.set_codes(target, codes);

@@ -21,6 +21,8 @@ pub(super) struct Fused<'a> {
     pub(super) weights: ArrayView2<'a, f32>,
     /// Whether any row is shared.
     pub(super) shares: bool,
+    /// Whether weights are rounded to the few bits in which they were stored: all layers of the site must round alike.
+    pub(super) rounds: bool,
 }
 
 impl Driver<'_> {
@@ -142,12 +144,13 @@ impl Driver<'_> {
         record: &mut SiteRecord,
     ) -> Result<()> {
         let alpha = self.options.task_weights(self.joint.tasks().len());
+        let rounds = self.joint.round_alike(members.iter().map(SiteLayer::place));
         for (member, state) in members.iter().zip(states) {
             let (alpha, errors) = (alpha[member.task.0], state.row_errors());
             record.add_error(alpha, errors.sum(), state.total);
             let predicted = self.predicted(member, &state, &errors)?;
             let shares = !state.shared.is_empty();
-            let fused = Fused { weights: state.stats.weights.view(), shares };
+            let fused = Fused { weights: state.stats.weights.view(), shares, rounds };
             let loss = self.replace(member, state.fitted(), fused, own)?;
             record.loss += alpha * loss.unwrap_or(predicted);
             if let Some(corrected) = state.correction.clone().filter(|_| !own) {
@@ -210,9 +213,9 @@ impl Driver<'_> {
             }
             let before = match self.statistics.is_original(member.task) {
                 true => 0.0,
-                false => self.deviation_with(member, fitted)?,
+                false => self.deviation_with(member, fitted, true)?,
             };
-            let after = self.deviation_with(member, fused.weights)?;
+            let after = self.deviation_with(member, fused.weights, fused.rounds)?;
             if let Some(codes) = codes {
                 self.joint.model_mut(member.task).graph.set_codes(weight, codes);
             }
@@ -223,25 +226,31 @@ impl Driver<'_> {
             loss = Some((after - before).max(0.0));
         }
         match own {
-            true => self.update(member, fitted, false)?,
-            false => self.update(member, fused.weights, fused.shares)?,
+            true => self.update(member, &Fused { weights: fitted, shares: false, rounds: true })?,
+            false => self.update(member, &fused)?,
         }
         Ok(loss)
     }
 
     /// Deviation of a task's outputs from the original net's when a layer has these weights.
-    fn deviation_with(&mut self, member: &SiteLayer, weights: ArrayView2<f32>) -> Result<f64> {
-        self.joint.write(member.place(), weights)?;
+    fn deviation_with(
+        &mut self,
+        member: &SiteLayer,
+        weights: ArrayView2<f32>,
+        rounds: bool,
+    ) -> Result<f64> {
+        self.joint.write_rounded(member.place(), weights, rounds)?;
         let model = self.joint.task(member.task).model();
         self.probes.get(member.task.0).map_or(Ok(0.0), |probe| probe.deviation(model))
     }
 
     /// Writes a layer's weights, with or without shared rows.
-    fn update(&mut self, member: &SiteLayer, weights: ArrayView2<f32>, shares: bool) -> Result<()> {
+    fn update(&mut self, member: &SiteLayer, fused: &Fused<'_>) -> Result<()> {
+        let Fused { weights, shares, rounds } = *fused;
         if !shares && !self.statistics.adjusts(self.joint, member.place()) {
             return Ok(());
         }
-        let changed = self.joint.write(member.place(), weights)?;
+        let changed = self.joint.write_rounded(member.place(), weights, rounds)?;
         // If no weights have changed, later layers have nothing to compensate.
         if shares && changed {
             self.statistics.diverge(member.task);

@@ -1,11 +1,44 @@
-//! Quantises merged weights again if the original weights were quantised.
+//! Stores merged weights in few bits again if the original weights were stored so.
 //!
-//! Each row gets its own scale, so that its largest weight becomes the largest integer. Shared rows are
-//! rounded alike in all tasks.
+//! Each row gets its own scale, so that its largest weight becomes the largest integer. Weights of half precision are
+//! rounded to that. Shared rows are rounded alike in all tasks.
 
-use ndarray::{Array2, ArrayView1, ArrayView2, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, Ix2, s};
 
 use crate::ir::{Codes, DataType, Tensor};
+
+/// How the weights of a layer are rounded. Layers with the same grid round the same rows to the same weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Grid {
+    /// Type of the numbers.
+    dtype: DataType,
+    /// Blocks per row.
+    blocks: usize,
+}
+
+impl Grid {
+    /// The grid for weights that were stored with the codes `before`. Rows lie along `axis` of the weights. `None` for
+    /// types without a signed counterpart here.
+    pub(super) fn of(before: &Codes, axis: usize) -> Option<Grid> {
+        let dtype = match before.dtype {
+            DataType::I4 | DataType::U4 => DataType::I4,
+            DataType::I8 | DataType::U8 => DataType::I8,
+            DataType::I16 | DataType::U16 => DataType::I16,
+            half if before.is_half() => half,
+            _ => return None,
+        };
+        Some(Grid { dtype, blocks: blocks(before, axis) })
+    }
+
+    /// The largest integer.
+    fn most(&self) -> f64 {
+        match self.dtype {
+            DataType::I4 => 7.0,
+            DataType::I8 => f64::from(i8::MAX),
+            _ => f64::from(i16::MAX),
+        }
+    }
+}
 
 /// Rounds a matrix, except its last column (the bias), to weights that can be quantised in the type and the blocks
 /// of `before`; returns them with their new quantisation. Rows lie along `axis` of the weights. `None` for types
@@ -15,14 +48,12 @@ pub(super) fn rounded(
     before: &Codes,
     axis: usize,
 ) -> Option<(Array2<f32>, Codes)> {
-    let (dtype, most) = match before.dtype {
-        DataType::I4 | DataType::U4 => (DataType::I4, 7.0),
-        DataType::I8 | DataType::U8 => (DataType::I8, f64::from(i8::MAX)),
-        DataType::I16 | DataType::U16 => (DataType::I16, f64::from(i16::MAX)),
-        _ => return None,
-    };
+    let grid = Grid::of(before, axis)?;
     let width = matrix.ncols().checked_sub(1)?;
-    let blocks = blocks(before, axis);
+    if before.is_half() {
+        return Some((halved(matrix, width, grid.dtype)?, before.clone()));
+    }
+    let (blocks, most, dtype) = (grid.blocks, grid.most(), grid.dtype);
     let size = width.checked_div(blocks).filter(|size| size * blocks == width && *size > 0)?;
     let step = |weights: ArrayView1<f32>| {
         let largest = weights.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
@@ -40,7 +71,8 @@ pub(super) fn rounded(
     let mut result = matrix.to_owned();
     for ((row, column), weight) in result.slice_mut(s![.., ..width]).indexed_iter_mut() {
         let step = *steps.get([row, column / size])?;
-        *weight = ((f64::from(*weight) / step).round().clamp(-most, most) * step) as f32;
+        // Integers know no negative zero, so adding zero gives the number that they stand for.
+        *weight = ((f64::from(*weight) / step).round().clamp(-most, most) * step) as f32 + 0.0;
     }
     let (axis, scale) = match (blocks, axis) {
         (1, _) => (axis, Tensor { dims: vec![matrix.nrows()], ..scale }),
@@ -48,6 +80,16 @@ pub(super) fn rounded(
         _ => (0, scale.transposed()?),
     };
     Some((result, Codes { dtype, axis, scale, zero: None }))
+}
+
+/// A matrix whose weights are rounded to half precision; `None` if it cannot hold them.
+fn halved(matrix: ArrayView2<f32>, width: usize, half: DataType) -> Option<Array2<f32>> {
+    let weights = matrix.slice(s![.., ..width]).mapv(f64::from).into_dyn();
+    let rounded = Tensor::from_f64(half, &weights).ok()?.to_f32().ok()?;
+    let rounded = rounded.into_dimensionality::<Ix2>().ok()?;
+    let mut result = matrix.to_owned();
+    result.slice_mut(s![.., ..width]).assign(&rounded);
+    result.iter().all(|weight| weight.is_finite()).then_some(result)
 }
 
 /// The number of blocks that each row is stored in.
@@ -102,5 +144,26 @@ mod tests {
         let (_, codes) = rounded(matrix.view(), &turned, 1).unwrap();
         let numbers = codes.encode(&weights.transposed().unwrap()).unwrap().0;
         assert_eq!(numbers.to_i64(), Some(vec![3, -7, 7, 2]));
+    }
+
+    /// A small negative weight becomes the integer zero, which stands for a zero without a sign.
+    #[test]
+    fn small_weights_are_stored_as_integers() {
+        let scale = Tensor::from_f32(&ndarray::arr0(0.1f32).into_dyn());
+        let before = Codes { dtype: DataType::I8, axis: 0, scale, zero: None };
+        let (found, codes) = rounded(arr2(&[[-1e-4f32, 1.0, 0.0]]).view(), &before, 0).unwrap();
+        let weights = Tensor::from_f32(&found.slice(s![.., ..2]).to_owned().into_dyn());
+        assert_eq!(codes.encode(&weights).unwrap().0.to_i64(), Some(vec![0, 127]));
+    }
+
+    #[test]
+    fn weights_of_half_precision_are_rounded_to_it() {
+        let before = Codes::of_half(DataType::F16, DataType::F32).unwrap();
+        let (found, codes) = rounded(arr2(&[[0.1f32, -3.3, 0.7]]).view(), &before, 0).unwrap();
+        assert_eq!(found[[0, 0]], half::f16::from_f32(0.1).to_f32());
+        assert_eq!(found[[0, 2]], 0.7, "the bias");
+        let weights = Tensor::from_f32(&found.slice(s![.., ..2]).to_owned().into_dyn());
+        assert_eq!(codes.encode(&weights).unwrap().0.dtype, DataType::F16);
+        assert!(rounded(arr2(&[[1e6f32, 0.0]]).view(), &before, 0).is_none(), "too large");
     }
 }

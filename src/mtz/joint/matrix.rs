@@ -7,7 +7,7 @@ use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Codes, Graph, Tensor};
 
-use super::grid;
+use super::grid::{self, Grid};
 
 /// Rows per conversion. A large weight is never copied as a whole.
 const BLOCK: usize = 256;
@@ -37,7 +37,19 @@ pub(crate) fn read(layer: &CoupledLayer, graph: &Graph) -> Result<Array2<f32>> {
     Ok(matrix)
 }
 
-/// Writes a matrix into a layer's weights, rounded if they are quantised. Returns whether any weight has
+/// The codes with which a layer's weights are stored, if they are stored in few bits.
+fn codes<'g>(layer: &CoupledLayer, graph: &'g Graph) -> Option<&'g Codes> {
+    let weight = layer.layer.weight;
+    let fit = |codes: &Codes| graph.initializer(weight).and_then(|w| codes.encode(w)).is_some();
+    graph.codes(weight).filter(|codes| layer.layer.rows.is_none() && fit(codes))
+}
+
+/// The grid that a layer's weights are rounded to, if they are stored in few bits.
+pub(crate) fn grid(layer: &CoupledLayer, graph: &Graph) -> Option<Grid> {
+    Grid::of(codes(layer, graph)?, usize::from(layer.layer.in_first()))
+}
+
+/// Writes a matrix into a layer's weights, rounded if they are stored in few bits. Returns whether any weight has
 /// changed.
 ///
 /// # Errors
@@ -48,9 +60,9 @@ pub(crate) fn write(
     matrix: ArrayView2<f32>,
 ) -> Result<bool> {
     let weight = layer.layer.weight;
-    let fit = |codes: &Codes| graph.initializer(weight).and_then(|w| codes.encode(w)).is_some();
-    let codes = graph.codes(weight).filter(|codes| layer.layer.rows.is_none() && fit(codes));
-    let Some(codes) = codes.cloned() else { return write_as_is(layer, graph, matrix) };
+    let Some(codes) = codes(layer, graph).cloned() else {
+        return write_as_is(layer, graph, matrix);
+    };
     let changed = write_as_is(layer, graph, matrix)?;
     let stored = graph.initializer(weight).and_then(|weight| codes.encode(weight));
     let axis = usize::from(layer.layer.in_first());
@@ -63,7 +75,15 @@ pub(crate) fn write(
     }
 }
 
-fn write_as_is(layer: &CoupledLayer, graph: &mut Graph, matrix: ArrayView2<f32>) -> Result<bool> {
+/// Writes a matrix into a layer's weights. Returns whether any weight has changed.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn write_as_is(
+    layer: &CoupledLayer,
+    graph: &mut Graph,
+    matrix: ArrayView2<f32>,
+) -> Result<bool> {
     let (out, inputs, taps) = layer.layer.sizes(graph)?;
     let (width, before) = (inputs * taps, layer.layer.stored(graph));
     let bias = matrix.column(width).to_owned();

@@ -141,13 +141,36 @@ impl JointModel {
     /// # Errors
     /// As [`JointModel::weights`].
     pub(crate) fn write(&mut self, own: TaskLayer, weights: ArrayView2<f32>) -> Result<bool> {
+        self.write_rounded(own, weights, true)
+    }
+
+    /// Writes a layer's weights as [`Self::write`] does, and only if it `rounds` to the few bits in which they were
+    /// stored. Layers that round otherwise would not have the same weights any more.
+    ///
+    /// # Errors
+    /// As [`JointModel::weights`].
+    pub(crate) fn write_rounded(
+        &mut self,
+        own: TaskLayer,
+        weights: ArrayView2<f32>,
+        rounds: bool,
+    ) -> Result<bool> {
         let task = &mut self.tasks[own.task.0];
         let layer = task.coupling().layer(own.layer).clone();
-        let changed = matrix::write(&layer, &mut task.model.graph, weights)?;
+        let write = if rounds { matrix::write } else { matrix::write_as_is };
+        let changed = write(&layer, &mut task.model.graph, weights)?;
         if changed {
             self.based.remove(&own);
         }
         Ok(changed)
+    }
+
+    /// Whether the same weights are rounded alike in all these layers.
+    pub(crate) fn round_alike(&self, layers: impl IntoIterator<Item = TaskLayer>) -> bool {
+        let grid = |own: TaskLayer| matrix::grid(self.layer(own), self.task(own.task).graph());
+        let mut grids = layers.into_iter().map(grid);
+        let first = grids.next();
+        grids.all(|grid| Some(grid) == first)
     }
 
     /// The net of a task, for changing constants. The caller changes the constants of fused layers

@@ -14,7 +14,7 @@ use super::sizes::Sizes;
 
 /// Predicts the bytes of the file of a joint model from its nets and the predicted `sizes`.
 ///
-/// Weights that change are floats, although their file may hold integers. Nodes count once per task, as they
+/// Weights that change are stored in as few bits as those that they replace. Nodes count once per task, as they
 /// are written: the models' files may hold notes about them. The recipe does not count.
 ///
 /// # Errors
@@ -31,7 +31,7 @@ pub fn file_bytes(joint: &JointModel, alignment: &Alignment, sizes: &Sizes) -> R
         let mut stored = 0;
         let constants = graph.values().filter_map(|(id, _)| Some((id, graph.initializer(id)?)));
         for (value, tensor) in constants.filter(|(id, _)| is_written(*id)) {
-            let (own, floats) = (stored_bytes(graph, value), tensor.data.len() as u64);
+            let own = stored_bytes(graph, value);
             stored += own;
             if copies.contains(&value) {
                 continue;
@@ -46,7 +46,6 @@ pub fn file_bytes(joint: &JointModel, alignment: &Alignment, sizes: &Sizes) -> R
                 Some(_) => equal += tensor.len() as u64,
                 None => {
                     total.stored += own;
-                    total.floats += floats;
                     total.elements += tensor.len() as u64;
                 }
             }
@@ -64,8 +63,6 @@ struct Parts {
     kept: u64,
     /// Of other layers, as the nets' files store them.
     stored: u64,
-    /// Of the same layers as floats.
-    floats: u64,
     /// Number of their parameters.
     elements: u64,
 }
@@ -73,11 +70,8 @@ struct Parts {
 impl Parts {
     /// The bytes of the file if so many parameters are saved.
     fn bytes(&self, saved: u64) -> u64 {
-        if saved == 0 {
-            return self.kept + self.stored;
-        }
         let left = self.elements.saturating_sub(saved) as f64 / self.elements.max(1) as f64;
-        self.kept + (self.floats as f64 * left) as u64
+        self.kept + (self.stored as f64 * left) as u64
     }
 }
 
@@ -116,6 +110,9 @@ fn stored_bytes(graph: &Graph, value: ValueId) -> u64 {
         DataType::I4 | DataType::U4 => numbers.div_ceil(2),
         dtype => numbers * dtype.size().unwrap_or(1) as u64,
     };
+    if codes.is_half() {
+        return numbers;
+    }
     let zeros = codes.zero.as_ref().map_or(0, |zero| zero.data.len());
     numbers + (codes.scale.data.len() + zeros) as u64
 }

@@ -1,22 +1,25 @@
-//! Writes quantised constants as integers with a scale.
+//! Writes quantised constants as integers with a scale, and those of half precision with a `Cast`.
 
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::ir::{Codes, Graph, Tensor, ValueId};
+use crate::ir::{Codes, DataType, Graph, Tensor, ValueId};
 use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::onnx::tensor;
 
-/// A quantised constant.
+/// Elements from which half precision saves more than its `Cast` takes.
+const FEWEST_HALVES: usize = 128;
+
+/// A constant in few bits.
 pub(super) struct Stored {
-    /// The `DequantizeLinear` that computes its floats.
+    /// The `DequantizeLinear` or `Cast` that computes its floats.
     pub(super) node: NodeProto,
     /// The initializers that the node reads.
     pub(super) tensors: Vec<TensorProto>,
 }
 
-/// Those of `constants` that integers encode exactly. A constant that is an output stays as it is.
+/// Those of `constants` that integers or half precision encode exactly. A constant that is an output stays as it is.
 /// `claim` gives names for the initializers that replace a constant.
 pub(super) fn stored(
     graph: &Graph,
@@ -36,30 +39,55 @@ pub(super) fn stored(
     Ok(all)
 }
 
-/// The integers that encode a constant, and their codes along the axis of the constant.
+/// The numbers that encode a constant, and their codes along the axis of the constant.
 fn along(codes: &Codes, tensor: &Tensor) -> Option<(Tensor, Codes)> {
+    let is_small = codes.is_half() && tensor.len() < FEWEST_HALVES;
+    if is_small || codes.scale.dims.len() > tensor.dims.len() {
+        return None;
+    }
     let (numbers, axis) = codes.encode(tensor)?;
     Some((numbers, codes.along(axis)?))
 }
 
-fn attribute(name: &str, number: usize) -> AttributeProto {
+fn attribute(name: &str, number: i64) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),
         r#type: Some(AttributeType::Int as i32),
-        i: Some(number as i64),
+        i: Some(number),
         ..AttributeProto::default()
     }
 }
 
 fn one(name: &str, names: &[String; 3], numbers: &Tensor, codes: &Codes) -> Result<Stored> {
+    match codes.is_half() {
+        true => widened(name, names, numbers, codes.scale.dtype),
+        false => dequantised(name, names, numbers, codes),
+    }
+}
+
+/// A constant of half precision behind a `Cast` to type `wide`.
+fn widened(name: &str, names: &[String; 3], half: &Tensor, wide: DataType) -> Result<Stored> {
+    let [codes, ..] = names;
+    let node = NodeProto {
+        name: Some(format!("{name}.floats")),
+        op_type: Some("Cast".to_owned()),
+        input: vec![codes.clone()],
+        output: vec![name.to_owned()],
+        attribute: vec![attribute("to", wide.code().into())],
+        ..NodeProto::default()
+    };
+    Ok(Stored { node, tensors: vec![tensor::encode(codes, half)?] })
+}
+
+fn dequantised(name: &str, names: &[String; 3], numbers: &Tensor, codes: &Codes) -> Result<Stored> {
     let parts = [Some(numbers), Some(&codes.scale), codes.zero.as_ref()];
     let named: Vec<(&String, &Tensor)> =
         names.iter().zip(parts).filter_map(|(name, part)| Some((name, part?))).collect();
     let tensors = named.iter().map(|(name, tensor)| tensor::encode(name, tensor));
     let blocks = codes.scale.dims.get(codes.axis).filter(|_| codes.is_blocked());
     let size = blocks.and_then(|blocks| numbers.dims.get(codes.axis)?.checked_div(*blocks));
-    let axis = (!codes.is_uniform()).then(|| attribute("axis", codes.axis));
-    let size = size.map(|size| attribute("block_size", size));
+    let axis = (!codes.is_uniform()).then(|| attribute("axis", codes.axis as i64));
+    let size = size.map(|size| attribute("block_size", size as i64));
     let node = NodeProto {
         name: Some(format!("{name}.floats")),
         op_type: Some("DequantizeLinear".to_owned()),

@@ -21,7 +21,7 @@ pub const PATTERNS: &[Pattern] = &[
 ];
 
 /// Three parts along an axis, by one `Split`.
-fn split(b: &mut GraphBuilder, x: ValueId, axis: i64, sizes: [i64; 3]) -> [ValueId; 3] {
+pub fn split(b: &mut GraphBuilder, x: ValueId, axis: i64, sizes: [i64; 3]) -> [ValueId; 3] {
     let sizes = b.ints("sizes", &sizes);
     let outputs = ["q", "k", "v"].map(|name| b.graph().add_value(name, ValueKind::Detached, None));
     b.graph().add_node(Node {
