@@ -50,6 +50,7 @@ mod regroup;
 mod resize;
 mod rewire;
 mod rows;
+mod runtime_names;
 mod shapes;
 mod shuffle;
 mod splice;
@@ -246,6 +247,7 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<bool> {
         settle(model)?;
         repeat(&[TIDY, LAYERS], model, options, budget)?;
     }
+    runtime_names::change(&mut model.graph);
     Ok(had_ties)
 }
 

@@ -172,8 +172,14 @@ fn the_judge_must_run_what_was_merged_and_others_need_not() {
         for broken in [Fake { joint: does, ..GOOD }, Fake { net: does, ..GOOD }] {
             let (failures, notes) = verdict(&[broken, OTHER]);
             assert!(failures.len() == 1 && notes.is_empty(), "{failures:?} {notes:?}");
+            let says_which = |said: &String| {
+                said.contains("joint.onnx: it is broken")
+                    || said.contains("the merged net of 'a': it is broken")
+            };
+            assert!(failures.iter().all(says_which), "{failures:?}");
             let (failures, notes) = verdict(&[OTHER, broken]);
             assert!(failures.is_empty() && notes.len() == 1, "{failures:?} {notes:?}");
+            assert!(notes.iter().all(says_which), "{notes:?}");
         }
     }
 }

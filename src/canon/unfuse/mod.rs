@@ -137,11 +137,12 @@ impl Site<'_> {
 
     /// Whether only the first output has consumers.
     fn only_first_is_read(&self) -> bool {
-        let is_read = |value: &ValueId| {
-            let readers = self.readers.get(value.index());
-            readers.is_some_and(|all| !all.is_empty()) || self.graph.outputs.contains(value)
-        };
-        !self.node().outputs.iter().skip(1).flatten().any(is_read)
+        !self.node().outputs.iter().skip(1).flatten().any(|value| self.is_read(*value))
+    }
+
+    fn is_read(&self, value: ValueId) -> bool {
+        let readers = self.readers.get(value.index());
+        readers.is_some_and(|all| !all.is_empty()) || self.graph.outputs.contains(&value)
     }
 
     /// Attributes of the node other than these.
