@@ -8,6 +8,8 @@ mod contractions;
 mod fused;
 #[path = "maps.rs"]
 mod maps;
+#[path = "masks.rs"]
+pub mod masks;
 #[path = "products.rs"]
 mod products;
 #[path = "quantised.rs"]
