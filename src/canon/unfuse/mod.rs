@@ -1,10 +1,12 @@
-//! Replaces fused operators of ONNX Runtime, and scalers of features, by the standard operators that they represent.
+//! Replaces fused operators of ONNX Runtime, scalers of features, and casts to the type of another value by the
+//! standard operators that they represent.
 //!
 //! In a model that was saved after optimisation or quantisation, weights belong to operators without a
 //! rule. Operators that also reorder their weights for a processor stay.
 
 mod activation;
 mod attention;
+mod cast;
 mod embedding;
 mod layer;
 mod normalisation;
@@ -65,6 +67,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("", "MatMulInteger", quantised::dynamic),
     ("", "ConvInteger", quantised::dynamic),
     ("", "Mul", quantised::scaled),
+    ("", "CastLike", cast::like),
     ("ai.onnx.ml", "Scaler", scaler::scaler),
 ];
 
