@@ -1,5 +1,5 @@
-//! Replaces fused operators of ONNX Runtime, scalers of features, and casts to the type of another value by the
-//! standard operators that they represent.
+//! Replaces fused operators of ONNX Runtime, scalers and picks of features, and casts to the type of another value
+//! by the standard operators that they represent.
 //!
 //! In a model that was saved after optimisation or quantisation, weights belong to operators without a
 //! rule. Operators that also reorder their weights for a processor stay.
@@ -8,6 +8,7 @@ mod activation;
 mod attention;
 mod cast;
 mod embedding;
+mod features;
 mod layer;
 mod normalisation;
 mod quantised;
@@ -69,6 +70,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("", "Mul", quantised::scaled),
     ("", "CastLike", cast::like),
     ("ai.onnx.ml", "Scaler", scaler::scaler),
+    ("ai.onnx.ml", "ArrayFeatureExtractor", features::picked),
 ];
 
 /// Runs the pass.
