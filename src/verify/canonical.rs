@@ -27,14 +27,27 @@ pub struct Form<'a> {
 }
 
 /// Runs a net and its canonical form on one batch. Says nothing about a net that the backend does not run, or
-/// whose outputs differ from run to run.
+/// whose outputs differ from run to run. Returns whether the net runs on one sample, but not on several.
 ///
 /// # Errors
 /// [`ErrorKind::Parity`] if an output has another shape or type, or differs by more than rounding explains.
-pub fn check_canonical(form: &Form<'_>, backend: &dyn Backend) -> Result<()> {
-    let Some((batch, original)) = answered(form, backend).in_model(form.task)? else {
-        return Ok(());
-    };
+pub fn check_canonical(form: &Form<'_>, backend: &dyn Backend) -> Result<bool> {
+    for size in [SAMPLES, 1] {
+        if let Some(answers) = answered(form, backend, size).in_model(form.task)? {
+            compare(form, backend, size, answers)?;
+            return Ok(size == 1);
+        }
+    }
+    Ok(false)
+}
+
+/// Compares the canonical form with what the net answers.
+fn compare(
+    form: &Form<'_>,
+    backend: &dyn Backend,
+    size: usize,
+    (batch, original): Answers,
+) -> Result<()> {
     let Some(mut canonical) = able(backend.load(form.canonical)).in_model(form.task)? else {
         return Ok(());
     };
@@ -44,7 +57,7 @@ pub fn check_canonical(form: &Form<'_>, backend: &dyn Backend) -> Result<()> {
     };
     drop(canonical);
     let Some(fault) = first_fault(&names, &found, &original) else { return Ok(()) };
-    let again = answered(form, backend).in_model(form.task)?;
+    let again = answered(form, backend, size).in_model(form.task)?;
     if again.is_none_or(|(_, again)| first_fault(&names, &again, &original).is_some()) {
         return Ok(());
     }
@@ -59,11 +72,12 @@ pub fn check_canonical(form: &Form<'_>, backend: &dyn Backend) -> Result<()> {
 /// A batch with the original net's outputs, if the backend runs it.
 type Answers = (Vec<(String, HostArray)>, Vec<HostArray>);
 
-fn answered(form: &Form<'_>, backend: &dyn Backend) -> Result<Option<Answers>> {
+/// Runs the original net on `size` samples, if it does not fix their number.
+fn answered(form: &Form<'_>, backend: &dyn Backend, size: usize) -> Result<Option<Answers>> {
     let Some(mut net) = able(backend.load(form.original))? else { return Ok(None) };
     let fixed = fixed_batch(net.inputs());
     // Whether samples fill a batch is checked where statistics are taken.
-    let Some(range) = form.data.runs(fixed, SAMPLES).ok().and_then(|all| all.into_iter().next())
+    let Some(range) = form.data.runs(fixed, size).ok().and_then(|all| all.into_iter().next())
     else {
         return Ok(None);
     };

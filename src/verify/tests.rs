@@ -258,7 +258,7 @@ fn the_hidden_place_of_the_file_is_not_told() {
 }
 
 /// Compares a net with its canonical form in `backend`.
-fn compared(backend: &dyn Backend) -> Result<()> {
+fn compared(backend: &dyn Backend) -> Result<bool> {
     let data = Dataset::synthetic(&[port("x")], 20, 0, &DataOptions::default())?;
     let form = Form {
         task: "a",
@@ -286,6 +286,47 @@ fn canonical_form_is_not_judged_by_a_runtime_that_cannot_run_both() {
     {
         compared(&Fake { original, net, ..GOOD }).unwrap();
     }
+}
+
+#[test]
+fn a_net_that_takes_one_sample_at_a_time_is_told() {
+    /// A runtime that refuses batches.
+    struct Lone(Box<dyn Session>);
+
+    impl Session for Lone {
+        fn inputs(&self) -> &[Port] {
+            self.0.inputs()
+        }
+
+        fn outputs(&self) -> &[Port] {
+            self.0.outputs()
+        }
+
+        fn run(&mut self, inputs: &[(&str, &HostArray)]) -> Result<Vec<HostArray>> {
+            if inputs[0].1.shape()[0] == 1 { self.0.run(inputs) } else { Err(broken()) }
+        }
+    }
+
+    struct Refusing(f32);
+
+    impl Backend for Refusing {
+        fn name(&self) -> &'static str {
+            GOOD.name
+        }
+
+        fn describe(&self) -> String {
+            GOOD.describe()
+        }
+
+        fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
+            Ok(Box::new(Lone(Fake { net: Load(self.0), ..GOOD }.load(source)?)))
+        }
+    }
+
+    assert!(compared(&Refusing(1.0)).unwrap());
+    assert!(compared(&Refusing(2.0)).is_err());
+    assert!(!compared(&GOOD).unwrap());
+    assert!(!compared(&Fake { original: FailToRun, ..GOOD }).unwrap());
 }
 
 #[test]

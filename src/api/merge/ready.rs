@@ -76,7 +76,13 @@ impl Merger {
         self.check_plan(&prepared, &options)?;
         self.options.retraining.check_statistics(&prepared.joint, batchnorm)?;
         self.options.retraining.check_parameters(&prepared.joint)?;
-        check_forms(&loaded, &data, &prepared, trial)?;
+        let batch = match check_forms(&loaded, &data, &prepared, trial)? {
+            Some(note) => {
+                progress.note(&note);
+                1
+            }
+            None => self.options.runtime.batch,
+        };
         if self.is_made_up() && prepared.fuses(&options.budget)? {
             progress.warn(&progress.worded(&synthetic()));
         }
@@ -87,7 +93,7 @@ impl Merger {
             data: data.iter().map(|d| d.dataset.clone()).collect(),
             stored: stored.of_nets(prepared.joint.tasks(), progress)?,
             predicts: self.is_stored() && self.given().is_synthetic(),
-            batch: self.options.runtime.batch,
+            batch,
             memory: options.memory,
             shards: self.shards(&backend)?,
         };
@@ -171,13 +177,15 @@ impl Merger {
     }
 }
 
-/// Checks that nets compute the same in canonical form.
+/// Checks that nets compute the same in canonical form. Returns a note if one of them runs on one sample at a time
+/// only.
 fn check_forms(
     loaded: &[Loaded],
     data: &[TaskData],
     prepared: &Prepared,
     trial: Tried<'_>,
-) -> Result<()> {
+) -> Result<Option<String>> {
+    let mut alone = Vec::new();
     trial.progress.begin("check canonical form", loaded.len() as u64);
     for ((model, data), net) in loaded.iter().zip(data).zip(prepared.joint.tasks()) {
         trial.progress.check()?;
@@ -187,8 +195,11 @@ fn check_forms(
             canonical: ModelSource::Graph(net.model()),
             data: &data.dataset,
         };
-        check_canonical(&form, trial.backend)?;
+        if check_canonical(&form, trial.backend)? {
+            alone.push(model.name.as_str());
+        }
         trial.progress.step();
     }
-    Ok(())
+    let note = |name: &&str| format!("{name} runs on one sample at a time, so a batch has one");
+    Ok(alone.first().map(note))
 }
