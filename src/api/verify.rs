@@ -6,10 +6,11 @@ use super::data::{DataInput, Given, TaskData, Tried, unmeasurable};
 use super::models::{self, Loaded, ModelInput};
 use super::options::VerifyOptions;
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
+use crate::ir::{DataType, ValueId};
 use crate::naming::counted;
 use crate::onnx;
 use crate::progress::Progress;
-use crate::runtime::ports;
+use crate::runtime::{Port, ports};
 use crate::verify::{Joint, Limits, Reported, Subject, Verification, Wiring};
 
 /// Number of samples without data.
@@ -186,8 +187,14 @@ struct JointFile {
 
 fn joint_file(path: &Path) -> Result<JointFile> {
     let model = onnx::load(path)?;
-    let ports = |ids| ports(&model.graph, ids).in_model(path.display());
-    let wiring = Wiring::of(&ports(&model.graph.inputs)?, &ports(&model.graph.outputs)?);
+    let inputs = ports(&model.graph, &model.graph.inputs).in_model(path.display())?;
+    // Outputs need not be tensors, and only their names count.
+    let named = |id: &ValueId| {
+        let name = model.graph.value(*id).name.clone();
+        Port { name, dtype: DataType::Other(0), shape: None }
+    };
+    let outputs: Vec<Port> = model.graph.outputs.iter().map(named).collect();
+    let wiring = Wiring::of(&inputs, &outputs);
     let tasks = wiring.in_model(path.display())?.tasks;
     Ok(JointFile { tasks, reported: Reported::read(&model), bytes: models::stored(&model.graph) })
 }

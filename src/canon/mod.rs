@@ -56,6 +56,7 @@ mod resize;
 mod reversed;
 mod rewire;
 mod rows;
+mod runtime_names;
 mod shapes;
 mod shuffle;
 mod splice;
@@ -257,6 +258,7 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<bool> {
         settle(model)?;
         repeat(&[TIDY, LAYERS], model, options, budget)?;
     }
+    runtime_names::change(&mut model.graph);
     Ok(had_ties)
 }
 

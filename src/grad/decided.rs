@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::ir::{Graph, ValueId};
+use crate::onnx::is_map;
 
 /// Operators whose outputs depend on the sizes of their inputs only.
 const SIZES: [&str; 2] = ["Shape", "Size"];
@@ -20,7 +21,8 @@ pub(super) fn deciding(graph: &Graph) -> Vec<ValueId> {
         if may_be_float(graph, value) {
             found.push(value);
         } else if let Some(node) = graph.producer(value).map(|id| graph.node(id)) {
-            let depends = node.domain.is_empty() && !SIZES.contains(&node.op.as_str());
+            let is_standard = node.domain.is_empty() || is_map(node);
+            let depends = is_standard && !SIZES.contains(&node.op.as_str());
             left.extend(node.reads().filter(|_| depends));
         }
     }
@@ -30,7 +32,10 @@ pub(super) fn deciding(graph: &Graph) -> Vec<ValueId> {
 
 /// Whether a value holds floats, as far as is known.
 pub(super) fn may_be_float(graph: &Graph, value: ValueId) -> bool {
-    graph.type_of(value).is_none_or(|ty| ty.dtype.is_float())
+    match graph.type_of(value) {
+        Some(ty) => ty.dtype.is_float(),
+        None => graph.value(value).foreign_type.is_none(),
+    }
 }
 
 #[cfg(test)]
@@ -47,6 +52,20 @@ mod tests {
         let best = b.op("ArgMax", "best", &[scores], [("axis", 1.into())]);
         let sizes = b.op("Shape", "sizes", &[x], []);
         let mut graph = b.build(&[best, sizes, scores]).graph;
+        infer_types(&mut graph).unwrap();
+        assert_eq!(deciding(&graph), [scores]);
+    }
+
+    #[test]
+    fn maps_are_decided_by_their_scores() {
+        let mut b = GraphBuilder::new("net", 17);
+        let x = b.input("x", "n,6");
+        let scores = b.op("Softmax", "scores", &[x], []);
+        let maps = b.op("ZipMap", "maps", &[scores], []);
+        let id = b.graph().producer(maps).unwrap();
+        b.graph().edit_node(id, |node| node.domain = "ai.onnx.ml".to_owned());
+        b.graph().set_foreign_type(maps, vec![1]);
+        let mut graph = b.build(&[maps]).graph;
         infer_types(&mut graph).unwrap();
         assert_eq!(deciding(&graph), [scores]);
     }

@@ -1,7 +1,7 @@
 //! Gradients of reductions.
 
 use crate::error::Result;
-use crate::ir::{Node, NodeId, ValueId};
+use crate::ir::{Attribute, Node, NodeId, ValueId};
 use crate::ops::{NodeView, reduced_axes};
 
 use super::elementary::over_positive;
@@ -82,4 +82,34 @@ pub(super) fn l2(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads
     let reduction = Reduction::of(tape, id, node, dy)?;
     let share = over_positive(tape, reduction.dy, reduction.y);
     Ok(vec![Some(tape.op("Mul", &[reduction.x, share]))])
+}
+
+pub(super) fn sum_square(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let reduction = Reduction::of(tape, id, node, dy)?;
+    let twice = tape.scaled(reduction.x, 2.0);
+    Ok(vec![Some(tape.op("Mul", &[twice, reduction.dy]))])
+}
+
+pub(super) fn log_sum(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let reduction = Reduction::of(tape, id, node, dy)?;
+    let sum = tape.op("Exp", &[reduction.y]);
+    let share = tape.op("Div", &[reduction.dy, sum]);
+    Ok(vec![Some(spread(tape, reduction.x, share))])
+}
+
+pub(super) fn log_sum_exp(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let reduction = Reduction::of(tape, id, node, dy)?;
+    let exponent = tape.op("Sub", &[reduction.x, reduction.y]);
+    let share = tape.op("Exp", &[exponent]);
+    Ok(vec![Some(tape.op("Mul", &[share, reduction.dy]))])
+}
+
+/// The running sum from the other end.
+pub(super) fn running_sum(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let axis = tape.input(node, 1)?;
+    let attributes = [
+        ("exclusive", Attribute::Int(node.int("exclusive", 0))),
+        ("reverse", Attribute::Int(1 - node.int("reverse", 0))),
+    ];
+    Ok(vec![Some(tape.op_with("CumSum", &[dy, axis], attributes))])
 }

@@ -176,3 +176,9 @@ pub(super) fn gather(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> G
     };
     Ok(vec![Some(tape.scattered(dy, (axis, rank), &indices, extent)?)])
 }
+
+pub(super) fn triangle(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let inputs: Vec<ValueId> = std::iter::once(dy).chain(node.input(1)).collect();
+    let upper = ("upper", Attribute::Int(node.int("upper", 1)));
+    Ok(vec![Some(tape.op_with("Trilu", &inputs, [upper]))])
+}

@@ -54,6 +54,47 @@ pub(super) fn expand(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Gr
     Ok(vec![tape.reduced(node, 0, |_| dy)?])
 }
 
+/// The sum over all copies.
+pub(super) fn tile(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let shape = tape.shape(tape.input(node, 0)?)?;
+    let repeats = NodeView::new(&tape.graph, id, &[])
+        .ints(1)
+        .filter(|repeats| repeats.len() == shape.len() && repeats.iter().all(|n| *n > 0))
+        .ok_or_else(|| unsupported("copies whose number is computed"))?;
+    let extents: Vec<i64> =
+        shape.iter().map(|dim| dim.known().map_or(-1, |extent| extent as i64)).collect();
+    if extents.iter().filter(|extent| **extent < 0).count() > 1 {
+        return Err(unsupported("copies along extents known only at run time"));
+    }
+    // An axis of copies before each axis.
+    let apart: Vec<i64> = repeats.iter().zip(&extents).flat_map(|(n, e)| [*n, *e]).collect();
+    let apart = tape.reshaped(dy, &apart);
+    let copies: Vec<usize> = (0..extents.len()).map(|axis| 2 * axis).collect();
+    Ok(vec![Some(tape.summed(apart, &copies, false))])
+}
+
+pub(super) fn space_to_depth(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let side = ("blocksize", Attribute::Int(node.int("blocksize", 0)));
+    Ok(vec![Some(tape.op_with("DepthToSpace", &[dy], [side]))])
+}
+
+pub(super) fn depth_to_space(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
+    let (x, side) = (tape.input(node, 0)?, node.int("blocksize", 0));
+    if node.str("mode") != Some("CRD") {
+        let side = ("blocksize", Attribute::Int(side));
+        return Ok(vec![Some(tape.op_with("SpaceToDepth", &[dy], [side]))]);
+    }
+    let sizes: Vec<i64> = tape.sizes(x, 1)?.iter().map(|size| *size as i64).collect();
+    let channels = sizes.first().and_then(|depth| depth.checked_div(side)?.checked_div(side));
+    let (Some(channels), [_, height, width]) = (channels, sizes.as_slice()) else {
+        return Err(unsupported("blocks of unknown size"));
+    };
+    let blocks = tape.reshaped(dy, &[-1, channels, *height, side, *width, side]);
+    let perm = Attribute::Ints(vec![0, 1, 3, 5, 2, 4]);
+    let blocks = tape.op_with("Transpose", &[blocks], [("perm", perm)]);
+    Ok(vec![Some(tape.shaped_like(blocks, x))])
+}
+
 pub(super) fn transpose(tape: &mut Tape, _: NodeId, node: &Node, dy: ValueId) -> Grads {
     let rank = tape.shape(tape.input(node, 0)?)?.len();
     let perm = node.ints("perm").map_or_else(|| (0..rank as i64).rev().collect(), <[i64]>::to_vec);

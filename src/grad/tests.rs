@@ -1,6 +1,7 @@
 //! Every rule against central finite differences, with respect to every operand.
 
 mod cases;
+mod moves;
 mod recurrent;
 
 use std::collections::BTreeSet;
@@ -17,7 +18,10 @@ use crate::ir::{Attribute, Model, Tensor, ValueId};
 use crate::onnx;
 use crate::runtime::{self, HostArray, ModelSource, RuntimeOptions, Session};
 
-use cases::CASES;
+/// All cases.
+fn cases() -> impl Iterator<Item = &'static cases::Case> {
+    cases::CASES.iter().chain(moves::CASES)
+}
 
 /// Half the distance between the points of a difference.
 const STEP: f32 = 2e-3;
@@ -38,7 +42,7 @@ fn variable(b: &mut GraphBuilder, dims: &[usize], low: f32, high: f32) -> ValueI
 
 #[test]
 fn every_rule_has_a_case() {
-    let tested: BTreeSet<&str> = CASES.iter().map(|(op, ..)| *op).collect();
+    let tested: BTreeSet<&str> = cases().map(|(op, ..)| *op).collect();
     let all: BTreeSet<&str> = differentiable_ops().into_iter().collect();
     assert_eq!(tested, all);
 }
@@ -46,7 +50,7 @@ fn every_rule_has_a_case() {
 #[test]
 fn gradients_are_the_limits_of_differences() {
     let mut wrong = Vec::new();
-    for (number, (op, opset, build)) in CASES.iter().enumerate() {
+    for (number, (op, opset, build)) in cases().enumerate() {
         let mut b = GraphBuilder::new("net", *opset);
         let outputs = build(&mut b);
         let model = b.build(&outputs);

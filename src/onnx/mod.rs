@@ -9,6 +9,7 @@
 mod apart;
 mod data_file;
 mod external;
+mod maps;
 #[rustfmt::skip]
 #[allow(missing_docs, dead_code, clippy::all)]
 mod proto;
@@ -21,7 +22,8 @@ mod types;
 mod write;
 
 pub(crate) use apart::{Apart, encode_apart};
-pub(crate) use read::{data_files, decode_net, file_without_left_out, without_left_out};
+pub(crate) use maps::{is_map, with_scores};
+pub(crate) use read::{adapted, adapted_file, data_files, decode_net};
 pub use read::{decode, load};
 pub use save::{Draft, External, SaveOptions, save, save_split, stage};
 pub use types::kind;

@@ -1,5 +1,6 @@
 //! Reading models.
 
+mod adapted;
 mod attribute;
 mod file;
 mod functions;
@@ -25,7 +26,7 @@ use super::write::FIRST_IR_WITH_CONSTANTS;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::naming::shown;
-pub(crate) use left_out::{file_without_left_out, without_left_out};
+pub(crate) use adapted::{adapted, adapted_file};
 pub(crate) use references::data_files;
 
 /// Reads a model file and the external data files it names. The model is named after the file's

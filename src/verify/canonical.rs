@@ -27,7 +27,16 @@ pub struct Form<'a> {
     pub data: &'a Dataset,
 }
 
-/// The finding of a comparison.
+/// What a comparison finds out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether both compute the same.
+    pub likeness: Likeness,
+    /// Whether the net runs on one sample, but not on several.
+    pub runs_alone: bool,
+}
+
+/// Whether a net and its canonical form compute the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Likeness {
     /// The outputs are the same up to rounding, or nothing can be said about them.
@@ -41,10 +50,23 @@ pub enum Likeness {
 ///
 /// # Errors
 /// [`ErrorKind::Parity`] if an output has another shape or type, or differs by more than rounding explains.
-pub fn check_canonical(form: &Form<'_>, backend: &dyn Backend) -> Result<Likeness> {
-    let Some((batch, original)) = answered(form, backend).in_model(form.task)? else {
-        return Ok(Likeness::Alike);
-    };
+pub fn check_canonical(form: &Form<'_>, backend: &dyn Backend) -> Result<Finding> {
+    for size in [SAMPLES, 1] {
+        if let Some(answers) = answered(form, backend, size).in_model(form.task)? {
+            let likeness = compare(form, backend, size, answers)?;
+            return Ok(Finding { likeness, runs_alone: size == 1 });
+        }
+    }
+    Ok(Finding { likeness: Likeness::Alike, runs_alone: false })
+}
+
+/// Compares the canonical form with what the net answers.
+fn compare(
+    form: &Form<'_>,
+    backend: &dyn Backend,
+    size: usize,
+    (batch, original): Answers,
+) -> Result<Likeness> {
     let Some(mut canonical) = able(backend.load(form.canonical)).in_model(form.task)? else {
         return Ok(Likeness::Alike);
     };
@@ -56,7 +78,7 @@ pub fn check_canonical(form: &Form<'_>, backend: &dyn Backend) -> Result<Likenes
     let Some(fault) = first_fault(&names, &found, &original, &[]) else {
         return Ok(Likeness::Alike);
     };
-    let again = answered(form, backend).in_model(form.task)?;
+    let again = answered(form, backend, size).in_model(form.task)?;
     if again.is_none_or(|(_, again)| first_fault(&names, &again, &original, &[]).is_some()) {
         return Ok(Likeness::Alike);
     }
@@ -81,11 +103,12 @@ pub fn check_canonical(form: &Form<'_>, backend: &dyn Backend) -> Result<Likenes
 /// A batch with the original net's outputs, if the backend runs it.
 type Answers = (Vec<(String, HostArray)>, Vec<HostArray>);
 
-fn answered(form: &Form<'_>, backend: &dyn Backend) -> Result<Option<Answers>> {
+/// Runs the original net on `size` samples, if it does not fix their number.
+fn answered(form: &Form<'_>, backend: &dyn Backend, size: usize) -> Result<Option<Answers>> {
     let Some(mut net) = able(backend.load(form.original))? else { return Ok(None) };
     let fixed = fixed_batch(net.inputs());
     // Whether samples fill a batch is checked where statistics are taken.
-    let Some(range) = form.data.runs(fixed, SAMPLES).ok().and_then(|all| all.into_iter().next())
+    let Some(range) = form.data.runs(fixed, size).ok().and_then(|all| all.into_iter().next())
     else {
         return Ok(None);
     };

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::engine::{Engine, JointFeed};
+use super::engine::{Engine, JointFeed, merged};
 use super::loading::is_refusal;
 use super::tally::{self, First, Tally};
 use super::{Limits, Subject, TaskVerification, Verification, fixed_batch};
@@ -149,7 +149,7 @@ impl Check<'_> {
             let Some(piece) = piece.filter(|piece| is_first || piece.is_confirmed()) else {
                 return Ok(references);
             };
-            let found = self.outputs(net.as_mut(), piece)?;
+            let found = self.outputs(net.as_mut(), piece).in_model(self.subject().task)?;
             let inputs = piece.own.iter().map(|(_, array)| array);
             held += inputs.chain(&found).map(HostArray::len).sum::<usize>();
             references.push(found);
@@ -181,7 +181,8 @@ impl Check<'_> {
         let mut exact: Vec<Option<Vec<HostArray>>> = pieces.iter().map(|_| None).collect();
         if let Some(mut net) = engine.exact(number)? {
             for (piece, outputs) in pieces.iter().zip(&mut exact) {
-                *outputs = Some(self.outputs(net.as_mut(), piece)?);
+                let found = self.outputs(net.as_mut(), piece);
+                *outputs = Some(found.in_model(merged(self.subject().task))?);
             }
         }
         for ((piece, reference), exact) in pieces.iter_mut().zip(references).zip(exact) {

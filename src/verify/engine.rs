@@ -108,7 +108,7 @@ impl<'a> Engine<'a> {
                 self.backend.load(ModelSource::File(self.joint.path)).in_model(self.joint.name)?
             }
         };
-        self.session.insert(session).run(&feeds(inputs))
+        self.session.insert(session).run(&feeds(inputs)).in_model(self.joint.name)
     }
 
     /// The batch size that the joint model or a task's original net fixes.
@@ -127,12 +127,15 @@ impl<'a> Engine<'a> {
 
     /// Loads a task's original net.
     pub(super) fn original(&self, task: usize) -> Result<Box<dyn Session>> {
-        self.backend.load(self.subjects[task].original)
+        let subject = &self.subjects[task];
+        self.backend.load(subject.original).in_model(subject.task)
     }
 
     /// Loads the net that the joint model must compute for a task, if it is given.
     pub(super) fn exact(&self, task: usize) -> Result<Option<Box<dyn Session>>> {
-        self.subjects[task].net.map(|net| self.backend.load(net)).transpose()
+        let subject = &self.subjects[task];
+        let load = |net| self.backend.load(net).in_model(merged(subject.task));
+        subject.net.map(load).transpose()
     }
 
     /// Runs the joint model for one task; gives its outputs in the order of the original net.
@@ -192,4 +195,9 @@ impl<'a> Engine<'a> {
         })?;
         Ok(names.iter().zip(arrays).map(|(n, (_, a))| ((*n).to_owned(), a.clone())).collect())
     }
+}
+
+/// What messages call the net that the joint model must compute for a task.
+pub(super) fn merged(task: &str) -> String {
+    format!("the merged net of '{task}'")
 }

@@ -33,7 +33,7 @@ use crate::progress::Progress;
 use crate::runtime::{Backend, ModelSource};
 
 pub use answers::{Reading, misclassified};
-pub use canonical::{Form, Likeness, check_canonical};
+pub use canonical::{Finding, Form, Likeness, check_canonical};
 use check::{CONFIRMING, Check};
 use engine::Engine;
 use loading::Loading;

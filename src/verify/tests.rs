@@ -172,8 +172,14 @@ fn the_judge_must_run_what_was_merged_and_others_need_not() {
         for broken in [Fake { joint: does, ..GOOD }, Fake { net: does, ..GOOD }] {
             let (failures, notes) = verdict(&[broken, OTHER]);
             assert!(failures.len() == 1 && notes.is_empty(), "{failures:?} {notes:?}");
+            let says_which = |said: &String| {
+                said.contains("joint.onnx: it is broken")
+                    || said.contains("the merged net of 'a': it is broken")
+            };
+            assert!(failures.iter().all(says_which), "{failures:?}");
             let (failures, notes) = verdict(&[OTHER, broken]);
             assert!(failures.is_empty() && notes.len() == 1, "{failures:?} {notes:?}");
+            assert!(notes.iter().all(says_which), "{notes:?}");
         }
     }
 }
@@ -252,11 +258,11 @@ fn the_hidden_place_of_the_file_is_not_told() {
 }
 
 /// Compares a net with its canonical form in `backend`.
-fn compared(backend: &dyn Backend) -> Result<Likeness> {
+fn compared(backend: &dyn Backend) -> Result<Finding> {
     compared_with(ModelSource::Bytes(b"net"), backend)
 }
 
-fn compared_with(canonical: ModelSource<'_>, backend: &dyn Backend) -> Result<Likeness> {
+fn compared_with(canonical: ModelSource<'_>, backend: &dyn Backend) -> Result<Finding> {
     let data = Dataset::synthetic(&[port("x")], 20, 0, &DataOptions::default())?;
     let form =
         Form { task: "a", original: ModelSource::Bytes(b"original"), canonical, data: &data };
@@ -280,6 +286,47 @@ fn canonical_form_is_not_judged_by_a_runtime_that_cannot_run_both() {
     {
         compared(&Fake { original, net, ..GOOD }).unwrap();
     }
+}
+
+#[test]
+fn a_net_that_takes_one_sample_at_a_time_is_told() {
+    /// A runtime that refuses batches.
+    struct Lone(Box<dyn Session>);
+
+    impl Session for Lone {
+        fn inputs(&self) -> &[Port] {
+            self.0.inputs()
+        }
+
+        fn outputs(&self) -> &[Port] {
+            self.0.outputs()
+        }
+
+        fn run(&mut self, inputs: &[(&str, &HostArray)]) -> Result<Vec<HostArray>> {
+            if inputs[0].1.shape()[0] == 1 { self.0.run(inputs) } else { Err(broken()) }
+        }
+    }
+
+    struct Refusing(f32);
+
+    impl Backend for Refusing {
+        fn name(&self) -> &'static str {
+            GOOD.name
+        }
+
+        fn describe(&self) -> String {
+            GOOD.describe()
+        }
+
+        fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
+            Ok(Box::new(Lone(Fake { net: Load(self.0), ..GOOD }.load(source)?)))
+        }
+    }
+
+    assert!(compared(&Refusing(1.0)).unwrap().runs_alone);
+    assert!(compared(&Refusing(2.0)).is_err());
+    assert!(!compared(&GOOD).unwrap().runs_alone);
+    assert!(!compared(&Fake { original: FailToRun, ..GOOD }).unwrap().runs_alone);
 }
 
 #[test]
@@ -342,7 +389,7 @@ fn canonical_form_may_differ_as_far_as_small_changes_of_weights_move_the_net() {
         let backend = Moved(moves, AtomicU32::new(0));
         compared_with(ModelSource::Graph(&net(op)), &backend)
     };
-    let Likeness::Unsteady(why) = found("QuantizeLinear", 0.1).unwrap() else {
+    let Likeness::Unsteady(why) = found("QuantizeLinear", 0.1).unwrap().likeness else {
         panic!("the net is not steady")
     };
     assert!(why.contains("output 'y' differs by 20.0 %"), "{why}");

@@ -1,11 +1,12 @@
 //! Nets without a layer that could be shared, and merges that share nothing new.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::align::Alignment;
 use crate::couple::{Outside, outside};
 use crate::error::{Error, ErrorKind, Hint, Result};
-use crate::ir::{Graph, Node};
+use crate::ir::{Graph, Node, Tensor};
 use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::matching::Share;
 use crate::mtz::options::Budget;
@@ -162,13 +163,17 @@ fn in_sub_graphs(joint: &JointModel, plan: &Prediction) -> Option<String> {
     })
 }
 
-/// The error for a net without layers whose weights belong to a runtime's own operators, if it is one.
+/// The error for a net most of whose weights belong to a runtime's own operators, if it is one.
 fn without_layers(task: &Task) -> Option<Error> {
-    if !task.coupling().layers.is_empty() {
+    let graph = task.graph();
+    let layers = task.coupling().layers.iter().filter_map(|l| graph.initializer(l.layer.weight));
+    let in_layers: usize = layers.map(Tensor::len).sum();
+    let fused: Vec<(&Node, usize)> =
+        graph.nodes().map(|(_, node)| (node, fused_weights(graph, node))).collect();
+    if fused.iter().map(|(_, weights)| weights).sum::<usize>() <= in_layers {
         return None;
     }
-    let graph = task.graph();
-    let node = graph.nodes().map(|(_, node)| node).find(|node| has_weights(graph, node))?;
+    let (node, _) = fused.into_iter().min_by_key(|(_, weights)| Reverse(*weights))?;
     let message = format!(
         "the weights are those of {}, which runtimes put in the place of layers that could be shared",
         node.op
@@ -181,12 +186,13 @@ fn without_layers(task: &Task) -> Option<Error> {
     )
 }
 
-/// Whether a fused or quantised operator has a constant matrix.
-fn has_weights(graph: &Graph, node: &Node) -> bool {
+/// Number of elements of the constant matrices of a fused or quantised operator.
+fn fused_weights(graph: &Graph, node: &Node) -> usize {
     let is_fused =
         !node.domain.is_empty() || node.op.contains("Integer") || node.op.starts_with("QLinear");
     let constants = node.inputs.iter().flatten().filter_map(|value| graph.initializer(*value));
-    is_fused && constants.into_iter().any(|tensor| tensor.dims.len() > 1)
+    let matrices = constants.filter(|tensor| is_fused && tensor.dims.len() > 1);
+    matrices.map(Tensor::len).sum()
 }
 
 #[cfg(test)]
@@ -274,6 +280,28 @@ mod tests {
         let error = checked(&prepared, 1.0).unwrap_err().to_string();
         let wanted = "64 of 91 parameters of a are constants of a Loop, inside of which no layers";
         assert!(error.contains(wanted), "{error}");
+    }
+
+    #[test]
+    fn an_operator_of_a_runtime_is_named_if_it_holds_more_weights_than_the_layers() {
+        for (fused, is_named) in [(16, true), (2, false)] {
+            let parts = ["a", "b"].map(|name| {
+                let mut b = GraphBuilder::new(name, 17);
+                let x = b.input("x", "n,4");
+                let (w, v) = (b.weights("w", &[4, 5]), b.weights("v", &[5, fused]));
+                let y = b.op("MatMul", "layer", &[x, w], []);
+                let y = b.op("DynamicQuantizeMatMul", "fused", &[y, v], []);
+                let id = b.graph().producer(y).unwrap();
+                b.graph().edit_node(id, |node| node.domain = "com.microsoft".to_owned());
+                let y = b.op("Relu", "y", &[y], []);
+                let model = b.build(&[y]);
+                Part::Net(Box::new(Input { name: name.to_owned(), model }))
+            });
+            let prepared = prepare_parts(parts.into(), PrepareOptions::default()).unwrap();
+            let named = prepared.joint.tasks().iter().find_map(without_layers);
+            let says = |error: Error| error.to_string().contains("those of DynamicQuantizeMatMul");
+            assert_eq!(named.is_some_and(says), is_named);
+        }
     }
 
     #[test]

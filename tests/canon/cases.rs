@@ -10,6 +10,8 @@ mod fused;
 mod loops;
 #[path = "maps.rs"]
 mod maps;
+#[path = "masks.rs"]
+pub mod masks;
 #[path = "products.rs"]
 mod products;
 #[path = "quantised.rs"]

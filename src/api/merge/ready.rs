@@ -15,7 +15,7 @@ use crate::mtz::statistics::{InProcess, Sharding};
 use crate::progress::Progress;
 use crate::report::StatisticsRecord;
 use crate::runtime::{Backend, ModelSource, measuring};
-use crate::verify::{Form, Likeness, check_canonical};
+use crate::verify::{Finding, Form, Likeness, check_canonical};
 use crate::workers::Folder;
 use crate::zipper::{Calibration, Prepared, SiteNames, check_several, prepare_parts};
 
@@ -78,7 +78,16 @@ impl Merger {
         self.check_plan(&prepared, &options)?;
         self.options.retraining.check_statistics(&prepared.joint, batchnorm)?;
         self.options.retraining.check_parameters(&prepared.joint)?;
-        let steady = check_forms(&loaded, &data, &prepared, trial)?;
+        let checked = check_forms(&loaded, &data, &prepared, trial)?;
+        let batch = match checked.iter().zip(&loaded).find(|(form, _)| form.runs_alone) {
+            Some((_, model)) => {
+                let alone = "runs on one sample at a time, so a batch has one";
+                progress.note(&format!("{} {alone}", model.name));
+                1
+            }
+            None => self.options.runtime.batch,
+        };
+        let steady = checked.iter().map(|form| form.likeness == Likeness::Alike).collect();
         if self.is_made_up() && prepared.fuses(&options.budget)? {
             progress.warn(&progress.worded(&synthetic()));
         }
@@ -89,7 +98,7 @@ impl Merger {
             data: data.iter().map(|d| d.dataset.clone()).collect(),
             stored: stored.of_nets(prepared.joint.tasks(), progress)?,
             predicts: self.is_stored() && self.given().is_synthetic(),
-            batch: self.options.runtime.batch,
+            batch,
             memory: options.memory,
             shards: self.shards(&backend)?,
         };
@@ -174,15 +183,15 @@ impl Merger {
     }
 }
 
-/// Checks that nets compute the same in canonical form. Returns whether rounding moves the outputs of each by little.
+/// Checks that nets compute the same in canonical form.
 fn check_forms(
     loaded: &[Loaded],
     data: &[TaskData],
     prepared: &Prepared,
     trial: Tried<'_>,
-) -> Result<Vec<bool>> {
+) -> Result<Vec<Finding>> {
     trial.progress.begin("check canonical form", loaded.len() as u64);
-    let mut steady = Vec::new();
+    let mut all = Vec::new();
     for ((model, data), net) in loaded.iter().zip(data).zip(prepared.joint.tasks()) {
         trial.progress.check()?;
         let form = Form {
@@ -192,11 +201,11 @@ fn check_forms(
             data: &data.dataset,
         };
         let found = check_canonical(&form, trial.backend)?;
-        steady.push(found == Likeness::Alike);
-        if let Likeness::Unsteady(why) = found {
+        if let Likeness::Unsteady(why) = &found.likeness {
             trial.progress.note(&format!("{}: {why}", model.name));
         }
+        all.push(found);
         trial.progress.step();
     }
-    Ok(steady)
+    Ok(all)
 }

@@ -9,34 +9,78 @@ struct Scores {
     heads: usize,
     /// The scale; 0 means 1/√depth.
     scale: f32,
-    /// One number per attended token; 0 hides the token.
-    mask: Option<ValueId>,
+    /// Whether a token is attended, one row per sample.
+    visible: Option<ValueId>,
     lowest: f32,
     bias: Option<ValueId>,
 }
 
 impl Scores {
-    fn of(site: &Site<'_>, [mask, bias]: [usize; 2]) -> Option<Scores> {
+    /// `mask` and `bias` are numbers of inputs.
+    fn of(site: &mut Site<'_>, keys: ValueId, [mask, bias]: [usize; 2]) -> Option<Scores> {
         let heads =
             usize::try_from(site.node().int("num_heads", 0)).ok().filter(|heads| *heads > 0)?;
-        let mask = site.input(mask);
-        // Masks of other ranks hold lengths, or one row per query.
-        let is_row = |mask| types::shape(site.graph, mask).is_some_and(|shape| shape.len() == 2);
-        let fits = mask.is_none_or(is_row) && site.node().int("unidirectional", 0) == 0;
-        let fits = fits && site.only_first_is_read();
-        fits.then(|| Scores {
+        if site.node().int("unidirectional", 0) != 0 || !site.only_first_is_read() {
+            return None;
+        }
+        let visible = match site.input(mask) {
+            Some(mask) => Some(visible(site, mask, keys)?),
+            None => None,
+        };
+        Some(Scores {
             heads,
             scale: site.node().float("scale", 0.0),
-            mask,
+            visible,
             lowest: site.node().float("mask_filter_value", -10_000.0),
             bias: site.input(bias),
         })
     }
 }
 
+/// Whether each token of the keys is attended, one row per sample. A mask has a positive number for every such
+/// token, or names the ends of samples and perhaps, behind all ends, their starts.
+fn visible(site: &mut Site<'_>, mask: ValueId, keys: ValueId) -> Option<ValueId> {
+    let shape = types::shape(site.graph, mask)?;
+    let samples = types::shape(site.graph, keys)?.first()?.clone();
+    let parts = match shape.as_slice() {
+        [_, _] => None,
+        [bounds] if bounds.is_surely(&samples) => Some(1),
+        [bounds] if bounds.is_surely(&samples.times(2)) => Some(2),
+        // One row per query, or bounds of packed sequences.
+        _ => return None,
+    };
+    let to = Attribute::Int(i64::from(DataType::I64.code()));
+    let mask = site.op_with("Cast", mask, ("to", to));
+    let Some(parts) = parts else {
+        let zero = whole(site, 0);
+        return Some(site.op("Greater", &[mask, zero]));
+    };
+    let [zero, one] = [0, 1].map(|number| whole(site, number));
+    let shape = site.op("Shape", &[keys]);
+    let count = site.op("Gather", &[shape, one]);
+    let places = site.op("Range", &[zero, count, one]);
+    let target = ints(site, &[parts, -1, 1]);
+    let bounds = site.op("Reshape", &[mask, target]);
+    let ends = site.op("Gather", &[bounds, zero]);
+    let before_end = site.op("Less", &[places, ends]);
+    if parts == 1 {
+        return Some(before_end);
+    }
+    let starts = site.op("Gather", &[bounds, one]);
+    let behind_start = site.op("GreaterOrEqual", &[places, starts]);
+    Some(site.op("And", &[before_end, behind_start]))
+}
+
+/// An integer.
+fn whole(site: &mut Site<'_>, number: i64) -> ValueId {
+    let name = format!("{}.number", site.name);
+    site.graph.add_initializer(&name, Tensor::from_i64(Vec::new(), &[number]))
+}
+
 /// Inputs: data, common weight and bias for queries, keys and values, mask, past, bias of the scores.
 pub(super) fn attention(site: &mut Site<'_>) -> Option<ValueId> {
-    let scores = Scores::of(site, [3, 5])?;
+    let data = site.input(0)?;
+    let scores = Scores::of(site, data, [3, 5])?;
     let plain =
         site.input(4).is_none() && site.input(6).is_none() && site.node().int("do_rotary", 0) == 0;
     let weight = site.graph.initializer(site.input(1)?).filter(|_| plain)?;
@@ -44,7 +88,7 @@ pub(super) fn attention(site: &mut Site<'_>) -> Option<ValueId> {
     if weight.dims.get(1) != Some(&(3 * width)) || site.node().ints("qkv_hidden_sizes").is_some() {
         return None;
     }
-    let product = site.op("MatMul", &[site.input(0)?, site.input(1)?]);
+    let product = site.op("MatMul", &[data, site.input(1)?]);
     let product = added(site, product, site.input(2));
     let mut part = |n: usize| {
         let bounds = [n * width, (n + 1) * width].map(|at| ints(site, &[at as i64]));
@@ -57,9 +101,10 @@ pub(super) fn attention(site: &mut Site<'_>) -> Option<ValueId> {
 
 /// Inputs: queries, keys, values, common bias, mask, bias of the scores, past.
 pub(super) fn multi_head(site: &mut Site<'_>) -> Option<ValueId> {
-    let scores = Scores::of(site, [4, 5])?;
+    let keys = site.input(1)?;
+    let scores = Scores::of(site, keys, [4, 5])?;
     let plain = (6..10).all(|slot| site.input(slot).is_none());
-    let mut all = [site.input(0)?, site.input(1)?, site.input(2).filter(|_| plain)?];
+    let mut all = [site.input(0)?, keys, site.input(2).filter(|_| plain)?];
     let extent = |value| {
         let shape = types::shape(site.graph, value).filter(|shape| shape.len() == 3)?;
         shape.last()?.known()
@@ -96,16 +141,12 @@ fn attended(
     let product = site.op("MatMul", &[query, key]);
     let scale = if scores.scale == 0.0 { (depth as f32).sqrt().recip() } else { scores.scale };
     let mut product = site.scaled(product, f64::from(scale))?;
-    if let Some(mask) = scores.mask {
+    if let Some(visible) = scores.visible {
         let axes = ints(site, &[1, 2]);
-        let wide = site.op("Unsqueeze", &[mask, axes]);
-        let ty = site.input(0).and_then(|data| types::of(site.graph, data));
-        let to = ty.map_or(DataType::F32, |ty| ty.dtype).code();
-        let wide = site.op_with("Cast", wide, ("to", Attribute::Int(i64::from(to))));
-        let one = site.number(1.0)?;
-        let hidden = site.op("Sub", &[one, wide]);
-        let lowest = site.scaled(hidden, f64::from(scores.lowest))?;
-        product = site.op("Add", &[product, lowest]);
+        let visible = site.op("Unsqueeze", &[visible, axes]);
+        let (shown, hidden) = (site.number(0.0)?, site.number(f64::from(scores.lowest))?);
+        let lowered = site.op("Where", &[visible, shown, hidden]);
+        product = site.op("Add", &[product, lowered]);
     }
     product = added(site, product, scores.bias);
     let weights = site.op_with("Softmax", product, ("axis", Attribute::Int(-1)));

@@ -1,15 +1,22 @@
 //! Embeddings of tokens, positions and segments, added up and normalised.
 
-use crate::ir::{Tensor, ValueId};
+use std::collections::BTreeMap;
+
+use crate::ir::{Attribute, DataType, Tensor, ValueId};
 
 use super::{Site, normalisation};
 
 /// Inputs: ids of tokens and segments, tables of tokens, positions and segments, scale, shift, mask, and
-/// positions.
+/// positions. Outputs: the embeddings, the number of tokens of each sample, and the sum before it is normalised.
 pub(super) fn normalised(site: &mut Site<'_>) -> Option<ValueId> {
-    let is_masked = site.input(7).is_some();
-    if is_masked || !site.only_first_is_read() {
+    let outputs = site.node().outputs.clone();
+    let read = |n: usize| outputs.get(n).copied().flatten().filter(|value| site.is_read(*value));
+    let (lengths, sum) = (read(1), read(2));
+    if sum.is_some() {
         return None;
+    }
+    if let Some(lengths) = lengths {
+        count_tokens(site, lengths)?;
     }
     let (ids, table) = (site.input(0)?, site.input(2)?);
     let tokens = site.op("Gather", &[table, ids]);
@@ -33,4 +40,25 @@ pub(super) fn normalised(site: &mut Site<'_>) -> Option<ValueId> {
     let (scale, shift) = (site.input(5)?, site.input(6));
     let epsilon = site.node().float("epsilon", 1e-12);
     normalisation::normalised(site, sum, scale, shift, epsilon)
+}
+
+/// Replaces `lengths` by the number of ones in each row of the mask.
+fn count_tokens(site: &mut Site<'_>, lengths: ValueId) -> Option<()> {
+    let mask = site.input(7).filter(|_| !site.graph.outputs.contains(&lengths))?;
+    let cast = |site: &mut Site<'_>, value, to: DataType| {
+        site.op_with("Cast", value, ("to", Attribute::Int(i64::from(to.code()))))
+    };
+    let wide = cast(site, mask, DataType::I64);
+    let name = format!("{}.number", site.name);
+    let one = site.graph.add_initializer(&name, Tensor::from_i64(Vec::new(), &[1]));
+    let counted = site.op("Equal", &[wide, one]);
+    let counted = cast(site, counted, DataType::I32);
+    let axes = site.graph.add_initializer(&name, Tensor::from_i64(vec![1], &[1]));
+    let flat = BTreeMap::from([("keepdims".to_owned(), Attribute::Int(0))]);
+    let count = site.add("ReduceSum", &[Some(counted), Some(axes)], flat);
+    let (id, ty) = (site.id, site.graph.value(lengths).ty.clone());
+    site.graph.set_type(count, ty);
+    site.graph.edit_node(id, |node| node.outputs.truncate(1));
+    site.graph.replace_uses(lengths, count);
+    Some(())
 }

@@ -1,11 +1,14 @@
-//! Replaces fused operators of ONNX Runtime, and scalers of features, by the standard operators that they represent.
+//! Replaces fused operators of ONNX Runtime, scalers and picks of features, and casts to the type of another value
+//! by the standard operators that they represent.
 //!
 //! In a model that was saved after optimisation or quantisation, weights belong to operators without a
 //! rule. Operators that also reorder their weights for a processor stay.
 
 mod activation;
 mod attention;
+mod cast;
 mod embedding;
+mod features;
 mod layer;
 mod normalisation;
 mod quantised;
@@ -65,7 +68,9 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("", "MatMulInteger", quantised::dynamic),
     ("", "ConvInteger", quantised::dynamic),
     ("", "Mul", quantised::scaled),
+    ("", "CastLike", cast::like),
     ("ai.onnx.ml", "Scaler", scaler::scaler),
+    ("ai.onnx.ml", "ArrayFeatureExtractor", features::picked),
 ];
 
 /// Runs the pass.
@@ -137,11 +142,12 @@ impl Site<'_> {
 
     /// Whether only the first output has consumers.
     fn only_first_is_read(&self) -> bool {
-        let is_read = |value: &ValueId| {
-            let readers = self.readers.get(value.index());
-            readers.is_some_and(|all| !all.is_empty()) || self.graph.outputs.contains(value)
-        };
-        !self.node().outputs.iter().skip(1).flatten().any(is_read)
+        !self.node().outputs.iter().skip(1).flatten().any(|value| self.is_read(*value))
+    }
+
+    fn is_read(&self, value: ValueId) -> bool {
+        let readers = self.readers.get(value.index());
+        readers.is_some_and(|all| !all.is_empty()) || self.graph.outputs.contains(&value)
     }
 
     /// Attributes of the node other than these.

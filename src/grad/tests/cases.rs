@@ -6,7 +6,9 @@ use crate::ir::{Attribute, DataType, Tensor, ValueId};
 use super::{Build, recurrent, variable};
 
 /// Operator, operator set, net.
-pub(super) const CASES: &[(&str, i64, Build)] = &[
+pub(super) type Case = (&'static str, i64, Build);
+
+pub(super) const CASES: &[Case] = &[
     // Recurrent layers.
     ("LSTM", 14, recurrent::lstm),
     ("LSTM", 13, recurrent::last_step),

@@ -3,15 +3,7 @@
 //! They have no meaning. But ONNX Runtime looks for the inputs of some operators by their number, and the process
 //! ends where it finds an empty name.
 
-use std::path::Path;
-
-use bytes::Bytes;
-use prost::Message;
-
 use super::outline::{Node, Outline};
-use super::{decode, load, opened};
-use crate::error::Result;
-use crate::ir::Model;
 use crate::onnx::proto::{ModelProto, NodeProto};
 
 /// Drops them from all nodes of a model.
@@ -31,32 +23,9 @@ fn drop_from(nodes: &mut [NodeProto]) {
     }
 }
 
-/// The model in these bytes, if a node of it has such names.
-///
-/// # Errors
-/// As [`decode`].
-pub(crate) fn without_left_out(bytes: &[u8]) -> Result<Option<Model>> {
-    match Outline::decode(bytes).is_ok_and(|outline| outline.ends_empty()) {
-        true => decode(Bytes::copy_from_slice(bytes), None, "the model").map(Some),
-        false => Ok(None),
-    }
-}
-
-/// The model in this file, if a node of it has such names.
-///
-/// # Errors
-/// As [`load`].
-pub(crate) fn file_without_left_out(path: &Path) -> Result<Option<Model>> {
-    // A runtime tells best what is wrong with other files.
-    let outline = opened(path).ok().and_then(|(mut file, _)| Outline::decode(&mut file).ok());
-    match outline.is_some_and(|outline| outline.ends_empty()) {
-        true => load(path).map(Some),
-        false => Ok(None),
-    }
-}
-
 impl Outline {
-    fn ends_empty(&self) -> bool {
+    /// Whether a node of the model has such names.
+    pub(super) fn ends_empty(&self) -> bool {
         let of_functions = self.functions.iter().flat_map(|function| &function.nodes);
         let mut nodes = self.graph.iter().flat_map(|graph| &graph.nodes).chain(of_functions);
         nodes.any(Node::ends_empty)
@@ -73,6 +42,8 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
     use crate::onnx::proto::{AttributeProto, FunctionProto, GraphProto, ValueInfoProto};
 
@@ -121,25 +92,5 @@ mod tests {
             drop_last(&mut given);
             assert_eq!(given, wanted);
         }
-    }
-
-    #[test]
-    fn models_with_such_names_are_read_and_others_are_not() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        for (inputs, is_read) in [(&["x", "", ""][..], true), (&["x"], false)] {
-            let mut given = model(vec![node(inputs, None)], vec![]);
-            given.functions.clear();
-            let bytes = given.encode_to_vec();
-            std::fs::write(file.path(), &bytes).unwrap();
-            let read = [without_left_out(&bytes), file_without_left_out(file.path())];
-            for model in read {
-                let model = model.unwrap();
-                assert_eq!(model.is_some(), is_read);
-                let nodes = model.iter().flat_map(|model| model.graph.nodes());
-                nodes.for_each(|(_, node)| assert_eq!(node.inputs.len(), 1));
-            }
-        }
-        assert!(without_left_out(b"no model").unwrap().is_none());
-        assert!(file_without_left_out(Path::new("/not/there")).unwrap().is_none());
     }
 }

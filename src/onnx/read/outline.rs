@@ -32,6 +32,8 @@ pub(super) struct Graph {
 pub(super) struct Node {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub(super) inputs: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub(super) op: Option<Vec<u8>>,
     #[prost(message, repeated, tag = "5")]
     pub(super) attributes: Vec<Attribute>,
 }

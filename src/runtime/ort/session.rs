@@ -43,7 +43,7 @@ impl OrtSession {
     fn feeding(runtime: &OnnxRuntime, source: ModelSource<'_>, heavy: usize) -> Result<Self> {
         source.check_readable()?;
         let mut builder = configured(runtime)?;
-        let (inner, fed) = match (source, without_left_out(source)?) {
+        let (inner, fed) = match (source, adapted(source)?) {
             (_, Some(model)) => match onnx::encode(&model) {
                 Ok(bytes) => (builder.commit_from_memory(&bytes).map_err(failed)?, Vec::new()),
                 // One message does not hold the model.
@@ -64,13 +64,14 @@ impl OrtSession {
     }
 }
 
-/// The model, if a node lists inputs that are left out behind its last one: ONNX Runtime looks for some
-/// of them by number, and the process ends where it finds none. A graph is written without them.
-fn without_left_out(source: ModelSource<'_>) -> Result<Option<Model>> {
+/// The model, if it must be changed for ONNX Runtime. Where a node lists inputs that are left out behind its last
+/// one, it looks for some of them by number, and the process ends where it finds none; a graph is written without
+/// them. Maps of scores are read as scores.
+fn adapted(source: ModelSource<'_>) -> Result<Option<Model>> {
     match source {
-        ModelSource::Bytes(bytes) => onnx::without_left_out(bytes),
-        ModelSource::File(path) => onnx::file_without_left_out(path),
-        ModelSource::Graph(_) => Ok(None),
+        ModelSource::Bytes(bytes) => onnx::adapted(bytes),
+        ModelSource::File(path) => onnx::adapted_file(path),
+        ModelSource::Graph(model) => Ok(onnx::with_scores(model)),
     }
 }
 

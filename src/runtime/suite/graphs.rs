@@ -65,3 +65,37 @@ fn empty_names_behind_the_last_input_are_no_inputs() {
         }
     });
 }
+
+/// Sequences of maps, as exporters of classifiers write them, are no tensors.
+#[test]
+fn scores_are_returned_in_place_of_maps_of_them() {
+    let mut b = crate::ir::builder::GraphBuilder::new("classifier", 17);
+    let x = b.input("x", "n,3");
+    let scores = b.op("Softmax", "scores", &[x], []);
+    let maps = b.op("ZipMap", "maps", &[scores], [("classlabels_int64s", [4, 5, 6].into())]);
+    let node = b.graph().producer(maps).unwrap();
+    b.graph().edit_node(node, |node| node.domain = "ai.onnx.ml".to_owned());
+    let mut model = b.build(&[scores, maps]);
+    model.opsets.insert("ai.onnx.ml".to_owned(), 1);
+    let bytes = crate::onnx::encode(&model).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes).unwrap();
+    let x = ramp(&[2, 3]);
+    each_backend(|backend| {
+        // tract does not have the operator.
+        if backend.name() != "ort" {
+            return;
+        }
+        let sources = [
+            ModelSource::Bytes(&bytes),
+            ModelSource::File(file.path()),
+            ModelSource::Graph(&model),
+        ];
+        for source in sources {
+            let mut session = backend.load(source).unwrap();
+            assert_eq!(session.outputs()[1].name, "maps");
+            let found = session.run(&[("x", &x)]).unwrap();
+            assert_eq!(found[0], found[1]);
+        }
+    });
+}

@@ -1,8 +1,9 @@
 //! Attention and products over pixels, tokens and patches, as nets for pictures and texts write them.
 
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{Attribute, Node, ValueId, ValueKind};
+use onnx_zip::ir::{Attribute, DataType, Node, ValueId, ValueKind};
 
+use super::heads;
 use super::net::{Pattern, conv, images, relu, reshape, rest, transpose};
 
 /// The patterns of this file.
@@ -16,6 +17,7 @@ pub const PATTERNS: &[Pattern] = &[
     ("fixed graph", fixed_graph),
     ("constant positions", constant_positions),
     ("perceptron of constant positions", perceptron_of_positions),
+    ("tokens before an end", before_end),
     ("standardised weights", standardised),
     ("scalar product of two towers", towers),
 ];
@@ -69,6 +71,25 @@ fn stacked(b: &mut GraphBuilder) -> Vec<ValueId> {
     let mixed = transpose(b, mixed, &[0, 1, 3, 2]);
     let maps = reshape(b, mixed, &[-1, 6, 8, 8]);
     vec![rest(b, maps, 6)]
+}
+
+/// Attention to the first tokens of each sample, whose number is an input.
+fn before_end(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let (x, [q, k, v]) = heads::queries_keys_values(b);
+    let k = transpose(b, k, &[0, 1, 3, 2]);
+    let ends = b.typed_input("ends", DataType::I64, "n");
+    let [axis, axes] = [vec![1], vec![1, 2]].map(|axes| b.ints("axes", &axes));
+    let ends = b.op("Unsqueeze", "ends.column", &[ends, axis], []);
+    let places = b.ints("places", &[0, 1, 2, 3, 4]);
+    let visible = b.op("Less", "visible", &[places, ends], []);
+    let visible = b.op("Unsqueeze", "visible.wide", &[visible, axes], []);
+    let (shown, hidden) = (b.scalar("shown", 0.0), b.scalar("hidden", -10_000.0));
+    let lowered = b.op("Where", "lowered", &[visible, shown, hidden], []);
+    let scores = b.op("MatMul", "scores", &[q, k], []);
+    let scores = b.op("Add", "masked", &[scores, lowered], []);
+    let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
+    let mixed = b.op("MatMul", "mixed", &[scores, v], []);
+    heads::behind(b, x, mixed)
 }
 
 fn heads_in_batch(b: &mut GraphBuilder) -> Vec<ValueId> {
