@@ -42,6 +42,11 @@ pub(super) fn parse(source: ModelSource<'_>) -> Result<(Vec<Port>, Vec<Port>, In
             .hint(Hint::from("use ").option_as("runtime", "ort"))
             .at_node(name.map_or("", String::as_str)));
     }
+    if let Some((name, what)) = graph.node.iter().find_map(ignored) {
+        let message = format!("tract computes {what} of '{name}' as if it had its default");
+        return Err(Error::new(ErrorKind::Unsupported, message)
+            .hint(Hint::from("use ").option_as("runtime", "ort")));
+    }
     let nothing_computes =
         |name: &str| Error::new(ErrorKind::Backend, format!("tract: nothing computes '{name}'"));
     if let Some(name) = output_from_nowhere(graph) {
@@ -76,6 +81,32 @@ fn unknown_operator<'g>(onnx: &Onnx, graph: &'g pb::GraphProto) -> Option<&'g pb
         let bodies = node.attribute.iter().filter_map(|attribute| attribute.g.as_ref());
         bodies.into_iter().find_map(|body| unknown_operator(onnx, body))
     })
+}
+
+/// A recurrent node with an attribute that tract ignores: its first output, and the attribute.
+fn ignored(node: &pb::NodeProto) -> Option<(&str, &'static str)> {
+    let usual: &[&[u8]] = match node.op_type.as_str() {
+        "LSTM" => &[b"Sigmoid", b"Tanh", b"Tanh"],
+        "GRU" => &[b"Sigmoid", b"Tanh"],
+        "RNN" => &[b"Tanh"],
+        _ => return None,
+    };
+    let name = node.output.iter().find(|name| !name.is_empty())?;
+    let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
+    let is_unusual = |activations: &pb::AttributeProto| {
+        !activations.strings.chunks(usual.len()).all(|direction| {
+            direction.iter().zip(usual).all(|(found, usual)| found.eq_ignore_ascii_case(usual))
+        })
+    };
+    if attribute("activations").is_some_and(is_unusual) {
+        return Some((name, "the activations"));
+    }
+    if attribute("clip").is_some() {
+        return Some((name, "the clip"));
+    }
+    attribute("input_forget")
+        .filter(|coupled| coupled.i != 0)
+        .map(|_| (&**name, "the input_forget"))
 }
 
 fn output_from_nowhere(graph: &pb::GraphProto) -> Option<&str> {
