@@ -150,7 +150,8 @@ fn moved<const N: usize>(movement: &Movement, inputs: &[&Tensor]) -> Option<Tens
         Movement::Transpose(order) => first.permuted_axes(IxDyn(order)),
         Movement::Gather(axis, indices, shape) => {
             let dims = [&first.shape()[..*axis], shape, &first.shape()[axis + 1..]].concat();
-            let picked = first.select(Axis(*axis), indices);
+            // Entries of a later axis need not lie in standard order.
+            let picked = first.select(Axis(*axis), indices).as_standard_layout().into_owned();
             picked.into_shape_with_order(IxDyn(&dims)).ok()?
         }
         Movement::Pick(axes) => {

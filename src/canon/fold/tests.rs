@@ -36,6 +36,8 @@ fn elements_are_moved() {
     assert_eq!(joined, Some(ints(&[2, 6], &[0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5])));
     let gathered = folded("Gather", &[x.clone(), ints(&[], &[-1])], [("axis", 1.into())]);
     assert_eq!(gathered, Some(ints(&[2], &[2, 5])));
+    let several = folded("Gather", &[x.clone(), list(&[2, 0])], [("axis", 1.into())]);
+    assert_eq!(several, Some(ints(&[2, 2], &[2, 0, 5, 3])));
     let bounds = [x.clone(), list(&[-1]), list(&[i64::MIN]), list(&[1]), list(&[-2])];
     assert_eq!(folded("Slice", &bounds, []), Some(ints(&[2, 2], &[2, 0, 5, 3])));
     let row = ints(&[1, 3], &[7, 8, 9]);
