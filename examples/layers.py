@@ -80,13 +80,13 @@ def main() -> None:
     parser.add_argument("--part", type=int, choices=range(3), default=0)
     parser.add_argument("--retrain", type=int, metavar="STEPS")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=0.001)
-    parser.add_argument("--relative-rate", type=float)
-    parser.add_argument("--temperature", type=float, default=4.0)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--relative-rate", type=float, default=0.01)
+    parser.add_argument("--temperature", type=float, default=2.0)
     arguments = parser.parse_args()
-    rate = ("--learning-rate", arguments.learning_rate)
-    if arguments.relative_rate:
-        rate = ("--relative-rate", arguments.relative_rate)
+    rate = ("--relative-rate", arguments.relative_rate)
+    if arguments.learning_rate:
+        rate = ("--learning-rate", arguments.learning_rate)
     how = (arguments.batch, rate, arguments.temperature)
     for net in arguments.nets or NETS:
         report(net, arguments.ways, arguments.part, arguments.retrain, how)

@@ -110,7 +110,7 @@ impl Rate {
     /// gradient descent are not; at ten times the rate, residual nets diverge.
     pub fn of(optimizer: OptimizerKind) -> Self {
         match optimizer {
-            OptimizerKind::Adam | OptimizerKind::AdamW => Rate::Relative(0.02),
+            OptimizerKind::Adam | OptimizerKind::AdamW => Rate::Relative(0.01),
             OptimizerKind::Sgd => Rate::Absolute(1e-3),
         }
     }

@@ -137,7 +137,7 @@ impl Tally {
                 let mut found = runtime.failures(i, limits);
                 if place == 0 {
                     found.extend(runtime.beyond(i, reported(subject, output)));
-                    found.extend(runtime.touched(i).filter(|_| subject.is_untouched));
+                    found.extend(runtime.touched(i, limits).filter(|_| subject.is_untouched));
                 }
                 failures.extend(
                     found
@@ -224,10 +224,10 @@ impl Runtime {
     }
 
     /// A failure if an output deviates from its original by more than rounding can explain.
-    fn touched(&self, output: usize) -> Option<String> {
+    fn touched(&self, output: usize, limits: &Limits) -> Option<String> {
         let now = self.original.get(output)?.deviation().relative;
         // This comparison is false for NaN.
-        let fits = now <= allowed(0.0);
+        let fits = now <= allowed(0.0).max(limits.tolerance);
         (!fits).then(|| {
             format!(
                 "differs from the original by {:.1} %, although nothing of it was merged with other weights",

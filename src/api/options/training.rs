@@ -39,7 +39,7 @@ pub struct TrainingOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "R"))]
     pub learning_rate: Option<f64>,
     /// Peak learning rate in parts of the root mean square of each tensor's elements, in place of
-    /// --learning-rate: tensors of one net may differ much in size [default with other optimisers: 0.02]
+    /// --learning-rate: tensors of one net may differ much in size [default with other optimisers: 0.01]
     #[cfg_attr(feature = "cli", arg(long, value_name = "R"))]
     pub relative_rate: Option<f64>,
     /// Weight decay of --optimizer adamw

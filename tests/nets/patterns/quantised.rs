@@ -32,14 +32,14 @@ fn layers(
     stored: fn(&mut GraphBuilder, ValueId, usize) -> ValueId,
 ) -> Vec<ValueId> {
     let mut x = b.input("x", "n,12");
-    for (place, inputs) in [12, 16].into_iter().enumerate() {
-        let w = b.weights("w", &[16, inputs]);
+    for (place, [outputs, inputs]) in [[16, 12], [8, 16]].into_iter().enumerate() {
+        let w = b.weights("w", &[outputs, inputs]);
         let w = stored(b, w, place);
-        let bias = b.weights("bias", &[16]);
+        let bias = b.weights("bias", &[outputs]);
         let y = b.op("Gemm", "layer", &[x, w, bias], [("transB", 1.into())]);
         x = relu(b, y);
     }
-    let (w, bias) = (b.weights("head.w", &[5, 16]), b.weights("head.b", &[5]));
+    let (w, bias) = (b.weights("head.w", &[5, 8]), b.weights("head.b", &[5]));
     vec![b.op("Gemm", "head", &[x, w, bias], [("transB", 1.into())])]
 }
 
@@ -51,8 +51,8 @@ fn wide(b: &mut GraphBuilder) -> Vec<ValueId> {
 /// the same with either sign.
 fn rounded(b: &mut GraphBuilder) -> Vec<ValueId> {
     layers(b, |b, w, place| {
-        let steps = Array1::from_elem(16, 0.5f32 / 120.0).into_dyn();
-        let zeros = Tensor::from_ints(DataType::I8, &Array1::zeros(16).into_dyn()).unwrap();
+        let steps = Array1::from_elem(8, 0.5f32 / 120.0).into_dyn();
+        let zeros = Tensor::from_ints(DataType::I8, &Array1::zeros(8).into_dyn()).unwrap();
         let (step, zero) = match place {
             0 => {
                 let zero = zeros.rows(0..1).unwrap();
@@ -83,22 +83,22 @@ fn halved(b: &mut GraphBuilder) -> Vec<ValueId> {
 /// As PyTorch exports a quantised layer: one step per row, and a product with the transpose.
 fn turned(b: &mut GraphBuilder) -> Vec<ValueId> {
     let mut x = b.input("x", "n,4,12");
-    for inputs in [12, 16] {
-        let drawn = b.weights("drawn", &[16, inputs]);
+    for [outputs, inputs] in [[16, 12], [8, 16]] {
+        let drawn = b.weights("drawn", &[outputs, inputs]);
         let drawn = b.graph().initializer(drawn).unwrap().to_f32().unwrap();
         let codes = drawn.mapv(|w| (w * 250.0) as i64);
         let codes = b.constant("codes", Tensor::from_ints(DataType::I8, &codes).unwrap());
-        let steps = b.positive("steps", &[16]);
+        let steps = b.positive("steps", &[outputs]);
         let small = b.graph().initializer(steps).unwrap().to_f32().unwrap() / 250.0;
         b.graph().set_initializer(steps, Tensor::from_f32(&small));
         let w = b.op("DequantizeLinear", "floats", &[codes, steps], [("axis", 0.into())]);
         let w = transpose(b, w, &[1, 0]);
         let y = b.op("MatMul", "layer", &[x, w], []);
-        let bias = b.weights("bias", &[16]);
+        let bias = b.weights("bias", &[outputs]);
         let y = b.op("Add", "biased", &[y, bias], []);
         x = relu(b, y);
     }
-    vec![dense(b, "head", x, [16, 5])]
+    vec![dense(b, "head", x, [8, 5])]
 }
 
 /// A value rounded to multiples of a step.
