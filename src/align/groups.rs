@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::couple::{Channel, End, Frozen, GroupId};
+use crate::couple::{End, Frozen, GroupId};
 
 use super::{Correspondence, Net, Site, TaskGroup, TaskLayer, only_group};
 
@@ -61,20 +61,12 @@ pub(super) fn inputs(
 ) -> (Vec<Correspondence>, Vec<Correspondence>) {
     let mut inputs: Vec<(Correspondence, bool)> = Vec::new();
     for site in sites.iter().filter(|s| s.is_common()) {
-        let read: Vec<(usize, GroupId, Vec<usize>)> =
-            site.members().filter_map(|m| input(nets[m.task.0], m)).collect();
-        let Some((_, _, order)) = read.first() else { continue };
-        let is_known = |(groups, _): &(Correspondence, bool)| {
-            read.iter().any(|(net, group, _)| groups[*net] == Some(*group))
-        };
-        let place = inputs.iter().position(is_known).unwrap_or_else(|| {
-            inputs.push((vec![None; nets.len()], true));
-            inputs.len() - 1
-        });
-        let (groups, alike) = &mut inputs[place];
-        *alike &= read.iter().all(|(.., other)| other == order);
-        for (net, group, _) in &read {
-            groups[*net].get_or_insert(*group);
+        let members: Vec<(usize, Vec<Read>)> =
+            site.members().map(|m| (m.task.0, read(nets[m.task.0], m))).collect();
+        let most = members.iter().map(|(_, all)| all.len()).max().unwrap_or(0);
+        for place in 0..most {
+            let places = members.iter().filter_map(|(net, all)| Some((*net, all.get(place)?)));
+            add(&mut inputs, nets.len(), &places.collect::<Vec<_>>());
         }
     }
     inputs.retain(|(groups, _)| several(groups));
@@ -83,16 +75,40 @@ pub(super) fn inputs(
     (groups(alike), groups(unlike))
 }
 
-/// The model input that a layer consumes: its group, and the channel of each column. Hidden units of
-/// a recurrent layer are left out.
-fn input(own: Net<'_>, member: TaskLayer) -> Option<(usize, GroupId, Vec<usize>)> {
+/// A model input that a layer consumes: its group, and the channels in the order of the columns.
+type Read = (GroupId, Vec<usize>);
+
+/// Adds inputs that layers of a site consume at one place, one of each net at most.
+fn add(inputs: &mut Vec<(Correspondence, bool)>, nets: usize, read: &[(usize, &Read)]) {
+    let Some((_, (_, order))) = read.first() else { return };
+    let is_known = |(groups, _): &(Correspondence, bool)| {
+        read.iter().any(|(net, (group, _))| groups[*net] == Some(*group))
+    };
+    let place = inputs.iter().position(is_known).unwrap_or_else(|| {
+        inputs.push((vec![None; nets], true));
+        inputs.len() - 1
+    });
+    let (groups, alike) = &mut inputs[place];
+    *alike &= read.iter().all(|(_, (_, other))| other == order);
+    for (net, (group, _)) in read {
+        groups[*net].get_or_insert(*group);
+    }
+}
+
+/// The model inputs that a layer consumes, in the order of its columns. Hidden units, also its own, are left out.
+fn read(own: Net<'_>, member: TaskLayer) -> Vec<Read> {
     let layer = own.coupling.layer(member.layer);
-    let made = only_group(&layer.outputs);
-    let read = layer.inputs.as_ref()?.iter().filter(|c| Some(c.group) != made);
-    let channels: Vec<Channel> = read.copied().collect();
-    let group = only_group(&channels)?;
-    let is_input = own.coupling.group(group).end() == Some(End::Input);
-    is_input.then(|| (member.task.0, group, channels.iter().map(|c| c.index).collect()))
+    let mut all: Vec<Read> = Vec::new();
+    for channel in layer.inputs.iter().flatten() {
+        if own.coupling.group(channel.group).end() != Some(End::Input) {
+            continue;
+        }
+        match all.iter_mut().find(|(group, _)| *group == channel.group) {
+            Some((_, order)) => order.push(channel.index),
+            None => all.push((channel.group, vec![channel.index])),
+        }
+    }
+    all
 }
 
 fn several(groups: &Correspondence) -> bool {

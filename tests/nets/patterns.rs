@@ -10,6 +10,7 @@ mod coupled;
 mod cut;
 mod exchanged;
 mod heads;
+mod joined;
 mod laid_out;
 mod net;
 mod normalised;
@@ -65,6 +66,7 @@ fn each(law: fn(&Pattern)) {
                 written::PATTERNS,
                 coupled::PATTERNS,
                 added::PATTERNS,
+                joined::PATTERNS,
                 stepped::PATTERNS,
             ],
             &[resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
