@@ -236,6 +236,7 @@ fn verification(report: &Verification) -> Markup {
         }
         @for failure in &report.failures { p.warning { (failure) } }
         @for unable in &report.unable { p { "Not compared in " (unable) "." } }
+        @for note in &report.notes { p { "Note: " (note) "." } }
     }
 }
 

@@ -152,6 +152,7 @@ fn report() -> Report {
             joint: "joint.onnx".to_owned(),
             runtimes: vec!["tract 0.0.0".to_owned()],
             unable: Vec::new(),
+            notes: Vec::new(),
             tasks: vec![checked("zebra"), checked("<ant>")],
             failures: Vec::new(),
         }),

@@ -23,6 +23,9 @@ pub fn verification(report: &Verification) -> String {
     for unable in &report.unable {
         let _ = writeln!(out, "not compared in {}", sentence(unable));
     }
+    for note in &report.notes {
+        let _ = writeln!(out, "note: {}", sentence(note));
+    }
     out
 }
 

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::engine::{Engine, JointFeed, merged};
-use super::loading::is_refusal;
+use super::loading::{able, is_refusal};
+use super::sensitivity::explained;
 use super::tally::{self, First, Tally};
 use super::{Limits, Subject, TaskVerification, Verification, fixed_batch};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -56,37 +57,51 @@ impl Check<'_> {
         while !ranges.is_empty() {
             self.step(&mut ranges, engines, &mut tally)?;
         }
-        let subject = self.subject();
-        let (mut failures, mut notes) = tally.verdict(subject, self.limits);
+        self.judge(&tally, engines)?;
+        Ok(tally.into_report(self.subject()))
+    }
+
+    /// Reports failures, runtimes that do not count, and differences that rounding explains.
+    fn judge(&mut self, tally: &Tally, engines: &[Engine<'_>]) -> Result<()> {
+        let (mut failures, mut unable) = tally.verdict(self.subject(), self.limits);
         if !failures.is_empty()
             && let Some(moved) = self.moved_by_rounding(engines)?
         {
             let limits = Limits { tolerance: self.limits.tolerance.max(moved), ..*self.limits };
-            (failures, notes) = tally.verdict(subject, &limits);
-            notes.push(format!(
-                "task '{}': it rounds activations to few bits, and changes of its weights by a thousandth move its \
-                 outputs by {:.1} %, so differences of twice that are no failure",
-                subject.task,
-                50.0 * moved
-            ));
+            let explained = tally.verdict(self.subject(), &limits);
+            if explained.0.len() < failures.len() {
+                (failures, unable) = explained;
+                self.report.notes.push(format!(
+                    "task '{}' rounds activations to few bits, and changes of its weights by a thousandth move its \
+                     outputs by {:.1} %, so differences of twice that are no failure",
+                    self.subject().task,
+                    50.0 * moved
+                ));
+            }
         }
-        let task = tally.into_report(subject);
         self.report.failures.extend(failures);
-        self.report.unable.extend(notes);
-        Ok(task)
+        self.report.unable.extend(unable);
+        Ok(())
     }
 
     /// The part by which an output of the merged net may differ since it rounds activations, if it does.
     fn moved_by_rounding(&self, engines: &[Engine<'_>]) -> Result<Option<f64>> {
         let Subject { net, data, task, .. } = self.subject();
-        match (net, engines.first()) {
-            (Some(ModelSource::Graph(net)), Some(engine)) => {
-                let range =
-                    0..data.len().min(fixed_batch(engines, self.number).unwrap_or(self.batch));
-                engine.moved_by_rounding(net, &data.batch(range)?).in_model(task)
-            }
-            _ => Ok(None),
-        }
+        let (Some(ModelSource::Graph(net)), Some(engine)) = (net, engines.first()) else {
+            return Ok(None);
+        };
+        let size = fixed_batch(engines, self.number).unwrap_or(self.batch);
+        let batch = data.batch(0..data.len().min(size))?;
+        let backend = engine.backend;
+        let outputs = able(backend.load(ModelSource::Graph(net)))
+            .and_then(|session| match session {
+                Some(mut session) => able(session.run(&feeds(&batch))),
+                None => Ok(None),
+            })
+            .in_model(task)?;
+        let Some(outputs) = outputs else { return Ok(None) };
+        let parts = explained(net, &batch, &outputs, backend).in_model(task)?;
+        Ok(parts.into_iter().reduce(f64::max))
     }
 
     fn subject(&self) -> &Subject<'_> {

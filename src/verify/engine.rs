@@ -4,10 +4,8 @@ use std::ops::Range;
 
 use ndarray::arr1;
 
-use super::sensitivity::explained;
 use super::{Joint, Subject, Wiring};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::Model;
 use crate::mtz::plan::stays_loaded;
 use crate::runtime::{Backend, HostArray, ModelSource, Port, Session, feeds, fixed_batch};
 
@@ -17,7 +15,7 @@ pub(super) struct Engine<'a> {
     pub(super) name: &'static str,
     pub(super) description: String,
     pub(super) wiring: Wiring,
-    backend: &'a dyn Backend,
+    pub(super) backend: &'a dyn Backend,
     subjects: &'a [Subject<'a>],
     /// The ports of the original nets.
     ports: Vec<Ports>,
@@ -138,17 +136,6 @@ impl<'a> Engine<'a> {
         let subject = &self.subjects[task];
         let load = |net| self.backend.load(net).in_model(merged(subject.task));
         subject.net.map(load).transpose()
-    }
-
-    /// The part by which an output of a net may differ since it rounds activations, if it does.
-    pub(super) fn moved_by_rounding(
-        &self,
-        net: &Model,
-        batch: &[(String, HostArray)],
-    ) -> Result<Option<f64>> {
-        let outputs = self.backend.load(ModelSource::Graph(net))?.run(&feeds(batch))?;
-        let parts = explained(net, batch, &outputs, self.backend)?;
-        Ok(parts.into_iter().reduce(f64::max))
     }
 
     /// Runs the joint model for one task; gives its outputs in the order of the original net.

@@ -135,6 +135,9 @@ pub struct Verification {
     pub runtimes: Vec<String>,
     /// Runtimes in which it was not compared, with the reason.
     pub unable: Vec<String>,
+    /// Differences that are no failures, with the reason, as sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// One entry per task.
     pub tasks: Vec<TaskVerification>,
     /// Failures, as sentences; empty if the check passed.
@@ -213,6 +216,7 @@ pub fn verify<'a>(
         joint: joint.name.to_owned(),
         runtimes: Vec::new(),
         unable: Vec::new(),
+        notes: Vec::new(),
         tasks: Vec::new(),
         failures: Vec::new(),
     };

@@ -1,6 +1,10 @@
 //! The check of canonical forms.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::*;
+use crate::ir::Model;
+use crate::ir::builder::GraphBuilder;
 
 /// Compares a net with its canonical form in `backend`.
 fn compared(backend: &dyn Backend) -> Result<Finding> {
@@ -76,8 +80,6 @@ fn a_net_that_takes_one_sample_at_a_time_is_told() {
 
 #[test]
 fn canonical_form_of_a_net_that_draws_numbers_is_not_judged() {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     /// A runtime whose results differ from load to load.
     struct Drawing(AtomicU32);
 
@@ -99,37 +101,36 @@ fn canonical_form_of_a_net_that_draws_numbers_is_not_judged() {
     compared(&Drawing(AtomicU32::new(1))).unwrap();
 }
 
-#[test]
-fn canonical_form_may_differ_as_far_as_small_changes_of_weights_move_the_net() {
-    use std::sync::atomic::{AtomicU32, Ordering};
+/// A runtime in which canonical form and each change of it has an output larger by this.
+struct Moved(f32, AtomicU32);
 
-    /// A runtime in which canonical form and each change of it has an output larger by this.
-    struct Moved(f32, AtomicU32);
-
-    impl Backend for Moved {
-        fn name(&self) -> &'static str {
-            GOOD.name
-        }
-
-        fn describe(&self) -> String {
-            GOOD.describe()
-        }
-
-        fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
-            let number = match source {
-                ModelSource::Graph(_) => self.1.fetch_add(1, Ordering::Relaxed),
-                _ => 0,
-            };
-            Fake { net: Load(1.2 + self.0 * number as f32), ..GOOD }.load(source)
-        }
+impl Backend for Moved {
+    fn name(&self) -> &'static str {
+        GOOD.name
     }
 
-    let net = |op: &str| {
-        let mut b = crate::ir::builder::GraphBuilder::new("net", 17);
-        let (x, step) = (b.input("x", "n,2"), b.scalar("step", 0.1));
-        let y = b.op(op, "y", &[x, step], []);
-        b.build(&[y])
-    };
+    fn describe(&self) -> String {
+        GOOD.describe()
+    }
+
+    fn load(&self, source: ModelSource<'_>) -> Result<Box<dyn Session>> {
+        let number = match source {
+            ModelSource::Graph(_) => self.1.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        Fake { net: Load(1.2 + self.0 * number as f32), ..GOOD }.load(source)
+    }
+}
+
+fn net(op: &str) -> Model {
+    let mut b = GraphBuilder::new("net", 17);
+    let (x, step) = (b.input("x", "n,2"), b.scalar("step", 0.1));
+    let y = b.op(op, "y", &[x, step], []);
+    b.build(&[y])
+}
+
+#[test]
+fn canonical_form_may_differ_as_far_as_small_changes_of_weights_move_the_net() {
     let found = |op: &str, moves: f32| {
         let backend = Moved(moves, AtomicU32::new(0));
         compared_with(ModelSource::Graph(&net(op)), &backend)
@@ -140,4 +141,30 @@ fn canonical_form_may_differ_as_far_as_small_changes_of_weights_move_the_net() {
     assert!(why.contains("output 'y' differs by 20.0 %"), "{why}");
     assert!(found("QuantizeLinear", 0.001).is_err(), "rounding explains less");
     assert!(found("Mul", 0.1).is_err(), "nothing is rounded");
+}
+
+#[test]
+fn a_file_may_differ_as_far_as_small_changes_of_weights_move_its_net() {
+    let data = Dataset::synthetic(&[port("x")], 8, 0, &DataOptions::default()).unwrap();
+    let found = |op: &str, moves: f32| {
+        let net = net(op);
+        let subject = Subject {
+            task: "a",
+            original: ModelSource::Bytes(b"original"),
+            net: Some(ModelSource::Graph(&net)),
+            reading: Reading::default(),
+            data: &data,
+            reported: None,
+            is_untouched: false,
+        };
+        let backends: [Arc<dyn Backend>; 1] = [Arc::new(Moved(moves, AtomicU32::new(0)))];
+        let joint = Joint { path: Path::new("joint.onnx"), name: "joint.onnx", bytes: 0 };
+        verify(joint, &[subject], &backends, 8, &Limits::default(), &Silent).unwrap()
+    };
+    let steps = found("QuantizeLinear", 0.1);
+    assert!(steps.passed() && steps.notes[0].starts_with("task 'a' rounds"), "{steps:?}");
+    for (op, moves) in [("QuantizeLinear", 0.001), ("Mul", 0.1)] {
+        let fails = found(op, moves);
+        assert!(!fails.passed() && fails.notes.is_empty(), "{fails:?}");
+    }
 }
