@@ -158,7 +158,7 @@ impl Default for RetrainOptions {
     fn default() -> Self {
         RetrainOptions {
             iterations: 1000,
-            batch: 64,
+            batch: 128,
             optimizer: OptimizerKind::default(),
             rate: Rate::of(OptimizerKind::default()),
             weight_decay: 1e-2,
