@@ -46,7 +46,6 @@ fn contrib(
         inputs: inputs.to_vec(),
         outputs: outputs.iter().copied().map(Some).collect(),
         attributes: attributes.into_iter().map(|(name, v)| (name.to_owned(), v)).collect(),
-        ..Node::default()
     });
     outputs
 }

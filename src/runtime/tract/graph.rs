@@ -15,8 +15,19 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
 use crate::onnx::encode_any;
 
-/// The model's inputs, its outputs as far as they are declared, and its graph.
-pub(super) fn parse(source: ModelSource<'_>) -> Result<(Vec<Port>, Vec<Port>, InferenceModel)> {
+/// A model that was read.
+pub(super) struct Parsed {
+    pub(super) inputs: Vec<Port>,
+    /// Its outputs as far as they are declared.
+    pub(super) outputs: Vec<Port>,
+    /// Number of elements of its constants.
+    pub(super) elements: usize,
+    /// Its graph.
+    pub(super) model: InferenceModel,
+}
+
+/// Reads a model.
+pub(super) fn parse(source: ModelSource<'_>) -> Result<Parsed> {
     source.check_readable()?;
     // Declared shapes of intermediate values may contradict those of a plan.
     let onnx = tract_onnx::onnx().with_ignore_value_info(true);
@@ -54,11 +65,17 @@ pub(super) fn parse(source: ModelSource<'_>) -> Result<(Vec<Port>, Vec<Port>, In
     }
     let inputs = graph.input.iter().filter(|value| is_fed(graph, value)).map(port).collect();
     let outputs = graph.output.iter().map(port).collect();
+    let elements = graph.initializer.iter().map(elements).fold(0, usize::saturating_add);
     let parsed = onnx.parse(&with_own_names(proto), dir).map_err(failed)?;
     if let Some(name) = parsed.unresolved_inputs.first() {
         return Err(nothing_computes(name));
     }
-    Ok((inputs, outputs, parsed.model))
+    Ok(Parsed { inputs, outputs, elements, model: parsed.model })
+}
+
+fn elements(tensor: &pb::TensorProto) -> usize {
+    let extents = tensor.dims.iter().map(|extent| usize::try_from(*extent).unwrap_or(usize::MAX));
+    extents.fold(1, usize::saturating_mul)
 }
 
 fn is_fed(graph: &pb::GraphProto, value: &pb::ValueInfoProto) -> bool {

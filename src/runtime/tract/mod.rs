@@ -15,7 +15,7 @@ use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
 use self::failure::failed;
-use self::graph::{complete, datum_type, is_complete, parse};
+use self::graph::{Parsed, complete, datum_type, is_complete, parse};
 use self::recent::Recent;
 use super::array::with_array;
 use super::port::in_port_order;
@@ -84,13 +84,21 @@ enum Symbolic {
     Unusable,
 }
 
-/// Sets of shapes before one plan is made for all.
+/// Plans that are made before one is made for all shapes.
 const SEVERAL: usize = 4;
+
+/// Limit of elements of the constants of a model of which several plans are kept: each has a copy of them.
+const SMALL: usize = 1 << 20;
+
+/// Limit of plans of such a model.
+const MOST_OF_SMALL: usize = 8;
 
 impl TractSession {
     fn load(source: ModelSource<'_>) -> Result<Self> {
-        let (inputs, outputs, model) = shielded("reading the model into tract", || parse(source))?;
-        let (concrete, symbolic) = (Recent::new(), Symbolic::Untried);
+        let parsed = shielded("reading the model into tract", || parse(source))?;
+        let Parsed { inputs, outputs, elements, model } = parsed;
+        let most = if elements <= SMALL { MOST_OF_SMALL } else { 1 };
+        let (concrete, symbolic) = (Recent::new(most), Symbolic::Untried);
         let mut session = TractSession { inputs, outputs, concrete, symbolic, model };
         match known_shapes(&session.inputs, None) {
             Some(shapes) => {
@@ -143,7 +151,7 @@ impl TractSession {
         if self.concrete.has(shapes) {
             return None;
         }
-        if matches!(self.symbolic, Symbolic::Untried) && self.concrete.len() >= SEVERAL {
+        if matches!(self.symbolic, Symbolic::Untried) && self.concrete.made() >= SEVERAL {
             self.plan_for_all();
         }
         match &self.symbolic {
@@ -328,15 +336,17 @@ mod tests {
         let w = b.weights("w", &[5, 3, 3, 3]);
         let y = b.op("Conv", "y", &[x, w], []);
         let model = b.build(&[y]);
-        let (inputs, outputs, model) = parse(ModelSource::Graph(&model)).unwrap();
-        let (concrete, symbolic) = (Recent::new(), Symbolic::Untried);
+        let Parsed { inputs, outputs, elements, model } =
+            parse(ModelSource::Graph(&model)).unwrap();
+        assert_eq!(elements, 5 * 3 * 3 * 3);
+        let (concrete, symbolic) = (Recent::new(MOST_OF_SMALL), Symbolic::Untried);
         let mut session = TractSession { inputs, outputs, concrete, symbolic, model };
         for size in 3..10 {
             let x: HostArray =
                 ndarray::ArrayD::<f32>::ones(ndarray::IxDyn(&[1, 3, size, 9])).into();
             let outputs = session.run(&[("x", &x)]).unwrap();
             assert_eq!(outputs[0].shape(), [1, 5, size - 2, 7]);
-            assert_eq!(session.concrete.len(), (size - 2).min(SEVERAL));
+            assert_eq!(session.concrete.made(), (size - 2).min(SEVERAL));
             assert_eq!(matches!(session.symbolic, Symbolic::Planned(_)), size - 2 > SEVERAL);
         }
     }

@@ -1,32 +1,39 @@
 //! The plans that were used last.
 
-/// Limit of plans.
-const MOST: usize = 8;
-
 /// Values by their keys; only the ones that were used last stay.
 pub(super) struct Recent<K, V> {
     /// The one that was used last stands last.
     all: Vec<(K, V)>,
+    /// Limit of values, at least 1.
+    most: usize,
+    /// Number of values that were made.
+    made: usize,
 }
 
 impl<K: PartialEq, V: Clone> Recent<K, V> {
-    pub(super) fn new() -> Self {
-        Recent { all: Vec::new() }
+    /// Keeps `most` values, at least one.
+    pub(super) fn new(most: usize) -> Self {
+        Recent { all: Vec::new(), most: most.max(1), made: 0 }
     }
 
-    /// The value of `key`, which `make` makes where there is none.
+    /// The value of `key`, which `make` makes where there is none. It takes the place of another before it is made,
+    /// since values are large.
     ///
     /// # Errors
     /// Those of `make`.
     pub(super) fn get<E>(&mut self, key: K, make: impl FnOnce(&K) -> Result<V, E>) -> Result<V, E> {
         let value = match self.all.iter().position(|(own, _)| *own == key) {
             Some(place) => self.all.remove(place).1,
-            None => make(&key)?,
+            None => {
+                if self.all.len() >= self.most {
+                    self.all.remove(0);
+                }
+                let value = make(&key)?;
+                self.made += 1;
+                value
+            }
         };
         self.all.push((key, value.clone()));
-        if self.all.len() > MOST {
-            self.all.remove(0);
-        }
         Ok(value)
     }
 
@@ -35,9 +42,9 @@ impl<K: PartialEq, V: Clone> Recent<K, V> {
         self.all.iter().any(|(own, _)| own == key)
     }
 
-    /// Number of values.
-    pub(super) fn len(&self) -> usize {
-        self.all.len()
+    /// Number of values that were made so far.
+    pub(super) fn made(&self) -> usize {
+        self.made
     }
 
     /// The value that was used last.
@@ -52,8 +59,9 @@ mod tests {
 
     #[test]
     fn only_what_was_used_last_stays() {
+        const MOST: usize = 3;
+        let mut recent = Recent::new(MOST);
         let mut made = Vec::new();
-        let mut recent = Recent::new();
         let mut get = |key: usize| {
             let value = recent.get(key, |key| {
                 made.push(*key);
@@ -61,15 +69,16 @@ mod tests {
             });
             (value, recent.all.len())
         };
-        for key in (0..MOST).chain([0]) {
+        for key in [0, 1, 2, 0] {
             assert_eq!(get(key).0, Ok(10 * key));
         }
-        assert_eq!(get(99), (Err("no plan"), MOST));
         // It takes the place of 1, since 0 was used again.
-        assert_eq!(get(MOST), (Ok(10 * MOST), MOST));
+        assert_eq!(get(3), (Ok(30), MOST));
         assert_eq!((get(0).0, get(1).0), (Ok(0), Ok(10)));
-        assert_eq!(recent.last(), Some(&10));
-        let expected: Vec<usize> = (0..MOST).chain([99, MOST, 1]).collect();
-        assert_eq!(made, expected);
+        // What fails has freed the place of 3.
+        assert_eq!(get(99), (Err("no plan"), MOST - 1));
+        assert_eq!(get(3), (Ok(30), MOST));
+        assert_eq!((recent.last(), recent.made()), (Some(&30), 6));
+        assert_eq!(made, [0, 1, 2, 3, 1, 99, 3]);
     }
 }
