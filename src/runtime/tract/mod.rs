@@ -65,9 +65,9 @@ impl Backend for Tract {
 
 /// One model in tract.
 ///
-/// A plan is made for each set of input shapes, and the last few are kept. Where there are more, one plan serves all
-/// shapes, with symbols for sizes, if the model can be planned and run that way. It comes late because formulas of
-/// sizes may take a hundred times as long to plan with as numbers.
+/// One plan serves all shapes, with symbols for open sizes, if the model can be planned and run that way. If more than
+/// the batch is open, it comes late, because formulas of sizes may take a hundred times as long to plan with as numbers:
+/// first, a plan is made for each set of input shapes, and the last few are kept.
 struct TractSession {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
@@ -104,15 +104,21 @@ impl TractSession {
             Some(shapes) => {
                 session.plan_for_shapes(shapes)?;
             }
-            None if !session.outputs.iter().all(is_complete) => session.plan_to_complete(),
+            None if session.needs_plan() => session.plan_for_any(),
             None => {}
         }
         session.complete();
         Ok(session)
     }
 
-    /// Makes any plan that tells the types of outputs; without one they are as the file declares them.
-    fn plan_to_complete(&mut self) {
+    /// Whether a plan is made before shapes are known: to tell the types of outputs, or since only the batch is open,
+    /// so that formulas are short. Plans for numbers hold one more copy of the weights.
+    fn needs_plan(&self) -> bool {
+        !self.outputs.iter().all(is_complete) || known_shapes(&self.inputs, Some(1)).is_some()
+    }
+
+    /// Makes a plan for all shapes, or else for one sample; without one, outputs are as the file declares them.
+    fn plan_for_any(&mut self) {
         self.plan_for_all();
         if let (Symbolic::Unusable, Some(shapes)) =
             (&self.symbolic, known_shapes(&self.inputs, Some(1)))
