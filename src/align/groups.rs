@@ -1,8 +1,9 @@
 //! Finds corresponding groups: those of the rows of corresponding layers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::couple::{End, Frozen, GroupId};
+use crate::ir::ValueId;
 
 use super::{Correspondence, Net, Site, TaskGroup, TaskLayer, only_group};
 
@@ -63,10 +64,19 @@ pub(super) fn inputs(
     for site in sites.iter().filter(|s| s.is_common()) {
         let members: Vec<(usize, Vec<Read>)> =
             site.members().map(|m| (m.task.0, read(nets[m.task.0], m))).collect();
-        let most = members.iter().map(|(_, all)| all.len()).max().unwrap_or(0);
-        for place in 0..most {
-            let places = members.iter().filter_map(|(net, all)| Some((*net, all.get(place)?)));
-            add(&mut inputs, nets.len(), &places.collect::<Vec<_>>());
+        if members.iter().all(|(_, all)| all.len() <= 1) {
+            let only = members.iter().filter_map(|(net, all)| Some((*net, all.first()?)));
+            add(&mut inputs, nets.len(), &only.collect::<Vec<_>>());
+            continue;
+        }
+        // Layers of different nets may join their inputs in another order, so that only names tell.
+        let named = |net: usize, read: &Read| name(nets[net], read.0);
+        let all = members.iter().flat_map(|(net, all)| all.iter().map(|read| named(*net, read)));
+        for wanted in all.flatten().collect::<BTreeSet<&str>>() {
+            let same = members.iter().filter_map(|(net, all)| {
+                Some((*net, all.iter().find(|read| named(*net, read) == Some(wanted))?))
+            });
+            add(&mut inputs, nets.len(), &same.collect::<Vec<_>>());
         }
     }
     inputs.retain(|(groups, _)| several(groups));
@@ -78,7 +88,7 @@ pub(super) fn inputs(
 /// A model input that a layer consumes: its group, and the channels in the order of the columns.
 type Read = (GroupId, Vec<usize>);
 
-/// Adds inputs that layers of a site consume at one place, one of each net at most.
+/// Adds inputs of layers of a site that correspond, one of each net at most.
 fn add(inputs: &mut Vec<(Correspondence, bool)>, nets: usize, read: &[(usize, &Read)]) {
     let Some((_, (_, order))) = read.first() else { return };
     let is_known = |(groups, _): &(Correspondence, bool)| {
@@ -109,6 +119,16 @@ fn read(own: Net<'_>, member: TaskLayer) -> Vec<Read> {
         }
     }
     all
+}
+
+/// The name of the model input with these channels.
+fn name(net: Net<'_>, group: GroupId) -> Option<&str> {
+    let holds = |value: &ValueId| {
+        let axis = net.coupling.axis(*value);
+        axis.is_some_and(|axis| axis.channels.iter().any(|channel| channel.group == group))
+    };
+    let input = net.graph.inputs.iter().copied().find(holds)?;
+    Some(&net.graph.value(input).name)
 }
 
 fn several(groups: &Correspondence) -> bool {

@@ -11,13 +11,13 @@ const MADE: [&str; 2] = ["gemm_input_shape", "gemm_output_shape"];
 /// What stands before the number of a name that it has made several times.
 const COUNTED: &str = "_token_";
 
-/// Renames constants of a graph and its sub-graphs.
+/// Renames constants of a graph and its sub-graphs, but for outputs, whose names are the user's.
 pub(super) fn change(graph: &mut Graph) {
     let made: Vec<ValueId> = graph
         .values()
         .filter(|(id, value)| {
             let is_shape = graph.initializer(*id).is_some_and(|t| t.dtype == DataType::I64);
-            is_shape && is_made(&value.name)
+            is_shape && is_made(&value.name) && !graph.outputs.contains(id)
         })
         .map(|(id, _)| id)
         .collect();

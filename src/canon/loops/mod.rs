@@ -110,8 +110,9 @@ fn layer(
     let mut initial = Vec::new();
     for place in &states {
         let value = repeated.initial(*place)?;
-        let (samples, _) = rows(graph, value)?;
-        initial.push(samples.is_surely(batch).then_some(value)?);
+        let (samples, columns) = rows(graph, value)?;
+        let fits = samples.is_surely(batch) && columns == cell.gates.first()?.bias.len();
+        initial.push(fits.then_some(value)?);
     }
     let hidden = next.get(cell.hidden)?.as_ref()?;
     let mut layer = Layer {
@@ -124,7 +125,11 @@ fn layer(
     };
     for (number, output) in repeated.node.outputs.iter().enumerate() {
         let Some(output) = output.filter(|output| graph.is_used(*output)) else { continue };
+        // A result with another axis of one is followed like the matrix that it holds.
+        let ty = repeated.body.type_of(repeated.result(number)?);
+        let is_matrix = ty.and_then(|ty| ty.shape).is_none_or(|shape| shape.len() == 2);
         if let Some(place) = states.iter().position(|state| *state == number) {
+            is_matrix.then_some(())?;
             *layer.last.get_mut(place)? = Some(output);
         } else if number < repeated.states {
             let start = repeated.counts_from(graph, number)?;
@@ -132,7 +137,7 @@ fn layer(
             let ty = graph.type_of(repeated.initial(number)?)?;
             layer.constants.push((output, count(ty.dtype, last, ty.shape?.len())?));
         } else {
-            let all = term(number).filter(|all| Rc::ptr_eq(all, hidden));
+            let all = term(number).filter(|all| is_matrix && Rc::ptr_eq(all, hidden));
             layer.steps.push(all.map(|_| output)?);
         }
     }

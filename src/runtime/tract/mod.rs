@@ -185,8 +185,14 @@ impl Session for TractSession {
         {
             return Ok(outputs);
         }
-        let plan = self.plan_for_shapes(shapes)?;
-        let outputs = compute(&plan, &arrays, &self.outputs)?;
+        let planned = self.plan_for_shapes(shapes);
+        if planned.is_err() && matches!(self.symbolic, Symbolic::Untried) {
+            self.plan_for_all();
+            if let Symbolic::Planned(plan) = &self.symbolic {
+                return compute(plan, &arrays, &self.outputs);
+            }
+        }
+        let outputs = compute(&planned?, &arrays, &self.outputs)?;
         if symbolic.is_some() {
             // This run proves that the symbolic plan was at fault, not the data.
             self.symbolic = Symbolic::Unusable;
