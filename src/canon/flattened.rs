@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::error::Result;
-use crate::ir::{Consumers, Dim, Graph, Model, Node, NodeId, Tensor, ValueId};
+use crate::ir::{Codes, Consumers, Dim, Graph, Model, Node, NodeId, Tensor, ValueId};
 
 use super::types::shape;
 use super::{CanonOptions, requantised};
@@ -227,12 +227,9 @@ fn is_layer(graph: &Graph, node: &Node) -> bool {
 fn product(graph: &mut Graph, gemm: &Node, data: ValueId) -> Option<ValueId> {
     let weight = gemm.input(1)?;
     let turned = graph.initializer(weight)?.transposed()?;
-    let codes = graph.codes(weight).cloned();
+    let codes = graph.codes(weight).and_then(Codes::turned);
     let name = graph.value(weight).name.clone();
-    let turned = graph.add_initializer(&name, turned);
-    if let Some(codes) = codes.and_then(|codes| codes.along(1 - codes.axis.min(1))) {
-        graph.set_codes(turned, codes);
-    }
+    let turned = graph.add_stored(&name, turned, codes);
     let product = graph.add_op("MatMul", &gemm.name, &[data, turned], []);
     Some(match gemm.input(2) {
         Some(bias) => graph.add_op("Add", &format!("{}.add", gemm.name), &[product, bias], []),

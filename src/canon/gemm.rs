@@ -157,8 +157,7 @@ fn normalise(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<bool>
     rewire::store(graph, readers, id, 1, "weight", new_weight);
     let stored = graph.node(id).input(1)?;
     // A factor other than one takes weights off their grid, which is found when the file is written.
-    let axis = |codes: &Codes| if trans_b { codes.axis } else { 1 - codes.axis.min(1) };
-    if let Some(codes) = codes.and_then(|codes| codes.along(axis(&codes))) {
+    if let Some(codes) = if trans_b { codes } else { codes.as_ref().and_then(Codes::turned) } {
         graph.set_codes(stored, codes);
     }
     if let Some(bias) = new_bias {

@@ -4,7 +4,7 @@
 //! weights on the right.
 
 use crate::error::Result;
-use crate::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
+use crate::ir::{Attribute, Codes, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
 
 use super::{CanonOptions, rewire, types};
 
@@ -79,13 +79,9 @@ fn constant(graph: &mut Graph, value: ValueId) -> Option<ValueId> {
     let tensor = graph.initializer(value)?;
     let (transposed, is_matrix) = (transposed(tensor)?, tensor.dims.len() == 2);
     let codes = graph.codes(value).filter(|codes| is_matrix || codes.is_uniform());
-    let codes = codes.and_then(|codes| codes.along(1 - codes.axis.min(1)));
+    let codes = codes.and_then(Codes::turned);
     let name = graph.value(value).name.clone();
-    let turned = graph.add_initializer(&name, transposed);
-    if let Some(codes) = codes {
-        graph.set_codes(turned, codes);
-    }
-    Some(turned)
+    Some(graph.add_stored(&name, transposed, codes))
 }
 
 fn transposed(tensor: &Tensor) -> Option<Tensor> {

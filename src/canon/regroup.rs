@@ -73,11 +73,7 @@ impl PerGroup {
             let codes: Option<Vec<(&Codes, usize)>> = codes.collect();
             let codes = codes.and_then(|codes| Codes::joined(&codes, 0));
             let whole = behind_each_other(&parts)?;
-            let whole = graph.add_initializer(&format!("{name}.{suffix}"), whole);
-            if let Some(codes) = codes {
-                graph.set_codes(whole, codes);
-            }
-            inputs.push(Some(whole));
+            inputs.push(Some(graph.add_stored(&format!("{name}.{suffix}"), whole, codes)));
         }
         graph.edit_node(self.concat, |node| {
             node.op.clone_from(&first.op);

@@ -96,11 +96,7 @@ pub(super) fn selected(
 ) -> Option<ValueId> {
     let part = graph.initializer(constant)?.select(axis, entries)?;
     let codes = graph.codes(constant).and_then(|codes| codes.select(axis, entries));
-    let value = graph.add_initializer(name, part);
-    if let Some(codes) = codes {
-        graph.set_codes(value, codes);
-    }
-    Some(value)
+    Some(graph.add_stored(name, part, codes))
 }
 
 /// The only consumer of `value`; `None` if there are others, or it is an output.

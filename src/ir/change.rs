@@ -31,6 +31,13 @@ impl Graph {
         self.add_value(name, ValueKind::Initializer(tensor), None)
     }
 
+    /// Adds a constant that a file stores with these codes, if there are any.
+    pub fn add_stored(&mut self, name: &str, tensor: Tensor, codes: Option<Codes>) -> ValueId {
+        let id = self.add_initializer(name, tensor);
+        codes.into_iter().for_each(|codes| self.set_codes(id, codes));
+        id
+    }
+
     /// Adds a node; its outputs become [`ValueKind::Computed`] by it.
     pub fn add_node(&mut self, node: Node) -> NodeId {
         let id = NodeId(self.nodes.len() as u32);

@@ -60,6 +60,11 @@ impl Codes {
         Some(Codes { axis, scale: self.scale.transposed()?, zero, ..self.clone() })
     }
 
+    /// The codes of the transpose of a matrix.
+    pub fn turned(&self) -> Option<Codes> {
+        self.along(1 - self.axis.min(1))
+    }
+
     /// The codes of a constant that loses its first `count` axes, each of extent 1.
     pub fn behind(&self, count: usize) -> Option<Codes> {
         let inner = |tensor: &Tensor| match tensor.dims.len() {
@@ -174,11 +179,17 @@ impl Codes {
             true => (axis, positions.to_vec()),
             false => (0, positions.to_vec()),
         };
+        // A scale that is left of several blocks is one for all.
+        let part = |tensor: &Tensor| {
+            let part = tensor.select(along, &positions)?;
+            let is_one = part.len() == 1 && part.dims.len() > 1;
+            Some(if is_one { Tensor { dims: Vec::new(), ..part } } else { part })
+        };
         let zero = match &self.zero {
-            Some(zero) => Some(zero.select(along, &positions)?),
+            Some(zero) => Some(part(zero)?),
             None => None,
         };
-        Some(Codes { scale: self.scale.select(along, &positions)?, zero, ..self.clone() })
+        Some(Codes { scale: part(&self.scale)?, zero, ..self.clone() })
     }
 
     /// The codes of constants that are joined along `axis`, each with its extent along it; `None` if no scales along

@@ -329,8 +329,8 @@ impl<'a> Course<'a> {
     /// Whether the last validations have not improved.
     fn is_stuck(&self) -> bool {
         let since = self.history.iter().filter(|p| p.iteration > self.best.iteration).count();
-        let is_patient = self.setup.options.patience.is_none_or(|most| since < most);
-        !is_patient && !self.held.iter().any(Vec::is_empty)
+        let is_over = self.setup.options.patience.is_some_and(|most| since >= most);
+        is_over && !self.held.iter().any(Vec::is_empty)
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::engine::{Engine, JointFeed, merged};
-use super::loading::{able, is_refusal};
-use super::sensitivity::explained;
+use super::loading::is_refusal;
+use super::sensitivity::most_explained;
 use super::tally::{self, First, Tally};
 use super::{Limits, Subject, TaskVerification, Verification, fixed_batch};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -92,16 +92,7 @@ impl Check<'_> {
         };
         let size = fixed_batch(engines, self.number).unwrap_or(self.batch);
         let batch = data.batch(0..data.len().min(size))?;
-        let backend = engine.backend;
-        let outputs = able(backend.load(ModelSource::Graph(net)))
-            .and_then(|session| match session {
-                Some(mut session) => able(session.run(&feeds(&batch))),
-                None => Ok(None),
-            })
-            .in_model(task)?;
-        let Some(outputs) = outputs else { return Ok(None) };
-        let parts = explained(net, &batch, &outputs, backend).in_model(task)?;
-        Ok(parts.into_iter().reduce(f64::max))
+        most_explained(net, &batch, engine.backend).in_model(task)
     }
 
     fn subject(&self) -> &Subject<'_> {

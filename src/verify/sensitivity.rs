@@ -35,14 +35,13 @@ pub(super) fn explained(
     outputs: &[HostArray],
     backend: &dyn Backend,
 ) -> Result<Vec<f64>> {
-    if !net.graph.nodes().any(|(_, node)| rounds_to_steps(node)) {
+    if !rounds(net) {
         return Ok(Vec::new());
     }
     let mut largest = vec![0.0f64; outputs.len()];
     for trial in 0..TRIALS {
         let changed = neighbour(net, trial)?;
-        let Some(mut session) = able(backend.load(ModelSource::Graph(&changed)))? else { continue };
-        let Some(found) = able(session.run(&feeds(batch)))? else { continue };
+        let Some(found) = ran(&changed, batch, backend)? else { continue };
         for (largest, (found, own)) in largest.iter_mut().zip(found.iter().zip(outputs)) {
             let mut gap = Gap::default();
             if gap.add(found, own).is_ok() && gap.broken == 0 {
@@ -51,6 +50,38 @@ pub(super) fn explained(
         }
     }
     Ok(largest)
+}
+
+/// The largest relative difference of an output of a net that rounding explains; `None` for a net that does not round
+/// activations, or that the backend does not run.
+///
+/// # Errors
+/// As [`explained`].
+pub(super) fn most_explained(
+    net: &Model,
+    batch: &[(String, HostArray)],
+    backend: &dyn Backend,
+) -> Result<Option<f64>> {
+    if !rounds(net) {
+        return Ok(None);
+    }
+    let Some(outputs) = ran(net, batch, backend)? else { return Ok(None) };
+    Ok(explained(net, batch, &outputs, backend)?.into_iter().reduce(f64::max))
+}
+
+fn rounds(net: &Model) -> bool {
+    net.graph.nodes().any(|(_, node)| rounds_to_steps(node))
+}
+
+/// The outputs of a net, if the backend runs it.
+fn ran(
+    net: &Model,
+    batch: &[(String, HostArray)],
+    backend: &dyn Backend,
+) -> Result<Option<Vec<HostArray>>> {
+    let session = able(backend.load(ModelSource::Graph(net)))?;
+    let Some(mut session) = session else { return Ok(None) };
+    able(session.run(&feeds(batch)))
 }
 
 /// The net with weights that are a little larger and smaller in turn, in runs of another length in each trial.

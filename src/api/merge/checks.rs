@@ -57,8 +57,7 @@ impl Merger {
             && !self.options.retraining.reset_bn
             && !facts.outcome.sites.iter().any(SiteRecord::loses);
         let mut subjects = Vec::new();
-        let nets = facts.loaded.iter().zip(joint.tasks()).zip(&samples).zip(&facts.steady);
-        for (((model, net), data), is_steady) in nets {
+        for ((model, net), data) in facts.loaded.iter().zip(joint.tasks()).zip(&samples) {
             subjects.push(Subject {
                 task: &model.name,
                 original: model.source(),
@@ -66,7 +65,7 @@ impl Merger {
                 net: Some(ModelSource::Graph(net.model())),
                 data,
                 reported: None,
-                is_untouched: is_untouched && *is_steady,
+                is_untouched,
             });
         }
         let runtime = &self.options.runtime;

@@ -218,7 +218,7 @@ impl Merger {
         let place = self.check_outputs(destination)?;
         let ready = self.ready(self.replay.written.is_some(), progress)?;
         let Ready { loaded, data, prepared, sites, statistics, calibration, options, .. } = ready;
-        let Ready { files, memory, backend, read, steady, .. } = ready;
+        let Ready { files, memory, backend, read, .. } = ready;
         let structure = structure(&prepared);
         let alignment = prepared.alignment.clone();
         let tasks = prepared.joint.tasks().iter();
@@ -243,7 +243,6 @@ impl Merger {
             batch,
             loaded,
             data,
-            steady,
             structure,
             sites,
             statistics,

@@ -26,8 +26,6 @@ pub(crate) struct Ready {
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
     pub(crate) prepared: Prepared,
-    /// Whether rounding moves the outputs of each net by little.
-    pub(crate) steady: Vec<bool>,
     /// The layers that models have in common.
     pub(crate) sites: Vec<SiteNames>,
     /// Stored statistics, one per task; empty without any.
@@ -87,7 +85,6 @@ impl Merger {
             }
             None => self.options.runtime.batch,
         };
-        let steady = checked.iter().map(|form| form.likeness == Likeness::Alike).collect();
         if self.is_made_up() && prepared.fuses(&options.budget)? {
             progress.warn(&progress.worded(&synthetic()));
         }
@@ -109,7 +106,6 @@ impl Merger {
             loaded,
             data,
             prepared,
-            steady,
             sites,
             statistics,
             calibration,

@@ -36,8 +36,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) batch: usize,
     pub(crate) loaded: Vec<Loaded>,
     pub(crate) data: Vec<TaskData>,
-    /// Whether rounding moves the outputs of each net by little.
-    pub(crate) steady: Vec<bool>,
     pub(crate) structure: Structure,
     pub(crate) sites: Vec<SiteNames>,
     /// Stored statistics, one per task; empty without any.

@@ -113,7 +113,7 @@ impl TrainingOptions {
             layers: self.layers,
             weights: self.weights.clone(),
             validation: self.validation,
-            patience: self.patience.or(RetrainOptions::default().patience),
+            patience: self.patience,
             mix: self.mix,
             seed: self.seed,
             reset_statistics: self.reset_bn,

@@ -28,7 +28,7 @@ pub(super) fn moved(graph: &Graph, id: NodeId) -> Option<Codes> {
             let axis = order.iter().position(|axis| *axis == first.axis)?;
             Some(Codes { axis, ..first.clone() })
         }
-        Movement::Transpose(order) if order == [1, 0] => first.along(1 - first.axis.min(1)),
+        Movement::Transpose(order) if order == [1, 0] => first.turned(),
         Movement::Gather(axis, indices, shape) if plain => gathered(first, axis, &indices, &shape),
         Movement::Gather(axis, indices, shape) if shape.len() == 1 => first.select(axis, &indices),
         Movement::Pick(axes) => {

@@ -80,13 +80,7 @@ fn widened(name: &str, names: &[String; 3], half: &Tensor, wide: DataType) -> Re
 }
 
 fn dequantised(name: &str, names: &[String; 3], numbers: &Tensor, codes: &Codes) -> Result<Stored> {
-    // A scale that is left of several blocks is one for all.
-    let one = |tensor: &Tensor| match codes.is_uniform() && tensor.dims.len() > 1 {
-        true => Tensor { dims: Vec::new(), ..tensor.clone() },
-        false => tensor.clone(),
-    };
-    let (scale, zero) = (one(&codes.scale), codes.zero.as_ref().map(one));
-    let parts = [Some(numbers), Some(&scale), zero.as_ref()];
+    let parts = [Some(numbers), Some(&codes.scale), codes.zero.as_ref()];
     let named: Vec<(&String, &Tensor)> =
         names.iter().zip(parts).filter_map(|(name, part)| Some((name, part?))).collect();
     let tensors = named.iter().map(|(name, tensor)| tensor::encode(name, tensor));
