@@ -11,13 +11,23 @@ use crate::ir::{Graph, ValueId};
 use crate::ops::{Gate, GateInputs, Layer, LayerKind};
 use crate::runtime::HostArray;
 
+/// The input of a recurrent node with the number of steps of each sequence.
+const LENGTHS: usize = 4;
+
 /// The probed values that form the rows of a gate.
 pub(super) fn taps(layer: &Layer, gate: &Gate, graph: &Graph) -> Vec<ValueId> {
-    let initial = gate.initial.filter(|value| graph.initializer(*value).is_none());
-    [layer.input, layer.output].into_iter().chain(initial).collect()
+    let computed = |value: &ValueId| graph.initializer(*value).is_none();
+    let others = [gate.initial, lengths(layer, graph)].into_iter().flatten().filter(computed);
+    [layer.input, layer.output].into_iter().chain(others).collect()
 }
 
-/// Rows of a gate, [samples, steps, columns], from its node's probed values.
+/// The numbers of steps of a layer's sequences.
+fn lengths(layer: &Layer, graph: &Graph) -> Option<ValueId> {
+    graph.node(layer.node).input(LENGTHS)
+}
+
+/// Rows of a gate, [samples, steps, columns], from its node's probed values. Behind the end of a sequence, its rows
+/// come again, so that nothing counts that the layer does not compute.
 ///
 /// # Errors
 /// [`ErrorKind::Calibration`] if the values do not have the layer's shapes.
@@ -28,18 +38,39 @@ pub(super) fn rows(
     taps: &[Arc<HostArray>],
 ) -> Result<Array3<f32>> {
     let x = shaped::<Ix3>(taps.first())?;
+    let mut others = taps.iter().skip(2);
+    let initial = match gate.initial {
+        Some(value) => Some(match graph.initializer(value) {
+            Some(constant) => constant.to_f32()?.into_dimensionality().map_err(|_| misfit())?,
+            None => shaped::<Ix3>(others.next())?,
+        }),
+        None => None,
+    };
+    let lengths = match lengths(layer, graph) {
+        Some(value) => Some(match graph.initializer(value) {
+            Some(constant) => constant.to_i64().ok_or_else(misfit)?,
+            None => integers(others.next())?,
+        }),
+        None => None,
+    };
+    let mut rows = whole_rows(layer, gate, graph, (x, taps.get(1), initial))?;
+    if let Some(lengths) = lengths {
+        repeat_steps(&mut rows, &lengths)?;
+    }
+    Ok(rows)
+}
+
+/// The rows of all steps, from the layer's input, its hidden units and those before the first step.
+fn whole_rows(
+    layer: &Layer,
+    gate: &Gate,
+    graph: &Graph,
+    (x, hidden, initial): (Array3<f32>, Option<&Arc<HostArray>>, Option<Array3<f32>>),
+) -> Result<Array3<f32>> {
     if gate.inputs == GateInputs::Input {
         return Ok(by_sample(x));
     }
-    let initial = match (gate.initial, taps.get(2)) {
-        (Some(_), Some(tapped)) => Some(shaped::<Ix3>(Some(tapped))?),
-        (Some(value), None) => {
-            let constant = graph.initializer(value).ok_or_else(misfit)?.to_f32()?;
-            Some(constant.into_dimensionality().map_err(|_| misfit())?)
-        }
-        (None, _) => None,
-    };
-    let hidden = before(shaped::<Ix4>(taps.get(1))?, initial)?;
+    let hidden = before(shaped::<Ix4>(hidden)?, initial)?;
     if hidden.shape()[..2] != x.shape()[..2] {
         return Err(misfit());
     }
@@ -52,6 +83,26 @@ pub(super) fn rows(
         }
         GateInputs::All | GateInputs::Input => side_by_side(&x, &hidden),
     }
+}
+
+/// Puts the steps of each sequence in the place of those behind its end; zeros, if it has none.
+fn repeat_steps(rows: &mut Array3<f32>, lengths: &[i64]) -> Result<()> {
+    if lengths.len() != rows.len_of(Axis(0)) {
+        return Err(misfit());
+    }
+    let steps = rows.len_of(Axis(1));
+    for (mut sample, length) in rows.outer_iter_mut().zip(lengths) {
+        let length = usize::try_from(*length).map_or(0, |length| length.min(steps));
+        if length == 0 {
+            sample.fill(0.0);
+            continue;
+        }
+        for step in length..steps {
+            let (own, mut behind) = sample.view_mut().split_at(Axis(0), step);
+            behind.row_mut(0).assign(&own.row(step % length));
+        }
+    }
+    Ok(())
 }
 
 /// W x + R h + b of a gate at its rows, [samples, steps, units], with the weights of `graph`.
@@ -113,6 +164,11 @@ fn by_sample(values: Array3<f32>) -> Array3<f32> {
 
 fn side_by_side(a: &Array3<f32>, b: &Array3<f32>) -> Result<Array3<f32>> {
     concatenate(Axis(2), &[a.view(), b.view()]).map_err(|_| misfit())
+}
+
+fn integers(tapped: Option<&Arc<HostArray>>) -> Result<Vec<i64>> {
+    let numbers = tapped.and_then(|tapped| HostArray::clone(tapped).integers());
+    Ok(numbers.ok_or_else(misfit)?.into_iter().collect())
 }
 
 fn shaped<D: Dimension>(tapped: Option<&Arc<HostArray>>) -> Result<Array<f32, D>> {

@@ -1,7 +1,8 @@
 //! Brings recurrent layers to one form: forward, with one bias per gate, and without initial states of
 //! zeros.
 //!
-//! A layer in reverse becomes a forward layer over the reversed sequence, which every runtime supports.
+//! A layer in reverse becomes a forward layer over the reversed sequence, which every runtime supports. A sequence that
+//! ends early is reversed up to its end.
 //! The two biases of a gate occur only as their sum, except in a GRU whose reset gate comes after the
 //! weights. Initial states of zeros, which exporters compute from the batch size, are the default, so
 //! they are dropped. The hidden units of all steps are always an output, since statistics of the gates'
@@ -9,7 +10,7 @@
 
 use crate::error::Result;
 use crate::ir::{
-    Attribute, Consumers, Dim, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
+    Attribute, Consumers, DataType, Dim, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
 };
 use crate::ops::gates;
 
@@ -46,6 +47,9 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
 fn is_recurrent(node: &Node) -> bool {
     !gates(&node.op).is_empty()
 }
+
+/// The input with the number of steps of each sequence.
+const LENGTHS: usize = 4;
 
 /// The inputs with initial states.
 const STATES: [usize; 2] = [5, 6];
@@ -120,22 +124,35 @@ fn sum_biases(graph: &mut Graph, id: NodeId) -> Result<bool> {
     Ok(modified)
 }
 
-/// Turns a layer in reverse into a forward layer over the reversed steps.
+/// Turns a layer in reverse into a forward layer over the reversed steps. Sequences that end early are reversed up to
+/// their ends.
 fn forward(graph: &mut Graph, id: NodeId) -> bool {
     let node = graph.node(id).clone();
     let (Some(x), Some("reverse")) = (node.input(0), node.str("direction")) else { return false };
-    if node.input(4).is_some() || node.int("layout", 0) != 0 {
+    if node.int("layout", 0) != 0 {
         return false;
     }
     let name = |part: &str| format!("{}.{part}", node.name);
-    let bounds: Vec<ValueId> = [-1, i64::MIN, 0, -1]
-        .map(|bound| Tensor::from_i64(vec![1], &[bound]))
-        .into_iter()
-        .map(|bound| graph.add_initializer(&name("reversed"), bound))
-        .collect();
-    let reversed = |value| [&[value], bounds.as_slice()].concat();
-    let input = graph.add_op("Slice", &name("input"), &reversed(x), []);
     let steps = graph.add_value(&name("steps"), ValueKind::Detached, None);
+    let (input, output) = match node.input(LENGTHS) {
+        Some(lengths) => {
+            let wide = [("to", Attribute::Int(i64::from(DataType::I64.code())))];
+            let lengths = graph.add_op("Cast", &name("lengths"), &[lengths], wide);
+            let direction = rewire::ints(graph, &name("direction"), &[1]);
+            let flat = graph.add_op("Squeeze", &name("steps"), &[steps, direction], []);
+            let [input, flat] = [("input", x), ("output", flat)].map(|(part, value)| {
+                graph.add_op("ReverseSequence", &name(part), &[value, lengths], [])
+            });
+            (input, ("Unsqueeze", vec![flat, direction]))
+        }
+        None => {
+            let bounds =
+                [-1, i64::MIN, 0, -1].map(|b| rewire::ints(graph, &name("reversed"), &[b]));
+            let reversed = |value| [&[value], bounds.as_slice()].concat();
+            let input = graph.add_op("Slice", &name("input"), &reversed(x), []);
+            (input, ("Slice", reversed(steps)))
+        }
+    };
     graph.edit_node(id, |node| {
         node.inputs[0] = Some(input);
         node.attributes.remove("direction");
@@ -143,14 +160,10 @@ fn forward(graph: &mut Graph, id: NodeId) -> bool {
             *output = Some(steps);
         }
     });
-    if let Some(output) = node.output(0) {
-        graph.add_node(Node {
-            name: name("output"),
-            op: "Slice".to_owned(),
-            inputs: reversed(steps).into_iter().map(Some).collect(),
-            outputs: vec![Some(output)],
-            ..Node::default()
-        });
+    if let Some(all) = node.output(0) {
+        let (op, inputs) = output;
+        let outputs = vec![Some(all)];
+        graph.add_node(Node { outputs, ..Node::standard(op, &name("output"), &inputs, []) });
     }
     true
 }
@@ -160,8 +173,8 @@ fn one_direction_each(graph: &mut Graph, id: NodeId) -> Option<()> {
     let node = graph.node(id).clone();
     let scaled = ["activation_alpha", "activation_beta"];
     let unusual = scaled.iter().any(|name| node.attributes.contains_key(*name));
-    let lengths = node.input(4).is_some() || node.input(7).is_some();
-    if node.str("direction") != Some("bidirectional") || lengths || unusual {
+    let peepholes = node.input(7).is_some();
+    if node.str("direction") != Some("bidirectional") || peepholes || unusual {
         return None;
     }
     if node.int("layout", 0) != 0 {

@@ -269,6 +269,7 @@ static RULES: &[&dyn OpRule] = &[
     &shape::Cast,
     &ranked::Ranked,
     &ranked::PickEach,
+    &ranked::PickPlaces,
     &scatter::Scatter,
     &alike::Alike,
 ];

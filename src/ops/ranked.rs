@@ -1,6 +1,6 @@
 //! Operators that compare the elements along an axis, or pick by the places of such elements.
 
-use super::elementwise::{operand, same_axis};
+use super::elementwise::{on_axis, operand, same_axis};
 use super::view::normal_axis;
 use super::{Expand, Flow, Labels, NodeView, OpRule, Operand, Partwise, Together};
 
@@ -8,6 +8,8 @@ use super::{Expand, Flow, Labels, NodeView, OpRule, Operand, Partwise, Together}
 pub struct Ranked;
 /// `GatherElements`.
 pub struct PickEach;
+/// `GatherND`.
+pub struct PickPlaces;
 
 impl OpRule for Ranked {
     fn ops(&self) -> &'static [&'static str] {
@@ -78,4 +80,26 @@ fn picks(node: &NodeView<'_>) -> Option<Flow> {
         coupled,
         expand: Expand::NONE,
     }))
+}
+
+impl OpRule for PickPlaces {
+    fn ops(&self) -> &'static [&'static str] {
+        &["GatherND"]
+    }
+
+    fn flow(&self, node: &NodeView<'_>) -> Flow {
+        let Some(axis) = behind_places(node) else {
+            return Flow::whole("a gather of channels with computed indices");
+        };
+        on_axis(node, axis, vec![Operand::Channels, Operand::Plain])
+    }
+}
+
+/// The axis of the channels behind a gather by places along the axes before them.
+fn behind_places(node: &NodeView<'_>) -> Option<usize> {
+    let (labels, places) = (node.labels(0).filter(|own| own.within.is_none())?, node.shape(1)?);
+    let (coordinates, leading) = places.split_last()?;
+    let same = usize::try_from(node.node.int("batch_dims", 0)).ok()?;
+    let behind = labels.axis.checked_sub(same.checked_add(coordinates.known()?)?)?;
+    leading.len().checked_add(behind)
 }

@@ -24,9 +24,6 @@ impl OpRule for Recurrent {
     }
 
     fn flow(&self, node: &NodeView<'_>) -> Flow {
-        if node.node.input(4).is_some() {
-            return Flow::whole("a recurrent layer with sequence lengths");
-        }
         if node.node.input(7).is_some() {
             return Flow::whole("a recurrent layer with peepholes");
         }

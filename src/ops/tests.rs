@@ -156,6 +156,20 @@ fn indices_of_each_channel_pick_along_another_axis() {
 }
 
 #[test]
+fn places_before_the_channels_pick_all_of_them() {
+    let picked = |data: &'static str, axis: usize, places: &'static str, same: i64| {
+        let data = (data, Some((axis, &THREE[..])));
+        partwise(flow("GatherND", &[data, (places, None)], [("batch_dims", same.into())]))
+    };
+    let found = |axis| Some((axis, atoms(&THREE), vec![Operand::Channels, Operand::Plain]));
+    assert_eq!(picked("7,n,3", 2, "5,n,2", 0), found(2));
+    assert_eq!(picked("n,7,3", 2, "n,1", 1), found(1));
+    assert_eq!(picked("n,7,8,3", 3, "n,2,4,1", 1), found(4));
+    assert_eq!(picked("n,3,7", 1, "n,4,2", 0), None);
+    assert_eq!(picked("n,3,7", 1, "n,4,m", 0), None);
+}
+
+#[test]
 fn parts_of_another_axis_have_all_channels() {
     let found = partwise(flow("Split", &[("n,3,8", Some((1, &THREE[..])))], [("axis", 2.into())]));
     assert_eq!(found, Some((1, atoms(&THREE), vec![Operand::Channels])));

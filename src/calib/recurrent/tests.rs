@@ -189,3 +189,15 @@ fn weights_are_written_where_they_are_read() {
         }
     }
 }
+
+#[test]
+fn steps_behind_the_end_of_a_sequence_are_earlier_ones() {
+    let mut rows = Array3::from_shape_fn((3, 4, 2), |(n, t, i)| (100 * n + 10 * t + i + 1) as f32);
+    let whole = rows.clone();
+    repeat_steps(&mut rows, &[4, 3, 0]).unwrap();
+    assert_eq!(rows.slice(s![0, .., ..]), whole.slice(s![0, .., ..]));
+    assert_eq!(rows.slice(s![1, ..3, ..]), whole.slice(s![1, ..3, ..]));
+    assert_eq!(rows.slice(s![1, 3, ..]), whole.slice(s![1, 0, ..]));
+    assert!(rows.slice(s![2, .., ..]).iter().all(|v| *v == 0.0));
+    assert!(repeat_steps(&mut rows, &[4, 3]).is_err());
+}

@@ -17,6 +17,9 @@ use crate::ir::{Node, NodeId, ValueId};
 use crate::mtz::joint::{Neuron, Owner};
 use crate::ops::{Gate, Layer, LayerKind};
 
+/// The input with the number of steps of each sequence; initial states come behind it.
+const LENGTHS: usize = 4;
+
 /// Columns of a weight with the same owner.
 #[derive(Clone)]
 struct Columns {
@@ -66,12 +69,13 @@ impl TaskEmitter<'_> {
         let r = self.weight(gate.recurrence, gate, id, recurrent, &name)?;
         let mut node = Node { name, outputs: Vec::new(), ..source.clone() };
         node.inputs = vec![Some(x), Some(w), Some(r), self.biases(layer, gate, &units)?];
-        for slot in 4..source.inputs.len() {
-            let state = match source.input(slot) {
-                Some(value) => Some(self.state(value, &order)?),
+        for slot in LENGTHS..source.inputs.len() {
+            let operand = match source.input(slot) {
+                Some(lengths) if slot == LENGTHS => Some(self.whole(lengths)?),
+                Some(state) => Some(self.state(state, &order)?),
                 None => None,
             };
-            node.inputs.push(state);
+            node.inputs.push(operand);
         }
         self.hold_outputs(node, &source, &units, layer.out_axis)
     }

@@ -100,7 +100,10 @@ fn unknown_operator<'g>(onnx: &Onnx, graph: &'g pb::GraphProto) -> Option<&'g pb
     })
 }
 
-/// A recurrent node with an attribute that tract ignores: its first output, and the attribute.
+/// The input of a recurrent node with the number of steps of each sequence.
+const LENGTHS: usize = 4;
+
+/// A recurrent node of which tract ignores something: its first output, and what it ignores.
 fn ignored(node: &pb::NodeProto) -> Option<(&str, &'static str)> {
     let usual: &[&[u8]] = match node.op_type.as_str() {
         "LSTM" => &[b"Sigmoid", b"Tanh", b"Tanh"],
@@ -109,6 +112,9 @@ fn ignored(node: &pb::NodeProto) -> Option<(&str, &'static str)> {
         _ => return None,
     };
     let name = node.output.iter().find(|name| !name.is_empty())?;
+    if node.input.get(LENGTHS).is_some_and(|lengths| !lengths.is_empty()) {
+        return Some((name, "the sequence lengths"));
+    }
     let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
     let is_unusual = |activations: &pb::AttributeProto| {
         !activations.strings.chunks(usual.len()).all(|direction| {
