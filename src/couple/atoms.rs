@@ -81,6 +81,12 @@ impl Atoms {
         marks.iter().all(|mark| matches!(mark, Mark::Input(_) | Mark::Unlearned(_)))
     }
 
+    /// Whether a layer produces the channel.
+    pub(super) fn is_produced(&self, atom: Atom) -> bool {
+        let marks = &self.marks[self.root(atom).0 as usize];
+        marks.iter().any(|mark| matches!(mark, Mark::Produced(_)))
+    }
+
     /// Adds a mark to the channel of each atom.
     pub(super) fn mark(&mut self, atoms: &[Atom], mark: Mark) {
         for atom in atoms {

@@ -28,6 +28,8 @@ pub(super) struct Tracer<'g> {
     pub(super) answered: HashSet<Atom>,
     /// Values that depend on a layer.
     pub(super) learned: HashSet<ValueId>,
+    /// Channels that begin at values of one number, and the reason to freeze them.
+    pub(super) uniform: Vec<(Vec<Atom>, u32)>,
     /// Values with one number for all channels, and the axis of extent 1 on which it is.
     pub(super) summed: HashMap<ValueId, usize>,
     pub(super) closed: &'g Closed,
@@ -85,6 +87,7 @@ fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)
         heads: Heads::default(),
         answered: HashSet::new(),
         learned: HashSet::new(),
+        uniform: Vec::new(),
         summed: HashMap::new(),
         closed,
         first_uses: HashMap::new(),
@@ -97,6 +100,7 @@ fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)
     for node in graph.topological_order()? {
         tracer.visit(node);
     }
+    tracer.freeze_uniform();
     let tied = tracer.freeze_repeated_rows();
     tracer.heads.unite(&mut tracer.atoms);
     tracer.freeze_outputs()?;

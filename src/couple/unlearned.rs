@@ -6,8 +6,8 @@
 use super::End;
 use super::atoms::Mark;
 use super::trace::{MOST_CHANNELS, Tracer};
-use crate::ir::{NodeId, ValueId};
-use crate::ops::{Flow, Labels, Layer, LayerKind};
+use crate::ir::{Graph, NodeId, ValueId};
+use crate::ops::{Atom, Flow, Labels, Layer, LayerKind};
 
 impl Tracer<'_> {
     /// Notes whether the outputs of a node depend on a layer.
@@ -37,8 +37,21 @@ impl Tracer<'_> {
         self.room -= inputs;
         let atoms = self.atoms.fresh(inputs, Mark::Unlearned(value));
         let reason = self.reason("computed from a model input", None, Some(End::Input));
-        self.atoms.freeze(&atoms, reason);
+        match is_uniform(self.graph, value) {
+            true => self.uniform.push((atoms.clone(), reason)),
+            false => self.atoms.freeze(&atoms, reason),
+        }
         self.labels[value.index()] = Some(Labels::along(layer.in_axis, atoms));
+    }
+
+    /// Freezes channels that are the same number everywhere, as the zeros that a state begins with, unless a layer
+    /// makes them elsewhere: they may stand in any order.
+    pub(super) fn freeze_uniform(&mut self) {
+        for (atoms, reason) in std::mem::take(&mut self.uniform) {
+            let is_alone = |atom: &Atom| !self.atoms.is_produced(*atom);
+            let others: Vec<Atom> = atoms.into_iter().filter(is_alone).collect();
+            self.atoms.freeze(&others, reason);
+        }
     }
 
     /// The known extent of a value along an axis.
@@ -46,4 +59,19 @@ impl Tracer<'_> {
         let shape = self.graph.value(value).ty.as_ref()?.shape.as_ref()?;
         shape.get(axis)?.known()
     }
+}
+
+/// Operators that keep a value uniform.
+const MOVES: &[&str] =
+    &["Cast", "Expand", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"];
+
+/// Whether all elements of a computed value are surely the same number.
+fn is_uniform(graph: &Graph, mut value: ValueId) -> bool {
+    while let Some(node) = graph.producer(value).map(|id| graph.node(id)) {
+        match node.input(0).filter(|_| MOVES.iter().any(|op| node.is(op))) {
+            Some(input) => value = input,
+            None => return node.is("ConstantOfShape"),
+        }
+    }
+    graph.initializer(value).is_some_and(|tensor| tensor.len() == 1)
 }

@@ -8,9 +8,11 @@
 mod arithmetic;
 mod budget;
 mod codes;
+mod convolutions;
 mod functions;
 mod movement;
 mod normalise;
+mod parts;
 mod products;
 mod quantised;
 mod reduce;
@@ -26,8 +28,8 @@ use super::rewire;
 const LARGEST_GROWN: usize = 1 << 24;
 
 /// The operators that are folded, family by family.
-const OPS: [&[&str]; 5] =
-    [movement::OPS, reduce::OPS, normalise::OPS, products::OPS, arithmetic::OPS];
+const OPS: [&[&str]; 6] =
+    [movement::OPS, reduce::OPS, normalise::OPS, products::OPS, convolutions::OPS, arithmetic::OPS];
 
 /// Runs the pass. Nodes beyond the budget stay.
 ///
@@ -38,7 +40,12 @@ pub(super) fn run(model: &mut Model, budget: &mut Budget) -> Result<bool> {
     let mut modified = false;
     for id in graph.topological_order()? {
         let Some(output) = graph.node(id).output(0) else { continue };
-        if let Some((tensor, codes)) = quantised::floats(graph, id, budget) {
+        if let Some(parts) = parts::parts(graph, id, budget) {
+            let outputs = graph.node(id).outputs.clone();
+            for (output, part) in outputs.into_iter().zip(parts) {
+                modified |= output.is_some_and(|output| replace(graph, output, part, None));
+            }
+        } else if let Some((tensor, codes)) = quantised::floats(graph, id, budget) {
             modified |= replace(graph, output, tensor, Some(codes));
         } else if let Some(tensor) = quantised::integers(graph, id, budget) {
             modified |= replace(graph, output, tensor, None);
@@ -88,7 +95,8 @@ fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<Tensor> {
     let inputs: Option<Vec<&Tensor>> =
         node.inputs.iter().flatten().map(|v| graph.initializer(*v)).collect();
     let inputs = inputs.filter(|i| i.iter().all(|t| t.dtype.size().is_some()))?;
-    if node.outputs.len() != 1 && has_more_results(graph, id) {
+    let has_more = node.outputs.len() != 1 && has_more_results(graph, id);
+    if has_more || convolutions::is_other(node, &inputs) {
         return None;
     }
     let largest = inputs.iter().map(|t| t.len()).max().unwrap_or(0).max(LARGEST_GROWN);
@@ -99,6 +107,7 @@ fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<Tensor> {
         .or_else(|| reduce::value(graph, id, &inputs))
         .or_else(|| normalise::value(graph, id, &inputs))
         .or_else(|| products::value(node, &inputs))
+        .or_else(|| convolutions::value(graph, id, &inputs))
         .or_else(|| arithmetic::value(node, &inputs))
 }
 

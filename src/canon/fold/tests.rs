@@ -275,3 +275,38 @@ fn weights_of_half_precision_become_floats_and_are_written_as_they_were() {
     assert_eq!(read.graph.initializer(gemm).unwrap().to_f64().unwrap(), half.to_f64().unwrap());
     assert_eq!(read.graph.codes(gemm).map(|codes| codes.dtype), Some(DataType::F16));
 }
+
+#[test]
+fn parts_of_constants_are_constants_unless_they_are_outputs() {
+    for returned in [false, true] {
+        let mut b = GraphBuilder::new("net", 17);
+        let (x, w) = (b.input("x", "n,2"), b.weights("w", &[2, 5]));
+        let sizes = b.constant("sizes", ints(&[2], &[2, 3]));
+        let left = b.op("Split", "split", &[w, sizes], [("axis", 1.into())]);
+        let right = b.graph().add_value("right", crate::ir::ValueKind::Detached, None);
+        let split = b.graph().producer(left).unwrap();
+        b.graph().edit_node(split, |node| node.outputs.push(Some(right)));
+        let products = [left, right].map(|part| b.op("MatMul", "product", &[x, part], []));
+        let outputs =
+            if returned { vec![products[0], products[1], right] } else { products.to_vec() };
+        let mut model = b.build(&outputs);
+        let mut budget = Budget::of(&model.graph);
+        assert_eq!(run(&mut model, &mut budget).unwrap(), !returned);
+        let whole = model.graph.initializer(w).unwrap().clone();
+        let part = model.graph.initializer(right).cloned();
+        assert_eq!(part, (!returned).then(|| whole.select(1, &[2, 3, 4]).unwrap()));
+        assert_eq!(model.graph.nodes().any(|(_, node)| node.is("Split")), returned);
+    }
+}
+
+#[test]
+fn a_convolution_of_zeros_is_its_bias() {
+    let (zeros, filters) = (floats(&[1, 1, 2, 2], &[0.0; 4]), floats(&[2, 1, 3, 3], &[0.5; 18]));
+    let pads = || [("pads", Attribute::Ints(vec![1; 4]))];
+    let inputs = [zeros, filters.clone(), floats(&[2], &[3.0, 4.0])];
+    let wanted = floats(&[1, 2, 2, 2], &[3.0, 3.0, 3.0, 3.0, 4.0, 4.0, 4.0, 4.0]);
+    assert_eq!(folded("Conv", &inputs, pads()), Some(wanted));
+    assert_eq!(folded("Conv", &inputs[..2], pads()), Some(floats(&[1, 2, 2, 2], &[0.0; 8])));
+    let ones = floats(&[1, 1, 2, 2], &[1.0; 4]);
+    assert_eq!(folded("Conv", &[ones, filters], pads()), None);
+}

@@ -147,3 +147,27 @@ fn rows_that_are_added_to_an_input_reach_an_answer_or_a_layer() {
         assert_eq!(group.reaches_answer, is_answer);
     }
 }
+
+#[test]
+fn a_state_that_begins_with_zeros_keeps_no_order() {
+    for is_repeated in [true, false] {
+        let mut g = Graph::new("cell");
+        let x = image(&mut g, 3);
+        let sizes = numbers(&mut g, "sizes", &[4], &[2, 8, 8, 6]);
+        let none = g.add_op("ConstantOfShape", "none", &[sizes], []);
+        let perm = [("perm", Attribute::Ints(vec![0, 3, 1, 2]))];
+        let none = g.add_op("Transpose", "first", &[none], perm);
+        let w = g.add_initializer("w", zeros(&[6, 6, 1, 1]));
+        let before = g.add_op("Conv", "before", &[none, w], []);
+        let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+        let sum = g.add_op("Add", "sum", &[a, before], []);
+        let read = if is_repeated { w } else { g.add_initializer("v", zeros(&[6, 6, 1, 1])) };
+        let again = g.add_op("Conv", "again", &[sum, read], []);
+        let y = conv(&mut g, "y", again, [4, 6, 1, 1], 1);
+        g.outputs.push(y);
+        let c = coupled(&mut g);
+        let layer = c.layers.iter().find(|layer| layer.name == "before").unwrap();
+        let read = &layer.inputs.as_ref().unwrap()[0];
+        assert_eq!(c.group(read.group).frozen.is_some(), !is_repeated);
+    }
+}
